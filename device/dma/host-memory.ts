@@ -1,0 +1,57 @@
+/**
+ * The frontend's memory as a device model sees it. A device model reads windows and pushed bytes
+ * at once, and asks for the rest; it knows nothing of sockets.
+ */
+import type { RecordType } from "../../shared/wire/records.ts";
+
+/** A span of bytes somewhere in this process: buffer[at .. at + length). */
+export interface Span {
+  buffer: Uint8Array;
+  at: number;
+  length: number;
+}
+
+/** Coherent memory, this side's copy. `view` and `bytes` cover the whole window. */
+export interface Window {
+  readonly address: number;
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+}
+
+/** A read that the frontend refused, or that a reset abandoned. */
+export class DmaError extends Error {
+  readonly code: "DMA_REFUSED" | "DMA_ABANDONED" | "DMA_TOO_LONG";
+  constructor(code: "DMA_REFUSED" | "DMA_ABANDONED" | "DMA_TOO_LONG", message: string) {
+    super(message);
+    this.name = "DmaError";
+    this.code = code;
+  }
+}
+
+export interface HostMemory {
+  /** The window that holds the whole range, or undefined. Address in bytes, space 0. */
+  window(address: number, length: number): Window | undefined;
+
+  /**
+   * Finds pushed bytes that cover the range and fills `out`. False on a miss (counted).
+   * The entry stays until `releasePushed(address, length)`: once the packet is completed.
+   */
+  pushed(address: number, length: number, out: Span): boolean;
+  releasePushed(address: number): void;
+
+  /** Asks the frontend. Rejects with DmaError. At most 64 KiB a call. */
+  read(address: number, length: number): Promise<Uint8Array>;
+
+  /**
+   * A posted DMA write of `length` bytes: makes room for it in the outgoing batch and returns
+   * where; the caller fills outgoing[at .. at + length) before any other call on this object.
+   */
+  reserve(address: number, length: number, type: RecordType): number;
+  /** The batch under construction; valid until the next call of `reserve` or `write`. */
+  readonly outgoing: Uint8Array;
+  /** A posted DMA write. Where the range is a window, this side's copy changes too. */
+  write(address: number, type: RecordType, src: Uint8Array, at: number, length: number): void;
+
+  /** Reset: pushes forgotten, outstanding reads rejected with DMA_ABANDONED. */
+  abandon(): void;
+}

@@ -1,0 +1,63 @@
+/** What the server needs of any NIC model; the rooms `ena` and `xen` implement it. */
+import type { Logger } from "../shared/log.ts";
+import type { FaultSeverity } from "../shared/wire/transactions.ts";
+import type { HostMemory } from "./dma/host-memory.ts";
+import type { Port, SwitchPort } from "./switch/port.ts";
+
+/** What was agreed in hello and welcome. */
+export interface NicConfig {
+  readonly name: string;
+  /** Six bytes, network order. */
+  readonly mac: Uint8Array;
+  /** Largest number of queue pairs offered. */
+  readonly queues: number;
+  /** Largest MTU offered, without the Ethernet header. */
+  readonly maxMtu: number;
+}
+
+/** What a NIC model may do to the world outside it. */
+export interface NicHost {
+  readonly memory: HostMemory;
+  readonly config: NicConfig;
+  readonly log: Logger;
+  /** Posts an MSI-X vector behind everything posted so far. */
+  interrupt(vector: number): void;
+  /** Names a broken rule, in the log and to the frontend. Rate limited; counted always. */
+  fault(severity: FaultSeverity, code: string, text: string): void;
+  /** Plugs a port into the NIC's segment. */
+  plug(port: Port): SwitchPort;
+  /** Sends what was posted at the end of this turn of the event loop. */
+  scheduleFlush(): void;
+  /**
+   * Room on the link: false while more is sent and not yet acknowledged than the link's limit
+   * (about 20 ms of its rate). `backlogged` is the 1 MiB mark of the send side.
+   */
+  readonly writable: boolean;
+  readonly backlogged: boolean;
+  /** Round trip in ms as the heartbeat measures it; 0 before the first. */
+  readonly roundTripMs: number;
+  /** Milliseconds of a monotonic clock. */
+  now(): number;
+}
+
+/** A plain value for `status`, the inspector and tests. Numbers, strings, nested records. */
+export type Snapshot = { readonly [key: string]: number | string | boolean | Snapshot | Snapshot[] };
+
+export interface Nic {
+  /** A posted register, doorbell or device-memory write; bytes are src[at .. at + length). */
+  mmioWrite(bar: number, offset: number, src: Uint8Array, at: number, length: number): void;
+  /** A plain register read. Returns the bytes. */
+  mmioRead(bar: number, offset: number, length: number): Uint8Array;
+  /** A window appeared or is about to go away. */
+  windowAdded(address: number, length: number): void;
+  windowRemoved(address: number, length: number): void;
+  /** The batch has been applied in full. */
+  batchEnd(): void;
+  /** The link can take more again. */
+  writableAgain(): void;
+  /** Once a second, and only here, time passes: keep-alive, ageing. */
+  tick(): void;
+  /** Everything is released; the port leaves the switch. */
+  destroy(): void;
+  snapshot(): Snapshot;
+}

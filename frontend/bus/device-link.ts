@@ -1,0 +1,22 @@
+/** The device at the other end of the link, as bus_dma(9) and the PCI function need it. */
+import type { FaultSeverity } from "../../shared/wire/transactions.ts";
+
+export interface DeviceLink {
+  /** Coherent memory allocated or freed. */
+  window(address: number, length: number): void;
+  endWindow(address: number): void;
+  /** A change of a window: bytes src[at .. at + length) now stand at `address`. Copied at once. */
+  write(address: number, type: number, src: Uint8Array, at: number, length: number): void;
+  /** Streaming bytes ahead of the doorbell that needs them. Copied at once. */
+  push(address: number, type: number, src: Uint8Array, at: number, length: number): void;
+  /** A register, doorbell or device-memory write, posted. */
+  mmioWrite(bar: number, offset: number, type: number, src: Uint8Array, at: number, length: number): void;
+  mmioWrite32(bar: number, offset: number, value: number): void;
+  /** A register read. Rejects when the link goes away. */
+  mmioRead(bar: number, offset: number, length: number): Promise<Uint8Array>;
+  fault(severity: FaultSeverity, code: string, text: string, space: number, address: number): void;
+  /** Sends what was posted at the end of this turn of the event loop. */
+  scheduleFlush(): void;
+  /** False while more is sent and not yet acknowledged than the link's limit. */
+  readonly writable: boolean;
+}

@@ -1,0 +1,47 @@
+/** What the session needs of any driver; the rooms `ena` and `xen` implement it. */
+import type { Logger } from "../shared/log.ts";
+import type { DmaSpace } from "./bus/space.ts";
+import type { PciFunction } from "./bus/pci.ts";
+import type { Ifnet } from "./net/ifnet.ts";
+
+/** Everything a driver is given. It never sees a socket. */
+export interface DriverContext {
+  /** Where coherent memory and maps come from. */
+  readonly space: DmaSpace;
+  readonly pci: PciFunction;
+  /** Unit name, as `ena0`. */
+  readonly name: string;
+  /** Queue pairs wanted; the driver takes no more than the device offers. */
+  readonly queues: number;
+  readonly mtu: number;
+  readonly log: Logger;
+  /** Milliseconds of a monotonic clock. */
+  now(): number;
+}
+
+/** Numbers under the sysctl names of the FreeBSD driver, nested as its tree is. */
+export type CounterTree = { readonly [name: string]: number | string | CounterTree };
+
+export interface Driver {
+  /** Finds the device, registers the interface. Rejects with a sentence when it can't. */
+  attach(): Promise<void>;
+  readonly ifnet: Ifnet;
+  /** ifconfig up / down. */
+  up(): Promise<void>;
+  down(): Promise<void>;
+  /**
+   * The link is gone, and with it the device's memory of us: carrier down, nothing is sent,
+   * every wait is abandoned. Buffers owned by the application stay its own.
+   */
+  linkLost(): void;
+  /** A link is back, perhaps to another device: the driver's own reset and restore. */
+  linkBack(): Promise<void>;
+  /** Called once a batch has been applied in full. */
+  batchApplied(): void;
+  /** Once a second: the watchdog. */
+  tick(): void;
+  /** Room on the link again. */
+  writableAgain(): void;
+  detach(): Promise<void>;
+  counters(): CounterTree;
+}

@@ -1,0 +1,112 @@
+/**
+ * A frame on its way through a process: a list of byte spans plus offload facts, never a copy.
+ *
+ * The offload facts are those of virtio_net_hdr (virtio 1.2, section 5.1.6), because the kernel's
+ * TAP speaks them and Xen's extra-info slots map onto them one to one.
+ *
+ * Ownership: whoever hands a frame on owns it and its bytes. The receiver may look at both only
+ * during the call and copies what it keeps. That lets one scratch frame serve a whole burst.
+ */
+import { copyBytes } from "../bytes/copy.ts";
+
+/** virtio 1.2, 5.1.6: gso_type without the ECN bit. */
+export const Gso = { NONE: 0, TCPV4: 1, UDP: 3, TCPV6: 4, UDP_L4: 5 } as const;
+export type Gso = (typeof Gso)[keyof typeof Gso];
+
+/** Most spans a frame can have: 19 ENA buffers, or 65 pages of 1 KiB, with room to spare. */
+export const MAX_SPANS = 96;
+
+/** Longest frame: a 64 KiB IP datagram behind an Ethernet header with two VLAN tags. */
+export const MAX_FRAME_BYTES = 65535 + 22;
+
+export class Frame {
+  /** Spans in order: buffers[i] from offsets[i], lengths[i] bytes. Only the first `count` hold. */
+  readonly buffers: Uint8Array[] = new Array<Uint8Array>(MAX_SPANS).fill(EMPTY);
+  readonly offsets = new Int32Array(MAX_SPANS);
+  readonly lengths = new Int32Array(MAX_SPANS);
+  count = 0;
+  /** Bytes in all spans. */
+  length = 0;
+
+  /** The checksum at csumStart + csumOffset holds only the pseudo-header sum and must be finished. */
+  needsCsum = false;
+  /** Byte offsets as in virtio_net_hdr: the sum runs from csumStart to the end of the frame. */
+  csumStart = 0;
+  csumOffset = 0;
+  /** The layer-4 checksum was computed or verified by us, or will be when needsCsum is honoured. */
+  csumValid = false;
+  gso: Gso = Gso.NONE;
+  /** The TCP stack behind this frame understands ECN (virtio's VIRTIO_NET_HDR_GSO_ECN). */
+  gsoEcn = false;
+  /** Payload bytes in each segment; 0 when gso is NONE. */
+  gsoSize = 0;
+  /** Ethernet + IP + TCP header bytes in front of the payload of a GSO frame. */
+  headerLength = 0;
+  /** Names all sightings of one frame in captures; 0 when nobody asked. */
+  id = 0;
+
+  /** Forgets everything, so that the next frame starts clean. */
+  reset(): void {
+    this.count = 0;
+    this.length = 0;
+    this.needsCsum = false;
+    this.csumStart = 0;
+    this.csumOffset = 0;
+    this.csumValid = false;
+    this.gso = Gso.NONE;
+    this.gsoEcn = false;
+    this.gsoSize = 0;
+    this.headerLength = 0;
+    this.id = 0;
+  }
+
+  /** Appends a span. Returns false, changing nothing, when the frame is full. */
+  push(buffer: Uint8Array, offset: number, length: number): boolean {
+    const i = this.count;
+    if (i === MAX_SPANS) return false;
+    this.buffers[i] = buffer;
+    this.offsets[i] = offset;
+    this.lengths[i] = length;
+    this.count = i + 1;
+    this.length += length;
+    return true;
+  }
+
+  /** Copies `length` bytes from byte `from` of the frame to `dst`; the range must exist. */
+  copyTo(dst: Uint8Array, dstAt: number, from: number, length: number): void {
+    let skip = from;
+    let at = dstAt;
+    let left = length;
+    for (let i = 0; left > 0; i++) {
+      const have = this.lengths[i]!;
+      if (skip >= have) {
+        skip -= have;
+        continue;
+      }
+      const n = Math.min(left, have - skip);
+      copyBytes(this.buffers[i]!, this.offsets[i]! + skip, dst, at, n);
+      skip = 0;
+      at += n;
+      left -= n;
+    }
+  }
+
+  /** The byte at `at`, or -1 beyond the end. For headers, not for walking a payload. */
+  byteAt(at: number): number {
+    let skip = at;
+    for (let i = 0; i < this.count; i++) {
+      const have = this.lengths[i]!;
+      if (skip < have) return this.buffers[i]![this.offsets[i]! + skip]!;
+      skip -= have;
+    }
+    return -1;
+  }
+
+  /** The 16-bit big-endian number at `at`, or -1 when it is not wholly there. */
+  u16At(at: number): number {
+    if (at + 2 > this.length) return -1;
+    return (this.byteAt(at) << 8) | this.byteAt(at + 1);
+  }
+}
+
+const EMPTY = new Uint8Array(0);

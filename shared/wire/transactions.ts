@@ -1,0 +1,119 @@
+/**
+ * The catalogue of the wire: every transaction, its fields, their types and bounds.
+ * README.md beside this file is the same in words; a test holds the two together.
+ *
+ * A transaction is a msgpack array: opcode, then fields. A column transaction carries
+ * [opcode, data bin, records bin]: the records (records.ts) cut the data into pieces.
+ */
+
+export const PROTOCOL_VERSION = 1;
+export const SUBPROTOCOL = "ringwire.v1";
+/** Where the device listens for NICs. */
+export const NIC_PATH = "/nic";
+
+export const Op = {
+  HELLO: 0,
+  WELCOME: 1,
+  REFUSE: 2,
+  HEARTBEAT: 3,
+  PROGRESS: 4,
+  FAULT: 5,
+  WINDOW: 16,
+  END_WINDOW: 17,
+  WRITE: 18,
+  PUSH: 19,
+  READ: 20,
+  READ_REPLY: 21,
+  MMIO_WRITE: 22,
+  MMIO_READ: 23,
+  MMIO_READ_REPLY: 24,
+  INTERRUPT: 25,
+} as const;
+export type Op = (typeof Op)[keyof typeof Op];
+
+/** Bounds that every decoder enforces; the session may agree on smaller ones. */
+export const Limits = {
+  /** Bytes of one message, so of one batch. */
+  MESSAGE_BYTES: 1 << 20,
+  /** Transactions in a batch. */
+  BATCH_TRANSACTIONS: 4096,
+  /** Records in a column. */
+  COLUMN_RECORDS: 8192,
+  /** Bytes of one record; of a read and its reply. */
+  RECORD_BYTES: 1 << 17,
+  READ_BYTES: 1 << 16,
+  /** Bytes of one window, of all windows of a NIC, and their number. */
+  WINDOW_BYTES: 1 << 22,
+  WINDOWS_BYTES: 1 << 26,
+  WINDOWS: 1024,
+  /** Bytes of a register access. */
+  MMIO_BYTES: 256,
+  /** BAR2 (device memory) ends here; register offsets are checked by the NIC. */
+  BAR_OFFSET: 0xffffffff,
+  /** Highest address: 48 bits, as ENA's DMA width. */
+  ADDRESS: 2 ** 48 - 1,
+  VECTORS: 256,
+  /** Reads that a device may have outstanding with one frontend. */
+  READS: 256,
+  /** Bytes of pushed data a device holds for a NIC, unless welcome says otherwise. */
+  PUSH_BYTES: 16 << 20,
+  TEXT_BYTES: 1024,
+  NAME_BYTES: 64,
+  HELLO_BYTES: 4096,
+} as const;
+
+/** Only the last two stop anything. */
+export const FaultSeverity = { NOTE: 0, QUEUE: 1, DEVICE: 2 } as const;
+export type FaultSeverity = (typeof FaultSeverity)[keyof typeof FaultSeverity];
+export const FAULT_SEVERITY_NAMES = ["note", "queue", "device"] as const;
+
+/** Outcome of a read, in its reply. */
+export const ReadStatus = { OK: 0, REFUSED: 1 } as const;
+export type ReadStatus = (typeof ReadStatus)[keyof typeof ReadStatus];
+
+/** WebSocket close codes of this protocol (RFC 6455, 7.4.2: 4000 to 4999 are private). */
+export const CloseCode = {
+  NORMAL: 1000,
+  GOING_AWAY: 1001,
+  PROTOCOL: 4000,
+  REFUSED: 4001,
+  REPLACED: 4002,
+  LIMIT: 4003,
+  DEAD_PEER: 4004,
+  FAILED: 4005,
+} as const;
+export type CloseCode = (typeof CloseCode)[keyof typeof CloseCode];
+
+/** A rule of the wire broken by the peer: ends the connection, and only that. */
+export class WireError extends Error {
+  readonly code: string;
+  readonly close: CloseCode;
+  constructor(code: string, message: string, close: CloseCode = CloseCode.PROTOCOL) {
+    super(message);
+    this.name = "WireError";
+    this.code = code;
+    this.close = close;
+  }
+}
+
+/** What one side does with what it receives; a missing method means: not for this side. */
+export interface Sink {
+  hello?(value: unknown): void;
+  welcome?(value: unknown): void;
+  refuse?(code: string, text: string): void;
+  heartbeat(sent: number, echo: number): void;
+  progress(bytes: number): void;
+  fault(severity: FaultSeverity, code: string, text: string, space: number, address: number): void;
+  window?(address: number, length: number): void;
+  endWindow?(address: number): void;
+  /** One record of a `write` column: src[at .. at + length), valid during the call. */
+  write(space: number, address: number, type: number, src: Uint8Array, at: number, length: number): void;
+  /** One record of a `push` column; `src` stays valid, it pins its message. */
+  push?(space: number, address: number, type: number, src: Uint8Array, at: number, length: number): void;
+  read?(tag: number, space: number, address: number, length: number): void;
+  readReply?(tag: number, status: ReadStatus, src: Uint8Array, at: number, length: number): void;
+  mmioWrite?(bar: number, offset: number, type: number, src: Uint8Array, at: number, length: number): void;
+  mmioRead?(tag: number, bar: number, offset: number, length: number): void;
+  mmioReadReply?(tag: number, src: Uint8Array, at: number, length: number): void;
+  interrupt?(vector: number): void;
+}
