@@ -1,0 +1,180 @@
+/**
+ * Structures declared once: each field's place is written down in one spot and
+ * used by reader and writer alike, so the two cannot disagree.
+ *
+ * For cold structures only (admin queue, features, events): parse builds an
+ * object. Descriptors touched for every packet have hand-written field
+ * functions instead; see shared/ena/io.ts.
+ *
+ *   const mtuBody = struct(4, { mtu: u32(0) });
+ *   mtuBody.parse(view, at).mtu
+ *   mtuBody.write(view, at, { mtu: 1500 });
+ *
+ * `write` owns all `size` bytes: it zeroes them, then sets the fields given.
+ * A field left out is zero, as in a C initialiser, and so is every reserved byte.
+ */
+import { getU48, getU64, setU48, setU64 } from "./u64.ts";
+
+const LE = true;
+
+/** One field: where it lies, and how it is read and written. `at` is the structure's first byte. */
+export interface Field<T> {
+  readonly offset: number;
+  readonly bytes: number;
+  /** Bits used inside those bytes, counted from `shift`; only narrower fields name it. */
+  readonly shift?: number;
+  readonly width?: number;
+  get(view: DataView, at: number): T;
+  set(view: DataView, at: number, value: T): void;
+}
+
+type Fields = Readonly<Record<string, Field<unknown>>>;
+type ValueOf<F extends Fields> = {
+  readonly [K in keyof F]: F[K] extends Field<infer T> ? T : never;
+};
+
+export interface Struct<T> {
+  readonly size: number;
+  parse(view: DataView, at: number): T;
+  write(view: DataView, at: number, value: Partial<T>): void;
+}
+
+/** The plain value of a structure: `type Mtu = Parsed<typeof mtuBody>`. */
+export type Parsed<S> = S extends Struct<infer T> ? T : never;
+
+/** Throws when the module loads if a field leaves the structure or two fields share a bit. */
+export function struct<const F extends Fields>(size: number, fields: F): Struct<ValueOf<F>> {
+  const entries = Object.entries(fields);
+  const owner: (string | undefined)[] = [];
+  for (const [name, field] of entries) {
+    const first = field.offset * 8 + (field.shift ?? 0);
+    const end = first + (field.width ?? field.bytes * 8);
+    if (end > size * 8) throw new RangeError(`field ${name} ends past the ${size} bytes`);
+    for (let bit = first; bit < end; bit++) {
+      if (owner[bit] !== undefined) throw new RangeError(`${name} overlaps ${owner[bit]}`);
+      owner[bit] = name;
+    }
+  }
+  return {
+    size,
+    parse(view, at) {
+      const value: Record<string, unknown> = {};
+      for (const [name, field] of entries) value[name] = field.get(view, at);
+      return value as ValueOf<F>;
+    },
+    write(view, at, value) {
+      zero(view, at, size);
+      for (const [name, field] of entries) {
+        const given = value[name as keyof F];
+        if (given !== undefined) field.set(view, at, given);
+      }
+    },
+  };
+}
+
+/** Zeroes `length` bytes at `at`. */
+export function zero(view: DataView, at: number, length: number): void {
+  new Uint8Array(view.buffer, view.byteOffset + at, length).fill(0);
+}
+
+export const u8 = (offset: number): Field<number> => ({
+  offset,
+  bytes: 1,
+  get: (v, at) => v.getUint8(at + offset),
+  set: (v, at, n) => v.setUint8(at + offset, n),
+});
+
+export const u16 = (offset: number): Field<number> => ({
+  offset,
+  bytes: 2,
+  get: (v, at) => v.getUint16(at + offset, LE),
+  set: (v, at, n) => v.setUint16(at + offset, n, LE),
+});
+
+export const u32 = (offset: number): Field<number> => ({
+  offset,
+  bytes: 4,
+  get: (v, at) => v.getUint32(at + offset, LE),
+  set: (v, at, n) => v.setUint32(at + offset, n, LE),
+});
+
+/** See u64.ts for values from 2^53 on. */
+export const u64 = (offset: number): Field<number> => ({
+  offset,
+  bytes: 8,
+  get: (v, at) => getU64(v, at + offset),
+  set: (v, at, n) => setU64(v, at + offset, n),
+});
+
+/** 48 bits in six bytes. */
+export const u48 = (offset: number): Field<number> => ({
+  offset,
+  bytes: 6,
+  get: (v, at) => getU48(v, at + offset),
+  set: (v, at, n) => setU48(v, at + offset, n),
+});
+
+/** `width` bits from bit `shift` of the byte, word or long at `offset`; its neighbours stay. */
+export function bits(word: Field<number>, shift: number, width: number): Field<number> {
+  const mask = (2 ** width - 1) >>> 0;
+  return {
+    offset: word.offset,
+    bytes: word.bytes,
+    shift,
+    width,
+    get: (v, at) => (word.get(v, at) >>> shift) & mask,
+    set: (v, at, n) => {
+      const others = word.get(v, at) & ~(mask << shift);
+      word.set(v, at, (others | ((n & mask) << shift)) >>> 0);
+    },
+  };
+}
+
+/** One bit, as a boolean. */
+export function flag(word: Field<number>, bit: number): Field<boolean> {
+  const field = bits(word, bit, 1);
+  return {
+    ...field,
+    get: (v, at) => field.get(v, at) === 1,
+    set: (v, at, on) => field.set(v, at, on ? 1 : 0),
+  };
+}
+
+/** `length` raw bytes. Reading copies; writing cuts off what is too long and pads with zeroes. */
+export const raw = (offset: number, length: number): Field<Uint8Array> => ({
+  offset,
+  bytes: length,
+  get: (v, at) => new Uint8Array(v.buffer, v.byteOffset + at + offset, length).slice(),
+  set: (v, at, from) => {
+    const to = new Uint8Array(v.buffer, v.byteOffset + at + offset, length);
+    to.fill(0);
+    to.set(from.subarray(0, length));
+  },
+});
+
+/** A C string in `length` bytes: ends at the first zero byte, and always leaves room for one. */
+export const cString = (offset: number, length: number): Field<string> => {
+  const field = raw(offset, length);
+  return {
+    ...field,
+    get: (v, at) => {
+      const all = field.get(v, at);
+      const end = all.indexOf(0);
+      return new TextDecoder("latin1").decode(end < 0 ? all : all.subarray(0, end));
+    },
+    set: (v, at, text) => field.set(v, at, Buffer.from(text, "latin1").subarray(0, length - 1)),
+  };
+};
+
+/** `count` equal fields, `stride` bytes apart; `item` is the field as it lies in the first. */
+export const list = <T>(item: Field<T>, count: number, stride: number): Field<readonly T[]> => ({
+  offset: item.offset,
+  bytes: (count - 1) * stride + item.bytes,
+  get: (v, at) => Array.from({ length: count }, (_, i) => item.get(v, at + i * stride)),
+  set: (v, at, values) => {
+    for (let i = 0; i < count; i++) {
+      const value = values[i];
+      if (value !== undefined) item.set(v, at + i * stride, value);
+    }
+  },
+});

@@ -1,0 +1,52 @@
+/**
+ * IO descriptors and registers: all that moves once a queue is up.
+ *
+ * Source: amzn-drivers: kernel/fbsd/ena/ena-com/ena_defs/ena_eth_io_defs.h.
+ * Everything is little-endian. These run for every packet: one function per
+ * field over (view, at), writers that take numbers, no objects. `at` is always
+ * the descriptor's first byte. Bits come as 0 or 1, so that they can be passed on.
+ *
+ * A word read once can be picked apart without reading it again: the `...Of`
+ * functions take the word, the others read it first. What the other side can
+ * change is read once, checked, then used.
+ */
+import { type Bit, bit } from "../bytes/bits.ts";
+
+export * from "./io-rx.ts";
+export * from "./io-tx.ts";
+
+/** Size of every submission descriptor: tx, tx meta, rx. */
+export const DESC_SIZE = 16;
+
+/** enum ena_eth_io_l3_proto_index. FCOE and ROCE do not fit the four bits of a tx descriptor. */
+export const L3Proto = { UNKNOWN: 0, IPV4: 8, IPV6: 11, FCOE: 21, ROCE: 22 } as const;
+export type L3Proto = (typeof L3Proto)[keyof typeof L3Proto];
+
+/** enum ena_eth_io_l4_proto_index */
+export const L4Proto = { UNKNOWN: 0, TCP: 12, UDP: 13, ROUTEABLE_ROCE: 23 } as const;
+export type L4Proto = (typeof L4Proto)[keyof typeof L4Proto];
+
+/**
+ * ena_eth_io_intr_reg: one for each completion queue.
+ *   | 31 keep moderation | 30 unmask | 29:15 tx delay | 14:0 rx delay |
+ * Delays are in steps of intrModeration.intrDelayResolutionUs.
+ */
+export const intrReg = {
+  pack: (rxDelay: number, txDelay: number, unmask: number, noModerationUpdate = 0): number =>
+    ((rxDelay & 0x7fff) |
+      ((txDelay & 0x7fff) << 15) |
+      ((unmask & 1) << 30) |
+      ((noModerationUpdate & 1) << 31)) >>>
+    0,
+  rxDelay: (r: number): number => r & 0x7fff,
+  txDelay: (r: number): number => (r >>> 15) & 0x7fff,
+  unmask: (r: number): Bit => bit(r, 30),
+  noModerationUpdate: (r: number): Bit => bit(r, 31),
+} as const;
+
+/** ena_eth_io_numa_node_cfg_reg: | 31 enabled | 7:0 node | */
+export const numaReg = {
+  pack: (node: number, enabled: number): number => (((enabled & 1) << 31) | (node & 0xff)) >>> 0,
+  node: (r: number): number => r & 0xff,
+  enabled: (r: number): Bit => bit(r, 31),
+} as const;
