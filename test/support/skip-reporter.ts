@@ -1,0 +1,110 @@
+/**
+ * The last word of a test run: one line alone, `N passed, N failed, N skipped`.
+ *
+ * With CI=true or RINGWIRE_STRICT_SKIPS=1 a skipped test counts as failed unless test/skips.json
+ * names it, `"<file> > <full name>": "<reason>"`, and an entry that fits no test of a file
+ * that ran counts as failed too, so that the list can't outlive what it excuses.
+ */
+import { readFileSync, writeSync } from "node:fs";
+import type { Reporter, SerializedError, TestModule, TestRunEndReason } from "vitest/node";
+
+const SKIPS = new URL("../skips.json", import.meta.url);
+const STDOUT = 1;
+
+export default class SkipReporter implements Reporter {
+  readonly #strict = isStrict(process.env);
+  #line = "";
+
+  onInit(): void {
+    // At exit, so that nothing of vitest's own comes after it.
+    process.once("exit", () => {
+      if (this.#line !== "") writeSync(STDOUT, `${this.#line}\n`);
+    });
+  }
+
+  onTestRunEnd(
+    modules: readonly TestModule[],
+    unhandled: readonly SerializedError[],
+    reason: TestRunEndReason,
+  ): void {
+    const run = count(modules);
+    const listed = readSkips();
+    const unlisted = this.#strict ? unlistedSkips(run, listed) : [];
+    const complaints = this.#strict ? [...unlisted, ...wrongEntries(run, listed)] : [];
+    for (const complaint of complaints) console.error(`skips: ${complaint}`);
+
+    let failed = run.failed + unhandled.length + complaints.length;
+    if (reason !== "passed" && failed === 0) failed = 1;
+    if (failed > 0) process.exitCode = 1;
+
+    const skipped = run.skipped.size - unlisted.length;
+    this.#line = `${run.passed} passed, ${failed} failed, ${skipped} skipped`;
+  }
+}
+
+interface Run {
+  passed: number;
+  /** Failed tests, and suites and files that failed outside of any test. */
+  failed: number;
+  readonly skipped: Map<string, string | undefined>;
+  readonly names: Set<string>;
+  readonly files: Set<string>;
+}
+
+function isStrict(env: NodeJS.ProcessEnv): boolean {
+  return env["RINGWIRE_STRICT_SKIPS"] === "1" || env["CI"] === "true" || env["CI"] === "1";
+}
+
+function readSkips(): Record<string, unknown> {
+  return JSON.parse(readFileSync(SKIPS, "utf8")) as Record<string, unknown>;
+}
+
+function count(modules: readonly TestModule[]): Run {
+  const run: Run = {
+    passed: 0,
+    failed: 0,
+    skipped: new Map(),
+    names: new Set(),
+    files: new Set(),
+  };
+  for (const module of modules) {
+    run.files.add(module.relativeModuleId);
+    if (module.errors().length > 0) run.failed++;
+    for (const suite of module.children.allSuites()) if (suite.errors().length > 0) run.failed++;
+    for (const test of module.children.allTests()) {
+      const name = `${module.relativeModuleId} > ${test.fullName}`;
+      const result = test.result();
+      run.names.add(name);
+      if (result.state === "passed") run.passed++;
+      else if (result.state === "skipped") run.skipped.set(name, result.note);
+      else run.failed++;
+    }
+  }
+  return run;
+}
+
+/** One sentence for each test that was skipped without leave. */
+function unlistedSkips(run: Run, listed: Record<string, unknown>): string[] {
+  const complaints: string[] = [];
+  for (const [name, note] of run.skipped) {
+    if (listed[name] === undefined) {
+      const why = note === undefined ? "" : ` (${note})`;
+      complaints.push(`skipped, and not in test/skips.json: ${name}${why}`);
+    }
+  }
+  return complaints;
+}
+
+/** One sentence for each entry of the list that gives no reason or fits no test. */
+function wrongEntries(run: Run, listed: Record<string, unknown>): string[] {
+  const complaints: string[] = [];
+  for (const [name, reason] of Object.entries(listed)) {
+    const file = name.split(" > ", 1)[0]!;
+    if (typeof reason !== "string" || reason.trim() === "") {
+      complaints.push(`no reason given in test/skips.json: ${name}`);
+    } else if (run.files.has(file) && !run.names.has(name)) {
+      complaints.push(`test/skips.json names a test that does not exist: ${name}`);
+    }
+  }
+  return complaints;
+}
