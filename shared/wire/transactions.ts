@@ -96,13 +96,17 @@ export class WireError extends Error {
   }
 }
 
+/** What the link itself answers. */
+export interface LinkControl {
+  heartbeat(sent: number, echo: number): void;
+  progress(bytes: number): void;
+}
+
 /** What one side does with what it receives; a missing method means: not for this side. */
 export interface Sink {
   hello?(value: unknown): void;
   welcome?(value: unknown): void;
   refuse?(code: string, text: string): void;
-  heartbeat(sent: number, echo: number): void;
-  progress(bytes: number): void;
   fault(severity: FaultSeverity, code: string, text: string, space: number, address: number): void;
   window?(address: number, length: number): void;
   endWindow?(address: number): void;

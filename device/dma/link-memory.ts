@@ -1,0 +1,131 @@
+/**
+ * HostMemory over a link: window bytes, else pushed bytes, else a `read`.
+ *
+ * Writes go into the batch under construction, so they keep their order with interrupts and
+ * register replies without any effort here.
+ */
+import { copyBytes } from "../../shared/bytes/copy.ts";
+import type { Link } from "../../shared/wire/link.ts";
+import { type RecordType, Space } from "../../shared/wire/records.ts";
+import { CloseCode, Limits, Op, ReadStatus, WireError } from "../../shared/wire/transactions.ts";
+import { DmaError, type HostMemory, type Span, type Window } from "./host-memory.ts";
+import { PushQueue } from "./push-queue.ts";
+import { WindowTable } from "./window-table.ts";
+
+interface PendingRead {
+  readonly length: number;
+  readonly address: number;
+  resolve(bytes: Uint8Array): void;
+  reject(error: DmaError): void;
+}
+
+export class LinkMemory implements HostMemory {
+  readonly windows = new WindowTable();
+  readonly pushes: PushQueue;
+  readonly #link: Link;
+  readonly #pushBudget: number;
+  readonly #reads = new Map<number, PendingRead>();
+  /** Tags that a reset abandoned: their replies are still to come and are dropped. */
+  readonly #abandoned = new Set<number>();
+  readonly #waiting: (() => void)[] = [];
+  #nextTag = 1;
+  readCount = 0;
+
+  constructor(link: Link, pushBudget: number) {
+    this.#link = link;
+    this.#pushBudget = pushBudget;
+    this.pushes = new PushQueue(2 * pushBudget);
+  }
+
+  window(address: number, length: number): Window | undefined {
+    return this.windows.find(address, length);
+  }
+
+  pushed(address: number, length: number, out: Span): boolean {
+    return this.pushes.find(address, length, out);
+  }
+
+  releasePushed(address: number): void {
+    this.pushes.release(address);
+  }
+
+  /** A `push` record arrived. Throws WireError when the sender ignores its budget. */
+  addPush(address: number, src: Uint8Array, at: number, length: number): void {
+    if (!this.pushes.add(address, src, at, length) || this.pushes.bytes > this.#pushBudget) {
+      throw new WireError(
+        "PUSH_BUDGET",
+        `push: ${this.pushes.live} entries of ${this.pushes.bytes} bytes wait, ${this.#pushBudget} bytes are allowed`,
+        CloseCode.LIMIT,
+      );
+    }
+  }
+
+  async read(address: number, length: number): Promise<Uint8Array> {
+    if (length > Limits.READ_BYTES) {
+      throw new DmaError("DMA_TOO_LONG", `a read of ${length} bytes at 0x${address.toString(16)}`);
+    }
+    const window = this.windows.find(address, length);
+    if (window !== undefined) {
+      const at = address - window.address;
+      return window.bytes.slice(at, at + length);
+    }
+    while (this.#reads.size >= Limits.READS) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
+    return new Promise((resolve, reject) => {
+      const tag = this.#nextTag++;
+      this.readCount++;
+      this.#reads.set(tag, { length, address, resolve, reject });
+      this.#link.writer.control([Op.READ, tag, Space.BUS, address, length]);
+      this.#link.scheduleFlush();
+    });
+  }
+
+  /** A `readReply` arrived. Throws WireError when nobody asked. */
+  readReply(tag: number, status: ReadStatus, src: Uint8Array, at: number, length: number): void {
+    if (this.#abandoned.delete(tag)) return;
+    const pending = this.#reads.get(tag);
+    if (pending === undefined) {
+      throw new WireError("READ_TAG", `read_reply: tag ${tag} was never asked or is answered`);
+    }
+    this.#reads.delete(tag);
+    this.#waiting.shift()?.();
+    if (status === ReadStatus.OK && length === pending.length) {
+      pending.resolve(src.slice(at, at + length));
+      return;
+    }
+    const where = `0x${pending.address.toString(16)}+${pending.length}`;
+    pending.reject(
+      new DmaError(
+        "DMA_REFUSED",
+        status === ReadStatus.OK
+          ? `the read of ${where} was answered with ${length} bytes`
+          : `the frontend refused the read of ${where}`,
+      ),
+    );
+  }
+
+  get outgoing(): Uint8Array {
+    return this.#link.writer.outgoing;
+  }
+
+  reserve(address: number, length: number, type: RecordType): number {
+    return this.#link.writer.reserve(Op.WRITE, Space.BUS, address, type, length);
+  }
+
+  write(address: number, type: RecordType, src: Uint8Array, at: number, length: number): void {
+    const window = this.windows.find(address, length);
+    if (window !== undefined) copyBytes(src, at, window.bytes, address - window.address, length);
+    this.#link.writer.column(Op.WRITE, Space.BUS, address, type, src, at, length);
+  }
+
+  abandon(): void {
+    this.pushes.clear();
+    for (const [tag, pending] of this.#reads) {
+      this.#abandoned.add(tag);
+      pending.reject(new DmaError("DMA_ABANDONED", "the device was reset"));
+    }
+    this.#reads.clear();
+    for (const resume of this.#waiting.splice(0)) resume();
+  }
+}

@@ -1,0 +1,200 @@
+/**
+ * Bytes pushed ahead of the doorbells that need them, in order of arrival.
+ *
+ * A driver uses what it pushed in the order in which it pushed it, nearly always. So a look-up
+ * first tries the entry after the last hit. Only when that fails is an index by address built,
+ * and from then on kept, for as long as anything in it is alive.
+ *
+ *   released | live (hit before) | next expected | live ... | room
+ *            ^ head                ^ cursor                   ^ tail
+ */
+import type { Span } from "./host-memory.ts";
+
+const FIRST_SLOTS = 1024;
+/** Entries a peer may have alive; beyond that it is closed, as for bytes. */
+export const MAX_PUSHES = 1 << 16;
+/** Entries looked through for a range that begins inside one. */
+const CONTAIN_SCAN = 256;
+
+const EMPTY = new Uint8Array(0);
+
+export class PushQueue {
+  readonly #pinLimit: number;
+  /** Bytes of all messages that some entry between head and tail still keeps in memory. */
+  #pinned = 0;
+  #lastMessage: Uint8Array = EMPTY;
+  /** Bytes of all live entries. */
+  bytes = 0;
+  live = 0;
+  /** Look-ups that found nothing: the bytes were asked for by `read`. */
+  misses = 0;
+  /** Look-ups that had to leave the arrival order. */
+  searches = 0;
+  #size = FIRST_SLOTS;
+  #address = new Float64Array(FIRST_SLOTS);
+  #length = new Int32Array(FIRST_SLOTS);
+  #at = new Int32Array(FIRST_SLOTS);
+  #buffer: Uint8Array[] = new Array<Uint8Array>(FIRST_SLOTS).fill(EMPTY);
+  /** What the entry added to `#pinned`: its message, if it was the first of it. */
+  #share = new Int32Array(FIRST_SLOTS);
+  /** Free-running counts; a slot is count & (size - 1). */
+  #head = 0;
+  #tail = 0;
+  #cursor = 0;
+  /** Count of the entry by its address; undefined while arrival order is enough. */
+  #index: Map<number, number> | undefined;
+  #indexed = 0;
+
+  /** Entries are views; when they keep more than `pinLimit` bytes of messages, they are copied. */
+  constructor(pinLimit: number) {
+    this.#pinLimit = pinLimit;
+  }
+
+  /** Returns false when there are too many entries. */
+  add(address: number, buffer: Uint8Array, at: number, length: number): boolean {
+    if (this.#tail - this.#head === this.#size && !this.#grow()) return false;
+    const i = this.#tail & (this.#size - 1);
+    this.#address[i] = address;
+    this.#length[i] = length;
+    this.#at[i] = at;
+    this.#buffer[i] = buffer;
+    this.#share[i] = 0;
+    if (buffer !== this.#lastMessage) {
+      this.#lastMessage = buffer;
+      this.#share[i] = buffer.byteLength;
+      this.#pinned += buffer.byteLength;
+    }
+    this.#tail++;
+    this.live++;
+    this.bytes += length;
+    if (this.#pinned > this.#pinLimit) this.#unpin();
+    return true;
+  }
+
+  /** Bytes of messages kept alive by entries. */
+  get pinned(): number {
+    return this.#pinned;
+  }
+
+  /** Finds the entry that covers [address, address + length) and fills `out`. */
+  find(address: number, length: number, out: Span): boolean {
+    const count = this.#locate(address, length);
+    if (count < 0) {
+      this.misses++;
+      return false;
+    }
+    const i = count & (this.#size - 1);
+    out.buffer = this.#buffer[i]!;
+    out.at = this.#at[i]! + (address - this.#address[i]!);
+    out.length = length;
+    this.#cursor = count + 1;
+    return true;
+  }
+
+  /** Forgets the entry that covers `address`. Unknown addresses are nothing to forget. */
+  release(address: number): void {
+    // Packets complete in order, so the oldest entry is the usual answer.
+    let count = this.#head;
+    if (!this.#covers(count, address, 1)) {
+      count = this.#locate(address, 1);
+      if (count < 0) return;
+    }
+    const i = count & (this.#size - 1);
+    this.bytes -= this.#length[i]!;
+    this.live--;
+    this.#index?.delete(this.#address[i]!);
+    this.#buffer[i] = EMPTY;
+    this.#length[i] = 0;
+    while (this.#head < this.#tail && this.#length[this.#head & (this.#size - 1)] === 0) {
+      this.#pinned -= this.#share[this.#head & (this.#size - 1)]!;
+      this.#head++;
+    }
+    if (this.#cursor < this.#head) this.#cursor = this.#head;
+    if (this.#head === this.#tail) this.#clearCounts();
+  }
+
+  clear(): void {
+    for (let c = this.#head; c < this.#tail; c++) this.#buffer[c & (this.#size - 1)] = EMPTY;
+    this.#head = this.#tail;
+    this.#cursor = this.#tail;
+    this.bytes = 0;
+    this.live = 0;
+    this.#clearCounts();
+  }
+
+  #clearCounts(): void {
+    this.#index = undefined;
+    this.#pinned = 0;
+    this.#lastMessage = EMPTY;
+  }
+
+  /** Copies live entries out of their messages, so that the messages can go. */
+  #unpin(): void {
+    this.#pinned = 0;
+    for (let c = this.#head; c < this.#tail; c++) {
+      const i = c & (this.#size - 1);
+      const length = this.#length[i]!;
+      this.#share[i] = length;
+      this.#pinned += length;
+      if (length === 0) continue;
+      const at = this.#at[i]!;
+      this.#buffer[i] = this.#buffer[i]!.slice(at, at + length);
+      this.#at[i] = 0;
+    }
+    this.#lastMessage = EMPTY;
+  }
+
+  #covers(count: number, address: number, length: number): boolean {
+    if (count < this.#head || count >= this.#tail) return false;
+    const i = count & (this.#size - 1);
+    const from = this.#address[i]!;
+    return address >= from && address + length <= from + this.#length[i]!;
+  }
+
+  #locate(address: number, length: number): number {
+    if (this.#covers(this.#cursor, address, length)) return this.#cursor;
+    // Several pieces of one push, or a second look at the last.
+    if (this.#covers(this.#cursor - 1, address, length)) return this.#cursor - 1;
+    if (this.#head === this.#tail) return -1;
+    this.searches++;
+    if (this.#index === undefined) {
+      this.#index = new Map();
+      this.#indexed = this.#head;
+    }
+    for (; this.#indexed < this.#tail; this.#indexed++) {
+      const i = this.#indexed & (this.#size - 1);
+      if (this.#length[i] !== 0) this.#index.set(this.#address[i]!, this.#indexed);
+    }
+    const exact = this.#index.get(address);
+    if (exact !== undefined && this.#covers(exact, address, length)) return exact;
+    const stop = Math.min(this.#tail, this.#head + CONTAIN_SCAN);
+    for (let c = this.#head; c < stop; c++) if (this.#covers(c, address, length)) return c;
+    return -1;
+  }
+
+  #grow(): boolean {
+    if (this.#size >= MAX_PUSHES) return false;
+    const size = this.#size * 2;
+    const address = new Float64Array(size);
+    const length = new Int32Array(size);
+    const at = new Int32Array(size);
+    const buffer = new Array<Uint8Array>(size).fill(EMPTY);
+    const share = new Int32Array(size);
+    for (let c = this.#head; c < this.#tail; c++) {
+      const from = c & (this.#size - 1);
+      const to = c & (size - 1);
+      address[to] = this.#address[from]!;
+      length[to] = this.#length[from]!;
+      at[to] = this.#at[from]!;
+      buffer[to] = this.#buffer[from]!;
+      share[to] = this.#share[from]!;
+    }
+    this.#address = address;
+    this.#length = length;
+    this.#at = at;
+    this.#buffer = buffer;
+    this.#share = share;
+    this.#size = size;
+    return true;
+  }
+}

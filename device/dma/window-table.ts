@@ -1,0 +1,82 @@
+/** The windows of one NIC, sorted by address. Looked up when queues are made, not per frame. */
+import { Limits, WireError } from "../../shared/wire/transactions.ts";
+import type { Window } from "./host-memory.ts";
+
+export class WindowTable {
+  readonly #sorted: Window[] = [];
+  /** The last hit: accesses come in runs. */
+  #last: Window | undefined;
+  bytes = 0;
+
+  get count(): number {
+    return this.#sorted.length;
+  }
+
+  /** Adds a zeroed window. Throws WireError when it overlaps another or there are too many. */
+  add(address: number, length: number): Window {
+    if (length === 0) throw new WireError("WINDOW_EMPTY", "window: length 0");
+    if (
+      this.#sorted.length === Limits.WINDOWS ||
+      this.bytes + length > Limits.WINDOWS_BYTES
+    ) {
+      throw new WireError("WINDOW_LIMIT", `window: more than ${Limits.WINDOWS} windows or ${Limits.WINDOWS_BYTES} bytes`);
+    }
+    const i = this.#above(address);
+    const below = this.#sorted[i - 1];
+    const above = this.#sorted[i];
+    if (
+      (below !== undefined && below.address + below.bytes.byteLength > address) ||
+      (above !== undefined && address + length > above.address)
+    ) {
+      throw new WireError("WINDOW_OVERLAP", `window: ${hex(address)}+${length} overlaps another`);
+    }
+    const bytes = new Uint8Array(length);
+    const window = { address, bytes, view: new DataView(bytes.buffer) };
+    this.#sorted.splice(i, 0, window);
+    this.bytes += length;
+    return window;
+  }
+
+  /** Removes the window that begins at `address`. Throws WireError when there is none. */
+  remove(address: number): Window {
+    const i = this.#above(address) - 1;
+    const window = this.#sorted[i];
+    if (window === undefined || window.address !== address) {
+      throw new WireError("WINDOW_UNKNOWN", `end_window: no window begins at ${hex(address)}`);
+    }
+    this.#sorted.splice(i, 1);
+    this.bytes -= window.bytes.byteLength;
+    this.#last = undefined;
+    return window;
+  }
+
+  /** The window that holds all of [address, address + length). */
+  find(address: number, length: number): Window | undefined {
+    const last = this.#last;
+    if (last !== undefined && holds(last, address, length)) return last;
+    const window = this.#sorted[this.#above(address) - 1];
+    if (window === undefined || !holds(window, address, length)) return undefined;
+    this.#last = window;
+    return window;
+  }
+
+  /** Index of the first window that begins above `address`. */
+  #above(address: number): number {
+    let low = 0;
+    let high = this.#sorted.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#sorted[middle]!.address <= address) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+function holds(w: Window, address: number, length: number): boolean {
+  return address >= w.address && address + length <= w.address + w.bytes.byteLength;
+}
+
+function hex(address: number): string {
+  return `0x${address.toString(16)}`;
+}

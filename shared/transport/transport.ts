@@ -1,0 +1,23 @@
+/**
+ * What a link needs of the thing that carries its messages. `websocket.ts` is the portable
+ * implementation, `loopback.ts` joins two ends in one process for tests.
+ */
+export interface Transport {
+  /** Sends one message. `done` is called once, when its bytes are no longer needed. */
+  send(message: Uint8Array, done: () => void): void;
+  /** Bytes handed to `send` that the system has not taken yet. */
+  readonly unsentBytes: number;
+  /** Bytes ever received, counted below the message level: a half message is life too. */
+  readonly receivedBytes: number;
+  /** One whole message; the receiver may keep views of it. */
+  onMessage: (message: Uint8Array) => void;
+  /** Called once, whoever closed. */
+  onClose: (code: number, reason: string) => void;
+  /** Says why and ends after what is unsent. */
+  close(code: number, reason: string): void;
+  /** Ends now. */
+  terminate(): void;
+  /** Everything sent until `uncork` may leave in one system call. */
+  cork(): void;
+  uncork(): void;
+}

@@ -1,0 +1,208 @@
+/**
+ * The portable transport: one WebSocket (RFC 6455) by the `ws` library. This is the only file
+ * that imports it.
+ */
+import type { IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
+import type { Socket } from "node:net";
+import WebSocket, { WebSocketServer } from "ws";
+import { Limits, NIC_PATH, SUBPROTOCOL } from "../wire/transactions.ts";
+import type { Transport } from "./transport.ts";
+
+/** Longest reason that fits a close frame (RFC 6455, 5.5: 125 bytes with the code). */
+const REASON_BYTES = 123;
+
+/** Limits on what one message may cost before it is whole. */
+const RECEIVE_LIMITS = {
+  maxPayload: Limits.MESSAGE_BYTES,
+  maxFragments: 1024,
+  maxBufferedChunks: 65_536,
+  perMessageDeflate: false,
+} as const;
+
+class WebSocketTransport implements Transport {
+  readonly #ws: WebSocket;
+  readonly #socket: Socket;
+  onMessage: (message: Uint8Array) => void = () => {};
+  onClose: (code: number, reason: string) => void = () => {};
+
+  constructor(ws: WebSocket, socket: Socket) {
+    this.#ws = ws;
+    this.#socket = socket;
+    socket.setNoDelay(true);
+    ws.on("message", (data, isBinary) => {
+      if (!isBinary) {
+        ws.close(1003, "only binary messages are understood here");
+        return;
+      }
+      this.onMessage(data as Buffer);
+    });
+    // What goes wrong in the receiver ends in `close` with a code; without a listener it would
+    // end the process.
+    ws.on("error", () => {});
+    ws.on("close", (code, reason) => this.onClose(code, reason.toString()));
+  }
+
+  send(message: Uint8Array, done: () => void): void {
+    if (this.#ws.readyState !== WebSocket.OPEN) {
+      done();
+      return;
+    }
+    this.#ws.send(message, done);
+  }
+
+  get unsentBytes(): number {
+    return this.#ws.bufferedAmount;
+  }
+
+  get receivedBytes(): number {
+    return this.#socket.bytesRead;
+  }
+
+  close(code: number, reason: string): void {
+    this.#ws.close(code, clip(reason));
+  }
+
+  terminate(): void {
+    this.#ws.terminate();
+  }
+
+  cork(): void {
+    this.#socket.cork();
+  }
+
+  uncork(): void {
+    this.#socket.uncork();
+  }
+}
+
+/** A refusal on the HTTP level, before there is a WebSocket. */
+export class ConnectError extends Error {
+  readonly code: string;
+  readonly status: number | undefined;
+  constructor(code: string, message: string, status?: number) {
+    super(message);
+    this.name = "ConnectError";
+    this.code = code;
+    this.status = status;
+  }
+}
+
+export interface DialOptions {
+  /** ws: or wss: URL. */
+  readonly url: string;
+  /** Mask with the zero key: legal on the wire, for TLS or loopback only (RFC 6455, 10.3). */
+  readonly zeroMask?: boolean;
+  readonly timeoutMs?: number;
+}
+
+/** Opens a WebSocket to a device. Rejects with ConnectError. */
+export function dial(options: DialOptions): Promise<Transport> {
+  return new Promise((resolve, reject) => {
+    const ws = new WebSocket(options.url, [SUBPROTOCOL], {
+      ...RECEIVE_LIMITS,
+      handshakeTimeout: options.timeoutMs ?? 5000,
+      followRedirects: false,
+      ...(options.zeroMask === true ? { generateMask: () => {} } : {}),
+    });
+    let socket: Socket | undefined;
+    ws.once("upgrade", (response: IncomingMessage) => {
+      socket = response.socket;
+    });
+    ws.once("unexpected-response", (request, response) => {
+      const parts: Buffer[] = [];
+      let size = 0;
+      response.on("data", (part: Buffer) => {
+        size += part.byteLength;
+        if (size <= 1024) parts.push(part);
+      });
+      const settle = () => {
+        request.destroy();
+        reject(
+          new ConnectError(
+            "HTTP_STATUS",
+            Buffer.concat(parts).toString().trim(),
+            response.statusCode,
+          ),
+        );
+      };
+      response.on("end", settle);
+      response.on("error", settle);
+    });
+    ws.once("error", (error: NodeJS.ErrnoException) => {
+      reject(new ConnectError(error.code ?? "WEBSOCKET", error.message));
+    });
+    ws.once("open", () => {
+      if (socket === undefined) throw new Error("a WebSocket opened without an upgrade");
+      ws.removeAllListeners("error");
+      resolve(new WebSocketTransport(ws, socket));
+    });
+  });
+}
+
+/** Turns HTTP upgrades into transports; who may upgrade is decided before this is called. */
+export class WebSocketAcceptor {
+  readonly #server = new WebSocketServer({
+    ...RECEIVE_LIMITS,
+    noServer: true,
+    clientTracking: false,
+    handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
+  });
+
+  accept(
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+    take: (transport: Transport) => void,
+  ): void {
+    this.#server.handleUpgrade(request, socket, head, (ws) => {
+      take(new WebSocketTransport(ws, socket as Socket));
+    });
+  }
+}
+
+/**
+ * The URL to dial for what a user wrote: ws, wss, http, https or HOST:PORT. Throws a TypeError
+ * that says what is wrong and, where it can, the corrected form.
+ */
+export function nicUrl(written: string): string {
+  const url = parseTarget(written);
+  url.protocol = url.protocol === "https:" || url.protocol === "wss:" ? "wss:" : "ws:";
+  if (url.pathname === "/" || url.pathname === "") url.pathname = NIC_PATH;
+  return url.href;
+}
+
+/** The same for the device's HTTP pages. */
+export function httpUrl(written: string, path: string): string {
+  const url = parseTarget(written);
+  url.protocol = url.protocol === "https:" || url.protocol === "wss:" ? "https:" : "http:";
+  url.pathname = path;
+  url.search = "";
+  return url.href;
+}
+
+function parseTarget(written: string): URL {
+  const text = written.includes("://") ? written : `ws://${written}`;
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch {
+    throw new TypeError(`"${written}" is not an address; write ws://HOST:PORT or HOST:PORT`);
+  }
+  if (!["ws:", "wss:", "http:", "https:"].includes(url.protocol)) {
+    throw new TypeError(
+      `"${written}": ${url.protocol}// is not understood; write ws://${url.host || "HOST:PORT"}`,
+    );
+  }
+  if (url.username !== "" || url.password !== "") {
+    throw new TypeError(`"${url.host}": credentials do not belong in an address`);
+  }
+  if (url.hostname === "") throw new TypeError(`"${written}" names no host`);
+  return url;
+}
+
+function clip(reason: string): string {
+  let text = reason;
+  while (Buffer.byteLength(text) > REASON_BYTES) text = text.slice(0, -1);
+  return text;
+}

@@ -1,0 +1,249 @@
+/**
+ * Builds batches: the sender's half of the wire.
+ *
+ * Columns are written in place. Bytes of a record go straight into the message that will be sent,
+ * so a frame is copied once in this process; the records that name them gather beside it and are
+ * appended when another kind of transaction follows. The bytes are those msgpackr would write.
+ *
+ *   | room | array n | 0x93 op bin | data ............ | bin | records | next transaction ...
+ *          ^ start                  ^ dataAt          ^ at
+ *
+ * A batch ends when the burst of work ends (`flush`), or by itself at SOFT_BYTES. It is never
+ * ended by a timer.
+ */
+import { copyBytes } from "../bytes/copy.ts";
+import { BufferPool } from "../bytes/pool.ts";
+import { Fmt } from "./reader.ts";
+import { RECORD_BYTES, record } from "./records.ts";
+import { Limits, Op } from "./transactions.ts";
+import { packTransaction } from "./values.ts";
+
+/** A batch that reaches this is sent: above it a receiver pays for reassembly and gains nothing. */
+const SOFT_BYTES = 96 * 1024;
+/** Records that gather beside a column before it is closed. */
+const COLUMN_RECORDS = 1024;
+/** Front room for the batch's own array header. */
+const ROOM = 8;
+/** Largest bin header. */
+const BIN_HEADER = 5;
+/** Everything that can follow the soft limit: one record, its column's records, one control. */
+const BATCH_BYTES = SOFT_BYTES + Limits.RECORD_BYTES + COLUMN_RECORDS * RECORD_BYTES + 16 * 1024;
+
+const BE = false; // msgpack's own integers
+
+/** One pool for all links: idle links hold nothing, busy ones reuse what is warm in the cache. */
+const pool = new BufferPool(BATCH_BYTES, 64);
+
+const ZERO = new Uint8Array(Limits.RECORD_BYTES);
+
+/** Takes a finished message; `release` must be called once its bytes are no longer needed. */
+export type SendMessage = (message: Uint8Array, release: () => void) => void;
+
+export class BatchWriter {
+  readonly #send: SendMessage;
+  readonly #records = new Uint8Array(COLUMN_RECORDS * RECORD_BYTES);
+  readonly #recordView = new DataView(this.#records.buffer);
+  #recordCount = 0;
+  /** The column under construction, or -1. */
+  #open = -1;
+  #dataAt = 0;
+  #buffer: Uint8Array = ZERO;
+  #view: DataView = new DataView(ZERO.buffer);
+  /** 0 while there is no buffer. */
+  #at = 0;
+  #transactions = 0;
+  /** Total bytes handed to `send`. */
+  sentBytes = 0;
+  sentBatches = 0;
+
+  constructor(send: SendMessage) {
+    this.#send = send;
+  }
+
+  get empty(): boolean {
+    return this.#transactions === 0;
+  }
+
+  /** The message under construction; `reserve` says where to write. Changes at each reserve. */
+  get outgoing(): Uint8Array {
+    return this.#buffer;
+  }
+
+  /**
+   * Opens a record of `length` bytes in a column of `op` and returns where its bytes go in
+   * `outgoing`. The caller fills them before it calls anything else here. `space` is the BAR
+   * for MMIO_WRITE.
+   */
+  reserve(op: Op, space: number, address: number, type: number, length: number): number {
+    if (length > Limits.RECORD_BYTES || length <= 0) {
+      throw new RangeError(`a record of ${length} bytes; it may hold 1 to ${Limits.RECORD_BYTES}`);
+    }
+    if (this.#at !== 0 && this.#at >= SOFT_BYTES) this.flush();
+    if (this.#open !== op || this.#recordCount === COLUMN_RECORDS) this.#openColumn(op);
+    record.write(this.#recordView, this.#recordCount * RECORD_BYTES, address, length, type, space);
+    this.#recordCount++;
+    const at = this.#at;
+    this.#at = at + length;
+    return at;
+  }
+
+  /** A record whose bytes are src[at .. at + length); longer ones are split. */
+  column(
+    op: Op,
+    space: number,
+    address: number,
+    type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    let done = 0;
+    while (done < length) {
+      const n = Math.min(length - done, Limits.RECORD_BYTES);
+      const to = this.reserve(op, space, address + done, type, n);
+      copyBytes(src, at + done, this.#buffer, to, n);
+      done += n;
+    }
+  }
+
+  /** A doorbell or register: one record of four bytes, little-endian. */
+  mmioWrite32(bar: number, offset: number, type: number, value: number): void {
+    const at = this.reserve(Op.MMIO_WRITE, bar, offset, type, 4);
+    this.#view.setUint32(at, value, true);
+  }
+
+  interrupt(vector: number): void {
+    this.#begin(4);
+    const b = this.#buffer;
+    b[this.#at++] = Fmt.FIXARRAY | 2;
+    b[this.#at++] = Op.INTERRUPT;
+    if (vector >= 0x80) b[this.#at++] = Fmt.UINT8;
+    b[this.#at++] = vector;
+  }
+
+  /** Any other transaction: opcode, then fields. */
+  control(fields: readonly unknown[]): void {
+    const bytes = packTransaction(fields);
+    this.#begin(bytes.byteLength);
+    this.#buffer.set(bytes, this.#at);
+    this.#at += bytes.byteLength;
+  }
+
+  /** Sends what has gathered. Returns whether there was anything. */
+  flush(): boolean {
+    if (this.#transactions === 0) return false;
+    this.#closeColumn();
+    const n = this.#transactions;
+    let start = this.#start;
+    if (n < 16) {
+      this.#buffer[--start] = Fmt.FIXARRAY | n;
+    } else {
+      start -= 3;
+      this.#buffer[start] = Fmt.ARRAY16;
+      this.#view.setUint16(start + 1, n, BE);
+    }
+    const buffer = this.#buffer;
+    const message = buffer.subarray(start, this.#at);
+    this.#buffer = ZERO;
+    this.#at = 0;
+    this.#transactions = 0;
+    this.sentBytes += message.byteLength;
+    this.sentBatches++;
+    this.#send(message, () => pool.put(buffer));
+    return true;
+  }
+
+  /** The link is gone: forget what was not sent. */
+  discard(): void {
+    if (this.#at !== 0) pool.put(this.#buffer);
+    this.#buffer = ZERO;
+    this.#at = 0;
+    this.#transactions = 0;
+    this.#open = -1;
+    this.#recordCount = 0;
+  }
+
+  /** First byte of the first transaction. */
+  #start = ROOM;
+
+  /** Makes sure that a transaction of `bytes` that is not a column can follow. */
+  #begin(bytes: number): void {
+    if (this.#at !== 0 && this.#at + bytes >= SOFT_BYTES + Limits.RECORD_BYTES) this.flush();
+    this.#closeColumn();
+    this.#take();
+    this.#transactions++;
+    if (this.#transactions === Limits.BATCH_TRANSACTIONS) {
+      this.#transactions--;
+      this.flush();
+      this.#take();
+      this.#transactions = 1;
+    }
+  }
+
+  #take(): void {
+    if (this.#at !== 0) return;
+    this.#buffer = pool.get();
+    this.#view = new DataView(
+      this.#buffer.buffer,
+      this.#buffer.byteOffset,
+      this.#buffer.byteLength,
+    );
+    this.#start = ROOM;
+    this.#at = ROOM;
+  }
+
+  #openColumn(op: Op): void {
+    this.#begin(BIN_HEADER + 2);
+    this.#open = op;
+    this.#buffer[this.#at] = Fmt.FIXARRAY | 3;
+    this.#buffer[this.#at + 1] = op;
+    this.#at += 2 + BIN_HEADER;
+    this.#dataAt = this.#at;
+  }
+
+  /** Writes the data's header, now that its length is known, and the records behind it. */
+  #closeColumn(): void {
+    if (this.#open < 0) return;
+    const b = this.#buffer;
+    const length = this.#at - this.#dataAt;
+    const header = binHeaderBytes(length);
+    const gap = BIN_HEADER - header;
+    if (gap !== 0) {
+      // The room kept for the longest header is too much: move the shorter side over the gap.
+      const before = this.#dataAt - BIN_HEADER - this.#start;
+      if (before <= length) {
+        b.copyWithin(this.#start + gap, this.#start, this.#start + before);
+        this.#start += gap;
+      } else {
+        b.copyWithin(this.#dataAt - gap, this.#dataAt, this.#at);
+        this.#dataAt -= gap;
+        this.#at -= gap;
+      }
+    }
+    this.#binHeader(this.#dataAt - header, length);
+    const bytes = this.#recordCount * RECORD_BYTES;
+    this.#binHeader(this.#at, bytes);
+    this.#at += binHeaderBytes(bytes);
+    copyBytes(this.#records, 0, b, this.#at, bytes);
+    this.#at += bytes;
+    this.#open = -1;
+    this.#recordCount = 0;
+  }
+
+  #binHeader(at: number, length: number): void {
+    if (length < 0x100) {
+      this.#buffer[at] = Fmt.BIN8;
+      this.#buffer[at + 1] = length;
+    } else if (length < 0x10000) {
+      this.#buffer[at] = Fmt.BIN16;
+      this.#view.setUint16(at + 1, length, BE);
+    } else {
+      this.#buffer[at] = Fmt.BIN32;
+      this.#view.setUint32(at + 1, length, BE);
+    }
+  }
+}
+
+function binHeaderBytes(length: number): number {
+  return length < 0x100 ? 2 : length < 0x10000 ? 3 : 5;
+}

@@ -1,0 +1,191 @@
+/**
+ * Applies a batch: walks its transactions in order and hands each to a Sink.
+ *
+ * Every field is checked against the catalogue before the sink sees it. What was applied before an
+ * error stays applied, nothing after it is; the caller ends the connection with the WireError.
+ */
+import { unpackGuarded } from "./values.ts";
+import { Reader } from "./reader.ts";
+import { RECORD_BYTES, record } from "./records.ts";
+import { type FaultSeverity, Limits, type LinkControl, Op, type ReadStatus, type Sink, WireError } from "./transactions.ts";
+
+/** Fields of each transaction, opcode included. */
+const FIELDS: Readonly<Record<number, number>> = {
+  [Op.HELLO]: 2,
+  [Op.WELCOME]: 2,
+  [Op.REFUSE]: 3,
+  [Op.HEARTBEAT]: 3,
+  [Op.PROGRESS]: 2,
+  [Op.FAULT]: 6,
+  [Op.WINDOW]: 3,
+  [Op.END_WINDOW]: 2,
+  [Op.WRITE]: 3,
+  [Op.PUSH]: 3,
+  [Op.READ]: 5,
+  [Op.READ_REPLY]: 4,
+  [Op.MMIO_WRITE]: 3,
+  [Op.MMIO_READ]: 5,
+  [Op.MMIO_READ_REPLY]: 3,
+  [Op.INTERRUPT]: 2,
+};
+
+const NAMES = new Map<number, string>(Object.entries(Op).map(([name, op]) => [op, name.toLowerCase()]));
+
+/** "mmio_write" for 22; "opcode 99" for what the catalogue lacks. */
+export function opName(op: number): string {
+  return NAMES.get(op) ?? `opcode ${op}`;
+}
+
+/** Applies one message. Throws WireError, which names transaction and field. */
+export function applyBatch(message: Uint8Array, sink: Sink, link: LinkControl): void {
+  const r = new Reader(message);
+  const n = r.array("batch", Limits.BATCH_TRANSACTIONS);
+  for (let i = 0; i < n; i++) applyTransaction(r, sink, link, i);
+  r.finish("batch");
+}
+
+function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: number): void {
+  const fields = r.array(`transaction ${index}`, 16);
+  if (fields === 0) throw new WireError("WIRE_EMPTY", `transaction ${index}: no opcode`);
+  const op = r.uint(`transaction ${index}: opcode`, 255);
+  const want = FIELDS[op];
+  if (want === undefined) {
+    throw new WireError("WIRE_OPCODE", `transaction ${index}: opcode ${op} is not in the catalogue`);
+  }
+  if (fields !== want) {
+    throw new WireError(
+      "WIRE_FIELDS",
+      `transaction ${index}: ${opName(op)} has ${want} fields, found ${fields}`,
+    );
+  }
+  switch (op) {
+    case Op.WRITE:
+    case Op.PUSH:
+    case Op.MMIO_WRITE:
+      return applyColumn(r, sink, op);
+    case Op.INTERRUPT: {
+      const vector = r.uint("interrupt: vector", Limits.VECTORS - 1);
+      if (sink.interrupt === undefined) throw notForUs(op);
+      return sink.interrupt(vector);
+    }
+    case Op.PROGRESS:
+      return link.progress(r.uint("progress: bytes", Number.MAX_SAFE_INTEGER));
+    case Op.HEARTBEAT:
+      return link.heartbeat(
+        r.uint("heartbeat: sent", Number.MAX_SAFE_INTEGER),
+        r.uint("heartbeat: echo", Number.MAX_SAFE_INTEGER),
+      );
+    case Op.WINDOW: {
+      const address = r.uint("window: address", Limits.ADDRESS);
+      const length = r.uint("window: length", Limits.WINDOW_BYTES);
+      if (sink.window === undefined) throw notForUs(op);
+      return sink.window(address, length);
+    }
+    case Op.END_WINDOW: {
+      const address = r.uint("end_window: address", Limits.ADDRESS);
+      if (sink.endWindow === undefined) throw notForUs(op);
+      return sink.endWindow(address);
+    }
+    case Op.READ: {
+      const tag = r.uint("read: tag", 0xffffffff);
+      const space = r.uint("read: space", 1);
+      const address = r.uint("read: address", Limits.ADDRESS);
+      const length = r.uint("read: length", Limits.READ_BYTES);
+      if (sink.read === undefined) throw notForUs(op);
+      return sink.read(tag, space, address, length);
+    }
+    case Op.READ_REPLY: {
+      const tag = r.uint("read_reply: tag", 0xffffffff);
+      const status = r.uint("read_reply: status", 1) as ReadStatus;
+      r.bin("read_reply: bytes", Limits.READ_BYTES);
+      if (sink.readReply === undefined) throw notForUs(op);
+      return sink.readReply(tag, status, r.bytes, r.binAt, r.binLength);
+    }
+    case Op.MMIO_READ: {
+      const tag = r.uint("mmio_read: tag", 0xffffffff);
+      const bar = r.uint("mmio_read: bar", 5);
+      const offset = r.uint("mmio_read: offset", Limits.BAR_OFFSET);
+      const length = r.uint("mmio_read: length", Limits.MMIO_BYTES);
+      if (sink.mmioRead === undefined) throw notForUs(op);
+      return sink.mmioRead(tag, bar, offset, length);
+    }
+    case Op.MMIO_READ_REPLY: {
+      const tag = r.uint("mmio_read_reply: tag", 0xffffffff);
+      r.bin("mmio_read_reply: bytes", Limits.MMIO_BYTES);
+      if (sink.mmioReadReply === undefined) throw notForUs(op);
+      return sink.mmioReadReply(tag, r.bytes, r.binAt, r.binLength);
+    }
+    case Op.FAULT: {
+      const severity = r.uint("fault: severity", 2) as FaultSeverity;
+      const code = r.text("fault: code", Limits.NAME_BYTES);
+      const text = r.text("fault: text", Limits.TEXT_BYTES);
+      const space = r.uint("fault: space", 0xffff);
+      return sink.fault(severity, code, text, space, r.uint("fault: address", Limits.ADDRESS));
+    }
+    case Op.REFUSE: {
+      const code = r.text("refuse: code", Limits.NAME_BYTES);
+      const text = r.text("refuse: text", Limits.TEXT_BYTES);
+      if (sink.refuse === undefined) throw notForUs(op);
+      return sink.refuse(code, text);
+    }
+    case Op.HELLO:
+    case Op.WELCOME: {
+      const value = unpackGuarded(r, opName(op));
+      const take = op === Op.HELLO ? sink.hello : sink.welcome;
+      if (take === undefined) throw notForUs(op);
+      return take.call(sink, value);
+    }
+  }
+}
+
+function applyColumn(r: Reader, sink: Sink, op: number): void {
+  const name = opName(op);
+  r.bin(`${name}: data`, Limits.MESSAGE_BYTES);
+  let at = r.binAt;
+  const end = at + r.binLength;
+  r.bin(`${name}: records`, Limits.COLUMN_RECORDS * RECORD_BYTES);
+  const records = r.binAt;
+  if (r.binLength % RECORD_BYTES !== 0) {
+    throw new WireError(
+      "WIRE_RECORDS",
+      `${name}: ${r.binLength} bytes of records are not a whole number of ${RECORD_BYTES}`,
+    );
+  }
+  if (op === Op.PUSH && sink.push === undefined) throw notForUs(op);
+  if (op === Op.MMIO_WRITE && sink.mmioWrite === undefined) throw notForUs(op);
+  const stop = records + r.binLength;
+  const { bytes, view } = r;
+  for (let rec = records; rec < stop; rec += RECORD_BYTES) {
+    const address = record.address(view, rec);
+    const length = record.length(view, rec);
+    const space = record.space(view, rec);
+    const type = record.type(view, rec);
+    if (length === 0 || length > Limits.RECORD_BYTES || length > end - at) {
+      throw badRecord(name, (rec - records) / RECORD_BYTES, `length ${length}`);
+    }
+    if (op === Op.MMIO_WRITE) {
+      if (address > Limits.BAR_OFFSET || space > 5) {
+        throw badRecord(name, (rec - records) / RECORD_BYTES, `BAR ${space} offset ${address}`);
+      }
+      sink.mmioWrite!(space, address, type, bytes, at, length);
+    } else {
+      if (address > Limits.ADDRESS || space > 1) {
+        throw badRecord(name, (rec - records) / RECORD_BYTES, `space ${space} address ${address}`);
+      }
+      if (op === Op.WRITE) sink.write(space, address, type, bytes, at, length);
+      else sink.push!(space, address, type, bytes, at, length);
+    }
+    at += length;
+  }
+  if (at !== end) {
+    throw new WireError("WIRE_RECORDS", `${name}: ${end - at} bytes of data that no record names`);
+  }
+}
+
+function badRecord(name: string, index: number, what: string): WireError {
+  return new WireError("WIRE_RECORDS", `${name}: record ${index}: ${what} is out of bounds`);
+}
+
+function notForUs(op: number): WireError {
+  return new WireError("WIRE_DIRECTION", `${opName(op)} does not travel in this direction`);
+}

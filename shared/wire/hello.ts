@@ -1,0 +1,72 @@
+/**
+ * What is said before the first batch of work: hello from the frontend, welcome from the device.
+ * Both are maps, so that a newer peer may add fields; unknown ones are ignored.
+ */
+import { z } from "zod";
+import { parseUnicastMac } from "../net/ethernet.ts";
+import { Limits, PROTOCOL_VERSION, WireError } from "./transactions.ts";
+
+/** Letters, digits and . _ - : what fits a log line, a metric and a file name. */
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+
+const name = z.string().max(Limits.NAME_BYTES).regex(NAME);
+const mac = z.string().max(17).refine(isMacText, "not a unicast MAC address");
+
+const helloShape = z.object({
+  version: z.number().int().min(0).max(0xffff),
+  personality: name,
+  name,
+  /** Random, chosen once by a process: tells a reconnect from another process of that name. */
+  instance: z.string().min(1).max(64),
+  agent: z.string().max(64).optional(),
+  mac: mac.optional(),
+  queues: z.number().int().min(1).max(128).optional(),
+  mtu: z.number().int().min(68).max(65535).optional(),
+});
+export type Hello = z.infer<typeof helloShape>;
+
+const welcomeShape = z.object({
+  version: z.number().int().min(0).max(0xffff),
+  agent: z.string().max(64).optional(),
+  name,
+  mac,
+  segment: name,
+  /** Number of this connection, raised at each: nothing of an older one is applied. */
+  epoch: z.number().int().min(0),
+  /** Queue pairs that the device offers. */
+  queues: z.number().int().min(1).max(128),
+  maxMtu: z.number().int().min(68).max(65535),
+  /** Bytes of pushes that the device holds for this NIC. */
+  pushBytes: z.number().int().min(65536),
+});
+export type Welcome = z.infer<typeof welcomeShape>;
+
+/** Checks a decoded hello. Throws WireError naming the field. */
+export function parseHello(value: unknown): Hello {
+  return check(helloShape, value, "hello");
+}
+
+/** Checks a decoded welcome. Throws WireError naming the field. */
+export function parseWelcome(value: unknown): Welcome {
+  const welcome = check(welcomeShape, value, "welcome");
+  if (welcome.version !== PROTOCOL_VERSION) {
+    throw new WireError("WIRE_VERSION", `welcome: version ${welcome.version} was never offered`);
+  }
+  return welcome;
+}
+
+function check<T>(shape: z.ZodType<T>, value: unknown, what: string): T {
+  const result = shape.safeParse(value);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0]!;
+  throw new WireError("WIRE_HELLO", `${what}: ${issue.path.join(".") || "value"}: ${issue.message}`);
+}
+
+function isMacText(text: string): boolean {
+  try {
+    parseUnicastMac(text);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,249 @@
+/**
+ * One link: a transport, the batch under construction, and what keeps both honest (heartbeat,
+ * progress, limits). Device and frontend use the same class with different sinks.
+ *
+ * A link is always read: nothing here stops reading because sending is slow. Two peers that pause
+ * reading while they can't send stay stuck for ever.
+ */
+import type { Logger } from "../log.ts";
+import type { Transport } from "../transport/transport.ts";
+import { BatchWriter } from "./batch.ts";
+import { applyBatch } from "./decode.ts";
+import { ByteQueueLimit } from "./flow.ts";
+import { CloseCode, type LinkControl, Op, type Sink, WireError } from "./transactions.ts";
+
+export const HEARTBEAT_MS = 1000;
+/** Seconds without a sign of life before a peer is dead: noticed 4 to 5 s after its last byte. */
+const MISSED_HEARTBEATS = 4;
+/** Progress is reported at least this often, in bytes received. */
+const PROGRESS_BYTES = 32 * 1024;
+/** More unsent than this and the owner should take no more work for this peer. */
+const BACKLOG_BYTES = 1 << 20;
+/** More unsent than this and the peer is given up. */
+const HARD_BYTES = 16 << 20;
+/** A peer may ask for this many heartbeat answers between two of our own ticks. */
+const HEARTBEAT_BURST = 32;
+
+/** A tap sees every batch with its bytes; it must copy what it keeps. */
+export type LinkTap = (direction: "in" | "out", batch: Uint8Array) => void;
+
+export interface LinkOwner {
+  readonly sink: Sink;
+  /** A batch has been applied in full. */
+  batchApplied(): void;
+  /** Runs before each flush: the last chance to post into the batch that leaves. */
+  beforeFlush(): void;
+  /** Room again after `writable` was false. */
+  writableAgain(): void;
+  /** Called once. `code` is a WebSocket close code. */
+  closed(code: number, reason: string): void;
+  /**
+   * Something broke while our own code applied what the peer sent. The link is ended after this.
+   */
+  broken(error: unknown): void;
+}
+
+export class Link {
+  readonly writer: BatchWriter;
+  readonly flow = new ByteQueueLimit();
+  readonly #transport: Transport;
+  readonly #owner: LinkOwner;
+  readonly #control: LinkControl;
+  readonly #log: Logger;
+  readonly #timer: NodeJS.Timeout;
+  #tap: LinkTap | undefined;
+  #flushDue = false;
+  #closed = false;
+  #blocked = false;
+  #reported = 0;
+  #lastReceived = 0;
+  #lastUnsent = 0;
+  #missed = 0;
+  #answers = 0;
+  receivedBatches = 0;
+  receivedBytes = 0;
+  /** Smoothed round trip in ms; 0 before the first heartbeat came back. */
+  roundTripMs = 0;
+
+  constructor(transport: Transport, owner: LinkOwner, log: Logger) {
+    this.#transport = transport;
+    this.#owner = owner;
+    this.#log = log;
+    this.writer = new BatchWriter((message, release) => this.#post(message, release));
+    this.#control = {
+      heartbeat: (sent, echo) => this.#heartbeat(sent, echo),
+      progress: (bytes) => this.#progress(bytes),
+    };
+    transport.onMessage = (message) => this.#receive(message);
+    transport.onClose = (code, reason) => this.#onClose(code, reason);
+    this.#timer = setInterval(() => this.#tick(), HEARTBEAT_MS);
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** False while more is sent and not yet acknowledged than the limit, or too much is unsent. */
+  get writable(): boolean {
+    if (this.flow.open && this.#transport.unsentBytes < BACKLOG_BYTES) return true;
+    this.#blocked = true;
+    return false;
+  }
+
+  get backlogged(): boolean {
+    return this.#transport.unsentBytes >= BACKLOG_BYTES;
+  }
+
+  get unsentBytes(): number {
+    return this.#transport.unsentBytes;
+  }
+
+  /** Shows every batch to `tap`, or to nobody. */
+  setTap(tap: LinkTap | undefined): void {
+    this.#tap = tap;
+  }
+
+  /** One flush per turn of the event loop, after everything that arrived has been looked at. */
+  scheduleFlush(): void {
+    if (this.#flushDue || this.#closed) return;
+    this.#flushDue = true;
+    setImmediate(() => {
+      this.#flushDue = false;
+      this.flush();
+    });
+  }
+
+  flush(): void {
+    if (this.#closed) return;
+    this.#owner.beforeFlush();
+    if (this.#closed) return;
+    if (!this.writer.empty) this.#reportProgress();
+    this.#transport.cork();
+    this.writer.flush();
+    this.#transport.uncork();
+  }
+
+  /** Ends the link and tells the peer why. */
+  close(code: CloseCode, reason: string): void {
+    if (this.#closed) return;
+    this.flush();
+    this.#transport.close(code, reason);
+    this.#finish(code, reason);
+  }
+
+  #post(message: Uint8Array, release: () => void): void {
+    this.#tap?.("out", message);
+    this.flow.sent(message.byteLength);
+    this.#transport.send(message, release);
+    if (this.#transport.unsentBytes > HARD_BYTES) {
+      this.#giveUp(CloseCode.LIMIT, `more than ${HARD_BYTES} bytes wait for a peer that takes none`);
+    }
+  }
+
+  #receive(message: Uint8Array): void {
+    if (this.#closed) return;
+    this.receivedBytes += message.byteLength;
+    this.receivedBatches++;
+    this.#tap?.("in", message);
+    try {
+      applyBatch(message, this.#owner.sink, this.#control);
+    } catch (error) {
+      if (error instanceof WireError) {
+        this.#log.warn({ code: error.code }, `the peer broke a rule of the wire: ${error.message}`);
+        this.close(error.close, error.message);
+      } else {
+        this.#owner.broken(error);
+        this.close(CloseCode.FAILED, "an error on this side");
+      }
+      return;
+    }
+    if (this.#closed) return;
+    this.#owner.batchApplied();
+    if (this.receivedBytes - this.#reported >= PROGRESS_BYTES) {
+      this.#reportProgress();
+      this.scheduleFlush();
+    }
+  }
+
+  #reportProgress(): void {
+    if (this.receivedBytes === this.#reported) return;
+    this.#reported = this.receivedBytes;
+    this.writer.control([Op.PROGRESS, this.receivedBytes]);
+  }
+
+  #progress(bytes: number): void {
+    if (!this.flow.acknowledge(bytes, performance.now())) {
+      throw new WireError(
+        "WIRE_PROGRESS",
+        `progress: ${bytes} bytes reported, ${this.writer.sentBytes} were sent`,
+      );
+    }
+    this.#missed = 0;
+    if (this.#blocked && this.writable) {
+      this.#blocked = false;
+      this.#owner.writableAgain();
+    }
+  }
+
+  #heartbeat(sent: number, echo: number): void {
+    if (echo !== 0) {
+      const ms = performance.now() - echo / 1000;
+      // A future echo is a peer's invention: it measures nothing.
+      if (ms >= 0) this.roundTripMs = this.roundTripMs === 0 ? ms : 0.75 * this.roundTripMs + 0.25 * ms;
+    }
+    if (sent !== 0) {
+      if (++this.#answers > HEARTBEAT_BURST) {
+        throw new WireError("WIRE_FLOOD", "heartbeat: too many in a second", CloseCode.LIMIT);
+      }
+      this.writer.control([Op.HEARTBEAT, 0, sent]);
+      this.scheduleFlush();
+    }
+  }
+
+  #tick(): void {
+    if (this.#closed) return;
+    this.#answers = 0;
+    this.writer.control([Op.HEARTBEAT, Math.max(1, Math.round(performance.now() * 1000)), 0]);
+    this.flush();
+    // Timers run before the sockets are read. What already arrived must count, or our own stall
+    // would look like the peer's death.
+    setImmediate(() => this.#judge());
+  }
+
+  #judge(): void {
+    if (this.#closed) return;
+    const received = this.#transport.receivedBytes;
+    const unsent = this.#transport.unsentBytes;
+    // Bytes that wait in this process and get fewer are taken by somebody alive.
+    const drained = unsent > 0 && unsent < this.#lastUnsent;
+    this.#missed = received !== this.#lastReceived || drained ? 0 : this.#missed + 1;
+    this.#lastReceived = received;
+    this.#lastUnsent = unsent;
+    if (this.#missed >= MISSED_HEARTBEATS) {
+      this.#giveUp(CloseCode.DEAD_PEER, `no sign of life for ${MISSED_HEARTBEATS} s`);
+    }
+    if (this.#blocked && this.writable) {
+      this.#blocked = false;
+      this.#owner.writableAgain();
+    }
+  }
+
+  #giveUp(code: CloseCode, reason: string): void {
+    if (this.#closed) return;
+    this.#transport.close(code, reason);
+    this.#transport.terminate();
+    this.#finish(code, reason);
+  }
+
+  #onClose(code: number, reason: string): void {
+    if (this.#closed) return;
+    this.#finish(code, reason);
+  }
+
+  #finish(code: number, reason: string): void {
+    this.#closed = true;
+    clearInterval(this.#timer);
+    this.writer.discard();
+    this.#owner.closed(code, reason);
+  }
+}
