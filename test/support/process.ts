@@ -1,0 +1,264 @@
+/**
+ * Real child processes for tests and benches: started with the Node that the project brings,
+ * watched by what they print, ended by pid. Nothing is ended that was not started here.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import type { Namespace } from "./netns.ts";
+
+/** The checkout's root folder. */
+export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const BIN = join(ROOT, "node_modules/.bin");
+const COMPILED = join(ROOT, "dist/cli/ringwire.js");
+const SOURCE = join(ROOT, "cli/ringwire.ts");
+
+/** The Node that npm installed, else the one that runs us. */
+export const NODE = existsSync(join(BIN, "node")) ? join(BIN, "node") : process.execPath;
+
+/** How much of each stream is kept; the oldest goes first. */
+const KEEP_CHARS = 4 << 20;
+/** A wait that takes longer than this is a hang, not a slow machine. */
+const HANG_MS = 30_000;
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export interface StartOptions {
+  readonly namespace?: Namespace;
+  /** A user without rights; needs root and the command setpriv. */
+  readonly unprivileged?: boolean;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+const running = new Set<Child>();
+
+process.on("exit", () => {
+  for (const child of running) child.signal("SIGKILL");
+});
+
+export class Child {
+  readonly command: string;
+  /** Undefined when the program could not be started; then `exited` says -1. */
+  readonly pid: number | undefined;
+  readonly exited: Promise<Exit>;
+  stdout = "";
+  stderr = "";
+  exit: Exit | undefined;
+  readonly #process: ChildProcess;
+  readonly #watchers = new Set<() => void>();
+
+  constructor(command: string, child: ChildProcess) {
+    this.command = command;
+    this.pid = child.pid;
+    this.#process = child;
+    running.add(this);
+
+    child.stdout?.setEncoding("utf8").on("data", (text: string) => {
+      this.stdout = (this.stdout + text).slice(-KEEP_CHARS);
+      this.#changed();
+    });
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      this.stderr = (this.stderr + text).slice(-KEEP_CHARS);
+      this.#changed();
+    });
+    child.stdin?.on("error", () => {
+      // The child went away while we spoke: its exit says so.
+    });
+    this.exited = new Promise((resolve) => {
+      const ended = (exit: Exit) => {
+        if (this.exit !== undefined) return;
+        this.exit = exit;
+        running.delete(this);
+        this.#changed();
+        resolve(exit);
+      };
+      child.on("error", (error) => {
+        this.stderr += error.message;
+        if (child.pid === undefined) ended({ code: -1, signal: null });
+      });
+      // "close" comes after the last byte of both streams, "exit" may come before it.
+      child.on("close", (code, signal) => ended({ code, signal }));
+    });
+  }
+
+  #changed(): void {
+    for (const look of [...this.#watchers]) look();
+  }
+
+  /** What both streams hold, for messages. */
+  said(): string {
+    return `--- ${this.command}\n--- stdout\n${this.stdout.slice(-4000)}\n--- stderr\n${this.stderr.slice(-4000)}`;
+  }
+
+  /** Waits until `look` gives a value. Rejects, with all it said, on the child's end or a hang. */
+  async #until<T>(what: string, look: () => T | undefined, timeoutMs: number): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    const check = () => {
+      const found = look();
+      if (found !== undefined) resolve(found);
+      else if (this.exit !== undefined) {
+        const { code, signal } = this.exit;
+        reject(new Error(`ended with ${signal ?? code} before ${what}\n${this.said()}`));
+      }
+    };
+    const timer = setTimeout(
+      () => reject(new Error(`waited ${timeoutMs} ms for ${what}\n${this.said()}`)),
+      timeoutMs,
+    );
+    this.#watchers.add(check);
+    try {
+      check();
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#watchers.delete(check);
+    }
+  }
+
+  /** Resolves with the match as soon as either stream contains `pattern`. */
+  waitFor(pattern: RegExp, timeoutMs = HANG_MS): Promise<RegExpExecArray> {
+    const look = () => pattern.exec(this.stderr) ?? pattern.exec(this.stdout) ?? undefined;
+    return this.#until(String(pattern), look, timeoutMs);
+  }
+
+  /** Resolves with the first whole line of stdout that is a JSON object and satisfies `test`. */
+  waitForJson<T>(
+    test: (value: Record<string, unknown>) => boolean,
+    timeoutMs = HANG_MS,
+  ): Promise<T> {
+    const look = () => {
+      for (const line of this.stdout.split("\n").slice(0, -1)) {
+        if (!line.startsWith("{")) continue;
+        const value = JSON.parse(line) as Record<string, unknown>;
+        if (test(value)) return value as T;
+      }
+      return undefined;
+    };
+    return this.#until("a JSON line", look, timeoutMs);
+  }
+
+  /** Writes one line to the child's stdin. */
+  tell(line: string): void {
+    this.#process.stdin?.write(`${line}\n`);
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    if (this.exit === undefined && this.pid !== undefined) this.#process.kill(signal);
+  }
+
+  /** Resolves with the exit, or rejects with all the child said when it never ends. */
+  ended(timeoutMs = HANG_MS): Promise<Exit> {
+    return this.#until("its end", () => this.exit, timeoutMs);
+  }
+
+  /** SIGTERM, and SIGKILL when that does not help within `graceMs`. */
+  async stop(graceMs = 5000): Promise<Exit> {
+    this.signal("SIGTERM");
+    const timer = setTimeout(() => this.signal("SIGKILL"), graceMs);
+    const exit = await this.exited;
+    clearTimeout(timer);
+    return exit;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+}
+
+/** Starts a program. Returns at once; whether it could be started shows in `exited`. */
+export function start(argv: readonly string[], options: StartOptions = {}): Child {
+  let full = [...argv];
+  if (options.unprivileged) {
+    full = [
+      "setpriv",
+      "--reuid=65534",
+      "--regid=65534",
+      "--clear-groups",
+      "--no-new-privs",
+      ...full,
+    ];
+  }
+  if (options.namespace !== undefined) full = options.namespace.inside(full);
+  const [file, ...args] = full;
+  if (file === undefined) throw new Error("start needs a command");
+  const child = spawn(file, args, {
+    cwd: ROOT,
+    stdio: ["pipe", "pipe", "pipe"],
+    env: {
+      ...process.env,
+      PATH: `${BIN}${delimiter}${process.env.PATH ?? ""}`,
+      NO_COLOR: "1",
+      ...options.env,
+    },
+  });
+  return new Child(argv.join(" "), child);
+}
+
+/** Starts a TypeScript file of this repository, types stripped by Node itself. */
+export function startScript(path: string, args: readonly string[], options?: StartOptions): Child {
+  return start([NODE, "--no-warnings", join(ROOT, path), ...args], options);
+}
+
+/**
+ * Starts a `ringwire` command as one process: the compiled program, or the sources through tsx
+ * when RINGWIRE_TEST_FROM=source.
+ */
+export function startRingwire(args: readonly string[], options?: StartOptions): Child {
+  if (process.env.RINGWIRE_TEST_FROM === "source") {
+    return start([NODE, "--import", import.meta.resolve("tsx"), SOURCE, ...args], options);
+  }
+  if (!existsSync(COMPILED)) throw new Error("dist/ is missing: npm run build comes first");
+  return start([NODE, COMPILED, ...args], options);
+}
+
+/** Runs a program to its end. Rejects on a hang; looks at no exit code. */
+export async function run(
+  argv: readonly string[],
+  options?: StartOptions,
+  timeoutMs?: number,
+): Promise<Child> {
+  return await finished(start(argv, options), timeoutMs);
+}
+
+/** Runs a `ringwire` command to its end. Rejects on a hang; looks at no exit code. */
+export async function runRingwire(
+  args: readonly string[],
+  options?: StartOptions,
+  timeoutMs?: number,
+): Promise<Child> {
+  return await finished(startRingwire(args, options), timeoutMs);
+}
+
+async function finished(child: Child, timeoutMs = HANG_MS): Promise<Child> {
+  try {
+    await child.ended(timeoutMs);
+  } finally {
+    child.signal("SIGKILL");
+  }
+  return child;
+}
+
+/** Asks `look` every `everyMs` until it gives a value; rejects with `what` on a hang. */
+export async function eventually<T>(
+  what: string,
+  look: () => T | undefined | Promise<T | undefined>,
+  timeoutMs = HANG_MS,
+  everyMs = 50,
+): Promise<T> {
+  const end = performance.now() + timeoutMs;
+  for (;;) {
+    const found = await look();
+    if (found !== undefined) return found;
+    if (performance.now() > end) throw new Error(`waited ${timeoutMs} ms for ${what}`);
+    await sleep(everyMs);
+  }
+}
+
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,175 @@
+import { once } from "node:events";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { afterEach, describe, expect, it } from "vitest";
+import { ChaosProxy, type Toxics } from "../../support/chaos-proxy.ts";
+
+/** Bytes that tell their own position, so that loss, doubling and reordering all show. */
+function pattern(bytes: number): Buffer {
+  const buffer = Buffer.alloc(bytes);
+  for (let at = 0; at + 4 <= bytes; at += 4) buffer.writeUInt32LE(at, at);
+  return buffer;
+}
+
+interface Rig {
+  readonly proxy: ChaosProxy;
+  readonly client: Socket;
+  /** The target's end of the proxied connection. */
+  readonly far: Socket;
+}
+
+const rigs: { proxy: ChaosProxy; server: Server; sockets: Socket[] }[] = [];
+
+async function rig(toxics: { up?: Toxics; down?: Toxics }): Promise<Rig> {
+  const server = createServer({ allowHalfOpen: true });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address() as { port: number };
+  const proxy = await ChaosProxy.start({
+    listen: { host: "127.0.0.1", port: 0 },
+    target: { host: "127.0.0.1", port: address.port },
+    seed: 7,
+    ...toxics,
+  });
+  const arrived = once(server, "connection");
+  const client = connect({ host: "127.0.0.1", port: proxy.port, allowHalfOpen: true });
+  const [far] = (await arrived) as [Socket];
+  for (const socket of [client, far]) socket.on("error", () => {});
+  rigs.push({ proxy, server, sockets: [client, far] });
+  return { proxy, client, far };
+}
+
+/** Everything that comes until the stream ends or the connection closes. */
+function received(socket: Socket): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  socket.on("data", (chunk: Buffer) => chunks.push(chunk));
+  const { promise, resolve } = Promise.withResolvers<Buffer>();
+  for (const event of ["end", "close"]) socket.once(event, () => resolve(Buffer.concat(chunks)));
+  return promise;
+}
+
+afterEach(async () => {
+  for (const { proxy, server, sockets } of rigs.splice(0)) {
+    for (const socket of sockets) socket.destroy();
+    await proxy.close();
+    server.close();
+  }
+});
+
+describe("chaos proxy", () => {
+  it("passes bytes both ways and each end of stream by itself", async () => {
+    const { proxy, client, far } = await rig({});
+    const up = received(far);
+    const down = received(client);
+    client.end(pattern(300_000));
+    expect((await up).equals(pattern(300_000))).toBe(true);
+    far.end(pattern(200_000));
+    expect((await down).equals(pattern(200_000))).toBe(true);
+    if (!client.closed) await once(client, "close");
+    while (proxy.connections > 0) await new Promise(setImmediate);
+  });
+
+  it("keeps bytes and their order under latency, jitter, slices and a slow line together", async () => {
+    const { client, far } = await rig({
+      up: {
+        latencyMs: 20,
+        jitterMs: 15,
+        bitsPerSecond: 20_000_000,
+        slice: { averageBytes: 700, variationBytes: 600 },
+      },
+    });
+    const up = received(far);
+    client.end(pattern(200_000));
+    expect((await up).equals(pattern(200_000))).toBe(true);
+  });
+
+  // The two lower bounds below can't fail because a machine is slow, only because bytes are early.
+  it("delays", async () => {
+    const { client, far } = await rig({ up: { latencyMs: 80 } });
+    const began = performance.now();
+    client.write("x");
+    await once(far, "data");
+    expect(performance.now() - began).toBeGreaterThan(75);
+  });
+
+  it("keeps to the rate of the line", async () => {
+    const { client, far } = await rig({ up: { bitsPerSecond: 4_000_000 } });
+    const up = received(far);
+    const began = performance.now();
+    client.end(pattern(100_000));
+    expect((await up).length).toBe(100_000);
+    expect(performance.now() - began).toBeGreaterThan(190);
+  });
+
+  it("stops reading a sender that is faster than the line", async () => {
+    const bufferBytes = 32 << 10;
+    const { proxy, client, far } = await rig({ up: { bitsPerSecond: 80_000_000, bufferBytes } });
+    let most = 0;
+    far.on("data", () => {
+      most = Math.max(most, proxy.waitingBytes("up"));
+    });
+    const up = received(far);
+    client.end(pattern(2_000_000));
+    expect((await up).equals(pattern(2_000_000))).toBe(true);
+    expect(most).toBeGreaterThan(0);
+    // What may wait, and one read of the socket that was under way.
+    expect(most).toBeLessThanOrEqual(bufferBytes + (64 << 10));
+  });
+
+  it("swallows everything as a black hole and closes after the timeout", async () => {
+    const { client, far } = await rig({ up: { timeoutMs: 40 } });
+    const up = received(far);
+    const down = received(client);
+    client.write("lost");
+    expect((await up).length).toBe(0);
+    expect((await down).length).toBe(0);
+  });
+
+  it("resets both ends", async () => {
+    const { proxy, client, far } = await rig({});
+    client.write("x");
+    await once(far, "data");
+    const errors = [once(client, "error"), once(far, "error")];
+    proxy.reset();
+    for (const error of errors) {
+      expect(((await error)[0] as NodeJS.ErrnoException).code).toBe("ECONNRESET");
+    }
+  });
+
+  it("resets open connections when told to while they are open", async () => {
+    const { proxy, client, far } = await rig({});
+    client.write("x");
+    await once(far, "data");
+    const error = once(client, "error");
+    proxy.set("up", { resetMs: 1 });
+    expect(((await error)[0] as NodeJS.ErrnoException).code).toBe("ECONNRESET");
+  });
+
+  it("passes exactly the limit and closes", async () => {
+    const { client, far } = await rig({ up: { limitBytes: 10_000 } });
+    const up = received(far);
+    const down = received(client);
+    client.write(pattern(50_000));
+    expect((await up).equals(pattern(10_000))).toBe(true);
+    expect((await down).length).toBe(0);
+  });
+
+  it("keeps the end of the stream back", async () => {
+    const { client, far } = await rig({ up: { slowCloseMs: 60 } });
+    const up = received(far);
+    const began = performance.now();
+    client.end("x");
+    expect((await up).toString()).toBe("x");
+    expect(performance.now() - began).toBeGreaterThan(55);
+  });
+
+  it("ends the client's connection when the target can't be reached", async () => {
+    const proxy = await ChaosProxy.start({
+      listen: { host: "127.0.0.1", port: 0 },
+      target: { host: "127.0.0.1", port: 1 },
+    });
+    const client = connect({ host: "127.0.0.1", port: proxy.port });
+    const error = once(client, "error");
+    expect(((await error)[0] as NodeJS.ErrnoException).code).toBe("ECONNRESET");
+    await proxy.close();
+  });
+});
