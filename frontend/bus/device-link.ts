@@ -10,7 +10,14 @@ export interface DeviceLink {
   /** Streaming bytes ahead of the doorbell that needs them. Copied at once. */
   push(address: number, type: number, src: Uint8Array, at: number, length: number): void;
   /** A register, doorbell or device-memory write, posted. */
-  mmioWrite(bar: number, offset: number, type: number, src: Uint8Array, at: number, length: number): void;
+  mmioWrite(
+    bar: number,
+    offset: number,
+    type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void;
   mmioWrite32(bar: number, offset: number, value: number): void;
   /** A register read. Rejects when the link goes away. */
   mmioRead(bar: number, offset: number, length: number): Promise<Uint8Array>;

@@ -1,0 +1,22 @@
+/**
+ * The error numbers that the drivers return, with FreeBSD's values.
+ *
+ * Source: FreeBSD sys/sys/errno.h, errno(2). Linux numbers several of these differently, so the
+ * host's own constants (node:os) must not be mixed in.
+ */
+export const Errno = {
+  EIO: 5,
+  ENXIO: 6,
+  ENOMEM: 12,
+  EFAULT: 14,
+  EBUSY: 16,
+  ENODEV: 19,
+  EINVAL: 22,
+  EFBIG: 27,
+  ENOSPC: 28,
+  EOPNOTSUPP: 45,
+  ENETDOWN: 50,
+  ENOBUFS: 55,
+  ETIMEDOUT: 60,
+} as const;
+export type Errno = (typeof Errno)[keyof typeof Errno];

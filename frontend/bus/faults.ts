@@ -1,0 +1,114 @@
+/**
+ * Refused device accesses: counted by name, and told to the device and the log at a bounded rate.
+ *
+ * A hostile device can earn a refusal for every few bytes that it sends, so what a refusal costs
+ * must not grow with their number: the first ten of a name in a second are told one by one, the rest
+ * as one summary when the second is over.
+ */
+import type { Logger } from "../../shared/log.ts";
+import { FaultSeverity } from "../../shared/wire/transactions.ts";
+import type { DeviceLink } from "./device-link.ts";
+
+/** Why an access was refused; `unload_busy` is the driver's doing, see DmaMap.busy. */
+export const DMA_FAULTS = [
+  "unmapped",
+  "stale_generation",
+  "direction",
+  "range",
+  "space",
+  "unload_busy",
+] as const;
+export type DmaFault = (typeof DMA_FAULTS)[number];
+
+export type FaultCounters = Record<DmaFault, number>;
+
+/** The code that travels in `fault`: DMA_UNMAPPED and so on. */
+export const faultCode = (name: DmaFault): string => `DMA_${name.toUpperCase()}`;
+
+const PER_SECOND = 10;
+const SECOND_MS = 1000;
+
+/** What of one name was told in the running second. */
+interface Told {
+  since: number;
+  count: number;
+  withheld: number;
+}
+
+export class FaultReporter {
+  readonly counters: FaultCounters = {
+    unmapped: 0,
+    stale_generation: 0,
+    direction: 0,
+    range: 0,
+    space: 0,
+    unload_busy: 0,
+  };
+  readonly #told: Record<DmaFault, Told>;
+  readonly #log: Logger;
+  readonly #now: () => number;
+  link: DeviceLink | undefined;
+
+  constructor(log: Logger, now: () => number) {
+    this.#log = log;
+    this.#now = now;
+    const fresh = (): Told => ({ since: Number.NEGATIVE_INFINITY, count: 0, withheld: 0 });
+    this.#told = {
+      unmapped: fresh(),
+      stale_generation: fresh(),
+      direction: fresh(),
+      range: fresh(),
+      space: fresh(),
+      unload_busy: fresh(),
+    };
+  }
+
+  /** Counts only. */
+  count(name: DmaFault): void {
+    this.counters[name]++;
+  }
+
+  /** Counts, and says it unless this name has been said often enough in this second. */
+  report(name: DmaFault, space: number, address: number, what: string, length: number): void {
+    this.counters[name]++;
+    const told = this.#told[name];
+    const now = this.#now();
+    if (now - told.since >= SECOND_MS) {
+      this.#summarise(name, told);
+      told.since = now;
+      told.count = 0;
+    }
+    if (told.count === PER_SECOND) {
+      told.withheld++;
+      return;
+    }
+    told.count++;
+    this.#say(name, `${what}, ${length} bytes at ${hex(address)}: ${name}`, space, address);
+  }
+
+  /** Tells the summaries that are due: whoever has a clock calls it, once a second or so. */
+  tick(): void {
+    const now = this.#now();
+    for (const name of DMA_FAULTS) {
+      const told = this.#told[name];
+      if (told.withheld > 0 && now - told.since >= SECOND_MS) this.#summarise(name, told);
+    }
+  }
+
+  #summarise(name: DmaFault, told: Told): void {
+    if (told.withheld === 0) return;
+    const withheld = told.withheld;
+    told.withheld = 0;
+    this.#say(name, `${withheld} more accesses refused: ${name}`, 0, 0);
+  }
+
+  #say(name: DmaFault, text: string, space: number, address: number): void {
+    this.#log.warn({ fault: faultCode(name), space, address: hex(address) }, text);
+    // A peer can name addresses that no fault can carry back.
+    const told = Number.isSafeInteger(address) && address >= 0 ? address : 0;
+    this.link?.fault(FaultSeverity.NOTE, faultCode(name), text, space, told);
+  }
+}
+
+const hex = (address: number): string =>
+  Number.isSafeInteger(address) ? `0x${address.toString(16)}` : String(address);

@@ -1,0 +1,328 @@
+/**
+ * A DMA map: buffers of ours that the device may reach, for as long as they are loaded.
+ *
+ *   bus space      | piece 0        |..guard..| piece 1    |......... reserved ...|
+ *   segments       | seg 0  | seg 1 |         | seg 2      |
+ *   memory         buffers[0] from its offset  buffers[1] from its offset
+ *
+ * A piece is one buffer of a load, contiguous on the bus and in memory. A segment is what the
+ * driver writes into a descriptor: a piece, or a part of one where maxSegSize or the boundary cut
+ * it. Address checks look at pieces, so a device may cross a cut, but never from piece to piece.
+ *
+ * Address of a byte: bits 0..31 its place in the function's bus space, bits 32..47 the generation
+ * of the load, never 0. Alignment holds by construction: places are chosen by the map, not by where
+ * the buffer lies in memory, so nothing is ever bounced.
+ *
+ * Source: bus_dma(9).
+ */
+import { RecordType } from "../../shared/wire/records.ts";
+import { Errno } from "./errno.ts";
+import { GRANULE_BYTES } from "./granules.ts";
+import { DmaMisuse } from "./misuse.ts";
+import type { DmaSpace } from "./space.ts";
+import type { DmaTag } from "./tag.ts";
+
+/** BUS_DMASYNC_*, FreeBSD sys/bus_dma.h. May be or'ed: PREREAD | PREWRITE. */
+export const SyncOp = { PREREAD: 1, POSTREAD: 2, PREWRITE: 4, POSTWRITE: 8 } as const;
+export type SyncOp = number;
+
+const FROM_DEVICE_OPS = SyncOp.PREREAD | SyncOp.POSTREAD;
+const TO_DEVICE_OPS = SyncOp.PREWRITE | SyncOp.POSTWRITE;
+const ALL_OPS = FROM_DEVICE_OPS | TO_DEVICE_OPS;
+
+const TWO_32 = 2 ** 32;
+const MAX_GENERATION = 0xffff;
+const NO_BYTES = new Uint8Array(0);
+/** For loads of one buffer, so that they need no arrays of their own. */
+const oneBuffer: Uint8Array[] = [NO_BYTES];
+const oneOffset = new Int32Array(1);
+const oneLength = new Int32Array(1);
+
+export class DmaMap {
+  readonly tag: DmaTag;
+  readonly name: string;
+  /** Place in bus space, below 2^32; the address without its generation. */
+  readonly base: number;
+  /** Generation that accesses must carry now; 0 while nothing is loaded. The space reads it. */
+  current = 0;
+  /** Generation of the latest load, whether loaded still or not. */
+  generation: number;
+  /** The first piece once more, in plain fields: most maps have no other, and every frame asks. */
+  pieceBuffer: Uint8Array = NO_BYTES;
+  pieceAt = 0;
+  pieceLength = 0;
+  readonly deviceMayWrite: boolean;
+  readonly deviceMayRead: boolean;
+  /** Set by drivers while a descriptor names this map: unloading it then is a named fault. */
+  busy = false;
+
+  readonly #space: DmaSpace;
+  readonly #granule: number;
+  readonly #reserved: number;
+  /** Pieces: memory, where in it, place from `base`, bytes. */
+  readonly #buffers: Uint8Array[];
+  readonly #ats: Int32Array;
+  readonly #places: Int32Array;
+  readonly #lengths: Int32Array;
+  #pieces = 0;
+  /** Segments: place from `base`, bytes. */
+  readonly #segPlaces: Int32Array;
+  readonly #segLengths: Int32Array;
+  #segments = 0;
+  #destroyed = false;
+
+  /** Through DmaTag.createMap. */
+  constructor(space: DmaSpace, tag: DmaTag, index: number, granule: number) {
+    const n = tag.params.nSegments;
+    this.tag = tag;
+    this.name = `${tag.name} map ${index}`;
+    this.base = granule * GRANULE_BYTES;
+    this.generation = space.lastGeneration(granule, tag.granules);
+    this.deviceMayRead = tag.deviceMayRead;
+    this.deviceMayWrite = tag.deviceMayWrite;
+    this.#space = space;
+    this.#granule = granule;
+    this.#reserved = tag.granules * GRANULE_BYTES;
+    this.#buffers = new Array<Uint8Array>(n).fill(NO_BYTES);
+    this.#ats = new Int32Array(n);
+    this.#places = new Int32Array(n);
+    this.#lengths = new Int32Array(n);
+    this.#segPlaces = new Int32Array(n);
+    this.#segLengths = new Int32Array(n);
+  }
+
+  get loaded(): boolean {
+    return this.current !== 0;
+  }
+
+  /** Segments of this load; 0 while not loaded. */
+  get segmentCount(): number {
+    return this.#segments;
+  }
+
+  /** Bus address of segment `i`, 48 bits. */
+  segmentAddress(i: number): number {
+    this.#needSegment(i);
+    return this.current * TWO_32 + this.base + this.#segPlaces[i]!;
+  }
+
+  /** Bytes of segment `i`. */
+  segmentLength(i: number): number {
+    this.#needSegment(i);
+    return this.#segLengths[i]!;
+  }
+
+  /**
+   * bus_dmamap_load(9): buffer[at .. at + length) becomes reachable.
+   * Returns 0, or EFBIG (more than nSegments), or EINVAL (nothing, or more than maxSize);
+   * then nothing is loaded.
+   */
+  load(buffer: Uint8Array, at: number, length: number): number {
+    oneBuffer[0] = buffer;
+    oneOffset[0] = at;
+    oneLength[0] = length;
+    const error = this.loadPieces(oneBuffer, oneOffset, oneLength, 1);
+    oneBuffer[0] = NO_BYTES;
+    return error;
+  }
+
+  /**
+   * bus_dmamap_load_mbuf_sg(9): piece i is buffers[i] from offsets[i], lengths[i] bytes, for i up to
+   * `count`. Empty pieces are passed over. Returns as `load` does.
+   */
+  loadPieces(
+    buffers: readonly Uint8Array[],
+    offsets: ArrayLike<number>,
+    lengths: ArrayLike<number>,
+    count: number,
+  ): number {
+    if (this.current !== 0) this.#misuse("MAP_LOADED", "loaded while loaded");
+    if (this.#destroyed) this.#misuse("MAP_DESTROYED", "loaded after destroy");
+    const maxSize = this.tag.params.maxSize;
+    let total = 0;
+    let place = 0;
+    for (let i = 0; i < count; i++) {
+      const buffer = buffers[i]!;
+      const at = offsets[i]!;
+      const length = lengths[i]!;
+      if (!(at >= 0 && length >= 0 && at + length <= buffer.byteLength)) {
+        this.#clear();
+        this.#misuse("LOAD_RANGE", `${length} bytes at ${at} of a buffer of ${buffer.byteLength}`);
+      }
+      if (length === 0) continue;
+      total += length;
+      const error = total > maxSize ? Errno.EINVAL : this.#addPiece(buffer, at, length, place);
+      if (error !== 0) {
+        this.#clear();
+        return error;
+      }
+      place = this.#places[this.#pieces - 1]! + length;
+    }
+    if (total === 0) return Errno.EINVAL;
+    this.pieceBuffer = this.#buffers[0]!;
+    this.pieceAt = this.#ats[0]!;
+    this.pieceLength = this.#lengths[0]!;
+    this.generation = this.generation === MAX_GENERATION ? 1 : this.generation + 1;
+    this.current = this.generation;
+    return 0;
+  }
+
+  /**
+   * bus_dmamap_sync(9) of everything loaded. PREWRITE sends the bytes ahead of the doorbell; the
+   * other three move nothing here, because device writes go straight to the buffer.
+   */
+  sync(op: SyncOp): void {
+    this.#checkSync(op);
+    if ((op & SyncOp.PREWRITE) === 0) return;
+    const link = this.#space.link;
+    if (link === undefined) return;
+    const top = this.current * TWO_32 + this.base;
+    let piece = 0;
+    for (let i = 0; i < this.#segments; i++) {
+      const place = this.#segPlaces[i]!;
+      while (place >= this.#places[piece]! + this.#lengths[piece]!) piece++;
+      const at = this.#ats[piece]! + place - this.#places[piece]!;
+      link.push(top + place, RecordType.FRAME, this.#buffers[piece]!, at, this.#segLengths[i]!);
+    }
+  }
+
+  /** As `sync`, of `length` bytes from byte `offset` of what was loaded, counted without the guards. */
+  syncRange(op: SyncOp, offset: number, length: number): void {
+    this.#checkSync(op);
+    if (!(offset >= 0 && length >= 0 && offset + length <= this.#loadedBytes())) {
+      this.#misuse("SYNC_RANGE", `sync of ${length} bytes at ${offset} of ${this.#loadedBytes()}`);
+    }
+    if ((op & SyncOp.PREWRITE) === 0) return;
+    const link = this.#space.link;
+    if (link === undefined) return;
+    const top = this.current * TWO_32 + this.base;
+    let skip = offset;
+    let left = length;
+    let piece = 0;
+    for (let i = 0; left > 0; i++) {
+      const have = this.#segLengths[i]!;
+      if (skip >= have) {
+        skip -= have;
+        continue;
+      }
+      const place = this.#segPlaces[i]! + skip;
+      while (place >= this.#places[piece]! + this.#lengths[piece]!) piece++;
+      const at = this.#ats[piece]! + place - this.#places[piece]!;
+      const n = Math.min(left, have - skip);
+      link.push(top + place, RecordType.FRAME, this.#buffers[piece]!, at, n);
+      skip = 0;
+      left -= n;
+    }
+  }
+
+  /** bus_dmamap_unload(9): from here on the device reaches nothing of it. */
+  unload(): void {
+    if (this.current === 0) this.#misuse("MAP_NOT_LOADED", "unloaded while not loaded");
+    if (this.busy) {
+      this.busy = false;
+      this.#space.unloadedBusy(this, this.current * TWO_32 + this.base, this.#loadedBytes());
+    }
+    this.current = 0;
+    this.#clear();
+  }
+
+  /** bus_dmamap_destroy(9): after unload. */
+  destroy(): void {
+    if (this.#destroyed) this.#misuse("MAP_DESTROYED", "destroyed twice");
+    if (this.current !== 0) this.#misuse("MAP_LOADED", "destroyed while loaded");
+    this.#destroyed = true;
+    this.tag.mapGone(this, this.#granule);
+  }
+
+  /** Index of the piece that holds the whole range, `place` counted from `base`; or -1. */
+  pieceHolding(place: number, length: number): number {
+    for (let i = 0; i < this.#pieces; i++) {
+      const start = this.#places[i]!;
+      if (place < start) return -1;
+      if (place + length <= start + this.#lengths[i]!) return i;
+    }
+    return -1;
+  }
+
+  pieceMemory(i: number): Uint8Array {
+    return this.#buffers[i]!;
+  }
+
+  /** Offset in pieceMemory(i) of the byte at `place`. */
+  pieceOffset(i: number, place: number): number {
+    return this.#ats[i]! + place - this.#places[i]!;
+  }
+
+  /** Places one piece at or after `from` and cuts it into segments. Returns 0 or an errno. */
+  #addPiece(buffer: Uint8Array, at: number, length: number, from: number): number {
+    const { nSegments, boundary } = this.tag.params;
+    if (this.#pieces === nSegments) return Errno.EFBIG;
+    let place = from === 0 ? 0 : roundUp(from + 1, this.tag.pieceAlignment);
+    if (boundary !== 0 && length <= boundary) {
+      // A piece that fits between two boundaries is not cut by one.
+      const line = roundUp(this.base + place + 1, boundary) - this.base;
+      if (place + length > line) place = line;
+    }
+    if (place + length > this.#reserved) {
+      throw new Error(
+        `${this.name}: piece at ${place} leaves the ${this.#reserved} bytes reserved`,
+      );
+    }
+    const i = this.#pieces++;
+    this.#buffers[i] = buffer;
+    this.#ats[i] = at;
+    this.#places[i] = place;
+    this.#lengths[i] = length;
+
+    const most = this.tag.segmentBytes;
+    for (let cut = place; cut < place + length; ) {
+      if (this.#segments === nSegments) return Errno.EFBIG;
+      let end = Math.min(cut + most, place + length);
+      if (boundary !== 0) {
+        end = Math.min(end, roundUp(this.base + cut + 1, boundary) - this.base);
+      }
+      this.#segPlaces[this.#segments] = cut;
+      this.#segLengths[this.#segments] = end - cut;
+      this.#segments++;
+      cut = end;
+    }
+    return 0;
+  }
+
+  #clear(): void {
+    for (let i = 0; i < this.#pieces; i++) this.#buffers[i] = NO_BYTES;
+    this.pieceBuffer = NO_BYTES;
+    this.pieceLength = 0;
+    this.#pieces = 0;
+    this.#segments = 0;
+  }
+
+  #loadedBytes(): number {
+    let bytes = 0;
+    for (let i = 0; i < this.#pieces; i++) bytes += this.#lengths[i]!;
+    return bytes;
+  }
+
+  #checkSync(op: SyncOp): void {
+    if (this.current === 0) this.#misuse("MAP_NOT_LOADED", "synced while not loaded");
+    if (op === 0 || (op & ~ALL_OPS) !== 0) this.#misuse("SYNC_OP", `sync of unknown kind ${op}`);
+    if ((op & FROM_DEVICE_OPS) !== 0 && !this.deviceMayWrite) {
+      this.#misuse("SYNC_DIRECTION", "READ sync, but the device never writes it");
+    }
+    if ((op & TO_DEVICE_OPS) !== 0 && !this.deviceMayRead) {
+      this.#misuse("SYNC_DIRECTION", "WRITE sync, but the device never reads it");
+    }
+  }
+
+  #needSegment(i: number): void {
+    if (i >= 0 && i < this.#segments) return;
+    this.#misuse("SEGMENT_INDEX", `segment ${i} of ${this.#segments}`);
+  }
+
+  #misuse(code: DmaMisuse["code"], what: string): never {
+    throw new DmaMisuse(code, `${this.name}: ${what}`);
+  }
+}
+
+/** `alignment` is a power of two. */
+const roundUp = (n: number, alignment: number): number => Math.ceil(n / alignment) * alignment;

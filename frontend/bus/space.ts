@@ -1,0 +1,299 @@
+/**
+ * The function's bus space: who owns which address, and whether the device may touch it.
+ *
+ *   bit   47 ........ 32 31 ................ 12 11 ....... 0
+ *        | generation   |  granule             | within it   |
+ *         0: coherent     owner: one map or one window, never both
+ *         else: a load
+ *
+ * Every device access is decided here, against what is mapped at that moment: two array loads and
+ * a few compares for a frame into one buffer. A refusal changes nothing, is counted by name, and is
+ * told to the device; nothing that a device sends makes these methods throw.
+ */
+import { copyBytes } from "../../shared/bytes/copy.ts";
+import type { Logger } from "../../shared/log.ts";
+import { isPowerOfTwo } from "../../shared/ring/phase.ts";
+import { RecordType, Space } from "../../shared/wire/records.ts";
+import { Limits } from "../../shared/wire/transactions.ts";
+import { CoherentMemory } from "./coherent.ts";
+import type { DeviceLink } from "./device-link.ts";
+import { type DmaFault, type FaultCounters, FaultReporter } from "./faults.ts";
+import { GRANULE_BYTES, GRANULE_SHIFT, GranuleAllocator, granulesFor } from "./granules.ts";
+import type { DmaMap } from "./map.ts";
+import { BusSpaceExhausted, DmaMisuse } from "./misuse.ts";
+import { DmaTag, type TagParams } from "./tag.ts";
+
+/** Bytes of this process: buffer[at .. at + length). */
+export interface Span {
+  buffer: Uint8Array;
+  at: number;
+  length: number;
+}
+
+const TWO_32 = 2 ** 32;
+/** After a reset, late accesses of the old life are expected for this long. */
+const RESET_GRACE_MS = 1000;
+
+export interface DmaSpaceOptions {
+  log: Logger;
+  /** Milliseconds of a monotonic clock; for tests. */
+  now?: () => number;
+}
+
+export class DmaSpace {
+  /** For tags and windows of this space. */
+  readonly granules = new GranuleAllocator();
+  /** Owner of each granule. Two tables, so that each holds objects of one shape. */
+  readonly #maps: (DmaMap | undefined)[] = [];
+  readonly #windows: (CoherentMemory | undefined)[] = [];
+  /** Latest generation of the map that a granule belonged to, so that its next owner goes on. */
+  #generations = new Uint16Array(0);
+  readonly #allWindows = new Set<CoherentMemory>();
+  #windowBytes = 0;
+  readonly #faults: FaultReporter;
+  readonly #now: () => number;
+  #graceUntil = Number.NEGATIVE_INFINITY;
+  readonly #span: Span = { buffer: new Uint8Array(0), at: 0, length: 0 };
+  #link: DeviceLink | undefined;
+
+  constructor({ log, now = () => performance.now() }: DmaSpaceOptions) {
+    this.#now = now;
+    this.#faults = new FaultReporter(log, now);
+    this.#fitTables();
+  }
+
+  /** Undefined while no device is connected: what is posted then goes nowhere. */
+  get link(): DeviceLink | undefined {
+    return this.#link;
+  }
+
+  /** Accesses refused, by name, since the process began. */
+  get faults(): Readonly<FaultCounters> {
+    return this.#faults.counters;
+  }
+
+  /**
+   * A device is there, and knows nothing: tells it every window, and the contents of those that are
+   * not all zero, so that both sides hold the same bytes again. Streaming maps need no word.
+   */
+  attachLink(link: DeviceLink): void {
+    this.#link = link;
+    this.#faults.link = link;
+    for (const window of this.#allWindows) {
+      link.window(window.address, window.bytes.length);
+      if (window.bytes.some((byte) => byte !== 0)) {
+        window.publish(0, window.bytes.length, RecordType.RAW);
+      }
+    }
+    link.scheduleFlush();
+  }
+
+  detachLink(): void {
+    this.#link = undefined;
+    this.#faults.link = undefined;
+  }
+
+  /**
+   * bus_dmamem_alloc(9): `bytes` zeroes at a multiple of `alignment`, a power of two.
+   * Throws BusSpaceExhausted (ENOMEM) when neither side may have more.
+   */
+  allocCoherent(bytes: number, alignment: number, name: string): CoherentMemory {
+    if (!Number.isInteger(bytes) || bytes < 1 || bytes > Limits.WINDOW_BYTES) {
+      throw new DmaMisuse("COHERENT_PARAMS", `${name}: ${bytes} bytes of coherent memory`);
+    }
+    if (!isPowerOfTwo(alignment)) {
+      throw new DmaMisuse("COHERENT_PARAMS", `${name}: alignment ${alignment}`);
+    }
+    const tooMany = this.#allWindows.size >= Limits.WINDOWS;
+    if (tooMany || this.#windowBytes + bytes > Limits.WINDOWS_BYTES) {
+      throw new BusSpaceExhausted(`${name}: a link carries no more windows`);
+    }
+    const count = windowGranules(bytes);
+    const granule = this.granules.take(count, Math.max(1, alignment / GRANULE_BYTES));
+    if (granule === 0) throw new BusSpaceExhausted(`${name}: no bus space for ${bytes} bytes`);
+    this.#fitTables();
+    const window = new CoherentMemory(this, name, granule * GRANULE_BYTES, bytes);
+    this.#windows.fill(window, granule, granule + count);
+    this.#allWindows.add(window);
+    this.#windowBytes += bytes;
+    this.#link?.window(window.address, bytes);
+    return window;
+  }
+
+  /** By CoherentMemory.free. */
+  freeCoherent(window: CoherentMemory): void {
+    const granule = window.address / GRANULE_BYTES;
+    const count = windowGranules(window.bytes.length);
+    this.#windows.fill(undefined, granule, granule + count);
+    this.#allWindows.delete(window);
+    this.#windowBytes -= window.bytes.length;
+    this.granules.give(granule, count);
+    this.#link?.endWindow(window.address);
+  }
+
+  /** bus_dma_tag_create(9). */
+  createTag(params: TagParams): DmaTag {
+    return new DmaTag(this, params);
+  }
+
+  /** By DmaTag: the map answers for these granules from now on. */
+  enterMap(map: DmaMap, granule: number, count: number): void {
+    this.#fitTables();
+    this.#maps.fill(map, granule, granule + count);
+  }
+
+  /** By DmaTag: nobody answers for them any more. */
+  leaveMap(map: DmaMap, granule: number, count: number): void {
+    this.#maps.fill(undefined, granule, granule + count);
+    this.#generations.fill(map.generation, granule, granule + count);
+  }
+
+  /** The latest generation that any of these granules has seen. */
+  lastGeneration(granule: number, count: number): number {
+    this.#fitTables();
+    let last = 0;
+    for (let g = granule; g < granule + count; g++) last = Math.max(last, this.#generations[g]!);
+    return last;
+  }
+
+  /**
+   * One record of a `write`: the device puts src[at .. at + length) at `address`.
+   * Returns false, having changed nothing, when the device may not.
+   */
+  deviceWrite(
+    space: number,
+    address: number,
+    _type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): boolean {
+    const generation = Math.floor(address / TWO_32);
+    // NaN for an address that is no number below 2^53: NaN >>> 12 is granule 0, which nobody owns.
+    const low = address - generation * TWO_32;
+    const map = this.#maps[low >>> GRANULE_SHIFT];
+    if (
+      map !== undefined &&
+      map.current === generation &&
+      generation !== 0 &&
+      low - map.base + length <= map.pieceLength &&
+      length > 0 &&
+      map.deviceMayWrite &&
+      space === Space.BUS
+    ) {
+      copyBytes(src, at, map.pieceBuffer, map.pieceAt + (low - map.base), length);
+      return true;
+    }
+    const span = this.#find(space, address, length, true);
+    if (span === undefined) return false;
+    copyBytes(src, at, span.buffer, span.at, length);
+    return true;
+  }
+
+  /**
+   * The bytes that a `read` asks for, or undefined when the device may not have them.
+   * The span is the caller's until the next call on this object; it is the memory itself, no copy.
+   */
+  deviceRead(address: number, length: number, space: number = Space.BUS): Span | undefined {
+    return this.#find(space, address, length, false);
+  }
+
+  /** Late accesses to what the reset took away are only counted for the next second. */
+  onDeviceReset(): void {
+    this.#graceUntil = this.#now() + RESET_GRACE_MS;
+  }
+
+  /** Once a second: tells how many faults of a burst were kept back. */
+  tick(): void {
+    this.#faults.tick();
+  }
+
+  /** By DmaMap.unload. */
+  unloadedBusy(map: DmaMap, address: number, length: number): void {
+    const what = `${map.name} unloaded before its descriptor completed`;
+    this.#faults.report("unload_busy", Space.BUS, address, what, length);
+  }
+
+  /** All checks, in order: space, numbers, owner, generation, range, direction. */
+  #find(space: number, address: number, length: number, writes: boolean): Span | undefined {
+    if (space !== Space.BUS) return this.#refuse("space", space, address, length, writes);
+    const sane = Number.isSafeInteger(address) && address >= 0 && address <= Limits.ADDRESS;
+    if (!sane || !Number.isSafeInteger(length) || length < 0) {
+      return this.#refuse("range", space, address, length, writes);
+    }
+    const generation = Math.floor(address / TWO_32);
+    const low = address - generation * TWO_32;
+    return generation === 0
+      ? this.#findInWindow(low, length, writes)
+      : this.#findInMap(generation, low, length, writes);
+  }
+
+  #findInWindow(low: number, length: number, writes: boolean): Span | undefined {
+    const window = this.#windows[low >>> GRANULE_SHIFT];
+    if (window === undefined) return this.#refuse("unmapped", Space.BUS, low, length, writes);
+    const place = low - window.address;
+    if (place + length > window.bytes.length) {
+      return this.#refuse("range", Space.BUS, low, length, writes);
+    }
+    return this.#spanOf(window.bytes, place, length);
+  }
+
+  #findInMap(generation: number, low: number, length: number, writes: boolean): Span | undefined {
+    const address = generation * TWO_32 + low;
+    const granule = low >>> GRANULE_SHIFT;
+    const map = this.#maps[granule];
+    if (map === undefined || map.current === 0) {
+      const last = map === undefined ? this.#generations[granule] : map.generation;
+      if (generation === last) return this.#late("unmapped", address, length, writes);
+      return this.#refuse("unmapped", Space.BUS, address, length, writes);
+    }
+    if (map.current !== generation) return this.#late("stale_generation", address, length, writes);
+    const place = low - map.base;
+    const piece = map.pieceHolding(place, length);
+    if (piece < 0) return this.#refuse("range", Space.BUS, address, length, writes);
+    if (!(writes ? map.deviceMayWrite : map.deviceMayRead)) {
+      return this.#refuse("direction", Space.BUS, address, length, writes);
+    }
+    return this.#spanOf(map.pieceMemory(piece), map.pieceOffset(piece, place), length);
+  }
+
+  #spanOf(buffer: Uint8Array, at: number, length: number): Span {
+    this.#span.buffer = buffer;
+    this.#span.at = at;
+    this.#span.length = length;
+    return this.#span;
+  }
+
+  /** An access to what was mapped a moment ago: expected after a reset, else a fault as any. */
+  #late(name: DmaFault, address: number, length: number, writes: boolean): undefined {
+    if (this.#now() < this.#graceUntil) this.#faults.count(name);
+    else this.#refuse(name, Space.BUS, address, length, writes);
+    return undefined;
+  }
+
+  #refuse(
+    name: DmaFault,
+    space: number,
+    address: number,
+    length: number,
+    writes: boolean,
+  ): undefined {
+    const what = writes ? "device write refused" : "device read refused";
+    this.#faults.report(name, space, address, what, length);
+    return undefined;
+  }
+
+  /** Makes every table reach the allocator's end, without holes. */
+  #fitTables(): void {
+    const end = this.granules.end;
+    if (this.#generations.length >= end) return;
+    while (this.#maps.length < end) this.#maps.push(undefined);
+    while (this.#windows.length < end) this.#windows.push(undefined);
+    const generations = new Uint16Array(end);
+    generations.set(this.#generations);
+    this.#generations = generations;
+  }
+}
+
+/** One byte more than asked for: no window ends where the next begins. */
+const windowGranules = (bytes: number): number => granulesFor(bytes + 1);

@@ -1,0 +1,109 @@
+/**
+ * The network interface: where a driver and whatever sits on top of it meet.
+ *
+ *   TAP host, generator, netmap's emulated adapter       transmit ▼   ▲ input, inputDone
+ *   ────────────────────────── Ifnet ──────────────────────────────────────────────────
+ *   driver                                               transmit ▼   ▲ input, inputDone
+ *
+ * Who writes what: the driver sets capabilities, IFF_DRV_* and link state, and fills `transmit` and
+ * `setMtu`; the top fills `input`, `inputDone`, `onTransmitReady` and `onLinkState`. Until someone
+ * does, the functions behave as an interface with nothing attached: sending is refused, what comes
+ * in is freed and counted.
+ *
+ * Source: FreeBSD sys/net/if.h; ifnet(9).
+ */
+import { Errno } from "../bus/errno.ts";
+import type { Mbuf } from "./mbuf.ts";
+
+/** IFF_* of net/if.h. */
+export const Iff = { UP: 0x1, DRV_RUNNING: 0x40, DRV_OACTIVE: 0x400 } as const;
+
+/** IFCAP_* of net/if.h. `capabilities` is what can be had, `capEnable` what is on. */
+export const Ifcap = {
+  RXCSUM: 0x1,
+  TXCSUM: 0x2,
+  JUMBO_MTU: 0x20,
+  TSO4: 0x100,
+  TSO6: 0x200,
+  LRO: 0x400,
+  NETMAP: 0x100000,
+  RXCSUM_IPV6: 0x200000,
+  TXCSUM_IPV6: 0x400000,
+} as const;
+
+export type LinkState = "unknown" | "down" | "up";
+
+/** Frames and bytes, as IFCOUNTER_*: counted where the thing happens. */
+export interface IfCounters {
+  ipackets: number;
+  ibytes: number;
+  opackets: number;
+  obytes: number;
+  /** Bad frames received; sends that failed. */
+  ierrors: number;
+  oerrors: number;
+  /** Good frames dropped for want of room, on the way in and out. */
+  iqdrops: number;
+  oqdrops: number;
+}
+
+export class Ifnet {
+  readonly name: string;
+  /** Six bytes. */
+  readonly mac: Uint8Array;
+  mtu: number;
+  /** Iff bits. */
+  flags = 0;
+  /** Ifcap bits. */
+  capabilities = 0;
+  capEnable = 0;
+  linkState: LinkState = "unknown";
+  readonly counters: IfCounters = {
+    ipackets: 0,
+    ibytes: 0,
+    opackets: 0,
+    obytes: 0,
+    ierrors: 0,
+    oerrors: 0,
+    iqdrops: 0,
+    oqdrops: 0,
+  };
+
+  constructor(name: string, mac: Uint8Array, mtu: number) {
+    if (mac.length !== 6) throw new RangeError(`${name}: a MAC of ${mac.length} bytes`);
+    this.name = name;
+    this.mac = mac;
+    this.mtu = mtu;
+  }
+
+  /**
+   * Sends a packet. 0: the driver owns `m` now, whatever becomes of it. Else an errno, and the
+   * caller keeps `m`: on ENOBUFS it stops its source until onTransmitReady.
+   */
+  transmit: (m: Mbuf) => number = () => Errno.ENETDOWN;
+
+  /** Bytes of IP packet. Resolves to 0, or to an errno, the MTU being as before. */
+  setMtu: (mtu: number) => Promise<number> = async () => Errno.ENXIO;
+
+  /** A packet came in; the receiver owns it. */
+  input: (m: Mbuf) => void = (m) => {
+    this.counters.iqdrops++;
+    m.free();
+  };
+
+  /** The burst of `input` calls is over: what was gathered can go on its way. */
+  inputDone: () => void = () => {};
+
+  /** There is room again after an ENOBUFS. */
+  onTransmitReady: () => void = () => {};
+
+  onLinkState: (up: boolean) => void = () => {};
+
+  /** if_link_state_change(9): says so only when it is news. */
+  setLinkState(up: boolean): void {
+    const state: LinkState = up ? "up" : "down";
+    if (this.linkState === state) return;
+    this.linkState = state;
+    this.onLinkState(up);
+  }
+}

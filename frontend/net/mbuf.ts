@@ -1,0 +1,220 @@
+/**
+ * The mbuf, as far as network drivers need it: a piece of packet data, chained to the next piece.
+ *
+ *   m ─────────► m.next ─────► undefined
+ *   packet header: lengths, offload facts, flow; only in the first
+ *   buffer[at .. at + length) each
+ *
+ * Ownership: one owner at a time, for the chain as a whole. Whoever takes it frees it or hands it
+ * on. Data bytes belong to the mbuf's owner; storage belongs to its pool, or to whoever set
+ * `release`, and goes back there on free.
+ *
+ * Source: FreeBSD sys/sys/mbuf.h; mbuf(9).
+ */
+import { copyBytes } from "../../shared/bytes/copy.ts";
+
+/** CSUM_* of sys/mbuf.h. The first group asks the device on transmit, the second reports on receive. */
+export const Csum = {
+  IP: 0x1,
+  IP_UDP: 0x2,
+  IP_TCP: 0x4,
+  IP_TSO: 0x10,
+  IP6_UDP: 0x200,
+  IP6_TCP: 0x400,
+  IP6_TSO: 0x1000,
+
+  /** Checked by the device, and found right. */
+  L3_CALC: 0x1000000,
+  L3_VALID: 0x2000000,
+  L4_CALC: 0x4000000,
+  L4_VALID: 0x8000000,
+} as const;
+
+/** M_HASHTYPE_* of sys/mbuf.h: what `flowId` is a hash of. 0x80 says that it has hash properties. */
+export const HashType = {
+  NONE: 0,
+  RSS_IPV4: 0x81,
+  RSS_TCP_IPV4: 0x82,
+  RSS_IPV6: 0x83,
+  RSS_TCP_IPV6: 0x84,
+  RSS_UDP_IPV4: 0x87,
+  RSS_UDP_IPV6: 0x89,
+  OPAQUE: 63,
+  OPAQUE_HASH: 0xbf,
+} as const;
+
+const NO_BYTES = new Uint8Array(0);
+
+/** Takes the storage back. Runs inside `free`, before anybody else can get the mbuf. */
+export type Release = (m: Mbuf) => void;
+
+export class Mbuf {
+  /** Storage, and the data in it. */
+  buffer: Uint8Array = NO_BYTES;
+  at = 0;
+  length = 0;
+  next: Mbuf | undefined = undefined;
+  /** Where free returns it: undefined for an mbuf that is made by hand and not reused. */
+  release: Release | undefined = undefined;
+  /** True between free and the next use; guards against a second free. */
+  freed = false;
+  /** For whoever owns external storage: a slot number, say. */
+  cookie = 0;
+
+  // Packet header; holds in the first mbuf of a chain.
+  /** Bytes of the whole chain. */
+  pktLength = 0;
+  /** Csum bits. */
+  csumFlags = 0;
+  /** As in virtio_net_hdr: the sum runs from csumStart to the end and lies csumOffset bytes on. */
+  csumStart = 0;
+  csumOffset = 0;
+  /** Payload bytes of each segment, with IP_TSO or IP6_TSO. */
+  tsoSegsz = 0;
+  /** Ethernet + IP + TCP header bytes, with IP_TSO or IP6_TSO. */
+  headerLength = 0;
+  isIp6 = false;
+  /** The stack behind a TSO packet understands ECN. */
+  gsoEcn = false;
+  flowId = 0;
+  /** HashType. */
+  hashType = 0;
+  /** Names all sightings of one frame in captures; 0 when nobody asked. */
+  frameId = 0;
+
+  /** Puts other storage behind this mbuf and forgets the last packet. */
+  attach(buffer: Uint8Array, at: number, length: number, release: Release | undefined): void {
+    this.buffer = buffer;
+    this.at = at;
+    this.length = length;
+    this.release = release;
+    this.resetHeader();
+    this.pktLength = length;
+  }
+
+  /** Alone, with a clean packet header, alive. Data pointers stay. */
+  resetHeader(): void {
+    this.next = undefined;
+    this.freed = false;
+    this.pktLength = 0;
+    this.csumFlags = 0;
+    this.csumStart = 0;
+    this.csumOffset = 0;
+    this.tsoSegsz = 0;
+    this.headerLength = 0;
+    this.isIp6 = false;
+    this.gsoEcn = false;
+    this.flowId = 0;
+    this.hashType = 0;
+    this.frameId = 0;
+  }
+
+  /** m_freem(9): this mbuf and all behind it. Twice is a bug of ours, and throws. */
+  free(): void {
+    let m: Mbuf | undefined = this;
+    while (m !== undefined) {
+      const next: Mbuf | undefined = m.next;
+      m.freeOne();
+      m = next;
+    }
+  }
+
+  /** m_free(9): this one only. Returns what was behind it. */
+  freeOne(): Mbuf | undefined {
+    if (this.freed) throw new Error("mbuf freed twice");
+    const next = this.next;
+    this.next = undefined;
+    this.freed = true;
+    this.release?.(this);
+    return next;
+  }
+}
+
+/**
+ * Mbufs with a cluster each, made when first needed, never more than `limit`.
+ * `get` does not allocate once the pool is warm.
+ */
+export class MbufPool {
+  readonly clusterBytes: number;
+  readonly limit: number;
+  /** Mbufs out of the pool. */
+  inUse = 0;
+  /** Times that `get` found the limit reached. */
+  failures = 0;
+  readonly #free: Mbuf[] = [];
+  #made = 0;
+  readonly #release: Release = (m) => {
+    this.inUse--;
+    this.#free.push(m);
+  };
+
+  constructor(clusterBytes: number, limit: number) {
+    this.clusterBytes = clusterBytes;
+    this.limit = limit;
+  }
+
+  /** m_getjcl(9): empty, data at the cluster's first byte. Undefined at the limit. */
+  get(): Mbuf | undefined {
+    const m = this.#free.pop() ?? this.#make();
+    if (m === undefined) {
+      this.failures++;
+      return undefined;
+    }
+    this.inUse++;
+    m.at = 0;
+    m.length = 0;
+    m.resetHeader();
+    return m;
+  }
+
+  #make(): Mbuf | undefined {
+    if (this.#made === this.limit) return undefined;
+    this.#made++;
+    const m = new Mbuf();
+    m.buffer = new Uint8Array(this.clusterBytes);
+    m.release = this.#release;
+    return m;
+  }
+}
+
+/** m_length(9): data bytes of the chain, counted. */
+export function mLength(m: Mbuf): number {
+  let bytes = 0;
+  for (let n: Mbuf | undefined = m; n !== undefined; n = n.next) bytes += n.length;
+  return bytes;
+}
+
+/** m_cat(9): hangs `tail` behind the chain of `head`, whose packet length grows by it. */
+export function mCat(head: Mbuf, tail: Mbuf): void {
+  let last = head;
+  while (last.next !== undefined) last = last.next;
+  last.next = tail;
+  head.pktLength += mLength(tail);
+}
+
+/** m_copydata(9): `length` bytes from byte `from` of the chain; they must be there. */
+export function mCopyData(
+  m: Mbuf,
+  from: number,
+  length: number,
+  dst: Uint8Array,
+  dstAt: number,
+): void {
+  let piece: Mbuf | undefined = m;
+  let skip = from;
+  let at = dstAt;
+  let left = length;
+  while (left > 0) {
+    if (piece === undefined) throw new RangeError(`${left} bytes beyond the end of an mbuf chain`);
+    if (skip >= piece.length) {
+      skip -= piece.length;
+    } else {
+      const n = Math.min(left, piece.length - skip);
+      copyBytes(piece.buffer, piece.at + skip, dst, at, n);
+      skip = 0;
+      at += n;
+      left -= n;
+    }
+    piece = piece.next;
+  }
+}
