@@ -1,0 +1,69 @@
+/**
+ * Copying bytes without allocating, short or long, at any alignment.
+ *
+ * Measured on Node 24.21, two cores of an AMD EPYC shared with other work, each
+ * variant in its own process, sources being Buffers and Uint8Arrays in turn
+ * (as messages and memory regions are). Nanoseconds for one copy, about:
+ *
+ *   bytes   element loop   set(subarray)   Buffer copy   DataView words
+ *      16        21              43             41             10
+ *      60        75              52             42             22
+ *     256       315              47             43            115
+ *    1514      1730              84             80            390
+ *
+ * So the element loop wins up to 24 bytes (half of Buffer copy at 16) and is a
+ * twentieth of its speed on a full frame; Buffer copy is as fast as
+ * set(subarray) or faster, and does not allocate where subarray does (0 to 199
+ * scavenges in that run). Who already holds two DataViews halves the time of a
+ * small copy with `copyViews`; making a view, or looking one up, costs more
+ * than it saves. 64-bit lanes were a little faster still, but each lane is a
+ * BigInt on the heap until the optimiser has seen the loop; Float64 lanes may
+ * change NaNs.
+ */
+const LOOP_BYTES = 24;
+const bufferCopy = Buffer.prototype.copy;
+
+/**
+ * Copies `length` bytes; overlapping spans of one array are the caller's bug.
+ * A span outside its array throws: peers' numbers are checked before they get here.
+ */
+export function copyBytes(
+  src: Uint8Array,
+  srcAt: number,
+  dst: Uint8Array,
+  dstAt: number,
+  length: number,
+): void {
+  // Buffer copy would shorten a span that does not fit, and leave old bytes behind.
+  if (!(length >= 0 && srcAt >= 0 && dstAt >= 0)) throw new RangeError("copyBytes: negative span");
+  if (srcAt + length > src.length || dstAt + length > dst.length) {
+    throw new RangeError("copyBytes: span outside its array");
+  }
+  if (length > LOOP_BYTES) {
+    bufferCopy.call(src as Buffer, dst, dstAt, srcAt, srcAt + length);
+    return;
+  }
+  for (let i = 0; i < length; i++) dst[dstAt + i] = src[srcAt + i]!;
+}
+
+/**
+ * The same between two views, for descriptors and frames up to about 64 bytes.
+ * Outside a view it throws, perhaps after having copied a part.
+ */
+export function copyViews(
+  src: DataView,
+  srcAt: number,
+  dst: DataView,
+  dstAt: number,
+  length: number,
+): void {
+  const end = srcAt + length;
+  let from = srcAt;
+  let to = dstAt;
+  // Endianness cancels out; naming it keeps the load a plain one.
+  for (; from + 8 <= end; from += 8, to += 8) {
+    dst.setInt32(to, src.getInt32(from, true), true);
+    dst.setInt32(to + 4, src.getInt32(from + 4, true), true);
+  }
+  for (; from < end; from++, to++) dst.setUint8(to, src.getUint8(from));
+}

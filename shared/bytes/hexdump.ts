@@ -1,0 +1,17 @@
+/** Bytes as people read them: offset, sixteen bytes in hex, the same as text. */
+const WIDTH = 16;
+
+/** `base` is the number printed for the first byte: an address, or an offset into something larger. */
+export function hexdump(bytes: Uint8Array, base = 0): string {
+  const lines: string[] = [];
+  for (let at = 0; at < bytes.length; at += WIDTH) {
+    const row = bytes.subarray(at, at + WIDTH);
+    const hex = Array.from(row, (b) => b.toString(16).padStart(2, "0"));
+    const left = hex.slice(0, WIDTH / 2).join(" ");
+    const right = hex.slice(WIDTH / 2).join(" ");
+    const text = Array.from(row, (b) => (b >= 0x20 && b < 0x7f ? String.fromCharCode(b) : "."));
+    const offset = (base + at).toString(16).padStart(8, "0");
+    lines.push(`${offset}  ${left.padEnd(23)}  ${right.padEnd(23)}  |${text.join("")}|`);
+  }
+  return lines.join("\n");
+}
