@@ -44,6 +44,9 @@ export interface NicHost {
 export type Snapshot = { readonly [key: string]: number | string | boolean | Snapshot | Snapshot[] };
 
 export interface Nic {
+  /** PCI revision id, and whether there is a BAR 2: told in welcome. */
+  readonly revision: number;
+  readonly deviceMemory: boolean;
   /** A posted register, doorbell or device-memory write; bytes are src[at .. at + length). */
   mmioWrite(bar: number, offset: number, src: Uint8Array, at: number, length: number): void;
   /** A plain register read. Returns the bytes. */

@@ -38,6 +38,10 @@ const welcomeShape = z.object({
   maxMtu: z.number().int().min(68).max(65535),
   /** Bytes of pushes that the device holds for this NIC. */
   pushBytes: z.number().int().min(65536),
+  /** PCI revision id; bit 0 set: no readless register reads. */
+  revision: z.number().int().min(0).max(255),
+  /** There is a BAR 2, the device's own memory. */
+  deviceMemory: z.boolean(),
 });
 export type Welcome = z.infer<typeof welcomeShape>;
 

@@ -1,0 +1,309 @@
+/**
+ * One connection of a frontend: the handshake, then a NIC model on one side and a link on the
+ * other. Whatever a peer does wrong ends here, and ends this connection only.
+ */
+import type { Logger } from "../shared/log.ts";
+import { formatMac } from "../shared/net/ethernet.ts";
+import type { Transport } from "../shared/transport/transport.ts";
+import { type Hello, parseHello, type Welcome } from "../shared/wire/hello.ts";
+import { Link, type LinkOwner, type LinkTap } from "../shared/wire/link.ts";
+import {
+  CloseCode,
+  type FaultSeverity,
+  Limits,
+  Op,
+  PROTOCOL_VERSION,
+  type ReadStatus,
+  type Sink,
+  WireError,
+} from "../shared/wire/transactions.ts";
+import { LinkMemory } from "./dma/link-memory.ts";
+import { LinkHost } from "./link-host.ts";
+import type { Nic, NicConfig, NicHost, Snapshot } from "./nic.ts";
+import type { Port, SwitchPort } from "./switch/port.ts";
+
+/** A refusal before welcome: told to the peer with a code and a sentence. */
+export class Refusal extends Error {
+  readonly code: string;
+  constructor(code: string, message: string) {
+    super(message);
+    this.name = "Refusal";
+    this.code = code;
+  }
+}
+
+/** What a connection asks of the server. */
+export interface ConnectionOwner {
+  readonly log: Logger;
+  readonly agent: string;
+  readonly segment: string;
+  readonly pushBytes: number;
+  /** Decides about a hello. Throws Refusal. */
+  admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number };
+  create(personality: string, host: NicHost): Nic;
+  plug(port: Port): SwitchPort;
+  /** Called once, when all that the connection held is free. */
+  gone(connection: Connection): void;
+  tap(name: string): LinkTap | undefined;
+}
+
+/** Time for a peer to say hello. */
+const HELLO_MS = 10_000;
+/** Kinds of reports kept of what a frontend says that it refused. */
+const MAX_REPORTS = 64;
+
+export class Connection implements LinkOwner, Sink {
+  readonly sink: Sink = this;
+  readonly #owner: ConnectionOwner;
+  readonly #link: Link;
+  readonly #peer: string;
+  readonly #memory: LinkMemory;
+  readonly #helloTimer: NodeJS.Timeout;
+  readonly #since = performance.now();
+  /** Faults that the frontend reported to us, by code. */
+  readonly #reports = new Map<string, number>();
+  #hello: Hello | undefined;
+  #host: LinkHost | undefined;
+  #nic: Nic | undefined;
+
+  constructor(transport: Transport, peer: string, owner: ConnectionOwner) {
+    this.#owner = owner;
+    this.#peer = peer;
+    this.#link = new Link(transport, this, owner.log);
+    this.#memory = new LinkMemory(this.#link, owner.pushBytes);
+    this.#helloTimer = setTimeout(() => {
+      this.#link.close(CloseCode.PROTOCOL, `no hello within ${HELLO_MS / 1000} s`);
+    }, HELLO_MS);
+  }
+
+  /** Empty before hello. */
+  get name(): string {
+    return this.#host?.config.name ?? "";
+  }
+
+  get mac(): Uint8Array | undefined {
+    return this.#host?.config.mac;
+  }
+
+  /** Ends the connection and says why. */
+  close(code: CloseCode, reason: string): void {
+    this.#link.close(code, reason);
+  }
+
+  /** Once a second. */
+  tick(): void {
+    this.#host?.faults.tick();
+    this.#nic?.tick();
+  }
+
+  // What the link tells us.
+
+  batchApplied(): void {
+    this.#nic?.batchEnd();
+  }
+
+  beforeFlush(): void {}
+
+  writableAgain(): void {
+    this.#nic?.writableAgain();
+  }
+
+  closed(code: number, reason: string): void {
+    clearTimeout(this.#helloTimer);
+    const nic = this.#nic;
+    this.#nic = undefined;
+    nic?.destroy();
+    this.#memory.abandon();
+    if (nic !== undefined) {
+      this.#owner.log.info(
+        { nic: this.name, code },
+        `${this.name} left: ${reason || "connection lost"}`,
+      );
+    }
+    this.#owner.gone(this);
+  }
+
+  broken(error: unknown): void {
+    this.#owner.log.error(
+      { err: error, nic: this.name },
+      "an error in the device model; this NIC is stopped",
+    );
+  }
+
+  // The handshake.
+
+  hello(value: unknown): void {
+    if (this.#hello !== undefined) throw new WireError("WIRE_STATE", "hello: said twice");
+    clearTimeout(this.#helloTimer);
+    try {
+      this.#welcome(parseHello(value));
+    } catch (error) {
+      if (!(error instanceof Refusal || error instanceof WireError)) throw error;
+      this.#owner.log.warn(
+        { peer: this.#peer, code: error.code },
+        `refused a frontend: ${error.message}`,
+      );
+      this.#link.writer.control([
+        Op.REFUSE,
+        error.code,
+        error.message.slice(0, Limits.TEXT_BYTES / 4),
+      ]);
+      this.#link.close(CloseCode.REFUSED, error.message);
+    }
+  }
+
+  #welcome(hello: Hello): void {
+    if (hello.version !== PROTOCOL_VERSION) {
+      throw new Refusal(
+        "VERSION",
+        `this device speaks version ${PROTOCOL_VERSION} of the protocol, the frontend version ${hello.version}; use the same release of ringwire on both sides`,
+      );
+    }
+    const { config, epoch } = this.#owner.admit(this, hello);
+    this.#hello = hello;
+    const tap = this.#owner.tap(config.name);
+    if (tap !== undefined) this.#link.setTap(tap);
+    this.#host = new LinkHost(this.#link, this.#memory, config, this.#owner.log, (port) =>
+      this.#owner.plug(port),
+    );
+    this.#nic = this.#owner.create(hello.personality, this.#host);
+    const welcome: Welcome = {
+      version: PROTOCOL_VERSION,
+      agent: this.#owner.agent,
+      name: config.name,
+      mac: formatMac(config.mac),
+      segment: this.#owner.segment,
+      epoch,
+      queues: config.queues,
+      maxMtu: config.maxMtu,
+      pushBytes: this.#owner.pushBytes,
+      revision: this.#nic.revision,
+      deviceMemory: this.#nic.deviceMemory,
+    };
+    this.#link.writer.control([Op.WELCOME, welcome]);
+    this.#link.scheduleFlush();
+    this.#owner.log.info(
+      { nic: config.name, mac: welcome.mac, peer: this.#peer, personality: hello.personality },
+      `${config.name} joined`,
+    );
+  }
+
+  // Work.
+
+  window(address: number, length: number): void {
+    const nic = this.#working("window");
+    this.#memory.windows.add(address, length);
+    nic.windowAdded(address, length);
+  }
+
+  endWindow(address: number): void {
+    const nic = this.#working("end_window");
+    const window = this.#memory.windows.remove(address);
+    nic.windowRemoved(address, window.bytes.byteLength);
+  }
+
+  write(
+    space: number,
+    address: number,
+    _type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    this.#working("write");
+    const window = space === 0 ? this.#memory.windows.find(address, length) : undefined;
+    if (window === undefined) {
+      throw new WireError(
+        "WRITE_OUTSIDE",
+        `write: space ${space} 0x${address.toString(16)}+${length} lies in no window`,
+      );
+    }
+    window.bytes.set(src.subarray(at, at + length), address - window.address);
+  }
+
+  push(
+    space: number,
+    address: number,
+    _type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    this.#working("push");
+    if (space !== 0) throw new WireError("PUSH_SPACE", `push: space ${space} has no pushes`);
+    this.#memory.addPush(address, src, at, length);
+  }
+
+  readReply(tag: number, status: ReadStatus, src: Uint8Array, at: number, length: number): void {
+    this.#working("read_reply");
+    this.#memory.readReply(tag, status, src, at, length);
+  }
+
+  mmioWrite(
+    bar: number,
+    offset: number,
+    _type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    this.#working("mmio_write").mmioWrite(bar, offset, src, at, length);
+  }
+
+  mmioRead(tag: number, bar: number, offset: number, length: number): void {
+    const bytes = this.#working("mmio_read").mmioRead(bar, offset, length);
+    this.#link.writer.control([Op.MMIO_READ_REPLY, tag, bytes]);
+    this.#link.scheduleFlush();
+  }
+
+  /** The frontend refused one of our accesses. */
+  fault(_severity: FaultSeverity, code: string, text: string): void {
+    this.#working("fault");
+    const n = this.#reports.get(code);
+    if (n === undefined) {
+      if (this.#reports.size >= MAX_REPORTS) return;
+      this.#owner.log.warn({ nic: this.name, code }, `${this.name} reports: ${text}`);
+    }
+    this.#reports.set(code, (n ?? 0) + 1);
+  }
+
+  snapshot(): Snapshot {
+    const link = this.#link;
+    const { windows, pushes } = this.#memory;
+    return {
+      name: this.name,
+      personality: this.#hello?.personality ?? "",
+      mac: this.mac === undefined ? "" : formatMac(this.mac),
+      peer: this.#peer,
+      agent: this.#hello?.agent ?? "",
+      seconds: Math.round((performance.now() - this.#since) / 1000),
+      link: {
+        roundTripMs: Math.round(link.roundTripMs * 1000) / 1000,
+        unsentBytes: link.unsentBytes,
+        inFlightBytes: link.flow.inFlight,
+        limitBytes: Math.round(link.flow.limit),
+        sentBatches: link.writer.sentBatches,
+        sentBytes: link.writer.sentBytes,
+        receivedBatches: link.receivedBatches,
+        receivedBytes: link.receivedBytes,
+      },
+      memory: {
+        windows: windows.count,
+        windowBytes: windows.bytes,
+        pushesLive: pushes.live,
+        pushBytes: pushes.bytes,
+        pushMisses: pushes.misses,
+        pushSearches: pushes.searches,
+        reads: this.#memory.readCount,
+      },
+      faults: Object.fromEntries(this.#host?.faults.counts ?? []),
+      reports: Object.fromEntries(this.#reports),
+      nic: this.#nic?.snapshot() ?? {},
+    };
+  }
+
+  #working(what: string): Nic {
+    if (this.#nic === undefined) throw new WireError("WIRE_STATE", `${what}: before hello`);
+    return this.#nic;
+  }
+}

@@ -1,0 +1,74 @@
+/** NicHost over a link: what one NIC model may do to the world outside it. */
+import type { Logger } from "../shared/log.ts";
+import type { Link } from "../shared/wire/link.ts";
+import { FAULT_SEVERITY_NAMES, type FaultSeverity, Op } from "../shared/wire/transactions.ts";
+import type { LinkMemory } from "./dma/link-memory.ts";
+import { FaultLog } from "./fault-log.ts";
+import type { NicConfig, NicHost } from "./nic.ts";
+import type { Port, SwitchPort } from "./switch/port.ts";
+
+export class LinkHost implements NicHost {
+  readonly memory: LinkMemory;
+  readonly config: NicConfig;
+  readonly log: Logger;
+  readonly faults: FaultLog;
+  readonly #link: Link;
+  readonly #plug: (port: Port) => SwitchPort;
+
+  constructor(
+    link: Link,
+    memory: LinkMemory,
+    config: NicConfig,
+    log: Logger,
+    plug: (port: Port) => SwitchPort,
+  ) {
+    this.#link = link;
+    this.memory = memory;
+    this.config = config;
+    this.log = log;
+    this.#plug = plug;
+    this.faults = new FaultLog((severity, code, text) => {
+      log.warn(
+        { nic: config.name, code, severity: FAULT_SEVERITY_NAMES[severity] },
+        `fault: ${text}`,
+      );
+      if (link.closed) return;
+      link.writer.control([Op.FAULT, severity, code, text, 0, 0]);
+      link.scheduleFlush();
+    });
+  }
+
+  interrupt(vector: number): void {
+    if (this.#link.closed) return;
+    this.#link.writer.interrupt(vector);
+    this.#link.scheduleFlush();
+  }
+
+  fault(severity: FaultSeverity, code: string, text: string): void {
+    this.faults.report(severity, code, text);
+  }
+
+  plug(port: Port): SwitchPort {
+    return this.#plug(port);
+  }
+
+  scheduleFlush(): void {
+    this.#link.scheduleFlush();
+  }
+
+  get writable(): boolean {
+    return this.#link.writable;
+  }
+
+  get backlogged(): boolean {
+    return this.#link.backlogged;
+  }
+
+  get roundTripMs(): number {
+    return this.#link.roundTripMs;
+  }
+
+  now(): number {
+    return performance.now();
+  }
+}

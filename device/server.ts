@@ -1,0 +1,265 @@
+/**
+ * The device's port: frontends come in by WebSocket, people and monitors by HTTP.
+ *
+ *   /nic      a frontend (WebSocket, subprotocol ringwire.v1)
+ *   /status   everything as JSON        /metrics  Prometheus
+ *   /livez    the process answers       /readyz   it takes frontends
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import type { Logger } from "../shared/log.ts";
+import { formatMac, macFromName, macKey, parseUnicastMac } from "../shared/net/ethernet.ts";
+import { WebSocketAcceptor } from "../shared/transport/websocket.ts";
+import type { Hello } from "../shared/wire/hello.ts";
+import type { LinkTap } from "../shared/wire/link.ts";
+import { CloseCode, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
+import { Connection, type ConnectionOwner, Refusal } from "./connection.ts";
+import { metricsText } from "./metrics.ts";
+import type { Nic, NicConfig, NicHost, Snapshot } from "./nic.ts";
+import type { Port, SwitchPort } from "./switch/port.ts";
+import type { Switch } from "./switch/switch.ts";
+
+export interface ServerOptions {
+  readonly host: string;
+  /** 0 lets the system choose. */
+  readonly port: number;
+  readonly agent: string;
+  readonly segment: Switch;
+  readonly segmentName: string;
+  /** Makes a NIC model of each personality this device has. */
+  readonly personalities: Readonly<Record<string, (host: NicHost) => Nic>>;
+  /** Bytes of pushes held for a NIC. */
+  readonly pushBytes: number;
+  readonly maxMtu: number;
+  readonly maxQueues: number;
+  readonly log: Logger;
+  /** Sees the batches of every NIC. */
+  readonly tap?: (name: string) => LinkTap;
+}
+
+/** Connections at once, NICs and strangers together. */
+const MAX_CONNECTIONS = 1024;
+/** Sockets that have not asked for anything whole by then are cut. */
+const REQUEST_MS = 10_000;
+
+export class DeviceServer implements ConnectionOwner {
+  readonly log: Logger;
+  readonly agent: string;
+  readonly segment: string;
+  readonly pushBytes: number;
+  readonly #options: ServerOptions;
+  readonly #http: Server;
+  readonly #acceptor = new WebSocketAcceptor();
+  readonly #connections = new Set<Connection>();
+  readonly #byName = new Map<string, Connection>();
+  readonly #instances = new Map<string, string>();
+  readonly #started = performance.now();
+  #ticker: NodeJS.Timeout | undefined;
+  #epoch = 0;
+  #draining = false;
+
+  constructor(options: ServerOptions) {
+    this.#options = options;
+    this.log = options.log;
+    this.agent = options.agent;
+    this.segment = options.segmentName;
+    this.pushBytes = options.pushBytes;
+    this.#http = createServer(
+      { headersTimeout: REQUEST_MS, requestTimeout: REQUEST_MS, connectionsCheckingInterval: 1000 },
+      (request, response) => this.#page(request, response),
+    );
+    this.#http.maxConnections = MAX_CONNECTIONS;
+    this.#http.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
+    this.#http.on("clientError", (_error, socket) => {
+      if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+      else socket.destroy();
+    });
+  }
+
+  /** Binds the port. Rejects with the system's error. */
+  async listen(): Promise<AddressInfo> {
+    await new Promise<void>((resolve, reject) => {
+      this.#http.once("error", reject);
+      this.#http.listen(this.#options.port, this.#options.host, resolve);
+    });
+    this.#http.on("error", (error) => this.log.error({ err: error }, "the listening socket failed"));
+    this.#ticker = setInterval(() => this.#tick(), 1000);
+    return this.#http.address() as AddressInfo;
+  }
+
+  /** Tells every frontend, then closes the port. */
+  async close(): Promise<void> {
+    this.#draining = true;
+    clearInterval(this.#ticker);
+    for (const connection of [...this.#connections]) {
+      connection.close(CloseCode.GOING_AWAY, "the device stops");
+    }
+    await new Promise<void>((resolve) => {
+      this.#http.close(() => resolve());
+      this.#http.closeIdleConnections();
+      setTimeout(() => this.#http.closeAllConnections(), 500).unref();
+    });
+  }
+
+  snapshot(): Snapshot {
+    return {
+      agent: this.agent,
+      pid: process.pid,
+      node: process.version,
+      seconds: Math.round((performance.now() - this.#started) / 1000),
+      memoryBytes: process.memoryUsage.rss(),
+      connections: this.#connections.size,
+      segment: this.#options.segment.snapshot(),
+      nics: [...this.#byName.values()].map((connection) => connection.snapshot()),
+    };
+  }
+
+  // What a connection asks.
+
+  admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number } {
+    const { personalities, maxMtu, maxQueues } = this.#options;
+    if (this.#draining) throw new Refusal("STOPPING", "the device is stopping");
+    if (!Object.hasOwn(personalities, hello.personality)) {
+      throw new Refusal(
+        "PERSONALITY",
+        `this device has no "${hello.personality}" NIC; it has ${Object.keys(personalities).join(", ")}`,
+      );
+    }
+    const mac =
+      hello.mac === undefined
+        ? macFromName(hello.name, this.segment)
+        : parseUnicastMac(hello.mac);
+    const before = this.#byName.get(hello.name);
+    for (const other of this.#byName.values()) {
+      if (other !== before && other.mac !== undefined && macKey(other.mac, 0) === macKey(mac, 0)) {
+        throw new Refusal(
+          "MAC_IN_USE",
+          `${formatMac(mac)} is the address of ${other.name}; choose another with --mac`,
+        );
+      }
+    }
+    if (before === undefined && this.#options.segment.hasPort(hello.name)) {
+      throw new Refusal(
+        "NAME_IN_USE",
+        `"${hello.name}" is the name of an uplink of this device; choose another with --name`,
+      );
+    }
+    if (before !== undefined) {
+      const same = this.#instances.get(hello.name) === hello.instance;
+      before.close(
+        CloseCode.REPLACED,
+        same
+          ? "replaced by a newer connection of the same process"
+          : `another frontend took the name ${hello.name}; choose another with --name`,
+      );
+    }
+    this.#byName.set(hello.name, connection);
+    this.#instances.set(hello.name, hello.instance);
+    return {
+      config: {
+        name: hello.name,
+        mac,
+        queues: Math.min(hello.queues ?? maxQueues, maxQueues),
+        maxMtu,
+      },
+      epoch: ++this.#epoch,
+    };
+  }
+
+  create(personality: string, host: NicHost): Nic {
+    return this.#options.personalities[personality]!(host);
+  }
+
+  plug(port: Port): SwitchPort {
+    return this.#options.segment.attach(port);
+  }
+
+  gone(connection: Connection): void {
+    this.#connections.delete(connection);
+    if (this.#byName.get(connection.name) === connection) {
+      this.#byName.delete(connection.name);
+      this.#instances.delete(connection.name);
+    }
+  }
+
+  tap(name: string): LinkTap | undefined {
+    return this.#options.tap?.(name);
+  }
+
+  #tick(): void {
+    this.#options.segment.tick();
+    for (const connection of this.#connections) connection.tick();
+  }
+
+  #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const refusal = this.#refusal(request);
+    if (refusal !== undefined) {
+      const [status, text] = refusal;
+      socket.on("error", () => socket.destroy());
+      socket.end(
+        `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\n` +
+          `Content-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
+      );
+      return;
+    }
+    const { remoteAddress, remotePort } = socket as Socket;
+    this.#acceptor.accept(request, socket, head, (transport) => {
+      this.#connections.add(new Connection(transport, `${remoteAddress}:${remotePort}`, this));
+    });
+  }
+
+  #refusal(request: IncomingMessage): [string, string] | undefined {
+    const path = (request.url ?? "").split("?")[0];
+    if (path !== NIC_PATH) return ["404 Not Found", `frontends connect to ${NIC_PATH}\n`];
+    const offered = String(request.headers["sec-websocket-protocol"] ?? "").split(/\s*,\s*/, 16);
+    if (!offered.includes(SUBPROTOCOL)) {
+      return ["400 Bad Request", `this port speaks the WebSocket subprotocol ${SUBPROTOCOL}\n`];
+    }
+    // A browser sends Origin and does not ask us first: a page of somebody else must not get in.
+    const { origin, host } = request.headers;
+    if (origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`) {
+      return ["403 Forbidden", "pages of another origin may not connect\n"];
+    }
+    if (this.#draining || this.#connections.size >= MAX_CONNECTIONS) {
+      return ["503 Service Unavailable", "the device takes no more connections\n"];
+    }
+    return undefined;
+  }
+
+  #page(request: IncomingMessage, response: ServerResponse): void {
+    const path = (request.url ?? "").split("?")[0];
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      reply(response, 405, "text/plain", "only GET\n");
+    } else if (path === "/status") {
+      reply(response, 200, "application/json", `${JSON.stringify(this.snapshot())}\n`);
+    } else if (path === "/metrics") {
+      metricsText(this.snapshot()).then(
+        ({ type, text }) => reply(response, 200, type, text),
+        (error) => {
+          this.log.error({ err: error }, "metrics failed");
+          reply(response, 500, "text/plain", "metrics failed\n");
+        },
+      );
+    } else if (path === "/livez") {
+      reply(response, 200, "application/json", '{"ok":true}\n');
+    } else if (path === "/readyz") {
+      const ok = !this.#draining;
+      reply(response, ok ? 200 : 503, "application/json", `${JSON.stringify({ ok })}\n`);
+    } else if (path === NIC_PATH) {
+      reply(response, 426, "text/plain", `a frontend connects here by WebSocket (${SUBPROTOCOL})\n`);
+    } else {
+      reply(response, 404, "text/plain", "ringwire device: /status /metrics /livez /readyz\n");
+    }
+  }
+}
+
+function reply(response: ServerResponse, status: number, type: string, text: string): void {
+  response.writeHead(status, {
+    "content-type": type,
+    "content-length": Buffer.byteLength(text),
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+  });
+  response.end(text);
+}

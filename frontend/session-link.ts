@@ -1,0 +1,123 @@
+/** DeviceLink over one connection: what bus_dma(9) and the PCI function post goes into its batch. */
+import type { Link } from "../shared/wire/link.ts";
+import { RecordType, Space } from "../shared/wire/records.ts";
+import {
+  CloseCode,
+  type FaultSeverity,
+  Limits,
+  Op,
+  WireError,
+} from "../shared/wire/transactions.ts";
+import type { DeviceLink } from "./bus/device-link.ts";
+
+interface PendingRead {
+  resolve(bytes: Uint8Array): void;
+  reject(error: Error): void;
+}
+
+export class SessionLink implements DeviceLink {
+  readonly #link: Link;
+  readonly #reads = new Map<number, PendingRead>();
+  #nextTag = 1;
+
+  constructor(link: Link) {
+    this.#link = link;
+  }
+
+  window(address: number, length: number): void {
+    if (!this.#link.closed) this.#link.writer.control([Op.WINDOW, address, length]);
+  }
+
+  endWindow(address: number): void {
+    if (!this.#link.closed) this.#link.writer.control([Op.END_WINDOW, address]);
+  }
+
+  write(address: number, type: number, src: Uint8Array, at: number, length: number): void {
+    if (this.#link.closed) return;
+    this.#link.writer.column(Op.WRITE, Space.BUS, address, type, src, at, length);
+  }
+
+  push(address: number, type: number, src: Uint8Array, at: number, length: number): void {
+    if (this.#link.closed) return;
+    this.#link.writer.column(Op.PUSH, Space.BUS, address, type, src, at, length);
+  }
+
+  mmioWrite(
+    bar: number,
+    offset: number,
+    type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    if (this.#link.closed) return;
+    this.#link.writer.column(Op.MMIO_WRITE, bar, offset, type, src, at, length);
+  }
+
+  mmioWrite32(bar: number, offset: number, value: number): void {
+    if (this.#link.closed) return;
+    this.#link.writer.mmioWrite32(bar, offset, RecordType.REGISTER, value);
+  }
+
+  mmioRead(bar: number, offset: number, length: number): Promise<Uint8Array> {
+    return new Promise((resolve, reject) => {
+      if (this.#link.closed) {
+        reject(new Error("the link is closed"));
+        return;
+      }
+      const tag = this.#nextTag++;
+      this.#reads.set(tag, { resolve, reject });
+      this.#link.writer.control([Op.MMIO_READ, tag, bar, offset, length]);
+      this.#link.scheduleFlush();
+    });
+  }
+
+  /** An answer arrived. Throws WireError when nobody asked. */
+  mmioReadReply(tag: number, src: Uint8Array, at: number, length: number): void {
+    const pending = this.#reads.get(tag);
+    if (pending === undefined) {
+      throw new WireError(
+        "READ_TAG",
+        `mmio_read_reply: tag ${tag} was never asked or is answered`,
+        CloseCode.PROTOCOL,
+      );
+    }
+    this.#reads.delete(tag);
+    pending.resolve(src.slice(at, at + length));
+  }
+
+  fault(
+    severity: FaultSeverity,
+    code: string,
+    text: string,
+    space: number,
+    address: number,
+  ): void {
+    if (this.#link.closed) return;
+    // What a hostile address was is told as far as the wire can say it.
+    const told = address >= 0 && address <= Limits.ADDRESS ? address : 0;
+    this.#link.writer.control([
+      Op.FAULT,
+      severity,
+      code,
+      text.slice(0, Limits.TEXT_BYTES / 4),
+      space,
+      told,
+    ]);
+    this.#link.scheduleFlush();
+  }
+
+  scheduleFlush(): void {
+    this.#link.scheduleFlush();
+  }
+
+  get writable(): boolean {
+    return this.#link.writable;
+  }
+
+  /** The link is gone: nobody will answer. */
+  abandon(): void {
+    for (const pending of this.#reads.values()) pending.reject(new Error("the link went away"));
+    this.#reads.clear();
+  }
+}

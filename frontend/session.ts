@@ -1,0 +1,398 @@
+/**
+ * A NIC's life at the end of a link: connects, says hello, attaches the driver, and when the link
+ * goes away connects again and lets the driver recover.
+ *
+ *   connecting ──welcome──► attached ──link lost──► waiting ──backoff──► connecting
+ *       │ refused                 │ close()             │ close(), replaced
+ *       ▼                         ▼                     ▼
+ *     failed                   closed                closed
+ */
+import { randomUUID } from "node:crypto";
+import type { Logger } from "../shared/log.ts";
+import type { Transport } from "../shared/transport/transport.ts";
+import { ConnectError, dial, nicUrl } from "../shared/transport/websocket.ts";
+import { type Hello, parseWelcome, type Welcome } from "../shared/wire/hello.ts";
+import { Link, type LinkOwner, type LinkTap } from "../shared/wire/link.ts";
+import {
+  CloseCode,
+  type FaultSeverity,
+  Limits,
+  Op,
+  PROTOCOL_VERSION,
+  ReadStatus,
+  type Sink,
+  WireError,
+} from "../shared/wire/transactions.ts";
+import { PciFunction } from "./bus/pci.ts";
+import { DmaSpace } from "./bus/space.ts";
+import type { Driver, DriverContext } from "./driver.ts";
+import { SessionLink } from "./session-link.ts";
+
+export interface SessionOptions {
+  /** ws, wss, http, https or HOST:PORT. */
+  readonly connect: string;
+  readonly name: string;
+  readonly personality: string;
+  /** Makes the driver once the first device has welcomed us. */
+  readonly driver: (context: DriverContext, welcome: Welcome) => Driver;
+  readonly mac?: string;
+  readonly queues?: number;
+  readonly mtu?: number;
+  readonly zeroMask?: boolean;
+  readonly agent: string;
+  readonly log: Logger;
+  readonly tap?: LinkTap;
+  /** Told when the link is lost, back, or given up for good. */
+  readonly onState?: (state: SessionState, reason: string) => void;
+}
+
+export type SessionState = "connecting" | "attached" | "waiting" | "closed";
+
+/** Why a session can't start, or ended for good; the message is meant for a person. */
+export class SessionError extends Error {
+  readonly code: string;
+  constructor(code: string, message: string) {
+    super(message);
+    this.name = "SessionError";
+    this.code = code;
+  }
+}
+
+const WELCOME_MS = 10_000;
+const BACKOFF_FIRST_MS = 100;
+const BACKOFF_MAX_MS = 2_000;
+/** Refusals that another try may not meet. */
+const PASSING = new Set(["STOPPING"]);
+const MAX_REPORTS = 64;
+
+export class Session implements LinkOwner, Sink {
+  readonly sink: Sink = this;
+  readonly space: DmaSpace;
+  readonly pci: PciFunction;
+  /** What the device said it refused or found wrong, by code. */
+  readonly faults = new Map<string, number>();
+  reconnects = 0;
+  readonly #options: SessionOptions;
+  readonly #instance = randomUUID();
+  readonly #url: string;
+  #state: SessionState = "connecting";
+  #link: Link | undefined;
+  #deviceLink: SessionLink | undefined;
+  #driver: Driver | undefined;
+  #welcome: Welcome | undefined;
+  #onWelcome: ((welcome: Welcome) => void) | undefined;
+  #onRefused: ((error: SessionError) => void) | undefined;
+  #ticker: NodeJS.Timeout | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #backoffMs = BACKOFF_FIRST_MS;
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    this.#url = nicUrl(options.connect);
+    this.space = new DmaSpace({ log: options.log });
+    this.pci = new PciFunction(this.space, { revision: 0, hasBar2: false });
+  }
+
+  get state(): SessionState {
+    return this.#state;
+  }
+
+  get driver(): Driver {
+    if (this.#driver === undefined) throw new Error("the session has not started");
+    return this.#driver;
+  }
+
+  /** What the device said last. */
+  get agreed(): Welcome {
+    if (this.#welcome === undefined) throw new Error("the session has not started");
+    return this.#welcome;
+  }
+
+  get link(): Link | undefined {
+    return this.#link;
+  }
+
+  /** Connects for the first time and attaches the driver. Rejects with SessionError. */
+  async start(): Promise<void> {
+    try {
+      this.#welcome = await this.#connect();
+      const { name, queues = this.#welcome.queues, mtu = 1500, log } = this.#options;
+      this.#driver = this.#options.driver(
+        {
+          space: this.space,
+          pci: this.pci,
+          name,
+          queues: Math.min(queues, this.#welcome.queues),
+          mtu,
+          log,
+          now: () => performance.now(),
+        },
+        this.#welcome,
+      );
+      this.#ticker = setInterval(() => {
+        this.space.tick();
+        this.#driver?.tick();
+      }, 1000);
+      await this.#driver.attach();
+      this.#setState("attached", "");
+    } catch (error) {
+      const failure =
+        error instanceof SessionError
+          ? error
+          : new SessionError("ATTACH", `the driver could not attach: ${messageOf(error)}`);
+      await this.close(failure.message);
+      throw failure;
+    }
+  }
+
+  /** Detaches the driver, tells the device, and ends. */
+  async close(reason = "the frontend stops"): Promise<void> {
+    if (this.#state === "closed") return;
+    this.#setState("closed", reason);
+    clearInterval(this.#ticker);
+    clearTimeout(this.#retry);
+    try {
+      await this.#driver?.detach();
+    } finally {
+      this.#link?.close(CloseCode.NORMAL, reason);
+    }
+  }
+
+  // What the link tells us.
+
+  batchApplied(): void {
+    this.#driver?.batchApplied();
+  }
+
+  beforeFlush(): void {}
+
+  writableAgain(): void {
+    this.#driver?.writableAgain();
+  }
+
+  broken(error: unknown): void {
+    this.#options.log.error({ err: error }, "an error in the driver; the link is closed");
+  }
+
+  closed(code: number, reason: string): void {
+    this.#link = undefined;
+    this.space.detachLink();
+    this.#deviceLink?.abandon();
+    this.#deviceLink = undefined;
+    const why = reason || `connection lost (${code})`;
+    if (this.#onRefused !== undefined) {
+      this.#onRefused(new SessionError("CLOSED", `${this.#url}: ${why}`));
+      return;
+    }
+    if (this.#state === "closed") return;
+    this.#driver?.linkLost();
+    if (code === CloseCode.REPLACED || code === CloseCode.REFUSED) {
+      this.#giveUp(why);
+      return;
+    }
+    this.#options.log.warn({ code }, `the link is gone: ${why}; connecting again`);
+    this.#setState("waiting", why);
+    this.#retryLater();
+  }
+
+  #giveUp(reason: string): void {
+    this.#options.log.error({}, reason);
+    clearInterval(this.#ticker);
+    clearTimeout(this.#retry);
+    this.#setState("closed", reason);
+  }
+
+  #setState(state: SessionState, reason: string): void {
+    if (this.#state === state) return;
+    this.#state = state;
+    this.#options.onState?.(state, reason);
+  }
+
+  #retryLater(): void {
+    // Jitter: many frontends of one device must not all come back in the same instant.
+    const ms = this.#backoffMs * (0.5 + Math.random() / 2);
+    this.#backoffMs = Math.min(BACKOFF_MAX_MS, this.#backoffMs * 2);
+    this.#retry = setTimeout(() => void this.#reconnect(), ms);
+  }
+
+  async #reconnect(): Promise<void> {
+    this.#setState("connecting", "");
+    try {
+      const welcome = await this.#connect();
+      if (this.state === "closed") return;
+      this.#welcome = welcome;
+      this.reconnects++;
+    } catch (error) {
+      if (this.state === "closed") return;
+      const failure = error as SessionError;
+      if (failure.code.startsWith("REFUSED_") && !PASSING.has(failure.code.slice(8))) {
+        this.#giveUp(failure.message);
+        return;
+      }
+      this.#options.log.debug({ code: failure.code }, failure.message);
+      this.#setState("waiting", failure.message);
+      this.#retryLater();
+      return;
+    }
+    const link = this.#link;
+    try {
+      await this.#driver?.linkBack();
+      if (this.#link !== link || this.state === "closed") return;
+      this.#backoffMs = BACKOFF_FIRST_MS;
+      this.#options.log.info({}, "the link is back");
+      this.#setState("attached", "");
+    } catch (error) {
+      this.#options.log.error({ err: error }, `the driver could not recover: ${messageOf(error)}`);
+      if (this.#link === link) link?.close(CloseCode.FAILED, "the driver could not recover");
+    }
+  }
+
+  async #connect(): Promise<Welcome> {
+    const { name, personality, mac, queues, mtu, agent, log, tap } = this.#options;
+    let transport: Transport;
+    try {
+      transport = await dial({ url: this.#url, zeroMask: this.#options.zeroMask === true });
+    } catch (error) {
+      throw explain(error, this.#url);
+    }
+    const hello: Hello = {
+      version: PROTOCOL_VERSION,
+      personality,
+      name,
+      instance: this.#instance,
+      agent,
+      ...(mac === undefined ? {} : { mac }),
+      ...(queues === undefined ? {} : { queues }),
+      ...(mtu === undefined ? {} : { mtu }),
+    };
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      return await new Promise<Welcome>((resolve, reject) => {
+        this.#onWelcome = resolve;
+        this.#onRefused = reject;
+        const link = new Link(transport, this, log);
+        if (tap !== undefined) link.setTap(tap);
+        this.#link = link;
+        link.writer.control([Op.HELLO, hello]);
+        link.scheduleFlush();
+        timer = setTimeout(() => {
+          link.close(CloseCode.PROTOCOL, `no welcome within ${WELCOME_MS / 1000} s`);
+        }, WELCOME_MS);
+      });
+    } finally {
+      clearTimeout(timer);
+      this.#onWelcome = undefined;
+      this.#onRefused = undefined;
+    }
+  }
+
+  // Sink.
+
+  welcome(value: unknown): void {
+    const take = this.#onWelcome;
+    if (take === undefined) throw new WireError("WIRE_STATE", "welcome: not asked for");
+    const welcome = parseWelcome(value);
+    this.#onWelcome = undefined;
+    this.#onRefused = undefined;
+    this.pci.configure({ revision: welcome.revision, hasBar2: welcome.deviceMemory });
+    this.#deviceLink = new SessionLink(this.#link!);
+    this.space.attachLink(this.#deviceLink);
+    take(welcome);
+  }
+
+  refuse(code: string, text: string): void {
+    this.#onRefused?.(new SessionError(`REFUSED_${code}`, `the device refused: ${text}`));
+    this.#onRefused = undefined;
+  }
+
+  fault(_severity: FaultSeverity, code: string, text: string): void {
+    const n = this.faults.get(code);
+    if (n === undefined && this.faults.size >= MAX_REPORTS) return;
+    this.faults.set(code, (n ?? 0) + 1);
+    this.#options.log.warn({ code }, `the device reports: ${text}`);
+  }
+
+  write(
+    space: number,
+    address: number,
+    type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    this.space.deviceWrite(space, address, type, src, at, length);
+  }
+
+  read(tag: number, space: number, address: number, length: number): void {
+    const link = this.#link;
+    if (link === undefined) return;
+    const span = this.space.deviceRead(address, length, space);
+    if (span === undefined) {
+      link.writer.control([Op.READ_REPLY, tag, ReadStatus.REFUSED, EMPTY]);
+    } else {
+      const bytes = span.buffer.slice(span.at, span.at + Math.min(span.length, Limits.READ_BYTES));
+      link.writer.control([Op.READ_REPLY, tag, ReadStatus.OK, bytes]);
+    }
+    link.scheduleFlush();
+  }
+
+  mmioReadReply(tag: number, src: Uint8Array, at: number, length: number): void {
+    if (this.#deviceLink === undefined) throw new WireError("WIRE_STATE", "mmio_read_reply: early");
+    this.#deviceLink.mmioReadReply(tag, src, at, length);
+  }
+
+  interrupt(vector: number): void {
+    this.pci.interrupt(vector);
+  }
+}
+
+const EMPTY = new Uint8Array(0);
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** What a failed dial means and what to do about it. */
+function explain(error: unknown, url: string): SessionError {
+  const { host, protocol } = new URL(url);
+  const code = error instanceof ConnectError ? error.code : "DIAL";
+  const detail = messageOf(error);
+  const tls = protocol === "wss:";
+  const text = (() => {
+    switch (code) {
+      case "ECONNREFUSED":
+        return `nothing listens at ${host}; start one there: ringwire device --listen ${host}`;
+      case "ENOTFOUND":
+      case "EAI_AGAIN":
+        return `the name in ${host} is not known; check the address after --connect`;
+      case "ETIMEDOUT":
+      case "EHOSTUNREACH":
+      case "ENETUNREACH":
+        return `${host} can't be reached (${code}); check the address and the firewalls between`;
+      case "HTTP_STATUS": {
+        const status = error instanceof ConnectError ? error.status : undefined;
+        return `${host} answers HTTP ${status}, so it is not a ringwire device's port${detail ? `: ${detail}` : ""}`;
+      }
+      case "EPROTO":
+      case "ERR_SSL_WRONG_VERSION_NUMBER":
+        return `${host} does not speak TLS; use ws://${host}`;
+      case "ECONNRESET":
+      case "HPE_INVALID_CONSTANT":
+        return tls
+          ? `${host} broke the TLS handshake off (${detail})`
+          : `${host} does not answer as HTTP; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`;
+      default:
+        if (/subprotocol/i.test(detail)) {
+          return `${host} is a WebSocket server, but not a ringwire device's port`;
+        }
+        if (/timed out/i.test(detail)) {
+          return `${host} accepted the connection but did not answer; it is not a ringwire device's port`;
+        }
+        if (/Parse Error/i.test(detail)) {
+          return `${host} does not answer as HTTP; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`;
+        }
+        return `could not connect to ${host}: ${detail}`;
+    }
+  })();
+  return new SessionError(code, text);
+}
