@@ -1,0 +1,239 @@
+/**
+ * Opens a TAP: attaches to the persistent one of that name, or creates one that vanishes with its
+ * file descriptor. Runs in the worker. Every refusal is a TapError that says what to do.
+ *
+ * Source: linux: Documentation/networking/tuntap.rst; drivers/net/tun.c (tun_set_iff,
+ * __tun_chr_ioctl) for which call needs which right.
+ */
+import { errnoText } from "./errno-text.ts";
+import { checkTapName, createLine, TapError } from "./errors.ts";
+import * as ifr from "./ifreq.ts";
+import * as sys from "./sys.ts";
+
+export interface OpenOptions {
+  readonly name: string;
+  readonly mac: Uint8Array | undefined;
+  readonly mtu: number | undefined;
+  readonly offloads: boolean;
+}
+
+export interface OpenedTap {
+  readonly fd: number;
+  /** A persistent one, which stays when the descriptor is closed. */
+  readonly existing: boolean;
+  readonly mac: Uint8Array;
+  readonly offloads: boolean;
+}
+
+const TUN_PATH = "/dev/net/tun";
+const TUN_FLAGS = ifr.IFF_TAP | ifr.IFF_NO_PI | ifr.IFF_VNET_HDR;
+const OFFLOADS = ifr.TUN_F_CSUM | ifr.TUN_F_TSO4 | ifr.TUN_F_TSO6 | ifr.TUN_F_TSO_ECN;
+const VNET_HEADER_BYTES = 10;
+
+type Warn = (fields: object, message: string) => void;
+
+/** Interface questions go through a socket of any family; the caller closes it. */
+export function openControlSocket(): number {
+  const fd = sys.socket(sys.AF_INET, sys.SOCK_DGRAM | sys.O_CLOEXEC, 0);
+  if (fd < 0) throw failed("no socket to ask about interfaces");
+  return fd;
+}
+
+export function openTap(options: OpenOptions, control: number, warn: Warn): OpenedTap {
+  const { name } = options;
+  checkTapName(name);
+  const fd = openTun();
+  try {
+    attach(fd, name, control);
+    const existing = (tunFlags(fd) & ifr.IFF_PERSIST) !== 0;
+    shapeHeaders(fd);
+    const offloads = options.offloads && setOffloads(fd, OFFLOADS);
+    // A persistent TAP keeps what its last user asked for, so "none" has to be said too.
+    if (!offloads) setOffloads(fd, 0);
+    const mac = settleMac(fd, name, options.mac);
+    settleMtu(control, name, options.mtu, warn);
+    if (!existing) bringUp(control, name);
+    return { fd, existing, mac, offloads };
+  } catch (error) {
+    sys.close(fd);
+    throw error;
+  }
+}
+
+function openTun(): number {
+  const fd = sys.open(TUN_PATH, sys.O_RDWR | sys.O_NONBLOCK | sys.O_CLOEXEC);
+  if (fd >= 0) return fd;
+  const why = sys.errno();
+  if (why === sys.ENOENT || why === sys.ENODEV || why === sys.ENXIO) {
+    throw new TapError(
+      "TAP_NO_DEVICE",
+      `${TUN_PATH} is not there: load the module with "sudo modprobe tun", or start the container with "--device ${TUN_PATH} --cap-add NET_ADMIN".`,
+    );
+  }
+  if (why === sys.EACCES || why === sys.EPERM) {
+    throw new TapError(
+      "TAP_NO_PERMISSION",
+      `This user may not open ${TUN_PATH}: run as root, or allow it with "sudo chmod 0666 ${TUN_PATH}" (safe: creating interfaces still needs root).`,
+    );
+  }
+  throw failed(`${TUN_PATH} can't be opened`, why);
+}
+
+/**
+ * TUNSETIFF. A persistent TAP must be asked for with the queue flag that it was made with, or it
+ * answers EINVAL; vnet_hdr and the like follow whoever attaches. EINVAL both ways means that the
+ * name belongs to an interface of another kind.
+ */
+function attach(fd: number, name: string, control: number): void {
+  let why = trySetIff(fd, name, TUN_FLAGS);
+  if (why === 0) return;
+  if (why === sys.EINVAL && trySetIff(fd, name, TUN_FLAGS | ifr.IFF_MULTI_QUEUE) === 0) return;
+  if (why === sys.EINVAL) why = sys.errno();
+  if (why === sys.EBUSY) {
+    throw new TapError(
+      "TAP_BUSY",
+      `Another process holds the TAP ${name}: end it, or choose another name.`,
+    );
+  }
+  if (why === sys.EINVAL && exists(control, name)) {
+    throw new TapError(
+      "TAP_WRONG_KIND",
+      `The name ${name} belongs to an interface that is no TAP: choose another name.`,
+    );
+  }
+  if (why === sys.EPERM && exists(control, name)) {
+    throw new TapError(
+      "TAP_NO_PERMISSION",
+      `The TAP ${name} belongs to another user: run as that user or as root, or make it anew with "sudo ip link del ${name}; ${createLine(name)}".`,
+    );
+  }
+  if (why === sys.EPERM) {
+    throw new TapError(
+      "TAP_NO_PERMISSION",
+      `Creating the TAP ${name} needs root: run as root, or let root make it once with "${createLine(name)}".`,
+    );
+  }
+  throw failed(`the TAP ${name} can't be attached`, why);
+}
+
+function trySetIff(fd: number, name: string, flags: number): number {
+  const request = new ifr.Ifreq();
+  request.about(name);
+  request.flags = flags;
+  return sys.ioctl(fd, ifr.TUNSETIFF, request.bytes) === 0 ? 0 : sys.errno();
+}
+
+/** Flags as TUNSETIFF left them. Throws when the interface is gone. */
+function tunFlags(fd: number): number {
+  const request = new ifr.Ifreq();
+  if (sys.ioctl(fd, ifr.TUNGETIFF, request.bytes) !== 0) throw failed("the TAP can't be asked");
+  return request.flags;
+}
+
+/** The name that the interface has now, or undefined when it is gone. */
+export function currentName(fd: number): string | undefined {
+  const request = new ifr.Ifreq();
+  return sys.ioctl(fd, ifr.TUNGETIFF, request.bytes) === 0 ? request.name : undefined;
+}
+
+const exists = (control: number, name: string): boolean =>
+  sys.ioctl(control, ifr.SIOCGIFINDEX, new ifr.Ifreq().about(name)) === 0;
+
+/** A persistent TAP may stand at the 12-byte header of its last user. */
+function shapeHeaders(fd: number): void {
+  if (sys.ioctl(fd, ifr.TUNSETVNETHDRSZ, int(VNET_HEADER_BYTES)) !== 0) {
+    throw failed("the TAP takes no 10-byte vnet header");
+  }
+  if (sys.ioctl(fd, ifr.TUNSETVNETLE, int(1)) !== 0) {
+    throw failed("the TAP takes no little-endian vnet header");
+  }
+}
+
+const int = (n: number): Uint8Array => new Uint8Array(new Int32Array([n]).buffer);
+
+/** The argument travels by value. False: the kernel knows none of these. */
+const setOffloads = (fd: number, flags: number): boolean =>
+  sys.ioctlByValue(fd, ifr.TUNSETOFFLOAD, flags) === 0;
+
+/**
+ * The address the interface has in the end. Asked through the TAP's own descriptor: whoever may
+ * hold that may set the address, with or without root.
+ */
+function settleMac(fd: number, name: string, wanted: Uint8Array | undefined): Uint8Array {
+  const request = new ifr.Ifreq();
+  if (sys.ioctl(fd, ifr.SIOCGIFHWADDR, request.about(name)) !== 0) {
+    throw failed(`the MAC of ${name} can't be read`);
+  }
+  const had = request.mac;
+  if (wanted === undefined || Buffer.compare(had, wanted) === 0) return had;
+  request.about(name);
+  request.mac = wanted;
+  if (sys.ioctl(fd, ifr.SIOCSIFHWADDR, request.bytes) === 0) return wanted;
+  const why = sys.errno();
+  const text = macText(wanted);
+  if (why === sys.EPERM || why === sys.EACCES) {
+    throw new TapError(
+      "TAP_NO_PERMISSION",
+      `${name} has the MAC ${macText(had)} and this user may not change it: "sudo ip link set dev ${name} address ${text}".`,
+    );
+  }
+  throw new TapError(
+    "TAP_BAD_MAC",
+    `The kernel refuses the MAC ${text} for ${name} (${errnoText(why)}): choose a unicast address.`,
+  );
+}
+
+const macText = (mac: Uint8Array): string =>
+  Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join(":");
+
+function settleMtu(control: number, name: string, mtu: number | undefined, warn: Warn): void {
+  if (mtu === undefined || linkState(control, name)?.mtu === mtu) return;
+  const refusal = setMtu(control, name, mtu);
+  if (refusal === undefined) return;
+  // A wrong MTU still carries traffic, so it is told, not fatal; one out of range is a wrong wish.
+  if (refusal.code !== "TAP_NO_PERMISSION") throw refusal;
+  warn({ tap: name, mtu }, refusal.message);
+}
+
+/** SIOCSIFMTU. Returns why not, or undefined. */
+export function setMtu(control: number, name: string, mtu: number): TapError | undefined {
+  const request = new ifr.Ifreq();
+  request.about(name);
+  request.number = mtu;
+  if (sys.ioctl(control, ifr.SIOCSIFMTU, request.bytes) === 0) return undefined;
+  const why = sys.errno();
+  if (why === sys.EPERM || why === sys.EACCES) {
+    return new TapError(
+      "TAP_NO_PERMISSION",
+      `This user may not change the MTU of ${name}: "sudo ip link set dev ${name} mtu ${mtu}".`,
+    );
+  }
+  if (why === sys.EINVAL) {
+    return new TapError("TAP_BAD_MTU", `The kernel refuses an MTU of ${mtu} for ${name}.`);
+  }
+  return failed(`the MTU of ${name} can't be set`, why);
+}
+
+/** The state that `ip link` shows, or undefined when no interface of that name is here. */
+export function linkState(control: number, name: string): { mtu: number; up: boolean } | undefined {
+  const request = new ifr.Ifreq();
+  if (sys.ioctl(control, ifr.SIOCGIFFLAGS, request.about(name)) !== 0) return undefined;
+  const up = (request.flags & ifr.IFF_UP) !== 0;
+  if (sys.ioctl(control, ifr.SIOCGIFMTU, request.about(name)) !== 0) return undefined;
+  return { mtu: request.number, up };
+}
+
+/** Only for an interface made here: it then needs no more than "ip addr add". */
+function bringUp(control: number, name: string): void {
+  const request = new ifr.Ifreq();
+  if (sys.ioctl(control, ifr.SIOCGIFFLAGS, request.about(name)) !== 0) {
+    throw failed(`the flags of ${name} can't be read`);
+  }
+  request.flags = request.flags | ifr.IFF_UP;
+  if (sys.ioctl(control, ifr.SIOCSIFFLAGS, request.bytes) !== 0) {
+    throw failed(`${name} can't be brought up`);
+  }
+}
+
+export const failed = (what: string, why: number = sys.errno()): TapError =>
+  new TapError("TAP_FAILED", `Unexpected: ${what} (${errnoText(why)}).`);

@@ -1,0 +1,372 @@
+/**
+ * The kernel's TAP device as the data path sees it: frames in and out of shared slots, while a
+ * worker does the system calls. See README.md for the picture.
+ */
+import { closeSync, writeSync } from "node:fs";
+import { Worker } from "node:worker_threads";
+import type { Logger } from "../log.ts";
+import { type Frame, MAX_FRAME_BYTES } from "../net/frame.ts";
+import { errnoText } from "./errno-text.ts";
+import { checkPlatform, checkTapName, TapError } from "./errors.ts";
+import { type TapReport, type TapRequest, type TapWorkerData, Wake } from "./messages.ts";
+import { ahead, Count, DEFAULT_SLOTS, FRAME_AT, HEADER_AT, TapRings, Word } from "./rings.ts";
+import { readVnetHeader, VNET_HEADER_BYTES, writeVnetHeader } from "./vnet-header.ts";
+
+const WORKER = new URL(
+  import.meta.url.endsWith(".ts") ? "./tap-worker.ts" : "./tap-worker.js",
+  import.meta.url,
+);
+/** Frames are shown to the worker in groups, so that it starts before a burst ends. */
+const PUBLISH_EVERY = 16;
+/** A starved worker is woken when it has this many slots, or when nothing else is left to do. */
+const REFEED = 32;
+const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
+
+export interface TapOptions {
+  /** At most 15 bytes. A persistent TAP of that name is attached, otherwise one is created. */
+  readonly name: string;
+  /** Six bytes; without it the kernel's choice stands. */
+  readonly mac?: Uint8Array;
+  /** Bytes behind the Ethernet header; without it the kernel's value stands. */
+  readonly mtu?: number;
+  /** Whether the kernel may hand over unfinished checksums and TCP super-frames. */
+  readonly offloads: boolean;
+  /** Frame slots in each direction, a power of two. */
+  readonly slots?: number;
+  readonly log: Logger;
+}
+
+export interface TapLink {
+  /** Bytes behind the Ethernet header. */
+  readonly mtu: number;
+  /** Administratively up, as `ip link set up`. */
+  readonly up: boolean;
+}
+
+/** Frames and bytes since the TAP was opened; bytes without the vnet header. */
+export interface TapCounters {
+  readonly rxFrames: number;
+  readonly rxBytes: number;
+  /** Read, but contradicting their own vnet header. */
+  readonly rxMalformed: number;
+  /** Read, but longer than any slot. Not in rxFrames. */
+  readonly rxTruncated: number;
+  /** How often every receive slot was in use, and the kernel's queue had to hold. */
+  readonly rxStalls: number;
+  readonly txFrames: number;
+  readonly txBytes: number;
+  /** Frames taken by `send` that the kernel then refused, by errno name. */
+  readonly txErrors: { readonly [errno: string]: number };
+}
+
+export class Tap {
+  readonly name: string;
+  /** A persistent one was opened: it stays, with its addresses, when this process ends. */
+  readonly existing: boolean;
+  /** Six bytes. */
+  readonly mac: Uint8Array;
+  readonly offloads: boolean;
+  /**
+   * Frames wait. Called once after each -1 of `receive`, so an owner that sets this calls `receive`
+   * until it answers -1, then and each time it is called.
+   */
+  onFrames: (() => void) | undefined;
+  /** Room again after `send` answered false or `pending` answered 0. */
+  onDrain: (() => void) | undefined;
+  /** `ip link` changed the MTU or took the interface up or down. */
+  onLinkChange: ((link: TapLink) => void) | undefined;
+  /** The interface was deleted, or the worker failed: only `close` is left to do. */
+  onGone: ((error: TapError) => void) | undefined;
+  /** Frames dropped in `receive` because they contradict their vnet header. */
+  rxMalformed = 0;
+
+  readonly #log: Logger;
+  readonly #rings: TapRings;
+  readonly #worker: Worker;
+  readonly #wakeFd: number;
+  readonly #exited: Promise<void>;
+  readonly #onExit: () => void;
+  readonly #replies = new Map<number, (error: TapError | undefined) => void>();
+  #link: TapLink;
+  #open = true;
+  #nextReply = 1;
+  #usedCons = 0;
+  #usedProd = 0;
+  #freeProd: number;
+  #txProd = 0;
+  #txShown = 0;
+  #txCons = 0;
+  #tooLong = 0;
+
+  /** Rejects with TapError. */
+  static open(options: TapOptions): Promise<Tap> {
+    return openTap(options, (parts) => new Tap(options, parts));
+  }
+
+  private constructor(options: TapOptions, parts: OpenParts) {
+    this.name = options.name;
+    this.existing = parts.opened.existing;
+    this.mac = parts.opened.mac;
+    this.offloads = parts.opened.offloads;
+    this.#link = { mtu: parts.opened.mtu, up: parts.opened.up };
+    this.#log = options.log;
+    this.#rings = parts.rings;
+    this.#worker = parts.worker;
+    this.#wakeFd = parts.opened.wakeFd;
+    this.#freeProd = parts.rings.slots;
+    this.#exited = parts.exited.then(() => this.#ended());
+    // A thread inside poll(2) can't be ended from outside, and process.exit waits for it.
+    this.#onExit = () => this.#stop();
+    process.on("exit", this.#onExit);
+    parts.worker.removeAllListeners("message");
+    parts.worker.on("message", (report: TapReport) => this.#heard(report));
+  }
+
+  /** As the kernel has them now. */
+  get mtu(): number {
+    return this.#link.mtu;
+  }
+  get up(): boolean {
+    return this.#link.up;
+  }
+
+  /**
+   * Takes the next frame. `frame` is overwritten: one span, in the shared slot that the returned
+   * token names. The bytes stay until `release(token)`. Returns -1 when none waits; `onFrames` is
+   * then called for the next.
+   */
+  receive(frame: Frame): number {
+    const rings = this.#rings;
+    for (;;) {
+      if (this.#usedCons === this.#usedProd && !this.#framesWait() && !this.#arm()) return -1;
+      const slot = rings.used[this.#usedCons & rings.mask]!;
+      this.#usedCons = (this.#usedCons + 1) | 0;
+      const header = rings.rxHeader(slot);
+      frame.reset();
+      frame.push(
+        rings.bytes,
+        header + VNET_HEADER_BYTES,
+        rings.rxLength[slot]! - VNET_HEADER_BYTES,
+      );
+      if (readVnetHeader(rings.view, header, frame) === undefined) return slot;
+      this.rxMalformed++;
+      this.release(slot);
+    }
+  }
+
+  /** Gives a slot back, in any order. */
+  release(token: number): void {
+    const rings = this.#rings;
+    const { words } = rings;
+    rings.free[this.#freeProd & rings.mask] = token;
+    this.#freeProd = (this.#freeProd + 1) | 0;
+    Atomics.store(words, Word.RX_FREE_PROD, this.#freeProd);
+    if (Atomics.load(words, Word.RX_STARVED) === 0) return;
+    // A burst at a time, unless this thread has nothing else to do and would wait for ever.
+    const out = ahead(this.#usedCons, this.#usedProd);
+    if (out === 0 || this.#freeProd % REFEED === 0) this.#wake();
+  }
+
+  /** Free slots for `send`. At 0, `onDrain` is called when there is room again. */
+  pending(): number {
+    const { slots } = this.#rings;
+    const free = slots - ahead(this.#txCons, this.#txProd);
+    return free > 0 ? free : this.#room();
+  }
+
+  /**
+   * Copies the frame into a slot. False when none is free: the caller counts the drop, or keeps the
+   * frame and waits for `onDrain`. Nothing moves before `flush`, or a full group.
+   */
+  send(frame: Frame): boolean {
+    if (frame.length > MAX_FRAME_BYTES) {
+      this.#tooLong++;
+      return true;
+    }
+    if (this.pending() === 0) return false;
+    const rings = this.#rings;
+    const header = rings.txHeader(this.#txProd);
+    writeVnetHeader(rings.view, header, frame);
+    frame.copyTo(rings.bytes, header + (FRAME_AT - HEADER_AT), 0, frame.length);
+    rings.txLength[this.#txProd & rings.mask] = VNET_HEADER_BYTES + frame.length;
+    this.#txProd = (this.#txProd + 1) | 0;
+    if (ahead(this.#txShown, this.#txProd) >= PUBLISH_EVERY) this.#show();
+    return true;
+  }
+
+  /** The burst is over: shows the worker what was sent, and wakes it if it sleeps. */
+  flush(): void {
+    if (this.#txShown === this.#txProd) return;
+    this.#show();
+    this.#wake();
+  }
+
+  /** Carrier as `ip link` shows it (NO-CARRIER when false). */
+  setCarrier(up: boolean): void {
+    this.#ask({ kind: "carrier", up });
+  }
+
+  /** Sets the kernel's MTU. Rejects with TapError when it may not or the kernel refuses. */
+  setMtu(mtu: number): Promise<void> {
+    const id = this.#nextReply++;
+    return new Promise((resolve, reject) => {
+      if (!this.#open) {
+        reject(closedError(this.name));
+        return;
+      }
+      this.#replies.set(id, (error) => (error === undefined ? resolve() : reject(error)));
+      this.#ask({ kind: "mtu", id, mtu });
+    });
+  }
+
+  get counters(): TapCounters {
+    const { counts, errors } = this.#rings;
+    const txErrors: Record<string, number> = {};
+    if (this.#tooLong > 0) txErrors["EMSGSIZE"] = this.#tooLong;
+    for (const [errno, n] of errors.entries()) if (n > 0) txErrors[errnoText(errno)] = n;
+    return {
+      rxFrames: counts[Count.RX_FRAMES]!,
+      rxBytes: counts[Count.RX_BYTES]!,
+      rxMalformed: this.rxMalformed,
+      rxTruncated: counts[Count.RX_TRUNCATED]!,
+      rxStalls: counts[Count.RX_STALLS]!,
+      txFrames: counts[Count.TX_FRAMES]!,
+      txBytes: counts[Count.TX_BYTES]!,
+      txErrors,
+    };
+  }
+
+  /** Frames not yet written are lost. The interface vanishes, unless it is persistent. */
+  close(): Promise<void> {
+    this.#stop();
+    return this.#exited;
+  }
+
+  #framesWait(): boolean {
+    this.#usedProd = Atomics.load(this.#rings.words, Word.RX_USED_PROD);
+    return this.#usedProd !== this.#usedCons;
+  }
+
+  /** Arm, then look again: frames published before the worker saw the word would wait unseen. */
+  #arm(): boolean {
+    const { words } = this.#rings;
+    Atomics.store(words, Word.RX_ARMED, 1);
+    if (!this.#framesWait()) return false;
+    Atomics.store(words, Word.RX_ARMED, 0);
+    return true;
+  }
+
+  /** Looks at the worker's index; asks for `onDrain`, and looks again, when there is no slot. */
+  #room(): number {
+    const { words, slots } = this.#rings;
+    this.#txCons = Atomics.load(words, Word.TX_CONS);
+    let free = slots - ahead(this.#txCons, this.#txProd);
+    if (free > 0) return free;
+    // What the worker has not been shown it can't empty.
+    this.flush();
+    Atomics.store(words, Word.TX_WAITING, 1);
+    this.#txCons = Atomics.load(words, Word.TX_CONS);
+    free = slots - ahead(this.#txCons, this.#txProd);
+    if (free > 0) Atomics.store(words, Word.TX_WAITING, 0);
+    return free;
+  }
+
+  #show(): void {
+    this.#txShown = this.#txProd;
+    Atomics.store(this.#rings.words, Word.TX_PROD, this.#txProd);
+  }
+
+  #wake(): void {
+    if (Atomics.exchange(this.#rings.words, Word.WORKER_ARMED, 0) === 1) this.#ring();
+  }
+
+  #ring(): void {
+    if (this.#open) writeSync(this.#wakeFd, ONE);
+  }
+
+  #ask(request: TapRequest): void {
+    if (!this.#open) return;
+    this.#worker.postMessage(request);
+    Atomics.store(this.#rings.words, Word.CONTROL, 1);
+    this.#wake();
+  }
+
+  #stop(): void {
+    Atomics.store(this.#rings.words, Word.STOP, 1);
+    this.#ring();
+  }
+
+  #heard(report: TapReport): void {
+    if (report === Wake.FRAMES) {
+      this.onFrames?.();
+    } else if (report === Wake.ROOM) {
+      this.onDrain?.();
+    } else if (report.kind === "link") {
+      this.#link = { mtu: report.mtu, up: report.up };
+      this.onLinkChange?.(this.#link);
+    } else if (report.kind === "mtuReply") {
+      const settle = this.#replies.get(report.id);
+      this.#replies.delete(report.id);
+      settle?.(report.error && new TapError(report.error.code, report.error.message));
+    } else if (report.kind === "warn") {
+      this.#log.warn(report.fields, report.message);
+    } else if (report.kind === "gone" || report.kind === "refused") {
+      this.onGone?.(new TapError(report.code, report.message));
+    }
+  }
+
+  /** The worker has ended, so nobody else uses the descriptor. */
+  #ended(): void {
+    this.#open = false;
+    process.off("exit", this.#onExit);
+    closeSync(this.#wakeFd);
+    for (const settle of this.#replies.values()) settle(closedError(this.name));
+    this.#replies.clear();
+  }
+}
+
+const closedError = (name: string): TapError =>
+  new TapError("TAP_GONE", `The TAP ${name} is closed.`);
+
+type Opened = Extract<TapReport, { readonly kind: "opened" }>;
+
+interface OpenParts {
+  readonly rings: TapRings;
+  readonly worker: Worker;
+  readonly exited: Promise<void>;
+  readonly opened: Opened;
+}
+
+/** Starts the worker and waits for its first word. */
+async function openTap(options: TapOptions, build: (parts: OpenParts) => Tap): Promise<Tap> {
+  checkPlatform();
+  checkTapName(options.name);
+  const rings = TapRings.allocate(options.slots ?? DEFAULT_SLOTS);
+  const data: TapWorkerData = {
+    memory: rings.memory,
+    slots: rings.slots,
+    name: options.name,
+    mac: options.mac,
+    mtu: options.mtu,
+    offloads: options.offloads,
+  };
+  const worker = new Worker(WORKER, { name: `tap ${options.name}`, workerData: data });
+  const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
+  return new Promise((resolve, reject) => {
+    let tap: Tap | undefined;
+    worker.on("error", (error: Error) => {
+      const failure = new TapError("TAP_FAILED", `The worker of ${options.name} failed: ${error}`);
+      if (tap === undefined) reject(failure);
+      else tap.onGone?.(failure);
+    });
+    worker.on("message", (report: TapReport) => {
+      if (typeof report === "number") return;
+      if (report.kind === "warn") options.log.warn(report.fields, report.message);
+      else if (report.kind === "refused") reject(new TapError(report.code, report.message));
+      else if (report.kind === "opened") {
+        tap = build({ rings, worker, exited, opened: report });
+        resolve(tap);
+      }
+    });
+  });
+}
