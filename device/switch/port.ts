@@ -39,14 +39,16 @@ export interface Port {
   readonly maxFrameBytes: number;
   /**
    * Takes one frame or says why not. The frame is the caller's again when this returns.
-   * The port copies what it keeps and posts it at `flush`.
+   * The port copies what it keeps and posts it at `flush`. It never calls `SwitchPort.input` from
+   * within: the switch is in the middle of a frame, and throws.
    */
   deliver(frame: Frame): DropReason | undefined;
   /**
-   * Room for one more frame of this length right now? Asked only when the port is set to hold
-   * instead of drop, before `deliver`.
+   * Room right now for `frames` more frames of at most `length` bytes each? More than one are the
+   * segments of one super-frame. Asked only when the switch is set to hold instead of drop, before
+   * `deliver`.
    */
-  ready(length: number): boolean;
+  ready(length: number, frames: number): boolean;
   /** The burst is over: publish completions, ring, send. */
   flush(): void;
 }

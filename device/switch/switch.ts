@@ -1,0 +1,336 @@
+/**
+ * A learning switch: one Ethernet segment.
+ *
+ *   port.input(frame) ──► checks ──► learn source ──► known? one port : all others
+ *                                                        │ as it is, or fixed up
+ *                                                        ▼
+ *                                                 port.deliver(frame)      ... flush()
+ *
+ * A frame is a list of views; the switch copies nothing and keeps nothing. `deliver` runs inside
+ * `input`, and no port may call `input` from within `deliver`: scratch frames are in use there.
+ * That is asserted. A port that throws in `deliver` is our own bug, and the throw goes through.
+ *
+ * Time is read in `tick` only, so ages are exact to the tick.
+ *
+ * Source: IEEE 802.1D-2004, 7.7 to 7.9 (forwarding, learning, ageing); 802.1Q table 8-1 (addresses
+ * a bridge never forwards).
+ */
+
+import {
+  ETHER_HEADER_BYTES,
+  isGroupKey,
+  isReservedKey,
+  macKey,
+} from "../../shared/net/ethernet.ts";
+import { type Frame, Gso } from "../../shared/net/frame.ts";
+import { Headers } from "../../shared/net/headers.ts";
+import { Learned, MacTable } from "../../shared/net/mac-table.ts";
+import { longestSegment, type SegmentSink, segmentCount } from "../../shared/net/segment.ts";
+import type { Snapshot } from "../nic.ts";
+import { PortCounters } from "./counters.ts";
+import { factsHold, Offload, takes } from "./offload.ts";
+import { DropReason, type Port, type SwitchPort, Verdict } from "./port.ts";
+
+export interface SwitchOptions {
+  readonly name: string;
+  /** Milliseconds of a monotonic clock. */
+  now(): number;
+  /** An address not seen for this long is forgotten. */
+  readonly ageSeconds?: number;
+  /** Most addresses learned behind one port; a frame from one more is dropped. */
+  readonly macsPerPort?: number;
+  /** What becomes of a unicast frame for a port without room. */
+  readonly whenFull?: "drop" | "hold";
+}
+
+/** One port as the switch sees it. */
+interface Plug {
+  readonly port: Port;
+  readonly number: number;
+  readonly counters: PortCounters;
+  readonly handle: SwitchPort;
+  attached: boolean;
+  /** Got frames since its last flush. */
+  dirty: boolean;
+  /** Ports that were told HELD on account of this one. */
+  waiters: Plug[];
+}
+
+export class Switch {
+  readonly name: string;
+  readonly #now: () => number;
+  readonly #hold: boolean;
+  readonly #macs: MacTable;
+  readonly #offload = new Offload();
+  readonly #headers = new Headers();
+  readonly #ether = new Uint8Array(ETHER_HEADER_BYTES);
+
+  /** By number; a freed number is used again. */
+  readonly #plugs: (Plug | undefined)[] = [];
+  readonly #dirty: Plug[] = [];
+  #dirtyCount = 0;
+  /** Ports of the frame at hand that don't take it as it is. */
+  readonly #lacking: Plug[] = [];
+  #lackingCount = 0;
+  readonly #fixed: SegmentSink;
+  #time: number;
+  #delivering = false;
+  /** Frames handed in through a handle that is unplugged already. */
+  #lateFrames = 0;
+
+  constructor(options: SwitchOptions) {
+    this.name = options.name;
+    this.#now = () => options.now();
+    this.#time = options.now();
+    this.#hold = options.whenFull === "hold";
+    this.#macs = new MacTable({
+      ageMs: (options.ageSeconds ?? 300) * 1000,
+      perPort: options.macsPerPort ?? 1024,
+    });
+    this.#fixed = { segment: (frame) => this.#giveLacking(frame) };
+  }
+
+  attach(port: Port): SwitchPort {
+    let number = this.#plugs.indexOf(undefined);
+    if (number < 0) number = this.#plugs.length;
+    const counters = new PortCounters();
+    const plug: Plug = {
+      port,
+      number,
+      counters,
+      attached: true,
+      dirty: false,
+      waiters: [],
+      handle: {
+        onReady: undefined,
+        input: (frame) => this.#input(plug, frame),
+        flush: () => this.#flush(),
+        roomAgain: () => this.#wakeWaiters(plug),
+        drop: (reason, direction, frames = 1) => {
+          const lost = direction === "in" ? counters.lostIn : counters.lostOut;
+          lost[reason] += frames;
+        },
+        detach: () => this.#detach(plug),
+      },
+    };
+    this.#plugs[number] = plug;
+    return plug.handle;
+  }
+
+  /** Time passes, here only: call it about once a second. */
+  tick(): void {
+    this.#time = this.#now();
+    this.#macs.sweep(this.#time);
+  }
+
+  snapshot(): Snapshot {
+    const nameOf = (number: number): string => this.#plugs[number]?.port.name ?? "";
+    return {
+      name: this.name,
+      ports: this.#plugs
+        .filter((plug) => plug !== undefined)
+        .map((plug) => ({
+          name: plug.port.name,
+          kind: plug.port.kind,
+          macs: this.#macs.learnedBy(plug.number),
+          ...plug.counters.snapshot(),
+        })),
+      macs: this.#macs.entries(this.#time).map((entry) => ({
+        mac: entry.mac,
+        port: nameOf(entry.port),
+        ageSeconds: Math.round(entry.ageMs / 1000),
+        moves: entry.moves,
+        movedFrom: nameOf(entry.previousPort),
+      })),
+      macMoves: this.#macs.moves,
+      macMovesDamped: this.#macs.damped,
+      macsAged: this.#macs.aged,
+      macTableFull: this.#macs.tableFull,
+      lateFrames: this.#lateFrames,
+    };
+  }
+
+  #input(from: Plug, frame: Frame): Verdict {
+    if (this.#delivering) throw new Error(`${from.port.name}: input from within deliver`);
+    if (!from.attached) {
+      this.#lateFrames++;
+      return Verdict.DONE;
+    }
+    if (frame.length < ETHER_HEADER_BYTES) return this.#refuse(from, frame, DropReason.RUNT);
+    const bytes = this.#etherHeader(frame);
+    const at = bytes === this.#ether ? 0 : frame.offsets[0]!;
+    const destination = macKey(bytes, at);
+    const source = macKey(bytes, at + 6);
+    if (source === 0 || isGroupKey(source)) {
+      return this.#refuse(from, frame, DropReason.BAD_SOURCE);
+    }
+    if (isReservedKey(destination)) return this.#refuse(from, frame, DropReason.RESERVED_ADDRESS);
+    if (frame.gso !== Gso.NONE) this.#headers.parse(frame);
+    if (!factsHold(frame, this.#headers)) {
+      return this.#refuse(from, frame, DropReason.MALFORMED_OFFLOAD);
+    }
+
+    const number = isGroupKey(destination) ? -1 : this.#macs.lookup(destination, this.#time);
+    const to = number < 0 ? undefined : this.#plugs[number];
+    // Before anything is counted or learned: a frame given back comes again.
+    if (this.#hold && to !== undefined && to !== from && !this.#hasRoom(to, frame)) {
+      from.counters.in.held++;
+      if (!to.waiters.includes(from)) to.waiters.push(from);
+      return Verdict.HELD;
+    }
+
+    if (this.#macs.learn(source, from.number, this.#time) === Learned.PORT_FULL) {
+      return this.#refuse(from, frame, DropReason.MAC_LIMIT);
+    }
+    if (to === from) return this.#refuse(from, frame, DropReason.HAIRPIN);
+
+    const counters = from.counters.in;
+    this.#lackingCount = 0;
+    this.#delivering = true;
+    try {
+      if (to !== undefined) {
+        counters.frames++;
+        counters.bytes += frame.length;
+        counters.forwarded++;
+        this.#offer(to, frame);
+      } else {
+        const copies = this.#flood(from, frame);
+        if (copies === 0) return this.#refuse(from, frame, DropReason.NO_PORT);
+        counters.frames++;
+        counters.bytes += frame.length;
+        counters.flooded++;
+        counters.copies += copies;
+      }
+      if (this.#lackingCount > 0) this.#fix(frame);
+    } finally {
+      this.#delivering = false;
+    }
+    return Verdict.DONE;
+  }
+
+  #flood(from: Plug, frame: Frame): number {
+    let copies = 0;
+    for (let i = 0; i < this.#plugs.length; i++) {
+      const to = this.#plugs[i];
+      if (to === undefined || to === from) continue;
+      copies++;
+      this.#offer(to, frame);
+    }
+    return copies;
+  }
+
+  /** Gives the frame to a port that takes it as it is; other ports are kept for `#fix`. */
+  #offer(to: Plug, frame: Frame): void {
+    if (!this.#fits(to, frame)) {
+      to.counters.out.offered++;
+      to.counters.out.dropped[DropReason.TOO_BIG]++;
+    } else if (takes(to.port.offloads, frame, this.#headers)) {
+      this.#give(to, frame);
+    } else {
+      this.#lacking[this.#lackingCount++] = to;
+    }
+  }
+
+  /** Does the missing work once, whatever number of ports wants it. */
+  #fix(frame: Frame): void {
+    if (frame.gso === Gso.NONE) this.#headers.parse(frame);
+    const cut = frame.gso !== Gso.NONE;
+    const segments = cut ? segmentCount(frame, this.#headers) : 0;
+    if (this.#offload.fix(frame, this.#headers, this.#fixed)) {
+      for (let i = 0; i < this.#lackingCount; i++) {
+        const out = this.#lacking[i]!.counters.out;
+        if (cut) {
+          out.segmentedFrames++;
+          out.segments += segments;
+        } else {
+          out.checksummed++;
+        }
+      }
+      return;
+    }
+    for (let i = 0; i < this.#lackingCount; i++) {
+      const out = this.#lacking[i]!.counters.out;
+      out.offered++;
+      out.dropped[DropReason.MALFORMED_OFFLOAD]++;
+    }
+  }
+
+  #giveLacking(frame: Frame): void {
+    for (let i = 0; i < this.#lackingCount; i++) this.#give(this.#lacking[i]!, frame);
+  }
+
+  #give(to: Plug, frame: Frame): void {
+    const out = to.counters.out;
+    out.offered++;
+    // A port may unplug itself, or another, in the middle of a frame.
+    const reason = to.attached ? to.port.deliver(frame) : DropReason.PORT_DOWN;
+    if (reason !== undefined) {
+      out.dropped[reason]++;
+      return;
+    }
+    out.frames++;
+    out.bytes += frame.length;
+    if (to.dirty) return;
+    to.dirty = true;
+    this.#dirty[this.#dirtyCount++] = to;
+  }
+
+  #fits(to: Plug, frame: Frame): boolean {
+    const bytes = frame.gso === Gso.NONE ? frame.length : longestSegment(frame, this.#headers);
+    return bytes <= to.port.maxFrameBytes;
+  }
+
+  /** Too big a frame never finds room, so it is not asked about: it is dropped instead. */
+  #hasRoom(to: Plug, frame: Frame): boolean {
+    if (!this.#fits(to, frame)) return true;
+    if (frame.gso === Gso.NONE || takes(to.port.offloads, frame, this.#headers)) {
+      return to.port.ready(frame.length, 1);
+    }
+    const h = this.#headers;
+    return to.port.ready(longestSegment(frame, h), segmentCount(frame, h));
+  }
+
+  #refuse(from: Plug, frame: Frame, reason: DropReason): Verdict {
+    const counters = from.counters.in;
+    counters.frames++;
+    counters.bytes += frame.length;
+    counters.dropped[reason]++;
+    return Verdict.DONE;
+  }
+
+  /** The span that holds the Ethernet header, or a copy of the header where none does. */
+  #etherHeader(frame: Frame): Uint8Array {
+    if (frame.lengths[0]! >= ETHER_HEADER_BYTES) return frame.buffers[0]!;
+    frame.copyTo(this.#ether, 0, 0, ETHER_HEADER_BYTES);
+    return this.#ether;
+  }
+
+  /** Taken from the end, so that a port whose flush leads to another flush finds the rest. */
+  #flush(): void {
+    while (this.#dirtyCount > 0) {
+      const plug = this.#dirty[--this.#dirtyCount]!;
+      plug.dirty = false;
+      if (plug.attached) plug.port.flush();
+    }
+  }
+
+  #wakeWaiters(plug: Plug): void {
+    const waiters = plug.waiters;
+    if (waiters.length === 0) return;
+    plug.waiters = [];
+    for (const waiter of waiters) if (waiter.attached) waiter.handle.onReady?.();
+  }
+
+  #detach(plug: Plug): void {
+    if (!plug.attached) return;
+    plug.attached = false;
+    this.#plugs[plug.number] = undefined;
+    this.#macs.forgetPort(plug.number);
+    for (const other of this.#plugs) {
+      const at = other?.waiters.indexOf(plug) ?? -1;
+      if (at >= 0) other?.waiters.splice(at, 1);
+    }
+    // What they hold for this port floods now, or goes nowhere.
+    this.#wakeWaiters(plug);
+  }
+}

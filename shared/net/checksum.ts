@@ -1,0 +1,151 @@
+/**
+ * The internet checksum (RFC 1071) over frames and flat bytes.
+ *
+ * Sums are 16-bit one's-complement sums, not inverted, folded to 0..0xffff, of big-endian words;
+ * an odd last byte counts as the high half of a word. `finishChecksum` inverts.
+ *
+ * Long ranges are gathered into the memory of a small WebAssembly module and added there, 64 bytes
+ * a round, with SIMD. One gather makes any split into spans contiguous, so odd spans cost nothing,
+ * and a super-frame that is gathered once is summed segment by segment. Measured on two shared
+ * cores, Node 24.21, GB/s with the copy included (in brackets: bytes already in the arena):
+ *
+ *   bytes    byte pairs   unrolled   Uint32Array   Float64 sum   WebAssembly
+ *      40    0.5          0.9        0.6           0.7           0.4  (1.1)
+ *    1448    1.4          1.9        3.9           7.4           7.7  (18)
+ *   65160    1.5          1.7        3.8           5.5           16.5 (36)
+ *
+ * Hence: the unrolled loop below 128 bytes, the module above.
+ */
+import { copyBytes } from "../bytes/copy.ts";
+import { instantiateSum } from "./checksum-wasm.ts";
+import { type Frame, MAX_FRAME_BYTES } from "./frame.ts";
+import { type Headers, L3, L4, Problem } from "./headers.ts";
+
+const SHORT_BYTES = 128;
+const ARENA_BYTES = 2 * 65536;
+if (MAX_FRAME_BYTES + 16 > ARENA_BYTES) throw new RangeError("the checksum arena is too small");
+
+const wasm = instantiateSum();
+/** Gathered bytes: nobody keeps them across a call into somebody else's code. */
+const arena = wasm?.memory ?? new Uint8Array(ARENA_BYTES);
+
+/** Folds a sum below 2^32 to 16 bits: 128 KiB of words stay below. */
+export function foldSum(sum: number): number {
+  let s = sum;
+  while (s > 0xffff) s = (s & 0xffff) + (s >>> 16);
+  return s;
+}
+
+/** A folded sum moved by one byte: what the same bytes add up to from an odd offset on. */
+export const swapSum = (sum: number): number => ((sum & 0xff) << 8) | (sum >>> 8);
+
+/** The value of a checksum field over bytes that add up to `sum`. */
+export const finishChecksum = (sum: number): number => ~foldSum(sum) & 0xffff;
+
+/** As finishChecksum where zero means "none was computed" (RFC 768): zero is sent as 0xffff. */
+export const finishUdpChecksum = (sum: number): number => finishChecksum(sum) || 0xffff;
+
+/** Sums `length` bytes at `at`. */
+export function sumBytes(bytes: Uint8Array, at: number, length: number): number {
+  if (length < SHORT_BYTES || wasm === undefined) return sumShort(bytes, at, length);
+  copyBytes(bytes, at, arena, 0, length);
+  return sumArena(0, length);
+}
+
+/** Sums bytes [from, from + length) of the frame; the range must exist. */
+export function sumFrame(frame: Frame, from: number, length: number): number {
+  let at = from;
+  let i = 0;
+  while (i < frame.count && at >= frame.lengths[i]!) at -= frame.lengths[i++]!;
+  // One span holds all: no gather for what is short.
+  if (i < frame.count && at + length <= frame.lengths[i]!) {
+    return sumBytes(frame.buffers[i]!, frame.offsets[i]! + at, length);
+  }
+  frame.copyTo(arena, 0, from, length);
+  return sumArena(0, length);
+}
+
+/**
+ * Puts bytes [from, from + length) of the frame into the arena, for `sumGathered`. They stay until
+ * the next sum that is not `sumGathered`'s or short: use them before anything else is called.
+ */
+export function gather(frame: Frame, from: number, length: number): void {
+  frame.copyTo(arena, 0, from, length);
+}
+
+/** Sums gathered bytes [at, at + length), `at` counted from the gathered range's first byte. */
+export const sumGathered = (at: number, length: number): number => sumArena(at, length);
+
+/** Sum of the pseudo-header of RFC 9293 3.1 (IPv4) or RFC 8200 8.1 (IPv6), from parsed headers. */
+export function sumPseudoHeader(h: Headers, l4Length: number): number {
+  const addresses =
+    h.l3 === L3.IPV4
+      ? sumShort(h.bytes, h.at + h.l3Offset + 12, 8)
+      : sumShort(h.bytes, h.at + h.l3Offset + 8, 32);
+  return foldSum(addresses + h.l4 + l4Length);
+}
+
+export const L4Checksum = {
+  /** Computed and right. */
+  GOOD: 0,
+  BAD: 1,
+  /** Nothing to verify: no layer 4 that we know, a fragment, a malformed header, UDP without. */
+  NONE: 2,
+} as const;
+export type L4Checksum = (typeof L4Checksum)[keyof typeof L4Checksum];
+
+/**
+ * Verifies the TCP, UDP or ICMPv6 checksum of a frame as it stands; `h` is its parsed headers.
+ * A frame with needsCsum set holds no checksum yet, so nobody asks for it.
+ */
+export function verifyL4(frame: Frame, h: Headers): L4Checksum {
+  if (h.problems !== 0 || h.fragment || h.l4Offset < 0) return L4Checksum.NONE;
+  const length = h.l3End - h.l4Offset;
+  if (h.l4 === L4.UDP) {
+    if (h.u16(h.l4Offset + 6) === 0) {
+      return h.l3 === L3.IPV6 ? L4Checksum.BAD : L4Checksum.NONE;
+    }
+    // UDP's own length rules; what IP carries behind it is not covered.
+    const stated = h.u16(h.l4Offset + 4);
+    return verdict(sumPseudoHeader(h, stated) + sumFrame(frame, h.l4Offset, stated));
+  }
+  if (h.l4 !== L4.TCP && h.l4 !== L4.ICMPV6) return L4Checksum.NONE;
+  return verdict(sumPseudoHeader(h, length) + sumFrame(frame, h.l4Offset, length));
+}
+
+/** True when the IPv4 header's own checksum is right, and for IPv6, which has none. */
+export function verifyL3(h: Headers): boolean {
+  if ((h.problems & (Problem.RUNT | Problem.VLAN | Problem.L3_HEADER)) !== 0) return false;
+  if (h.l3 !== L3.IPV4) return h.l3 === L3.IPV6;
+  return sumShort(h.bytes, h.at + h.l3Offset, h.l3HeaderLength) === 0xffff;
+}
+
+function verdict(sum: number): L4Checksum {
+  return foldSum(sum) === 0xffff ? L4Checksum.GOOD : L4Checksum.BAD;
+}
+
+function sumArena(at: number, length: number): number {
+  if (wasm === undefined || length < 16) return sumShort(arena, at, length);
+  const blocks = length & ~15;
+  // The module adds little-endian words: one swap of the folded sum puts that right.
+  const words = swapSum(foldSum(wasm.sum(at, at + blocks)));
+  return foldSum(words + sumShort(arena, at + blocks, length - blocks));
+}
+
+/** Plain and exact, eight words a round. Also what runs where WebAssembly SIMD does not. */
+export function sumShort(bytes: Uint8Array, at: number, length: number): number {
+  let sum = 0;
+  let i = at;
+  const blocks = at + (length & ~15);
+  for (; i < blocks; i += 16) {
+    sum +=
+      ((bytes[i]! + bytes[i + 2]! + bytes[i + 4]! + bytes[i + 6]!) << 8) +
+      ((bytes[i + 8]! + bytes[i + 10]! + bytes[i + 12]! + bytes[i + 14]!) << 8) +
+      (bytes[i + 1]! + bytes[i + 3]! + bytes[i + 5]! + bytes[i + 7]!) +
+      (bytes[i + 9]! + bytes[i + 11]! + bytes[i + 13]! + bytes[i + 15]!);
+  }
+  const pairs = at + (length & ~1);
+  for (; i < pairs; i += 2) sum += (bytes[i]! << 8) | bytes[i + 1]!;
+  if ((length & 1) !== 0) sum += bytes[pairs]! << 8;
+  return foldSum(sum);
+}

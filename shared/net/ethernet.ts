@@ -1,0 +1,117 @@
+/**
+ * Ethernet II headers, VLAN tags and MAC addresses.
+ *
+ *   0             6             12     14          big-endian
+ *   | destination | source      | type | payload
+ *   | destination | source      | tpid | tci | type | payload      one tag more: 4 bytes more
+ *
+ * Source: IEEE 802.3, 802.1Q (tpid 0x8100) and 802.1ad (tpid 0x88a8). No FCS anywhere.
+ * A MAC key is the address as a 48-bit number: it compares and travels without an object.
+ */
+export const MAC_BYTES = 6;
+export const DESTINATION = 0;
+export const SOURCE = 6;
+export const ETHER_TYPE = 12;
+export const ETHER_HEADER_BYTES = 14;
+export const VLAN_TAG_BYTES = 4;
+
+export const EtherType = {
+  IPV4: 0x0800,
+  ARP: 0x0806,
+  VLAN: 0x8100,
+  IPV6: 0x86dd,
+  SERVICE_VLAN: 0x88a8,
+} as const;
+
+/** Most tags walked: outer and inner, and one more for stacks in the field. */
+export const MAX_VLAN_TAGS = 3;
+
+const TWO_32 = 0x1_0000_0000;
+export const BROADCAST_KEY = 0xffff_ffff_ffff;
+/** 01-80-C2-00-00-00 to -0F: a bridge never forwards these (IEEE 802.1Q, table 8-1). */
+const RESERVED_FIRST = 0x0180_c200_0000;
+
+/** The six bytes at `at` as a 48-bit number, first byte highest. The bytes must exist. */
+export function macKey(bytes: Uint8Array, at: number): number {
+  const high = (bytes[at]! << 8) | bytes[at + 1]!;
+  const low =
+    ((bytes[at + 2]! << 24) | (bytes[at + 3]! << 16) | (bytes[at + 4]! << 8) | bytes[at + 5]!) >>>
+    0;
+  return high * TWO_32 + low;
+}
+
+/** Multicast or broadcast: the lowest bit of the first byte. */
+export const isGroupKey = (key: number): boolean => ((key / TWO_32) & 0x100) !== 0;
+export const isReservedKey = (key: number): boolean =>
+  key >= RESERVED_FIRST && key < RESERVED_FIRST + 16;
+
+/** Writes a key as six bytes. */
+export function writeMacKey(key: number, bytes: Uint8Array, at: number): void {
+  const high = Math.floor(key / TWO_32);
+  const low = key >>> 0;
+  bytes[at] = high >>> 8;
+  bytes[at + 1] = high;
+  bytes[at + 2] = low >>> 24;
+  bytes[at + 3] = low >>> 16;
+  bytes[at + 4] = low >>> 8;
+  bytes[at + 5] = low;
+}
+
+export const isVlanType = (type: number): boolean =>
+  type === EtherType.VLAN || type === EtherType.SERVICE_VLAN;
+
+/** `02:00:00:ab:cd:ef`. */
+export function formatMac(bytes: Uint8Array, at = 0): string {
+  let text = "";
+  for (let i = 0; i < MAC_BYTES; i++) {
+    text += (i === 0 ? "" : ":") + (bytes[at + i] ?? 0).toString(16).padStart(2, "0");
+  }
+  return text;
+}
+
+export function formatMacKey(key: number): string {
+  const bytes = new Uint8Array(MAC_BYTES);
+  writeMacKey(key, bytes, 0);
+  return formatMac(bytes);
+}
+
+/** Six bytes from text with colons or hyphens. Throws a sentence meant for the person who typed it. */
+export function parseMac(text: string): Uint8Array {
+  const parts = text.trim().split(/[:-]/);
+  if (parts.length !== MAC_BYTES || !parts.every((part) => /^[0-9a-f]{1,2}$/i.test(part))) {
+    throw new TypeError(`"${text}" is not a MAC address: write six bytes as 02:00:00:ab:cd:ef`);
+  }
+  return Uint8Array.from(parts, (part) => Number.parseInt(part, 16));
+}
+
+/** As parseMac, for an address that a NIC is to have: group and all-zero addresses are refused. */
+export function parseUnicastMac(text: string): Uint8Array {
+  const mac = parseMac(text);
+  if ((mac[0]! & 1) !== 0) {
+    throw new TypeError(`${text} is a group address: the first byte of a NIC's MAC must be even`);
+  }
+  if (mac.every((byte) => byte === 0)) throw new TypeError("the all-zero MAC names no NIC");
+  return mac;
+}
+
+const FNV_OFFSET = 0xcbf2_9ce4_8422_2325n;
+const FNV_PRIME = 0x100_0000_01b3n;
+const MASK_64 = (1n << 64n) - 1n;
+
+/**
+ * The MAC of a NIC that was given none: the same for the same name and segment, on every host and
+ * after every restart. Locally administered (bit 1 set), unicast (bit 0 clear). 46 bits of FNV-1a.
+ */
+export function macFromName(name: string, segment: string): Uint8Array {
+  const text = new TextEncoder().encode(`${segment}\0${name}`);
+  let hash = FNV_OFFSET;
+  for (const byte of text) hash = ((hash ^ BigInt(byte)) * FNV_PRIME) & MASK_64;
+  // FNV's high bits mix worst on short text: fold them over the low ones.
+  hash ^= hash >> 29n;
+  hash = (hash * FNV_PRIME) & MASK_64;
+  hash ^= hash >> 32n;
+  const mac = new Uint8Array(MAC_BYTES);
+  for (let i = 0; i < MAC_BYTES; i++) mac[i] = Number((hash >> BigInt(8 * i)) & 0xffn);
+  mac[0] = (mac[0]! & 0xfc) | 0x02;
+  return mac;
+}

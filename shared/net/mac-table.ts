@@ -1,0 +1,310 @@
+/**
+ * A table of MAC addresses and the ports behind which they were seen.
+ *
+ *   bucket = hash(key, seed)      8 ways a bucket, one array per field, key 0 = free
+ *   | way 0 | way 1 | ... | way 7 |
+ *
+ * A look-up reads at most one bucket, so chosen addresses cannot make it slow; the seed is random,
+ * so they cannot fill one bucket either. (A JavaScript Map hashes numbers without a seed, and a
+ * 48-bit key is boxed on the way in.) The table doubles while less than four slots stand by each
+ * address, up to its bound; doubling splits each bucket in two, so nothing is lost by it. Entries
+ * of one port are never evicted for another's: what finds no room is not learned.
+ *
+ * Time is a monotonic clock in milliseconds, passed in. Nothing here reads a clock.
+ *
+ * Source: IEEE 802.1D-2004, 7.8 and 7.9 (learning process, ageing, 300 s).
+ */
+import { formatMacKey } from "./ethernet.ts";
+
+export const Learned = {
+  /** Already there; its age starts again. */
+  KNOWN: 0,
+  NEW: 1,
+  MOVED: 2,
+  /** It moves too often: it stays where it is until it calms down. */
+  DAMPED: 3,
+  /** A static entry says it is somewhere else. */
+  STATIC: 4,
+  /** The port has as many addresses as it may. */
+  PORT_FULL: 5,
+  /** The table has as many as it may. */
+  TABLE_FULL: 6,
+} as const;
+export type Learned = (typeof Learned)[keyof typeof Learned];
+
+export interface MacTableOptions {
+  readonly ageMs: number;
+  /** Most addresses learned behind one port. */
+  readonly perPort: number;
+  /** Most addresses in all; 16384 when not given. */
+  readonly capacity?: number;
+  /** Fixes the hash, for tests. */
+  readonly seed?: number;
+}
+
+/** One entry for status. */
+export interface MacEntry {
+  readonly mac: string;
+  readonly port: number;
+  readonly isStatic: boolean;
+  readonly ageMs: number;
+  readonly moves: number;
+  /** The port it moved from last; -1 when it never did. */
+  readonly previousPort: number;
+}
+
+/** More moves than this within the window, and the address is damped until the window ends. */
+export const FLAP_MOVES = 5;
+export const FLAP_WINDOW_MS = 10_000;
+
+const WAYS = 8;
+const FIRST_SLOTS = 256;
+const SLOTS_PER_ENTRY = 4;
+const DEFAULT_CAPACITY = 16384;
+const TWO_32 = 0x1_0000_0000;
+const NOWHERE = -1;
+
+export class MacTable {
+  readonly #ageMs: number;
+  readonly #perPort: number;
+  readonly #capacity: number;
+  readonly #mostSlots: number;
+  readonly #seed: number;
+
+  #keys = new Float64Array(FIRST_SLOTS);
+  #ports = new Int32Array(FIRST_SLOTS);
+  #seen = new Float64Array(FIRST_SLOTS);
+  #static = new Uint8Array(FIRST_SLOTS);
+  #moves = new Uint32Array(FIRST_SLOTS);
+  #previous = new Int32Array(FIRST_SLOTS);
+  /** Moves within the flap window that began at #flapSince. */
+  #flaps = new Uint32Array(FIRST_SLOTS);
+  #flapSince = new Float64Array(FIRST_SLOTS);
+  /** Learned (not static) entries for each port number. */
+  readonly #perPortCount: number[] = [];
+  #size = 0;
+
+  moves = 0;
+  damped = 0;
+  aged = 0;
+  tableFull = 0;
+  portFull = 0;
+
+  constructor(options: MacTableOptions) {
+    this.#ageMs = options.ageMs;
+    this.#perPort = options.perPort;
+    this.#capacity = options.capacity ?? DEFAULT_CAPACITY;
+    this.#mostSlots = 2 ** Math.ceil(Math.log2(Math.max(this.#capacity * SLOTS_PER_ENTRY, WAYS)));
+    this.#seed = options.seed ?? crypto.getRandomValues(new Int32Array(1))[0]!;
+  }
+
+  /** Entries held, some of them perhaps too old to be found. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** The port (a small number, 0 or more) of an address, or -1. */
+  lookup(key: number, now: number): number {
+    const slot = this.#find(key);
+    return slot < 0 || this.#expired(slot, now) ? NOWHERE : this.#ports[slot]!;
+  }
+
+  /** Notes that `key`, a unicast address other than zero, was seen behind `port`. */
+  learn(key: number, port: number, now: number): Learned {
+    const slot = this.#find(key);
+    if (slot >= 0) {
+      if (this.#ports[slot] === port) {
+        this.#seen[slot] = now;
+        return Learned.KNOWN;
+      }
+      if (this.#static[slot] === 1) return Learned.STATIC;
+      if (!this.#expired(slot, now)) return this.#move(slot, port, now);
+      this.#remove(slot);
+      this.aged++;
+    }
+    if (this.learnedBy(port) >= this.#perPort) {
+      this.portFull++;
+      return Learned.PORT_FULL;
+    }
+    const free = this.#claim(key);
+    if (free < 0) {
+      this.tableFull++;
+      return Learned.TABLE_FULL;
+    }
+    this.#fill(free, key, port, now, 0);
+    this.#perPortCount[port] = this.learnedBy(port) + 1;
+    return Learned.NEW;
+  }
+
+  /** Pins an address to a port: it neither moves nor ages nor counts. False when there is no room. */
+  addStatic(key: number, port: number): boolean {
+    const known = this.#find(key);
+    if (known >= 0) this.#remove(known);
+    const slot = this.#claim(key);
+    if (slot < 0) return false;
+    this.#fill(slot, key, port, 0, 1);
+    return true;
+  }
+
+  /** Forgets an address, static or not. */
+  forget(key: number): void {
+    const slot = this.#find(key);
+    if (slot >= 0) this.#remove(slot);
+  }
+
+  /** Forgets everything behind a port, static entries too: the number may be used again. */
+  forgetPort(port: number): void {
+    for (let slot = 0; slot < this.#keys.length; slot++) {
+      if (this.#keys[slot] !== 0 && this.#ports[slot] === port) this.#remove(slot);
+    }
+  }
+
+  /** Removes what is too old. Look-ups don't need it: it makes room and keeps counts honest. */
+  sweep(now: number): void {
+    for (let slot = 0; slot < this.#keys.length; slot++) {
+      if (this.#keys[slot] === 0 || !this.#expired(slot, now)) continue;
+      this.#remove(slot);
+      this.aged++;
+    }
+  }
+
+  /** Addresses learned behind a port, static ones not counted. */
+  learnedBy(port: number): number {
+    return this.#perPortCount[port] ?? 0;
+  }
+
+  entries(now: number): MacEntry[] {
+    const found: MacEntry[] = [];
+    for (let slot = 0; slot < this.#keys.length; slot++) {
+      const key = this.#keys[slot]!;
+      if (key === 0 || this.#expired(slot, now)) continue;
+      const isStatic = this.#static[slot] === 1;
+      found.push({
+        mac: formatMacKey(key),
+        port: this.#ports[slot]!,
+        isStatic,
+        ageMs: isStatic ? 0 : now - this.#seen[slot]!,
+        moves: this.#moves[slot]!,
+        previousPort: this.#previous[slot]!,
+      });
+    }
+    return found;
+  }
+
+  #move(slot: number, port: number, now: number): Learned {
+    if (now - this.#flapSince[slot]! >= FLAP_WINDOW_MS) {
+      this.#flapSince[slot] = now;
+      this.#flaps[slot] = 0;
+    }
+    if (this.#flaps[slot]! >= FLAP_MOVES) {
+      this.damped++;
+      return Learned.DAMPED;
+    }
+    if (this.learnedBy(port) >= this.#perPort) {
+      this.portFull++;
+      return Learned.PORT_FULL;
+    }
+    const from = this.#ports[slot]!;
+    this.#perPortCount[from] = this.learnedBy(from) - 1;
+    this.#perPortCount[port] = this.learnedBy(port) + 1;
+    this.#ports[slot] = port;
+    this.#previous[slot] = from;
+    this.#seen[slot] = now;
+    this.#flaps[slot]! += 1;
+    this.#moves[slot]! += 1;
+    this.moves++;
+    return Learned.MOVED;
+  }
+
+  #expired(slot: number, now: number): boolean {
+    return this.#static[slot] === 0 && now - this.#seen[slot]! > this.#ageMs;
+  }
+
+  #find(key: number): number {
+    const first = this.#bucket(key);
+    for (let slot = first; slot < first + WAYS; slot++) {
+      if (this.#keys[slot] === key) return slot;
+    }
+    return -1;
+  }
+
+  /** A free slot for a key that is not there, or -1. */
+  #claim(key: number): number {
+    if (this.#size >= this.#capacity) return -1;
+    if (this.#size * SLOTS_PER_ENTRY >= this.#keys.length) this.#double();
+    for (;;) {
+      const first = this.#bucket(key);
+      for (let slot = first; slot < first + WAYS; slot++) {
+        if (this.#keys[slot] === 0) return slot;
+      }
+      if (!this.#double()) return -1;
+    }
+  }
+
+  #fill(slot: number, key: number, port: number, now: number, isStatic: 0 | 1): void {
+    this.#keys[slot] = key;
+    this.#ports[slot] = port;
+    this.#seen[slot] = now;
+    this.#static[slot] = isStatic;
+    this.#moves[slot] = 0;
+    this.#previous[slot] = NOWHERE;
+    this.#flaps[slot] = 0;
+    this.#flapSince[slot] = now;
+    this.#size++;
+  }
+
+  #remove(slot: number): void {
+    const port = this.#ports[slot]!;
+    if (this.#static[slot] === 0) this.#perPortCount[port] = this.learnedBy(port) - 1;
+    this.#keys[slot] = 0;
+    this.#size--;
+  }
+
+  /** First slot of the key's bucket. The finaliser is MurmurHash3's, seeded twice. */
+  #bucket(key: number): number {
+    let h = Math.imul((key | 0) ^ this.#seed, 0x9e37_79b1);
+    h ^= h >>> 15;
+    h = Math.imul(h ^ ((key / TWO_32) | 0), 0x85eb_ca6b);
+    h ^= h >>> 13;
+    h = Math.imul(h ^ (this.#seed >>> 7), 0xc2b2_ae35);
+    h ^= h >>> 16;
+    return (h & (this.#keys.length / WAYS - 1)) * WAYS;
+  }
+
+  /** Twice the slots. Each bucket splits into itself and its twin, keeping the order of ways. */
+  #double(): boolean {
+    const old = this.#keys.length;
+    if (old >= this.#mostSlots) return false;
+    const keys = this.#keys;
+    const ports = this.#ports;
+    const seen = this.#seen;
+    const isStatic = this.#static;
+    const moves = this.#moves;
+    const previous = this.#previous;
+    const flaps = this.#flaps;
+    const flapSince = this.#flapSince;
+    this.#keys = new Float64Array(old * 2);
+    this.#ports = new Int32Array(old * 2);
+    this.#seen = new Float64Array(old * 2);
+    this.#static = new Uint8Array(old * 2);
+    this.#moves = new Uint32Array(old * 2);
+    this.#previous = new Int32Array(old * 2);
+    this.#flaps = new Uint32Array(old * 2);
+    this.#flapSince = new Float64Array(old * 2);
+    for (let from = 0; from < old; from++) {
+      const key = keys[from]!;
+      if (key === 0) continue;
+      let to = this.#bucket(key);
+      while (this.#keys[to] !== 0) to++;
+      this.#keys[to] = key;
+      this.#ports[to] = ports[from]!;
+      this.#seen[to] = seen[from]!;
+      this.#static[to] = isStatic[from]!;
+      this.#moves[to] = moves[from]!;
+      this.#previous[to] = previous[from]!;
+      this.#flaps[to] = flaps[from]!;
+      this.#flapSince[to] = flapSince[from]!;
+    }
+    return true;
+  }
+}

@@ -1,0 +1,248 @@
+/**
+ * Segmentation in software (GSO), and the finishing of a partial checksum.
+ *
+ *   super-frame   | headers | payload ........................ |
+ *   segment       | rewritten headers | gsoSize bytes of it     |   every checksum complete
+ *                   scratch memory      spans into the original
+ *
+ * Nothing is allocated and no payload byte is copied for keeps: a segment is a scratch frame that
+ * holds until the sink returns, and the super-frame is not changed. The facts come from a peer, so
+ * what does not fit together is refused with a reason, never thrown.
+ *
+ * Source: virtio 1.2, 5.1.6.2 (the facts); RFC 9293 and RFC 3168 6.1.2 (CWR is said once); the
+ * per-segment rules are those of Linux: net/ipv4/tcp_offload.c (tcp_gso_segment).
+ */
+import {
+  finishChecksum,
+  finishUdpChecksum,
+  gather,
+  sumFrame,
+  sumGathered,
+  sumPseudoHeader,
+  sumShort,
+} from "./checksum.ts";
+import { Frame, Gso, MAX_SPANS } from "./frame.ts";
+import {
+  HEADER_WINDOW_BYTES,
+  type Headers,
+  IPV6_HEADER_BYTES,
+  L3,
+  L4,
+  Problem,
+} from "./headers.ts";
+
+/** Why the facts of a frame can't be honoured. */
+export const Refusal = {
+  /** A GSO type that is not TCP, or a checksum that is not the internet checksum (SCTP's). */
+  UNSUPPORTED: "unsupported",
+  /** The GSO type names another protocol than the headers do, or the headers are broken. */
+  HEADERS: "headers",
+  /** The segment size is zero, or so small that only an attack would ask for it. */
+  GSO_SIZE: "gso_size",
+  /** SYN or RST in something to be cut in two. */
+  TCP_FLAGS: "tcp_flags",
+  /** The place of the checksum lies outside the frame, or not where the headers have it. */
+  CSUM_RANGE: "csum_range",
+  /** One span more than a frame can have. */
+  SPANS: "spans",
+} as const;
+export type Refusal = (typeof Refusal)[keyof typeof Refusal];
+
+/** Linux's floor (TCP_MIN_GSO_SIZE): the least MSS, 48, less all of the TCP options. */
+export const MIN_GSO_SIZE = 8;
+const MAX_SEGMENTS = Math.ceil(65535 / MIN_GSO_SIZE);
+
+const TCP_SEQUENCE = 4;
+const TCP_FLAGS = 12; // 16 bits: data offset, reserved, flags
+const TCP_CHECKSUM = 16;
+const CWR = 0x80;
+const PSH = 0x08;
+const RST = 0x04;
+const SYN = 0x02;
+const FIN = 0x01;
+
+const IPV4_LENGTH = 2;
+const IPV4_ID = 4;
+const IPV4_CHECKSUM = 10;
+const IPV6_LENGTH = 4;
+
+const SCTP_CHECKSUM = 8;
+
+export interface SegmentSink {
+  /** Takes one segment. The frame is the segmenter's again when this returns. */
+  segment(frame: Frame): void;
+}
+
+/** Bytes of payload to be cut; `h` is the super-frame's headers. */
+const payloadBytes = (h: Headers): number => h.l3End - h.payloadOffset;
+
+/** Length in bytes of the longest segment of a super-frame that was found good. */
+export const longestSegment = (frame: Frame, h: Headers): number =>
+  h.payloadOffset + Math.min(frame.gsoSize, payloadBytes(h));
+
+/** Number of segments of a super-frame that was found good. */
+export const segmentCount = (frame: Frame, h: Headers): number =>
+  Math.max(1, Math.ceil(payloadBytes(h) / frame.gsoSize));
+
+/** Why this super-frame can't be cut, or undefined when it can. */
+export function checkGso(frame: Frame, h: Headers): Refusal | undefined {
+  if (frame.gso !== Gso.TCPV4 && frame.gso !== Gso.TCPV6) return Refusal.UNSUPPORTED;
+  // A sender may leave the total length to whoever segments; then the frame's end is the packet's.
+  const unstated = h.problems === Problem.L3_LENGTH && h.l3StatedLength === 0;
+  if ((h.problems !== 0 && !unstated) || h.fragment || h.l4 !== L4.TCP) return Refusal.HEADERS;
+  if (h.l3 !== (frame.gso === Gso.TCPV4 ? L3.IPV4 : L3.IPV6)) return Refusal.HEADERS;
+  if (frame.headerLength > frame.length) return Refusal.HEADERS;
+  if (frame.gsoSize < MIN_GSO_SIZE || frame.gsoSize > 65535) return Refusal.GSO_SIZE;
+  const payload = payloadBytes(h);
+  if (payload > 65535) return Refusal.HEADERS;
+  if (frame.needsCsum && (frame.csumStart !== h.l4Offset || frame.csumOffset !== TCP_CHECKSUM)) {
+    return Refusal.CSUM_RANGE;
+  }
+  const several = payload > frame.gsoSize;
+  if (several && (h.u8(h.l4Offset + 13) & (SYN | RST)) !== 0) return Refusal.TCP_FLAGS;
+  return undefined;
+}
+
+export class Segmenter {
+  readonly #out = new Frame();
+  readonly #header = new Uint8Array(HEADER_WINDOW_BYTES);
+  readonly #view = new DataView(this.#header.buffer);
+  readonly #payloadSums = new Uint16Array(MAX_SEGMENTS);
+
+  /**
+   * Cuts a TCP super-frame and gives the segments to `sink` in order. Returns why not when the
+   * facts or headers are bad; then the sink saw nothing.
+   */
+  segment(frame: Frame, h: Headers, sink: SegmentSink): Refusal | undefined {
+    const refusal = checkGso(frame, h);
+    if (refusal !== undefined) return refusal;
+    if (frame.count === MAX_SPANS && h.payloadOffset < frame.lengths[0]!) return Refusal.SPANS;
+
+    const view = this.#view;
+    const header = this.#header;
+    const headerLength = h.payloadOffset;
+    const payload = payloadBytes(h);
+    const mss = frame.gsoSize;
+    const count = segmentCount(frame, h);
+    const l3 = h.l3Offset;
+    const l4 = h.l4Offset;
+    const v4 = h.l3 === L3.IPV4;
+    const l3HeaderLength = h.l3HeaderLength;
+    const l4HeaderLength = h.l4HeaderLength;
+
+    // The arena and the parsed headers may be reused by whoever gets the first segment: all that
+    // is needed of either is taken before.
+    this.#sumPayload(frame, headerLength, payload, mss, count);
+    const pseudoSum = sumPseudoHeader(h, 0);
+    frame.copyTo(header, 0, 0, headerLength);
+
+    const flags = view.getUint16(l4 + TCP_FLAGS);
+    let sequence = view.getUint32(l4 + TCP_SEQUENCE);
+    let id = view.getUint16(l3 + IPV4_ID);
+    // What stays the same in all segments is summed once, the changing fields being zero.
+    if (v4) {
+      view.setUint16(l3 + IPV4_LENGTH, 0);
+      view.setUint16(l3 + IPV4_ID, 0);
+      view.setUint16(l3 + IPV4_CHECKSUM, 0);
+    }
+    view.setUint16(l4 + TCP_FLAGS, 0);
+    view.setUint32(l4 + TCP_SEQUENCE, 0);
+    view.setUint16(l4 + TCP_CHECKSUM, 0);
+    const l3Sum = v4 ? sumShort(header, l3, l3HeaderLength) : 0;
+    const l4Sum = sumShort(header, l4, l4HeaderLength) + pseudoSum;
+
+    let span = 0;
+    let skip = headerLength;
+    let left = payload;
+    for (let i = 0; i < count; i++) {
+      const bytes = Math.min(mss, left);
+      const l4Length = l4HeaderLength + bytes;
+      let own = flags;
+      if (i > 0) own &= ~CWR;
+      if (i < count - 1) own &= ~(PSH | FIN);
+
+      if (v4) {
+        const total = l3HeaderLength + l4Length;
+        view.setUint16(l3 + IPV4_LENGTH, total);
+        view.setUint16(l3 + IPV4_ID, id);
+        view.setUint16(l3 + IPV4_CHECKSUM, finishChecksum(l3Sum + total + id));
+        id = (id + 1) & 0xffff;
+      } else {
+        view.setUint16(l3 + IPV6_LENGTH, l3HeaderLength - IPV6_HEADER_BYTES + l4Length);
+      }
+      view.setUint16(l4 + TCP_FLAGS, own);
+      view.setUint32(l4 + TCP_SEQUENCE, sequence);
+      const sum =
+        l4Sum + own + (sequence >>> 16) + (sequence & 0xffff) + l4Length + this.#payloadSums[i]!;
+      view.setUint16(l4 + TCP_CHECKSUM, finishChecksum(sum));
+      sequence = (sequence + bytes) >>> 0;
+      left -= bytes;
+
+      const out = this.#begin(frame, headerLength);
+      let take = bytes;
+      while (take > 0) {
+        const have = frame.lengths[span]! - skip;
+        if (have <= 0) {
+          skip -= frame.lengths[span++]!;
+          continue;
+        }
+        const n = Math.min(take, have);
+        out.push(frame.buffers[span]!, frame.offsets[span]! + skip, n);
+        skip += n;
+        take -= n;
+      }
+      sink.segment(out);
+    }
+    return undefined;
+  }
+
+  /**
+   * Finishes the partial checksum of a frame that is not GSO: returns a scratch frame, good until
+   * the next call, with the checksum complete and the facts cleared, or why not. Whatever protocol
+   * it is: the sum runs from csumStart to the frame's end, the pseudo-header's is in its place.
+   */
+  finish(frame: Frame, h: Headers): Frame | Refusal {
+    const at = frame.csumStart + frame.csumOffset;
+    const end = at + 2;
+    if (frame.csumStart < 0 || frame.csumOffset < 0 || end > frame.length) {
+      return Refusal.CSUM_RANGE;
+    }
+    if (end > HEADER_WINDOW_BYTES) return Refusal.CSUM_RANGE;
+    // SCTP's is a CRC: the internet checksum in its place would be a lie.
+    if (h.l4 === L4.SCTP && frame.csumOffset === SCTP_CHECKSUM) return Refusal.UNSUPPORTED;
+    if (frame.count === MAX_SPANS && end < frame.lengths[0]!) return Refusal.SPANS;
+
+    const sum = sumFrame(frame, frame.csumStart, frame.length - frame.csumStart);
+    frame.copyTo(this.#header, 0, 0, end);
+    // Zero means "none" in UDP and is the same number as 0xffff in every other protocol.
+    this.#view.setUint16(at, finishUdpChecksum(sum));
+
+    const out = this.#begin(frame, end);
+    let skip = end;
+    for (let i = 0; i < frame.count; i++) {
+      const have = frame.lengths[i]!;
+      if (skip < have) out.push(frame.buffers[i]!, frame.offsets[i]! + skip, have - skip);
+      skip = Math.max(0, skip - have);
+    }
+    return out;
+  }
+
+  #begin(frame: Frame, headerLength: number): Frame {
+    const out = this.#out;
+    out.reset();
+    out.csumValid = true;
+    out.id = frame.id;
+    out.push(this.#header, 0, headerLength);
+    return out;
+  }
+
+  #sumPayload(frame: Frame, at: number, payload: number, mss: number, count: number): void {
+    gather(frame, at, payload);
+    let from = 0;
+    for (let i = 0; i < count; i++) {
+      const bytes = Math.min(mss, payload - from);
+      this.#payloadSums[i] = sumGathered(from, bytes);
+      from += bytes;
+    }
+  }
+}
