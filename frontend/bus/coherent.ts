@@ -6,7 +6,6 @@
  * contents first, then whatever makes them valid.
  */
 import type { RecordType } from "../../shared/wire/records.ts";
-import { Limits } from "../../shared/wire/transactions.ts";
 import { DmaMisuse } from "./misuse.ts";
 import type { DmaSpace } from "./space.ts";
 
@@ -38,13 +37,8 @@ export class CoherentMemory {
       const what = `${length} bytes at ${offset} of ${this.bytes.length}`;
       throw new DmaMisuse("PUBLISH_RANGE", `${this.name}: publish of ${what}`);
     }
-    const link = this.#space.link;
-    if (link === undefined) return;
-    const end = offset + length;
-    for (let at = offset; at < end; at += Limits.RECORD_BYTES) {
-      const n = Math.min(end - at, Limits.RECORD_BYTES);
-      link.write(this.address + at, type, this.bytes, at, n);
-    }
+    if (length === 0) return;
+    this.#space.link?.write(this.address + offset, type, this.bytes, offset, length);
   }
 
   /** bus_dmamem_free(9). */

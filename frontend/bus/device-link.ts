@@ -5,7 +5,10 @@ export interface DeviceLink {
   /** Coherent memory allocated or freed. */
   window(address: number, length: number): void;
   endWindow(address: number): void;
-  /** A change of a window: bytes src[at .. at + length) now stand at `address`. Copied at once. */
+  /**
+   * A change of a window: bytes src[at .. at + length) now stand at `address`. Copied at once, and
+   * split where it is longer than one record may be.
+   */
   write(address: number, type: number, src: Uint8Array, at: number, length: number): void;
   /** Streaming bytes ahead of the doorbell that needs them. Copied at once. */
   push(address: number, type: number, src: Uint8Array, at: number, length: number): void;

@@ -35,8 +35,8 @@ const MAX_GENERATION = 0xffff;
 const NO_BYTES = new Uint8Array(0);
 /** For loads of one buffer, so that they need no arrays of their own. */
 const oneBuffer: Uint8Array[] = [NO_BYTES];
-const oneOffset = new Int32Array(1);
-const oneLength = new Int32Array(1);
+const oneOffset = [0];
+const oneLength = [0];
 
 export class DmaMap {
   readonly tag: DmaTag;

@@ -1,0 +1,307 @@
+/**
+ * The bus against a model of it: random maps come, load, unload and go, while a device reads and
+ * writes at addresses near every edge. The model is a plain list of what is mapped now. After each
+ * step, all memory equals what the model says: a byte outside a loaded range never changes.
+ */
+import fc from "fast-check";
+import { expect, it } from "vitest";
+import type { CoherentMemory } from "../../frontend/bus/coherent.ts";
+import { type DmaMap, SyncOp } from "../../frontend/bus/map.ts";
+import { DmaSpace } from "../../frontend/bus/space.ts";
+import type { DmaDirection, DmaTag } from "../../frontend/bus/tag.ts";
+import { silentLogger } from "../../shared/log.ts";
+import { RecordType, Space } from "../../shared/wire/records.ts";
+import { FakeDeviceLink } from "../support/fake-device-link.ts";
+
+const TWO_32 = 2 ** 32;
+const MEMORY_BYTES = 8192;
+
+/** What the device may reach now: bus range, where in which memory, and which way. */
+interface Range {
+  address: number;
+  length: number;
+  memory: number;
+  at: number;
+  reads: boolean;
+  writes: boolean;
+}
+
+interface Slot {
+  map: DmaMap | undefined;
+  ranges: Range[];
+}
+
+const tagSpecs: { direction: DmaDirection; alignment: number; boundary: number; seg: number }[] = [
+  { direction: "both", alignment: 1, boundary: 0, seg: 8192 },
+  { direction: "fromDevice", alignment: 64, boundary: 0, seg: 512 },
+  { direction: "toDevice", alignment: 1, boundary: 1024, seg: 700 },
+  { direction: "both", alignment: 256, boundary: 4096, seg: 4096 },
+];
+
+/** Everything one case holds: the bus, its memories, and the model of both. */
+class World {
+  readonly space = new DmaSpace({ log: silentLogger, now: () => 0 });
+  readonly link = new FakeDeviceLink();
+  readonly tags: DmaTag[];
+  /** Last two: the windows. */
+  readonly memories: Uint8Array[];
+  readonly model: Uint8Array[];
+  readonly slots: Slot[] = Array.from({ length: 6 }, () => ({ map: undefined, ranges: [] }));
+  readonly windows: CoherentMemory[];
+  readonly windowRanges: Range[];
+  /** Addresses that meant something once. */
+  readonly known: number[] = [0];
+
+  constructor() {
+    this.space.attachLink(this.link);
+    this.tags = tagSpecs.map((t, i) =>
+      this.space.createTag({
+        name: `tag ${i}`,
+        alignment: t.alignment,
+        boundary: t.boundary,
+        maxSize: 6000,
+        nSegments: 16,
+        maxSegSize: t.seg,
+        direction: t.direction,
+      }),
+    );
+    this.windows = [100, 4096].map((n) => this.space.allocCoherent(n, 1, "window"));
+    const buffers = [new Uint8Array(MEMORY_BYTES), new Uint8Array(MEMORY_BYTES)];
+    this.memories = [...buffers, ...this.windows.map((w) => w.bytes)];
+    for (const [i, m] of this.memories.entries()) {
+      for (let at = 0; at < m.length; at++) m[at] = (at * 7 + i) & 0xff;
+    }
+    this.model = this.memories.map((m) => m.slice());
+    this.windowRanges = this.windows.map((w, i) => ({
+      address: w.address,
+      length: w.bytes.length,
+      memory: 2 + i,
+      at: 0,
+      reads: true,
+      writes: true,
+    }));
+    for (const r of this.windowRanges) this.known.push(r.address, r.address + r.length);
+  }
+
+  ranges(): Range[] {
+    return this.windowRanges.concat(this.slots.flatMap((s) => s.ranges));
+  }
+
+  /** The range that holds the access whole, if there is one. */
+  holding(address: number, length: number): Range | undefined {
+    return this.ranges().find(
+      (r) => address >= r.address && address + length <= r.address + r.length,
+    );
+  }
+
+  check(): void {
+    this.memories.forEach((m, i) => {
+      if (Buffer.compare(m, this.model[i]!) !== 0)
+        expect.fail(`memory ${i} is not as it should be`);
+    });
+  }
+}
+
+interface Step {
+  what: "create" | "load" | "unload" | "sync" | "destroy" | "write" | "read";
+  slot: number;
+  tag: number;
+  pieces: { memory: number; at: number; length: number }[];
+  /** Which known address, how far beside it, in which generation beside its own. */
+  known: number;
+  beside: number;
+  otherGeneration: number;
+  length: number;
+  space: number;
+}
+
+const step: fc.Arbitrary<Step> = fc.record({
+  what: fc.constantFrom<Step["what"][]>(
+    ...(["create", "load", "load", "unload", "sync", "destroy"] as const),
+    ...(["write", "write", "write", "write", "read", "read"] as const),
+  ),
+  slot: fc.nat(5),
+  tag: fc.nat(3),
+  pieces: fc.array(
+    fc.record({
+      memory: fc.nat(1),
+      at: fc.nat(MEMORY_BYTES - 2500),
+      length: fc.oneof(fc.nat(2500), fc.constantFrom(0, 1, 64, 1024, 2048)),
+    }),
+    { minLength: 1, maxLength: 4 },
+  ),
+  known: fc.nat(),
+  beside: fc.oneof(fc.integer({ min: -3, max: 3 }), fc.integer({ min: -4096, max: 4096 })),
+  otherGeneration: fc.oneof(
+    { weight: 6, arbitrary: fc.constant(0) },
+    fc.integer({ min: -2, max: 2 }),
+  ),
+  length: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 5000 })),
+  space: fc.oneof({ weight: 15, arbitrary: fc.constant<number>(Space.BUS) }, fc.constant(1)),
+});
+
+const source = Uint8Array.from({ length: 5000 }, (_, i) => (i * 13 + 5) & 0xff);
+
+function apply(w: World, s: Step): void {
+  const slot = w.slots[s.slot]!;
+  const map = slot.map;
+  switch (s.what) {
+    case "create":
+      if (map === undefined) slot.map = w.tags[s.tag]!.createMap();
+      return;
+    case "load":
+      if (map !== undefined && !map.loaded) load(w, slot, map, s.pieces);
+      return;
+    case "unload":
+      if (map?.loaded) {
+        map.unload();
+        slot.ranges = [];
+      }
+      return;
+    case "sync":
+      if (map?.loaded && map.deviceMayRead) sync(w, slot, map);
+      return;
+    case "destroy":
+      if (map !== undefined && !map.loaded) {
+        map.destroy();
+        slot.map = undefined;
+      }
+      return;
+    default:
+      access(w, s);
+  }
+}
+
+function load(w: World, slot: Slot, map: DmaMap, pieces: Step["pieces"]): void {
+  const error = map.loadPieces(
+    pieces.map((p) => w.memories[p.memory]!),
+    pieces.map((p) => p.at),
+    pieces.map((p) => p.length),
+    pieces.length,
+  );
+  const total = pieces.reduce((sum, p) => sum + p.length, 0);
+  if (total === 0 || total > 6000) {
+    expect(error).not.toBe(0);
+    return;
+  }
+  expect(error).toBe(0);
+  const { alignment, boundary, maxSegSize } = map.tag.params;
+  // Segments in order are the pieces in order; each is a range of its own, joined where they touch.
+  let segment = 0;
+  for (const p of pieces) {
+    let at = p.at;
+    const end = p.at + p.length;
+    while (at < end) {
+      const address = map.segmentAddress(segment);
+      const length = map.segmentLength(segment);
+      expect(length).toBeGreaterThan(0);
+      expect(length).toBeLessThanOrEqual(maxSegSize);
+      if (at === p.at) expect(address % alignment).toBe(0);
+      if (boundary !== 0) {
+        const last = address + length - 1;
+        expect(Math.floor(address / boundary)).toBe(Math.floor(last / boundary));
+      }
+      const before = slot.ranges.at(-1);
+      if (at > p.at && before !== undefined) {
+        expect(address).toBe(before.address + before.length);
+        before.length += length;
+      } else {
+        const { deviceMayRead: reads, deviceMayWrite: writes } = map;
+        if (before !== undefined) expect(address).toBeGreaterThan(before.address + before.length);
+        slot.ranges.push({ address, length, memory: p.memory, at, reads, writes });
+      }
+      w.known.push(address, address + length);
+      at += length;
+      segment++;
+    }
+  }
+  expect(segment).toBe(map.segmentCount);
+}
+
+/** What PREWRITE pushes is what lies in memory, at the address the device knows it by. */
+function sync(w: World, slot: Slot, map: DmaMap): void {
+  w.link.forget();
+  map.sync(SyncOp.PREWRITE);
+  const pushes = w.link.of("push");
+  expect(pushes).toHaveLength(map.segmentCount);
+  for (const p of pushes) {
+    const r = slot.ranges.find(
+      (x) => p.address >= x.address && p.address + p.bytes.length <= x.address + x.length,
+    )!;
+    const at = r.at + p.address - r.address;
+    expect(Buffer.compare(p.bytes, w.model[r.memory]!.subarray(at, at + p.bytes.length))).toBe(0);
+  }
+}
+
+function access(w: World, s: Step): void {
+  const near = w.known[s.known % w.known.length]!;
+  const address = near + s.beside + s.otherGeneration * TWO_32;
+  const range = s.space === Space.BUS ? w.holding(address, s.length) : undefined;
+  const refused = () => Object.values(w.space.faults).reduce((a, b) => a + b, 0);
+  const before = refused();
+  if (s.what === "write") {
+    const may = range?.writes === true;
+    const done = w.space.deviceWrite(s.space, address, RecordType.FRAME, source, 0, s.length);
+    expect(done).toBe(may);
+    if (may && range !== undefined) {
+      const at = range.at + address - range.address;
+      w.model[range.memory]!.set(source.subarray(0, s.length), at);
+    }
+    expect(refused()).toBe(before + (may ? 0 : 1));
+    return;
+  }
+  const may = range?.reads === true;
+  const span = w.space.deviceRead(address, s.length, s.space);
+  expect(span !== undefined).toBe(may);
+  if (span !== undefined && range !== undefined) {
+    expect(span.buffer).toBe(w.memories[range.memory]);
+    expect(span.at).toBe(range.at + address - range.address);
+    expect(span.length).toBe(s.length);
+  }
+  expect(refused()).toBe(before + (may ? 0 : 1));
+}
+
+it("memory changes only where a loaded range lets the device write", () => {
+  fc.assert(
+    fc.property(fc.array(step, { minLength: 20, maxLength: 120 }), (steps) => {
+      const w = new World();
+      // Begin with something mapped, so that short cases reach past the first checks.
+      for (let i = 0; i < 3; i++) apply(w, { ...steps[i]!, what: "create", slot: i, tag: i });
+      for (let i = 0; i < 3; i++) apply(w, { ...steps[i]!, what: "load", slot: i });
+      for (const s of steps) {
+        apply(w, s);
+        w.check();
+      }
+    }),
+    { numRuns: 400 },
+  );
+});
+
+it("nothing that a device sends makes an access throw", () => {
+  const address = fc.oneof(
+    fc.record({ at: fc.oneof(fc.double(), fc.maxSafeNat()), inMap: fc.constant(false) }),
+    fc.record({ at: fc.integer({ min: -2048, max: 6144 }), inMap: fc.constant(true) }),
+    fc.record({
+      at: fc.constantFrom(0, 2 ** 32, 2 ** 48 - 1, 2 ** 48, Number.POSITIVE_INFINITY),
+      inMap: fc.constant(false),
+    }),
+  );
+  fc.assert(
+    fc.property(address, fc.nat(5000), fc.nat(3), ({ at, inMap }, length, space) => {
+      const w = new World();
+      const slot = w.slots[0]!;
+      slot.map = w.tags[0]!.createMap();
+      load(w, slot, slot.map, [{ memory: 0, at: 0, length: 4096 }]);
+      const place = inMap ? slot.map.segmentAddress(0) + at : at;
+      const range = space === Space.BUS ? w.holding(place, length) : undefined;
+      const may = Number.isSafeInteger(place) && range !== undefined;
+      expect(w.space.deviceWrite(space, place, 0, source, 0, length)).toBe(may);
+      if (may) {
+        w.model[range.memory]!.set(source.subarray(0, length), range.at + place - range.address);
+      }
+      expect(w.space.deviceRead(place, length, space) !== undefined).toBe(may);
+      w.check();
+    }),
+    { numRuns: 1500 },
+  );
+});

@@ -1,0 +1,115 @@
+/**
+ * The device end of a link without a link: records what the bus posts, in order, and keeps the
+ * windows as a device would. It refuses what no honest frontend posts, so that a test notices.
+ */
+import type { DeviceLink } from "../../frontend/bus/device-link.ts";
+import type { FaultSeverity } from "../../shared/wire/transactions.ts";
+
+interface Fields {
+  window: { address: number; length: number };
+  endWindow: { address: number };
+  write: { address: number; type: number; bytes: Uint8Array };
+  push: { address: number; type: number; bytes: Uint8Array };
+  mmioWrite: { bar: number; offset: number; type: number; bytes: Uint8Array };
+  mmioWrite32: { bar: number; offset: number; value: number };
+  fault: { severity: number; code: string; text: string; space: number; address: number };
+}
+type Kind = keyof Fields;
+type Of<K extends Kind> = { [P in K]: { kind: P } & Fields[P] }[K];
+export type Posted = Of<Kind>;
+
+export class FakeDeviceLink implements DeviceLink {
+  readonly posted: Posted[] = [];
+  /** The device's copy of each window, by address. */
+  readonly windows = new Map<number, Uint8Array>();
+  /** What a register read answers, by "bar:offset"; absent registers read as zero. */
+  readonly registers = new Map<string, Uint8Array>();
+  writable = true;
+  flushes = 0;
+  /** When set, register reads wait until `settle`. */
+  holdReads = false;
+  readonly #held: { resolve: (bytes: Uint8Array) => void; reject: (e: Error) => void }[] = [];
+
+  /** Everything of one kind, oldest first. */
+  of<K extends Kind>(kind: K): Of<K>[] {
+    return this.posted.filter((p): p is Of<K> & Posted => p.kind === kind);
+  }
+
+  forget(): void {
+    this.posted.length = 0;
+  }
+
+  window(address: number, length: number): void {
+    for (const [other, bytes] of this.windows) {
+      if (address < other + bytes.length && other < address + length) {
+        throw new Error(`window ${address} overlaps window ${other}`);
+      }
+    }
+    this.windows.set(address, new Uint8Array(length));
+    this.posted.push({ kind: "window", address, length });
+  }
+
+  endWindow(address: number): void {
+    if (!this.windows.delete(address)) throw new Error(`endWindow of ${address}, which is none`);
+    this.posted.push({ kind: "endWindow", address });
+  }
+
+  write(address: number, type: number, src: Uint8Array, at: number, length: number): void {
+    const bytes = slice(src, at, length);
+    let found = false;
+    for (const [start, window] of this.windows) {
+      if (address < start || address + length > start + window.length) continue;
+      window.set(bytes, address - start);
+      found = true;
+    }
+    if (!found) throw new Error(`write of ${length} bytes at ${address}: no window`);
+    this.posted.push({ kind: "write", address, type, bytes });
+  }
+
+  push(address: number, type: number, src: Uint8Array, at: number, length: number): void {
+    this.posted.push({ kind: "push", address, type, bytes: slice(src, at, length) });
+  }
+
+  mmioWrite(
+    bar: number,
+    offset: number,
+    type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    this.posted.push({ kind: "mmioWrite", bar, offset, type, bytes: slice(src, at, length) });
+  }
+
+  mmioWrite32(bar: number, offset: number, value: number): void {
+    this.posted.push({ kind: "mmioWrite32", bar, offset, value });
+  }
+
+  mmioRead(bar: number, offset: number, length: number): Promise<Uint8Array> {
+    if (this.holdReads) {
+      return new Promise((resolve, reject) => this.#held.push({ resolve, reject }));
+    }
+    return Promise.resolve(this.registers.get(`${bar}:${offset}`) ?? new Uint8Array(length));
+  }
+
+  /** Ends every read that waits, as a link does that goes away. */
+  failReads(): void {
+    for (const read of this.#held.splice(0)) read.reject(new Error("link closed"));
+  }
+
+  fault(severity: FaultSeverity, code: string, text: string, space: number, address: number): void {
+    this.posted.push({ kind: "fault", severity, code, text, space, address });
+  }
+
+  scheduleFlush(): void {
+    this.flushes++;
+  }
+}
+
+/** The sender's buffer may change as soon as the call returns. */
+function slice(src: Uint8Array, at: number, length: number): Uint8Array {
+  if (length < 1 || at < 0 || at + length > src.length) {
+    throw new Error(`a record of ${length} bytes at ${at} of a buffer of ${src.length}`);
+  }
+  return src.slice(at, at + length);
+}

@@ -1,0 +1,93 @@
+/** The PCI function: posted writes, reads that fail with the link, interrupts. */
+import { describe, expect, it } from "vitest";
+import { PciFunction, RegisterReadFailed } from "../../frontend/bus/pci.ts";
+import { DmaSpace } from "../../frontend/bus/space.ts";
+import { silentLogger } from "../../shared/log.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import { FakeDeviceLink } from "../support/fake-device-link.ts";
+
+function setUp() {
+  const space = new DmaSpace({ log: silentLogger });
+  const link = new FakeDeviceLink();
+  space.attachLink(link);
+  const pci = new PciFunction(space, { revision: 0, hasBar2: true });
+  return { space, link, pci };
+}
+
+describe("writes", () => {
+  it("post in order, and a register write sends the batch", () => {
+    const { link, pci } = setUp();
+    const entry = Uint8Array.from([1, 2, 3, 4, 5, 6, 7, 8]);
+    const flushes = link.flushes;
+    pci.writeMemory(2, 128, RecordType.ENA_LLQ_ENTRY, entry, 2, 4);
+    expect(link.flushes).toBe(flushes);
+    pci.write32(0, 0x54, -1);
+    expect(link.flushes).toBe(flushes + 1);
+    expect(link.posted).toEqual([
+      {
+        kind: "mmioWrite",
+        bar: 2,
+        offset: 128,
+        type: RecordType.ENA_LLQ_ENTRY,
+        bytes: Uint8Array.from([3, 4, 5, 6]),
+      },
+      { kind: "mmioWrite32", bar: 0, offset: 0x54, value: 0xffffffff },
+    ]);
+  });
+
+  it("go nowhere without a device", () => {
+    const { space, link, pci } = setUp();
+    space.detachLink();
+    pci.write32(0, 0, 1);
+    pci.writeMemory(2, 0, RecordType.RAW, new Uint8Array(4), 0, 4);
+    expect(link.posted).toEqual([]);
+  });
+
+  it("misuse: a BAR that is not there, a place outside it, bytes outside the buffer", () => {
+    const { pci } = setUp();
+    expect(() => pci.write32(1, 0, 0)).toThrow("BAR 1");
+    expect(() => pci.write32(0, -4, 0)).toThrow("offset -4");
+    expect(() => pci.write32(0, 0xfffffffe, 0)).toThrow("BAR 0");
+    const bytes = new Uint8Array(8);
+    expect(() => pci.writeMemory(2, 0, RecordType.RAW, bytes, 4, 5)).toThrow("5 bytes at 4");
+    pci.configure({ revision: 1, hasBar2: false });
+    expect(() => pci.writeMemory(2, 0, RecordType.RAW, bytes, 0, 8)).toThrow("BAR 2");
+    expect(pci.revision).toBe(1);
+  });
+});
+
+describe("reads", () => {
+  it("are little-endian", async () => {
+    const { link, pci } = setUp();
+    link.registers.set("0:8", Uint8Array.from([0x78, 0x56, 0x34, 0xf2]));
+    expect(await pci.read32(0, 8)).toBe(0xf2345678);
+  });
+
+  it("reject when there is no device, when it goes away, when it answers too much", async () => {
+    const { space, link, pci } = setUp();
+    link.registers.set("0:4", new Uint8Array(8));
+    await expect(pci.read32(0, 4)).rejects.toThrow("answered with 8 bytes");
+    link.holdReads = true;
+    const pending = pci.read32(0, 8);
+    link.failReads();
+    await expect(pending).rejects.toThrow(RegisterReadFailed);
+    space.detachLink();
+    await expect(pci.read32(0, 8)).rejects.toThrow("no device");
+  });
+});
+
+describe("interrupts", () => {
+  it("run their handler at once, and count without one", () => {
+    const { pci } = setUp();
+    let runs = 0;
+    pci.setVectorHandler(3, () => runs++);
+    pci.interrupt(3);
+    pci.interrupt(3);
+    pci.interrupt(4);
+    expect([runs, pci.unclaimedInterrupts]).toEqual([2, 1]);
+    pci.setVectorHandler(3, undefined);
+    for (const vector of [3, -1, 256, 1e9, Number.NaN]) pci.interrupt(vector);
+    expect([runs, pci.unclaimedInterrupts]).toEqual([2, 6]);
+    expect(() => pci.setVectorHandler(256, () => {})).toThrow("vector 256");
+  });
+});

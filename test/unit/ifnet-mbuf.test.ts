@@ -1,0 +1,119 @@
+/** Mbufs: pool, chains, external storage. */
+import { describe, expect, it } from "vitest";
+import { Csum, Mbuf, MbufPool, mCat, mCopyData, mLength } from "../../frontend/net/mbuf.ts";
+
+/** A chain of mbufs that hold 0, 1, 2 ... cut into these lengths, two bytes into each buffer. */
+function chainOf(pool: MbufPool, lengths: readonly number[]): Mbuf {
+  let value = 0;
+  const all = lengths.map((length) => {
+    const m = pool.get()!;
+    m.at = 2;
+    m.length = length;
+    for (let i = 0; i < length; i++) m.buffer[2 + i] = value++;
+    m.pktLength = length;
+    return m;
+  });
+  const head = all[0]!;
+  for (const m of all.slice(1)) mCat(head, m);
+  return head;
+}
+
+describe("pool", () => {
+  it("hands out up to its limit, counts failures, and takes back chains", () => {
+    const pool = new MbufPool(64, 3);
+    const head = chainOf(pool, [1, 2, 3]);
+    expect(pool.inUse).toBe(3);
+    expect(pool.get()).toBeUndefined();
+    expect(pool.failures).toBe(1);
+    head.free();
+    expect(pool.inUse).toBe(0);
+    expect(new Set([pool.get(), pool.get(), pool.get()]).size).toBe(3);
+    expect(pool.get()).toBeUndefined();
+  });
+
+  it("hands out nothing of the last packet", () => {
+    const pool = new MbufPool(64, 1);
+    const m = pool.get()!;
+    const fresh = { ...m };
+    Object.assign(m, {
+      at: 9,
+      length: 9,
+      pktLength: 9,
+      csumFlags: Csum.IP_TSO,
+      csumStart: 14,
+      csumOffset: 16,
+      tsoSegsz: 1448,
+      headerLength: 54,
+      isIp6: true,
+      gsoEcn: true,
+      flowId: 7,
+      hashType: 0x82,
+      frameId: 5,
+    });
+    m.free();
+    expect({ ...pool.get() }).toEqual(fresh);
+  });
+
+  it("throws on a second free", () => {
+    const pool = new MbufPool(64, 2);
+    const m = pool.get()!;
+    m.free();
+    expect(() => m.free()).toThrow("freed twice");
+    expect(pool.inUse).toBe(0);
+  });
+});
+
+describe("chain", () => {
+  it("freeOne returns the rest", () => {
+    const pool = new MbufPool(64, 2);
+    const head = chainOf(pool, [4, 4]);
+    const rest = head.freeOne();
+    expect(pool.inUse).toBe(1);
+    expect(rest?.length).toBe(4);
+  });
+
+  it("copies any range across its pieces", () => {
+    const pool = new MbufPool(64, 8);
+    const m = chainOf(pool, [3, 0, 5, 1, 10]);
+    expect([mLength(m), m.pktLength]).toEqual([19, 19]);
+    for (let from = 0; from <= 19; from++) {
+      for (let length = 0; from + length <= 19; length++) {
+        const out = new Uint8Array(24).fill(0xa5);
+        mCopyData(m, from, length, out, 2);
+        const expected = new Uint8Array(24).fill(0xa5);
+        for (let i = 0; i < length; i++) expected[2 + i] = from + i;
+        expect(out).toEqual(expected);
+      }
+    }
+    expect(() => mCopyData(m, 10, 10, new Uint8Array(24), 0)).toThrow("beyond the end");
+  });
+});
+
+describe("external storage", () => {
+  it("goes back through its hook, once, and may be attached anew", () => {
+    const released: number[] = [];
+    const storage = Uint8Array.from([1, 2, 3, 4]);
+    const m = new Mbuf();
+    m.cookie = 17;
+    m.attach(storage, 1, 3, (gone) => released.push(gone.cookie));
+    expect([m.pktLength, m.length, m.at]).toEqual([3, 3, 1]);
+    m.free();
+    expect(released).toEqual([17]);
+    expect(() => m.free()).toThrow("freed twice");
+    m.attach(storage, 0, 4, m.release);
+    m.free();
+    expect(released).toEqual([17, 17]);
+  });
+
+  it("mixes with pool mbufs in one chain", () => {
+    const pool = new MbufPool(64, 1);
+    let released = 0;
+    const head = chainOf(pool, [4]);
+    const tail = new Mbuf();
+    tail.attach(new Uint8Array(8), 0, 8, () => released++);
+    mCat(head, tail);
+    expect(head.pktLength).toBe(12);
+    head.free();
+    expect([pool.inUse, released]).toEqual([0, 1]);
+  });
+});
