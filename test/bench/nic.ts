@@ -1,0 +1,41 @@
+/** One NIC of this process, attached and ready to come up, for whoever drives its interface. */
+import type { Driver, DriverContext } from "../../frontend/driver.ts";
+import type { Ifnet } from "../../frontend/net/ifnet.ts";
+import { Session } from "../../frontend/session.ts";
+import type { Logger } from "../../shared/log.ts";
+
+export interface NicOptions {
+  /** Anything that --connect takes. */
+  readonly connect: string;
+  readonly name: string;
+  readonly zeroMask: boolean;
+  readonly log: Logger;
+}
+
+export interface OpenNic {
+  readonly ifnet: Ifnet;
+  up(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The ENA driver is named here, and only here. */
+function createDriver(context: DriverContext): Driver {
+  throw new Error(`${context.name}: the ENA driver is not joined to the bench yet`);
+}
+
+/** Connects and attaches the driver. Rejects with a sentence for a person. */
+export async function openNic(options: NicOptions): Promise<OpenNic> {
+  const session = new Session({
+    ...options,
+    personality: "ena",
+    agent: "ringwire-bench",
+    queues: 1,
+    driver: createDriver,
+  });
+  await session.start();
+  return {
+    ifnet: session.driver.ifnet,
+    up: () => session.driver.up(),
+    close: () => session.close(),
+  };
+}

@@ -1,0 +1,129 @@
+/**
+ * A frontend that makes or counts frames at its driver's interface, as fast as that takes them.
+ *
+ * The sink sends a broadcast until frames come, so that the switch knows where it is and the
+ * generator whom to send to. A line on stdin is a question; the answer carries its number.
+ */
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { parseArgs } from "node:util";
+import type { Ifnet } from "../../frontend/net/ifnet.ts";
+import { MbufPool } from "../../frontend/net/mbuf.ts";
+import { silentLogger } from "../../shared/log.ts";
+import { formatMac } from "../../shared/net/ethernet.ts";
+import { openNic } from "./nic.ts";
+
+/** Frames sent before the event loop gets its turn: what one flush of the link carries. */
+const BURST = 64;
+/** More mbufs than a Tx ring has slots: the ring is what fills up. */
+const POOL = 4096;
+const HEADER_BYTES = 14;
+/** Local experimental EtherType (IEEE 802): no kernel or switch has a meaning for it. */
+const ETHER_TYPE = 0x88b5;
+const CALL_MS = 100;
+
+const { values: args } = parseArgs({
+  options: {
+    role: { type: "string" },
+    connect: { type: "string" },
+    frame: { type: "string", default: "60" },
+    "zero-mask": { type: "boolean", default: false },
+  },
+});
+const frameBytes = Number(args.frame);
+let frames = 0;
+
+function say(value: object): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
+
+function header(to: Uint8Array, from: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(HEADER_BYTES);
+  bytes.set(to, 0);
+  bytes.set(from, 6);
+  bytes[12] = ETHER_TYPE >> 8;
+  bytes[13] = ETHER_TYPE & 0xff;
+  return bytes;
+}
+
+/** Sends `head` and zeros; false when the ring is full. */
+function sendOne(ifnet: Ifnet, pool: MbufPool, head: Uint8Array): boolean {
+  const m = pool.get();
+  if (m === undefined) return false;
+  // The cluster keeps what the last frame wrote: the header is all that is ever written.
+  m.buffer.set(head, 0);
+  m.length = frameBytes;
+  m.pktLength = frameBytes;
+  if (ifnet.transmit(m) === 0) return true;
+  m.free();
+  return false;
+}
+
+function generate(ifnet: Ifnet): void {
+  const pool = new MbufPool(2048, POOL);
+  let head: Uint8Array | undefined;
+  let waiting = false;
+
+  const burst = () => {
+    waiting = false;
+    for (let i = 0; i < BURST; i++) {
+      if (!sendOne(ifnet, pool, head!)) {
+        waiting = true;
+        return;
+      }
+      frames++;
+    }
+    setImmediate(burst);
+  };
+  ifnet.onTransmitReady = () => {
+    if (!waiting || head === undefined) return;
+    waiting = false;
+    setImmediate(burst);
+  };
+  ifnet.input = (m) => {
+    const first = head === undefined;
+    if (first) head = header(m.buffer.slice(m.at + 6, m.at + 12), ifnet.mac);
+    m.free();
+    if (!first) return;
+    say({ running: true, to: formatMac(head!.subarray(0, 6)) });
+    setImmediate(burst);
+  };
+}
+
+function count(ifnet: Ifnet): void {
+  const pool = new MbufPool(2048, 16);
+  const head = header(new Uint8Array(6).fill(0xff), ifnet.mac);
+  const call = setInterval(() => sendOne(ifnet, pool, head), CALL_MS);
+  let calling = true;
+  ifnet.input = (m) => {
+    frames++;
+    m.free();
+    if (!calling) return;
+    calling = false;
+    clearInterval(call);
+  };
+}
+
+if (args.connect === undefined) throw new Error("--connect URL is needed");
+const nic = await openNic({
+  connect: args.connect,
+  name: args.role === "sink" ? "sink" : "generator",
+  zeroMask: args["zero-mask"],
+  log: silentLogger,
+});
+if (args.role === "sink") count(nic.ifnet);
+else generate(nic.ifnet);
+await nic.up();
+say({ ready: true });
+
+createInterface({ input: process.stdin }).on("line", (line) => {
+  const { user, system } = process.cpuUsage();
+  const atMs = performance.now();
+  say({ tag: Number(line), frames, atMs, cpuMs: (user + system) / 1000 });
+});
+process.once("SIGTERM", () => {
+  nic.close().then(
+    () => process.exit(0),
+    () => process.exit(1),
+  );
+});

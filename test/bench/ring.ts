@@ -1,0 +1,105 @@
+/**
+ * Ring to ring: `ringwire device` and two frontends (ring-worker.ts), the product's own driver,
+ * rings, link and switch, with a generator and a sink in the place of a kernel.
+ *
+ *   generator ─► driver ─► link ─► device: rings, switch, rings ─► link ─► driver ─► sink
+ */
+import { freePort } from "../support/ports.ts";
+import { eventually, startRingwire, startScript } from "../support/process.ts";
+import type { Measured } from "./variant.ts";
+
+const FRONTEND = "test/bench/ring-worker.ts";
+const WARM_UP_MS = 800;
+
+export interface RingOptions {
+  readonly frameBytes: number;
+  readonly seconds: number;
+  readonly zeroMask: boolean;
+}
+
+/** What a frontend prints, once a question. Counters since its start. */
+interface FrontendCount {
+  readonly frames: number;
+  readonly atMs: number;
+  readonly cpuMs: number;
+}
+
+/** The part of the device's status that is read here. */
+interface DeviceStatus {
+  readonly segment: {
+    readonly ports: readonly {
+      readonly name: string;
+      readonly in: { readonly dropped: Readonly<Record<string, number>> };
+      readonly out: { readonly dropped: Readonly<Record<string, number>> };
+      readonly lost: Readonly<Record<"in" | "out", Readonly<Record<string, number>>>>;
+    }[];
+  };
+}
+
+/** Drops by reason, over all ports and both directions. */
+function dropsOf(status: DeviceStatus): Record<string, number> {
+  const drops: Record<string, number> = {};
+  for (const port of status.segment.ports) {
+    for (const counts of [port.in.dropped, port.out.dropped, port.lost.in, port.lost.out]) {
+      for (const [reason, frames] of Object.entries(counts)) {
+        drops[`drop_${reason}`] = (drops[`drop_${reason}`] ?? 0) + frames;
+      }
+    }
+  }
+  return drops;
+}
+
+export async function measureRing(options: RingOptions): Promise<Measured> {
+  const port = await freePort();
+  const http = `http://127.0.0.1:${port}`;
+  await using device = startRingwire(["device", "--listen", `127.0.0.1:${port}`]);
+  await eventually("the device", async () => {
+    if (device.exit !== undefined) throw new Error(`the device ended\n${device.said()}`);
+    try {
+      return (await fetch(`${http}/readyz`)).ok || undefined;
+    } catch {
+      return undefined;
+    }
+  });
+
+  const frontend = (role: "generate" | "sink") => {
+    const args = ["--role", role, "--connect", http, "--frame", String(options.frameBytes)];
+    if (options.zeroMask) args.push("--zero-mask");
+    return startScript(FRONTEND, args);
+  };
+  await using sink = frontend("sink");
+  await sink.waitForJson((line) => line.ready === true);
+  await using generator = frontend("generate");
+  await generator.waitForJson((line) => line.running === true);
+
+  let question = 0;
+  const ask = async (child: typeof sink): Promise<FrontendCount> => {
+    const tag = ++question;
+    child.tell(String(tag));
+    return await child.waitForJson<FrontendCount>((line) => line.tag === tag);
+  };
+  const status = async () => (await (await fetch(`${http}/status`)).json()) as DeviceStatus;
+
+  await new Promise((resolve) => setTimeout(resolve, WARM_UP_MS));
+  const [sentAt, gotAt] = await Promise.all([ask(generator), ask(sink)]);
+  const dropsAt = dropsOf(await status());
+  await new Promise((resolve) => setTimeout(resolve, options.seconds * 1000));
+  const [sent, got] = await Promise.all([ask(generator), ask(sink)]);
+  const drops = dropsOf(await status());
+
+  // Each process divides by its own clock between its own two answers.
+  const rate = (from: FrontendCount, to: FrontendCount) =>
+    ((to.frames - from.frames) * 1000) / (to.atMs - from.atMs);
+  const cpu = (from: FrontendCount, to: FrontendCount) =>
+    ((to.cpuMs - from.cpuMs) * 100) / (to.atMs - from.atMs);
+  const measured: Record<string, number> = {
+    framesPerSecond: rate(gotAt, got),
+    sentPerSecond: rate(sentAt, sent),
+    generatorCpuPercent: cpu(sentAt, sent),
+    sinkCpuPercent: cpu(gotAt, got),
+  };
+  for (const [reason, frames] of Object.entries(drops)) {
+    measured[reason] = frames - (dropsAt[reason] ?? 0);
+  }
+  return measured;
+}

@@ -1,0 +1,124 @@
+/**
+ * Two kernels joined by something: the product's TAPs, vde2's, or a bare veth pair. Each run makes
+ * the namespaces and processes anew and sends the same traffic.
+ */
+
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { iperf, ping } from "../support/iperf.ts";
+import { Lab } from "../support/lab.ts";
+import { createNamespace, joinByVeth, type Namespace } from "../support/netns.ts";
+import { type Child, eventually, start } from "../support/process.ts";
+import { quantile } from "./stats.ts";
+import type { Measured } from "./variant.ts";
+
+/** Two namespaces that reach each other at these addresses. */
+export interface Segment extends AsyncDisposable {
+  readonly a: Namespace;
+  readonly b: Namespace;
+  readonly addressOfB: string;
+}
+
+const PINGS = 300;
+
+/** TCP through one stream, each way, in bit/s. */
+export async function measureTcp(segment: Segment, seconds: number): Promise<Measured> {
+  const { a: from, b: to, addressOfB: address } = segment;
+  const there = await iperf({ from, to, address, seconds });
+  const back = await iperf({ from, to, address, seconds, reverse: true });
+  return {
+    tcpBitsPerSecond: there.bitsPerSecond,
+    tcpBackBitsPerSecond: back.bitsPerSecond,
+    retransmits: there.retransmits + back.retransmits,
+  };
+}
+
+/** Round trips of an idle segment, in microseconds. */
+export async function measurePing(segment: Segment): Promise<Measured> {
+  const { a: from, addressOfB: address } = segment;
+  // The first probe also pays for ARP and for code that nobody has run yet.
+  await ping({ from, address, count: 20, intervalSeconds: 0.01 });
+  const { times, sent, received } = await ping({
+    from,
+    address,
+    count: PINGS,
+    intervalSeconds: 0.005,
+  });
+  return {
+    rttP50Us: quantile(times, 0.5) * 1000,
+    rttP99Us: quantile(times, 0.99) * 1000,
+    lostProbes: sent - received,
+  };
+}
+
+/** The product: `ringwire device` and two `ringwire frontend --tap`. */
+export async function tapSegment(zeroMask: boolean): Promise<Segment> {
+  const lab = new Lab(2);
+  try {
+    await lab.startDevice();
+    const args = zeroMask ? ["--zero-mask"] : [];
+    await Promise.all([lab.startFrontend(0, { args }), lab.startFrontend(1, { args })]);
+  } catch (error) {
+    await lab.close();
+    throw error;
+  }
+  return {
+    a: lab.host(0).namespace,
+    b: lab.host(1).namespace,
+    addressOfB: lab.host(1).address,
+    [Symbol.asyncDispose]: () => lab.close(),
+  };
+}
+
+/** vde2: one vde_switch, two vde_plug2tap, Unix sockets between them. */
+export async function vdeSegment(): Promise<Segment> {
+  const folder = mkdtempSync(join(tmpdir(), "ringwire-vde-"));
+  const control = join(folder, "switch");
+  const namespaces = [createNamespace("vde-a"), createNamespace("vde-b")] as const;
+  const children: Child[] = [];
+  const close = async () => {
+    for (const child of children.reverse()) await child.stop();
+    for (const namespace of namespaces) namespace.destroy();
+    rmSync(folder, { recursive: true, force: true });
+  };
+  try {
+    // Not --daemon: as children their pids are known. The switch ends when its stdin does.
+    children.push(start(["vde_switch", "-s", control]));
+    await eventually("vde_switch", () => existsSync(join(control, "ctl")) || undefined);
+    for (const [i, namespace] of namespaces.entries()) {
+      children.push(start(["vde_plug2tap", "-s", control, "tap0"], { namespace }));
+      await eventually("vde_plug2tap", () => namespace.link("tap0"));
+      namespace.addAddress("tap0", `10.202.1.${i + 1}/24`);
+      namespace.ip("link", "set", "tap0", "up");
+    }
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
+    a: namespaces[0],
+    b: namespaces[1],
+    addressOfB: "10.202.1.2",
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+/** A veth pair and nothing else: what the kernel alone does here. */
+export async function vethSegment(): Promise<Segment> {
+  const a = createNamespace("veth-a");
+  const b = createNamespace("veth-b");
+  joinByVeth(
+    { namespace: a, device: "veth0", address: "10.202.2.1/24" },
+    { namespace: b, device: "veth0", address: "10.202.2.2/24" },
+  );
+  return {
+    a,
+    b,
+    addressOfB: "10.202.2.2",
+    async [Symbol.asyncDispose]() {
+      a.destroy();
+      b.destroy();
+    },
+  };
+}

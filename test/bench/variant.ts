@@ -1,0 +1,60 @@
+/** What the bench measures: one variant is one kind of run, in fresh processes each time. */
+import { Samples } from "./stats.ts";
+
+/** Values by metric name; the names carry the unit. */
+export type Measured = Readonly<Record<string, number>>;
+
+export interface Variant {
+  /** `ring/1514`, `tap/tcp`: unique in a run. */
+  readonly name: string;
+  /** What --only chooses by. */
+  readonly group: string;
+  run(): Promise<Measured>;
+}
+
+/** One variant's repetitions, and why it gave none. */
+export class Outcome {
+  readonly samples = new Map<string, Samples>();
+  failure: string | undefined;
+
+  add(measured: Measured): void {
+    for (const [metric, value] of Object.entries(measured)) {
+      const samples = this.samples.get(metric) ?? new Samples();
+      samples.add(value);
+      this.samples.set(metric, samples);
+    }
+  }
+
+  median(metric: string): number {
+    return this.samples.get(metric)?.median ?? Number.NaN;
+  }
+}
+
+export type Outcomes = ReadonlyMap<string, Outcome>;
+
+/**
+ * Runs all variants `reps` times, round robin, so that a change of the machine's load hits
+ * neighbours alike. Every second round runs backwards: nobody always follows the same neighbour.
+ */
+export async function runAll(
+  variants: readonly Variant[],
+  reps: number,
+  progress: (text: string) => void,
+): Promise<Outcomes> {
+  const outcomes = new Map(variants.map((variant) => [variant.name, new Outcome()]));
+  for (let rep = 0; rep < reps; rep++) {
+    const order = rep % 2 === 0 ? variants : variants.toReversed();
+    for (const variant of order) {
+      const outcome = outcomes.get(variant.name)!;
+      // What can't run once can't run again: say it once.
+      if (outcome.failure !== undefined) continue;
+      progress(`${rep + 1}/${reps} ${variant.name}`);
+      try {
+        outcome.add(await variant.run());
+      } catch (error) {
+        outcome.failure = error instanceof Error ? error.message : String(error);
+      }
+    }
+  }
+  return outcomes;
+}

@@ -1,0 +1,168 @@
+/**
+ * A device and its hosts in namespaces of our own making: what most scenarios and benches set up.
+ *
+ *   device namespace                    host i namespace (i = 0, 1, ...)
+ *   ringwire device :7700               ringwire frontend --tap ring0
+ *        10.201.i.1 ◄──── veth ────► 10.201.i.2      the link runs over this
+ *                                    ring0: 10.202.0.<i+1>/24, fd00:202::<i+1>/64
+ *
+ * The proxy, when asked for, sits in the device's namespace on port 7701.
+ */
+
+import type { Toxics } from "./chaos-proxy.ts";
+import { createNamespace, joinByVeth, type LinkState, type Namespace } from "./netns.ts";
+import { type Child, eventually, runRingwire, startRingwire, startScript } from "./process.ts";
+
+const DEVICE_PORT = 7700;
+const PROXY_PORT = 7701;
+/** The TAP's name in each host. */
+export const TAP = "ring0";
+
+export interface FrontendOptions {
+  readonly queues?: number;
+  readonly mtu?: number;
+  /** Name of the NIC; `host<i>` when absent. */
+  readonly name?: string;
+  readonly viaProxy?: boolean;
+  readonly unprivileged?: boolean;
+  readonly args?: readonly string[];
+}
+
+export interface Host {
+  readonly namespace: Namespace;
+  /** The device's address as this host reaches it. */
+  readonly underlay: string;
+  readonly address: string;
+  readonly address6: string;
+}
+
+export class Lab {
+  readonly device: Namespace;
+  readonly hosts: readonly Host[];
+  readonly #children: Child[] = [];
+
+  constructor(hosts: number) {
+    this.device = createNamespace("device");
+    this.hosts = Array.from({ length: hosts }, (_, i) => this.#createHost(i));
+  }
+
+  #createHost(i: number): Host {
+    const namespace = createNamespace(`host${i}`);
+    const underlay = `10.201.${i}.1`;
+    joinByVeth(
+      { namespace: this.device, device: `veth${i}`, address: `${underlay}/24` },
+      { namespace, device: "link0", address: `10.201.${i}.2/24` },
+    );
+    return { namespace, underlay, address: `10.202.0.${i + 1}`, address6: `fd00:202::${i + 1}` };
+  }
+
+  host(i: number): Host {
+    const host = this.hosts[i];
+    if (host === undefined) throw new Error(`the lab has no host ${i}`);
+    return host;
+  }
+
+  /** Starts the device and waits until it listens. */
+  async startDevice(args: readonly string[] = []): Promise<Child> {
+    const device = this.#keep(
+      startRingwire(["device", "--listen", `0.0.0.0:${DEVICE_PORT}`, "--insecure", ...args], {
+        namespace: this.device,
+      }),
+    );
+    await eventually(`the device to listen\n${device.said()}`, () => {
+      if (device.exit !== undefined) throw new Error(`the device ended\n${device.said()}`);
+      const sockets = this.device.run("ss", "-ltnH", `sport = :${DEVICE_PORT}`);
+      return sockets === "" ? undefined : true;
+    });
+    return device;
+  }
+
+  /** Puts a proxy between hosts and device, for frontends that ask for it. */
+  async startProxy(up: Toxics, down: Toxics): Promise<Child> {
+    const proxy = this.#keep(
+      startScript(
+        "test/support/chaos-proxy.ts",
+        [
+          ...["--listen", `0.0.0.0:${PROXY_PORT}`, "--target", `127.0.0.1:${DEVICE_PORT}`],
+          ...["--up", JSON.stringify(up), "--down", JSON.stringify(down)],
+        ],
+        { namespace: this.device },
+      ),
+    );
+    await proxy.waitForJson((line) => line.ready === true);
+    return proxy;
+  }
+
+  /** Starts the frontend of a host without waiting for anything. */
+  launchFrontend(i: number, options: FrontendOptions = {}): Child {
+    const { namespace, underlay } = this.host(i);
+    const port = options.viaProxy ? PROXY_PORT : DEVICE_PORT;
+    const args = ["frontend", "--driver", "ena", "--connect", `ws://${underlay}:${port}`];
+    args.push("--name", options.name ?? `host${i}`, "--tap", TAP);
+    if (options.queues !== undefined) args.push("--queues", String(options.queues));
+    if (options.mtu !== undefined) args.push("--mtu", String(options.mtu));
+    args.push(...(options.args ?? []));
+    const unprivileged = options.unprivileged ?? false;
+    return this.#keep(startRingwire(args, { namespace, unprivileged }));
+  }
+
+  /** Starts the frontend of a host, gives the TAP its addresses, waits for its carrier. */
+  async startFrontend(i: number, options: FrontendOptions = {}): Promise<Child> {
+    const frontend = this.launchFrontend(i, options);
+    await eventually(`the TAP of host ${i}`, () => {
+      if (frontend.exit !== undefined) throw new Error(`the frontend ended\n${frontend.said()}`);
+      return this.tap(i);
+    });
+    this.configureTap(i);
+    await this.carrier(i, true, frontend);
+    return frontend;
+  }
+
+  /** Addresses and "up", as a user would type them; done twice it changes nothing. */
+  configureTap(i: number): void {
+    const { namespace, address, address6 } = this.host(i);
+    namespace.ip("addr", "replace", `${address}/24`, "dev", TAP);
+    namespace.ip("-6", "addr", "replace", `${address6}/64`, "dev", TAP);
+    namespace.ip("link", "set", TAP, "up");
+  }
+
+  /** The TAP of a host, undefined when there is none. */
+  tap(i: number): LinkState | undefined {
+    return this.host(i).namespace.link(TAP);
+  }
+
+  /** Waits until the TAP of host `i` has, or has not, a carrier. */
+  async carrier(i: number, wanted: boolean, frontend?: Child): Promise<LinkState> {
+    const what = `carrier ${wanted ? "up" : "down"} on host ${i}`;
+    return await eventually(frontend === undefined ? what : `${what}\n${frontend.said()}`, () => {
+      const link = this.tap(i);
+      return link?.carrier === wanted ? link : undefined;
+    });
+  }
+
+  /** What `ringwire status --json` says, run beside the device. */
+  async status<T = unknown>(): Promise<T> {
+    const child = await runRingwire(
+      ["status", "--connect", `http://127.0.0.1:${DEVICE_PORT}`, "--json"],
+      { namespace: this.device },
+    );
+    if (child.exit?.code !== 0) throw new Error(`status failed\n${child.said()}`);
+    return JSON.parse(child.stdout) as T;
+  }
+
+  #keep(child: Child): Child {
+    this.#children.push(child);
+    return child;
+  }
+
+  /** Ends what was started, last first, and removes the namespaces. */
+  async close(): Promise<void> {
+    for (const child of this.#children.splice(0).reverse()) await child.stop();
+    for (const { namespace } of this.hosts) namespace.destroy();
+    this.device.destroy();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
