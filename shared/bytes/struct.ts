@@ -122,7 +122,7 @@ export function bits(word: Field<number>, shift: number, width: number): Field<n
     bytes: word.bytes,
     shift,
     width,
-    get: (v, at) => (word.get(v, at) >>> shift) & mask,
+    get: (v, at) => ((word.get(v, at) >>> shift) & mask) >>> 0,
     set: (v, at, n) => {
       const others = word.get(v, at) & ~(mask << shift);
       word.set(v, at, (others | ((n & mask) << shift)) >>> 0);

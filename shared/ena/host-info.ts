@@ -3,7 +3,7 @@
  *
  * Source: amzn-drivers: kernel/fbsd/ena/ena-com/ena_defs/ena_admin_defs.h,
  * struct ena_admin_host_info; operating systems: kernel/fbsd/ena/ena-com/ena_plat.h
- * and kernel/linux/common/ena_com.
+ * and kernel/linux/common/ena_com/ena_com.h.
  */
 import { bits, cString, list, type Parsed, struct, u16, u32 } from "../bytes/struct.ts";
 
