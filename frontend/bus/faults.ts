@@ -10,7 +10,7 @@ import { FaultSeverity } from "../../shared/wire/transactions.ts";
 import type { DeviceLink } from "./device-link.ts";
 
 /** Why an access was refused; `unload_busy` is the driver's doing, see DmaMap.busy. */
-export const DMA_FAULTS = [
+const DMA_FAULTS = [
   "unmapped",
   "stale_generation",
   "direction",
@@ -23,7 +23,7 @@ export type DmaFault = (typeof DMA_FAULTS)[number];
 export type FaultCounters = Record<DmaFault, number>;
 
 /** The code that travels in `fault`: DMA_UNMAPPED and so on. */
-export const faultCode = (name: DmaFault): string => `DMA_${name.toUpperCase()}`;
+const faultCode = (name: DmaFault): string => `DMA_${name.toUpperCase()}`;
 
 const PER_SECOND = 10;
 const SECOND_MS = 1000;

@@ -172,10 +172,10 @@ export class DmaSpace {
     // NaN for an address that is no number below 2^53: NaN >>> 12 is granule 0, which nobody owns.
     const low = address - generation * TWO_32;
     const map = this.#maps[low >>> GRANULE_SHIFT];
+    // The quick way: one buffer, loaded now. A map that is not loaded has a piece of no bytes.
     if (
       map !== undefined &&
       map.current === generation &&
-      generation !== 0 &&
       low - map.base + length <= map.pieceLength &&
       length > 0 &&
       map.deviceMayWrite &&

@@ -43,6 +43,12 @@ describe("granules", () => {
     expect(granules.take(1)).toBe(0);
   });
 
+  it("finds room that lies across the place where the search begins", () => {
+    const granules = new GranuleAllocator(16, 16);
+    granules.give(granules.take(4), 4);
+    expect(granules.take(12)).toBe(1);
+  });
+
   it("grows when nothing fits, up to its limit", () => {
     const granules = new GranuleAllocator(4, 64);
     expect(granules.take(40)).toBe(1);

@@ -71,24 +71,28 @@ describe("load", () => {
     expect(before).toBe(4);
   });
 
-  it("goes on counting generations where a destroyed map left off", () => {
+  it("goes on counting generations where a destroyed map left off, also when the space grows", () => {
     const { space, tag, map } = setUp();
     const bytes = counting(16);
-    map.load(bytes, 0, 16);
+    for (let i = 0; i < 5; i++) {
+      if (map.loaded) map.unload();
+      map.load(bytes, 0, 16);
+    }
     const old = map.segmentAddress(0);
     map.unload();
     map.destroy();
-    // Next fit comes back to the same place once the space in use has been walked.
-    for (;;) {
+    // Next fit comes back to the same place once all others are taken.
+    const end = space.granules.end;
+    space.createTag({ ...tag.params, maxSize: end * 4096 }).createMap();
+    expect(space.granules.end).toBeGreaterThan(end);
+    const taken = new Map<number, DmaMap>();
+    while (!taken.has(map.base)) {
       const next = tag.createMap();
-      if (next.base === old % TWO_32) {
-        next.load(bytes, 0, 16);
-        expect(next.segmentAddress(0)).toBe(old + TWO_32);
-        break;
-      }
-      next.destroy();
+      taken.set(next.base, next);
     }
-    expect(space.granules.inUse).toBe(tag.granules);
+    const again = taken.get(map.base)!;
+    again.load(bytes, 0, 16);
+    expect(again.segmentAddress(0)).toBe(old + TWO_32);
   });
 
   it("cuts at maxSegSize", () => {
@@ -110,6 +114,23 @@ describe("load", () => {
     expect(map.loadPieces([a, a], [0, 0], [3000, 3000], 2)).toBe(0);
     expect(segments(map)).toEqual([3000, 3000]);
     expect(map.segmentAddress(1) % 4096).toBe(0);
+  });
+
+  it("has room for pieces that all move up to a boundary", () => {
+    const { map } = setUp({ boundary: 4096 });
+    const a = counting(2049);
+    expect(map.loadPieces(Array(7).fill(a), Array(7).fill(0), Array(7).fill(2049), 7)).toBe(0);
+    expect(segments(map)).toEqual(Array(7).fill(2049));
+    for (let i = 0; i < 7; i++) expect(map.segmentAddress(i) % 4096).toBe(0);
+  });
+
+  it("is never cut by a boundary that all of the map fits into", () => {
+    const { tag } = setUp({ boundary: 65536, maxSize: 10000, nSegments: 1 });
+    for (let i = 0; i < 40; i++) {
+      const map = tag.createMap();
+      expect(map.load(counting(10000), 0, 10000)).toBe(0);
+      expect(segments(map)).toEqual([10000]);
+    }
   });
 
   it("begins every piece at the alignment", () => {

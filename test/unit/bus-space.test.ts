@@ -305,6 +305,14 @@ describe("coherent memory", () => {
     expect(space.faults).toEqual({ ...noFaults, range: 2 });
   });
 
+  it("of whole pages does not end where the next begins", () => {
+    const { space } = setUp();
+    const [first, second] = [4096, 4096].map((n) => space.allocCoherent(n, 1, "ring"));
+    expect(second!.address).toBeGreaterThan(first!.address + 4096);
+    expect(space.deviceWrite(Space.BUS, first!.address + 4096, RAW, src, 0, 1)).toBe(false);
+    expect(space.faults).toEqual({ ...noFaults, range: 1 });
+  });
+
   it("is out of reach once freed, and its place is not the next one given out", () => {
     const { space, link } = setUp();
     const memory = space.allocCoherent(4096, 1, "ring");
