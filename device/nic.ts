@@ -41,7 +41,9 @@ export interface NicHost {
 }
 
 /** A plain value for `status`, the inspector and tests. Numbers, strings, nested records. */
-export type Snapshot = { readonly [key: string]: number | string | boolean | Snapshot | Snapshot[] };
+export type Snapshot = {
+  readonly [key: string]: number | string | boolean | Snapshot | Snapshot[];
+};
 
 export interface Nic {
   /** PCI revision id, and whether there is a BAR 2: told in welcome. */

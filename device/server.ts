@@ -83,7 +83,9 @@ export class DeviceServer implements ConnectionOwner {
       this.#http.once("error", reject);
       this.#http.listen(this.#options.port, this.#options.host, resolve);
     });
-    this.#http.on("error", (error) => this.log.error({ err: error }, "the listening socket failed"));
+    this.#http.on("error", (error) =>
+      this.log.error({ err: error }, "the listening socket failed"),
+    );
     this.#ticker = setInterval(() => this.#tick(), 1000);
     return this.#http.address() as AddressInfo;
   }
@@ -127,9 +129,7 @@ export class DeviceServer implements ConnectionOwner {
       );
     }
     const mac =
-      hello.mac === undefined
-        ? macFromName(hello.name, this.segment)
-        : parseUnicastMac(hello.mac);
+      hello.mac === undefined ? macFromName(hello.name, this.segment) : parseUnicastMac(hello.mac);
     const before = this.#byName.get(hello.name);
     for (const other of this.#byName.values()) {
       if (other !== before && other.mac !== undefined && macKey(other.mac, 0) === macKey(mac, 0)) {
@@ -247,7 +247,12 @@ export class DeviceServer implements ConnectionOwner {
       const ok = !this.#draining;
       reply(response, ok ? 200 : 503, "application/json", `${JSON.stringify({ ok })}\n`);
     } else if (path === NIC_PATH) {
-      reply(response, 426, "text/plain", `a frontend connects here by WebSocket (${SUBPROTOCOL})\n`);
+      reply(
+        response,
+        426,
+        "text/plain",
+        `a frontend connects here by WebSocket (${SUBPROTOCOL})\n`,
+      );
     } else {
       reply(response, 404, "text/plain", "ringwire device: /status /metrics /livez /readyz\n");
     }

@@ -1,7 +1,7 @@
 /** What the session needs of any driver; the rooms `ena` and `xen` implement it. */
 import type { Logger } from "../shared/log.ts";
-import type { DmaSpace } from "./bus/space.ts";
 import type { PciFunction } from "./bus/pci.ts";
+import type { DmaSpace } from "./bus/space.ts";
 import type { Ifnet } from "./net/ifnet.ts";
 
 /** Everything a driver is given. It never sees a socket. */

@@ -86,13 +86,7 @@ export class SessionLink implements DeviceLink {
     pending.resolve(src.slice(at, at + length));
   }
 
-  fault(
-    severity: FaultSeverity,
-    code: string,
-    text: string,
-    space: number,
-    address: number,
-  ): void {
+  fault(severity: FaultSeverity, code: string, text: string, space: number, address: number): void {
     if (this.#link.closed) return;
     // What a hostile address was is told as far as the wire can say it.
     const told = address >= 0 && address <= Limits.ADDRESS ? address : 0;

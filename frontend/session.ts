@@ -202,6 +202,11 @@ export class Session implements LinkOwner, Sink {
     this.#setState("closed", reason);
   }
 
+  /** Asked after an await, where the compiler still believes the state from before it. */
+  #over(): boolean {
+    return this.#state === "closed";
+  }
+
   #setState(state: SessionState, reason: string): void {
     if (this.#state === state) return;
     this.#state = state;
@@ -219,11 +224,11 @@ export class Session implements LinkOwner, Sink {
     this.#setState("connecting", "");
     try {
       const welcome = await this.#connect();
-      if (this.state === "closed") return;
+      if (this.#over()) return;
       this.#welcome = welcome;
       this.reconnects++;
     } catch (error) {
-      if (this.state === "closed") return;
+      if (this.#over()) return;
       const failure = error as SessionError;
       if (failure.code.startsWith("REFUSED_") && !PASSING.has(failure.code.slice(8))) {
         this.#giveUp(failure.message);
@@ -237,7 +242,7 @@ export class Session implements LinkOwner, Sink {
     const link = this.#link;
     try {
       await this.#driver?.linkBack();
-      if (this.#link !== link || this.state === "closed") return;
+      if (this.#link !== link || this.#over()) return;
       this.#backoffMs = BACKOFF_FIRST_MS;
       this.#options.log.info({}, "the link is back");
       this.#setState("attached", "");

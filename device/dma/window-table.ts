@@ -15,11 +15,11 @@ export class WindowTable {
   /** Adds a zeroed window. Throws WireError when it overlaps another or there are too many. */
   add(address: number, length: number): Window {
     if (length === 0) throw new WireError("WINDOW_EMPTY", "window: length 0");
-    if (
-      this.#sorted.length === Limits.WINDOWS ||
-      this.bytes + length > Limits.WINDOWS_BYTES
-    ) {
-      throw new WireError("WINDOW_LIMIT", `window: more than ${Limits.WINDOWS} windows or ${Limits.WINDOWS_BYTES} bytes`);
+    if (this.#sorted.length === Limits.WINDOWS || this.bytes + length > Limits.WINDOWS_BYTES) {
+      throw new WireError(
+        "WINDOW_LIMIT",
+        `window: more than ${Limits.WINDOWS} windows or ${Limits.WINDOWS_BYTES} bytes`,
+      );
     }
     const i = this.#above(address);
     const below = this.#sorted[i - 1];

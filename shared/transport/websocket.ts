@@ -3,8 +3,8 @@
  * that imports it.
  */
 import type { IncomingMessage } from "node:http";
-import type { Duplex } from "node:stream";
 import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import WebSocket, { WebSocketServer } from "ws";
 import { Limits, NIC_PATH, SUBPROTOCOL } from "../wire/transactions.ts";
 import type { Transport } from "./transport.ts";

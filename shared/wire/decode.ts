@@ -4,10 +4,19 @@
  * Every field is checked against the catalogue before the sink sees it. What was applied before an
  * error stays applied, nothing after it is; the caller ends the connection with the WireError.
  */
-import { unpackGuarded } from "./values.ts";
+
 import { Reader } from "./reader.ts";
 import { RECORD_BYTES, record } from "./records.ts";
-import { type FaultSeverity, Limits, type LinkControl, Op, type ReadStatus, type Sink, WireError } from "./transactions.ts";
+import {
+  type FaultSeverity,
+  Limits,
+  type LinkControl,
+  Op,
+  type ReadStatus,
+  type Sink,
+  WireError,
+} from "./transactions.ts";
+import { unpackGuarded } from "./values.ts";
 
 /** Fields of each transaction, opcode included. */
 const FIELDS: Readonly<Record<number, number>> = {
@@ -29,7 +38,9 @@ const FIELDS: Readonly<Record<number, number>> = {
   [Op.INTERRUPT]: 2,
 };
 
-const NAMES = new Map<number, string>(Object.entries(Op).map(([name, op]) => [op, name.toLowerCase()]));
+const NAMES = new Map<number, string>(
+  Object.entries(Op).map(([name, op]) => [op, name.toLowerCase()]),
+);
 
 /** "mmio_write" for 22; "opcode 99" for what the catalogue lacks. */
 export function opName(op: number): string {
@@ -50,7 +61,10 @@ function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: numbe
   const op = r.uint(`transaction ${index}: opcode`, 255);
   const want = FIELDS[op];
   if (want === undefined) {
-    throw new WireError("WIRE_OPCODE", `transaction ${index}: opcode ${op} is not in the catalogue`);
+    throw new WireError(
+      "WIRE_OPCODE",
+      `transaction ${index}: opcode ${op} is not in the catalogue`,
+    );
   }
   if (fields !== want) {
     throw new WireError(
@@ -62,29 +76,35 @@ function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: numbe
     case Op.WRITE:
     case Op.PUSH:
     case Op.MMIO_WRITE:
-      return applyColumn(r, sink, op);
+      applyColumn(r, sink, op);
+      return;
     case Op.INTERRUPT: {
       const vector = r.uint("interrupt: vector", Limits.VECTORS - 1);
       if (sink.interrupt === undefined) throw notForUs(op);
-      return sink.interrupt(vector);
+      sink.interrupt(vector);
+      return;
     }
     case Op.PROGRESS:
-      return link.progress(r.uint("progress: bytes", Number.MAX_SAFE_INTEGER));
+      link.progress(r.uint("progress: bytes", Number.MAX_SAFE_INTEGER));
+      return;
     case Op.HEARTBEAT:
-      return link.heartbeat(
+      link.heartbeat(
         r.uint("heartbeat: sent", Number.MAX_SAFE_INTEGER),
         r.uint("heartbeat: echo", Number.MAX_SAFE_INTEGER),
       );
+      return;
     case Op.WINDOW: {
       const address = r.uint("window: address", Limits.ADDRESS);
       const length = r.uint("window: length", Limits.WINDOW_BYTES);
       if (sink.window === undefined) throw notForUs(op);
-      return sink.window(address, length);
+      sink.window(address, length);
+      return;
     }
     case Op.END_WINDOW: {
       const address = r.uint("end_window: address", Limits.ADDRESS);
       if (sink.endWindow === undefined) throw notForUs(op);
-      return sink.endWindow(address);
+      sink.endWindow(address);
+      return;
     }
     case Op.READ: {
       const tag = r.uint("read: tag", 0xffffffff);
@@ -92,14 +112,16 @@ function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: numbe
       const address = r.uint("read: address", Limits.ADDRESS);
       const length = r.uint("read: length", Limits.READ_BYTES);
       if (sink.read === undefined) throw notForUs(op);
-      return sink.read(tag, space, address, length);
+      sink.read(tag, space, address, length);
+      return;
     }
     case Op.READ_REPLY: {
       const tag = r.uint("read_reply: tag", 0xffffffff);
       const status = r.uint("read_reply: status", 1) as ReadStatus;
       r.bin("read_reply: bytes", Limits.READ_BYTES);
       if (sink.readReply === undefined) throw notForUs(op);
-      return sink.readReply(tag, status, r.bytes, r.binAt, r.binLength);
+      sink.readReply(tag, status, r.bytes, r.binAt, r.binLength);
+      return;
     }
     case Op.MMIO_READ: {
       const tag = r.uint("mmio_read: tag", 0xffffffff);
@@ -107,33 +129,38 @@ function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: numbe
       const offset = r.uint("mmio_read: offset", Limits.BAR_OFFSET);
       const length = r.uint("mmio_read: length", Limits.MMIO_BYTES);
       if (sink.mmioRead === undefined) throw notForUs(op);
-      return sink.mmioRead(tag, bar, offset, length);
+      sink.mmioRead(tag, bar, offset, length);
+      return;
     }
     case Op.MMIO_READ_REPLY: {
       const tag = r.uint("mmio_read_reply: tag", 0xffffffff);
       r.bin("mmio_read_reply: bytes", Limits.MMIO_BYTES);
       if (sink.mmioReadReply === undefined) throw notForUs(op);
-      return sink.mmioReadReply(tag, r.bytes, r.binAt, r.binLength);
+      sink.mmioReadReply(tag, r.bytes, r.binAt, r.binLength);
+      return;
     }
     case Op.FAULT: {
       const severity = r.uint("fault: severity", 2) as FaultSeverity;
       const code = r.text("fault: code", Limits.NAME_BYTES);
       const text = r.text("fault: text", Limits.TEXT_BYTES);
       const space = r.uint("fault: space", 0xffff);
-      return sink.fault(severity, code, text, space, r.uint("fault: address", Limits.ADDRESS));
+      sink.fault(severity, code, text, space, r.uint("fault: address", Limits.ADDRESS));
+      return;
     }
     case Op.REFUSE: {
       const code = r.text("refuse: code", Limits.NAME_BYTES);
       const text = r.text("refuse: text", Limits.TEXT_BYTES);
       if (sink.refuse === undefined) throw notForUs(op);
-      return sink.refuse(code, text);
+      sink.refuse(code, text);
+      return;
     }
     case Op.HELLO:
     case Op.WELCOME: {
       const value = unpackGuarded(r, opName(op));
       const take = op === Op.HELLO ? sink.hello : sink.welcome;
       if (take === undefined) throw notForUs(op);
-      return take.call(sink, value);
+      take.call(sink, value);
+      return;
     }
   }
 }

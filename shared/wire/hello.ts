@@ -63,7 +63,10 @@ function check<T>(shape: z.ZodType<T>, value: unknown, what: string): T {
   const result = shape.safeParse(value);
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
-  throw new WireError("WIRE_HELLO", `${what}: ${issue.path.join(".") || "value"}: ${issue.message}`);
+  throw new WireError(
+    "WIRE_HELLO",
+    `${what}: ${issue.path.join(".") || "value"}: ${issue.message}`,
+  );
 }
 
 function isMacText(text: string): boolean {

@@ -136,7 +136,10 @@ export class Link {
     this.flow.sent(message.byteLength);
     this.#transport.send(message, release);
     if (this.#transport.unsentBytes > HARD_BYTES) {
-      this.#giveUp(CloseCode.LIMIT, `more than ${HARD_BYTES} bytes wait for a peer that takes none`);
+      this.#giveUp(
+        CloseCode.LIMIT,
+        `more than ${HARD_BYTES} bytes wait for a peer that takes none`,
+      );
     }
   }
 
@@ -189,7 +192,8 @@ export class Link {
     if (echo !== 0) {
       const ms = performance.now() - echo / 1000;
       // A future echo is a peer's invention: it measures nothing.
-      if (ms >= 0) this.roundTripMs = this.roundTripMs === 0 ? ms : 0.75 * this.roundTripMs + 0.25 * ms;
+      if (ms >= 0)
+        this.roundTripMs = this.roundTripMs === 0 ? ms : 0.75 * this.roundTripMs + 0.25 * ms;
     }
     if (sent !== 0) {
       if (++this.#answers > HEARTBEAT_BURST) {

@@ -55,5 +55,6 @@ export const record = {
   },
 
   /** Lengthens a record whose bytes go on: the batch writer merges what is contiguous. */
-  setLength: (v: DataView, at: number, length: number): void => v.setUint32(at + LENGTH, length, LE),
+  setLength: (v: DataView, at: number, length: number): void =>
+    v.setUint32(at + LENGTH, length, LE),
 } as const;

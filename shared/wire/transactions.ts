@@ -111,12 +111,33 @@ export interface Sink {
   window?(address: number, length: number): void;
   endWindow?(address: number): void;
   /** One record of a `write` column: src[at .. at + length), valid during the call. */
-  write(space: number, address: number, type: number, src: Uint8Array, at: number, length: number): void;
+  write(
+    space: number,
+    address: number,
+    type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void;
   /** One record of a `push` column; `src` stays valid, it pins its message. */
-  push?(space: number, address: number, type: number, src: Uint8Array, at: number, length: number): void;
+  push?(
+    space: number,
+    address: number,
+    type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void;
   read?(tag: number, space: number, address: number, length: number): void;
   readReply?(tag: number, status: ReadStatus, src: Uint8Array, at: number, length: number): void;
-  mmioWrite?(bar: number, offset: number, type: number, src: Uint8Array, at: number, length: number): void;
+  mmioWrite?(
+    bar: number,
+    offset: number,
+    type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void;
   mmioRead?(tag: number, bar: number, offset: number, length: number): void;
   mmioReadReply?(tag: number, src: Uint8Array, at: number, length: number): void;
   interrupt?(vector: number): void;

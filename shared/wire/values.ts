@@ -9,7 +9,12 @@ import { Limits, WireError } from "./transactions.ts";
 
 // Records and structured clones are msgpackr's own extensions: another implementation has none.
 // copyBuffers stays false: binary values are views into the message.
-const options = { useRecords: false, copyBuffers: false, mapsAsObjects: true, int64AsType: "number" as const };
+const options = {
+  useRecords: false,
+  copyBuffers: false,
+  mapsAsObjects: true,
+  int64AsType: "number" as const,
+};
 const packr = new Packr(options);
 const unpackr = new Unpackr(options);
 
@@ -18,9 +23,7 @@ const MAX_ITEMS = 256;
 
 /** Encodes a transaction of the kinds that are not columns. Large integers travel as uint64. */
 export function packTransaction(fields: readonly unknown[]): Uint8Array {
-  return packr.pack(
-    fields.map((f) => (typeof f === "number" && f > 0xffffffff ? BigInt(f) : f)),
-  );
+  return packr.pack(fields.map((f) => (typeof f === "number" && f > 0xffffffff ? BigInt(f) : f)));
 }
 
 /** Decodes the value at the reader's position; the caller checks its shape. */
@@ -29,15 +32,20 @@ export function unpackGuarded(r: Reader, what: string): unknown {
   const budget = { items: MAX_ITEMS };
   skip(r, what, 0, budget);
   if (r.at - start > Limits.HELLO_BYTES) {
-    throw new WireError("WIRE_RANGE", `${what}: ${r.at - start} bytes, the limit is ${Limits.HELLO_BYTES}`);
+    throw new WireError(
+      "WIRE_RANGE",
+      `${what}: ${r.at - start} bytes, the limit is ${Limits.HELLO_BYTES}`,
+    );
   }
   return unpackr.unpack(r.bytes.subarray(start, r.at));
 }
 
 /** Steps over one value without building it. No extension types, no deep nesting. */
 function skip(r: Reader, what: string, depth: number, budget: { items: number }): void {
-  if (depth > MAX_DEPTH) throw new WireError("WIRE_DEPTH", `${what}: nested deeper than ${MAX_DEPTH}`);
-  if (budget.items-- === 0) throw new WireError("WIRE_RANGE", `${what}: more than ${MAX_ITEMS} values`);
+  if (depth > MAX_DEPTH)
+    throw new WireError("WIRE_DEPTH", `${what}: nested deeper than ${MAX_DEPTH}`);
+  if (budget.items-- === 0)
+    throw new WireError("WIRE_RANGE", `${what}: more than ${MAX_ITEMS} values`);
   if (r.at >= r.end) throw new WireError("WIRE_TRUNCATED", `${what}: the message ends inside it`);
   const f = r.bytes[r.at]!;
   if (f < 0x80 || f >= 0xe0 || f === 0xc0 || f === 0xc2 || f === 0xc3) {
@@ -62,12 +70,22 @@ function skip(r: Reader, what: string, depth: number, budget: { items: number })
     r.at += 1;
     take(r, 1 << ((f - 0xcc) & 3), what);
   } else {
-    throw new WireError("WIRE_TYPE", `${what}: msgpack format 0x${f.toString(16)} is not used here`);
+    throw new WireError(
+      "WIRE_TYPE",
+      `${what}: msgpack format 0x${f.toString(16)} is not used here`,
+    );
   }
 }
 
-function skipMap(r: Reader, what: string, n: number, depth: number, budget: { items: number }): void {
-  if (n > MAX_ITEMS) throw new WireError("WIRE_RANGE", `${what}: ${n} keys, the limit is ${MAX_ITEMS}`);
+function skipMap(
+  r: Reader,
+  what: string,
+  n: number,
+  depth: number,
+  budget: { items: number },
+): void {
+  if (n > MAX_ITEMS)
+    throw new WireError("WIRE_RANGE", `${what}: ${n} keys, the limit is ${MAX_ITEMS}`);
   for (let i = 0; i < n; i++) {
     const key = r.text(`${what}: key`, Limits.NAME_BYTES);
     if (key === "__proto__") throw new WireError("WIRE_TYPE", `${what}: a key named __proto__`);
@@ -77,7 +95,8 @@ function skipMap(r: Reader, what: string, n: number, depth: number, budget: { it
 
 /** Steps over `width` bytes; their value when that is at most two bytes. */
 function take(r: Reader, width: number, what: string): number {
-  if (width > r.end - r.at) throw new WireError("WIRE_TRUNCATED", `${what}: the message ends inside it`);
+  if (width > r.end - r.at)
+    throw new WireError("WIRE_TRUNCATED", `${what}: the message ends inside it`);
   const n = width === 2 ? r.view.getUint16(r.at, false) : 0;
   r.at += width;
   return n;

@@ -1,0 +1,145 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import type { Span } from "../../device/dma/host-memory.ts";
+import { MAX_PUSHES, PushQueue } from "../../device/dma/push-queue.ts";
+import { WindowTable } from "../../device/dma/window-table.ts";
+import { Limits, WireError } from "../../shared/wire/transactions.ts";
+
+const PIN = 1 << 16;
+const span = (): Span => ({ buffer: new Uint8Array(0), at: 0, length: 0 });
+
+describe("PushQueue", () => {
+  it("property: finds what was pushed and not released, in any order", () => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.oneof(
+            {
+              weight: 3,
+              arbitrary: fc.record({ do: fc.constant("add"), n: fc.integer({ min: 1, max: 300 }) }),
+            },
+            { weight: 3, arbitrary: fc.record({ do: fc.constant("take"), n: fc.nat() }) },
+            { weight: 2, arbitrary: fc.record({ do: fc.constant("oldest"), n: fc.nat() }) },
+            { weight: 1, arbitrary: fc.record({ do: fc.constant("miss"), n: fc.nat() }) },
+          ),
+          { maxLength: 400 },
+        ),
+        (steps) => {
+          const queue = new PushQueue(PIN);
+          const model = new Map<number, Uint8Array>();
+          let next = 0x1_0000_0000;
+          const out = span();
+          const check = (address: number) => {
+            const bytes = model.get(address)!;
+            expect(queue.find(address, bytes.length, out)).toBe(true);
+            expect(out.buffer.subarray(out.at, out.at + out.length)).toEqual(bytes);
+          };
+          for (const { do: what, n } of steps) {
+            const live = [...model.keys()];
+            if (what === "add") {
+              const bytes = Uint8Array.from({ length: n }, (_, i) => i + next);
+              const message = new Uint8Array(n + 9);
+              message.set(bytes, 5);
+              expect(queue.add(next, message, 5, n)).toBe(true);
+              model.set(next, bytes);
+              next += 0x1000;
+            } else if (what === "miss") {
+              expect(queue.find(next + 0x10_0000, 1, out)).toBe(false);
+            } else if (live.length > 0) {
+              const address = what === "oldest" ? live[0]! : live[n % live.length]!;
+              check(address);
+              queue.release(address);
+              model.delete(address);
+              expect(queue.find(address, 1, out)).toBe(false);
+            }
+            expect(queue.live).toBe(model.size);
+            expect(queue.bytes).toBe([...model.values()].reduce((sum, b) => sum + b.length, 0));
+            expect(queue.pinned).toBeLessThanOrEqual(PIN + 400 * 309);
+          }
+          for (const address of model.keys()) check(address);
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+
+  it("finds a piece inside a push", () => {
+    const queue = new PushQueue(PIN);
+    queue.add(4096, Uint8Array.from([1, 2, 3, 4, 5]), 0, 5);
+    const out = span();
+    expect(queue.find(4098, 2, out)).toBe(true);
+    expect([...out.buffer.subarray(out.at, out.at + 2)]).toEqual([3, 4]);
+    expect(queue.find(4100, 2, out)).toBe(false);
+    expect(queue.misses).toBe(1);
+  });
+
+  it("does not keep large messages alive for small entries", () => {
+    const queue = new PushQueue(PIN);
+    for (let i = 0; i < 1000; i++) {
+      const message = new Uint8Array(1 << 15);
+      message[7] = i;
+      queue.add(i * 4096, message, 7, 1);
+      expect(queue.pinned).toBeLessThanOrEqual(PIN);
+    }
+    const out = span();
+    for (let i = 0; i < 1000; i++) {
+      expect(queue.find(i * 4096, 1, out)).toBe(true);
+      expect(out.buffer[out.at]).toBe(i & 0xff);
+    }
+  });
+
+  it("refuses more entries than it may hold", () => {
+    const queue = new PushQueue(PIN);
+    const byte = new Uint8Array(1);
+    for (let i = 0; i < MAX_PUSHES; i++) expect(queue.add(i, byte, 0, 1)).toBe(true);
+    expect(queue.add(MAX_PUSHES, byte, 0, 1)).toBe(false);
+    queue.clear();
+    expect(queue.add(1, byte, 0, 1)).toBe(true);
+  });
+});
+
+describe("WindowTable", () => {
+  it("property: agrees with a map of bytes", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.boolean(), fc.nat(200), fc.integer({ min: 1, max: 20 })), {
+          maxLength: 60,
+        }),
+        (steps) => {
+          const table = new WindowTable();
+          const owner = new Map<number, number>();
+          for (const [add, address, length] of steps) {
+            if (add) {
+              const free = Array.from({ length }, (_, i) => address + i).every(
+                (a) => !owner.has(a),
+              );
+              if (free) {
+                table.add(address, length);
+                for (let i = 0; i < length; i++) owner.set(address + i, address);
+              } else expect(() => table.add(address, length)).toThrow(WireError);
+            } else if (owner.get(address) === address) {
+              table.remove(address);
+              for (const [a, o] of owner) if (o === address) owner.delete(a);
+            } else expect(() => table.remove(address)).toThrow(WireError);
+            for (let a = 0; a < 230; a++) {
+              expect(table.find(a, 1)?.address).toBe(owner.get(a));
+              const two = owner.get(a) !== undefined && owner.get(a) === owner.get(a + 1);
+              expect(table.find(a, 2) !== undefined).toBe(two);
+            }
+          }
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+
+  it("bounds number and bytes of windows", () => {
+    const table = new WindowTable();
+    for (let i = 0; i < Limits.WINDOWS; i++) table.add(i * 4096, 1);
+    expect(() => table.add(Limits.WINDOWS * 4096, 1)).toThrow(/more than/);
+    const large = new WindowTable();
+    const most = Limits.WINDOWS_BYTES / Limits.WINDOW_BYTES;
+    for (let i = 0; i < most; i++) large.add(i * Limits.WINDOW_BYTES, Limits.WINDOW_BYTES);
+    expect(() => large.add(most * Limits.WINDOW_BYTES, 1)).toThrow(/more than/);
+  });
+});

@@ -1,0 +1,162 @@
+import fc from "fast-check";
+import { Packr, unpack } from "msgpackr";
+import { describe, expect, it } from "vitest";
+import { BatchWriter } from "../../shared/wire/batch.ts";
+import { applyBatch } from "../../shared/wire/decode.ts";
+import { RECORD_BYTES, RecordType, record } from "../../shared/wire/records.ts";
+import { Limits, Op } from "../../shared/wire/transactions.ts";
+import { RecordingSink, type Told } from "../support/recording-sink.ts";
+
+/** Collects messages, with a copy of their bytes, and gives the buffers back. */
+function collector(): { writer: BatchWriter; messages: Uint8Array[] } {
+  const messages: Uint8Array[] = [];
+  const writer = new BatchWriter((message, release) => {
+    messages.push(Uint8Array.from(message));
+    message.fill(0xa5);
+    release();
+  });
+  return { writer, messages };
+}
+
+function apply(messages: readonly Uint8Array[]): Told[] {
+  const sink = new RecordingSink();
+  for (const message of messages) applyBatch(message, sink, sink);
+  return sink.told;
+}
+
+describe("BatchWriter", () => {
+  it("writes the bytes of a doorbell that the protocol page shows", () => {
+    const { writer, messages } = collector();
+    writer.mmioWrite32(0, 0x1000, RecordType.REGISTER, 0x0403_0201);
+    writer.flush();
+    expect(Buffer.from(messages[0]!).toString("hex")).toBe(
+      // batch of 1, column of 3: opcode 22, bin8 of 4, bin8 of 16
+      "91" + "9316" + "c40401020304" + "c410" + "0010000000000000" + "04000000" + "0200" + "0000",
+    );
+  });
+
+  it("writes an interrupt, small and large", () => {
+    const { writer, messages } = collector();
+    writer.interrupt(1);
+    writer.interrupt(200);
+    writer.flush();
+    expect(Buffer.from(messages[0]!).toString("hex")).toBe("92" + "921901" + "9219ccc8");
+  });
+
+  it("sends nothing when there is nothing", () => {
+    const { writer, messages } = collector();
+    expect(writer.flush()).toBe(false);
+    expect(messages).toHaveLength(0);
+  });
+
+  it("refuses a record longer than a receiver would take", () => {
+    const { writer } = collector();
+    expect(() => writer.reserve(Op.WRITE, 0, 0, 0, Limits.RECORD_BYTES + 1)).toThrow(RangeError);
+    expect(() => writer.reserve(Op.WRITE, 0, 0, 0, 0)).toThrow(RangeError);
+  });
+
+  it("splits what is longer than a record and keeps every message within the limit", () => {
+    const { writer, messages } = collector();
+    const bytes = Uint8Array.from({ length: 3 * Limits.RECORD_BYTES + 5 }, (_, i) => i * 7);
+    writer.column(Op.WRITE, 0, 0x10000, RecordType.RAW, bytes, 0, bytes.length);
+    writer.flush();
+    for (const m of messages) expect(m.length).toBeLessThanOrEqual(Limits.MESSAGE_BYTES);
+    const image = new Uint8Array(bytes.length);
+    for (const told of apply(messages)) {
+      image.set(told[4] as number[], (told[2] as number) - 0x10000);
+    }
+    expect(image).toEqual(bytes);
+  });
+
+  it("starts a new message past the soft limit, so that a burst is not one huge message", () => {
+    const { writer, messages } = collector();
+    const frame = new Uint8Array(1514);
+    for (let i = 0; i < 256; i++) {
+      writer.column(Op.WRITE, 0, i * 2048, RecordType.FRAME, frame, 0, frame.length);
+    }
+    writer.flush();
+    expect(messages.length).toBeGreaterThan(3);
+    for (const m of messages) expect(m.length).toBeLessThan(110_000);
+    expect(apply(messages)).toHaveLength(256);
+  });
+
+  it("property: any sequence has msgpackr's bytes and comes back in order", () => {
+    const packr = new Packr({ useRecords: false });
+    const columnStep = fc.record({
+      kind: fc.constant("column" as const),
+      op: fc.constantFrom(Op.WRITE, Op.PUSH, Op.MMIO_WRITE),
+      space: fc.constantFrom(0, 1),
+      address: fc.oneof(fc.integer({ min: 0, max: 0xffff_ffff }), fc.integer({ min: 0, max: 100 })),
+      type: fc.integer({ min: 0, max: 0xffff }),
+      length: fc.oneof(
+        fc.integer({ min: 1, max: 80 }),
+        fc.constantFrom(255, 256, 257, 65_534, 65_535, 65_536, 1514),
+      ),
+      seed: fc.integer({ min: 0, max: 255 }),
+    });
+    const step = fc.oneof(
+      { weight: 4, arbitrary: columnStep },
+      fc.record({
+        kind: fc.constant("interrupt" as const),
+        vector: fc.integer({ min: 0, max: 255 }),
+      }),
+      fc.record({
+        kind: fc.constant("window" as const),
+        address: fc.integer({ min: 0, max: 2 ** 48 - 1 }),
+        length: fc.integer({ min: 0, max: Limits.WINDOW_BYTES }),
+      }),
+      fc.record({ kind: fc.constant("flush" as const) }),
+    );
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+        const { writer, messages } = collector();
+        const expected: Told[] = [];
+        for (const s of steps) {
+          if (s.kind === "flush") writer.flush();
+          else if (s.kind === "interrupt") {
+            writer.interrupt(s.vector);
+            expected.push(["interrupt", s.vector]);
+          } else if (s.kind === "window") {
+            writer.control([Op.WINDOW, s.address, s.length]);
+            expected.push(["window", s.address, s.length]);
+          } else {
+            const src = Uint8Array.from({ length: s.length + 3 }, (_, i) => s.seed + i);
+            writer.column(s.op, s.space, s.address, s.type, src, 3, s.length);
+            const name = { [Op.WRITE]: "write", [Op.PUSH]: "push", [Op.MMIO_WRITE]: "mmioWrite" }[
+              s.op
+            ] as string;
+            expected.push([name, s.space, s.address, s.type, [...src.subarray(3)]]);
+          }
+        }
+        writer.flush();
+        expect(apply(messages)).toEqual(expected);
+        for (const message of messages) {
+          // msgpackr reads it, and writes the very same bytes for what it read.
+          const value = unpack(message) as unknown[][];
+          for (const t of value) {
+            for (const [i, f] of t.entries()) {
+              if (typeof f === "number" && f > 0xffff_ffff) t[i] = BigInt(f);
+            }
+          }
+          expect(Buffer.from(packr.pack(value)).equals(message)).toBe(true);
+        }
+      }),
+      { numRuns: 150 },
+    );
+  });
+});
+
+describe("record", () => {
+  it("has the layout of the protocol page", () => {
+    const bytes = new Uint8Array(RECORD_BYTES).fill(0xa5);
+    const view = new DataView(bytes.buffer);
+    record.write(view, 0, 0x1234_5678_9abc, 0x01020304, 0x0506, 0x0001);
+    expect(Buffer.from(bytes).toString("hex")).toBe(
+      "bc9a785634120000" + "04030201" + "0605" + "0100",
+    );
+    expect(record.address(view, 0)).toBe(0x1234_5678_9abc);
+    expect(record.length(view, 0)).toBe(0x01020304);
+    expect(record.type(view, 0)).toBe(0x0506);
+    expect(record.space(view, 0)).toBe(1);
+  });
+});

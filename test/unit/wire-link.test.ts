@@ -1,0 +1,244 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { silentLogger } from "../../shared/log.ts";
+import type { Transport } from "../../shared/transport/transport.ts";
+import { ByteQueueLimit } from "../../shared/wire/flow.ts";
+import { Link, type LinkOwner } from "../../shared/wire/link.ts";
+import { CloseCode, Op } from "../../shared/wire/transactions.ts";
+import { RecordingSink } from "../support/recording-sink.ts";
+
+/** One end of a wire that the test holds in its hand. */
+class HandTransport implements Transport {
+  sent: Uint8Array[] = [];
+  unsentBytes = 0;
+  receivedBytes = 0;
+  ended: [number, string] | undefined;
+  onMessage: (message: Uint8Array) => void = () => {};
+  onClose: (code: number, reason: string) => void = () => {};
+  send(message: Uint8Array, done: () => void): void {
+    this.sent.push(Uint8Array.from(message));
+    done();
+  }
+  close(code: number, reason: string): void {
+    this.ended ??= [code, reason];
+  }
+  terminate(): void {
+    this.ended ??= [1006, "terminated"];
+  }
+  cork(): void {}
+  uncork(): void {}
+  /** A message from the peer. */
+  arrive(message: Uint8Array): void {
+    this.receivedBytes += message.length;
+    this.onMessage(message);
+  }
+}
+
+class Owner implements LinkOwner {
+  readonly sink = new RecordingSink();
+  applied = 0;
+  again = 0;
+  end: [number, string] | undefined;
+  fault: unknown;
+  batchApplied(): void {
+    this.applied++;
+  }
+  beforeFlush(): void {}
+  writableAgain(): void {
+    this.again++;
+  }
+  closed(code: number, reason: string): void {
+    this.end = [code, reason];
+  }
+  broken(error: unknown): void {
+    this.fault = error;
+  }
+}
+
+function open(): { link: Link; transport: HandTransport; owner: Owner } {
+  const transport = new HandTransport();
+  const owner = new Owner();
+  return { link: new Link(transport, owner, silentLogger), transport, owner };
+}
+
+/** What a peer would send, built by a link of its own. */
+function peerBatch(post: (link: Link) => void): Uint8Array {
+  const { link, transport } = open();
+  post(link);
+  link.flush();
+  link.close(CloseCode.NORMAL, "");
+  return transport.sent[0]!;
+}
+
+describe("Link", () => {
+  beforeEach(() => {
+    vi.useFakeTimers();
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  it("sends once per turn of the event loop, whatever was posted", () => {
+    const { link, transport } = open();
+    for (let i = 0; i < 5; i++) {
+      link.writer.interrupt(i);
+      link.scheduleFlush();
+    }
+    expect(transport.sent).toHaveLength(0);
+    vi.advanceTimersByTime(0);
+    expect(transport.sent).toHaveLength(1);
+    link.close(CloseCode.NORMAL, "");
+  });
+
+  it("answers a heartbeat and measures the round trip by its own", () => {
+    const { link, transport, owner } = open();
+    vi.advanceTimersByTime(1000);
+    const sink = new RecordingSink();
+    transport.arrive(peerBatch((peer) => peer.writer.control([Op.HEARTBEAT, 77, 0])));
+    vi.advanceTimersByTime(0);
+    const answered = transport.sent.some((m) =>
+      Buffer.from(m).includes(Buffer.from([0x93, 3, 0, 77])),
+    );
+    expect(answered).toBe(true);
+    const echo = Math.round(performance.now() * 1000);
+    vi.advanceTimersByTime(40);
+    transport.arrive(peerBatch((peer) => peer.writer.control([Op.HEARTBEAT, 0, echo])));
+    expect(link.roundTripMs).toBeCloseTo(40, 0);
+    expect(owner.end).toBeUndefined();
+    expect(sink.told).toHaveLength(0);
+    link.close(CloseCode.NORMAL, "");
+  });
+
+  it("fault-A9: notices a dead peer within 6 s and says so", () => {
+    const { transport, owner } = open();
+    vi.advanceTimersByTime(3900);
+    expect(owner.end).toBeUndefined();
+    vi.advanceTimersByTime(2000);
+    expect(owner.end?.[0]).toBe(CloseCode.DEAD_PEER);
+    expect(transport.ended?.[0]).toBe(CloseCode.DEAD_PEER);
+  });
+
+  it("takes any received byte and any drained byte as life", () => {
+    const { link, transport, owner } = open();
+    for (let s = 0; s < 10; s++) {
+      transport.receivedBytes++;
+      vi.advanceTimersByTime(1000);
+    }
+    expect(owner.end).toBeUndefined();
+    transport.unsentBytes = 1000;
+    for (let s = 0; s < 10; s++) {
+      transport.unsentBytes--;
+      vi.advanceTimersByTime(1000);
+    }
+    expect(owner.end).toBeUndefined();
+    vi.advanceTimersByTime(6000);
+    expect(owner.end?.[0]).toBe(CloseCode.DEAD_PEER);
+    expect(link.closed).toBe(true);
+  });
+
+  it("fault-K7: does not take our own stall for the peer's death", () => {
+    const { link, transport, owner } = open();
+    // Timers of a stalled process fire once when it wakes, whatever time has passed.
+    vi.setSystemTime(Date.now() + 60_000);
+    vi.advanceTimersByTime(1000);
+    transport.receivedBytes++;
+    vi.advanceTimersByTime(1000);
+    expect(owner.end).toBeUndefined();
+    link.close(CloseCode.NORMAL, "");
+  });
+
+  it("ends the connection with the sentence when the peer breaks a rule", () => {
+    const { transport, owner } = open();
+    transport.arrive(Uint8Array.from([0x91, 0x92, 99, 1]));
+    expect(owner.end).toEqual([CloseCode.PROTOCOL, expect.stringContaining("opcode 99")]);
+    expect(owner.applied).toBe(0);
+    transport.arrive(peerBatch((peer) => peer.writer.interrupt(1)));
+    expect(owner.sink.told).toHaveLength(0);
+  });
+
+  it("tells its owner when our own code throws, and ends the connection", () => {
+    const { transport, owner } = open();
+    owner.sink.interrupt = () => {
+      throw new TypeError("a bug of ours");
+    };
+    transport.arrive(peerBatch((peer) => peer.writer.interrupt(1)));
+    expect(owner.fault).toBeInstanceOf(TypeError);
+    expect(owner.end?.[0]).toBe(CloseCode.FAILED);
+  });
+
+  it("fault-A8: closes on a flood of heartbeats, and does not answer it", () => {
+    const { transport, owner } = open();
+    const beat = peerBatch((peer) => peer.writer.control([Op.HEARTBEAT, 5, 0]));
+    for (let i = 0; i < 100; i++) transport.arrive(beat);
+    expect(owner.end?.[0]).toBe(CloseCode.LIMIT);
+  });
+
+  it("stops being writable at the limit and tells when there is room again", () => {
+    const { link, transport, owner } = open();
+    const frame = new Uint8Array(60_000);
+    for (let i = 0; i < 3; i++) link.writer.column(Op.WRITE, 0, 4096, 0, frame, 0, frame.length);
+    link.flush();
+    expect(link.writable).toBe(false);
+    const total = link.writer.sentBytes;
+    transport.arrive(peerBatch((peer) => peer.writer.control([Op.PROGRESS, total])));
+    expect(owner.again).toBe(1);
+    expect(link.writable).toBe(true);
+    link.close(CloseCode.NORMAL, "");
+  });
+
+  it("refuses progress over bytes that were never sent", () => {
+    const { transport, owner } = open();
+    transport.arrive(peerBatch((peer) => peer.writer.control([Op.PROGRESS, 10 ** 9])));
+    expect(owner.end?.[1]).toMatch(/^progress: /);
+  });
+
+  it("reports progress after 32 KiB, so that the other side can go on", () => {
+    const { link, transport } = open();
+    const frame = new Uint8Array(40_000);
+    const batch = peerBatch((peer) =>
+      peer.writer.column(Op.WRITE, 0, 1, 0, frame, 0, frame.length),
+    );
+    transport.arrive(batch);
+    vi.advanceTimersByTime(0);
+    const sink = new RecordingSink();
+    expect(Buffer.from(transport.sent[0]!)[1]).toBe(0x92);
+    expect(Buffer.from(transport.sent[0]!)[2]).toBe(Op.PROGRESS);
+    expect(sink.told).toHaveLength(0);
+    link.close(CloseCode.NORMAL, "");
+  });
+
+  it("fault-J1: gives a peer up that takes nothing while bytes gather", () => {
+    const { link, transport, owner } = open();
+    transport.unsentBytes = (16 << 20) + 1;
+    link.writer.interrupt(1);
+    link.flush();
+    expect(owner.end?.[0]).toBe(CloseCode.LIMIT);
+  });
+});
+
+describe("ByteQueueLimit", () => {
+  it("keeps 128 KiB on a slow link and about 20 ms on a fast one", () => {
+    for (const [bytesPerMs, low, high] of [
+      [1250, 128 * 1024, 128 * 1024],
+      [50_000, 900_000, 1_100_000],
+      [10_000_000, 8 << 20, 8 << 20],
+    ] as const) {
+      const flow = new ByteQueueLimit();
+      let total = 0;
+      for (let now = 0; now < 400; now += 5) {
+        flow.sent(bytesPerMs * 5);
+        total += bytesPerMs * 5;
+        expect(flow.acknowledge(total, now)).toBe(true);
+      }
+      expect(flow.limit).toBeGreaterThanOrEqual(low);
+      expect(flow.limit).toBeLessThanOrEqual(high);
+    }
+  });
+
+  it("refuses what can't be: backwards, or more than was sent", () => {
+    const flow = new ByteQueueLimit();
+    flow.sent(10);
+    expect(flow.acknowledge(11, 0)).toBe(false);
+    expect(flow.acknowledge(10, 0)).toBe(true);
+    expect(flow.acknowledge(9, 0)).toBe(false);
+  });
+});
