@@ -90,6 +90,10 @@ export class Switch {
     this.#fixed = { segment: (frame) => this.#giveLacking(frame) };
   }
 
+  hasPort(name: string): boolean {
+    return this.#plugs.some((plug) => plug?.port.name === name);
+  }
+
   attach(port: Port): SwitchPort {
     let number = this.#plugs.indexOf(undefined);
     if (number < 0) number = this.#plugs.length;
