@@ -123,6 +123,7 @@ describe("a refused access", () => {
     ["range", "no address at all", () => [Number.POSITIVE_INFINITY, 4]],
     ["range", "not a number", () => [Number.NaN, 4]],
     ["range", "a negative address", () => [-4096, 4]],
+    ["range", "a negative length", (s) => [s.address + 8, -1]],
     ["range", "a fraction", (s) => [s.address + 0.5, 64]],
   ])("%s: %s", (name, _, at) => {
     const s = loaded();
@@ -161,10 +162,13 @@ describe("a refused access", () => {
     s.map.unload();
     expect(s.space.deviceWrite(Space.BUS, s.address, RAW, src, 0, 4)).toBe(false);
     expect(s.space.faults).toEqual({ ...noFaults, unmapped: 1 });
+    // Nor by its place alone: generation 0 is never a map's.
+    expect(s.space.deviceWrite(Space.BUS, s.map.base, RAW, src, 0, 4)).toBe(false);
+    expect(s.space.faults).toEqual({ ...noFaults, unmapped: 2 });
     const other = new Uint8Array(64);
     s.map.load(other, 0, 64);
     expect(s.space.deviceWrite(Space.BUS, s.address, RAW, src, 0, 4)).toBe(false);
-    expect(s.space.faults).toEqual({ ...noFaults, unmapped: 1, stale_generation: 1 });
+    expect(s.space.faults).toEqual({ ...noFaults, unmapped: 2, stale_generation: 1 });
     expect(other).toEqual(new Uint8Array(64));
   });
 
