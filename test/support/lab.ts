@@ -25,6 +25,10 @@ export interface FrontendOptions {
   readonly name?: string;
   readonly viaProxy?: boolean;
   readonly unprivileged?: boolean;
+  /** Name of the TAP when it is not ring0. */
+  readonly tap?: string;
+  /** Runs where /dev/net is empty. */
+  readonly withoutTun?: boolean;
   readonly args?: readonly string[];
 }
 
@@ -98,12 +102,12 @@ export class Lab {
     const { namespace, underlay } = this.host(i);
     const port = options.viaProxy ? PROXY_PORT : DEVICE_PORT;
     const args = ["frontend", "--driver", "ena", "--connect", `ws://${underlay}:${port}`];
-    args.push("--name", options.name ?? `host${i}`, "--tap", TAP);
+    args.push("--name", options.name ?? `host${i}`, "--tap", options.tap ?? TAP);
     if (options.queues !== undefined) args.push("--queues", String(options.queues));
     if (options.mtu !== undefined) args.push("--mtu", String(options.mtu));
     args.push(...(options.args ?? []));
-    const unprivileged = options.unprivileged ?? false;
-    return this.#keep(startRingwire(args, { namespace, unprivileged }));
+    const { unprivileged = false, withoutTun = false } = options;
+    return this.#keep(startRingwire(args, { namespace, unprivileged, withoutTun }));
   }
 
   /** Starts the frontend of a host, gives the TAP its addresses, waits for its carrier. */

@@ -20,6 +20,9 @@ export const NODE = existsSync(join(BIN, "node")) ? join(BIN, "node") : process.
 
 /** How much of each stream is kept; the oldest goes first. */
 const KEEP_CHARS = 4 << 20;
+/** For one child: an empty /dev/net, or one as udev makes it, whatever the machine has. */
+const HIDE_TUN = "set -e; mount -t tmpfs none /dev/net";
+const OPEN_TUN = `${HIDE_TUN}; mknod -m 666 /dev/net/tun c 10 200`;
 /** A wait that takes longer than this is a hang, not a slow machine. */
 const HANG_MS = 30_000;
 
@@ -32,6 +35,8 @@ export interface StartOptions {
   readonly namespace?: Namespace;
   /** A user without rights; needs root and the command setpriv. */
   readonly unprivileged?: boolean;
+  /** The child alone sees an empty /dev/net. Needs root. */
+  readonly withoutTun?: boolean;
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -182,6 +187,10 @@ export function start(argv: readonly string[], options: StartOptions = {}): Chil
       "--no-new-privs",
       ...full,
     ];
+  }
+  if (options.withoutTun || options.unprivileged) {
+    const prepare = options.withoutTun ? HIDE_TUN : OPEN_TUN;
+    full = ["unshare", "--mount", "sh", "-c", `${prepare}; exec "$@"`, "sh", ...full];
   }
   if (options.namespace !== undefined) full = options.namespace.inside(full);
   const [file, ...args] = full;

@@ -1,0 +1,56 @@
+/** Full load over a line of 10 Mbit/s and 100 ms there and back. */
+import process from "node:process";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { iperf, ping } from "../support/iperf.ts";
+import { Lab } from "../support/lab.ts";
+import { whyNoNamespaces } from "../support/netns.ts";
+import type { Child } from "../support/process.ts";
+import type { DeviceStatus } from "../support/status.ts";
+
+const why = whyNoNamespaces();
+const SECONDS = process.env["RINGWIRE_SOAK"] === "1" ? 60 : 6;
+const LINE = { bitsPerSecond: 10_000_000, latencyMs: 50 } as const;
+/** The promise, with 100 ms of it being the line's own. */
+const PING_MS = 500;
+
+describe.skipIf(why !== undefined)(`a slow line${why ? `: ${why}` : ""}`, () => {
+  let lab: Lab;
+  let slow: Child;
+
+  beforeAll(async () => {
+    lab = new Lab(2);
+    await lab.startDevice();
+    await lab.startProxy(LINE, LINE);
+    slow = await lab.startFrontend(0, { viaProxy: true });
+    await lab.startFrontend(1);
+  });
+
+  afterAll(async () => {
+    await lab.close();
+  });
+
+  it.each([
+    { way: "out of the slow host", reverse: false },
+    { way: "into the slow host", reverse: true },
+  ])("stays up and answers at full load $way", async ({ reverse }) => {
+    const from = lab.host(0).namespace;
+    const { address } = lab.host(1);
+    const before = await lab.status<DeviceStatus>();
+    const load = iperf({ from, to: lab.host(1).namespace, address, seconds: SECONDS, reverse });
+    const pings = await ping({ from, address, count: (SECONDS - 1) * 5, intervalSeconds: 0.2 });
+    const { bitsPerSecond } = await load;
+    const after = await lab.status<DeviceStatus>();
+
+    // Full load it was: else the rest proves nothing.
+    expect(bitsPerSecond).toBeGreaterThan(LINE.bitsPerSecond / 4);
+    expect(Math.max(...pings.times)).toBeLessThan(PING_MS);
+    expect(pings.received).toBeGreaterThanOrEqual(pings.sent * 0.9);
+
+    // The same connection as before: no heartbeat was missed, no reset tore it down.
+    const age = (status: DeviceStatus) =>
+      status.nics.find((nic) => nic.name === "host0")?.seconds ?? -1;
+    expect(age(after)).toBeGreaterThanOrEqual(age(before) + SECONDS - 1);
+    expect(slow.exit).toBeUndefined();
+    expect(slow.stderr).not.toMatch(/link is gone|reset|watchdog|no sign of life/i);
+  });
+});

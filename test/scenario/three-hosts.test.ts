@@ -1,0 +1,98 @@
+/** Three frontends on one device, and what the others notice when one of them is killed. */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { iperf, ping } from "../support/iperf.ts";
+import { Lab } from "../support/lab.ts";
+import { whyNoNamespaces } from "../support/netns.ts";
+import { type Child, eventually } from "../support/process.ts";
+import { type DeviceStatus, portsOf } from "../support/status.ts";
+
+const why = whyNoNamespaces();
+/** Well under the time after which a silent peer is given up: a closed socket is what was seen. */
+const AT_ONCE_MS = 2000;
+
+describe.skipIf(why !== undefined)(`three hosts on one device${why ? `: ${why}` : ""}`, () => {
+  let lab: Lab;
+  let third: Child;
+
+  beforeAll(async () => {
+    lab = new Lab(3);
+    await lab.startDevice();
+    const frontends = await Promise.all([0, 1, 2].map((i) => lab.startFrontend(i)));
+    third = frontends[2]!;
+  });
+
+  afterAll(async () => {
+    await lab.close();
+  });
+
+  it("reach each other, all pairs, without loss or doubles", async () => {
+    const pairs = [0, 1, 2].flatMap((i) => [0, 1, 2].filter((j) => j !== i).map((j) => [i, j]));
+    const results = await Promise.all(
+      pairs.map(([i, j]) =>
+        ping({
+          from: lab.host(i!).namespace,
+          address: lab.host(j!).address,
+          count: 50,
+          intervalSeconds: 0.02,
+        }),
+      ),
+    );
+    for (const { sent, received, duplicates } of results) {
+      expect({ received, duplicates }).toEqual({ received: sent, duplicates: 0 });
+    }
+  });
+
+  it("answer pings of one while two exchange TCP", async () => {
+    const load = iperf({
+      from: lab.host(0).namespace,
+      to: lab.host(1).namespace,
+      address: lab.host(1).address,
+      seconds: 2,
+    });
+    const { received } = await ping({
+      from: lab.host(2).namespace,
+      address: lab.host(1).address,
+      count: 50,
+      intervalSeconds: 0.02,
+    });
+    // A port under load drops what it can't take: some may be lost, silence may not be.
+    expect(received).toBeGreaterThan(0);
+    expect((await load).bitsPerSecond).toBeGreaterThan(0);
+  });
+
+  it("lose the port of a killed frontend at once, and notice nothing else", async () => {
+    const before = await lab.status<DeviceStatus>();
+    expect(portsOf(before)).toEqual(["host0", "host1", "host2"]);
+
+    const neighbours = ping({
+      from: lab.host(0).namespace,
+      address: lab.host(1).address,
+      count: 300,
+      intervalSeconds: 0.01,
+    });
+    third.signal("SIGKILL");
+    const { signal } = await third.exited;
+    expect(signal).toBe("SIGKILL");
+    await eventually(
+      "the killed frontend's port to go",
+      async () => !portsOf(await lab.status<DeviceStatus>()).includes("host2") || undefined,
+      AT_ONCE_MS,
+    );
+
+    const { sent, received, duplicates } = await neighbours;
+    expect({ received, duplicates }).toEqual({ received: sent, duplicates: 0 });
+    // A TAP that the frontend made goes with it, as the kernel does for every process that ends.
+    expect(lab.tap(2)).toBeUndefined();
+  });
+
+  it("take a killed frontend back", async () => {
+    await lab.startFrontend(2);
+    const { sent, received } = await ping({
+      from: lab.host(0).namespace,
+      address: lab.host(2).address,
+      count: 20,
+      intervalSeconds: 0.02,
+    });
+    expect(received).toBe(sent);
+  });
+});

@@ -1,0 +1,90 @@
+/** A real kernel's traffic between two hosts, at each MTU and number of queues. */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { iperf, ping } from "../support/iperf.ts";
+import { Lab } from "../support/lab.ts";
+import { whyNoNamespaces } from "../support/netns.ts";
+
+const why = whyNoNamespaces();
+const SETUPS = [
+  { mtu: 1500, queues: 1 },
+  { mtu: 1500, queues: 4 },
+  { mtu: 9000, queues: 1 },
+  { mtu: 9000, queues: 4 },
+] as const;
+const FAMILIES = ["address", "address6"] as const;
+/** Low enough for any machine that runs tests: what is lost then is lost by us. */
+const UDP_BITS_PER_SECOND = 5_000_000;
+
+describe.skipIf(why !== undefined)(`two hosts on one device${why ? `: ${why}` : ""}`, () => {
+  describe.each(SETUPS)("MTU $mtu, $queues queue(s)", ({ mtu, queues }) => {
+    let lab: Lab;
+
+    beforeAll(async () => {
+      lab = new Lab(2);
+      await lab.startDevice();
+      await Promise.all([
+        lab.startFrontend(0, { mtu, queues }),
+        lab.startFrontend(1, { mtu, queues }),
+      ]);
+    });
+
+    afterAll(async () => {
+      await lab.close();
+    });
+
+    const ends = (i: 0 | 1, family: (typeof FAMILIES)[number]) => ({
+      from: lab.host(i).namespace,
+      to: lab.host(1 - i).namespace,
+      address: lab.host(1 - i)[family],
+    });
+
+    it("gives both TAPs the MTU", () => {
+      expect([lab.tap(0)?.mtu, lab.tap(1)?.mtu]).toEqual([mtu, mtu]);
+    });
+
+    it.each(FAMILIES)("pings without loss or doubles, both ways, by %s", async (family) => {
+      const results = await Promise.all(
+        ([0, 1] as const).map((i) =>
+          ping({ ...ends(i, family), count: 100, intervalSeconds: 0.01 }),
+        ),
+      );
+      for (const { sent, received, duplicates } of results) {
+        expect({ received, duplicates }).toEqual({ received: sent, duplicates: 0 });
+      }
+    });
+
+    it.each(FAMILIES)("takes whole packets of the full MTU by %s", async (family) => {
+      const headers = family === "address" ? 28 : 48;
+      const { sent, received } = await ping({
+        ...ends(0, family),
+        count: 10,
+        intervalSeconds: 0.02,
+        payloadBytes: mtu - headers,
+        whole: true,
+      });
+      expect(received).toBe(sent);
+    });
+
+    it.each(FAMILIES)("carries TCP both ways by %s", async (family) => {
+      const there = await iperf({ ...ends(0, family), seconds: 1 });
+      const back = await iperf({ ...ends(0, family), seconds: 1, reverse: true });
+      expect(there.bitsPerSecond).toBeGreaterThan(0);
+      expect(back.bitsPerSecond).toBeGreaterThan(0);
+    });
+
+    it.each(FAMILIES)("carries several TCP streams by %s", async (family) => {
+      const { bitsPerSecond } = await iperf({ ...ends(0, family), seconds: 1, streams: 4 });
+      expect(bitsPerSecond).toBeGreaterThan(0);
+    });
+
+    it.each(FAMILIES)("carries UDP without loss at a moderate rate by %s", async (family) => {
+      const { datagrams, lost } = await iperf({
+        ...ends(0, family),
+        seconds: 1,
+        udpBitsPerSecond: UDP_BITS_PER_SECOND,
+      });
+      expect(datagrams).toBeGreaterThan(0);
+      expect(lost).toBe(0);
+    });
+  });
+});
