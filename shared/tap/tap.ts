@@ -59,7 +59,28 @@ export interface TapCounters {
   readonly txErrors: { readonly [errno: string]: number };
 }
 
-export class Tap {
+/** What the users of a TAP need of it; test/support has a twin in memory. */
+export interface TapEnd {
+  readonly name: string;
+  readonly mtu: number;
+  readonly up: boolean;
+  readonly slots: number;
+  readonly rxMalformed: number;
+  onFrames: (() => void) | undefined;
+  onDrain: (() => void) | undefined;
+  onLinkChange: ((link: TapLink) => void) | undefined;
+  onGone: ((error: TapError) => void) | undefined;
+  receive(frame: Frame): number;
+  release(token: number): void;
+  pending(): number;
+  send(frame: Frame): boolean;
+  flush(): void;
+  setCarrier(up: boolean): void;
+  setMtu(mtu: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export class Tap implements TapEnd {
   readonly name: string;
   /** A persistent one was opened: it stays, with its addresses, when this process ends. */
   readonly existing: boolean;
@@ -128,6 +149,11 @@ export class Tap {
   }
   get up(): boolean {
     return this.#link.up;
+  }
+
+  /** Frame slots in each direction; tokens are below this. */
+  get slots(): number {
+    return this.#rings.slots;
   }
 
   /**

@@ -1,0 +1,97 @@
+/**
+ * Makes the driver follow what `ip link` does to the TAP: MTU, up, down.
+ *
+ * Only the latest state counts, not how it came about: each look compares the kernel's with the
+ * driver's and passes on the difference, one step at a time, because each step is a conversation
+ * with a device. A change during a step leads to another look.
+ */
+
+import type { Logger } from "../../shared/log.ts";
+import type { TapEnd } from "../../shared/tap/tap.ts";
+import { Iff, type Ifnet } from "../net/ifnet.ts";
+import { errnoText } from "./errno-text.ts";
+
+export interface FollowerHooks {
+  readonly log: Logger;
+  up(): Promise<void>;
+  down(): Promise<void>;
+}
+
+export class LinkFollower {
+  readonly #tap: TapEnd;
+  readonly #ifnet: Ifnet;
+  readonly #hooks: FollowerHooks;
+  #running: Promise<void> | undefined;
+  #again = false;
+  #stopped = false;
+  /** An up or down that failed is not tried again before the kernel says something new. */
+  #isUp: boolean;
+
+  constructor(tap: TapEnd, ifnet: Ifnet, hooks: FollowerHooks) {
+    this.#tap = tap;
+    this.#ifnet = ifnet;
+    this.#hooks = hooks;
+    this.#isUp = (ifnet.flags & Iff.DRV_RUNNING) !== 0;
+  }
+
+  /** Something may have changed. */
+  look(): void {
+    this.#again = true;
+    this.#running ??= this.#run();
+  }
+
+  async settled(): Promise<void> {
+    while (this.#running !== undefined) await this.#running;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  async #run(): Promise<void> {
+    while (this.#again && !this.#stopped) {
+      this.#again = false;
+      await this.#followMtu();
+      await this.#followUp();
+    }
+    this.#running = undefined;
+  }
+
+  async #followMtu(): Promise<void> {
+    const { mtu, name } = this.#tap;
+    const had = this.#ifnet.mtu;
+    if (mtu === had || this.#stopped) return;
+    const errno = await this.#ifnet.setMtu(mtu).catch(() => undefined);
+    if (errno === 0) {
+      this.#hooks.log.info({ tap: name, mtu }, "MTU changed");
+      return;
+    }
+    // The kernel must not go on sending what the NIC can't carry.
+    const stays = this.#ifnet.mtu;
+    const why = errno === undefined ? "the driver failed" : errnoText(errno);
+    this.#hooks.log.warn(
+      { tap: name, mtu, errno: why },
+      `The NIC refuses an MTU of ${mtu} (${why}) and stays at ${stays}: "ip link set dev ${name} mtu ${stays}".`,
+    );
+    await this.#tap.setMtu(stays).catch((error: Error) => {
+      this.#hooks.log.warn({ tap: name, mtu: stays }, error.message);
+    });
+  }
+
+  async #followUp(): Promise<void> {
+    const { up, name } = this.#tap;
+    if (up === this.#isUp || this.#stopped) return;
+    this.#isUp = up;
+    if (up) this.#ifnet.flags |= Iff.UP;
+    else this.#ifnet.flags &= ~Iff.UP;
+    try {
+      await (up ? this.#hooks.up() : this.#hooks.down());
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      this.#hooks.log.error(
+        { tap: name, up },
+        `The driver does not go ${up ? "up" : "down"}: ${text}`,
+      );
+    }
+  }
+}

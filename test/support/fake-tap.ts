@@ -1,0 +1,180 @@
+/**
+ * The twin of a TAP, in memory: the test is the kernel. It keeps the contract of TapEnd strictly
+ * and throws at whoever breaks it (a slot released twice, a send into a closed TAP).
+ */
+import { type Frame, Gso } from "../../shared/net/frame.ts";
+import { TapError } from "../../shared/tap/errors.ts";
+import type { TapEnd, TapLink } from "../../shared/tap/tap.ts";
+
+export type Facts = Partial<
+  Pick<
+    Frame,
+    | "needsCsum"
+    | "csumStart"
+    | "csumOffset"
+    | "csumValid"
+    | "gso"
+    | "gsoEcn"
+    | "gsoSize"
+    | "headerLength"
+  >
+>;
+
+/** A frame as plain values. */
+export interface Told {
+  readonly bytes: Uint8Array;
+  readonly facts: Required<Facts>;
+}
+
+const SLOT_BYTES = 65600;
+
+export class FakeTap implements TapEnd {
+  readonly name: string;
+  readonly slots: number;
+  mtu = 1500;
+  up = true;
+  rxMalformed = 0;
+  onFrames: (() => void) | undefined;
+  onDrain: (() => void) | undefined;
+  onLinkChange: ((link: TapLink) => void) | undefined;
+  onGone: ((error: TapError) => void) | undefined;
+
+  /** Frames the other side gave to the kernel and flushed. */
+  readonly sent: Told[] = [];
+  /** Slots for `send`; the test sets it. */
+  room = Number.POSITIVE_INFINITY;
+  carrier: boolean | undefined;
+  /** What `setMtu` answers; undefined sets it. */
+  mtuRefusal: TapError | undefined;
+  readonly mtuWishes: number[] = [];
+  closed = false;
+  /** Slots out at the moment. */
+  readonly out = new Set<number>();
+
+  readonly #memory: Uint8Array;
+  readonly #free: number[];
+  readonly #waiting: Told[] = [];
+  readonly #unflushed: Told[] = [];
+  #armed = false;
+  #drainAsked = false;
+
+  constructor(name = "fake0", slots = 8) {
+    this.name = name;
+    this.slots = slots;
+    this.#memory = new Uint8Array(slots * SLOT_BYTES);
+    this.#free = Array.from({ length: slots }, (_, slot) => slot);
+  }
+
+  /** The kernel sends. */
+  inject(bytes: Uint8Array, facts: Facts = {}): void {
+    this.#waiting.push({ bytes, facts: { ...NO_FACTS, ...facts } });
+    this.#wake();
+  }
+
+  /** Frames injected and not yet received. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  /** The kernel took frames off the send ring. */
+  drain(room: number): void {
+    this.room = room;
+    if (!this.#drainAsked) return;
+    this.#drainAsked = false;
+    this.onDrain?.();
+  }
+
+  /** `ip link set`. */
+  change(link: Partial<TapLink>): void {
+    this.mtu = link.mtu ?? this.mtu;
+    this.up = link.up ?? this.up;
+    this.onLinkChange?.({ mtu: this.mtu, up: this.up });
+  }
+
+  /** `ip link del`. */
+  vanish(): void {
+    this.onGone?.(new TapError("TAP_GONE", "deleted"));
+  }
+
+  receive(frame: Frame): number {
+    const told = this.#free.length > 0 ? this.#waiting.shift() : undefined;
+    if (told === undefined) {
+      this.#armed = true;
+      return -1;
+    }
+    const slot = this.#free.shift()!;
+    this.out.add(slot);
+    this.#memory.set(told.bytes, slot * SLOT_BYTES);
+    frame.reset();
+    frame.push(this.#memory, slot * SLOT_BYTES, told.bytes.length);
+    Object.assign(frame, told.facts);
+    return slot;
+  }
+
+  release(token: number): void {
+    if (!this.out.delete(token)) throw new Error(`slot ${token} released, but not out`);
+    // Whoever looks at a slot after giving it back sees this.
+    this.#memory.fill(0xa5, token * SLOT_BYTES, token * SLOT_BYTES + 2048);
+    this.#free.push(token);
+    this.#wake();
+  }
+
+  pending(): number {
+    if (this.room === 0) this.#drainAsked = true;
+    return this.room;
+  }
+
+  send(frame: Frame): boolean {
+    if (this.closed) throw new Error("send into a closed TAP");
+    if (this.pending() === 0) return false;
+    this.room--;
+    this.#unflushed.push(tell(frame));
+    return true;
+  }
+
+  flush(): void {
+    this.sent.push(...this.#unflushed.splice(0));
+  }
+
+  setCarrier(up: boolean): void {
+    this.carrier = up;
+  }
+
+  async setMtu(mtu: number): Promise<void> {
+    this.mtuWishes.push(mtu);
+    if (this.mtuRefusal !== undefined) throw this.mtuRefusal;
+    this.change({ mtu });
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+  }
+
+  #wake(): void {
+    if (!this.#armed || this.#waiting.length === 0 || this.#free.length === 0) return;
+    this.#armed = false;
+    this.onFrames?.();
+  }
+}
+
+const NO_FACTS: Required<Facts> = {
+  needsCsum: false,
+  csumStart: 0,
+  csumOffset: 0,
+  csumValid: false,
+  gso: Gso.NONE,
+  gsoEcn: false,
+  gsoSize: 0,
+  headerLength: 0,
+};
+
+/** A copy of a frame and its facts. */
+export function tell(frame: Frame): Told {
+  const bytes = new Uint8Array(frame.length);
+  frame.copyTo(bytes, 0, 0, frame.length);
+  const facts = { ...NO_FACTS };
+  for (const key of Object.keys(NO_FACTS) as (keyof Facts)[]) {
+    Object.assign(facts, { [key]: frame[key] });
+  }
+  return { bytes, facts };
+}
