@@ -20,6 +20,7 @@
 import { finishChecksum, foldSum, sumShort, verifyL3 } from "./checksum.ts";
 import { Gso } from "./frame.ts";
 import { type Headers, IPV6_HEADER_BYTES, L3, L4 } from "./headers.ts";
+import { MIN_GSO_SIZE } from "./segment.ts";
 
 /** Flows held at a time, as many as FreeBSD's tcp_lro starts with. */
 const FLOWS = 8;
@@ -105,7 +106,8 @@ export class Lro<T> {
       }
       this.#end(i);
     }
-    if (pushed) {
+    // Too small a first segment makes a size that nobody would cut by again.
+    if (pushed || payload < MIN_GSO_SIZE) {
       this.#sink.deliver(item, undefined);
       return;
     }
