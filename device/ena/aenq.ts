@@ -1,0 +1,168 @@
+/**
+ * The event queue: what the device tells unasked.
+ * Source: amzn-drivers: kernel/fbsd/ena/ena-com/ena_com.c, ena_com_admin_init_aenq and
+ * ena_com_aenq_intr_handler.
+ *
+ * Nothing is sent before the ring is configured, the driver has enabled the event's group, and
+ * AENQ_HEAD_DB was written once. That doorbell is a running head that starts at the depth: the
+ * entries between it and what was produced are free. A full ring loses the event and counts it.
+ */
+
+import { zero } from "../../shared/bytes/struct.ts";
+import {
+  AENQ_BODY,
+  AENQ_ENTRY_SIZE,
+  AenqGroup,
+  AenqSyndrome,
+  aenqCommon,
+  aenqConfNotifications,
+  aenqKeepAlive,
+  aenqLinkChange,
+} from "../../shared/ena/aenq.ts";
+import { type HwHints, hwHints } from "../../shared/ena/features.ts";
+import { distance, type Index16, index16 } from "../../shared/ring/index16.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import type { EnaContext } from "./context.ts";
+import { CompletionRing } from "./memory.ts";
+import type { Vectors } from "./notify.ts";
+
+/** Everything that FreeBSD's and Linux's drivers ask for and this device can send. */
+export const AENQ_GROUPS =
+  (1 << AenqGroup.LINK_CHANGE) |
+  (1 << AenqGroup.FATAL_ERROR) |
+  (1 << AenqGroup.WARNING) |
+  (1 << AenqGroup.NOTIFICATION) |
+  (1 << AenqGroup.KEEP_ALIVE) |
+  (1 << AenqGroup.CONF_NOTIFICATIONS) |
+  (1 << AenqGroup.DEVICE_REQUEST_RESET);
+
+export class EventQueue {
+  enabledGroups = 0;
+  readonly #context: EnaContext;
+  readonly #vectors: Vectors;
+  #ring: CompletionRing | undefined;
+  /** Entries before this are free; undefined before the first AENQ_HEAD_DB. */
+  #head: Index16 | undefined;
+  #linkTold = false;
+
+  constructor(context: EnaContext, vectors: Vectors) {
+    this.#context = context;
+    this.#vectors = vectors;
+  }
+
+  get configured(): boolean {
+    return this.#ring !== undefined;
+  }
+
+  get ring(): CompletionRing | undefined {
+    return this.#ring;
+  }
+
+  /** Depth and address were checked. */
+  configure(address: number, depth: number): void {
+    const { memory } = this.#context.host;
+    this.#ring = new CompletionRing(memory, address, depth, AENQ_ENTRY_SIZE, RecordType.ENA_AENQ);
+  }
+
+  reset(): void {
+    this.#ring = undefined;
+    this.#head = undefined;
+    this.enabledGroups = 0;
+    this.#linkTold = false;
+  }
+
+  /** AENQ_HEAD_DB of a configured ring. */
+  headDoorbell(ring: CompletionRing, value: number): void {
+    const head = index16(value);
+    const free = distance(ring.cursor.head, head);
+    const before = this.#head === undefined ? 0 : distance(ring.cursor.head, this.#head);
+    if (free > ring.depth || free < before) {
+      this.#context.note(
+        "AENQ_HEAD_DB_RANGE",
+        `AENQ_HEAD_DB ${value}: ${ring.cursor.head} events were sent and the ring holds ${ring.depth}`,
+      );
+      return;
+    }
+    this.#head = head;
+    this.tellLink();
+  }
+
+  enable(groups: number): void {
+    this.enabledGroups = groups;
+    this.tellLink();
+  }
+
+  /** Drivers start with the link down, so the first thing they must hear is that it is up. */
+  tellLink(): void {
+    if (this.#linkTold) return;
+    this.#linkTold = this.linkChange(true);
+  }
+
+  linkChange(linkUp: boolean): boolean {
+    return this.#send(AenqGroup.LINK_CHANGE, 0, (view, at, common) =>
+      aenqLinkChange.write(view, at, { ...common, linkUp }),
+    );
+  }
+
+  /** The values are absolute: they replace the driver's. */
+  keepAlive(): boolean {
+    const { rxDrops, txDrops, rxOverruns } = this.#context.counters;
+    return this.#send(AenqGroup.KEEP_ALIVE, 0, (view, at, common) =>
+      aenqKeepAlive.write(view, at, { ...common, rxDrops, txDrops, rxOverruns }),
+    );
+  }
+
+  updateHints(hints: Partial<HwHints>): boolean {
+    return this.#send(AenqGroup.NOTIFICATION, AenqSyndrome.UPDATE_HINTS, (view, at, common) => {
+      aenqCommon.write(view, at, common);
+      hwHints.write(view, at + AENQ_BODY, hints);
+    });
+  }
+
+  /** Bit n of the bitmap stands for notification code n + 1. */
+  confNotifications(notificationsBitmap: number): boolean {
+    return this.#send(AenqGroup.CONF_NOTIFICATIONS, 0, (view, at, common) =>
+      aenqConfNotifications.write(view, at, { ...common, notificationsBitmap }),
+    );
+  }
+
+  /** FATAL_ERROR, WARNING, DEVICE_REQUEST_RESET and others whose body is empty. */
+  plain(group: AenqGroup, syndrome = 0): boolean {
+    return this.#send(group, syndrome, (view, at, common) => aenqCommon.write(view, at, common));
+  }
+
+  #send(group: number, syndrome: number, write: WriteEvent): boolean {
+    const ring = this.#ring;
+    const head = this.#head;
+    if (ring === undefined || head === undefined) return false;
+    if ((this.enabledGroups & (1 << group)) === 0) return false;
+    const { host, counters } = this.#context;
+    if (distance(ring.cursor.head, head) === 0) {
+      counters.aenqOverflows++;
+      this.#context.note(
+        "AENQ_OVERFLOW",
+        `event of group ${group} lost: the driver has acknowledged none of the last ${ring.depth}`,
+      );
+      return false;
+    }
+    const at = ring.at;
+    zero(ring.view, at, AENQ_ENTRY_SIZE);
+    const timestamp = Math.floor(host.now() * 1000);
+    write(ring.view, at, { group, syndrome, phase: ring.cursor.phase, timestamp });
+    ring.next();
+    ring.publish();
+    counters.aenqEvents++;
+    this.#vectors.postManagement();
+    host.scheduleFlush();
+    return true;
+  }
+}
+
+interface EventHeader {
+  readonly group: number;
+  readonly syndrome: number;
+  readonly phase: number;
+  /** Microseconds of the device's monotonic clock. */
+  readonly timestamp: number;
+}
+type WriteEvent = (view: DataView, at: number, common: EventHeader) => void;

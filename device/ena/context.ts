@@ -1,0 +1,94 @@
+/** What the parts of one ENA function share, and the figures they agree on. */
+import { FaultSeverity } from "../../shared/wire/transactions.ts";
+import type { NicHost } from "../nic.ts";
+import type { EnaCounters } from "./counters.ts";
+
+/** How this device differs from the plain one. */
+export interface EnaOptions {
+  /** Offer low latency queues (descriptors and headers in BAR 2). Default true. */
+  readonly llq?: boolean;
+  /** Tell drivers to read registers through MMIO_RESP. Plain reads work either way. Default true. */
+  readonly readless?: boolean;
+  /** With LLQ: insist on a meta descriptor in front of every packet. Default false. */
+  readonly disableMetaCaching?: boolean;
+  /**
+   * "shuffle" uses posted receive buffers and reports transmit completions in a seeded random
+   * order, which is legal: requests are known by their id. Default "fifo".
+   */
+  readonly completionOrder?: "fifo" | "shuffle";
+  readonly seed?: number;
+  /**
+   * Byte order of the hash key that a driver sends. FreeBSD's reverses the 40 bytes and says that
+   * hardware wants it so, Linux's does not; which is true is not known. Default "reversed".
+   */
+  readonly rssKeyOrder?: "reversed" | "asSent";
+}
+
+/** Deepest IO queue, in entries; the rings may be any power of two from MIN_DEPTH on. */
+export const MAX_DEPTH = 4096;
+export const MAX_LLQ_DEPTH = 1024;
+export const MIN_DEPTH = 2;
+/** Most descriptors of a packet, as both drivers cap it (ENA_PKT_MAX_BUFS). */
+export const MAX_PACKET_DESCS = 19;
+/** Addresses have 48 bits. */
+export const ADDRESS_END = 2 ** 48;
+/** An Ethernet header and one VLAN tag: what a frame has beyond its MTU. */
+export const L2_BYTES = 14 + 4;
+export const MIN_FRAME_BYTES = 14;
+/** Smallest MTU: ENA_MIN_MTU of the drivers. */
+export const MIN_MTU = 128;
+
+export class EnaContext {
+  readonly host: NicHost;
+  readonly counters: EnaCounters;
+  readonly llq: boolean;
+  readonly disableMetaCaching: boolean;
+  readonly rssKeyReversed: boolean;
+  /** Picks below n at random when completions are shuffled; undefined when they are not. */
+  readonly pick: ((n: number) => number) | undefined;
+  /** Raised by every reset: a step that resumes after an await compares it and stops. */
+  generation = 0;
+  /** MTU in force, without the Ethernet header. */
+  mtu: number;
+
+  constructor(host: NicHost, counters: EnaCounters, options: EnaOptions) {
+    this.host = host;
+    this.counters = counters;
+    this.llq = options.llq ?? true;
+    this.disableMetaCaching = options.disableMetaCaching ?? false;
+    this.rssKeyReversed = (options.rssKeyOrder ?? "reversed") === "reversed";
+    this.pick = options.completionOrder === "shuffle" ? picker(options.seed ?? 1) : undefined;
+    this.mtu = host.config.maxMtu;
+  }
+
+  /** Hardware tolerates it, or answers with a status. */
+  note(code: string, text: string): void {
+    this.#fault(FaultSeverity.NOTE, code, text);
+  }
+
+  /** One queue stops until it is destroyed or the device is reset. */
+  queueFault(code: string, text: string): void {
+    this.#fault(FaultSeverity.QUEUE, code, text);
+  }
+
+  /** The device needs a reset. */
+  deviceFault(code: string, text: string): void {
+    this.#fault(FaultSeverity.DEVICE, code, text);
+  }
+
+  #fault(severity: FaultSeverity, code: string, text: string): void {
+    this.counters.fault(code);
+    this.host.fault(severity, code, text);
+  }
+}
+
+/** xorshift32: small, seeded, good enough to disturb an order. */
+function picker(seed: number): (n: number) => number {
+  let x = seed | 0 || 1;
+  return (n) => {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    return (x >>> 0) % n;
+  };
+}

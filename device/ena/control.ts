@@ -1,0 +1,204 @@
+/**
+ * The admin queue: commands in, completions out, in any order.
+ * Source: amzn-drivers: kernel/fbsd/ena/ena-com/ena_com.c, ena_com_submit_admin_cmd and
+ * ena_com_handle_admin_completion.
+ *
+ * Commands are executed in the order of the ring. One that needs bytes from the driver's memory
+ * waits for them alone; those behind it overtake. Reset abandons what waits.
+ */
+import { zero } from "../../shared/bytes/struct.ts";
+import {
+  ACQ_ENTRY_SIZE,
+  AdminStatus,
+  AQ_ENTRY_SIZE,
+  acqCommon,
+  aqCommon,
+  createCq,
+  createSq,
+  destroyCq,
+  destroySq,
+  Opcode,
+} from "../../shared/ena/admin.ts";
+import { featureCommand } from "../../shared/ena/features.ts";
+import { nameOf } from "../../shared/ena/names.ts";
+import { getStats } from "../../shared/ena/stats.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import type { EnaContext } from "./context.ts";
+import type { Features, Outcome } from "./features.ts";
+import type { Lifecycle } from "./lifecycle.ts";
+import { CompletionRing, DescriptorRing } from "./memory.ts";
+import type { Vectors } from "./notify.ts";
+import type { Queues } from "./queues.ts";
+
+/** Command ids have 12 bits. */
+const COMMAND_IDS = 4096;
+
+export class AdminQueue {
+  readonly #context: EnaContext;
+  readonly #lifecycle: Lifecycle;
+  readonly #features: Features;
+  readonly #queues: Queues;
+  readonly #vectors: Vectors;
+  #commands: DescriptorRing | undefined;
+  #completions: CompletionRing | undefined;
+  /** 1 for each command id that waits. */
+  readonly #waiting = new Uint8Array(COMMAND_IDS);
+  #waitingCount = 0;
+
+  constructor(
+    context: EnaContext,
+    lifecycle: Lifecycle,
+    features: Features,
+    queues: Queues,
+    vectors: Vectors,
+  ) {
+    this.#context = context;
+    this.#lifecycle = lifecycle;
+    this.#features = features;
+    this.#queues = queues;
+    this.#vectors = vectors;
+  }
+
+  get running(): boolean {
+    return this.#commands !== undefined;
+  }
+
+  get waiting(): number {
+    return this.#waitingCount;
+  }
+
+  get commands(): DescriptorRing | undefined {
+    return this.#commands;
+  }
+
+  get completions(): CompletionRing | undefined {
+    return this.#completions;
+  }
+
+  /** Addresses and depths were checked; the completion ring is at least as deep. */
+  start(address: number, depth: number, acqAddress: number, acqDepth: number): void {
+    const { memory } = this.#context.host;
+    this.#completions = new CompletionRing(
+      memory,
+      acqAddress,
+      acqDepth,
+      ACQ_ENTRY_SIZE,
+      RecordType.ENA_ACQ,
+    );
+    this.#commands = new DescriptorRing(
+      memory,
+      address,
+      depth,
+      AQ_ENTRY_SIZE,
+      () => this.#run(),
+      () =>
+        this.#lifecycle.fail("AQ_RING_REFUSED", "the frontend refused a read of the admin ring"),
+    );
+  }
+
+  /** AQ_DB of a started queue: the running tail. */
+  doorbell(value: number): void {
+    const ring = this.#commands;
+    if (ring === undefined) return;
+    const error = ring.announce(value);
+    if (error !== undefined) {
+      this.#lifecycle.fail(
+        `AQ_DOORBELL_${error}`,
+        `AQ_DB ${value}: head ${ring.cursor.head}, depth ${ring.depth}`,
+      );
+      return;
+    }
+    this.#run();
+  }
+
+  reset(): void {
+    this.#commands?.close();
+    this.#commands = undefined;
+    this.#completions = undefined;
+    this.#waiting.fill(0);
+    this.#waitingCount = 0;
+  }
+
+  #run(): void {
+    const ring = this.#commands;
+    if (ring === undefined) return;
+    while (ring.readable > 0 && !this.#lifecycle.fatal) {
+      // The driver may use the entry again as soon as it is taken: we work on a copy.
+      const view = new DataView(new ArrayBuffer(AQ_ENTRY_SIZE));
+      const at = ring.at(0);
+      for (let i = 0; i < AQ_ENTRY_SIZE; i++) view.setUint8(i, ring.view.getUint8(at + i));
+      const { commandId, opcode, phase } = aqCommon.parse(view, 0);
+      if (phase !== ring.cursor.phase) {
+        this.#lifecycle.fail(
+          "AQ_WRONG_PHASE",
+          `admin entry ${ring.cursor.head} was announced but carries the old phase`,
+        );
+        return;
+      }
+      ring.cursor.next();
+      this.#start(commandId, opcode, view);
+    }
+  }
+
+  #start(commandId: number, opcode: number, view: DataView): void {
+    this.#context.counters.adminCommands++;
+    const response = new DataView(new ArrayBuffer(ACQ_ENTRY_SIZE));
+    if (this.#waiting[commandId] === 1) {
+      this.#context.note("AQ_COMMAND_ID_IN_USE", `command id ${commandId} is not completed yet`);
+      this.#complete(commandId, AdminStatus.ILLEGAL_PARAMETER, response);
+      return;
+    }
+    const outcome = this.#execute(opcode, view, response);
+    if (typeof outcome === "number") {
+      this.#complete(commandId, outcome, response);
+      return;
+    }
+    this.#waiting[commandId] = 1;
+    this.#waitingCount++;
+    const { generation } = this.#context;
+    void outcome.then((status) => {
+      if (this.#context.generation !== generation) return;
+      this.#waiting[commandId] = 0;
+      this.#waitingCount--;
+      this.#complete(commandId, status, response);
+    });
+  }
+
+  #execute(opcode: number, view: DataView, response: DataView): Outcome {
+    switch (opcode) {
+      case Opcode.CREATE_CQ:
+        return this.#queues.createCq(createCq.parse(view, 0), response);
+      case Opcode.CREATE_SQ:
+        return this.#queues.createSq(createSq.parse(view, 0), response);
+      case Opcode.DESTROY_SQ:
+        return this.#queues.destroySq(destroySq.parse(view, 0));
+      case Opcode.DESTROY_CQ:
+        return this.#queues.destroyCq(destroyCq.parse(view, 0));
+      case Opcode.GET_FEATURE:
+        return this.#features.get(featureCommand.parse(view, 0), response);
+      case Opcode.SET_FEATURE:
+        return this.#features.set(featureCommand.parse(view, 0), view);
+      case Opcode.GET_STATS:
+        return this.#features.stats(getStats.parse(view, 0), response);
+      default:
+        this.#context.note("AQ_OPCODE_UNSUPPORTED", `admin opcode ${nameOf(Opcode, opcode)}`);
+        return AdminStatus.UNSUPPORTED_OPCODE;
+    }
+  }
+
+  #complete(commandId: number, status: AdminStatus, response: DataView): void {
+    const ring = this.#completions;
+    const commands = this.#commands;
+    if (ring === undefined || commands === undefined) return;
+    // A refused command has no body, whatever was written to it before the refusal.
+    if (status !== AdminStatus.SUCCESS) zero(response, 0, ACQ_ENTRY_SIZE);
+    const sqHeadIndx = commands.cursor.head;
+    const { phase } = ring.cursor;
+    acqCommon.write(response, 0, { commandId, status, phase, sqHeadIndx });
+    ring.bytes.set(new Uint8Array(response.buffer), ring.at);
+    ring.next();
+    ring.publish();
+    this.#vectors.postManagement();
+    this.#context.host.scheduleFlush();
+  }
+}

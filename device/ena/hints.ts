@@ -1,0 +1,50 @@
+/**
+ * Hardware hints: timeouts for the driver that fit the link between it and us.
+ *
+ *   hint = default of the drivers + SLACK_TRIPS round trips, in steps of 100 ms, at most + 30 s
+ *
+ * The default is what a driver uses with a device in the same machine, so a hint is never below
+ * it. A command crosses the link once each way and may stand behind queued data, which the link
+ * keeps to about 20 ms; twenty trips leave room for that and for a retry of TCP's.
+ */
+import type { HwHints } from "../../shared/ena/features.ts";
+import { MAX_PACKET_DESCS } from "./context.ts";
+
+const SLACK_TRIPS = 20;
+const STEP_MS = 100;
+const MAX_SLACK_MS = 30_000;
+/** Defaults of amzn-drivers: kernel/fbsd/ena/ena.h and ena-com/ena_com.c. */
+const DEFAULTS = {
+  mmioReadTimeoutMs: 200,
+  driverWatchdogTimeoutMs: 6000,
+  missingTxCompletionTimeoutMs: 5000,
+  adminCompletionTimeoutMs: 3000,
+  netdevWdTimeoutMs: 5000,
+} as const;
+const MISSED_TX_THRESHOLD = 128;
+/** A change smaller than both is not worth an event. */
+const NEWS_MS = 500;
+const NEWS_SHARE = 0.25;
+
+/** What a round trip of `ms` adds to every timeout. */
+export function slackMs(ms: number): number {
+  return Math.min(MAX_SLACK_MS, Math.ceil((SLACK_TRIPS * ms) / STEP_MS) * STEP_MS);
+}
+
+export function hintsFor(slack: number): HwHints {
+  return {
+    mmioReadTimeoutMs: DEFAULTS.mmioReadTimeoutMs + slack,
+    driverWatchdogTimeoutMs: DEFAULTS.driverWatchdogTimeoutMs + slack,
+    missingTxCompletionTimeoutMs: DEFAULTS.missingTxCompletionTimeoutMs + slack,
+    missedTxCompletionCountThresholdToReset: MISSED_TX_THRESHOLD,
+    adminCompletionTimeoutMs: DEFAULTS.adminCompletionTimeoutMs + slack,
+    netdevWdTimeoutMs: DEFAULTS.netdevWdTimeoutMs + slack,
+    maxTxSglSize: MAX_PACKET_DESCS,
+    maxRxSglSize: MAX_PACKET_DESCS,
+  };
+}
+
+/** True when a driver that was told `told` should hear of `now`. */
+export function worthTelling(told: number, now: number): boolean {
+  return Math.abs(now - told) >= Math.max(NEWS_MS, told * NEWS_SHARE);
+}

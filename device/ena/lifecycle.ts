@@ -1,0 +1,73 @@
+/**
+ * The reset handshake and DEV_STS. Source: amzn-drivers: kernel/fbsd/ena/ena-com/ena_com.c,
+ * ena_com_dev_reset; the device's half is what that function waits for.
+ *
+ *   READY --DEV_CTL=reset--> RESET_IN_PROGRESS --DEV_CTL=0--> READY
+ *     '--broken rule--> READY|FATAL_ERROR --DEV_CTL=reset--> ...
+ *
+ * RESET_IN_PROGRESS stands until the driver writes 0: it insists on having seen it.
+ */
+
+import { nameOf } from "../../shared/ena/names.ts";
+import { DevCtl, DevSts, devCtlReg, ResetReason } from "../../shared/ena/registers.ts";
+import type { EnaContext } from "./context.ts";
+
+export class Lifecycle {
+  readonly #context: EnaContext;
+  /** Drops every queue and all configuration. */
+  readonly #dropAll: () => void;
+  #resetting = false;
+  #fatal = false;
+  lastReason = "none";
+
+  constructor(context: EnaContext, dropAll: () => void) {
+    this.#context = context;
+    this.#dropAll = dropAll;
+  }
+
+  get status(): number {
+    if (this.#resetting) return DevSts.RESET_IN_PROGRESS;
+    return DevSts.READY | (this.#fatal ? DevSts.FATAL_ERROR : 0);
+  }
+
+  get resetting(): boolean {
+    return this.#resetting;
+  }
+
+  /** A device fault happened: admin and event queues rest until a reset. */
+  get fatal(): boolean {
+    return this.#fatal;
+  }
+
+  fail(code: string, text: string): void {
+    this.#fatal = true;
+    this.#context.deviceFault(code, text);
+  }
+
+  devCtl(value: number): void {
+    if ((value & DevCtl.DEV_RESET) !== 0) {
+      this.#reset(devCtlReg.reason(value));
+      return;
+    }
+    if (value !== 0) {
+      this.#context.note(
+        "DEV_CTL_UNSUPPORTED",
+        `DEV_CTL 0x${value.toString(16)}: only reset is done`,
+      );
+      return;
+    }
+    if (!this.#resetting) return;
+    this.#resetting = false;
+    this.#context.host.log.debug({}, "ena: reset finished");
+  }
+
+  #reset(reason: number): void {
+    this.#context.generation++;
+    this.#context.counters.reset(reason);
+    this.lastReason = nameOf(ResetReason, reason);
+    this.#resetting = true;
+    this.#fatal = false;
+    this.#context.host.log.info({ reason: this.lastReason }, "ena: reset");
+    this.#dropAll();
+  }
+}

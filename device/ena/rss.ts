@@ -1,0 +1,91 @@
+/**
+ * Receive side scaling: which receive queue a frame goes to. The hash is shared/net's Toeplitz;
+ * here are what a driver may choose, and the indirection table.
+ *
+ * The table's entries name receive submission queues, whatever the field is called. A frame whose
+ * hash decides nothing (one queue, or no table yet) is not hashed, and its completion says 0.
+ * The input sort that drivers ask for without looking at what is supported is not done.
+ */
+import { HASH_PROTO_NUM, HashFunction, RSS_KEY_SIZE } from "../../shared/ena/rss.ts";
+import type { Headers } from "../../shared/net/headers.ts";
+import { HashField, HashProtocol, ToeplitzHash } from "../../shared/net/toeplitz.ts";
+
+export const RSS_MIN_SIZE_LOG2 = 1;
+export const RSS_MAX_SIZE_LOG2 = 7;
+export const RSS_FUNCTIONS = 1 << HashFunction.TOEPLITZ;
+
+const L2 = HashField.L2_SA | HashField.L2_DA;
+const L3 = HashField.L3_SA | HashField.L3_DA;
+const L4 = HashField.L4_SP | HashField.L4_DP;
+
+/** Fields that can be hashed, by protocol: what the drivers' defaults need. */
+const SUPPORTED: readonly number[] = supportedFields();
+
+function supportedFields(): number[] {
+  const fields = new Array<number>(HASH_PROTO_NUM).fill(0);
+  const { TCP4, UDP4, TCP6, UDP6, TCP6_EX, IP4, IP6, IP4_FRAG, IP6_EX, NOT_IP } = HashProtocol;
+  for (const p of [TCP4, UDP4, TCP6, UDP6, TCP6_EX]) fields[p] = L3 | L4;
+  for (const p of [IP4, IP6, IP4_FRAG, IP6_EX]) fields[p] = L3;
+  fields[NOT_IP] = L2;
+  return fields;
+}
+
+export class Rss {
+  /** Bitmap of HashFunction. */
+  selectedFunction = RSS_FUNCTIONS;
+  /** Kept for GET; Toeplitz has no initial value. */
+  initVal = 0;
+  /** As the driver sent it. */
+  readonly key = new Uint8Array(RSS_KEY_SIZE);
+  readonly supportedFields = SUPPORTED;
+  /** Receive queue of each hash value; length a power of two, 0 before the first SET. */
+  table: Uint16Array = new Uint16Array(0);
+  readonly #toeplitz = new ToeplitzHash(DEFAULT_KEY);
+  readonly #keyReversed: boolean;
+
+  constructor(keyReversed: boolean) {
+    this.#keyReversed = keyReversed;
+    this.reset();
+  }
+
+  reset(): void {
+    this.selectedFunction = RSS_FUNCTIONS;
+    this.initVal = 0;
+    this.table = new Uint16Array(0);
+    for (let p = 0; p < HASH_PROTO_NUM; p++) this.setFields(p, SUPPORTED[p]!);
+    this.key.fill(0);
+    this.#toeplitz.setKey(DEFAULT_KEY);
+  }
+
+  /** 40 bytes in the driver's order. */
+  setKey(key: Uint8Array): void {
+    this.key.set(key);
+    this.#toeplitz.setKey(this.#keyReversed ? Uint8Array.from(key).reverse() : key);
+  }
+
+  /** HashField bits of a HashProtocol. */
+  setFields(protocol: number, fields: number): void {
+    this.#toeplitz.setFields(protocol, fields);
+  }
+
+  fields(protocol: number): number {
+    return this.#toeplitz.fields(protocol);
+  }
+
+  /** 32 bits unsigned. */
+  hash(headers: Headers): number {
+    return this.#toeplitz.hash(headers);
+  }
+
+  /** The receive queue that `hash` selects; the table must not be empty. */
+  queueOf(hash: number): number {
+    return this.table[hash & (this.table.length - 1)]!;
+  }
+}
+
+/** Microsoft's example key, in force until a driver sets its own. */
+const DEFAULT_KEY = Uint8Array.from([
+  0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
+  0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c,
+  0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+]);

@@ -1,0 +1,199 @@
+/**
+ * Receive: a frame of the segment goes into the buffers that the driver posted.
+ *
+ *   ring (driver writes)      pool (device's)               CQ (device writes)
+ *   | desc | desc | desc | -> | address length reqId | ... -> | cdesc | cdesc |
+ *
+ * A descriptor is read once, checked, and moved to the pool; from there it is used in order, or in
+ * any other: the completion names it by request id. The bytes are written before the completion,
+ * and completions go out when the burst ends.
+ */
+import { rxCdesc, rxDesc } from "../../shared/ena/io.ts";
+import type { Frame } from "../../shared/net/frame.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import { DropReason } from "../switch/port.ts";
+import type { CompletionQueue } from "./completion-queue.ts";
+import { ADDRESS_END, type EnaContext, MAX_PACKET_DESCS } from "./context.ts";
+import type { DescriptorRing } from "./memory.ts";
+
+/** Descriptors held out of the ring when buffers are used out of order. */
+const SHUFFLE_DEPTH = 16;
+const POOL = MAX_PACKET_DESCS + SHUFFLE_DEPTH;
+/** A buffer longer than a wire record is used up to here. */
+const MAX_BUFFER_BYTES = 0xffff;
+
+export class RxQueue {
+  readonly index: number;
+  readonly ring: DescriptorRing;
+  readonly cq: CompletionQueue;
+  packets = 0;
+  bytes = 0;
+  overruns = 0;
+  /** The rule that stopped the queue. */
+  stopped = "";
+  readonly #context: EnaContext;
+  readonly #addresses = new Float64Array(POOL);
+  readonly #lengths = new Int32Array(POOL);
+  readonly #reqIds = new Int32Array(POOL);
+  #pooled = 0;
+
+  constructor(context: EnaContext, index: number, ring: DescriptorRing, cq: CompletionQueue) {
+    this.#context = context;
+    this.index = index;
+    this.ring = ring;
+    this.cq = cq;
+  }
+
+  /** Empty buffers that the device holds or can read. */
+  get buffers(): number {
+    return this.#pooled + this.ring.readable;
+  }
+
+  doorbell(value: number): void {
+    if (this.stopped !== "") return;
+    const error = this.ring.announce(value);
+    if (error !== undefined)
+      this.stop(`RX_DOORBELL_${error}`, `doorbell ${value}, head ${this.ring.cursor.head}`);
+  }
+
+  /** True when a frame of this length would find its buffers, or would be dropped anyway. */
+  ready(length: number): boolean {
+    if (this.stopped !== "") return true;
+    const needed = this.#collect(length);
+    return needed !== 0;
+  }
+
+  /** Takes the frame, or says why not. Nothing is used up unless the whole frame fits. */
+  deliver(frame: Frame, verdict: number, hash: number): DropReason | undefined {
+    if (this.stopped !== "") return DropReason.RX_OVERRUN;
+    const count = this.#collect(frame.length);
+    if (count === 0) {
+      this.overruns++;
+      return DropReason.RX_OVERRUN;
+    }
+    if (count < 0) return this.stopped !== "" ? DropReason.RX_OVERRUN : DropReason.TOO_BIG;
+    const { memory } = this.#context.host;
+    let from = 0;
+    for (let i = 0; i < count; i++) {
+      const length = Math.min(this.#lengths[i]!, frame.length - from);
+      const at = memory.reserve(this.#addresses[i]!, length, RecordType.FRAME);
+      frame.copyTo(memory.outgoing, at, from, length);
+      from += length;
+      this.#complete(i, count, length, verdict, hash);
+    }
+    this.#use(count);
+    this.packets++;
+    this.bytes += frame.length;
+    return undefined;
+  }
+
+  stop(code: string, text: string): void {
+    this.stopped = code;
+    this.#context.queueFault(code, `rx queue ${this.index}: ${text}`);
+  }
+
+  close(): void {
+    this.ring.close();
+    this.#pooled = 0;
+    if (this.stopped === "") this.stopped = "destroyed";
+  }
+
+  /**
+   * Brings enough descriptors for `length` bytes to the pool's front. Returns how many they are,
+   * 0 when there are too few, -1 when no number would do.
+   */
+  #collect(length: number): number {
+    const pick = this.#context.pick;
+    if (pick !== undefined) while (this.#pooled < SHUFFLE_DEPTH && this.#fetch());
+    let need = length;
+    let count = 0;
+    while (need > 0) {
+      if (count === MAX_PACKET_DESCS) {
+        this.#context.note(
+          "RX_BUFFERS_TOO_SMALL",
+          `rx queue ${this.index}: ${length} bytes need more than ${count} buffers`,
+        );
+        return -1;
+      }
+      if (count === this.#pooled && !this.#fetch()) return this.stopped === "" ? 0 : -1;
+      if (pick !== undefined) this.#swap(count, count + pick(this.#pooled - count));
+      need -= this.#lengths[count]!;
+      count++;
+    }
+    return count;
+  }
+
+  /** Moves one descriptor from ring to pool. False when there is none, or the queue stopped. */
+  #fetch(): boolean {
+    const { ring } = this;
+    if (ring.readable === 0) return false;
+    const { view } = ring;
+    const at = ring.at(0);
+    const phase = rxDesc.phase(view, at);
+    const reqId = rxDesc.reqId(view, at);
+    const length = rxDesc.length(view, at);
+    const address = rxDesc.address(view, at);
+    if (phase !== ring.cursor.phase) {
+      this.stop(
+        "RX_WRONG_PHASE",
+        `descriptor ${ring.cursor.head} was announced but carries the old phase`,
+      );
+      return false;
+    }
+    if (reqId >= ring.depth) {
+      this.stop("RX_REQ_ID_RANGE", `request id ${reqId} in a queue of ${ring.depth}`);
+      return false;
+    }
+    if (address + length > ADDRESS_END) {
+      this.stop("RX_ADDRESS_RANGE", `buffer at 0x${address.toString(16)} leaves the address space`);
+      return false;
+    }
+    ring.cursor.next();
+    const n = this.#pooled++;
+    this.#addresses[n] = address;
+    this.#lengths[n] = Math.min(length, MAX_BUFFER_BYTES);
+    this.#reqIds[n] = reqId;
+    return true;
+  }
+
+  #complete(i: number, count: number, length: number, verdict: number, hash: number): void {
+    const { ring } = this.cq;
+    const last = i === count - 1;
+    rxCdesc.write(
+      ring.view,
+      ring.at,
+      last ? verdict : 0,
+      ring.cursor.phase,
+      i === 0 ? 1 : 0,
+      last ? 1 : 0,
+      length,
+      this.#reqIds[i]!,
+      hash,
+      this.index,
+      0,
+    );
+    ring.next();
+  }
+
+  #use(count: number): void {
+    const left = this.#pooled - count;
+    for (let i = 0; i < left; i++) {
+      this.#addresses[i] = this.#addresses[i + count]!;
+      this.#lengths[i] = this.#lengths[i + count]!;
+      this.#reqIds[i] = this.#reqIds[i + count]!;
+    }
+    this.#pooled = left;
+  }
+
+  #swap(a: number, b: number): void {
+    const address = this.#addresses[a]!;
+    const length = this.#lengths[a]!;
+    const reqId = this.#reqIds[a]!;
+    this.#addresses[a] = this.#addresses[b]!;
+    this.#lengths[a] = this.#lengths[b]!;
+    this.#reqIds[a] = this.#reqIds[b]!;
+    this.#addresses[b] = address;
+    this.#lengths[b] = length;
+    this.#reqIds[b] = reqId;
+  }
+}

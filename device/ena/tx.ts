@@ -1,0 +1,458 @@
+/**
+ * Transmit: from the driver's descriptors to a frame for the switch.
+ *
+ *   host ring   | meta | desc | desc | ...             16 bytes an entry
+ *   LLQ entry   | desc | desc | header ...        |    128 or 256 bytes, in BAR 2
+ *               | desc | desc | desc | ...        |    further entries of the same packet
+ *
+ *   IDLE --packet whole, bytes here--> offered --> completed
+ *     '--bytes not pushed--> READING --read--> READY --'
+ *                            offered, no room --> HELD --room again--> READY
+ *
+ * A queue works alone and in order: while it reads or is held, its ring waits and others go on.
+ * Each descriptor is read once. The bytes are never copied: the frame's spans are the pushed
+ * bytes themselves, given back when the packet is completed.
+ *
+ * Rules broken inside one packet cost that packet: it is named, dropped, and completed like any
+ * other. Rules whose breaking leaves no way to tell where the next packet begins, or whom to
+ * complete, stop the queue.
+ */
+import { TX_DESC_SIZE, txCdesc, txDesc, txMeta } from "../../shared/ena/io.ts";
+import { Frame, MAX_FRAME_BYTES } from "../../shared/net/frame.ts";
+import type { Span } from "../dma/host-memory.ts";
+import { DropReason, type SwitchPort, Verdict } from "../switch/port.ts";
+import type { CompletionQueue } from "./completion-queue.ts";
+import {
+  ADDRESS_END,
+  type EnaContext,
+  L2_BYTES,
+  MAX_PACKET_DESCS,
+  MIN_FRAME_BYTES,
+} from "./context.ts";
+import type { DescriptorRing } from "./memory.ts";
+import { TxMeta, TxOffloads } from "./offload.ts";
+
+/** How a low latency queue's entries are laid out. */
+export interface LlqLayout {
+  readonly memory: Uint8Array;
+  readonly descsBeforeHeader: number;
+  readonly descsPerEntry: number;
+  readonly headerAt: number;
+  readonly headerRoom: number;
+  /** Meta caching is off: every packet begins with a meta descriptor. */
+  readonly metaRequired: boolean;
+}
+
+const Stage = { IDLE: 0, READING: 1, READY: 2, HELD: 3, STOPPED: 4 } as const;
+type Stage = (typeof Stage)[keyof typeof Stage];
+const STAGE_NAMES = ["idle", "reading", "ready", "held", "stopped"] as const;
+
+/** Buffers of a packet: drivers post one more than they are told when a meta descriptor leads. */
+const MAX_DESCS = MAX_PACKET_DESCS + 1;
+/** Bits 22, 25 and 31:29 of len_ctrl must be zero. */
+const LEN_CTRL_MBZ = ((1 << 22) | (1 << 25) | (7 << 29)) >>> 0;
+const INCOMPLETE = 0;
+const STOPPED = -1;
+
+export class TxQueue {
+  readonly index: number;
+  readonly ring: DescriptorRing;
+  readonly cq: CompletionQueue;
+  readonly llq: LlqLayout | undefined;
+  packets = 0;
+  bytes = 0;
+  drops = 0;
+  stopped = "";
+  readonly #context: EnaContext;
+  readonly #port: SwitchPort;
+  /** Called when a read has brought the bytes of the packet at hand. */
+  readonly #onReady: () => void;
+  readonly #meta = new TxMeta();
+  readonly #offloads = new TxOffloads();
+  readonly #frame = new Frame();
+  readonly #span: Span = { buffer: new Uint8Array(0), at: 0, length: 0 };
+  /** 1 for each request id that is not completed yet. */
+  readonly #inFlight: Uint8Array;
+  /** Completions of this burst in random order, when asked for. */
+  readonly #shuffled: number[] = [];
+  #stage: Stage = Stage.IDLE;
+
+  // The packet at hand.
+  readonly #addresses = new Float64Array(MAX_DESCS);
+  readonly #lengths = new Int32Array(MAX_DESCS);
+  #buffers = 0;
+  #lenCtrl = 0;
+  #metaCtrl = 0;
+  #reqId = 0;
+  #headerAt = 0;
+  #headerLength = 0;
+  /** The rule that this packet breaks. */
+  #broken = "";
+  #brokenReason: DropReason = DropReason.TX_MALFORMED;
+
+  constructor(
+    context: EnaContext,
+    index: number,
+    ring: DescriptorRing,
+    cq: CompletionQueue,
+    llq: LlqLayout | undefined,
+    port: SwitchPort,
+    onReady: () => void,
+  ) {
+    this.#context = context;
+    this.index = index;
+    this.ring = ring;
+    this.cq = cq;
+    this.llq = llq;
+    this.#port = port;
+    this.#onReady = onReady;
+    this.#inFlight = new Uint8Array(ring.depth);
+  }
+
+  get stage(): string {
+    return STAGE_NAMES[this.#stage];
+  }
+
+  /** True when `run` could do something. */
+  get runnable(): boolean {
+    if (this.#stage === Stage.READY) return true;
+    return this.#stage === Stage.IDLE && this.ring.readable > 0;
+  }
+
+  doorbell(value: number): void {
+    if (this.stopped !== "") return;
+    const error = this.ring.announce(value);
+    if (error !== undefined) {
+      this.stop(
+        `TX_DOORBELL_${error}`,
+        `doorbell ${value}, head ${this.ring.cursor.head}, depth ${this.ring.depth}`,
+      );
+    }
+  }
+
+  /** Takes up to `budget` packets. Returns how many; fewer when the ring is empty or waits. */
+  run(budget: number): number {
+    let done = 0;
+    while (done < budget) {
+      if (this.#stage === Stage.IDLE) {
+        const entries = this.#parse();
+        if (entries <= INCOMPLETE) break;
+        this.ring.cursor.skip(entries);
+        this.#inFlight[this.#reqId] = 1;
+        if (this.#broken === "" && !this.#gather()) {
+          this.#stage = Stage.READING;
+          this.#context.counters.txReads++;
+          void this.#read();
+          break;
+        }
+        this.#prepare();
+      } else if (this.#stage !== Stage.READY) break;
+
+      if (this.#broken !== "") this.#drop();
+      else if (this.#port.input(this.#frame) === Verdict.HELD) {
+        this.#stage = Stage.HELD;
+        break;
+      } else {
+        this.packets++;
+        this.bytes += this.#frame.length;
+        this.#context.counters.txPackets++;
+        this.#context.counters.txBytes += this.#frame.length;
+      }
+      this.#complete();
+      this.#stage = Stage.IDLE;
+      done++;
+    }
+    return done;
+  }
+
+  /** The switch has room again. */
+  resume(): void {
+    if (this.#stage === Stage.HELD) this.#stage = Stage.READY;
+  }
+
+  /** Moves this burst's completions to the completion queue. */
+  settle(): void {
+    const { pick } = this.#context;
+    const ids = this.#shuffled;
+    if (pick === undefined) return;
+    while (ids.length > 0) {
+      const i = pick(ids.length);
+      const id = ids[i]!;
+      ids[i] = ids[ids.length - 1]!;
+      ids.pop();
+      this.#post(id);
+    }
+  }
+
+  stop(code: string, text: string): void {
+    this.stopped = code;
+    this.#stage = Stage.STOPPED;
+    this.#context.queueFault(code, `tx queue ${this.index}: ${text}`);
+  }
+
+  /** Destroyed, or the device was reset: nothing more is completed, pushed bytes are given back. */
+  close(): void {
+    if (
+      this.#stage === Stage.READING ||
+      this.#stage === Stage.HELD ||
+      this.#stage === Stage.READY
+    ) {
+      this.#release();
+    }
+    this.#stage = Stage.STOPPED;
+    if (this.stopped === "") this.stopped = "destroyed";
+    this.#releaseRing();
+    this.ring.close();
+  }
+
+  /**
+   * Reads one packet's descriptors. Returns the number of ring entries it takes, INCOMPLETE when
+   * its last descriptor was not announced yet, STOPPED when the queue had to stop.
+   */
+  #parse(): number {
+    const { ring, llq } = this;
+    const { view } = ring;
+    const readable = ring.readable;
+    if (readable === 0) return INCOMPLETE;
+    let at = ring.at(0);
+    let phase = ring.phase(0);
+    let entries = 1;
+    let slots = llq === undefined ? 1 : llq.descsBeforeHeader;
+    let descs = 0;
+    let buffers = 0;
+    let metaSeen = false;
+    this.#broken = "";
+    this.#brokenReason = DropReason.TX_MALFORMED;
+    this.#headerAt = llq === undefined ? 0 : at + llq.headerAt;
+    for (;;) {
+      const lenCtrl = txDesc.lenCtrl(view, at);
+      if (txDesc.phaseOf(lenCtrl) !== phase) {
+        return this.#halt(
+          "TX_WRONG_PHASE",
+          `descriptor ${ring.cursor.head} was announced but carries the old phase`,
+        );
+      }
+      if (++descs > MAX_DESCS)
+        return this.#halt("TX_TOO_MANY_DESCS", `a packet of more than ${MAX_DESCS} descriptors`);
+      const first = txDesc.firstOf(lenCtrl) === 1;
+      const last = txDesc.lastOf(lenCtrl) === 1;
+      if (txDesc.isMetaOf(lenCtrl) === 1) {
+        if (descs !== 1 || !first || last) {
+          return this.#halt("TX_META_MISPLACED", "a meta descriptor that does not begin a packet");
+        }
+        this.#storeMeta(view, at);
+        metaSeen = true;
+      } else {
+        if (buffers === 0) {
+          if (first === metaSeen) {
+            return this.#halt(
+              "TX_FIRST_MISSING",
+              "a packet begins without the first bit, or has it twice",
+            );
+          }
+          this.#lenCtrl = lenCtrl;
+          this.#metaCtrl = txDesc.metaCtrl(view, at);
+          this.#headerLength = llq === undefined ? 0 : txDesc.headerLength(view, at);
+        } else if (first) return this.#halt("TX_FIRST_IN_MIDDLE", "a first bit inside a packet");
+        if ((lenCtrl & LEN_CTRL_MBZ) !== 0) this.#breaks("TX_RESERVED_BITS");
+        this.#addresses[buffers] = txDesc.address(view, at);
+        this.#lengths[buffers] = txDesc.lengthOf(lenCtrl);
+        buffers++;
+        if (last) break;
+      }
+      at += TX_DESC_SIZE;
+      if (--slots > 0) continue;
+      if (entries === ring.depth)
+        return this.#halt("TX_LAST_MISSING", "a packet longer than its ring");
+      if (entries === readable) return INCOMPLETE;
+      at = ring.at(entries);
+      phase = ring.phase(entries);
+      entries++;
+      slots = llq === undefined ? 1 : llq.descsPerEntry;
+    }
+    this.#buffers = buffers;
+    return this.#check(metaSeen) ? entries : STOPPED;
+  }
+
+  #storeMeta(view: DataView, at: number): void {
+    const meta = this.#meta;
+    if (txMeta.extValid(view, at) === 0 || txMeta.ethMetaType(view, at) === 0) {
+      this.#breaks("TX_META_MALFORMED");
+      meta.valid = false;
+      return;
+    }
+    meta.mss = txMeta.mss(view, at);
+    meta.l3HdrLen = txMeta.l3HdrLen(view, at);
+    meta.l3HdrOffset = txMeta.l3HdrOffset(view, at);
+    meta.l4HdrLenWords = txMeta.l4HdrLenWords(view, at);
+    meta.valid = true;
+  }
+
+  /** The packet as a whole. False when the queue had to stop. */
+  #check(metaSeen: boolean): boolean {
+    const reqId = txDesc.reqIdOf(this.#lenCtrl, this.#metaCtrl);
+    if (reqId >= this.ring.depth) {
+      this.#halt("TX_REQ_ID_RANGE", `request id ${reqId} in a queue of ${this.ring.depth}`);
+      return false;
+    }
+    if (this.#inFlight[reqId] === 1) {
+      this.#halt("TX_REQ_ID_IN_FLIGHT", `request id ${reqId} is not completed yet`);
+      return false;
+    }
+    this.#reqId = reqId;
+    if (this.llq !== undefined && this.#headerLength > this.llq.headerRoom) {
+      this.#breaks("TX_HEADER_LENGTH");
+    }
+    if (this.llq?.metaRequired === true && !metaSeen) this.#breaks("TX_META_REQUIRED");
+    let length = this.#headerLength;
+    for (let i = 0; i < this.#buffers; i++) {
+      const part = this.#lengths[i]!;
+      // Only a header pushed whole leaves nothing for a buffer to hold.
+      if (part === 0 && (i > 0 || this.#headerLength === 0)) this.#breaks("TX_ZERO_LENGTH");
+      if (this.#addresses[i]! + part > ADDRESS_END) this.#breaks("TX_ADDRESS_RANGE");
+      length += part;
+    }
+    const tso = txDesc.tsoEnableOf(this.#metaCtrl) === 1;
+    const limit = tso ? MAX_FRAME_BYTES : this.#context.host.config.maxMtu + L2_BYTES;
+    if (length > limit) this.#breaks("TX_TOO_LONG");
+    if (length < MIN_FRAME_BYTES) this.#breaks("TX_TOO_SHORT");
+    return true;
+  }
+
+  /** Makes the frame of pushed bytes. False when some are missing. */
+  #gather(): boolean {
+    const { memory } = this.#context.host;
+    const frame = this.#frame;
+    const span = this.#span;
+    this.#begin();
+    for (let i = 0; i < this.#buffers; i++) {
+      const length = this.#lengths[i]!;
+      if (length === 0) continue;
+      if (!memory.pushed(this.#addresses[i]!, length, span)) return false;
+      frame.push(span.buffer, span.at, length);
+    }
+    return true;
+  }
+
+  #begin(): void {
+    this.#frame.reset();
+    if (this.llq !== undefined && this.#headerLength > 0) {
+      this.#frame.push(this.llq.memory, this.#headerAt, this.#headerLength);
+    }
+  }
+
+  /** The slow path: asks for what no push has brought. The queue waits. */
+  async #read(): Promise<void> {
+    const { memory } = this.#context.host;
+    const parts: (Uint8Array | Promise<Uint8Array>)[] = [];
+    let got: Uint8Array[] = [];
+    try {
+      for (let i = 0; i < this.#buffers; i++) parts.push(this.#part(i));
+      got = await Promise.all(parts);
+    } catch {
+      if (this.#stage !== Stage.READING) return;
+      this.#broken = "TX_READ_REFUSED";
+      this.#brokenReason = DropReason.HOST_REFUSED;
+    }
+    if (this.#stage !== Stage.READING) return;
+    if (this.#broken === "") {
+      this.#begin();
+      for (let i = 0; i < this.#buffers && this.#broken === ""; i++) {
+        const length = this.#lengths[i]!;
+        if (length === 0) continue;
+        const bytes = got[i]!;
+        if (bytes.length === length) this.#frame.push(bytes, 0, length);
+        // A marker for "pushed": those bytes are looked up again, for views may have moved.
+        else if (memory.pushed(this.#addresses[i]!, length, this.#span)) {
+          this.#frame.push(this.#span.buffer, this.#span.at, length);
+        } else this.#breaks("TX_READ_SHORT");
+      }
+      if (this.#broken === "") this.#prepare();
+    }
+    this.#stage = Stage.READY;
+    this.#onReady();
+  }
+
+  #part(i: number): Uint8Array | Promise<Uint8Array> {
+    const { memory } = this.#context.host;
+    const length = this.#lengths[i]!;
+    const address = this.#addresses[i]!;
+    if (length === 0 || memory.pushed(address, length, this.#span)) return PUSHED;
+    const window = memory.window(address, length);
+    if (window === undefined) return memory.read(address, length);
+    const at = address - window.address;
+    return window.bytes.subarray(at, at + length);
+  }
+
+  /** The bytes are all there: offload facts. */
+  #prepare(): void {
+    if (this.#broken !== "") return;
+    const error = this.#offloads.apply(this.#frame, this.#metaCtrl, this.#meta);
+    if (error !== "") this.#breaks(error);
+  }
+
+  #drop(): void {
+    this.drops++;
+    this.#context.counters.txDrops++;
+    this.#port.drop(this.#brokenReason, "in");
+    this.#context.note(
+      this.#broken,
+      `tx queue ${this.index}, request ${this.#reqId}: packet dropped`,
+    );
+  }
+
+  #complete(): void {
+    this.#release();
+    if (txDesc.compReqOf(this.#lenCtrl) === 0) this.#inFlight[this.#reqId] = 0;
+    else if (this.#context.pick === undefined) this.#post(this.#reqId);
+    else this.#shuffled.push(this.#reqId);
+  }
+
+  #post(reqId: number): void {
+    const { ring } = this.cq;
+    this.#inFlight[reqId] = 0;
+    txCdesc.write(
+      ring.view,
+      ring.at,
+      reqId,
+      0,
+      ring.cursor.phase,
+      this.index,
+      this.ring.cursor.head,
+    );
+    ring.next();
+  }
+
+  #release(): void {
+    const { memory } = this.#context.host;
+    for (let i = 0; i < this.#buffers; i++) {
+      if (this.#lengths[i] !== 0) memory.releasePushed(this.#addresses[i]!);
+    }
+  }
+
+  /** Announced descriptors that nobody will look at again may have pushes. */
+  #releaseRing(): void {
+    const { ring, llq } = this;
+    const slots = llq === undefined ? 1 : ring.entryBytes / TX_DESC_SIZE;
+    for (let entry = 0; entry < ring.readable; entry++) {
+      for (let slot = 0; slot < slots; slot++) {
+        const at = ring.at(entry) + slot * TX_DESC_SIZE;
+        if (txDesc.isMeta(ring.view, at) === 1 || txDesc.length(ring.view, at) === 0) continue;
+        this.#context.host.memory.releasePushed(txDesc.address(ring.view, at));
+        if (txDesc.last(ring.view, at) === 1) break;
+      }
+    }
+  }
+
+  #breaks(code: string): void {
+    if (this.#broken === "") this.#broken = code;
+  }
+
+  #halt(code: string, text: string): typeof STOPPED {
+    this.stop(code, text);
+    return STOPPED;
+  }
+}
+
+/** Stands for a buffer that was pushed, among those that were read. No buffer of a packet is empty. */
+const PUSHED = new Uint8Array(0);
