@@ -104,7 +104,10 @@ class Uplink implements TapUplink, Port {
     return this.tap.send(frame) ? undefined : DropReason.QUEUE_FULL;
   }
 
-  /** A port that is down says yes: `deliver` then drops, where holding would last for ever. */
+  /**
+   * A super-frame is one frame here, so it is never asked for more than one. A port that is down
+   * says yes: `deliver` then drops, where holding would last for ever.
+   */
   ready(): boolean {
     return !this.tap.up || this.tap.pending() > 0;
   }

@@ -92,7 +92,7 @@ function attach(fd: number, name: string, control: number): void {
   if (why === sys.EBUSY) {
     throw new TapError(
       "TAP_BUSY",
-      `Another process holds the TAP ${name}: end it, or choose another name.`,
+      `The TAP ${name} is in use by another process: end that one, or choose another name.`,
     );
   }
   if (why === sys.EINVAL && exists(control, name)) {
