@@ -1,5 +1,5 @@
 /** One NIC of this process, attached and ready to come up, for whoever drives its interface. */
-import type { Driver, DriverContext } from "../../frontend/driver.ts";
+import { createEnaDriver } from "../../frontend/ena/index.ts";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { Session } from "../../frontend/session.ts";
 import type { Logger } from "../../shared/log.ts";
@@ -18,11 +18,6 @@ export interface OpenNic {
   close(): Promise<void>;
 }
 
-/** The ENA driver is named here, and only here. */
-function createDriver(context: DriverContext): Driver {
-  throw new Error(`${context.name}: the ENA driver is not joined to the bench yet`);
-}
-
 /** Connects and attaches the driver. Rejects with a sentence for a person. */
 export async function openNic(options: NicOptions): Promise<OpenNic> {
   const session = new Session({
@@ -30,7 +25,7 @@ export async function openNic(options: NicOptions): Promise<OpenNic> {
     personality: "ena",
     agent: "ringwire-bench",
     queues: 1,
-    driver: createDriver,
+    driver: (context, welcome) => createEnaDriver(context, { pushBytes: welcome.pushBytes }),
   });
   await session.start();
   return {

@@ -73,7 +73,7 @@ describe.skipIf(why !== undefined)(
         expect(link.mac).toBe(links[i]?.mac);
       }
       await eventually(
-        `the connection to go on\n${frontends.map((child) => child.said()).join("\n")}`,
+        () => `the connection to go on\n${frontends.map((child) => child.said()).join("\n")}`,
         async () => {
           const { echoed, state } = await ask();
           expect(state).toBe("open");
