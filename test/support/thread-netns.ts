@@ -22,10 +22,11 @@ export function noNamespaces(): string | undefined {
 const unshare = koffi.load(null).func("int unshare(int flags)") as unknown as (n: number) => number;
 
 export class ThreadNetns implements Disposable {
-  readonly #fd: number;
+  /** Of this process; `/proc/PID/fd/FD` names the namespace to others. */
+  readonly fd: number;
 
   private constructor(fd: number) {
-    this.#fd = fd;
+    this.fd = fd;
   }
 
   /** A new, empty namespace with its loopback up. The thread stays where it is. */
@@ -45,7 +46,7 @@ export class ThreadNetns implements Disposable {
   /** Runs `work` with the thread inside. What it starts synchronously starts inside too. */
   inside<T>(work: () => T): T {
     const back = openHere();
-    go(this.#fd);
+    go(this.fd);
     try {
       return work();
     } finally {
@@ -65,7 +66,7 @@ export class ThreadNetns implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    sys.close(this.#fd);
+    sys.close(this.fd);
   }
 }
 
