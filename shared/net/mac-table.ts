@@ -1,14 +1,15 @@
 /**
  * A table of MAC addresses and the ports behind which they were seen.
  *
- *   bucket = hash(key, seed)      8 ways a bucket, one array per field, key 0 = free
+ *   bucket = hash(key, seed)      8 ways a bucket, one array per field, key -1 = free
  *   | way 0 | way 1 | ... | way 7 |
  *
  * A look-up reads at most one bucket, so chosen addresses cannot make it slow; the seed is random,
  * so they cannot fill one bucket either. (A JavaScript Map hashes numbers without a seed, and a
  * 48-bit key is boxed on the way in.) The table doubles while less than four slots stand by each
  * address, up to its bound; doubling splits each bucket in two, so nothing is lost by it. Entries
- * of one port are never evicted for another's: what finds no room is not learned.
+ * of one port are never evicted for another's: what finds no room is not learned, and floods. In a
+ * table full to its bound that happens to about one address in eight thousand.
  *
  * Time is a monotonic clock in milliseconds, passed in. Nothing here reads a clock.
  *
@@ -63,6 +64,8 @@ const SLOTS_PER_ENTRY = 4;
 const DEFAULT_CAPACITY = 16384;
 const TWO_32 = 0x1_0000_0000;
 const NOWHERE = -1;
+/** No address: any number from 0 to 2^48 - 1 may be asked for, the all-zero address too. */
+const FREE = -1;
 
 export class MacTable {
   readonly #ageMs: number;
@@ -71,7 +74,7 @@ export class MacTable {
   readonly #mostSlots: number;
   readonly #seed: number;
 
-  #keys = new Float64Array(FIRST_SLOTS);
+  #keys = new Float64Array(FIRST_SLOTS).fill(FREE);
   #ports = new Int32Array(FIRST_SLOTS);
   #seen = new Float64Array(FIRST_SLOTS);
   #static = new Uint8Array(FIRST_SLOTS);
@@ -155,14 +158,14 @@ export class MacTable {
   /** Forgets everything behind a port, static entries too: the number may be used again. */
   forgetPort(port: number): void {
     for (let slot = 0; slot < this.#keys.length; slot++) {
-      if (this.#keys[slot] !== 0 && this.#ports[slot] === port) this.#remove(slot);
+      if (this.#keys[slot] !== FREE && this.#ports[slot] === port) this.#remove(slot);
     }
   }
 
   /** Removes what is too old. Look-ups don't need it: it makes room and keeps counts honest. */
   sweep(now: number): void {
     for (let slot = 0; slot < this.#keys.length; slot++) {
-      if (this.#keys[slot] === 0 || !this.#expired(slot, now)) continue;
+      if (this.#keys[slot] === FREE || !this.#expired(slot, now)) continue;
       this.#remove(slot);
       this.aged++;
     }
@@ -177,7 +180,7 @@ export class MacTable {
     const found: MacEntry[] = [];
     for (let slot = 0; slot < this.#keys.length; slot++) {
       const key = this.#keys[slot]!;
-      if (key === 0 || this.#expired(slot, now)) continue;
+      if (key === FREE || this.#expired(slot, now)) continue;
       const isStatic = this.#static[slot] === 1;
       found.push({
         mac: formatMacKey(key),
@@ -235,7 +238,7 @@ export class MacTable {
     for (;;) {
       const first = this.#bucket(key);
       for (let slot = first; slot < first + WAYS; slot++) {
-        if (this.#keys[slot] === 0) return slot;
+        if (this.#keys[slot] === FREE) return slot;
       }
       if (!this.#double()) return -1;
     }
@@ -256,7 +259,7 @@ export class MacTable {
   #remove(slot: number): void {
     const port = this.#ports[slot]!;
     if (this.#static[slot] === 0) this.#perPortCount[port] = this.learnedBy(port) - 1;
-    this.#keys[slot] = 0;
+    this.#keys[slot] = FREE;
     this.#size--;
   }
 
@@ -283,7 +286,7 @@ export class MacTable {
     const previous = this.#previous;
     const flaps = this.#flaps;
     const flapSince = this.#flapSince;
-    this.#keys = new Float64Array(old * 2);
+    this.#keys = new Float64Array(old * 2).fill(FREE);
     this.#ports = new Int32Array(old * 2);
     this.#seen = new Float64Array(old * 2);
     this.#static = new Uint8Array(old * 2);
@@ -293,9 +296,9 @@ export class MacTable {
     this.#flapSince = new Float64Array(old * 2);
     for (let from = 0; from < old; from++) {
       const key = keys[from]!;
-      if (key === 0) continue;
+      if (key === FREE) continue;
       let to = this.#bucket(key);
-      while (this.#keys[to] !== 0) to++;
+      while (this.#keys[to] !== FREE) to++;
       this.#keys[to] = key;
       this.#ports[to] = ports[from]!;
       this.#seen[to] = seen[from]!;

@@ -4,6 +4,14 @@ import { FLAP_MOVES, FLAP_WINDOW_MS, Learned, MacTable } from "../../shared/net/
 const mac = (n: number): number => 0x0200_0000_0000 + n;
 
 describe("MacTable", () => {
+  it("does not take a free slot for the all-zero address", () => {
+    const table = new MacTable({ ageMs: 1e6, perPort: 10 });
+    expect(table.lookup(0, 0)).toBe(-1);
+    table.learn(mac(1), 2, 0);
+    table.forget(mac(1));
+    for (let key = 0; key < 3; key++) expect(table.lookup(key, 0)).toBe(-1);
+  });
+
   it("learns, finds, forgets by age on the clock it is given", () => {
     const table = new MacTable({ ageMs: 1000, perPort: 10 });
     expect(table.lookup(mac(1), 0)).toBe(-1);
@@ -51,7 +59,7 @@ describe("MacTable", () => {
   });
 
   it("holds as many as it may and no more, through every doubling", () => {
-    const table = new MacTable({ ageMs: 1e6, perPort: 1e6, capacity: 3000 });
+    const table = new MacTable({ ageMs: 1e6, perPort: 1e6, capacity: 3000, seed: 1 });
     let learned = 0;
     for (let i = 0; i < 4000; i++) {
       const result = table.learn(mac(i * 0x1_0000_0001), i % 7, i);
