@@ -36,6 +36,16 @@ export interface ServerOptions {
   readonly log: Logger;
   /** Sees the batches of every NIC. */
   readonly tap?: (name: string) => LinkTap;
+  /** Told when a NIC came and went. */
+  readonly onNic?: (event: "joined" | "left", nic: NicEvent) => void;
+}
+
+export interface NicEvent {
+  readonly name: string;
+  readonly mac: string;
+  readonly peer: string;
+  /** Why it left. */
+  readonly reason?: string;
 }
 
 /** Connections at once, NICs and strangers together. */
@@ -173,6 +183,14 @@ export class DeviceServer implements ConnectionOwner {
 
   plug(port: Port): SwitchPort {
     return this.#options.segment.attach(port);
+  }
+
+  joined(nic: NicEvent): void {
+    this.#options.onNic?.("joined", nic);
+  }
+
+  left(nic: NicEvent): void {
+    this.#options.onNic?.("left", nic);
   }
 
   gone(connection: Connection): void {
