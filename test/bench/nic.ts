@@ -9,6 +9,8 @@ export interface NicOptions {
   readonly connect: string;
   readonly name: string;
   readonly zeroMask: boolean;
+  /** Entries of each Rx and Tx ring. */
+  readonly ringSize: number;
   readonly log: Logger;
 }
 
@@ -20,12 +22,14 @@ export interface OpenNic {
 
 /** Connects and attaches the driver. Rejects with a sentence for a person. */
 export async function openNic(options: NicOptions): Promise<OpenNic> {
+  const { ringSize, ...rest } = options;
   const session = new Session({
-    ...options,
+    ...rest,
     personality: "ena",
     agent: "ringwire-bench",
     queues: 1,
-    driver: (context, welcome) => createEnaDriver(context, { pushBytes: welcome.pushBytes }),
+    driver: (context, { pushBytes }) =>
+      createEnaDriver(context, { pushBytes, rxRingSize: ringSize, txRingSize: ringSize }),
   });
   await session.start();
   return {

@@ -14,6 +14,9 @@ export interface RingOptions {
   readonly frameBytes: number;
   readonly seconds: number;
   readonly zeroMask: boolean;
+  readonly ringSize: number;
+  /** What the device does with a frame whose receiver has no room. */
+  readonly whenFull: "drop" | "hold";
 }
 
 /** What a frontend prints, once a question. Counters since its start. */
@@ -49,12 +52,16 @@ function dropsOf(status: DeviceStatus): Record<string, number> {
 }
 
 export async function measureRing(options: RingOptions): Promise<Measured> {
-  await using device = startRingwire(["device", "--listen", "127.0.0.1:0", "--json"]);
+  await using device = startRingwire([
+    ...["device", "--listen", "127.0.0.1:0", "--json"],
+    ...["--when-full", options.whenFull],
+  ]);
   const { port } = await device.waitForJson<{ port: number }>((line) => line.event === "listening");
   const http = `http://127.0.0.1:${port}`;
 
   const frontend = (role: "generate" | "sink") => {
     const args = ["--role", role, "--connect", http, "--frame", String(options.frameBytes)];
+    args.push("--ring-size", String(options.ringSize));
     if (options.zeroMask) args.push("--zero-mask");
     return startScript(FRONTEND, args);
   };
