@@ -97,6 +97,7 @@ async function exchange(
   await Promise.all(sides.map((side) => side.event("quiet", during)));
   // Both are quiet, so nothing is on its way: now the counters can be compared.
   const reports = await Promise.all(sides.map((side) => side.lastWords<Report>("report")));
+  await Promise.all(sides.map((side) => side.end()));
   const { segment } = await device.lastWords<{ segment: Snapshot }>("stopped");
   summarise(reports, segment, device, sides, output);
 }
