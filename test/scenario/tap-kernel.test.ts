@@ -1,5 +1,4 @@
 /** The kernel's own TAP: traffic, link changes, and what happens when it goes away. */
-import { spawn } from "node:child_process";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { silentLogger } from "../../shared/log.ts";
@@ -87,7 +86,7 @@ async function pair(options: Partial<TapOptions> = {}) {
 
 /** Runs a command inside without blocking this thread, which moves the frames. */
 async function run(ns: ThreadNetns, command: string, ...args: string[]): Promise<string> {
-  const child = ns.inside(() => spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] }));
+  const child = ns.start(command, ...args);
   const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
   const [out, problems] = await Promise.all([text(child.stdout), text(child.stderr)]);
   const code = await ended;
@@ -111,7 +110,7 @@ describeKernel(`traffic between two TAPs${suffix}`, () => {
     ["IPv6", "fd00:7::2", Gso.TCPV6],
   ])("TCP over %s crosses in super-frames, every frame accounted for", async (_n, address, gso) => {
     const { tapA, tapB, fromA, fromB } = await pair();
-    const server = b.inside(() => spawn("iperf3", ["-s", "-1", "--forceflush"]));
+    const server = b.start("iperf3", "-s", "-1", "--forceflush");
     const ended = new Promise((resolve) => server.once("exit", resolve));
     await new Promise((resolve) => server.stdout.once("data", resolve));
     await run(a, "iperf3", "-n", "64M", "-c", address);
@@ -130,7 +129,7 @@ describeKernel(`traffic between two TAPs${suffix}`, () => {
 
   test("without offloads the kernel finishes and cuts everything itself", async () => {
     const { fromA } = await pair({ offloads: false });
-    const server = b.inside(() => spawn("iperf3", ["-s", "-1", "--forceflush"]));
+    const server = b.start("iperf3", "-s", "-1", "--forceflush");
     const ended = new Promise((resolve) => server.once("exit", resolve));
     await new Promise((resolve) => server.stdout.once("data", resolve));
     await run(a, "iperf3", "-n", "4M", "-c", "10.201.7.2");

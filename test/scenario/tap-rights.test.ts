@@ -1,5 +1,5 @@
 /** Persistent TAPs, users without rights, and every way in which a TAP can't be had. */
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ const describeKernel = describe.skipIf(why !== undefined);
 const suffix = why === undefined ? "" : `: ${why}`;
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const CHILD = join(ROOT, "test/support/tap-child.ts");
+const CHILD = join(ROOT, "test/support/tap-child-worker.ts");
 const NOBODY = "65534";
 const MAC = [2, 0, 0, 0, 0, 0xc];
 const MAC_TEXT = "02:00:00:00:00:0c";
@@ -56,11 +56,7 @@ function start(wish: object, { user = false, tun = "open", command = [] }: Start
   const program = command.length > 0 ? command : [process.execPath, CHILD];
   const drop = ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"];
   const argv = [...(user ? drop : []), ...program, JSON.stringify(wish)];
-  const child = ns.inside(() =>
-    spawn("unshare", ["-m", "sh", "-c", script, "sh", ...argv], {
-      stdio: ["pipe", "pipe", "pipe"],
-    }),
-  );
+  const child = ns.start("unshare", "-m", "sh", "-c", script, "sh", ...argv);
   children.push(child);
   let problems = "";
   child.stderr.on("data", (piece) => {

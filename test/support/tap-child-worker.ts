@@ -1,7 +1,7 @@
 /**
  * A process of its own that opens a TAP, for tests of rights, crashes and ways to start.
  *
- *   node tap-child.ts '{"name":"rw0"}'        one line of JSON on stdout: opened or refused
+ *   node tap-child-worker.ts '{"name":"rw0"}'        one line of JSON on stdout: opened or refused
  *
  * Then it waits for a word on stdin: "close" closes and ends by itself, "exit" calls process.exit
  * with the TAP open, "throw" dies of an exception.

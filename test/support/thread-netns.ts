@@ -3,7 +3,7 @@
  * descriptor, gone with the process at the latest. Threads and processes started while inside
  * belong to the namespace too.
  */
-import { spawnSync } from "node:child_process";
+import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from "node:child_process";
 import koffi from "koffi";
 import * as sys from "../../shared/tap/sys.ts";
 
@@ -63,6 +63,11 @@ export class ThreadNetns implements Disposable {
       throw new Error(`${command} ${args.join(" ")}: ${result.stderr}${result.stdout}`);
     }
     return result.stdout;
+  }
+
+  /** Starts a command inside and returns at once; it is the caller's to end. */
+  start(command: string, ...args: string[]): ChildProcessWithoutNullStreams {
+    return this.inside(() => spawn(command, args));
   }
 
   [Symbol.dispose](): void {
