@@ -9,11 +9,12 @@
  *
  * A look-up reads at most one bucket, so chosen addresses cannot make it slow; the seed is random,
  * so they cannot fill one bucket either. (A JavaScript Map hashes numbers without a seed, and boxes
- * a 48-bit key. On 1024
- * addresses it took 20 to 26 ns a look-up; this takes 14 to 24.) The table doubles while less than four slots stand by each
- * address, up to its bound; doubling splits each bucket in two, so nothing is lost by it. Entries
- * of one port are never evicted for another's: what finds no room is not learned, and floods. In a
- * table full to its bound that happens to about one address in eight thousand.
+ * a 48-bit key; with 1024 addresses it takes 20 to 26 ns a look-up, this 14 to 24.)
+ *
+ * The table doubles while less than four slots stand by each address, up to its bound; doubling
+ * splits each bucket in two, so nothing is lost by it. Entries of one port are never evicted for
+ * another's: what finds no room is not learned, and floods. In a table full to its bound that
+ * happens to about one address in eight thousand.
  *
  * Time is a monotonic clock in milliseconds, passed in. Nothing here reads a clock.
  *

@@ -127,6 +127,7 @@ describe("Switch", () => {
             } else if (s.do === "attach") {
               if (!plugged.has(s.port)) attach(s.port, s.plain);
             } else if (s.do === "detach") {
+              settle(s.port);
               plugged.get(s.port)?.handle.detach();
               plugged.delete(s.port);
               for (const [address, entry] of learned)
