@@ -23,7 +23,7 @@ import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
 import type { PciFunction } from "../bus/pci.ts";
 import type { DmaSpace } from "../bus/space.ts";
-import type { Waits } from "./waits.ts";
+import { Abandoned, type Waits } from "./waits.ts";
 
 export const REGISTER_BAR = 0;
 const DEFAULT_READ_TIMEOUT_MS = 3000;
@@ -60,7 +60,9 @@ export class Registers {
     this.#tellResponseAddress();
   }
 
+  /** Throws Abandoned once this incarnation is over: a stale step must not reach the next device. */
   write(offset: number, value: number): void {
+    if (this.#waits.gone !== undefined) throw new Abandoned(this.#waits.gone);
     this.#pci.write32(REGISTER_BAR, offset, value);
   }
 

@@ -24,6 +24,7 @@ import { DmaSpace } from "../../frontend/bus/space.ts";
 import type { Driver } from "../../frontend/driver.ts";
 import { createEnaDriver, type EnaOptions } from "../../frontend/ena/index.ts";
 import { Mbuf } from "../../frontend/net/mbuf.ts";
+import { DevCtl, devCtlReg, Register } from "../../shared/ena/registers.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
 import { Frame } from "../../shared/net/frame.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
@@ -86,6 +87,8 @@ export class EnaPair {
   /** As DeviceLink.writable. */
   writable = true;
   tamper: Tamper | undefined;
+  /** Reasons of the resets that the driver asked for, in order. */
+  readonly resets: number[] = [];
   /** Mbufs handed to transmit and not freed yet. */
   outstanding = 0;
   toDevice: (() => void)[] = [];
@@ -348,6 +351,9 @@ class PairLink implements DeviceLink {
   }
 
   mmioWrite32(bar: number, offset: number, value: number): void {
+    if (bar === 0 && offset === Register.DEV_CTL && (value & DevCtl.DEV_RESET) !== 0) {
+      this.#pair.resets.push(devCtlReg.reason(value));
+    }
     const bytes = new Uint8Array(4);
     new DataView(bytes.buffer).setUint32(0, value, true);
     this.mmioWrite(bar, offset, RecordType.REGISTER, bytes, 0, 4);
