@@ -79,6 +79,8 @@ export class Switch {
   readonly #fixed: SegmentSink;
   #time: number;
   #delivering = false;
+  /** Ports that found room again in the middle of a delivery: whom they wake must wait for its end. */
+  #roomLater: Plug[] = [];
   /** Frames handed in through a handle that is unplugged already. */
   #lateFrames = 0;
 
@@ -217,6 +219,7 @@ export class Switch {
     } finally {
       this.#delivering = false;
     }
+    if (this.#roomLater.length > 0) this.#wakeLater();
     return Verdict.DONE;
   }
 
@@ -329,8 +332,18 @@ export class Switch {
   #wakeWaiters(plug: Plug): void {
     const waiters = plug.waiters;
     if (waiters.length === 0) return;
+    if (this.#delivering) {
+      this.#roomLater.push(plug);
+      return;
+    }
     plug.waiters = [];
     for (const waiter of waiters) if (waiter.attached) waiter.handle.onReady?.();
+  }
+
+  #wakeLater(): void {
+    const plugs = this.#roomLater;
+    this.#roomLater = [];
+    for (const plug of plugs) this.#wakeWaiters(plug);
   }
 
   #detach(plug: Plug): void {

@@ -278,6 +278,23 @@ describe("holding", () => {
     expect(n.ports[1]!.asked.at(-1)).toEqual([60, 1]);
   });
 
+  it("wakes nobody in the middle of a delivery", () => {
+    const n = net(3, { whenFull: "hold" });
+    n.handles[1]!.input(frame(BROADCAST, B));
+    n.ports[1]!.room = false;
+    expect(n.handles[0]!.input(frame(B, A))).toBe(Verdict.HELD);
+    // The port finds its room while it takes a flood of somebody else.
+    n.ports[1]!.onDeliver = () => {
+      n.ports[1]!.onDeliver = undefined;
+      n.ports[1]!.room = true;
+      n.handles[1]!.roomAgain();
+    };
+    n.handles[0]!.onReady = () => n.handles[0]!.input(frame(B, A));
+    n.handles[2]!.input(frame(BROADCAST, [2, 0, 0, 0, 0, 0xc]));
+    expect(n.ports[1]!.got.length).toBe(2);
+    expect(port(n, 0)["in"]).toMatchObject({ frames: 1, forwarded: 1, held: 1 });
+  });
+
   it("holds neither floods nor what never fits", () => {
     const n = net(2, { whenFull: "hold" });
     n.ports[1]!.room = false;
