@@ -90,7 +90,11 @@ export function report(machine: Machine, options: RunOptions, outcomes: Outcomes
   text += `${options.reps} repetitions of ${options.seconds} s, round robin; `;
   text += `rings of ${options.ringSize}; client mask ${options.zeroMask ? "zero" : "random"}; median, then min to max\n\n`;
   for (const [name, outcome] of outcomes) {
-    for (const [metric, samples] of outcome.samples) text += row(name, metric, samples);
+    for (const [metric, samples] of outcome.samples) {
+      // A reason for which nothing was dropped is no row; --json has it.
+      if (metric.startsWith("drop_") && samples.max === 0) continue;
+      text += row(name, metric, samples);
+    }
     if (outcome.failure !== undefined) {
       text += `${name.padEnd(20)} not measured: ${outcome.failure.split("\n")[0]}\n`;
     }
