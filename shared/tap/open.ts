@@ -26,7 +26,7 @@ export interface OpenedTap {
 }
 
 const TUN_PATH = "/dev/net/tun";
-const TUN_FLAGS = ifr.IFF_TAP | ifr.IFF_NO_PI | ifr.IFF_VNET_HDR;
+const TUN_FLAGS = ifr.IFF_TAP | ifr.IFF_NO_PI | ifr.IFF_VNET_HDR | ifr.IFF_NO_CARRIER;
 const OFFLOADS = ifr.TUN_F_CSUM | ifr.TUN_F_TSO4 | ifr.TUN_F_TSO6 | ifr.TUN_F_TSO_ECN;
 const VNET_HEADER_BYTES = 10;
 
@@ -45,6 +45,8 @@ export function openTap(options: OpenOptions, control: number, warn: Warn): Open
   const fd = openTun();
   try {
     attach(fd, name, control);
+    // For kernels that pass over IFF_NO_CARRIER. A refusal (before 5.0) leaves the carrier on.
+    setCarrier(fd, false);
     const existing = (tunFlags(fd) & ifr.IFF_PERSIST) !== 0;
     shapeHeaders(fd);
     const offloads = options.offloads && setOffloads(fd, OFFLOADS);
@@ -150,6 +152,10 @@ function shapeHeaders(fd: number): void {
 }
 
 const int = (n: number): Uint8Array => new Uint8Array(new Int32Array([n]).buffer);
+
+/** What `ip link` shows as NO-CARRIER when down. False: the kernel can't, see errno. */
+export const setCarrier = (fd: number, up: boolean): boolean =>
+  sys.ioctl(fd, ifr.TUNSETCARRIER, int(up ? 1 : 0)) === 0;
 
 /** The argument travels by value. False: the kernel knows none of these. */
 const setOffloads = (fd: number, flags: number): boolean =>

@@ -9,10 +9,9 @@
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { errnoText } from "./errno-text.ts";
 import { TapError } from "./errors.ts";
-import { TUNSETCARRIER } from "./ifreq.ts";
 import { LinkWatch } from "./link-watch.ts";
 import { type TapReport, type TapRequest, type TapWorkerData, Wake } from "./messages.ts";
-import { type OpenedTap, openControlSocket, openTap, setMtu } from "./open.ts";
+import { type OpenedTap, openControlSocket, openTap, setCarrier, setMtu } from "./open.ts";
 import { ahead, Count, ERRNO_LIMIT, SLOT_ROOM, TapRings, Word } from "./rings.ts";
 import * as sys from "./sys.ts";
 import { VNET_HEADER_BYTES } from "./vnet-header.ts";
@@ -248,8 +247,7 @@ class TapLoop {
       report({ kind: "mtuReply", id: request.id, error: refusal });
       return;
     }
-    const value = new Uint8Array(new Int32Array([request.up ? 1 : 0]).buffer);
-    if (sys.ioctl(this.#fd, TUNSETCARRIER, value) === 0) return;
+    if (setCarrier(this.#fd, request.up)) return;
     const why = errnoText(sys.errno());
     report({
       kind: "warn",

@@ -227,7 +227,7 @@ export class Tap implements TapEnd {
     this.#wake();
   }
 
-  /** Carrier as `ip link` shows it (NO-CARRIER when false). */
+  /** Carrier as `ip link` shows it (NO-CARRIER when false). Off when opened: the kernel waits. */
   setCarrier(up: boolean): void {
     this.#ask({ kind: "carrier", up });
   }
