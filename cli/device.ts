@@ -199,10 +199,12 @@ async function openUplinks(
   const { openTapUplink } = await import("../device/ports/tap-uplink.ts");
   for (const name of names) {
     try {
-      open.push(await openTapUplink({ name, log, segment }));
+      open.push(
+        await openTapUplink({ name, log, segment, onGone: (e) => log.error({}, e.message) }),
+      );
     } catch (error) {
       for (const uplink of open) await uplink.close();
-      throw new Failure(`--uplink tap:${name}: ${messageOf(error)}`);
+      throw new Failure(messageOf(error));
     }
   }
   return open;

@@ -1,9 +1,12 @@
 /** `ringwire frontend`: a NIC, its driver and, with --tap, the kernel on top of it. */
 import { Command } from "commander";
 import { z } from "zod";
+import type { TapHost } from "../frontend/host/tap-host.ts";
+import type { Ifnet } from "../frontend/net/ifnet.ts";
 import type { Session, SessionState } from "../frontend/session.ts";
 import type { Logger } from "../shared/log.ts";
-import { formatMac } from "../shared/net/ethernet.ts";
+import { formatMac, parseUnicastMac } from "../shared/net/ethernet.ts";
+import type { Tap } from "../shared/tap/tap.ts";
 import { Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import {
@@ -23,6 +26,11 @@ import { countersLines } from "./status-text.ts";
 import { traceTap } from "./trace.ts";
 import { AGENT } from "./version.ts";
 
+const DEFAULT_MTU = 1500;
+/** A link that does not come up within this is reported as it is. */
+const LINK_UP_MS = 5000;
+const LOOK_MS = 10;
+
 const Shape = z.object({
   ...CommonShape,
   driver: oneOf("ena", "xen").default("ena"),
@@ -30,7 +38,7 @@ const Shape = z.object({
   name: nicName.optional(),
   mac: unicastMac.optional(),
   queues: whole(1, 128).optional(),
-  mtu: whole(68, 9216).default(1500),
+  mtu: whole(128, 9216).optional(),
   tap: z.string().optional(),
   zeroMask: z.boolean().default(false),
   lro: z.boolean().default(true),
@@ -71,68 +79,99 @@ async function runFrontend(options: Options): Promise<void> {
     throw new Failure("--driver xen is not there yet: use --driver ena");
   }
   const stop = onStop();
-  const gaveUp = Promise.withResolvers<string>();
   const name = options.name ?? `${options.driver}0`;
-
-  let attached = false;
-  const onState = (state: SessionState, reason: string) => {
-    if (!attached) return;
-    if (state === "waiting") output.value({ event: "link-lost", name, reason });
-    if (state === "attached") output.value({ event: "link-back", name });
-    if (state === "closed") gaveUp.resolve(reason);
-  };
-  const session = await openSession(options, name, log, onState);
-  const { driver } = session;
-  const { ifnet } = driver;
+  // Before connecting: whoever can't have the TAP must not take the name from a NIC that works.
+  const tap = options.tap === undefined ? undefined : await openTap(options.tap, options, log);
+  const nic = new RunningNic(name, output);
   try {
-    const tap =
-      options.tap === undefined
-        ? undefined
-        : await openTap(session, options.tap, log, gaveUp.resolve);
-    try {
-      await driver.up();
-      attached = true;
-      const { segment, epoch } = session.agreed;
-      const mac = formatMac(ifnet.mac);
-      output.event(
-        `${name} is up: ${mac}, mtu ${ifnet.mtu}, segment ${segment}${options.tap === undefined ? "" : `, interface ${options.tap}`}`,
-        {
-          event: "ready",
-          name,
-          mac,
-          mtu: ifnet.mtu,
-          segment,
-          epoch,
-          tap: options.tap,
-          pid: process.pid,
-        },
-      );
-      const how = await Promise.race([stop.asked, gaveUp.promise.then((reason) => ({ reason }))]);
-      attached = false;
-      if (typeof how !== "string") throw new Failure(how.reason);
-      log.info({}, `${how}: ${name} stops`);
-    } finally {
-      attached = false;
-      output.value({
-        event: "stopped",
-        name,
-        reconnects: session.reconnects,
-        ifnet: { ...ifnet.counters },
-        driver: driver.counters(),
-        dma: { ...session.space.faults },
-        ...(tap === undefined ? {} : { tap: tap.counters() }),
-      });
-      for (const line of countersLines(name, ifnet.counters)) output.text(line);
-      tap?.leave();
-      await session.close();
-      await tap?.close();
+    const session = await createSession(options, name, log, nic.onState);
+    nic.session = session;
+    const began = begin(session, tap, log, nic);
+    // Stopped while it connects: what comes of that is of no interest any more.
+    began.catch(() => {});
+    const early = await Promise.race([began, stop.asked]);
+    if (early === undefined) {
+      nic.sayReady(tap);
+      const end = await Promise.race([stop.asked, nic.gaveUp]);
+      if (typeof end !== "string") throw new Failure(end.reason);
+      log.info({}, `${end}: ${name} stops`);
     }
   } finally {
-    await session.close();
+    await nic.end(tap);
   }
 }
 
-async function openSession(
+/** One NIC from its first word to its last. */
+class RunningNic {
+  readonly gaveUp: Promise<{ reason: string }>;
+  readonly giveUp: (reason: string) => void;
+  session: Session | undefined;
+  host: TapHost | undefined;
+  readonly #name: string;
+  readonly #output: Output;
+  #ready = false;
+
+  constructor(name: string, output: Output) {
+    this.#name = name;
+    this.#output = output;
+    const { promise, resolve } = Promise.withResolvers<{ reason: string }>();
+    this.gaveUp = promise;
+    this.giveUp = (reason) => resolve({ reason });
+  }
+
+  readonly onState = (state: SessionState, reason: string): void => {
+    if (!this.#ready) return;
+    const name = this.#name;
+    if (state === "waiting") this.#output.value({ event: "link-lost", name, reason });
+    if (state === "attached") this.#output.value({ event: "link-back", name });
+    if (state === "closed") this.giveUp(reason);
+  };
+
+  sayReady(tap: Tap | undefined): void {
+    const { driver, agreed } = this.session!;
+    const { ifnet } = driver;
+    const mac = formatMac(ifnet.mac);
+    const kernel = tap === undefined ? "" : `, interface ${tap.name}`;
+    this.#ready = true;
+    this.#output.event(
+      `${this.#name} is up: ${mac}, mtu ${ifnet.mtu}, segment ${agreed.segment}${kernel}, link ${ifnet.linkState}`,
+      {
+        event: "ready",
+        name: this.#name,
+        mac,
+        mtu: ifnet.mtu,
+        segment: agreed.segment,
+        epoch: agreed.epoch,
+        link: ifnet.linkState,
+        ...(tap === undefined ? {} : { tap: tap.name }),
+        pid: process.pid,
+      },
+    );
+  }
+
+  /** Tells the counters of a NIC that was ready, and lets go of everything. */
+  async end(tap: Tap | undefined): Promise<void> {
+    const { session, host } = this;
+    if (this.#ready && session !== undefined) {
+      const { driver } = session;
+      this.#ready = false;
+      this.#output.value({
+        event: "stopped",
+        name: this.#name,
+        reconnects: session.reconnects,
+        ifnet: { ...driver.ifnet.counters },
+        driver: driver.counters(),
+        ...(tap === undefined ? {} : { tap: { ...tap.counters, host: { ...host?.counters } } }),
+      });
+      for (const line of countersLines(this.#name, driver.ifnet.counters)) this.#output.text(line);
+    }
+    host?.leave();
+    await session?.close();
+    await tap?.close();
+  }
+}
+
+async function createSession(
   options: Options,
   name: string,
   log: Logger,
@@ -140,14 +179,14 @@ async function openSession(
 ): Promise<Session> {
   const { Session } = await import("../frontend/session.ts");
   const { createEnaDriver } = await import("../frontend/ena/index.ts");
-  const { connect, mac, queues, mtu, zeroMask, lro, llq } = options;
-  const session = new Session({
+  const { connect, mac, queues, zeroMask, lro, llq } = options;
+  return new Session({
     connect,
     name,
     personality: "ena",
     driver: (context, welcome) =>
       createEnaDriver(context, { lro, llq, pushBytes: welcome.pushBytes }),
-    mtu,
+    mtu: options.mtu ?? DEFAULT_MTU,
     zeroMask,
     agent: AGENT,
     log,
@@ -156,47 +195,64 @@ async function openSession(
     ...(queues === undefined ? {} : { queues }),
     ...(options.trace ? { tap: (await traceTap())(name) } : {}),
   });
+}
+
+/** Connects, attaches, puts the kernel on top, brings the interface up. Throws Failure. */
+async function begin(
+  session: Session,
+  tap: Tap | undefined,
+  log: Logger,
+  nic: RunningNic,
+): Promise<undefined> {
   try {
     await session.start();
+    const { driver } = session;
+    if (tap === undefined) {
+      await driver.up();
+    } else {
+      const { joinTap } = await import("../frontend/host/tap-host.ts");
+      await tap.start(driver.ifnet.mac);
+      nic.host = joinTap(tap, driver.ifnet, {
+        log,
+        up: () => driver.up(),
+        down: () => driver.down(),
+        gone: (error) => nic.giveUp(error.message),
+      });
+      // The driver follows the interface: up now, or when `ip link set up` says so.
+      await nic.host.settled();
+      if (!tap.up) {
+        log.warn({}, `${tap.name} is down: "sudo ip link set ${tap.name} up"`);
+        return undefined;
+      }
+    }
+    await linkUp(driver.ifnet);
   } catch (error) {
     throw new Failure(messageOf(error));
   }
-  return session;
+  return undefined;
 }
 
-interface TapUser {
-  counters(): object;
-  /** The driver is on its own again. */
-  leave(): void;
-  close(): Promise<void>;
+/** The device tells the link's state in an event of its own, soon after the queues are there. */
+async function linkUp(ifnet: Ifnet): Promise<void> {
+  for (let waited = 0; ifnet.linkState !== "up" && waited < LINK_UP_MS; waited += LOOK_MS) {
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
 }
 
-/** Opens the TAP with the NIC's address and puts the kernel on top of the driver. */
-async function openTap(
-  session: Session,
-  name: string,
-  log: Logger,
-  gone: (reason: string) => void,
-): Promise<TapUser> {
+/** Opens the TAP; it gets the NIC's address once that is known. Throws Failure. */
+async function openTap(name: string, { mac, mtu }: Options, log: Logger): Promise<Tap> {
   // Only here: where there is no TAP, nothing of it is loaded.
   const { Tap } = await import("../shared/tap/tap.ts");
-  const { joinTap } = await import("../frontend/host/tap-host.ts");
-  const { driver } = session;
-  const { ifnet } = driver;
   try {
-    const tap = await Tap.open({ name, mac: ifnet.mac, mtu: ifnet.mtu, offloads: true, log });
-    const host = joinTap(tap, ifnet, {
+    return await Tap.open({
+      name,
+      offloads: true,
+      bringUp: false,
       log,
-      up: () => driver.up(),
-      down: () => driver.down(),
-      gone: (error) => gone(error.message),
+      ...(mac === undefined ? {} : { mac: parseUnicastMac(mac) }),
+      ...(mtu === undefined ? {} : { mtu }),
     });
-    return {
-      counters: () => ({ ...tap.counters, host: { ...host.counters } }),
-      leave: () => host.leave(),
-      close: () => tap.close(),
-    };
   } catch (error) {
-    throw new Failure(`--tap ${name}: ${messageOf(error)}`);
+    throw new Failure(messageOf(error));
   }
 }
