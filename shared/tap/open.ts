@@ -15,6 +15,7 @@ export interface OpenOptions {
   readonly mac: Uint8Array | undefined;
   readonly mtu: number | undefined;
   readonly offloads: boolean;
+  readonly bringUp: boolean;
 }
 
 export interface OpenedTap {
@@ -54,7 +55,7 @@ export function openTap(options: OpenOptions, control: number, warn: Warn): Open
     if (!offloads) setOffloads(fd, 0);
     const mac = settleMac(fd, name, options.mac);
     settleMtu(control, name, options.mtu, warn);
-    if (!existing) bringUp(control, name);
+    if (!existing && options.bringUp) bringUp(control, name);
     return { fd, existing, mac, offloads };
   } catch (error) {
     sys.close(fd);
@@ -165,7 +166,7 @@ const setOffloads = (fd: number, flags: number): boolean =>
  * The address the interface has in the end. Asked through the TAP's own descriptor: whoever may
  * hold that may set the address, with or without root.
  */
-function settleMac(fd: number, name: string, wanted: Uint8Array | undefined): Uint8Array {
+export function settleMac(fd: number, name: string, wanted: Uint8Array | undefined): Uint8Array {
   const request = new ifr.Ifreq();
   if (sys.ioctl(fd, ifr.SIOCGIFHWADDR, request.about(name)) !== 0) {
     throw failed(`the MAC of ${name} can't be read`);
@@ -230,7 +231,7 @@ export function linkState(control: number, name: string): { mtu: number; up: boo
 }
 
 /** Only for an interface made here: it then needs no more than "ip addr add". */
-function bringUp(control: number, name: string): void {
+export function bringUp(control: number, name: string): void {
   const request = new ifr.Ifreq();
   if (sys.ioctl(control, ifr.SIOCGIFFLAGS, request.about(name)) !== 0) {
     throw failed(`the flags of ${name} can't be read`);
