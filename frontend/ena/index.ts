@@ -53,6 +53,11 @@ class EnaDriver implements Driver {
     await adapter.lock.run(async () => {
       adapter.ifnet.flags |= Iff.UP;
       if (!adapter.deviceRunning) return;
+      if (adapter.triggerReset) {
+        // A device that waits for its reset takes no commands; the restore brings us up.
+        await resetTask(adapter);
+        return;
+      }
       const errno = await up(adapter).catch(waitForLink);
       if (errno !== 0)
         throw new EnaError("UP", errno, `the interface can't come up (errno ${errno})`);

@@ -333,7 +333,8 @@ export async function changeMtu(adapter: Adapter, mtu: number): Promise<number> 
   if (errno !== 0) return errno;
   const otherBuffers = clusterFor(mtu) !== clusterFor(ifnet.mtu);
   ifnet.mtu = mtu;
-  if (!adapter.devUp || !otherBuffers) return 0;
+  // With a reset due, the restore makes the buffers.
+  if (!adapter.devUp || !otherBuffers || adapter.triggerReset) return 0;
   await down(adapter);
   return up(adapter);
 }

@@ -78,7 +78,9 @@ function checkTxRing(adapter: Adapter, ring: TxRing): boolean {
       ring.stats.missing_tx_comp++;
     }
   }
-  if (missed <= adapter.missingTxThreshold) return false;
+  // A stopped ring may be too short for the threshold: then nothing at all for the time is enough.
+  const dead = !ring.running && missed > 0 && now - ring.lastCleanup > timeout;
+  if (missed <= adapter.missingTxThreshold && !dead) return false;
   adapter.log.error(
     { queue: ring.qid, missed, sinceCleanupMs: now - ring.lastCleanup },
     "too many tx completions are missing",

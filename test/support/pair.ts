@@ -128,6 +128,17 @@ export class EnaPair {
     return this.#end.nic;
   }
 
+  get plugged(): boolean {
+    return this.#end !== undefined;
+  }
+
+  /** Delivers the oldest step of one direction, or else of the other. */
+  deliverOne(): void {
+    const step = this.toDevice.shift() ?? this.toDriver.shift();
+    step?.();
+    this.driver.batchApplied();
+  }
+
   /** A device appears at the other end. */
   plug(
     device: DeviceOptions | undefined = this.options.device,

@@ -316,7 +316,7 @@ describe("link loss", () => {
       pair.clock += 1000;
       pair.driver.tick();
       for (let i = 0; i < after; i++) {
-        stepOnce(pair);
+        pair.deliverOne();
         await Promise.resolve();
       }
       pair.cut();
@@ -401,10 +401,3 @@ describe("pushes", () => {
     expect(pair.send(out(60))).toBe(0);
   });
 });
-
-/** Delivers what lies in one direction, or else in the other. */
-function stepOnce(pair: EnaPair): void {
-  const first = pair.toDevice.shift() ?? pair.toDriver.shift();
-  first?.();
-  pair.driver.batchApplied();
-}
