@@ -25,7 +25,6 @@ import { Abandoned } from "./waits.ts";
 import { checkAll } from "./watchdog.ts";
 
 export type { EnaOptions } from "./adapter.ts";
-export { EnaError } from "./lifecycle.ts";
 
 export function createEnaDriver(ctx: DriverContext, options: EnaOptions = {}): Driver {
   return new EnaDriver(ctx, options);
