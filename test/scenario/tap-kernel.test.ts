@@ -224,6 +224,21 @@ describeKernel(`link${suffix}`, () => {
     expect(a.run("ip", "-o", "link")).not.toContain("rw0");
   });
 
+  test("one opened before its address is known comes up at start, with that address", async () => {
+    const tap = await open(a, { bringUp: false });
+    expect(tap.up).toBe(false);
+    await tap.start(MAC_A);
+    expect(tap).toMatchObject({ up: true, mac: MAC_A });
+    expect(a.run("ip", "link", "show", "dev", "rw0")).toContain("02:00:00:00:00:0a");
+  });
+
+  test("start with an address that is none is refused, and the interface stays down", async () => {
+    const tap = await open(a, { bringUp: false });
+    const wrong = tap.start(new Uint8Array([1, 0, 0, 0, 0, 1]));
+    await expect(wrong).rejects.toMatchObject({ code: "TAP_BAD_MAC" });
+    expect(tap.up).toBe(false);
+  });
+
   test("ip link set mtu, down and up are seen; the last state stands", async () => {
     const tap = await open(a);
     for (const [args, expected] of [
