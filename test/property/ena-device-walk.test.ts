@@ -146,7 +146,7 @@ describe("random descriptors", () => {
           twin.nic.destroy();
         },
       ),
-      { numRuns: runs(3000) },
+      { numRuns: SOAK ? 10_000 : 3000 },
     );
   }, 60_000);
 
@@ -191,7 +191,7 @@ describe("random descriptors", () => {
           twin.nic.destroy();
         },
       ),
-      { numRuns: runs(3000) },
+      { numRuns: SOAK ? 10_000 : 3000 },
     );
   }, 60_000);
 });

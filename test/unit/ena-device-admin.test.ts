@@ -193,10 +193,21 @@ describe("a command that waits for bytes", () => {
     const late = host.memory.reads.splice(0)[0]!;
     await twin.attach();
     const writes = host.memory.writes.length;
+    host.takeFaults();
     late.answer();
     await settle();
+    expect(host.takeFaults()).toEqual([]);
     expect(host.memory.writes.length).toBe(writes);
     expect(twin.takeCompletions()).toEqual([]);
+  });
+
+  test("that a reset abandons is not named as refused", async () => {
+    const { host, twin } = await rig();
+    await hostAttributes(twin, host, twin.alloc(4096));
+    twin.ringAdmin();
+    twin.reset();
+    await settle();
+    expect(host.takeFaults()).toEqual([]);
   });
 
   test("keeps its id: another command with it is refused", async () => {
@@ -215,7 +226,7 @@ describe("a command that waits for bytes", () => {
 describe("broken admin rings", () => {
   test.each([
     ["beyond the ring", 33, "AQ_DOORBELL_BEYOND_RING"],
-    ["backwards", 0xffff, "AQ_DOORBELL_BEYOND_RING"],
+    ["behind the head", 0xffff, "AQ_DOORBELL_BEYOND_RING"],
   ])("a doorbell %s is fatal until reset", async (_what, ahead, code) => {
     const { host, twin } = await rig();
     twin.write32(Register.AQ_DB, (twin.aq.head + ahead) & 0xffff);
