@@ -1,5 +1,6 @@
 /** The kernel's own TAP: traffic, link changes, and what happens when it goes away. */
 import { text } from "node:stream/consumers";
+import { setTimeout } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { silentLogger } from "../../shared/log.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
@@ -83,7 +84,32 @@ async function pair(options: Partial<TapOptions> = {}) {
   b.run("ip", "addr", "add", "10.201.7.2/24", "dev", "rw0");
   a.run("ip", "addr", "add", "fd00:7::1/64", "dev", "rw0", "nodad");
   b.run("ip", "addr", "add", "fd00:7::2/64", "dev", "rw0", "nodad");
-  return { tapA, tapB, fromA: bridge(tapA, tapB), fromB: bridge(tapB, tapA) };
+  const joined = { tapA, tapB, fromA: bridge(tapA, tapB), fromB: bridge(tapB, tapA) };
+  await Promise.all([ready(a), ready(b)]);
+  return joined;
+}
+
+interface Shown {
+  readonly operstate: string;
+  readonly addr_info: {
+    readonly family: string;
+    readonly scope: string;
+    readonly tentative?: true;
+  }[];
+}
+
+/**
+ * Waits until the kernel has noticed the carrier: a worker of its own starts the queue, and IPv6
+ * makes its link-local address only then.
+ */
+async function ready(ns: ThreadNetns): Promise<void> {
+  for (;;) {
+    const [link] = JSON.parse(ns.run("ip", "-json", "addr", "show", "dev", "rw0")) as Shown[];
+    const local = link?.addr_info.some((info) => info.family === "inet6" && info.scope === "link");
+    const tentative = link?.addr_info.some((info) => info.tentative);
+    if (link?.operstate === "UP" && local && !tentative) return;
+    await setTimeout(10);
+  }
 }
 
 /** Runs a command inside without blocking this thread, which moves the frames. */
