@@ -2,7 +2,7 @@
  * Messages that mean nothing, or nearly something: random bytes, and batches of every transaction
  * with random fields, before and after the handshake. (fault-B1 to B7, fault-C5, C6, C9)
  */
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Register } from "../../shared/ena/registers.ts";
 import { RECORD_BYTES } from "../../shared/wire/records.ts";
 import { CloseCode, Op } from "../../shared/wire/transactions.ts";
@@ -26,10 +26,6 @@ let stage: HostileStage;
 
 beforeAll(async () => {
   stage = await HostileStage.open();
-});
-
-afterEach(async () => {
-  await stage.unharmed();
 });
 
 afterAll(async () => {
@@ -162,6 +158,8 @@ async function storm(
 }
 
 describe("messages that mean nothing", () => {
+  afterAll(() => stage.unharmed());
+
   it("random bytes end that connection only, before hello", async () => {
     const codes = await storm(
       cases(10_000),
@@ -197,6 +195,8 @@ describe("messages that mean nothing", () => {
 });
 
 describe("batches of every transaction with random fields", () => {
+  afterAll(() => stage.unharmed());
+
   const batch = (random: Random) =>
     packBatch(Array.from({ length: random.below(6) + 1 }, () => transaction(random)));
 

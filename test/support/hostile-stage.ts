@@ -60,10 +60,14 @@ export class HostileStage {
     if (!(await this.device.lives())) {
       throw new Error(this.seeded(`the device is gone\n${this.device.child.said()}`));
     }
-    const gone = await eventually("the hostile NICs to be gone", async () => {
-      const status = await this.status();
-      return status.nics.length === 2 && status.connections === 2 ? status : undefined;
-    });
+    const gone = await eventually(
+      "the hostile NICs to be gone",
+      async () => {
+        const status = await this.status();
+        return status.nics.length === 2 && status.connections === 2 ? status : undefined;
+      },
+      10_000,
+    );
     const ports = gone.segment.ports.map((port) => port.name).sort();
     if (ports.join() !== "pair-a,pair-b") wrong.push(`ports left: ${ports.join()}`);
     for (const nic of gone.nics) {
