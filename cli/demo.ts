@@ -14,6 +14,7 @@ import { Command } from "commander";
 import { z } from "zod";
 import type { Snapshot } from "../device/nic.ts";
 import type { ExchangeReport } from "../frontend/apps/exchange.ts";
+import { httpUrl } from "../shared/transport/websocket.ts";
 import { Failure } from "./failure.ts";
 import { addCommonFlags, CommonShape, readOptions, whole } from "./options.ts";
 import { bytesText, countText, msText, Output, table } from "./output.ts";
@@ -95,10 +96,12 @@ async function exchange(
   output.text(`           frames of 60 to 1514 bytes both ways for ${seconds} s ...`);
   const during = seconds * 1000 + STEP_MS;
   await Promise.all(sides.map((side) => side.event("quiet", during)));
-  // Both are quiet, so nothing is on its way: now the counters can be compared.
+  // Both are quiet, so nothing is on its way: now the counters can be compared. The device is asked
+  // while both are there, because a port takes its counters along.
+  const page = await fetch(httpUrl(url, "/status"), { signal: AbortSignal.timeout(STEP_MS) });
+  const { segment } = (await page.json()) as { segment: Snapshot };
   const reports = await Promise.all(sides.map((side) => side.lastWords<Report>("report")));
   await Promise.all(sides.map((side) => side.end()));
-  const { segment } = await device.lastWords<{ segment: Snapshot }>("stopped");
   summarise(reports, segment, device, sides, output);
 }
 

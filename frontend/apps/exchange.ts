@@ -23,8 +23,11 @@ const TIME = 24;
 const CHECKSUM = 28;
 const BODY = 32;
 const SIZES = [60, 60, 128, 256, 594, 1024, 1514, 1514] as const;
-/** Unacknowledged frames: far fewer than a receive ring holds, so that nothing need be dropped. */
-const WINDOW = 256;
+/**
+ * Unacknowledged frames: 60 KiB of them, so less than a receive ring holds and less than the 128 KiB
+ * that a link may always have on its way. Nothing need be dropped.
+ */
+const WINDOW = 96;
 const BURST = 64;
 const PINGS = 50;
 const CALL_MS = 50;

@@ -205,7 +205,7 @@ describe("the device's port", () => {
     expect(text).toContain("process_cpu_seconds_total");
     // The whole page has the form that a scraper takes.
     for (const line of text.split("\n").filter((l) => l !== "" && !l.startsWith("#"))) {
-      expect(line).toMatch(/^[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [-+0-9.eNaInf]+$/);
+      expect(line).toMatch(/^[a-z_0-9]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [-+0-9.eNaInf]+$/);
     }
     const names = text.split("\n").filter((l) => l.startsWith("# TYPE"));
     expect(new Set(names).size).toBe(names.length);
