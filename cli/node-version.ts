@@ -12,5 +12,5 @@ export function tooOld(version: string): string | undefined {
   const major = Number(parts[0]);
   const minor = Number(parts[1]);
   if (major > OLDEST_MAJOR || (major === OLDEST_MAJOR && minor >= OLDEST_MINOR)) return undefined;
-  return `ringwire needs Node ${OLDEST_MAJOR}.${OLDEST_MINOR} or newer, and this is Node ${version}: install a newer one from https://nodejs.org, or run it by "npm exec -- node dist/cli/ringwire.js" in the checkout.`;
+  return `ringwire needs Node ${OLDEST_MAJOR}.${OLDEST_MINOR} or newer, and this is Node ${version}: install a newer one (https://nodejs.org), or in a checkout run "npx ringwire", which finds the Node that npm ci brought.`;
 }
