@@ -89,10 +89,12 @@ async function exchange(
   );
   await Promise.all(
     sides.map(async (side, i) => {
-      await side.event("ready");
-      output.text(`${NAMES[i]}       process ${side.pid}, its driver is up and sees the other`);
+      await side.event("up");
+      output.text(`${NAMES[i]}       process ${side.pid}, its driver is up`);
     }),
   );
+  for (const side of sides) side.go();
+  await Promise.all(sides.map((side) => side.event("ready")));
   output.text(`           frames of 60 to 1514 bytes both ways for ${seconds} s ...`);
   const during = seconds * 1000 + STEP_MS;
   await Promise.all(sides.map((side) => side.event("quiet", during)));
@@ -231,6 +233,11 @@ class Helper {
       clearTimeout(timer);
       this.#listeners.delete(look);
     }
+  }
+
+  /** Lets it begin. */
+  go(): void {
+    this.#child.stdin?.write("go\n");
   }
 
   /** Closes its stdin and waits for what it says then. */

@@ -1,6 +1,6 @@
 /**
  * `ringwire exchange`, not shown in the help: a frontend of the demo. It prints one JSON object a
- * line ("ready", "quiet", "report") and ends when its stdin does, so that it never outlives who
+ * line ("up", "ready", "quiet", "report"), begins when its stdin says something, and ends when its stdin does, so that it never outlives who
  * started it.
  */
 import { Command } from "commander";
@@ -9,7 +9,7 @@ import { Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { nicName, readOptions, target, whole } from "./options.ts";
 import { Output } from "./output.ts";
-import { onStop, stdinEnd } from "./signals.ts";
+import { onStop, stdinEnd, stdinSays } from "./signals.ts";
 import { AGENT } from "./version.ts";
 
 const Shape = z.object({ connect: target, name: nicName, seconds: whole(1, 3600) });
@@ -46,6 +46,9 @@ async function runExchange(options: z.infer<typeof Shape>): Promise<void> {
   } catch (error) {
     throw new Failure(messageOf(error));
   }
+  output.value({ event: "up", name: options.name });
+  // Both NICs must be up before the first frame, or the switch has to drop it.
+  const first = await Promise.race([stop.asked, stdinEnd(), stdinSays()]);
   const exchange = new Exchange(session.driver.ifnet);
   let since = 0;
   let seconds = 0;
@@ -68,7 +71,10 @@ async function runExchange(options: z.infer<typeof Shape>): Promise<void> {
     output.value({ event: "quiet", name: options.name });
   };
   exchange.onQuiet = quiet;
-  await Promise.race([stop.asked, stdinEnd()]);
+  if (first === "go") {
+    exchange.start();
+    await Promise.race([stop.asked, stdinEnd()]);
+  }
   clearTimeout(timer);
   exchange.close();
   output.value({

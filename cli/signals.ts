@@ -39,3 +39,8 @@ export function stdinEnd(): Promise<"stdin"> {
     process.stdin.resume();
   });
 }
+
+/** Resolves when whoever started this process says something on stdin, whatever it is. */
+export function stdinSays(): Promise<"go"> {
+  return new Promise((resolve) => process.stdin.once("data", () => resolve("go")));
+}

@@ -75,19 +75,25 @@ export class Exchange {
   readonly #bytes = new Uint8Array(2048);
   readonly #view = new DataView(this.#bytes.buffer);
   readonly #skipped = new Set<number>();
-  readonly #caller: NodeJS.Timeout;
+  #caller: NodeJS.Timeout | undefined;
   #sending = false;
   #stopped = false;
   #turnAsked = false;
   #expected = 0;
   #ackSent = 0;
+  #pongsAtCall = 0;
 
   constructor(ifnet: Ifnet) {
     this.#ifnet = ifnet;
     ifnet.input = (m) => this.#input(m);
-    ifnet.inputDone = () => this.#inputDone();
-    ifnet.onTransmitReady = () => this.#pump();
-    this.#caller = setInterval(() => this.#send(Kind.CALL, 0, 60), CALL_MS);
+    ifnet.inputDone = () => this.#answer();
+    ifnet.onTransmitReady = () => this.#answer();
+  }
+
+  /** Looks for the peer. */
+  start(): void {
+    this.#send(Kind.CALL, 0, 60);
+    this.#caller = setInterval(() => this.#call(), CALL_MS);
   }
 
   startData(): void {
@@ -168,8 +174,8 @@ export class Exchange {
     const r = this.report;
     const ack = this.#view.getUint32(ACK);
     if (ack > r.acknowledged && ack <= r.sent) r.acknowledged = ack;
-    if (kind === Kind.CALL) this.#meet();
-    else if (kind === Kind.PING) this.#send(Kind.PONG, this.#view.getUint32(TIME), 60);
+    if (this.#peer[0] === 0xff) this.#meet();
+    if (kind === Kind.PING) this.#send(Kind.PONG, this.#view.getUint32(TIME), 60);
     else if (kind === Kind.PONG) this.#pong((nowUs() - this.#view.getUint32(SEQ)) >>> 0);
   }
 
@@ -205,15 +211,23 @@ export class Exchange {
     r.verified++;
   }
 
-  #inputDone(): void {
+  /** A burst came in, or there is room again: sends what that allows and asks for. */
+  #answer(): void {
     this.#pump();
     if (this.#ackSent !== this.#expected) this.#send(Kind.ACK, 0, 60);
     this.#judgeQuiet();
   }
 
-  /** The first call tells the peer's address; an answer to it lets the peer know ours. */
+  /** Until the round trip is known: nobody heard us yet, or a PING or its answer was lost. */
+  #call(): void {
+    const { length } = this.report.roundTripUs;
+    this.#send(Kind.CALL, 0, 60);
+    if (this.#peer[0] !== 0xff && length === this.#pongsAtCall) this.#send(Kind.PING, 0, 60);
+    this.#pongsAtCall = length;
+  }
+
+  /** The first frame tells the peer's address; an answer to it lets the peer know ours. */
   #meet(): void {
-    if (this.#peer[0] !== 0xff) return;
     this.#peer.set(this.#bytes.subarray(6, 12));
     this.#send(Kind.CALL, 0, 60);
     this.#send(Kind.PING, 0, 60);
