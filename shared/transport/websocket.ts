@@ -18,11 +18,21 @@ const RECEIVE_LIMITS = {
   maxFragments: 1024,
   maxBufferedChunks: 65_536,
   perMessageDeflate: false,
+  /** How long a peer may take to answer a close before its socket is cut. */
+  closeTimeout: 5000,
+  autoPong: false,
 } as const;
+
+/** Answers to pings that may wait for a peer that does not read them. */
+const MAX_PENDING_PONGS = 64;
+/** WebSocket codes (RFC 6455, 7.4.1) for what ends here, below the protocol. */
+const WsClose = { UNSUPPORTED_DATA: 1003, POLICY: 1008 } as const;
 
 class WebSocketTransport implements Transport {
   readonly #ws: WebSocket;
   readonly #socket: Socket;
+  /** The peer broke a rule of WebSocket: what it still sends is not looked at. */
+  #cut = false;
   onMessage: (message: Uint8Array) => void = () => {};
   onClose: (code: number, reason: string) => void = () => {};
 
@@ -31,16 +41,33 @@ class WebSocketTransport implements Transport {
     this.#socket = socket;
     socket.setNoDelay(true);
     ws.on("message", (data, isBinary) => {
-      if (!isBinary) {
-        ws.close(1003, "only binary messages are understood here");
+      if (this.#cut) return;
+      if (isBinary) this.onMessage(data as Buffer);
+      else this.#end(WsClose.UNSUPPORTED_DATA, "only binary messages are understood here");
+    });
+    let pongs = 0;
+    ws.on("ping", (data) => {
+      if (this.#cut || ws.readyState !== WebSocket.OPEN) return;
+      if (pongs === MAX_PENDING_PONGS) {
+        this.#end(WsClose.POLICY, "pings come faster than their answers are read");
         return;
       }
-      this.onMessage(data as Buffer);
+      pongs++;
+      ws.pong(data, undefined, () => {
+        pongs--;
+      });
     });
     // What goes wrong in the receiver ends in `close` with a code; without a listener it would
     // end the process.
     ws.on("error", () => {});
     ws.on("close", (code, reason) => this.onClose(code, reason.toString()));
+  }
+
+  /** Our owner hears of the end now, however long the peer takes to answer the close. */
+  #end(code: number, reason: string): void {
+    this.#cut = true;
+    this.#ws.close(code, reason);
+    this.onClose(code, reason);
   }
 
   send(message: Uint8Array, done: () => void): void {
