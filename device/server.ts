@@ -228,6 +228,8 @@ export class DeviceServer implements ConnectionOwner {
   }
 
   #refusal(request: IncomingMessage): [string, string] | undefined {
+    // Headers behind a request line without a version: HTTP 0.9, which has neither.
+    if (request.httpVersion !== "1.1") return ["400 Bad Request", "HTTP/1.1 is needed here\n"];
     const path = (request.url ?? "").split("?")[0];
     if (path !== NIC_PATH) return ["404 Not Found", `frontends connect to ${NIC_PATH}\n`];
     const offered = String(request.headers["sec-websocket-protocol"] ?? "").split(/\s*,\s*/, 16);
