@@ -25,7 +25,15 @@ import {
   stampCommand,
 } from "../../shared/ena/admin.ts";
 import { AENQ_ENTRY_SIZE } from "../../shared/ena/aenq.ts";
+import { FeatureId, featureCommand, SET_FEATURE_BODY } from "../../shared/ena/features.ts";
 import { rxCdesc, rxDesc, txCdesc, txDesc } from "../../shared/ena/io.ts";
+import {
+  LlqDescsBeforeHeader,
+  LlqEntrySize,
+  LlqHeaderLocation,
+  LlqStride,
+  llqFeature,
+} from "../../shared/ena/llq.ts";
 import { DevSts, devCtlReg, queueCapsReg, Register } from "../../shared/ena/registers.ts";
 import { Op } from "../../shared/wire/transactions.ts";
 import { column, mmio, RawFrontend } from "./raw-frontend.ts";
@@ -202,6 +210,21 @@ export class RawEna {
       if (answer !== undefined) return answer;
     }
     return undefined;
+  }
+
+  /** Low latency queues of 128-byte entries with two descriptors ahead of the header. */
+  async enableLlq(): Promise<void> {
+    const command = build(featureCommand, {
+      opcode: Opcode.SET_FEATURE,
+      featureId: FeatureId.LLQ,
+    });
+    llqFeature.write(new DataView(command.buffer), SET_FEATURE_BODY, {
+      headerLocationEnabled: LlqHeaderLocation.INLINE,
+      entrySizeEnabled: LlqEntrySize.SIZE_128B,
+      descsBeforeHeaderEnabled: LlqDescsBeforeHeader.TWO,
+      strideEnabled: LlqStride.MULTIPLE_DESCS_PER_ENTRY,
+    });
+    succeeded("SET_FEATURE LLQ", await this.command(command));
   }
 
   async createQueue(
