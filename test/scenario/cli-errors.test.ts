@@ -103,6 +103,9 @@ const fill = (args: string): string[] =>
     .replaceAll("FOLDER", folder)
     .split(" ");
 
+/** Which of them depends on the machine; each is a sentence of its own. */
+const NO_TAP = /is no TAP|needs root|is not there|may not open|needs Linux|another user/;
+
 const FAILED: readonly Row[] = [
   { args: "frontend --connect nobody@", code: 1, says: /nothing listens at .*ringwire device/ },
   { args: "frontend --connect hangsUp@", code: 1, says: /is not a ringwire device's port/ },
@@ -129,6 +132,13 @@ const FAILED: readonly Row[] = [
   { args: "frontend --connect nameTaken@", code: 1, says: /device refused: .*--name/ },
   { args: "frontend --connect no-such-host.invalid:7700", code: 1, says: /is not known; check/ },
   { args: "frontend --driver xen --connect device@", code: 1, says: /not there yet/ },
+  {
+    args: "frontend --connect nobody@ --tap a-name-of-17-byte",
+    code: 1,
+    says: /name .* has 17 bytes/,
+  },
+  { args: "frontend --connect nobody@ --tap lo", code: 1, says: NO_TAP },
+  { args: "device --listen 127.0.0.1:0 --uplink tap:lo", code: 1, says: NO_TAP },
   { args: "device --listen device@", code: 1, says: /is in use.*--listen/ },
   {
     args: "device --listen 192.0.2.77:7700 --insecure",
@@ -242,6 +252,18 @@ describe("a NIC that can't be", () => {
     expect(second.stderr).toMatch(
       /02:00:00:00:00:aa is the address of a; choose another with --mac/,
     );
+  });
+
+  it("takes no name away from another when it can't have its TAP", async () => {
+    const args = ["frontend", "--connect", `127.0.0.1:${devicePort}`, "--name", "kept"];
+    await using first = startRingwire([...args, "--json"]);
+    await first.waitForJson((line) => line.event === "ready");
+    const second = await runRingwire([...args, "--tap", "lo"]);
+    expect(second.exit?.code).toBe(1);
+    expect(second.stderr).toMatch(NO_TAP);
+    first.signal("SIGTERM");
+    expect(await first.ended()).toEqual({ code: 0, signal: null });
+    expect(first.stdout).not.toContain("link-lost");
   });
 
   it("is told that another process took its name, and ends with 1", async () => {
