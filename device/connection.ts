@@ -2,7 +2,7 @@
  * One connection of a frontend: the handshake, then a NIC model on one side and a link on the
  * other. Whatever a peer does wrong ends here, and ends this connection only.
  */
-import type { Logger } from "../shared/log.ts";
+import { type Logger, withFields } from "../shared/log.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { type Hello, parseHello, type Welcome } from "../shared/wire/hello.ts";
@@ -168,7 +168,8 @@ export class Connection implements LinkOwner, Sink {
     this.#hello = hello;
     const tap = this.#owner.tap(config.name);
     if (tap !== undefined) this.#link.setTap(tap);
-    this.#host = new LinkHost(this.#link, this.#memory, config, this.#owner.log, (port) =>
+    const log = withFields(this.#owner.log, { nic: config.name });
+    this.#host = new LinkHost(this.#link, this.#memory, config, log, (port) =>
       this.#owner.plug(port),
     );
     this.#nic = this.#owner.create(hello.personality, this.#host);
