@@ -162,7 +162,7 @@ describe("messages that mean nothing", () => {
 
   it("random bytes end that connection only, before hello", async () => {
     const codes = await storm(
-      cases(10_000),
+      10_000,
       () => RawFrontend.connect(stage.port),
       (random) => random.bytes(random.below(300)),
     );
@@ -171,7 +171,7 @@ describe("messages that mean nothing", () => {
 
   it("random bytes end that connection only, after hello", async () => {
     const codes = await storm(
-      cases(10_000),
+      10_000,
       () => RawFrontend.join(stage.port, stage.name()),
       (random) => random.bytes(random.below(300)),
     );
@@ -180,7 +180,7 @@ describe("messages that mean nothing", () => {
 
   it("a valid batch with flipped bytes ends that connection at most", async () => {
     const codes = await storm(
-      cases(10_000),
+      10_000,
       () => RawFrontend.join(stage.port, stage.name()),
       (random) => {
         const batch = packBatch([wellFormed(random), wellFormed(random)]);
@@ -201,7 +201,7 @@ describe("batches of every transaction with random fields", () => {
     packBatch(Array.from({ length: random.below(6) + 1 }, () => transaction(random)));
 
   it("end that connection at most, before hello", async () => {
-    await storm(cases(10_000), () => RawFrontend.connect(stage.port), batch);
+    await storm(10_000, () => RawFrontend.connect(stage.port), batch);
   });
 
   it("end that connection at most, with a device that runs", async () => {

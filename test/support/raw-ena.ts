@@ -149,7 +149,7 @@ export class RawEna {
   }
 
   /** All three admin rings, in an order that works. */
-  setUpAdmin(): void {
+  setUpAdmin(eventDepth = ADMIN_DEPTH): void {
     const { raw } = this;
     raw.batch(
       mmio(Register.AQ_BASE_LO, AQ),
@@ -160,10 +160,10 @@ export class RawEna {
       mmio(Register.ACQ_CAPS, queueCapsReg.pack(ADMIN_DEPTH, ACQ_ENTRY_SIZE)),
       mmio(Register.AENQ_BASE_LO, AENQ),
       mmio(Register.AENQ_BASE_HI, 0),
-      mmio(Register.AENQ_CAPS, queueCapsReg.pack(ADMIN_DEPTH, AENQ_ENTRY_SIZE)),
+      mmio(Register.AENQ_CAPS, queueCapsReg.pack(eventDepth, AENQ_ENTRY_SIZE)),
       mmio(Register.MMIO_RESP_LO, RESPONSE),
       mmio(Register.MMIO_RESP_HI, 0),
-      mmio(Register.AENQ_HEAD_DB, ADMIN_DEPTH),
+      mmio(Register.AENQ_HEAD_DB, eventDepth),
     );
   }
 
