@@ -26,7 +26,7 @@ function say(record: string, level: LogLevel): void {
   process.stderr.write(`${wordsOf(JSON.parse(record), level === "debug")}\n`);
 }
 
-interface Record_ {
+interface LogRecord {
   readonly level: number;
   readonly time: number;
   readonly msg?: string;
@@ -35,7 +35,7 @@ interface Record_ {
 }
 
 /** "10:01:02 warn  ena0: fault: ...  code=TX_PHASE"; a stack only while debugging. */
-export function wordsOf(record: Record_, stacks: boolean): string {
+export function wordsOf(record: LogRecord, stacks: boolean): string {
   const words = [
     new Date(record.time).toTimeString().slice(0, 8),
     (pino.levels.labels[record.level] ?? "").padEnd(5),

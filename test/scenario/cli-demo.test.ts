@@ -24,6 +24,16 @@ interface Result {
   readonly processes: Readonly<Record<string, number>>;
 }
 
+/** Refuses to load anything of the TAP. */
+const WITHOUT_TAP = `
+import { registerHooks } from "node:module";
+registerHooks({
+  resolve(specifier, context, next) {
+    if (/koffi|shared.tap|\\/tap\\/tap\\./.test(specifier)) throw new Error("no TAP here: " + specifier);
+    return next(specifier, context);
+  },
+});`;
+
 function alive(pid: number): boolean {
   try {
     process.kill(pid, 0);
@@ -69,6 +79,21 @@ describe("ringwire demo", () => {
     expect(child.stdout).toMatch(/round trip [\d.]+ ms/);
     expect(child.stdout).toMatch(/drops +none/);
     expect(child.stdout).toContain("ringwire device --trace");
+  });
+
+  it("needs nothing of the TAP, so that it runs where there is none", async () => {
+    const child = await runRingwire(
+      ["demo", "--seconds", "1", "--json"],
+      { env: { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(WITHOUT_TAP)}` } },
+      60_000,
+    );
+    expect(child.exit, child.said()).toEqual({ code: 0, signal: null });
+    // The hook is there, in this process and its children: what asks for a TAP meets it.
+    const frontend = await runRingwire(["frontend", "--connect", "127.0.0.1:9", "--tap", "rw0"], {
+      env: { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(WITHOUT_TAP)}` },
+    });
+    expect(frontend.exit?.code).toBe(1);
+    expect(frontend.stderr).toContain("no TAP here");
   });
 
   it.each(["SIGINT", "SIGKILL"] as const)("leaves no process behind after %s", async (signal) => {
