@@ -5,6 +5,7 @@
  */
 import { Command } from "commander";
 import { z } from "zod";
+import { Register } from "../shared/ena/registers.ts";
 import { Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { nicName, readOptions, target, whole } from "./options.ts";
@@ -43,6 +44,8 @@ async function runExchange(options: z.infer<typeof Shape>): Promise<void> {
   try {
     await session.start();
     await session.driver.up();
+    // A read comes back behind everything posted before it: now the device has our buffers.
+    await session.pci.read32(0, Register.VERSION);
   } catch (error) {
     throw new Failure(messageOf(error));
   }
