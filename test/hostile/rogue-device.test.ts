@@ -228,7 +228,7 @@ describe("a device that lies to a NIC that runs", () => {
     }
     await recovered();
     const named = new Set(rogue.links.flatMap((each) => [...each.faults.keys()]));
-    expect([...named].join(), seeded("refusals without a name")).toMatch(/unmapped/);
+    expect([...named].join(), seeded("refusals without a name")).toMatch(/DMA_UNMAPPED/);
   });
 
   it("property: random bytes in place of batches: it connects again", async () => {

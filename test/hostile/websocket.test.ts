@@ -66,7 +66,7 @@ describe("frames that RFC 6455 forbids", () => {
       [wsFrame(Buffer.from([0xff, 0xfe]), { opcode: WsOpcode.TEXT })],
       1007,
     ],
-  ])("%s: closed with %3$i", async (_what, frames, code) => {
+  ])("%s", async (_what, frames, code) => {
     const raw = await joined();
     for (const frame of frames) raw.write(frame);
     expect(await raw.closeCode()).toBe(code);

@@ -36,7 +36,11 @@ export class Neighbour {
     const child = startScript("test/support/neighbour-worker.ts", ["--connect", device.url]);
     try {
       await child.waitForJson((value) => value["ready"] === true);
-      return new Neighbour(child, device);
+      const neighbour = new Neighbour(child, device);
+      const wrong: string[] = [];
+      await neighbour.#flows(await neighbour.counts(), wrong);
+      if (wrong.length > 0) throw new Error(`${wrong.join()}\n${child.said()}`);
+      return neighbour;
     } catch (error) {
       await child.stop();
       throw error;
