@@ -76,10 +76,15 @@ export class RogueLink {
   async flushed(): Promise<boolean> {
     if (!this.open) return false;
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    this.ws.once("pong", () => resolve(true));
-    this.ws.once("close", () => resolve(false));
+    const onPong = () => resolve(true);
+    const onClose = () => resolve(false);
+    this.ws.once("pong", onPong);
+    this.ws.once("close", onClose);
     this.ws.ping();
-    return await promise;
+    const alive = await promise;
+    this.ws.off("pong", onPong);
+    this.ws.off("close", onClose);
+    return alive;
   }
 
   /** What the frontend said; with its progress as an honest device may hear it. */
