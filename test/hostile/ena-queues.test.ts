@@ -170,7 +170,7 @@ describe("a transmit descriptor that is wrong", () => {
     });
   });
 
-  it("fault-C2: a request id in flight stops the queue", async () => {
+  it("fault-C2: a request id used again waits until its first use is completed", async () => {
     await attacked(async ({ ena, tx, name }) => {
       ena.raw.onRead = () => undefined;
       ena.transmit(tx, broadcast(), 3, false);
