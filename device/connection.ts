@@ -104,6 +104,7 @@ export class Connection implements LinkOwner, Sink {
 
   batchApplied(): void {
     this.#nic?.batchEnd();
+    this.#memory.settle();
   }
 
   beforeFlush(): void {}

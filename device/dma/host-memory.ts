@@ -33,7 +33,8 @@ export interface HostMemory {
   window(address: number, length: number): Window | undefined;
 
   /**
-   * Finds pushed bytes that cover the range and fills `out`. False on a miss (counted).
+   * Finds pushed bytes that cover the range and fills `out`. False on a miss (counted). The span
+   * is valid until the model returns to its caller; a packet that waits copies it or looks again.
    * The entry stays until `releasePushed(address, length)`: once the packet is completed.
    */
   pushed(address: number, length: number, out: Span): boolean;

@@ -62,6 +62,11 @@ export class LinkMemory implements HostMemory {
     }
   }
 
+  /** The batch has been applied and worked on: its message is the transport's again. */
+  settle(): void {
+    this.pushes.settle();
+  }
+
   async read(address: number, length: number): Promise<Uint8Array> {
     if (length > Limits.READ_BYTES) {
       throw new DmaError("DMA_TOO_LONG", `a read of ${length} bytes at 0x${address.toString(16)}`);

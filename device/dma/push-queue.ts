@@ -1,5 +1,6 @@
 /**
- * Bytes pushed ahead of the doorbells that need them, in order of arrival.
+ * Bytes pushed ahead of the doorbells that need them, in order of arrival. Entries are views of
+ * the message at hand until `settle`, then of a copy; most are used and gone before that.
  *
  * A driver uses what it pushed in the order in which it pushed it, nearly always. So a look-up
  * first tries the entry after the last hit. Only when that fails is an index by address built,
@@ -111,6 +112,26 @@ export class PushQueue {
     }
     if (this.#cursor < this.#head) this.#cursor = this.#head;
     if (this.#head === this.#tail) this.#clearCounts();
+  }
+
+  /**
+   * The message at hand is about to be used again: what is left of it in live entries is copied,
+   * all at once.
+   */
+  settle(): void {
+    const message = this.#lastMessage;
+    if (message === EMPTY) return;
+    this.#lastMessage = EMPTY;
+    if (this.live === 0) return;
+    let copy: Uint8Array | undefined;
+    // Entries of one message stand together, at the end.
+    for (let c = this.#tail - 1; c >= this.#head; c--) {
+      const i = c & (this.#size - 1);
+      if (this.#length[i] === 0) continue;
+      if (this.#buffer[i] !== message) break;
+      copy ??= message.slice();
+      this.#buffer[i] = copy;
+    }
   }
 
   clear(): void {

@@ -151,6 +151,7 @@ export class TxQueue {
       if (this.#broken !== "") this.#drop();
       else if (this.#port.input(this.#frame) === Verdict.HELD) {
         this.#stage = Stage.HELD;
+        this.#frame.keep();
         break;
       } else {
         this.packets++;

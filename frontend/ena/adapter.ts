@@ -23,7 +23,7 @@ import { AsyncLock } from "./waits.ts";
 export interface EnaOptions {
   /** Use device memory for Tx descriptors where the device offers it. Default true. */
   readonly llq?: boolean;
-  /** Entries; clamped to what the device takes. Default 1024. */
+  /** Entries; clamped to what the device takes. Default 4096 and 1024. */
   readonly rxRingSize?: number;
   readonly txRingSize?: number;
   /** Merge received TCP segments. Default true. */
@@ -35,6 +35,11 @@ export interface EnaOptions {
 }
 
 export const DEFAULT_RING_SIZE = 1024;
+/**
+ * More than the original's 1024: a descriptor comes back after a round trip of the link, not of a
+ * bus, and a TCP window of 6 MB may arrive before that.
+ */
+const DEFAULT_RX_RING_SIZE = 4096;
 export const MIN_RING_SIZE = 256;
 export const MIN_MTU = 128;
 const DEFAULT_KEEP_ALIVE_TIMEOUT_MS = 6000;
@@ -137,7 +142,7 @@ export class Adapter {
     this.ifnet = new Ifnet(ctx.name, new Uint8Array(6), ctx.mtu);
     this.wantLlq = options.llq ?? true;
     this.wantOff = options.lro === false ? Ifcap.LRO : 0;
-    this.wantRxRingSize = options.rxRingSize ?? DEFAULT_RING_SIZE;
+    this.wantRxRingSize = options.rxRingSize ?? DEFAULT_RX_RING_SIZE;
     this.wantTxRingSize = options.txRingSize ?? DEFAULT_RING_SIZE;
     this.pushBytes = options.pushBytes ?? DEFAULT_PUSH_BYTES;
     this.statsSampleInterval = options.statsSampleInterval ?? 0;

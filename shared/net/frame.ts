@@ -91,6 +91,16 @@ export class Frame {
     }
   }
 
+  /** Copies the bytes to memory of the frame's own: for a frame that has to wait. */
+  keep(): void {
+    const { length } = this;
+    const bytes = new Uint8Array(length);
+    this.copyTo(bytes, 0, 0, length);
+    this.count = 0;
+    this.length = 0;
+    this.push(bytes, 0, length);
+  }
+
   /** The byte at `at`, or -1 beyond the end. For headers, not for walking a payload. */
   byteAt(at: number): number {
     let skip = at;

@@ -19,6 +19,7 @@ export const FRAME_ROOM = 14;
 
 const FIN_BINARY = 0x82;
 const MASKED = 0x80;
+const KEY_BYTES = 4;
 const LEN16 = 126;
 const LEN64 = 127;
 const BE = false;
@@ -70,20 +71,24 @@ function maskInPlace(bytes: Uint8Array, key: Uint8Array): void {
 }
 
 /**
- * Finds whole binary messages in a stream of unmasked frames, as a client receives them.
+ * Finds whole binary messages in a stream of frames: unmasked, as a client receives them, or
+ * masked, as a server does; masks are taken off in place.
  *
  * A message that lies whole in a chunk is handed on as a view of it, one that does not is put
  * together in a buffer that is used again: either is valid during the call only. Control frames go
  * to the library, byte for byte. From the first frame that is neither (text, a fragment, reserved
- * bits, a mask, a length over the limit), the library gets the whole stream: it knows what to
+ * bits, a mask too many or too few, a length over the limit), the library gets the whole stream: it knows what to
  * answer.
  */
 export class DataFrameReader {
   readonly #onMessage: (message: Uint8Array) => void;
   readonly #toLibrary: (bytes: Buffer) => void;
   readonly #limit: number;
+  /** MASKED when every frame must carry a key, else 0. */
+  readonly #mask: number;
+  readonly #key = new Uint8Array(KEY_BYTES);
   /** Header bytes of a frame that a chunk cut. */
-  readonly #header = new Uint8Array(10);
+  readonly #header = new Uint8Array(FRAME_ROOM);
   #headerBytes = 0;
   #partial = new Uint8Array(1 << 17);
   #partialBytes = 0;
@@ -94,10 +99,12 @@ export class DataFrameReader {
   #handedOver = false;
 
   constructor(
+    masked: boolean,
     limit: number,
     onMessage: (message: Uint8Array) => void,
     toLibrary: (bytes: Buffer) => void,
   ) {
+    this.#mask = masked ? MASKED : 0;
     this.#limit = limit;
     this.#onMessage = onMessage;
     this.#toLibrary = toLibrary;
@@ -141,9 +148,11 @@ export class DataFrameReader {
     this.#headerBytes = 0;
     const first = header[from]!;
     const bytes = payloadLength(header, from);
-    if (first === FIN_BINARY && header[from + 1]! < MASKED && bytes > 0 && bytes <= this.#limit) {
+    const masking = header[from + 1]! & MASKED;
+    if (first === FIN_BINARY && masking === this.#mask && bytes > 0 && bytes <= this.#limit) {
+      if (masking !== 0) copyBytes(header, from + length - KEY_BYTES, this.#key, 0, KEY_BYTES);
       if (bytes <= n - after) {
-        this.#onMessage(chunk.subarray(after, after + bytes));
+        this.#deliver(chunk.subarray(after, after + bytes));
         return after + bytes;
       }
       this.#wanted = bytes;
@@ -153,7 +162,7 @@ export class DataFrameReader {
     this.#library(header, from, length);
     // Close, ping and pong with a legal length are the library's alone; anything else is the end
     // of our part.
-    const isControl = (first & 0xf8) === 0x88 && header[from + 1]! < LEN16;
+    const isControl = (first & 0xf8) === 0x88 && masking === this.#mask && bytes < LEN16;
     if (isControl) this.#control = bytes;
     else this.#handedOver = true;
     return after;
@@ -171,9 +180,14 @@ export class DataFrameReader {
     if (this.#partialBytes === this.#wanted) {
       const message = this.#partial.subarray(0, this.#wanted);
       this.#wanted = 0;
-      this.#onMessage(message);
+      this.#deliver(message);
     }
     return at + take;
+  }
+
+  #deliver(message: Uint8Array): void {
+    if (this.#mask !== 0) maskInPlace(message, this.#key);
+    this.#onMessage(message);
   }
 
   #library(bytes: Uint8Array, at: number, length: number): void {
@@ -186,7 +200,8 @@ function headerLength(bytes: Uint8Array, at: number, have: number): number {
   if (have < 2) return 2;
   const second = bytes[at + 1]!;
   const length = second & 0x7f;
-  return length === LEN16 ? 4 : length === LEN64 ? 10 : 2;
+  const key = second < MASKED ? 0 : KEY_BYTES;
+  return (length === LEN16 ? 4 : length === LEN64 ? 10 : 2) + key;
 }
 
 /** Infinity for a length that no limit allows. */

@@ -12,10 +12,7 @@ export interface Transport {
   readonly unsentBytes: number;
   /** Bytes ever received, counted below the message level: a half message is life too. */
   readonly receivedBytes: number;
-  /**
-   * One whole message. At the side that accepted the connection the receiver may keep views of
-   * it; at the side that dialled its bytes are valid during the call only.
-   */
+  /** One whole message, no Buffer. Its bytes are valid during the call only. */
   onMessage: (message: Uint8Array) => void;
   /** Called once, whoever closed. */
   onClose: (code: number, reason: string) => void;

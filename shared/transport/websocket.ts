@@ -4,7 +4,13 @@
  */
 import { randomFillSync } from "node:crypto";
 import type { IncomingMessage } from "node:http";
-import { connect, type Socket, type TcpNetConnectOpts } from "node:net";
+import {
+  connect,
+  type OnReadOpts,
+  Socket,
+  type SocketConstructorOpts,
+  type TcpNetConnectOpts,
+} from "node:net";
 import type { Duplex } from "node:stream";
 import WebSocket, { WebSocketServer } from "ws";
 import { Limits, NIC_PATH, SUBPROTOCOL } from "../wire/transactions.ts";
@@ -54,7 +60,7 @@ class WebSocketTransport implements Transport {
     this.#masking = masking;
     socket.setNoDelay(true);
     ws.on("message", (data, isBinary) => {
-      if (isBinary) this.receive(data as Buffer);
+      if (isBinary) this.receive(plain(data as Buffer));
       else if (this.#cut) return;
       else this.#end(WsClose.UNSUPPORTED_DATA, "only binary messages are understood here");
     });
@@ -133,6 +139,11 @@ class WebSocketTransport implements Transport {
   }
 }
 
+/** Not a Buffer, whose `slice` is a view: who slices a message means a copy. */
+function plain(bytes: Buffer): Uint8Array {
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
 const ZERO_KEY = new Uint8Array(KEY_BYTES);
 
 /** A refusal on the HTTP level, before there is a WebSocket. */
@@ -158,7 +169,7 @@ export interface DialOptions {
 /** Opens a WebSocket to a device. Rejects with ConnectError. */
 export function dial(options: DialOptions): Promise<Transport> {
   return new Promise((resolve, reject) => {
-    const reading = new ClientReading();
+    const reading = new SocketReading();
     const ws = new WebSocket(options.url, [SUBPROTOCOL], {
       ...RECEIVE_LIMITS,
       handshakeTimeout: options.timeoutMs ?? 5000,
@@ -198,7 +209,7 @@ export function dial(options: DialOptions): Promise<Transport> {
       ws.removeAllListeners("error");
       const masking = options.zeroMask === true ? "zero" : "random";
       const transport = new WebSocketTransport(ws, socket, masking);
-      reading.start(transport);
+      reading.start(transport, false);
       resolve(transport);
     });
   });
@@ -208,46 +219,69 @@ export function dial(options: DialOptions): Promise<Transport> {
 const READ_BYTES = 256 * 1024;
 
 /**
- * Reads a client's socket into one buffer. Until the handshake is over, and for all that is no
- * data frame, the bytes go where they would go without us: to the socket's `data` listeners.
+ * Reads a socket into one buffer. Until `start`, and for all that is no data frame, the bytes go
+ * where they would go without us: to the socket's `data` listeners.
  */
-class ClientReading {
+class SocketReading {
+  readonly #buffer = new Uint8Array(READ_BYTES);
   #socket: Socket | undefined;
   #frames: DataFrameReader | undefined;
   /** The handshake's answer was followed by more: the library has it, so it keeps reading. */
   #behindHead = false;
 
-  readonly connect = (options: object): Socket => {
-    const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
-    const socket = connect({
-      ...(options as TcpNetConnectOpts),
-      onread: {
-        buffer,
-        callback: (n: number) => {
-          this.#take(buffer, n);
-          return true;
-        },
+  /** Node's option for a socket that is to read here. */
+  get onread(): OnReadOpts {
+    return {
+      buffer: this.#buffer,
+      callback: (n) => {
+        this.#take(n);
+        return true;
       },
-    });
-    this.#socket = socket;
-    return socket;
+    };
+  }
+
+  /** For a client: opens the socket. */
+  readonly connect = (options: object): Socket => {
+    this.#socket = connect({ ...(options as TcpNetConnectOpts), onread: this.onread });
+    return this.#socket;
   };
 
-  start(transport: WebSocketTransport): void {
+  /**
+   * For a server, which Node gives no such option: puts a new socket on the handle of the one that
+   * was accepted. Undefined where the handle is not to be had (TLS, another runtime): the library
+   * reads there.
+   */
+  adopt(accepted: Socket): Socket | undefined {
+    const owner = accepted as unknown as { _handle?: object | null };
+    const handle = owner._handle;
+    if (accepted.constructor !== Socket || handle === undefined || handle === null)
+      return undefined;
+    accepted.setTimeout(0);
+    accepted.removeAllListeners("data");
+    owner._handle = null;
+    const options = { handle, onread: this.onread, allowHalfOpen: accepted.allowHalfOpen };
+    this.#socket = new Socket(options as SocketConstructorOpts);
+    // The server counts its connections by the sockets it made: that one ends when this one does.
+    this.#socket.once("close", () => accepted.destroy());
+    return this.#socket;
+  }
+
+  start(transport: WebSocketTransport, masked: boolean): void {
     if (this.#socket === undefined || this.#behindHead) return;
     this.#frames = new DataFrameReader(
+      masked,
       Limits.MESSAGE_BYTES,
       (message) => transport.receive(message),
       (bytes) => this.#socket!.emit("data", bytes),
     );
   }
 
-  #take(buffer: Buffer, n: number): void {
+  #take(n: number): void {
     if (this.#frames !== undefined) {
-      this.#frames.feed(buffer, n);
+      this.#frames.feed(this.#buffer, n);
       return;
     }
-    const bytes = Buffer.from(buffer.subarray(0, n));
+    const bytes = Buffer.from(this.#buffer.slice(0, n).buffer);
     const end = bytes.indexOf("\r\n\r\n");
     if (end >= 0 && end + 4 < n) this.#behindHead = true;
     this.#socket!.emit("data", bytes);
@@ -269,8 +303,14 @@ export class WebSocketAcceptor {
     head: Buffer,
     take: (transport: Transport) => void,
   ): void {
-    this.#server.handleUpgrade(request, socket, head, (ws) => {
-      take(new WebSocketTransport(ws, socket as Socket, "none"));
+    const reading = new SocketReading();
+    const accepted = socket as Socket;
+    // Bytes behind the request are in the library's hands already.
+    const own = (head.byteLength === 0 ? reading.adopt(accepted) : undefined) ?? accepted;
+    this.#server.handleUpgrade(request, own, head, (ws) => {
+      const transport = new WebSocketTransport(ws, own, "none");
+      reading.start(transport, true);
+      take(transport);
     });
   }
 }

@@ -63,6 +63,48 @@ describe("PushQueue", () => {
     );
   });
 
+  it("property: settled entries hold when their message's memory is used again", () => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.record({
+            lengths: fc.array(fc.integer({ min: 1, max: 50 }), { maxLength: 20 }),
+            used: fc.array(fc.boolean(), { maxLength: 20 }),
+          }),
+          { maxLength: 20 },
+        ),
+        (messages) => {
+          const queue = new PushQueue(1 << 12);
+          const memory = new Uint8Array(2000);
+          const left = new Map<number, Uint8Array>();
+          const out = span();
+          let next = 4096;
+          for (const { lengths, used } of messages) {
+            const message = memory.subarray(1);
+            let at = 3;
+            for (const [i, n] of lengths.entries()) {
+              for (let k = 0; k < n; k++) message[at + k] = next + k;
+              queue.add(next, message, at, n);
+              if (used[i]) {
+                expect(queue.find(next, n, out)).toBe(true);
+                queue.release(next);
+              } else left.set(next, message.slice(at, at + n));
+              at += n;
+              next += 0x1000;
+            }
+            queue.settle();
+            memory.fill(0x5a);
+          }
+          for (const [address, bytes] of left) {
+            expect(queue.find(address, bytes.length, out)).toBe(true);
+            expect(out.buffer.slice(out.at, out.at + out.length)).toEqual(bytes);
+          }
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+
   it("finds a piece inside a push", () => {
     const queue = new PushQueue(PIN);
     queue.add(4096, Uint8Array.from([1, 2, 3, 4, 5]), 0, 5);

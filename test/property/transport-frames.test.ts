@@ -26,10 +26,15 @@ function frame(first: number, payload: Uint8Array, key?: Uint8Array): Buffer {
   return Buffer.concat([Buffer.from([first, ...length]), key ?? Buffer.alloc(0), body]);
 }
 
-function reader(): { messages: number[][]; library: number[]; feed(chunk: Uint8Array): void } {
+function reader(masked = false): {
+  messages: number[][];
+  library: number[];
+  feed(chunk: Uint8Array): void;
+} {
   const messages: number[][] = [];
   const library: number[] = [];
   const r = new DataFrameReader(
+    masked,
     LIMIT,
     (m) => messages.push([...m]),
     (b) => library.push(...b),
@@ -83,38 +88,56 @@ describe("frameInPlace", () => {
 });
 
 describe("DataFrameReader", () => {
-  it("property: finds every message, however the stream is cut, and leaves control frames alone", () => {
-    const item = fc.oneof(
-      { weight: 4, arbitrary: payload.map((p) => ({ op: 0x82, p })) },
-      {
-        weight: 1,
-        arbitrary: fc
-          .tuple(fc.constantFrom(0x89, 0x8a, 0x88), fc.uint8Array({ maxLength: 125 }))
-          .map(([op, p]) => ({ op, p })),
-      },
-    );
-    fc.assert(
-      fc.property(
-        fc.array(item, { maxLength: 12 }),
-        fc.array(fc.integer({ min: 1, max: 5000 }), { minLength: 1 }),
-        (items, cuts) => {
-          const stream = Buffer.concat(items.map(({ op, p }) => frame(op, p)));
-          const r = reader();
-          for (let at = 0, i = 0; at < stream.length; i++) {
-            const n = cuts[i % cuts.length]!;
-            r.feed(stream.subarray(at, at + n));
-            at += n;
-          }
-          expect(r.messages).toEqual(items.filter(({ op }) => op === 0x82).map(({ p }) => [...p]));
-          expect(r.library).toEqual([
-            ...Buffer.concat(
-              items.filter(({ op }) => op !== 0x82).map(({ op, p }) => frame(op, p)),
-            ),
-          ]);
+  it.each([
+    ["unmasked, as a client", false],
+    ["masked, as a server", true],
+  ])(
+    "property: finds every message, %s, however the stream is cut, and leaves control frames alone",
+    (_name, masked) => {
+      const key = fc.uint8Array({ minLength: 4, maxLength: 4 });
+      const item = fc.oneof(
+        { weight: 4, arbitrary: fc.record({ op: fc.constant(0x82), p: payload, key }) },
+        {
+          weight: 1,
+          arbitrary: fc.record({
+            op: fc.constantFrom(0x89, 0x8a, 0x88),
+            p: fc.uint8Array({ maxLength: 125 }),
+            key,
+          }),
         },
-      ),
-      { numRuns: 150 },
-    );
+      );
+      const cut = fc.integer({ min: 1, max: 5000 });
+      fc.assert(
+        fc.property(
+          fc.array(item, { maxLength: 10 }),
+          fc.array(cut, { minLength: 1 }),
+          (items, cuts) => {
+            const bytesOf = (i: (typeof items)[number]) =>
+              frame(i.op, i.p, masked ? i.key : undefined);
+            const stream = Buffer.concat(items.map(bytesOf));
+            const r = reader(masked);
+            for (let at = 0, i = 0; at < stream.length; i++) {
+              const n = cuts[i % cuts.length]!;
+              r.feed(stream.subarray(at, at + n));
+              at += n;
+            }
+            const data = items.filter(({ op }) => op === 0x82);
+            const control = items.filter(({ op }) => op !== 0x82);
+            expect(r.messages).toEqual(data.map(({ p }) => [...p]));
+            expect(r.library).toEqual([...Buffer.concat(control.map(bytesOf))]);
+          },
+        ),
+        { numRuns: 80 },
+      );
+    },
+  );
+
+  it("hands an unmasked frame of a client over to the library", () => {
+    const r = reader(true);
+    const stream = frame(0x82, Uint8Array.of(7));
+    r.feed(stream);
+    expect(r.messages).toEqual([]);
+    expect(r.library).toEqual([...stream]);
   });
 
   it("works byte by byte", () => {
