@@ -19,7 +19,7 @@ import {
 import { unpackGuarded } from "./values.ts";
 
 /** Fields of each transaction, opcode included. */
-const FIELDS: Readonly<Record<number, number>> = {
+export const FIELDS: Readonly<Record<number, number>> = {
   [Op.HELLO]: 2,
   [Op.WELCOME]: 2,
   [Op.REFUSE]: 3,

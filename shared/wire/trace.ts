@@ -31,7 +31,7 @@ import {
   describeRegister,
   describeRegisterWrite,
 } from "../ena/trace.ts";
-import { opName } from "./decode.ts";
+import { FIELDS, opName } from "./decode.ts";
 import { Reader } from "./reader.ts";
 import { RECORD_BYTES, RecordType, record, Space } from "./records.ts";
 import { FAULT_SEVERITY_NAMES, Limits, Op, ReadStatus, WireError } from "./transactions.ts";
@@ -78,6 +78,7 @@ export class Tracer {
     try {
       const r = new Reader(batch);
       const n = r.array("batch", Limits.BATCH_TRANSACTIONS);
+      if (n === 0) lines.push(`${arrow} an empty batch`);
       for (let i = 0; i < n; i++) lines.push(`${arrow} ${this.#transaction(r, i)}`);
       r.finish("batch");
     } catch (error) {
@@ -99,7 +100,7 @@ export class Tracer {
     };
     const text = (what: string): string =>
       JSON.stringify(r.text(`${name}: ${what}`, Limits.TEXT_BYTES));
-    const want = FIELD_COUNTS.get(op);
+    const want = FIELDS[op];
     if (want === undefined || want !== fields) {
       throw new WireError("WIRE_FIELDS", `transaction ${index}: ${name} with ${fields} fields`);
     }
@@ -282,26 +283,6 @@ const DESCRIBE = new Map<number, (bytes: Uint8Array) => string>([
   [RecordType.ENA_AQ, describeAdminCommand],
   [RecordType.ENA_ACQ, describeAdminCompletion],
   [RecordType.ENA_AENQ, describeAenq],
-]);
-
-/** Fields of each transaction, opcode included. */
-const FIELD_COUNTS = new Map<number, number>([
-  [Op.HELLO, 2],
-  [Op.WELCOME, 2],
-  [Op.REFUSE, 3],
-  [Op.HEARTBEAT, 3],
-  [Op.PROGRESS, 2],
-  [Op.FAULT, 6],
-  [Op.WINDOW, 3],
-  [Op.END_WINDOW, 2],
-  [Op.WRITE, 3],
-  [Op.PUSH, 3],
-  [Op.READ, 5],
-  [Op.READ_REPLY, 4],
-  [Op.MMIO_WRITE, 3],
-  [Op.MMIO_READ, 5],
-  [Op.MMIO_READ_REPLY, 3],
-  [Op.INTERRUPT, 2],
 ]);
 
 const viewOf = (b: Uint8Array): DataView => new DataView(b.buffer, b.byteOffset, b.byteLength);
