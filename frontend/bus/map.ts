@@ -70,6 +70,8 @@ export class DmaMap {
   readonly #segLengths: Int32Array;
   #segments = 0;
   #destroyed = false;
+  /** Bytes up to which one piece is always one segment at `base`; 0 with a boundary. */
+  readonly #plainBytes: number;
 
   /** Through DmaTag.createMap. */
   constructor(space: DmaSpace, tag: DmaTag, index: number, granule: number) {
@@ -83,6 +85,8 @@ export class DmaMap {
     this.#space = space;
     this.#granule = granule;
     this.#reserved = tag.granules * GRANULE_BYTES;
+    const { boundary, maxSize } = tag.params;
+    this.#plainBytes = boundary === 0 ? Math.min(tag.segmentBytes, maxSize) : 0;
     this.#buffers = new Array<Uint8Array>(n).fill(NO_BYTES);
     this.#ats = new Int32Array(n);
     this.#places = new Int32Array(n);
@@ -118,6 +122,7 @@ export class DmaMap {
    * then nothing is loaded.
    */
   load(buffer: Uint8Array, at: number, length: number): number {
+    if (this.#loadPlain(buffer, at, length)) return 0;
     oneBuffer[0] = buffer;
     oneOffset[0] = at;
     oneLength[0] = length;
@@ -136,6 +141,7 @@ export class DmaMap {
     lengths: ArrayLike<number>,
     count: number,
   ): number {
+    if (count === 1 && this.#loadPlain(buffers[0]!, offsets[0]!, lengths[0]!)) return 0;
     if (this.current !== 0) this.#misuse("MAP_LOADED", "loaded while loaded");
     if (this.#destroyed) this.#misuse("MAP_DESTROYED", "loaded after destroy");
     const maxSize = this.tag.params.maxSize;
@@ -162,9 +168,36 @@ export class DmaMap {
     this.pieceBuffer = this.#buffers[0]!;
     this.pieceAt = this.#ats[0]!;
     this.pieceLength = this.#lengths[0]!;
+    this.#begin();
+    return 0;
+  }
+
+  /**
+   * What nearly every load is: one piece, one segment. False, having done nothing, for any other
+   * and for misuse, which the long way names.
+   */
+  #loadPlain(buffer: Uint8Array, at: number, length: number): boolean {
+    if (!(length > 0 && length <= this.#plainBytes && at >= 0)) return false;
+    if (at + length > buffer.byteLength || this.current !== 0 || this.#destroyed) return false;
+    this.#buffers[0] = buffer;
+    this.#ats[0] = at;
+    this.#places[0] = 0;
+    this.#lengths[0] = length;
+    this.#segPlaces[0] = 0;
+    this.#segLengths[0] = length;
+    this.#pieces = 1;
+    this.#segments = 1;
+    this.pieceBuffer = buffer;
+    this.pieceAt = at;
+    this.pieceLength = length;
+    this.#begin();
+    return true;
+  }
+
+  /** A load is complete: a new generation, and the device may come. */
+  #begin(): void {
     this.generation = this.generation === MAX_GENERATION ? 1 : this.generation + 1;
     this.current = this.generation;
-    return 0;
   }
 
   /**
