@@ -10,6 +10,12 @@ import {
 } from "../shared/wire/transactions.ts";
 import type { DeviceLink } from "./bus/device-link.ts";
 
+/**
+ * A batch this long is sent with its doorbell. Bytes pushed in one batch and announced in the next
+ * would have to be kept by the device; together they are used where they arrived.
+ */
+const SEND_BYTES = 64 * 1024;
+
 interface PendingRead {
   resolve(bytes: Uint8Array): void;
   reject(error: Error): void;
@@ -56,7 +62,9 @@ export class SessionLink implements DeviceLink {
 
   mmioWrite32(bar: number, offset: number, value: number): void {
     if (this.#link.closed) return;
-    this.#link.writer.mmioWrite32(bar, offset, RecordType.REGISTER, value);
+    const { writer } = this.#link;
+    writer.mmioWrite32(bar, offset, RecordType.REGISTER, value);
+    if (writer.pendingBytes >= SEND_BYTES) this.#link.flush();
   }
 
   mmioRead(bar: number, offset: number, length: number): Promise<Uint8Array> {

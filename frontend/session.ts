@@ -11,6 +11,7 @@ import { randomUUID } from "node:crypto";
 import type { Logger } from "../shared/log.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { ConnectError, dial, nicUrl } from "../shared/transport/websocket.ts";
+import { MAX_SOFT_BYTES } from "../shared/wire/batch.ts";
 import { type Hello, parseWelcome, type Welcome } from "../shared/wire/hello.ts";
 import { Link, type LinkOwner, type LinkTap } from "../shared/wire/link.ts";
 import {
@@ -276,7 +277,7 @@ export class Session implements LinkOwner, Sink {
       return await new Promise<Welcome>((resolve, reject) => {
         this.#onWelcome = resolve;
         this.#onRefused = reject;
-        const link = new Link(transport, this, log);
+        const link = new Link(transport, this, log, MAX_SOFT_BYTES);
         if (tap !== undefined) link.setTap(tap);
         this.#link = link;
         link.writer.control([Op.HELLO, hello]);

@@ -26,7 +26,7 @@ import { Csum, HashType, type Mbuf, mCopyData, mLength } from "../net/mbuf.ts";
 import type { Adapter } from "./adapter.ts";
 import { flowHash, mbufByte } from "./flow.ts";
 import { txRingInNetmap } from "./netmap.ts";
-import { armKick, DB_THRESHOLD, txDoorbell } from "./notify.ts";
+import { armKick, doorbellDue, txDoorbell } from "./notify.ts";
 import { PKT_MAX_BUFS, type TxRing } from "./rings.ts";
 
 /** ENA_TX_RESUME_THRESH: descriptors that must be free before a stopped ring goes on. */
@@ -136,12 +136,10 @@ function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
       stats.dma_mapping_err++;
       return dropBad(adapter, m);
     }
-    if (ring.acumPkts >= DB_THRESHOLD || sq.burstExceededBy(descs)) txDoorbell(ring);
+    if (sq.burstExceededBy(descs)) txDoorbell(ring);
     map.sync(SyncOp.PREWRITE);
     map.busy = true;
-  } else if (ring.acumPkts >= DB_THRESHOLD || sq.burstExceededBy(descs)) {
-    txDoorbell(ring);
-  }
+  } else if (sq.burstExceededBy(descs)) txDoorbell(ring);
 
   const start = sq.cursor.head;
   if (headerLength > 0) {
@@ -152,6 +150,7 @@ function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
 
   if (ring.acumPkts === 0) ring.burstStamp = adapter.clock();
   ring.acumPkts++;
+  ring.acumBytes += m.pktLength;
   ring.mbufs[id] = m;
   ring.entries[id] = distance(start, sq.cursor.head);
   ring.stamps[id] = ring.burstStamp;
@@ -168,6 +167,7 @@ function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
   adapter.ifnet.counters.opackets++;
   adapter.ifnet.counters.obytes += m.pktLength;
 
+  if (doorbellDue(ring)) txDoorbell(ring);
   // A packet can need a meta descriptor and one for the header besides its pieces.
   if (!sq.hasSpace(adapter.maxTxSgl + 2)) {
     ring.running = false;

@@ -14,7 +14,12 @@ import { REGISTER_BAR } from "./registers.ts";
 import type { QueuePair, TxRing } from "./rings.ts";
 
 /** ENA_DB_THRESHOLD: packets after which a doorbell is rung within a burst. */
-export const DB_THRESHOLD = 64;
+const DB_THRESHOLD = 64;
+/**
+ * Bytes after which it is rung too: what was pushed and its doorbell should leave together, in a
+ * message that is not too long.
+ */
+const DB_BYTES = 60 * 1024;
 /** Units of the device's moderation resolution, as the original asks after each cleanup. */
 const RX_IRQ_INTERVAL = 20;
 const TX_IRQ_INTERVAL = 50;
@@ -28,6 +33,12 @@ export function txDoorbell(ring: TxRing): void {
   ring.sq.ring();
   ring.stats.doorbells++;
   ring.acumPkts = 0;
+  ring.acumBytes = 0;
+}
+
+/** Whether this burst has gone on for long enough without a doorbell. */
+export function doorbellDue(ring: TxRing): boolean {
+  return ring.acumPkts >= DB_THRESHOLD || ring.acumBytes >= DB_BYTES;
 }
 
 /** Makes sure that this burst's descriptors are told once the burst is over. */

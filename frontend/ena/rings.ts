@@ -82,8 +82,9 @@ export class TxRing {
 
   /** False while too full for the largest packet. */
   running = true;
-  /** Packets since the last doorbell. */
+  /** Packets and bytes since the last doorbell. */
   acumPkts = 0;
+  acumBytes = 0;
   /** Watchdog time at the start of this burst: one look at the clock serves all its packets. */
   burstStamp = 0;
   lastCleanup = 0;

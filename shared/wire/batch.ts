@@ -8,7 +8,7 @@
  *   | room | array n | 0x93 op bin | data ............ | bin | records | next transaction ...
  *          ^ start                  ^ dataAt          ^ at
  *
- * A batch ends when the burst of work ends (`flush`), or by itself at SOFT_BYTES. It is never
+ * A batch ends when the burst of work ends (`flush`), or by itself at its soft limit. It is never
  * ended by a timer.
  */
 import { copyBytes } from "../bytes/copy.ts";
@@ -21,6 +21,8 @@ import { packTransaction } from "./values.ts";
 
 /** A batch that reaches this is sent: above it a receiver pays for reassembly and gains nothing. */
 const SOFT_BYTES = 96 * 1024;
+/** The largest soft limit that a writer may be given. */
+export const MAX_SOFT_BYTES = 160 * 1024;
 /** Records that gather beside a column before it is closed. */
 const COLUMN_RECORDS = 1024;
 /** Front room for the batch's own array header and, before it, the transport's frame header. */
@@ -28,7 +30,8 @@ const ROOM = FRAME_ROOM + 10;
 /** Largest bin header. */
 const BIN_HEADER = 5;
 /** Everything that can follow the soft limit: one record, its column's records, one control. */
-const BATCH_BYTES = SOFT_BYTES + Limits.RECORD_BYTES + COLUMN_RECORDS * RECORD_BYTES + 16 * 1024;
+const BATCH_BYTES =
+  MAX_SOFT_BYTES + Limits.RECORD_BYTES + COLUMN_RECORDS * RECORD_BYTES + 16 * 1024;
 
 const BE = false; // msgpack's own integers
 
@@ -42,6 +45,7 @@ export type SendMessage = (message: Uint8Array, release: () => void) => void;
 
 export class BatchWriter {
   readonly #send: SendMessage;
+  readonly #softBytes: number;
   readonly #records = new Uint8Array(COLUMN_RECORDS * RECORD_BYTES);
   readonly #recordView = new DataView(this.#records.buffer);
   #recordCount = 0;
@@ -57,8 +61,14 @@ export class BatchWriter {
   sentBytes = 0;
   sentBatches = 0;
 
-  constructor(send: SendMessage) {
+  constructor(send: SendMessage, softBytes = SOFT_BYTES) {
     this.#send = send;
+    this.#softBytes = Math.min(softBytes, MAX_SOFT_BYTES);
+  }
+
+  /** Bytes of the batch under construction, about. */
+  get pendingBytes(): number {
+    return this.#at === 0 ? 0 : this.#at - this.#start;
   }
 
   get empty(): boolean {
@@ -79,7 +89,7 @@ export class BatchWriter {
     if (length > Limits.RECORD_BYTES || length <= 0) {
       throw new RangeError(`a record of ${length} bytes; it may hold 1 to ${Limits.RECORD_BYTES}`);
     }
-    if (this.#at !== 0 && this.#at >= SOFT_BYTES) this.flush();
+    if (this.#at >= this.#softBytes) this.flush();
     if (this.#open !== op || this.#recordCount === COLUMN_RECORDS) this.#openColumn(op);
     record.write(this.#recordView, this.#recordCount * RECORD_BYTES, address, length, type, space);
     this.#recordCount++;
@@ -169,7 +179,7 @@ export class BatchWriter {
 
   /** Makes sure that a transaction of `bytes` that is not a column can follow. */
   #begin(bytes: number): void {
-    if (this.#at !== 0 && this.#at + bytes >= SOFT_BYTES + Limits.RECORD_BYTES) this.flush();
+    if (this.#at + bytes >= this.#softBytes + Limits.RECORD_BYTES) this.flush();
     this.#closeColumn();
     this.#take();
     this.#transactions++;

@@ -65,11 +65,12 @@ export class Link {
   /** Smoothed round trip in ms; 0 before the first heartbeat came back. */
   roundTripMs = 0;
 
-  constructor(transport: Transport, owner: LinkOwner, log: Logger) {
+  /** `softBytes`: a batch that reaches this leaves by itself. */
+  constructor(transport: Transport, owner: LinkOwner, log: Logger, softBytes?: number) {
     this.#transport = transport;
     this.#owner = owner;
     this.#log = log;
-    this.writer = new BatchWriter((message, release) => this.#post(message, release));
+    this.writer = new BatchWriter((message, release) => this.#post(message, release), softBytes);
     this.#control = {
       heartbeat: (sent, echo) => this.#heartbeat(sent, echo),
       progress: (bytes) => this.#progress(bytes),
