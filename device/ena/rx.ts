@@ -36,12 +36,20 @@ export class RxQueue {
   readonly #lengths = new Int32Array(POOL);
   readonly #reqIds = new Int32Array(POOL);
   #pooled = 0;
+  /** Descriptors taken from the ring since it was made. */
+  #taken = 0;
+  /**
+   * By request id: the id is free again for descriptors from this one on. Infinity while its
+   * buffer is in the pool. A descriptor announced earlier names a buffer that is still ours.
+   */
+  readonly #freeFrom: Float64Array;
 
   constructor(context: EnaContext, index: number, ring: DescriptorRing, cq: CompletionQueue) {
     this.#context = context;
     this.index = index;
     this.ring = ring;
     this.cq = cq;
+    this.#freeFrom = new Float64Array(ring.depth);
   }
 
   /** Empty buffers that the device holds or can read. */
@@ -166,11 +174,20 @@ export class RxQueue {
       this.stop("RX_REQ_ID_RANGE", `request id ${reqId} in a queue of ${ring.depth}`);
       return false;
     }
+    if (this.#taken < this.#freeFrom[reqId]!) {
+      // Hardware keeps no book of receive ids: it uses the buffer, and the driver finds out.
+      this.#context.note(
+        "RX_REQ_ID_IN_FLIGHT",
+        `rx queue ${this.index}: request id ${reqId} was posted again before it completed`,
+      );
+    }
     if (address + length > ADDRESS_END) {
       this.stop("RX_ADDRESS_RANGE", `buffer at 0x${address.toString(16)} leaves the address space`);
       return false;
     }
     ring.cursor.next();
+    this.#taken++;
+    this.#freeFrom[reqId] = Number.POSITIVE_INFINITY;
     const n = this.#pooled++;
     this.#addresses[n] = address;
     this.#lengths[n] = Math.min(length, MAX_BUFFER_BYTES);
@@ -181,6 +198,8 @@ export class RxQueue {
   #complete(i: number, count: number, length: number, verdict: number, hash: number): void {
     const { ring } = this.cq;
     const last = i === count - 1;
+    const reqId = this.#reqIds[i]!;
+    this.#freeFrom[reqId] = this.#taken + this.ring.announced;
     rxCdesc.write(
       ring.view,
       ring.at,
@@ -189,7 +208,7 @@ export class RxQueue {
       i === 0 ? 1 : 0,
       last ? 1 : 0,
       length,
-      this.#reqIds[i]!,
+      reqId,
       hash,
       this.index,
       0,

@@ -160,7 +160,11 @@ test("frames whole and once, buffers neither lost nor doubled", async () => {
       expect(pair.send(numbered(next, 100, [2, 0, 0, 0, 0, 7]))).toBe(0);
       await pair.settle();
       expect(pair.segment.length).toBe(before + 1);
-      expect(pair.driverFaults).toEqual([]);
+      // A spoiled receive completion makes the driver take back a buffer that the device still
+      // has: what the device then writes there is refused, and that is all that may be refused.
+      const late = /^DMA_(UNMAPPED|STALE_GENERATION): device write/;
+      const refused = pair.driverFaults.filter((text) => spoiled.size === 0 || !late.test(text));
+      expect(refused).toEqual([]);
       await pair.run(pair.driver.detach());
       expect(pair.outstanding).toBe(0);
       expect(pair.counter("rx_mbufs_in_use")).toBe(0);

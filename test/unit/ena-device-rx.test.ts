@@ -347,3 +347,27 @@ test("destroy takes the port off the switch and hears nothing more", async () =>
   nic.batchEnd();
   expect(host.faults.length).toBe(faults);
 });
+
+test("fault-C2 a request id posted again before it is completed is named, and used as posted", async () => {
+  const { host, twin, q, port } = await rig();
+  const buffer = twin.alloc(2048);
+  twin.postRx(q, 5, buffer, 2048);
+  twin.postRx(q, 5, buffer, 2048);
+  twin.ring(q);
+  for (let i = 0; i < 2; i++) expect(port.deliver(frameOf(pattern(60)))).toBe(undefined);
+  port.flush();
+  expect(twin.takeRx(q).map((d) => d.reqId)).toEqual([5, 5]);
+  expect(host.faults.map((f) => [f.code, f.severity])).toEqual([["RX_REQ_ID_IN_FLIGHT", 0]]);
+});
+
+test("a request id posted again after its completion is as good as new, lap after lap", async () => {
+  const { host, twin, q, port } = await rig();
+  const buffer = twin.alloc(2048);
+  for (let lap = 0; lap < 200; lap++) {
+    twin.postRx(q, 5, buffer, 2048);
+    twin.ring(q);
+    expect(port.deliver(frameOf(pattern(60)))).toBe(undefined);
+    port.flush();
+  }
+  expect(host.faults).toEqual([]);
+});
