@@ -37,6 +37,7 @@ export interface SessionOptions {
   /** Makes the driver once the first device has welcomed us. */
   readonly driver: (context: DriverContext, welcome: Welcome) => Driver;
   readonly mac?: string;
+  /** Queue pairs wanted; 1 when absent, because one thread runs them all. */
   readonly queues?: number;
   readonly mtu?: number;
   readonly zeroMask?: boolean;
@@ -117,7 +118,7 @@ export class Session implements LinkOwner, Sink {
   async start(): Promise<void> {
     try {
       this.#welcome = await this.#connect();
-      const { name, queues = this.#welcome.queues, mtu = 1500, log } = this.#options;
+      const { name, queues = 1, mtu = 1500, log } = this.#options;
       this.#driver = this.#options.driver(
         {
           space: this.space,
