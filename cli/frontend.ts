@@ -42,7 +42,7 @@ const Shape = z.object({
   tap: z.string().optional(),
   zeroMask: z.boolean().default(false),
   lro: z.boolean().default(true),
-  llq: z.boolean().default(true),
+  llq: z.boolean().default(false),
   trace: z.boolean().default(false),
 });
 type Options = z.infer<typeof Shape>;
@@ -59,7 +59,7 @@ export function frontendCommand(): Command {
     .option("--tap <interface>", "the kernel uses the NIC through this TAP interface")
     .option("--zero-mask", "mask with zeros: for loopback and TLS only")
     .option("--no-lro", "do not merge received TCP segments")
-    .option("--no-llq", "keep descriptors in host memory")
+    .option("--llq", "low-latency queues: transmit descriptors in device memory")
     .option("--trace", "every transaction in a line on stderr");
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)

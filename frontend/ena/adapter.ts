@@ -21,7 +21,10 @@ import { newRssKey } from "./rss.ts";
 import { AsyncLock } from "./waits.ts";
 
 export interface EnaOptions {
-  /** Use device memory for Tx descriptors where the device offers it. Default true. */
+  /**
+   * Use device memory for Tx descriptors where the device offers it. Default false: on a wire a
+   * push already brings the bytes with the doorbell, and an LLQ entry is the longer way.
+   */
   readonly llq?: boolean;
   /** Entries; clamped to what the device takes. Default 4096 and 1024. */
   readonly rxRingSize?: number;
@@ -140,7 +143,7 @@ export class Adapter {
     this.ctx = ctx;
     this.log = ctx.log;
     this.ifnet = new Ifnet(ctx.name, new Uint8Array(6), ctx.mtu);
-    this.wantLlq = options.llq ?? true;
+    this.wantLlq = options.llq ?? false;
     this.wantOff = options.lro === false ? Ifcap.LRO : 0;
     this.wantRxRingSize = options.rxRingSize ?? DEFAULT_RX_RING_SIZE;
     this.wantTxRingSize = options.txRingSize ?? DEFAULT_RING_SIZE;

@@ -111,7 +111,7 @@ export class EnaPair {
         log,
         now: () => this.clock,
       },
-      options.driver,
+      { llq: true, ...options.driver },
     );
     const { ifnet } = this.driver;
     ifnet.onLinkState = (up) => this.linkStates.push(up);
