@@ -54,7 +54,10 @@ export function frontendCommand(): Command {
     .option("--driver <name>", "ena (ena)")
     .option("--name <name>", "name of the NIC, one of a kind on the device (ena0)")
     .option("--mac <address>", "its address (made from name and segment)")
-    .option("--queues <n>", "queue pairs, up to what the device offers (1: one thread runs them all)")
+    .option(
+      "--queues <n>",
+      "queue pairs, up to what the device offers (1: one thread runs them all)",
+    )
     .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
     .option("--tap <interface>", "the kernel uses the NIC through this TAP interface")
     .option("--zero-mask", "mask with zeros: for loopback and TLS only")

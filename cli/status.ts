@@ -2,6 +2,7 @@
 import { Command } from "commander";
 import { z } from "zod";
 import type { Snapshot } from "../device/nic.ts";
+import { unreachable } from "../shared/transport/unreachable.ts";
 import { httpUrl } from "../shared/transport/websocket.ts";
 import { Failure, messageOf, systemCode } from "./failure.ts";
 import { addCommonFlags, CommonShape, readOptions, target } from "./options.ts";
@@ -97,19 +98,8 @@ const notOurs = (host: string, why: string): Failure =>
 /** fetch hides the system's error in `cause`. */
 function sentence(error: unknown, host: string, protocol: string): string {
   const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-  switch (systemCode(cause)) {
-    case "ECONNREFUSED":
-      return `nothing listens at ${host}; start one there: ringwire device --listen ${host}`;
-    case "ENOTFOUND":
-    case "EAI_AGAIN":
-      return `the name in ${host} is not known; check the address after --connect`;
-    case "ETIMEDOUT":
-    case "EHOSTUNREACH":
-    case "ENETUNREACH":
-    case "UND_ERR_CONNECT_TIMEOUT":
-      return `${host} can't be reached; check the address and the firewalls between`;
-    default:
-  }
+  const way = unreachable(systemCode(cause), host);
+  if (way !== undefined) return way;
   if (error instanceof Error && error.name === "TimeoutError") {
     return `${host} accepted the connection but did not answer; it is not a ringwire device's port`;
   }

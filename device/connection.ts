@@ -20,7 +20,6 @@ import {
 import { LinkMemory } from "./dma/link-memory.ts";
 import { LinkHost } from "./link-host.ts";
 import type { Nic, NicConfig, NicHost, Snapshot } from "./nic.ts";
-import type { NicEvent } from "./server.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 
 /** A refusal before welcome: told to the peer with a code and a sentence. */
@@ -31,6 +30,15 @@ export class Refusal extends Error {
     this.name = "Refusal";
     this.code = code;
   }
+}
+
+/** Told when a NIC came or went. */
+export interface NicEvent {
+  readonly name: string;
+  readonly mac: string;
+  readonly peer: string;
+  /** Why it left. */
+  readonly reason?: string;
 }
 
 /** What a connection asks of the server. */

@@ -14,7 +14,7 @@ import { WebSocketAcceptor } from "../shared/transport/websocket.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
 import { CloseCode, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
-import { Connection, type ConnectionOwner, Refusal } from "./connection.ts";
+import { Connection, type ConnectionOwner, type NicEvent, Refusal } from "./connection.ts";
 import { metricsText } from "./metrics.ts";
 import type { Nic, NicConfig, NicHost, Snapshot } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
@@ -38,14 +38,6 @@ export interface ServerOptions {
   readonly tap?: (name: string) => LinkTap;
   /** Told when a NIC came and went. */
   readonly onNic?: (event: "joined" | "left", nic: NicEvent) => void;
-}
-
-export interface NicEvent {
-  readonly name: string;
-  readonly mac: string;
-  readonly peer: string;
-  /** Why it left. */
-  readonly reason?: string;
 }
 
 /** Connections at once, NICs and strangers together. */

@@ -10,7 +10,7 @@
 import { randomUUID } from "node:crypto";
 import type { Logger } from "../shared/log.ts";
 import type { Transport } from "../shared/transport/transport.ts";
-import { ConnectError, dial, nicUrl } from "../shared/transport/websocket.ts";
+import { dial, nicUrl } from "../shared/transport/websocket.ts";
 import { MAX_SOFT_BYTES } from "../shared/wire/batch.ts";
 import { type Hello, parseWelcome, type Welcome } from "../shared/wire/hello.ts";
 import { Link, type LinkOwner, type LinkTap } from "../shared/wire/link.ts";
@@ -27,6 +27,7 @@ import {
 import { PciFunction } from "./bus/pci.ts";
 import { DmaSpace } from "./bus/space.ts";
 import type { Driver, DriverContext } from "./driver.ts";
+import { explainDial, SessionError } from "./session-error.ts";
 import { SessionLink } from "./session-link.ts";
 
 export interface SessionOptions {
@@ -49,16 +50,6 @@ export interface SessionOptions {
 }
 
 export type SessionState = "connecting" | "attached" | "waiting" | "closed";
-
-/** Why a session can't start, or ended for good; the message is meant for a person. */
-export class SessionError extends Error {
-  readonly code: string;
-  constructor(code: string, message: string) {
-    super(message);
-    this.name = "SessionError";
-    this.code = code;
-  }
-}
 
 const WELCOME_MS = 10_000;
 const BACKOFF_FIRST_MS = 100;
@@ -261,7 +252,7 @@ export class Session implements LinkOwner, Sink {
     try {
       transport = await dial({ url: this.#url, zeroMask: this.#options.zeroMask === true });
     } catch (error) {
-      throw explain(error, this.#url);
+      throw explainDial(error, this.#url);
     }
     const hello: Hello = {
       version: PROTOCOL_VERSION,
@@ -358,49 +349,4 @@ const EMPTY = new Uint8Array(0);
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-/** What a failed dial means and what to do about it. */
-function explain(error: unknown, url: string): SessionError {
-  const { host, protocol } = new URL(url);
-  const code = error instanceof ConnectError ? error.code : "DIAL";
-  const detail = messageOf(error);
-  const tls = protocol === "wss:";
-  const text = (() => {
-    switch (code) {
-      case "ECONNREFUSED":
-        return `nothing listens at ${host}; start one there: ringwire device --listen ${host}`;
-      case "ENOTFOUND":
-      case "EAI_AGAIN":
-        return `the name in ${host} is not known; check the address after --connect`;
-      case "ETIMEDOUT":
-      case "EHOSTUNREACH":
-      case "ENETUNREACH":
-        return `${host} can't be reached (${code}); check the address and the firewalls between`;
-      case "HTTP_STATUS": {
-        const status = error instanceof ConnectError ? error.status : undefined;
-        return `${host} answers HTTP ${status}, so it is not a ringwire device's port${detail ? `: ${detail}` : ""}`;
-      }
-      case "EPROTO":
-      case "ERR_SSL_WRONG_VERSION_NUMBER":
-        return `${host} does not speak TLS; use ws://${host}`;
-      case "ECONNRESET":
-      case "HPE_INVALID_CONSTANT":
-        return tls
-          ? `${host} broke the TLS handshake off (${detail})`
-          : `${host} does not answer as HTTP; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`;
-      default:
-        if (/subprotocol/i.test(detail)) {
-          return `${host} is a WebSocket server, but not a ringwire device's port`;
-        }
-        if (/timed out/i.test(detail)) {
-          return `${host} accepted the connection but did not answer; it is not a ringwire device's port`;
-        }
-        if (/Parse Error/i.test(detail)) {
-          return `${host} does not answer as HTTP; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`;
-        }
-        return `could not connect to ${host}: ${detail}`;
-    }
-  })();
-  return new SessionError(code, text);
 }
