@@ -119,10 +119,16 @@ test("a held frame waits, unfinished, until there is room", async () => {
   twin.ring(q);
   expect(twin.takeTx(q)).toEqual([]);
   expect(host.memory.pushes.length).toBe(2);
+  // The message that brought the bytes is used again: what is kept was copied elsewhere.
+  for (const push of host.memory.pushes) {
+    const old = push.bytes;
+    Object.assign(push, { bytes: old.slice() });
+    old.fill(0x5a);
+  }
   host.switchPort.verdict = Verdict.DONE;
   host.switchPort.onReady?.();
   await settle();
-  expect(frames.map((f) => f.bytes.length)).toEqual([60, 61]);
+  expect(frames.map((f) => [...f.bytes])).toEqual([[...pattern(60)], [...pattern(61)]]);
   expect(twin.takeTx(q).map((c) => c.reqId)).toEqual([0, 1]);
 });
 
