@@ -23,6 +23,11 @@ import { type FollowerHooks, LinkFollower } from "./link-follower.ts";
 /** Frames handed to the driver before others get a turn. */
 const BURST = 64;
 const NO_TOKEN = -1;
+/**
+ * How long a frame may wait for a link that is slower than its source. The kernel's own queue in
+ * front of a TAP knows no bytes and no time: without this a sender fills it with seconds.
+ */
+const MAX_WAIT_MS = 100;
 /** A segment or frame made here: an Ethernet header with tags, and the largest MTU. */
 const CLUSTER_BYTES = 9216 + 64;
 /** Enough for some super-frames in flight; beyond that the software path drops. */
@@ -37,6 +42,8 @@ export interface TapHostHooks extends FollowerHooks {
 export interface TapHostCounters {
   /** Kernel to driver: refused with an errno other than ENOBUFS. */
   txRefused: number;
+  /** Kernel to driver: waited too long for a link that is slower than its source. */
+  txTooOld: number;
   /** Kernel to driver: offload facts that can't be honoured in software either. */
   txMalformed: number;
   /** Kernel to driver: no cluster for work done in software. */
@@ -66,6 +73,7 @@ export function joinTap(tap: TapEnd, ifnet: Ifnet, hooks: TapHostHooks): TapHost
 class Join implements TapHost {
   readonly counters: TapHostCounters = {
     txRefused: 0,
+    txTooOld: 0,
     txMalformed: 0,
     txNoCluster: 0,
     txSoftware: 0,
@@ -88,6 +96,8 @@ class Join implements TapHost {
   #waitingAt = 0;
   #waitingEnd = 0;
   #pumping = false;
+  /** The driver had no room, and what waited since then has not all been seen. */
+  #congested = false;
   #turnAsked = false;
   #left = false;
   readonly #giveBack = (m: Mbuf): void => this.#tap.release(m.cookie);
@@ -145,12 +155,22 @@ class Join implements TapHost {
     let room = this.#sendWaiting();
     while (room && moved < BURST && !this.#left) {
       const token = this.#tap.receive(this.#txFrame);
-      if (token === NO_TOKEN) break;
+      if (token === NO_TOKEN) {
+        this.#congested = false;
+        break;
+      }
+      moved++;
+      if (this.#congested && this.#tap.age(token) > MAX_WAIT_MS) {
+        this.#tap.release(token);
+        this.counters.txTooOld++;
+        this.#ifnet.counters.oqdrops++;
+        continue;
+      }
       this.#take(token);
       room = this.#sendWaiting();
-      moved++;
     }
     this.#pumping = false;
+    if (!room) this.#congested = true;
     // Without room the driver's onTransmitReady goes on; with more to come, others first.
     if (!room || moved < BURST || this.#left) return;
     this.#turnAsked = true;

@@ -83,6 +83,8 @@ export class TapRings {
   /** Bytes of vnet header plus frame, by slot. */
   readonly rxLength: Int32Array<SharedArrayBuffer>;
   readonly txLength: Int32Array<SharedArrayBuffer>;
+  /** When the worker read the frame, by receive slot: `sharedNow`. */
+  readonly rxStamp: Float64Array<SharedArrayBuffer>;
   /** All of the memory; slot offsets below count from its first byte. */
   readonly bytes: Uint8Array<SharedArrayBuffer>;
   readonly view: DataView<SharedArrayBuffer>;
@@ -116,6 +118,7 @@ export class TapRings {
     this.free = new Int32Array(memory, take(slots * 4), slots);
     this.rxLength = new Int32Array(memory, take(slots * 4), slots);
     this.txLength = new Int32Array(memory, take(slots * 4), slots);
+    this.rxStamp = new Float64Array(memory, take(slots * 8), slots);
     this.bytes = new Uint8Array(memory);
     this.view = new DataView(memory);
     this.#rxAt = take(slots * SLOT_BYTES);
@@ -138,7 +141,12 @@ const memoryBytes = (slots: number): number =>
   COUNTS * 8 +
   ERRNO_LIMIT * 4 +
   4 * (slots * 4 + LINE_BYTES) +
+  slots * 8 +
+  LINE_BYTES +
   2 * slots * SLOT_BYTES;
+
+/** Milliseconds on a monotonic clock that all threads of the process share. */
+export const sharedNow = (): number => performance.timeOrigin + performance.now();
 
 /** How far a free-running index is ahead of another, across the wrap of the 32-bit words. */
 export const ahead = (from: number, to: number): number => (to - from) | 0;

@@ -20,7 +20,7 @@ import {
   setMtu,
   settleMac,
 } from "./open.ts";
-import { ahead, Count, ERRNO_LIMIT, SLOT_ROOM, TapRings, Word } from "./rings.ts";
+import { ahead, Count, ERRNO_LIMIT, SLOT_ROOM, sharedNow, TapRings, Word } from "./rings.ts";
 import * as sys from "./sys.ts";
 import { VNET_HEADER_BYTES } from "./vnet-header.ts";
 
@@ -85,6 +85,7 @@ class TapLoop {
     const rings = this.#rings;
     const { words, free, used, rxLength, mask, counts } = rings;
     const given = Atomics.load(words, Word.RX_FREE_PROD);
+    const now = sharedNow();
     let moved = 0;
     while (moved < BURST) {
       if (this.#freeCons === given) {
@@ -107,6 +108,7 @@ class TapLoop {
       counts[Count.RX_FRAMES] = counts[Count.RX_FRAMES]! + 1;
       counts[Count.RX_BYTES] = counts[Count.RX_BYTES]! + n - VNET_HEADER_BYTES;
       rxLength[slot] = n;
+      rings.rxStamp[slot] = now;
       used[this.#usedProd & mask] = slot;
       this.#usedProd = (this.#usedProd + 1) | 0;
       if (moved % PUBLISH_EVERY === 0) this.#publishUsed();

@@ -9,7 +9,16 @@ import { type Frame, MAX_FRAME_BYTES } from "../net/frame.ts";
 import { errnoText } from "./errno-text.ts";
 import { checkPlatform, checkTapName, TapError } from "./errors.ts";
 import { type TapReport, type TapRequest, type TapWorkerData, Wake } from "./messages.ts";
-import { ahead, Count, DEFAULT_SLOTS, FRAME_AT, HEADER_AT, TapRings, Word } from "./rings.ts";
+import {
+  ahead,
+  Count,
+  DEFAULT_SLOTS,
+  FRAME_AT,
+  HEADER_AT,
+  sharedNow,
+  TapRings,
+  Word,
+} from "./rings.ts";
 import { readVnetHeader, VNET_HEADER_BYTES, writeVnetHeader } from "./vnet-header.ts";
 
 const WORKER = new URL(
@@ -73,6 +82,8 @@ export interface TapEnd {
   onLinkChange: ((link: TapLink) => void) | undefined;
   onGone: ((error: TapError) => void) | undefined;
   receive(frame: Frame): number;
+  /** Milliseconds since the frame in this slot was read from the kernel. */
+  age(token: number): number;
   release(token: number): void;
   pending(): number;
   send(frame: Frame): boolean;
@@ -184,6 +195,10 @@ export class Tap implements TapEnd {
       this.rxMalformed++;
       this.release(slot);
     }
+  }
+
+  age(token: number): number {
+    return sharedNow() - this.#rings.rxStamp[token]!;
   }
 
   /** Gives a slot back, in any order. */

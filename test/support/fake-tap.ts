@@ -111,6 +111,13 @@ export class FakeTap implements TapEnd {
     return slot;
   }
 
+  /** What `age` answers: as if every frame had waited this long. */
+  waitedMs = 0;
+
+  age(_token: number): number {
+    return this.waitedMs;
+  }
+
   release(token: number): void {
     if (!this.out.delete(token)) throw new Error(`slot ${token} released, but not out`);
     // Whoever looks at a slot after giving it back sees this.

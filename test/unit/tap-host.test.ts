@@ -270,6 +270,23 @@ describe("kernel to driver", () => {
     expect(driver.ring.map((m) => dataOf(m)[0])).toEqual([1, 2, 3, 4]);
   });
 
+  test("frames that waited too long for a slow link are dropped, others never are", () => {
+    const { tap, driver, ifnet, host } = join();
+    driver.depth = 2;
+    for (let n = 0; n < 5; n++) tap.inject(new Uint8Array(60).fill(n));
+    tap.waitedMs = 500;
+    driver.depth = 10;
+    ifnet.onTransmitReady();
+    // The one that the driver had refused goes on; the two behind it are too old.
+    expect(driver.ring.map((m) => dataOf(m)[0])).toEqual([0, 1, 2]);
+    expect(host.counters.txTooOld).toBe(2);
+    expect(ifnet.counters.oqdrops).toBe(2);
+    // Nobody is short of room any more: a late turn of our own is no reason to drop.
+    tap.inject(new Uint8Array(60).fill(9));
+    expect(driver.ring.map((m) => dataOf(m)[0])).toEqual([0, 1, 2, 9]);
+    expect(host.counters.txTooOld).toBe(2);
+  });
+
   test("ENOBUFS in the middle of a cut super-frame keeps the rest", () => {
     const { tap, driver, ifnet } = join(0);
     driver.depth = 2;
