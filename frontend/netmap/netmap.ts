@@ -103,7 +103,7 @@ export class Netmap {
     if (before !== undefined && (before.flags & Naf.ZOMBIE) === 0) {
       throw new NetmapError(Errno.EBUSY, `${ifnet.name}: has a netmap adapter already`);
     }
-    if (!this.#interfaces.has(ifnet.name)) this.addInterface(ifnet);
+    if (this.#interfaces.get(ifnet.name) !== ifnet) this.addInterface(ifnet);
     const na = new NativeAdapter(params, this.memory, (gone) => {
       if (this.#adapters.get(ifnet) === gone) this.#adapters.delete(ifnet);
     });
