@@ -104,17 +104,19 @@ export function monitorDel(mkring: Kring, kring: Kring): void {
 
 /** netmap_monitor_stop: the port leaves netmap mode, and its monitors are told. */
 export function monitorStop(na: NetmapAdapter): void {
+  const { isZeroCopy = false } = na as Partial<MonitorPort>;
   for (const t of [Txrx.RX, Txrx.TX]) {
     for (const kring of na.krings(t)) {
       if (hasNone(kring)) continue;
       for (const mkring of kring.monitors) orphan(mkring);
       kring.monitors.length = 0;
-      for (const d of [Txrx.RX, Txrx.TX]) {
-        for (let z = kring.zmonNext[d]; z !== undefined; z = z.zmonNext[d]) orphan(z);
-        const first = kring.zmonNext[d];
-        if (first !== undefined) first.zmonPrev[d] = undefined;
-        kring.zmonNext[d] = undefined;
-        kring.zmonPrev[d] = undefined;
+      // A zero-copy monitor that closes leaves its chain by monitorDel; the chain lives on.
+      if (!isZeroCopy) {
+        const first = kring.zmonNext[t];
+        for (let z = first; z !== undefined; z = z.zmonNext[t]) orphan(z);
+        if (first !== undefined) first.zmonPrev[t] = undefined;
+        kring.zmonNext[t] = undefined;
+        kring.zmonPrev[t] = undefined;
       }
       restore(kring);
     }

@@ -36,23 +36,43 @@ export function netmapPoll(priv: Priv, wanted: number): number {
   }
 
   if (wantTx || (priv.flags & RegFlag.NO_TX_POLL) === 0) {
-    const found = pollTx(na.txRings, txFirst, txLast, ranges.syncFlags, wantTx, false);
+    let found = pollTx(na.txRings, txFirst, txLast, ranges.syncFlags, wantTx, false);
+    // A second look when there was no room: the first may have made some.
+    if (wantTx && (found & Poll.OUT) === 0) {
+      found |= pollTx(na.txRings, txFirst, txLast, ranges.syncFlags, true, false);
+    }
     result |= wantTx ? found : found & Poll.ERR;
     if ((found & Poll.OUT) !== 0) wantTx = false;
   }
   if (!wantRx) return result;
 
-  let sendDown = false;
-  for (let i = rxFirst; i < rxLast; i++) {
-    const kring = na.rxRings[i]!;
+  let found = pollRx(priv, na.rxRings, rxFirst, rxLast);
+  // Slots that the first look gave back may have been filled by now.
+  if ((found & Poll.IN) === 0) found |= pollRx(priv, na.rxRings, rxFirst, rxLast);
+  result |= found & (Poll.IN | Poll.ERR);
+  // Host frames were moved to NIC rings: out with them, whether room is wanted or not.
+  if ((found & SEND_DOWN) !== 0) {
+    const sent = pollTx(na.txRings, txFirst, txLast, ranges.syncFlags, wantTx, true);
+    result |= wantTx ? sent : sent & Poll.ERR;
+  }
+  return result;
+}
+
+/** Beside Poll bits: frames of the host ring stand in NIC rings now. */
+const SEND_DOWN = 0x100;
+
+function pollRx(priv: Priv, krings: readonly Kring[], first: number, last: number): number {
+  let result = 0;
+  for (let i = first; i < last; i++) {
+    const kring = krings[i]!;
     const got = tryGet(kring);
     if (got !== Try.GOT) {
       if (got === Try.STOPPED) result |= Poll.ERR;
       continue;
     }
     kring.nrKflags &= ~Nkr.FORWARD;
-    result |= syncRing(kring, ranges.syncFlags);
-    if ((kring.nrKflags & Nkr.FORWARD) !== 0) sendDown = true;
+    result |= syncRing(kring, priv.ranges.syncFlags);
+    if ((kring.nrKflags & Nkr.FORWARD) !== 0) result |= SEND_DOWN;
     const found = kring.rcur !== kring.rtail;
     put(kring);
     if (found) {
@@ -60,11 +80,6 @@ export function netmapPoll(priv: Priv, wanted: number): number {
       // Others may share the ring.
       kring.notify(0);
     }
-  }
-  // Host frames were moved to NIC rings: out with them, whether room is wanted or not.
-  if (sendDown) {
-    const found = pollTx(na.txRings, txFirst, txLast, ranges.syncFlags, wantTx, true);
-    result |= wantTx ? found : found & Poll.ERR;
   }
   return result;
 }

@@ -185,6 +185,8 @@ export class SharedPort implements Watcher {
           continue;
         }
         errors |= syncRing(kring, flags);
+        // As in poll: slots that this sync gave back may have been filled by now.
+        if (isMoved && kring.rcur === kring.rtail) errors |= syncRing(kring, flags);
         put(kring);
         some = true;
       }

@@ -3,6 +3,7 @@
  * with netmap's own header (x86-64, gcc).
  */
 import { describe, expect, test } from "vitest";
+import { Ns, RingFlag } from "../../frontend/netmap/flags.ts";
 import {
   bufsHead,
   parseIf,
@@ -14,7 +15,6 @@ import {
   writeIf,
   writeRing,
 } from "../../frontend/netmap/layout.ts";
-import { Ns, RingFlag } from "../../frontend/netmap/flags.ts";
 import { NetmapRing } from "../../frontend/netmap/ring.ts";
 
 const SLOT = "0403020106050807100f0e0d0c0b0a09";

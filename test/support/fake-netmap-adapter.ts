@@ -7,14 +7,15 @@
  * It changes no buffer indexes. Every bad slot that it is handed is counted and sent as nothing, so
  * a test sees what a driver would have to defend itself against.
  */
-import { copyBytes } from "../../shared/bytes/copy.ts";
+
+import { Ifnet } from "../../frontend/net/ifnet.ts";
+import { Mbuf } from "../../frontend/net/mbuf.ts";
 import type { NativeAdapter, NmConfig } from "../../frontend/netmap/adapter.ts";
 import { Naf, Ns } from "../../frontend/netmap/flags.ts";
 import type { Kring } from "../../frontend/netmap/kring.ts";
 import type { Netmap } from "../../frontend/netmap/netmap.ts";
 import { nmNext, nmPrev } from "../../frontend/netmap/ring.ts";
-import { Ifnet } from "../../frontend/net/ifnet.ts";
-import { Mbuf } from "../../frontend/net/mbuf.ts";
+import { copyBytes } from "../../shared/bytes/copy.ts";
 
 export interface FakeNicOptions {
   readonly name?: string;
@@ -172,6 +173,10 @@ export class FakeNic {
       }
     }
     kring.nrHwtail = i;
+    // Slots given back are filled, and the NIC interrupts, once this is over.
+    if (wire.length > 0 && kring.nrHwcur !== kring.rhead) {
+      queueMicrotask(() => this.na.rxIrq(kring.ringId));
+    }
     kring.nrHwcur = kring.rhead;
     return 0;
   }

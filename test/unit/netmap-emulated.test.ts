@@ -1,12 +1,12 @@
 /** The emulated adapter over a plain interface. Behaviour 024 of netmap's tests is here. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
+import { Ifcap, Ifnet } from "../../frontend/net/ifnet.ts";
+import type { Mbuf } from "../../frontend/net/mbuf.ts";
 import { type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { EmulatedAdapter } from "../../frontend/netmap/emulated.ts";
 import { Ns, Poll } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
-import { Ifcap, Ifnet } from "../../frontend/net/ifnet.ts";
-import type { Mbuf } from "../../frontend/net/mbuf.ts";
 import { bytesOf, FakeNic, mbufOf } from "../support/fake-netmap-adapter.ts";
 import { ethernet, putFrame, takeAll } from "../support/netmap-frames.ts";
 
@@ -35,7 +35,7 @@ beforeEach(() => {
   };
   netmap.addInterface(ifnet);
 });
-const open = (name = "netmap:plain0") => nmOpen(name, { netmap });
+const open = (name = "netmap:plain0-0") => nmOpen(name, { netmap });
 const put = (port: NmPort, n: number): void => {
   for (let i = 0; i < n; i++) putFrame(port, port.txRing(0), ethernet(1, i));
 };
@@ -102,7 +102,7 @@ describe("transmit", () => {
 
 describe("receive", () => {
   test("frames of the driver reach the ring, by flow, and not the stack", async () => {
-    const port = await open();
+    const port = await open("netmap:plain0");
     ifnet.input(mbufOf(ethernet(1, 2), 0));
     ifnet.input(mbufOf(ethernet(1, 3), 1));
     expect(port.look(Poll.IN)).toBe(Poll.IN);

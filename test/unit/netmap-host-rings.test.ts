@@ -1,9 +1,9 @@
 /** Host rings and NS_FORWARD: where a NIC in netmap mode meets the host's stack. */
 import { beforeEach, describe, expect, test } from "vitest";
+import { Csum } from "../../frontend/net/mbuf.ts";
 import { nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Ns, Poll, RingFlag } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
-import { Csum } from "../../frontend/net/mbuf.ts";
 import { FakeNic, mbufOf } from "../support/fake-netmap-adapter.ts";
 import { ethernet, putFrame, takeAll } from "../support/netmap-frames.ts";
 

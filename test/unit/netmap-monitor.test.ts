@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Ns, Poll } from "../../frontend/netmap/flags.ts";
-import { MonitorAdapter } from "../../frontend/netmap/monitor.ts";
+import type { MonitorAdapter } from "../../frontend/netmap/monitor.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { FakeNic } from "../support/fake-netmap-adapter.ts";
 import { ethernet, putFrame, takeAll } from "../support/netmap-frames.ts";
@@ -110,7 +110,7 @@ describe.each([
   test("excess is dropped and counted, and the monitored port does not notice", async () => {
     const mon = await open(`${monitored}/r`, { rxSlots: 4 });
     for (let i = 0; i < 6; i++) {
-      send(peer, ethernet(1, i));
+      send(peer, ethernet(1, 10 + i));
       port.rxsync();
     }
     expect(takeAll(port, port.rxRing(0))).toHaveLength(6);

@@ -1,11 +1,11 @@
 /** Registration: modes, ranges, exclusive use, partial opening, extra buffers, failures. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
+import { Ifcap } from "../../frontend/net/ifnet.ts";
 import { nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Naf, Poll, RegFlag, RingMode } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { bufSizeValidate } from "../../frontend/netmap/register.ts";
-import { Ifcap } from "../../frontend/net/ifnet.ts";
 import { FakeNic } from "../support/fake-netmap-adapter.ts";
 import { ethernet, takeAll } from "../support/netmap-frames.ts";
 
@@ -23,10 +23,7 @@ beforeEach(() => {
 });
 
 const open = (name: string, options = {}) => nmOpen(name, { netmap, ...options });
-const modes = () => [
-  nic.na.txRings.map((k) => k.nrMode),
-  nic.na.rxRings.map((k) => k.nrMode),
-];
+const modes = () => [nic.na.txRings.map((k) => k.nrMode), nic.na.rxRings.map((k) => k.nrMode)];
 /** Nothing is left behind. */
 function expectClean(): void {
   const { memory } = netmap;
@@ -91,7 +88,10 @@ describe("ring ranges", () => {
 describe("netmap mode", () => {
   test("only the rings that were opened change mode; the driver is called when one does", async () => {
     const one = await open("netmap:fake0-1");
-    expect(modes()).toEqual([[0, 1, 0, 0], [0, 1, 0]]);
+    expect(modes()).toEqual([
+      [0, 1, 0, 0],
+      [0, 1, 0],
+    ]);
     expect(nic.registerCalls).toEqual([true]);
     expect(nic.ifnet.capEnable & Ifcap.NETMAP).toBe(Ifcap.NETMAP);
     // The same rings again: no change, no call.
@@ -99,10 +99,16 @@ describe("netmap mode", () => {
     expect(nic.registerCalls).toEqual([true]);
     const all = await open("netmap:fake0");
     expect(nic.registerCalls).toEqual([true, true]);
-    expect(modes()).toEqual([[1, 1, 1, 0], [1, 1, 0]]);
+    expect(modes()).toEqual([
+      [1, 1, 1, 0],
+      [1, 1, 0],
+    ]);
     await all.close();
     expect(nic.registerCalls).toEqual([true, true, false]);
-    expect(modes()).toEqual([[0, 1, 0, 0], [0, 1, 0]]);
+    expect(modes()).toEqual([
+      [0, 1, 0, 0],
+      [0, 1, 0],
+    ]);
     await one.close();
     expect(nic.registerCalls).toHaveLength(3);
     await same.close();

@@ -1,10 +1,10 @@
 /** Prologues, reinit and finalize: what an application may write, and what becomes of the rest. */
 import { beforeEach, describe, expect, test } from "vitest";
+import { type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Ns, Poll, RingFlag } from "../../frontend/netmap/flags.ts";
-import { nmOpen, type NmPort } from "../../frontend/netmap/descriptor.ts";
+import type { Kring } from "../../frontend/netmap/kring.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { ringReinit, rxsyncPrologue, txsyncPrologue } from "../../frontend/netmap/sync.ts";
-import type { Kring } from "../../frontend/netmap/kring.ts";
 import { FakeNic } from "../support/fake-netmap-adapter.ts";
 import { ethernet, putFrame, takeAll } from "../support/netmap-frames.ts";
 
@@ -131,7 +131,13 @@ describe("ring reinit", () => {
     ring.setSlot(4, 199, 2048, 0);
     ringReinit(tx);
     const seen = [0, 1, 2, 3, 4].map((i) => [ring.bufIdx(i), ring.len(i)]);
-    expect(seen).toEqual([[0, 0], [0, 0], [0, 0], [good, 0], [199, 2048]]);
+    expect(seen).toEqual([
+      [0, 0],
+      [0, 0],
+      [0, 0],
+      [good, 0],
+      [199, 2048],
+    ]);
   });
 });
 
