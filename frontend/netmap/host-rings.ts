@@ -207,8 +207,7 @@ function swToNic(kring: Kring): number {
       dst.setBufIdx(at, index);
       dst.setLen(at, src.len(slot));
       dst.setSlotFlags(at, Ns.BUF_CHANGED);
-      dst.head = dst.next(at);
-      dst.cur = dst.head;
+      dst.advance(dst.next(at));
     }
   }
   return sent;

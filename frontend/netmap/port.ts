@@ -6,7 +6,7 @@
  *   while (!tx.isEmpty) {
  *     const slot = tx.head;
  *     frame.copy(port.buffer(tx.bufIdx(slot)));  tx.setLen(slot, frame.length);
- *     tx.head = tx.next(slot);                   then tx.cur = tx.head, and txsync or poll
+ *     tx.advance(tx.next(slot));                 then txsync or poll
  *   }
  *
  * It is built from the netmap_if in the shared region and nothing else, as a C program's would be.

@@ -95,6 +95,15 @@ export class NetmapRing {
     Atomics.store(this.#words, TAIL_WORD, slot);
   }
 
+  /**
+   * head = cur = `slot`: the slots before it are handed over. cur goes first: a sync may read both
+   * between the two stores, and a cur behind head is an error, while one ahead of it is not.
+   */
+  advance(slot: number): void {
+    Atomics.store(this.#words, CUR_WORD, slot);
+    Atomics.store(this.#words, HEAD_WORD, slot);
+  }
+
   /** RingFlag bits. */
   get flags(): number {
     return this.view.getUint32(RING_FLAGS, LE);

@@ -51,8 +51,9 @@ export function txsyncPrologue(kring: Kring, ring: NetmapRing): number {
  * rcur are what the application says even when that is wrong.
  */
 export function rxsyncPrologue(kring: Kring, ring: NetmapRing): number {
-  const cur = ring.cur;
+  // head before cur: an application in another thread moves cur first (NetmapRing.advance).
   const head = ring.head;
+  const cur = ring.cur;
   const n = kring.nkrNumSlots;
   const { nrHwcur, nrHwtail } = kring;
   kring.rcur = cur;

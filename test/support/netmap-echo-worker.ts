@@ -19,10 +19,8 @@ for (;;) {
     tx.setSlot(to, rx.bufIdx(from), rx.len(from), Ns.BUF_CHANGED);
     rx.setBufIdx(from, index);
     rx.setSlotFlags(from, Ns.BUF_CHANGED);
-    tx.head = tx.next(to);
-    tx.cur = tx.head;
-    rx.head = rx.next(from);
-    rx.cur = rx.head;
+    tx.advance(tx.next(to));
+    rx.advance(rx.next(from));
     frames++;
   }
 }

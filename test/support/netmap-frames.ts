@@ -28,8 +28,7 @@ export function putFrame(
     ring.setSlotFlags(slot, i + 1 < slots ? Ns.MOREFRAG : 0);
     slot = ring.next(slot);
   }
-  ring.head = slot;
-  ring.cur = slot;
+  ring.advance(slot);
   return true;
 }
 
@@ -44,8 +43,7 @@ export function takeFrame(port: PortRings, ring: NetmapRing): Uint8Array | undef
     slot = ring.next(slot);
     if ((flags & Ns.MOREFRAG) === 0 || slot === ring.tail) break;
   }
-  ring.head = slot;
-  ring.cur = slot;
+  ring.advance(slot);
   return Buffer.concat(pieces);
 }
 

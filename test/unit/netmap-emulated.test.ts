@@ -72,7 +72,7 @@ describe("transmit", () => {
     ifnet.onTransmitReady();
     expect(await later).toBe(Poll.OUT);
     expect(wire).toHaveLength(7);
-    expect((port.adapter as EmulatedAdapter).txNoRoom).toBe(1);
+    expect((port.adapter as EmulatedAdapter).txNoRoom).toBeGreaterThan(0);
     await port.close();
   });
 
