@@ -15,7 +15,7 @@
 import { Errno } from "../bus/errno.ts";
 import type { NetmapAdapter } from "./adapter.ts";
 import { NetmapError } from "./errors.ts";
-import { Poll, Txrx } from "./flags.ts";
+import { Txrx } from "./flags.ts";
 import { type Netmap, type RequestOptions, netmap as theNetmap } from "./netmap.ts";
 import { netmapPoll } from "./poll.ts";
 import { type PortPlace, PortRings } from "./port.ts";
@@ -178,5 +178,3 @@ function placeOf(name: string, priv: Priv, na: NetmapAdapter): PortPlace {
     objTotal: memory.objTotal,
   };
 }
-
-export { Poll };

@@ -32,8 +32,6 @@ export const RING_CUR = 24;
 export const RING_TAIL = 28;
 export const RING_FLAGS = 32;
 export const RING_TS = 40;
-export const RING_OFFSET_MASK = 56;
-export const RING_BUF_ALIGN = 64;
 export const RING_SEM = 128;
 export const RING_BYTES = 256;
 
@@ -45,7 +43,6 @@ export const RING_BYTES = 256;
 //   | ni_host_tx_rings | ni_host_rx_rings | ni_spare1[3] | ring_ofs[0] ...
 export const IF_NAME = 0;
 export const IF_NAME_BYTES = 16;
-export const IF_VERSION = 16;
 export const IF_FLAGS = 20;
 export const IF_TX_RINGS = 24;
 export const IF_RX_RINGS = 28;

@@ -232,7 +232,7 @@ describe("nonsense from the application", () => {
     async (name) => {
       await fc.assert(
         fc.asyncProperty(fc.array(poke, { minLength: 1, maxLength: 60 }), async (pokes) => {
-          const netmap = new Netmap({ memory: sizes });
+          const netmap = new Netmap({ memory: sizes, emulated: { slots: 8, rings: 1 } });
           const nic = new FakeNic(netmap, { rxBufMaxsize: 256 });
           // Its native adapter belongs to another module: here the interface is emulated.
           const { ifnet } = new FakeNic(new Netmap(), { name: "plain0", mtu: 200 });

@@ -1,7 +1,7 @@
 /** nmOpen: waiting, buffers, closing, and rings shared with another thread. */
 import { Worker } from "node:worker_threads";
 import { beforeEach, describe, expect, test } from "vitest";
-import { nmAttach, nmOpen } from "../../frontend/netmap/descriptor.ts";
+import { nmAttach, nmOpen, serviceShared } from "../../frontend/netmap/descriptor.ts";
 import { Poll, RegMode } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { FakeNic } from "../support/fake-netmap-adapter.ts";
@@ -117,12 +117,10 @@ describe("a port", () => {
     await port.close();
   });
 
-  test("is closed once, by `await using` too", async () => {
-    {
-      await using port = await open();
-      expect(nic.na.isOn).toBe(true);
-      await Promise.all([port.close(), port.close()]);
-    }
+  test("is closed once, by whatever disposes of it too", async () => {
+    const port = await open();
+    expect(nic.na.isOn).toBe(true);
+    await Promise.all([port.close(), port.close(), port[Symbol.asyncDispose]()]);
     expect([nic.na.isOn, nic.na.refs]).toEqual([false, 1]);
   });
 
@@ -168,6 +166,17 @@ describe("rings of another thread", () => {
     await port.close();
     expect(await last).toBe(Poll.ERR);
     expect(app.isClosed).toBe(true);
+  });
+
+  test("a data path that has applied a batch may look at them at once", async () => {
+    const port = await open("netmap:fake0-1");
+    expect(serviceShared(netmap)).toBe(false);
+    const app = nmAttach(port.share());
+    putFrame(app, app.txRing(1), ethernet(1, 2));
+    expect(serviceShared(netmap)).toBe(true);
+    expect(nic.sent[1]).toHaveLength(1);
+    expect(serviceShared(netmap)).toBe(false);
+    await port.close();
   });
 
   test("a worker that blocks: every frame comes back, in order, and it ends when told", async () => {
