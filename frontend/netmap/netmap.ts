@@ -489,7 +489,7 @@ export class Netmap {
       .filter((s) => s.active > 0)
       .map((s) => ({
         name: s.name,
-        ports: s.ports.filter((port) => port !== undefined).map((port) => port.name),
+        ports: s.plugged.map((port) => port.name),
       }));
   }
 

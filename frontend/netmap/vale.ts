@@ -30,15 +30,20 @@ export class ValeSwitch {
   readonly ports: (ValePort | undefined)[] = new Array<ValePort | undefined>(MAX_PORTS).fill(
     undefined,
   );
-  active = 0;
+  /** The ports that there are, so that a broadcast need not look at all numbers. */
+  readonly plugged: ValePort[] = [];
   readonly table = new ValeTable();
 
   constructor(name: string) {
     this.name = name;
   }
 
+  get active(): number {
+    return this.plugged.length;
+  }
+
   find(portName: string): ValePort | undefined {
-    return this.ports.find((port) => port?.name === portName);
+    return this.plugged.find((port) => port.name === portName);
   }
 
   /** False when the switch is full; netmap keeps room for two. */
@@ -46,7 +51,7 @@ export class ValeSwitch {
     if (this.active + 2 >= MAX_PORTS) return false;
     const number = this.ports.indexOf(undefined);
     this.ports[number] = port;
-    this.active++;
+    this.plugged.push(port);
     port.plugged(this, number);
     return true;
   }
@@ -54,7 +59,7 @@ export class ValeSwitch {
   unplug(port: ValePort): void {
     if (this.ports[port.number] !== port) return;
     this.ports[port.number] = undefined;
-    this.active--;
+    this.plugged.splice(this.plugged.indexOf(port), 1);
     port.plugged(undefined, NO_PORT);
   }
 }
@@ -193,10 +198,10 @@ export class ValePort extends NetmapAdapter {
       else this.#deliver(port, frags, ringNr);
       return;
     }
-    for (let i = 0; i < MAX_PORTS; i++) {
-      const port = bridge.ports[i];
+    const { plugged } = bridge;
+    for (let i = 0; i < plugged.length; i++) {
       // What goes to all goes to their first ring.
-      if (port !== undefined && port !== this) this.#deliver(port, frags, 0);
+      if (plugged[i] !== this) this.#deliver(plugged[i]!, frags, 0);
     }
   }
 
