@@ -2,7 +2,7 @@
  * One connection of a frontend: the handshake, then a NIC model on one side and a link on the
  * other. Whatever a peer does wrong ends here, and ends this connection only.
  */
-import type { Logger } from "../shared/log.ts";
+import { type Logger, withFields } from "../shared/log.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { type Hello, parseHello, type Welcome } from "../shared/wire/hello.ts";
@@ -20,6 +20,7 @@ import {
 import { LinkMemory } from "./dma/link-memory.ts";
 import { LinkHost } from "./link-host.ts";
 import type { Nic, NicConfig, NicHost, Snapshot } from "./nic.ts";
+import type { NicEvent } from "./server.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 
 /** A refusal before welcome: told to the peer with a code and a sentence. */
@@ -42,6 +43,9 @@ export interface ConnectionOwner {
   admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number };
   create(personality: string, host: NicHost): Nic;
   plug(port: Port): SwitchPort;
+  /** A NIC was welcomed; later, why it left. */
+  joined(nic: NicEvent): void;
+  left(nic: NicEvent): void;
   /** Called once, when all that the connection held is free. */
   gone(connection: Connection): void;
   tap(name: string): LinkTap | undefined;
@@ -119,6 +123,7 @@ export class Connection implements LinkOwner, Sink {
         { nic: this.name, code },
         `${this.name} left: ${reason || "connection lost"}`,
       );
+      this.#owner.left({ ...this.#event(), reason: reason || "connection lost" });
     }
     this.#owner.gone(this);
   }
@@ -163,7 +168,8 @@ export class Connection implements LinkOwner, Sink {
     this.#hello = hello;
     const tap = this.#owner.tap(config.name);
     if (tap !== undefined) this.#link.setTap(tap);
-    this.#host = new LinkHost(this.#link, this.#memory, config, this.#owner.log, (port) =>
+    const log = withFields(this.#owner.log, { nic: config.name });
+    this.#host = new LinkHost(this.#link, this.#memory, config, log, (port) =>
       this.#owner.plug(port),
     );
     this.#nic = this.#owner.create(hello.personality, this.#host);
@@ -186,6 +192,16 @@ export class Connection implements LinkOwner, Sink {
       { nic: config.name, mac: welcome.mac, peer: this.#peer, personality: hello.personality },
       `${config.name} joined`,
     );
+    this.#owner.joined(this.#event());
+  }
+
+  #event(): NicEvent {
+    const { mac } = this;
+    return {
+      name: this.name,
+      mac: mac === undefined ? "" : formatMac(mac),
+      peer: this.#peer,
+    };
   }
 
   // Work.

@@ -36,6 +36,16 @@ export interface ServerOptions {
   readonly log: Logger;
   /** Sees the batches of every NIC. */
   readonly tap?: (name: string) => LinkTap;
+  /** Told when a NIC came and went. */
+  readonly onNic?: (event: "joined" | "left", nic: NicEvent) => void;
+}
+
+export interface NicEvent {
+  readonly name: string;
+  readonly mac: string;
+  readonly peer: string;
+  /** Why it left. */
+  readonly reason?: string;
 }
 
 /** Connections at once, NICs and strangers together. */
@@ -175,6 +185,14 @@ export class DeviceServer implements ConnectionOwner {
     return this.#options.segment.attach(port);
   }
 
+  joined(nic: NicEvent): void {
+    this.#options.onNic?.("joined", nic);
+  }
+
+  left(nic: NicEvent): void {
+    this.#options.onNic?.("left", nic);
+  }
+
   gone(connection: Connection): void {
     this.#connections.delete(connection);
     if (this.#byName.get(connection.name) === connection) {
@@ -210,6 +228,8 @@ export class DeviceServer implements ConnectionOwner {
   }
 
   #refusal(request: IncomingMessage): [string, string] | undefined {
+    // Headers behind a request line without a version: HTTP 0.9, which has neither.
+    if (request.httpVersion !== "1.1") return ["400 Bad Request", "HTTP/1.1 is needed here\n"];
     const path = (request.url ?? "").split("?")[0];
     if (path !== NIC_PATH) return ["404 Not Found", `frontends connect to ${NIC_PATH}\n`];
     const offered = String(request.headers["sec-websocket-protocol"] ?? "").split(/\s*,\s*/, 16);

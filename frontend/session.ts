@@ -184,8 +184,9 @@ export class Session implements LinkOwner, Sink {
       this.#onRefused(new SessionError("CLOSED", `${this.#url}: ${why}`));
       return;
     }
-    if (this.#state === "closed") return;
+    // Also at the end: a driver that detaches waits for answers that nobody can give any more.
     this.#driver?.linkLost();
+    if (this.#state === "closed") return;
     if (code === CloseCode.REPLACED || code === CloseCode.REFUSED) {
       this.#giveUp(why);
       return;

@@ -29,6 +29,8 @@ export class LinkMemory implements HostMemory {
   readonly #abandoned = new Set<number>();
   readonly #waiting: (() => void)[] = [];
   #nextTag = 1;
+  /** Raised at each reset: who waits for a free tag from before it gives up. */
+  #life = 0;
   readCount = 0;
 
   constructor(link: Link, pushBudget: number) {
@@ -69,8 +71,10 @@ export class LinkMemory implements HostMemory {
       const at = address - window.address;
       return window.bytes.slice(at, at + length);
     }
+    const life = this.#life;
     while (this.#reads.size >= Limits.READS) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      if (this.#life !== life) throw new DmaError("DMA_ABANDONED", "the device was reset");
     }
     return new Promise((resolve, reject) => {
       const tag = this.#nextTag++;
@@ -120,6 +124,7 @@ export class LinkMemory implements HostMemory {
   }
 
   abandon(): void {
+    this.#life++;
     this.pushes.clear();
     for (const [tag, pending] of this.#reads) {
       this.#abandoned.add(tag);

@@ -15,6 +15,9 @@ export class WindowTable {
   /** Adds a zeroed window. Throws WireError when it overlaps another or there are too many. */
   add(address: number, length: number): Window {
     if (length === 0) throw new WireError("WINDOW_EMPTY", "window: length 0");
+    if (address + length - 1 > Limits.ADDRESS) {
+      throw new WireError("WINDOW_RANGE", `window: ${hex(address)}+${length} leaves 48 bits`);
+    }
     if (this.#sorted.length === Limits.WINDOWS || this.bytes + length > Limits.WINDOWS_BYTES) {
       throw new WireError(
         "WINDOW_LIMIT",

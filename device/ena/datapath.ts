@@ -93,12 +93,13 @@ export class Datapath implements Port {
     return reason;
   }
 
-  ready(length: number): boolean {
+  ready(length: number, frames: number): boolean {
     // A port that is down would drop the frame; holding it would stop its sender for good.
     if (this.#firstRx === undefined) return true;
     let room = this.#context.host.writable;
     // The frame's queue is not known yet, so each must have room: holding must never end in a drop.
-    for (let i = 0; room && i < this.rx.length; i++) room = this.rx[i]?.ready(length) ?? true;
+    for (let i = 0; room && i < this.rx.length; i++)
+      room = this.rx[i]?.ready(length, frames) ?? true;
     if (!room) this.#held = true;
     return room;
   }

@@ -524,7 +524,11 @@ export class Features {
           ? this.#refuse("a buffer of which only a part could be read")
           : use(got, viewOf(got));
       },
-      () => this.#refuse(`the frontend refused ${length} bytes at 0x${address.toString(16)}`),
+      () =>
+        // A read that a reset abandoned was not refused by anybody.
+        this.#context.generation === generation
+          ? this.#refuse(`the frontend refused ${length} bytes at 0x${address.toString(16)}`)
+          : AdminStatus.UNKNOWN_ERROR,
     );
   }
 

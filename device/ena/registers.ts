@@ -23,9 +23,7 @@ export const BAR0_BYTES = 0x8000;
 export const DOORBELLS = 0x1000;
 export const UNMASKS = 0x2000;
 export const NUMAS = 0x3000;
-export const MSIX_TABLE = 0x4000;
-export const MSIX_PBA = 0x6000;
-export const MAX_QUEUE_INDEX = (UNMASKS - DOORBELLS) / 4;
+const MSIX_TABLE = 0x4000;
 
 const TWO_32 = 0x1_0000_0000;
 const VERSION = versionReg.pack(2, 0);

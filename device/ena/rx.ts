@@ -56,11 +56,26 @@ export class RxQueue {
       this.stop(`RX_DOORBELL_${error}`, `doorbell ${value}, head ${this.ring.cursor.head}`);
   }
 
-  /** True when a frame of this length would find its buffers, or would be dropped anyway. */
-  ready(length: number): boolean {
+  /**
+   * Would `frames` frames of `length` bytes find their buffers, used in order? What would be
+   * dropped whatever comes is not waited for, nor is more than half a ring: drivers refill late.
+   */
+  ready(length: number, frames: number): boolean {
     if (this.stopped !== "") return true;
-    const needed = this.#collect(length);
-    return needed !== 0;
+    const { ring } = this;
+    const enough = ring.depth >>> 1;
+    const have = this.buffers;
+    let used = 0;
+    for (let frame = 0; frame < frames; frame++) {
+      let need = length;
+      const most = used + MAX_PACKET_DESCS;
+      while (need > 0 && used < most) {
+        if (used === enough) return true;
+        if (used === have) return false;
+        need -= this.#lengthAt(used++);
+      }
+    }
+    return true;
   }
 
   /** Takes the frame, or says why not. Nothing is used up unless the whole frame fits. */
@@ -121,6 +136,13 @@ export class RxQueue {
       count++;
     }
     return count;
+  }
+
+  /** Bytes of the buffer `ahead` places on: in the pool, or still in the ring and not yet checked. */
+  #lengthAt(ahead: number): number {
+    if (ahead < this.#pooled) return this.#lengths[ahead]!;
+    const { ring } = this;
+    return Math.min(rxDesc.length(ring.view, ring.at(ahead - this.#pooled)), MAX_BUFFER_BYTES);
   }
 
   /** Moves one descriptor from ring to pool. False when there is none, or the queue stopped. */

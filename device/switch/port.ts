@@ -44,11 +44,11 @@ export interface Port {
    */
   deliver(frame: Frame): DropReason | undefined;
   /**
-   * Room right now for `frames` more frames of at most `length` bytes each? More than one are the
-   * segments of one super-frame. Asked only when the switch is set to hold instead of drop, before
-   * `deliver`.
+   * Room right now for `frames` more frames (one if not said) of at most `length` bytes each? More
+   * than one are the segments of one super-frame. Asked only when the switch is set to hold
+   * instead of drop, before `deliver`.
    */
-  ready(length: number, frames: number): boolean;
+  ready(length: number, frames?: number): boolean;
   /** The burst is over: publish completions, ring, send. */
   flush(): void;
 }

@@ -17,10 +17,14 @@
  */
 
 import {
+  DESTINATION,
   ETHER_HEADER_BYTES,
-  isGroupKey,
-  isReservedKey,
-  macKey,
+  isGroup,
+  isReserved,
+  isZero,
+  macHigh,
+  macLow,
+  SOURCE,
 } from "../../shared/net/ethernet.ts";
 import { type Frame, Gso } from "../../shared/net/frame.ts";
 import { Headers } from "../../shared/net/headers.ts";
@@ -75,13 +79,16 @@ export class Switch {
   readonly #fixed: SegmentSink;
   #time: number;
   #delivering = false;
+  /** Ports that found room again in the middle of a delivery: whom they wake must wait for its end. */
+  #roomLater: Plug[] = [];
   /** Frames handed in through a handle that is unplugged already. */
   #lateFrames = 0;
 
   constructor(options: SwitchOptions) {
     this.name = options.name;
-    this.#now = () => options.now();
-    this.#time = options.now();
+    // Whole milliseconds: for weeks of them a small integer, which is never boxed.
+    this.#now = () => Math.floor(options.now());
+    this.#time = this.#now();
     this.#hold = options.whenFull === "hold";
     this.#macs = new MacTable({
       ageMs: (options.ageSeconds ?? 300) * 1000,
@@ -163,18 +170,20 @@ export class Switch {
     if (frame.length < ETHER_HEADER_BYTES) return this.#refuse(from, frame, DropReason.RUNT);
     const bytes = this.#etherHeader(frame);
     const at = bytes === this.#ether ? 0 : frame.offsets[0]!;
-    const destination = macKey(bytes, at);
-    const source = macKey(bytes, at + 6);
-    if (source === 0 || isGroupKey(source)) {
+    const high = macHigh(bytes, at + DESTINATION);
+    const low = macLow(bytes, at + DESTINATION);
+    const sourceHigh = macHigh(bytes, at + SOURCE);
+    const sourceLow = macLow(bytes, at + SOURCE);
+    if (isGroup(sourceHigh) || isZero(sourceHigh, sourceLow)) {
       return this.#refuse(from, frame, DropReason.BAD_SOURCE);
     }
-    if (isReservedKey(destination)) return this.#refuse(from, frame, DropReason.RESERVED_ADDRESS);
+    if (isReserved(high, low)) return this.#refuse(from, frame, DropReason.RESERVED_ADDRESS);
     if (frame.gso !== Gso.NONE) this.#headers.parse(frame);
     if (!factsHold(frame, this.#headers)) {
       return this.#refuse(from, frame, DropReason.MALFORMED_OFFLOAD);
     }
 
-    const number = isGroupKey(destination) ? -1 : this.#macs.lookup(destination, this.#time);
+    const number = isGroup(high) ? -1 : this.#macs.lookup(high, low, this.#time);
     const to = number < 0 ? undefined : this.#plugs[number];
     // Before anything is counted or learned: a frame given back comes again.
     if (this.#hold && to !== undefined && to !== from && !this.#hasRoom(to, frame)) {
@@ -183,7 +192,8 @@ export class Switch {
       return Verdict.HELD;
     }
 
-    if (this.#macs.learn(source, from.number, this.#time) === Learned.PORT_FULL) {
+    const learned = this.#macs.learn(sourceHigh, sourceLow, from.number, this.#time);
+    if (learned === Learned.PORT_FULL) {
       return this.#refuse(from, frame, DropReason.MAC_LIMIT);
     }
     if (to === from) return this.#refuse(from, frame, DropReason.HAIRPIN);
@@ -209,6 +219,7 @@ export class Switch {
     } finally {
       this.#delivering = false;
     }
+    if (this.#roomLater.length > 0) this.#wakeLater();
     return Verdict.DONE;
   }
 
@@ -321,8 +332,18 @@ export class Switch {
   #wakeWaiters(plug: Plug): void {
     const waiters = plug.waiters;
     if (waiters.length === 0) return;
+    if (this.#delivering) {
+      this.#roomLater.push(plug);
+      return;
+    }
     plug.waiters = [];
     for (const waiter of waiters) if (waiter.attached) waiter.handle.onReady?.();
+  }
+
+  #wakeLater(): void {
+    const plugs = this.#roomLater;
+    this.#roomLater = [];
+    for (const plug of plugs) this.#wakeWaiters(plug);
   }
 
   #detach(plug: Plug): void {

@@ -69,6 +69,7 @@ export function mbufToFrame(m: Mbuf, frame: Frame): boolean {
   // A driver that merges segments (LRO) says what it made with the same bits that ask for TSO.
   if ((flags & UNFINISHED) === 0) return true;
   frame.needsCsum = true;
+  frame.csumValid = true;
   frame.csumStart = m.csumStart;
   frame.csumOffset = m.csumOffset;
   if ((flags & TSO) === 0 || m.tsoSegsz === 0) return true;

@@ -13,6 +13,7 @@ import { errnoText } from "./errno-text.ts";
 
 export interface FollowerHooks {
   readonly log: Logger;
+  /** ifconfig up and down: the driver sets or clears IFF_UP, also when the rest fails. */
   up(): Promise<void>;
   down(): Promise<void>;
 }
@@ -24,14 +25,11 @@ export class LinkFollower {
   #running: Promise<void> | undefined;
   #again = false;
   #stopped = false;
-  /** An up or down that failed is not tried again before the kernel says something new. */
-  #isUp: boolean;
 
   constructor(tap: TapEnd, ifnet: Ifnet, hooks: FollowerHooks) {
     this.#tap = tap;
     this.#ifnet = ifnet;
     this.#hooks = hooks;
-    this.#isUp = (ifnet.flags & Iff.DRV_RUNNING) !== 0;
   }
 
   /** Something may have changed. */
@@ -80,10 +78,7 @@ export class LinkFollower {
 
   async #followUp(): Promise<void> {
     const { up, name } = this.#tap;
-    if (up === this.#isUp || this.#stopped) return;
-    this.#isUp = up;
-    if (up) this.#ifnet.flags |= Iff.UP;
-    else this.#ifnet.flags &= ~Iff.UP;
+    if (up === ((this.#ifnet.flags & Iff.UP) !== 0) || this.#stopped) return;
     try {
       await (up ? this.#hooks.up() : this.#hooks.down());
     } catch (error) {

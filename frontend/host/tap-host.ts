@@ -9,7 +9,6 @@
  * A frame from the kernel is not copied here: the mbuf points into its slot until the driver frees
  * it. Only what the driver can't do (checksum, TSO) is done here, into clusters of our own.
  */
-import type { Logger } from "../../shared/log.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
 import { Headers } from "../../shared/net/headers.ts";
 import { Segmenter } from "../../shared/net/segment.ts";
@@ -19,7 +18,7 @@ import { Errno } from "../bus/errno.ts";
 import type { Ifnet } from "../net/ifnet.ts";
 import { Mbuf, MbufPool } from "../net/mbuf.ts";
 import { askedOf, canDo, frameToMbuf, mbufToFrame } from "./facts.ts";
-import { LinkFollower } from "./link-follower.ts";
+import { type FollowerHooks, LinkFollower } from "./link-follower.ts";
 
 /** Frames handed to the driver before others get a turn. */
 const BURST = 64;
@@ -29,11 +28,7 @@ const CLUSTER_BYTES = 9216 + 64;
 /** Enough for some super-frames in flight; beyond that the software path drops. */
 const CLUSTERS = 1024;
 
-export interface TapHostHooks {
-  readonly log: Logger;
-  /** ifconfig up and down of the driver. */
-  up(): Promise<void>;
-  down(): Promise<void>;
+export interface TapHostHooks extends FollowerHooks {
   /** The TAP was deleted from outside. */
   gone?(error: TapError): void;
 }

@@ -6,7 +6,8 @@
  *   | destination | source      | tpid | tci | type | payload      one tag more: 4 bytes more
  *
  * Source: IEEE 802.3, 802.1Q (tpid 0x8100) and 802.1ad (tpid 0x88a8). No FCS anywhere.
- * A MAC key is the address as a 48-bit number: it compares and travels without an object.
+ * Per frame an address travels as two integers, high and low: neither is ever boxed. A MAC key is
+ * the same as one 48-bit number, for maps and comparisons off the data path.
  */
 export const MAC_BYTES = 6;
 export const DESTINATION = 0;
@@ -27,35 +28,27 @@ export const EtherType = {
 export const MAX_VLAN_TAGS = 3;
 
 const TWO_32 = 0x1_0000_0000;
-export const BROADCAST_KEY = 0xffff_ffff_ffff;
 /** 01-80-C2-00-00-00 to -0F: a bridge never forwards these (IEEE 802.1Q, table 8-1). */
-const RESERVED_FIRST = 0x0180_c200_0000;
+const RESERVED_HIGH = 0x0180;
+const RESERVED_LOW = 0xc200_0000 | 0;
+
+/** The first two bytes of the address at `at`, 0 to 0xffff. */
+export const macHigh = (bytes: Uint8Array, at: number): number =>
+  (bytes[at]! << 8) | bytes[at + 1]!;
+
+/** The last four bytes of the address at `at`, as a signed 32-bit number. */
+export const macLow = (bytes: Uint8Array, at: number): number =>
+  (bytes[at + 2]! << 24) | (bytes[at + 3]! << 16) | (bytes[at + 4]! << 8) | bytes[at + 5]!;
 
 /** The six bytes at `at` as a 48-bit number, first byte highest. The bytes must exist. */
-export function macKey(bytes: Uint8Array, at: number): number {
-  const high = (bytes[at]! << 8) | bytes[at + 1]!;
-  const low =
-    ((bytes[at + 2]! << 24) | (bytes[at + 3]! << 16) | (bytes[at + 4]! << 8) | bytes[at + 5]!) >>>
-    0;
-  return high * TWO_32 + low;
-}
+export const macKey = (bytes: Uint8Array, at: number): number =>
+  macHigh(bytes, at) * TWO_32 + (macLow(bytes, at) >>> 0);
 
 /** Multicast or broadcast: the lowest bit of the first byte. */
-export const isGroupKey = (key: number): boolean => ((key / TWO_32) & 0x100) !== 0;
-export const isReservedKey = (key: number): boolean =>
-  key >= RESERVED_FIRST && key < RESERVED_FIRST + 16;
-
-/** Writes a key as six bytes. */
-export function writeMacKey(key: number, bytes: Uint8Array, at: number): void {
-  const high = Math.floor(key / TWO_32);
-  const low = key >>> 0;
-  bytes[at] = high >>> 8;
-  bytes[at + 1] = high;
-  bytes[at + 2] = low >>> 24;
-  bytes[at + 3] = low >>> 16;
-  bytes[at + 4] = low >>> 8;
-  bytes[at + 5] = low;
-}
+export const isGroup = (high: number): boolean => (high & 0x100) !== 0;
+export const isZero = (high: number, low: number): boolean => (high | low) === 0;
+export const isReserved = (high: number, low: number): boolean =>
+  high === RESERVED_HIGH && (low & ~15) === RESERVED_LOW;
 
 export const isVlanType = (type: number): boolean =>
   type === EtherType.VLAN || type === EtherType.SERVICE_VLAN;
@@ -69,10 +62,8 @@ export function formatMac(bytes: Uint8Array, at = 0): string {
   return text;
 }
 
-export function formatMacKey(key: number): string {
-  const bytes = new Uint8Array(MAC_BYTES);
-  writeMacKey(key, bytes, 0);
-  return formatMac(bytes);
+export function formatMacParts(high: number, low: number): string {
+  return formatMac(Uint8Array.of(high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low));
 }
 
 /** Six bytes from text with colons or hyphens. Throws a sentence meant for the person who typed it. */

@@ -16,6 +16,7 @@ import {
   EtherType,
   isVlanType,
   MAX_VLAN_TAGS,
+  VLAN_TAG_BYTES,
 } from "./ethernet.ts";
 import type { Frame } from "./frame.ts";
 
@@ -165,12 +166,12 @@ export class Headers {
     let offset = ETHER_TYPE;
     let type = this.u16(offset);
     while (isVlanType(type)) {
-      if (offset + 6 > this.window || this.vlanTags === MAX_VLAN_TAGS) {
+      if (offset + VLAN_TAG_BYTES + 2 > this.window || this.vlanTags === MAX_VLAN_TAGS) {
         this.problems = Problem.VLAN;
         return -1;
       }
       this.vlanTags++;
-      offset += 4;
+      offset += VLAN_TAG_BYTES;
       type = this.u16(offset);
     }
     this.etherType = type;

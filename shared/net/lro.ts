@@ -7,8 +7,9 @@
  * It stands where FreeBSD's drivers call tcp_lro_rx, and works on any item a driver has (an mbuf
  * chain): the sink joins items, this decides which. The rule what may be joined is the stricter
  * one of Linux's GRO: all headers alike but for sequence, lengths, ids and checksums, every segment
- * as long as the first but the last. So cutting the result gives the very frames back, nothing is
- * lost on the way through a bridge, and an acknowledgement or timestamp that changes ends a merge.
+ * as long as the first but the last. So cutting the result gives the very frames back (but for ids
+ * that mean nothing), a bridge loses nothing, and an acknowledgement or timestamp that changes ends
+ * a merge.
  *
  * Ownership: an item given to `input` is this module's until `deliver` or `append` has it back. The
  * bytes that the parsed headers point at must stay in place until then: the merged header is

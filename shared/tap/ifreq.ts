@@ -39,6 +39,8 @@ export const TUNGETDEVNETNS = 0x54e3;
 export const IFF_UP = 0x1;
 // if_tun.h, flags of TUNSETIFF and TUNGETIFF
 export const IFF_TAP = 0x0002;
+/** Known since Linux 6.3, passed over by older kernels. */
+export const IFF_NO_CARRIER = 0x0040;
 export const IFF_MULTI_QUEUE = 0x0100;
 export const IFF_PERSIST = 0x0800;
 export const IFF_NO_PI = 0x1000;

@@ -10,12 +10,15 @@ export interface TapWorkerData {
   readonly mac: Uint8Array | undefined;
   readonly mtu: number | undefined;
   readonly offloads: boolean;
+  /** Brings an interface that is created here up at once. */
+  readonly bringUp: boolean;
 }
 
 /** Data path to worker. Each is followed by a wake-up. */
 export type TapRequest =
   | { readonly kind: "carrier"; readonly up: boolean }
-  | { readonly kind: "mtu"; readonly id: number; readonly mtu: number };
+  | { readonly kind: "mtu"; readonly id: number; readonly mtu: number }
+  | { readonly kind: "start"; readonly id: number; readonly mac: Uint8Array };
 
 /** The two that repeat travel as bare numbers. */
 export const Wake = { FRAMES: 0, ROOM: 1 } as const;
@@ -34,7 +37,7 @@ export type TapReport =
     }
   | { readonly kind: "refused"; readonly code: TapErrorCode; readonly message: string }
   | { readonly kind: "link"; readonly mtu: number; readonly up: boolean }
-  | { readonly kind: "mtuReply"; readonly id: number; readonly error: RefusalText | undefined }
+  | { readonly kind: "reply"; readonly id: number; readonly error: RefusalText | undefined }
   | { readonly kind: "warn"; readonly fields: object; readonly message: string }
   | { readonly kind: "gone"; readonly code: TapErrorCode; readonly message: string };
 

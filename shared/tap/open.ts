@@ -15,6 +15,7 @@ export interface OpenOptions {
   readonly mac: Uint8Array | undefined;
   readonly mtu: number | undefined;
   readonly offloads: boolean;
+  readonly bringUp: boolean;
 }
 
 export interface OpenedTap {
@@ -26,7 +27,7 @@ export interface OpenedTap {
 }
 
 const TUN_PATH = "/dev/net/tun";
-const TUN_FLAGS = ifr.IFF_TAP | ifr.IFF_NO_PI | ifr.IFF_VNET_HDR;
+const TUN_FLAGS = ifr.IFF_TAP | ifr.IFF_NO_PI | ifr.IFF_VNET_HDR | ifr.IFF_NO_CARRIER;
 const OFFLOADS = ifr.TUN_F_CSUM | ifr.TUN_F_TSO4 | ifr.TUN_F_TSO6 | ifr.TUN_F_TSO_ECN;
 const VNET_HEADER_BYTES = 10;
 
@@ -45,6 +46,8 @@ export function openTap(options: OpenOptions, control: number, warn: Warn): Open
   const fd = openTun();
   try {
     attach(fd, name, control);
+    // For kernels that pass over IFF_NO_CARRIER. A refusal (before 5.0) leaves the carrier on.
+    setCarrier(fd, false);
     const existing = (tunFlags(fd) & ifr.IFF_PERSIST) !== 0;
     shapeHeaders(fd);
     const offloads = options.offloads && setOffloads(fd, OFFLOADS);
@@ -52,7 +55,7 @@ export function openTap(options: OpenOptions, control: number, warn: Warn): Open
     if (!offloads) setOffloads(fd, 0);
     const mac = settleMac(fd, name, options.mac);
     settleMtu(control, name, options.mtu, warn);
-    if (!existing) bringUp(control, name);
+    if (!existing && options.bringUp) bringUp(control, name);
     return { fd, existing, mac, offloads };
   } catch (error) {
     sys.close(fd);
@@ -151,6 +154,10 @@ function shapeHeaders(fd: number): void {
 
 const int = (n: number): Uint8Array => new Uint8Array(new Int32Array([n]).buffer);
 
+/** What `ip link` shows as NO-CARRIER when down. False: the kernel can't, see errno. */
+export const setCarrier = (fd: number, up: boolean): boolean =>
+  sys.ioctl(fd, ifr.TUNSETCARRIER, int(up ? 1 : 0)) === 0;
+
 /** The argument travels by value. False: the kernel knows none of these. */
 const setOffloads = (fd: number, flags: number): boolean =>
   sys.ioctlByValue(fd, ifr.TUNSETOFFLOAD, flags) === 0;
@@ -159,7 +166,7 @@ const setOffloads = (fd: number, flags: number): boolean =>
  * The address the interface has in the end. Asked through the TAP's own descriptor: whoever may
  * hold that may set the address, with or without root.
  */
-function settleMac(fd: number, name: string, wanted: Uint8Array | undefined): Uint8Array {
+export function settleMac(fd: number, name: string, wanted: Uint8Array | undefined): Uint8Array {
   const request = new ifr.Ifreq();
   if (sys.ioctl(fd, ifr.SIOCGIFHWADDR, request.about(name)) !== 0) {
     throw failed(`the MAC of ${name} can't be read`);
@@ -224,7 +231,7 @@ export function linkState(control: number, name: string): { mtu: number; up: boo
 }
 
 /** Only for an interface made here: it then needs no more than "ip addr add". */
-function bringUp(control: number, name: string): void {
+export function bringUp(control: number, name: string): void {
   const request = new ifr.Ifreq();
   if (sys.ioctl(control, ifr.SIOCGIFFLAGS, request.about(name)) !== 0) {
     throw failed(`the flags of ${name} can't be read`);

@@ -9,10 +9,17 @@
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { errnoText } from "./errno-text.ts";
 import { TapError } from "./errors.ts";
-import { TUNSETCARRIER } from "./ifreq.ts";
 import { LinkWatch } from "./link-watch.ts";
 import { type TapReport, type TapRequest, type TapWorkerData, Wake } from "./messages.ts";
-import { type OpenedTap, openControlSocket, openTap, setMtu } from "./open.ts";
+import {
+  bringUp,
+  type OpenedTap,
+  openControlSocket,
+  openTap,
+  setCarrier,
+  setMtu,
+  settleMac,
+} from "./open.ts";
 import { ahead, Count, ERRNO_LIMIT, SLOT_ROOM, TapRings, Word } from "./rings.ts";
 import * as sys from "./sys.ts";
 import { VNET_HEADER_BYTES } from "./vnet-header.ts";
@@ -41,6 +48,7 @@ class TapLoop {
   readonly #base: number;
   readonly #fd: number;
   readonly #wakeFd: number;
+  readonly #existing: boolean;
   readonly #watch: LinkWatch;
   readonly #set = new DataView(new ArrayBuffer(POLL_COUNT * sys.POLLFD_BYTES));
   readonly #setAddress = sys.addressOf(new Uint8Array(this.#set.buffer));
@@ -53,11 +61,12 @@ class TapLoop {
   #starved = false;
   #gone = false;
 
-  constructor(rings: TapRings, fd: number, wakeFd: number, watch: LinkWatch) {
+  constructor(rings: TapRings, tap: OpenedTap, wakeFd: number, watch: LinkWatch) {
     this.#rings = rings;
     this.#words = rings.words;
     this.#base = sys.addressOf(rings.bytes);
-    this.#fd = fd;
+    this.#fd = tap.fd;
+    this.#existing = tap.existing;
     this.#wakeFd = wakeFd;
     this.#watch = watch;
   }
@@ -241,21 +250,38 @@ class TapLoop {
   }
 
   #answer(request: TapRequest): void {
-    if (request.kind === "mtu") {
-      const error = setMtu(this.#watch.control, this.#watch.name, request.mtu);
+    if (request.kind !== "carrier") {
+      const error =
+        request.kind === "mtu"
+          ? setMtu(this.#watch.control, this.#watch.name, request.mtu)
+          : this.#start(request.mac);
       const refusal =
         error === undefined ? undefined : { code: error.code, message: error.message };
-      report({ kind: "mtuReply", id: request.id, error: refusal });
+      report({ kind: "reply", id: request.id, error: refusal });
       return;
     }
-    const value = new Uint8Array(new Int32Array([request.up ? 1 : 0]).buffer);
-    if (sys.ioctl(this.#fd, TUNSETCARRIER, value) === 0) return;
+    if (setCarrier(this.#fd, request.up)) return;
     const why = errnoText(sys.errno());
     report({
       kind: "warn",
       fields: { tap: this.#watch.name, up: request.up, errno: why },
       message: "the kernel does not let the carrier be set",
     });
+  }
+
+  /** The address first: an interface that comes up makes its link-local address from it. */
+  #start(mac: Uint8Array): TapError | undefined {
+    const { control, name } = this.#watch;
+    try {
+      settleMac(this.#fd, name, mac);
+      if (!this.#existing) bringUp(control, name);
+    } catch (error) {
+      if (error instanceof TapError) return error;
+      throw error;
+    }
+    // Told before the answer, so that whoever asked knows the state when it comes.
+    this.#look();
+    return undefined;
   }
 }
 
@@ -275,7 +301,7 @@ function main(data: TapWorkerData): void {
     const wakeFd = sys.eventfd(0, sys.O_NONBLOCK | sys.O_CLOEXEC);
     const { mtu, up } = watch.state;
     const { existing, mac, offloads } = tap;
-    const loop = new TapLoop(new TapRings(data.memory, data.slots), tap.fd, wakeFd, watch);
+    const loop = new TapLoop(new TapRings(data.memory, data.slots), tap, wakeFd, watch);
     report({ kind: "opened", wakeFd, existing, mac, mtu, up, offloads });
     loop.run();
   } catch (error) {

@@ -31,6 +31,8 @@ export interface TapOptions {
   readonly mtu?: number;
   /** Whether the kernel may hand over unfinished checksums and TCP super-frames. */
   readonly offloads: boolean;
+  /** False leaves an interface that is created down, until `start`. Default true. */
+  readonly bringUp?: boolean;
   /** Frame slots in each direction, a power of two. */
   readonly slots?: number;
   readonly log: Logger;
@@ -84,8 +86,6 @@ export class Tap implements TapEnd {
   readonly name: string;
   /** A persistent one was opened: it stays, with its addresses, when this process ends. */
   readonly existing: boolean;
-  /** Six bytes. */
-  readonly mac: Uint8Array;
   readonly offloads: boolean;
   /**
    * Frames wait. Called once after each -1 of `receive`, so an owner that sets this calls `receive`
@@ -109,6 +109,7 @@ export class Tap implements TapEnd {
   readonly #onExit: () => void;
   readonly #replies = new Map<number, (error: TapError | undefined) => void>();
   #link: TapLink;
+  #mac: Uint8Array;
   #open = true;
   #nextReply = 1;
   #usedCons = 0;
@@ -127,7 +128,7 @@ export class Tap implements TapEnd {
   private constructor(options: TapOptions, parts: OpenParts) {
     this.name = options.name;
     this.existing = parts.opened.existing;
-    this.mac = parts.opened.mac;
+    this.#mac = parts.opened.mac;
     this.offloads = parts.opened.offloads;
     this.#link = { mtu: parts.opened.mtu, up: parts.opened.up };
     this.#log = options.log;
@@ -141,6 +142,11 @@ export class Tap implements TapEnd {
     process.on("exit", this.#onExit);
     parts.worker.removeAllListeners("message");
     parts.worker.on("message", (report: TapReport) => this.#heard(report));
+  }
+
+  /** Six bytes. */
+  get mac(): Uint8Array {
+    return this.#mac;
   }
 
   /** As the kernel has them now. */
@@ -227,22 +233,23 @@ export class Tap implements TapEnd {
     this.#wake();
   }
 
-  /** Carrier as `ip link` shows it (NO-CARRIER when false). */
+  /** Carrier as `ip link` shows it (NO-CARRIER when false). Off when opened: the kernel waits. */
   setCarrier(up: boolean): void {
     this.#ask({ kind: "carrier", up });
   }
 
   /** Sets the kernel's MTU. Rejects with TapError when it may not or the kernel refuses. */
   setMtu(mtu: number): Promise<void> {
-    const id = this.#nextReply++;
-    return new Promise((resolve, reject) => {
-      if (!this.#open) {
-        reject(closedError(this.name));
-        return;
-      }
-      this.#replies.set(id, (error) => (error === undefined ? resolve() : reject(error)));
-      this.#ask({ kind: "mtu", id, mtu });
-    });
+    return this.#askAndWait((id) => ({ kind: "mtu", id, mtu }));
+  }
+
+  /**
+   * Gives the interface its address and brings it up if it was created here: for an owner that
+   * learns the address only after `open` with bringUp false. Rejects with TapError.
+   */
+  async start(mac: Uint8Array): Promise<void> {
+    await this.#askAndWait((id) => ({ kind: "start", id, mac }));
+    this.#mac = mac;
   }
 
   get counters(): TapCounters {
@@ -317,6 +324,18 @@ export class Tap implements TapEnd {
     this.#wake();
   }
 
+  #askAndWait(request: (id: number) => TapRequest): Promise<void> {
+    const id = this.#nextReply++;
+    return new Promise((resolve, reject) => {
+      if (!this.#open) {
+        reject(closedError(this.name));
+        return;
+      }
+      this.#replies.set(id, (error) => (error === undefined ? resolve() : reject(error)));
+      this.#ask(request(id));
+    });
+  }
+
   #stop(): void {
     Atomics.store(this.#rings.words, Word.STOP, 1);
     this.#ring();
@@ -330,7 +349,7 @@ export class Tap implements TapEnd {
     } else if (report.kind === "link") {
       this.#link = { mtu: report.mtu, up: report.up };
       this.onLinkChange?.(this.#link);
-    } else if (report.kind === "mtuReply") {
+    } else if (report.kind === "reply") {
       const settle = this.#replies.get(report.id);
       this.#replies.delete(report.id);
       settle?.(report.error && new TapError(report.error.code, report.error.message));
@@ -375,6 +394,7 @@ async function openTap(options: TapOptions, build: (parts: OpenParts) => Tap): P
     mac: options.mac,
     mtu: options.mtu,
     offloads: options.offloads,
+    bringUp: options.bringUp ?? true,
   };
   const worker = new Worker(WORKER, { name: `tap ${options.name}`, workerData: data });
   const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));

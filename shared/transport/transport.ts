@@ -3,13 +3,19 @@
  * implementation, `loopback.ts` joins two ends in one process for tests.
  */
 export interface Transport {
-  /** Sends one message. `done` is called once, when its bytes are no longer needed. */
+  /**
+   * Sends one message. `done` is called once, when its bytes are no longer needed. Until then the
+   * message and the FRAME_ROOM bytes in front of it in its buffer are the transport's to change.
+   */
   send(message: Uint8Array, done: () => void): void;
   /** Bytes handed to `send` that the system has not taken yet. */
   readonly unsentBytes: number;
   /** Bytes ever received, counted below the message level: a half message is life too. */
   readonly receivedBytes: number;
-  /** One whole message; the receiver may keep views of it. */
+  /**
+   * One whole message. At the side that accepted the connection the receiver may keep views of
+   * it; at the side that dialled its bytes are valid during the call only.
+   */
   onMessage: (message: Uint8Array) => void;
   /** Called once, whoever closed. */
   onClose: (code: number, reason: string) => void;

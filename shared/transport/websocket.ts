@@ -2,11 +2,13 @@
  * The portable transport: one WebSocket (RFC 6455) by the `ws` library. This is the only file
  * that imports it.
  */
+import { randomFillSync } from "node:crypto";
 import type { IncomingMessage } from "node:http";
-import type { Socket } from "node:net";
+import { connect, type Socket, type TcpNetConnectOpts } from "node:net";
 import type { Duplex } from "node:stream";
 import WebSocket, { WebSocketServer } from "ws";
 import { Limits, NIC_PATH, SUBPROTOCOL } from "../wire/transactions.ts";
+import { DataFrameReader, frameInPlace } from "./frames.ts";
 import type { Transport } from "./transport.ts";
 
 /** Longest reason that fits a close frame (RFC 6455, 5.5: 125 bytes with the code). */
@@ -18,24 +20,55 @@ const RECEIVE_LIMITS = {
   maxFragments: 1024,
   maxBufferedChunks: 65_536,
   perMessageDeflate: false,
+  /** How long a peer may take to answer a close before its socket is cut. */
+  closeTimeout: 5000,
+  autoPong: false,
 } as const;
+
+/** Answers to pings that may wait for a peer that does not read them. */
+const MAX_PENDING_PONGS = 64;
+/** WebSocket codes (RFC 6455, 7.4.1) for what ends here, below the protocol. */
+const WsClose = { UNSUPPORTED_DATA: 1003, POLICY: 1008 } as const;
+
+/** Masking keys, drawn many at a time. */
+const KEY_BYTES = 4;
+const KEY_POOL_BYTES = 4096;
+
+/** Who masks: nobody (a server), a client, or a client with the zero key. */
+type Masking = "none" | "random" | "zero";
 
 class WebSocketTransport implements Transport {
   readonly #ws: WebSocket;
   readonly #socket: Socket;
+  readonly #masking: Masking;
+  readonly #keys = new Uint8Array(KEY_POOL_BYTES);
+  #nextKey = KEY_POOL_BYTES;
+  /** The peer broke a rule of WebSocket: what it still sends is not looked at. */
+  #cut = false;
   onMessage: (message: Uint8Array) => void = () => {};
   onClose: (code: number, reason: string) => void = () => {};
 
-  constructor(ws: WebSocket, socket: Socket) {
+  constructor(ws: WebSocket, socket: Socket, masking: Masking) {
     this.#ws = ws;
     this.#socket = socket;
+    this.#masking = masking;
     socket.setNoDelay(true);
     ws.on("message", (data, isBinary) => {
-      if (!isBinary) {
-        ws.close(1003, "only binary messages are understood here");
+      if (isBinary) this.receive(data as Buffer);
+      else if (this.#cut) return;
+      else this.#end(WsClose.UNSUPPORTED_DATA, "only binary messages are understood here");
+    });
+    let pongs = 0;
+    ws.on("ping", (data) => {
+      if (this.#cut || ws.readyState !== WebSocket.OPEN) return;
+      if (pongs === MAX_PENDING_PONGS) {
+        this.#end(WsClose.POLICY, "pings come faster than their answers are read");
         return;
       }
-      this.onMessage(data as Buffer);
+      pongs++;
+      ws.pong(data, undefined, () => {
+        pongs--;
+      });
     });
     // What goes wrong in the receiver ends in `close` with a code; without a listener it would
     // end the process.
@@ -43,16 +76,40 @@ class WebSocketTransport implements Transport {
     ws.on("close", (code, reason) => this.onClose(code, reason.toString()));
   }
 
+  /** Our owner hears of the end now, however long the peer takes to answer the close. */
+  #end(code: number, reason: string): void {
+    this.#cut = true;
+    this.#ws.close(code, reason);
+    this.onClose(code, reason);
+  }
+
+  /** One whole binary message. */
+  receive(message: Uint8Array): void {
+    if (!this.#cut) this.onMessage(message);
+  }
+
   send(message: Uint8Array, done: () => void): void {
     if (this.#ws.readyState !== WebSocket.OPEN) {
       done();
       return;
     }
-    this.#ws.send(message, done);
+    // The library's own frames are written whole as well, so the two never mix inside a frame.
+    this.#socket.write(frameInPlace(message, this.#key()), done);
+  }
+
+  #key(): Uint8Array | undefined {
+    if (this.#masking === "none") return undefined;
+    if (this.#masking === "zero") return ZERO_KEY;
+    if (this.#nextKey === KEY_POOL_BYTES) {
+      randomFillSync(this.#keys);
+      this.#nextKey = 0;
+    }
+    this.#nextKey += KEY_BYTES;
+    return this.#keys.subarray(this.#nextKey - KEY_BYTES, this.#nextKey);
   }
 
   get unsentBytes(): number {
-    return this.#ws.bufferedAmount;
+    return this.#socket.writableLength;
   }
 
   get receivedBytes(): number {
@@ -75,6 +132,8 @@ class WebSocketTransport implements Transport {
     this.#socket.uncork();
   }
 }
+
+const ZERO_KEY = new Uint8Array(KEY_BYTES);
 
 /** A refusal on the HTTP level, before there is a WebSocket. */
 export class ConnectError extends Error {
@@ -99,11 +158,13 @@ export interface DialOptions {
 /** Opens a WebSocket to a device. Rejects with ConnectError. */
 export function dial(options: DialOptions): Promise<Transport> {
   return new Promise((resolve, reject) => {
+    const reading = new ClientReading();
     const ws = new WebSocket(options.url, [SUBPROTOCOL], {
       ...RECEIVE_LIMITS,
       handshakeTimeout: options.timeoutMs ?? 5000,
       followRedirects: false,
-      ...(options.zeroMask === true ? { generateMask: () => {} } : {}),
+      // A TLS socket has no buffer of its own to read into; there the library reads.
+      ...(options.url.startsWith("ws:") ? { createConnection: reading.connect } : {}),
     });
     let socket: Socket | undefined;
     ws.once("upgrade", (response: IncomingMessage) => {
@@ -135,9 +196,62 @@ export function dial(options: DialOptions): Promise<Transport> {
     ws.once("open", () => {
       if (socket === undefined) throw new Error("a WebSocket opened without an upgrade");
       ws.removeAllListeners("error");
-      resolve(new WebSocketTransport(ws, socket));
+      const masking = options.zeroMask === true ? "zero" : "random";
+      const transport = new WebSocketTransport(ws, socket, masking);
+      reading.start(transport);
+      resolve(transport);
     });
   });
+}
+
+/** One read of a socket: what the kernel gives at once. */
+const READ_BYTES = 256 * 1024;
+
+/**
+ * Reads a client's socket into one buffer. Until the handshake is over, and for all that is no
+ * data frame, the bytes go where they would go without us: to the socket's `data` listeners.
+ */
+class ClientReading {
+  #socket: Socket | undefined;
+  #frames: DataFrameReader | undefined;
+  /** The handshake's answer was followed by more: the library has it, so it keeps reading. */
+  #behindHead = false;
+
+  readonly connect = (options: object): Socket => {
+    const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+    const socket = connect({
+      ...(options as TcpNetConnectOpts),
+      onread: {
+        buffer,
+        callback: (n: number) => {
+          this.#take(buffer, n);
+          return true;
+        },
+      },
+    });
+    this.#socket = socket;
+    return socket;
+  };
+
+  start(transport: WebSocketTransport): void {
+    if (this.#socket === undefined || this.#behindHead) return;
+    this.#frames = new DataFrameReader(
+      Limits.MESSAGE_BYTES,
+      (message) => transport.receive(message),
+      (bytes) => this.#socket!.emit("data", bytes),
+    );
+  }
+
+  #take(buffer: Buffer, n: number): void {
+    if (this.#frames !== undefined) {
+      this.#frames.feed(buffer, n);
+      return;
+    }
+    const bytes = Buffer.from(buffer.subarray(0, n));
+    const end = bytes.indexOf("\r\n\r\n");
+    if (end >= 0 && end + 4 < n) this.#behindHead = true;
+    this.#socket!.emit("data", bytes);
+  }
 }
 
 /** Turns HTTP upgrades into transports; who may upgrade is decided before this is called. */
@@ -156,7 +270,7 @@ export class WebSocketAcceptor {
     take: (transport: Transport) => void,
   ): void {
     this.#server.handleUpgrade(request, socket, head, (ws) => {
-      take(new WebSocketTransport(ws, socket as Socket));
+      take(new WebSocketTransport(ws, socket as Socket, "none"));
     });
   }
 }

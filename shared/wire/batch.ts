@@ -13,6 +13,7 @@
  */
 import { copyBytes } from "../bytes/copy.ts";
 import { BufferPool } from "../bytes/pool.ts";
+import { FRAME_ROOM } from "../transport/frames.ts";
 import { Fmt } from "./reader.ts";
 import { RECORD_BYTES, record } from "./records.ts";
 import { Limits, Op } from "./transactions.ts";
@@ -22,8 +23,8 @@ import { packTransaction } from "./values.ts";
 const SOFT_BYTES = 96 * 1024;
 /** Records that gather beside a column before it is closed. */
 const COLUMN_RECORDS = 1024;
-/** Front room for the batch's own array header. */
-const ROOM = 8;
+/** Front room for the batch's own array header and, before it, the transport's frame header. */
+const ROOM = FRAME_ROOM + 10;
 /** Largest bin header. */
 const BIN_HEADER = 5;
 /** Everything that can follow the soft limit: one record, its column's records, one control. */

@@ -28,6 +28,7 @@ npm run bench -- --json > figures.json
   --only GROUPS   ${GROUPS.join(",")}: some of them, with commas
   --reps N        repetitions of everything, round robin (3)
   --seconds N     length of one measurement (2)
+  --ring-size N   entries of each ring in ring to ring (1024, the driver's default)
   --zero-mask     mask with the zero key, in the limit and in the product
   --json          all figures on stdout; without it a table
 `;
@@ -42,6 +43,7 @@ interface Options {
   readonly groups: ReadonlySet<string>;
   readonly reps: number;
   readonly seconds: number;
+  readonly ringSize: number;
   readonly zeroMask: boolean;
   readonly json: boolean;
 }
@@ -52,6 +54,7 @@ function readOptions(): Options {
       only: { type: "string", default: GROUPS.join(",") },
       reps: { type: "string", default: "3" },
       seconds: { type: "string", default: "2" },
+      "ring-size": { type: "string", default: "1024" },
       "zero-mask": { type: "boolean", default: false },
       json: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
@@ -71,12 +74,13 @@ function readOptions(): Options {
     groups,
     reps: Math.ceil(positive(values.reps, "--reps")),
     seconds: positive(values.seconds, "--seconds"),
+    ringSize: positive(values["ring-size"], "--ring-size"),
     zeroMask: values["zero-mask"],
     json: values.json,
   };
 }
 
-function allVariants({ seconds, zeroMask }: Options): Variant[] {
+function allVariants({ seconds, zeroMask, ringSize }: Options): Variant[] {
   const variants: Variant[] = [];
   for (const frameBytes of FRAME_SIZES) {
     for (const copy of [false, true]) {
@@ -90,11 +94,13 @@ function allVariants({ seconds, zeroMask }: Options): Variant[] {
         });
       }
     }
-    variants.push({
-      name: `ring/${frameBytes}`,
-      group: "ring",
-      run: () => measureRing({ frameBytes, seconds, zeroMask }),
-    });
+    for (const whenFull of ["drop", "hold"] as const) {
+      variants.push({
+        name: `${whenFull === "drop" ? "ring" : "ring-hold"}/${frameBytes}`,
+        group: "ring",
+        run: () => measureRing({ frameBytes, seconds, zeroMask, ringSize, whenFull }),
+      });
+    }
   }
 
   const segments: [string, () => Promise<Segment>][] = [

@@ -1,5 +1,5 @@
 /** One NIC of this process, attached and ready to come up, for whoever drives its interface. */
-import type { Driver, DriverContext } from "../../frontend/driver.ts";
+import { createEnaDriver } from "../../frontend/ena/index.ts";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { Session } from "../../frontend/session.ts";
 import type { Logger } from "../../shared/log.ts";
@@ -9,6 +9,8 @@ export interface NicOptions {
   readonly connect: string;
   readonly name: string;
   readonly zeroMask: boolean;
+  /** Entries of each Rx and Tx ring. */
+  readonly ringSize: number;
   readonly log: Logger;
 }
 
@@ -18,19 +20,16 @@ export interface OpenNic {
   close(): Promise<void>;
 }
 
-/** The ENA driver is named here, and only here. */
-function createDriver(context: DriverContext): Driver {
-  throw new Error(`${context.name}: the ENA driver is not joined to the bench yet`);
-}
-
 /** Connects and attaches the driver. Rejects with a sentence for a person. */
 export async function openNic(options: NicOptions): Promise<OpenNic> {
+  const { ringSize, ...rest } = options;
   const session = new Session({
-    ...options,
+    ...rest,
     personality: "ena",
     agent: "ringwire-bench",
     queues: 1,
-    driver: createDriver,
+    driver: (context, { pushBytes }) =>
+      createEnaDriver(context, { pushBytes, rxRingSize: ringSize, txRingSize: ringSize }),
   });
   await session.start();
   return {

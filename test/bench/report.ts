@@ -9,6 +9,7 @@ export const FRAME_SIZES = [60, 1514] as const;
 interface RunOptions {
   readonly reps: number;
   readonly seconds: number;
+  readonly ringSize: number;
   readonly zeroMask: boolean;
 }
 
@@ -44,10 +45,11 @@ function ratiosOf(outcomes: Outcomes): Record<string, number> {
     outcomes.get(variant)?.median(metric) ?? Number.NaN;
 
   for (const size of FRAME_SIZES) {
-    const ring = median(`ring/${size}`, "framesPerSecond");
-    for (const kind of ["limit", "limit-copy"]) {
-      const best = bestLimit(outcomes, kind, size);
-      put(`ring/${kind} ${size} B`, ring, best?.framesPerSecond ?? Number.NaN);
+    for (const ring of ["ring", "ring-hold"]) {
+      for (const kind of ["limit", "limit-copy"]) {
+        const best = bestLimit(outcomes, kind, size)?.framesPerSecond ?? Number.NaN;
+        put(`${ring}/${kind} ${size} B`, median(`${ring}/${size}`, "framesPerSecond"), best);
+      }
     }
   }
   for (const metric of ["tcpBitsPerSecond", "tcpBackBitsPerSecond"]) {
@@ -86,9 +88,13 @@ export function report(machine: Machine, options: RunOptions, outcomes: Outcomes
   let text = `${machine.cpu}, ${machine.cores} cores, ${gigabytes} GiB, Linux ${machine.kernel}, `;
   text += `Node ${machine.node}, load ${machine.load.toFixed(2)} before\n`;
   text += `${options.reps} repetitions of ${options.seconds} s, round robin; `;
-  text += `client mask ${options.zeroMask ? "zero" : "random"}; median, then min to max\n\n`;
+  text += `rings of ${options.ringSize}; client mask ${options.zeroMask ? "zero" : "random"}; median, then min to max\n\n`;
   for (const [name, outcome] of outcomes) {
-    for (const [metric, samples] of outcome.samples) text += row(name, metric, samples);
+    for (const [metric, samples] of outcome.samples) {
+      // A reason for which nothing was dropped is no row; --json has it.
+      if (metric.startsWith("drop_") && samples.max === 0) continue;
+      text += row(name, metric, samples);
+    }
     if (outcome.failure !== undefined) {
       text += `${name.padEnd(20)} not measured: ${outcome.failure.split("\n")[0]}\n`;
     }
@@ -126,6 +132,6 @@ export function report(machine: Machine, options: RunOptions, outcomes: Outcomes
       FRAME_SIZES.map((size) => [`${kind} ${size} B`, bestLimit(outcomes, kind, size)]),
     ),
   );
-  const { reps, seconds, zeroMask } = options;
-  return { text, json: { machine, reps, seconds, zeroMask, limits, ratios, variants } };
+  const { reps, seconds, ringSize, zeroMask } = options;
+  return { text, json: { machine, reps, seconds, ringSize, zeroMask, limits, ratios, variants } };
 }

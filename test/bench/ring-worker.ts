@@ -27,6 +27,7 @@ const { values: args } = parseArgs({
     role: { type: "string" },
     connect: { type: "string" },
     frame: { type: "string", default: "60" },
+    "ring-size": { type: "string", default: "1024" },
     "zero-mask": { type: "boolean", default: false },
   },
 });
@@ -109,6 +110,7 @@ const nic = await openNic({
   connect: args.connect,
   name: args.role === "sink" ? "sink" : "generator",
   zeroMask: args["zero-mask"],
+  ringSize: Number(args["ring-size"]),
   log: silentLogger,
 });
 if (args.role === "sink") count(nic.ifnet);

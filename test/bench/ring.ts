@@ -4,8 +4,7 @@
  *
  *   generator ─► driver ─► link ─► device: rings, switch, rings ─► link ─► driver ─► sink
  */
-import { freePort } from "../support/ports.ts";
-import { eventually, startRingwire, startScript } from "../support/process.ts";
+import { startRingwire, startScript } from "../support/process.ts";
 import type { Measured } from "./variant.ts";
 
 const FRONTEND = "test/bench/ring-worker.ts";
@@ -15,6 +14,9 @@ export interface RingOptions {
   readonly frameBytes: number;
   readonly seconds: number;
   readonly zeroMask: boolean;
+  readonly ringSize: number;
+  /** What the device does with a frame whose receiver has no room. */
+  readonly whenFull: "drop" | "hold";
 }
 
 /** What a frontend prints, once a question. Counters since its start. */
@@ -50,20 +52,16 @@ function dropsOf(status: DeviceStatus): Record<string, number> {
 }
 
 export async function measureRing(options: RingOptions): Promise<Measured> {
-  const port = await freePort();
+  await using device = startRingwire([
+    ...["device", "--listen", "127.0.0.1:0", "--json"],
+    ...["--when-full", options.whenFull],
+  ]);
+  const { port } = await device.waitForJson<{ port: number }>((line) => line.event === "listening");
   const http = `http://127.0.0.1:${port}`;
-  await using device = startRingwire(["device", "--listen", `127.0.0.1:${port}`]);
-  await eventually("the device", async () => {
-    if (device.exit !== undefined) throw new Error(`the device ended\n${device.said()}`);
-    try {
-      return (await fetch(`${http}/readyz`)).ok || undefined;
-    } catch {
-      return undefined;
-    }
-  });
 
   const frontend = (role: "generate" | "sink") => {
     const args = ["--role", role, "--connect", http, "--frame", String(options.frameBytes)];
+    args.push("--ring-size", String(options.ringSize));
     if (options.zeroMask) args.push("--zero-mask");
     return startScript(FRONTEND, args);
   };

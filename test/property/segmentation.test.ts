@@ -386,6 +386,21 @@ const flowOf = (bytes: Uint8Array): string => {
   return h.l3 === L3.NONE || h.l4 !== L4.TCP ? "other" : `${h.l3} ${h.u16(h.l4Offset)}`;
 };
 
+/**
+ * A frame without the id of an atomic datagram, which means nothing (RFC 6864) and so need not come
+ * back; its header's checksum must hold all the same.
+ */
+function withoutAtomicId(bytes: Uint8Array): Uint8Array {
+  const l3 = 14;
+  if (bytes[l3]! >>> 4 !== 4 || (bytes[l3 + 6]! & 0x60) !== 0x40) return bytes;
+  const header = bytes.subarray(l3, l3 + (bytes[l3]! & 15) * 4);
+  const plain = Uint8Array.from(bytes);
+  plain.fill(0, l3 + 4, l3 + 6);
+  // The sum stays in the comparison as right or wrong.
+  plain.set([plainSum(header) === 0xffff ? 1 : 0, 0], l3 + 10);
+  return plain;
+}
+
 /** A burst of several flows, with everything in it that ends or forbids a merge. */
 const step = fc.record({
   flow: fc.nat(11),
@@ -456,7 +471,7 @@ describe("merging", () => {
           for (let k = 0; k < 12; k++) {
             const name = `${k % 2 === 1 ? 6 : 4} ${1000 + k}`;
             const of = (list: readonly Uint8Array[]) =>
-              list.filter((bytes) => flowOf(bytes) === name);
+              list.filter((bytes) => flowOf(bytes) === name).map(withoutAtomicId);
             expect(of(back)).toEqual(of(frames));
           }
           expect(back.filter((b) => flowOf(b) === "other")).toEqual(

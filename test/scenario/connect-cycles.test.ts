@@ -6,7 +6,6 @@ import { Packr } from "msgpackr";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import WebSocket from "ws";
 import { NIC_PATH, Op, PROTOCOL_VERSION, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
-import { freePort } from "../support/ports.ts";
 import { type Child, eventually, startRingwire } from "../support/process.ts";
 import { type DeviceStatus, portsOf } from "../support/status.ts";
 
@@ -57,14 +56,8 @@ describe("500 frontends that come and go", () => {
     });
 
   beforeAll(async () => {
-    port = await freePort();
-    device = startRingwire(["device", "--listen", `127.0.0.1:${port}`]);
-    await eventually(`the device\n${device.said()}`, () =>
-      fetch(`http://127.0.0.1:${port}/readyz`).then(
-        (response) => response.ok || undefined,
-        () => undefined,
-      ),
-    );
+    device = startRingwire(["device", "--listen", "127.0.0.1:0", "--json"]);
+    ({ port } = await device.waitForJson<{ port: number }>((line) => line.event === "listening"));
   });
 
   afterAll(async () => {

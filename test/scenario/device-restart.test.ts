@@ -36,7 +36,7 @@ describe.skipIf(why !== undefined)(
       device = await lab.startDevice();
       frontends = await Promise.all([lab.startFrontend(0), lab.startFrontend(1)]);
       const address = `${lab.host(1).address}:${ECHO_PORT}`;
-      const script = "test/support/tcp-peer.ts";
+      const script = "test/support/tcp-peer-worker.ts";
       server = startScript(script, ["--listen", address], { namespace: lab.host(1).namespace });
       await server.waitForJson((line) => line.ready === true);
       client = startScript(script, ["--connect", address], { namespace: lab.host(0).namespace });
@@ -73,7 +73,7 @@ describe.skipIf(why !== undefined)(
         expect(link.mac).toBe(links[i]?.mac);
       }
       await eventually(
-        `the connection to go on\n${frontends.map((child) => child.said()).join("\n")}`,
+        () => `the connection to go on\n${frontends.map((child) => child.said()).join("\n")}`,
         async () => {
           const { echoed, state } = await ask();
           expect(state).toBe("open");

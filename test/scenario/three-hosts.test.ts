@@ -8,7 +8,7 @@ import { type DeviceStatus, portsOf } from "../support/status.ts";
 
 const why = whyNoNamespaces();
 /** Well under the time after which a silent peer is given up: a closed socket is what was seen. */
-const AT_ONCE_MS = 2000;
+const AT_ONCE_MS = 3000;
 
 describe.skipIf(why !== undefined)(`three hosts on one device${why ? `: ${why}` : ""}`, () => {
   let lab: Lab;

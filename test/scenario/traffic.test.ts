@@ -65,26 +65,27 @@ describe.skipIf(why !== undefined)(`two hosts on one device${why ? `: ${why}` : 
       expect(received).toBe(sent);
     });
 
-    it.each(FAMILIES)("carries TCP both ways by %s", async (family) => {
-      const there = await iperf({ ...ends(0, family), seconds: 1 });
-      const back = await iperf({ ...ends(0, family), seconds: 1, reverse: true });
-      expect(there.bitsPerSecond).toBeGreaterThan(0);
-      expect(back.bitsPerSecond).toBeGreaterThan(0);
+    it.each(FAMILIES)("carries TCP both ways at once by %s", async (family) => {
+      const results = await Promise.all(
+        [false, true].map((reverse) => iperf({ ...ends(0, family), seconds: 1, reverse })),
+      );
+      for (const { bitsPerSecond } of results) expect(bitsPerSecond).toBeGreaterThan(0);
     });
 
-    it.each(FAMILIES)("carries several TCP streams by %s", async (family) => {
-      const { bitsPerSecond } = await iperf({ ...ends(0, family), seconds: 1, streams: 4 });
+    it("carries several TCP streams", async () => {
+      const { bitsPerSecond } = await iperf({ ...ends(0, "address"), seconds: 1, streams: 4 });
       expect(bitsPerSecond).toBeGreaterThan(0);
     });
 
-    it.each(FAMILIES)("carries UDP without loss at a moderate rate by %s", async (family) => {
-      const { datagrams, lost } = await iperf({
-        ...ends(0, family),
-        seconds: 1,
-        udpBitsPerSecond: UDP_BITS_PER_SECOND,
-      });
-      expect(datagrams).toBeGreaterThan(0);
-      expect(lost).toBe(0);
+    it("carries UDP without loss at a moderate rate, IPv4 and IPv6 at once", async () => {
+      const udpBitsPerSecond = UDP_BITS_PER_SECOND;
+      const results = await Promise.all(
+        FAMILIES.map((family) => iperf({ ...ends(0, family), seconds: 1, udpBitsPerSecond })),
+      );
+      for (const { datagrams, lost } of results) {
+        expect(datagrams).toBeGreaterThan(0);
+        expect(lost).toBe(0);
+      }
     });
   });
 });

@@ -2,7 +2,8 @@
 import type { Namespace } from "./netns.ts";
 import { run, start } from "./process.ts";
 
-const PORT = 5999;
+/** Each run has a port of its own, so that runs may overlap. */
+let nextPort = 5201;
 
 export interface IperfOptions {
   readonly from: Namespace;
@@ -38,12 +39,13 @@ interface IperfJson {
 
 /** One run with a server of its own. Rejects with iperf3's own words when it fails. */
 export async function iperf(options: IperfOptions): Promise<IperfResult> {
-  await using server = start(["iperf3", "-s", "-1", "--forceflush", "-p", String(PORT)], {
+  const port = String(nextPort++);
+  await using server = start(["iperf3", "-s", "-1", "--forceflush", "-p", port], {
     namespace: options.to,
   });
   await server.waitFor(/Server listening/);
 
-  const args = ["iperf3", "-J", "-c", options.address, "-p", String(PORT)];
+  const args = ["iperf3", "-J", "-c", options.address, "-p", port];
   args.push("-t", String(options.seconds), "-P", String(options.streams ?? 1));
   if (options.reverse) args.push("-R");
   if (options.udpBitsPerSecond !== undefined)
@@ -65,6 +67,7 @@ export async function iperf(options: IperfOptions): Promise<IperfResult> {
 
 export interface PingResult {
   readonly sent: number;
+  /** Of those sent; a second answer to the same probe is a duplicate and not counted here. */
   readonly received: number;
   /** Round trips in ms, in the order of arrival. */
   readonly times: readonly number[];
@@ -81,26 +84,34 @@ export interface PingOptions {
   readonly whole?: boolean;
 }
 
+/** Time for the last answers, on a machine that has other things to do. */
+const LATE_SECONDS = 10;
+
 /** Pings and gives every round trip. Lost probes are a result, not an error. */
 export async function ping(options: PingOptions): Promise<PingResult> {
-  const interval = options.intervalSeconds ?? 0.2;
-  const args = ["ping", "-n", "-c", String(options.count), "-i", String(interval), "-W", "2"];
+  const { count, intervalSeconds: interval = 0.2 } = options;
+  const deadline = Math.ceil(count * interval) + LATE_SECONDS;
+  // With a deadline ping goes on until it has so many answers, so the last ones may be late. What
+  // it sends beyond the count is not looked at. Without one it waits two round trips, then leaves.
+  const args = ["ping", "-n", "-c", String(count), "-w", String(deadline), "-i", String(interval)];
   if (options.payloadBytes !== undefined) args.push("-s", String(options.payloadBytes));
   if (options.whole) args.push("-M", "do");
   args.push(options.address);
-  const hang = options.count * interval * 1000 + 30_000;
-  const child = await run(args, { namespace: options.from }, hang);
+  const child = await run(args, { namespace: options.from }, deadline * 1000 + 10_000);
+  if (!child.stdout.includes("packets transmitted")) throw new Error(`ping\n${child.said()}`);
 
+  const seen = new Set<number>();
   const times: number[] = [];
-  for (const match of child.stdout.matchAll(/ time=([\d.]+) ms/g)) times.push(Number(match[1]));
-  const summary = /(\d+) packets transmitted, (\d+) received(?:, \+(\d+) duplicates)?/.exec(
-    child.stdout,
-  );
-  if (summary === null) throw new Error(`ping has no summary\n${child.said()}`);
-  return {
-    sent: Number(summary[1]),
-    received: Number(summary[2]),
-    times,
-    duplicates: Number(summary[3] ?? 0),
-  };
+  let duplicates = 0;
+  for (const [, probe, time] of child.stdout.matchAll(/ icmp_seq=(\d+) .*time=([\d.]+) ms/g)) {
+    const number = Number(probe);
+    if (number > count) continue;
+    if (seen.has(number)) {
+      duplicates++;
+      continue;
+    }
+    seen.add(number);
+    times.push(Number(time));
+  }
+  return { sent: count, received: seen.size, times, duplicates };
 }

@@ -69,15 +69,12 @@ export class Lab {
   /** Starts the device and waits until it listens. */
   async startDevice(args: readonly string[] = []): Promise<Child> {
     const device = this.#keep(
-      startRingwire(["device", "--listen", `0.0.0.0:${DEVICE_PORT}`, "--insecure", ...args], {
-        namespace: this.device,
-      }),
+      startRingwire(
+        ["device", "--listen", `0.0.0.0:${DEVICE_PORT}`, "--insecure", "--json", ...args],
+        { namespace: this.device },
+      ),
     );
-    await eventually(`the device to listen\n${device.said()}`, () => {
-      if (device.exit !== undefined) throw new Error(`the device ended\n${device.said()}`);
-      const sockets = this.device.run("ss", "-ltnH", `sport = :${DEVICE_PORT}`);
-      return sockets === "" ? undefined : true;
-    });
+    await device.waitForJson((line) => line.event === "listening");
     return device;
   }
 
@@ -102,7 +99,7 @@ export class Lab {
     const { namespace, underlay } = this.host(i);
     const port = options.viaProxy ? PROXY_PORT : DEVICE_PORT;
     const args = ["frontend", "--driver", "ena", "--connect", `ws://${underlay}:${port}`];
-    args.push("--name", options.name ?? `host${i}`, "--tap", options.tap ?? TAP);
+    args.push("--name", options.name ?? `host${i}`, "--tap", options.tap ?? TAP, "--json");
     if (options.queues !== undefined) args.push("--queues", String(options.queues));
     if (options.mtu !== undefined) args.push("--mtu", String(options.mtu));
     args.push(...(options.args ?? []));
@@ -113,10 +110,7 @@ export class Lab {
   /** Starts the frontend of a host, gives the TAP its addresses, waits for its carrier. */
   async startFrontend(i: number, options: FrontendOptions = {}): Promise<Child> {
     const frontend = this.launchFrontend(i, options);
-    await eventually(`the TAP of host ${i}`, () => {
-      if (frontend.exit !== undefined) throw new Error(`the frontend ended\n${frontend.said()}`);
-      return this.tap(i);
-    });
+    await frontend.waitForJson((line) => line.event === "ready");
     this.configureTap(i);
     await this.carrier(i, true, frontend);
     return frontend;
@@ -138,10 +132,13 @@ export class Lab {
   /** Waits until the TAP of host `i` has, or has not, a carrier. */
   async carrier(i: number, wanted: boolean, frontend?: Child): Promise<LinkState> {
     const what = `carrier ${wanted ? "up" : "down"} on host ${i}`;
-    return await eventually(frontend === undefined ? what : `${what}\n${frontend.said()}`, () => {
-      const link = this.tap(i);
-      return link?.carrier === wanted ? link : undefined;
-    });
+    return await eventually(
+      () => `${what}\n${frontend?.said() ?? ""}`,
+      () => {
+        const link = this.tap(i);
+        return link?.carrier === wanted ? link : undefined;
+      },
+    );
   }
 
   /** What `ringwire status --json` says, run beside the device. */

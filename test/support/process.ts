@@ -252,9 +252,9 @@ async function finished(child: Child, timeoutMs = HANG_MS): Promise<Child> {
   return child;
 }
 
-/** Asks `look` every `everyMs` until it gives a value; rejects with `what` on a hang. */
+/** Asks `look` every `everyMs` until it gives a value; rejects with `what`, asked then, on a hang. */
 export async function eventually<T>(
-  what: string,
+  what: string | (() => string),
   look: () => T | undefined | Promise<T | undefined>,
   timeoutMs = HANG_MS,
   everyMs = 50,
@@ -263,7 +263,9 @@ export async function eventually<T>(
   for (;;) {
     const found = await look();
     if (found !== undefined) return found;
-    if (performance.now() > end) throw new Error(`waited ${timeoutMs} ms for ${what}`);
+    if (performance.now() > end) {
+      throw new Error(`waited ${timeoutMs} ms for ${typeof what === "string" ? what : what()}`);
+    }
     await sleep(everyMs);
   }
 }

@@ -3,7 +3,7 @@
  * descriptor, gone with the process at the latest. Threads and processes started while inside
  * belong to the namespace too.
  */
-import { spawnSync } from "node:child_process";
+import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from "node:child_process";
 import koffi from "koffi";
 import * as sys from "../../shared/tap/sys.ts";
 
@@ -22,10 +22,11 @@ export function noNamespaces(): string | undefined {
 const unshare = koffi.load(null).func("int unshare(int flags)") as unknown as (n: number) => number;
 
 export class ThreadNetns implements Disposable {
-  readonly #fd: number;
+  /** Of this process; `/proc/PID/fd/FD` names the namespace to others. */
+  readonly fd: number;
 
   private constructor(fd: number) {
-    this.#fd = fd;
+    this.fd = fd;
   }
 
   /** A new, empty namespace with its loopback up. The thread stays where it is. */
@@ -45,7 +46,7 @@ export class ThreadNetns implements Disposable {
   /** Runs `work` with the thread inside. What it starts synchronously starts inside too. */
   inside<T>(work: () => T): T {
     const back = openHere();
-    go(this.#fd);
+    go(this.fd);
     try {
       return work();
     } finally {
@@ -64,8 +65,13 @@ export class ThreadNetns implements Disposable {
     return result.stdout;
   }
 
+  /** Starts a command inside and returns at once; it is the caller's to end. */
+  start(command: string, ...args: string[]): ChildProcessWithoutNullStreams {
+    return this.inside(() => spawn(command, args));
+  }
+
   [Symbol.dispose](): void {
-    sys.close(this.#fd);
+    sys.close(this.fd);
   }
 }
 

@@ -1,39 +1,44 @@
 import { describe, expect, it } from "vitest";
 import {
-  BROADCAST_KEY,
   formatMac,
-  formatMacKey,
-  isGroupKey,
-  isReservedKey,
+  formatMacParts,
+  isGroup,
+  isReserved,
+  isZero,
   macFromName,
+  macHigh,
   macKey,
+  macLow,
   parseMac,
   parseUnicastMac,
-  writeMacKey,
 } from "../../shared/net/ethernet.ts";
 
 describe("MAC addresses", () => {
-  it("go to a key and back", () => {
+  it("go to numbers and back", () => {
     for (const text of ["00:00:00:00:00:01", "02:ff:80:7f:00:fe", "ff:ff:ff:ff:ff:ff"]) {
-      const key = macKey(parseMac(text), 0);
-      const bytes = new Uint8Array(8).fill(0xa5);
-      writeMacKey(key, bytes, 1);
+      const bytes = Uint8Array.of(0xa5, ...parseMac(text), 0xa5);
       expect(formatMac(bytes, 1)).toBe(text);
-      expect([bytes[0], bytes[7]]).toEqual([0xa5, 0xa5]);
-      expect(formatMacKey(key)).toBe(text);
+      expect(formatMacParts(macHigh(bytes, 1), macLow(bytes, 1))).toBe(text);
     }
-    expect(macKey(parseMac("ff-ff-ff-ff-ff-ff"), 0)).toBe(BROADCAST_KEY);
     expect(macKey(parseMac("12:34:56:78:9a:bc"), 0)).toBe(0x1234_5678_9abc);
+    expect(macKey(parseMac("ff-ff-ff-ff-ff-ff"), 0)).toBe(0xffff_ffff_ffff);
   });
 
-  it("tell group and reserved addresses", () => {
-    expect(isGroupKey(0x0100_5e00_0001)).toBe(true);
-    expect(isGroupKey(BROADCAST_KEY)).toBe(true);
-    expect(isGroupKey(0x02ff_ffff_ffff)).toBe(false);
-    expect(isReservedKey(0x0180_c200_0000)).toBe(true);
-    expect(isReservedKey(0x0180_c200_000f)).toBe(true);
-    expect(isReservedKey(0x0180_c200_0010)).toBe(false);
-    expect(isReservedKey(0x0180_c1ff_ffff)).toBe(false);
+  it("tell group, zero and reserved addresses", () => {
+    const is = (test: (high: number, low: number) => boolean, text: string): boolean => {
+      const bytes = parseMac(text);
+      return test(macHigh(bytes, 0), macLow(bytes, 0));
+    };
+    expect(is(isGroup, "01:00:5e:00:00:01")).toBe(true);
+    expect(is(isGroup, "ff:ff:ff:ff:ff:ff")).toBe(true);
+    expect(is(isGroup, "02:ff:ff:ff:ff:ff")).toBe(false);
+    expect(is(isZero, "00:00:00:00:00:00")).toBe(true);
+    expect(is(isZero, "00:01:00:00:00:00")).toBe(false);
+    expect(is(isZero, "00:00:80:00:00:00")).toBe(false);
+    expect(is(isReserved, "01:80:c2:00:00:00")).toBe(true);
+    expect(is(isReserved, "01:80:c2:00:00:0f")).toBe(true);
+    expect(is(isReserved, "01:80:c2:00:00:10")).toBe(false);
+    expect(is(isReserved, "00:80:c2:00:00:00")).toBe(false);
   });
 
   it("are refused with a sentence that names the text", () => {

@@ -17,7 +17,10 @@ describe("shared/wire/README.md", () => {
   });
 
   it("lists every record type", () => {
-    const table = page.slice(page.indexOf("| type | bytes |"), page.indexOf("An encoder of columns"));
+    const table = page.slice(
+      page.indexOf("| type | bytes |"),
+      page.indexOf("An encoder of columns"),
+    );
     const listed = [...table.matchAll(/\| (\d+) \| /g)].map(([, n]) => Number(n));
     expect(listed.sort((a, b) => a - b)).toEqual(Object.values(RecordType).sort((a, b) => a - b));
   });

@@ -1,8 +1,8 @@
 /**
  * One TCP connection that counts, for tests that break what lies under it.
  *
- *   node test/support/tcp-peer.ts --listen HOST:PORT      echoes every byte
- *   node test/support/tcp-peer.ts --connect HOST:PORT     sends 32-bit numbers, checks the echo
+ *   node test/support/tcp-peer-worker.ts --listen HOST:PORT      echoes every byte
+ *   node test/support/tcp-peer-worker.ts --connect HOST:PORT     sends 32-bit numbers, checks the echo
  *
  * The client answers each line on stdin with {"tag", "echoed", "state"}: how many numbers came
  * back in order, and whether the connection is still the same one ("open", or what ended it).

@@ -1,0 +1,211 @@
+/** `ringwire device`: the hardware's side, until it is told to stop. */
+import { lookup } from "node:dns/promises";
+import { BlockList, isIP } from "node:net";
+import { Command, Option } from "commander";
+import { z } from "zod";
+import type { DeviceServer } from "../device/server.ts";
+import type { Switch } from "../device/switch/switch.ts";
+import type { Logger } from "../shared/log.ts";
+import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
+import { createLog } from "./log.ts";
+import {
+  addCommonFlags,
+  CommonShape,
+  type HostPort,
+  hostPort,
+  logOptions,
+  nicName,
+  oneOf,
+  readOptions,
+  whole,
+} from "./options.ts";
+import { Output } from "./output.ts";
+import { onStop, stdinEnd } from "./signals.ts";
+import { segmentTable } from "./status-text.ts";
+import { traceTap } from "./trace.ts";
+import { AGENT } from "./version.ts";
+
+const MAX_QUEUES = 32;
+const MAX_MTU = 9216;
+const MIN_MTU = 576;
+
+const Shape = z.object({
+  ...CommonShape,
+  listen: hostPort.default({ host: "127.0.0.1", port: 7700 }),
+  insecure: z.boolean().default(false),
+  uplink: z.array(uplinkName()).default([]),
+  segment: nicName.default("lan0"),
+  queues: whole(1, MAX_QUEUES).default(8),
+  mtu: whole(MIN_MTU, MAX_MTU).default(MAX_MTU),
+  whenFull: oneOf("drop", "hold").default("drop"),
+  llq: z.boolean().default(true),
+  trace: z.boolean().default(false),
+  /** For whoever starts a device as a child: it never outlives its parent. */
+  endWithStdin: z.boolean().default(false),
+});
+type Options = z.infer<typeof Shape>;
+
+/** "tap:NAME" is the NAME; nothing else can be an uplink yet. */
+function uplinkName() {
+  return z.string().transform((text, context) => {
+    const match = /^tap:(.+)$/.exec(text);
+    if (match !== null) return match[1]!;
+    context.addIssue({ code: "custom", message: `takes tap:NAME, not ${JSON.stringify(text)}` });
+    return z.NEVER;
+  });
+}
+
+export function deviceCommand(): Command {
+  const command = new Command("device")
+    .description("The device: ENA functions joined by a switch, one for each frontend.")
+    .option("--listen <host:port>", "where frontends connect (127.0.0.1:7700)")
+    .option("--insecure", "allow an address that other hosts can reach")
+    .option("--uplink <tap:name...>", "join the segment to a TAP interface; may be repeated")
+    .option("--segment <name>", "name of the Ethernet segment (lan0)")
+    .option("--queues <n>", "queue pairs offered to each NIC (8)")
+    .option("--mtu <bytes>", `largest MTU offered (${MAX_MTU})`)
+    .option("--when-full <policy>", "drop or hold a frame whose receiver has no room (drop)")
+    .option("--no-llq", "offer no device memory for low-latency queues")
+    .option("--trace", "every transaction in a line on stderr")
+    .addOption(new Option("--end-with-stdin").hideHelp());
+  return addCommonFlags(command)
+    .addHelpText("before", EXAMPLES)
+    .action(async (_flags: unknown, self: Command) => runDevice(readOptions(self, Shape)));
+}
+
+const EXAMPLES = `Examples:
+  ringwire device                                          for frontends on this machine
+  ringwire device --uplink tap:lab0                        with the kernel on the segment
+  ringwire device --listen 0.0.0.0:7700 --insecure         for other hosts too
+`;
+
+async function runDevice(options: Options): Promise<void> {
+  const output = new Output(options.json);
+  const log = createLog(logOptions(options));
+  const stop = onStop();
+  const host = await bindAddress(options.listen, options.insecure, log);
+
+  const { DeviceServer } = await import("../device/server.ts");
+  const { Switch } = await import("../device/switch/switch.ts");
+  const { createEnaNic } = await import("../device/ena/index.ts");
+  const segment = new Switch({
+    name: options.segment,
+    now: () => performance.now(),
+    whenFull: options.whenFull,
+  });
+  const { Limits } = await import("../shared/wire/transactions.ts");
+  const server = new DeviceServer({
+    host,
+    port: options.listen.port,
+    agent: AGENT,
+    segment,
+    segmentName: options.segment,
+    personalities: { ena: (nicHost) => createEnaNic(nicHost, { llq: options.llq }) },
+    pushBytes: Limits.PUSH_BYTES,
+    maxMtu: options.mtu,
+    maxQueues: options.queues,
+    log,
+    onNic: (event, nic) => output.value({ event, ...nic }),
+    ...(options.trace ? { tap: await traceTap() } : {}),
+  });
+
+  const uplinks = await openUplinks(options.uplink, segment, log);
+  let listening = false;
+  try {
+    const { port } = await listen(server, options.listen);
+    listening = true;
+    const url = `ws://${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
+    output.event(`listening on ${url}`, { event: "listening", url, port, pid: process.pid });
+    const ends = options.endWithStdin ? [stop.asked, stdinEnd()] : [stop.asked];
+    log.info({}, `${await Promise.race(ends)}: the device stops`);
+  } finally {
+    const last = server.snapshot();
+    await server.close();
+    for (const uplink of uplinks) await uplink.close();
+    if (options.endWithStdin) process.stdin.destroy();
+    if (listening) {
+      output.value({ event: "stopped", ...last });
+      for (const line of segmentTable(last)) output.text(line);
+    }
+  }
+}
+
+/** The address to bind. Names are looked up first, so that what is judged is what is bound. */
+async function bindAddress(listen: HostPort, insecure: boolean, log: Logger): Promise<string> {
+  let address: string;
+  try {
+    ({ address } = await lookup(listen.host));
+  } catch (error) {
+    throw new Failure(
+      `the host in --listen is not known: ${listen.host} (${systemCode(error) ?? messageOf(error)})`,
+    );
+  }
+  if (isLoopback(address)) return address;
+  if (!insecure) {
+    throw new Failure(
+      `--listen ${listen.host}:${listen.port} can be reached from other hosts, and there is no authentication: add --insecure if the network is yours alone`,
+      ExitCode.USAGE,
+    );
+  }
+  log.warn(
+    { address },
+    "--insecure: whoever reaches this port can join the segment, and nothing is encrypted",
+  );
+  return address;
+}
+
+function isLoopback(address: string): boolean {
+  const loopback = new BlockList();
+  loopback.addSubnet("127.0.0.0", 8, "ipv4");
+  loopback.addAddress("::1", "ipv6");
+  return loopback.check(address, isIP(address) === 6 ? "ipv6" : "ipv4");
+}
+
+async function listen(server: DeviceServer, { host, port }: HostPort): Promise<{ port: number }> {
+  try {
+    return await server.listen();
+  } catch (error) {
+    const code = systemCode(error);
+    const where = `${host}:${port}`;
+    switch (code) {
+      case "EADDRINUSE":
+        throw new Failure(
+          `${where} is in use, perhaps by another device: choose another port with --listen`,
+        );
+      case "EACCES":
+        throw new Failure(
+          `this user may not listen on ${where}: choose a port from 1024 up with --listen`,
+        );
+      case "EADDRNOTAVAIL":
+        throw new Failure(`${host} is no address of this machine: choose another with --listen`);
+      default:
+        throw new Failure(`can't listen on ${where}: ${messageOf(error)}`);
+    }
+  }
+}
+
+interface Uplink {
+  close(): Promise<void>;
+}
+
+async function openUplinks(
+  names: readonly string[],
+  segment: Switch,
+  log: Logger,
+): Promise<Uplink[]> {
+  const open: Uplink[] = [];
+  if (names.length === 0) return open;
+  // Only here: where there is no TAP, nothing of it is loaded.
+  const { openTapUplink } = await import("../device/ports/tap-uplink.ts");
+  for (const name of names) {
+    try {
+      open.push(
+        await openTapUplink({ name, log, segment, onGone: (e) => log.error({}, e.message) }),
+      );
+    } catch (error) {
+      for (const uplink of open) await uplink.close();
+      throw new Failure(messageOf(error));
+    }
+  }
+  return open;
+}

@@ -1,0 +1,258 @@
+/** `ringwire frontend`: a NIC, its driver and, with --tap, the kernel on top of it. */
+import { Command } from "commander";
+import { z } from "zod";
+import type { TapHost } from "../frontend/host/tap-host.ts";
+import type { Ifnet } from "../frontend/net/ifnet.ts";
+import type { Session, SessionState } from "../frontend/session.ts";
+import type { Logger } from "../shared/log.ts";
+import { formatMac, parseUnicastMac } from "../shared/net/ethernet.ts";
+import type { Tap } from "../shared/tap/tap.ts";
+import { Failure, messageOf } from "./failure.ts";
+import { createLog } from "./log.ts";
+import {
+  addCommonFlags,
+  CommonShape,
+  logOptions,
+  nicName,
+  oneOf,
+  readOptions,
+  target,
+  unicastMac,
+  whole,
+} from "./options.ts";
+import { Output } from "./output.ts";
+import { onStop } from "./signals.ts";
+import { countersLines } from "./status-text.ts";
+import { traceTap } from "./trace.ts";
+import { AGENT } from "./version.ts";
+
+const DEFAULT_MTU = 1500;
+/** A link that does not come up within this is reported as it is. */
+const LINK_UP_MS = 5000;
+const LOOK_MS = 10;
+
+const Shape = z.object({
+  ...CommonShape,
+  driver: oneOf("ena", "xen").default("ena"),
+  connect: target,
+  name: nicName.optional(),
+  mac: unicastMac.optional(),
+  queues: whole(1, 128).optional(),
+  mtu: whole(128, 9216).optional(),
+  tap: z.string().optional(),
+  zeroMask: z.boolean().default(false),
+  lro: z.boolean().default(true),
+  llq: z.boolean().default(true),
+  trace: z.boolean().default(false),
+});
+type Options = z.infer<typeof Shape>;
+
+export function frontendCommand(): Command {
+  const command = new Command("frontend")
+    .description("A NIC: the driver's side of one ENA function.")
+    .option("--connect <url>", "the device: ws://HOST:PORT, wss, http, https or HOST:PORT")
+    .option("--driver <name>", "ena (ena)")
+    .option("--name <name>", "name of the NIC, one of a kind on the device (ena0)")
+    .option("--mac <address>", "its address (made from name and segment)")
+    .option("--queues <n>", "queue pairs (as many as the device offers)")
+    .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
+    .option("--tap <interface>", "the kernel uses the NIC through this TAP interface")
+    .option("--zero-mask", "mask with zeros: for loopback and TLS only")
+    .option("--no-lro", "do not merge received TCP segments")
+    .option("--no-llq", "keep descriptors in host memory")
+    .option("--trace", "every transaction in a line on stderr");
+  return addCommonFlags(command)
+    .addHelpText("before", EXAMPLES)
+    .action(async (_flags: unknown, self: Command) => runFrontend(readOptions(self, Shape)));
+}
+
+const EXAMPLES = `Examples:
+  ringwire frontend --connect ws://127.0.0.1:7700                     a NIC with nobody on top
+  sudo ringwire frontend --connect ws://HOST:7700 --tap rw0           the kernel's interface rw0
+  ringwire frontend --connect HOST:7700 --name b --queues 4 --mtu 9000
+`;
+
+async function runFrontend(options: Options): Promise<void> {
+  const output = new Output(options.json);
+  const log = createLog(logOptions(options));
+  if (options.driver === "xen") {
+    throw new Failure("--driver xen is not there yet: use --driver ena");
+  }
+  const stop = onStop();
+  const name = options.name ?? `${options.driver}0`;
+  // Before connecting: whoever can't have the TAP must not take the name from a NIC that works.
+  const tap = options.tap === undefined ? undefined : await openTap(options.tap, options, log);
+  const nic = new RunningNic(name, output);
+  try {
+    const session = await createSession(options, name, log, nic.onState);
+    nic.session = session;
+    const began = begin(session, tap, log, nic);
+    // Stopped while it connects: what comes of that is of no interest any more.
+    began.catch(() => {});
+    const early = await Promise.race([began, stop.asked]);
+    if (early === undefined) {
+      nic.sayReady(tap);
+      const end = await Promise.race([stop.asked, nic.gaveUp]);
+      if (typeof end !== "string") throw new Failure(end.reason);
+      log.info({}, `${end}: ${name} stops`);
+    }
+  } finally {
+    await nic.end(tap);
+  }
+}
+
+/** One NIC from its first word to its last. */
+class RunningNic {
+  readonly gaveUp: Promise<{ reason: string }>;
+  readonly giveUp: (reason: string) => void;
+  session: Session | undefined;
+  host: TapHost | undefined;
+  readonly #name: string;
+  readonly #output: Output;
+  #ready = false;
+
+  constructor(name: string, output: Output) {
+    this.#name = name;
+    this.#output = output;
+    const { promise, resolve } = Promise.withResolvers<{ reason: string }>();
+    this.gaveUp = promise;
+    this.giveUp = (reason) => resolve({ reason });
+  }
+
+  readonly onState = (state: SessionState, reason: string): void => {
+    if (!this.#ready) return;
+    const name = this.#name;
+    if (state === "waiting") this.#output.value({ event: "link-lost", name, reason });
+    if (state === "attached") this.#output.value({ event: "link-back", name });
+    if (state === "closed") this.giveUp(reason);
+  };
+
+  sayReady(tap: Tap | undefined): void {
+    const { driver, agreed } = this.session!;
+    const { ifnet } = driver;
+    const mac = formatMac(ifnet.mac);
+    const kernel = tap === undefined ? "" : `, interface ${tap.name}`;
+    this.#ready = true;
+    this.#output.event(
+      `${this.#name} is up: ${mac}, mtu ${ifnet.mtu}, segment ${agreed.segment}${kernel}, link ${ifnet.linkState}`,
+      {
+        event: "ready",
+        name: this.#name,
+        mac,
+        mtu: ifnet.mtu,
+        segment: agreed.segment,
+        epoch: agreed.epoch,
+        link: ifnet.linkState,
+        ...(tap === undefined ? {} : { tap: tap.name }),
+        pid: process.pid,
+      },
+    );
+  }
+
+  /** Tells the counters of a NIC that was ready, and lets go of everything. */
+  async end(tap: Tap | undefined): Promise<void> {
+    const { session, host } = this;
+    if (this.#ready && session !== undefined) {
+      const { driver } = session;
+      this.#ready = false;
+      this.#output.value({
+        event: "stopped",
+        name: this.#name,
+        reconnects: session.reconnects,
+        ifnet: { ...driver.ifnet.counters },
+        driver: driver.counters(),
+        ...(tap === undefined ? {} : { tap: { ...tap.counters, host: { ...host?.counters } } }),
+      });
+      for (const line of countersLines(this.#name, driver.ifnet.counters)) this.#output.text(line);
+    }
+    host?.leave();
+    await session?.close();
+    await tap?.close();
+  }
+}
+
+async function createSession(
+  options: Options,
+  name: string,
+  log: Logger,
+  onState: (state: SessionState, reason: string) => void,
+): Promise<Session> {
+  const { Session } = await import("../frontend/session.ts");
+  const { createEnaDriver } = await import("../frontend/ena/index.ts");
+  const { connect, mac, queues, zeroMask, lro, llq } = options;
+  return new Session({
+    connect,
+    name,
+    personality: "ena",
+    driver: (context, welcome) =>
+      createEnaDriver(context, { lro, llq, pushBytes: welcome.pushBytes }),
+    mtu: options.mtu ?? DEFAULT_MTU,
+    zeroMask,
+    agent: AGENT,
+    log,
+    onState,
+    ...(mac === undefined ? {} : { mac }),
+    ...(queues === undefined ? {} : { queues }),
+    ...(options.trace ? { tap: (await traceTap())(name) } : {}),
+  });
+}
+
+/** Connects, attaches, puts the kernel on top, brings the interface up. Throws Failure. */
+async function begin(
+  session: Session,
+  tap: Tap | undefined,
+  log: Logger,
+  nic: RunningNic,
+): Promise<undefined> {
+  try {
+    await session.start();
+    const { driver } = session;
+    if (tap === undefined) {
+      await driver.up();
+    } else {
+      const { joinTap } = await import("../frontend/host/tap-host.ts");
+      await tap.start(driver.ifnet.mac);
+      nic.host = joinTap(tap, driver.ifnet, {
+        log,
+        up: () => driver.up(),
+        down: () => driver.down(),
+        gone: (error) => nic.giveUp(error.message),
+      });
+      // The driver follows the interface: up now, or when `ip link set up` says so.
+      await nic.host.settled();
+      if (!tap.up) {
+        log.warn({}, `${tap.name} is down: "sudo ip link set ${tap.name} up"`);
+        return undefined;
+      }
+    }
+    await linkUp(driver.ifnet);
+  } catch (error) {
+    throw new Failure(messageOf(error));
+  }
+  return undefined;
+}
+
+/** The device tells the link's state in an event of its own, soon after the queues are there. */
+async function linkUp(ifnet: Ifnet): Promise<void> {
+  for (let waited = 0; ifnet.linkState !== "up" && waited < LINK_UP_MS; waited += LOOK_MS) {
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+}
+
+/** Opens the TAP; it gets the NIC's address once that is known. Throws Failure. */
+async function openTap(name: string, { mac, mtu }: Options, log: Logger): Promise<Tap> {
+  // Only here: where there is no TAP, nothing of it is loaded.
+  const { Tap } = await import("../shared/tap/tap.ts");
+  try {
+    return await Tap.open({
+      name,
+      offloads: true,
+      bringUp: false,
+      log,
+      ...(mac === undefined ? {} : { mac: parseUnicastMac(mac) }),
+      ...(mtu === undefined ? {} : { mtu }),
+    });
+  } catch (error) {
+    throw new Failure(messageOf(error));
+  }
+}

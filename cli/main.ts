@@ -1,0 +1,73 @@
+/** Finds the command in the arguments, runs it, and turns what comes out into an exit code. */
+import { Command, CommanderError } from "commander";
+import { demoCommand } from "./demo.ts";
+import { deviceCommand } from "./device.ts";
+import { exchangeCommand } from "./exchange.ts";
+import { ExitCode, Failure } from "./failure.ts";
+import { frontendCommand } from "./frontend.ts";
+import { statusCommand } from "./status.ts";
+import { VERSION } from "./version.ts";
+
+/** Time that closed sockets and files get to go; what is still there then is a leak of ours. */
+const LINGER_MS = 2000;
+
+/** Runs the command line `argv` (node, program, arguments) and sets process.exitCode. */
+export async function main(argv: readonly string[]): Promise<void> {
+  process.exitCode = await run(argv);
+  setTimeout(() => process.exit(), LINGER_MS).unref();
+}
+
+async function run(argv: readonly string[]): Promise<ExitCode> {
+  const program = new Command("ringwire")
+    .description("A virtual NIC whose driver and whose device live in different processes.")
+    .version(VERSION)
+    .helpOption("-h, --help", "this page")
+    .helpCommand(false)
+    .showSuggestionAfterError()
+    .exitOverride()
+    .addHelpText("before", EXAMPLES)
+    .addHelpText("after", AFTER);
+  const commands = [demoCommand(), deviceCommand(), frontendCommand(), statusCommand()];
+  for (const command of commands) program.addCommand(inherit(command));
+  program.addCommand(inherit(exchangeCommand()), { hidden: true });
+  try {
+    if (argv.length <= 2) {
+      program.outputHelp({ error: true });
+      return ExitCode.USAGE;
+    }
+    await program.parseAsync(argv);
+    return ExitCode.DONE;
+  } catch (error) {
+    return explain(error);
+  }
+}
+
+function inherit(command: Command): Command {
+  return command.helpOption("-h, --help", "this page").showSuggestionAfterError().exitOverride();
+}
+
+/** Says on stderr what went wrong, unless it is said already. */
+function explain(error: unknown): ExitCode {
+  if (error instanceof CommanderError) {
+    // Help and version are thrown too, with exit code 0; the text is out in any case.
+    return error.exitCode === 0 ? ExitCode.DONE : ExitCode.USAGE;
+  }
+  if (error instanceof Failure) {
+    process.stderr.write(`ringwire: ${error.message}\n`);
+    return error.exitCode;
+  }
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  process.stderr.write(`ringwire: an error in the program itself: ${text}\n`);
+  return ExitCode.FAILED;
+}
+
+const EXAMPLES = `Examples:
+  ringwire demo                                      two NICs and a device on this machine
+  ringwire device                                    a device at 127.0.0.1:7700
+  ringwire frontend --connect ws://127.0.0.1:7700    a NIC of it
+  ringwire status --connect http://127.0.0.1:7700    its ports, queues and drops
+`;
+
+const AFTER = `
+Every flag can be given as RINGWIRE_FLAG in the environment, or in the file of --config.
+Exit code: 0 done, 1 failed, 2 wrong usage. "ringwire COMMAND --help" tells more.`;

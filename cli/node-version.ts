@@ -1,0 +1,16 @@
+/**
+ * Says in one sentence that this Node is too old; undefined when it is not.
+ *
+ * Nothing is imported here and nothing recent is used: an old Node has to be able to read it.
+ */
+const OLDEST_MAJOR = 22;
+const OLDEST_MINOR = 12;
+
+/** `version` as process.versions.node has it: "22.12.0". */
+export function tooOld(version: string): string | undefined {
+  const parts = version.split(".");
+  const major = Number(parts[0]);
+  const minor = Number(parts[1]);
+  if (major > OLDEST_MAJOR || (major === OLDEST_MAJOR && minor >= OLDEST_MINOR)) return undefined;
+  return `ringwire needs Node ${OLDEST_MAJOR}.${OLDEST_MINOR} or newer, and this is Node ${version}: install a newer one (https://nodejs.org), or in a checkout run "npx ringwire", which finds the Node that npm ci brought.`;
+}

@@ -1,0 +1,223 @@
+/**
+ * What a user wrote, as typed options. A flag beats the environment (RINGWIRE_ and the flag's name),
+ * which beats the file of --config, which beats the default.
+ *
+ * The file is JSON, one section a command, keys as the flags are called:
+ *   { "device": { "listen": "0.0.0.0:7700", "insecure": true, "uplink": ["tap:lab0"] } }
+ */
+import { readFileSync } from "node:fs";
+import { type Command, Option } from "commander";
+import { z } from "zod";
+import { parseUnicastMac } from "../shared/net/ethernet.ts";
+import { httpUrl } from "../shared/transport/websocket.ts";
+import { ExitCode, Failure, messageOf } from "./failure.ts";
+import { LOG_LEVELS, type LogForm, type LogLevel } from "./log.ts";
+
+type Raw = string | boolean | string[];
+
+/** Handled before or apart from the layers. */
+const APART = new Set(["help", "version", "config", "log"]);
+
+const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
+
+/** Flags that every command has. */
+export function addCommonFlags(command: Command): Command {
+  return command
+    .option("--json", "results as JSON on stdout")
+    .option("--config <file>", "options from a JSON file, one section a command")
+    .addOption(new Option("-v, --verbose", "say more").conflicts("quiet"))
+    .option("-q, --quiet", "say only what is wrong")
+    .option("--log <form>", "form of the log on stderr: text or json");
+}
+
+/**
+ * The options of `command`, checked by `shape`. Throws Failure (wrong usage) naming the flag and
+ * where its value came from.
+ */
+export function readOptions<T>(
+  command: Command,
+  shape: z.ZodType<T>,
+  env: NodeJS.ProcessEnv = process.env,
+): T {
+  const raw: Record<string, Raw> = {};
+  const origin = new Map<string, string>();
+  const flags = command.options;
+  const section = configSection(command, flags, env);
+  for (const option of flags) {
+    const name = (option.long ?? "").replace(/^--/, "");
+    const key = option.attributeName();
+    const variable = `RINGWIRE_${name.replaceAll("-", "_").toUpperCase()}`;
+    const given = command.getOptionValueSource(key) === "cli";
+    const fromEnv = env[variable];
+    let value: unknown;
+    if (given) {
+      value = command.getOptionValue(key);
+    } else if (APART.has(name)) {
+      continue;
+    } else if (fromEnv !== undefined && fromEnv !== "") {
+      value = fromLayer(option, fromEnv, variable);
+      origin.set(key, ` (from ${variable})`);
+    } else if (name in section) {
+      value = fromLayer(option, section[name], `"${name}" in the config file`);
+      origin.set(key, " (from the config file)");
+    }
+    if (value !== undefined) raw[key] = value as Raw;
+  }
+  const parsed = shape.safeParse(raw);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  const key = String(issue.path[0] ?? "");
+  const option = flags.find((o) => o.attributeName() === key);
+  if (issue.code === "invalid_type" && raw[key] === undefined) {
+    throw wrong(`${option?.long ?? key} is needed: ${option?.description ?? ""}`);
+  }
+  throw wrong(`${option?.long ?? key} ${issue.message}${origin.get(key) ?? ""}`);
+}
+
+/** Environment and file give text, numbers and lists where the command line gives text. */
+function fromLayer(option: Option, value: unknown, where: string): Raw {
+  if (!option.required && !option.optional) {
+    const word = String(value).toLowerCase();
+    const yes = ["true", "1", "yes", "on"].includes(word);
+    if (!yes && !["false", "0", "no", "off"].includes(word)) {
+      throw wrong(`${where} is ${JSON.stringify(value)}; it can be true or false`);
+    }
+    return option.negate ? !yes : yes;
+  }
+  if (option.variadic || Array.isArray(option.defaultValue)) {
+    return Array.isArray(value) ? value.map(String) : String(value).split(",");
+  }
+  if (typeof value === "object") throw wrong(`${where} is no single value`);
+  return String(value);
+}
+
+const ConfigFile = z.record(
+  z.string(),
+  z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.array(z.string())])),
+);
+
+function configSection(
+  command: Command,
+  flags: readonly Option[],
+  env: NodeJS.ProcessEnv,
+): Readonly<Record<string, unknown>> {
+  const path = command.getOptionValue("config") ?? env["RINGWIRE_CONFIG"];
+  if (typeof path !== "string" || path === "") return {};
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    throw wrong(`the config file ${path} can't be used: ${messageOf(error)}`);
+  }
+  const file = ConfigFile.safeParse(value);
+  if (!file.success) {
+    const at = file.error.issues[0]!.path.join(".");
+    throw wrong(
+      `the config file ${path} is not of the form {"command": {"flag": value}}${at && `: look at ${at}`}`,
+    );
+  }
+  const section = file.data[command.name()] ?? {};
+  const known = new Set(flags.map((option) => option.long?.slice(2)));
+  for (const name of Object.keys(section)) {
+    if (!known.has(name) || APART.has(name)) {
+      throw wrong(`the config file ${path} sets "${name}", which ${command.name()} does not know`);
+    }
+  }
+  return section;
+}
+
+/** What is logged: -v, --quiet and --log beat RINGWIRE_LOG ("debug", "json", or "debug,json"). */
+export function logOptions(
+  options: {
+    readonly verbose: boolean;
+    readonly quiet: boolean;
+    readonly log?: LogForm | undefined;
+  },
+  env: NodeJS.ProcessEnv = process.env,
+): { level: LogLevel; form: LogForm } {
+  let level: LogLevel = "info";
+  let form: LogForm = "text";
+  for (const word of (env["RINGWIRE_LOG"] ?? "").split(",").filter((w) => w !== "")) {
+    const known = LOG_LEVELS.find((name) => name === word);
+    if (known !== undefined) level = known;
+    else if (word === "json" || word === "text") form = word;
+    else throw wrong(`RINGWIRE_LOG is "${word}"; it can be text, json, ${LOG_LEVELS.join(", ")}`);
+  }
+  if (options.verbose) level = "debug";
+  if (options.quiet) level = "warn";
+  return { level, form: options.log ?? form };
+}
+
+// Values. Each says in its message what it takes, to stand behind the flag's name.
+
+/** A whole number in decimal. */
+export const whole = (min: number, max: number) =>
+  checked((text) => {
+    const n = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
+    return n >= min && n <= max ? n : undefined;
+  }, `takes a whole number from ${min} to ${max}`);
+
+/** A name that hello takes: it ends up in logs, metrics and file names. */
+export const nicName = checked(
+  (text) => (/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(text) ? text : undefined),
+  "takes 1 to 63 letters, digits and . _ -, beginning with a letter or digit",
+);
+
+export const unicastMac = z.string().transform((text, context) => {
+  try {
+    parseUnicastMac(text);
+    return text;
+  } catch (error) {
+    context.addIssue({ code: "custom", message: `takes a unicast MAC: ${messageOf(error)}` });
+    return z.NEVER;
+  }
+});
+
+/** Where a device is. Kept as written; whoever dials makes the URL. */
+export const target = z.string().transform((text, context) => {
+  try {
+    httpUrl(text, "/");
+    return text;
+  } catch (error) {
+    context.addIssue({ code: "custom", message: `takes an address: ${messageOf(error)}` });
+    return z.NEVER;
+  }
+});
+
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** "127.0.0.1:7700", "[::1]:7700", "localhost:0" (0: any free port). */
+export const hostPort = checked((text): HostPort | undefined => {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s/]+)):(\d{1,5})$/.exec(text);
+  if (match === null) return undefined;
+  const port = Number(match[3]);
+  return port <= 65_535 ? { host: match[1] ?? match[2] ?? "", port } : undefined;
+}, "takes HOST:PORT, as 127.0.0.1:7700 or [::1]:7700");
+
+function checked<T>(parse: (text: string) => T | undefined, takes: string) {
+  return z.string().transform((text, context): T => {
+    const value = parse(text);
+    if (value !== undefined) return value;
+    context.addIssue({ code: "custom", message: `${takes}, not ${JSON.stringify(text)}` });
+    return z.NEVER;
+  });
+}
+
+/** One of a few words. */
+export function oneOf<const W extends string>(...words: readonly W[]) {
+  return checked(
+    (text) => words.find((word) => word === text),
+    `takes ${words.slice(0, -1).join(", ")} or ${words.at(-1)}`,
+  );
+}
+
+/** The flags of addCommonFlags. */
+export const CommonShape = {
+  json: z.boolean().default(false),
+  verbose: z.boolean().default(false),
+  quiet: z.boolean().default(false),
+  log: oneOf("text", "json").optional(),
+};

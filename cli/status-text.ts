@@ -1,0 +1,164 @@
+/** What `status` and the ends of commands show to people, from a device's snapshot. */
+import type { Snapshot } from "../device/nic.ts";
+import { bold, bytesText, type Cell, countText, msText, table } from "./output.ts";
+
+type Value = Snapshot[string] | undefined;
+
+/** The whole page: NICs, queues, ports, drops, addresses, faults. */
+export function statusLines(status: Snapshot): string[] {
+  const nics = list(status["nics"]);
+  const segment = record(status["segment"]);
+  const lines = [
+    `${text(status["agent"])}, process ${text(status["pid"])}, up ${durationText(num(status["seconds"]))}, ` +
+      `segment ${text(segment["name"])}, ${nics.length} ${nics.length === 1 ? "NIC" : "NICs"}`,
+  ];
+  const section = (title: string, part: readonly string[]) => {
+    if (part.length > 1) lines.push("", bold(title), ...part);
+  };
+  section("NICs", nicTable(nics));
+  section("Queues", queueTable(nics));
+  lines.push("", ...segmentTable(status));
+  section("MAC table", macTable(segment));
+  section("Faults", faultTable(nics));
+  return lines;
+}
+
+function nicTable(nics: readonly Snapshot[]): string[] {
+  return table(
+    ["NIC", "kind", "state", "MAC", "peer", "age", "round trip", "in flight", "unsent", "resets"],
+    nics.map((nic) => {
+      const link = record(nic["link"]);
+      const model = record(nic["nic"]);
+      return [
+        text(nic["name"]),
+        text(nic["personality"]),
+        text(model["status"]),
+        text(nic["mac"]),
+        text(nic["peer"]),
+        durationText(num(nic["seconds"])),
+        msText(num(link["roundTripMs"])),
+        bytesText(num(link["inFlightBytes"])),
+        bytesText(num(link["unsentBytes"])),
+        num(record(model["counters"])["resets"]),
+      ];
+    }),
+  );
+}
+
+function queueTable(nics: readonly Snapshot[]): string[] {
+  const rows: Cell[][] = [];
+  for (const nic of nics) {
+    const model = record(nic["nic"]);
+    for (const way of ["tx", "rx"] as const) {
+      for (const queue of list(model[way])) {
+        rows.push([
+          text(nic["name"]),
+          `${way} ${text(queue["index"])}`,
+          text(queue["state"]),
+          text(queue["depth"]),
+          text(queue["head"]),
+          text(queue["tail"]),
+          countText(num(queue["packets"])),
+          countText(num(queue["drops"] ?? queue["overruns"])),
+        ]);
+      }
+    }
+  }
+  return table(["NIC", "queue", "state", "depth", "head", "tail", "packets", "lost"], rows);
+}
+
+/** Ports and their drops by reason; also the last words of a device. */
+export function segmentTable(status: Snapshot): string[] {
+  const ports = list(record(status["segment"])["ports"]);
+  if (ports.length === 0) return ["no ports"];
+  const rows = ports.map((port) => {
+    const into = record(port["in"]);
+    const out = record(port["out"]);
+    return [
+      text(port["name"]),
+      text(port["kind"]),
+      countText(num(into["frames"])),
+      bytesText(num(into["bytes"])),
+      countText(num(out["frames"])),
+      bytesText(num(out["bytes"])),
+      dropsText(port),
+    ];
+  });
+  const heading = ["port", "kind", "in frames", "in bytes", "out frames", "out bytes", "drops"];
+  return [bold("Ports"), ...table(heading, rows)];
+}
+
+/** "rx_overrun 12, mac_limit 1"; "-" when nothing was dropped. */
+function dropsText(port: Snapshot): string {
+  const reasons = dropsOf(port);
+  const parts = Object.entries(reasons).map(([reason, n]) => `${reason} ${countText(n)}`);
+  return parts.length === 0 ? "-" : parts.join(", ");
+}
+
+/** Frames dropped at a port, both ways, by reason. */
+export function dropsOf(port: Snapshot): Record<string, number> {
+  const lost = record(port["lost"]);
+  const sums: Record<string, number> = {};
+  for (const reasons of [
+    record(record(port["in"])["dropped"]),
+    record(record(port["out"])["dropped"]),
+    record(lost["in"]),
+    record(lost["out"]),
+  ]) {
+    for (const [reason, n] of Object.entries(reasons)) {
+      sums[reason] = (sums[reason] ?? 0) + num(n);
+    }
+  }
+  return sums;
+}
+
+function macTable(segment: Snapshot): string[] {
+  return table(
+    ["MAC", "port", "age", "moves"],
+    list(segment["macs"]).map((entry) => [
+      text(entry["mac"]),
+      text(entry["port"]),
+      durationText(num(entry["ageSeconds"])),
+      num(entry["moves"]),
+    ]),
+  );
+}
+
+function faultTable(nics: readonly Snapshot[]): string[] {
+  const rows: Cell[][] = [];
+  for (const nic of nics) {
+    for (const [finder, faults] of [
+      ["device", nic["faults"]],
+      ["frontend", nic["reports"]],
+    ] as const) {
+      for (const [code, count] of Object.entries(record(faults))) {
+        rows.push([text(nic["name"]), finder, code, num(count)]);
+      }
+    }
+  }
+  return table(["NIC", "found by", "code", "times"], rows);
+}
+
+/** A frontend's last words. */
+export function countersLines(name: string, counters: object): string[] {
+  const entries = Object.entries(counters).filter(
+    (entry): entry is [string, number] => typeof entry[1] === "number",
+  );
+  return [`${name}: ${entries.map(([key, n]) => `${key} ${countText(n)}`).join(", ")}`];
+}
+
+function durationText(seconds: number): string {
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
+  return `${Math.floor(seconds / 3600)} h`;
+}
+
+const text = (value: Value): string =>
+  value === undefined || typeof value === "object" ? "" : String(value);
+
+const num = (value: Value): number => (typeof value === "number" ? value : 0);
+
+export const record = (value: Value): Snapshot =>
+  typeof value === "object" && !Array.isArray(value) ? value : {};
+
+export const list = (value: Value): readonly Snapshot[] => (Array.isArray(value) ? value : []);

@@ -1,0 +1,224 @@
+/**
+ * The device's numbers for Prometheus (text exposition format 0.0.4), made from one snapshot for
+ * each scrape: nothing is counted twice, and what is gone (a NIC that left) is gone here too.
+ *
+ * Labels are bounded: names of ports and NICs as hello allows them, reasons and codes from our own
+ * source. Never an address of a frame.
+ */
+import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import type { Snapshot } from "./nic.ts";
+
+export interface MetricsText {
+  /** The Content-Type. */
+  readonly type: string;
+  readonly text: string;
+}
+
+/** Event loop, memory and the like of this process; begun by the first scrape. */
+let processMetrics: Registry | undefined;
+
+/** Everything in `snapshot` (of DeviceServer) as a page for a scraper. */
+export async function metricsText(snapshot: Snapshot): Promise<MetricsText> {
+  if (processMetrics === undefined) {
+    processMetrics = new Registry();
+    collectDefaultMetrics({ register: processMetrics });
+  }
+  const own = new Registry();
+  const page = new Page(own);
+  page.segment(record(snapshot["segment"]));
+  for (const nic of list(snapshot["nics"])) page.nic(nic);
+  page.gauge("ringwire_connections", "Connections of frontends, those before hello too.", {}, [
+    snapshot["connections"],
+  ]);
+  page.gauge("ringwire_uptime_seconds", "Since the device started.", {}, [snapshot["seconds"]]);
+  const texts = [await own.metrics(), await processMetrics.metrics()];
+  return { type: own.contentType, text: texts.join("\n") };
+}
+
+type Labels = Readonly<Record<string, string>>;
+type Value = Snapshot[string] | undefined;
+
+/** Metrics of one scrape, each made when first needed. */
+class Page {
+  readonly #registry: Registry;
+  readonly #gauges = new Map<string, Gauge>();
+  readonly #counters = new Map<string, Counter>();
+
+  constructor(registry: Registry) {
+    this.#registry = registry;
+  }
+
+  /** Adds what is a number among `values`. */
+  gauge(name: string, help: string, labels: Labels, values: readonly Value[], unit = 1): void {
+    for (const value of values) {
+      if (typeof value !== "number") continue;
+      let metric = this.#gauges.get(name);
+      if (metric === undefined) {
+        metric = new Gauge({
+          name,
+          help,
+          labelNames: Object.keys(labels),
+          registers: [this.#registry],
+        });
+        this.#gauges.set(name, metric);
+      }
+      metric.set(labels, value * unit);
+    }
+  }
+
+  counter(name: string, help: string, labels: Labels, value: Value): void {
+    if (typeof value !== "number") return;
+    let metric = this.#counters.get(name);
+    if (metric === undefined) {
+      metric = new Counter({
+        name,
+        help,
+        labelNames: Object.keys(labels),
+        registers: [this.#registry],
+      });
+      this.#counters.set(name, metric);
+    }
+    metric.inc(labels, value);
+  }
+
+  segment(s: Snapshot): void {
+    const segment = text(s["name"]);
+    this.gauge("ringwire_fdb_entries", "Learned addresses.", { segment }, [list(s["macs"]).length]);
+    this.counter(
+      "ringwire_fdb_moves_total",
+      "Addresses that moved from one port to another.",
+      { segment },
+      s["macMoves"],
+    );
+    for (const port of list(s["ports"])) this.#port(segment, port);
+  }
+
+  #port(segment: string, port: Snapshot): void {
+    const lost = record(port["lost"]);
+    for (const direction of ["in", "out"] as const) {
+      const counts = record(port[direction]);
+      const labels = { segment, port: text(port["name"]), direction };
+      this.counter(
+        "ringwire_port_frames_total",
+        "Frames: in, handed to the switch by the port; out, taken by the port.",
+        labels,
+        counts["frames"],
+      );
+      this.counter("ringwire_port_bytes_total", "Bytes of those frames.", labels, counts["bytes"]);
+      // A frame dies once: in the switch, or in the port before or after it. Reasons may be shared.
+      const dropped = new Map<string, number>();
+      for (const reasons of [record(counts["dropped"]), record(lost[direction])]) {
+        for (const [reason, frames] of Object.entries(reasons)) {
+          if (typeof frames === "number") {
+            dropped.set(reason, (dropped.get(reason) ?? 0) + frames);
+          }
+        }
+      }
+      for (const [reason, frames] of dropped) {
+        this.counter(
+          "ringwire_port_drops_total",
+          "Frames dropped, by reason.",
+          { ...labels, reason },
+          frames,
+        );
+      }
+    }
+  }
+
+  nic(n: Snapshot): void {
+    const labels = { nic: text(n["name"]) };
+    const link = record(n["link"]);
+    const memory = record(n["memory"]);
+    this.gauge(
+      "ringwire_nic_link_round_trip_seconds",
+      "Smoothed round trip of the heartbeat; 0 before the first.",
+      labels,
+      [link["roundTripMs"]],
+      0.001,
+    );
+    this.gauge("ringwire_nic_unsent_bytes", "Bytes that wait in this process.", labels, [
+      link["unsentBytes"],
+    ]);
+    this.gauge("ringwire_nic_in_flight_bytes", "Bytes sent and not yet acknowledged.", labels, [
+      link["inFlightBytes"],
+    ]);
+    for (const [direction, name] of [
+      ["out", "sent"],
+      ["in", "received"],
+    ] as const) {
+      const way = { ...labels, direction };
+      this.counter(
+        "ringwire_nic_batches_total",
+        "Messages on the link.",
+        way,
+        link[`${name}Batches`],
+      );
+      this.counter(
+        "ringwire_nic_link_bytes_total",
+        "Bytes of those messages.",
+        way,
+        link[`${name}Bytes`],
+      );
+    }
+    this.counter(
+      "ringwire_nic_push_misses_total",
+      "Reads of the frontend's memory that no push answered.",
+      labels,
+      memory["pushMisses"],
+    );
+    for (const [side, faults] of [
+      ["device", n["faults"]],
+      ["frontend", n["reports"]],
+    ] as const) {
+      for (const [code, count] of Object.entries(record(faults))) {
+        this.counter(
+          "ringwire_faults_total",
+          "Rules broken and accesses refused, by who found it.",
+          { ...labels, side, code },
+          count,
+        );
+      }
+    }
+    if (n["personality"] === "ena") this.#ena(labels, record(n["nic"]));
+  }
+
+  #ena(labels: Labels, nic: Snapshot): void {
+    const counters = record(nic["counters"]);
+    for (const [name, help, key] of ENA_COUNTERS) {
+      this.counter(`ringwire_ena_${name}_total`, help, labels, counters[key]);
+    }
+    for (const { vector, raised } of list(nic["interrupts"])) {
+      this.counter(
+        "ringwire_ena_interrupts_total",
+        "MSI-X messages sent.",
+        { ...labels, vector: text(vector) },
+        raised,
+      );
+    }
+    for (const [reason, count] of Object.entries(record(nic["resets"]))) {
+      this.counter(
+        "ringwire_ena_resets_total",
+        "Resets that the driver asked for, by its reason.",
+        { ...labels, reason },
+        count,
+      );
+    }
+  }
+}
+
+/** Name of the metric, help, name in the snapshot. */
+const ENA_COUNTERS = [
+  ["admin_commands", "Commands on the admin queue.", "adminCommands"],
+  ["doorbells", "Writes to submission queue doorbells.", "doorbells"],
+  ["tx_packets", "Packets taken from submission queues.", "txPackets"],
+  ["rx_packets", "Packets put into receive buffers.", "rxPackets"],
+  ["rx_overruns", "Packets that found no receive buffer.", "rxOverruns"],
+  ["aenq_events", "Asynchronous events posted.", "aenqEvents"],
+] as const;
+
+const text = (value: Value): string => String(value ?? "");
+
+const record = (value: Value): Snapshot =>
+  typeof value === "object" && !Array.isArray(value) ? value : {};
+
+const list = (value: Value): readonly Snapshot[] => (Array.isArray(value) ? value : []);

@@ -1,0 +1,194 @@
+/**
+ * The admin queue of one device incarnation: 32 commands, each with a context until its
+ * completion comes. After ena_com.c (amzn-drivers: kernel/fbsd/ena/ena-com).
+ *
+ *   our bytes     AQ   32 x 64   we write, publish, ring AQ_DB with the running tail
+ *   theirs        ACQ  32 x 64   the device writes; phase says what is new
+ *
+ * A completion may come in any order. One for a context that nobody waits on (it came after the
+ * timeout, or twice) is ignored; an id that no context has stops the queue.
+ */
+import {
+  ACQ_ENTRY_SIZE,
+  ADMIN_QUEUE_DEPTH,
+  AdminStatus,
+  AQ_ENTRY_SIZE,
+  acqCommon,
+  stampCommand,
+} from "../../shared/ena/admin.ts";
+import { queueCapsReg, Register } from "../../shared/ena/registers.ts";
+import type { Logger } from "../../shared/log.ts";
+import { PhaseCursor } from "../../shared/ring/phase.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import type { CoherentMemory } from "../bus/coherent.ts";
+import { Errno } from "../bus/errno.ts";
+import type { DmaSpace } from "../bus/space.ts";
+import type { Registers } from "./registers.ts";
+import { Abandoned, type Waits } from "./waits.ts";
+
+/** What became of a command: an errno, and the completion's 64 bytes when there was one. */
+export interface AdminReply {
+  readonly errno: number;
+  readonly view: DataView;
+}
+
+/** Under the names of the original's sysctl tree, its spelling included. */
+export interface AdminStats {
+  aborted_cmd: number;
+  sumbitted_cmd: number;
+  completed_cmd: number;
+  out_of_space: number;
+  no_completion: number;
+}
+
+interface Context {
+  occupied: boolean;
+  completed: boolean;
+  status: number;
+  readonly view: DataView;
+}
+
+export class AdminQueue {
+  readonly #regs: Registers;
+  readonly #log: Logger;
+  readonly #waits: Waits;
+  readonly #aq: CoherentMemory;
+  readonly #acq: CoherentMemory;
+  readonly #sq = new PhaseCursor(ADMIN_QUEUE_DEPTH);
+  readonly #cq = new PhaseCursor(ADMIN_QUEUE_DEPTH);
+  readonly #contexts: Context[] = [];
+  #commandId = 0;
+  #outstanding = 0;
+  /** Until interrupts are set up, completions are looked for after each applied batch. */
+  polling = true;
+  /** False after a timeout or nonsense from the device: only a reset helps. */
+  running = true;
+  missingInterrupt = false;
+  timeoutMs: number;
+  readonly stats: AdminStats;
+
+  constructor(space: DmaSpace, regs: Registers, log: Logger, waits: Waits, stats: AdminStats) {
+    this.#regs = regs;
+    this.#log = log;
+    this.#waits = waits;
+    this.stats = stats;
+    this.timeoutMs = regs.adminTimeoutMs;
+    const depth = ADMIN_QUEUE_DEPTH;
+    this.#aq = space.allocCoherent(depth * AQ_ENTRY_SIZE, 4096, "admin queue");
+    this.#acq = space.allocCoherent(depth * ACQ_ENTRY_SIZE, 4096, "admin completions");
+    for (let i = 0; i < depth; i++) {
+      const view = new DataView(new ArrayBuffer(ACQ_ENTRY_SIZE));
+      this.#contexts.push({ occupied: false, completed: false, status: 0, view });
+    }
+    regs.writeAddress(Register.AQ_BASE_LO, Register.AQ_BASE_HI, this.#aq.address);
+    regs.writeAddress(Register.ACQ_BASE_LO, Register.ACQ_BASE_HI, this.#acq.address);
+    regs.write(Register.AQ_CAPS, queueCapsReg.pack(depth, AQ_ENTRY_SIZE));
+    regs.write(Register.ACQ_CAPS, queueCapsReg.pack(depth, ACQ_ENTRY_SIZE));
+  }
+
+  /**
+   * Posts the command that `write` lays out (opcode included; id and phase are stamped here) and
+   * waits for its completion. Rejects with Abandoned when the device goes.
+   */
+  async execute(write: (view: DataView, at: number) => void): Promise<AdminReply> {
+    if (this.#waits.gone !== undefined) throw new Abandoned(this.#waits.gone);
+    if (!this.running) return failed(Errno.ENODEV);
+    if (this.#outstanding >= ADMIN_QUEUE_DEPTH) {
+      this.stats.out_of_space++;
+      return failed(Errno.ENOSPC);
+    }
+    const id = this.#commandId;
+    const context = this.#contexts[id]!;
+    if (context.occupied) return failed(Errno.EINVAL);
+    context.occupied = true;
+    context.completed = false;
+    this.#outstanding++;
+    this.#commandId = (id + 1) & (ADMIN_QUEUE_DEPTH - 1);
+
+    const at = this.#sq.slot * AQ_ENTRY_SIZE;
+    this.#aq.bytes.fill(0, at, at + AQ_ENTRY_SIZE);
+    write(this.#aq.view, at);
+    stampCommand(this.#aq.view, at, id, this.#sq.phase);
+    this.#sq.next();
+    this.#aq.publish(at, AQ_ENTRY_SIZE, RecordType.ENA_AQ);
+    this.#regs.write(Register.AQ_DB, this.#sq.head);
+    this.stats.sumbitted_cmd++;
+
+    try {
+      return await this.#completion(context);
+    } catch (error) {
+      this.stats.aborted_cmd++;
+      throw error;
+    } finally {
+      context.occupied = false;
+      this.#outstanding--;
+    }
+  }
+
+  async #completion(context: Context): Promise<AdminReply> {
+    const seen = (): boolean => {
+      if (this.polling) this.handleCompletions();
+      return context.completed;
+    };
+    if (!(await this.#waits.until(seen, this.timeoutMs))) {
+      this.stats.no_completion++;
+      // The completion may be there and only its interrupt lost: that is a reason of its own.
+      this.handleCompletions();
+      if (context.completed) this.missingInterrupt = true;
+      this.running = false;
+      const what = context.completed ? "came without an interrupt" : "did not come";
+      this.#log.error({ timeoutMs: this.timeoutMs }, `admin completion ${what}`);
+      return failed(Errno.ETIMEDOUT);
+    }
+    const errno = errnoOfStatus(context.status);
+    if (errno !== 0) this.#log.debug({ status: context.status, errno }, "admin command failed");
+    return { errno, view: context.view };
+  }
+
+  /** ena_com_handle_admin_completion: runs at the management interrupt, or when polling. */
+  handleCompletions(): void {
+    const { view, bytes } = this.#acq;
+    for (let i = 0; i < ADMIN_QUEUE_DEPTH; i++) {
+      const at = this.#cq.slot * ACQ_ENTRY_SIZE;
+      const head = acqCommon.parse(view, at);
+      if (head.phase !== this.#cq.phase) return;
+      this.#cq.next();
+      this.stats.completed_cmd++;
+      const context = this.#contexts[head.commandId];
+      if (context === undefined) {
+        this.#log.error({ commandId: head.commandId }, "admin completion for an impossible id");
+        this.running = false;
+        continue;
+      }
+      if (!context.occupied || context.completed) continue;
+      new Uint8Array(context.view.buffer).set(bytes.subarray(at, at + ACQ_ENTRY_SIZE));
+      context.status = head.status;
+      context.completed = true;
+    }
+  }
+
+  free(): void {
+    this.running = false;
+    this.#aq.free();
+    this.#acq.free();
+  }
+}
+
+const NO_REPLY = new DataView(new ArrayBuffer(ACQ_ENTRY_SIZE));
+const failed = (errno: number): AdminReply => ({ errno, view: NO_REPLY });
+
+/** ena_com_comp_status_to_errno */
+function errnoOfStatus(status: number): number {
+  switch (status) {
+    case AdminStatus.SUCCESS:
+      return 0;
+    case AdminStatus.RESOURCE_ALLOCATION_FAILURE:
+      return Errno.ENOMEM;
+    case AdminStatus.UNSUPPORTED_OPCODE:
+      return Errno.EOPNOTSUPP;
+    case AdminStatus.RESOURCE_BUSY:
+      return Errno.EBUSY;
+    default:
+      return Errno.EINVAL;
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * The event queue of one device incarnation: what the device tells unasked.
+ *
+ * After ena_com_aenq_intr_handler (amzn-drivers: kernel/fbsd/ena/ena-com/ena_com.c). The device
+ * owns the entries; AENQ_HEAD_DB gives back those that were handled. Its first write opens the
+ * queue, with all entries free.
+ */
+import { AENQ_DEPTH, AENQ_ENTRY_SIZE, AenqGroup, aenqCommon } from "../../shared/ena/aenq.ts";
+import { queueCapsReg, Register } from "../../shared/ena/registers.ts";
+import { PhaseCursor } from "../../shared/ring/phase.ts";
+import type { CoherentMemory } from "../bus/coherent.ts";
+import type { DmaSpace } from "../bus/space.ts";
+import type { Registers } from "./registers.ts";
+
+/** Called for each event; `at` is its first byte, `view` holds for the call. */
+export type AenqHandler = (group: number, syndrome: number, view: DataView, at: number) => void;
+
+export class Aenq {
+  readonly #regs: Registers;
+  readonly #memory: CoherentMemory;
+  readonly #cursor = new PhaseCursor(AENQ_DEPTH);
+
+  constructor(space: DmaSpace, regs: Registers) {
+    this.#regs = regs;
+    this.#memory = space.allocCoherent(AENQ_DEPTH * AENQ_ENTRY_SIZE, 4096, "event queue");
+    regs.writeAddress(Register.AENQ_BASE_LO, Register.AENQ_BASE_HI, this.#memory.address);
+    regs.write(Register.AENQ_CAPS, queueCapsReg.pack(AENQ_DEPTH, AENQ_ENTRY_SIZE));
+  }
+
+  /** The device may write from now on: all entries are free. */
+  enable(): void {
+    this.#regs.write(Register.AENQ_HEAD_DB, AENQ_DEPTH);
+  }
+
+  /** Handles what is there, at most one lap, and gives the entries back with one doorbell. */
+  handle(handler: AenqHandler): void {
+    const { view } = this.#memory;
+    let handled = 0;
+    while (handled < AENQ_DEPTH) {
+      const at = this.#cursor.slot * AENQ_ENTRY_SIZE;
+      const event = aenqCommon.parse(view, at);
+      if (event.phase !== this.#cursor.phase) break;
+      handler(event.group, event.syndrome, view, at);
+      this.#cursor.next();
+      handled++;
+    }
+    if (handled === 0) return;
+    this.#regs.write(Register.AENQ_HEAD_DB, (this.#cursor.head + AENQ_DEPTH) & 0xffff);
+  }
+
+  /** ena_com_aenq_has_keep_alive: one lies there, so only its interrupt was lost. */
+  hasKeepAlive(): boolean {
+    const ahead = new PhaseCursor(AENQ_DEPTH, this.#cursor.head);
+    ahead.phase = this.#cursor.phase;
+    for (let i = 0; i < AENQ_DEPTH; i++) {
+      const event = aenqCommon.parse(this.#memory.view, ahead.slot * AENQ_ENTRY_SIZE);
+      if (event.phase !== ahead.phase) return false;
+      if (event.group === AenqGroup.KEEP_ALIVE) return true;
+      ahead.next();
+    }
+    return false;
+  }
+
+  free(): void {
+    this.#memory.free();
+  }
+}

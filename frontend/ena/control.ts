@@ -1,0 +1,486 @@
+/**
+ * One incarnation of the device, from its reset to its next one: registers, admin queue, events,
+ * features, queues. The part of the driver that ena_com is in the original (amzn-drivers:
+ * kernel/fbsd/ena/ena-com/ena_com.c).
+ *
+ * A `Com` never comes back: a reset or a new link makes another one. Once it is killed, whatever
+ * awaits it rejects with `Abandoned`, so no step of an older incarnation reaches a newer device.
+ *
+ * Methods that talk to the device answer 0 or a FreeBSD errno.
+ */
+import {
+  ACQ_BODY,
+  createCq,
+  createCqResp,
+  createSq,
+  createSqResp,
+  destroyCq,
+  destroySq,
+  Opcode,
+  Placement,
+  type SqDirection,
+} from "../../shared/ena/admin.ts";
+import { AenqGroup } from "../../shared/ena/aenq.ts";
+import {
+  aenqConfig,
+  Capability,
+  type DeviceAttributes,
+  deviceAttributes,
+  FeatureId,
+  featureCommand,
+  type HwHints,
+  hostAttr,
+  hwHints,
+  MAX_QUEUES_EXT_VERSION,
+  maxQueues,
+  maxQueuesExt,
+  mtuFeature,
+  SET_FEATURE_BODY,
+  type StatelessOffload,
+  statelessOffload,
+} from "../../shared/ena/features.ts";
+import { DriverFeature, ENA_SPEC_VERSION, hostInfo, OsType } from "../../shared/ena/host-info.ts";
+import { LLQ_FEATURE_VERSION_1, type LlqFeature, llqFeature } from "../../shared/ena/llq.ts";
+import { INTR_MASK_ALL, INTR_UNMASK_ALL, Register } from "../../shared/ena/registers.ts";
+import {
+  type EniStats,
+  eniStats,
+  getStats,
+  StatsScope,
+  StatsType,
+} from "../../shared/ena/stats.ts";
+import type { Logger } from "../../shared/log.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import type { CoherentMemory } from "../bus/coherent.ts";
+import { Errno } from "../bus/errno.ts";
+import type { PciFunction } from "../bus/pci.ts";
+import type { DmaSpace } from "../bus/space.ts";
+import { AdminQueue, type AdminReply, type AdminStats } from "./admin.ts";
+import { Aenq, type AenqHandler } from "./aenq.ts";
+import { chooseLlq, type LlqConfig } from "./llq.ts";
+import { Registers } from "./registers.ts";
+import { Abandoned, Waits } from "./waits.ts";
+
+/** What a device says it can do, of all that the driver asks in probe. */
+export interface DeviceFeatures {
+  readonly attributes: DeviceAttributes;
+  readonly offload: StatelessOffload;
+  readonly hints: HwHints | undefined;
+  readonly llq: LlqFeature | undefined;
+  readonly aenqGroups: number;
+  readonly maxTxSqNum: number;
+  readonly maxTxCqNum: number;
+  readonly maxRxNum: number;
+  readonly maxTxSqDepth: number;
+  readonly maxTxCqDepth: number;
+  readonly maxRxDepth: number;
+  readonly maxTxHeaderSize: number;
+  readonly maxTxDescs: number;
+  readonly maxRxDescs: number;
+}
+
+/** The two halves of a created queue, as the device numbers and places them. */
+export interface CreatedQueue {
+  readonly errno: number;
+  readonly cqIdx: number;
+  readonly sqIdx: number;
+  /** Offsets in BAR 0. */
+  readonly unmaskRegister: number;
+  readonly doorbell: number;
+  /** Offset in BAR 2; LLQ only. */
+  readonly llqDescriptors: number;
+}
+
+export interface QueueRequest {
+  readonly direction: SqDirection;
+  readonly placement: Placement;
+  readonly depth: number;
+  readonly vector: number;
+  readonly cqAddress: number;
+  readonly cqEntryBytes: number;
+  /** Not used by a queue placed in the device. */
+  readonly sqAddress: number;
+}
+
+const WANTED_AENQ_GROUPS =
+  (1 << AenqGroup.LINK_CHANGE) |
+  (1 << AenqGroup.FATAL_ERROR) |
+  (1 << AenqGroup.WARNING) |
+  (1 << AenqGroup.NOTIFICATION) |
+  (1 << AenqGroup.KEEP_ALIVE) |
+  (1 << AenqGroup.CONF_NOTIFICATIONS) |
+  (1 << AenqGroup.DEVICE_REQUEST_RESET);
+
+export class Com {
+  readonly log: Logger;
+  readonly waits = new Waits();
+  readonly regs: Registers;
+  readonly #space: DmaSpace;
+  readonly #adminStats: AdminStats;
+  readonly #pages = new Map<string, CoherentMemory>();
+  #admin: AdminQueue | undefined;
+  #aenq: Aenq | undefined;
+  /** Bits 1 << FeatureId; 0 until the attributes are known. */
+  supportedFeatures = 0;
+  capabilities = 0;
+  /** How Tx descriptors go into the device, or undefined for host placement. */
+  llq: LlqConfig | undefined;
+
+  constructor(space: DmaSpace, pci: PciFunction, log: Logger, adminStats: AdminStats) {
+    this.#space = space;
+    this.log = log;
+    this.#adminStats = adminStats;
+    this.regs = new Registers(space, pci, log, this.waits);
+  }
+
+  get alive(): boolean {
+    return this.waits.gone === undefined;
+  }
+
+  /** Throws Abandoned once killed: called by every step that resumes. */
+  check(): void {
+    if (this.waits.gone !== undefined) throw new Abandoned(this.waits.gone);
+  }
+
+  has(capability: number): boolean {
+    return ((this.capabilities >>> capability) & 1) === 1;
+  }
+
+  supports(feature: number): boolean {
+    return ((this.supportedFeatures >>> feature) & 1) === 1;
+  }
+
+  /** Ends every wait, gives the memory back. The device has been reset, or is out of reach. */
+  kill(why: string): void {
+    if (!this.alive) return;
+    this.waits.abandon(why);
+    this.#admin?.free();
+    this.#aenq?.free();
+    this.regs.free();
+    for (const page of this.#pages.values()) page.free();
+    this.#pages.clear();
+  }
+
+  /**
+   * A page that the device reads or fills on command, always the same one for a name; freed with
+   * this incarnation.
+   */
+  allocate(bytes: number, name: string): CoherentMemory {
+    this.check();
+    const known = this.#pages.get(name);
+    if (known !== undefined && known.bytes.length === bytes) return known;
+    const memory = this.#space.allocCoherent(bytes, 4096, name);
+    this.#pages.set(name, memory);
+    return memory;
+  }
+
+  reset(reason: number): Promise<number> {
+    return this.regs.reset(reason, this.has(Capability.EXTENDED_RESET_REASONS));
+  }
+
+  // Admin queue and events.
+
+  /** ena_com_admin_init, with the queue in polling mode and the management interrupt masked. */
+  startAdmin(): void {
+    this.check();
+    this.#admin = new AdminQueue(this.#space, this.regs, this.log, this.waits, this.#adminStats);
+    this.#aenq = new Aenq(this.#space, this.regs);
+    this.regs.write(Register.INTR_MASK, INTR_MASK_ALL);
+  }
+
+  /** The management vector is claimed: completions and events come by interrupt from now on. */
+  enableInterrupts(): void {
+    this.check();
+    if (this.#admin === undefined) throw new Error("ena: interrupts before the admin queue");
+    this.#admin.polling = false;
+    this.regs.write(Register.INTR_MASK, INTR_UNMASK_ALL);
+    this.#aenq?.enable();
+  }
+
+  /** The management interrupt's first half. */
+  handleAdminCompletions(): void {
+    this.#admin?.handleCompletions();
+    this.waits.poll();
+  }
+
+  /** The management interrupt's second half. */
+  handleEvents(handler: AenqHandler): void {
+    if (this.alive) this.#aenq?.handle(handler);
+  }
+
+  get hasKeepAlive(): boolean {
+    return this.alive && this.#aenq?.hasKeepAlive() === true;
+  }
+
+  get adminRunning(): boolean {
+    return this.#admin?.running === true;
+  }
+
+  get missingAdminInterrupt(): boolean {
+    return this.#admin?.missingInterrupt === true;
+  }
+
+  /** What a destroy that is not graceful does first: no further command is sent. */
+  stopAdmin(): void {
+    if (this.#admin !== undefined) this.#admin.running = false;
+  }
+
+  applyTimeouts(adminMs: number, registerReadMs: number): void {
+    if (adminMs !== 0 && this.#admin !== undefined) this.#admin.timeoutMs = adminMs;
+    if (registerReadMs !== 0) this.regs.readTimeoutMs = registerReadMs;
+  }
+
+  execute(write: (view: DataView, at: number) => void): Promise<AdminReply> {
+    if (this.#admin === undefined) throw new Error("ena: command before the admin queue");
+    return this.#admin.execute(write);
+  }
+
+  // Features.
+
+  /** GET_FEATURE. `buffer` is what RSS features are told in. EOPNOTSUPP without asking when the bit is missing. */
+  getFeature(id: number, version = 0, buffer?: CoherentMemory): Promise<AdminReply> {
+    if (id !== FeatureId.DEVICE_ATTRIBUTES && !this.supports(id)) return UNSUPPORTED;
+    return this.execute((view, at) => {
+      featureCommand.write(view, at, {
+        opcode: Opcode.GET_FEATURE,
+        featureId: id,
+        featureVersion: version,
+        ...controlOf(buffer),
+      });
+    });
+  }
+
+  /** SET_FEATURE with a body laid out by `body`. */
+  async setFeature(
+    id: number,
+    body: (view: DataView, at: number) => void,
+    buffer?: CoherentMemory,
+  ): Promise<number> {
+    // Host attributes go first of all, when nothing is known of the device yet.
+    if (id !== FeatureId.HOST_ATTR_CONFIG && !this.supports(id)) return Errno.EOPNOTSUPP;
+    const reply = await this.execute((view, at) => {
+      featureCommand.write(view, at, {
+        opcode: Opcode.SET_FEATURE,
+        featureId: id,
+        ...controlOf(buffer),
+      });
+      body(view, at + SET_FEATURE_BODY);
+    });
+    return reply.errno;
+  }
+
+  /** Tells the device who drives it. A device that does not want to know is fine. */
+  async sendHostInfo(cpus: number): Promise<void> {
+    const page = this.allocate(4096, "host info");
+    hostInfo.write(page.view, 0, {
+      osType: OsType.FREEBSD,
+      osDistStr: "ringwire",
+      kernelVerStr: "ringwire",
+      driverMajor: 2,
+      driverMinor: 8,
+      driverSubMinor: 3,
+      enaSpecVersion: ENA_SPEC_VERSION,
+      numCpus: cpus,
+      driverSupportedFeatures:
+        DriverFeature.RX_OFFSET |
+        DriverFeature.TX_IPV6_CSUM_OFFLOAD |
+        DriverFeature.RSS_CONFIGURABLE_FUNCTION_KEY,
+    });
+    page.publish(0, hostInfo.size, RecordType.ENA_HOST_INFO);
+    const errno = await this.setFeature(FeatureId.HOST_ATTR_CONFIG, (view, at) => {
+      hostAttr.write(view, at, { osInfoBa: page.address });
+    });
+    if (errno !== 0) this.log.warn({ errno }, "device did not take the host information");
+  }
+
+  /** ena_com_get_dev_attr_feat. The features, or an errno of the first that failed. */
+  async getFeatures(): Promise<DeviceFeatures | number> {
+    const attr = await this.getFeature(FeatureId.DEVICE_ATTRIBUTES);
+    if (attr.errno !== 0) return attr.errno;
+    const attributes = deviceAttributes.parse(attr.view, ACQ_BODY);
+    this.supportedFeatures = attributes.supportedFeatures;
+    this.capabilities = attributes.capabilities;
+
+    const queues = await this.#getQueueLimits();
+    if (typeof queues === "number") return queues;
+    const aenq = await this.getFeature(FeatureId.AENQ_CONFIG);
+    if (aenq.errno !== 0) return aenq.errno;
+    const aenqGroups = aenqConfig.parse(aenq.view, ACQ_BODY).supportedGroups;
+    const offloads = await this.getFeature(FeatureId.STATELESS_OFFLOAD_CONFIG);
+    if (offloads.errno !== 0) return offloads.errno;
+    const offload = statelessOffload.parse(offloads.view, ACQ_BODY);
+    const hint = await this.getFeature(FeatureId.HW_HINTS);
+    if (hint.errno !== 0 && hint.errno !== Errno.EOPNOTSUPP) return hint.errno;
+    const hints = hint.errno === 0 ? hwHints.parse(hint.view, ACQ_BODY) : undefined;
+    const low = await this.getFeature(FeatureId.LLQ, LLQ_FEATURE_VERSION_1);
+    if (low.errno !== 0 && low.errno !== Errno.EOPNOTSUPP) return low.errno;
+    const llq = low.errno === 0 ? llqFeature.parse(low.view, ACQ_BODY) : undefined;
+    return { attributes, offload, hints, llq, aenqGroups, ...queues };
+  }
+
+  async #getQueueLimits(): Promise<number | Omit<DeviceFeatures, keyof OtherFeatures>> {
+    if (this.supports(FeatureId.MAX_QUEUES_EXT)) {
+      const reply = await this.getFeature(FeatureId.MAX_QUEUES_EXT, MAX_QUEUES_EXT_VERSION);
+      if (reply.errno !== 0) return reply.errno;
+      const q = maxQueuesExt.parse(reply.view, ACQ_BODY);
+      if (q.version !== MAX_QUEUES_EXT_VERSION) return Errno.EINVAL;
+      return {
+        maxTxSqNum: q.maxTxSqNum,
+        maxTxCqNum: q.maxTxCqNum,
+        maxRxNum: Math.min(q.maxRxSqNum, q.maxRxCqNum),
+        maxTxSqDepth: q.maxTxSqDepth,
+        maxTxCqDepth: q.maxTxCqDepth,
+        maxRxDepth: Math.min(q.maxRxSqDepth, q.maxRxCqDepth),
+        maxTxHeaderSize: q.maxTxHeaderSize,
+        maxTxDescs: q.maxPerPacketTxDescs,
+        maxRxDescs: q.maxPerPacketRxDescs,
+      };
+    }
+    const reply = await this.getFeature(FeatureId.MAX_QUEUES_NUM);
+    if (reply.errno !== 0) return reply.errno;
+    const q = maxQueues.parse(reply.view, ACQ_BODY);
+    return {
+      maxTxSqNum: q.maxSqNum,
+      maxTxCqNum: q.maxCqNum,
+      maxRxNum: Math.min(q.maxSqNum, q.maxCqNum),
+      maxTxSqDepth: q.maxSqDepth,
+      maxTxCqDepth: q.maxCqDepth,
+      maxRxDepth: Math.min(q.maxSqDepth, q.maxCqDepth),
+      maxTxHeaderSize: q.maxHeaderSize,
+      maxTxDescs: q.maxPacketTxDescs,
+      maxRxDescs: q.maxPacketRxDescs,
+    };
+  }
+
+  /** Asks for the events that the driver handles and the device has. Answers the groups, or -errno. */
+  async enableEvents(supportedGroups: number): Promise<number> {
+    const groups = supportedGroups & WANTED_AENQ_GROUPS;
+    const errno = await this.setFeature(FeatureId.AENQ_CONFIG, (view, at) => {
+      aenqConfig.write(view, at, { enabledGroups: groups });
+    });
+    return errno === 0 ? groups : -errno;
+  }
+
+  /** ena_set_queues_placement_policy: LLQ when both sides can, host placement in every other case. */
+  async placeQueues(offered: LlqFeature | undefined, hasMemoryBar: boolean): Promise<void> {
+    this.llq = undefined;
+    if (offered === undefined || offered.maxLlqNum === 0 || !hasMemoryBar) return;
+    const config = chooseLlq(offered);
+    if (config === undefined) {
+      this.log.warn({ offered }, "device offers no low latency queue that fits, using host memory");
+      return;
+    }
+    const errno = await this.setFeature(FeatureId.LLQ, (view, at) => {
+      llqFeature.write(view, at, config.request);
+    });
+    if (errno === 0) this.llq = config;
+    else this.log.warn({ errno }, "low latency queues refused, using host memory");
+  }
+
+  setMtu(mtu: number): Promise<number> {
+    return this.setFeature(FeatureId.MTU, (view, at) => mtuFeature.write(view, at, { mtu }));
+  }
+
+  /** Undefined when the device has no ENI metrics or did not answer. */
+  async getEniStats(): Promise<EniStats | undefined> {
+    if (!this.has(Capability.ENI_STATS)) return undefined;
+    const reply = await this.execute((view, at) => {
+      getStats.write(view, at, {
+        opcode: Opcode.GET_STATS,
+        type: StatsType.ENI,
+        scope: StatsScope.ETH_TRAFFIC,
+      });
+    });
+    return reply.errno === 0 ? eniStats.parse(reply.view, ACQ_BODY) : undefined;
+  }
+
+  // Queues.
+
+  /** ena_com_create_io_queue: completion queue, then submission queue; none or both exist after. */
+  async createQueue(q: QueueRequest): Promise<CreatedQueue> {
+    const cqReply = await this.execute((view, at) => {
+      createCq.write(view, at, {
+        opcode: Opcode.CREATE_CQ,
+        interruptMode: true,
+        entrySizeWords: q.cqEntryBytes / 4,
+        cqDepth: q.depth,
+        msixVector: q.vector,
+        cqBa: q.cqAddress,
+      });
+    });
+    if (cqReply.errno !== 0) return notCreated(cqReply.errno);
+    const cq = createCqResp.parse(cqReply.view, 0);
+    const sqReply = await this.execute((view, at) => {
+      createSq.write(view, at, {
+        opcode: Opcode.CREATE_SQ,
+        direction: q.direction,
+        placement: q.placement,
+        contiguous: true,
+        cqIdx: cq.cqIdx,
+        sqDepth: q.depth,
+        sqBa: q.placement === Placement.HOST ? q.sqAddress : 0,
+      });
+    });
+    if (sqReply.errno !== 0) {
+      await this.#destroyCq(cq.cqIdx);
+      return notCreated(sqReply.errno);
+    }
+    const sq = createSqResp.parse(sqReply.view, 0);
+    return {
+      errno: 0,
+      cqIdx: cq.cqIdx,
+      sqIdx: sq.sqIdx,
+      unmaskRegister: cq.cqInterruptUnmaskRegisterOffset,
+      doorbell: sq.sqDoorbellOffset,
+      llqDescriptors: sq.llqDescriptorsOffset,
+    };
+  }
+
+  /** ena_com_destroy_io_queue: submission queue first. */
+  async destroyQueue(direction: SqDirection, sqIdx: number, cqIdx: number): Promise<void> {
+    const reply = await this.execute((view, at) => {
+      destroySq.write(view, at, { opcode: Opcode.DESTROY_SQ, sqIdx, direction });
+    });
+    if (reply.errno !== 0) this.log.debug({ errno: reply.errno, sqIdx }, "destroy SQ failed");
+    await this.#destroyCq(cqIdx);
+  }
+
+  async #destroyCq(cqIdx: number): Promise<void> {
+    const reply = await this.execute((view, at) => {
+      destroyCq.write(view, at, { opcode: Opcode.DESTROY_CQ, cqIdx });
+    });
+    if (reply.errno !== 0) this.log.debug({ errno: reply.errno, cqIdx }, "destroy CQ failed");
+  }
+}
+
+type OtherFeatures = Pick<
+  DeviceFeatures,
+  "attributes" | "offload" | "hints" | "llq" | "aenqGroups"
+>;
+
+const UNSUPPORTED: Promise<AdminReply> = Promise.resolve({
+  errno: Errno.EOPNOTSUPP,
+  view: new DataView(new ArrayBuffer(64)),
+});
+
+const notCreated = (errno: number): CreatedQueue => ({
+  errno,
+  cqIdx: 0,
+  sqIdx: 0,
+  unmaskRegister: 0,
+  doorbell: 0,
+  llqDescriptors: 0,
+});
+
+/**
+ * The control buffer of an RSS command. Drivers mark it indirect and yet give the address of the
+ * data itself (amzn-drivers: ena_com.c, ena_com_set_hash_function), so devices expect just that.
+ */
+function controlOf(buffer: CoherentMemory | undefined) {
+  if (buffer === undefined) return {};
+  return {
+    ctrlDataIndirect: true,
+    controlLength: buffer.bytes.length,
+    controlAddress: buffer.address,
+  };
+}

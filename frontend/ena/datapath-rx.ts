@@ -1,0 +1,311 @@
+/**
+ * ENA receive: completions in, mbuf chains out, fresh buffers back to the device.
+ *
+ * A packet is taken whole or not at all: all its completions are there, are well formed, and name
+ * buffers that the device holds, before the first of them is consumed. After ena_datapath.c,
+ * ena.c and ena_eth_com.c (amzn-drivers: kernel/fbsd/ena), which consume first and check after.
+ */
+import { Capability } from "../../shared/ena/features.ts";
+import { L3Proto, L4Proto, RX_CDESC_SIZE, rxCdesc, rxDesc } from "../../shared/ena/io.ts";
+import { ResetReason } from "../../shared/ena/registers.ts";
+import { advance, slotOf } from "../../shared/ring/index16.ts";
+import { Errno } from "../bus/errno.ts";
+import { SyncOp } from "../bus/map.ts";
+import { Ifcap } from "../net/ifnet.ts";
+import { Csum, HashType, type Mbuf } from "../net/mbuf.ts";
+import type { Adapter } from "./adapter.ts";
+import { rxRingInNetmap } from "./netmap.ts";
+import { RxOwner, type RxRing } from "./rings.ts";
+
+/** ENA_RX_DESC_BUDGET: descriptors, so that jumbo frames don't starve the refill. */
+const RX_DESC_BUDGET = 256;
+const REFILL_DIVIDER = 8;
+const REFILL_THRESHOLD = 256;
+/** A map holds one buffer: an mbuf's cluster, or a netmap buffer. */
+export const MAX_RX_BUFFER_BYTES = 16384;
+
+/** Answers of `rxPkt` that are no number of descriptors. */
+export const RxError = { TOO_MANY: -1, MALFORMED: -2, BAD_REQ_ID: -3 } as const;
+
+/**
+ * ena_com_rx_pkt: the next whole packet, described in the ring's pkt fields and consumed from its
+ * completion queue. Returns its descriptors, 0 when none is complete, or an RxError.
+ */
+export function rxPkt(adapter: Adapter, ring: RxRing): number {
+  const { view, cursor, depth } = ring.cq;
+  const mbzMatters = adapter.com?.has(Capability.CDESC_MBZ) === true;
+  let head = cursor.head;
+  let phase = cursor.phase;
+  let count = 0;
+  let bytes = 0;
+  let at = 0;
+  let status = 0;
+  do {
+    at = slotOf(head, depth) * RX_CDESC_SIZE;
+    status = rxCdesc.status(view, at);
+    if (rxCdesc.phaseOf(status) !== phase) return 0;
+    if (rxCdesc.firstOf(status) !== (count === 0 ? 1 : 0)) return RxError.MALFORMED;
+    if (mbzMatters && rxCdesc.mbzOf(status) !== 0) return RxError.MALFORMED;
+    if (count === adapter.maxRxSgl) return RxError.TOO_MANY;
+    const length = rxCdesc.length(view, at);
+    ring.pktReqIds[count] = rxCdesc.reqId(view, at);
+    ring.pktLengths[count] = length;
+    if (count === 0) ring.pktOffset = rxCdesc.offset(view, at);
+    bytes += length;
+    count++;
+    head = advance(head, 1);
+    if (slotOf(head, depth) === 0) phase = phase === 1 ? 0 : 1;
+  } while (rxCdesc.lastOf(status) === 0);
+  ring.pktStatus = status;
+  ring.pktHash = rxCdesc.hash(view, at);
+
+  const error = bytes === 0 ? RxError.MALFORMED : takeBuffers(ring, count);
+  if (error !== 0) return error;
+  cursor.skip(count);
+  ring.sq.ack(count);
+  return count;
+}
+
+/** Marks the packet's buffers as taken; when one can't be, none is. 0 or an RxError. */
+function takeBuffers(ring: RxRing, count: number): number {
+  let error = 0;
+  let taken = 0;
+  while (taken < count && error === 0) {
+    const id = ring.pktReqIds[taken]!;
+    const offset = taken === 0 ? ring.pktOffset : 0;
+    if (id >= ring.size || ring.owner[id] !== RxOwner.DEVICE) error = RxError.BAD_REQ_ID;
+    else if (offset + ring.pktLengths[taken]! > ring.length[id]!) error = RxError.MALFORMED;
+    else ring.owner[ring.pktReqIds[taken++]!] = RxOwner.TAKEN;
+  }
+  if (error !== 0) {
+    while (taken > 0) ring.owner[ring.pktReqIds[--taken]!] = RxOwner.DEVICE;
+  }
+  return error;
+}
+
+/** Counts what rxPkt found wrong and asks for the reset that belongs to it. */
+export function rxPktFailed(adapter: Adapter, ring: RxRing, error: number): void {
+  let reason: ResetReason = ResetReason.RX_DESCRIPTOR_MALFORMED;
+  if (error === RxError.TOO_MANY) {
+    ring.stats.bad_desc_num++;
+    reason = ResetReason.TOO_MANY_RX_DESCS;
+  } else if (error === RxError.BAD_REQ_ID) {
+    ring.stats.bad_req_id++;
+    reason = ResetReason.INV_RX_REQ_ID;
+  } else {
+    ring.stats.bad_desc++;
+  }
+  adapter.log.error({ queue: ring.qid, reason }, "rx completion makes no sense");
+  adapter.requestReset(reason);
+}
+
+/** The id is free again: the refill will use it. */
+export function returnRxId(ring: RxRing, id: number): void {
+  ring.owner[id] = RxOwner.NONE;
+  ring.freeIds[ring.nextToClean] = id;
+  ring.nextToClean = (ring.nextToClean + 1) & (ring.size - 1);
+}
+
+/** ena_rx_cleanup: true when more may be there. */
+export function rxCleanup(adapter: Adapter, ring: RxRing): boolean {
+  if (rxRingInNetmap(adapter, ring.qid)) {
+    adapter.netmap?.rxIrq(ring);
+    return false;
+  }
+  let budget = RX_DESC_BUDGET;
+  while (budget > 0) {
+    const descs = rxPkt(adapter, ring);
+    if (descs < 0) {
+      rxPktFailed(adapter, ring, descs);
+      ring.lro.flush();
+      return false;
+    }
+    if (descs === 0) break;
+    deliver(adapter, ring, rxMbuf(ring, descs));
+    // The stack may have done anything, the ring may be gone.
+    if (!adapter.running) return false;
+    budget -= descs;
+  }
+  const required = ring.sq.freeEntries();
+  if (required > Math.min(ring.size / REFILL_DIVIDER, REFILL_THRESHOLD)) {
+    refillRxBufs(adapter, ring, required);
+  }
+  ring.lro.flush();
+  return budget <= 0;
+}
+
+/** ena_rx_mbuf: the packet's buffers as one chain, in the order of its completions. */
+function rxMbuf(ring: RxRing, descs: number): Mbuf {
+  const head = takeMbuf(ring, 0);
+  head.at += ring.pktOffset;
+  let last = head;
+  for (let i = 1; i < descs; i++) {
+    const m = takeMbuf(ring, i);
+    if (m.length === 0) {
+      m.free();
+      continue;
+    }
+    last.next = m;
+    last = m;
+    head.pktLength += m.length;
+  }
+  return head;
+}
+
+function takeMbuf(ring: RxRing, i: number): Mbuf {
+  const id = ring.pktReqIds[i]!;
+  const m = ring.mbufs[id];
+  if (m === undefined) throw new Error(`ena: rx id ${id} was taken without a buffer`);
+  const map = ring.maps[id]!;
+  map.sync(SyncOp.POSTREAD);
+  map.busy = false;
+  map.unload();
+  ring.mbufs[id] = undefined;
+  returnRxId(ring, id);
+  m.length = ring.pktLengths[i]!;
+  m.pktLength = m.length;
+  return m;
+}
+
+function deliver(adapter: Adapter, ring: RxRing, m: Mbuf): void {
+  const { ifnet, hwStats } = adapter;
+  const status = ring.pktStatus;
+  rxHash(adapter, ring, m, status);
+  if ((ifnet.capEnable & (Ifcap.RXCSUM | Ifcap.RXCSUM_IPV6)) !== 0) rxChecksum(ring, m, status);
+  ring.stats.count++;
+  ring.stats.bytes += m.pktLength;
+  hwStats.rx_packets++;
+  hwStats.rx_bytes += m.pktLength;
+  ifnet.counters.ipackets++;
+  ifnet.counters.ibytes += m.pktLength;
+  const l4 = rxCdesc.l4ProtoOf(status);
+  if ((ifnet.capEnable & Ifcap.LRO) !== 0 && l4 === L4Proto.TCP) {
+    ring.lro.offer(m, (m.csumFlags & Csum.L4_VALID) !== 0);
+    return;
+  }
+  // What the device could not parse may belong to a flow that is being merged: no overtaking.
+  if (l4 !== L4Proto.UDP) ring.lro.flush();
+  ifnet.input(m);
+}
+
+/** ena_rx_checksum: only what the device says it checked is passed on as checked. */
+function rxChecksum(ring: RxRing, m: Mbuf, status: number): void {
+  const v4 = rxCdesc.l3ProtoOf(status) === L3Proto.IPV4;
+  if (v4 && rxCdesc.l3CsumErrOf(status) === 1) {
+    ring.stats.csum_bad++;
+    return;
+  }
+  const l4 = rxCdesc.l4ProtoOf(status);
+  if (l4 !== L4Proto.TCP && l4 !== L4Proto.UDP) return;
+  if (rxCdesc.l4CsumErrOf(status) === 1) {
+    ring.stats.csum_bad++;
+  } else if (rxCdesc.l4CsumCheckedOf(status) === 1) {
+    ring.stats.csum_good++;
+    m.csumFlags |= Csum.L4_CALC | Csum.L4_VALID;
+    if (v4) m.csumFlags |= Csum.L3_CALC | Csum.L3_VALID;
+  }
+}
+
+/** ena_rx_hash_mbuf */
+function rxHash(adapter: Adapter, ring: RxRing, m: Mbuf, status: number): void {
+  if (!adapter.rssActive) {
+    m.flowId = ring.qid;
+    m.hashType = HashType.NONE;
+    return;
+  }
+  m.flowId = ring.pktHash;
+  m.hashType = hashTypeOf(status);
+}
+
+function hashTypeOf(status: number): number {
+  const l3 = rxCdesc.l3ProtoOf(status);
+  if (l3 === L3Proto.UNKNOWN) return HashType.NONE;
+  if (rxCdesc.ipv4FragOf(status) === 1) return HashType.OPAQUE_HASH;
+  const l4 = rxCdesc.l4ProtoOf(status);
+  if (l3 === L3Proto.IPV4) {
+    if (l4 === L4Proto.TCP) return HashType.RSS_TCP_IPV4;
+    return l4 === L4Proto.UDP ? HashType.RSS_UDP_IPV4 : HashType.RSS_IPV4;
+  }
+  if (l3 !== L3Proto.IPV6) return HashType.OPAQUE_HASH;
+  if (l4 === L4Proto.TCP) return HashType.RSS_TCP_IPV6;
+  return l4 === L4Proto.UDP ? HashType.RSS_UDP_IPV6 : HashType.RSS_IPV6;
+}
+
+/**
+ * ena_refill_rx_bufs: gives the device up to `num` buffers, mbufs or netmap slots as the ring is
+ * used, and rings the doorbell once. Returns how many.
+ */
+export function refillRxBufs(adapter: Adapter, ring: RxRing, num: number): number {
+  const { sq } = ring;
+  const { netmap } = adapter;
+  const slots = netmap !== undefined && rxRingInNetmap(adapter, ring.qid) ? netmap : undefined;
+  let i = 0;
+  while (i < num && sq.hasSpace(1)) {
+    const id = ring.freeIds[ring.nextToUse]!;
+    if (ring.owner[id] === RxOwner.DEVICE) throw new Error(`ena: rx id ${id} is posted and free`);
+    // A buffer that was prepared and could not be posted the last time is still there.
+    if (ring.owner[id] === RxOwner.NONE) {
+      const error =
+        slots === undefined ? allocRxMbuf(adapter, ring, id) : slots.allocRxSlot(ring, id);
+      if (error !== 0) break;
+      ring.owner[id] = RxOwner.READY;
+    }
+    rxDesc.write(sq.view, sq.nextDesc(), ring.length[id]!, sq.phase, id, ring.address[id]!);
+    sq.descDone();
+    ring.owner[id] = RxOwner.DEVICE;
+    ring.maps[id]!.busy = true;
+    ring.nextToUse = (ring.nextToUse + 1) & (ring.size - 1);
+    i++;
+  }
+  if (i < num) ring.stats.refil_partial++;
+  if (i > 0) sq.ring();
+  return i;
+}
+
+/** ena_alloc_rx_mbuf: an mbuf of the pool behind the id, mapped. 0 or an errno. */
+function allocRxMbuf(adapter: Adapter, ring: RxRing, id: number): number {
+  const m = adapter.rxPool?.get();
+  if (m === undefined) {
+    ring.stats.mbuf_alloc_fail++;
+    return Errno.ENOMEM;
+  }
+  const map = ring.maps[id]!;
+  const bytes = m.buffer.length;
+  if (map.load(m.buffer, 0, bytes) !== 0) {
+    ring.stats.dma_mapping_err++;
+    m.free();
+    return Errno.EFAULT;
+  }
+  map.sync(SyncOp.PREREAD);
+  ring.mbufs[id] = m;
+  ring.address[id] = map.segmentAddress(0);
+  ring.length[id] = bytes;
+  return 0;
+}
+
+/** ena_refill_all_rx_bufs: the first fill. One descriptor always stays empty. */
+export function refillAllRxBufs(adapter: Adapter): void {
+  for (const { rx } of adapter.queues) {
+    const wanted = rx.size - 1;
+    const got = refillRxBufs(adapter, rx, wanted);
+    rx.initialized = true;
+    if (got < wanted) adapter.log.warn({ queue: rx.qid, got, wanted }, "rx ring partly filled");
+  }
+}
+
+/** ena_free_rx_bufs: every buffer goes back where it came from; the device must not write any more. */
+export function freeRxBufs(adapter: Adapter, ring: RxRing): void {
+  ring.lro.flush();
+  for (let id = 0; id < ring.size; id++) {
+    const map = ring.maps[id]!;
+    map.busy = false;
+    if (ring.netmapBufIdx[id] !== 0) adapter.netmap?.freeRxSlot(ring, id);
+    const m = ring.mbufs[id];
+    if (m !== undefined) {
+      map.unload();
+      ring.mbufs[id] = undefined;
+      m.free();
+    }
+    ring.owner[id] = RxOwner.NONE;
+  }
+}

@@ -1,0 +1,441 @@
+/**
+ * ENA transmit: mbuf chains in, descriptors out, completions back.
+ *
+ * The order for each packet: room, offload facts, map, push the bytes (PREWRITE), descriptors;
+ * the doorbell comes after the burst. After ena_datapath.c and ena_eth_com.c (amzn-drivers:
+ * kernel/fbsd/ena). Differences: there is no queue between the stack and the ring, a caller
+ * without room keeps its packet; bytes are pushed before their descriptor is written, because an
+ * LLQ entry leaves at once.
+ */
+import { Capability, TxOffload } from "../../shared/ena/features.ts";
+import {
+  L3Proto,
+  L4Proto,
+  TX_CDESC_SIZE,
+  TX_META_MAX_MSS,
+  txCdesc,
+  txDesc,
+  txMeta,
+} from "../../shared/ena/io.ts";
+import { ResetReason } from "../../shared/ena/registers.ts";
+import { distance } from "../../shared/ring/index16.ts";
+import { Errno } from "../bus/errno.ts";
+import { type DmaMap, SyncOp } from "../bus/map.ts";
+import { Iff } from "../net/ifnet.ts";
+import { Csum, HashType, type Mbuf, mCopyData, mLength } from "../net/mbuf.ts";
+import type { Adapter } from "./adapter.ts";
+import { flowHash, mbufByte } from "./flow.ts";
+import { txRingInNetmap } from "./netmap.ts";
+import { armKick, DB_THRESHOLD, txDoorbell } from "./notify.ts";
+import { PKT_MAX_BUFS, type TxRing } from "./rings.ts";
+
+/** ENA_TX_RESUME_THRESH: descriptors that must be free before a stopped ring goes on. */
+const RESUME_THRESHOLD = PKT_MAX_BUFS + 2;
+/** Completions of one look, and after how many of them their entries are given back. */
+const TX_BUDGET = 128;
+const TX_COMMIT = 32;
+
+const CSUM_TSO = Csum.IP_TSO | Csum.IP6_TSO;
+const CSUM_TCP = Csum.IP_TCP | Csum.IP6_TCP;
+const CSUM_UDP = Csum.IP_UDP | Csum.IP6_UDP;
+const CSUM_ANY = CSUM_TSO | CSUM_TCP | CSUM_UDP | Csum.IP;
+const CSUM_V6 = Csum.IP6_TCP | Csum.IP6_UDP | Csum.IP6_TSO;
+const ETHER_HEADER = 14;
+const VLAN_TAG = 4;
+const MAX_VLAN_TAGS = 2;
+/** Widths of the meta descriptor's fields. */
+const MAX_META_BYTE = 0xff;
+const MAX_L4_WORDS = 0x3f;
+
+/** The packet at hand, for its descriptors. One at a time: nothing here awaits. */
+const ctx = { offload: 0, metaValid: false, mss: 0, l3HdrLen: 0, l3HdrOffset: 0, l4HdrWords: 0 };
+/** Its pieces, for the map. */
+const MAX_PIECES = PKT_MAX_BUFS;
+const NO_BYTES = new Uint8Array(0);
+const buffers: Uint8Array[] = new Array<Uint8Array>(MAX_PIECES).fill(NO_BYTES);
+const offsets = new Int32Array(MAX_PIECES);
+const lengths = new Int32Array(MAX_PIECES);
+
+/**
+ * ifnet.transmit. 0: the packet is ours. ENOBUFS: the caller keeps it until onTransmitReady.
+ * ENETDOWN: the caller keeps it, the interface is down.
+ */
+export function transmit(adapter: Adapter, m: Mbuf): number {
+  if ((adapter.ifnet.flags & Iff.UP) === 0) return Errno.ENETDOWN;
+  // Resetting, or the link is gone: it comes back, and the source is told then.
+  if (!adapter.running || !adapter.linkUp || adapter.triggerReset)
+    return refuse(adapter, undefined);
+  const ring = pickRing(adapter, m);
+  if (!ring.running) {
+    ring.stats.refused_ring++;
+    return refuse(adapter, ring);
+  }
+  if (adapter.ctx.space.link?.writable !== true) {
+    ring.stats.refused_link++;
+    return refuse(adapter, undefined);
+  }
+  if (adapter.pushedBytes + m.pktLength > adapter.pushBytes) {
+    ring.stats.refused_budget++;
+    return refuse(adapter, undefined);
+  }
+  return xmitMbuf(adapter, ring, m);
+}
+
+function refuse(adapter: Adapter, ring: TxRing | undefined): number {
+  adapter.refused = true;
+  adapter.refusedRing = ring;
+  adapter.ifnet.flags |= Iff.DRV_OACTIVE;
+  return Errno.ENOBUFS;
+}
+
+/** What stopped a source may be over: tells it, once. */
+export function transmitReady(adapter: Adapter): void {
+  if (!adapter.refused) return;
+  if (!adapter.running || !adapter.linkUp || adapter.triggerReset) return;
+  if (adapter.refusedRing !== undefined && !adapter.refusedRing.running) return;
+  if (adapter.ctx.space.link?.writable !== true) return;
+  if (adapter.pushedBytes >= adapter.pushBytes) return;
+  adapter.refused = false;
+  adapter.refusedRing = undefined;
+  adapter.ifnet.flags &= ~Iff.DRV_OACTIVE;
+  adapter.ifnet.onTransmitReady();
+}
+
+function pickRing(adapter: Adapter, m: Mbuf): TxRing {
+  const n = adapter.queues.length;
+  if (n === 1) return adapter.queues[0]!.tx;
+  // Without a hash of its own the packet gets one, so that a flow stays in order.
+  const flow = m.hashType !== HashType.NONE ? m.flowId : flowHash(m);
+  return adapter.queues[(flow >>> 0) % n]!.tx;
+}
+
+/** ena_xmit_mbuf. The packet is consumed, except on ENOBUFS. */
+function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
+  const { sq, stats } = ring;
+  if (!txCsum(adapter, ring, m)) {
+    stats.bad_offload++;
+    return dropBad(adapter, m);
+  }
+  const headerLength = sq.llq === undefined ? 0 : Math.min(m.pktLength, sq.llq.headerRoom);
+  const pieces = gather(adapter, ring, m, headerLength);
+  // One descriptor for meta, and one because a piece beyond 64 KiB is cut in two.
+  const descs = Math.max(pieces, 1) + 2;
+  if (!sq.hasSpace(descs)) {
+    stats.prepare_ctx_err++;
+    ring.running = false;
+    stats.queue_stops++;
+    return refuse(adapter, ring);
+  }
+
+  const id = ring.freeIds[ring.nextToUse]!;
+  if (ring.mbufs[id] !== undefined) throw new Error(`ena: tx id ${id} is in flight and free`);
+  const map = ring.maps[id]!;
+  if (pieces > 0) {
+    const error = map.loadPieces(buffers, offsets, lengths, pieces);
+    if (error !== 0) {
+      stats.dma_mapping_err++;
+      return dropBad(adapter, m);
+    }
+    if (ring.acumPkts >= DB_THRESHOLD || sq.burstExceededBy(descs)) txDoorbell(ring);
+    map.sync(SyncOp.PREWRITE);
+    map.busy = true;
+  } else if (ring.acumPkts >= DB_THRESHOLD || sq.burstExceededBy(descs)) {
+    txDoorbell(ring);
+  }
+
+  const start = sq.cursor.head;
+  if (headerLength > 0) {
+    if (headerLength > m.length) stats.llq_buffer_copy++;
+    mCopyData(m, 0, headerLength, sq.headerSpace(), sq.headerAt);
+  }
+  prepareTx(ring, id, map, pieces > 0 ? map.segmentCount : 0, headerLength);
+
+  if (ring.acumPkts === 0) ring.burstStamp = adapter.clock();
+  ring.acumPkts++;
+  ring.mbufs[id] = m;
+  ring.entries[id] = distance(start, sq.cursor.head);
+  ring.stamps[id] = ring.burstStamp;
+  ring.reported[id] = 0;
+  const pushed = m.pktLength - headerLength;
+  ring.pushed[id] = pushed;
+  adapter.pushedBytes += pushed;
+  ring.nextToUse = (ring.nextToUse + 1) & (ring.size - 1);
+
+  stats.count++;
+  stats.bytes += m.pktLength;
+  adapter.hwStats.tx_packets++;
+  adapter.hwStats.tx_bytes += m.pktLength;
+  adapter.ifnet.counters.opackets++;
+  adapter.ifnet.counters.obytes += m.pktLength;
+
+  // A packet can need a meta descriptor and one for the header besides its pieces.
+  if (!sq.hasSpace(adapter.maxTxSgl + 2)) {
+    ring.running = false;
+    stats.queue_stops++;
+  }
+  armKick(adapter);
+  return 0;
+}
+
+function dropBad(adapter: Adapter, m: Mbuf): number {
+  adapter.ifnet.counters.oerrors++;
+  m.free();
+  return 0;
+}
+
+/**
+ * Lists the packet's bytes behind `skip` in the scratch arrays. Returns the number of pieces. More
+ * than the device takes in one packet are copied together (ena_check_and_collapse_mbuf).
+ */
+function gather(adapter: Adapter, ring: TxRing, m: Mbuf, skip: number): number {
+  // One descriptor is kept for meta, one for a piece beyond 64 KiB.
+  const most = Math.max(1, Math.min(adapter.maxTxSgl, MAX_PIECES) - 2);
+  let count = 0;
+  let left = skip;
+  for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) {
+    if (piece.length <= left) {
+      left -= piece.length;
+      continue;
+    }
+    if (count === most) return collapse(ring, m, skip);
+    buffers[count] = piece.buffer;
+    offsets[count] = piece.at + left;
+    lengths[count] = piece.length - left;
+    left = 0;
+    count++;
+  }
+  return count;
+}
+
+/** Rare: a chain in more pieces than the device takes. Allocates. */
+function collapse(ring: TxRing, m: Mbuf, skip: number): number {
+  const bytes = mLength(m) - skip;
+  const linear = new Uint8Array(bytes);
+  mCopyData(m, skip, bytes, linear, 0);
+  buffers[0] = linear;
+  offsets[0] = 0;
+  lengths[0] = bytes;
+  ring.stats.mbuf_collapses++;
+  return 1;
+}
+
+/** ena_com_prepare_tx: the packet's descriptors, meta first where facts changed. */
+function prepareTx(
+  ring: TxRing,
+  id: number,
+  map: DmaMap,
+  segments: number,
+  headerLength: number,
+): void {
+  const { sq } = ring;
+  let first = 1;
+  if (ctx.metaValid && metaNeeded(ring)) {
+    const at = sq.nextDesc();
+    txMeta.write(sq.view, at, sq.phase, ctx.mss, ctx.l3HdrLen, ctx.l3HdrOffset, ctx.l4HdrWords);
+    sq.descDone();
+    first = 0;
+  }
+  const offload = ctx.metaValid ? ctx.offload : 0;
+  if (segments === 0) {
+    // The whole packet lies in the pushed header.
+    txDesc.write(sq.view, sq.nextDesc(), 0, id, sq.phase, first, 1, 1, offload, 0, headerLength);
+    sq.descDone();
+  }
+  for (let i = 0; i < segments; i++) {
+    const last = i === segments - 1 ? 1 : 0;
+    const length = map.segmentLength(i);
+    const address = map.segmentAddress(i);
+    const at = sq.nextDesc();
+    if (i === 0) {
+      txDesc.write(
+        sq.view,
+        at,
+        length,
+        id,
+        sq.phase,
+        first,
+        last,
+        1,
+        offload,
+        address,
+        headerLength,
+      );
+    } else {
+      txDesc.write(sq.view, at, length, 0, sq.phase, 0, last, 0, 0, address, 0);
+    }
+    sq.descDone();
+  }
+  sq.packetDone();
+}
+
+/** The device's idea of the facts differs (or it keeps none): remembers ours, says to tell it. */
+function metaNeeded(ring: TxRing): boolean {
+  const same =
+    ring.metaMss === ctx.mss &&
+    ring.metaL3HdrLen === ctx.l3HdrLen &&
+    ring.metaL3HdrOffset === ctx.l3HdrOffset &&
+    ring.metaL4HdrWords === ctx.l4HdrWords;
+  if (same) return ring.sq.llq?.disableMetaCaching === true;
+  ring.metaMss = ctx.mss;
+  ring.metaL3HdrLen = ctx.l3HdrLen;
+  ring.metaL3HdrOffset = ctx.l3HdrOffset;
+  ring.metaL4HdrWords = ctx.l4HdrWords;
+  return true;
+}
+
+/**
+ * ena_tx_csum: what the device is to compute, into `ctx`. False when the facts make no sense.
+ * The original parses the packet; here the mbuf says where layer 4 begins, so that only the
+ * Ethernet header is looked at.
+ */
+function txCsum(adapter: Adapter, ring: TxRing, m: Mbuf): boolean {
+  ctx.mss = 0;
+  ctx.l3HdrLen = 0;
+  ctx.l3HdrOffset = 0;
+  ctx.l4HdrWords = 0;
+  ctx.offload = 0;
+  const flags = m.csumFlags & CSUM_ANY;
+  if (flags === 0) {
+    ctx.metaValid = ring.sq.llq?.disableMetaCaching === true;
+    return true;
+  }
+  ctx.metaValid = true;
+
+  let l3 = ETHER_HEADER;
+  let etherType = mbufByte(m, 12) * 256 + mbufByte(m, 13);
+  for (
+    let tags = 0;
+    tags < MAX_VLAN_TAGS && (etherType === 0x8100 || etherType === 0x88a8);
+    tags++
+  ) {
+    etherType = mbufByte(m, l3 + 2) * 256 + mbufByte(m, l3 + 3);
+    l3 += VLAN_TAG;
+  }
+  const v6 = etherType === 0x86dd;
+  if (!v6 && etherType !== 0x0800) return false;
+  if (((flags & CSUM_V6) !== 0) !== v6 && (flags & ~Csum.IP) !== 0) return false;
+
+  const l4 = m.csumStart > 0 ? m.csumStart : l3 + (v6 ? 40 : (mbufByte(m, l3) & 0xf) * 4);
+  const l3HdrLen = l4 - l3;
+  if (l3HdrLen < 20 || l3HdrLen > MAX_META_BYTE || l4 >= m.pktLength) return false;
+  ctx.l3HdrLen = l3HdrLen;
+  ctx.l3HdrOffset = l3;
+
+  const tso = (flags & CSUM_TSO) !== 0;
+  if (tso) {
+    const words = mbufByte(m, l4 + 12) >>> 4;
+    if (words < 5 || words > MAX_L4_WORDS || l4 + words * 4 >= m.pktLength) return false;
+    if (m.tsoSegsz <= 0 || m.tsoSegsz > TX_META_MAX_MSS) return false;
+    ctx.l4HdrWords = words;
+    ctx.mss = m.tsoSegsz;
+  }
+  const tcp = tso || (flags & CSUM_TCP) !== 0;
+  const udp = !tcp && (flags & CSUM_UDP) !== 0;
+  const part = v6 ? TxOffload.L4_IPV6_CSUM_PART : TxOffload.L4_IPV4_CSUM_PART;
+  ctx.offload = txDesc.packOffload(
+    v6 ? L3Proto.IPV6 : L3Proto.IPV4,
+    tcp ? L4Proto.TCP : udp ? L4Proto.UDP : L4Proto.UNKNOWN,
+    !v6 && (flags & (Csum.IP | CSUM_TSO)) !== 0 ? 1 : 0,
+    tcp || udp ? 1 : 0,
+    // The stack leaves the pseudo header's sum in the field; a device that takes it saves work.
+    (tcp || udp) && !tso && (adapter.offload.tx & part) !== 0 ? 1 : 0,
+    tso ? 1 : 0,
+    v6 || (mbufByte(m, l3 + 6) & 0x40) !== 0 ? 1 : 0,
+  );
+  return true;
+}
+
+/**
+ * ena_tx_cleanup: takes completions, at most a budget, and frees their packets. True when more may
+ * be there. Nonsense from the device asks for a reset and ends the look.
+ */
+export function txCleanup(adapter: Adapter, ring: TxRing): boolean {
+  if (txRingInNetmap(adapter, ring.qid)) {
+    adapter.netmap?.txIrq(ring);
+    return false;
+  }
+  let budget = TX_BUDGET;
+  let entries = 0;
+  let commit = TX_COMMIT;
+  while (budget > 0) {
+    const id = txCompReqId(adapter, ring);
+    if (id < 0) break;
+    const m = ring.mbufs[id];
+    if (m === undefined) {
+      // Never sent, or completed before: there is no way to tell what else is wrong.
+      badReqId(adapter, ring, id, "completion for a tx id that is not in flight");
+      break;
+    }
+    ring.cq.cursor.next();
+    releaseTx(adapter, ring, id);
+    m.free();
+    entries += ring.entries[id]!;
+    ring.freeIds[ring.nextToClean] = id;
+    ring.nextToClean = (ring.nextToClean + 1) & (ring.size - 1);
+    if (--commit === 0) {
+      ring.sq.ack(entries);
+      entries = 0;
+      commit = TX_COMMIT;
+    }
+    budget--;
+  }
+  ring.sq.ack(entries);
+  if (!ring.running && ring.sq.hasSpace(RESUME_THRESHOLD)) {
+    ring.running = true;
+    ring.stats.queue_wakeups++;
+  }
+  ring.lastCleanup = adapter.clock();
+  return budget === 0;
+}
+
+/** ena_com_tx_comp_req_id_get, without consuming: the id, or -1 for none or nonsense. */
+export function txCompReqId(adapter: Adapter, ring: TxRing): number {
+  const { view, cursor } = ring.cq;
+  const at = cursor.slot * TX_CDESC_SIZE;
+  if (txCdesc.phase(view, at) !== cursor.phase) return -1;
+  if (txCdesc.mbz(view, at) !== 0 && adapter.com?.has(Capability.CDESC_MBZ) === true) {
+    adapter.log.error({ queue: ring.qid }, "malformed tx completion");
+    adapter.requestReset(ResetReason.TX_DESCRIPTOR_MALFORMED);
+    return -1;
+  }
+  const id = txCdesc.reqId(view, at);
+  if (id >= ring.size) {
+    badReqId(adapter, ring, id, "tx completion for an id beyond the ring");
+    return -1;
+  }
+  return id;
+}
+
+function badReqId(adapter: Adapter, ring: TxRing, id: number, what: string): void {
+  ring.stats.bad_req_id++;
+  adapter.log.error({ queue: ring.qid, reqId: id }, what);
+  adapter.requestReset(ResetReason.INV_TX_REQ_ID);
+}
+
+/** Everything that was taken for the id but its mbuf. */
+function releaseTx(adapter: Adapter, ring: TxRing, id: number): void {
+  const map = ring.maps[id]!;
+  map.busy = false;
+  if (map.loaded) {
+    map.sync(SyncOp.POSTWRITE);
+    map.unload();
+  }
+  adapter.pushedBytes -= ring.pushed[id]!;
+  ring.pushed[id] = 0;
+  ring.mbufs[id] = undefined;
+  ring.stamps[id] = 0;
+}
+
+/** ena_free_tx_bufs: packets whose completion will not come any more. Returns how many. */
+export function freeTxBufs(adapter: Adapter, ring: TxRing): number {
+  let freed = 0;
+  for (let id = 0; id < ring.size; id++) {
+    const m = ring.mbufs[id];
+    if (m === undefined) continue;
+    releaseTx(adapter, ring, id);
+    m.free();
+    freed++;
+  }
+  if (txRingInNetmap(adapter, ring.qid)) adapter.netmap?.freeTxSlots(ring);
+  return freed;
+}

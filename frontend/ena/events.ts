@@ -1,0 +1,65 @@
+/** What the driver does about each event of the device. aenq_handlers of the original (ena.c). */
+import {
+  AENQ_BODY,
+  AenqGroup,
+  AenqSyndrome,
+  aenqKeepAlive,
+  aenqLinkChange,
+} from "../../shared/ena/aenq.ts";
+import { hwHints } from "../../shared/ena/features.ts";
+import { nameOf } from "../../shared/ena/names.ts";
+import { ResetReason } from "../../shared/ena/registers.ts";
+import type { Adapter } from "./adapter.ts";
+import { transmitReady } from "./datapath-tx.ts";
+
+export function onEvent(
+  adapter: Adapter,
+  group: number,
+  syndrome: number,
+  view: DataView,
+  at: number,
+): void {
+  switch (group) {
+    case AenqGroup.LINK_CHANGE:
+      onLinkChange(adapter, aenqLinkChange.parse(view, at).linkUp);
+      return;
+    case AenqGroup.KEEP_ALIVE: {
+      const { rxDrops, txDrops, rxOverruns } = aenqKeepAlive.parse(view, at);
+      // Absolute values: the device counts, we repeat.
+      adapter.hwStats.rx_drops = rxDrops;
+      adapter.hwStats.tx_drops = txDrops;
+      adapter.hwStats.rx_overruns = rxOverruns;
+      adapter.keepAliveTimestamp = adapter.clock();
+      return;
+    }
+    case AenqGroup.NOTIFICATION:
+      if (syndrome === AenqSyndrome.UPDATE_HINTS) {
+        adapter.updateHints(hwHints.parse(view, at + AENQ_BODY));
+        return;
+      }
+      break;
+    case AenqGroup.DEVICE_REQUEST_RESET:
+      adapter.log.warn({}, "the device asks for a reset");
+      adapter.requestReset(ResetReason.DEVICE_REQUEST);
+      return;
+    case AenqGroup.FATAL_ERROR:
+    case AenqGroup.WARNING:
+    case AenqGroup.CONF_NOTIFICATIONS:
+      break;
+    default:
+      adapter.devStats.unknown_aenq++;
+  }
+  if (adapter.mayLog()) {
+    adapter.log.warn({ group: nameOf(AenqGroup, group), syndrome }, "event of the device");
+  }
+}
+
+/** ena_update_on_link_change */
+function onLinkChange(adapter: Adapter, up: boolean): void {
+  if (adapter.linkUp !== up && adapter.mayLog()) {
+    adapter.log.info({ queue: adapter.numQueues }, up ? "link is up" : "link is down");
+  }
+  adapter.linkUp = up;
+  if (!up || !adapter.ongoingReset) adapter.ifnet.setLinkState(up);
+  if (up) transmitReady(adapter);
+}

@@ -1,0 +1,160 @@
+/**
+ * The ENA driver, after FreeBSD's. README.md in this folder draws it.
+ *
+ * Everything the session asks of a driver, put together from the room's parts: lifecycle behind
+ * one lock, watchdogs on the tick, waits looked at after each batch.
+ */
+import type { CounterTree, Driver, DriverContext } from "../driver.ts";
+import { Iff, type Ifnet } from "../net/ifnet.ts";
+import { Adapter, type EnaOptions } from "./adapter.ts";
+import { counterTree } from "./counter-tree.ts";
+import { transmit, transmitReady } from "./datapath-tx.ts";
+import {
+  attach,
+  changeMtu,
+  detach,
+  down,
+  EnaError,
+  linkLost,
+  resetTask,
+  restoreDevice,
+  up,
+} from "./lifecycle.ts";
+import { kick } from "./notify.ts";
+import { Abandoned } from "./waits.ts";
+import { checkAll } from "./watchdog.ts";
+
+export type { EnaOptions } from "./adapter.ts";
+
+export function createEnaDriver(ctx: DriverContext, options: EnaOptions = {}): Driver {
+  return new EnaDriver(ctx, options);
+}
+
+class EnaDriver implements Driver {
+  readonly #adapter: Adapter;
+  readonly ifnet: Ifnet;
+
+  constructor(ctx: DriverContext, options: EnaOptions) {
+    const adapter = new Adapter(ctx, options);
+    this.#adapter = adapter;
+    this.ifnet = adapter.ifnet;
+    this.ifnet.transmit = (m) => transmit(adapter, m);
+    this.ifnet.setMtu = (mtu) => this.#setMtu(mtu);
+  }
+
+  attach(): Promise<void> {
+    return this.#adapter.lock.run(() => attach(this.#adapter));
+  }
+
+  /** Resolves also while no device is there: the interface comes up with the next one. */
+  async up(): Promise<void> {
+    const adapter = this.#adapter;
+    await adapter.lock.run(async () => {
+      adapter.ifnet.flags |= Iff.UP;
+      if (!adapter.deviceRunning) return;
+      if (adapter.triggerReset) {
+        // A device that waits for its reset takes no commands; the restore brings us up.
+        await resetTask(adapter);
+        return;
+      }
+      const errno = await up(adapter).catch(waitForLink);
+      if (errno !== 0)
+        throw new EnaError("UP", errno, `the interface can't come up (errno ${errno})`);
+    });
+  }
+
+  async down(): Promise<void> {
+    const adapter = this.#adapter;
+    await adapter.lock.run(async () => {
+      adapter.ifnet.flags &= ~Iff.UP;
+      await down(adapter).catch(waitForLink);
+    });
+  }
+
+  async #setMtu(mtu: number): Promise<number> {
+    const adapter = this.#adapter;
+    return adapter.lock.run(() => changeMtu(adapter, mtu).catch(waitForLink));
+  }
+
+  linkLost(): void {
+    linkLost(this.#adapter);
+  }
+
+  async linkBack(): Promise<void> {
+    const adapter = this.#adapter;
+    await adapter.lock.run(async () => {
+      if (adapter.attached && adapter.com === undefined) await restoreDevice(adapter);
+    });
+  }
+
+  batchApplied(): void {
+    const adapter = this.#adapter;
+    adapter.com?.waits.poll();
+    kick(adapter);
+  }
+
+  tick(): void {
+    const adapter = this.#adapter;
+    adapter.advanceClock();
+    if (!adapter.attached) return;
+    if (!adapter.deviceRunning) {
+      this.#retryRestore();
+      return;
+    }
+    checkAll(adapter);
+    this.#sampleMetrics();
+    if (adapter.triggerReset && !adapter.resetPending) {
+      adapter.resetPending = true;
+      this.#background(() => resetTask(adapter).finally(() => (adapter.resetPending = false)));
+    }
+  }
+
+  writableAgain(): void {
+    transmitReady(this.#adapter);
+  }
+
+  detach(): Promise<void> {
+    return this.#adapter.lock.run(() => detach(this.#adapter));
+  }
+
+  counters(): CounterTree {
+    return counterTree(this.#adapter);
+  }
+
+  #retryRestore(): void {
+    const adapter = this.#adapter;
+    if (adapter.retryTicks === 0 || --adapter.retryTicks > 0) return;
+    this.#background(async () => {
+      if (adapter.attached && adapter.com === undefined) await restoreDevice(adapter);
+    });
+  }
+
+  /** ena_metrics_task */
+  #sampleMetrics(): void {
+    const adapter = this.#adapter;
+    const { com, statsSampleInterval } = adapter;
+    if (statsSampleInterval === 0 || com === undefined) return;
+    if (++adapter.statsTicks < statsSampleInterval) return;
+    adapter.statsTicks = 0;
+    this.#background(async () => {
+      const eni = adapter.com === com ? await com.getEniStats() : undefined;
+      if (eni !== undefined) adapter.eni = eni;
+    });
+  }
+
+  /** Behind the lock, for nobody who waits. A device that goes is no error; a bug of ours is. */
+  #background(step: () => Promise<void>): void {
+    this.#adapter.lock.run(step).catch((error: unknown) => {
+      if (error instanceof Abandoned) return;
+      setImmediate(() => {
+        throw error;
+      });
+    });
+  }
+}
+
+/** The device went in the middle: what was wanted is done when it is back. */
+function waitForLink(error: unknown): 0 {
+  if (error instanceof Abandoned) return 0;
+  throw error;
+}

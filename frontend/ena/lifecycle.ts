@@ -1,0 +1,459 @@
+/**
+ * An interface's life: attach, up, down, reset, a link lost and found again, detach.
+ *
+ *            attach            up                     reset task: destroy, then restore
+ *   (none) ──────────► down ◄──────► up ──trigger──► destroy ──► restore ──► up
+ *                        ▲            │                              ▲
+ *                        └─ linkLost ─┴──► no device ──── linkBack ──┘
+ *
+ * One async lock stands for the original's sx lock: attach, up, down, MTU, reset and restore run
+ * one at a time. linkLost does not wait for it: it kills the `Com`, frees everything at once, and
+ * whoever holds the lock finds out at its next step.
+ *
+ * After ena_attach, ena_up, ena_down, ena_destroy_device, ena_restore_device and ena_reset_task
+ * (amzn-drivers: kernel/fbsd/ena/ena.c).
+ */
+import { AenqGroup } from "../../shared/ena/aenq.ts";
+import { FeatureId, RxOffload, TxOffload } from "../../shared/ena/features.ts";
+import { TX_MAX_BUFFER_BYTES } from "../../shared/ena/io.ts";
+import { DevSts, REGISTER_READ_FAILED, Register, ResetReason } from "../../shared/ena/registers.ts";
+import { MAX_FRAME_BYTES } from "../../shared/net/frame.ts";
+import { Errno } from "../bus/errno.ts";
+import { BusSpaceExhausted } from "../bus/misuse.ts";
+import { Ifcap, Iff } from "../net/ifnet.ts";
+import { type Adapter, MIN_MTU } from "./adapter.ts";
+import { Com, type DeviceFeatures } from "./control.ts";
+import { countReset } from "./counters.ts";
+import { cleanup } from "./datapath.ts";
+import { MAX_RX_BUFFER_BYTES, refillAllRxBufs } from "./datapath-rx.ts";
+import { transmitReady } from "./datapath-tx.ts";
+import { onEvent } from "./events.ts";
+import { ioVector, MANAGEMENT_VECTOR, unmaskAll } from "./notify.ts";
+import {
+  clusterFor,
+  createQueuesWithBackoff,
+  type DropCounter,
+  destroyQueues,
+  sizeQueues,
+  teardownRings,
+} from "./queues.ts";
+import { MapCache, PKT_MAX_BUFS } from "./rings.ts";
+import { configureRss } from "./rss.ts";
+import { Abandoned } from "./waits.ts";
+
+/** A device that can't be used; `message` is a sentence for a person. */
+export class EnaError extends Error {
+  readonly code: string;
+  readonly errno: number;
+  constructor(code: string, errno: number, message: string) {
+    super(message);
+    this.name = "EnaError";
+    this.code = code;
+    this.errno = errno;
+  }
+}
+
+/** Ticks between attempts to restore, at most. */
+const MAX_RETRY_TICKS = 32;
+/** Detach does not wait longer than this for an answer, ms. */
+const DETACH_TIMEOUT_MS = 1000;
+
+// Finding the device.
+
+/** ena_device_init: from reset to negotiated placement. Throws EnaError or Abandoned. */
+async function deviceInit(adapter: Adapter): Promise<[Com, DeviceFeatures]> {
+  const { ctx, log } = adapter;
+  if (ctx.space.link === undefined) throw new Abandoned("there is no link");
+  let com: Com | undefined;
+  try {
+    com = new Com(ctx.space, ctx.pci, log, adapter.adminStats);
+    adapter.com = com;
+    return [com, await bringUp(adapter, com)];
+  } catch (error) {
+    if (com !== undefined) dropCom(adapter, com, "initialisation failed");
+    if (error instanceof BusSpaceExhausted) {
+      throw new EnaError("NO_MEMORY", Errno.ENOMEM, error.message);
+    }
+    throw error;
+  }
+}
+
+async function bringUp(adapter: Adapter, com: Com): Promise<DeviceFeatures> {
+  need(await com.reset(ResetReason.NORMAL), "RESET", "the device can't be reset");
+  need(
+    await com.regs.validateVersion(),
+    "VERSION",
+    "the device's version is too low or unreadable",
+  );
+  if ((await com.regs.dmaWidthBits()) === 0) {
+    throw new EnaError("DMA_WIDTH", Errno.EINVAL, "the device gives no usable DMA width");
+  }
+  const status = await com.regs.read(Register.DEV_STS);
+  if (status === REGISTER_READ_FAILED || (status & DevSts.READY) === 0) {
+    throw new EnaError("NOT_READY", Errno.ENODEV, "the device is not ready after its reset");
+  }
+  com.startAdmin();
+  await com.sendHostInfo(adapter.ctx.queues);
+  const features = await com.getFeatures();
+  if (typeof features === "number") {
+    throw new EnaError("FEATURES", features, "the device does not tell its attributes");
+  }
+  const groups = await com.enableEvents(features.aenqGroups);
+  need(groups < 0 ? -groups : 0, "EVENTS", "the device takes no event configuration");
+  adapter.wdActive = ((groups >>> AenqGroup.KEEP_ALIVE) & 1) === 1;
+  if (features.hints !== undefined) adapter.updateHints(features.hints);
+  const memoryBar = adapter.ctx.pci.hasBar2;
+  await com.placeQueues(adapter.wantLlq ? features.llq : undefined, memoryBar);
+  com.check();
+  adapter.offload = features.offload;
+  adapter.rssActive = com.supports(FeatureId.RSS_INDIRECTION_TABLE_CONFIG);
+  if (!sizeQueues(adapter, com, features)) {
+    throw new EnaError("QUEUES", Errno.EFAULT, "the device offers no usable queues");
+  }
+  return features;
+}
+
+function need(errno: number, code: string, sentence: string): void {
+  if (errno !== 0) throw new EnaError(code, errno, `${sentence} (errno ${errno})`);
+}
+
+/** Lets go of a device: no handler, no wait and no memory of it is left. */
+function dropCom(adapter: Adapter, com: Com, why: string): void {
+  adapter.ctx.pci.setVectorHandler(MANAGEMENT_VECTOR, undefined);
+  com.kill(why);
+  if (adapter.com === com) adapter.com = undefined;
+}
+
+/** ena_enable_msix_and_set_admin_interrupts */
+function enableManagement(adapter: Adapter, com: Com): void {
+  adapter.ctx.pci.setVectorHandler(MANAGEMENT_VECTOR, () => {
+    com.handleAdminCompletions();
+    if (adapter.deviceRunning) handleEvents(adapter, com);
+  });
+  com.enableInterrupts();
+}
+
+function handleEvents(adapter: Adapter, com: Com): void {
+  com.handleEvents((group, syndrome, view, at) => onEvent(adapter, group, syndrome, view, at));
+}
+
+/** The device runs; events that came before are still unhandled, their interrupt is gone. */
+function startRunning(adapter: Adapter, com: Com): void {
+  adapter.deviceRunning = true;
+  adapter.keepAliveTimestamp = adapter.clock();
+  adapter.retryTicks = 0;
+  adapter.retryBackoff = 1;
+  handleEvents(adapter, com);
+}
+
+// Attach and detach.
+
+/** ena_attach. Rejects with EnaError or Abandoned. */
+export async function attach(adapter: Adapter): Promise<void> {
+  if (adapter.attached) throw new Error("ena: attached twice");
+  const [com, features] = await deviceInit(adapter);
+  try {
+    const { ifnet } = adapter;
+    adapter.maxMtu = features.attributes.maxMtu;
+    if (ifnet.mtu < MIN_MTU || ifnet.mtu > adapter.maxMtu) {
+      const range = `${MIN_MTU} to ${adapter.maxMtu}`;
+      throw new EnaError("MTU", Errno.EINVAL, `MTU ${ifnet.mtu}: the device takes ${range}`);
+    }
+    ifnet.mac.set(features.attributes.macAddr);
+    setCapabilities(adapter);
+    createTags(adapter);
+    enableManagement(adapter, com);
+    adapter.attached = true;
+    startRunning(adapter, com);
+  } catch (error) {
+    dropCom(adapter, com, "attach failed");
+    throw error;
+  }
+}
+
+/** ena_get_dev_offloads */
+function setCapabilities(adapter: Adapter): void {
+  const { tx, rxSupported } = adapter.offload;
+  const v4 = TxOffload.L4_IPV4_CSUM_FULL | TxOffload.L4_IPV4_CSUM_PART;
+  const v6 = TxOffload.L4_IPV6_CSUM_FULL | TxOffload.L4_IPV6_CSUM_PART;
+  let caps = Ifcap.LRO | Ifcap.JUMBO_MTU;
+  if ((tx & v4) !== 0) caps |= Ifcap.TXCSUM;
+  if ((tx & v6) !== 0) caps |= Ifcap.TXCSUM_IPV6;
+  if ((tx & TxOffload.TSO_IPV4) !== 0) caps |= Ifcap.TSO4;
+  if ((tx & TxOffload.TSO_IPV6) !== 0) caps |= Ifcap.TSO6;
+  if ((rxSupported & (RxOffload.L4_IPV4_CSUM | RxOffload.L3_CSUM_IPV4)) !== 0) caps |= Ifcap.RXCSUM;
+  if ((rxSupported & RxOffload.L4_IPV6_CSUM) !== 0) caps |= Ifcap.RXCSUM_IPV6;
+  const { ifnet } = adapter;
+  // Another device may offer more or less; what somebody switched off stays off.
+  const off = adapter.attached ? ifnet.capabilities & ~ifnet.capEnable : adapter.wantOff;
+  ifnet.capabilities = caps | (ifnet.capabilities & Ifcap.NETMAP);
+  ifnet.capEnable = ifnet.capabilities & ~off;
+}
+
+/** ena_setup_tx_dma_tag, ena_setup_rx_dma_tag */
+function createTags(adapter: Adapter): void {
+  const { space, name } = adapter.ctx;
+  adapter.txMaps = new MapCache(
+    space.createTag({
+      name: `${name} tx`,
+      alignment: 1,
+      boundary: 0,
+      maxSize: MAX_FRAME_BYTES,
+      nSegments: PKT_MAX_BUFS - 1,
+      maxSegSize: TX_MAX_BUFFER_BYTES,
+      direction: "toDevice",
+    }),
+  );
+  adapter.rxMaps = new MapCache(
+    space.createTag({
+      name: `${name} rx`,
+      alignment: 1,
+      boundary: 0,
+      maxSize: MAX_RX_BUFFER_BYTES,
+      nSegments: 1,
+      maxSegSize: MAX_RX_BUFFER_BYTES,
+      direction: "fromDevice",
+    }),
+  );
+}
+
+/** ena_detach: down, reset, everything freed. Holds the lock. */
+export async function detach(adapter: Adapter): Promise<void> {
+  adapter.ifnet.flags &= ~Iff.UP;
+  if (!adapter.attached) return;
+  const { com } = adapter;
+  if (adapter.ctx.space.link === undefined) linkLost(adapter);
+  try {
+    if (com?.alive === true) {
+      com.applyTimeouts(DETACH_TIMEOUT_MS, DETACH_TIMEOUT_MS);
+      await down(adapter);
+      await com.reset(ResetReason.NORMAL);
+      com.check();
+      com.regs.forgetResponseAddress();
+    }
+  } catch (error) {
+    if (!(error instanceof Abandoned)) throw error;
+  } finally {
+    adapter.generation++;
+    adapter.attached = false;
+    adapter.deviceRunning = false;
+    if (com !== undefined) dropCom(adapter, com, "the driver detaches");
+    adapter.linkUp = false;
+    adapter.ifnet.setLinkState(false);
+    adapter.txMaps?.destroy();
+    adapter.rxMaps?.destroy();
+  }
+}
+
+// Up and down.
+
+/** ena_up, for an interface whose device runs. Holds the lock. 0 or an errno. */
+export async function up(adapter: Adapter): Promise<number> {
+  const { com, ifnet, ctx } = adapter;
+  if (!adapter.attached || com === undefined) return Errno.ENXIO;
+  if (adapter.devUp) return 0;
+  const created = await createQueuesWithBackoff(adapter, com);
+  if (created !== 0) return created;
+  const errno = await upComplete(adapter, com);
+  if (errno !== 0) {
+    await destroyQueues(adapter, com);
+    com.check();
+    teardownRings(adapter);
+    return errno;
+  }
+  for (const pair of adapter.queues) {
+    ctx.pci.setVectorHandler(ioVector(pair.rx.qid), () => cleanup(adapter, pair));
+  }
+  adapter.devStats.interface_up++;
+  ifnet.flags = (ifnet.flags | Iff.DRV_RUNNING) & ~Iff.DRV_OACTIVE;
+  adapter.devUp = true;
+  unmaskAll(adapter);
+  transmitReady(adapter);
+  return 0;
+}
+
+/** ena_up_complete */
+async function upComplete(adapter: Adapter, com: Com): Promise<number> {
+  if (adapter.rssActive) {
+    const rss = await configureRss(
+      com,
+      adapter.rssKey,
+      adapter.queues.map(({ rx }) => rx.sq.idx),
+    );
+    if (rss === Errno.EOPNOTSUPP) adapter.rssActive = false;
+    else if (rss !== 0) return rss;
+  }
+  const mtu = await com.setMtu(adapter.ifnet.mtu);
+  if (mtu !== 0) return mtu;
+  com.check();
+  refillAllRxBufs(adapter);
+  return 0;
+}
+
+/** ena_down. Holds the lock. A pending reset is done first, so that nothing is written any more. */
+export async function down(adapter: Adapter): Promise<void> {
+  const { com } = adapter;
+  if (!adapter.devUp || com === undefined) return;
+  quiesce(adapter);
+  let drops: DropCounter = "dropped_down";
+  if (adapter.triggerReset) {
+    drops = "dropped_reset";
+    const errno = await com.reset(adapter.resetReason);
+    if (errno !== 0) adapter.log.error({ errno }, "device reset failed");
+  } else {
+    await destroyQueues(adapter, com);
+  }
+  com.check();
+  // A device that did not answer may still write: to memory that is no longer mapped.
+  adapter.ctx.space.onDeviceReset();
+  teardownRings(adapter, drops);
+  adapter.devStats.interface_down++;
+}
+
+/** Nothing is taken from the stack any more, and no interrupt reaches the rings. */
+function quiesce(adapter: Adapter): void {
+  adapter.devUp = false;
+  const { ifnet } = adapter;
+  ifnet.flags = (ifnet.flags & ~Iff.DRV_RUNNING) | Iff.DRV_OACTIVE;
+  for (const { rx } of adapter.queues) {
+    adapter.ctx.pci.setVectorHandler(ioVector(rx.qid), undefined);
+  }
+}
+
+/** ena_change_mtu. Holds the lock. 0 or an errno; then the MTU is as before. */
+export async function changeMtu(adapter: Adapter, mtu: number): Promise<number> {
+  const { ifnet, com } = adapter;
+  if (!Number.isInteger(mtu) || mtu < MIN_MTU || mtu > adapter.maxMtu) return Errno.EINVAL;
+  if (!adapter.deviceRunning || com === undefined) {
+    // No device to ask: the next one is told, or refuses to work for us.
+    ifnet.mtu = mtu;
+    return 0;
+  }
+  const errno = await com.setMtu(mtu);
+  if (errno !== 0) return errno;
+  const otherBuffers = clusterFor(mtu) !== clusterFor(ifnet.mtu);
+  ifnet.mtu = mtu;
+  // With a reset due, the restore makes the buffers.
+  if (!adapter.devUp || !otherBuffers || adapter.triggerReset) return 0;
+  await down(adapter);
+  return up(adapter);
+}
+
+// Reset.
+
+/** ena_destroy_device. Holds the lock. */
+async function destroyDevice(adapter: Adapter, com: Com): Promise<void> {
+  adapter.generation++;
+  adapter.ifnet.setLinkState(false);
+  com.stopAdmin();
+  const wasUp = adapter.devUp;
+  await down(adapter);
+  // An interface that was up has had its device reset on the way down.
+  if (!wasUp) await com.reset(adapter.resetReason);
+  com.check();
+  dropCom(adapter, com, "the device was reset");
+  adapter.ctx.space.onDeviceReset();
+  adapter.resetReason = ResetReason.NORMAL;
+  adapter.triggerReset = false;
+  adapter.deviceRunning = false;
+}
+
+/**
+ * ena_restore_device: the same device again, or another that will do. Holds the lock. Never
+ * rejects but with bugs of ours; what fails is logged, and tried again if it may pass.
+ */
+export async function restoreDevice(adapter: Adapter): Promise<void> {
+  adapter.ongoingReset = true;
+  let init: [Com, DeviceFeatures] | undefined;
+  try {
+    init = await deviceInit(adapter);
+    const [com, features] = init;
+    validate(adapter, features);
+    adapter.maxMtu = features.attributes.maxMtu;
+    setCapabilities(adapter);
+    adapter.ongoingReset = false;
+    if (adapter.linkUp) adapter.ifnet.setLinkState(true);
+    enableManagement(adapter, com);
+    if ((adapter.ifnet.flags & Iff.UP) !== 0) {
+      need(await up(adapter), "UP", "the interface can't be brought up again");
+    }
+    startRunning(adapter, com);
+  } catch (error) {
+    restoreFailed(adapter, init?.[0], error);
+  } finally {
+    adapter.ongoingReset = false;
+  }
+}
+
+/** ena_device_validate_params */
+function validate(adapter: Adapter, features: DeviceFeatures): void {
+  const { macAddr, maxMtu } = features.attributes;
+  if (!macAddr.every((byte, i) => byte === adapter.ifnet.mac[i])) {
+    throw new EnaError("MAC_CHANGED", Errno.EINVAL, "the device has another MAC address now");
+  }
+  if (maxMtu < adapter.ifnet.mtu) {
+    const limits = `takes an MTU of at most ${maxMtu}, the interface has ${adapter.ifnet.mtu}`;
+    throw new EnaError("MTU_SHRUNK", Errno.EINVAL, `the device ${limits}`);
+  }
+}
+
+function restoreFailed(adapter: Adapter, com: Com | undefined, error: unknown): void {
+  // A link that went away has cleaned up behind itself, and linkBack comes.
+  if (error instanceof Abandoned) return;
+  if (!(error instanceof EnaError)) throw error;
+  adapter.devStats.reset_failures++;
+  adapter.deviceRunning = false;
+  adapter.linkUp = false;
+  adapter.ifnet.setLinkState(false);
+  if (com !== undefined) dropCom(adapter, com, "restore failed");
+  const final = error.code === "MAC_CHANGED" || error.code === "MTU_SHRUNK";
+  const then = final ? "the interface stays down" : "it is tried again";
+  adapter.log.error({ code: error.code, errno: error.errno }, `${error.message}; ${then}`);
+  if (final) return;
+  adapter.retryTicks = adapter.retryBackoff;
+  adapter.retryBackoff = Math.min(adapter.retryBackoff * 2, MAX_RETRY_TICKS);
+}
+
+/** ena_reset_task. Holds the lock. */
+export async function resetTask(adapter: Adapter): Promise<void> {
+  const { com } = adapter;
+  if (!adapter.triggerReset || com === undefined) return;
+  try {
+    // A device that does not answer reads can't be reset either: again at the next tick.
+    if ((await com.regs.validateVersion()) === Errno.ETIMEDOUT) {
+      adapter.log.warn({}, "device does not answer, its reset waits");
+      return;
+    }
+    com.check();
+    const reason = adapter.resetReason;
+    adapter.log.warn({ reason }, "resetting the device");
+    countReset(adapter.devStats, reason);
+    await destroyDevice(adapter, com);
+  } catch (error) {
+    if (error instanceof Abandoned) return;
+    throw error;
+  }
+  await restoreDevice(adapter);
+  if (adapter.deviceRunning) adapter.log.info({}, "device reset completed");
+}
+
+// The link.
+
+/** The device is out of reach and has forgotten us: everything that was its is ours again. */
+export function linkLost(adapter: Adapter): void {
+  const { com } = adapter;
+  if (com === undefined) return;
+  adapter.generation++;
+  adapter.devStats.link_losses++;
+  if (adapter.devUp) adapter.devStats.interface_down++;
+  quiesce(adapter);
+  dropCom(adapter, com, "the link is gone");
+  adapter.ctx.space.onDeviceReset();
+  teardownRings(adapter, "dropped_link");
+  adapter.deviceRunning = false;
+  adapter.triggerReset = false;
+  adapter.resetReason = ResetReason.NORMAL;
+  adapter.retryTicks = 0;
+  adapter.linkUp = false;
+  adapter.ifnet.setLinkState(false);
+}

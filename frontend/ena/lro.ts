@@ -1,0 +1,88 @@
+/**
+ * Software LRO of one Rx ring: joins in-order TCP segments of a burst into one super-frame before
+ * the stack sees them, as tcp_lro does for the original. The rules are shared/net/lro.ts's; here
+ * is what joining means for mbufs.
+ */
+import { Frame, Gso, MAX_SPANS } from "../../shared/net/frame.ts";
+import { Headers } from "../../shared/net/headers.ts";
+import { Lro, type LroMerge, type LroSink } from "../../shared/net/lro.ts";
+import { Csum, type Mbuf } from "../net/mbuf.ts";
+import type { RxStats } from "./counters.ts";
+
+/** Pieces of a merged chain: a frame takes no more spans. */
+const MAX_CHAIN = MAX_SPANS;
+
+export class LroQueue implements LroSink<Mbuf> {
+  readonly #lro: Lro<Mbuf>;
+  readonly #frame = new Frame();
+  readonly #headers = new Headers();
+  readonly #stats: RxStats;
+  readonly #input: (m: Mbuf) => void;
+
+  constructor(stats: RxStats, input: (m: Mbuf) => void) {
+    this.#stats = stats;
+    this.#input = input;
+    this.#lro = new Lro<Mbuf>(this);
+  }
+
+  /** Takes a TCP packet; it reaches the stack at once, merged with others, or at `flush`. */
+  offer(m: Mbuf, csumValid: boolean): void {
+    const frame = this.#frame;
+    frame.reset();
+    for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) {
+      frame.push(piece.buffer, piece.at, piece.length);
+    }
+    this.#headers.parse(frame);
+    this.#lro.input(this.#headers, m.pktLength, csumValid, m);
+  }
+
+  flush(): void {
+    this.#lro.flush();
+  }
+
+  append(head: Mbuf, item: Mbuf, headerBytes: number): boolean {
+    let pieces = 1;
+    let last = head;
+    while (last.next !== undefined) {
+      last = last.next;
+      pieces++;
+    }
+    for (let piece: Mbuf | undefined = item; piece !== undefined; piece = piece.next) pieces++;
+    if (pieces > MAX_CHAIN) return false;
+    const payload = trimFront(item, headerBytes);
+    head.pktLength += item.pktLength - headerBytes;
+    last.next = payload;
+    this.#stats.lro_queued++;
+    return true;
+  }
+
+  deliver(m: Mbuf, merged: LroMerge | undefined): void {
+    if (merged !== undefined) {
+      const v6 = merged.gso === Gso.TCPV6;
+      // The sum in the merged header is the pseudo header's: the same bits that ask for TSO say so.
+      m.csumFlags = v6 ? Csum.IP6_TSO | Csum.IP6_TCP : Csum.IP_TSO | Csum.IP_TCP;
+      m.csumStart = merged.csumStart;
+      m.csumOffset = merged.csumOffset;
+      m.tsoSegsz = merged.gsoSize;
+      m.headerLength = merged.headerLength;
+      m.isIp6 = v6;
+      this.#stats.lro_flushed++;
+    }
+    this.#input(m);
+  }
+}
+
+/** m_adj(9): drops the first `bytes` bytes, which are not all there is. Returns what is left. */
+function trimFront(m: Mbuf, bytes: number): Mbuf | undefined {
+  let piece: Mbuf | undefined = m;
+  let left = bytes;
+  while (piece !== undefined && left >= piece.length) {
+    left -= piece.length;
+    piece = piece.freeOne();
+  }
+  if (piece !== undefined) {
+    piece.at += left;
+    piece.length -= left;
+  }
+  return piece;
+}

@@ -1,0 +1,216 @@
+/**
+ * The memory of an I/O queue: where descriptors are written and completions are read.
+ *
+ *            host placement                        placed in the device (LLQ)
+ *   SQ   a window of depth x 16 bytes        BAR 2: depth entries of 128 or 256 bytes, built one
+ *        written, then published             at a time in a bounce buffer of ours, then written
+ *   CQ   a window of depth entries: the device writes, phase says what is new
+ *
+ * Who writes: SQ ours, CQ the device's. Indexes run freely over 16 bits.
+ * After ena_eth_com.c (amzn-drivers: kernel/fbsd/ena/ena-com).
+ */
+import { Placement } from "../../shared/ena/admin.ts";
+import { DESC_SIZE } from "../../shared/ena/io.ts";
+import { llqEntryAt, llqHeaderAt } from "../../shared/ena/llq.ts";
+import { advance, distance, type Index16, index16, slotOf } from "../../shared/ring/index16.ts";
+import { PhaseCursor } from "../../shared/ring/phase.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import type { CoherentMemory } from "../bus/coherent.ts";
+import type { PciFunction } from "../bus/pci.ts";
+import type { DmaSpace } from "../bus/space.ts";
+import type { CreatedQueue } from "./control.ts";
+import type { LlqConfig } from "./llq.ts";
+import { REGISTER_BAR } from "./registers.ts";
+
+export const MEMORY_BAR = 2;
+/** The device reads descriptors by whole cache lines: rings start at a page. */
+const RING_ALIGNMENT = 4096;
+
+/** A completion queue: a window that only the device writes. */
+export class IoCq {
+  readonly depth: number;
+  readonly entryBytes: number;
+  readonly memory: CoherentMemory;
+  readonly view: DataView;
+  readonly cursor: PhaseCursor;
+  idx = 0;
+  /** Offset in BAR 0. */
+  unmaskRegister = 0;
+
+  constructor(space: DmaSpace, name: string, depth: number, entryBytes: number) {
+    this.depth = depth;
+    this.entryBytes = entryBytes;
+    this.memory = space.allocCoherent(depth * entryBytes, RING_ALIGNMENT, name);
+    this.view = this.memory.view;
+    this.cursor = new PhaseCursor(depth);
+  }
+
+  created(queue: CreatedQueue): void {
+    this.idx = queue.cqIdx;
+    this.unmaskRegister = queue.unmaskRegister;
+  }
+
+  free(): void {
+    this.memory.free();
+  }
+}
+
+/**
+ * A submission queue. Writing a packet is: `nextDesc` for a place, the descriptor written there in
+ * `view`, `descDone`; after the packet's last `packetDone`; after the burst `ring`.
+ */
+export class IoSq {
+  readonly depth: number;
+  readonly placement: Placement;
+  /** Where `nextDesc` points into: the ring itself, or the bounce buffer. */
+  readonly view: DataView;
+  readonly cursor: PhaseCursor;
+  /** Given back by the device; entries before it are free again. */
+  nextToComp: Index16 = index16(0);
+  idx = 0;
+  readonly memory: CoherentMemory | undefined;
+  readonly llq: LlqConfig | undefined;
+  /** Entries left before a doorbell must be rung; counts only where the device limits bursts. */
+  entriesInBurstLeft = 0;
+  readonly #pci: PciFunction;
+  readonly #recordType: RecordType;
+  readonly #bounce: Uint8Array | undefined;
+  #doorbell = 0;
+  #llqDescriptors = 0;
+  /** Host placement: descriptors before it are the device's to see. */
+  #published: Index16 = index16(0);
+  /** LLQ: descriptors in the entry under construction, and how many more it takes. */
+  #inEntry = 0;
+  #leftInEntry = 0;
+
+  constructor(
+    space: DmaSpace,
+    pci: PciFunction,
+    name: string,
+    depth: number,
+    recordType: RecordType,
+    llq: LlqConfig | undefined,
+  ) {
+    this.depth = depth;
+    this.#pci = pci;
+    this.#recordType = recordType;
+    this.llq = llq;
+    this.cursor = new PhaseCursor(depth);
+    if (llq === undefined) {
+      this.placement = Placement.HOST;
+      this.memory = space.allocCoherent(depth * DESC_SIZE, RING_ALIGNMENT, name);
+      this.view = this.memory.view;
+      this.#bounce = undefined;
+    } else {
+      this.placement = Placement.DEV;
+      this.memory = undefined;
+      this.#bounce = new Uint8Array(llq.entryBytes);
+      this.view = new DataView(this.#bounce.buffer);
+      this.#leftInEntry = llq.descsBeforeHeader;
+      this.entriesInBurstLeft = llq.maxEntriesInBurst;
+    }
+  }
+
+  created(queue: CreatedQueue): void {
+    this.idx = queue.sqIdx;
+    this.#doorbell = queue.doorbell;
+    this.#llqDescriptors = queue.llqDescriptors;
+  }
+
+  /** ena_com_free_q_entries: one entry always stays empty. */
+  freeEntries(): number {
+    return this.depth - 1 - distance(this.nextToComp, this.cursor.head);
+  }
+
+  /** ena_com_sq_have_enough_space, for `descs` descriptors of one packet. */
+  hasSpace(descs: number): boolean {
+    if (this.llq === undefined) return this.freeEntries() >= descs;
+    // Not exact: one entry for the header, one for the division rounding down.
+    return this.freeEntries() > Math.floor(descs / this.llq.descsPerEntry) + 2;
+  }
+
+  /** ena_com_comp_ack: `entries` are free again. */
+  ack(entries: number): void {
+    this.nextToComp = advance(this.nextToComp, entries);
+  }
+
+  /** Phase to stamp into the descriptor at hand. */
+  get phase(): number {
+    return this.cursor.phase;
+  }
+
+  /** Where in `view` the next descriptor goes. */
+  nextDesc(): number {
+    if (this.llq === undefined) return this.cursor.slot * DESC_SIZE;
+    this.#leftInEntry--;
+    return this.#inEntry++ * DESC_SIZE;
+  }
+
+  /** The descriptor at `nextDesc` is complete. */
+  descDone(): void {
+    const llq = this.llq;
+    if (llq === undefined) {
+      this.cursor.next();
+    } else if (this.#leftInEntry === 0) {
+      this.#writeEntry(llq);
+      this.#leftInEntry = llq.descsPerEntry;
+    }
+  }
+
+  /** LLQ: copies the packet's header behind the descriptors of its first entry. */
+  headerSpace(): Uint8Array {
+    if (this.#bounce === undefined) throw new Error("ena: header pushed to a queue in host memory");
+    return this.#bounce;
+  }
+
+  /** LLQ: where in `headerSpace` the header begins. */
+  get headerAt(): number {
+    return this.llq === undefined ? 0 : llqHeaderAt(this.llq.descsBeforeHeader);
+  }
+
+  /** The packet is complete: every packet begins a new LLQ entry. */
+  packetDone(): void {
+    const llq = this.llq;
+    if (llq === undefined) return;
+    if (this.#inEntry > 0) this.#writeEntry(llq);
+    this.#leftInEntry = llq.descsBeforeHeader;
+  }
+
+  /** ena_com_is_doorbell_needed: the packet would exceed the burst that the device allows. */
+  burstExceededBy(descs: number): boolean {
+    const llq = this.llq;
+    if (llq === undefined || llq.maxEntriesInBurst === 0) return false;
+    const after = Math.max(0, descs - llq.descsBeforeHeader);
+    return 1 + Math.ceil(after / llq.descsPerEntry) > this.entriesInBurstLeft;
+  }
+
+  /** Publishes what was written since the last time, at most two ranges, and rings the doorbell. */
+  ring(): void {
+    if (this.memory !== undefined) this.#publish(this.memory);
+    this.#pci.write32(REGISTER_BAR, this.#doorbell, this.cursor.head);
+    if (this.llq !== undefined) this.entriesInBurstLeft = this.llq.maxEntriesInBurst;
+  }
+
+  free(): void {
+    this.memory?.free();
+  }
+
+  #publish(memory: CoherentMemory): void {
+    const count = distance(this.#published, this.cursor.head);
+    const slot = slotOf(this.#published, this.depth);
+    const first = Math.min(count, this.depth - slot);
+    if (first > 0) memory.publish(slot * DESC_SIZE, first * DESC_SIZE, this.#recordType);
+    if (count > first) memory.publish(0, (count - first) * DESC_SIZE, this.#recordType);
+    this.#published = this.cursor.head;
+  }
+
+  #writeEntry(llq: LlqConfig): void {
+    const bounce = this.#bounce!;
+    const at = llqEntryAt(this.#llqDescriptors, this.cursor.head, this.depth, llq.entryBytes);
+    this.#pci.writeMemory(MEMORY_BAR, at, RecordType.ENA_LLQ_ENTRY, bounce, 0, llq.entryBytes);
+    bounce.fill(0);
+    this.cursor.next();
+    this.#inEntry = 0;
+    this.entriesInBurstLeft--;
+  }
+}

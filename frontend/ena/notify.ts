@@ -1,0 +1,59 @@
+/**
+ * Doorbells and interrupts: how driver and device tell each other that there is something new.
+ *
+ *   transmit, transmit, ...  --microtask-->  kick: publish descriptors, one doorbell per ring
+ *   vector 0      admin completions, events
+ *   vector 1 + q  completions of queue pair q; masked from the interrupt until it is unmasked
+ *
+ * The link sends what was posted at the end of the turn; the microtask runs before that, so a
+ * burst costs one doorbell for each ring and one flush.
+ */
+import { intrReg } from "../../shared/ena/io.ts";
+import type { Adapter } from "./adapter.ts";
+import { REGISTER_BAR } from "./registers.ts";
+import type { QueuePair, TxRing } from "./rings.ts";
+
+/** ENA_DB_THRESHOLD: packets after which a doorbell is rung within a burst. */
+export const DB_THRESHOLD = 64;
+/** Units of the device's moderation resolution, as the original asks after each cleanup. */
+const RX_IRQ_INTERVAL = 20;
+const TX_IRQ_INTERVAL = 50;
+
+export const MANAGEMENT_VECTOR = 0;
+/** ENA_IO_IRQ_IDX */
+export const ioVector = (qid: number): number => qid + 1;
+
+/** ena_ring_tx_doorbell */
+export function txDoorbell(ring: TxRing): void {
+  ring.sq.ring();
+  ring.stats.doorbells++;
+  ring.acumPkts = 0;
+}
+
+/** Makes sure that this burst's descriptors are told once the burst is over. */
+export function armKick(adapter: Adapter): void {
+  if (adapter.kickArmed) return;
+  adapter.kickArmed = true;
+  queueMicrotask(() => kick(adapter));
+}
+
+/** The burst is over: a doorbell for each ring that has something new. */
+export function kick(adapter: Adapter): void {
+  adapter.kickArmed = false;
+  for (const { tx } of adapter.queues) if (tx.acumPkts > 0) txDoorbell(tx);
+}
+
+/** Unmasks the vector of a queue pair, by its tx completion queue, with the usual intervals. */
+export function unmask(adapter: Adapter, pair: QueuePair): void {
+  pair.tx.stats.unmask_interrupt_num++;
+  const value = intrReg.pack(RX_IRQ_INTERVAL, TX_IRQ_INTERVAL, 1);
+  adapter.ctx.pci.write32(REGISTER_BAR, pair.tx.cq.unmaskRegister, value);
+}
+
+/** ena_unmask_all_io_irqs: at up, without delays. */
+export function unmaskAll(adapter: Adapter): void {
+  for (const { tx } of adapter.queues) {
+    tx.stats.unmask_interrupt_num++;
+    adapter.ctx.pci.write32(REGISTER_BAR, tx.cq.unmaskRegister, intrReg.pack(0, 0, 1));
+  }
+}

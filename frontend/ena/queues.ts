@@ -1,0 +1,240 @@
+/**
+ * Making and unmaking the rings of an interface: how many, how large, here and in the device.
+ * After ena_calc_max_io_queue_num, ena_calc_io_queue_size, create_queues_with_size_backoff and
+ * ena_create_io_queues (amzn-drivers: kernel/fbsd/ena/ena.c).
+ */
+import { Placement, SqDirection } from "../../shared/ena/admin.ts";
+import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import { Errno } from "../bus/errno.ts";
+import { BusSpaceExhausted } from "../bus/misuse.ts";
+import { MbufPool } from "../net/mbuf.ts";
+import { type Adapter, DEFAULT_RING_SIZE, MIN_RING_SIZE } from "./adapter.ts";
+import type { Com, CreatedQueue, DeviceFeatures } from "./control.ts";
+import { RxStats, TxStats } from "./counters.ts";
+import { freeRxBufs } from "./datapath-rx.ts";
+import { freeTxBufs } from "./datapath-tx.ts";
+import { LroQueue } from "./lro.ts";
+import { IoCq, IoSq } from "./memory.ts";
+import { rxRingInNetmap, txRingInNetmap } from "./netmap.ts";
+import { ioVector } from "./notify.ts";
+import { PKT_MAX_BUFS, type QueuePair, RxRing, TxRing } from "./rings.ts";
+
+/** ENA_MAX_NUM_IO_QUEUES */
+const MAX_QUEUES = 128;
+/** Ethernet header, one VLAN tag, FCS: what a buffer holds besides the MTU. */
+const FRAME_OVERHEAD = 22;
+const SMALL_CLUSTER = 2048;
+const PAGE_CLUSTER = 4096;
+/** Mbufs that the stack may hold besides those in rings. */
+const SPARE_MBUFS = 1024;
+
+/** Decides number and sizes of queues by what the device offers. False when it offers nothing usable. */
+export function sizeQueues(adapter: Adapter, com: Com, f: DeviceFeatures): boolean {
+  const { llq } = com;
+  const offered = f.llq;
+  const maxTxSqNum = llq !== undefined && offered !== undefined ? offered.maxLlqNum : f.maxTxSqNum;
+  adapter.maxQueues = Math.min(MAX_QUEUES, f.maxRxNum, maxTxSqNum, f.maxTxCqNum);
+  adapter.numQueues = Math.min(adapter.ctx.queues, adapter.maxQueues);
+
+  let maxTx = f.maxTxCqDepth;
+  if (llq !== undefined && offered !== undefined) {
+    maxTx = Math.min(maxTx, offered.maxLlqDepth);
+    // Wide entries take twice the memory: fewer of them, unless the device says how many.
+    if (llq.wide) maxTx = offered.maxWideLlqDepth || Math.floor(maxTx / 2);
+  } else {
+    maxTx = Math.min(maxTx, f.maxTxSqDepth);
+  }
+  adapter.requestedTxRingSize = ringSize(adapter.wantTxRingSize, maxTx);
+  adapter.requestedRxRingSize = ringSize(adapter.wantRxRingSize, f.maxRxDepth);
+  adapter.maxTxSgl = Math.min(PKT_MAX_BUFS, f.maxTxDescs);
+  adapter.maxRxSgl = Math.min(PKT_MAX_BUFS, f.maxRxDescs);
+  const enough = adapter.requestedTxRingSize > 0 && adapter.requestedRxRingSize > 0;
+  // Meta, header and one piece: with less, no packet could be sent.
+  return enough && adapter.numQueues > 0 && adapter.maxTxSgl >= 3 && adapter.maxRxSgl >= 1;
+}
+
+/** A power of two, at most the device's maximum, at least the smallest that makes sense; 0 for none. */
+function ringSize(wanted: number, max: number): number {
+  const size = Math.min(Math.max(wanted || DEFAULT_RING_SIZE, MIN_RING_SIZE), max, 1 << 15);
+  return size < 1 ? 0 : 1 << (31 - Math.clz32(size));
+}
+
+/** ena_com's queues as the device made them, for destroying. */
+interface Created {
+  readonly direction: SqDirection;
+  readonly queue: CreatedQueue;
+}
+
+/**
+ * Sets up rings and creates them in the device; halves the larger kind when memory runs out here
+ * or there (the original does so only for its own). 0 or an errno, with nothing left over.
+ */
+export async function createQueuesWithBackoff(adapter: Adapter, com: Com): Promise<number> {
+  let tx = adapter.requestedTxRingSize;
+  let rx = adapter.requestedRxRingSize;
+  for (;;) {
+    const errno = await createQueues(adapter, com, tx, rx);
+    if (errno !== Errno.ENOMEM) return errno;
+    adapter.log.warn({ tx, rx }, "not enough memory for queues of these sizes");
+    const halfTx = rx <= tx ? tx / 2 : tx;
+    const halfRx = rx >= tx ? rx / 2 : rx;
+    if (halfTx < MIN_RING_SIZE || halfRx < MIN_RING_SIZE) return errno;
+    tx = halfTx;
+    rx = halfRx;
+  }
+}
+
+async function createQueues(
+  adapter: Adapter,
+  com: Com,
+  txSize: number,
+  rxSize: number,
+): Promise<number> {
+  try {
+    setupRings(adapter, com, txSize, rxSize);
+  } catch (error) {
+    teardownRings(adapter);
+    if (error instanceof BusSpaceExhausted) return Errno.ENOMEM;
+    throw error;
+  }
+  const created: Created[] = [];
+  let errno = 0;
+  // All tx queues, then all rx queues, as every known driver does.
+  for (const { tx } of adapter.queues) {
+    if (errno === 0) errno = await createOne(com, SqDirection.TX, tx, TX_CDESC_SIZE, created);
+  }
+  for (const { rx } of adapter.queues) {
+    if (errno === 0) errno = await createOne(com, SqDirection.RX, rx, RX_CDESC_SIZE, created);
+  }
+  if (errno === 0) return 0;
+  for (const { direction, queue } of created.reverse()) {
+    await com.destroyQueue(direction, queue.sqIdx, queue.cqIdx);
+  }
+  com.check();
+  teardownRings(adapter);
+  return errno;
+}
+
+async function createOne(
+  com: Com,
+  direction: SqDirection,
+  ring: TxRing | RxRing,
+  cqEntryBytes: number,
+  created: Created[],
+): Promise<number> {
+  const { sq, cq } = ring;
+  const queue = await com.createQueue({
+    direction,
+    placement: sq.placement,
+    depth: sq.depth,
+    vector: ioVector(ring.qid),
+    cqAddress: cq.memory.address,
+    cqEntryBytes,
+    sqAddress: sq.placement === Placement.HOST ? sq.memory!.address : 0,
+  });
+  com.check();
+  if (queue.errno !== 0) {
+    com.log.error({ direction, queue: ring.qid, errno: queue.errno }, "queue was not created");
+    return queue.errno;
+  }
+  cq.created(queue);
+  sq.created(queue);
+  created.push({ direction, queue });
+  return 0;
+}
+
+/** ena_destroy_all_io_queues: tx, then rx, each submission queue before its completion queue. */
+export async function destroyQueues(adapter: Adapter, com: Com): Promise<void> {
+  for (const { tx } of adapter.queues) {
+    await com.destroyQueue(SqDirection.TX, tx.sq.idx, tx.cq.idx);
+  }
+  for (const { rx } of adapter.queues) {
+    await com.destroyQueue(SqDirection.RX, rx.sq.idx, rx.cq.idx);
+  }
+}
+
+function setupRings(adapter: Adapter, com: Com, txSize: number, rxSize: number): void {
+  const { space, pci, name } = adapter.ctx;
+  const { txMaps, rxMaps } = adapter;
+  if (adapter.queues.length > 0) throw new Error("ena: rings are set up already");
+  if (txMaps === undefined || rxMaps === undefined) throw new Error("ena: rings before tags");
+  setupPool(adapter, rxSize);
+  for (let qid = 0; qid < adapter.numQueues; qid++) {
+    adapter.txStats[qid] ??= new TxStats();
+    adapter.rxStats[qid] ??= new RxStats();
+    const txStats = adapter.txStats[qid]!;
+    const rxStats = adapter.rxStats[qid]!;
+    const undo: (() => void)[] = [];
+    try {
+      const own = <T extends { free(): void }>(part: T): T => {
+        undo.push(() => part.free());
+        return part;
+      };
+      const at = `${name} queue ${qid}`;
+      const txSq = own(
+        new IoSq(space, pci, `${at} tx sq`, txSize, RecordType.ENA_TX_DESC, com.llq),
+      );
+      const txCq = own(new IoCq(space, `${at} tx cq`, txSize, TX_CDESC_SIZE));
+      const rxSq = own(
+        new IoSq(space, pci, `${at} rx sq`, rxSize, RecordType.ENA_RX_DESC, undefined),
+      );
+      const rxCq = own(new IoCq(space, `${at} rx cq`, rxSize, RX_CDESC_SIZE));
+      const tMaps = txMaps.take(txSize);
+      undo.push(() => txMaps.give(tMaps));
+      const rMaps = rxMaps.take(rxSize);
+      undo.push(() => rxMaps.give(rMaps));
+      const lro = new LroQueue(rxStats, (m) => adapter.ifnet.input(m));
+      const tx = new TxRing(qid, txSq, txCq, tMaps, txStats);
+      const rx = new RxRing(qid, rxSq, rxCq, rMaps, rxStats, lro);
+      adapter.queues.push({ tx, rx });
+    } catch (error) {
+      for (const step of undo.reverse()) step();
+      throw error;
+    }
+  }
+  for (const { tx, rx } of adapter.queues) {
+    if (txRingInNetmap(adapter, tx.qid)) adapter.netmap?.resetTxRing(tx);
+    if (rxRingInNetmap(adapter, rx.qid)) adapter.netmap?.resetRxRing(rx);
+  }
+}
+
+/** Mbufs that are still with the stack go back to the pool that they came from. */
+function setupPool(adapter: Adapter, rxSize: number): void {
+  const clusterBytes = clusterFor(adapter.ifnet.mtu);
+  const limit = adapter.numQueues * rxSize * 2 + SPARE_MBUFS;
+  const pool = adapter.rxPool;
+  if (pool !== undefined && pool.clusterBytes === clusterBytes && pool.limit >= limit) return;
+  adapter.rxPool = new MbufPool(clusterBytes, limit);
+}
+
+/** Bytes of an Rx buffer: a whole frame of the usual MTU, or a page of a larger one. */
+export const clusterFor = (mtu: number): number =>
+  mtu + FRAME_OVERHEAD <= SMALL_CLUSTER ? SMALL_CLUSTER : PAGE_CLUSTER;
+
+/** What becomes of packets whose completion will not come. */
+export type DropCounter = "dropped_reset" | "dropped_link" | "dropped_down";
+
+/** Frees every buffer and every ring of ours. The device no longer uses them, or is out of reach. */
+export function teardownRings(adapter: Adapter, drops: DropCounter = "dropped_down"): void {
+  const queues = adapter.queues;
+  adapter.queues = [];
+  adapter.refusedRing = undefined;
+  for (const pair of queues) freePair(adapter, pair, drops);
+  if (adapter.pushedBytes !== 0) {
+    throw new Error(`ena: ${adapter.pushedBytes} pushed bytes belong to no packet`);
+  }
+}
+
+function freePair(adapter: Adapter, { tx, rx }: QueuePair, drops: DropCounter): void {
+  const dropped = freeTxBufs(adapter, tx);
+  tx.stats[drops] += dropped;
+  adapter.ifnet.counters.oqdrops += dropped;
+  freeRxBufs(adapter, rx);
+  tx.sq.free();
+  tx.cq.free();
+  rx.sq.free();
+  rx.cq.free();
+  adapter.txMaps?.give(tx.maps);
+  adapter.rxMaps?.give(rx.maps);
+}

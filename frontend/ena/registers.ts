@@ -1,0 +1,196 @@
+/**
+ * Register access of one device incarnation, and the reset handshake.
+ *
+ * After ena_com_reg_bar_read32 and ena_com_dev_reset (amzn-drivers:
+ * kernel/fbsd/ena/ena-com/ena_com.c). A readless read writes a request and finds the answer in a
+ * block of host memory; here both cross a network, so the default timeout is a network's, not the
+ * original's 200 ms, until a hint of the device says otherwise.
+ */
+import { mmioReadResp } from "../../shared/ena/admin.ts";
+import {
+  CAPS_TIMEOUT_UNIT_MS,
+  capsReg,
+  controllerVersionReg,
+  DevSts,
+  devCtlReg,
+  mmioReadReg,
+  REGISTER_READ_FAILED,
+  Register,
+  versionReg,
+} from "../../shared/ena/registers.ts";
+import type { Logger } from "../../shared/log.ts";
+import type { CoherentMemory } from "../bus/coherent.ts";
+import { Errno } from "../bus/errno.ts";
+import type { PciFunction } from "../bus/pci.ts";
+import type { DmaSpace } from "../bus/space.ts";
+import { Abandoned, type Waits } from "./waits.ts";
+
+export const REGISTER_BAR = 0;
+const DEFAULT_READ_TIMEOUT_MS = 3000;
+const DEFAULT_ADMIN_TIMEOUT_MS = 3000;
+/** ENA_MMIO_DISABLE_REG_READ in the PCI revision: plain reads instead of readless ones. */
+const REVISION_PLAIN_READS = 1;
+/** Makes the answer block's id differ from the id waited for. */
+const NOT_THIS_ID = 0xdead;
+const POLL_FIRST_MS = 1;
+const POLL_MAX_MS = 50;
+const TWO_32 = 0x1_0000_0000;
+const LE = true;
+
+export class Registers {
+  readonly #pci: PciFunction;
+  readonly #log: Logger;
+  readonly #waits: Waits;
+  readonly #response: CoherentMemory;
+  readonly #plainReads: boolean;
+  #seq = 0;
+  /** Reads share one answer block: one at a time. */
+  #reads: Promise<unknown> = Promise.resolve();
+  /** Milliseconds; a hint replaces it. */
+  readTimeoutMs = DEFAULT_READ_TIMEOUT_MS;
+  /** What CAPS says about admin commands; set by `reset`. */
+  adminTimeoutMs = DEFAULT_ADMIN_TIMEOUT_MS;
+
+  constructor(space: DmaSpace, pci: PciFunction, log: Logger, waits: Waits) {
+    this.#pci = pci;
+    this.#log = log;
+    this.#waits = waits;
+    this.#plainReads = (pci.revision & REVISION_PLAIN_READS) !== 0;
+    this.#response = space.allocCoherent(mmioReadResp.size, mmioReadResp.size, "mmio response");
+    this.#tellResponseAddress();
+  }
+
+  /** Throws Abandoned once this incarnation is over: a stale step must not reach the next device. */
+  write(offset: number, value: number): void {
+    if (this.#waits.gone !== undefined) throw new Abandoned(this.#waits.gone);
+    this.#pci.write32(REGISTER_BAR, offset, value);
+  }
+
+  writeAddress(lowOffset: number, highOffset: number, address: number): void {
+    this.write(lowOffset, address >>> 0);
+    this.write(highOffset, Math.floor(address / TWO_32));
+  }
+
+  /** The value, or REGISTER_READ_FAILED. */
+  read(offset: number): Promise<number> {
+    const mine = this.#reads.then(() =>
+      this.#plainReads ? this.#readPlain(offset) : this.#readless(offset),
+    );
+    this.#reads = mine.catch(() => undefined);
+    return mine;
+  }
+
+  async #readPlain(offset: number): Promise<number> {
+    let value: number | undefined;
+    const failed = (): void => {
+      value = REGISTER_READ_FAILED;
+      this.#waits.poll();
+    };
+    this.#pci.read32(REGISTER_BAR, offset).then((got) => {
+      value = got >>> 0;
+      this.#waits.poll();
+    }, failed);
+    const done = await this.#waits.until(() => value !== undefined, this.readTimeoutMs);
+    return done && value !== undefined ? value : REGISTER_READ_FAILED;
+  }
+
+  async #readless(offset: number): Promise<number> {
+    this.#seq = (this.#seq + 1) & 0xffff;
+    const seq = this.#seq;
+    const { view } = this.#response;
+    // Our own copy only: the device never reads the block, so nothing has to travel.
+    view.setUint16(0, (seq + NOT_THIS_ID) & 0xffff, LE);
+    this.write(Register.MMIO_REG_READ, mmioReadReg.pack(offset, seq));
+    const answered = await this.#waits.until(
+      () => mmioReadResp.parse(view, 0).reqId === seq,
+      this.readTimeoutMs,
+    );
+    const answer = mmioReadResp.parse(view, 0);
+    if (answered && answer.regOff === offset) return answer.regVal;
+    this.#log.warn(
+      { offset, expected: seq, reqId: answer.reqId, regOff: answer.regOff },
+      answered ? "register read answered for another register" : "register read timed out",
+    );
+    return REGISTER_READ_FAILED;
+  }
+
+  /** ena_com_dev_reset: the handshake. Returns 0 or an errno. */
+  async reset(reason: number, extendedReasons: boolean): Promise<number> {
+    const status = await this.read(Register.DEV_STS);
+    const caps = await this.read(Register.CAPS);
+    if (status === REGISTER_READ_FAILED || caps === REGISTER_READ_FAILED) return Errno.ETIMEDOUT;
+    if ((status & DevSts.READY) === 0) {
+      this.#log.error({ status }, "device is not ready, it can't be reset");
+      return Errno.EINVAL;
+    }
+    const timeoutMs = capsReg.resetTimeout(caps) * CAPS_TIMEOUT_UNIT_MS;
+    if (timeoutMs === 0) {
+      this.#log.error({ caps }, "device gives no reset timeout");
+      return Errno.EINVAL;
+    }
+    this.write(Register.DEV_CTL, devCtlReg.packReset(reason, extendedReasons));
+    // The device has just forgotten where to answer reads.
+    this.#tellResponseAddress();
+    if (!(await this.#resetBit(true, timeoutMs))) return Errno.ETIMEDOUT;
+    this.write(Register.DEV_CTL, 0);
+    if (!(await this.#resetBit(false, timeoutMs))) return Errno.ETIMEDOUT;
+    const after = await this.read(Register.CAPS);
+    const adminTimeout = after === REGISTER_READ_FAILED ? 0 : capsReg.adminTimeout(after);
+    this.adminTimeoutMs = adminTimeout * CAPS_TIMEOUT_UNIT_MS || DEFAULT_ADMIN_TIMEOUT_MS;
+    return 0;
+  }
+
+  /** Polls DEV_STS until RESET_IN_PROGRESS has the wanted value. */
+  async #resetBit(wanted: boolean, timeoutMs: number): Promise<boolean> {
+    let waited = 0;
+    for (let pause = POLL_FIRST_MS; ; pause = Math.min(pause * 2, POLL_MAX_MS)) {
+      const status = await this.read(Register.DEV_STS);
+      if (status === REGISTER_READ_FAILED) return false;
+      if (((status & DevSts.RESET_IN_PROGRESS) !== 0) === wanted) return true;
+      if (waited >= timeoutMs) {
+        this.#log.error({ wanted }, "reset indication did not change in time");
+        return false;
+      }
+      await this.#waits.sleep(pause);
+      waited += pause;
+    }
+  }
+
+  /** ena_com_validate_version: logs the versions. 0, Errno.ETIMEDOUT, or Errno.EINVAL when too old. */
+  async validateVersion(): Promise<number> {
+    const version = await this.read(Register.VERSION);
+    const controller = await this.read(Register.CONTROLLER_VERSION);
+    if (version === REGISTER_READ_FAILED || controller === REGISTER_READ_FAILED)
+      return Errno.ETIMEDOUT;
+    this.#log.debug(
+      {
+        version: `${versionReg.major(version)}.${versionReg.minor(version)}`,
+        controller: `${controllerVersionReg.major(controller)}.${controllerVersionReg.minor(controller)}.${controllerVersionReg.subminor(controller)}`,
+      },
+      "ena device versions",
+    );
+    // Controllers below 0.0.1 are refused, whatever their implementation id.
+    return controllerVersionReg.comparable(controller) === 0 ? Errno.EINVAL : 0;
+  }
+
+  /** Bits of a DMA address, or 0 when the device names a width no driver takes. */
+  async dmaWidthBits(): Promise<number> {
+    const caps = await this.read(Register.CAPS);
+    if (caps === REGISTER_READ_FAILED) return 0;
+    const width = capsReg.dmaWidthBits(caps);
+    return width >= 32 && width <= 48 ? width : 0;
+  }
+
+  /** The device's last word about us: it is not to write the block again. */
+  forgetResponseAddress(): void {
+    this.writeAddress(Register.MMIO_RESP_LO, Register.MMIO_RESP_HI, 0);
+  }
+
+  free(): void {
+    this.#response.free();
+  }
+
+  #tellResponseAddress(): void {
+    this.writeAddress(Register.MMIO_RESP_LO, Register.MMIO_RESP_HI, this.#response.address);
+  }
+}

@@ -1,0 +1,185 @@
+/**
+ * The rings of an interface while it is up: who holds which request id.
+ *
+ *   freeIds     [ .... nextToClean .... nextToUse .... ]    a queue of ids, both cursors advance
+ *   Tx id       free -> a packet's, from transmit to its completion -> free
+ *   Rx id       free -> a buffer's, from refill to its completion   -> free
+ *
+ * Ids are not ring slots: the device may complete them in any order. After struct ena_ring
+ * (amzn-drivers: kernel/fbsd/ena/ena.h).
+ */
+import { isPowerOfTwo } from "../../shared/ring/phase.ts";
+import type { DmaMap } from "../bus/map.ts";
+import type { DmaTag } from "../bus/tag.ts";
+import type { Mbuf } from "../net/mbuf.ts";
+import type { RxStats, TxStats } from "./counters.ts";
+import type { LroQueue } from "./lro.ts";
+import type { IoCq, IoSq } from "./memory.ts";
+
+/** ENA_PKT_MAX_BUFS: descriptors of one packet, whatever the device would take. */
+export const PKT_MAX_BUFS = 19;
+
+/** Maps are costly to make and rings come and go with every reset: they are kept for the next. */
+export class MapCache {
+  readonly #tag: DmaTag;
+  readonly #free: DmaMap[] = [];
+
+  constructor(tag: DmaTag) {
+    this.#tag = tag;
+  }
+
+  /** Throws BusSpaceExhausted; then none is taken. */
+  take(count: number): DmaMap[] {
+    const taken: DmaMap[] = [];
+    try {
+      while (taken.length < count) taken.push(this.#free.pop() ?? this.#tag.createMap());
+    } catch (error) {
+      this.give(taken);
+      throw error;
+    }
+    return taken;
+  }
+
+  /** Unloaded maps, for the next ring. */
+  give(maps: readonly DmaMap[]): void {
+    for (const map of maps) this.#free.push(map);
+  }
+
+  destroy(): void {
+    for (const map of this.#free) map.destroy();
+    this.#free.length = 0;
+    this.#tag.destroy();
+  }
+}
+
+function allIds(size: number): Uint16Array {
+  if (!isPowerOfTwo(size)) throw new RangeError(`ring of ${size} entries`);
+  return Uint16Array.from({ length: size }, (_, id) => id);
+}
+
+export class TxRing {
+  readonly qid: number;
+  readonly size: number;
+  readonly sq: IoSq;
+  readonly cq: IoCq;
+  readonly stats: TxStats;
+
+  readonly freeIds: Uint16Array;
+  nextToUse = 0;
+  nextToClean = 0;
+
+  // By request id.
+  readonly mbufs: (Mbuf | undefined)[];
+  readonly maps: readonly DmaMap[];
+  /** SQ entries that completing the id gives back. */
+  readonly entries: Uint16Array;
+  /** Bytes pushed to the device for it. */
+  readonly pushed: Int32Array;
+  /** Watchdog time of the transmit, ms; 0 when not in flight. */
+  readonly stamps: Float64Array;
+  /** The missing completion has been told. */
+  readonly reported: Uint8Array;
+
+  /** False while too full for the largest packet. */
+  running = true;
+  /** Packets since the last doorbell. */
+  acumPkts = 0;
+  /** Watchdog time at the start of this burst: one look at the clock serves all its packets. */
+  burstStamp = 0;
+  lastCleanup = 0;
+  firstInterrupt = false;
+  cleanupPending = false;
+
+  // What the last meta descriptor said; the device remembers it for the packets that follow.
+  metaMss = 0;
+  metaL3HdrLen = 0;
+  metaL3HdrOffset = 0;
+  metaL4HdrWords = 0;
+
+  constructor(qid: number, sq: IoSq, cq: IoCq, maps: readonly DmaMap[], stats: TxStats) {
+    const size = sq.depth;
+    this.qid = qid;
+    this.size = size;
+    this.sq = sq;
+    this.cq = cq;
+    this.maps = maps;
+    this.stats = stats;
+    this.freeIds = allIds(size);
+    this.mbufs = new Array<Mbuf | undefined>(size).fill(undefined);
+    this.entries = new Uint16Array(size);
+    this.pushed = new Int32Array(size);
+    this.stamps = new Float64Array(size);
+    this.reported = new Uint8Array(size);
+  }
+}
+
+/** Where the buffer of an Rx id is: nowhere, prepared but not told, with the device, being taken. */
+export const RxOwner = { NONE: 0, READY: 1, DEVICE: 2, TAKEN: 3 } as const;
+
+export class RxRing {
+  readonly qid: number;
+  readonly size: number;
+  readonly sq: IoSq;
+  readonly cq: IoCq;
+  readonly stats: RxStats;
+  readonly lro: LroQueue;
+
+  readonly freeIds: Uint16Array;
+  nextToUse = 0;
+  nextToClean = 0;
+
+  // By request id.
+  readonly mbufs: (Mbuf | undefined)[];
+  /** Netmap buffer index behind the id, 0 when it holds none. */
+  readonly netmapBufIdx: Uint32Array;
+  readonly maps: readonly DmaMap[];
+  /** Bus address and bytes of the loaded buffer. */
+  readonly address: Float64Array;
+  readonly length: Uint32Array;
+  /** RxOwner. */
+  readonly owner: Uint8Array;
+
+  /** The packet at hand, as `rxPkt` found it. */
+  readonly pktReqIds = new Uint16Array(PKT_MAX_BUFS);
+  readonly pktLengths = new Uint32Array(PKT_MAX_BUFS);
+  /** Status word of its last completion, hash, and where data starts in its first buffer. */
+  pktStatus = 0;
+  pktHash = 0;
+  pktOffset = 0;
+
+  /** The first fill has been done (ena_refill_all_rx_bufs). */
+  initialized = false;
+  firstInterrupt = false;
+  noInterruptEventCnt = 0;
+  emptyRxQueue = 0;
+
+  constructor(
+    qid: number,
+    sq: IoSq,
+    cq: IoCq,
+    maps: readonly DmaMap[],
+    stats: RxStats,
+    lro: LroQueue,
+  ) {
+    const size = sq.depth;
+    this.qid = qid;
+    this.size = size;
+    this.sq = sq;
+    this.cq = cq;
+    this.maps = maps;
+    this.stats = stats;
+    this.lro = lro;
+    this.freeIds = allIds(size);
+    this.mbufs = new Array<Mbuf | undefined>(size).fill(undefined);
+    this.netmapBufIdx = new Uint32Array(size);
+    this.address = new Float64Array(size);
+    this.length = new Uint32Array(size);
+    this.owner = new Uint8Array(size);
+  }
+}
+
+/** Tx and Rx ring that share a vector. */
+export interface QueuePair {
+  readonly tx: TxRing;
+  readonly rx: RxRing;
+}

@@ -1,0 +1,122 @@
+/**
+ * The watchdogs, once a second, in the original's order. After ena_timer_service and the
+ * check_for_* functions (amzn-drivers: kernel/fbsd/ena/ena.c). They ask for a reset; the reset
+ * itself is lifecycle's.
+ */
+import { HW_HINTS_NO_TIMEOUT } from "../../shared/ena/features.ts";
+import { RX_CDESC_SIZE, rxCdesc, TX_CDESC_SIZE, txCdesc } from "../../shared/ena/io.ts";
+import { ResetReason } from "../../shared/ena/registers.ts";
+import type { Adapter } from "./adapter.ts";
+import { scheduleCleanup } from "./datapath.ts";
+import type { RxRing, TxRing } from "./rings.ts";
+
+/** ENA_MAX_NO_INTERRUPT_ITERATIONS: ticks with completions and never an interrupt. */
+const MAX_NO_INTERRUPT_TICKS = 3;
+/** EMPTY_RX_REFILL: ticks with no buffer at the device. */
+const EMPTY_RX_TICKS = 2;
+
+export function checkAll(adapter: Adapter): void {
+  checkKeepAlive(adapter);
+  checkAdminState(adapter);
+  checkMissingCompletions(adapter);
+  checkEmptyRxRings(adapter);
+}
+
+function checkKeepAlive(adapter: Adapter): void {
+  if (!adapter.wdActive || adapter.keepAliveTimeoutMs === HW_HINTS_NO_TIMEOUT) return;
+  const silentMs = adapter.clock() - adapter.keepAliveTimestamp;
+  if (silentMs <= adapter.keepAliveTimeoutMs) return;
+  if (!adapter.triggerReset) adapter.log.error({ silentMs }, "keep-alive watchdog timeout");
+  // It may lie in the event queue, and only its interrupt be lost.
+  const missedInterrupt = adapter.com?.hasKeepAlive === true;
+  adapter.requestReset(
+    missedInterrupt ? ResetReason.MISSING_ADMIN_INTERRUPT : ResetReason.KEEP_ALIVE_TO,
+  );
+}
+
+function checkAdminState(adapter: Adapter): void {
+  const { com } = adapter;
+  if (com === undefined || com.adminRunning) return;
+  adapter.devStats.admin_q_pause++;
+  if (!adapter.triggerReset) adapter.log.error({}, "admin queue is not running");
+  adapter.requestReset(
+    com.missingAdminInterrupt ? ResetReason.MISSING_ADMIN_INTERRUPT : ResetReason.ADMIN_TO,
+  );
+}
+
+/** A few queues each tick, the next few in the next. */
+function checkMissingCompletions(adapter: Adapter): void {
+  if (!adapter.devUp || adapter.triggerReset) return;
+  if (adapter.missingTxTimeoutMs === HW_HINTS_NO_TIMEOUT) return;
+  const count = adapter.queues.length;
+  let qid = adapter.nextMonitoredQid % count;
+  for (let budget = adapter.missingTxMaxQueues; qid < count && budget > 0; budget--, qid++) {
+    const { tx, rx } = adapter.queues[qid]!;
+    if (checkTxRing(adapter, tx) || checkRxInterrupt(adapter, rx)) return;
+  }
+  adapter.nextMonitoredQid = qid % count;
+}
+
+/** check_missing_comp_in_tx_queue: true when it asked for a reset. */
+function checkTxRing(adapter: Adapter, ring: TxRing): boolean {
+  const now = adapter.clock();
+  const timeout = adapter.missingTxTimeoutMs;
+  let missed = 0;
+  for (let id = 0; id < ring.size; id++) {
+    const stamp = ring.stamps[id]!;
+    if (stamp === 0) continue;
+    const age = now - stamp;
+    if (!ring.firstInterrupt && age > 2 * timeout) {
+      adapter.log.error({ queue: ring.qid }, "tx completions expected, and never an interrupt");
+      adapter.requestReset(ResetReason.MISS_INTERRUPT);
+      return true;
+    }
+    if (age <= timeout) continue;
+    missed++;
+    if (ring.reported[id] === 0) {
+      ring.reported[id] = 1;
+      ring.stats.missing_tx_comp++;
+    }
+  }
+  // A stopped ring may be too short for the threshold: then nothing at all for the time is enough.
+  const dead = !ring.running && missed > 0 && now - ring.lastCleanup > timeout;
+  if (missed <= adapter.missingTxThreshold && !dead) return false;
+  adapter.log.error(
+    { queue: ring.qid, missed, sinceCleanupMs: now - ring.lastCleanup },
+    "too many tx completions are missing",
+  );
+  const { view, cursor } = ring.cq;
+  const there = txCdesc.phase(view, cursor.slot * TX_CDESC_SIZE) === cursor.phase;
+  adapter.requestReset(
+    there && !ring.cleanupPending ? ResetReason.MISS_INTERRUPT : ResetReason.MISS_TX_CMPL,
+  );
+  return true;
+}
+
+/** check_for_rx_interrupt_queue: true when it asked for a reset. */
+function checkRxInterrupt(adapter: Adapter, ring: RxRing): boolean {
+  if (ring.firstInterrupt) return false;
+  const { view, cursor } = ring.cq;
+  if (rxCdesc.phase(view, cursor.slot * RX_CDESC_SIZE) !== cursor.phase) return false;
+  if (++ring.noInterruptEventCnt !== MAX_NO_INTERRUPT_TICKS) return false;
+  adapter.log.error({ queue: ring.qid }, "frames received, and never an interrupt");
+  adapter.requestReset(ResetReason.MISS_INTERRUPT);
+  return true;
+}
+
+/** A ring whose refill failed gets no interrupt any more: nothing else would try again. */
+function checkEmptyRxRings(adapter: Adapter): void {
+  if (!adapter.devUp || adapter.triggerReset) return;
+  for (const pair of adapter.queues) {
+    const { rx } = pair;
+    if (rx.sq.freeEntries() !== rx.size - 1) {
+      rx.emptyRxQueue = 0;
+      continue;
+    }
+    if (++rx.emptyRxQueue < EMPTY_RX_TICKS) continue;
+    rx.emptyRxQueue = 0;
+    rx.stats.empty_rx_ring++;
+    adapter.log.warn({ queue: rx.qid }, "rx ring is empty, filling it again");
+    scheduleCleanup(adapter, pair);
+  }
+}

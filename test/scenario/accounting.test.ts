@@ -1,0 +1,138 @@
+/**
+ * Every frame of an overload is somewhere: from the kernel's counters of one TAP to those of the
+ * other, each stage either passed it on or says why not. No counter below is computed from others.
+ *
+ *   kernel ─► TAP ─► driver ─► device port in ─► switch ─► port out ─► driver ─► TAP ─► kernel
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { iperf, ping } from "../support/iperf.ts";
+import { Lab, TAP } from "../support/lab.ts";
+import { type LinkCounters, whyNoNamespaces } from "../support/netns.ts";
+import { type Child, eventually } from "../support/process.ts";
+import { type DeviceStatus, portOf, sum, unaccounted } from "../support/status.ts";
+
+const why = whyNoNamespaces();
+const HOSTS = [0, 1] as const;
+
+/** What a frontend prints when it stops, as far as it is read here. */
+interface Stopped {
+  readonly ifnet: { readonly ipackets: number; readonly opackets: number };
+  readonly tap: {
+    readonly rxFrames: number;
+    readonly rxMalformed: number;
+    readonly rxTruncated: number;
+    readonly txFrames: number;
+    readonly txErrors: Readonly<Record<string, number>>;
+    readonly host: {
+      readonly txRefused: number;
+      readonly txMalformed: number;
+      readonly txNoCluster: number;
+      readonly rxQueueFull: number;
+      readonly rxTooManyPieces: number;
+      readonly rxDown: number;
+    };
+  };
+}
+
+describe.skipIf(why !== undefined)(`frames of an overload${why ? `: ${why}` : ""}`, () => {
+  let lab: Lab;
+  let status: DeviceStatus;
+  let kernel: LinkCounters[];
+  let stopped: Stopped[];
+
+  const look = async () => ({
+    status: await lab.status<DeviceStatus>(),
+    kernel: HOSTS.map((i) => lab.tap(i)!.counters),
+  });
+
+  /** Nothing but what the test sends: no neighbour discovery, no multicast reports. */
+  const silence = (i: 0 | 1) => {
+    const { namespace } = lab.host(i);
+    const other = lab.host(1 - i);
+    namespace.sysctl(`net.ipv6.conf.${TAP}.disable_ipv6`, 1);
+    const mac = other.namespace.link(TAP)!.mac;
+    namespace.ip(
+      ...["neigh", "replace", other.address, "lladdr", mac, "dev", TAP, "nud", "permanent"],
+    );
+  };
+
+  beforeAll(async () => {
+    lab = new Lab(2);
+    await lab.startDevice();
+    const frontends: Child[] = await Promise.all(
+      HOSTS.map((i) => lab.startFrontend(i, { queues: 4 })),
+    );
+    for (const i of HOSTS) silence(i);
+
+    const from = lab.host(0).namespace;
+    const { address } = lab.host(1);
+    const overload = iperf({
+      from,
+      to: lab.host(1).namespace,
+      address,
+      seconds: 2,
+      streams: 4,
+      udpBitsPerSecond: 0,
+    });
+    await ping({ from, address, count: 50, intervalSeconds: 0.02 });
+    await overload;
+
+    // Settled is what stays the same.
+    let last = "";
+    await eventually(
+      "the counters to settle",
+      async () => {
+        const now = await look();
+        ({ status, kernel } = now);
+        const text = JSON.stringify([status.segment.ports, kernel]);
+        const same = text === last;
+        last = text;
+        return same || undefined;
+      },
+      undefined,
+      300,
+    );
+    stopped = [];
+    for (const frontend of frontends) {
+      frontend.signal("SIGTERM");
+      stopped.push(
+        await frontend.waitForJson<Stopped & object>((line) => line.event === "stopped"),
+      );
+    }
+  });
+
+  afterAll(async () => {
+    await lab.close();
+  });
+
+  it("were frames", () => {
+    expect(kernel[0]!.txPackets).toBeGreaterThan(1000);
+    expect(kernel[1]!.rxPackets).toBeGreaterThan(1000);
+  });
+
+  it("are all accounted for in the switch", () => {
+    expect(unaccounted(status)).toEqual([]);
+  });
+
+  it.each(HOSTS)("are all accounted for from the kernel of host %i to the switch", (i) => {
+    const { tap, ifnet } = stopped[i]!;
+    const port = portOf(status, `host${i}`);
+    expect(kernel[i]!.txPackets).toBe(tap.rxFrames + tap.rxTruncated);
+    const { txRefused, txMalformed, txNoCluster } = tap.host;
+    expect(tap.rxFrames).toBe(
+      ifnet.opackets + tap.rxMalformed + txRefused + txMalformed + txNoCluster,
+    );
+    expect(ifnet.opackets).toBe(port.in.frames + sum(port.lost.in));
+  });
+
+  it.each(HOSTS)("are all accounted for from the switch to the kernel of host %i", (i) => {
+    const { tap, ifnet } = stopped[i]!;
+    const port = portOf(status, `host${i}`);
+    expect(port.out.frames).toBe(ifnet.ipackets + sum(port.lost.out));
+    const { rxQueueFull, rxTooManyPieces, rxDown } = tap.host;
+    expect(ifnet.ipackets).toBe(
+      tap.txFrames + sum(tap.txErrors) + rxQueueFull + rxTooManyPieces + rxDown,
+    );
+    expect(tap.txFrames).toBe(kernel[i]!.rxPackets);
+  });
+});

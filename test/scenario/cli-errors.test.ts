@@ -1,0 +1,278 @@
+/** Every way in which a command ends early: its exit code, and one sentence that says what to do. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer as createHttpServer, type Server as HttpServer } from "node:http";
+import { type AddressInfo, createServer, type Server } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { WebSocketServer } from "ws";
+import { BatchWriter } from "../../shared/wire/batch.ts";
+import { CloseCode, Op, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import { type Child, runRingwire, startRingwire } from "../support/process.ts";
+
+const servers: (Server | HttpServer)[] = [];
+const folder = mkdtempSync(join(tmpdir(), "ringwire-cli-"));
+
+async function listening<S extends Server | HttpServer>(server: S): Promise<number> {
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return (server.address() as AddressInfo).port;
+}
+
+/** A WebSocket server that answers the first message with one batch, or with silence and an end. */
+async function webSocketServer(protocol: string, answer?: readonly unknown[]): Promise<number> {
+  const http = createHttpServer();
+  const wss = new WebSocketServer({ server: http, handleProtocols: () => protocol });
+  wss.on("connection", (ws) => {
+    ws.on("message", () => {
+      if (answer !== undefined) {
+        const writer = new BatchWriter((message, release) => ws.send(message, release));
+        writer.control(answer);
+        writer.flush();
+      }
+      ws.close(answer === undefined ? CloseCode.NORMAL : CloseCode.REFUSED, "");
+    });
+  });
+  return await listening(http);
+}
+
+let device: Child;
+let devicePort: number;
+/** Ports by what answers there. */
+const at: Record<string, number> = {};
+
+beforeAll(async () => {
+  device = startRingwire(["device", "--listen", "127.0.0.1:0", "--json"]);
+  ({ port: devicePort } = await device.waitForJson<{ port: number }>(
+    (line) => line.event === "listening",
+  ));
+  at.device = devicePort;
+  const gone = createServer();
+  at.nobody = await listening(gone);
+  await new Promise((resolve) => gone.close(resolve));
+  at.hangsUp = await listening(createServer((socket) => socket.end()));
+  at.speaksElse = await listening(
+    createServer((socket) => {
+      socket.on("error", () => {});
+      socket.end("220 mail.example ESMTP\r\n");
+    }),
+  );
+  at.web = await listening(createHttpServer((_request, response) => response.end("<p>hello</p>")));
+  at.missing = await listening(
+    createHttpServer((_request, response) => {
+      response.statusCode = 404;
+      response.end("no such page");
+    }),
+  );
+  at.json = await listening(createHttpServer((_request, response) => response.end('{"ok":true}')));
+  at.otherSocket = await webSocketServer("chat");
+  at.silentDevice = await webSocketServer(SUBPROTOCOL);
+  at.newer = await webSocketServer(SUBPROTOCOL, [
+    Op.REFUSE,
+    "VERSION",
+    "this device speaks version 9 of the protocol, the frontend version 1",
+  ]);
+  at.nameTaken = await webSocketServer(SUBPROTOCOL, [
+    Op.REFUSE,
+    "NAME_IN_USE",
+    '"ena0" is the name of an uplink of this device; choose another with --name',
+  ]);
+  writeFileSync(join(folder, "broken.json"), "{");
+  writeFileSync(join(folder, "unknown.json"), '{"device": {"port": 7700}}');
+  writeFileSync(join(folder, "shape.json"), '{"device": 7}');
+  writeFileSync(join(folder, "queues.json"), '{"device": {"queues": 0}}');
+});
+
+afterAll(async () => {
+  await device.stop();
+  for (const server of servers) server.close();
+  rmSync(folder, { recursive: true });
+});
+
+interface Row {
+  readonly args: string;
+  readonly code: number;
+  readonly says: RegExp;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** NAME@ stands for the address of what listens under that name, FOLDER for the test's files. */
+const fill = (args: string): string[] =>
+  args
+    .replaceAll(/(\w+)@(?=[ /]|$)/g, (_all, name: string) => `127.0.0.1:${at[name]}`)
+    .replaceAll("FOLDER", folder)
+    .split(" ");
+
+/** Which of them depends on the machine; each is a sentence of its own. */
+const NO_TAP = /is no TAP|needs root|is not there|may not open|needs Linux|another user/;
+
+const FAILED: readonly Row[] = [
+  { args: "frontend --connect nobody@", code: 1, says: /nothing listens at .*ringwire device/ },
+  { args: "frontend --connect hangsUp@", code: 1, says: /is not a ringwire device's port/ },
+  { args: "frontend --connect speaksElse@", code: 1, says: /does not answer as HTTP/ },
+  { args: "frontend --connect web@", code: 1, says: /answers HTTP 200, so it is not a ringwire/ },
+  {
+    args: "frontend --connect missing@",
+    code: 1,
+    says: /answers HTTP 404, so it is not a ringwire/,
+  },
+  {
+    args: "frontend --connect otherSocket@",
+    code: 1,
+    says: /WebSocket server, but not a ringwire/,
+  },
+  { args: "frontend --connect silentDevice@", code: 1, says: /connection/ },
+  { args: "frontend --connect wss://device@", code: 1, says: /does not speak TLS; use ws:/ },
+  { args: "frontend --connect ws://device@/other", code: 1, says: /HTTP 404.*\/nic/ },
+  {
+    args: "frontend --connect newer@",
+    code: 1,
+    says: /device refused: this device speaks version 9/,
+  },
+  { args: "frontend --connect nameTaken@", code: 1, says: /device refused: .*--name/ },
+  { args: "frontend --connect no-such-host.invalid:7700", code: 1, says: /is not known; check/ },
+  { args: "frontend --driver xen --connect device@", code: 1, says: /not there yet/ },
+  {
+    args: "frontend --connect nobody@ --tap a-name-of-17-byte",
+    code: 1,
+    says: /name .* has 17 bytes/,
+  },
+  { args: "frontend --connect nobody@ --tap lo", code: 1, says: NO_TAP },
+  { args: "device --listen 127.0.0.1:0 --uplink tap:lo", code: 1, says: NO_TAP },
+  { args: "device --listen device@", code: 1, says: /is in use.*--listen/ },
+  {
+    args: "device --listen 192.0.2.77:7700 --insecure",
+    code: 1,
+    says: /no address of this machine/,
+  },
+  {
+    args: "device --listen no-such-host.invalid:7700",
+    code: 1,
+    says: /host in --listen is not known/,
+  },
+  { args: "status --connect nobody@", code: 1, says: /nothing listens at .*ringwire device/ },
+  { args: "status --connect hangsUp@", code: 1, says: /is not a ringwire device's port/ },
+  { args: "status --connect speaksElse@", code: 1, says: /is not a ringwire device's port/ },
+  {
+    args: "status --connect web@",
+    code: 1,
+    says: /not a ringwire device's port: its page is not JSON/,
+  },
+  {
+    args: "status --connect missing@",
+    code: 1,
+    says: /not a ringwire device's port: it answers HTTP 404/,
+  },
+  { args: "status --connect json@", code: 1, says: /its page is about something else/ },
+  { args: "status --connect https://device@", code: 1, says: /does not speak TLS; use http:/ },
+  { args: "status --connect no-such-host.invalid:7700", code: 1, says: /is not known; check/ },
+];
+
+const USAGE: readonly Row[] = [
+  { args: "frontned", code: 2, says: /Did you mean frontend/ },
+  { args: "device --queue 4", code: 2, says: /Did you mean --queues/ },
+  { args: "device extra", code: 2, says: /too many arguments/ },
+  { args: "device --listen", code: 2, says: /argument missing/ },
+  { args: "device --listen 7700", code: 2, says: /--listen takes HOST:PORT.*"7700"/ },
+  { args: "device --listen 127.0.0.1:70000", code: 2, says: /--listen takes HOST:PORT/ },
+  { args: "device --listen 0.0.0.0:7700", code: 2, says: /other hosts.*--insecure/ },
+  {
+    args: "device --queues 0",
+    code: 2,
+    says: /--queues takes a whole number from 1 to 32, not "0"/,
+  },
+  { args: "device --mtu 65536", code: 2, says: /--mtu takes a whole number/ },
+  { args: "device --uplink eth0", code: 2, says: /--uplink takes tap:NAME, not "eth0"/ },
+  { args: "device --when-full wait", code: 2, says: /--when-full takes drop or hold/ },
+  { args: "device --segment a/b", code: 2, says: /--segment takes 1 to 63 letters/ },
+  { args: "device --log xml", code: 2, says: /--log takes text or json/ },
+  { args: "device -v -q", code: 2, says: /cannot be used with/ },
+  { args: "device --config FOLDER/none.json", code: 2, says: /config file .* can't be used/ },
+  { args: "device --config FOLDER/broken.json", code: 2, says: /config file .* can't be used/ },
+  {
+    args: "device --config FOLDER/unknown.json",
+    code: 2,
+    says: /sets "port", which device does not know/,
+  },
+  { args: "device --config FOLDER/shape.json", code: 2, says: /is not of the form/ },
+  {
+    args: "device --config FOLDER/queues.json",
+    code: 2,
+    says: /--queues takes .*from the config file/,
+  },
+  { args: "frontend", code: 2, says: /--connect is needed/ },
+  {
+    args: "frontend --connect ftp://h:1",
+    code: 2,
+    says: /--connect takes an address: .*ws:\/\/h:1/,
+  },
+  { args: "frontend --connect ws://u:p@h:1", code: 2, says: /credentials do not belong/ },
+  { args: "frontend --connect h:1 --driver e1000", code: 2, says: /--driver takes ena or xen/ },
+  { args: "frontend --connect h:1 --name -x", code: 2, says: /--name takes 1 to 63 letters/ },
+  {
+    args: "frontend --connect h:1 --mac 01:00:00:00:00:01",
+    code: 2,
+    says: /--mac takes a unicast MAC/,
+  },
+  { args: "frontend --connect h:1 --mtu 10", code: 2, says: /--mtu takes a whole number from 128/ },
+  { args: "demo --seconds x", code: 2, says: /--seconds takes a whole number.*"x"/ },
+  { args: "status", code: 2, says: /RINGWIRE_CONNECT/, env: { RINGWIRE_CONNECT: "ftp://h" } },
+  { args: "device", code: 2, says: /RINGWIRE_QUEUES/, env: { RINGWIRE_QUEUES: "many" } },
+  {
+    args: "device",
+    code: 2,
+    says: /RINGWIRE_INSECURE is "perhaps"/,
+    env: { RINGWIRE_INSECURE: "perhaps" },
+  },
+  { args: "device", code: 2, says: /RINGWIRE_LOG is "loud"/, env: { RINGWIRE_LOG: "loud" } },
+];
+
+describe.each([
+  ["fails", FAILED],
+  ["was called wrongly", USAGE],
+] as const)("a command that %s", (_what, rows) => {
+  it.each(rows)("$args: exit code $code, $says", async ({ args, code, says, env }) => {
+    const child = await runRingwire(fill(args), env === undefined ? {} : { env });
+    expect(child.exit, child.said()).toEqual({ code, signal: null });
+    expect(child.stderr).toMatch(says);
+    expect(child.stdout).toBe("");
+    // One sentence; the line of commander's suggestion is the other that may be.
+    expect(child.stderr.trimEnd().split("\n").length, child.stderr).toBeLessThanOrEqual(2);
+    expect(child.stderr).not.toMatch(/^\s+at /m);
+  });
+});
+
+describe("a NIC that can't be", () => {
+  it("is refused when its address is another NIC's", async () => {
+    const connect = ["--connect", `127.0.0.1:${devicePort}`, "--mac", "02:00:00:00:00:aa"];
+    await using first = startRingwire(["frontend", ...connect, "--name", "a", "--json"]);
+    await first.waitForJson((line) => line.event === "ready");
+    const second = await runRingwire(["frontend", ...connect, "--name", "b"]);
+    expect(second.exit?.code).toBe(1);
+    expect(second.stderr).toMatch(
+      /02:00:00:00:00:aa is the address of a; choose another with --mac/,
+    );
+  });
+
+  it("takes no name away from another when it can't have its TAP", async () => {
+    const args = ["frontend", "--connect", `127.0.0.1:${devicePort}`, "--name", "kept"];
+    await using first = startRingwire([...args, "--json"]);
+    await first.waitForJson((line) => line.event === "ready");
+    const second = await runRingwire([...args, "--tap", "lo"]);
+    expect(second.exit?.code).toBe(1);
+    expect(second.stderr).toMatch(NO_TAP);
+    first.signal("SIGTERM");
+    expect(await first.ended()).toEqual({ code: 0, signal: null });
+    expect(first.stdout).not.toContain("link-lost");
+  });
+
+  it("is told that another process took its name, and ends with 1", async () => {
+    const args = ["frontend", "--connect", `127.0.0.1:${devicePort}`, "--name", "same", "--json"];
+    await using first = startRingwire(args);
+    await first.waitForJson((line) => line.event === "ready");
+    await using second = startRingwire(args);
+    await second.waitForJson((line) => line.event === "ready");
+    expect(await first.ended()).toEqual({ code: 1, signal: null });
+    expect(first.stderr).toMatch(/another frontend took the name same; choose another with --name/);
+  });
+});

@@ -1,0 +1,301 @@
+/** What a command is as a process: signals, help, streams, pages of the device, layers of options. */
+
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { tooOld } from "../../cli/node-version.ts";
+import { ROOT, run, runRingwire, type StartOptions, startRingwire } from "../support/process.ts";
+
+async function startDevice(args: readonly string[] = [], options?: StartOptions) {
+  const child = startRingwire(["device", "--listen", "127.0.0.1:0", "--json", ...args], options);
+  const { port, pid, url } = await child.waitForJson<{ port: number; pid: number; url: string }>(
+    (line) => line.event === "listening",
+  );
+  return { child, port, pid, url };
+}
+
+const startFrontend = async (port: number, args: readonly string[] = []) => {
+  const child = startRingwire(["frontend", "--connect", `127.0.0.1:${port}`, "--json", ...args]);
+  const ready = await child.waitForJson<Record<string, unknown>>((line) => line.event === "ready");
+  return { child, ready };
+};
+
+describe("signals", () => {
+  it.each(["SIGINT", "SIGTERM"] as const)(
+    "%s ends a device and a frontend in good order",
+    async (signal) => {
+      const { child: device, port, pid } = await startDevice();
+      await using _device = device;
+      // One process: who is started is who works.
+      expect(pid).toBe(device.pid);
+      const { child: frontend, ready } = await startFrontend(port, ["--name", "nic7"]);
+      await using _frontend = frontend;
+      expect(ready).toMatchObject({ name: "nic7", link: "up", pid: frontend.pid });
+      await device.waitForJson((line) => line.event === "joined" && line.name === "nic7");
+
+      frontend.signal(signal);
+      expect(await frontend.ended()).toEqual({ code: 0, signal: null });
+      const last = await frontend.waitForJson<{ ifnet: object; driver: object }>(
+        (line) => line.event === "stopped",
+      );
+      expect(last.ifnet).toHaveProperty("ipackets");
+      expect(last.driver).toHaveProperty("admin_stats");
+      await device.waitForJson((line) => line.event === "left" && line.name === "nic7");
+
+      device.signal(signal);
+      expect(await device.ended()).toEqual({ code: 0, signal: null });
+      const stopped = await device.waitForJson<{ segment: { name: string } }>(
+        (line) => line.event === "stopped",
+      );
+      expect(stopped.segment.name).toBe("lan0");
+    },
+  );
+
+  it("a device that stops tells its frontends, and they try again", async () => {
+    const { child: device, port } = await startDevice();
+    await using _device = device;
+    const { child: frontend } = await startFrontend(port);
+    await using _frontend = frontend;
+    device.signal("SIGTERM");
+    expect(await device.ended()).toEqual({ code: 0, signal: null });
+    const lost = await frontend.waitForJson<{ reason: string }>((l) => l.event === "link-lost");
+    expect(lost.reason).toMatch(/the device stops/);
+
+    const again = startRingwire(["device", "--listen", `127.0.0.1:${port}`, "--json"]);
+    await using _again = again;
+    await frontend.waitForJson((line) => line.event === "link-back");
+    frontend.signal("SIGINT");
+    expect(await frontend.ended()).toEqual({ code: 0, signal: null });
+    const stopped = await frontend.waitForJson<{ reconnects: number }>(
+      (line) => line.event === "stopped",
+    );
+    expect(stopped.reconnects).toBe(1);
+  });
+
+  it("a second signal ends at once", async () => {
+    // A frontend whose device is stopped (SIGSTOP) waits for answers when it is asked to end.
+    const { child: device, port } = await startDevice();
+    const { child: frontend } = await startFrontend(port);
+    await using _frontend = frontend;
+    try {
+      device.signal("SIGSTOP");
+      frontend.signal("SIGINT");
+      await frontend.waitForJson((line) => line.event === "stopped");
+      frontend.signal("SIGINT");
+      const exit = await frontend.ended();
+      // It may have been done with waiting just before.
+      if (exit.code !== 0) expect(frontend.stderr).toMatch(/stopped at once by a second signal/);
+      expect([0, 1]).toContain(exit.code);
+    } finally {
+      device.signal("SIGCONT");
+      await device.stop();
+    }
+  });
+});
+
+describe("help", () => {
+  it.each([[], ["demo"], ["device"], ["frontend"], ["status"]])(
+    "ringwire %s --help begins with examples",
+    async (...command) => {
+      const words = command.filter((word) => word !== "");
+      for (const flag of ["--help", "-h"]) {
+        const child = await runRingwire([...words, flag]);
+        expect(child.exit?.code).toBe(0);
+        expect(child.stderr).toBe("");
+        expect(child.stdout).toMatch(/^Examples:\n {2}(sudo )?ringwire /);
+        expect(child.stdout).toContain("Usage: ringwire");
+        expect(child.stdout).not.toContain("end-with-stdin");
+        expect(child.stdout).not.toMatch(/^ {2}exchange/m);
+      }
+    },
+  );
+
+  it("without a command the help goes to stderr, and the exit code is 2", async () => {
+    const child = await runRingwire([]);
+    expect(child.exit?.code).toBe(2);
+    expect(child.stdout).toBe("");
+    expect(child.stderr).toMatch(/^Examples:/);
+  });
+
+  it("--version is that of package.json", async () => {
+    const child = await runRingwire(["--version"]);
+    expect(child.exit?.code).toBe(0);
+    expect(child.stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+});
+
+describe("streams", () => {
+  it("data on stdout, talk on stderr; --quiet says nothing", async () => {
+    const { child: device, port } = await startDevice();
+    await using _device = device;
+    const { child: frontend } = await startFrontend(port, ["--quiet"]);
+    await using _frontend = frontend;
+    frontend.signal("SIGTERM");
+    await frontend.ended();
+    expect(frontend.stderr).toBe("");
+    await device.waitFor(/info {2}ena0 left/);
+    for (const line of device.stdout.trimEnd().split("\n"))
+      expect(() => JSON.parse(line)).not.toThrow();
+    expect(device.stderr).toMatch(/info {2}ena0 joined/);
+  });
+
+  it("--log json makes every line of the log JSON", async () => {
+    const { child: device, port } = await startDevice(["--log", "json"]);
+    await using _device = device;
+    const { child: frontend } = await startFrontend(port);
+    await using _frontend = frontend;
+    frontend.signal("SIGTERM");
+    await device.waitFor(/ena0 left/);
+    const lines = device.stderr.trimEnd().split("\n");
+    expect(lines.length).toBeGreaterThan(1);
+    for (const line of lines) expect(JSON.parse(line)).toHaveProperty("msg");
+  });
+
+  it("colours only where they are wanted, and never with NO_COLOR", async () => {
+    const { child: device, port } = await startDevice();
+    await using _device = device;
+    const { child: frontend } = await startFrontend(port);
+    await using _frontend = frontend;
+    const status = (env: Record<string, string>) =>
+      runRingwire(["status", "--connect", `127.0.0.1:${port}`], { env });
+    const esc = String.fromCharCode(27);
+    expect((await status({ NO_COLOR: "1" })).stdout).not.toContain(esc);
+    expect((await status({ NO_COLOR: "", FORCE_COLOR: "1" })).stdout).toContain(esc);
+  });
+
+  it("--trace shows transactions by name, on both sides, and only on stderr", async () => {
+    const { child: device, port } = await startDevice(["--trace"]);
+    await using _device = device;
+    const { child: frontend } = await startFrontend(port, ["--trace"]);
+    await using _frontend = frontend;
+    await device.waitFor(/ena0 <- mmio_write \d+ records?: .*DEV_CTL = DEV_RESET reason=NORMAL/);
+    await device.waitFor(/ena0 -> write \d+ records?: ENA_ACQ 0x[0-9a-f]+ SUCCESS id=\d+/);
+    await frontend.waitFor(/ena0 -> hello \{"version":1/);
+    await frontend.waitFor(/ena0 <- write .*ENA_AENQ 0x[0-9a-f]+ LINK_CHANGE up/);
+    await frontend.waitFor(/ena0 -> .*GET_FEATURE DEVICE_ATTRIBUTES/);
+    expect(device.stdout + frontend.stdout).not.toContain("mmio_write");
+  });
+});
+
+describe("the device's port", () => {
+  it("answers /livez, /readyz, /status and /metrics, and nothing else", async () => {
+    const { child: device, port } = await startDevice(["--segment", "lab1"]);
+    await using _device = device;
+    const { child: frontend } = await startFrontend(port, ["--name", "a"]);
+    await using _frontend = frontend;
+    const get = (path: string) => fetch(`http://127.0.0.1:${port}${path}`);
+    expect(await (await get("/livez")).json()).toEqual({ ok: true });
+    expect(await (await get("/readyz")).json()).toEqual({ ok: true });
+    expect((await get("/")).status).toBe(404);
+    expect((await get("/nic")).status).toBe(426);
+    expect((await fetch(`http://127.0.0.1:${port}/status`, { method: "POST" })).status).toBe(405);
+
+    const status = (await (await get("/status")).json()) as { nics: { name: string }[] };
+    expect(status.nics.map((nic) => nic.name)).toEqual(["a"]);
+
+    const response = await get("/metrics");
+    expect(response.headers.get("content-type")).toMatch(/^text\/plain; version=0\.0\.4/);
+    const text = await response.text();
+    expect(text).toContain('ringwire_port_frames_total{segment="lab1",port="a",direction="in"} 0');
+    expect(text).toContain('ringwire_ena_resets_total{nic="a",reason="NORMAL"} 1');
+    expect(text).toMatch(/ringwire_ena_admin_commands_total\{nic="a"\} [1-9]/);
+    expect(text).toContain('ringwire_fdb_entries{segment="lab1"} 0');
+    expect(text).toContain("process_cpu_seconds_total");
+    // The whole page has the form that a scraper takes.
+    for (const line of text.split("\n").filter((l) => l !== "" && !l.startsWith("#"))) {
+      expect(line).toMatch(/^[a-z_0-9]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [-+0-9.eNaInf]+$/);
+    }
+    const names = text.split("\n").filter((l) => l.startsWith("# TYPE"));
+    expect(new Set(names).size).toBe(names.length);
+  });
+
+  it("status shows NICs, queues and ports; --json is the page itself; --watch goes on", async () => {
+    const { child: device, port } = await startDevice();
+    await using _device = device;
+    const { child: frontend } = await startFrontend(port, ["--queues", "2"]);
+    await using _frontend = frontend;
+    const connect = ["--connect", `127.0.0.1:${port}`];
+    const text = await runRingwire(["status", ...connect]);
+    expect(text.exit?.code).toBe(0);
+    expect(text.stdout).toMatch(/ena0 +ena +ready +[0-9a-f:]{17}/);
+    expect(text.stdout).toMatch(/ena0 +tx 1 /);
+    expect(text.stdout).not.toMatch(/ena0 +tx 2 /);
+    const json = await runRingwire(["status", ...connect, "--json"]);
+    expect(JSON.parse(json.stdout)).toHaveProperty("segment.ports");
+    await using watch = startRingwire(["status", ...connect, "--json", "--watch"]);
+    await watch.waitFor(/\n\{.*\n/s);
+    watch.signal("SIGINT");
+    expect(await watch.ended()).toEqual({ code: 0, signal: null });
+  });
+});
+
+describe("options", () => {
+  it("a flag beats the environment, which beats the file, which beats the default", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "ringwire-cli-"));
+    const config = join(folder, "ringwire.json");
+    const section = { segment: "from-file", queues: 3, mtu: 2000 };
+    writeFileSync(config, JSON.stringify({ device: section, frontend: { name: "no" } }));
+    try {
+      const { child: device, port } = await startDevice(["--mtu", "4000"], {
+        env: { RINGWIRE_CONFIG: config, RINGWIRE_QUEUES: "5", RINGWIRE_MTU: "3000" },
+      });
+      await using _device = device;
+      await using frontend = startRingwire(
+        ["frontend", "--connect", `127.0.0.1:${port}`, "--trace"],
+        { env: { RINGWIRE_NAME: "from-env" } },
+      );
+      const welcome = await frontend.waitFor(/welcome (\{.*\})/);
+      expect(JSON.parse(welcome[1] ?? "")).toMatchObject({
+        segment: "from-file",
+        queues: 5,
+        maxMtu: 4000,
+        name: "from-env",
+      });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it("an address that others reach warns, and works, with --insecure", async () => {
+    await using device = startRingwire(["device", "--listen", "0.0.0.0:0", "--insecure", "--json"]);
+    await device.waitForJson((line) => line.event === "listening");
+    expect(device.stderr).toMatch(/warn .*--insecure: whoever reaches this port/);
+  });
+
+  it("IPv6 loopback needs no more than IPv4's", async () => {
+    await using device = startRingwire(["device", "--listen", "[::1]:0", "--json"]);
+    const { url } = await device.waitForJson<{ url: string }>((l) => l.event === "listening");
+    const status = await runRingwire(["status", "--connect", url]);
+    expect(status.exit?.code, status.said()).toBe(0);
+  });
+});
+
+describe("an old Node", () => {
+  // The one that the system brings is old enough on many machines; the compiled program must say
+  // so instead of failing to load.
+  const node = "/usr/bin/node";
+  const program = join(ROOT, "dist/cli/ringwire.js");
+  const version = existsSync(node)
+    ? spawnSync(node, ["-p", "process.versions.node"], { encoding: "utf8" }).stdout.trim()
+    : "";
+
+  it("is told apart", () => {
+    expect(tooOld("20.20.2")).toMatch(/needs Node 22\.12 or newer, and this is Node 20\.20\.2/);
+    expect(tooOld("22.11.0")).toBeDefined();
+    expect(tooOld("22.12.0")).toBeUndefined();
+    expect(tooOld("24.0.0")).toBeUndefined();
+    expect(tooOld("100.0.0-nightly")).toBeUndefined();
+  });
+
+  const compiled = process.env.RINGWIRE_TEST_FROM !== "source" && existsSync(program);
+  if (version !== "" && tooOld(version) !== undefined && compiled) {
+    it(`gets one sentence and exit code 1 (Node ${version})`, async () => {
+      const child = await run([node, program, "device"]);
+      expect(child.exit).toEqual({ code: 1, signal: null });
+      expect(child.stderr.trimEnd()).toBe(tooOld(version));
+      expect(child.stdout).toBe("");
+    });
+  }
+});

@@ -1,0 +1,49 @@
+/** A real device process on a port of its own choice, and what can be asked of it from outside. */
+import { readFileSync } from "node:fs";
+import { type Child, startRingwire } from "./process.ts";
+import type { DeviceStatus } from "./status.ts";
+
+export class DeviceProcess {
+  readonly child: Child;
+  readonly port: number;
+
+  private constructor(child: Child, port: number) {
+    this.child = child;
+    this.port = port;
+  }
+
+  static async start(...args: string[]): Promise<DeviceProcess> {
+    const child = startRingwire(["device", "--listen", "127.0.0.1:0", "--json", ...args]);
+    try {
+      const ready = await child.waitForJson<{ port: number }>((v) => v["event"] === "listening");
+      return new DeviceProcess(child, ready.port);
+    } catch (error) {
+      await child.stop();
+      throw error;
+    }
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  async status(): Promise<DeviceStatus> {
+    const response = await fetch(`${this.url}/status`);
+    return (await response.json()) as DeviceStatus;
+  }
+
+  async lives(): Promise<boolean> {
+    if (this.child.exit !== undefined) return false;
+    return (await fetch(`${this.url}/livez`)).ok;
+  }
+
+  /** Memory that the system holds for it, from the kernel's point of view. */
+  rssBytes(): number {
+    const line = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${this.child.pid}/status`, "utf8"));
+    return Number(line![1]) * 1024;
+  }
+
+  async stop(): Promise<void> {
+    await this.child.stop();
+  }
+}

@@ -1,0 +1,96 @@
+/**
+ * What every hostile test stands on: a real device process, a live neighbour pair on it, and the
+ * question that is asked after each block: did anybody but the attacker notice?
+ */
+import { DeviceProcess } from "./device-process.ts";
+import { Neighbour } from "./neighbour.ts";
+import { eventually } from "./process.ts";
+import { Random, seedOfRun } from "./random.ts";
+import { type DeviceStatus, unaccounted } from "./status.ts";
+
+/** What a device may grow by while it is attacked: heap that its collector has not given back. */
+const RSS_SLACK_BYTES = 160 << 20;
+
+export class HostileStage {
+  readonly device: DeviceProcess;
+  readonly neighbour: Neighbour;
+  readonly random: Random;
+  readonly #rssBytes: number;
+  #names = 0;
+
+  private constructor(device: DeviceProcess, neighbour: Neighbour, rssBytes: number) {
+    this.device = device;
+    this.neighbour = neighbour;
+    this.random = new Random(seedOfRun());
+    this.#rssBytes = rssBytes;
+  }
+
+  static async open(...args: string[]): Promise<HostileStage> {
+    const device = await DeviceProcess.start(...args);
+    try {
+      const neighbour = await Neighbour.start(device);
+      return new HostileStage(device, neighbour, device.rssBytes());
+    } catch (error) {
+      await device.stop();
+      throw error;
+    }
+  }
+
+  get port(): number {
+    return this.device.port;
+  }
+
+  /** A NIC name that nobody has had yet. */
+  name(): string {
+    return `hostile${++this.#names}`;
+  }
+
+  /** Says in `what` fails how to see it again. */
+  seeded(what: string): string {
+    return `${what} (RINGWIRE_SEED=${this.random.seed})`;
+  }
+
+  async status(): Promise<DeviceStatus> {
+    return await this.device.status();
+  }
+
+  /** Throws with all that is not as it was before the attack. */
+  async unharmed(): Promise<void> {
+    const wrong: string[] = [];
+    if (!(await this.device.lives())) {
+      throw new Error(this.seeded(`the device is gone\n${this.device.child.said()}`));
+    }
+    const gone = await eventually(
+      "the hostile NICs to be gone",
+      async () => {
+        const status = await this.status();
+        return status.nics.length === 2 && status.connections === 2 ? status : undefined;
+      },
+      10_000,
+    );
+    const ports = gone.segment.ports.map((port) => port.name).sort();
+    if (ports.join() !== "pair-a,pair-b") wrong.push(`ports left: ${ports.join()}`);
+    for (const nic of gone.nics) {
+      for (const [code, n] of Object.entries(nic.faults)) {
+        wrong.push(`${nic.name}, which did nothing wrong, has ${n} faults ${code}`);
+      }
+    }
+    // The sum over all ports lacks those that left with what they had sent and got.
+    const sums = unaccounted(gone).filter((line) => !line.startsWith("frames sent to ports"));
+    wrong.push(...sums.map((line) => `not accounted for: ${line}`));
+    const rss = this.device.rssBytes();
+    if (rss > this.#rssBytes + RSS_SLACK_BYTES) {
+      wrong.push(`memory grew from ${this.#rssBytes} to ${rss} bytes`);
+    }
+    if (this.device.child.stderr.includes("an error in the device model")) {
+      wrong.push(`the device met an error of its own:\n${this.device.child.stderr.slice(-6000)}`);
+    }
+    wrong.push(...(await this.neighbour.complaints()));
+    if (wrong.length > 0) throw new Error(this.seeded(wrong.join("\n")));
+  }
+
+  async close(): Promise<void> {
+    await this.neighbour.stop();
+    await this.device.stop();
+  }
+}

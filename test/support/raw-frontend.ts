@@ -1,0 +1,270 @@
+/**
+ * A frontend that is not ours: it speaks the wire as well or as badly as it is told to, and writes
+ * down all that it hears.
+ *
+ *   test ──► send(bytes), batch([...]) ──► WebSocket ──► device
+ *   test ◄── heard.told, onRead, onWrite ◄── batches ◄───┘
+ *
+ * Unless told otherwise it stays alive as the protocol page asks: it answers heartbeats and
+ * reports progress.
+ */
+import { once } from "node:events";
+import { Packr } from "msgpackr";
+import WebSocket from "ws";
+import { applyBatch } from "../../shared/wire/decode.ts";
+import { RECORD_BYTES } from "../../shared/wire/records.ts";
+import { NIC_PATH, Op, PROTOCOL_VERSION, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import { RecordingSink, type Told } from "./recording-sink.ts";
+
+/** Waiting longer than this for a peer on the same machine is a hang. */
+const HANG_MS = 20_000;
+/** What is written down beyond this is forgotten, oldest first. */
+const KEEP_TOLD = 4096;
+
+const packr = new Packr({ useRecords: false });
+
+export interface Closing {
+  readonly code: number;
+  readonly reason: string;
+}
+
+/** One record of a column: where its bytes go, and the bytes. `space` is the BAR for mmio_write. */
+export interface Piece {
+  readonly address: number;
+  readonly bytes: Uint8Array;
+  readonly type?: number;
+  readonly space?: number;
+  /** Said in place of the length of `bytes`. */
+  readonly length?: number;
+}
+
+/** A column transaction. */
+export function column(op: number, pieces: readonly Piece[]): unknown[] {
+  const records = Buffer.alloc(pieces.length * RECORD_BYTES);
+  pieces.forEach(({ address, bytes, length, type, space }, i) => {
+    const at = i * RECORD_BYTES;
+    records.writeBigUInt64LE(BigInt(address), at);
+    records.writeUInt32LE(length ?? bytes.length, at + 8);
+    records.writeUInt16LE(type ?? 0, at + 12);
+    records.writeUInt16LE(space ?? 0, at + 14);
+  });
+  return [op, Buffer.concat(pieces.map((piece) => piece.bytes)), records];
+}
+
+/** A register or doorbell. */
+export function mmio(offset: number, value: number, bar = 0): unknown[] {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value >>> 0);
+  return column(Op.MMIO_WRITE, [{ address: offset, bytes, space: bar, type: 2 }]);
+}
+
+/** The bytes of a batch; whole numbers above 32 bits travel as uint64, as the protocol has them. */
+export function packBatch(transactions: readonly unknown[]): Buffer {
+  return packr.pack(transactions.map(wide)) as Buffer;
+}
+
+function wide(value: unknown): unknown {
+  if (typeof value === "number" && Number.isInteger(value) && value > 0xffff_ffff) {
+    return BigInt(value);
+  }
+  return Array.isArray(value) ? value.map(wide) : value;
+}
+
+export interface ConnectOptions {
+  readonly path?: string;
+  readonly protocols?: readonly string[];
+  /** Answer heartbeats and report progress. Default true. */
+  readonly alive?: boolean;
+}
+
+export class RawFrontend {
+  readonly ws: WebSocket;
+  readonly heard = new RecordingSink();
+  /** Resolves once, with what the device said last. */
+  readonly closed: Promise<Closing>;
+  closing: Closing | undefined;
+  /** Answers a read of the device: bytes, "refuse", or undefined for no answer. */
+  onRead: (address: number, length: number, tag: number) => Uint8Array | "refuse" | undefined =
+    () => "refuse";
+  onWrite: (address: number, bytes: Uint8Array) => void = () => {};
+  onInterrupt: (vector: number) => void = () => {};
+  readonly #alive: boolean;
+  #receivedBytes = 0;
+  #reportedBytes = 0;
+  #nextTag = 1;
+  readonly #waiting = new Set<() => void>();
+
+  private constructor(ws: WebSocket, alive: boolean) {
+    this.ws = ws;
+    this.#alive = alive;
+    ws.on("message", (data: Buffer) => this.#receive(data));
+    ws.on("error", () => {
+      // The close that follows says what there is to say.
+    });
+    this.closed = new Promise((resolve) => {
+      ws.on("close", (code, reason) => {
+        this.closing = { code, reason: reason.toString() };
+        this.#changed();
+        resolve(this.closing);
+      });
+    });
+  }
+
+  static async connect(port: number, options: ConnectOptions = {}): Promise<RawFrontend> {
+    const { path = NIC_PATH, protocols = [SUBPROTOCOL], alive = true } = options;
+    const ws = new WebSocket(`ws://127.0.0.1:${port}${path}`, [...protocols]);
+    const raw = new RawFrontend(ws, alive);
+    await once(ws, "open");
+    return raw;
+  }
+
+  /** Connects, says hello as `name` and waits for the welcome. */
+  static async join(port: number, name: string, hello: object = {}): Promise<RawFrontend> {
+    const raw = await RawFrontend.connect(port);
+    raw.hello(name, hello);
+    await raw.until("welcome", ([what]) => what === "welcome");
+    return raw;
+  }
+
+  get open(): boolean {
+    return this.ws.readyState === WebSocket.OPEN;
+  }
+
+  /** Bytes as a message; nothing once the connection is over. */
+  send(message: Uint8Array): void {
+    if (this.open) this.ws.send(message);
+  }
+
+  batch(...transactions: unknown[]): void {
+    this.send(packBatch(transactions));
+  }
+
+  hello(name: string, more: object = {}): void {
+    this.batch([
+      Op.HELLO,
+      { version: PROTOCOL_VERSION, personality: "ena", name, instance: `raw-${name}`, ...more },
+    ]);
+  }
+
+  /** What the device says that satisfies `test`, now or later. Rejects when it closes instead. */
+  async until(what: string, test: (told: Told) => boolean): Promise<Told> {
+    return await this.#wait(what, () => this.heard.told.find(test));
+  }
+
+  /**
+   * A register read behind everything sent so far: when its answer is here, all that was applied.
+   * The bytes, or undefined when the connection ended instead.
+   */
+  async read(offset: number, length = 4, bar = 0): Promise<Uint8Array | undefined> {
+    const tag = this.#nextTag++;
+    this.batch([Op.MMIO_READ, tag, bar, offset, length]);
+    const answer = await this.#wait(`the answer to register read ${tag}`, () => {
+      if (!this.open) return "over";
+      return this.heard.told.findLast(([name, t]) => name === "mmioReadReply" && t === tag);
+    });
+    return answer === "over" ? undefined : Uint8Array.from(answer[2] as number[]);
+  }
+
+  async read32(offset: number): Promise<number> {
+    const bytes = await this.read(offset);
+    if (bytes === undefined) throw new Error(`closed instead: ${JSON.stringify(this.closing)}`);
+    return Buffer.from(bytes).readUInt32LE();
+  }
+
+  /** True when all that was sent is applied and the connection still stands. */
+  async survived(): Promise<boolean> {
+    return (await this.read(0)) !== undefined;
+  }
+
+  /**
+   * True when the peer's WebSocket has seen all that was sent and the connection still stands. Asks
+   * by a ping, so it works before hello, and after what ends a session.
+   */
+  async flushed(): Promise<boolean> {
+    if (!this.open) return false;
+    const mark = String(this.#nextTag++);
+    let seen = false;
+    const onPong = (data: Buffer) => {
+      if (data.toString() !== mark) return;
+      seen = true;
+      this.#changed();
+    };
+    this.ws.on("pong", onPong);
+    this.ws.ping(mark);
+    const answer = await this.#wait(`pong ${mark}`, () => {
+      if (seen) return true;
+      return this.open ? undefined : false;
+    });
+    this.ws.off("pong", onPong);
+    return answer && this.open;
+  }
+
+  /** Codes of the faults that the device told. */
+  get faults(): string[] {
+    return this.heard.told.filter(([name]) => name === "fault").map(([, , code]) => String(code));
+  }
+
+  /** Ends the connection, politely or by a reset of its socket, and waits for the end. */
+  async end(how: "close" | "reset" = "close"): Promise<Closing> {
+    if (how === "close") this.ws.close(1000);
+    else this.ws.terminate();
+    return await this.closed;
+  }
+
+  async #wait<T>(what: string, look: () => T | undefined): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    const check = () => {
+      const found = look();
+      if (found !== undefined) resolve(found);
+      else if (this.closing !== undefined) {
+        reject(
+          new Error(`closed with ${this.closing.code} "${this.closing.reason}" before ${what}`),
+        );
+      }
+    };
+    const timer = setTimeout(() => reject(new Error(`waited too long for ${what}`)), HANG_MS);
+    this.#waiting.add(check);
+    try {
+      check();
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#waiting.delete(check);
+    }
+  }
+
+  #receive(message: Buffer): void {
+    this.#receivedBytes += message.length;
+    const { told } = this.heard;
+    const before = told.length;
+    applyBatch(message, this.heard, this.heard);
+    const answers: unknown[] = [];
+    for (const [name, ...fields] of told.slice(before)) this.#react(name, fields, answers);
+    if (told.length > 2 * KEEP_TOLD) told.splice(0, told.length - KEEP_TOLD);
+    if (this.#alive && this.#receivedBytes - this.#reportedBytes > 16_384) {
+      this.#reportedBytes = this.#receivedBytes;
+      answers.push([Op.PROGRESS, this.#receivedBytes]);
+    }
+    if (answers.length > 0) this.batch(...answers);
+    this.#changed();
+  }
+
+  #react(name: string, fields: unknown[], answers: unknown[]): void {
+    if (name === "heartbeat") {
+      const [sent] = fields as number[];
+      if (this.#alive && sent !== 0) answers.push([Op.HEARTBEAT, 0, sent]);
+    } else if (name === "read") {
+      const [tag, , address, length] = fields as [number, number, number, number];
+      const answer = this.onRead(address, length, tag);
+      if (answer === "refuse") answers.push([Op.READ_REPLY, tag, 1, Buffer.alloc(0)]);
+      else if (answer !== undefined) answers.push([Op.READ_REPLY, tag, 0, Buffer.from(answer)]);
+    } else if (name === "write") {
+      const [, address, , bytes] = fields as [number, number, number, number[]];
+      this.onWrite(address, Uint8Array.from(bytes));
+    } else if (name === "interrupt") this.onInterrupt(fields[0] as number);
+  }
+
+  #changed(): void {
+    for (const look of [...this.#waiting]) look();
+  }
+}

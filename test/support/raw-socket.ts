@@ -1,0 +1,183 @@
+/**
+ * A TCP socket that says HTTP and WebSocket as its owner likes: bytes out, bytes in, the end seen.
+ * Frame layout: RFC 6455, section 5.2.
+ */
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+
+const HANG_MS = 20_000;
+
+export const WsOpcode = {
+  CONTINUATION: 0,
+  TEXT: 1,
+  BINARY: 2,
+  CLOSE: 8,
+  PING: 9,
+  PONG: 10,
+} as const;
+
+export interface FrameOptions {
+  readonly opcode?: number;
+  readonly fin?: boolean;
+  /** RSV1 to RSV3, as the three bits 0x40, 0x20, 0x10. */
+  readonly reserved?: number;
+  readonly masked?: boolean;
+  /** Said in place of the payload's length, always in eight bytes. */
+  readonly declared?: bigint;
+}
+
+/** One WebSocket frame. The mask is zero, which is a mask like any other. */
+export function wsFrame(payload: Uint8Array, options: FrameOptions = {}): Buffer {
+  const { opcode = WsOpcode.BINARY, fin = true, reserved = 0, masked = true, declared } = options;
+  const first = (fin ? 0x80 : 0) | reserved | opcode;
+  const mask = masked ? 0x80 : 0;
+  const long = declared !== undefined || payload.length > 0xffff;
+  const head = Buffer.alloc(long ? 10 : payload.length > 125 ? 4 : 2);
+  head[0] = first;
+  if (long) {
+    head[1] = mask | 127;
+    head.writeBigUInt64BE(declared ?? BigInt(payload.length), 2);
+  } else if (payload.length > 125) {
+    head[1] = mask | 126;
+    head.writeUInt16BE(payload.length, 2);
+  } else head[1] = mask | payload.length;
+  return Buffer.concat([head, Buffer.alloc(masked ? 4 : 0), payload]);
+}
+
+/** An upgrade request; `lines` replace headers of the same name, an empty one removes it. */
+export function upgradeRequest(
+  port: number,
+  lines: Readonly<Record<string, string>> = {},
+  path: string = NIC_PATH,
+): string {
+  const headers: Record<string, string> = {
+    Host: `127.0.0.1:${port}`,
+    Upgrade: "websocket",
+    Connection: "Upgrade",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Protocol": SUBPROTOCOL,
+    ...lines,
+  };
+  const text = Object.entries(headers)
+    .filter(([, value]) => value !== "")
+    .map(([name, value]) => `${name}: ${value}\r\n`);
+  return `GET ${path} HTTP/1.1\r\n${text.join("")}\r\n`;
+}
+
+export class RawSocket {
+  readonly socket: Socket;
+  /** Everything received. */
+  received: Buffer = Buffer.alloc(0);
+  over = false;
+  readonly #watchers = new Set<() => void>();
+
+  private constructor(socket: Socket) {
+    this.socket = socket;
+    socket.on("data", (bytes) => {
+      this.received = Buffer.concat([this.received, bytes]);
+      this.#changed();
+    });
+    socket.on("error", () => {
+      // A reset is an end like any other here.
+    });
+    socket.on("close", () => {
+      this.over = true;
+      this.#changed();
+    });
+  }
+
+  static async connect(port: number): Promise<RawSocket> {
+    const socket = connect({ host: "127.0.0.1", port, noDelay: true });
+    const raw = new RawSocket(socket);
+    await once(socket, "connect");
+    return raw;
+  }
+
+  /** A socket that has been upgraded. */
+  static async upgraded(
+    port: number,
+    lines: Readonly<Record<string, string>> = {},
+  ): Promise<RawSocket> {
+    const raw = await RawSocket.connect(port);
+    raw.write(upgradeRequest(port, lines));
+    const answer = await raw.response();
+    if (!answer.startsWith("HTTP/1.1 101 ")) throw new Error(answer);
+    return raw;
+  }
+
+  write(bytes: Uint8Array | string): void {
+    if (this.socket.writable) this.socket.write(bytes);
+  }
+
+  /** The head of the HTTP answer, or what came of it before the end. */
+  async response(): Promise<string> {
+    await this.#until("an HTTP answer", () => this.over || this.received.includes("\r\n\r\n"));
+    const end = this.received.indexOf("\r\n\r\n");
+    const head = this.received.subarray(0, end < 0 ? this.received.length : end + 4);
+    this.received = this.received.subarray(head.length);
+    return head.toString("latin1");
+  }
+
+  /** Waits for the peer to end the connection. The code of its close frame; 1006 without one. */
+  async closeCode(): Promise<number> {
+    await this.#until("the end", () => this.over || this.#close() !== undefined);
+    const code = this.#close() ?? 1006;
+    this.socket.destroy();
+    return code;
+  }
+
+  /** Ends with a TCP reset. */
+  reset(): void {
+    this.socket.resetAndDestroy();
+  }
+
+  async ended(): Promise<void> {
+    await this.#until("the end", () => this.over);
+  }
+
+  /** The code of the close frame among what was received. */
+  #close(): number | undefined {
+    const b = this.received;
+    for (let at = 0; at + 2 <= b.length; ) {
+      const short = b[at + 1]! & 0x7f;
+      const head = short === 126 ? 4 : short === 127 ? 10 : 2;
+      if (at + head > b.length) return undefined;
+      const length =
+        short === 126
+          ? b.readUInt16BE(at + 2)
+          : short === 127
+            ? Number(b.readBigUInt64BE(at + 2))
+            : short;
+      const whole = at + head + length <= b.length;
+      if ((b[at]! & 0x0f) === WsOpcode.CLOSE && whole) {
+        return length >= 2 ? b.readUInt16BE(at + head) : 1005;
+      }
+      at += head + length;
+    }
+    return undefined;
+  }
+
+  async #until(what: string, test: () => boolean): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const check = () => {
+      if (test()) resolve();
+    };
+    const timer = setTimeout(() => {
+      reject(new Error(`waited too long for ${what}; got ${this.received.subarray(0, 200)}`));
+    }, HANG_MS);
+    this.#watchers.add(check);
+    try {
+      check();
+      await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#watchers.delete(check);
+    }
+  }
+
+  #changed(): void {
+    for (const look of [...this.#watchers]) look();
+  }
+}

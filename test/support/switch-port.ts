@@ -1,0 +1,52 @@
+/** A switch port that keeps what it gets and says what it is told to say. */
+import type { DropReason, Port, PortOffloads } from "../../device/switch/port.ts";
+import type { Frame } from "../../shared/net/frame.ts";
+import { bytesOf } from "./packets.ts";
+
+export const NO_OFFLOADS: PortOffloads = { csum: false, tso4: false, tso6: false };
+export const ALL_OFFLOADS: PortOffloads = { csum: true, tso4: true, tso6: true };
+
+export interface Got {
+  readonly bytes: Uint8Array;
+  readonly gso: number;
+  readonly needsCsum: boolean;
+  readonly csumValid: boolean;
+}
+
+export class TestPort implements Port {
+  readonly name: string;
+  readonly kind = "test";
+  readonly offloads: PortOffloads;
+  readonly maxFrameBytes: number;
+  readonly got: Got[] = [];
+  /** What `ready` was asked: [length, frames]. */
+  readonly asked: [number, number][] = [];
+  flushes = 0;
+  /** Said by `deliver`. */
+  answer: DropReason | undefined;
+  room = true;
+  onDeliver: (() => void) | undefined;
+
+  constructor(name: string, offloads: PortOffloads = ALL_OFFLOADS, maxFrameBytes = 1514) {
+    this.name = name;
+    this.offloads = offloads;
+    this.maxFrameBytes = maxFrameBytes;
+  }
+
+  deliver(frame: Frame): DropReason | undefined {
+    this.onDeliver?.();
+    if (this.answer !== undefined) return this.answer;
+    const { gso, needsCsum, csumValid } = frame;
+    this.got.push({ bytes: bytesOf(frame), gso, needsCsum, csumValid });
+    return undefined;
+  }
+
+  ready(length: number, frames: number): boolean {
+    this.asked.push([length, frames]);
+    return this.room;
+  }
+
+  flush(): void {
+    this.flushes++;
+  }
+}

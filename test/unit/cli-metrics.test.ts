@@ -1,0 +1,94 @@
+import { describe, expect, it } from "vitest";
+import { metricsText } from "../../device/metrics.ts";
+
+const snapshot = {
+  connections: 2,
+  seconds: 7,
+  segment: {
+    name: "lan0",
+    macs: [{ mac: "02:00:00:00:00:01" }, { mac: "02:00:00:00:00:02" }],
+    macMoves: 3,
+    ports: [
+      {
+        name: "ena0",
+        in: { frames: 10, bytes: 600, dropped: { runt: 1 } },
+        out: { frames: 20, bytes: 1200, dropped: { rx_overrun: 2 } },
+        lost: { in: {}, out: { rx_overrun: 5, link_backlog: 4 } },
+      },
+    ],
+  },
+  nics: [
+    {
+      name: "ena0",
+      personality: "ena",
+      mac: "02:00:00:00:00:01",
+      link: {
+        roundTripMs: 250,
+        unsentBytes: 9,
+        inFlightBytes: 8,
+        sentBatches: 100,
+        receivedBatches: 101,
+      },
+      memory: { pushMisses: 6 },
+      faults: { TX_PHASE: 2 },
+      reports: { DMA_UNMAPPED: 1 },
+      nic: {
+        counters: { adminCommands: 48, txPackets: 10, rxPackets: 20, rxOverruns: 5 },
+        resets: { NORMAL: 1 },
+        interrupts: [{ vector: 0, raised: 11 }],
+      },
+    },
+  ],
+};
+
+describe("metricsText", () => {
+  it("tells everything of the snapshot", async () => {
+    const { type, text } = await metricsText(snapshot);
+    expect(type).toMatch(/^text\/plain; version=0\.0\.4/);
+    const lines = new Set(text.split("\n"));
+    for (const line of [
+      'ringwire_port_frames_total{segment="lan0",port="ena0",direction="in"} 10',
+      'ringwire_port_bytes_total{segment="lan0",port="ena0",direction="out"} 1200',
+      'ringwire_port_drops_total{segment="lan0",port="ena0",direction="in",reason="runt"} 1',
+      // Dropped by the switch and lost in the port, for the same reason.
+      'ringwire_port_drops_total{segment="lan0",port="ena0",direction="out",reason="rx_overrun"} 7',
+      'ringwire_port_drops_total{segment="lan0",port="ena0",direction="out",reason="link_backlog"} 4',
+      'ringwire_nic_link_round_trip_seconds{nic="ena0"} 0.25',
+      'ringwire_nic_unsent_bytes{nic="ena0"} 9',
+      'ringwire_nic_batches_total{nic="ena0",direction="out"} 100',
+      'ringwire_nic_batches_total{nic="ena0",direction="in"} 101',
+      'ringwire_nic_push_misses_total{nic="ena0"} 6',
+      'ringwire_faults_total{nic="ena0",side="device",code="TX_PHASE"} 2',
+      'ringwire_faults_total{nic="ena0",side="frontend",code="DMA_UNMAPPED"} 1',
+      'ringwire_ena_admin_commands_total{nic="ena0"} 48',
+      'ringwire_ena_resets_total{nic="ena0",reason="NORMAL"} 1',
+      'ringwire_ena_interrupts_total{nic="ena0",vector="0"} 11',
+      'ringwire_fdb_entries{segment="lan0"} 2',
+      'ringwire_fdb_moves_total{segment="lan0"} 3',
+      "ringwire_connections 2",
+      "ringwire_uptime_seconds 7",
+    ]) {
+      expect(lines, line).toContain(line);
+    }
+  });
+
+  it("names no MAC address", async () => {
+    expect((await metricsText(snapshot)).text).not.toMatch(/02:00:00/);
+  });
+
+  it("a second scrape does not add to the first", async () => {
+    const first = await metricsText(snapshot);
+    const second = await metricsText(snapshot);
+    const own = (text: string) => text.split("\n").filter((line) => line.startsWith("ringwire_"));
+    expect(own(second.text)).toEqual(own(first.text));
+  });
+
+  it("is a page also before anybody came", async () => {
+    const { text } = await metricsText({
+      segment: { name: "lan0", ports: [], macs: [] },
+      nics: [],
+    });
+    expect(text).toContain('ringwire_fdb_entries{segment="lan0"} 0');
+    expect(text).toContain("process_cpu_seconds_total");
+  });
+});

@@ -1,0 +1,187 @@
+import { Command } from "commander";
+import { describe, expect, it } from "vitest";
+import { z } from "zod";
+import { ExitCode, Failure } from "../../cli/failure.ts";
+import { wordsOf } from "../../cli/log.ts";
+import { tooOld } from "../../cli/node-version.ts";
+import {
+  addCommonFlags,
+  CommonShape,
+  hostPort,
+  logOptions,
+  nicName,
+  oneOf,
+  readOptions,
+  target,
+  unicastMac,
+  whole,
+} from "../../cli/options.ts";
+import { bytesText, msText, table } from "../../cli/output.ts";
+import { dropsOf, statusLines } from "../../cli/status-text.ts";
+
+const Shape = z.object({
+  ...CommonShape,
+  count: whole(1, 9).default(4),
+  list: z.array(z.string()).default([]),
+  llq: z.boolean().default(true),
+  insecure: z.boolean().default(false),
+});
+
+function read(args: readonly string[], env: Record<string, string> = {}) {
+  const command = addCommonFlags(
+    new Command("thing")
+      .option("--count <n>")
+      .option("--list <name...>")
+      .option("--no-llq")
+      .option("--insecure"),
+  ).exitOverride();
+  command.parse([...args], { from: "user" });
+  return readOptions(command, Shape, env);
+}
+
+describe("layers of options", () => {
+  it("defaults stand where nobody says otherwise", () => {
+    expect(read([])).toEqual({
+      json: false,
+      verbose: false,
+      quiet: false,
+      count: 4,
+      list: [],
+      llq: true,
+      insecure: false,
+    });
+  });
+
+  it("takes text, lists and switches from the environment", () => {
+    const env = { RINGWIRE_COUNT: "7", RINGWIRE_LIST: "a,b", RINGWIRE_NO_LLQ: "1" };
+    expect(read([], env)).toMatchObject({ count: 7, list: ["a", "b"], llq: false });
+    expect(read(["--count", "2"], env).count).toBe(2);
+    expect(read([], { RINGWIRE_COUNT: "" }).count).toBe(4);
+  });
+
+  it("a switch can be off in the environment: naming it is not enough", () => {
+    expect(read([], { RINGWIRE_INSECURE: "0" }).insecure).toBe(false);
+    expect(read([], { RINGWIRE_INSECURE: "true" }).insecure).toBe(true);
+    expect(read([], { RINGWIRE_NO_LLQ: "no" }).llq).toBe(true);
+    expect(() => read([], { RINGWIRE_INSECURE: "2" })).toThrow(/it can be true or false/);
+  });
+
+  it("an error names the flag, the value and where it came from", () => {
+    expect(() => read(["--count", "10"])).toThrow(
+      new Failure('--count takes a whole number from 1 to 9, not "10"', ExitCode.USAGE),
+    );
+    expect(() => read([], { RINGWIRE_COUNT: "x" })).toThrow(/not "x" \(from RINGWIRE_COUNT\)$/);
+  });
+});
+
+describe("the log", () => {
+  const plain = { verbose: false, quiet: false };
+  it("flags beat RINGWIRE_LOG", () => {
+    expect(logOptions(plain, {})).toEqual({ level: "info", form: "text" });
+    const env = { RINGWIRE_LOG: "error,json" };
+    expect(logOptions(plain, env)).toEqual({ level: "error", form: "json" });
+    expect(logOptions({ ...plain, verbose: true }, env).level).toBe("debug");
+    expect(logOptions({ ...plain, quiet: true }, {}).level).toBe("warn");
+    expect(logOptions({ ...plain, log: "text" }, env).form).toBe("text");
+  });
+
+  it("a record is one line of words; a stack only while debugging", () => {
+    const record = {
+      level: 40,
+      time: 0,
+      msg: "fault",
+      code: "X",
+      n: 3,
+      err: { message: "why", stack: "Error: why\n    at there" },
+    };
+    expect(wordsOf(record, false).slice(8)).toBe(" warn  fault (code=X n=3) [why]");
+    expect(wordsOf(record, true)).toContain("at there");
+  });
+});
+
+describe("values", () => {
+  it.each([
+    ["127.0.0.1:7700", { host: "127.0.0.1", port: 7700 }],
+    ["[::1]:0", { host: "::1", port: 0 }],
+    ["localhost:65535", { host: "localhost", port: 65535 }],
+  ])("%s is a place to listen", (text, value) => {
+    expect(hostPort.parse(text)).toEqual(value);
+  });
+
+  it.each(["", "7700", ":7700", "::1:7700", "h:65536", "h:", "h:7700/x", "http://h:1", "h h:1"])(
+    "%j is no place to listen",
+    (text) => expect(hostPort.safeParse(text).success).toBe(false),
+  );
+
+  it("names, addresses, numbers and words are bounded", () => {
+    expect(nicName.safeParse("a".repeat(63)).success).toBe(true);
+    for (const bad of ["", "a".repeat(64), "-a", "a b", "a/b", "é"]) {
+      expect(nicName.safeParse(bad).success, bad).toBe(false);
+    }
+    expect(unicastMac.safeParse("02:00:00:00:00:01").success).toBe(true);
+    expect(unicastMac.safeParse("ff:ff:ff:ff:ff:ff").success).toBe(false);
+    expect(target.parse("h:7700")).toBe("h:7700");
+    expect(target.safeParse("ftp://h").success).toBe(false);
+    for (const bad of ["", "1.5", "-1", "0x1", "1e1", " 1", "10"]) {
+      expect(whole(0, 9).safeParse(bad).success, bad).toBe(false);
+    }
+    expect(oneOf("a", "b").safeParse("c").success).toBe(false);
+  });
+});
+
+describe("the Node that runs it", () => {
+  it.each(["22.12.0", "22.20.1", "23.0.0", "24.1.0", "100.0.0-nightly"])(
+    "%s will do",
+    (version) => {
+      expect(tooOld(version)).toBeUndefined();
+    },
+  );
+  it.each(["22.11.9", "20.20.2", "8.0.0"])("%s is too old, and the sentence says so", (version) => {
+    expect(tooOld(version)).toContain(`needs Node 22.12 or newer, and this is Node ${version}`);
+  });
+});
+
+describe("text for people", () => {
+  it("a table aligns words left and numbers right, without spaces at the end", () => {
+    expect(
+      table(
+        ["name", "n"],
+        [
+          ["a", 5],
+          ["long", 12],
+        ],
+      ).map(strip),
+    ).toEqual(["name   n", "a      5", "long  12"]);
+    expect(table(["name", "x"], [["a", "-"]]).map(strip)).toEqual(["name  x", "a     -"]);
+  });
+
+  it("bytes and times have a unit that fits", () => {
+    expect([bytesText(1023), bytesText(1536), bytesText(3 << 20)]).toEqual([
+      "1023 B",
+      "1.5 KiB",
+      "3.0 MiB",
+    ]);
+    expect([msText(0.315), msText(41.7)]).toEqual(["0.32 ms", "42 ms"]);
+  });
+
+  it("drops at a port are summed by reason, wherever they were counted", () => {
+    const port = {
+      in: { dropped: { runt: 1 } },
+      out: { dropped: { rx_overrun: 2, runt: 3 } },
+      lost: { in: { tx_fault: 4 }, out: { rx_overrun: 5 } },
+    };
+    expect(dropsOf(port)).toEqual({ runt: 4, rx_overrun: 7, tx_fault: 4 });
+  });
+
+  it("a status of anything does not break the page", () => {
+    expect(statusLines({}).map(strip).join("\n")).toContain("no ports");
+    const odd = { nics: [{ nic: 7, link: "x" }], segment: { ports: [{}], macs: 3 } };
+    expect(() => statusLines(odd as never)).not.toThrow();
+  });
+});
+
+/** Without escape sequences, should the run have a terminal. */
+function strip(line: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for
+  return line.replaceAll(/\u001b\[\d+m/g, "");
+}

@@ -1,0 +1,151 @@
+import { describe, expect, test } from "vitest";
+import { createEnaNic } from "../../device/ena/index.ts";
+import {
+  capsReg,
+  DevSts,
+  devCtlReg,
+  REGISTER_READ_FAILED,
+  Register,
+} from "../../shared/ena/registers.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import { EnaTwin } from "../support/ena-twin.ts";
+import { FakeHost } from "../support/fake-host.ts";
+
+function rig() {
+  const host = new FakeHost();
+  const nic = createEnaNic(host);
+  return { host, nic, twin: new EnaTwin(nic, host) };
+}
+
+describe("BAR 0", () => {
+  test("says what a probing driver insists on", () => {
+    const { twin } = rig();
+    const caps = twin.read32(Register.CAPS);
+    expect(capsReg.resetTimeout(caps)).toBeGreaterThan(0);
+    expect(capsReg.dmaWidthBits(caps)).toBe(48);
+    expect(capsReg.contiguousQueues(caps)).toBe(1);
+    expect(twin.read32(Register.CONTROLLER_VERSION) & 0xffffff).toBeGreaterThanOrEqual(1);
+    expect(twin.read32(Register.DEV_STS)).toBe(DevSts.READY);
+  });
+
+  test("reset is seen in progress until DEV_CTL is written 0", () => {
+    const { host, nic, twin } = rig();
+    twin.write32(Register.DEV_CTL, devCtlReg.packReset(18, true));
+    expect(twin.read32(Register.DEV_STS)).toBe(DevSts.RESET_IN_PROGRESS);
+    // Drivers write MMIO_RESP again right here, and poll through it.
+    twin.setResponse();
+    expect(twin.readless(Register.DEV_STS)).toBe(DevSts.RESET_IN_PROGRESS);
+    twin.write32(Register.DEV_CTL, 0);
+    expect(twin.readless(Register.DEV_STS)).toBe(DevSts.READY);
+    expect(nic.snapshot()["lastReset"]).toBe("MISSING_ADMIN_INTERRUPT");
+    expect(host.takeFaults()).toEqual([]);
+  });
+
+  test("reset forgets MMIO_RESP and says so", () => {
+    const { host, twin } = rig();
+    twin.setResponse();
+    twin.write32(Register.DEV_CTL, devCtlReg.packReset(0, true));
+    expect(twin.readless(Register.DEV_STS)).toBeUndefined();
+    expect(host.takeFaults()).toEqual(["MMIO_RESP_UNSET"]);
+  });
+
+  test("a readless answer shows value and offset before the request id", () => {
+    const { host, twin } = rig();
+    twin.setResponse();
+    twin.readless(Register.CAPS);
+    expect(host.memory.writes).toEqual([
+      { address: twin.responseAddress + 2, length: 6, type: RecordType.MMIO_RESPONSE },
+      { address: twin.responseAddress, length: 2, type: RecordType.MMIO_RESPONSE },
+    ]);
+  });
+
+  test("no register reads as a failed read, defined or not", () => {
+    const { nic, twin } = rig();
+    for (let offset = 0; offset < 0x8000; offset += 4) {
+      expect(twin.read32(offset)).not.toBe(REGISTER_READ_FAILED);
+    }
+    expect(twin.read32(0x48)).toBe(0);
+    // A byte out of the middle of CAPS: its DMA width.
+    expect(nic.mmioRead(0, Register.CAPS + 1, 1)).toEqual(Uint8Array.of(48));
+    expect(nic.mmioRead(2, 0, 4)).toEqual(new Uint8Array(4));
+  });
+
+  test.each([
+    ["a register that is not there", 0x48],
+    ["a read-only register", Register.CAPS],
+    ["the MSI-X table", 0x4000],
+  ])("a write to %s is named", (_what, offset) => {
+    const { host, twin } = rig();
+    twin.write32(offset, 1);
+    expect(host.takeFaults()).toEqual(["REGISTER_UNDEFINED"]);
+  });
+
+  test.each([
+    [1, 0, 4],
+    [0, 2, 4],
+    [0, 0, 3],
+    [0, 0x8000, 4],
+  ])("a write to BAR %i offset %i of %i bytes is no register access", (bar, offset, length) => {
+    const { host, nic } = rig();
+    nic.mmioWrite(bar, offset, new Uint8Array(8), 0, length);
+    expect(host.takeFaults()).toEqual(["MMIO_BAD_ACCESS"]);
+  });
+
+  test("registers that need a running device say so during reset", () => {
+    const { host, twin } = rig();
+    twin.write32(Register.DEV_CTL, devCtlReg.packReset(0, true));
+    for (const offset of [Register.AQ_DB, Register.AENQ_HEAD_DB, 0x1000, 0x2000, 0x3000]) {
+      twin.write32(offset, 1);
+    }
+    expect(host.takeFaults()).toEqual(Array.from({ length: 5 }, () => "REGISTER_IN_RESET"));
+  });
+});
+
+describe("the order of initialisation", () => {
+  test("AQ_DB before the admin ring is refused by name until a reset", async () => {
+    const { host, twin } = rig();
+    twin.setResponse();
+    twin.write32(Register.AQ_DB, 1);
+    expect(host.takeFaults()).toEqual(["AQ_NOT_CONFIGURED"]);
+    expect(twin.read32(Register.DEV_STS)).toBe(DevSts.READY | DevSts.FATAL_ERROR);
+    await twin.attach();
+    expect(twin.read32(Register.DEV_STS)).toBe(DevSts.READY);
+  });
+
+  test("the first command before the event ring is refused, with the reason", () => {
+    const { host, twin } = rig();
+    twin.initAdmin();
+    twin.write32(Register.AENQ_CAPS, 0);
+    twin.write32(Register.AQ_DB, 1);
+    expect(host.faults[0]?.code).toBe("AENQ_NOT_CONFIGURED");
+    expect(host.faults[0]?.text).toContain("set up the event ring first");
+    expect(twin.read32(Register.DEV_STS) & DevSts.FATAL_ERROR).not.toBe(0);
+  });
+
+  test("AENQ_HEAD_DB before the event ring is named and harmless", () => {
+    const { host, twin } = rig();
+    twin.write32(Register.AENQ_HEAD_DB, 16);
+    expect(host.takeFaults()).toEqual(["AENQ_NOT_CONFIGURED"]);
+    expect(twin.read32(Register.DEV_STS)).toBe(DevSts.READY);
+  });
+});
+
+describe("reset", () => {
+  test("each reason is counted by name, and everything is dropped every time", async () => {
+    const { host, nic, twin } = rig();
+    for (let reason = 0; reason <= 20; reason++) {
+      await twin.attach();
+      await twin.createQueue(1, 8, 1);
+      await twin.createQueue(2, 8, 1);
+      twin.reset(reason);
+      const snapshot = nic.snapshot();
+      expect(snapshot["tx"]).toEqual([]);
+      expect(snapshot["rx"]).toEqual([]);
+    }
+    const resets = nic.snapshot()["resets"] as Record<string, number>;
+    // Each attach resets with reason 0 besides.
+    expect(resets["NORMAL"]).toBe(22);
+    expect(Object.keys(resets)).toHaveLength(21);
+    expect(host.takeFaults()).toEqual([]);
+  });
+});

@@ -1,0 +1,347 @@
+import { describe, expect, it } from "vitest";
+import type { Snapshot } from "../../device/nic.ts";
+import {
+  DropReason,
+  type PortOffloads,
+  type SwitchPort,
+  Verdict,
+} from "../../device/switch/port.ts";
+import { Switch } from "../../device/switch/switch.ts";
+import { Frame, Gso } from "../../shared/net/frame.ts";
+import { type Built, buildPacket, frameOf, plainSum, pseudoHeader } from "../support/packets.ts";
+import { ALL_OFFLOADS, NO_OFFLOADS, TestPort } from "../support/switch-port.ts";
+
+const A = [2, 0, 0, 0, 0, 0xa];
+const B = [2, 0, 0, 0, 0, 0xb];
+const BROADCAST = [255, 255, 255, 255, 255, 255];
+
+function frame(destination: number[], source: number[], length = 60): Frame {
+  const bytes = new Uint8Array(length).fill(1);
+  bytes.set([...destination, ...source, 0x88, 0xb5].slice(0, length));
+  return frameOf(bytes, [5, 4]);
+}
+
+interface Net {
+  readonly segment: Switch;
+  readonly ports: TestPort[];
+  readonly handles: SwitchPort[];
+  readonly clock: { ms: number };
+}
+function net(
+  count: number,
+  options: { whenFull?: "hold"; macsPerPort?: number; offloads?: PortOffloads[] } = {},
+): Net {
+  const clock = { ms: 0 };
+  const segment = new Switch({
+    name: "s",
+    now: () => clock.ms,
+    whenFull: options.whenFull ?? "drop",
+    macsPerPort: options.macsPerPort ?? 1024,
+  });
+  const ports = Array.from(
+    { length: count },
+    (_, i) => new TestPort(`p${i}`, options.offloads?.[i]),
+  );
+  return { segment, ports, handles: ports.map((port) => segment.attach(port)), clock };
+}
+const port = (n: Net, i: number): Snapshot => (n.segment.snapshot()["ports"] as Snapshot[])[i]!;
+const counts = (n: Net): number[] => n.ports.map((p) => p.got.length);
+
+describe("forwarding", () => {
+  it("floods what it does not know, forwards what it learned, and forgets by age", () => {
+    const n = net(3);
+    n.handles[0]!.input(frame(B, A));
+    expect(counts(n)).toEqual([0, 1, 1]);
+    n.handles[1]!.input(frame(A, B));
+    expect(counts(n)).toEqual([1, 1, 1]);
+    n.handles[0]!.input(frame(B, A));
+    expect(counts(n)).toEqual([1, 2, 1]);
+    n.clock.ms = 300_001;
+    n.segment.tick();
+    n.handles[0]!.input(frame(B, A));
+    expect(counts(n)).toEqual([1, 3, 2]);
+  });
+
+  it("floods broadcast and multicast, and flushes only who got something", () => {
+    const n = net(3);
+    n.handles[1]!.input(frame(A, B));
+    n.handles[1]!.flush();
+    expect(n.ports.map((p) => p.flushes)).toEqual([1, 0, 1]);
+    n.handles[0]!.input(frame(BROADCAST, A));
+    n.handles[0]!.input(frame([1, 0, 0x5e, 0, 0, 1], A));
+    n.handles[0]!.input(frame(B, A));
+    n.handles[0]!.flush();
+    expect(counts(n)).toEqual([1, 3, 3]);
+    expect(n.ports.map((p) => p.flushes)).toEqual([1, 1, 2]);
+    n.handles[0]!.flush();
+    expect(n.ports.map((p) => p.flushes)).toEqual([1, 1, 2]);
+  });
+
+  it("forgets a port that unplugs, at once, and gives its number to the next", () => {
+    const n = net(3);
+    n.handles[1]!.input(frame(A, B));
+    n.handles[1]!.detach();
+    n.handles[1]!.detach();
+    n.handles[0]!.input(frame(B, A));
+    expect(counts(n)).toEqual([1, 0, 2]);
+    const again = new TestPort("again");
+    n.segment.attach(again);
+    n.handles[0]!.input(frame(B, A));
+    expect(again.got.length).toBe(1);
+    n.handles[1]!.input(frame(A, B));
+    expect(n.segment.snapshot()["lateFrames"]).toBe(1);
+  });
+});
+
+describe("drops", () => {
+  it.each([
+    ["runt", frame(A, B, 13)],
+    ["bad_source", frame(B, [0, 0, 0, 0, 0, 0])],
+    ["bad_source", frame(B, [3, 0, 0, 0, 0, 1])],
+    ["bad_source", frame(B, BROADCAST)],
+    ["reserved_address", frame([1, 0x80, 0xc2, 0, 0, 0], A)],
+    ["reserved_address", frame([1, 0x80, 0xc2, 0, 0, 15], A)],
+  ])("names a %s", (reason, bad) => {
+    const n = net(2);
+    expect(n.handles[0]!.input(bad)).toBe(Verdict.DONE);
+    expect(port(n, 0)["in"]).toMatchObject({
+      frames: 1,
+      bytes: bad.length,
+      dropped: { [reason]: 1 },
+    });
+    expect(counts(n)).toEqual([0, 0]);
+  });
+
+  it("names the empty frame a runt", () => {
+    const n = net(2);
+    n.handles[0]!.input(new Frame());
+    expect(port(n, 0)["in"]).toMatchObject({ frames: 1, bytes: 0, dropped: { runt: 1 } });
+  });
+
+  it("names hairpins, segments of one, and too many addresses", () => {
+    const n = net(2, { macsPerPort: 2 });
+    n.handles[0]!.input(frame(A, A));
+    n.handles[0]!.input(frame(A, B));
+    expect(port(n, 0)["in"]).toMatchObject({ flooded: 1, dropped: { hairpin: 1 } });
+    n.handles[0]!.input(frame(BROADCAST, [2, 0, 0, 0, 0, 1]));
+    expect(port(n, 0)["in"]).toMatchObject({ flooded: 1, dropped: { hairpin: 1, mac_limit: 1 } });
+    n.handles[1]!.detach();
+    n.handles[0]!.input(frame(BROADCAST, A));
+    expect(port(n, 0)["in"]).toMatchObject({ frames: 4, dropped: { no_port: 1 } });
+  });
+
+  it("counts what the out-port refuses there, with its reason", () => {
+    const n = net(3);
+    n.ports[1]!.answer = DropReason.RX_OVERRUN;
+    n.handles[0]!.input(frame(BROADCAST, A));
+    n.handles[0]!.input(frame(BROADCAST, A, 1515));
+    expect(port(n, 1)["out"]).toMatchObject({
+      offered: 2,
+      frames: 0,
+      dropped: { rx_overrun: 1, too_big: 1 },
+    });
+    expect(port(n, 2)["out"]).toMatchObject({
+      offered: 2,
+      frames: 1,
+      bytes: 60,
+      dropped: { too_big: 1 },
+    });
+    expect(port(n, 0)["in"]).toMatchObject({ frames: 2, flooded: 2, copies: 4, dropped: {} });
+    n.handles[2]!.drop(DropReason.TX_MALFORMED, "in");
+    n.handles[2]!.drop(DropReason.LINK_BACKLOG, "out", 5);
+    expect(port(n, 2)["lost"]).toEqual({ in: { tx_malformed: 1 }, out: { link_backlog: 5 } });
+  });
+});
+
+describe("offloads", () => {
+  const superFrame = (payload = 4000): { built: Built; frame: Frame } => {
+    const built = buildPacket({
+      destination: BROADCAST,
+      source: A,
+      payload: Uint8Array.from({ length: payload }, (_, i) => i * 3),
+      checksum: "partial",
+    });
+    const f = frameOf(built.bytes, [30, 100]);
+    Object.assign(f, {
+      gso: Gso.TCPV4,
+      gsoSize: 1460,
+      needsCsum: true,
+      csumStart: built.l4,
+      csumOffset: 16,
+    });
+    return { built, frame: f };
+  };
+
+  it("gives each port of a flood the form that it takes, and changes the original for none", () => {
+    const csumOnly: PortOffloads = { csum: true, tso4: false, tso6: true };
+    const n = net(4, { offloads: [ALL_OFFLOADS, NO_OFFLOADS, ALL_OFFLOADS, csumOnly] });
+    const { built, frame: f } = superFrame();
+    n.handles[0]!.input(f);
+    expect(n.ports[2]!.got).toEqual([
+      { bytes: built.bytes, gso: Gso.TCPV4, needsCsum: true, csumValid: false },
+    ]);
+    for (const i of [1, 3]) {
+      const got = n.ports[i]!.got;
+      expect(got.map((g) => g.bytes.length)).toEqual([1514, 1514, 54 + 1080]);
+      for (const g of got) {
+        expect([g.gso, g.needsCsum, g.csumValid]).toEqual([Gso.NONE, false, true]);
+        const pseudo = pseudoHeader(g.bytes, built.l3, built.l4, 6);
+        expect(plainSum(pseudo, g.bytes.subarray(built.l4))).toBe(0xffff);
+      }
+      expect(port(n, i)["out"]).toMatchObject({
+        offered: 3,
+        frames: 3,
+        segmentedFrames: 1,
+        segments: 3,
+      });
+    }
+    expect(port(n, 2)["out"]).toMatchObject({
+      offered: 1,
+      frames: 1,
+      segmentedFrames: 0,
+      segments: 0,
+    });
+    expect(port(n, 0)["in"]).toMatchObject({ frames: 1, bytes: built.bytes.length, copies: 3 });
+  });
+
+  it("finishes a checksum for who can't", () => {
+    const n = net(3, { offloads: [ALL_OFFLOADS, NO_OFFLOADS, ALL_OFFLOADS] });
+    const built = buildPacket({
+      source: A,
+      protocol: 17,
+      payload: new Uint8Array(99).fill(5),
+      checksum: "partial",
+    });
+    const f = frameOf(built.bytes, [7]);
+    Object.assign(f, { needsCsum: true, csumStart: built.l4, csumOffset: 6 });
+    n.handles[0]!.input(f);
+    const [done] = n.ports[1]!.got;
+    expect(done).toMatchObject({ needsCsum: false, csumValid: true });
+    expect(
+      plainSum(pseudoHeader(done!.bytes, built.l3, built.l4, 17), done!.bytes.subarray(built.l4)),
+    ).toBe(0xffff);
+    expect(n.ports[2]!.got).toEqual([
+      { bytes: built.bytes, gso: 0, needsCsum: true, csumValid: false },
+    ]);
+    expect(port(n, 1)["out"]).toMatchObject({ offered: 1, frames: 1, checksummed: 1 });
+  });
+
+  it("measures a super-frame by its segments", () => {
+    const n = net(2);
+    const { frame: f } = superFrame();
+    f.gsoSize = 1461;
+    n.handles[0]!.input(f);
+    expect(port(n, 1)["out"]).toMatchObject({ offered: 1, frames: 0, dropped: { too_big: 1 } });
+  });
+
+  it("drops facts that do not fit before anybody sees them", () => {
+    const n = net(2);
+    const { frame: f } = superFrame();
+    f.gso = Gso.TCPV6;
+    n.handles[0]!.input(f);
+    const plain = frame(BROADCAST, A);
+    Object.assign(plain, { needsCsum: true, csumStart: 50, csumOffset: 9 });
+    n.handles[0]!.input(plain);
+    expect(port(n, 0)["in"]).toMatchObject({ frames: 2, dropped: { malformed_offload: 2 } });
+    expect(counts(n)).toEqual([0, 0]);
+  });
+
+  it("cuts a super-frame that leaves out its length even for a port with TSO", () => {
+    const n = net(2);
+    const { built, frame: f } = superFrame();
+    f.buffers[0]![f.offsets[0]! + built.l3 + 2] = 0;
+    f.buffers[0]![f.offsets[0]! + built.l3 + 3] = 0;
+    n.handles[0]!.input(f);
+    expect(n.ports[1]!.got.length).toBe(3);
+  });
+});
+
+describe("holding", () => {
+  it("gives a unicast frame back before counting it, and wakes its sender", () => {
+    const n = net(3, { whenFull: "hold" });
+    n.handles[1]!.input(frame(BROADCAST, B));
+    let woken = 0;
+    n.handles[0]!.onReady = () => woken++;
+    n.ports[1]!.room = false;
+    expect(n.handles[0]!.input(frame(B, A))).toBe(Verdict.HELD);
+    expect(n.handles[0]!.input(frame(B, A))).toBe(Verdict.HELD);
+    expect(port(n, 0)["in"]).toMatchObject({ frames: 0, held: 2 });
+    expect(port(n, 0)["macs"]).toBe(0);
+    n.handles[2]!.roomAgain();
+    expect(woken).toBe(0);
+    n.ports[1]!.room = true;
+    n.handles[1]!.roomAgain();
+    n.handles[1]!.roomAgain();
+    expect(woken).toBe(1);
+    expect(n.handles[0]!.input(frame(B, A))).toBe(Verdict.DONE);
+    expect(port(n, 0)["in"]).toMatchObject({ frames: 1, forwarded: 1 });
+    expect(n.ports[1]!.asked.at(-1)).toEqual([60, 1]);
+  });
+
+  it("wakes nobody in the middle of a delivery", () => {
+    const n = net(3, { whenFull: "hold" });
+    n.handles[1]!.input(frame(BROADCAST, B));
+    n.ports[1]!.room = false;
+    expect(n.handles[0]!.input(frame(B, A))).toBe(Verdict.HELD);
+    // The port finds its room while it takes a flood of somebody else.
+    n.ports[1]!.onDeliver = () => {
+      n.ports[1]!.onDeliver = undefined;
+      n.ports[1]!.room = true;
+      n.handles[1]!.roomAgain();
+    };
+    n.handles[0]!.onReady = () => n.handles[0]!.input(frame(B, A));
+    n.handles[2]!.input(frame(BROADCAST, [2, 0, 0, 0, 0, 0xc]));
+    expect(n.ports[1]!.got.length).toBe(2);
+    expect(port(n, 0)["in"]).toMatchObject({ frames: 1, forwarded: 1, held: 1 });
+  });
+
+  it("holds neither floods nor what never fits", () => {
+    const n = net(2, { whenFull: "hold" });
+    n.ports[1]!.room = false;
+    expect(n.handles[0]!.input(frame(BROADCAST, A))).toBe(Verdict.DONE);
+    n.handles[1]!.input(frame(A, B));
+    expect(n.handles[0]!.input(frame(B, A, 1515))).toBe(Verdict.DONE);
+    expect(port(n, 1)["out"]).toMatchObject({ dropped: { too_big: 1 } });
+  });
+
+  it("asks for the room of all segments, and wakes the sender when the port goes", () => {
+    const n = net(2, { whenFull: "hold", offloads: [ALL_OFFLOADS, NO_OFFLOADS] });
+    n.handles[1]!.input(frame(BROADCAST, B));
+    n.ports[1]!.room = false;
+    const built = buildPacket({
+      destination: B,
+      source: A,
+      payload: new Uint8Array(3000),
+      checksum: "partial",
+    });
+    const f = frameOf(built.bytes);
+    Object.assign(f, {
+      gso: Gso.TCPV4,
+      gsoSize: 1000,
+      needsCsum: true,
+      csumStart: built.l4,
+      csumOffset: 16,
+    });
+    expect(n.handles[0]!.input(f)).toBe(Verdict.HELD);
+    expect(n.ports[1]!.asked).toEqual([[1054, 3]]);
+    // Woken, the sender may try again at once: the frame has nowhere to go now.
+    n.handles[0]!.onReady = () => n.handles[0]!.input(f);
+    n.handles[1]!.detach();
+    expect(port(n, 0)["in"]).toMatchObject({ frames: 1, dropped: { no_port: 1 } });
+  });
+});
+
+describe("our own bugs", () => {
+  it("show: input from within deliver throws, and so does a port that throws; the switch goes on", () => {
+    const n = net(2);
+    n.ports[1]!.onDeliver = () => n.handles[1]!.input(frame(A, B));
+    expect(() => n.handles[0]!.input(frame(BROADCAST, A))).toThrow("input from within deliver");
+    n.ports[1]!.onDeliver = () => {
+      throw new Error("a bug");
+    };
+    expect(() => n.handles[0]!.input(frame(BROADCAST, A))).toThrow("a bug");
+    n.ports[1]!.onDeliver = undefined;
+    n.handles[0]!.input(frame(BROADCAST, A));
+    expect(counts(n)).toEqual([0, 1]);
+  });
+});
