@@ -6,6 +6,8 @@
  */
 import type { CounterTree, Driver, DriverContext } from "../driver.ts";
 import { Iff, type Ifnet } from "../net/ifnet.ts";
+import { serviceShared } from "../netmap/descriptor.ts";
+import type { Netmap } from "../netmap/netmap.ts";
 import { Adapter, type EnaOptions } from "./adapter.ts";
 import { counterTree } from "./counter-tree.ts";
 import { transmit, transmitReady } from "./datapath-tx.ts";
@@ -20,6 +22,7 @@ import {
   restoreDevice,
   up,
 } from "./lifecycle.ts";
+import { netmapAttach, netmapDetach } from "./netmap.ts";
 import { kick } from "./notify.ts";
 import { Abandoned } from "./waits.ts";
 import { checkAll } from "./watchdog.ts";
@@ -32,18 +35,24 @@ export function createEnaDriver(ctx: DriverContext, options: EnaOptions = {}): D
 
 class EnaDriver implements Driver {
   readonly #adapter: Adapter;
+  readonly #netmap: Netmap | undefined;
   readonly ifnet: Ifnet;
 
   constructor(ctx: DriverContext, options: EnaOptions) {
     const adapter = new Adapter(ctx, options);
     this.#adapter = adapter;
+    this.#netmap = options.netmap;
     this.ifnet = adapter.ifnet;
     this.ifnet.transmit = (m) => transmit(adapter, m);
     this.ifnet.setMtu = (mtu) => this.#setMtu(mtu);
   }
 
   attach(): Promise<void> {
-    return this.#adapter.lock.run(() => attach(this.#adapter));
+    const adapter = this.#adapter;
+    return adapter.lock.run(async () => {
+      await attach(adapter);
+      if (this.#netmap !== undefined) netmapAttach(adapter, this.#netmap);
+    });
   }
 
   /** Resolves also while no device is there: the interface comes up with the next one. */
@@ -91,6 +100,8 @@ class EnaDriver implements Driver {
     const adapter = this.#adapter;
     adapter.com?.waits.poll();
     kick(adapter);
+    // Applications in other threads have released slots meanwhile, or wait for what just came.
+    if (this.#netmap !== undefined) serviceShared(this.#netmap);
   }
 
   tick(): void {
@@ -114,7 +125,11 @@ class EnaDriver implements Driver {
   }
 
   detach(): Promise<void> {
-    return this.#adapter.lock.run(() => detach(this.#adapter));
+    const adapter = this.#adapter;
+    return adapter.lock.run(async () => {
+      await detach(adapter);
+      if (this.#netmap !== undefined) netmapDetach(adapter, this.#netmap);
+    });
   }
 
   counters(): CounterTree {

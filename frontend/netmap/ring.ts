@@ -44,6 +44,10 @@ export const nmNext = (i: number, lim: number): number => (i === lim ? 0 : i + 1
 /** nm_prev */
 export const nmPrev = (i: number, lim: number): number => (i === 0 ? lim : i - 1);
 
+/** How far `to` is ahead of `from`, cyclic, in a ring of `slots`. */
+export const slotsBetween = (from: number, to: number, slots: number): number =>
+  to >= from ? to - from : to - from + slots;
+
 export class NetmapRing {
   /** Byte of the region where the ring begins. */
   readonly at: number;
