@@ -83,6 +83,10 @@ export class Netmap {
     this.#interfaces.set(ifnet.name, ifnet);
   }
 
+  hasInterface(name: string): boolean {
+    return this.#interfaces.has(name);
+  }
+
   /** The interface is gone; ports that are open on it show errors from here on. */
   removeInterface(ifnet: Ifnet): void {
     if (this.#interfaces.get(ifnet.name) === ifnet) this.#interfaces.delete(ifnet.name);
