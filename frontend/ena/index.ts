@@ -29,18 +29,19 @@ import { checkAll } from "./watchdog.ts";
 
 export type { EnaOptions } from "./adapter.ts";
 
-export function createEnaDriver(ctx: DriverContext, options: EnaOptions = {}): Driver {
+export function createEnaDriver(ctx: DriverContext, options: EnaOptions = {}): EnaDriver {
   return new EnaDriver(ctx, options);
 }
 
-class EnaDriver implements Driver {
-  readonly #adapter: Adapter;
+export class EnaDriver implements Driver {
+  /** What the driver knows; for those who look inside. */
+  readonly adapter: Adapter;
   readonly #netmap: Netmap | undefined;
   readonly ifnet: Ifnet;
 
   constructor(ctx: DriverContext, options: EnaOptions) {
     const adapter = new Adapter(ctx, options);
-    this.#adapter = adapter;
+    this.adapter = adapter;
     this.#netmap = options.netmap;
     this.ifnet = adapter.ifnet;
     this.ifnet.transmit = (m) => transmit(adapter, m);
@@ -48,7 +49,7 @@ class EnaDriver implements Driver {
   }
 
   attach(): Promise<void> {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     return adapter.lock.run(async () => {
       await attach(adapter);
       if (this.#netmap !== undefined) netmapAttach(adapter, this.#netmap);
@@ -57,7 +58,7 @@ class EnaDriver implements Driver {
 
   /** Resolves also while no device is there: the interface comes up with the next one. */
   async up(): Promise<void> {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     await adapter.lock.run(async () => {
       adapter.ifnet.flags |= Iff.UP;
       if (!adapter.deviceRunning) return;
@@ -73,7 +74,7 @@ class EnaDriver implements Driver {
   }
 
   async down(): Promise<void> {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     await adapter.lock.run(async () => {
       adapter.ifnet.flags &= ~Iff.UP;
       await down(adapter).catch(waitForLink);
@@ -81,23 +82,23 @@ class EnaDriver implements Driver {
   }
 
   async #setMtu(mtu: number): Promise<number> {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     return adapter.lock.run(() => changeMtu(adapter, mtu).catch(waitForLink));
   }
 
   linkLost(): void {
-    linkLost(this.#adapter);
+    linkLost(this.adapter);
   }
 
   async linkBack(): Promise<void> {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     await adapter.lock.run(async () => {
       if (adapter.attached && adapter.com === undefined) await restoreDevice(adapter);
     });
   }
 
   batchApplied(): void {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     adapter.com?.waits.poll();
     kick(adapter);
     // Applications in other threads have released slots meanwhile, or wait for what just came.
@@ -105,7 +106,7 @@ class EnaDriver implements Driver {
   }
 
   tick(): void {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     adapter.advanceClock();
     if (!adapter.attached) return;
     if (!adapter.deviceRunning) {
@@ -121,11 +122,11 @@ class EnaDriver implements Driver {
   }
 
   writableAgain(): void {
-    transmitReady(this.#adapter);
+    transmitReady(this.adapter);
   }
 
   detach(): Promise<void> {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     return adapter.lock.run(async () => {
       await detach(adapter);
       if (this.#netmap !== undefined) netmapDetach(adapter, this.#netmap);
@@ -133,11 +134,11 @@ class EnaDriver implements Driver {
   }
 
   counters(): CounterTree {
-    return counterTree(this.#adapter);
+    return counterTree(this.adapter);
   }
 
   #retryRestore(): void {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     if (adapter.retryTicks === 0 || --adapter.retryTicks > 0) return;
     this.#background(async () => {
       if (adapter.attached && adapter.com === undefined) await restoreDevice(adapter);
@@ -146,7 +147,7 @@ class EnaDriver implements Driver {
 
   /** ena_metrics_task */
   #sampleMetrics(): void {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     const { com, statsSampleInterval } = adapter;
     if (statsSampleInterval === 0 || com === undefined) return;
     if (++adapter.statsTicks < statsSampleInterval) return;
@@ -159,7 +160,7 @@ class EnaDriver implements Driver {
 
   /** Behind the lock, for nobody who waits. A device that goes is no error; a bug of ours is. */
   #background(step: () => Promise<void>): void {
-    this.#adapter.lock.run(step).catch((error: unknown) => {
+    this.adapter.lock.run(step).catch((error: unknown) => {
       if (error instanceof Abandoned) return;
       setImmediate(() => {
         throw error;
