@@ -14,4 +14,4 @@ class BlockingPort extends WorkerPort implements AppPort {
 const data = workerData as WorkerWork;
 const counts = data.counts.map((buffer) => new Counts(buffer));
 const ports = data.handles.map((handle) => new BlockingPort(handle));
-parentPort?.postMessage(await runApp(data.work, ports, counts, new Control(data.control)));
+parentPort?.postMessage(await runApp(data.work, ports, counts, new Control(data.control, true)));

@@ -109,10 +109,17 @@ export const clockMs = (): number => performance.timeOrigin + performance.now();
 export class Control {
   readonly buffer: SharedArrayBuffer;
   readonly #stop: Int32Array<SharedArrayBuffer>;
+  readonly #mayBlock: boolean;
+  readonly #sleepers = new Set<() => void>();
 
-  constructor(buffer = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)) {
+  /** `mayBlock`: the thread has nothing else to do while it sleeps, as in a worker. */
+  constructor(
+    buffer = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT),
+    mayBlock = false,
+  ) {
     this.buffer = buffer;
     this.#stop = new Int32Array(buffer);
+    this.#mayBlock = mayBlock;
   }
 
   get isStopped(): boolean {
@@ -122,12 +129,25 @@ export class Control {
   stop(): void {
     Atomics.store(this.#stop, 0, 1);
     Atomics.notify(this.#stop, 0);
+    for (const wake of this.#sleepers) wake();
   }
 
   /** Resolves after `ms`, or when stopped. */
   async sleep(ms: number): Promise<void> {
-    const wait = Atomics.waitAsync(this.#stop, 0, 0, ms);
-    if (wait.async) await wait.value;
+    if (this.isStopped || ms <= 0) return;
+    if (this.#mayBlock) {
+      Atomics.wait(this.#stop, 0, 0, ms);
+      return;
+    }
+    await new Promise<void>((resolve) => {
+      const wake = (): void => {
+        clearTimeout(timer);
+        this.#sleepers.delete(wake);
+        resolve();
+      };
+      const timer = setTimeout(wake, ms);
+      this.#sleepers.add(wake);
+    });
   }
 }
 

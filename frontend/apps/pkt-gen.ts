@@ -41,7 +41,7 @@ export interface PktGenConfig extends FrameOptions {
   readonly rubbish: boolean;
   /** Shows each packet on stderr. */
   readonly dump: boolean;
-  /** A receiver ends when nothing came for a second. */
+  /** A receiver ends when nothing came for a second, once something did. */
   readonly endWhenIdle: boolean;
 }
 

@@ -29,7 +29,7 @@ export async function receive(
   let idleMs = 0;
   while (counts.packets < wanted && !control.isStopped && idleMs < IDLE_MS) {
     if ((await waitFor(port, Poll.IN, counts, control)) === 0) {
-      if (config.endWhenIdle) idleMs += LOOK_MS;
+      if (config.endWhenIdle && counts.hasBegun) idleMs += LOOK_MS;
       continue;
     }
     idleMs = 0;
