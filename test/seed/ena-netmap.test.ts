@@ -25,12 +25,14 @@ import { slotOf } from "../../shared/ring/index16.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { takeAll, takeFrame } from "../support/netmap-frames.ts";
 import {
+  AWAY,
   MAC,
   NetmapPair,
   type NetmapPairOptions,
   numbered,
   SLOTS,
 } from "../support/netmap-pair.ts";
+import { buildPacket } from "../support/packets.ts";
 
 async function stage(
   options: NetmapPairOptions = {},
@@ -641,7 +643,9 @@ test("E28 rings in netmap mode and rings of the stack work side by side", async 
     [...flows[0]!, ...flows[2]!].map((f) => Buffer.from(f)),
   );
   // What the stack sends takes the rings that are the stack's.
-  for (let n = 0; n < 40; n++) expect(pair.send(numbered(n, 60 + n, [2, 0, 0, 0, 0, 7]))).toBe(0);
+  for (let sourcePort = 0; sourcePort < 40; sourcePort++) {
+    expect(pair.send(buildPacket({ protocol: 17, sourcePort, destination: AWAY }).bytes)).toBe(0);
+  }
   await pair.settle();
   expect(pair.segment.length).toBe(40);
   expect([1, 3].map((q) => pair.tx(q).stats.count)).toEqual([0, 0]);
