@@ -113,10 +113,7 @@ export class Control {
   readonly #sleepers = new Set<() => void>();
 
   /** `mayBlock`: the thread has nothing else to do while it sleeps, as in a worker. */
-  constructor(
-    buffer = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT),
-    mayBlock = false,
-  ) {
+  constructor(buffer = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT), mayBlock = false) {
     this.buffer = buffer;
     this.#stop = new Int32Array(buffer);
     this.#mayBlock = mayBlock;

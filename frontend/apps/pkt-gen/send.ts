@@ -8,6 +8,8 @@ import { dumpSlot } from "./dump.ts";
 import { Pacer } from "./pacer.ts";
 import { CapturedFrames, type FrameSource, UdpFrames } from "./packet.ts";
 
+const FULL_MS = 1;
+
 export async function send(
   port: AppPort,
   config: PktGenConfig,
@@ -29,6 +31,7 @@ export async function send(
   while (sent < wanted && !control.isStopped) {
     let due = await pacer.due();
     if ((await waitFor(port, Poll.OUT, counts, control)) === 0) continue;
+    const before = sent;
     for (const filler of fillers) {
       const limit = Math.min(due, wanted - sent);
       const packets = filler.fill(limit, counts);
@@ -37,6 +40,10 @@ export async function send(
       // Without a rate the burst is each ring's; a rate is shared by all.
       if (config.rate > 0) due -= packets;
     }
+    if (sent > before || due === 0) continue;
+    // The room is in rings that we don't use, so poll did not look for more in ours.
+    port.txsync();
+    await control.sleep(FULL_MS);
   }
   await drain([port], control);
   counts.end();
