@@ -25,7 +25,7 @@ import {
 
 async function stage(
   options: NetmapPairOptions = {},
-): Promise<{ pair: NetmapPair; port: NmPort; before: number[] }> {
+): Promise<{ pair: NetmapPair; port: NmPort; before: Uint32Array }> {
   const pair = new NetmapPair(options);
   const port = await pair.startOpen();
   return { pair, port, before: pair.census() };
