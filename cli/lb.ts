@@ -1,5 +1,6 @@
 /** `ringwire lb`: shares a port's flows out to pipes, each read by a thread of this process. */
 
+import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { Worker } from "node:worker_threads";
 import { Command } from "commander";
@@ -59,7 +60,8 @@ async function runLb(options: Options): Promise<void> {
   const output = new Output(options.json);
   const log = createLog(logOptions(options));
   const stop = onStop();
-  const { interface: name, pipes } = options;
+  const { interface: name, pipes, app } = options;
+  if (app !== undefined && !existsSync(app)) throw new Failure(`--app: there is no file ${app}`);
   const nics = new Nics(options, log);
   try {
     await nics.connect([name]);

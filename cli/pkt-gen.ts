@@ -130,7 +130,10 @@ export function pktGenCommand(): Command {
     )
     .option("-p, --threads <n>", "threads, each with one ring pair of its own (1: all rings)")
     .option("--worker", "run in a worker that shares the rings, also with one thread")
-    .option("-W, --exit-idle", "a receiver ends when, after the first packet, none came for a second")
+    .option(
+      "-W, --exit-idle",
+      "a receiver ends when, after the first packet, none came for a second",
+    )
     .option("-N, --plain-units", "plain numbers instead of K, M, G")
     .option("-A, --averages", "mean and deviation in each report")
     .option("-B, --framing", "count preamble, checksum and gap as bits");
