@@ -144,8 +144,8 @@ function txFrame(
     adapter.netmapTxWaits = true;
     return Sent.WAIT;
   }
-  // One for a meta descriptor, which some devices want before every packet.
-  const descs = pkt.slots + 1;
+  // Some devices want a meta descriptor before every packet.
+  const descs = pkt.slots + (sq.llq?.disableMetaCaching === true ? 1 : 0);
   if (!sq.hasSpace(descs)) {
     // A full queue is nothing that an application has to be told: its slots stay its to count.
     stats.prepare_ctx_err++;
