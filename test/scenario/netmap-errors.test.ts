@@ -85,7 +85,7 @@ const FAILED: readonly (readonly [string, RegExp])[] = [
   ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -P FOLDER/ng.pcap", /is pcapng: "editcap/],
   ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -P FOLDER/empty.pcap", /holds no frames/],
   ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -P FOLDER/cut.pcap", /ends within frame 1/],
-  ["lb -i netmap:ena0 --connect DEVICE --app FOLDER/none.js", /--app .*none\.js/],
+  ["lb -i netmap:ena0 --connect DEVICE --app FOLDER/none.js", /--app: there is no file .*none\.js/],
 ];
 
 describe.each([
