@@ -2,10 +2,9 @@
 import { Command } from "commander";
 import { z } from "zod";
 import type { TapHost } from "../frontend/host/tap-host.ts";
-import type { Ifnet } from "../frontend/net/ifnet.ts";
 import type { Session, SessionState } from "../frontend/session.ts";
 import type { Logger } from "../shared/log.ts";
-import { formatMac, parseUnicastMac } from "../shared/net/ethernet.ts";
+import { formatMac } from "../shared/net/ethernet.ts";
 import type { Tap } from "../shared/tap/tap.ts";
 import { Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
@@ -23,13 +22,11 @@ import {
 import { Output } from "./output.ts";
 import { onStop } from "./signals.ts";
 import { countersLines } from "./status-text.ts";
+import { openTap } from "./tap.ts";
 import { traceTap } from "./trace.ts";
 import { AGENT } from "./version.ts";
 
 const DEFAULT_MTU = 1500;
-/** A link that does not come up within this is reported as it is. */
-const LINK_UP_MS = 5000;
-const LOOK_MS = 10;
 
 const Shape = z.object({
   ...CommonShape,
@@ -84,7 +81,10 @@ async function runFrontend(options: Options): Promise<void> {
   const stop = onStop();
   const name = options.name ?? `${options.driver}0`;
   // Before connecting: whoever can't have the TAP must not take the name from a NIC that works.
-  const tap = options.tap === undefined ? undefined : await openTap(options.tap, options, log);
+  const tap =
+    options.tap === undefined
+      ? undefined
+      : await openTap(options.tap, { ...options, offloads: true }, log);
   const nic = new RunningNic(name, output);
   try {
     const session = await createSession(options, name, log, nic.onState);
@@ -207,55 +207,18 @@ async function begin(
   log: Logger,
   nic: RunningNic,
 ): Promise<undefined> {
+  const { bringUp } = await import("../frontend/host/bring-up.ts");
   try {
     await session.start();
-    const { driver } = session;
-    if (tap === undefined) {
-      await driver.up();
-    } else {
-      const { joinTap } = await import("../frontend/host/tap-host.ts");
-      await tap.start(driver.ifnet.mac);
-      nic.host = joinTap(tap, driver.ifnet, {
-        log,
-        up: () => driver.up(),
-        down: () => driver.down(),
-        gone: (error) => nic.giveUp(error.message),
-      });
-      // The driver follows the interface: up now, or when `ip link set up` says so.
-      await nic.host.settled();
-      if (!tap.up) {
-        log.warn({}, `${tap.name} is down: "sudo ip link set ${tap.name} up"`);
-        return undefined;
-      }
-    }
-    await linkUp(driver.ifnet);
-  } catch (error) {
-    throw new Failure(messageOf(error));
-  }
-  return undefined;
-}
-
-/** The device tells the link's state in an event of its own, soon after the queues are there. */
-async function linkUp(ifnet: Ifnet): Promise<void> {
-  for (let waited = 0; ifnet.linkState !== "up" && waited < LINK_UP_MS; waited += LOOK_MS) {
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-  }
-}
-
-/** Opens the TAP; it gets the NIC's address once that is known. Throws Failure. */
-async function openTap(name: string, { mac, mtu }: Options, log: Logger): Promise<Tap> {
-  // Only here: where there is no TAP, nothing of it is loaded.
-  const { Tap } = await import("../shared/tap/tap.ts");
-  try {
-    return await Tap.open({
-      name,
-      offloads: true,
-      bringUp: false,
+    await bringUp(session.driver, tap, {
       log,
-      ...(mac === undefined ? {} : { mac: parseUnicastMac(mac) }),
-      ...(mtu === undefined ? {} : { mtu }),
+      joined: (host) => {
+        nic.host = host;
+      },
+      gone: nic.giveUp,
     });
   } catch (error) {
     throw new Failure(messageOf(error));
   }
+  return undefined;
 }

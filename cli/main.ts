@@ -1,10 +1,13 @@
 /** Finds the command in the arguments, runs it, and turns what comes out into an exit code. */
 import { Command, CommanderError } from "commander";
+import { bridgeCommand } from "./bridge.ts";
 import { demoCommand } from "./demo.ts";
 import { deviceCommand } from "./device.ts";
 import { exchangeCommand } from "./exchange.ts";
 import { ExitCode, Failure } from "./failure.ts";
 import { frontendCommand } from "./frontend.ts";
+import { lbCommand } from "./lb.ts";
+import { pktGenCommand } from "./pkt-gen.ts";
 import { statusCommand } from "./status.ts";
 import { VERSION } from "./version.ts";
 
@@ -27,7 +30,15 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
     .exitOverride()
     .addHelpText("before", EXAMPLES)
     .addHelpText("after", AFTER);
-  const commands = [demoCommand(), deviceCommand(), frontendCommand(), statusCommand()];
+  const commands = [
+    demoCommand(),
+    deviceCommand(),
+    frontendCommand(),
+    pktGenCommand(),
+    bridgeCommand(),
+    lbCommand(),
+    statusCommand(),
+  ];
   for (const command of commands) program.addCommand(inherit(command));
   program.addCommand(inherit(exchangeCommand()), { hidden: true });
   try {
@@ -65,6 +76,7 @@ const EXAMPLES = `Examples:
   ringwire demo                                      two NICs and a device on this machine
   ringwire device                                    a device at 127.0.0.1:7700
   ringwire frontend --connect ws://127.0.0.1:7700    a NIC of it
+  ringwire pkt-gen -i netmap:ena0 --connect HOST:7700    packets straight from its rings
   ringwire status --connect http://127.0.0.1:7700    its ports, queues and drops
 `;
 

@@ -33,7 +33,10 @@ import { SessionLink } from "./session-link.ts";
 export interface SessionOptions {
   /** ws, wss, http, https or HOST:PORT. */
   readonly connect: string;
+  /** What the device calls us. */
   readonly name: string;
+  /** What the interface is called in this process; `name` when not given. */
+  readonly ifname?: string;
   readonly personality: string;
   /** Makes the driver once the first device has welcomed us. */
   readonly driver: (context: DriverContext, welcome: Welcome) => Driver;
@@ -90,6 +93,11 @@ export class Session implements LinkOwner, Sink {
     return this.#state;
   }
 
+  /** There is a driver. */
+  get isStarted(): boolean {
+    return this.#driver !== undefined;
+  }
+
   get driver(): Driver {
     if (this.#driver === undefined) throw new Error("the session has not started");
     return this.#driver;
@@ -109,12 +117,12 @@ export class Session implements LinkOwner, Sink {
   async start(): Promise<void> {
     try {
       this.#welcome = await this.#connect();
-      const { name, queues = 1, mtu = 1500, log } = this.#options;
+      const { queues = 1, mtu = 1500, log } = this.#options;
       this.#driver = this.#options.driver(
         {
           space: this.space,
           pci: this.pci,
-          name,
+          name: this.#options.ifname ?? this.#options.name,
           queues: Math.min(queues, this.#welcome.queues),
           mtu,
           log,

@@ -13,9 +13,10 @@ import type { Logger } from "../../shared/log.ts";
 import type { DriverContext } from "../driver.ts";
 import { Ifcap, Iff, Ifnet } from "../net/ifnet.ts";
 import type { MbufPool } from "../net/mbuf.ts";
+import type { Netmap } from "../netmap/netmap.ts";
 import type { Com } from "./control.ts";
 import { DevStats, HwStats, newAdminStats, type RxStats, type TxStats } from "./counters.ts";
-import type { NetmapAdapter } from "./netmap.ts";
+import type { NetmapHooks } from "./netmap-mode.ts";
 import type { MapCache, QueuePair, TxRing } from "./rings.ts";
 import { newRssKey } from "./rss.ts";
 import { AsyncLock } from "./waits.ts";
@@ -33,6 +34,8 @@ export interface EnaOptions {
   readonly lro?: boolean;
   /** Bytes pushed and not yet completed that the device holds for us. Default 16 MiB. */
   readonly pushBytes?: number;
+  /** Where the interface can be opened by netmap, natively. Without it the driver has no such support. */
+  readonly netmap?: Netmap;
   /** Seconds between samples of the ENI metrics; 0, the default, takes none. */
   readonly statsSampleInterval?: number;
 }
@@ -127,7 +130,9 @@ export class Adapter {
   refusedRing: TxRing | undefined;
   kickArmed = false;
 
-  netmap: NetmapAdapter | undefined;
+  netmap: NetmapHooks | undefined;
+  /** Released netmap slots wait for the link, the push budget or the device. */
+  netmapTxWaits = false;
 
   readonly devStats = new DevStats();
   readonly hwStats = new HwStats();

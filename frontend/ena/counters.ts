@@ -33,6 +33,11 @@ export class TxStats {
   refused_ring = 0;
   refused_link = 0;
   refused_budget = 0;
+  /** Netmap: packets that can't be sent, that were released and not sent before the ring was set up
+   * anew, and slots that an application wrote to while they were not its own. */
+  bad_packet = 0;
+  dropped_unsent = 0;
+  bad_slot = 0;
 }
 
 export class RxStats {
@@ -52,6 +57,8 @@ export class RxStats {
   bad_desc = 0;
   lro_queued = 0;
   lro_flushed = 0;
+  /** Netmap: slots released without a buffer, or written to while they were not the application's. */
+  bad_slot = 0;
 }
 
 export class DevStats {

@@ -14,7 +14,7 @@ import { SyncOp } from "../bus/map.ts";
 import { Ifcap } from "../net/ifnet.ts";
 import { Csum, HashType, type Mbuf } from "../net/mbuf.ts";
 import type { Adapter } from "./adapter.ts";
-import { rxRingInNetmap } from "./netmap.ts";
+import { rxRingInNetmap } from "./netmap-mode.ts";
 import { RxOwner, type RxRing } from "./rings.ts";
 
 /** ENA_RX_DESC_BUDGET: descriptors, so that jumbo frames don't starve the refill. */
@@ -109,7 +109,7 @@ export function returnRxId(ring: RxRing, id: number): void {
 /** ena_rx_cleanup: true when more may be there. */
 export function rxCleanup(adapter: Adapter, ring: RxRing): boolean {
   if (rxRingInNetmap(adapter, ring.qid)) {
-    adapter.netmap?.rxIrq(ring);
+    adapter.netmap?.na.rxIrq(ring.qid);
     return false;
   }
   let budget = RX_DESC_BUDGET;
@@ -246,7 +246,7 @@ export function refillRxBufs(adapter: Adapter, ring: RxRing, num: number): numbe
     // A buffer that was prepared and could not be posted the last time is still there.
     if (ring.owner[id] === RxOwner.NONE) {
       const error =
-        slots === undefined ? allocRxMbuf(adapter, ring, id) : slots.allocRxSlot(ring, id);
+        slots === undefined ? allocRxMbuf(adapter, ring, id) : slots.allocRxSlot(adapter, ring, id);
       if (error !== 0) break;
       ring.owner[id] = RxOwner.READY;
     }
@@ -263,7 +263,7 @@ export function refillRxBufs(adapter: Adapter, ring: RxRing, num: number): numbe
 }
 
 /** ena_alloc_rx_mbuf: an mbuf of the pool behind the id, mapped. 0 or an errno. */
-function allocRxMbuf(adapter: Adapter, ring: RxRing, id: number): number {
+export function allocRxMbuf(adapter: Adapter, ring: RxRing, id: number): number {
   const m = adapter.rxPool?.get();
   if (m === undefined) {
     ring.stats.mbuf_alloc_fail++;
@@ -283,12 +283,15 @@ function allocRxMbuf(adapter: Adapter, ring: RxRing, id: number): number {
   return 0;
 }
 
-/** ena_refill_all_rx_bufs: the first fill. One descriptor always stays empty. */
+/**
+ * ena_refill_all_rx_bufs: the first fill. One descriptor always stays empty; a netmap ring gives
+ * what its application has not to read yet.
+ */
 export function refillAllRxBufs(adapter: Adapter): void {
   for (const { rx } of adapter.queues) {
-    const wanted = rx.size - 1;
+    const inNetmap = rxRingInNetmap(adapter, rx.qid);
+    const wanted = inNetmap ? adapter.netmap!.rxRoom(adapter, rx) : rx.size - 1;
     const got = refillRxBufs(adapter, rx, wanted);
-    rx.initialized = true;
     if (got < wanted) adapter.log.warn({ queue: rx.qid, got, wanted }, "rx ring partly filled");
   }
 }
@@ -299,7 +302,7 @@ export function freeRxBufs(adapter: Adapter, ring: RxRing): void {
   for (let id = 0; id < ring.size; id++) {
     const map = ring.maps[id]!;
     map.busy = false;
-    if (ring.netmapBufIdx[id] !== 0) adapter.netmap?.freeRxSlot(ring, id);
+    if (ring.netmapBufIdx[id] !== 0) adapter.netmap?.returnRxSlot(adapter, ring, id);
     const m = ring.mbufs[id];
     if (m !== undefined) {
       map.unload();

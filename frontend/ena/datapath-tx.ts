@@ -25,12 +25,12 @@ import { Iff } from "../net/ifnet.ts";
 import { Csum, HashType, type Mbuf, mCopyData, mLength } from "../net/mbuf.ts";
 import type { Adapter } from "./adapter.ts";
 import { flowHash, mbufByte } from "./flow.ts";
-import { txRingInNetmap } from "./netmap.ts";
+import { netmapTxReady, txRingInNetmap } from "./netmap-mode.ts";
 import { armKick, doorbellDue, txDoorbell } from "./notify.ts";
 import { PKT_MAX_BUFS, type TxRing } from "./rings.ts";
 
 /** ENA_TX_RESUME_THRESH: descriptors that must be free before a stopped ring goes on. */
-const RESUME_THRESHOLD = PKT_MAX_BUFS + 2;
+export const RESUME_THRESHOLD = PKT_MAX_BUFS + 2;
 /** Completions of one look, and after how many of them their entries are given back. */
 const TX_BUDGET = 128;
 const TX_COMMIT = 32;
@@ -66,6 +66,7 @@ export function transmit(adapter: Adapter, m: Mbuf): number {
   if (!adapter.running || !adapter.linkUp || adapter.triggerReset)
     return refuse(adapter, undefined);
   const ring = pickRing(adapter, m);
+  if (ring === undefined) return refuse(adapter, undefined);
   if (!ring.running) {
     ring.stats.refused_ring++;
     return refuse(adapter, ring);
@@ -90,6 +91,7 @@ function refuse(adapter: Adapter, ring: TxRing | undefined): number {
 
 /** What stopped a source may be over: tells it, once. */
 export function transmitReady(adapter: Adapter): void {
+  netmapTxReady(adapter);
   if (!adapter.refused) return;
   if (!adapter.running || !adapter.linkUp || adapter.triggerReset) return;
   if (adapter.refusedRing !== undefined && !adapter.refusedRing.running) return;
@@ -101,12 +103,19 @@ export function transmitReady(adapter: Adapter): void {
   adapter.ifnet.onTransmitReady();
 }
 
-function pickRing(adapter: Adapter, m: Mbuf): TxRing {
-  const n = adapter.queues.length;
-  if (n === 1) return adapter.queues[0]!.tx;
+/** The ring of the packet's flow, or the next one that no netmap application has for itself. */
+function pickRing(adapter: Adapter, m: Mbuf): TxRing | undefined {
+  const { queues } = adapter;
+  const n = queues.length;
+  if (n === 1) return txRingInNetmap(adapter, 0) ? undefined : queues[0]!.tx;
   // Without a hash of its own the packet gets one, so that a flow stays in order.
   const flow = m.hashType !== HashType.NONE ? m.flowId : flowHash(m);
-  return adapter.queues[(flow >>> 0) % n]!.tx;
+  const first = (flow >>> 0) % n;
+  for (let i = 0; i < n; i++) {
+    const { tx } = queues[(first + i) % n]!;
+    if (!txRingInNetmap(adapter, tx.qid)) return tx;
+  }
+  return undefined;
 }
 
 /** ena_xmit_mbuf. The packet is consumed, except on ENOBUFS. */
@@ -219,6 +228,18 @@ function collapse(ring: TxRing, m: Mbuf, skip: number): number {
   return 1;
 }
 
+/** ena_com_prepare_tx for a packet that asks nothing of the device. */
+export function prepareTxPlain(
+  ring: TxRing,
+  id: number,
+  map: DmaMap,
+  segments: number,
+  headerLength: number,
+): void {
+  noOffload(ring);
+  prepareTx(ring, id, map, segments, headerLength);
+}
+
 /** ena_com_prepare_tx: the packet's descriptors, meta first where facts changed. */
 function prepareTx(
   ring: TxRing,
@@ -283,22 +304,24 @@ function metaNeeded(ring: TxRing): boolean {
   return true;
 }
 
+function noOffload(ring: TxRing): void {
+  ctx.mss = 0;
+  ctx.l3HdrLen = 0;
+  ctx.l3HdrOffset = 0;
+  ctx.l4HdrWords = 0;
+  ctx.offload = 0;
+  ctx.metaValid = ring.sq.llq?.disableMetaCaching === true;
+}
+
 /**
  * ena_tx_csum: what the device is to compute, into `ctx`. False when the facts make no sense.
  * The original parses the packet; here the mbuf says where layer 4 begins, so that only the
  * Ethernet header is looked at.
  */
 function txCsum(adapter: Adapter, ring: TxRing, m: Mbuf): boolean {
-  ctx.mss = 0;
-  ctx.l3HdrLen = 0;
-  ctx.l3HdrOffset = 0;
-  ctx.l4HdrWords = 0;
-  ctx.offload = 0;
+  noOffload(ring);
   const flags = m.csumFlags & CSUM_ANY;
-  if (flags === 0) {
-    ctx.metaValid = ring.sq.llq?.disableMetaCaching === true;
-    return true;
-  }
+  if (flags === 0) return true;
   ctx.metaValid = true;
 
   let l3 = ETHER_HEADER;
@@ -351,7 +374,7 @@ function txCsum(adapter: Adapter, ring: TxRing, m: Mbuf): boolean {
  */
 export function txCleanup(adapter: Adapter, ring: TxRing): boolean {
   if (txRingInNetmap(adapter, ring.qid)) {
-    adapter.netmap?.txIrq(ring);
+    adapter.netmap?.na.txIrq(ring.qid);
     return false;
   }
   let budget = TX_BUDGET;
@@ -367,7 +390,7 @@ export function txCleanup(adapter: Adapter, ring: TxRing): boolean {
       break;
     }
     ring.cq.cursor.next();
-    releaseTx(adapter, ring, id);
+    txUnload(adapter, ring, id);
     m.free();
     entries += ring.entries[id]!;
     ring.freeIds[ring.nextToClean] = id;
@@ -388,7 +411,7 @@ export function txCleanup(adapter: Adapter, ring: TxRing): boolean {
   return budget === 0;
 }
 
-/** ena_com_tx_comp_req_id_get, without consuming: the id, or -1 for none or nonsense. */
+/** ena_com_tx_comp_req_id_get, without consuming: the id, -1 for none, -2 for nonsense, which is told. */
 export function txCompReqId(adapter: Adapter, ring: TxRing): number {
   const { view, cursor } = ring.cq;
   const at = cursor.slot * TX_CDESC_SIZE;
@@ -396,24 +419,24 @@ export function txCompReqId(adapter: Adapter, ring: TxRing): number {
   if (txCdesc.mbz(view, at) !== 0 && adapter.com?.has(Capability.CDESC_MBZ) === true) {
     adapter.log.error({ queue: ring.qid }, "malformed tx completion");
     adapter.requestReset(ResetReason.TX_DESCRIPTOR_MALFORMED);
-    return -1;
+    return -2;
   }
   const id = txCdesc.reqId(view, at);
   if (id >= ring.size) {
     badReqId(adapter, ring, id, "tx completion for an id beyond the ring");
-    return -1;
+    return -2;
   }
   return id;
 }
 
-function badReqId(adapter: Adapter, ring: TxRing, id: number, what: string): void {
+export function badReqId(adapter: Adapter, ring: TxRing, id: number, what: string): void {
   ring.stats.bad_req_id++;
   adapter.log.error({ queue: ring.qid, reqId: id }, what);
   adapter.requestReset(ResetReason.INV_TX_REQ_ID);
 }
 
 /** Everything that was taken for the id but its mbuf. */
-function releaseTx(adapter: Adapter, ring: TxRing, id: number): void {
+export function txUnload(adapter: Adapter, ring: TxRing, id: number): void {
   const map = ring.maps[id]!;
   map.busy = false;
   if (map.loaded) {
@@ -432,10 +455,9 @@ export function freeTxBufs(adapter: Adapter, ring: TxRing): number {
   for (let id = 0; id < ring.size; id++) {
     const m = ring.mbufs[id];
     if (m === undefined) continue;
-    releaseTx(adapter, ring, id);
+    txUnload(adapter, ring, id);
     m.free();
     freed++;
   }
-  if (txRingInNetmap(adapter, ring.qid)) adapter.netmap?.freeTxSlots(ring);
-  return freed;
+  return freed + (adapter.netmap?.freeTxSlots(adapter, ring) ?? 0);
 }

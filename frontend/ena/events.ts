@@ -11,6 +11,7 @@ import { nameOf } from "../../shared/ena/names.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
 import type { Adapter } from "./adapter.ts";
 import { transmitReady } from "./datapath-tx.ts";
+import { netmapLinkUp } from "./netmap-mode.ts";
 
 export function onEvent(
   adapter: Adapter,
@@ -61,5 +62,7 @@ function onLinkChange(adapter: Adapter, up: boolean): void {
   }
   adapter.linkUp = up;
   if (!up || !adapter.ongoingReset) adapter.ifnet.setLinkState(up);
-  if (up) transmitReady(adapter);
+  if (!up) return;
+  transmitReady(adapter);
+  netmapLinkUp(adapter);
 }

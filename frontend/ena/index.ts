@@ -6,6 +6,8 @@
  */
 import type { CounterTree, Driver, DriverContext } from "../driver.ts";
 import { Iff, type Ifnet } from "../net/ifnet.ts";
+import { serviceShared } from "../netmap/descriptor.ts";
+import type { Netmap } from "../netmap/netmap.ts";
 import { Adapter, type EnaOptions } from "./adapter.ts";
 import { counterTree } from "./counter-tree.ts";
 import { transmit, transmitReady } from "./datapath-tx.ts";
@@ -20,35 +22,43 @@ import {
   restoreDevice,
   up,
 } from "./lifecycle.ts";
+import { netmapAttach, netmapDetach } from "./netmap.ts";
 import { kick } from "./notify.ts";
 import { Abandoned } from "./waits.ts";
 import { checkAll } from "./watchdog.ts";
 
 export type { EnaOptions } from "./adapter.ts";
 
-export function createEnaDriver(ctx: DriverContext, options: EnaOptions = {}): Driver {
+export function createEnaDriver(ctx: DriverContext, options: EnaOptions = {}): EnaDriver {
   return new EnaDriver(ctx, options);
 }
 
-class EnaDriver implements Driver {
-  readonly #adapter: Adapter;
+export class EnaDriver implements Driver {
+  /** What the driver knows; for those who look inside. */
+  readonly adapter: Adapter;
+  readonly #netmap: Netmap | undefined;
   readonly ifnet: Ifnet;
 
   constructor(ctx: DriverContext, options: EnaOptions) {
     const adapter = new Adapter(ctx, options);
-    this.#adapter = adapter;
+    this.adapter = adapter;
+    this.#netmap = options.netmap;
     this.ifnet = adapter.ifnet;
     this.ifnet.transmit = (m) => transmit(adapter, m);
     this.ifnet.setMtu = (mtu) => this.#setMtu(mtu);
   }
 
   attach(): Promise<void> {
-    return this.#adapter.lock.run(() => attach(this.#adapter));
+    const adapter = this.adapter;
+    return adapter.lock.run(async () => {
+      await attach(adapter);
+      if (this.#netmap !== undefined) netmapAttach(adapter, this.#netmap);
+    });
   }
 
   /** Resolves also while no device is there: the interface comes up with the next one. */
   async up(): Promise<void> {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     await adapter.lock.run(async () => {
       adapter.ifnet.flags |= Iff.UP;
       if (!adapter.deviceRunning) return;
@@ -64,7 +74,7 @@ class EnaDriver implements Driver {
   }
 
   async down(): Promise<void> {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     await adapter.lock.run(async () => {
       adapter.ifnet.flags &= ~Iff.UP;
       await down(adapter).catch(waitForLink);
@@ -72,29 +82,31 @@ class EnaDriver implements Driver {
   }
 
   async #setMtu(mtu: number): Promise<number> {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     return adapter.lock.run(() => changeMtu(adapter, mtu).catch(waitForLink));
   }
 
   linkLost(): void {
-    linkLost(this.#adapter);
+    linkLost(this.adapter);
   }
 
   async linkBack(): Promise<void> {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     await adapter.lock.run(async () => {
       if (adapter.attached && adapter.com === undefined) await restoreDevice(adapter);
     });
   }
 
   batchApplied(): void {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     adapter.com?.waits.poll();
     kick(adapter);
+    // Applications in other threads have released slots meanwhile, or wait for what just came.
+    if (this.#netmap !== undefined) serviceShared(this.#netmap);
   }
 
   tick(): void {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     adapter.advanceClock();
     if (!adapter.attached) return;
     if (!adapter.deviceRunning) {
@@ -110,19 +122,23 @@ class EnaDriver implements Driver {
   }
 
   writableAgain(): void {
-    transmitReady(this.#adapter);
+    transmitReady(this.adapter);
   }
 
   detach(): Promise<void> {
-    return this.#adapter.lock.run(() => detach(this.#adapter));
+    const adapter = this.adapter;
+    return adapter.lock.run(async () => {
+      await detach(adapter);
+      if (this.#netmap !== undefined) netmapDetach(adapter, this.#netmap);
+    });
   }
 
   counters(): CounterTree {
-    return counterTree(this.#adapter);
+    return counterTree(this.adapter);
   }
 
   #retryRestore(): void {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     if (adapter.retryTicks === 0 || --adapter.retryTicks > 0) return;
     this.#background(async () => {
       if (adapter.attached && adapter.com === undefined) await restoreDevice(adapter);
@@ -131,7 +147,7 @@ class EnaDriver implements Driver {
 
   /** ena_metrics_task */
   #sampleMetrics(): void {
-    const adapter = this.#adapter;
+    const adapter = this.adapter;
     const { com, statsSampleInterval } = adapter;
     if (statsSampleInterval === 0 || com === undefined) return;
     if (++adapter.statsTicks < statsSampleInterval) return;
@@ -144,7 +160,7 @@ class EnaDriver implements Driver {
 
   /** Behind the lock, for nobody who waits. A device that goes is no error; a bug of ours is. */
   #background(step: () => Promise<void>): void {
-    this.#adapter.lock.run(step).catch((error: unknown) => {
+    this.adapter.lock.run(step).catch((error: unknown) => {
       if (error instanceof Abandoned) return;
       setImmediate(() => {
         throw error;

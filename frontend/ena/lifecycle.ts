@@ -199,7 +199,7 @@ function createTags(adapter: Adapter): void {
       alignment: 1,
       boundary: 0,
       maxSize: MAX_FRAME_BYTES,
-      nSegments: PKT_MAX_BUFS - 1,
+      nSegments: PKT_MAX_BUFS,
       maxSegSize: TX_MAX_BUFFER_BYTES,
       direction: "toDevice",
     }),

@@ -16,7 +16,7 @@ import { freeRxBufs } from "./datapath-rx.ts";
 import { freeTxBufs } from "./datapath-tx.ts";
 import { LroQueue } from "./lro.ts";
 import { IoCq, IoSq } from "./memory.ts";
-import { rxRingInNetmap, txRingInNetmap } from "./netmap.ts";
+import { rxRingInNetmap, txRingInNetmap } from "./netmap-mode.ts";
 import { ioVector } from "./notify.ts";
 import { PKT_MAX_BUFS, type QueuePair, RxRing, TxRing } from "./rings.ts";
 
@@ -194,8 +194,8 @@ function setupRings(adapter: Adapter, com: Com, txSize: number, rxSize: number):
     }
   }
   for (const { tx, rx } of adapter.queues) {
-    if (txRingInNetmap(adapter, tx.qid)) adapter.netmap?.resetTxRing(tx);
-    if (rxRingInNetmap(adapter, rx.qid)) adapter.netmap?.resetRxRing(rx);
+    if (txRingInNetmap(adapter, tx.qid)) adapter.netmap?.resetTxRing(adapter, tx);
+    if (rxRingInNetmap(adapter, rx.qid)) adapter.netmap?.resetRxRing(adapter, rx);
   }
 }
 

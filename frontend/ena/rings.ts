@@ -57,6 +57,34 @@ function allIds(size: number): Uint16Array {
   return Uint16Array.from({ length: size }, (_, id) => id);
 }
 
+/** What a Tx ring in netmap mode knows besides: the slots of each packet in flight. */
+export class TxSlots {
+  /** Slots of the netmap ring, which need not be as many as the queue has descriptors. */
+  readonly numSlots: number;
+  /** By request id: buffers of its slots (PKT_MAX_BUFS each), and how many; 0 when not in flight. */
+  readonly bufIdx: Uint32Array;
+  readonly used: Uint8Array;
+  /** Slots whose buffers are ours now. */
+  slotsOut = 0;
+  /** Slot at hand in the sync under way. */
+  nmSlot = 0;
+  /** Within a packet that can't be sent, and whose end was not released yet. */
+  dropping: boolean;
+  /** Buffers of such packets, until the end of the sync. */
+  readonly dropped: Uint32Array;
+  droppedCount = 0;
+  /** A completion made no sense: none is taken until the reset. */
+  stopped = false;
+
+  constructor(ids: number, numSlots: number, dropping: boolean) {
+    this.numSlots = numSlots;
+    this.dropping = dropping;
+    this.bufIdx = new Uint32Array(ids * PKT_MAX_BUFS);
+    this.used = new Uint8Array(ids);
+    this.dropped = new Uint32Array(numSlots);
+  }
+}
+
 export class TxRing {
   readonly qid: number;
   readonly size: number;
@@ -90,6 +118,8 @@ export class TxRing {
   lastCleanup = 0;
   firstInterrupt = false;
   cleanupPending = false;
+  /** Present while the ring is in netmap mode. */
+  slots: TxSlots | undefined = undefined;
 
   // What the last meta descriptor said; the device remembers it for the packets that follow.
   metaMss = 0;
@@ -148,8 +178,16 @@ export class RxRing {
   pktHash = 0;
   pktOffset = 0;
 
-  /** The first fill has been done (ena_refill_all_rx_bufs). */
-  initialized = false;
+  // In netmap mode.
+  /** Slot whose buffer the device gets next. */
+  nicCur = 0;
+  /** Slots whose buffers are behind ids. */
+  nicSlots = 0;
+  /** Slot at hand in the sync under way. */
+  nmSlot = 0;
+  /** A completion made no sense: none is taken until the reset. */
+  nmStopped = false;
+
   firstInterrupt = false;
   noInterruptEventCnt = 0;
   emptyRxQueue = 0;

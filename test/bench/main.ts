@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { whyNoNamespaces } from "../support/netns.ts";
 import { BATCHES, measureLimit } from "./limit.ts";
 import { describeMachine } from "./machine.ts";
-import { FRAME_SIZES, report } from "./report.ts";
+import { FRAME_SIZES, NETMAP_SETUPS, report } from "./report.ts";
 import { measureRing } from "./ring.ts";
 import {
   measurePing,
@@ -19,7 +19,7 @@ import {
 } from "./segment.ts";
 import { runAll, type Variant } from "./variant.ts";
 
-const GROUPS = ["limit", "ring", "tap", "ping", "vde", "veth"] as const;
+const GROUPS = ["limit", "ring", "netmap", "tap", "ping", "vde", "veth"] as const;
 
 const HELP = `npm run bench
 npm run bench -- --only limit,ring --reps 5
@@ -28,7 +28,7 @@ npm run bench -- --json > figures.json
   --only GROUPS   ${GROUPS.join(",")}: some of them, with commas
   --reps N        repetitions of everything, round robin (3)
   --seconds N     length of one measurement (2)
-  --ring-size N   entries of each ring in ring to ring (1024, the driver's default)
+  --ring-size N   entries of each ring in ring to ring and netmap (1024, the driver's default)
   --zero-mask     mask with the zero key, in the limit and in the product
   --json          all figures on stdout; without it a table
 `;
@@ -101,6 +101,16 @@ function allVariants({ seconds, zeroMask, ringSize }: Options): Variant[] {
         run: () => measureRing({ frameBytes, seconds, zeroMask, ringSize, whenFull }),
       });
     }
+    for (const { name, rings, worker } of NETMAP_SETUPS) {
+      const args = ["--rings", String(rings), ...(worker ? ["--worker"] : [])];
+      const frontend = { script: "test/bench/netmap-worker.ts", args };
+      variants.push({
+        name: `${name}/${frameBytes}`,
+        group: "netmap",
+        run: () =>
+          measureRing({ frameBytes, seconds, zeroMask, ringSize, whenFull: "hold", frontend }),
+      });
+    }
   }
 
   const segments: [string, () => Promise<Segment>][] = [
@@ -133,7 +143,7 @@ async function main(): Promise<void> {
   const reason = whyNoNamespaces();
   if (reason !== undefined) {
     talk(`without ${["tap", "ping", "vde", "veth"].join(", ")}: ${reason}`);
-    variants = variants.filter(({ group }) => group === "limit" || group === "ring");
+    variants = variants.filter(({ group }) => ["limit", "ring", "netmap"].includes(group));
   }
 
   const outcomes = await runAll(variants, options.reps, talk);

@@ -6,6 +6,15 @@ import type { Outcomes } from "./variant.ts";
 
 export const FRAME_SIZES = [60, 1514] as const;
 
+/** pkt-gen to pkt-gen: ring pairs of each NIC, and the thread in which the loops run. */
+export const NETMAP_SETUPS = [1, 4].flatMap((rings) =>
+  [false, true].map((worker) => ({
+    name: `netmap-${rings}${worker ? "-worker" : ""}`,
+    rings,
+    worker,
+  })),
+);
+
 interface RunOptions {
   readonly reps: number;
   readonly seconds: number;
@@ -45,7 +54,7 @@ function ratiosOf(outcomes: Outcomes): Record<string, number> {
     outcomes.get(variant)?.median(metric) ?? Number.NaN;
 
   for (const size of FRAME_SIZES) {
-    for (const ring of ["ring", "ring-hold"]) {
+    for (const ring of ["ring", "ring-hold", ...NETMAP_SETUPS.map(({ name }) => name)]) {
       for (const kind of ["limit", "limit-copy"]) {
         const best = bestLimit(outcomes, kind, size)?.framesPerSecond ?? Number.NaN;
         put(`${ring}/${kind} ${size} B`, median(`${ring}/${size}`, "framesPerSecond"), best);

@@ -15,6 +15,8 @@ export interface RingOptions {
   readonly seconds: number;
   readonly zeroMask: boolean;
   readonly ringSize: number;
+  /** The frontend's program and what it is told beside the rest; ring-worker.ts when not given. */
+  readonly frontend?: { readonly script: string; readonly args: readonly string[] };
   /** What the device does with a frame whose receiver has no room. */
   readonly whenFull: "drop" | "hold";
 }
@@ -59,15 +61,16 @@ export async function measureRing(options: RingOptions): Promise<Measured> {
   const { port } = await device.waitForJson<{ port: number }>((line) => line.event === "listening");
   const http = `http://127.0.0.1:${port}`;
 
-  const frontend = (role: "generate" | "sink") => {
+  const { script, args: more } = options.frontend ?? { script: FRONTEND, args: [] };
+  const frontend = (role: "generate" | "sink", to: readonly string[] = []) => {
     const args = ["--role", role, "--connect", http, "--frame", String(options.frameBytes)];
     args.push("--ring-size", String(options.ringSize));
     if (options.zeroMask) args.push("--zero-mask");
-    return startScript(FRONTEND, args);
+    return startScript(script, [...args, ...more, ...to]);
   };
   await using sink = frontend("sink");
-  await sink.waitForJson((line) => line.ready === true);
-  await using generator = frontend("generate");
+  const { mac } = await sink.waitForJson<{ mac?: string }>((line) => line.ready === true);
+  await using generator = frontend("generate", mac === undefined ? [] : ["--to", mac]);
   await generator.waitForJson((line) => line.running === true);
 
   let question = 0;

@@ -21,8 +21,7 @@ import { type DropReason, type Port, type SwitchPort, Verdict } from "../../devi
 import type { DeviceLink } from "../../frontend/bus/device-link.ts";
 import { PciFunction } from "../../frontend/bus/pci.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
-import type { Driver } from "../../frontend/driver.ts";
-import { createEnaDriver, type EnaOptions } from "../../frontend/ena/index.ts";
+import { createEnaDriver, type EnaDriver, type EnaOptions } from "../../frontend/ena/index.ts";
 import { Mbuf } from "../../frontend/net/mbuf.ts";
 import { DevCtl, devCtlReg, Register } from "../../shared/ena/registers.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
@@ -72,7 +71,7 @@ export interface Input {
 export class EnaPair {
   readonly space: DmaSpace;
   readonly pci: PciFunction;
-  readonly driver: Driver;
+  readonly driver: EnaDriver;
   readonly options: PairOptions;
   /** What the driver sent, as it arrived in the segment. */
   readonly segment: Delivered[] = [];

@@ -1,0 +1,190 @@
+/**
+ * What pkt-gen, bridge and lb have in common: the NICs behind port names, the ports themselves,
+ * the kernel's share through --tap, and the order in which all of it comes and goes.
+ *
+ *   netmap:ena0-1   base ena0: a NIC of this process, its driver by the prefix ena, one link
+ *   netmap:ena0{p   the same NIC; the pipe hangs on it
+ *   netmap:p{1      no NIC: a pipe on nothing else      vale0:a   no NIC: a switch in this process
+ */
+import type { Command } from "commander";
+import { z } from "zod";
+import type { NmPort, OpenOptions } from "../frontend/netmap/descriptor.ts";
+import type { PortName } from "../frontend/netmap/port-name.ts";
+import type { Nic } from "../frontend/nic.ts";
+import type { Logger } from "../shared/log.ts";
+import type { Tap } from "../shared/tap/tap.ts";
+import { ExitCode, Failure, messageOf } from "./failure.ts";
+import { nicName, oneOf, target, unicastMac, whole } from "./options.ts";
+import { openTap } from "./tap.ts";
+import { AGENT } from "./version.ts";
+
+export const NicShape = {
+  connect: target.optional(),
+  driver: oneOf("ena", "xen").optional(),
+  name: nicName.optional(),
+  mac: unicastMac.optional(),
+  queues: whole(1, 128).optional(),
+  mtu: whole(128, 9216).optional(),
+  tap: z.string().optional(),
+  zeroMask: z.boolean().default(false),
+};
+type NicFlags = z.infer<z.ZodObject<typeof NicShape>>;
+
+/** The flags of NicShape. */
+export function addNicFlags(command: Command): Command {
+  return command
+    .option("--connect <url>", "the device: ws://HOST:PORT, wss, http, https or HOST:PORT")
+    .option("--driver <name>", "of NICs whose name does not begin with ena or xn: ena")
+    .option("--name <name>", "what the device calls the NIC (as the port name does)")
+    .option("--mac <address>", "its address (made from name and segment)")
+    .option("--queues <n>", "ring pairs (as many as the device offers)")
+    .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
+    .option("--tap <interface>", "the kernel keeps, through this TAP, the rings not opened here")
+    .option("--zero-mask", "mask with zeros: for loopback and TLS only");
+}
+
+const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
+
+/** The NIC that a port name needs, if any. */
+function baseOf({ name }: PortName): string | undefined {
+  if (name.startsWith("vale")) return undefined;
+  const base = name.split(/[{}]/)[0] ?? name;
+  return /^(ena|xn)\d/.test(base) || base === name ? base : undefined;
+}
+
+export class Nics {
+  /** A NIC gave up, or its TAP is gone: a sentence. */
+  readonly gaveUp: Promise<string>;
+  readonly #giveUp: (reason: string) => void;
+  readonly #flags: NicFlags;
+  readonly #log: Logger;
+  readonly #nics = new Map<string, Nic>();
+  readonly #ports: NmPort[] = [];
+  #tap: Tap | undefined;
+
+  constructor(flags: NicFlags, log: Logger) {
+    this.#flags = flags;
+    this.#log = log;
+    const { promise, resolve } = Promise.withResolvers<string>();
+    this.gaveUp = promise;
+    this.#giveUp = resolve;
+  }
+
+  /** Checks names and flags, then connects a NIC for each base. Throws Failure. */
+  async connect(names: readonly string[]): Promise<void> {
+    const { parsePortName } = await import("../frontend/netmap/port-name.ts");
+    const { connect, tap, name } = this.#flags;
+    const bases = new Set<string>();
+    for (const text of names) {
+      let parsed: PortName;
+      try {
+        parsed = parsePortName(text);
+      } catch (error) {
+        throw wrong(`-i ${messageOf(error)}`);
+      }
+      const base = baseOf(parsed);
+      if (base !== undefined) bases.add(base);
+    }
+    for (const base of bases) this.#checkDriver(base);
+    const count = bases.size;
+    if (count === 0 && tap !== undefined) throw wrong("--tap needs a NIC, and no port names one");
+    if (count > 1 && tap !== undefined) throw wrong("--tap goes with one NIC, not with several");
+    if (count !== 1 && name !== undefined) throw wrong("--name goes with one NIC");
+    if (count === 0) return;
+    if (connect === undefined) throw wrong("--connect is needed: the device, as ws://HOST:PORT");
+    await this.#openAll(bases, connect);
+  }
+
+  #checkDriver(base: string): void {
+    const { driver = driverOf(base) } = this.#flags;
+    if (driver === undefined) {
+      throw wrong(
+        `-i ${base}: begins with neither ena nor xn, so its driver is not known: add --driver ena`,
+      );
+    }
+    if (driver === "xen") throw new Failure("--driver xen is not there yet: use --driver ena");
+  }
+
+  async #openAll(bases: ReadonlySet<string>, connect: string): Promise<void> {
+    const { tap, name, mac, queues, mtu, zeroMask } = this.#flags;
+    // Before connecting: whoever can't have the TAP must not take the name from a NIC that works.
+    if (tap !== undefined) {
+      // Host rings take only frames that are finished, as netmap's do.
+      this.#tap = await openTap(tap, { mac, mtu, offloads: false }, this.#log);
+    }
+    const { openNic } = await import("../frontend/nic.ts");
+    for (const ifname of bases) {
+      try {
+        const nic = await openNic({
+          connect,
+          ifname,
+          agent: AGENT,
+          log: this.#log,
+          zeroMask,
+          onState: (state, reason) => {
+            if (state === "closed") this.#giveUp(`${ifname}: ${reason}`);
+          },
+          ...(name === undefined ? {} : { name }),
+          ...(mac === undefined ? {} : { mac }),
+          ...(queues === undefined ? {} : { queues }),
+          ...(mtu === undefined ? {} : { mtu }),
+          ...(this.#tap === undefined ? {} : { tap: this.#tap }),
+        });
+        this.#nics.set(ifname, nic);
+      } catch (error) {
+        throw new Failure(messageOf(error));
+      }
+    }
+  }
+
+  /** The NIC of the only base, or of the one asked for. */
+  nic(name: string): Nic | undefined {
+    return this.#nics.get(name);
+  }
+
+  async openPort(name: string, options: OpenOptions = {}): Promise<NmPort> {
+    const { nmOpen } = await import("../frontend/netmap/descriptor.ts");
+    try {
+      const port = await nmOpen(name, options);
+      this.#ports.push(port);
+      return port;
+    } catch (error) {
+      throw new Failure(messageOf(error));
+    }
+  }
+
+  /** Resolves once every device has the receive buffers of the ports opened so far. */
+  async settled(): Promise<void> {
+    for (const nic of this.#nics.values()) {
+      await nic.settled().catch((error: unknown) => {
+        throw new Failure(messageOf(error));
+      });
+    }
+  }
+
+  /** What interfaces and ports counted, for --json. */
+  counters(): object {
+    const nics = [...this.#nics].map(([name, { ifnet, driver, host }]) => ({
+      name,
+      ifnet: { ...ifnet.counters },
+      driver: driver.counters(),
+      ...(host === undefined
+        ? {}
+        : { tap: { ...this.#tap?.counters, host: { ...host.counters } } }),
+    }));
+    const ports = this.#ports.map((port) => ({ name: port.name, ...port.adapter.counters }));
+    return { nics, ports };
+  }
+
+  /** Ports, then NICs, then the TAP. */
+  async close(): Promise<void> {
+    for (const port of this.#ports.toReversed()) await port.close();
+    for (const nic of this.#nics.values()) await nic.close();
+    await this.#tap?.close();
+  }
+}
+
+function driverOf(base: string): "ena" | "xen" | undefined {
+  if (base.startsWith("ena")) return "ena";
+  return base.startsWith("xn") ? "xen" : undefined;
+}

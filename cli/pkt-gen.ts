@@ -1,0 +1,318 @@
+/** `ringwire pkt-gen`: netmap's traffic generator on NICs of this process. */
+import { Command, Option } from "commander";
+import { z } from "zod";
+import { Control, type Counts } from "../frontend/apps/app.ts";
+import { parseEndpoints } from "../frontend/apps/pkt-gen/endpoints.ts";
+import { readPcap } from "../frontend/apps/pkt-gen/pcap-file.ts";
+import type { PktGenConfig, PktGenMode, PktGenResult } from "../frontend/apps/pkt-gen.ts";
+import { delayText, type ReportStyle, totalOf, totalText } from "../frontend/apps/report.ts";
+import { runApp, runInWorker } from "../frontend/apps/run.ts";
+import type { NmPort } from "../frontend/netmap/descriptor.ts";
+import { macFromName, parseMac } from "../shared/net/ethernet.ts";
+import { ExitCode, Failure, messageOf } from "./failure.ts";
+import { createLog } from "./log.ts";
+import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
+import { addNicFlags, NicShape, Nics } from "./nics.ts";
+import { addCommonFlags, CommonShape, logOptions, oneOf, readOptions, whole } from "./options.ts";
+import { Output } from "./output.ts";
+import { onStop } from "./signals.ts";
+
+const MODES = ["rx", "tx", "ping", "pong", "txseq", "rxseq"] as const;
+const MAX_COUNT = 999_999_999;
+const LEAST_FRAME = 60;
+const MAX_FRAME = 16_384;
+const MAX_FRAGS = 64;
+const MAX_THREADS = 64;
+
+const endpoints = z.string().transform((text, context) => {
+  try {
+    return parseEndpoints(text);
+  } catch (error) {
+    context.addIssue({
+      code: "custom",
+      message: `takes IP[:PORT[-IP[:PORT]]]: ${messageOf(error)}`,
+    });
+    return z.NEVER;
+  }
+});
+const mac = z.string().transform((text, context) => {
+  try {
+    return parseMac(text);
+  } catch (error) {
+    context.addIssue({ code: "custom", message: `takes a MAC: ${messageOf(error)}` });
+    return z.NEVER;
+  }
+});
+/** tx_slots[,rx_slots[,tx_rings[,rx_rings]]]; one number stands for both kinds of slots. */
+const ringConfig = z.string().transform((text, context) => {
+  if (!/^\d{1,4}(,\d{1,4}){0,3}$/.test(text)) {
+    context.addIssue({
+      code: "custom",
+      message: `takes TX_SLOTS[,RX_SLOTS[,TX_RINGS[,RX_RINGS]]], not "${text}"`,
+    });
+    return z.NEVER;
+  }
+  const [txSlots = 0, rxSlots = txSlots, txRings = 0, rxRings = txRings] = text
+    .split(",")
+    .map(Number);
+  return { txSlots, rxSlots, txRings, rxRings };
+});
+
+const Shape = z.object({
+  ...CommonShape,
+  ...NicShape,
+  interface: z.string(),
+  function: oneOf(...MODES).default("rx"),
+  count: whole(0, MAX_COUNT).default(0),
+  length: z.array(whole(LEAST_FRAME, MAX_FRAME)).max(2).default([LEAST_FRAME]),
+  burst: whole(1, 8192).optional(),
+  rate: whole(0, MAX_COUNT).default(0),
+  src: endpoints.default(() => parseEndpoints("10.0.0.1")),
+  dst: endpoints.default(() => parseEndpoints("10.1.0.1")),
+  srcMac: mac.optional(),
+  dstMac: mac.optional(),
+  wait: whole(0, 100).default(0),
+  reportMs: whole(10, 1_000_000).default(1000),
+  frags: whole(1, MAX_FRAGS).default(1),
+  fragSize: whole(1, MAX_FRAME).default(0),
+  pcap: z.string().optional(),
+  randomSrc: z.boolean().default(false),
+  randomDst: z.boolean().default(false),
+  rubbish: z.boolean().default(false),
+  dump: z.boolean().default(false),
+  ringConfig: ringConfig.optional(),
+  threads: whole(1, MAX_THREADS).default(1),
+  worker: z.boolean().default(false),
+  exitIdle: z.boolean().default(false),
+  plainUnits: z.boolean().default(false),
+  averages: z.boolean().default(false),
+  framing: z.boolean().default(false),
+});
+type Options = z.infer<typeof Shape>;
+
+/** Flags of the original that mean nothing here, and why. */
+const REFUSED: readonly (readonly [string, string])[] = [
+  ["-a <cpu>", "threads can't be bound to processors from here: use taskset"],
+  ["-c <cpus>", "threads can't be bound to processors from here: use taskset, and -p for threads"],
+  ["-H <bytes>", "no port here carries virtio-net headers to a virtual machine"],
+  ["-I", "indirect buffers save nothing here: frames are made in the ring's own buffers"],
+  ["-6", "the frames made here are IPv4; -P sends any"],
+  ["-o <options>", "its bits have flags of their own: -r, -z, -Z, -X, -A"],
+];
+
+const collect = (value: string, before: string[]): string[] => [...before, value];
+
+export function pktGenCommand(): Command {
+  const command = new Command("pkt-gen")
+    .description("netmap's packet generator: sends, receives, measures round trips.")
+    .option("-i, --interface <port>", "netmap:ena0, netmap:ena0-1, vale0:a ...: netmap port name")
+    .option("-f, --function <name>", "tx, rx, ping, pong, txseq, rxseq (rx)")
+    .option("-n, --count <n>", "packets or round trips; 0 for no end (0)")
+    .option("-l, --length <bytes>", "of a frame (60); given twice: random between", collect, [])
+    .option("-b, --burst <n>", "packets a turn of the loop (512; 1 in ping and pong)")
+    .option("-R, --rate <pps>", "packets a second; 0 for as fast as it goes (0)")
+    .option("-s, --src <ip>", "source, IP[:PORT[-IP[:PORT]]] (10.0.0.1:1234)")
+    .option("-d, --dst <ip>", "destination, likewise (10.1.0.1:1234)")
+    .option("-S, --src-mac <mac>", "source address (the NIC's)")
+    .option("-D, --dst-mac <mac>", "destination address (ff:ff:ff:ff:ff:ff)")
+    .option("-w, --wait <s>", "wait before it begins (0; the link is waited for in any case)")
+    .option("-T, --report-ms <ms>", "between reports (1000)")
+    .option("-F, --frags <n>", "slots of a packet (1)")
+    .option("-M, --frag-size <bytes>", "of all but a packet's last slot (an equal share)")
+    .option("-P, --pcap <file>", "send the frames of a pcap file")
+    .option("-z, --random-src", "random source address and port")
+    .option("-Z, --random-dst", "random destination address and port")
+    .option("-r, --rubbish", "send what the buffers hold")
+    .option("-X, --dump", "show each packet on stderr")
+    .option(
+      "-C, --ring-config <n>",
+      "TX_SLOTS[,RX_SLOTS[,TX_RINGS[,RX_RINGS]]] of a VALE port or pipe",
+    )
+    .option("-p, --threads <n>", "threads, each with one ring pair of its own (1: all rings)")
+    .option("--worker", "run in a worker that shares the rings, also with one thread")
+    .option(
+      "-W, --exit-idle",
+      "a receiver ends when, after the first packet, none came for a second",
+    )
+    .option("-N, --plain-units", "plain numbers instead of K, M, G")
+    .option("-A, --averages", "mean and deviation in each report")
+    .option("-B, --framing", "count preamble, checksum and gap as bits");
+  for (const [flag] of REFUSED) command.addOption(new Option(flag).hideHelp());
+  command.addOption(new Option("-4", "IPv4, as in any case").hideHelp());
+  return addCommonFlags(addNicFlags(command))
+    .addHelpText("before", EXAMPLES)
+    .action(async (_flags: unknown, self: Command) => {
+      for (const [flag, why] of REFUSED) {
+        const key = flag.slice(1, 2);
+        if (self.getOptionValue(key) !== undefined) throw usage(`-${key} is not offered: ${why}`);
+      }
+      await runPktGen(readOptions(self, Shape));
+    });
+}
+
+const EXAMPLES = `Examples:
+  ringwire pkt-gen -i netmap:ena0 --connect ws://HOST:7700 -f rx              count what comes
+  ringwire pkt-gen -i netmap:ena1 --connect ws://HOST:7700 -f tx -n 1000000   send a million
+  ringwire pkt-gen -i netmap:ena0 --connect HOST:7700 -f pong                 answer ...
+  ringwire pkt-gen -i netmap:ena1 --connect HOST:7700 -f ping -n 1000         ... and measure
+  ringwire pkt-gen -i netmap:ena0-1 --connect HOST:7700 --queues 2 --tap rw0  ring 1; the kernel has ring 0
+`;
+
+const usage = (message: string): Failure => new Failure(message, ExitCode.USAGE);
+
+async function runPktGen(options: Options): Promise<void> {
+  const output = new Output(options.json);
+  const log = createLog(logOptions(options));
+  const stop = onStop();
+  const threads = options.threads;
+  const isNumbered = options.function.endsWith("seq") || options.function === "ping";
+  if (threads > 1 && isNumbered) throw usage(`-p ${threads}: ${options.function} has one thread`);
+  const captured = options.pcap === undefined ? [] : pcapOf(options.pcap);
+  const nics = new Nics(options, log);
+  try {
+    await nics.connect([options.interface]);
+    const ports = await openPorts(nics, options, threads);
+    await nics.settled();
+    const configs = ports.map((port, i) => configOf(options, port, captured, i, threads));
+    output.event(`${options.function} on ${options.interface}`, {
+      event: "ready",
+      function: options.function,
+      interface: options.interface,
+      rings: ports.map((port) => port.rxRings().length),
+      pid: process.pid,
+    });
+    const results = await run(options, ports, configs, { nics, output, log, stop });
+    tell(options, results, nics, output);
+  } finally {
+    await nics.close();
+  }
+}
+
+function pcapOf(path: string): Uint8Array[] {
+  try {
+    return readPcap(path, MAX_FRAME);
+  } catch (error) {
+    throw new Failure(`-P ${messageOf(error)}`);
+  }
+}
+
+/** One port with all its rings, or for each thread one with a ring pair. */
+async function openPorts(nics: Nics, options: Options, threads: number): Promise<NmPort[]> {
+  const { interface: name, ringConfig = {} } = options;
+  if (threads === 1) return [await nics.openPort(name, ringConfig)];
+  if (!/^[^-^*/@]*$/.test(name)) throw usage(`-p ${threads}: ${name} must not name rings itself`);
+  const ports: NmPort[] = [];
+  for (let i = 0; i < threads; i++) ports.push(await nics.openPort(`${name}-${i}`, ringConfig));
+  return ports;
+}
+
+function configOf(
+  options: Options,
+  port: NmPort,
+  captured: readonly Uint8Array[],
+  thread: number,
+  threads: number,
+): PktGenConfig {
+  const { function: mode, frags, fragSize, length, count, rate } = options;
+  const lengthMax = Math.max(...length);
+  const longest = Math.max(lengthMax, ...captured.map((frame) => frame.length));
+  if (isSender(mode)) checkFits(longest, frags, fragSize, port);
+  const isPing = mode === "ping" || mode === "pong";
+  return {
+    mode,
+    // What is left over goes to the first threads.
+    count: shareOf(count, thread, threads),
+    burst: options.burst ?? (isPing ? 1 : 512),
+    rate: rate === 0 ? 0 : Math.max(1, shareOf(rate, thread, threads)),
+    frags,
+    fragBytes: fragSize,
+    captured,
+    rubbish: options.rubbish,
+    dump: options.dump,
+    endWhenIdle: options.exitIdle,
+    lengthMin: Math.min(...length),
+    lengthMax,
+    src: options.src,
+    dst: options.dst,
+    srcMac: options.srcMac ?? port.adapter.ifnet?.mac ?? macFromName(port.name, ""),
+    dstMac: options.dstMac ?? BROADCAST,
+    randomSrc: options.randomSrc,
+    randomDst: options.randomDst,
+  };
+}
+
+const BROADCAST = new Uint8Array(6).fill(0xff);
+
+const shareOf = (n: number, i: number, of: number): number =>
+  Math.floor(n / of) + (i < n % of ? 1 : 0);
+
+const isSender = (mode: PktGenMode): boolean => mode === "tx" || mode === "txseq";
+
+/** Throws Failure when a frame can't be laid into so many slots. */
+function checkFits(longest: number, frags: number, fragSize: number, port: NmPort): void {
+  const { bufSize } = port;
+  const first = fragSize > 0 ? fragSize : Math.ceil(longest / frags);
+  const last = longest - first * (frags - 1);
+  if (first <= bufSize && last <= bufSize && last > 0) return;
+  const needed = Math.ceil(longest / bufSize);
+  throw usage(
+    last <= 0
+      ? `-F ${frags}: ${longest} bytes do not fill so many slots`
+      : `-l ${longest}: a buffer holds ${bufSize} bytes, so -F ${needed} is needed`,
+  );
+}
+
+async function run(
+  options: Options,
+  ports: readonly NmPort[],
+  configs: readonly PktGenConfig[],
+  { nics, output, log, stop }: Pick<Running, "nics" | "output" | "log" | "stop">,
+): Promise<{ counts: Counts[]; results: PktGenResult[] }> {
+  const counts = newCounts(ports.length);
+  const control = new Control();
+  const inWorker = options.worker || ports.length > 1;
+  const start = async (): Promise<PktGenResult[]> => {
+    await control.sleep(options.wait * 1000);
+    return await Promise.all(
+      ports.map((port, i) => {
+        const work = { app: "pkt-gen", config: configs[i]! } as const;
+        const part = [[port], [counts[i]!], control] as const;
+        return inWorker ? runInWorker(work, ...part) : runApp(work, ...part);
+      }),
+    );
+  };
+  const { reportMs, quiet } = options;
+  const style = styleOf(options);
+  const running = { nics, output, log, stop, control, counts, style, reportMs, quiet };
+  return { counts, results: await whileRunning(start(), running) };
+}
+
+const styleOf = (options: Options): ReportStyle => ({
+  plain: options.plainUnits,
+  averages: options.averages,
+  framing: options.framing,
+});
+
+/** The last lines, and all of it as one JSON object. */
+function tell(
+  options: Options,
+  { counts, results }: { counts: Counts[]; results: PktGenResult[] },
+  nics: Nics,
+  output: Output,
+): void {
+  const total = totalOf(counts);
+  const mode = options.function;
+  const [result] = results;
+  output.value({ event: "result", function: mode, ...total, ...result, ...nics.counters() });
+  const verb = isSender(mode) || mode === "ping" ? "Sent" : "Received";
+  for (const line of totalText(mode === "pong" ? "Answered" : verb, total, styleOf(options))) {
+    output.text(line);
+  }
+  if (result?.delays !== undefined) for (const line of delayText(result.delays)) output.text(line);
+  if (result?.sequence !== undefined) {
+    output.text(
+      `Sequence: ${JSON.stringify(result.sequence).replaceAll(/[{}"]/g, "").replaceAll(",", ", ")}`,
+    );
+  }
+  if (result?.unanswered !== undefined) output.text(`Unanswered: ${result.unanswered}`);
+}

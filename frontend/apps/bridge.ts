@@ -1,0 +1,139 @@
+/**
+ * bridge: what one port receives the other sends, both ways. After netmap's program of that name.
+ *
+ *   a.rx [head, tail) ── buffers change places ──► b.tx [head, ...) ── txsync
+ *   a.tx ◄────────────── the same the other way ── b.rx
+ *
+ * Ports of one memory region swap buffers and copy nothing: two NICs, or a NIC and its own host
+ * rings. A full transmit ring stops the way that leads to it, and nothing else. One loop a way.
+ */
+import { Poll } from "../netmap/flags.ts";
+import type { NetmapRing } from "../netmap/ring.ts";
+import { type AppPort, type Control, type Counts, drain, waitFor } from "./app.ts";
+import { copySlot, packetSlots, shareMemory, swapSlot } from "./slots.ts";
+
+export interface BridgeConfig {
+  /** Packets moved before the other way has its turn. */
+  readonly burst: number;
+  /** Copies also where buffers could be swapped. */
+  readonly copy: boolean;
+}
+
+export async function bridge(
+  a: AppPort,
+  b: AppPort,
+  config: BridgeConfig,
+  counts: readonly [Counts, Counts],
+  control: Control,
+): Promise<void> {
+  const ways = [forward(new Way(a, b, config, counts[0]), counts[0], control)];
+  // A port with itself is a mirror, and has one way.
+  if (a !== b) ways.push(forward(new Way(b, a, config, counts[1]), counts[1], control));
+  await Promise.all(ways);
+  await drain([a, b], control);
+}
+
+async function forward(way: Way, counts: Counts, control: Control): Promise<void> {
+  counts.begin();
+  while (!control.isStopped) {
+    if ((await waitFor(way.from, Poll.IN, counts, control)) === 0) continue;
+    if (way.move() > 0) way.to.txsync();
+    // Frames are left although the burst was not: there is no room for them.
+    if (way.isBlocked) await waitFor(way.to, Poll.OUT, counts, control);
+  }
+  counts.end();
+}
+
+/** From one port's receive rings to the other's transmit rings. */
+class Way {
+  readonly from: AppPort;
+  readonly to: AppPort;
+  isBlocked = false;
+  readonly #burst: number;
+  readonly #swap: boolean;
+  readonly #counts: Counts;
+  readonly #rx: readonly NetmapRing[];
+  readonly #tx: readonly NetmapRing[];
+
+  constructor(from: AppPort, to: AppPort, config: BridgeConfig, counts: Counts) {
+    this.from = from;
+    this.to = to;
+    this.#burst = config.burst;
+    this.#swap = !config.copy && shareMemory(from, to);
+    this.#counts = counts;
+    this.#rx = from.rxRings();
+    this.#tx = to.txRings();
+  }
+
+  /** Goes through both lists of rings at once, as far as either lasts. Returns packets moved. */
+  move(): number {
+    let moved = 0;
+    let out = 0;
+    this.isBlocked = false;
+    for (const rx of this.#rx) {
+      while (moved < this.#burst && !rx.isEmpty) {
+        const tx = this.#tx[out];
+        if (tx === undefined) {
+          this.isBlocked = true;
+          return moved;
+        }
+        const packets = this.#moveRing(rx, tx, this.#burst - moved);
+        moved += packets;
+        // The ring is full, or too full for the next packet.
+        if (packets === 0 && !this.#skipUnfit(rx, tx)) out++;
+      }
+    }
+    return moved;
+  }
+
+  #moveRing(rx: NetmapRing, tx: NetmapRing, limit: number): number {
+    let from = rx.head;
+    let to = tx.head;
+    let frames = rx.space;
+    let room = tx.space;
+    let packets = 0;
+    let bytes = 0;
+    while (packets < limit) {
+      const slots = packetSlots(rx, from, frames);
+      if (slots === 0 || slots > room || !this.#fits(rx, from, slots, tx)) break;
+      for (let n = 0; n < slots; n++) {
+        bytes += rx.len(from);
+        if (this.#swap) swapSlot(rx, from, tx, to);
+        else copySlot(this.from, rx, from, this.to, tx, to);
+        from = rx.next(from);
+        to = tx.next(to);
+      }
+      frames -= slots;
+      room -= slots;
+      packets++;
+    }
+    if (packets === 0) {
+      // Room for a part of a packet is none: whoever waits for room waits for more.
+      if (frames > 0) tx.cur = tx.tail;
+      return 0;
+    }
+    tx.advance(to);
+    rx.advance(from);
+    this.#counts.add(packets, bytes);
+    return packets;
+  }
+
+  /** A host ring takes one slot a frame; a copy must fit the other's buffer. */
+  #fits(rx: NetmapRing, first: number, slots: number, tx: NetmapRing): boolean {
+    if (slots > 1 && tx.ringId >= this.to.nicTxRings) return false;
+    return this.#swap || rx.len(first) <= tx.bufSize;
+  }
+
+  /** Drops the packet at the ring's head if it can't be sent there at all. */
+  #skipUnfit(rx: NetmapRing, tx: NetmapRing): boolean {
+    const slots = packetSlots(rx, rx.head, rx.space);
+    const isPart = slots === 0;
+    const count = isPart ? rx.space : slots;
+    if (!isPart && slots <= tx.numSlots - 1 && this.#fits(rx, rx.head, slots, tx)) return false;
+    let slot = rx.head;
+    for (let n = 0; n < count; n++) slot = rx.next(slot);
+    rx.advance(slot);
+    this.#counts.addDrops(1);
+    return true;
+  }
+}

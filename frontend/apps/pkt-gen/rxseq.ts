@@ -1,0 +1,103 @@
+/**
+ * rxseq: receives numbered frames, checks their sums, and accounts for every number.
+ * A frame in several slots is put together first.
+ */
+import { copyBytes } from "../../../shared/bytes/copy.ts";
+import { foldSum, sumBytes } from "../../../shared/net/checksum.ts";
+import { Ns } from "../../netmap/flags.ts";
+import type { NetmapRing } from "../../netmap/ring.ts";
+import type { AppPort, Control, Counts } from "../app.ts";
+import type { PktGenConfig } from "../pkt-gen.ts";
+import { LEAST_FRAME, MARK, SEQ, TEXT } from "./packet.ts";
+import { receive } from "./receive.ts";
+import { SequenceLog, type SequenceReport } from "./sequence.ts";
+
+const LONGEST_FRAME = 65_535;
+const IP = 14;
+const IP_ADDRESSES = 26;
+const UDP = 34;
+const UDP_PROTOCOL = 17;
+
+export async function receiveNumbered(
+  port: AppPort,
+  config: PktGenConfig,
+  counts: Counts,
+  control: Control,
+): Promise<SequenceReport> {
+  const reader = new NumberedReader(port);
+  await receive(port, config, counts, control, reader.read);
+  return reader.log.report();
+}
+
+/** A frame of several slots, put together. */
+class Gathered {
+  readonly bytes = new Uint8Array(LONGEST_FRAME);
+  readonly view = new DataView(this.bytes.buffer);
+  length = 0;
+}
+
+class NumberedReader {
+  readonly log = new SequenceLog();
+  readonly #inPort: DataView;
+  /** By ring number. */
+  readonly #gathered: Gathered[] = [];
+
+  constructor(port: AppPort) {
+    this.#inPort = new DataView(port.bytes.buffer);
+    for (const ring of port.rxRings()) this.#gathered[ring.ringId] = new Gathered();
+  }
+
+  readonly read = (
+    port: AppPort,
+    ring: NetmapRing,
+    from: number,
+    slots: number,
+    counts: Counts,
+  ): number => {
+    const whole = this.#gathered[ring.ringId]!;
+    let slot = from;
+    let packets = 0;
+    let bytes = 0;
+    for (let n = 0; n < slots; n++) {
+      const length = ring.len(slot);
+      const at = port.bufferAt(ring.bufIdx(slot));
+      const isLast = (ring.slotFlags(slot) & Ns.MOREFRAG) === 0;
+      if (isLast && whole.length === 0) {
+        this.#look(port.bytes, this.#inPort, at, length);
+      } else {
+        const piece = Math.min(length, LONGEST_FRAME - whole.length);
+        copyBytes(port.bytes, at, whole.bytes, whole.length, piece);
+        whole.length += piece;
+        if (isLast) {
+          this.#look(whole.bytes, whole.view, 0, whole.length);
+          whole.length = 0;
+        }
+      }
+      if (isLast) packets++;
+      bytes += length;
+      slot = ring.next(slot);
+    }
+    counts.add(packets, bytes);
+    return slot;
+  };
+
+  #look(bytes: Uint8Array, view: DataView, at: number, length: number): void {
+    const isOurs =
+      length >= LEAST_FRAME &&
+      view.getUint16(at + 12) === 0x0800 &&
+      view.getUint32(at + TEXT) === MARK;
+    if (!isOurs) this.log.foreign++;
+    else if (isIntact(bytes, view, at, length)) this.log.saw(view.getUint32(at + SEQ));
+    else this.log.corrupt++;
+  }
+}
+
+/** Both checksums of a pkt-gen frame, and that its lengths are those of the frame. */
+function isIntact(bytes: Uint8Array, view: DataView, at: number, length: number): boolean {
+  const ipLength = view.getUint16(at + IP + 2);
+  const udpLength = view.getUint16(at + UDP + 4);
+  if (ipLength !== length - IP || udpLength !== length - UDP) return false;
+  if (foldSum(sumBytes(bytes, at + IP, UDP - IP)) !== 0xffff) return false;
+  const pseudo = sumBytes(bytes, at + IP_ADDRESSES, 8) + UDP_PROTOCOL + udpLength;
+  return foldSum(pseudo + sumBytes(bytes, at + UDP, udpLength)) === 0xffff;
+}

@@ -1,0 +1,173 @@
+/**
+ * What pkt-gen says, in its own words.
+ *
+ *   907.878 Kpps (908.789 Kpkts 435.781 Mbps in 1001003 usec) 16.00 avg_batch 99999 min_space
+ *   Sent 1000 packets 60000 bytes 2 events 60 bytes each in 1.00 seconds.
+ *   Speed: 1.000 Kpps Bandwidth: 480.000 Kbps (raw 672.000 Kbps). Average batch: 500.00 pkts
+ *
+ * Source: netmap: apps/pkt-gen/pkt-gen.c, main_thread, tx_output.
+ */
+import { type Counts, clockMs, NO_SPACE_SEEN } from "./app.ts";
+import type { DelayReport } from "./pkt-gen/histogram.ts";
+
+/** Preamble, checksum and gap of a frame on a wire, in bits: 4 + 20 bytes. */
+const FRAMING_BITS = 24 * 8;
+/** Reports that the averages of -A look back on. */
+const WINDOW = 40;
+const UNITS = ["", "K", "M", "G", "T"] as const;
+
+export interface ReportStyle {
+  /** -N: plain numbers instead of K, M, G. */
+  readonly plain: boolean;
+  /** -A: mean and deviation over the last reports. */
+  readonly averages: boolean;
+  /** -B: bits of framing count. */
+  readonly framing: boolean;
+}
+
+/** 907878 is "907.878 K", with `plain` "907878.000 ". */
+export function unitText(n: number, plain: boolean): string {
+  let value = n;
+  let unit = 0;
+  while (!plain && value >= 1000 && unit < UNITS.length - 1) {
+    value /= 1000;
+    unit++;
+  }
+  return `${value.toFixed(3)} ${UNITS[unit]}`;
+}
+
+export interface Rate {
+  readonly packets: number;
+  readonly bytes: number;
+  readonly usec: number;
+  readonly packetsPerSecond: number;
+  readonly bitsPerSecond: number;
+  readonly averageBatch: number;
+  readonly minSpace: number;
+}
+
+export interface Total {
+  readonly packets: number;
+  readonly bytes: number;
+  readonly events: number;
+  readonly seconds: number;
+  readonly packetsPerSecond: number;
+  readonly bitsPerSecond: number;
+  readonly averageBatch: number;
+  /** Frames that there was no room for, and times that a port was in error. */
+  readonly drops: number;
+  readonly errors: number;
+}
+
+export class Reporter {
+  readonly #counts: readonly Counts[];
+  readonly #style: ReportStyle;
+  readonly #window: number[] = [];
+  #packets = 0;
+  #bytes = 0;
+  #events = 0;
+  #at = clockMs();
+
+  constructor(counts: readonly Counts[], style: ReportStyle) {
+    this.#counts = counts;
+    this.#style = style;
+  }
+
+  /** Since the last call. */
+  rate(): Rate {
+    const now = clockMs();
+    const usec = Math.max(1, Math.round((now - this.#at) * 1000));
+    const sum = (of: (counts: Counts) => number): number =>
+      this.#counts.reduce((total, counts) => total + of(counts), 0);
+    const [packets, bytes, events] = [
+      sum((c) => c.packets),
+      sum((c) => c.bytes),
+      sum((c) => c.events),
+    ];
+    const delta = {
+      packets: packets - this.#packets,
+      bytes: bytes - this.#bytes,
+      events: events - this.#events,
+    };
+    this.#packets = packets;
+    this.#bytes = bytes;
+    this.#events = events;
+    this.#at = now;
+    const framing = this.#style.framing ? delta.packets * FRAMING_BITS : 0;
+    return {
+      packets: delta.packets,
+      bytes: delta.bytes,
+      usec,
+      packetsPerSecond: Math.round((delta.packets * 1e6) / usec),
+      bitsPerSecond: Math.round(((delta.bytes * 8 + framing) * 1e6) / usec),
+      averageBatch: delta.events === 0 ? 0 : delta.packets / delta.events,
+      minSpace: Math.min(NO_SPACE_SEEN, ...this.#counts.map((counts) => counts.takeMinSpace())),
+    };
+  }
+
+  rateText(rate: Rate): string {
+    const { plain, averages } = this.#style;
+    const text = (n: number): string => unitText(n, plain);
+    const spread = averages ? this.#spread(rate.packetsPerSecond) : "";
+    return (
+      `${text(rate.packetsPerSecond)}pps ${spread}(${text(rate.packets)}pkts ${text(rate.bitsPerSecond)}bps ` +
+      `in ${rate.usec} usec) ${rate.averageBatch.toFixed(2)} avg_batch ${rate.minSpace} min_space`
+    );
+  }
+
+  #spread(packetsPerSecond: number): string {
+    this.#window.push(packetsPerSecond);
+    if (this.#window.length > WINDOW) this.#window.shift();
+    const mean = this.#window.reduce((a, b) => a + b, 0) / this.#window.length;
+    const variance = this.#window.reduce((a, b) => a + (b - mean) ** 2, 0) / this.#window.length;
+    const { plain } = this.#style;
+    return `[avg/std ${unitText(mean, plain)}/${unitText(Math.sqrt(variance), plain)}pps] `;
+  }
+}
+
+/** The whole run: all loops together, as long as the longest took. */
+export function totalOf(counts: readonly Counts[]): Total {
+  const sum = (of: (c: Counts) => number): number => counts.reduce((n, c) => n + of(c), 0);
+  const seconds = Math.max(0, ...counts.map((c) => c.ms)) / 1000;
+  const packets = sum((c) => c.packets);
+  const bytes = sum((c) => c.bytes);
+  const events = sum((c) => c.events);
+  const per = (n: number): number => (seconds === 0 ? 0 : n / seconds);
+  return {
+    packets,
+    bytes,
+    events,
+    seconds,
+    packetsPerSecond: per(packets),
+    bitsPerSecond: per(bytes * 8),
+    averageBatch: events === 0 ? 0 : packets / events,
+    drops: sum((c) => c.drops),
+    errors: sum((c) => c.errors),
+  };
+}
+
+/** The last two lines. `verb`: Sent, Received. */
+export function totalText(verb: string, total: Total, { plain }: ReportStyle): string[] {
+  if (total.packets === 0) return [`${verb} nothing.`];
+  const { packets, bytes, events, seconds } = total;
+  const size = Math.floor(bytes / packets);
+  const raw = total.bitsPerSecond + total.packetsPerSecond * FRAMING_BITS;
+  return [
+    `${verb} ${packets} packets ${bytes} bytes ${events} events ${size} bytes each in ${seconds.toFixed(2)} seconds.`,
+    `Speed: ${unitText(total.packetsPerSecond, plain)}pps Bandwidth: ${unitText(total.bitsPerSecond, plain)}bps ` +
+      `(raw ${unitText(raw, plain)}bps). Average batch: ${total.averageBatch.toFixed(2)} pkts`,
+  ];
+}
+
+/** ping: the original's lines, and quantiles, which it has not. */
+export function delayText(report: DelayReport): string[] {
+  const { count, octaves } = report;
+  if (count === 0) return ["RTT over 0 packets."];
+  const ends = `k: ${octaves[0]![0]} .. ${octaves.at(-1)![0]}`;
+  return [
+    `RTT over ${count} packets: min ${report.minNs} av ${report.meanNs} ns`,
+    `RTT p50 ${report.p50Ns} p90 ${report.p90Ns} p99 ${report.p99Ns} max ${report.maxNs} ns`,
+    ends,
+    `\t${octaves.map(([, n]) => String(n).padStart(6)).join("")}`,
+  ];
+}

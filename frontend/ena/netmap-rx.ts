@@ -1,0 +1,239 @@
+/**
+ * Native netmap, receive: buffers of slots to the device, and received frames back to slots.
+ *
+ *   rxsync -> rxFrames -> rxFrame -> rxLoadDesc        completions in, slots out
+ *          -> rxCleanup -> refillRxBufs -> allocRxSlot released slots in, descriptors out
+ *
+ *            rhead           nrHwtail           nicCur             rhead
+ *   slots  ----|-- unread -------|-- empty --------|-- released ------|----
+ *   buffers      the application's  with the device    nobody's
+ *
+ * A slot whose buffer is with the device has buffer index 0. Frames go to slots in the order of
+ * arrival, with whichever buffer the device used: buffers change places, frames don't. Always
+ *
+ *   unread + with the device + released = N,   released >= 1
+ *
+ * because with N unread frames nrHwtail would meet rhead, which looks like none. nrHwcur keeps
+ * netmap's meaning and equals rhead after a sync; where the next buffer is taken from is the
+ * driver's own nicCur. (The original keeps that in nrHwcur, and then netmap's own checks refuse
+ * what applications may do.)
+ *
+ * After ena_netmap.c (amzn-drivers: kernel/fbsd/ena).
+ */
+import { Errno } from "../bus/errno.ts";
+import { SyncOp } from "../bus/map.ts";
+import type { NativeAdapter } from "../netmap/adapter.ts";
+import { Nkr, Ns, Txrx } from "../netmap/flags.ts";
+import type { Kring } from "../netmap/kring.ts";
+import { type NetmapRing, nmNext, nmPrev, slotsBetween } from "../netmap/ring.ts";
+import { ringReinit } from "../netmap/sync.ts";
+import type { Adapter } from "./adapter.ts";
+import {
+  MAX_RX_BUFFER_BYTES,
+  refillRxBufs,
+  returnRxId,
+  rxPkt,
+  rxPktFailed,
+} from "./datapath-rx.ts";
+import type { RxRing } from "./rings.ts";
+
+/** ENA_MAX_FRAMES: frames of one sync, so that no device keeps us for ever. */
+export const MAX_FRAMES_PER_SYNC = 16384;
+
+function naOf(adapter: Adapter): NativeAdapter {
+  if (adapter.netmap === undefined) throw new Error("ena: netmap ring without netmap");
+  return adapter.netmap.na;
+}
+
+/** The kring behind a ring of ours. Its shared half is absent while nobody has it open. */
+function kringOf(adapter: Adapter, ring: RxRing): Kring {
+  const kring = naOf(adapter).rxRings[ring.qid];
+  if (kring === undefined) throw new Error(`ena: rx queue ${ring.qid} has no kring`);
+  return kring;
+}
+
+/** ena_netmap_reset_rx_ring: every buffer is back in its slot; unread frames stay. */
+export function resetRxRing(adapter: Adapter, ring: RxRing): void {
+  naOf(adapter).reset(Txrx.RX, ring.qid);
+  ring.nicCur = kringOf(adapter, ring).nrHwtail;
+  ring.nicSlots = 0;
+}
+
+/**
+ * Slots that can be given to the device now: those released, but one, and no more than its queue
+ * takes. The rule holds in every state: drained ring, full ring, nothing released.
+ */
+export function rxRoom(adapter: Adapter, ring: RxRing): number {
+  const released = releasedSlots(kringOf(adapter, ring), ring);
+  return Math.max(0, Math.min(released - 1, ring.sq.freeEntries()));
+}
+
+/** N - unread - with the device. Not positive only if the application moved head where it must not. */
+function releasedSlots(kring: Kring, ring: RxRing): number {
+  const n = kring.nkrNumSlots;
+  return n - slotsBetween(kring.rhead, kring.nrHwtail, n) - ring.nicSlots;
+}
+
+/**
+ * ena_netmap_alloc_rx_slot: the next released slot's buffer goes behind the id, mapped. 0; ENOMEM
+ * when no slot is to be had; EFAULT when the ring is not open, the slot names no buffer or it can't
+ * be mapped. On an error nothing has changed.
+ */
+export function allocRxSlot(adapter: Adapter, ring: RxRing, id: number): number {
+  // Taken before, and never given to the device.
+  if (ring.netmapBufIdx[id] !== 0) return 0;
+  const { memory } = naOf(adapter);
+  const kring = kringOf(adapter, ring);
+  const slots = kring.ring;
+  if (slots === undefined) return Errno.EFAULT;
+  if (releasedSlots(kring, ring) <= 1) return Errno.ENOMEM;
+  const bufIdx = slots.bufIdx(ring.nicCur);
+  if (!memory.isBuffer(bufIdx)) {
+    ring.stats.bad_slot++;
+    return Errno.EFAULT;
+  }
+  const map = ring.maps[id]!;
+  const bytes = Math.min(memory.bufSize, MAX_RX_BUFFER_BYTES);
+  if (map.load(memory.bytes, memory.bufferAt(bufIdx), bytes) !== 0) {
+    ring.stats.dma_mapping_err++;
+    return Errno.EFAULT;
+  }
+  map.sync(SyncOp.PREREAD);
+  ring.netmapBufIdx[id] = bufIdx;
+  ring.address[id] = map.segmentAddress(0);
+  ring.length[id] = bytes;
+  slots.setBufIdx(ring.nicCur, 0);
+  ring.nicCur = nmNext(ring.nicCur, slots.lim);
+  ring.nicSlots++;
+  return 0;
+}
+
+/**
+ * ena_netmap_free_rx_slot: the buffer behind the id goes to the slot before nicCur. Not more can
+ * come back than was taken, and no occupied slot is overwritten: either is a bug of ours and throws.
+ */
+export function freeRxSlot(adapter: Adapter, ring: RxRing, id: number): void {
+  const slots = kringOf(adapter, ring).openRing;
+  const slot = nmPrev(ring.nicCur, slots.lim);
+  if (ring.nicSlots === 0) throw new Error(`ena: rx queue ${ring.qid} gives back an untaken slot`);
+  if (slots.bufIdx(slot) !== 0) {
+    throw new Error(
+      `ena: rx queue ${ring.qid} slot ${slot} already has buffer ${slots.bufIdx(slot)}`,
+    );
+  }
+  const map = ring.maps[id]!;
+  map.busy = false;
+  map.sync(SyncOp.POSTREAD);
+  map.unload();
+  slots.setBufIdx(slot, ring.netmapBufIdx[id]!);
+  slots.setSlotFlags(slot, Ns.BUF_CHANGED);
+  ring.netmapBufIdx[id] = 0;
+  ring.nicCur = slot;
+  ring.nicSlots--;
+}
+
+/** As freeRxSlot, for a ring that goes: an application that wrote into our slots ends nothing. */
+export function returnRxSlot(adapter: Adapter, ring: RxRing, id: number): void {
+  const slots = kringOf(adapter, ring).openRing;
+  takeBackSlot(ring, slots, nmPrev(ring.nicCur, slots.lim));
+  freeRxSlot(adapter, ring, id);
+}
+
+/** The slot is ours and empty; what an application has written there is worth nothing. */
+function takeBackSlot(ring: RxRing, slots: NetmapRing, slot: number): void {
+  if (slots.bufIdx(slot) === 0) return;
+  ring.stats.bad_slot++;
+  slots.setBufIdx(slot, 0);
+}
+
+/**
+ * ena_netmap_rxsync. 0 also for every error that the driver repairs by a reset, which is under way
+ * then; EFAULT when the application released a slot that names no buffer; netmap_ring_reinit's
+ * answer when its ring makes no sense.
+ */
+export function rxsync(adapter: Adapter, kring: Kring): number {
+  if (kring.rhead >= kring.nkrNumSlots) return ringReinit(kring);
+  const ring = adapter.queues[kring.ringId]?.rx;
+  if (ring === undefined || !adapter.running || !adapter.linkUp) return 0;
+  const slots = kring.openRing;
+  const badSlots = ring.stats.bad_slot;
+  const sound = rxFrames(adapter, kring, ring, slots);
+  kring.nrHwcur = kring.rhead;
+  if (!sound) return 0;
+  rxCleanup(adapter, ring);
+  return ring.stats.bad_slot === badSlots ? 0 : Errno.EFAULT;
+}
+
+/**
+ * ena_netmap_rx_frames: every frame that is there, and then the new tail. False when the ring waits
+ * for a reset; the frames before the bad one are good.
+ */
+function rxFrames(adapter: Adapter, kring: Kring, ring: RxRing, slots: NetmapRing): boolean {
+  ring.nmSlot = kring.nrHwtail;
+  let frames = 0;
+  while (frames < MAX_FRAMES_PER_SYNC && rxFrame(adapter, ring, slots)) frames++;
+  if (frames === MAX_FRAMES_PER_SYNC) {
+    adapter.log.warn({ queue: ring.qid, frames }, "netmap: more frames than one sync takes");
+  }
+  kring.nrHwtail = ring.nmSlot;
+  kring.nrKflags &= ~Nkr.PENDINTR;
+  return !ring.nmStopped;
+}
+
+/** ena_netmap_rx_frame: one frame, whole, into the slots from nmSlot on. False when there is none. */
+export function rxFrame(adapter: Adapter, ring: RxRing, slots: NetmapRing): boolean {
+  // The packet that makes no sense is still there: it is told once.
+  if (ring.nmStopped) return false;
+  const descs = rxPkt(adapter, ring);
+  if (descs === 0) return false;
+  if (descs < 0) {
+    rxPktFailed(adapter, ring, descs);
+    ring.nmStopped = true;
+    return false;
+  }
+  let bytes = 0;
+  for (let i = 0; i < descs; i++) bytes += rxLoadDesc(adapter, ring, slots, i);
+  const last = nmPrev(ring.nmSlot, slots.lim);
+  slots.setSlotFlags(last, Ns.BUF_CHANGED);
+  const { stats } = ring;
+  const { hwStats, ifnet } = adapter;
+  stats.count++;
+  stats.bytes += bytes;
+  hwStats.rx_packets++;
+  hwStats.rx_bytes += bytes;
+  ifnet.counters.ipackets++;
+  ifnet.counters.ibytes += bytes;
+  return true;
+}
+
+/** ena_netmap_rx_load_desc: buffer `i` of the packet at hand into the next slot. Returns its bytes. */
+export function rxLoadDesc(adapter: Adapter, ring: RxRing, slots: NetmapRing, i: number): number {
+  const id = ring.pktReqIds[i]!;
+  const bufIdx = ring.netmapBufIdx[id]!;
+  if (bufIdx === 0 || ring.nicSlots === 0) throw new Error(`ena: rx id ${id} has no netmap buffer`);
+  const map = ring.maps[id]!;
+  map.sync(SyncOp.POSTREAD);
+  map.busy = false;
+  map.unload();
+  const length = ring.pktLengths[i]!;
+  if (i === 0 && ring.pktOffset !== 0) {
+    // A slot has no place to say where data starts.
+    const { memory } = naOf(adapter);
+    const at = memory.bufferAt(bufIdx);
+    memory.bytes.copyWithin(at, at + ring.pktOffset, at + ring.pktOffset + length);
+  }
+  takeBackSlot(ring, slots, ring.nmSlot);
+  // All 16 bytes: no flag that an application left there has a meaning now.
+  slots.setSlot(ring.nmSlot, bufIdx, length, Ns.MOREFRAG | Ns.BUF_CHANGED);
+  ring.netmapBufIdx[id] = 0;
+  ring.nicSlots--;
+  ring.nmSlot = nmNext(ring.nmSlot, slots.lim);
+  returnRxId(ring, id);
+  return length;
+}
+
+/** ena_netmap_rx_cleanup: what the application released goes to the device. */
+function rxCleanup(adapter: Adapter, ring: RxRing): void {
+  const room = rxRoom(adapter, ring);
+  if (room > 0) refillRxBufs(adapter, ring, room);
+}

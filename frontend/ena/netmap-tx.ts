@@ -1,0 +1,402 @@
+/**
+ * Native netmap, transmit: released slots to the device, and their buffers back.
+ *
+ *   txsync -> txFrames -> txFrame -> txMapSlots   slots in, descriptors out
+ *          -> txCleanup -> txCleanOne             completions in, buffers back to slots
+ *
+ *            nrHwtail         nrHwcur        rhead            nrHwtail
+ *   slots  ------|-- empty -------|-- to send ---|-- the application's --|--
+ *   buffers        with the device
+ *
+ * A packet is read once, slot by slot into scratch arrays, and judged as a whole; only a packet that
+ * can be sent changes anything. So there is nothing to undo, and what an application writes after it
+ * released a slot has no effect on lengths and buffers. A packet that can't ever be sent (too many
+ * slots, no such buffer, a length beyond it) is dropped and counted: its slots come back, and those
+ * behind it go out. A packet whose last slot is not released yet waits.
+ *
+ * After ena_netmap.c (amzn-drivers: kernel/fbsd/ena).
+ */
+import { copyBytes } from "../../shared/bytes/copy.ts";
+import { distance } from "../../shared/ring/index16.ts";
+import { Errno } from "../bus/errno.ts";
+import { SyncOp } from "../bus/map.ts";
+import type { NativeAdapter } from "../netmap/adapter.ts";
+import { Ns, Txrx } from "../netmap/flags.ts";
+import type { Kring } from "../netmap/kring.ts";
+import { type NetmapRing, nmNext, nmPrev, slotsBetween } from "../netmap/ring.ts";
+import { ringReinit } from "../netmap/sync.ts";
+import type { Adapter } from "./adapter.ts";
+import {
+  badReqId,
+  prepareTxPlain,
+  RESUME_THRESHOLD,
+  txCompReqId,
+  txUnload,
+} from "./datapath-tx.ts";
+import type { NetmapHooks } from "./netmap-mode.ts";
+import { doorbellDue, txDoorbell } from "./notify.ts";
+import { PKT_MAX_BUFS, type TxRing, TxSlots } from "./rings.ts";
+
+/** What txFrame says. WAIT: no room, or the packet is not complete; the slots stay where they are. */
+const Sent = { WAIT: 0, SENT: 1, DROPPED: 2 } as const;
+type Sent = (typeof Sent)[keyof typeof Sent];
+
+const NO_BYTES = new Uint8Array(0);
+/** The packet at hand, slot by slot. One at a time: nothing here awaits. */
+const pkt = {
+  slots: 0,
+  bytes: 0,
+  bufIdx: new Uint32Array(PKT_MAX_BUFS),
+  lengths: new Int32Array(PKT_MAX_BUFS),
+};
+/** What of it is mapped. */
+const buffers: Uint8Array[] = new Array<Uint8Array>(PKT_MAX_BUFS).fill(NO_BYTES);
+const offsets = new Int32Array(PKT_MAX_BUFS);
+const lengths = new Int32Array(PKT_MAX_BUFS);
+
+function hooksOf(adapter: Adapter): NetmapHooks {
+  if (adapter.netmap === undefined) throw new Error("ena: netmap ring without netmap");
+  return adapter.netmap;
+}
+const naOf = (adapter: Adapter): NativeAdapter => hooksOf(adapter).na;
+
+/**
+ * ena_netmap_reset_tx_ring: every slot is the application's; what was not sent counts as sent. The
+ * rest of a packet that was released in part is not sent either, as there is no such packet any more.
+ */
+export function resetTxRing(adapter: Adapter, ring: TxRing): void {
+  const { na, txDropping } = hooksOf(adapter);
+  const kring = na.txRings[ring.qid]!;
+  const { ring: slots } = kring;
+  if (slots !== undefined) {
+    for (let i = kring.nrHwcur; i !== kring.rhead; i = nmNext(i, slots.lim)) {
+      const more = (slots.slotFlags(i) & Ns.MOREFRAG) !== 0;
+      if (!more && txDropping[ring.qid] !== true) ring.stats.dropped_unsent++;
+      txDropping[ring.qid] = more;
+    }
+  }
+  na.reset(Txrx.TX, ring.qid);
+  ring.slots = new TxSlots(ring.size, kring.nkrNumSlots, txDropping[ring.qid] === true);
+}
+
+/**
+ * ena_netmap_txsync. 0 where the application's ring is sound: a full queue is no error, what the
+ * driver repairs by a reset is none either, and a bad packet is dropped and counted. Else EINVAL,
+ * or netmap_ring_reinit's answer.
+ */
+export function txsync(adapter: Adapter, kring: Kring): number {
+  if (kring.rhead >= kring.nkrNumSlots) return ringReinit(kring);
+  const ring = adapter.queues[kring.ringId]?.tx;
+  if (ring?.slots === undefined || !adapter.running || !adapter.linkUp) {
+    if (kring.nrHwcur !== kring.rhead) adapter.netmapTxWaits = true;
+    return 0;
+  }
+  const slots = kring.openRing;
+  // More than is not in flight: head was moved back, over slots that are ours.
+  if (slotsBetween(kring.nrHwcur, kring.rhead, slots.numSlots) > slots.lim - ring.slots.slotsOut) {
+    ring.stats.bad_slot++;
+    return Errno.EINVAL;
+  }
+  txFrames(adapter, kring, ring, ring.slots, slots);
+  txCleanup(adapter, kring, ring, ring.slots, slots);
+  return 0;
+}
+
+/** ena_netmap_tx_frames: packets until none is complete or there is no room; then the doorbell. */
+function txFrames(
+  adapter: Adapter,
+  kring: Kring,
+  ring: TxRing,
+  out: TxSlots,
+  slots: NetmapRing,
+): void {
+  out.nmSlot = kring.nrHwcur;
+  while (out.nmSlot !== kring.rhead) {
+    if (txFrame(adapter, kring, ring, out, slots) === Sent.WAIT) break;
+  }
+  kring.nrHwcur = out.nmSlot;
+  if (ring.acumPkts > 0) txDoorbell(ring);
+  if (ring.running && !hasRoom(adapter, ring, out)) {
+    ring.running = false;
+    ring.stats.queue_stops++;
+  }
+}
+
+/** Slots and descriptors for the largest packet. Without, the watchdog is stricter with the ring. */
+const hasRoom = (adapter: Adapter, ring: TxRing, out: TxSlots): boolean =>
+  ring.sq.hasSpace(adapter.maxTxSgl + 2) && out.slotsOut + RESUME_THRESHOLD < out.numSlots;
+
+/** ena_netmap_tx_frame: the packet that begins at nmSlot. */
+function txFrame(
+  adapter: Adapter,
+  kring: Kring,
+  ring: TxRing,
+  out: TxSlots,
+  slots: NetmapRing,
+): Sent {
+  const { sq, stats } = ring;
+  if (out.dropping || !readPacket(adapter, kring, out, slots)) {
+    return dropPacket(ring, out, slots, kring.rhead);
+  }
+  if (pkt.slots === 0) return Sent.WAIT;
+  const { bytes } = pkt;
+  if (!mayPush(adapter, ring, bytes)) {
+    adapter.netmapTxWaits = true;
+    return Sent.WAIT;
+  }
+  // Some devices want a meta descriptor before every packet.
+  const descs = pkt.slots + (sq.llq?.disableMetaCaching === true ? 1 : 0);
+  if (!sq.hasSpace(descs)) {
+    // A full queue is nothing that an application has to be told: its slots stay its to count.
+    stats.prepare_ctx_err++;
+    return Sent.WAIT;
+  }
+  const id = ring.freeIds[ring.nextToUse]!;
+  if (out.used[id] !== 0 || ring.mbufs[id] !== undefined) {
+    throw new Error(`ena: tx id ${id} is in flight and free`);
+  }
+  const headerLength = sq.llq === undefined ? 0 : Math.min(bytes, sq.llq.headerRoom);
+  const map = ring.maps[id]!;
+  const pieces = txMapSlots(adapter, headerLength);
+  if (pieces > 0 && map.loadPieces(buffers, offsets, lengths, pieces) !== 0) {
+    stats.dma_mapping_err++;
+    return dropPacket(ring, out, slots, kring.rhead);
+  }
+  if (sq.burstExceededBy(descs)) txDoorbell(ring);
+  if (pieces > 0) {
+    map.sync(SyncOp.PREWRITE);
+    map.busy = true;
+  }
+  const start = sq.cursor.head;
+  if (headerLength > 0) pushHeader(adapter, ring, headerLength);
+  prepareTxPlain(ring, id, map, pieces > 0 ? map.segmentCount : 0, headerLength);
+  takeSlots(out, slots, id);
+  account(adapter, ring, id, distance(start, sq.cursor.head), bytes - headerLength);
+  if (doorbellDue(ring)) txDoorbell(ring);
+  return Sent.SENT;
+}
+
+/** The link and the push budget have room. Else the slots stay, and writableAgain tells. */
+function mayPush(adapter: Adapter, ring: TxRing, bytes: number): boolean {
+  if (adapter.ctx.space.link?.writable !== true) {
+    ring.stats.refused_link++;
+    return false;
+  }
+  if (adapter.pushedBytes + bytes > adapter.pushBytes) {
+    ring.stats.refused_budget++;
+    return false;
+  }
+  return true;
+}
+
+/**
+ * ena_netmap_count_slots, ena_netmap_packet_len: reads the packet at nmSlot into `pkt`, up to rhead
+ * and no further. `pkt.slots` is 0 when its end is not released yet. False for a packet that can't
+ * ever be sent.
+ */
+function readPacket(adapter: Adapter, kring: Kring, out: TxSlots, slots: NetmapRing): boolean {
+  const { memory } = naOf(adapter);
+  const most = Math.min(adapter.maxTxSgl, PKT_MAX_BUFS);
+  let count = 0;
+  let bytes = 0;
+  let slot = out.nmSlot;
+  let more = true;
+  pkt.slots = 0;
+  while (more) {
+    if (slot === kring.rhead) return true;
+    if (count === most) return false;
+    const bufIdx = slots.bufIdx(slot);
+    const length = slots.len(slot);
+    if (!memory.isBuffer(bufIdx) || length > memory.bufSize) return false;
+    more = (slots.slotFlags(slot) & Ns.MOREFRAG) !== 0;
+    pkt.bufIdx[count] = bufIdx;
+    pkt.lengths[count] = length;
+    bytes += length;
+    count++;
+    slot = nmNext(slot, slots.lim);
+  }
+  pkt.slots = count;
+  pkt.bytes = bytes;
+  return bytes > 0;
+}
+
+/**
+ * ena_netmap_tx_map_slots: lists what of the packet lies behind its first `skip` bytes, which go in
+ * the pushed header, for the map. Returns the pieces: fewer than slots where a slot is all header.
+ */
+function txMapSlots(adapter: Adapter, skip: number): number {
+  const { memory } = naOf(adapter);
+  let left = skip;
+  let pieces = 0;
+  for (let i = 0; i < pkt.slots; i++) {
+    const length = pkt.lengths[i]!;
+    const inHeader = Math.min(left, length);
+    left -= inHeader;
+    if (inHeader === length) continue;
+    buffers[pieces] = memory.bytes;
+    offsets[pieces] = memory.bufferAt(pkt.bufIdx[i]!) + inHeader;
+    lengths[pieces] = length - inHeader;
+    pieces++;
+  }
+  return pieces;
+}
+
+/** ena_netmap_copy_data: the packet's first bytes, from as many slots as they lie in, one after another. */
+function pushHeader(adapter: Adapter, ring: TxRing, headerLength: number): void {
+  const { memory } = naOf(adapter);
+  const { sq } = ring;
+  if (headerLength > pkt.lengths[0]!) ring.stats.llq_buffer_copy++;
+  let done = 0;
+  for (let i = 0; done < headerLength; i++) {
+    const part = Math.min(pkt.lengths[i]!, headerLength - done);
+    const from = memory.bufferAt(pkt.bufIdx[i]!);
+    copyBytes(memory.bytes, from, sq.headerSpace(), sq.headerAt + done, part);
+    done += part;
+  }
+}
+
+/** The packet's buffers are the id's until it is completed; its slots are empty. */
+function takeSlots(out: TxSlots, slots: NetmapRing, id: number): void {
+  const base = id * PKT_MAX_BUFS;
+  for (let i = 0; i < pkt.slots; i++) {
+    out.bufIdx[base + i] = pkt.bufIdx[i]!;
+    slots.setBufIdx(out.nmSlot, 0);
+    out.nmSlot = nmNext(out.nmSlot, slots.lim);
+  }
+  out.used[id] = pkt.slots;
+  out.slotsOut += pkt.slots;
+}
+
+function account(
+  adapter: Adapter,
+  ring: TxRing,
+  id: number,
+  entries: number,
+  pushed: number,
+): void {
+  if (ring.acumPkts === 0) ring.burstStamp = adapter.clock();
+  ring.acumPkts++;
+  ring.acumBytes += pkt.bytes;
+  ring.entries[id] = entries;
+  ring.stamps[id] = ring.burstStamp;
+  ring.reported[id] = 0;
+  ring.pushed[id] = pushed;
+  adapter.pushedBytes += pushed;
+  ring.nextToUse = (ring.nextToUse + 1) & (ring.size - 1);
+  ring.stats.count++;
+  ring.stats.bytes += pkt.bytes;
+  adapter.hwStats.tx_packets++;
+  adapter.hwStats.tx_bytes += pkt.bytes;
+  adapter.ifnet.counters.opackets++;
+  adapter.ifnet.counters.obytes += pkt.bytes;
+}
+
+/**
+ * Takes the slots of a packet that can't be sent, up to its end or to rhead; what is released of it
+ * later follows. Their buffers come back in this sync's txCleanup, as those of sent ones do.
+ */
+function dropPacket(ring: TxRing, out: TxSlots, slots: NetmapRing, rhead: number): Sent {
+  if (!out.dropping) ring.stats.bad_packet++;
+  out.dropping = true;
+  while (out.dropping && out.nmSlot !== rhead) {
+    const slot = out.nmSlot;
+    out.dropping = (slots.slotFlags(slot) & Ns.MOREFRAG) !== 0;
+    out.dropped[out.droppedCount++] = slots.bufIdx(slot);
+    slots.setBufIdx(slot, 0);
+    out.slotsOut++;
+    out.nmSlot = nmNext(slot, slots.lim);
+  }
+  return Sent.DROPPED;
+}
+
+/** ena_netmap_tx_cleanup: buffers of completed packets return, and nrHwtail moves over their slots. */
+function txCleanup(
+  adapter: Adapter,
+  kring: Kring,
+  ring: TxRing,
+  out: TxSlots,
+  slots: NetmapRing,
+): void {
+  out.nmSlot = kring.nrHwtail;
+  for (let i = 0; i < out.droppedCount; i++) returnSlot(ring, out, slots, out.dropped[i]!);
+  out.droppedCount = 0;
+  let entries = 0;
+  let any = false;
+  while (!out.stopped) {
+    const id = txCompReqId(adapter, ring);
+    if (id === -1) break;
+    if (id < 0 || out.used[id] === 0) {
+      // Never sent, or completed before. It stays where it is and is told once.
+      if (id >= 0) badReqId(adapter, ring, id, "completion for a tx id that is not in flight");
+      out.stopped = true;
+      break;
+    }
+    ring.cq.cursor.next();
+    entries += ring.entries[id]!;
+    txCleanOne(adapter, ring, out, slots, id);
+    ring.freeIds[ring.nextToClean] = id;
+    ring.nextToClean = (ring.nextToClean + 1) & (ring.size - 1);
+    any = true;
+  }
+  kring.nrHwtail = out.nmSlot;
+  if (!any) return;
+  ring.sq.ack(entries);
+  // Only what the device did counts for the watchdog; a sync by itself proves nothing.
+  ring.lastCleanup = adapter.clock();
+  if (!ring.running && hasRoom(adapter, ring, out)) {
+    ring.running = true;
+    ring.stats.queue_wakeups++;
+  }
+}
+
+/** ena_netmap_tx_clean_one: unmaps the packet and gives its buffers to the next empty slots. */
+function txCleanOne(
+  adapter: Adapter,
+  ring: TxRing,
+  out: TxSlots,
+  slots: NetmapRing,
+  id: number,
+): void {
+  txUnload(adapter, ring, id);
+  const base = id * PKT_MAX_BUFS;
+  const used = out.used[id]!;
+  out.used[id] = 0;
+  for (let i = 0; i < used; i++) returnSlot(ring, out, slots, out.bufIdx[base + i]!);
+}
+
+function returnSlot(ring: TxRing, out: TxSlots, slots: NetmapRing, bufIdx: number): void {
+  if (out.slotsOut === 0) throw new Error(`ena: tx queue ${ring.qid} gives back an untaken slot`);
+  const slot = nmNext(out.nmSlot, slots.lim);
+  // The slot is ours and empty; what an application wrote there is worth nothing.
+  if (slots.bufIdx(slot) !== 0) ring.stats.bad_slot++;
+  slots.setBufIdx(slot, bufIdx);
+  slots.setSlotFlags(slot, Ns.BUF_CHANGED);
+  out.slotsOut--;
+  out.nmSlot = slot;
+}
+
+/**
+ * For a ring that goes: buffers of packets in flight return to their slots, which the original
+ * forgets. Returns the packets whose completion will not come.
+ */
+export function freeTxSlots(adapter: Adapter, ring: TxRing): number {
+  const out = ring.slots;
+  if (out === undefined) return 0;
+  hooksOf(adapter).txDropping[ring.qid] = out.dropping;
+  if (out.slotsOut === 0) return 0;
+  const kring = naOf(adapter).txRings[ring.qid]!;
+  const slots = kring.openRing;
+  out.nmSlot = kring.nrHwtail;
+  let packets = 0;
+  for (let id = 0; id < ring.size; id++) {
+    if (out.used[id] === 0) continue;
+    txCleanOne(adapter, ring, out, slots, id);
+    packets++;
+  }
+  if (out.slotsOut !== 0) throw new Error(`ena: tx queue ${ring.qid} lost ${out.slotsOut} slots`);
+  if (nmNext(out.nmSlot, slots.lim) !== kring.nrHwcur) {
+    throw new Error(`ena: tx queue ${ring.qid} has slots that nobody has`);
+  }
+  kring.nrHwtail = nmPrev(kring.nrHwcur, slots.lim);
+  return packets;
+}

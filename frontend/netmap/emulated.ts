@@ -1,0 +1,266 @@
+/**
+ * The emulated adapter: netmap over any interface, by copies (netmap's "generic").
+ *
+ *   tx slot ── copy ──► mbuf ──► the driver's transmit      the slot is free when the mbuf is freed
+ *   driver ──► ifnet.input, caught ──► rxQueue ── copy ──► rx slots, NS_MOREFRAG where one is short
+ *
+ * Made when a port without native support is opened, gone when it is closed. While it is on, what
+ * the driver receives is the application's and not the stack's, and what the stack sends goes to
+ * the host ring.
+ *
+ * Source: netmap: sys/dev/netmap/netmap_generic.c.
+ */
+import { copyBytes } from "../../shared/bytes/copy.ts";
+import { Ifcap, type Ifnet } from "../net/ifnet.ts";
+import { Mbuf, mCopyData } from "../net/mbuf.ts";
+import { NetmapAdapter } from "./adapter.ts";
+import { Naf, Nkr, Ns, RingMode, SyncFlag } from "./flags.ts";
+import type { Kring } from "./kring.ts";
+import { MbufQueue } from "./mbuf-queue.ts";
+import type { NetmapMemory } from "./memory.ts";
+import { nmNext, nmPrev } from "./ring.ts";
+import { ringReinit } from "./sync.ts";
+
+export interface EmulatedOptions {
+  /** Slots of each ring. */
+  readonly slots: number;
+  /** Ring pairs. */
+  readonly rings: number;
+}
+
+export const EMULATED_DEFAULTS: EmulatedOptions = { slots: 1024, rings: 1 };
+
+const RX_BUF_MAX = 32768;
+
+/** The mbufs of one transmit ring, one a slot, and which of them the driver has. */
+class TxPool {
+  readonly mbufs: Mbuf[] = [];
+  readonly busy: Uint8Array;
+
+  constructor(slots: number, bufSize: number, freed: () => void) {
+    this.busy = new Uint8Array(slots);
+    const release = (m: Mbuf): void => {
+      this.busy[m.cookie] = 0;
+      freed();
+    };
+    for (let slot = 0; slot < slots; slot++) {
+      const m = new Mbuf();
+      m.buffer = new Uint8Array(bufSize);
+      m.cookie = slot;
+      m.release = release;
+      this.mbufs.push(m);
+    }
+  }
+}
+
+export class EmulatedAdapter extends NetmapAdapter {
+  /** Received frames that found the queue full. */
+  rxDropFull = 0;
+  /** Times that the driver had no room for a frame. */
+  txNoRoom = 0;
+  readonly #ifnet: Ifnet;
+  #pools: TxPool[] = [];
+  #caught: ((m: Mbuf) => void) | undefined = undefined;
+  #savedReady: (() => void) | undefined = undefined;
+  #ready: (() => void) | undefined = undefined;
+  readonly #gone: (na: EmulatedAdapter) => void;
+
+  constructor(
+    ifnet: Ifnet,
+    options: EmulatedOptions,
+    memory: NetmapMemory,
+    gone: (na: EmulatedAdapter) => void,
+  ) {
+    super(
+      ifnet.name,
+      ifnet,
+      {
+        numTxRings: options.rings,
+        numTxDesc: options.slots,
+        numRxRings: options.rings,
+        numRxDesc: options.slots,
+        rxBufMaxsize: RX_BUF_MAX,
+      },
+      memory,
+    );
+    this.#ifnet = ifnet;
+    this.#gone = gone;
+    this.flags = Naf.SKIP_INTR | Naf.HOST_RINGS;
+    this.attachCommon();
+  }
+
+  override kringsCreate(): number {
+    const error = super.kringsCreate();
+    for (let i = 0; i < this.numRxRings; i++) {
+      // As in the original, one more than the ring has slots.
+      this.rxRings[i]!.rxQueue = new MbufQueue(this.numRxDesc + 1);
+    }
+    return error;
+  }
+
+  override register(on: boolean): number {
+    if (!on) {
+      if (this.activeFds === 0) this.#leave();
+      this.modeCommit(false);
+      for (let i = 0; i < this.numRxRings; i++) {
+        const kring = this.rxRings[i]!;
+        if (kring.nrMode === RingMode.OFF) kring.rxQueue?.purge();
+      }
+      return 0;
+    }
+    this.modeCommit(true);
+    if (this.activeFds === 0) this.#enter();
+    return 0;
+  }
+
+  #enter(): void {
+    const ifnet = this.#ifnet;
+    const { bufSize } = this.memory;
+    // A pool outlives what its driver still holds of it: late releases touch nothing else.
+    this.#pools = this.txRings.slice(0, this.numTxRings).map((kring) => {
+      const freed = (): void => {
+        if (kring.isTxEmpty) kring.notify(0);
+      };
+      return new TxPool(kring.nkrNumSlots, bufSize, freed);
+    });
+    this.stacksInput = ifnet.input;
+    this.#caught = (m) => this.#receive(m);
+    ifnet.input = this.#caught;
+    this.#savedReady = ifnet.onTransmitReady;
+    this.#ready = () => this.#transmitReady();
+    ifnet.onTransmitReady = this.#ready;
+    this.catchTransmit();
+    this.flags |= Naf.NETMAP_ON;
+  }
+
+  #leave(): void {
+    const ifnet = this.#ifnet;
+    this.flags &= ~Naf.NETMAP_ON;
+    // Whoever filled these anew meanwhile knows better.
+    if (ifnet.input === this.#caught && this.stacksInput !== undefined) {
+      ifnet.input = this.stacksInput;
+    }
+    if (ifnet.onTransmitReady === this.#ready && this.#savedReady !== undefined) {
+      ifnet.onTransmitReady = this.#savedReady;
+    }
+    this.stacksInput = undefined;
+    this.#caught = undefined;
+    this.releaseTransmit();
+    ifnet.capEnable &= ~Ifcap.NETMAP;
+    this.#pools = [];
+  }
+
+  #transmitReady(): void {
+    for (let i = 0; i < this.numTxRings; i++) this.txRings[i]?.notify(0);
+    this.#savedReady?.();
+  }
+
+  /** generic_rx_handler */
+  #receive(m: Mbuf): void {
+    const kring = this.rxRings[m.flowId % this.numRxRings];
+    if (kring === undefined || kring.nrMode === RingMode.OFF) {
+      this.hostInput(m);
+      return;
+    }
+    if (kring.rxQueue?.push(m) !== true) {
+      this.rxDropFull++;
+      this.#ifnet.counters.iqdrops++;
+      m.free();
+    }
+    this.commonIrq(kring.ringId, kring.tx);
+  }
+
+  /** generic_netmap_txsync */
+  override txsync(kring: Kring, flags: number): number {
+    const pool = this.#pools[kring.ringId];
+    const ring = kring.openRing;
+    const { memory } = this;
+    const lim = kring.nkrNumSlots - 1;
+    const head = kring.rhead;
+    if (pool === undefined) return 0;
+    let i = kring.nrHwcur;
+    while (i !== head) {
+      if (pool.busy[i] !== 0) throw new Error(`${kring.name}: slot ${i} is free and in flight`);
+      // The longest that the buffer holds, whatever the slot says.
+      const length = Math.min(ring.len(i), memory.bufSize);
+      const m = pool.mbufs[i]!;
+      copyBytes(memory.bytes, memory.bufferAt(ring.bufIdx(i)), m.buffer, 0, length);
+      m.at = 0;
+      m.length = length;
+      m.resetHeader();
+      m.pktLength = length;
+      m.flowId = kring.ringId;
+      pool.busy[i] = 1;
+      if (this.driverTransmit(m) !== 0) {
+        // No room: the slot stays, and the driver says when to come again.
+        pool.busy[i] = 0;
+        this.txNoRoom++;
+        break;
+      }
+      ring.setSlotFlags(i, ring.slotFlags(i) & ~(Ns.REPORT | Ns.BUF_CHANGED));
+      i = nmNext(i, lim);
+    }
+    kring.nrHwcur = i;
+    if ((flags & SyncFlag.FORCE_RECLAIM) !== 0 || i === head) this.#txClean(kring, pool);
+    return 0;
+  }
+
+  /** generic_netmap_tx_clean: in ring order, up to the first that the driver still has. */
+  #txClean(kring: Kring, pool: TxPool): void {
+    const lim = kring.nkrNumSlots - 1;
+    let i = nmNext(kring.nrHwtail, lim);
+    while (i !== kring.nrHwcur && pool.busy[i] === 0) {
+      kring.nrHwtail = i;
+      i = nmNext(i, lim);
+    }
+  }
+
+  /** generic_netmap_rxsync */
+  override rxsync(kring: Kring, flags: number): number {
+    const ring = kring.openRing;
+    const { memory } = this;
+    const { bufSize } = memory;
+    const lim = kring.nkrNumSlots - 1;
+    const head = kring.rhead;
+    const queue = kring.rxQueue;
+    if (head > lim) return ringReinit(kring);
+    let i = kring.nrHwcur;
+    while (i !== head) {
+      ring.setSlotFlags(i, ring.slotFlags(i) & ~Ns.BUF_CHANGED);
+      i = nmNext(i, lim);
+    }
+    kring.nrHwcur = head;
+    const isDue = (flags & SyncFlag.FORCE_READ) !== 0 || (kring.nrKflags & Nkr.PENDINTR) !== 0;
+    if (!isDue || queue === undefined) return 0;
+
+    i = kring.nrHwtail;
+    let room = nmPrev(head, lim) - i;
+    if (room < 0) room += kring.nkrNumSlots;
+    for (let m = queue.peek(); m !== undefined; m = queue.peek()) {
+      const slots = Math.ceil(m.pktLength / bufSize);
+      if (slots > room) break;
+      queue.shift();
+      for (let from = 0; from < m.pktLength; from += bufSize) {
+        const length = Math.min(bufSize, m.pktLength - from);
+        const index = ring.bufIdx(i);
+        if (!memory.isBuffer(index)) {
+          m.free();
+          return ringReinit(kring);
+        }
+        mCopyData(m, from, length, memory.bytes, memory.bufferAt(index));
+        ring.setLen(i, length);
+        ring.setSlotFlags(i, from + length < m.pktLength ? Ns.MOREFRAG : 0);
+        i = nmNext(i, lim);
+      }
+      room -= slots;
+      kring.nrHwtail = i;
+      m.free();
+    }
+    if (queue.length === 0) kring.nrKflags &= ~Nkr.PENDINTR;
+    return 0;
+  }
+
+  override dtor(): void {
+    this.#gone(this);
+  }
+}

@@ -1,0 +1,214 @@
+/**
+ * Host rings: where the rings of a NIC in netmap mode meet the host's own stack, TAP included.
+ *
+ *   ifnet.transmit ──► netmapTransmit ──► rxQueue ──► rx host ring ──► application
+ *                           │ NIC queue not in netmap mode
+ *                           └──────────► the driver's own transmit
+ *   application ──► tx host ring ──► mbuf ──► ifnet.input
+ *
+ * What the stack sends is kept, up to what the ring can take, and copied at the next rxsync. It is
+ * dropped, and counted by reason, when it is longer than a buffer, when it asks for a checksum or
+ * for segmentation (nobody behind the ring would do that), or when the ring is full.
+ *
+ * NS_FORWARD joins the two again, slot by slot: NIC to host by a copy on release, host to NIC by
+ * swapping buffers with a transmit slot.
+ *
+ * Source: netmap: sys/dev/netmap/netmap.c, netmap_transmit, netmap_rxsync_from_host,
+ * netmap_txsync_to_host, netmap_grab_packets, netmap_sw_to_nic.
+ */
+import { copyBytes } from "../../shared/bytes/copy.ts";
+import { Csum, type Mbuf, mCopyData } from "../net/mbuf.ts";
+import type { NetmapAdapter } from "./adapter.ts";
+import { Naf, Nkr, Ns, RingFlag, RingMode, SyncFlag, Txrx } from "./flags.ts";
+import type { Kring } from "./kring.ts";
+import { nmNext, nmPrev } from "./ring.ts";
+
+/** Ethernet's header: nothing shorter is a frame. */
+const LEAST_FRAME = 14;
+const TSO = Csum.IP_TSO | Csum.IP6_TSO;
+const UNFINISHED = Csum.IP | Csum.IP_UDP | Csum.IP_TCP | Csum.IP6_UDP | Csum.IP6_TCP;
+
+/**
+ * What an interface in netmap mode has in the place of its transmit. Owns `m` from here on, unless
+ * the frame belongs to a queue that the driver kept.
+ */
+export function netmapTransmit(na: NetmapAdapter, m: Mbuf): number {
+  const { counters } = na;
+  if ((na.flags & Naf.NETMAP_ON) === 0) {
+    counters.hostDropOff++;
+    return drop(na, m);
+  }
+  // FreeBSD's MBUF_TXQ is the flow id.
+  if (na.txRings[m.flowId % na.numTxRings]!.nrMode === RingMode.OFF) return na.driverTransmit(m);
+  const kring = na.rxRings[na.numRxRings + (m.flowId % na.numHostRxRings)]!;
+  const queue = kring.rxQueue;
+  const length = m.pktLength;
+  if (length > na.memory.bufSize) {
+    counters.hostDropTooLong++;
+  } else if ((m.csumFlags & TSO) !== 0) {
+    counters.hostDropTso++;
+  } else if ((m.csumFlags & UNFINISHED) !== 0) {
+    counters.hostDropCsum++;
+  } else {
+    let busy = kring.nrHwtail - kring.nrHwcur;
+    if (busy < 0) busy += kring.nkrNumSlots;
+    if (queue !== undefined && busy + queue.length < kring.nkrNumSlots - 1 && queue.push(m)) {
+      kring.notify(0);
+      return 0;
+    }
+    counters.hostDropFull++;
+  }
+  const error = drop(na, m);
+  kring.notify(0);
+  return error;
+}
+
+/** The frame was ours to lose, so the stack need not keep it: 0. */
+function drop(na: NetmapAdapter, m: Mbuf): number {
+  if (na.ifnet !== undefined) na.ifnet.counters.oqdrops++;
+  m.free();
+  return 0;
+}
+
+/** nm_sync of a transmit host ring: [nrHwcur, rhead) goes up, and all slots are free again. */
+export function txsyncToHost(kring: Kring): number {
+  const lim = kring.nkrNumSlots - 1;
+  const some = grabPackets(kring, true);
+  kring.nrHwcur = kring.rhead;
+  kring.nrHwtail = nmPrev(kring.rhead, lim);
+  if (some) sendUp(kring.na);
+  return 0;
+}
+
+/** nm_sync of a receive host ring. */
+export function rxsyncFromHost(kring: Kring, flags: number): number {
+  const ring = kring.openRing;
+  const { memory } = kring.na;
+  const lim = kring.nkrNumSlots - 1;
+  const queue = kring.rxQueue;
+  if (queue !== undefined && queue.length > 0) {
+    const stop = nmPrev(kring.nrHwcur, lim);
+    let i = kring.nrHwtail;
+    while (i !== stop) {
+      const m = queue.shift();
+      if (m === undefined) break;
+      // Its length was looked at when it came; the buffer's index is the application's word.
+      mCopyData(m, 0, m.pktLength, memory.bytes, memory.bufferAt(ring.bufIdx(i)));
+      ring.setLen(i, m.pktLength);
+      ring.setSlotFlags(i, 0);
+      m.free();
+      i = nmNext(i, lim);
+    }
+    kring.nrHwtail = i;
+  }
+  if (kring.nrHwcur !== kring.rhead) {
+    if (mayForwardDown(kring, flags) && swToNic(kring) > 0) kring.nrKflags |= Nkr.FORWARD;
+    kring.nrHwcur = kring.rhead;
+  }
+  return 0;
+}
+
+function mayForward(kring: Kring): boolean {
+  const { ring, na } = kring;
+  return (
+    kring.tx === Txrx.RX &&
+    ring !== undefined &&
+    (ring.flags & RingFlag.FORWARD) !== 0 &&
+    (na.flags & Naf.HOST_RINGS) !== 0
+  );
+}
+
+/** nm_may_forward_up: frames of this NIC ring may go on to the host. */
+export function mayForwardUp(kring: Kring): boolean {
+  return kring.ringId !== kring.na.numRxRings && mayForward(kring);
+}
+
+function mayForwardDown(kring: Kring, flags: number): boolean {
+  return (
+    (flags & SyncFlag.CAN_FORWARD_DOWN) !== 0 &&
+    kring.ringId === kring.na.numRxRings &&
+    mayForward(kring)
+  );
+}
+
+/**
+ * netmap_grab_packets: copies the frames of [nrHwcur, rhead) that carry NS_FORWARD, or all of them,
+ * for `sendUp`. Lengths that no frame has are passed over and counted. True when there are some.
+ */
+export function grabPackets(kring: Kring, force: boolean): boolean {
+  const ring = kring.openRing;
+  const { na } = kring;
+  const { memory, counters } = na;
+  const lim = kring.nkrNumSlots - 1;
+  const head = kring.rhead;
+  let some = false;
+  // A wrong ring may be reinitialised with a head outside of it: nothing of it is taken.
+  if (head > lim || kring.nrHwcur > lim) return false;
+  for (let i = kring.nrHwcur; i !== head; i = nmNext(i, lim)) {
+    const flags = ring.slotFlags(i);
+    if ((flags & Ns.FORWARD) === 0 && !force) continue;
+    const length = ring.len(i);
+    if (length < LEAST_FRAME || length > memory.bufSize) {
+      counters.toHostDropLength++;
+      continue;
+    }
+    ring.setSlotFlags(i, flags & ~Ns.FORWARD);
+    const m = na.hostPool.get();
+    if (m === undefined) {
+      counters.toHostDropNoMbuf++;
+      break;
+    }
+    copyBytes(memory.bytes, memory.bufferAt(ring.bufIdx(i)), m.buffer, 0, length);
+    m.length = length;
+    m.pktLength = length;
+    if (!na.upQueue.push(m)) {
+      counters.toHostDropNoMbuf++;
+      m.free();
+      break;
+    }
+    some = true;
+  }
+  return some;
+}
+
+/** netmap_send_up: what was grabbed goes to the interface's input, outside of the ring. */
+export function sendUp(na: NetmapAdapter): void {
+  const queue = na.upQueue;
+  if (queue.length === 0) return;
+  for (let m = queue.shift(); m !== undefined; m = queue.shift()) na.hostInput(m);
+  na.hostInputDone();
+}
+
+/**
+ * netmap_sw_to_nic: released host frames with NS_FORWARD change buffers with free slots of the NIC
+ * transmit rings, which the caller syncs. Runs only for an application that bound all of them.
+ */
+function swToNic(kring: Kring): number {
+  const src = kring.openRing;
+  const { na } = kring;
+  const srcLim = kring.nkrNumSlots - 1;
+  const head = kring.rhead;
+  let cursor = kring.nrHwcur;
+  let sent = 0;
+  if (head > srcLim) return 0;
+  for (let q = 0; q < na.numTxRings; q++) {
+    const dst = na.txRings[q]!.ring;
+    if (dst === undefined) continue;
+    while (cursor !== head && !dst.isEmpty) {
+      const at = dst.head;
+      if (at > dst.lim) break;
+      const slot = cursor;
+      cursor = nmNext(cursor, srcLim);
+      if ((src.slotFlags(slot) & Ns.FORWARD) === 0) continue;
+      sent++;
+      const index = src.bufIdx(slot);
+      src.setBufIdx(slot, dst.bufIdx(at));
+      src.setSlotFlags(slot, Ns.BUF_CHANGED);
+      dst.setBufIdx(at, index);
+      dst.setLen(at, src.len(slot));
+      dst.setSlotFlags(at, Ns.BUF_CHANGED);
+      dst.advance(dst.next(at));
+    }
+  }
+  return sent;
+}

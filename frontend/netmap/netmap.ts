@@ -1,0 +1,561 @@
+/**
+ * The module: which interfaces, ports, switches and memory regions there are, and who may have
+ * which. One a process, as a kernel has one; tests make their own.
+ *
+ *   driver ──► attach(params) ──► NativeAdapter        addInterface: any ifnet, for the emulated one
+ *   nmOpen ──► open(name) ──► null? monitor? pipe? vale? interface: native, else emulated
+ *
+ * Opening and closing is serialised by one lock (NMG_LOCK), because a driver's nm_register takes
+ * its time. Adapters are counted: what an opening made goes with its last user.
+ *
+ * Source: netmap: sys/dev/netmap/netmap.c, netmap_get_na, netmap_get_hw_na, netmap_ioctl.
+ */
+
+import { type Logger, silentLogger } from "../../shared/log.ts";
+import { Errno } from "../bus/errno.ts";
+import type { Ifnet } from "../net/ifnet.ts";
+import { NativeAdapter, type NativeParams, type NetmapAdapter } from "./adapter.ts";
+import { EMULATED_DEFAULTS, EmulatedAdapter, type EmulatedOptions } from "./emulated.ts";
+import { NetmapError } from "./errors.ts";
+import { MAX_RINGS, MAX_SLOTS, MONITOR_FLAGS, Naf, RegFlag, RegMode, Stopped } from "./flags.ts";
+import { DEFAULT_SIZES, type MemorySizes, NetmapMemory, privateSizes } from "./memory.ts";
+import { MonitorAdapter } from "./monitor.ts";
+import { NullAdapter } from "./null.ts";
+import { PipeAdapter } from "./pipe.ts";
+import type { PortName } from "./port-name.ts";
+import { Priv, type RegisterRequest } from "./register.ts";
+import { MAX_SWITCHES, ValePort, ValeSwitch } from "./vale.ts";
+
+/** dev.netmap.admode: native where there is support, only native, or always emulated. */
+export type AdapterMode = "best" | "native" | "generic";
+
+export interface NetmapOptions {
+  readonly log?: Logger;
+  /** Pools of region 1. */
+  readonly memory?: MemorySizes;
+  readonly adapterMode?: AdapterMode;
+  readonly emulated?: EmulatedOptions;
+}
+
+/** The rest of a request; what is left out is 0. */
+export type RequestOptions = Partial<Omit<RegisterRequest, "mode" | "ringId" | "memId">>;
+
+const GLOBAL_MEMORY = 1;
+const VALE_SLOTS = 1024;
+/** Pipes that the memory of a VALE port has room for. */
+const VALE_PIPES = 2;
+const VALE_EXTRA_LIMIT = 128 * MAX_SLOTS.VALE;
+const SWITCH_NAME = /^vale[A-Za-z0-9_]*$/;
+
+type Found = NetmapAdapter | undefined;
+
+export class Netmap {
+  readonly #log: Logger;
+  readonly #adapterMode: AdapterMode;
+  readonly #emulated: EmulatedOptions;
+  readonly #interfaces = new Map<string, Ifnet>();
+  /** NA(ifp): native, or the emulated one while it is open. */
+  readonly #adapters = new Map<Ifnet, NetmapAdapter>();
+  readonly #memories = new Map<number, NetmapMemory>();
+  readonly #switches: ValeSwitch[] = [];
+  /** Persistent VALE ports by the name they were made with; `true`: goes with its last user. */
+  readonly #persistent = new Map<string, { port: ValePort; autodelete: boolean }>();
+  #lock: Promise<unknown> = Promise.resolve();
+
+  constructor(options: NetmapOptions = {}) {
+    this.#log = options.log ?? silentLogger;
+    this.#adapterMode = options.adapterMode ?? "best";
+    this.#emulated = options.emulated ?? EMULATED_DEFAULTS;
+    const global = new NetmapMemory(GLOBAL_MEMORY, options.memory ?? DEFAULT_SIZES, false);
+    this.#memories.set(GLOBAL_MEMORY, global);
+  }
+
+  /** Region 1. */
+  get memory(): NetmapMemory {
+    return this.#memories.get(GLOBAL_MEMORY)!;
+  }
+
+  /** Gives an interface without netmap support a name that ports can be opened by. */
+  addInterface(ifnet: Ifnet): void {
+    if (this.#interfaces.has(ifnet.name)) {
+      throw new NetmapError(Errno.EEXIST, `there is an interface ${ifnet.name} already`);
+    }
+    this.#interfaces.set(ifnet.name, ifnet);
+  }
+
+  hasInterface(name: string): boolean {
+    return this.#interfaces.has(name);
+  }
+
+  /** The interface is gone; ports that are open on it show errors from here on. */
+  removeInterface(ifnet: Ifnet): void {
+    if (this.#interfaces.get(ifnet.name) === ifnet) this.#interfaces.delete(ifnet.name);
+    const na = this.#adapters.get(ifnet);
+    if (na instanceof EmulatedAdapter) na.flags |= Naf.ZOMBIE;
+  }
+
+  /**
+   * netmap_attach: a driver with native support. Throws when the parameters can't be, or when the
+   * interface has a native adapter already.
+   */
+  attach(params: NativeParams): NativeAdapter {
+    const { ifnet } = params;
+    if (params.numTxRings === 0 || params.numRxRings === 0) {
+      throw new NetmapError(Errno.EINVAL, `${ifnet.name}: netmap needs a ring each way`);
+    }
+    const before = this.#adapters.get(ifnet);
+    if (before !== undefined && (before.flags & Naf.ZOMBIE) === 0) {
+      throw new NetmapError(Errno.EBUSY, `${ifnet.name}: has a netmap adapter already`);
+    }
+    if (this.#interfaces.get(ifnet.name) !== ifnet) this.addInterface(ifnet);
+    const na = new NativeAdapter(params, this.memory, (gone) => {
+      if (this.#adapters.get(ifnet) === gone) this.#adapters.delete(ifnet);
+    });
+    na.refs = 1;
+    this.#adapters.set(ifnet, na);
+    return na;
+  }
+
+  /**
+   * netmap_detach: the driver goes. While ports are open the adapter stays as a zombie, whose
+   * driver is not called again and whose syncs fail.
+   */
+  detach(na: NativeAdapter): void {
+    na.setAllRings(Stopped.LOCKED);
+    na.flags |= Naf.ZOMBIE;
+    this.put(na);
+    na.setAllRings(Stopped.NO);
+  }
+
+  /** NETMAP_REQ_REGISTER on a descriptor of its own. Rejects with a NetmapError. */
+  async open(port: PortName, options: RequestOptions = {}): Promise<Priv> {
+    if (port.options !== "") {
+      throw new NetmapError(Errno.EOPNOTSUPP, `${port.name}: options ${port.options} are unknown`);
+    }
+    const request: RegisterRequest = {
+      txSlots: 0,
+      rxSlots: 0,
+      txRings: 0,
+      rxRings: 0,
+      hostTxRings: 0,
+      hostRxRings: 0,
+      extraBufs: 0,
+      ...options,
+      mode: port.mode,
+      ringId: port.ringId,
+      memId: port.memId,
+      flags: port.flags | (options.flags ?? 0),
+    };
+    return await this.#locked(() => this.#register(port.name, request));
+  }
+
+  /** close(2) on a descriptor; a second time does nothing. */
+  async close(priv: Priv): Promise<void> {
+    await this.#locked(async () => {
+      const { na } = priv;
+      if (na === undefined) return;
+      await priv.unregif();
+      this.put(na);
+    });
+  }
+
+  async #register(name: string, request: RegisterRequest): Promise<Priv> {
+    const na = this.#getNa(name, request, true);
+    na.refs++;
+    try {
+      if ((na.flags & Naf.BUSY) !== 0) {
+        throw new NetmapError(Errno.EBUSY, `${name} is in use by the program itself`);
+      }
+      if (na.virtHdrLen !== 0 && (request.flags & RegFlag.ACCEPT_VNET_HDR) === 0) {
+        throw new NetmapError(Errno.EIO, `${name} has virtio-net headers, which were not accepted`);
+      }
+      const priv = new Priv();
+      const error = await priv.regif(na, request);
+      if (error !== 0) throw new NetmapError(error, refusal(name, na, error));
+      this.#log.debug({ port: name, memory: na.memory.id }, "netmap port opened");
+      return priv;
+    } catch (error) {
+      this.put(na);
+      throw error;
+    }
+  }
+
+  /** netmap_adapter_put */
+  put(na: NetmapAdapter): void {
+    na.refs--;
+    if (na.refs > 0) return;
+    if (na.refs < 0) throw new Error(`${na.name}: released once too often`);
+    na.dtor();
+    if (na.ownMemory !== undefined) this.#memories.delete(na.ownMemory.id);
+  }
+
+  /** netmap_get_na: the adapter for a name, made when there is none; the caller counts its use. */
+  #getNa(name: string, request: RegisterRequest, create: boolean): NetmapAdapter {
+    const na =
+      this.#getNull(name, request) ??
+      this.#getMonitor(name, request, create) ??
+      this.#getPipe(name, request, create) ??
+      this.#getVale(name, request, create) ??
+      this.#getInterface(name, request);
+    if (na === undefined) {
+      throw new NetmapError(Errno.ENXIO, `there is no interface ${name}`);
+    }
+    return na;
+  }
+
+  #memoryOf(request: RegisterRequest): NetmapMemory | undefined {
+    if (request.memId === 0) return undefined;
+    const memory = this.#memories.get(request.memId);
+    if (memory === undefined) {
+      throw new NetmapError(Errno.EINVAL, `there is no memory region ${request.memId}`);
+    }
+    return memory;
+  }
+
+  #newMemory(sizes: MemorySizes): NetmapMemory {
+    let id = GLOBAL_MEMORY + 1;
+    while (this.#memories.has(id)) id++;
+    const memory = new NetmapMemory(id, sizes, true);
+    this.#memories.set(id, memory);
+    return memory;
+  }
+
+  #getNull(name: string, request: RegisterRequest): Found {
+    if (request.mode !== RegMode.NULL) return undefined;
+    const memory = this.#memoryOf(request);
+    if (memory === undefined) {
+      throw new NetmapError(Errno.EINVAL, `${name}: a null port needs the id of a memory region`);
+    }
+    return new NullAdapter(name, configOf(request), memory);
+  }
+
+  #getMonitor(name: string, request: RegisterRequest, create: boolean): Found {
+    let { flags } = request;
+    if ((flags & MONITOR_FLAGS) === 0) return undefined;
+    if ((flags & RegFlag.ZCOPY_MON) !== 0) flags |= RegFlag.MONITOR_TX | RegFlag.MONITOR_RX;
+    const parent = this.#getNa(name, { ...request, flags: flags & ~MONITOR_FLAGS }, create);
+    parent.refs++;
+    if (!parent.isOn) {
+      this.put(parent);
+      throw new NetmapError(Errno.EINVAL, `${name} is not open, so there is nothing to monitor`);
+    }
+    const bound = (n: number, dflt: number): number => boundSlots(n, dflt, MAX_SLOTS.MONITOR);
+    const config = {
+      numTxRings: 1,
+      numTxDesc: bound(request.txSlots, parent.numTxDesc),
+      numRxRings: Math.max(parent.numTxRings, parent.numRxRings),
+      numRxDesc: bound(request.rxSlots, parent.numRxDesc),
+      rxBufMaxsize: 0,
+    };
+    const isZeroCopy = (flags & RegFlag.ZCOPY_MON) !== 0;
+    const memory = isZeroCopy
+      ? parent.memory
+      : this.#newMemory(
+          privateSizes(1, config.numTxDesc, config.numRxRings, config.numRxDesc, 0, 0),
+        );
+    const na = new MonitorAdapter(parent, flags, config, memory, () => this.put(parent));
+    if (!isZeroCopy) na.ownMemory = memory;
+    return na;
+  }
+
+  #getPipe(name: string, request: RegisterRequest, create: boolean): Found {
+    const at = Math.max(name.lastIndexOf("{"), name.lastIndexOf("}"));
+    if (at < 0) return undefined;
+    const base = name.slice(0, at);
+    const id = name.slice(at + 1);
+    const isMaster = name.charAt(at) === "{";
+    const hasRings = request.mode === RegMode.ALL_NIC || request.mode === RegMode.ONE_NIC;
+    if (base === "" || id === "" || !hasRings) {
+      throw new NetmapError(Errno.EINVAL, `${name}: not how a pipe is named or opened`);
+    }
+    const parent = this.#pipeParent(base, request, create);
+    if ((parent.flags & Naf.BUSY) !== 0) {
+      throw new NetmapError(Errno.EBUSY, `${base} is in use by the program itself`);
+    }
+    const master = parent.pipes.get(id) as PipeAdapter | undefined;
+    if (master !== undefined) return isMaster ? master : master.peer;
+    if (!create) throw new NetmapError(Errno.ENODEV, `there is no pipe ${name}`);
+    const bound = (n: number, dflt: number): number => boundSlots(n, dflt, MAX_SLOTS.PIPE);
+    const config = {
+      numTxRings: boundSlots(request.txRings, 1, MAX_RINGS.PIPE),
+      numTxDesc: bound(request.txSlots, parent.numTxDesc),
+      numRxRings: boundSlots(request.rxRings, 1, MAX_RINGS.PIPE),
+      numRxDesc: bound(request.rxSlots, parent.numRxDesc),
+      rxBufMaxsize: 0,
+    };
+    parent.refs += 2;
+    return PipeAdapter.pair(parent, id, isMaster, config, {
+      put: (na) => this.put(na),
+      gone: () => this.put(parent),
+    });
+  }
+
+  /** A pipe may hang on a name that is no port: it then gets a VALE port of its own to hang on. */
+  #pipeParent(base: string, request: RegisterRequest, create: boolean): NetmapAdapter {
+    const ofParent = { ...request, txSlots: 0, rxSlots: 0, txRings: 0, rxRings: 0 };
+    try {
+      return this.#getNa(base, ofParent, create);
+    } catch (error) {
+      if (!(error instanceof NetmapError) || error.errno !== Errno.ENXIO || !create) throw error;
+    }
+    return this.#newPersistent(base, ofParent, true);
+  }
+
+  #getVale(name: string, request: RegisterRequest, create: boolean): Found {
+    const colon = name.indexOf(":");
+    if (!name.startsWith("vale") || colon < 0) return undefined;
+    const bridge = this.#bridge(name.slice(0, colon), create);
+    const known = bridge?.find(name);
+    if (known !== undefined) return known;
+    if (!create || bridge === undefined) {
+      throw new NetmapError(Errno.ENXIO, `there is no port ${name}`);
+    }
+    const local = name.slice(colon + 1);
+    if (this.#interfaces.has(local) || this.#persistent.has(local)) {
+      throw new NetmapError(Errno.EINVAL, `${name}: ${local} is an interface, to be attached`);
+    }
+    const port = this.#newValePort(name, request, false);
+    if (!bridge.plug(port)) {
+      this.#memories.delete(port.memory.id);
+      throw new NetmapError(Errno.ENOMEM, `${bridge.name} is full`);
+    }
+    return port;
+  }
+
+  /** nm_find_bridge */
+  #bridge(name: string, create: boolean): ValeSwitch | undefined {
+    if (!SWITCH_NAME.test(name)) {
+      throw new NetmapError(Errno.EINVAL, `${name} is no name of a VALE switch`);
+    }
+    const known = this.#switches.find((s) => s.name === name);
+    if (known !== undefined || !create) return known;
+    const free = this.#switches.findIndex((s) => s.active === 0);
+    if (free < 0 && this.#switches.length === MAX_SWITCHES) {
+      throw new NetmapError(Errno.ENOMEM, `there are ${MAX_SWITCHES} VALE switches already`);
+    }
+    const made = new ValeSwitch(name);
+    if (free < 0) this.#switches.push(made);
+    else this.#switches[free] = made;
+    return made;
+  }
+
+  #newValePort(name: string, request: RegisterRequest, isPersistent: boolean): ValePort {
+    const config = {
+      numTxRings: boundSlots(request.txRings, 1, MAX_RINGS.VALE),
+      numTxDesc: boundSlots(request.txSlots, VALE_SLOTS, MAX_SLOTS.VALE),
+      numRxRings: boundSlots(request.rxRings, 1, MAX_RINGS.VALE),
+      numRxDesc: boundSlots(request.rxSlots, VALE_SLOTS, MAX_SLOTS.VALE),
+      rxBufMaxsize: 0,
+    };
+    const given = this.#memoryOf(request);
+    const memory =
+      given ??
+      this.#newMemory(
+        privateSizes(
+          config.numTxRings,
+          config.numTxDesc,
+          config.numRxRings,
+          config.numRxDesc,
+          Math.min(request.extraBufs, VALE_EXTRA_LIMIT),
+          VALE_PIPES,
+        ),
+      );
+    const port = new ValePort(name, config, memory, isPersistent, (p) => p.bridge?.unplug(p));
+    if (given === undefined) port.ownMemory = memory;
+    return port;
+  }
+
+  #newPersistent(name: string, request: RegisterRequest, autodelete: boolean): ValePort {
+    if (this.#persistent.has(name) || this.#interfaces.has(name)) {
+      throw new NetmapError(Errno.EEXIST, `there is an interface ${name} already`);
+    }
+    const port = this.#newValePort(name, request, true);
+    if (!autodelete) port.refs = 1;
+    const dtor = port.dtor.bind(port);
+    port.dtor = () => {
+      dtor();
+      this.#persistent.delete(name);
+    };
+    this.#persistent.set(name, { port, autodelete });
+    return port;
+  }
+
+  /** netmap_get_hw_na */
+  #getInterface(name: string, request: RegisterRequest): Found {
+    const persistent = this.#persistent.get(name);
+    if (persistent !== undefined) return persistent.port;
+    const ifnet = this.#interfaces.get(name);
+    if (ifnet === undefined) return undefined;
+    const na = this.#hardware(name, ifnet);
+    const memory = this.#memoryOf(request);
+    if (na.activeFds > 0) return na;
+    if (memory !== undefined && (na.flags & Naf.MEM_OWNER) === 0 && na.memory !== memory) {
+      na.memoryPrev = na.memory;
+      na.memory = memory;
+    }
+    if (na.hasHostRings) {
+      if (request.hostTxRings > 0) na.numHostTxRings = request.hostTxRings;
+      if (request.hostRxRings > 0) na.numHostRxRings = request.hostRxRings;
+    }
+    return na;
+  }
+
+  #hardware(name: string, ifnet: Ifnet): NetmapAdapter {
+    const before = this.#adapters.get(ifnet);
+    if (before !== undefined) {
+      const isWanted =
+        this.#adapterMode !== "generic" ||
+        before.activeFds > 0 ||
+        before.pipes.size > 0 ||
+        (before.flags & (Naf.BUSY | Naf.FORCE_NATIVE)) !== 0;
+      if (isWanted) return before;
+    } else if (this.#adapterMode === "native") {
+      throw new NetmapError(Errno.EOPNOTSUPP, `${name}: its driver does not support netmap`);
+    }
+    const na = new EmulatedAdapter(ifnet, this.#emulated, this.memory, () => {
+      if (this.#adapters.get(ifnet) !== na) return;
+      if (before === undefined) this.#adapters.delete(ifnet);
+      else this.#adapters.set(ifnet, before);
+    });
+    this.#adapters.set(ifnet, na);
+    this.#log.debug({ port: name }, "netmap is emulated here");
+    return na;
+  }
+
+  /** NETMAP_REQ_VALE_NEWIF: a VALE port that stays, on no switch yet. Throws EEXIST. */
+  valeNewif(name: string, options: RequestOptions = {}): void {
+    this.#newPersistent(name, { ...NO_REQUEST, ...options }, false);
+  }
+
+  /** NETMAP_REQ_VALE_DELIF: ENXIO when there is none, EBUSY while it is attached or open. */
+  valeDelif(name: string): void {
+    const entry = this.#persistent.get(name);
+    if (entry === undefined) throw new NetmapError(Errno.ENXIO, `there is no VALE port ${name}`);
+    const { port, autodelete } = entry;
+    if (autodelete) throw new NetmapError(Errno.EINVAL, `${name} belongs to its pipes`);
+    if (port.bridge !== undefined || port.refs > 1) {
+      throw new NetmapError(Errno.EBUSY, `${name} is attached to a switch, or open`);
+    }
+    this.put(port);
+  }
+
+  /** NETMAP_REQ_VALE_ATTACH of a persistent port, as "vale0:name". NICs can't be attached. */
+  valeAttach(name: string): void {
+    const { bridge, port } = this.#attachable(name, true);
+    if (port.bridge !== undefined) {
+      throw new NetmapError(Errno.EBUSY, `${name} is attached to ${port.bridge.name} already`);
+    }
+    if (bridge?.plug(port) !== true) throw new NetmapError(Errno.ENOMEM, `${name}: switch full`);
+    port.name = name;
+  }
+
+  valeDetach(name: string): void {
+    const { bridge, local, port } = this.#attachable(name, false);
+    if (bridge === undefined || port.bridge !== bridge) {
+      throw new NetmapError(Errno.ENXIO, `${name} is not attached`);
+    }
+    bridge.unplug(port);
+    port.name = local;
+  }
+
+  #attachable(
+    name: string,
+    create: boolean,
+  ): { bridge: ValeSwitch | undefined; local: string; port: ValePort } {
+    const colon = name.indexOf(":");
+    if (colon < 0) throw new NetmapError(Errno.EINVAL, `${name}: no colon`);
+    const local = name.slice(colon + 1);
+    const entry = this.#persistent.get(local);
+    if (entry === undefined) {
+      const isNic = this.#interfaces.has(local);
+      throw new NetmapError(
+        isNic ? Errno.EOPNOTSUPP : Errno.ENXIO,
+        isNic ? `${local}: NICs can't be attached to VALE here` : `there is no interface ${local}`,
+      );
+    }
+    return { bridge: this.#bridge(name.slice(0, colon), create), local, port: entry.port };
+  }
+
+  /** NETMAP_REQ_PORT_HDR_SET: bytes of virtio-net header on a VALE port. */
+  portHdrSet(name: string, bytes: number): void {
+    if (bytes !== 0 && bytes !== 10 && bytes !== 12) {
+      throw new NetmapError(Errno.EINVAL, `${name}: a virtio-net header has 10 or 12 bytes`);
+    }
+    const bridge = this.#switches.find((s) => s.name === name.slice(0, name.indexOf(":")));
+    const port = bridge?.find(name);
+    if (port === undefined) throw new NetmapError(Errno.ENXIO, `there is no port ${name}`);
+    port.virtHdrLen = bytes;
+  }
+
+  /** NETMAP_REQ_VALE_LIST: names of the ports of each switch. */
+  valeList(): { readonly name: string; readonly ports: readonly string[] }[] {
+    return this.#switches
+      .filter((s) => s.active > 0)
+      .map((s) => ({
+        name: s.name,
+        ports: s.plugged.map((port) => port.name),
+      }));
+  }
+
+  async #locked<T>(step: () => Promise<T>): Promise<T> {
+    const turn = this.#lock.then(step);
+    // Whoever comes next waits for the end of this one, not for its success.
+    this.#lock = turn.catch(() => {});
+    return await turn;
+  }
+}
+
+const NO_REQUEST: RegisterRequest = {
+  mode: RegMode.ALL_NIC,
+  ringId: 0,
+  flags: 0,
+  memId: 0,
+  txSlots: 0,
+  rxSlots: 0,
+  txRings: 0,
+  rxRings: 0,
+  hostTxRings: 0,
+  hostRxRings: 0,
+  extraBufs: 0,
+};
+
+/** nm_bound_var: 0 asks for the default. */
+function boundSlots(n: number, dflt: number, most: number): number {
+  return Math.min(Math.max(n === 0 ? dflt : n, 1), most);
+}
+
+function configOf(request: RegisterRequest): {
+  numTxRings: number;
+  numTxDesc: number;
+  numRxRings: number;
+  numRxDesc: number;
+  rxBufMaxsize: number;
+} {
+  return {
+    numTxRings: request.txRings,
+    numTxDesc: request.txSlots,
+    numRxRings: request.rxRings,
+    numRxDesc: request.rxSlots,
+    rxBufMaxsize: 0,
+  };
+}
+
+function refusal(name: string, na: NetmapAdapter, error: number): string {
+  switch (error) {
+    case Errno.EBUSY:
+      return `${name}: a ring is in exclusive use, or exclusive use of one in use was asked for`;
+    case Errno.ENOMEM:
+      return `${name}: memory region ${na.memory.id} has no room for its rings`;
+    case Errno.EINVAL: {
+      const mtu = na.ifnet?.mtu ?? 0;
+      return mtu > na.memory.bufSize
+        ? `${name}: frames of ${mtu} bytes don't fit buffers of ${na.memory.bufSize}`
+        : `${name}: the port has no such rings`;
+    }
+    default:
+      return `${name}: could not enter netmap mode (error ${error})`;
+  }
+}
+
+/** The module of this process. */
+export const netmap = new Netmap();

@@ -1,0 +1,161 @@
+/**
+ * What an application holds of an open port, in whichever thread it lives: the rings it bound, the
+ * buffers behind their slots, the extra buffers.
+ *
+ *   const tx = port.txRing(port.firstTx);
+ *   while (!tx.isEmpty) {
+ *     const slot = tx.head;
+ *     frame.copy(port.buffer(tx.bufIdx(slot)));  tx.setLen(slot, frame.length);
+ *     tx.advance(tx.next(slot));                 then txsync or poll
+ *   }
+ *
+ * It is built from the netmap_if in the shared region and nothing else, as a C program's would be.
+ */
+import { Txrx } from "./flags.ts";
+import { bufsHead, parseIf, ringOfs, setBufsHead } from "./layout.ts";
+import { NetmapRing } from "./ring.ts";
+
+/** Crosses to another thread by postMessage or workerData. */
+export interface PortPlace {
+  readonly name: string;
+  readonly region: SharedArrayBuffer;
+  /** Byte of the region where the netmap_if begins. */
+  readonly ifAt: number;
+  readonly firstTx: number;
+  readonly lastTx: number;
+  readonly firstRx: number;
+  readonly lastRx: number;
+  /** Byte of the region where buffer 0 begins; bytes of each; how many indexes there are. */
+  readonly buffersAt: number;
+  readonly bufSize: number;
+  readonly objTotal: number;
+}
+
+export class PortRings {
+  readonly name: string;
+  /** Rings [firstTx, lastTx) and [firstRx, lastRx) are bound; host rings follow the NIC's. */
+  readonly firstTx: number;
+  readonly lastTx: number;
+  readonly firstRx: number;
+  readonly lastRx: number;
+  /** Rings that the port has, whether bound or not. */
+  readonly nicTxRings: number;
+  readonly nicRxRings: number;
+  readonly hostTxRings: number;
+  readonly hostRxRings: number;
+  /** Bytes of a buffer. */
+  readonly bufSize: number;
+  /** All of the shared region. */
+  readonly bytes: Uint8Array<SharedArrayBuffer>;
+  readonly place: PortPlace;
+  readonly #view: DataView<SharedArrayBuffer>;
+  readonly #rings: readonly [(NetmapRing | undefined)[], (NetmapRing | undefined)[]];
+  /** One view a buffer, made when first asked for. */
+  readonly #buffers: (Uint8Array<SharedArrayBuffer> | undefined)[] = [];
+
+  constructor(place: PortPlace) {
+    this.place = place;
+    this.name = place.name;
+    this.firstTx = place.firstTx;
+    this.lastTx = place.lastTx;
+    this.firstRx = place.firstRx;
+    this.lastRx = place.lastRx;
+    this.bufSize = place.bufSize;
+    this.bytes = new Uint8Array(place.region);
+    this.#view = new DataView(place.region);
+    const nifp = parseIf(this.#view, place.ifAt);
+    this.nicTxRings = nifp.txRings;
+    this.nicRxRings = nifp.rxRings;
+    this.hostTxRings = nifp.hostTxRings;
+    this.hostRxRings = nifp.hostRxRings;
+    const tx = nifp.txRings + nifp.hostTxRings;
+    const rx = nifp.rxRings + nifp.hostRxRings;
+    this.#rings = [this.#ringsFrom(tx, rx), this.#ringsFrom(0, tx)];
+  }
+
+  #ringsFrom(first: number, count: number): (NetmapRing | undefined)[] {
+    const { ifAt, region } = this.place;
+    return Array.from({ length: count }, (_, i) => {
+      const offset = ringOfs(this.#view, ifAt, first + i);
+      return offset === 0 ? undefined : new NetmapRing(region, ifAt + offset);
+    });
+  }
+
+  /** NETMAP_TXRING: throws a RangeError for a ring that this port did not bind. */
+  txRing(i: number): NetmapRing {
+    return this.#ring(Txrx.TX, i, "transmit");
+  }
+  /** NETMAP_RXRING */
+  rxRing(i: number): NetmapRing {
+    return this.#ring(Txrx.RX, i, "receive");
+  }
+
+  #ring(t: Txrx, i: number, what: string): NetmapRing {
+    const ring = this.#rings[t][i];
+    if (ring === undefined) throw new RangeError(`${this.name}: ${what} ring ${i} is not bound`);
+    return ring;
+  }
+
+  /** The rings bound, in order; for set-up, not for loops. */
+  txRings(): NetmapRing[] {
+    return this.#rings[Txrx.TX].filter((ring) => ring !== undefined);
+  }
+  rxRings(): NetmapRing[] {
+    return this.#rings[Txrx.RX].filter((ring) => ring !== undefined);
+  }
+
+  /** NETMAP_BUF: all bytes of a buffer. Allocates only the first time. */
+  buffer(bufIdx: number): Uint8Array<SharedArrayBuffer> {
+    const known = this.#buffers[bufIdx];
+    if (known !== undefined) return known;
+    const view = new Uint8Array(this.place.region, this.bufferAt(bufIdx), this.bufSize);
+    this.#buffers[bufIdx] = view;
+    return view;
+  }
+
+  /** The buffer's first byte within `bytes`; throws a RangeError for an index that is none. */
+  bufferAt(bufIdx: number): number {
+    const { buffersAt, objTotal } = this.place;
+    if (!(bufIdx >= 0 && bufIdx < objTotal)) {
+      throw new RangeError(`${this.name}: there is no buffer ${bufIdx}`);
+    }
+    return buffersAt + bufIdx * this.bufSize;
+  }
+
+  /** ni_bufs_head: the first extra buffer, or 0. */
+  get bufsHead(): number {
+    return bufsHead(this.#view, this.place.ifAt);
+  }
+  set bufsHead(bufIdx: number) {
+    setBufsHead(this.#view, this.place.ifAt, bufIdx);
+  }
+
+  /** Takes a buffer off the list of extra ones; 0 when there is none. */
+  takeExtra(): number {
+    const head = this.bufsHead;
+    if (head !== 0) this.bufsHead = this.#view.getUint32(this.bufferAt(head), true);
+    return head;
+  }
+
+  /** Puts a buffer on that list. It must be back before the port is closed. */
+  giveExtra(bufIdx: number): void {
+    this.#view.setUint32(this.bufferAt(bufIdx), this.bufsHead, true);
+    this.bufsHead = bufIdx;
+  }
+
+  /** A transmit ring has room, or a receive ring frames, beyond cur: Poll bits of `wanted`. */
+  ready(wanted: number, pollIn: number, pollOut: number): number {
+    let result = 0;
+    if ((wanted & pollIn) !== 0 && anyBeyondCur(this.#rings[Txrx.RX])) result |= pollIn;
+    if ((wanted & pollOut) !== 0 && anyBeyondCur(this.#rings[Txrx.TX])) result |= pollOut;
+    return result;
+  }
+}
+
+function anyBeyondCur(rings: readonly (NetmapRing | undefined)[]): boolean {
+  for (let i = 0; i < rings.length; i++) {
+    const ring = rings[i];
+    if (ring !== undefined && ring.cur !== ring.tail) return true;
+  }
+  return false;
+}

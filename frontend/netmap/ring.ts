@@ -1,0 +1,200 @@
+/**
+ * One netmap_ring as both its users see it: accessors over the shared region.
+ *
+ *            0      head          tail               numSlots
+ *   tx ring  | we   | free to fill | we: being sent   |
+ *   rx ring  | we   | received     | we: to be filled |
+ *
+ * The application writes head, cur and the slots in [head, tail); we write tail, and every other
+ * slot. head, cur and tail are stored with Atomics, after the slots that they publish, because the
+ * application may run in another thread.
+ *
+ * Nothing here checks what stands in the ring: see sync.ts for what we believe.
+ *
+ * Source: netmap: sys/net/netmap.h, "DATA OWNERSHIP/LOCKING"; netmap_user.h, nm_ring_*.
+ */
+import { getU64, setU64 } from "../../shared/bytes/u64.ts";
+import {
+  RING_BUF_OFS,
+  RING_BYTES,
+  RING_CUR,
+  RING_DIR,
+  RING_FLAGS,
+  RING_HEAD,
+  RING_NR_BUF_SIZE,
+  RING_NUM_SLOTS,
+  RING_RINGID,
+  RING_TAIL,
+  RING_TS,
+  ringBytes,
+  SLOT_BUF_IDX,
+  SLOT_BYTES,
+  SLOT_FLAGS,
+  SLOT_LEN,
+  SLOT_PTR,
+} from "./layout.ts";
+
+const LE = true;
+const HEAD_WORD = RING_HEAD / 4;
+const CUR_WORD = RING_CUR / 4;
+const TAIL_WORD = RING_TAIL / 4;
+
+/** nm_next: the slot behind `i`, `lim` being the last one. */
+export const nmNext = (i: number, lim: number): number => (i === lim ? 0 : i + 1);
+/** nm_prev */
+export const nmPrev = (i: number, lim: number): number => (i === 0 ? lim : i - 1);
+
+/** How far `to` is ahead of `from`, cyclic, in a ring of `slots`. */
+export const slotsBetween = (from: number, to: number, slots: number): number =>
+  to >= from ? to - from : to - from + slots;
+
+export class NetmapRing {
+  /** Byte of the region where the ring begins. */
+  readonly at: number;
+  readonly numSlots: number;
+  /** The last slot. */
+  readonly lim: number;
+  /** Bytes of each buffer. */
+  readonly bufSize: number;
+  readonly ringId: number;
+  /** Txrx. */
+  readonly dir: number;
+  /** The ring alone: header and slots. */
+  readonly view: DataView<SharedArrayBuffer>;
+  /** Byte of the region where buffer 0 begins. */
+  readonly buffersAt: number;
+  readonly #words: Uint32Array<SharedArrayBuffer>;
+
+  /** The header must have been written. */
+  constructor(region: SharedArrayBuffer, at: number) {
+    const header = new DataView(region, at, RING_BYTES);
+    this.at = at;
+    this.numSlots = header.getUint32(RING_NUM_SLOTS, LE);
+    this.lim = this.numSlots - 1;
+    this.bufSize = header.getUint32(RING_NR_BUF_SIZE, LE);
+    this.ringId = header.getUint16(RING_RINGID, LE);
+    this.dir = header.getUint16(RING_DIR, LE);
+    this.buffersAt = at + getU64(header, RING_BUF_OFS);
+    this.view = new DataView(region, at, ringBytes(this.numSlots));
+    this.#words = new Uint32Array(region, at, RING_BYTES / 4);
+  }
+
+  get head(): number {
+    return Atomics.load(this.#words, HEAD_WORD);
+  }
+  set head(slot: number) {
+    Atomics.store(this.#words, HEAD_WORD, slot);
+  }
+  /** Wake-up point: poll returns when tail has moved past it. */
+  get cur(): number {
+    return Atomics.load(this.#words, CUR_WORD);
+  }
+  set cur(slot: number) {
+    Atomics.store(this.#words, CUR_WORD, slot);
+  }
+  get tail(): number {
+    return Atomics.load(this.#words, TAIL_WORD);
+  }
+  set tail(slot: number) {
+    Atomics.store(this.#words, TAIL_WORD, slot);
+  }
+
+  /**
+   * head = cur = `slot`: the slots before it are handed over. cur goes first: a sync may read both
+   * between the two stores, and a cur behind head is an error, while one ahead of it is not.
+   */
+  advance(slot: number): void {
+    Atomics.store(this.#words, CUR_WORD, slot);
+    Atomics.store(this.#words, HEAD_WORD, slot);
+  }
+
+  /** RingFlag bits. */
+  get flags(): number {
+    return this.view.getUint32(RING_FLAGS, LE);
+  }
+  set flags(flags: number) {
+    this.view.setUint32(RING_FLAGS, flags, LE);
+  }
+
+  /** ts: milliseconds since 1970, from the ring's seconds and microseconds. */
+  get timestampMs(): number {
+    return getU64(this.view, RING_TS) * 1000 + getU64(this.view, RING_TS + 8) / 1000;
+  }
+  set timestampMs(ms: number) {
+    const seconds = Math.floor(ms / 1000);
+    setU64(this.view, RING_TS, seconds);
+    setU64(this.view, RING_TS + 8, Math.floor((ms - seconds * 1000) * 1000));
+  }
+
+  /** nm_ring_next */
+  next(slot: number): number {
+    return slot === this.lim ? 0 : slot + 1;
+  }
+  prev(slot: number): number {
+    return slot === 0 ? this.lim : slot - 1;
+  }
+
+  /** nm_ring_space: slots that are the application's now. */
+  get space(): number {
+    const space = this.tail - this.head;
+    return space < 0 ? space + this.numSlots : space;
+  }
+
+  /** nm_ring_empty: none are. */
+  get isEmpty(): boolean {
+    return this.head === this.tail;
+  }
+
+  /** nm_tx_pending: some slots handed over are not given back yet. */
+  get isTxPending(): boolean {
+    return this.next(this.tail) !== this.head;
+  }
+
+  bufIdx(slot: number): number {
+    return this.view.getUint32(RING_BYTES + slot * SLOT_BYTES + SLOT_BUF_IDX, LE);
+  }
+  setBufIdx(slot: number, index: number): void {
+    this.view.setUint32(RING_BYTES + slot * SLOT_BYTES + SLOT_BUF_IDX, index, LE);
+  }
+
+  /** Bytes of the frame, or of this piece of it. */
+  len(slot: number): number {
+    return this.view.getUint16(RING_BYTES + slot * SLOT_BYTES + SLOT_LEN, LE);
+  }
+  setLen(slot: number, bytes: number): void {
+    this.view.setUint16(RING_BYTES + slot * SLOT_BYTES + SLOT_LEN, bytes, LE);
+  }
+
+  /** Ns bits; the high byte counts the slots of a packet from a VALE port. */
+  slotFlags(slot: number): number {
+    return this.view.getUint16(RING_BYTES + slot * SLOT_BYTES + SLOT_FLAGS, LE);
+  }
+  setSlotFlags(slot: number, flags: number): void {
+    this.view.setUint16(RING_BYTES + slot * SLOT_BYTES + SLOT_FLAGS, flags, LE);
+  }
+
+  ptr(slot: number): number {
+    return getU64(this.view, RING_BYTES + slot * SLOT_BYTES + SLOT_PTR);
+  }
+  setPtr(slot: number, ptr: number): void {
+    setU64(this.view, RING_BYTES + slot * SLOT_BYTES + SLOT_PTR, ptr);
+  }
+
+  /** Makes `slot` what slot `from` of `other` is, all 16 bytes. */
+  copySlot(slot: number, other: NetmapRing, from: number): void {
+    const to = RING_BYTES + slot * SLOT_BYTES;
+    const src = RING_BYTES + from * SLOT_BYTES;
+    this.view.setUint32(to, other.view.getUint32(src, LE), LE);
+    this.view.setUint32(to + 4, other.view.getUint32(src + 4, LE), LE);
+    this.view.setUint32(to + 8, other.view.getUint32(src + 8, LE), LE);
+    this.view.setUint32(to + 12, other.view.getUint32(src + 12, LE), LE);
+  }
+
+  /** A fresh slot. */
+  setSlot(slot: number, index: number, bytes: number, flags: number): void {
+    this.setBufIdx(slot, index);
+    this.setLen(slot, bytes);
+    this.setSlotFlags(slot, flags);
+    this.setPtr(slot, 0);
+  }
+}

@@ -1,0 +1,277 @@
+/**
+ * VALE: a learning switch inside this process, made of netmap ports.
+ *
+ *   valeS:P, valeS:Q, ...   up to 254 ports on each of up to 8 switches
+ *   tx ring of a port ── txsync ──► copied to the rx ring of one port, or of all others
+ *
+ * A port transmits at once and completely: what a receiver has no room for is dropped there, and
+ * counted. Once a packet of a sync finds no room at a receiver, none behind it from that sync goes
+ * there, so that order holds. Ports have memory of their own; ephemeral ones come with their first
+ * opening and go with their last, persistent ones (`valeNewif`) stay, attached to a switch or not.
+ *
+ * Source: netmap: sys/dev/netmap/netmap_vale.c, netmap_bdg.c.
+ */
+import { copyBytes } from "../../shared/bytes/copy.ts";
+import { NetmapAdapter, type NmConfig } from "./adapter.ts";
+import { MAX_FRAGS, Naf, Ns, RFRAGS_SHIFT, RingMode } from "./flags.ts";
+import type { Kring } from "./kring.ts";
+import type { NetmapMemory } from "./memory.ts";
+import { type NetmapRing, nmNext, nmPrev } from "./ring.ts";
+import { ringReinit } from "./sync.ts";
+import { BROADCAST, NO_PORT, ValeTable } from "./vale-table.ts";
+
+export const MAX_SWITCHES = 8;
+export const MAX_PORTS = 254;
+const LEAST_FRAME = 14;
+
+export class ValeSwitch {
+  /** Up to the colon: "vale0". */
+  readonly name: string;
+  readonly ports: (ValePort | undefined)[] = new Array<ValePort | undefined>(MAX_PORTS).fill(
+    undefined,
+  );
+  /** The ports that there are, so that a broadcast need not look at all numbers. */
+  readonly plugged: ValePort[] = [];
+  readonly table = new ValeTable();
+
+  constructor(name: string) {
+    this.name = name;
+  }
+
+  get active(): number {
+    return this.plugged.length;
+  }
+
+  find(portName: string): ValePort | undefined {
+    return this.plugged.find((port) => port.name === portName);
+  }
+
+  /** False when the switch is full; netmap keeps room for two. */
+  plug(port: ValePort): boolean {
+    if (this.active + 2 >= MAX_PORTS) return false;
+    const number = this.ports.indexOf(undefined);
+    this.ports[number] = port;
+    this.plugged.push(port);
+    port.plugged(this, number);
+    return true;
+  }
+
+  unplug(port: ValePort): void {
+    if (this.ports[port.number] !== port) return;
+    this.ports[port.number] = undefined;
+    this.plugged.splice(this.plugged.indexOf(port), 1);
+    port.plugged(undefined, NO_PORT);
+  }
+}
+
+export class ValePort extends NetmapAdapter {
+  /** Stays when nobody has it open. */
+  readonly isPersistent: boolean;
+  number: number = NO_PORT;
+  bridge: ValeSwitch | undefined = undefined;
+  /** Packets of ours that went nowhere, by reason. */
+  readonly drops = {
+    /** Shorter than an Ethernet header, or not where its header should be. */
+    runt: 0,
+    tooManyFrags: 0,
+    /** Its only receiver is its sender, or has left. */
+    noPort: 0,
+    /** The receiver's ring is not open, or the header lengths differ. */
+    notListening: 0,
+    headerMismatch: 0,
+    /** The receiver had no room. */
+    full: 0,
+  };
+  /** A length that is no length, or a piece longer than the receiver's buffers: sent as 0 bytes. */
+  badLengths = 0;
+  // The packet at hand: where its pieces begin and how long they are, in our region.
+  readonly #at = new Float64Array(MAX_FRAGS);
+  readonly #len = new Int32Array(MAX_FRAGS);
+  // This sync's receivers: who was written to, and who ran out of room.
+  readonly #touched: Kring[] = [];
+  readonly #isFull = new Uint8Array(MAX_PORTS);
+  #lastLow = -1;
+  #lastHigh = -1;
+  readonly #gone: (port: ValePort) => void;
+
+  constructor(
+    name: string,
+    config: NmConfig,
+    memory: NetmapMemory,
+    isPersistent: boolean,
+    gone: (port: ValePort) => void,
+  ) {
+    super(name, undefined, config, memory);
+    this.isPersistent = isPersistent;
+    this.flags = Naf.BDG_MAYSLEEP | (isPersistent ? Naf.NATIVE : 0);
+    this.#gone = gone;
+    this.attachCommon();
+  }
+
+  plugged(bridge: ValeSwitch | undefined, number: number): void {
+    this.bridge = bridge;
+    this.number = number;
+    this.#lastLow = -1;
+    this.#lastHigh = -1;
+  }
+
+  /** netmap_vp_reg */
+  override register(on: boolean): number {
+    if (on) {
+      this.modeCommit(true);
+      if (this.activeFds === 0) this.flags |= Naf.NETMAP_ON;
+    } else {
+      if (this.activeFds === 0) this.flags &= ~Naf.NETMAP_ON;
+      this.modeCommit(false);
+    }
+    return 0;
+  }
+
+  /** netmap_vp_rxsync: frames are in the ring already. */
+  override rxsync(kring: Kring): number {
+    const ring = kring.openRing;
+    const lim = kring.nkrNumSlots - 1;
+    const head = kring.rhead;
+    if (head > lim) return ringReinit(kring);
+    for (let i = kring.nrHwcur; i !== head; i = nmNext(i, lim)) {
+      ring.setSlotFlags(i, ring.slotFlags(i) & ~Ns.BUF_CHANGED);
+    }
+    kring.nrHwcur = head;
+    return 0;
+  }
+
+  override txsync(kring: Kring): number {
+    const lim = kring.nkrNumSlots - 1;
+    if (this.bridge !== undefined) this.#forwardAll(kring, this.bridge);
+    kring.nrHwcur = kring.rhead;
+    kring.nrHwtail = nmPrev(kring.rhead, lim);
+    return 0;
+  }
+
+  /** nm_vale_preflush */
+  #forwardAll(kring: Kring, bridge: ValeSwitch): void {
+    const ring = kring.openRing;
+    const lim = kring.nkrNumSlots - 1;
+    const head = kring.rhead;
+    let frags = 0;
+    for (let i = kring.nrHwcur; i !== head; i = nmNext(i, lim)) {
+      const flags = ring.slotFlags(i);
+      if ((flags & Ns.BUF_CHANGED) !== 0) ring.setSlotFlags(i, flags & ~Ns.BUF_CHANGED);
+      if (frags < MAX_FRAGS) this.#gather(frags, ring, i, flags);
+      frags++;
+      // MOREFRAG on the last slot of the sync: what there is of the packet goes out.
+      if ((flags & Ns.MOREFRAG) !== 0 && nmNext(i, lim) !== head) continue;
+      if (frags > MAX_FRAGS) this.drops.tooManyFrags++;
+      else this.#forward(bridge, frags, kring.ringId);
+      frags = 0;
+    }
+    for (let i = 0; i < this.#touched.length; i++) this.#touched[i]!.notify(0);
+    this.#touched.length = 0;
+    this.#isFull.fill(0);
+  }
+
+  /** One piece: where it is, and its length; a piece that can't be is one of no bytes. */
+  #gather(frag: number, ring: NetmapRing, slot: number, flags: number): void {
+    const { memory } = this;
+    const length = ring.len(slot);
+    let at = memory.bufferAt(ring.bufIdx(slot));
+    let ok = length <= memory.bufSize;
+    if ((flags & Ns.INDIRECT) !== 0) {
+      at = ring.ptr(slot);
+      ok &&= at !== 0 && at + length <= memory.bytesTotal;
+    }
+    if (!ok) this.badLengths++;
+    this.#at[frag] = ok ? at : memory.buffersAt;
+    this.#len[frag] = ok ? length : 0;
+  }
+
+  /** Look-up, then a copy to each receiver (nm_vale_flush). */
+  #forward(bridge: ValeSwitch, frags: number, ringNr: number): void {
+    const dst = this.#lookup(bridge, frags);
+    if (dst === NO_PORT) {
+      this.drops.runt++;
+      return;
+    }
+    if (dst !== BROADCAST) {
+      const port = bridge.ports[dst];
+      if (dst === this.number || port === undefined) this.drops.noPort++;
+      else this.#deliver(port, frags, ringNr);
+      return;
+    }
+    const { plugged } = bridge;
+    for (let i = 0; i < plugged.length; i++) {
+      // What goes to all goes to their first ring.
+      if (plugged[i] !== this) this.#deliver(plugged[i]!, frags, 0);
+    }
+  }
+
+  /** netmap_vale_learning: the receiver's port, BROADCAST, or NO_PORT for what is no frame. */
+  #lookup(bridge: ValeSwitch, frags: number): number {
+    const { bytes } = this.memory;
+    let frag = 0;
+    let skip = this.virtHdrLen;
+    // The virtio-net header is the first piece, or begins it.
+    if (skip === this.#len[0] && frags > 1) {
+      frag = 1;
+      skip = 0;
+    }
+    if (this.#len[frag]! - skip < LEAST_FRAME) return NO_PORT;
+    const at = this.#at[frag]! + skip;
+    const src = at + 6;
+    if ((bytes[src]! & 1) === 0) this.#learn(bridge, bytes, src);
+    if ((bytes[at]! & 1) !== 0) return BROADCAST;
+    return bridge.table.lookup(bytes, at);
+  }
+
+  /** A sender that is the same as last time need not be hashed. */
+  #learn(bridge: ValeSwitch, bytes: Uint8Array, at: number): void {
+    const low =
+      bytes[at + 2]! | (bytes[at + 3]! << 8) | (bytes[at + 4]! << 16) | (bytes[at + 5]! << 24);
+    const high = bytes[at]! | (bytes[at + 1]! << 8);
+    if (low === this.#lastLow && high === this.#lastHigh) return;
+    this.#lastLow = low;
+    this.#lastHigh = high;
+    bridge.table.learn(bytes, at, this.number);
+  }
+
+  #deliver(port: ValePort, frags: number, ringNr: number): void {
+    const kring = port.rxRings[ringNr % port.numRxRings];
+    const ring = kring?.ring;
+    if (kring === undefined || ring === undefined || kring.nrMode !== RingMode.ON || !port.isOn) {
+      this.drops.notListening++;
+      return;
+    }
+    if (port.virtHdrLen !== this.virtHdrLen) {
+      this.drops.headerMismatch++;
+      return;
+    }
+    const lim = kring.nkrNumSlots - 1;
+    let busy = kring.nrHwtail - kring.nrHwcur;
+    if (busy < 0) busy += kring.nkrNumSlots;
+    if (this.#isFull[port.number] !== 0 || frags > lim - busy) {
+      this.#isFull[port.number] = 1;
+      this.drops.full++;
+      return;
+    }
+    const count = frags << RFRAGS_SHIFT;
+    let i = kring.nrHwtail;
+    for (let f = 0; f < frags; f++) {
+      let length = this.#len[f]!;
+      if (length > port.memory.bufSize) {
+        this.badLengths++;
+        length = 0;
+      }
+      const to = port.memory.bufferAt(ring.bufIdx(i));
+      copyBytes(this.memory.bytes, this.#at[f]!, port.memory.bytes, to, length);
+      ring.setLen(i, length);
+      ring.setSlotFlags(i, f + 1 < frags ? count | Ns.MOREFRAG : count);
+      i = nmNext(i, lim);
+    }
+    kring.nrHwtail = i;
+    if (!this.#touched.includes(kring)) this.#touched.push(kring);
+  }
+
+  override dtor(): void {
+    this.#gone(this);
+  }
+}

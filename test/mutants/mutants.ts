@@ -1,0 +1,237 @@
+/**
+ * One small edit of the source for each behaviour, and the test that has to notice. Each `search`
+ * stands in its file exactly once; a test of its own watches that, so that a list gone stale shows.
+ */
+export interface Mutant {
+  /** Row of the checklist; the test's name begins with it. */
+  readonly row: string;
+  readonly file: string;
+  readonly search: string;
+  readonly replace: string;
+  /** What is broken, in a few words. */
+  readonly breaks: string;
+}
+
+/** Where the named tests are. */
+export const SEED_TEST = "test/seed/ena-netmap.test.ts";
+
+const RX = "frontend/ena/netmap-rx.ts";
+const MODE = "frontend/ena/netmap-mode.ts";
+const DATAPATH_RX = "frontend/ena/datapath-rx.ts";
+const DATAPATH_TX = "frontend/ena/datapath-tx.ts";
+const QUEUES = "frontend/ena/queues.ts";
+
+export const mutants: readonly Mutant[] = [
+  {
+    row: "E1",
+    file: RX,
+    search: "Math.min(released - 1, ring.sq.freeEntries())",
+    replace: "Math.min(released - 2, ring.sq.freeEntries())",
+    breaks: "the first fill is one buffer short",
+  },
+  {
+    row: "E2",
+    file: QUEUES,
+    search: "if (rxRingInNetmap(adapter, rx.qid)) adapter.netmap?.resetRxRing(adapter, rx);",
+    replace: "adapter.netmap?.resetRxRing(adapter, rx);",
+    breaks: "every ring is reset in netmap",
+  },
+  {
+    row: "E3",
+    file: DATAPATH_RX,
+    search: "const slots = netmap !== undefined && rxRingInNetmap",
+    replace: "const slots = netmap === undefined && rxRingInNetmap",
+    breaks: "refill always takes mbufs",
+  },
+  {
+    row: "E4",
+    file: MODE,
+    search: "if (netmap === undefined || (ifnet.capEnable & Ifcap.NETMAP) === 0) return false;",
+    replace: "if (netmap === undefined || ifnet.capEnable < 0) return false;",
+    breaks: "the capability is not looked at",
+  },
+  {
+    row: "E5",
+    file: DATAPATH_RX,
+    search: "const id = ring.freeIds[ring.nextToUse]!;",
+    replace: "const id = ring.nextToUse;",
+    breaks: "buffers are taken to complete in order",
+  },
+  {
+    row: "E6",
+    file: RX,
+    search: "ring.nicCur = nmNext(ring.nicCur, slots.lim);",
+    replace: "ring.nicCur = nmNext(nmNext(ring.nicCur, slots.lim), slots.lim);",
+    breaks: "a call takes two slots",
+  },
+  {
+    row: "E7",
+    file: RX,
+    search: "naOf(adapter).rxRings[ring.qid]",
+    replace: "naOf(adapter).rxRings[0]",
+    breaks: "every queue fills ring 0",
+  },
+  {
+    row: "E8",
+    file: RX,
+    search: "if (slots === undefined) return Errno.EFAULT;",
+    replace: "if (slots === undefined) return 0;",
+    breaks: "a ring that is not open seems to give a buffer",
+  },
+  {
+    row: "E9",
+    file: RX,
+    search: "slots.setBufIdx(ring.nicCur, 0);",
+    replace: "",
+    breaks: "the slot keeps the buffer that the device has",
+  },
+  {
+    row: "E10",
+    file: RX,
+    search: "if (releasedSlots(kring, ring) <= 1) return Errno.ENOMEM;",
+    replace: "if (releasedSlots(kring, ring) <= 0) return Errno.ENOMEM;",
+    breaks: "the last slot is taken too",
+  },
+  {
+    row: "E11",
+    file: RX,
+    search: "map.sync(SyncOp.PREREAD);",
+    replace: "",
+    breaks: "no PREREAD",
+  },
+  {
+    row: "E12",
+    file: RX,
+    search: "ring.netmapBufIdx[id] = bufIdx;",
+    replace: "ring.netmapBufIdx[id] = bufIdx + 1;",
+    breaks: "another buffer is remembered",
+  },
+  {
+    row: "E13",
+    file: RX,
+    search: "ring.address[id] = map.segmentAddress(0);",
+    replace: "ring.address[id] = map.segmentAddress(0) + 64;",
+    breaks: "the descriptor has another address",
+  },
+  {
+    row: "E14",
+    file: RX,
+    search: "if (ring.netmapBufIdx[id] !== 0) return 0;",
+    replace: "",
+    breaks: "a second slot is taken for the same id",
+  },
+  {
+    row: "E15",
+    file: RX,
+    search: "slots.setSlotFlags(slot, Ns.BUF_CHANGED);",
+    replace: "",
+    breaks: "the application is not told of the other buffer",
+  },
+  {
+    row: "E16",
+    file: RX,
+    search: "if (slots.bufIdx(slot) !== 0) {",
+    replace: "if (slots.bufIdx(slot) < 0) {",
+    breaks: "an occupied slot is overwritten",
+  },
+  {
+    row: "E17",
+    file: RX,
+    search: "kring.nrHwtail = ring.nmSlot;",
+    replace: "",
+    breaks: "the tail does not move",
+  },
+  {
+    row: "E18",
+    file: RX,
+    search: "const sound = rxFrames(adapter, kring, ring, slots);",
+    replace: "rxCleanup(adapter, ring);\n  const sound = rxFrames(adapter, kring, ring, slots);",
+    breaks: "refill comes first",
+  },
+  {
+    row: "E19",
+    file: RX,
+    search: "if (!sound) return 0;",
+    replace: "if (!sound) return Errno.EIO;",
+    breaks: "the application gets an error that a reset repairs",
+  },
+  {
+    row: "E20",
+    file: RX,
+    search: "if (kring.rhead >= kring.nkrNumSlots) return ringReinit(kring);",
+    replace: "",
+    breaks: "the ring's consistency is not looked at",
+  },
+  {
+    row: "E21",
+    file: RX,
+    search: "while (frames < MAX_FRAMES_PER_SYNC && ",
+    replace: "while (frames < MAX_FRAMES_PER_SYNC + 1 && ",
+    breaks: "one frame beyond the bound",
+  },
+  {
+    row: "E22",
+    file: RX,
+    search: "&& rxFrame(adapter, ring, slots)) frames++;",
+    replace:
+      "&& rxFrame(adapter, ring, slots)) {\n    frames++;\n    kring.nrHwtail = ring.nmSlot;\n  }",
+    breaks: "the tail moves with every frame",
+  },
+  {
+    row: "E23",
+    file: RX,
+    search: "for (let i = 0; i < descs; i++) bytes +=",
+    replace: "for (let i = 0; i < 1; i++) bytes +=",
+    breaks: "only the first descriptor is loaded",
+  },
+  {
+    row: "E24",
+    file: RX,
+    search: "slots.setSlotFlags(last, Ns.BUF_CHANGED);",
+    replace: "slots.setSlotFlags(last, Ns.BUF_CHANGED | Ns.MOREFRAG);",
+    breaks: "NS_MOREFRAG on the last slot",
+  },
+  {
+    row: "E25",
+    file: RX,
+    search: "ring.nmStopped = true;",
+    replace: "ring.nmStopped = true;\n    ring.nmSlot = nmNext(ring.nmSlot, slots.lim);",
+    breaks: "a piece of the bad packet stays visible",
+  },
+  {
+    row: "E26",
+    file: RX,
+    search: "hwStats.rx_bytes += bytes;",
+    replace: "hwStats.rx_bytes += ring.pktLengths[0]!;",
+    breaks: "only the first segment's bytes are counted",
+  },
+  {
+    row: "E27",
+    file: RX,
+    search: "const room = rxRoom(adapter, ring);",
+    replace:
+      "const kring = kringOf(adapter, ring);\n  const room = slotsBetween(ring.nicCur, kring.rhead, kring.nkrNumSlots) - 1;",
+    breaks: "a drained ring whose slots are all released gets nothing",
+  },
+  {
+    row: "E28",
+    file: DATAPATH_TX,
+    search: "if (!txRingInNetmap(adapter, tx.qid)) return tx;",
+    replace: "return tx;",
+    breaks: "the stack sends on an application's ring",
+  },
+  {
+    row: "E29",
+    file: DATAPATH_RX,
+    search: "adapter.netmap?.returnRxSlot(adapter, ring, id);",
+    replace: "ring.netmapBufIdx[id] = 0;",
+    breaks: "buffers with the device are forgotten",
+  },
+  {
+    row: "E30",
+    file: RX,
+    search: "if (ring === undefined || !adapter.running || !adapter.linkUp) return 0;",
+    replace: "if (ring === undefined || !adapter.running) return 0;",
+    breaks: "frames move while the link is down",
+  },
+];

@@ -1,0 +1,97 @@
+/**
+ * npm run mutants: breaks a copy of the tree, one edit at a time, and runs the test that is to
+ * notice. Prints a table; exits 1 when a mutant survives or an edit no longer fits.
+ *
+ *   npm run mutants              all
+ *   npm run mutants -- E5 E27    those rows
+ */
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Mutant, mutants, SEED_TEST } from "./mutants.ts";
+
+const root = join(import.meta.dirname, "../..");
+const PARTS = ["cli", "device", "frontend", "shared", "test"];
+const FILES = ["package.json", "tsconfig.json", "vitest.config.ts"];
+
+interface Outcome {
+  readonly mutant: Mutant;
+  readonly verdict: "red" | "SURVIVED" | "DOES NOT FIT" | "BROKEN";
+}
+
+/** What vitest's JSON reporter says, as far as it matters. */
+interface Report {
+  readonly numPassedTests: number;
+  readonly numFailedTests: number;
+}
+
+function main(): number {
+  const rows = process.argv.slice(2);
+  const wanted = mutants.filter(({ row }) => rows.length === 0 || rows.includes(row));
+  if (wanted.length === 0) {
+    console.error(`no mutant of ${rows.join(", ")}`);
+    return 2;
+  }
+  const copy = mkdtempSync(join(tmpdir(), "ringwire-mutants-"));
+  try {
+    for (const part of [...PARTS, ...FILES]) {
+      cpSync(join(root, part), join(copy, part), { recursive: true });
+    }
+    symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
+    const sound = runTests(copy, "");
+    if (sound === undefined || sound.numFailedTests > 0) {
+      console.error("the tests fail without any mutant");
+      return 1;
+    }
+    const outcomes = wanted.map((mutant) => {
+      const outcome = { mutant, verdict: tryOne(copy, mutant) };
+      console.log(lineOf(outcome));
+      return outcome;
+    });
+    const bad = outcomes.filter(({ verdict }) => verdict !== "red");
+    console.log(`${outcomes.length} mutants, ${outcomes.length - bad.length} noticed`);
+    return bad.length === 0 ? 0 : 1;
+  } finally {
+    rmSync(copy, { recursive: true, force: true });
+  }
+}
+
+function tryOne(copy: string, mutant: Mutant): Outcome["verdict"] {
+  const path = join(copy, mutant.file);
+  const source = readFileSync(path, "utf8");
+  if (source.split(mutant.search).length !== 2) return "DOES NOT FIT";
+  writeFileSync(
+    path,
+    source.replace(mutant.search, () => mutant.replace),
+  );
+  try {
+    const report = runTests(copy, `^${mutant.row} `);
+    // A file that does not load proves nothing: some test must have run, and failed.
+    if (report === undefined || report.numPassedTests + report.numFailedTests === 0)
+      return "BROKEN";
+    return report.numFailedTests > 0 ? "red" : "SURVIVED";
+  } finally {
+    writeFileSync(path, source);
+  }
+}
+
+/** The seed tests whose name matches. Undefined when vitest did not get so far as to report. */
+function runTests(copy: string, name: string): Report | undefined {
+  const out = join(copy, "report.json");
+  rmSync(out, { force: true });
+  const vitest = join(copy, "node_modules/vitest/vitest.mjs");
+  const args = [vitest, "run", SEED_TEST, "--reporter=json", `--outputFile=${out}`];
+  if (name !== "") args.push("-t", name);
+  spawnSync(process.execPath, args, { cwd: copy, stdio: "ignore", timeout: 120_000 });
+  try {
+    return JSON.parse(readFileSync(out, "utf8")) as Report;
+  } catch {
+    return undefined;
+  }
+}
+
+const lineOf = ({ mutant, verdict }: Outcome): string =>
+  `${mutant.row.padEnd(4)} ${verdict.padEnd(13)} ${mutant.file.padEnd(30)} ${mutant.breaks}`;
+
+process.exitCode = main();

@@ -1,0 +1,104 @@
+/** What pkt-gen, bridge and lb refuse: an exit code, and one sentence that says what to do. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type Device, startDevice } from "../support/netmap-app.ts";
+import { runRingwire } from "../support/process.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "ringwire-netmap-"));
+let device: Device;
+
+beforeAll(async () => {
+  device = await startDevice();
+  writeFileSync(join(folder, "text.pcap"), "no capture at all, only words");
+  writeFileSync(
+    join(folder, "ng.pcap"),
+    Buffer.concat([Buffer.from("0a0d0d0a", "hex"), Buffer.alloc(28)]),
+  );
+  const header = Buffer.alloc(24);
+  header.writeUInt32LE(0xa1b2c3d4, 0);
+  header.writeUInt32LE(1, 20);
+  writeFileSync(join(folder, "empty.pcap"), header);
+  const record = Buffer.alloc(16 + 60);
+  record.writeUInt32LE(61, 8);
+  writeFileSync(join(folder, "cut.pcap"), Buffer.concat([header, record]));
+});
+
+afterAll(async () => {
+  await device.child.stop();
+  rmSync(folder, { recursive: true });
+});
+
+/** DEVICE and FOLDER stand for this run's. */
+const USAGE: readonly (readonly [string, RegExp])[] = [
+  ["pkt-gen", /--interface is needed: .*netmap port name/],
+  ["pkt-gen -i ena0", /-i ena0: must begin with netmap: or vale/],
+  ["pkt-gen -i netmap:", /-i netmap:: the port has no name/],
+  ["pkt-gen -i netmap:ena0-x", /-i netmap:ena0-x: a ring number is expected/],
+  ["pkt-gen -i netmap:ena0", /--connect is needed/],
+  ["pkt-gen -i netmap:eth0 --connect DEVICE", /begins with neither ena nor xn.*--driver ena/],
+  [
+    "pkt-gen -i netmap:ena0 --connect DEVICE -f fly",
+    /--function takes rx, tx, ping, pong, txseq or rxseq/,
+  ],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -n -1", /--count takes a whole number from 0/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -l 59", /--length takes a whole number from 60/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -l 60 -l 61 -l 62", /--length Too big/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -l 9000", /a buffer holds 2048 bytes, so -F 5/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -l 60 -F 64 -M 2", /do not fill so many slots/],
+  [
+    "pkt-gen -i netmap:ena0 --connect DEVICE -s 10.0.0",
+    /--src takes IP.*"10.0.0" is no IPv4 address/,
+  ],
+  [
+    "pkt-gen -i netmap:ena0 --connect DEVICE -d 10.0.0.9-10.0.0.1",
+    /--dst takes IP.*ends before it begins/,
+  ],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -D 00:11", /--dst-mac takes a MAC/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -C 1,x", /--ring-config takes TX_SLOTS/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -f txseq -p 2", /txseq has one thread/],
+  ["pkt-gen -i netmap:ena0-1 --connect DEVICE -p 2", /must not name rings itself/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -a 1", /-a is not offered: .*taskset/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -H 12", /-H is not offered: /],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -I", /-I is not offered: /],
+  ["pkt-gen -i vale0:a --tap rw0", /--tap needs a NIC/],
+  ["pkt-gen -i vale0:a --name x", /--name goes with one NIC/],
+  ["bridge", /-i is needed once or twice/],
+  ["bridge -i netmap:ena0 --connect DEVICE", /nobody is behind them without --tap/],
+  ["bridge -i netmap:ena0 -i netmap:ena1 --connect DEVICE --tap rw0", /--tap goes with one NIC/],
+  ["bridge -i netmap:ena0 -i netmap:ena1 --connect DEVICE --name x", /--name goes with one NIC/],
+  ["bridge -i netmap:ena0 -i netmap:ena1 --connect DEVICE -L", /--loopback goes with one port/],
+  ["lb -i netmap:ena0{1 --connect DEVICE", /a pipe has no pipes of its own/],
+  ["lb -i netmap:ena0 --connect DEVICE -p 0", /--pipes takes a whole number/],
+];
+
+const FAILED: readonly (readonly [string, RegExp])[] = [
+  ["pkt-gen -i netmap:ena0 --connect 127.0.0.1:1", /nothing listens at/],
+  ["pkt-gen -i netmap:xn0 --connect DEVICE", /not there yet/],
+  ["pkt-gen -i netmap:ena0-7 --connect DEVICE --queues 2", /has no such rings/],
+  ["pkt-gen -i netmap:ena0@99 --connect DEVICE", /no memory region 99/],
+  ["pkt-gen -i netmap:ena0/r --connect DEVICE", /nothing to monitor/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -p 3 --queues 2", /has no such rings/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -P FOLDER/none.pcap", /none\.pcap/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -P FOLDER/text.pcap", /is no pcap file/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -P FOLDER/ng.pcap", /is pcapng: "editcap/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -P FOLDER/empty.pcap", /holds no frames/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -P FOLDER/cut.pcap", /ends within frame 1/],
+  ["lb -i netmap:ena0 --connect DEVICE --app FOLDER/none.js", /--app: there is no file .*none\.js/],
+];
+
+describe.each([
+  ["wrong usage", 2, USAGE],
+  ["a failure", 1, FAILED],
+] as const)("%s ends with %i", (_kind, code, rows) => {
+  it.each(rows)("%s", async (words, says) => {
+    const args = words.replaceAll("DEVICE", device.url).replaceAll("FOLDER", folder).split(" ");
+    const child = await runRingwire(args);
+    expect(child.exit?.code, child.said()).toBe(code);
+    expect(child.stderr).toMatch(says);
+    // Sentences for a person, not a stack for us.
+    expect(child.stderr).not.toMatch(/^\s+at /m);
+    expect(child.stdout).toBe("");
+  });
+});

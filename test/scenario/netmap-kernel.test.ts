@@ -1,0 +1,122 @@
+/** NICs that netmap applications share with the kernel: bridge to host rings, partial opening. */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ping } from "../support/iperf.ts";
+import { Lab, TAP } from "../support/lab.ts";
+import { interrupt, startApp } from "../support/netmap-app.ts";
+import { whyNoNamespaces } from "../support/netns.ts";
+import type { Child } from "../support/process.ts";
+
+const why = whyNoNamespaces();
+
+/** Starts an application with a TAP on host 0, and gives the TAP its addresses and carrier. */
+async function onHost0(lab: Lab, words: string): Promise<Child> {
+  const { namespace, underlay } = lab.host(0);
+  const app = await startApp(`${words} --tap ${TAP}`, `ws://${underlay}:7700`, { namespace });
+  lab.configureTap(0);
+  await lab.carrier(0, true, app);
+  return app;
+}
+
+describe.skipIf(why !== undefined)(
+  `bridge between NIC and host rings${why ? `: ${why}` : ""}`,
+  () => {
+    let lab: Lab;
+    let app: Child;
+
+    beforeAll(async () => {
+      lab = new Lab(2);
+      await lab.startDevice();
+      await lab.startFrontend(1);
+      app = await onHost0(lab, "bridge -i netmap:ena0 -T 100");
+    });
+
+    afterAll(async () => {
+      await app.stop();
+      await lab.close();
+    });
+
+    it.each([0, 1] as const)("carries the kernel's pings from host %i", async (i) => {
+      const { namespace: from } = lab.host(i);
+      const { address } = lab.host(1 - i);
+      const { sent, received, duplicates } = await ping({
+        from,
+        address,
+        count: 50,
+        intervalSeconds: 0.02,
+      });
+      expect({ received, duplicates }).toEqual({ received: sent, duplicates: 0 });
+    });
+
+    it("carries whole packets of the full MTU", async () => {
+      const { namespace: from } = lab.host(0);
+      const { address } = lab.host(1);
+      const { sent, received } = await ping({
+        from,
+        address,
+        count: 5,
+        intervalSeconds: 0.02,
+        payloadBytes: 1472,
+        whole: true,
+      });
+      expect(received).toBe(sent);
+    });
+
+    it("copied nothing, dropped nothing, and every frame went through it", async () => {
+      const { zeroCopy } = await app.waitForJson<{ zeroCopy: boolean }>((l) => l.event === "ready");
+      expect(zeroCopy).toBe(true);
+      const { ways } = await interrupt<{
+        ways: readonly { from: string; packets: number; drops: number }[];
+      }>(app);
+      for (const { packets, drops } of ways) {
+        expect(packets).toBeGreaterThanOrEqual(105);
+        expect(drops).toBe(0);
+      }
+    });
+  },
+);
+
+describe.skipIf(why !== undefined)(`a port opened in part${why ? `: ${why}` : ""}`, () => {
+  let lab: Lab;
+  let app: Child;
+  /** Of host 0, so different that hardly any hash key sends all of them to one ring. */
+  const addresses = Array.from({ length: 16 }, (_, bit) => {
+    const last = (1 << bit) | 0x40_00;
+    return `10.203.${last >> 8}.${last & 0xff}`;
+  });
+
+  beforeAll(async () => {
+    lab = new Lab(2);
+    await lab.startDevice();
+    await lab.startFrontend(1);
+    app = await onHost0(lab, "pkt-gen -i netmap:ena0-1/R -f rx --queues 2 -T 100");
+    const [host0, host1] = [lab.host(0).namespace, lab.host(1).namespace];
+    for (const host of [host0, host1]) host.sysctl(`net.ipv6.conf.${TAP}.disable_ipv6`, 1);
+    host1.ip("addr", "add", "10.203.0.1/16", "dev", TAP);
+    const [mac0, mac1] = [host0.link(TAP)!.mac, host1.link(TAP)!.mac];
+    const neighbour = ["dev", TAP, "nud", "permanent"];
+    host0.ip("neigh", "replace", "10.203.0.1", "lladdr", mac1, ...neighbour);
+    for (const address of addresses) {
+      host0.ip("addr", "add", `${address}/16`, "dev", TAP);
+      host1.ip("neigh", "replace", address, "lladdr", mac0, ...neighbour);
+    }
+  });
+
+  afterAll(async () => {
+    await app.stop();
+    await lab.close();
+  });
+
+  it("leaves the other ring to the kernel: a flow belongs to one of the two", async () => {
+    const { namespace: from } = lab.host(1);
+    const results = await Promise.all(
+      addresses.map((address) => ping({ from, address, count: 3, intervalSeconds: 0.05 })),
+    );
+    const answered = results.filter(({ received }) => received === 3).length;
+    const taken = results.filter(({ received }) => received === 0).length;
+    expect(answered + taken).toBe(addresses.length);
+    expect(answered).toBeGreaterThan(0);
+    expect(taken).toBeGreaterThan(0);
+    const { packets } = await interrupt(app);
+    expect(packets).toBeGreaterThanOrEqual(3 * taken);
+  });
+});

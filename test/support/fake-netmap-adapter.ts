@@ -1,0 +1,199 @@
+/**
+ * A NIC with native netmap support, in memory: the twin of a driver's netmap part.
+ *
+ *   inject(q, bytes)  ──► wire ──► rxsync ──► slots, NS_MOREFRAG where a buffer is short
+ *   slots ──► txsync ──► sent[q]; slots come back when `complete(q)` says so, or at once
+ *
+ * It changes no buffer indexes. Every bad slot that it is handed is counted and sent as nothing, so
+ * a test sees what a driver would have to defend itself against.
+ */
+
+import { Ifnet } from "../../frontend/net/ifnet.ts";
+import { Mbuf } from "../../frontend/net/mbuf.ts";
+import type { NativeAdapter, NmConfig } from "../../frontend/netmap/adapter.ts";
+import { Naf, Ns } from "../../frontend/netmap/flags.ts";
+import type { Kring } from "../../frontend/netmap/kring.ts";
+import type { Netmap } from "../../frontend/netmap/netmap.ts";
+import { nmNext, nmPrev } from "../../frontend/netmap/ring.ts";
+import { copyBytes } from "../../shared/bytes/copy.ts";
+
+export interface FakeNicOptions {
+  readonly name?: string;
+  readonly txRings?: number;
+  readonly rxRings?: number;
+  readonly txSlots?: number;
+  readonly rxSlots?: number;
+  readonly mtu?: number;
+  readonly rxBufMaxsize?: number;
+  /** Naf bits beside MOREFRAG. */
+  readonly flags?: number;
+  /** Sent slots wait for `complete`. */
+  readonly lazyTx?: boolean;
+}
+
+export class FakeNic {
+  readonly ifnet: Ifnet;
+  readonly na: NativeAdapter;
+  readonly netmap: Netmap;
+  /** Packets sent, by ring. */
+  readonly sent: Uint8Array[][];
+  /** Packets that the stack sent through the driver itself, and that reached the stack. */
+  readonly plainSent: Uint8Array[] = [];
+  readonly up: Uint8Array[] = [];
+  readonly registerCalls: boolean[] = [];
+  /** What nm_register answers. */
+  registerError = 0;
+  /** What nm_sync answers. */
+  syncError = 0;
+  badSlots = 0;
+  txsyncs = 0;
+  rxsyncs = 0;
+  configNow: NmConfig | undefined = undefined;
+  readonly #lazyTx: boolean;
+  readonly #wire: Uint8Array[][];
+
+  constructor(netmap: Netmap, options: FakeNicOptions = {}) {
+    const { txRings = 1, rxRings = 1, txSlots = 8, rxSlots = 8 } = options;
+    this.netmap = netmap;
+    this.#lazyTx = options.lazyTx ?? false;
+    this.sent = Array.from({ length: txRings }, () => []);
+    this.#wire = Array.from({ length: rxRings }, () => []);
+    const mac = Uint8Array.of(2, 0, 0, 0, 0, 1);
+    this.ifnet = new Ifnet(options.name ?? "fake0", mac, options.mtu ?? 1500);
+    this.ifnet.transmit = (m) => {
+      this.plainSent.push(bytesOf(m));
+      m.free();
+      return 0;
+    };
+    this.ifnet.input = (m) => {
+      this.up.push(bytesOf(m));
+      m.free();
+    };
+    this.na = netmap.attach({
+      ifnet: this.ifnet,
+      flags: options.flags ?? Naf.MOREFRAG,
+      numTxRings: txRings,
+      numRxRings: rxRings,
+      numTxDesc: txSlots,
+      numRxDesc: rxSlots,
+      rxBufMaxsize: options.rxBufMaxsize ?? 2048,
+      register: (na, on) => this.#register(na, on),
+      txsync: (kring) => this.#txsync(kring),
+      rxsync: (kring) => this.#rxsync(kring),
+      config: () => this.configNow,
+    });
+  }
+
+  /** The order that the drivers have: flags last on the way in, first on the way out. */
+  async #register(na: NativeAdapter, on: boolean): Promise<number> {
+    this.registerCalls.push(on);
+    // A driver goes down and up meanwhile, which takes turns.
+    await Promise.resolve();
+    if (this.registerError !== 0 && on) return this.registerError;
+    if (on) {
+      na.modeCommit(true);
+      na.setNativeFlags();
+    } else {
+      na.clearNativeFlags();
+      na.modeCommit(false);
+    }
+    return 0;
+  }
+
+  #txsync(kring: Kring): number {
+    this.txsyncs++;
+    if (this.syncError !== 0) return this.syncError;
+    const ring = kring.openRing;
+    const { memory } = this.na;
+    const lim = kring.nkrNumSlots - 1;
+    let pieces: Uint8Array[] = [];
+    let i = kring.nrHwcur;
+    while (i !== kring.rhead) {
+      const length = ring.len(i);
+      const index = ring.bufIdx(i);
+      if (!memory.isBuffer(index) || length > memory.bufSize) {
+        this.badSlots++;
+      } else {
+        const piece = new Uint8Array(length);
+        copyBytes(memory.bytes, memory.bufferAt(index), piece, 0, length);
+        pieces.push(piece);
+      }
+      if ((ring.slotFlags(i) & Ns.MOREFRAG) === 0) {
+        this.sent[kring.ringId]!.push(Buffer.concat(pieces));
+        pieces = [];
+      }
+      i = nmNext(i, lim);
+    }
+    kring.nrHwcur = i;
+    if (!this.#lazyTx) this.#reclaim(kring);
+    return 0;
+  }
+
+  /** All that was sent on ring `q` is done. */
+  complete(q: number): void {
+    this.#reclaim(this.na.txRings[q]!);
+    this.na.txIrq(q);
+  }
+
+  #reclaim(kring: Kring): void {
+    kring.nrHwtail = nmPrev(kring.nrHwcur, kring.nkrNumSlots - 1);
+  }
+
+  /** A frame arrives at ring `q`. */
+  inject(q: number, frame: Uint8Array): void {
+    this.#wire[q]!.push(frame);
+    this.na.rxIrq(q);
+  }
+
+  #rxsync(kring: Kring): number {
+    this.rxsyncs++;
+    if (this.syncError !== 0) return this.syncError;
+    const ring = kring.openRing;
+    const { memory } = this.na;
+    const lim = kring.nkrNumSlots - 1;
+    const wire = this.#wire[kring.ringId]!;
+    let i = kring.nrHwtail;
+    for (;;) {
+      const frame = wire[0];
+      if (frame === undefined) break;
+      const slots = Math.max(1, Math.ceil(frame.length / memory.bufSize));
+      const room = (kring.nrHwcur - i - 1 + kring.nkrNumSlots) % kring.nkrNumSlots;
+      if (slots > room) break;
+      wire.shift();
+      for (let from = 0; from < frame.length; from += memory.bufSize) {
+        const length = Math.min(memory.bufSize, frame.length - from);
+        if (memory.isBuffer(ring.bufIdx(i))) {
+          copyBytes(frame, from, memory.bytes, memory.bufferAt(ring.bufIdx(i)), length);
+        } else {
+          this.badSlots++;
+        }
+        ring.setLen(i, length);
+        ring.setSlotFlags(i, from + length < frame.length ? Ns.MOREFRAG : 0);
+        i = nmNext(i, lim);
+      }
+    }
+    kring.nrHwtail = i;
+    // Slots given back are filled, and the NIC interrupts, once this is over.
+    if (wire.length > 0 && kring.nrHwcur !== kring.rhead) {
+      queueMicrotask(() => this.na.rxIrq(kring.ringId));
+    }
+    kring.nrHwcur = kring.rhead;
+    return 0;
+  }
+}
+
+/** An mbuf of the stack with these bytes. */
+export function mbufOf(bytes: Uint8Array, flowId = 0): Mbuf {
+  const m = new Mbuf();
+  m.attach(bytes, 0, bytes.length, undefined);
+  m.flowId = flowId;
+  return m;
+}
+
+export function bytesOf(m: Mbuf): Uint8Array {
+  const pieces: Uint8Array[] = [];
+  for (let p: Mbuf | undefined = m; p !== undefined; p = p.next) {
+    pieces.push(p.buffer.slice(p.at, p.at + p.length));
+  }
+  return Buffer.concat(pieces);
+}

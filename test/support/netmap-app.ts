@@ -1,0 +1,98 @@
+/** `ringwire pkt-gen`, `bridge` and `lb` as real processes, and what they print with --json. */
+import { type Child, eventually, type StartOptions, startRingwire } from "./process.ts";
+import type { DeviceStatus } from "./status.ts";
+
+/** The result of pkt-gen, as far as tests read it. */
+export interface PktGenResult {
+  readonly packets: number;
+  readonly bytes: number;
+  readonly events: number;
+  readonly seconds: number;
+  readonly drops: number;
+  readonly errors: number;
+  readonly sequence?: {
+    readonly first: number;
+    readonly highest: number;
+    readonly unique: number;
+    readonly missing: number;
+    readonly late: number;
+    readonly duplicate: number;
+    readonly stale: number;
+    readonly corrupt: number;
+    readonly foreign: number;
+  };
+  readonly delays?: {
+    readonly count: number;
+    readonly minNs: number;
+    readonly p50Ns: number;
+    readonly p99Ns: number;
+    readonly maxNs: number;
+    readonly octaves: readonly (readonly [number, number])[];
+  };
+  readonly unanswered?: number;
+  readonly nics: readonly { readonly ifnet: Readonly<Record<string, number>> }[];
+}
+
+export interface Device {
+  readonly child: Child;
+  readonly url: string;
+  status(): Promise<DeviceStatus>;
+}
+
+export async function startDevice(args: readonly string[] = []): Promise<Device> {
+  const child = startRingwire(["device", "--listen", "127.0.0.1:0", "--json", ...args]);
+  const { port } = await child.waitForJson<{ port: number }>((line) => line.event === "listening");
+  const url = `http://127.0.0.1:${port}`;
+  return {
+    child,
+    url,
+    status: async () => (await (await fetch(`${url}/status`)).json()) as DeviceStatus,
+  };
+}
+
+/** Starts a command and waits until its ports are open and its device knows. */
+export async function startApp(
+  words: string,
+  connect: string,
+  options?: StartOptions,
+): Promise<Child> {
+  const args = [...words.split(" "), "--connect", connect, "--json"];
+  const child = startRingwire(args, options);
+  await child.waitForJson((line) => line.event === "ready");
+  return child;
+}
+
+/** Waits for its own end, and gives its last line. */
+export async function resultOf<T = PktGenResult>(child: Child): Promise<T> {
+  const { code } = await child.ended(120_000);
+  if (code !== 0) throw new Error(`ended with ${code}\n${child.said()}`);
+  return await child.waitForJson<T>((line) => line.event === "result");
+}
+
+/** SIGINT, as Ctrl-C; then its last line. */
+export async function interrupt<T = PktGenResult>(child: Child): Promise<T> {
+  child.signal("SIGINT");
+  return await resultOf<T>(child);
+}
+
+/** Packets that its reports so far add up to. */
+export function reported(child: Child): number {
+  let packets = 0;
+  for (const line of child.stdout.split("\n").slice(0, -1)) {
+    const value = JSON.parse(line) as { event: string; packets: number };
+    if (value.event === "rate") packets += value.packets;
+  }
+  return packets;
+}
+
+/** Waits until its reports add up to `packets()`, which may be asked again and again. */
+export async function hasReported(child: Child, packets: () => Promise<number>): Promise<void> {
+  let wanted = 0;
+  await eventually(
+    () => `reports of ${wanted} packets, not ${reported(child)}`,
+    async () => {
+      wanted = await packets();
+      return reported(child) === wanted || undefined;
+    },
+  );
+}

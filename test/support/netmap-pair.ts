@@ -1,0 +1,230 @@
+/**
+ * The ENA pair with netmap on top: opens ports, speaks of slots, and knows where every buffer is.
+ *
+ *   census = slots of all open rings + rx records + packets in flight     always the same multiset
+ */
+import { expect } from "vitest";
+import type { Adapter } from "../../frontend/ena/adapter.ts";
+import { PKT_MAX_BUFS, type RxRing, type TxRing } from "../../frontend/ena/rings.ts";
+import type { NativeAdapter } from "../../frontend/netmap/adapter.ts";
+import { type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
+import { RingMode, Txrx } from "../../frontend/netmap/flags.ts";
+import type { Kring } from "../../frontend/netmap/kring.ts";
+import { DEFAULT_SIZES } from "../../frontend/netmap/memory.ts";
+import { Netmap } from "../../frontend/netmap/netmap.ts";
+import type { NetmapRing } from "../../frontend/netmap/ring.ts";
+import { slotsBetween } from "../../frontend/netmap/ring.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import { buildPacket } from "./packets.ts";
+import { EnaPair, type PairOptions } from "./pair.ts";
+
+/** Slots of each ring: the smallest that the driver makes. */
+export const SLOTS = 256;
+export const MAC = [2, 0, 0, 0, 0, 1];
+export const AWAY = [2, 0, 0, 0, 0, 7];
+const HEADER = 18;
+
+export interface NetmapPairOptions extends PairOptions {
+  readonly bufBytes?: number;
+}
+
+export class NetmapPair extends EnaPair {
+  readonly netmap: Netmap;
+
+  constructor(options: NetmapPairOptions = {}) {
+    const netmap = new Netmap({
+      memory: {
+        ...DEFAULT_SIZES,
+        buffers: { count: 8192, bytes: options.bufBytes ?? 2048 },
+      },
+    });
+    const driver = { rxRingSize: SLOTS, txRingSize: SLOTS, ...options.driver, netmap };
+    super({ ...options, driver });
+    this.netmap = netmap;
+  }
+
+  get adapter(): Adapter {
+    return this.driver.adapter;
+  }
+  get na(): NativeAdapter {
+    const { netmap } = this.adapter;
+    if (netmap === undefined) throw new Error("the driver is not attached");
+    return netmap.na;
+  }
+
+  /** Attach, up, link up, and a port on it. */
+  async startOpen(name = "netmap:ena0"): Promise<NmPort> {
+    await this.start();
+    return this.open(name);
+  }
+
+  async open(name = "netmap:ena0"): Promise<NmPort> {
+    const port = await this.run(nmOpen(name, { netmap: this.netmap }));
+    await this.settle();
+    return port;
+  }
+
+  async close(port: NmPort): Promise<void> {
+    await this.run(port.close());
+    await this.settle();
+  }
+
+  rx(q = 0): RxRing {
+    return this.adapter.queues[q]!.rx;
+  }
+  tx(q = 0): TxRing {
+    return this.adapter.queues[q]!.tx;
+  }
+  rxKring(q = 0): Kring {
+    return this.na.rxRings[q]!;
+  }
+  txKring(q = 0): Kring {
+    return this.na.txRings[q]!;
+  }
+
+  /** As the core calls it after its checks: what the driver answers. */
+  rxsync(q = 0): number {
+    return this.na.rxsync(this.rxKring(q), 0);
+  }
+  txsync(q = 0): number {
+    return this.na.txsync(this.txKring(q), 0);
+  }
+
+  /** Frames from the segment, all the way into the completion queue. */
+  async arrive(...frames: Uint8Array[]): Promise<void> {
+    // Buffers that were posted get there first.
+    this.pump();
+    for (const frame of frames) expect(this.inject(frame)).toBeUndefined();
+    this.flushPort();
+    await this.settle();
+  }
+
+  /** Every buffer index there is in open rings and with the driver, sorted. */
+  census(): Uint32Array {
+    const all: number[] = [];
+    for (const t of [Txrx.RX, Txrx.TX]) {
+      for (const kring of this.na.krings(t)) {
+        const { ring } = kring;
+        if (ring === undefined || kring.isFake) continue;
+        for (let i = 0; i < ring.numSlots; i++) if (ring.bufIdx(i) !== 0) all.push(ring.bufIdx(i));
+      }
+    }
+    for (const { rx, tx } of this.adapter.queues) {
+      for (const bufIdx of rx.netmapBufIdx) if (bufIdx !== 0) all.push(bufIdx);
+      const out = tx.slots;
+      if (out === undefined) continue;
+      for (let id = 0; id < tx.size; id++) {
+        for (let i = 0; i < out.used[id]!; i++) all.push(out.bufIdx[id * PKT_MAX_BUFS + i]!);
+      }
+    }
+    return Uint32Array.from(all).sort();
+  }
+
+  /**
+   * What holds between any two calls: no buffer twice, as many as open rings have slots, and each
+   * ring's slots are in the places that its indexes say.
+   */
+  check(): void {
+    const all = this.census();
+    for (let i = 1; i < all.length; i++) {
+      if (all[i] === all[i - 1]) throw new Error(`buffer ${all[i]} is in two places`);
+    }
+    let slots = 0;
+    for (const t of [Txrx.RX, Txrx.TX]) {
+      for (const { ring, isFake } of this.na.krings(t)) {
+        if (ring !== undefined && !isFake) slots += ring.numSlots;
+      }
+    }
+    expect(all.length).toBe(slots);
+    for (const { rx, tx } of this.adapter.queues) {
+      const rxKring = this.rxKring(rx.qid);
+      if (rxKring?.ring !== undefined && rxKring.nrMode === RingMode.ON) {
+        this.#checkRx(rxKring, rxKring.ring, rx);
+      }
+      const txKring = this.txKring(tx.qid);
+      if (txKring?.ring !== undefined && txKring.nrMode === RingMode.ON) {
+        this.#checkTx(txKring, txKring.ring, tx);
+      }
+    }
+  }
+
+  /** unread + with the device + released = N, and the empty slots are exactly [hwtail, nicCur). */
+  #checkRx(kring: Kring, ring: NetmapRing, rx: RxRing): void {
+    const n = ring.numSlots;
+    let held = 0;
+    for (const bufIdx of rx.netmapBufIdx) if (bufIdx !== 0) held++;
+    expect(rx.nicSlots).toBe(held);
+    expect((kring.nrHwtail + held) % n).toBe(rx.nicCur);
+    const unread = slotsBetween(kring.rhead, kring.nrHwtail, n);
+    expect(unread + held).toBeLessThan(n);
+    checkEmpty(kring, ring, kring.nrHwtail, held);
+  }
+
+  #checkTx(kring: Kring, ring: NetmapRing, tx: TxRing): void {
+    const n = ring.numSlots;
+    const out = tx.slots?.slotsOut ?? 0;
+    expect((kring.nrHwtail + 1 + out) % n).toBe(kring.nrHwcur);
+    checkEmpty(kring, ring, (kring.nrHwtail + 1) % n, out);
+  }
+
+  /** The queue whose completion ring is at this address, or -1. */
+  queueAt(address: number): number {
+    return this.adapter.queues.findIndex(({ rx }) => {
+      const { memory } = rx.cq;
+      return address >= memory.address && address < memory.address + memory.bytes.length;
+    });
+  }
+
+  /** `perQueue` packets for each receive queue, each of its own flow: [queue][packet]. */
+  async flows(perQueue: number): Promise<Uint8Array[][]> {
+    const queues = this.adapter.queues.length;
+    const found: Uint8Array[][] = Array.from({ length: queues }, () => []);
+    const { tamper } = this;
+    for (let sourcePort = 1000; found.some((f) => f.length < perQueue); sourcePort++) {
+      const { bytes } = buildPacket({ protocol: 17, sourcePort, payload: new Uint8Array(40) });
+      let queue = -1;
+      // The device is asked, and the frame goes no further.
+      this.tamper = (act) => {
+        if (act.kind === "write" && act.type === RecordType.ENA_RX_CDESC) {
+          queue = this.queueAt(act.address);
+        }
+        return [act];
+      };
+      await this.arrive(bytes);
+      if (found[queue]!.length < perQueue) found[queue]!.push(bytes);
+    }
+    this.tamper = tamper;
+    return found;
+  }
+}
+
+/** The slots [from, from + count) are empty, and no others. */
+function checkEmpty(kring: Kring, ring: NetmapRing, from: number, count: number): void {
+  for (let i = 0; i < ring.numSlots; i++) {
+    const isEmpty = slotsBetween(from, i, ring.numSlots) < count;
+    if ((ring.bufIdx(i) === 0) !== isEmpty) {
+      throw new Error(
+        `${kring.name}: slot ${i} has buffer ${ring.bufIdx(i)}, ${count} empty from ${from}`,
+      );
+    }
+  }
+}
+
+/** No two places less than 256 apart look alike. */
+const PATTERN = Uint8Array.from({ length: 1 << 17 }, (_, i) => (i * 31 + (i >> 8)) & 0xff);
+
+/** A frame that tells its number and whose every byte depends on it. */
+export function numbered(n: number, length: number, destination: readonly number[]): Uint8Array {
+  if (length < HEADER) throw new RangeError(`a numbered frame of ${length} bytes`);
+  const from = (n * 73) & 0xff;
+  const bytes = PATTERN.slice(from, from + length);
+  bytes.set([...destination, 2, 0, 0, 0, 0, 9, 0x88, 0xb5]);
+  new DataView(bytes.buffer).setUint32(14, n);
+  return bytes;
+}
+
+export const numberOf = (bytes: Uint8Array): number =>
+  new DataView(bytes.buffer, bytes.byteOffset).getUint32(14);
+
+export const same = (a: Uint8Array, b: Uint8Array | undefined): boolean =>
+  b !== undefined && Buffer.compare(a, b) === 0;

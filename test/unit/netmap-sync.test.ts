@@ -1,0 +1,228 @@
+/** Prologues, reinit and finalize: what an application may write, and what becomes of the rest. */
+import { beforeEach, describe, expect, test } from "vitest";
+import { type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
+import { Ns, Poll, RingFlag } from "../../frontend/netmap/flags.ts";
+import type { Kring } from "../../frontend/netmap/kring.ts";
+import { Netmap } from "../../frontend/netmap/netmap.ts";
+import { ringReinit, rxsyncPrologue, txsyncPrologue } from "../../frontend/netmap/sync.ts";
+import { FakeNic } from "../support/fake-netmap-adapter.ts";
+import { ethernet, putFrame, takeAll } from "../support/netmap-frames.ts";
+
+const N = 8;
+const sizes = {
+  ifs: { count: 10, bytes: 1024 },
+  rings: { count: 20, bytes: 4096 },
+  buffers: { count: 200, bytes: 2048 },
+};
+
+let nic: FakeNic;
+let port: NmPort;
+let tx: Kring;
+let rx: Kring;
+
+beforeEach(async () => {
+  const netmap = new Netmap({ memory: sizes });
+  nic = new FakeNic(netmap, { txSlots: N, rxSlots: N });
+  port = await nmOpen("netmap:fake0", { netmap });
+  tx = nic.na.txRings[0]!;
+  rx = nic.na.rxRings[0]!;
+});
+
+/** b lies in the cyclic range [a, c] of a ring. */
+const between = (a: number, b: number, c: number): boolean => (b - a + N) % N <= (c - a + N) % N;
+
+describe("prologues", () => {
+  test("tx: accepted exactly when rhead <= head <= cur <= rtail, cyclic, for every state", () => {
+    const ring = port.txRing(0);
+    for (let rhead = 0; rhead < N; rhead++) {
+      for (let rtail = 0; rtail < N; rtail++) {
+        for (let head = 0; head < N; head++) {
+          for (let cur = 0; cur < N; cur++) {
+            tx.rhead = rhead;
+            tx.rtail = rtail;
+            tx.nrHwcur = rhead;
+            tx.nrHwtail = rtail;
+            ring.head = head;
+            ring.cur = cur;
+            ring.tail = rtail;
+            const ok = between(rhead, head, rtail) && between(head, cur, rtail);
+            const got = txsyncPrologue(tx, ring);
+            expect(got, `rh ${rhead} rt ${rtail} h ${head} c ${cur}`).toBe(ok ? head : N);
+            expect(tx.rhead).toBe(ok ? head : rhead);
+          }
+        }
+      }
+    }
+  });
+
+  test("rx: accepted exactly when hwcur <= head <= cur <= hwtail; rhead is stored regardless", () => {
+    const ring = port.rxRing(0);
+    for (let hwcur = 0; hwcur < N; hwcur++) {
+      for (let hwtail = 0; hwtail < N; hwtail++) {
+        for (let head = 0; head < N; head++) {
+          for (let cur = 0; cur < N; cur++) {
+            rx.nrHwcur = hwcur;
+            rx.nrHwtail = hwtail;
+            rx.rtail = hwtail;
+            ring.head = head;
+            ring.cur = cur;
+            ring.tail = hwtail;
+            const ok = between(hwcur, head, hwtail) && between(head, cur, hwtail);
+            const got = rxsyncPrologue(rx, ring);
+            expect(got, `hc ${hwcur} ht ${hwtail} h ${head} c ${cur}`).toBe(ok ? head : N);
+            expect([rx.rhead, rx.rcur]).toEqual([head, cur]);
+          }
+        }
+      }
+    }
+  });
+
+  test("a tail that the application overwrote is put right and is no error", () => {
+    const ring = port.txRing(0);
+    ring.tail = 3;
+    expect(txsyncPrologue(tx, ring)).toBe(0);
+    expect(ring.tail).toBe(N - 1);
+    const rring = port.rxRing(0);
+    rring.tail = 77;
+    expect(rxsyncPrologue(rx, rring)).toBe(0);
+    expect(rring.tail).toBe(0);
+  });
+
+  test.each([0xffff_ffff, 0x8000_0000, N, N + 1])("head %i outside the ring fails", (wild) => {
+    const ring = port.txRing(0);
+    ring.head = wild;
+    ring.cur = wild;
+    expect(txsyncPrologue(tx, ring)).toBeGreaterThanOrEqual(N);
+    const rring = port.rxRing(0);
+    rring.head = wild;
+    rring.cur = wild;
+    expect(rxsyncPrologue(rx, rring)).toBeGreaterThanOrEqual(N);
+  });
+});
+
+describe("ring reinit", () => {
+  test("head outside the ring: all three go back, and 1 is returned", () => {
+    const ring = port.txRing(0);
+    putFrame(port, ring, ethernet(1, 2));
+    port.txsync();
+    ring.head = 99;
+    expect(ringReinit(tx)).toBe(1);
+    expect([ring.head, ring.cur, ring.tail]).toEqual([1, 1, 0]);
+    expect([tx.rhead, tx.rcur, tx.rtail]).toEqual([1, 1, 0]);
+    expect(nic.na.counters.ringReinits).toBe(1);
+  });
+
+  test("wrong but inside the ring: taken as it is, and 0 is returned", () => {
+    const ring = port.txRing(0);
+    ring.head = 5;
+    ring.cur = 2;
+    expect(ringReinit(tx)).toBe(0);
+    expect([ring.head, ring.cur, ring.tail]).toEqual([5, 2, N - 1]);
+    expect([tx.rhead, tx.rcur, tx.rtail]).toEqual([5, 2, N - 1]);
+  });
+
+  test("every slot is looked at: bad indexes become 0 and empty, long lengths become 0", () => {
+    const ring = port.txRing(0);
+    const good = ring.bufIdx(3);
+    ring.setSlot(0, 1, 60, 0);
+    ring.setSlot(1, 200, 60, 0);
+    ring.setSlot(2, 0xffff_ffff, 60, 0);
+    ring.setSlot(3, good, 2049, 0);
+    ring.setSlot(4, 199, 2048, 0);
+    ringReinit(tx);
+    const seen = [0, 1, 2, 3, 4].map((i) => [ring.bufIdx(i), ring.len(i)]);
+    expect(seen).toEqual([
+      [0, 0],
+      [0, 0],
+      [0, 0],
+      [good, 0],
+      [199, 2048],
+    ]);
+  });
+});
+
+describe("sync calls", () => {
+  test("txsync of a wrong ring repairs it, reports nothing, and does not reach the driver", () => {
+    const ring = port.txRing(0);
+    const before = nic.txsyncs;
+    ring.head = 1000;
+    expect(port.txsync()).toBe(true);
+    expect(nic.txsyncs).toBe(before);
+    expect(ring.head).toBe(0);
+  });
+
+  test("rxsync of a wrong ring repairs it and syncs all the same", () => {
+    const ring = port.rxRing(0);
+    nic.inject(0, ethernet(1, 2));
+    ring.head = 1000;
+    expect(port.rxsync()).toBe(true);
+    expect(ring.head).toBe(0);
+    expect(ring.tail).toBe(1);
+  });
+
+  test("poll reports what the sync calls do not", () => {
+    port.txRing(0).head = 1000;
+    // There was room, so it says so too.
+    expect(port.look(Poll.OUT)).toBe(Poll.OUT | Poll.ERR);
+    expect(port.look(Poll.OUT)).toBe(Poll.OUT);
+    port.rxRing(0).head = 1000;
+    expect(port.look(Poll.IN) & Poll.ERR).toBe(Poll.ERR);
+    nic.syncError = 5;
+    expect(port.look(Poll.IN)).toBe(Poll.ERR);
+  });
+
+  test("a driver's error leaves tail where it was", () => {
+    nic.inject(0, ethernet(1, 2));
+    nic.syncError = 5;
+    port.rxsync();
+    expect(port.rxRing(0).tail).toBe(0);
+    nic.syncError = 0;
+    port.rxsync();
+    expect(port.rxRing(0).tail).toBe(1);
+  });
+
+  test("one slot always stays empty: N - 1 frames each way", () => {
+    const ring = port.txRing(0);
+    let filled = 0;
+    while (putFrame(port, ring, ethernet(1, 2))) filled++;
+    expect(filled).toBe(N - 1);
+    for (let i = 0; i < 20; i++) nic.inject(0, ethernet(1, 2));
+    port.rxsync();
+    expect(port.rxRing(0).space).toBe(N - 1);
+  });
+
+  test("cur ahead of head holds frames and still waits for new ones", () => {
+    const ring = port.rxRing(0);
+    nic.inject(0, ethernet(1, 2));
+    nic.inject(0, ethernet(1, 3));
+    port.rxsync();
+    ring.cur = ring.tail;
+    expect(port.look(Poll.IN)).toBe(0);
+    nic.inject(0, ethernet(1, 4));
+    expect(port.look(Poll.IN)).toBe(Poll.IN);
+    expect(takeAll(port, ring)).toHaveLength(3);
+  });
+
+  test("NR_TIMESTAMP: the time of the sync is in the ring, else none is", () => {
+    const ring = port.rxRing(0);
+    port.rxsync();
+    expect(ring.timestampMs).toBe(0);
+    ring.flags = RingFlag.TIMESTAMP;
+    const before = Date.now();
+    port.rxsync();
+    expect(ring.timestampMs).toBeGreaterThanOrEqual(before);
+    expect(ring.timestampMs).toBeLessThanOrEqual(Date.now());
+  });
+
+  test("packets of several slots cross whole, both ways", () => {
+    const frame = ethernet(1, 2, 5000);
+    expect(putFrame(port, port.txRing(0), frame)).toBe(true);
+    port.txsync();
+    expect(nic.sent[0]).toEqual([Buffer.from(frame)]);
+    nic.inject(0, frame);
+    port.rxsync();
+    const ring = port.rxRing(0);
+    expect([0, 1, 2].map((i) => ring.slotFlags(i) & Ns.MOREFRAG)).toEqual([32, 32, 0]);
+    expect(takeAll(port, ring)).toEqual([Buffer.from(frame)]);
+  });
+});
