@@ -265,6 +265,18 @@ describe("transmit", () => {
     expect(ring.space).toBe(SLOTS - 1);
   });
 
+  test("tx_frame: an application that does not ask for its completions causes no reset", async () => {
+    const { pair, port, before } = await stage();
+    const ring = port.txRing(0);
+    for (let n = 0; n < 200; n++) expect(putFrame(port, ring, out(n))).toBe(true);
+    port.txsync();
+    for (let i = 0; i < 20; i++) await pair.second();
+    expect(pair.adapter.devStats.total_resets).toBe(0);
+    port.txsync();
+    expect(ring.space).toBe(SLOTS - 1);
+    expect(pair.census()).toEqual(before);
+  });
+
   test("tx_frame: a ring full of few, long packets is watched too", async () => {
     const { pair, port } = await stage({ mtu: 9000 });
     swallowTx(pair);
