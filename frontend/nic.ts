@@ -28,11 +28,11 @@ export interface NicOptions {
   readonly name?: string;
   /** Made from name and segment when not given. */
   readonly mac?: string;
-  /** Queue pairs, so ring pairs; as many as the device offers when not given. */
+  /** Queue pairs, so ring pairs; 1 when not given. */
   readonly queues?: number;
   /** Bytes of a packet without its Ethernet header; 1500. */
   readonly mtu?: number;
-  /** Slots of each ring; the driver's default is 1024. A power of two. */
+  /** Slots of each ring, a power of two; the driver has 4096 to receive and 1024 to transmit. */
   readonly ringSize?: number;
   readonly zeroMask?: boolean;
   /** The kernel on top, with what no netmap port has taken. It must be open and is not closed here. */

@@ -38,12 +38,13 @@ export interface MemorySizes {
 
 /**
  * Region 1, unless its maker says otherwise. netmap's own has 163840 buffers, a machine-wide
- * matter; a process needs fewer, and address space is all that an unused one costs.
+ * matter; a process needs fewer, and address space is all that an unused one costs. Its rings
+ * have 9 pages; ours hold the 4096 slots of the ENA driver's receive rings.
  */
 export const DEFAULT_SIZES: MemorySizes = {
   ifs: { count: 100, bytes: 1024 },
-  rings: { count: 200, bytes: 36 * 1024 },
-  buffers: { count: 32768, bytes: 2048 },
+  rings: { count: 200, bytes: 17 * PAGE_BYTES },
+  buffers: { count: 65536, bytes: 2048 },
 };
 
 /** Sizes of a private region (netmap_mem_private_new). */

@@ -28,7 +28,7 @@ npm run bench -- --json > figures.json
   --only GROUPS   ${GROUPS.join(",")}: some of them, with commas
   --reps N        repetitions of everything, round robin (3)
   --seconds N     length of one measurement (2)
-  --ring-size N   entries of each ring in ring to ring and netmap (1024, the driver's default)
+  --ring-size N   entries of each receive ring in ring to ring and netmap (4096, the driver's)
   --zero-mask     mask with the zero key, in the limit and in the product
   --json          all figures on stdout; without it a table
 `;
@@ -54,7 +54,7 @@ function readOptions(): Options {
       only: { type: "string", default: GROUPS.join(",") },
       reps: { type: "string", default: "3" },
       seconds: { type: "string", default: "2" },
-      "ring-size": { type: "string", default: "1024" },
+      "ring-size": { type: "string", default: "4096" },
       "zero-mask": { type: "boolean", default: false },
       json: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },

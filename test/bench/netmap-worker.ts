@@ -25,7 +25,7 @@ const { values: args } = parseArgs({
     connect: { type: "string" },
     frame: { type: "string", default: "60" },
     rings: { type: "string", default: "1" },
-    "ring-size": { type: "string", default: "1024" },
+    "ring-size": { type: "string", default: "4096" },
     to: { type: "string", default: "ff:ff:ff:ff:ff:ff" },
     worker: { type: "boolean", default: false },
     "zero-mask": { type: "boolean", default: false },

@@ -29,7 +29,7 @@ export async function openNic(options: NicOptions): Promise<OpenNic> {
     agent: "ringwire-bench",
     queues: 1,
     driver: (context, { pushBytes }) =>
-      createEnaDriver(context, { pushBytes, rxRingSize: ringSize, txRingSize: ringSize }),
+      createEnaDriver(context, { pushBytes, rxRingSize: ringSize }),
   });
   await session.start();
   return {

@@ -97,7 +97,7 @@ export function report(machine: Machine, options: RunOptions, outcomes: Outcomes
   let text = `${machine.cpu}, ${machine.cores} cores, ${gigabytes} GiB, Linux ${machine.kernel}, `;
   text += `Node ${machine.node}, load ${machine.load.toFixed(2)} before\n`;
   text += `${options.reps} repetitions of ${options.seconds} s, round robin; `;
-  text += `rings of ${options.ringSize}; client mask ${options.zeroMask ? "zero" : "random"}; median, then min to max\n\n`;
+  text += `receive rings of ${options.ringSize}; client mask ${options.zeroMask ? "zero" : "random"}; median, then min to max\n\n`;
   for (const [name, outcome] of outcomes) {
     for (const [metric, samples] of outcome.samples) {
       // A reason for which nothing was dropped is no row; --json has it.

@@ -27,7 +27,7 @@ const { values: args } = parseArgs({
     role: { type: "string" },
     connect: { type: "string" },
     frame: { type: "string", default: "60" },
-    "ring-size": { type: "string", default: "1024" },
+    "ring-size": { type: "string", default: "4096" },
     "zero-mask": { type: "boolean", default: false },
   },
 });
