@@ -37,7 +37,7 @@ export function addNicFlags(command: Command): Command {
     .option("--driver <name>", "of NICs whose name does not begin with ena or xn: ena")
     .option("--name <name>", "what the device calls the NIC (as the port name does)")
     .option("--mac <address>", "its address (made from name and segment)")
-    .option("--queues <n>", "ring pairs (as many as the device offers)")
+    .option("--queues <n>", "ring pairs (as many as the port names and -p ask for)")
     .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
     .option("--tap <interface>", "the kernel keeps, through this TAP, the rings not opened here")
     .option("--zero-mask", "mask with zeros: for loopback and TLS only");
@@ -70,11 +70,16 @@ export class Nics {
     this.#giveUp = resolve;
   }
 
-  /** Checks names and flags, then connects a NIC for each base. Throws Failure. */
-  async connect(names: readonly string[]): Promise<void> {
+  /**
+   * Checks names and flags, then connects a NIC for each base, with at least `rings` ring pairs
+   * and those that the names choose. Throws Failure.
+   */
+  async connect(names: readonly string[], rings = 1): Promise<void> {
     const { parsePortName } = await import("../frontend/netmap/port-name.ts");
+    const { RegMode } = await import("../frontend/netmap/flags.ts");
     const { connect, tap, name } = this.#flags;
     const bases = new Set<string>();
+    let queues = rings;
     for (const text of names) {
       let parsed: PortName;
       try {
@@ -84,6 +89,7 @@ export class Nics {
       }
       const base = baseOf(parsed);
       if (base !== undefined) bases.add(base);
+      if (parsed.mode === RegMode.ONE_NIC) queues = Math.max(queues, parsed.ringId + 1);
     }
     for (const base of bases) this.#checkDriver(base);
     const count = bases.size;
@@ -92,7 +98,7 @@ export class Nics {
     if (count !== 1 && name !== undefined) throw wrong("--name goes with one NIC");
     if (count === 0) return;
     if (connect === undefined) throw wrong("--connect is needed: the device, as ws://HOST:PORT");
-    await this.#openAll(bases, connect);
+    await this.#openAll(bases, connect, this.#flags.queues ?? queues);
   }
 
   #checkDriver(base: string): void {
@@ -105,8 +111,8 @@ export class Nics {
     if (driver === "xen") throw new Failure("--driver xen is not there yet: use --driver ena");
   }
 
-  async #openAll(bases: ReadonlySet<string>, connect: string): Promise<void> {
-    const { tap, name, mac, queues, mtu, zeroMask } = this.#flags;
+  async #openAll(bases: ReadonlySet<string>, connect: string, queues: number): Promise<void> {
+    const { tap, name, mac, mtu, zeroMask } = this.#flags;
     // Before connecting: whoever can't have the TAP must not take the name from a NIC that works.
     if (tap !== undefined) {
       // Host rings take only frames that are finished, as netmap's do.
@@ -126,7 +132,7 @@ export class Nics {
           },
           ...(name === undefined ? {} : { name }),
           ...(mac === undefined ? {} : { mac }),
-          ...(queues === undefined ? {} : { queues }),
+          queues,
           ...(mtu === undefined ? {} : { mtu }),
           ...(this.#tap === undefined ? {} : { tap: this.#tap }),
         });

@@ -170,7 +170,7 @@ async function runPktGen(options: Options): Promise<void> {
   const captured = options.pcap === undefined ? [] : pcapOf(options.pcap);
   const nics = new Nics(options, log);
   try {
-    await nics.connect([options.interface]);
+    await nics.connect([options.interface], threads);
     const ports = await openPorts(nics, options, threads);
     await nics.settled();
     const configs = ports.map((port, i) => configOf(options, port, captured, i, threads));
