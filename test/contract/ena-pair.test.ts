@@ -1,7 +1,9 @@
 /** Driver and device, each as the other's test: the whole way of a frame, and of every recovery. */
+
 import { describe, expect, test } from "vitest";
 import { Iff } from "../../frontend/net/ifnet.ts";
 import { Csum } from "../../frontend/net/mbuf.ts";
+import { ResetReason } from "../../shared/ena/registers.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { buildPacket } from "../support/packets.ts";
 import { EnaPair } from "../support/pair.ts";
@@ -202,9 +204,10 @@ for (const llq of [false, true]) {
   });
 }
 
-test("a thousand resets under load, no buffer lost or doubled", async () => {
+test("a thousand resets under load, for every reason, no buffer lost or doubled", async () => {
   const resets = process.env["RINGWIRE_SOAK"] === "1" ? 10_000 : 1000;
   const pair = new EnaPair({ driver: { rxRingSize: 256, txRingSize: 256 } });
+  const reasons: ResetReason[] = Object.values(ResetReason).filter((reason) => reason !== 0);
   await pair.start();
   let sent = 0;
   for (let i = 0; i < resets; i++) {
@@ -213,12 +216,19 @@ test("a thousand resets under load, no buffer lost or doubled", async () => {
     pair.flushPort();
     // Some resets find all of it under way, some find it done.
     if (i % 2 === 0) pair.pump();
-    if (!pair.nic.requestReset()) throw new Error(`reset ${i}: the event queue is full`);
+    const reason = reasons[i % reasons.length]!;
+    if (reason !== ResetReason.DEVICE_REQUEST) pair.driver.adapter.requestReset(reason);
+    else if (!pair.nic.requestReset()) throw new Error(`reset ${i}: the event queue is full`);
     pair.pump();
     await pair.second();
   }
   expect(pair.counter("total_resets")).toBe(resets);
   expect(pair.counter("reset_failures")).toBe(0);
+  // The device was told each of them by its number.
+  const seen = pair.nic.snapshot()["resets"] as Record<string, number>;
+  for (const [name, reason] of Object.entries(ResetReason)) {
+    if (reasons.includes(reason)) expect([name, (seen[name] ?? 0) > 0]).toEqual([name, true]);
+  }
   expect(pair.outstanding).toBe(0);
   const dropped = pair.counter("queue0", "tx_ring", "dropped_reset");
   expect(pair.segment.length).toBeGreaterThanOrEqual(sent - dropped);
