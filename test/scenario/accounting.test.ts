@@ -25,6 +25,7 @@ interface Stopped {
     readonly txErrors: Readonly<Record<string, number>>;
     readonly host: {
       readonly txRefused: number;
+      readonly txTooOld: number;
       readonly txMalformed: number;
       readonly txNoCluster: number;
       readonly rxQueueFull: number;
@@ -118,9 +119,9 @@ describe.skipIf(why !== undefined)(`frames of an overload${why ? `: ${why}` : ""
     const { tap, ifnet } = stopped[i]!;
     const port = portOf(status, `host${i}`);
     expect(kernel[i]!.txPackets).toBe(tap.rxFrames + tap.rxTruncated);
-    const { txRefused, txMalformed, txNoCluster } = tap.host;
+    const { txRefused, txTooOld, txMalformed, txNoCluster } = tap.host;
     expect(tap.rxFrames).toBe(
-      ifnet.opackets + tap.rxMalformed + txRefused + txMalformed + txNoCluster,
+      ifnet.opackets + tap.rxMalformed + txRefused + txTooOld + txMalformed + txNoCluster,
     );
     expect(ifnet.opackets).toBe(port.in.frames + sum(port.lost.in));
   });
