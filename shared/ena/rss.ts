@@ -10,6 +10,7 @@
  *   RSS_HASH_INPUT                 rssHashInput    rssHashFields, 256 bytes
  */
 import { bits, flag, list, type Parsed, struct, u8, u16, u32 } from "../bytes/struct.ts";
+import { HASH_PROTOCOLS } from "../net/toeplitz.ts";
 
 /** enum ena_admin_hash_functions: bit numbers in the bitmaps below. */
 export const HashFunction = { TOEPLITZ: 1, CRC32: 2 } as const;
@@ -38,32 +39,12 @@ export const rssHashKey = struct(RSS_KEY_OFFSET + RSS_KEY_SIZE, {
 });
 export type RssHashKey = Parsed<typeof rssHashKey>;
 
-/** enum ena_admin_flow_hash_proto: indexes of the arrays in `rssHashFields`. */
-export const HashProto = {
-  TCP4: 0,
-  UDP4: 1,
-  TCP6: 2,
-  UDP6: 3,
-  IP4: 4,
-  IP6: 5,
-  IP4_FRAG: 6,
-  NOT_IP: 7,
-  TCP6_EX: 8,
-  IP6_EX: 9,
-} as const;
-export type HashProto = (typeof HashProto)[keyof typeof HashProto];
-export const HASH_PROTO_NUM = 16;
-
-/** enum ena_admin_flow_hash_fields */
-export const HashField = {
-  L2_DA: 1 << 0,
-  L2_SA: 1 << 1,
-  L3_DA: 1 << 2,
-  L3_SA: 1 << 3,
-  L4_DP: 1 << 4,
-  L4_SP: 1 << 5,
-} as const;
-export type HashField = (typeof HashField)[keyof typeof HashField];
+/**
+ * enum ena_admin_flow_hash_proto (indexes of the arrays in `rssHashFields`) and enum
+ * ena_admin_flow_hash_fields: the numbers that the hash itself works with.
+ */
+export { HashField, HashProtocol as HashProto } from "../net/toeplitz.ts";
+export const HASH_PROTO_NUM = HASH_PROTOCOLS;
 
 // ena_admin_feature_rss_flow_hash_input: 4 bytes
 //   0                2              4
