@@ -115,8 +115,6 @@ export class Connection implements LinkOwner, Sink {
     this.#memory.settle();
   }
 
-  beforeFlush(): void {}
-
   writableAgain(): void {
     this.#nic?.writableAgain();
   }

@@ -165,8 +165,6 @@ export class Session implements LinkOwner, Sink {
     this.#driver?.batchApplied();
   }
 
-  beforeFlush(): void {}
-
   writableAgain(): void {
     this.#driver?.writableAgain();
   }

@@ -31,8 +31,6 @@ export interface LinkOwner {
   readonly sink: Sink;
   /** A batch has been applied in full. */
   batchApplied(): void;
-  /** Runs before each flush: the last chance to post into the batch that leaves. */
-  beforeFlush(): void;
   /** Room again after `writable` was false. */
   writableAgain(): void;
   /** Called once. `code` is a WebSocket close code. */
@@ -115,8 +113,6 @@ export class Link {
   }
 
   flush(): void {
-    if (this.#closed) return;
-    this.#owner.beforeFlush();
     if (this.#closed) return;
     if (!this.writer.empty) this.#reportProgress();
     this.#transport.cork();

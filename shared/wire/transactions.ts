@@ -119,7 +119,7 @@ export interface Sink {
     at: number,
     length: number,
   ): void;
-  /** One record of a `push` column; `src` stays valid, it pins its message. */
+  /** One record of a `push` column; `src` is valid until the batch has been applied and worked on. */
   push?(
     space: number,
     address: number,

@@ -11,7 +11,6 @@ function ownerOf(sink: RecordingSink, closed: (code: number) => void): LinkOwner
   return {
     sink,
     batchApplied: () => sink.told.push(["batch"]),
-    beforeFlush() {},
     writableAgain() {},
     closed,
     broken(error) {

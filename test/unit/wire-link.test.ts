@@ -42,7 +42,6 @@ class Owner implements LinkOwner {
   batchApplied(): void {
     this.applied++;
   }
-  beforeFlush(): void {}
   writableAgain(): void {
     this.again++;
   }
