@@ -1,0 +1,8 @@
+/** Names for frames, so that a reader of captures finds all sightings of one. */
+let last = 0;
+
+/** The next value for `Frame.id`: 1, 2, 3 ... in this process. */
+export function nextFrameId(): number {
+  last++;
+  return last;
+}

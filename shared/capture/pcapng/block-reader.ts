@@ -1,0 +1,116 @@
+/** One whole block of a pcapng file: its numbers in the section's byte order, and its options. */
+import {
+  BLOCK_OVERHEAD_BYTES,
+  OPT_COMMENT,
+  OPT_END,
+  OPTION_HEADER_BYTES,
+  padded,
+} from "./layout.ts";
+import { type CaptureFormatCode, CaptureFormatError, type CaptureOption } from "./packet.ts";
+
+const decoder = new TextDecoder();
+
+export class Block {
+  readonly type: number;
+  readonly bytes: Uint8Array;
+  /** Bytes from the start of the file. */
+  readonly offset: number;
+  readonly #view: DataView;
+  readonly #little: boolean;
+
+  constructor(type: number, bytes: Uint8Array, offset: number, little: boolean) {
+    this.type = type;
+    this.bytes = bytes;
+    this.offset = offset;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.#little = little;
+  }
+
+  /** Bytes in front of the second length. */
+  get end(): number {
+    return this.bytes.length - 4;
+  }
+
+  u16(at: number): number {
+    return this.#view.getUint16(at, this.#little);
+  }
+
+  u32(at: number): number {
+    return this.#view.getUint32(at, this.#little);
+  }
+
+  fail(code: CaptureFormatCode, text: string): CaptureFormatError {
+    return new CaptureFormatError(code, this.offset, text);
+  }
+
+  /** Refuses a block too short for its fixed part. */
+  atLeast(bytes: number): void {
+    if (this.bytes.length < bytes + 4) {
+      throw this.fail(
+        "BLOCK_LENGTH",
+        `a block of type ${this.type} with ${this.bytes.length} bytes`,
+      );
+    }
+  }
+
+  /** The options from `at` to the end of the block. */
+  options(at: number): CaptureOption[] {
+    const found: CaptureOption[] = [];
+    const { end } = this;
+    while (at < end) {
+      if (at + OPTION_HEADER_BYTES > end) throw this.fail("OPTION", "an option without its header");
+      const code = this.u16(at);
+      const length = this.u16(at + 2);
+      if (code === OPT_END) break;
+      at += OPTION_HEADER_BYTES;
+      if (length > end - at) {
+        throw this.fail("OPTION", `option ${code} of ${length} bytes, ${end - at} are left`);
+      }
+      found.push({ code, bytes: this.bytes.subarray(at, at + length) });
+      at += padded(length);
+    }
+    return found;
+  }
+
+  /** The number in an option of `bytes` bytes (4 or 8); undefined without such an option. */
+  number(options: readonly CaptureOption[], code: number, bytes: 4): number | undefined;
+  number(options: readonly CaptureOption[], code: number, bytes: 8): bigint | undefined;
+  number(
+    options: readonly CaptureOption[],
+    code: number,
+    bytes: 4 | 8,
+  ): number | bigint | undefined {
+    const option = options.find((candidate) => candidate.code === code);
+    if (option === undefined) return undefined;
+    if (option.bytes.length !== bytes) {
+      throw this.fail("OPTION", `option ${code} of ${option.bytes.length} bytes, not ${bytes}`);
+    }
+    const at = option.bytes.byteOffset - this.bytes.byteOffset;
+    return bytes === 4 ? this.u32(at) : this.#view.getBigUint64(at, this.#little);
+  }
+
+  /** Two words, the high one first in either byte order. */
+  time(at: number): bigint {
+    return (BigInt(this.u32(at)) << 32n) | BigInt(this.u32(at + 4));
+  }
+}
+
+/** Bytes of a block must be a multiple of four that holds at least the overhead. */
+export function plausibleLength(bytes: number, most: number): boolean {
+  return bytes >= BLOCK_OVERHEAD_BYTES && bytes <= most && bytes % 4 === 0;
+}
+
+export function optionText(options: readonly CaptureOption[], code: number): string | undefined {
+  const option = options.find((candidate) => candidate.code === code);
+  return option && text(option.bytes);
+}
+
+export function comments(options: readonly CaptureOption[]): string[] {
+  return options.filter(({ code }) => code === OPT_COMMENT).map(({ bytes }) => text(bytes));
+}
+
+/** UTF-8 up to a zero byte, which some writers add; bad bytes become U+FFFD. */
+export function text(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return decoder.decode(end < 0 ? bytes : bytes.subarray(0, end));
+}

@@ -1,0 +1,75 @@
+/** What a reader of capture files gives, whatever the format. */
+
+/** An option as it stood in the file. */
+export interface CaptureOption {
+  readonly code: number;
+  readonly bytes: Uint8Array;
+}
+
+export interface CapturedInterface {
+  /** Counts all interfaces of a file, over its sections, from 0. */
+  readonly index: number;
+  readonly linkType: number;
+  /** Most bytes kept of a packet; 0 when there is no limit. */
+  readonly snapLength: number;
+  readonly name?: string;
+  readonly description?: string;
+  readonly mac?: Uint8Array;
+  /** The filter's text. */
+  readonly filter?: string;
+  readonly options: readonly CaptureOption[];
+}
+
+export interface CapturedPacket {
+  readonly interface: CapturedInterface;
+  readonly linkType: number;
+  /** Nanoseconds since 1970; undefined in a block that has no time. */
+  readonly tsNs: bigint | undefined;
+  readonly capturedLength: number;
+  readonly originalLength: number;
+  /** The captured bytes: a view that stays good as long as somebody holds it. */
+  readonly bytes: Uint8Array;
+  /** epb_flags; `Direction` is in its low two bits. */
+  readonly flags: number;
+  readonly queue: number | undefined;
+  /** The same for all sightings of one packet. */
+  readonly id: bigint | undefined;
+  /** Packets lost before this one. */
+  readonly drops: bigint | undefined;
+  readonly comments: readonly string[];
+  /** All options in order, those above included. */
+  readonly options: readonly CaptureOption[];
+}
+
+/** A reader that is fed bytes as they come: from a file, a pipe, a socket. */
+export interface PacketReader {
+  /** More bytes. They are kept, not copied: the caller leaves them alone from now on. */
+  feed(bytes: Uint8Array): void;
+  /** The next whole packet; undefined when more bytes are needed. Throws CaptureFormatError. */
+  next(): CapturedPacket | undefined;
+  /** Bytes of a block or record that has begun and is not whole: what is lost if nothing follows. */
+  readonly pending: number;
+}
+
+export type CaptureFormatCode =
+  | "FORMAT"
+  | "VERSION"
+  | "BLOCK_LENGTH"
+  | "PACKET_LENGTH"
+  | "INTERFACE"
+  | "OPTION"
+  | "TIME";
+
+/** The bytes are no capture file, or stop being one at `offset`. */
+export class CaptureFormatError extends Error {
+  readonly code: CaptureFormatCode;
+  /** Bytes from the start of the file to the block or record that is wrong. */
+  readonly offset: number;
+
+  constructor(code: CaptureFormatCode, offset: number, text: string) {
+    super(`${text} (at byte ${offset})`);
+    this.name = "CaptureFormatError";
+    this.code = code;
+    this.offset = offset;
+  }
+}

@@ -1,0 +1,358 @@
+/**
+ * Reads pcapng: both byte orders, any number of sections, all packet blocks, every option. Blocks
+ * that it does not know are skipped. A file may end anywhere: what is whole can be read.
+ *
+ * Source: draft-ietf-opsawg-pcapng.
+ */
+import { Block, comments, optionText, plausibleLength, text } from "./block-reader.ts";
+import { ByteQueue } from "./byte-queue.ts";
+import {
+  BLOCK_LENGTH,
+  BlockType,
+  BYTE_ORDER_MAGIC,
+  EPB_CAPTURED,
+  EPB_DATA,
+  EPB_INTERFACE,
+  EPB_ORIGINAL,
+  EPB_TIME_HIGH,
+  EpbOption,
+  FILTER_TEXT,
+  IDB_LINK_TYPE,
+  IDB_OPTIONS,
+  IDB_SNAP_LENGTH,
+  IdbOption,
+  ISB_INTERFACE,
+  ISB_OPTIONS,
+  ISB_TIME_HIGH,
+  IsbOption,
+  MAX_BLOCK_BYTES,
+  NRB_RECORDS,
+  NrbRecord,
+  OPTION_HEADER_BYTES,
+  PB_DROPS,
+  PB_DROPS_UNKNOWN,
+  padded,
+  SHB_MAGIC,
+  SHB_MAJOR,
+  SHB_OPTIONS,
+  ShbOption,
+  SPB_DATA,
+  SPB_ORIGINAL,
+  TS_DEFAULT,
+} from "./layout.ts";
+import {
+  type CapturedInterface,
+  type CapturedPacket,
+  CaptureFormatError,
+  type CaptureOption,
+  type PacketReader,
+} from "./packet.ts";
+
+export interface CaptureSection {
+  readonly hardware?: string;
+  readonly os?: string;
+  readonly application?: string;
+  readonly options: readonly CaptureOption[];
+}
+
+/** A name, and the address's bytes: 4 or 16 for IP, 6 or 8 for Ethernet. */
+export interface CaptureName {
+  readonly address: Uint8Array;
+  readonly names: readonly string[];
+}
+
+/** Counts are undefined where the file has none. Times are nanoseconds since 1970. */
+export interface CaptureStatistics {
+  readonly interface: CapturedInterface;
+  readonly tsNs: bigint;
+  readonly startNs: bigint | undefined;
+  readonly endNs: bigint | undefined;
+  readonly received: bigint | undefined;
+  readonly dropped: bigint | undefined;
+  readonly accepted: bigint | undefined;
+  readonly osDropped: bigint | undefined;
+  readonly delivered: bigint | undefined;
+  readonly options: readonly CaptureOption[];
+}
+
+/** The clock of an interface: ticks in a second, and seconds to add. */
+interface Clock {
+  readonly ticks: bigint;
+  readonly offset: bigint;
+}
+
+interface Described {
+  readonly info: CapturedInterface;
+  readonly clock: Clock;
+}
+
+export class PcapngReader implements PacketReader {
+  /** What the blocks that are no packets said, up to now. */
+  readonly sections: CaptureSection[] = [];
+  readonly interfaces: CapturedInterface[] = [];
+  readonly names: CaptureName[] = [];
+  readonly statistics: CaptureStatistics[] = [];
+  /** Blocks of unknown types. */
+  skipped = 0;
+
+  readonly #input = new ByteQueue();
+  /** Bytes in front of the input. */
+  #offset = 0;
+  #little = true;
+  /** Interfaces of this section, by number. */
+  #described: Described[] = [];
+
+  feed(bytes: Uint8Array): void {
+    this.#input.feed(bytes);
+  }
+
+  get pending(): number {
+    return this.#input.length;
+  }
+
+  next(): CapturedPacket | undefined {
+    for (let block = this.#block(); block !== undefined; block = this.#block()) {
+      const packet = this.#understand(block);
+      if (packet !== undefined) return packet;
+    }
+    return undefined;
+  }
+
+  /** The next whole block, taken from the input. */
+  #block(): Block | undefined {
+    const head = this.#input.peek(SHB_MAGIC + 4);
+    if (head === undefined) return undefined;
+    const at = this.#offset;
+    const view = new DataView(head.buffer, head.byteOffset, head.length);
+    // A section's type reads the same in both orders; what follows says which one it is.
+    if (view.getUint32(0, true) === BlockType.SECTION) {
+      this.#little = view.getUint32(SHB_MAGIC, true) === BYTE_ORDER_MAGIC;
+      if (!this.#little && view.getUint32(SHB_MAGIC, false) !== BYTE_ORDER_MAGIC) {
+        throw new CaptureFormatError("FORMAT", at, "a section without a byte order");
+      }
+    } else if (this.sections.length === 0) {
+      throw new CaptureFormatError("FORMAT", at, "no pcapng file");
+    }
+    const type = view.getUint32(0, this.#little);
+    const length = view.getUint32(BLOCK_LENGTH, this.#little);
+    if (!plausibleLength(length, MAX_BLOCK_BYTES)) {
+      throw new CaptureFormatError("BLOCK_LENGTH", at, `a block that claims ${length} bytes`);
+    }
+    const bytes = this.#input.peek(length);
+    if (bytes === undefined) return undefined;
+    const block = new Block(type, bytes, at, this.#little);
+    if (block.u32(block.end) !== length) {
+      throw block.fail("BLOCK_LENGTH", `${length} bytes in front, ${block.u32(block.end)} behind`);
+    }
+    this.#input.skip(length);
+    this.#offset += length;
+    return block;
+  }
+
+  #understand(block: Block): CapturedPacket | undefined {
+    switch (block.type) {
+      case BlockType.SECTION:
+        this.#section(block);
+        return undefined;
+      case BlockType.INTERFACE:
+        this.#interface(block);
+        return undefined;
+      case BlockType.NAMES:
+        this.#names(block);
+        return undefined;
+      case BlockType.STATISTICS:
+        this.#statistics(block);
+        return undefined;
+      case BlockType.ENHANCED_PACKET:
+      case BlockType.PACKET:
+        return this.#packet(block);
+      case BlockType.SIMPLE_PACKET:
+        return this.#simplePacket(block);
+      default:
+        this.skipped++;
+        return undefined;
+    }
+  }
+
+  #section(block: Block): void {
+    block.atLeast(SHB_OPTIONS);
+    if (block.u16(SHB_MAJOR) !== 1) {
+      throw block.fail("VERSION", `pcapng of version ${block.u16(SHB_MAJOR)}`);
+    }
+    const options = block.options(SHB_OPTIONS);
+    this.#described = [];
+    this.sections.push({
+      ...optional("hardware", optionText(options, ShbOption.HARDWARE)),
+      ...optional("os", optionText(options, ShbOption.OS)),
+      ...optional("application", optionText(options, ShbOption.APPLICATION)),
+      options,
+    });
+  }
+
+  #interface(block: Block): void {
+    block.atLeast(IDB_OPTIONS);
+    const options = block.options(IDB_OPTIONS);
+    const option = (code: number) => options.find((candidate) => candidate.code === code)?.bytes;
+    const resolution = option(IdbOption.TS_RESOLUTION);
+    if (resolution !== undefined && resolution.length !== 1) {
+      throw block.fail("OPTION", `a time resolution of ${resolution.length} bytes`);
+    }
+    const filter = option(IdbOption.FILTER);
+    const mac = option(IdbOption.MAC);
+    const info: CapturedInterface = {
+      index: this.interfaces.length,
+      linkType: block.u16(IDB_LINK_TYPE),
+      snapLength: block.u32(IDB_SNAP_LENGTH),
+      ...optional("name", optionText(options, IdbOption.NAME)),
+      ...optional("description", optionText(options, IdbOption.DESCRIPTION)),
+      ...optional("mac", mac?.length === 6 ? mac : undefined),
+      ...optional("filter", filter?.[0] === FILTER_TEXT ? text(filter.subarray(1)) : undefined),
+      options,
+    };
+    const offset = block.number(options, IdbOption.TS_OFFSET, 8) ?? 0n;
+    const clock = {
+      ticks: ticksPerSecond(resolution?.[0] ?? TS_DEFAULT),
+      offset: BigInt.asIntN(64, offset),
+    };
+    this.interfaces.push(info);
+    this.#described.push({ info, clock });
+  }
+
+  #names(block: Block): void {
+    const { end } = block;
+    let at = NRB_RECORDS;
+    while (at + OPTION_HEADER_BYTES <= end) {
+      const type = block.u16(at);
+      const length = block.u16(at + 2);
+      if (type === NrbRecord.END) return;
+      at += OPTION_HEADER_BYTES;
+      if (length > end - at) throw block.fail("OPTION", `a name record of ${length} bytes`);
+      const bytes = block.bytes.subarray(at, at + length);
+      const addressBytes = ADDRESS_BYTES[type];
+      if (addressBytes !== undefined) {
+        if (length < addressBytes) throw block.fail("OPTION", `a name record of ${length} bytes`);
+        this.names.push({
+          address: bytes.subarray(0, addressBytes),
+          names: splitNames(bytes.subarray(addressBytes)),
+        });
+      }
+      at += padded(length);
+    }
+    throw block.fail("OPTION", "name records without an end");
+  }
+
+  #statistics(block: Block): void {
+    block.atLeast(ISB_OPTIONS);
+    const { info, clock } = this.#find(block, block.u32(ISB_INTERFACE));
+    const options = block.options(ISB_OPTIONS);
+    const count = (code: number) => block.number(options, code, 8);
+    const time = (code: number): bigint | undefined => {
+      if (block.number(options, code, 8) === undefined) return undefined;
+      const { bytes } = options.find((candidate) => candidate.code === code)!;
+      return nanoseconds(clock, block.time(bytes.byteOffset - block.bytes.byteOffset));
+    };
+    this.statistics.push({
+      interface: info,
+      tsNs: nanoseconds(clock, block.time(ISB_TIME_HIGH)),
+      startNs: time(IsbOption.START_TIME),
+      endNs: time(IsbOption.END_TIME),
+      received: count(IsbOption.RECEIVED),
+      dropped: count(IsbOption.DROPPED),
+      accepted: count(IsbOption.FILTER_ACCEPTED),
+      osDropped: count(IsbOption.OS_DROPPED),
+      delivered: count(IsbOption.DELIVERED),
+      options,
+    });
+  }
+
+  /** An Enhanced Packet Block, or an obsolete Packet Block: they differ in the first word. */
+  #packet(block: Block): CapturedPacket {
+    block.atLeast(EPB_DATA);
+    const old = block.type === BlockType.PACKET;
+    const number = old ? block.u16(EPB_INTERFACE) : block.u32(EPB_INTERFACE);
+    const { info, clock } = this.#find(block, number);
+    const captured = block.u32(EPB_CAPTURED);
+    if (captured > block.end - EPB_DATA) {
+      throw block.fail("PACKET_LENGTH", `a packet of ${captured} bytes in a shorter block`);
+    }
+    const options = block.options(EPB_DATA + padded(captured));
+    const oldDrops = old ? block.u16(PB_DROPS) : PB_DROPS_UNKNOWN;
+    return {
+      interface: info,
+      linkType: info.linkType,
+      tsNs: nanoseconds(clock, block.time(EPB_TIME_HIGH)),
+      capturedLength: captured,
+      originalLength: block.u32(EPB_ORIGINAL),
+      bytes: block.bytes.subarray(EPB_DATA, EPB_DATA + captured),
+      flags: block.number(options, EpbOption.FLAGS, 4) ?? 0,
+      queue: old ? undefined : block.number(options, EpbOption.QUEUE, 4),
+      id: old ? undefined : block.number(options, EpbOption.PACKET_ID, 8),
+      drops: old
+        ? oldDrops === PB_DROPS_UNKNOWN
+          ? undefined
+          : BigInt(oldDrops)
+        : block.number(options, EpbOption.DROP_COUNT, 8),
+      comments: comments(options),
+      options,
+    };
+  }
+
+  #simplePacket(block: Block): CapturedPacket {
+    block.atLeast(SPB_DATA);
+    const { info } = this.#find(block, 0);
+    const original = block.u32(SPB_ORIGINAL);
+    const captured = info.snapLength === 0 ? original : Math.min(original, info.snapLength);
+    if (captured > block.end - SPB_DATA) {
+      throw block.fail("PACKET_LENGTH", `a packet of ${captured} bytes in a shorter block`);
+    }
+    return {
+      interface: info,
+      linkType: info.linkType,
+      tsNs: undefined,
+      capturedLength: captured,
+      originalLength: original,
+      bytes: block.bytes.subarray(SPB_DATA, SPB_DATA + captured),
+      flags: 0,
+      queue: undefined,
+      id: undefined,
+      drops: undefined,
+      comments: [],
+      options: [],
+    };
+  }
+
+  #find(block: Block, number: number): Described {
+    const described = this.#described[number];
+    if (described === undefined) {
+      throw block.fail("INTERFACE", `interface ${number} of ${this.#described.length}`);
+    }
+    return described;
+  }
+}
+
+const ADDRESS_BYTES: readonly (number | undefined)[] = [undefined, 4, 16, 6, 8];
+
+/** if_tsresol: the top bit says whether the rest is a power of two or of ten. */
+function ticksPerSecond(resolution: number): bigint {
+  const power = BigInt(resolution & 0x7f);
+  return (resolution & 0x80) === 0 ? 10n ** power : 2n ** power;
+}
+
+function nanoseconds(clock: Clock, ticks: bigint): bigint {
+  return (ticks * 1_000_000_000n) / clock.ticks + clock.offset * 1_000_000_000n;
+}
+
+function splitNames(bytes: Uint8Array): string[] {
+  const names: string[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const end = bytes.indexOf(0, at);
+    names.push(text(bytes.subarray(at, end < 0 ? bytes.length : end)));
+    at = end < 0 ? bytes.length : end + 1;
+  }
+  return names;
+}
+
+/** A property for an object literal, left out when there is no value. */
+function optional<K extends string, V>(key: K, value: V | undefined): { readonly [P in K]?: V } {
+  return value === undefined ? {} : ({ [key]: value } as { readonly [P in K]: V });
+}
