@@ -57,7 +57,8 @@ export class PcapReader implements PacketReader {
     if (head === undefined) return undefined;
     const view = viewOf(head);
     const captured = view.getUint32(CAPTURED, this.#little);
-    if (captured > MAX_BLOCK_BYTES) throw this.#fail("PACKET_LENGTH", `a packet of ${captured} bytes`);
+    if (captured > MAX_BLOCK_BYTES)
+      throw this.#fail("PACKET_LENGTH", `a packet of ${captured} bytes`);
     const fraction = BigInt(view.getUint32(FRACTION, this.#little));
     if (fraction >= this.#fractionsInSecond) throw this.#fail("TIME", `a fraction of ${fraction}`);
     const record = this.#input.peek(RECORD_HEADER_BYTES + captured);

@@ -1,0 +1,68 @@
+/** What a recorder is told and what it tells. */
+import type { Logger } from "../log.ts";
+import type { Frame } from "../net/frame.ts";
+import type { TimeSource } from "./clock.ts";
+import type { CaptureFile } from "./pump.ts";
+
+/** Chooses frames; `compileFilter` makes one from the libpcap language. */
+export interface FrameFilter {
+  /** As the user wrote it. */
+  readonly text: string;
+  matches(frame: Frame): boolean;
+  matchesSpan(bytes: Uint8Array, at: number, length: number): boolean;
+}
+
+export interface RecorderOptions {
+  /** Most bytes kept of a frame; 0, the default, is MAX_SNAP_BYTES. Batches are kept whole. */
+  readonly snapLength?: number;
+  /** Most bytes that wait for the output; what has no room is dropped and counted. */
+  readonly queueBytes?: number;
+  /** Ends the capture after so many packets; 0, the default, never. */
+  readonly maxPackets?: number;
+  /** Begins a new file before one gets longer than this; 0, the default, never. */
+  readonly rotateBytes?: number;
+  /** Begins a new file with the first packet after this time; 0, the default, never. */
+  readonly rotateMs?: number;
+  /** How long a packet may wait for others before it is written; 0: to the end of the burst. */
+  readonly flushMs?: number;
+  /** For frames; batches are not filtered. */
+  readonly filter?: FrameFilter;
+  /** Program and version. */
+  readonly application?: string;
+  readonly log?: Logger;
+  readonly time?: TimeSource;
+}
+
+export interface CaptureInterface {
+  readonly name: string;
+  readonly description?: string;
+  /** Six bytes; also gets the name in the file's name block. */
+  readonly mac?: Uint8Array;
+  readonly layer: "frame" | "ring";
+  /** Bits per second. */
+  readonly speed?: number;
+}
+
+export interface InterfaceStats {
+  readonly name: string;
+  /** Packets offered ... */
+  readonly received: number;
+  /** ... that passed the filter ... */
+  readonly accepted: number;
+  /** ... less those without room ... */
+  readonly dropped: number;
+  /** ... went to the output. */
+  readonly delivered: number;
+}
+
+export interface CaptureSummary {
+  /** As given to `stop`; or "count", "reader gone", "failed". */
+  readonly reason: string;
+  /** The system's word for a failure: ENOSPC ... */
+  readonly code?: string;
+  /** Packets and bytes of whole blocks that the output has taken. */
+  readonly packets: number;
+  readonly bytes: number;
+  readonly files: readonly CaptureFile[];
+  readonly interfaces: readonly InterfaceStats[];
+}

@@ -1,0 +1,401 @@
+/**
+ * Records frames and batches as pcapng. Whoever moves traffic calls `frame`, `span` or `batch` and
+ * goes on: a packet is one copy of its first bytes into a buffer, or a number counted when there is
+ * no room. Nothing here waits, and nothing that happens to the output comes back to the caller.
+ */
+import { machine } from "node:os";
+import { copyBytes } from "../bytes/copy.ts";
+import { type Logger, silentLogger } from "../log.ts";
+import { type Frame, Gso } from "../net/frame.ts";
+import { CaptureClock, systemTime } from "./clock.ts";
+import { type CaptureOutput, readerGone, type SinkError } from "./output.ts";
+import type { BlockBuffer } from "./pcapng/block-buffer.ts";
+import {
+  Direction,
+  FLAG_CHECKSUM_NOT_READY,
+  FLAG_CHECKSUM_VALID,
+  FLAG_SEGMENTATION_OFFLOADED,
+} from "./pcapng/layout.ts";
+import { PACKET_OVERHEAD_BYTES, type PacketFacts, PcapngWriter } from "./pcapng/writer.ts";
+import { Pump } from "./pump.ts";
+import { osName, RecordedInterface } from "./recorded-interface.ts";
+import type {
+  CaptureInterface,
+  CaptureSummary,
+  FrameFilter,
+  InterfaceStats,
+  RecorderOptions,
+} from "./recorder-types.ts";
+import {
+  LinkDirection,
+  RING_PREFIX_BYTES,
+  RingPersonality,
+  setPseudoHeader,
+  writeRingPrefix,
+} from "./ring-header.ts";
+
+/** Most bytes kept of a packet: Wireshark refuses a file with a longer one. */
+export const MAX_SNAP_BYTES = 262_144;
+
+const DEFAULT_QUEUE_BYTES = 8 * 1024 * 1024;
+/** A buffer fuller than this goes to the output without waiting for the rest of the burst. */
+const FULL_BYTES = 120 * 1024;
+/** An Interface Statistics Block. */
+const STATISTICS_BYTES = 24 + 7 * 12 + 4;
+
+export class Recorder {
+  /** Settles when the capture has ended, for whatever reason; never rejects. */
+  readonly done: Promise<CaptureSummary>;
+
+  readonly #options: RecorderOptions;
+  readonly #output: CaptureOutput;
+  readonly #log: Logger;
+  readonly #filter: FrameFilter | undefined;
+  readonly #snapBytes: number;
+  readonly #queueBytes: number;
+  readonly #rotateBytes: number;
+  readonly #rotateNs: number;
+  readonly #maxPackets: number;
+  readonly #flushMs: number;
+
+  readonly #interfaces: RecordedInterface[] = [];
+  readonly #clock: CaptureClock;
+  readonly #startHigh: number;
+  readonly #startLow: number;
+  readonly #pump: Pump;
+  readonly #writer: PcapngWriter;
+  #out: BlockBuffer;
+  /** Packets in `#out`. */
+  #outPackets = 0;
+  /** Packets of the whole capture. */
+  #packets = 0;
+  /** The file that is being filled. */
+  #fileBytes = 0;
+  #filePackets = 0;
+  #fileStartNs = 0;
+  #fileStartMs = 0;
+
+  #flushAsked = false;
+  #flushDue = false;
+  #ended = false;
+  #resolve: (summary: CaptureSummary) => void;
+  readonly #flush = (): void => {
+    this.#flushAsked = false;
+    if (this.#pump.busy) this.#flushDue = true;
+    else if (this.#out.used > 0) this.#handOver(false);
+  };
+
+  readonly #facts: PacketFacts = {
+    interface: 0,
+    timeHigh: 0,
+    timeLow: 0,
+    captured: 0,
+    original: 0,
+    flags: 0,
+    queue: -1,
+    id: 0,
+    drops: 0,
+    note: undefined,
+  };
+  readonly #prefix = new Uint8Array(RING_PREFIX_BYTES);
+  readonly #prefixView = new DataView(this.#prefix.buffer);
+
+  constructor(output: CaptureOutput, options: RecorderOptions = {}) {
+    this.#options = options;
+    this.#output = output;
+    this.#log = options.log ?? silentLogger;
+    this.#filter = options.filter;
+    this.#snapBytes = Math.min(options.snapLength || MAX_SNAP_BYTES, MAX_SNAP_BYTES);
+    this.#queueBytes = options.queueBytes ?? DEFAULT_QUEUE_BYTES;
+    this.#rotateBytes = options.rotateBytes || Number.POSITIVE_INFINITY;
+    this.#rotateNs = (options.rotateMs || Number.POSITIVE_INFINITY) * 1e6;
+    this.#maxPackets = options.maxPackets || Number.POSITIVE_INFINITY;
+    this.#flushMs = options.flushMs ?? 0;
+    const { promise, resolve } = Promise.withResolvers<CaptureSummary>();
+    this.done = promise;
+    this.#resolve = resolve;
+
+    this.#clock = new CaptureClock(options.time ?? systemTime);
+    this.#startHigh = this.#clock.high;
+    this.#startLow = this.#clock.low;
+    this.#pump = new Pump(output, (error) => this.#fail(error));
+    this.#pump.onIdle = () => {
+      if (!this.#flushDue) return;
+      this.#flushDue = false;
+      this.#flush();
+    };
+    this.#out = this.#pump.empty();
+    this.#writer = new PcapngWriter(this.#out);
+    writeRingPrefix(this.#prefixView, LinkDirection.TO_DEVICE, 0, RingPersonality.UNKNOWN);
+    this.#beginFile();
+    this.#askFlush();
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  get stats(): readonly InterfaceStats[] {
+    return this.#interfaces;
+  }
+
+  /** Describes an interface, at any time. Returns its number for the calls below. */
+  addInterface(given: CaptureInterface): number {
+    const ring = given.layer === "ring";
+    const counted = ring
+      ? new RecordedInterface(given, MAX_SNAP_BYTES, undefined)
+      : new RecordedInterface(given, this.#snapBytes, this.#filter?.text);
+    this.#interfaces.push(counted);
+    if (!this.#ended) {
+      const before = this.#out.used;
+      this.#describe(counted);
+      this.#fileBytes += this.#out.used - before;
+      this.#askFlush();
+    }
+    return this.#interfaces.length - 1;
+  }
+
+  /**
+   * A frame, in `direction` as its interface sees it, on `queue` (-1: none). `note` says what
+   * became of it, as `packetNote` makes it. Only looks at the frame.
+   */
+  frame(
+    number: number,
+    direction: Direction,
+    queue: number,
+    frame: Frame,
+    note?: Uint8Array,
+  ): void {
+    if (this.#ended) return;
+    const counted = this.#interfaces[number]!;
+    counted.received++;
+    if (this.#filter !== undefined && !this.#filter.matches(frame)) return;
+    counted.accepted++;
+    const captured = Math.min(frame.length, counted.snapBytes);
+    if (!this.#room(counted, captured, note)) return;
+    const facts = this.#facts;
+    facts.flags = direction | offloadFlags(frame);
+    facts.queue = queue;
+    facts.id = frame.id;
+    const at = this.#begin(number, counted, captured, frame.length, note);
+    frame.copyTo(this.#out.bytes, at, 0, captured);
+    this.#after();
+  }
+
+  /** The same for a frame that is one run of bytes: a netmap slot, an mbuf. `id` as Frame.id. */
+  span(
+    number: number,
+    direction: Direction,
+    queue: number,
+    bytes: Uint8Array,
+    from: number,
+    length: number,
+    id: number,
+    note?: Uint8Array,
+  ): void {
+    if (this.#ended) return;
+    const counted = this.#interfaces[number]!;
+    counted.received++;
+    if (this.#filter !== undefined && !this.#filter.matchesSpan(bytes, from, length)) return;
+    counted.accepted++;
+    const captured = Math.min(length, counted.snapBytes);
+    if (!this.#room(counted, captured, note)) return;
+    const facts = this.#facts;
+    facts.flags = direction;
+    facts.queue = queue;
+    facts.id = id;
+    const at = this.#begin(number, counted, captured, length, note);
+    copyBytes(bytes, from, this.#out.bytes, at, captured);
+    this.#after();
+  }
+
+  /**
+   * A batch as it crossed the link, on an interface of layer "ring". Directions are the NIC's, on
+   * both sides of the link: what goes to the device is outbound.
+   */
+  batch(
+    number: number,
+    direction: LinkDirection,
+    epoch: number,
+    personality: RingPersonality,
+    bytes: Uint8Array,
+    note?: Uint8Array,
+  ): void {
+    if (this.#ended) return;
+    const counted = this.#interfaces[number]!;
+    counted.received++;
+    counted.accepted++;
+    const original = RING_PREFIX_BYTES + bytes.length;
+    const captured = Math.min(original, counted.snapBytes);
+    if (!this.#room(counted, captured, note)) return;
+    const facts = this.#facts;
+    facts.flags = direction === LinkDirection.TO_DEVICE ? Direction.OUT : Direction.IN;
+    facts.queue = -1;
+    facts.id = 0;
+    const at = this.#begin(number, counted, captured, original, note);
+    setPseudoHeader(this.#prefixView, direction, epoch, personality);
+    const out = this.#out.bytes;
+    copyBytes(this.#prefix, 0, out, at, RING_PREFIX_BYTES);
+    copyBytes(bytes, 0, out, at + RING_PREFIX_BYTES, captured - RING_PREFIX_BYTES);
+    this.#after();
+  }
+
+  /** Ends the capture with statistics. Settles when everything that waited has been written. */
+  stop(reason: string): Promise<CaptureSummary> {
+    this.#end(reason);
+    return this.done;
+  }
+
+  /** Decides whether a packet is kept; if so there is room for it in `#out`. */
+  #room(counted: RecordedInterface, captured: number, note: Uint8Array | undefined): boolean {
+    const need = PACKET_OVERHEAD_BYTES + captured + (note === undefined ? 0 : note.length);
+    if (this.#pump.queuedBytes + this.#out.used + need > this.#queueBytes) {
+      counted.dropped++;
+      counted.recentDrops++;
+      return false;
+    }
+    this.#clock.tick();
+    if (this.#filePackets > 0) {
+      const end = this.#fileBytes + need + this.#interfaces.length * STATISTICS_BYTES;
+      const age = this.#clock.elapsedNs - this.#fileStartNs;
+      if (end > this.#rotateBytes || age >= this.#rotateNs) this.#rotate();
+    }
+    if (this.#out.used + need > this.#out.bytes.length) this.#handOver(false);
+    return true;
+  }
+
+  #begin(
+    number: number,
+    counted: RecordedInterface,
+    captured: number,
+    original: number,
+    note: Uint8Array | undefined,
+  ): number {
+    const facts = this.#facts;
+    facts.interface = number;
+    facts.timeHigh = this.#clock.high;
+    facts.timeLow = this.#clock.low;
+    facts.captured = captured;
+    facts.original = original;
+    facts.drops = counted.recentDrops;
+    facts.note = note;
+    counted.recentDrops = 0;
+    counted.delivered++;
+    const before = this.#out.used;
+    const at = this.#writer.packet(facts);
+    this.#fileBytes += this.#out.used - before;
+    return at;
+  }
+
+  /** A packet has been written. */
+  #after(): void {
+    this.#outPackets++;
+    this.#filePackets++;
+    this.#packets++;
+    if (this.#packets >= this.#maxPackets) this.#end("count");
+    else if (this.#out.used >= FULL_BYTES) this.#handOver(false);
+    else this.#askFlush();
+  }
+
+  #askFlush(): void {
+    if (this.#flushAsked) return;
+    this.#flushAsked = true;
+    if (this.#flushMs === 0) setImmediate(this.#flush);
+    else setTimeout(this.#flush, this.#flushMs).unref();
+  }
+
+  /** Gives the output what has been written, and goes on in another buffer. */
+  #handOver(last: boolean): void {
+    const full = this.#out;
+    this.#out = this.#pump.empty();
+    this.#writer.out = this.#out;
+    this.#pump.give(full, this.#outPackets, last, this.#fileStartMs);
+    this.#outPackets = 0;
+  }
+
+  #beginFile(): void {
+    this.#fileStartNs = this.#clock.elapsedNs;
+    this.#fileStartMs = this.#clock.ms;
+    this.#filePackets = 0;
+    const before = this.#out.used;
+    this.#writer.section({
+      hardware: machine(),
+      os: osName(),
+      application: this.#options.application ?? "ringwire",
+    });
+    for (const counted of this.#interfaces) this.#describe(counted);
+    this.#fileBytes = this.#out.used - before;
+  }
+
+  #describe({ name, info }: RecordedInterface): void {
+    this.#writer.interface(info);
+    if (info.mac !== undefined) this.#writer.names([{ mac: info.mac, name }]);
+  }
+
+  #rotate(): void {
+    this.#writeStatistics();
+    this.#handOver(true);
+    this.#beginFile();
+  }
+
+  #writeStatistics(): void {
+    const { high, low } = this.#clock;
+    for (const [number, counted] of this.#interfaces.entries()) {
+      this.#writer.statistics(number, this.#startHigh, this.#startLow, high, low, counted);
+    }
+  }
+
+  #end(reason: string): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#clock.tick();
+    this.#writeStatistics();
+    this.#handOver(true);
+    void this.#pump.drained().then(() => this.#finish(reason));
+  }
+
+  #fail(error: SinkError): void {
+    this.#ended = true;
+    const { packets, bytes } = this.#held();
+    const holds = `it holds ${packets} packets in ${bytes} bytes`;
+    if (readerGone(error.code)) {
+      this.#log.info({ capture: this.#output.name }, `capture: the reader has gone; ${holds}`);
+      this.#finish("reader gone", error.code);
+    } else {
+      this.#log.warn(
+        { capture: this.#output.name, code: error.code },
+        `capture to ${this.#output.name} stopped: ${error.message}; ${holds}; traffic goes on`,
+      );
+      this.#finish("failed", error.code);
+    }
+  }
+
+  #held(): { packets: number; bytes: number } {
+    let packets = 0;
+    let bytes = 0;
+    for (const file of this.#pump.files) {
+      packets += file.packets;
+      bytes += file.bytes;
+    }
+    return { packets, bytes };
+  }
+
+  #finish(reason: string, code?: string): void {
+    this.#resolve({
+      reason,
+      ...(code === undefined ? {} : { code }),
+      ...this.#held(),
+      files: this.#pump.files,
+      interfaces: this.#interfaces.map(({ counts }) => counts),
+    });
+  }
+}
+
+/** What epb_flags can say of a frame's offload facts. */
+function offloadFlags(frame: Frame): number {
+  let flags = 0;
+  if (frame.needsCsum) flags |= FLAG_CHECKSUM_NOT_READY;
+  else if (frame.csumValid) flags |= FLAG_CHECKSUM_VALID;
+  if (frame.gso !== Gso.NONE) flags |= FLAG_SEGMENTATION_OFFLOADED;
+  return flags;
+}

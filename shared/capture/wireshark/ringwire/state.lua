@@ -1,0 +1,100 @@
+-- What the dissector knows about a connection, and how it stays right when packets are looked at
+-- again in any order.
+--
+-- Some words need the past: which queue a doorbell belongs to, which feature a completion answers,
+-- whether a request id is outstanding. Wireshark dissects a file once from front to back and then
+-- any packet at any time. So each message keeps a tape: in the first pass every question is put to
+-- the connection, which changes as it answers, and the answer is recorded; later the answers are
+-- played back and the connection is left alone.
+--
+--   first pass    ask(m, question, ...) ──► question(connection, ...) ──► answer ──► tape
+--   later                               ◄────────────────────────────────────────── tape
+--
+-- The walk over a message is the same each time, so the n-th answer belongs to the n-th question.
+-- An answer is never changed after it was given.
+return function(rw)
+  local connections, tapes
+
+  --- Forgets everything: a new file, or the same one from the start.
+  function rw.reset_state()
+    connections, tapes = {}, {}
+  end
+  rw.reset_state()
+
+  local function new_connection()
+    return { commands = {}, places = {}, queues = {}, control = {}, registers = {}, tags = {},
+      llq = { entry = 128, before = 2 }, grants = {}, rings = {}, requests = {}, ring_refs = {},
+      remembered = 0 }
+  end
+
+  --- What a hostile peer can make a table hold.
+  rw.MAX_REMEMBERED = 65536
+
+  --- Gives a message its tape. `key` names the connection, `place` the message within the file.
+  function rw.begin_message(m, key, place, visited)
+    local tape = tapes[place]
+    m.asked = 0
+    if tape == nil then
+      tape = {}
+      tapes[place] = tape
+      m.live = not visited
+      if m.live then
+        connections[key] = connections[key] or new_connection()
+        m.connection = connections[key]
+      end
+    end
+    m.tape = tape
+  end
+
+  --- The answer of `question(connection, ...)`, live or from the tape.
+  function rw.ask(m, question, ...)
+    local n = m.asked + 1
+    m.asked = n
+    if not m.live then return m.tape[n] end
+    local answer = question(m.connection, ...)
+    m.tape[n] = answer
+    return answer
+  end
+
+  --- Bytes of the connection are missing: what was outstanding, and where rings stand, is unknown.
+  function rw.lost(m)
+    if not m.live then return end
+    local c = m.connection
+    for _, queue in pairs(c.queues) do
+      queue.next, queue.outstanding, queue.packet = nil, nil, nil
+    end
+    for _, ring in pairs(c.rings) do ring.ids, ring.extra = nil, {} end
+    c.commands, c.requests, c.tags, c.admin_seen = {}, {}, {}, nil
+    if c.aq then c.aq.next = nil end
+    if c.acq then c.acq.next = nil end
+    if c.aenq then c.aenq.next = nil end
+  end
+
+  --- A ring of `depth` entries of `entry` bytes at `base`, written from its first slot, phase 1.
+  function rw.new_ring(base, depth, entry)
+    return { base = base, depth = depth, entry = entry, next = 0, phase = 1 }
+  end
+
+  --- Takes note of an entry. Returns nil when slot and phase are those expected, else what is
+  --- wrong, after which it goes on from what it saw.
+  function rw.entry_written(ring, address, phase)
+    local slot = math.floor((address - ring.base) / ring.entry)
+    local verdict
+    if ring.next == nil then
+      ring.next, ring.phase = slot, phase
+    elseif slot ~= ring.next then
+      verdict = { "order", string.format("slot %.0f is written where slot %.0f is next", slot, ring.next) }
+      ring.next, ring.phase = slot, phase
+    elseif phase ~= ring.phase then
+      verdict = { "phase", string.format("phase %.0f in slot %.0f, where %.0f is expected", phase, slot, ring.phase) }
+    end
+    ring.next = ring.next + 1
+    if ring.next >= ring.depth then ring.next, ring.phase = 0, 1 - ring.phase end
+    return verdict
+  end
+
+  --- True when `address` lies in the ring.
+  function rw.ring_holds(ring, address)
+    return ring ~= nil and address >= ring.base and address < ring.base + ring.depth * ring.entry
+  end
+end
