@@ -101,7 +101,8 @@ return function(rw)
       unknown = unknown, buffer = type(held) == "number" and held or nil }
   end
 
-  local function llq_shape(c) return c.llq end
+  --- The shape of LLQ entries that the driver chose: { entry = bytes, before = descriptors }.
+  function ena.llq_shape(c) return c.llq end
 
   -- Shows what a question answered; returns the queue's name.
   local function tell(m, tree, at, answer, what, req_id)
@@ -201,8 +202,7 @@ return function(rw)
   end
 
   --- An LLQ entry: descriptors, then, in a packet's first entry, the packet's header.
-  function ena.llq_entry(m, tree, at, length, offset)
-    local shape = rw.ask(m, llq_shape) or { entry = 128, before = 2 }
+  function ena.llq_entry(m, tree, at, length, offset, shape)
     local stop = math.min(at + length, m.limit)
     local entry_tree = tree and tree:add(rw.entry_field, m.tvb(at, stop - at))
     if entry_tree then entry_tree:set_text(string.format("LLQ entry at BAR2+%s, %.0f bytes", rw.hex(offset), length)) end

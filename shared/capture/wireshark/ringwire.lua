@@ -1,0 +1,187 @@
+-- Wireshark dissector of ringwire: batches of ENA and Xen ring transactions.
+--
+--   TCP ── HTTP upgrade ── WebSocket, subprotocol ringwire.v1 ──┐
+--   link type 252, exported PDU "ringwire.batch" ── header ─────┼──► batch ──► transactions
+--   link type 147, USER0 ────────────────────────── header ─────┘
+--
+--   wireshark -X lua_script:ringwire.lua FILE
+--
+-- or copy this file and the folder ringwire/ beside it to the personal plugin folder (Help, About,
+-- Folders). README.md lists the filters. Every part is a function over `rw`, so a part that is
+-- loaded by itself does nothing. Runs on Lua 5.2 to 5.4.
+
+local here = __DIR__
+if here == nil or here == "" then here = debug.getinfo(1, "S").source:match("^@(.*)[/\\][^/\\]*$") or "." end
+
+local rw = {
+  prefs = { frames = true, max_frames = 64, max_records = 512 },
+}
+for _, part in ipairs({ "fields", "msgpack", "state", "frames", "ena_names", "ena_features", "ena_admin",
+  "ena_registers", "ena_io", "xen_ring", "xen_grant", "xen_hypercall", "xen_xenstore", "column", "wire" }) do
+  assert(loadfile(here .. "/ringwire/" .. part .. ".lua"))()(rw)
+end
+
+local ringwire = Proto("ringwire", "Ringwire")
+local capture = Proto("ringwire.batch", "Ringwire capture")
+
+local direction_field = rw.field("ringwire.direction", "u8", { names = { [0] = "frontend to device", [1] = "device to frontend" } })
+local epoch_field = rw.field("ringwire.epoch", "u32")
+local personality_field = rw.field("ringwire.personality", "u8", { names = { [0] = "ena", [1] = "xen", [255] = "unknown" } })
+local version_field = rw.field("ringwire.capture_version", "u8")
+
+local experts = {}
+for _, item in pairs(rw.experts) do experts[#experts + 1] = item end
+ringwire.fields = rw.fields
+ringwire.experts = experts
+
+local prefs = ringwire.prefs
+prefs.frames = Pref.bool("Dissect Ethernet frames", true, "Hand the frames inside a batch to the Ethernet dissector")
+prefs.max_frames = Pref.uint("Frames of a batch", 64, "How many frames of one batch are handed on")
+prefs.max_records = Pref.uint("Records of a batch", 512, "How many transactions and records of one batch are shown")
+prefs.port = Pref.uint("TCP port", 0,
+  "A TCP port whose WebSockets are ringwire, for captures without the handshake (then also Decode As, WebSocket); 0: none")
+
+local ports = DissectorTable.get("ws.port")
+local registered = 0
+function ringwire.prefs_changed()
+  rw.prefs.frames, rw.prefs.max_frames, rw.prefs.max_records = prefs.frames, prefs.max_frames, prefs.max_records
+  if prefs.port == registered then return end
+  if registered ~= 0 then ports:remove(registered, ringwire) end
+  if prefs.port ~= 0 then ports:add(prefs.port, ringwire) end
+  registered = prefs.port
+end
+
+-- Fields of other dissectors, of the packet at hand: the last value is that of the innermost layer.
+local tcp_stream, ws_mask = Field.new("tcp.stream"), Field.new("websocket.mask")
+local interface_id, drop_count = Field.new("frame.interface_id"), Field.new("frame.drop_count")
+
+local infos = {} -- what earlier messages of a packet said
+
+--- A new file, or the same one again.
+function ringwire.init()
+  rw.reset_state()
+  infos = {}
+end
+
+local INFO_BYTES = 400
+
+-- Sets the Info column: a packet of TCP may hold several messages.
+local function set_info(pinfo, ordinal, text)
+  if #text > INFO_BYTES then text = text:sub(1, INFO_BYTES) .. " ..." end
+  local before = ordinal > 1 and infos.number == pinfo.number and infos.text
+  if before and #before < 4 * INFO_BYTES then text = before .. " | " .. text end
+  infos.number, infos.text = pinfo.number, text
+  pinfo.cols.protocol:clear_fence()
+  pinfo.cols.protocol = "Ringwire"
+  pinfo.cols.info:clear_fence()
+  pinfo.cols.info = text
+end
+
+-- The way of a message that has no header of its own: a client masks, a server does not
+-- (RFC 6455, 5.1).
+local function ws_direction()
+  local masks = { ws_mask() }
+  local last = masks[#masks]
+  return last and last.value and "out" or "in", #masks
+end
+
+-- Walks the transactions. Raises malformed errors.
+local function walk(m, words)
+  local kind, count, _, at = rw.msgpack.item(m, 0, "batch")
+  if kind ~= "array" then rw.msgpack.malformed("batch: expected an array, found " .. kind, 0) end
+  if count == 0 then words[1] = "an empty batch" end
+  for i = 0, count - 1 do
+    local said
+    m.tree = nil
+    said, at = rw.transaction(m, i, at)
+    if #words < 16 then words[#words + 1] = said else m.untold = (m.untold or 0) + 1 end
+  end
+  m.tree = nil
+  if at < m.limit then
+    m.root:add(rw.trailing_field, m.tvb(at, m.limit - at))
+    rw.msgpack.malformed("batch: " .. rw.dec(m.limit - at) .. " bytes after its end", at)
+  end
+end
+
+-- One batch. `place` is { connection, message within the file, ordinal in the packet }.
+local function dissect_batch(tvb, pinfo, root, direction, place)
+  local m = {
+    tvb = tvb, pinfo = pinfo, root = root, direction = direction,
+    limit = tvb:len(), reported = tvb:reported_len(), cut = tvb:len() < tvb:reported_len(),
+    experts = 0, shown = 0, frames = 0, pieces = {}, piece_at = {}, packets = {},
+  }
+  rw.begin_message(m, place[1], place[2], pinfo.visited)
+  local dropped = drop_count()
+  if dropped and dropped.value ~= UInt64.new(0) then rw.lost(m) end
+
+  -- Frames inside a batch set addresses and ports; those of the packet are given back.
+  local src, dst, src_port, dst_port = pinfo.src, pinfo.dst, pinfo.src_port, pinfo.dst_port
+  local words = {}
+  local ok, err = pcall(walk, m, words)
+  if ok then ok, err = pcall(rw.frames.rest, m, root) end
+  if not ok then
+    rw.lost(m)
+    m.experts = 0
+    local tree = m.tree or root
+    if type(err) ~= "table" then
+      rw.expert(m, tree, "internal", tostring(err))
+      words[#words + 1] = "! the dissector failed"
+    elseif err.cut then
+      rw.expert(m, tree, "cut", string.format("%.0f of %.0f bytes were captured", m.limit, m.reported))
+      words[#words + 1] = "! cut short by the capture"
+    else
+      rw.expert(m, tree, "malformed", err.malformed .. " (byte " .. rw.dec(err.at) .. ")")
+      words[#words + 1] = "! " .. err.malformed
+    end
+  end
+  if (m.ext or 0) > 0 then rw.expert(m, root, "ext", rw.dec(m.ext) .. " msgpack extensions") end
+  pinfo.src, pinfo.dst, pinfo.src_port, pinfo.dst_port = src, dst, src_port, dst_port
+
+  local arrow = direction == "out" and "-> " or "<- "
+  local text = arrow .. table.concat(words, "; ")
+  if m.untold then text = text .. "; " .. rw.dec(m.untold) .. " more transactions" end
+  root:append_text(", " .. text:sub(1, INFO_BYTES))
+  set_info(pinfo, place[3], text)
+end
+
+--- A message of a WebSocket: the batch alone.
+function ringwire.dissector(tvb, pinfo, tree)
+  if tvb:len() == 0 then return 0 end
+  local direction, ordinal = ws_direction()
+  local stream = tcp_stream()
+  local root = tree:add(ringwire, tvb())
+  root:add(direction_field, direction == "out" and 0 or 1):set_generated()
+  local key = "tcp " .. tostring(stream and stream.value or 0)
+  dissect_batch(tvb, pinfo, root, direction, { key, pinfo.number .. "/" .. ordinal, ordinal })
+  return tvb:len()
+end
+
+local HEADER = 16
+
+--- A packet of a ring capture: the pseudo header of shared/capture, then the batch.
+function capture.dissector(tvb, pinfo, tree)
+  local root = tree:add(ringwire, tvb())
+  pinfo.cols.protocol = "Ringwire"
+  if tvb:len() < HEADER or tvb:raw(0, 2) ~= "RW" then
+    root:add_proto_expert_info(rw.experts.malformed, "the header of a ring capture is missing")
+    pinfo.cols.info = "! the header of a ring capture is missing"
+    return tvb:len()
+  end
+  root:add(version_field, tvb(2, 1))
+  root:add(direction_field, tvb(3, 1))
+  root:add_le(epoch_field, tvb(4, 4))
+  root:add(personality_field, tvb(8, 1))
+  local direction = tvb(3, 1):uint() == 0 and "out" or "in"
+  local interface = interface_id()
+  local key = string.format("ring %s %.0f", tostring(interface and interface.value or 0), tvb(4, 4):le_uint())
+  if tvb:len() == HEADER then
+    root:add_proto_expert_info(rw.experts.cut, "no byte of the batch was captured")
+    pinfo.cols.info = "! cut short by the capture"
+    return HEADER
+  end
+  dissect_batch(tvb(HEADER):tvb(), pinfo, root, direction, { key, tostring(pinfo.number), 1 })
+  return tvb:len()
+end
+
+DissectorTable.get("ws.protocol"):add("ringwire.v1", ringwire)
+DissectorTable.get("wtap_encap"):add(wtap.USER0, capture)

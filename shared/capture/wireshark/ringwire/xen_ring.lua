@@ -1,0 +1,269 @@
+-- Slots of the Xen network rings and their shared indexes.
+-- Source: xen: xen/include/public/io/netif.h, ring.h.
+--
+-- Ring pages are known by their frame: the frontend writes them by bus address, the backend
+-- through the grant, and grants name frames. A slot behind one with extra_info is an extra info
+-- slot; which one that is depends on what came before.
+return function(rw)
+  rw.xen = rw.xen or {}
+  local xen, frames = rw.xen, rw.frames
+  local T, R, X, C = "ringwire.xen.tx", "ringwire.xen.rx", "ringwire.xen.extra", "ringwire.xen.ctrl"
+  local PAGE, HEADER = 4096, 64
+  local SLOTS = 256
+
+  local STATUS = { [0] = "OKAY", [-1] = "ERROR", [-2] = "DROPPED", [1] = "NULL" }
+  local EXTRA = { [1] = "GSO", [2] = "MCAST_ADD", [3] = "MCAST_DEL", [4] = "HASH" }
+  local GSO = { [1] = "TCPV4", [2] = "TCPV6" }
+  local CTRL = { [1] = "GET_HASH_FLAGS", [2] = "SET_HASH_FLAGS", [3] = "SET_HASH_KEY", [4] = "GET_HASH_MAPPING_SIZE",
+    [5] = "SET_HASH_MAPPING_SIZE", [6] = "SET_HASH_MAPPING", [7] = "SET_HASH_ALGORITHM",
+    [8] = "GET_GREF_MAPPING_SIZE", [9] = "ADD_GREF_MAPPING", [10] = "DEL_GREF_MAPPING" }
+  local CTRL_STATUS = { [0] = "SUCCESS", [1] = "NOT_SUPPORTED", [2] = "INVALID_PARAMETER", [3] = "BUFFER_OVERFLOW" }
+  local function bit(name, offset, n) return { name, offset, "bool", bytes = 2, mask = 2 ^ n } end
+
+  local tx_request = rw.layout(T, {
+    { "gref", 0, "u32" }, { "offset", 4, "u16" }, { "flags", 6, "u16", hex = true },
+    bit("flags.csum_blank", 6, 0), bit("flags.data_validated", 6, 1), bit("flags.more_data", 6, 2),
+    bit("flags.extra_info", 6, 3), { "id", 8, "u16" }, { "size", 10, "u16" } })
+  local tx_response = rw.layout(T, { { "id", 0, "u16" }, { "status", 2, "i16", names = STATUS } })
+  local rx_request = rw.layout(R, { { "id", 0, "u16" }, { "gref", 4, "u32" } })
+  local rx_response = rw.layout(R, {
+    { "id", 0, "u16" }, { "offset", 2, "u16" }, { "flags", 4, "u16", hex = true },
+    bit("flags.data_validated", 4, 0), bit("flags.csum_blank", 4, 1), bit("flags.more_data", 4, 2),
+    bit("flags.extra_info", 4, 3), bit("flags.gso_prefix", 4, 4), { "status", 6, "i16" } })
+  local extra = rw.layout(X, { { "type", 0, "u8", names = EXTRA },
+    { "more", 1, "bool", bytes = 1, mask = 1 } })
+  local EXTRA_BODY = {
+    [1] = rw.layout(X, { { "gso_size", 2, "u16" }, { "gso_type", 4, "u8", names = GSO }, { "gso_features", 6, "u16", hex = true } }),
+    [2] = rw.layout(X, { { "mcast_addr", 2, "mac" } }),
+    [3] = rw.layout(X, { { "mcast_addr", 2, "mac" } }),
+    [4] = rw.layout(X, { { "hash_type", 2, "u8" }, { "hash_algorithm", 3, "u8" }, { "hash_value", 4, "u32", hex = true } }),
+  }
+  local ctrl_request = rw.layout(C, { { "id", 0, "u16" }, { "type", 2, "u16", names = CTRL },
+    { "data0", 4, "u32" }, { "data1", 8, "u32" }, { "data2", 12, "u32" } })
+  local ctrl_response = rw.layout(C, { { "id", 0, "u16" }, { "type", 2, "u16", names = CTRL },
+    { "status", 4, "u32", names = CTRL_STATUS }, { "data", 8, "u32" } })
+  local ring_field = rw.field("ringwire.xen.ring", "string")
+  local slot_field = rw.field("ringwire.xen.slot", "u32")
+  local INDEX = { [0] = "req_prod", [4] = "req_event", [8] = "rsp_prod", [12] = "rsp_event" }
+  local INDEX_FIELD = {}
+  for offset, name in pairs(INDEX) do INDEX_FIELD[offset] = rw.field("ringwire.xen.ring." .. name, "u32") end
+
+  -- Questions: see state.lua. ------------------------------------------------------------------
+
+  local function frame_of(c, space, address)
+    local page = math.floor(address / PAGE)
+    if space == 0 then return page end
+    local grant = c.grants[page]
+    return grant and grant.frame
+  end
+
+  -- The ring on a page; what is known of it is made up from what is written to it.
+  local function ring_at(c, space, address)
+    local frame = frame_of(c, space, address)
+    if frame == nil then return nil end
+    local ring = c.rings[frame]
+    if ring == nil then
+      if c.remembered >= rw.MAX_REMEMBERED then return nil end
+      c.remembered = c.remembered + 1
+      ring = { ids = {}, slots = {}, grefs = {}, extra = {} }
+      c.rings[frame] = ring
+    end
+    ring.name = c.ring_refs[frame] or ring.name
+    return ring
+  end
+
+  -- Which writer's chain of extra slots goes on: requests and responses have one each.
+  local function is_extra(ring, side, slot, announces)
+    local next = ring.extra[side]
+    ring.extra[side] = nil
+    local found = next ~= nil and next == slot
+    if not found and announces then ring.extra[side] = (slot + 1) % SLOTS end
+    return found
+  end
+  local function extra_goes_on(ring, side, slot, more)
+    if more then ring.extra[side] = (slot + 1) % SLOTS end
+  end
+
+  local function requested(c, space, address, slot, id, announces, more, gref)
+    local ring = ring_at(c, space, address)
+    if ring == nil then return nil end
+    if is_extra(ring, "request", slot, announces) then
+      extra_goes_on(ring, "request", slot, more)
+      ring.slots[slot] = nil
+      return { name = ring.name, extra = true }
+    end
+    local twice = ring.ids and ring.ids[id] ~= nil
+    if ring.ids then ring.ids[id] = slot end
+    ring.slots[slot] = id
+    ring.grefs[slot] = gref
+    ring.seen = true
+    return { name = ring.name, twice = twice }
+  end
+
+  local function answered(c, space, address, slot, id, announces, more, silent)
+    local ring = ring_at(c, space, address)
+    if ring == nil then return nil end
+    local gref = ring.grefs[slot]
+    -- An extra slot, or its answer, has no id of its own: it spends the request of its slot.
+    if is_extra(ring, "response", slot, announces) then
+      extra_goes_on(ring, "response", slot, more)
+      local spent = ring.slots[slot]
+      if spent and ring.ids then ring.ids[spent] = nil end
+      return { name = ring.name, extra = true }
+    end
+    local unknown = false
+    if ring.ids and not silent then
+      unknown = ring.seen and ring.ids[id] == nil
+      ring.ids[id] = nil
+    end
+    return { name = ring.name, unknown = unknown, gref = gref }
+  end
+
+  local function page_made(c, space, address)
+    local frame = frame_of(c, space, address)
+    if frame then c.rings[frame] = { ids = {}, slots = {}, grefs = {}, extra = {}, name = c.ring_refs[frame] } end
+    return c.ring_refs[frame or -1]
+  end
+
+  local function name_at(c, space, address)
+    local frame = frame_of(c, space, address)
+    return frame and c.ring_refs[frame]
+  end
+
+  -- Slots. ---------------------------------------------------------------------------------------
+
+  local function slot_of(address, bytes) return math.floor((address % PAGE - HEADER) / bytes) % SLOTS end
+
+  local function begin(m, tree, at, bytes, words, answer, slot)
+    if tree == nil then return nil end
+    local item = tree:add(rw.entry_field, m.tvb(at, math.min(bytes, m.limit - at)))
+    item:set_text(words)
+    item:add(slot_field, slot):set_generated()
+    if answer and answer.name then item:add(ring_field, answer.name):set_generated() end
+    return item
+  end
+
+  local function add_extra(m, tree, at, bytes, answer, slot)
+    local kind = extra:get(m, at, "type")
+    local item = begin(m, tree, at, bytes, "extra info " .. rw.name_of(EXTRA, kind), answer, slot)
+    extra:add(m, item, at, at + 8)
+    if EXTRA_BODY[kind] then EXTRA_BODY[kind]:add(m, item, at, at + 8) end
+  end
+
+  local function tell(m, item, answer, what, id)
+    if answer == nil then return end
+    if answer.twice then rw.expert(m, item, "twice", what .. " id " .. rw.dec(id) .. " is outstanding already") end
+    if answer.unknown then
+      rw.expert(m, item, "req_id", what .. " response to id " .. rw.dec(id) .. ", which is not outstanding")
+    end
+  end
+
+  local SLOT = {}
+  xen.SLOT = SLOT
+  --- Bytes of a slot, by record type.
+  xen.SLOT_BYTES = { [33] = 12, [34] = 12, [35] = 8, [36] = 8, [37] = 16, [38] = 16 }
+
+  -- The first slot's size is the packet's: its own piece is what the others leave.
+  local function finish_tx(m, item, packet)
+    local first, others = packet[1], 0
+    for i = 2, #packet do others = others + packet[i].size end
+    local parts, whole = {}, first.size >= others
+    for i, slot in ipairs(packet) do
+      local size = i == 1 and first.size - others or slot.size
+      whole = whole and frames.gather(m, parts, 1, slot.gref * PAGE + slot.offset, size)
+    end
+    if whole then frames.show(m, item or m.root, parts, "Frame sent, id " .. rw.dec(first.id)) end
+  end
+
+  SLOT[33] = function(m, tree, at, space, address)
+    local slot, flags = slot_of(address, 12), rw.u16(m, at + 6)
+    local id, gref = rw.u16(m, at + 8), rw.u32(m, at)
+    local answer = rw.ask(m, requested, space, address, slot, id, rw.bit(flags, 3) == 1,
+      rw.bit(rw.u8(m, at + 1), 0) == 1, gref)
+    if answer and answer.extra then return add_extra(m, tree, at, 12, answer, slot) end
+    local size = rw.u16(m, at + 10)
+    local item = begin(m, tree, at, 12, string.format("tx request id=%.0f gref=%.0f offset=%.0f size=%.0f%s", id, gref,
+      rw.u16(m, at + 4), size, rw.bit(flags, 2) == 1 and " more" or ""), answer, slot)
+    tx_request:add(m, item, at, at + 12)
+    tell(m, item, answer, "tx", id)
+    local key = "xen tx " .. rw.dec(math.floor(address / PAGE))
+    local packet = m.packets[key] or {}
+    m.packets[key] = packet
+    packet[#packet + 1] = { gref = gref, offset = rw.u16(m, at + 4), size = size, id = id }
+    if rw.bit(flags, 2) == 0 then
+      m.packets[key] = nil
+      finish_tx(m, item, packet)
+    end
+  end
+
+  SLOT[34] = function(m, tree, at, space, address)
+    local slot, id, status = slot_of(address, 12), rw.u16(m, at), rw.i16(m, at + 2)
+    -- The answer to an extra slot has status NULL and no id.
+    local answer = rw.ask(m, answered, space, address, slot, id, false, false, status == 1)
+    local item = begin(m, tree, at, 12, string.format("tx response id=%.0f %s", id, rw.name_of(STATUS, status)), answer, slot)
+    tx_response:add(m, item, at, at + 12)
+    tell(m, item, answer, "tx", id)
+    if status == -1 or status == -2 then rw.expert(m, item, "status", "tx response: " .. STATUS[status]) end
+  end
+
+  SLOT[35] = function(m, tree, at, space, address)
+    local slot, id, gref = slot_of(address, 8), rw.u16(m, at), rw.u32(m, at + 4)
+    local answer = rw.ask(m, requested, space, address, slot, id, false, false, gref)
+    local item = begin(m, tree, at, 8, string.format("rx request id=%.0f gref=%.0f", id, gref), answer, slot)
+    rx_request:add(m, item, at, at + 8)
+    tell(m, item, answer, "rx", id)
+  end
+
+  SLOT[36] = function(m, tree, at, space, address)
+    local slot, flags, id = slot_of(address, 8), rw.u16(m, at + 4), rw.u16(m, at)
+    local answer = rw.ask(m, answered, space, address, slot, id, rw.bit(flags, 3) == 1,
+      rw.bit(rw.u8(m, at + 1), 0) == 1, false)
+    if answer and answer.extra then return add_extra(m, tree, at, 8, answer, slot) end
+    local status, offset = rw.i16(m, at + 6), rw.u16(m, at + 2)
+    local more = rw.bit(flags, 2) == 1
+    local item = begin(m, tree, at, 8, string.format("rx response id=%.0f offset=%.0f status=%.0f%s", id, offset, status,
+      more and " more" or ""), answer, slot)
+    rx_response:add(m, item, at, at + 8)
+    tell(m, item, answer, "rx", id)
+    if status < 0 then rw.expert(m, item, "status", "rx response: status " .. rw.dec(status)) end
+
+    local key = "xen rx " .. rw.dec(math.floor(address / PAGE))
+    local packet = m.packets[key] or { parts = {}, whole = true }
+    m.packets[key] = packet
+    local gref = answer and answer.gref
+    local found = status > 0 and (gref and frames.gather(m, packet.parts, 1, gref * PAGE + offset, status)
+      or frames.gather_next(m, packet.parts, status))
+    packet.whole = packet.whole and found
+    if not more then
+      m.packets[key] = nil
+      if packet.whole then frames.show(m, item or m.root, packet.parts, "Frame received, id " .. rw.dec(id)) end
+    end
+  end
+
+  local function ctrl(layout, word)
+    return function(m, tree, at, _, address)
+      local slot = slot_of(address, 16)
+      local item = begin(m, tree, at, 16, string.format("ctrl %s id=%.0f %s", word, rw.u16(m, at),
+        rw.name_of(CTRL, rw.u16(m, at + 2))), nil, slot)
+      layout:add(m, item, at, at + 16)
+    end
+  end
+  SLOT[37], SLOT[38] = ctrl(ctrl_request, "request"), ctrl(ctrl_response, "response")
+
+  --- Words of a ring's header, and whole pages. Returns "req_prod=5 rsp_event=3".
+  function xen.ring_header(m, tree, at, length, space, address, whole)
+    local name = rw.ask(m, whole and page_made or name_at, space, address)
+    local words = {}
+    if tree and name then tree:add(ring_field, name):set_generated() end
+    local offset = address % PAGE
+    for i = 0, math.min(math.floor(length / 4), 4) - 1 do
+      local place = offset + i * 4
+      local value = rw.u32(m, at + i * 4)
+      if INDEX[place] and value then
+        words[#words + 1] = INDEX[place] .. "=" .. rw.dec(value)
+        if tree then tree:add_le(INDEX_FIELD[place], m.tvb(at + i * 4, 4)) end
+      end
+    end
+    return rw.line(name, table.concat(words, " "))
+  end
+end
