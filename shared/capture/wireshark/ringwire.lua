@@ -121,7 +121,7 @@ local function dissect_batch(tvb, pinfo, root, direction, place)
   if ok then ok, err = pcall(rw.frames.rest, m, root) end
   if not ok then
     rw.lost(m)
-    m.experts = 0
+    m.experts = 0 -- what ends the message is always told
     local tree = m.tree or root
     if type(err) ~= "table" then
       rw.expert(m, tree, "internal", tostring(err))
@@ -133,6 +133,9 @@ local function dissect_batch(tvb, pinfo, root, direction, place)
       rw.expert(m, tree, "malformed", err.malformed .. " (byte " .. rw.dec(err.at) .. ")")
       words[#words + 1] = "! " .. err.malformed
     end
+  end
+  if m.hidden then
+    rw.expert(m, root, "bounded", rw.dec(m.hidden) .. " more transactions, records or entries are not shown")
   end
   if (m.ext or 0) > 0 then rw.expert(m, root, "ext", rw.dec(m.ext) .. " msgpack extensions") end
   pinfo.src, pinfo.dst, pinfo.src_port, pinfo.dst_port = src, dst, src_port, dst_port

@@ -53,10 +53,8 @@ return function(rw)
       local words = {}
       for from = at, stop - 1, 64 do
         local size = math.min(64, stop - from)
-        local entry
-        if tree then
-          entry = tree:add(rw.entry_field, m.tvb(from, size))
-        end
+        local entry = rw.room(m, tree)
+        if entry then entry = entry:add(rw.entry_field, m.tvb(from, size)) end
         local said = describe(m, entry, from, size, address + from - at)
         if entry then entry:set_text(said) end
         words[#words + 1] = TYPE[kind] .. " " .. rw.hex(address + from - at) .. " " .. said
@@ -67,7 +65,7 @@ return function(rw)
     if kind == 23 and op == 22 then
       local shape = rw.ask(m, ena.llq_shape)
       for from = at, stop - 1, shape.entry do
-        ena.llq_entry(m, tree, from, math.min(shape.entry, stop - from), address + from - at, shape)
+        ena.llq_entry(m, rw.room(m, tree), from, math.min(shape.entry, stop - from), address + from - at, shape)
       end
       return nil
     end
@@ -78,12 +76,12 @@ return function(rw)
     local io, slot = ena.IO[kind], xen.SLOT[kind]
     if io then
       local size = ENTRY[kind]
-      for from = at, stop - size, size do io(m, tree, from, address + from - at) end
+      for from = at, stop - size, size do io(m, rw.room(m, tree), from, address + from - at) end
       return nil
     end
     if slot then
       local size = ENTRY[kind]
-      for from = at, stop - size, size do slot(m, tree, from, space, address + from - at) end
+      for from = at, stop - size, size do slot(m, rw.room(m, tree), from, space, address + from - at) end
       return nil
     end
     if kind == 32 or kind == 39 then
@@ -110,7 +108,7 @@ return function(rw)
       rw.expert(m, tree, "record", rw.dec(records_length % RECORD) .. " bytes behind the last whole record")
     end
     local at, stop = data_at, data_at + data_length
-    local told, last_run, left, hidden = {}, nil, 0, 0
+    local told, last_run, left = {}, nil, 0
     local full = false
     for i = 0, count - 1 do
       local rec = records_at + i * RECORD
@@ -122,16 +120,15 @@ return function(rw)
         break
       end
       if length == 0 then rw.expert(m, tree, "record", string.format("record %d is empty", i)) end
-      local item
-      if tree and m.shown < rw.prefs.max_records then
-        m.shown = m.shown + 1
-        item = tree:add(record_item, m.tvb(rec, RECORD))
+      local item = rw.room(m, tree)
+      if item then
+        item = item:add(record_item, m.tvb(rec, RECORD))
         item:set_text(bulk(op, kind, address, space, length))
         record_fields:add(m, item, rec, rec + RECORD)
         if op ~= 22 and space == 1 then
           item:add(reference, m.tvb(rec, 8), math.floor(address / 4096) % 4294967296):set_generated()
         end
-      else hidden = hidden + 1 end
+      end
       local words = length > 0 and contents(m, item, op, kind, space, address, at, length) or nil
       at = at + length
       if full then left = left + 1
@@ -148,7 +145,6 @@ return function(rw)
       end
       if #told >= MAX_TOLD then full = true end
     end
-    if hidden > 0 then rw.expert(m, tree, "bounded", rw.dec(hidden) .. " more records are not shown") end
     local more = left > 0 and "; " .. rw.dec(left) .. " more" or ""
     return string.format("%d %s: %s%s", count, count == 1 and "record" or "records", table.concat(told, "; "), more)
   end

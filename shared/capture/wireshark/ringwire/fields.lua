@@ -71,7 +71,7 @@ return function(rw)
     record = item("record", "Record out of bounds", GROUP.PROTOCOL, LEVEL.WARN),
     ext = item("ext", "msgpack extension, which the wire does not use", GROUP.PROTOCOL, LEVEL.WARN),
     cut = item("cut", "Cut short when it was captured", GROUP.UNDECODED, LEVEL.NOTE),
-    bounded = item("bounded", "Not all records are shown", GROUP.UNDECODED, LEVEL.NOTE),
+    bounded = item("bounded", "Not everything is shown", GROUP.UNDECODED, LEVEL.NOTE),
     internal = item("internal", "The dissector failed", GROUP.DEBUG, LEVEL.ERROR),
   }
   --- Expert items in one message; a hostile one could ask for a hundred thousand.
@@ -82,6 +82,18 @@ return function(rw)
     m.experts = m.experts + 1
     if tree == nil or m.experts > MAX_EXPERTS then return end
     tree:add_proto_expert_info(rw.experts[name], text)
+  end
+
+  --- `tree` while the message has room for another transaction, record or entry, else nil: what
+  --- is not shown is still followed.
+  function rw.room(m, tree)
+    if tree == nil then return nil end
+    if m.shown < rw.prefs.max_records then
+      m.shown = m.shown + 1
+      return tree
+    end
+    m.hidden = (m.hidden or 0) + 1
+    return nil
   end
 
   --- "0x1f". Works on halves: some builds format only 32 bits as hexadecimal.

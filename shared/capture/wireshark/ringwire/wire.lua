@@ -169,14 +169,11 @@ return function(rw)
   local function packed(m, tree, at, length, size, describe)
     local count = math.floor(length / size)
     if length % size ~= 0 then rw.expert(m, tree, "record", rw.dec(length % size) .. " bytes behind the last whole record") end
-    local words, hidden = {}, 0
+    local words = {}
     for i = 0, count - 1 do
-      local shown = tree
-      if m.shown >= rw.prefs.max_records then shown, hidden = nil, hidden + 1 else m.shown = m.shown + 1 end
-      local said = describe(m, shown, at + i * size)
+      local said = describe(m, rw.room(m, tree), at + i * size)
       if #words < 4 then words[#words + 1] = said end
     end
-    if hidden > 0 then rw.expert(m, tree, "bounded", rw.dec(hidden) .. " more records are not shown") end
     local left = count > #words and string.format("; %d more", count - #words) or ""
     return string.format("%d %s: %s%s", count, count == 1 and "record" or "records", table.concat(words, "; "), left)
   end
@@ -235,10 +232,9 @@ return function(rw)
     if op_kind ~= "uint" or op > 255 then msgpack.malformed(what .. ": not an opcode", next) end
     local name = OP[op] or "opcode " .. rw.dec(op)
 
-    local tree
-    if m.root and m.shown < rw.prefs.max_records then
-      m.shown = m.shown + 1
-      tree = m.root:add(transaction_item, m.tvb(at, math.max(body - at, 1)))
+    local tree = rw.room(m, m.root)
+    if tree then
+      tree = tree:add(transaction_item, m.tvb(at, math.max(body - at, 1)))
       tree:set_text(name)
       tree:add(op_field, m.tvb(next, body - next), op)
     end

@@ -1,0 +1,243 @@
+/**
+ * Captures of batches for tshark, and what tshark makes of them with the project's dissector.
+ *
+ *   RingFile ── batch(...) ──► pcapng in a temporary folder ── dissect ──► Packet[]
+ */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { BlockBuffer } from "../../shared/capture/pcapng/block-buffer.ts";
+import { type PacketFacts, PcapngWriter } from "../../shared/capture/pcapng/writer.ts";
+import {
+  LinkDirection,
+  RING_PREFIX_BYTES,
+  RingPersonality,
+  writeRingPrefix,
+} from "../../shared/capture/ring-header.ts";
+import { BatchWriter } from "../../shared/wire/batch.ts";
+import { ROOT, run } from "./process.ts";
+
+export const DISSECTOR = join(ROOT, "shared/capture/wireshark/ringwire.lua");
+
+const ETHERNET = 1;
+const UPPER_PDU = 252;
+const USER0 = 147;
+
+export interface BatchFacts {
+  readonly epoch?: number;
+  readonly personality?: RingPersonality;
+  /** Bytes kept of the batch. */
+  readonly snap?: number;
+  /** Packets that the capture lost before this one. */
+  readonly drops?: number;
+}
+
+/** A capture file of one interface, written when its bytes are asked for. */
+export class RingFile {
+  readonly #out = new BlockBuffer(1 << 16);
+  readonly #writer = new PcapngWriter(this.#out);
+  readonly #linkType: number;
+  #packets = 0;
+
+  constructor(linkType = UPPER_PDU) {
+    this.#linkType = linkType;
+    this.#writer.section({ application: "test" });
+    this.#writer.interface({ linkType, snapLength: 0, name: "ring" });
+  }
+
+  static user0(): RingFile {
+    return new RingFile(USER0);
+  }
+
+  static ethernet(): RingFile {
+    return new RingFile(ETHERNET);
+  }
+
+  get packets(): number {
+    return this.#packets;
+  }
+
+  /** A batch as it crossed the link. Returns its frame number. */
+  batch(direction: LinkDirection, bytes: Uint8Array, facts: BatchFacts = {}): number {
+    const prefix = new Uint8Array(RING_PREFIX_BYTES);
+    const personality = facts.personality ?? RingPersonality.ENA;
+    const view = new DataView(prefix.buffer);
+    writeRingPrefix(view, direction, facts.epoch ?? 1, personality);
+    // USER0 has no tags in front: the header begins where the names end.
+    const head = this.#linkType === USER0 ? prefix.subarray(RING_PREFIX_BYTES - 16) : prefix;
+    const kept = bytes.subarray(0, facts.snap ?? bytes.length);
+    return this.packet(Buffer.concat([head, kept]), head.length + bytes.length, facts.drops);
+  }
+
+  toDevice(bytes: Uint8Array, facts?: BatchFacts): number {
+    return this.batch(LinkDirection.TO_DEVICE, bytes, facts);
+  }
+
+  toFrontend(bytes: Uint8Array, facts?: BatchFacts): number {
+    return this.batch(LinkDirection.TO_FRONTEND, bytes, facts);
+  }
+
+  /** Any packet. Returns its frame number. */
+  packet(bytes: Uint8Array, original = bytes.length, drops = 0): number {
+    const ns = 1_700_000_000_000_000_000n + BigInt(this.#packets) * 1_000_000n;
+    const facts: PacketFacts = {
+      interface: 0,
+      timeHigh: Number(ns >> 32n),
+      timeLow: Number(ns & 0xffffffffn),
+      captured: bytes.length,
+      original,
+      flags: 0,
+      queue: -1,
+      id: 0,
+      drops,
+      note: undefined,
+    };
+    const at = this.#writer.packet(facts);
+    this.#out.bytes.set(bytes, at);
+    return ++this.#packets;
+  }
+
+  bytes(): Uint8Array {
+    return this.#out.written();
+  }
+}
+
+/** One batch made by the product's own writer. */
+export function batchOf(build: (writer: BatchWriter) => void): Uint8Array {
+  const sent: Uint8Array[] = [];
+  const writer = new BatchWriter((message, release) => {
+    sent.push(Uint8Array.from(message));
+    release();
+  });
+  build(writer);
+  writer.flush();
+  const [only, ...more] = sent;
+  if (only === undefined || more.length > 0) throw new Error(`${sent.length} batches, not one`);
+  return only;
+}
+
+/** Nested layers as `tshark -T json` has them. */
+type Json = { readonly [key: string]: Json } | readonly Json[] | string;
+
+/** One packet as tshark shows it. */
+export class Packet {
+  readonly #fields = new Map<string, string[]>();
+  readonly #keys = new Map<string, number>();
+
+  constructor(layers: Json) {
+    this.#collect(layers);
+  }
+
+  #collect(value: Json): void {
+    if (typeof value === "string") return;
+    if (Array.isArray(value)) {
+      for (const item of value) this.#collect(item as Json);
+      return;
+    }
+    for (const [key, inner] of Object.entries(value)) {
+      const items = Array.isArray(inner) ? (inner as readonly Json[]) : [inner as Json];
+      for (const item of items) {
+        this.#keys.set(key, (this.#keys.get(key) ?? 0) + 1);
+        if (typeof item === "string") {
+          const known = this.#fields.get(key);
+          if (known === undefined) this.#fields.set(key, [item]);
+          else known.push(item);
+        } else this.#collect(item);
+      }
+    }
+  }
+
+  /** Every value of a field, in the order of the tree. */
+  all(name: string): readonly string[] {
+    return this.#fields.get(name) ?? [];
+  }
+
+  /** The only value of a field. */
+  one(name: string): string {
+    const all = this.all(name);
+    const [value] = all;
+    if (value === undefined || all.length > 1) {
+      throw new Error(`${name} has ${all.length} values: ${all.join(", ")}`);
+    }
+    return value;
+  }
+
+  /** The only value of a field as a number, decimal or hexadecimal. */
+  number(name: string): number {
+    return Number(this.one(name));
+  }
+
+  numbers(name: string): readonly number[] {
+    return this.all(name).map(Number);
+  }
+
+  has(name: string): boolean {
+    return this.#keys.has(name);
+  }
+
+  get info(): string {
+    return this.all("_ws.col.Info")[0] ?? "";
+  }
+
+  /** Names of the dissector's own expert items: "phase", "req_id". */
+  get experts(): readonly string[] {
+    const prefix = "ringwire.expert.";
+    return [...this.#keys].flatMap(([key, n]) =>
+      key.startsWith(prefix) ? Array.from({ length: n }, () => key.slice(prefix.length)) : [],
+    );
+  }
+
+  /** The sentences of all expert items. */
+  get complaints(): readonly string[] {
+    return this.all("_ws.expert.message");
+  }
+}
+
+export interface TsharkRun {
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs tshark with the dissector on a capture file's bytes. */
+export async function tshark(
+  capture: Uint8Array,
+  args: readonly string[],
+  timeoutMs = 120_000,
+): Promise<TsharkRun> {
+  const folder = mkdtempSync(join(tmpdir(), "ringwire-dissector-"));
+  try {
+    const file = join(folder, "capture.pcapng");
+    writeFileSync(file, capture);
+    const out = join(folder, "out");
+    // Through a file: what a child may print is bounded where it is kept in memory.
+    const script = 'out=$1; shift; exec "$@" > "$out"';
+    const child = await run(
+      ["sh", "-c", script, "sh", out, "tshark", "-r", file, "-X", `lua_script:${DISSECTOR}`, ...args],
+      { timeoutMs },
+    );
+    if (child.exit?.code !== 0) throw new Error(`tshark failed\n${child.said()}`);
+    const { readFileSync } = await import("node:fs");
+    return { stdout: readFileSync(out, "utf8"), stderr: child.stderr };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** The packets of a capture, with every field, and the Info column. */
+export async function dissect(
+  file: RingFile,
+  args: readonly string[] = [],
+): Promise<readonly Packet[]> {
+  const { stdout, stderr } = await tshark(file.bytes(), ["-T", "json", "--no-duplicate-keys", ...args]);
+  if (/Lua|error/i.test(stderr)) throw new Error(`tshark said:\n${stderr}`);
+  const columns = await tshark(file.bytes(), [
+    ...["-T", "fields", "-e", "frame.number", "-e", "_ws.col.Info", "-E", "separator=/t"],
+    ...args,
+  ]);
+  const infos = columns.stdout.split("\n");
+  const packets = JSON.parse(stdout) as { _source: { layers: { [key: string]: Json } } }[];
+  return packets.map(({ _source }, i) => {
+    const info = infos[i]?.split("\t").slice(1).join("\t") ?? "";
+    return new Packet({ ..._source.layers, "_ws.col.Info": info });
+  });
+}
