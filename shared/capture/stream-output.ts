@@ -25,18 +25,25 @@ export class StreamOutput implements CaptureOutput {
 class StreamSink implements CaptureSink {
   readonly name: string;
   readonly #stream: Writable;
+  /** Ends the write that is under way. */
+  #fail: (error: SinkError) => void = () => {};
 
   constructor(name: string, stream: Writable, onGone: (error: SinkError) => void) {
     this.name = name;
     this.#stream = stream;
+    const gone = (error: SinkError): void => {
+      // A destroyed stream need not call back for what it had taken.
+      this.#fail(error);
+      onGone(error);
+    };
     // A stream without a listener for errors ends the process.
-    stream.on("error", (error) => onGone(SinkError.from(error)));
-    stream.on("close", () => onGone(new SinkError("EPIPE", `${name} was closed`)));
-    if (stream.destroyed) onGone(new SinkError("EPIPE", `${name} was closed`));
+    stream.on("error", (error) => gone(SinkError.from(error)));
+    stream.on("close", () => gone(new SinkError("EPIPE", `${name} was closed`)));
   }
 
   write(bytes: Uint8Array): Promise<void> {
     return new Promise((resolve, reject) => {
+      this.#fail = reject;
       // The callback comes when the bytes have been taken, so a slow reader shows as a slow write.
       this.#stream.write(bytes, (error) => {
         if (error) reject(SinkError.from(error));

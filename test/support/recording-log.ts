@@ -1,0 +1,19 @@
+/** A logger that writes down what it was told. */
+import type { Logger } from "../../shared/log.ts";
+
+export class RecordingLog implements Logger {
+  readonly infos: string[] = [];
+  readonly warnings: string[] = [];
+  readonly errors: string[] = [];
+
+  debug(): void {}
+  info(_fields: object, message: string): void {
+    this.infos.push(message);
+  }
+  warn(_fields: object, message: string): void {
+    this.warnings.push(message);
+  }
+  error(_fields: object, message: string): void {
+    this.errors.push(message);
+  }
+}
