@@ -30,8 +30,10 @@ const RECORD_HEADER_BYTES = 16;
 
 const MAGIC_MICROSECONDS = 0xa1b2c3d4;
 const MAGIC_NANOSECONDS = 0xa1b23c4d;
-/** The high bits of the link type may hold the length of a frame check sequence. */
+/** The high bits of the link type may hold the length of a frame check sequence, in 16-bit words. */
 const LINK_TYPE_MASK = 0xffff;
+const FCS_PRESENT = 1 << 26;
+const FCS_SHIFT = 28;
 
 export class PcapReader implements PacketReader {
   /** The one interface, once the file's header is whole. */
@@ -93,10 +95,12 @@ export class PcapReader implements PacketReader {
     if (major !== 2) throw this.#fail("VERSION", `pcap of version ${major}`);
     this.#fractionNs = magic === MAGIC_NANOSECONDS ? 1n : 1000n;
     this.#fractionsInSecond = 1_000_000_000n / this.#fractionNs;
+    const link = view.getUint32(LINK_TYPE, this.#little);
     const info: CapturedInterface = {
       index: 0,
-      linkType: view.getUint32(LINK_TYPE, this.#little) & LINK_TYPE_MASK,
+      linkType: link & LINK_TYPE_MASK,
       snapLength: view.getUint32(SNAP_LENGTH, this.#little),
+      ...((link & FCS_PRESENT) === 0 ? {} : { fcsBytes: 2 * (link >>> FCS_SHIFT) }),
       options: [],
     };
     this.interfaces.push(info);

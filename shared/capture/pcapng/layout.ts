@@ -67,6 +67,7 @@ export const IdbOption = {
   TS_RESOLUTION: 9,
   FILTER: 11,
   OS: 12,
+  FCS_LENGTH: 13,
   TS_OFFSET: 14,
 } as const;
 /** if_tsresol: the negative power of ten of the clock's unit. */
@@ -103,6 +104,8 @@ export const VERDICT_HARDWARE = 0;
 export const Direction = { UNKNOWN: 0, IN: 1, OUT: 2 } as const;
 export type Direction = (typeof Direction)[keyof typeof Direction];
 export const DIRECTION_MASK = 3;
+/** Bytes of frame check sequence at the packet's end; 0 when the flags do not say. */
+export const flagFcsBytes = (flags: number): number => (flags >>> 5) & 0xf;
 export const FLAG_CHECKSUM_NOT_READY = 1 << 9;
 export const FLAG_CHECKSUM_VALID = 1 << 10;
 export const FLAG_SEGMENTATION_OFFLOADED = 1 << 11;

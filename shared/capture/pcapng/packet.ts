@@ -15,6 +15,8 @@ export interface CapturedInterface {
   readonly name?: string;
   readonly description?: string;
   readonly mac?: Uint8Array;
+  /** Bytes of frame check sequence at the end of each packet, where the file says so. */
+  readonly fcsBytes?: number;
   /** The filter's text. */
   readonly filter?: string;
   readonly options: readonly CaptureOption[];

@@ -206,6 +206,7 @@ export class PcapngReader implements PacketReader {
       ...optional("name", optionText(options, IdbOption.NAME)),
       ...optional("description", optionText(options, IdbOption.DESCRIPTION)),
       ...optional("mac", mac?.length === 6 ? mac : undefined),
+      ...optional("fcsBytes", fcsBytes(option(IdbOption.FCS_LENGTH)?.[0])),
       ...optional("filter", filter?.[0] === FILTER_TEXT ? text(filter.subarray(1)) : undefined),
       options,
     };
@@ -336,6 +337,14 @@ const ADDRESS_BYTES: readonly (number | undefined)[] = [undefined, 4, 16, 6, 8];
 function ticksPerSecond(resolution: number): bigint {
   const power = BigInt(resolution & 0x7f);
   return (resolution & 0x80) === 0 ? 10n ** power : 2n ** power;
+}
+
+/**
+ * if_fcslen. Writers disagree on its unit: the draft says bits and shows a 4 for Ethernet's four
+ * bytes. No link has a check sequence of as few as seven bits, nor one of eight bytes.
+ */
+function fcsBytes(length: number | undefined): number | undefined {
+  return length === undefined || length < 8 ? length : Math.ceil(length / 8);
 }
 
 function nanoseconds(clock: Clock, ticks: bigint): bigint {
