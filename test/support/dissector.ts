@@ -3,7 +3,7 @@
  *
  *   RingFile ── batch(...) ──► pcapng in a temporary folder ── dissect ──► Packet[]
  */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { BlockBuffer } from "../../shared/capture/pcapng/block-buffer.ts";
@@ -175,10 +175,6 @@ export class Packet {
     return this.#keys.has(name);
   }
 
-  get info(): string {
-    return this.all("_ws.col.Info")[0] ?? "";
-  }
-
   /** Names of the dissector's own expert items: "phase", "req_id". */
   get experts(): readonly string[] {
     const prefix = "ringwire.expert.";
@@ -212,32 +208,48 @@ export async function tshark(
     // Through a file: what a child may print is bounded where it is kept in memory.
     const script = 'out=$1; shift; exec "$@" > "$out"';
     const child = await run(
-      ["sh", "-c", script, "sh", out, "tshark", "-r", file, "-X", `lua_script:${DISSECTOR}`, ...args],
+      [
+        "sh",
+        "-c",
+        script,
+        "sh",
+        out,
+        "tshark",
+        "-r",
+        file,
+        "-X",
+        `lua_script:${DISSECTOR}`,
+        ...args,
+      ],
       { timeoutMs },
     );
-    if (child.exit?.code !== 0) throw new Error(`tshark failed\n${child.said()}`);
-    const { readFileSync } = await import("node:fs");
-    return { stdout: readFileSync(out, "utf8"), stderr: child.stderr };
+    // It speaks of being run as root, and of scripts that fail.
+    if (child.exit?.code !== 0 || /lua/i.test(child.stderr)) {
+      throw new Error(`tshark failed\n${child.said()}`);
+    }
+    const stdout = readFileSync(out, "utf8");
+    if (stdout.includes("Lua Error")) throw new Error("a Lua error in the tree");
+    return { stdout, stderr: child.stderr };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/** The packets of a capture, with every field, and the Info column. */
+/** The packets of a capture, with every field. */
 export async function dissect(
   file: RingFile,
   args: readonly string[] = [],
 ): Promise<readonly Packet[]> {
-  const { stdout, stderr } = await tshark(file.bytes(), ["-T", "json", "--no-duplicate-keys", ...args]);
-  if (/Lua|error/i.test(stderr)) throw new Error(`tshark said:\n${stderr}`);
-  const columns = await tshark(file.bytes(), [
-    ...["-T", "fields", "-e", "frame.number", "-e", "_ws.col.Info", "-E", "separator=/t"],
-    ...args,
-  ]);
-  const infos = columns.stdout.split("\n");
-  const packets = JSON.parse(stdout) as { _source: { layers: { [key: string]: Json } } }[];
-  return packets.map(({ _source }, i) => {
-    const info = infos[i]?.split("\t").slice(1).join("\t") ?? "";
-    return new Packet({ ..._source.layers, "_ws.col.Info": info });
-  });
+  const { stdout } = await tshark(file.bytes(), ["-T", "json", "--no-duplicate-keys", ...args]);
+  const packets = JSON.parse(stdout) as { _source: { layers: Json } }[];
+  return packets.map(({ _source }) => new Packet(_source.layers));
+}
+
+/** The Info column of every packet. */
+export async function infos(
+  file: RingFile,
+  args: readonly string[] = [],
+): Promise<readonly string[]> {
+  const { stdout } = await tshark(file.bytes(), ["-T", "fields", "-e", "_ws.col.Info", ...args]);
+  return stdout.split("\n").slice(0, -1);
 }

@@ -14,7 +14,7 @@ local here = __DIR__
 if here == nil or here == "" then here = debug.getinfo(1, "S").source:match("^@(.*)[/\\][^/\\]*$") or "." end
 
 local rw = {
-  prefs = { frames = true, max_frames = 64, max_records = 512 },
+  prefs = { frames = true, max_frames = 64, max_items = 512 },
 }
 for _, part in ipairs({ "fields", "msgpack", "state", "frames", "ena_names", "ena_features", "ena_admin",
   "ena_registers", "ena_io", "xen_ring", "xen_grant", "xen_hypercall", "xen_xenstore", "column", "wire" }) do
@@ -29,6 +29,8 @@ local epoch_field = rw.field("ringwire.epoch", "u32")
 local personality_field = rw.field("ringwire.personality", "u8", { names = { [0] = "ena", [1] = "xen", [255] = "unknown" } })
 local version_field = rw.field("ringwire.capture_version", "u8")
 
+local words_field = rw.field("ringwire.words", "string")
+
 local experts = {}
 for _, item in pairs(rw.experts) do experts[#experts + 1] = item end
 ringwire.fields = rw.fields
@@ -37,14 +39,15 @@ ringwire.experts = experts
 local prefs = ringwire.prefs
 prefs.frames = Pref.bool("Dissect Ethernet frames", true, "Hand the frames inside a batch to the Ethernet dissector")
 prefs.max_frames = Pref.uint("Frames of a batch", 64, "How many frames of one batch are handed on")
-prefs.max_records = Pref.uint("Records of a batch", 512, "How many transactions and records of one batch are shown")
+prefs.max_items = Pref.uint("Items of a batch", 512,
+  "How many transactions, how many records and how many ring entries of one batch are shown")
 prefs.port = Pref.uint("TCP port", 0,
   "A TCP port whose WebSockets are ringwire, for captures without the handshake (then also Decode As, WebSocket); 0: none")
 
 local ports = DissectorTable.get("ws.port")
 local registered = 0
 function ringwire.prefs_changed()
-  rw.prefs.frames, rw.prefs.max_frames, rw.prefs.max_records = prefs.frames, prefs.max_frames, prefs.max_records
+  rw.prefs.frames, rw.prefs.max_frames, rw.prefs.max_items = prefs.frames, prefs.max_frames, prefs.max_items
   if prefs.port == registered then return end
   if registered ~= 0 then ports:remove(registered, ringwire) end
   if prefs.port ~= 0 then ports:add(prefs.port, ringwire) end
@@ -87,8 +90,8 @@ end
 
 -- Walks the transactions. Raises malformed errors.
 local function walk(m, words)
-  local kind, count, _, at = rw.msgpack.item(m, 0, "batch")
-  if kind ~= "array" then rw.msgpack.malformed("batch: expected an array, found " .. kind, 0) end
+  local kind, count, _, at = rw.msgpack.item(m, m.start, "batch")
+  if kind ~= "array" then rw.msgpack.malformed("batch: expected an array, found " .. kind, m.start) end
   if count == 0 then words[1] = "an empty batch" end
   for i = 0, count - 1 do
     local said
@@ -103,12 +106,12 @@ local function walk(m, words)
   end
 end
 
--- One batch. `place` is { connection, message within the file, ordinal in the packet }.
-local function dissect_batch(tvb, pinfo, root, direction, place)
+-- One batch, from byte `start`. `place` is { connection, message within the file, ordinal in the packet }.
+local function dissect_batch(tvb, start, pinfo, root, direction, place)
   local m = {
-    tvb = tvb, pinfo = pinfo, root = root, direction = direction,
+    tvb = tvb, start = start, pinfo = pinfo, root = root, direction = direction,
     limit = tvb:len(), reported = tvb:reported_len(), cut = tvb:len() < tvb:reported_len(),
-    experts = 0, shown = 0, frames = 0, pieces = {}, piece_at = {}, packets = {},
+    experts = 0, shown = {}, hidden = {}, frames = 0, pieces = {}, piece_at = {}, packets = {},
   }
   rw.begin_message(m, place[1], place[2], pinfo.visited)
   local dropped = drop_count()
@@ -127,21 +130,23 @@ local function dissect_batch(tvb, pinfo, root, direction, place)
       rw.expert(m, tree, "internal", tostring(err))
       words[#words + 1] = "! the dissector failed"
     elseif err.cut then
-      rw.expert(m, tree, "cut", string.format("%.0f of %.0f bytes were captured", m.limit, m.reported))
+      rw.expert(m, tree, "cut", string.format("%.0f of %.0f bytes were captured",
+        m.limit - start, m.reported - start))
       words[#words + 1] = "! cut short by the capture"
     else
-      rw.expert(m, tree, "malformed", err.malformed .. " (byte " .. rw.dec(err.at) .. ")")
+      rw.expert(m, tree, "malformed", err.malformed .. " (byte " .. rw.dec(err.at - start) .. ")")
       words[#words + 1] = "! " .. err.malformed
     end
   end
-  if m.hidden then
-    rw.expert(m, root, "bounded", rw.dec(m.hidden) .. " more transactions, records or entries are not shown")
-  end
+  local hidden = rw.hidden(m)
+  if hidden then rw.expert(m, root, "bounded", hidden .. " are not shown") end
   if (m.ext or 0) > 0 then rw.expert(m, root, "ext", rw.dec(m.ext) .. " msgpack extensions") end
   pinfo.src, pinfo.dst, pinfo.src_port, pinfo.dst_port = src, dst, src_port, dst_port
 
+  local joined = table.concat(words, "; ")
+  root:add(words_field, joined):set_generated()
   local arrow = direction == "out" and "-> " or "<- "
-  local text = arrow .. table.concat(words, "; ")
+  local text = arrow .. joined
   if m.untold then text = text .. "; " .. rw.dec(m.untold) .. " more transactions" end
   root:append_text(", " .. text:sub(1, INFO_BYTES))
   set_info(pinfo, place[3], text)
@@ -155,7 +160,7 @@ function ringwire.dissector(tvb, pinfo, tree)
   local root = tree:add(ringwire, tvb())
   root:add(direction_field, direction == "out" and 0 or 1):set_generated()
   local key = "tcp " .. tostring(stream and stream.value or 0)
-  dissect_batch(tvb, pinfo, root, direction, { key, pinfo.number .. "/" .. ordinal, ordinal })
+  dissect_batch(tvb, 0, pinfo, root, direction, { key, pinfo.number .. "/" .. ordinal, ordinal })
   return tvb:len()
 end
 
@@ -182,7 +187,7 @@ function capture.dissector(tvb, pinfo, tree)
     pinfo.cols.info = "! cut short by the capture"
     return HEADER
   end
-  dissect_batch(tvb(HEADER):tvb(), pinfo, root, direction, { key, tostring(pinfo.number), 1 })
+  dissect_batch(tvb, HEADER, pinfo, root, direction, { key, tostring(pinfo.number), 1 })
   return tvb:len()
 end
 

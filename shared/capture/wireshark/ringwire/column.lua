@@ -53,7 +53,7 @@ return function(rw)
       local words = {}
       for from = at, stop - 1, 64 do
         local size = math.min(64, stop - from)
-        local entry = rw.room(m, tree)
+        local entry = rw.room(m, tree, "entries")
         if entry then entry = entry:add(rw.entry_field, m.tvb(from, size)) end
         local said = describe(m, entry, from, size, address + from - at)
         if entry then entry:set_text(said) end
@@ -65,7 +65,7 @@ return function(rw)
     if kind == 23 and op == 22 then
       local shape = rw.ask(m, ena.llq_shape)
       for from = at, stop - 1, shape.entry do
-        ena.llq_entry(m, rw.room(m, tree), from, math.min(shape.entry, stop - from), address + from - at, shape)
+        ena.llq_entry(m, rw.room(m, tree, "entries"), from, math.min(shape.entry, stop - from), address + from - at, shape)
       end
       return nil
     end
@@ -76,12 +76,12 @@ return function(rw)
     local io, slot = ena.IO[kind], xen.SLOT[kind]
     if io then
       local size = ENTRY[kind]
-      for from = at, stop - size, size do io(m, rw.room(m, tree), from, address + from - at) end
+      for from = at, stop - size, size do io(m, rw.room(m, tree, "entries"), from, address + from - at) end
       return nil
     end
     if slot then
       local size = ENTRY[kind]
-      for from = at, stop - size, size do slot(m, rw.room(m, tree), from, space, address + from - at) end
+      for from = at, stop - size, size do slot(m, rw.room(m, tree, "entries"), from, space, address + from - at) end
       return nil
     end
     if kind == 32 or kind == 39 then
@@ -120,7 +120,7 @@ return function(rw)
         break
       end
       if length == 0 then rw.expert(m, tree, "record", string.format("record %d is empty", i)) end
-      local item = rw.room(m, tree)
+      local item = rw.room(m, tree, "records")
       if item then
         item = item:add(record_item, m.tvb(rec, RECORD))
         item:set_text(bulk(op, kind, address, space, length))

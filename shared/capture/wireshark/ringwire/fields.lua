@@ -84,16 +84,28 @@ return function(rw)
     tree:add_proto_expert_info(rw.experts[name], text)
   end
 
-  --- `tree` while the message has room for another transaction, record or entry, else nil: what
-  --- is not shown is still followed.
-  function rw.room(m, tree)
+  --- `tree` while the message has room for another item of a level, else nil: what is not shown
+  --- is still followed. Levels are "transactions", "records", "entries", each with its own room,
+  --- so that a ring full of descriptors does not hide the doorbell behind it.
+  function rw.room(m, tree, level)
     if tree == nil then return nil end
-    if m.shown < rw.prefs.max_records then
-      m.shown = m.shown + 1
+    local shown = m.shown[level] or 0
+    if shown < rw.prefs.max_items then
+      m.shown[level] = shown + 1
       return tree
     end
-    m.hidden = (m.hidden or 0) + 1
+    m.hidden[level] = (m.hidden[level] or 0) + 1
     return nil
+  end
+
+  --- "3583 more entries, 2 more records" for what was not shown; nil when all was.
+  function rw.hidden(m)
+    local words = {}
+    for _, level in ipairs({ "transactions", "records", "entries" }) do
+      local n = m.hidden[level]
+      if n then words[#words + 1] = rw.dec(n) .. " more " .. level end
+    end
+    return #words > 0 and table.concat(words, ", ") or nil
   end
 
   --- "0x1f". Works on halves: some builds format only 32 bits as hexadecimal.

@@ -171,7 +171,7 @@ return function(rw)
     if length % size ~= 0 then rw.expert(m, tree, "record", rw.dec(length % size) .. " bytes behind the last whole record") end
     local words = {}
     for i = 0, count - 1 do
-      local said = describe(m, rw.room(m, tree), at + i * size)
+      local said = describe(m, rw.room(m, tree, "entries"), at + i * size)
       if #words < 4 then words[#words + 1] = said end
     end
     local left = count > #words and string.format("; %d more", count - #words) or ""
@@ -232,7 +232,7 @@ return function(rw)
     if op_kind ~= "uint" or op > 255 then msgpack.malformed(what .. ": not an opcode", next) end
     local name = OP[op] or "opcode " .. rw.dec(op)
 
-    local tree = rw.room(m, m.root)
+    local tree = rw.room(m, m.root, "transactions")
     if tree then
       tree = tree:add(transaction_item, m.tvb(at, math.max(body - at, 1)))
       tree:set_text(name)

@@ -1,0 +1,374 @@
+/** Every transaction of the wire, and what the dissector complains about. */
+import { describe, expect, test } from "vitest";
+import { stampCommand } from "../../shared/ena/admin.ts";
+import { RecordType, Space } from "../../shared/wire/records.ts";
+import { FaultSeverity, Op } from "../../shared/wire/transactions.ts";
+import { batchOf, dissect, infos, type Packet, RingFile } from "../support/dissector.ts";
+import { column, mmio, packBatch } from "../support/raw-frontend.ts";
+
+async function only(build: (file: RingFile) => void): Promise<Packet> {
+  const file = new RingFile();
+  build(file);
+  const packets = await dissect(file);
+  return packets.at(-1)!;
+}
+
+describe("transactions", () => {
+  test("hello and welcome, with keys that nobody knows", async () => {
+    const hello = {
+      version: 1,
+      personality: "ena",
+      name: "n1",
+      instance: "i",
+      queues: 4,
+      extra: [1, { a: null }],
+    };
+    const welcome = {
+      version: 1,
+      name: "n1",
+      mac: "02:00:00:ab:cd:ef",
+      segment: "lan0",
+      epoch: 3,
+      queues: 2,
+      maxMtu: 9216,
+      pushBytes: 1 << 24,
+      revision: 1,
+      deviceMemory: true,
+    };
+    const file = new RingFile();
+    file.toDevice(batchOf((w) => w.control([Op.HELLO, hello])));
+    file.toFrontend(batchOf((w) => w.control([Op.WELCOME, welcome])));
+    const [first, second] = await dissect(file);
+    expect(first!.one("ringwire.hello.personality")).toBe("ena");
+    expect(first!.number("ringwire.hello.queues")).toBe(4);
+    expect(first!.one("ringwire.value")).toBe('extra=[1,{"a":null}]');
+    expect((await infos(file))[0]).toBe(`-> hello ${JSON.stringify(hello)}`);
+    expect(second!.one("ringwire.hello.mac")).toBe(welcome.mac);
+    expect(second!.number("ringwire.hello.push_bytes")).toBe(welcome.pushBytes);
+    expect(second!.number("ringwire.hello.epoch")).toBe(3);
+    expect(second!.number("ringwire.hello.device_memory")).toBe(1);
+    expect(second!.experts).toEqual([]);
+  });
+
+  test("session, windows, reads and interrupts", async () => {
+    const file = new RingFile();
+    file.toDevice(
+      batchOf((w) => {
+        w.control([Op.HEARTBEAT, 2 ** 40 + 5, 0]);
+        w.control([Op.PROGRESS, 123_456]);
+        w.control([Op.WINDOW, 0xabc000, 8192]);
+        w.control([Op.END_WINDOW, 0xabc000]);
+        w.control([Op.READ_REPLY, 7, 1, new Uint8Array(0)]);
+      }),
+    );
+    file.toFrontend(
+      batchOf((w) => {
+        w.control([Op.REFUSE, "NAME_IN_USE", "taken"]);
+        w.control([Op.READ, 8, Space.BUS, 2 ** 47 + 16, 4096]);
+        w.interrupt(3);
+        w.interrupt(200);
+      }),
+    );
+    const [up, down] = await dissect(file);
+    expect(up!.numbers("ringwire.op")).toEqual([3, 4, 16, 17, 21]);
+    expect(up!.number("ringwire.heartbeat.sent")).toBe(2 ** 40 + 5);
+    expect(up!.number("ringwire.progress.bytes")).toBe(123_456);
+    expect(up!.numbers("ringwire.address")).toEqual([0xabc000, 0xabc000]);
+    expect(up!.number("ringwire.read_reply.status")).toBe(1);
+    expect(up!.experts).toEqual(["refused"]);
+    expect(down!.one("ringwire.refuse.code")).toBe("NAME_IN_USE");
+    expect(down!.number("ringwire.address")).toBe(2 ** 47 + 16);
+    expect(down!.numbers("ringwire.interrupt.vector")).toEqual([3, 200]);
+    expect((await infos(file))[1]).toBe(
+      '<- refuse "NAME_IN_USE" "taken"; read tag=8 0x800000000010 length=4096; interrupt vector=3; interrupt vector=200',
+    );
+  });
+
+  test("faults, each by its severity", async () => {
+    const packet = await only((file) =>
+      file.toFrontend(
+        batchOf((w) => {
+          w.control([Op.FAULT, FaultSeverity.NOTE, "N_CODE", "just so", 0, 0x1234]);
+          w.control([Op.FAULT, FaultSeverity.QUEUE, "Q_CODE", "stops", 1, 0x8010]);
+          w.control([Op.FAULT, FaultSeverity.DEVICE, "D_CODE", 'says "no"', 0, 0]);
+        }),
+      ),
+    );
+    expect(packet.all("ringwire.fault.code")).toEqual(["N_CODE", "Q_CODE", "D_CODE"]);
+    expect(packet.numbers("ringwire.fault.severity")).toEqual([0, 1, 2]);
+    expect(packet.numbers("ringwire.fault.address")).toEqual([0x1234, 0x8010, 0]);
+    expect(packet.experts.toSorted()).toEqual(["fault_device", "fault_note", "fault_queue"]);
+    expect(packet.complaints).toContain("Q_CODE: stops");
+    expect(packet.all("ringwire.words")[0]).toContain('fault queue "Q_CODE" "stops" grant:0x8010');
+  });
+
+  test("grants and addresses of records", async () => {
+    const packet = await only((file) =>
+      file.toFrontend(
+        batchOf((w) =>
+          w.column(
+            Op.WRITE,
+            Space.GRANT,
+            77 * 4096 + 12,
+            RecordType.RAW,
+            Uint8Array.of(1, 2, 3),
+            0,
+            3,
+          ),
+        ),
+      ),
+    );
+    expect(packet.number("ringwire.record.reference")).toBe(77);
+    expect(packet.number("ringwire.record.address")).toBe(77 * 4096 + 12);
+    expect(packet.one("ringwire.record.data")).toBe("01:02:03");
+    expect(packet.number("ringwire.record.space")).toBe(Space.GRANT);
+  });
+
+  test("a record of type frame that no descriptor names is a frame", async () => {
+    const frame = Buffer.alloc(60, 0x11);
+    frame.writeUInt16BE(0x88b5, 12);
+    const packet = await only((file) =>
+      file.toDevice(batchOf((w) => w.column(Op.PUSH, 0, 0x9000, RecordType.FRAME, frame, 0, 60))),
+    );
+    expect(packet.number("ringwire.frame.length")).toBe(60);
+    expect(packet.one("eth.dst")).toBe("11:11:11:11:11:11");
+  });
+
+  test("the same by link type USER0", async () => {
+    const file = RingFile.user0();
+    file.toDevice(batchOf((w) => w.interrupt(9)));
+    const [packet] = await dissect(file);
+    expect(packet!.number("ringwire.interrupt.vector")).toBe(9);
+    expect(packet!.number("ringwire.direction")).toBe(0);
+  });
+});
+
+/** The admin queues as a driver sets them up, then one batch. */
+const AQ = 0x10000;
+const ACQ = 0x20000;
+const CQ = 0x30000;
+const SQ = 0x40000;
+const DEPTH = 4;
+
+const u16 = (view: DataView, at: number, value: number) => view.setUint16(at, value, true);
+const u32 = (view: DataView, at: number, value: number) => view.setUint32(at, value, true);
+
+function entry(bytes: number, fill: (view: DataView) => void): Uint8Array {
+  const data = new Uint8Array(bytes);
+  fill(new DataView(data.buffer));
+  return data;
+}
+
+const write = (address: number, type: number, bytes: Uint8Array): unknown[] =>
+  column(Op.WRITE, [{ address, type, bytes }]);
+
+/** An Rx completion queue of DEPTH entries and its submission queue, created in view. */
+function rxQueue(file: RingFile): void {
+  const caps = (64 << 16) | 32;
+  file.toDevice(
+    packBatch([
+      ...[0x10, AQ, 0x14, 0, 0x18, caps, 0x20, ACQ, 0x24, 0, 0x28, caps].flatMap((v, i, all) =>
+        i % 2 === 0 ? [mmio(v, all[i + 1]!)] : [],
+      ),
+      write(
+        AQ,
+        RecordType.ENA_AQ,
+        entry(64, (v) => {
+          v.setUint8(2, 3); // create CQ
+          v.setUint8(5, 4); // words of an entry
+          u16(v, 6, DEPTH);
+          u32(v, 12, CQ);
+          stampCommand(v, 0, 0, 1);
+        }),
+      ),
+    ]),
+  );
+  file.toFrontend(
+    packBatch([
+      write(
+        ACQ,
+        RecordType.ENA_ACQ,
+        entry(64, (v) => {
+          v.setUint8(3, 1);
+          u16(v, 8, 5); // its index
+          u16(v, 10, DEPTH);
+        }),
+      ),
+    ]),
+  );
+  file.toDevice(
+    packBatch([
+      write(
+        AQ + 64,
+        RecordType.ENA_AQ,
+        entry(64, (v) => {
+          v.setUint8(2, 1); // create SQ
+          v.setUint8(4, 2 << 5); // rx
+          v.setUint8(6, 1); // in host memory
+          u16(v, 8, 5);
+          u16(v, 10, DEPTH);
+          u32(v, 12, SQ);
+          stampCommand(v, 0, 1, 1);
+        }),
+      ),
+    ]),
+  );
+  file.toFrontend(
+    packBatch([
+      write(
+        ACQ + 64,
+        RecordType.ENA_ACQ,
+        entry(64, (v) => {
+          u16(v, 0, 1);
+          v.setUint8(3, 1);
+          u16(v, 8, 6);
+          u32(v, 12, 0x1018); // doorbell
+        }),
+      ),
+    ]),
+  );
+}
+
+const rxDescriptor = (reqId: number, phase: number) =>
+  entry(16, (v) => {
+    u16(v, 0, 2048);
+    v.setUint8(3, 0x1c | phase);
+    u16(v, 4, reqId);
+    u32(v, 8, 0x50000 + reqId * 2048);
+  });
+const rxCompletion = (reqId: number, phase: number) =>
+  entry(16, (v) => {
+    u32(v, 0, (phase << 24) | (1 << 26) | (1 << 27));
+    u16(v, 4, 60);
+    u16(v, 6, reqId);
+  });
+const post = (slot: number, reqId: number, phase = 1) =>
+  packBatch([write(SQ + slot * 16, RecordType.ENA_RX_DESC, rxDescriptor(reqId, phase))]);
+const complete = (slot: number, reqId: number, phase = 1) =>
+  packBatch([write(CQ + slot * 16, RecordType.ENA_RX_CDESC, rxCompletion(reqId, phase))]);
+
+describe("what the dissector complains about", () => {
+  async function after(build: (file: RingFile) => void): Promise<readonly Packet[]> {
+    const file = new RingFile();
+    rxQueue(file);
+    const before = file.packets;
+    build(file);
+    const packets = await dissect(file);
+    expect(packets.slice(0, before).flatMap((p) => p.experts)).toEqual([]);
+    return packets.slice(before);
+  }
+
+  test("nothing, over three laps of a ring", async () => {
+    const packets = await after((file) => {
+      for (let i = 0; i < 3 * DEPTH; i++) {
+        const phase = Math.floor(i / DEPTH) % 2 === 0 ? 1 : 0;
+        file.toDevice(post(i % DEPTH, i % 3, phase));
+        file.toFrontend(complete(i % DEPTH, i % 3, phase));
+      }
+    });
+    expect(packets.flatMap((p) => p.experts)).toEqual([]);
+    expect(packets.at(-1)!.one("ringwire.ena.queue")).toBe("CQ 5 of rx SQ 6");
+  });
+
+  test("a phase bit that did not flip", async () => {
+    const packets = await after((file) => {
+      for (let i = 0; i <= DEPTH; i++) {
+        file.toDevice(post(i % DEPTH, i, i < DEPTH ? 1 : 0));
+        file.toFrontend(complete(i % DEPTH, i, 1));
+      }
+    });
+    expect(packets.flatMap((p, i) => p.experts.map((name) => [i, name]))).toEqual([
+      [2 * DEPTH + 1, "phase"],
+    ]);
+    expect(packets.at(-1)!.complaints).toContain("phase 1 in slot 0, where 0 is expected");
+  });
+
+  test("a completion beside the next slot", async () => {
+    const packets = await after((file) => {
+      file.toDevice(post(0, 1));
+      file.toFrontend(complete(2, 1));
+    });
+    expect(packets.flatMap((p) => p.experts)).toEqual(["order"]);
+  });
+
+  test("a request id that was never posted, one completed twice, one posted twice", async () => {
+    const packets = await after((file) => {
+      file.toDevice(post(0, 1));
+      file.toFrontend(complete(0, 9));
+      file.toFrontend(complete(1, 1));
+      file.toFrontend(complete(2, 1));
+      file.toDevice(post(1, 2));
+      file.toDevice(post(2, 2));
+    });
+    expect(packets.map((p) => p.experts)).toEqual([[], ["req_id"], [], ["req_id"], [], ["twice"]]);
+    expect(packets[1]!.complaints).toContain("rx completion of req_id 9, which is not outstanding");
+  });
+
+  test("an admin completion without its command, and one that failed", async () => {
+    const packets = await after((file) => {
+      const done = entry(64, (v) => {
+        u16(v, 0, 11);
+        v.setUint8(2, 5);
+        v.setUint8(3, 1);
+      });
+      file.toFrontend(packBatch([write(ACQ + 128, RecordType.ENA_ACQ, done)]));
+    });
+    expect(packets[0]!.experts.toSorted()).toEqual(["req_id", "status"]);
+    expect(packets[0]!.complaints).toContain("admin command failed: ILLEGAL_PARAMETER");
+  });
+
+  test("nothing about ids after packets were lost", async () => {
+    const packets = await after((file) => {
+      file.toDevice(post(0, 1));
+      file.toFrontend(complete(2, 3), { drops: 4 });
+      file.toFrontend(complete(3, 8));
+    });
+    expect(packets.flatMap((p) => p.experts)).toEqual([]);
+  });
+
+  const BATCH = packBatch([
+    [Op.PROGRESS, 1000],
+    [Op.INTERRUPT, 3],
+  ]);
+  const outside = column(Op.WRITE, [{ address: 1, bytes: Buffer.of(1), length: 9 }]);
+  const WRONG: readonly [string, Uint8Array, string, RegExp][] = [
+    ["bytes behind the end", Buffer.concat([BATCH, Buffer.of(1, 2)]), "malformed", /2 bytes after/],
+    ["an end too early", BATCH.subarray(0, -1), "malformed", /interrupt: vector: the message ends/],
+    ["no array", Buffer.of(5), "malformed", /expected an array, found uint/],
+    ["a reserved format", Buffer.of(0x91, 0xc1), "malformed", /format 0xc1/],
+    ["an unknown opcode", packBatch([[63, "a", [1]]]), "opcode", /63 is not in the catalogue/],
+    ["too many fields", packBatch([[Op.PROGRESS, 1, 2]]), "malformed", /progress with 3 fields/],
+    ["another type", packBatch([[Op.PROGRESS, "x"]]), "malformed", /unsigned integer, found str/],
+    ["a negative number", packBatch([[Op.PROGRESS, -5]]), "malformed", /found int/],
+    ["a record too long", packBatch([outside]), "record", /record 0 has 9 bytes, 1 are left/],
+    ["an extension", Buffer.of(0x91, 0x92, 63, 0xd4, 1, 0), "ext", /1 msgpack extensions/],
+  ];
+
+  test("malformed batches, each by its reason", async () => {
+    const file = new RingFile();
+    WRONG.forEach(([, bytes], epoch) => {
+      file.toDevice(bytes, { epoch });
+    });
+    const packets = await dissect(file);
+    WRONG.forEach(([name, , expert, sentence], i) => {
+      const { experts, complaints } = packets[i]!;
+      expect(experts, name).toContain(expert);
+      expect(experts, name).not.toContain("internal");
+      expect(complaints.filter((text) => sentence.test(text)).length, name).toBe(1);
+    });
+  });
+
+  test("a batch that the capture cut", async () => {
+    const packet = await only((file) => file.toDevice(BATCH, { snap: BATCH.length - 1 }));
+    expect(packet.experts).toEqual(["cut"]);
+    expect(packet.number("ringwire.progress.bytes")).toBe(1000);
+  });
+
+  test("more than is shown", async () => {
+    const packet = await only((file) =>
+      file.toDevice(packBatch(Array.from({ length: 600 }, (_, i) => [Op.INTERRUPT, i % 256]))),
+    );
+    expect(packet.numbers("ringwire.interrupt.vector").length).toBe(512);
+    expect(packet.complaints).toContain("88 more transactions are not shown");
+  });
+});

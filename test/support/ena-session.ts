@@ -1,0 +1,119 @@
+/**
+ * Two ENA NICs of one device, all in this process but joined by real WebSockets, that bring
+ * themselves up, send each other frames and go down again. Every batch of the first is kept.
+ */
+import { createEnaNic } from "../../device/ena/index.ts";
+import { DeviceServer } from "../../device/server.ts";
+import { Switch } from "../../device/switch/switch.ts";
+import { createEnaDriver } from "../../frontend/ena/index.ts";
+import type { Ifnet } from "../../frontend/net/ifnet.ts";
+import { MbufPool } from "../../frontend/net/mbuf.ts";
+import { Session } from "../../frontend/session.ts";
+import { silentLogger } from "../../shared/log.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import { entriesOf } from "./batch-entries.ts";
+import { eventually } from "./process.ts";
+
+export interface SessionOptions {
+  readonly llq: boolean;
+  /** Bytes of the frames that each NIC sends. */
+  readonly frames: readonly number[];
+  /** Called with the port before any NIC connects. */
+  readonly listening?: (port: number) => Promise<void>;
+}
+
+export interface SessionBatch {
+  readonly direction: "in" | "out";
+  readonly bytes: Uint8Array;
+}
+
+export interface SessionRecord {
+  /** As the device saw them, from welcome on. */
+  readonly batches: readonly SessionBatch[];
+  readonly mac: string;
+  readonly peerMac: string;
+  readonly port: number;
+}
+
+/** Local experimental EtherType (IEEE 802). */
+const ETHER_TYPE = 0x88b5;
+const MAX_MTU = 9216;
+
+/** Runs the session to its end. */
+export async function runEnaSession(options: SessionOptions): Promise<SessionRecord> {
+  const batches: SessionBatch[] = [];
+  /** NICs whose receive rings the device has heard of. */
+  const receiving = new Set<string>();
+  const server = new DeviceServer({
+    host: "127.0.0.1",
+    port: 0,
+    agent: "test",
+    segment: new Switch({ name: "lan0", now: () => performance.now(), whenFull: "drop" }),
+    segmentName: "lan0",
+    personalities: { ena: (host) => createEnaNic(host, { llq: options.llq }) },
+    pushBytes: 1 << 24,
+    maxMtu: MAX_MTU,
+    maxQueues: 2,
+    log: silentLogger,
+    tap: (name) => (direction, bytes) => {
+      if (name === "a") batches.push({ direction, bytes: Uint8Array.from(bytes) });
+      if (direction === "in" && entriesOf(bytes, RecordType.ENA_RX_DESC, 16).length > 0) {
+        receiving.add(name);
+      }
+    },
+  });
+  const { port } = await server.listen();
+  await options.listening?.(port);
+  const open = async (name: string) => {
+    const session = new Session({
+      connect: `ws://127.0.0.1:${port}`,
+      name,
+      personality: "ena",
+      agent: "test",
+      queues: 1,
+      log: silentLogger,
+      driver: (context) => createEnaDriver(context, { llq: options.llq }),
+    });
+    await session.start();
+    await session.driver.up();
+    return session;
+  };
+  const a = await open("a");
+  const b = await open("b");
+  const ifA = a.driver.ifnet;
+  const ifB = b.driver.ifnet;
+  let received = 0;
+  ifA.input = ifB.input = (m) => {
+    received++;
+    m.free();
+  };
+  const pool = new MbufPool(2048, 256);
+  // Frames for a NIC without receive buffers would be dropped.
+  await eventually("both NICs", () => (receiving.size === 2 ? true : undefined));
+  for (const length of options.frames) {
+    send(pool, ifA, ifB, length);
+    send(pool, ifB, ifA, length);
+  }
+  await eventually("all frames", () => (received === 2 * options.frames.length ? true : undefined));
+  const record = { batches, mac: macText(ifA.mac), peerMac: macText(ifB.mac), port };
+  await a.close();
+  await b.close();
+  await server.close();
+  return record;
+}
+
+function send(pool: MbufPool, from: Ifnet, to: Ifnet, length: number): void {
+  const m = pool.get();
+  if (m === undefined) throw new Error("no mbuf");
+  const frame = Buffer.from(m.buffer.buffer, m.buffer.byteOffset, length);
+  frame.fill(0x5a);
+  frame.set(to.mac, 0);
+  frame.set(from.mac, 6);
+  frame.writeUInt16BE(ETHER_TYPE, 12);
+  m.length = length;
+  m.pktLength = length;
+  if (from.transmit(m) !== 0) throw new Error("a frame was refused");
+}
+
+const macText = (mac: Uint8Array): string =>
+  [...mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":");
