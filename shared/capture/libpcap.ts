@@ -46,7 +46,7 @@ interface Library {
 let library: Library | undefined;
 
 function load(): Library {
-  const lib = open();
+  const lib = openLibrary(NAMES);
   koffi.struct("ringwire_bpf_program", { bf_len: "unsigned int", bf_insns: "void *" });
   return {
     openDead: lib.func("void *pcap_open_dead(int linktype, int snaplen)"),
@@ -59,9 +59,10 @@ function load(): Library {
   } as unknown as Library;
 }
 
-function open(): ReturnType<typeof koffi.load> {
+/** The first of the libraries that there is. Throws CaptureFilterError, naming the package. */
+export function openLibrary(names: readonly string[]): ReturnType<typeof koffi.load> {
   let why = "";
-  for (const name of NAMES) {
+  for (const name of names) {
     try {
       return koffi.load(name);
     } catch (error) {

@@ -40,6 +40,11 @@ export const MAX_SNAP_BYTES = 262_144;
 const DEFAULT_QUEUE_BYTES = 8 * 1024 * 1024;
 /** A buffer fuller than this goes to the output without waiting for the rest of the burst. */
 const FULL_BYTES = 120 * 1024;
+/**
+ * The clock is read for the first packet of a burst and for every eighth after it: reading it takes
+ * as long as writing a packet (0.15 to 0.23 microseconds on the machine that this was measured on).
+ */
+const PACKETS_PER_TICK = 8;
 /** An Interface Statistics Block. */
 const STATISTICS_BYTES = 24 + 7 * 12 + 4;
 
@@ -75,6 +80,19 @@ export class Recorder {
   #fileStartNs = 0;
   #fileStartMs = 0;
 
+  /** Packets since the clock was read; 0: it has to be read. */
+  #sinceTick = 0;
+  #turnAsked = false;
+  readonly #endTurn = (): void => {
+    this.#turnAsked = false;
+    this.#sinceTick = 0;
+    if (this.#flushMs === 0) {
+      this.#flush();
+    } else if (!this.#flushAsked) {
+      this.#flushAsked = true;
+      setTimeout(this.#flush, this.#flushMs).unref();
+    }
+  };
   #flushAsked = false;
   #flushDue = false;
   #ended = false;
@@ -254,7 +272,8 @@ export class Recorder {
       counted.recentDrops++;
       return false;
     }
-    this.#clock.tick();
+    if (this.#sinceTick === 0) this.#clock.tick();
+    this.#sinceTick = (this.#sinceTick + 1) % PACKETS_PER_TICK;
     if (this.#filePackets > 0) {
       const end = this.#fileBytes + need + this.#interfaces.length * STATISTICS_BYTES;
       const age = this.#clock.elapsedNs - this.#fileStartNs;
@@ -294,14 +313,14 @@ export class Recorder {
     this.#packets++;
     if (this.#packets >= this.#maxPackets) this.#end("count");
     else if (this.#out.used >= FULL_BYTES) this.#handOver(false);
-    else this.#askFlush();
+    this.#askFlush();
   }
 
+  /** Something has been written: it leaves when this turn of the event loop is over, or later. */
   #askFlush(): void {
-    if (this.#flushAsked) return;
-    this.#flushAsked = true;
-    if (this.#flushMs === 0) setImmediate(this.#flush);
-    else setTimeout(this.#flush, this.#flushMs).unref();
+    if (this.#turnAsked) return;
+    this.#turnAsked = true;
+    setImmediate(this.#endTurn);
   }
 
   /** Gives the output what has been written, and goes on in another buffer. */

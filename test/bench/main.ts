@@ -5,6 +5,7 @@
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { whyNoNamespaces } from "../support/netns.ts";
+import { writerVariants } from "./capture-writer.ts";
 import { BATCHES, measureLimit } from "./limit.ts";
 import { describeMachine } from "./machine.ts";
 import { FRAME_SIZES, NETMAP_SETUPS, report } from "./report.ts";
@@ -19,7 +20,7 @@ import {
 } from "./segment.ts";
 import { runAll, type Variant } from "./variant.ts";
 
-const GROUPS = ["limit", "ring", "netmap", "tap", "ping", "vde", "veth"] as const;
+const GROUPS = ["limit", "ring", "netmap", "capture-writer", "tap", "ping", "vde", "veth"] as const;
 
 const HELP = `npm run bench
 npm run bench -- --only limit,ring --reps 5
@@ -113,6 +114,8 @@ function allVariants({ seconds, zeroMask, ringSize }: Options): Variant[] {
     }
   }
 
+  variants.push(...writerVariants(seconds));
+
   const segments: [string, () => Promise<Segment>][] = [
     ["tap", () => tapSegment(zeroMask)],
     ["vde", vdeSegment],
@@ -143,7 +146,9 @@ async function main(): Promise<void> {
   const reason = whyNoNamespaces();
   if (reason !== undefined) {
     talk(`without ${["tap", "ping", "vde", "veth"].join(", ")}: ${reason}`);
-    variants = variants.filter(({ group }) => ["limit", "ring", "netmap"].includes(group));
+    variants = variants.filter(({ group }) =>
+      ["limit", "ring", "netmap", "capture-writer"].includes(group),
+    );
   }
 
   const outcomes = await runAll(variants, options.reps, talk);

@@ -1,4 +1,5 @@
 /** Turns the outcomes into a table and into JSON: absolute figures first, then the ratios. */
+import { WRITER_MODES, WRITER_SIZES, writerName } from "./capture-writer.ts";
 import { BATCHES } from "./limit.ts";
 import type { Machine } from "./machine.ts";
 import type { Samples } from "./stats.ts";
@@ -61,6 +62,13 @@ function ratiosOf(outcomes: Outcomes): Record<string, number> {
       }
     }
   }
+  for (const [frameBytes, snapBytes] of WRITER_SIZES) {
+    const rate = (mode: string) =>
+      median(writerName(mode, frameBytes, snapBytes), "framesPerSecond");
+    for (const mode of WRITER_MODES.filter((name) => name !== "copy")) {
+      put(`capture-${mode}/copy ${frameBytes} B, ${snapBytes} kept`, rate(mode), rate("copy"));
+    }
+  }
   for (const metric of ["tcpBitsPerSecond", "tcpBackBitsPerSecond"]) {
     for (const peer of ["vde", "veth"]) {
       put(`tap/${peer} ${metric}`, median("tap/tcp", metric), median(`${peer}/tcp`, metric));
@@ -87,7 +95,7 @@ function short(value: number): string {
 
 function row(name: string, metric: string, samples: Samples): string {
   const range = `${short(samples.min)} to ${short(samples.max)}`;
-  return `${name.padEnd(20)} ${metric.padEnd(24)} ${short(samples.median).padStart(8)}   ${range}\n`;
+  return `${name.padEnd(27)} ${metric.padEnd(24)} ${short(samples.median).padStart(8)}   ${range}\n`;
 }
 
 export function report(machine: Machine, options: RunOptions, outcomes: Outcomes): Report {
@@ -105,7 +113,7 @@ export function report(machine: Machine, options: RunOptions, outcomes: Outcomes
       text += row(name, metric, samples);
     }
     if (outcome.failure !== undefined) {
-      text += `${name.padEnd(20)} not measured: ${outcome.failure.split("\n")[0]}\n`;
+      text += `${name.padEnd(27)} not measured: ${outcome.failure.split("\n")[0]}\n`;
     }
   }
   text += "\n";

@@ -289,6 +289,7 @@ describe("rotation", () => {
     for (const at of [0, 999, 1000, 1500, 2001, 9000]) {
       time.monotonic = 5000 + at;
       recorder.frame(port, Direction.IN, 0, numbered(at % 251));
+      await turn();
     }
     await recorder.stop("enough");
     const counts = output.files.map(({ bytes }) => read(bytes).packets.length);
@@ -311,6 +312,8 @@ describe("time", () => {
       time.monotonic = 5000 + step;
       if (i === 4) time.wall = 0;
       recorder.frame(port, Direction.IN, 0, numbered(1));
+      // The clock is read anew in each turn of the event loop.
+      await turn();
     }
     await recorder.stop("enough");
     const { reader, packets } = read(output.files[0]!.bytes);
@@ -340,7 +343,7 @@ describe("an output that fails", () => {
     const whole = new MemoryOutput();
     const total = (await run(whole, new RecordingLog())).bytes;
     let cuts = 0;
-    for (let capacity = 0; capacity < total; capacity += 7) {
+    for (let capacity = 0; capacity < total; capacity += 11) {
       const output = new MemoryOutput();
       output.capacity = capacity;
       const log = new RecordingLog();
