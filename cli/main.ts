@@ -8,6 +8,7 @@ import { ExitCode, Failure } from "./failure.ts";
 import { frontendCommand } from "./frontend.ts";
 import { lbCommand } from "./lb.ts";
 import { pktGenCommand } from "./pkt-gen.ts";
+import { replayCommand } from "./replay.ts";
 import { statusCommand } from "./status.ts";
 import { VERSION } from "./version.ts";
 
@@ -37,6 +38,7 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
     pktGenCommand(),
     bridgeCommand(),
     lbCommand(),
+    replayCommand(),
     statusCommand(),
   ];
   for (const command of commands) program.addCommand(inherit(command));

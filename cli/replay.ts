@@ -1,0 +1,182 @@
+/** `ringwire replay`: the Ethernet frames of a capture file, sent through a NIC of this process. */
+import { Command } from "commander";
+import { z } from "zod";
+import { Control } from "../frontend/apps/app.ts";
+import type { ReplayResult } from "../frontend/apps/replay/account.ts";
+import { type ReplaySource, replay } from "../frontend/apps/replay.ts";
+import { totalOf, totalText } from "../frontend/apps/report.ts";
+import type { Ifnet } from "../frontend/net/ifnet.ts";
+import { CaptureFileReader } from "../shared/capture/read.ts";
+import { formatMac } from "../shared/net/ethernet.ts";
+import { Failure, messageOf } from "./failure.ts";
+import { createLog } from "./log.ts";
+import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
+import { Nics } from "./nics.ts";
+import {
+  addCommonFlags,
+  CommonShape,
+  logOptions,
+  nicName,
+  oneOf,
+  readOptions,
+  target,
+  unicastMac,
+  whole,
+} from "./options.ts";
+import { Output } from "./output.ts";
+import { onStop } from "./signals.ts";
+
+const MAX_COUNT = 999_999_999;
+/** What the NIC is called here and, without --name, on the device. */
+const IFNAME = "replay0";
+
+const Shape = z.object({
+  ...CommonShape,
+  connect: target,
+  driver: oneOf("ena", "xen").default("ena"),
+  name: nicName.optional(),
+  mac: unicastMac.optional(),
+  mtu: whole(128, 9216).optional(),
+  zeroMask: z.boolean().default(false),
+  loop: whole(0, MAX_COUNT).default(1),
+  rate: whole(0, MAX_COUNT).default(0),
+  preserveTiming: z.boolean().default(false),
+  sendTruncated: z.boolean().default(false),
+  reportMs: whole(10, 1_000_000).default(1000),
+  plainUnits: z.boolean().default(false),
+});
+type Options = z.infer<typeof Shape>;
+
+export function replayCommand(): Command {
+  const command = new Command("replay")
+    .description("Sends the Ethernet frames of a pcap or pcapng file through a NIC.")
+    .argument("<file>", "pcap or pcapng, of any size")
+    .option("--connect <url>", "the device: ws://HOST:PORT, wss, http, https or HOST:PORT")
+    .option("--driver <name>", "ena (ena)")
+    .option("--name <name>", `name of the NIC, one of a kind on the device (${IFNAME})`)
+    .option("--mac <address>", "its address (made from name and segment); frames keep their own")
+    .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
+    .option("--zero-mask", "mask with zeros: for loopback and TLS only")
+    .option("--loop <n>", "send the file so many times; 0 for no end (1)")
+    .option("-R, --rate <pps>", "packets a second at most; 0 for as fast as it goes (0)")
+    .option("--preserve-timing", "keep the gaps between the packets of the file")
+    .option("--send-truncated", "send what there is of packets that the capture has cut short")
+    .option("-T, --report-ms <ms>", "between reports (1000)")
+    .option("-N, --plain-units", "plain numbers instead of K, M, G");
+  return addCommonFlags(command)
+    .addHelpText("before", EXAMPLES)
+    .action(async (file: string, _flags: unknown, self: Command) => {
+      await runReplay(file, readOptions(self, Shape));
+    });
+}
+
+const EXAMPLES = `Examples:
+  ringwire replay trace.pcapng --connect ws://HOST:7700                    as fast as it goes
+  ringwire replay trace.pcap --connect HOST:7700 --preserve-timing         as it was captured
+  ringwire replay trace.pcap --connect HOST:7700 --loop 0 -R 10000         10 kpps until stopped
+`;
+
+async function runReplay(path: string, options: Options): Promise<void> {
+  const output = new Output(options.json);
+  const log = createLog(logOptions(options));
+  const stop = onStop();
+  // Before connecting: a file that can't be read must not take the name from a NIC that works.
+  await using source = await openFile(path);
+  const nics = new Nics(options, log);
+  try {
+    await nics.connect([`netmap:${IFNAME}`]);
+    await nics.settled();
+    const { ifnet } = nics.nic(IFNAME)!;
+    sayReady(path, options, ifnet, output);
+    const counts = newCounts(1);
+    const control = new Control();
+    const { reportMs, quiet, plainUnits: plain } = options;
+    const style = { plain, averages: false, framing: false };
+    const running = { nics, output, log, stop, control, counts, style, reportMs, quiet };
+    const config = { ...options, loops: options.loop };
+    const warn = (sentence: string) => log.warn({}, `${path}: ${sentence}`);
+    const work = replay(source, ifnet, config, counts[0]!, control, { warn });
+    tell(path, await whileRunning(work, running), running);
+  } finally {
+    await nics.close();
+  }
+}
+
+async function openFile(path: string): Promise<ReplaySource & AsyncDisposable> {
+  let file: CaptureFileReader | undefined;
+  try {
+    file = await CaptureFileReader.open(path);
+    await file.more();
+    return file;
+  } catch (error) {
+    await file?.[Symbol.asyncDispose]();
+    throw new Failure(`${path} can't be replayed: ${messageOf(error)}`);
+  }
+}
+
+function sayReady(path: string, options: Options, ifnet: Ifnet, output: Output): void {
+  const { driver, name = IFNAME } = options;
+  const mac = formatMac(ifnet.mac);
+  const { mtu } = ifnet;
+  output.event(`replay of ${path} on ${name}: ${driver}, ${mac}, mtu ${mtu}`, {
+    event: "ready",
+    file: path,
+    name,
+    driver,
+    mac,
+    mtu,
+    pid: process.pid,
+  });
+}
+
+/** What each reason to skip is called behind a number. */
+const SKIPPED: Readonly<Record<keyof ReplayResult["skipped"], string>> = {
+  notEthernet: "not Ethernet",
+  truncated: "truncated",
+  noHeader: "without an Ethernet header",
+  tooLong: "too long for the MTU",
+  superFrame: "to be segmented",
+  unfinished: "with an unfinished checksum",
+  refused: "refused by the driver",
+};
+
+/** The last lines, and all of it as one JSON object. Throws Failure when the file was not sent. */
+function tell(
+  path: string,
+  result: ReplayResult,
+  { counts, output, nics, style, control }: Running,
+): void {
+  const total = totalOf(counts);
+  const { read, padded, lost, inFlight, broken } = result;
+  const stopped = control.isStopped;
+  output.value({
+    event: "result",
+    function: "replay",
+    file: path,
+    ...total,
+    ...result,
+    stopped,
+    ...nics.counters(),
+  });
+  for (const line of totalText("Sent", total, style)) output.text(line);
+  const reasons = Object.entries(result.skipped).filter(([, packets]) => packets > 0);
+  const words = reasons.map(
+    ([why, packets]) => `${packets} ${SKIPPED[why as keyof typeof SKIPPED]}`,
+  );
+  if (words.length > 0) {
+    output.text(`Skipped ${read - total.packets} of ${read} packets: ${words.join(", ")}.`);
+  }
+  if (padded > 0) output.text(`Padded ${padded} packets to 60 bytes.`);
+  if (lost + inFlight > 0) {
+    output.text(`Lost ${lost} packets in the driver; ${inFlight} were not yet taken.`);
+  }
+  if (broken !== undefined) {
+    throw new Failure(`${path}: ${broken}; ${total.packets} packets were sent before`);
+  }
+  if (total.packets > 0 || stopped) return;
+  throw new Failure(
+    read === 0
+      ? `${path} holds no packets`
+      : `${path} holds no packet that can be sent: ${words.join(", ")}`,
+  );
+}

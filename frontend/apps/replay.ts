@@ -1,0 +1,132 @@
+/**
+ * replay: sends the Ethernet frames of a capture file through an interface, without netmap.
+ *
+ *   file ─► packet ─► when it is due ─► an mbuf, or a reason to skip it ─► ifnet.transmit
+ *             ▲                                                                │ ENOBUFS
+ *             └───────────── nothing is read on until there is room ◄──────────┘
+ *
+ * Every packet that was read is counted once: as sent (Counts.packets), or as skipped, by reason.
+ * Sent means that the driver took it; what the driver lost then, in a reset say, is told beside it.
+ */
+import { type CapturedPacket, CaptureFormatError } from "../../shared/capture/pcapng/packet.ts";
+import { Errno } from "../bus/errno.ts";
+import type { Ifnet } from "../net/ifnet.ts";
+import { type Control, type Counts, clockMs } from "./app.ts";
+import { Account, type ReplayResult } from "./replay/account.ts";
+import { Outgoing, Skip } from "./replay/outgoing.ts";
+import { Sender } from "./replay/sender.ts";
+import { Timetable } from "./replay/timetable.ts";
+
+/** A capture file, as CaptureFileReader reads it. */
+export interface ReplaySource {
+  next(): CapturedPacket | undefined;
+  more(): Promise<boolean>;
+  rewind(): Promise<void>;
+  /** Bytes read, and how many of them lie behind the last whole packet. */
+  readonly bytes: number;
+  readonly pending: number;
+}
+
+export interface ReplayConfig {
+  /** How often the file is sent; 0 for no end. */
+  readonly loops: number;
+  /** Packets a second; 0 for no limit. */
+  readonly rate: number;
+  /** Keeps the gaps of the file. */
+  readonly preserveTiming: boolean;
+  readonly sendTruncated: boolean;
+}
+
+export interface ReplayHooks {
+  /** Hears about the first packet of each reason. */
+  warn(sentence: string): void;
+  /** Milliseconds of a monotonic clock; the process's own when not given. */
+  readonly now?: () => number;
+}
+
+/** Resolves when all passes are through, or the file turns out to be damaged, or when stopped. */
+export async function replay(
+  source: ReplaySource,
+  ifnet: Ifnet,
+  config: ReplayConfig,
+  counts: Counts,
+  control: Control,
+  { warn, now = clockMs }: ReplayHooks,
+): Promise<ReplayResult> {
+  const { loops, rate, preserveTiming, sendTruncated } = config;
+  const timetable = preserveTiming ? new Timetable(control, now) : undefined;
+  const sender = new Sender(ifnet, { counts, control, rate, timetable, now });
+  const outgoing = new Outgoing(ifnet, sendTruncated);
+  const account = new Account(ifnet, warn);
+  const { result } = account;
+  counts.begin();
+  try {
+    while (!control.isStopped && (loops === 0 || result.passes < loops)) {
+      if (result.passes > 0) await source.rewind();
+      timetable?.rewind();
+      const before = counts.packets;
+      await pass(source, timetable, sender, outgoing, account, control);
+      if (control.isStopped) break;
+      if (source.pending > 0) {
+        const at = source.bytes - source.pending;
+        result.broken = `the file is cut off within what begins at byte ${at}`;
+        break;
+      }
+      result.passes++;
+      // Nothing again and again would have no end and no use.
+      if (loops === 0 && counts.packets === before) break;
+    }
+  } catch (error) {
+    // A damaged file, or one that can't be read on, is a result. The rest is a bug of ours.
+    if (!(error instanceof CaptureFormatError || isSystemError(error))) throw error;
+    result.broken = error.message;
+  } finally {
+    await sender.leave(outgoing);
+    counts.end();
+  }
+  account.close(outgoing.inUse);
+  return result;
+}
+
+/** The file from where it stands to its end, or until stopped. */
+async function pass(
+  source: ReplaySource,
+  timetable: Timetable | undefined,
+  sender: Sender,
+  outgoing: Outgoing,
+  account: Account,
+  control: Control,
+): Promise<void> {
+  while (!control.isStopped) {
+    const packet = source.next();
+    if (packet === undefined) {
+      if (await source.more()) continue;
+      break;
+    }
+    timetable?.saw(packet.tsNs);
+    while (!sender.isDue && !control.isStopped) await sender.due();
+    if (control.isStopped) break;
+    const m = outgoing.take(packet);
+    if (typeof m === "string") {
+      sender.skipped();
+      account.skipped(packet, m);
+      continue;
+    }
+    // From here on the mbuf may be the driver's.
+    const padding = m.cookie;
+    let errno = sender.transmit(m);
+    while (errno === Errno.ENOBUFS && !control.isStopped) {
+      await sender.room();
+      errno = sender.transmit(m);
+    }
+    if (errno !== 0) m.free();
+    // Stopped while it waited: as if it had not been read.
+    if (errno === Errno.ENOBUFS) break;
+    if (errno === 0) account.sent(padding);
+    else account.skipped(packet, Skip.REFUSED);
+  }
+  sender.endBurst();
+}
+
+const isSystemError = (error: unknown): error is Error =>
+  error instanceof Error && "syscall" in error;

@@ -1,0 +1,182 @@
+/**
+ * What of a captured packet can be sent, and as what: an mbuf over the packet's own bytes, or the
+ * reason why not.
+ *
+ *   captured    | Ethernet frame ............ | FCS |
+ *   sent        | Ethernet frame ............ | zeros up to 60 bytes, for a runt
+ *
+ * A frame's length never tells a jumbo frame from a super-frame that some NIC was still to cut. It
+ * counts as a super-frame when the file says so (epb_flags), or when no NIC has such an MTU.
+ *
+ * Source: draft-ietf-opsawg-pcapng, section 4.3.1 (epb_flags).
+ */
+import {
+  FLAG_CHECKSUM_NOT_READY,
+  FLAG_SEGMENTATION_OFFLOADED,
+  flagFcsBytes,
+} from "../../../shared/capture/pcapng/layout.ts";
+import type { CapturedPacket } from "../../../shared/capture/pcapng/packet.ts";
+import {
+  ETHER_HEADER_BYTES,
+  ETHER_TYPE,
+  isVlanType,
+  VLAN_TAG_BYTES,
+} from "../../../shared/net/ethernet.ts";
+import { Frame, Gso } from "../../../shared/net/frame.ts";
+import { Headers, L3, L4 } from "../../../shared/net/headers.ts";
+import { checkGso } from "../../../shared/net/segment.ts";
+import { askedOf, canDo, frameToMbuf } from "../../host/facts.ts";
+import type { Ifnet } from "../../net/ifnet.ts";
+import { Mbuf } from "../../net/mbuf.ts";
+
+const LINK_ETHERNET = 1;
+/** Largest MTU that a NIC here can have. */
+const MAX_MTU = 9216;
+/** Without its FCS. */
+const LEAST_FRAME_BYTES = 60;
+const TCP_CHECKSUM = 16;
+const UDP_CHECKSUM = 6;
+
+/** Why a packet is not sent. */
+export const Skip = {
+  /** The packet of another link layer. */
+  NOT_ETHERNET: "notEthernet",
+  /** The file has only its beginning. */
+  TRUNCATED: "truncated",
+  /** Shorter than an Ethernet header. */
+  NO_HEADER: "noHeader",
+  /** Longer than the MTU allows. */
+  TOO_LONG: "tooLong",
+  /** To be cut in segments, and the driver can't have it done, or it is no whole TCP packet. */
+  SUPER_FRAME: "superFrame",
+  /** Its checksum was still to be finished, and the driver can't have it done. */
+  UNFINISHED: "unfinished",
+  /** The driver did not take it. */
+  REFUSED: "refused",
+} as const;
+export type Skip = (typeof Skip)[keyof typeof Skip];
+
+const NO_BYTES = new Uint8Array(0);
+
+/** Makes mbufs of packets. They come back as the driver frees them. */
+export class Outgoing {
+  /** Mbufs that the driver has, or the loop. */
+  inUse = 0;
+  readonly #ifnet: Ifnet;
+  readonly #sendTruncated: boolean;
+  readonly #free: Mbuf[] = [];
+  readonly #frame = new Frame();
+  readonly #headers = new Headers();
+  readonly #release = (m: Mbuf): void => {
+    this.inUse--;
+    // The bytes are a view of a whole chunk of the file.
+    m.buffer = NO_BYTES;
+    this.#free.push(m);
+  };
+
+  /** `sendTruncated`: what there is of a truncated packet is a frame. */
+  constructor(ifnet: Ifnet, sendTruncated: boolean) {
+    this.#ifnet = ifnet;
+    this.#sendTruncated = sendTruncated;
+  }
+
+  /**
+   * The packet as an mbuf, which the caller owns, or why it can't be sent. The mbuf's cookie is the
+   * number of bytes that were added.
+   */
+  take(packet: CapturedPacket): Mbuf | Skip {
+    if (packet.linkType !== LINK_ETHERNET) return Skip.NOT_ETHERNET;
+    const whole = frameBytes(packet);
+    const length = Math.min(whole, packet.capturedLength);
+    if (length < whole && !this.#sendTruncated) return Skip.TRUNCATED;
+    if (length < ETHER_HEADER_BYTES) return Skip.NO_HEADER;
+    const { bytes, flags } = packet;
+    const limit = limitOf(bytes, this.#ifnet.mtu);
+    const isSuper =
+      length > limit &&
+      ((flags & FLAG_SEGMENTATION_OFFLOADED) !== 0 || length > limitOf(bytes, MAX_MTU));
+    if (isSuper) return this.#toFinish(bytes, length, true);
+    if (length > limit) return Skip.TOO_LONG;
+    if ((flags & FLAG_CHECKSUM_NOT_READY) !== 0) return this.#toFinish(bytes, length, false);
+    return this.#mbuf(bytes, length);
+  }
+
+  #mbuf(bytes: Uint8Array, length: number): Mbuf {
+    const m = this.#free.pop() ?? new Mbuf();
+    this.inUse++;
+    if (length >= LEAST_FRAME_BYTES) {
+      m.attach(bytes, 0, length, this.#release);
+    } else {
+      const padded = new Uint8Array(LEAST_FRAME_BYTES);
+      padded.set(bytes.subarray(0, length));
+      m.attach(padded, 0, LEAST_FRAME_BYTES, this.#release);
+    }
+    m.cookie = Math.max(0, LEAST_FRAME_BYTES - length);
+    return m;
+  }
+
+  /** A frame that leaves work to the NIC: segments for this MTU, or just the checksum. */
+  #toFinish(bytes: Uint8Array, length: number, isSuper: boolean): Mbuf | Skip {
+    const frame = this.#frame;
+    const h = this.#headers;
+    const skip = isSuper ? Skip.SUPER_FRAME : Skip.UNFINISHED;
+    frame.reset();
+    frame.push(bytes, 0, length);
+    h.parse(frame);
+    // A fragment's checksum is that of the whole packet.
+    if (h.fragment || (h.l4 !== L4.TCP && h.l4 !== L4.UDP)) return skip;
+    frame.needsCsum = true;
+    frame.csumStart = h.l4Offset;
+    frame.csumOffset = h.l4 === L4.TCP ? TCP_CHECKSUM : UDP_CHECKSUM;
+    if (isSuper) {
+      frame.gso = h.l3 === L3.IPV6 ? Gso.TCPV6 : Gso.TCPV4;
+      // The file does not say how large the segments were: as large as fit.
+      frame.gsoSize = this.#ifnet.mtu - (h.payloadOffset - h.l3Offset);
+      frame.headerLength = h.payloadOffset;
+      if (checkGso(frame, h) !== undefined) return skip;
+    }
+    const asked = askedOf(frame, h);
+    if (asked < 0 || !canDo(asked, this.#ifnet.capEnable)) return skip;
+    const m = this.#mbuf(bytes, length);
+    frameToMbuf(frame, h, asked, m);
+    m.pktLength = m.length;
+    return m;
+  }
+}
+
+/** Bytes that the frame had on the wire, without its FCS. */
+function frameBytes({ capturedLength, originalLength, flags, interface: on }: CapturedPacket) {
+  // Some writers leave the original length at zero.
+  return Math.max(capturedLength, originalLength) - (flagFcsBytes(flags) || (on.fcsBytes ?? 0));
+}
+
+/** A VLAN tag does not count against the MTU. */
+function limitOf(bytes: Uint8Array, mtu: number): number {
+  const isTagged = isVlanType((bytes[ETHER_TYPE]! << 8) | bytes[ETHER_TYPE + 1]!);
+  return mtu + ETHER_HEADER_BYTES + (isTagged ? VLAN_TAG_BYTES : 0);
+}
+
+/** Why `packet` was skipped, in words that say what can be done about it. */
+export function explain(skip: Skip, packet: CapturedPacket, mtu: number): string {
+  const { linkType, capturedLength, originalLength, bytes } = packet;
+  const length = Math.min(frameBytes(packet), capturedLength);
+  switch (skip) {
+    case Skip.NOT_ETHERNET:
+      return `is of link type ${linkType}, not Ethernet`;
+    case Skip.TRUNCATED:
+      return `has ${capturedLength} of ${originalLength} bytes; --send-truncated sends those`;
+    case Skip.NO_HEADER:
+      return `has ${Math.max(0, length)} bytes, less than an Ethernet header`;
+    case Skip.TOO_LONG: {
+      const needed = length - limitOf(bytes, 0);
+      const hint = needed > MAX_MTU ? "no NIC here has a larger" : `--mtu ${needed} would take it`;
+      return `has ${length} bytes, too long for an MTU of ${mtu}: ${hint}`;
+    }
+    case Skip.SUPER_FRAME:
+      return `has ${length} bytes that a NIC was to cut in segments: not TCP, not whole, or the driver has no TSO`;
+    case Skip.UNFINISHED:
+      return "has a checksum that a NIC was to finish: not TCP or UDP, or the driver can't";
+    case Skip.REFUSED:
+      return "was refused by the driver";
+  }
+}
