@@ -16,7 +16,7 @@ import type { LinkTap } from "../shared/wire/link.ts";
 import { CloseCode, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
 import { Connection, type ConnectionOwner, type NicEvent, Refusal } from "./connection.ts";
 import { metricsText } from "./metrics.ts";
-import type { Nic, NicConfig, NicHost, Snapshot } from "./nic.ts";
+import type { GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 import type { Switch } from "./switch/switch.ts";
 
@@ -28,7 +28,7 @@ export interface ServerOptions {
   readonly segment: Switch;
   readonly segmentName: string;
   /** Makes a NIC model of each personality this device has. */
-  readonly personalities: Readonly<Record<string, (host: NicHost) => Nic>>;
+  readonly personalities: Readonly<Record<string, (host: GuestHost) => Nic>>;
   /** Bytes of pushes held for a NIC. */
   readonly pushBytes: number;
   readonly maxMtu: number;
@@ -169,7 +169,7 @@ export class DeviceServer implements ConnectionOwner {
     };
   }
 
-  create(personality: string, host: NicHost): Nic {
+  create(personality: string, host: GuestHost): Nic {
     return this.#options.personalities[personality]!(host);
   }
 

@@ -8,7 +8,6 @@
  *   await nic.close();
  */
 
-import { Register } from "../shared/ena/registers.ts";
 import { type Logger, silentLogger } from "../shared/log.ts";
 import type { Tap } from "../shared/tap/tap.ts";
 import type { Driver } from "./driver.ts";
@@ -123,12 +122,9 @@ export class Nic {
     return this.#host;
   }
 
-  /**
-   * Resolves once the device has all that was posted before, receive buffers for one: a register
-   * read comes back behind it.
-   */
+  /** Resolves once the device has all that was posted before, receive buffers for one. */
   async settled(): Promise<void> {
-    await this.#session.pci.read32(0, Register.VERSION);
+    await this.driver.settled();
   }
 
   /** Ports must be closed before. */
