@@ -81,7 +81,8 @@ export class Connection implements LinkOwner, Sink {
   #hello: Hello | undefined;
   #host: LinkHost | undefined;
   #nic: Nic | undefined;
-  #moving = false;
+  /** Told how the connection ended, once a move has begun. */
+  #moved: ((moved: boolean) => void) | undefined;
 
   constructor(transport: Transport, peer: string, owner: ConnectionOwner) {
     this.#owner = owner;
@@ -138,6 +139,7 @@ export class Connection implements LinkOwner, Sink {
       this.#owner.left({ ...this.#event(), reason: reason || "connection lost" });
     }
     this.#owner.gone(this);
+    this.#moved?.(code === CloseCode.MOVED);
   }
 
   broken(error: unknown): void {
@@ -313,11 +315,15 @@ export class Connection implements LinkOwner, Sink {
     this.#guest("xenstore").xenstore(src, at, length);
   }
 
-  /** Has the driver suspend and then connect to the device at `url` instead. */
-  migrate(url: string): void {
+  /**
+   * Has the driver suspend and then connect to the device at `url` instead. Resolves when the
+   * connection has ended, to whether it was for that.
+   */
+  migrate(url: string): Promise<boolean> {
     const nic = this.#nic;
-    if (nic === undefined || this.#moving) return;
-    this.#moving = true;
+    if (nic === undefined || this.#moved !== undefined) return Promise.resolve(false);
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#moved = resolve;
     let told = false;
     const tell = (): void => {
       if (told || this.#link.closed) return;
@@ -331,6 +337,7 @@ export class Connection implements LinkOwner, Sink {
       // A driver that does not answer is told all the same.
       setTimeout(tell, SUSPEND_MS).unref();
     }
+    return promise;
   }
 
   /** The frontend refused one of our accesses. */
