@@ -95,6 +95,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
       events: machine.events,
       domid: this.domid,
       maxFrameBytes: host.config.maxMtu + ETHERNET_BYTES,
+      flushUses: () => this.grants.flushUses(),
       fatal: (code, text) => this.#backend.fatal(code, text),
     });
     this.#backend = new XenbusBackend(this, this, offer);
@@ -163,7 +164,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     this.#netback.disconnect();
   }
   setRate(rate: { bytes: number; usec: number } | undefined): void {
-    this.#netback.setRate(rate);
+    this.#netback.setRate(rate?.bytes ?? 0, rate?.usec ?? 0);
   }
   failed(code: string, text: string): void {
     this.#host.fault(FaultSeverity.DEVICE, code, text);
@@ -227,9 +228,8 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     throw new WireError("WIRE_STATE", "mmio_read: the personality xen has no BAR");
   }
   windowAdded(): void {}
-  windowRemoved(address: number, length: number): void {
-    this.#netback.windowRemoved(address, length);
-  }
+  /** A ring page that goes away while it is mapped: our copy of its bytes stays until unmapped. */
+  windowRemoved(): void {}
 
   suspend(done: () => void): void {
     this.#suspended = done;
@@ -256,7 +256,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     if (this.#destroyed) return;
     this.#destroyed = true;
     this.#backend.stop();
-    this.#netback.destroy();
+    this.#netback.close();
     const { store } = this.#machine;
     const token = `vif-${this.domid}`;
     store.unwatch(`${this.#front}/${VifKey.STATE}`, token);
