@@ -10,6 +10,8 @@
  * Text is latin1 here: xenstore carries octets, and so each of them survives.
  * Nothing here throws on a peer's bytes.
  */
+import { viewOf } from "../bytes/words.ts";
+
 const LE = true;
 
 export const XS_HEADER_SIZE = 16;
@@ -201,7 +203,5 @@ export function isValidPath(path: string): boolean {
   const prefix = DOMAIN_PREFIX.exec(path);
   return prefix === null || path.length - prefix[0].length <= XENSTORE_REL_PATH_MAX;
 }
-
-const viewOf = (b: Uint8Array): DataView => new DataView(b.buffer, b.byteOffset, b.byteLength);
 
 if (LEN + 4 !== XS_HEADER_SIZE) throw new RangeError("xenstore header layout");
