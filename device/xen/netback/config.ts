@@ -29,6 +29,12 @@ export interface NetbackConfig {
   readonly multicastControl: boolean;
 }
 
+/** Transmit credit: so many bytes in so many microseconds, both above 0. */
+export interface Rate {
+  readonly bytes: number;
+  readonly usec: number;
+}
+
 export interface NetbackContext {
   readonly host: GuestHost;
   readonly grants: GrantTable;
@@ -37,14 +43,9 @@ export interface NetbackContext {
   readonly domid: number;
   /** Longest frame without segmentation, Ethernet header and tag included. */
   readonly maxFrameBytes: number;
-  /** Sends the use counts that changed (grant_use), ahead of all that is posted after. */
-  flushUses(): void;
   /**
    * The frontend broke a rule that leaves no way on: the vif is disabled. Called once a connection,
    * when everything is released already; no work is done from then until the next `connect`.
    */
   fatal(code: string, text: string): void;
 }
-
-/** The domain that netback lives in. */
-export const BACKEND_DOMID = 0;

@@ -2,7 +2,7 @@
 import type { Frame } from "../../../shared/net/frame.ts";
 import type { Snapshot } from "../../nic.ts";
 import { DropReason, type Port, type PortOffloads, type SwitchPort } from "../../switch/port.ts";
-import type { NetbackConfig, NetbackContext } from "./config.ts";
+import type { NetbackConfig, NetbackContext, Rate } from "./config.ts";
 
 export class Netback implements Port {
   readonly name: string;
@@ -36,12 +36,12 @@ export class Netback implements Port {
   }
 
   /** `disconnect`, and the port leaves the switch. */
-  close(): void {
+  destroy(): void {
     throw new Error("not built yet");
   }
 
-  /** Transmit credit: so many bytes in so many microseconds; 0 in either is no limit. */
-  setRate(_bytesPerPeriod: number, _usec: number): void {
+  /** Each queue's transmit credit; undefined is no limit. */
+  setRate(_rate: Rate | undefined): void {
     throw new Error("not built yet");
   }
 
@@ -57,6 +57,11 @@ export class Netback implements Port {
 
   /** A batch of the guest was applied: looks at every ring. */
   batchEnd(): void {
+    throw new Error("not built yet");
+  }
+
+  /** Coherent memory goes away: an honest frontend disconnects before it takes a ring's. */
+  windowRemoved(_address: number, _length: number): void {
     throw new Error("not built yet");
   }
 
