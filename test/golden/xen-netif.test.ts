@@ -31,7 +31,7 @@ import { golden, inJunk, writtenHex } from "./ena-golden.ts";
 import { decodes, encodes } from "./xen-golden.ts";
 
 describe("a ring page", () => {
-  const HEX = `${"040302011413121184838281feffffff"}${"00".repeat(48)}`;
+  const HEX = `040302011413121184838281feffffff${"00".repeat(48)}`;
 
   test("the header decodes", () => {
     expect(HEX.length).toBe(2 * RING_HEADER_SIZE);
