@@ -1,4 +1,5 @@
 /** The public header of bus_dma(9) for Xen: all that a driver imports of it. */
+export { SyncOp } from "../../bus/map.ts";
 export {
   BUS_DMA_NOWAIT,
   BUS_DMA_XEN_DOMID_SHIFT,
