@@ -3,7 +3,8 @@
  *
  *   guest port ── joined ── port of domain 0 ── handler of a backend
  *
- * A port has one pending bit: events that come before it is taken are one. A backend's port is
+ * A port has one pending bit: events that come before it is taken are one. A guest's is taken by
+ * its upcall, unless the port is masked. A backend's port is
  * masked from its handler's call to `eoi`, so a guest that sends without end costs one turn at a
  * time, and one that sends without reason waits longer for each (XSA-332). Whoever has work is
  * never made to wait: throttling all events once cost FreeBSD's netfront its throughput.
@@ -58,9 +59,10 @@ export class EventChannels {
   }
 
   /**
-   * Adds a domain. Its upcall sends the `event` transaction, and takes the pending bit then, so
-   * that what comes later is told again. Domain 0 is there from the start; this sets its upcall,
-   * for ports without a handler. Throws when a guest of that number is there.
+   * Adds a guest. Its upcall sends the `event` transaction, and the pending bit goes with it: from
+   * then on it is the guest's, whose memory it stands in. Domain 0 is there from the start; this
+   * sets its upcall, for ports that become pending while they have no handler. They stay pending.
+   * Throws when a guest of that number is there.
    */
   attach(domid: number, upcall: Upcall): void {
     const domain = this.#domains[domid];
@@ -161,8 +163,6 @@ export class EventChannels {
   unmask(caller: number, port: number): number {
     const found = this.#find(caller, port);
     if (found === undefined) return -XenErrno.EINVAL;
-    // A pending port that was not masked has made its upcall already.
-    if (!found.masked) return 0;
     found.masked = false;
     if (found.pending) this.#deliver(found);
     return 0;
@@ -248,8 +248,12 @@ export class EventChannels {
 
   #deliver(port: EventPort): void {
     if (port.masked) return;
-    if (port.handler === undefined) this.#domains[port.domid]?.upcall(port.number);
-    else if (!port.running) this.#run(port);
+    if (port.handler !== undefined) {
+      if (!port.running) this.#run(port);
+      return;
+    }
+    if (port.domid !== DOMAIN_0) port.pending = false;
+    this.#domains[port.domid]?.upcall(port.number);
   }
 
   /** Turns of a handler until there is none to take. One that ends within the call loops here. */

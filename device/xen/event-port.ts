@@ -6,7 +6,7 @@
  *                     │  ▲ masked, or busy: it waits                └ delayed if spurious
  *                     └──┘
  *
- * A port without a handler stays pending after its upcall until somebody takes the bit.
+ * A guest's port has no turns: its upcall takes the bit. A backend's keeps it until it has a handler.
  */
 import { EvtchnStatus } from "../../shared/xen/event-channel.ts";
 

@@ -42,7 +42,8 @@ export class Hypercalls {
 
   /** Never throws whatever the bytes are. `bytes` is not kept and not changed. */
   dispatch(domid: number, number: number, command: number, bytes: Uint8Array): HypercallResult {
-    const copy = bytes.slice();
+    // Not `slice`, which shares the bytes when they are a Buffer of the link.
+    const copy = new Uint8Array(bytes);
     const view = new DataView(copy.buffer);
     return { errno: this.#call(domid, number, command, view), bytes: copy };
   }

@@ -76,7 +76,6 @@ describe("ports", () => {
     const m = machine();
     const first = m.events.allocUnbound(1, SELF, SELF);
     const second = m.events.bindInterdomain(1, SELF, first);
-    m.events.pollPending(1, second);
     m.upcalls.length = 0;
     m.events.send(1, first);
     m.events.send(1, second);
@@ -149,19 +148,48 @@ describe("pending", () => {
     const port = m.events.allocUnbound(0, SELF, 1);
     const guest = m.events.bindInterdomain(1, 0, port);
     expect(m.upcalls).toEqual([[1, guest]]);
-    expect(m.events.pollPending(1, guest)).toBe(1);
     expect(m.events.pollPending(0, port)).toBe(0);
   });
 
-  it("coalesces until the bit is taken", () => {
+  it("the upcall carries the bit to a guest; behind a mask events are one", () => {
     const m = machine();
     const { guest, backend } = joined(m);
+    m.events.send(0, backend);
+    m.events.send(0, backend);
+    expect(m.upcalls).toEqual([
+      [1, guest],
+      [1, guest],
+    ]);
+    expect(m.events.pollPending(1, guest)).toBe(0);
+    m.events.mask(1, guest);
     for (let i = 0; i < 5; i++) m.events.send(0, backend);
-    expect(m.upcalls).toEqual([[1, guest]]);
+    expect(m.upcalls).toHaveLength(2);
+    m.events.unmask(1, guest);
+    expect(m.upcalls).toHaveLength(3);
+  });
+
+  it("a bit that is taken behind a mask is not delivered", () => {
+    const m = machine();
+    const { guest, backend } = joined(m);
+    m.events.mask(1, guest);
+    m.events.send(0, backend);
     expect(m.events.pollPending(1, guest)).toBe(1);
     expect(m.events.pollPending(1, guest)).toBe(0);
-    m.events.send(0, backend);
-    expect(m.upcalls).toHaveLength(2);
+    m.events.unmask(1, guest);
+    expect(m.upcalls).toEqual([]);
+  });
+
+  it("a backend's port keeps its bit until there is a handler", () => {
+    const m = machine();
+    const taken: number[] = [];
+    m.events.attach(0, (port) => taken.push(port));
+    const { guest, backend } = joined(m);
+    m.events.send(1, guest);
+    m.events.send(1, guest);
+    expect(taken).toEqual([backend, backend]);
+    let turns = 0;
+    m.events.bindHandler(0, backend, () => turns++);
+    expect(turns).toBe(1);
   });
 
   it("a mask keeps the bit; unmasking delivers it, once", () => {
@@ -174,7 +202,6 @@ describe("pending", () => {
     expect(m.upcalls).toEqual([[1, guest]]);
     m.events.unmask(1, guest);
     expect(m.upcalls).toHaveLength(1);
-    m.events.pollPending(1, guest);
     m.events.mask(1, guest);
     m.events.unmask(1, guest);
     expect(m.upcalls).toHaveLength(1);
