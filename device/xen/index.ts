@@ -11,14 +11,7 @@ import type { GuestCalls, GuestHost, Nic, Snapshot } from "../nic.ts";
 import { GrantTable } from "./grant-table.ts";
 import type { Domain, XenMachine } from "./machine.ts";
 import { Netback, type NetbackConfig } from "./netback/index.ts";
-import {
-  createHome,
-  createVif,
-  destroyHome,
-  destroyVif,
-  shutdownPath,
-  VIF_HANDLE,
-} from "./toolstack.ts";
+import { createHome, createVif, destroyVif, shutdownPath, VIF_HANDLE } from "./toolstack.ts";
 import type { VifOffer } from "./vif-keys.ts";
 import { type VifDevice, type VifStore, XenbusBackend } from "./xenbus-backend.ts";
 import { XenstoreError } from "./xenstore/errors.ts";
@@ -95,7 +88,6 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
       events: machine.events,
       domid: this.domid,
       maxFrameBytes: host.config.maxMtu + ETHERNET_BYTES,
-      flushUses: () => this.grants.flushUses(),
       fatal: (code, text) => this.#backend.fatal(code, text),
     });
     this.#backend = new XenbusBackend(this, this, offer);
@@ -164,7 +156,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     this.#netback.disconnect();
   }
   setRate(rate: { bytes: number; usec: number } | undefined): void {
-    this.#netback.setRate(rate?.bytes ?? 0, rate?.usec ?? 0);
+    this.#netback.setRate(rate);
   }
   failed(code: string, text: string): void {
     this.#host.fault(FaultSeverity.DEVICE, code, text);
@@ -182,6 +174,12 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
   }
   deliver(message: Uint8Array): void {
     if (!this.#destroyed) this.#host.xenstore(message);
+  }
+  room(): boolean {
+    return !this.#host.backlogged;
+  }
+  cut(reason: WireError): void {
+    this.#host.fault(FaultSeverity.DEVICE, reason.code, reason.message);
   }
 
   // GuestCalls: what the guest asks.
@@ -208,7 +206,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     this.#machine.events.send(this.domid, port);
   }
   xenstore(src: Uint8Array, at: number, length: number): void {
-    this.#machine.xenstore.request(this.domid, src.slice(at, at + length));
+    this.#machine.xenstore.request(this.domid, src.subarray(at, at + length));
   }
 
   suspended(): number {
@@ -256,13 +254,12 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     if (this.#destroyed) return;
     this.#destroyed = true;
     this.#backend.stop();
-    this.#netback.close();
+    this.#netback.destroy();
     const { store } = this.#machine;
     const token = `vif-${this.domid}`;
     store.unwatch(`${this.#front}/${VifKey.STATE}`, token);
     store.unwatch(`${this.#back}/${VifKey.RATE}`, token);
     this.gone();
-    destroyHome(store, this.domid);
     this.#machine.release(this);
   }
 

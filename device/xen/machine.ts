@@ -7,6 +7,7 @@
  *       └── domain 2: ...
  */
 import type { Logger } from "../../shared/log.ts";
+import type { WireError } from "../../shared/wire/transactions.ts";
 import { EventChannels } from "./event-channel.ts";
 import type { GrantTable } from "./grant-table.ts";
 import { Hypercalls } from "./hypercalls.ts";
@@ -18,8 +19,11 @@ export interface Domain {
   readonly grants: GrantTable;
   /** An event channel of the guest became pending. */
   upcall(port: number): void;
-  /** A message of xenstore for the guest. */
+  /** A message of xenstore for the guest, and whether it can take one now. */
   deliver(message: Uint8Array): void;
+  room(): boolean;
+  /** The guest has not read what xenstore has for it for too long: it gets nothing more. */
+  cut(reason: WireError): void;
   /** The guest asks to be suspended: 0, or a positive errno. */
   suspended(): number;
 }
@@ -67,7 +71,10 @@ export class XenMachine {
   introduce(domain: Domain): void {
     this.#domains.set(domain.domid, domain);
     this.events.attach(domain.domid, (port) => domain.upcall(port));
-    this.xenstore.introduce(domain.domid, (message) => domain.deliver(message));
+    this.xenstore.introduce(domain.domid, (message) => domain.deliver(message), {
+      room: () => domain.room(),
+      cut: (reason) => domain.cut(reason),
+    });
   }
 
   /** It is gone: its ports close, its watches and transactions end, its grants are void. */

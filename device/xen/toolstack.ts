@@ -85,14 +85,9 @@ export function createVif(store: XenstoreClient, vif: VifDescription): void {
   });
 }
 
-/** Takes the backend's directory away; the frontend's goes with its domain. */
+/** Takes the backend's directory away; the frontend's goes with its domain, see Xenstore.release. */
 export function destroyVif(store: XenstoreClient, domid: number): void {
   store.rm(backendPath(domid, VIF_HANDLE));
-}
-
-/** Takes everything of the domain away. */
-export function destroyHome(store: XenstoreClient, domid: number): void {
-  store.rm(domainPath(domid));
 }
 
 function put(store: XenstoreClient, path: string, value: string, perms: readonly string[]): void {
