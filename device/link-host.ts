@@ -1,12 +1,9 @@
 /** NicHost and GuestHost over a link: what one NIC model may do to the world outside it. */
+
 import type { Logger } from "../shared/log.ts";
 import type { Link } from "../shared/wire/link.ts";
-import {
-  FAULT_SEVERITY_NAMES,
-  type FaultSeverity,
-  GRANT_USE_RECORD_BYTES,
-  Op,
-} from "../shared/wire/transactions.ts";
+import { FAULT_SEVERITY_NAMES, type FaultSeverity, Op } from "../shared/wire/transactions.ts";
+import { GRANT_USE_RECORD_SIZE } from "../shared/xen/grant.ts";
 import type { LinkMemory } from "./dma/link-memory.ts";
 import { FaultLog } from "./fault-log.ts";
 import type { GuestHost, NicConfig } from "./nic.ts";
@@ -63,7 +60,7 @@ export class LinkHost implements GuestHost {
 
   grantUse(records: Uint8Array, count: number): void {
     if (this.#link.closed) return;
-    const bytes = records.subarray(0, count * GRANT_USE_RECORD_BYTES);
+    const bytes = records.subarray(0, count * GRANT_USE_RECORD_SIZE);
     this.#link.writer.control([Op.GRANT_USE, bytes]);
     this.#link.scheduleFlush();
   }

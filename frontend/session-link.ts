@@ -1,9 +1,9 @@
 /** DeviceLink over one connection: what bus_dma(9) and the PCI function post goes into its batch. */
+
 import type { Link } from "../shared/wire/link.ts";
 import { RecordType, Space } from "../shared/wire/records.ts";
 import {
   CloseCode,
-  END_GRANT_RECORD_BYTES,
   type FaultSeverity,
   GRANT_RECORD_BYTES,
   type GrantVersion,
@@ -11,6 +11,7 @@ import {
   Op,
   WireError,
 } from "../shared/wire/transactions.ts";
+import { END_GRANT_RECORD_SIZE } from "../shared/xen/grant.ts";
 import type { DeviceLink } from "./bus/device-link.ts";
 import { HypercallError, type HypervisorLink } from "./bus/hypervisor.ts";
 
@@ -116,7 +117,7 @@ export class SessionLink implements DeviceLink, HypervisorLink {
 
   endGrants(records: Uint8Array, count: number): void {
     if (this.#link.closed) return;
-    const bytes = records.subarray(0, count * END_GRANT_RECORD_BYTES);
+    const bytes = records.subarray(0, count * END_GRANT_RECORD_SIZE);
     this.#link.writer.control([Op.END_GRANT, bytes]);
   }
 

@@ -7,6 +7,7 @@
  *       ▼                         ▼                     ▼
  *     failed                   closed                closed
  */
+
 import { randomUUID } from "node:crypto";
 import type { Logger } from "../shared/log.ts";
 import type { Transport } from "../shared/transport/transport.ts";
@@ -17,7 +18,6 @@ import { Link, type LinkOwner, type LinkTap } from "../shared/wire/link.ts";
 import {
   CloseCode,
   type FaultSeverity,
-  GRANT_USE_RECORD_BYTES,
   Limits,
   Op,
   PROTOCOL_VERSION,
@@ -25,6 +25,7 @@ import {
   type Sink,
   WireError,
 } from "../shared/wire/transactions.ts";
+import { GRANT_USE_RECORD_SIZE } from "../shared/xen/grant.ts";
 import { Hypervisor } from "./bus/hypervisor.ts";
 import { PciFunction } from "./bus/pci.ts";
 import { DmaSpace } from "./bus/space.ts";
@@ -378,7 +379,7 @@ export class Session implements LinkOwner, Sink {
 
   grantUse(view: DataView, at: number, count: number): void {
     for (let i = 0; i < count; i++) {
-      const rec = at + i * GRANT_USE_RECORD_BYTES;
+      const rec = at + i * GRANT_USE_RECORD_SIZE;
       const readers = view.getInt16(rec + 4, true);
       this.hypervisor.onGrantUse(view.getUint32(rec, true), readers, view.getInt16(rec + 6, true));
     }

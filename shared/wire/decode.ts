@@ -5,13 +5,12 @@
  * error stays applied, nothing after it is; the caller ends the connection with the WireError.
  */
 
+import { END_GRANT_RECORD_SIZE, GRANT_USE_RECORD_SIZE } from "../xen/grant.ts";
 import { Reader } from "./reader.ts";
 import { RECORD_BYTES, record } from "./records.ts";
 import {
-  END_GRANT_RECORD_BYTES,
   type FaultSeverity,
   GRANT_RECORD_BYTES,
-  GRANT_USE_RECORD_BYTES,
   type GrantVersion,
   Limits,
   type LinkControl,
@@ -181,13 +180,13 @@ function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: numbe
       return;
     }
     case Op.END_GRANT: {
-      const count = packedRecords(r, op, END_GRANT_RECORD_BYTES);
+      const count = packedRecords(r, op, END_GRANT_RECORD_SIZE);
       if (sink.endGrant === undefined) throw notForUs(op);
       sink.endGrant(r.view, r.binAt, count);
       return;
     }
     case Op.GRANT_USE: {
-      const count = packedRecords(r, op, GRANT_USE_RECORD_BYTES);
+      const count = packedRecords(r, op, GRANT_USE_RECORD_SIZE);
       if (sink.grantUse === undefined) throw notForUs(op);
       sink.grantUse(r.view, r.binAt, count);
       return;

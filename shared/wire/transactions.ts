@@ -5,6 +5,7 @@
  * A transaction is a msgpack array: opcode, then fields. A column transaction carries
  * [opcode, data bin, records bin]: the records (records.ts) cut the data into pieces.
  */
+import { GRANT_RECORD_V1_SIZE, GRANT_RECORD_V2_SIZE } from "../xen/grant.ts";
 
 export const PROTOCOL_VERSION = 1;
 export const SUBPROTOCOL = "ringwire.v1";
@@ -92,12 +93,9 @@ export type ReadStatus = number;
 /** Highest status: 13 is GNTST_no_space. */
 export const READ_STATUS_MAX = 13;
 
-/** Bytes of the packed records: reference, then a grant entry of version 1 or 2. */
-export const GRANT_RECORD_BYTES = { 1: 12, 2: 20 } as const;
+/** Bytes of a record of `grant`, by version of the entry in it. */
+export const GRANT_RECORD_BYTES = { 1: GRANT_RECORD_V1_SIZE, 2: GRANT_RECORD_V2_SIZE } as const;
 export type GrantVersion = 1 | 2;
-/** Packed records of `end_grant` (reference) and `grant_use` (reference, readers, writers). */
-export const END_GRANT_RECORD_BYTES = 4;
-export const GRANT_USE_RECORD_BYTES = 8;
 
 /** WebSocket close codes of this protocol (RFC 6455, 7.4.2: 4000 to 4999 are private). */
 export const CloseCode = {
