@@ -103,6 +103,11 @@ export class GrantTable implements GrantAccess {
     return this.#pool.free;
   }
 
+  /** Free references, and those that growth would add: constant but for those that someone has. */
+  get availableCount(): number {
+    return this.#pool.available;
+  }
+
   /** Most references that can ever be free. */
   get capacity(): number {
     return this.#pool.most;
