@@ -71,6 +71,9 @@ export const ctrlResponse = struct(CTRL_SLOT_SIZE, {
 });
 export type CtrlResponse = Parsed<typeof ctrlResponse>;
 
+/** An entry of the table that SET_HASH_MAPPING brings: 4 bytes. */
+export const ctrlMappingEntry = struct(4, { queue: u32(0) });
+
 // xen_netif_gref: 8 bytes, an entry of ADD_GREF_MAPPING and DEL_GREF_MAPPING
 //   0     4       6        8
 //   | ref | flags | status |
