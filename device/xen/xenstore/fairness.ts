@@ -73,10 +73,11 @@ export class Fairness {
     return false;
   }
 
-  get turns(): number {
-    let turns = 0;
-    for (const run of this.#runs.values()) if (run.turn !== undefined) turns++;
-    return turns;
+  /** When the next turn is over; Infinity when nobody has one. */
+  get nextTick(): number {
+    let next = Infinity;
+    for (const { turn } of this.#runs.values()) if (turn && turn.endsAt < next) next = turn.endsAt;
+    return next;
   }
 
   forget(domid: number): void {

@@ -149,8 +149,8 @@ export class Xenstore {
 
   /**
    * Lets time pass (transactions and turns end), serves requests that waited, and delivers the
-   * events that gathered. To be called after each batch, when a link has room again, and while
-   * `busy` at least every second.
+   * events that gathered. To be called after each batch, when a link has room again, and at
+   * `nextTick`.
    */
   flushWatches(): void {
     if (this.#flushing) return;
@@ -169,10 +169,12 @@ export class Xenstore {
     }
   }
 
-  /** Something waits for the clock, for room, or for the next flush. */
-  get busy(): boolean {
-    const { store, notices } = this.#parts;
-    return store.openTransactions > 0 || this.#holding.size > 0 || notices.waiting;
+  /**
+   * When flushWatches has something to do that only time brings about, in milliseconds of `now`;
+   * Infinity when there is nothing.
+   */
+  get nextTick(): number {
+    return this.#parts.store.nextTick;
   }
 
   /** One line a guest. */

@@ -83,10 +83,6 @@ export class Notices {
     }
   }
 
-  get waiting(): boolean {
-    return this.#waiting.size > 0;
-  }
-
   /** True while a domain that has room has events. */
   get ready(): boolean {
     for (const domain of this.#waiting) if (domain.hasRoom()) return true;
@@ -107,18 +103,22 @@ export class Notices {
   }
 
   #gather(domain: Domain, event: PendingEvent): void {
-    if (domain.pending.size >= this.#quotas.events) {
-      if (domain.domid === PRIVILEGED) event = { ...event, path: event.watch.path };
-      else if (domain.hasRoom()) this.#deliver(domain);
-      else {
+    let key = keyOf(event);
+    if (domain.pending.size >= this.#quotas.events && !domain.pending.has(key)) {
+      if (domain.domid === PRIVILEGED) {
+        event = { ...event, path: event.watch.path };
+        key = keyOf(event);
+      } else if (domain.hasRoom()) {
+        this.#deliver(domain);
+      } else {
         this.#cut(domain);
         return;
       }
     }
-    const key = keyOf(event);
     const before = domain.pending.get(key);
-    if (before === undefined)
+    if (before === undefined) {
       domain.account.otherBytes += watchBytes(event.path, event.watch.token);
+    }
     domain.pending.set(key, before?.first === true ? before : event);
     this.#waiting.add(domain);
   }

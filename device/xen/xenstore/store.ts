@@ -156,8 +156,11 @@ export class Store {
     }
   }
 
-  get openTransactions(): number {
-    return this.#open.size;
+  /** When `expire` has something to do; Infinity when nothing is open. */
+  get nextTick(): number {
+    const oldest: Transaction | undefined = this.#open.keys().next().value;
+    const lostAt = oldest === undefined ? Infinity : oldest.startedAt + TRANSACTION_MS;
+    return Math.min(lostAt, this.fairness.nextTick);
   }
 
   #limits(domain: Domain, transaction: () => Transaction): EditLimits {
