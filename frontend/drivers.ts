@@ -18,7 +18,8 @@ export interface DriverOptions {
   /** ENA: descriptors and headers go to device memory. */
   readonly llq?: boolean;
   /** Slots of each ring, where the hardware leaves a choice. */
-  readonly ringSize?: number;
+  readonly rxRingSize?: number;
+  readonly txRingSize?: number;
 }
 
 /** Makes the driver of a NIC that the device has welcomed. */
@@ -28,7 +29,7 @@ export function createDriver(
   welcome: Welcome,
   options: DriverOptions,
 ): Driver {
-  const { netmap, lro, llq, ringSize } = options;
+  const { netmap, lro, llq, rxRingSize, txRingSize } = options;
   const common = {
     ...(netmap === undefined ? {} : { netmap }),
     ...(lro === undefined ? {} : { lro }),
@@ -38,7 +39,8 @@ export function createDriver(
     ...common,
     pushBytes: welcome.pushBytes,
     ...(llq === undefined ? {} : { llq }),
-    ...(ringSize === undefined ? {} : { rxRingSize: ringSize, txRingSize: ringSize }),
+    ...(rxRingSize === undefined ? {} : { rxRingSize }),
+    ...(txRingSize === undefined ? {} : { txRingSize }),
   });
 }
 

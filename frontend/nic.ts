@@ -81,7 +81,7 @@ export class Nic {
           netmap: this.#netmap,
           // netmap shows frames as they came.
           lro: false,
-          ...(ringSize === undefined ? {} : { ringSize }),
+          ...(ringSize === undefined ? {} : { rxRingSize: ringSize, txRingSize: ringSize }),
         }),
       agent,
       log,
