@@ -16,6 +16,7 @@ export const Errno = {
   EFBIG: 27,
   ENOSPC: 28,
   EINPROGRESS: 36,
+  EMSGSIZE: 40,
   EOPNOTSUPP: 45,
   ENETDOWN: 50,
   ENOBUFS: 55,
