@@ -15,7 +15,7 @@ import { GrantFlag, GrantType, GTF_TYPE_MASK } from "../../shared/xen/grant.ts";
 export const MAX_USES = 0x7fff;
 
 export class GrantEntries {
-  /** Without READING and WRITING: those are the counts. */
+  /** As the guest wrote them. READING and WRITING among them mean nothing: the counts do. */
   flags = new Uint16Array(0);
   domid = new Uint16Array(0);
   frame = new Float64Array(0);
@@ -70,7 +70,7 @@ export class GrantEntries {
     start: number,
     end: number,
   ): void {
-    this.flags[reference] = flags & ~(GrantFlag.READING | GrantFlag.WRITING);
+    this.flags[reference] = flags;
     this.domid[reference] = domid;
     this.frame[reference] = frame;
     this.start[reference] = start;

@@ -269,6 +269,21 @@ describe("handlers", () => {
     expect(turns).toBe(2);
   });
 
+  it("a handler that masks its port has no turn more, though it was sent to", () => {
+    const m = machine();
+    const { guest, backend } = joined(m);
+    let turns = 0;
+    m.events.bindHandler(0, backend, () => {
+      turns++;
+      // Bounded, so that a table which goes on shows as a number.
+      if (turns < 9) m.events.send(1, guest);
+      if (turns === 3) m.events.mask(0, backend);
+      m.events.eoi(0, backend, false);
+    });
+    m.events.send(1, guest);
+    expect(turns).toBe(3);
+  });
+
   it("a handler that throws leaves its port usable", () => {
     const m = machine();
     const { guest, backend } = joined(m);
