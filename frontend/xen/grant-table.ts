@@ -283,7 +283,9 @@ export class GrantTable implements GrantAccess {
       this.#refuse(status, reference, offset, length, "device write refused");
       return false;
     }
-    return this.#space.busWrite(this.#pages[reference]! + offset, src, at, length);
+    if (this.#space.busWrite(this.#pages[reference]! + offset, src, at, length)) return true;
+    this.refusal = -Gntst.GENERAL_ERROR;
+    return false;
   }
 
   deviceRead(reference: number, offset: number, length: number): Span | undefined {
@@ -293,8 +295,9 @@ export class GrantTable implements GrantAccess {
       return undefined;
     }
     if (length === 0) return NOTHING;
-    this.refusal = -Gntst.GENERAL_ERROR;
-    return this.#space.busRead(this.#pages[reference]! + offset, length);
+    const span = this.#space.busRead(this.#pages[reference]! + offset, length);
+    if (span === undefined) this.refusal = -Gntst.GENERAL_ERROR;
+    return span;
   }
 
   /** Xen's rules for a grant copy, in Xen's order. */

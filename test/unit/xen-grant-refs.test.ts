@@ -267,6 +267,11 @@ describe("what the device is told", () => {
     for (const r of refs) grants.endForeignAccessRef(r);
     grants.post();
     expect([device.entries.size, grants.liveCount]).toEqual([0, 0]);
+    const columns = [512, 512, 176];
+    expect(device.order).toEqual([
+      ...columns.map((n) => `grant ${n}`),
+      ...columns.map((n) => `end ${n}`),
+    ]);
   });
 });
 
@@ -401,8 +406,11 @@ describe("E1, E2, E3, E6: what the device may reach", () => {
   it("of a grant whose page is no longer mapped, nothing", () => {
     const { stage, pages, refs } = stageOf(1);
     pages[0]!.free();
-    expect(stage.write(refs.rw, 0, Uint8Array.of(1))).toBe(false);
+    expect(stage.read(refs.rw, 4095, 2)).toBe(10);
     expect(stage.read(refs.rw, 0, 1)).toBe(1);
+    expect(stage.read(refs.rw, 4095, 2)).toBe(10);
+    expect(stage.write(refs.rw, 0, Uint8Array.of(1))).toBe(false);
+    expect(stage.grants.refusal).toBe(1);
     expect(stage.space.faults.unmapped).toBe(2);
   });
 });
@@ -452,10 +460,13 @@ describe("use counts", () => {
     expect([grants.queryForeignAccess(reference), stage.space.faults.grant]).toEqual([0, 1]);
   });
 
-  it("stay within bounds, whatever is added up", () => {
+  it.each([
+    [0x7fff, 0],
+    [0, 0x7fff],
+  ])("stay within bounds, whatever is added up: %i, %i", (readers, writers) => {
     const { stage, grants, reference } = granted();
-    for (let i = 0; i < 5; i++) stage.use(reference, 0x7fff, 0x7fff);
-    expect(grants.queryForeignAccess(reference)).toBe(2 * 0x7fff);
+    for (let i = 0; i < 5; i++) stage.use(reference, readers, writers);
+    expect(grants.queryForeignAccess(reference)).toBe(0x7fff);
     expect(stage.space.faults.grant).toBe(4);
   });
 });

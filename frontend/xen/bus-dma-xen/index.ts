@@ -7,6 +7,6 @@ export {
   BUS_DMA_XEN_RO,
   DmaLockOp,
 } from "./flags.ts";
-export type { XenDmaCallback, XenDmaMap } from "./map.ts";
-export type { DmaLock, XenDmaTag, XenParentTag, XenTagParams } from "./tag.ts";
+export type { XenDmaMap } from "./map.ts";
+export type { XenDmaTag, XenParentTag, XenTagParams } from "./tag.ts";
 export { createXenTag, getXenDmaTag } from "./tag.ts";
