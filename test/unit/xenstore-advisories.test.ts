@@ -1,6 +1,6 @@
 /** What went wrong in other xenstore daemons, by the advisory that told of it. */
 import { describe, expect, it } from "vitest";
-import { FAIR_AFTER, TURN_MS } from "../../device/xen/xenstore/index.ts";
+import { FAIR_AFTER, TRANSACTION_MS, TURN_MS } from "../../device/xen/xenstore/index.ts";
 import { addGuest, machineOf, type StoreGuest } from "../support/store-guest.ts";
 
 const SHARED = "/local/domain/1/shared";
@@ -149,6 +149,17 @@ describe("XSA-206", () => {
   });
 });
 
+describe("XSA-206 and memory", () => {
+  it("XSA-206 a turn is not ended by what a third domain replaces meanwhile", () => {
+    const { victim, rival, second } = three();
+    for (let i = 0; i < FAIR_AFTER; i++) attempt(victim, () => rival.write(SHARED, "x"));
+    const outcome = attempt(victim, () => {
+      for (let i = 0; i < 2300; i++) expect(second.write("churn", "x".repeat(2000))).toBe("OK\0");
+    });
+    expect(outcome).toBe("OK\0");
+  });
+});
+
 describe("XSA-322", () => {
   it("XSA-322 the next owner of a domain id inherits no permission and no node", () => {
     const { store, victim, rival } = three();
@@ -156,15 +167,40 @@ describe("XSA-322", () => {
     victim.setPerms("dir", ["n1", "b2"]);
     rival.write("/local/domain/1/dir/theirs/deep", "1");
     const tx = victim.start();
-    victim.setPerms("dir", ["n1", "r2"], tx);
+    victim.mkdir("fresh/node", tx);
+    victim.setPerms("fresh/node", ["n1", "r2"], tx);
     store.release(2);
     expect(victim.end(tx)).toBe("EAGAIN");
+    expect(victim.read("fresh")).toBe("ENOENT");
     expect(victim.getPerms("shared")).toBe("n1\0b3\0");
     expect(victim.directory("dir")).toBe("");
     const next = addGuest(store, 2);
     expect(next.read(SHARED)).toBe("EACCES");
     expect(next.write("/local/domain/1/dir/x", "1")).toBe("EACCES");
     expect(next.directory("/local/domain/2")).toBe("");
+  });
+});
+
+describe("XSA-325 and turns", () => {
+  it("XSA-325 the next owner of a domain id inherits neither a turn nor the blame", () => {
+    const { store, clock, victim, rival } = three();
+    for (let i = 0; i < FAIR_AFTER; i++) attempt(victim, () => rival.write(SHARED, "x"));
+    store.release(2);
+    const next = addGuest(store, 2);
+    const turn = victim.start();
+    expect(store.nextTick).toBe(clock.now + TURN_MS);
+    expect(next.write("mine", "1")).toBe("OK\0");
+    victim.end(turn);
+
+    for (let i = 0; i < FAIR_AFTER; i++) {
+      const tx = next.start();
+      next.read("mine", tx);
+      next.write("mine", "2");
+      next.end(tx);
+    }
+    store.release(2);
+    addGuest(store, 2).start();
+    expect(store.nextTick).toBe(clock.now + TRANSACTION_MS);
   });
 });
 

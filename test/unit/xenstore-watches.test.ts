@@ -1,6 +1,6 @@
 /** Who hears of what, when, and by which path. */
 import { describe, expect, it } from "vitest";
-import { XsType, xsStrings } from "../../shared/xen/xenstore.ts";
+import { XsType, xsBytes, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
 import { addGuest, machineOf } from "../support/store-guest.ts";
 
 function two() {
@@ -15,6 +15,15 @@ describe("a watch", () => {
     guest.watch("none", "t1");
     guest.watch("/local/domain/2", "t2");
     expect(guest.heard()).toEqual(["none t1", "/local/domain/2 t2"]);
+    expect(guest.heard()).toEqual([]);
+  });
+
+  it("fires once even for a node that changes before that and may not be read", () => {
+    const { guest, other } = two();
+    guest.watch("/local/domain/2/secret", "t");
+    other.write("secret", "1");
+    expect(guest.heard()).toEqual(["/local/domain/2/secret t"]);
+    other.write("secret", "2");
     expect(guest.heard()).toEqual([]);
   });
 
@@ -229,5 +238,16 @@ describe("a link without room", () => {
     expect(guest.heard()).toEqual(["/local/domain/2/a/1 t", "/local/domain/2/a/2 t"]);
     expect(guest.takeReply()).toBe("1");
     expect(store.snapshot()[0]).toMatchObject({ held: 0, pending: 0 });
+  });
+
+  it("keeps a request that waits in memory of its own", () => {
+    const { store, guest } = two();
+    guest.room = false;
+    const message = xsMessage(XsType.WRITE, 1, 0, xsBytes("data\0kept"));
+    store.request(1, message);
+    message.fill(0x78);
+    guest.room = true;
+    store.flushWatches();
+    expect(guest.read("data")).toBe("kept");
   });
 });

@@ -118,8 +118,7 @@ export class Edit {
 
   /** Once a path, however often it changes: the event carries no value. */
   tell(path: string, gone?: Permissions, exact = false): void {
-    const told = this.#happened.get(path);
-    this.#happened.set(path, { path, gone, exact: exact && (told?.exact ?? true) });
+    this.#happened.set(path, { path, gone, exact });
   }
 
   /** The paths that were read or changed here and are not what they were in `now`. */

@@ -36,7 +36,6 @@ export { XenstoreError } from "./errors.ts";
 export { FAIR_AFTER, TURN_MS } from "./fairness.ts";
 export { DEFAULT_QUOTAS, type Quotas } from "./quota.ts";
 export { REPLACED_BYTES_MAX, TRANSACTION_MS } from "./store.ts";
-export type { WatchHandler } from "./watches.ts";
 
 export interface XenstoreOptions {
   /** Milliseconds of a monotonic clock. */
