@@ -1,10 +1,10 @@
 /**
  * `ringwire demo`: a device and two frontends as three processes on this machine, traffic both
- * ways, every frame checked by its receiver.
+ * ways, every frame checked by its receiver. One NIC is ENA, the other Xen.
  *
  *   this process ── stdin, stdout ──┬── ringwire device
- *                                   ├── ringwire exchange a
- *                                   └── ringwire exchange b
+ *                                   ├── ringwire exchange ena0
+ *                                   └── ringwire exchange xn0
  *
  * The children end when their stdin closes, so none is left behind, whatever becomes of us.
  */
@@ -23,9 +23,14 @@ import { dropsOf, list, record } from "./status-text.ts";
 
 const Shape = z.object({ ...CommonShape, seconds: whole(1, 3600).default(3) });
 
+const DRIVER_NAMES = { ena: "ENA", xen: "Xen" } as const;
 /** From the start of a child to its first word, and from the last frame to the last word. */
 const STEP_MS = 20_000;
-const NAMES = ["ena0", "ena1"] as const;
+/** One NIC of each personality, on one switch. */
+const NICS = [
+  { name: "ena0", driver: "ena" },
+  { name: "xn0", driver: "xen" },
+] as const;
 
 export function demoCommand(): Command {
   const command = new Command("demo")
@@ -84,13 +89,27 @@ async function exchange(
   );
   const { url } = await device.event<{ url: string }>("listening");
   output.text(`device     process ${device.pid}, listening on ${url}`);
-  const sides = NAMES.map((name) =>
-    start("exchange", "--connect", url, "--name", name, "--seconds", String(seconds)),
-  );
+  const sides = NICS.map(({ name, driver }) => {
+    const time = String(seconds);
+    return start(
+      "exchange",
+      "--name",
+      name,
+      "--driver",
+      driver,
+      "--connect",
+      url,
+      "--seconds",
+      time,
+    );
+  });
   await Promise.all(
     sides.map(async (side, i) => {
       await side.event("up");
-      output.text(`${NAMES[i]}       process ${side.pid}, its driver is up`);
+      const { name, driver } = NICS[i]!;
+      output.text(
+        `${name.padEnd(10)} process ${side.pid}, its ${DRIVER_NAMES[driver]} driver is up`,
+      );
     }),
   );
   for (const side of sides) side.go();
@@ -143,7 +162,7 @@ function summarise(
   );
   const processes = {
     device: device.pid,
-    ...Object.fromEntries(sides.map((side, i) => [NAMES[i], side.pid])),
+    ...Object.fromEntries(sides.map((side, i) => [NICS[i]!.name, side.pid])),
   };
   output.value({ event: "result", ok: good, ways, roundTripUs, drops, processes });
   const rows = ways.map((way) => [
@@ -165,7 +184,7 @@ function summarise(
     `drops      ${reasons.length === 0 ? "none" : reasons.join(", ")}`,
     "",
     good
-      ? "Every frame crossed two ENA drivers, one ENA device and two WebSockets, and arrived as it was sent."
+      ? "Every frame crossed an ENA driver, a Xen driver, one device and two WebSockets, and arrived as it was sent."
       : "Not every frame arrived as it was sent.",
     "",
     "Next:",
@@ -190,7 +209,7 @@ class Helper {
   #over: string | undefined;
 
   constructor(args: readonly string[]) {
-    this.#name = args[0] === "exchange" ? (args[4] ?? "") : (args[0] ?? "");
+    this.#name = args[0] === "exchange" ? (args[2] ?? "") : (args[0] ?? "");
     const program = fileURLToPath(
       new URL(import.meta.url.endsWith(".ts") ? "./ringwire.ts" : "./ringwire.js", import.meta.url),
     );

@@ -57,7 +57,9 @@ function uplinkName() {
 
 export function deviceCommand(): Command {
   const command = new Command("device")
-    .description("The device: ENA functions joined by a switch, one for each frontend.")
+    .description(
+      "The device: ENA functions and Xen vifs joined by a switch, one for each frontend.",
+    )
     .option("--listen <host:port>", "where frontends connect (127.0.0.1:7700)")
     .option("--insecure", "allow an address that other hosts can reach")
     .option("--uplink <tap:name...>", "join the segment to a TAP interface; may be repeated")
@@ -88,6 +90,8 @@ async function runDevice(options: Options): Promise<void> {
   const { DeviceServer } = await import("../device/server.ts");
   const { Switch } = await import("../device/switch/switch.ts");
   const { createEnaNic } = await import("../device/ena/index.ts");
+  const { createXenPersonality } = await import("../device/xen/index.ts");
+  const { XenMachine } = await import("../device/xen/machine.ts");
   const segment = new Switch({
     name: options.segment,
     now: () => performance.now(),
@@ -100,7 +104,10 @@ async function runDevice(options: Options): Promise<void> {
     agent: AGENT,
     segment,
     segmentName: options.segment,
-    personalities: { ena: (nicHost) => createEnaNic(nicHost, { llq: options.llq }) },
+    personalities: {
+      ena: (nicHost) => createEnaNic(nicHost, { llq: options.llq }),
+      xen: createXenPersonality(new XenMachine(log), { bridge: options.segment }),
+    },
     pushBytes: Limits.PUSH_BYTES,
     maxMtu: options.mtu,
     maxQueues: options.queues,

@@ -5,15 +5,19 @@
  */
 import { Command } from "commander";
 import { z } from "zod";
-import { Register } from "../shared/ena/registers.ts";
 import { Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
-import { nicName, readOptions, target, whole } from "./options.ts";
+import { nicName, oneOf, readOptions, target, whole } from "./options.ts";
 import { Output } from "./output.ts";
 import { onStop, stdinEnd, stdinSays } from "./signals.ts";
 import { AGENT } from "./version.ts";
 
-const Shape = z.object({ connect: target, name: nicName, seconds: whole(1, 3600) });
+const Shape = z.object({
+  connect: target,
+  driver: oneOf("ena", "xen").default("ena"),
+  name: nicName,
+  seconds: whole(1, 3600),
+});
 /** After the last frame was sent, this long for it to be acknowledged. */
 const QUIET_MS = 5000;
 
@@ -22,6 +26,7 @@ export function exchangeCommand(): Command {
     .description("One side of the demo's traffic.")
     .option("--connect <url>", "the device")
     .option("--name <name>", "name of the NIC")
+    .option("--driver <name>", "ena or xen")
     .option("--seconds <n>", "how long to send")
     .action(async (_flags: unknown, self: Command) => runExchange(readOptions(self, Shape)));
 }
@@ -31,21 +36,20 @@ async function runExchange(options: z.infer<typeof Shape>): Promise<void> {
   const log = createLog({ level: "warn", form: "text" });
   const stop = onStop();
   const { Session } = await import("../frontend/session.ts");
-  const { createEnaDriver } = await import("../frontend/ena/index.ts");
+  const { createDriver } = await import("../frontend/drivers.ts");
   const { Exchange } = await import("../frontend/apps/exchange.ts");
   const session = new Session({
     connect: options.connect,
     name: options.name,
-    personality: "ena",
-    driver: (context, welcome) => createEnaDriver(context, { pushBytes: welcome.pushBytes }),
+    personality: options.driver,
+    driver: (context, welcome) => createDriver(options.driver, context, welcome, {}),
     agent: AGENT,
     log,
   });
   try {
     await session.start();
     await session.driver.up();
-    // A read comes back behind everything posted before it: now the device has our buffers.
-    await session.pci.read32(0, Register.VERSION);
+    await session.driver.settled();
   } catch (error) {
     throw new Failure(messageOf(error));
   }

@@ -27,6 +27,8 @@ import { traceTap } from "./trace.ts";
 import { AGENT } from "./version.ts";
 
 const DEFAULT_MTU = 1500;
+/** What a driver calls its first unit. */
+const UNIT_PREFIX = { ena: "ena", xen: "xn" } as const;
 
 const Shape = z.object({
   ...CommonShape,
@@ -46,10 +48,10 @@ type Options = z.infer<typeof Shape>;
 
 export function frontendCommand(): Command {
   const command = new Command("frontend")
-    .description("A NIC: the driver's side of one ENA function.")
+    .description("A NIC: the driver's side of an ENA function or a Xen vif.")
     .option("--connect <url>", "the device: ws://HOST:PORT, wss, http, https or HOST:PORT")
-    .option("--driver <name>", "ena (ena)")
-    .option("--name <name>", "name of the NIC, one of a kind on the device (ena0)")
+    .option("--driver <name>", "ena or xen (ena)")
+    .option("--name <name>", "name of the NIC, one of a kind on the device (ena0, xn0)")
     .option("--mac <address>", "its address (made from name and segment)")
     .option(
       "--queues <n>",
@@ -59,7 +61,7 @@ export function frontendCommand(): Command {
     .option("--tap <interface>", "the kernel uses the NIC through this TAP interface")
     .option("--zero-mask", "mask with zeros: for loopback and TLS only")
     .option("--no-lro", "do not merge received TCP segments")
-    .option("--llq", "low-latency queues: transmit descriptors in device memory")
+    .option("--llq", "ENA's low-latency queues: transmit descriptors in device memory")
     .option("--trace", "every transaction in a line on stderr");
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)
@@ -70,16 +72,14 @@ const EXAMPLES = `Examples:
   ringwire frontend --connect ws://127.0.0.1:7700                     a NIC with nobody on top
   sudo ringwire frontend --connect ws://HOST:7700 --tap rw0           the kernel's interface rw0
   ringwire frontend --connect HOST:7700 --name b --queues 4 --mtu 9000
+  ringwire frontend --connect HOST:7700 --driver xen                  a Xen vif, xn0
 `;
 
 async function runFrontend(options: Options): Promise<void> {
   const output = new Output(options.json);
   const log = createLog(logOptions(options));
-  if (options.driver === "xen") {
-    throw new Failure("--driver xen is not there yet: use --driver ena");
-  }
   const stop = onStop();
-  const name = options.name ?? `${options.driver}0`;
+  const name = options.name ?? `${UNIT_PREFIX[options.driver]}0`;
   // Before connecting: whoever can't have the TAP must not take the name from a NIC that works.
   const tap =
     options.tap === undefined
@@ -181,14 +181,13 @@ async function createSession(
   onState: (state: SessionState, reason: string) => void,
 ): Promise<Session> {
   const { Session } = await import("../frontend/session.ts");
-  const { createEnaDriver } = await import("../frontend/ena/index.ts");
-  const { connect, mac, queues, zeroMask, lro, llq } = options;
+  const { createDriver } = await import("../frontend/drivers.ts");
+  const { connect, driver, mac, queues, zeroMask, lro, llq } = options;
   return new Session({
     connect,
     name,
-    personality: "ena",
-    driver: (context, welcome) =>
-      createEnaDriver(context, { lro, llq, pushBytes: welcome.pushBytes }),
+    personality: driver,
+    driver: (context, welcome) => createDriver(driver, context, welcome, { lro, llq }),
     mtu: options.mtu ?? DEFAULT_MTU,
     zeroMask,
     agent: AGENT,

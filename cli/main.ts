@@ -7,6 +7,7 @@ import { exchangeCommand } from "./exchange.ts";
 import { ExitCode, Failure } from "./failure.ts";
 import { frontendCommand } from "./frontend.ts";
 import { lbCommand } from "./lb.ts";
+import { migrateCommand } from "./migrate.ts";
 import { pktGenCommand } from "./pkt-gen.ts";
 import { replayCommand } from "./replay.ts";
 import { statusCommand } from "./status.ts";
@@ -40,6 +41,7 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
     lbCommand(),
     replayCommand(),
     statusCommand(),
+    migrateCommand(),
   ];
   for (const command of commands) program.addCommand(inherit(command));
   program.addCommand(inherit(exchangeCommand()), { hidden: true });

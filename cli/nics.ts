@@ -34,7 +34,7 @@ type NicFlags = z.infer<z.ZodObject<typeof NicShape>>;
 export function addNicFlags(command: Command): Command {
   return command
     .option("--connect <url>", "the device: ws://HOST:PORT, wss, http, https or HOST:PORT")
-    .option("--driver <name>", "of NICs whose name does not begin with ena or xn: ena")
+    .option("--driver <name>", "of NICs whose name does not begin with ena or xn: ena or xen")
     .option("--name <name>", "what the device calls the NIC (as the port name does)")
     .option("--mac <address>", "its address (made from name and segment)")
     .option("--queues <n>", "ring pairs (as many as the port names and -p ask for)")
@@ -105,10 +105,9 @@ export class Nics {
     const { driver = driverOf(base) } = this.#flags;
     if (driver === undefined) {
       throw wrong(
-        `-i ${base}: begins with neither ena nor xn, so its driver is not known: add --driver ena`,
+        `-i ${base}: begins with neither ena nor xn, so its driver is not known: add --driver ena or --driver xen`,
       );
     }
-    if (driver === "xen") throw new Failure("--driver xen is not there yet: use --driver ena");
   }
 
   async #openAll(bases: ReadonlySet<string>, connect: string, queues: number): Promise<void> {
@@ -124,6 +123,7 @@ export class Nics {
         const nic = await openNic({
           connect,
           ifname,
+          personality: this.#flags.driver ?? driverOf(ifname) ?? "ena",
           agent: AGENT,
           log: this.#log,
           zeroMask,

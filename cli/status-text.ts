@@ -16,6 +16,7 @@ export function statusLines(status: Snapshot): string[] {
     if (part.length > 1) lines.push("", bold(title), ...part);
   };
   section("NICs", nicTable(nics));
+  section("Xen", xenTable(nics));
   section("Queues", queueTable(nics));
   lines.push("", ...segmentTable(status));
   section("MAC table", macTable(segment));
@@ -43,6 +44,26 @@ function nicTable(nics: readonly Snapshot[]): string[] {
       ];
     }),
   );
+}
+
+/** Domains, both ends' xenbus states, grants. */
+function xenTable(nics: readonly Snapshot[]): string[] {
+  const rows: Cell[][] = [];
+  for (const nic of nics) {
+    if (nic["personality"] !== "xen") continue;
+    const model = record(nic["nic"]);
+    const grants = record(model["grants"]);
+    rows.push([
+      text(nic["name"]),
+      num(model["domid"]),
+      text(model["frontend"]),
+      text(model["backend"]),
+      countText(num(grants["granted"])),
+      countText(num(grants["mapped"])),
+      countText(num(grants["inUse"])),
+    ]);
+  }
+  return table(["NIC", "domain", "frontend", "backend", "grants", "mapped", "in use"], rows);
 }
 
 function queueTable(nics: readonly Snapshot[]): string[] {

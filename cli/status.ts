@@ -2,18 +2,14 @@
 import { Command } from "commander";
 import { z } from "zod";
 import type { Snapshot } from "../device/nic.ts";
-import { unreachable } from "../shared/transport/unreachable.ts";
 import { httpUrl } from "../shared/transport/websocket.ts";
-import { Failure, messageOf, systemCode } from "./failure.ts";
+import { getPage, notOurs } from "./device-page.ts";
 import { addCommonFlags, CommonShape, readOptions, target } from "./options.ts";
 import { Output } from "./output.ts";
 import { onStop } from "./signals.ts";
 import { statusLines } from "./status-text.ts";
 
-const ANSWER_MS = 5000;
 const WATCH_MS = 1000;
-/** A device's page is far smaller; a stranger's may not be. */
-const MAX_CHARS = 64 << 20;
 /** Cursor home, and clear to the end of the screen (ECMA-48). */
 const CLEAR = "\x1b[H\x1b[J";
 
@@ -65,46 +61,9 @@ function show(status: Snapshot, output: Output, clear: boolean): void {
 
 /** GET /status. Throws Failure with a sentence. */
 async function ask(connect: string): Promise<Snapshot> {
-  const url = httpUrl(connect, "/status");
-  const { host, protocol } = new URL(url);
-  let body: string;
-  try {
-    const response = await fetch(url, {
-      redirect: "error",
-      signal: AbortSignal.timeout(ANSWER_MS),
-    });
-    body = await response.text();
-    if (!response.ok) throw notOurs(host, `it answers HTTP ${response.status}`);
-  } catch (error) {
-    if (error instanceof Failure) throw error;
-    throw new Failure(sentence(error, host, protocol));
-  }
-  if (body.length > MAX_CHARS) throw notOurs(host, "its page has no end");
-  let value: unknown;
-  try {
-    value = JSON.parse(body);
-  } catch {
-    throw notOurs(host, "its page is not JSON");
-  }
-  if (typeof value !== "object" || value === null || !("segment" in value) || !("nics" in value)) {
-    throw notOurs(host, "its page is about something else");
+  const { value } = await getPage(connect, "/status");
+  if (!("segment" in value) || !("nics" in value)) {
+    throw notOurs(new URL(httpUrl(connect, "/status")).host, "its page is about something else");
   }
   return value as Snapshot;
-}
-
-const notOurs = (host: string, why: string): Failure =>
-  new Failure(`${host} is not a ringwire device's port: ${why}`);
-
-/** fetch hides the system's error in `cause`. */
-function sentence(error: unknown, host: string, protocol: string): string {
-  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-  const way = unreachable(systemCode(cause), host);
-  if (way !== undefined) return way;
-  if (error instanceof Error && error.name === "TimeoutError") {
-    return `${host} accepted the connection but did not answer; it is not a ringwire device's port`;
-  }
-  if (protocol === "https:" && /ssl|tls/i.test(messageOf(cause))) {
-    return `${host} does not speak TLS; use http://${host}`;
-  }
-  return `${host} is not a ringwire device's port: ${messageOf(cause)}`;
 }

@@ -7,9 +7,11 @@ import { formatMac } from "../shared/net/ethernet.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { type Hello, parseHello, type Welcome } from "../shared/wire/hello.ts";
 import { Link, type LinkOwner, type LinkTap } from "../shared/wire/link.ts";
+import { Space } from "../shared/wire/records.ts";
 import {
   CloseCode,
   type FaultSeverity,
+  type GrantVersion,
   Limits,
   Op,
   PROTOCOL_VERSION,
@@ -19,7 +21,7 @@ import {
 } from "../shared/wire/transactions.ts";
 import { LinkMemory } from "./dma/link-memory.ts";
 import { LinkHost } from "./link-host.ts";
-import type { Nic, NicConfig, NicHost, Snapshot } from "./nic.ts";
+import type { GuestCalls, GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 
 /** A refusal before welcome: told to the peer with a code and a sentence. */
@@ -49,7 +51,7 @@ export interface ConnectionOwner {
   readonly pushBytes: number;
   /** Decides about a hello. Throws Refusal. */
   admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number };
-  create(personality: string, host: NicHost): Nic;
+  create(personality: string, host: GuestHost): Nic;
   plug(port: Port): SwitchPort;
   /** A NIC was welcomed; later, why it left. */
   joined(nic: NicEvent): void;
@@ -63,6 +65,8 @@ export interface ConnectionOwner {
 const HELLO_MS = 10_000;
 /** Kinds of reports kept of what a frontend says that it refused. */
 const MAX_REPORTS = 64;
+/** Time for a driver to suspend. */
+const SUSPEND_MS = 5_000;
 
 export class Connection implements LinkOwner, Sink {
   readonly sink: Sink = this;
@@ -77,6 +81,8 @@ export class Connection implements LinkOwner, Sink {
   #hello: Hello | undefined;
   #host: LinkHost | undefined;
   #nic: Nic | undefined;
+  /** Told how the connection ended, once a move has begun. */
+  #moved: ((moved: boolean) => void) | undefined;
 
   constructor(transport: Transport, peer: string, owner: ConnectionOwner) {
     this.#owner = owner;
@@ -133,6 +139,7 @@ export class Connection implements LinkOwner, Sink {
       this.#owner.left({ ...this.#event(), reason: reason || "connection lost" });
     }
     this.#owner.gone(this);
+    this.#moved?.(code === CloseCode.MOVED);
   }
 
   broken(error: unknown): void {
@@ -252,9 +259,11 @@ export class Connection implements LinkOwner, Sink {
     at: number,
     length: number,
   ): void {
-    this.#working("push");
-    if (space !== 0) throw new WireError("PUSH_SPACE", `push: space ${space} has no pushes`);
-    this.#memory.addPush(address, src, at, length);
+    const { guest } = this.#working("push");
+    if (space !== Space.BUS && guest === undefined) {
+      throw new WireError("PUSH_SPACE", `push: space ${space} has no pushes`);
+    }
+    this.#memory.addPush(address, src, at, length, space as Space);
   }
 
   readReply(tag: number, status: ReadStatus, src: Uint8Array, at: number, length: number): void {
@@ -277,6 +286,58 @@ export class Connection implements LinkOwner, Sink {
     const bytes = this.#working("mmio_read").mmioRead(bar, offset, length);
     this.#link.writer.control([Op.MMIO_READ_REPLY, tag, bytes]);
     this.#link.scheduleFlush();
+  }
+
+  grant(version: GrantVersion, view: DataView, at: number, count: number): void {
+    this.#guest("grant").grant(version, view, at, count);
+  }
+
+  endGrant(view: DataView, at: number, count: number): void {
+    this.#guest("end_grant").endGrant(view, at, count);
+  }
+
+  hypercall(
+    tag: number,
+    number: number,
+    command: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    this.#guest("hypercall").hypercall(tag, number, command, src, at, length);
+  }
+
+  event(port: number): void {
+    this.#guest("event").event(port);
+  }
+
+  xenstore(src: Uint8Array, at: number, length: number): void {
+    this.#guest("xenstore").xenstore(src, at, length);
+  }
+
+  /**
+   * Has the driver suspend and then connect to the device at `url` instead. Resolves when the
+   * connection has ended, to whether it was for that.
+   */
+  migrate(url: string): Promise<boolean> {
+    const nic = this.#nic;
+    if (nic === undefined || this.#moved !== undefined) return Promise.resolve(false);
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#moved = resolve;
+    let told = false;
+    const tell = (): void => {
+      if (told || this.#link.closed) return;
+      told = true;
+      this.#link.writer.control([Op.MOVE, url]);
+      this.#link.scheduleFlush();
+    };
+    if (nic.suspend === undefined) tell();
+    else {
+      nic.suspend(tell);
+      // A driver that does not answer is told all the same.
+      setTimeout(tell, SUSPEND_MS).unref();
+    }
+    return promise;
   }
 
   /** The frontend refused one of our accesses. */
@@ -323,6 +384,15 @@ export class Connection implements LinkOwner, Sink {
       reports: Object.fromEntries(this.#reports),
       nic: this.#nic?.snapshot() ?? {},
     };
+  }
+
+  #guest(what: string): GuestCalls {
+    const { guest } = this.#working(what);
+    if (guest === undefined) {
+      const { personality } = this.#hello!;
+      throw new WireError("WIRE_STATE", `${what}: the personality ${personality} has none`);
+    }
+    return guest;
   }
 
   #working(what: string): Nic {

@@ -1,13 +1,15 @@
-/** NicHost over a link: what one NIC model may do to the world outside it. */
+/** NicHost and GuestHost over a link: what one NIC model may do to the world outside it. */
+
 import type { Logger } from "../shared/log.ts";
 import type { Link } from "../shared/wire/link.ts";
 import { FAULT_SEVERITY_NAMES, type FaultSeverity, Op } from "../shared/wire/transactions.ts";
+import { GRANT_USE_RECORD_SIZE } from "../shared/xen/grant.ts";
 import type { LinkMemory } from "./dma/link-memory.ts";
 import { FaultLog } from "./fault-log.ts";
-import type { NicConfig, NicHost } from "./nic.ts";
+import type { GuestHost, NicConfig } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 
-export class LinkHost implements NicHost {
+export class LinkHost implements GuestHost {
   readonly memory: LinkMemory;
   readonly config: NicConfig;
   readonly log: Logger;
@@ -41,6 +43,31 @@ export class LinkHost implements NicHost {
   interrupt(vector: number): void {
     if (this.#link.closed) return;
     this.#link.writer.interrupt(vector);
+    this.#link.scheduleFlush();
+  }
+
+  event(port: number): void {
+    if (this.#link.closed) return;
+    this.#link.writer.control([Op.EVENT, port]);
+    this.#link.scheduleFlush();
+  }
+
+  hypercallReply(tag: number, errno: number, bytes: Uint8Array): void {
+    if (this.#link.closed) return;
+    this.#link.writer.control([Op.HYPERCALL_REPLY, tag, errno, bytes]);
+    this.#link.scheduleFlush();
+  }
+
+  grantUse(records: Uint8Array, count: number): void {
+    if (this.#link.closed) return;
+    const bytes = records.subarray(0, count * GRANT_USE_RECORD_SIZE);
+    this.#link.writer.control([Op.GRANT_USE, bytes]);
+    this.#link.scheduleFlush();
+  }
+
+  xenstore(message: Uint8Array): void {
+    if (this.#link.closed) return;
+    this.#link.writer.control([Op.XENSTORE, message]);
     this.#link.scheduleFlush();
   }
 

@@ -1,7 +1,7 @@
 /** What the server needs of any NIC model; the rooms `ena` and `xen` implement it. */
 import type { Logger } from "../shared/log.ts";
-import type { FaultSeverity } from "../shared/wire/transactions.ts";
-import type { HostMemory } from "./dma/host-memory.ts";
+import type { FaultSeverity, GrantVersion } from "../shared/wire/transactions.ts";
+import type { GuestMemory, HostMemory } from "./dma/host-memory.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 
 /** What was agreed in hello and welcome. */
@@ -40,12 +40,44 @@ export interface NicHost {
   now(): number;
 }
 
+/** What a model of a paravirtual device may do beside that. */
+export interface GuestHost extends NicHost {
+  readonly memory: GuestMemory;
+  /** Notifies a port of the guest. */
+  event(port: number): void;
+  hypercallReply(tag: number, errno: number, bytes: Uint8Array): void;
+  /** `count` packed records of grant_use; copied at once. */
+  grantUse(records: Uint8Array, count: number): void;
+  /** One whole xs_wire message. */
+  xenstore(message: Uint8Array): void;
+}
+
 /** A plain value for `status`, the inspector and tests. Numbers, strings, nested records. */
 export type Snapshot = {
   readonly [key: string]: number | string | boolean | Snapshot | Snapshot[];
 };
 
+/** What a paravirtual guest asks of its hypervisor; a NIC model without it takes none of these. */
+export interface GuestCalls {
+  /** `count` packed records of shared/xen/grant.ts. Throws WireError. */
+  grant(version: GrantVersion, view: DataView, at: number, count: number): void;
+  endGrant(view: DataView, at: number, count: number): void;
+  /** Answered with NicHost.hypercallReply, at once or later. */
+  hypercall(
+    tag: number,
+    number: number,
+    command: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void;
+  /** `port` is the guest's. */
+  event(port: number): void;
+  xenstore(src: Uint8Array, at: number, length: number): void;
+}
+
 export interface Nic {
+  readonly guest?: GuestCalls;
   /** PCI revision id, and whether there is a BAR 2: told in welcome. */
   readonly revision: number;
   readonly deviceMemory: boolean;
@@ -56,6 +88,11 @@ export interface Nic {
   /** A window appeared or is about to go away. */
   windowAdded(address: number, length: number): void;
   windowRemoved(address: number, length: number): void;
+  /**
+   * The NIC is about to move to another device: has the driver suspend, calls `done` when it has.
+   * A model without it lets the driver find out.
+   */
+  suspend?(done: () => void): void;
   /** The batch has been applied in full. */
   batchEnd(): void;
   /** The link can take more again. */

@@ -1,6 +1,7 @@
 /**
  * The device's port: frontends come in by WebSocket, people and monitors by HTTP.
  *
+ *   /migrate  moves a NIC to another device (POST)
  *   /nic      a frontend (WebSocket, subprotocol ringwire.v1)
  *   /status   everything as JSON        /metrics  Prometheus
  *   /livez    the process answers       /readyz   it takes frontends
@@ -8,15 +9,16 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { z } from "zod";
 import type { Logger } from "../shared/log.ts";
 import { formatMac, macFromName, macKey, parseUnicastMac } from "../shared/net/ethernet.ts";
-import { WebSocketAcceptor } from "../shared/transport/websocket.ts";
+import { nicUrl, WebSocketAcceptor } from "../shared/transport/websocket.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
-import { CloseCode, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
+import { CloseCode, Limits, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
 import { Connection, type ConnectionOwner, type NicEvent, Refusal } from "./connection.ts";
 import { metricsText } from "./metrics.ts";
-import type { Nic, NicConfig, NicHost, Snapshot } from "./nic.ts";
+import type { GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 import type { Switch } from "./switch/switch.ts";
 
@@ -28,7 +30,7 @@ export interface ServerOptions {
   readonly segment: Switch;
   readonly segmentName: string;
   /** Makes a NIC model of each personality this device has. */
-  readonly personalities: Readonly<Record<string, (host: NicHost) => Nic>>;
+  readonly personalities: Readonly<Record<string, (host: GuestHost) => Nic>>;
   /** Bytes of pushes held for a NIC. */
   readonly pushBytes: number;
   readonly maxMtu: number;
@@ -44,6 +46,16 @@ export interface ServerOptions {
 const MAX_CONNECTIONS = 1024;
 /** Sockets that have not asked for anything whole by then are cut. */
 const REQUEST_MS = 10_000;
+/** Time for a NIC to suspend and leave. */
+const MOVE_MS = 15_000;
+const MAX_BODY_BYTES = 4096;
+const JSON_TYPE = "application/json";
+const moveShape = z.object({ nic: z.string(), to: z.string().max(Limits.TEXT_BYTES / 4) });
+
+interface MoveRefusal {
+  readonly status: number;
+  readonly error: string;
+}
 
 export class DeviceServer implements ConnectionOwner {
   readonly log: Logger;
@@ -119,6 +131,28 @@ export class DeviceServer implements ConnectionOwner {
     };
   }
 
+  /** Moves a NIC to the device at `url`. Resolves to why not, or undefined when it has left. */
+  async migrate(name: string, url: string): Promise<MoveRefusal | undefined> {
+    const connection = this.#byName.get(name);
+    if (connection === undefined) {
+      return { status: 404, error: `this device has no NIC "${name}"` };
+    }
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<undefined>((resolve) => {
+      timer = setTimeout(resolve, MOVE_MS, undefined);
+    });
+    const moved = await Promise.race([connection.migrate(url), late]);
+    clearTimeout(timer);
+    if (moved === true) return undefined;
+    return {
+      status: 409,
+      error:
+        moved === undefined
+          ? `${name} did not leave within ${MOVE_MS / 1000} s`
+          : `${name} did not move: it is moving already, or its connection ended`,
+    };
+  }
+
   // What a connection asks.
 
   admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number } {
@@ -169,7 +203,7 @@ export class DeviceServer implements ConnectionOwner {
     };
   }
 
-  create(personality: string, host: NicHost): Nic {
+  create(personality: string, host: GuestHost): Nic {
     return this.#options.personalities[personality]!(host);
   }
 
@@ -239,9 +273,49 @@ export class DeviceServer implements ConnectionOwner {
     return undefined;
   }
 
+  /** POST {"nic": NAME, "to": URL}: answered when the NIC has left. */
+  async #migratePage(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const refuse = (status: number, error: string): void =>
+      reply(response, status, JSON_TYPE, `${JSON.stringify({ error })}\n`);
+    if (request.method !== "POST") return refuse(405, "only POST");
+    // A page of another origin can post forms, but neither JSON nor without Origin.
+    if (request.headers.origin !== undefined || request.headers["content-type"] !== JSON_TYPE) {
+      return refuse(403, "only programs may ask this, with a body of application/json");
+    }
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > MAX_BODY_BYTES) return refuse(413, `a body of more than ${MAX_BODY_BYTES} bytes`);
+      chunks.push(chunk);
+    }
+    let value: unknown;
+    try {
+      value = JSON.parse(Buffer.concat(chunks).toString());
+    } catch {
+      return refuse(400, "the body is not JSON");
+    }
+    const body = moveShape.safeParse(value);
+    if (!body.success) return refuse(400, 'the body is not {"nic": NAME, "to": URL}');
+    let to: string;
+    try {
+      to = nicUrl(body.data.to);
+    } catch (error) {
+      return refuse(400, `to: ${error instanceof Error ? error.message : String(error)}`);
+    }
+    const why = await this.migrate(body.data.nic, to);
+    if (why !== undefined) refuse(why.status, why.error);
+    else reply(response, 200, JSON_TYPE, '{"ok":true}\n');
+  }
+
   #page(request: IncomingMessage, response: ServerResponse): void {
     const path = (request.url ?? "").split("?")[0];
-    if (request.method !== "GET" && request.method !== "HEAD") {
+    if (path === "/migrate") {
+      this.#migratePage(request, response).catch((error: unknown) => {
+        this.log.error({ err: error }, "a migration failed");
+        reply(response, 500, JSON_TYPE, '{"error":"the migration failed"}\n');
+      });
+    } else if (request.method !== "GET" && request.method !== "HEAD") {
       reply(response, 405, "text/plain", "only GET\n");
     } else if (path === "/status") {
       reply(response, 200, "application/json", `${JSON.stringify(this.snapshot())}\n`);
@@ -266,7 +340,12 @@ export class DeviceServer implements ConnectionOwner {
         `a frontend connects here by WebSocket (${SUBPROTOCOL})\n`,
       );
     } else {
-      reply(response, 404, "text/plain", "ringwire device: /status /metrics /livez /readyz\n");
+      reply(
+        response,
+        404,
+        "text/plain",
+        "ringwire device: /status /metrics /livez /readyz /migrate\n",
+      );
     }
   }
 }

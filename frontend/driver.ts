@@ -1,5 +1,6 @@
 /** What the session needs of any driver; the rooms `ena` and `xen` implement it. */
 import type { Logger } from "../shared/log.ts";
+import type { Hypervisor } from "./bus/hypervisor.ts";
 import type { PciFunction } from "./bus/pci.ts";
 import type { DmaSpace } from "./bus/space.ts";
 import type { Ifnet } from "./net/ifnet.ts";
@@ -9,6 +10,8 @@ export interface DriverContext {
   /** Where coherent memory and maps come from. */
   readonly space: DmaSpace;
   readonly pci: PciFunction;
+  /** For drivers of paravirtual devices. */
+  readonly hypervisor: Hypervisor;
   /** Unit name, as `ena0`. */
   readonly name: string;
   /** Queue pairs wanted; the driver takes no more than the device offers. */
@@ -36,6 +39,13 @@ export interface Driver {
   linkLost(): void;
   /** A link is back, perhaps to another device: the driver's own reset and restore. */
   linkBack(): Promise<void>;
+  /**
+   * The NIC is about to move to another device: nothing more is sent, what was sent is finished.
+   * `linkLost` and `linkBack` follow. Resolves when the device may be left.
+   */
+  suspend(): Promise<void>;
+  /** Resolves once the device has all that was posted before, receive buffers for one. */
+  settled(): Promise<void>;
   /** Called once a batch has been applied in full. */
   batchApplied(): void;
   /** Once a second: the watchdog. */

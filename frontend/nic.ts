@@ -8,11 +8,10 @@
  *   await nic.close();
  */
 
-import { Register } from "../shared/ena/registers.ts";
 import { type Logger, silentLogger } from "../shared/log.ts";
 import type { Tap } from "../shared/tap/tap.ts";
 import type { Driver } from "./driver.ts";
-import { createEnaDriver } from "./ena/index.ts";
+import { createDriver, type Personality, personalityOf } from "./drivers.ts";
 import { bringUp } from "./host/bring-up.ts";
 import type { TapHost } from "./host/tap-host.ts";
 import type { Ifnet } from "./net/ifnet.ts";
@@ -24,6 +23,8 @@ export interface NicOptions {
   readonly connect: string;
   /** The interface's name in this process: what follows "netmap:". */
   readonly ifname: string;
+  /** "ena" or "xen"; by the prefix of `ifname` (ena0, xn0) when not given, else ena. */
+  readonly personality?: Personality;
   /** What the device calls it; two NICs of a device have two names. `ifname` when not given. */
   readonly name?: string;
   /** Made from name and segment when not given. */
@@ -32,7 +33,7 @@ export interface NicOptions {
   readonly queues?: number;
   /** Bytes of a packet without its Ethernet header; 1500. */
   readonly mtu?: number;
-  /** Slots of each ring, a power of two; the driver has 4096 to receive and 1024 to transmit. */
+  /** Slots of each ENA ring, a power of two; 4096 to receive and 1024 to transmit. Xen's have 256. */
   readonly ringSize?: number;
   readonly zeroMask?: boolean;
   /** The kernel on top, with what no netmap port has taken. It must be open and is not closed here. */
@@ -69,21 +70,19 @@ export class Nic {
     this.#netmap = options.netmap ?? theNetmap;
     const { connect, ifname, name = ifname, agent = "ringwire", log = silentLogger } = options;
     const { mac, queues, mtu, zeroMask, onState } = options;
+    const { personality = personalityOf(ifname) ?? "ena", ringSize } = options;
     this.#session = new Session({
       connect,
       name,
       ifname,
-      personality: "ena",
-      driver: (context, welcome) => {
-        const size = options.ringSize;
-        return createEnaDriver(context, {
+      personality,
+      driver: (context, welcome) =>
+        createDriver(personality, context, welcome, {
           netmap: this.#netmap,
-          pushBytes: welcome.pushBytes,
           // netmap shows frames as they came.
           lro: false,
-          ...(size === undefined ? {} : { rxRingSize: size, txRingSize: size }),
-        });
-      },
+          ...(ringSize === undefined ? {} : { rxRingSize: ringSize, txRingSize: ringSize }),
+        }),
       agent,
       log,
       ...(mac === undefined ? {} : { mac }),
@@ -123,12 +122,9 @@ export class Nic {
     return this.#host;
   }
 
-  /**
-   * Resolves once the device has all that was posted before, receive buffers for one: a register
-   * read comes back behind it.
-   */
+  /** Resolves once the device has all that was posted before, receive buffers for one. */
   async settled(): Promise<void> {
-    await this.#session.pci.read32(0, Register.VERSION);
+    await this.driver.settled();
   }
 
   /** Ports must be closed before. */

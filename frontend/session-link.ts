@@ -1,14 +1,19 @@
 /** DeviceLink over one connection: what bus_dma(9) and the PCI function post goes into its batch. */
+
 import type { Link } from "../shared/wire/link.ts";
 import { RecordType, Space } from "../shared/wire/records.ts";
 import {
   CloseCode,
   type FaultSeverity,
+  GRANT_RECORD_BYTES,
+  type GrantVersion,
   Limits,
   Op,
   WireError,
 } from "../shared/wire/transactions.ts";
+import { END_GRANT_RECORD_SIZE } from "../shared/xen/grant.ts";
 import type { DeviceLink } from "./bus/device-link.ts";
+import { HypercallError, type HypervisorLink } from "./bus/hypervisor.ts";
 
 /**
  * A batch this long is sent with its doorbell. Bytes pushed in one batch and announced in the next
@@ -21,9 +26,12 @@ interface PendingRead {
   reject(error: Error): void;
 }
 
-export class SessionLink implements DeviceLink {
+export class SessionLink implements DeviceLink, HypervisorLink {
   readonly #link: Link;
   readonly #reads = new Map<number, PendingRead>();
+  readonly #hypercalls = new Map<number, PendingRead>();
+  /** Calls that wait until one of the others is answered. */
+  readonly #waiting: (() => void)[] = [];
   #nextTag = 1;
 
   constructor(link: Link) {
@@ -43,9 +51,16 @@ export class SessionLink implements DeviceLink {
     this.#link.writer.column(Op.WRITE, Space.BUS, address, type, src, at, length);
   }
 
-  push(address: number, type: number, src: Uint8Array, at: number, length: number): void {
+  push(
+    address: number,
+    type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+    space: Space = Space.BUS,
+  ): void {
     if (this.#link.closed) return;
-    this.#link.writer.column(Op.PUSH, Space.BUS, address, type, src, at, length);
+    this.#link.writer.column(Op.PUSH, space, address, type, src, at, length);
   }
 
   mmioWrite(
@@ -94,6 +109,60 @@ export class SessionLink implements DeviceLink {
     pending.resolve(src.slice(at, at + length));
   }
 
+  grants(version: GrantVersion, records: Uint8Array, count: number): void {
+    if (this.#link.closed) return;
+    const bytes = records.subarray(0, count * GRANT_RECORD_BYTES[version]);
+    this.#link.writer.control([Op.GRANT, version, bytes]);
+  }
+
+  endGrants(records: Uint8Array, count: number): void {
+    if (this.#link.closed) return;
+    const bytes = records.subarray(0, count * END_GRANT_RECORD_SIZE);
+    this.#link.writer.control([Op.END_GRANT, bytes]);
+  }
+
+  /** As a doorbell: a batch that has grown long leaves with it. */
+  event(port: number): void {
+    if (this.#link.closed) return;
+    const { writer } = this.#link;
+    writer.control([Op.EVENT, port]);
+    if (writer.pendingBytes >= SEND_BYTES) this.#link.flush();
+  }
+
+  async hypercall(number: number, command: number, bytes: Uint8Array): Promise<Uint8Array> {
+    while (this.#hypercalls.size >= Limits.HYPERCALLS) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
+    if (this.#link.closed) throw new HypercallError(0, "the link is closed");
+    return new Promise((resolve, reject) => {
+      const tag = this.#nextTag++;
+      this.#hypercalls.set(tag, { resolve, reject });
+      this.#link.writer.control([Op.HYPERCALL, tag, number, command, bytes]);
+      this.#link.scheduleFlush();
+    });
+  }
+
+  /** An answer arrived. Throws WireError when nobody asked. */
+  hypercallReply(tag: number, errno: number, src: Uint8Array, at: number, length: number): void {
+    const pending = this.#hypercalls.get(tag);
+    if (pending === undefined) {
+      throw new WireError(
+        "HYPERCALL_TAG",
+        `hypercall_reply: tag ${tag} was never asked or is answered`,
+      );
+    }
+    this.#hypercalls.delete(tag);
+    this.#waiting.shift()?.();
+    if (errno === 0) pending.resolve(src.slice(at, at + length));
+    else pending.reject(new HypercallError(errno, `the hypervisor refused: errno ${errno}`));
+  }
+
+  xenstore(message: Uint8Array): void {
+    if (this.#link.closed) return;
+    this.#link.writer.control([Op.XENSTORE, message]);
+    this.#link.scheduleFlush();
+  }
+
   fault(severity: FaultSeverity, code: string, text: string, space: number, address: number): void {
     if (this.#link.closed) return;
     // What a hostile address was is told as far as the wire can say it.
@@ -121,5 +190,10 @@ export class SessionLink implements DeviceLink {
   abandon(): void {
     for (const pending of this.#reads.values()) pending.reject(new Error("the link went away"));
     this.#reads.clear();
+    for (const pending of this.#hypercalls.values()) {
+      pending.reject(new HypercallError(0, "the link went away"));
+    }
+    this.#hypercalls.clear();
+    for (const resume of this.#waiting.splice(0)) resume();
   }
 }

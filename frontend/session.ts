@@ -7,6 +7,7 @@
  *       ▼                         ▼                     ▼
  *     failed                   closed                closed
  */
+
 import { randomUUID } from "node:crypto";
 import type { Logger } from "../shared/log.ts";
 import type { Transport } from "../shared/transport/transport.ts";
@@ -24,6 +25,8 @@ import {
   type Sink,
   WireError,
 } from "../shared/wire/transactions.ts";
+import { GRANT_USE_RECORD_SIZE } from "../shared/xen/grant.ts";
+import { Hypervisor } from "./bus/hypervisor.ts";
 import { PciFunction } from "./bus/pci.ts";
 import { DmaSpace } from "./bus/space.ts";
 import type { Driver, DriverContext } from "./driver.ts";
@@ -65,12 +68,16 @@ export class Session implements LinkOwner, Sink {
   readonly sink: Sink = this;
   readonly space: DmaSpace;
   readonly pci: PciFunction;
+  readonly hypervisor = new Hypervisor();
   /** What the device said it refused or found wrong, by code. */
   readonly faults = new Map<string, number>();
   reconnects = 0;
   readonly #options: SessionOptions;
   readonly #instance = randomUUID();
-  readonly #url: string;
+  /** Where the device is; a move changes it. */
+  #url: string;
+  /** Where it was before the last move, until the new device has welcomed us. */
+  #cameFrom: string | undefined;
   #state: SessionState = "connecting";
   #link: Link | undefined;
   #deviceLink: SessionLink | undefined;
@@ -122,6 +129,7 @@ export class Session implements LinkOwner, Sink {
         {
           space: this.space,
           pci: this.pci,
+          hypervisor: this.hypervisor,
           name: this.#options.ifname ?? this.#options.name,
           queues: Math.min(queues, this.#welcome.queues),
           mtu,
@@ -176,6 +184,7 @@ export class Session implements LinkOwner, Sink {
   closed(code: number, reason: string): void {
     this.#link = undefined;
     this.space.detachLink();
+    this.hypervisor.detachLink();
     this.#deviceLink?.abandon();
     this.#deviceLink = undefined;
     const why = reason || `connection lost (${code})`;
@@ -193,6 +202,21 @@ export class Session implements LinkOwner, Sink {
     this.#options.log.warn({ code }, `the link is gone: ${why}; connecting again`);
     this.#setState("waiting", why);
     this.#retryLater();
+  }
+
+  /** A move that fails ends where it began. */
+  #goBack(failure: SessionError): boolean {
+    const from = this.#cameFrom;
+    if (from === undefined) return false;
+    this.#options.log.error(
+      { code: failure.code },
+      `could not move to ${this.#url}: ${failure.message}; going back to ${from}`,
+    );
+    this.#url = from;
+    this.#cameFrom = undefined;
+    this.#setState("waiting", failure.message);
+    this.#retryLater();
+    return true;
   }
 
   #giveUp(reason: string): void {
@@ -226,10 +250,12 @@ export class Session implements LinkOwner, Sink {
       const welcome = await this.#connect();
       if (this.#over()) return;
       this.#welcome = welcome;
+      this.#cameFrom = undefined;
       this.reconnects++;
     } catch (error) {
       if (this.#over()) return;
       const failure = error as SessionError;
+      if (this.#goBack(failure)) return;
       if (failure.code.startsWith("REFUSED_") && !PASSING.has(failure.code.slice(8))) {
         this.#giveUp(failure.message);
         return;
@@ -302,6 +328,7 @@ export class Session implements LinkOwner, Sink {
     this.pci.configure({ revision: welcome.revision, hasBar2: welcome.deviceMemory });
     this.#deviceLink = new SessionLink(this.#link!);
     this.space.attachLink(this.#deviceLink);
+    this.hypervisor.attachLink(this.#deviceLink);
     take(welcome);
   }
 
@@ -333,7 +360,7 @@ export class Session implements LinkOwner, Sink {
     if (link === undefined) return;
     const span = this.space.deviceRead(address, length, space);
     if (span === undefined) {
-      link.writer.control([Op.READ_REPLY, tag, ReadStatus.REFUSED, EMPTY]);
+      link.writer.control([Op.READ_REPLY, tag, this.space.refusal, EMPTY]);
     } else {
       const bytes = span.buffer.slice(span.at, span.at + Math.min(span.length, Limits.READ_BYTES));
       link.writer.control([Op.READ_REPLY, tag, ReadStatus.OK, bytes]);
@@ -348,6 +375,55 @@ export class Session implements LinkOwner, Sink {
 
   interrupt(vector: number): void {
     this.pci.interrupt(vector);
+  }
+
+  grantUse(view: DataView, at: number, count: number): void {
+    for (let i = 0; i < count; i++) {
+      const rec = at + i * GRANT_USE_RECORD_SIZE;
+      const readers = view.getInt16(rec + 4, true);
+      this.hypervisor.onGrantUse(view.getUint32(rec, true), readers, view.getInt16(rec + 6, true));
+    }
+  }
+
+  hypercallReply(tag: number, errno: number, src: Uint8Array, at: number, length: number): void {
+    if (this.#deviceLink === undefined) throw new WireError("WIRE_STATE", "hypercall_reply: early");
+    this.#deviceLink.hypercallReply(tag, errno, src, at, length);
+  }
+
+  event(port: number): void {
+    this.hypervisor.onEvent(port);
+  }
+
+  xenstore(src: Uint8Array, at: number, length: number): void {
+    this.hypervisor.onXenstore(src, at, length);
+  }
+
+  /** The driver suspends, then the next connection goes to the other device. */
+  move(url: string): void {
+    let to: string;
+    try {
+      to = nicUrl(url);
+    } catch (error) {
+      throw new WireError("MOVE_URL", `move: ${messageOf(error)}`);
+    }
+    void this.#move(to);
+  }
+
+  async #move(to: string): Promise<void> {
+    const link = this.#link;
+    const driver = this.#driver;
+    if (link === undefined || driver === undefined || this.#state !== "attached") return;
+    this.#options.log.info({}, `moving to ${to}`);
+    try {
+      await driver.suspend();
+    } catch (error) {
+      this.#options.log.warn({ err: error }, `the driver could not suspend: ${messageOf(error)}`);
+    }
+    if (this.#link !== link || this.#over()) return;
+    this.#cameFrom = this.#url;
+    this.#url = to;
+    this.#backoffMs = BACKOFF_FIRST_MS;
+    link.close(CloseCode.MOVED, `moved to ${to}`);
   }
 }
 

@@ -2,7 +2,7 @@
  * The frontend's memory as a device model sees it. A device model reads windows and pushed bytes
  * at once, and asks for the rest; it knows nothing of sockets.
  */
-import type { RecordType } from "../../shared/wire/records.ts";
+import type { RecordType, Space } from "../../shared/wire/records.ts";
 
 /** A span of bytes somewhere in this process: buffer[at .. at + length). */
 export interface Span {
@@ -21,8 +21,11 @@ export interface Window {
 /** A read that the frontend refused, or that a reset abandoned. */
 export class DmaError extends Error {
   readonly code: "DMA_REFUSED" | "DMA_ABANDONED" | "DMA_TOO_LONG";
-  constructor(code: "DMA_REFUSED" | "DMA_ABANDONED" | "DMA_TOO_LONG", message: string) {
+  /** Negated GNTST status of a refused access by grant; else 1. */
+  readonly status: number;
+  constructor(code: "DMA_REFUSED" | "DMA_ABANDONED" | "DMA_TOO_LONG", message: string, status = 1) {
     super(message);
+    this.status = status;
     this.name = "DmaError";
     this.code = code;
   }
@@ -55,4 +58,24 @@ export interface HostMemory {
 
   /** Reset: pushes forgotten, outstanding reads rejected with DMA_ABANDONED. */
   abandon(): void;
+}
+
+/**
+ * The memory of a paravirtual guest. In Space.GRANT an address is reference * 4096 + offset; no
+ * window is looked for there, so who changes one through its grant changes this side's copy too.
+ */
+export interface GuestMemory extends HostMemory {
+  pushed(address: number, length: number, out: Span, space?: Space): boolean;
+  releasePushed(address: number, space?: Space): void;
+  read(address: number, length: number, space?: Space): Promise<Uint8Array>;
+  reserve(address: number, length: number, type: RecordType, space?: Space): number;
+  /** A posted write of src[at .. at + length) to `offset` of the page behind `reference`. */
+  writeGranted(
+    reference: number,
+    offset: number,
+    type: RecordType,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void;
 }

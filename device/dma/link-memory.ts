@@ -1,5 +1,5 @@
 /**
- * HostMemory over a link: window bytes, else pushed bytes, else a `read`.
+ * HostMemory and GuestMemory over a link: window bytes, else pushed bytes, else a `read`.
  *
  * Writes go into the batch under construction, so they keep their order with interrupts and
  * register replies without any effort here.
@@ -8,7 +8,7 @@ import { copyBytes } from "../../shared/bytes/copy.ts";
 import type { Link } from "../../shared/wire/link.ts";
 import { type RecordType, Space } from "../../shared/wire/records.ts";
 import { CloseCode, Limits, Op, ReadStatus, WireError } from "../../shared/wire/transactions.ts";
-import { DmaError, type HostMemory, type Span, type Window } from "./host-memory.ts";
+import { DmaError, type GuestMemory, type Span, type Window } from "./host-memory.ts";
 import { PushQueue } from "./push-queue.ts";
 import { WindowTable } from "./window-table.ts";
 
@@ -19,7 +19,14 @@ interface PendingRead {
   reject(error: DmaError): void;
 }
 
-export class LinkMemory implements HostMemory {
+const GRANT_PAGE = 4096;
+/** One push queue for both spaces: grants above every bus address. */
+const GRANT_KEY = 2 ** 48;
+
+const key = (address: number, space: Space): number =>
+  space === Space.BUS ? address : address + GRANT_KEY;
+
+export class LinkMemory implements GuestMemory {
   readonly windows = new WindowTable();
   readonly pushes: PushQueue;
   readonly #link: Link;
@@ -43,17 +50,20 @@ export class LinkMemory implements HostMemory {
     return this.windows.find(address, length);
   }
 
-  pushed(address: number, length: number, out: Span): boolean {
-    return this.pushes.find(address, length, out);
+  pushed(address: number, length: number, out: Span, space: Space = Space.BUS): boolean {
+    return this.pushes.find(key(address, space), length, out);
   }
 
-  releasePushed(address: number): void {
-    this.pushes.release(address);
+  releasePushed(address: number, space: Space = Space.BUS): void {
+    this.pushes.release(key(address, space));
   }
 
   /** A `push` record arrived. Throws WireError when the sender ignores its budget. */
-  addPush(address: number, src: Uint8Array, at: number, length: number): void {
-    if (!this.pushes.add(address, src, at, length) || this.pushes.bytes > this.#pushBudget) {
+  addPush(address: number, src: Uint8Array, at: number, length: number, space: Space): void {
+    if (
+      !this.pushes.add(key(address, space), src, at, length) ||
+      this.pushes.bytes > this.#pushBudget
+    ) {
       throw new WireError(
         "PUSH_BUDGET",
         `push: ${this.pushes.live} entries of ${this.pushes.bytes} bytes wait, ${this.#pushBudget} bytes are allowed`,
@@ -67,11 +77,11 @@ export class LinkMemory implements HostMemory {
     this.pushes.settle();
   }
 
-  async read(address: number, length: number): Promise<Uint8Array> {
+  async read(address: number, length: number, space: Space = Space.BUS): Promise<Uint8Array> {
     if (length > Limits.READ_BYTES) {
       throw new DmaError("DMA_TOO_LONG", `a read of ${length} bytes at 0x${address.toString(16)}`);
     }
-    const window = this.windows.find(address, length);
+    const window = space === Space.BUS ? this.windows.find(address, length) : undefined;
     if (window !== undefined) {
       const at = address - window.address;
       return window.bytes.slice(at, at + length);
@@ -85,7 +95,7 @@ export class LinkMemory implements HostMemory {
       const tag = this.#nextTag++;
       this.readCount++;
       this.#reads.set(tag, { length, address, resolve, reject });
-      this.#link.writer.control([Op.READ, tag, Space.BUS, address, length]);
+      this.#link.writer.control([Op.READ, tag, space, address, length]);
       this.#link.scheduleFlush();
     });
   }
@@ -110,6 +120,7 @@ export class LinkMemory implements HostMemory {
         status === ReadStatus.OK
           ? `the read of ${where} was answered with ${length} bytes`
           : `the frontend refused the read of ${where}`,
+        status,
       ),
     );
   }
@@ -118,8 +129,20 @@ export class LinkMemory implements HostMemory {
     return this.#link.writer.outgoing;
   }
 
-  reserve(address: number, length: number, type: RecordType): number {
-    return this.#link.writer.reserve(Op.WRITE, Space.BUS, address, type, length);
+  reserve(address: number, length: number, type: RecordType, space: Space = Space.BUS): number {
+    return this.#link.writer.reserve(Op.WRITE, space, address, type, length);
+  }
+
+  writeGranted(
+    reference: number,
+    offset: number,
+    type: RecordType,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    const address = reference * GRANT_PAGE + offset;
+    this.#link.writer.column(Op.WRITE, Space.GRANT, address, type, src, at, length);
   }
 
   write(address: number, type: RecordType, src: Uint8Array, at: number, length: number): void {

@@ -18,6 +18,12 @@ export const DropReason = {
   TX_MALFORMED: "tx_malformed",
   TX_FAULT: "tx_fault",
   HOST_REFUSED: "host_refused",
+  /** A group that the port did not ask for. */
+  MULTICAST_FILTER: "multicast_filter",
+  /** Waited too long for room. */
+  EXPIRED: "expired",
+  /** The guest has taken nothing for so long that its carrier is off. */
+  STALLED: "stalled",
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 

@@ -1,4 +1,5 @@
 /** The device at the other end of the link, as bus_dma(9) and the PCI function need it. */
+import type { Space } from "../../shared/wire/records.ts";
 import type { FaultSeverity } from "../../shared/wire/transactions.ts";
 
 export interface DeviceLink {
@@ -10,8 +11,18 @@ export interface DeviceLink {
    * split where it is longer than one record may be.
    */
   write(address: number, type: number, src: Uint8Array, at: number, length: number): void;
-  /** Streaming bytes ahead of the doorbell that needs them. Copied at once. */
-  push(address: number, type: number, src: Uint8Array, at: number, length: number): void;
+  /**
+   * Streaming bytes ahead of the doorbell that needs them. Copied at once. In Space.GRANT the
+   * address is reference * 4096 + offset.
+   */
+  push(
+    address: number,
+    type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+    space?: Space,
+  ): void;
   /** A register, doorbell or device-memory write, posted. */
   mmioWrite(
     bar: number,

@@ -15,6 +15,8 @@ export const Errno = {
   EINVAL: 22,
   EFBIG: 27,
   ENOSPC: 28,
+  EINPROGRESS: 36,
+  EMSGSIZE: 40,
   EOPNOTSUPP: 45,
   ENETDOWN: 50,
   ENOBUFS: 55,

@@ -17,6 +17,7 @@ const DMA_FAULTS = [
   "range",
   "space",
   "unload_busy",
+  "grant",
 ] as const;
 export type DmaFault = (typeof DMA_FAULTS)[number];
 
@@ -43,6 +44,7 @@ export class FaultReporter {
     range: 0,
     space: 0,
     unload_busy: 0,
+    grant: 0,
   };
   readonly #told: Record<DmaFault, Told>;
   readonly #log: Logger;
@@ -60,6 +62,7 @@ export class FaultReporter {
       range: fresh(),
       space: fresh(),
       unload_busy: fresh(),
+      grant: fresh(),
     };
   }
 

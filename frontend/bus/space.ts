@@ -34,6 +34,27 @@ const TWO_32 = 2 ** 32;
 /** After a reset, late accesses of the old life are expected for this long. */
 const RESET_GRACE_MS = 1000;
 
+/**
+ * Access by grant: what stands behind Space.GRANT. It checks the grant and then asks the space for
+ * the bus address behind it.
+ */
+export interface GrantAccess {
+  /** As DmaSpace.deviceWrite, for bytes at `offset` of the page granted by `reference`. */
+  deviceWrite(
+    reference: number,
+    offset: number,
+    type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): boolean;
+  /** The bytes, or undefined; then `refusal` is the negated GNTST status. */
+  deviceRead(reference: number, offset: number, length: number): Span | undefined;
+  readonly refusal: number;
+}
+
+const GRANT_PAGE = 4096;
+
 export interface DmaSpaceOptions {
   log: Logger;
   /** Milliseconds of a monotonic clock; for tests. */
@@ -55,6 +76,8 @@ export class DmaSpace {
   #graceUntil = Number.NEGATIVE_INFINITY;
   readonly #span: Span = { buffer: new Uint8Array(0), at: 0, length: 0 };
   #link: DeviceLink | undefined;
+  /** Once there is one, a device reaches this memory by grant only. */
+  grants: GrantAccess | undefined;
 
   constructor({ log, now = () => performance.now() }: DmaSpaceOptions) {
     this.#now = now;
@@ -163,10 +186,39 @@ export class DmaSpace {
   deviceWrite(
     space: number,
     address: number,
-    _type: number,
+    type: number,
     src: Uint8Array,
     at: number,
     length: number,
+  ): boolean {
+    if (this.grants !== undefined) return this.#grantWrite(space, address, type, src, at, length);
+    return this.busWrite(address, src, at, length, space);
+  }
+
+  #grantWrite(
+    space: number,
+    address: number,
+    type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): boolean {
+    if (space !== Space.GRANT || this.grants === undefined) {
+      this.#refuse("space", space, address, length, true);
+      return false;
+    }
+    const reference = Math.floor(address / GRANT_PAGE);
+    const offset = address - reference * GRANT_PAGE;
+    return this.grants.deviceWrite(reference, offset, type, src, at, length);
+  }
+
+  /** A write to a bus address, whoever was allowed to ask for it. As `deviceWrite`. */
+  busWrite(
+    address: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+    space: number = Space.BUS,
   ): boolean {
     const generation = Math.floor(address / TWO_32);
     // NaN for an address that is no number below 2^53: NaN >>> 12 is granule 0, which nobody owns.
@@ -195,7 +247,25 @@ export class DmaSpace {
    * The span is the caller's until the next call on this object; it is the memory itself, no copy.
    */
   deviceRead(address: number, length: number, space: number = Space.BUS): Span | undefined {
-    return this.#find(space, address, length, false);
+    if (this.grants === undefined) return this.#find(space, address, length, false);
+    if (space !== Space.GRANT) return this.#refuse("space", space, address, length, false);
+    const reference = Math.floor(address / GRANT_PAGE);
+    return this.grants.deviceRead(reference, address - reference * GRANT_PAGE, length);
+  }
+
+  /** The bytes at a bus address, whoever was allowed to ask for them. As `deviceRead`. */
+  busRead(address: number, length: number): Span | undefined {
+    return this.#find(Space.BUS, address, length, false);
+  }
+
+  /** Negated GNTST status, or 1 (general_error), of the read that was refused last. */
+  get refusal(): number {
+    return this.grants?.refusal ?? 1;
+  }
+
+  /** By the grant table: names, counts and tells an access that it refused. */
+  refuseGrant(reference: number, offset: number, length: number, what: string): void {
+    this.#faults.report("grant", Space.GRANT, reference * GRANT_PAGE + offset, what, length);
   }
 
   /** Late accesses to what the reset took away are only counted for the next second. */

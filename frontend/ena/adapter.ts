@@ -10,6 +10,7 @@ import {
 import { ResetReason } from "../../shared/ena/registers.ts";
 import type { EniStats } from "../../shared/ena/stats.ts";
 import type { Logger } from "../../shared/log.ts";
+import { AsyncLock } from "../async-lock.ts";
 import type { DriverContext } from "../driver.ts";
 import { Ifcap, Iff, Ifnet } from "../net/ifnet.ts";
 import type { MbufPool } from "../net/mbuf.ts";
@@ -19,7 +20,6 @@ import { DevStats, HwStats, newAdminStats, type RxStats, type TxStats } from "./
 import type { NetmapHooks } from "./netmap-mode.ts";
 import type { MapCache, QueuePair, TxRing } from "./rings.ts";
 import { newRssKey } from "./rss.ts";
-import { AsyncLock } from "./waits.ts";
 
 export interface EnaOptions {
   /**

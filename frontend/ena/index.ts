@@ -4,6 +4,7 @@
  * Everything the session asks of a driver, put together from the room's parts: lifecycle behind
  * one lock, watchdogs on the tick, waits looked at after each batch.
  */
+import { Register } from "../../shared/ena/registers.ts";
 import type { CounterTree, Driver, DriverContext } from "../driver.ts";
 import { Iff, type Ifnet } from "../net/ifnet.ts";
 import { serviceShared } from "../netmap/descriptor.ts";
@@ -84,6 +85,14 @@ export class EnaDriver implements Driver {
   async #setMtu(mtu: number): Promise<number> {
     const adapter = this.adapter;
     return adapter.lock.run(() => changeMtu(adapter, mtu).catch(waitForLink));
+  }
+
+  /** ENA has no suspend: the reset after the link is back does all of it. */
+  async suspend(): Promise<void> {}
+
+  /** A register read comes back behind everything posted before it. */
+  async settled(): Promise<void> {
+    await this.adapter.ctx.pci.read32(0, Register.VERSION);
   }
 
   linkLost(): void {

@@ -11,9 +11,9 @@
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import type { DmaMap } from "../bus/map.ts";
 import type { DmaTag } from "../bus/tag.ts";
+import type { LroQueue } from "../net/lro.ts";
 import type { Mbuf } from "../net/mbuf.ts";
 import type { RxStats, TxStats } from "./counters.ts";
-import type { LroQueue } from "./lro.ts";
 import type { IoCq, IoSq } from "./memory.ts";
 
 /** ENA_PKT_MAX_BUFS: descriptors of one packet, whatever the device would take. */

@@ -200,7 +200,7 @@ class Join implements TapHost {
     const h = this.#headers;
     h.parse(frame);
     const asked = askedOf(frame, h);
-    if (asked === 0 || (asked > 0 && canDo(asked, this.#ifnet.capEnable))) {
+    if (asked === 0 || (asked > 0 && this.#driverCan(frame, asked))) {
       const m = this.#slotMbufs[token]!;
       m.attach(frame.buffers[0]!, frame.offsets[0]!, frame.lengths[0]!, this.#giveBack);
       m.cookie = token;
@@ -210,6 +210,11 @@ class Join implements TapHost {
     }
     this.#inSoftware(frame, h);
     this.#tap.release(token);
+  }
+
+  #driverCan(frame: Frame, asked: number): boolean {
+    const { capEnable, hwTsomax } = this.#ifnet;
+    return canDo(asked, capEnable) && (frame.gso === Gso.NONE || frame.length <= hwTsomax);
   }
 
   /** Does what the driver can't. The copies that result wait in the slot's place. */

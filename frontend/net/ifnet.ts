@@ -57,6 +57,8 @@ export class Ifnet {
   /** Ifcap bits. */
   capabilities = 0;
   capEnable = 0;
+  /** if_hw_tsomax: bytes of the longest frame that the driver cuts itself, Ethernet header included. */
+  hwTsomax = Number.POSITIVE_INFINITY;
   linkState: LinkState = "unknown";
   readonly counters: IfCounters = {
     ipackets: 0,

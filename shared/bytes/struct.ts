@@ -37,6 +37,8 @@ export interface Struct<T> {
   readonly size: number;
   parse(view: DataView, at: number): T;
   write(view: DataView, at: number, value: Partial<T>): void;
+  /** Sets the fields given and leaves every other byte: how a callee fills in what is OUT. */
+  patch(view: DataView, at: number, value: Partial<T>): void;
 }
 
 /** The plain value of a structure: `type Mtu = Parsed<typeof mtuBody>`. */
@@ -55,6 +57,12 @@ export function struct<const F extends Fields>(size: number, fields: F): Struct<
       owner[bit] = name;
     }
   }
+  const set = (view: DataView, at: number, value: Partial<ValueOf<F>>): void => {
+    for (const [name, field] of entries) {
+      const given = value[name as keyof F];
+      if (given !== undefined) field.set(view, at, given);
+    }
+  };
   return {
     size,
     parse(view, at) {
@@ -64,11 +72,9 @@ export function struct<const F extends Fields>(size: number, fields: F): Struct<
     },
     write(view, at, value) {
       zero(view, at, size);
-      for (const [name, field] of entries) {
-        const given = value[name as keyof F];
-        if (given !== undefined) field.set(view, at, given);
-      }
+      set(view, at, value);
     },
+    patch: set,
   };
 }
 
@@ -89,6 +95,14 @@ export const u16 = (offset: number): Field<number> => ({
   bytes: 2,
   get: (v, at) => v.getUint16(at + offset, LE),
   set: (v, at, n) => v.setUint16(at + offset, n, LE),
+});
+
+/** Signed: status words. */
+export const i16 = (offset: number): Field<number> => ({
+  offset,
+  bytes: 2,
+  get: (v, at) => v.getInt16(at + offset, LE),
+  set: (v, at, n) => v.setInt16(at + offset, n, LE),
 });
 
 export const u32 = (offset: number): Field<number> => ({

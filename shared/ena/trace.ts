@@ -4,6 +4,7 @@
  * and never throws: what is too short or unknown is said to be so.
  */
 import type { Struct } from "../bytes/struct.ts";
+import { hex, line, showNumber, truncated, viewOf } from "../bytes/words.ts";
 import {
   ACQ_ENTRY_SIZE,
   AdminStatus,
@@ -53,11 +54,6 @@ import { nameOf, namesOf } from "./names.ts";
 import { DevCtl, DevSts, devCtlReg, mmioReadReg, Register, ResetReason } from "./registers.ts";
 import { rssHashFunction, rssHashInput, rssIndTable } from "./rss.ts";
 import { getStats, StatsType } from "./stats.ts";
-
-const hex = (n: number): string => `0x${n.toString(16)}`;
-const viewOf = (b: Uint8Array): DataView => new DataView(b.buffer, b.byteOffset, b.byteLength);
-const truncated = (what: string, bytes: Uint8Array, size: number): string =>
-  `${what} truncated: ${bytes.length} of ${size} bytes`;
 
 /** "DEV_CTL"; a doorbell or unmask register, placed by the device, is only a number. */
 export function describeRegister(offset: number): string {
@@ -247,8 +243,6 @@ export function describeRxCdesc(bytes: Uint8Array): string {
   );
 }
 
-const line = (...words: string[]): string => words.filter((word) => word !== "").join(" ");
-
 const direction = (d: number): string => nameOf(SqDirection, d);
 
 const marks = (first: number, last: number, phase: number): string =>
@@ -263,5 +257,3 @@ function fieldsOf(value: object): string {
   const set = Object.entries(value).filter(([, v]) => v !== 0 && v !== false);
   return set.map(([name, v]) => `${name}=${typeof v === "number" ? showNumber(v) : v}`).join(" ");
 }
-
-const showNumber = (n: number): string => (n > 0xffff ? hex(n) : `${n}`);

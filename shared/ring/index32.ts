@@ -26,3 +26,42 @@ export const slotOf = (i: Index32, size: number): number => (i & (size - 1)) >>>
  */
 export const passed = (event: Index32, before: Index32, after: Index32): boolean =>
   distance(event, after) < distance(before, after);
+
+// What ring.h asks of the indexes of a shared ring of `size` slots. A frontend keeps reqProdPvt and
+// rspCons to itself, a backend rspProdPvt and reqCons; reqProd and rspProd are read from the page,
+// once, and are the peer's word.
+
+/** RING_FREE_REQUESTS: slots a frontend may still fill; 0 is a full ring. */
+export const freeRequests = (size: number, reqProdPvt: Index32, rspCons: Index32): number =>
+  size - distance(rspCons, reqProdPvt);
+
+/** Responses a frontend has not taken. Check `responseProdOverflow` before walking them. */
+export const unconsumedResponses = (rspProd: Index32, rspCons: Index32): number =>
+  distance(rspCons, rspProd);
+
+/**
+ * Requests a backend has not taken, never more than it has room to answer: a frontend that lies
+ * about reqProd can't make it overrun responses.
+ */
+export const unconsumedRequests = (
+  size: number,
+  reqProd: Index32,
+  reqCons: Index32,
+  rspProdPvt: Index32,
+): number => Math.min(distance(reqCons, reqProd), (size - distance(rspProdPvt, reqCons)) >>> 0);
+
+/** RING_REQUEST_CONS_OVERFLOW: taking a request at `reqCons` would pass the unanswered ones. */
+export const requestConsOverflow = (size: number, reqCons: Index32, rspProdPvt: Index32): boolean =>
+  distance(rspProdPvt, reqCons) >= size;
+
+/** RING_REQUEST_PROD_OVERFLOW: no honest frontend has `reqProd` there. */
+export const requestProdOverflow = (size: number, reqProd: Index32, rspProdPvt: Index32): boolean =>
+  distance(rspProdPvt, reqProd) > size;
+
+/** RING_RESPONSE_PROD_OVERFLOW: no honest backend has `rspProd` there. */
+export const responseProdOverflow = (size: number, rspProd: Index32, rspCons: Index32): boolean =>
+  distance(rspCons, rspProd) > size;
+
+/** The notify rule in the order in which a push knows its words: see `passed`. */
+export const needNotify = (before: Index32, after: Index32, event: Index32): boolean =>
+  passed(event, before, after);

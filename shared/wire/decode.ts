@@ -5,14 +5,17 @@
  * error stays applied, nothing after it is; the caller ends the connection with the WireError.
  */
 
+import { END_GRANT_RECORD_SIZE, GRANT_USE_RECORD_SIZE } from "../xen/grant.ts";
 import { Reader } from "./reader.ts";
 import { RECORD_BYTES, record } from "./records.ts";
 import {
   type FaultSeverity,
+  GRANT_RECORD_BYTES,
+  type GrantVersion,
   Limits,
   type LinkControl,
   Op,
-  type ReadStatus,
+  READ_STATUS_MAX,
   type Sink,
   WireError,
 } from "./transactions.ts";
@@ -36,6 +39,14 @@ export const FIELDS: Readonly<Record<number, number>> = {
   [Op.MMIO_READ]: 5,
   [Op.MMIO_READ_REPLY]: 3,
   [Op.INTERRUPT]: 2,
+  [Op.MOVE]: 2,
+  [Op.GRANT]: 3,
+  [Op.END_GRANT]: 2,
+  [Op.GRANT_USE]: 2,
+  [Op.HYPERCALL]: 5,
+  [Op.HYPERCALL_REPLY]: 4,
+  [Op.EVENT]: 2,
+  [Op.XENSTORE]: 2,
 };
 
 const NAMES = new Map<number, string>(
@@ -117,7 +128,7 @@ function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: numbe
     }
     case Op.READ_REPLY: {
       const tag = r.uint("read_reply: tag", 0xffffffff);
-      const status = r.uint("read_reply: status", 1) as ReadStatus;
+      const status = r.uint("read_reply: status", READ_STATUS_MAX);
       r.bin("read_reply: bytes", Limits.READ_BYTES);
       if (sink.readReply === undefined) throw notForUs(op);
       sink.readReply(tag, status, r.bytes, r.binAt, r.binLength);
@@ -154,6 +165,60 @@ function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: numbe
       sink.refuse(code, text);
       return;
     }
+    case Op.MOVE: {
+      const url = r.text("move: url", Limits.TEXT_BYTES);
+      if (sink.move === undefined) throw notForUs(op);
+      sink.move(url);
+      return;
+    }
+    case Op.GRANT: {
+      const version = r.uint("grant: version", 2);
+      if (version === 0) throw new WireError("WIRE_RANGE", "grant: version 0 is out of range");
+      const count = packedRecords(r, op, GRANT_RECORD_BYTES[version as GrantVersion]);
+      if (sink.grant === undefined) throw notForUs(op);
+      sink.grant(version as GrantVersion, r.view, r.binAt, count);
+      return;
+    }
+    case Op.END_GRANT: {
+      const count = packedRecords(r, op, END_GRANT_RECORD_SIZE);
+      if (sink.endGrant === undefined) throw notForUs(op);
+      sink.endGrant(r.view, r.binAt, count);
+      return;
+    }
+    case Op.GRANT_USE: {
+      const count = packedRecords(r, op, GRANT_USE_RECORD_SIZE);
+      if (sink.grantUse === undefined) throw notForUs(op);
+      sink.grantUse(r.view, r.binAt, count);
+      return;
+    }
+    case Op.HYPERCALL: {
+      const tag = r.uint("hypercall: tag", 0xffffffff);
+      const number = r.uint("hypercall: number", 0xff);
+      const command = r.uint("hypercall: command", 0xff);
+      r.bin("hypercall: bytes", Limits.HYPERCALL_BYTES);
+      if (sink.hypercall === undefined) throw notForUs(op);
+      sink.hypercall(tag, number, command, r.bytes, r.binAt, r.binLength);
+      return;
+    }
+    case Op.HYPERCALL_REPLY: {
+      const tag = r.uint("hypercall_reply: tag", 0xffffffff);
+      const errno = r.uint("hypercall_reply: errno", 0xff);
+      r.bin("hypercall_reply: bytes", Limits.HYPERCALL_BYTES);
+      if (sink.hypercallReply === undefined) throw notForUs(op);
+      sink.hypercallReply(tag, errno, r.bytes, r.binAt, r.binLength);
+      return;
+    }
+    case Op.EVENT: {
+      const port = r.uint("event: port", Limits.PORTS - 1);
+      if (sink.event === undefined) throw notForUs(op);
+      sink.event(port);
+      return;
+    }
+    case Op.XENSTORE:
+      r.bin("xenstore: bytes", Limits.XENSTORE_BYTES);
+      if (sink.xenstore === undefined) throw notForUs(op);
+      sink.xenstore(r.bytes, r.binAt, r.binLength);
+      return;
     case Op.HELLO:
     case Op.WELCOME: {
       const value = unpackGuarded(r, opName(op));
@@ -163,6 +228,19 @@ function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: numbe
       return;
     }
   }
+}
+
+/** Reads a bin of packed records and returns how many there are. */
+function packedRecords(r: Reader, op: number, bytes: number): number {
+  const name = opName(op);
+  r.bin(`${name}: records`, Limits.COLUMN_RECORDS * bytes);
+  if (r.binLength % bytes !== 0) {
+    throw new WireError(
+      "WIRE_RECORDS",
+      `${name}: ${r.binLength} bytes of records are not a whole number of ${bytes}`,
+    );
+  }
+  return r.binLength / bytes;
 }
 
 function applyColumn(r: Reader, sink: Sink, op: number): void {

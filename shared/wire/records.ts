@@ -32,6 +32,14 @@ export const RecordType = {
   ENA_LLQ_ENTRY: 23,
   ENA_CONTROL: 24,
   ENA_HOST_INFO: 25,
+  XEN_RING_INDEX: 32,
+  XEN_TX_REQ: 33,
+  XEN_TX_RSP: 34,
+  XEN_RX_REQ: 35,
+  XEN_RX_RSP: 36,
+  XEN_CTRL_REQ: 37,
+  XEN_CTRL_RSP: 38,
+  XEN_RING_PAGE: 39,
 } as const;
 export type RecordType = (typeof RecordType)[keyof typeof RecordType];
 

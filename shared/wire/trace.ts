@@ -1,6 +1,7 @@
 /**
  * A batch in words: one line for each transaction, admin commands, completions, events, registers
- * and doorbells by name. For --trace and failing tests; never on a path that has to be fast.
+ * and doorbells by name, and what Xen says instead of them (trace-xen.ts). For --trace and failing
+ * tests; never on a path that has to be fast.
  *
  *   <- heartbeat sent=1203345 echo=0
  *   -> write 2 records: ENA_AQ 0x1000 GET_FEATURE DEVICE_ATTRIBUTES id=3
@@ -10,6 +11,7 @@
  * It reads what any peer may have sent, so it never throws: where the bytes stop making sense the
  * last line says so, in the words of the decoder.
  */
+import { hex, viewOf } from "../bytes/words.ts";
 import {
   ACQ_ENTRY_SIZE,
   AdminStatus,
@@ -31,9 +33,20 @@ import {
   describeRegister,
   describeRegisterWrite,
 } from "../ena/trace.ts";
+import { CTRL_SLOT_SIZE } from "../xen/control.ts";
+import { GRANT_PAGE_BYTES } from "../xen/grant.ts";
+import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../xen/netif.ts";
+import { RING_PAGE_BYTES } from "../xen/ring.ts";
+import {
+  describeCtrlRequest,
+  describeCtrlResponse,
+  describeGntst,
+  describeRingIndexes,
+} from "../xen/trace.ts";
 import { FIELDS, opName } from "./decode.ts";
 import { Reader } from "./reader.ts";
 import { RECORD_BYTES, RecordType, record, Space } from "./records.ts";
+import { XenTracer } from "./trace-xen.ts";
 import { FAULT_SEVERITY_NAMES, Limits, Op, ReadStatus, WireError } from "./transactions.ts";
 import { unpackGuarded } from "./values.ts";
 
@@ -53,13 +66,17 @@ const ENTRY_BYTES = new Map<number, number>([
   [RecordType.ENA_RX_DESC, DESC_SIZE],
   [RecordType.ENA_TX_CDESC, TX_CDESC_SIZE],
   [RecordType.ENA_RX_CDESC, RX_CDESC_SIZE],
+  [RecordType.XEN_TX_REQ, TX_SLOT_SIZE],
+  [RecordType.XEN_TX_RSP, TX_SLOT_SIZE],
+  [RecordType.XEN_RX_REQ, RX_SLOT_SIZE],
+  [RecordType.XEN_RX_RSP, RX_SLOT_SIZE],
+  [RecordType.XEN_CTRL_REQ, CTRL_SLOT_SIZE],
+  [RecordType.XEN_CTRL_RSP, CTRL_SLOT_SIZE],
 ]);
 const KNOWN_REGISTERS = new Set<number>(Object.values(Register));
 
 /** The tables a device that lies could make us fill. */
 const MAX_REMEMBERED = 4096;
-
-const hex = (n: number): string => `0x${n.toString(16)}`;
 
 /**
  * Follows one link: it remembers where the device put its doorbells, so that they have names. For
@@ -70,6 +87,7 @@ export class Tracer {
   readonly #places = new Map<number, string>();
   /** Opcode and queue direction of the admin command with that id. */
   readonly #commands = new Map<number, { opcode: number; direction: string }>();
+  readonly #xen = new XenTracer();
 
   /** One line for each transaction of the batch, in order. Never throws. */
   trace(direction: TraceDirection, batch: Uint8Array): string[] {
@@ -134,8 +152,7 @@ export class Tracer {
       }
       case Op.READ_REPLY: {
         const tag = uint("tag");
-        const status = uint("status") === ReadStatus.OK ? "" : " refused";
-        return `${name} tag=${tag}${status} bytes=${size("bytes")}`;
+        return `${name} tag=${tag}${refusal(uint("status"))} bytes=${size("bytes")}`;
       }
       case Op.MMIO_READ: {
         const tag = uint("tag");
@@ -150,8 +167,12 @@ export class Tracer {
         const value = bytes === 4 ? hex(r.view.getUint32(r.binAt, true)) : `${bytes} bytes`;
         return `${name} tag=${tag} ${value}`;
       }
-      default:
+      case Op.INTERRUPT:
         return `${name} vector=${uint("vector")}`;
+      case Op.MOVE:
+        return `${name} ${text("url")}`;
+      default:
+        return `${name} ${this.#xen.trace(r, op, name) ?? `with ${fields} fields`}`;
     }
   }
 
@@ -216,6 +237,10 @@ export class Tracer {
       if (space !== 0 || data.length !== 4) return undefined;
       return [this.#registerWrite(address, viewOf(data).getUint32(0, true))];
     }
+    if (type === RecordType.XEN_RING_INDEX) {
+      const told = describeRingIndexes(address % RING_PAGE_BYTES, data);
+      return [`${TYPE_NAMES.get(type)} ${place(space, address)} ${told}`];
+    }
     const describe = DESCRIBE.get(type);
     if (describe !== undefined) {
       const entry = ENTRY_BYTES.get(type) ?? data.length;
@@ -223,7 +248,7 @@ export class Tracer {
       for (let at = 0; at < data.length; at += entry) {
         const bytes = data.subarray(at, at + entry);
         this.#learn(type, bytes);
-        lines.push(`${TYPE_NAMES.get(type)} ${hex(address + at)} ${describe(bytes)}`);
+        lines.push(`${TYPE_NAMES.get(type)} ${place(space, address + at)} ${describe(bytes)}`);
       }
       return lines;
     }
@@ -283,12 +308,22 @@ const DESCRIBE = new Map<number, (bytes: Uint8Array) => string>([
   [RecordType.ENA_AQ, describeAdminCommand],
   [RecordType.ENA_ACQ, describeAdminCompletion],
   [RecordType.ENA_AENQ, describeAenq],
+  [RecordType.XEN_CTRL_REQ, describeCtrlRequest],
+  [RecordType.XEN_CTRL_RSP, describeCtrlResponse],
 ]);
 
-const viewOf = (b: Uint8Array): DataView => new DataView(b.buffer, b.byteOffset, b.byteLength);
+/** "0x1000", or reference and offset of a grant: "gref 9+0x40". */
+function place(space: number, address: number): string {
+  if (space !== Space.GRANT) return hex(address);
+  const offset = address % GRANT_PAGE_BYTES;
+  return `gref ${(address - offset) / GRANT_PAGE_BYTES}+${hex(offset)}`;
+}
 
-const place = (space: number, address: number): string =>
-  space === Space.GRANT ? `grant:${hex(address)}` : hex(address);
+/** A grant is refused with the negated status of a grant operation; 1 is also a bus's only one. */
+function refusal(status: number): string {
+  if (status === ReadStatus.OK) return "";
+  return status === ReadStatus.REFUSED ? " refused" : ` refused ${describeGntst(-status)}`;
+}
 
 /** "ENA_RX_CDESC x 12 at 0x5000", "FRAME 1514 bytes at 0x10002000". */
 function bulk(op: number, type: number, address: number, space: number, length: number): string {

@@ -5,6 +5,7 @@
  * A transaction is a msgpack array: opcode, then fields. A column transaction carries
  * [opcode, data bin, records bin]: the records (records.ts) cut the data into pieces.
  */
+import { GRANT_RECORD_V1_SIZE, GRANT_RECORD_V2_SIZE } from "../xen/grant.ts";
 
 export const PROTOCOL_VERSION = 1;
 export const SUBPROTOCOL = "ringwire.v1";
@@ -18,6 +19,7 @@ export const Op = {
   HEARTBEAT: 3,
   PROGRESS: 4,
   FAULT: 5,
+  MOVE: 6,
   WINDOW: 16,
   END_WINDOW: 17,
   WRITE: 18,
@@ -28,6 +30,13 @@ export const Op = {
   MMIO_READ: 23,
   MMIO_READ_REPLY: 24,
   INTERRUPT: 25,
+  GRANT: 32,
+  END_GRANT: 33,
+  GRANT_USE: 34,
+  HYPERCALL: 35,
+  HYPERCALL_REPLY: 36,
+  EVENT: 37,
+  XENSTORE: 38,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -57,6 +66,14 @@ export const Limits = {
   READS: 256,
   /** Bytes of pushed data a device holds for a NIC, unless welcome says otherwise. */
   PUSH_BYTES: 16 << 20,
+  /** Argument structures of one hypercall, and of its reply. */
+  HYPERCALL_BYTES: 1 << 14,
+  /** Hypercalls that a frontend may have outstanding. */
+  HYPERCALLS: 256,
+  /** xs_wire header and payload (xen: xen/include/public/io/xs_wire.h, XENSTORE_PAYLOAD_MAX). */
+  XENSTORE_BYTES: 16 + 4096,
+  /** Event-channel ports of a domain: two-level ABI, 64-bit. */
+  PORTS: 4096,
   TEXT_BYTES: 1024,
   NAME_BYTES: 64,
   HELLO_BYTES: 4096,
@@ -67,9 +84,18 @@ export const FaultSeverity = { NOTE: 0, QUEUE: 1, DEVICE: 2 } as const;
 export type FaultSeverity = (typeof FaultSeverity)[keyof typeof FaultSeverity];
 export const FAULT_SEVERITY_NAMES = ["note", "queue", "device"] as const;
 
-/** Outcome of a read, in its reply. */
+/**
+ * Outcome of a read, in its reply. For a grant it is the negated GNTST status, of which
+ * REFUSED is general_error.
+ */
 export const ReadStatus = { OK: 0, REFUSED: 1 } as const;
-export type ReadStatus = (typeof ReadStatus)[keyof typeof ReadStatus];
+export type ReadStatus = number;
+/** Highest status: 13 is GNTST_no_space. */
+export const READ_STATUS_MAX = 13;
+
+/** Bytes of a record of `grant`, by version of the entry in it. */
+export const GRANT_RECORD_BYTES = { 1: GRANT_RECORD_V1_SIZE, 2: GRANT_RECORD_V2_SIZE } as const;
+export type GrantVersion = 1 | 2;
 
 /** WebSocket close codes of this protocol (RFC 6455, 7.4.2: 4000 to 4999 are private). */
 export const CloseCode = {
@@ -81,6 +107,7 @@ export const CloseCode = {
   LIMIT: 4003,
   DEAD_PEER: 4004,
   FAILED: 4005,
+  MOVED: 4006,
 } as const;
 export type CloseCode = (typeof CloseCode)[keyof typeof CloseCode];
 
@@ -141,4 +168,22 @@ export interface Sink {
   mmioRead?(tag: number, bar: number, offset: number, length: number): void;
   mmioReadReply?(tag: number, src: Uint8Array, at: number, length: number): void;
   interrupt?(vector: number): void;
+  /** The NIC is to connect to the device at `url` instead. */
+  move?(url: string): void;
+  /** `count` packed records from byte `at` of `view`; valid during the call, as in the next two. */
+  grant?(version: GrantVersion, view: DataView, at: number, count: number): void;
+  endGrant?(view: DataView, at: number, count: number): void;
+  grantUse?(view: DataView, at: number, count: number): void;
+  hypercall?(
+    tag: number,
+    number: number,
+    command: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void;
+  hypercallReply?(tag: number, errno: number, src: Uint8Array, at: number, length: number): void;
+  /** `port` is the frontend's, in both directions. */
+  event?(port: number): void;
+  xenstore?(src: Uint8Array, at: number, length: number): void;
 }

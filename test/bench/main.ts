@@ -20,7 +20,10 @@ import {
 } from "./segment.ts";
 import { runAll, type Variant } from "./variant.ts";
 
-const GROUPS = ["limit", "ring", "netmap", "capture-writer", "tap", "ping", "vde", "veth"] as const;
+const GROUPS = [
+  ...["limit", "ring", "netmap", "capture-writer", "tap", "ping"],
+  ...["xen", "xen-tap", "xen-ping", "vde", "veth"],
+] as const;
 
 const HELP = `npm run bench
 npm run bench -- --only limit,ring --reps 5
@@ -101,6 +104,12 @@ function allVariants({ seconds, zeroMask, ringSize }: Options): Variant[] {
         group: "ring",
         run: () => measureRing({ frameBytes, seconds, zeroMask, ringSize, whenFull }),
       });
+      const frontend = { script: "test/bench/ring-worker.ts", args: ["--driver", "xen"] };
+      variants.push({
+        name: `${whenFull === "drop" ? "xen" : "xen-hold"}/${frameBytes}`,
+        group: "xen",
+        run: () => measureRing({ frameBytes, seconds, zeroMask, ringSize, whenFull, frontend }),
+      });
     }
     for (const { name, rings, worker } of NETMAP_SETUPS) {
       const args = ["--rings", String(rings), ...(worker ? ["--worker"] : [])];
@@ -117,7 +126,8 @@ function allVariants({ seconds, zeroMask, ringSize }: Options): Variant[] {
   variants.push(...writerVariants(seconds));
 
   const segments: [string, () => Promise<Segment>][] = [
-    ["tap", () => tapSegment(zeroMask)],
+    ["tap", () => tapSegment(zeroMask, "ena")],
+    ["xen-tap", () => tapSegment(zeroMask, "xen")],
     ["vde", vdeSegment],
     ["veth", vethSegment],
   ];
@@ -132,7 +142,8 @@ function allVariants({ seconds, zeroMask, ringSize }: Options): Variant[] {
     };
     variants.push({ name: `${name}/tcp`, group: name, run: tcp });
     // The product's round trips are a group of their own, the others' belong to their peer.
-    variants.push({ name: `${name}/ping`, group: name === "tap" ? "ping" : name, run: roundTrips });
+    const pings = { tap: "ping", "xen-tap": "xen-ping" }[name] ?? name;
+    variants.push({ name: `${name}/ping`, group: pings, run: roundTrips });
   }
   return variants;
 }
@@ -145,10 +156,9 @@ async function main(): Promise<void> {
   let variants = allVariants(options).filter((variant) => options.groups.has(variant.group));
   const reason = whyNoNamespaces();
   if (reason !== undefined) {
-    talk(`without ${["tap", "ping", "vde", "veth"].join(", ")}: ${reason}`);
-    variants = variants.filter(({ group }) =>
-      ["limit", "ring", "netmap", "capture-writer"].includes(group),
-    );
+    const inside = ["limit", "ring", "netmap", "capture-writer", "xen"];
+    talk(`without ${GROUPS.filter((group) => !inside.includes(group)).join(", ")}: ${reason}`);
+    variants = variants.filter(({ group }) => inside.includes(group));
   }
 
   const outcomes = await runAll(variants, options.reps, talk);

@@ -1,5 +1,5 @@
 /** One NIC of this process, attached and ready to come up, for whoever drives its interface. */
-import { createEnaDriver } from "../../frontend/ena/index.ts";
+import { createDriver, type Personality } from "../../frontend/drivers.ts";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { Session } from "../../frontend/session.ts";
 import type { Logger } from "../../shared/log.ts";
@@ -9,7 +9,8 @@ export interface NicOptions {
   readonly connect: string;
   readonly name: string;
   readonly zeroMask: boolean;
-  /** Entries of each Rx and Tx ring. */
+  readonly personality: Personality;
+  /** Entries of each ENA receive ring; Xen's have 256. */
   readonly ringSize: number;
   readonly log: Logger;
 }
@@ -22,14 +23,14 @@ export interface OpenNic {
 
 /** Connects and attaches the driver. Rejects with a sentence for a person. */
 export async function openNic(options: NicOptions): Promise<OpenNic> {
-  const { ringSize, ...rest } = options;
+  const { ringSize, personality, ...rest } = options;
   const session = new Session({
     ...rest,
-    personality: "ena",
+    personality,
     agent: "ringwire-bench",
     queues: 1,
-    driver: (context, { pushBytes }) =>
-      createEnaDriver(context, { pushBytes, rxRingSize: ringSize }),
+    driver: (context, welcome) =>
+      createDriver(personality, context, welcome, { rxRingSize: ringSize }),
   });
   await session.start();
   return {

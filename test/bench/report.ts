@@ -55,7 +55,13 @@ function ratiosOf(outcomes: Outcomes): Record<string, number> {
     outcomes.get(variant)?.median(metric) ?? Number.NaN;
 
   for (const size of FRAME_SIZES) {
-    for (const ring of ["ring", "ring-hold", ...NETMAP_SETUPS.map(({ name }) => name)]) {
+    for (const ring of [
+      "ring",
+      "ring-hold",
+      "xen",
+      "xen-hold",
+      ...NETMAP_SETUPS.map(({ name }) => name),
+    ]) {
       for (const kind of ["limit", "limit-copy"]) {
         const best = bestLimit(outcomes, kind, size)?.framesPerSecond ?? Number.NaN;
         put(`${ring}/${kind} ${size} B`, median(`${ring}/${size}`, "framesPerSecond"), best);
@@ -69,13 +75,19 @@ function ratiosOf(outcomes: Outcomes): Record<string, number> {
       put(`capture-${mode}/copy ${frameBytes} B, ${snapBytes} kept`, rate(mode), rate("copy"));
     }
   }
-  for (const metric of ["tcpBitsPerSecond", "tcpBackBitsPerSecond"]) {
-    for (const peer of ["vde", "veth"]) {
-      put(`tap/${peer} ${metric}`, median("tap/tcp", metric), median(`${peer}/tcp`, metric));
+  for (const kernel of ["tap", "xen-tap"]) {
+    for (const metric of ["tcpBitsPerSecond", "tcpBackBitsPerSecond"]) {
+      for (const peer of ["vde", "veth"]) {
+        const reference = median(`${peer}/tcp`, metric);
+        put(`${kernel}/${peer} ${metric}`, median(`${kernel}/tcp`, metric), reference);
+      }
+    }
+    for (const metric of ["rttP50Us", "rttP99Us"]) {
+      put(`${kernel}/vde ${metric}`, median(`${kernel}/ping`, metric), median("vde/ping", metric));
     }
   }
-  for (const metric of ["rttP50Us", "rttP99Us"]) {
-    put(`tap/vde ${metric}`, median("tap/ping", metric), median("vde/ping", metric));
+  for (const metric of ["tcpBitsPerSecond", "tcpBackBitsPerSecond"]) {
+    put(`xen-tap/tap ${metric}`, median("xen-tap/tcp", metric), median("tap/tcp", metric));
   }
   return ratios;
 }

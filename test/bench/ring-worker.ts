@@ -29,6 +29,7 @@ const { values: args } = parseArgs({
     frame: { type: "string", default: "60" },
     "ring-size": { type: "string", default: "4096" },
     "zero-mask": { type: "boolean", default: false },
+    driver: { type: "string", default: "ena" },
   },
 });
 const frameBytes = Number(args.frame);
@@ -111,6 +112,7 @@ const nic = await openNic({
   name: args.role === "sink" ? "sink" : "generator",
   zeroMask: args["zero-mask"],
   ringSize: Number(args["ring-size"]),
+  personality: args.driver === "xen" ? "xen" : "ena",
   log: silentLogger,
 });
 if (args.role === "sink") count(nic.ifnet);

@@ -7,7 +7,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { iperf, ping } from "../support/iperf.ts";
-import { Lab } from "../support/lab.ts";
+import { type DriverName, Lab } from "../support/lab.ts";
 import { createNamespace, joinByVeth, type Namespace } from "../support/netns.ts";
 import { type Child, eventually, start } from "../support/process.ts";
 import { quantile } from "./stats.ts";
@@ -53,8 +53,8 @@ export async function measurePing(segment: Segment): Promise<Measured> {
 }
 
 /** The product: `ringwire device` and two `ringwire frontend --tap`. */
-export async function tapSegment(zeroMask: boolean): Promise<Segment> {
-  const lab = new Lab(2);
+export async function tapSegment(zeroMask: boolean, driver: DriverName): Promise<Segment> {
+  const lab = new Lab(2, [driver, driver]);
   try {
     await lab.startDevice();
     const args = zeroMask ? ["--zero-mask"] : [];

@@ -5,6 +5,8 @@
 export interface Mutant {
   /** Row of the checklist; the test's name begins with it. */
   readonly row: string;
+  /** File of that test; SEED_TEST where it is not said. */
+  readonly test?: string;
   readonly file: string;
   readonly search: string;
   readonly replace: string;
@@ -12,7 +14,7 @@ export interface Mutant {
   readonly breaks: string;
 }
 
-/** Where the named tests are. */
+/** Where the tests of the netmap rows are. */
 export const SEED_TEST = "test/seed/ena-netmap.test.ts";
 
 const RX = "frontend/ena/netmap-rx.ts";

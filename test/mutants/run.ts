@@ -10,6 +10,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Mutant, mutants, SEED_TEST } from "./mutants.ts";
+import { netfrontMutants } from "./netfront.ts";
 
 const root = join(import.meta.dirname, "../..");
 const PARTS = ["cli", "device", "frontend", "shared", "test"];
@@ -28,7 +29,9 @@ interface Report {
 
 function main(): number {
   const rows = process.argv.slice(2);
-  const wanted = mutants.filter(({ row }) => rows.length === 0 || rows.includes(row));
+  const wanted = [...mutants, ...netfrontMutants].filter(
+    ({ row }) => rows.length === 0 || rows.includes(row),
+  );
   if (wanted.length === 0) {
     console.error(`no mutant of ${rows.join(", ")}`);
     return 2;
@@ -39,10 +42,12 @@ function main(): number {
       cpSync(join(root, part), join(copy, part), { recursive: true });
     }
     symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
-    const sound = runTests(copy, "");
-    if (sound === undefined || sound.numFailedTests > 0) {
-      console.error("the tests fail without any mutant");
-      return 1;
+    for (const file of new Set(wanted.map(testOf))) {
+      const sound = runTests(copy, file, "");
+      if (sound === undefined || sound.numFailedTests > 0) {
+        console.error(`${file} fails without any mutant`);
+        return 1;
+      }
     }
     const outcomes = wanted.map((mutant) => {
       const outcome = { mutant, verdict: tryOne(copy, mutant) };
@@ -66,7 +71,7 @@ function tryOne(copy: string, mutant: Mutant): Outcome["verdict"] {
     source.replace(mutant.search, () => mutant.replace),
   );
   try {
-    const report = runTests(copy, `^${mutant.row} `);
+    const report = runTests(copy, testOf(mutant), `^${mutant.row} `);
     // A file that does not load proves nothing: some test must have run, and failed.
     if (report === undefined || report.numPassedTests + report.numFailedTests === 0)
       return "BROKEN";
@@ -76,12 +81,14 @@ function tryOne(copy: string, mutant: Mutant): Outcome["verdict"] {
   }
 }
 
-/** The seed tests whose name matches. Undefined when vitest did not get so far as to report. */
-function runTests(copy: string, name: string): Report | undefined {
+const testOf = (mutant: Mutant): string => mutant.test ?? SEED_TEST;
+
+/** The tests of `file` whose name matches. Undefined when vitest did not get so far as to report. */
+function runTests(copy: string, file: string, name: string): Report | undefined {
   const out = join(copy, "report.json");
   rmSync(out, { force: true });
   const vitest = join(copy, "node_modules/vitest/vitest.mjs");
-  const args = [vitest, "run", SEED_TEST, "--reporter=json", `--outputFile=${out}`];
+  const args = [vitest, "run", file, "--reporter=json", `--outputFile=${out}`];
   if (name !== "") args.push("-t", name);
   spawnSync(process.execPath, args, { cwd: copy, stdio: "ignore", timeout: 120_000 });
   try {

@@ -56,6 +56,15 @@ const legal = [
   [Op.MMIO_READ, 1, 0, 8, 4],
   [Op.MMIO_READ_REPLY, 1, Buffer.alloc(4)],
   [Op.INTERRUPT, 3],
+  [Op.MOVE, "ws://there:7700/nic"],
+  [Op.GRANT, 1, Buffer.alloc(24)],
+  [Op.GRANT, 2, Buffer.alloc(20)],
+  [Op.END_GRANT, Buffer.alloc(8)],
+  [Op.GRANT_USE, Buffer.alloc(8)],
+  [Op.HYPERCALL, 1, 32, 6, Buffer.alloc(8)],
+  [Op.HYPERCALL_REPLY, 1, 0, Buffer.alloc(8)],
+  [Op.EVENT, 4095],
+  [Op.XENSTORE, Buffer.alloc(16)],
 ];
 
 describe("a batch from a hostile peer", () => {
@@ -80,6 +89,15 @@ describe("a batch from a hostile peer", () => {
       "mmioRead",
       "mmioReadReply",
       "interrupt",
+      "move",
+      "grant",
+      "grant",
+      "endGrant",
+      "grantUse",
+      "hypercall",
+      "hypercallReply",
+      "event",
+      "xenstore",
     ]);
   });
 
@@ -165,6 +183,24 @@ describe("a batch from a hostile peer", () => {
       [column(Op.MMIO_WRITE, new Uint8Array(4), [[0, 4, 0, 6]])],
       "WIRE_RECORDS",
     ],
+    ["half a grant", [[Op.GRANT, 1, Buffer.alloc(13)]], "WIRE_RECORDS"],
+    ["grants of another version", [[Op.GRANT, 2, Buffer.alloc(12)]], "WIRE_RECORDS"],
+    ["a grant version that is none", [[Op.GRANT, 3, Buffer.alloc(0)]], "WIRE_RANGE"],
+    ["grant version 0", [[Op.GRANT, 0, Buffer.alloc(0)]], "WIRE_RANGE"],
+    ["half a reference", [[Op.END_GRANT, Buffer.alloc(6)]], "WIRE_RECORDS"],
+    ["half a use", [[Op.GRANT_USE, Buffer.alloc(12)]], "WIRE_RECORDS"],
+    ["a port that no domain has", [[Op.EVENT, Limits.PORTS]], "WIRE_RANGE"],
+    [
+      "more arguments than a hypercall takes",
+      [[Op.HYPERCALL, 1, 20, 5, Buffer.alloc(Limits.HYPERCALL_BYTES + 1)]],
+      "WIRE_RANGE",
+    ],
+    [
+      "a xenstore message over its limit",
+      [[Op.XENSTORE, Buffer.alloc(Limits.XENSTORE_BYTES + 1)]],
+      "WIRE_RANGE",
+    ],
+    ["a read status that Xen has not", [[Op.READ_REPLY, 1, 14, Buffer.alloc(0)]], "WIRE_RANGE"],
     ["half a record", [[Op.WRITE, Buffer.alloc(0), Buffer.alloc(15)]], "WIRE_RECORDS"],
     ["text where binary belongs", [[Op.READ_REPLY, 1, 0, "text"]], "WIRE_TYPE"],
     ["text too long", [[Op.FAULT, 0, "x".repeat(65), "", 0, 0]], "WIRE_RANGE"],
@@ -229,7 +265,7 @@ describe("a batch from a hostile peer", () => {
     );
     fc.assert(
       fc.property(
-        fc.array(fc.tuple(fc.nat(30), fc.array(field, { maxLength: 6 })), { maxLength: 5 }),
+        fc.array(fc.tuple(fc.nat(40), fc.array(field, { maxLength: 6 })), { maxLength: 5 }),
         (transactions) => {
           refusal(pack(transactions.map(([op, fields]) => [op, ...fields])));
         },

@@ -6,7 +6,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { iperf, ping } from "../support/iperf.ts";
-import { Lab, TAP } from "../support/lab.ts";
+import { Lab, MIXES, TAP } from "../support/lab.ts";
 import { type LinkCounters, whyNoNamespaces } from "../support/netns.ts";
 import { type Child, eventually } from "../support/process.ts";
 import { type DeviceStatus, portOf, sum, unaccounted } from "../support/status.ts";
@@ -35,7 +35,8 @@ interface Stopped {
   };
 }
 
-describe.skipIf(why !== undefined)(`frames of an overload${why ? `: ${why}` : ""}`, () => {
+const title = `frames of an overload, $mix${why ? `: ${why}` : ""}`;
+describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
   let lab: Lab;
   let status: DeviceStatus;
   let kernel: LinkCounters[];
@@ -58,7 +59,7 @@ describe.skipIf(why !== undefined)(`frames of an overload${why ? `: ${why}` : ""
   };
 
   beforeAll(async () => {
-    lab = new Lab(2);
+    lab = new Lab(2, drivers);
     await lab.startDevice();
     const frontends: Child[] = await Promise.all(
       HOSTS.map((i) => lab.startFrontend(i, { queues: 4 })),

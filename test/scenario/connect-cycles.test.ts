@@ -17,10 +17,10 @@ const RSS_SLACK_BYTES = 48 << 20;
 const packr = new Packr({ useRecords: false });
 
 /** Connects, says hello as `name`, and waits for the welcome. */
-async function join(port: number, name: string): Promise<WebSocket> {
+async function join(port: number, name: string, personality: string): Promise<WebSocket> {
   const ws = new WebSocket(`ws://127.0.0.1:${port}${NIC_PATH}`, [SUBPROTOCOL]);
   await once(ws, "open");
-  const hello = { version: PROTOCOL_VERSION, personality: "ena", name, instance: name };
+  const hello = { version: PROTOCOL_VERSION, personality, name, instance: name };
   ws.send(packr.pack([[Op.HELLO, hello]]));
   const [data] = (await once(ws, "message")) as [Buffer];
   const batch = packr.unpack(data) as [number, ...unknown[]][];
@@ -28,15 +28,15 @@ async function join(port: number, name: string): Promise<WebSocket> {
   return ws;
 }
 
-async function cycle(port: number, i: number): Promise<void> {
-  const ws = await join(port, `nic${i % 7}`);
+async function cycle(port: number, i: number, personality: string): Promise<void> {
+  const ws = await join(port, `nic${i % 7}`, personality);
   const closed = once(ws, "close");
   if (i % 2 === 0) ws.close(1000, "enough");
   else ws.terminate();
   await closed;
 }
 
-describe("500 frontends that come and go", () => {
+describe.each(["ena", "xen"])("500 frontends of %s that come and go", (personality) => {
   let port: number;
   let device: Child;
 
@@ -65,12 +65,12 @@ describe("500 frontends that come and go", () => {
   });
 
   it("leave no port, no handle and no memory behind", async () => {
-    for (let i = 0; i < WARM_UP; i++) await cycle(port, i);
+    for (let i = 0; i < WARM_UP; i++) await cycle(port, i, personality);
     await empty();
     const handlesBefore = handles();
     const rssBefore = rssBytes();
 
-    for (let i = WARM_UP; i < CYCLES; i++) await cycle(port, i);
+    for (let i = WARM_UP; i < CYCLES; i++) await cycle(port, i, personality);
     await empty();
 
     expect(portsOf(await status())).toEqual([]);
@@ -81,8 +81,8 @@ describe("500 frontends that come and go", () => {
   });
 
   it("are welcome while another one stays", async () => {
-    const stays = await join(port, "stays");
-    for (let i = 0; i < 50; i++) await cycle(port, i);
+    const stays = await join(port, "stays", personality);
+    for (let i = 0; i < 50; i++) await cycle(port, i, personality);
     expect(stays.readyState).toBe(WebSocket.OPEN);
     await eventually("the others' ports to go", async () => {
       const ports = portsOf(await status());

@@ -1,7 +1,7 @@
 /** The device is killed under an open TCP connection and started again. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ping } from "../support/iperf.ts";
-import { Lab } from "../support/lab.ts";
+import { Lab, MIXES } from "../support/lab.ts";
 import { whyNoNamespaces } from "../support/netns.ts";
 import { type Child, eventually, startScript } from "../support/process.ts";
 
@@ -15,9 +15,9 @@ interface Count {
   readonly state: string;
 }
 
-describe.skipIf(why !== undefined)(
-  `a device that dies and comes back${why ? `: ${why}` : ""}`,
-  () => {
+describe.skipIf(why !== undefined).each(MIXES)(
+  `a device that dies and comes back, $mix${why ? `: ${why}` : ""}`,
+  ({ drivers }) => {
     let lab: Lab;
     let device: Child;
     let frontends: Child[];
@@ -32,7 +32,7 @@ describe.skipIf(why !== undefined)(
     };
 
     beforeAll(async () => {
-      lab = new Lab(2);
+      lab = new Lab(2, drivers);
       device = await lab.startDevice();
       frontends = await Promise.all([lab.startFrontend(0), lab.startFrontend(1)]);
       const address = `${lab.host(1).address}:${ECHO_PORT}`;

@@ -1,7 +1,7 @@
 /** Three frontends on one device, and what the others notice when one of them is killed. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { iperf, ping } from "../support/iperf.ts";
-import { Lab } from "../support/lab.ts";
+import { Lab, MIXES } from "../support/lab.ts";
 import { whyNoNamespaces } from "../support/netns.ts";
 import { type Child, eventually } from "../support/process.ts";
 import { type DeviceStatus, portsOf } from "../support/status.ts";
@@ -10,12 +10,13 @@ const why = whyNoNamespaces();
 /** Well under the time after which a silent peer is given up: a closed socket is what was seen. */
 const AT_ONCE_MS = 3000;
 
-describe.skipIf(why !== undefined)(`three hosts on one device${why ? `: ${why}` : ""}`, () => {
+const title = `three hosts on one device, $mix${why ? `: ${why}` : ""}`;
+describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
   let lab: Lab;
   let third: Child;
 
   beforeAll(async () => {
-    lab = new Lab(3);
+    lab = new Lab(3, drivers);
     await lab.startDevice();
     const frontends = await Promise.all([0, 1, 2].map((i) => lab.startFrontend(i)));
     third = frontends[2]!;

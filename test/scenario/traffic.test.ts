@@ -1,26 +1,26 @@
 /** A real kernel's traffic between two hosts, at each MTU and number of queues. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { iperf, ping } from "../support/iperf.ts";
-import { Lab } from "../support/lab.ts";
+import { Lab, MIXES } from "../support/lab.ts";
 import { whyNoNamespaces } from "../support/netns.ts";
 
 const why = whyNoNamespaces();
-const SETUPS = [
-  { mtu: 1500, queues: 1 },
-  { mtu: 1500, queues: 4 },
-  { mtu: 9000, queues: 1 },
-  { mtu: 9000, queues: 4 },
-] as const;
+const SETUPS = MIXES.flatMap(({ mix, drivers }) => [
+  { mix, drivers, mtu: 1500, queues: 1 },
+  { mix, drivers, mtu: 1500, queues: 4 },
+  { mix, drivers, mtu: 9000, queues: 1 },
+  { mix, drivers, mtu: 9000, queues: 4 },
+]).filter(({ mix, mtu, queues }) => mix === "ena and ena" || (mtu === 1500) === (queues === 1));
 const FAMILIES = ["address", "address6"] as const;
 /** Low enough for any machine that runs tests: what is lost then is lost by us. */
 const UDP_BITS_PER_SECOND = 5_000_000;
 
 describe.skipIf(why !== undefined)(`two hosts on one device${why ? `: ${why}` : ""}`, () => {
-  describe.each(SETUPS)("MTU $mtu, $queues queue(s)", ({ mtu, queues }) => {
+  describe.each(SETUPS)("$mix, MTU $mtu, $queues queue(s)", ({ drivers, mtu, queues }) => {
     let lab: Lab;
 
     beforeAll(async () => {
-      lab = new Lab(2);
+      lab = new Lab(2, drivers);
       await lab.startDevice();
       await Promise.all([
         lab.startFrontend(0, { mtu, queues }),

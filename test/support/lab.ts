@@ -18,6 +18,14 @@ const PROXY_PORT = 7701;
 /** The TAP's name in each host. */
 export const TAP = "ring0";
 
+export type DriverName = "ena" | "xen";
+/** What is shown with one personality has to hold with the other, and with one of each. */
+export const MIXES: readonly { readonly mix: string; readonly drivers: readonly DriverName[] }[] = [
+  { mix: "ena and ena", drivers: ["ena", "ena", "ena"] },
+  { mix: "xen and xen", drivers: ["xen", "xen", "xen"] },
+  { mix: "xen and ena", drivers: ["xen", "ena", "xen"] },
+];
+
 export interface FrontendOptions {
   readonly queues?: number;
   readonly mtu?: number;
@@ -44,8 +52,11 @@ export class Lab {
   readonly device: Namespace;
   readonly hosts: readonly Host[];
   readonly #children: Child[] = [];
+  readonly #drivers: readonly DriverName[];
 
-  constructor(hosts: number) {
+  /** `drivers` of the hosts, in order; ena where it ends. */
+  constructor(hosts: number, drivers: readonly DriverName[] = []) {
+    this.#drivers = drivers;
     this.device = createNamespace("device");
     this.hosts = Array.from({ length: hosts }, (_, i) => this.#createHost(i));
   }
@@ -98,7 +109,8 @@ export class Lab {
   launchFrontend(i: number, options: FrontendOptions = {}): Child {
     const { namespace, underlay } = this.host(i);
     const port = options.viaProxy ? PROXY_PORT : DEVICE_PORT;
-    const args = ["frontend", "--driver", "ena", "--connect", `ws://${underlay}:${port}`];
+    const driver = this.#drivers[i] ?? "ena";
+    const args = ["frontend", "--driver", driver, "--connect", `ws://${underlay}:${port}`];
     args.push("--name", options.name ?? `host${i}`, "--tap", options.tap ?? TAP, "--json");
     if (options.queues !== undefined) args.push("--queues", String(options.queues));
     if (options.mtu !== undefined) args.push("--mtu", String(options.mtu));

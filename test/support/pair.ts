@@ -19,6 +19,7 @@ import {
 import type { NicConfig, NicHost } from "../../device/nic.ts";
 import { type DropReason, type Port, type SwitchPort, Verdict } from "../../device/switch/port.ts";
 import type { DeviceLink } from "../../frontend/bus/device-link.ts";
+import { Hypervisor } from "../../frontend/bus/hypervisor.ts";
 import { PciFunction } from "../../frontend/bus/pci.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import { createEnaDriver, type EnaDriver, type EnaOptions } from "../../frontend/ena/index.ts";
@@ -104,6 +105,7 @@ export class EnaPair {
       {
         space: this.space,
         pci: this.pci,
+        hypervisor: new Hypervisor(),
         name: "ena0",
         queues: options.queues ?? 1,
         mtu: options.mtu ?? 1500,

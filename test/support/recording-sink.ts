@@ -3,6 +3,10 @@ import type { LinkControl, Sink } from "../../shared/wire/transactions.ts";
 
 export type Told = readonly [name: string, ...fields: unknown[]];
 
+const bytesOf = (view: DataView, at: number, length: number): number[] => [
+  ...new Uint8Array(view.buffer, view.byteOffset + at, length),
+];
+
 export class RecordingSink implements Required<Sink>, LinkControl {
   readonly told: Told[] = [];
 
@@ -19,6 +23,26 @@ export class RecordingSink implements Required<Sink>, LinkControl {
     this.#note("read", tag, space, address, length);
   mmioRead = (tag: number, bar: number, offset: number, length: number) =>
     this.#note("mmioRead", tag, bar, offset, length);
+  move = (url: string) => this.#note("move", url);
+  grant = (version: number, view: DataView, at: number, count: number) =>
+    this.#note("grant", version, bytesOf(view, at, count * (version === 1 ? 12 : 20)));
+  endGrant = (view: DataView, at: number, count: number) =>
+    this.#note("endGrant", bytesOf(view, at, count * 4));
+  grantUse = (view: DataView, at: number, count: number) =>
+    this.#note("grantUse", bytesOf(view, at, count * 8));
+  hypercall = (
+    tag: number,
+    number: number,
+    command: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ) => this.#note("hypercall", tag, number, command, [...src.subarray(at, at + length)]);
+  hypercallReply = (tag: number, errno: number, src: Uint8Array, at: number, length: number) =>
+    this.#note("hypercallReply", tag, errno, [...src.subarray(at, at + length)]);
+  event = (port: number) => this.#note("event", port);
+  xenstore = (src: Uint8Array, at: number, length: number) =>
+    this.#note("xenstore", [...src.subarray(at, at + length)]);
   interrupt = (vector: number) => this.#note("interrupt", vector);
 
   write = (

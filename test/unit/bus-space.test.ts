@@ -41,6 +41,7 @@ const noFaults = {
   range: 0,
   space: 0,
   unload_busy: 0,
+  grant: 0,
 };
 
 describe("device write", () => {

@@ -7,6 +7,7 @@ import {
   bits,
   cString,
   flag,
+  i16,
   list,
   raw,
   struct,
@@ -143,6 +144,14 @@ describe("struct", () => {
     const view = new DataView(new ArrayBuffer(4));
     whole.write(view, 0, { all: 0xdead_beef });
     expect(whole.parse(view, 0)).toEqual({ all: 0xdead_beef });
+  });
+
+  test("patch sets what it is given and leaves every other byte", () => {
+    const status = struct(8, { in: u32(0), status: i16(4) });
+    const view = new DataView(new Uint8Array(10).fill(0xa5).buffer);
+    status.patch(view, 1, { status: -3 });
+    expect(Buffer.from(view.buffer).toString("hex")).toBe("a5a5a5a5a5fdffa5a5a5");
+    expect(status.parse(view, 1)).toEqual({ in: 0xa5a5_a5a5, status: -3 });
   });
 
   test("text is cut to leave room for its end, raw bytes to their length", () => {

@@ -1,11 +1,12 @@
 /** Parts of the driver that one frame or one negotiation shows. */
 import { describe, expect, test } from "vitest";
+import { AsyncLock } from "../../frontend/async-lock.ts";
 import { PciFunction } from "../../frontend/bus/pci.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
-import { flowHash, mbufByte } from "../../frontend/ena/flow.ts";
 import { chooseLlq } from "../../frontend/ena/llq.ts";
 import { IoSq } from "../../frontend/ena/memory.ts";
-import { Abandoned, AsyncLock, Waits } from "../../frontend/ena/waits.ts";
+import { Abandoned, Waits } from "../../frontend/ena/waits.ts";
+import { flowHash, mbufByte } from "../../frontend/net/flow.ts";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
 import { Csum, Mbuf } from "../../frontend/net/mbuf.ts";
 import { TX_DESC_SIZE } from "../../shared/ena/io.ts";

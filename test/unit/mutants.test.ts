@@ -3,18 +3,28 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { mutants, SEED_TEST } from "../mutants/mutants.ts";
+import { netfrontMutants } from "../mutants/netfront.ts";
 
 const root = join(import.meta.dirname, "../..");
 const read = (file: string): string => readFileSync(join(root, file), "utf8");
 
-test.each(mutants)("$row: its text stands in $file exactly once", ({ file, search, replace }) => {
-  expect(read(file).split(search).length - 1).toBe(1);
-  expect(replace).not.toBe(search);
-});
+test.each([...mutants, ...netfrontMutants])(
+  "$row: its text stands in $file exactly once",
+  ({ file, search, replace }) => {
+    expect(read(file).split(search).length - 1).toBe(1);
+    expect(replace).not.toBe(search);
+  },
+);
 
-test("every row has its mutant, and its test", () => {
+test("every netmap row has its mutant, and its test", () => {
   const rows = Array.from({ length: 30 }, (_, i) => `E${i + 1}`);
   expect(mutants.map(({ row }) => row)).toEqual(rows);
   const tests = read(SEED_TEST);
   for (const row of rows) expect(tests.includes(`"${row} `), row).toBe(true);
+});
+
+test("every mutant of netfront has its test", () => {
+  for (const { row, test: file = "" } of netfrontMutants) {
+    expect(read(file).includes(`"${row} `), row).toBe(true);
+  }
 });

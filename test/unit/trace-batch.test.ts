@@ -143,6 +143,137 @@ describe("traceBatch", () => {
   });
 });
 
+/** Records as they travel, from hex. */
+const bytesOf = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, "hex"));
+
+describe("traceBatch, personality xen", () => {
+  it("tells grants, their ends and their uses", () => {
+    const v1 = bytesOf("09000000" + "0100000012000000" + "0a000000" + "0500000013000000");
+    const v2 = bytesOf("0b000000" + "05010300bc0a2301ffff0f0000000000");
+    const uses = bytesOf(
+      "09000000" + "01000000" + "0a000000" + "fffffeff" + "0b000000" + "00000000",
+    );
+    const lines = traceBatch(
+      "out",
+      batch((w) => {
+        w.control([Op.GRANT, 1, v1]);
+        w.control([Op.GRANT, 2, v2]);
+        w.control([Op.END_GRANT, bytesOf("090000000a000000")]);
+        w.control([Op.GRANT_USE, uses]);
+      }),
+    );
+    expect(lines).toEqual([
+      "-> grant v1 2 records: 9 PERMIT_ACCESS dom=0 frame=0x12; 10 PERMIT_ACCESS dom=0 frame=0x13 READONLY",
+      "-> grant v2 1 record: 11 PERMIT_ACCESS dom=3 frame=0xfffff bytes=2748+291 READONLY|SUB_PAGE",
+      "-> end_grant 2 records: 9; 10",
+      "-> grant_use 3 records: 9 readers+1; 10 readers-1 writers-2; 11",
+    ]);
+  });
+
+  it("tells the first of many grants, and what is no whole record", () => {
+    const many = batch((w) => w.control([Op.END_GRANT, zeros(4 * 300 + 1)]));
+    expect(traceBatch("out", many)).toEqual([
+      "-> end_grant 300 records: 0; 0; 0; 0; 296 more; ! 1 bytes behind the records",
+    ]);
+  });
+
+  it("tells a reply by the call it answers", () => {
+    const tracer = new Tracer();
+    const call = (tag: number, number: number, command: number, hex: string): string[] =>
+      tracer.trace(
+        "out",
+        batch((w) => w.control([Op.HYPERCALL, tag, number, command, bytesOf(hex)])),
+      );
+    const reply = (tag: number, errno: number, hex: string): string[] =>
+      tracer.trace(
+        "in",
+        batch((w) => w.control([Op.HYPERCALL_REPLY, tag, errno, bytesOf(hex)])),
+      );
+    expect(call(1, 32, 6, "f07f000000000000")).toEqual([
+      "-> hypercall tag=1 event_channel_op ALLOC_UNBOUND dom=SELF remoteDom=0",
+    ]);
+    expect(reply(1, 0, "f07f000005000000")).toEqual([
+      "<- hypercall_reply tag=1 ok event_channel_op ALLOC_UNBOUND dom=SELF remoteDom=0 port=5",
+    ]);
+    expect(call(2, 29, 2, "02000000")).toEqual([
+      "-> hypercall tag=2 sched_op SHUTDOWN reason=SUSPEND",
+    ]);
+    expect(reply(2, 38, "")).toEqual(["<- hypercall_reply tag=2 ENOSYS bytes=0"]);
+    expect(reply(2, 0, "02000000")).toEqual(["<- hypercall_reply tag=2 ok bytes=4"]);
+    expect(call(3, 77, 1, "00")).toEqual(["-> hypercall tag=3 hypercall 77 command=1 bytes=1"]);
+  });
+
+  it("tells events, xenstore messages and moves", () => {
+    const write = "0b000000070000000100000014000000" + "6465766963652f7669662f302f73746174650034";
+    const event = "0f000000000000000000000012000000" + "6261636b656e642f737461746500746f6b00";
+    const bytes = batch((w) => {
+      w.control([Op.EVENT, 12]);
+      w.control([Op.XENSTORE, bytesOf(write)]);
+      w.control([Op.XENSTORE, bytesOf(event)]);
+      w.control([Op.XENSTORE, bytesOf("00")]);
+      w.control([Op.MOVE, "ws://there:7700"]);
+    });
+    expect(traceBatch("in", bytes)).toEqual([
+      "<- event port=12",
+      '<- xenstore WRITE req=7 tx=1 "device/vif/0/state" "4"',
+      '<- xenstore WATCH_EVENT req=0 "backend/state" "tok"',
+      "<- xenstore malformed: 1 bytes are no message header",
+      '<- move "ws://there:7700"',
+    ]);
+  });
+
+  it("tells ring indexes and control slots, and sums up slots that move frames", () => {
+    const bytes = batch((w) => {
+      const slots = zeros(36);
+      w.column(Op.WRITE, Space.BUS, 0x5040, RecordType.XEN_TX_REQ, slots, 0, 36);
+      w.column(Op.WRITE, Space.BUS, 0x5000, RecordType.XEN_RING_INDEX, bytesOf("03000000"), 0, 4);
+      const response = bytesOf("2211060003000000efbeadde00000000");
+      w.column(Op.WRITE, Space.GRANT, 9 * 4096 + 64, RecordType.XEN_CTRL_RSP, response, 0, 16);
+      const indexes = bytesOf("0100000002000000");
+      w.column(Op.WRITE, Space.GRANT, 9 * 4096 + 8, RecordType.XEN_RING_INDEX, indexes, 0, 8);
+    });
+    expect(traceBatch("out", bytes)).toEqual([
+      "-> write 4 records: XEN_TX_REQ x 3 at 0x5040; XEN_RING_INDEX 0x5000 req_prod=3; " +
+        "XEN_CTRL_RSP gref 9+0x40 ctrl done SET_HASH_MAPPING id=4386 BUFFER_OVERFLOW data=3735928559; " +
+        "XEN_RING_INDEX gref 9+0x8 rsp_prod=1 rsp_event=2",
+    ]);
+  });
+
+  it("says with which status an access by grant was refused", () => {
+    const bytes = batch((w) => {
+      w.control([Op.READ, 7, Space.GRANT, 9 * 4096 + 16, 64]);
+      w.control([Op.READ_REPLY, 7, 3, zeros(0)]);
+    });
+    expect(traceBatch("in", bytes)).toEqual([
+      "<- read tag=7 gref 9+0x10 length=64",
+      "<- read_reply tag=7 refused BAD_GNTREF bytes=0",
+    ]);
+  });
+
+  it("never throws on well-formed transactions with any bytes in them", () => {
+    const uint = fc.nat(64);
+    const bin = fc.uint8Array({ maxLength: 100 });
+    const transaction = fc.oneof(
+      fc.tuple(fc.constant(Op.GRANT), fc.integer({ min: 1, max: 2 }), bin),
+      fc.tuple(fc.constantFrom(Op.END_GRANT, Op.GRANT_USE, Op.XENSTORE), bin),
+      fc.tuple(fc.constant(Op.HYPERCALL), uint, fc.constantFrom(20, 29, 32, 33), uint, bin),
+      fc.tuple(fc.constant(Op.HYPERCALL_REPLY), uint, uint, bin),
+      fc.tuple(fc.constant(Op.EVENT), uint),
+    );
+    fc.assert(
+      fc.property(fc.array(transaction, { minLength: 1, maxLength: 20 }), (transactions) => {
+        const bytes = batch((w) => {
+          for (const t of transactions) w.control([...t]);
+        });
+        const lines = new Tracer().trace("in", bytes);
+        expect(lines).toHaveLength(transactions.length);
+        for (const line of lines) expect(line).not.toMatch(/<- ! |\n/);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
+
 describe("Tracer", () => {
   it("names a doorbell once the device has said where it is", () => {
     const tracer = new Tracer();

@@ -1,5 +1,5 @@
 /** Looking into an mbuf chain for the few header bytes that the data path needs. */
-import type { Mbuf } from "../net/mbuf.ts";
+import type { Mbuf } from "./mbuf.ts";
 
 /** The byte at `at` of the chain, 0 beyond its end. m_getptr(9), for headers. */
 export function mbufByte(m: Mbuf, at: number): number {

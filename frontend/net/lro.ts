@@ -1,25 +1,30 @@
 /**
  * Software LRO of one Rx ring: joins in-order TCP segments of a burst into one super-frame before
- * the stack sees them, as tcp_lro does for the original. The rules are shared/net/lro.ts's; here
- * is what joining means for mbufs.
+ * the stack sees them, as tcp_lro does for FreeBSD's drivers. The rules are shared/net/lro.ts's;
+ * here is what joining means for mbufs.
  */
 import { Frame, Gso, MAX_SPANS } from "../../shared/net/frame.ts";
 import { Headers } from "../../shared/net/headers.ts";
 import { Lro, type LroMerge, type LroSink } from "../../shared/net/lro.ts";
-import { Csum, type Mbuf } from "../net/mbuf.ts";
-import type { RxStats } from "./counters.ts";
+import { Csum, type Mbuf } from "./mbuf.ts";
 
 /** Pieces of a merged chain: a frame takes no more spans. */
 const MAX_CHAIN = MAX_SPANS;
+
+/** Where a ring counts: segments put behind another, super-frames passed on. */
+export interface LroStats {
+  lro_queued: number;
+  lro_flushed: number;
+}
 
 export class LroQueue implements LroSink<Mbuf> {
   readonly #lro: Lro<Mbuf>;
   readonly #frame = new Frame();
   readonly #headers = new Headers();
-  readonly #stats: RxStats;
+  readonly #stats: LroStats;
   readonly #input: (m: Mbuf) => void;
 
-  constructor(stats: RxStats, input: (m: Mbuf) => void) {
+  constructor(stats: LroStats, input: (m: Mbuf) => void) {
     this.#stats = stats;
     this.#input = input;
     this.#lro = new Lro<Mbuf>(this);
@@ -33,7 +38,12 @@ export class LroQueue implements LroSink<Mbuf> {
       frame.push(piece.buffer, piece.at, piece.length);
     }
     this.#headers.parse(frame);
-    this.#lro.input(this.#headers, m.pktLength, csumValid, m);
+    this.offerParsed(this.#headers, m, csumValid);
+  }
+
+  /** As `offer`, for whoever has parsed the headers in place. */
+  offerParsed(h: Headers, m: Mbuf, csumValid: boolean): void {
+    this.#lro.input(h, m.pktLength, csumValid, m);
   }
 
   flush(): void {

@@ -1,0 +1,374 @@
+/**
+ * One guest's grants, as its transactions told them, and what is done with them here.
+ *
+ *   grant, end_grant ──► entries ◄── map, checkCopy, pin ── netback
+ *   grant_use        ◄── counts  ◄── unmap, unpin
+ *
+ * The guest owns the entries, we own the counts. An entry in use stays as it is: the guest decides
+ * that on its own side first, so `end_grant` of one ends its connection. Statuses are Xen's GNTST
+ * codes, 0 or a negative number, never an exception, because a guest decides what they are. The
+ * guest checks each access once more where its memory is.
+ *
+ * Source: xen: xen/common/grant_table.c, xen/include/public/grant_table.h.
+ */
+
+import { type GrantVersion, Limits, WireError } from "../../shared/wire/transactions.ts";
+import {
+  endGrantRecord,
+  GNTTAB_NR_RESERVED_ENTRIES,
+  Gntst,
+  GRANT_ENTRY_V1_SIZE,
+  GRANT_ENTRY_V2_SIZE,
+  GRANT_PAGE_BYTES,
+  GrantFlag,
+  grantRecordV1,
+  grantRecordV2,
+} from "../../shared/xen/grant.ts";
+import { GntMap } from "../../shared/xen/grant-ops.ts";
+import { XenErrno } from "../../shared/xen/hypercall.ts";
+import type { Snapshot } from "../nic.ts";
+import { GrantEntries, MAX_USES } from "./grant-entries.ts";
+import { Maptrack } from "./maptrack.ts";
+
+/** References in one page of the table. */
+const PER_FRAME = {
+  1: GRANT_PAGE_BYTES / GRANT_ENTRY_V1_SIZE,
+  2: GRANT_PAGE_BYTES / GRANT_ENTRY_V2_SIZE,
+} as const;
+/** Status words of version 2 in one page: its status frames are this much fewer. */
+const STATUS_PER_FRAME = GRANT_PAGE_BYTES / 2;
+/** Highest frame with a bus address. */
+const MAX_FRAME = Math.floor(Limits.ADDRESS / GRANT_PAGE_BYTES);
+/** What a frame number of version 1 can hold. */
+const MAX_FRAME_V1 = 0xffffffff;
+
+/** Names of the GNTST codes by their negated value, for counters. */
+const STATUS_NAMES: string[] = [];
+for (const [name, code] of Object.entries(Gntst)) STATUS_NAMES[-code] = name.toLowerCase();
+
+/** Takes the net change of an entry's use counts: shared/xen's record of `grant_use`. */
+export type UseSink = (reference: number, readers: number, writers: number) => void;
+
+export interface GrantTableOptions {
+  /** The guest that grants. */
+  readonly domid: number;
+  /** Pages of the table: 512 entries of version 1 or 256 of version 2 each. */
+  readonly maxFrames?: number;
+  /** Mappings held at a time, by all backends together. */
+  readonly maxMaptrack?: number;
+  /** A use that may write counts as a reader and as a writer, as Xen sets both bits. */
+  readonly use: UseSink;
+}
+
+/** What a handle of `map` stands for. `frame` is the guest's: bus address / 4096. */
+export interface Mapping {
+  readonly reference: number;
+  readonly frame: number;
+  readonly readonly: boolean;
+}
+
+export class GrantTable {
+  readonly domid: number;
+  readonly maxFrames: number;
+  readonly #use: UseSink;
+  readonly #maptrack: Maptrack;
+  #version: GrantVersion = 1;
+  #frames = 1;
+  #entries = new GrantEntries();
+  /** References below this have an entry: frames in use, times entries a frame. */
+  #limit = 0;
+  #dead = false;
+  /** Refusals by negated status. */
+  readonly #refused = new Float64Array(STATUS_NAMES.length);
+
+  constructor({ domid, maxFrames = 64, maxMaptrack = 1024, use }: GrantTableOptions) {
+    this.domid = domid;
+    this.maxFrames = maxFrames;
+    this.#use = use;
+    this.#maptrack = new Maptrack(maxMaptrack);
+    this.#setFrames(1);
+  }
+
+  get version(): GrantVersion {
+    return this.#version;
+  }
+
+  /** Pages in use: those that the guest asked for, and those that its grants reached. */
+  get frames(): number {
+    return this.#frames;
+  }
+
+  /** Pages of status words that go with them; version 1 has none. */
+  get statusFrames(): number {
+    return this.#version === 1 ? 0 : Math.ceil((this.#frames * PER_FRAME[2]) / STATUS_PER_FRAME);
+  }
+
+  /** Grows the table to `frames` pages; it never shrinks. False when that is too many. */
+  setup(frames: number): boolean {
+    if (frames > this.maxFrames) return false;
+    if (frames > this.#frames) this.#setFrames(frames);
+    return true;
+  }
+
+  #setFrames(frames: number): void {
+    this.#frames = frames;
+    this.#limit = frames * PER_FRAME[this.#version];
+    this.#entries.grow(this.#limit);
+  }
+
+  /**
+   * Changes the layout of all entries: 0, or a negated errno (EINVAL no such version, EBUSY an
+   * entry is in use, ERANGE a reserved one does not fit). Entries but the first 8, which the
+   * toolstack keeps for console and xenstore, become 0.
+   */
+  setVersion(version: number): number {
+    if (version !== 1 && version !== 2) return -XenErrno.EINVAL;
+    if (version === this.#version) return 0;
+    const entries = this.#entries;
+    for (let i = GNTTAB_NR_RESERVED_ENTRIES; i < this.#limit; i++) {
+      if (entries.uses(i) !== 0) return -XenErrno.EBUSY;
+    }
+    if (version === 1) {
+      // An entry of version 1 has no room for a long frame number, nor for a part of a page.
+      for (let i = 0; i < GNTTAB_NR_RESERVED_ENTRIES; i++) {
+        if (!entries.permits(i)) continue;
+        if (entries.frame[i]! > MAX_FRAME_V1 || entries.isSubPage(i)) return -XenErrno.ERANGE;
+      }
+    }
+    for (let i = 0; i < GNTTAB_NR_RESERVED_ENTRIES; i++) {
+      if (!entries.permits(i)) entries.set(i, 0, 0, 0, 0, 0);
+    }
+    entries.clearFrom(GNTTAB_NR_RESERVED_ENTRIES);
+    this.#version = version;
+    this.#setFrames(this.#frames);
+    return 0;
+  }
+
+  /** Applies `count` records of `grant` from `at`. Throws WireError naming record and reason. */
+  grant(version: GrantVersion, view: DataView, at: number, count: number): void {
+    if (version !== this.#version) {
+      throw new WireError(
+        "GRANT_VERSION",
+        `grant: records of version ${version}, the table has version ${this.#version}`,
+      );
+    }
+    const size = version === 1 ? grantRecordV1.size : grantRecordV2.size;
+    for (let i = 0; i < count; i++, at += size) {
+      const reference = grantRecordV1.reference(view, at);
+      this.#checkChange("grant", reference, i);
+      const frame = Math.floor(reference / PER_FRAME[version]);
+      if (frame >= this.#frames) this.#setFrames(frame + 1);
+      if (version === 1) this.#grantV1(reference, view, at);
+      else this.#grantV2(reference, view, at);
+    }
+  }
+
+  #grantV1(reference: number, view: DataView, at: number): void {
+    const flags = grantRecordV1.flags(view, at);
+    const domid = grantRecordV1.domid(view, at);
+    const frame = grantRecordV1.frame(view, at);
+    this.#entries.set(reference, flags, domid, frame, 0, GRANT_PAGE_BYTES);
+  }
+
+  #grantV2(reference: number, view: DataView, at: number): void {
+    const flags = grantRecordV2.flags(view, at);
+    const domid = grantRecordV2.domid(view, at);
+    const frame = grantRecordV2.frame(view, at);
+    const isSubPage = (flags & GrantFlag.SUB_PAGE) !== 0;
+    const start = isSubPage ? grantRecordV2.pageOff(view, at) : 0;
+    const length = isSubPage ? grantRecordV2.length(view, at) : GRANT_PAGE_BYTES;
+    this.#entries.set(reference, flags, domid, frame, start, start + length);
+  }
+
+  /** Applies `count` records of `end_grant` from `at`. Throws WireError naming record and reason. */
+  endGrant(view: DataView, at: number, count: number): void {
+    for (let i = 0; i < count; i++, at += endGrantRecord.size) {
+      const reference = endGrantRecord.reference(view, at);
+      this.#checkChange("end_grant", reference, i);
+      if (reference < this.#limit) this.#entries.set(reference, 0, 0, 0, 0, 0);
+    }
+  }
+
+  #checkChange(what: string, reference: number, record: number): void {
+    const limit = this.maxFrames * PER_FRAME[this.#version];
+    if (reference >= limit) {
+      throw new WireError(
+        "GRANT_REFERENCE",
+        `${what}: record ${record}: reference ${reference}, the table ends at ${limit}`,
+      );
+    }
+    if (reference < this.#limit && this.#entries.uses(reference) !== 0) {
+      throw new WireError(
+        "GRANT_IN_USE",
+        `${what}: record ${record}: reference ${reference} is in use`,
+      );
+    }
+  }
+
+  /**
+   * Maps an entry for `caller`, a domain id; `flags` are GntMap's. A handle (0 or more) or a GNTST
+   * status below 0. The use lasts until `unmap` of that very handle by that very caller.
+   */
+  map(reference: number, flags: number, caller: number): number {
+    const readonly = (flags & GntMap.READONLY) !== 0;
+    if ((flags & (GntMap.DEVICE_MAP | GntMap.HOST_MAP)) === 0) {
+      return this.#refuse(Gntst.BAD_GNTREF);
+    }
+    if (this.#maptrack.full) return this.#refuse(Gntst.NO_SPACE);
+    const status = this.#check(reference, !readonly, caller);
+    if (status !== Gntst.OKAY) return this.#refuse(status);
+    // A part of a page can't be mapped: the rest would come along.
+    if (this.#entries.isSubPage(reference) || this.#entries.uses(reference) === MAX_USES) {
+      return this.#refuse(Gntst.GENERAL_ERROR);
+    }
+    this.#entries.begin(reference, !readonly);
+    return this.#maptrack.add(caller, reference, readonly);
+  }
+
+  /** Ends a mapping; GNTST. */
+  unmap(handle: number, caller: number): number {
+    const mapping = this.#maptrack.find(handle);
+    if (mapping === undefined || mapping.caller !== caller) {
+      return this.#refuse(Gntst.BAD_HANDLE);
+    }
+    const { reference, readonly } = mapping;
+    this.#maptrack.remove(handle);
+    this.#end(reference, !readonly);
+    return Gntst.OKAY;
+  }
+
+  /** What `handle` maps, while it does. */
+  mapped(handle: number): Mapping | undefined {
+    const mapping = this.#maptrack.find(handle);
+    if (mapping === undefined) return undefined;
+    const { reference, readonly } = mapping;
+    return { reference, readonly, frame: this.#entries.frame[reference]! };
+  }
+
+  /**
+   * Whether `caller` may copy `length` bytes at `offset` of the granted page; `write` is a copy
+   * into it. GNTST. Length 0 is allowed whatever the reference, as in Xen.
+   */
+  checkCopy(
+    reference: number,
+    offset: number,
+    length: number,
+    write: boolean,
+    caller: number,
+  ): number {
+    if (length === 0) return Gntst.OKAY;
+    const status = this.#check(reference, write, caller);
+    if (status !== Gntst.OKAY) return this.#refuse(status);
+    const end = offset + length;
+    if (end > GRANT_PAGE_BYTES) return this.#refuse(Gntst.BAD_COPY_ARG);
+    if (offset < this.#entries.start[reference]! || end > this.#entries.end[reference]!) {
+      return this.#refuse(Gntst.GENERAL_ERROR);
+    }
+    return Gntst.OKAY;
+  }
+
+  /** What mapping and copying have in common: reference, type, domain, mode, frame. */
+  #check(reference: number, write: boolean, caller: number): number {
+    // The comparison this way round also refuses what is no number.
+    if (!(reference < this.#limit)) return Gntst.BAD_GNTREF;
+    const entries = this.#entries;
+    if (!entries.permits(reference)) return Gntst.GENERAL_ERROR;
+    if (entries.domid[reference] !== caller) return Gntst.GENERAL_ERROR;
+    if (write && entries.isReadOnly(reference)) return Gntst.GENERAL_ERROR;
+    if (entries.frame[reference]! > MAX_FRAME) return Gntst.BAD_PAGE;
+    return Gntst.OKAY;
+  }
+
+  /**
+   * A use that outlasts a batch: the entry stays as it is until `unpin`, called as often with the
+   * same `write`. GNTST; nothing is pinned unless it is 0. It does not ask for whom: `checkCopy`
+   * did. A copy within a batch needs no pin.
+   */
+  pin(reference: number, write: boolean): number {
+    if (!(reference < this.#limit)) return this.#refuse(Gntst.BAD_GNTREF);
+    const entries = this.#entries;
+    if (
+      !entries.permits(reference) ||
+      (write && entries.isReadOnly(reference)) ||
+      entries.uses(reference) === MAX_USES
+    ) {
+      return this.#refuse(Gntst.GENERAL_ERROR);
+    }
+    entries.begin(reference, write);
+    return Gntst.OKAY;
+  }
+
+  /** Throws when there is no such use: that is our own mistake, never the guest's. */
+  unpin(reference: number, write: boolean): void {
+    this.#end(reference, write);
+  }
+
+  #end(reference: number, write: boolean): void {
+    // A dead domain has no counts left; whoever held a use lets go of it in its own time.
+    if (this.#dead || this.#entries.finish(reference, write)) return;
+    throw new Error(`grant ${reference} of domain ${this.domid}: a use ends that never began`);
+  }
+
+  /** The guest's frame that an entry grants, or -1. */
+  frameOf(reference: number): number {
+    if (!(reference < this.#limit) || !this.#entries.permits(reference)) return -1;
+    return this.#entries.frame[reference]!;
+  }
+
+  /** Use counts of an entry as the guest is told them: its in-use bits are those above 0. */
+  usesOf(reference: number): { readonly readers: number; readonly writers: number } {
+    const writers = this.#entries.writable[reference] ?? 0;
+    return { readers: (this.#entries.readOnly[reference] ?? 0) + writers, writers };
+  }
+
+  /** Tells the use counts that changed since last time, net, one call an entry. */
+  flushUses(): void {
+    this.#entries.flush(this.#use);
+  }
+
+  /**
+   * The domain died: no entry, no mapping, no pin is left, and nobody is told. Handles are bad from
+   * here on, and `unpin` of what was pinned does nothing.
+   */
+  revokeAll(): void {
+    this.#dead = true;
+    this.#limit = 0;
+    this.#entries = new GrantEntries();
+    this.#maptrack.clear();
+  }
+
+  #refuse(status: number): number {
+    this.#refused[-status]!++;
+    return status;
+  }
+
+  snapshot(): Snapshot {
+    const entries = this.#entries;
+    let granted = 0;
+    let inUse = 0;
+    let readers = 0;
+    let writers = 0;
+    for (let i = 0; i < this.#limit; i++) {
+      if (entries.permits(i)) granted++;
+      if (entries.uses(i) !== 0) inUse++;
+      readers += entries.uses(i);
+      writers += entries.writable[i]!;
+    }
+    const refused: Record<string, number> = {};
+    this.#refused.forEach((count, i) => {
+      if (count > 0) refused[STATUS_NAMES[i]!] = count;
+    });
+    return {
+      domid: this.domid,
+      version: this.#version,
+      frames: this.#frames,
+      maxFrames: this.maxFrames,
+      granted,
+      inUse,
+      readers,
+      writers,
+      mapped: this.#maptrack.live,
+      refused,
+    };
+  }
+}

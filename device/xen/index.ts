@@ -1,0 +1,292 @@
+/**
+ * A Xen network device: one guest domain with one vif, for each connection.
+ * README.md in this folder draws it.
+ */
+
+import { FaultSeverity, type GrantVersion, WireError } from "../../shared/wire/transactions.ts";
+import { GRANT_USE_RECORD_SIZE, grantUseRecord } from "../../shared/xen/grant.ts";
+import { XenErrno } from "../../shared/xen/hypercall.ts";
+import { backendPath, frontendPath, VifKey, XenbusState } from "../../shared/xen/xenbus.ts";
+import type { GuestCalls, GuestHost, Nic, Snapshot } from "../nic.ts";
+import { GrantTable } from "./grant-table.ts";
+import type { Domain, XenMachine } from "./machine.ts";
+import { Netback, type NetbackConfig } from "./netback/index.ts";
+import { createHome, createVif, destroyVif, shutdownPath, VIF_HANDLE } from "./toolstack.ts";
+import type { VifOffer } from "./vif-keys.ts";
+import { type VifDevice, type VifStore, XenbusBackend } from "./xenbus-backend.ts";
+import { XenstoreError } from "./xenstore/errors.ts";
+
+export interface XenOptions {
+  /** Name of the segment, for the key `bridge`. */
+  readonly bridge?: string;
+  /** False: frontends are told to distrust the backend. */
+  readonly trusted?: boolean;
+  /** Tx credit of each vif: "BYTES,USEC". */
+  readonly rate?: string;
+  readonly splitEventChannels?: boolean;
+  readonly controlRing?: boolean;
+  readonly multicastControl?: boolean;
+}
+
+/** Makes the NICs of one machine: what DeviceServer calls for each connection. */
+export function createXenPersonality(
+  machine: XenMachine,
+  options: XenOptions = {},
+): (host: GuestHost) => Nic {
+  return (host) => new XenGuest(machine, host, options);
+}
+
+/** xen-netback's own name for an error of the guest; `error` of its directory holds the text. */
+const errorPath = (domid: number): string =>
+  `/local/domain/0/error/backend/vif/${domid}/${VIF_HANDLE}/error`;
+
+/** Queue pairs of a vif, as Linux's backend caps them (linux: xenvif_max_queues' usual value). */
+const MAX_QUEUES = 8;
+const ETHERNET_BYTES = 18;
+
+const STATE_NAMES = new Map<number, string>(
+  Object.entries(XenbusState).map(([name, state]) => [state, name.toLowerCase()]),
+);
+
+class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
+  readonly revision = 0;
+  readonly deviceMemory = false;
+  readonly guest: GuestCalls = this;
+  readonly domid: number;
+  readonly grants: GrantTable;
+  readonly #machine: XenMachine;
+  readonly #host: GuestHost;
+  readonly #netback: Netback;
+  readonly #backend: XenbusBackend;
+  readonly #front: string;
+  readonly #back: string;
+  readonly #useRecord = new Uint8Array(GRANT_USE_RECORD_SIZE);
+  readonly #useView = new DataView(this.#useRecord.buffer);
+  #suspended: (() => void) | undefined;
+  #removed = false;
+  #destroyed = false;
+
+  constructor(machine: XenMachine, host: GuestHost, options: XenOptions) {
+    this.#machine = machine;
+    this.#host = host;
+    this.domid = machine.newDomid();
+    this.#front = frontendPath(this.domid, VIF_HANDLE);
+    this.#back = backendPath(this.domid, VIF_HANDLE);
+    this.grants = new GrantTable({
+      domid: this.domid,
+      use: (reference, readers, writers) => this.#tellUse(reference, readers, writers),
+    });
+    const offer: VifOffer = {
+      maxQueues: Math.min(host.config.queues, MAX_QUEUES),
+      splitEventChannels: options.splitEventChannels ?? true,
+      controlRing: options.controlRing ?? true,
+      multicastControl: options.multicastControl ?? true,
+    };
+    this.#netback = new Netback({
+      host,
+      grants: this.grants,
+      events: machine.events,
+      domid: this.domid,
+      maxFrameBytes: host.config.maxMtu + ETHERNET_BYTES,
+      fatal: (code, text) => this.#backend.fatal(code, text),
+    });
+    this.#backend = new XenbusBackend(this, this, offer);
+    machine.introduce(this);
+    createHome(machine.store, this.domid, host.config.name);
+    createVif(machine.store, {
+      domid: this.domid,
+      name: host.config.name,
+      mac: host.config.mac,
+      mtu: host.config.maxMtu,
+      trusted: options.trusted ?? true,
+      bridge: options.bridge ?? "segment",
+      ...(options.rate === undefined ? {} : { rate: options.rate }),
+    });
+    this.#offer(offer);
+    this.#backend.start();
+    const { store } = machine;
+    const token = `vif-${this.domid}`;
+    store.watch(`${this.#front}/${VifKey.STATE}`, token, () => this.#backend.frontendChanged());
+    store.watch(`${this.#back}/${VifKey.RATE}`, token, () => this.#backend.rateChanged());
+    machine.settle();
+  }
+
+  /** What this backend can do, for the frontend to choose from. */
+  #offer({ maxQueues, splitEventChannels, controlRing, multicastControl }: VifOffer): void {
+    const offers: Partial<Record<VifKey, number>> = {
+      [VifKey.FEATURE_RX_COPY]: 1,
+      [VifKey.FEATURE_RX_FLIP]: 0,
+      [VifKey.FEATURE_SG]: 1,
+      [VifKey.FEATURE_GSO_TCPV4]: 1,
+      [VifKey.FEATURE_GSO_TCPV6]: 1,
+      [VifKey.FEATURE_IPV6_CSUM_OFFLOAD]: 1,
+      [VifKey.FEATURE_MULTICAST_CONTROL]: Number(multicastControl),
+      [VifKey.FEATURE_SPLIT_EVENT_CHANNELS]: Number(splitEventChannels),
+      [VifKey.FEATURE_CTRL_RING]: Number(controlRing),
+      [VifKey.MULTI_QUEUE_MAX_QUEUES]: maxQueues,
+    };
+    this.#machine.store.transaction((store) => {
+      for (const [key, value] of Object.entries(offers)) {
+        store.write(`${this.#back}/${key}`, String(value));
+      }
+    });
+  }
+
+  // VifStore: the two directories.
+
+  front(key: string): string | undefined {
+    return readText(this.#machine, `${this.#front}/${key}`);
+  }
+  back(key: string): string | undefined {
+    return readText(this.#machine, `${this.#back}/${key}`);
+  }
+  writeBack(key: string, value: string): void {
+    if (!this.#removed) this.#machine.store.write(`${this.#back}/${key}`, value);
+  }
+  writeError(text: string): void {
+    this.#machine.store.write(errorPath(this.domid), text);
+  }
+
+  // VifDevice: what the state machine drives.
+
+  connect(config: NetbackConfig): string | undefined {
+    return this.#netback.connect(config);
+  }
+  disconnect(): void {
+    this.#netback.disconnect();
+  }
+  setRate(rate: { bytes: number; usec: number } | undefined): void {
+    this.#netback.setRate(rate);
+  }
+  failed(code: string, text: string): void {
+    this.#host.fault(FaultSeverity.DEVICE, code, text);
+  }
+  gone(): void {
+    if (this.#removed) return;
+    this.#removed = true;
+    destroyVif(this.#machine.store, this.domid);
+  }
+
+  // Domain: what the machine tells.
+
+  upcall(port: number): void {
+    if (!this.#destroyed) this.#host.event(port);
+  }
+  deliver(message: Uint8Array): void {
+    if (!this.#destroyed) this.#host.xenstore(message);
+  }
+  room(): boolean {
+    return !this.#host.backlogged;
+  }
+  cut(reason: WireError): void {
+    this.#host.fault(FaultSeverity.DEVICE, reason.code, reason.message);
+  }
+
+  // GuestCalls: what the guest asks.
+
+  grant(version: GrantVersion, view: DataView, at: number, count: number): void {
+    this.grants.grant(version, view, at, count);
+  }
+  endGrant(view: DataView, at: number, count: number): void {
+    this.grants.endGrant(view, at, count);
+  }
+  hypercall(
+    tag: number,
+    number: number,
+    command: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    const bytes = src.subarray(at, at + length);
+    const result = this.#machine.hypercalls.dispatch(this.domid, number, command, bytes);
+    this.#host.hypercallReply(tag, result.errno, result.bytes);
+  }
+  event(port: number): void {
+    this.#machine.events.send(this.domid, port);
+  }
+  xenstore(src: Uint8Array, at: number, length: number): void {
+    this.#machine.xenstore.request(this.domid, src.subarray(at, at + length));
+  }
+
+  suspended(): number {
+    const done = this.#suspended;
+    if (done === undefined) return XenErrno.EINVAL;
+    this.#suspended = undefined;
+    done();
+    return 0;
+  }
+
+  // Nic.
+
+  mmioWrite(): void {
+    throw new WireError("WIRE_STATE", "mmio_write: the personality xen has no BAR");
+  }
+  mmioRead(): Uint8Array {
+    throw new WireError("WIRE_STATE", "mmio_read: the personality xen has no BAR");
+  }
+  windowAdded(): void {}
+  /** A ring page that goes away while it is mapped: our copy of its bytes stays until unmapped. */
+  windowRemoved(): void {}
+
+  suspend(done: () => void): void {
+    this.#suspended = done;
+    this.#machine.store.write(shutdownPath(this.domid), "suspend");
+    this.#machine.settle();
+  }
+
+  batchEnd(): void {
+    this.#machine.settle();
+    this.#netback.batchEnd();
+    this.grants.flushUses();
+  }
+  writableAgain(): void {
+    this.#netback.writableAgain();
+    this.grants.flushUses();
+  }
+  tick(): void {
+    this.#netback.tick(this.#host.now());
+    this.#machine.settle();
+    this.grants.flushUses();
+  }
+
+  destroy(): void {
+    if (this.#destroyed) return;
+    this.#destroyed = true;
+    this.#backend.stop();
+    this.#netback.destroy();
+    const { store } = this.#machine;
+    const token = `vif-${this.domid}`;
+    store.unwatch(`${this.#front}/${VifKey.STATE}`, token);
+    store.unwatch(`${this.#back}/${VifKey.RATE}`, token);
+    this.gone();
+    this.#machine.release(this);
+  }
+
+  /** One record at a time: what outlasts a batch is rare. */
+  #tellUse(reference: number, readers: number, writers: number): void {
+    grantUseRecord.write(this.#useView, 0, reference, readers, writers);
+    if (!this.#destroyed) this.#host.grantUse(this.#useRecord, 1);
+  }
+
+  snapshot(): Snapshot {
+    return {
+      personality: "xen",
+      domid: this.domid,
+      backend: STATE_NAMES.get(this.#backend.state) ?? "",
+      frontend: STATE_NAMES.get(this.#backend.frontend) ?? "",
+      grants: this.grants.snapshot(),
+      ...this.#netback.snapshot(),
+    };
+  }
+}
+
+/** A key's value as text; undefined when it is not there. */
+function readText(machine: XenMachine, path: string): string | undefined {
+  try {
+    return machine.store.read(path);
+  } catch (error) {
+    if (error instanceof XenstoreError && error.code === "ENOENT") return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * The handles of mapped grants.
+ *
+ *   handle = turn of the slot << 16 | slot
+ *
+ * A slot is used again, a handle is not until its slot has had 2^15 turns: an old handle, another
+ * caller's handle or a made-up one finds nothing. So nothing is unmapped twice.
+ *
+ * Source: xen: xen/common/grant_table.c, "struct grant_mapping"; XSA-218, XSA-224.
+ */
+
+const SLOT_BITS = 16;
+const SLOT_MASK = (1 << SLOT_BITS) - 1;
+const TURN_MASK = 0x7fff;
+export const MAX_MAPTRACK = 1 << SLOT_BITS;
+
+interface Slot {
+  turn: number;
+  live: boolean;
+  caller: number;
+  reference: number;
+  readonly: boolean;
+}
+
+/** What a live handle stands for. */
+export interface TrackedMapping {
+  readonly caller: number;
+  readonly reference: number;
+  readonly readonly: boolean;
+}
+
+export class Maptrack {
+  readonly #limit: number;
+  readonly #slots: Slot[] = [];
+  readonly #free: number[] = [];
+  live = 0;
+
+  constructor(limit: number) {
+    if (limit > MAX_MAPTRACK) throw new RangeError(`maptrack of ${limit}, at most ${MAX_MAPTRACK}`);
+    this.#limit = limit;
+  }
+
+  get full(): boolean {
+    return this.live === this.#limit;
+  }
+
+  /** A new handle. The caller has looked at `full`. */
+  add(caller: number, reference: number, readonly: boolean): number {
+    if (this.full) throw new RangeError("maptrack is full");
+    let index = this.#free.pop();
+    if (index === undefined) {
+      index = this.#slots.length;
+      this.#slots.push({ turn: 0, live: false, caller, reference, readonly });
+    }
+    const slot = this.#slots[index]!;
+    slot.live = true;
+    slot.caller = caller;
+    slot.reference = reference;
+    slot.readonly = readonly;
+    this.live++;
+    return (slot.turn << SLOT_BITS) | index;
+  }
+
+  find(handle: number): TrackedMapping | undefined {
+    const index = handle & SLOT_MASK;
+    const slot = this.#slots[index];
+    if (slot === undefined || !slot.live) return undefined;
+    return handle === ((slot.turn << SLOT_BITS) | index) ? slot : undefined;
+  }
+
+  /** Frees a handle that `find` found. */
+  remove(handle: number): void {
+    const index = handle & SLOT_MASK;
+    const slot = this.#slots[index]!;
+    slot.live = false;
+    slot.turn = (slot.turn + 1) & TURN_MASK;
+    this.#free.push(index);
+    this.live--;
+  }
+
+  /** Frees all of them; none of today's handles is found again. */
+  clear(): void {
+    for (let index = 0; index < this.#slots.length; index++) {
+      const slot = this.#slots[index]!;
+      if (slot.live) this.remove((slot.turn << SLOT_BITS) | index);
+    }
+  }
+}

@@ -1,0 +1,249 @@
+/**
+ * The back half of a shared ring, over a granted page.
+ *
+ *   the guest's page             this process
+ *   req_prod  ── window ──►      reqCons      requests taken
+ *   req_event ◄─ write ───       rspProdPvt   responses written into our copy of the page
+ *   rsp_prod  ◄─ write ───       #published   responses that the guest was shown
+ *   rsp_event ── window ──►
+ *
+ * Both ends have a copy of the page. What the guest writes to its own arrives here as a write to
+ * the window; what we write goes into our copy and, by grant, into the guest's: the slots first,
+ * then the index. Every index read from the page is read once, then judged.
+ *
+ * Invariant: 0 <= distance(rspProdPvt, reqCons) <= size, and a response is only written to a slot
+ * whose request was taken.
+ *
+ * Source: xen: xen/include/public/io/ring.h.
+ */
+import {
+  advance,
+  distance,
+  type Index32,
+  needNotify,
+  requestProdOverflow,
+  slotOf,
+  unconsumedRequests,
+} from "../../../shared/ring/index32.ts";
+import { RecordType } from "../../../shared/wire/records.ts";
+import { Gntst, GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
+import { GntMap } from "../../../shared/xen/grant-ops.ts";
+import {
+  RING_HEADER_SIZE,
+  RingWord,
+  ringSlots,
+  slotOffset,
+  sring,
+} from "../../../shared/xen/ring.ts";
+import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
+import type { GuestMemory, Window } from "../../dma/host-memory.ts";
+import type { Snapshot } from "../../nic.ts";
+import type { GrantTable } from "../grant-table.ts";
+import type { NetbackContext } from "./config.ts";
+
+/** Said by `look`: no honest frontend has its producer index there. */
+export const OVERRUN = -1;
+const WORD_BYTES = 4;
+
+export class BackRing {
+  readonly reference: number;
+  /** Slots, a power of two. */
+  readonly size: number;
+  readonly view: DataView;
+  readonly #memory: GuestMemory;
+  readonly #grants: GrantTable;
+  readonly #handle: number;
+  readonly #slotBytes: number;
+  readonly #responseType: RecordType;
+  readonly #window: Window;
+  /** First byte of the page in the window. */
+  readonly #base: number;
+  #reqCons: Index32;
+  #rspProdPvt: Index32;
+  #published: Index32;
+  /** The req_event that the guest was told; undefined before the first. */
+  #told: Index32 | undefined;
+  /** Something was posted since `takePosted`. */
+  #posted = false;
+
+  /** Maps the page. Returns the ring, or why it can't be one. */
+  static open(
+    context: NetbackContext,
+    reference: number,
+    slotBytes: number,
+    responseType: RecordType,
+  ): BackRing | string {
+    const { grants, host } = context;
+    const handle = grants.map(reference, GntMap.HOST_MAP, BACKEND_DOMID);
+    if (handle < 0) return `reference ${reference} can't be mapped (GNTST ${handle})`;
+    const { frame } = grants.mapped(handle)!;
+    const address = frame * GRANT_PAGE_BYTES;
+    const window = host.memory.window(address, GRANT_PAGE_BYTES);
+    let problem = "";
+    if (window === undefined) problem = "names a page that is no coherent memory";
+    else {
+      const at = address - window.address;
+      const size = ringSlots(slotBytes);
+      const start = sring.rspProd(window.view, at);
+      if (!requestProdOverflow(size, sring.reqProd(window.view, at), start)) {
+        return new BackRing(context, handle, window, at, reference, slotBytes, responseType, start);
+      }
+      problem = "names a ring with more requests than slots";
+    }
+    const status = grants.unmap(handle, BACKEND_DOMID);
+    if (status !== Gntst.OKAY) throw new Error(`unmapping ring ${reference}: GNTST ${status}`);
+    return `reference ${reference} ${problem}`;
+  }
+
+  private constructor(
+    context: NetbackContext,
+    handle: number,
+    window: Window,
+    base: number,
+    reference: number,
+    slotBytes: number,
+    responseType: RecordType,
+    start: Index32,
+  ) {
+    this.reference = reference;
+    this.size = ringSlots(slotBytes);
+    this.view = window.view;
+    this.#memory = context.host.memory;
+    this.#grants = context.grants;
+    this.#handle = handle;
+    this.#window = window;
+    this.#base = base;
+    this.#slotBytes = slotBytes;
+    this.#responseType = responseType;
+    this.#reqCons = start;
+    this.#rspProdPvt = start;
+    this.#published = start;
+  }
+
+  /** Requests not yet taken that can be answered, or OVERRUN. */
+  look(): number {
+    const reqProd = sring.reqProd(this.view, this.#base);
+    if (requestProdOverflow(this.size, reqProd, this.#rspProdPvt)) return OVERRUN;
+    return unconsumedRequests(this.size, reqProd, this.#reqCons, this.#rspProdPvt);
+  }
+
+  /** req_prod as it stands in the page: only to see whether it moved. */
+  get reqProd(): number {
+    return sring.reqProd(this.view, this.#base);
+  }
+
+  /** Where the request `ahead` slots on begins in `view`. */
+  at(ahead: number): number {
+    return this.#at(advance(this.#reqCons, ahead));
+  }
+
+  /** The next `count` requests were read. */
+  consume(count: number): void {
+    this.#reqCons = advance(this.#reqCons, count);
+  }
+
+  /** The slot of the next response, first byte in `view`. The caller fills all of it. */
+  respond(): number {
+    const index = this.#rspProdPvt;
+    if (index === this.#reqCons) throw new Error(`ring ${this.reference}: no request to answer`);
+    this.#rspProdPvt = advance(index, 1);
+    return this.#at(index);
+  }
+
+  /**
+   * RING_PUSH_RESPONSES_AND_CHECK_NOTIFY: shows the guest what was written since last time. True
+   * when it asked to be woken.
+   */
+  publish(): boolean {
+    const before = this.#published;
+    const after = this.#rspProdPvt;
+    const count = distance(before, after);
+    if (count === 0) return false;
+    const first = slotOf(before, this.size);
+    const run = Math.min(count, this.size - first);
+    this.#writeSlots(first, run);
+    if (run < count) this.#writeSlots(0, count - run);
+    this.#writeWord(RingWord.RSP_PROD, after);
+    this.#published = after;
+    return needNotify(before, after, sring.rspEvent(this.view, this.#base));
+  }
+
+  /**
+   * The second half of RING_FINAL_CHECK_FOR_REQUESTS: asks for an event when `count` requests are
+   * there beyond those taken. The word travels, so requests that it crosses bring no event: they
+   * are seen when the batch that carries them has been applied.
+   */
+  arm(count: number): void {
+    const event = advance(this.#reqCons, count);
+    if (event === this.#told) return;
+    this.#told = event;
+    this.#writeWord(RingWord.REQ_EVENT, event);
+  }
+
+  /** Was anything posted to the guest since the last call? */
+  takePosted(): boolean {
+    const posted = this.#posted;
+    this.#posted = false;
+    return posted;
+  }
+
+  /** Does any byte of [address, address + length) belong to the page's window? */
+  touches(address: number, length: number): boolean {
+    const start = this.#window.address + this.#base;
+    return address < start + GRANT_PAGE_BYTES && start < address + length;
+  }
+
+  /** Ends the mapping. Nothing may be called after. */
+  close(): void {
+    const status = this.#grants.unmap(this.#handle, BACKEND_DOMID);
+    // The guest's death takes all mappings with it.
+    if (status !== Gntst.OKAY && status !== Gntst.BAD_HANDLE) {
+      throw new Error(`unmapping ring ${this.reference}: GNTST ${status}`);
+    }
+  }
+
+  snapshot(): Snapshot {
+    const at = this.#base;
+    return {
+      reference: this.reference,
+      reqProd: sring.reqProd(this.view, at),
+      reqCons: this.#reqCons,
+      reqEvent: sring.reqEvent(this.view, at),
+      rspProd: sring.rspProd(this.view, at),
+      rspProdPvt: this.#rspProdPvt,
+      rspEvent: sring.rspEvent(this.view, at),
+    };
+  }
+
+  #at(index: Index32): number {
+    return this.#base + slotOffset(index, this.#slotBytes, this.size);
+  }
+
+  #writeSlots(first: number, count: number): void {
+    const offset = RING_HEADER_SIZE + first * this.#slotBytes;
+    const { bytes } = this.#window;
+    const length = count * this.#slotBytes;
+    this.#memory.writeGranted(
+      this.reference,
+      offset,
+      this.#responseType,
+      bytes,
+      this.#base + offset,
+      length,
+    );
+  }
+
+  #writeWord(word: RingWord, index: Index32): void {
+    this.#posted = true;
+    sring.setWord(this.view, this.#base, word, index);
+    const { bytes } = this.#window;
+    this.#memory.writeGranted(
+      this.reference,
+      word,
+      RecordType.XEN_RING_INDEX,
+      bytes,
+      this.#base + word,
+      WORD_BYTES,
+    );
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * One event channel of an interface: which rings it stands for, and when its event was idle.
+ *
+ *   guest sends ──► handler: `signalled` ──► the rings are worked ──► eoi(spurious?)
+ *
+ * The event stays masked until its work is done. It was spurious when no ring of the channel has
+ * new requests since the last one: who sends such events without end is slowed down, one who has
+ * work never is (XSA-332).
+ */
+import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
+import type { EventChannels } from "../event-channel.ts";
+import type { BackRing } from "./back-ring.ts";
+
+export class Channel {
+  /** Domain 0's port. */
+  readonly port: number;
+  /** The guest's. */
+  readonly guestPort: number;
+  signalled = false;
+  /** Responses were published that the guest wants to hear of. */
+  notify = false;
+  spurious = 0;
+  readonly #events: EventChannels;
+  readonly #rings: readonly BackRing[];
+  readonly #seen: number[];
+
+  /**
+   * Binds the guest's port. Returns the channel, or a negated errno. `wake` is called when an event
+   * has come; the channel is `signalled` by then.
+   */
+  static open(
+    events: EventChannels,
+    domid: number,
+    guestPort: number,
+    rings: readonly BackRing[],
+    wake: () => void,
+  ): Channel | number {
+    const port = events.bindInterdomain(BACKEND_DOMID, domid, guestPort);
+    if (port < 0) return port;
+    const channel = new Channel(events, port, guestPort, rings);
+    const status = events.bindHandler(BACKEND_DOMID, port, () => {
+      channel.signalled = true;
+      wake();
+    });
+    if (status < 0) throw new Error(`port ${port} was bound but takes no handler: ${status}`);
+    return channel;
+  }
+
+  private constructor(
+    events: EventChannels,
+    port: number,
+    guestPort: number,
+    rings: readonly BackRing[],
+  ) {
+    this.#events = events;
+    this.port = port;
+    this.guestPort = guestPort;
+    this.#rings = rings;
+    // The event of the binding itself finds the ring unseen, whatever is in it.
+    this.#seen = rings.map(() => -1);
+  }
+
+  /** Wakes the guest if `notify` asks for it. */
+  send(): void {
+    if (!this.notify) return;
+    this.notify = false;
+    this.#events.send(BACKEND_DOMID, this.port);
+  }
+
+  /** The work of an event is done: the next may come. */
+  eoi(): void {
+    if (!this.signalled) return;
+    this.signalled = false;
+    let spurious = true;
+    for (let i = 0; i < this.#rings.length; i++) {
+      const { reqProd } = this.#rings[i]!;
+      if (reqProd !== this.#seen[i]) spurious = false;
+      this.#seen[i] = reqProd;
+    }
+    if (spurious) this.spurious++;
+    this.#events.eoi(BACKEND_DOMID, this.port, spurious);
+  }
+
+  close(): void {
+    this.signalled = false;
+    this.notify = false;
+    this.#events.close(BACKEND_DOMID, this.port);
+  }
+}

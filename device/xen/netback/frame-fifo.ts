@@ -1,0 +1,153 @@
+/**
+ * Frames that wait for receive requests: bytes in one circular arena, facts beside them.
+ *
+ *   arena  | newest ... |  free  | oldest ...   |     a frame may go round the end
+ *
+ * Bounded in bytes, so that a guest that does not listen costs this much and no more (XSA-392).
+ * The arena is made when the first frame has to wait.
+ */
+import { type Frame, Gso } from "../../../shared/net/frame.ts";
+
+/** linux: drivers/net/xen-netback, the bound of a queue's waiting packets. */
+export const FIFO_BYTES = 512 * 1024;
+const MAX_FRAMES = 8192;
+
+interface Arena {
+  readonly bytes: Uint8Array;
+  /** By slot: free-running count & (MAX_FRAMES - 1). */
+  readonly length: Int32Array;
+  readonly start: Int32Array;
+  readonly gso: Uint8Array;
+  readonly gsoSize: Uint16Array;
+  readonly headerLength: Int32Array;
+  readonly csumStart: Int32Array;
+  readonly csumOffset: Int32Array;
+  readonly bits: Uint8Array;
+  readonly hash: Uint32Array;
+  readonly hashType: Int8Array;
+  readonly since: Float64Array;
+  readonly id: Float64Array;
+}
+
+const NEEDS_CSUM = 1;
+const CSUM_VALID = 2;
+const GSO_ECN = 4;
+
+export class FrameFifo {
+  #arena: Arena | undefined;
+  #head = 0;
+  #tail = 0;
+  #next = 0;
+  bytes = 0;
+
+  get length(): number {
+    return this.#tail - this.#head;
+  }
+
+  /** Room for `frames` frames of `length` bytes each? */
+  fits(length: number, frames: number): boolean {
+    return this.bytes + length * frames <= FIFO_BYTES && this.length + frames <= MAX_FRAMES;
+  }
+
+  /** Copies a frame that `fits`. `since` is now, in ms; a hash type below 0 is no hash. */
+  push(frame: Frame, hash: number, hashType: number, since: number): void {
+    this.#arena ??= createArena();
+    const a = this.#arena;
+    const i = this.#tail++ & (MAX_FRAMES - 1);
+    const start = this.#next;
+    const { length } = frame;
+    const run = Math.min(length, FIFO_BYTES - start);
+    frame.copyTo(a.bytes, start, 0, run);
+    if (run < length) frame.copyTo(a.bytes, 0, run, length - run);
+    this.#next = (start + length) % FIFO_BYTES;
+    this.bytes += length;
+    a.length[i] = length;
+    a.start[i] = start;
+    a.gso[i] = frame.gso;
+    a.gsoSize[i] = frame.gsoSize;
+    a.headerLength[i] = frame.headerLength;
+    a.csumStart[i] = frame.csumStart;
+    a.csumOffset[i] = frame.csumOffset;
+    a.bits[i] =
+      (frame.needsCsum ? NEEDS_CSUM : 0) |
+      (frame.csumValid ? CSUM_VALID : 0) |
+      (frame.gsoEcn ? GSO_ECN : 0);
+    a.hash[i] = hash;
+    a.hashType[i] = hashType;
+    a.since[i] = since;
+    a.id[i] = frame.id;
+  }
+
+  /** Fills `out` with the oldest frame, in place. Only when `length` is above 0. */
+  peek(out: Frame): void {
+    const a = this.#arena!;
+    const i = this.#head & (MAX_FRAMES - 1);
+    const start = a.start[i]!;
+    const length = a.length[i]!;
+    const run = Math.min(length, FIFO_BYTES - start);
+    out.reset();
+    out.push(a.bytes, start, run);
+    if (run < length) out.push(a.bytes, 0, length - run);
+    const bits = a.bits[i]!;
+    out.needsCsum = (bits & NEEDS_CSUM) !== 0;
+    out.csumValid = (bits & CSUM_VALID) !== 0;
+    out.gsoEcn = (bits & GSO_ECN) !== 0;
+    out.csumStart = a.csumStart[i]!;
+    out.csumOffset = a.csumOffset[i]!;
+    out.gso = a.gso[i] as Gso;
+    out.gsoSize = a.gsoSize[i]!;
+    out.headerLength = a.headerLength[i]!;
+    out.id = a.id[i]!;
+  }
+
+  // Of the oldest frame; only when `length` is above 0.
+
+  get frameBytes(): number {
+    return this.#arena!.length[this.#head & (MAX_FRAMES - 1)]!;
+  }
+  get isGso(): boolean {
+    return this.#arena!.gso[this.#head & (MAX_FRAMES - 1)] !== Gso.NONE;
+  }
+  get hash(): number {
+    return this.#arena!.hash[this.#head & (MAX_FRAMES - 1)]!;
+  }
+  get hashType(): number {
+    return this.#arena!.hashType[this.#head & (MAX_FRAMES - 1)]!;
+  }
+  /** When it came, in ms. */
+  get since(): number {
+    return this.#arena!.since[this.#head & (MAX_FRAMES - 1)]!;
+  }
+
+  shift(): void {
+    this.bytes -= this.frameBytes;
+    this.#head++;
+  }
+
+  /** Forgets every frame, and gives the memory back. */
+  clear(): void {
+    this.#arena = undefined;
+    this.#head = 0;
+    this.#tail = 0;
+    this.#next = 0;
+    this.bytes = 0;
+  }
+}
+
+function createArena(): Arena {
+  return {
+    bytes: new Uint8Array(FIFO_BYTES),
+    length: new Int32Array(MAX_FRAMES),
+    start: new Int32Array(MAX_FRAMES),
+    gso: new Uint8Array(MAX_FRAMES),
+    gsoSize: new Uint16Array(MAX_FRAMES),
+    headerLength: new Int32Array(MAX_FRAMES),
+    csumStart: new Int32Array(MAX_FRAMES),
+    csumOffset: new Int32Array(MAX_FRAMES),
+    bits: new Uint8Array(MAX_FRAMES),
+    hash: new Uint32Array(MAX_FRAMES),
+    hashType: new Int8Array(MAX_FRAMES),
+    since: new Float64Array(MAX_FRAMES),
+    id: new Float64Array(MAX_FRAMES),
+  };
+}

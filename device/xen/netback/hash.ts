@@ -1,0 +1,159 @@
+/**
+ * Which queue a frame goes to: by the hash and the table that the frontend set over its control
+ * ring, or by a hash of our own.
+ *
+ *   no algorithm   own hash % queues                          no extra info
+ *   Toeplitz       hash by its flags and key -> table, or % queues   HASH extra info
+ *
+ * Entries of the table are checked when they are set, against a number of queues that stays as it
+ * is while the interface is connected, so that none can name a queue that is not there.
+ *
+ * Source: xen: xen/include/public/io/netif.h ("Control ring"); linux:
+ * drivers/net/xen-netback/hash.c.
+ */
+import { type Headers, L3 } from "../../../shared/net/headers.ts";
+import {
+  HashField,
+  HashProtocol,
+  hashProtocol,
+  RSS_KEY_BYTES,
+  ToeplitzHash,
+} from "../../../shared/net/toeplitz.ts";
+import {
+  CtrlStatus,
+  ctrlMappingEntry,
+  HashAlgorithm,
+  HashFlag,
+  HashType,
+} from "../../../shared/xen/control.ts";
+import { NO_HASH } from "./rx.ts";
+
+export const MAX_KEY_BYTES = RSS_KEY_BYTES;
+export const MAX_MAPPING = 128;
+const ALL_FLAGS = HashFlag.IPV4 | HashFlag.IPV4_TCP | HashFlag.IPV6 | HashFlag.IPV6_TCP;
+const ADDRESSES = HashField.L3_SA | HashField.L3_DA;
+const TUPLE = ADDRESSES | HashField.L4_SP | HashField.L4_DP;
+const P = HashProtocol;
+const V4_ROWS = [P.UDP4, P.IP4, P.IP4_FRAG];
+const V6_ROWS = [P.UDP6, P.IP6, P.IP6_EX];
+
+export class Hashing {
+  readonly #queues: number;
+  /** For frontends that ask for none; what it spreads is nobody's business. */
+  readonly #own = new ToeplitzHash(ownKey());
+  readonly #asked = new ToeplitzHash(new Uint8Array(RSS_KEY_BYTES));
+  #algorithm: number = HashAlgorithm.NONE;
+  #flags = 0;
+  readonly #mapping = new Uint32Array(MAX_MAPPING);
+  #mappingSize = 0;
+  /** Of the frame that `select` saw last: its hash for the guest, and HashType or NO_HASH. */
+  hash = 0;
+  type: number = NO_HASH;
+
+  constructor(queues: number) {
+    this.#queues = queues;
+    this.#setRows();
+  }
+
+  /** The guest wants hashes: frames have to be parsed even for one queue. */
+  get active(): boolean {
+    return this.#algorithm !== HashAlgorithm.NONE;
+  }
+
+  /** The queue for a frame with these headers; sets `hash` and `type`. */
+  select(h: Headers): number {
+    this.hash = 0;
+    this.type = NO_HASH;
+    if (this.#algorithm === HashAlgorithm.NONE) return this.#own.hash(h) % this.#queues;
+    const fields = this.#asked.fields(hashProtocol(h));
+    if (fields !== 0) {
+      this.hash = this.#asked.hash(h);
+      const v4 = h.l3 === L3.IPV4;
+      if (fields === TUPLE) this.type = v4 ? HashType.IPV4_TCP : HashType.IPV6_TCP;
+      else this.type = v4 ? HashType.IPV4 : HashType.IPV6;
+    }
+    if (this.#mappingSize === 0) return this.hash % this.#queues;
+    return this.#mapping[this.hash % this.#mappingSize]!;
+  }
+
+  // What the control ring asks; each answers with a CtrlStatus.
+
+  setAlgorithm(algorithm: number): CtrlStatus {
+    if (algorithm !== HashAlgorithm.NONE && algorithm !== HashAlgorithm.TOEPLITZ) {
+      return CtrlStatus.INVALID_PARAMETER;
+    }
+    this.#algorithm = algorithm;
+    return CtrlStatus.SUCCESS;
+  }
+
+  /** The flags that could be set, or -1 while there is no algorithm to have any. */
+  get capableFlags(): number {
+    return this.active ? ALL_FLAGS : -1;
+  }
+
+  setFlags(flags: number): CtrlStatus {
+    if ((flags & ~ALL_FLAGS) !== 0 || !this.active) return CtrlStatus.INVALID_PARAMETER;
+    this.#flags = flags;
+    this.#setRows();
+    return CtrlStatus.SUCCESS;
+  }
+
+  /** `key` has up to MAX_KEY_BYTES; what is missing is zero. */
+  setKey(key: Uint8Array): void {
+    const whole = new Uint8Array(RSS_KEY_BYTES);
+    whole.set(key);
+    this.#asked.setKey(whole);
+  }
+
+  setMappingSize(size: number): CtrlStatus {
+    if (size > MAX_MAPPING) return CtrlStatus.INVALID_PARAMETER;
+    this.#mappingSize = size;
+    this.#mapping.fill(0);
+    return CtrlStatus.SUCCESS;
+  }
+
+  /**
+   * Does [offset, offset + count) lie in the table? Both come from the guest with 32 bits; their
+   * sum has more, and is exact here (XSA-270).
+   */
+  mappingHolds(offset: number, count: number): boolean {
+    return offset + count <= this.#mappingSize;
+  }
+
+  /** Takes `count` entries of u32 from `offset` on, or none of them. */
+  setMapping(entries: DataView, offset: number, count: number): CtrlStatus {
+    if (!this.mappingHolds(offset, count)) return CtrlStatus.INVALID_PARAMETER;
+    const { parse, size } = ctrlMappingEntry;
+    for (let i = 0; i < count; i++) {
+      if (parse(entries, i * size).queue >= this.#queues) return CtrlStatus.INVALID_PARAMETER;
+    }
+    for (let i = 0; i < count; i++) this.#mapping[offset + i] = parse(entries, i * size).queue;
+    return CtrlStatus.SUCCESS;
+  }
+
+  /** Which fields each kind of packet is hashed by; a kind that was not asked for by none. */
+  #setRows(): void {
+    const flags = this.#flags;
+    const v4 = (flags & HashFlag.IPV4) !== 0 ? ADDRESSES : 0;
+    const v6 = (flags & HashFlag.IPV6) !== 0 ? ADDRESSES : 0;
+    const tcp4 = (flags & HashFlag.IPV4_TCP) !== 0 ? TUPLE : v4;
+    const tcp6 = (flags & HashFlag.IPV6_TCP) !== 0 ? TUPLE : v6;
+    for (const row of V4_ROWS) this.#asked.setFields(row, v4);
+    for (const row of V6_ROWS) this.#asked.setFields(row, v6);
+    this.#asked.setFields(P.TCP4, tcp4);
+    this.#asked.setFields(P.TCP6, tcp6);
+    this.#asked.setFields(P.TCP6_EX, tcp6);
+    this.#asked.setFields(P.NOT_IP, 0);
+  }
+}
+
+/** Any bytes do that are not too regular. */
+function ownKey(): Uint8Array {
+  const key = new Uint8Array(RSS_KEY_BYTES);
+  let x = 0x9e3779b9;
+  for (let i = 0; i < key.length; i++) {
+    x = (Math.imul(x, 0x85ebca6b) ^ (x >>> 13)) >>> 0;
+    key[i] = x >>> 24;
+  }
+  return key;
+}

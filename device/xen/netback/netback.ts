@@ -1,0 +1,371 @@
+/**
+ * One virtual interface: its queues, its control ring, and its port of the switch.
+ *
+ *   batch applied -> control ring, each tx queue SLICE packets, round and round, at most TURN
+ *                    -> switch flush -> publish
+ *   more to do    -> the rest at the next turn of the event loop, so that others get theirs
+ *   a frame for us -> deliver ... flush -> publish
+ *
+ *   connect ──► CONNECTED ── disconnect ──► CLOSED
+ *                  '── fatal ──► DISABLED ── disconnect ──►'     entered once, no work after (XSA-374)
+ *
+ * The order on the wire is: use counts, bytes, responses, index, events. Rings are looked at after
+ * every batch, whether an event came or not: requests may cross with the word that asks for one.
+ */
+import { macHigh, macLow } from "../../../shared/net/ethernet.ts";
+import { type Frame, Gso } from "../../../shared/net/frame.ts";
+import { Headers, L3, L4 } from "../../../shared/net/headers.ts";
+import { Segmenter } from "../../../shared/net/segment.ts";
+import { FaultSeverity } from "../../../shared/wire/transactions.ts";
+import { GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
+import type { Snapshot } from "../../nic.ts";
+import { DropReason, type Port, type PortOffloads, type SwitchPort } from "../../switch/port.ts";
+import { Attachment } from "./attachment.ts";
+import type { NetbackConfig, NetbackContext, Rate } from "./config.ts";
+import { MulticastList } from "./multicast.ts";
+import { NO_HASH } from "./rx.ts";
+import type { Vif } from "./vif.ts";
+
+/** Packets of one queue before the next has its turn. */
+const SLICE = 64;
+/** Packets of one interface before others have theirs. */
+const TURN = 256;
+const BROADCAST_HIGH = 0xffff;
+const BROADCAST_LOW = -1;
+const MAC_BYTES = 6;
+
+const NO_OFFLOADS: PortOffloads = { csum: false, tso4: false, tso6: false };
+
+export class Netback implements Port, Vif {
+  readonly name: string;
+  readonly kind = "xen";
+  readonly context: NetbackContext;
+  readonly port: SwitchPort;
+  readonly multicast = new MulticastList();
+  readonly faults = new Map<string, number>();
+  offloads: PortOffloads = NO_OFFLOADS;
+  maxFrameBytes: number;
+  /** Some other port holds a frame for us. */
+  held = false;
+  readonly #headers = new Headers();
+  readonly #finisher = new Segmenter();
+  readonly #group = new Uint8Array(MAC_BYTES);
+  /** The rings and channels while connected. */
+  #attached: Attachment | undefined;
+  #config: NetbackConfig | undefined;
+  #rate: Rate | undefined;
+  #disabled = false;
+  #stalled = false;
+  #running = false;
+  #scheduled: NodeJS.Immediate | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #destroyed = false;
+
+  /** Plugs itself into the segment; a port that is not connected drops what it gets. */
+  constructor(context: NetbackContext) {
+    this.context = context;
+    this.name = context.host.config.name;
+    this.maxFrameBytes = context.maxFrameBytes;
+    this.port = context.host.plug(this);
+    this.port.onReady = () => {
+      for (const queue of this.#attached?.tx ?? []) queue.resume();
+      this.wake();
+    };
+  }
+
+  get connected(): boolean {
+    return this.#attached !== undefined;
+  }
+
+  /**
+   * Maps the rings, binds the ports, and takes up work. Returns undefined, or a sentence that names
+   * the key whose value does not do; everything is undone then.
+   */
+  connect(config: NetbackConfig): string | undefined {
+    if (this.connected || this.#destroyed) throw new Error(`${this.name}: connect twice`);
+    const attached = Attachment.open(this, config);
+    this.context.grants.flushUses();
+    if (typeof attached === "string") return attached;
+    this.#disabled = false;
+    this.#attached = attached;
+    this.#config = config;
+    this.multicast.clear();
+    const v4 = !config.noCsumOffload;
+    const v6 = config.ipv6CsumOffload;
+    this.offloads = {
+      csum: v4 || v6,
+      tso4: v4 && config.sg && config.gsoTcpv4,
+      tso6: v6 && config.sg && config.gsoTcpv6,
+    };
+    const { maxFrameBytes } = this.context;
+    this.maxFrameBytes = config.sg ? maxFrameBytes : Math.min(maxFrameBytes, GRANT_PAGE_BYTES);
+    for (const queue of attached.tx) queue.credit.setRate(this.#rate);
+    // Requests may have been posted before we looked.
+    this.wake();
+    this.#roomAgain();
+    return undefined;
+  }
+
+  /** Releases every pin, mapping and channel. What waited is abandoned. Harmless when repeated. */
+  disconnect(): void {
+    this.#disabled = false;
+    this.#release();
+  }
+
+  /** `disconnect`, and the port leaves the switch. */
+  destroy(): void {
+    if (this.#destroyed) return;
+    this.disconnect();
+    this.#destroyed = true;
+    if (this.#scheduled !== undefined) clearImmediate(this.#scheduled);
+    this.#scheduled = undefined;
+    this.port.onReady = undefined;
+    this.port.detach();
+  }
+
+  #release(): void {
+    const attached = this.#attached;
+    if (attached === undefined) return;
+    this.#attached = undefined;
+    this.#config = undefined;
+    this.#stalled = false;
+    this.offloads = NO_OFFLOADS;
+    this.maxFrameBytes = this.context.maxFrameBytes;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    attached.close();
+    // Pushes of packets that nobody will take, and reads that nobody waits for.
+    this.context.host.memory.abandon();
+    this.context.grants.flushUses();
+    this.#roomAgain();
+  }
+
+  // As the interface that its queues belong to.
+
+  note(code: string, text: string): void {
+    this.faults.set(code, (this.faults.get(code) ?? 0) + 1);
+    this.context.host.fault(FaultSeverity.NOTE, code, text);
+  }
+
+  fatal(code: string, text: string): void {
+    if (!this.connected) return;
+    this.faults.set(code, (this.faults.get(code) ?? 0) + 1);
+    this.#disabled = true;
+    this.#release();
+    this.context.fatal(code, text);
+  }
+
+  /** Runs at the next turn of the event loop. */
+  wake(): void {
+    if (this.#scheduled !== undefined || this.#destroyed) return;
+    this.#scheduled = setImmediate(() => {
+      this.#scheduled = undefined;
+      this.#work();
+    });
+  }
+
+  // As a port of the switch.
+
+  deliver(frame: Frame): DropReason | undefined {
+    const attached = this.#attached;
+    if (attached === undefined) return DropReason.PORT_DOWN;
+    if (this.#stalled) return DropReason.STALLED;
+    if (!this.context.host.writable) return DropReason.LINK_BACKLOG;
+    if (frame.gso === Gso.NONE && frame.length > this.maxFrameBytes) return DropReason.TOO_BIG;
+    if (this.#config!.multicastControl && !this.#wants(frame)) return DropReason.MULTICAST_FILTER;
+    const { hashing, rx } = attached;
+    let out = frame;
+    let hash = 0;
+    let hashType: number = NO_HASH;
+    let queue = rx[0]!;
+    if (rx.length > 1 || hashing.active || frame.needsCsum) {
+      const h = this.#headers;
+      h.parse(frame);
+      if (rx.length > 1 || hashing.active) {
+        queue = rx[hashing.select(h)]!;
+        hash = hashing.hash;
+        hashType = hashing.type;
+      }
+      if (frame.needsCsum && !this.#takesBlank(h)) {
+        const finished = this.#finisher.finish(frame, h);
+        if (typeof finished === "string") return DropReason.MALFORMED_OFFLOAD;
+        out = finished;
+      }
+    }
+    return queue.deliver(out, hash, hashType);
+  }
+
+  ready(length: number, frames = 1): boolean {
+    const attached = this.#attached;
+    // A port that is down would drop the frame; holding it would stop its sender for good.
+    if (attached === undefined || this.#stalled) return true;
+    const extras = (length > this.maxFrameBytes ? 1 : 0) + (attached.hashing.active ? 1 : 0);
+    let room = this.context.host.writable;
+    // The frame's queue is not known yet, so each must have room: holding must never end in a drop.
+    for (let i = 0; room && i < attached.rx.length; i++) {
+      room = attached.rx[i]!.ready(length, frames, extras);
+    }
+    if (!room) {
+      this.held = true;
+      // A queue may have asked for an event, and no flush follows.
+      this.context.host.scheduleFlush();
+    }
+    return room;
+  }
+
+  flush(): void {
+    this.#publish();
+  }
+
+  /** Does the guest listen to this frame's address? */
+  #wants(frame: Frame): boolean {
+    const group = this.#group;
+    if ((frame.byteAt(0) & 1) === 0) return true;
+    frame.copyTo(group, 0, 0, MAC_BYTES);
+    const high = macHigh(group, 0);
+    const low = macLow(group, 0);
+    return (high === BROADCAST_HIGH && low === BROADCAST_LOW) || this.multicast.has(high, low);
+  }
+
+  /** May the checksum of a frame with these headers be left to the guest? */
+  #takesBlank(h: Headers): boolean {
+    if ((h.l4 !== L4.TCP && h.l4 !== L4.UDP) || h.l4HeaderLength === 0) return false;
+    const { noCsumOffload, ipv6CsumOffload } = this.#config!;
+    return h.l3 === L3.IPV4 ? !noCsumOffload : ipv6CsumOffload;
+  }
+
+  // Work.
+
+  /** A batch of the guest was applied: looks at every ring. */
+  batchEnd(): void {
+    // A disabled interface takes nothing, and what is pushed to it is not kept.
+    if (this.#disabled) this.context.host.memory.abandon();
+    this.#work();
+  }
+
+  /** The link has room again. */
+  writableAgain(): void {
+    this.#roomAgain();
+    this.#work();
+  }
+
+  /** Coherent memory goes away: an honest frontend disconnects before it takes a ring's. */
+  windowRemoved(address: number, length: number): void {
+    if (this.#attached?.touches(address, length)) {
+      this.fatal("RING_WINDOW_GONE", `the window at 0x${address.toString(16)} held a mapped ring`);
+    }
+  }
+
+  /** Each queue's transmit credit; undefined is no limit. */
+  setRate(rate: Rate | undefined): void {
+    this.#rate = rate;
+    for (const queue of this.#attached?.tx ?? []) queue.credit.setRate(rate);
+    this.wake();
+  }
+
+  /** About once a second, or more often: stalls, frames that are too old, credit. */
+  tick(nowMs: number): void {
+    for (const queue of this.#attached?.rx ?? []) queue.tick(nowMs);
+    this.#judge();
+    // Who held back for a guest that takes nothing is not to wait for ever.
+    this.#roomAgain();
+    this.#work();
+  }
+
+  #work(): void {
+    if (this.#running || !this.connected) return;
+    this.#running = true;
+    this.#pollRx();
+    this.#attached?.control?.run();
+    const left = this.#runTx();
+    this.#running = false;
+    if (left < TURN) this.port.flush();
+    this.#publish();
+    this.#attached?.eoi();
+    this.#armTimer();
+    // A backlogged link says when it is writable; everything else goes on by itself.
+    if (left === 0 && this.connected && !this.context.host.backlogged) this.wake();
+  }
+
+  /** Receive requests that somebody waits for may have come. */
+  #pollRx(): void {
+    let room = false;
+    // A ring that is none ends all of them.
+    for (let i = 0; i < (this.#attached?.rx.length ?? 0); i++) {
+      if (this.#attached!.rx[i]!.poll()) room = true;
+    }
+    this.#judge();
+    if (room) this.#roomAgain();
+  }
+
+  /** Packets by turns from each queue. Returns what is left of the interface's turn. */
+  #runTx(): number {
+    let budget = TURN;
+    let progress = true;
+    while (progress && budget > 0 && !this.context.host.backlogged) {
+      progress = false;
+      for (let i = 0; i < (this.#attached?.tx.length ?? 0) && budget > 0; i++) {
+        const done = this.#attached!.tx[i]!.run(Math.min(SLICE, budget));
+        budget -= done;
+        if (done > 0) progress = true;
+      }
+    }
+    return budget;
+  }
+
+  /** One queue that stalled takes the carrier: frames are dropped before they are copied. */
+  #judge(): void {
+    const attached = this.#attached;
+    let stalled = false;
+    for (let i = 0; i < (attached?.rx.length ?? 0); i++) {
+      if (attached!.rx[i]!.stalled) stalled = true;
+    }
+    this.#stalled = stalled;
+  }
+
+  /** Sends use counts, then staged responses, then events. */
+  #publish(): void {
+    const attached = this.#attached;
+    if (attached === undefined) return;
+    this.context.grants.flushUses();
+    if (attached.publish()) this.context.host.scheduleFlush();
+  }
+
+  #roomAgain(): void {
+    if (!this.held) return;
+    this.held = false;
+    this.port.roomAgain();
+  }
+
+  /** Credit comes with time, and time is the only thing that nobody tells us of. */
+  #armTimer(): void {
+    if (this.#timer !== undefined || !this.connected) return;
+    let due = Number.POSITIVE_INFINITY;
+    const { tx } = this.#attached!;
+    for (let i = 0; i < tx.length; i++) {
+      if (tx[i]!.starved) due = Math.min(due, tx[i]!.credit.due);
+    }
+    if (due === Number.POSITIVE_INFINITY) return;
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = undefined;
+        this.#work();
+      },
+      Math.max(1, Math.ceil(due - this.context.host.now())),
+    );
+    this.#timer.unref();
+  }
+
+  snapshot(): Snapshot {
+    return {
+      connected: this.connected,
+      disabled: this.#disabled,
+      stalled: this.#stalled,
+      offloads: { ...this.offloads },
+      multicastGroups: this.multicast.length,
+      ...(this.#rate === undefined ? {} : { rate: { ...this.#rate } }),
+      faults: Object.fromEntries(this.faults),
+      ...(this.#attached?.snapshot() ?? {}),
+    };
+  }
+}

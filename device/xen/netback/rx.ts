@@ -1,0 +1,257 @@
+/**
+ * Receive: frames into the pages that the guest posted, by grant copy.
+ *
+ *   deliver ── slots enough ──► copied, responses staged ── flush ──► published
+ *      '── too few ──► fifo, req_event set ── requests posted ──► copied ...
+ *                        | 10 s old: dropped           | full: dropped
+ *                        '-- 60 s without a packet: stalled, until there is room for one
+ *
+ * A packet takes a slot for each 4096 bytes and one for each extra info. Slots are used in order,
+ * so a response lies in the slot of its request. Nothing is taken unless the whole packet fits. A
+ * page that can't be copied to costs its fragment: the response's status says why.
+ *
+ * What counts as progress is a packet, never a free slot: a guest that posts one slot at a time
+ * and needs two would look alive for ever (XSA-392).
+ *
+ * Source: linux: drivers/net/xen-netback/rx.c.
+ */
+import { Frame, Gso } from "../../../shared/net/frame.ts";
+import { RecordType, Space } from "../../../shared/wire/records.ts";
+import { HashAlgorithm } from "../../../shared/xen/control.ts";
+import { extra, GsoType } from "../../../shared/xen/extra.ts";
+import { Gntst, GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
+import { RX_SLOT_SIZE, RxFlag, rxRequest, rxResponse } from "../../../shared/xen/netif.ts";
+import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
+import type { Snapshot } from "../../nic.ts";
+import { DropReason } from "../../switch/port.ts";
+import { type BackRing, OVERRUN } from "./back-ring.ts";
+import { FrameFifo } from "./frame-fifo.ts";
+import type { Vif } from "./vif.ts";
+
+/** A frame that waited longer is dropped: what answers it has given up. */
+export const DRAIN_MS = 10_000;
+/** Frames wait and none went for so long: the guest is not there. */
+export const STALL_MS = 60_000;
+/** No hash of the frame is known, or none that the guest asked for. */
+export const NO_HASH = -1;
+
+export class RxQueue {
+  readonly index: number;
+  readonly ring: BackRing;
+  packets = 0;
+  bytes = 0;
+  drops = 0;
+  expired = 0;
+  stalls = 0;
+  copyErrors = 0;
+  stalled = false;
+  readonly #vif: Vif;
+  /** feature-rx-notify: without, nothing is known of a guest that is silent. */
+  readonly #notifies: boolean;
+  readonly #fifo = new FrameFifo();
+  readonly #waiting = new Frame();
+  /** Slots that somebody waits for; 0 when nobody does. */
+  #needed = 0;
+  /** Since when somebody waits without a packet having gone, in ms. */
+  #waitsSince = 0;
+  #closed = false;
+
+  constructor(vif: Vif, index: number, ring: BackRing, notifies: boolean) {
+    this.#vif = vif;
+    this.index = index;
+    this.ring = ring;
+    this.#notifies = notifies;
+  }
+
+  get queued(): number {
+    return this.#fifo.length;
+  }
+
+  get queuedBytes(): number {
+    return this.#fifo.bytes;
+  }
+
+  /** Takes the frame, or says why not. */
+  deliver(frame: Frame, hash: number, hashType: number): DropReason | undefined {
+    if (this.#closed) return DropReason.PORT_DOWN;
+    const fifo = this.#fifo;
+    const needed = slotsFor(frame.length, frame.gso !== Gso.NONE, hashType);
+    if (fifo.length === 0 && this.#enough(needed)) {
+      this.#place(frame, needed, hash, hashType);
+      if (!this.#vif.held) this.#needed = 0;
+      return undefined;
+    }
+    // Looking may have found that this is no ring any more.
+    if (this.#closed) return DropReason.PORT_DOWN;
+    if (!fifo.fits(frame.length, 1)) {
+      this.drops++;
+      return DropReason.QUEUE_FULL;
+    }
+    const now = this.#vif.context.host.now();
+    fifo.push(frame, hash, hashType, now);
+    if (fifo.length === 1) this.#wait(needed, now);
+    return undefined;
+  }
+
+  /**
+   * Would `frames` frames of `length` bytes with `extras` slots of extra info find their slots? No
+   * more than half a ring is waited for, for guests refill late; and not for ever: a guest that
+   * takes nothing gets its queue filled, then drops.
+   */
+  ready(length: number, frames: number, extras: number): boolean {
+    if (this.#closed || this.stalled) return true;
+    const most = this.ring.size >>> 1;
+    const needed = Math.min(frames * (Math.ceil(length / GRANT_PAGE_BYTES) + extras), most);
+    const have = this.ring.look();
+    if (have === OVERRUN) return true;
+    if (this.#fifo.length === 0 && have >= needed) return true;
+    const now = this.#vif.context.host.now();
+    if (this.#needed === 0) this.#wait(needed, now);
+    return now - this.#waitsSince > DRAIN_MS;
+  }
+
+  /** New requests may be there: whoever waits is served. True when there is room that was not. */
+  poll(): boolean {
+    if (this.#needed === 0 || this.#closed) return false;
+    if (!this.#enough(this.#needed)) {
+      // Fewer than needed are posted: the next is to bring an event too.
+      if (!this.#closed) this.ring.arm(this.ring.look() + 1);
+      return false;
+    }
+    this.stalled = false;
+    const fifo = this.#fifo;
+    const now = this.#vif.context.host.now();
+    while (fifo.length > 0) {
+      const needed = slotsFor(fifo.frameBytes, fifo.isGso, fifo.hashType);
+      if (!this.#enough(needed)) {
+        if (!this.#closed) this.#wait(needed, now);
+        return false;
+      }
+      fifo.peek(this.#waiting);
+      this.#place(this.#waiting, needed, fifo.hash, fifo.hashType);
+      fifo.shift();
+    }
+    this.#needed = 0;
+    return true;
+  }
+
+  /** Time has passed: what is too old goes, and a guest that takes nothing is given up. */
+  tick(now: number): void {
+    if (this.#closed) return;
+    const fifo = this.#fifo;
+    while (fifo.length > 0 && now - fifo.since > DRAIN_MS) {
+      fifo.shift();
+      this.expired++;
+      this.#vif.port.drop(DropReason.EXPIRED, "out");
+    }
+    if (this.#needed === 0 || this.stalled || !this.#notifies) return;
+    if (now - this.#waitsSince <= STALL_MS || this.#enough(this.#needed) || this.#closed) return;
+    this.stalled = true;
+    this.stalls++;
+    this.#vif.note("RX_STALLED", `rx queue ${this.index}: no packet taken for ${STALL_MS} ms`);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#fifo.length > 0) this.#vif.port.drop(DropReason.PORT_DOWN, "out", this.#fifo.length);
+    this.#fifo.clear();
+    this.ring.close();
+  }
+
+  /** Are `needed` slots posted? False too when the guest's index is a lie. */
+  #enough(needed: number): boolean {
+    const have = this.ring.look();
+    if (have >= needed) return true;
+    if (have === OVERRUN) {
+      this.#vif.fatal("RX_REQ_PROD", `rx queue ${this.index}: more requests than slots`);
+    }
+    return false;
+  }
+
+  /** Somebody waits for `needed` slots: an event is asked for with the next that is posted. */
+  #wait(needed: number, now: number): void {
+    if (this.#needed === 0) this.#waitsSince = now;
+    this.#needed = needed;
+    this.ring.arm(this.ring.look() + 1);
+  }
+
+  /** Copies the frame into the next slots' pages and stages their responses. */
+  #place(frame: Frame, needed: number, hash: number, hashType: number): void {
+    const isGso = frame.gso !== Gso.NONE;
+    const hasHash = hashType !== NO_HASH;
+    const { length } = frame;
+    let from = 0;
+    let flags = 0;
+    if (frame.needsCsum) flags = RxFlag.CSUM_BLANK | RxFlag.DATA_VALIDATED;
+    else if (frame.csumValid) flags = RxFlag.DATA_VALIDATED;
+    if (isGso || hasHash) flags |= RxFlag.EXTRA_INFO;
+    const extras = (isGso ? 1 : 0) + (hasHash ? 1 : 0);
+    for (let data = needed - extras; data > 0; data--) {
+      const part = Math.min(GRANT_PAGE_BYTES, length - from);
+      if (data > 1) flags |= RxFlag.MORE_DATA;
+      this.#fragment(frame, from, part, flags);
+      if (from === 0 && extras > 0) {
+        if (isGso) this.#gso(frame, hasHash);
+        if (hasHash) this.#hash(hash, hashType);
+      }
+      from += part;
+      flags = 0;
+    }
+    this.packets++;
+    this.bytes += length;
+    if (this.#needed !== 0) this.#waitsSince = this.#vif.context.host.now();
+  }
+
+  #fragment(frame: Frame, from: number, length: number, flags: number): void {
+    const { ring } = this;
+    const { grants, host } = this.#vif.context;
+    const { view } = ring;
+    const at = ring.at(0);
+    const id = rxRequest.id(view, at);
+    const gref = rxRequest.gref(view, at);
+    ring.consume(1);
+    let status = grants.checkCopy(gref, 0, length, true, BACKEND_DOMID);
+    if (status === Gntst.OKAY) {
+      const address = gref * GRANT_PAGE_BYTES;
+      const to = host.memory.reserve(address, length, RecordType.FRAME, Space.GRANT);
+      frame.copyTo(host.memory.outgoing, to, from, length);
+      status = length;
+    } else this.copyErrors++;
+    rxResponse.write(view, ring.respond(), id, 0, flags, status);
+  }
+
+  #gso(frame: Frame, more: boolean): void {
+    const { ring } = this;
+    ring.consume(1);
+    const type = frame.gso === Gso.TCPV4 ? GsoType.TCPV4 : GsoType.TCPV6;
+    extra.writeGso(ring.view, ring.respond(), RX_SLOT_SIZE, more ? 1 : 0, frame.gsoSize, type);
+  }
+
+  #hash(hash: number, type: number): void {
+    const { ring } = this;
+    ring.consume(1);
+    const { TOEPLITZ } = HashAlgorithm;
+    extra.writeHash(ring.view, ring.respond(), RX_SLOT_SIZE, 0, type, TOEPLITZ, hash);
+  }
+
+  snapshot(): Snapshot {
+    return {
+      packets: this.packets,
+      bytes: this.bytes,
+      drops: this.drops,
+      expired: this.expired,
+      copyErrors: this.copyErrors,
+      stalls: this.stalls,
+      stalled: this.stalled,
+      queued: this.queued,
+      queuedBytes: this.queuedBytes,
+      ring: this.ring.snapshot(),
+    };
+  }
+}
+
+/** Slots that a frame takes: its pages, and its extra info. */
+function slotsFor(length: number, isGso: boolean, hashType: number): number {
+  return Math.ceil(length / GRANT_PAGE_BYTES) + (isGso ? 1 : 0) + (hashType === NO_HASH ? 0 : 1);
+}

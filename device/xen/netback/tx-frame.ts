@@ -1,0 +1,122 @@
+/**
+ * From a packet's pieces to a frame for the switch: headers in one span, offload facts beside it.
+ *
+ *   pieces  | 1 | 1 | 40 | 4096 ...      wherever the guest split it
+ *   frame   | head: 128 | rest ...       the head a copy when the first piece is shorter
+ *
+ * Whoever gets the frame finds headers where he looks for them: a NIC or a stack behind us that
+ * takes short first spans for granted must not meet a guest's choice of split (XSA-423). The head
+ * is bounded by bytes and never by pieces (XSA-432). Empty pieces are no spans (XSA-448).
+ *
+ * Source: linux: drivers/net/xen-netback/netback.c (XEN_NETBACK_TX_COPY_LEN, checksum_setup,
+ * xenvif_set_skb_gso).
+ */
+import { copyBytes } from "../../../shared/bytes/copy.ts";
+import { foldSum, sumPseudoHeader } from "../../../shared/net/checksum.ts";
+import { Frame, Gso } from "../../../shared/net/frame.ts";
+import { HEADER_WINDOW_BYTES, Headers, L3, L4 } from "../../../shared/net/headers.ts";
+import { GsoType } from "../../../shared/xen/extra.ts";
+import { TxFlag } from "../../../shared/xen/netif.ts";
+import { FATAL_SLOTS, type TxPacket } from "./tx-packet.ts";
+
+/** Bytes at the front of a frame that lie in one span. */
+export const HEAD_BYTES = 128;
+const TCP_CHECKSUM = 16;
+const UDP_CHECKSUM = 6;
+const CHECKSUM_BYTES = 2;
+const TCP_FLAGS = 13;
+const TCP_CWR = 0x80;
+
+const EMPTY = new Uint8Array(0);
+
+export class TxFrame {
+  readonly frame = new Frame();
+  readonly #headers = new Headers();
+  readonly #head = new Uint8Array(HEADER_WINDOW_BYTES);
+  /** Where the bytes of each piece of the packet at hand are. */
+  readonly #buffers: Uint8Array[] = new Array<Uint8Array>(FATAL_SLOTS).fill(EMPTY);
+  readonly #ats = new Int32Array(FATAL_SLOTS);
+
+  /** The bytes of piece `i`, good until `assemble` has made a frame and the frame is done with. */
+  setPiece(i: number, buffer: Uint8Array, at: number): void {
+    this.#buffers[i] = buffer;
+    this.#ats[i] = at;
+  }
+
+  /**
+   * Makes the frame and its facts. False when the headers are not what the packet's flags say, so
+   * that nobody could send it on.
+   */
+  build(packet: TxPacket): boolean {
+    this.#assemble(packet, Math.min(packet.total, HEAD_BYTES));
+    const { frame } = this;
+    const isBlank = (packet.flags & TxFlag.CSUM_BLANK) !== 0;
+    const isGso = packet.gsoSize !== 0;
+    if (!isBlank && !isGso) {
+      frame.csumValid = (packet.flags & TxFlag.DATA_VALIDATED) !== 0;
+      return true;
+    }
+    const h = this.#headers;
+    h.parse(frame);
+    const isTcp = h.l4 === L4.TCP;
+    if ((!isTcp && h.l4 !== L4.UDP) || h.l4HeaderLength === 0 || h.fragment) return false;
+    if (isGso && (!isTcp || (packet.gsoType === GsoType.TCPV4) !== (h.l3 === L3.IPV4))) {
+      return false;
+    }
+    const csumOffset = isTcp ? TCP_CHECKSUM : UDP_CHECKSUM;
+    // A super-frame whose checksum is not blank is a guest's mistake that is easily put right.
+    if (!isBlank) this.#blank(packet, h.l4Offset + csumOffset);
+    frame.needsCsum = true;
+    frame.csumStart = h.l4Offset;
+    frame.csumOffset = csumOffset;
+    frame.csumValid = true;
+    const headerLength = h.l4Offset + h.l4HeaderLength;
+    // What fits one segment is an ordinary frame to everybody behind us.
+    if (isGso && frame.length - headerLength > packet.gsoSize) {
+      frame.gso = h.l3 === L3.IPV4 ? Gso.TCPV4 : Gso.TCPV6;
+      frame.gsoSize = packet.gsoSize;
+      frame.headerLength = headerLength;
+      frame.gsoEcn = (h.u8(h.l4Offset + TCP_FLAGS) & TCP_CWR) !== 0;
+    }
+    return true;
+  }
+
+  /** Forgets where the bytes were: they are not ours for longer. */
+  release(packet: TxPacket): void {
+    for (let i = 0; i < packet.slots; i++) this.#buffers[i] = EMPTY;
+  }
+
+  /** Puts the sum of the pseudo-header where the checksum stands, in a copy of the headers. */
+  #blank(packet: TxPacket, at: number): void {
+    const h = this.#headers;
+    const sum = foldSum(sumPseudoHeader(h, h.l3End - h.l4Offset));
+    this.#assemble(packet, at + CHECKSUM_BYTES, true);
+    this.#head[at] = sum >>> 8;
+    this.#head[at + 1] = sum & 0xff;
+    h.parse(this.frame);
+  }
+
+  /** Lays the pieces into the frame, its first `headBytes` in one span; a copy if need be. */
+  #assemble(packet: TxPacket, headBytes: number, always = false): void {
+    const { frame } = this;
+    const head = this.#head;
+    const { sizes, slots } = packet;
+    let left = always ? headBytes : 0;
+    let i = 0;
+    while (i < slots && sizes[i] === 0) i++;
+    if (i < slots && sizes[i]! < headBytes) left = headBytes;
+    frame.reset();
+    for (; i < slots; i++) {
+      const size = sizes[i]!;
+      const buffer = this.#buffers[i]!;
+      const at = this.#ats[i]!;
+      const part = Math.min(left, size);
+      if (part > 0) {
+        copyBytes(buffer, at, head, headBytes - left, part);
+        left -= part;
+        if (left === 0) frame.push(head, 0, headBytes);
+      }
+      if (part < size) frame.push(buffer, at + part, size - part);
+    }
+  }
+}

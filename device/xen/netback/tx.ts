@@ -1,0 +1,322 @@
+/**
+ * Transmit: from the guest's requests to frames for the switch, and their responses.
+ *
+ *   IDLE --packet read, credit, bytes here--> offered --> answered
+ *     |--no credit-------> CREDIT --time passes-----> (the bytes are looked for)
+ *     '--not pushed------> READING --read-----------> READY
+ *                          offered, no room --> HELD --room again--> READY
+ *
+ * A queue works alone and in order, so a packet's responses lie in the slots of its requests. A
+ * packet that waits for a read or for room pins its grants, so that its guest can't take the pages
+ * back; the pins go before the responses, in the same batch. Bytes come from what was pushed, else
+ * they are asked for; every piece is checked against the grant table first, as a grant copy is.
+ */
+import { macHigh, macLow } from "../../../shared/net/ethernet.ts";
+import { Space } from "../../../shared/wire/records.ts";
+import { ExtraType } from "../../../shared/xen/extra.ts";
+import { Gntst, GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
+import { NetifStatus, txResponse } from "../../../shared/xen/netif.ts";
+import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
+import type { Span } from "../../dma/host-memory.ts";
+import type { Snapshot } from "../../nic.ts";
+import { DropReason, Verdict } from "../../switch/port.ts";
+import { type BackRing, OVERRUN } from "./back-ring.ts";
+import { Credit } from "./credit.ts";
+import { TxFrame } from "./tx-frame.ts";
+import { FATAL_SLOTS, TxPacket } from "./tx-packet.ts";
+import type { Vif } from "./vif.ts";
+
+const Stage = { IDLE: 0, CREDIT: 1, READING: 2, READY: 3, HELD: 4, CLOSED: 5 } as const;
+type Stage = (typeof Stage)[keyof typeof Stage];
+const STAGE_NAMES = ["idle", "credit", "reading", "ready", "held", "closed"] as const;
+
+const MIN_FRAME_BYTES = 14;
+/** Stands for a piece that was pushed, among those that were read. */
+const PUSHED = new Uint8Array(0);
+
+export class TxQueue {
+  readonly index: number;
+  readonly ring: BackRing;
+  readonly credit: Credit;
+  packets = 0;
+  bytes = 0;
+  drops = 0;
+  reads = 0;
+  /** Packets that had to wait for credit. */
+  creditWaits = 0;
+  readonly #vif: Vif;
+  readonly #packet = new TxPacket();
+  readonly #built = new TxFrame();
+  readonly #span: Span = { buffer: PUSHED, at: 0, length: 0 };
+  /** 1 for each piece whose grant is pinned. */
+  readonly #pins = new Uint8Array(FATAL_SLOTS);
+  #pinned = false;
+  #stage: Stage = Stage.IDLE;
+  /** Why the packet at hand is lost, and what its guest is told. */
+  #lost = "";
+  #reason: DropReason = DropReason.TX_MALFORMED;
+  #status: NetifStatus = NetifStatus.OKAY;
+
+  constructor(vif: Vif, index: number, ring: BackRing) {
+    this.#vif = vif;
+    this.index = index;
+    this.ring = ring;
+    this.credit = new Credit(() => vif.context.host.now());
+  }
+
+  get stage(): string {
+    return STAGE_NAMES[this.#stage];
+  }
+
+  /** A packet waits for credit. */
+  get starved(): boolean {
+    return this.#stage === Stage.CREDIT;
+  }
+
+  /** Takes up to `budget` packets. Returns how many; fewer when the ring is empty or waits. */
+  run(budget: number): number {
+    let done = 0;
+    while (done < budget && this.#advance()) done++;
+    return done;
+  }
+
+  /** One packet, as far as it goes: true when it was answered. */
+  #advance(): boolean {
+    if (this.#stage === Stage.IDLE && !this.#next()) return false;
+    if (this.#stage <= Stage.CREDIT) {
+      if (!this.credit.take(this.#packet.total)) {
+        if (this.#stage === Stage.IDLE) this.creditWaits++;
+        this.#stage = Stage.CREDIT;
+        return false;
+      }
+      this.#stage = Stage.READY;
+      if (this.#packet.multicast !== ExtraType.NONE) this.#amend();
+      else if (this.#sound() && !this.#gather()) {
+        this.#startReading();
+        return false;
+      } else this.#build();
+    }
+    return this.#stage === Stage.READY && this.#offer();
+  }
+
+  /** Reads the next packet's slots. False when there is none, or no longer a queue. */
+  #next(): boolean {
+    const { ring } = this;
+    const packet = this.#packet;
+    const available = ring.look();
+    if (available === OVERRUN) {
+      this.#fatal("TX_REQ_PROD", "more requests than slots");
+      return false;
+    }
+    if (available === 0) {
+      ring.arm(1);
+      return false;
+    }
+    if (!packet.read(ring, available)) {
+      this.#fatal(packet.fatal, `a packet of ${packet.slots} slots and ${packet.extras} extra`);
+      return false;
+    }
+    ring.consume(packet.slots + packet.extras);
+    this.#lost = "";
+    this.#status = NetifStatus.OKAY;
+    return true;
+  }
+
+  /** The packet as a whole, before anybody looks at its bytes. */
+  #sound(): boolean {
+    const { total, broken, gsoSize } = this.#packet;
+    if (broken !== "") this.#lose(broken, DropReason.TX_MALFORMED, NetifStatus.ERROR);
+    else if (total < MIN_FRAME_BYTES) {
+      this.#lose("TX_TOO_SHORT", DropReason.TX_MALFORMED, NetifStatus.ERROR);
+    } else if (gsoSize === 0 && total > this.#vif.context.maxFrameBytes) {
+      this.#lose("TX_TOO_LONG", DropReason.TOO_BIG, NetifStatus.ERROR);
+    }
+    return this.#lost === "";
+  }
+
+  /** The list of groups changes; there is no packet. */
+  #amend(): void {
+    const { multicast } = this.#vif;
+    const { group } = this.#packet;
+    const high = macHigh(group, 0);
+    const low = macLow(group, 0);
+    if (this.#packet.multicast === ExtraType.MCAST_DEL) multicast.remove(high, low);
+    else if (!multicast.add(high, low)) this.#status = NetifStatus.ERROR;
+  }
+
+  /** Finds the bytes of every piece. False when some were not pushed. */
+  #gather(): boolean {
+    const { grants, host } = this.#vif.context;
+    const { grefs, offsets, sizes, slots } = this.#packet;
+    let complete = true;
+    for (let i = 0; i < slots; i++) {
+      const size = sizes[i]!;
+      if (size === 0) continue;
+      const gref = grefs[i]!;
+      const offset = offsets[i]!;
+      const status = grants.checkCopy(gref, offset, size, false, BACKEND_DOMID);
+      if (status !== Gntst.OKAY) {
+        this.#lose("TX_GRANT_REFUSED", DropReason.HOST_REFUSED, NetifStatus.ERROR);
+        return true;
+      }
+      const address = gref * GRANT_PAGE_BYTES + offset;
+      if (!host.memory.pushed(address, size, this.#span, Space.GRANT)) complete = false;
+      else this.#built.setPiece(i, this.#span.buffer, this.#span.at);
+    }
+    return complete;
+  }
+
+  #build(): void {
+    if (this.#lost !== "" || this.#packet.multicast !== ExtraType.NONE) return;
+    if (!this.#built.build(this.#packet)) {
+      this.#lose("TX_HEADERS", DropReason.MALFORMED_OFFLOAD, NetifStatus.DROPPED);
+    }
+  }
+
+  /** Hands the packet at hand on, and answers it. False when it has to wait. */
+  #offer(): boolean {
+    const { port } = this.#vif;
+    const packet = this.#packet;
+    if (this.#lost !== "") {
+      this.drops++;
+      port.drop(this.#reason, "in");
+      this.#vif.note(this.#lost, `tx queue ${this.index}, id ${packet.ids[0]}: packet dropped`);
+    } else if (packet.multicast === ExtraType.NONE) {
+      const { frame } = this.#built;
+      if (port.input(frame) === Verdict.HELD) {
+        this.#stage = Stage.HELD;
+        frame.keep();
+        this.#pin();
+        return false;
+      }
+      this.packets++;
+      this.bytes += frame.length;
+    }
+    this.#release();
+    this.#answer();
+    this.#stage = Stage.IDLE;
+    return true;
+  }
+
+  /** The switch has room again. */
+  resume(): void {
+    if (this.#stage === Stage.HELD) this.#stage = Stage.READY;
+  }
+
+  /** Closed: nothing more is answered. The ring's mapping ends with it. */
+  close(): void {
+    if (this.#stage === Stage.CLOSED) return;
+    if (this.#stage !== Stage.IDLE) this.#release();
+    this.#stage = Stage.CLOSED;
+    this.ring.close();
+  }
+
+  #startReading(): void {
+    this.#stage = Stage.READING;
+    this.reads++;
+    this.#pin();
+    // The guest is told of the uses ahead of the reads that they are for.
+    this.#vif.context.grants.flushUses();
+    void this.#read();
+  }
+
+  /** The slow path: asks for what no push has brought. */
+  async #read(): Promise<void> {
+    const { memory } = this.#vif.context.host;
+    const { grefs, offsets, sizes, slots } = this.#packet;
+    const parts: (Uint8Array | Promise<Uint8Array>)[] = [];
+    let got: Uint8Array[] = [];
+    try {
+      for (let i = 0; i < slots; i++) parts.push(this.#piece(i));
+      got = await Promise.all(parts);
+    } catch {
+      if (this.#stage !== Stage.READING) return;
+      this.#lose("TX_READ_REFUSED", DropReason.HOST_REFUSED, NetifStatus.ERROR);
+    }
+    if (this.#stage !== Stage.READING) return;
+    for (let i = 0; i < slots && this.#lost === ""; i++) {
+      if (sizes[i] === 0) continue;
+      const bytes = got[i]!;
+      const address = grefs[i]! * GRANT_PAGE_BYTES + offsets[i]!;
+      if (bytes !== PUSHED) this.#built.setPiece(i, bytes, 0);
+      // Pushed bytes are looked up again, for views may have moved.
+      else if (memory.pushed(address, sizes[i]!, this.#span, Space.GRANT)) {
+        this.#built.setPiece(i, this.#span.buffer, this.#span.at);
+      } else this.#lose("TX_PUSH_GONE", DropReason.TX_FAULT, NetifStatus.ERROR);
+    }
+    this.#build();
+    this.#stage = Stage.READY;
+    this.#vif.wake();
+  }
+
+  #piece(i: number): Uint8Array | Promise<Uint8Array> {
+    const { memory } = this.#vif.context.host;
+    const { grefs, offsets, sizes } = this.#packet;
+    const size = sizes[i]!;
+    const address = grefs[i]! * GRANT_PAGE_BYTES + offsets[i]!;
+    if (size === 0 || memory.pushed(address, size, this.#span, Space.GRANT)) return PUSHED;
+    return memory.read(address, size, Space.GRANT);
+  }
+
+  /** Each grant of the packet is in use until `#release`. One that can't be pinned is left out. */
+  #pin(): void {
+    if (this.#pinned) return;
+    this.#pinned = true;
+    const { grants } = this.#vif.context;
+    const { grefs, sizes, slots } = this.#packet;
+    for (let i = 0; i < slots; i++) {
+      const isPinned = sizes[i] !== 0 && grants.pin(grefs[i]!, false) === Gntst.OKAY;
+      this.#pins[i] = isPinned ? 1 : 0;
+    }
+  }
+
+  /** The packet's bytes are not needed any more. */
+  #release(): void {
+    const { grants, host } = this.#vif.context;
+    const { grefs, offsets, sizes, slots } = this.#packet;
+    for (let i = 0; i < slots; i++) {
+      if (sizes[i] === 0) continue;
+      host.memory.releasePushed(grefs[i]! * GRANT_PAGE_BYTES + offsets[i]!, Space.GRANT);
+      if (this.#pinned && this.#pins[i] === 1) grants.unpin(grefs[i]!, false);
+    }
+    this.#pinned = false;
+    this.#built.release(this.#packet);
+  }
+
+  /** A response for every slot: those of extra info say that they were none of the data. */
+  #answer(): void {
+    const { ring } = this;
+    const { ids, extras, slots } = this.#packet;
+    txResponse.write(ring.view, ring.respond(), ids[0]!, this.#status);
+    for (let i = 0; i < extras; i++) {
+      txResponse.write(ring.view, ring.respond(), 0, NetifStatus.NULL);
+    }
+    for (let i = 1; i < slots; i++) {
+      txResponse.write(ring.view, ring.respond(), ids[i]!, this.#status);
+    }
+  }
+
+  #lose(code: string, reason: DropReason, status: NetifStatus): void {
+    if (this.#lost !== "") return;
+    this.#lost = code;
+    this.#reason = reason;
+    this.#status = status;
+  }
+
+  #fatal(code: string, text: string): void {
+    this.#vif.fatal(code, `tx queue ${this.index}: ${text}`);
+  }
+
+  snapshot(): Snapshot {
+    return {
+      stage: this.stage,
+      packets: this.packets,
+      bytes: this.bytes,
+      drops: this.drops,
+      reads: this.reads,
+      creditWaits: this.creditWaits,
+      ...(Number.isFinite(this.credit.bytes) ? { credit: this.credit.bytes } : {}),
+      ring: this.ring.snapshot(),
+    };
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * A private copy of the tree on which one request, or one transaction, works.
+ *
+ *   base ───────────────► what is compared with the store's tree when a transaction ends
+ *     \  apply(changes)
+ *      └──► root ───────► what the request sees, and what becomes the store's tree
+ *
+ * The base is the whole tree at the moment the edit began, held by reference. An edit that is thrown
+ * away has changed nothing.
+ */
+import { XenstoreError } from "./errors.ts";
+import {
+  find,
+  type Node,
+  type NodeRecord,
+  nearest,
+  nodeBytes,
+  recordBytes,
+  without,
+  withRecord,
+} from "./node.ts";
+import type { Permissions } from "./permissions.ts";
+
+/** One node's new record; without one, the node and all below it are gone. */
+export interface Change {
+  readonly path: string;
+  readonly record: NodeRecord | undefined;
+}
+
+/** A change to be told to watchers. */
+export interface Happened {
+  readonly path: string;
+  /** Told only to watches of exactly this path: it went with something above it. */
+  readonly exact: boolean;
+  /** Of a node that was removed: who might read it. */
+  readonly gone: Permissions | undefined;
+}
+
+/** What one edit may do. */
+export interface EditLimits {
+  /** Largest node, in bytes of `recordBytes`. */
+  readonly nodeBytes: number;
+  /** Most nodes read or changed. */
+  readonly nodes: number;
+  /** Asked before the edit holds `bytes` in all. Throws ENOMEM. */
+  readonly admit: (bytes: number) => void;
+}
+
+/** Book-keeping for a node that an edit has looked at. */
+const SEEN_BYTES = 64;
+
+export class Edit {
+  readonly base: Node;
+  readonly changed = new Map<string, NodeRecord | undefined>();
+  readonly #limits: EditLimits;
+  /** The records that were read, which must be the same ones when a transaction ends. */
+  readonly #read: Map<string, NodeRecord> | undefined;
+  readonly #seen = new Set<string>();
+  readonly #happened = new Map<string, Happened>();
+  #root: Node;
+  #bytes = 0;
+
+  /** With `tracked`, what is read is remembered for `conflicts`. */
+  constructor(base: Node, limits: EditLimits, tracked = false) {
+    this.base = base;
+    this.#root = base;
+    this.#limits = limits;
+    this.#read = tracked ? new Map() : undefined;
+  }
+
+  get root(): Node {
+    return this.#root;
+  }
+
+  /** In the order in which they were first told. */
+  get happened(): Iterable<Happened> {
+    return this.#happened.values();
+  }
+
+  /** Memory that this edit holds beside the tree it began with. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** The node, or undefined. Throws ENOSPC when the edit has seen too many nodes. */
+  look(path: string): Node | undefined {
+    this.#see(path);
+    return find(this.#root, path);
+  }
+
+  /** The longest beginning of `path` that exists. */
+  nearest(path: string): { path: string; node: Node } {
+    const found = nearest(this.#root, path);
+    this.#see(found.path);
+    return found;
+  }
+
+  /** All changes, or none: throws ENOSPC for a node too large or too many nodes, ENOMEM. */
+  apply(changes: readonly Change[]): void {
+    for (const { path, record } of changes) {
+      if (record !== undefined) this.#admitRecord(path, recordBytes(record));
+      this.#see(path);
+    }
+    let bytes = this.#bytes;
+    for (const { path, record } of changes) {
+      const before = this.changed.get(path);
+      if (before !== undefined) bytes -= nodeBytes(path, before);
+      if (record !== undefined) bytes += nodeBytes(path, record);
+    }
+    this.#limits.admit(bytes);
+    this.#bytes = bytes;
+    for (const { path, record } of changes) {
+      this.changed.set(path, record);
+      this.#root =
+        record === undefined ? without(this.#root, path) : withRecord(this.#root, path, record);
+    }
+  }
+
+  /** Once a path, however often it changes: the event carries no value. */
+  tell(path: string, gone?: Permissions, exact = false): void {
+    this.#happened.set(path, { path, gone, exact });
+  }
+
+  /** The paths that were read or changed here and are not what they were in `now`. */
+  conflicts(now: Node): string[] {
+    if (now === this.base) return [];
+    const paths: string[] = [];
+    for (const [path, record] of this.#read ?? []) {
+      if (find(now, path)?.record !== record) paths.push(path);
+    }
+    return paths;
+  }
+
+  /** What makes a node smaller is never refused. */
+  #admitRecord(path: string, bytes: number): void {
+    if (bytes <= this.#limits.nodeBytes) return;
+    const before = find(this.#root, path);
+    if (before !== undefined && bytes <= recordBytes(before.record)) return;
+    throw new XenstoreError("ENOSPC", `a node of ${bytes} bytes`);
+  }
+
+  /**
+   * A node that does not exist is pinned by the nearest one above it that does: it can't appear
+   * without changing that one's list of children.
+   */
+  #see(path: string): void {
+    if (!this.#seen.has(path)) {
+      if (this.#seen.size >= this.#limits.nodes) {
+        throw new XenstoreError(
+          "ENOSPC",
+          `more than ${this.#limits.nodes} nodes in one transaction`,
+        );
+      }
+      const bytes = this.#bytes + SEEN_BYTES + path.length;
+      this.#limits.admit(bytes);
+      this.#seen.add(path);
+      this.#bytes = bytes;
+    }
+    if (this.#read === undefined) return;
+    const pin = nearest(this.base, path);
+    this.#read.set(pin.path, pin.node.record);
+  }
+}

@@ -1,0 +1,256 @@
+/**
+ * A xenstore daemon: one tree of small values, shared by the domains of one machine.
+ *
+ *   guest ── request() ──►  requests  ──►  Store (tree, accounts, transactions)
+ *         ◄── deliver ────  reply                 │ what happened
+ *         ◄── deliver ────  flushWatches() ◄── Notices (watches, pending events)
+ *                                                 │
+ *   the device itself ── local() ──► XenstoreClient, handlers of its watches
+ *
+ * Everything is synchronous and nothing reads a clock but by `now` (milliseconds that never go
+ * back). Nothing a guest says throws, but what ends its connection (WireError).
+ */
+import { WireError } from "../../../shared/wire/transactions.ts";
+import {
+  domainPath,
+  parseXsMessage,
+  type XsMessage,
+  XsType,
+  xsMalformed,
+  xsMessage,
+  xsStrings,
+} from "../../../shared/xen/xenstore.ts";
+import { XenstoreClient } from "./client.ts";
+import { Domain, type Outlet } from "./domain.ts";
+import { XenstoreError } from "./errors.ts";
+import { childPath, type Node } from "./node.ts";
+import { Notices } from "./notices.ts";
+import * as operations from "./operations.ts";
+import { ownerOf, PRIVILEGED, withoutDomain } from "./permissions.ts";
+import { DEFAULT_QUOTAS, type Quotas } from "./quota.ts";
+import { answer, changesTree, type Parts } from "./requests.ts";
+import { Store } from "./store.ts";
+
+export type { XenstoreClient } from "./client.ts";
+export { XenstoreError } from "./errors.ts";
+export { FAIR_AFTER, TURN_MS } from "./fairness.ts";
+export { DEFAULT_QUOTAS, type Quotas } from "./quota.ts";
+export { REPLACED_BYTES_MAX, TRANSACTION_MS } from "./store.ts";
+
+export interface XenstoreOptions {
+  /** Milliseconds of a monotonic clock. */
+  readonly now: () => number;
+  /** Xen's defaults for what is not given. */
+  readonly quotas?: Partial<Quotas>;
+}
+
+/** What a guest has taken, for status. */
+export interface DomainUse {
+  readonly domid: number;
+  readonly nodes: number;
+  readonly watches: number;
+  readonly transactions: number;
+  /** Bytes of its nodes in the tree. */
+  readonly nodeBytes: number;
+  /** All its memory: nodes, watches, transactions, what waits. */
+  readonly memoryBytes: number;
+  readonly overSoftQuota: boolean;
+  /** Requests and events that wait for room or for another domain's turn. */
+  readonly held: number;
+  readonly pending: number;
+}
+
+/**
+ * How often one flush goes round, when handlers cause events and replies cause requests. What is
+ * left waits for the next flush, so that two handlers that answer each other can't keep the device.
+ */
+const ROUNDS = 64;
+
+export class Xenstore {
+  readonly #domains = new Map<number, Domain>();
+  readonly #parts: Parts;
+  readonly #quotas: Quotas;
+  /** The domains with requests that wait. */
+  readonly #holding = new Set<Domain>();
+  #flushing = false;
+
+  constructor({ now, quotas }: XenstoreOptions) {
+    this.#quotas = { ...DEFAULT_QUOTAS, ...quotas };
+    const notices = new Notices(this.#quotas, this.#domains, () => store.root);
+    const store = new Store(this.#quotas, now, this.#domains, notices);
+    this.#parts = { store, notices, domains: this.#domains };
+    this.#domains.set(PRIVILEGED, new Domain(PRIVILEGED, { deliver: () => {} }));
+  }
+
+  /**
+   * A guest is there from now on. Its directory is the toolstack's to make. `outlet` says when the
+   * guest's link is full, and what happens to a guest that does not read.
+   */
+  introduce(
+    domid: number,
+    deliver: (message: Uint8Array) => void,
+    outlet: Omit<Outlet, "deliver"> = {},
+  ): void {
+    if (this.#domains.has(domid)) throw new Error(`domain ${domid} is introduced already`);
+    this.#domains.set(domid, new Domain(domid, { ...outlet, deliver }));
+    this.#parts.notices.happened({ path: "@introduceDomain", exact: true, gone: undefined });
+  }
+
+  /**
+   * A guest is gone, and with it its directory, every node it owns with all below it, its watches
+   * and transactions, what waits for it, and its name in other nodes' permissions: whoever gets its
+   * number next gets nothing else of it.
+   */
+  release(domid: number): void {
+    const domain = this.#domain(domid);
+    if (domid === PRIVILEGED) throw new Error("the privileged domain stays");
+    const { store, notices } = this.#parts;
+    store.endAll(domain);
+    store.fairness.forget(domid);
+    store.loseGrantsTo(domid);
+    notices.unwatchAll(domain);
+    domain.held.length = 0;
+    this.#holding.delete(domain);
+    this.#domains.delete(domid);
+    this.#removeTraces(domid);
+    notices.happened({ path: "@releaseDomain", exact: true, gone: undefined });
+  }
+
+  /**
+   * One message of a guest, valid during the call. Its reply is delivered before this returns, or
+   * by flushWatches when it must wait. Throws WireError for what ends the connection: bytes that
+   * are no message, more requests than may wait, a domain that was cut.
+   */
+  request(domid: number, message: Uint8Array): void {
+    const domain = this.#domain(domid);
+    if (domain.cut !== undefined) throw domain.cut;
+    const parsed = parseXsMessage(message);
+    if (parsed === undefined) {
+      throw new WireError("XENSTORE_MESSAGE", `xenstore: ${xsMalformed(message)}`);
+    }
+    if (domain.held.length === 0 && this.#mayServe(domain, parsed)) {
+      this.#serve(domain, parsed);
+      return;
+    }
+    if (domain.held.length >= this.#quotas.outstanding) {
+      const most = this.#quotas.outstanding;
+      throw new WireError("XENSTORE_OUTSTANDING", `xenstore: more than ${most} requests wait`);
+    }
+    domain.held.push(message.slice());
+    this.#holding.add(domain);
+    domain.account.otherBytes += message.length;
+  }
+
+  /** The store as the device's own backends and toolstack use it. */
+  local(domid: number): XenstoreClient {
+    return new XenstoreClient(this.#parts, this.#domain(domid));
+  }
+
+  /**
+   * Lets time pass (transactions and turns end), serves requests that waited, and delivers the
+   * events that gathered. To be called after each batch, when a link has room again, and at
+   * `nextTick`.
+   */
+  flushWatches(): void {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    try {
+      const { store, notices } = this.#parts;
+      store.expire();
+      for (let round = 0; round < ROUNDS; round++) {
+        const served = this.#serveHeld();
+        notices.deliverAll();
+        if (!served && !notices.ready) break;
+      }
+      notices.cutStuck();
+    } finally {
+      this.#flushing = false;
+    }
+  }
+
+  /**
+   * When flushWatches has something to do that only time brings about, in milliseconds of `now`;
+   * Infinity when there is nothing.
+   */
+  get nextTick(): number {
+    return this.#parts.store.nextTick;
+  }
+
+  /** One line a guest. */
+  snapshot(): DomainUse[] {
+    const guests = [...this.#domains.values()].filter(({ domid }) => domid !== PRIVILEGED);
+    return guests.map((domain) => ({
+      domid: domain.domid,
+      nodes: domain.account.nodes,
+      watches: domain.watches.size,
+      transactions: domain.transactions.size,
+      nodeBytes: domain.account.bytes,
+      memoryBytes: domain.account.memory,
+      overSoftQuota: domain.account.memory > this.#quotas.memorySoftBytes,
+      held: domain.held.length,
+      pending: domain.pending.size,
+    }));
+  }
+
+  #domain(domid: number): Domain {
+    const domain = this.#domains.get(domid);
+    if (domain === undefined) throw new Error(`domain ${domid} is not introduced`);
+    return domain;
+  }
+
+  #mayServe(domain: Domain, message: XsMessage): boolean {
+    if (!domain.hasRoom()) return false;
+    return !(changesTree(message) && this.#parts.store.fairness.holds(domain.domid));
+  }
+
+  /** True when it served something. */
+  #serveHeld(): boolean {
+    let served = false;
+    for (const domain of [...this.#holding]) {
+      for (let oldest = domain.held[0]; oldest !== undefined; oldest = domain.held[0]) {
+        const message = parseXsMessage(oldest)!;
+        if (domain.cut !== undefined || !this.#mayServe(domain, message)) break;
+        domain.held.shift();
+        domain.account.otherBytes -= oldest.length;
+        if (domain.held.length === 0) this.#holding.delete(domain);
+        this.#serve(domain, message);
+        served = true;
+      }
+    }
+    return served;
+  }
+
+  #serve(domain: Domain, message: XsMessage): void {
+    const { type, reqId, txId } = message;
+    let reply: Uint8Array;
+    try {
+      reply = xsMessage(type as XsType, reqId, txId, answer(this.#parts, domain, message));
+    } catch (error) {
+      if (!(error instanceof XenstoreError)) throw error;
+      reply = xsMessage(XsType.ERROR, reqId, txId, xsStrings(error.code));
+    }
+    domain.outlet.deliver(reply);
+  }
+
+  #removeTraces(domid: number): void {
+    this.#parts.store.run(this.#domain(PRIVILEGED), 0, (edit, author) => {
+      const home = domainPath(domid);
+      if (edit.look(home) !== undefined) operations.rm(edit, author, home);
+      const removed: string[] = [];
+      const rest: [string, Node][] = [["/", edit.root]];
+      for (let next = rest.pop(); next !== undefined; next = rest.pop()) {
+        const [path, { record, children }] = next;
+        if (ownerOf(record.permissions) === domid) {
+          removed.push(path);
+          continue;
+        }
+        const kept = withoutDomain(record.permissions, domid);
+        if (kept !== record.permissions) {
+          operations.setPermissions(edit, author, path, kept, Infinity);
+        }
+        for (const [name, child] of children) rest.push([childPath(path, name), child]);
+      }
+      for (const path of removed) operations.rm(edit, author, path);
+    });
+  }
+}

@@ -1,0 +1,148 @@
+/**
+ * The tree, as values that never change: a change makes new nodes from the changed one up to the
+ * root and shares all others. So a transaction's private copy of the whole store is one reference,
+ * a request that fails half-way leaves nothing behind, and two trees are compared by identity.
+ *
+ *        root                      root'          /a/c changed
+ *        /  \                      /   \
+ *      /a    /b ◄───── shared ────+    /a'
+ *      / \                             / \
+ *  /a/b   /a/c            /a/b shared +   /a/c'
+ *
+ * What belongs to a node itself is its record: it is replaced only when the node's own value,
+ * permissions or list of children change, not when something below it does. "The same record" is
+ * therefore the test whether a node changed.
+ */
+import { Access, type Permissions, PRIVILEGED } from "./permissions.ts";
+
+export interface NodeRecord {
+  readonly value: Uint8Array;
+  readonly permissions: Permissions;
+  /** Bytes of the names of its children, each with the NUL that ends it. */
+  readonly namesBytes: number;
+  /** Number of the change that made this record. */
+  readonly generation: number;
+  /** The domain that made it. */
+  readonly by: number;
+}
+
+export interface Node {
+  readonly record: NodeRecord;
+  readonly children: ReadonlyMap<string, Node>;
+}
+
+const NO_CHILDREN: ReadonlyMap<string, Node> = new Map();
+export const NO_VALUE = new Uint8Array(0);
+
+/** Head of a stored node and one entry of its permissions. Source: xen: tools/xenstored, node_hdr. */
+const HEAD_BYTES = 16;
+const PERMISSION_BYTES = 8;
+
+/** The size that the quota of a node limits. */
+export function recordBytes(record: NodeRecord): number {
+  return (
+    HEAD_BYTES +
+    record.permissions.length * PERMISSION_BYTES +
+    record.value.length +
+    record.namesBytes
+  );
+}
+
+/** What a node adds to its owner's memory: itself and the path that names it. */
+export function nodeBytes(path: string, record: NodeRecord): number {
+  return recordBytes(record) + path.length;
+}
+
+export function emptyTree(): Node {
+  const record: NodeRecord = {
+    value: NO_VALUE,
+    permissions: [{ domid: PRIVILEGED, access: Access.NONE }],
+    namesBytes: 0,
+    generation: 0,
+    by: PRIVILEGED,
+  };
+  return { record, children: NO_CHILDREN };
+}
+
+/** "/" has no names. Paths have been checked: absolute, no empty name. */
+function namesOf(path: string): string[] {
+  return path === "/" ? [] : path.slice(1).split("/");
+}
+
+export function parentOf(path: string): string {
+  const slash = path.lastIndexOf("/");
+  return slash <= 0 ? "/" : path.slice(0, slash);
+}
+
+export function leafOf(path: string): string {
+  return path.slice(path.lastIndexOf("/") + 1);
+}
+
+export function childPath(path: string, name: string): string {
+  return path === "/" ? `/${name}` : `${path}/${name}`;
+}
+
+export function find(root: Node, path: string): Node | undefined {
+  let node: Node | undefined = root;
+  for (const name of namesOf(path)) {
+    node = node.children.get(name);
+    if (node === undefined) return undefined;
+  }
+  return node;
+}
+
+/** The longest existing beginning of `path`: itself when it exists, the root at least. */
+export function nearest(root: Node, path: string): { path: string; node: Node } {
+  let node = root;
+  let at = "/";
+  for (const name of namesOf(path)) {
+    const child = node.children.get(name);
+    if (child === undefined) break;
+    node = child;
+    at = childPath(at, name);
+  }
+  return { path: at, node };
+}
+
+/** The tree in which `path` has `record`, keeping its children. Its parent exists. */
+export function withRecord(root: Node, path: string, record: NodeRecord): Node {
+  return replace(root, namesOf(path), 0, (old) => ({
+    record,
+    children: old?.children ?? NO_CHILDREN,
+  }));
+}
+
+/** The tree without `path` and all that is below it. */
+export function without(root: Node, path: string): Node {
+  return replace(root, namesOf(path), 0, () => undefined) ?? root;
+}
+
+type Replacement<R> = (old: Node | undefined) => R;
+
+function replace<R extends Node | undefined>(
+  node: Node,
+  names: readonly string[],
+  depth: number,
+  replacement: Replacement<R>,
+): Node | R {
+  const name = names[depth];
+  if (name === undefined) return replacement(node);
+  const old = node.children.get(name);
+  const last = depth === names.length - 1;
+  if (!last && old === undefined) return node;
+  const child = last ? replacement(old) : replace(old!, names, depth + 1, replacement);
+  if (child === old) return node;
+  const children = new Map(node.children);
+  if (child === undefined) children.delete(name);
+  else children.set(name, child);
+  return { record: node.record, children };
+}
+
+/** Every node at and below `node`, parents before children. Guests decide how deep: no recursion. */
+export function* walk(path: string, node: Node): Generator<[path: string, node: Node]> {
+  const rest: [string, Node][] = [[path, node]];
+  for (let next = rest.pop(); next !== undefined; next = rest.pop()) {
+    yield next;
+    for (const [name, child] of next[1].children) rest.push([childPath(next[0], name), child]);
+  }
+}

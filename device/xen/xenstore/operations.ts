@@ -1,0 +1,159 @@
+/**
+ * What can be done with the tree, and who may: the requests of the database, on an Edit.
+ *
+ * All throw XenstoreError. EACCES where the caller may not; ENOENT only where the caller may know
+ * that nothing is there, which the nearest node that exists decides.
+ *
+ * Source: xen: docs/misc/xenstore.txt, "Database read, write and permissions operations".
+ */
+import type { Change, Edit } from "./edit.ts";
+import { XenstoreError } from "./errors.ts";
+import { childPath, leafOf, NO_VALUE, type Node, type NodeRecord, parentOf, walk } from "./node.ts";
+import { Access, accessOf, ownerOf, type Permissions, PRIVILEGED } from "./permissions.ts";
+
+/** Who works, and the number of the change: what every new record carries. */
+export interface Author {
+  readonly domid: number;
+  readonly generation: number;
+}
+
+export function read(edit: Edit, domid: number, path: string): Uint8Array {
+  return existing(edit, domid, path, Access.READ).record.value;
+}
+
+/** The names of the children. */
+export function directory(edit: Edit, domid: number, path: string): Node {
+  return existing(edit, domid, path, Access.READ);
+}
+
+export function permissionsOf(edit: Edit, domid: number, path: string): Permissions {
+  return existing(edit, domid, path, Access.READ).record.permissions;
+}
+
+/** Creates the node and the missing ones above it, or gives it a new value. */
+export function write(edit: Edit, author: Author, path: string, value: Uint8Array): void {
+  const node = writable(edit, author.domid, path);
+  if (node === undefined) {
+    create(edit, author, path, value);
+  } else {
+    edit.apply([{ path, record: renewed(node.record, author, { value }) }]);
+  }
+  edit.tell(path);
+}
+
+/** An existing node stays as it is, and nobody hears of it. */
+export function mkdir(edit: Edit, author: Author, path: string): void {
+  if (writable(edit, author.domid, path) !== undefined) return;
+  create(edit, author, path, NO_VALUE);
+  edit.tell(path);
+}
+
+/**
+ * Removes the node and all below it; who may write the node may. Not to be there is no error, as
+ * long as the parent is.
+ */
+export function rm(edit: Edit, author: Author, path: string): void {
+  const node = writable(edit, author.domid, path);
+  const parent = parentOf(path);
+  if (node === undefined) {
+    if (edit.look(parent) === undefined) throw new XenstoreError("ENOENT", `no ${parent}`);
+    return;
+  }
+  if (path === "/") throw new XenstoreError("EINVAL", "the root stays");
+  const below = [...walk(path, node)];
+  const record = edit.look(parent)!.record;
+  const namesBytes = record.namesBytes - leafOf(path).length - 1;
+  edit.apply([
+    { path: parent, record: renewed(record, author, { namesBytes }) },
+    ...below.map(([gone]): Change => ({ path: gone, record: undefined })),
+  ]);
+  for (const [gone, was] of below) {
+    edit.tell(gone, was.record.permissions, gone !== path);
+  }
+}
+
+/** Only the owner may, and an unprivileged one keeps the node: nobody pays for another's nodes. */
+export function setPermissions(
+  edit: Edit,
+  author: Author,
+  path: string,
+  permissions: Permissions,
+  most: number,
+): void {
+  const { record } = existing(edit, author.domid, path, Access.WRITE);
+  if (author.domid !== PRIVILEGED) {
+    if (ownerOf(record.permissions) !== author.domid) {
+      throw new XenstoreError("EACCES", `${path} is another domain's`);
+    }
+    if (ownerOf(permissions) !== author.domid) {
+      throw new XenstoreError("EPERM", "a node can't be given away");
+    }
+    if (permissions.length > most) {
+      throw new XenstoreError("ENOSPC", `more than ${most} permissions`);
+    }
+  }
+  edit.apply([{ path, record: renewed(record, author, { permissions }) }]);
+  edit.tell(path);
+}
+
+function existing(edit: Edit, domid: number, path: string, access: Access): Node {
+  const node = edit.look(path);
+  if (node !== undefined && (accessOf(domid, node.record.permissions) & access) === access) {
+    return node;
+  }
+  if (node === undefined && mayKnow(edit, domid, path, access)) {
+    throw new XenstoreError("ENOENT", `no ${path}`);
+  }
+  throw new XenstoreError("EACCES", path);
+}
+
+/** The node, or undefined where the caller may make one. */
+function writable(edit: Edit, domid: number, path: string): Node | undefined {
+  const node = edit.look(path);
+  const may =
+    node === undefined
+      ? mayKnow(edit, domid, path, Access.WRITE)
+      : (accessOf(domid, node.record.permissions) & Access.WRITE) !== 0;
+  if (!may) throw new XenstoreError("EACCES", path);
+  return node;
+}
+
+function mayKnow(edit: Edit, domid: number, path: string, access: Access): boolean {
+  return (accessOf(domid, edit.nearest(path).node.record.permissions) & access) !== 0;
+}
+
+/** New nodes have the permissions of the one above; a guest owns what it makes. */
+function create(edit: Edit, author: Author, path: string, value: Uint8Array): void {
+  const from = edit.nearest(path);
+  const [owner, ...others] = from.node.record.permissions;
+  const domid = author.domid === PRIVILEGED ? owner.domid : author.domid;
+  const permissions: Permissions = [{ domid, access: owner.access }, ...others];
+
+  const rest = path.slice(from.path === "/" ? 1 : from.path.length + 1).split("/");
+  const namesBytes = from.node.record.namesBytes + rest[0]!.length + 1;
+  const changes: Change[] = [
+    { path: from.path, record: renewed(from.node.record, author, { namesBytes }) },
+  ];
+  let at = from.path;
+  for (const [i, name] of rest.entries()) {
+    const child = rest[i + 1];
+    at = childPath(at, name);
+    const record: NodeRecord = {
+      value: child === undefined ? value : NO_VALUE,
+      permissions,
+      namesBytes: child === undefined ? 0 : child.length + 1,
+      generation: author.generation,
+      by: author.domid,
+    };
+    changes.push({ path: at, record });
+  }
+  edit.apply(changes);
+}
+
+function renewed(
+  record: NodeRecord,
+  author: Author,
+  change: Partial<Pick<NodeRecord, "value" | "permissions" | "namesBytes">>,
+): NodeRecord {
+  return { ...record, ...change, generation: author.generation, by: author.domid };
+}

@@ -1,0 +1,276 @@
+/**
+ * The store itself: one tree, its domains' accounts, and the transactions on it.
+ *
+ * Everything that changes the tree is an Edit that becomes the tree as a whole, after the quotas
+ * have been asked, or not at all. Watches and who is told are notices.ts.
+ */
+import type { Domain, Transaction } from "./domain.ts";
+import { Edit, type EditLimits } from "./edit.ts";
+import { XenstoreError } from "./errors.ts";
+import { Fairness } from "./fairness.ts";
+import { emptyTree, find, type Node, type NodeRecord, nearest, nodeBytes } from "./node.ts";
+import type { Notices } from "./notices.ts";
+import type { Author } from "./operations.ts";
+import { ownerOf, PRIVILEGED } from "./permissions.ts";
+import type { Owned, Quotas } from "./quota.ts";
+
+/** A transaction that has not ended by then is lost. */
+export const TRANSACTION_MS = 20_000;
+/**
+ * An open transaction keeps alive what has been replaced since it began. When that is more than
+ * this, the oldest transaction is lost.
+ */
+export const REPLACED_BYTES_MAX = 4 * 1024 * 1024;
+/** What a transaction adds to its domain's memory before it has seen anything. */
+const TRANSACTION_BYTES = 128;
+/** How many lost transactions of a domain are remembered. */
+const LOST_MAX = 20;
+const TX_ID_MAX = 0xffff_ffff;
+
+const UNLIMITED: EditLimits = { nodeBytes: Infinity, nodes: Infinity, admit: () => {} };
+
+export class Store {
+  readonly quotas: Quotas;
+  readonly fairness = new Fairness();
+  readonly #domains: ReadonlyMap<number, Domain>;
+  readonly #now: () => number;
+  readonly #notices: Notices;
+  readonly #open = new Map<Transaction, Domain>();
+  readonly #oneRequest: EditLimits;
+  #root: Node = emptyTree();
+  #generation = 0;
+  #replacedBytes = 0;
+
+  constructor(
+    quotas: Quotas,
+    now: () => number,
+    domains: ReadonlyMap<number, Domain>,
+    notices: Notices,
+  ) {
+    this.quotas = quotas;
+    this.#domains = domains;
+    this.#now = now;
+    this.#notices = notices;
+    this.#oneRequest = { ...UNLIMITED, nodeBytes: quotas.nodeBytes };
+  }
+
+  get root(): Node {
+    return this.#root;
+  }
+
+  /** Does `work` in the transaction, or as a whole of its own when `txId` is 0. */
+  run<T>(domain: Domain, txId: number, work: (edit: Edit, author: Author) => T): T {
+    const author: Author = { domid: domain.domid, generation: ++this.#generation };
+    if (txId === 0) {
+      const edit = new Edit(this.#root, domain.domid === PRIVILEGED ? UNLIMITED : this.#oneRequest);
+      const result = work(edit, author);
+      this.#commit(edit, domain.domid);
+      return result;
+    }
+    const transaction = this.#transaction(domain, txId);
+    try {
+      return work(transaction.edit, author);
+    } finally {
+      this.#charge(domain, transaction, TRANSACTION_BYTES + transaction.edit.bytes);
+    }
+  }
+
+  /** The new transaction's id. Throws ENOSPC, ENOMEM. */
+  begin(domain: Domain): number {
+    if (domain.domid !== PRIVILEGED) {
+      if (domain.transactions.size >= this.quotas.transactions) {
+        throw new XenstoreError("ENOSPC", `more than ${this.quotas.transactions} transactions`);
+      }
+      domain.account.admitBytes(TRANSACTION_BYTES, this.quotas);
+    }
+    const transaction: Transaction = {
+      id: this.#freeId(domain),
+      edit: new Edit(
+        this.#root,
+        this.#limits(domain, () => transaction),
+        true,
+      ),
+      startedAt: this.#now(),
+      replacedBytes: this.#replacedBytes,
+      chargedBytes: 0,
+    };
+    domain.transactions.set(transaction.id, transaction);
+    this.#open.set(transaction, domain);
+    this.#charge(domain, transaction, TRANSACTION_BYTES);
+    this.fairness.begun(domain.domid, transaction, transaction.startedAt);
+    return transaction.id;
+  }
+
+  /**
+   * Throws ENOENT for an id that is none, EAGAIN for a transaction that lost its race, ENOSPC or
+   * ENOMEM for one that the quotas refuse. Whatever it throws, the transaction is over and nothing
+   * of it is in the tree.
+   */
+  end(domain: Domain, txId: number, commit: boolean): void {
+    const transaction = this.#transaction(domain, txId);
+    const { edit } = transaction;
+    this.#close(domain, transaction);
+    const conflicts = commit ? edit.conflicts(this.#root) : [];
+    this.fairness.ended(domain.domid, transaction, conflicts.length > 0);
+    if (conflicts.length > 0) {
+      this.fairness.failed(domain.domid, this.#culprits(conflicts));
+      throw new XenstoreError("EAGAIN", `${conflicts[0]} was changed meanwhile`);
+    }
+    if (!commit) return;
+
+    // What was read is as it was, so the changes mean the same on today's tree. Parents first.
+    const merged = new Edit(this.#root, UNLIMITED);
+    const changes = [...edit.changed].map(([path, record]) => ({ path, record }));
+    merged.apply(changes.sort((a, b) => (a.path < b.path ? -1 : 1)));
+    for (const { path, gone, exact } of edit.happened) merged.tell(path, gone, exact);
+    this.#commit(merged, domain.domid);
+  }
+
+  /** Discards all transactions of a domain. */
+  endAll(domain: Domain): void {
+    for (const transaction of domain.transactions.values()) {
+      this.#close(domain, transaction);
+      this.fairness.ended(domain.domid, transaction, false);
+    }
+    domain.lost.clear();
+  }
+
+  /** Ends what has been open for too long. */
+  expire(): void {
+    const now = this.#now();
+    this.fairness.expire(now);
+    for (const [transaction, domain] of this.#open) {
+      if (now - transaction.startedAt < TRANSACTION_MS) break;
+      this.#lose(domain, transaction);
+    }
+  }
+
+  /** The transactions of others whose changes would give `domid` a permission are lost. */
+  loseGrantsTo(domid: number): void {
+    for (const [transaction, domain] of this.#open) {
+      for (const record of transaction.edit.changed.values()) {
+        if (!record?.permissions.some((permission) => permission.domid === domid)) continue;
+        this.#lose(domain, transaction);
+        break;
+      }
+    }
+  }
+
+  /** When `expire` has something to do; Infinity when nothing is open. */
+  get nextTick(): number {
+    const oldest: Transaction | undefined = this.#open.keys().next().value;
+    const lostAt = oldest === undefined ? Infinity : oldest.startedAt + TRANSACTION_MS;
+    return Math.min(lostAt, this.fairness.nextTick);
+  }
+
+  #limits(domain: Domain, transaction: () => Transaction): EditLimits {
+    if (domain.domid === PRIVILEGED) return UNLIMITED;
+    return {
+      nodeBytes: this.quotas.nodeBytes,
+      nodes: this.quotas.transactionNodes,
+      admit: (bytes) => {
+        const more = TRANSACTION_BYTES + bytes - transaction().chargedBytes;
+        domain.account.admitBytes(more, this.quotas);
+      },
+    };
+  }
+
+  #commit(edit: Edit, by: number): void {
+    const owned = new Map<number, Owned>();
+    let replaced = 0;
+    for (const [path, record] of edit.changed) {
+      const before = find(edit.base, path)?.record;
+      count(owned, path, before, -1);
+      count(owned, path, record, 1);
+      if (before !== undefined) replaced += nodeBytes(path, before);
+    }
+    if (by !== PRIVILEGED) {
+      for (const [domid, change] of owned) {
+        this.#domains.get(domid)?.account.admit(change, this.quotas);
+      }
+    }
+    for (const [domid, change] of owned) {
+      const account = this.#domains.get(domid)?.account;
+      if (account === undefined) continue;
+      account.nodes += change.nodes;
+      account.bytes += change.bytes;
+    }
+    this.#root = edit.root;
+    this.#replacedBytes += replaced;
+    this.#unpin(by);
+    for (const event of edit.happened) this.#notices.happened(event);
+  }
+
+  /** A turn is not broken by it: while it lasts, its domain's rivals change nothing. */
+  #unpin(by: number): void {
+    for (const [transaction, domain] of this.#open) {
+      if (this.#replacedBytes - transaction.replacedBytes <= REPLACED_BYTES_MAX) break;
+      if (this.fairness.hasTurn(domain.domid, transaction)) continue;
+      this.#lose(domain, transaction);
+      if (by !== PRIVILEGED) this.fairness.failed(domain.domid, [by]);
+    }
+  }
+
+  #culprits(paths: readonly string[]): Set<number> {
+    const culprits = new Set<number>();
+    for (const path of paths) {
+      const { by } = nearest(this.#root, path).node.record;
+      if (by !== PRIVILEGED) culprits.add(by);
+    }
+    return culprits;
+  }
+
+  #transaction(domain: Domain, txId: number): Transaction {
+    const transaction = domain.transactions.get(txId);
+    if (transaction !== undefined) return transaction;
+    if (domain.lost.has(txId))
+      throw new XenstoreError("EAGAIN", `transaction ${txId} took too long`);
+    throw new XenstoreError("ENOENT", `no transaction ${txId}`);
+  }
+
+  #lose(domain: Domain, transaction: Transaction): void {
+    this.#close(domain, transaction);
+    this.fairness.ended(domain.domid, transaction, false);
+    domain.lost.add(transaction.id);
+    if (domain.lost.size > LOST_MAX) domain.lost.delete(domain.lost.values().next().value!);
+  }
+
+  #close(domain: Domain, transaction: Transaction): void {
+    domain.transactions.delete(transaction.id);
+    this.#open.delete(transaction);
+    this.#charge(domain, transaction, 0);
+  }
+
+  #charge(domain: Domain, transaction: Transaction, bytes: number): void {
+    domain.account.otherBytes += bytes - transaction.chargedBytes;
+    transaction.chargedBytes = bytes;
+  }
+
+  #freeId(domain: Domain): number {
+    do {
+      domain.nextTransaction = domain.nextTransaction >= TX_ID_MAX ? 1 : domain.nextTransaction + 1;
+    } while (
+      domain.transactions.has(domain.nextTransaction) ||
+      domain.lost.has(domain.nextTransaction)
+    );
+    return domain.nextTransaction;
+  }
+}
+
+function count(
+  owned: Map<number, Owned>,
+  path: string,
+  record: NodeRecord | undefined,
+  sign: 1 | -1,
+): void {
+  if (record === undefined) return;
+  const domid = ownerOf(record.permissions);
+  if (domid === PRIVILEGED) return;
+  let change = owned.get(domid);
+  if (change === undefined) {
+    change = { nodes: 0, bytes: 0 };
+    owned.set(domid, change);
+  }
+  change.nodes += sign;
+  change.bytes += sign * nodeBytes(path, record);
+}

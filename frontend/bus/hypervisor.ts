@@ -1,0 +1,99 @@
+/**
+ * The hypervisor as a paravirtual guest sees it: hypercalls, grants, event channels, xenstore.
+ * Beside the PCI function, it is the other way in which a driver reaches its device.
+ *
+ *   driver ── grant, event, hypercall, xenstore ──► Hypervisor ──► HypervisorLink ──► wire
+ *          ◄── onEvent, onXenstore, onGrantUse ────     ◄── session
+ *
+ * While no link is there, what is posted goes nowhere and calls are refused. Handlers run at their
+ * place in the batch, to their end; they do not await.
+ */
+import type { GrantVersion } from "../../shared/wire/transactions.ts";
+
+/** What the session's end of the link does for the hypervisor. */
+export interface HypervisorLink {
+  /** Posts `count` packed records of `grant`; copied at once. */
+  grants(version: GrantVersion, records: Uint8Array, count: number): void;
+  endGrants(records: Uint8Array, count: number): void;
+  event(port: number): void;
+  /** Resolves to the structures as the hypervisor left them. Rejects with HypercallError. */
+  hypercall(number: number, command: number, bytes: Uint8Array): Promise<Uint8Array>;
+  /** One whole xs_wire message. */
+  xenstore(message: Uint8Array): void;
+  scheduleFlush(): void;
+}
+
+/** A hypercall that was refused (`errno` as Xen numbers it), or that nobody answers (errno 0). */
+export class HypercallError extends Error {
+  readonly errno: number;
+  constructor(errno: number, message: string) {
+    super(message);
+    this.name = "HypercallError";
+    this.errno = errno;
+  }
+}
+
+export class Hypervisor {
+  #link: HypervisorLink | undefined;
+  /** An event channel of ours was notified. */
+  onEvent: (port: number) => void = () => {};
+  /** A message of xenstore: src[at .. at + length), valid during the call. */
+  onXenstore: (src: Uint8Array, at: number, length: number) => void = () => {};
+  /** The backend's use counts of a reference change by these. The numbers are the peer's word. */
+  onGrantUse: (reference: number, readers: number, writers: number) => void = () => {};
+  /** Called before anything that may let the device act on grants: see `beforeNotice`. */
+  #gathered: (() => void) | undefined;
+
+  get attached(): boolean {
+    return this.#link !== undefined;
+  }
+
+  /** By the session, at each welcome and at the end of each connection. */
+  attachLink(link: HypervisorLink): void {
+    this.#link = link;
+  }
+  detachLink(): void {
+    this.#link = undefined;
+  }
+
+  /**
+   * The grant table gathers its changes; `post` sends them. It is called before everything by
+   * which the device could learn of them too early, so that no caller has to think of it.
+   */
+  beforeNotice(post: (() => void) | undefined): void {
+    this.#gathered = post;
+  }
+
+  /** Sends what the grant table has gathered. */
+  post(): void {
+    this.#gathered?.();
+  }
+
+  grants(version: GrantVersion, records: Uint8Array, count: number): void {
+    this.#link?.grants(version, records, count);
+  }
+
+  endGrants(records: Uint8Array, count: number): void {
+    this.#link?.endGrants(records, count);
+  }
+
+  /** EVTCHNOP_send on a port of ours; the batch leaves at the end of this turn. */
+  event(port: number): void {
+    this.post();
+    this.#link?.event(port);
+    this.#link?.scheduleFlush();
+  }
+
+  hypercall(number: number, command: number, bytes: Uint8Array): Promise<Uint8Array> {
+    this.post();
+    if (this.#link === undefined) {
+      return Promise.reject(new HypercallError(0, "no hypervisor is connected"));
+    }
+    return this.#link.hypercall(number, command, bytes);
+  }
+
+  xenstore(message: Uint8Array): void {
+    this.post();
+    this.#link?.xenstore(message);
+  }
+}

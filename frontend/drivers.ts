@@ -1,0 +1,50 @@
+/** The drivers by personality: the one place that knows them all. */
+import type { Welcome } from "../shared/wire/hello.ts";
+import type { Driver, DriverContext } from "./driver.ts";
+import { createEnaDriver } from "./ena/index.ts";
+import type { Netmap } from "./netmap/netmap.ts";
+import { createXenDriver } from "./xen/index.ts";
+
+export const PERSONALITIES = ["ena", "xen"] as const;
+export type Personality = (typeof PERSONALITIES)[number];
+
+/** The interface name that a driver gives its first unit. */
+export const UNIT_PREFIX: Readonly<Record<Personality, string>> = { ena: "ena", xen: "xn" };
+
+export interface DriverOptions {
+  readonly netmap?: Netmap;
+  /** Merges received TCP segments before the stack. */
+  readonly lro?: boolean;
+  /** ENA: descriptors and headers go to device memory. */
+  readonly llq?: boolean;
+  /** Slots of each ring, where the hardware leaves a choice. */
+  readonly rxRingSize?: number;
+  readonly txRingSize?: number;
+}
+
+/** Makes the driver of a NIC that the device has welcomed. */
+export function createDriver(
+  personality: Personality,
+  context: DriverContext,
+  welcome: Welcome,
+  options: DriverOptions,
+): Driver {
+  const { netmap, lro, llq, rxRingSize, txRingSize } = options;
+  const common = {
+    ...(netmap === undefined ? {} : { netmap }),
+    ...(lro === undefined ? {} : { lro }),
+  };
+  if (personality === "xen") return createXenDriver(context, common);
+  return createEnaDriver(context, {
+    ...common,
+    pushBytes: welcome.pushBytes,
+    ...(llq === undefined ? {} : { llq }),
+    ...(rxRingSize === undefined ? {} : { rxRingSize }),
+    ...(txRingSize === undefined ? {} : { txRingSize }),
+  });
+}
+
+/** The personality behind an interface name: by its prefix. */
+export function personalityOf(ifname: string): Personality | undefined {
+  return PERSONALITIES.find((p) => new RegExp(`^${UNIT_PREFIX[p]}\\d`).test(ifname));
+}

@@ -1,0 +1,364 @@
+/**
+ * A Xen DMA map: a machine map, and one grant reference for each of its segments.
+ *
+ *             load: refs there                      unload
+ *     idle ───────────────────────────► loaded ────────────► idle ──destroy──► gone
+ *      │  load: refs short            ▲    │                  ▲                 ▲
+ *      └──────────────────► loading ──┘    └─quarantine───────┼──(use ends)─────┘
+ *                              └─────────unload───────────────┘
+ *
+ * Granting is the last step of a load and ending access the first of an unload, so a reference
+ * never grants a page that is not mapped. A load for which references are short keeps its machine
+ * map, which no grant leads to, until the table has as many as it needs.
+ *
+ * Source: prati0100/freebsd: sys/x86/xen/busdma_xen.c (xen_bus_dmamap_*).
+ */
+import { RecordType, Space } from "../../../shared/wire/records.ts";
+import { GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
+import { Errno } from "../../bus/errno.ts";
+import { type DmaMap, SyncOp } from "../../bus/map.ts";
+import { DmaMisuse } from "../../bus/misuse.ts";
+import type { FreeCallback } from "../grant-table.ts";
+import { BUS_DMA_NOWAIT, BUS_DMA_XEN_RO, DmaLockOp } from "./flags.ts";
+import type { XenDmaTag } from "./tag.ts";
+
+/**
+ * Called once the buffer is granted: at once, inside `load`, or later under the tag's lock.
+ * `error` is 0: a load that fails returns its errno instead of calling.
+ */
+export type XenDmaCallback<T> = (arg: T, map: XenDmaMap, nseg: number, error: number) => void;
+
+const State = { IDLE: 0, LOADING: 1, LOADED: 2, QUARANTINED: 3, DESTROYED: 4 } as const;
+type State = (typeof State)[keyof typeof State];
+
+const NO_CALLBACK: XenDmaCallback<unknown> = () => {};
+const LOAD_FLAGS = BUS_DMA_NOWAIT | BUS_DMA_XEN_RO;
+export class XenDmaMap {
+  readonly tag: XenDmaTag;
+  readonly #machine: DmaMap;
+  readonly #prealloc: boolean;
+  /** Reference of each segment. The first #nrefs are this map's. */
+  readonly #refs: Int32Array;
+  #nrefs = 0;
+  #state: State = State.IDLE;
+  #segments = 0;
+  #readonly = false;
+  /** References of an abandoned map that the device still uses. */
+  #busy = 0;
+  /** Of a load that waits. */
+  #wish: FreeCallback | undefined;
+  #callback: XenDmaCallback<unknown> = NO_CALLBACK;
+  #arg: unknown;
+
+  /** Through XenDmaTag.createMap, which has made sure of the references. */
+  constructor(tag: XenDmaTag, machine: DmaMap, prealloc: boolean) {
+    this.tag = tag;
+    this.#machine = machine;
+    this.#prealloc = prealloc;
+    this.#refs = new Int32Array(tag.params.nSegments);
+    if (prealloc) this.#takeReferences(this.#refs.length);
+  }
+
+  get name(): string {
+    return this.#machine.name;
+  }
+
+  get loaded(): boolean {
+    return this.#state === State.LOADED;
+  }
+
+  /** A load waits for references. */
+  get loading(): boolean {
+    return this.#state === State.LOADING;
+  }
+
+  /** Segments of this load; 0 while not loaded. */
+  get segmentCount(): number {
+    return this.#segments;
+  }
+
+  /** Bus address of segment `i`, 48 bits; its lowest 12 are the offset in the granted page. */
+  segmentAddress(i: number): number {
+    this.#needSegment(i);
+    return this.#machine.segmentAddress(i);
+  }
+
+  /** Bytes of segment `i`. */
+  segmentLength(i: number): number {
+    this.#needSegment(i);
+    return this.#machine.segmentLength(i);
+  }
+
+  /** xen_dmamap_get_grefs(map)[i]: the reference of segment `i`, while loaded. */
+  gref(i: number): number {
+    this.#needSegment(i);
+    return this.#refs[i]!;
+  }
+
+  /**
+   * bus_dmamap_load(9). `flags`: BUS_DMA_NOWAIT, BUS_DMA_XEN_RO. Returns 0 (the callback was
+   * called) or EINPROGRESS (it will be, unless unload comes first). Else nothing is loaded and the
+   * callback is never called: ENOSPC (no references, and NOWAIT or never enough), EFBIG (more
+   * segments than the tag has), EINVAL (nothing, more than maxSize, or flags that make no sense).
+   */
+  load<T>(
+    buffer: Uint8Array,
+    at: number,
+    length: number,
+    callback: XenDmaCallback<T>,
+    arg: T,
+    flags: number,
+  ): Errno | 0 {
+    const refused = this.#checkLoad(flags);
+    if (refused !== 0) return refused;
+    const error = this.#machine.load(buffer, at, length);
+    return error === 0 ? this.#referTo(callback, arg, flags) : (error as Errno);
+  }
+
+  /** bus_dmamap_load_mbuf_sg(9): pieces as DmaMap.loadPieces takes them. Returns as `load` does. */
+  loadPieces<T>(
+    buffers: readonly Uint8Array[],
+    offsets: ArrayLike<number>,
+    lengths: ArrayLike<number>,
+    count: number,
+    callback: XenDmaCallback<T>,
+    arg: T,
+    flags: number,
+  ): Errno | 0 {
+    const refused = this.#checkLoad(flags);
+    if (refused !== 0) return refused;
+    const error = this.#machine.loadPieces(buffers, offsets, lengths, count);
+    return error === 0 ? this.#referTo(callback, arg, flags) : (error as Errno);
+  }
+
+  /**
+   * bus_dmamap_sync(9) of everything loaded. PREWRITE pushes the bytes, each segment under its
+   * reference, ahead of the event that needs them; the other three move nothing here.
+   */
+  sync(op: SyncOp): void {
+    this.#needLoaded("synced");
+    this.#machine.sync(movingNothing(op));
+    if ((op & SyncOp.PREWRITE) === 0) return;
+    for (let i = 0; i < this.#segments; i++) this.#push(i, 0, this.#machine.segmentLength(i));
+  }
+
+  /** As `sync`, of `length` bytes from byte `offset` of what was loaded. */
+  syncRange(op: SyncOp, offset: number, length: number): void {
+    this.#needLoaded("synced");
+    this.#machine.syncRange(movingNothing(op), offset, length);
+    if ((op & SyncOp.PREWRITE) === 0) return;
+    let skip = offset;
+    let left = length;
+    for (let i = 0; left > 0; i++) {
+      const have = this.#machine.segmentLength(i);
+      const n = Math.min(left, have - skip);
+      if (n > 0) {
+        this.#push(i, skip, n);
+        left -= n;
+      }
+      skip = Math.max(0, skip - have);
+    }
+  }
+
+  /**
+   * bus_dmamap_unload(9): access has ended when it returns 0. EBUSY, and nothing changed, while the
+   * device uses one of the references. A load that waits is cancelled: its callback never comes.
+   */
+  unload(): 0 | typeof Errno.EBUSY {
+    if (this.#state === State.LOADING) {
+      this.#cancel();
+      return 0;
+    }
+    this.#needLoaded("unloaded");
+    const { grants } = this.tag;
+    for (let i = 0; i < this.#segments; i++) {
+      if (grants.queryForeignAccess(this.#refs[i]!) !== 0) return Errno.EBUSY;
+    }
+    for (let i = 0; i < this.#segments; i++) {
+      if (!grants.endForeignAccessRef(this.#refs[i]!)) {
+        throw new Error(`${this.name}: a reference became busy within one call`);
+      }
+    }
+    this.#segments = 0;
+    this.#state = State.IDLE;
+    this.#machine.unload();
+    if (!this.#prealloc) this.#freeReferences();
+    return 0;
+  }
+
+  /** bus_dmamap_destroy(9): when idle. Preallocated references go back to the free list. */
+  destroy(): void {
+    this.#needIdle("destroyed");
+    this.#state = State.DESTROYED;
+    this.#machine.destroy();
+    this.#freeReferences();
+    this.tag.mapGone();
+  }
+
+  /**
+   * Instead of unload and destroy, where unload said EBUSY: the map leaves its tag, and keeps its
+   * buffers mapped until the device's use of each reference has ended or the link is gone. The
+   * buffers must not be used again before `released` is called.
+   */
+  quarantine(released?: () => void): void {
+    this.#needLoaded("given up");
+    this.#state = State.QUARANTINED;
+    this.tag.mapAbandoned();
+    const over = (): void => {
+      if (--this.#busy > 0) return;
+      this.#machine.unload();
+      this.#machine.destroy();
+      this.tag.mapReleased();
+      released?.();
+    };
+    // One more than there are references, so that those not in use can't end it too early.
+    this.#busy = this.#nrefs + 1;
+    for (let i = 0; i < this.#nrefs; i++) {
+      const reference = this.#refs[i]!;
+      if (i < this.#segments) {
+        this.tag.grants.quarantine(reference, over);
+      } else {
+        // Preallocated for a segment that this load does not have.
+        this.tag.grants.freeGrantReference(reference);
+        over();
+      }
+    }
+    this.#nrefs = 0;
+    this.#segments = 0;
+    over();
+  }
+
+  /** Whether a load may begin, before anything is mapped. */
+  #checkLoad(flags: number): Errno | 0 {
+    this.#needIdle("loaded");
+    const readsNothing = (flags & BUS_DMA_XEN_RO) !== 0 && !this.#machine.deviceMayRead;
+    if ((flags & ~LOAD_FLAGS) !== 0 || readsNothing) return Errno.EINVAL;
+    if (this.#mayWait(flags) && this.tag.params.lock === undefined) {
+      this.#misuse("TAG_PARAMS", "a load may have to wait, but its tag has no lock");
+    }
+    return 0;
+  }
+
+  #mayWait(flags: number): boolean {
+    return (flags & BUS_DMA_NOWAIT) === 0 && !this.#prealloc;
+  }
+
+  /** The machine map is loaded: gives each segment its reference, now or later, or unloads again. */
+  #referTo<T>(callback: XenDmaCallback<T>, arg: T, flags: number): Errno | 0 {
+    const segments = this.#machine.segmentCount;
+    this.#readonly = (flags & BUS_DMA_XEN_RO) !== 0;
+    if (this.#prealloc || this.tag.grants.reserve(segments)) {
+      this.#grantAll();
+      callback(arg, this, segments, 0);
+      return 0;
+    }
+    if (this.#mayWait(flags) && segments <= this.tag.grants.capacity) {
+      return this.#defer(segments, callback as XenDmaCallback<unknown>, arg);
+    }
+    this.#machine.unload();
+    return Errno.ENOSPC;
+  }
+
+  #defer(segments: number, callback: XenDmaCallback<unknown>, arg: unknown): Errno {
+    this.#state = State.LOADING;
+    this.#callback = callback;
+    this.#arg = arg;
+    this.#wish = this.tag.grants.requestFreeCallback(() => this.#finish(), segments);
+    return Errno.EINPROGRESS;
+  }
+
+  /** The references that a load waited for are there. */
+  #finish(): void {
+    const callback = this.#callback;
+    const arg = this.#arg;
+    const lock = this.tag.params.lock;
+    this.#forgetWait();
+    lock?.(DmaLockOp.LOCK);
+    try {
+      this.#grantAll();
+      callback(arg, this, this.#segments, 0);
+    } finally {
+      lock?.(DmaLockOp.UNLOCK);
+    }
+  }
+
+  #cancel(): void {
+    if (this.#wish !== undefined) this.tag.grants.cancelFreeCallback(this.#wish);
+    this.#forgetWait();
+    this.#state = State.IDLE;
+    this.#machine.unload();
+  }
+
+  #forgetWait(): void {
+    this.#wish = undefined;
+    this.#callback = NO_CALLBACK;
+    this.#arg = undefined;
+  }
+
+  /** Grants every segment of the machine map; the references are this map's or reserved. */
+  #grantAll(): void {
+    const { grants, domid } = this.tag;
+    const segments = this.#machine.segmentCount;
+    if (!this.#prealloc) this.#takeReferences(segments);
+    for (let i = 0; i < segments; i++) {
+      const address = this.#machine.segmentAddress(i);
+      grants.grantForeignAccessRef(this.#refs[i]!, domid, address, this.#readonly);
+    }
+    this.#segments = segments;
+    this.#state = State.LOADED;
+  }
+
+  /** `count` references that were reserved. */
+  #takeReferences(count: number): void {
+    for (let i = 0; i < count; i++) {
+      const reference = this.tag.grants.allocGrantReference();
+      if (reference < 0) throw new Error(`${this.name}: reserved grant references are gone`);
+      this.#refs[i] = reference;
+      this.#nrefs = i + 1;
+    }
+  }
+
+  #freeReferences(): void {
+    for (let i = 0; i < this.#nrefs; i++) this.tag.grants.freeGrantReference(this.#refs[i]!);
+    this.#nrefs = 0;
+  }
+
+  /** Pushes bytes [skip .. skip + length) of segment `i` under its reference. */
+  #push(i: number, skip: number, length: number): void {
+    const link = this.tag.space.link;
+    if (link === undefined) return;
+    const machine = this.#machine;
+    const place = (machine.segmentAddress(i) % TWO_32) - machine.base + skip;
+    const address = this.#refs[i]! * GRANT_PAGE_BYTES + (place % GRANT_PAGE_BYTES);
+    const piece = machine.pieceHolding(place, length);
+    const memory = machine.pieceMemory(piece);
+    const at = machine.pieceOffset(piece, place);
+    link.push(address, RecordType.FRAME, memory, at, length, Space.GRANT);
+  }
+
+  #needIdle(what: string): void {
+    if (this.#state === State.IDLE) return;
+    const gone = this.#state === State.DESTROYED || this.#state === State.QUARANTINED;
+    if (gone) this.#misuse("MAP_DESTROYED", `${what} after destroy or quarantine`);
+    this.#misuse("MAP_LOADED", `${what} while ${this.loading ? "loading" : "loaded"}`);
+  }
+
+  #needLoaded(what: string): void {
+    if (this.#state !== State.LOADED) this.#misuse("MAP_NOT_LOADED", `${what} while not loaded`);
+  }
+
+  #needSegment(i: number): void {
+    if (i >= 0 && i < this.#segments) return;
+    this.#misuse("SEGMENT_INDEX", `segment ${i} of ${this.#segments}`);
+  }
+
+  #misuse(code: DmaMisuse["code"], what: string): never {
+    throw new DmaMisuse(code, `${this.name}: ${what}`);
+  }
+}
+
+const TWO_32 = 2 ** 32;
+
+/** The same checks as `op`, but the machine map does not push: its addresses are not the device's. */
+const movingNothing = (op: SyncOp): SyncOp =>
+  (op & SyncOp.PREWRITE) === 0 ? op : (op & ~SyncOp.PREWRITE) | SyncOp.POSTWRITE;

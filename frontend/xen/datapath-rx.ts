@@ -1,0 +1,347 @@
+/**
+ * Receive: pages out, responses in, mbuf chains up.
+ *
+ *   allocRxBuffers ─► request in slot s: page granted ─► response in the same slot s
+ *   rxeof: takes what is there, ring in order, refill, then the stack gets its packets
+ *
+ * A fragment that can't be used, and the slot of each extra info, goes back to the backend as a new
+ * request: page, map and reference together, still granted. Everything else is ended before the
+ * stack sees it.
+ *
+ * After xn_alloc_rx_buffers, xn_rxeof, xn_get_responses, xn_get_extras, xn_move_rx_slot,
+ * xn_rebuild_rx_bufs and xn_release_rx_bufs (freebsd-src: sys/dev/xen/netfront/netfront.c).
+ */
+import { advance, type Index32 } from "../../shared/ring/index32.ts";
+import { EXTRA_FLAG_MORE, EXTRA_TYPE_MAX, ExtraType, extra } from "../../shared/xen/extra.ts";
+import { NR_SLOTS_MIN, RxFlag, rxRequest, rxResponse } from "../../shared/xen/netif.ts";
+import { Errno } from "../bus/errno.ts";
+import { Iff } from "../net/ifnet.ts";
+import type { Mbuf } from "../net/mbuf.ts";
+import { BUS_DMA_NOWAIT, type XenDmaMap } from "./bus-dma-xen/index.ts";
+import type { NetfrontInfo } from "./info.ts";
+import type { FrontRing } from "./memory.ts";
+import { publishRx } from "./notify.ts";
+import { dmaCallback, getMapGref, getRxMap, repoolRxMap, unpoolRxMap } from "./pool.ts";
+import type { Rxq } from "./rings.ts";
+import { offerToStack, RxExtras } from "./rx-offload.ts";
+
+const PAGE_BYTES = 4096;
+/** NET_RX_SLOTS_MIN: with fewer buffers out, the largest packet may never come. */
+export const RX_SLOTS_MIN = NR_SLOTS_MIN + 1;
+/** Slots of one packet; a super-frame has one more than NR_SLOTS_MIN when its head is short. */
+const MAX_RX_FRAGS = NR_SLOTS_MIN + 1;
+
+/** A packet as getResponses found it. One at a time: nothing here awaits. */
+const packet = {
+  /** The chain; undefined when nothing of it is left. */
+  head: undefined as Mbuf | undefined,
+  /** 0 or an errno: the chain is not to be used. */
+  error: 0,
+  /** Flags of its first response. */
+  flags: 0,
+  /** The backend made no sense: nothing more is taken. */
+  broken: false,
+};
+const extras = new RxExtras();
+
+/** xn_alloc_rx_buffers: gives the backend a page for every free slot. */
+export function allocRxBuffers(info: NetfrontInfo, rxq: Rxq): void {
+  const { ring } = rxq;
+  if (!info.carrier || ring === undefined) return;
+  while (ring.freeRequests > 0) {
+    const m = info.rxPool.get();
+    if (m === undefined) {
+      rxq.stats.mbuf_alloc_fail++;
+      break;
+    }
+    const map = unpoolRxMap(rxq);
+    if (map === undefined) throw new Error(`${rxq.name}: no map for a free slot`);
+    if (!loadRx(rxq, map, m)) {
+      repoolRxMap(rxq, map);
+      m.free();
+      break;
+    }
+    putRequest(rxq, ring, m, map);
+  }
+  const short = ring.claimed < RX_SLOTS_MIN;
+  if (short) {
+    // Tried again later; the backend can't do much with what there is.
+    rxq.stats.refill_retries++;
+    rxq.short = true;
+    return;
+  }
+  rxq.short = false;
+  publishRx(info, rxq);
+}
+
+function loadRx(rxq: Rxq, map: XenDmaMap, m: Mbuf): boolean {
+  m.at = 0;
+  m.length = PAGE_BYTES;
+  const error = map.load(m.buffer, 0, PAGE_BYTES, dmaCallback, undefined, BUS_DMA_NOWAIT);
+  if (error !== 0) rxq.stats.dma_mapping_err++;
+  return error === 0;
+}
+
+/** Writes the next request: this page, by its map's reference. */
+function putRequest(rxq: Rxq, ring: FrontRing, m: Mbuf, map: XenDmaMap): void {
+  const index = ring.claim();
+  const id = ring.slot(index);
+  if (rxq.mbufs[id] !== undefined || rxq.maps[id] !== undefined) {
+    throw new Error(`${rxq.name}: slot ${id} has a buffer already`);
+  }
+  rxq.mbufs[id] = m;
+  rxq.maps[id] = map;
+  rxRequest.write(ring.view, ring.at(index), id, getMapGref(map));
+  rxq.stats.requests++;
+}
+
+/** xn_get_rx_mbuf: the buffer of a slot, which has none from then on. */
+function getRxMbuf(rxq: Rxq, slot: number): Mbuf {
+  const m = rxq.mbufs[slot];
+  if (m === undefined) throw new Error(`${rxq.name}: slot ${slot} has no buffer`);
+  rxq.mbufs[slot] = undefined;
+  return m;
+}
+
+/** xn_move_rx_slot: the backend gets this page once more, under the same reference. */
+function moveRxSlot(rxq: Rxq, ring: FrontRing, m: Mbuf, map: XenDmaMap): void {
+  putRequest(rxq, ring, m, map);
+}
+
+/**
+ * xn_rxeof: takes the responses, refills, and hands the packets on. False when there were none.
+ * What makes no sense stops the NIC.
+ */
+export function rxeof(info: NetfrontInfo, rxq: Rxq): boolean {
+  const { ring } = rxq;
+  if (!info.carrier || ring === undefined || rxq.busy) return false;
+  let any = false;
+  do {
+    const waiting = ring.unconsumed();
+    if (waiting < 0) {
+      info.setBroken("RX_RESPONSES", `${rxq.name}: more responses than requests`);
+      break;
+    }
+    if (waiting > 0) any = true;
+    const rp = advance(ring.rspCons, waiting);
+    while (ring.rspCons !== rp && !packet.broken) {
+      getResponses(info, rxq, ring, rp);
+      keepPacket(info, rxq);
+    }
+    if (packet.broken) {
+      packet.broken = false;
+      break;
+    }
+    allocRxBuffers(info, rxq);
+    // RING_FINAL_CHECK_FOR_RESPONSES: ask to be woken, then look again.
+    ring.arm(advance(ring.rspCons, 1));
+  } while (ring.unconsumed() !== 0);
+  if (rxq.readyCount > 0) deliver(info, rxq);
+  return any;
+}
+
+/** The packet at hand goes to the stack later, or nowhere. */
+function keepPacket(info: NetfrontInfo, rxq: Rxq): void {
+  const { head, error } = packet;
+  packet.head = undefined;
+  if (head === undefined) {
+    if (error !== 0) info.ifnet.counters.ierrors++;
+    return;
+  }
+  if (error !== 0) {
+    info.ifnet.counters.ierrors++;
+    head.free();
+    return;
+  }
+  extras.apply(head);
+  head.csumFlags = 0;
+  rxq.ready[rxq.readyCount++] = head;
+  rxq.stats.count++;
+  rxq.stats.bytes += head.pktLength;
+}
+
+/** The ring is in order: whatever the stack does now finds it so. */
+function deliver(info: NetfrontInfo, rxq: Rxq): void {
+  rxq.busy = true;
+  const count = rxq.readyCount;
+  rxq.readyCount = 0;
+  const { counters } = info.ifnet;
+  for (let i = 0; i < count; i++) {
+    const m = rxq.ready[i]!;
+    if (!info.running || (info.ifnet.flags & Iff.UP) === 0) {
+      rxq.stats.dropped_down++;
+      counters.iqdrops++;
+      m.free();
+      continue;
+    }
+    offerToStack(info, rxq, m);
+  }
+  rxq.lro.flush();
+  rxq.busy = false;
+}
+
+/**
+ * xn_get_responses: the packet that begins at rspCons, into `packet`; its slots are consumed.
+ * Reads no further than `rp`.
+ */
+function getResponses(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32): void {
+  const { stats } = rxq;
+  let index = ring.rspCons;
+  let at = ring.at(index);
+  // Each response is read once, into locals: the page is the backend's to change (XSA-155). Its
+  // id is not looked at: a response answers the request of its slot.
+  let flags = rxResponse.flags(ring.view, at);
+  let offset = rxResponse.offset(ring.view, at);
+  let status = rxResponse.status(ring.view, at);
+  let m = getRxMbuf(rxq, ring.slot(index));
+  let map = getRxMap(rxq, index);
+  index = advance(index, 1);
+  packet.head = undefined;
+  packet.error = 0;
+  packet.flags = flags;
+  extras.reset(flags);
+  if ((flags & RxFlag.EXTRA_INFO) !== 0) {
+    ring.rspCons = index;
+    packet.error = getExtras(rxq, ring, rp);
+    index = ring.rspCons;
+  }
+  let last: Mbuf | undefined;
+  for (let frags = 1; ; frags++) {
+    if (status < 0 || offset + status > PAGE_BYTES) {
+      stats.bad_response++;
+      packet.error = Errno.EINVAL;
+      moveRxSlot(rxq, ring, m, map);
+    } else if (map.unload() !== 0) {
+      // XSA-396: page and map are kept until the backend lets go of them. Their slot may have been
+      // given to an extra info's buffer by now.
+      rxq.stuckMbuf = m;
+      rxq.stuckMap = map;
+      info.setBroken("RX_GRANT_IN_USE", `${rxq.name}: a page is returned and still in use`);
+      packet.error = Errno.EBUSY;
+      packet.broken = true;
+      break;
+    } else {
+      repoolRxMap(rxq, map);
+      m.at = offset;
+      m.length = status;
+      m.pktLength = status;
+      m.next = undefined;
+      if (last === undefined) packet.head = m;
+      else last.next = m;
+      if (packet.head !== undefined && packet.head !== m) packet.head.pktLength += status;
+      last = m;
+    }
+    if ((flags & RxFlag.MORE_DATA) === 0) break;
+    if (index === rp) {
+      stats.missing_frags++;
+      packet.error = Errno.EINVAL;
+      break;
+    }
+    if (frags === MAX_RX_FRAGS) {
+      // What follows is taken all the same, and dropped with the rest.
+      stats.too_many_frags++;
+      packet.error = Errno.EFBIG;
+    }
+    at = ring.at(index);
+    flags = rxResponse.flags(ring.view, at);
+    offset = rxResponse.offset(ring.view, at);
+    status = rxResponse.status(ring.view, at);
+    m = getRxMbuf(rxq, ring.slot(index));
+    map = getRxMap(rxq, index);
+    index = advance(index, 1);
+  }
+  ring.rspCons = index;
+}
+
+/**
+ * xn_get_extras: extra info from rspCons on. The buffer of each such slot goes back to the backend.
+ * 0, or EINVAL when one is missing or of no kind.
+ */
+function getExtras(rxq: Rxq, ring: FrontRing, rp: Index32): number {
+  let error = 0;
+  for (;;) {
+    if (ring.rspCons === rp) {
+      rxq.stats.bad_extra++;
+      return Errno.EINVAL;
+    }
+    const index = ring.rspCons;
+    const at = ring.at(index);
+    const type = extra.type(ring.view, at);
+    const more = extra.flags(ring.view, at) & EXTRA_FLAG_MORE;
+    if (type === ExtraType.NONE || type >= EXTRA_TYPE_MAX) {
+      rxq.stats.bad_extra++;
+      error = Errno.EINVAL;
+    } else if (!extras.take(ring.view, at, type)) {
+      rxq.stats.bad_extra++;
+      error = Errno.EINVAL;
+    }
+    const m = getRxMbuf(rxq, ring.slot(index));
+    const map = getRxMap(rxq, index);
+    ring.rspCons = advance(index, 1);
+    // This may be written over the very slot that was just read: it is not looked at again.
+    moveRxSlot(rxq, ring, m, map);
+    if (more === 0) return error;
+  }
+}
+
+/**
+ * xn_rebuild_rx_bufs: the buffers that the last backend had become the first requests of a new ring,
+ * without a gap. Their pages are zeroed: what the last one wrote is not shown to this one.
+ */
+export function rebuildRxBufs(info: NetfrontInfo, rxq: Rxq, kept: Mbuf[]): void {
+  const ring = rxq.ring;
+  if (ring === undefined || ring.claimed !== 0) throw new Error(`${rxq.name}: no empty ring`);
+  for (const m of kept) {
+    if (ring.freeRequests === 0) {
+      m.free();
+      continue;
+    }
+    const map = unpoolRxMap(rxq);
+    if (map === undefined) throw new Error(`${rxq.name}: no map for a free slot`);
+    m.buffer.fill(0);
+    if (loadRx(rxq, map, m)) {
+      putRequest(rxq, ring, m, map);
+    } else {
+      repoolRxMap(rxq, map);
+      m.free();
+    }
+  }
+  info.log.debug({ queue: rxq.id, buffers: ring.claimed }, "receive ring rebuilt");
+}
+
+/**
+ * xn_release_rx_bufs: ends the backend's access to every buffer, and frees it or, with `kept`, puts
+ * it there. A page that the backend still uses stays with its map until that ends.
+ */
+export function releaseRxBufs(info: NetfrontInfo, rxq: Rxq, kept: Mbuf[] | undefined): void {
+  for (let slot = 0; slot < rxq.mbufs.length; slot++) {
+    const m = rxq.mbufs[slot];
+    const map = rxq.maps[slot];
+    if (m === undefined || map === undefined) continue;
+    rxq.mbufs[slot] = undefined;
+    rxq.maps[slot] = undefined;
+    if (map.unload() !== 0) {
+      info.stats.quarantined_maps++;
+      map.quarantine(() => m.free());
+      continue;
+    }
+    repoolRxMap(rxq, map);
+    if (kept === undefined) m.free();
+    else kept.push(m);
+  }
+  releaseStuck(info, rxq);
+}
+
+function releaseStuck(info: NetfrontInfo, rxq: Rxq): void {
+  const { stuckMbuf: m, stuckMap: map } = rxq;
+  if (m === undefined || map === undefined) return;
+  rxq.stuckMbuf = undefined;
+  rxq.stuckMap = undefined;
+  if (map.unload() === 0) {
+    repoolRxMap(rxq, map);
+    m.free();
+  } else {
+    info.stats.quarantined_maps++;
+    map.quarantine(() => m.free());
+  }
+}

@@ -1,0 +1,438 @@
+/**
+ * Transmit: mbuf chains in, requests out, responses back.
+ *
+ *   room, facts ─► pieces of at most a page ─► a map each: load (granted read-only), sync (pushed)
+ *   ─► requests: first piece, extra info, other pieces ─► published at the end of the burst
+ *
+ * A packet's requests are written only when all its pieces are loaded, so a load that fails leaves
+ * nothing behind. A chain is freed when its last piece is answered.
+ *
+ * After xn_assemble_tx_request, xn_txeof and xn_release_tx_bufs (freebsd-src:
+ * sys/dev/xen/netfront/netfront.c).
+ */
+import { advance } from "../../shared/ring/index32.ts";
+import { extra, GsoType } from "../../shared/xen/extra.ts";
+import {
+  MAX_TX_SIZE,
+  NetifStatus,
+  TX_RING_SLOTS,
+  TX_SLOT_SIZE,
+  TxFlag,
+  txRequest,
+  txResponse,
+} from "../../shared/xen/netif.ts";
+import { Errno } from "../bus/errno.ts";
+import { SyncOp } from "../bus/map.ts";
+import { flowHash } from "../net/flow.ts";
+import { Ifcap, Iff } from "../net/ifnet.ts";
+import { Csum, HashType, type Mbuf, mCopyData } from "../net/mbuf.ts";
+import { BUS_DMA_NOWAIT, BUS_DMA_XEN_RO } from "./bus-dma-xen/index.ts";
+import type { NetfrontInfo } from "./info.ts";
+import { armKick, publishDue, publishTx } from "./notify.ts";
+import { dmaCallback, getMapGref, repoolTxMap, unpoolTxMap } from "./pool.ts";
+import { NO_PACKET, TX_MAPS, type Txq } from "./rings.ts";
+
+const PAGE_BYTES = 4096;
+/** MAX_TX_REQ_FRAGS: pieces of the longest packet, when it begins in the middle of a page. */
+export const MAX_TX_REQ_FRAGS = 18;
+/** A ring with fewer free slots is full: the largest packet, its extra info, and one. */
+const ROOM_SLOTS = MAX_TX_REQ_FRAGS + 2;
+const ETHER_HEADER_BYTES = 14;
+const NO_BYTES = new Uint8Array(0);
+
+const CSUM_TSO = Csum.IP_TSO | Csum.IP6_TSO;
+const CSUM_V4 = Csum.IP_TCP | Csum.IP_UDP;
+const CSUM_V6 = Csum.IP6_TCP | Csum.IP6_UDP;
+const CSUM_ANY = CSUM_TSO | CSUM_V4 | CSUM_V6 | Csum.IP;
+
+/** Pieces of the packet at hand. One at a time: nothing here awaits. */
+const buffers: Uint8Array[] = new Array<Uint8Array>(MAX_TX_REQ_FRAGS).fill(NO_BYTES);
+const offsets = new Int32Array(MAX_TX_REQ_FRAGS);
+const lengths = new Int32Array(MAX_TX_REQ_FRAGS);
+const ids = new Uint16Array(MAX_TX_REQ_FRAGS);
+
+/**
+ * ifnet.transmit. 0: the packet is ours. ENOBUFS: the caller keeps it until onTransmitReady.
+ * ENETDOWN: the interface is down; EMSGSIZE: no backend takes it; the caller keeps it.
+ */
+export function transmit(info: NetfrontInfo, m: Mbuf): number {
+  if ((info.ifnet.flags & Iff.UP) === 0) return Errno.ENETDOWN;
+  // Suspended, or without a backend: one comes back, and the source is told then.
+  if (!info.running || !info.carrier || info.suspended) return refuse(info, undefined);
+  return xmit(info, m);
+}
+
+/** As `transmit`, for packets of our own. */
+export function xmit(info: NetfrontInfo, m: Mbuf): number {
+  const txq = pickTxq(info, m);
+  if (!txSlotAvailable(txq)) {
+    txq.full = true;
+    txq.stats.queue_stops++;
+    txq.stats.refused_ring++;
+    return refuse(info, txq);
+  }
+  if (info.ctx.space.link?.writable !== true) {
+    txq.stats.refused_link++;
+    return refuse(info, undefined);
+  }
+  // A packet alone may be larger than the budget; it is not larger than what a device holds.
+  if (info.pushedBytes > 0 && info.pushedBytes + m.pktLength > info.pushBytes) {
+    txq.stats.refused_budget++;
+    return refuse(info, undefined);
+  }
+  return assembleTxRequest(info, txq, m);
+}
+
+function refuse(info: NetfrontInfo, txq: Txq | undefined): number {
+  info.refused = true;
+  info.refusedTxq = txq;
+  info.ifnet.flags |= Iff.DRV_OACTIVE;
+  return Errno.ENOBUFS;
+}
+
+/** What stopped a source may be over: tells it, once. */
+export function transmitReady(info: NetfrontInfo): void {
+  if (!info.refused || !info.running || !info.carrier || info.suspended) return;
+  const { refusedTxq } = info;
+  if (refusedTxq?.ring !== undefined && refusedTxq.full) return;
+  if (info.ctx.space.link?.writable !== true) return;
+  if (info.pushedBytes >= info.pushBytes) return;
+  info.refused = false;
+  info.refusedTxq = undefined;
+  info.ifnet.flags &= ~Iff.DRV_OACTIVE;
+  info.ifnet.onTransmitReady();
+}
+
+/** The queue of the packet's flow, so that a flow stays in order. */
+function pickTxq(info: NetfrontInfo, m: Mbuf): Txq {
+  const { txqs } = info;
+  if (txqs.length === 1) return txqs[0]!;
+  const flow = m.hashType !== HashType.NONE ? m.flowId : flowHash(m);
+  return txqs[(flow >>> 0) % txqs.length]!;
+}
+
+/** xn_tx_slot_available */
+const txSlotAvailable = (txq: Txq): boolean => ringOf(txq).freeRequests > ROOM_SLOTS;
+
+/** xn_assemble_tx_request. The packet is consumed, except on EMSGSIZE. */
+function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
+  const { stats } = txq;
+  const ring = ringOf(txq);
+  if (m.pktLength > MAX_TX_SIZE) {
+    stats.too_long++;
+    return Errno.EMSGSIZE;
+  }
+  if (m.pktLength < ETHER_HEADER_BYTES) {
+    stats.too_short++;
+    return dropBad(info, m);
+  }
+  const facts = txFacts(info, m);
+  if (facts < 0) {
+    stats.bad_offload++;
+    return dropBad(info, m);
+  }
+  const count = info.trusted ? gather(info, txq, m) : gatherBounced(info, m);
+  if (count < 0) {
+    stats.too_long++;
+    return Errno.EMSGSIZE;
+  }
+  if (!loadPieces(info, txq, m, count)) {
+    stats.dma_mapping_err++;
+    return dropBad(info, m);
+  }
+
+  const tso = (m.csumFlags & CSUM_TSO) !== 0;
+  const packet = txq.packetStack[--txq.freePackets]!;
+  txq.packets[packet] = m;
+  txq.pieces[packet] = count;
+  txq.pushed[packet] = m.pktLength;
+  info.pushedBytes += m.pktLength;
+  const { view } = ring;
+  for (let i = 0; i < count; i++) {
+    const id = ids[i]!;
+    const map = txq.maps[id]!;
+    txq.packetOf[id] = packet;
+    map.sync(SyncOp.PREWRITE);
+    let flags = i === count - 1 ? 0 : TxFlag.MORE_DATA;
+    if (i === 0) flags |= facts;
+    const offset = map.segmentAddress(0) % PAGE_BYTES;
+    // The first request says how long the packet is; what is left over for it is its own part.
+    const size = i === 0 ? m.pktLength : lengths[i]!;
+    txRequest.write(view, ring.at(ring.claim()), getMapGref(map), offset, flags, id, size);
+    if (i === 0 && tso) writeGso(txq, m);
+  }
+  txq.idsOut += count;
+  stats.requests += count;
+  stats.count++;
+  stats.bytes += m.pktLength;
+  info.ifnet.counters.opackets++;
+  info.ifnet.counters.obytes += m.pktLength;
+  txq.burstPackets++;
+  txq.burstBytes += m.pktLength;
+  if (publishDue(txq)) publishTx(info, txq);
+  armKick(info);
+  return 0;
+}
+
+function writeGso(txq: Txq, m: Mbuf): void {
+  const ring = ringOf(txq);
+  const type = (m.csumFlags & Csum.IP6_TSO) !== 0 ? GsoType.TCPV6 : GsoType.TCPV4;
+  extra.writeGso(ring.view, ring.at(ring.claim()), TX_SLOT_SIZE, 0, m.tsoSegsz, type);
+  txq.extrasOut++;
+  txq.stats.requests++;
+  txq.stats.tso++;
+}
+
+function dropBad(info: NetfrontInfo, m: Mbuf): number {
+  info.ifnet.counters.oerrors++;
+  m.free();
+  return 0;
+}
+
+/** Flags of the first request, or -1 for what this backend can't do. */
+function txFacts(info: NetfrontInfo, m: Mbuf): number {
+  const asked = m.csumFlags & CSUM_ANY;
+  if (asked === 0) return 0;
+  const { capEnable } = info.ifnet;
+  let needed = 0;
+  if ((asked & CSUM_V4) !== 0) needed |= Ifcap.TXCSUM;
+  if ((asked & CSUM_V6) !== 0) needed |= Ifcap.TXCSUM_IPV6;
+  if ((asked & Csum.IP_TSO) !== 0) needed |= Ifcap.TSO4;
+  if ((asked & Csum.IP6_TSO) !== 0) needed |= Ifcap.TSO6;
+  // Nobody at the other end fills in a checksum of layer 3, unless it cuts the packet anyway.
+  const tso = (asked & CSUM_TSO) !== 0;
+  if ((asked & Csum.IP) !== 0 && !tso) return -1;
+  if ((capEnable & needed) !== needed) return -1;
+  const flags = TxFlag.CSUM_BLANK | TxFlag.DATA_VALIDATED;
+  if (!tso) return flags;
+  if (!(m.tsoSegsz > 0 && m.tsoSegsz <= 0xffff)) return -1;
+  return flags | TxFlag.EXTRA_INFO;
+}
+
+/**
+ * Cuts the packet into pieces of at most a page, in the scratch arrays. Returns how many; a chain
+ * of too many is copied together; -1 when that does not help.
+ */
+function gather(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
+  let count = 0;
+  for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) {
+    for (let from = 0; from < piece.length; from += PAGE_BYTES) {
+      if (count === info.maxTxFrags) return defrag(info, txq, m);
+      buffers[count] = piece.buffer;
+      offsets[count] = piece.at + from;
+      lengths[count] = Math.min(PAGE_BYTES, piece.length - from);
+      count++;
+    }
+  }
+  return count;
+}
+
+/** m_defrag(9). Rare; allocates. */
+function defrag(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
+  const count = Math.ceil(m.pktLength / PAGE_BYTES);
+  if (count > info.maxTxFrags) return -1;
+  const linear = new Uint8Array(m.pktLength);
+  mCopyData(m, 0, m.pktLength, linear, 0);
+  for (let i = 0; i < count; i++) {
+    buffers[i] = linear;
+    offsets[i] = i * PAGE_BYTES;
+    lengths[i] = Math.min(PAGE_BYTES, m.pktLength - i * PAGE_BYTES);
+  }
+  txq.stats.defrag++;
+  return count;
+}
+
+/** As `gather`, for a backend that is not trusted: pieces are bounce pages, filled by loadPieces. */
+function gatherBounced(info: NetfrontInfo, m: Mbuf): number {
+  const count = Math.ceil(m.pktLength / PAGE_BYTES);
+  if (count > info.maxTxFrags) return -1;
+  for (let i = 0; i < count; i++) {
+    lengths[i] = Math.min(PAGE_BYTES, m.pktLength - i * PAGE_BYTES);
+  }
+  return count;
+}
+
+/** Takes an id and a map for each piece and loads it. False, with all undone, when one fails. */
+function loadPieces(info: NetfrontInfo, txq: Txq, m: Mbuf, count: number): boolean {
+  for (let i = 0; i < count; i++) {
+    const id = takeId(txq);
+    const map = unpoolTxMap(txq);
+    // There are more maps than ids: as long as both are conserved, none can be missing.
+    if (map === undefined) throw new Error(`${txq.name}: no map for a free id`);
+    if (!info.trusted) bouncePiece(txq, m, i, id);
+    const flags = BUS_DMA_NOWAIT | BUS_DMA_XEN_RO;
+    const error = map.load(buffers[i]!, offsets[i]!, lengths[i]!, dmaCallback, undefined, flags);
+    buffers[i] = NO_BYTES;
+    if (error !== 0) {
+      repoolTxMap(txq, map);
+      giveId(txq, id);
+      for (let k = i - 1; k >= 0; k--) unloadUnsent(txq, ids[k]!);
+      return false;
+    }
+    ids[i] = id;
+    txq.maps[id] = map;
+  }
+  return true;
+}
+
+/** No backend has heard of this grant: ending it can't fail. */
+function unloadUnsent(txq: Txq, id: number): void {
+  const map = takeMap(txq, id);
+  if (map.unload() !== 0) throw new Error(`${txq.name}: a grant nobody was told of is in use`);
+  repoolTxMap(txq, map);
+  giveId(txq, id);
+}
+
+/** Copies piece `i` to the id's own page; the rest of the page is zero (XSA-403). */
+function bouncePiece(txq: Txq, m: Mbuf, i: number, id: number): void {
+  const page = txq.bounce[id] ?? new Uint8Array(PAGE_BYTES);
+  txq.bounce[id] = page;
+  const length = lengths[i]!;
+  mCopyData(m, i * PAGE_BYTES, length, page, 0);
+  page.fill(0, length);
+  buffers[i] = page;
+  offsets[i] = 0;
+  txq.stats.bounced += length;
+}
+
+/**
+ * xn_txeof: takes the responses and frees what they complete. False when there were none. What
+ * makes no sense stops the NIC.
+ */
+export function txeof(info: NetfrontInfo, txq: Txq): boolean {
+  const ring = txq.ring;
+  if (!info.carrier || ring === undefined) return false;
+  let any = false;
+  for (;;) {
+    const waiting = ring.unconsumed();
+    if (waiting < 0) {
+      info.setBroken("TX_RESPONSES", `${txq.name}: more responses than requests`);
+      return any;
+    }
+    if (waiting === 0) break;
+    any = true;
+    const prod = advance(ring.rspCons, waiting);
+    while (ring.rspCons !== prod) {
+      const at = ring.at(ring.rspCons);
+      // Read once each: the page is the backend's to change (XSA-155).
+      const status = txResponse.status(ring.view, at);
+      const id = txResponse.id(ring.view, at);
+      if (!takeResponse(info, txq, status, id)) return any;
+      // Freeing an mbuf may have called into anything, up to taking the ring away.
+      if (txq.ring !== ring || !info.carrier) return any;
+    }
+    // Half of what is out comes before we are woken: the original's way of fewer events.
+    ring.arm(advance(prod, (ring.inFlight >>> 1) + 1));
+  }
+  if (txq.full && txSlotAvailable(txq)) {
+    txq.full = false;
+    txq.stats.queue_wakeups++;
+  }
+  return any;
+}
+
+/** One response. False when it makes no sense; it is not consumed then. */
+function takeResponse(info: NetfrontInfo, txq: Txq, status: number, id: number): boolean {
+  const ring = ringOf(txq);
+  if (status === NetifStatus.NULL) {
+    if (txq.extrasOut === 0) {
+      info.setBroken("TX_NULL", `${txq.name}: answers extra info that was never sent`);
+      return false;
+    }
+    txq.extrasOut--;
+    ring.rspCons = advance(ring.rspCons, 1);
+    return true;
+  }
+  const map = id < TX_MAPS ? txq.maps[id] : undefined;
+  if (map === undefined) {
+    info.setBroken("TX_ID", `${txq.name}: answers request ${id}, which is not under way`);
+    return false;
+  }
+  if (map.unload() !== 0) {
+    // XSA-396: the page stays the backend's until it lets go of it, or is gone.
+    info.setBroken("TX_GRANT_IN_USE", `${txq.name}: request ${id} is answered and still in use`);
+    return false;
+  }
+  if (status !== NetifStatus.OKAY) {
+    if (status === NetifStatus.DROPPED) txq.stats.dropped++;
+    else txq.stats.error++;
+    info.ifnet.counters.oerrors++;
+  }
+  txq.maps[id] = undefined;
+  repoolTxMap(txq, map);
+  const packet = txq.packetOf[id]!;
+  giveId(txq, id);
+  txq.idsOut--;
+  ring.rspCons = advance(ring.rspCons, 1);
+  pieceDone(info, txq, packet);
+  return true;
+}
+
+/** A piece of the packet is nobody's any more; with the last one the chain is freed. */
+function pieceDone(info: NetfrontInfo, txq: Txq, packet: number): void {
+  const left = txq.pieces[packet]! - 1;
+  txq.pieces[packet] = left;
+  if (left > 0) return;
+  const m = txq.packets[packet];
+  if (m === undefined) throw new Error(`${txq.name}: packet ${packet} ends twice`);
+  txq.packets[packet] = undefined;
+  txq.packetStack[txq.freePackets++] = packet;
+  info.pushedBytes -= txq.pushed[packet]!;
+  m.free();
+}
+
+/**
+ * xn_release_tx_bufs: packets whose answers will not come. Returns how many. A page that the
+ * backend still uses stays where it is, with its packet, until that ends.
+ */
+export function releaseTxBufs(info: NetfrontInfo, txq: Txq): number {
+  const before = txq.freePackets;
+  for (let id = 1; id <= TX_RING_SLOTS; id++) {
+    if (txq.maps[id] === undefined) continue;
+    const map = takeMap(txq, id);
+    const packet = txq.packetOf[id]!;
+    giveId(txq, id);
+    txq.idsOut--;
+    if (map.unload() === 0) {
+      repoolTxMap(txq, map);
+      pieceDone(info, txq, packet);
+    } else {
+      info.stats.quarantined_maps++;
+      // The bounce page stays with it.
+      txq.bounce[id] = undefined;
+      map.quarantine(() => pieceDone(info, txq, packet));
+    }
+  }
+  txq.extrasOut = 0;
+  return txq.freePackets - before;
+}
+
+function takeMap(txq: Txq, id: number) {
+  const map = txq.maps[id];
+  if (map === undefined) throw new Error(`${txq.name}: id ${id} has no map`);
+  txq.maps[id] = undefined;
+  return map;
+}
+
+function takeId(txq: Txq): number {
+  const id = txq.freeId;
+  // Every id out has a slot of the ring, and the ring had room.
+  if (id === 0) throw new Error(`${txq.name}: no free id`);
+  txq.freeId = txq.nextId[id]!;
+  return id;
+}
+
+function giveId(txq: Txq, id: number): void {
+  txq.packetOf[id] = NO_PACKET;
+  txq.nextId[id] = txq.freeId;
+  txq.freeId = id;
+}
+
+function ringOf(txq: Txq) {
+  if (txq.ring === undefined) throw new Error(`${txq.name}: not connected`);
+  return txq.ring;
+}
+
+/** Everything sent is answered. */
+export const txIdle = (info: NetfrontInfo): boolean =>
+  info.txqs.every((txq) => (txq.ring?.claimed ?? 0) === 0);

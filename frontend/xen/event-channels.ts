@@ -1,0 +1,172 @@
+/**
+ * The guest's event channels: ports asked of the hypervisor, a handler for each.
+ *
+ *   alloc_unbound ──► port ──► published in xenstore ──► the backend binds it
+ *   onEvent(port) ──► handler: true when there was work
+ *
+ * A backend may notify as often as it likes, and each notification that finds nothing to do costs
+ * us time (XSA-391). So a port whose notifications find no work several times in a row is masked
+ * for a while, twice as long each time. One that finds work is never delayed, nor is anything
+ * lost: an event that came meanwhile is taken when the time is over.
+ *
+ * Source: xen: xen/include/public/event_channel.h; freebsd-src: sys/x86/xen/xen_intr.c (what a
+ * handler is); linux: drivers/xen/events/events_base.c (the late end of an interrupt).
+ */
+import {
+  EVTCHN_2L_NR_CHANNELS,
+  EvtchnOp,
+  evtchnAllocUnbound,
+  evtchnClose,
+} from "../../shared/xen/event-channel.ts";
+import { Domid, Hypercall } from "../../shared/xen/hypercall.ts";
+import { HypercallError, type Hypervisor } from "../bus/hypervisor.ts";
+import { Abandoned } from "./abandoned.ts";
+
+/** Looks after the port's work; false when there was none. */
+export type EventHandler = () => boolean;
+
+/** Notifications in a row that may find nothing. */
+const FREE_SPURIOUS = 16;
+const FIRST_DELAY_MS = 1;
+const MAX_DELAY_MS = 1000;
+
+class Binding {
+  readonly handler: EventHandler;
+  /** Notifications in a row without work. */
+  spurious = 0;
+  /** Masked until then; 0 for not masked. */
+  maskedUntil = 0;
+  pending = false;
+
+  constructor(handler: EventHandler) {
+    this.handler = handler;
+  }
+}
+
+export class EventChannels {
+  /** Notifications: of ports with a handler, without one, without work, and while masked. */
+  readonly counters = { events: 0, stray: 0, spurious: 0, throttled: 0 };
+  readonly #hypervisor: Hypervisor;
+  readonly #now: () => number;
+  readonly #bindings: (Binding | undefined)[] = new Array<Binding | undefined>(
+    EVTCHN_2L_NR_CHANNELS,
+  ).fill(undefined);
+  /** Bindings that are masked now. */
+  #masked = 0;
+
+  /** `now`: milliseconds of a monotonic clock. */
+  constructor(hypervisor: Hypervisor, now: () => number) {
+    this.#hypervisor = hypervisor;
+    this.#now = now;
+  }
+
+  /** EVTCHNOP_alloc_unbound: a port of ours that `remote` may bind. Rejects with HypercallError. */
+  async allocUnbound(remote: number): Promise<number> {
+    const bytes = new Uint8Array(evtchnAllocUnbound.size);
+    const view = new DataView(bytes.buffer);
+    evtchnAllocUnbound.write(view, 0, { dom: Domid.SELF, remoteDom: remote });
+    const reply = await this.#call(EvtchnOp.ALLOC_UNBOUND, bytes);
+    const { port } = evtchnAllocUnbound.parse(viewOf(reply), 0);
+    if (!(port > 0 && port < EVTCHN_2L_NR_CHANNELS)) {
+      throw new HypercallError(0, `event channel: port ${port} is none`);
+    }
+    return port;
+  }
+
+  /** xen_intr_bind: the handler runs at the event's place in the batch. */
+  bind(port: number, handler: EventHandler): void {
+    if (this.#bindings[port] !== undefined) throw new Error(`event channel ${port} is bound`);
+    this.#bindings[port] = new Binding(handler);
+  }
+
+  /** xen_intr_unbind: no handler any more; the port is closed where there is a hypervisor. */
+  unbind(port: number): void {
+    const binding = this.#bindings[port];
+    if (binding === undefined) return;
+    this.#bindings[port] = undefined;
+    if (binding.maskedUntil !== 0) this.#masked--;
+    if (!this.#hypervisor.attached) return;
+    const bytes = new Uint8Array(evtchnClose.size);
+    evtchnClose.write(new DataView(bytes.buffer), 0, { port });
+    // A port that can't be closed goes with the domain.
+    this.#call(EvtchnOp.CLOSE, bytes).catch(() => undefined);
+  }
+
+  /** EVTCHNOP_send */
+  notify(port: number): void {
+    this.#hypervisor.event(port);
+  }
+
+  /** By the hypervisor. Ports without a handler are of the past, or were never ours. */
+  handle(port: number): void {
+    const binding = this.#bindings[port];
+    if (binding === undefined) {
+      this.counters.stray++;
+      return;
+    }
+    this.counters.events++;
+    if (binding.maskedUntil !== 0) {
+      this.counters.throttled++;
+      binding.pending = true;
+      return;
+    }
+    this.#run(port, binding);
+  }
+
+  /** Takes what came to ports whose time is over. Cheap while none is masked. */
+  poll(): void {
+    if (this.#masked === 0) return;
+    const now = this.#now();
+    for (let port = 0; port < this.#bindings.length; port++) {
+      const binding = this.#bindings[port];
+      if (binding === undefined || binding.maskedUntil === 0 || binding.maskedUntil > now) continue;
+      binding.maskedUntil = 0;
+      this.#masked--;
+      if (!binding.pending) continue;
+      binding.pending = false;
+      this.#run(port, binding);
+    }
+  }
+
+  get masked(): number {
+    return this.#masked;
+  }
+
+  /** The hypervisor has forgotten every port. */
+  linkGone(): void {
+    this.#bindings.fill(undefined);
+    this.#masked = 0;
+  }
+
+  #run(port: number, binding: Binding): void {
+    if (binding.handler()) {
+      binding.spurious = 0;
+      return;
+    }
+    this.counters.spurious++;
+    binding.spurious++;
+    const over = binding.spurious - FREE_SPURIOUS;
+    // The handler may have unbound its own port.
+    if (over <= 0 || this.#bindings[port] !== binding) return;
+    const delay = Math.min(MAX_DELAY_MS, FIRST_DELAY_MS * 2 ** Math.min(over - 1, 10));
+    binding.maskedUntil = this.#now() + delay;
+    this.#masked++;
+  }
+
+  async #call(op: number, bytes: Uint8Array): Promise<Uint8Array> {
+    try {
+      const reply = await this.#hypervisor.hypercall(Hypercall.EVENT_CHANNEL_OP, op, bytes);
+      if (reply.length !== bytes.length) {
+        throw new HypercallError(0, `event channel: a reply of ${reply.length} bytes`);
+      }
+      return reply;
+    } catch (error) {
+      if (error instanceof HypercallError && !this.#hypervisor.attached) {
+        throw new Abandoned("the hypervisor is gone");
+      }
+      throw error;
+    }
+  }
+}
+
+const viewOf = (b: Uint8Array): DataView => new DataView(b.buffer, b.byteOffset, b.byteLength);

@@ -1,0 +1,249 @@
+/**
+ * Who owns which grant reference: the free list, the lists cut from it, and those who wait for more.
+ *
+ *   not yet grown ──grow──► free ──alloc──► listed ──claim──► owned ──quarantine──► quarantined
+ *                            ▲ └──────────take────────────────►│ └◄─release─ listed       │
+ *                            └◄──────────────────free──────────┴──────────────────────────┘
+ *
+ * A reference just given back is the last to be used again, which keeps an access that comes late
+ * apart from whatever is granted next. References 0 to 7 are reserved and never given out.
+ *
+ * Source: freebsd-src: sys/dev/xen/grant_table/grant_table.c (gnttab_alloc_grant_references and so
+ * on), which keeps the free list the other way round.
+ */
+import { GNTTAB_NR_RESERVED_ENTRIES } from "../../shared/xen/grant.ts";
+
+/** What a driver did wrong with the grant table. Bugs of ours, so they throw at once. */
+export type GrantMisuseCode =
+  | "GRANT_OWNER"
+  | "GRANT_LIVE"
+  | "GRANT_NOT_LIVE"
+  | "GRANT_COUNT"
+  | "GRANT_VERSION";
+
+export class GrantMisuse extends Error {
+  readonly code: GrantMisuseCode;
+  constructor(code: GrantMisuseCode, message: string) {
+    super(message);
+    this.name = "GrantMisuse";
+    this.code = code;
+  }
+}
+
+export const Owner = { NOBODY: 0, FREE: 1, LISTED: 2, OWNED: 3, QUARANTINED: 4 } as const;
+export type Owner = (typeof Owner)[keyof typeof Owner];
+const OWNER_NAMES = ["not in use", "free", "in a list", "owned", "quarantined"];
+
+/** References taken out of the free list together, to be claimed one by one. */
+export class GrantReferences {
+  /** Of the pool: the first of them, or NONE. */
+  head = NONE;
+  /** How many are left. */
+  count = 0;
+}
+
+/** A wish for free references; `pending` until it is granted or cancelled. */
+export class FreeCallback {
+  readonly run: () => void;
+  readonly count: number;
+  pending = true;
+
+  constructor(run: () => void, count: number) {
+    this.run = run;
+    this.count = count;
+  }
+}
+
+const NONE = -1;
+
+export class ReferencePool {
+  readonly #perFrame: number;
+  readonly #maxFrames: number;
+  readonly #owners: Uint8Array;
+  /** The reference behind each one in its list, or NONE. */
+  readonly #next: Int32Array;
+  #frames = 0;
+  #head = NONE;
+  #tail = NONE;
+  #free = 0;
+  readonly #wishes: FreeCallback[] = [];
+  #scheduled = false;
+
+  constructor(perFrame: number, maxFrames: number) {
+    this.#perFrame = perFrame;
+    this.#maxFrames = maxFrames;
+    this.#owners = new Uint8Array(perFrame * maxFrames);
+    this.#next = new Int32Array(perFrame * maxFrames).fill(NONE);
+    this.#grow(1);
+  }
+
+  get frames(): number {
+    return this.#frames;
+  }
+
+  /** References below this have an entry. */
+  get end(): number {
+    return this.#frames * this.#perFrame;
+  }
+
+  get free(): number {
+    return this.#free;
+  }
+
+  /** As many as can ever be free at once. */
+  get most(): number {
+    return this.#maxFrames * this.#perFrame - GNTTAB_NR_RESERVED_ENTRIES;
+  }
+
+  /** Free ones, and those that growth would add. */
+  get available(): number {
+    return this.#free + (this.#maxFrames - this.#frames) * this.#perFrame;
+  }
+
+  ownerOf(reference: number): Owner {
+    return (this.#owners[reference] ?? Owner.NOBODY) as Owner;
+  }
+
+  /** Throws GrantMisuse unless `reference` is owned: out of the free list and of every other. */
+  needOwned(reference: number): void {
+    if (this.#owners[reference] !== Owner.OWNED) this.#wrongOwner(reference);
+  }
+
+  /** True when `count` are free now; the table grows for it, but not for nothing. */
+  reserve(count: number): boolean {
+    if (count <= this.#free) return true;
+    if (count > this.available) return false;
+    this.#grow(Math.ceil((count - this.#free) / this.#perFrame));
+    return true;
+  }
+
+  alloc(count: number): GrantReferences | undefined {
+    if (!(Number.isInteger(count) && count >= 0)) {
+      throw new GrantMisuse("GRANT_COUNT", `${count} grant references asked for`);
+    }
+    if (!this.reserve(count)) return undefined;
+    const list = new GrantReferences();
+    for (let i = 0; i < count; i++) this.#push(list, this.#shift());
+    return list;
+  }
+
+  /** One, owned, or -1. */
+  take(): number {
+    if (!this.reserve(1)) return NONE;
+    const reference = this.#shift();
+    this.#owners[reference] = Owner.OWNED;
+    return reference;
+  }
+
+  claim(list: GrantReferences): number {
+    const reference = list.head;
+    if (reference === NONE) return NONE;
+    list.head = this.#next[reference]!;
+    list.count--;
+    this.#owners[reference] = Owner.OWNED;
+    return reference;
+  }
+
+  release(list: GrantReferences, reference: number): void {
+    this.needOwned(reference);
+    this.#push(list, reference);
+  }
+
+  freeList(list: GrantReferences): void {
+    for (let r = this.claim(list); r !== NONE; r = this.claim(list)) this.#append(r);
+    this.#kick();
+  }
+
+  /** An owned or quarantined reference is free again. */
+  give(reference: number): void {
+    const owner = this.#owners[reference];
+    if (owner !== Owner.OWNED && owner !== Owner.QUARANTINED) this.#wrongOwner(reference);
+    this.#append(reference);
+    this.#kick();
+  }
+
+  quarantine(reference: number): void {
+    this.needOwned(reference);
+    this.#owners[reference] = Owner.QUARANTINED;
+  }
+
+  request(run: () => void, count: number): FreeCallback {
+    if (!(Number.isInteger(count) && count >= 0 && count <= this.most)) {
+      throw new GrantMisuse("GRANT_COUNT", `waiting for ${count} references of ${this.most}`);
+    }
+    const wish = new FreeCallback(run, count);
+    this.#wishes.push(wish);
+    this.#kick();
+    return wish;
+  }
+
+  cancel(wish: FreeCallback): void {
+    if (!wish.pending) return;
+    wish.pending = false;
+    this.#wishes.splice(this.#wishes.indexOf(wish), 1);
+    // The one behind it may want less.
+    this.#kick();
+  }
+
+  /**
+   * Callbacks run in a turn of their own: whoever gave a reference back is inside something, and
+   * may hold the very lock that a callback takes.
+   */
+  #kick(): void {
+    const first = this.#wishes[0];
+    if (first === undefined || this.#scheduled || first.count > this.available) return;
+    this.#scheduled = true;
+    queueMicrotask(() => this.#runFirst());
+  }
+
+  /** Strictly in order: a large wish would starve behind small ones. */
+  #runFirst(): void {
+    this.#scheduled = false;
+    const wish = this.#wishes[0];
+    // Others may have been quicker since; the next reference given back tries again.
+    if (wish === undefined || !this.reserve(wish.count)) return;
+    this.#wishes.shift();
+    wish.pending = false;
+    try {
+      wish.run();
+    } finally {
+      this.#kick();
+    }
+  }
+
+  #grow(frames: number): void {
+    const from = Math.max(this.end, GNTTAB_NR_RESERVED_ENTRIES);
+    this.#frames += frames;
+    for (let reference = from; reference < this.end; reference++) this.#append(reference);
+  }
+
+  /** Takes the first of the free list, which is not empty. */
+  #shift(): number {
+    const reference = this.#head;
+    this.#head = this.#next[reference]!;
+    if (this.#head === NONE) this.#tail = NONE;
+    this.#free--;
+    return reference;
+  }
+
+  #append(reference: number): void {
+    this.#owners[reference] = Owner.FREE;
+    this.#next[reference] = NONE;
+    if (this.#tail === NONE) this.#head = reference;
+    else this.#next[this.#tail] = reference;
+    this.#tail = reference;
+    this.#free++;
+  }
+
+  #push(list: GrantReferences, reference: number): void {
+    this.#owners[reference] = Owner.LISTED;
+    this.#next[reference] = list.head;
+    list.head = reference;
+    list.count++;
+  }
+
+  #wrongOwner(reference: number): never {
+    const owner = OWNER_NAMES[this.ownerOf(reference)];
+    throw new GrantMisuse("GRANT_OWNER", `grant reference ${reference} is ${owner}`);
+  }
+}

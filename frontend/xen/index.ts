@@ -1,0 +1,138 @@
+/**
+ * netfront, after FreeBSD's. README.md in this folder draws it.
+ *
+ * Everything the session asks of a driver, put together from the room's parts: lifecycle behind one
+ * lock, rings looked at after each batch.
+ */
+import type { CounterTree, Driver, DriverContext } from "../driver.ts";
+import type { Ifnet } from "../net/ifnet.ts";
+import { serviceShared } from "../netmap/descriptor.ts";
+import type { Netmap } from "../netmap/netmap.ts";
+import { counterTree } from "./counter-tree.ts";
+import { poll } from "./datapath.ts";
+import { allocRxBuffers } from "./datapath-rx.ts";
+import { transmit, transmitReady } from "./datapath-tx.ts";
+import { NetfrontInfo, type XenOptions } from "./info.ts";
+import {
+  announce,
+  attach,
+  backendChanged,
+  changeMtu,
+  detach,
+  down,
+  linkLost,
+  passing,
+  resume,
+  suspend,
+  tryResume,
+  up,
+} from "./lifecycle.ts";
+import { flush, kick } from "./notify.ts";
+
+export type { XenOptions } from "./info.ts";
+
+export function createXenDriver(ctx: DriverContext, options: XenOptions = {}): XenDriver {
+  return new XenDriver(ctx, options);
+}
+
+export class XenDriver implements Driver {
+  /** What the driver knows; for those who look inside. */
+  readonly info: NetfrontInfo;
+  readonly ifnet: Ifnet;
+  readonly #netmap: Netmap | undefined;
+
+  constructor(ctx: DriverContext, options: XenOptions) {
+    const info = new NetfrontInfo(ctx, options);
+    this.info = info;
+    this.ifnet = info.ifnet;
+    this.#netmap = options.netmap;
+    this.ifnet.transmit = (m) => transmit(info, m);
+    this.ifnet.setMtu = async (mtu) => changeMtu(info, mtu);
+    info.xenbus.onOtherend = () => {
+      if (info.attached) info.lock.run(() => backendChanged(info)).catch(passing);
+    };
+  }
+
+  attach(): Promise<void> {
+    const { info } = this;
+    return info.lock.run(() => attach(info));
+  }
+
+  async up(): Promise<void> {
+    up(this.info);
+  }
+
+  async down(): Promise<void> {
+    down(this.info);
+  }
+
+  /** The rings drain first; when the backend is left, nothing that was sent is without an answer. */
+  suspend(): Promise<void> {
+    const { info } = this;
+    return info.lock.run(() => suspend(info));
+  }
+
+  /** An answer of the store comes back behind everything posted before its request. */
+  async settled(): Promise<void> {
+    kick(this.info);
+    await this.info.store.readOptional("domid");
+  }
+
+  linkLost(): void {
+    linkLost(this.info);
+  }
+
+  async linkBack(): Promise<void> {
+    const { info } = this;
+    await info.lock.run(async () => {
+      if (info.attached) await resume(info);
+    });
+  }
+
+  batchApplied(): void {
+    const { info } = this;
+    poll(info);
+    info.events.poll();
+    this.#refill();
+    if (info.kickArmed) kick(info);
+    // Applications in other threads have released slots meanwhile, or wait for what just came.
+    if (this.#netmap !== undefined) serviceShared(this.#netmap);
+  }
+
+  tick(): void {
+    const { info } = this;
+    info.events.poll();
+    if (!info.attached) return;
+    this.#refill();
+    announce(info);
+    if (info.retryTicks === 0 || --info.retryTicks > 0) return;
+    const { generation } = info;
+    const again = async (): Promise<void> => {
+      if (info.attached && info.generation === generation && !info.carrier) await tryResume(info);
+    };
+    info.lock.run(again).catch(passing);
+  }
+
+  writableAgain(): void {
+    transmitReady(this.info);
+  }
+
+  detach(): Promise<void> {
+    const { info } = this;
+    return info.lock.run(() => detach(info));
+  }
+
+  counters(): CounterTree {
+    return counterTree(this.info);
+  }
+
+  /** Rings that could not be filled when they were last looked at. */
+  #refill(): void {
+    const { info } = this;
+    for (const rxq of info.rxqs) {
+      if (!rxq.short) continue;
+      allocRxBuffers(info, rxq);
+      flush(info);
+    }
+  }
+}

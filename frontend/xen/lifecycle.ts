@@ -1,0 +1,385 @@
+/**
+ * An interface's life: attach, up, down, suspend, a link lost and found again, detach.
+ *
+ *   ours     Initialising ──(theirs InitWait)──► rings, keys ──► Connected ──► Closing ──► Closed
+ *   theirs   InitWait ────────────────────────────────────────► Connected ──► Closing ──► Closed
+ *
+ *                    suspend                      linkBack
+ *   connected ──────────────► quiet ──► linkLost ──────────► connected, announced
+ *       └──── linkLost ───────────────────▲
+ *
+ * One async lock stands for the original's sx lock: steps that await run one at a time. linkLost
+ * does not wait for it: it raises the generation, frees everything at once, and whoever holds the
+ * lock finds out at its next step.
+ *
+ * After netfront_attach, netfront_backend_changed, xn_connect, netfront_suspend, netfront_resume and
+ * netfront_detach (freebsd-src: sys/dev/xen/netfront/netfront.c).
+ */
+import { selfAnnouncement } from "../../shared/net/announce.ts";
+import { Hypercall } from "../../shared/xen/hypercall.ts";
+import { SchedOp, ShutdownReason, schedShutdown } from "../../shared/xen/sched.ts";
+import { XenbusState } from "../../shared/xen/xenbus.ts";
+import { Errno } from "../bus/errno.ts";
+import { HypercallError } from "../bus/hypervisor.ts";
+import { Iff } from "../net/ifnet.ts";
+import { Mbuf } from "../net/mbuf.ts";
+import { Abandoned } from "./abandoned.ts";
+import { MIN_MTU, queryFeatures, readDescription, talkToBackend } from "./control.ts";
+import { allocRxBuffers, rebuildRxBufs } from "./datapath-rx.ts";
+import { transmitReady, txIdle, xmit } from "./datapath-tx.ts";
+import { XenError } from "./error.ts";
+import type { NetfrontInfo } from "./info.ts";
+import { Shortage } from "./memory.ts";
+import { flush, kick } from "./notify.ts";
+import { disconnectQueues, dropKept } from "./queues.ts";
+import { XenstoreError } from "./xenstore-client.ts";
+
+const S = XenbusState;
+/** Where the toolstack asks for a suspend, from the domain's own directory. */
+const SHUTDOWN_KEY = "control/shutdown";
+/** Packets sent before a suspend may take this long to be answered. */
+const DRAIN_MS = 1000;
+const DRAIN_POLL_MS = 5;
+/** Detach does not wait longer than this for the backend. */
+const DETACH_MS = 1000;
+/** Ticks between attempts to resume, at most. */
+const MAX_RETRY_TICKS = 32;
+/** As often as QEMU's self-announcement goes out, but one. */
+const ANNOUNCEMENTS = 3;
+
+// Connecting.
+
+/** netfront_attach, until the backend is connected. Rejects with XenError or Abandoned. */
+export async function attach(info: NetfrontInfo): Promise<void> {
+  if (info.attached) throw new Error("xen: attached twice");
+  try {
+    await bringUp(info);
+    info.attached = true;
+  } catch (error) {
+    disconnectBackend(info, false);
+    throw explain(error);
+  }
+}
+
+/** From nothing to two states Connected. */
+async function bringUp(info: NetfrontInfo): Promise<void> {
+  const { generation, xenbus, ifnet } = info;
+  await watchShutdown(info);
+  await xenbus.findOtherend();
+  await readDescription(info);
+  info.check(generation);
+  if (ifnet.mtu < MIN_MTU || ifnet.mtu > info.maxMtu) {
+    const range = `${MIN_MTU} to ${info.maxMtu}`;
+    throw new XenError("MTU", Errno.EINVAL, `MTU ${ifnet.mtu}: the backend takes ${range}`);
+  }
+  await handshake(info);
+  info.retryTicks = 0;
+  info.retryBackoff = 1;
+}
+
+/** From Initialising to Connected, both ends. */
+async function handshake(info: NetfrontInfo): Promise<void> {
+  const { generation, xenbus } = info;
+  await xenbus.set(S.INITIALISING);
+  await reach(info, S.INIT_WAIT, "offer a connection");
+  await connect(info);
+  await xenbus.set(S.CONNECTED);
+  kickRings(info);
+  await reach(info, S.CONNECTED, "connect");
+  info.check(generation);
+  info.stats.connects++;
+  if (info.connectedBefore) info.announceLeft = ANNOUNCEMENTS;
+  info.connectedBefore = true;
+  announce(info);
+}
+
+/** Waits for the backend to get to `state`; one that goes away instead, or nowhere, is an error. */
+async function reach(info: NetfrontInfo, state: XenbusState, what: string): Promise<void> {
+  const { xenbus, generation } = info;
+  const closing = state === S.CONNECTED ? [S.CLOSING, S.CLOSED] : [];
+  const reached = await xenbus.until([state, ...closing], info.connectMs);
+  info.check(generation);
+  if (reached === state) return;
+  const now = STATE_NAMES[xenbus.otherend];
+  const text = `the backend did not ${what}: its state is ${now}`;
+  throw new XenError("BACKEND", Errno.ETIMEDOUT, text);
+}
+
+const STATE_NAMES = [
+  "Unknown",
+  "Initialising",
+  "InitWait",
+  "Initialised",
+  "Connected",
+  "Closing",
+  "Closed",
+  "Reconfiguring",
+  "Reconfigured",
+] as const;
+
+/** xn_connect: rings, features, receive buffers, carrier. */
+async function connect(info: NetfrontInfo): Promise<void> {
+  const { generation } = info;
+  await talkToBackend(info);
+  await queryFeatures(info);
+  info.check(generation);
+  info.broken = undefined;
+  info.suspended = false;
+  const kept = info.kept;
+  info.kept = [];
+  for (const rxq of info.rxqs) {
+    const buffers = kept[rxq.id];
+    if (buffers === undefined) continue;
+    kept[rxq.id] = [];
+    rebuildRxBufs(info, rxq, buffers);
+  }
+  // Fewer queues than before.
+  for (const buffers of kept) for (const m of buffers ?? []) m.free();
+  info.setCarrier(true);
+  transmitReady(info);
+}
+
+/** xn_kick_rings: every ring is looked at once, and filled. */
+function kickRings(info: NetfrontInfo): void {
+  if (!info.carrier) return;
+  for (const rxq of info.rxqs) allocRxBuffers(info, rxq);
+  for (const txq of info.txqs) if (txq.port !== 0) info.events.notify(txq.port);
+  flush(info);
+}
+
+/** Says where the NIC is now, so that switches send there; one a tick until none is left. */
+export function announce(info: NetfrontInfo): void {
+  if (info.announceLeft === 0 || !info.carrier || info.suspended) return;
+  info.announceLeft--;
+  const bytes = selfAnnouncement(info.ifnet.mac);
+  const m = new Mbuf();
+  m.attach(bytes, 0, bytes.length, undefined);
+  if (info.running && xmit(info, m) === 0) info.stats.announcements++;
+}
+
+/** The other end went to another state, and nobody was waiting for it. Holds the lock. */
+export async function backendChanged(info: NetfrontInfo): Promise<void> {
+  const { xenbus } = info;
+  if (!info.attached) return;
+  switch (xenbus.otherend) {
+    case S.CLOSING:
+    case S.CLOSED:
+      if (xenbus.state === S.CLOSED) return;
+      info.log.warn({}, "the backend closed the NIC");
+      disconnectBackend(info, true);
+      await xenbus.set(S.CLOSED);
+      return;
+    case S.UNKNOWN:
+      // Its domain, or its directory, is gone: nothing is left to say to it.
+      if (info.carrier) info.log.warn({}, "the backend is gone");
+      disconnectBackend(info, true);
+      return;
+    case S.INIT_WAIT:
+    case S.INITIALISING:
+      // Offered again, after it was closed.
+      if (xenbus.state === S.CLOSED) await handshake(info);
+      return;
+    default:
+      return;
+  }
+}
+
+/** netif_disconnect_backend: nothing is sent, received or granted any more. */
+export function disconnectBackend(info: NetfrontInfo, keep: boolean): void {
+  if (info.carrier || info.rxqs.length > 0) info.stats.disconnects++;
+  info.setCarrier(false);
+  const stats = info.txqs.map((txq) => txq.stats);
+  const dropped = disconnectQueues(info, keep);
+  if (!keep) dropKept(info);
+  if (stats[0] !== undefined) stats[0].dropped_link += dropped;
+  info.ifnet.counters.oqdrops += dropped;
+  flush(info);
+}
+
+// Up and down.
+
+/** xn_ifinit_locked */
+export function up(info: NetfrontInfo): void {
+  const { ifnet } = info;
+  ifnet.flags = (ifnet.flags | Iff.UP | Iff.DRV_RUNNING) & ~Iff.DRV_OACTIVE;
+  for (const rxq of info.rxqs) allocRxBuffers(info, rxq);
+  if (info.carrier) flush(info);
+  transmitReady(info);
+}
+
+/** xn_stop: the rings stay connected; what still comes is dropped, counted. */
+export function down(info: NetfrontInfo): void {
+  const { ifnet } = info;
+  ifnet.flags &= ~(Iff.UP | Iff.DRV_RUNNING);
+}
+
+/** 0 or an errno; then the MTU is as before. */
+export function changeMtu(info: NetfrontInfo, mtu: number): number {
+  if (!Number.isInteger(mtu) || mtu < MIN_MTU || mtu > info.maxMtu) return Errno.EINVAL;
+  info.ifnet.mtu = mtu;
+  return 0;
+}
+
+// Suspend and resume.
+
+async function watchShutdown(info: NetfrontInfo): Promise<void> {
+  const { generation, store } = info;
+  await store.watch(SHUTDOWN_KEY, () => {
+    info.lock.run(() => shutdownAsked(info, generation)).catch(passing);
+  });
+}
+
+/** The toolstack wrote control/shutdown. Holds the lock. */
+async function shutdownAsked(info: NetfrontInfo, generation: number): Promise<void> {
+  if (info.generation !== generation || !info.attached) return;
+  const asked = await info.store.readOptional(SHUTDOWN_KEY);
+  info.check(generation);
+  if (asked === undefined || asked === "") return;
+  if (asked !== "suspend") {
+    info.log.warn({ asked }, "the toolstack asks for what a NIC can't do");
+    return;
+  }
+  await info.store.write(SHUTDOWN_KEY, "");
+  await suspend(info);
+  info.check(generation);
+  const bytes = new Uint8Array(schedShutdown.size);
+  schedShutdown.write(new DataView(bytes.buffer), 0, { reason: ShutdownReason.SUSPEND });
+  try {
+    await info.ctx.hypervisor.hypercall(Hypercall.SCHED_OP, SchedOp.SHUTDOWN, bytes);
+  } catch (error) {
+    if (!(error instanceof HypercallError)) throw error;
+    info.check(generation);
+    info.log.warn({ errno: error.errno }, "the suspend was cancelled");
+    resumeCancelled(info);
+  }
+}
+
+/** netfront_suspend: nothing new is sent, what was sent is answered or waited for long enough. */
+export async function suspend(info: NetfrontInfo): Promise<void> {
+  if (info.suspended) return;
+  const { generation } = info;
+  info.suspended = true;
+  info.stats.suspends++;
+  if (!info.carrier) return;
+  kick(info);
+  for (
+    let waited = 0;
+    waited < DRAIN_MS && info.carrier && !txIdle(info);
+    waited += DRAIN_POLL_MS
+  ) {
+    await new Promise<void>((resolve) => setTimeout(resolve, DRAIN_POLL_MS));
+    if (info.generation !== generation) return;
+  }
+  info.setCarrier(false);
+}
+
+/** The suspend did not happen: the rings are as they were. */
+function resumeCancelled(info: NetfrontInfo): void {
+  info.suspended = false;
+  if (info.rxqs.length === 0 || info.broken !== undefined) return;
+  info.setCarrier(true);
+  kickRings(info);
+  transmitReady(info);
+}
+
+/**
+ * The hypervisor is out of reach and has forgotten us. Everything that was granted is ours again;
+ * receive buffers wait for the next ring.
+ */
+export function linkLost(info: NetfrontInfo): void {
+  info.generation++;
+  info.stats.link_losses++;
+  info.store.linkGone("the link is gone");
+  info.xenbus.abandon("the link is gone");
+  info.events.linkGone();
+  // Before anything is unloaded: no use outlives the link.
+  info.grants.linkGone();
+  disconnectBackend(info, true);
+  info.xenbus.state = S.UNKNOWN;
+  info.suspended = false;
+  info.retryTicks = 0;
+}
+
+/**
+ * netfront_resume: another life of the same NIC, here or on another device, perhaps as another
+ * domain. Holds the lock. Never rejects but with bugs of ours; what fails is logged, and tried
+ * again if it may pass.
+ */
+export async function resume(info: NetfrontInfo): Promise<void> {
+  info.stats.resumes++;
+  info.grants.resume();
+  await tryResume(info);
+}
+
+/** As `resume`, again on the same link. */
+export async function tryResume(info: NetfrontInfo): Promise<void> {
+  const { generation } = info;
+  try {
+    info.store.abandon("starting over");
+    info.xenbus.abandon("starting over");
+    await info.store.resetWatches();
+    await bringUp(info);
+  } catch (error) {
+    if (error instanceof Abandoned || info.generation !== generation) return;
+    resumeFailed(info, explain(error));
+  }
+}
+
+function resumeFailed(info: NetfrontInfo, error: Error): void {
+  if (!(error instanceof XenError)) throw error;
+  info.stats.resume_failures++;
+  disconnectBackend(info, true);
+  const final = error.code === "MAC_CHANGED" || error.code === "MTU";
+  const then = final ? "the interface stays down" : "it is tried again";
+  info.log.error({ code: error.code, errno: error.errno }, `${error.message}; ${then}`);
+  if (final) return;
+  info.retryTicks = info.retryBackoff;
+  info.retryBackoff = Math.min(info.retryBackoff * 2, MAX_RETRY_TICKS);
+}
+
+// The end.
+
+/** netfront_detach: the backend is told, and lets go before our pages are freed. Holds the lock. */
+export async function detach(info: NetfrontInfo): Promise<void> {
+  info.ifnet.flags &= ~(Iff.UP | Iff.DRV_RUNNING);
+  if (!info.attached) return;
+  const { xenbus } = info;
+  await suspend(info);
+  const { generation } = info;
+  info.attached = false;
+  info.retryTicks = 0;
+  try {
+    if (info.ctx.hypervisor.attached && xenbus.state !== S.UNKNOWN) {
+      await xenbus.set(S.CLOSING);
+      await xenbus.until([S.CLOSING, S.CLOSED, S.UNKNOWN], DETACH_MS);
+      info.check(generation);
+      disconnectBackend(info, false);
+      await xenbus.set(S.CLOSED);
+    }
+  } catch (error) {
+    if (!(error instanceof Abandoned || error instanceof XenstoreError)) throw error;
+  } finally {
+    info.generation++;
+    disconnectBackend(info, false);
+    info.store.abandon("the driver detaches");
+    info.xenbus.abandon("the driver detaches");
+    info.events.linkGone();
+  }
+}
+
+/** Everything that the peer or a shortage may do, as an error that a person can read. */
+function explain(error: unknown): Error {
+  if (error instanceof XenError || error instanceof Abandoned) return error;
+  if (error instanceof XenstoreError) return new XenError("XENSTORE", Errno.EIO, error.message);
+  if (error instanceof HypercallError) return new XenError("HYPERCALL", Errno.EIO, error.message);
+  if (error instanceof Shortage) return new XenError("NO_MEMORY", Errno.ENOMEM, error.message);
+  return error instanceof Error ? error : new Error(String(error));
+}
+
+/** For steps nobody waits for: a backend that goes is no error, a bug of ours is. */
+export function passing(error: unknown): void {
+  if (error instanceof Abandoned || error instanceof XenstoreError) return;
+  setImmediate(() => {
+    throw error;
+  });
+}

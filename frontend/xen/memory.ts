@@ -1,0 +1,188 @@
+/**
+ * The front half of a shared ring: a coherent page, its grant, and the two indexes that only this
+ * end sees.
+ *
+ *   page (window, granted read-write)          here
+ *     req_prod   ours   requests published       reqProdPvt   requests written
+ *     req_event  theirs                          rspCons      responses taken
+ *     rsp_prod   theirs, checked before use
+ *     rsp_event  ours   wake us past here
+ *     slots      ours until published, then theirs until answered
+ *
+ * Invariant: 0 <= distance(rspCons, reqProdPvt) <= size.
+ *
+ * Source: xen: xen/include/public/io/ring.h; freebsd-src: sys/xen/xenbus/xenbus_client.c
+ * (xenbus_grant_ring).
+ */
+import {
+  advance,
+  distance,
+  freeRequests,
+  type Index32,
+  index32,
+  needNotify,
+  slotOf,
+} from "../../shared/ring/index32.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import {
+  RING_HEADER_SIZE,
+  RING_PAGE_BYTES,
+  RingWord,
+  ringSlots,
+  slotOffset,
+  sring,
+} from "../../shared/xen/ring.ts";
+import type { CoherentMemory } from "../bus/coherent.ts";
+import type { DmaSpace } from "../bus/space.ts";
+import type { GrantTable } from "./grant-table.ts";
+
+export class FrontRing {
+  readonly memory: CoherentMemory;
+  readonly view: DataView;
+  /** The page's grant, for xenstore. */
+  readonly reference: number;
+  readonly size: number;
+  readonly #grants: GrantTable;
+  readonly #slotBytes: number;
+  readonly #slotType: RecordType;
+  reqProdPvt: Index32 = index32(0);
+  rspCons: Index32 = index32(0);
+  /** The shared words as we wrote them last. */
+  #reqProd: Index32 = index32(0);
+  #rspEvent: Index32 = index32(1);
+  #ended = false;
+
+  /**
+   * A fresh page, granted to `domid`. Throws BusSpaceExhausted, or Shortage when no reference is
+   * left. `start` is where its indexes begin, for tests.
+   */
+  constructor(
+    space: DmaSpace,
+    grants: GrantTable,
+    domid: number,
+    name: string,
+    slotBytes: number,
+    slotType: RecordType,
+  ) {
+    this.#grants = grants;
+    this.#slotBytes = slotBytes;
+    this.#slotType = slotType;
+    this.size = ringSlots(slotBytes);
+    this.reference = grants.allocGrantReference();
+    if (this.reference < 0) throw new Shortage(`${name}: no grant reference is free`);
+    try {
+      this.memory = space.allocCoherent(RING_PAGE_BYTES, RING_PAGE_BYTES, name);
+    } catch (error) {
+      grants.freeGrantReference(this.reference);
+      throw error;
+    }
+    this.view = this.memory.view;
+    sring.init(this.view, 0);
+    this.memory.publish(0, RING_HEADER_SIZE, RecordType.XEN_RING_PAGE);
+    grants.grantForeignAccessRef(this.reference, domid, this.memory.address, false);
+  }
+
+  /** RING_FREE_REQUESTS */
+  get freeRequests(): number {
+    return freeRequests(this.size, this.reqProdPvt, this.rspCons);
+  }
+
+  /** Requests published and not answered. */
+  get inFlight(): number {
+    return distance(this.rspCons, this.#reqProd);
+  }
+
+  /** Requests written, published or not, and not answered. */
+  get claimed(): number {
+    return distance(this.rspCons, this.reqProdPvt);
+  }
+
+  get unpublished(): number {
+    return distance(this.#reqProd, this.reqProdPvt);
+  }
+
+  /** Where the slot of an index begins in `view`. */
+  at(index: Index32): number {
+    return slotOffset(index, this.#slotBytes, this.size);
+  }
+
+  /** The slot number of an index. */
+  slot(index: Index32): number {
+    return slotOf(index, this.size);
+  }
+
+  /** The next request slot, ours to write. */
+  claim(): Index32 {
+    const index = this.reqProdPvt;
+    this.reqProdPvt = advance(index, 1);
+    return index;
+  }
+
+  /** Takes back what was claimed since `index` and not published. */
+  unclaim(index: Index32): void {
+    this.reqProdPvt = index;
+  }
+
+  /**
+   * RING_PUSH_REQUESTS_AND_CHECK_NOTIFY: contents, then index. True when the backend asked to be
+   * told. Grants of what the requests name must have been posted before.
+   */
+  publish(): boolean {
+    const before = this.#reqProd;
+    const after = this.reqProdPvt;
+    const count = distance(before, after);
+    if (count === 0) return false;
+    const first = this.slot(before);
+    const run = Math.min(count, this.size - first);
+    this.memory.publish(this.at(before), run * this.#slotBytes, this.#slotType);
+    if (run < count) {
+      const rest = (count - run) * this.#slotBytes;
+      this.memory.publish(RING_HEADER_SIZE, rest, this.#slotType);
+    }
+    this.#reqProd = after;
+    sring.setReqProd(this.view, 0, after);
+    this.memory.publish(RingWord.REQ_PROD, 4, RecordType.XEN_RING_INDEX);
+    return needNotify(before, after, sring.reqEvent(this.view, 0));
+  }
+
+  /**
+   * Responses that wait; -1 when rsp_prod is where no honest backend has it. The word is read once
+   * for each call.
+   */
+  unconsumed(): number {
+    const n = distance(this.rspCons, sring.rspProd(this.view, 0));
+    return n > distance(this.rspCons, this.#reqProd) ? -1 : n;
+  }
+
+  /** Asks to be woken by the response at `index`. */
+  arm(index: Index32): void {
+    if (this.#rspEvent === index) return;
+    this.#rspEvent = index;
+    sring.setRspEvent(this.view, 0, index);
+    this.memory.publish(RingWord.RSP_EVENT, 4, RecordType.XEN_RING_INDEX);
+  }
+
+  /**
+   * Ends the backend's access and frees the page: at once, or when the backend lets go of it. Twice
+   * is harmless.
+   */
+  end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    const { memory, reference } = this;
+    if (this.#grants.endForeignAccessRef(reference)) {
+      this.#grants.freeGrantReference(reference);
+      memory.free();
+    } else {
+      this.#grants.quarantine(reference, () => memory.free());
+    }
+  }
+}
+
+/** No grant reference, or no room for one more map, is left. */
+export class Shortage extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "Shortage";
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * Publishing and being told: how frontend and backend learn that there is something new.
+ *
+ *   transmit, transmit, ...  --microtask-->  kick: grants, requests, index; one event per queue
+ *   event  a response stands where we asked to be woken: rx, then tx of the queue
+ *   poll   at the end of each batch: has a response come, told or not?
+ *
+ * The link sends what was posted at the end of the turn; the microtask runs before that, so a burst
+ * is one range of requests and one index in one batch.
+ *
+ * On one machine a consumer that arms its event index and looks again can't miss a response. Here
+ * index and response may cross on the link: each side has armed, or looked, before the other's word
+ * was there. So what arrives is looked at once more when it has arrived; that closes the gap.
+ */
+import type { NetfrontInfo } from "./info.ts";
+import type { Rxq, Txq } from "./rings.ts";
+
+/** Packets and bytes after which requests are published within a burst. */
+const BURST_PACKETS = 64;
+/** What was pushed and its requests should leave together, in a message that is not too long. */
+const BURST_BYTES = 60 * 1024;
+
+/** Whether this burst has gone on for long enough. */
+export const publishDue = (txq: Txq): boolean =>
+  txq.burstPackets >= BURST_PACKETS || txq.burstBytes >= BURST_BYTES;
+
+/** Grants first, then what names them, then the index; and the event, where it was asked for. */
+export function publishTx(info: NetfrontInfo, txq: Txq): void {
+  txq.burstPackets = 0;
+  txq.burstBytes = 0;
+  if (txq.ring === undefined || txq.ring.unpublished === 0) return;
+  info.grants.post();
+  if (!txq.ring.publish()) return;
+  txq.stats.notifications++;
+  info.events.notify(txq.port);
+}
+
+export function publishRx(info: NetfrontInfo, rxq: Rxq): void {
+  if (rxq.ring === undefined || rxq.ring.unpublished === 0) return;
+  info.grants.post();
+  if (!rxq.ring.publish()) return;
+  rxq.stats.notifications++;
+  info.events.notify(portOf(info, rxq));
+}
+
+/** The channel of a queue pair hangs at its Tx queue. */
+export const portOf = (info: NetfrontInfo, rxq: Rxq): number => info.txqs[rxq.id]?.port ?? 0;
+
+/** Makes sure that this burst's requests are published once the burst is over. */
+export function armKick(info: NetfrontInfo): void {
+  if (info.kickArmed) return;
+  info.kickArmed = true;
+  queueMicrotask(() => kick(info));
+}
+
+/** The burst is over: publishes for each queue that has something new. */
+export function kick(info: NetfrontInfo): void {
+  info.kickArmed = false;
+  if (!info.carrier) return;
+  for (const txq of info.txqs) publishTx(info, txq);
+  flush(info);
+}
+
+/** What was posted, ends of grants among it, leaves at the end of this turn. */
+export function flush(info: NetfrontInfo): void {
+  info.grants.post();
+  info.ctx.space.link?.scheduleFlush();
+}

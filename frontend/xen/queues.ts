@@ -1,0 +1,169 @@
+/**
+ * Making and unmaking the queues: tag, maps, ring page, event channel.
+ *
+ * After setup_rxqs, setup_txqs, disconnect_rxq and disconnect_txq (freebsd-src and
+ * prati0100/freebsd: sys/dev/xen/netfront/netfront.c). A queue is in the list before its first part
+ * is made, and unmaking passes over what is not there, so that any failure, and a link that goes in
+ * the middle, is undone by the same step. Unmaking twice is harmless.
+ */
+import { RecordType } from "../../shared/wire/records.ts";
+import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../shared/xen/netif.ts";
+import { BusSpaceExhausted } from "../bus/misuse.ts";
+import type { DmaDirection } from "../bus/tag.ts";
+import type { Mbuf } from "../net/mbuf.ts";
+import {
+  BUS_DMA_XEN_DOMID_SHIFT,
+  BUS_DMA_XEN_PREALLOC_REFS,
+  createXenTag,
+  type XenDmaTag,
+} from "./bus-dma-xen/index.ts";
+import { RxStats, TxStats } from "./counters.ts";
+import { interrupt } from "./datapath.ts";
+import { releaseRxBufs } from "./datapath-rx.ts";
+import { releaseTxBufs } from "./datapath-tx.ts";
+import type { NetfrontInfo } from "./info.ts";
+import { FrontRing, Shortage } from "./memory.ts";
+import { type MapPool, Rxq, Txq } from "./rings.ts";
+
+const PAGE_BYTES = 4096;
+
+/**
+ * setup_device: `count` queue pairs, granted to the other end. Rejects with Shortage,
+ * HypercallError or Abandoned; what is there by then is undone by `disconnectQueues`.
+ */
+export async function setupDevice(info: NetfrontInfo, count: number): Promise<void> {
+  const { generation } = info;
+  if (info.rxqs.length > 0 || info.txqs.length > 0)
+    throw new Error("xen: queues are set up already");
+  info.rxqs = [];
+  info.txqs = [];
+  try {
+    for (let i = 0; i < count; i++) setupTxq(info, i);
+    for (let i = 0; i < count; i++) setupRxq(info, i);
+  } catch (error) {
+    if (error instanceof BusSpaceExhausted) throw new Shortage(error.message);
+    throw error;
+  }
+  info.renewPool();
+  for (let i = 0; i < count; i++) {
+    const port = await info.events.allocUnbound(info.xenbus.otherendId);
+    info.check(generation);
+    const rxq = info.rxqs[i]!;
+    const txq = info.txqs[i]!;
+    txq.port = port;
+    info.events.bind(port, () => interrupt(info, rxq, txq));
+  }
+}
+
+function setupRxq(info: NetfrontInfo, id: number): void {
+  info.rxStats[id] ??= new RxStats();
+  const name = `${info.ctx.name} rx ${id}`;
+  const rxq = new Rxq(id, name, info.rxStats[id]!, (m) => info.ifnet.input(m));
+  info.rxqs.push(rxq);
+  rxq.dmat = createTag(info, name, "fromDevice");
+  fillPool(rxq.pool, rxq.dmat);
+  rxq.ring = createRing(info, name, RX_SLOT_SIZE, RecordType.XEN_RX_REQ);
+}
+
+function setupTxq(info: NetfrontInfo, id: number): void {
+  info.txStats[id] ??= new TxStats();
+  const name = `${info.ctx.name} tx ${id}`;
+  const txq = new Txq(id, name, info.txStats[id]!);
+  info.txqs.push(txq);
+  txq.dmat = createTag(info, name, "toDevice");
+  fillPool(txq.pool, txq.dmat);
+  txq.ring = createRing(info, name, TX_SLOT_SIZE, RecordType.XEN_TX_REQ);
+}
+
+/** One page to one domain: what a request can name. No lock: no load of it waits for references. */
+function createTag(info: NetfrontInfo, name: string, direction: DmaDirection): XenDmaTag {
+  const tag = createXenTag(info.dmaParent, {
+    name,
+    alignment: 1,
+    boundary: PAGE_BYTES,
+    maxSize: PAGE_BYTES,
+    nSegments: 1,
+    maxSegSize: PAGE_BYTES,
+    direction,
+    flags: (info.xenbus.otherendId << BUS_DMA_XEN_DOMID_SHIFT) >>> 0,
+  });
+  if (typeof tag === "number") throw new Error(`${name}: tag refused with errno ${tag}`);
+  return tag;
+}
+
+function fillPool(pool: MapPool, tag: XenDmaTag): void {
+  while (pool.count < pool.maps.length) {
+    const map = tag.createMap(BUS_DMA_XEN_PREALLOC_REFS);
+    if (typeof map === "number") throw new Shortage(`${tag.name}: map refused with errno ${map}`);
+    pool.maps[pool.count++] = map;
+  }
+}
+
+function createRing(
+  info: NetfrontInfo,
+  name: string,
+  slotBytes: number,
+  slotType: RecordType,
+): FrontRing {
+  const { grants, ctx, xenbus } = info;
+  return new FrontRing(ctx.space, grants, xenbus.otherendId, `${name} ring`, slotBytes, slotType);
+}
+
+/**
+ * netif_disconnect_backend, for each queue: nothing of ours is granted any more when it returns,
+ * but for pages that the backend still uses. With `keep`, receive buffers wait for a new ring.
+ * Returns packets that were not answered.
+ */
+export function disconnectQueues(info: NetfrontInfo, keep: boolean): number {
+  const { rxqs, txqs } = info;
+  info.rxqs = [];
+  info.txqs = [];
+  info.refusedTxq = undefined;
+  let unanswered = 0;
+  for (const rxq of rxqs) disconnectRxq(info, rxq, keep);
+  for (const txq of txqs) unanswered += disconnectTxq(info, txq);
+  return unanswered;
+}
+
+/** disconnect_rxq */
+export function disconnectRxq(info: NetfrontInfo, rxq: Rxq, keep: boolean): void {
+  rxq.lro.flush();
+  let kept: Mbuf[] | undefined;
+  if (keep) {
+    info.kept[rxq.id] ??= [];
+    kept = info.kept[rxq.id];
+  }
+  releaseRxBufs(info, rxq, kept);
+  destroyPool(rxq.pool);
+  rxq.dmat?.destroy();
+  rxq.dmat = undefined;
+  rxq.ring?.end();
+  rxq.ring = undefined;
+}
+
+/** disconnect_txq. Returns packets that were not answered. */
+export function disconnectTxq(info: NetfrontInfo, txq: Txq): number {
+  const unanswered = releaseTxBufs(info, txq);
+  destroyPool(txq.pool);
+  txq.dmat?.destroy();
+  txq.dmat = undefined;
+  txq.ring?.end();
+  txq.ring = undefined;
+  if (txq.port !== 0) info.events.unbind(txq.port);
+  txq.port = 0;
+  return unanswered;
+}
+
+function destroyPool(pool: MapPool): void {
+  while (pool.count > 0) {
+    const i = --pool.count;
+    pool.maps[i]!.destroy();
+    pool.maps[i] = undefined;
+  }
+}
+
+/** Frees what was kept for a ring that does not come. */
+export function dropKept(info: NetfrontInfo): void {
+  for (const buffers of info.kept) for (const m of buffers ?? []) m.free();
+  info.kept = [];
+}

@@ -1,0 +1,140 @@
+/**
+ * xenbus, the frontend's end: two directories of the store, a state in each.
+ *
+ *   device/vif/0   ours     state, rings, features, written by `set` and by control.ts
+ *   backend        theirs   state, watched; what it offers
+ *
+ * The other end's state is read again for every event, so that an event is only a reason to look.
+ * One look is under way at a time; events that come meanwhile make one more (XSA-349).
+ *
+ * Source: xen: xen/include/public/io/xenbus.h; freebsd-src: sys/xen/xenbus/xenbusb.c.
+ */
+import { VifKey, XenbusState, xenbusStateOf } from "../../shared/xen/xenbus.ts";
+import { Abandoned } from "./abandoned.ts";
+import type { XenstoreClient, XenstoreRequests } from "./xenstore-client.ts";
+
+/** Our directory, from the domain's own. */
+export const NODE = "device/vif/0";
+
+interface StateWait {
+  readonly states: readonly XenbusState[];
+  readonly settle: (state: XenbusState | undefined) => void;
+  readonly fail: (error: Error) => void;
+  readonly timer: NodeJS.Timeout;
+}
+
+export class Xenbus {
+  /** Ours, as we set it last. */
+  state: XenbusState = XenbusState.UNKNOWN;
+  otherend: XenbusState = XenbusState.UNKNOWN;
+  /** Directory of the backend, and its domain. */
+  otherendPath = "";
+  otherendId = 0;
+  /** The other end went to another state. Runs to its end. */
+  onOtherend: (state: XenbusState) => void = () => {};
+  readonly #store: XenstoreClient;
+  readonly #waits = new Set<StateWait>();
+  #looking = false;
+  #lookAgain = false;
+  /** Raised by `abandon`: what resumes from before it changes nothing. */
+  #life = 0;
+
+  constructor(store: XenstoreClient) {
+    this.#store = store;
+  }
+
+  /** Finds the other end and watches its state. Rejects with XenstoreError. */
+  async findOtherend(): Promise<void> {
+    const [path, id] = await Promise.all([
+      this.#store.read(`${NODE}/${VifKey.BACKEND}`),
+      this.#store.read(`${NODE}/${VifKey.BACKEND_ID}`),
+    ]);
+    this.otherendPath = path;
+    this.otherendId = /^\d{1,5}$/.test(id) ? Number(id) : Number.NaN;
+    if (!(this.otherendId < 0x7ff0))
+      throw new Error(`backend-id ${JSON.stringify(id)} is no domain`);
+    await this.#store.watch(`${path}/${VifKey.STATE}`, () => this.#look());
+  }
+
+  /** A key of ours. */
+  own(key: string, store: XenstoreRequests = this.#store): Promise<string | undefined> {
+    return store.readOptional(`${NODE}/${key}`);
+  }
+
+  /** A key of the other end. */
+  theirs(key: string): Promise<string | undefined> {
+    return this.#store.readOptional(`${this.otherendPath}/${key}`);
+  }
+
+  /** A number among their keys; `missing` for none, and for what is no number. */
+  async theirNumber(key: string, missing: number): Promise<number> {
+    const value = await this.theirs(key);
+    return value !== undefined && /^\d{1,9}$/.test(value) ? Number(value) : missing;
+  }
+
+  /** xenbus_set_state */
+  async set(state: XenbusState): Promise<void> {
+    this.state = state;
+    await this.#store.write(`${NODE}/${VifKey.STATE}`, String(state));
+  }
+
+  /** The other end's state once it is one of these; undefined after `timeoutMs`. */
+  until(states: readonly XenbusState[], timeoutMs: number): Promise<XenbusState | undefined> {
+    if (states.includes(this.otherend)) return Promise.resolve(this.otherend);
+    return new Promise((settle, fail) => {
+      const timer = setTimeout(() => {
+        // The event may lie unread behind our own stall.
+        setImmediate(() => {
+          if (this.#waits.delete(wait)) settle(undefined);
+        });
+      }, timeoutMs);
+      const wait: StateWait = { states, settle, fail, timer };
+      this.#waits.add(wait);
+    });
+  }
+
+  /** The store is gone: nothing is known of the other end, and nobody waits for it any more. */
+  abandon(why: string): void {
+    this.#life++;
+    this.otherend = XenbusState.UNKNOWN;
+    this.#looking = false;
+    this.#lookAgain = false;
+    for (const { timer, fail } of this.#waits) {
+      clearTimeout(timer);
+      fail(new Abandoned(why));
+    }
+    this.#waits.clear();
+  }
+
+  #look(): void {
+    if (this.#looking) {
+      this.#lookAgain = true;
+      return;
+    }
+    this.#looking = true;
+    const life = this.#life;
+    this.theirs(VifKey.STATE).then(
+      (value) => this.#seen(life, xenbusStateOf(value)),
+      // Not readable for us any more, or the store is gone.
+      () => this.#seen(life, XenbusState.UNKNOWN),
+    );
+  }
+
+  #seen(life: number, state: XenbusState): void {
+    if (this.#life !== life) return;
+    this.#looking = false;
+    const again = this.#lookAgain;
+    this.#lookAgain = false;
+    if (state !== this.otherend) {
+      this.otherend = state;
+      for (const wait of this.#waits) {
+        if (!wait.states.includes(state)) continue;
+        clearTimeout(wait.timer);
+        this.#waits.delete(wait);
+        wait.settle(state);
+      }
+      this.onOtherend(state);
+    }
+    if (again) this.#look();
+  }
+}

@@ -1,0 +1,236 @@
+/**
+ * Grant table entries, and the packed records in which they travel.
+ *
+ * Source: xen: xen/include/public/grant_table.h (entries, flags, status codes);
+ * shared/wire/README.md (records). The hypercalls on grants are in grant-ops.ts.
+ * Entries are granted and ended for every packet: field functions over
+ * (view, at), no objects. Flags are read once, into a local, then checked.
+ */
+import { getU64, setU64 } from "../bytes/u64.ts";
+
+const LE = true;
+
+/** Bytes of a granted page. */
+export const GRANT_PAGE_BYTES = 4096;
+/** References below this are reserved; the first two have names. */
+export const GNTTAB_NR_RESERVED_ENTRIES = 8;
+export const GNTTAB_RESERVED_CONSOLE = 0;
+export const GNTTAB_RESERVED_XENSTORE = 1;
+
+export const GRANT_ENTRY_V1_SIZE = 8;
+export const GRANT_ENTRY_V2_SIZE = 16;
+
+/** The two low bits of an entry's flags. */
+export const GrantType = {
+  INVALID: 0,
+  PERMIT_ACCESS: 1,
+  ACCEPT_TRANSFER: 2,
+  TRANSITIVE: 3,
+} as const;
+export type GrantType = (typeof GrantType)[keyof typeof GrantType];
+export const GTF_TYPE_MASK = 3;
+
+/** The other bits. READING and WRITING are Xen's; here they are use counts above zero. */
+export const GrantFlag = {
+  READONLY: 1 << 2,
+  READING: 1 << 3,
+  WRITING: 1 << 4,
+  PWT: 1 << 5,
+  PCD: 1 << 6,
+  PAT: 1 << 7,
+  SUB_PAGE: 1 << 8,
+} as const;
+
+/** Bits 2 and 3 of an ACCEPT_TRANSFER entry: for traces, transfers are refused. */
+export const TransferFlag = { COMMITTED: 1 << 2, COMPLETED: 1 << 3 } as const;
+
+/** enum grant_status: what grant operations answer, per entry. */
+export const Gntst = {
+  OKAY: 0,
+  GENERAL_ERROR: -1,
+  BAD_DOMAIN: -2,
+  BAD_GNTREF: -3,
+  BAD_HANDLE: -4,
+  BAD_VIRT_ADDR: -5,
+  BAD_DEV_ADDR: -6,
+  NO_DEVICE_SPACE: -7,
+  PERMISSION_DENIED: -8,
+  BAD_PAGE: -9,
+  BAD_COPY_ARG: -10,
+  ADDRESS_TOO_BIG: -11,
+  EAGAIN: -12,
+  NO_SPACE: -13,
+} as const;
+export type Gntst = (typeof Gntst)[keyof typeof Gntst];
+
+// Both versions begin alike:
+//   0       2       4
+//   | flags | domid |
+const FLAGS = 0;
+const DOMID = 2;
+
+/** What entries of both versions share; `at` is the entry's first byte. */
+export const grantEntry = {
+  flags: (v: DataView, at: number): number => v.getUint16(at + FLAGS, LE),
+  domid: (v: DataView, at: number): number => v.getUint16(at + DOMID, LE),
+  typeOf: (flags: number): GrantType => (flags & GTF_TYPE_MASK) as GrantType,
+} as const;
+
+// grant_entry_v1: 8 bytes
+//   0       2       4       8
+//   | flags | domid | frame |
+const V1_FRAME = 4;
+
+export const grantEntryV1 = {
+  flags: grantEntry.flags,
+  domid: grantEntry.domid,
+  frame: (v: DataView, at: number): number => v.getUint32(at + V1_FRAME, LE),
+
+  /**
+   * All 8 bytes. Flags come last: for memory that both ends see, an entry is valid from then on.
+   */
+  write(v: DataView, at: number, flags: number, domid: number, frame: number): void {
+    v.setUint32(at + V1_FRAME, frame, LE);
+    v.setUint16(at + DOMID, domid, LE);
+    v.setUint16(at + FLAGS, flags, LE);
+  },
+} as const;
+
+// grant_entry_v2: 16 bytes
+//   0       2       4                 6        8          16
+//   | flags | domid | -               | -      | frame 64 |     full page
+//   | flags | domid | page offset     | length | frame 64 |     sub page: flag SUB_PAGE
+//   | flags | domid | trans domid     | -      | gref | - |     transitive: type 3, refused
+const V2_PAGE_OFF = 4;
+const V2_LENGTH = 6;
+const V2_FRAME = 8;
+const V2_TRANS_DOMID = 4;
+const V2_GREF = 8;
+
+export const grantEntryV2 = {
+  flags: grantEntry.flags,
+  domid: grantEntry.domid,
+  /** Infinity when the number does not fit a double exactly. */
+  frame: (v: DataView, at: number): number => getU64(v, at + V2_FRAME),
+  /** Count only with GrantFlag.SUB_PAGE. */
+  pageOff: (v: DataView, at: number): number => v.getUint16(at + V2_PAGE_OFF, LE),
+  length: (v: DataView, at: number): number => v.getUint16(at + V2_LENGTH, LE),
+  /** Count only with GrantType.TRANSITIVE. */
+  transDomid: (v: DataView, at: number): number => v.getUint16(at + V2_TRANS_DOMID, LE),
+  gref: (v: DataView, at: number): number => v.getUint32(at + V2_GREF, LE),
+
+  /** All 16 bytes, flags last. */
+  writeFullPage(v: DataView, at: number, flags: number, domid: number, frame: number): void {
+    grantEntryV2.writeSubPage(v, at, flags, domid, 0, 0, frame);
+  },
+
+  /** All 16 bytes, flags last; they have to hold SUB_PAGE for offset and length to count. */
+  writeSubPage(
+    v: DataView,
+    at: number,
+    flags: number,
+    domid: number,
+    pageOff: number,
+    length: number,
+    frame: number,
+  ): void {
+    setU64(v, at + V2_FRAME, frame);
+    v.setUint16(at + V2_PAGE_OFF, pageOff, LE);
+    v.setUint16(at + V2_LENGTH, length, LE);
+    v.setUint16(at + DOMID, domid, LE);
+    v.setUint16(at + FLAGS, flags, LE);
+  },
+} as const;
+
+// Records of the wire's grant columns: reference, then the entry as it stands in the table.
+//   0           4                12 or 20
+//   | reference | entry v1 or v2 |
+const REFERENCE = 0;
+/** Where the entry begins in a record of either version. */
+export const GRANT_RECORD_ENTRY = 4;
+export const GRANT_RECORD_V1_SIZE = GRANT_RECORD_ENTRY + GRANT_ENTRY_V1_SIZE;
+export const GRANT_RECORD_V2_SIZE = GRANT_RECORD_ENTRY + GRANT_ENTRY_V2_SIZE;
+
+const referenceAt = (v: DataView, at: number): number => v.getUint32(at + REFERENCE, LE);
+
+/** One record of a `grant` column of version 1. */
+export const grantRecordV1 = {
+  size: GRANT_RECORD_V1_SIZE,
+  reference: referenceAt,
+  flags: (v: DataView, at: number): number => grantEntry.flags(v, at + GRANT_RECORD_ENTRY),
+  domid: (v: DataView, at: number): number => grantEntry.domid(v, at + GRANT_RECORD_ENTRY),
+  frame: (v: DataView, at: number): number => grantEntryV1.frame(v, at + GRANT_RECORD_ENTRY),
+
+  /** All 12 bytes. */
+  write(
+    v: DataView,
+    at: number,
+    reference: number,
+    flags: number,
+    domid: number,
+    frame: number,
+  ): void {
+    v.setUint32(at + REFERENCE, reference, LE);
+    grantEntryV1.write(v, at + GRANT_RECORD_ENTRY, flags, domid, frame);
+  },
+} as const;
+
+/** One record of a `grant` column of version 2. */
+export const grantRecordV2 = {
+  size: GRANT_RECORD_V2_SIZE,
+  reference: referenceAt,
+  flags: (v: DataView, at: number): number => grantEntry.flags(v, at + GRANT_RECORD_ENTRY),
+  domid: (v: DataView, at: number): number => grantEntry.domid(v, at + GRANT_RECORD_ENTRY),
+  frame: (v: DataView, at: number): number => grantEntryV2.frame(v, at + GRANT_RECORD_ENTRY),
+  pageOff: (v: DataView, at: number): number => grantEntryV2.pageOff(v, at + GRANT_RECORD_ENTRY),
+  length: (v: DataView, at: number): number => grantEntryV2.length(v, at + GRANT_RECORD_ENTRY),
+
+  /** All 20 bytes. `pageOff` and `length` are 0 for a full page. */
+  write(
+    v: DataView,
+    at: number,
+    reference: number,
+    flags: number,
+    domid: number,
+    pageOff: number,
+    length: number,
+    frame: number,
+  ): void {
+    v.setUint32(at + REFERENCE, reference, LE);
+    grantEntryV2.writeSubPage(v, at + GRANT_RECORD_ENTRY, flags, domid, pageOff, length, frame);
+  },
+} as const;
+
+/** One record of an `end_grant` column: the reference alone. */
+export const END_GRANT_RECORD_SIZE = 4;
+export const endGrantRecord = {
+  size: END_GRANT_RECORD_SIZE,
+  reference: referenceAt,
+  write: (v: DataView, at: number, reference: number): void =>
+    v.setUint32(at + REFERENCE, reference, LE),
+} as const;
+
+// One record of a `grant_use` column: 8 bytes
+//   0           4         6         8
+//   | reference | readers | writers |     signed changes of the use counts
+const READERS = 4;
+const WRITERS = 6;
+export const GRANT_USE_RECORD_SIZE = 8;
+export const grantUseRecord = {
+  size: GRANT_USE_RECORD_SIZE,
+  reference: referenceAt,
+  readers: (v: DataView, at: number): number => v.getInt16(at + READERS, LE),
+  writers: (v: DataView, at: number): number => v.getInt16(at + WRITERS, LE),
+
+  /** All 8 bytes. */
+  write(v: DataView, at: number, reference: number, readers: number, writers: number): void {
+    v.setUint32(at + REFERENCE, reference, LE);
+    v.setInt16(at + READERS, readers, LE);
+    v.setInt16(at + WRITERS, writers, LE);
+  },
+} as const;
+
+if (V1_FRAME + 4 !== GRANT_ENTRY_V1_SIZE || V2_FRAME + 8 !== GRANT_ENTRY_V2_SIZE) {
+  throw new RangeError("grant entry layout");
+}
+if (WRITERS + 2 !== GRANT_USE_RECORD_SIZE) throw new RangeError("grant use record layout");

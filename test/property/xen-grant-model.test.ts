@@ -1,0 +1,322 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { WireError } from "../../shared/wire/transactions.ts";
+import { cases } from "../support/counts.ts";
+import { GuestGrants } from "../support/guest-grants.ts";
+
+// The model knows an entry as the guest wrote it and a list of uses; it counts by looking through
+// the list. Numbers are those of xen/include/public/grant_table.h.
+const MAP_RO = 4;
+const READONLY = 4;
+const SUB_PAGE = 0x100;
+const BACKENDS = [0, 3];
+/** Two frames of version 1; a few references of both frames, reserved ones, and one beyond. */
+const MAX_FRAMES = 2;
+const REFERENCES = [0, 7, 8, 9, 255, 300, 511, 512, 700, 1023, 1024];
+const MAPTRACK = 6;
+
+interface Entry {
+  flags: number;
+  domid: number;
+  frame: number;
+  pageOff: number;
+  length: number;
+}
+interface Use {
+  readonly reference: number;
+  readonly write: boolean;
+  /** Who maps, or undefined for a pin. */
+  readonly caller?: number;
+  readonly handle?: number;
+}
+interface Model {
+  version: 1 | 2;
+  frames: number;
+  readonly entries: Map<number, Entry>;
+  uses: Use[];
+  /** Handles that were unmapped. */
+  readonly spent: number[];
+}
+
+const perFrame = (m: Model): number => (m.version === 1 ? 512 : 256);
+const usesOf = (m: Model, reference: number): Use[] =>
+  m.uses.filter((use) => use.reference === reference);
+
+/** Xen's answer to a use of the entry before there is anything about lengths. */
+function allowed(m: Model, reference: number, write: boolean, caller: number): number {
+  if (reference >= m.frames * perFrame(m)) return -3;
+  const e = m.entries.get(reference);
+  if (e === undefined || e.flags % 4 !== 1 || e.domid !== caller) return -1;
+  return write && (e.flags & READONLY) !== 0 ? -1 : 0;
+}
+
+const reference = fc.constantFrom(...REFERENCES);
+const caller = fc.constantFrom(...BACKENDS);
+const step = fc.oneof(
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      do: fc.constant("grant" as const),
+      reference,
+      type: fc.constantFrom(1, 1, 1, 1, 0, 2, 3),
+      bits: fc.constantFrom(0, 0, READONLY, SUB_PAGE, READONLY | SUB_PAGE, 8 | 16),
+      domid: fc.constantFrom(0, 0, 3),
+      pageOff: fc.constantFrom(0, 100, 4000),
+      length: fc.constantFrom(0, 1, 96, 4096),
+    }),
+  },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant("end" as const), reference }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      do: fc.constant("map" as const),
+      reference,
+      flags: fc.integer({ min: 0, max: 7 }),
+      caller,
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant("unmap" as const),
+      pick: fc.nat(),
+      caller,
+      spent: fc.boolean(),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant("copy" as const),
+      reference,
+      offset: fc.constantFrom(0, 99, 100, 195, 4000, 4095, 4096, 65535),
+      length: fc.constantFrom(0, 1, 96, 97, 4096, 65535),
+      write: fc.boolean(),
+      caller,
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constant("pin" as const), reference, write: fc.boolean() }),
+  },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant("unpin" as const), pick: fc.nat() }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant("version" as const), version: fc.constantFrom(1, 2) }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("flush" as const) }) },
+);
+type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
+
+function expectThrow(code: string | undefined, act: () => void): void {
+  let thrown: string | undefined;
+  try {
+    act();
+  } catch (error) {
+    if (!(error instanceof WireError)) throw error;
+    thrown = error.code;
+  }
+  expect(thrown).toBe(code);
+}
+
+/** What the guest must not do to this entry now, if anything. */
+function forbidden(m: Model, reference: number): string | undefined {
+  if (reference >= MAX_FRAMES * perFrame(m)) return "GRANT_REFERENCE";
+  return usesOf(m, reference).length > 0 ? "GRANT_IN_USE" : undefined;
+}
+
+function apply(guest: GuestGrants, m: Model, s: Step): void {
+  const { table } = guest;
+  switch (s.do) {
+    case "grant": {
+      const entry = { ...s, flags: s.type | s.bits, frame: s.reference + 0x1000 };
+      const code = forbidden(m, s.reference);
+      expectThrow(code, () => guest.grant([[s.reference, entry]]));
+      if (code !== undefined) return;
+      m.entries.set(s.reference, entry);
+      m.frames = Math.max(m.frames, Math.floor(s.reference / perFrame(m)) + 1);
+      return;
+    }
+    case "end": {
+      const code = forbidden(m, s.reference);
+      expectThrow(code, () => guest.end(s.reference));
+      if (code === undefined) m.entries.delete(s.reference);
+      return;
+    }
+    case "map": {
+      const write = (s.flags & MAP_RO) === 0;
+      let expected = allowed(m, s.reference, write, s.caller);
+      const part = (m.entries.get(s.reference)?.flags ?? 0) & SUB_PAGE;
+      if (expected === 0 && part !== 0) expected = -1;
+      if (m.uses.filter((use) => use.handle !== undefined).length === MAPTRACK) expected = -13;
+      if ((s.flags & 3) === 0) expected = -3;
+      const handle = table.map(s.reference, s.flags, s.caller);
+      expect(Math.min(handle, 0)).toBe(expected);
+      if (handle < 0) return;
+      expect(m.uses.some((use) => use.handle === handle)).toBe(false);
+      m.uses.push({ reference: s.reference, write, caller: s.caller, handle });
+      return;
+    }
+    case "unmap": {
+      const maps = m.uses.filter((use) => use.handle !== undefined);
+      if (s.spent && m.spent.length > 0) {
+        expect(table.unmap(m.spent[s.pick % m.spent.length]!, s.caller)).toBe(-4);
+        return;
+      }
+      const use = maps[s.pick % maps.length];
+      if (use === undefined) {
+        expect(table.unmap(s.pick % 100, s.caller)).toBe(-4);
+        return;
+      }
+      const own = use.caller === s.caller;
+      expect(table.unmap(use.handle!, s.caller)).toBe(own ? 0 : -4);
+      if (!own) return;
+      m.uses = m.uses.filter((other) => other !== use);
+      m.spent.push(use.handle!);
+      return;
+    }
+    case "copy": {
+      const { offset, length } = s;
+      let expected = allowed(m, s.reference, s.write, s.caller);
+      const e = m.entries.get(s.reference);
+      if (expected === 0 && offset + length > 4096) expected = -10;
+      if (expected === 0 && m.version === 2 && (e!.flags & SUB_PAGE) !== 0) {
+        const inside = offset >= e!.pageOff && offset + length <= e!.pageOff + e!.length;
+        if (!inside) expected = -1;
+      }
+      if (length === 0) expected = 0;
+      expect(table.checkCopy(s.reference, offset, length, s.write, s.caller)).toBe(expected);
+      return;
+    }
+    case "pin": {
+      const expected = allowed(m, s.reference, s.write, m.entries.get(s.reference)?.domid ?? 0);
+      expect(table.pin(s.reference, s.write)).toBe(expected);
+      if (expected === 0) m.uses.push({ reference: s.reference, write: s.write });
+      return;
+    }
+    case "unpin": {
+      const pins = m.uses.filter((use) => use.handle === undefined);
+      const use = pins[s.pick % pins.length];
+      if (use === undefined) return;
+      table.unpin(use.reference, use.write);
+      m.uses = m.uses.filter((other) => other !== use);
+      return;
+    }
+    case "version": {
+      const used = m.uses.some((use) => use.reference >= 8);
+      const parts = [...m.entries].some(
+        ([r, e]) => r < 8 && e.flags % 4 === 1 && (e.flags & SUB_PAGE) !== 0,
+      );
+      let expected = 0;
+      if (s.version !== m.version) {
+        if (s.version === 1 && parts) expected = -34;
+        if (used) expected = -16;
+      }
+      expect(table.setVersion(s.version)).toBe(expected);
+      if (expected !== 0 || s.version === m.version) return;
+      for (const [r, e] of m.entries) if (r >= 8 || e.flags % 4 !== 1) m.entries.delete(r);
+      m.version = s.version as 1 | 2;
+      return;
+    }
+    case "flush":
+      table.flushUses();
+      // What the guest was told in all is what is used now, entry by entry.
+      for (const r of REFERENCES) {
+        const uses = usesOf(m, r);
+        expect(guest.readers.get(r) ?? 0).toBe(uses.length);
+        expect(guest.writers.get(r) ?? 0).toBe(uses.filter((use) => use.write).length);
+      }
+  }
+}
+
+function compare(guest: GuestGrants, m: Model): void {
+  const { table } = guest;
+  for (const r of REFERENCES) {
+    const uses = usesOf(m, r);
+    expect(table.usesOf(r)).toEqual({
+      readers: uses.length,
+      writers: uses.filter((use) => use.write).length,
+    });
+    const e = m.entries.get(r);
+    const granted = e !== undefined && e.flags % 4 === 1 && r < m.frames * perFrame(m);
+    expect(table.frameOf(r)).toBe(granted ? e.frame : -1);
+  }
+  for (const use of m.uses) {
+    if (use.handle === undefined) continue;
+    expect(table.mapped(use.handle)).toEqual({
+      reference: use.reference,
+      frame: use.reference + 0x1000,
+      readonly: !use.write,
+    });
+  }
+  const maps = m.uses.filter((use) => use.handle !== undefined).length;
+  expect(table.snapshot()).toMatchObject({
+    version: m.version,
+    frames: m.frames,
+    readers: m.uses.length,
+    writers: m.uses.filter((use) => use.write).length,
+    inUse: new Set(m.uses.map((use) => use.reference)).size,
+    mapped: maps,
+  });
+}
+
+describe("the grant table against a list of uses", () => {
+  it("property: every status and every count, after every step", () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 120, size: "max" }), (steps) => {
+        const guest = new GuestGrants({ maxFrames: MAX_FRAMES, maxMaptrack: MAPTRACK });
+        const m: Model = { version: 1, frames: 1, entries: new Map(), uses: [], spent: [] };
+        for (const s of steps) {
+          apply(guest, m, s);
+          compare(guest, m);
+        }
+        // All uses end: the guest knows, and may end and change what it likes.
+        for (const use of m.uses) {
+          if (use.handle === undefined) guest.table.unpin(use.reference, use.write);
+          else expect(guest.table.unmap(use.handle, use.caller!)).toBe(0);
+        }
+        m.uses = [];
+        apply(guest, m, { do: "flush" });
+        guest.end(...REFERENCES.filter((r) => r < MAX_FRAMES * perFrame(m)));
+        expect(guest.table.snapshot()).toMatchObject({ granted: 0, inUse: 0, mapped: 0 });
+      }),
+      { numRuns: cases(5000) },
+    );
+  });
+
+  it("property: flushes at any time tell the same sums", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.record({ pin: fc.boolean(), write: fc.boolean(), flush: fc.boolean() }), {
+          maxLength: 200,
+          size: "max",
+        }),
+        (steps) => {
+          const guest = new GuestGrants();
+          guest.grant([[8, { flags: 1, domid: 0, frame: 1 }]]);
+          const held = { ro: 0, rw: 0 };
+          for (const { pin, write, flush } of steps) {
+            const kind = write ? "rw" : "ro";
+            if (pin) {
+              guest.table.pin(8, write);
+              held[kind]++;
+            } else if (held[kind] > 0) {
+              guest.table.unpin(8, write);
+              held[kind]--;
+            }
+            if (!flush) continue;
+            const before = guest.told.length;
+            guest.table.flushUses();
+            expect(guest.readers.get(8) ?? 0).toBe(held.ro + held.rw);
+            expect(guest.writers.get(8) ?? 0).toBe(held.rw);
+            expect(guest.told.length - before).toBeLessThanOrEqual(1);
+            for (const t of guest.told.slice(before)) {
+              expect(t.readers !== 0 || t.writers !== 0).toBe(true);
+            }
+          }
+        },
+      ),
+      { numRuns: cases(5000) },
+    );
+  });
+});

@@ -1,0 +1,170 @@
+/**
+ * A NIC that moves between two devices while its kernel has a TCP connection open.
+ *
+ *   host 0 ── xen ──► device A ── TAP ──┐
+ *        └┄┄┄┄┄┄┄┄┄┄► device B ── TAP ──┴ kernel bridge
+ *   host 1 ── ena ──► device A
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { cases } from "../support/counts.ts";
+import { iperf, ping } from "../support/iperf.ts";
+import { Lab } from "../support/lab.ts";
+import { whyNoNamespaces } from "../support/netns.ts";
+import {
+  type Child,
+  eventually,
+  runRingwire,
+  startRingwire,
+  startScript,
+} from "../support/process.ts";
+import { type DeviceStatus, portsOf } from "../support/status.ts";
+
+const why = whyNoNamespaces();
+const PORTS = [7700, 7710] as const;
+const ECHO_PORT = 7007;
+const MOVES = cases(1000);
+/** After this many moves the counts have to be what they were. */
+const EVERY = 10;
+
+interface Count {
+  readonly echoed: number;
+  readonly state: string;
+}
+
+describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, () => {
+  let lab: Lab;
+  const devices: Child[] = [];
+  let frontend: Child;
+  let server: Child;
+  let client: Child;
+  let question = 0;
+
+  const url = (i: number): string => `ws://${lab.host(0).underlay}:${PORTS[i]}`;
+  const migrate = (from: number, to: string, nic = "host0") =>
+    runRingwire(
+      ["migrate", nic, "--connect", `http://127.0.0.1:${PORTS[from]}`, "--to", to, "--json"],
+      { namespace: lab.device },
+    );
+  const status = async (i: number): Promise<DeviceStatus> => {
+    const args = ["status", "--connect", `http://127.0.0.1:${PORTS[i]}`, "--json"];
+    const child = await runRingwire(args, { namespace: lab.device });
+    return JSON.parse(child.stdout) as DeviceStatus;
+  };
+  const ask = async (): Promise<Count> => {
+    const tag = ++question;
+    client.tell(String(tag));
+    return await client.waitForJson<Count & { tag: number }>((line) => line.tag === tag);
+  };
+  const goesOn = async (): Promise<void> => {
+    const { echoed: before } = await ask();
+    await eventually(
+      () => `the connection to go on\n${frontend.said()}`,
+      async () => {
+        const { echoed, state } = await ask();
+        expect(state).toBe("open");
+        return echoed > before || undefined;
+      },
+    );
+  };
+
+  beforeAll(async () => {
+    lab = new Lab(2, ["xen", "ena"]);
+    lab.device.ip("link", "add", "br0", "type", "bridge");
+    lab.device.ip("link", "set", "br0", "up");
+    for (const [i, port] of PORTS.entries()) {
+      const device = startRingwire(
+        ["device", "--listen", `0.0.0.0:${port}`, "--insecure", "--uplink", `tap:up${i}`, "--json"],
+        { namespace: lab.device },
+      );
+      devices.push(device);
+      await device.waitForJson((line) => line.event === "listening");
+      lab.device.ip("link", "set", `up${i}`, "master", "br0");
+    }
+    [frontend] = await Promise.all([lab.startFrontend(0), lab.startFrontend(1)]);
+    const address = `${lab.host(1).address}:${ECHO_PORT}`;
+    const script = "test/support/tcp-peer-worker.ts";
+    server = startScript(script, ["--listen", address], { namespace: lab.host(1).namespace });
+    await server.waitForJson((line) => line.ready === true);
+    client = startScript(script, ["--connect", address], { namespace: lab.host(0).namespace });
+    await client.waitForJson((line) => line.ready === true);
+  });
+
+  afterAll(async () => {
+    await client?.stop();
+    await server?.stop();
+    for (const device of devices) await device.stop();
+    await lab.close();
+  });
+
+  it(`keeps its interface and its connection, ${MOVES} times under load`, async () => {
+    const link = lab.tap(0);
+    await goesOn();
+    const load = iperf({
+      from: lab.host(0).namespace,
+      to: lab.host(1).namespace,
+      address: lab.host(1).address,
+      seconds: 5,
+    });
+    let first: unknown;
+    for (let n = 1; n <= MOVES; n++) {
+      const from = (n - 1) % 2;
+      const moved = await migrate(from, url(1 - from));
+      expect(moved.exit?.code, moved.said()).toBe(0);
+      await eventually(
+        () => `host0 on device ${1 - from}\n${frontend.said()}`,
+        async () => portsOf(await status(1 - from)).includes("host0") || undefined,
+      );
+      if (n % EVERY !== 0) continue;
+      await goesOn();
+      // An even number of moves: the NIC is back where it began.
+      const counts = await eventually("quiet counts", async () => {
+        const nic = (await status(0)).nics.find(({ name }) => name === "host0");
+        if (nic === undefined) return undefined;
+        const { memory, nic: model } = nic as unknown as {
+          memory: { windows: number; windowBytes: number };
+          nic: { backend: string; frontend: string };
+        };
+        return {
+          windows: memory.windows,
+          windowBytes: memory.windowBytes,
+          states: [model.backend, model.frontend],
+          left: (await status(1)).nics.length,
+        };
+      });
+      first ??= counts;
+      expect(counts).toEqual(first);
+    }
+    expect((await load).bitsPerSecond).toBeGreaterThan(0);
+    expect(lab.tap(0)?.index).toBe(link?.index);
+    expect(frontend.exit).toBeUndefined();
+  });
+
+  it("pings without loss afterwards", async () => {
+    const { sent, received, duplicates } = await ping({
+      from: lab.host(0).namespace,
+      address: lab.host(1).address,
+      count: 50,
+      intervalSeconds: 0.02,
+    });
+    expect({ received, duplicates }).toEqual({ received: sent, duplicates: 0 });
+  });
+
+  it("goes back when nobody is where it should go", async () => {
+    const moved = await migrate(MOVES % 2, `ws://${lab.host(0).underlay}:7720`);
+    expect(moved.exit?.code, moved.said()).toBe(0);
+    await eventually(
+      () => `host0 to be back\n${frontend.said()}`,
+      async () => portsOf(await status(MOVES % 2)).includes("host0") || undefined,
+    );
+    await goesOn();
+  });
+
+  it.each([
+    ["a NIC that is not there", "nobody", "ws://127.0.0.1:1", /no NIC "nobody"/],
+    ["a place that is no URL", "host0", "ftp://somewhere", /--to/],
+  ])("refuses %s", async (_what, nic, to, says) => {
+    const refused = await migrate(MOVES % 2, to, nic);
+    expect(refused.exit?.code).not.toBe(0);
+    expect(refused.said()).toMatch(says);
+  });
+});

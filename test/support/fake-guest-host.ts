@@ -1,0 +1,272 @@
+/**
+ * The world around a paravirtual NIC model: a guest's pages, the device's copies of those that are
+ * windows, pushes, reads that are answered when the test says so, and a switch port that keeps
+ * what it gets.
+ *
+ *   pages   what the guest has        windows   what the device has of it
+ *   posted  everything that went to the guest, in its order
+ *
+ * A write by grant lands in the guest's page when the guest's own entry allows it; one that it
+ * does not allow is kept in `violations`, and lands nowhere.
+ */
+import {
+  DmaError,
+  type GuestMemory,
+  type Span,
+  type Window,
+} from "../../device/dma/host-memory.ts";
+import type { GuestHost, NicConfig } from "../../device/nic.ts";
+import type { Port, SwitchPort } from "../../device/switch/port.ts";
+import { type Logger, silentLogger } from "../../shared/log.ts";
+import { type RecordType, Space } from "../../shared/wire/records.ts";
+import type { FaultSeverity } from "../../shared/wire/transactions.ts";
+import { GRANT_USE_RECORD_SIZE, grantUseRecord } from "../../shared/xen/grant.ts";
+import { FakeSwitchPort, type Fault } from "./fake-host.ts";
+
+export const PAGE = 4096;
+
+/** One thing that the guest was sent. */
+export type Posted =
+  | {
+      readonly kind: "write";
+      readonly reference: number;
+      readonly offset: number;
+      readonly length: number;
+      readonly type: RecordType;
+    }
+  | {
+      readonly kind: "use";
+      readonly reference: number;
+      readonly readers: number;
+      readonly writers: number;
+    }
+  | { readonly kind: "read"; readonly reference: number }
+  | { readonly kind: "event"; readonly port: number };
+
+/** What the guest's own table says of a reference. */
+export interface OwnEntry {
+  readonly frame: number;
+  readonly readonly: boolean;
+}
+
+export class GrantRead {
+  readonly reference: number;
+  readonly offset: number;
+  readonly length: number;
+  readonly resolve: (bytes: Uint8Array) => void;
+  readonly reject: (error: DmaError) => void;
+
+  constructor(
+    address: number,
+    length: number,
+    resolve: (bytes: Uint8Array) => void,
+    reject: (error: DmaError) => void,
+  ) {
+    this.reference = Math.floor(address / PAGE);
+    this.offset = address % PAGE;
+    this.length = length;
+    this.resolve = resolve;
+    this.reject = reject;
+  }
+
+  refuse(status = -1): void {
+    this.reject(new DmaError("DMA_REFUSED", "refused by the test", status));
+  }
+}
+
+export class FakeGuestMemory implements GuestMemory {
+  readonly pages = new Map<number, Uint8Array>();
+  readonly windows: Window[] = [];
+  readonly entries = new Map<number, OwnEntry>();
+  readonly pushes: { address: number; bytes: Uint8Array }[] = [];
+  readonly reads: GrantRead[] = [];
+  readonly posted: Posted[] = [];
+  readonly violations: string[] = [];
+  outgoing: Uint8Array = new Uint8Array(0);
+  abandoned = 0;
+  readonly #nowhere = new Uint8Array(PAGE);
+
+  page(frame: number): Uint8Array {
+    let page = this.pages.get(frame);
+    if (page === undefined) {
+      page = new Uint8Array(PAGE);
+      this.pages.set(frame, page);
+    }
+    return page;
+  }
+
+  addWindow(frame: number): void {
+    const bytes = this.page(frame).slice();
+    this.windows.push({ address: frame * PAGE, bytes, view: new DataView(bytes.buffer) });
+  }
+
+  window(address: number, length: number): Window | undefined {
+    return this.windows.find(
+      (w) => address >= w.address && address + length <= w.address + w.bytes.length,
+    );
+  }
+
+  /** Pushes a copy of what the granted page holds there. */
+  push(reference: number, offset: number, length: number): void {
+    const page = this.page(this.entries.get(reference)!.frame);
+    const bytes = page.slice(offset, offset + length);
+    this.pushes.push({ address: reference * PAGE + offset, bytes });
+  }
+
+  pushed(address: number, length: number, out: Span, space: Space = Space.BUS): boolean {
+    if (space !== Space.GRANT) return false;
+    const push = this.pushes.find(
+      (p) => address >= p.address && address + length <= p.address + p.bytes.length,
+    );
+    if (push === undefined) return false;
+    out.buffer = push.bytes;
+    out.at = address - push.address;
+    out.length = length;
+    return true;
+  }
+
+  releasePushed(address: number, space: Space = Space.BUS): void {
+    if (space !== Space.GRANT) throw new Error("a push of space 0");
+    const i = this.pushes.findIndex(
+      (p) => address >= p.address && address < p.address + p.bytes.length,
+    );
+    if (i >= 0) this.pushes.splice(i, 1);
+  }
+
+  read(address: number, length: number, space: Space = Space.BUS): Promise<Uint8Array> {
+    if (space !== Space.GRANT) throw new Error(`a read of space ${space}`);
+    return new Promise((resolve, reject) => {
+      const read = new GrantRead(address, length, resolve, reject);
+      this.posted.push({ kind: "read", reference: read.reference });
+      this.reads.push(read);
+    });
+  }
+
+  /** Answers every outstanding read with what the guest's table allows. */
+  answerReads(): void {
+    for (const read of this.reads.splice(0)) {
+      const entry = this.entries.get(read.reference);
+      if (entry === undefined || read.offset + read.length > PAGE) read.refuse();
+      else read.resolve(this.page(entry.frame).slice(read.offset, read.offset + read.length));
+    }
+  }
+
+  reserve(address: number, length: number, type: RecordType, space: Space = Space.BUS): number {
+    if (space !== Space.GRANT) throw new Error(`a write to space ${space}`);
+    const reference = Math.floor(address / PAGE);
+    const offset = address % PAGE;
+    this.posted.push({ kind: "write", reference, offset, length, type });
+    const entry = this.entries.get(reference);
+    if (entry === undefined || entry.readonly || offset + length > PAGE) {
+      this.violations.push(`a write of ${length} bytes to ${reference}+${offset}`);
+      this.outgoing = this.#nowhere;
+      return 0;
+    }
+    this.outgoing = this.page(entry.frame);
+    return offset;
+  }
+
+  writeGranted(
+    reference: number,
+    offset: number,
+    type: RecordType,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    const to = this.reserve(reference * PAGE + offset, length, type, Space.GRANT);
+    this.outgoing.set(src.subarray(at, at + length), to);
+  }
+
+  write(): void {
+    throw new Error("a write without a grant");
+  }
+
+  abandon(): void {
+    this.abandoned++;
+    this.pushes.length = 0;
+    for (const read of this.reads.splice(0)) {
+      read.reject(new DmaError("DMA_ABANDONED", "reset"));
+    }
+  }
+}
+
+export class FakeGuestHost implements GuestHost {
+  readonly memory = new FakeGuestMemory();
+  readonly config: NicConfig;
+  readonly log: Logger = silentLogger;
+  readonly switchPort = new FakeSwitchPort();
+  readonly faults: Fault[] = [];
+  /** What the guest was told of its entries' uses, summed. */
+  readonly readers = new Map<number, number>();
+  readonly writers = new Map<number, number>();
+  port: Port | undefined;
+  flushes = 0;
+  writable = true;
+  backlogged = false;
+  roundTripMs = 0;
+  clock = 1000;
+
+  constructor(config: Partial<NicConfig> = {}) {
+    this.config = {
+      name: "vif1.0",
+      mac: Uint8Array.of(2, 0, 0, 0, 0, 1),
+      queues: 8,
+      maxMtu: 9216,
+      ...config,
+    };
+  }
+
+  interrupt(): void {
+    throw new Error("an interrupt for a paravirtual guest");
+  }
+
+  event(port: number): void {
+    this.memory.posted.push({ kind: "event", port });
+  }
+
+  hypercallReply(): void {}
+
+  grantUse(records: Uint8Array, count: number): void {
+    const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
+    for (let i = 0; i < count; i++) {
+      const at = i * GRANT_USE_RECORD_SIZE;
+      this.use(
+        grantUseRecord.reference(view, at),
+        grantUseRecord.readers(view, at),
+        grantUseRecord.writers(view, at),
+      );
+    }
+  }
+
+  /** The device tells of a change of use counts. */
+  use(reference: number, readers: number, writers: number): void {
+    this.memory.posted.push({ kind: "use", reference, readers, writers });
+    this.readers.set(reference, (this.readers.get(reference) ?? 0) + readers);
+    this.writers.set(reference, (this.writers.get(reference) ?? 0) + writers);
+  }
+
+  xenstore(): void {}
+
+  fault(severity: FaultSeverity, code: string, text: string): void {
+    this.faults.push({ severity, code, text });
+  }
+
+  plug(port: Port): SwitchPort {
+    this.port = port;
+    return this.switchPort;
+  }
+
+  scheduleFlush(): void {
+    this.flushes++;
+  }
+
+  now(): number {
+    return this.clock;
+  }
+
+  /** Codes of the faults so far; forgets them. */
+  takeFaults(): string[] {
+    return this.faults.splice(0).map((f) => f.code);
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * A guest's memory and grants with the device end of the link played by a strict reader: it keeps
+ * the table as the records tell it, and refuses what no honest guest posts, so that a test notices.
+ */
+import { Hypervisor, type HypervisorLink } from "../../frontend/bus/hypervisor.ts";
+import { DmaSpace } from "../../frontend/bus/space.ts";
+import { GrantTable } from "../../frontend/xen/grant-table.ts";
+import { silentLogger } from "../../shared/log.ts";
+import { Space } from "../../shared/wire/records.ts";
+import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/transactions.ts";
+import { END_GRANT_RECORD_SIZE } from "../../shared/xen/grant.ts";
+import { FakeDeviceLink } from "./fake-device-link.ts";
+
+/** An entry as the device was told. */
+export interface ToldEntry {
+  readonly flags: number;
+  readonly domid: number;
+  /** Of version 1: 32 bits. */
+  readonly frame: number;
+  /** Sub-page offset and length of version 2, else 0. */
+  readonly pageOff: number;
+  readonly length: number;
+}
+
+export interface Pushed {
+  readonly space: number;
+  readonly reference: number;
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Records what a guest posts, in order: grants, ends, events, pushes. */
+export class FakeXenDevice extends FakeDeviceLink implements HypervisorLink {
+  readonly entries = new Map<number, ToldEntry>();
+  readonly pushes: Pushed[] = [];
+  /** One word a transaction: `grant 3`, `end 2`, `event 5`, `write`. */
+  readonly order: string[] = [];
+
+  grants(version: GrantVersion, records: Uint8Array, count: number): void {
+    this.order.push(`grant ${count}`);
+    const size = GRANT_RECORD_BYTES[version];
+    const view = new DataView(records.buffer, records.byteOffset, count * size);
+    for (let at = 0; at < count * size; at += size) {
+      const reference = view.getUint32(at, true);
+      if (this.entries.has(reference)) throw new Error(`grant of live reference ${reference}`);
+      this.entries.set(reference, {
+        flags: view.getUint16(at + 4, true),
+        domid: view.getUint16(at + 6, true),
+        frame:
+          version === 1 ? view.getUint32(at + 8, true) : Number(view.getBigUint64(at + 12, true)),
+        pageOff: version === 1 ? 0 : view.getUint16(at + 8, true),
+        length: version === 1 ? 0 : view.getUint16(at + 10, true),
+      });
+    }
+  }
+
+  endGrants(records: Uint8Array, count: number): void {
+    this.order.push(`end ${count}`);
+    const size = count * END_GRANT_RECORD_SIZE;
+    const view = new DataView(records.buffer, records.byteOffset, size);
+    for (let at = 0; at < size; at += END_GRANT_RECORD_SIZE) {
+      const reference = view.getUint32(at, true);
+      if (!this.entries.delete(reference)) throw new Error(`end of ${reference}, which is none`);
+    }
+  }
+
+  event(port: number): void {
+    this.order.push(`event ${port}`);
+  }
+
+  hypercall(): Promise<Uint8Array> {
+    this.order.push("hypercall");
+    return Promise.resolve(new Uint8Array(0));
+  }
+
+  xenstore(): void {
+    this.order.push("xenstore");
+  }
+
+  override write(address: number, type: number, src: Uint8Array, at: number, n: number): void {
+    this.order.push("write");
+    super.write(address, type, src, at, n);
+  }
+
+  override push(
+    address: number,
+    _type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+    space: Space = Space.BUS,
+  ): void {
+    const reference = Math.floor(address / 4096);
+    const bytes = src.slice(at, at + length);
+    if (length < 1 || bytes.length !== length) throw new Error(`push of ${length} bytes at ${at}`);
+    this.pushes.push({ space, reference, offset: address % 4096, bytes });
+  }
+}
+
+export interface GrantStageOptions {
+  readonly maxFrames?: number;
+  readonly version?: GrantVersion;
+}
+
+export class GrantStage {
+  readonly space = new DmaSpace({ log: silentLogger, now: () => 0 });
+  readonly hypervisor = new Hypervisor();
+  readonly grants: GrantTable;
+  device = new FakeXenDevice();
+
+  constructor(options: GrantStageOptions = {}) {
+    this.grants = new GrantTable({
+      hypervisor: this.hypervisor,
+      space: this.space,
+      log: silentLogger,
+      ...options,
+    });
+    this.space.grants = this.grants;
+    this.hypervisor.attachLink(this.device);
+    this.space.attachLink(this.device);
+  }
+
+  /** The device tells changes of its use counts. */
+  use(reference: number, readers: number, writers = 0): void {
+    this.hypervisor.onGrantUse(reference, readers, writers);
+  }
+
+  /** The link breaks, and another device is there. */
+  reconnect(): void {
+    this.hypervisor.detachLink();
+    this.space.detachLink();
+    this.grants.linkGone();
+    this.device = new FakeXenDevice();
+    this.hypervisor.attachLink(this.device);
+    this.grants.resume();
+    this.space.attachLink(this.device);
+  }
+
+  /** The device writes through a grant. */
+  write(reference: number, offset: number, bytes: Uint8Array): boolean {
+    const address = reference * 4096 + offset;
+    return this.space.deviceWrite(Space.GRANT, address, 0, bytes, 0, bytes.length);
+  }
+
+  /** A copy of what the device reads through a grant, or the negated status. */
+  read(reference: number, offset: number, length: number): Uint8Array | number {
+    const span = this.space.deviceRead(reference * 4096 + offset, length, Space.GRANT);
+    if (span === undefined) return this.space.refusal;
+    return span.buffer.slice(span.at, span.at + span.length);
+  }
+}
+
+/** Lets what waits for a turn of its own run. */
+export const nextTurn = (): Promise<void> => Promise.resolve();

@@ -1,0 +1,543 @@
+/** The guest's grant table: references, what the device is told, what it may reach, and quarantine. */
+import { describe, expect, it, test } from "vitest";
+import { Hypervisor } from "../../frontend/bus/hypervisor.ts";
+import { DmaSpace } from "../../frontend/bus/space.ts";
+import { GrantMisuse, type GrantReferences, GrantTable } from "../../frontend/xen/grant-table.ts";
+import { silentLogger } from "../../shared/log.ts";
+import { RecordType, Space } from "../../shared/wire/records.ts";
+import { GrantFlag, GrantType } from "../../shared/xen/grant.ts";
+import { FakeXenDevice, GrantStage, nextTurn } from "../support/grant-stage.ts";
+
+/** 4096 / 8 less the reserved ones: free references of a table of one frame. */
+const ONE_FRAME = 504;
+
+function taken(list: GrantReferences | undefined): GrantReferences {
+  if (list === undefined) return expect.fail("no references");
+  return list;
+}
+
+function claimAll(stage: GrantStage, list: GrantReferences): number[] {
+  const all: number[] = [];
+  for (let r = stage.grants.claim(list); r >= 0; r = stage.grants.claim(list)) all.push(r);
+  return all;
+}
+
+/** The code of the misuse that `act` is. */
+function misuse(act: () => unknown): string {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof GrantMisuse) return error.code;
+    throw error;
+  }
+  return "nothing thrown";
+}
+
+describe("references", () => {
+  it("gives out every one of a frame but the eight reserved ones, once", () => {
+    const stage = new GrantStage({ maxFrames: 1 });
+    const all = claimAll(stage, taken(stage.grants.allocGrantReferences(ONE_FRAME)));
+    expect(new Set(all).size).toBe(ONE_FRAME);
+    expect(Math.min(...all)).toBe(8);
+    expect(Math.max(...all)).toBe(511);
+    expect(stage.grants.allocGrantReference()).toBe(-1);
+  });
+
+  it.each([
+    [1, 512],
+    [2, 256],
+  ] as const)("grows by frames of version %i, %i entries each", (version, perFrame) => {
+    const stage = new GrantStage({ maxFrames: 4, version });
+    expect([stage.grants.frames, stage.grants.freeCount]).toEqual([1, perFrame - 8]);
+    taken(stage.grants.allocGrantReferences(perFrame));
+    expect([stage.grants.frames, stage.grants.freeCount]).toEqual([2, perFrame - 8]);
+    taken(stage.grants.allocGrantReferences(3 * perFrame - 8));
+    expect([stage.grants.frames, stage.grants.freeCount]).toEqual([4, 0]);
+  });
+
+  it("does not grow for what it can't give anyway", () => {
+    const { grants } = new GrantStage({ maxFrames: 2 });
+    expect(grants.allocGrantReferences(grants.capacity + 1)).toBeUndefined();
+    expect([grants.frames, grants.freeCount]).toEqual([1, ONE_FRAME]);
+  });
+
+  it("claims from a list, takes back into it, and frees what is left", () => {
+    const { grants } = new GrantStage({ maxFrames: 1 });
+    const list = taken(grants.allocGrantReferences(3));
+    expect(grants.freeCount).toBe(ONE_FRAME - 3);
+    const a = grants.claim(list);
+    const b = grants.claim(list);
+    grants.claim(list);
+    expect(grants.claim(list)).toBe(-1);
+    grants.release(list, a);
+    grants.release(list, b);
+    expect(list.count).toBe(2);
+    expect([grants.claim(list), grants.claim(list)].sort()).toEqual([a, b].sort());
+    grants.release(list, a);
+    grants.freeGrantReferences(list);
+    expect([list.count, grants.freeCount]).toEqual([0, ONE_FRAME - 2]);
+  });
+
+  it("uses a reference that was given back last of all", () => {
+    const { grants } = new GrantStage({ maxFrames: 1 });
+    const first = grants.allocGrantReference();
+    grants.freeGrantReference(first);
+    for (let i = 1; i < ONE_FRAME; i++) expect(grants.allocGrantReference()).not.toBe(first);
+    expect(grants.allocGrantReference()).toBe(first);
+  });
+
+  it("refuses what would count a reference twice", () => {
+    const { grants } = new GrantStage({ maxFrames: 1 });
+    const list = taken(grants.allocGrantReferences(2));
+    const inList = list.count;
+    const owned = grants.claim(list);
+    grants.release(list, owned);
+    expect(misuse(() => grants.release(list, owned))).toBe("GRANT_OWNER");
+    expect(misuse(() => grants.freeGrantReference(owned))).toBe("GRANT_OWNER");
+    expect(misuse(() => grants.grantForeignAccessRef(owned, 0, 4096, false))).toBe("GRANT_OWNER");
+    expect(misuse(() => grants.freeGrantReference(3))).toBe("GRANT_OWNER");
+    expect(misuse(() => grants.freeGrantReference(100_000))).toBe("GRANT_OWNER");
+    expect(list.count).toBe(inList);
+  });
+
+  it("refuses to free or grant again what is granted, and to end what is not", () => {
+    const { grants } = new GrantStage({ maxFrames: 1 });
+    const reference = grants.allocGrantReference();
+    expect(misuse(() => grants.endForeignAccessRef(reference))).toBe("GRANT_NOT_LIVE");
+    grants.grantForeignAccessRef(reference, 0, 4096, false);
+    expect(misuse(() => grants.freeGrantReference(reference))).toBe("GRANT_LIVE");
+    expect(misuse(() => grants.grantForeignAccessRef(reference, 0, 8192, true))).toBe("GRANT_LIVE");
+    expect(grants.endForeignAccessRef(reference)).toBe(true);
+    expect(misuse(() => grants.endForeignAccessRef(reference))).toBe("GRANT_NOT_LIVE");
+    grants.freeGrantReference(reference);
+    expect(grants.freeCount).toBe(ONE_FRAME);
+  });
+});
+
+describe("free callbacks", () => {
+  /** A table of one frame with all references owned by the caller. */
+  function drained() {
+    const stage = new GrantStage({ maxFrames: 1 });
+    const owned = claimAll(stage, taken(stage.grants.allocGrantReferences(ONE_FRAME)));
+    return { grants: stage.grants, owned };
+  }
+
+  it("run in order, each when there are enough, and once", async () => {
+    const { grants, owned } = drained();
+    const ran: string[] = [];
+    grants.requestFreeCallback(() => ran.push(`a ${grants.freeCount}`), 2);
+    grants.requestFreeCallback(() => ran.push(`b ${grants.freeCount}`), 1);
+    grants.freeGrantReference(owned.pop()!);
+    await nextTurn();
+    expect(ran).toEqual([]);
+    grants.freeGrantReference(owned.pop()!);
+    await nextTurn();
+    await nextTurn();
+    expect(ran).toEqual(["a 2", "b 2"]);
+    grants.freeGrantReference(owned.pop()!);
+    await nextTurn();
+    expect(ran.length).toBe(2);
+  });
+
+  it("run in a turn of their own, also when there are enough at once", async () => {
+    const { grants, owned } = drained();
+    let ran = 0;
+    grants.requestFreeCallback(() => ran++, 1);
+    grants.freeGrantReference(owned.pop()!);
+    expect(ran).toBe(0);
+    await nextTurn();
+    grants.requestFreeCallback(() => ran++, 1);
+    expect(ran).toBe(1);
+    await nextTurn();
+    expect(ran).toBe(2);
+  });
+
+  it("wait on when somebody else was quicker", async () => {
+    const { grants, owned } = drained();
+    let ran = 0;
+    grants.requestFreeCallback(() => ran++, 1);
+    grants.freeGrantReference(owned.pop()!);
+    const quicker = grants.allocGrantReference();
+    await nextTurn();
+    expect(ran).toBe(0);
+    grants.freeGrantReference(quicker);
+    await nextTurn();
+    expect(ran).toBe(1);
+  });
+
+  it("never run once cancelled, and hold nobody up then", async () => {
+    const { grants, owned } = drained();
+    const ran: string[] = [];
+    const large = grants.requestFreeCallback(() => ran.push("large"), 100);
+    grants.requestFreeCallback(() => ran.push("small"), 1);
+    grants.freeGrantReference(owned.pop()!);
+    await nextTurn();
+    expect(ran).toEqual([]);
+    grants.cancelFreeCallback(large);
+    grants.cancelFreeCallback(large);
+    await nextTurn();
+    expect(ran).toEqual(["small"]);
+    expect(large.pending).toBe(false);
+  });
+
+  it("can't wait for more than there can ever be", () => {
+    const { grants } = drained();
+    expect(misuse(() => grants.requestFreeCallback(() => {}, ONE_FRAME + 1))).toBe("GRANT_COUNT");
+  });
+});
+
+describe("what the device is told", () => {
+  it("an entry of version 1: flags, domain, and 32 bits of the page's number", () => {
+    const { grants, device } = new GrantStage();
+    const [rw, ro] = [grants.allocGrantReference(), grants.allocGrantReference()];
+    grants.grantForeignAccessRef(rw, 0, 5 * 4096, false);
+    // Generation 0x1234, so page 0x1234_00000 + 7: the upper four bits don't fit.
+    grants.grantForeignAccessRef(ro, 3, 0x1234 * 2 ** 32 + 7 * 4096 + 100, true);
+    grants.post();
+    expect(device.entries).toEqual(
+      new Map([
+        [rw, { flags: 1, domid: 0, frame: 5, pageOff: 0, length: 0 }],
+        [ro, { flags: 5, domid: 3, frame: 0x2340_0007, pageOff: 0, length: 0 }],
+      ]),
+    );
+  });
+
+  it("an entry of version 2: the whole number, and the part of a page", () => {
+    const { grants, device } = new GrantStage({ version: 2 });
+    const [full, sub] = [grants.allocGrantReference(), grants.allocGrantReference()];
+    grants.grantForeignAccessRef(full, 0, 0x1234 * 2 ** 32 + 7 * 4096, true);
+    grants.grantForeignAccessSubPage(sub, 0, 9 * 4096 + 256, 128, false);
+    grants.post();
+    expect(device.entries).toEqual(
+      new Map([
+        [full, { flags: 5, domid: 0, frame: 0x1_2340_0007, pageOff: 0, length: 0 }],
+        [sub, { flags: 0x101, domid: 0, frame: 9, pageOff: 256, length: 128 }],
+      ]),
+    );
+    expect(GrantType.PERMIT_ACCESS | GrantFlag.SUB_PAGE).toBe(0x101);
+  });
+
+  it("parts of pages are version 2's, and end within the page", () => {
+    const one = new GrantStage().grants;
+    const r1 = one.allocGrantReference();
+    expect(misuse(() => one.grantForeignAccessSubPage(r1, 0, 4096, 10, false))).toBe(
+      "GRANT_VERSION",
+    );
+    const two = new GrantStage({ version: 2 }).grants;
+    const r2 = two.allocGrantReference();
+    expect(misuse(() => two.grantForeignAccessSubPage(r2, 0, 8191, 2, false))).toBe(
+      "GRANT_VERSION",
+    );
+  });
+
+  it("changes in their order, one column for neighbours of a kind, before all that is posted", async () => {
+    const { grants, hypervisor, device, space } = new GrantStage();
+    const refs = [0, 1, 2, 3].map(() => grants.allocGrantReference());
+    for (const [i, r] of refs.entries()) grants.grantForeignAccessRef(r, 0, i * 4096, false);
+    expect(device.order).toEqual([]);
+    hypervisor.event(7);
+    expect(grants.endForeignAccessRef(refs[0]!)).toBe(true);
+    expect(grants.endForeignAccessRef(refs[1]!)).toBe(true);
+    grants.grantForeignAccessRef(refs[0]!, 0, 4096, false);
+    expect(grants.endForeignAccessRef(refs[0]!)).toBe(true);
+    hypervisor.xenstore(new Uint8Array(16));
+    grants.grantForeignAccessRef(refs[1]!, 0, 4096, false);
+    await hypervisor.hypercall(20, 0, new Uint8Array(0));
+    expect(grants.endForeignAccessRef(refs[2]!)).toBe(true);
+    const page = space.allocCoherent(4096, 4096, "ring");
+    grants.post();
+    page.publish(0, 4, RecordType.XEN_RING_INDEX);
+    hypervisor.event(7);
+    expect(device.order).toEqual([
+      ...["grant 4", "event 7"],
+      ...["end 2", "grant 1", "end 1", "xenstore"],
+      ...["grant 1", "hypercall"],
+      ...["end 1", "write", "event 7"],
+    ]);
+    expect([...device.entries.keys()].sort()).toEqual([refs[1], refs[3]].sort());
+  });
+
+  it("of more changes than fit one column, all", () => {
+    const { grants, device } = new GrantStage();
+    const refs = Array.from({ length: 1200 }, () => grants.allocGrantReference());
+    for (const r of refs) grants.grantForeignAccessRef(r, 0, r * 4096, false);
+    grants.post();
+    expect(device.entries.size).toBe(1200);
+    for (const r of refs) expect(device.entries.get(r)?.frame).toBe(r);
+    for (const r of refs) grants.endForeignAccessRef(r);
+    grants.post();
+    expect([device.entries.size, grants.liveCount]).toEqual([0, 0]);
+    const columns = [512, 512, 176];
+    expect(device.order).toEqual([
+      ...columns.map((n) => `grant ${n}`),
+      ...columns.map((n) => `end ${n}`),
+    ]);
+  });
+});
+
+describe("a new link", () => {
+  it("hears of every live entry, of none that ended, and counts from 0", () => {
+    const stage = new GrantStage();
+    const { grants } = stage;
+    const [a, b, c] = [0, 1, 2].map(() => grants.allocGrantReference()) as [number, number, number];
+    grants.grantForeignAccessRef(a, 0, 4096, false);
+    grants.grantForeignAccessRef(b, 0, 8192, true);
+    grants.post();
+    stage.use(a, 2, 1);
+    expect(grants.endForeignAccessRef(a)).toBe(false);
+    grants.endForeignAccessRef(b);
+    grants.grantForeignAccessRef(c, 0, 12288, true);
+    // Neither the end of b nor the grant of c was sent when the link broke.
+    stage.reconnect();
+    expect([...stage.device.entries.keys()].sort()).toEqual([a, c].sort());
+    expect(stage.device.entries.get(c)).toMatchObject({ flags: 5, frame: 3 });
+    expect(grants.queryForeignAccess(a)).toBe(0);
+    expect(grants.endForeignAccessRef(a)).toBe(true);
+    grants.post();
+    expect([...stage.device.entries.keys()]).toEqual([c]);
+  });
+});
+
+describe("E1, E2, E3, E6: what the device may reach", () => {
+  const PAGE_BYTES = 4096;
+  const OK = 0;
+
+  /** One page for each kind of entry, all filled with 0x11; the device writes 0xee. */
+  function stageOf(version: 1 | 2) {
+    const stage = new GrantStage({ version, maxFrames: 2 });
+    const { grants, space } = stage;
+    const pages = [0, 1, 2, 3].map((i) => space.allocCoherent(PAGE_BYTES, PAGE_BYTES, `page ${i}`));
+    for (const page of pages) page.bytes.fill(0x11);
+    const of = (i: number) => pages[i]!.address;
+    const [rw, ro, other, freed] = pages.map(() => grants.allocGrantReference()) as number[];
+    grants.grantForeignAccessRef(rw!, 0, of(0), false);
+    grants.grantForeignAccessRef(ro!, 0, of(1), true);
+    grants.grantForeignAccessRef(other!, 1, of(2), false);
+    grants.grantForeignAccessRef(freed!, 0, of(3), false);
+    grants.endForeignAccessRef(freed!);
+    grants.freeGrantReference(freed!);
+    const claimed = grants.allocGrantReference();
+    const end = version === 1 ? 512 : 256;
+    const refs = { rw, ro, other, freed, claimed, reserved: 1, last: end - 1, end, far: 2 ** 36 };
+    return { stage, pages, refs: refs as Record<keyof typeof refs, number> };
+  }
+
+  type Row = [ref: string, offset: number, length: number, write: number, read: number];
+  const rows: Row[] = [
+    ["rw", 0, 1, OK, OK],
+    ["rw", 0, 4096, OK, OK],
+    ["rw", 4095, 1, OK, OK],
+    ["rw", 4095, 2, 10, 10],
+    ["rw", 0, 4097, 10, 10],
+    ["rw", 1, 4096, 10, 10],
+    ["rw", 100, 0xffff_ffff, 10, 10],
+    ["ro", 0, 1, 1, OK],
+    ["ro", 0, 4096, 1, OK],
+    ["ro", 4095, 2, 1, 10],
+    ["other", 0, 1, 1, 1],
+    ["freed", 0, 1, 1, 1],
+    ["claimed", 0, 1, 1, 1],
+    ["reserved", 0, 1, 1, 1],
+    ["last", 0, 1, 1, 1],
+    ["end", 0, 1, 3, 3],
+    ["far", 0, 1, 3, 3],
+    // Nothing is moved, so nothing is looked at.
+    ["rw", 4095, 0, OK, OK],
+    ["ro", 0, 0, OK, OK],
+    ["freed", 0, 0, OK, OK],
+    ["far", 0, 0, OK, OK],
+  ];
+
+  describe.each([1, 2] as const)("version %i", (version) => {
+    it.each(rows)("%s, offset %i, %i bytes: write %i, read %i", (name, offset, length, w, r) => {
+      const { stage, pages, refs } = stageOf(version);
+      const reference = refs[name as keyof typeof refs];
+      // Lengths that no record has are checked all the same; the bytes are not there.
+      const bytes = new Uint8Array(Math.min(length, 8192)).fill(0xee);
+      const { grants, space } = stage;
+      const before = space.faults.grant;
+      const wrote = grants.deviceWrite(reference, offset, 0, bytes, 0, length);
+      expect(wrote ? OK : grants.refusal).toBe(w);
+      const expected = pages.map(() => new Uint8Array(PAGE_BYTES).fill(0x11));
+      if (w === OK) expected[0]!.fill(0xee, offset, offset + length);
+      for (const [i, page] of pages.entries()) expect(page.bytes).toEqual(expected[i]);
+      const got = stage.read(reference, offset, length);
+      if (r !== OK) expect(got).toBe(r);
+      else expect(got).toEqual(new Uint8Array(length).fill(name === "rw" ? 0xee : 0x11));
+      expect(space.faults.grant - before).toBe((w === OK ? 0 : 1) + (r === OK ? 0 : 1));
+    });
+  });
+
+  it.each([
+    [99, 1, 1],
+    [100, 1, OK],
+    [100, 50, OK],
+    [149, 1, OK],
+    [149, 2, 1],
+    [150, 1, 1],
+    [0, 4096, 1],
+    [120, 4000, 10],
+  ])("version 2, 50 bytes from 100 granted: offset %i, %i bytes: %i", (offset, length, status) => {
+    const { grants, space } = new GrantStage({ version: 2 });
+    const page = space.allocCoherent(PAGE_BYTES, PAGE_BYTES, "page");
+    const reference = grants.allocGrantReference();
+    grants.grantForeignAccessSubPage(reference, 0, page.address + 100, 50, false);
+    const bytes = new Uint8Array(length).fill(0xee);
+    const wrote = grants.deviceWrite(reference, offset, 0, bytes, 0, length);
+    expect(wrote ? OK : grants.refusal).toBe(status);
+    const changed = page.bytes.filter((byte) => byte !== 0).length;
+    expect(changed).toBe(status === OK ? length : 0);
+  });
+
+  it("by bus address nothing, and through addresses that are no numbers nothing", () => {
+    const { stage, pages, refs } = stageOf(1);
+    const one = Uint8Array.of(0xee);
+    for (const address of [pages[0]!.address, refs.rw * PAGE_BYTES]) {
+      expect(stage.space.deviceWrite(Space.BUS, address, 0, one, 0, 1)).toBe(false);
+      expect(stage.space.deviceRead(address, 1, Space.BUS)).toBeUndefined();
+    }
+    for (const address of [Number.NaN, Number.POSITIVE_INFINITY, -1, 2 ** 53]) {
+      expect(stage.space.deviceWrite(Space.GRANT, address, 0, one, 0, 1)).toBe(false);
+      expect(stage.space.deviceRead(address, 1, Space.GRANT)).toBeUndefined();
+    }
+    for (const page of pages) expect(page.bytes.every((byte) => byte === 0x11)).toBe(true);
+  });
+
+  it("of a grant whose page is no longer mapped, nothing", () => {
+    const { stage, pages, refs } = stageOf(1);
+    pages[0]!.free();
+    expect(stage.read(refs.rw, 4095, 2)).toBe(10);
+    expect(stage.read(refs.rw, 0, 1)).toBe(1);
+    expect(stage.read(refs.rw, 4095, 2)).toBe(10);
+    expect(stage.write(refs.rw, 0, Uint8Array.of(1))).toBe(false);
+    expect(stage.grants.refusal).toBe(1);
+    expect(stage.space.faults.unmapped).toBe(2);
+  });
+});
+
+describe("use counts", () => {
+  function granted(readonly = false) {
+    const stage = new GrantStage({ maxFrames: 1 });
+    const reference = stage.grants.allocGrantReference();
+    stage.grants.grantForeignAccessRef(reference, 0, 4096, readonly);
+    stage.grants.post();
+    return { stage, grants: stage.grants, reference };
+  }
+
+  it("keep access from being ended until they are 0", () => {
+    const { stage, grants, reference } = granted();
+    stage.use(reference, 1, 0);
+    stage.use(reference, 0, 1);
+    expect(grants.queryForeignAccess(reference)).toBe(2);
+    stage.use(reference, -1, 0);
+    expect(grants.endForeignAccessRef(reference)).toBe(false);
+    expect(grants.liveCount).toBe(1);
+    stage.use(reference, 0, -1);
+    expect(grants.endForeignAccessRef(reference)).toBe(true);
+  });
+
+  test.each<[string, number, number]>([
+    ["fewer readers than none", -1, 0],
+    ["fewer writers than none", 0, -1],
+    ["one right and one wrong", 1, -1],
+  ])("lies change nothing and are counted: %s", (_, readers, writers) => {
+    const { stage, grants, reference } = granted();
+    stage.use(reference, readers, writers);
+    expect(grants.queryForeignAccess(reference)).toBe(0);
+    expect(stage.space.faults.grant).toBe(1);
+    expect(stage.device.of("fault").length).toBe(1);
+  });
+
+  it("lies about what was never granted, reserved, or is no reference are counted", () => {
+    const { stage, reference } = granted();
+    for (const other of [reference + 1, 0, 511, 512, 0xffff_ffff]) stage.use(other, 1, 0);
+    expect(stage.space.faults.grant).toBe(5);
+  });
+
+  it("of writers to a read-only grant are lies", () => {
+    const { stage, grants, reference } = granted(true);
+    stage.use(reference, 0, 1);
+    expect([grants.queryForeignAccess(reference), stage.space.faults.grant]).toEqual([0, 1]);
+  });
+
+  it.each([
+    [0x7fff, 0],
+    [0, 0x7fff],
+  ])("stay within bounds, whatever is added up: %i, %i", (readers, writers) => {
+    const { stage, grants, reference } = granted();
+    for (let i = 0; i < 5; i++) stage.use(reference, readers, writers);
+    expect(grants.queryForeignAccess(reference)).toBe(0x7fff);
+    expect(stage.space.faults.grant).toBe(4);
+  });
+});
+
+describe("quarantine", () => {
+  function busy() {
+    const stage = new GrantStage({ maxFrames: 1 });
+    const page = stage.space.allocCoherent(4096, 4096, "page");
+    const reference = stage.grants.allocGrantReference();
+    stage.grants.grantForeignAccessRef(reference, 0, page.address, false);
+    stage.use(reference, 1, 1);
+    return { stage, grants: stage.grants, page, reference };
+  }
+
+  it("XSA-396: a reference in use is quarantined with its page, and never reused until the use ends", () => {
+    const { stage, grants, page, reference } = busy();
+    expect(grants.endForeignAccessRef(reference)).toBe(false);
+    let released = 0;
+    grants.quarantine(reference, () => released++);
+    expect(grants.quarantined).toBe(1);
+    // The backend has what it has; nobody else gets the reference, however many are asked for.
+    expect(stage.write(reference, 0, Uint8Array.of(1))).toBe(true);
+    expect(page.bytes[0]).toBe(1);
+    for (let r = grants.allocGrantReference(); r >= 0; r = grants.allocGrantReference()) {
+      expect(r).not.toBe(reference);
+    }
+    stage.use(reference, -1, 0);
+    expect([grants.quarantined, released]).toEqual([1, 0]);
+    stage.use(reference, 0, -1);
+    expect([grants.quarantined, released]).toEqual([0, 1]);
+    expect(stage.write(reference, 1, Uint8Array.of(1))).toBe(false);
+    expect(grants.allocGrantReference()).toBe(reference);
+    grants.post();
+    expect(stage.device.entries.size).toBe(0);
+  });
+
+  it("XSA-396: the owner has no say any more", () => {
+    const { grants, reference } = busy();
+    grants.quarantine(reference);
+    expect(misuse(() => grants.quarantine(reference))).toBe("GRANT_OWNER");
+    expect(misuse(() => grants.endForeignAccessRef(reference))).toBe("GRANT_OWNER");
+    expect(misuse(() => grants.freeGrantReference(reference))).toBe("GRANT_OWNER");
+  });
+
+  it("ends at once for a reference that is not in use, and with the link for all", () => {
+    const { stage, grants, reference } = busy();
+    const idle = grants.allocGrantReference();
+    grants.grantForeignAccessRef(idle, 0, 8192, true);
+    const released: number[] = [];
+    grants.quarantine(idle, () => released.push(idle));
+    expect([released, grants.quarantined]).toEqual([[idle], 0]);
+    grants.quarantine(reference, () => released.push(reference));
+    stage.reconnect();
+    expect(released).toEqual([idle, reference]);
+    expect([grants.quarantined, grants.freeCount]).toEqual([0, ONE_FRAME]);
+    expect(stage.device.entries.size).toBe(0);
+  });
+});
+
+test("no link: changes are made, and told to the first device that comes", () => {
+  const hypervisor = new Hypervisor();
+  const space = new DmaSpace({ log: silentLogger });
+  const grants = new GrantTable({ hypervisor, space, log: silentLogger });
+  const [kept, ended] = [grants.allocGrantReference(), grants.allocGrantReference()];
+  grants.grantForeignAccessRef(kept, 0, 4096, false);
+  grants.grantForeignAccessRef(ended, 0, 8192, false);
+  grants.post();
+  grants.endForeignAccessRef(ended);
+  const device = new FakeXenDevice();
+  hypervisor.attachLink(device);
+  grants.resume();
+  expect(device.order).toEqual(["grant 1"]);
+  expect([...device.entries.keys()]).toEqual([kept]);
+});

@@ -1,0 +1,438 @@
+import { describe, expect, it } from "vitest";
+import { WireError } from "../../shared/wire/transactions.ts";
+import { GuestGrants } from "../support/guest-grants.ts";
+
+// Numbers of xen/include/public/grant_table.h, written out: the table is checked against the
+// header, not against our own constants.
+const PERMIT = 1;
+const TRANSFER = 2;
+const TRANSITIVE = 3;
+const READONLY = 4;
+const SUB_PAGE = 0x100;
+const HOST = 2;
+const DEVICE = 1;
+const MAP_RO = 4;
+const OKAY = 0;
+const GENERAL = -1;
+const BAD_GNTREF = -3;
+const BAD_HANDLE = -4;
+const BAD_PAGE = -9;
+const BAD_COPY_ARG = -10;
+const NO_SPACE = -13;
+
+const page = (flags = PERMIT, domid = 0, frame = 0x1234) => ({ flags, domid, frame });
+
+function refusal(act: () => void): WireError {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof WireError) return error;
+    throw error;
+  }
+  throw new Error("not refused");
+}
+
+describe("references", () => {
+  it.each([
+    [1, 512, 32768],
+    [2, 256, 16384],
+  ])(
+    "fault-E1: version %i, out of range, never granted, ended, wrong type",
+    (version, perFrame, most) => {
+      const guest = new GuestGrants();
+      const { table } = guest;
+      expect(table.setVersion(version)).toBe(0);
+      const both = (reference: number) => [
+        table.map(reference, HOST, 0),
+        table.checkCopy(reference, 0, 1, false, 0),
+        table.checkCopy(reference, 0, 1, true, 0),
+      ];
+      for (const reference of [0, 1, 7, 8, perFrame - 1]) {
+        expect(both(reference), `never granted ${reference}`).toEqual([GENERAL, GENERAL, GENERAL]);
+      }
+      for (const reference of [perFrame, most - 1, most, 0xffffffff]) {
+        expect(both(reference), `out of range ${reference}`).toEqual([
+          BAD_GNTREF,
+          BAD_GNTREF,
+          BAD_GNTREF,
+        ]);
+      }
+      guest.grant([[most - 1, page()]]);
+      expect(table.frames).toBe(64);
+      expect(both(most - 1).slice(1)).toEqual([OKAY, OKAY]);
+      guest.grant([[9, page()]]);
+      expect(table.checkCopy(9, 0, 1, false, 0)).toBe(OKAY);
+      guest.end(9);
+      expect(both(9)).toEqual([GENERAL, GENERAL, GENERAL]);
+      for (const type of [0, TRANSFER, TRANSITIVE]) {
+        guest.grant([[9, page(type)]]);
+        expect(both(9), `type ${type}`).toEqual([GENERAL, GENERAL, GENERAL]);
+        expect(table.pin(9, false)).toBe(GENERAL);
+        expect(table.frameOf(9)).toBe(-1);
+      }
+    },
+  );
+
+  it("fault-E2: granted to another domain", () => {
+    const guest = new GuestGrants();
+    guest.grant([[8, page(PERMIT, 3)]]);
+    expect(guest.table.map(8, HOST, 0)).toBe(GENERAL);
+    expect(guest.table.checkCopy(8, 0, 8, false, 0)).toBe(GENERAL);
+    expect(guest.table.checkCopy(8, 0, 8, false, 3)).toBe(OKAY);
+    expect(guest.table.map(8, HOST, 3)).toBeGreaterThanOrEqual(0);
+  });
+
+  it("records beyond the table or of another version end the connection", () => {
+    const guest = new GuestGrants({ maxFrames: 2 });
+    const tooFar = refusal(() =>
+      guest.grant([
+        [8, page()],
+        [1024, page()],
+      ]),
+    );
+    expect(tooFar.code).toBe("GRANT_REFERENCE");
+    expect(tooFar.message).toBe("grant: record 1: reference 1024, the table ends at 1024");
+    expect(guest.table.frameOf(8)).toBe(0x1234);
+    expect(refusal(() => guest.end(8, 1024)).message).toBe(
+      "end_grant: record 1: reference 1024, the table ends at 1024",
+    );
+    expect(guest.table.frameOf(8)).toBe(-1);
+    expect(refusal(() => guest.grant([[8, page()]], 2)).code).toBe("GRANT_VERSION");
+  });
+
+  it("a frame without a bus address is a bad page", () => {
+    const guest = new GuestGrants();
+    guest.table.setVersion(2);
+    guest.grant([
+      [8, page(PERMIT, 0, 2 ** 36)],
+      [9, page(PERMIT, 0, 2 ** 36 - 1)],
+    ]);
+    expect(guest.table.map(8, HOST, 0)).toBe(BAD_PAGE);
+    expect(guest.table.checkCopy(8, 0, 1, false, 0)).toBe(BAD_PAGE);
+    expect(guest.table.checkCopy(9, 0, 1, false, 0)).toBe(OKAY);
+  });
+
+  it("a guest can't set the in-use bits, which are ours", () => {
+    const guest = new GuestGrants();
+    guest.grant([[8, page(PERMIT | 8 | 16)]]);
+    expect(guest.table.usesOf(8)).toEqual({ readers: 0, writers: 0 });
+    guest.end(8);
+    expect(guest.table.frameOf(8)).toBe(-1);
+  });
+});
+
+describe("modes", () => {
+  const table: [entry: string, flags: number, operation: string, expected: number][] = [
+    ["rw", PERMIT, "copy out", OKAY],
+    ["rw", PERMIT, "copy in", OKAY],
+    ["rw", PERMIT, "map ro", OKAY],
+    ["rw", PERMIT, "map rw", OKAY],
+    ["rw", PERMIT, "pin ro", OKAY],
+    ["rw", PERMIT, "pin rw", OKAY],
+    ["ro", PERMIT | READONLY, "copy out", OKAY],
+    ["ro", PERMIT | READONLY, "copy in", GENERAL],
+    ["ro", PERMIT | READONLY, "map ro", OKAY],
+    ["ro", PERMIT | READONLY, "map rw", GENERAL],
+    ["ro", PERMIT | READONLY, "pin ro", OKAY],
+    ["ro", PERMIT | READONLY, "pin rw", GENERAL],
+  ];
+  it.each(table)("fault-E3: %s (flags %i), %s: %i", (_entry, flags, operation, expected) => {
+    const guest = new GuestGrants();
+    guest.grant([[8, page(flags)]]);
+    const write = operation.endsWith("rw") || operation.endsWith("in");
+    let status: number;
+    if (operation.startsWith("copy")) status = guest.table.checkCopy(8, 0, 4096, write, 0);
+    else if (operation.startsWith("pin")) status = guest.table.pin(8, write);
+    else status = guest.table.map(8, write ? HOST : HOST | MAP_RO, 0);
+    expect(Math.min(status, OKAY)).toBe(expected);
+    guest.table.flushUses();
+    const told = expected === OKAY && !operation.startsWith("copy");
+    expect(guest.told).toEqual(told ? [{ reference: 8, readers: 1, writers: write ? 1 : 0 }] : []);
+  });
+
+  it("a mapping is for the host, the device, or both: one use", () => {
+    const guest = new GuestGrants();
+    guest.grant([[8, page()]]);
+    expect(guest.table.map(8, 0, 0)).toBe(BAD_GNTREF);
+    expect(guest.table.map(8, MAP_RO, 0)).toBe(BAD_GNTREF);
+    expect(guest.table.map(8, DEVICE, 0)).toBeGreaterThanOrEqual(0);
+    expect(guest.table.map(8, DEVICE | HOST, 0)).toBeGreaterThanOrEqual(0);
+    expect(guest.table.usesOf(8)).toEqual({ readers: 2, writers: 2 });
+  });
+});
+
+describe("copies", () => {
+  const bounds: [offset: number, length: number, expected: number][] = [
+    [0, 1, OKAY],
+    [0, 4096, OKAY],
+    [1, 4095, OKAY],
+    [1, 4096, BAD_COPY_ARG],
+    [4095, 1, OKAY],
+    [4095, 2, BAD_COPY_ARG],
+    [4096, 1, BAD_COPY_ARG],
+    [4096, 0, OKAY],
+    [0xffff, 0xffff, BAD_COPY_ARG],
+    [0xffff, 0, OKAY],
+  ];
+  it.each(bounds)("fault-E6: %i+%i: %i", (offset, length, expected) => {
+    const guest = new GuestGrants();
+    guest.grant([[8, page()]]);
+    expect(guest.table.checkCopy(8, offset, length, false, 0)).toBe(expected);
+    expect(guest.table.checkCopy(8, offset, length, true, 0)).toBe(expected);
+  });
+
+  const parts: [offset: number, length: number, expected: number][] = [
+    [0x100, 0x200, OKAY],
+    [0x100, 1, OKAY],
+    [0x2ff, 1, OKAY],
+    [0xff, 1, GENERAL],
+    [0xff, 2, GENERAL],
+    [0x2ff, 2, GENERAL],
+    [0x300, 1, GENERAL],
+    [0, 4096, GENERAL],
+    [0x300, 4096, BAD_COPY_ARG],
+    [0xff, 0, OKAY],
+  ];
+  it.each(parts)("a part of a page, 0x100 to 0x2ff: %i+%i: %i", (offset, length, expected) => {
+    const guest = new GuestGrants();
+    guest.table.setVersion(2);
+    guest.grant([[8, { ...page(PERMIT | SUB_PAGE), pageOff: 0x100, length: 0x200 }]]);
+    expect(guest.table.checkCopy(8, offset, length, false, 0)).toBe(expected);
+  });
+
+  it("a part of a page is copied, never mapped; version 1 has no parts", () => {
+    const guest = new GuestGrants();
+    guest.grant([[8, page(PERMIT | SUB_PAGE)]]);
+    expect(guest.table.map(8, HOST, 0)).toBe(GENERAL);
+    expect(guest.table.checkCopy(8, 0, 4096, false, 0)).toBe(OKAY);
+    guest.end(8);
+    guest.table.setVersion(2);
+    guest.grant([[8, { ...page(PERMIT | SUB_PAGE), pageOff: 0, length: 4096 }]]);
+    expect(guest.table.map(8, HOST, 0)).toBe(GENERAL);
+    expect(guest.table.map(8, HOST | MAP_RO, 0)).toBe(GENERAL);
+  });
+});
+
+describe("handles", () => {
+  it("fault-E4: mapped twice, unmapped twice, wrong handle, another domain's handle", () => {
+    const guest = new GuestGrants();
+    const { table } = guest;
+    guest.grant([
+      [8, page()],
+      [9, page(PERMIT, 3)],
+    ]);
+    const first = table.map(8, HOST, 0);
+    const second = table.map(8, HOST | MAP_RO, 0);
+    const theirs = table.map(9, HOST, 3);
+    expect(new Set([first, second, theirs]).size).toBe(3);
+    expect(table.usesOf(8)).toEqual({ readers: 2, writers: 1 });
+    expect(table.mapped(second)).toEqual({ reference: 8, frame: 0x1234, readonly: true });
+    expect(table.unmap(theirs, 0)).toBe(BAD_HANDLE);
+    expect(table.unmap(first, 3)).toBe(BAD_HANDLE);
+    expect(table.unmap(12345, 0)).toBe(BAD_HANDLE);
+    expect(table.unmap(-1, 0)).toBe(BAD_HANDLE);
+    expect(table.unmap(first, 0)).toBe(OKAY);
+    expect(table.unmap(first, 0)).toBe(BAD_HANDLE);
+    expect(table.mapped(first)).toBeUndefined();
+    expect(table.usesOf(8)).toEqual({ readers: 1, writers: 0 });
+    expect(table.usesOf(9)).toEqual({ readers: 1, writers: 1 });
+  });
+
+  it("a handle stays bad when its place is taken again", () => {
+    const guest = new GuestGrants();
+    guest.grant([[8, page()]]);
+    const old = guest.table.map(8, HOST, 0);
+    guest.table.unmap(old, 0);
+    const taken = guest.table.map(8, HOST, 0);
+    expect(guest.table.unmap(old, 0)).toBe(BAD_HANDLE);
+    expect(guest.table.usesOf(8)).toEqual({ readers: 1, writers: 1 });
+    expect(guest.table.unmap(taken, 0)).toBe(OKAY);
+  });
+
+  it("fault-E8: the map track is full, and recovers; another guest does not notice", () => {
+    const guest = new GuestGrants({ maxMaptrack: 3 });
+    const other = new GuestGrants({ domid: 2, maxMaptrack: 3 });
+    guest.grant([[8, page()]]);
+    other.grant([[8, page()]]);
+    const handles = [0, 1, 2].map(() => guest.table.map(8, HOST, 0));
+    expect(guest.table.map(8, HOST, 0)).toBe(NO_SPACE);
+    expect(other.table.map(8, HOST, 0)).toBeGreaterThanOrEqual(0);
+    expect(guest.table.usesOf(8).readers).toBe(3);
+    expect(guest.table.unmap(handles[1]!, 0)).toBe(OKAY);
+    expect(guest.table.map(8, HOST, 0)).toBeGreaterThanOrEqual(0);
+    expect(guest.table.map(8, HOST, 0)).toBe(NO_SPACE);
+  });
+});
+
+describe("uses", () => {
+  it("tells what outlasts a flush, net, once an entry", () => {
+    const guest = new GuestGrants();
+    const { table } = guest;
+    guest.grant([
+      [8, page()],
+      [9, page()],
+    ]);
+    table.pin(8, false);
+    table.unpin(8, false);
+    table.flushUses();
+    expect(guest.told).toEqual([]);
+    table.pin(9, true);
+    table.pin(8, false);
+    table.pin(8, false);
+    table.flushUses();
+    expect(guest.told).toEqual([
+      { reference: 9, readers: 1, writers: 1 },
+      { reference: 8, readers: 2, writers: 0 },
+    ]);
+    table.flushUses();
+    expect(guest.told).toHaveLength(2);
+    table.unpin(8, false);
+    table.unpin(8, false);
+    table.unpin(9, true);
+    table.pin(9, false);
+    table.flushUses();
+    expect(guest.told.slice(2)).toEqual([
+      { reference: 8, readers: -2, writers: 0 },
+      { reference: 9, readers: 0, writers: -1 },
+    ]);
+  });
+
+  it("more uses of one entry than can be told are refused", () => {
+    const guest = new GuestGrants();
+    guest.grant([[8, page()]]);
+    for (let i = 0; i < 32767; i++) guest.table.pin(8, i % 2 === 0);
+    expect(guest.table.pin(8, false)).toBe(GENERAL);
+    expect(guest.table.pin(8, true)).toBe(GENERAL);
+    expect(guest.table.map(8, HOST, 0)).toBe(GENERAL);
+    guest.table.flushUses();
+    expect(guest.told).toEqual([{ reference: 8, readers: 32767, writers: 16384 }]);
+    guest.table.unpin(8, true);
+    expect(guest.table.pin(8, false)).toBe(OKAY);
+  });
+
+  it("ending or changing an entry in use ends the connection, naming record and reference", () => {
+    const guest = new GuestGrants();
+    guest.grant([
+      [8, page()],
+      [9, page()],
+    ]);
+    const handle = guest.table.map(9, HOST, 0);
+    const ended = refusal(() => guest.end(8, 9));
+    expect(ended.code).toBe("GRANT_IN_USE");
+    expect(ended.message).toBe("end_grant: record 1: reference 9 is in use");
+    expect(refusal(() => guest.grant([[9, page(PERMIT | READONLY)]])).message).toBe(
+      "grant: record 0: reference 9 is in use",
+    );
+    expect(guest.table.mapped(handle)).toEqual({ reference: 9, frame: 0x1234, readonly: false });
+    guest.table.unmap(handle, 0);
+    guest.end(9);
+    expect(guest.table.frameOf(9)).toBe(-1);
+  });
+
+  it("a use that ends without having begun is our own mistake", () => {
+    const guest = new GuestGrants();
+    guest.grant([[8, page()]]);
+    guest.table.pin(8, false);
+    expect(() => guest.table.unpin(8, true)).toThrow("grant 8 of domain 1");
+    expect(() => guest.table.unpin(9, false)).toThrow("never began");
+    expect(() => guest.table.unpin(0xffffffff, false)).toThrow("never began");
+    guest.table.unpin(8, false);
+  });
+
+  it("the domain died: nothing is left, nobody is told, late ends are harmless", () => {
+    const guest = new GuestGrants();
+    const { table } = guest;
+    guest.grant([[8, page()]]);
+    const handle = table.map(8, HOST, 0);
+    table.pin(8, false);
+    table.revokeAll();
+    table.flushUses();
+    expect(guest.told).toEqual([]);
+    expect(table.mapped(handle)).toBeUndefined();
+    expect(table.unmap(handle, 0)).toBe(BAD_HANDLE);
+    table.unpin(8, false);
+    expect(table.map(8, HOST, 0)).toBe(BAD_GNTREF);
+    expect(table.checkCopy(8, 0, 1, false, 0)).toBe(BAD_GNTREF);
+    expect(table.frameOf(8)).toBe(-1);
+    expect(table.snapshot()).toMatchObject({ granted: 0, inUse: 0, readers: 0, mapped: 0 });
+  });
+});
+
+describe("versions", () => {
+  it("changes unless an entry is in use; all but the reserved entries become 0", () => {
+    const guest = new GuestGrants();
+    const { table } = guest;
+    guest.grant([
+      [1, page(PERMIT, 0, 0x77)],
+      [7, page(PERMIT | READONLY, 0, 0x78)],
+      [8, page()],
+      [511, page()],
+    ]);
+    table.pin(1, false);
+    const handle = table.map(8, HOST, 0);
+    expect(table.setVersion(2)).toBe(-16);
+    expect(table.version).toBe(1);
+    expect(table.frameOf(8)).toBe(0x1234);
+    table.unmap(handle, 0);
+    expect(table.setVersion(3)).toBe(-22);
+    expect(table.setVersion(2)).toBe(0);
+    expect(table.version).toBe(2);
+    expect([table.frameOf(1), table.frameOf(7), table.frameOf(8)]).toEqual([0x77, 0x78, -1]);
+    expect(table.checkCopy(7, 0, 1, true, 0)).toBe(GENERAL);
+    expect(table.checkCopy(511, 0, 1, false, 0)).toBe(BAD_GNTREF);
+    table.unpin(1, false);
+    expect(table.setVersion(1)).toBe(0);
+    expect(table.checkCopy(511, 0, 1, false, 0)).toBe(GENERAL);
+    expect(table.frameOf(7)).toBe(0x78);
+  });
+
+  it("a reserved entry that version 1 can't hold keeps version 2", () => {
+    const guest = new GuestGrants();
+    guest.table.setVersion(2);
+    guest.grant([
+      [0, page(TRANSFER)],
+      [1, page(PERMIT, 0, 2 ** 32)],
+    ]);
+    expect(guest.table.setVersion(1)).toBe(-34);
+    expect(guest.table.version).toBe(2);
+    expect(guest.table.frameOf(1)).toBe(2 ** 32);
+    guest.end(1);
+    expect(guest.table.setVersion(1)).toBe(0);
+  });
+
+  it("counts its pages and those of status words", () => {
+    const guest = new GuestGrants({ maxFrames: 64 });
+    const { table } = guest;
+    expect([table.frames, table.statusFrames]).toEqual([1, 0]);
+    expect(table.setup(65)).toBe(false);
+    expect(table.setup(9)).toBe(true);
+    expect(table.setup(2)).toBe(true);
+    expect(table.frames).toBe(9);
+    table.setVersion(2);
+    expect(table.statusFrames).toBe(2);
+  });
+});
+
+it("the snapshot counts grants, uses and refusals by name", () => {
+  const guest = new GuestGrants();
+  guest.grant([
+    [8, page()],
+    [9, page(PERMIT | READONLY)],
+  ]);
+  guest.table.pin(8, true);
+  guest.table.checkCopy(9, 0, 1, true, 0);
+  guest.table.checkCopy(9, 4095, 2, false, 0);
+  guest.table.unmap(0, 0);
+  expect(guest.table.snapshot()).toEqual({
+    domid: 1,
+    version: 1,
+    frames: 1,
+    maxFrames: 64,
+    granted: 2,
+    inUse: 1,
+    readers: 1,
+    writers: 1,
+    mapped: 0,
+    refused: { general_error: 1, bad_copy_arg: 1, bad_handle: 1 },
+  });
+});
