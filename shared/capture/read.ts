@@ -40,9 +40,13 @@ export interface ReadEnd {
 export async function* readCaptureFile(
   path: string,
 ): AsyncGenerator<CapturedPacket, ReadEnd, undefined> {
-  await using file = await CaptureFileReader.open(path);
-  while (await file.more()) yield* packets(file);
-  return { cutBytes: file.pending };
+  const file = await CaptureFileReader.open(path);
+  try {
+    while (await file.more()) yield* packets(file);
+    return { cutBytes: file.pending };
+  } finally {
+    await file[Symbol.asyncDispose]();
+  }
 }
 
 /**

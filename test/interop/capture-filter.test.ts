@@ -2,7 +2,6 @@
  * Capture filters against tcpdump: the same filter on the same frames must let the same ones
  * through. Needs libpcap, which tcpdump brings.
  */
-import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,7 +14,7 @@ import { readCapture } from "../../shared/capture/read.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
 import { Frame } from "../../shared/net/frame.ts";
 import { cases } from "../support/counts.ts";
-import { missingProgram } from "../support/installed.ts";
+import { missingProgram, outputOf } from "../support/installed.ts";
 import { Random, seedOfRun } from "../support/random.ts";
 
 const why = missingProgram("tcpdump", "capinfos");
@@ -121,10 +120,7 @@ describe.skipIf(why !== undefined)(`libpcap's filters${why ?? ""}`, () => {
 
     let liked = 0;
     for (const text of FILTERS) {
-      const theirs = execFileSync("tcpdump", ["-r", path, "-w", "-", text], {
-        maxBuffer: 1 << 28,
-        stdio: ["ignore", "pipe", "ignore"],
-      });
+      const theirs = outputOf("tcpdump", ["-r", path, "-w", "-", text]);
       const expected = [...readCapture(theirs)].map(({ bytes }) =>
         Buffer.from(bytes).toString("hex"),
       );
@@ -168,7 +164,7 @@ describe.skipIf(why !== undefined)(`libpcap's filters${why ?? ""}`, () => {
     const recorder = new Recorder(new FileOutput(path), { filter });
     recorder.addInterface({ name: "vm1", layer: "frame" });
     await recorder.stop("enough");
-    const described = execFileSync("capinfos", [path], { encoding: "utf8" });
+    const described = outputOf("capinfos", [path]).toString();
     expect(described).toContain("udp port 53");
     expect((await compileFilter("")).matchesSpan(Buffer.alloc(14), 0, 14)).toBe(true);
   });
@@ -177,9 +173,9 @@ describe.skipIf(why !== undefined)(`libpcap's filters${why ?? ""}`, () => {
 /** The message of tcpdump, which prints what libpcap says behind its own name. */
 function tcpdumpSays(text: string): string {
   try {
-    execFileSync("tcpdump", ["-d", text], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+    outputOf("tcpdump", ["-d", text]);
   } catch (error) {
-    const lines = (error as { stderr: string }).stderr.trim().split("\n");
+    const lines = (error as { stderr: Buffer }).stderr.toString().trim().split("\n");
     return lines.at(-1)!.replace(/^tcpdump: /, "");
   }
   throw new Error(`tcpdump accepts ${text}`);

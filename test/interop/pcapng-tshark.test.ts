@@ -2,7 +2,6 @@
  * Our files in Wireshark's programs: what was written is what tshark and capinfos show. Needs
  * tshark (Debian's package of that name), which brings capinfos.
  */
-import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,7 +14,7 @@ import { Recorder } from "../../shared/capture/recorder.ts";
 import { LinkDirection, RingPersonality } from "../../shared/capture/ring-header.ts";
 import { Frame } from "../../shared/net/frame.ts";
 import { cases } from "../support/counts.ts";
-import { missingProgram } from "../support/installed.ts";
+import { missingProgram, outputOf } from "../support/installed.ts";
 
 const why = missingProgram("tshark", "capinfos");
 
@@ -27,14 +26,9 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** What a program says of a file; it fails the test when the program calls the file damaged. */
-function output(program: string, ...args: readonly string[]): string {
-  return execFileSync(program, args, {
-    encoding: "utf8",
-    maxBuffer: 1 << 28,
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-}
+/** What a program says of a file; it throws when the program calls the file damaged. */
+const output = (program: string, ...args: readonly string[]): string =>
+  outputOf(program, args).toString();
 
 const FIELDS = [
   "frame.time_epoch",
@@ -293,8 +287,8 @@ function countDespiteCut(path: string): number {
     output("tshark", "-n", "-r", path, "-T", "fields", "-e", "frame.number");
     throw new Error("tshark did not notice that the file is cut");
   } catch (error) {
-    const { stdout, stderr } = error as { stdout?: string; stderr?: string };
-    expect(stderr).toContain("cut short");
-    return stdout!.trim().split("\n").length;
+    const { stdout, stderr } = error as { stdout?: Buffer; stderr?: Buffer };
+    expect(String(stderr)).toContain("cut short");
+    return String(stdout).trim().split("\n").length;
   }
 }

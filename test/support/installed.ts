@@ -1,4 +1,5 @@
 /** Programs that are not ours and may be missing. */
+import { execFileSync } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 
@@ -18,4 +19,9 @@ function runs(path: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** What a program writes to its standard output. Throws when it fails, with its words. */
+export function outputOf(program: string, args: readonly string[]): Buffer {
+  return execFileSync(program, args, { maxBuffer: 1 << 28, stdio: ["ignore", "pipe", "pipe"] });
 }

@@ -24,6 +24,7 @@ import { Recorder } from "../../shared/capture/recorder.ts";
 import type { RecorderOptions } from "../../shared/capture/recorder-types.ts";
 import { StreamOutput } from "../../shared/capture/stream-output.ts";
 import { Frame } from "../../shared/net/frame.ts";
+import { run } from "../support/process.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 
 let folder = "";
@@ -108,7 +109,7 @@ describe("a pipe", () => {
     const log = new RecordingLog();
     // `head` reads a hundred bytes and goes.
     const fifo = join(folder, "fifo");
-    await once(spawn("mkfifo", [fifo]), "exit");
+    await run(["mkfifo", fifo]);
     const reader = spawn("head", ["-c", "100", fifo], { stdio: "ignore" });
     const fd = openSync(fifo, "w");
     try {

@@ -1,6 +1,7 @@
 /** The recorder: counts, limits, rotation, time, and outputs that fail. */
 import { describe, expect, it } from "vitest";
 import type { TimeSource } from "../../shared/capture/clock.ts";
+import { nextFrameId } from "../../shared/capture/frame-id.ts";
 import { SinkError } from "../../shared/capture/output.ts";
 import { Direction } from "../../shared/capture/pcapng/layout.ts";
 import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
@@ -95,6 +96,24 @@ describe("what is recorded", () => {
       interfaces: [{ name: "vm1", received: 3, accepted: 3, dropped: 0, delivered: 3 }],
     });
     expect(output.files[0]!.closed).toBe(true);
+  });
+
+  it("has one id on every interface that sees a frame, and another for the next frame", async () => {
+    const output = new MemoryOutput();
+    const recorder = new Recorder(output);
+    const ports = ["a", "switch", "b"].map((name) =>
+      recorder.addInterface({ name, layer: "frame" }),
+    );
+    for (const n of [1, 2]) {
+      const frame = numbered(n);
+      frame.id = nextFrameId();
+      for (const port of ports) recorder.frame(port, Direction.IN, 0, frame);
+    }
+    await recorder.stop("enough");
+    const ids = read(output.files[0]!.bytes).packets.map(({ id }) => id!);
+    expect(new Set(ids.slice(0, 3)).size).toBe(1);
+    expect(new Set(ids.slice(3)).size).toBe(1);
+    expect(ids[3]).toBeGreaterThan(ids[0]!);
   });
 
   it("is a batch behind its header, on an interface of its own link type", async () => {

@@ -3,7 +3,9 @@ import {
   BLOCK_OVERHEAD_BYTES,
   OPT_COMMENT,
   OPT_END,
+  OPTION_CODE,
   OPTION_HEADER_BYTES,
+  OPTION_LENGTH,
   padded,
 } from "./layout.ts";
 import { type CaptureFormatCode, CaptureFormatError, type CaptureOption } from "./packet.ts";
@@ -59,8 +61,8 @@ export class Block {
     const { end } = this;
     while (at < end) {
       if (at + OPTION_HEADER_BYTES > end) throw this.fail("OPTION", "an option without its header");
-      const code = this.u16(at);
-      const length = this.u16(at + 2);
+      const code = this.u16(at + OPTION_CODE);
+      const length = this.u16(at + OPTION_LENGTH);
       if (code === OPT_END) break;
       at += OPTION_HEADER_BYTES;
       if (length > end - at) {

@@ -47,8 +47,6 @@ export const OPT_COMMENT = 1;
 //   | magic | major | minor | section length | options ...
 export const SHB_MAGIC = 8;
 export const SHB_MAJOR = 12;
-export const SHB_MINOR = 14;
-export const SHB_SECTION_LENGTH = 16;
 export const SHB_OPTIONS = 24;
 export const BYTE_ORDER_MAGIC = 0x1a2b3c4d;
 export const ShbOption = { HARDWARE: 2, OS: 3, APPLICATION: 4 } as const;
@@ -103,7 +101,6 @@ export const VERDICT_HARDWARE = 0;
 /** Section 4.3.1: bits 0 and 1 of epb_flags. */
 export const Direction = { UNKNOWN: 0, IN: 1, OUT: 2 } as const;
 export type Direction = (typeof Direction)[keyof typeof Direction];
-export const DIRECTION_MASK = 3;
 /** Bytes of frame check sequence at the packet's end; 0 when the flags do not say. */
 export const flagFcsBytes = (flags: number): number => (flags >>> 5) & 0xf;
 export const FLAG_CHECKSUM_NOT_READY = 1 << 9;
@@ -127,7 +124,6 @@ export const NrbRecord = { END: 0, IPV4: 1, IPV6: 2, EUI48: 3, EUI64: 4 } as con
 //   | interface | time high | time low | options ...
 export const ISB_INTERFACE = 8;
 export const ISB_TIME_HIGH = 12;
-export const ISB_TIME_LOW = 16;
 export const ISB_OPTIONS = 20;
 export const IsbOption = {
   START_TIME: 2,

@@ -28,7 +28,9 @@ import {
   MAX_BLOCK_BYTES,
   NRB_RECORDS,
   NrbRecord,
+  OPTION_CODE,
   OPTION_HEADER_BYTES,
+  OPTION_LENGTH,
   PB_DROPS,
   PB_DROPS_UNKNOWN,
   padded,
@@ -223,8 +225,8 @@ export class PcapngReader implements PacketReader {
     const { end } = block;
     let at = NRB_RECORDS;
     while (at + OPTION_HEADER_BYTES <= end) {
-      const type = block.u16(at);
-      const length = block.u16(at + 2);
+      const type = block.u16(at + OPTION_CODE);
+      const length = block.u16(at + OPTION_LENGTH);
       if (type === NrbRecord.END) return;
       at += OPTION_HEADER_BYTES;
       if (length > end - at) throw block.fail("OPTION", `a name record of ${length} bytes`);

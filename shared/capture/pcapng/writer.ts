@@ -24,7 +24,9 @@ import {
   NrbRecord,
   OPT_COMMENT,
   OPT_END,
+  OPTION_CODE,
   OPTION_HEADER_BYTES,
+  OPTION_LENGTH,
   padded,
   ShbOption,
   TS_NANOSECONDS,
@@ -98,13 +100,14 @@ export function packetNote(verdict: Verdict, reason: string): Uint8Array {
   const comment = commentBytes(reason);
   const bytes = new Uint8Array(2 * OPTION_HEADER_BYTES + 4 + padded(comment.length));
   const view = new DataView(bytes.buffer);
-  view.setUint16(0, EpbOption.VERDICT, LE);
-  view.setUint16(2, 2, LE);
-  bytes[4] = VERDICT_HARDWARE;
-  bytes[5] = verdict;
-  view.setUint16(8, OPT_COMMENT, LE);
-  view.setUint16(10, comment.length, LE);
-  bytes.set(comment, 12);
+  view.setUint16(OPTION_CODE, EpbOption.VERDICT, LE);
+  view.setUint16(OPTION_LENGTH, 2, LE);
+  bytes[OPTION_HEADER_BYTES] = VERDICT_HARDWARE;
+  bytes[OPTION_HEADER_BYTES + 1] = verdict;
+  const second = OPTION_HEADER_BYTES + padded(2);
+  view.setUint16(second + OPTION_CODE, OPT_COMMENT, LE);
+  view.setUint16(second + OPTION_LENGTH, comment.length, LE);
+  bytes.set(comment, second + OPTION_HEADER_BYTES);
   return bytes;
 }
 
