@@ -99,7 +99,7 @@ describe("transactions", () => {
     expect(packet.numbers("ringwire.fault.address")).toEqual([0x1234, 0x8010, 0]);
     expect(packet.experts.toSorted()).toEqual(["fault_device", "fault_note", "fault_queue"]);
     expect(packet.complaints).toContain("Q_CODE: stops");
-    expect(packet.all("ringwire.words")[0]).toContain('fault queue "Q_CODE" "stops" grant:0x8010');
+    expect(packet.all("ringwire.words")[0]).toContain('fault queue "Q_CODE" "stops" gref 8+0x10');
   });
 
   test("grants and addresses of records", async () => {
@@ -248,7 +248,7 @@ const complete = (slot: number, reqId: number, phase = 1) =>
   packBatch([write(CQ + slot * 16, RecordType.ENA_RX_CDESC, rxCompletion(reqId, phase))]);
 
 describe("what the dissector complains about", () => {
-  async function after(build: (file: RingFile) => void): Promise<readonly Packet[]> {
+  async function onQueue(build: (file: RingFile) => void): Promise<readonly Packet[]> {
     const file = new RingFile();
     rxQueue(file);
     const before = file.packets;
@@ -259,7 +259,7 @@ describe("what the dissector complains about", () => {
   }
 
   test("nothing, over three laps of a ring", async () => {
-    const packets = await after((file) => {
+    const packets = await onQueue((file) => {
       for (let i = 0; i < 3 * DEPTH; i++) {
         const phase = Math.floor(i / DEPTH) % 2 === 0 ? 1 : 0;
         file.toDevice(post(i % DEPTH, i % 3, phase));
@@ -271,7 +271,7 @@ describe("what the dissector complains about", () => {
   });
 
   test("a phase bit that did not flip", async () => {
-    const packets = await after((file) => {
+    const packets = await onQueue((file) => {
       for (let i = 0; i <= DEPTH; i++) {
         file.toDevice(post(i % DEPTH, i, i < DEPTH ? 1 : 0));
         file.toFrontend(complete(i % DEPTH, i, 1));
@@ -284,7 +284,7 @@ describe("what the dissector complains about", () => {
   });
 
   test("a completion beside the next slot", async () => {
-    const packets = await after((file) => {
+    const packets = await onQueue((file) => {
       file.toDevice(post(0, 1));
       file.toFrontend(complete(2, 1));
     });
@@ -292,7 +292,7 @@ describe("what the dissector complains about", () => {
   });
 
   test("a request id that was never posted, one completed twice, one posted twice", async () => {
-    const packets = await after((file) => {
+    const packets = await onQueue((file) => {
       file.toDevice(post(0, 1));
       file.toFrontend(complete(0, 9));
       file.toFrontend(complete(1, 1));
@@ -305,7 +305,7 @@ describe("what the dissector complains about", () => {
   });
 
   test("an admin completion without its command, and one that failed", async () => {
-    const packets = await after((file) => {
+    const packets = await onQueue((file) => {
       const done = entry(64, (v) => {
         u16(v, 0, 11);
         v.setUint8(2, 5);
@@ -318,7 +318,7 @@ describe("what the dissector complains about", () => {
   });
 
   test("nothing about ids after packets were lost", async () => {
-    const packets = await after((file) => {
+    const packets = await onQueue((file) => {
       file.toDevice(post(0, 1));
       file.toFrontend(complete(2, 3), { drops: 4 });
       file.toFrontend(complete(3, 8));

@@ -221,7 +221,8 @@ export async function tshark(
         `lua_script:${DISSECTOR}`,
         ...args,
       ],
-      { timeoutMs },
+      {},
+      timeoutMs,
     );
     // It speaks of being run as root, and of scripts that fail.
     if (child.exit?.code !== 0 || /lua/i.test(child.stderr)) {
@@ -235,14 +236,18 @@ export async function tshark(
   }
 }
 
-/** The packets of a capture, with every field. */
-export async function dissect(
-  file: RingFile,
+/** The packets of a capture file, with every field. */
+export async function dissectBytes(
+  capture: Uint8Array,
   args: readonly string[] = [],
 ): Promise<readonly Packet[]> {
-  const { stdout } = await tshark(file.bytes(), ["-T", "json", "--no-duplicate-keys", ...args]);
+  const { stdout } = await tshark(capture, ["-T", "json", "--no-duplicate-keys", ...args]);
   const packets = JSON.parse(stdout) as { _source: { layers: Json } }[];
   return packets.map(({ _source }) => new Packet(_source.layers));
+}
+
+export function dissect(file: RingFile, args?: readonly string[]): Promise<readonly Packet[]> {
+  return dissectBytes(file.bytes(), args);
 }
 
 /** The Info column of every packet. */

@@ -28,7 +28,11 @@ return function(rw)
   rw.entry_field = rw.field("ringwire.entry", "none")
   local record_item = rw.field("ringwire.record", "none")
 
-  local function place(space, address) return (space == 1 and "grant:" or "") .. rw.hex(address) end
+  --- "0x1000", or reference and offset of a grant: "gref 9+0x40".
+  local function place(space, address)
+    if space ~= 1 then return rw.hex(address) end
+    return string.format("gref %.0f+%s", math.floor(address / 4096), rw.hex(address % 4096))
+  end
   rw.place = place
 
   --- "ENA_RX_CDESC x 12 at 0x5000", "FRAME 1514 bytes at 0x10002000"
@@ -57,7 +61,7 @@ return function(rw)
         if entry then entry = entry:add(rw.entry_field, m.tvb(from, size)) end
         local said = describe(m, entry, from, size, address + from - at)
         if entry then entry:set_text(said) end
-        words[#words + 1] = TYPE[kind] .. " " .. rw.hex(address + from - at) .. " " .. said
+        words[#words + 1] = TYPE[kind] .. " " .. place(space, address + from - at) .. " " .. said
       end
       return words
     end
@@ -80,14 +84,18 @@ return function(rw)
       return nil
     end
     if slot then
-      local size = ENTRY[kind]
-      for from = at, stop - size, size do slot(m, rw.room(m, tree, "entries"), from, space, address + from - at) end
-      return nil
+      local size, words = ENTRY[kind], {}
+      for from = at, stop - size, size do
+        local where = address + from - at
+        local said = slot(m, rw.room(m, tree, "entries"), from, space, where)
+        if kind >= 37 then words[#words + 1] = TYPE[kind] .. " " .. place(space, where) .. " " .. said end
+      end
+      return kind >= 37 and words or nil
     end
     if kind == 32 or kind == 39 then
       local said = xen.ring_header(m, tree, at, stop - at, space, address, kind == 39)
-      if tree and said ~= "" then tree:append_text(": " .. said) end
-      return nil
+      if tree then tree:append_text(": " .. said) end
+      return kind == 32 and { TYPE[kind] .. " " .. place(space, address) .. " " .. said } or nil
     end
     if kind == 1 then
       m.column_tree = tree

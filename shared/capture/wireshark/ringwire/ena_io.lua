@@ -10,7 +10,10 @@ return function(rw)
   local tx_header = rw.field(T .. ".header", "bytes")
 
   local function bit(name, n, bytes) return { name, 0, "bool", bytes = bytes or 4, mask = 2 ^ n } end
-  local function at_word(offset, spec) spec[2] = offset return spec end
+  local function at_word(offset, spec)
+    spec[2] = offset
+    return spec
+  end
 
   -- Every tx descriptor begins alike.
   local tx_ctrl = rw.layout(T, {

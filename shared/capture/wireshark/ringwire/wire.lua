@@ -138,11 +138,13 @@ return function(rw)
   SAY[21] = function(m, tree, v)
     local space = rw.ask(m, tag_answered, "r" .. rw.dec(v.tag))
     if v.status ~= 0 then
-      local why = space == 1 and xen.GNTST[-v.status] or "refused"
-      rw.expert(m, tree, "refused", "read refused: " .. why)
+      local why = space == 1 and ": " .. rw.name_of(xen.GNTST, -v.status) or ""
+      rw.expert(m, tree, "refused", "read refused" .. why)
     end
     if tree and v.bytes[2] > 0 then tree:add(data_bin, m.tvb(v.bytes[1], v.bytes[2])) end
-    return string.format("tag=%.0f%s bytes=%.0f", v.tag, v.status ~= 0 and " refused" or "", v.bytes[2])
+    local refused = v.status == 0 and "" or v.status == 1 and " refused"
+      or " refused " .. rw.name_of(xen.GNTST, -v.status)
+    return string.format("tag=%.0f%s bytes=%.0f", v.tag, refused, v.bytes[2])
   end
   SAY[23] = function(m, tree, v)
     local where
@@ -174,8 +176,8 @@ return function(rw)
       local said = describe(m, rw.room(m, tree, "entries"), at + i * size)
       if #words < 4 then words[#words + 1] = said end
     end
-    local left = count > #words and string.format("; %d more", count - #words) or ""
-    return string.format("%d %s: %s%s", count, count == 1 and "record" or "records", table.concat(words, "; "), left)
+    if count > #words then words[#words + 1] = (count - #words) .. " more" end
+    return string.format("%d %s: %s", count, count == 1 and "record" or "records", table.concat(words, "; "))
   end
   SAY[32] = function(m, tree, v)
     local size = xen.GRANT_BYTES[v.version]
@@ -183,7 +185,8 @@ return function(rw)
       rw.expert(m, tree, "record", "grant version " .. rw.dec(v.version) .. " is unknown")
       return "version=" .. rw.dec(v.version)
     end
-    return packed(m, tree, v.records[1], v.records[2], size, function(mm, t, at) return xen.grant(mm, t, at, v.version) end)
+    return "v" .. rw.dec(v.version) .. " " .. packed(m, tree, v.records[1], v.records[2], size,
+      function(mm, item, at) return xen.grant(mm, item, at, v.version) end)
   end
   SAY[33] = function(m, tree, v) return packed(m, tree, v.records[1], v.records[2], 4, xen.end_grant) end
   SAY[34] = function(m, tree, v) return packed(m, tree, v.records[1], v.records[2], 8, xen.grant_use) end

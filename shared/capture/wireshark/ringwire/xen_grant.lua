@@ -3,10 +3,13 @@
 return function(rw)
   local xen = rw.xen
   local G = "ringwire.grant"
-  local TYPE = { [0] = "invalid", [1] = "permit_access", [2] = "accept_transfer", [3] = "transitive" }
-  xen.GNTST = { [0] = "OKAY", [-1] = "general_error", [-2] = "bad_domain", [-3] = "bad_gntref", [-4] = "bad_handle",
-    [-5] = "bad_virt_addr", [-6] = "bad_dev_addr", [-7] = "no_device_space", [-8] = "permission_denied",
-    [-9] = "bad_page", [-10] = "bad_copy_arg", [-11] = "address_too_big", [-12] = "eagain", [-13] = "no_space" }
+  local TYPE = { [0] = "INVALID", [1] = "PERMIT_ACCESS", [2] = "ACCEPT_TRANSFER", [3] = "TRANSITIVE" }
+  local FLAGS = { { 2, "READONLY" }, { 3, "READING" }, { 4, "WRITING" }, { 5, "PWT" }, { 6, "PCD" }, { 7, "PAT" },
+    { 8, "SUB_PAGE" } }
+  local TRANSFER_FLAGS = { { 2, "COMMITTED" }, { 3, "COMPLETED" } }
+  xen.GNTST = { [0] = "OKAY", [-1] = "GENERAL_ERROR", [-2] = "BAD_DOMAIN", [-3] = "BAD_GNTREF", [-4] = "BAD_HANDLE",
+    [-5] = "BAD_VIRT_ADDR", [-6] = "BAD_DEV_ADDR", [-7] = "NO_DEVICE_SPACE", [-8] = "PERMISSION_DENIED",
+    [-9] = "BAD_PAGE", [-10] = "BAD_COPY_ARG", [-11] = "ADDRESS_TOO_BIG", [-12] = "EAGAIN", [-13] = "NO_SPACE" }
   local function bit(name, n) return { name, 4, "bool", bytes = 2, mask = 2 ^ n } end
 
   local common = {
@@ -44,15 +47,26 @@ return function(rw)
 
   xen.GRANT_BYTES = { [1] = 12, [2] = 20 }
 
-  --- One record of `grant`. Returns "ref=8 frame=0x12345 readonly".
+  -- "PERMIT_ACCESS dom=0 frame=0x12 READONLY"
+  local function entry_words(m, at, version, flags, kind, sub, frame)
+    local head = TYPE[kind] .. " dom=" .. xen.domain(rw.u16(m, at + 6))
+    local rest = flags - kind
+    local named = rest ~= 0 and rw.names_of(kind == 2 and TRANSFER_FLAGS or FLAGS, rest)
+    if kind == 3 and version ~= 1 then
+      return rw.line(head, string.format("by=%s:%.0f", xen.domain(rw.u16(m, at + 8)), rw.u32(m, at + 12)), named)
+    end
+    local part = version ~= 1 and sub and string.format("bytes=%.0f+%.0f", rw.u16(m, at + 8), rw.u16(m, at + 10))
+    return rw.line(head, "frame=" .. rw.hex(frame), part, named)
+  end
+
+  --- One record of `grant`. Returns "9 PERMIT_ACCESS dom=0 frame=0x12 READONLY".
   function xen.grant(m, tree, at, version)
     local ref, flags = rw.u32(m, at), rw.u16(m, at + 4)
     local kind, sub = flags % 4, rw.bit(flags, 8) == 1
     local layout = version == 1 and v1 or kind == 3 and v2_trans or sub and v2_sub or v2
     local frame = version == 1 and rw.u32(m, at + 8) or rw.u64(m, at + 12)
     rw.ask(m, granted, ref, frame)
-    local words = string.format("ref=%.0f domid=%.0f frame=%s%s", ref, rw.u16(m, at + 6), rw.hex(frame),
-      rw.bit(flags, 2) == 1 and " readonly" or "")
+    local words = rw.dec(ref) .. " " .. entry_words(m, at, version, flags, kind, sub, frame)
     if tree then
       local item = tree:add(rw.entry_field, m.tvb(at, xen.GRANT_BYTES[version]))
       item:set_text("grant " .. words)
@@ -67,15 +81,16 @@ return function(rw)
     rw.ask(m, grant_ended, ref)
     if tree then
       local item = tree:add(rw.entry_field, m.tvb(at, 4))
-      item:set_text("end grant ref=" .. rw.dec(ref))
+      item:set_text("end grant " .. rw.dec(ref))
       ended:add(m, item, at, at + 4)
     end
-    return "ref=" .. rw.dec(ref)
+    return rw.dec(ref)
   end
 
   --- One record of `grant_use`: changes of the counts of readers and writers.
   function xen.grant_use(m, tree, at)
-    local words = string.format("ref=%.0f readers%+d writers%+d", rw.u32(m, at), rw.i16(m, at + 4), rw.i16(m, at + 6))
+    local function change(what, by) return by ~= 0 and string.format("%s%+d", what, by) end
+    local words = rw.line(rw.dec(rw.u32(m, at)), change("readers", rw.i16(m, at + 4)), change("writers", rw.i16(m, at + 6)))
     if tree then
       local item = tree:add(rw.entry_field, m.tvb(at, 8))
       item:set_text("use " .. words)

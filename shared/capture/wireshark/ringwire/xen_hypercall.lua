@@ -4,58 +4,67 @@ return function(rw)
   local xen = rw.xen
   local H = "ringwire.hypercall"
   xen.HYPERCALL = { [20] = "grant_table_op", [29] = "sched_op", [32] = "event_channel_op" }
-  local ERRNO = { [0] = "OK", [1] = "EPERM", [2] = "ENOENT", [3] = "ESRCH", [7] = "E2BIG", [9] = "EBADF", [11] = "EAGAIN",
-    [12] = "ENOMEM", [13] = "EACCES", [14] = "EFAULT", [16] = "EBUSY", [17] = "EEXIST", [19] = "ENODEV",
-    [22] = "EINVAL", [28] = "ENOSPC", [38] = "ENOSYS", [61] = "ENODATA", [95] = "EOPNOTSUPP" }
-  xen.ERRNO = ERRNO
+  local ERRNO = { [0] = "ok", [1] = "EPERM", [2] = "ENOENT", [3] = "ESRCH", [5] = "EIO", [6] = "ENXIO", [7] = "E2BIG",
+    [8] = "ENOEXEC", [9] = "EBADF", [10] = "ECHILD", [11] = "EAGAIN", [12] = "ENOMEM", [13] = "EACCES",
+    [14] = "EFAULT", [16] = "EBUSY", [17] = "EEXIST", [18] = "EXDEV", [19] = "ENODEV", [20] = "ENOTDIR",
+    [21] = "EISDIR", [22] = "EINVAL", [23] = "ENFILE", [24] = "EMFILE", [28] = "ENOSPC", [30] = "EROFS",
+    [34] = "ERANGE", [38] = "ENOSYS", [39] = "ENOTEMPTY", [61] = "ENODATA", [95] = "EOPNOTSUPP" }
   local GNTST = xen.GNTST
   local G, E, S = "ringwire.gnttab", "ringwire.evtchn", "ringwire.sched"
-  local SHUTDOWN = { [0] = "poweroff", [1] = "reboot", [2] = "suspend", [3] = "crash", [4] = "watchdog", [5] = "soft_reset" }
-  local CHANNEL = { [0] = "closed", [1] = "unbound", [2] = "interdomain", [3] = "pirq", [4] = "virq", [5] = "ipi" }
+  local SHUTDOWN = { [0] = "POWEROFF", [1] = "REBOOT", [2] = "SUSPEND", [3] = "CRASH", [4] = "WATCHDOG", [5] = "SOFT_RESET" }
+  local CHANNEL = { [0] = "CLOSED", [1] = "UNBOUND", [2] = "INTERDOMAIN", [3] = "PIRQ", [4] = "VIRQ", [5] = "IPI" }
+  local DOMID = { [0x7ff0] = "SELF", [0x7ff1] = "IO", [0x7ff2] = "XEN", [0x7ff3] = "COW", [0x7ff4] = "INVALID",
+    [0x7ff5] = "ANY", [0x7fff] = "IDLE" }
 
-  -- A command: its name, the bytes of one argument structure, and the layout.
+  --- "SELF", or the guest's number.
+  function xen.domain(domid) return DOMID[domid] or rw.dec(domid) end
+
+  -- A command: its name, the bytes of one argument structure, and the layout of those that the
+  -- guest of a NIC makes.
   local function op(name, bytes, prefix, fields)
     return { name = name, bytes = bytes, layout = fields and rw.layout(prefix, fields) }
   end
-  local status16 = function(at) return { "status", at, "i16", names = GNTST } end
-  local end_of = function(name, at) return { name, at, "u32" } end
+  local function status16(at) return { "status", at, "i16", names = GNTST } end
+  local function u32(name, at) return { name, at, "u32" } end
+  local function address(name, at) return { name, at, "u64", hex = true } end
   local OPS = {
     [20] = {
-      [0] = op("map_grant_ref", 32, G, { { "host_addr", 0, "u64", hex = true }, { "flags", 8, "u32", hex = true },
-        { "ref", 12, "u32" }, { "dom", 16, "u16" }, status16(18), { "handle", 20, "u32" },
-        { "dev_bus_addr", 24, "u64", hex = true } }),
-      [1] = op("unmap_grant_ref", 24, G, { { "host_addr", 0, "u64", hex = true },
-        { "dev_bus_addr", 8, "u64", hex = true }, { "handle", 16, "u32" }, status16(20) }),
-      [2] = op("setup_table", 24, G, { { "dom", 0, "u16" }, { "nr_frames", 4, "u32" }, status16(8) }),
-      [4] = op("transfer", 24, G, { { "mfn", 0, "u64", hex = true }, { "dom", 8, "u16" }, { "ref", 12, "u32" }, status16(16) }),
-      [5] = op("copy", 40, G, { { "source_ref", 0, "u32" }, { "source_dom", 8, "u16" }, { "source_offset", 10, "u16" },
-        { "dest_ref", 16, "u32" }, { "dest_dom", 24, "u16" }, { "dest_offset", 26, "u16" }, { "len", 32, "u16" },
-        { "copy_flags", 34, "u16", hex = true }, status16(36) }),
-      [6] = op("query_size", 16, G, { { "dom", 0, "u16" }, { "nr_frames", 4, "u32" }, { "max_nr_frames", 8, "u32" }, status16(12) }),
-      [8] = op("set_version", 4, G, { { "version", 0, "u32" } }),
-      [9] = op("get_status_frames", 16, G, { { "nr_frames", 0, "u32" }, { "dom", 4, "u16" }, status16(6) }),
-      [10] = op("get_version", 8, G, { { "dom", 0, "u16" }, { "version", 4, "u32" } }),
-      [3] = op("dump_table", 4), [7] = op("unmap_and_replace", 24), [11] = op("swap_grant_ref", 12), [12] = op("cache_flush", 24),
+      [0] = op("MAP_GRANT_REF", 32, G, { address("host_addr", 0), { "flags", 8, "u32", hex = true }, u32("ref", 12),
+        { "dom", 16, "u16" }, status16(18), u32("handle", 20), address("dev_bus_addr", 24) }),
+      [1] = op("UNMAP_GRANT_REF", 24, G, { address("host_addr", 0), address("dev_bus_addr", 8), u32("handle", 16),
+        status16(20) }),
+      [2] = op("SETUP_TABLE", 24, G, { { "dom", 0, "u16" }, u32("nr_frames", 4), status16(8), address("frame_list", 16) }),
+      [3] = op("DUMP_TABLE", 4),
+      [4] = op("TRANSFER", 24, G, { address("mfn", 0), { "domid", 8, "u16" }, u32("ref", 12), status16(16) }),
+      [5] = op("COPY", 40, G, { u32("source_ref", 0), u32("source_frame_high", 4), { "source_domid", 8, "u16" },
+        { "source_offset", 10, "u16" }, u32("dest_ref", 16), u32("dest_frame_high", 20), { "dest_domid", 24, "u16" },
+        { "dest_offset", 26, "u16" }, { "len", 32, "u16" }, { "flags", 34, "u16", hex = true, as = G .. ".copy_flags" },
+        status16(36) }),
+      [6] = op("QUERY_SIZE", 16, G, { { "dom", 0, "u16" }, u32("nr_frames", 4), u32("max_nr_frames", 8), status16(12) }),
+      [7] = op("UNMAP_AND_REPLACE", 24),
+      [8] = op("SET_VERSION", 4, G, { u32("version", 0) }),
+      [9] = op("GET_STATUS_FRAMES", 16, G, { u32("nr_frames", 0), { "dom", 4, "u16" }, status16(6), address("frame_list", 8) }),
+      [10] = op("GET_VERSION", 8, G, { { "dom", 0, "u16" }, u32("version", 4) }),
+      [11] = op("SWAP_GRANT_REF", 12), [12] = op("CACHE_FLUSH", 24),
     },
     [29] = {
-      [0] = op("yield", 0), [1] = op("block", 0),
-      [2] = op("shutdown", 4, S, { { "reason", 0, "u32", names = SHUTDOWN } }),
-      [3] = op("poll", 24), [4] = op("remote_shutdown", 8), [5] = op("shutdown_code", 4), [6] = op("watchdog", 8),
+      [0] = op("YIELD", 0), [1] = op("BLOCK", 0), [3] = op("POLL", 24),
+      [2] = op("SHUTDOWN", 4, S, { { "reason", 0, "u32", names = SHUTDOWN } }),
     },
     [32] = {
-      [0] = op("bind_interdomain", 12, E, { { "remote_dom", 0, "u16" }, end_of("remote_port", 4), end_of("local_port", 8) }),
-      [1] = op("bind_virq", 12, E, { end_of("virq", 0), end_of("vcpu", 4), end_of("port", 8) }),
-      [2] = op("bind_pirq", 12), [3] = op("close", 4, E, { end_of("port", 0) }), [4] = op("send", 4, E, { end_of("port", 0) }),
-      [5] = op("status", 24, E, { { "dom", 0, "u16" }, end_of("port", 4), { "status", 8, "u32", names = CHANNEL },
-        end_of("vcpu", 12), { "remote_dom", 16, "u16" }, end_of("remote_port", 20) }),
-      [6] = op("alloc_unbound", 8, E, { { "dom", 0, "u16" }, { "remote_dom", 2, "u16" }, end_of("port", 4) }),
-      [7] = op("bind_ipi", 8, E, { end_of("vcpu", 0), end_of("port", 4) }),
-      [8] = op("bind_vcpu", 8, E, { end_of("port", 0), end_of("vcpu", 4) }),
-      [9] = op("unmask", 4, E, { end_of("port", 0) }),
-      [10] = op("reset", 2, E, { { "dom", 0, "u16" } }), [11] = op("init_control", 24), [12] = op("expand_array", 8),
-      [13] = op("set_priority", 8, E, { end_of("port", 0), end_of("priority", 4) }),
+      [0] = op("BIND_INTERDOMAIN", 12, E, { { "remote_dom", 0, "u16" }, u32("remote_port", 4), u32("local_port", 8) }),
+      [1] = op("BIND_VIRQ", 12), [2] = op("BIND_PIRQ", 12), [7] = op("BIND_IPI", 8),
+      [3] = op("CLOSE", 4, E, { u32("port", 0) }), [4] = op("SEND", 4, E, { u32("port", 0) }),
+      [5] = op("STATUS", 24, E, { { "dom", 0, "u16" }, u32("port", 4), { "status", 8, "u32", names = CHANNEL },
+        u32("vcpu", 12), { "remote_dom", 16, "u16" }, u32("remote_port", 20) }),
+      [6] = op("ALLOC_UNBOUND", 8, E, { { "dom", 0, "u16" }, { "remote_dom", 2, "u16" }, u32("port", 4) }),
+      [8] = op("BIND_VCPU", 8, E, { u32("port", 0), u32("vcpu", 4) }),
+      [9] = op("UNMASK", 4, E, { u32("port", 0) }),
+      [10] = op("RESET", 2, E, { { "dom", 0, "u16" } }),
+      [11] = op("INIT_CONTROL", 24), [12] = op("EXPAND_ARRAY", 8), [13] = op("SET_PRIORITY", 8),
     },
   }
+  local MAX_TOLD, MAX_SHOWN = 4, 64
 
   local number_field = rw.field(H .. ".number", "u8", { names = xen.HYPERCALL })
   local command_field = rw.field(H .. ".command", "u8")
@@ -80,51 +89,80 @@ return function(rw)
     return call
   end
 
-  --- "event_channel_op alloc_unbound"
-  local function call_name(number, command)
-    local op_of = OPS[number] and OPS[number][command]
-    return rw.name_of(xen.HYPERCALL, number) .. " " .. (op_of and op_of.name or "?" .. rw.dec(command)), op_of
+  local function op_of(number, command) return OPS[number] and OPS[number][command] end
+
+  -- The fields that are not zero, and every domain: 0 is one.
+  local function argument_words(m, layout, at)
+    local words = {}
+    for _, f in ipairs(layout.list) do
+      local value = layout:get(m, at, f.name)
+      local name = f.name:gsub("_(%w)", function(c) return c:upper() end)
+      if f.name:match("domi?d?$") and value then words[#words + 1] = name .. "=" .. xen.domain(value)
+      elseif value and value ~= 0 then
+        local shown = f.names and rw.name_of(f.names, value) or value > 0xffff and rw.hex(value) or rw.dec(value)
+        words[#words + 1] = name .. "=" .. shown
+      end
+    end
+    return table.concat(words, " ")
   end
 
-  local function arguments(m, tree, at, length, op_of)
-    if tree == nil or length == 0 then return end
-    if op_of == nil or op_of.layout == nil or op_of.bytes == 0 then
-      tree:add(bytes_field, m.tvb(at, length))
-      return
+  -- Shows the structures and returns them in words: "event_channel_op ALLOC_UNBOUND dom=SELF ...".
+  local function call_words(m, tree, number, command, at, length)
+    if xen.HYPERCALL[number] == nil then
+      if tree and length > 0 then tree:add(bytes_field, m.tvb(at, length)) end
+      return string.format("hypercall %.0f command=%.0f bytes=%.0f", number, command, length)
     end
-    for i = 0, math.min(math.floor(length / op_of.bytes), 64) - 1 do
-      local item = tree:add(rw.entry_field, m.tvb(at + i * op_of.bytes, op_of.bytes))
-      item:set_text(op_of.name .. " " .. op_of.layout:words(m, at + i * op_of.bytes))
-      op_of.layout:add(m, item, at + i * op_of.bytes, at + (i + 1) * op_of.bytes)
+    local call = op_of(number, command)
+    local head = xen.HYPERCALL[number] .. " " .. (call and call.name or "?" .. rw.dec(command))
+    if tree then tree:add(name_field, head):set_generated() end
+    if call == nil or call.layout == nil then
+      if tree and length > 0 then tree:add(bytes_field, m.tvb(at, length)) end
+      return head .. " bytes=" .. rw.dec(length)
     end
-    local rest = length % op_of.bytes
-    if rest > 0 then rw.expert(m, tree, "record", rw.dec(rest) .. " bytes behind the last whole argument structure") end
+    local size = call.bytes
+    if length < size then
+      rw.expert(m, tree, "record", head .. ": " .. rw.dec(length) .. " bytes of arguments, " .. size .. " are needed")
+      return string.format("%s truncated: %.0f of %d bytes", head, length, size)
+    end
+    local count, told = math.floor(length / size), {}
+    for i = 0, math.min(count, MAX_SHOWN) - 1 do
+      local from = at + i * size
+      local words = argument_words(m, call.layout, from)
+      if i < MAX_TOLD then told[#told + 1] = words end
+      if tree then
+        local item = tree:add(rw.entry_field, m.tvb(from, size))
+        item:set_text(call.name .. " " .. words)
+        call.layout:add(m, item, from, from + size)
+      end
+    end
+    if count > MAX_TOLD then told[#told + 1] = (count - MAX_TOLD) .. " more" end
+    if length % size ~= 0 then
+      rw.expert(m, tree, "record", rw.dec(length % size) .. " bytes behind the last whole argument structure")
+      told[#told + 1] = rw.dec(length % size) .. " bytes behind"
+    end
+    return rw.line(head, table.concat(told, "; "))
   end
 
   --- A hypercall: number and command are items { value, range }. Returns its words.
   function xen.hypercall(m, tree, tag, number, command, at, length)
-    local name, op_of = call_name(number[1], command[1])
     rw.ask(m, asked, tag, { number[1], command[1] })
     if tree then
       if number[1] < 256 then tree:add(number_field, number[2], number[1]) end
       if command[1] < 256 then tree:add(command_field, command[2], command[1]) end
-      tree:add(name_field, name):set_generated()
     end
-    arguments(m, tree, at, length, op_of)
-    return name .. " bytes=" .. rw.dec(length)
+    return call_words(m, tree, number[1], command[1], at, length)
   end
 
   --- Its reply, whose structures are those of the call with the tag.
   function xen.hypercall_reply(m, tree, tag, errno, at, length)
     local call = rw.ask(m, replied, tag)
-    local name, op_of = "", nil
-    if call then name, op_of = call_name(call[1], call[2]) end
-    if tree then
-      if errno[1] < 256 then tree:add(errno_field, errno[2], errno[1]) end
-      if call then tree:add(name_field, name):set_generated() end
+    if tree and errno[1] < 256 then tree:add(errno_field, errno[2], errno[1]) end
+    local outcome = rw.name_of(ERRNO, errno[1])
+    if errno[1] ~= 0 then rw.expert(m, tree, "status", "hypercall failed: " .. outcome) end
+    if call == nil or length == 0 then
+      if tree and length > 0 then tree:add(bytes_field, m.tvb(at, length)) end
+      return outcome .. " bytes=" .. rw.dec(length)
     end
-    arguments(m, tree, at, length, op_of)
-    if errno[1] ~= 0 then rw.expert(m, tree, "status", "hypercall failed: " .. rw.name_of(ERRNO, errno[1])) end
-    return rw.line(name, errno[1] ~= 0 and rw.name_of(ERRNO, errno[1]), "bytes=" .. rw.dec(length))
+    return outcome .. " " .. call_words(m, tree, call[1], call[2], at, length)
   end
 end

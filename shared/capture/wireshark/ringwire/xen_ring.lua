@@ -240,30 +240,37 @@ return function(rw)
     end
   end
 
-  local function ctrl(layout, word)
-    return function(m, tree, at, _, address)
-      local slot = slot_of(address, 16)
-      local item = begin(m, tree, at, 16, string.format("ctrl %s id=%.0f %s", word, rw.u16(m, at),
-        rw.name_of(CTRL, rw.u16(m, at + 2))), nil, slot)
-      layout:add(m, item, at, at + 16)
-    end
+  -- Slots of the control ring are told one by one: they are few.
+  SLOT[37] = function(m, tree, at, _, address)
+    local words = string.format("ctrl %s id=%.0f data=%.0f,%.0f,%.0f", rw.name_of(CTRL, rw.u16(m, at + 2)), rw.u16(m, at),
+      rw.u32(m, at + 4), rw.u32(m, at + 8), rw.u32(m, at + 12))
+    local item = begin(m, tree, at, 16, words, nil, slot_of(address, 16))
+    ctrl_request:add(m, item, at, at + 16)
+    return words
   end
-  SLOT[37], SLOT[38] = ctrl(ctrl_request, "request"), ctrl(ctrl_response, "response")
+  SLOT[38] = function(m, tree, at, _, address)
+    local status = rw.u32(m, at + 4)
+    local words = string.format("ctrl done %s id=%.0f %s data=%.0f", rw.name_of(CTRL, rw.u16(m, at + 2)), rw.u16(m, at),
+      rw.name_of(CTRL_STATUS, status), rw.u32(m, at + 8))
+    local item = begin(m, tree, at, 16, words, nil, slot_of(address, 16))
+    ctrl_response:add(m, item, at, at + 16)
+    if status ~= 0 then rw.expert(m, item, "status", words) end
+    return words
+  end
 
-  --- Words of a ring's header, and whole pages. Returns "req_prod=5 rsp_event=3".
+  --- Words of a ring's header; `whole` when the page is made. Returns "req_prod=5 rsp_event=3".
   function xen.ring_header(m, tree, at, length, space, address, whole)
     local name = rw.ask(m, whole and page_made or name_at, space, address)
-    local words = {}
     if tree and name then tree:add(ring_field, name):set_generated() end
-    local offset = address % PAGE
+    if length == 0 or (length % 4 ~= 0 and not whole) then return string.format("%.0f bytes, no indexes", length) end
+    local words, offset = {}, address % PAGE
     for i = 0, math.min(math.floor(length / 4), 4) - 1 do
       local place = offset + i * 4
       local value = rw.u32(m, at + i * 4)
-      if INDEX[place] and value then
-        words[#words + 1] = INDEX[place] .. "=" .. rw.dec(value)
-        if tree then tree:add_le(INDEX_FIELD[place], m.tvb(at + i * 4, 4)) end
-      end
+      if value == nil then break end
+      words[#words + 1] = (INDEX[place] or "?" .. rw.dec(place)) .. "=" .. rw.dec(value)
+      if INDEX[place] and tree then tree:add_le(INDEX_FIELD[place], m.tvb(at + i * 4, 4)) end
     end
-    return rw.line(name, table.concat(words, " "))
+    return table.concat(words, " ")
   end
 end

@@ -44,70 +44,79 @@ return function(rw)
     return side .. " ring of queue " .. (path:match("/queue%-(%d+)/") or "0")
   end
 
-  --- A message of `length` bytes. Returns "WRITE device/vif/0/state = 4".
+  local MAX_STRINGS, MAX_STRING, MAX_PAYLOAD = 16, 128, 4096
+
+  local function quoted(text)
+    return rw.msgpack.quote(#text > MAX_STRING and text:sub(1, MAX_STRING) .. "..." or text)
+  end
+
+  -- Why these bytes are not exactly one message.
+  local function malformed(m, at, length)
+    if length < 16 then return string.format("%.0f bytes are no message header", length) end
+    local said = rw.u32(m, at + 12)
+    if said > MAX_PAYLOAD then return string.format("a payload of %.0f bytes", said) end
+    if said ~= length - 16 then
+      return string.format("%.0f bytes of payload, the header says %.0f", length - 16, said)
+    end
+    return nil
+  end
+
+  --- A message of `length` bytes. Returns 'WRITE req=7 tx=1 "device/vif/0/state" "4"'.
   function xen.xenstore(m, tree, at, length)
     header:add(m, tree, at, at + length)
-    if length < 16 then
-      rw.expert(m, tree, "record", "a xenstore message of " .. rw.dec(length) .. " bytes; its header has 16")
-      return "truncated"
+    local wrong = malformed(m, at, length)
+    if wrong then
+      rw.expert(m, tree, "record", "xenstore: " .. wrong)
+      return "malformed: " .. wrong
     end
-    local kind, id, said = rw.u32(m, at), rw.u32(m, at + 4), rw.u32(m, at + 12)
-    local name = rw.name_of(TYPE, kind)
-    local body = at + 16
-    local size = length - 16
-    if said ~= size then
-      rw.expert(m, tree, "record", string.format("len says %.0f bytes, %.0f are there", said, size))
-      size = math.min(said, size)
-    end
-    -- The payload as parts that end with a zero byte; what is behind the last one is the value.
-    local parts, from = {}, body
+    local kind, id, transaction = rw.u32(m, at), rw.u32(m, at + 4), rw.u32(m, at + 8)
+    local body, size = at + 16, length - 16
+    -- The payload's strings, each with its range; the last one may lack its end mark.
+    local parts, from = {}, 1
     local raw = size > 0 and m.tvb:raw(body, size) or ""
-    for text, position in raw:gmatch("([^%z]*)%z()") do
-      if #parts < 64 then parts[#parts + 1] = { rw.msgpack.utf8(text), m.tvb(from, math.max(#text, 1)), #text } end
-      from = body + position - 1
+    local whole = raw:sub(-1) == "\0" and raw:sub(1, -2) or raw
+    if size > 0 then
+      for text, next in (whole .. "\0"):gmatch("([^%z]*)%z()") do
+        local room = math.max(math.min(#text, size - from + 1), 0)
+        local range = room > 0 and m.tvb(body + from - 1, room) or m.tvb(at, 16)
+        parts[#parts + 1] = { rw.msgpack.utf8(text), range }
+        from = next
+      end
     end
-    local rest = rw.msgpack.utf8(raw:sub(from - body + 1))
-    local rest_range = from < body + size and m.tvb(from, body + size - from) or m.tvb(at, 16)
     local function show(field, part)
       if tree and part then tree:add(field, part[2], part[1]) end
       return part and part[1] or ""
     end
 
     if kind == 15 then
-      return rw.line("WATCH_EVENT", show(path_field, parts[1]), "token=" .. show(token_field, parts[2]))
-    end
-    if m.direction == "out" then
-      local words, path, ring = name, nil, nil
+      show(path_field, parts[1])
+      show(token_field, parts[2])
+    elseif m.direction == "out" then
+      local path, ring = nil, nil
       if kind == 11 then
         path = show(path_field, parts[1])
-        if tree then tree:add(value_field, rest_range, rest) end
+        show(value_field, parts[2])
         ring = ring_name(path)
-        words = rw.line(name, path, "= " .. rest)
       elseif kind == 4 or kind == 5 then
         path = show(path_field, parts[1])
-        words = rw.line(name, path, "token=" .. show(token_field, parts[2]))
-      elseif kind == 7 then words = rw.line(name, show(end_field, parts[1]))
-      elseif PATH[kind] or kind == 14 then
-        path = show(path_field, parts[1])
-        words = rw.line(name, path)
-      elseif parts[1] then words = rw.line(name, show(value_field, parts[1])) end
-      rw.ask(m, asked, id, path or "", ring, rest)
-      return words
+        show(token_field, parts[2])
+      elseif kind == 7 then show(end_field, parts[1])
+      elseif PATH[kind] or kind == 14 then path = show(path_field, parts[1])
+      else show(value_field, parts[1]) end
+      rw.ask(m, asked, id, path or "", ring, parts[2] and parts[2][1])
+    else
+      local path = rw.ask(m, replied, id)
+      if tree and path and path ~= "" then tree:add(path_field, path):set_generated() end
+      if kind == 16 then
+        rw.expert(m, tree, "status", "xenstore: " .. show(error_field, parts[1]))
+      elseif kind == 1 then
+        for i = 1, math.min(#parts, 256) do show(name_field, parts[i]) end
+      else show(value_field, parts[1]) end
     end
 
-    local path = rw.ask(m, replied, id)
-    if tree and path and path ~= "" then tree:add(path_field, path):set_generated() end
-    if kind == 16 then
-      local why = show(error_field, parts[1])
-      rw.expert(m, tree, "status", "xenstore: " .. why)
-      return rw.line("ERROR", why, path)
-    end
-    if kind == 1 then
-      for _, part in ipairs(parts) do show(name_field, part) end
-      return rw.line(name, path, "entries=" .. #parts)
-    end
-    local value = rest ~= "" and rest or parts[1] and parts[1][1] or ""
-    if tree then tree:add(value_field, rest ~= "" and rest_range or parts[1] and parts[1][2] or rest_range, value) end
-    return rw.line(name, path, "= " .. value)
+    local words = {}
+    for i = 1, math.min(#parts, MAX_STRINGS) do words[i] = quoted(parts[i][1]) end
+    return rw.line(rw.name_of(TYPE, kind), "req=" .. rw.dec(id), transaction ~= 0 and "tx=" .. rw.dec(transaction),
+      table.concat(words, " "), #parts > MAX_STRINGS and (#parts - MAX_STRINGS) .. " more")
   end
 end

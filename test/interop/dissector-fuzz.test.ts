@@ -1,0 +1,147 @@
+/**
+ * The dissector against bytes that no honest peer sends: columns of records with any type, length
+ * and content, real batches with a few bytes changed, and noise. It says what is wrong, and it
+ * never fails itself: no Lua error, no error caught at the last moment.
+ */
+import { describe, expect, test } from "vitest";
+import { Op } from "../../shared/wire/transactions.ts";
+import { cases } from "../support/counts.ts";
+import { RingFile, tshark } from "../support/dissector.ts";
+import { runEnaSession } from "../support/ena-session.ts";
+import { Random, seedOfRun } from "../support/random.ts";
+import { column, type Piece, packBatch } from "../support/raw-frontend.ts";
+
+/** Records in all; a batch has a few dozen. */
+const RECORDS = cases(1_000_000);
+/** Of one run of tshark, so that its memory stays small. */
+const RECORDS_PER_FILE = 50_000;
+
+const COLUMNS = [Op.WRITE, Op.PUSH, Op.MMIO_WRITE];
+const TYPES = [0, 1, 2, 3, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 32, 33, 34, 35, 36, 37, 38, 39];
+/** Whole entries, entries cut short, and what belongs to nobody. */
+const LENGTHS = [1, 2, 4, 6, 7, 8, 12, 16, 20, 24, 48, 63, 64, 65, 128, 129, 192, 256, 300];
+/** Few pages, so that rings, queues and grants are hit again and again. */
+const PAGES = [0, 1, 2, 0x10, 0x20, 0x30];
+
+class Fuzzer {
+  readonly #random: Random;
+  readonly #honest: readonly Uint8Array[];
+  records = 0;
+
+  constructor(seed: number, honest: readonly Uint8Array[]) {
+    this.#random = new Random(seed);
+    this.#honest = honest;
+  }
+
+  #bytes(length: number): Buffer {
+    const bytes = Buffer.alloc(length);
+    // Mostly zeroes and small numbers: they reach further than noise.
+    const density = this.#random.pick([1, 4, 16]);
+    for (let i = 0; i < length; i++) {
+      if (this.#random.below(density) === 0)
+        bytes[i] = this.#random.below(this.#random.pick([4, 32, 256]));
+    }
+    return bytes;
+  }
+
+  #piece(): Piece {
+    const type =
+      this.#random.below(20) === 0 ? this.#random.below(65536) : this.#random.pick(TYPES);
+    const bytes = this.#bytes(this.#random.pick(LENGTHS));
+    const inPage = this.#random.pick([0, 0, 4, 64, 76, 0x1000 - 8, 0x54, 0x5c]);
+    const address = this.#random.pick(PAGES) * 4096 + inPage;
+    const lie = this.#random.below(50) === 0 ? { length: this.#random.below(400) } : {};
+    return { type, bytes, address, space: this.#random.pick([0, 0, 1, 2, 65535]), ...lie };
+  }
+
+  #columns(): Uint8Array {
+    const transactions = Array.from({ length: 1 + this.#random.below(4) }, () => {
+      const pieces = Array.from({ length: 1 + this.#random.below(24) }, () => this.#piece());
+      this.records += pieces.length;
+      return column(this.#random.pick(COLUMNS), pieces);
+    });
+    return packBatch(transactions);
+  }
+
+  /** Any transaction of the catalogue with fields that may or may not fit. */
+  #transactions(): Uint8Array {
+    const field = (): unknown => {
+      const kind = this.#random.below(8);
+      if (kind < 3) return this.#random.pick([0, 1, 2, 4, 20, 29, 32, 255, 65536, 2 ** 40]);
+      if (kind < 6) return this.#bytes(this.#random.pick(LENGTHS));
+      if (kind === 6) return this.#bytes(8).toString("latin1");
+      return this.#random.pick<unknown>([null, true, -1, 1.5, [1, [2]], { a: 1 }]);
+    };
+    const count = 1 + this.#random.below(20);
+    this.records += count;
+    return packBatch(
+      Array.from({ length: count }, () => [
+        this.#random.below(40),
+        ...Array.from({ length: this.#random.below(6) }, field),
+      ]),
+    );
+  }
+
+  #mutated(): Uint8Array {
+    const bytes = Buffer.from(this.#random.pick(this.#honest));
+    this.records++;
+    for (let i = this.#random.below(8); i >= 0; i--) {
+      bytes[this.#random.below(bytes.length)] = this.#random.below(256);
+    }
+    return this.#random.below(4) === 0
+      ? bytes.subarray(0, 1 + this.#random.below(bytes.length))
+      : bytes;
+  }
+
+  batch(): Uint8Array {
+    const kind = this.#random.below(16);
+    if (kind < 8) return this.#columns();
+    if (kind < 12) return this.#transactions();
+    if (kind < 15) return this.#mutated();
+    this.records++;
+    return this.#bytes(1 + this.#random.below(200));
+  }
+
+  /** Direction, connection, and now and then a cut or a gap. */
+  facts(length: number): { toDevice: boolean; epoch: number; snap?: number; drops?: number } {
+    return {
+      toDevice: this.#random.below(2) === 0,
+      epoch: this.#random.below(3),
+      ...(this.#random.below(40) === 0 ? { snap: this.#random.below(length) } : {}),
+      ...(this.#random.below(200) === 0 ? { drops: 1 } : {}),
+    };
+  }
+}
+
+describe("bytes that nobody should send", () => {
+  test(`${RECORDS} records and transactions without a failure of the dissector`, async () => {
+    const seed = seedOfRun();
+    const session = await runEnaSession({ llq: true, frames: [60, 400] });
+    const honest = session.batches.map(({ bytes }) => bytes).filter(({ length }) => length < 5000);
+    const fuzzer = new Fuzzer(seed, honest);
+    let passes = 0;
+    while (fuzzer.records < RECORDS) {
+      const file = new RingFile();
+      // The queues of a real session first, so that the state has something to be hit.
+      for (const { direction, bytes } of session.batches.slice(0, -20)) {
+        if (direction === "in") file.toDevice(bytes);
+        else file.toFrontend(bytes);
+      }
+      const end = Math.min(fuzzer.records + RECORDS_PER_FILE, RECORDS);
+      while (fuzzer.records < end) {
+        const batch = fuzzer.batch();
+        const { toDevice, ...facts } = fuzzer.facts(batch.length);
+        if (toDevice) file.toDevice(batch, facts);
+        else file.toFrontend(batch, facts);
+      }
+      const { stdout } = await tshark(file.bytes(), [
+        // Every other file twice, so that answers are played back as well.
+        ...(passes++ % 2 === 0 ? ["-2"] : []),
+        ...["-Y", "ringwire.expert.internal || _ws.lua.error || !ringwire"],
+        ...["-T", "fields", "-e", "frame.number", "-e", "_ws.expert.message"],
+      ]);
+      expect(stdout, `seed ${seed}`).toBe("");
+    }
+    expect(fuzzer.records).toBeGreaterThanOrEqual(RECORDS);
+  });
+});

@@ -1,0 +1,127 @@
+/** An ordinary capture of the TCP port, opened with the dissector. */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { LinkDirection } from "../../shared/capture/ring-header.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import { Op } from "../../shared/wire/transactions.ts";
+import { batchOf, dissect, dissectBytes, RingFile } from "../support/dissector.ts";
+import { runEnaSession } from "../support/ena-session.ts";
+import { start } from "../support/process.ts";
+import { packBatch } from "../support/raw-frontend.ts";
+import { TcpCapture } from "../support/tcp-capture.ts";
+
+describe("a session as tcpdump sees it", () => {
+  test("has the transactions of the device's own capture, in each direction", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "ringwire-tcpdump-"));
+    const path = join(folder, "lo.pcap");
+    let dump: ReturnType<typeof start> | undefined;
+    try {
+      const session = await runEnaSession({
+        llq: false,
+        frames: [60, 1514],
+        listening: async (port) => {
+          dump = start(["tcpdump", "-i", "lo", "-U", "-w", path, "tcp", "port", `${port}`]);
+          await dump.waitFor(/listening on lo/);
+        },
+      });
+      await dump?.stop();
+      const wire = await dissectBytes(readFileSync(path));
+      const file = new RingFile();
+      for (const { direction, bytes } of session.batches) {
+        file.batch(direction === "in" ? LinkDirection.TO_DEVICE : LinkDirection.TO_FRONTEND, bytes);
+      }
+      const own = await dissect(file);
+      const greeting = wire.find((p) =>
+        p.all("ringwire.words").some((w) => /^welcome.*"name":"a"/.test(w)),
+      );
+      const stream = greeting?.all("tcp.stream")[0];
+      expect(stream).toBeDefined();
+      const of = (packets: typeof wire, direction: string): string[] =>
+        packets.flatMap((p) => {
+          const ways = p.all("ringwire.direction");
+          return p.all("ringwire.words").filter((_, i) => ways[i] === direction);
+        });
+      const ofA = wire.filter((p) => p.all("tcp.stream")[0] === stream);
+      expect(of(ofA, "1")).toEqual(of(own, "1"));
+      // The device begins to record when it has read hello.
+      const [hello, ...rest] = of(ofA, "0");
+      expect(hello).toMatch(/^hello \{/);
+      expect(rest).toEqual(of(own, "0"));
+      expect(rest.length).toBeGreaterThan(30);
+      expect(wire.flatMap((p) => p.experts).filter((name) => name !== "bounded")).toEqual([]);
+    } finally {
+      await dump?.stop();
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+});
+
+describe("messages and segments", () => {
+  const doorbell = (value: number) =>
+    batchOf((w) => w.mmioWrite32(0, 0x2c, RecordType.REGISTER, value));
+
+  test("several messages in one segment, each with its own direction and place", async () => {
+    const capture = new TcpCapture().upgrade();
+    capture.toDevice(doorbell(1), doorbell(2), doorbell(3));
+    capture.toFrontend(
+      batchOf((w) => w.interrupt(4)),
+      batchOf((w) => w.interrupt(5)),
+    );
+    const packets = await dissect(capture.file);
+    expect(packets[2]!.all("ringwire.words")).toEqual([
+      "mmio_write 1 record: AQ_DB = 0x1",
+      "mmio_write 1 record: AQ_DB = 0x2",
+      "mmio_write 1 record: AQ_DB = 0x3",
+    ]);
+    expect(packets[2]!.numbers("ringwire.direction")).toEqual([0, 0, 0]);
+    expect(packets[3]!.numbers("ringwire.interrupt.vector")).toEqual([4, 5]);
+    expect(packets[3]!.numbers("ringwire.direction")).toEqual([1, 1]);
+    // The second pass finds each message's own answers.
+    const again = await dissect(capture.file, ["-2"]);
+    expect(again[2]!.all("ringwire.words")).toEqual(packets[2]!.all("ringwire.words"));
+  });
+
+  test("another subprotocol is left alone", async () => {
+    const capture = new TcpCapture().upgrade("chat").toDevice(doorbell(1));
+    const packets = await dissect(capture.file);
+    expect(packets[2]!.has("ringwire")).toBe(false);
+  });
+
+  test("without the upgrade: the port is told, and that it speaks WebSocket", async () => {
+    const capture = new TcpCapture(7701).toDevice(doorbell(6));
+    const told = ["-o", "ringwire.port:7701", "-d", "tcp.port==7701,websocket"];
+    const [packet] = await dissect(capture.file, told);
+    expect(packet!.one("ringwire.words")).toBe("mmio_write 1 record: AQ_DB = 0x6");
+  });
+
+  test("a masked message beyond what Wireshark unmasks is cut, and said to be", async () => {
+    const pieces = Array.from({ length: 5 }, (_, i) => [
+      Op.WRITE,
+      Buffer.alloc(100_000, i),
+      Buffer.from([0, 0, i, 0, 0, 0, 0, 0, 0xa0, 0x86, 1, 0, 0, 0, 0, 0]),
+    ]);
+    const capture = new TcpCapture().upgrade().toDevice(packBatch(pieces));
+    const packets = await dissect(capture.file);
+    const last = packets.at(-1)!;
+    expect(last.experts).toEqual(["cut"]);
+    expect(last.complaints).toEqual(
+      expect.arrayContaining([expect.stringMatching(/^262144 of 500\d\d\d bytes were captured$/)]),
+    );
+    expect(last.numbers("ringwire.record.length")).toEqual([100_000, 100_000]);
+  });
+
+  test("a long message from the device is whole: nothing has to be unmasked", async () => {
+    const piece = [
+      Op.WRITE,
+      Buffer.alloc(100_000),
+      Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 0xa0, 0x86, 1, 0, 0, 0, 0, 0]),
+    ];
+    const capture = new TcpCapture().upgrade().toFrontend(packBatch([piece, piece, piece, piece]));
+    const packets = await dissect(capture.file);
+    const last = packets.at(-1)!;
+    expect(last.experts).toEqual([]);
+    expect(last.numbers("ringwire.record.length")).toEqual([100_000, 100_000, 100_000, 100_000]);
+  });
+});
