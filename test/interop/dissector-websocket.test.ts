@@ -1,5 +1,5 @@
 /** An ordinary capture of the TCP port, opened with the dissector. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -8,7 +8,7 @@ import { RecordType } from "../../shared/wire/records.ts";
 import { Op } from "../../shared/wire/transactions.ts";
 import { batchOf, dissect, dissectBytes, RingFile } from "../support/dissector.ts";
 import { runEnaSession } from "../support/ena-session.ts";
-import { start } from "../support/process.ts";
+import { eventually, start } from "../support/process.ts";
 import { packBatch } from "../support/raw-frontend.ts";
 import { TcpCapture } from "../support/tcp-capture.ts";
 
@@ -22,10 +22,25 @@ describe("a session as tcpdump sees it", () => {
         llq: false,
         frames: [60, 1514],
         listening: async (port) => {
-          dump = start(["tcpdump", "-i", "lo", "-U", "-w", path, "tcp", "port", `${port}`]);
+          dump = start([
+            ...["tcpdump", "-i", "lo", "-U", "--immediate-mode"],
+            ...["-w", path, "tcp", "port", `${port}`],
+          ]);
           await dump.waitFor(/listening on lo/);
         },
       });
+      // It writes what it has seen by and by: done when the file has stopped growing.
+      let size = -1;
+      await eventually(
+        "the end of the capture",
+        () => {
+          const before = size;
+          size = statSync(path).size;
+          return size === before ? true : undefined;
+        },
+        10_000,
+        500,
+      );
       await dump?.stop();
       const wire = await dissectBytes(readFileSync(path));
       const file = new RingFile();

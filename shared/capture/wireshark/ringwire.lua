@@ -42,16 +42,10 @@ prefs.max_frames = Pref.uint("Frames of a batch", 64, "How many frames of one ba
 prefs.max_items = Pref.uint("Items of a batch", 512,
   "How many transactions, how many records and how many ring entries of one batch are shown")
 prefs.port = Pref.uint("TCP port", 0,
-  "A TCP port whose WebSockets are ringwire, for captures without the handshake (then also Decode As, WebSocket); 0: none")
+  "A TCP port whose WebSockets are ringwire, for captures that lack the handshake; it needs Decode As, WebSocket too; 0: none")
 
-local ports = DissectorTable.get("ws.port")
-local registered = 0
 function ringwire.prefs_changed()
   rw.prefs.frames, rw.prefs.max_frames, rw.prefs.max_items = prefs.frames, prefs.max_frames, prefs.max_items
-  if prefs.port == registered then return end
-  if registered ~= 0 then ports:remove(registered, ringwire) end
-  if prefs.port ~= 0 then ports:add(prefs.port, ringwire) end
-  registered = prefs.port
 end
 
 -- Fields of other dissectors, of the packet at hand: the last value is that of the innermost layer.
@@ -192,4 +186,11 @@ function capture.dissector(tvb, pinfo, tree)
 end
 
 DissectorTable.get("ws.protocol"):add("ringwire.v1", ringwire)
+-- Without the handshake the WebSocket dissector knows no subprotocol, and asks its heuristics.
+ringwire:register_heuristic("ws", function(tvb, pinfo, tree)
+  local port = prefs.port
+  if port == 0 or (pinfo.src_port ~= port and pinfo.dst_port ~= port) then return false end
+  ringwire.dissector(tvb, pinfo, tree)
+  return true
+end)
 DissectorTable.get("wtap_encap"):add(wtap.USER0, capture)
