@@ -1,6 +1,6 @@
 // Compiles the program to dist/. A script, not a line of shell, so that it works on Windows too.
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, rmSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, rmSync } from "node:fs";
 
 process.chdir(new URL("..", import.meta.url).pathname.replace(/^\/([A-Za-z]:)/, "$1"));
 rmSync("dist", { recursive: true, force: true });
@@ -13,3 +13,10 @@ if (status !== 0) process.exit(status ?? 1);
 
 const bin = "dist/cli/ringwire.js";
 if (existsSync(bin)) chmodSync(bin, 0o755);
+
+// Wireshark loads these as they are.
+const dissector = "shared/capture/wireshark";
+cpSync(dissector, `dist/${dissector}`, {
+  recursive: true,
+  filter: (path) => !/\.[a-z]+$/.test(path) || path.endsWith(".lua"),
+});

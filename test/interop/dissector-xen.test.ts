@@ -5,6 +5,7 @@
  */
 import { beforeAll, describe, expect, test } from "vitest";
 import { RingPersonality } from "../../shared/capture/ring-header.ts";
+import { Tracer } from "../../shared/wire/trace.ts";
 import { dissect, type Packet, RingFile } from "../support/dissector.ts";
 import { column, packBatch } from "../support/raw-frontend.ts";
 
@@ -189,17 +190,7 @@ const STEPS: readonly [string, "->" | "<-", unknown[][]][] = [
       [
         GRANT,
         2,
-        Buffer.concat([
-          le(
-            [4, 60],
-            [2, 1 | 256],
-            [2, 0],
-            [2, 128],
-            [2, 512],
-            [4, 0],
-            [8, 0x1_2345_6789],
-          ).subarray(0, 20),
-        ]),
+        le([4, 60], [2, 1 | 256], [2, 0], [2, 128], [2, 512], [8, 0x1_2345_6789]),
       ],
       [END_GRANT, le([4, 50], [4, 51])],
     ],
@@ -253,6 +244,7 @@ describe("grants", () => {
     expect(v2.number("ringwire.grant.sub_page")).toBe(1);
     expect(v2.number("ringwire.grant.page_off")).toBe(128);
     expect(v2.number("ringwire.grant.length")).toBe(512);
+    expect(v2.number("ringwire.grant.frame")).toBe(0x1_2345_6789);
     expect(v2.number("ringwire.grant.version")).toBe(2);
   });
 
@@ -390,4 +382,13 @@ describe("rings", () => {
       if (!loud.includes(name)) expect(packet.experts, name).toEqual([]);
     }
   });
+});
+
+test("a batch in words is what the tracer says", () => {
+  const tracer = new Tracer();
+  for (const [name, way, transactions] of STEPS) {
+    const lines = tracer.trace(way === "->" ? "out" : "in", packBatch(transactions));
+    const words = lines.map((line) => line.slice(3)).join("; ");
+    expect(at(name).one("ringwire.words"), name).toBe(words);
+  }
 });
