@@ -52,7 +52,7 @@ export function replayCommand(): Command {
     .description("Sends the Ethernet frames of a pcap or pcapng file through a NIC.")
     .argument("<file>", "pcap or pcapng, of any size")
     .option("--connect <url>", "the device: ws://HOST:PORT, wss, http, https or HOST:PORT")
-    .option("--driver <name>", "ena (ena)")
+    .option("--driver <name>", "ena or xen (ena)")
     .option("--name <name>", `name of the NIC, one of a kind on the device (${IFNAME})`)
     .option("--mac <address>", "its address (made from name and segment); frames keep their own")
     .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")

@@ -28,7 +28,9 @@ export class Timetable {
 
   /** The time of the next packet of the file, whether it is sent or not. */
   saw(tsNs: bigint | undefined): void {
-    this.#dueMs ??= this.#now();
+    const now = this.#now();
+    // What the line held up is not made up for with a flood.
+    this.#dueMs = Math.max(this.#dueMs ?? now, now - LATEST_MS);
     if (tsNs === undefined) return;
     if (this.#lastNs !== undefined && tsNs > this.#lastNs) {
       this.#dueMs += Number(tsNs - this.#lastNs) / 1e6;
@@ -49,10 +51,7 @@ export class Timetable {
   /** Resolves when the packet seen last is due, or at once when stopped. */
   async due(): Promise<void> {
     for (;;) {
-      if (this.#dueMs === undefined) return;
-      const early = this.#dueMs - this.#now();
-      // What the line held up is not made up for with a flood.
-      if (early < -LATEST_MS) this.#dueMs -= early + LATEST_MS;
+      const early = (this.#dueMs ?? 0) - this.#now();
       if (early <= 0 || this.#control.isStopped) return;
       await this.#control.sleep(Math.min(early, LONGEST_SLEEP_MS));
     }
