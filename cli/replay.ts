@@ -3,7 +3,7 @@ import { Command } from "commander";
 import { z } from "zod";
 import { Control } from "../frontend/apps/app.ts";
 import type { ReplayResult } from "../frontend/apps/replay/account.ts";
-import { type ReplaySource, replay } from "../frontend/apps/replay.ts";
+import { replay } from "../frontend/apps/replay.ts";
 import { totalOf, totalText } from "../frontend/apps/report.ts";
 import type { Ifnet } from "../frontend/net/ifnet.ts";
 import { CaptureFileReader } from "../shared/capture/read.ts";
@@ -81,7 +81,7 @@ async function runReplay(path: string, options: Options): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
   // Before connecting: a file that can't be read must not take the name from a NIC that works.
-  await using source = await openFile(path);
+  const source = await openFile(path);
   const nics = new Nics(options, log);
   try {
     await nics.connect([`netmap:${IFNAME}`]);
@@ -99,10 +99,11 @@ async function runReplay(path: string, options: Options): Promise<void> {
     tell(path, await whileRunning(work, running), running);
   } finally {
     await nics.close();
+    await source[Symbol.asyncDispose]();
   }
 }
 
-async function openFile(path: string): Promise<ReplaySource & AsyncDisposable> {
+async function openFile(path: string): Promise<CaptureFileReader> {
   let file: CaptureFileReader | undefined;
   try {
     file = await CaptureFileReader.open(path);
