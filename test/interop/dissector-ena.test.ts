@@ -18,7 +18,7 @@ import { Tracer } from "../../shared/wire/trace.ts";
 import { Op } from "../../shared/wire/transactions.ts";
 import { entriesOf } from "../support/batch-entries.ts";
 import { batchOf, dissect, infos, type Packet, RingFile } from "../support/dissector.ts";
-import { runEnaSession, type SessionRecord } from "../support/ena-session.ts";
+import { runNicSession, type SessionRecord } from "../support/nic-session.ts";
 
 const FRAMES = [60, 96, 360, 1514];
 
@@ -39,7 +39,7 @@ describe.each([
   let columns: readonly string[];
 
   beforeAll(async () => {
-    session = await runEnaSession({ llq, frames: FRAMES });
+    session = await runNicSession({ personality: "ena", llq, frames: FRAMES });
     const file = fileOf(session);
     packets = await dissect(file);
     columns = await infos(file);
@@ -159,7 +159,7 @@ describe.each([
 });
 
 test("a second pass shows the same as the first, in whatever order", async () => {
-  const session = await runEnaSession({ llq: false, frames: [60] });
+  const session = await runNicSession({ personality: "ena", llq: false, frames: [60] });
   const file = fileOf(session);
   const names = ["ringwire.ena.reg.name", "ringwire.ena.admin.answers", "ringwire.ena.queue"];
   const once = await dissect(file);

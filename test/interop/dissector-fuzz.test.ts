@@ -7,7 +7,7 @@ import { describe, expect, test } from "vitest";
 import { Op } from "../../shared/wire/transactions.ts";
 import { cases } from "../support/counts.ts";
 import { RingFile, tshark } from "../support/dissector.ts";
-import { runEnaSession } from "../support/ena-session.ts";
+import { runNicSession } from "../support/nic-session.ts";
 import { Random, seedOfRun } from "../support/random.ts";
 import { column, type Piece, packBatch } from "../support/raw-frontend.ts";
 
@@ -116,7 +116,7 @@ class Fuzzer {
 describe("bytes that nobody should send", () => {
   test(`${RECORDS} records and transactions without a failure of the dissector`, async () => {
     const seed = seedOfRun();
-    const session = await runEnaSession({ llq: true, frames: [60, 400] });
+    const session = await runNicSession({ personality: "ena", llq: true, frames: [60, 400] });
     const honest = session.batches.map(({ bytes }) => bytes).filter(({ length }) => length < 5000);
     const fuzzer = new Fuzzer(seed, honest);
     let passes = 0;

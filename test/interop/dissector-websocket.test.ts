@@ -7,7 +7,7 @@ import { LinkDirection } from "../../shared/capture/ring-header.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { Op } from "../../shared/wire/transactions.ts";
 import { batchOf, dissect, dissectBytes, RingFile } from "../support/dissector.ts";
-import { runEnaSession } from "../support/ena-session.ts";
+import { runNicSession } from "../support/nic-session.ts";
 import { eventually, start } from "../support/process.ts";
 import { packBatch } from "../support/raw-frontend.ts";
 import { TcpCapture } from "../support/tcp-capture.ts";
@@ -18,8 +18,8 @@ describe("a session as tcpdump sees it", () => {
     const path = join(folder, "lo.pcap");
     let dump: ReturnType<typeof start> | undefined;
     try {
-      const session = await runEnaSession({
-        llq: false,
+      const session = await runNicSession({
+        personality: "ena",
         frames: [60, 1514],
         listening: async (port) => {
           dump = start([

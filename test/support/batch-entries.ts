@@ -37,6 +37,14 @@ export function entriesOf(batch: Uint8Array, wanted: number, size: number): Entr
     mmioRead: ignore,
     mmioReadReply: ignore,
     interrupt: ignore,
+    move: ignore,
+    grant: ignore,
+    endGrant: ignore,
+    grantUse: ignore,
+    hypercall: ignore,
+    hypercallReply: ignore,
+    event: ignore,
+    xenstore: ignore,
   };
   applyBatch(batch, sink, { heartbeat: ignore, progress: ignore });
   return found;

@@ -8,7 +8,7 @@
 --
 -- or copy this file and the folder ringwire/ beside it to the personal plugin folder (Help, About,
 -- Folders). README.md lists the filters. Every part is a function over `rw`, so a part that is
--- loaded by itself does nothing. Runs on Lua 5.2 to 5.4.
+-- loaded by itself does nothing. Written for Lua 5.2 to 5.4.
 
 local here = __DIR__
 if here == nil or here == "" then here = debug.getinfo(1, "S").source:match("^@(.*)[/\\][^/\\]*$") or "." end

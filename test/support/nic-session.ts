@@ -1,21 +1,26 @@
 /**
- * Two ENA NICs of one device, all in this process but joined by real WebSockets, that bring
- * themselves up, send each other frames and go down again. Every batch of the first is kept.
+ * Two NICs of one device, all in this process but joined by real WebSockets, that bring themselves
+ * up, send each other frames and go down again. Every batch of the first is kept.
  */
 import { createEnaNic } from "../../device/ena/index.ts";
 import { DeviceServer } from "../../device/server.ts";
 import { Switch } from "../../device/switch/switch.ts";
+import { createXenPersonality } from "../../device/xen/index.ts";
+import { XenMachine } from "../../device/xen/machine.ts";
 import { createEnaDriver } from "../../frontend/ena/index.ts";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { MbufPool } from "../../frontend/net/mbuf.ts";
 import { Session } from "../../frontend/session.ts";
+import { createXenDriver } from "../../frontend/xen/index.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { entriesOf } from "./batch-entries.ts";
 import { eventually } from "./process.ts";
 
 export interface SessionOptions {
-  readonly llq: boolean;
+  readonly personality: "ena" | "xen";
+  /** Low latency queues, of ENA. */
+  readonly llq?: boolean;
   /** Bytes of the frames that each NIC sends. */
   readonly frames: readonly number[];
   /** Called with the port before any NIC connects. */
@@ -35,12 +40,17 @@ export interface SessionRecord {
   readonly port: number;
 }
 
+const hasBuffers = (batch: Uint8Array): boolean =>
+  entriesOf(batch, RecordType.ENA_RX_DESC, 16).length > 0 ||
+  entriesOf(batch, RecordType.XEN_RX_REQ, 8).length > 0;
+
 /** Local experimental EtherType (IEEE 802). */
 const ETHER_TYPE = 0x88b5;
 const MAX_MTU = 9216;
 
 /** Runs the session to its end. */
-export async function runEnaSession(options: SessionOptions): Promise<SessionRecord> {
+export async function runNicSession(options: SessionOptions): Promise<SessionRecord> {
+  const { personality, llq = false } = options;
   const batches: SessionBatch[] = [];
   /** NICs whose receive rings the device has heard of. */
   const receiving = new Set<string>();
@@ -50,14 +60,17 @@ export async function runEnaSession(options: SessionOptions): Promise<SessionRec
     agent: "test",
     segment: new Switch({ name: "lan0", now: () => performance.now(), whenFull: "drop" }),
     segmentName: "lan0",
-    personalities: { ena: (host) => createEnaNic(host, { llq: options.llq }) },
+    personalities: {
+      ena: (host) => createEnaNic(host, { llq }),
+      xen: createXenPersonality(new XenMachine(silentLogger), { bridge: "lan0" }),
+    },
     pushBytes: 1 << 24,
     maxMtu: MAX_MTU,
     maxQueues: 2,
     log: silentLogger,
     tap: (name) => (direction, bytes) => {
       if (name === "a") batches.push({ direction, bytes: Uint8Array.from(bytes) });
-      if (direction === "in" && entriesOf(bytes, RecordType.ENA_RX_DESC, 16).length > 0) {
+      if (direction === "in" && hasBuffers(bytes)) {
         receiving.add(name);
       }
     },
@@ -68,11 +81,12 @@ export async function runEnaSession(options: SessionOptions): Promise<SessionRec
     const session = new Session({
       connect: `ws://127.0.0.1:${port}`,
       name,
-      personality: "ena",
+      personality,
       agent: "test",
       queues: 1,
       log: silentLogger,
-      driver: (context) => createEnaDriver(context, { llq: options.llq }),
+      driver: (context) =>
+        personality === "xen" ? createXenDriver(context) : createEnaDriver(context, { llq }),
     });
     await session.start();
     await session.driver.up();
