@@ -9,10 +9,6 @@ return function(rw)
     [32] = "grant", [33] = "end_grant", [34] = "grant_use", [35] = "hypercall", [36] = "hypercall_reply",
     [37] = "event", [38] = "xenstore" }
   rw.OP = OP
-  --- Transactions that travel one way only: by them a capture without handshake finds its direction.
-  rw.ONE_WAY = { [0] = "out", [1] = "in", [2] = "in", [6] = "in", [16] = "out", [17] = "out", [19] = "out", [20] = "in",
-    [21] = "out", [22] = "out", [23] = "out", [24] = "in", [25] = "in", [32] = "out", [33] = "out", [34] = "in",
-    [35] = "out", [36] = "in" }
   local SEVERITY = { [0] = "note", [1] = "queue", [2] = "device" }
 
   local op_field = rw.field(W .. ".op", "u8", { names = OP })
