@@ -48,7 +48,7 @@ async function ask(
     status = response.status;
     type = response.headers.get("content-type") ?? "";
   } catch (error) {
-    throw new Failure(sentence(error, host, protocol));
+    throw new Failure(whyNot(error, host, protocol));
   }
   if (body.length > MAX_CHARS) throw notOurs(host, "its page has no end");
   if (status !== 200 && !type.startsWith("application/json")) {
@@ -69,8 +69,8 @@ async function ask(
 export const notOurs = (host: string, why: string): Failure =>
   new Failure(`${host} is not a ringwire device's port: ${why}`);
 
-/** fetch hides the system's error in `cause`. */
-function sentence(error: unknown, host: string, protocol: string): string {
+/** Why a page can't be had. fetch hides the system's error in `cause`. */
+export function whyNot(error: unknown, host: string, protocol: string): string {
   const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
   const way = unreachable(systemCode(cause), host);
   if (way !== undefined) return way;

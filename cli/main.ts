@@ -1,6 +1,7 @@
 /** Finds the command in the arguments, runs it, and turns what comes out into an exit code. */
 import { Command, CommanderError } from "commander";
 import { bridgeCommand } from "./bridge.ts";
+import { captureCommand } from "./capture.ts";
 import { demoCommand } from "./demo.ts";
 import { deviceCommand } from "./device.ts";
 import { exchangeCommand } from "./exchange.ts";
@@ -41,6 +42,7 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
     lbCommand(),
     replayCommand(),
     statusCommand(),
+    captureCommand(),
     migrateCommand(),
   ];
   for (const command of commands) program.addCommand(inherit(command));

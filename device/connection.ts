@@ -2,6 +2,7 @@
  * One connection of a frontend: the handshake, then a NIC model on one side and a link on the
  * other. Whatever a peer does wrong ends here, and ends this connection only.
  */
+import type { RingState } from "../shared/capture/ring-snapshot.ts";
 import { type Logger, withFields } from "../shared/log.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import type { Transport } from "../shared/transport/transport.ts";
@@ -19,6 +20,7 @@ import {
   type Sink,
   WireError,
 } from "../shared/wire/transactions.ts";
+import type { RingSource } from "./capture/hub.ts";
 import { LinkMemory } from "./dma/link-memory.ts";
 import { LinkHost } from "./link-host.ts";
 import type { GuestCalls, GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
@@ -53,12 +55,13 @@ export interface ConnectionOwner {
   admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number };
   create(personality: string, host: GuestHost): Nic;
   plug(port: Port): SwitchPort;
+  /** It has a name; its NIC is not made yet. The hello's batch is still to be seen by taps. */
+  named(connection: Connection): void;
   /** A NIC was welcomed; later, why it left. */
   joined(nic: NicEvent): void;
   left(nic: NicEvent): void;
   /** Called once, when all that the connection held is free. */
   gone(connection: Connection): void;
-  tap(name: string): LinkTap | undefined;
 }
 
 /** Time for a peer to say hello. */
@@ -68,8 +71,10 @@ const MAX_REPORTS = 64;
 /** Time for a driver to suspend. */
 const SUSPEND_MS = 5_000;
 
-export class Connection implements LinkOwner, Sink {
+export class Connection implements LinkOwner, Sink, RingSource {
   readonly sink: Sink = this;
+  /** Number of the connection, as welcome says; 0 before. */
+  epoch = 0;
   readonly #owner: ConnectionOwner;
   readonly #link: Link;
   readonly #peer: string;
@@ -101,6 +106,24 @@ export class Connection implements LinkOwner, Sink {
 
   get mac(): Uint8Array | undefined {
     return this.#host?.config.mac;
+  }
+
+  get personality(): string {
+    return this.#hello?.personality ?? "";
+  }
+
+  // What a capture asks of it.
+
+  addTap(tap: LinkTap): void {
+    this.#link.addTap(tap);
+  }
+
+  removeTap(tap: LinkTap): void {
+    this.#link.removeTap(tap);
+  }
+
+  ringState(): RingState {
+    return { windows: this.#memory.windows.all, grants: this.#nic?.guest?.liveGrants() };
   }
 
   /** Ends the connection and says why. */
@@ -180,12 +203,12 @@ export class Connection implements LinkOwner, Sink {
     }
     const { config, epoch } = this.#owner.admit(this, hello);
     this.#hello = hello;
-    const tap = this.#owner.tap(config.name);
-    if (tap !== undefined) this.#link.setTap(tap);
     const log = withFields(this.#owner.log, { nic: config.name });
     this.#host = new LinkHost(this.#link, this.#memory, config, log, (port) =>
       this.#owner.plug(port),
     );
+    this.epoch = epoch;
+    this.#owner.named(this);
     this.#nic = this.#owner.create(hello.personality, this.#host);
     const welcome: Welcome = {
       version: PROTOCOL_VERSION,

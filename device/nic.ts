@@ -74,6 +74,8 @@ export interface GuestCalls {
   /** `port` is the guest's. */
   event(port: number): void;
   xenstore(src: Uint8Array, at: number, length: number): void;
+  /** Grants that live now and what was told of their use, as packed records of shared/xen/grant.ts. */
+  liveGrants(): { version: GrantVersion; records: Uint8Array; uses: Uint8Array };
 }
 
 export interface Nic {

@@ -1,6 +1,7 @@
 /**
  * The device's port: frontends come in by WebSocket, people and monitors by HTTP.
  *
+ *   /capture  frames and ring transactions as pcapng, live
  *   /migrate  moves a NIC to another device (POST)
  *   /nic      a frontend (WebSocket, subprotocol ringwire.v1)
  *   /status   everything as JSON        /metrics  Prometheus
@@ -16,6 +17,8 @@ import { nicUrl, WebSocketAcceptor } from "../shared/transport/websocket.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
 import { CloseCode, Limits, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
+import { CaptureHub } from "./capture/hub.ts";
+import { capturePage } from "./capture/page.ts";
 import { Connection, type ConnectionOwner, type NicEvent, Refusal } from "./connection.ts";
 import { metricsText } from "./metrics.ts";
 import type { GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
@@ -62,6 +65,7 @@ export class DeviceServer implements ConnectionOwner {
   readonly agent: string;
   readonly segment: string;
   readonly pushBytes: number;
+  readonly captures: CaptureHub;
   readonly #options: ServerOptions;
   readonly #http: Server;
   readonly #acceptor = new WebSocketAcceptor();
@@ -79,6 +83,8 @@ export class DeviceServer implements ConnectionOwner {
     this.agent = options.agent;
     this.segment = options.segmentName;
     this.pushBytes = options.pushBytes;
+    const { segment, segmentName, agent, log } = options;
+    this.captures = new CaptureHub({ segment, segmentName, agent, log });
     this.#http = createServer(
       { headersTimeout: REQUEST_MS, requestTimeout: REQUEST_MS, connectionsCheckingInterval: 1000 },
       (request, response) => this.#page(request, response),
@@ -111,11 +117,14 @@ export class DeviceServer implements ConnectionOwner {
     for (const connection of [...this.#connections]) {
       connection.close(CloseCode.GOING_AWAY, "the device stops");
     }
+    // Those whose reader stands still end when its socket is cut, below.
+    const captured = this.captures.close("the device stops");
     await new Promise<void>((resolve) => {
       this.#http.close(() => resolve());
       this.#http.closeIdleConnections();
       setTimeout(() => this.#http.closeAllConnections(), 500).unref();
     });
+    await captured;
   }
 
   snapshot(): Snapshot {
@@ -211,6 +220,12 @@ export class DeviceServer implements ConnectionOwner {
     return this.#options.segment.attach(port);
   }
 
+  named(connection: Connection): void {
+    const tap = this.#options.tap?.(connection.name);
+    if (tap !== undefined) connection.addTap(tap);
+    this.captures.linkJoined(connection);
+  }
+
   joined(nic: NicEvent): void {
     this.#options.onNic?.("joined", nic);
   }
@@ -220,15 +235,12 @@ export class DeviceServer implements ConnectionOwner {
   }
 
   gone(connection: Connection): void {
+    this.captures.linkLeft(connection);
     this.#connections.delete(connection);
     if (this.#byName.get(connection.name) === connection) {
       this.#byName.delete(connection.name);
       this.#instances.delete(connection.name);
     }
-  }
-
-  tap(name: string): LinkTap | undefined {
-    return this.#options.tap?.(name);
   }
 
   #tick(): void {
@@ -315,6 +327,11 @@ export class DeviceServer implements ConnectionOwner {
         this.log.error({ err: error }, "a migration failed");
         reply(response, 500, JSON_TYPE, '{"error":"the migration failed"}\n');
       });
+    } else if (path === "/capture") {
+      capturePage(this.captures, request, response).catch((error: unknown) => {
+        this.log.error({ err: error }, "a capture failed");
+        response.destroy();
+      });
     } else if (request.method !== "GET" && request.method !== "HEAD") {
       reply(response, 405, "text/plain", "only GET\n");
     } else if (path === "/status") {
@@ -344,7 +361,7 @@ export class DeviceServer implements ConnectionOwner {
         response,
         404,
         "text/plain",
-        "ringwire device: /status /metrics /livez /readyz /migrate\n",
+        "ringwire device: /status /metrics /livez /readyz /capture /migrate\n",
       );
     }
   }

@@ -302,7 +302,7 @@ export class Session implements LinkOwner, Sink {
         this.#onWelcome = resolve;
         this.#onRefused = reject;
         const link = new Link(transport, this, log, MAX_SOFT_BYTES);
-        if (tap !== undefined) link.setTap(tap);
+        if (tap !== undefined) link.addTap(tap);
         this.#link = link;
         link.writer.control([Op.HELLO, hello]);
         link.scheduleFlush();

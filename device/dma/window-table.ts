@@ -8,6 +8,11 @@ export class WindowTable {
   #last: Window | undefined;
   bytes = 0;
 
+  /** All of them, by address. */
+  get all(): readonly Window[] {
+    return this.#sorted;
+  }
+
   get count(): number {
     return this.#sorted.length;
   }

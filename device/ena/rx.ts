@@ -88,6 +88,7 @@ export class RxQueue {
 
   /** Takes the frame, or says why not. Nothing is used up unless the whole frame fits. */
   deliver(frame: Frame, verdict: number, hash: number): DropReason | undefined {
+    frame.queue = this.index;
     if (this.stopped !== "") return DropReason.RX_OVERRUN;
     const count = this.#collect(frame.length);
     if (count === 0) {

@@ -148,6 +148,7 @@ export class TxQueue {
         this.#prepare();
       } else if (this.#stage !== Stage.READY) break;
 
+      this.#frame.queue = this.index;
       if (this.#broken !== "") this.#drop();
       else if (this.#port.input(this.#frame) === Verdict.HELD) {
         this.#stage = Stage.HELD;

@@ -34,6 +34,7 @@ import type { Snapshot } from "../nic.ts";
 import { PortCounters } from "./counters.ts";
 import { factsHold, Offload, takes } from "./offload.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "./port.ts";
+import type { PortTap, TapOfPort } from "./tap.ts";
 
 export interface SwitchOptions {
   readonly name: string;
@@ -53,6 +54,8 @@ interface Plug {
   readonly number: number;
   readonly counters: PortCounters;
   readonly handle: SwitchPort;
+  /** Somebody captures. */
+  tap: PortTap | undefined;
   attached: boolean;
   /** Got frames since its last flush. */
   dirty: boolean;
@@ -81,6 +84,7 @@ export class Switch {
   #delivering = false;
   /** Ports that found room again in the middle of a delivery: whom they wake must wait for its end. */
   #roomLater: Plug[] = [];
+  #tapOf: TapOfPort | undefined;
   /** Frames handed in through a handle that is unplugged already. */
   #lateFrames = 0;
 
@@ -97,8 +101,18 @@ export class Switch {
     this.#fixed = { segment: (frame) => this.#giveLacking(frame) };
   }
 
+  portNames(): string[] {
+    return this.#plugs.flatMap((plug) => plug?.port.name ?? []);
+  }
+
   hasPort(name: string): boolean {
     return this.#plugs.some((plug) => plug?.port.name === name);
+  }
+
+  /** Shows the frames of every port, of those to come too, to taps made by `tapOf`; or to nobody. */
+  setTap(tapOf: TapOfPort | undefined): void {
+    this.#tapOf = tapOf;
+    for (const plug of this.#plugs) if (plug !== undefined) plug.tap = tapOf?.(plug.port);
   }
 
   attach(port: Port): SwitchPort {
@@ -109,6 +123,7 @@ export class Switch {
       port,
       number,
       counters,
+      tap: this.#tapOf?.(port),
       attached: true,
       dirty: false,
       waiters: [],
@@ -197,6 +212,10 @@ export class Switch {
       return this.#refuse(from, frame, DropReason.MAC_LIMIT);
     }
     if (to === from) return this.#refuse(from, frame, DropReason.HAIRPIN);
+    if (to === undefined && !this.#others(from)) {
+      return this.#refuse(from, frame, DropReason.NO_PORT);
+    }
+    if (from.tap !== undefined) from.tap.entered(frame, undefined);
 
     const counters = from.counters.in;
     this.#lackingCount = 0;
@@ -209,7 +228,6 @@ export class Switch {
         this.#offer(to, frame);
       } else {
         const copies = this.#flood(from, frame);
-        if (copies === 0) return this.#refuse(from, frame, DropReason.NO_PORT);
         counters.frames++;
         counters.bytes += frame.length;
         counters.flooded++;
@@ -221,6 +239,15 @@ export class Switch {
     }
     if (this.#roomLater.length > 0) this.#wakeLater();
     return Verdict.DONE;
+  }
+
+  /** Is anybody there but the sender? */
+  #others(from: Plug): boolean {
+    for (let i = 0; i < this.#plugs.length; i++) {
+      const to = this.#plugs[i];
+      if (to !== undefined && to !== from) return true;
+    }
+    return false;
   }
 
   #flood(from: Plug, frame: Frame): number {
@@ -239,6 +266,7 @@ export class Switch {
     if (!this.#fits(to, frame)) {
       to.counters.out.offered++;
       to.counters.out.dropped[DropReason.TOO_BIG]++;
+      this.#showLost(to, frame, DropReason.TOO_BIG);
     } else if (takes(to.port.offloads, frame, this.#headers)) {
       this.#give(to, frame);
     } else {
@@ -267,6 +295,7 @@ export class Switch {
       const out = this.#lacking[i]!.counters.out;
       out.offered++;
       out.dropped[DropReason.MALFORMED_OFFLOAD]++;
+      this.#showLost(this.#lacking[i]!, frame, DropReason.MALFORMED_OFFLOAD);
     }
   }
 
@@ -278,7 +307,11 @@ export class Switch {
     const out = to.counters.out;
     out.offered++;
     // A port may unplug itself, or another, in the middle of a frame.
-    const reason = to.attached ? to.port.deliver(frame) : DropReason.PORT_DOWN;
+    const reason = !to.attached
+      ? DropReason.PORT_DOWN
+      : to.tap === undefined
+        ? to.port.deliver(frame)
+        : this.#deliverSeen(to, to.tap, frame);
     if (reason !== undefined) {
       out.dropped[reason]++;
       return;
@@ -288,6 +321,25 @@ export class Switch {
     if (to.dirty) return;
     to.dirty = true;
     this.#dirty[this.#dirtyCount++] = to;
+  }
+
+  /** The switch itself drops what was meant for `to`. */
+  #showLost(to: Plug, frame: Frame, reason: DropReason): void {
+    if (to.tap === undefined) return;
+    const { queue } = frame;
+    frame.queue = -1;
+    to.tap.delivered(frame, reason);
+    frame.queue = queue;
+  }
+
+  /** As `deliver`, and shows what became of it. The frame goes on to others as it came. */
+  #deliverSeen(to: Plug, tap: PortTap, frame: Frame): DropReason | undefined {
+    const { queue } = frame;
+    frame.queue = -1;
+    const reason = to.port.deliver(frame);
+    tap.delivered(frame, reason);
+    frame.queue = queue;
+    return reason;
   }
 
   #fits(to: Plug, frame: Frame): boolean {
@@ -310,6 +362,7 @@ export class Switch {
     counters.frames++;
     counters.bytes += frame.length;
     counters.dropped[reason]++;
+    if (from.tap !== undefined) from.tap.entered(frame, reason);
     return Verdict.DONE;
   }
 
@@ -349,6 +402,8 @@ export class Switch {
   #detach(plug: Plug): void {
     if (!plug.attached) return;
     plug.attached = false;
+    plug.tap?.detached();
+    plug.tap = undefined;
     this.#plugs[plug.number] = undefined;
     this.#macs.forgetPort(plug.number);
     for (const other of this.#plugs) {

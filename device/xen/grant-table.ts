@@ -28,6 +28,7 @@ import { GntMap } from "../../shared/xen/grant-ops.ts";
 import { XenErrno } from "../../shared/xen/hypercall.ts";
 import type { Snapshot } from "../nic.ts";
 import { GrantEntries, MAX_USES } from "./grant-entries.ts";
+import { type LiveGrants, liveGrants } from "./live-grants.ts";
 import { Maptrack } from "./maptrack.ts";
 
 /** References in one page of the table. */
@@ -187,6 +188,11 @@ export class GrantTable {
       this.#checkChange("end_grant", reference, i);
       if (reference < this.#limit) this.#entries.set(reference, 0, 0, 0, 0, 0);
     }
+  }
+
+  /** What is granted and in use now, for whoever begins to look at the link. */
+  live(): LiveGrants {
+    return liveGrants(this.#entries, this.#version, this.#limit);
   }
 
   #checkChange(what: string, reference: number, record: number): void {

@@ -9,6 +9,7 @@ import { XenErrno } from "../../shared/xen/hypercall.ts";
 import { backendPath, frontendPath, VifKey, XenbusState } from "../../shared/xen/xenbus.ts";
 import type { GuestCalls, GuestHost, Nic, Snapshot } from "../nic.ts";
 import { GrantTable } from "./grant-table.ts";
+import type { LiveGrants } from "./live-grants.ts";
 import type { Domain, XenMachine } from "./machine.ts";
 import { Netback, type NetbackConfig } from "./netback/index.ts";
 import { createHome, createVif, destroyVif, shutdownPath, VIF_HANDLE } from "./toolstack.ts";
@@ -207,6 +208,10 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
   }
   xenstore(src: Uint8Array, at: number, length: number): void {
     this.#machine.xenstore.request(this.domid, src.subarray(at, at + length));
+  }
+
+  liveGrants(): LiveGrants {
+    return this.grants.live();
   }
 
   suspended(): number {

@@ -13,6 +13,8 @@ export class RecordedInterface implements InterfaceStats {
   accepted = 0;
   dropped = 0;
   delivered = 0;
+  /** `received` when the file at hand was told the counts; -1 before. */
+  told = -1;
   /** Drops since the last packet that was written. */
   recentDrops = 0;
 

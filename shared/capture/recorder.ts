@@ -173,6 +173,17 @@ export class Recorder {
     return this.#interfaces.length - 1;
   }
 
+  /** Nothing more comes from an interface for now: its statistics are written. */
+  endInterface(number: number): void {
+    const counted = this.#interfaces[number]!;
+    if (this.#ended || counted.told === counted.received) return;
+    this.#clock.tick();
+    const before = this.#out.used;
+    this.#writeStatistics(number);
+    this.#fileBytes += this.#out.used - before;
+    this.#askFlush();
+  }
+
   /**
    * A frame, in `direction` as its interface sees it, on `queue` (-1: none). `note` says what
    * became of it, as `packetNote` makes it. Only looks at the frame.
@@ -346,29 +357,38 @@ export class Recorder {
     this.#fileBytes = this.#out.used - before;
   }
 
-  #describe({ name, info }: RecordedInterface): void {
+  #describe(counted: RecordedInterface): void {
+    const { name, info } = counted;
+    counted.told = -1;
     this.#writer.interface(info);
     if (info.mac !== undefined) this.#writer.names([{ mac: info.mac, name }]);
   }
 
   #rotate(): void {
-    this.#writeStatistics();
+    this.#writeAllStatistics();
     this.#handOver(true);
     this.#beginFile();
   }
 
-  #writeStatistics(): void {
-    const { high, low } = this.#clock;
+  /** Of every interface that has something to tell. */
+  #writeAllStatistics(): void {
     for (const [number, counted] of this.#interfaces.entries()) {
-      this.#writer.statistics(number, this.#startHigh, this.#startLow, high, low, counted);
+      if (counted.told !== counted.received) this.#writeStatistics(number);
     }
+  }
+
+  #writeStatistics(number: number): void {
+    const { high, low } = this.#clock;
+    const counted = this.#interfaces[number]!;
+    counted.told = counted.received;
+    this.#writer.statistics(number, this.#startHigh, this.#startLow, high, low, counted);
   }
 
   #end(reason: string): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#clock.tick();
-    this.#writeStatistics();
+    this.#writeAllStatistics();
     this.#handOver(true);
     void this.#pump.drained().then(() => this.#finish(reason));
   }

@@ -44,6 +44,8 @@ export class Frame {
   headerLength = 0;
   /** Names all sightings of one frame in captures; 0 when nobody asked. */
   id = 0;
+  /** Queue of the port that the frame was seen at last, for captures; -1 when there is none. */
+  queue = -1;
 
   /** Forgets everything, so that the next frame starts clean. */
   reset(): void {
@@ -58,6 +60,7 @@ export class Frame {
     this.gsoSize = 0;
     this.headerLength = 0;
     this.id = 0;
+    this.queue = -1;
   }
 
   /** Appends a span. Returns false, changing nothing, when the frame is full. */

@@ -49,7 +49,10 @@ export class Link {
   readonly #control: LinkControl;
   readonly #log: Logger;
   readonly #timer: NodeJS.Timeout;
-  #tap: LinkTap | undefined;
+  /** Nobody looks, most of the time. */
+  #taps: readonly LinkTap[] = [];
+  /** The message that is being applied. */
+  #applying: Uint8Array | undefined;
   #flushDue = false;
   #closed = false;
   #blocked = false;
@@ -97,9 +100,21 @@ export class Link {
     return this.#transport.unsentBytes;
   }
 
-  /** Shows every batch to `tap`, or to nobody. */
-  setTap(tap: LinkTap | undefined): void {
-    this.#tap = tap;
+  /**
+   * Shows every batch to `tap` from now on, before it is applied or sent. One that is added while a
+   * batch is applied sees that batch too: a link's name comes with its first.
+   */
+  addTap(tap: LinkTap): void {
+    this.#taps = [...this.#taps, tap];
+    if (this.#applying !== undefined) tap("in", this.#applying);
+  }
+
+  removeTap(tap: LinkTap): void {
+    this.#taps = this.#taps.filter((other) => other !== tap);
+  }
+
+  #show(direction: "in" | "out", message: Uint8Array): void {
+    for (const tap of this.#taps) tap(direction, message);
   }
 
   /** One flush per turn of the event loop, after everything that arrived has been looked at. */
@@ -129,7 +144,7 @@ export class Link {
   }
 
   #post(message: Uint8Array, release: () => void): void {
-    this.#tap?.("out", message);
+    if (this.#taps.length > 0) this.#show("out", message);
     this.flow.sent(message.byteLength);
     this.#transport.send(message, release);
     if (this.#transport.unsentBytes > HARD_BYTES) {
@@ -144,7 +159,8 @@ export class Link {
     if (this.#closed) return;
     this.receivedBytes += message.byteLength;
     this.receivedBatches++;
-    this.#tap?.("in", message);
+    if (this.#taps.length > 0) this.#show("in", message);
+    this.#applying = message;
     try {
       applyBatch(message, this.#owner.sink, this.#control);
     } catch (error) {
@@ -156,6 +172,8 @@ export class Link {
         this.close(CloseCode.FAILED, "an error on this side");
       }
       return;
+    } finally {
+      this.#applying = undefined;
     }
     if (this.#closed) return;
     this.#owner.batchApplied();

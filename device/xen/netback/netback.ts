@@ -192,6 +192,7 @@ export class Netback implements Port, Vif {
         out = finished;
       }
     }
+    frame.queue = queue.index;
     return queue.deliver(out, hash, hashType);
   }
 

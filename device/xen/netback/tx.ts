@@ -183,6 +183,7 @@ export class TxQueue {
       this.#vif.note(this.#lost, `tx queue ${this.index}, id ${packet.ids[0]}: packet dropped`);
     } else if (packet.multicast === ExtraType.NONE) {
       const { frame } = this.#built;
+      frame.queue = this.index;
       if (port.input(frame) === Verdict.HELD) {
         this.#stage = Stage.HELD;
         frame.keep();

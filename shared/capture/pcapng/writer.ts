@@ -97,17 +97,25 @@ export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 
 /** A verdict and its reason as options for `PacketFacts.note`: made once, used for many packets. */
 export function packetNote(verdict: Verdict, reason: string): Uint8Array {
-  const comment = commentBytes(reason);
-  const bytes = new Uint8Array(2 * OPTION_HEADER_BYTES + 4 + padded(comment.length));
+  const comment = commentNote(reason);
+  const bytes = new Uint8Array(OPTION_HEADER_BYTES + 4 + comment.length);
   const view = new DataView(bytes.buffer);
   view.setUint16(OPTION_CODE, EpbOption.VERDICT, LE);
   view.setUint16(OPTION_LENGTH, 2, LE);
   bytes[OPTION_HEADER_BYTES] = VERDICT_HARDWARE;
   bytes[OPTION_HEADER_BYTES + 1] = verdict;
-  const second = OPTION_HEADER_BYTES + padded(2);
-  view.setUint16(second + OPTION_CODE, OPT_COMMENT, LE);
-  view.setUint16(second + OPTION_LENGTH, comment.length, LE);
-  bytes.set(comment, second + OPTION_HEADER_BYTES);
+  bytes.set(comment, OPTION_HEADER_BYTES + 4);
+  return bytes;
+}
+
+/** A comment as an option for `PacketFacts.note`. */
+export function commentNote(text: string): Uint8Array {
+  const comment = commentBytes(text);
+  const bytes = new Uint8Array(OPTION_HEADER_BYTES + padded(comment.length));
+  const view = new DataView(bytes.buffer);
+  view.setUint16(OPTION_CODE, OPT_COMMENT, LE);
+  view.setUint16(OPTION_LENGTH, comment.length, LE);
+  bytes.set(comment, OPTION_HEADER_BYTES);
   return bytes;
 }
 

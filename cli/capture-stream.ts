@@ -1,0 +1,82 @@
+/** Asks a device for a capture. The answer is pcapng, for as long as both ends want it. */
+import { get as getHttp, type IncomingMessage } from "node:http";
+import { get as getHttps } from "node:https";
+import { httpUrl } from "../shared/transport/websocket.ts";
+import { notOurs, whyNot } from "./device-page.ts";
+import { ExitCode, Failure } from "./failure.ts";
+
+const ANSWER_MS = 5000;
+/** A device that vanishes without a word is noticed, however quiet the capture. */
+const KEEP_ALIVE_MS = 10_000;
+/** A refusal is a sentence; a stranger's page may be anything. */
+const MAX_REFUSAL_BYTES = 64 * 1024;
+
+export interface CaptureQuery {
+  readonly sources: readonly string[];
+  readonly frames: boolean;
+  readonly ring: boolean;
+  readonly filter?: string | undefined;
+  readonly snap?: number;
+  readonly count?: number;
+}
+
+function pathOf({ sources, frames, ring, filter, snap = 0, count = 0 }: CaptureQuery): string {
+  const query = new URLSearchParams();
+  for (const source of sources) query.append("source", source);
+  query.set("frames", frames ? "1" : "0");
+  query.set("ring", ring ? "1" : "0");
+  if (filter !== undefined && filter !== "") query.set("filter", filter);
+  if (snap > 0) query.set("snap", String(snap));
+  if (count > 0) query.set("count", String(count));
+  return `/capture?${query}`;
+}
+
+/** GET /capture. Rejects with Failure: what the device says against it, or why it can't be reached. */
+export async function openCapture(connect: string, query: CaptureQuery): Promise<IncomingMessage> {
+  const url = new URL(pathOf(query), httpUrl(connect, "/"));
+  const { host, protocol } = url;
+  let answer: IncomingMessage;
+  try {
+    answer = await request(url);
+  } catch (error) {
+    throw new Failure(whyNot(error, host, protocol));
+  }
+  const type = answer.headers["content-type"] ?? "";
+  if (answer.statusCode === 200 && type === "application/x-pcapng") return answer;
+  const refusal = type.startsWith("application/json") ? await refusalOf(answer) : undefined;
+  answer.destroy();
+  if (refusal === undefined) throw notOurs(host, `it answers HTTP ${answer.statusCode}`);
+  const usage = answer.statusCode === 400 ? ExitCode.USAGE : ExitCode.FAILED;
+  throw new Failure(refusal, usage);
+}
+
+function request(url: URL): Promise<IncomingMessage> {
+  const get = url.protocol === "https:" ? getHttps : getHttp;
+  return new Promise((resolve, reject) => {
+    // No agent: the connection is the capture's own.
+    const asked = get(url, { agent: false }, resolve);
+    asked.on("error", reject);
+    asked.on("socket", (socket) => socket.setKeepAlive(true, KEEP_ALIVE_MS));
+    const timer = setTimeout(() => {
+      asked.destroy(new DOMException("no answer", "TimeoutError"));
+    }, ANSWER_MS);
+    asked.on("response", () => clearTimeout(timer));
+    asked.on("close", () => clearTimeout(timer));
+  });
+}
+
+async function refusalOf(answer: IncomingMessage): Promise<string | undefined> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of answer as AsyncIterable<Buffer>) {
+      chunks.push(chunk);
+      bytes += chunk.length;
+      if (bytes > MAX_REFUSAL_BYTES) return undefined;
+    }
+    const { error } = JSON.parse(Buffer.concat(chunks).toString()) as { error?: unknown };
+    return typeof error === "string" ? error : undefined;
+  } catch {
+    return undefined;
+  }
+}

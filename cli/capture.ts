@@ -1,0 +1,204 @@
+/** `ringwire capture`: what a device sees, as pcapng or in words, while it happens. */
+import { Command } from "commander";
+import { z } from "zod";
+import { DescriptorOutput, FileOutput } from "../shared/capture/file-output.ts";
+import type { CaptureOutput } from "../shared/capture/output.ts";
+import { PcapngReader } from "../shared/capture/pcapng/reader.ts";
+import type { CaptureSummary } from "../shared/capture/recorder-types.ts";
+import { CaptureRelay } from "../shared/capture/relay.ts";
+import { openCapture } from "./capture-stream.ts";
+import { PacketText } from "./capture-text.ts";
+import { ExitCode, Failure, messageOf } from "./failure.ts";
+import { createLog } from "./log.ts";
+import { addCommonFlags, CommonShape, logOptions, readOptions, target, whole } from "./options.ts";
+import { bytesText, countText } from "./output.ts";
+import { onStop } from "./signals.ts";
+
+const MAX_SNAP = 262_144;
+const STDOUT = 1;
+const UNITS: Readonly<Record<string, number>> = { "": 1, k: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+
+interface Rotation {
+  readonly bytes: number;
+  readonly seconds: number;
+  readonly files: number;
+}
+
+const Shape = z.object({
+  ...CommonShape,
+  connect: target.default("http://127.0.0.1:7700"),
+  interface: z.array(z.string().min(1)).default(["any"]),
+  ring: z.boolean().default(false),
+  frames: z.boolean().default(true),
+  filter: z.string().optional(),
+  count: whole(0, 999_999_999).default(0),
+  snap: whole(0, MAX_SNAP).default(0),
+  write: z.string().min(1).optional(),
+  rotate: z.array(z.string()).default([]).transform(rotation),
+  print: z.boolean().default(false),
+  time: z.boolean().default(true),
+});
+type Options = z.infer<typeof Shape>;
+
+/** "size:10M", "seconds:60", "files:5". */
+function rotation(rules: readonly string[], context: z.RefinementCtx): Rotation {
+  let [bytes, seconds, files] = [0, 0, 0];
+  for (const rule of rules) {
+    const [, what, digits, unit = ""] = /^(size|seconds|files):(\d{1,9})([kMG]?)$/.exec(rule) ?? [];
+    const n = Number(digits);
+    if (what === undefined || !(n > 0) || (what !== "size" && unit !== "")) {
+      const message = `takes size:N (with k, M or G), seconds:N or files:N, not "${rule}"`;
+      context.addIssue({ code: "custom", message });
+      return z.NEVER;
+    }
+    if (what === "size") bytes = n * UNITS[unit]!;
+    else if (what === "seconds") seconds = n;
+    else files = n;
+  }
+  return { bytes, seconds, files };
+}
+
+export function captureCommand(): Command {
+  const command = new Command("capture")
+    .description(
+      "Frames and ring transactions of a running device: to a file, a pipe, or in words.",
+    )
+    .option("--connect <url>", "the device: http://HOST:PORT, ws or HOST:PORT (127.0.0.1:7700)")
+    .option("-i, --interface <name...>", "NIC, uplink, switch, or any; may be repeated (any)")
+    .option("--ring", "the batches of the link too: descriptors, doorbells, grants ...")
+    .option("--no-frames", "no Ethernet frames")
+    .option("--filter <expr>", "frames that match, in the language of libpcap")
+    .option("-c, --count <n>", "end after so many packets")
+    .option("-s, --snap <bytes>", "keep so much of each frame (all of it)")
+    .option("-w, --write <file>", "pcapng to a file, or to standard output: -")
+    .option("-b, --rotate <rule...>", "new files by size:N or seconds:N; keep the last files:N")
+    .option("--print", "a line for each frame or transaction (without -w)")
+    .option("--no-time", "lines without times, heartbeats and acknowledgements: to compare runs");
+  return addCommonFlags(command)
+    .addHelpText("before", EXAMPLES)
+    .action(async (_flags: unknown, self: Command) => runCapture(readOptions(self, Shape)));
+}
+
+const EXAMPLES = `Examples:
+  ringwire capture --connect HOST:7700 -w - | wireshark -k -i -      live, in Wireshark
+  ringwire capture --connect HOST:7700 --ring -w trace.pcapng        frames and rings to a file
+  ringwire capture --connect HOST:7700 -i ena0 --filter "icmp" -c 10     ten lines
+`;
+
+const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
+
+function check({ write, print, json, rotate, frames, ring, filter }: Options): void {
+  if (write === "-") {
+    if (print || json) throw wrong("-w - takes standard output: no room there for --print, --json");
+    if (process.stdout.isTTY === true) {
+      throw wrong("-w - writes bytes, and standard output is a terminal: pipe it, or use -w FILE");
+    }
+  }
+  const rotates = rotate.bytes > 0 || rotate.seconds > 0;
+  if (rotates && (write === undefined || write === "-")) throw wrong("-b needs -w FILE");
+  if (rotate.files > 0 && !rotates) throw wrong("-b files:N goes with size:N or seconds:N");
+  if (!frames && !ring) throw wrong("--no-frames without --ring captures nothing");
+  if (!frames && filter !== undefined) throw wrong("--filter is for frames");
+}
+
+async function runCapture(options: Options): Promise<void> {
+  check(options);
+  const { write, print, json, connect } = options;
+  const log = createLog(logOptions(options));
+  const stop = onStop();
+  const { interface: sources, frames, ring, filter, count, snap } = options;
+  const stream = await openCapture(connect, { sources, frames, ring, filter, snap, count });
+  const relay =
+    write === undefined
+      ? undefined
+      : new CaptureRelay(outputOf(write, options.rotate), {
+          rotateBytes: options.rotate.bytes,
+          rotateMs: options.rotate.seconds * 1000,
+        });
+  const told = print || write === undefined ? new Printer(json, options.time) : undefined;
+  log.info({}, `capture of ${sources.join(", ")} at ${connect} has begun`);
+
+  let reason = "the device ended it";
+  const leave = (why: string): void => {
+    if (stream.destroyed) return;
+    reason = why;
+    stream.destroy();
+  };
+  void stop.asked.then(leave);
+  void relay?.done.then(() => leave("the output takes no more"));
+  void told?.gone.then(() => leave("nobody reads any more"));
+  let broken: string | undefined;
+  try {
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      told?.feed(chunk);
+      await relay?.feed(chunk);
+    }
+  } catch (error) {
+    // What we cut ourselves ends with an error too.
+    if (reason === "the device ended it") broken = messageOf(error);
+  }
+  const summary = await relay?.end(broken ?? reason);
+  // A signal that comes now finds nothing left to stop.
+  stop.forget();
+  if (told !== undefined && json && !told.isGone) {
+    told.say({ event: "result", reason, packets: told.packets, ...summary });
+  } else if (summary !== undefined && json) {
+    process.stdout.write(`${JSON.stringify({ event: "result", ...summary })}\n`);
+  }
+  if (summary !== undefined) for (const line of summaryLines(summary)) log.info({}, line);
+  if (summary?.code !== undefined && summary.reason !== "reader gone") {
+    throw new Failure(`the capture ${summary.reason}`);
+  }
+  if (broken !== undefined) throw new Failure(`the connection to ${connect} broke: ${broken}`);
+}
+
+function outputOf(write: string, { bytes, seconds, files }: Rotation): CaptureOutput {
+  if (write === "-") return new DescriptorOutput(STDOUT, "standard output");
+  const rotating = bytes > 0 || seconds > 0;
+  return new FileOutput(write, { rotating, ...(files === 0 ? {} : { keep: files }) });
+}
+
+function summaryLines({ reason, packets, bytes, files, interfaces }: CaptureSummary): string[] {
+  const dropped = interfaces.reduce((sum, { dropped: n }) => sum + n, 0);
+  const where = files.length === 1 ? files[0]!.name : `${files.length} files`;
+  return [
+    `${countText(packets)} packets, ${bytesText(bytes)}, in ${where}; ${countText(dropped)} dropped; ended: ${reason}`,
+    ...interfaces.map(
+      (i) => `${i.name}: ${countText(i.received)} seen, ${countText(i.delivered)} written`,
+    ),
+  ];
+}
+
+/** Lines on standard output, until nobody reads them. */
+class Printer {
+  readonly gone: Promise<void>;
+  isGone = false;
+  packets = 0;
+  readonly #reader = new PcapngReader();
+  readonly #text: PacketText;
+  readonly #json: boolean;
+
+  constructor(json: boolean, times: boolean) {
+    this.#json = json;
+    this.#text = new PacketText(times);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.gone = promise;
+    process.stdout.on("error", () => {
+      this.isGone = true;
+      resolve();
+    });
+  }
+
+  feed(bytes: Uint8Array): void {
+    this.#reader.feed(bytes);
+    for (let p = this.#reader.next(); p !== undefined && !this.isGone; p = this.#reader.next()) {
+      this.packets++;
+      if (this.#json) this.say(this.#text.value(p));
+      else for (const line of this.#text.lines(p)) process.stdout.write(`${line}\n`);
+    }
+  }
+
+  say(value: object): void {
+    process.stdout.write(`${JSON.stringify(value)}\n`);
+  }
+}

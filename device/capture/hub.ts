@@ -1,0 +1,204 @@
+/**
+ * The captures of one device: which are running, and what each of them sees.
+ *
+ *   Switch ── PortTap ──┐                       ┌─► Recorder ─► an answer over HTTP
+ *                       ├──► interface numbers ─┤
+ *   Link ──── LinkTap ──┘                       └─► Recorder ─► a file
+ *
+ * A NIC that joins is added to the captures that want it, with a new interface, or with the one that
+ * it had. What nobody captures has no tap.
+ */
+import { nextFrameId } from "../../shared/capture/frame-id.ts";
+import type { CaptureOutput } from "../../shared/capture/output.ts";
+import { Direction } from "../../shared/capture/pcapng/layout.ts";
+import { packetNote, Verdict } from "../../shared/capture/pcapng/writer.ts";
+import type { Recorder } from "../../shared/capture/recorder.ts";
+import type { RingState } from "../../shared/capture/ring-snapshot.ts";
+import type { Logger } from "../../shared/log.ts";
+import type { Frame } from "../../shared/net/frame.ts";
+import type { LinkTap } from "../../shared/wire/link.ts";
+import { DropReason, type Port } from "../switch/port.ts";
+import type { Switch } from "../switch/switch.ts";
+import type { PortTap } from "../switch/tap.ts";
+import { Capture, type CaptureRequest } from "./capture.ts";
+
+/** A link whose batches can be captured: what the hub needs of a connection. */
+export interface RingSource {
+  readonly name: string;
+  readonly mac: Uint8Array | undefined;
+  readonly personality: string;
+  /** Number of the connection. */
+  readonly epoch: number;
+  addTap(tap: LinkTap): void;
+  removeTap(tap: LinkTap): void;
+  /** What its memory holds now. */
+  ringState(): RingState;
+}
+
+export interface CaptureHubOptions {
+  readonly segment: Switch;
+  readonly segmentName: string;
+  /** Program and version, for the file's header. */
+  readonly agent: string;
+  readonly log: Logger;
+}
+
+/** Captures at once; each may keep a queue of 8 MiB. */
+export const MAX_CAPTURES = 16;
+
+/** A capture that is not begun: an HTTP status, and a sentence. */
+export class CaptureRefusal extends Error {
+  readonly status: number;
+  constructor(status: number, message: string) {
+    super(message);
+    this.name = "CaptureRefusal";
+    this.status = status;
+  }
+}
+
+export class CaptureHub {
+  readonly #options: CaptureHubOptions;
+  readonly #captures = new Set<Capture>();
+  readonly #links = new Map<string, RingSource>();
+
+  constructor(options: CaptureHubOptions) {
+    this.#options = options;
+  }
+
+  get running(): number {
+    return this.#captures.size;
+  }
+
+  /**
+   * Begins a capture, with a snapshot of the rings that it sees. Throws CaptureRefusal: 503 when
+   * there are too many, 404 when a source is not there.
+   */
+  start(output: CaptureOutput, request: CaptureRequest): Recorder {
+    this.check(request);
+    const { agent, log } = this.#options;
+    const capture = new Capture(output, request, agent, log);
+    this.#captures.add(capture);
+    if (capture.wantsSwitch) capture.addSwitch(this.#options.segmentName);
+    this.#watchPorts();
+    for (const link of this.#links.values()) {
+      if (capture.wantsRing(link.name)) capture.tapRing(link, true);
+    }
+    void capture.recorder.done.then(({ reason, packets, bytes }) => {
+      this.#captures.delete(capture);
+      capture.untap();
+      this.#watchPorts();
+      log.info({ capture: output.name, packets, bytes }, `a capture ended: ${reason}`);
+    });
+    log.info({ capture: output.name }, `a capture of ${request.sources.join(", ")} began`);
+    return capture.recorder;
+  }
+
+  /** As `start`, of a request whose answer has not begun. */
+  check({ sources }: Pick<CaptureRequest, "sources">): void {
+    if (this.#captures.size >= MAX_CAPTURES) {
+      throw new CaptureRefusal(503, `${MAX_CAPTURES} captures run already`);
+    }
+    const names = this.#options.segment.portNames();
+    for (const source of sources) {
+      if (source === "any" || source === "switch" || names.includes(source)) continue;
+      const those = names.length === 0 ? "there is none yet" : `there is ${names.join(", ")}`;
+      throw new CaptureRefusal(404, `this device has no NIC or uplink "${source}"; ${those}`);
+    }
+  }
+
+  /** A frontend has said its name; its NIC is not made yet. */
+  linkJoined(link: RingSource): void {
+    this.#links.set(link.name, link);
+    for (const capture of this.#captures) {
+      if (capture.wantsRing(link.name)) capture.tapRing(link, false);
+    }
+  }
+
+  linkLeft(link: RingSource): void {
+    if (this.#links.get(link.name) === link) this.#links.delete(link.name);
+    for (const capture of this.#captures) capture.ringGone(link);
+  }
+
+  /** Ends every capture, each with its statistics. */
+  async close(reason: string): Promise<void> {
+    await Promise.all([...this.#captures].map(({ recorder }) => recorder.stop(reason)));
+  }
+
+  /** Taps anew: captures have come or gone. */
+  #watchPorts(): void {
+    const wanted = [...this.#captures].some((capture) => capture.seesFrames);
+    this.#options.segment.setTap(wanted ? (port) => this.#watchPort(port) : undefined);
+  }
+
+  #watchPort(port: Port): PortTap | undefined {
+    const captures = [...this.#captures].filter((capture) => !capture.recorder.ended);
+    const own = captures.filter((capture) => capture.wantsFrames(port.name));
+    const atSwitch = captures.filter((capture) => capture.wantsSwitch);
+    if (own.length === 0 && atSwitch.length === 0) return undefined;
+    const mac = this.#links.get(port.name)?.mac;
+    const places = own
+      .map((capture) => ({
+        recorder: capture.recorder,
+        number: capture.portInterface(port, mac),
+      }))
+      .filter(({ number }) => number >= 0);
+    return new PortWatch(
+      places,
+      atSwitch.map(({ recorder, switchInterface }) => ({ recorder, number: switchInterface })),
+    );
+  }
+}
+
+/** What a dropped frame's packet says, by reason. */
+const NOTES = Object.fromEntries(
+  Object.values(DropReason).map((reason) => [
+    reason,
+    packetNote(Verdict.DROPPED, `dropped: ${reason}`),
+  ]),
+) as Readonly<Record<DropReason, Uint8Array>>;
+
+const noteOf = (reason: DropReason | undefined): Uint8Array | undefined =>
+  reason === undefined ? undefined : NOTES[reason];
+
+/** An interface of a recorder. */
+interface Place {
+  readonly recorder: Recorder;
+  readonly number: number;
+}
+
+/** One port's frames, for all captures that see the port or the switch. */
+class PortWatch implements PortTap {
+  readonly #places: readonly Place[];
+  readonly #atSwitch: readonly Place[];
+
+  constructor(places: readonly Place[], atSwitch: readonly Place[]) {
+    this.#places = places;
+    this.#atSwitch = atSwitch;
+  }
+
+  entered(frame: Frame, reason: DropReason | undefined): void {
+    // The first sighting: copies of the frame, whole or cut, carry the id with them.
+    if (frame.id === 0) frame.id = nextFrameId();
+    const note = noteOf(reason);
+    for (let i = 0; i < this.#places.length; i++) {
+      const { recorder, number } = this.#places[i]!;
+      recorder.frame(number, Direction.OUT, frame.queue, frame, note);
+    }
+    for (let i = 0; i < this.#atSwitch.length; i++) {
+      const { recorder, number } = this.#atSwitch[i]!;
+      recorder.frame(number, Direction.IN, -1, frame, note);
+    }
+  }
+
+  delivered(frame: Frame, reason: DropReason | undefined): void {
+    const note = noteOf(reason);
+    for (let i = 0; i < this.#places.length; i++) {
+      const { recorder, number } = this.#places[i]!;
+      recorder.frame(number, Direction.IN, frame.queue, frame, note);
+    }
+  }
+
+  detached(): void {
+    for (const { recorder, number } of this.#places) recorder.endInterface(number);
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * GET /capture: a capture as the answer, pcapng for as long as both ends want it.
+ *
+ *   source=any|switch|NAME   what to look at; several times; any when not given
+ *   frames=0|1  ring=0|1     Ethernet frames (1), ring transactions (0)
+ *   filter=EXPR              frames that libpcap's language describes
+ *   snap=N                   most bytes kept of a frame; 0, the default, is all of it
+ *   count=N                  ends after so many packets
+ */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { CaptureFilterError, compileFilter } from "../../shared/capture/filter.ts";
+import { MAX_SNAP_BYTES } from "../../shared/capture/recorder.ts";
+import { StreamOutput } from "../../shared/capture/stream-output.ts";
+import type { CaptureRequest } from "./capture.ts";
+import { type CaptureHub, CaptureRefusal } from "./hub.ts";
+
+/** The media type that Wireshark registers for pcapng. */
+const TYPE = "application/x-pcapng";
+const MAX_FILTER_CHARS = 4096;
+const MAX_SOURCES = 64;
+const MAX_COUNT = 2 ** 40;
+const KNOWN = new Set(["source", "frames", "ring", "filter", "snap", "count"]);
+
+/** Answers the request, at the latest when the capture ends. Rejects only by a bug of ours. */
+export async function capturePage(
+  hub: CaptureHub,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  let refusal: CaptureRefusal;
+  try {
+    if (request.method !== "GET") throw new CaptureRefusal(405, "only GET");
+    const { origin, host } = request.headers;
+    // As for the WebSocket: what a browser's page of somebody else asks for is not given.
+    if (origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`) {
+      throw new CaptureRefusal(403, "pages of another origin may not capture");
+    }
+    const asked = await parse(
+      new URLSearchParams((request.url ?? "").split("?").slice(1).join("?")),
+    );
+    hub.check(asked);
+    const { remoteAddress, remotePort } = request.socket;
+    const output = new StreamOutput(response, `${remoteAddress}:${remotePort}`);
+    response.writeHead(200, {
+      "content-type": TYPE,
+      "cache-control": "no-store",
+      "x-content-type-options": "nosniff",
+    });
+    // A reader that leaves before the first packet shows at the first block, which is due now.
+    await hub.start(output, asked).done;
+    return;
+  } catch (error) {
+    if (!(error instanceof CaptureRefusal)) throw error;
+    refusal = error;
+  }
+  const text = `${JSON.stringify({ error: refusal.message })}\n`;
+  response.writeHead(refusal.status, {
+    "content-type": "application/json",
+    "content-length": Buffer.byteLength(text),
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+  });
+  response.end(text);
+}
+
+async function parse(query: URLSearchParams): Promise<CaptureRequest> {
+  for (const name of query.keys()) {
+    if (!KNOWN.has(name)) throw wrong(`"${name}" is unknown; there is ${[...KNOWN].join(", ")}`);
+    if (name !== "source" && query.getAll(name).length > 1) throw wrong(`"${name}" is given twice`);
+  }
+  const sources = query.getAll("source");
+  if (sources.length > MAX_SOURCES) throw wrong(`more than ${MAX_SOURCES} sources`);
+  const frames = flag(query, "frames", true);
+  const ring = flag(query, "ring", false);
+  if (!frames && !ring) throw wrong("frames=0 without ring=1 captures nothing");
+  const text = query.get("filter") ?? "";
+  if (text.length > MAX_FILTER_CHARS) throw wrong(`a filter of ${text.length} characters`);
+  if (text !== "" && !frames) throw wrong("a filter is for frames, and frames=0");
+  return {
+    sources: sources.length === 0 ? ["any"] : sources,
+    frames,
+    ring,
+    snapLength: whole(query, "snap", MAX_SNAP_BYTES),
+    maxPackets: whole(query, "count", MAX_COUNT),
+    ...(text === "" ? {} : { filter: await filterOf(text) }),
+  };
+}
+
+async function filterOf(text: string) {
+  try {
+    return await compileFilter(text);
+  } catch (error) {
+    if (!(error instanceof CaptureFilterError)) throw error;
+    if (error.code === "LIBPCAP") throw new CaptureRefusal(501, `on the device: ${error.message}`);
+    throw wrong(`the filter ${JSON.stringify(text)}: ${error.message}`);
+  }
+}
+
+function flag(query: URLSearchParams, name: string, otherwise: boolean): boolean {
+  const text = query.get(name);
+  if (text === null) return otherwise;
+  if (text !== "0" && text !== "1") throw wrong(`"${name}" takes 0 or 1`);
+  return text === "1";
+}
+
+function whole(query: URLSearchParams, name: string, most: number): number {
+  const text = query.get(name);
+  if (text === null) return 0;
+  const n = /^\d{1,13}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(n <= most)) throw wrong(`"${name}" takes a whole number up to ${most}`);
+  return n;
+}
+
+const wrong = (message: string): CaptureRefusal => new CaptureRefusal(400, message);

@@ -1,0 +1,54 @@
+/** A grant table as the records that would make it, for a capture that begins in the middle. */
+import type { GrantVersion } from "../../shared/wire/transactions.ts";
+import { grantRecordV1, grantRecordV2, grantUseRecord } from "../../shared/xen/grant.ts";
+import type { GrantEntries } from "./grant-entries.ts";
+
+export interface LiveGrants {
+  readonly version: GrantVersion;
+  /** Packed records of `grant`: entries that are not 0. */
+  readonly records: Uint8Array;
+  /** Packed records of `grant_use`: entries in use. */
+  readonly uses: Uint8Array;
+}
+
+/** Of the entries below `limit`. */
+export function liveGrants(
+  entries: GrantEntries,
+  version: GrantVersion,
+  limit: number,
+): LiveGrants {
+  const granted: number[] = [];
+  const used: number[] = [];
+  for (let reference = 0; reference < limit; reference++) {
+    if (entries.flags[reference] !== 0) granted.push(reference);
+    if (entries.uses(reference) !== 0) used.push(reference);
+  }
+  const size = version === 1 ? grantRecordV1.size : grantRecordV2.size;
+  const records = new DataView(new ArrayBuffer(granted.length * size));
+  for (const [i, reference] of granted.entries()) {
+    const flags = entries.flags[reference]!;
+    const domid = entries.domid[reference]!;
+    const frame = entries.frame[reference]!;
+    if (version === 1) {
+      grantRecordV1.write(records, i * size, reference, flags, domid, frame);
+      continue;
+    }
+    const isPart = entries.isSubPage(reference);
+    const start = isPart ? entries.start[reference]! : 0;
+    const length = isPart ? entries.end[reference]! - start : 0;
+    grantRecordV2.write(records, i * size, reference, flags, domid, start, length, frame);
+  }
+  const uses = new DataView(new ArrayBuffer(used.length * grantUseRecord.size));
+  for (const [i, reference] of used.entries()) {
+    const at = i * grantUseRecord.size;
+    // A use that writes reads too.
+    grantUseRecord.write(
+      uses,
+      at,
+      reference,
+      entries.uses(reference),
+      entries.writable[reference]!,
+    );
+  }
+  return { version, records: new Uint8Array(records.buffer), uses: new Uint8Array(uses.buffer) };
+}

@@ -1,0 +1,309 @@
+/**
+ * A capture that comes over the network, on its way to files: blocks are passed on as they came,
+ * and each file is made whole, with the stream's descriptions in front and statistics at its end.
+ *
+ *   bytes ── feed ──► whole blocks ──► Pump ──► file 1 | file 2 | ...
+ *                     descriptions kept, packets counted; statistics kept back
+ *
+ * So a file ends well however the stream ended: by itself, cut off, or because nobody wanted more.
+ */
+import type { CaptureOutput, SinkError } from "./output.ts";
+import { readerGone } from "./output.ts";
+import type { BlockBuffer } from "./pcapng/block-buffer.ts";
+import { plausibleLength } from "./pcapng/block-reader.ts";
+import { ByteQueue } from "./pcapng/byte-queue.ts";
+import {
+  BLOCK_LENGTH,
+  BLOCK_TYPE,
+  BlockType,
+  BYTE_ORDER_MAGIC,
+  EPB_CAPTURED,
+  EPB_DATA,
+  EPB_INTERFACE,
+  EPB_TIME_HIGH,
+  EPB_TIME_LOW,
+  EpbOption,
+  LE,
+  MAX_BLOCK_BYTES,
+  OPT_END,
+  OPTION_CODE,
+  OPTION_HEADER_BYTES,
+  OPTION_LENGTH,
+  padded,
+  SHB_MAGIC,
+} from "./pcapng/layout.ts";
+import { CaptureFormatError } from "./pcapng/packet.ts";
+import { PcapngReader } from "./pcapng/reader.ts";
+import { type InterfaceCounts, PcapngWriter } from "./pcapng/writer.ts";
+import { Pump } from "./pump.ts";
+import type { CaptureSummary } from "./recorder-types.ts";
+
+export interface RelayOptions {
+  /** Begins a new file before one gets longer than this; 0, the default, never. */
+  readonly rotateBytes?: number;
+  /** Begins a new file with the first packet that is so much younger than the file's first. */
+  readonly rotateMs?: number;
+}
+
+/** Bytes that wait for the output before `feed` waits too: the sender has a queue of its own. */
+const WAIT_BYTES = 4 * 1024 * 1024;
+/** An Interface Statistics Block. */
+const STATISTICS_BYTES = 24 + 7 * 12 + 4;
+const WORD = 2 ** 32;
+
+/** What one interface of the stream had. */
+class Counts implements InterfaceCounts {
+  /** As the stream's own statistics say; they may come before its end, when a NIC leaves. */
+  told: InterfaceCounts | undefined;
+  delivered = 0;
+  lost = 0;
+
+  get received(): number {
+    return Math.max(this.told?.received ?? 0, this.delivered + this.lost);
+  }
+  get accepted(): number {
+    return Math.max(this.told?.accepted ?? 0, this.delivered + this.lost);
+  }
+  get dropped(): number {
+    return Math.max(this.told?.dropped ?? 0, this.lost);
+  }
+}
+
+export class CaptureRelay {
+  /** Settles when everything has been written, or the output has failed; never rejects. */
+  readonly done: Promise<CaptureSummary>;
+  readonly #input = new ByteQueue();
+  readonly #pump: Pump;
+  readonly #writer: PcapngWriter;
+  /** Understands the blocks that are not packets. */
+  readonly #reader = new PcapngReader();
+  readonly #rotateBytes: number;
+  readonly #rotateNs: number;
+  readonly #counts: Counts[] = [];
+  /** Section, interfaces and names, as they came: every file begins with them. */
+  readonly #descriptions: Uint8Array[] = [];
+  #out: BlockBuffer;
+  #outPackets = 0;
+  #fileBytes = 0;
+  #filePackets = 0;
+  #offset = 0;
+  #statisticsSeen = 0;
+  /** Nanoseconds since 1970 as two words: of the stream's first packet, the file's, the last. */
+  #startHigh = 0;
+  #startLow = 0;
+  #fileHigh = 0;
+  #fileLow = 0;
+  #high = 0;
+  #low = 0;
+  #ended = false;
+  #resolve: (summary: CaptureSummary) => void;
+
+  constructor(output: CaptureOutput, options: RelayOptions = {}) {
+    this.#rotateBytes = options.rotateBytes || Number.POSITIVE_INFINITY;
+    this.#rotateNs = (options.rotateMs || Number.POSITIVE_INFINITY) * 1e6;
+    const { promise, resolve } = Promise.withResolvers<CaptureSummary>();
+    this.done = promise;
+    this.#resolve = resolve;
+    this.#pump = new Pump(output, (error) => this.#fail(error));
+    this.#out = this.#pump.empty();
+    this.#writer = new PcapngWriter(this.#out);
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /**
+   * More of the stream; the bytes are kept, not copied. Settles when there is room for more. Rejects
+   * with CaptureFormatError when this is no stream of a device.
+   */
+  async feed(bytes: Uint8Array): Promise<void> {
+    if (this.#ended) return;
+    this.#input.feed(bytes);
+    for (let block = this.#block(); block !== undefined; block = this.#block()) this.#take(block);
+    if (this.#out.used > 0) this.#handOver(false);
+    if (this.#pump.queuedBytes > WAIT_BYTES) await this.#pump.drained();
+  }
+
+  /** The stream is over, or nobody wants more of it. */
+  end(reason: string): Promise<CaptureSummary> {
+    if (!this.#ended) {
+      this.#ended = true;
+      if (this.#descriptions.length > 0) this.#endFile();
+      void this.#pump.drained().then(() => this.#finish(reason));
+    }
+    return this.done;
+  }
+
+  /** The next whole block. */
+  #block(): DataView | undefined {
+    const head = this.#input.peek(SHB_MAGIC + 4);
+    if (head === undefined) return undefined;
+    const view = new DataView(head.buffer, head.byteOffset, head.length);
+    if (this.#descriptions.length === 0) {
+      const ours =
+        view.getUint32(BLOCK_TYPE, LE) === BlockType.SECTION &&
+        view.getUint32(SHB_MAGIC, LE) === BYTE_ORDER_MAGIC;
+      if (!ours) throw new CaptureFormatError("FORMAT", 0, "no capture of a device");
+    }
+    const length = view.getUint32(BLOCK_LENGTH, LE);
+    if (!plausibleLength(length, MAX_BLOCK_BYTES)) {
+      throw new CaptureFormatError("BLOCK_LENGTH", this.#offset, `a block of ${length} bytes`);
+    }
+    const block = this.#input.peek(length);
+    if (block === undefined) return undefined;
+    this.#input.skip(length);
+    this.#offset += length;
+    return new DataView(block.buffer, block.byteOffset, length);
+  }
+
+  #take(block: DataView): void {
+    const type = block.getUint32(BLOCK_TYPE, LE);
+    if (type === BlockType.ENHANCED_PACKET) {
+      this.#packet(block);
+      return;
+    }
+    const bytes = new Uint8Array(block.buffer, block.byteOffset, block.byteLength);
+    const copy = bytes.slice();
+    this.#reader.feed(copy);
+    this.#reader.next();
+    if (type === BlockType.STATISTICS) {
+      this.#statistics();
+      return;
+    }
+    if (type === BlockType.INTERFACE) this.#counts.push(new Counts());
+    this.#descriptions.push(copy);
+    this.#append(copy);
+  }
+
+  #packet(block: DataView): void {
+    const length = block.byteLength;
+    if (length < EPB_DATA + 4) {
+      throw new CaptureFormatError("BLOCK_LENGTH", this.#offset, "a packet block without a packet");
+    }
+    const counts = this.#counts[block.getUint32(EPB_INTERFACE, LE)];
+    if (counts === undefined) {
+      throw new CaptureFormatError("INTERFACE", this.#offset, "a packet of no interface");
+    }
+    this.#high = block.getUint32(EPB_TIME_HIGH, LE);
+    this.#low = block.getUint32(EPB_TIME_LOW, LE);
+    this.#rotateIfDue(length);
+    if (this.#filePackets === 0) {
+      this.#fileHigh = this.#high;
+      this.#fileLow = this.#low;
+      if (this.#startHigh === 0) {
+        this.#startHigh = this.#high;
+        this.#startLow = this.#low;
+      }
+    }
+    counts.delivered++;
+    counts.lost += dropsOf(block);
+    this.#append(new Uint8Array(block.buffer, block.byteOffset, length));
+    this.#outPackets++;
+    this.#filePackets++;
+  }
+
+  /** The stream's own statistics: kept for those that the files end with. */
+  #statistics(): void {
+    const all = this.#reader.statistics;
+    for (; this.#statisticsSeen < all.length; this.#statisticsSeen++) {
+      const {
+        interface: described,
+        received,
+        accepted,
+        dropped,
+        tsNs,
+      } = all[this.#statisticsSeen]!;
+      const counts = this.#counts[described.index]!;
+      const { delivered } = counts;
+      counts.told = {
+        received: Number(received ?? delivered),
+        accepted: Number(accepted ?? delivered),
+        dropped: Number(dropped ?? 0),
+        delivered,
+      };
+      this.#high = Number(tsNs >> 32n);
+      this.#low = Number(tsNs & 0xffff_ffffn);
+    }
+  }
+
+  #append(bytes: Uint8Array): void {
+    if (this.#out.used + bytes.length > this.#out.bytes.length && this.#out.used > 0) {
+      this.#handOver(false);
+    }
+    this.#out.reserve(bytes.length);
+    this.#out.bytes.set(bytes, this.#out.used);
+    this.#out.used += bytes.length;
+    this.#fileBytes += bytes.length;
+  }
+
+  #rotateIfDue(length: number): void {
+    if (this.#filePackets === 0) return;
+    const end = this.#fileBytes + length + this.#counts.length * STATISTICS_BYTES;
+    const age = (this.#high - this.#fileHigh) * WORD + (this.#low - this.#fileLow);
+    if (end <= this.#rotateBytes && age < this.#rotateNs) return;
+    this.#endFile();
+    for (const description of this.#descriptions) this.#append(description);
+  }
+
+  #endFile(): void {
+    for (const [number, counts] of this.#counts.entries()) {
+      const { high, low } = { high: this.#high, low: this.#low };
+      this.#writer.statistics(number, this.#startHigh, this.#startLow, high, low, counts);
+    }
+    this.#handOver(true);
+    this.#fileBytes = 0;
+    this.#filePackets = 0;
+  }
+
+  #handOver(last: boolean): void {
+    const full = this.#out;
+    this.#out = this.#pump.empty();
+    this.#writer.out = this.#out;
+    const startMs =
+      this.#fileHigh === 0 ? Date.now() : (this.#fileHigh * WORD + this.#fileLow) / 1e6;
+    this.#pump.give(full, this.#outPackets, last, startMs);
+    this.#outPackets = 0;
+  }
+
+  #fail(error: SinkError): void {
+    this.#ended = true;
+    if (readerGone(error.code)) this.#finish("reader gone", error.code);
+    else this.#finish(`failed: ${error.message}`, error.code);
+  }
+
+  #finish(reason: string, code?: string): void {
+    const { files } = this.#pump;
+    this.#resolve({
+      reason,
+      ...(code === undefined ? {} : { code }),
+      packets: files.reduce((sum, file) => sum + file.packets, 0),
+      bytes: files.reduce((sum, file) => sum + file.bytes, 0),
+      files,
+      interfaces: this.#counts.map((counts, i) => ({
+        name: this.#reader.interfaces[i]?.name ?? "",
+        received: counts.received,
+        accepted: counts.accepted,
+        dropped: counts.dropped,
+        delivered: counts.delivered,
+      })),
+    });
+  }
+}
+
+/** epb_dropcount of a packet block, whose fixed part is there; 0 when it has none. */
+function dropsOf(block: DataView): number {
+  const end = block.byteLength - 4;
+  let at = EPB_DATA + padded(block.getUint32(EPB_CAPTURED, LE));
+  while (at + OPTION_HEADER_BYTES <= end) {
+    const code = block.getUint16(at + OPTION_CODE, LE);
+    const length = block.getUint16(at + OPTION_LENGTH, LE);
+    at += OPTION_HEADER_BYTES;
+    if (code === OPT_END) return 0;
+    if (code === EpbOption.DROP_COUNT && length === 8 && at + length <= end) {
+      return block.getUint32(at, LE) + block.getUint32(at + 4, LE) * WORD;
+    }
+    at += padded(length);
+  }
+  return 0;
+}

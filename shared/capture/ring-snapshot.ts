@@ -1,0 +1,78 @@
+/**
+ * What a link's memory holds when a ring capture begins in the middle of its life, as batches that
+ * were never sent: windows, what is in them, and grants. Whoever reads the capture starts from
+ * there, as the peers started from zeroes.
+ */
+import { BatchWriter } from "../wire/batch.ts";
+import { RecordType, Space } from "../wire/records.ts";
+import { GRANT_RECORD_BYTES, type GrantVersion, Op } from "../wire/transactions.ts";
+import { GRANT_USE_RECORD_SIZE } from "../xen/grant.ts";
+import { LinkDirection } from "./ring-header.ts";
+
+/** Live entries of a grant table: packed records, as `grant` and `grant_use` carry them. */
+export interface GrantState {
+  readonly version: GrantVersion;
+  readonly records: Uint8Array;
+  readonly uses: Uint8Array;
+}
+
+export interface RingState {
+  readonly windows: Iterable<{ readonly address: number; readonly bytes: Uint8Array }>;
+  readonly grants: GrantState | undefined;
+}
+
+/** Memory is looked through, and told, by pieces of this size: most rings are mostly zeroes. */
+const PIECE_BYTES = 4096;
+/** Most bytes of windows that are told; the recorder's queue takes twice as many. */
+const MAX_TOLD_BYTES = 4 * 1024 * 1024;
+/** Records of grants in one transaction. */
+const GRANTS_AT_ONCE = 2048;
+
+/** Calls `show` with each batch. The bytes are good during the call. */
+export function ringSnapshot(
+  { windows, grants }: RingState,
+  show: (direction: LinkDirection, batch: Uint8Array) => void,
+): void {
+  const to = (direction: LinkDirection) =>
+    new BatchWriter((batch, release) => {
+      show(direction, batch);
+      release();
+    });
+  const toDevice = to(LinkDirection.TO_DEVICE);
+  const all = [...windows];
+  for (const { address, bytes } of all) toDevice.control([Op.WINDOW, address, bytes.length]);
+  let left = MAX_TOLD_BYTES;
+  for (const { address, bytes } of all) left -= contents(toDevice, address, bytes, left);
+  if (grants !== undefined) {
+    const { version, records } = grants;
+    for (const part of parts(records, GRANT_RECORD_BYTES[version])) {
+      toDevice.control([Op.GRANT, version, part]);
+    }
+  }
+  toDevice.flush();
+  if (grants === undefined) return;
+  const toFrontend = to(LinkDirection.TO_FRONTEND);
+  for (const part of parts(grants.uses, GRANT_USE_RECORD_SIZE)) {
+    toFrontend.control([Op.GRANT_USE, part]);
+  }
+  toFrontend.flush();
+}
+
+/** Writes what is not zero, up to `most` bytes. Returns how many were written. */
+function contents(writer: BatchWriter, address: number, bytes: Uint8Array, most: number): number {
+  let told = 0;
+  for (let at = 0; at < bytes.length && told < most; at += PIECE_BYTES) {
+    const end = Math.min(at + PIECE_BYTES, bytes.length);
+    if (!bytes.subarray(at, end).some((byte) => byte !== 0)) continue;
+    writer.column(Op.WRITE, Space.BUS, address + at, RecordType.RAW, bytes, at, end - at);
+    told += end - at;
+  }
+  return told;
+}
+
+function* parts(records: Uint8Array, size: number): Generator<Uint8Array> {
+  const step = GRANTS_AT_ONCE * size;
+  for (let at = 0; at < records.length; at += step) {
+    yield records.subarray(at, Math.min(at + step, records.length));
+  }
+}
