@@ -6,6 +6,7 @@ import { z } from "zod";
 import type { DeviceServer } from "../device/server.ts";
 import type { Switch } from "../device/switch/switch.ts";
 import type { Logger } from "../shared/log.ts";
+import { CaptureFiles } from "./capture-file.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
 import { createLog } from "./log.ts";
 import {
@@ -28,6 +29,7 @@ import { AGENT } from "./version.ts";
 const MAX_QUEUES = 32;
 const MAX_MTU = 9216;
 const MIN_MTU = 576;
+const MAX_SNAP = 262_144;
 
 const Shape = z.object({
   ...CommonShape,
@@ -40,6 +42,9 @@ const Shape = z.object({
   whenFull: oneOf("drop", "hold").default("drop"),
   llq: z.boolean().default(true),
   trace: z.boolean().default(false),
+  capture: z.string().min(1).optional(),
+  captureSnap: whole(0, MAX_SNAP).default(0),
+  captureOnly: oneOf("frames", "ring").optional(),
   /** For whoever starts a device as a child: it never outlives its parent. */
   endWithStdin: z.boolean().default(false),
 });
@@ -69,6 +74,12 @@ export function deviceCommand(): Command {
     .option("--when-full <policy>", "drop or hold a frame whose receiver has no room (drop)")
     .option("--no-llq", "offer no device memory for low-latency queues")
     .option("--trace", "every transaction in a line on stderr")
+    .option(
+      "--capture <file>",
+      "frames and rings of all NICs as pcapng; SIGUSR2 ends and begins it",
+    )
+    .option("--capture-snap <bytes>", "keep so much of each frame (all of it)")
+    .option("--capture-only <what>", "frames or ring (both)")
     .addOption(new Option("--end-with-stdin").hideHelp());
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)
@@ -116,6 +127,8 @@ async function runDevice(options: Options): Promise<void> {
     ...(options.trace ? { tap: await traceTap() } : {}),
   });
 
+  // Before anybody can connect, so that it has the first word of every NIC.
+  const capture = captureOf(options, server, log);
   const uplinks = await openUplinks(options.uplink, segment, log);
   let listening = false;
   try {
@@ -127,7 +140,9 @@ async function runDevice(options: Options): Promise<void> {
     log.info({}, `${await Promise.race(ends)}: the device stops`);
   } finally {
     const last = server.snapshot();
+    // Ends the capture too, when the last NIC has left.
     await server.close();
+    await capture?.close("the device stops");
     for (const uplink of uplinks) await uplink.close();
     if (options.endWithStdin) process.stdin.destroy();
     if (listening) {
@@ -135,6 +150,15 @@ async function runDevice(options: Options): Promise<void> {
       for (const line of segmentTable(last)) output.text(line);
     }
   }
+}
+
+function captureOf(options: Options, server: DeviceServer, log: Logger): CaptureFiles | undefined {
+  const { capture, captureSnap: snapLength, captureOnly } = options;
+  if (capture === undefined) return undefined;
+  const frames = captureOnly !== "ring";
+  const ring = captureOnly !== "frames";
+  const request = { sources: ["any"], frames, ring, snapLength };
+  return new CaptureFiles(capture, (output) => server.captures.start(output, request), log);
 }
 
 /** The address to bind. Names are looked up first, so that what is judged is what is bound. */

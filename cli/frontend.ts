@@ -1,11 +1,14 @@
 /** `ringwire frontend`: a NIC, its driver and, with --tap, the kernel on top of it. */
 import { Command } from "commander";
 import { z } from "zod";
+import type { NicCapture } from "../frontend/capture/nic-capture.ts";
 import type { TapHost } from "../frontend/host/tap-host.ts";
 import type { Session, SessionState } from "../frontend/session.ts";
+import type { CaptureOutput } from "../shared/capture/output.ts";
 import type { Logger } from "../shared/log.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import type { Tap } from "../shared/tap/tap.ts";
+import { CaptureFiles } from "./capture-file.ts";
 import { Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import {
@@ -43,6 +46,7 @@ const Shape = z.object({
   lro: z.boolean().default(true),
   llq: z.boolean().default(false),
   trace: z.boolean().default(false),
+  capture: z.string().min(1).optional(),
 });
 type Options = z.infer<typeof Shape>;
 
@@ -62,7 +66,8 @@ export function frontendCommand(): Command {
     .option("--zero-mask", "mask with zeros: for loopback and TLS only")
     .option("--no-lro", "do not merge received TCP segments")
     .option("--llq", "ENA's low-latency queues: transmit descriptors in device memory")
-    .option("--trace", "every transaction in a line on stderr");
+    .option("--trace", "every transaction in a line on stderr")
+    .option("--capture <file>", "its frames and rings as pcapng; SIGUSR2 ends and begins it");
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)
     .action(async (_flags: unknown, self: Command) => runFrontend(readOptions(self, Shape)));
@@ -89,6 +94,15 @@ async function runFrontend(options: Options): Promise<void> {
   try {
     const session = await createSession(options, name, log, nic.onState);
     nic.session = session;
+    if (options.capture !== undefined) {
+      const { NicCapture } = await import("../frontend/capture/nic-capture.ts");
+      const facts = { name, personality: options.driver, application: AGENT, log };
+      const begin = (output: CaptureOutput) => {
+        nic.capture = new NicCapture(session, output, facts);
+        return nic.capture.recorder;
+      };
+      nic.captureFiles = new CaptureFiles(options.capture, begin, log);
+    }
     const began = begin(session, tap, log, nic);
     // Stopped while it connects: what comes of that is of no interest any more.
     began.catch(() => {});
@@ -110,6 +124,8 @@ class RunningNic {
   readonly giveUp: (reason: string) => void;
   session: Session | undefined;
   host: TapHost | undefined;
+  capture: NicCapture | undefined;
+  captureFiles: CaptureFiles | undefined;
   readonly #name: string;
   readonly #output: Output;
   #ready = false;
@@ -170,6 +186,7 @@ class RunningNic {
     }
     host?.leave();
     await session?.close();
+    await this.captureFiles?.close("the frontend stops");
     await tap?.close();
   }
 }
@@ -209,6 +226,7 @@ async function begin(
   const { bringUp } = await import("../frontend/host/bring-up.ts");
   try {
     await session.start();
+    nic.capture?.see(session.driver.ifnet);
     await bringUp(session.driver, tap, {
       log,
       joined: (host) => {

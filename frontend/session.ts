@@ -72,6 +72,8 @@ export class Session implements LinkOwner, Sink {
   /** What the device said it refused or found wrong, by code. */
   readonly faults = new Map<string, number>();
   reconnects = 0;
+  /** Number of the connection, as welcome says; 0 before it has. */
+  epoch = 0;
   readonly #options: SessionOptions;
   readonly #instance = randomUUID();
   /** Where the device is; a move changes it. */
@@ -80,6 +82,8 @@ export class Session implements LinkOwner, Sink {
   #cameFrom: string | undefined;
   #state: SessionState = "connecting";
   #link: Link | undefined;
+  /** Put on every link. */
+  readonly #taps = new Set<LinkTap>();
   #deviceLink: SessionLink | undefined;
   #driver: Driver | undefined;
   #welcome: Welcome | undefined;
@@ -92,6 +96,7 @@ export class Session implements LinkOwner, Sink {
   constructor(options: SessionOptions) {
     this.#options = options;
     this.#url = nicUrl(options.connect);
+    if (options.tap !== undefined) this.#taps.add(options.tap);
     this.space = new DmaSpace({ log: options.log });
     this.pci = new PciFunction(this.space, { revision: 0, hasBar2: false });
   }
@@ -118,6 +123,17 @@ export class Session implements LinkOwner, Sink {
 
   get link(): Link | undefined {
     return this.#link;
+  }
+
+  /** Shows every batch of this link and of those to come. */
+  addTap(tap: LinkTap): void {
+    this.#taps.add(tap);
+    this.#link?.addTap(tap);
+  }
+
+  removeTap(tap: LinkTap): void {
+    this.#taps.delete(tap);
+    this.#link?.removeTap(tap);
   }
 
   /** Connects for the first time and attaches the driver. Rejects with SessionError. */
@@ -279,7 +295,8 @@ export class Session implements LinkOwner, Sink {
   }
 
   async #connect(): Promise<Welcome> {
-    const { name, personality, mac, queues, mtu, agent, log, tap } = this.#options;
+    const { name, personality, mac, queues, mtu, agent, log } = this.#options;
+    this.epoch = 0;
     let transport: Transport;
     try {
       transport = await dial({ url: this.#url, zeroMask: this.#options.zeroMask === true });
@@ -302,7 +319,7 @@ export class Session implements LinkOwner, Sink {
         this.#onWelcome = resolve;
         this.#onRefused = reject;
         const link = new Link(transport, this, log, MAX_SOFT_BYTES);
-        if (tap !== undefined) link.addTap(tap);
+        for (const tap of this.#taps) link.addTap(tap);
         this.#link = link;
         link.writer.control([Op.HELLO, hello]);
         link.scheduleFlush();
@@ -323,6 +340,7 @@ export class Session implements LinkOwner, Sink {
     const take = this.#onWelcome;
     if (take === undefined) throw new WireError("WIRE_STATE", "welcome: not asked for");
     const welcome = parseWelcome(value);
+    this.epoch = welcome.epoch;
     this.#onWelcome = undefined;
     this.#onRefused = undefined;
     this.pci.configure({ revision: welcome.revision, hasBar2: welcome.deviceMemory });

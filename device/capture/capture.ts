@@ -3,7 +3,7 @@ import type { CaptureOutput } from "../../shared/capture/output.ts";
 import { commentNote } from "../../shared/capture/pcapng/writer.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
 import type { CaptureInterface, FrameFilter } from "../../shared/capture/recorder-types.ts";
-import { LinkDirection, RingPersonality } from "../../shared/capture/ring-header.ts";
+import { LinkDirection, ringPersonality } from "../../shared/capture/ring-header.ts";
 import { ringSnapshot } from "../../shared/capture/ring-snapshot.ts";
 import type { Logger } from "../../shared/log.ts";
 import type { LinkTap } from "../../shared/wire/link.ts";
@@ -27,11 +27,6 @@ const MAX_INTERFACES = 1024;
 /** Given to what has no interface for want of room: its packets go nowhere. */
 const NO_INTERFACE = -1;
 const SNAPSHOT = commentNote("snapshot");
-
-const PERSONALITIES: Readonly<Record<string, RingPersonality>> = {
-  ena: RingPersonality.ENA,
-  xen: RingPersonality.XEN,
-};
 
 interface RingTap {
   readonly link: RingSource;
@@ -103,7 +98,7 @@ export class Capture {
     const number = this.#interface({ name: `${name}:ring`, description, layer: "ring", ...own });
     const { recorder } = this;
     if (number === NO_INTERFACE) return;
-    const kind = PERSONALITIES[personality] ?? RingPersonality.UNKNOWN;
+    const kind = ringPersonality(personality);
     const tap: LinkTap = (direction, batch) => {
       const to = direction === "in" ? LinkDirection.TO_DEVICE : LinkDirection.TO_FRONTEND;
       recorder.batch(number, to, epoch, kind, batch);

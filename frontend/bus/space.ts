@@ -90,6 +90,11 @@ export class DmaSpace {
     return this.#link;
   }
 
+  /** All coherent memory. */
+  get windows(): Iterable<CoherentMemory> {
+    return this.#allWindows;
+  }
+
   /** Accesses refused, by name, since the process began. */
   get faults(): Readonly<FaultCounters> {
     return this.#faults.counters;

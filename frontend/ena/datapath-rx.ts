@@ -185,7 +185,7 @@ function deliver(adapter: Adapter, ring: RxRing, m: Mbuf): void {
   }
   // What the device could not parse may belong to a flow that is being merged: no overtaking.
   if (l4 !== L4Proto.UDP) ring.lro.flush();
-  ifnet.input(m);
+  ifnet.received(m, ring.qid);
 }
 
 /** ena_rx_checksum: only what the device says it checked is passed on as checked. */

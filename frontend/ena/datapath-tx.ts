@@ -175,6 +175,7 @@ function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
   adapter.hwStats.tx_bytes += m.pktLength;
   adapter.ifnet.counters.opackets++;
   adapter.ifnet.counters.obytes += m.pktLength;
+  if (adapter.ifnet.bpf !== undefined) adapter.ifnet.bpf.output(m, ring.qid);
 
   if (doorbellDue(ring)) txDoorbell(ring);
   // A packet can need a meta descriptor and one for the header besides its pieces.

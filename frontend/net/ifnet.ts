@@ -47,6 +47,14 @@ export interface IfCounters {
   oqdrops: number;
 }
 
+/** bpf(4)'s place: sees packets at the driver's side of the interface, and only looks. */
+export interface BpfTap {
+  /** Sent: the driver has taken it. */
+  output(m: Mbuf, queue: number): void;
+  /** Received, merged if it was; the stack gets it next. */
+  input(m: Mbuf, queue: number): void;
+}
+
 export class Ifnet {
   readonly name: string;
   /** Six bytes. */
@@ -92,6 +100,15 @@ export class Ifnet {
     this.counters.iqdrops++;
     m.free();
   };
+
+  /** A capture is running. */
+  bpf: BpfTap | undefined = undefined;
+
+  /** By the driver: shows a packet of queue `queue` to whoever captures, then hands it to `input`. */
+  received(m: Mbuf, queue: number): void {
+    if (this.bpf !== undefined) this.bpf.input(m, queue);
+    this.input(m);
+  }
 
   /** The burst of `input` calls is over: what was gathered can go on its way. */
   inputDone: () => void = () => {};

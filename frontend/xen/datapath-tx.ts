@@ -167,6 +167,7 @@ function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   stats.bytes += m.pktLength;
   info.ifnet.counters.opackets++;
   info.ifnet.counters.obytes += m.pktLength;
+  if (info.ifnet.bpf !== undefined) info.ifnet.bpf.output(m, txq.id);
   txq.burstPackets++;
   txq.burstBytes += m.pktLength;
   if (publishDue(txq)) publishTx(info, txq);

@@ -102,7 +102,7 @@ export function offerToStack(info: NetfrontInfo, rxq: Rxq, m: Mbuf): void {
   }
   // A super-frame must not overtake what is being merged for its flow.
   if (lro) rxq.lro.flush();
-  info.ifnet.input(m);
+  info.ifnet.received(m, rxq.id);
 }
 
 function parse(m: Mbuf): void {

@@ -43,6 +43,12 @@ export type LinkDirection = (typeof LinkDirection)[keyof typeof LinkDirection];
 export const RingPersonality = { ENA: 0, XEN: 1, UNKNOWN: 255 } as const;
 export type RingPersonality = (typeof RingPersonality)[keyof typeof RingPersonality];
 
+/** By the name in `hello`. */
+export function ringPersonality(name: string): RingPersonality {
+  if (name === "ena") return RingPersonality.ENA;
+  return name === "xen" ? RingPersonality.XEN : RingPersonality.UNKNOWN;
+}
+
 /** Writes all of `prefix`, which has RING_PREFIX_BYTES. `epoch` counts modulo 2^32. */
 export function writeRingPrefix(
   prefix: DataView,

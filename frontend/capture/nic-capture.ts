@@ -1,0 +1,95 @@
+/**
+ * A capture of one NIC from inside its frontend: the batches of its link, and the packets at its
+ * interface, between driver and stack.
+ *
+ *   stack ── ifnet ── bpf ── driver ── rings ── link ── tap ──► device
+ *                      '────── Recorder ────────────────'
+ *
+ * Both are the NIC's directions: out is what it sends. A packet that the driver refused is none.
+ */
+import { nextFrameId } from "../../shared/capture/frame-id.ts";
+import type { CaptureOutput } from "../../shared/capture/output.ts";
+import { Direction } from "../../shared/capture/pcapng/layout.ts";
+import { commentNote } from "../../shared/capture/pcapng/writer.ts";
+import { Recorder } from "../../shared/capture/recorder.ts";
+import type { RecorderOptions } from "../../shared/capture/recorder-types.ts";
+import { LinkDirection, ringPersonality } from "../../shared/capture/ring-header.ts";
+import { ringSnapshot } from "../../shared/capture/ring-snapshot.ts";
+import { Frame } from "../../shared/net/frame.ts";
+import type { LinkTap } from "../../shared/wire/link.ts";
+import { mbufToFrame } from "../host/facts.ts";
+import type { BpfTap, Ifnet } from "../net/ifnet.ts";
+import type { Mbuf } from "../net/mbuf.ts";
+import type { Session } from "../session.ts";
+
+export interface NicCaptureOptions extends RecorderOptions {
+  readonly name: string;
+  readonly personality: string;
+}
+
+const SNAPSHOT = commentNote("snapshot");
+
+export class NicCapture implements BpfTap {
+  readonly recorder: Recorder;
+  readonly #name: string;
+  readonly #frame = new Frame();
+  #ifnet: Ifnet | undefined;
+  #number = -1;
+
+  /** Begins with the link, in the middle of its life or before it. */
+  constructor(session: Session, output: CaptureOutput, options: NicCaptureOptions) {
+    const { name } = options;
+    this.#name = name;
+    this.recorder = new Recorder(output, options);
+    const { recorder } = this;
+    const description = `ring traffic of ${name}: ${options.personality}`;
+    const number = recorder.addInterface({ name: `${name}:ring`, description, layer: "ring" });
+    const personality = ringPersonality(options.personality);
+    const tap: LinkTap = (direction, batch) => {
+      const to = direction === "out" ? LinkDirection.TO_DEVICE : LinkDirection.TO_FRONTEND;
+      recorder.batch(number, to, session.epoch, personality, batch);
+    };
+    if (session.isStarted) {
+      // The grants are the device's to tell: here they are spread over the driver's own table.
+      ringSnapshot({ windows: session.space.windows, grants: undefined }, (direction, batch) => {
+        recorder.batch(number, direction, session.epoch, personality, batch, SNAPSHOT);
+      });
+      this.see(session.driver.ifnet);
+    }
+    session.addTap(tap);
+    void recorder.done.then(() => {
+      session.removeTap(tap);
+      if (this.#ifnet?.bpf === this) this.#ifnet.bpf = undefined;
+    });
+  }
+
+  /** Packets at the interface, from now on. */
+  see(ifnet: Ifnet): void {
+    if (this.#ifnet !== undefined || this.recorder.ended) return;
+    this.#ifnet = ifnet;
+    const description = `interface of ${this.#name}, between driver and stack`;
+    const { mac } = ifnet;
+    this.#number = this.recorder.addInterface({
+      name: this.#name,
+      description,
+      layer: "frame",
+      mac,
+    });
+    ifnet.bpf = this;
+  }
+
+  output(m: Mbuf, queue: number): void {
+    this.#record(m, Direction.OUT, queue);
+  }
+
+  input(m: Mbuf, queue: number): void {
+    this.#record(m, Direction.IN, queue);
+  }
+
+  #record(m: Mbuf, direction: Direction, queue: number): void {
+    if (m.frameId === 0) m.frameId = nextFrameId();
+    // A chain of more pieces than a frame can have is no packet that a driver makes.
+    if (!mbufToFrame(m, this.#frame)) return;
+    this.recorder.frame(this.#number, direction, queue, this.#frame);
+  }
+}
