@@ -15,13 +15,20 @@ import { z } from "zod";
 import type { Snapshot } from "../device/nic.ts";
 import type { ExchangeReport } from "../frontend/apps/exchange.ts";
 import { httpUrl } from "../shared/transport/websocket.ts";
+import { beginCapture, DISSECTOR } from "./demo-capture.ts";
 import { Failure } from "./failure.ts";
 import { addCommonFlags, CommonShape, readOptions, whole } from "./options.ts";
 import { bytesText, countText, msText, Output, table } from "./output.ts";
 import { onStop } from "./signals.ts";
 import { dropsOf, list, record } from "./status-text.ts";
 
-const Shape = z.object({ ...CommonShape, seconds: whole(1, 3600).default(3) });
+const Shape = z.object({
+  ...CommonShape,
+  seconds: whole(1, 3600).default(3),
+  /** A path; false: none; else one in a temporary folder. */
+  capture: z.union([z.string().min(1), z.boolean()]).optional(),
+});
+type Options = z.infer<typeof Shape>;
 
 const DRIVER_NAMES = { ena: "ENA", xen: "Xen" } as const;
 /** From the start of a child to its first word, and from the last frame to the last word. */
@@ -35,7 +42,12 @@ const NICS = [
 export function demoCommand(): Command {
   const command = new Command("demo")
     .description("A device and two NICs on this machine: traffic both ways, every frame checked.")
-    .option("--seconds <n>", "how long frames flow (3)");
+    .option("--seconds <n>", "how long frames flow (3)")
+    .option(
+      "--capture <file>",
+      "where the capture goes (ringwire-demo.pcapng in a new temporary folder)",
+    )
+    .option("--no-capture", "leave no capture behind");
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)
     .action(async (_flags: unknown, self: Command) => runDemo(readOptions(self, Shape)));
@@ -53,7 +65,7 @@ interface Report extends ExchangeReport {
   readonly seconds: number;
 }
 
-async function runDemo(options: z.infer<typeof Shape>): Promise<void> {
+async function runDemo(options: Options): Promise<void> {
   const output = new Output(options.json);
   const stop = onStop();
   const interrupted = stop.asked.then((signal) => {
@@ -67,7 +79,7 @@ async function runDemo(options: z.infer<typeof Shape>): Promise<void> {
     return child;
   };
   try {
-    await Promise.race([interrupted, exchange(options.seconds, start, output)]);
+    await Promise.race([interrupted, exchange(options, start, output)]);
   } finally {
     await Promise.all(children.map((child) => child.end()));
     stop.forget();
@@ -75,7 +87,7 @@ async function runDemo(options: z.infer<typeof Shape>): Promise<void> {
 }
 
 async function exchange(
-  seconds: number,
+  { seconds, capture }: Options,
   start: (...args: string[]) => Helper,
   output: Output,
 ): Promise<void> {
@@ -89,6 +101,8 @@ async function exchange(
   );
   const { url } = await device.event<{ url: string }>("listening");
   output.text(`device     process ${device.pid}, listening on ${url}`);
+  const path = typeof capture === "string" ? capture : undefined;
+  const recording = capture === false ? undefined : await beginCapture(url, path);
   const sides = NICS.map(({ name, driver }) => {
     const time = String(seconds);
     return start(
@@ -123,7 +137,12 @@ async function exchange(
   const { segment } = (await page.json()) as { segment: Snapshot };
   const reports = await Promise.all(sides.map((side) => side.lastWords<Report>("report")));
   await Promise.all(sides.map((side) => side.end()));
-  summarise(reports, segment, device, sides, output);
+  const captured = await recording?.end();
+  const left =
+    recording === undefined || captured === undefined
+      ? undefined
+      : { file: recording.path, packets: captured.packets, bytes: captured.bytes };
+  summarise(reports, segment, device, sides, left, output);
 }
 
 function summarise(
@@ -131,6 +150,7 @@ function summarise(
   segment: Snapshot,
   device: Helper,
   sides: readonly Helper[],
+  capture: { file: string; packets: number; bytes: number } | undefined,
   output: Output,
 ): void {
   const [a, b] = reports as [Report, Report];
@@ -164,7 +184,8 @@ function summarise(
     device: device.pid,
     ...Object.fromEntries(sides.map((side, i) => [NICS[i]!.name, side.pid])),
   };
-  output.value({ event: "result", ok: good, ways, roundTripUs, drops, processes });
+  const kept = capture === undefined ? {} : { capture };
+  output.value({ event: "result", ok: good, ways, roundTripUs, drops, processes, ...kept });
   const rows = ways.map((way) => [
     `${way.from} -> ${way.to}`,
     countText(way.frames),
@@ -182,6 +203,12 @@ function summarise(
     "",
     `round trip ${msText(roundTripUs / 1000)} (median of ${roundTrips.length}, through both drivers and the device, twice)`,
     `drops      ${reasons.length === 0 ? "none" : reasons.join(", ")}`,
+    ...(capture === undefined
+      ? []
+      : [
+          `capture    ${capture.file}: the first ${countText(capture.packets)} frames and batches`,
+          `           wireshark -X lua_script:${DISSECTOR} ${capture.file}`,
+        ]),
     "",
     good
       ? "Every frame crossed an ENA driver, a Xen driver, one device and two WebSockets, and arrived as it was sent."
