@@ -1,0 +1,444 @@
+/** `ringwire capture` and --capture with real processes: files, pipes, words, and ends of all kinds. */
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
+import { PcapngReader } from "../../shared/capture/pcapng/reader.ts";
+import { parseRingPacket } from "../../shared/capture/ring-header.ts";
+import {
+  type Child,
+  eventually,
+  NODE,
+  ROOT,
+  runRingwire,
+  type StartOptions,
+  startRingwire,
+} from "../support/process.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "ringwire-capture-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const SECRET = "open-sesame-4711";
+
+async function startDevice(args: readonly string[] = [], options?: StartOptions) {
+  const child = startRingwire(["device", "--listen", "127.0.0.1:0", "--json", ...args], options);
+  const { port } = await child.waitForJson<{ port: number }>((line) => line.event === "listening");
+  return { child, at: `127.0.0.1:${port}`, port };
+}
+
+async function startFrontend(at: string, name: string, args: readonly string[] = []) {
+  const child = startRingwire(["frontend", "--connect", at, "--name", name, "--json", ...args]);
+  await child.waitForJson((line) => line.event === "ready");
+  return child;
+}
+
+/** Sends `frames` frames of 60 bytes from a NIC called `name`; ends when they are sent. */
+async function send(at: string, frames: number, args: readonly string[] = []) {
+  const child = await runRingwire([
+    ...["pkt-gen", "-i", "netmap:ena9", "-f", "tx", "-n", String(frames), "-l", "60"],
+    ...["--connect", at, "-w", "0", ...args],
+  ]);
+  expect(child.exit?.code, child.said()).toBe(0);
+}
+
+function read(path: string): { reader: PcapngReader; packets: CapturedPacket[] } {
+  const reader = new PcapngReader();
+  reader.feed(Uint8Array.from(readFileSync(path)));
+  const packets: CapturedPacket[] = [];
+  for (let p = reader.next(); p !== undefined; p = reader.next()) packets.push(p);
+  // Nothing behind the last whole block.
+  expect(reader.pending).toBe(0);
+  return { reader, packets };
+}
+
+/** The file ends well: the counts of each interface stand in it, and are right. */
+function expectWhole(path: string): CapturedPacket[] {
+  const { reader, packets } = read(path);
+  for (const described of reader.interfaces) {
+    const last = reader.statistics.findLast((s) => s.interface.index === described.index);
+    const own = packets.filter((p) => p.interface.index === described.index);
+    expect(last?.delivered, described.name).toBe(BigInt(own.length));
+  }
+  return packets;
+}
+
+const captureArgs = (at: string, args: readonly string[]) => ["capture", "--connect", at, ...args];
+
+describe("ringwire capture", () => {
+  let device: Child;
+  let sink: Child;
+  let at: string;
+
+  beforeAll(async () => {
+    ({ child: device, at } = await startDevice());
+    sink = await startFrontend(at, "sink");
+  });
+  afterAll(async () => {
+    await sink.stop();
+    await device.stop();
+  });
+
+  /** Starts a capture and waits until it runs. */
+  const startCapture = async (args: readonly string[]) => {
+    const child = startRingwire(captureArgs(at, args));
+    await child.waitFor(/has begun/);
+    return child;
+  };
+
+  it("-c N -w FILE: both sightings of each frame, one id, and an end with statistics", async () => {
+    const path = join(folder, "count.pcapng");
+    await using capture = await startCapture(["-w", path, "-c", "20", "--json"]);
+    await send(at, 100);
+    expect(await capture.ended()).toEqual({ code: 0, signal: null });
+    const result = await capture.waitForJson<Record<string, unknown>>((l) => l.event === "result");
+    expect(result).toMatchObject({ packets: 20, bytes: statSync(path).size });
+    const packets = expectWhole(path);
+    expect(packets).toHaveLength(20);
+    const flags = packets.map((p) => [p.interface.name, p.flags & 3, p.queue, p.originalLength]);
+    expect(flags.filter(([name]) => name === "ena9")).toEqual(Array(10).fill(["ena9", 2, 0, 60]));
+    // Submission queues of both directions are numbered together: the sink's are tx 0, rx 1.
+    expect(flags.filter(([name]) => name === "sink")).toEqual(Array(10).fill(["sink", 1, 1, 60]));
+    expect(new Set(packets.map((p) => p.id)).size).toBe(10);
+    // Other people's traffic: for its owner only.
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  it("-s cuts frames, --ring adds batches, --no-frames leaves only those", async () => {
+    const both = join(folder, "both.pcapng");
+    const rings = join(folder, "rings.pcapng");
+    await using one = await startCapture(["-w", both, "-s", "20", "--ring"]);
+    await using two = await startCapture(["-w", rings, "--ring", "--no-frames", "-i", "sink"]);
+    await send(at, 50);
+    // What leaves a NIC later than its frames: its last batch.
+    await eventually("the frames", () => (statSync(both).size > 8000 ? true : undefined));
+    for (const child of [one, two]) {
+      child.signal("SIGINT");
+      expect(await child.ended()).toEqual({ code: 0, signal: null });
+    }
+    const packets = expectWhole(both);
+    const frames = packets.filter((p) => p.linkType === 1);
+    expect(frames).toHaveLength(100);
+    for (const frame of frames)
+      expect([frame.capturedLength, frame.originalLength]).toEqual([20, 60]);
+    const names = new Set(packets.map((p) => p.interface.name));
+    expect([...names].sort()).toEqual(["ena9", "ena9:ring", "sink", "sink:ring"]);
+    const batches = expectWhole(rings);
+    expect(batches.every((p) => p.interface.name === "sink:ring")).toBe(true);
+    expect(batches.every((p) => parseRingPacket(p.bytes)?.personality === 0)).toBe(true);
+    // The sink was there before: its windows come first.
+    expect(batches[0]?.comments).toEqual(["snapshot"]);
+    expect(batches.at(-1)?.comments).toEqual([]);
+  });
+
+  it.each(["SIGINT", "SIGTERM"] as const)(
+    "%s: the file is whole, the device takes part no more",
+    async (signal) => {
+      const path = join(folder, `${signal}.pcapng`);
+      await using capture = await startCapture(["-w", path]);
+      await send(at, 10);
+      await eventually("the frames", () => (statSync(path).size > 1000 ? true : undefined));
+      capture.signal(signal);
+      expect(await capture.ended()).toEqual({ code: 0, signal: null });
+      expect(capture.stderr).toMatch(new RegExp(`20 packets, .* 0 dropped; ended: ${signal}`));
+      expect(expectWhole(path)).toHaveLength(20);
+      await device.waitFor(/a capture ended: reader gone/);
+    },
+  );
+
+  it("-w - | head -c 100: EPIPE is an end, and no failure", async () => {
+    const script = `set -o pipefail; "$@" | head -c 100 | wc -c`;
+    const argv = [NODE, "dist/cli/ringwire.js", ...captureArgs(at, ["-w", "-"])];
+    const child = spawn("bash", ["-c", script, "bash", ...argv], { cwd: ROOT });
+    let said = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      said += text;
+    });
+    let errors = "";
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      errors += text;
+    });
+    const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
+    await eventually("the capture", () => (errors.includes("has begun") ? true : undefined));
+    await send(at, 50);
+    expect(await ended, errors).toBe(0);
+    expect(said.trim()).toBe("100");
+    expect(errors).not.toMatch(/error|EPIPE/);
+  });
+
+  it("--print: lines that two runs have in common", async () => {
+    const lines = async (args: readonly string[]) => {
+      await using capture = await startCapture(["--print", "-c", "6", ...args]);
+      await send(at, 10);
+      expect((await capture.ended()).code, capture.said()).toBe(0);
+      return capture.stdout.trimEnd().split("\n");
+    };
+    const [first, second, timed] = [
+      await lines(["--no-time"]),
+      await lines(["--no-time"]),
+      await lines([]),
+    ];
+    expect(second).toEqual(first);
+    expect(first).toHaveLength(6);
+    expect(first[0]).toMatch(
+      /^ena9 {5}out q0 60 [0-9a-f:]{17} > ff:ff:ff:ff:ff:ff IPv4 [\d.]+ > [\d.]+ UDP \d+ > \d+ len \d+ #1$/,
+    );
+    expect(first.filter((line) => /^sink {5}in {2}q1 60 .*#1$/.test(line))).toHaveLength(1);
+    expect(timed[0]).toMatch(/^0\.000000 ena9 /);
+    expect(timed.map((line) => line.replace(/^\d+\.\d{6} /, ""))).toEqual(first);
+  });
+
+  it("--print --ring: a line for each transaction", async () => {
+    await using capture = await startCapture(["--ring", "--no-frames", "-i", "sink", "--print"]);
+    await send(at, 3);
+    await capture.waitFor(/sink:ring <- interrupt vector=\d+/);
+    capture.signal("SIGINT");
+    expect((await capture.ended()).code).toBe(0);
+    expect(capture.stdout).toMatch(
+      /^0\.000000 sink:ring -> window 0x[0-9a-f]+ length=\d+ \[snapshot\]$/m,
+    );
+    expect(capture.stdout).toMatch(/sink:ring <- write \d+ records?: FRAME 60 bytes at 0x/);
+  });
+
+  it("-b size:N: files of at most that size, each whole; files:N keeps the last", async () => {
+    const path = join(folder, "rotated.pcapng");
+    await using capture = await startCapture(["-w", path, "-b", "size:4k", "-b", "files:2"]);
+    await send(at, 100);
+    await eventually("the second file", () => {
+      const files = readdirSync(folder).filter((name) => name.startsWith("rotated_"));
+      return files.some((name) => Number(name.split("_")[1]) >= 4) ? true : undefined;
+    });
+    capture.signal("SIGINT");
+    expect((await capture.ended()).code).toBe(0);
+    const files = readdirSync(folder).filter((name) => name.startsWith("rotated_"));
+    expect(files).toHaveLength(2);
+    for (const name of files) {
+      const file = join(folder, name);
+      expect(statSync(file).size).toBeLessThanOrEqual(4096);
+      const { reader, packets } = read(file);
+      expect(packets.length).toBeGreaterThan(0);
+      expect(reader.statistics).toHaveLength(reader.interfaces.length);
+    }
+  });
+
+  it("--filter takes frames that match", async () => {
+    const path = join(folder, "filter.pcapng");
+    await using capture = await startCapture([
+      "-w",
+      path,
+      "--filter",
+      "udp and less 61",
+      "-c",
+      "4",
+    ]);
+    await send(at, 2, ["-l", "200"]);
+    await send(at, 2);
+    expect((await capture.ended()).code).toBe(0);
+    const { reader } = read(path);
+    expect(expectWhole(path).map((p) => p.originalLength)).toEqual([60, 60, 60, 60]);
+    expect(reader.interfaces[0]?.filter).toBe("udp and less 61");
+  });
+
+  it.each([
+    [["--filter", "udp and and"], 2, /the filter "udp and and": .*syntax error/],
+    [["-i", "nobody"], 1, /no NIC or uplink "nobody"; there is sink/],
+    [["-w", "-", "--print"], 2, /-w - takes standard output/],
+    [["-b", "size:1k"], 2, /-b needs -w FILE/],
+    [["-b", "size:x", "-w", "f"], 2, /--rotate takes size:N/],
+    [["--no-frames"], 2, /captures nothing/],
+    [["-w", "/nowhere/at/all.pcapng"], 1, /no such file or directory/],
+  ] as const)("%j is refused with a sentence", async (args, code, sentence) => {
+    const child = await runRingwire(captureArgs(at, args));
+    expect(child.exit?.code, child.said()).toBe(code);
+    expect(child.stderr).toMatch(sentence);
+    expect(child.stderr).not.toMatch(/ at .*\.js:/);
+  });
+
+  it("where no device listens it says so", async () => {
+    const child = await runRingwire(captureArgs("127.0.0.1:9", ["--print"]));
+    expect(child.exit?.code).toBe(1);
+    expect(child.stderr).toMatch(/nothing listens at 127\.0\.0\.1:9/);
+  });
+
+  it("the page: wrong arguments, methods and origins are refused; too many captures too", async () => {
+    const page = `http://${at}/capture`;
+    const status = async (query: string, init: RequestInit = {}) =>
+      (await fetch(`${page}${query}`, init)).status;
+    expect(await status("?sources=any")).toBe(400);
+    expect(await status("?ring=yes")).toBe(400);
+    expect(await status("?snap=-1")).toBe(400);
+    expect(await status("?count=1&count=2")).toBe(400);
+    expect(await status("?frames=0")).toBe(400);
+    expect(await status("", { method: "POST" })).toBe(405);
+    // fetch sets no Origin of its own, and lets none be set to something else than what it is told.
+    expect(await status("", { headers: { origin: "http://elsewhere.example" } })).toBe(403);
+    const stop = new AbortController();
+    const { signal } = stop;
+    const running = await Promise.all(Array.from({ length: 16 }, () => fetch(page, { signal })));
+    expect(running.every((answer) => answer.status === 200)).toBe(true);
+    const refused = await fetch(page);
+    expect(refused.status).toBe(503);
+    expect(await refused.json()).toEqual({ error: "16 captures run already" });
+    stop.abort();
+    await eventually("the captures to end", async () => {
+      const again = new AbortController();
+      const answer = await fetch(page, { signal: again.signal });
+      again.abort();
+      return answer.status === 200 ? true : undefined;
+    });
+  });
+
+  it("a reader that does not read costs its own packets, and nobody else's", async () => {
+    // A socket that asks and never reads: its capture's queue fills, 8 MiB of it.
+    const [host = "", port = ""] = at.split(":");
+    const socket = connect(Number(port), host);
+    socket.pause();
+    socket.write(`GET /capture?source=any HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
+    const path = join(folder, "beside.pcapng");
+    await using capture = await startCapture(["-w", path, "-s", "64"]);
+    await send(at, 20_000, ["-l", "1500"]);
+    await eventually("all frames", () => (statSync(path).size > 40_000 * 100 ? true : undefined));
+    capture.signal("SIGINT");
+    expect((await capture.ended()).code).toBe(0);
+    const sent = expectWhole(path).filter((p) => p.interface.name === "ena9");
+    expect(sent).toHaveLength(20_000);
+    socket.destroy();
+  });
+});
+
+describe("--capture", () => {
+  it("a device's file has everything from the first word, and no credentials", async () => {
+    const path = join(folder, "device.pcapng");
+    const { child: device, at, port } = await startDevice(["--capture", path]);
+    await using _device = device;
+    const sink = await startFrontend(at, "sink", ["--driver", "xen"]);
+    await send(at, 10);
+    // A handshake with a token where tokens are carried; the frames behind it are a batch that is none.
+    const socket = connect(port, "127.0.0.1");
+    const handshake = [
+      `GET /nic?token=${SECRET} HTTP/1.1`,
+      ...[`Host: ${at}`, "Connection: Upgrade", "Upgrade: websocket"],
+      ...["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="],
+      ...["Sec-WebSocket-Protocol: ringwire.v1", `Authorization: Bearer ${SECRET}`],
+      ...[`Cookie: token=${SECRET}`, "", ""],
+    ];
+    socket.write(handshake.join("\r\n"));
+    await new Promise((resolve) => socket.once("data", resolve));
+    socket.destroy();
+    await sink.stop();
+    device.signal("SIGTERM");
+    expect((await device.ended()).code).toBe(0);
+    const packets = expectWhole(path);
+    const ring = (name: string) => packets.filter((p) => p.interface.name === `${name}:ring`);
+    for (const [name, personality] of [
+      ["sink", 1],
+      ["ena9", 0],
+    ] as const) {
+      const first = parseRingPacket(ring(name)[0]!.bytes)!;
+      expect(first.personality).toBe(personality);
+      expect(Buffer.from(first.batch).toString("latin1")).toContain("instance");
+    }
+    expect(packets.filter((p) => p.interface.name === "sink" && p.linkType === 1)).toHaveLength(10);
+    const bytes = readFileSync(path);
+    expect(bytes.includes(SECRET)).toBe(false);
+  });
+
+  it("a frontend's file has its rings and the frames at its interface; SIGUSR2 ends it and begins the next", async () => {
+    const path = join(folder, "nic.pcapng");
+    const { child: device, at } = await startDevice();
+    await using _device = device;
+    await using nic = await startFrontend(at, "sink", ["--capture", path]);
+    await send(at, 10);
+    await eventually("the frames", () => (statSync(path).size > 8000 ? true : undefined));
+    nic.signal("SIGUSR2");
+    await nic.waitFor(/ended: SIGUSR2/);
+    const first = expectWhole(path);
+    await send(at, 5);
+    nic.signal("SIGUSR2");
+    await nic.waitFor(/nic-2\.pcapng has begun/);
+    await send(at, 7);
+    const next = join(folder, "nic-2.pcapng");
+    await eventually("the next frames", () => {
+      if (!existsSync(next)) return undefined;
+      const { packets } = read(next);
+      return packets.filter((p) => p.linkType === 1).length === 7 ? true : undefined;
+    });
+    nic.signal("SIGTERM");
+    expect((await nic.ended()).code).toBe(0);
+    const second = expectWhole(next);
+    const frames = (packets: readonly CapturedPacket[]) => packets.filter((p) => p.linkType === 1);
+    expect(frames(first)).toHaveLength(10);
+    expect(frames(second)).toHaveLength(7);
+    for (const p of frames(first)) {
+      expect([p.interface.name, p.flags & 3, p.queue]).toEqual(["sink", 1, 0]);
+    }
+    // From hello on in the first file, from a snapshot on in the second.
+    const begin = (packets: readonly CapturedPacket[]) => packets.find((p) => p.linkType !== 1)!;
+    expect(parseRingPacket(begin(first).bytes)).toMatchObject({ direction: 0, epoch: 0 });
+    expect(begin(first).comments).toEqual([]);
+    expect(parseRingPacket(begin(second).bytes)).toMatchObject({ direction: 0, epoch: 1 });
+    expect(begin(second).comments).toEqual(["snapshot"]);
+  });
+
+  const mounts = spawnSync("unshare", ["-m", "true"]).status === 0;
+  it.skipIf(!mounts)(
+    "a full disk is one warning; traffic goes on, and what is there can be read",
+    async () => {
+      const disk = join(folder, "disk");
+      const kept = join(folder, "kept.pcapng");
+      const script = [
+        `mkdir -p ${disk}`,
+        `mount -t tmpfs -o size=64k none ${disk}`,
+        `"$@"; code=$?`,
+        `cp ${disk}/full.pcapng ${kept}`,
+        "exit $code",
+      ].join("\n");
+      const argv = [
+        "device",
+        "--listen",
+        "127.0.0.1:0",
+        "--json",
+        "--capture",
+        `${disk}/full.pcapng`,
+      ];
+      const shell = spawn(
+        "unshare",
+        ["-m", "sh", "-c", script, "sh", NODE, join(ROOT, "dist/cli/ringwire.js"), ...argv],
+        { cwd: ROOT },
+      );
+      let stdout = "";
+      let stderr = "";
+      shell.stdout.setEncoding("utf8").on("data", (text: string) => {
+        stdout += text;
+      });
+      shell.stderr.setEncoding("utf8").on("data", (text: string) => {
+        stderr += text;
+      });
+      const ended = new Promise<number | null>((resolve) => shell.on("close", resolve));
+      const { port, pid } = await eventually("the device", () => {
+        const line = stdout.split("\n").find((text) => text.includes('"listening"'));
+        return line === undefined ? undefined : (JSON.parse(line) as { port: number; pid: number });
+      });
+      const at = `127.0.0.1:${port}`;
+      try {
+        await using _sink = await startFrontend(at, "sink");
+        await send(at, 2000);
+        await eventually("the warning", () =>
+          stderr.includes("no space left") ? true : undefined,
+        );
+        // Traffic goes on.
+        await send(at, 1000);
+        expect(stderr.match(/no space left/g)).toHaveLength(1);
+        expect(stderr).toMatch(
+          /capture to .*full\.pcapng stopped: .*; it holds \d+ packets in \d+ bytes/,
+        );
+      } finally {
+        process.kill(pid, "SIGTERM");
+      }
+      expect(await ended).toBe(0);
+      expect(read(kept).packets.length).toBeGreaterThan(10);
+      expect(statSync(kept).size).toBeLessThanOrEqual(64 * 1024);
+    },
+  );
+});
