@@ -15,8 +15,8 @@ export interface Answer {
 }
 
 /** GET of a page. Throws Failure. */
-export function getPage(connect: string, path: string): Promise<Answer> {
-  return ask(connect, path, {}, ANSWER_MS);
+export function getPage(connect: string, path: string, waitMs = ANSWER_MS): Promise<Answer> {
+  return ask(connect, path, {}, waitMs);
 }
 
 /** POST of a JSON body. Throws Failure. */

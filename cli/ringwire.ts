@@ -6,10 +6,14 @@
 import { tooOld } from "./node-version.ts";
 
 const sentence = tooOld(process.versions.node);
-if (sentence === undefined) {
-  const { main } = await import("./main.ts");
-  await main(process.argv);
-} else {
+if (sentence !== undefined) {
   process.stderr.write(`${sentence}\n`);
   process.exitCode = 1;
+} else if (process.argv[2] === "extcap") {
+  // Not a command for people, and one that Wireshark waits for: see there.
+  const { extcap } = await import("./extcap.ts");
+  await extcap(process.argv.slice(3));
+} else {
+  const { main } = await import("./main.ts");
+  await main(process.argv);
 }

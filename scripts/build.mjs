@@ -14,9 +14,10 @@ if (status !== 0) process.exit(status ?? 1);
 const bin = "dist/cli/ringwire.js";
 if (existsSync(bin)) chmodSync(bin, 0o755);
 
-// Wireshark loads these as they are.
-const dissector = "shared/capture/wireshark";
-cpSync(dissector, `dist/${dissector}`, {
+// For Wireshark as they are: the dissector, the program for its extcap folder, and its help page.
+const wireshark = "shared/capture/wireshark";
+cpSync(wireshark, `dist/${wireshark}`, {
   recursive: true,
-  filter: (path) => !/\.[a-z]+$/.test(path) || path.endsWith(".lua"),
+  filter: (path) => !/\.[a-z]+$/.test(path) || /\.(lua|md)$/.test(path),
 });
+chmodSync(`dist/${wireshark}/ringwire-extcap`, 0o755);

@@ -1,0 +1,176 @@
+/**
+ * What Wireshark's extcap interface is answered with: lines of `word {field=value}...`, and the
+ * names under which NICs stand in its list.
+ *
+ *   ringwire:ena0@127.0.0.1:7700        a NIC or an uplink, or "switch", or "any"
+ *   ringwire:any+ring@127.0.0.1:7700    with the batches of the links
+ *
+ * A name says all that a capture needs, so most questions are answered without asking a device:
+ * Wireshark asks two of every interface each time that it starts.
+ *
+ * Source: Wireshark: doc/extcap.adoc, doc/wsdg_src/wsdg_capture.adoc ("Adding Capture Interfaces And
+ * Log Sources Using Extcap"); what the fields may hold: extcap_parser.c.
+ */
+
+/** One entry of Wireshark's list. */
+export interface ExtcapInterface {
+  /** A port of the device, "switch", or "any". */
+  readonly source: string;
+  /** The batches of the links too. */
+  readonly ring: boolean;
+  /** HOST:PORT, or a URL where that is not enough. */
+  readonly device: string;
+}
+
+/** A port of a device's switch. */
+export interface PortFacts {
+  readonly name: string;
+  /** "ena", "xen", "tap" ... */
+  readonly kind: string;
+  readonly isNic: boolean;
+}
+
+/** What a device has, or why that is not known. */
+export interface DeviceFacts {
+  readonly device: string;
+  readonly ports: readonly PortFacts[];
+  readonly problem?: string;
+}
+
+/** Each entry costs Wireshark two processes at its start; the dialog's list of NICs has them all. */
+const MAX_LISTED = 64;
+export const MAX_SNAP = 262_144;
+export const MAX_COUNT = 999_999_999;
+/** Numbers of the dialog's fields. */
+const Field = { DEVICE: 0, NIC: 1, RING: 2, SNAP: 3, COUNT: 4 } as const;
+const RING = "+ring";
+
+export function interfaceName({ source, ring, device }: ExtcapInterface): string {
+  return `ringwire:${source}${ring ? RING : ""}@${device}`;
+}
+
+/** The reverse of `interfaceName`; undefined for what is none of ours. */
+export function parseInterfaceName(name: string): ExtcapInterface | undefined {
+  const [, source, ring, device] = /^ringwire:([^@\s+]+)(\+ring)?@(\S+)$/.exec(name) ?? [];
+  if (source === undefined || device === undefined) return undefined;
+  return { source, ring: ring !== undefined, device };
+}
+
+/** A sentence. Its reader ends a value at a brace, and a sentence at the end of the line. */
+function sentence(word: string, fields: Readonly<Record<string, string | number>>): string {
+  const text = Object.entries(fields).map(([name, value]) => `{${name}=${plain(String(value))}}`);
+  return `${word} ${text.join("")}`;
+}
+
+function plain(text: string): string {
+  return text
+    .replaceAll("{", "(")
+    .replaceAll("}", ")")
+    .replace(/\p{C}+/gu, " ");
+}
+
+/** The answer to --extcap-interfaces. */
+export function interfaceSentences(
+  version: string,
+  help: string,
+  devices: readonly DeviceFacts[],
+): string[] {
+  return [
+    sentence("extcap", { version, help, display: "ringwire" }),
+    ...devices.flatMap((facts) => deviceSentences(facts)),
+  ];
+}
+
+function deviceSentences({ device, ports, problem }: DeviceFacts): string[] {
+  const line = (source: string, display: string, ring = false): string =>
+    sentence("interface", {
+      value: interfaceName({ source, ring, device }),
+      display: `ringwire: ${display}`,
+    });
+  // The name is that of all NICs, so it is good as soon as the device is there.
+  if (problem !== undefined) return [line("any", problem)];
+  const more = ports.length - MAX_LISTED;
+  const those = more > 0 ? `all ${ports.length} ports` : "all ports";
+  return [
+    line("any", `${those} at ${device}`),
+    line("any", `${those} with their rings at ${device}`, true),
+    line("switch", `switch at ${device}, each frame once`),
+    ...ports.slice(0, MAX_LISTED).map((port) => line(port.name, `${portText(port)} at ${device}`)),
+  ];
+}
+
+const portText = ({ name, kind, isNic }: PortFacts): string =>
+  `${isNic ? "NIC" : "uplink"} ${name} (${kind})`;
+
+/**
+ * The answer to --extcap-dlts. A capture is pcapng and names the link type of each of its
+ * interfaces itself; this is what Wireshark shows before there is one.
+ */
+export function dltSentences({ ring }: ExtcapInterface): string[] {
+  const ethernet = sentence("dlt", { number: 1, name: "EN10MB", display: "Ethernet" });
+  const rings = sentence("dlt", {
+    number: 252,
+    name: "WIRESHARK_UPPER_PDU",
+    display: "ringwire batches",
+  });
+  return ring ? [rings, ethernet] : [ethernet];
+}
+
+/** The answer to --extcap-config: the fields of the interface's dialog. */
+export function configSentences(at: ExtcapInterface): string[] {
+  const { source, ring, device } = at;
+  const arg = (
+    number: number,
+    call: string,
+    display: string,
+    tooltip: string,
+    more: Readonly<Record<string, string>>,
+  ): string => sentence("arg", { number, call, display, tooltip, ...more });
+  const others = ["any", "switch"].filter((name) => name !== source);
+  return [
+    arg(Field.DEVICE, "--device", "Device", "HOST:PORT or URL of the device", {
+      type: "string",
+      default: device,
+    }),
+    arg(Field.NIC, "--nic", "NIC", "A NIC or uplink, the switch, or any", {
+      type: "selector",
+      reload: "true",
+      placeholder: "Ask the device",
+    }),
+    // Of an interface that is there for the rings nobody has to ask for them.
+    ...(ring
+      ? []
+      : [
+          arg(Field.RING, "--ring", "Ring transactions", "The batches of the link too", {
+            type: "boolflag",
+            default: "false",
+          }),
+        ]),
+    arg(Field.SNAP, "--snap", "Snap length", "Bytes kept of a frame; 0: all of it", {
+      type: "unsigned",
+      range: `0,${MAX_SNAP}`,
+      default: "0",
+    }),
+    arg(Field.COUNT, "--count", "Packets", "The capture ends after so many; 0: never", {
+      type: "unsigned",
+      range: `0,${MAX_COUNT}`,
+      default: "0",
+    }),
+    nicValue(source, source, true),
+    ...others.map((name) => nicValue(name, name, false)),
+  ];
+}
+
+/** The answer to --extcap-reload-option nic: what the device has now. */
+export function nicSentences({ source }: ExtcapInterface, { ports }: DeviceFacts): string[] {
+  const known = [
+    { name: "any", text: "any" },
+    { name: "switch", text: "switch" },
+    ...ports.map((port) => ({ name: port.name, text: portText(port) })),
+  ];
+  return known.map(({ name, text }) => nicValue(name, text, name === source));
+}
+
+function nicValue(value: string, display: string, chosen: boolean): string {
+  return sentence("value", { arg: Field.NIC, value, display, default: String(chosen) });
+}
