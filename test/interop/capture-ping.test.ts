@@ -1,0 +1,134 @@
+/**
+ * One ping between two kernels, as a capture of both NICs and the switch shows it to tshark: the same
+ * packet id on every sighting. And the pipes that the manual names: tcpdump and tshark from stdin.
+ */
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { missingProgram, outputOf } from "../support/installed.ts";
+import { ping } from "../support/iperf.ts";
+import { Lab } from "../support/lab.ts";
+import { whyNoNamespaces } from "../support/netns.ts";
+import { eventually, NODE, ROOT, startRingwire } from "../support/process.ts";
+
+const why = whyNoNamespaces() ?? missingProgram("tshark", "tcpdump", "ping");
+const AT = "127.0.0.1:7700";
+const REQUEST = 8;
+const REPLY = 0;
+
+interface Sighting {
+  readonly name: string;
+  readonly direction: number;
+  readonly queue: string;
+  readonly id: string;
+  readonly type: number;
+  readonly sequence: string;
+}
+
+describe.skipIf(why !== undefined)(`a ping, captured${why ? `: ${why}` : ""}`, () => {
+  let lab: Lab;
+  const folder = mkdtempSync(join(tmpdir(), "ringwire-ping-"));
+
+  beforeAll(async () => {
+    lab = new Lab(2, ["ena", "xen"]);
+    await lab.startDevice();
+    await Promise.all([lab.startFrontend(0), lab.startFrontend(1)]);
+    // Addresses are resolved, so that only the ping itself is seen.
+    await pings(1);
+  });
+
+  afterAll(async () => {
+    await lab.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  async function pings(count: number): Promise<void> {
+    const { received } = await ping({
+      from: lab.host(0).namespace,
+      to: lab.host(1).namespace,
+      address: lab.host(1).address,
+      count,
+      intervalSeconds: 0.2,
+    });
+    expect(received).toBe(count);
+  }
+
+  it("every sighting of a packet has one id: driver's ring, switch, the other driver's slot", async () => {
+    const path = join(folder, "ping.pcapng");
+    const capture = startRingwire(
+      [
+        ...["capture", "--connect", AT, "-i", "any", "-i", "switch", "--filter", "icmp"],
+        ...["-w", path],
+      ],
+      { namespace: lab.device },
+    );
+    await using _capture = capture;
+    await capture.waitFor(/has begun/);
+    await pings(3);
+    await eventually("the frames", () => (statSync(path).size > 18 * 150 ? true : undefined));
+    capture.signal("SIGINT");
+    expect((await capture.ended()).code, capture.said()).toBe(0);
+
+    const fields = ["interface_name", "packet_flags_direction", "interface_queue", "packet_id"];
+    const names = [...fields.map((field) => `frame.${field}`), "icmp.type", "icmp.seq"];
+    const said = outputOf("tshark", [
+      ...["-r", path, "-T", "fields"],
+      ...names.flatMap((name) => ["-e", name]),
+    ]);
+    const sightings = said
+      .toString()
+      .trimEnd()
+      .split("\n")
+      .map((line): Sighting => {
+        const [name = "", direction, queue = "", id = "", type, sequence = ""] = line.split("\t");
+        return { name, direction: Number(direction), queue, id, type: Number(type), sequence };
+      });
+    const packets = Map.groupBy(sightings, ({ sequence, type }) => `${sequence} ${type}`);
+    expect(packets.size).toBe(6);
+    for (const seen of packets.values()) {
+      const { type, id } = seen[0]!;
+      expect(new Set(seen.map((s) => s.id)), `one id of ${id}`).toHaveProperty("size", 1);
+      const [from, to] = type === REQUEST ? ["host0", "host1"] : ["host1", "host0"];
+      expect(type === REQUEST || type === REPLY).toBe(true);
+      // Out (2) where it comes from, in (1) at the switch and where it goes.
+      expect(seen.map(({ name, direction }) => [name, direction])).toEqual([
+        [from, 2],
+        ["switch", 1],
+        [to, 1],
+      ]);
+      expect(seen[0]?.queue).toBe("0");
+      expect(seen[2]?.queue).not.toBe("");
+    }
+    expect(new Set(sightings.map(({ id }) => id)).size).toBe(6);
+  });
+
+  it.each([
+    { reader: "tcpdump", argv: ["tcpdump", "-n", "-r", "-"], line: /ICMP echo request/ },
+    { reader: "tshark", argv: ["tshark", "-n", "-r", "-"], line: /Echo \(ping\) request/ },
+  ])("-w - | $reader -r -", async ({ argv, line }) => {
+    const script = 'reader="$1"; shift; "$@" | sh -c "$reader"';
+    const capture = [
+      ...[NODE, "dist/cli/ringwire.js", "capture", "--connect", AT, "-w", "-"],
+      ...["--filter", "icmp", "-c", "4"],
+    ];
+    const shell = ["sh", "-c", script, "sh", argv.join(" "), ...capture];
+    const [file = "", ...args] = lab.device.inside(shell);
+    const child = spawn(file, args, { cwd: ROOT });
+    let stdout = "";
+    let stderr = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text;
+    });
+    const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
+    await eventually("the capture", () => (stderr.includes("has begun") ? true : undefined));
+    await pings(1);
+    expect(await ended, stderr).toBe(0);
+    expect(stdout.trimEnd().split("\n"), stderr).toHaveLength(4);
+    expect(stdout).toMatch(line);
+  });
+});
