@@ -2,7 +2,7 @@
  * --capture FILE of a command that runs for long: a capture from its start, which SIGUSR2 ends, and
  * begins anew in a file with the next number.
  */
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { basename, dirname, extname, join } from "node:path";
 import { FileOutput } from "../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../shared/capture/output.ts";
@@ -37,7 +37,7 @@ export class CaptureFiles {
     this.#begin = begin;
     this.#log = log;
     try {
-      accessSync(dirname(path), constants.W_OK);
+      accessSync(existsSync(path) ? path : dirname(path), constants.W_OK);
     } catch (error) {
       throw new Failure(`--capture ${path}: ${messageOf(error)}`, ExitCode.USAGE);
     }

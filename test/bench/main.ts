@@ -5,6 +5,7 @@
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { whyNoNamespaces } from "../support/netns.ts";
+import { captureVariants } from "./capture.ts";
 import { writerVariants } from "./capture-writer.ts";
 import { BATCHES, measureLimit } from "./limit.ts";
 import { describeMachine } from "./machine.ts";
@@ -21,7 +22,7 @@ import {
 import { runAll, type Variant } from "./variant.ts";
 
 const GROUPS = [
-  ...["limit", "ring", "netmap", "capture-writer", "tap", "ping"],
+  ...["limit", "ring", "netmap", "capture", "capture-writer", "tap", "ping"],
   ...["xen", "xen-tap", "xen-ping", "vde", "veth"],
 ] as const;
 
@@ -123,6 +124,7 @@ function allVariants({ seconds, zeroMask, ringSize }: Options): Variant[] {
     }
   }
 
+  variants.push(...captureVariants(FRAME_SIZES, { seconds, zeroMask, ringSize }));
   variants.push(...writerVariants(seconds));
 
   const segments: [string, () => Promise<Segment>][] = [
@@ -156,7 +158,7 @@ async function main(): Promise<void> {
   let variants = allVariants(options).filter((variant) => options.groups.has(variant.group));
   const reason = whyNoNamespaces();
   if (reason !== undefined) {
-    const inside = ["limit", "ring", "netmap", "capture-writer", "xen"];
+    const inside = ["limit", "ring", "netmap", "capture", "capture-writer", "xen"];
     talk(`without ${GROUPS.filter((group) => !inside.includes(group)).join(", ")}: ${reason}`);
     variants = variants.filter(({ group }) => inside.includes(group));
   }

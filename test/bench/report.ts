@@ -1,4 +1,5 @@
 /** Turns the outcomes into a table and into JSON: absolute figures first, then the ratios. */
+import { CAPTURE_SETUPS } from "./capture.ts";
 import { WRITER_MODES, WRITER_SIZES, writerName } from "./capture-writer.ts";
 import { BATCHES } from "./limit.ts";
 import type { Machine } from "./machine.ts";
@@ -66,6 +67,13 @@ function ratiosOf(outcomes: Outcomes): Record<string, number> {
         const best = bestLimit(outcomes, kind, size)?.framesPerSecond ?? Number.NaN;
         put(`${ring}/${kind} ${size} B`, median(`${ring}/${size}`, "framesPerSecond"), best);
       }
+    }
+  }
+  for (const size of FRAME_SIZES) {
+    const without = median(`capture-off/${size}`, "framesPerSecond");
+    for (const { name, args } of CAPTURE_SETUPS) {
+      if (args.length === 0) continue;
+      put(`${name}/off ${size} B`, median(`${name}/${size}`, "framesPerSecond"), without);
     }
   }
   for (const [frameBytes, snapBytes] of WRITER_SIZES) {

@@ -17,6 +17,8 @@ export interface RingOptions {
   readonly ringSize: number;
   /** The frontend's program and what it is told beside the rest; ring-worker.ts when not given. */
   readonly frontend?: { readonly script: string; readonly args: readonly string[] };
+  /** What the device is told beside the rest. */
+  readonly device?: readonly string[];
   /** What the device does with a frame whose receiver has no room. */
   readonly whenFull: "drop" | "hold";
 }
@@ -57,6 +59,7 @@ export async function measureRing(options: RingOptions): Promise<Measured> {
   await using device = startRingwire([
     ...["device", "--listen", "127.0.0.1:0", "--json"],
     ...["--when-full", options.whenFull],
+    ...(options.device ?? []),
   ]);
   const { port } = await device.waitForJson<{ port: number }>((line) => line.event === "listening");
   const http = `http://127.0.0.1:${port}`;

@@ -47,7 +47,6 @@ describe.skipIf(why !== undefined)(`a ping, captured${why ? `: ${why}` : ""}`, (
   async function pings(count: number): Promise<void> {
     const { received } = await ping({
       from: lab.host(0).namespace,
-      to: lab.host(1).namespace,
       address: lab.host(1).address,
       count,
       intervalSeconds: 0.2,
