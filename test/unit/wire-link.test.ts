@@ -76,6 +76,42 @@ describe("Link", () => {
     vi.useRealTimers();
   });
 
+  it("shows every batch to all taps, before it is applied, until they are removed", () => {
+    const { link, transport, owner } = open();
+    const seen: string[] = [];
+    const tap = (name: string) => (direction: "in" | "out", batch: Uint8Array) =>
+      void seen.push(`${name} ${direction} ${batch.length} after ${owner.applied}`);
+    const [a, b] = [tap("a"), tap("b")];
+    link.addTap(a);
+    link.addTap(b);
+    const batch = peerBatch((peer) => peer.writer.control([Op.PROGRESS, 0]));
+    transport.arrive(batch);
+    link.removeTap(a);
+    link.writer.control([Op.PROGRESS, 0]);
+    link.flush();
+    expect(seen).toEqual([
+      `a in ${batch.length} after 0`,
+      `b in ${batch.length} after 0`,
+      `b out ${transport.sent[0]!.length} after 1`,
+    ]);
+    link.close(CloseCode.NORMAL, "");
+  });
+
+  it("shows a tap that is added in the middle of a batch that batch too, once", () => {
+    const { link, transport, owner } = open();
+    const seen: Uint8Array[] = [];
+    const first = peerBatch((peer) => peer.writer.control([Op.INTERRUPT, 1]));
+    owner.sink.interrupt = () => {
+      owner.sink.interrupt = () => {};
+      link.addTap((_direction, batch) => void seen.push(Uint8Array.from(batch)));
+    };
+    transport.arrive(first);
+    const second = peerBatch((peer) => peer.writer.control([Op.INTERRUPT, 2]));
+    transport.arrive(second);
+    expect(seen).toEqual([first, second]);
+    link.close(CloseCode.NORMAL, "");
+  });
+
   it("sends once per turn of the event loop, whatever was posted", () => {
     const { link, transport } = open();
     for (let i = 0; i < 5; i++) {

@@ -1,0 +1,177 @@
+/** A device's stream on its way to files: passed on as it came, each file whole, however it ends. */
+import { describe, expect, it } from "vitest";
+import type { TimeSource } from "../../shared/capture/clock.ts";
+import { Direction } from "../../shared/capture/pcapng/layout.ts";
+import { type CapturedPacket, CaptureFormatError } from "../../shared/capture/pcapng/packet.ts";
+import { PcapngReader } from "../../shared/capture/pcapng/reader.ts";
+import { packetNote, Verdict } from "../../shared/capture/pcapng/writer.ts";
+import { Recorder } from "../../shared/capture/recorder.ts";
+import { CaptureRelay, type RelayOptions } from "../../shared/capture/relay.ts";
+import { Frame } from "../../shared/net/frame.ts";
+import { MemoryOutput } from "../support/capture-output.ts";
+
+/** A second passes with each look. */
+class Seconds implements TimeSource {
+  #now = 0;
+  wallMs = (): number => 1_700_000_000_000;
+  monotonicMs = (): number => {
+    this.#now += 1000;
+    return this.#now;
+  };
+}
+
+const NOTE = packetNote(Verdict.DROPPED, "dropped: runt");
+
+/** What a device sends: `frames` frames of 100 bytes on two interfaces, by turns. */
+async function streamOf(frames: number, options: { queueBytes?: number } = {}) {
+  const output = new MemoryOutput();
+  const recorder = new Recorder(output, { time: new Seconds(), application: "device", ...options });
+  const mac = Uint8Array.of(2, 0, 0, 0, 0, 1);
+  recorder.addInterface({ name: "a", layer: "frame", mac });
+  recorder.addInterface({ name: "b", layer: "frame" });
+  for (let i = 0; i < frames; i++) {
+    const frame = new Frame();
+    frame.push(Buffer.alloc(100, i), 0, 100);
+    frame.id = 1000 + i;
+    recorder.frame(i % 2, Direction.OUT, i % 2, frame, i === 0 ? NOTE : undefined);
+  }
+  await recorder.stop("test");
+  return Uint8Array.from(output.files[0]!.bytes);
+}
+
+function read(bytes: Uint8Array): { reader: PcapngReader; packets: CapturedPacket[] } {
+  const reader = new PcapngReader();
+  reader.feed(Uint8Array.from(bytes));
+  const packets: CapturedPacket[] = [];
+  for (let p = reader.next(); p !== undefined; p = reader.next()) packets.push(p);
+  expect(reader.pending).toBe(0);
+  return { reader, packets };
+}
+
+async function relayed(pieces: Iterable<Uint8Array>, options: RelayOptions = {}) {
+  const output = new MemoryOutput();
+  const relay = new CaptureRelay(output, options);
+  for (const piece of pieces) await relay.feed(piece);
+  const summary = await relay.end("test");
+  return { files: output.files.map(({ bytes }) => read(bytes)), summary, output };
+}
+
+function* cut(bytes: Uint8Array, size: number): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += size) yield bytes.slice(at, at + size);
+}
+
+const facts = (packets: readonly CapturedPacket[]) =>
+  packets.map((p) => ({
+    on: p.interface.name,
+    tsNs: p.tsNs,
+    bytes: Buffer.from(p.bytes).toString("hex"),
+    options: p.options.map(({ code, bytes }) => [code, Buffer.from(bytes).toString("hex")]),
+  }));
+
+describe("CaptureRelay", () => {
+  it.each([1, 7, 1000, 1 << 20])("passes everything on, in pieces of %i bytes", async (size) => {
+    const stream = await streamOf(20);
+    const { files, summary } = await relayed(cut(stream, size));
+    const [want, got] = [read(stream), files[0]!];
+    expect(facts(got.packets)).toEqual(facts(want.packets));
+    expect(got.packets[0]?.comments).toEqual(["dropped: runt"]);
+    expect(got.reader.interfaces.map((i) => [i.name, i.mac])).toEqual(
+      want.reader.interfaces.map((i) => [i.name, i.mac]),
+    );
+    expect(got.reader.names).toEqual(want.reader.names);
+    expect(got.reader.sections[0]?.application).toBe("device");
+    const counts = ({ reader }: { reader: PcapngReader }) =>
+      reader.statistics.map((s) => [s.received, s.accepted, s.dropped, s.delivered, s.endNs]);
+    expect(counts(got)).toEqual(counts(want));
+    expect(summary).toMatchObject({ reason: "test", packets: 20 });
+  });
+
+  it("a stream cut anywhere becomes a whole file of what came", async () => {
+    const stream = await streamOf(3);
+    const want = facts(read(stream).packets);
+    let seen = 0;
+    for (let end = 1; end < stream.length; end++) {
+      const { files } = await relayed([stream.slice(0, end)]);
+      if (files.length === 0) continue;
+      const { packets, reader } = files[0]!;
+      expect(facts(packets)).toEqual(want.slice(0, packets.length));
+      expect(reader.statistics).toHaveLength(reader.interfaces.length);
+      const delivered = reader.statistics.reduce((sum, s) => sum + Number(s.delivered), 0);
+      expect(delivered).toBe(packets.length);
+      seen = Math.max(seen, packets.length);
+    }
+    expect(seen).toBe(3);
+  });
+
+  it("begins new files by size, each with all descriptions and counts that run on", async () => {
+    const stream = await streamOf(50);
+    const { files, output, summary } = await relayed([stream], { rotateBytes: 2000 });
+    expect(files.length).toBeGreaterThan(3);
+    expect(output.files.every(({ bytes }) => bytes.length <= 2000)).toBe(true);
+    expect(facts(files.flatMap(({ packets }) => packets))).toEqual(facts(read(stream).packets));
+    let delivered = 0;
+    for (const { packets, reader } of files) {
+      expect(reader.interfaces.map(({ name }) => name)).toEqual(["a", "b"]);
+      delivered += packets.length;
+      const told = reader.statistics.reduce((sum, s) => sum + Number(s.delivered), 0);
+      expect(told).toBe(delivered);
+    }
+    expect(summary.files.map(({ packets }) => packets)).toEqual(files.map((f) => f.packets.length));
+  });
+
+  it("begins new files by the packets' own time", async () => {
+    // The recorder reads the clock once in eight packets, so a second passes with each eight.
+    const stream = await streamOf(64);
+    const { files } = await relayed([stream], { rotateMs: 2000 });
+    expect(files.map(({ packets }) => packets.length)).toEqual([16, 16, 16, 16]);
+  });
+
+  it("counts what the device lost, when the stream ends without its statistics", async () => {
+    const stream = await streamOf(40, { queueBytes: 2500 });
+    const { packets, reader } = read(stream);
+    const [lost] = reader.statistics.map(({ dropped }) => dropped);
+    expect(lost).toBeGreaterThan(0n);
+    // Interfaces and packets only: the statistics are the last blocks, of 112 bytes each.
+    const { summary } = await relayed([stream.slice(0, stream.length - 2 * 112)]);
+    expect(summary.interfaces.map(({ delivered }) => delivered)).toEqual(
+      ["a", "b"].map((name) => packets.filter((p) => p.interface.name === name).length),
+    );
+    const { summary: whole } = await relayed([stream]);
+    expect(whole.interfaces[0]).toMatchObject({ received: 20, dropped: Number(lost) });
+  });
+
+  it("ends with its output, and says why", async () => {
+    const output = new MemoryOutput();
+    output.capacity = 700;
+    const relay = new CaptureRelay(output);
+    const stream = await streamOf(20);
+    await relay.feed(stream);
+    const summary = await relay.done;
+    expect(summary).toMatchObject({
+      code: "ENOSPC",
+      reason: expect.stringMatching(/^failed: no space/),
+    });
+    expect(read(output.files[0]!.bytes).packets).toHaveLength(summary.packets);
+    await relay.feed(stream);
+    expect(relay.ended).toBe(true);
+    const gone = new MemoryOutput();
+    gone.capacity = 0;
+    gone.code = "EPIPE";
+    const piped = new CaptureRelay(gone);
+    await piped.feed(stream);
+    expect(await piped.end("test")).toMatchObject({ code: "EPIPE", reason: "reader gone" });
+  });
+
+  it("refuses what is no device's stream", async () => {
+    for (const bytes of [Buffer.from("<html> no capture"), Buffer.alloc(64)]) {
+      const relay = new CaptureRelay(new MemoryOutput());
+      await expect(relay.feed(Uint8Array.from(bytes))).rejects.toThrow(CaptureFormatError);
+    }
+    const stream = await streamOf(2);
+    const broken = Uint8Array.from(stream);
+    // The section's length: not a multiple of four.
+    broken[4] = 3;
+    const relay = new CaptureRelay(new MemoryOutput());
+    await expect(relay.feed(broken)).rejects.toThrow(/a block of/);
+  });
+});
