@@ -436,3 +436,59 @@ it("the snapshot counts grants, uses and refusals by name", () => {
     refused: { general_error: 1, bad_copy_arg: 1, bad_handle: 1 },
   });
 });
+
+describe("what lives", () => {
+  it.each([1, 2])(
+    "version %i: the records make another table the same, the uses are those told",
+    (version) => {
+      const guest = new GuestGrants();
+      const { table } = guest;
+      expect(table.setVersion(version)).toBe(0);
+      expect(table.live()).toEqual({
+        version,
+        records: new Uint8Array(0),
+        uses: new Uint8Array(0),
+      });
+      guest.grant([
+        [9, page(PERMIT, 0, 0x77)],
+        [11, page(PERMIT | READONLY, 0, 0x78)],
+        [700, page(PERMIT, 0, 0x79)],
+      ]);
+      if (version === 2) {
+        guest.grant([[12, { ...page(PERMIT | SUB_PAGE, 0, 0x80), pageOff: 100, length: 50 }]]);
+      }
+      guest.end(11);
+      expect(table.pin(9, true)).toBe(OKAY);
+      expect(table.pin(700, false)).toBe(OKAY);
+      table.flushUses();
+      const { records, uses } = table.live();
+
+      const copy = new GuestGrants().table;
+      expect(copy.setVersion(version)).toBe(0);
+      const size = version === 1 ? 12 : 20;
+      const view = new DataView(records.buffer, records.byteOffset, records.length);
+      copy.grant(version as 1 | 2, view, 0, records.length / size);
+      const probes: [number, number, number][] = [
+        [9, 0, 4096],
+        [11, 0, 1],
+        [12, 100, 50],
+        [12, 99, 2],
+        [700, 4000, 96],
+      ];
+      for (const [reference, offset, length] of probes) {
+        expect(copy.checkCopy(reference, offset, length, true, 0), `${reference} ${offset}`).toBe(
+          table.checkCopy(reference, offset, length, true, 0),
+        );
+      }
+      expect(copy.live().records).toEqual(records);
+      const told = [];
+      const use = new DataView(uses.buffer, uses.byteOffset, uses.length);
+      for (let at = 0; at < uses.length; at += 8) {
+        const [readers, writers] = [use.getInt16(at + 4, true), use.getInt16(at + 6, true)];
+        told.push({ reference: use.getUint32(at, true), readers, writers });
+      }
+      expect(told).toEqual(guest.told);
+      expect(told).toHaveLength(2);
+    },
+  );
+});
