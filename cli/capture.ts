@@ -118,10 +118,11 @@ async function runCapture(options: Options): Promise<void> {
   const told = print || write === undefined ? new Printer(json, options.time) : undefined;
   log.info({}, `capture of ${sources.join(", ")} at ${connect} has begun`);
 
-  let reason = "the device ended it";
+  /** Why we ended it, if we did. */
+  let left: string | undefined;
   const leave = (why: string): void => {
     if (stream.destroyed) return;
-    reason = why;
+    left = why;
     stream.destroy();
   };
   void stop.asked.then(leave);
@@ -135,13 +136,16 @@ async function runCapture(options: Options): Promise<void> {
     }
   } catch (error) {
     // What we cut ourselves ends with an error too.
-    if (reason === "the device ended it") broken = messageOf(error);
+    if (left === undefined) broken = messageOf(error);
   }
+  const packets = told?.packets ?? relay?.packets ?? 0;
+  const counted = count > 0 && packets >= count;
+  const reason = left ?? (counted ? "count" : "the device ended it");
   const summary = await relay?.end(broken ?? reason);
   // A signal that comes now finds nothing left to stop.
   stop.forget();
   if (told !== undefined && json && !told.isGone) {
-    told.say({ event: "result", reason, packets: told.packets, ...summary });
+    told.say({ event: "result", reason, packets, ...summary });
   } else if (summary !== undefined && json) {
     process.stdout.write(`${JSON.stringify({ event: "result", ...summary })}\n`);
   }

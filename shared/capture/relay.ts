@@ -113,6 +113,11 @@ export class CaptureRelay {
     return this.#ended;
   }
 
+  /** Packets that have come. */
+  get packets(): number {
+    return this.#counts.reduce((sum, { delivered }) => sum + delivered, 0);
+  }
+
   /**
    * More of the stream; the bytes are kept, not copied. Settles when there is room for more. Rejects
    * with CaptureFormatError when this is no stream of a device.

@@ -2,7 +2,6 @@
  * One ping between two kernels, as a capture of both NICs and the switch shows it to tshark: the same
  * packet id on every sighting. And the pipes that the manual names: tcpdump and tshark from stdin.
  */
-import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +10,7 @@ import { missingProgram, outputOf } from "../support/installed.ts";
 import { ping } from "../support/iperf.ts";
 import { Lab } from "../support/lab.ts";
 import { whyNoNamespaces } from "../support/netns.ts";
-import { eventually, NODE, ROOT, startRingwire } from "../support/process.ts";
+import { eventually, NODE, start, startRingwire } from "../support/process.ts";
 
 const why = whyNoNamespaces() ?? missingProgram("tshark", "tcpdump", "ping");
 const AT = "127.0.0.1:7700";
@@ -113,21 +112,11 @@ describe.skipIf(why !== undefined)(`a ping, captured${why ? `: ${why}` : ""}`, (
       ...["--filter", "icmp", "-c", "4"],
     ];
     const shell = ["sh", "-c", script, "sh", argv.join(" "), ...capture];
-    const [file = "", ...args] = lab.device.inside(shell);
-    const child = spawn(file, args, { cwd: ROOT });
-    let stdout = "";
-    let stderr = "";
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      stdout += text;
-    });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      stderr += text;
-    });
-    const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
-    await eventually("the capture", () => (stderr.includes("has begun") ? true : undefined));
+    await using pipe = start(shell, { namespace: lab.device });
+    await pipe.waitFor(/has begun/);
     await pings(1);
-    expect(await ended, stderr).toBe(0);
-    expect(stdout.trimEnd().split("\n"), stderr).toHaveLength(4);
-    expect(stdout).toMatch(line);
+    expect((await pipe.ended()).code, pipe.said()).toBe(0);
+    expect(pipe.stdout.trimEnd().split("\n"), pipe.said()).toHaveLength(4);
+    expect(pipe.stdout).toMatch(line);
   });
 });

@@ -1,5 +1,4 @@
 /** `ringwire capture` and --capture with real processes: files, pipes, words, and ends of all kinds. */
-import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
@@ -8,18 +7,20 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
 import { PcapngReader } from "../../shared/capture/pcapng/reader.ts";
 import { parseRingPacket } from "../../shared/capture/ring-header.ts";
+import { whyNoNamespaces } from "../support/netns.ts";
 import {
   type Child,
   eventually,
   NODE,
-  ROOT,
   runRingwire,
   type StartOptions,
+  start,
   startRingwire,
 } from "../support/process.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ringwire-capture-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const why = whyNoNamespaces();
 const SECRET = "open-sesame-4711";
 
 async function startDevice(args: readonly string[] = [], options?: StartOptions) {
@@ -93,7 +94,7 @@ describe("ringwire capture", () => {
     await send(at, 100);
     expect(await capture.ended()).toEqual({ code: 0, signal: null });
     const result = await capture.waitForJson<Record<string, unknown>>((l) => l.event === "result");
-    expect(result).toMatchObject({ packets: 20, bytes: statSync(path).size });
+    expect(result).toMatchObject({ reason: "count", packets: 20, bytes: statSync(path).size });
     const packets = expectWhole(path);
     expect(packets).toHaveLength(20);
     const flags = packets.map((p) => [p.interface.name, p.flags & 3, p.queue, p.originalLength]);
@@ -135,6 +136,8 @@ describe("ringwire capture", () => {
   it.each(["SIGINT", "SIGTERM"] as const)(
     "%s: the file is whole, the device takes part no more",
     async (signal) => {
+      const ends = () => device.stderr.match(/a capture ended: reader gone/g)?.length ?? 0;
+      const before = ends();
       const path = join(folder, `${signal}.pcapng`);
       await using capture = await startCapture(["-w", path]);
       await send(at, 10);
@@ -143,28 +146,19 @@ describe("ringwire capture", () => {
       expect(await capture.ended()).toEqual({ code: 0, signal: null });
       expect(capture.stderr).toMatch(new RegExp(`20 packets, .* 0 dropped; ended: ${signal}`));
       expect(expectWhole(path)).toHaveLength(20);
-      await device.waitFor(/a capture ended: reader gone/);
+      await eventually("the device to notice", () => (ends() > before ? true : undefined));
     },
   );
 
   it("-w - | head -c 100: EPIPE is an end, and no failure", async () => {
     const script = `set -o pipefail; "$@" | head -c 100 | wc -c`;
     const argv = [NODE, "dist/cli/ringwire.js", ...captureArgs(at, ["-w", "-"])];
-    const child = spawn("bash", ["-c", script, "bash", ...argv], { cwd: ROOT });
-    let said = "";
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      said += text;
-    });
-    let errors = "";
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      errors += text;
-    });
-    const ended = new Promise<number | null>((resolve) => child.on("close", resolve));
-    await eventually("the capture", () => (errors.includes("has begun") ? true : undefined));
+    await using shell = start(["bash", "-c", script, "bash", ...argv]);
+    await shell.waitFor(/has begun/);
     await send(at, 50);
-    expect(await ended, errors).toBe(0);
-    expect(said.trim()).toBe("100");
-    expect(errors).not.toMatch(/error|EPIPE/);
+    expect((await shell.ended()).code, shell.said()).toBe(0);
+    expect(shell.stdout.trim()).toBe("100");
+    expect(shell.stderr).not.toMatch(/error|EPIPE/);
   });
 
   it("--print: lines that two runs have in common", async () => {
@@ -271,7 +265,6 @@ describe("ringwire capture", () => {
     expect(await status("?count=1&count=2")).toBe(400);
     expect(await status("?frames=0")).toBe(400);
     expect(await status("", { method: "POST" })).toBe(405);
-    // fetch sets no Origin of its own, and lets none be set to something else than what it is told.
     expect(await status("", { headers: { origin: "http://elsewhere.example" } })).toBe(403);
     const stop = new AbortController();
     const { signal } = stop;
@@ -308,6 +301,22 @@ describe("ringwire capture", () => {
 });
 
 describe("--capture", () => {
+  it("the demo leaves one behind, with both NICs' first words and first frames", async () => {
+    const path = join(folder, "demo.pcapng");
+    const child = await runRingwire(["demo", "--seconds", "1", "--json", "--capture", path]);
+    expect(child.exit?.code, child.said()).toBe(0);
+    const result = JSON.parse(child.stdout) as { capture: { file: string; packets: number } };
+    const packets = expectWhole(path);
+    expect(result.capture).toMatchObject({ file: path, packets: packets.length });
+    for (const name of ["ena0", "xn0"]) {
+      const [hello] = packets.filter((p) => p.interface.name === `${name}:ring`);
+      expect(Buffer.from(hello!.bytes).toString("latin1")).toContain(name);
+      expect(packets.some((p) => p.interface.name === name && p.linkType === 1)).toBe(true);
+    }
+    const none = await runRingwire(["demo", "--seconds", "1", "--json", "--no-capture"]);
+    expect(JSON.parse(none.stdout)).not.toHaveProperty("capture");
+  });
+
   it("a device's file has everything from the first word, and no credentials", async () => {
     const path = join(folder, "device.pcapng");
     const { child: device, at, port } = await startDevice(["--capture", path]);
@@ -381,12 +390,12 @@ describe("--capture", () => {
     expect(begin(second).comments).toEqual(["snapshot"]);
   });
 
-  const mounts = spawnSync("unshare", ["-m", "true"]).status === 0;
-  it.skipIf(!mounts)(
-    "a full disk is one warning; traffic goes on, and what is there can be read",
+  it.skipIf(why !== undefined)(
+    `a full disk is one warning; traffic goes on, and what is there can be read${why ? `: ${why}` : ""}`,
     async () => {
       const disk = join(folder, "disk");
       const kept = join(folder, "kept.pcapng");
+      // A disk that this process alone sees: what it holds is copied out before it is gone.
       const script = [
         `mkdir -p ${disk}`,
         `mount -t tmpfs -o size=64k none ${disk}`,
@@ -394,49 +403,29 @@ describe("--capture", () => {
         `cp ${disk}/full.pcapng ${kept}`,
         "exit $code",
       ].join("\n");
-      const argv = [
-        "device",
-        "--listen",
-        "127.0.0.1:0",
-        "--json",
-        "--capture",
-        `${disk}/full.pcapng`,
-      ];
-      const shell = spawn(
-        "unshare",
-        ["-m", "sh", "-c", script, "sh", NODE, join(ROOT, "dist/cli/ringwire.js"), ...argv],
-        { cwd: ROOT },
+      const program = [NODE, "dist/cli/ringwire.js", "device", "--listen", "127.0.0.1:0", "--json"];
+      await using device = start([
+        ...["unshare", "--mount", "sh", "-c", script, "sh"],
+        ...[...program, "--capture", `${disk}/full.pcapng`],
+      ]);
+      const { port, pid } = await device.waitForJson<{ port: number; pid: number }>(
+        (line) => line.event === "listening",
       );
-      let stdout = "";
-      let stderr = "";
-      shell.stdout.setEncoding("utf8").on("data", (text: string) => {
-        stdout += text;
-      });
-      shell.stderr.setEncoding("utf8").on("data", (text: string) => {
-        stderr += text;
-      });
-      const ended = new Promise<number | null>((resolve) => shell.on("close", resolve));
-      const { port, pid } = await eventually("the device", () => {
-        const line = stdout.split("\n").find((text) => text.includes('"listening"'));
-        return line === undefined ? undefined : (JSON.parse(line) as { port: number; pid: number });
-      });
       const at = `127.0.0.1:${port}`;
       try {
         await using _sink = await startFrontend(at, "sink");
         await send(at, 2000);
-        await eventually("the warning", () =>
-          stderr.includes("no space left") ? true : undefined,
-        );
+        await device.waitFor(/no space left/);
         // Traffic goes on.
         await send(at, 1000);
-        expect(stderr.match(/no space left/g)).toHaveLength(1);
-        expect(stderr).toMatch(
+        expect(device.stderr.match(/no space left/g)).toHaveLength(1);
+        expect(device.stderr).toMatch(
           /capture to .*full\.pcapng stopped: .*; it holds \d+ packets in \d+ bytes/,
         );
       } finally {
         process.kill(pid, "SIGTERM");
       }
-      expect(await ended).toBe(0);
+      expect((await device.ended()).code).toBe(0);
       expect(read(kept).packets.length).toBeGreaterThan(10);
       expect(statSync(kept).size).toBeLessThanOrEqual(64 * 1024);
     },
