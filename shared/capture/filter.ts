@@ -1,6 +1,9 @@
-/** Capture filters in the libpcap language, compiled by libpcap and run here. */
+/** Capture filters in the libpcap language, compiled by libpcap in a worker, and run here. */
+import { Worker } from "node:worker_threads";
 import type { Frame } from "../net/frame.ts";
 import { BpfProgram, NEED_MORE } from "./bpf.ts";
+import { CaptureFilterError } from "./filter-error.ts";
+import type { FilterAnswer, FilterWork } from "./filter-worker.ts";
 import { LinkType } from "./pcapng/layout.ts";
 import type { FrameFilter } from "./recorder-types.ts";
 
@@ -8,6 +11,13 @@ export { CaptureFilterError } from "./filter-error.ts";
 
 /** Bytes gathered of a frame in pieces before the filter looks: headers, with room for options. */
 const HEAD_BYTES = 256;
+/** A resolver that does not answer is not waited for longer. */
+const COMPILE_MS = 10_000;
+/** The file beside this one, compiled or not as this one is. */
+const WORKER = new URL(
+  import.meta.url.endsWith(".ts") ? "./filter-worker.ts" : "./filter-worker.js",
+  import.meta.url,
+);
 /** pcap_compile's snap length becomes the "accept" answer: a whole frame. */
 const ACCEPT_BYTES = 262_144;
 
@@ -16,8 +26,31 @@ const ACCEPT_BYTES = 262_144;
  * text, in its words, or which package brings libpcap where there is none.
  */
 export async function compileFilter(text: string): Promise<FrameFilter> {
-  const { compile } = await import("./libpcap.ts");
-  return new CompiledFilter(text, new BpfProgram(compile(text, LinkType.ETHERNET, ACCEPT_BYTES)));
+  const answer = await inWorker({ text, linkType: LinkType.ETHERNET, snapLength: ACCEPT_BYTES });
+  if ("code" in answer) throw new CaptureFilterError(answer.code, answer.message);
+  return new CompiledFilter(text, new BpfProgram(answer.program));
+}
+
+/** The worker ends with its answer; one that waits for a resolver is left to itself after a while. */
+function inWorker(work: FilterWork): Promise<FilterAnswer> {
+  const worker = new Worker(WORKER, { name: "capture filter", workerData: work });
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      worker.unref();
+      void worker.terminate();
+      const seconds = COMPILE_MS / 1000;
+      resolve({
+        code: "FILTER",
+        message: `it was not compiled within ${seconds} s: use addresses`,
+      });
+    }, COMPILE_MS);
+    worker.on("message", resolve);
+    worker.on("error", reject);
+    worker.on("exit", () => {
+      clearTimeout(timer);
+      reject(new Error("the worker of a capture filter ended without an answer"));
+    });
+  });
 }
 
 class CompiledFilter implements FrameFilter {
