@@ -216,8 +216,8 @@ export class EventChannels {
     this.#delayed = this.#delayed.filter((port) => port.due > now);
     for (const port of due) {
       port.due = 0;
-      // A handler that ran before it may have closed it.
-      if (port.open) this.#endTurn(port);
+      // One that a handler before it closed has nothing pending.
+      this.#endTurn(port);
     }
   }
 
