@@ -137,6 +137,8 @@ export class GrantTable {
     }
     for (let i = 0; i < GNTTAB_NR_RESERVED_ENTRIES; i++) {
       if (!entries.permits(i)) entries.set(i, 0, 0, 0, 0, 0);
+      // Version 1 says nothing of which part: none, until the guest writes the entry again.
+      else if (entries.isSubPage(i)) entries.end[i] = entries.start[i]!;
     }
     entries.clearFrom(GNTTAB_NR_RESERVED_ENTRIES);
     this.#version = version;

@@ -129,7 +129,9 @@ function apply(guest: GuestGrants, m: Model, s: Step): void {
   const { table } = guest;
   switch (s.do) {
     case "grant": {
-      const entry = { ...s, flags: s.type | s.bits, frame: s.reference + 0x1000 };
+      // An entry of version 1 has no words for a part of the page.
+      const part = m.version === 1 ? { pageOff: 0, length: 0 } : {};
+      const entry = { ...s, ...part, flags: s.type | s.bits, frame: s.reference + 0x1000 };
       const code = forbidden(m, s.reference);
       expectThrow(code, () => guest.grant([[s.reference, entry]]));
       if (code !== undefined) return;

@@ -400,6 +400,16 @@ describe("versions", () => {
     expect(guest.table.setVersion(1)).toBe(0);
   });
 
+  it("a reserved entry of version 1 with SUB_PAGE grants no part of its page in version 2", () => {
+    const guest = new GuestGrants();
+    guest.grant([[7, page(PERMIT | SUB_PAGE)]]);
+    expect(guest.table.checkCopy(7, 0, 97, false, 0)).toBe(OKAY);
+    guest.table.setVersion(2);
+    expect(guest.table.checkCopy(7, 0, 97, false, 0)).toBe(GENERAL);
+    guest.grant([[7, { ...page(PERMIT | SUB_PAGE), pageOff: 0, length: 97 }]]);
+    expect(guest.table.checkCopy(7, 0, 97, false, 0)).toBe(OKAY);
+  });
+
   it("counts its pages and those of status words", () => {
     const guest = new GuestGrants({ maxFrames: 64 });
     const { table } = guest;
