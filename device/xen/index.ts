@@ -241,6 +241,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     this.grants.flushUses();
   }
   writableAgain(): void {
+    this.#machine.settle();
     this.#netback.writableAgain();
     this.grants.flushUses();
   }

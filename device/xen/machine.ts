@@ -89,7 +89,7 @@ export class XenMachine {
   /** The work of a batch, or of a tick, is done: watches fire, delayed events get their timer. */
   settle(): void {
     this.xenstore.flushWatches();
-    const next = this.events.nextTick;
+    const next = Math.min(this.events.nextTick, this.xenstore.nextTick);
     if (next === Number.POSITIVE_INFINITY || this.#timer !== undefined) return;
     const ms = Math.max(1, Math.ceil(next - this.#now()));
     this.#timer = setTimeout(() => {
