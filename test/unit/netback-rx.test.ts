@@ -187,6 +187,17 @@ describe("holding", () => {
     expect(guest.host.switchPort.rooms).toBe(rooms + 1);
   });
 
+  test("what waits is not copied to a link without room, and goes when there is some", () => {
+    const guest = FakeGuest.connected();
+    give(guest, frameOf(pattern(60)));
+    guest.host.writable = false;
+    guest.postRx(4);
+    expect(guest.received()).toEqual([]);
+    guest.host.writable = true;
+    guest.netback.writableAgain();
+    expect(guest.received().length).toBe(1);
+  });
+
   test("segments of one super-frame are waited for up to half a ring", () => {
     const guest = FakeGuest.connected();
     guest.postRx(127);

@@ -12,7 +12,7 @@
  * The order on the wire is: use counts, bytes, responses, index, events. Rings are looked at after
  * every batch, whether an event came or not: requests may cross with the word that asks for one.
  */
-import { macHigh, macLow } from "../../../shared/net/ethernet.ts";
+import { MAC_BYTES, macHigh, macLow } from "../../../shared/net/ethernet.ts";
 import { type Frame, Gso } from "../../../shared/net/frame.ts";
 import { Headers, L3, L4 } from "../../../shared/net/headers.ts";
 import { Segmenter } from "../../../shared/net/segment.ts";
@@ -32,7 +32,8 @@ const SLICE = 64;
 const TURN = 256;
 const BROADCAST_HIGH = 0xffff;
 const BROADCAST_LOW = -1;
-const MAC_BYTES = 6;
+/** A timer is armed for no longer: time is looked at again then. */
+const MAX_TIMER_MS = 60_000;
 
 const NO_OFFLOADS: PortOffloads = { csum: false, tso4: false, tso6: false };
 
@@ -287,8 +288,9 @@ export class Netback implements Port, Vif {
     if (left === 0 && this.connected && !this.context.host.backlogged) this.wake();
   }
 
-  /** Receive requests that somebody waits for may have come. */
+  /** Receive requests that somebody waits for may have come, or room on the link. */
   #pollRx(): void {
+    if (!this.context.host.writable) return;
     let room = false;
     // A ring that is none ends all of them.
     for (let i = 0; i < (this.#attached?.rx.length ?? 0); i++) {
@@ -346,12 +348,13 @@ export class Netback implements Port, Vif {
       if (tx[i]!.starved) due = Math.min(due, tx[i]!.credit.due);
     }
     if (due === Number.POSITIVE_INFINITY) return;
+    const ms = Math.max(1, Math.ceil(due - this.context.host.now()));
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined;
         this.#work();
       },
-      Math.max(1, Math.ceil(due - this.context.host.now())),
+      Math.min(ms, MAX_TIMER_MS),
     );
     this.#timer.unref();
   }
