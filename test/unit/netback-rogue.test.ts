@@ -258,6 +258,34 @@ test("a guest that takes nothing: 10 s, then its packets go; 60 s, then its carr
   expect(netback.deliver(frameOf(pattern(60)))).toBeUndefined();
 });
 
+test("a guest that is slow and takes packets all the time keeps its carrier", () => {
+  const guest = FakeGuest.connected();
+  for (let second = 0; second < 100; second++) {
+    for (let i = 0; i < 3; i++) guest.netback.deliver(frameOf(pattern(5000)));
+    guest.netback.flush();
+    guest.received();
+    guest.postRx(3);
+    guest.host.clock += 1000;
+    guest.netback.tick(guest.host.clock);
+  }
+  expect(guest.host.switchPort.drops.get("expired")).toBeGreaterThan(50);
+  expect(guest.netback.snapshot()).toMatchObject({ stalled: false });
+});
+
+test("one packet that was too big for the guest's slots is forgotten with the next that is not", () => {
+  const guest = FakeGuest.connected();
+  guest.postRx(2);
+  guest.netback.deliver(frameOf(pattern(9000)));
+  guest.host.clock += 11_000;
+  guest.netback.tick(guest.host.clock);
+  guest.netback.deliver(frameOf(pattern(60)));
+  guest.netback.flush();
+  expect(guest.received().length).toBe(1);
+  guest.host.clock += 70_000;
+  guest.netback.tick(guest.host.clock);
+  expect(guest.netback.snapshot()).toMatchObject({ stalled: false });
+});
+
 test("an idle minute is no stall", () => {
   const guest = FakeGuest.connected();
   guest.postRx(1);
@@ -410,7 +438,17 @@ describe("advisories", () => {
     expect(guest.fatals).toEqual([]);
     expect(guest.takePosted()).toEqual([]);
     expect(guest.host.switchPort.frames.length).toBe(frames);
-    guest.onFatal = undefined;
+  });
+
+  test("XSA-374 what is pushed to a disabled interface is not kept, and it can connect anew", () => {
+    const guest = FakeGuest.connected();
+    guest.queue().tx.publish(index32(1000));
+    guest.netback.batchEnd();
+    expectDisabled(guest, "TX_REQ_PROD");
+    guest.memory.push(guest.buffer(pattern(60)), 0, 60);
+    guest.netback.batchEnd();
+    expect(guest.memory.pushes).toEqual([]);
+    guest.netback.disconnect();
     expect(guest.connect()).toBeUndefined();
     expectAlive(guest);
   });

@@ -220,6 +220,8 @@ export class BackRing {
   }
 
   #writeSlots(first: number, count: number): void {
+    // Of a page that the guest took back only our copy is left: its reference may grant another.
+    if (!this.#grants.reaches(this.#handle)) return;
     const offset = RING_HEADER_SIZE + first * this.#slotBytes;
     const { bytes } = this.#window;
     const length = count * this.#slotBytes;
@@ -236,6 +238,7 @@ export class BackRing {
   #writeWord(word: RingWord, index: Index32): void {
     this.#posted = true;
     sring.setWord(this.view, this.#base, word, index);
+    if (!this.#grants.reaches(this.#handle)) return;
     const { bytes } = this.#window;
     this.#memory.writeGranted(
       this.reference,
