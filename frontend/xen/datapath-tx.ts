@@ -138,6 +138,8 @@ function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   }
   if (!loadPieces(info, txq, m, count)) {
     stats.dma_mapping_err++;
+    // What was granted and ended again is told with the burst.
+    armKick(info);
     return dropBad(info, m);
   }
 
