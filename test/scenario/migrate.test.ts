@@ -40,7 +40,8 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
   let http: Child;
   let question = 0;
 
-  const url = (i: number): string => `ws://${lab.host(0).underlay}:${PORTS[i]}`;
+  /** Device `i` as a host reaches it. */
+  const url = (i: number, host = 0): string => `ws://${lab.host(host).underlay}:${PORTS[i]}`;
   const migrate = (from: number, to: string, nic = "host0") =>
     runRingwire(
       ["migrate", nic, "--connect", `http://127.0.0.1:${PORTS[from]}`, "--to", to, "--json"],
@@ -160,6 +161,18 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
       intervalSeconds: 0.02,
     });
     expect({ received, duplicates }).toEqual({ received: sent, duplicates: 0 });
+  });
+
+  it("may be an ENA NIC as well: its driver resets and restores", async () => {
+    const link = lab.tap(1);
+    const moved = await migrate(0, url(1, 1), "host1");
+    expect(moved.exit?.code, moved.said()).toBe(0);
+    await eventually(
+      "host1 on device 1",
+      async () => portsOf(await status(1)).includes("host1") || undefined,
+    );
+    await goesOn();
+    expect(lab.tap(1)?.index).toBe(link?.index);
   });
 
   it("goes back when nobody is where it should go", async () => {
