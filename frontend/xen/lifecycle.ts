@@ -183,10 +183,21 @@ export async function backendChanged(info: NetfrontInfo): Promise<void> {
     case S.INIT_WAIT:
     case S.INITIALISING:
       // Offered again, after it was closed.
-      if (xenbus.state === S.CLOSED) await handshake(info);
+      if (xenbus.state === S.CLOSED) await reconnect(info);
       return;
     default:
       return;
+  }
+}
+
+/** The same backend once more. What fails is logged, and tried again if it may pass. */
+async function reconnect(info: NetfrontInfo): Promise<void> {
+  const { generation } = info;
+  try {
+    await handshake(info);
+  } catch (error) {
+    if (error instanceof Abandoned || info.generation !== generation) return;
+    resumeFailed(info, explain(error));
   }
 }
 

@@ -377,6 +377,81 @@ describe("XSA-465", () => {
   });
 });
 
+describe("a store and a hypervisor that lie while the NIC connects (fault-H7, fault-H8)", () => {
+  const front = "/local/domain/1/device/vif/0";
+  const back = "/local/domain/0/backend/vif/1/0";
+  const keys: readonly [string, string, string][] = [
+    [`${front}/backend-id`, "70000", "BACKEND_ID"],
+    [`${front}/backend-id`, "-1", "BACKEND_ID"],
+    [`${front}/backend`, "//", "XENSTORE"],
+    [`${front}/backend`, "/local/domain/0", "BACKEND"],
+    [`${front}/mac`, "ff:ff:ff:ff:ff:ff", "MAC"],
+    [`${front}/mac`, "", "MAC"],
+    [`${front}/mtu`, "1", "MTU"],
+    [`${back}/feature-rx-copy`, "0", "RX_COPY"],
+    [`${back}/feature-rx-copy`, "2", "RX_COPY"],
+  ];
+  test.each(keys)("%s = %j is refused by name", async (path, value, code) => {
+    const pair = new XenPair({ driver: { connectMs: 20 } });
+    pair.end.machine.store.write(path, value);
+    await expect(pair.run(pair.driver.attach())).rejects.toMatchObject({ code });
+    await pair.settle();
+    expect(allReferencesFree(pair)).toBe(true);
+  });
+
+  const harmless: readonly [string, string][] = [
+    [`${front}/mtu`, "999999999999"],
+    [`${back}/multi-queue-max-queues`, "0"],
+    [`${back}/multi-queue-max-queues`, "1000000000000"],
+    [`${back}/feature-gso-tcpv4`, "yes"],
+    [`${back}/feature-sg`, "-1"],
+  ];
+  test.each(harmless)("%s = %j does not matter", async (path, value) => {
+    const pair = new XenPair();
+    pair.end.machine.store.write(path, value);
+    await pair.start();
+    expect(pair.send(frame(100))).toBe(0);
+    await pair.settle();
+    expect(pair.segment).toHaveLength(1);
+  });
+
+  test("a port given twice ends the attempt, not the process", async () => {
+    const pair = new XenPair({ queues: 2 });
+    pair.tamper = (act) => {
+      if (act.kind === "hypercallReply" && act.bytes.length === 8)
+        new DataView(act.bytes.buffer).setUint32(4, 9, true);
+      return [act];
+    };
+    await expect(pair.run(pair.driver.attach())).rejects.toMatchObject({ code: "HYPERCALL" });
+    await pair.settle();
+    expect(allReferencesFree(pair)).toBe(true);
+  });
+
+  test("a backend that closes, offers itself again and then does not connect is tried again", async () => {
+    const pair = await started({ driver: { connectMs: 20 } });
+    const { machine } = pair.end;
+    const say = async (key: string, value: string): Promise<void> => {
+      machine.store.write(`${back}/${key}`, value);
+      machine.settle();
+      await pair.settle();
+    };
+    await say("state", "5");
+    expect(pair.info.xenbus.state).toBe(6);
+    await say("feature-rx-copy", "0");
+    await say("state", "2");
+    for (let i = 0; i < 5; i++) await pair.settle();
+    expect(pair.info.carrier).toBe(false);
+    expect(pair.counter("resume_failures")).toBe(1);
+    expect(violations(pair)).toEqual([]);
+    await say("feature-rx-copy", "1");
+    for (let i = 0; i < 10 && !pair.info.carrier; i++) await pair.second();
+    expect(pair.info.carrier).toBe(true);
+    expect(pair.send(frame(100))).toBe(0);
+    await pair.settle();
+    expect(pair.outstanding).toBe(0);
+  });
+});
+
 test("random words in ring pages, random events: named or harmless, and the next connection works", async () => {
   const word = fc.record({
     tx: fc.boolean(),
