@@ -9,6 +9,7 @@ const POOL = "frontend/xen/pool.ts";
 const RINGS = "frontend/xen/rings.ts";
 const LIFECYCLE = "frontend/xen/lifecycle.ts";
 const TX = "frontend/xen/datapath-tx.ts";
+const PIECES = "frontend/xen/tx-pieces.ts";
 const RX = "frontend/xen/datapath-rx.ts";
 const INDEX = "frontend/xen/index.ts";
 
@@ -136,7 +137,7 @@ export const netfrontMutants: readonly Mutant[] = [
   {
     row: "N14",
     test: NETFRONT_TEST,
-    file: TX,
+    file: PIECES,
     search: "const flags = BUS_DMA_NOWAIT | BUS_DMA_XEN_RO;",
     replace: "const flags = BUS_DMA_NOWAIT | (BUS_DMA_XEN_RO & 0);",
     breaks: "what is sent may be written",
@@ -235,7 +236,7 @@ export const netfrontMutants: readonly Mutant[] = [
   {
     row: "N27",
     test: NETFRONT_TEST,
-    file: TX,
+    file: PIECES,
     search: "if (error !== 0) {\n      repoolTxMap",
     replace: "if (error < 0) {\n      repoolTxMap",
     breaks: "a load that failed is sent",
