@@ -50,6 +50,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       expect(nic.inputs).toEqual([]);
       expect(refused + nic.droppedDown).toBe(5);
       expect(nic.ifnet.counters.ipackets).toBe(0);
+      expect(nic.ifnet.counters.iqdrops).toBe(nic.droppedDown);
       await nic.up();
       await arrive(nic, arriving(100, 9));
       expect(bytesOf(nic.inputs)).toEqual([arriving(100, 9)]);
