@@ -279,7 +279,9 @@ export class Session implements LinkOwner, Sink {
   }
 
   async #connect(): Promise<Welcome> {
-    const { name, personality, mac, queues, mtu, agent, log, tap } = this.#options;
+    const { name, personality, queues, mtu, agent, log, tap } = this.#options;
+    // A device that makes the address itself may make another: the first one stays.
+    const mac = this.#welcome?.mac ?? this.#options.mac;
     let transport: Transport;
     try {
       transport = await dial({ url: this.#url, zeroMask: this.#options.zeroMask === true });

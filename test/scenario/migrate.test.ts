@@ -79,7 +79,11 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
     lab.device.ip("link", "set", "br0", "up");
     for (const [i, port] of PORTS.entries()) {
       const device = startRingwire(
-        ["device", "--listen", `0.0.0.0:${port}`, "--insecure", "--uplink", `tap:up${i}`, "--json"],
+        [
+          ...["device", "--listen", `0.0.0.0:${port}`, "--insecure", "--json"],
+          // Two segments make two addresses of a name: a NIC that moves has to keep the first.
+          ...["--uplink", `tap:up${i}`, "--segment", `lan${i}`],
+        ],
         { namespace: lab.device },
       );
       devices.push(device);
