@@ -19,7 +19,8 @@ import { Failure } from "./failure.ts";
 import { addCommonFlags, CommonShape, readOptions, whole } from "./options.ts";
 import { bytesText, countText, msText, Output, table } from "./output.ts";
 import { onStop } from "./signals.ts";
-import { dropsOf, list, record } from "./status-text.ts";
+import { dropsOf } from "./status-text.ts";
+import { list, record } from "./status-values.ts";
 
 const Shape = z.object({ ...CommonShape, seconds: whole(1, 3600).default(3) });
 

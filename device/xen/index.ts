@@ -270,6 +270,13 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     if (!this.#destroyed) this.#host.grantUse(this.#useRecord, 1);
   }
 
+  /** What the domain has taken of the machine. */
+  #shares(): Snapshot {
+    if (this.#destroyed) return {};
+    const { xenstore, events } = this.#machine;
+    return { store: { ...xenstore.use(this.domid) }, events: events.use(this.domid) };
+  }
+
   snapshot(): Snapshot {
     return {
       personality: "xen",
@@ -278,6 +285,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
       frontend: STATE_NAMES.get(this.#backend.frontend) ?? "",
       grants: this.grants.snapshot(),
       ...this.#netback.snapshot(),
+      ...this.#shares(),
     };
   }
 }

@@ -204,12 +204,16 @@ export class BackRing {
 
   snapshot(): Snapshot {
     const at = this.#base;
+    const reqProd = sring.reqProd(this.view, at);
     return {
       reference: this.reference,
-      reqProd: sring.reqProd(this.view, at),
+      size: this.size,
+      // Slots that the guest may fill with requests.
+      free: Math.max(0, this.size - distance(this.#published, reqProd)),
+      reqProd,
       reqCons: this.#reqCons,
       reqEvent: sring.reqEvent(this.view, at),
-      rspProd: sring.rspProd(this.view, at),
+      rspProd: this.#published,
       rspProdPvt: this.#rspProdPvt,
       rspEvent: sring.rspEvent(this.view, at),
     };

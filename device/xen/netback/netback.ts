@@ -365,10 +365,19 @@ export class Netback implements Port, Vif {
       disabled: this.#disabled,
       stalled: this.#stalled,
       offloads: { ...this.offloads },
+      features: this.#config === undefined ? {} : featuresOf(this.#config),
       multicastGroups: this.multicast.length,
       ...(this.#rate === undefined ? {} : { rate: { ...this.#rate } }),
       faults: Object.fromEntries(this.faults),
       ...(this.#attached?.snapshot() ?? {}),
     };
   }
+}
+
+/** What the frontend can do, as it said when it connected. */
+function featuresOf(config: NetbackConfig): Snapshot {
+  const { sg, gsoTcpv4, gsoTcpv6, noCsumOffload, ipv6CsumOffload } = config;
+  const { rxNotify, multicastControl } = config;
+  const csumOffload = !noCsumOffload;
+  return { sg, gsoTcpv4, gsoTcpv6, csumOffload, ipv6CsumOffload, rxNotify, multicastControl };
 }
