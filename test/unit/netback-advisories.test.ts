@@ -242,11 +242,12 @@ test("XSA-424 a drop leads nowhere that leads back to it", () => {
     guest.netback.ready(9000);
     guest.netback.deliver(frame);
   };
-  while (guest.netback.deliver(frame) === undefined);
+  let queued = 0;
+  while (guest.netback.deliver(frame) === undefined) queued++;
   expect(guest.netback.ready(9000)).toBe(false);
   guest.host.clock += 10_001;
   guest.netback.tick(guest.host.clock);
-  expect(drops).toBe(58);
+  expect(drops).toBe(queued);
   guest.postRx(6);
   expect(guest.received().length).toBe(2);
   expectAlive(guest);

@@ -110,16 +110,36 @@ describe("too few slots", () => {
     }
   });
 
-  test("the queue is bounded in bytes, whatever their number", () => {
+  test("the queue takes a burst up to 4 MiB, and 8192 frames", () => {
     for (const length of [60, 1514, 9000]) {
       const guest = FakeGuest.connected();
       let queued = 0;
       const frame = frameOf(pattern(length));
       while (guest.netback.deliver(frame) === undefined) queued++;
       expect(guest.netback.deliver(frame)).toBe("queue_full");
-      expect(queued * length).toBeLessThanOrEqual(512 * 1024);
-      if (length > 60) expect((queued + 1) * length).toBeGreaterThan(512 * 1024);
+      expect(queued * length).toBeLessThanOrEqual(4 << 20);
+      if (length > 1000) expect((queued + 1) * length).toBeGreaterThan(4 << 20);
+      else expect(queued).toBe(8192);
     }
+  });
+
+  test("where frames have waited for 50 ms, it takes no more than 512 KiB", () => {
+    const guest = FakeGuest.connected();
+    const frame = frameOf(pattern(9000));
+    let queued = 0;
+    const fill = (): void => {
+      while (guest.netback.deliver(frame) === undefined) queued++;
+    };
+    expect(give(guest, frame)).toEqual([undefined]);
+    guest.host.clock += 51;
+    fill();
+    expect((queued + 1) * 9000).toBeLessThanOrEqual(512 * 1024);
+    expect((queued + 2) * 9000).toBeGreaterThan(512 * 1024);
+    // The oldest goes out, and the next has waited for no time: it is a burst again.
+    guest.postRx(3);
+    expect(guest.received().length).toBe(1);
+    expect(give(guest, frame)).toEqual([undefined]);
+    expect(give(guest, frame)).toEqual([undefined]);
   });
 
   test("frames older than 10 s go, counted, and the younger ones still come", () => {
@@ -180,7 +200,6 @@ describe("holding", () => {
     expect(guest.netback.ready(60)).toBe(true);
     guest.host.writable = false;
     expect(guest.netback.ready(60)).toBe(false);
-    expect(give(guest, frameOf(pattern(60)))).toEqual(["link_backlog"]);
     guest.host.writable = true;
     const { rooms } = guest.host.switchPort;
     guest.netback.writableAgain();
@@ -196,6 +215,24 @@ describe("holding", () => {
     guest.host.writable = true;
     guest.netback.writableAgain();
     expect(guest.received().length).toBe(1);
+  });
+
+  test("a link without room fills the queue, then frames are dropped for that reason", () => {
+    const guest = FakeGuest.connected();
+    guest.postRx(256);
+    guest.host.writable = false;
+    const frame = frameOf(pattern(9000));
+    let queued = 0;
+    while (guest.netback.deliver(frame) === undefined) queued++;
+    expect(guest.netback.deliver(frame)).toBe("link_backlog");
+    expect(guest.received()).toEqual([]);
+    guest.host.writable = true;
+    guest.netback.writableAgain();
+    const first = guest.received().length;
+    expect(first).toBe(85);
+    guest.postRx(255);
+    expect(guest.received().length).toBe(85);
+    expect(queued).toBeGreaterThan(170);
   });
 
   test("segments of one super-frame are waited for up to half a ring", () => {

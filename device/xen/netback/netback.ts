@@ -171,7 +171,6 @@ export class Netback implements Port, Vif {
     const attached = this.#attached;
     if (attached === undefined) return DropReason.PORT_DOWN;
     if (this.#stalled) return DropReason.STALLED;
-    if (!this.context.host.writable) return DropReason.LINK_BACKLOG;
     if (frame.gso === Gso.NONE && frame.length > this.maxFrameBytes) return DropReason.TOO_BIG;
     if (this.#config!.multicastControl && !this.#wants(frame)) return DropReason.MULTICAST_FILTER;
     const { hashing, rx } = attached;
