@@ -495,6 +495,7 @@ class GuestEnd implements DeviceLink, HypervisorLink {
   }
 
   scheduleFlush(): void {}
+  mark(): void {}
 
   get writable(): boolean {
     return this.#pair.writable;
