@@ -11,7 +11,15 @@ import type { GuestCalls, GuestHost, Nic, Snapshot } from "../nic.ts";
 import { GrantTable } from "./grant-table.ts";
 import type { Domain, XenMachine } from "./machine.ts";
 import { Netback, type NetbackConfig } from "./netback/index.ts";
-import { createHome, createVif, destroyVif, shutdownPath, VIF_HANDLE } from "./toolstack.ts";
+import {
+  createHome,
+  createVif,
+  destroyVif,
+  errorPath,
+  forgetErrors,
+  shutdownPath,
+  VIF_HANDLE,
+} from "./toolstack.ts";
 import type { VifOffer } from "./vif-keys.ts";
 import { type VifDevice, type VifStore, XenbusBackend } from "./xenbus-backend.ts";
 import { XenstoreError } from "./xenstore/errors.ts";
@@ -35,10 +43,6 @@ export function createXenPersonality(
 ): (host: GuestHost) => Nic {
   return (host) => new XenGuest(machine, host, options);
 }
-
-/** xen-netback's own name for an error of the guest; `error` of its directory holds the text. */
-const errorPath = (domid: number): string =>
-  `/local/domain/0/error/backend/vif/${domid}/${VIF_HANDLE}/error`;
 
 /** Queue pairs of a vif, as Linux's backend caps them (linux: xenvif_max_queues' usual value). */
 const MAX_QUEUES = 8;
@@ -261,6 +265,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     store.unwatch(`${this.#front}/${VifKey.STATE}`, token);
     store.unwatch(`${this.#back}/${VifKey.RATE}`, token);
     this.gone();
+    forgetErrors(store, this.domid);
     this.#machine.release(this);
   }
 

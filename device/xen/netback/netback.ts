@@ -7,7 +7,7 @@
  *   a frame for us -> deliver ... flush -> publish
  *
  *   connect ──► CONNECTED ── disconnect ──► CLOSED
- *                  '── fatal ──► DISABLED ── disconnect ──►'     entered once, no work after (XSA-374)
+ *                  '── fatal ──► DISABLED, until it connects     entered once, no work after (XSA-374)
  *
  * The order on the wire is: use counts, bytes, responses, index, events. Rings are looked at after
  * every batch, whether an event came or not: requests may cross with the word that asks for one.
@@ -109,7 +109,6 @@ export class Netback implements Port, Vif {
 
   /** Releases every pin, mapping and channel. What waited is abandoned. Harmless when repeated. */
   disconnect(): void {
-    this.#disabled = false;
     this.#release();
   }
 
@@ -238,8 +237,8 @@ export class Netback implements Port, Vif {
 
   /** A batch of the guest was applied: looks at every ring. */
   batchEnd(): void {
-    // A disabled interface takes nothing, and what is pushed to it is not kept.
-    if (this.#disabled) this.context.host.memory.abandon();
+    // An interface without rings takes nothing, and what is pushed to it is not kept.
+    if (!this.connected) this.context.host.memory.abandon();
     this.#work();
   }
 
