@@ -56,6 +56,8 @@ export const TX_RING = 8;
 export const RX_RING = 9;
 export const FREE_REFERENCE = 16;
 const PROBE = 15;
+/** Answers that nobody has taken. */
+const KEEP_ANSWERS = 10_000;
 
 /** What the store or the hypervisor answered. */
 export interface Reply {
@@ -134,6 +136,9 @@ export class RawXen {
   readonly pages = new Map<number, Uint8Array>();
   /** Device writes to pages that were not granted. */
   readonly strays: { reference: number; offset: number; length: number }[] = [];
+  /** Watch events, oldest first. */
+  readonly events: Event[] = [];
+  readonly #answers = new Map<number, string>();
   domid = 0;
   port = 0;
   tx!: RawRing;
@@ -150,6 +155,7 @@ export class RawXen {
       if (page === undefined) this.strays.push({ reference, offset, length: bytes.length });
       else page.set(bytes, offset);
     };
+    raw.onXenstore = (bytes) => this.#heard(bytes);
     raw.onRead = (address, length) => {
       const page = this.pages.get(Math.floor(address / GRANT_PAGE_BYTES));
       const at = address % GRANT_PAGE_BYTES;
@@ -180,18 +186,12 @@ export class RawXen {
     return id;
   }
 
-  /** The text of the answer to request `id`; an error is its name. */
+  /** The text of the answer to request `id`, which is taken; an error is its name. */
   async answer(id: number): Promise<string> {
-    const isIt = (bytes: unknown) => {
-      const message = parseXsMessage(Uint8Array.from(bytes as number[]));
-      return message?.reqId === id && message.type !== XsType.WATCH_EVENT;
-    };
-    const told = await this.raw.until(
-      `the answer to xenstore request ${id}`,
-      ([what, bytes]) => what === "xenstore" && isIt(bytes),
-    );
-    const { type, payload } = parseXsMessage(Uint8Array.from(told[1] as number[]))!;
-    return type === XsType.ERROR ? parseXsStrings(payload)!.join() : xsText(payload);
+    await this.raw.until(`the answer to xenstore request ${id}`, () => this.#answers.has(id));
+    const answer = this.#answers.get(id)!;
+    this.#answers.delete(id);
+    return answer;
   }
 
   send = (type: number, payload: Uint8Array, tx = 0): Promise<string> =>
@@ -203,15 +203,15 @@ export class RawXen {
   watch = (path: string, token: string): Promise<string> =>
     this.send(XsType.WATCH, xsStrings(path, token));
 
-  /** The watch events heard so far, as far as they are remembered. */
-  get events(): Event[] {
-    return this.raw.heard.told.flatMap(([what, bytes]) => {
-      if (what !== "xenstore") return [];
-      const message = parseXsMessage(Uint8Array.from(bytes as number[]))!;
-      if (message.type !== XsType.WATCH_EVENT) return [];
-      const [path = "", token = ""] = parseXsStrings(message.payload)!;
-      return [{ path, token }];
-    });
+  #heard(bytes: Uint8Array): void {
+    const { type, reqId, payload } = parseXsMessage(bytes)!;
+    if (type === XsType.WATCH_EVENT) {
+      const [path = "", token = ""] = parseXsStrings(payload)!;
+      this.events.push({ path, token });
+    } else if (this.#answers.size < KEEP_ANSWERS) {
+      const text = type === XsType.ERROR ? parseXsStrings(payload)!.join() : xsText(payload);
+      this.#answers.set(reqId, text);
+    }
   }
 
   // Hypercalls, events, grants.
@@ -345,11 +345,16 @@ export class RawXen {
   }
 
   async handshake(): Promise<void> {
+    await this.offer(this.keys);
+    await this.until(S.CONNECTED);
+  }
+
+  /** From Initialising to our Connected, with these keys; whatever the backend makes of them. */
+  async offer(keys: Readonly<Record<string, string>>): Promise<void> {
     await this.write(`${VIF}/state`, String(S.INITIALISING));
     await this.until(S.INIT_WAIT);
-    for (const [key, value] of Object.entries(this.keys)) await this.write(`${VIF}/${key}`, value);
+    for (const [key, value] of Object.entries(keys)) await this.write(`${VIF}/${key}`, value);
     await this.write(`${VIF}/state`, String(S.CONNECTED));
-    await this.until(S.CONNECTED);
   }
 
   /** What an honest frontend writes. */
