@@ -20,7 +20,8 @@ import { Failure } from "./failure.ts";
 import { addCommonFlags, CommonShape, readOptions, whole } from "./options.ts";
 import { bytesText, countText, msText, Output, table } from "./output.ts";
 import { onStop } from "./signals.ts";
-import { dropsOf, list, record } from "./status-text.ts";
+import { dropsOf } from "./status-text.ts";
+import { list, record } from "./status-values.ts";
 
 const Shape = z.object({
   ...CommonShape,

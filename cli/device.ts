@@ -108,6 +108,7 @@ async function runDevice(options: Options): Promise<void> {
     now: () => performance.now(),
     whenFull: options.whenFull,
   });
+  const machine = new XenMachine(log);
   const { Limits } = await import("../shared/wire/transactions.ts");
   const server = new DeviceServer({
     host,
@@ -116,8 +117,11 @@ async function runDevice(options: Options): Promise<void> {
     segment,
     segmentName: options.segment,
     personalities: {
-      ena: (nicHost) => createEnaNic(nicHost, { llq: options.llq }),
-      xen: createXenPersonality(new XenMachine(log), { bridge: options.segment }),
+      ena: { create: (nicHost) => createEnaNic(nicHost, { llq: options.llq }) },
+      xen: {
+        create: createXenPersonality(machine, { bridge: options.segment }),
+        snapshot: () => machine.snapshot(),
+      },
     },
     pushBytes: Limits.PUSH_BYTES,
     maxMtu: options.mtu,

@@ -1,11 +1,11 @@
 /** The part of `ringwire extcap` that has packets: a device's capture into Wireshark's pipe. */
-import { stat } from "node:fs/promises";
 import { FifoOutput } from "../shared/capture/fifo-output.ts";
 import { CaptureFilterError, compileFilter } from "../shared/capture/filter.ts";
+import { readerGone, SinkError } from "../shared/capture/output.ts";
 import { CaptureRelay } from "../shared/capture/relay.ts";
 import { openCapture } from "./capture-stream.ts";
 import { Failure, messageOf } from "./failure.ts";
-import { onStop } from "./signals.ts";
+import { onStop, type Stop } from "./signals.ts";
 
 export interface ExtcapCapture {
   readonly device: string;
@@ -29,44 +29,49 @@ const GRACE_MS = 1000;
  * Wireshark shows whatever an extcap program writes to stderr as an error. Throws Failure.
  */
 export async function captureToFifo(options: ExtcapCapture): Promise<void> {
-  const { device, source, ring, filter, snap, count, fifo } = options;
-  await checkFifo(fifo);
+  const output = new FifoOutput(options.fifo);
   const stop = onStop();
+  let grace: NodeJS.Timeout | undefined;
+  void stop.asked.then(() => {
+    grace = setTimeout(() => output.abort(), GRACE_MS);
+  });
+  try {
+    // First of all, and also when there will be nothing to write: dumpcap waits for a writer, and
+    // only one that has come can be seen to go.
+    await output.attach();
+    await relay(options, output, stop);
+  } catch (error) {
+    if (!(error instanceof SinkError)) throw error;
+    if (!readerGone(error.code)) throw new Failure(`the fifo can't be used: ${error.message}`);
+  } finally {
+    clearTimeout(grace);
+    output.abort();
+    stop.forget();
+  }
+}
+
+async function relay(options: ExtcapCapture, output: FifoOutput, stop: Stop): Promise<void> {
+  const { device, source, ring, filter, snap, count, fifo } = options;
   const sources = [source];
   const stream = await openCapture(device, { sources, frames: true, ring, filter, snap, count });
-  const output = new FifoOutput(fifo);
-  const relay = new CaptureRelay(output);
+  const relayed = new CaptureRelay(output);
   let left = false;
-  let grace: NodeJS.Timeout | undefined;
   const leave = (): void => {
     left = true;
     stream.destroy();
   };
-  void stop.asked.then(() => {
-    leave();
-    grace = setTimeout(() => output.abort(), GRACE_MS);
-  });
-  void relay.done.then(leave);
+  void stop.asked.then(leave);
+  void relayed.done.then(leave);
   let broken: string | undefined;
   try {
-    for await (const chunk of stream as AsyncIterable<Buffer>) await relay.feed(chunk);
+    for await (const chunk of stream as AsyncIterable<Buffer>) await relayed.feed(chunk);
   } catch (error) {
     // What is cut from here ends with an error too.
     if (!left) broken = messageOf(error);
   }
-  const { code, reason } = await relay.end(broken ?? "the capture is over");
-  clearTimeout(grace);
-  stop.forget();
+  const { code, reason } = await relayed.end(broken ?? "the capture is over");
   if (code !== undefined && reason !== "reader gone") throw new Failure(`${fifo}: ${reason}`);
   if (broken !== undefined) throw new Failure(`the connection to ${device} broke: ${broken}`);
-}
-
-async function checkFifo(fifo: string): Promise<void> {
-  try {
-    await stat(fifo);
-  } catch (error) {
-    throw new Failure(`the fifo can't be used: ${messageOf(error)}`);
-  }
 }
 
 /** What is wrong with a capture filter; undefined: nothing that is known here. */

@@ -1,8 +1,8 @@
 /** What `status` and the ends of commands show to people, from a device's snapshot. */
 import type { Snapshot } from "../device/nic.ts";
 import { bold, bytesText, type Cell, countText, msText, table } from "./output.ts";
-
-type Value = Snapshot[string] | undefined;
+import { list, num, record, text } from "./status-values.ts";
+import { domainTable, ringTable, vifState } from "./status-xen.ts";
 
 /** The whole page: NICs, queues, ports, drops, addresses, faults. */
 export function statusLines(status: Snapshot): string[] {
@@ -16,8 +16,9 @@ export function statusLines(status: Snapshot): string[] {
     if (part.length > 1) lines.push("", bold(title), ...part);
   };
   section("NICs", nicTable(nics));
-  section("Xen", xenTable(nics));
   section("Queues", queueTable(nics));
+  section("Xen domains", domainTable(nics));
+  section("Xen rings", ringTable(nics));
   lines.push("", ...segmentTable(status));
   section("MAC table", macTable(segment));
   section("Faults", faultTable(nics));
@@ -33,7 +34,7 @@ function nicTable(nics: readonly Snapshot[]): string[] {
       return [
         text(nic["name"]),
         text(nic["personality"]),
-        text(model["status"]),
+        nic["personality"] === "xen" ? vifState(model) : text(model["status"]),
         text(nic["mac"]),
         text(nic["peer"]),
         durationText(num(nic["seconds"])),
@@ -44,26 +45,6 @@ function nicTable(nics: readonly Snapshot[]): string[] {
       ];
     }),
   );
-}
-
-/** Domains, both ends' xenbus states, grants. */
-function xenTable(nics: readonly Snapshot[]): string[] {
-  const rows: Cell[][] = [];
-  for (const nic of nics) {
-    if (nic["personality"] !== "xen") continue;
-    const model = record(nic["nic"]);
-    const grants = record(model["grants"]);
-    rows.push([
-      text(nic["name"]),
-      num(model["domid"]),
-      text(model["frontend"]),
-      text(model["backend"]),
-      countText(num(grants["granted"])),
-      countText(num(grants["mapped"])),
-      countText(num(grants["inUse"])),
-    ]);
-  }
-  return table(["NIC", "domain", "frontend", "backend", "grants", "mapped", "in use"], rows);
 }
 
 function queueTable(nics: readonly Snapshot[]): string[] {
@@ -173,13 +154,3 @@ function durationText(seconds: number): string {
   if (seconds < 7200) return `${Math.floor(seconds / 60)} min`;
   return `${Math.floor(seconds / 3600)} h`;
 }
-
-const text = (value: Value): string =>
-  value === undefined || typeof value === "object" ? "" : String(value);
-
-const num = (value: Value): number => (typeof value === "number" ? value : 0);
-
-export const record = (value: Value): Snapshot =>
-  typeof value === "object" && !Array.isArray(value) ? value : {};
-
-export const list = (value: Value): readonly Snapshot[] => (Array.isArray(value) ? value : []);

@@ -27,6 +27,7 @@ export async function metricsText(snapshot: Snapshot): Promise<MetricsText> {
   const page = new Page(own);
   page.segment(record(snapshot["segment"]));
   for (const nic of list(snapshot["nics"])) page.nic(nic);
+  page.xenMachine(record(snapshot["xen"]));
   page.gauge("ringwire_connections", "Connections of frontends, those before hello too.", {}, [
     snapshot["connections"],
   ]);
@@ -125,6 +126,23 @@ class Page {
     }
   }
 
+  /** What all Xen guests share. */
+  xenMachine(xen: Snapshot): void {
+    this.gauge("ringwire_xen_domains", "Guest domains.", {}, [xen["domains"]]);
+    this.gauge("ringwire_xen_machine_store_nodes", "Nodes of the store.", {}, [xen["storeNodes"]]);
+    this.gauge("ringwire_xen_backend_ports", "Event channels of domain 0.", {}, [
+      xen["backendPorts"],
+    ]);
+    const events = record(xen["events"]);
+    this.counter("ringwire_xen_events_sent_total", "Notifications sent.", {}, events["sent"]);
+    this.counter(
+      "ringwire_xen_events_delayed_total",
+      "Turns of a backend put off because the one before found no work.",
+      {},
+      events["delayed"],
+    );
+  }
+
   nic(n: Snapshot): void {
     const labels = { nic: text(n["name"]) };
     const link = record(n["link"]);
@@ -179,7 +197,55 @@ class Page {
         );
       }
     }
-    if (n["personality"] === "ena") this.#ena(labels, record(n["nic"]));
+    const model = record(n["nic"]);
+    if (n["personality"] === "ena") this.#ena(labels, model);
+    if (n["personality"] === "xen") this.#xen(labels, model);
+  }
+
+  #xen(labels: Labels, nic: Snapshot): void {
+    const grants = record(nic["grants"]);
+    this.gauge("ringwire_xen_grants", "Entries that grant a page.", labels, [grants["granted"]]);
+    this.gauge("ringwire_xen_grants_in_use", "Those that are mapped or pinned.", labels, [
+      grants["inUse"],
+    ]);
+    this.gauge("ringwire_xen_connected", "1 while the vif's rings are mapped.", labels, [
+      nic["connected"] === true ? 1 : 0,
+    ]);
+    const store = record(nic["store"]);
+    this.gauge("ringwire_xen_store_nodes", "Nodes of the store that the domain owns.", labels, [
+      store["nodes"],
+    ]);
+    this.gauge("ringwire_xen_store_bytes", "What the store keeps for the domain.", labels, [
+      store["memoryBytes"],
+    ]);
+    for (const [status, count] of Object.entries(record(grants["refused"]))) {
+      this.counter(
+        "ringwire_xen_grant_refusals_total",
+        "Maps and copies refused, by GNTST status.",
+        { ...labels, status },
+        count,
+      );
+    }
+    list(nic["queues"]).forEach((queue, i) => {
+      const own = { ...labels, queue: String(i) };
+      const tx = record(queue["tx"]);
+      const rx = record(queue["rx"]);
+      for (const [name, help, key] of XEN_TX_COUNTERS) {
+        this.counter(`ringwire_xen_${name}_total`, help, own, tx[key]);
+      }
+      for (const [name, help, key] of XEN_RX_COUNTERS) {
+        this.counter(`ringwire_xen_${name}_total`, help, own, rx[key]);
+      }
+      this.counter(
+        "ringwire_xen_spurious_events_total",
+        "Events without work.",
+        own,
+        queue["spuriousEvents"],
+      );
+      this.gauge("ringwire_xen_rx_queued_bytes", "Frames that wait for requests.", own, [
+        rx["queuedBytes"],
+      ]);
+    });
   }
 
   #ena(labels: Labels, nic: Snapshot): void {
@@ -205,6 +271,22 @@ class Page {
     }
   }
 }
+
+/** Name of the metric, help, name in a queue's part of the snapshot. */
+const XEN_TX_COUNTERS = [
+  ["tx_packets", "Packets taken from tx rings.", "packets"],
+  ["tx_lost", "Packets of tx rings that were answered with an error.", "drops"],
+  ["tx_reads", "Packets whose bytes had to be asked for.", "reads"],
+  ["tx_credit_waits", "Packets that had to wait for transmit credit.", "creditWaits"],
+] as const;
+
+const XEN_RX_COUNTERS = [
+  ["rx_packets", "Packets put into pages granted for receiving.", "packets"],
+  ["rx_lost", "Packets that found no room in an rx ring or its queue.", "drops"],
+  ["rx_expired", "Packets that waited too long for receive requests.", "expired"],
+  ["rx_copy_errors", "Copies that the guest's grants did not allow.", "copyErrors"],
+  ["rx_stalls", "Times that a guest took nothing for a minute.", "stalls"],
+] as const;
 
 /** Name of the metric, help, name in the snapshot. */
 const ENA_COUNTERS = [

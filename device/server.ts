@@ -25,6 +25,13 @@ import type { GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 import type { Switch } from "./switch/switch.ts";
 
+/** A kind of NIC that a device has. */
+export interface Personality {
+  create(host: GuestHost): Nic;
+  /** What all its NICs share, for status; nothing without it. */
+  snapshot?(): Snapshot;
+}
+
 export interface ServerOptions {
   readonly host: string;
   /** 0 lets the system choose. */
@@ -33,7 +40,7 @@ export interface ServerOptions {
   readonly segment: Switch;
   readonly segmentName: string;
   /** Makes a NIC model of each personality this device has. */
-  readonly personalities: Readonly<Record<string, (host: GuestHost) => Nic>>;
+  readonly personalities: Readonly<Record<string, Personality>>;
   /** Bytes of pushes held for a NIC. */
   readonly pushBytes: number;
   readonly maxMtu: number;
@@ -137,7 +144,17 @@ export class DeviceServer implements ConnectionOwner {
       connections: this.#connections.size,
       segment: this.#options.segment.snapshot(),
       nics: [...this.#byName.values()].map((connection) => connection.snapshot()),
+      ...this.#shared(),
     };
+  }
+
+  /** By personality: what its NICs share. */
+  #shared(): Snapshot {
+    const shared: Record<string, Snapshot> = {};
+    for (const [name, { snapshot }] of Object.entries(this.#options.personalities)) {
+      if (snapshot !== undefined) shared[name] = snapshot();
+    }
+    return shared;
   }
 
   /** Moves a NIC to the device at `url`. Resolves to why not, or undefined when it has left. */
@@ -213,7 +230,7 @@ export class DeviceServer implements ConnectionOwner {
   }
 
   create(personality: string, host: GuestHost): Nic {
-    return this.#options.personalities[personality]!(host);
+    return this.#options.personalities[personality]!.create(host);
   }
 
   plug(port: Port): SwitchPort {

@@ -31,13 +31,13 @@ export function createDriver(
 ): Driver {
   const { netmap, lro, llq, rxRingSize, txRingSize } = options;
   const common = {
+    pushBytes: welcome.pushBytes,
     ...(netmap === undefined ? {} : { netmap }),
     ...(lro === undefined ? {} : { lro }),
   };
   if (personality === "xen") return createXenDriver(context, common);
   return createEnaDriver(context, {
     ...common,
-    pushBytes: welcome.pushBytes,
     ...(llq === undefined ? {} : { llq }),
     ...(rxRingSize === undefined ? {} : { rxRingSize }),
     ...(txRingSize === undefined ? {} : { txRingSize }),

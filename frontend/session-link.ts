@@ -16,7 +16,7 @@ import type { DeviceLink } from "./bus/device-link.ts";
 import { HypercallError, type HypervisorLink } from "./bus/hypervisor.ts";
 
 /**
- * A batch this long is sent with its doorbell. Bytes pushed in one batch and announced in the next
+ * A batch this long is sent with its doorbell or ring index. Bytes pushed in one batch and announced in the next
  * would have to be kept by the device; together they are used where they arrived.
  */
 const SEND_BYTES = 64 * 1024;
@@ -77,9 +77,8 @@ export class SessionLink implements DeviceLink, HypervisorLink {
 
   mmioWrite32(bar: number, offset: number, value: number): void {
     if (this.#link.closed) return;
-    const { writer } = this.#link;
-    writer.mmioWrite32(bar, offset, RecordType.REGISTER, value);
-    if (writer.pendingBytes >= SEND_BYTES) this.#link.flush();
+    this.#link.writer.mmioWrite32(bar, offset, RecordType.REGISTER, value);
+    this.mark();
   }
 
   mmioRead(bar: number, offset: number, length: number): Promise<Uint8Array> {
@@ -121,12 +120,8 @@ export class SessionLink implements DeviceLink, HypervisorLink {
     this.#link.writer.control([Op.END_GRANT, bytes]);
   }
 
-  /** As a doorbell: a batch that has grown long leaves with it. */
   event(port: number): void {
-    if (this.#link.closed) return;
-    const { writer } = this.#link;
-    writer.control([Op.EVENT, port]);
-    if (writer.pendingBytes >= SEND_BYTES) this.#link.flush();
+    if (!this.#link.closed) this.#link.writer.control([Op.EVENT, port]);
   }
 
   async hypercall(number: number, command: number, bytes: Uint8Array): Promise<Uint8Array> {
@@ -180,6 +175,10 @@ export class SessionLink implements DeviceLink, HypervisorLink {
 
   scheduleFlush(): void {
     this.#link.scheduleFlush();
+  }
+
+  mark(): void {
+    if (this.#link.writer.pendingBytes >= SEND_BYTES) this.#link.flush();
   }
 
   get writable(): boolean {

@@ -295,7 +295,9 @@ export class Session implements LinkOwner, Sink {
   }
 
   async #connect(): Promise<Welcome> {
-    const { name, personality, mac, queues, mtu, agent, log } = this.#options;
+    const { name, personality, queues, mtu, agent, log } = this.#options;
+    // A device that makes the address itself may make another: the first one stays.
+    const mac = this.#welcome?.mac ?? this.#options.mac;
     this.epoch = 0;
     let transport: Transport;
     try {

@@ -216,8 +216,8 @@ export class EventChannels {
     this.#delayed = this.#delayed.filter((port) => port.due > now);
     for (const port of due) {
       port.due = 0;
-      // A handler that ran before it may have closed it.
-      if (port.open) this.#endTurn(port);
+      // One that a handler before it closed has nothing pending.
+      this.#endTurn(port);
     }
   }
 
@@ -272,20 +272,29 @@ export class EventChannels {
     }
   }
 
+  /** Of all domains: sent, coalesced, dropped unbound; turns of handlers, spurious and delayed ones. */
+  get counts(): Readonly<Record<string, number>> {
+    return { ...this.#counts };
+  }
+
   snapshot(): Snapshot {
     const domains: Record<string, Snapshot> = {};
     this.#domains.forEach((domain, domid) => {
-      if (domain === undefined) return;
-      const open = domain.ports.filter((port) => port !== undefined);
-      domains[domid] = {
-        ports: open.length,
-        bound: open.filter((port) => port.remote !== undefined).length,
-        pending: open.filter((port) => port.pending).length,
-        masked: open.filter((port) => port.masked).length,
-        waiting: open.filter((port) => port.due !== 0).length,
-      };
+      if (domain !== undefined) domains[domid] = this.use(domid);
     });
-    return { ...this.#counts, domains };
+    return { ...this.counts, domains };
+  }
+
+  /** What one domain has taken, and how its ports stand. */
+  use(domid: number): Snapshot {
+    const open = this.#domains[domid]?.ports.filter((port) => port !== undefined) ?? [];
+    return {
+      ports: open.length,
+      bound: open.filter((port) => port.remote !== undefined).length,
+      pending: open.filter((port) => port.pending).length,
+      masked: open.filter((port) => port.masked).length,
+      waiting: open.filter((port) => port.due !== 0).length,
+    };
   }
 }
 

@@ -5,7 +5,7 @@
  * up neither allocates nor hashes. A use counts once: as READ, or as WRITE, which reads too. Uses
  * of both kinds come from mappings and from pins; nothing here knows which.
  *
- *   reference ──► flags domid frame | start end | readOnly writable | told change, in `dirty`
+ *   reference ──► flags domid frame | start end | lives | readOnly writable | told change, in `dirty`
  *
  * Source: xen: xen/common/grant_table.c, "struct active_grant_entry".
  */
@@ -22,6 +22,8 @@ export class GrantEntries {
   /** The part of the page that is granted: [start, end). */
   start = new Uint16Array(0);
   end = new Uint32Array(0);
+  /** How often the entry was ended or changed while in use: tells a use of it from one before. */
+  lives = new Uint32Array(0);
   /** Uses that only read, and uses that may write. Both kinds are READING as Xen has it. */
   readOnly = new Uint16Array(0);
   writable = new Uint16Array(0);
@@ -45,6 +47,7 @@ export class GrantEntries {
     this.frame = enlarge(this.frame, new Float64Array(length));
     this.start = enlarge(this.start, new Uint16Array(length));
     this.end = enlarge(this.end, new Uint32Array(length));
+    this.lives = enlarge(this.lives, new Uint32Array(length));
     this.readOnly = enlarge(this.readOnly, new Uint16Array(length));
     this.writable = enlarge(this.writable, new Uint16Array(length));
     this.#readers = enlarge(this.#readers, new Int16Array(length));

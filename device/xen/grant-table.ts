@@ -4,10 +4,11 @@
  *   grant, end_grant ──► entries ◄── map, checkCopy, pin ── netback
  *   grant_use        ◄── counts  ◄── unmap, unpin
  *
- * The guest owns the entries, we own the counts. An entry in use stays as it is: the guest decides
- * that on its own side first, so `end_grant` of one ends its connection. Statuses are Xen's GNTST
- * codes, 0 or a negative number, never an exception, because a guest decides what they are. The
- * guest checks each access once more where its memory is.
+ * The guest owns the entries, we own the counts. The guest ends or changes an entry by the counts
+ * that it knows, and a use of ours that begins meanwhile crosses with that: the entry becomes what
+ * the guest says, nothing new is done under the old one, and what was begun stays counted until its
+ * holder ends it. Statuses are Xen's GNTST codes, 0 or a negative number, never an exception,
+ * because a guest decides what they are. The guest checks each access once more where its memory is.
  *
  * Source: xen: xen/common/grant_table.c, xen/include/public/grant_table.h.
  */
@@ -29,7 +30,7 @@ import { XenErrno } from "../../shared/xen/hypercall.ts";
 import type { Snapshot } from "../nic.ts";
 import { GrantEntries, MAX_USES } from "./grant-entries.ts";
 import { type LiveGrants, liveGrants } from "./live-grants.ts";
-import { Maptrack } from "./maptrack.ts";
+import { Maptrack, type TrackedMapping } from "./maptrack.ts";
 
 /** References in one page of the table. */
 const PER_FRAME = {
@@ -79,6 +80,8 @@ export class GrantTable {
   /** References below this have an entry: frames in use, times entries a frame. */
   #limit = 0;
   #dead = false;
+  /** Entries that the guest ended or changed while they were in use here. */
+  #endedInUse = 0;
   /** Refusals by negated status. */
   readonly #refused = new Float64Array(STATUS_NAMES.length);
 
@@ -138,6 +141,8 @@ export class GrantTable {
     }
     for (let i = 0; i < GNTTAB_NR_RESERVED_ENTRIES; i++) {
       if (!entries.permits(i)) entries.set(i, 0, 0, 0, 0, 0);
+      // Version 1 says nothing of which part: none, until the guest writes the entry again.
+      else if (entries.isSubPage(i)) entries.end[i] = entries.start[i]!;
     }
     entries.clearFrom(GNTTAB_NR_RESERVED_ENTRIES);
     this.#version = version;
@@ -159,6 +164,7 @@ export class GrantTable {
       this.#checkChange("grant", reference, i);
       const frame = Math.floor(reference / PER_FRAME[version]);
       if (frame >= this.#frames) this.#setFrames(frame + 1);
+      this.#leave(reference);
       if (version === 1) this.#grantV1(reference, view, at);
       else this.#grantV2(reference, view, at);
     }
@@ -186,7 +192,9 @@ export class GrantTable {
     for (let i = 0; i < count; i++, at += endGrantRecord.size) {
       const reference = endGrantRecord.reference(view, at);
       this.#checkChange("end_grant", reference, i);
-      if (reference < this.#limit) this.#entries.set(reference, 0, 0, 0, 0, 0);
+      if (reference >= this.#limit) continue;
+      this.#leave(reference);
+      this.#entries.set(reference, 0, 0, 0, 0, 0);
     }
   }
 
@@ -195,18 +203,20 @@ export class GrantTable {
     return liveGrants(this.#entries, this.#version, this.#limit);
   }
 
+  /** The entry is about to be another one: what maps the one that was reaches its page no more. */
+  #leave(reference: number): void {
+    const entries = this.#entries;
+    if (entries.uses(reference) === 0 || entries.flags[reference] === 0) return;
+    entries.lives[reference]!++;
+    this.#endedInUse++;
+  }
+
   #checkChange(what: string, reference: number, record: number): void {
     const limit = this.maxFrames * PER_FRAME[this.#version];
     if (reference >= limit) {
       throw new WireError(
         "GRANT_REFERENCE",
         `${what}: record ${record}: reference ${reference}, the table ends at ${limit}`,
-      );
-    }
-    if (reference < this.#limit && this.#entries.uses(reference) !== 0) {
-      throw new WireError(
-        "GRANT_IN_USE",
-        `${what}: record ${record}: reference ${reference} is in use`,
       );
     }
   }
@@ -228,7 +238,7 @@ export class GrantTable {
       return this.#refuse(Gntst.GENERAL_ERROR);
     }
     this.#entries.begin(reference, !readonly);
-    return this.#maptrack.add(caller, reference, readonly);
+    return this.#maptrack.add(caller, reference, readonly, this.#entries.lives[reference]!);
   }
 
   /** Ends a mapping; GNTST. */
@@ -243,12 +253,26 @@ export class GrantTable {
     return Gntst.OKAY;
   }
 
-  /** What `handle` maps, while it does. */
+  /** What `handle` maps, as long as `reaches` says that it does. */
   mapped(handle: number): Mapping | undefined {
     const mapping = this.#maptrack.find(handle);
-    if (mapping === undefined) return undefined;
+    if (mapping === undefined || !this.#isCurrent(mapping)) return undefined;
     const { reference, readonly } = mapping;
     return { reference, readonly, frame: this.#entries.frame[reference]! };
+  }
+
+  /**
+   * Whether `handle` maps a page that the guest still grants by the entry that was mapped. Once it
+   * does not, nothing may be written under its reference, which may grant another page by now; the
+   * handle is unmapped as always.
+   */
+  reaches(handle: number): boolean {
+    const mapping = this.#maptrack.find(handle);
+    return mapping !== undefined && this.#isCurrent(mapping);
+  }
+
+  #isCurrent({ reference, life }: TrackedMapping): boolean {
+    return this.#entries.lives[reference] === life;
   }
 
   /**
@@ -286,9 +310,9 @@ export class GrantTable {
   }
 
   /**
-   * A use that outlasts a batch: the entry stays as it is until `unpin`, called as often with the
-   * same `write`. GNTST; nothing is pinned unless it is 0. It does not ask for whom: `checkCopy`
-   * did. A copy within a batch needs no pin.
+   * A use that outlasts a batch: a guest that was told of it does not end the entry before `unpin`,
+   * called as often with the same `write`. GNTST; nothing is pinned unless it is 0. It does not ask
+   * for whom: `checkCopy` did. A copy within a batch needs no pin.
    */
   pin(reference: number, write: boolean): number {
     if (!(reference < this.#limit)) return this.#refuse(Gntst.BAD_GNTREF);
@@ -374,6 +398,7 @@ export class GrantTable {
       readers,
       writers,
       mapped: this.#maptrack.live,
+      endedInUse: this.#endedInUse,
       refused,
     };
   }

@@ -12,7 +12,15 @@ import { GrantTable } from "./grant-table.ts";
 import type { LiveGrants } from "./live-grants.ts";
 import type { Domain, XenMachine } from "./machine.ts";
 import { Netback, type NetbackConfig } from "./netback/index.ts";
-import { createHome, createVif, destroyVif, shutdownPath, VIF_HANDLE } from "./toolstack.ts";
+import {
+  createHome,
+  createVif,
+  destroyVif,
+  errorPath,
+  forgetErrors,
+  shutdownPath,
+  VIF_HANDLE,
+} from "./toolstack.ts";
 import type { VifOffer } from "./vif-keys.ts";
 import { type VifDevice, type VifStore, XenbusBackend } from "./xenbus-backend.ts";
 import { XenstoreError } from "./xenstore/errors.ts";
@@ -36,10 +44,6 @@ export function createXenPersonality(
 ): (host: GuestHost) => Nic {
   return (host) => new XenGuest(machine, host, options);
 }
-
-/** xen-netback's own name for an error of the guest; `error` of its directory holds the text. */
-const errorPath = (domid: number): string =>
-  `/local/domain/0/error/backend/vif/${domid}/${VIF_HANDLE}/error`;
 
 /** Queue pairs of a vif, as Linux's backend caps them (linux: xenvif_max_queues' usual value). */
 const MAX_QUEUES = 8;
@@ -246,6 +250,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     this.grants.flushUses();
   }
   writableAgain(): void {
+    this.#machine.settle();
     this.#netback.writableAgain();
     this.grants.flushUses();
   }
@@ -265,6 +270,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     store.unwatch(`${this.#front}/${VifKey.STATE}`, token);
     store.unwatch(`${this.#back}/${VifKey.RATE}`, token);
     this.gone();
+    forgetErrors(store, this.domid);
     this.#machine.release(this);
   }
 
@@ -272,6 +278,13 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
   #tellUse(reference: number, readers: number, writers: number): void {
     grantUseRecord.write(this.#useView, 0, reference, readers, writers);
     if (!this.#destroyed) this.#host.grantUse(this.#useRecord, 1);
+  }
+
+  /** What the domain has taken of the machine. */
+  #shares(): Snapshot {
+    if (this.#destroyed) return {};
+    const { xenstore, events } = this.#machine;
+    return { store: { ...xenstore.use(this.domid) }, events: events.use(this.domid) };
   }
 
   snapshot(): Snapshot {
@@ -282,6 +295,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
       frontend: STATE_NAMES.get(this.#backend.frontend) ?? "",
       grants: this.grants.snapshot(),
       ...this.#netback.snapshot(),
+      ...this.#shares(),
     };
   }
 }

@@ -8,6 +8,8 @@
  */
 import type { Logger } from "../../shared/log.ts";
 import type { WireError } from "../../shared/wire/transactions.ts";
+import { BACKEND_DOMID } from "../../shared/xen/xenbus.ts";
+import type { Snapshot } from "../nic.ts";
 import { EventChannels } from "./event-channel.ts";
 import type { GrantTable } from "./grant-table.ts";
 import { Hypercalls } from "./hypercalls.ts";
@@ -86,10 +88,21 @@ export class XenMachine {
     this.settle();
   }
 
+  /** What the domains share; each domain's own part is in its NIC's snapshot. */
+  snapshot(): Snapshot {
+    const { xenstore, events } = this;
+    return {
+      domains: this.domains,
+      storeNodes: xenstore.nodes,
+      backendPorts: events.use(BACKEND_DOMID)["ports"]!,
+      events: events.counts,
+    };
+  }
+
   /** The work of a batch, or of a tick, is done: watches fire, delayed events get their timer. */
   settle(): void {
     this.xenstore.flushWatches();
-    const next = this.events.nextTick;
+    const next = Math.min(this.events.nextTick, this.xenstore.nextTick);
     if (next === Number.POSITIVE_INFINITY || this.#timer !== undefined) return;
     const ms = Math.max(1, Math.ceil(next - this.#now()));
     this.#timer = setTimeout(() => {

@@ -20,6 +20,7 @@ interface Slot {
   caller: number;
   reference: number;
   readonly: boolean;
+  life: number;
 }
 
 /** What a live handle stands for. */
@@ -27,6 +28,8 @@ export interface TrackedMapping {
   readonly caller: number;
   readonly reference: number;
   readonly readonly: boolean;
+  /** Of the entry, when it was mapped. */
+  readonly life: number;
 }
 
 export class Maptrack {
@@ -45,18 +48,19 @@ export class Maptrack {
   }
 
   /** A new handle. The caller has looked at `full`. */
-  add(caller: number, reference: number, readonly: boolean): number {
+  add(caller: number, reference: number, readonly: boolean, life: number): number {
     if (this.full) throw new RangeError("maptrack is full");
     let index = this.#free.pop();
     if (index === undefined) {
       index = this.#slots.length;
-      this.#slots.push({ turn: 0, live: false, caller, reference, readonly });
+      this.#slots.push({ turn: 0, live: false, caller, reference, readonly, life });
     }
     const slot = this.#slots[index]!;
     slot.live = true;
     slot.caller = caller;
     slot.reference = reference;
     slot.readonly = readonly;
+    slot.life = life;
     this.live++;
     return (slot.turn << SLOT_BITS) | index;
   }

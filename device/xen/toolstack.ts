@@ -56,6 +56,7 @@ export function createVif(store: XenstoreClient, vif: VifDescription): void {
   const frontPerms = [`n${domid}`, `r${BACKEND_DOMID}`];
   const backPerms = [`n${BACKEND_DOMID}`, `r${domid}`];
   const mac = formatMac(vif.mac);
+  store.mkdir(errorRoot(BACKEND_DOMID));
   store.mkdir(front);
   store.setPerms(front, frontPerms);
   store.mkdir(back);
@@ -85,10 +86,25 @@ export function createVif(store: XenstoreClient, vif: VifDescription): void {
   });
 }
 
-/** Takes the backend's directory away; the frontend's goes with its domain, see Xenstore.release. */
+/**
+ * Takes the backend's directory away, and the domain's above it; the frontend's goes with its
+ * domain, see Xenstore.release.
+ */
 export function destroyVif(store: XenstoreClient, domid: number): void {
-  store.rm(backendPath(domid, VIF_HANDLE));
+  store.rm(`${backendRoot(BACKEND_DOMID)}/${domid}`);
 }
+
+/** Where an administrator finds what went wrong with a vif: xen-netback's own name for it. */
+export const errorPath = (domid: number): string =>
+  `${errorRoot(BACKEND_DOMID)}/${domid}/${VIF_HANDLE}/error`;
+
+/** The domain is gone: nobody asks any more what went wrong with it. */
+export function forgetErrors(store: XenstoreClient, domid: number): void {
+  store.rm(`${errorRoot(BACKEND_DOMID)}/${domid}`);
+}
+
+const backendRoot = (domid: number): string => `${domainPath(domid)}/backend/vif`;
+const errorRoot = (domid: number): string => `${domainPath(domid)}/error/backend/vif`;
 
 function put(store: XenstoreClient, path: string, value: string, perms: readonly string[]): void {
   store.write(path, value);

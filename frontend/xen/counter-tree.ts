@@ -23,6 +23,7 @@ export function counterTree(info: NetfrontInfo): CounterTree {
       free: grants.freeCount,
       frames: grants.frames,
       quarantined: grants.quarantined,
+      held: grants.heldCount,
     },
     events: { ...events.counters, masked: events.masked },
     ifnet: { ...info.ifnet.counters },

@@ -25,31 +25,31 @@ import { Errno } from "../bus/errno.ts";
 import { SyncOp } from "../bus/map.ts";
 import { flowHash } from "../net/flow.ts";
 import { Ifcap, Iff } from "../net/ifnet.ts";
-import { Csum, HashType, type Mbuf, mCopyData } from "../net/mbuf.ts";
-import { BUS_DMA_NOWAIT, BUS_DMA_XEN_RO } from "./bus-dma-xen/index.ts";
+import { Csum, HashType, type Mbuf } from "../net/mbuf.ts";
 import type { NetfrontInfo } from "./info.ts";
 import { armKick, publishDue, publishTx } from "./notify.ts";
-import { dmaCallback, getMapGref, repoolTxMap, unpoolTxMap } from "./pool.ts";
-import { NO_PACKET, TX_MAPS, type Txq } from "./rings.ts";
+import { getMapGref, repoolTxMap } from "./pool.ts";
+import { TX_MAPS, type Txq } from "./rings.ts";
+import {
+  gather,
+  gatherBounced,
+  giveId,
+  ids,
+  lengths,
+  loadPieces,
+  MAX_TX_REQ_FRAGS,
+  PAGE_BYTES,
+  takeMap,
+} from "./tx-pieces.ts";
 
-const PAGE_BYTES = 4096;
-/** MAX_TX_REQ_FRAGS: pieces of the longest packet, when it begins in the middle of a page. */
-export const MAX_TX_REQ_FRAGS = 18;
 /** A ring with fewer free slots is full: the largest packet, its extra info, and one. */
 const ROOM_SLOTS = MAX_TX_REQ_FRAGS + 2;
 const ETHER_HEADER_BYTES = 14;
-const NO_BYTES = new Uint8Array(0);
 
 const CSUM_TSO = Csum.IP_TSO | Csum.IP6_TSO;
 const CSUM_V4 = Csum.IP_TCP | Csum.IP_UDP;
 const CSUM_V6 = Csum.IP6_TCP | Csum.IP6_UDP;
 const CSUM_ANY = CSUM_TSO | CSUM_V4 | CSUM_V6 | Csum.IP;
-
-/** Pieces of the packet at hand. One at a time: nothing here awaits. */
-const buffers: Uint8Array[] = new Array<Uint8Array>(MAX_TX_REQ_FRAGS).fill(NO_BYTES);
-const offsets = new Int32Array(MAX_TX_REQ_FRAGS);
-const lengths = new Int32Array(MAX_TX_REQ_FRAGS);
-const ids = new Uint16Array(MAX_TX_REQ_FRAGS);
 
 /**
  * ifnet.transmit. 0: the packet is ours. ENOBUFS: the caller keeps it until onTransmitReady.
@@ -138,6 +138,8 @@ function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   }
   if (!loadPieces(info, txq, m, count)) {
     stats.dma_mapping_err++;
+    // What was granted and ended again is told with the burst.
+    armKick(info);
     return dropBad(info, m);
   }
 
@@ -208,92 +210,6 @@ function txFacts(info: NetfrontInfo, m: Mbuf): number {
   if (!tso) return flags;
   if (!(m.tsoSegsz > 0 && m.tsoSegsz <= 0xffff)) return -1;
   return flags | TxFlag.EXTRA_INFO;
-}
-
-/**
- * Cuts the packet into pieces of at most a page, in the scratch arrays. Returns how many; a chain
- * of too many is copied together; -1 when that does not help.
- */
-function gather(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
-  let count = 0;
-  for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) {
-    for (let from = 0; from < piece.length; from += PAGE_BYTES) {
-      if (count === info.maxTxFrags) return defrag(info, txq, m);
-      buffers[count] = piece.buffer;
-      offsets[count] = piece.at + from;
-      lengths[count] = Math.min(PAGE_BYTES, piece.length - from);
-      count++;
-    }
-  }
-  return count;
-}
-
-/** m_defrag(9). Rare; allocates. */
-function defrag(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
-  const count = Math.ceil(m.pktLength / PAGE_BYTES);
-  if (count > info.maxTxFrags) return -1;
-  const linear = new Uint8Array(m.pktLength);
-  mCopyData(m, 0, m.pktLength, linear, 0);
-  for (let i = 0; i < count; i++) {
-    buffers[i] = linear;
-    offsets[i] = i * PAGE_BYTES;
-    lengths[i] = Math.min(PAGE_BYTES, m.pktLength - i * PAGE_BYTES);
-  }
-  txq.stats.defrag++;
-  return count;
-}
-
-/** As `gather`, for a backend that is not trusted: pieces are bounce pages, filled by loadPieces. */
-function gatherBounced(info: NetfrontInfo, m: Mbuf): number {
-  const count = Math.ceil(m.pktLength / PAGE_BYTES);
-  if (count > info.maxTxFrags) return -1;
-  for (let i = 0; i < count; i++) {
-    lengths[i] = Math.min(PAGE_BYTES, m.pktLength - i * PAGE_BYTES);
-  }
-  return count;
-}
-
-/** Takes an id and a map for each piece and loads it. False, with all undone, when one fails. */
-function loadPieces(info: NetfrontInfo, txq: Txq, m: Mbuf, count: number): boolean {
-  for (let i = 0; i < count; i++) {
-    const id = takeId(txq);
-    const map = unpoolTxMap(txq);
-    // There are more maps than ids: as long as both are conserved, none can be missing.
-    if (map === undefined) throw new Error(`${txq.name}: no map for a free id`);
-    if (!info.trusted) bouncePiece(txq, m, i, id);
-    const flags = BUS_DMA_NOWAIT | BUS_DMA_XEN_RO;
-    const error = map.load(buffers[i]!, offsets[i]!, lengths[i]!, dmaCallback, undefined, flags);
-    buffers[i] = NO_BYTES;
-    if (error !== 0) {
-      repoolTxMap(txq, map);
-      giveId(txq, id);
-      for (let k = i - 1; k >= 0; k--) unloadUnsent(txq, ids[k]!);
-      return false;
-    }
-    ids[i] = id;
-    txq.maps[id] = map;
-  }
-  return true;
-}
-
-/** No backend has heard of this grant: ending it can't fail. */
-function unloadUnsent(txq: Txq, id: number): void {
-  const map = takeMap(txq, id);
-  if (map.unload() !== 0) throw new Error(`${txq.name}: a grant nobody was told of is in use`);
-  repoolTxMap(txq, map);
-  giveId(txq, id);
-}
-
-/** Copies piece `i` to the id's own page; the rest of the page is zero (XSA-403). */
-function bouncePiece(txq: Txq, m: Mbuf, i: number, id: number): void {
-  const page = txq.bounce[id] ?? new Uint8Array(PAGE_BYTES);
-  txq.bounce[id] = page;
-  const length = lengths[i]!;
-  mCopyData(m, i * PAGE_BYTES, length, page, 0);
-  page.fill(0, length);
-  buffers[i] = page;
-  offsets[i] = 0;
-  txq.stats.bounced += length;
 }
 
 /**
@@ -406,27 +322,6 @@ export function releaseTxBufs(info: NetfrontInfo, txq: Txq): number {
   }
   txq.extrasOut = 0;
   return txq.freePackets - before;
-}
-
-function takeMap(txq: Txq, id: number) {
-  const map = txq.maps[id];
-  if (map === undefined) throw new Error(`${txq.name}: id ${id} has no map`);
-  txq.maps[id] = undefined;
-  return map;
-}
-
-function takeId(txq: Txq): number {
-  const id = txq.freeId;
-  // Every id out has a slot of the ring, and the ring had room.
-  if (id === 0) throw new Error(`${txq.name}: no free id`);
-  txq.freeId = txq.nextId[id]!;
-  return id;
-}
-
-function giveId(txq: Txq, id: number): void {
-  txq.packetOf[id] = NO_PACKET;
-  txq.nextId[id] = txq.freeId;
-  txq.freeId = id;
 }
 
 function ringOf(txq: Txq) {

@@ -15,7 +15,6 @@ import type { Rxq, Txq } from "./rings.ts";
  * while the rings are being connected anew (XSA-465).
  */
 export function interrupt(info: NetfrontInfo, rxq: Rxq, txq: Txq): boolean {
-  if (!info.carrier) return false;
   const received = rxeof(info, rxq);
   const sent = txeof(info, txq);
   if (received) info.ifnet.inputDone();

@@ -70,6 +70,9 @@ export class EventChannels {
     if (!(port > 0 && port < EVTCHN_2L_NR_CHANNELS)) {
       throw new HypercallError(0, `event channel: port ${port} is none`);
     }
+    if (this.#bindings[port] !== undefined) {
+      throw new HypercallError(0, `event channel: port ${port} was given twice`);
+    }
     return port;
   }
 

@@ -3,7 +3,11 @@
  *
  *   not yet grown ──grow──► free ──alloc──► listed ──claim──► owned ──quarantine──► quarantined
  *                            ▲ └──────────take────────────────►│ └◄─release─ listed       │
- *                            └◄──────────────────free──────────┴──────────────────────────┘
+ *                            │└◄──────────────────free──────────┴──────────────────────────┘
+ *                            └──the device uses it──► held ──its use ends──► free
+ *
+ * A reference that the device uses, though it grants nothing, is given to nobody until that use
+ * ends: it is held in the place of being free, and passed over in a list.
  *
  * A reference just given back is the last to be used again, which keeps an access that comes late
  * apart from whatever is granted next. References 0 to 7 are reserved and never given out.
@@ -18,6 +22,7 @@ export type GrantMisuseCode =
   | "GRANT_OWNER"
   | "GRANT_LIVE"
   | "GRANT_NOT_LIVE"
+  | "GRANT_IN_USE"
   | "GRANT_COUNT"
   | "GRANT_VERSION";
 
@@ -30,9 +35,9 @@ export class GrantMisuse extends Error {
   }
 }
 
-export const Owner = { NOBODY: 0, FREE: 1, LISTED: 2, OWNED: 3, QUARANTINED: 4 } as const;
+export const Owner = { NOBODY: 0, FREE: 1, LISTED: 2, OWNED: 3, QUARANTINED: 4, HELD: 5 } as const;
 export type Owner = (typeof Owner)[keyof typeof Owner];
-const OWNER_NAMES = ["not in use", "free", "in a list", "owned", "quarantined"];
+const OWNER_NAMES = ["not in use", "free", "in a list", "owned", "quarantined", "held"];
 
 /** References taken out of the free list together, to be claimed one by one. */
 export class GrantReferences {
@@ -62,18 +67,24 @@ export class ReferencePool {
   readonly #owners: Uint8Array;
   /** The reference behind each one in its list, or NONE. */
   readonly #next: Int32Array;
+  /** The one before it in the free list, or NONE. */
+  readonly #previous: Int32Array;
+  readonly #isInUse: (reference: number) => boolean;
   #frames = 0;
   #head = NONE;
   #tail = NONE;
   #free = 0;
+  #held = 0;
   readonly #wishes: FreeCallback[] = [];
   #scheduled = false;
 
-  constructor(perFrame: number, maxFrames: number) {
+  constructor(perFrame: number, maxFrames: number, isInUse: (reference: number) => boolean) {
+    this.#isInUse = isInUse;
     this.#perFrame = perFrame;
     this.#maxFrames = maxFrames;
     this.#owners = new Uint8Array(perFrame * maxFrames);
     this.#next = new Int32Array(perFrame * maxFrames).fill(NONE);
+    this.#previous = new Int32Array(perFrame * maxFrames).fill(NONE);
     this.#grow(1);
   }
 
@@ -88,6 +99,11 @@ export class ReferencePool {
 
   get free(): number {
     return this.#free;
+  }
+
+  /** Kept from being free because the device uses them. */
+  get held(): number {
+    return this.#held;
   }
 
   /** As many as can ever be free at once. */
@@ -135,10 +151,17 @@ export class ReferencePool {
     return reference;
   }
 
+  /** The first of the list that the device does not use, owned, or -1. */
   claim(list: GrantReferences): number {
-    const reference = list.head;
+    let before = NONE;
+    let reference = list.head;
+    while (reference !== NONE && this.#isInUse(reference)) {
+      before = reference;
+      reference = this.#next[reference]!;
+    }
     if (reference === NONE) return NONE;
-    list.head = this.#next[reference]!;
+    if (before === NONE) list.head = this.#next[reference]!;
+    else this.#next[before] = this.#next[reference]!;
     list.count--;
     this.#owners[reference] = Owner.OWNED;
     return reference;
@@ -150,16 +173,39 @@ export class ReferencePool {
   }
 
   freeList(list: GrantReferences): void {
-    for (let r = this.claim(list); r !== NONE; r = this.claim(list)) this.#append(r);
+    while (list.head !== NONE) {
+      const reference = list.head;
+      list.head = this.#next[reference]!;
+      this.#putBack(reference);
+    }
+    list.count = 0;
     this.#kick();
   }
 
-  /** An owned or quarantined reference is free again. */
+  /** An owned or quarantined reference is free again, or held while the device uses it. */
   give(reference: number): void {
     const owner = this.#owners[reference];
     if (owner !== Owner.OWNED && owner !== Owner.QUARANTINED) this.#wrongOwner(reference);
-    this.#append(reference);
+    this.#putBack(reference);
     this.#kick();
+  }
+
+  /** The device's use of `reference` begins or has ended: a free one is held, a held one free. */
+  useChanged(reference: number): void {
+    const owner = this.#owners[reference];
+    if (owner === Owner.FREE && this.#isInUse(reference)) {
+      this.#unlink(reference);
+      this.#putBack(reference);
+    } else if (owner === Owner.HELD && !this.#isInUse(reference)) {
+      this.#held--;
+      this.#putBack(reference);
+      this.#kick();
+    }
+  }
+
+  /** All uses have ended at once. */
+  usesEnded(): void {
+    for (let reference = 0; this.#held > 0; reference++) this.useChanged(reference);
   }
 
   quarantine(reference: number): void {
@@ -220,15 +266,32 @@ export class ReferencePool {
   /** Takes the first of the free list, which is not empty. */
   #shift(): number {
     const reference = this.#head;
-    this.#head = this.#next[reference]!;
-    if (this.#head === NONE) this.#tail = NONE;
-    this.#free--;
+    this.#unlink(reference);
     return reference;
+  }
+
+  /** Takes `reference`, which is in it, out of the free list. */
+  #unlink(reference: number): void {
+    const previous = this.#previous[reference]!;
+    const next = this.#next[reference]!;
+    if (previous === NONE) this.#head = next;
+    else this.#next[previous] = next;
+    if (next === NONE) this.#tail = previous;
+    else this.#previous[next] = previous;
+    this.#free--;
+  }
+
+  #putBack(reference: number): void {
+    if (this.#isInUse(reference)) {
+      this.#owners[reference] = Owner.HELD;
+      this.#held++;
+    } else this.#append(reference);
   }
 
   #append(reference: number): void {
     this.#owners[reference] = Owner.FREE;
     this.#next[reference] = NONE;
+    this.#previous[reference] = this.#tail;
     if (this.#tail === NONE) this.#head = reference;
     else this.#next[this.#tail] = reference;
     this.#tail = reference;

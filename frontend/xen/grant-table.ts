@@ -7,9 +7,10 @@
  *
  * The table is ours, and every access of the device is decided by it here, whatever the device
  * thinks it was granted. The device holds a copy, told by packed records before anything that lets
- * it act on them. Use counts are the device's word, and decide one thing: whether access can be
- * ended, as Xen's in-use bits do. In between lies the time of a message: a device that begins to
- * use a reference while its end is on the way is refused.
+ * it act on them. Use counts are the device's word, and decide two things: whether access can be
+ * ended, as Xen's in-use bits do, and whether a reference may be granted anew. In between lies the
+ * time of a message: a device that begins to use a reference while its end is on the way is refused
+ * each access, and its use is counted all the same, so that what it tells later still adds up.
  *
  * Source: freebsd-src: sys/dev/xen/grant_table/grant_table.c; xen: xen/common/grant_table.c.
  */
@@ -31,6 +32,7 @@ import {
   type FreeCallback,
   GrantMisuse,
   type GrantReferences,
+  Owner,
   ReferencePool,
 } from "./grant-references.ts";
 
@@ -80,7 +82,6 @@ export class GrantTable implements GrantAccess {
     this.version = version;
     this.#space = space;
     this.#log = log;
-    this.#pool = new ReferencePool(perFrame, maxFrames);
     this.#posts = new GrantPosts(hypervisor, version);
     this.#flags = new Uint16Array(entries);
     this.#domids = new Uint16Array(entries);
@@ -89,6 +90,7 @@ export class GrantTable implements GrantAccess {
     this.#ends = new Uint16Array(entries);
     this.#readers = new Uint16Array(entries);
     this.#writers = new Uint16Array(entries);
+    this.#pool = new ReferencePool(perFrame, maxFrames, (r) => this.queryForeignAccess(r) !== 0);
     hypervisor.beforeNotice(() => this.#posts.send());
     hypervisor.onGrantUse = (reference, readers, writers) => this.#use(reference, readers, writers);
   }
@@ -123,12 +125,17 @@ export class GrantTable implements GrantAccess {
     return this.#quarantine.size;
   }
 
+  /** References that grant nothing, would be free, and are used by the device all the same. */
+  get heldCount(): number {
+    return this.#pool.held;
+  }
+
   /** gnttab_alloc_grant_references: `count` of them, or undefined (ENOSPC). */
   allocGrantReferences(count: number): GrantReferences | undefined {
     return this.#pool.alloc(count);
   }
 
-  /** gnttab_claim_grant_reference: one of the list, or -1 when it is empty. */
+  /** gnttab_claim_grant_reference: one of the list, or -1 when it has none that is not in use. */
   claim(list: GrantReferences): number {
     return this.#pool.claim(list);
   }
@@ -154,6 +161,20 @@ export class GrantTable implements GrantAccess {
     return this.#pool.take();
   }
 
+  /**
+   * The owner of `reference`, which grants nothing, wants to grant. The same one, or another in its
+   * place when a use of the device that crossed with the end of access keeps it; -1 (ENOSPC), and
+   * nothing changed, when there is no other.
+   */
+  renew(reference: number): number {
+    this.#pool.needOwned(reference);
+    this.#needNotLive(reference);
+    if (this.queryForeignAccess(reference) === 0) return reference;
+    const other = this.#pool.take();
+    if (other >= 0) this.#pool.give(reference);
+    return other;
+  }
+
   /** gnttab_free_grant_reference. Access to it has ended. */
   freeGrantReference(reference: number): void {
     this.#pool.needOwned(reference);
@@ -163,7 +184,7 @@ export class GrantTable implements GrantAccess {
 
   /**
    * gnttab_grant_foreign_access_ref: `domid` may reach the page of 4096 bytes around `busAddress`,
-   * as far as something is mapped there.
+   * as far as something is mapped there. `reference` was taken, or renewed, in this turn.
    */
   grantForeignAccessRef(
     reference: number,
@@ -253,6 +274,7 @@ export class GrantTable implements GrantAccess {
   linkGone(): void {
     this.#readers.fill(0);
     this.#writers.fill(0);
+    this.#pool.usesEnded();
     for (const reference of [...this.#quarantine.keys()]) this.#leaveQuarantine(reference);
     this.#posts.drop();
   }
@@ -317,20 +339,29 @@ export class GrantTable implements GrantAccess {
     this.#space.refuseGrant(reference, offset, length, what);
   }
 
-  /** What the device says of its uses. A lie is counted and told, and changes nothing. */
+  /**
+   * What the device says of its uses. Counts go by reference, whatever the entry is by now: an
+   * entry may have ended while the device told of its use, and the end of that use comes later. A
+   * use of what grants no such thing is a fault all the same, for a lie looks just like it. What
+   * can't be even so (counts out of bounds, references never given out) changes nothing.
+   */
   #use(reference: number, readers: number, writers: number): void {
-    const flags = this.#flags[reference] ?? 0;
     const r = (this.#readers[reference] ?? 0) + readers;
     const w = (this.#writers[reference] ?? 0) + writers;
     const counts = r >= 0 && w >= 0 && r <= MAX_USES && w <= MAX_USES;
-    const writesReadonly = w > 0 && (flags & GrantFlag.READONLY) !== 0;
-    if (flags === 0 || !counts || writesReadonly) {
+    if (!counts || this.#pool.ownerOf(reference) === Owner.NOBODY) {
       this.#space.refuseGrant(reference, 0, 0, "use that cannot be, of a grant");
       return;
+    }
+    const flags = this.#flags[reference]!;
+    const writesReadonly = writers > 0 && (flags & GrantFlag.READONLY) !== 0;
+    if (writesReadonly || (flags === 0 && (readers > 0 || writers > 0))) {
+      this.#space.refuseGrant(reference, 0, 0, "use of what is not granted");
     }
     this.#readers[reference] = r;
     this.#writers[reference] = w;
     if (r + w === 0 && this.#quarantine.has(reference)) this.#leaveQuarantine(reference);
+    else this.#pool.useChanged(reference);
   }
 
   #leaveQuarantine(reference: number): void {
@@ -351,6 +382,9 @@ export class GrantTable implements GrantAccess {
   ): void {
     this.#pool.needOwned(reference);
     this.#needNotLive(reference);
+    if (this.queryForeignAccess(reference) !== 0) {
+      throw new GrantMisuse("GRANT_IN_USE", `grant reference ${reference} was not renewed`);
+    }
     this.#pages[reference] = page;
     this.#domids[reference] = domid;
     this.#starts[reference] = start;

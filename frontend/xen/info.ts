@@ -127,7 +127,7 @@ export class NetfrontInfo {
     space.grants = this.grants;
     this.dmaParent = getXenDmaTag(space, this.grants);
     this.events = new EventChannels(hypervisor, () => ctx.now());
-    this.store = new XenstoreClient((message) => hypervisor.xenstore(message));
+    this.store = new XenstoreClient(hypervisor);
     this.xenbus = new Xenbus(this.store);
     hypervisor.onEvent = (port) => this.events.handle(port);
     hypervisor.onXenstore = (src, at, length) => this.store.receive(src, at, length);

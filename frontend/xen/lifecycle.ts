@@ -65,7 +65,9 @@ export async function attach(info: NetfrontInfo): Promise<void> {
 async function bringUp(info: NetfrontInfo): Promise<void> {
   const { generation, xenbus, ifnet } = info;
   await watchShutdown(info);
+  info.check(generation);
   await xenbus.findOtherend();
+  info.check(generation);
   await readDescription(info);
   info.check(generation);
   if (ifnet.mtu < MIN_MTU || ifnet.mtu > info.maxMtu) {
@@ -81,9 +83,12 @@ async function bringUp(info: NetfrontInfo): Promise<void> {
 async function handshake(info: NetfrontInfo): Promise<void> {
   const { generation, xenbus } = info;
   await xenbus.set(S.INITIALISING);
+  info.check(generation);
   await reach(info, S.INIT_WAIT, "offer a connection");
   await connect(info);
+  info.check(generation);
   await xenbus.set(S.CONNECTED);
+  info.check(generation);
   kickRings(info);
   await reach(info, S.CONNECTED, "connect");
   info.check(generation);
@@ -121,6 +126,7 @@ const STATE_NAMES = [
 async function connect(info: NetfrontInfo): Promise<void> {
   const { generation } = info;
   await talkToBackend(info);
+  info.check(generation);
   await queryFeatures(info);
   info.check(generation);
   info.broken = undefined;
@@ -177,10 +183,21 @@ export async function backendChanged(info: NetfrontInfo): Promise<void> {
     case S.INIT_WAIT:
     case S.INITIALISING:
       // Offered again, after it was closed.
-      if (xenbus.state === S.CLOSED) await handshake(info);
+      if (xenbus.state === S.CLOSED) await reconnect(info);
       return;
     default:
       return;
+  }
+}
+
+/** The same backend once more. What fails is logged, and tried again if it may pass. */
+async function reconnect(info: NetfrontInfo): Promise<void> {
+  const { generation } = info;
+  try {
+    await handshake(info);
+  } catch (error) {
+    if (error instanceof Abandoned || info.generation !== generation) return;
+    resumeFailed(info, explain(error));
   }
 }
 

@@ -30,9 +30,12 @@ export function publishTx(info: NetfrontInfo, txq: Txq): void {
   txq.burstBytes = 0;
   if (txq.ring === undefined || txq.ring.unpublished === 0) return;
   info.grants.post();
-  if (!txq.ring.publish()) return;
-  txq.stats.notifications++;
-  info.events.notify(txq.port);
+  if (txq.ring.publish()) {
+    txq.stats.notifications++;
+    info.events.notify(txq.port);
+  }
+  // With or without an event: the device looks at its rings after each batch.
+  info.ctx.space.link?.mark();
 }
 
 export function publishRx(info: NetfrontInfo, rxq: Rxq): void {

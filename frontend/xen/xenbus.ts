@@ -9,8 +9,11 @@
  *
  * Source: xen: xen/include/public/io/xenbus.h; freebsd-src: sys/xen/xenbus/xenbusb.c.
  */
+import { DOMID_FIRST_RESERVED } from "../../shared/xen/hypercall.ts";
 import { VifKey, XenbusState, xenbusStateOf } from "../../shared/xen/xenbus.ts";
+import { Errno } from "../bus/errno.ts";
 import { Abandoned } from "./abandoned.ts";
+import { XenError } from "./error.ts";
 import type { XenstoreClient, XenstoreRequests } from "./xenstore-client.ts";
 
 /** Our directory, from the domain's own. */
@@ -43,7 +46,7 @@ export class Xenbus {
     this.#store = store;
   }
 
-  /** Finds the other end and watches its state. Rejects with XenstoreError. */
+  /** Finds the other end and watches its state. Rejects with XenstoreError or XenError. */
   async findOtherend(): Promise<void> {
     const [path, id] = await Promise.all([
       this.#store.read(`${NODE}/${VifKey.BACKEND}`),
@@ -51,8 +54,10 @@ export class Xenbus {
     ]);
     this.otherendPath = path;
     this.otherendId = /^\d{1,5}$/.test(id) ? Number(id) : Number.NaN;
-    if (!(this.otherendId < 0x7ff0))
-      throw new Error(`backend-id ${JSON.stringify(id)} is no domain`);
+    if (!(this.otherendId < DOMID_FIRST_RESERVED)) {
+      const text = `key backend-id of the NIC: ${JSON.stringify(id)} is no domain`;
+      throw new XenError("BACKEND_ID", Errno.ENXIO, text);
+    }
     await this.#store.watch(`${path}/${VifKey.STATE}`, () => this.#look());
   }
 

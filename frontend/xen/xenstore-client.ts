@@ -48,6 +48,14 @@ interface Waiting {
   reject(error: Error): void;
 }
 
+/** The way to the store: the hypervisor. */
+export interface XenstoreLink {
+  /** False: nobody would answer. */
+  readonly attached: boolean;
+  /** Takes one whole message. */
+  xenstore(message: Uint8Array): void;
+}
+
 interface Unsent {
   send(): void;
   reject(error: Error): void;
@@ -73,7 +81,7 @@ export interface XenstoreRequests {
 }
 
 export class XenstoreClient implements XenstoreRequests {
-  readonly #send: (message: Uint8Array) => void;
+  readonly #link: XenstoreLink;
   readonly #pending = new Map<number, Waiting>();
   /** Requests that nobody waits for any more. */
   readonly #abandoned = new Set<number>();
@@ -83,9 +91,8 @@ export class XenstoreClient implements XenstoreRequests {
   #nextRequest = 1;
   #nextToken = 1;
 
-  /** `send` takes one whole message. */
-  constructor(send: (message: Uint8Array) => void) {
-    this.#send = send;
+  constructor(link: XenstoreLink) {
+    this.#link = link;
   }
 
   get outstanding(): number {
@@ -289,12 +296,13 @@ export class XenstoreClient implements XenstoreRequests {
   }
 
   #request(type: XsType, tx: number, payload: Uint8Array, what: string): Promise<Uint8Array> {
+    if (!this.#link.attached) return Promise.reject(new Abandoned("the store is gone"));
     return new Promise((resolve, reject) => {
       const send = (): void => {
         const id = this.#nextRequest;
         this.#nextRequest = id === 0xffffffff ? 1 : id + 1;
         this.#pending.set(id, { type, what, resolve, reject });
-        this.#send(xsMessage(type, id, tx, payload));
+        this.#link.xenstore(xsMessage(type, id, tx, payload));
       };
       if (this.#pending.size >= MOST_OUTSTANDING) this.#queue.push({ send, reject });
       else send();

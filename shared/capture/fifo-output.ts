@@ -30,21 +30,29 @@ export class FifoOutput implements CaptureOutput {
     this.name = path;
   }
 
-  /** Waits for a reader. */
-  async open(
-    number: number,
-    startMs: number,
-    onGone: (error: SinkError) => void,
-  ): Promise<CaptureSink> {
+  /** Waits for a reader. Rejects with SinkError: there is no such pipe, or `abort` was called. */
+  async attach(): Promise<void> {
     const fd = await this.#opened();
     const socket = new Socket({ fd, readable: false, writable: true });
     this.#socket = socket;
     const watch = setInterval(() => void this.#look(socket), WATCH_MS);
     socket.once("close", () => clearInterval(watch));
+  }
+
+  /** The pipe, after `attach`. */
+  async open(
+    number: number,
+    startMs: number,
+    onGone: (error: SinkError) => void,
+  ): Promise<CaptureSink> {
+    const socket = this.#socket;
+    if (socket === undefined || socket.destroyed) {
+      throw new SinkError("EPIPE", `${this.name} has no reader`);
+    }
     return new StreamOutput(socket, this.name).open(number, startMs, onGone);
   }
 
-  /** Waits no longer, for a reader or for one that does not read. */
+  /** Closes the pipe, and waits no longer: for a reader, or for one that does not read. */
   abort(): void {
     this.#aborted = true;
     this.#socket?.destroy();

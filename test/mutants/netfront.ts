@@ -3,6 +3,15 @@ import type { Mutant } from "./mutants.ts";
 
 const BUS_DMA_TEST = "test/seed/bus-dma-xen.test.ts";
 const MAP = "frontend/xen/bus-dma-xen/map.ts";
+const NETFRONT_TEST = "test/seed/netfront.test.ts";
+const QUEUES = "frontend/xen/queues.ts";
+const POOL = "frontend/xen/pool.ts";
+const RINGS = "frontend/xen/rings.ts";
+const LIFECYCLE = "frontend/xen/lifecycle.ts";
+const TX = "frontend/xen/datapath-tx.ts";
+const PIECES = "frontend/xen/tx-pieces.ts";
+const RX = "frontend/xen/datapath-rx.ts";
+const INDEX = "frontend/xen/index.ts";
 
 export const netfrontMutants: readonly Mutant[] = [
   {
@@ -44,5 +53,200 @@ export const netfrontMutants: readonly Mutant[] = [
     search: "return (flags & BUS_DMA_NOWAIT) === 0 && !this.#prealloc;",
     replace: "return !this.#prealloc;",
     breaks: "a load with NOWAIT waits",
+  },
+  {
+    row: "N1",
+    test: NETFRONT_TEST,
+    file: QUEUES,
+    search: 'rxq.dmat = createTag(info, name, "fromDevice");',
+    replace: 'rxq.dmat = info.rxqs[0]?.dmat ?? createTag(info, name, "fromDevice");',
+    breaks: "all receive queues have one tag",
+  },
+  {
+    row: "N2",
+    test: NETFRONT_TEST,
+    file: QUEUES,
+    search: "flags: (info.xenbus.otherendId << BUS_DMA_XEN_DOMID_SHIFT) >>> 0,",
+    replace: "flags: ((info.xenbus.otherendId + 1) << BUS_DMA_XEN_DOMID_SHIFT) >>> 0,",
+    breaks: "tags grant to another domain",
+  },
+  {
+    row: "N3",
+    test: NETFRONT_TEST,
+    file: POOL,
+    search: "rxq.maps[slot] = undefined;\n  return map;",
+    replace: "return map;",
+    breaks: "a slot keeps the map that was taken",
+  },
+  {
+    row: "N4",
+    test: NETFRONT_TEST,
+    file: POOL,
+    search: "if (pool.count === 0) return undefined;",
+    replace: "",
+    breaks: "an empty pool is drawn from",
+  },
+  {
+    row: "N5",
+    test: NETFRONT_TEST,
+    file: POOL,
+    search: "if (pool.count === pool.maps.length) throw",
+    replace: "if (pool.count > pool.maps.length) throw",
+    breaks: "a full pool takes one more",
+  },
+  {
+    row: "N6",
+    test: NETFRONT_TEST,
+    file: POOL,
+    search: "map.gref(0);",
+    replace: "map.gref(0) + 1;",
+    breaks: "another map's reference is named",
+  },
+  {
+    row: "N7",
+    test: NETFRONT_TEST,
+    file: RINGS,
+    search: "export const RX_MAPS = RX_RING_SLOTS + 1;",
+    replace: "export const RX_MAPS = RX_RING_SLOTS;",
+    breaks: "a map too few",
+  },
+  {
+    row: "N8",
+    test: NETFRONT_TEST,
+    file: POOL,
+    search: "pool.maps[pool.count++] = map;\n}",
+    replace: "pool.maps.splice(pool.count++, 1);\n  pool.maps.unshift(map);\n}",
+    breaks: "a released map is the last to be claimed again",
+  },
+  {
+    row: "N12",
+    test: NETFRONT_TEST,
+    file: LIFECYCLE,
+    search: "rebuildRxBufs(info, rxq, buffers);",
+    replace: "for (const m of buffers) m.free();",
+    breaks: "buffers are given up instead of loaded again",
+  },
+  {
+    row: "N13",
+    test: NETFRONT_TEST,
+    file: QUEUES,
+    search: "fillPool(rxq.pool, rxq.dmat);",
+    replace: "info.grants.allocGrantReferences(257);\n  fillPool(rxq.pool, rxq.dmat);",
+    breaks: "references are asked of the grant table",
+  },
+  {
+    row: "N14",
+    test: NETFRONT_TEST,
+    file: PIECES,
+    search: "const flags = BUS_DMA_NOWAIT | BUS_DMA_XEN_RO;",
+    replace: "const flags = BUS_DMA_NOWAIT | (BUS_DMA_XEN_RO & 0);",
+    breaks: "what is sent may be written",
+  },
+  {
+    row: "N15",
+    test: NETFRONT_TEST,
+    file: RX,
+    search: "if (kept === undefined) m.free();\n    else kept.push(m);",
+    replace: "kept?.push(m);",
+    breaks: "released buffers are not freed",
+  },
+  {
+    row: "N16",
+    test: NETFRONT_TEST,
+    file: RX,
+    search: "} else if (map.unload() !== 0) {\n      // XSA-396",
+    replace: "} else if (map.loaded === false) {\n      // XSA-396",
+    breaks: "a fragment stays granted when it goes up",
+  },
+  {
+    row: "N17",
+    test: NETFRONT_TEST,
+    file: TX,
+    search: "giveId(txq, id);\n    txq.idsOut--;\n    if (map",
+    replace: "txq.idsOut--;\n    if (map",
+    breaks: "ids of pending packets are lost",
+  },
+  {
+    row: "N18",
+    test: NETFRONT_TEST,
+    file: TX,
+    search: "if (map.unload() !== 0) {\n    // XSA-396",
+    replace: "if (map.unload() < 0) {\n    // XSA-396",
+    breaks: "a page in use counts as returned",
+  },
+  {
+    row: "N19",
+    test: NETFRONT_TEST,
+    file: QUEUES,
+    search: "pool.maps[i]!.destroy();",
+    replace: "",
+    breaks: "maps outlive the queue",
+  },
+  {
+    row: "N20",
+    test: NETFRONT_TEST,
+    file: POOL,
+    search: "if (error !== 0) throw",
+    replace: "if (error < 0) throw",
+    breaks: "an error of a load is passed over",
+  },
+  {
+    row: "N21",
+    test: NETFRONT_TEST,
+    file: TX,
+    search: "const size = i === 0 ? m.pktLength : lengths[i]!;",
+    replace: "const size = lengths[i]!;",
+    breaks: "the first request states its own part only",
+  },
+  {
+    row: "N22",
+    test: NETFRONT_TEST,
+    file: RX,
+    search: "if (!info.carrier || ring === undefined || rxq.busy) return false;",
+    replace:
+      "if (!info.carrier || ring === undefined || info.rxqs.some((q) => q.busy)) return false;",
+    breaks: "one queue at a time",
+  },
+  {
+    row: "N23",
+    test: NETFRONT_TEST,
+    file: INDEX,
+    search: "this.ifnet.transmit = (m) => transmit(info, m);",
+    replace:
+      "this.ifnet.transmit = (m) => {\n      void info.lock.run(async () => transmit(info, m));\n      return 0;\n    };",
+    breaks: "transmit takes sc_lock",
+  },
+  {
+    row: "N25",
+    test: NETFRONT_TEST,
+    file: RX,
+    search: "packet.error = Errno.EINVAL;\n      moveRxSlot(rxq, ring, m, map);",
+    replace: "packet.error = Errno.EINVAL;\n      m.free();",
+    breaks: "a bad fragment's map is lost",
+  },
+  {
+    row: "N26",
+    test: NETFRONT_TEST,
+    file: RX,
+    search:
+      "// This may be written over the very slot that was just read: it is not looked at again.\n    moveRxSlot(rxq, ring, m, map);",
+    replace: "map.unload();\n    m.free();",
+    breaks: "the buffer of extra info is given up without its map",
+  },
+  {
+    row: "N27",
+    test: NETFRONT_TEST,
+    file: PIECES,
+    search: "if (error !== 0) {\n      repoolTxMap",
+    replace: "if (error < 0) {\n      repoolTxMap",
+    breaks: "a load that failed is sent",
+  },
+  {
+    row: "N29",
+    test: NETFRONT_TEST,
+    file: LIFECYCLE,
+    search: "info.grants.linkGone();\n",
+    replace: "",
+    breaks: "uses of the old backend stay",
   },
 ];

@@ -25,6 +25,8 @@ interface Entry {
 interface Use {
   readonly reference: number;
   readonly write: boolean;
+  /** Of its entry, when it began: see Model. */
+  readonly life: number;
   /** Who maps, or undefined for a pin. */
   readonly caller?: number;
   readonly handle?: number;
@@ -34,6 +36,9 @@ interface Model {
   frames: number;
   readonly entries: Map<number, Entry>;
   uses: Use[];
+  /** How often each entry became another: a mapping reaches what it mapped and nothing after. */
+  readonly lives: Map<number, number>;
+  endedInUse: number;
   /** Handles that were unmapped. */
   readonly spent: number[];
 }
@@ -121,18 +126,30 @@ function expectThrow(code: string | undefined, act: () => void): void {
 
 /** What the guest must not do to this entry now, if anything. */
 function forbidden(m: Model, reference: number): string | undefined {
-  if (reference >= MAX_FRAMES * perFrame(m)) return "GRANT_REFERENCE";
-  return usesOf(m, reference).length > 0 ? "GRANT_IN_USE" : undefined;
+  return reference >= MAX_FRAMES * perFrame(m) ? "GRANT_REFERENCE" : undefined;
+}
+
+const lifeOf = (m: Model, reference: number): number => m.lives.get(reference) ?? 0;
+
+/** The guest ends or changes the entry, whatever is done with it. */
+function leave(m: Model, reference: number): void {
+  // What grants nothing (type 0, no bits) has nothing to end.
+  const flags = m.entries.get(reference)?.flags ?? 0;
+  if (flags !== 0 && usesOf(m, reference).length > 0) m.endedInUse++;
+  m.lives.set(reference, lifeOf(m, reference) + 1);
 }
 
 function apply(guest: GuestGrants, m: Model, s: Step): void {
   const { table } = guest;
   switch (s.do) {
     case "grant": {
-      const entry = { ...s, flags: s.type | s.bits, frame: s.reference + 0x1000 };
+      // An entry of version 1 has no words for a part of the page.
+      const part = m.version === 1 ? { pageOff: 0, length: 0 } : {};
+      const entry = { ...s, ...part, flags: s.type | s.bits, frame: s.reference + 0x1000 };
       const code = forbidden(m, s.reference);
       expectThrow(code, () => guest.grant([[s.reference, entry]]));
       if (code !== undefined) return;
+      leave(m, s.reference);
       m.entries.set(s.reference, entry);
       m.frames = Math.max(m.frames, Math.floor(s.reference / perFrame(m)) + 1);
       return;
@@ -140,7 +157,9 @@ function apply(guest: GuestGrants, m: Model, s: Step): void {
     case "end": {
       const code = forbidden(m, s.reference);
       expectThrow(code, () => guest.end(s.reference));
-      if (code === undefined) m.entries.delete(s.reference);
+      if (code !== undefined) return;
+      leave(m, s.reference);
+      m.entries.delete(s.reference);
       return;
     }
     case "map": {
@@ -154,7 +173,8 @@ function apply(guest: GuestGrants, m: Model, s: Step): void {
       expect(Math.min(handle, 0)).toBe(expected);
       if (handle < 0) return;
       expect(m.uses.some((use) => use.handle === handle)).toBe(false);
-      m.uses.push({ reference: s.reference, write, caller: s.caller, handle });
+      const life = lifeOf(m, s.reference);
+      m.uses.push({ reference: s.reference, write, life, caller: s.caller, handle });
       return;
     }
     case "unmap": {
@@ -191,7 +211,8 @@ function apply(guest: GuestGrants, m: Model, s: Step): void {
     case "pin": {
       const expected = allowed(m, s.reference, s.write, m.entries.get(s.reference)?.domid ?? 0);
       expect(table.pin(s.reference, s.write)).toBe(expected);
-      if (expected === 0) m.uses.push({ reference: s.reference, write: s.write });
+      const life = lifeOf(m, s.reference);
+      if (expected === 0) m.uses.push({ reference: s.reference, write: s.write, life });
       return;
     }
     case "unpin": {
@@ -243,11 +264,13 @@ function compare(guest: GuestGrants, m: Model): void {
   }
   for (const use of m.uses) {
     if (use.handle === undefined) continue;
-    expect(table.mapped(use.handle)).toEqual({
-      reference: use.reference,
-      frame: use.reference + 0x1000,
-      readonly: !use.write,
-    });
+    const holds = use.life === lifeOf(m, use.reference);
+    expect(table.reaches(use.handle)).toBe(holds);
+    expect(table.mapped(use.handle)).toEqual(
+      holds
+        ? { reference: use.reference, frame: use.reference + 0x1000, readonly: !use.write }
+        : undefined,
+    );
   }
   const maps = m.uses.filter((use) => use.handle !== undefined).length;
   expect(table.snapshot()).toMatchObject({
@@ -257,6 +280,7 @@ function compare(guest: GuestGrants, m: Model): void {
     writers: m.uses.filter((use) => use.write).length,
     inUse: new Set(m.uses.map((use) => use.reference)).size,
     mapped: maps,
+    endedInUse: m.endedInUse,
   });
 }
 
@@ -265,7 +289,15 @@ describe("the grant table against a list of uses", () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 120, size: "max" }), (steps) => {
         const guest = new GuestGrants({ maxFrames: MAX_FRAMES, maxMaptrack: MAPTRACK });
-        const m: Model = { version: 1, frames: 1, entries: new Map(), uses: [], spent: [] };
+        const m: Model = {
+          version: 1,
+          frames: 1,
+          entries: new Map(),
+          uses: [],
+          lives: new Map(),
+          endedInUse: 0,
+          spent: [],
+        };
         for (const s of steps) {
           apply(guest, m, s);
           compare(guest, m);

@@ -361,6 +361,7 @@ class Pair {
     visit("/");
     const expected = [...this.model.now].map(([at, n]) => [at, `${n.value} ${n.perms}`] as const);
     expect([...nodes].sort()).toEqual(expected.sort());
+    expect(this.machine.store.nodes).toBe(nodes.size - 1);
     for (const use of this.machine.store.snapshot()) {
       const { nodes: count, bytes } = owned.get(use.domid)!;
       expect(use, `domain ${use.domid}`).toMatchObject({ nodes: count, nodeBytes: bytes });

@@ -53,8 +53,8 @@ describe("ringwire demo", () => {
     const result = JSON.parse(lines[0] ?? "") as Result;
     expect(result).toMatchObject({ event: "result", ok: true, drops: {} });
     expect(result.ways.map(({ from, to }) => [from, to])).toEqual([
-      ["ena0", "ena1"],
-      ["ena1", "ena0"],
+      ["ena0", "xn0"],
+      ["xn0", "ena0"],
     ]);
     for (const way of result.ways) {
       expect(way.frames).toBeGreaterThan(0);
@@ -75,7 +75,7 @@ describe("ringwire demo", () => {
     const child = await runRingwire(["demo", "--seconds", "1"], {}, 60_000);
     expect(child.exit?.code, child.said()).toBe(0);
     expect(child.stdout).toMatch(/device +process \d+, listening on ws:\/\/127\.0\.0\.1:\d+/);
-    expect(child.stdout).toMatch(/ena0 -> ena1 +[\d,]+ +[\d,]+ +0 +0 /);
+    expect(child.stdout).toMatch(/ena0 -> xn0 +[\d,]+ +[\d,]+ +0 +0 /);
     expect(child.stdout).toMatch(/round trip [\d.]+ ms/);
     expect(child.stdout).toMatch(/drops +none/);
     expect(child.stdout).toContain("ringwire device --trace");
@@ -110,9 +110,9 @@ describe("ringwire demo", () => {
   it("fails with a sentence when a child dies", async () => {
     await using child = startRingwire(["demo", "--seconds", "60"]);
     await child.waitFor(/both ways/);
-    const pid = Number(/ena1 +process (\d+)/.exec(child.stdout)?.[1]);
+    const pid = Number(/xn0 +process (\d+)/.exec(child.stdout)?.[1]);
     process.kill(pid, "SIGKILL");
     expect(await child.ended()).toEqual({ code: 1, signal: null });
-    expect(child.stderr).toMatch(/ringwire: the demo's process ena1 ended with SIGKILL/);
+    expect(child.stderr).toMatch(/ringwire: the demo's process xn0 ended with SIGKILL/);
   });
 });

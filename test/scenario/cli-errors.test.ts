@@ -131,7 +131,6 @@ const FAILED: readonly Row[] = [
   },
   { args: "frontend --connect nameTaken@", code: 1, says: /device refused: .*--name/ },
   { args: "frontend --connect no-such-host.invalid:7700", code: 1, says: /is not known; check/ },
-  { args: "frontend --driver xen --connect device@", code: 1, says: /not there yet/ },
   {
     args: "frontend --connect nobody@ --tap a-name-of-17-byte",
     code: 1,

@@ -37,19 +37,25 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
   let frontend: Child;
   let server: Child;
   let client: Child;
+  let http: Child;
   let question = 0;
 
-  const url = (i: number): string => `ws://${lab.host(0).underlay}:${PORTS[i]}`;
+  /** Device `i` as a host reaches it. */
+  const url = (i: number, host = 0): string => `ws://${lab.host(host).underlay}:${PORTS[i]}`;
   const migrate = (from: number, to: string, nic = "host0") =>
     runRingwire(
       ["migrate", nic, "--connect", `http://127.0.0.1:${PORTS[from]}`, "--to", to, "--json"],
       { namespace: lab.device },
     );
-  const status = async (i: number): Promise<DeviceStatus> => {
-    const args = ["status", "--connect", `http://127.0.0.1:${PORTS[i]}`, "--json"];
-    const child = await runRingwire(args, { namespace: lab.device });
-    return JSON.parse(child.stdout) as DeviceStatus;
+  /** A page of device `i`: what the commands ask, without a process for each. */
+  const page = async (i: number, path: string, body?: object) => {
+    const tag = ++question;
+    http.tell(JSON.stringify({ tag, url: `http://127.0.0.1:${PORTS[i]}${path}`, body }));
+    return await http.waitForJson<{ tag: number; status: number; value: unknown }>(
+      (line) => line.tag === tag,
+    );
   };
+  const status = async (i: number) => (await page(i, "/status")).value as DeviceStatus;
   const ask = async (): Promise<Count> => {
     const tag = ++question;
     client.tell(String(tag));
@@ -73,13 +79,19 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
     lab.device.ip("link", "set", "br0", "up");
     for (const [i, port] of PORTS.entries()) {
       const device = startRingwire(
-        ["device", "--listen", `0.0.0.0:${port}`, "--insecure", "--uplink", `tap:up${i}`, "--json"],
+        [
+          ...["device", "--listen", `0.0.0.0:${port}`, "--insecure", "--json"],
+          // Two segments make two addresses of a name: a NIC that moves has to keep the first.
+          ...["--uplink", `tap:up${i}`, "--segment", `lan${i}`],
+        ],
         { namespace: lab.device },
       );
       devices.push(device);
       await device.waitForJson((line) => line.event === "listening");
       lab.device.ip("link", "set", `up${i}`, "master", "br0");
     }
+    http = startScript("test/support/http-worker.ts", [], { namespace: lab.device });
+    await http.waitForJson((line) => line.ready === true);
     [frontend] = await Promise.all([lab.startFrontend(0), lab.startFrontend(1)]);
     const address = `${lab.host(1).address}:${ECHO_PORT}`;
     const script = "test/support/tcp-peer-worker.ts";
@@ -92,6 +104,7 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
   afterAll(async () => {
     await client?.stop();
     await server?.stop();
+    await http?.stop();
     for (const device of devices) await device.stop();
     await lab.close();
   });
@@ -108,8 +121,13 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
     let first: unknown;
     for (let n = 1; n <= MOVES; n++) {
       const from = (n - 1) % 2;
-      const moved = await migrate(from, url(1 - from));
-      expect(moved.exit?.code, moved.said()).toBe(0);
+      if (n <= 2) {
+        const moved = await migrate(from, url(1 - from));
+        expect(moved.exit?.code, moved.said()).toBe(0);
+      } else {
+        const moved = await page(from, "/migrate", { nic: "host0", to: url(1 - from) });
+        expect(moved).toMatchObject({ status: 200 });
+      }
       await eventually(
         () => `host0 on device ${1 - from}\n${frontend.said()}`,
         async () => portsOf(await status(1 - from)).includes("host0") || undefined,
@@ -147,6 +165,18 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
       intervalSeconds: 0.02,
     });
     expect({ received, duplicates }).toEqual({ received: sent, duplicates: 0 });
+  });
+
+  it("may be an ENA NIC as well: its driver resets and restores", async () => {
+    const link = lab.tap(1);
+    const moved = await migrate(0, url(1, 1), "host1");
+    expect(moved.exit?.code, moved.said()).toBe(0);
+    await eventually(
+      "host1 on device 1",
+      async () => portsOf(await status(1)).includes("host1") || undefined,
+    );
+    await goesOn();
+    expect(lab.tap(1)?.index).toBe(link?.index);
   });
 
   it("goes back when nobody is where it should go", async () => {

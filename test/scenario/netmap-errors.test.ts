@@ -75,7 +75,6 @@ const USAGE: readonly (readonly [string, RegExp])[] = [
 
 const FAILED: readonly (readonly [string, RegExp])[] = [
   ["pkt-gen -i netmap:ena0 --connect 127.0.0.1:1", /nothing listens at/],
-  ["pkt-gen -i netmap:xn0 --connect DEVICE", /not there yet/],
   ["pkt-gen -i netmap:ena0-7 --connect DEVICE --queues 2", /has no such rings/],
   ["pkt-gen -i netmap:ena0@99 --connect DEVICE", /no memory region 99/],
   ["pkt-gen -i netmap:ena0/r --connect DEVICE", /nothing to monitor/],

@@ -27,13 +27,13 @@ afterAll(async () => {
 });
 
 /** Runs txseq against rxseq; both reports, and the receiver's port once all has settled. */
-async function numbered(flags: string, rxFlags: string) {
-  const rx = await startApp(`pkt-gen -i netmap:ena0 -f rxseq -T 100${rxFlags}`, device.url);
-  const tx = await startApp(`pkt-gen -i netmap:ena1 -f txseq ${flags}`, device.url);
+async function numbered(flags: string, rxFlags: string, from = "ena1", to = "ena0") {
+  const rx = await startApp(`pkt-gen -i netmap:${to} -f rxseq -T 100${rxFlags}`, device.url);
+  const tx = await startApp(`pkt-gen -i netmap:${from} -f txseq ${flags}`, device.url);
   const sent = await resultOf(tx);
   let port: PortStatus | undefined;
   await hasReported(rx, async () => {
-    port = portOf(await device.status(), "ena0");
+    port = portOf(await device.status(), to);
     return port.out.frames - sum(port.lost.out);
   });
   return { sent, got: await interrupt(rx), port: port! };
@@ -86,6 +86,34 @@ describe("numbered frames, pkt-gen to pkt-gen", () => {
     expect(port!.out.offered).toBe(10_001);
     const got = await interrupt(rx);
     expect(got.packets + sum(port!.out.dropped) + sum(port!.lost.out)).toBe(10_001);
+  });
+});
+
+describe("through the emulated adapter of a Xen NIC", () => {
+  it.each([
+    ["xn1", "xn0"],
+    ["xn1", "ena0"],
+    ["ena1", "xn0"],
+  ])("numbered frames from %s to %s: each is received or counted as lost", async (from, to) => {
+    const count = 20_000;
+    const { sent, got, port } = await numbered(`-n ${count} -l 60 -l 1514`, "", from, to);
+    expect(sent.packets).toBe(count);
+    const { unique, duplicate, stale, corrupt, foreign } = got.sequence!;
+    expect({ duplicate, stale, corrupt, foreign }).toEqual({
+      duplicate: 0,
+      stale: 0,
+      corrupt: 0,
+      foreign: 0,
+    });
+    expect(port.out.offered).toBe(count);
+    // A frame that the adapter has no slot for is the interface's loss, not the switch's.
+    const { iqdrops = 0 } = got.nics[0]!.ifnet;
+    expect(unique + sum(port.out.dropped) + sum(port.lost.out) + iqdrops).toBe(count);
+  });
+
+  it("at -R 1000 none is lost", async () => {
+    const { got } = await numbered("-n 1000 -R 1000", "", "xn1", "xn0");
+    expect(got.sequence).toMatchObject({ first: 0, highest: 999, unique: 1000, missing: 0 });
   });
 });
 

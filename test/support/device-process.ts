@@ -1,6 +1,6 @@
 /** A real device process on a port of its own choice, and what can be asked of it from outside. */
 import { readFileSync } from "node:fs";
-import { type Child, startRingwire } from "./process.ts";
+import { type Child, type StartOptions, startRingwire } from "./process.ts";
 import type { DeviceStatus } from "./status.ts";
 
 export class DeviceProcess {
@@ -13,7 +13,11 @@ export class DeviceProcess {
   }
 
   static async start(...args: string[]): Promise<DeviceProcess> {
-    const child = startRingwire(["device", "--listen", "127.0.0.1:0", "--json", ...args]);
+    return await DeviceProcess.startWith({}, ...args);
+  }
+
+  static async startWith(options: StartOptions, ...args: string[]): Promise<DeviceProcess> {
+    const child = startRingwire(["device", "--listen", "127.0.0.1:0", "--json", ...args], options);
     try {
       const ready = await child.waitForJson<{ port: number }>((v) => v["event"] === "listening");
       return new DeviceProcess(child, ready.port);

@@ -104,6 +104,8 @@ export class FakeDeviceLink implements DeviceLink {
   scheduleFlush(): void {
     this.flushes++;
   }
+
+  mark(): void {}
 }
 
 /** The sender's buffer may change as soon as the call returns. */

@@ -3,6 +3,7 @@
  * question that is asked after each block: did anybody but the attacker notice?
  */
 import { DeviceProcess } from "./device-process.ts";
+import type { DriverName } from "./lab.ts";
 import { Neighbour } from "./neighbour.ts";
 import { eventually } from "./process.ts";
 import { Random, seedOfRun } from "./random.ts";
@@ -10,26 +11,45 @@ import { type DeviceStatus, unaccounted } from "./status.ts";
 
 /** What a device may grow by while it is attacked: heap that its collector has not given back. */
 const RSS_SLACK_BYTES = 160 << 20;
+const SMALL_HEAP = "--max-old-space-size=64 --max-semi-space-size=2";
 
 export class HostileStage {
   readonly device: DeviceProcess;
   readonly neighbour: Neighbour;
   readonly random: Random;
   readonly #rssBytes: number;
+  /** What Xen's guests share, with the neighbours alone. */
+  readonly #xen: DeviceStatus["xen"];
   #names = 0;
 
-  private constructor(device: DeviceProcess, neighbour: Neighbour, rssBytes: number) {
+  private constructor(device: DeviceProcess, neighbour: Neighbour, before: DeviceStatus) {
     this.device = device;
     this.neighbour = neighbour;
     this.random = new Random(seedOfRun());
-    this.#rssBytes = rssBytes;
+    this.#rssBytes = device.rssBytes();
+    this.#xen = before.xen;
   }
 
   static async open(...args: string[]): Promise<HostileStage> {
-    const device = await DeviceProcess.start(...args);
+    return await HostileStage.#around(await DeviceProcess.start(...args), ["ena", "ena"]);
+  }
+
+  /** One neighbour of each personality, and a device whose heap is small: what leaks ends it. */
+  static async openMixed(...args: string[]): Promise<HostileStage> {
+    const env = { NODE_OPTIONS: SMALL_HEAP };
+    return await HostileStage.#around(await DeviceProcess.startWith({ env }, ...args), [
+      "xen",
+      "ena",
+    ]);
+  }
+
+  static async #around(
+    device: DeviceProcess,
+    drivers: readonly [DriverName, DriverName],
+  ): Promise<HostileStage> {
     try {
-      const neighbour = await Neighbour.start(device);
-      return new HostileStage(device, neighbour, device.rssBytes());
+      const neighbour = await Neighbour.start(device, drivers);
+      return new HostileStage(device, neighbour, await device.status());
     } catch (error) {
       await device.stop();
       throw error;
@@ -78,6 +98,10 @@ export class HostileStage {
     // The sum over all ports lacks those that left with what they had sent and got.
     const sums = unaccounted(gone).filter((line) => !line.startsWith("frames sent to ports"));
     wrong.push(...sums.map((line) => `not accounted for: ${line}`));
+    for (const what of ["domains", "storeNodes", "backendPorts"] as const) {
+      const [before, after] = [this.#xen[what], gone.xen[what]];
+      if (after !== before) wrong.push(`Xen: ${what} were ${before}, are ${after}`);
+    }
     const rss = this.device.rssBytes();
     if (rss > this.#rssBytes + RSS_SLACK_BYTES) {
       wrong.push(`memory grew from ${this.#rssBytes} to ${rss} bytes`);

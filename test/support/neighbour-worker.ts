@@ -13,6 +13,7 @@ import { createEnaDriver } from "../../frontend/ena/index.ts";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { type Mbuf, MbufPool, mCopyData } from "../../frontend/net/mbuf.ts";
 import { Session } from "../../frontend/session.ts";
+import { createXenDriver } from "../../frontend/xen/index.ts";
 import { silentLogger } from "../../shared/log.ts";
 
 const HEADER_BYTES = 14;
@@ -38,7 +39,12 @@ interface Direction {
 }
 
 const { values: args } = parseArgs({
-  options: { connect: { type: "string" }, prefix: { type: "string", default: "pair" } },
+  options: {
+    connect: { type: "string" },
+    prefix: { type: "string", default: "pair" },
+    /** Of a and of b. */
+    drivers: { type: "string", default: "ena,ena" },
+  },
 });
 if (args.connect === undefined) throw new Error("--connect URL is needed");
 const connect = args.connect;
@@ -106,23 +112,26 @@ function verify(m: Mbuf, to: Ifnet, from: Ifnet, d: Direction): void {
   }
 }
 
-async function open(name: string): Promise<Session> {
+const [driverA = "", driverB = ""] = args.drivers.split(",");
+
+async function open(name: string, personality: string): Promise<Session> {
   const session = new Session({
     connect,
     name,
-    personality: "ena",
+    personality,
     agent: "ringwire-neighbour",
     queues: 1,
     log: silentLogger,
-    driver: (context) => createEnaDriver(context),
+    driver: (context) =>
+      personality === "xen" ? createXenDriver(context) : createEnaDriver(context),
   });
   await session.start();
   await session.driver.up();
   return session;
 }
 
-const a = await open(`${args.prefix}-a`);
-const b = await open(`${args.prefix}-b`);
+const a = await open(`${args.prefix}-a`, driverA);
+const b = await open(`${args.prefix}-b`, driverB);
 const poolA = new MbufPool(2048, 1024);
 const poolB = new MbufPool(2048, 1024);
 const fresh = (): Direction => ({ sent: 0, received: 0, missing: 0, wrong: 0, next: 0 });

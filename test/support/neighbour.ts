@@ -3,6 +3,7 @@
  * them (neighbour-worker.ts). Nothing that happens to another NIC may show here.
  */
 import type { DeviceProcess } from "./device-process.ts";
+import type { DriverName } from "./lab.ts";
 import { type Child, startScript } from "./process.ts";
 import { portOf, sum } from "./status.ts";
 
@@ -32,8 +33,14 @@ export class Neighbour {
     this.#device = device;
   }
 
-  static async start(device: DeviceProcess): Promise<Neighbour> {
-    const child = startScript("test/support/neighbour-worker.ts", ["--connect", device.url]);
+  /** `drivers` of a and of b. */
+  static async start(
+    device: DeviceProcess,
+    drivers: readonly [DriverName, DriverName] = ["ena", "ena"],
+  ): Promise<Neighbour> {
+    const child = startScript("test/support/neighbour-worker.ts", [
+      ...["--connect", device.url, "--drivers", drivers.join()],
+    ]);
     try {
       await child.waitForJson((value) => value["ready"] === true);
       const neighbour = new Neighbour(child, device);

@@ -386,6 +386,7 @@ class PairLink implements DeviceLink {
   }
 
   scheduleFlush(): void {}
+  mark(): void {}
 
   get writable(): boolean {
     return this.#pair.writable;

@@ -88,6 +88,7 @@ export class RawFrontend {
     () => "refuse";
   onWrite: (address: number, bytes: Uint8Array) => void = () => {};
   onInterrupt: (vector: number) => void = () => {};
+  onXenstore: (message: Uint8Array) => void = () => {};
   readonly #alive: boolean;
   #receivedBytes = 0;
   #reportedBytes = 0;
@@ -261,7 +262,8 @@ export class RawFrontend {
     } else if (name === "write") {
       const [, address, , bytes] = fields as [number, number, number, number[]];
       this.onWrite(address, Uint8Array.from(bytes));
-    } else if (name === "interrupt") this.onInterrupt(fields[0] as number);
+    } else if (name === "xenstore") this.onXenstore(Uint8Array.from(fields[0] as number[]));
+    else if (name === "interrupt") this.onInterrupt(fields[0] as number);
   }
 
   #changed(): void {

@@ -35,6 +35,13 @@ export interface DeviceStatus {
     readonly faults: Readonly<Record<string, number>>;
     readonly reports: Readonly<Record<string, number>>;
   }[];
+  /** What all Xen guests share. */
+  readonly xen: {
+    readonly domains: number;
+    readonly storeNodes: number;
+    readonly backendPorts: number;
+    readonly events: Readonly<Record<string, number>>;
+  };
 }
 
 export function portsOf(status: DeviceStatus): string[] {

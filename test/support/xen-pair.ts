@@ -18,6 +18,7 @@ import { PushQueue } from "../../device/dma/push-queue.ts";
 import { WindowTable } from "../../device/dma/window-table.ts";
 import type { GuestHost, Nic, NicConfig, Snapshot } from "../../device/nic.ts";
 import { type DropReason, type Port, type SwitchPort, Verdict } from "../../device/switch/port.ts";
+import type { GrantTable } from "../../device/xen/grant-table.ts";
 import { createXenPersonality, type XenOptions as DeviceOptions } from "../../device/xen/index.ts";
 import { XenMachine } from "../../device/xen/machine.ts";
 import type { DeviceLink } from "../../frontend/bus/device-link.ts";
@@ -494,6 +495,7 @@ class GuestEnd implements DeviceLink, HypervisorLink {
   }
 
   scheduleFlush(): void {}
+  mark(): void {}
 
   get writable(): boolean {
     return this.#pair.writable;
@@ -529,6 +531,11 @@ export class DeviceEnd implements GuestHost {
     };
     this.machine = new XenMachine(this.log, () => pair.clock);
     this.nic = createXenPersonality(this.machine, options)(this);
+  }
+
+  /** The guest's grants as its transactions told them. */
+  get grants(): GrantTable {
+    return (this.nic as Nic & { readonly grants: GrantTable }).grants;
   }
 
   get guest() {

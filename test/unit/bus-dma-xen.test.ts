@@ -497,6 +497,40 @@ describe("unload", () => {
     expect([grants.liveCount, grants.freeCount]).toEqual([0, ONE_FRAME]);
   });
 
+  it("while the device says that it uses the reference: the next load takes another", () => {
+    const { stage, tag, grants } = setUp({ nSegments: 1 });
+    const map = preallocated(tag);
+    const available = grants.availableCount;
+    const buffer = new Uint8Array(100).fill(0x11);
+    expect(map.load(buffer, 0, 100, ignore, 0, BUS_DMA_NOWAIT)).toBe(0);
+    const first = map.gref(0);
+    expect(map.unload()).toBe(0);
+    stage.use(first, 1, 1);
+    expect(map.load(buffer, 0, 100, ignore, 0, BUS_DMA_NOWAIT)).toBe(0);
+    expect(map.gref(0)).not.toBe(first);
+    expect([grants.availableCount, grants.heldCount]).toEqual([available - 1, 1]);
+    expect(stage.read(first, 0, 1)).toBe(1);
+    expect(map.unload()).toBe(0);
+    stage.use(first, -1, -1);
+    expect([grants.availableCount, grants.heldCount]).toEqual([available, 0]);
+  });
+
+  it("while the device says so and no other reference is free: the next load is ENOSPC", () => {
+    const { stage, tag } = setUp({ nSegments: 1 });
+    const map = preallocated(tag);
+    const buffer = new Uint8Array(100);
+    map.load(buffer, 0, 100, ignore, 0, BUS_DMA_NOWAIT);
+    const reference = map.gref(0);
+    map.unload();
+    stage.use(reference, 1, 0);
+    drain(stage, 0);
+    expect(map.load(buffer, 0, 100, ignore, 0, BUS_DMA_NOWAIT)).toBe(Errno.ENOSPC);
+    expect(map.loaded).toBe(false);
+    stage.use(reference, -1, 0);
+    expect(map.load(buffer, 0, 100, ignore, 0, BUS_DMA_NOWAIT)).toBe(0);
+    expect(map.gref(0)).toBe(reference);
+  });
+
   it("ends access before the buffer can be used again", () => {
     const { stage, tag, grants } = setUp();
     const memory = counting(64);

@@ -96,6 +96,20 @@ test("an event is only sent when the guest asked for one, and one is asked of it
   expect(guest.takePosted().at(-1)).toEqual({ kind: "event", port: guest.queue().txPort });
 });
 
+test("a batch with nothing for us posts nothing; one with work flushes switch and link", () => {
+  const guest = FakeGuest.connected();
+  guest.send([{ bytes: pattern(60) }]);
+  guest.takePosted();
+  const { flushes } = guest.host;
+  guest.netback.batchEnd();
+  expect(guest.takePosted()).toEqual([]);
+  expect(guest.host.flushes).toBe(flushes);
+  const ofSwitch = guest.host.switchPort.flushes;
+  guest.send([{ bytes: pattern(60) }]);
+  expect(guest.host.flushes).toBe(flushes + 1);
+  expect(guest.host.switchPort.flushes).toBe(ofSwitch + 1);
+});
+
 test("requests that crossed with the wish for an event are taken when their batch ends", () => {
   const guest = FakeGuest.connected();
   guest.post([{ bytes: pattern(60) }]);
@@ -329,6 +343,17 @@ test("groups are added and removed by extra info, up to 64 of them", () => {
   expect(statuses(guest)).toEqual([0, 1, 0, 1]);
   expect(guest.netback.snapshot()).toMatchObject({ multicastGroups: 64 });
   expect(guest.host.switchPort.frames).toEqual([]);
+});
+
+test("a group that is added twice is there once", () => {
+  const guest = FakeGuest.connected({ multicastControl: true });
+  for (let i = 0; i < 3; i++) {
+    guest.send([{ bytes: new Uint8Array(0) }], { extras: [mcast(ExtraType.MCAST_ADD, 9)] });
+  }
+  expect(guest.netback.multicast.has(0x0100, 0x5e00_0009)).toBe(true);
+  guest.send([{ bytes: new Uint8Array(0) }], { extras: [mcast(ExtraType.MCAST_DEL, 9)] });
+  expect(guest.netback.multicast.has(0x0100, 0x5e00_0009)).toBe(false);
+  expect(guest.netback.multicast.length).toBe(0);
 });
 
 test("a hash that a frontend sends along is answered and ignored", () => {

@@ -234,6 +234,19 @@ describe("kernel to driver", () => {
     expect(tap.out.size).toBe(0);
   });
 
+  test("a super-frame longer than the driver takes is cut here, one as long as that is not", () => {
+    const { tap, driver } = join();
+    const { bytes, facts } = superFrame(false, 4000, 1400);
+    driver.ifnet.hwTsomax = bytes.length;
+    tap.inject(bytes, facts);
+    expect(driver.ring.map((m) => m.pktLength)).toEqual([bytes.length]);
+    driver.ifnet.hwTsomax = bytes.length - 1;
+    tap.inject(bytes, facts);
+    const headers = facts.headerLength;
+    const cut = driver.ring.slice(1).map((m) => m.pktLength - headers);
+    expect(cut).toEqual([1400, 1400, 1200]);
+  });
+
   test("a tunnel's inner checksum is finished here, whatever the driver can do", () => {
     const { tap, driver } = join();
     const outer = packet({ payload: 60, udp: true });

@@ -448,16 +448,21 @@ describe("use counts", () => {
     expect(stage.device.of("fault").length).toBe(1);
   });
 
-  it("lies about what was never granted, reserved, or is no reference are counted", () => {
-    const { stage, reference } = granted();
-    for (const other of [reference + 1, 0, 511, 512, 0xffff_ffff]) stage.use(other, 1, 0);
-    expect(stage.space.faults.grant).toBe(5);
+  it("lies about references that are reserved, or are none, are counted and change nothing", () => {
+    const { stage, grants } = granted();
+    for (const other of [0, 7, 512, 0xffff_ffff]) stage.use(other, 1, 0);
+    expect([stage.space.faults.grant, grants.heldCount]).toEqual([4, 0]);
+    expect([0, 7].map((other) => grants.queryForeignAccess(other))).toEqual([0, 0]);
   });
 
-  it("of writers to a read-only grant are lies", () => {
+  it("of writers to a read-only grant are a fault, and are counted until they end", () => {
     const { stage, grants, reference } = granted(true);
-    stage.use(reference, 0, 1);
+    stage.use(reference, 1, 1);
+    expect([grants.queryForeignAccess(reference), stage.space.faults.grant]).toEqual([2, 1]);
+    expect(grants.endForeignAccessRef(reference)).toBe(false);
+    stage.use(reference, -1, -1);
     expect([grants.queryForeignAccess(reference), stage.space.faults.grant]).toEqual([0, 1]);
+    expect(grants.endForeignAccessRef(reference)).toBe(true);
   });
 
   it.each([
@@ -468,6 +473,115 @@ describe("use counts", () => {
     for (let i = 0; i < 5; i++) stage.use(reference, readers, writers);
     expect(grants.queryForeignAccess(reference)).toBe(0x7fff);
     expect(stage.space.faults.grant).toBe(4);
+  });
+});
+
+describe("a use that crosses with the end of access", () => {
+  /** An owned reference whose access ended before the device's word of its use came. */
+  function crossed() {
+    const stage = new GrantStage({ maxFrames: 1 });
+    const reference = stage.grants.allocGrantReference();
+    stage.grants.grantForeignAccessRef(reference, 0, 4096, false);
+    expect(stage.grants.endForeignAccessRef(reference)).toBe(true);
+    return { stage, grants: stage.grants, reference };
+  }
+
+  it("is a fault, and counted, so that its end is none", () => {
+    const { stage, grants, reference } = crossed();
+    stage.use(reference, 2, 1);
+    expect([grants.queryForeignAccess(reference), stage.space.faults.grant]).toEqual([3, 1]);
+    stage.use(reference, -2, -1);
+    expect([grants.queryForeignAccess(reference), stage.space.faults.grant]).toEqual([0, 1]);
+  });
+
+  it.each(["before", "after"] as const)(
+    "keeps a reference, given back %s the word came, out of the free list until it ends",
+    (when) => {
+      const { stage, grants, reference } = crossed();
+      if (when === "before") grants.freeGrantReference(reference);
+      stage.use(reference, 1, 1);
+      if (when === "after") grants.freeGrantReference(reference);
+      expect([grants.freeCount, grants.heldCount]).toEqual([ONE_FRAME - 1, 1]);
+      for (let r = grants.allocGrantReference(); r >= 0; r = grants.allocGrantReference()) {
+        expect(r).not.toBe(reference);
+      }
+      stage.use(reference, 0, -1);
+      expect([grants.freeCount, grants.heldCount]).toEqual([0, 1]);
+      stage.use(reference, -1, 0);
+      expect([grants.freeCount, grants.heldCount]).toEqual([1, 0]);
+      expect(grants.allocGrantReference()).toBe(reference);
+    },
+  );
+
+  it("keeps references out of the free list wherever in it they stand", () => {
+    const { grants, hypervisor } = new GrantStage({ maxFrames: 1 });
+    const held = [8, 9, 200, 510, 511];
+    for (const r of held) hypervisor.onGrantUse(r, 1, 0);
+    expect([grants.freeCount, grants.heldCount]).toEqual([ONE_FRAME - 5, 5]);
+    const got = new Set<number>();
+    for (let r = grants.allocGrantReference(); r >= 0; r = grants.allocGrantReference()) got.add(r);
+    expect(got.size).toBe(ONE_FRAME - 5);
+    expect(held.some((r) => got.has(r))).toBe(false);
+    for (const r of held) hypervisor.onGrantUse(r, -1, 0);
+    expect(held.map(() => grants.allocGrantReference())).toEqual(held);
+  });
+
+  it("passes a reference over in a list, and holds it when the list is freed", () => {
+    const { grants, hypervisor } = new GrantStage({ maxFrames: 1 });
+    const list = taken(grants.allocGrantReferences(3));
+    const all = [grants.claim(list), grants.claim(list), grants.claim(list)];
+    for (const r of all) grants.release(list, r);
+    hypervisor.onGrantUse(all[1]!, 1, 0);
+    expect([grants.claim(list), grants.claim(list), grants.claim(list)]).toEqual([
+      all[2],
+      all[0],
+      -1,
+    ]);
+    expect(list.count).toBe(1);
+    grants.freeGrantReferences(list);
+    expect([list.count, grants.freeCount, grants.heldCount]).toEqual([0, ONE_FRAME - 3, 1]);
+    hypervisor.onGrantUse(all[1]!, -1, 0);
+    expect([grants.freeCount, grants.heldCount]).toEqual([ONE_FRAME - 2, 0]);
+  });
+
+  it("an owner who wants to grant again gets another reference in its place", () => {
+    const { stage, grants, reference } = crossed();
+    expect(grants.renew(reference)).toBe(reference);
+    stage.use(reference, 1, 0);
+    expect(misuse(() => grants.grantForeignAccessRef(reference, 0, 4096, false))).toBe(
+      "GRANT_IN_USE",
+    );
+    const other = grants.renew(reference);
+    expect(other).not.toBe(reference);
+    expect(misuse(() => grants.freeGrantReference(reference))).toBe("GRANT_OWNER");
+    grants.grantForeignAccessRef(other, 0, 4096, false);
+    expect(misuse(() => grants.renew(other))).toBe("GRANT_LIVE");
+    while (grants.allocGrantReference() >= 0);
+    expect(grants.endForeignAccessRef(other)).toBe(true);
+    stage.use(other, 1, 0);
+    // None is free: the owner keeps its own, until the use ends.
+    expect(grants.renew(other)).toBe(-1);
+    stage.use(other, -1, 0);
+    expect(grants.renew(other)).toBe(other);
+  });
+
+  it("wakes who waits for references when it ends, and all end with the link", async () => {
+    const { stage, grants, reference } = crossed();
+    stage.use(reference, 1, 1);
+    grants.freeGrantReference(reference);
+    while (grants.allocGrantReference() >= 0);
+    let ran = 0;
+    grants.requestFreeCallback(() => ran++, 1);
+    await nextTurn();
+    expect(ran).toBe(0);
+    stage.use(reference, -1, -1);
+    await nextTurn();
+    expect([ran, grants.allocGrantReference()]).toEqual([1, reference]);
+    grants.freeGrantReference(reference);
+    stage.use(reference, 1, 0);
+    expect(grants.heldCount).toBe(1);
+    stage.reconnect();
+    expect([grants.heldCount, grants.freeCount]).toEqual([0, 1]);
   });
 });
 

@@ -310,23 +310,70 @@ describe("uses", () => {
     expect(guest.table.pin(8, false)).toBe(OKAY);
   });
 
-  it("ending or changing an entry in use ends the connection, naming record and reference", () => {
+  it("an entry that ends in use grants nothing more, and its uses are counted until they end", () => {
     const guest = new GuestGrants();
-    guest.grant([
-      [8, page()],
-      [9, page()],
+    const { table } = guest;
+    guest.grant([[8, page()]]);
+    table.pin(8, false);
+    const handle = table.map(8, HOST, 0);
+    table.flushUses();
+    expect(table.reaches(handle)).toBe(true);
+    guest.end(8);
+    expect([
+      table.checkCopy(8, 0, 1, false, 0),
+      table.checkCopy(8, 0, 1, true, 0),
+      table.pin(8, false),
+      table.map(8, HOST | MAP_RO, 0),
+      table.frameOf(8),
+    ]).toEqual([GENERAL, GENERAL, GENERAL, GENERAL, -1]);
+    expect([table.reaches(handle), table.mapped(handle)]).toEqual([false, undefined]);
+    expect(table.usesOf(8)).toEqual({ readers: 2, writers: 1 });
+    expect(table.snapshot()).toMatchObject({ granted: 0, inUse: 1, mapped: 1, endedInUse: 1 });
+    // Ended once more, it is what it was.
+    guest.end(8);
+    expect(table.snapshot()).toMatchObject({ endedInUse: 1 });
+    table.unpin(8, false);
+    table.flushUses();
+    expect(table.unmap(handle, 0)).toBe(OKAY);
+    expect(table.unmap(handle, 0)).toBe(BAD_HANDLE);
+    table.flushUses();
+    expect(guest.told).toEqual([
+      { reference: 8, readers: 2, writers: 1 },
+      { reference: 8, readers: -1, writers: 0 },
+      { reference: 8, readers: -1, writers: -1 },
     ]);
-    const handle = guest.table.map(9, HOST, 0);
-    const ended = refusal(() => guest.end(8, 9));
-    expect(ended.code).toBe("GRANT_IN_USE");
-    expect(ended.message).toBe("end_grant: record 1: reference 9 is in use");
-    expect(refusal(() => guest.grant([[9, page(PERMIT | READONLY)]])).message).toBe(
-      "grant: record 0: reference 9 is in use",
-    );
-    expect(guest.table.mapped(handle)).toEqual({ reference: 9, frame: 0x1234, readonly: false });
-    guest.table.unmap(handle, 0);
-    guest.end(9);
-    expect(guest.table.frameOf(9)).toBe(-1);
+  });
+
+  it("an entry granted anew under old uses is a new one: a mapping of the old does not reach it", () => {
+    const guest = new GuestGrants();
+    const { table } = guest;
+    guest.grant([[8, page()]]);
+    const old = table.map(8, HOST, 0);
+    guest.end(8);
+    guest.grant([[8, page(PERMIT | READONLY, 0, 0x5678)]]);
+    expect(table.frameOf(8)).toBe(0x5678);
+    expect([table.reaches(old), table.mapped(old)]).toEqual([false, undefined]);
+    const fresh = table.map(8, HOST | MAP_RO, 0);
+    expect(table.mapped(fresh)).toEqual({ reference: 8, frame: 0x5678, readonly: true });
+    expect(table.usesOf(8)).toEqual({ readers: 2, writers: 1 });
+    // The same without an end in between.
+    guest.grant([[8, page(PERMIT, 0, 0x9abc)]]);
+    expect([table.reaches(old), table.reaches(fresh)]).toEqual([false, false]);
+    expect(table.snapshot()).toMatchObject({ granted: 1, readers: 2, mapped: 2, endedInUse: 2 });
+    table.unmap(old, 0);
+    table.unmap(fresh, 0);
+    table.flushUses();
+    expect(guest.told).toEqual([]);
+  });
+
+  it("an entry that ended in use keeps the table's version until the use ends", () => {
+    const guest = new GuestGrants();
+    guest.grant([[8, page()]]);
+    guest.table.pin(8, true);
+    guest.end(8);
+    expect(guest.table.setVersion(2)).toBe(-16);
+    guest.table.unpin(8, true);
+    expect(guest.table.setVersion(2)).toBe(0);
   });
 
   it("a use that ends without having begun is our own mistake", () => {
@@ -400,6 +447,16 @@ describe("versions", () => {
     expect(guest.table.setVersion(1)).toBe(0);
   });
 
+  it("a reserved entry of version 1 with SUB_PAGE grants no part of its page in version 2", () => {
+    const guest = new GuestGrants();
+    guest.grant([[7, page(PERMIT | SUB_PAGE)]]);
+    expect(guest.table.checkCopy(7, 0, 97, false, 0)).toBe(OKAY);
+    guest.table.setVersion(2);
+    expect(guest.table.checkCopy(7, 0, 97, false, 0)).toBe(GENERAL);
+    guest.grant([[7, { ...page(PERMIT | SUB_PAGE), pageOff: 0, length: 97 }]]);
+    expect(guest.table.checkCopy(7, 0, 97, false, 0)).toBe(OKAY);
+  });
+
   it("counts its pages and those of status words", () => {
     const guest = new GuestGrants({ maxFrames: 64 });
     const { table } = guest;
@@ -433,6 +490,7 @@ it("the snapshot counts grants, uses and refusals by name", () => {
     readers: 1,
     writers: 1,
     mapped: 0,
+    endedInUse: 0,
     refused: { general_error: 1, bad_copy_arg: 1, bad_handle: 1 },
   });
 });

@@ -159,6 +159,13 @@ export class Attachment {
     for (const channel of this.#channels.splice(0)) channel.close();
   }
 
+  #controlSnapshot(): Snapshot {
+    const channel = this.#controlChannel;
+    if (this.control === undefined || channel === undefined) return {};
+    const { guestPort: port, spurious: spuriousEvents } = channel;
+    return { control: { ...this.control.snapshot(), port, spuriousEvents } };
+  }
+
   snapshot(): Snapshot {
     return {
       queues: this.tx.map((tx, i) => {
@@ -171,7 +178,7 @@ export class Attachment {
           spuriousEvents: pair.tx.spurious + (pair.tx === pair.rx ? 0 : pair.rx.spurious),
         };
       }),
-      ...(this.control === undefined ? {} : { control: this.control.snapshot() }),
+      ...this.#controlSnapshot(),
     };
   }
 }

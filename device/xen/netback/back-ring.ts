@@ -204,12 +204,16 @@ export class BackRing {
 
   snapshot(): Snapshot {
     const at = this.#base;
+    const reqProd = sring.reqProd(this.view, at);
     return {
       reference: this.reference,
-      reqProd: sring.reqProd(this.view, at),
+      size: this.size,
+      // Slots that the guest may fill with requests.
+      free: Math.max(0, this.size - distance(this.#published, reqProd)),
+      reqProd,
       reqCons: this.#reqCons,
       reqEvent: sring.reqEvent(this.view, at),
-      rspProd: sring.rspProd(this.view, at),
+      rspProd: this.#published,
       rspProdPvt: this.#rspProdPvt,
       rspEvent: sring.rspEvent(this.view, at),
     };
@@ -220,6 +224,8 @@ export class BackRing {
   }
 
   #writeSlots(first: number, count: number): void {
+    // Of a page that the guest took back only our copy is left: its reference may grant another.
+    if (!this.#grants.reaches(this.#handle)) return;
     const offset = RING_HEADER_SIZE + first * this.#slotBytes;
     const { bytes } = this.#window;
     const length = count * this.#slotBytes;
@@ -236,6 +242,7 @@ export class BackRing {
   #writeWord(word: RingWord, index: Index32): void {
     this.#posted = true;
     sring.setWord(this.view, this.#base, word, index);
+    if (!this.#grants.reaches(this.#handle)) return;
     const { bytes } = this.#window;
     this.#memory.writeGranted(
       this.reference,

@@ -127,7 +127,6 @@ export class ControlRing {
     const span = this.#span;
     if (host.memory.pushed(address, length, span, Space.GRANT)) {
       this.#apply(request, span.buffer.subarray(span.at, span.at + length));
-      host.memory.releasePushed(address, Space.GRANT);
       return;
     }
     if (grants.pin(gref, false) !== Gntst.OKAY) {
@@ -166,7 +165,11 @@ export class ControlRing {
     this.#answer(request, status);
   }
 
-  #answer({ id, type }: CtrlRequest, status: CtrlStatus, data = 0): void {
+  #answer({ id, type, data0 }: CtrlRequest, status: CtrlStatus, data = 0): void {
+    if (type === CtrlType.SET_HASH_KEY || type === CtrlType.SET_HASH_MAPPING) {
+      // What came with the request goes with it, looked at or not.
+      this.#vif.context.host.memory.releasePushed(data0 * GRANT_PAGE_BYTES, Space.GRANT);
+    }
     this.requests++;
     if (status !== CtrlStatus.SUCCESS) this.refused++;
     const { ring } = this;

@@ -3,13 +3,19 @@
  *
  *   arena  | newest ... |  free  | oldest ...   |     a frame may go round the end
  *
- * Bounded in bytes, so that a guest that does not listen costs this much and no more (XSA-392).
+ * Bounded in bytes, so that a guest that does not listen costs this much and no more (XSA-392), and
+ * in time beyond what a burst needs: Linux stops the device's queue at its bound, and the queueing
+ * discipline in front holds what comes then. A switch has none, so this queue is both.
  * The arena is made when the first frame has to wait.
  */
 import { type Frame, Gso } from "../../../shared/net/frame.ts";
 
-/** linux: drivers/net/xen-netback, the bound of a queue's waiting packets. */
-export const FIFO_BYTES = 512 * 1024;
+/** linux: drivers/net/xen-netback, the bound of a queue's waiting packets: half a ring of pages. */
+export const FIFO_LOW_BYTES = 512 * 1024;
+/** Most that ever waits: with the ring in front of it, what one TCP sender may have under way. */
+export const FIFO_BYTES = 4 << 20;
+/** Beyond FIFO_LOW_BYTES more is taken only while nothing has waited for longer. */
+export const FIFO_BURST_MS = 50;
 const MAX_FRAMES = 8192;
 
 interface Arena {
@@ -44,9 +50,12 @@ export class FrameFifo {
     return this.#tail - this.#head;
   }
 
-  /** Room for `frames` frames of `length` bytes each? */
-  fits(length: number, frames: number): boolean {
-    return this.bytes + length * frames <= FIFO_BYTES && this.length + frames <= MAX_FRAMES;
+  /** Room for one frame more, of `length` bytes, at `now` in ms? */
+  fits(length: number, now: number): boolean {
+    if (this.length === MAX_FRAMES) return false;
+    const bytes = this.bytes + length;
+    if (bytes <= FIFO_LOW_BYTES) return true;
+    return bytes <= FIFO_BYTES && (this.length === 0 || now - this.since <= FIFO_BURST_MS);
   }
 
   /** Copies a frame that `fits`. `since` is now, in ms; a hash type below 0 is no hash. */
@@ -122,6 +131,8 @@ export class FrameFifo {
   shift(): void {
     this.bytes -= this.frameBytes;
     this.#head++;
+    // From the front again: the same few pages serve as long as little waits.
+    if (this.#head === this.#tail) this.#next = 0;
   }
 
   /** Forgets every frame, and gives the memory back. */

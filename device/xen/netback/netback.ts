@@ -7,12 +7,12 @@
  *   a frame for us -> deliver ... flush -> publish
  *
  *   connect ──► CONNECTED ── disconnect ──► CLOSED
- *                  '── fatal ──► DISABLED ── disconnect ──►'     entered once, no work after (XSA-374)
+ *                  '── fatal ──► DISABLED, until it connects     entered once, no work after (XSA-374)
  *
  * The order on the wire is: use counts, bytes, responses, index, events. Rings are looked at after
  * every batch, whether an event came or not: requests may cross with the word that asks for one.
  */
-import { macHigh, macLow } from "../../../shared/net/ethernet.ts";
+import { MAC_BYTES, macHigh, macLow } from "../../../shared/net/ethernet.ts";
 import { type Frame, Gso } from "../../../shared/net/frame.ts";
 import { Headers, L3, L4 } from "../../../shared/net/headers.ts";
 import { Segmenter } from "../../../shared/net/segment.ts";
@@ -32,7 +32,8 @@ const SLICE = 64;
 const TURN = 256;
 const BROADCAST_HIGH = 0xffff;
 const BROADCAST_LOW = -1;
-const MAC_BYTES = 6;
+/** A timer is armed for no longer: time is looked at again then. */
+const MAX_TIMER_MS = 60_000;
 
 const NO_OFFLOADS: PortOffloads = { csum: false, tso4: false, tso6: false };
 
@@ -108,7 +109,6 @@ export class Netback implements Port, Vif {
 
   /** Releases every pin, mapping and channel. What waited is abandoned. Harmless when repeated. */
   disconnect(): void {
-    this.#disabled = false;
     this.#release();
   }
 
@@ -170,7 +170,6 @@ export class Netback implements Port, Vif {
     const attached = this.#attached;
     if (attached === undefined) return DropReason.PORT_DOWN;
     if (this.#stalled) return DropReason.STALLED;
-    if (!this.context.host.writable) return DropReason.LINK_BACKLOG;
     if (frame.gso === Gso.NONE && frame.length > this.maxFrameBytes) return DropReason.TOO_BIG;
     if (this.#config!.multicastControl && !this.#wants(frame)) return DropReason.MULTICAST_FILTER;
     const { hashing, rx } = attached;
@@ -239,8 +238,8 @@ export class Netback implements Port, Vif {
 
   /** A batch of the guest was applied: looks at every ring. */
   batchEnd(): void {
-    // A disabled interface takes nothing, and what is pushed to it is not kept.
-    if (this.#disabled) this.context.host.memory.abandon();
+    // An interface without rings takes nothing, and what is pushed to it is not kept.
+    if (!this.connected) this.context.host.memory.abandon();
     this.#work();
   }
 
@@ -288,8 +287,9 @@ export class Netback implements Port, Vif {
     if (left === 0 && this.connected && !this.context.host.backlogged) this.wake();
   }
 
-  /** Receive requests that somebody waits for may have come. */
+  /** Receive requests that somebody waits for may have come, or room on the link. */
   #pollRx(): void {
+    if (!this.context.host.writable) return;
     let room = false;
     // A ring that is none ends all of them.
     for (let i = 0; i < (this.#attached?.rx.length ?? 0); i++) {
@@ -347,12 +347,13 @@ export class Netback implements Port, Vif {
       if (tx[i]!.starved) due = Math.min(due, tx[i]!.credit.due);
     }
     if (due === Number.POSITIVE_INFINITY) return;
+    const ms = Math.max(1, Math.ceil(due - this.context.host.now()));
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined;
         this.#work();
       },
-      Math.max(1, Math.ceil(due - this.context.host.now())),
+      Math.min(ms, MAX_TIMER_MS),
     );
     this.#timer.unref();
   }
@@ -363,10 +364,19 @@ export class Netback implements Port, Vif {
       disabled: this.#disabled,
       stalled: this.#stalled,
       offloads: { ...this.offloads },
+      features: this.#config === undefined ? {} : featuresOf(this.#config),
       multicastGroups: this.multicast.length,
       ...(this.#rate === undefined ? {} : { rate: { ...this.#rate } }),
       faults: Object.fromEntries(this.faults),
       ...(this.#attached?.snapshot() ?? {}),
     };
   }
+}
+
+/** What the frontend can do, as it said when it connected. */
+function featuresOf(config: NetbackConfig): Snapshot {
+  const { sg, gsoTcpv4, gsoTcpv6, noCsumOffload, ipv6CsumOffload } = config;
+  const { rxNotify, multicastControl } = config;
+  const csumOffload = !noCsumOffload;
+  return { sg, gsoTcpv4, gsoTcpv6, csumOffload, ipv6CsumOffload, rxNotify, multicastControl };
 }

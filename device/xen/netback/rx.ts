@@ -1,10 +1,10 @@
 /**
  * Receive: frames into the pages that the guest posted, by grant copy.
  *
- *   deliver ── slots enough ──► copied, responses staged ── flush ──► published
- *      '── too few ──► fifo, req_event set ── requests posted ──► copied ...
- *                        | 10 s old: dropped           | full: dropped
- *                        '-- 60 s without a packet: stalled, until there is room for one
+ *   deliver ── slots enough, and room on the link ──► copied, responses staged ── flush ──► published
+ *      '── else ──► fifo, req_event set ── requests posted, link drained ──► copied ...
+ *                     | 10 s old: dropped           | full: dropped
+ *                     '-- 60 s without a packet: stalled, until there is room for one
  *
  * A packet takes a slot for each 4096 bytes and one for each extra info. Slots are used in order,
  * so a response lies in the slot of its request. Nothing is taken unless the whole packet fits. A
@@ -75,19 +75,20 @@ export class RxQueue {
   deliver(frame: Frame, hash: number, hashType: number): DropReason | undefined {
     if (this.#closed) return DropReason.PORT_DOWN;
     const fifo = this.#fifo;
+    const { host } = this.#vif.context;
     const needed = slotsFor(frame.length, frame.gso !== Gso.NONE, hashType);
-    if (fifo.length === 0 && this.#enough(needed)) {
+    if (fifo.length === 0 && host.writable && this.#enough(needed)) {
       this.#place(frame, needed, hash, hashType);
       if (!this.#vif.held) this.#needed = 0;
       return undefined;
     }
     // Looking may have found that this is no ring any more.
     if (this.#closed) return DropReason.PORT_DOWN;
-    if (!fifo.fits(frame.length, 1)) {
+    const now = host.now();
+    if (!fifo.fits(frame.length, now)) {
       this.drops++;
-      return DropReason.QUEUE_FULL;
+      return host.writable ? DropReason.QUEUE_FULL : DropReason.LINK_BACKLOG;
     }
-    const now = this.#vif.context.host.now();
     fifo.push(frame, hash, hashType, now);
     if (fifo.length === 1) this.#wait(needed, now);
     return undefined;
@@ -120,8 +121,10 @@ export class RxQueue {
     }
     this.stalled = false;
     const fifo = this.#fifo;
-    const now = this.#vif.context.host.now();
+    const { host } = this.#vif.context;
+    const now = host.now();
     while (fifo.length > 0) {
+      if (!host.writable) return false;
       const needed = slotsFor(fifo.frameBytes, fifo.isGso, fifo.hashType);
       if (!this.#enough(needed)) {
         if (!this.#closed) this.#wait(needed, now);

@@ -176,20 +176,31 @@ export class Xenstore {
     return this.#parts.store.nextTick;
   }
 
+  /** Nodes of the whole tree but its root. */
+  get nodes(): number {
+    return this.#parts.store.nodes;
+  }
+
   /** One line a guest. */
   snapshot(): DomainUse[] {
-    const guests = [...this.#domains.values()].filter(({ domid }) => domid !== PRIVILEGED);
-    return guests.map((domain) => ({
-      domid: domain.domid,
-      nodes: domain.account.nodes,
-      watches: domain.watches.size,
-      transactions: domain.transactions.size,
-      nodeBytes: domain.account.bytes,
-      memoryBytes: domain.account.memory,
-      overSoftQuota: domain.account.memory > this.#quotas.memorySoftBytes,
-      held: domain.held.length,
-      pending: domain.pending.size,
-    }));
+    const guests = [...this.#domains.keys()].filter((domid) => domid !== PRIVILEGED);
+    return guests.map((domid) => this.use(domid));
+  }
+
+  /** What one guest has taken. */
+  use(domid: number): DomainUse {
+    const { account, watches, transactions, held, pending } = this.#domain(domid);
+    return {
+      domid,
+      nodes: account.nodes,
+      watches: watches.size,
+      transactions: transactions.size,
+      nodeBytes: account.bytes,
+      memoryBytes: account.memory,
+      overSoftQuota: account.memory > this.#quotas.memorySoftBytes,
+      held: held.length,
+      pending: pending.size,
+    };
   }
 
   #domain(domid: number): Domain {

@@ -38,6 +38,8 @@ export class Store {
   readonly #open = new Map<Transaction, Domain>();
   readonly #oneRequest: EditLimits;
   #root: Node = emptyTree();
+  /** Nodes of the tree but its root, whoever owns them. */
+  #nodes = 0;
   #generation = 0;
   #replacedBytes = 0;
 
@@ -56,6 +58,10 @@ export class Store {
 
   get root(): Node {
     return this.#root;
+  }
+
+  get nodes(): number {
+    return this.#nodes;
   }
 
   /** Does `work` in the transaction, or as a whole of its own when `txId` is 0. */
@@ -178,8 +184,10 @@ export class Store {
   #commit(edit: Edit, by: number): void {
     const owned = new Map<number, Owned>();
     let replaced = 0;
+    let more = 0;
     for (const [path, record] of edit.changed) {
       const before = find(edit.base, path)?.record;
+      more += (record === undefined ? 0 : 1) - (before === undefined ? 0 : 1);
       count(owned, path, before, -1);
       count(owned, path, record, 1);
       if (before !== undefined) replaced += nodeBytes(path, before);
@@ -196,6 +204,7 @@ export class Store {
       account.bytes += change.bytes;
     }
     this.#root = edit.root;
+    this.#nodes += more;
     this.#replacedBytes += replaced;
     this.#unpin(by);
     for (const event of edit.happened) this.#notices.happened(event);

@@ -247,7 +247,7 @@ export class XenDmaMap {
   #referTo<T>(callback: XenDmaCallback<T>, arg: T, flags: number): Errno | 0 {
     const segments = this.#machine.segmentCount;
     this.#readonly = (flags & BUS_DMA_XEN_RO) !== 0;
-    if (this.#prealloc || this.tag.grants.reserve(segments)) {
+    if (this.#prealloc ? this.#renew(segments) : this.tag.grants.reserve(segments)) {
       this.#grantAll();
       callback(arg, this, segments, 0);
       return 0;
@@ -293,6 +293,16 @@ export class XenDmaMap {
     this.#wish = undefined;
     this.#callback = NO_CALLBACK;
     this.#arg = undefined;
+  }
+
+  /** Sees to it that nobody uses the preallocated references. False when there are none instead. */
+  #renew(count: number): boolean {
+    for (let i = 0; i < count; i++) {
+      const reference = this.tag.grants.renew(this.#refs[i]!);
+      if (reference < 0) return false;
+      this.#refs[i] = reference;
+    }
+    return true;
   }
 
   /** Grants every segment of the machine map; the references are this map's or reserved. */

@@ -1,0 +1,483 @@
+/**
+ * A Xen guest that breaks the rules of events, hypercalls, grants and rings, on a real device with a
+ * small heap, beside a neighbour of each personality. (fault-C5, E1 to E8, F3, G1, inv-I2, inv-I4)
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Space } from "../../shared/wire/records.ts";
+import { CloseCode, Limits, Op } from "../../shared/wire/transactions.ts";
+import { EvtchnOp, evtchnAllocUnbound } from "../../shared/xen/event-channel.ts";
+import { GRANT_PAGE_BYTES, GrantType } from "../../shared/xen/grant.ts";
+import { GnttabOp } from "../../shared/xen/grant-ops.ts";
+import { Domid, Hypercall, XenErrno } from "../../shared/xen/hypercall.ts";
+import { NetifStatus } from "../../shared/xen/netif.ts";
+import { SchedOp } from "../../shared/xen/sched.ts";
+import { XenbusState } from "../../shared/xen/xenbus.ts";
+import { XsType, xsBytes, xsPathAndValue, xsStrings } from "../../shared/xen/xenstore.ts";
+import { cases } from "../support/counts.ts";
+import { HostileStage } from "../support/hostile-stage.ts";
+import type { Random } from "../support/random.ts";
+import { column, packBatch } from "../support/raw-frontend.ts";
+import {
+  FREE_REFERENCE,
+  grantRecords,
+  RawXen,
+  RX_RING,
+  RX_STATUS,
+  TX_RING,
+  VIF,
+} from "../support/raw-xen.ts";
+
+const TABLE_END = 64 * 512;
+const REQ_PROD_AT = 0;
+
+let stage: HostileStage;
+
+beforeAll(async () => {
+  stage = await HostileStage.openMixed();
+});
+
+afterAll(async () => {
+  await stage.close();
+});
+
+/** As far as these tests look into a vif's status. */
+interface VifStatus {
+  readonly faults: Readonly<Record<string, number>>;
+  readonly nic: {
+    readonly disabled: boolean;
+    readonly grants: { readonly granted: number; readonly inUse: number };
+    readonly queues?: readonly { readonly spuriousEvents: number }[];
+  };
+}
+
+async function vif(name: string): Promise<VifStatus> {
+  const { nics } = await stage.status();
+  return nics.find((nic) => nic.name === name) as unknown as VifStatus;
+}
+
+async function guest(use: (guest: RawXen, name: string) => Promise<void>): Promise<void> {
+  const name = stage.name();
+  const one = await RawXen.connected(stage.port, name);
+  try {
+    await use(one, name);
+  } finally {
+    await one.raw.end();
+  }
+}
+
+function broadcast(seed: number): Uint8Array {
+  const frame = Uint8Array.from({ length: 100 }, (_, i) => (i * 3 + seed) & 0xff);
+  frame.set([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 8, seed & 0xff, 0x88, 0xb6]);
+  return frame;
+}
+
+describe("events", () => {
+  afterAll(() => stage.unharmed());
+
+  it("fault-G1: a flood without work is looked at less and less, and work is done at once", async () => {
+    await guest(async (one, name) => {
+      for (let sent = 0; sent < 20_000; sent++) {
+        one.notify();
+        if (sent % 500 === 499) expect(await one.survived()).toBe(true);
+      }
+      const { nic } = await vif(name);
+      // 1, 2, 4 ... 1000 ms: a few dozen looks at most, of 20,000 events.
+      expect(nic.queues![0]!.spuriousEvents).toBeLessThan(50);
+      await one.works();
+    });
+  });
+
+  it("to every port there is, nearly all of them nobody's, do nothing", async () => {
+    await guest(async (one, name) => {
+      one.raw.batch(...Array.from({ length: Limits.PORTS }, (_, port) => [Op.EVENT, port]));
+      expect(await one.survived()).toBe(true);
+      expect((await vif(name)).faults).toEqual({});
+      await one.works();
+    });
+  });
+
+  it("to a port that does not exist end the connection", async () => {
+    const one = await RawXen.start(stage.port, stage.name());
+    one.notify(Limits.PORTS);
+    const { code, reason } = await one.raw.closed;
+    expect(code).toBe(CloseCode.PROTOCOL);
+    expect(reason).toMatch(/^event: port/);
+  });
+});
+
+describe("hypercalls", () => {
+  afterAll(() => stage.unharmed());
+
+  it("property: random ones have one answer each, with an errno of Xen's", async () => {
+    const { random } = stage;
+    const errnos: readonly number[] = [0, ...Object.values(XenErrno)];
+    const total = cases(20_000);
+    const seen = new Set<number>();
+    await guest(async (one) => {
+      for (let done = 0; done < total; ) {
+        const tags: number[] = [];
+        for (; tags.length < 200 && done < total; done++) tags.push(callAnything(one, random));
+        await one.reply(tags.at(-1)!);
+        const told = one.raw.heard.told.filter(([what]) => what === "hypercallReply");
+        for (const tag of tags) {
+          const answers = told.filter(([, t]) => t === tag);
+          expect(answers, stage.seeded(`call ${tag}`)).toHaveLength(1);
+          const errno = answers[0]![2] as number;
+          seen.add(errno);
+          expect(errnos, stage.seeded(`errno ${errno}`)).toContain(errno);
+        }
+      }
+    });
+    // It was not all refused for one reason.
+    expect(seen.has(0) && seen.has(XenErrno.EINVAL) && seen.has(XenErrno.ENOSYS)).toBe(true);
+  });
+
+  it("ports run out with ENOSPC, for this domain alone, and come back with it", async () => {
+    await guest(async (one) => {
+      const bytes = new Uint8Array(evtchnAllocUnbound.size);
+      evtchnAllocUnbound.write(new DataView(bytes.buffer), 0, { dom: Domid.SELF, remoteDom: 0 });
+      let last = 0;
+      for (let port = 2; port <= Limits.PORTS; port++) {
+        last = one.call(Hypercall.EVENT_CHANNEL_OP, EvtchnOp.ALLOC_UNBOUND, bytes);
+      }
+      expect((await one.reply(last - 1)).errno).toBe(0);
+      expect((await one.reply(last)).errno).toBe(XenErrno.ENOSPC);
+      await one.works();
+      await guest((other) => other.works());
+      one.closePort(Limits.PORTS - 1);
+      expect(await one.allocUnbound()).toBe(Limits.PORTS - 1);
+    });
+  });
+
+  it("a domain's ports and grants are out of another's reach", async () => {
+    await guest(async (victim) => {
+      await guest(async (one) => {
+        expect(await one.portStatus(victim.domid, victim.port)).toBe(-XenErrno.EPERM);
+        expect(await one.portStatus(0, 1)).toBe(-XenErrno.EPERM);
+        const bytes = new Uint8Array(12);
+        new DataView(bytes.buffer).setUint16(0, victim.domid, true);
+        new DataView(bytes.buffer).setUint32(4, victim.port, true);
+        const bind = one.call(Hypercall.EVENT_CHANNEL_OP, EvtchnOp.BIND_INTERDOMAIN, bytes);
+        expect((await one.reply(bind)).errno).toBe(XenErrno.EINVAL);
+        await victim.works();
+      });
+    });
+  });
+});
+
+function callAnything(one: RawXen, random: Random): number {
+  const number = random.oneIn(10)
+    ? random.edgy(8)
+    : random.pick([Hypercall.GRANT_TABLE_OP, Hypercall.EVENT_CHANNEL_OP, Hypercall.SCHED_OP]);
+  const commands = { 20: GnttabOp, 29: SchedOp, 32: EvtchnOp }[number] ?? EvtchnOp;
+  const command = random.oneIn(20) ? random.edgy(8) : random.pick(Object.values(commands));
+  // Sizes of the argument structures, one or more of them, and none.
+  const size = random.oneIn(8)
+    ? random.below(200)
+    : random.pick([2, 4, 8, 12, 16, 24, 32, 40]) * (random.below(3) + 1);
+  const bytes = Buffer.alloc(size);
+  for (let at = 0; at + 2 <= size; at += 2) {
+    if (random.oneIn(3))
+      bytes.writeUInt16LE(random.pick([0, 1, 2, Domid.SELF, random.edgy(16)]), at);
+  }
+  return one.call(number, command, bytes);
+}
+
+describe("grants", () => {
+  afterAll(() => stage.unharmed());
+
+  const record = (reference: number) =>
+    grantRecords([{ reference, flags: GrantType.PERMIT_ACCESS, domid: 0, frame: 1 }]);
+
+  it.each<[string, unknown[], RegExp]>([
+    ["a reference behind the table", [Op.GRANT, 1, record(TABLE_END)], /^grant: record 0: .*32768/],
+    [
+      "the second of two records behind the table",
+      [Op.GRANT, 1, Buffer.concat([record(100), record(2 ** 32 - 1)])],
+      /^grant: record 1: .*4294967295/,
+    ],
+    ["the end of a grant behind the table", [Op.END_GRANT, Buffer.alloc(4, 0xff)], /^end_grant: /],
+    ["records of the other version", [Op.GRANT, 2, Buffer.alloc(20)], /^grant: .*version 2/],
+    ["records of no version", [Op.GRANT, 0, Buffer.alloc(12)], /^grant: version/],
+    ["half a record", [Op.GRANT, 1, Buffer.alloc(18)], /^grant: .*whole number/],
+    ["use counts of its own", [Op.GRANT_USE, Buffer.alloc(8)], /grant_use/],
+    ["a reply to a call of nobody", [Op.HYPERCALL_REPLY, 1, 0, Buffer.alloc(0)], /hypercall_reply/],
+    [
+      "a write by reference",
+      column(Op.WRITE, [{ address: GRANT_PAGE_BYTES, bytes: Buffer.alloc(4), space: Space.GRANT }]),
+      /^write: space 1/,
+    ],
+    ["an answer to no read", [Op.READ_REPLY, 1, 0, Buffer.alloc(4)], /^read_reply: tag 1/],
+    ["a register", [Op.MMIO_READ, 1, 0, 0, 4], /^mmio_read: /],
+  ])("%s ends the connection with a sentence", async (_what, lie, sentence) => {
+    const one = await RawXen.connected(stage.port, stage.name());
+    one.raw.batch(lie);
+    const { code, reason } = await one.raw.closed;
+    expect(code).toBe(CloseCode.PROTOCOL);
+    expect(reason).toMatch(sentence);
+  });
+
+  it("fault-E1, E2: a packet in a page that is not granted to the backend is an error", async () => {
+    await guest(async (one) => {
+      one.grant(FREE_REFERENCE, { domid: 7 });
+      one.grant(FREE_REFERENCE + 1);
+      one.end(FREE_REFERENCE + 1);
+      for (const reference of [
+        FREE_REFERENCE,
+        FREE_REFERENCE + 1,
+        0,
+        7,
+        3000,
+        TABLE_END,
+        2 ** 32 - 1,
+      ]) {
+        const status = await one.txStatus(one.transmit(reference, 100));
+        expect(status, `reference ${reference}`).toBe(NetifStatus.ERROR);
+      }
+      await one.works();
+    });
+  });
+
+  it("fault-E3: what may not be written is not written, and the next page is", async () => {
+    await guest(async (one) => {
+      const ids = [0, 1, 2, 3].map((n) => FREE_REFERENCE + n);
+      one.grant(ids[0]!, { readonly: true });
+      one.grant(ids[1]!, { domid: 7 });
+      for (const reference of [ids[0]!, ids[1]!, ids[2]!]) one.post(reference);
+      const page = one.grant(ids[3]!);
+      one.post(ids[3]!);
+      expect(await one.survived()).toBe(true);
+      await guest(async (sender) => {
+        for (let n = 0; n < 4; n++) sender.sendFrame(FREE_REFERENCE + n, broadcast(n));
+        await sender.txStatus(3);
+        await one.raw.until("four responses", () => one.rx.rspProd >= 4);
+      });
+      for (let n = 0; n < 3; n++) expect(one.rx.status(n, RX_STATUS)).toBeLessThan(0);
+      expect(one.rx.status(3, RX_STATUS)).toBe(100);
+      expect(page[15]).not.toBe(0);
+      expect(one.pages.get(ids[0]!)!.every((byte) => byte === 0)).toBe(true);
+      expect(one.pages.get(ids[1]!)!.every((byte) => byte === 0)).toBe(true);
+      expect(one.strays).toEqual([]);
+    });
+  });
+
+  it("fault-E5: rings whose grants end while they are mapped are written to no more", async () => {
+    await guest(async (one, name) => {
+      one.end(TX_RING, RX_RING);
+      // The reference grants another page now.
+      const other = one.grant(TX_RING);
+      for (let n = 0; n < 10; n++) one.transmit(FREE_REFERENCE, 100);
+      one.notify();
+      expect(await one.survived()).toBe(true);
+      expect(other.every((byte) => byte === 0)).toBe(true);
+      expect(one.strays).toEqual([]);
+      await one.write(`${VIF}/state`, String(XenbusState.CLOSED));
+      await one.until(XenbusState.CLOSED);
+      expect((await vif(name)).nic.grants.inUse).toBe(0);
+    });
+  });
+
+  it("fault-E8: a table filled to its end, and emptied, again and again", async () => {
+    await guest(async (one, name) => {
+      for (let round = 0; round < 5; round++) {
+        for (let from = FREE_REFERENCE; from < TABLE_END; from += Limits.COLUMN_RECORDS) {
+          const references = Array.from(
+            { length: Math.min(Limits.COLUMN_RECORDS, TABLE_END - from) },
+            (_, i) => from + i,
+          );
+          const flags = GrantType.PERMIT_ACCESS;
+          const records = references.map((reference) => ({ reference, flags, domid: 0, frame: 1 }));
+          one.raw.batch([Op.GRANT, 1, grantRecords(records)]);
+          if (round % 2 === 1) one.end(...references);
+        }
+        expect(await one.survived()).toBe(true);
+        const { granted } = (await vif(name)).nic.grants;
+        expect(granted).toBe(round % 2 === 1 ? 2 : TABLE_END - FREE_REFERENCE + 2);
+      }
+      await one.works();
+    });
+  });
+
+  it("pushes without end are cut at the budget that welcome told", async () => {
+    const one = await RawXen.connected(stage.port, stage.name());
+    const bytes = Buffer.alloc(GRANT_PAGE_BYTES);
+    const pieces = Array.from({ length: 128 }, (_, n) => ({
+      address: (FREE_REFERENCE + n) * GRANT_PAGE_BYTES,
+      bytes,
+      space: Space.GRANT,
+    }));
+    // Twice the budget, of which nothing is ever used.
+    for (let sent = 0; sent < 2 * Limits.PUSH_BYTES; sent += 128 * GRANT_PAGE_BYTES) {
+      one.raw.batch(column(Op.PUSH, pieces));
+    }
+    expect((await one.raw.closed).code).toBe(CloseCode.LIMIT);
+  });
+});
+
+describe("rings", () => {
+  afterAll(() => stage.unharmed());
+
+  const wrong = [
+    ["one more than it holds", 257],
+    ["half way round", 2 ** 31],
+    ["one backwards", 2 ** 32 - 1],
+  ] as const;
+  it.each(
+    (["tx", "rx"] as const).flatMap((ring) =>
+      wrong.map(([what, index]) => ({ ring, what, index })),
+    ),
+  )("fault-C5: index of the $ring ring $what: disabled, until it connects anew", async (wrong) => {
+    await guest(async (one, name) => {
+      one[wrong.ring].publish(wrong.index);
+      // A ring for receiving is looked at when there is something to put into it.
+      await guest((other) => other.works());
+      await one.until(XenbusState.CLOSING);
+      const { nic, faults } = await vif(name);
+      expect(faults).toEqual({ [`${wrong.ring.toUpperCase()}_REQ_PROD`]: expect.any(Number) });
+      expect(nic).toMatchObject({ connected: false, disabled: true, grants: { inUse: 0 } });
+      // Nothing is looked at any more.
+      one.transmit(FREE_REFERENCE, 100);
+      one.notify();
+      expect(await one.survived()).toBe(true);
+      expect(one.tx.rspProd).toBe(0);
+      await one.reconnect();
+      await one.works();
+    });
+  });
+
+  it("fault-F3: words of the backend that the guest writes into its ring change nothing", async () => {
+    const { random } = stage;
+    await guest(async (one) => {
+      for (let n = 0; n < 200; n++) {
+        const page = Buffer.from(one.tx.page.slice());
+        random.bytes(8).copy(page, random.pick([4, 8, 12, 16, 40]));
+        const bytes = page.subarray(REQ_PROD_AT + 4, 64);
+        one.raw.batch(
+          column(Op.WRITE, [{ address: TX_RING * GRANT_PAGE_BYTES + REQ_PROD_AT + 4, bytes }]),
+        );
+        await one.works();
+      }
+    });
+  });
+});
+
+describe("20,000 random transactions", () => {
+  afterAll(() => stage.unharmed());
+
+  it("property: leave the connection standing, or end it with a sentence", async () => {
+    const { random } = stage;
+    const total = cases(20_000);
+    const closes: readonly number[] = [CloseCode.PROTOCOL, CloseCode.LIMIT];
+    let ended = 0;
+    for (let sent = 0; sent < total; ) {
+      const one = await (random.oneIn(4) ? RawXen.start : RawXen.connected)(
+        stage.port,
+        stage.name(),
+      );
+      while (sent < total && one.raw.open) {
+        const count = random.below(4) + 1;
+        one.raw.send(packBatch(Array.from({ length: count }, () => transaction(one, random))));
+        sent += count;
+        if (random.oneIn(4) && !(await one.raw.flushed())) break;
+      }
+      if (await one.raw.flushed()) one.raw.ws.close(CloseCode.NORMAL);
+      const { code, reason } = await one.raw.closed;
+      if (code === CloseCode.NORMAL) continue;
+      ended++;
+      expect(closes, stage.seeded(`closed with ${code} "${reason}"`)).toContain(code);
+      expect(reason, stage.seeded("a close without a sentence")).toMatch(/\w+.*\w/);
+    }
+    expect(ended).toBeGreaterThan(0);
+  });
+});
+
+/** A reference, mostly one that means something. */
+const reference = (random: Random): number =>
+  random.oneIn(3) ? random.edgy(15) : random.below(FREE_REFERENCE + 8);
+
+/** Legal msgpack with the right types; what it says may be anything. */
+function transaction(one: RawXen, random: Random): unknown[] {
+  const some = <T>(make: () => T): T[] => Array.from({ length: random.below(6) + 1 }, make);
+  const address = () => reference(random) * GRANT_PAGE_BYTES + random.below(64) * 4;
+  const bytes = () => random.bytes(4 * (random.below(20) + 1));
+  switch (random.below(20)) {
+    case 0:
+    case 1: {
+      const flags = () => random.pick([0, 1, 1, 1, 5, 2, 3, 0x101, random.edgy(16)]);
+      const domid = () => random.pick([0, 0, 0, one.domid, random.edgy(16)]);
+      const records = some(() => ({
+        reference: reference(random),
+        flags: flags(),
+        domid: domid(),
+        frame: reference(random),
+      }));
+      return [Op.GRANT, 1, grantRecords(records)];
+    }
+    case 2: {
+      const records = Buffer.alloc(8);
+      records.writeUInt32LE(reference(random), 0);
+      records.writeUInt32LE(reference(random), 4);
+      return [Op.END_GRANT, records];
+    }
+    case 3:
+    case 4: {
+      const number = random.pick(Object.values(Hypercall));
+      const size = random.pick([2, 4, 8, 12, 16, 24, 32, 40]);
+      return [Op.HYPERCALL, random.edgy(32), number, random.below(14), random.bytes(size)];
+    }
+    case 5:
+    case 6:
+    case 7:
+      return [Op.EVENT, random.oneIn(2) ? one.port : random.edgy(12)];
+    case 8:
+    case 9:
+    case 10: {
+      const state = String(random.below(9));
+      const keys = ["state", "tx-ring-ref", "event-channel", "multi-queue-num-queues", "x/y"];
+      const payload = xsPathAndValue(`${VIF}/${random.pick(keys)}`, xsBytes(state));
+      return [Op.XENSTORE, xs(XsType.WRITE, payload)];
+    }
+    case 11:
+    case 12: {
+      const path = random.pick([VIF, "domid", "/", "//", "", "/local/domain/0", "a/b/c", "@x"]);
+      const payload = random.oneIn(3) ? xsStrings(path, "t") : xsStrings(path);
+      return [Op.XENSTORE, xs(random.below(28), payload)];
+    }
+    case 13:
+      return column(
+        Op.PUSH,
+        some(() => ({ address: address(), bytes: bytes(), space: random.below(2) })),
+      );
+    case 14:
+    case 15:
+    case 16:
+    case 17: {
+      // Ring pages: indexes and slots.
+      const ring = random.pick([TX_RING, RX_RING]);
+      const at = random.oneIn(4) ? random.pick([0, 4, 8, 12]) : 64 + random.below(300) * 4;
+      const what = random.oneIn(2) ? random.bytes(4) : Buffer.from([random.below(8), 0, 0, 0]);
+      return column(Op.WRITE, [{ address: ring * GRANT_PAGE_BYTES + at, bytes: what }]);
+    }
+    case 18:
+      return random.oneIn(2)
+        ? [Op.WINDOW, address() & ~0xfff, GRANT_PAGE_BYTES]
+        : [Op.END_WINDOW, random.pick([TX_RING, RX_RING, 20]) * GRANT_PAGE_BYTES];
+    default:
+      return random.oneIn(3)
+        ? random.pick([
+            [Op.GRANT_USE, Buffer.alloc(8)],
+            [Op.HYPERCALL_REPLY, 1, 0, Buffer.alloc(0)],
+            [Op.READ_REPLY, random.below(4), random.below(14), bytes()],
+            [Op.MOVE, "ws://127.0.0.1:1"],
+          ])
+        : [Op.EVENT, one.port];
+  }
+}
+
+function xs(type: number, payload: Uint8Array): Buffer {
+  const header = Buffer.alloc(16);
+  header.writeUInt32LE(type, 0);
+  header.writeUInt32LE(0x7000_0000, 4);
+  header.writeUInt32LE(payload.length, 12);
+  return Buffer.concat([header, payload]);
+}

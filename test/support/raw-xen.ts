@@ -1,0 +1,418 @@
+/**
+ * A Xen guest driven by hand over a real link: its own pages, grants, rings and keys, and no opinion
+ * on what is allowed. Each step is public, so that a test does all of them right and one wrong.
+ *
+ *   page of reference r     at bus address r * 4096, so that a frame has its reference's number
+ *   ring pages              windows; the device writes to them, and to all else, by reference
+ *
+ * Device writes land in `pages` when the guest has granted that reference, else in `strays`.
+ */
+
+import { index32 } from "../../shared/ring/index32.ts";
+import { Space } from "../../shared/wire/records.ts";
+import { Op } from "../../shared/wire/transactions.ts";
+import {
+  EvtchnOp,
+  evtchnAllocUnbound,
+  evtchnClose,
+  evtchnStatus,
+} from "../../shared/xen/event-channel.ts";
+import {
+  END_GRANT_RECORD_SIZE,
+  endGrantRecord,
+  GRANT_PAGE_BYTES,
+  GRANT_RECORD_V1_SIZE,
+  GrantFlag,
+  GrantType,
+  grantRecordV1,
+} from "../../shared/xen/grant.ts";
+import { Domid, Hypercall } from "../../shared/xen/hypercall.ts";
+import {
+  NetifStatus,
+  RX_SLOT_SIZE,
+  rxRequest,
+  TX_SLOT_SIZE,
+  txRequest,
+} from "../../shared/xen/netif.ts";
+import { RingWord, ringSlots, slotOffset, sring } from "../../shared/xen/ring.ts";
+import { XenbusState } from "../../shared/xen/xenbus.ts";
+import {
+  parseXsMessage,
+  parseXsStrings,
+  XsType,
+  xsBytes,
+  xsMessage,
+  xsPathAndValue,
+  xsStrings,
+  xsText,
+} from "../../shared/xen/xenstore.ts";
+import { column, RawFrontend } from "./raw-frontend.ts";
+
+const S = XenbusState;
+export const VIF = "device/vif/0";
+const BACKEND = 0;
+/** References of the rings, and the first one that packets may have. */
+export const TX_RING = 8;
+export const RX_RING = 9;
+export const FREE_REFERENCE = 16;
+const PROBE = 15;
+/** Answers that nobody has taken. */
+const KEEP_ANSWERS = 10_000;
+
+/** What the store or the hypervisor answered. */
+export interface Reply {
+  readonly errno: number;
+  readonly bytes: Uint8Array;
+}
+
+export interface Event {
+  readonly path: string;
+  readonly token: string;
+}
+
+/** The guest's half of one ring; nothing is checked. */
+export class RawRing {
+  readonly reference: number;
+  readonly slotBytes: number;
+  readonly size: number;
+  readonly page: Uint8Array;
+  readonly view: DataView;
+  reqProd = 0;
+  readonly #raw: RawFrontend;
+
+  constructor(raw: RawFrontend, reference: number, page: Uint8Array, slotBytes: number) {
+    this.#raw = raw;
+    this.reference = reference;
+    this.slotBytes = slotBytes;
+    this.size = ringSlots(slotBytes);
+    this.page = page;
+    this.view = new DataView(page.buffer, page.byteOffset, page.byteLength);
+    sring.init(this.view, 0);
+  }
+
+  /** An empty ring, as before the first request. */
+  renew(): void {
+    sring.init(this.view, 0);
+    this.reqProd = 0;
+    this.#raw.batch(this.tell(0, GRANT_PAGE_BYTES));
+  }
+
+  /** A write of the guest to its own page, and to the device's copy of it. */
+  tell(at: number, length: number): unknown[] {
+    const bytes = this.page.slice(at, at + length);
+    return column(Op.WRITE, [{ address: this.reference * GRANT_PAGE_BYTES + at, bytes }]);
+  }
+
+  /** A request in the next slot; shown only by `publish`. */
+  request(write: (view: DataView, at: number) => void): void {
+    const at = slotOffset(index32(this.reqProd), this.slotBytes, this.size);
+    write(this.view, at);
+    this.#raw.batch(this.tell(at, this.slotBytes));
+    this.reqProd = index32(this.reqProd + 1);
+  }
+
+  publish(reqProd: number = this.reqProd): void {
+    sring.setReqProd(this.view, 0, index32(reqProd));
+    this.#raw.batch(this.tell(RingWord.REQ_PROD, 4));
+  }
+
+  get rspProd(): number {
+    return sring.rspProd(this.view, 0);
+  }
+
+  /** The signed word at byte `at` of the response that answered request `n`. */
+  status(n: number, at: number): number {
+    const slot = slotOffset(index32(n), this.slotBytes, this.size);
+    return this.view.getInt16(slot + at, true);
+  }
+}
+
+/** Where the status lies in a response of each ring. */
+export const TX_STATUS = 2;
+export const RX_STATUS = 6;
+
+export class RawXen {
+  readonly raw: RawFrontend;
+  readonly pages = new Map<number, Uint8Array>();
+  /** Device writes to pages that were not granted. */
+  readonly strays: { reference: number; offset: number; length: number }[] = [];
+  /** Watch events, oldest first. */
+  readonly events: Event[] = [];
+  readonly #answers = new Map<number, string>();
+  domid = 0;
+  port = 0;
+  tx!: RawRing;
+  rx!: RawRing;
+  #reqId = 0;
+  #tag = 0;
+
+  constructor(raw: RawFrontend) {
+    this.raw = raw;
+    raw.onWrite = (address, bytes) => {
+      const reference = Math.floor(address / GRANT_PAGE_BYTES);
+      const offset = address % GRANT_PAGE_BYTES;
+      const page = this.pages.get(reference);
+      if (page === undefined) this.strays.push({ reference, offset, length: bytes.length });
+      else page.set(bytes, offset);
+    };
+    raw.onXenstore = (bytes) => this.#heard(bytes);
+    raw.onRead = (address, length) => {
+      const page = this.pages.get(Math.floor(address / GRANT_PAGE_BYTES));
+      const at = address % GRANT_PAGE_BYTES;
+      return page === undefined ? "refuse" : page.subarray(at, at + length);
+    };
+  }
+
+  /** A guest that has said hello, and knows which domain it is. */
+  static async start(port: number, name: string): Promise<RawXen> {
+    const guest = new RawXen(await RawFrontend.join(port, name, { personality: "xen" }));
+    guest.domid = Number(await guest.read("domid"));
+    return guest;
+  }
+
+  /** ... whose vif is connected, with one queue. */
+  static async connected(port: number, name: string): Promise<RawXen> {
+    const guest = await RawXen.start(port, name);
+    await guest.connect();
+    return guest;
+  }
+
+  // Xenstore.
+
+  /** Posts a request; its number. */
+  ask(type: number, payload: Uint8Array, tx = 0): number {
+    const id = ++this.#reqId;
+    this.raw.batch([Op.XENSTORE, Buffer.from(xsMessage(type as XsType, id, tx, payload))]);
+    return id;
+  }
+
+  /** The text of the answer to request `id`, which is taken; an error is its name. */
+  async answer(id: number): Promise<string> {
+    await this.raw.until(`the answer to xenstore request ${id}`, () => this.#answers.has(id));
+    const answer = this.#answers.get(id)!;
+    this.#answers.delete(id);
+    return answer;
+  }
+
+  send = (type: number, payload: Uint8Array, tx = 0): Promise<string> =>
+    this.answer(this.ask(type, payload, tx));
+  read = (path: string): Promise<string> => this.send(XsType.READ, xsStrings(path));
+  rm = (path: string): Promise<string> => this.send(XsType.RM, xsStrings(path));
+  write = (path: string, value: string, tx = 0): Promise<string> =>
+    this.send(XsType.WRITE, xsPathAndValue(path, xsBytes(value)), tx);
+  watch = (path: string, token: string): Promise<string> =>
+    this.send(XsType.WATCH, xsStrings(path, token));
+
+  #heard(bytes: Uint8Array): void {
+    const { type, reqId, payload } = parseXsMessage(bytes)!;
+    if (type === XsType.WATCH_EVENT) {
+      const [path = "", token = ""] = parseXsStrings(payload)!;
+      this.events.push({ path, token });
+    } else if (this.#answers.size < KEEP_ANSWERS) {
+      const text = type === XsType.ERROR ? parseXsStrings(payload)!.join() : xsText(payload);
+      this.#answers.set(reqId, text);
+    }
+  }
+
+  // Hypercalls, events, grants.
+
+  /** Posts a call; its tag. */
+  call(number: number, command: number, bytes: Uint8Array): number {
+    const tag = ++this.#tag;
+    this.raw.batch([Op.HYPERCALL, tag, number, command, Buffer.from(bytes)]);
+    return tag;
+  }
+
+  async reply(tag: number): Promise<Reply> {
+    const told = await this.raw.until(
+      `the reply to hypercall ${tag}`,
+      ([what, t]) => what === "hypercallReply" && t === tag,
+    );
+    return { errno: told[2] as number, bytes: Uint8Array.from(told[3] as number[]) };
+  }
+
+  /** All that was sent is applied; false when the connection ended instead. */
+  async survived(): Promise<boolean> {
+    const tag = this.call(0, 0, new Uint8Array(0));
+    try {
+      await this.reply(tag);
+      return true;
+    } catch (error) {
+      if (this.raw.open) throw error;
+      return false;
+    }
+  }
+
+  /** A port for the backend to bind, or the negated errno. */
+  async allocUnbound(remoteDom = BACKEND): Promise<number> {
+    const bytes = new Uint8Array(evtchnAllocUnbound.size);
+    const view = new DataView(bytes.buffer);
+    evtchnAllocUnbound.write(view, 0, { dom: Domid.SELF, remoteDom });
+    const { errno, bytes: out } = await this.reply(
+      this.call(Hypercall.EVENT_CHANNEL_OP, EvtchnOp.ALLOC_UNBOUND, bytes),
+    );
+    if (errno !== 0) return -errno;
+    return evtchnAllocUnbound.parse(new DataView(out.buffer), 0).port;
+  }
+
+  closePort(port: number): number {
+    const bytes = new Uint8Array(evtchnClose.size);
+    evtchnClose.write(new DataView(bytes.buffer), 0, { port });
+    return this.call(Hypercall.EVENT_CHANNEL_OP, EvtchnOp.CLOSE, bytes);
+  }
+
+  /** EvtchnStatus of a port of `dom`, or the negated errno. */
+  async portStatus(dom: number, port: number): Promise<number> {
+    const bytes = new Uint8Array(evtchnStatus.size);
+    evtchnStatus.write(new DataView(bytes.buffer), 0, { dom, port });
+    const { errno, bytes: out } = await this.reply(
+      this.call(Hypercall.EVENT_CHANNEL_OP, EvtchnOp.STATUS, bytes),
+    );
+    return errno !== 0 ? -errno : evtchnStatus.parse(new DataView(out.buffer), 0).status;
+  }
+
+  notify(port = this.port): void {
+    this.raw.batch([Op.EVENT, port]);
+  }
+
+  /** Grants a zeroed page of that reference's number. Returns the page. */
+  grant(reference: number, { readonly = false, domid = BACKEND } = {}): Uint8Array {
+    const page = new Uint8Array(GRANT_PAGE_BYTES);
+    this.pages.set(reference, page);
+    const flags = GrantType.PERMIT_ACCESS | (readonly ? GrantFlag.READONLY : 0);
+    this.raw.batch([Op.GRANT, 1, grantRecords([{ reference, flags, domid, frame: reference }])]);
+    return page;
+  }
+
+  end(...references: number[]): void {
+    const bytes = Buffer.alloc(references.length * END_GRANT_RECORD_SIZE);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    references.forEach((reference, i) => {
+      this.pages.delete(reference);
+      endGrantRecord.write(view, i * END_GRANT_RECORD_SIZE, reference);
+    });
+    this.raw.batch([Op.END_GRANT, bytes]);
+  }
+
+  // The vif.
+
+  async backendState(): Promise<number> {
+    return Number(await this.read(`${await this.read(`${VIF}/backend`)}/state`));
+  }
+
+  /** Waits for the backend's state, by its watch events or without them. */
+  async until(state: number): Promise<void> {
+    const path = `${await this.read(`${VIF}/backend`)}/state`;
+    for (let look = 0; look < 200; look++) {
+      if ((await this.read(path)) === String(state)) return;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    throw new Error(`the backend is in state ${await this.read(path)}, not in ${state}`);
+  }
+
+  /** A ring page: window, grant and all. */
+  ring(reference: number, slotBytes: number): RawRing {
+    this.raw.batch([Op.WINDOW, reference * GRANT_PAGE_BYTES, GRANT_PAGE_BYTES]);
+    const ring = new RawRing(this.raw, reference, this.grant(reference), slotBytes);
+    this.raw.batch(ring.tell(0, GRANT_PAGE_BYTES));
+    return ring;
+  }
+
+  /** From Initialising to Connected, as an honest frontend does it. */
+  async connect(): Promise<void> {
+    this.port = await this.allocUnbound();
+    this.tx = this.ring(TX_RING, TX_SLOT_SIZE);
+    this.rx = this.ring(RX_RING, RX_SLOT_SIZE);
+    await this.handshake();
+  }
+
+  /** Closes what may be open, and connects anew with empty rings. */
+  async reconnect(): Promise<void> {
+    await this.write(`${VIF}/state`, String(S.CLOSED));
+    await this.until(S.CLOSED);
+    this.tx.renew();
+    this.rx.renew();
+    await this.handshake();
+  }
+
+  /** A frame goes out and is answered as sent. */
+  async works(): Promise<void> {
+    const frame = new Uint8Array(60);
+    frame.set([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 9, this.domid & 0xff, 0x88, 0xb6]);
+    const status = await this.txStatus(this.sendFrame(PROBE, frame));
+    if (status !== NetifStatus.OKAY) throw new Error(`an honest frame was answered ${status}`);
+    this.end(PROBE);
+  }
+
+  async handshake(): Promise<void> {
+    await this.offer(this.keys);
+    await this.until(S.CONNECTED);
+  }
+
+  /** From Initialising to our Connected, with these keys; whatever the backend makes of them. */
+  async offer(keys: Readonly<Record<string, string>>): Promise<void> {
+    await this.write(`${VIF}/state`, String(S.INITIALISING));
+    await this.until(S.INIT_WAIT);
+    for (const [key, value] of Object.entries(keys)) await this.write(`${VIF}/${key}`, value);
+    await this.write(`${VIF}/state`, String(S.CONNECTED));
+  }
+
+  /** What an honest frontend writes. */
+  get keys(): Readonly<Record<string, string>> {
+    return {
+      "tx-ring-ref": String(TX_RING),
+      "rx-ring-ref": String(RX_RING),
+      "event-channel": String(this.port),
+      "request-rx-copy": "1",
+      "feature-rx-notify": "1",
+      "feature-sg": "1",
+    };
+  }
+
+  /** One tx request, shown; no bytes are pushed. Returns its index. */
+  transmit(reference: number, size: number, { offset = 0, flags = 0, id = 0 } = {}): number {
+    const index = this.tx.reqProd;
+    this.tx.request((v, at) => txRequest.write(v, at, reference, offset, flags, id, size));
+    this.tx.publish();
+    return index;
+  }
+
+  /** A frame out of the granted page of `reference`, with its bytes. Returns the request's index. */
+  sendFrame(reference: number, frame: Uint8Array): number {
+    this.grant(reference, { readonly: true }).set(frame);
+    const address = reference * GRANT_PAGE_BYTES;
+    this.raw.batch(column(Op.PUSH, [{ address, bytes: frame, space: Space.GRANT }]));
+    return this.transmit(reference, frame.length);
+  }
+
+  /** One page to receive into, shown. Returns the request's index. */
+  post(reference: number, id = 0): number {
+    const index = this.rx.reqProd;
+    this.rx.request((v, at) => rxRequest.write(v, at, id, reference));
+    this.rx.publish();
+    return index;
+  }
+
+  /** The tx request `n` is answered. Its status. */
+  async txStatus(n: number): Promise<number> {
+    await this.raw.until(`the response to tx request ${n}`, () => this.tx.rspProd > n);
+    return this.tx.status(n, TX_STATUS);
+  }
+}
+
+export interface GrantRecord {
+  readonly reference: number;
+  readonly flags: number;
+  readonly domid: number;
+  readonly frame: number;
+}
+
+/** The column of a `grant` of version 1. */
+export function grantRecords(records: readonly GrantRecord[]): Buffer {
+  const bytes = Buffer.alloc(records.length * GRANT_RECORD_V1_SIZE);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  records.forEach(({ reference, flags, domid, frame }, i) => {
+    grantRecordV1.write(view, i * GRANT_RECORD_V1_SIZE, reference, flags, domid, frame);
+  });
+  return bytes;
+}

@@ -1,0 +1,49 @@
+/** What tests of a frontend that breaks the rules ask of netback, and what they send it. */
+import { expect } from "vitest";
+import { EvtchnStatus } from "../../shared/xen/event-channel.ts";
+import { NetifStatus } from "../../shared/xen/netif.ts";
+import { type FakeGuest, GUEST, type Piece } from "./fake-guest.ts";
+import { settle } from "./fake-host.ts";
+
+export const pattern = (length: number, seed = 1): Uint8Array =>
+  Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
+
+/** A page-aligned piece of `length` bytes. */
+export const piece = (length: number, seed = 1): Piece => ({ bytes: pattern(length, seed) });
+
+export const pieces = (count: number, length = 60): Piece[] =>
+  Array.from({ length: count }, (_, i) => piece(length, i));
+
+export const statuses = (guest: FakeGuest): number[] => guest.sent().map((done) => done.status);
+
+export async function turn(): Promise<void> {
+  await settle();
+  await settle();
+}
+
+/** The interface is disabled for this reason, said once, and holds nothing any more. */
+export function expectDisabled(guest: FakeGuest, code: string): void {
+  expect(guest.takeFatals()).toEqual([code]);
+  expect(guest.netback.connected).toBe(false);
+  expect(guest.inUse).toEqual([]);
+  expect(guest.memory.pushes).toEqual([]);
+  expect(guest.memory.reads).toEqual([]);
+  for (const { txPort, rxPort } of guest.queues) {
+    for (const port of [txPort, rxPort]) {
+      expect(guest.events.status(GUEST, GUEST, port)).toMatchObject({
+        status: EvtchnStatus.UNBOUND,
+      });
+    }
+  }
+}
+
+/** The interface serves as if nothing had been. */
+export function expectAlive(guest: FakeGuest): void {
+  expect(guest.fatals).toEqual([]);
+  const { frames } = guest.host.switchPort;
+  const before = frames.length;
+  guest.sent();
+  guest.send([piece(77)]);
+  expect(statuses(guest)).toEqual([NetifStatus.OKAY]);
+  expect(frames.slice(before).map((f) => f.bytes)).toEqual([pattern(77)]);
+}
