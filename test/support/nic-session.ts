@@ -61,8 +61,8 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
     segment: new Switch({ name: "lan0", now: () => performance.now(), whenFull: "drop" }),
     segmentName: "lan0",
     personalities: {
-      ena: (host) => createEnaNic(host, { llq }),
-      xen: createXenPersonality(new XenMachine(silentLogger), { bridge: "lan0" }),
+      ena: { create: (host) => createEnaNic(host, { llq }) },
+      xen: { create: createXenPersonality(new XenMachine(silentLogger), { bridge: "lan0" }) },
     },
     pushBytes: 1 << 24,
     maxMtu: MAX_MTU,
