@@ -13,6 +13,7 @@ import { pktGenCommand } from "./pkt-gen.ts";
 import { replayCommand } from "./replay.ts";
 import { statusCommand } from "./status.ts";
 import { VERSION } from "./version.ts";
+import { wiresharkCommand } from "./wireshark.ts";
 
 /** Time that closed sockets and files get to go; what is still there then is a leak of ours. */
 const LINGER_MS = 2000;
@@ -43,6 +44,7 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
     replayCommand(),
     statusCommand(),
     captureCommand(),
+    wiresharkCommand(),
     migrateCommand(),
   ];
   for (const command of commands) program.addCommand(inherit(command));

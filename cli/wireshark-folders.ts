@@ -1,0 +1,62 @@
+/** Where Wireshark looks for plugins and extcap programs, as it tells itself. */
+import { execFile } from "node:child_process";
+import { constants } from "node:fs";
+import { access } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+export interface WiresharkFolders {
+  /** Lua scripts of this user. */
+  readonly plugins: string;
+  readonly extcap: string;
+  /** What the user has to know besides. */
+  readonly notes: readonly string[];
+}
+
+const ANSWER_MS = 10_000;
+const run = promisify(execFile);
+
+/** Asks tshark, else wireshark; without either the folders are those that new versions have. */
+export async function wiresharkFolders(home = homedir()): Promise<WiresharkFolders> {
+  const usual = join(home, ".local/lib/wireshark");
+  const told = (await foldersOf("tshark")) ?? (await foldersOf("wireshark"));
+  const plugins = told?.get("Personal Lua Plugins") ?? join(usual, "plugins");
+  const personal = join(usual, "extcap");
+  if (told === undefined) {
+    const note = "no wireshark is in PATH: these are the folders that it has by default";
+    return { plugins, extcap: personal, notes: [note] };
+  }
+  const extcap = told.get("Personal Extcap path");
+  if (extcap !== undefined) return { plugins, extcap, notes: [] };
+  // Wireshark before 4.2 has one folder, for everybody on the machine.
+  const common = told.get("Extcap path") ?? told.get("Global Extcap path");
+  if (common === undefined) return { plugins, extcap: personal, notes: [] };
+  if (await mayWrite(common)) return { plugins, extcap: common, notes: [] };
+  const note = `this Wireshark looks for extcap programs in ${common} only: install as root, or start it with WIRESHARK_EXTCAP_DIR=${personal}`;
+  return { plugins, extcap: personal, notes: [note] };
+}
+
+/** Lines of `-G folders`: a title, a colon, spaces or a tab, a path. */
+async function foldersOf(program: string): Promise<ReadonlyMap<string, string> | undefined> {
+  let text: string;
+  try {
+    text = (await run(program, ["-G", "folders"], { timeout: ANSWER_MS })).stdout;
+  } catch {
+    return undefined;
+  }
+  const lines = text.split("\n").flatMap((line) => {
+    const [, title, path] = /^([^:]+):\s+(\S.*)$/.exec(line) ?? [];
+    return title === undefined || path === undefined ? [] : [[title, path] as const];
+  });
+  return new Map(lines);
+}
+
+async function mayWrite(folder: string): Promise<boolean> {
+  try {
+    await access(folder, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
