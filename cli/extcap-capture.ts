@@ -70,7 +70,8 @@ async function relay(options: ExtcapCapture, output: FifoOutput, stop: Stop): Pr
     if (!left) broken = messageOf(error);
   }
   const { code, reason } = await relayed.end(broken ?? "the capture is over");
-  if (code !== undefined && reason !== "reader gone") throw new Failure(`${fifo}: ${reason}`);
+  const failed = code !== undefined && reason !== "reader gone" && !output.aborted;
+  if (failed) throw new Failure(`${fifo}: ${reason}`);
   if (broken !== undefined) throw new Failure(`the connection to ${device} broke: ${broken}`);
 }
 

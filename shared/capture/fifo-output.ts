@@ -30,6 +30,11 @@ export class FifoOutput implements CaptureOutput {
     this.name = path;
   }
 
+  /** `abort` was called: what fails from then on is no news. */
+  get aborted(): boolean {
+    return this.#aborted;
+  }
+
   /** Waits for a reader. Rejects with SinkError: there is no such pipe, or `abort` was called. */
   async attach(): Promise<void> {
     const fd = await this.#opened();
