@@ -1,20 +1,20 @@
 /** Captures into a named pipe: waiting for its reader, and noticing that it went. */
-import { execFileSync } from "node:child_process";
 import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { FifoOutput } from "../../shared/capture/fifo-output.ts";
 import type { SinkError } from "../../shared/capture/output.ts";
-import { sleep } from "../support/process.ts";
+import { run, sleep } from "../support/process.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ringwire-fifo-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 let pipes = 0;
-function makeFifo(): string {
+async function makeFifo(): Promise<string> {
   const path = join(folder, `fifo${pipes++}`);
-  execFileSync("mkfifo", [path]);
+  const made = await run(["mkfifo", path]);
+  if (made.exit?.code !== 0) throw new Error(made.said());
   return path;
 }
 const openReader = (path: string): number =>
@@ -27,7 +27,7 @@ function gone(): { said: Promise<SinkError>; onGone: (error: SinkError) => void 
 
 describe("a capture into a named pipe", () => {
   it("waits for the reader, and writes", async () => {
-    const path = makeFifo();
+    const path = await makeFifo();
     const output = new FifoOutput(path);
     const attached = output.attach();
     // Nobody can have opened it: it waits.
@@ -45,7 +45,7 @@ describe("a capture into a named pipe", () => {
   });
 
   it("says that the reader went, though nothing is written", async () => {
-    const path = makeFifo();
+    const path = await makeFifo();
     const fd = openReader(path);
     const output = new FifoOutput(path);
     await output.attach();
@@ -56,7 +56,7 @@ describe("a capture into a named pipe", () => {
   });
 
   it("a pipe that has lost its name is written on", async () => {
-    const path = makeFifo();
+    const path = await makeFifo();
     const fd = openReader(path);
     const output = new FifoOutput(path);
     await output.attach();
@@ -72,7 +72,7 @@ describe("a capture into a named pipe", () => {
   });
 
   it("waits no longer when it is told so", async () => {
-    const output = new FifoOutput(makeFifo());
+    const output = new FifoOutput(await makeFifo());
     const attached = output.attach();
     output.abort();
     await expect(attached).rejects.toMatchObject({ code: "EPIPE" });
@@ -80,7 +80,7 @@ describe("a capture into a named pipe", () => {
   });
 
   it("ends a write that its reader does not take", async () => {
-    const path = makeFifo();
+    const path = await makeFifo();
     const fd = openReader(path);
     const output = new FifoOutput(path);
     await output.attach();
