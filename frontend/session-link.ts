@@ -16,7 +16,7 @@ import type { DeviceLink } from "./bus/device-link.ts";
 import { HypercallError, type HypervisorLink } from "./bus/hypervisor.ts";
 
 /**
- * A batch this long is sent with its doorbell or ring index. Bytes pushed in one batch and announced in the next
+ * A batch this long is sent with its doorbell. Bytes pushed in one batch and announced in the next
  * would have to be kept by the device; together they are used where they arrived.
  */
 const SEND_BYTES = 64 * 1024;
@@ -78,7 +78,7 @@ export class SessionLink implements DeviceLink, HypervisorLink {
   mmioWrite32(bar: number, offset: number, value: number): void {
     if (this.#link.closed) return;
     this.#link.writer.mmioWrite32(bar, offset, RecordType.REGISTER, value);
-    this.mark();
+    this.mark(SEND_BYTES);
   }
 
   mmioRead(bar: number, offset: number, length: number): Promise<Uint8Array> {
@@ -177,8 +177,8 @@ export class SessionLink implements DeviceLink, HypervisorLink {
     this.#link.scheduleFlush();
   }
 
-  mark(): void {
-    if (this.#link.writer.pendingBytes >= SEND_BYTES) this.#link.flush();
+  mark(bytes: number): void {
+    if (this.#link.writer.pendingBytes >= bytes) this.#link.flush();
   }
 
   get writable(): boolean {

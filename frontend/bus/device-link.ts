@@ -38,8 +38,11 @@ export interface DeviceLink {
   fault(severity: FaultSeverity, code: string, text: string, space: number, address: number): void;
   /** Sends what was posted at the end of this turn of the event loop. */
   scheduleFlush(): void;
-  /** What was posted so far is complete, though the burst may go on: a long batch leaves now. */
-  mark(): void;
+  /**
+   * What was posted so far is complete, though the burst may go on: a batch of `bytes` or more
+   * leaves now.
+   */
+  mark(bytes: number): void;
   /** False while more is sent and not yet acknowledged than the link's limit. */
   readonly writable: boolean;
 }

@@ -19,6 +19,11 @@ import type { Rxq, Txq } from "./rings.ts";
 const BURST_PACKETS = 64;
 /** What was pushed and its requests should leave together, in a message that is not too long. */
 const BURST_BYTES = 60 * 1024;
+/**
+ * A batch this long leaves with its index: two super-frames, for half the system calls and wake-ups
+ * of one each. A third would reach the limit at which a batch leaves in the middle of a packet.
+ */
+const BATCH_BYTES = 88 * 1024;
 
 /** Whether this burst has gone on for long enough. */
 export const publishDue = (txq: Txq): boolean =>
@@ -35,7 +40,7 @@ export function publishTx(info: NetfrontInfo, txq: Txq): void {
     info.events.notify(txq.port);
   }
   // With or without an event: the device looks at its rings after each batch.
-  info.ctx.space.link?.mark();
+  info.ctx.space.link?.mark(BATCH_BYTES);
 }
 
 export function publishRx(info: NetfrontInfo, rxq: Rxq): void {

@@ -11,6 +11,7 @@
  */
 import { DOMID_FIRST_RESERVED } from "../../shared/xen/hypercall.ts";
 import { VifKey, XenbusState, xenbusStateOf } from "../../shared/xen/xenbus.ts";
+import { isValidPath } from "../../shared/xen/xenstore.ts";
 import { Errno } from "../bus/errno.ts";
 import { Abandoned } from "./abandoned.ts";
 import { XenError } from "./error.ts";
@@ -52,6 +53,15 @@ export class Xenbus {
       this.#store.read(`${NODE}/${VifKey.BACKEND}`),
       this.#store.read(`${NODE}/${VifKey.BACKEND_ID}`),
     ]);
+    // Every key of theirs is asked for below it: one too long would not fit a message.
+    if (!isValidPath(path)) {
+      const shown = JSON.stringify(path.slice(0, 64));
+      throw new XenError(
+        "BACKEND_PATH",
+        Errno.ENXIO,
+        `key backend of the NIC: ${shown} is no path`,
+      );
+    }
     this.otherendPath = path;
     this.otherendId = /^\d{1,5}$/.test(id) ? Number(id) : Number.NaN;
     if (!(this.otherendId < DOMID_FIRST_RESERVED)) {

@@ -8,6 +8,9 @@ import { describe, expect, it } from "vitest";
 import { tooOld } from "../../cli/node-version.ts";
 import { ROOT, run, runRingwire, type StartOptions, startRingwire } from "../support/process.ts";
 
+/** A sample of the text exposition format. */
+const METRIC = /^[a-z_0-9]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [-+0-9.eNaInf]+$/;
+
 async function startDevice(args: readonly string[] = [], options?: StartOptions) {
   const child = startRingwire(["device", "--listen", "127.0.0.1:0", "--json", ...args], options);
   const { port, pid, url } = await child.waitForJson<{ port: number; pid: number; url: string }>(
@@ -179,6 +182,54 @@ describe("streams", () => {
   });
 });
 
+describe("a NIC of Xen", () => {
+  it("--trace shows grants, hypercalls, events and the store in words", async () => {
+    const { child: device, port } = await startDevice();
+    await using _device = device;
+    const { child: frontend } = await startFrontend(port, ["--driver", "xen", "--trace"]);
+    await using _frontend = frontend;
+    await frontend.waitFor(
+      /xn0 -> grant v1 \d+ records?: \d+ PERMIT_ACCESS dom=0 frame=0x[0-9a-f]+/,
+    );
+    await frontend.waitFor(/xn0 -> hypercall tag=\d+ event_channel_op ALLOC_UNBOUND dom=SELF/);
+    await frontend.waitFor(
+      /xn0 <- hypercall_reply tag=\d+ ok event_channel_op ALLOC_UNBOUND .*port=1/,
+    );
+    await frontend.waitFor(/xn0 -> xenstore WRITE .*device\/vif\/0\/state" "4"/);
+    await frontend.waitFor(/xn0 <- xenstore WATCH_EVENT .*backend\/vif\/1\/0\/state/);
+    await frontend.waitFor(/xn0 <- grant_use \d+ records?: \d+ readers\+1 writers\+1/);
+    await frontend.waitFor(/xn0 -> event port=1/);
+    expect(frontend.stdout).not.toContain("PERMIT_ACCESS");
+  });
+
+  it("status and /metrics show its domain, its rings and what all guests share", async () => {
+    const { child: device, port } = await startDevice();
+    await using _device = device;
+    const flags = ["--driver", "xen", "--queues", "2"];
+    const { child: frontend } = await startFrontend(port, flags);
+    await using _frontend = frontend;
+    const connect = ["--connect", `127.0.0.1:${port}`];
+    const { stdout } = await runRingwire(["status", ...connect]);
+    expect(stdout).toMatch(/xn0 +xen +connected +[0-9a-f:]{17}/);
+    expect(stdout).toMatch(/xn0 +1 +connected +connected +v1 +516 +4 +4 +2 /);
+    expect(stdout).toMatch(/xn0 +rx 1 +ready +256 +0 +0 +0\/256 +2 /);
+    const json = await runRingwire(["status", ...connect, "--json"]);
+    expect(JSON.parse(json.stdout)).toMatchObject({ xen: { domains: 1, backendPorts: 2 } });
+    const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+    expect(metrics).toContain('ringwire_xen_connected{nic="xn0"} 1');
+    expect(metrics).toContain('ringwire_xen_tx_packets_total{nic="xn0",queue="1"} 0');
+    for (const line of metrics.split("\n").filter((l) => l !== "" && !l.startsWith("#"))) {
+      expect(line).toMatch(METRIC);
+    }
+    frontend.signal("SIGTERM");
+    await frontend.ended();
+    await using watch = startRingwire(["status", ...connect, "--watch"]);
+    await watch.waitFor(/0 NICs/);
+    watch.signal("SIGINT");
+    expect(await watch.ended()).toEqual({ code: 0, signal: null });
+  });
+});
+
 describe("the device's port", () => {
   it("answers /livez, /readyz, /status and /metrics, and nothing else", async () => {
     const { child: device, port } = await startDevice(["--segment", "lab1"]);
@@ -205,7 +256,7 @@ describe("the device's port", () => {
     expect(text).toContain("process_cpu_seconds_total");
     // The whole page has the form that a scraper takes.
     for (const line of text.split("\n").filter((l) => l !== "" && !l.startsWith("#"))) {
-      expect(line).toMatch(/^[a-z_0-9]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [-+0-9.eNaInf]+$/);
+      expect(line).toMatch(METRIC);
     }
     const names = text.split("\n").filter((l) => l.startsWith("# TYPE"));
     expect(new Set(names).size).toBe(names.length);

@@ -10,13 +10,15 @@ const why = whyNoNamespaces();
 const UPLINK = "lab0";
 const ADDRESS = "10.202.0.200";
 
-describe.skipIf(why !== undefined)(`an uplink of the device${why ? `: ${why}` : ""}`, () => {
+const title = `an uplink of the device, and a NIC of %s${why ? `: ${why}` : ""}`;
+
+describe.skipIf(why !== undefined).each(["ena", "xen"] as const)(title, (driver) => {
   let lab: Lab;
   let device: Child;
   let frontend: Child;
 
   beforeAll(async () => {
-    lab = new Lab(1);
+    lab = new Lab(1, [driver]);
     device = await lab.startDevice(["--uplink", `tap:${UPLINK}`]);
     lab.device.ip("addr", "add", `${ADDRESS}/24`, "dev", UPLINK);
     frontend = await lab.startFrontend(0);

@@ -17,9 +17,12 @@ async function onHost0(lab: Lab, words: string): Promise<Child> {
   return app;
 }
 
-describe.skipIf(why !== undefined)(
-  `bridge between NIC and host rings${why ? `: ${why}` : ""}`,
-  () => {
+/** The base of a port's name says which driver it has. */
+const NICS = [{ nic: "ena0" }, { nic: "xn0" }] as const;
+
+describe.skipIf(why !== undefined).each(NICS)(
+  `bridge between $nic and host rings${why ? `: ${why}` : ""}`,
+  ({ nic }) => {
     let lab: Lab;
     let app: Child;
 
@@ -27,7 +30,7 @@ describe.skipIf(why !== undefined)(
       lab = new Lab(2);
       await lab.startDevice();
       await lab.startFrontend(1);
-      app = await onHost0(lab, "bridge -i netmap:ena0 -T 100");
+      app = await onHost0(lab, `bridge -i netmap:${nic} -T 100`);
     });
 
     afterAll(async () => {
@@ -75,6 +78,26 @@ describe.skipIf(why !== undefined)(
   },
 );
 
+describe.skipIf(why !== undefined).each(NICS)(
+  `pkt-gen on all rings of $nic${why ? `: ${why}` : ""}`,
+  ({ nic }) => {
+    it("has what would be the kernel's; the TAP goes with it", async () => {
+      await using lab = new Lab(2);
+      await lab.startDevice();
+      await lab.startFrontend(1);
+      const app = await onHost0(lab, `pkt-gen -i netmap:${nic} -f rx -T 100`);
+      const pings = { from: lab.host(1).namespace, address: lab.host(0).address, count: 5 };
+      expect((await ping({ ...pings, intervalSeconds: 0.1 })).received).toBe(0);
+      // Who looks for host 0 asks everybody.
+      const { packets, errors } = await interrupt(app);
+      expect(packets).toBeGreaterThan(0);
+      expect(errors).toBe(0);
+      expect(lab.tap(0)).toBeUndefined();
+    });
+  },
+);
+
+// The emulated adapter has one ring each way, so that there is nothing to open in part.
 describe.skipIf(why !== undefined)(`a port opened in part${why ? `: ${why}` : ""}`, () => {
   let lab: Lab;
   let app: Child;

@@ -13,12 +13,14 @@ const LINE = { bitsPerSecond: 10_000_000, latencyMs: 50 } as const;
 /** The promise, with 100 ms of it being the line's own. */
 const PING_MS = 500;
 
-describe.skipIf(why !== undefined)(`a slow line${why ? `: ${why}` : ""}`, () => {
+const title = `a slow line between NICs of %s${why ? `: ${why}` : ""}`;
+
+describe.skipIf(why !== undefined).each(["ena", "xen"] as const)(title, (driver) => {
   let lab: Lab;
   let slow: Child;
 
   beforeAll(async () => {
-    lab = new Lab(2);
+    lab = new Lab(2, [driver, driver]);
     await lab.startDevice();
     await lab.startProxy(LINE, LINE);
     slow = await lab.startFrontend(0, { viaProxy: true });

@@ -42,6 +42,10 @@ export class RogueLink {
   /** Transactions that are worth a look: replies to reads, faults. */
   readonly replies = new Map<number, { status: number; bytes: Uint8Array }>();
   readonly faults = new Map<string, number>();
+  /** What the frontend said, before the real device hears it. */
+  onTold: (transaction: readonly unknown[]) => void = () => {};
+  /** Puts something in the place of what the real device says; undefined leaves it as it is. */
+  tamper: ((batch: readonly unknown[][]) => readonly unknown[][]) | undefined;
   #injected = 0;
   #progress = 0;
   /** Tags of reads that are ours: their replies are not for the real device. */
@@ -91,6 +95,7 @@ export class RogueLink {
   hear(message: Buffer): Buffer {
     const batch = packr.unpack(message) as unknown[][];
     for (const t of batch) {
+      this.onTold(t);
       const [op, a, b, c] = t as [number, number, number | string, Buffer | string];
       if (op === Op.WINDOW) this.windows.push({ address: a, length: Number(b) });
       else if (op === Op.READ_REPLY) {
@@ -108,6 +113,11 @@ export class RogueLink {
     return packBatch(batch.filter((t) => !ours(t)));
   }
 
+  #tampered(message: Buffer): Buffer {
+    if (this.tamper === undefined) return message;
+    return packBatch(this.tamper(packr.unpack(message) as unknown[][]));
+  }
+
   /** Joins this frontend to a real device; with `say` still ours to use. */
   async passOn(url: string): Promise<void> {
     const upstream = new WebSocket(`${url.replace(/^http/, "ws")}${NIC_PATH}`, [SUBPROTOCOL]);
@@ -121,7 +131,10 @@ export class RogueLink {
     this.ws.on("message", up);
     upstream.on("error", () => {});
     upstream.on("message", (data: Buffer) => {
-      if (this.open) this.ws.send(data);
+      if (!this.open) return;
+      const told = this.#tampered(data);
+      this.#injected += told.length - data.length;
+      this.ws.send(told);
     });
     upstream.on("close", (code, reason) => {
       if (this.open) this.ws.close(code === 1006 ? 1001 : code, reason.toString().slice(0, 100));

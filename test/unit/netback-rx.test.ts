@@ -217,6 +217,25 @@ describe("holding", () => {
     expect(guest.received().length).toBe(1);
   });
 
+  test("a link that stays without room has a queue of a tenth of a second, and of small frames", () => {
+    const guest = FakeGuest.connected();
+    guest.postRx(256);
+    guest.host.writable = false;
+    const big = frameOf(pattern(1514));
+    expect(guest.netback.deliver(big)).toBeUndefined();
+    guest.host.clock += 100;
+    expect(guest.netback.deliver(big)).toBeUndefined();
+    guest.host.clock += 1;
+    expect(guest.netback.deliver(big)).toBe("link_backlog");
+    expect(guest.netback.deliver(frameOf(pattern(98)))).toBeUndefined();
+    guest.host.writable = true;
+    guest.netback.writableAgain();
+    expect(guest.received().map(({ bytes }) => bytes.length)).toEqual([1514, 1514, 98]);
+    // A guest that is late is another matter.
+    guest.host.clock += 1000;
+    expect(guest.netback.deliver(big)).toBeUndefined();
+  });
+
   test("a link without room fills the queue, then frames are dropped for that reason", () => {
     const guest = FakeGuest.connected();
     guest.postRx(256);

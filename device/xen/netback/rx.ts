@@ -30,6 +30,13 @@ import type { Vif } from "./vif.ts";
 
 /** A frame that waited longer is dropped: what answers it has given up. */
 export const DRAIN_MS = 10_000;
+/**
+ * While the link has no room, and the oldest frame has waited for longer, a queue takes small frames
+ * only: on a slow link its bytes are half a second, and whatever comes has to wait behind them.
+ */
+export const LINK_WAIT_MS = 100;
+/** What delays nobody. */
+const SMALL_BYTES = 256;
 /** Frames wait and none went for so long: the guest is not there. */
 export const STALL_MS = 60_000;
 /** No hash of the frame is known, or none that the guest asked for. */
@@ -85,9 +92,11 @@ export class RxQueue {
     // Looking may have found that this is no ring any more.
     if (this.#closed) return DropReason.PORT_DOWN;
     const now = host.now();
-    if (!fifo.fits(frame.length, now)) {
+    const { writable } = host;
+    const late = !writable && fifo.length > 0 && now - fifo.since > LINK_WAIT_MS;
+    if ((late && frame.length > SMALL_BYTES) || !fifo.fits(frame.length, now)) {
       this.drops++;
-      return host.writable ? DropReason.QUEUE_FULL : DropReason.LINK_BACKLOG;
+      return writable ? DropReason.QUEUE_FULL : DropReason.LINK_BACKLOG;
     }
     fifo.push(frame, hash, hashType, now);
     if (fifo.length === 1) this.#wait(needed, now);

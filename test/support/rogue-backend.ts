@@ -1,0 +1,115 @@
+/**
+ * Between a netfront and a real device, at one link: knows what the frontend has asked of the store,
+ * granted and published, and puts lies in the place of the answers.
+ *
+ *   netfront ──► READ .../mac ──► rogue (notes the request) ──► device
+ *            ◄── "01:00:..." ◄─── rogue (lies about mac)   ◄─── "02:00:..."
+ */
+
+import { Op } from "../../shared/wire/transactions.ts";
+import { GRANT_RECORD_V1_SIZE, grantRecordV1 } from "../../shared/xen/grant.ts";
+import { VifKey } from "../../shared/xen/xenbus.ts";
+import {
+  parseXsMessage,
+  splitXsPayload,
+  XsType,
+  xsBytes,
+  xsMessage,
+  xsStrings,
+  xsText,
+} from "../../shared/xen/xenstore.ts";
+import type { RogueLink } from "./rogue-device.ts";
+
+export interface Grant {
+  readonly reference: number;
+  readonly flags: number;
+  readonly frame: number;
+}
+
+/** What a reply becomes: a value, an error's name, or whole messages in its place. */
+export type Lie = { value: string } | { error: string } | { messages: readonly Uint8Array[] };
+
+interface Asked {
+  readonly type: number;
+  readonly path: string;
+}
+
+export class RogueBackend {
+  readonly link: RogueLink;
+  /** What the frontend grants now. */
+  readonly grants = new Map<number, Grant>();
+  /** Keys that the frontend wrote, by their last name. */
+  readonly keys = new Map<string, string>();
+  readonly watches: { path: string; token: string }[] = [];
+  /** Replies to lie about; undefined leaves the truth. */
+  lie: (request: Asked, reqId: number) => Lie | undefined = () => undefined;
+  readonly #asked = new Map<number, Asked>();
+
+  constructor(link: RogueLink) {
+    this.link = link;
+    link.onTold = (transaction) => this.#told(transaction);
+    link.tamper = (batch) => batch.flatMap((t) => this.#tampered(t));
+  }
+
+  /** The frontend's port; 0 before it has told. */
+  get port(): number {
+    return Number(this.keys.get(VifKey.EVENT_CHANNEL) ?? 0);
+  }
+
+  /** The reference of a ring: "tx-ring-ref", "rx-ring-ref". */
+  ring(key: string): number {
+    return Number(this.keys.get(key) ?? 0);
+  }
+
+  /** Says one message of the store. */
+  store(message: Uint8Array): void {
+    this.link.say([Op.XENSTORE, Buffer.from(message)]);
+  }
+
+  /** The watch of the backend's state fires. */
+  stateEvent(): Uint8Array {
+    const watch = this.watches.findLast(({ path }) => path.endsWith("/state"))!;
+    return xsMessage(XsType.WATCH_EVENT, 0, 0, xsStrings(watch.path, watch.token));
+  }
+
+  #told([op, a, b]: readonly unknown[]): void {
+    if (op === Op.GRANT) {
+      const bytes = b as Buffer;
+      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+      for (let at = 0; at < bytes.length; at += GRANT_RECORD_V1_SIZE) {
+        const reference = grantRecordV1.reference(view, at);
+        const flags = grantRecordV1.flags(view, at);
+        this.grants.set(reference, { reference, flags, frame: grantRecordV1.frame(view, at) });
+      }
+    } else if (op === Op.END_GRANT) {
+      const bytes = a as Buffer;
+      for (let at = 0; at < bytes.length; at += 4) this.grants.delete(bytes.readUInt32LE(at));
+    } else if (op === Op.XENSTORE) this.#request(a as Buffer);
+  }
+
+  #request(bytes: Buffer): void {
+    const { type, reqId, payload } = parseXsMessage(bytes)!;
+    const { first, rest } = splitXsPayload(payload)!;
+    this.#asked.set(reqId, { type, path: first });
+    if (type === XsType.WRITE) this.keys.set(first.split("/").at(-1)!, xsText(rest));
+    if (type === XsType.WATCH) {
+      this.watches.push({ path: first, token: splitXsPayload(rest)!.first });
+    }
+  }
+
+  #tampered(transaction: unknown[]): readonly unknown[][] {
+    if (transaction[0] !== Op.XENSTORE) return [transaction];
+    const message = parseXsMessage(transaction[1] as Buffer);
+    const asked = message === undefined ? undefined : this.#asked.get(message.reqId);
+    if (message === undefined || asked === undefined || message.type === XsType.WATCH_EVENT) {
+      return [transaction];
+    }
+    const { reqId, txId } = message;
+    const lie = this.lie(asked, reqId);
+    if (lie === undefined) return [transaction];
+    if ("messages" in lie) return lie.messages.map((m) => [Op.XENSTORE, Buffer.from(m)]);
+    const type = "error" in lie ? XsType.ERROR : (message.type as XsType);
+    const payload = "error" in lie ? xsStrings(lie.error) : xsBytes(lie.value);
+    return [[Op.XENSTORE, Buffer.from(xsMessage(type, reqId, txId, payload))]];
+  }
+}
