@@ -235,8 +235,9 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     throw new WireError("WIRE_STATE", "mmio_read: the personality xen has no BAR");
   }
   windowAdded(): void {}
-  /** A ring page that goes away while it is mapped: our copy of its bytes stays until unmapped. */
-  windowRemoved(): void {}
+  windowRemoved(address: number, length: number): void {
+    this.#netback.windowRemoved(address, length);
+  }
 
   suspend(done: () => void): void {
     this.#suspended = done;

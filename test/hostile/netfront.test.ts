@@ -383,7 +383,7 @@ describe("a store and a hypervisor that lie while the NIC connects (fault-H7, fa
   const keys: readonly [string, string, string][] = [
     [`${front}/backend-id`, "70000", "BACKEND_ID"],
     [`${front}/backend-id`, "-1", "BACKEND_ID"],
-    [`${front}/backend`, "//", "XENSTORE"],
+    [`${front}/backend`, "//", "BACKEND_PATH"],
     [`${front}/backend`, "/local/domain/0", "BACKEND"],
     [`${front}/mac`, "ff:ff:ff:ff:ff:ff", "MAC"],
     [`${front}/mac`, "", "MAC"],
