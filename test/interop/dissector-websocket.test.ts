@@ -60,11 +60,10 @@ describe("a session as tcpdump sees it", () => {
         });
       const ofA = wire.filter((p) => p.all("tcp.stream")[0] === stream);
       expect(of(ofA, "1")).toEqual(of(own, "1"));
-      // The device begins to record when it has read hello.
-      const [hello, ...rest] = of(ofA, "0");
-      expect(hello).toMatch(/^hello \{/);
-      expect(rest).toEqual(of(own, "0"));
-      expect(rest.length).toBeGreaterThan(30);
+      const told = of(ofA, "0");
+      expect(told[0]).toMatch(/^hello \{/);
+      expect(told).toEqual(of(own, "0"));
+      expect(told.length).toBeGreaterThan(30);
       expect(wire.flatMap((p) => p.experts).filter((name) => name !== "bounded")).toEqual([]);
     } finally {
       await dump?.stop();
