@@ -29,17 +29,30 @@ export default defineConfig({
         },
       },
       {
-        // Real processes, network namespaces, clocks: one file at a time, nothing beside it.
+        // Real processes that share nothing: two files at a time.
+        extends: true,
+        test: {
+          name: "beside",
+          include: kinds("hostile", "interop"),
+          pool: "forks",
+          maxWorkers: 2,
+          testTimeout: soak ? 3600 * second : 180 * second,
+          hookTimeout: 60 * second,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        // Network namespaces, a whole machine's load, clocks: one file at a time, nothing beside it.
         extends: true,
         test: {
           name: "outside",
-          include: kinds("scenario", "hostile", "interop"),
+          include: kinds("scenario"),
           pool: "forks",
           fileParallelism: false,
           maxWorkers: 1,
           testTimeout: soak ? 3600 * second : 180 * second,
           hookTimeout: 60 * second,
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
         },
       },
     ],
