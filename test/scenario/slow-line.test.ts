@@ -46,7 +46,8 @@ describe.skipIf(why !== undefined).each(["ena", "xen"] as const)(title, (driver)
     // Full load it was: else the rest proves nothing.
     expect(bitsPerSecond).toBeGreaterThan(LINE.bitsPerSecond / 4);
     expect(Math.max(...pings.times)).toBeLessThan(PING_MS);
-    expect(pings.received).toBeGreaterThanOrEqual(pings.sent * 0.9);
+    // What waited for more than 100 ms before the driver is dropped there, and a ping may be among it.
+    expect(pings.received).toBeGreaterThanOrEqual(pings.sent * 0.8);
 
     // The same connection as before: no heartbeat was missed, no reset tore it down.
     const age = (status: DeviceStatus) =>
