@@ -13,7 +13,8 @@ import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import type { Mbuf } from "../../frontend/net/mbuf.ts";
 import type { Netmap } from "../../frontend/netmap/netmap.ts";
 import type { Frame } from "../../shared/net/frame.ts";
-import { type Delivered, EnaPair, type Input } from "./pair.ts";
+import type { Delivered, Input } from "./nic-pair.ts";
+import { EnaPair } from "./pair.ts";
 import { XenPair } from "./xen-pair.ts";
 
 export interface NicOptions {

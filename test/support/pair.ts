@@ -17,18 +17,16 @@ import {
   type EnaNic,
 } from "../../device/ena/index.ts";
 import type { NicConfig, NicHost } from "../../device/nic.ts";
-import { type DropReason, type Port, type SwitchPort, Verdict } from "../../device/switch/port.ts";
+import type { Port, SwitchPort } from "../../device/switch/port.ts";
 import type { DeviceLink } from "../../frontend/bus/device-link.ts";
 import { Hypervisor } from "../../frontend/bus/hypervisor.ts";
 import { PciFunction } from "../../frontend/bus/pci.ts";
-import { DmaSpace } from "../../frontend/bus/space.ts";
 import { createEnaDriver, type EnaDriver, type EnaOptions } from "../../frontend/ena/index.ts";
-import { Mbuf } from "../../frontend/net/mbuf.ts";
 import { DevCtl, devCtlReg, Register } from "../../shared/ena/registers.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
-import { Frame } from "../../shared/net/frame.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { FAULT_SEVERITY_NAMES } from "../../shared/wire/transactions.ts";
+import { NicPair, SegmentEnd } from "./nic-pair.ts";
 
 /** What the device posts: a DMA write, or an interrupt. */
 export type DeviceAct =
@@ -48,57 +46,18 @@ export interface PairOptions {
   readonly pushBudget?: number;
 }
 
-/** A frame as the segment got it: bytes copied, facts kept. */
-export interface Delivered {
-  readonly bytes: Uint8Array;
-  readonly needsCsum: boolean;
-  readonly csumStart: number;
-  readonly csumOffset: number;
-  readonly csumValid: boolean;
-  readonly gso: number;
-  readonly gsoSize: number;
-}
-
-/** A packet as the stack got it. */
-export interface Input {
-  readonly bytes: Uint8Array;
-  readonly csumFlags: number;
-  readonly tsoSegsz: number;
-  readonly pieces: number;
-  readonly flowId: number;
-  readonly hashType: number;
-}
-
-export class EnaPair {
-  readonly space: DmaSpace;
+export class EnaPair extends NicPair<DeviceAct> {
   readonly pci: PciFunction;
   readonly driver: EnaDriver;
   readonly options: PairOptions;
-  /** What the driver sent, as it arrived in the segment. */
-  readonly segment: Delivered[] = [];
-  /** What the stack above the driver got. */
-  readonly inputs: Input[] = [];
-  readonly deviceFaults: string[] = [];
-  readonly driverFaults: string[] = [];
-  linkStates: boolean[] = [];
-  readyCalls = 0;
-  inputDones = 0;
-  clock = 1000;
-  /** As DeviceLink.writable. */
-  writable = true;
-  tamper: Tamper | undefined;
   /** Reasons of the resets that the driver asked for, in order. */
   readonly resets: number[] = [];
-  /** Mbufs handed to transmit and not freed yet. */
-  outstanding = 0;
-  toDevice: (() => void)[] = [];
-  toDriver: (() => void)[] = [];
   #end: DeviceEnd | undefined;
 
   constructor(options: PairOptions = {}) {
-    this.options = options;
     const log = options.log ?? silentLogger;
-    this.space = new DmaSpace({ log, now: () => this.clock });
+    super(log);
+    this.options = options;
     this.pci = new PciFunction(this.space, { revision: 0, hasBar2: false });
     this.plug();
     this.driver = createEnaDriver(
@@ -114,14 +73,7 @@ export class EnaPair {
       },
       { llq: true, ...options.driver },
     );
-    const { ifnet } = this.driver;
-    ifnet.onLinkState = (up) => this.linkStates.push(up);
-    ifnet.onTransmitReady = () => this.readyCalls++;
-    ifnet.inputDone = () => this.inputDones++;
-    ifnet.input = (m) => {
-      this.inputs.push(inputOf(m));
-      m.free();
-    };
+    this.listen();
   }
 
   get nic(): EnaNic {
@@ -129,8 +81,8 @@ export class EnaPair {
     return this.#end.nic;
   }
 
-  get plugged(): boolean {
-    return this.#end !== undefined;
+  protected get far(): DeviceEnd | undefined {
+    return this.#end;
   }
 
   /** Delivers the oldest step of one direction, or else of the other. */
@@ -170,138 +122,11 @@ export class EnaPair {
     await this.run(this.driver.linkBack());
   }
 
-  /** Attach, up, link up. */
-  async start(): Promise<void> {
-    await this.run(this.driver.attach());
-    await this.run(this.driver.up());
-    await this.settle();
-  }
-
-  /** Delivers everything there is and what comes of it, in one turn. True when there was any. */
-  pump(): boolean {
-    let any = false;
-    while (this.toDevice.length > 0 || this.toDriver.length > 0) {
-      any = true;
-      const down = this.toDevice;
-      this.toDevice = [];
-      for (const step of down) step();
-      this.#end?.nic.batchEnd();
-      const up = this.toDriver;
-      this.toDriver = [];
-      for (const step of up) step();
-      this.driver.batchApplied();
-    }
-    return any;
-  }
-
-  /** Pumps until nothing has moved for a few turns of the event loop. */
-  async settle(): Promise<void> {
-    for (let quiet = 0; quiet < 4; ) {
-      quiet = this.pump() ? 0 : quiet + 1;
-      await turn();
-    }
-  }
-
-  /** Pumps until the promise settles. */
-  async run<T>(promise: Promise<T>): Promise<T> {
-    let done = false;
-    const mark = (): void => {
-      done = true;
-    };
-    promise.then(mark, mark);
-    while (!done) {
-      this.pump();
-      await turn();
-    }
-    return promise;
-  }
-
-  /** One second passes on both sides. */
-  async second(): Promise<void> {
-    this.clock += 1000;
-    this.#end?.nic.tick();
-    this.pump();
-    this.driver.tick();
-    await this.settle();
-  }
-
-  /** A frame from the segment to the NIC. Answers why it was not taken. */
-  inject(bytes: Uint8Array, facts: Partial<Frame> = {}): DropReason | undefined {
-    const port = this.#end?.port;
-    if (port === undefined) throw new Error("the NIC has no port");
-    const frame = new Frame();
-    frame.push(bytes, 0, bytes.length);
-    Object.assign(frame, facts);
-    return port.deliver(frame);
-  }
-
-  flushPort(): void {
-    this.#end?.port?.flush();
-  }
-
-  /** An mbuf over these pieces that counts itself in `outstanding`. */
-  mbuf(...pieces: Uint8Array[]): Mbuf {
-    let head: Mbuf | undefined;
-    let last: Mbuf | undefined;
-    let length = 0;
-    for (const piece of pieces) {
-      const m = new Mbuf();
-      m.attach(piece, 0, piece.length, last === undefined ? this.#release : undefined);
-      if (last !== undefined) last.next = m;
-      head ??= m;
-      last = m;
-      length += piece.length;
-    }
-    if (head === undefined) throw new Error("an mbuf without pieces");
-    head.pktLength = length;
-    this.outstanding++;
-    return head;
-  }
-
-  /** Sends; frees what is refused. Returns transmit's answer. */
-  send(...pieces: Uint8Array[]): number {
-    const m = this.mbuf(...pieces);
-    const errno = this.driver.ifnet.transmit(m);
-    if (errno !== 0) m.free();
-    return errno;
-  }
-
-  /** A counter by path: `counter("queue0", "tx_ring", "count")`. */
-  counter(...path: string[]): number {
-    let at: unknown = this.driver.counters();
-    for (const name of path) at = (at as Record<string, unknown>)[name];
-    if (typeof at !== "number") throw new Error(`no counter ${path.join(".")}`);
-    return at;
-  }
-
-  /** Queues what the device posts, tampered with. */
-  post(act: DeviceAct): void {
-    const acts = this.tamper === undefined ? [act] : this.tamper(act);
-    for (const one of acts) this.toDriver.push(() => this.#apply(one));
-  }
-
-  readonly #release = (): void => {
-    this.outstanding--;
-  };
-
-  #apply(act: DeviceAct): void {
+  protected apply(act: DeviceAct): void {
     if (act.kind === "interrupt") this.pci.interrupt(act.vector);
     else this.space.deviceWrite(Space.BUS, act.address, act.type, act.bytes, 0, act.bytes.length);
   }
 }
-
-function inputOf(m: Mbuf): Input {
-  const parts: Uint8Array[] = [];
-  for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) {
-    parts.push(piece.buffer.subarray(piece.at, piece.at + piece.length));
-  }
-  const bytes = new Uint8Array(Buffer.concat(parts));
-  if (bytes.length !== m.pktLength) throw new Error(`${bytes.length} bytes, says ${m.pktLength}`);
-  const { csumFlags, tsoSegsz, flowId, hashType } = m;
-  return { bytes, csumFlags, tsoSegsz, pieces: parts.length, flowId, hashType };
-}
-
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** What the driver posts, towards one device. */
 class PairLink implements DeviceLink {
@@ -437,28 +262,6 @@ class DeviceEnd implements NicHost {
   now(): number {
     return this.#pair.clock;
   }
-}
-
-class SegmentEnd implements SwitchPort {
-  readonly #pair: EnaPair;
-  onReady: (() => void) | undefined;
-
-  constructor(pair: EnaPair) {
-    this.#pair = pair;
-  }
-
-  input(frame: Frame): Verdict {
-    const bytes = new Uint8Array(frame.length);
-    frame.copyTo(bytes, 0, 0, frame.length);
-    const { needsCsum, csumStart, csumOffset, csumValid, gso, gsoSize } = frame;
-    this.#pair.segment.push({ bytes, needsCsum, csumStart, csumOffset, csumValid, gso, gsoSize });
-    return Verdict.DONE;
-  }
-
-  flush(): void {}
-  roomAgain(): void {}
-  drop(): void {}
-  detach(): void {}
 }
 
 class PairMemory implements HostMemory {

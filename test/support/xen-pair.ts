@@ -17,20 +17,17 @@ import {
 import { PushQueue } from "../../device/dma/push-queue.ts";
 import { WindowTable } from "../../device/dma/window-table.ts";
 import type { GuestHost, Nic, NicConfig, Snapshot } from "../../device/nic.ts";
-import { type DropReason, type Port, type SwitchPort, Verdict } from "../../device/switch/port.ts";
+import type { Port, SwitchPort } from "../../device/switch/port.ts";
 import type { GrantTable } from "../../device/xen/grant-table.ts";
 import { createXenPersonality, type XenOptions as DeviceOptions } from "../../device/xen/index.ts";
 import { XenMachine } from "../../device/xen/machine.ts";
 import type { DeviceLink } from "../../frontend/bus/device-link.ts";
 import { HypercallError, Hypervisor, type HypervisorLink } from "../../frontend/bus/hypervisor.ts";
 import { PciFunction } from "../../frontend/bus/pci.ts";
-import { DmaSpace } from "../../frontend/bus/space.ts";
-import { Mbuf } from "../../frontend/net/mbuf.ts";
 import { createXenDriver, type XenDriver, type XenOptions } from "../../frontend/xen/index.ts";
 import type { NetfrontInfo } from "../../frontend/xen/info.ts";
 import type { Rxq, Txq } from "../../frontend/xen/rings.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
-import { Frame } from "../../shared/net/frame.ts";
 import { Space } from "../../shared/wire/records.ts";
 import {
   FAULT_SEVERITY_NAMES,
@@ -42,7 +39,7 @@ import {
   GRANT_USE_RECORD_SIZE,
   grantUseRecord,
 } from "../../shared/xen/grant.ts";
-import type { Delivered, Input } from "./pair.ts";
+import { NicPair, SegmentEnd } from "./nic-pair.ts";
 
 /** What the device posts. */
 export type BackendAct =
@@ -96,37 +93,17 @@ export interface XenPairOptions {
   readonly maxGrantFrames?: number;
 }
 
-export class XenPair {
-  readonly space: DmaSpace;
+export class XenPair extends NicPair<BackendAct> {
   readonly hypervisor = new Hypervisor();
   readonly driver: XenDriver;
   readonly options: XenPairOptions;
-  /** What the driver sent, as it arrived in the segment. */
-  readonly segment: Delivered[] = [];
-  /** What the stack above the driver got. */
-  readonly inputs: Input[] = [];
-  readonly deviceFaults: string[] = [];
-  readonly driverFaults: string[] = [];
   readonly sent: GuestAct[] = [];
-  linkStates: boolean[] = [];
-  readyCalls = 0;
-  inputDones = 0;
-  clock = 1000;
-  /** As DeviceLink.writable. */
-  writable = true;
-  tamper: Tamper | undefined;
-  /** What the stack does with a packet, beside being recorded. */
-  onInput: ((m: Mbuf) => void) | undefined;
-  /** Mbufs handed to transmit and not freed yet. */
-  outstanding = 0;
-  toDevice: (() => void)[] = [];
-  toDriver: (() => void)[] = [];
   #end: DeviceEnd | undefined;
 
   constructor(options: XenPairOptions = {}) {
-    this.options = options;
     const log = options.log ?? silentLogger;
-    this.space = new DmaSpace({ log, now: () => this.clock });
+    super(log);
+    this.options = options;
     this.plug();
     this.driver = createXenDriver(
       {
@@ -141,15 +118,7 @@ export class XenPair {
       },
       options.driver,
     );
-    const { ifnet } = this.driver;
-    ifnet.onLinkState = (up) => this.linkStates.push(up);
-    ifnet.onTransmitReady = () => this.readyCalls++;
-    ifnet.inputDone = () => this.inputDones++;
-    ifnet.input = (m) => {
-      this.inputs.push(inputOf(m));
-      if (this.onInput !== undefined) this.onInput(m);
-      else m.free();
-    };
+    this.listen();
   }
 
   get info(): NetfrontInfo {
@@ -166,8 +135,8 @@ export class XenPair {
     if (this.#end === undefined) throw new Error("no device is plugged");
     return this.#end;
   }
-  get plugged(): boolean {
-    return this.#end !== undefined;
+  protected get far(): DeviceEnd | undefined {
+    return this.#end;
   }
   /** What the device says of its guest. */
   get snapshot(): Snapshot {
@@ -203,128 +172,10 @@ export class XenPair {
     await this.settle();
   }
 
-  /** Attach, up. */
-  async start(): Promise<void> {
-    await this.run(this.driver.attach());
-    await this.run(this.driver.up());
-    await this.settle();
-  }
-
   /** The device suspends its guest, as for a move. Resolves when the guest has suspended. */
   async suspend(): Promise<void> {
     const { nic } = this.end;
     await this.run(new Promise<void>((resolve) => nic.suspend?.(resolve)));
-  }
-
-  /** Delivers everything there is and what comes of it, in one turn. True when there was any. */
-  pump(): boolean {
-    let any = false;
-    while (this.toDevice.length > 0 || this.toDriver.length > 0) {
-      any = true;
-      const down = this.toDevice;
-      this.toDevice = [];
-      for (const step of down) step();
-      this.#end?.nic.batchEnd();
-      this.pumpUp();
-    }
-    return any;
-  }
-
-  /** Delivers what the device has posted, as one batch. */
-  pumpUp(): void {
-    const up = this.toDriver;
-    this.toDriver = [];
-    for (const step of up) step();
-    if (this.#end !== undefined) this.driver.batchApplied();
-  }
-
-  /** Pumps until nothing has moved for a few turns of the event loop. */
-  async settle(): Promise<void> {
-    for (let quiet = 0; quiet < 4; ) {
-      quiet = this.pump() ? 0 : quiet + 1;
-      await turn();
-    }
-  }
-
-  /** Pumps until the promise settles. */
-  async run<T>(promise: Promise<T>): Promise<T> {
-    let done = false;
-    const mark = (): void => {
-      done = true;
-    };
-    promise.then(mark, mark);
-    while (!done) {
-      this.pump();
-      await turn();
-    }
-    return promise;
-  }
-
-  /** One second passes on both sides. */
-  async second(): Promise<void> {
-    this.clock += 1000;
-    this.#end?.nic.tick();
-    this.pump();
-    this.driver.tick();
-    await this.settle();
-  }
-
-  /** A frame from the segment to the NIC. Answers why it was not taken. */
-  inject(bytes: Uint8Array, facts: Partial<Frame> = {}): DropReason | undefined {
-    const port = this.end.port;
-    if (port === undefined) throw new Error("the NIC has no port");
-    const frame = new Frame();
-    frame.push(bytes, 0, bytes.length);
-    Object.assign(frame, facts);
-    return port.deliver(frame);
-  }
-
-  flushPort(): void {
-    this.end.port?.flush();
-  }
-
-  /** An mbuf over these pieces that counts itself in `outstanding`. */
-  mbuf(...pieces: Uint8Array[]): Mbuf {
-    let head: Mbuf | undefined;
-    let last: Mbuf | undefined;
-    let length = 0;
-    for (const piece of pieces) {
-      const m = new Mbuf();
-      m.attach(piece, 0, piece.length, last === undefined ? this.#release : undefined);
-      if (last !== undefined) last.next = m;
-      head ??= m;
-      last = m;
-      length += piece.length;
-    }
-    if (head === undefined) throw new Error("an mbuf without pieces");
-    head.pktLength = length;
-    this.outstanding++;
-    return head;
-  }
-
-  /** Sends; frees what is refused. Returns transmit's answer. */
-  send(...pieces: Uint8Array[]): number {
-    return this.sendMbuf(this.mbuf(...pieces));
-  }
-
-  sendMbuf(m: Mbuf): number {
-    const errno = this.driver.ifnet.transmit(m);
-    if (errno !== 0) m.free();
-    return errno;
-  }
-
-  /** A counter by path: `counter("queue0", "tx", "count")`. */
-  counter(...path: string[]): number {
-    let at: unknown = this.driver.counters();
-    for (const name of path) at = (at as Record<string, unknown>)[name];
-    if (typeof at !== "number") throw new Error(`no counter ${path.join(".")}`);
-    return at;
-  }
-
-  /** Queues what the device posts, tampered with. */
-  post(act: BackendAct): void {
-    const acts = this.tamper === undefined ? [act] : this.tamper(act);
-    for (const one of acts) this.toDriver.push(() => this.#apply(one));
   }
 
   /** A rogue backend writes into a granted page, at once. False when the driver refused it. */
@@ -333,11 +184,7 @@ export class XenPair {
     return this.space.deviceWrite(Space.GRANT, address, 0, bytes, 0, bytes.length);
   }
 
-  readonly #release = (): void => {
-    this.outstanding--;
-  };
-
-  #apply(act: BackendAct): void {
+  protected apply(act: BackendAct): void {
     switch (act.kind) {
       case "write":
         this.space.deviceWrite(act.space, act.address, act.type, act.bytes, 0, act.bytes.length);
@@ -356,19 +203,6 @@ export class XenPair {
     }
   }
 }
-
-function inputOf(m: Mbuf): Input {
-  const parts: Uint8Array[] = [];
-  for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) {
-    parts.push(piece.buffer.subarray(piece.at, piece.at + piece.length));
-  }
-  const bytes = new Uint8Array(Buffer.concat(parts));
-  if (bytes.length !== m.pktLength) throw new Error(`${bytes.length} bytes, says ${m.pktLength}`);
-  const { csumFlags, tsoSegsz, flowId, hashType } = m;
-  return { bytes, csumFlags, tsoSegsz, pieces: parts.length, flowId, hashType };
-}
-
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 interface Call {
   resolve(bytes: Uint8Array): void;
@@ -580,28 +414,6 @@ export class DeviceEnd implements GuestHost {
   now(): number {
     return this.#pair.clock;
   }
-}
-
-class SegmentEnd implements SwitchPort {
-  readonly #pair: XenPair;
-  onReady: (() => void) | undefined;
-
-  constructor(pair: XenPair) {
-    this.#pair = pair;
-  }
-
-  input(frame: Frame): Verdict {
-    const bytes = new Uint8Array(frame.length);
-    frame.copyTo(bytes, 0, 0, frame.length);
-    const { needsCsum, csumStart, csumOffset, csumValid, gso, gsoSize } = frame;
-    this.#pair.segment.push({ bytes, needsCsum, csumStart, csumOffset, csumValid, gso, gsoSize });
-    return Verdict.DONE;
-  }
-
-  flush(): void {}
-  roomAgain(): void {}
-  drop(): void {}
-  detach(): void {}
 }
 
 class PairMemory implements GuestMemory {
