@@ -3,8 +3,10 @@
  * line ("up", "ready", "quiet", "report"), begins when its stdin says something, and ends when its stdin does, so that it never outlives who
  * started it.
  */
+
 import { Command } from "commander";
 import { z } from "zod";
+import { PERSONALITIES } from "../shared/wire/personality.ts";
 import { Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { nicName, oneOf, readOptions, target, whole } from "./options.ts";
@@ -14,7 +16,7 @@ import { AGENT } from "./version.ts";
 
 const Shape = z.object({
   connect: target,
-  driver: oneOf("ena", "xen").default("ena"),
+  driver: oneOf(...PERSONALITIES).default("ena"),
   name: nicName,
   seconds: whole(1, 3600),
 });

@@ -8,6 +8,7 @@ import type { CaptureOutput } from "../shared/capture/output.ts";
 import type { Logger } from "../shared/log.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import type { Tap } from "../shared/tap/tap.ts";
+import { PERSONALITIES, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import { CaptureFiles } from "./capture-file.ts";
 import { Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
@@ -30,12 +31,10 @@ import { traceTap } from "./trace.ts";
 import { AGENT } from "./version.ts";
 
 const DEFAULT_MTU = 1500;
-/** What a driver calls its first unit. */
-const UNIT_PREFIX = { ena: "ena", xen: "xn" } as const;
 
 const Shape = z.object({
   ...CommonShape,
-  driver: oneOf("ena", "xen").default("ena"),
+  driver: oneOf(...PERSONALITIES).default("ena"),
   connect: target,
   name: nicName.optional(),
   mac: unicastMac.optional(),

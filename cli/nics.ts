@@ -13,6 +13,7 @@ import type { PortName } from "../frontend/netmap/port-name.ts";
 import type { Nic } from "../frontend/nic.ts";
 import type { Logger } from "../shared/log.ts";
 import type { Tap } from "../shared/tap/tap.ts";
+import { PERSONALITIES, type Personality, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { nicName, oneOf, target, unicastMac, whole } from "./options.ts";
 import { openTap } from "./tap.ts";
@@ -20,7 +21,7 @@ import { AGENT } from "./version.ts";
 
 export const NicShape = {
   connect: target.optional(),
-  driver: oneOf("ena", "xen").optional(),
+  driver: oneOf(...PERSONALITIES).optional(),
   name: nicName.optional(),
   mac: unicastMac.optional(),
   queues: whole(1, 128).optional(),
@@ -190,7 +191,6 @@ export class Nics {
   }
 }
 
-function driverOf(base: string): "ena" | "xen" | undefined {
-  if (base.startsWith("ena")) return "ena";
-  return base.startsWith("xn") ? "xen" : undefined;
+function driverOf(base: string): Personality | undefined {
+  return PERSONALITIES.find((personality) => base.startsWith(UNIT_PREFIX[personality]));
 }

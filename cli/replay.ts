@@ -1,4 +1,5 @@
 /** `ringwire replay`: the Ethernet frames of a capture file, sent through a NIC of this process. */
+
 import { Command } from "commander";
 import { z } from "zod";
 import { Control } from "../frontend/apps/app.ts";
@@ -8,6 +9,7 @@ import { totalOf, totalText } from "../frontend/apps/report.ts";
 import type { Ifnet } from "../frontend/net/ifnet.ts";
 import { CaptureFileReader } from "../shared/capture/read.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
+import { PERSONALITIES } from "../shared/wire/personality.ts";
 import { Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
@@ -33,7 +35,7 @@ const IFNAME = "replay0";
 const Shape = z.object({
   ...CommonShape,
   connect: target,
-  driver: oneOf("ena", "xen").default("ena"),
+  driver: oneOf(...PERSONALITIES).default("ena"),
   name: nicName.optional(),
   mac: unicastMac.optional(),
   mtu: whole(128, 9216).optional(),

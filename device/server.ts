@@ -10,17 +10,18 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { z } from "zod";
 import type { Logger } from "../shared/log.ts";
 import { formatMac, macFromName, macKey, parseUnicastMac } from "../shared/net/ethernet.ts";
-import { nicUrl, WebSocketAcceptor } from "../shared/transport/websocket.ts";
+import { WebSocketAcceptor } from "../shared/transport/websocket.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
-import { CloseCode, Limits, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
+import { CloseCode, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
 import { CaptureHub } from "./capture/hub.ts";
 import { capturePage } from "./capture/page.ts";
 import { Connection, type ConnectionOwner, type NicEvent, Refusal } from "./connection.ts";
+import { isForeign, JSON_TYPE, refuse, reply } from "./http.ts";
 import { metricsText } from "./metrics.ts";
+import { type MoveRefusal, migratePage } from "./migrate-page.ts";
 import type { GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 import type { Switch } from "./switch/switch.ts";
@@ -58,14 +59,6 @@ const MAX_CONNECTIONS = 1024;
 const REQUEST_MS = 10_000;
 /** Time for a NIC to suspend and leave. */
 const MOVE_MS = 15_000;
-const MAX_BODY_BYTES = 4096;
-const JSON_TYPE = "application/json";
-const moveShape = z.object({ nic: z.string(), to: z.string().max(Limits.TEXT_BYTES / 4) });
-
-interface MoveRefusal {
-  readonly status: number;
-  readonly error: string;
-}
 
 export class DeviceServer implements ConnectionOwner {
   readonly log: Logger;
@@ -291,9 +284,7 @@ export class DeviceServer implements ConnectionOwner {
     if (!offered.includes(SUBPROTOCOL)) {
       return ["400 Bad Request", `this port speaks the WebSocket subprotocol ${SUBPROTOCOL}\n`];
     }
-    // A browser sends Origin and does not ask us first: a page of somebody else must not get in.
-    const { origin, host } = request.headers;
-    if (origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`) {
+    if (isForeign(request)) {
       return ["403 Forbidden", "pages of another origin may not connect\n"];
     }
     if (this.#draining || this.#connections.size >= MAX_CONNECTIONS) {
@@ -302,47 +293,12 @@ export class DeviceServer implements ConnectionOwner {
     return undefined;
   }
 
-  /** POST {"nic": NAME, "to": URL}: answered when the NIC has left. */
-  async #migratePage(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const refuse = (status: number, error: string): void =>
-      reply(response, status, JSON_TYPE, `${JSON.stringify({ error })}\n`);
-    if (request.method !== "POST") return refuse(405, "only POST");
-    // A page of another origin can post forms, but neither JSON nor without Origin.
-    if (request.headers.origin !== undefined || request.headers["content-type"] !== JSON_TYPE) {
-      return refuse(403, "only programs may ask this, with a body of application/json");
-    }
-    const chunks: Buffer[] = [];
-    let bytes = 0;
-    for await (const chunk of request as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
-      if (bytes > MAX_BODY_BYTES) return refuse(413, `a body of more than ${MAX_BODY_BYTES} bytes`);
-      chunks.push(chunk);
-    }
-    let value: unknown;
-    try {
-      value = JSON.parse(Buffer.concat(chunks).toString());
-    } catch {
-      return refuse(400, "the body is not JSON");
-    }
-    const body = moveShape.safeParse(value);
-    if (!body.success) return refuse(400, 'the body is not {"nic": NAME, "to": URL}');
-    let to: string;
-    try {
-      to = nicUrl(body.data.to);
-    } catch (error) {
-      return refuse(400, `to: ${error instanceof Error ? error.message : String(error)}`);
-    }
-    const why = await this.migrate(body.data.nic, to);
-    if (why !== undefined) refuse(why.status, why.error);
-    else reply(response, 200, JSON_TYPE, '{"ok":true}\n');
-  }
-
   #page(request: IncomingMessage, response: ServerResponse): void {
     const path = (request.url ?? "").split("?")[0];
     if (path === "/migrate") {
-      this.#migratePage(request, response).catch((error: unknown) => {
+      migratePage(this, request, response).catch((error: unknown) => {
         this.log.error({ err: error }, "a migration failed");
-        reply(response, 500, JSON_TYPE, '{"error":"the migration failed"}\n');
+        refuse(response, 500, "the migration failed");
       });
     } else if (path === "/capture") {
       capturePage(this.captures, request, response).catch((error: unknown) => {
@@ -352,7 +308,7 @@ export class DeviceServer implements ConnectionOwner {
     } else if (request.method !== "GET" && request.method !== "HEAD") {
       reply(response, 405, "text/plain", "only GET\n");
     } else if (path === "/status") {
-      reply(response, 200, "application/json", `${JSON.stringify(this.snapshot())}\n`);
+      reply(response, 200, JSON_TYPE, `${JSON.stringify(this.snapshot())}\n`);
     } else if (path === "/metrics") {
       metricsText(this.snapshot()).then(
         ({ type, text }) => reply(response, 200, type, text),
@@ -362,10 +318,10 @@ export class DeviceServer implements ConnectionOwner {
         },
       );
     } else if (path === "/livez") {
-      reply(response, 200, "application/json", '{"ok":true}\n');
+      reply(response, 200, JSON_TYPE, '{"ok":true}\n');
     } else if (path === "/readyz") {
       const ok = !this.#draining;
-      reply(response, ok ? 200 : 503, "application/json", `${JSON.stringify({ ok })}\n`);
+      reply(response, ok ? 200 : 503, JSON_TYPE, `${JSON.stringify({ ok })}\n`);
     } else if (path === NIC_PATH) {
       reply(
         response,
@@ -382,14 +338,4 @@ export class DeviceServer implements ConnectionOwner {
       );
     }
   }
-}
-
-function reply(response: ServerResponse, status: number, type: string, text: string): void {
-  response.writeHead(status, {
-    "content-type": type,
-    "content-length": Buffer.byteLength(text),
-    "cache-control": "no-store",
-    "x-content-type-options": "nosniff",
-  });
-  response.end(text);
 }

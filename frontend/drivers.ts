@@ -1,15 +1,10 @@
 /** The drivers by personality: the one place that knows them all. */
 import type { Welcome } from "../shared/wire/hello.ts";
+import { PERSONALITIES, type Personality, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import type { Driver, DriverContext } from "./driver.ts";
 import { createEnaDriver } from "./ena/index.ts";
 import type { Netmap } from "./netmap/netmap.ts";
 import { createXenDriver } from "./xen/index.ts";
-
-export const PERSONALITIES = ["ena", "xen"] as const;
-export type Personality = (typeof PERSONALITIES)[number];
-
-/** The interface name that a driver gives its first unit. */
-export const UNIT_PREFIX: Readonly<Record<Personality, string>> = { ena: "ena", xen: "xn" };
 
 export interface DriverOptions {
   readonly netmap?: Netmap;

@@ -10,8 +10,9 @@
 
 import { type Logger, silentLogger } from "../shared/log.ts";
 import type { Tap } from "../shared/tap/tap.ts";
+import type { Personality } from "../shared/wire/personality.ts";
 import type { Driver } from "./driver.ts";
-import { createDriver, type Personality, personalityOf } from "./drivers.ts";
+import { createDriver, personalityOf } from "./drivers.ts";
 import { bringUp } from "./host/bring-up.ts";
 import type { TapHost } from "./host/tap-host.ts";
 import type { Ifnet } from "./net/ifnet.ts";

@@ -11,6 +11,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { CaptureFilterError, compileFilter } from "../../shared/capture/filter.ts";
 import { MAX_SNAP_BYTES } from "../../shared/capture/recorder.ts";
 import { StreamOutput } from "../../shared/capture/stream-output.ts";
+import { COMMON_HEADERS, isForeign, refuse } from "../http.ts";
 import type { CaptureRequest } from "./capture.ts";
 import { type CaptureHub, CaptureRefusal } from "./hub.ts";
 
@@ -30,9 +31,7 @@ export async function capturePage(
   let refusal: CaptureRefusal;
   try {
     if (request.method !== "GET") throw new CaptureRefusal(405, "only GET");
-    const { origin, host } = request.headers;
-    // As for the WebSocket: what a browser's page of somebody else asks for is not given.
-    if (origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`) {
+    if (isForeign(request)) {
       throw new CaptureRefusal(403, "pages of another origin may not capture");
     }
     const asked = await parse(
@@ -43,8 +42,7 @@ export async function capturePage(
     const output = new StreamOutput(response, `${remoteAddress}:${remotePort}`);
     response.writeHead(200, {
       "content-type": TYPE,
-      "cache-control": "no-store",
-      "x-content-type-options": "nosniff",
+      ...COMMON_HEADERS,
     });
     // A reader that leaves before the first packet shows at the first block, which is due now.
     await hub.start(output, asked).done;
@@ -53,14 +51,7 @@ export async function capturePage(
     if (!(error instanceof CaptureRefusal)) throw error;
     refusal = error;
   }
-  const text = `${JSON.stringify({ error: refusal.message })}\n`;
-  response.writeHead(refusal.status, {
-    "content-type": "application/json",
-    "content-length": Buffer.byteLength(text),
-    "cache-control": "no-store",
-    "x-content-type-options": "nosniff",
-  });
-  response.end(text);
+  refuse(response, refusal.status, refusal.message);
 }
 
 async function parse(query: URLSearchParams): Promise<CaptureRequest> {

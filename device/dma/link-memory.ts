@@ -4,10 +4,12 @@
  * Writes go into the batch under construction, so they keep their order with interrupts and
  * register replies without any effort here.
  */
+
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import type { Link } from "../../shared/wire/link.ts";
 import { type RecordType, Space } from "../../shared/wire/records.ts";
 import { CloseCode, Limits, Op, ReadStatus, WireError } from "../../shared/wire/transactions.ts";
+import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { DmaError, type GuestMemory, type Span, type Window } from "./host-memory.ts";
 import { PushQueue } from "./push-queue.ts";
 import { WindowTable } from "./window-table.ts";
@@ -19,7 +21,6 @@ interface PendingRead {
   reject(error: DmaError): void;
 }
 
-const GRANT_PAGE = 4096;
 /** One push queue for both spaces: grants above every bus address. */
 const GRANT_KEY = 2 ** 48;
 
@@ -141,7 +142,7 @@ export class LinkMemory implements GuestMemory {
     at: number,
     length: number,
   ): void {
-    const address = reference * GRANT_PAGE + offset;
+    const address = reference * GRANT_PAGE_BYTES + offset;
     this.#link.writer.column(Op.WRITE, Space.GRANT, address, type, src, at, length);
   }
 

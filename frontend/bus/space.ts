@@ -10,11 +10,13 @@
  * a few compares for a frame into one buffer. A refusal changes nothing, is counted by name, and is
  * told to the device; nothing that a device sends makes these methods throw.
  */
+
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import type { Logger } from "../../shared/log.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
+import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { CoherentMemory } from "./coherent.ts";
 import type { DeviceLink } from "./device-link.ts";
 import { type DmaFault, type FaultCounters, FaultReporter } from "./faults.ts";
@@ -52,8 +54,6 @@ export interface GrantAccess {
   deviceRead(reference: number, offset: number, length: number): Span | undefined;
   readonly refusal: number;
 }
-
-const GRANT_PAGE = 4096;
 
 export interface DmaSpaceOptions {
   log: Logger;
@@ -212,8 +212,8 @@ export class DmaSpace {
       this.#refuse("space", space, address, length, true);
       return false;
     }
-    const reference = Math.floor(address / GRANT_PAGE);
-    const offset = address - reference * GRANT_PAGE;
+    const reference = Math.floor(address / GRANT_PAGE_BYTES);
+    const offset = address - reference * GRANT_PAGE_BYTES;
     return this.grants.deviceWrite(reference, offset, type, src, at, length);
   }
 
@@ -254,8 +254,8 @@ export class DmaSpace {
   deviceRead(address: number, length: number, space: number = Space.BUS): Span | undefined {
     if (this.grants === undefined) return this.#find(space, address, length, false);
     if (space !== Space.GRANT) return this.#refuse("space", space, address, length, false);
-    const reference = Math.floor(address / GRANT_PAGE);
-    return this.grants.deviceRead(reference, address - reference * GRANT_PAGE, length);
+    const reference = Math.floor(address / GRANT_PAGE_BYTES);
+    return this.grants.deviceRead(reference, address - reference * GRANT_PAGE_BYTES, length);
   }
 
   /** The bytes at a bus address, whoever was allowed to ask for them. As `deviceRead`. */
@@ -270,7 +270,7 @@ export class DmaSpace {
 
   /** By the grant table: names, counts and tells an access that it refused. */
   refuseGrant(reference: number, offset: number, length: number, what: string): void {
-    this.#faults.report("grant", Space.GRANT, reference * GRANT_PAGE + offset, what, length);
+    this.#faults.report("grant", Space.GRANT, reference * GRANT_PAGE_BYTES + offset, what, length);
   }
 
   /** Late accesses to what the reset took away are only counted for the next second. */

@@ -11,8 +11,10 @@
  * After xn_alloc_rx_buffers, xn_rxeof, xn_get_responses, xn_get_extras, xn_move_rx_slot,
  * xn_rebuild_rx_bufs and xn_release_rx_bufs (freebsd-src: sys/dev/xen/netfront/netfront.c).
  */
+
 import { advance, type Index32 } from "../../shared/ring/index32.ts";
 import { EXTRA_FLAG_MORE, EXTRA_TYPE_MAX, ExtraType, extra } from "../../shared/xen/extra.ts";
+import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { NR_SLOTS_MIN, RxFlag, rxRequest, rxResponse } from "../../shared/xen/netif.ts";
 import { Errno } from "../bus/errno.ts";
 import { Iff } from "../net/ifnet.ts";
@@ -25,7 +27,6 @@ import { dmaCallback, getMapGref, getRxMap, repoolRxMap, unpoolRxMap } from "./p
 import type { Rxq } from "./rings.ts";
 import { offerToStack, RxExtras } from "./rx-offload.ts";
 
-const PAGE_BYTES = 4096;
 /** NET_RX_SLOTS_MIN: with fewer buffers out, the largest packet may never come. */
 export const RX_SLOTS_MIN = NR_SLOTS_MIN + 1;
 /** Slots of one packet; a super-frame has one more than NR_SLOTS_MIN when its head is short. */
@@ -76,8 +77,8 @@ export function allocRxBuffers(info: NetfrontInfo, rxq: Rxq): void {
 
 function loadRx(rxq: Rxq, map: XenDmaMap, m: Mbuf): boolean {
   m.at = 0;
-  m.length = PAGE_BYTES;
-  const error = map.load(m.buffer, 0, PAGE_BYTES, dmaCallback, undefined, BUS_DMA_NOWAIT);
+  m.length = GRANT_PAGE_BYTES;
+  const error = map.load(m.buffer, 0, GRANT_PAGE_BYTES, dmaCallback, undefined, BUS_DMA_NOWAIT);
   if (error !== 0) rxq.stats.dma_mapping_err++;
   return error === 0;
 }
@@ -207,7 +208,7 @@ function getResponses(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32
   }
   let last: Mbuf | undefined;
   for (let frags = 1; ; frags++) {
-    if (status < 0 || offset + status > PAGE_BYTES) {
+    if (status < 0 || offset + status > GRANT_PAGE_BYTES) {
       stats.bad_response++;
       packet.error = Errno.EINVAL;
       moveRxSlot(rxq, ring, m, map);

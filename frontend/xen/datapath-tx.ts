@@ -10,8 +10,10 @@
  * After xn_assemble_tx_request, xn_txeof and xn_release_tx_bufs (freebsd-src:
  * sys/dev/xen/netfront/netfront.c).
  */
+
 import { advance } from "../../shared/ring/index32.ts";
 import { extra, GsoType } from "../../shared/xen/extra.ts";
+import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import {
   MAX_TX_SIZE,
   NetifStatus,
@@ -38,7 +40,6 @@ import {
   lengths,
   loadPieces,
   MAX_TX_REQ_FRAGS,
-  PAGE_BYTES,
   takeMap,
 } from "./tx-pieces.ts";
 
@@ -157,7 +158,7 @@ function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
     map.sync(SyncOp.PREWRITE);
     let flags = i === count - 1 ? 0 : TxFlag.MORE_DATA;
     if (i === 0) flags |= facts;
-    const offset = map.segmentAddress(0) % PAGE_BYTES;
+    const offset = map.segmentAddress(0) % GRANT_PAGE_BYTES;
     // The first request says how long the packet is; what is left over for it is its own part.
     const size = i === 0 ? m.pktLength : lengths[i]!;
     txRequest.write(view, ring.at(ring.claim()), getMapGref(map), offset, flags, id, size);

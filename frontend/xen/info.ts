@@ -2,7 +2,9 @@
  * One interface: everything that lives as long as the driver is attached, whatever backend is at
  * the other end. struct netfront_info of the original (freebsd-src: sys/dev/xen/netfront/netfront.c).
  */
+
 import type { Logger } from "../../shared/log.ts";
+import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { NR_SLOTS_MIN } from "../../shared/xen/netif.ts";
 import { AsyncLock } from "../async-lock.ts";
 import type { DriverContext } from "../driver.ts";
@@ -36,7 +38,6 @@ export interface XenOptions {
   readonly connectMs?: number;
 }
 
-const PAGE_BYTES = 4096;
 /** Pages that the stack may hold beside those in rings. */
 const SPARE_MBUFS = 2048;
 const DEFAULT_PUSH_BYTES = 16 << 20;
@@ -169,4 +170,4 @@ export class NetfrontInfo {
 }
 
 const newPool = (queues: number): MbufPool =>
-  new MbufPool(PAGE_BYTES, queues * RX_MAPS * 2 + SPARE_MBUFS);
+  new MbufPool(GRANT_PAGE_BYTES, queues * RX_MAPS * 2 + SPARE_MBUFS);

@@ -6,7 +6,9 @@
  * is made, and unmaking passes over what is not there, so that any failure, and a link that goes in
  * the middle, is undone by the same step. Unmaking twice is harmless.
  */
+
 import { RecordType } from "../../shared/wire/records.ts";
+import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../shared/xen/netif.ts";
 import { BusSpaceExhausted } from "../bus/misuse.ts";
 import type { DmaDirection } from "../bus/tag.ts";
@@ -24,8 +26,6 @@ import { releaseTxBufs } from "./datapath-tx.ts";
 import type { NetfrontInfo } from "./info.ts";
 import { FrontRing, Shortage } from "./memory.ts";
 import { type MapPool, Rxq, Txq } from "./rings.ts";
-
-const PAGE_BYTES = 4096;
 
 /**
  * setup_device: `count` queue pairs, granted to the other end. Rejects with Shortage,
@@ -80,10 +80,10 @@ function createTag(info: NetfrontInfo, name: string, direction: DmaDirection): X
   const tag = createXenTag(info.dmaParent, {
     name,
     alignment: 1,
-    boundary: PAGE_BYTES,
-    maxSize: PAGE_BYTES,
+    boundary: GRANT_PAGE_BYTES,
+    maxSize: GRANT_PAGE_BYTES,
     nSegments: 1,
-    maxSegSize: PAGE_BYTES,
+    maxSegSize: GRANT_PAGE_BYTES,
     direction,
     flags: (info.xenbus.otherendId << BUS_DMA_XEN_DOMID_SHIFT) >>> 0,
   });

@@ -6,13 +6,13 @@
  * The scratch arrays hold one packet's pieces from `gather` until its requests are written; nothing
  * in between awaits.
  */
+import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { type Mbuf, mCopyData } from "../net/mbuf.ts";
 import { BUS_DMA_NOWAIT, BUS_DMA_XEN_RO, type XenDmaMap } from "./bus-dma-xen/index.ts";
 import type { NetfrontInfo } from "./info.ts";
 import { dmaCallback, repoolTxMap, unpoolTxMap } from "./pool.ts";
 import { NO_PACKET, type Txq } from "./rings.ts";
 
-export const PAGE_BYTES = 4096;
 /** MAX_TX_REQ_FRAGS: pieces of the longest packet, when it begins in the middle of a page. */
 export const MAX_TX_REQ_FRAGS = 18;
 const NO_BYTES = new Uint8Array(0);
@@ -30,11 +30,11 @@ export const ids = new Uint16Array(MAX_TX_REQ_FRAGS);
 export function gather(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   let count = 0;
   for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) {
-    for (let from = 0; from < piece.length; from += PAGE_BYTES) {
+    for (let from = 0; from < piece.length; from += GRANT_PAGE_BYTES) {
       if (count === info.maxTxFrags) return defrag(info, txq, m);
       buffers[count] = piece.buffer;
       offsets[count] = piece.at + from;
-      lengths[count] = Math.min(PAGE_BYTES, piece.length - from);
+      lengths[count] = Math.min(GRANT_PAGE_BYTES, piece.length - from);
       count++;
     }
   }
@@ -43,14 +43,14 @@ export function gather(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
 
 /** m_defrag(9). Rare; allocates. */
 function defrag(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
-  const count = Math.ceil(m.pktLength / PAGE_BYTES);
+  const count = Math.ceil(m.pktLength / GRANT_PAGE_BYTES);
   if (count > info.maxTxFrags) return -1;
   const linear = new Uint8Array(m.pktLength);
   mCopyData(m, 0, m.pktLength, linear, 0);
   for (let i = 0; i < count; i++) {
     buffers[i] = linear;
-    offsets[i] = i * PAGE_BYTES;
-    lengths[i] = Math.min(PAGE_BYTES, m.pktLength - i * PAGE_BYTES);
+    offsets[i] = i * GRANT_PAGE_BYTES;
+    lengths[i] = Math.min(GRANT_PAGE_BYTES, m.pktLength - i * GRANT_PAGE_BYTES);
   }
   txq.stats.defrag++;
   return count;
@@ -58,10 +58,10 @@ function defrag(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
 
 /** As `gather`, for a backend that is not trusted: pieces are bounce pages, filled by loadPieces. */
 export function gatherBounced(info: NetfrontInfo, m: Mbuf): number {
-  const count = Math.ceil(m.pktLength / PAGE_BYTES);
+  const count = Math.ceil(m.pktLength / GRANT_PAGE_BYTES);
   if (count > info.maxTxFrags) return -1;
   for (let i = 0; i < count; i++) {
-    lengths[i] = Math.min(PAGE_BYTES, m.pktLength - i * PAGE_BYTES);
+    lengths[i] = Math.min(GRANT_PAGE_BYTES, m.pktLength - i * GRANT_PAGE_BYTES);
   }
   return count;
 }
@@ -99,10 +99,10 @@ function unloadUnsent(txq: Txq, id: number): void {
 
 /** Copies piece `i` to the id's own page; the rest of the page is zero (XSA-403). */
 function bouncePiece(txq: Txq, m: Mbuf, i: number, id: number): void {
-  const page = txq.bounce[id] ?? new Uint8Array(PAGE_BYTES);
+  const page = txq.bounce[id] ?? new Uint8Array(GRANT_PAGE_BYTES);
   txq.bounce[id] = page;
   const length = lengths[i]!;
-  mCopyData(m, i * PAGE_BYTES, length, page, 0);
+  mCopyData(m, i * GRANT_PAGE_BYTES, length, page, 0);
   page.fill(0, length);
   buffers[i] = page;
   offsets[i] = 0;

@@ -1,8 +1,9 @@
 /** One NIC of this process, attached and ready to come up, for whoever drives its interface. */
-import { createDriver, type Personality } from "../../frontend/drivers.ts";
+import { createDriver } from "../../frontend/drivers.ts";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { Session } from "../../frontend/session.ts";
 import type { Logger } from "../../shared/log.ts";
+import type { Personality } from "../../shared/wire/personality.ts";
 
 export interface NicOptions {
   /** Anything that --connect takes. */

@@ -65,9 +65,6 @@ export type BackendAct =
       readonly bytes: Uint8Array;
     };
 
-/** Returns what reaches the driver in the place of `act`: nothing, it, or more. */
-export type Tamper = (act: BackendAct) => readonly BackendAct[];
-
 /** What the driver posts, as far as a backend could see it. */
 export type GuestAct =
   | { readonly kind: "write"; readonly address: number; readonly bytes: Uint8Array }

@@ -1,0 +1,59 @@
+/** POST /migrate {"nic": NAME, "to": URL}: moves a NIC to another device. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { z } from "zod";
+import { nicUrl } from "../shared/transport/websocket.ts";
+import { Limits } from "../shared/wire/transactions.ts";
+import { JSON_TYPE, refuse, reply } from "./http.ts";
+
+const MAX_BODY_BYTES = 4096;
+const moveShape = z.object({ nic: z.string(), to: z.string().max(Limits.TEXT_BYTES / 4) });
+
+/** Why a NIC did not leave: HTTP status and sentence. */
+export interface MoveRefusal {
+  readonly status: number;
+  readonly error: string;
+}
+
+export interface Mover {
+  /** Resolves to why not, or undefined when the NIC has left. */
+  migrate(name: string, url: string): Promise<MoveRefusal | undefined>;
+}
+
+/** Answers when the NIC has left. Rejects only by a bug of ours. */
+export async function migratePage(
+  mover: Mover,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  if (request.method !== "POST") return refuse(response, 405, "only POST");
+  // A page of another origin can post forms, but neither JSON nor without Origin.
+  if (request.headers.origin !== undefined || request.headers["content-type"] !== JSON_TYPE) {
+    return refuse(response, 403, "only programs may ask this, with a body of application/json");
+  }
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    bytes += chunk.length;
+    if (bytes > MAX_BODY_BYTES) {
+      return refuse(response, 413, `a body of more than ${MAX_BODY_BYTES} bytes`);
+    }
+    chunks.push(chunk);
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(Buffer.concat(chunks).toString());
+  } catch {
+    return refuse(response, 400, "the body is not JSON");
+  }
+  const body = moveShape.safeParse(value);
+  if (!body.success) return refuse(response, 400, 'the body is not {"nic": NAME, "to": URL}');
+  let to: string;
+  try {
+    to = nicUrl(body.data.to);
+  } catch (error) {
+    return refuse(response, 400, `to: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const why = await mover.migrate(body.data.nic, to);
+  if (why !== undefined) refuse(response, why.status, why.error);
+  else reply(response, 200, JSON_TYPE, '{"ok":true}\n');
+}
