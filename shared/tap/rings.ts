@@ -65,6 +65,7 @@ export const Count = {
   RX_TRUNCATED: 3,
   TX_FRAMES: 4,
   TX_BYTES: 5,
+  LATE_WAKES: 6,
 } as const;
 const COUNTS = 8;
 /** Send errors by errno; Linux has none at or above this number. */

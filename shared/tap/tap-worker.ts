@@ -29,7 +29,7 @@ const BURST = 64;
 const PUBLISH_EVERY = 16;
 /** Starved, the worker wakes for one slot; a sender waits until there is room for a burst. */
 const ROOM_FRACTION = 4;
-/** Only a belt: everything that matters wakes the poll. */
+/** Only a belt: everything that matters wakes the poll. What it finds all the same is counted. */
 const POLL_MS = 1000;
 
 // Places in the poll set.
@@ -207,12 +207,20 @@ class TapLoop {
     this.#watchFor(NETLINK, this.#watch.fd, sys.POLLIN);
     this.#watchFor(TAP, this.#fd, tapEvents);
     const count = sys.poll(this.#setAddress, POLL_COUNT, POLL_MS);
+    if (count === 0) this.#belt();
     // Tried again after every sleep, whatever ended it: a wrong guess costs one EAGAIN.
     this.#txBlocked = false;
     if (count <= 0) return;
     if (this.#came(WAKE) !== 0) sys.read(this.#wakeFd, this.#wakeScratch, 8);
     if (this.#came(NETLINK) !== 0) this.#look();
     if ((this.#came(TAP) & sys.POLLERR) !== 0) this.#lose(sys.ENODEV);
+  }
+
+  /** Work, and the word still ours: whoever published it has wrongly woken nobody. */
+  #belt(): void {
+    const { words, counts } = this.#rings;
+    if (Atomics.load(words, Word.WORKER_ARMED) === 0 || !this.#somethingWaits()) return;
+    counts[Count.LATE_WAKES] = counts[Count.LATE_WAKES]! + 1;
   }
 
   #watchFor(place: number, fd: number, events: number): void {

@@ -66,6 +66,8 @@ export interface TapCounters {
   readonly rxStalls: number;
   readonly txFrames: number;
   readonly txBytes: number;
+  /** Work that waited for a second because nobody woke the worker: a defect of ours. */
+  readonly lateWakes: number;
   /** Frames taken by `send` that the kernel then refused, by errno name. */
   readonly txErrors: { readonly [errno: string]: number };
 }
@@ -128,6 +130,8 @@ export class Tap implements TapEnd {
   #freeProd: number;
   #txProd = 0;
   #txShown = 0;
+  /** The worker was woken for everything up to here, or was awake. */
+  #txTold = 0;
   #txCons = 0;
   #tooLong = 0;
 
@@ -243,7 +247,9 @@ export class Tap implements TapEnd {
 
   /** The burst is over: shows the worker what was sent, and wakes it if it sleeps. */
   flush(): void {
-    if (this.#txShown === this.#txProd) return;
+    // Not what was shown: full groups are shown without waking anybody.
+    if (this.#txTold === this.#txProd) return;
+    this.#txTold = this.#txProd;
     this.#show();
     this.#wake();
   }
@@ -280,6 +286,7 @@ export class Tap implements TapEnd {
       rxStalls: counts[Count.RX_STALLS]!,
       txFrames: counts[Count.TX_FRAMES]!,
       txBytes: counts[Count.TX_BYTES]!,
+      lateWakes: counts[Count.LATE_WAKES]!,
       txErrors,
     };
   }

@@ -23,6 +23,7 @@ interface Stopped {
     readonly rxMalformed: number;
     readonly rxTruncated: number;
     readonly txFrames: number;
+    readonly lateWakes: number;
     readonly txErrors: Readonly<Record<string, number>>;
     readonly host: {
       readonly txRefused: number;
@@ -116,6 +117,10 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
   it("were frames", () => {
     expect(kernel[0]!.txPackets).toBeGreaterThan(1000);
     expect(kernel[1]!.rxPackets).toBeGreaterThan(1000);
+  });
+
+  it("never waited for a wake-up that did not come", () => {
+    for (const { tap } of stopped) expect(tap.lateWakes).toBe(0);
   });
 
   it("are all accounted for in the switch", () => {

@@ -219,6 +219,22 @@ describeKernel(`slots${suffix}`, () => {
     expect(echoed).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
   });
 
+  test("a burst of whole groups wakes the worker, and so does a ring full of them", async () => {
+    const tap = await open(a, { slots: 64, mac: MAC_A });
+    const frame = new Frame();
+    frame.push(new Uint8Array(60), 0, 60);
+    let sent = 0;
+    for (const burst of [16, 32, 64]) {
+      // Long enough for the worker to be asleep, or this shows nothing.
+      await setTimeout(50);
+      for (let n = 0; n < burst; n++) expect(tap.send(frame)).toBe(true);
+      tap.flush();
+      sent += burst;
+      while (tap.counters.txFrames < sent) await setTimeout(1);
+    }
+    expect(tap.counters).toMatchObject({ txFrames: sent, lateWakes: 0 });
+  });
+
   test("a full send ring refuses, and says when there is room", async () => {
     const tap = await open(a, { slots: 4, mac: MAC_A });
     const frame = new Frame();
