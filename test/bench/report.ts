@@ -90,7 +90,7 @@ function ratiosOf(outcomes: Outcomes): Record<string, number> {
         put(`${kernel}/${peer} ${metric}`, median(`${kernel}/tcp`, metric), reference);
       }
     }
-    for (const metric of ["rttP50Us", "rttP99Us"]) {
+    for (const metric of ["rttP50Us", "rttP99Us", "rttWarmP50Us", "rttWarmP99Us"]) {
       put(`${kernel}/vde ${metric}`, median(`${kernel}/ping`, metric), median("vde/ping", metric));
     }
   }
