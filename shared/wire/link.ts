@@ -92,8 +92,11 @@ export class Link {
     return false;
   }
 
+  /** Too much is unsent for more work to be taken up. Who hears so is told when there is room. */
   get backlogged(): boolean {
-    return this.#transport.unsentBytes >= BACKLOG_BYTES;
+    if (this.#transport.unsentBytes < BACKLOG_BYTES) return false;
+    this.#blocked = true;
+    return true;
   }
 
   get unsentBytes(): number {
