@@ -108,7 +108,9 @@ export class XenDriver implements Driver {
     if (info.retryTicks === 0 || --info.retryTicks > 0) return;
     const { generation } = info;
     const again = async (): Promise<void> => {
-      if (info.attached && info.generation === generation && !info.carrier) await tryResume(info);
+      // It may have been connected meanwhile, and even be broken again, which no try mends.
+      const due = info.attached && info.generation === generation && info.rxqs.length === 0;
+      if (due) await tryResume(info);
     };
     info.lock.run(again).catch(passing);
   }

@@ -89,6 +89,8 @@ export class NetfrontInfo {
   retryBackoff = 1;
 
   // What the backend offers; control.ts.
+  /** The toolstack's MTU, and what this backend takes of it. */
+  describedMtu = 0;
   maxMtu = 0;
   maxTxFrags = NR_SLOTS_MIN;
   trusted = true;
