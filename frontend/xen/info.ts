@@ -23,7 +23,10 @@ import { XenstoreClient } from "./xenstore-client.ts";
 export interface XenOptions {
   /** Merge received TCP segments, and take super-frames from the backend. Default true. */
   readonly lro?: boolean;
-  /** Take packets with blank checksums from the backend. Default true; false also means no GSO. */
+  /**
+   * Take packets with blank checksums from the backend. Default true, but false with `netmap`, in
+   * whose rings nobody finishes them; false also means no GSO.
+   */
   readonly rxcsum?: boolean;
   /**
    * False: nothing but copies in zeroed pages is shown to the backend. The store's `trusted` = 0
@@ -120,7 +123,7 @@ export class NetfrontInfo {
     this.ctx = ctx;
     this.log = ctx.log;
     this.ifnet = new Ifnet(ctx.name, new Uint8Array(6), ctx.mtu);
-    this.wantRxcsum = options.rxcsum ?? true;
+    this.wantRxcsum = options.rxcsum ?? options.netmap === undefined;
     this.wantLro = (options.lro ?? true) && this.wantRxcsum;
     this.wantTrusted = options.trusted ?? true;
     this.pushBytes = options.pushBytes ?? DEFAULT_PUSH_BYTES;
