@@ -8,12 +8,15 @@ import { describe, expect, test } from "vitest";
 import type { Mbuf } from "../../frontend/net/mbuf.ts";
 import { getMapGref } from "../../frontend/xen/pool.ts";
 import { RecordType } from "../../shared/wire/records.ts";
+import { buildPacket } from "../support/packets.ts";
 import { allReferencesFree, rxMaps, txMaps, violations } from "../support/xen-invariants.ts";
 import { XenPair, type XenPairOptions } from "../support/xen-pair.ts";
 
 const MAC = [2, 0, 0, 0, 0, 1];
 const PEER = [2, 0, 0, 0, 0, 9];
 const RSP_PROD = 8;
+/** NETRXF_csum_blank. */
+const CSUM_BLANK = 2;
 
 function frame(length: number, seed = 1, destination: readonly number[] = PEER): Uint8Array {
   const bytes = Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
@@ -137,6 +140,43 @@ test("XSA-155 a slot is read once: what changes after that changes nothing", asy
   pair.flushPort();
   await pair.settle();
   expect(pair.inputs.map((input) => input.bytes.length)).toEqual([100, 100, 100]);
+});
+
+describe("a blank checksum in a packet that is cut short", () => {
+  const kinds: readonly [string, 6 | 17, boolean][] = [
+    ["TCP over IPv4", 6, false],
+    ["UDP over IPv4", 17, false],
+    ["TCP over IPv6", 6, true],
+    ["UDP over IPv6", 17, true],
+  ];
+  test.each(kinds)(
+    "%s, at every byte: its place is in the packet, or it is dropped",
+    async (...kind) => {
+      const [, protocol, v6] = kind;
+      const pair = await started();
+      pair.tamper = (act) => {
+        if (act.kind === "write" && act.type === RecordType.XEN_RX_RSP) {
+          const view = new DataView(act.bytes.buffer, act.bytes.byteOffset);
+          for (let at = 0; at < act.bytes.length; at += 8) view.setUint16(at + 4, CSUM_BLANK, true);
+        }
+        return [act];
+      };
+      const { bytes } = buildPacket({ protocol, v6, payload: frame(20), destination: MAC });
+      let whole = 0;
+      pair.onInput = (m) => {
+        expect(m.csumStart + m.csumOffset + 2).toBeLessThanOrEqual(m.pktLength);
+        if (m.pktLength === bytes.length) whole++;
+        m.free();
+      };
+      for (let length = 14; length <= bytes.length; length++) pair.inject(bytes.slice(0, length));
+      pair.flushPort();
+      await pair.settle();
+      expect(whole).toBe(1);
+      const { bad_csum: dropped } = pair.info.rxStats[0]!;
+      expect(dropped + pair.inputs.length).toBe(bytes.length - 13);
+      expect(pair.driver.ifnet.counters.ierrors).toBe(dropped);
+    },
+  );
 });
 
 describe("XSA-391", () => {

@@ -1,8 +1,10 @@
 /** netfront below netmap: whoever looks into a ring gets frames that are finished. */
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
 import { Csum } from "../../frontend/net/mbuf.ts";
+import { nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
+import { putFrame } from "../support/netmap-frames.ts";
 import { buildPacket } from "../support/packets.ts";
 import { XenPair } from "../support/xen-pair.ts";
 
@@ -27,4 +29,25 @@ test("without netmap, and with netmap when it is asked for, the backend may leav
     await pair.start();
     expect(pair.end.port?.offloads).toMatchObject({ csum: true, tso4: true, tso6: true });
   }
+});
+
+test("frames that an application sends while the interface is down leave when it is up again", async () => {
+  const netmap = new Netmap();
+  const pair = new XenPair({ driver: { netmap } });
+  await pair.start();
+  netmap.addInterface(pair.driver.ifnet);
+  const port = await nmOpen("netmap:xn0", { netmap });
+  const kring = port.adapter.txRings[0]!;
+  await pair.driver.down();
+  expect(putFrame(port, port.txRing(0), new Uint8Array(60).fill(1))).toBe(true);
+  port.txsync();
+  await pair.settle();
+  expect(pair.segment).toEqual([]);
+  const woken = vi.spyOn(kring, "notify");
+  await pair.driver.up();
+  expect(woken).toHaveBeenCalled();
+  port.txsync();
+  await pair.settle();
+  expect(pair.segment).toHaveLength(1);
+  await port.close();
 });
