@@ -48,8 +48,9 @@ export class XenDriver implements Driver {
     this.#netmap = options.netmap;
     this.ifnet.transmit = (m) => transmit(info, m);
     this.ifnet.setMtu = async (mtu) => changeMtu(info, mtu);
+    const changed = info.lock.coalesced(() => backendChanged(info), passing);
     info.xenbus.onOtherend = () => {
-      if (info.attached) info.lock.run(() => backendChanged(info)).catch(passing);
+      if (info.attached) changed();
     };
   }
 

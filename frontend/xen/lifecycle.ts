@@ -89,7 +89,6 @@ async function handshake(info: NetfrontInfo): Promise<void> {
   await reach(info, S.CONNECTED, "connect");
   info.check(generation);
   info.stats.connects++;
-  // Whatever failed before: a backend that works is not left for another try.
   info.retryTicks = 0;
   info.retryBackoff = 1;
   if (info.connectedBefore) info.announceLeft = ANNOUNCEMENTS;
@@ -241,9 +240,8 @@ export function changeMtu(info: NetfrontInfo, mtu: number): number {
 
 async function watchShutdown(info: NetfrontInfo): Promise<void> {
   const { generation, store } = info;
-  await store.watch(SHUTDOWN_KEY, () => {
-    info.lock.run(() => shutdownAsked(info, generation)).catch(passing);
-  });
+  const asked = info.lock.coalesced(() => shutdownAsked(info, generation), passing);
+  await store.watch(SHUTDOWN_KEY, asked);
 }
 
 /** The toolstack wrote control/shutdown. Holds the lock. */
