@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { RingWord } from "../../shared/xen/ring.ts";
-import { violations } from "../support/xen-invariants.ts";
+import { allReferencesFree, violations } from "../support/xen-invariants.ts";
 import { type BackendAct, XenPair, type XenPairOptions } from "../support/xen-pair.ts";
 
 const MAC = [2, 0, 0, 0, 0, 1];
@@ -75,6 +75,24 @@ test("a suspend that is cancelled: what came while it lasted is taken, with no o
   pair.tamper = undefined;
   await bothWays(pair, 7);
   expect(violations(pair)).toEqual([]);
+});
+
+test("what came after a suspend and before the link went is the stack's, whole and in order", async () => {
+  const pair = await started({ queues: 2, mtu: 9000 });
+  await pair.suspend();
+  const sizes = [60, 9000, 1514, 4097, 100];
+  for (const [i, size] of sizes.entries()) pair.inject(frame(size, i, MAC));
+  pair.flushPort();
+  await pair.settle();
+  expect(pair.inputs).toEqual([]);
+  const before = pair.inputDones;
+  pair.cut();
+  expect(pair.inputs.map((input) => input.bytes)).toEqual(sizes.map((n, i) => frame(n, i, MAC)));
+  expect(pair.inputDones).toBeGreaterThan(before);
+  expect(allReferencesFree(pair)).toBe(true);
+  await pair.reconnect();
+  expect(violations(pair)).toEqual([]);
+  await bothWays(pair, 8);
 });
 
 describe("a backend that closes and offers itself again", () => {
