@@ -10,7 +10,7 @@ import { formatMac } from "../shared/net/ethernet.ts";
 import type { Tap } from "../shared/tap/tap.ts";
 import { PERSONALITIES, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import { CaptureFiles } from "./capture-file.ts";
-import { Failure, messageOf } from "./failure.ts";
+import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import {
   addCommonFlags,
@@ -44,6 +44,7 @@ const Shape = z.object({
   zeroMask: z.boolean().default(false),
   lro: z.boolean().default(true),
   llq: z.boolean().default(false),
+  untrusted: z.boolean().default(false),
   trace: z.boolean().default(false),
   capture: z.string().min(1).optional(),
 });
@@ -65,6 +66,10 @@ export function frontendCommand(): Command {
     .option("--zero-mask", "mask with zeros: for loopback and TLS only")
     .option("--no-lro", "do not merge received TCP segments")
     .option("--llq", "ENA's low-latency queues: transmit descriptors in device memory")
+    .option(
+      "--untrusted",
+      "Xen: show the device copies of what is sent, never the pages it lies in",
+    )
     .option("--trace", "every transaction in a line on stderr")
     .option("--capture <file>", "its frames and rings as pcapng; SIGUSR2 ends and begins it");
   return addCommonFlags(command)
@@ -80,6 +85,9 @@ const EXAMPLES = `Examples:
 `;
 
 async function runFrontend(options: Options): Promise<void> {
+  if (options.untrusted && options.driver !== "xen") {
+    throw new Failure("--untrusted goes with --driver xen", ExitCode.USAGE);
+  }
   const output = new Output(options.json);
   const log = createLog(logOptions(options));
   const stop = onStop();
@@ -199,11 +207,12 @@ async function createSession(
   const { Session } = await import("../frontend/session.ts");
   const { createDriver } = await import("../frontend/drivers.ts");
   const { connect, driver, mac, queues, zeroMask, lro, llq } = options;
+  const trusted = !options.untrusted;
   return new Session({
     connect,
     name,
     personality: driver,
-    driver: (context, welcome) => createDriver(driver, context, welcome, { lro, llq }),
+    driver: (context, welcome) => createDriver(driver, context, welcome, { lro, llq, trusted }),
     mtu: options.mtu ?? DEFAULT_MTU,
     zeroMask,
     agent: AGENT,

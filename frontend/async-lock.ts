@@ -7,4 +7,21 @@ export class AsyncLock {
     this.#tail = mine.catch(() => undefined);
     return mine;
   }
+
+  /**
+   * For steps that a peer sets off, as often as it likes: a function that asks for `step`, which
+   * waits in the queue once at most. Asked again before it has begun, it runs once for all.
+   */
+  coalesced(step: () => Promise<void>, failed: (error: unknown) => void): () => void {
+    let isDue = false;
+    const begin = (): Promise<void> => {
+      isDue = false;
+      return step();
+    };
+    return () => {
+      if (isDue) return;
+      isDue = true;
+      this.run(begin).catch(failed);
+    };
+  }
 }

@@ -12,6 +12,8 @@ export interface DriverOptions {
   readonly lro?: boolean;
   /** ENA: descriptors and headers go to device memory. */
   readonly llq?: boolean;
+  /** Xen: false shows the device nothing but copies in zeroed pages. */
+  readonly trusted?: boolean;
   /** Slots of each ring, where the hardware leaves a choice. */
   readonly rxRingSize?: number;
   readonly txRingSize?: number;
@@ -24,13 +26,15 @@ export function createDriver(
   welcome: Welcome,
   options: DriverOptions,
 ): Driver {
-  const { netmap, lro, llq, rxRingSize, txRingSize } = options;
+  const { netmap, lro, llq, trusted, rxRingSize, txRingSize } = options;
   const common = {
     pushBytes: welcome.pushBytes,
     ...(netmap === undefined ? {} : { netmap }),
     ...(lro === undefined ? {} : { lro }),
   };
-  if (personality === "xen") return createXenDriver(context, common);
+  if (personality === "xen") {
+    return createXenDriver(context, { ...common, ...(trusted === undefined ? {} : { trusted }) });
+  }
   return createEnaDriver(context, {
     ...common,
     ...(llq === undefined ? {} : { llq }),

@@ -58,6 +58,8 @@ export interface SessionOptions {
 export type SessionState = "connecting" | "attached" | "waiting" | "closed";
 
 const WELCOME_MS = 10_000;
+/** A driver takes no longer to leave its device in good order. */
+const DETACH_MS = 4000;
 const BACKOFF_FIRST_MS = 100;
 const BACKOFF_MAX_MS = 2_000;
 /** Refusals that another try may not meet. */
@@ -176,9 +178,12 @@ export class Session implements LinkOwner, Sink {
     this.#setState("closed", reason);
     clearInterval(this.#ticker);
     clearTimeout(this.#retry);
+    // A driver waits for answers, and a device need not give any: without a link it waits no more.
+    const late = setTimeout(() => this.#link?.close(CloseCode.NORMAL, reason), DETACH_MS);
     try {
       await this.#driver?.detach();
     } finally {
+      clearTimeout(late);
       this.#link?.close(CloseCode.NORMAL, reason);
     }
   }

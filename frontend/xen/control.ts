@@ -36,11 +36,19 @@ export async function readDescription(info: NetfrontInfo): Promise<void> {
     throw new XenError("MAC_CHANGED", Errno.EINVAL, "the NIC has another MAC address now");
   }
   const mtu = mtuText !== undefined && /^\d{1,5}$/.test(mtuText) ? Number(mtuText) : MAX_MTU;
-  info.maxMtu = Math.max(MIN_MTU, Math.min(MAX_MTU, mtu));
+  info.describedMtu = Math.max(MIN_MTU, Math.min(MAX_MTU, mtu));
   info.trusted = info.wantTrusted && trusted !== "0";
 }
 
 const MAX_MTU = MAX_TX_SIZE - ETHER_HEADER_BYTES;
+
+/** Throws XenError when the interface's MTU is more than `most`, or less than any link's. */
+export function needMtu(info: NetfrontInfo, most: number): void {
+  const { mtu } = info.ifnet;
+  if (mtu >= MIN_MTU && mtu <= most) return;
+  const text = `MTU ${mtu}: the backend takes ${MIN_MTU} to ${most}`;
+  throw new XenError("MTU", Errno.EINVAL, text);
+}
 
 function parseMacKey(text: string | undefined): Uint8Array {
   try {
@@ -82,6 +90,8 @@ async function writeKeys(info: NetfrontInfo, store: XenstoreRequests): Promise<v
     put(`${dir}${VifKey.EVENT_CHANNEL}`, info.txqs[i]!.port);
   }
   if (count > 1) put(VifKey.MULTI_QUEUE_NUM_QUEUES, count);
+  // An older life of this frontend may have had several.
+  else writes.push(store.rm(`${NODE}/${VifKey.MULTI_QUEUE_NUM_QUEUES}`));
   put(VifKey.REQUEST_RX_COPY, 1);
   put(VifKey.FEATURE_RX_NOTIFY, 1);
   put(VifKey.FEATURE_SG, 1);
@@ -107,7 +117,7 @@ export async function queryFeatures(info: NetfrontInfo): Promise<void> {
   ]);
   info.check(generation);
   info.maxTxFrags = sg === 0 ? 1 : NR_SLOTS_MIN;
-  if (sg === 0) info.maxMtu = Math.min(info.maxMtu, PLAIN_MTU);
+  info.maxMtu = sg === 0 ? Math.min(info.describedMtu, PLAIN_MTU) : info.describedMtu;
   let caps = Ifcap.LRO | Ifcap.RXCSUM | Ifcap.RXCSUM_IPV6;
   if (info.maxMtu > PLAIN_MTU) caps |= Ifcap.JUMBO_MTU;
   if (noCsum === 0) caps |= Ifcap.TXCSUM;

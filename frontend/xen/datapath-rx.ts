@@ -125,20 +125,36 @@ export function rxeof(info: NetfrontInfo, rxq: Rxq): boolean {
     }
     if (waiting > 0) any = true;
     const rp = advance(ring.rspCons, waiting);
-    while (ring.rspCons !== rp && !packet.broken) {
-      getResponses(info, rxq, ring, rp);
-      keepPacket(info, rxq);
-    }
-    if (packet.broken) {
-      packet.broken = false;
-      break;
-    }
+    if (!takePackets(info, rxq, ring, rp)) break;
     allocRxBuffers(info, rxq);
     // RING_FINAL_CHECK_FOR_RESPONSES: ask to be woken, then look again.
     ring.arm(advance(ring.rspCons, 1));
   } while (ring.unconsumed() !== 0);
   if (rxq.readyCount > 0) deliver(info, rxq);
   return any;
+}
+
+/**
+ * The backend is left, and what it sent last has not been looked at, as in a suspend: the stack
+ * gets it. Nothing is given back.
+ */
+export function takeUnread(info: NetfrontInfo, rxq: Rxq): void {
+  const { ring } = rxq;
+  const waiting = ring?.unconsumed() ?? 0;
+  if (ring === undefined || waiting <= 0 || info.broken !== undefined || rxq.busy) return;
+  takePackets(info, rxq, ring, advance(ring.rspCons, waiting));
+  if (rxq.readyCount > 0) deliver(info, rxq);
+}
+
+/** All packets before `rp`. False when the backend made no sense. */
+function takePackets(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32): boolean {
+  while (ring.rspCons !== rp && !packet.broken) {
+    getResponses(info, rxq, ring, rp);
+    keepPacket(info, rxq);
+  }
+  const makesSense = !packet.broken;
+  packet.broken = false;
+  return makesSense;
 }
 
 /** The packet at hand goes to the stack later, or nowhere. */

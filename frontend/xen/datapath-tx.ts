@@ -57,7 +57,11 @@ const CSUM_ANY = CSUM_TSO | CSUM_V4 | CSUM_V6 | Csum.IP;
  * ENETDOWN: the interface is down; EMSGSIZE: no backend takes it; the caller keeps it.
  */
 export function transmit(info: NetfrontInfo, m: Mbuf): number {
-  if ((info.ifnet.flags & Iff.UP) === 0) return Errno.ENETDOWN;
+  if ((info.ifnet.flags & Iff.UP) === 0) {
+    // A source that keeps the packet all the same is told when the interface is up again.
+    info.refused = true;
+    return Errno.ENETDOWN;
+  }
   // Suspended, or without a backend: one comes back, and the source is told then.
   if (!info.running || !info.carrier || info.suspended) return refuse(info, undefined);
   return xmit(info, m);

@@ -48,8 +48,9 @@ export class XenDriver implements Driver {
     this.#netmap = options.netmap;
     this.ifnet.transmit = (m) => transmit(info, m);
     this.ifnet.setMtu = async (mtu) => changeMtu(info, mtu);
+    const changed = info.lock.coalesced(() => backendChanged(info), passing);
     info.xenbus.onOtherend = () => {
-      if (info.attached) info.lock.run(() => backendChanged(info)).catch(passing);
+      if (info.attached) changed();
     };
   }
 
@@ -108,7 +109,9 @@ export class XenDriver implements Driver {
     if (info.retryTicks === 0 || --info.retryTicks > 0) return;
     const { generation } = info;
     const again = async (): Promise<void> => {
-      if (info.attached && info.generation === generation && !info.carrier) await tryResume(info);
+      // It may have been connected meanwhile, and even be broken again, which no try mends.
+      const due = info.attached && info.generation === generation && info.rxqs.length === 0;
+      if (due) await tryResume(info);
     };
     info.lock.run(again).catch(passing);
   }

@@ -23,7 +23,10 @@ import { XenstoreClient } from "./xenstore-client.ts";
 export interface XenOptions {
   /** Merge received TCP segments, and take super-frames from the backend. Default true. */
   readonly lro?: boolean;
-  /** Take packets with blank checksums from the backend. Default true; false also means no GSO. */
+  /**
+   * Take packets with blank checksums from the backend. Default true, but false with `netmap`, in
+   * whose rings nobody finishes them; false also means no GSO.
+   */
   readonly rxcsum?: boolean;
   /**
    * False: nothing but copies in zeroed pages is shown to the backend. The store's `trusted` = 0
@@ -64,51 +67,67 @@ export class NetfrontInfo {
   readonly store: XenstoreClient;
   readonly xenbus: Xenbus;
 
-  // Wishes, from options.
+  // Wishes, from options; nobody changes them.
   readonly wantLro: boolean;
   readonly wantRxcsum: boolean;
   readonly wantTrusted: boolean;
   readonly pushBytes: number;
   readonly connectMs: number;
 
+  // lifecycle.ts: steps that hold the lock, and linkLost, which raises the generation instead.
   /** Raised whenever the backend is left: a step that resumes and finds another one stops. */
   generation = 0;
   attached = false;
-  /** netfront_carrier: rings are connected and may be used. */
-  carrier = false;
   /** Nothing more is sent: a suspend is under way, or done. */
   suspended = false;
-  /** Why nothing of this backend is used any more. Cleared when another one is connected. */
-  broken: BrokenReason | undefined;
   /** The interface has been connected before: the next time it announces itself. */
   connectedBefore = false;
   /** Announcements still to be sent, one a tick. */
   announceLeft = 0;
-  /** Ticks until a resume that failed is tried again, 0 for none, and the next such wait. */
-  retryTicks = 0;
+  /** Ticks to wait after the next resume that fails. */
   retryBackoff = 1;
 
-  // What the backend offers; control.ts.
+  // lifecycle.ts; index.ts counts down.
+  /** Ticks until a resume that failed is tried again, 0 for none. */
+  retryTicks = 0;
+
+  // info.ts: setCarrier and setBroken, for lifecycle.ts and the data paths; lifecycle.ts clears.
+  /** netfront_carrier: rings are connected and may be used. */
+  carrier = false;
+  /** Why nothing of this backend is used any more. Cleared when another one is connected. */
+  broken: BrokenReason | undefined;
+
+  // control.ts: what the backend offers.
+  /** The toolstack's MTU, and what this backend takes of it. */
+  describedMtu = 0;
   maxMtu = 0;
   maxTxFrags = NR_SLOTS_MIN;
   trusted = true;
 
-  // queues.ts. Queue i of each belongs together.
+  // queues.ts.
+  /** Queue i of each belongs together. */
   rxqs: Rxq[] = [];
   txqs: Txq[] = [];
+
+  // queues.ts, lifecycle.ts.
   /** Buffers that were posted to the backend before, by Rx queue: rebuildRxBufs takes them. */
   kept: Mbuf[][] = [];
+
+  // info.ts: renewPool, for queues.ts.
   rxPool: MbufPool;
 
-  // datapath-tx.ts.
+  // datapath-tx.ts; queues.ts forgets a queue that is gone.
   /** Bytes pushed and not answered, over all queues. */
   pushedBytes = 0;
   /** Somebody was refused with ENOBUFS and waits for onTransmitReady. */
   refused = false;
   /** The queue that had no room, when that was the reason. */
   refusedTxq: Txq | undefined;
+
+  // notify.ts.
   kickArmed = false;
 
+  // queues.ts makes them; each count is whose event it is.
   readonly stats = new DevStats();
   /** By queue; they outlive the rings. */
   readonly txStats: TxStats[] = [];
@@ -118,7 +137,7 @@ export class NetfrontInfo {
     this.ctx = ctx;
     this.log = ctx.log;
     this.ifnet = new Ifnet(ctx.name, new Uint8Array(6), ctx.mtu);
-    this.wantRxcsum = options.rxcsum ?? true;
+    this.wantRxcsum = options.rxcsum ?? options.netmap === undefined;
     this.wantLro = (options.lro ?? true) && this.wantRxcsum;
     this.wantTrusted = options.trusted ?? true;
     this.pushBytes = options.pushBytes ?? DEFAULT_PUSH_BYTES;

@@ -24,7 +24,8 @@ import { HypercallError } from "../bus/hypervisor.ts";
 import { Iff } from "../net/ifnet.ts";
 import { Mbuf } from "../net/mbuf.ts";
 import { Abandoned } from "./abandoned.ts";
-import { MIN_MTU, queryFeatures, readDescription, talkToBackend } from "./control.ts";
+import { MIN_MTU, needMtu, queryFeatures, readDescription, talkToBackend } from "./control.ts";
+import { poll } from "./datapath.ts";
 import { allocRxBuffers, rebuildRxBufs } from "./datapath-rx.ts";
 import { transmitReady, txIdle, xmit } from "./datapath-tx.ts";
 import { XenError } from "./error.ts";
@@ -63,20 +64,15 @@ export async function attach(info: NetfrontInfo): Promise<void> {
 
 /** From nothing to two states Connected. */
 async function bringUp(info: NetfrontInfo): Promise<void> {
-  const { generation, xenbus, ifnet } = info;
+  const { generation, xenbus } = info;
   await watchShutdown(info);
   info.check(generation);
   await xenbus.findOtherend();
   info.check(generation);
   await readDescription(info);
   info.check(generation);
-  if (ifnet.mtu < MIN_MTU || ifnet.mtu > info.maxMtu) {
-    const range = `${MIN_MTU} to ${info.maxMtu}`;
-    throw new XenError("MTU", Errno.EINVAL, `MTU ${ifnet.mtu}: the backend takes ${range}`);
-  }
+  needMtu(info, info.describedMtu);
   await handshake(info);
-  info.retryTicks = 0;
-  info.retryBackoff = 1;
 }
 
 /** From Initialising to Connected, both ends. */
@@ -93,6 +89,8 @@ async function handshake(info: NetfrontInfo): Promise<void> {
   await reach(info, S.CONNECTED, "connect");
   info.check(generation);
   info.stats.connects++;
+  info.retryTicks = 0;
+  info.retryBackoff = 1;
   if (info.connectedBefore) info.announceLeft = ANNOUNCEMENTS;
   info.connectedBefore = true;
   announce(info);
@@ -129,6 +127,7 @@ async function connect(info: NetfrontInfo): Promise<void> {
   info.check(generation);
   await queryFeatures(info);
   info.check(generation);
+  needMtu(info, info.maxMtu);
   info.broken = undefined;
   info.suspended = false;
   const kept = info.kept;
@@ -148,6 +147,7 @@ async function connect(info: NetfrontInfo): Promise<void> {
 /** xn_kick_rings: every ring is looked at once, and filled. */
 function kickRings(info: NetfrontInfo): void {
   if (!info.carrier) return;
+  poll(info);
   for (const rxq of info.rxqs) allocRxBuffers(info, rxq);
   for (const txq of info.txqs) if (txq.port !== 0) info.events.notify(txq.port);
   flush(info);
@@ -170,16 +170,15 @@ export async function backendChanged(info: NetfrontInfo): Promise<void> {
   switch (xenbus.otherend) {
     case S.CLOSING:
     case S.CLOSED:
+    case S.UNKNOWN: {
       if (xenbus.state === S.CLOSED) return;
-      info.log.warn({}, "the backend closed the NIC");
+      // Unknown: its domain, or its directory, is gone; another may be made there.
+      const what = xenbus.otherend === S.UNKNOWN ? "is gone" : "closed the NIC";
+      info.log.warn({}, `the backend ${what}`);
       disconnectBackend(info, true);
       await xenbus.set(S.CLOSED);
       return;
-    case S.UNKNOWN:
-      // Its domain, or its directory, is gone: nothing is left to say to it.
-      if (info.carrier) info.log.warn({}, "the backend is gone");
-      disconnectBackend(info, true);
-      return;
+    }
     case S.INIT_WAIT:
     case S.INITIALISING:
       // Offered again, after it was closed.
@@ -241,9 +240,8 @@ export function changeMtu(info: NetfrontInfo, mtu: number): number {
 
 async function watchShutdown(info: NetfrontInfo): Promise<void> {
   const { generation, store } = info;
-  await store.watch(SHUTDOWN_KEY, () => {
-    info.lock.run(() => shutdownAsked(info, generation)).catch(passing);
-  });
+  const asked = info.lock.coalesced(() => shutdownAsked(info, generation), passing);
+  await store.watch(SHUTDOWN_KEY, asked);
 }
 
 /** The toolstack wrote control/shutdown. Holds the lock. */
@@ -257,6 +255,7 @@ async function shutdownAsked(info: NetfrontInfo, generation: number): Promise<vo
     return;
   }
   await info.store.write(SHUTDOWN_KEY, "");
+  info.check(generation);
   await suspend(info);
   info.check(generation);
   const bytes = new Uint8Array(schedShutdown.size);

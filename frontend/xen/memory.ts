@@ -45,16 +45,16 @@ export class FrontRing {
   readonly #grants: GrantTable;
   readonly #slotBytes: number;
   readonly #slotType: RecordType;
-  reqProdPvt: Index32 = index32(0);
-  rspCons: Index32 = index32(0);
+  reqProdPvt: Index32;
+  rspCons: Index32;
   /** The shared words as we wrote them last. */
-  #reqProd: Index32 = index32(0);
-  #rspEvent: Index32 = index32(1);
+  #reqProd: Index32;
+  #rspEvent: Index32;
   #ended = false;
 
   /**
    * A fresh page, granted to `domid`. Throws BusSpaceExhausted, or Shortage when no reference is
-   * left. `start` is where its indexes begin, for tests.
+   * left. `start` is where its indexes begin: tests come near the wrap with it.
    */
   constructor(
     space: DmaSpace,
@@ -63,11 +63,16 @@ export class FrontRing {
     name: string,
     slotBytes: number,
     slotType: RecordType,
+    start: Index32 = index32(0),
   ) {
     this.#grants = grants;
     this.#slotBytes = slotBytes;
     this.#slotType = slotType;
     this.size = ringSlots(slotBytes);
+    this.reqProdPvt = start;
+    this.rspCons = start;
+    this.#reqProd = start;
+    this.#rspEvent = advance(start, 1);
     this.reference = grants.allocGrantReference();
     if (this.reference < 0) throw new Shortage(`${name}: no grant reference is free`);
     try {
@@ -78,6 +83,10 @@ export class FrontRing {
     }
     this.view = this.memory.view;
     sring.init(this.view, 0);
+    sring.setReqProd(this.view, 0, start);
+    sring.setReqEvent(this.view, 0, advance(start, 1));
+    sring.setRspProd(this.view, 0, start);
+    sring.setRspEvent(this.view, 0, this.#rspEvent);
     this.memory.publish(0, RING_HEADER_SIZE, RecordType.XEN_RING_PAGE);
     grants.grantForeignAccessRef(this.reference, domid, this.memory.address, false);
   }
@@ -116,11 +125,6 @@ export class FrontRing {
     const index = this.reqProdPvt;
     this.reqProdPvt = advance(index, 1);
     return index;
-  }
-
-  /** Takes back what was claimed since `index` and not published. */
-  unclaim(index: Index32): void {
-    this.reqProdPvt = index;
   }
 
   /**

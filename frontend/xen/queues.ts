@@ -21,7 +21,7 @@ import {
 } from "./bus-dma-xen/index.ts";
 import { RxStats, TxStats } from "./counters.ts";
 import { interrupt } from "./datapath.ts";
-import { releaseRxBufs } from "./datapath-rx.ts";
+import { releaseRxBufs, takeUnread } from "./datapath-rx.ts";
 import { releaseTxBufs } from "./datapath-tx.ts";
 import type { NetfrontInfo } from "./info.ts";
 import { FrontRing, Shortage } from "./memory.ts";
@@ -121,12 +121,15 @@ export function disconnectQueues(info: NetfrontInfo, keep: boolean): number {
   info.refusedTxq = undefined;
   let unanswered = 0;
   for (const rxq of rxqs) disconnectRxq(info, rxq, keep);
+  // What was read last, or was being merged, went up.
+  if (rxqs.length > 0) info.ifnet.inputDone();
   for (const txq of txqs) unanswered += disconnectTxq(info, txq);
   return unanswered;
 }
 
 /** disconnect_rxq */
 export function disconnectRxq(info: NetfrontInfo, rxq: Rxq, keep: boolean): void {
+  takeUnread(info, rxq);
   rxq.lro.flush();
   let kept: Mbuf[] | undefined;
   if (keep) {

@@ -1,11 +1,13 @@
 /**
  * The queues. One thread runs them, each step to its end, so what the original locks is here owned:
- * a field belongs to the code named beside it, and nobody else writes it.
+ * the fields of a group belong to the files named above it, and no other file writes them. So it
+ * is in NetfrontInfo, and of a ring's own indexes (memory.ts).
  *
  *   original            here
  *   rxq.lock            datapath-rx.ts, from its entry to its return; it hands packets on only
  *                       after the ring is in order again
- *   txq.lock            datapath-tx.ts, likewise; mbufs are freed only after the ring is in order
+ *   txq.lock            datapath-tx.ts with tx-pieces.ts, likewise; mbufs are freed only after the
+ *                       ring is in order
  *   sc_lock             NetfrontInfo.lock: steps that await. No data path takes it or asks for it
  *   all of them         a step that does not await sees every queue at rest
  *
@@ -43,7 +45,8 @@ export class Rxq {
   dmat: XenDmaTag | undefined;
   readonly pool = new MapPool(RX_MAPS);
 
-  // datapath-rx.ts. By slot: the buffer that the backend has, and its map.
+  // datapath-rx.ts; pool.ts takes maps out for it.
+  /** By slot: the buffer that the backend has, and its map. */
   readonly mbufs: (Mbuf | undefined)[] = new Array<Mbuf | undefined>(RX_RING_SLOTS).fill(undefined);
   readonly maps: (XenDmaMap | undefined)[] = new Array<XenDmaMap | undefined>(RX_RING_SLOTS).fill(
     undefined,
@@ -84,7 +87,8 @@ export class Txq {
   port = 0;
   readonly pool = new MapPool(TX_MAPS);
 
-  // datapath-tx.ts. Request ids are 1 to TX_RING_SLOTS; 0 ends the list of the free ones.
+  // datapath-tx.ts, tx-pieces.ts.
+  /** Request ids are 1 to TX_RING_SLOTS; 0 ends the list of the free ones. */
   readonly nextId = new Uint16Array(TX_MAPS);
   freeId = 0;
   /** Ids in requests that are not answered. */
@@ -110,6 +114,8 @@ export class Txq {
   freePackets = TX_RING_SLOTS;
   /** Too full for the largest packet. */
   full = false;
+
+  // datapath-tx.ts; notify.ts sets them back.
   /** Packets and bytes since the last publish. */
   burstPackets = 0;
   burstBytes = 0;

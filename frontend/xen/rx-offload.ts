@@ -118,10 +118,10 @@ function parse(m: Mbuf): void {
 function blankChecksum(m: Mbuf): boolean {
   const h = headers;
   const v6 = h.l3 === L3.IPV6;
-  if (h.l3 === L3.NONE || h.fragment || h.l4Offset < 0) return false;
+  // A header that is not all there has no length.
+  if (h.l3 === L3.NONE || h.fragment || h.l4HeaderLength === 0) return false;
   m.csumStart = h.l4Offset;
   if (h.l4 === L4.TCP) {
-    if (h.l4HeaderLength === 0) return false;
     m.csumOffset = TCP_CHECKSUM;
     m.csumFlags |= v6 ? Csum.IP6_TCP : Csum.IP_TCP;
     if (m.tsoSegsz === 0) return true;

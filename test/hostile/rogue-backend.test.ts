@@ -127,6 +127,30 @@ describe("a store that lies while the driver attaches", () => {
   });
 });
 
+it("hypercalls that nobody answers while it attaches: the frontend stops when it is told to", async () => {
+  let asked = false;
+  const { rogue } = await between((backend) => {
+    const { link } = backend;
+    const { onTold, tamper } = link;
+    link.onTold = (transaction) => {
+      onTold(transaction);
+      asked ||= transaction[0] === Op.HYPERCALL;
+    };
+    link.tamper = (batch) => tamper!(batch.filter(([op]) => op !== Op.HYPERCALL_REPLY));
+  });
+  const child = frontend(rogue.url);
+  try {
+    await eventually("a hypercall", () => asked || undefined);
+    child.signal("SIGTERM");
+    const { code, signal } = await child.ended();
+    expect([code, signal], child.said()).toEqual([0, null]);
+    expect(child.stderr).not.toMatch(STACK);
+  } finally {
+    await child.stop();
+    await rogue.close();
+  }
+});
+
 describe("a device that lies to a netfront that runs", () => {
   let rogue: RogueDevice;
   let backends: RogueBackend[];

@@ -32,6 +32,19 @@ const length = fc.oneof(
   fc.integer({ min: 1514, max: 9000 }),
   fc.constantFrom(4096, 4097, 8192),
 );
+
+/** The toolstack, or the backend, writes a key. */
+async function say(pair: XenPair, key: string, value: string): Promise<void> {
+  const { machine, nic } = pair.end;
+  const domid = nic.snapshot()["domid"];
+  const path = key
+    .replace("back", `/local/domain/0/backend/vif/${domid}/0`)
+    .replace("front", `/local/domain/${domid}`);
+  machine.store.write(path, value);
+  machine.settle();
+  await pair.settle();
+}
+
 const plain = <T extends string>(what: T) => fc.record({ do: fc.constant(what) });
 const step = fc.oneof(
   {
@@ -73,6 +86,25 @@ const step = fc.oneof(
   { weight: 3, arbitrary: plain("release") },
   { weight: 2, arbitrary: plain("cut") },
   { weight: 2, arbitrary: plain("migrate") },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("elsewhere" as const),
+      queues: fc.integer({ min: 1, max: 4 }),
+      splitEventChannels: fc.boolean(),
+      trusted: fc.boolean(),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant("reoffer" as const),
+      sg: fc.boolean(),
+      csum: fc.boolean(),
+      queues: fc.integer({ min: 1, max: 4 }),
+    }),
+  },
+  { weight: 2, arbitrary: plain("cancelled") },
   { weight: 1, arbitrary: plain("shortage") },
   { weight: 1, arbitrary: plain("stuck") },
   { weight: 2, arbitrary: plain("noRoom") },
@@ -100,7 +132,6 @@ test("maps, references and buffers are conserved", async () => {
     async ({ queues, trusted, lro, splitEventChannels }, steps) => {
       const pair = new XenPair({
         queues,
-        mtu: 9000,
         driver: { trusted, lro },
         device: { splitEventChannels },
       });
@@ -181,6 +212,26 @@ test("maps, references and buffers are conserved", async () => {
           pair.cut();
           expect(allReferencesFree(pair)).toBe(true);
           await pair.reconnect();
+        } else if (s.do === "elsewhere") {
+          // Another device, which offers other queues and channels than the one before.
+          pair.cut();
+          expect(allReferencesFree(pair)).toBe(true);
+          Object.assign(pair.options, { config: { queues: s.queues } });
+          await pair.reconnect({ splitEventChannels: s.splitEventChannels, trusted: s.trusted });
+          expect(info.rxqs).toHaveLength(Math.min(queues, s.queues));
+        } else if (s.do === "reoffer") {
+          // The backend closes, and offers itself again with other features.
+          await say(pair, "back/state", "5");
+          await say(pair, "back/feature-sg", s.sg ? "1" : "0");
+          await say(pair, "back/feature-no-csum-offload", s.csum ? "0" : "1");
+          const offered = Math.min(s.queues, pair.end.config.queues);
+          await say(pair, "back/multi-queue-max-queues", String(offered));
+          await say(pair, "back/state", "1");
+          expect(info.rxqs).toHaveLength(Math.min(queues, offered));
+          expect(info.maxMtu).toBe(s.sg ? 9216 : 1500);
+        } else if (s.do === "cancelled") {
+          await say(pair, "front/control/shutdown", "suspend");
+          while (info.suspended) await pair.settle();
         } else if (s.do === "shortage") {
           pair.cut();
           // The table can't grow enough: all but a few references are somebody else's.

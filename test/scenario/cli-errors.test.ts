@@ -207,6 +207,11 @@ const USAGE: readonly Row[] = [
   },
   { args: "frontend --connect ws://u:p@h:1", code: 2, says: /credentials do not belong/ },
   { args: "frontend --connect h:1 --driver e1000", code: 2, says: /--driver takes ena or xen/ },
+  {
+    args: "frontend --connect h:1 --untrusted",
+    code: 2,
+    says: /--untrusted goes with --driver xen/,
+  },
   { args: "frontend --connect h:1 --name -x", code: 2, says: /--name takes 1 to 63 letters/ },
   {
     args: "frontend --connect h:1 --mac 01:00:00:00:00:01",

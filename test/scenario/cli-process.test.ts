@@ -56,6 +56,20 @@ describe("signals", () => {
     },
   );
 
+  it.each([
+    [[], 1],
+    [["--untrusted"], 0],
+  ])("a Xen frontend with %j trusts its device: %d", async (flags, trusted) => {
+    const { child: device, port } = await startDevice();
+    await using _device = device;
+    const { child: frontend } = await startFrontend(port, ["--driver", "xen", ...flags]);
+    await using _frontend = frontend;
+    frontend.signal("SIGTERM");
+    const last = await frontend.waitForJson<{ driver: object }>((line) => line.event === "stopped");
+    expect(last.driver).toHaveProperty("trusted", trusted);
+    expect(await frontend.ended()).toEqual({ code: 0, signal: null });
+  });
+
   it("a device that stops tells its frontends, and they try again", async () => {
     const { child: device, port } = await startDevice();
     await using _device = device;

@@ -1,0 +1,199 @@
+/**
+ * netfront on one and the same connection: a suspend that does not happen, a backend that closes, is
+ * gone, comes back, and offers something else than before.
+ */
+import { describe, expect, test } from "vitest";
+import { RingWord } from "../../shared/xen/ring.ts";
+import { allReferencesFree, violations } from "../support/xen-invariants.ts";
+import { type BackendAct, XenPair, type XenPairOptions } from "../support/xen-pair.ts";
+
+const MAC = [2, 0, 0, 0, 0, 1];
+const PEER = [2, 0, 0, 0, 0, 9];
+const BACKEND = "/local/domain/0/backend/vif/1/0";
+const CLOSING = "5";
+const INITIALISING = "1";
+const INIT_WAIT = "2";
+
+function frame(length: number, seed = 1, destination: readonly number[] = PEER): Uint8Array {
+  const bytes = Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
+  bytes.set([...destination, ...MAC, 0x88, 0xb5]);
+  return bytes;
+}
+
+async function started(options: XenPairOptions = {}): Promise<XenPair> {
+  const pair = new XenPair(options);
+  await pair.start();
+  return pair;
+}
+
+/** The toolstack, or a backend of its own accord, writes a key of the backend's directory. */
+async function backendSays(pair: XenPair, key: string, value: string): Promise<void> {
+  const { machine } = pair.end;
+  machine.store.write(`${BACKEND}/${key}`, value);
+  machine.settle();
+  await pair.settle();
+}
+
+async function bothWays(pair: XenPair, seed: number): Promise<void> {
+  const before = [pair.segment.length, pair.inputs.length];
+  expect(pair.send(frame(200, seed))).toBe(0);
+  pair.inject(frame(300, seed, MAC));
+  pair.flushPort();
+  await pair.settle();
+  expect(pair.segment.at(-1)?.bytes).toEqual(frame(200, seed));
+  expect(pair.inputs.slice(before[1]).map((input) => input.bytes)).toEqual([frame(300, seed, MAC)]);
+}
+
+test("a suspend that is cancelled: what came while it lasted is taken, with no other event", async () => {
+  const pair = await started();
+  const late: BackendAct[] = [];
+  pair.tamper = (act) => {
+    if (act.kind !== "hypercallReply") return [act];
+    late.push(act);
+    return [];
+  };
+  const { machine } = pair.end;
+  machine.store.write("/local/domain/1/control/shutdown", "suspend");
+  machine.settle();
+  await pair.settle();
+  expect([pair.info.suspended, pair.info.carrier, late.length]).toEqual([true, false, 1]);
+  for (let i = 0; i < 3; i++) pair.inject(frame(60 + i, i, MAC));
+  pair.flushPort();
+  await pair.settle();
+  expect(pair.inputs).toEqual([]);
+  // Nothing else arrives: no event, no answer, no batch at all.
+  pair.tamper = (act) => (act.kind === "hypercallReply" ? [act] : []);
+  const { pumpUp } = pair;
+  pair.pumpUp = () => {
+    if (pair.toDriver.length > 0) pumpUp.call(pair);
+  };
+  for (const act of late) pair.post(act);
+  await pair.settle();
+  expect(pair.info.carrier).toBe(true);
+  expect(pair.inputs).toHaveLength(3);
+  expect(pair.counter("queue0", "rx", "in_flight")).toBe(256);
+  pair.tamper = undefined;
+  await bothWays(pair, 7);
+  expect(violations(pair)).toEqual([]);
+});
+
+test("what came after a suspend and before the link went is the stack's, whole and in order", async () => {
+  const pair = await started({ queues: 2, mtu: 9000 });
+  await pair.suspend();
+  const sizes = [60, 9000, 1514, 4097, 100];
+  for (const [i, size] of sizes.entries()) pair.inject(frame(size, i, MAC));
+  pair.flushPort();
+  await pair.settle();
+  expect(pair.inputs).toEqual([]);
+  const before = pair.inputDones;
+  pair.cut();
+  expect(pair.inputs.map((input) => input.bytes)).toEqual(sizes.map((n, i) => frame(n, i, MAC)));
+  expect(pair.inputDones).toBeGreaterThan(before);
+  expect(allReferencesFree(pair)).toBe(true);
+  await pair.reconnect();
+  expect(violations(pair)).toEqual([]);
+  await bothWays(pair, 8);
+});
+
+describe("a backend that closes and offers itself again", () => {
+  test("with fewer queues: the number of before is not left in the store", async () => {
+    const pair = await started({ queues: 4 });
+    expect(pair.info.rxqs).toHaveLength(4);
+    await backendSays(pair, "state", CLOSING);
+    await backendSays(pair, "multi-queue-max-queues", "1");
+    await backendSays(pair, "state", INITIALISING);
+    expect(pair.deviceFaults).toEqual([]);
+    expect(pair.info.rxqs).toHaveLength(1);
+    expect(pair.snapshot["backend"]).toBe("connected");
+    await bothWays(pair, 2);
+  });
+
+  test("without scatter-gather, and with it again: the MTU that can be had follows", async () => {
+    const pair = await started();
+    const { ifnet } = pair.driver;
+    await backendSays(pair, "state", CLOSING);
+    await backendSays(pair, "feature-sg", "0");
+    await backendSays(pair, "state", INITIALISING);
+    expect(pair.info.carrier).toBe(true);
+    await expect(ifnet.setMtu(9000)).resolves.not.toBe(0);
+    await backendSays(pair, "state", CLOSING);
+    await backendSays(pair, "feature-sg", "1");
+    await backendSays(pair, "state", INITIALISING);
+    expect(pair.info.carrier).toBe(true);
+    await expect(ifnet.setMtu(9000)).resolves.toBe(0);
+  });
+
+  test("for less than the interface's MTU: it stays down, with a sentence, and nothing is left", async () => {
+    const pair = await started({ mtu: 9000 });
+    await backendSays(pair, "state", CLOSING);
+    await backendSays(pair, "feature-sg", "0");
+    await backendSays(pair, "state", INITIALISING);
+    expect(pair.info.carrier).toBe(false);
+    expect(pair.counter("resume_failures")).toBe(1);
+    expect(pair.info.grants.liveCount).toBe(0);
+  });
+
+  test("after an attempt that failed: what is still to be tried is not tried when it works", async () => {
+    const pair = await started();
+    await backendSays(pair, "state", CLOSING);
+    await backendSays(pair, "feature-rx-copy", "0");
+    await backendSays(pair, "state", INITIALISING);
+    expect(pair.info.retryTicks).toBeGreaterThan(0);
+    await backendSays(pair, "feature-rx-copy", "1");
+    await backendSays(pair, "state", CLOSING);
+    await backendSays(pair, "state", INITIALISING);
+    expect(pair.info.carrier).toBe(true);
+    expect(pair.info.retryTicks).toBe(0);
+    await bothWays(pair, 3);
+    // Nonsense stops the NIC, and it stays so, whatever was to be tried before.
+    const { view } = pair.rxq().ring!;
+    view.setUint32(RingWord.RSP_PROD, 0x8000_0000, true);
+    pair.driver.batchApplied();
+    expect(pair.info.broken).toBe("RX_RESPONSES");
+    for (let i = 0; i < 40; i++) await pair.second();
+    expect(pair.info.broken).toBe("RX_RESPONSES");
+    pair.cut();
+    await pair.reconnect();
+    await bothWays(pair, 4);
+  });
+
+  test("a try that is due while it connects, and finds it broken again, tries nothing", async () => {
+    const pair = await started();
+    await backendSays(pair, "state", CLOSING);
+    await backendSays(pair, "feature-rx-copy", "0");
+    await backendSays(pair, "state", INITIALISING);
+    expect(pair.info.retryTicks).toBe(1);
+    await backendSays(pair, "feature-rx-copy", "1");
+    await backendSays(pair, "state", CLOSING);
+    const { machine } = pair.end;
+    machine.store.write(`${BACKEND}/state`, INITIALISING);
+    machine.settle();
+    for (let turns = 0; pair.info.broken === undefined && turns < 1000; turns++) {
+      pair.pump();
+      await new Promise((resolve) => setImmediate(resolve));
+      if (pair.info.retryTicks > 0 && pair.info.rxqs.length > 0) pair.driver.tick();
+      if (!pair.info.carrier) continue;
+      pair.rxq().ring!.view.setUint32(RingWord.RSP_PROD, 0x8000_0000, true);
+      pair.driver.batchApplied();
+    }
+    await pair.settle();
+    expect(pair.info.broken).toBe("RX_RESPONSES");
+    pair.cut();
+    await pair.reconnect();
+    await bothWays(pair, 6);
+  });
+
+  test("after it was gone from the store", async () => {
+    const pair = await started();
+    const { machine } = pair.end;
+    machine.store.rm(`${BACKEND}/state`);
+    machine.settle();
+    await pair.settle();
+    expect(pair.info.carrier).toBe(false);
+    expect(pair.info.grants.liveCount).toBe(0);
+    await backendSays(pair, "state", INIT_WAIT);
+    expect(pair.info.carrier).toBe(true);
+    await bothWays(pair, 5);
+    expect(violations(pair)).toEqual([]);
+  });
+});
