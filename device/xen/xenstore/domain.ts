@@ -1,5 +1,6 @@
 /** What the store keeps of one domain beside its nodes. All of it goes with the domain. */
 import type { WireError } from "../../../shared/wire/transactions.ts";
+import { Debt } from "./debt.ts";
 import type { Edit } from "./edit.ts";
 import type { Permissions } from "./permissions.ts";
 import { Account } from "./quota.ts";
@@ -31,8 +32,8 @@ export interface Transaction {
 export interface PendingEvent {
   readonly watch: Watch;
   readonly path: string;
-  /** Of a removed node: who might read it. */
-  readonly gone: Permissions | undefined;
+  /** Of a removed node: who might read it. As it happened last. */
+  gone: Permissions | undefined;
   /** The event that tells a new watch that it is set: never withheld. */
   readonly first: boolean;
 }
@@ -41,12 +42,13 @@ export class Domain {
   readonly domid: number;
   readonly outlet: Outlet;
   readonly account = new Account();
+  readonly debt = new Debt();
   readonly watches = new Set<Watch>();
   readonly transactions = new Map<number, Transaction>();
   /** Ids of transactions that the store ended: their next request says so. */
   readonly lost = new Set<number>();
-  /** By watch and path, oldest first. */
-  readonly pending = new Map<string, PendingEvent>();
+  /** Oldest first; each also stands with its watch, by path. */
+  readonly pending = new Set<PendingEvent>();
   /** Requests that wait, oldest first. */
   readonly held: Uint8Array[] = [];
   nextTransaction = 1;

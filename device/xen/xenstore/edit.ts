@@ -10,22 +10,21 @@
  */
 import { XenstoreError } from "./errors.ts";
 import {
+  type Change,
+  Finder,
   find,
+  leafOf,
   type Node,
   type NodeRecord,
   nearest,
   nodeBytes,
+  parentOf,
   recordBytes,
+  withChanges,
   without,
   withRecord,
 } from "./node.ts";
 import type { Permissions } from "./permissions.ts";
-
-/** One node's new record; without one, the node and all below it are gone. */
-export interface Change {
-  readonly path: string;
-  readonly record: NodeRecord | undefined;
-}
 
 /** A change to be told to watchers. */
 export interface Happened {
@@ -46,6 +45,12 @@ export interface EditLimits {
   readonly admit: (bytes: number) => void;
 }
 
+/** A node of the base: the one that was looked at, or the nearest above one that is not there. */
+interface Pin {
+  readonly path: string;
+  readonly node: Node;
+}
+
 /** Book-keeping for a node that an edit has looked at. */
 const SEEN_BYTES = 64;
 
@@ -55,10 +60,13 @@ export class Edit {
   readonly #limits: EditLimits;
   /** The records that were read, which must be the same ones when a transaction ends. */
   readonly #read: Map<string, NodeRecord> | undefined;
-  readonly #seen = new Set<string>();
+  /** What was looked at, and the node of the base that stands for it. */
+  readonly #seen = new Map<string, Pin>();
   readonly #happened = new Map<string, Happened>();
   #root: Node;
   #bytes = 0;
+  /** Nodes looked at and changed so far, each with its path, in the unit of debt.ts. */
+  work = 0;
 
   /** With `tracked`, what is read is remembered for `conflicts`. */
   constructor(base: Node, limits: EditLimits, tracked = false) {
@@ -110,10 +118,11 @@ export class Edit {
     this.#limits.admit(bytes);
     this.#bytes = bytes;
     for (const { path, record } of changes) {
+      this.work += workOf(path);
       this.changed.set(path, record);
-      this.#root =
-        record === undefined ? without(this.#root, path) : withRecord(this.#root, path, record);
     }
+    this.#root =
+      changes.length === 1 ? withOne(this.#root, changes[0]!) : withChanges(this.#root, changes);
   }
 
   /** Once a path, however often it changes: the event carries no value. */
@@ -125,8 +134,9 @@ export class Edit {
   conflicts(now: Node): string[] {
     if (now === this.base) return [];
     const paths: string[] = [];
+    const today = new Finder(now);
     for (const [path, record] of this.#read ?? []) {
-      if (find(now, path)?.record !== record) paths.push(path);
+      if (today.find(path)?.record !== record) paths.push(path);
     }
     return paths;
   }
@@ -144,20 +154,32 @@ export class Edit {
    * without changing that one's list of children.
    */
   #see(path: string): void {
-    if (!this.#seen.has(path)) {
-      if (this.#seen.size >= this.#limits.nodes) {
-        throw new XenstoreError(
-          "ENOSPC",
-          `more than ${this.#limits.nodes} nodes in one transaction`,
-        );
-      }
-      const bytes = this.#bytes + SEEN_BYTES + path.length;
-      this.#limits.admit(bytes);
-      this.#seen.add(path);
-      this.#bytes = bytes;
+    if (this.#seen.has(path)) return;
+    this.work += workOf(path);
+    if (this.#seen.size >= this.#limits.nodes) {
+      throw new XenstoreError("ENOSPC", `more than ${this.#limits.nodes} nodes in one transaction`);
     }
-    if (this.#read === undefined) return;
-    const pin = nearest(this.base, path);
-    this.#read.set(pin.path, pin.node.record);
+    const bytes = this.#bytes + SEEN_BYTES + path.length;
+    this.#limits.admit(bytes);
+    const pin = this.#pinOf(path);
+    this.#seen.set(path, pin);
+    this.#bytes = bytes;
+    this.#read?.set(pin.path, pin.node.record);
   }
+
+  /** From the parent's where that was seen: a request that makes a branch sees each node of it. */
+  #pinOf(path: string): Pin {
+    const parent = parentOf(path);
+    const above = path === "/" ? undefined : this.#seen.get(parent);
+    if (above === undefined) return nearest(this.base, path);
+    if (above.path !== parent) return above;
+    const node = above.node.children.get(leafOf(path));
+    return node === undefined ? above : { path, node };
+  }
+}
+
+const workOf = (path: string): number => 1 + (path.length >>> 6);
+
+function withOne(root: Node, { path, record }: Change): Node {
+  return record === undefined ? without(root, path) : withRecord(root, path, record);
 }

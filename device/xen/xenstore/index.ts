@@ -32,6 +32,7 @@ import { answer, changesTree, type Parts } from "./requests.ts";
 import { Store } from "./store.ts";
 
 export type { XenstoreClient } from "./client.ts";
+export { DEBT_MAX, PAID_PER_MS } from "./debt.ts";
 export { XenstoreError } from "./errors.ts";
 export { FAIR_AFTER, TURN_MS } from "./fairness.ts";
 export { DEFAULT_QUOTAS, type Quotas } from "./quota.ts";
@@ -70,11 +71,13 @@ export class Xenstore {
   readonly #domains = new Map<number, Domain>();
   readonly #parts: Parts;
   readonly #quotas: Quotas;
+  readonly #now: () => number;
   /** The domains with requests that wait. */
   readonly #holding = new Set<Domain>();
   #flushing = false;
 
   constructor({ now, quotas }: XenstoreOptions) {
+    this.#now = now;
     this.#quotas = { ...DEFAULT_QUOTAS, ...quotas };
     const notices = new Notices(this.#quotas, this.#domains, () => store.root);
     const store = new Store(this.#quotas, now, this.#domains, notices);
@@ -173,7 +176,11 @@ export class Xenstore {
    * Infinity when there is nothing.
    */
   get nextTick(): number {
-    return this.#parts.store.nextTick;
+    let next = this.#parts.store.nextTick;
+    for (const { debt } of this.#holding) {
+      if (debt.freeAt > this.#now()) next = Math.min(next, debt.freeAt);
+    }
+    return next;
   }
 
   /** Nodes of the whole tree but its root. */
@@ -210,7 +217,7 @@ export class Xenstore {
   }
 
   #mayServe(domain: Domain, message: XsMessage): boolean {
-    if (!domain.hasRoom()) return false;
+    if (!domain.hasRoom() || domain.debt.freeAt > this.#now()) return false;
     return !(changesTree(message) && this.#parts.store.fairness.holds(domain.domid));
   }
 

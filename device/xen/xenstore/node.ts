@@ -138,6 +138,96 @@ function replace<R extends Node | undefined>(
   return { record: node.record, children };
 }
 
+/** One node's new record; without one, the node and all below it are gone. */
+export interface Change {
+  readonly path: string;
+  readonly record: NodeRecord | undefined;
+}
+
+/** A node that nobody else has seen yet, and that may still change. */
+interface Draft extends Node {
+  record: NodeRecord;
+  readonly children: Map<string, Node>;
+}
+
+const draftOf = ({ record, children }: Node): Draft => ({ record, children: new Map(children) });
+
+/**
+ * The tree with all changes made, those of parents before those of children. A node that exists
+ * keeps its children. Each node on the way is copied once, however many changes lie below it: a
+ * guest's one message can make, or remove, a thousand nodes each in the last.
+ */
+export function withChanges(root: Node, changes: Iterable<Change>): Node {
+  const top = draftOf(root);
+  const drafts = new Map<string, Draft>([["/", top]]);
+  const gone = new Set<string>();
+  for (const { path, record } of changes) {
+    if (path === "/") {
+      if (record !== undefined) top.record = record;
+      continue;
+    }
+    const above = parentOf(path);
+    if (record === undefined) {
+      if (!gone.has(above)) openDraft(drafts, above)?.children.delete(leafOf(path));
+      gone.add(path);
+      continue;
+    }
+    const own = drafts.get(path);
+    if (own !== undefined) {
+      own.record = record;
+      continue;
+    }
+    const parent = openDraft(drafts, above);
+    if (parent === undefined) throw new Error(`xenstore: ${path} has nothing above it`);
+    const name = leafOf(path);
+    const children = parent.children.get(name)?.children ?? NO_CHILDREN;
+    parent.children.set(name, { record, children });
+  }
+  return top;
+}
+
+/** The draft of a node, made with those above it; undefined where there is no node. */
+function openDraft(drafts: Map<string, Draft>, path: string): Draft | undefined {
+  const names: string[] = [];
+  let at = path;
+  let draft = drafts.get(at);
+  while (draft === undefined) {
+    names.push(leafOf(at));
+    at = parentOf(at);
+    draft = drafts.get(at);
+  }
+  for (let name = names.pop(); name !== undefined; name = names.pop()) {
+    const child = draft.children.get(name);
+    if (child === undefined) return undefined;
+    const own = draftOf(child);
+    draft.children.set(name, own);
+    at = childPath(at, name);
+    drafts.set(at, own);
+    draft = own;
+  }
+  return draft;
+}
+
+/** Looks up many paths of one tree: at once where the parent was looked up before. */
+export class Finder {
+  readonly #root: Node;
+  readonly #known = new Map<string, Node | undefined>();
+
+  constructor(root: Node) {
+    this.#root = root;
+  }
+
+  find(path: string): Node | undefined {
+    const parent = parentOf(path);
+    const node =
+      path !== "/" && this.#known.has(parent)
+        ? this.#known.get(parent)?.children.get(leafOf(path))
+        : find(this.#root, path);
+    this.#known.set(path, node);
+    return node;
+  }
+}
+
 /** Every node at and below `node`, parents before children. Guests decide how deep: no recursion. */
 export function* walk(path: string, node: Node): Generator<[path: string, node: Node]> {
   const rest: [string, Node][] = [[path, node]];

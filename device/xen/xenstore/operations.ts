@@ -6,9 +6,18 @@
  *
  * Source: xen: docs/misc/xenstore.txt, "Database read, write and permissions operations".
  */
-import type { Change, Edit } from "./edit.ts";
+import type { Edit } from "./edit.ts";
 import { XenstoreError } from "./errors.ts";
-import { childPath, leafOf, NO_VALUE, type Node, type NodeRecord, parentOf, walk } from "./node.ts";
+import {
+  type Change,
+  childPath,
+  leafOf,
+  NO_VALUE,
+  type Node,
+  type NodeRecord,
+  parentOf,
+  walk,
+} from "./node.ts";
 import { Access, accessOf, ownerOf, type Permissions, PRIVILEGED } from "./permissions.ts";
 
 /** Who works, and the number of the change: what every new record carries. */

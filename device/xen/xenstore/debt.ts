@@ -1,0 +1,39 @@
+/**
+ * What a guest's requests cost the store beyond ordinary ones, and how long it waits for that.
+ *
+ *   request ── work beyond FREE_WORK ──► debt ── less with time ──► its requests are served while
+ *                                                                   the debt is at most DEBT_MAX
+ *
+ * One message of 2 KiB can make a thousand nodes whose paths are 2 KiB long, and one of 20 bytes
+ * removes them: without this, a guest that does so in a loop has the whole device to itself.
+ * The unit is a node looked at or changed, and 64 bytes of its path more; a microsecond or less.
+ */
+
+/** A request that costs no more than this costs nothing: all that drivers send. */
+export const FREE_WORK = 16;
+/** Room for removing all that a guest may own, some times over. */
+export const DEBT_MAX = 20_000;
+/** Units paid back in a millisecond: a twentieth of a processor. */
+export const PAID_PER_MS = 50;
+
+export class Debt {
+  #units = 0;
+  /** When `#units` was right, in ms. */
+  #at = 0;
+
+  /** A request did `work` at `now`. */
+  add(work: number, now: number): void {
+    if (work <= FREE_WORK) return;
+    this.#units = this.#left(now) + work - FREE_WORK;
+    this.#at = now;
+  }
+
+  /** When the next request may be served, in ms; a time that has passed is at once. */
+  get freeAt(): number {
+    return this.#at + (this.#units - DEBT_MAX) / PAID_PER_MS;
+  }
+
+  #left(now: number): number {
+    return Math.max(0, this.#units - (now - this.#at) * PAID_PER_MS);
+  }
+}
