@@ -51,3 +51,14 @@ test("what is due sooner does not wait for what is due later", () => {
   vi.advanceTimersByTime(5);
   expect(turns).toBeGreaterThan(before);
 });
+
+test("as many vifs as a device takes have their 17 ports each", () => {
+  const machine = new XenMachine(silentLogger, () => performance.now());
+  for (let vif = 0; vif < 300; vif++) {
+    const { domid } = domain(machine);
+    for (let queue = 0; queue < 17; queue++) {
+      const port = machine.events.allocUnbound(domid, SELF, 0);
+      if (machine.events.bindInterdomain(0, domid, port) < 0) expect([vif, queue]).toEqual([]);
+    }
+  }
+});
