@@ -42,6 +42,9 @@ export class Hashing {
   /** For frontends that ask for none; what it spreads is nobody's business. */
   readonly #own = new ToeplitzHash(ownKey());
   readonly #asked = new ToeplitzHash(new Uint8Array(RSS_KEY_BYTES));
+  /** The frontend's key, and whether `#asked` has it. */
+  readonly #key = new Uint8Array(RSS_KEY_BYTES);
+  #hasKey = true;
   #algorithm: number = HashAlgorithm.NONE;
   #flags = 0;
   readonly #mapping = new Uint32Array(MAX_MAPPING);
@@ -67,6 +70,7 @@ export class Hashing {
     if (this.#algorithm === HashAlgorithm.NONE) return this.#own.hash(h) % this.#queues;
     const fields = this.#asked.fields(hashProtocol(h));
     if (fields !== 0) {
+      if (!this.#hasKey) this.#takeKey();
       this.hash = this.#asked.hash(h);
       const v4 = h.l3 === L3.IPV4;
       if (fields === TUPLE) this.type = v4 ? HashType.IPV4_TCP : HashType.IPV6_TCP;
@@ -100,9 +104,15 @@ export class Hashing {
 
   /** `key` has up to MAX_KEY_BYTES; what is missing is zero. */
   setKey(key: Uint8Array): void {
-    const whole = new Uint8Array(RSS_KEY_BYTES);
-    whole.set(key);
-    this.#asked.setKey(whole);
+    this.#key.fill(0);
+    this.#key.set(key);
+    this.#hasKey = false;
+  }
+
+  /** Tables for a key take long to make: a ring full of keys costs as much as the last of them. */
+  #takeKey(): void {
+    this.#asked.setKey(this.#key);
+    this.#hasKey = true;
   }
 
   setMappingSize(size: number): CtrlStatus {
