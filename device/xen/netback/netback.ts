@@ -26,9 +26,9 @@ import { MulticastList } from "./multicast.ts";
 import { NO_HASH } from "./rx.ts";
 import type { Vif } from "./vif.ts";
 
-/** Packets of one queue before the next has its turn. */
+/** Packets of one queue, or as much work as they are, before the next has its turn. */
 const SLICE = 64;
-/** Packets of one interface before others have theirs. */
+/** ... of one interface before others have theirs. */
 const TURN = 256;
 const BROADCAST_HIGH = 0xffff;
 const BROADCAST_LOW = -1;
@@ -299,7 +299,7 @@ export class Netback implements Port, Vif {
     if (room) this.#roomAgain();
   }
 
-  /** Packets by turns from each queue. Returns what is left of the interface's turn. */
+  /** Packets by turns from each queue. Returns what is left of the interface's turn, 0 at least. */
   #runTx(): number {
     let budget = TURN;
     let progress = true;
@@ -311,7 +311,7 @@ export class Netback implements Port, Vif {
         if (done > 0) progress = true;
       }
     }
-    return budget;
+    return Math.max(0, budget);
   }
 
   /** One queue that stalled takes the carrier: frames are dropped before they are copied. */
