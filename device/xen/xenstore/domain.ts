@@ -25,6 +25,8 @@ export interface Transaction {
   readonly startedAt: number;
   /** Bytes that the store had replaced when this transaction began. */
   readonly replacedBytes: number;
+  /** Transactions that had failed when this one began. */
+  readonly failuresBefore: number;
   /** What it adds to its domain's memory. */
   chargedBytes: number;
 }

@@ -96,6 +96,16 @@ export class Edit {
     return find(this.#root, path);
   }
 
+  /**
+   * What was looked at and shown: it must be the same when a transaction ends. A node that its
+   * domain may not see is not pinned, or the end of the transaction would say that it changed.
+   */
+  pin(path: string): void {
+    if (this.#read === undefined) return;
+    const { path: at, node } = this.#seen.get(path)!;
+    this.#read.set(at, node.record);
+  }
+
   /** The longest beginning of `path` that exists. */
   nearest(path: string): { path: string; node: Node } {
     const found = nearest(this.#root, path);
@@ -108,6 +118,7 @@ export class Edit {
     for (const { path, record } of changes) {
       if (record !== undefined) this.#admitRecord(path, recordBytes(record));
       this.#see(path);
+      this.pin(path);
     }
     let bytes = this.#bytes;
     for (const { path, record } of changes) {
@@ -161,10 +172,8 @@ export class Edit {
     }
     const bytes = this.#bytes + SEEN_BYTES + path.length;
     this.#limits.admit(bytes);
-    const pin = this.#pinOf(path);
-    this.#seen.set(path, pin);
+    this.#seen.set(path, this.#pinOf(path));
     this.#bytes = bytes;
-    this.#read?.set(pin.path, pin.node.record);
   }
 
   /** From the parent's where that was seen: a request that makes a branch sees each node of it. */

@@ -108,9 +108,11 @@ export function setPermissions(
 function existing(edit: Edit, domid: number, path: string, access: Access): Node {
   const node = edit.look(path);
   if (node !== undefined && (accessOf(domid, node.record.permissions) & access) === access) {
+    edit.pin(path);
     return node;
   }
   if (node === undefined && mayKnow(edit, domid, path, access)) {
+    edit.pin(path);
     throw new XenstoreError("ENOENT", `no ${path}`);
   }
   throw new XenstoreError("EACCES", path);
@@ -124,6 +126,7 @@ function writable(edit: Edit, domid: number, path: string): Node | undefined {
       ? mayKnow(edit, domid, path, Access.WRITE)
       : (accessOf(domid, node.record.permissions) & Access.WRITE) !== 0;
   if (!may) throw new XenstoreError("EACCES", path);
+  edit.pin(path);
   return node;
 }
 

@@ -105,6 +105,7 @@ export class Store {
       ),
       startedAt: this.#now(),
       replacedBytes: this.#replacedBytes,
+      failuresBefore: this.fairness.failures,
       chargedBytes: 0,
     };
     domain.transactions.set(transaction.id, transaction);
@@ -128,7 +129,7 @@ export class Store {
     if (commit) domain.debt.add(edit.work, this.#now());
     this.fairness.ended(domain.domid, transaction, conflicts.length > 0);
     if (conflicts.length > 0) {
-      this.fairness.failed(domain.domid, this.#culprits(conflicts));
+      this.fairness.failed(domain.domid, this.#culprits(conflicts), transaction.failuresBefore);
       throw new XenstoreError("EAGAIN", `${conflicts[0]} was changed meanwhile`);
     }
     if (!commit) return;
@@ -226,7 +227,9 @@ export class Store {
       if (this.#replacedBytes - transaction.replacedBytes <= REPLACED_BYTES_MAX) break;
       if (this.fairness.hasTurn(domain.domid, transaction)) continue;
       this.#lose(domain, transaction);
-      if (by !== PRIVILEGED) this.fairness.failed(domain.domid, [by]);
+      if (by !== PRIVILEGED) {
+        this.fairness.failed(domain.domid, [by], transaction.failuresBefore);
+      }
     }
   }
 
