@@ -12,6 +12,7 @@ import {
   without,
   withRecord,
 } from "../../device/xen/xenstore/node.ts";
+import { XsType, xsStrings } from "../../shared/xen/xenstore.ts";
 import { machineOf } from "../support/store-guest.ts";
 
 /** As deep as a relative path can name, and still within the quota of nodes. */
@@ -64,6 +65,42 @@ describe("requests that make or remove many nodes", () => {
     rounds((guest) => guest.write(`${DEEP}/a`, "1"));
   });
 
+  it("cost their domain what it hears of them, by however many watches", () => {
+    const { store, clock, guests } = machineOf(2);
+    const [guest, neighbour] = guests;
+    for (let i = 0; i < 128; i++) expect(guest!.watch("/local/domain/1", `${i}`)).toBe("OK\0");
+    neighbour!.watch("a", "t");
+    guest!.heard();
+    neighbour!.heard();
+    let told = 0;
+    for (let n = 0; n < 500; n++) {
+      if (guest!.write(`n${n % 50}`, "1") === "held") break;
+      told += guest!.heard().length;
+    }
+    expect(told).toBeGreaterThan(0);
+    expect(told).toBeLessThan(DEBT_MAX);
+    expect(guest!.read("n1")).toBe("held");
+    neighbour!.write("a", "1");
+    expect(neighbour!.heard()).toEqual(["a t"]);
+    clock.now = store.nextTick;
+    expect(guest!.heard().length).toBeLessThan(1000);
+    expect(guest!.cutBy).toBeUndefined();
+  });
+
+  it("cost by the size of the lists that they go through", () => {
+    const { guests } = machineOf(1);
+    const guest = guests[0]!;
+    for (let i = 0; i < 660; i++) guest.mkdir(`list/${i.toString(36)}`);
+    const rounds = (round: () => string): number => {
+      let n = 0;
+      while (round() !== "held") expect(++n).toBeLessThan(2000);
+      return n;
+    };
+    expect(
+      rounds(() => guest.send(XsType.DIRECTORY_PART, xsStrings("list", "1900"))),
+    ).toBeGreaterThan(0);
+  });
+
   it("cost nothing when they are as small as a driver's", () => {
     const guest = machineOf(1).guests[0]!;
     for (let i = 0; i < 20_000; i++) {
@@ -84,8 +121,9 @@ describe("many changes of the tree at once", () => {
   });
   const shown = (root: Node): string[] =>
     [...walk("/", root)].map(([path, node]) => `${path} ${node.record.generation}`).sort();
+  const cost = { work: 0 };
   const one = (root: Node, { path, record: made }: Change): Node =>
-    made === undefined ? without(root, path) : withRecord(root, path, made);
+    made === undefined ? without(root, path, cost) : withRecord(root, path, made, cost);
 
   /** Some of a small forest's paths, parents before children. */
   const paths = fc
@@ -118,7 +156,7 @@ describe("many changes of the tree at once", () => {
         }
         let expected = base;
         for (const change of changes) expected = one(expected, change);
-        expect(shown(withChanges(base, changes))).toEqual(shown(expected));
+        expect(shown(withChanges(base, changes, cost))).toEqual(shown(expected));
         expect(shown(base)).toEqual(kept);
       }),
       { numRuns: 500, verbose: true },

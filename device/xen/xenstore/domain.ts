@@ -45,6 +45,7 @@ export class Domain {
   readonly outlet: Outlet;
   readonly account = new Account();
   readonly debt = new Debt();
+  readonly now: () => number;
   readonly watches = new Set<Watch>();
   readonly transactions = new Map<number, Transaction>();
   /** Ids of transactions that the store ended: their next request says so. */
@@ -57,12 +58,15 @@ export class Domain {
   /** Set once; from then on the domain gets nothing. */
   cut: WireError | undefined;
 
-  constructor(domid: number, outlet: Outlet) {
+  /** `now`: milliseconds of the store's clock. */
+  constructor(domid: number, outlet: Outlet, now: () => number) {
     this.domid = domid;
+    this.now = now;
     this.outlet = outlet;
   }
 
+  /** Whether more may go out now: its link takes it, and it does not owe too much. */
   hasRoom(): boolean {
-    return this.outlet.room?.() ?? true;
+    return (this.outlet.room?.() ?? true) && this.debt.freeAt <= this.now();
   }
 }

@@ -65,7 +65,7 @@ export class Edit {
   readonly #happened = new Map<string, Happened>();
   #root: Node;
   #bytes = 0;
-  /** Nodes looked at and changed so far, each with its path, in the unit of debt.ts. */
+  /** What was looked at, listed, and changed so far, in the unit of debt.ts. */
   work = 0;
 
   /** With `tracked`, what is read is remembered for `conflicts`. */
@@ -132,13 +132,19 @@ export class Edit {
       this.work += workOf(path);
       this.changed.set(path, record);
     }
+    const [only] = changes;
     this.#root =
-      changes.length === 1 ? withOne(this.#root, changes[0]!) : withChanges(this.#root, changes);
+      changes.length === 1 ? this.#withOne(only!) : withChanges(this.#root, changes, this);
   }
 
   /** Once a path, however often it changes: the event carries no value. */
   tell(path: string, gone?: Permissions, exact = false): void {
     this.#happened.set(path, { path, gone, exact });
+  }
+
+  #withOne({ path, record }: Change): Node {
+    const root = this.#root;
+    return record === undefined ? without(root, path, this) : withRecord(root, path, record, this);
   }
 
   /** The paths that were read or changed here and are not what they were in `now`. */
@@ -188,7 +194,3 @@ export class Edit {
 }
 
 const workOf = (path: string): number => 1 + (path.length >>> 6);
-
-function withOne(root: Node, { path, record }: Change): Node {
-  return record === undefined ? without(root, path) : withRecord(root, path, record);
-}

@@ -82,7 +82,7 @@ export class Xenstore {
     const notices = new Notices(this.#quotas, this.#domains, () => store.root);
     const store = new Store(this.#quotas, now, this.#domains, notices);
     this.#parts = { store, notices, domains: this.#domains };
-    this.#domains.set(PRIVILEGED, new Domain(PRIVILEGED, { deliver: () => {} }));
+    this.#domains.set(PRIVILEGED, new Domain(PRIVILEGED, { deliver: () => {} }, now));
   }
 
   /**
@@ -95,7 +95,7 @@ export class Xenstore {
     outlet: Omit<Outlet, "deliver"> = {},
   ): void {
     if (this.#domains.has(domid)) throw new Error(`domain ${domid} is introduced already`);
-    this.#domains.set(domid, new Domain(domid, { ...outlet, deliver }));
+    this.#domains.set(domid, new Domain(domid, { ...outlet, deliver }, this.#now));
     this.#parts.notices.happened({ path: "@introduceDomain", exact: true, gone: undefined });
   }
 
@@ -176,9 +176,10 @@ export class Xenstore {
    * Infinity when there is nothing.
    */
   get nextTick(): number {
+    const now = this.#now();
     let next = this.#parts.store.nextTick;
-    for (const { debt } of this.#holding) {
-      if (debt.freeAt > this.#now()) next = Math.min(next, debt.freeAt);
+    for (const waiting of [this.#holding, this.#parts.notices.waiting]) {
+      for (const { debt } of waiting) if (debt.freeAt > now) next = Math.min(next, debt.freeAt);
     }
     return next;
   }
@@ -217,7 +218,7 @@ export class Xenstore {
   }
 
   #mayServe(domain: Domain, message: XsMessage): boolean {
-    if (!domain.hasRoom() || domain.debt.freeAt > this.#now()) return false;
+    if (!domain.hasRoom()) return false;
     return !(changesTree(message) && this.#parts.store.fairness.holds(domain.domid));
   }
 

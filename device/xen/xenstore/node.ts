@@ -104,17 +104,25 @@ export function nearest(root: Node, path: string): { path: string; node: Node } 
   return { path: at, node };
 }
 
+/** Counts the work of changing a tree, in the unit of debt.ts. */
+export interface Work {
+  work: number;
+}
+
+/** What copying a node costs: the names of its children beside it. */
+const copyWork = (node: Node): number => node.children.size >>> 3;
+
 /** The tree in which `path` has `record`, keeping its children. Its parent exists. */
-export function withRecord(root: Node, path: string, record: NodeRecord): Node {
-  return replace(root, namesOf(path), 0, (old) => ({
+export function withRecord(root: Node, path: string, record: NodeRecord, cost: Work): Node {
+  return replace(root, namesOf(path), 0, cost, (old) => ({
     record,
     children: old?.children ?? NO_CHILDREN,
   }));
 }
 
 /** The tree without `path` and all that is below it. */
-export function without(root: Node, path: string): Node {
-  return replace(root, namesOf(path), 0, () => undefined) ?? root;
+export function without(root: Node, path: string, cost: Work): Node {
+  return replace(root, namesOf(path), 0, cost, () => undefined) ?? root;
 }
 
 type Replacement<R> = (old: Node | undefined) => R;
@@ -123,6 +131,7 @@ function replace<R extends Node | undefined>(
   node: Node,
   names: readonly string[],
   depth: number,
+  cost: Work,
   replacement: Replacement<R>,
 ): Node | R {
   const name = names[depth];
@@ -130,8 +139,9 @@ function replace<R extends Node | undefined>(
   const old = node.children.get(name);
   const last = depth === names.length - 1;
   if (!last && old === undefined) return node;
-  const child = last ? replacement(old) : replace(old!, names, depth + 1, replacement);
+  const child = last ? replacement(old) : replace(old!, names, depth + 1, cost, replacement);
   if (child === old) return node;
+  cost.work += copyWork(node);
   const children = new Map(node.children);
   if (child === undefined) children.delete(name);
   else children.set(name, child);
@@ -150,15 +160,18 @@ interface Draft extends Node {
   readonly children: Map<string, Node>;
 }
 
-const draftOf = ({ record, children }: Node): Draft => ({ record, children: new Map(children) });
+function draftOf(node: Node, cost: Work): Draft {
+  cost.work += copyWork(node);
+  return { record: node.record, children: new Map(node.children) };
+}
 
 /**
  * The tree with all changes made, those of parents before those of children. A node that exists
  * keeps its children. Each node on the way is copied once, however many changes lie below it: a
  * guest's one message can make, or remove, a thousand nodes each in the last.
  */
-export function withChanges(root: Node, changes: Iterable<Change>): Node {
-  const top = draftOf(root);
+export function withChanges(root: Node, changes: Iterable<Change>, cost: Work): Node {
+  const top = draftOf(root, cost);
   const drafts = new Map<string, Draft>([["/", top]]);
   const gone = new Set<string>();
   for (const { path, record } of changes) {
@@ -168,7 +181,7 @@ export function withChanges(root: Node, changes: Iterable<Change>): Node {
     }
     const above = parentOf(path);
     if (record === undefined) {
-      if (!gone.has(above)) openDraft(drafts, above)?.children.delete(leafOf(path));
+      if (!gone.has(above)) openDraft(drafts, above, cost)?.children.delete(leafOf(path));
       gone.add(path);
       continue;
     }
@@ -177,7 +190,7 @@ export function withChanges(root: Node, changes: Iterable<Change>): Node {
       own.record = record;
       continue;
     }
-    const parent = openDraft(drafts, above);
+    const parent = openDraft(drafts, above, cost);
     if (parent === undefined) throw new Error(`xenstore: ${path} has nothing above it`);
     const name = leafOf(path);
     const children = parent.children.get(name)?.children ?? NO_CHILDREN;
@@ -187,7 +200,7 @@ export function withChanges(root: Node, changes: Iterable<Change>): Node {
 }
 
 /** The draft of a node, made with those above it; undefined where there is no node. */
-function openDraft(drafts: Map<string, Draft>, path: string): Draft | undefined {
+function openDraft(drafts: Map<string, Draft>, path: string, cost: Work): Draft | undefined {
   const names: string[] = [];
   let at = path;
   let draft = drafts.get(at);
@@ -199,7 +212,7 @@ function openDraft(drafts: Map<string, Draft>, path: string): Draft | undefined 
   for (let name = names.pop(); name !== undefined; name = names.pop()) {
     const child = draft.children.get(name);
     if (child === undefined) return undefined;
-    const own = draftOf(child);
+    const own = draftOf(child, cost);
     draft.children.set(name, own);
     at = childPath(at, name);
     drafts.set(at, own);

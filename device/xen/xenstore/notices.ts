@@ -21,6 +21,7 @@ import {
   xsMessage,
   xsStrings,
 } from "../../../shared/xen/xenstore.ts";
+import { EVENT_WORK } from "./debt.ts";
 import type { Domain, PendingEvent } from "./domain.ts";
 import type { Happened } from "./edit.ts";
 import { XenstoreError } from "./errors.ts";
@@ -83,6 +84,11 @@ export class Notices {
     }
   }
 
+  /** The domains with events that were not sent yet. */
+  get waiting(): ReadonlySet<Domain> {
+    return this.#waiting;
+  }
+
   /** True while a domain that has room has events. */
   get ready(): boolean {
     for (const domain of this.#waiting) if (domain.hasRoom()) return true;
@@ -117,6 +123,7 @@ export class Notices {
       before.gone = event.gone;
       return;
     }
+    if (domain.domid !== PRIVILEGED) domain.debt.charge(EVENT_WORK, domain.now());
     domain.account.otherBytes += watchBytes(event.path, watch.token);
     watch.pending.set(event.path, event);
     domain.pending.add(event);

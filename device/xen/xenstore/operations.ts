@@ -32,7 +32,9 @@ export function read(edit: Edit, domid: number, path: string): Uint8Array {
 
 /** The names of the children. */
 export function directory(edit: Edit, domid: number, path: string): Node {
-  return existing(edit, domid, path, Access.READ);
+  const node = existing(edit, domid, path, Access.READ);
+  edit.work += node.children.size >>> 3;
+  return node;
 }
 
 export function permissionsOf(edit: Edit, domid: number, path: string): Permissions {
