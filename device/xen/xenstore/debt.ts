@@ -13,8 +13,8 @@
 
 /** A request that costs no more than this costs nothing: all that drivers send. */
 export const FREE_WORK = 16;
-/** Room for removing all that a guest may own, some times over. */
-export const DEBT_MAX = 20_000;
+/** Room for all that a guest may own, many times over; a tenth of a second of the store's time. */
+export const DEBT_MAX = 100_000;
 /** An event that was not told yet, for the domain of its watch. */
 export const EVENT_WORK = 2;
 /** Units paid back in a millisecond: a twentieth of a processor. */
