@@ -33,7 +33,10 @@ export class LinkMemory implements GuestMemory {
   readonly #link: Link;
   readonly #pushBudget: number;
   readonly #reads = new Map<number, PendingRead>();
-  /** Tags that a reset abandoned: their replies are still to come and are dropped. */
+  /**
+   * Tags that a reset abandoned: their replies are still to come and are dropped. They count as
+   * under way, or a frontend that answers none and resets without end fills the memory with them.
+   */
   readonly #abandoned = new Set<number>();
   readonly #waiting: (() => void)[] = [];
   #nextTag = 1;
@@ -88,7 +91,7 @@ export class LinkMemory implements GuestMemory {
       return window.bytes.slice(at, at + length);
     }
     const life = this.#life;
-    while (this.#reads.size >= Limits.READS) {
+    while (this.#reads.size + this.#abandoned.size >= Limits.READS) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
       if (this.#life !== life) throw new DmaError("DMA_ABANDONED", "the device was reset");
     }
@@ -103,7 +106,10 @@ export class LinkMemory implements GuestMemory {
 
   /** A `readReply` arrived. Throws WireError when nobody asked. */
   readReply(tag: number, status: ReadStatus, src: Uint8Array, at: number, length: number): void {
-    if (this.#abandoned.delete(tag)) return;
+    if (this.#abandoned.delete(tag)) {
+      this.#waiting.shift()?.();
+      return;
+    }
     const pending = this.#reads.get(tag);
     if (pending === undefined) {
       throw new WireError("READ_TAG", `read_reply: tag ${tag} was never asked or is answered`);

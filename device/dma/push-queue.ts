@@ -14,6 +14,8 @@ import type { Span } from "./host-memory.ts";
 const FIRST_SLOTS = 1024;
 /** Entries a peer may have alive; beyond that it is closed, as for bytes. */
 export const MAX_PUSHES = 1 << 16;
+/** A queue that is full of released entries is packed when at most so many of them live. */
+const PACKED_MAX = (MAX_PUSHES / 4) * 3;
 /** Entries looked through for a range that begins inside one. */
 const CONTAIN_SCAN = 256;
 
@@ -193,8 +195,37 @@ export class PushQueue {
     return -1;
   }
 
+  /**
+   * The places of released entries are given out again. One that waits at the head, while others
+   * come and go behind it, keeps them all: a packet that is held in one of several queues does.
+   */
+  #pack(): boolean {
+    if (this.live > PACKED_MAX) return false;
+    // What a released entry keeps of its message would be lost with it.
+    this.#unpin();
+    const mask = this.#size - 1;
+    const tail = this.#tail;
+    let to = this.#head;
+    for (let c = this.#head; c < tail; c++) {
+      if (c === this.#cursor) this.#cursor = to;
+      const from = c & mask;
+      if (this.#length[from] === 0) continue;
+      const i = to++ & mask;
+      this.#address[i] = this.#address[from]!;
+      this.#length[i] = this.#length[from]!;
+      this.#at[i] = this.#at[from]!;
+      this.#buffer[i] = this.#buffer[from]!;
+      this.#share[i] = this.#share[from]!;
+    }
+    for (let c = to; c < tail; c++) this.#buffer[c & mask] = EMPTY;
+    this.#tail = to;
+    this.#cursor = Math.min(this.#cursor, to);
+    this.#index = undefined;
+    return true;
+  }
+
   #grow(): boolean {
-    if (this.#size >= MAX_PUSHES) return false;
+    if (this.#size >= MAX_PUSHES) return this.#pack();
     const size = this.#size * 2;
     const address = new Float64Array(size);
     const length = new Int32Array(size);

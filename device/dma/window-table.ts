@@ -1,12 +1,21 @@
 /** The windows of one NIC, sorted by address. Looked up when queues are made, not per frame. */
-import { Limits, WireError } from "../../shared/wire/transactions.ts";
+import { CloseCode, Limits, WireError } from "../../shared/wire/transactions.ts";
 import type { Window } from "./host-memory.ts";
 
 export class WindowTable {
   readonly #sorted: Window[] = [];
+  readonly #now: () => number;
   /** The last hit: accesses come in runs. */
   #last: Window | undefined;
   bytes = 0;
+  /** Bytes made lately, less with time. */
+  #made = 0;
+  #madeAt = 0;
+
+  /** `now`: milliseconds of a monotonic clock. */
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+  }
 
   /** All of them, by address. */
   get all(): readonly Window[] {
@@ -38,11 +47,26 @@ export class WindowTable {
     ) {
       throw new WireError("WINDOW_OVERLAP", `window: ${hex(address)}+${length} overlaps another`);
     }
+    this.#count(length);
     const bytes = new Uint8Array(length);
     const window = { address, bytes, view: new DataView(bytes.buffer) };
     this.#sorted.splice(i, 0, window);
     this.bytes += length;
     return window;
+  }
+
+  /** A window that is made and taken away costs twenty bytes to ask for, and a millisecond to make. */
+  #count(length: number): void {
+    const now = this.#now();
+    const paid = ((now - this.#madeAt) * Limits.WINDOWS_BYTES_A_SECOND) / 1000;
+    this.#made = Math.max(0, this.#made - paid) + length;
+    this.#madeAt = now;
+    if (this.#made <= Limits.WINDOWS_BYTES_A_SECOND) return;
+    throw new WireError(
+      "WINDOW_CHURN",
+      `window: more than ${Limits.WINDOWS_BYTES_A_SECOND} bytes of windows in a second`,
+      CloseCode.LIMIT,
+    );
   }
 
   /** Removes the window that begins at `address`. Throws WireError when there is none. */

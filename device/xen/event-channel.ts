@@ -12,7 +12,11 @@
  * Source: xen: xen/common/event_channel.c, xen/include/public/event_channel.h;
  * linux: drivers/xen/events/events_base.c (xen_irq_lateeoi_locked).
  */
-import { EVTCHN_2L_NR_CHANNELS, EvtchnStatus } from "../../shared/xen/event-channel.ts";
+import {
+  EVTCHN_2L_NR_CHANNELS,
+  EVTCHN_FIFO_NR_CHANNELS,
+  EvtchnStatus,
+} from "../../shared/xen/event-channel.ts";
 import { Domid, XenErrno } from "../../shared/xen/hypercall.ts";
 import type { Snapshot } from "../nic.ts";
 import { EventPort } from "./event-port.ts";
@@ -26,7 +30,7 @@ export type Upcall = (port: number) => void;
 export interface EventChannelsOptions {
   /** Milliseconds of a monotonic clock. */
   readonly now: () => number;
-  /** Ports of a domain, port 0 included, which is never given out. */
+  /** Ports of a guest, port 0 included, which is never given out. */
   readonly maxPorts?: number;
 }
 
@@ -86,7 +90,7 @@ export class EventChannels {
     const domain = this.#domains[owner];
     if (domain === undefined) return -XenErrno.ESRCH;
     if (owner !== caller && caller !== DOMAIN_0) return -XenErrno.EPERM;
-    const number = this.#freePort(domain);
+    const number = this.#freePort(domain, owner);
     if (number < 0) return number;
     domain.ports[number] = new EventPort(owner, number, resolve(caller, remote));
     return number;
@@ -97,7 +101,7 @@ export class EventChannels {
     const domain = this.#domains[caller];
     const remoteDomain = this.#domains[resolve(caller, remoteDom)];
     if (domain === undefined || remoteDomain === undefined) return -XenErrno.ESRCH;
-    const number = this.#freePort(domain);
+    const number = this.#freePort(domain, caller);
     if (number < 0) return number;
     const remote = remoteDomain.ports[remotePort];
     if (remote?.status !== EvtchnStatus.UNBOUND || remote.remoteDomid !== caller) {
@@ -112,11 +116,17 @@ export class EventChannels {
     return number;
   }
 
-  #freePort(domain: Domain): number {
-    for (let number = 1; number < this.#maxPorts; number++) {
+  #freePort(domain: Domain, domid: number): number {
+    const end = this.#portsOf(domid);
+    for (let number = 1; number < end; number++) {
       if (domain.ports[number] === undefined) return number;
     }
     return -XenErrno.ENOSPC;
+  }
+
+  /** Domain 0 has an end of every channel of every vif, so it has ports as a Linux there has. */
+  #portsOf(domid: number): number {
+    return domid === DOMAIN_0 ? EVTCHN_FIFO_NR_CHANNELS : this.#maxPorts;
   }
 
   close(caller: number, port: number): number {
@@ -144,7 +154,7 @@ export class EventChannels {
     const owner = resolve(caller, dom);
     const domain = this.#domains[owner];
     if (domain === undefined) return -XenErrno.ESRCH;
-    if (!(port < this.#maxPorts)) return -XenErrno.EINVAL;
+    if (!(port < this.#portsOf(owner))) return -XenErrno.EINVAL;
     if (owner !== caller && caller !== DOMAIN_0) return -XenErrno.EPERM;
     const found = domain.ports[port];
     if (found === undefined) return { status: EvtchnStatus.CLOSED, dom: 0, port: 0 };

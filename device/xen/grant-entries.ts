@@ -33,6 +33,10 @@ export class GrantEntries {
   #isDirty = new Uint8Array(0);
   #dirty = new Uint32Array(0);
   #dirtyCount = 0;
+  /** Uses of all entries. */
+  #uses = 0;
+  /** No entry at or above it was ever set since they were forgotten. */
+  #reached = 0;
 
   /** References that have an entry. */
   get length(): number {
@@ -56,13 +60,23 @@ export class GrantEntries {
     this.#dirty = enlarge(this.#dirty, new Uint32Array(length));
   }
 
+  /** Is any entry from `first` on in use? Asked as often as a guest likes, so no walk over all. */
+  anyUsedFrom(first: number): boolean {
+    let below = 0;
+    for (let reference = 0; reference < first; reference++) below += this.uses(reference);
+    return this.#uses > below;
+  }
+
   /** Forgets entries from `first` on, which nobody may use. */
   clearFrom(first: number): void {
-    this.flags.fill(0, first);
-    this.domid.fill(0, first);
-    this.frame.fill(0, first);
-    this.start.fill(0, first);
-    this.end.fill(0, first);
+    const end = this.#reached;
+    if (end <= first) return;
+    this.flags.fill(0, first, end);
+    this.domid.fill(0, first, end);
+    this.frame.fill(0, first, end);
+    this.start.fill(0, first, end);
+    this.end.fill(0, first, end);
+    this.#reached = first;
   }
 
   set(
@@ -73,6 +87,7 @@ export class GrantEntries {
     start: number,
     end: number,
   ): void {
+    if (reference >= this.#reached) this.#reached = reference + 1;
     this.flags[reference] = flags;
     this.domid[reference] = domid;
     this.frame[reference] = frame;
@@ -102,6 +117,7 @@ export class GrantEntries {
   begin(reference: number, write: boolean): void {
     if (write) this.writable[reference]!++;
     else this.readOnly[reference]!++;
+    this.#uses++;
     this.#change(reference, 1, write);
   }
 
@@ -111,6 +127,7 @@ export class GrantEntries {
     const count = kind[reference];
     if (count === undefined || count === 0) return false;
     kind[reference] = count - 1;
+    this.#uses--;
     this.#change(reference, -1, write);
     return true;
   }

@@ -129,9 +129,7 @@ export class GrantTable {
     if (version !== 1 && version !== 2) return -XenErrno.EINVAL;
     if (version === this.#version) return 0;
     const entries = this.#entries;
-    for (let i = GNTTAB_NR_RESERVED_ENTRIES; i < this.#limit; i++) {
-      if (entries.uses(i) !== 0) return -XenErrno.EBUSY;
-    }
+    if (entries.anyUsedFrom(GNTTAB_NR_RESERVED_ENTRIES)) return -XenErrno.EBUSY;
     if (version === 1) {
       // An entry of version 1 has no room for a long frame number, nor for a part of a page.
       for (let i = 0; i < GNTTAB_NR_RESERVED_ENTRIES; i++) {

@@ -43,6 +43,8 @@ export class XenMachine {
   readonly #domains = new Map<number, Domain>();
   #lastDomid = 0;
   #timer: NodeJS.Timeout | undefined;
+  /** When `#timer` goes off, in ms of the clock. */
+  #timerAt = Number.POSITIVE_INFINITY;
 
   constructor(log: Logger, now: () => number = () => performance.now()) {
     this.#now = now;
@@ -103,10 +105,13 @@ export class XenMachine {
   settle(): void {
     this.xenstore.flushWatches();
     const next = Math.min(this.events.nextTick, this.xenstore.nextTick);
-    if (next === Number.POSITIVE_INFINITY || this.#timer !== undefined) return;
+    // One domain's transaction may be due in 20 s, and another's delayed event in one millisecond.
+    if (next >= this.#timerAt || next === Number.POSITIVE_INFINITY) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = next;
     const ms = Math.max(1, Math.ceil(next - this.#now()));
     this.#timer = setTimeout(() => {
-      this.#timer = undefined;
+      this.#timerAt = Number.POSITIVE_INFINITY;
       this.events.tick(this.#now());
       this.settle();
     }, ms);

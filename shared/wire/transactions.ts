@@ -55,6 +55,8 @@ export const Limits = {
   WINDOW_BYTES: 1 << 22,
   WINDOWS_BYTES: 1 << 26,
   WINDOWS: 1024,
+  /** Bytes of windows made in a second, the taken away ones too: zeroing them is the device's work. */
+  WINDOWS_BYTES_A_SECOND: 1 << 29,
   /** Bytes of a register access. */
   MMIO_BYTES: 256,
   /** BAR2 (device memory) ends here; register offsets are checked by the NIC. */

@@ -8,6 +8,8 @@ import { type Parsed, struct, u16, u32 } from "../bytes/struct.ts";
 
 /** Ports of a domain in the 2-level ABI of 64-bit guests; port 0 is never given out. */
 export const EVTCHN_2L_NR_CHANNELS = 4096;
+/** Ports of a domain in the FIFO ABI. */
+export const EVTCHN_FIFO_NR_CHANNELS = 1 << 17;
 
 export const EvtchnOp = {
   BIND_INTERDOMAIN: 0,

@@ -130,6 +130,35 @@ describe("PushQueue", () => {
     }
   });
 
+  it("one old entry that is not released does not fill it, whatever comes and goes behind it", () => {
+    const queue = new PushQueue(PIN);
+    const out = span();
+    const message = Uint8Array.from({ length: 16 }, (_, i) => i);
+    queue.add(1, message, 3, 1);
+    queue.add(2, message, 4, 1);
+    for (let i = 10; i < 3 * MAX_PUSHES; i++) {
+      expect(queue.add(i, message, i & 15, 1)).toBe(true);
+      // A few stay for longer than the next.
+      if (i < 200) continue;
+      if (!queue.find(i, 1, out) || out.buffer[out.at] !== (i & 15)) expect(i).toBe(-1);
+      queue.release(i);
+    }
+    expect([queue.live, queue.bytes]).toEqual([192, 192]);
+    for (const [address, byte] of [
+      [2, 4],
+      [1, 3],
+      [10, 10],
+      [199, 7],
+    ] as const) {
+      expect(queue.find(address, 1, out)).toBe(true);
+      expect(out.buffer[out.at]).toBe(byte);
+      queue.release(address);
+      expect(queue.find(address, 1, out)).toBe(false);
+    }
+    for (let i = 11; i < 199; i++) queue.release(i);
+    expect([queue.live, queue.bytes, queue.pinned]).toEqual([0, 0, 0]);
+  });
+
   it("refuses more entries than it may hold", () => {
     const queue = new PushQueue(PIN);
     const byte = new Uint8Array(1);

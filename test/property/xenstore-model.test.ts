@@ -190,15 +190,14 @@ class View {
   /** Whether the node is there or only might be; the nearest one that is decides who may know. */
   #may(path: string, letters: string): "node" | "nothing" {
     let at = path;
-    while (!this.nodes.has(at)) {
-      this.#see(at);
-      at = parent(at);
-    }
-    this.#see(at);
+    while (!this.nodes.has(at)) at = parent(at);
     const perms = this.nodes.get(at)!.perms;
     const own = perms[0]!.slice(1) === `${this.#domid}`;
     const mine = perms.slice(1).find((p) => p.slice(1) === `${this.#domid}`) ?? perms[0]!;
     if (!own && !letters.includes(mine[0]!)) throw new ModelError("EACCES");
+    // What is refused is not seen: its changes are no reason to fail.
+    for (let seen = path; seen !== at; seen = parent(seen)) this.#see(seen);
+    this.#see(at);
     return at === path ? "node" : "nothing";
   }
 

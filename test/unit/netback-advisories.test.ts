@@ -140,6 +140,7 @@ test("XSA-374 disabled is entered once, and no work is done after", async () => 
   guest.netback.writableAgain();
   guest.netback.setRate({ bytes: 1, usec: 1 });
   guest.netback.setRate(undefined);
+  guest.netback.fatal("LATE", "a rule broken in what was released");
   expect(guest.netback.deliver(frameOf(pattern(60)))).toBe("port_down");
   guest.netback.flush();
   await turn();
@@ -280,12 +281,16 @@ test("XSA-448 a piece of no bytes is nothing, in each position, and needs no gra
 test("XSA-448 a piece of no bytes in a packet that is held or read", async () => {
   const guest = FakeGuest.connected();
   guest.host.switchPort.verdict = Verdict.HELD;
-  guest.send([piece(60), { bytes: new Uint8Array(0), gref: 9999 }, piece(60)], { push: false });
+  const nothing = new Uint8Array(0);
+  // One without a grant, one with a grant that must not stay in use.
+  guest.send([piece(60), { bytes: nothing, gref: 9999 }, { bytes: nothing }, piece(60)], {
+    push: false,
+  });
   guest.memory.answerReads();
   await turn();
   guest.host.switchPort.verdict = Verdict.DONE;
   guest.host.switchPort.onReady?.();
   await turn();
-  expect(statuses(guest)).toEqual([0, 0, 0]);
+  expect(statuses(guest)).toEqual([0, 0, 0, 0]);
   expect(guest.inUse.length).toBe(2);
 });

@@ -1,4 +1,5 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
+import { ToeplitzHash } from "../../shared/net/toeplitz.ts";
 import {
   CtrlStatus,
   CtrlType,
@@ -187,6 +188,20 @@ describe("hashes", () => {
     expect(packet!.hash).toEqual(hash);
     expect(packet!.bytes).toEqual(vector(protocol));
     expect(packet!.slots).toBe(hash === undefined ? 1 : 2);
+  });
+
+  test("a ring full of keys costs one, when the next frame comes", () => {
+    const guest = rig(1);
+    toeplitz(guest);
+    const taken = vi.spyOn(ToeplitzHash.prototype, "setKey");
+    for (let i = 0; i < 128; i++) ask(guest, CtrlType.SET_HASH_KEY, 0, 0);
+    guest.postRx(4);
+    for (let i = 0; i < 2; i++) guest.netback.deliver(frameOf(vector(6)));
+    guest.netback.flush();
+    // A key of zeros hashes everything to zero.
+    expect(guest.received().map(({ hash }) => hash?.value)).toEqual([0, 0]);
+    expect(taken).toHaveBeenCalledTimes(1);
+    taken.mockRestore();
   });
 
   test("choose the queue by the table, or by their remainder", () => {

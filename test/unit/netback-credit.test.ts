@@ -21,6 +21,26 @@ test("whoever waits for credit goes on by himself when it comes", () => {
   expect(guest.sent().length).toBe(0);
 });
 
+test("a rate that becomes faster is not looked at as rarely as the slow one", async () => {
+  vi.useFakeTimers();
+  const guest = FakeGuest.connected();
+  const pass = (ms: number): void => {
+    guest.host.clock += ms;
+    vi.advanceTimersByTime(ms);
+  };
+  guest.netback.setRate({ bytes: 1000, usec: 50_000_000 });
+  for (let i = 0; i < 4; i++) guest.send(packet(900));
+  pass(1);
+  expect(guest.sent().length).toBe(1);
+  guest.netback.setRate({ bytes: 1000, usec: 10_000 });
+  pass(1);
+  expect(guest.sent().length).toBe(1);
+  for (let i = 0; i < 2; i++) {
+    pass(10);
+    expect(guest.sent().length).toBe(1);
+  }
+});
+
 test("a period longer than any timer makes no timer run wild", () => {
   vi.useFakeTimers();
   const guest = FakeGuest.connected();

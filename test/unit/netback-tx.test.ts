@@ -378,3 +378,25 @@ test("four queues share the turn, and a full ring is taken over several turns", 
   for (let i = 0; i < 4; i++) await turn();
   expect(guest.host.switchPort.frames.length).toBe(800);
 });
+
+test.each([
+  ["as a driver cuts them are a packet each", 1448, 12],
+  ["of segments of 8 bytes end the turn early", 8, 3],
+])("super-frames %s", async (_what, mss, firstTurn) => {
+  const guest = FakeGuest.connected();
+  const { bytes } = buildPacket({ checksum: "partial", payload: pattern(61_000) });
+  const pieces = Array.from({ length: Math.ceil(bytes.length / 4096) }, (_, i) => ({
+    bytes: bytes.subarray(i * 4096, (i + 1) * 4096),
+  }));
+  for (let n = 0; n < 12; n++) {
+    guest.post(pieces, {
+      flags: TxFlag.CSUM_BLANK | TxFlag.DATA_VALIDATED,
+      extras: [gsoExtra(mss, GsoType.TCPV4)],
+    });
+  }
+  guest.queue().tx.publish();
+  guest.netback.batchEnd();
+  expect(guest.host.switchPort.frames.length).toBe(firstTurn);
+  for (let i = 0; i < 8; i++) await turn();
+  expect(guest.host.switchPort.frames.length).toBe(12);
+});

@@ -55,6 +55,25 @@ describe("XSA-115", () => {
   });
 });
 
+describe("XSA-115 and transactions", () => {
+  it("XSA-115 a transaction learns nothing of the nodes that its domain may not see", () => {
+    const { victim, rival } = three();
+    victim.write("secret/key", "1");
+    const tx = rival.start();
+    const key = "/local/domain/1/secret/key";
+    for (const ask of [rival.read, rival.directory, rival.getPerms, rival.rm, rival.mkdir]) {
+      expect(ask(key, tx)).toBe("EACCES");
+      expect(ask(`${key}/none`, tx)).toBe("EACCES");
+    }
+    expect(rival.write(key, "2", tx)).toBe("EACCES");
+    expect(rival.setPerms(key, ["n2"], tx)).toBe("EACCES");
+    rival.write("mine", "1", tx);
+    victim.write("secret/key", "2");
+    victim.rm("secret");
+    expect(rival.end(tx)).toBe("OK\0");
+  });
+});
+
 describe("XSA-206", () => {
   it("XSA-206 a rival that writes all the time delays a transaction by so many tries, no more", () => {
     const { victim, rival } = three();
@@ -106,6 +125,22 @@ describe("XSA-206", () => {
       expect(tries).toBeLessThanOrEqual(FAIR_AFTER + 1);
     }
     expect(tries).toBe(FAIR_AFTER + 1);
+  });
+
+  it("XSA-206 many transactions that fail by one change are one try: a guest can't have a turn for nothing", () => {
+    const { victim, rival } = three();
+    for (let changes = 1; changes < FAIR_AFTER; changes++) {
+      const all = Array.from({ length: 10 }, () => victim.start());
+      for (const tx of all) victim.read("shared", tx);
+      expect(rival.write(SHARED, `${changes}`)).toBe("OK\0");
+      for (const tx of all) expect(victim.end(tx)).toBe("EAGAIN");
+      const turn = victim.start();
+      expect(rival.write("mine", "1")).toBe("OK\0");
+      victim.end(turn, "F");
+    }
+    expect(attempt(victim, () => rival.write(SHARED, "x"))).toBe("EAGAIN");
+    victim.start();
+    expect(rival.write("mine", "1")).toBe("held");
   });
 
   it("XSA-206 of two that fail by each other the one that waits longer goes first", () => {

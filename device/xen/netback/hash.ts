@@ -37,11 +37,16 @@ const P = HashProtocol;
 const V4_ROWS = [P.UDP4, P.IP4, P.IP4_FRAG];
 const V6_ROWS = [P.UDP6, P.IP6, P.IP6_EX];
 
+/** For frontends that ask for none; what it spreads is nobody's business. */
+const OWN = new ToeplitzHash(ownKey());
+
 export class Hashing {
   readonly #queues: number;
-  /** For frontends that ask for none; what it spreads is nobody's business. */
-  readonly #own = new ToeplitzHash(ownKey());
-  readonly #asked = new ToeplitzHash(new Uint8Array(RSS_KEY_BYTES));
+  /** Its tables take long to make, and few frontends ask: made for the first that does. */
+  #asked: ToeplitzHash | undefined;
+  /** The frontend's key, and whether `#asked` has it. */
+  readonly #key = new Uint8Array(RSS_KEY_BYTES);
+  #hasKey = false;
   #algorithm: number = HashAlgorithm.NONE;
   #flags = 0;
   readonly #mapping = new Uint32Array(MAX_MAPPING);
@@ -52,7 +57,6 @@ export class Hashing {
 
   constructor(queues: number) {
     this.#queues = queues;
-    this.#setRows();
   }
 
   /** The guest wants hashes: frames have to be parsed even for one queue. */
@@ -64,10 +68,14 @@ export class Hashing {
   select(h: Headers): number {
     this.hash = 0;
     this.type = NO_HASH;
-    if (this.#algorithm === HashAlgorithm.NONE) return this.#own.hash(h) % this.#queues;
-    const fields = this.#asked.fields(hashProtocol(h));
+    const asked = this.#asked;
+    if (this.#algorithm === HashAlgorithm.NONE || asked === undefined) {
+      return OWN.hash(h) % this.#queues;
+    }
+    const fields = asked.fields(hashProtocol(h));
     if (fields !== 0) {
-      this.hash = this.#asked.hash(h);
+      if (!this.#hasKey) this.#takeKey(asked);
+      this.hash = asked.hash(h);
       const v4 = h.l3 === L3.IPV4;
       if (fields === TUPLE) this.type = v4 ? HashType.IPV4_TCP : HashType.IPV6_TCP;
       else this.type = v4 ? HashType.IPV4 : HashType.IPV6;
@@ -83,6 +91,10 @@ export class Hashing {
       return CtrlStatus.INVALID_PARAMETER;
     }
     this.#algorithm = algorithm;
+    if (this.active && this.#asked === undefined) {
+      this.#asked = new ToeplitzHash(this.#key);
+      this.#setRows(this.#asked);
+    }
     return CtrlStatus.SUCCESS;
   }
 
@@ -92,17 +104,26 @@ export class Hashing {
   }
 
   setFlags(flags: number): CtrlStatus {
-    if ((flags & ~ALL_FLAGS) !== 0 || !this.active) return CtrlStatus.INVALID_PARAMETER;
+    const asked = this.#asked;
+    if ((flags & ~ALL_FLAGS) !== 0 || !this.active || asked === undefined) {
+      return CtrlStatus.INVALID_PARAMETER;
+    }
     this.#flags = flags;
-    this.#setRows();
+    this.#setRows(asked);
     return CtrlStatus.SUCCESS;
   }
 
   /** `key` has up to MAX_KEY_BYTES; what is missing is zero. */
   setKey(key: Uint8Array): void {
-    const whole = new Uint8Array(RSS_KEY_BYTES);
-    whole.set(key);
-    this.#asked.setKey(whole);
+    this.#key.fill(0);
+    this.#key.set(key);
+    this.#hasKey = false;
+  }
+
+  /** Tables for a key take long to make: a ring full of keys costs as much as the last of them. */
+  #takeKey(asked: ToeplitzHash): void {
+    asked.setKey(this.#key);
+    this.#hasKey = true;
   }
 
   setMappingSize(size: number): CtrlStatus {
@@ -132,18 +153,18 @@ export class Hashing {
   }
 
   /** Which fields each kind of packet is hashed by; a kind that was not asked for by none. */
-  #setRows(): void {
+  #setRows(asked: ToeplitzHash): void {
     const flags = this.#flags;
     const v4 = (flags & HashFlag.IPV4) !== 0 ? ADDRESSES : 0;
     const v6 = (flags & HashFlag.IPV6) !== 0 ? ADDRESSES : 0;
     const tcp4 = (flags & HashFlag.IPV4_TCP) !== 0 ? TUPLE : v4;
     const tcp6 = (flags & HashFlag.IPV6_TCP) !== 0 ? TUPLE : v6;
-    for (const row of V4_ROWS) this.#asked.setFields(row, v4);
-    for (const row of V6_ROWS) this.#asked.setFields(row, v6);
-    this.#asked.setFields(P.TCP4, tcp4);
-    this.#asked.setFields(P.TCP6, tcp6);
-    this.#asked.setFields(P.TCP6_EX, tcp6);
-    this.#asked.setFields(P.NOT_IP, 0);
+    for (const row of V4_ROWS) asked.setFields(row, v4);
+    for (const row of V6_ROWS) asked.setFields(row, v6);
+    asked.setFields(P.TCP4, tcp4);
+    asked.setFields(P.TCP6, tcp6);
+    asked.setFields(P.TCP6_EX, tcp6);
+    asked.setFields(P.NOT_IP, 0);
   }
 }
 

@@ -26,9 +26,9 @@ import { MulticastList } from "./multicast.ts";
 import { NO_HASH } from "./rx.ts";
 import type { Vif } from "./vif.ts";
 
-/** Packets of one queue before the next has its turn. */
+/** Packets of one queue, or as much work as they are, before the next has its turn. */
 const SLICE = 64;
-/** Packets of one interface before others have theirs. */
+/** ... of one interface before others have theirs. */
 const TURN = 256;
 const BROADCAST_HIGH = 0xffff;
 const BROADCAST_LOW = -1;
@@ -60,6 +60,8 @@ export class Netback implements Port, Vif {
   #running = false;
   #scheduled: NodeJS.Immediate | undefined;
   #timer: NodeJS.Timeout | undefined;
+  /** When `#timer` goes off, in ms of the clock. */
+  #timerAt = Number.POSITIVE_INFINITY;
   #destroyed = false;
 
   /** Plugs itself into the segment; a port that is not connected drops what it gets. */
@@ -132,7 +134,7 @@ export class Netback implements Port, Vif {
     this.offloads = NO_OFFLOADS;
     this.maxFrameBytes = this.context.maxFrameBytes;
     clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#timerAt = Number.POSITIVE_INFINITY;
     attached.close();
     // Pushes of packets that nobody will take, and reads that nobody waits for.
     this.context.host.memory.abandon();
@@ -299,7 +301,7 @@ export class Netback implements Port, Vif {
     if (room) this.#roomAgain();
   }
 
-  /** Packets by turns from each queue. Returns what is left of the interface's turn. */
+  /** Packets by turns from each queue. Returns what is left of the interface's turn, 0 at least. */
   #runTx(): number {
     let budget = TURN;
     let progress = true;
@@ -311,7 +313,7 @@ export class Netback implements Port, Vif {
         if (done > 0) progress = true;
       }
     }
-    return budget;
+    return Math.max(0, budget);
   }
 
   /** One queue that stalled takes the carrier: frames are dropped before they are copied. */
@@ -340,20 +342,25 @@ export class Netback implements Port, Vif {
 
   /** Credit comes with time, and time is the only thing that nobody tells us of. */
   #armTimer(): void {
-    if (this.#timer !== undefined || !this.connected) return;
+    if (!this.connected) return;
     let due = Number.POSITIVE_INFINITY;
     const { tx } = this.#attached!;
     for (let i = 0; i < tx.length; i++) {
       if (tx[i]!.starved) due = Math.min(due, tx[i]!.credit.due);
     }
     if (due === Number.POSITIVE_INFINITY) return;
-    const ms = Math.max(1, Math.ceil(due - this.context.host.now()));
+    const now = this.context.host.now();
+    const at = Math.min(Math.max(now + 1, due), now + MAX_TIMER_MS);
+    // Another queue's credit may come sooner, and so may that of another rate.
+    if (at >= this.#timerAt) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
     this.#timer = setTimeout(
       () => {
-        this.#timer = undefined;
+        this.#timerAt = Number.POSITIVE_INFINITY;
         this.#work();
       },
-      Math.min(ms, MAX_TIMER_MS),
+      Math.ceil(at - now),
     );
     this.#timer.unref();
   }

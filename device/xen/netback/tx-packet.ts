@@ -27,6 +27,9 @@ import type { BackRing } from "./back-ring.ts";
 /** fatal_skb_slots: who uses this many is not mistaken but malicious. */
 export const FATAL_SLOTS = 20;
 
+/** Segments of a super-frame that are as much work as one packet: more than one of 64 KiB has. */
+const SEGMENTS_A_PACKET = 64;
+
 /** Rules whose breaking disables the interface. */
 export type FatalCode =
   | ""
@@ -61,6 +64,15 @@ export class TxPacket {
   readonly group = new Uint8Array(MAC_BYTES);
   fatal: FatalCode = "";
   broken: BrokenCode = "";
+
+  /**
+   * How many packets' work this one is. A port without segmentation gets each segment by itself, and
+   * the guest decides how small they are.
+   */
+  get work(): number {
+    if (this.gsoSize === 0) return 1;
+    return 1 + Math.floor(this.total / (this.gsoSize * SEGMENTS_A_PACKET));
+  }
 
   /**
    * Reads the packet at the ring's consumer; `available` requests are there, at least one. False

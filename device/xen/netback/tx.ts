@@ -73,10 +73,13 @@ export class TxQueue {
     return this.#stage === Stage.CREDIT;
   }
 
-  /** Takes up to `budget` packets. Returns how many; fewer when the ring is empty or waits. */
+  /**
+   * Takes up to `budget` packets, fewer when the ring is empty or waits. Returns how many packets'
+   * work it was, which may be more.
+   */
   run(budget: number): number {
     let done = 0;
-    while (done < budget && this.#advance()) done++;
+    while (done < budget && this.#advance()) done += this.#packet.work;
     return done;
   }
 

@@ -10,22 +10,21 @@
  */
 import { XenstoreError } from "./errors.ts";
 import {
+  type Change,
+  Finder,
   find,
+  leafOf,
   type Node,
   type NodeRecord,
   nearest,
   nodeBytes,
+  parentOf,
   recordBytes,
+  withChanges,
   without,
   withRecord,
 } from "./node.ts";
 import type { Permissions } from "./permissions.ts";
-
-/** One node's new record; without one, the node and all below it are gone. */
-export interface Change {
-  readonly path: string;
-  readonly record: NodeRecord | undefined;
-}
 
 /** A change to be told to watchers. */
 export interface Happened {
@@ -46,6 +45,12 @@ export interface EditLimits {
   readonly admit: (bytes: number) => void;
 }
 
+/** A node of the base: the one that was looked at, or the nearest above one that is not there. */
+interface Pin {
+  readonly path: string;
+  readonly node: Node;
+}
+
 /** Book-keeping for a node that an edit has looked at. */
 const SEEN_BYTES = 64;
 
@@ -55,10 +60,13 @@ export class Edit {
   readonly #limits: EditLimits;
   /** The records that were read, which must be the same ones when a transaction ends. */
   readonly #read: Map<string, NodeRecord> | undefined;
-  readonly #seen = new Set<string>();
+  /** What was looked at, and the node of the base that stands for it. */
+  readonly #seen = new Map<string, Pin>();
   readonly #happened = new Map<string, Happened>();
   #root: Node;
   #bytes = 0;
+  /** What was looked at, listed, and changed so far, in the unit of debt.ts. */
+  work = 0;
 
   /** With `tracked`, what is read is remembered for `conflicts`. */
   constructor(base: Node, limits: EditLimits, tracked = false) {
@@ -88,6 +96,16 @@ export class Edit {
     return find(this.#root, path);
   }
 
+  /**
+   * What was looked at and shown: it must be the same when a transaction ends. A node that its
+   * domain may not see is not pinned, or the end of the transaction would say that it changed.
+   */
+  pin(path: string): void {
+    if (this.#read === undefined) return;
+    const { path: at, node } = this.#seen.get(path)!;
+    this.#read.set(at, node.record);
+  }
+
   /** The longest beginning of `path` that exists. */
   nearest(path: string): { path: string; node: Node } {
     const found = nearest(this.#root, path);
@@ -100,6 +118,7 @@ export class Edit {
     for (const { path, record } of changes) {
       if (record !== undefined) this.#admitRecord(path, recordBytes(record));
       this.#see(path);
+      this.pin(path);
     }
     let bytes = this.#bytes;
     for (const { path, record } of changes) {
@@ -110,10 +129,12 @@ export class Edit {
     this.#limits.admit(bytes);
     this.#bytes = bytes;
     for (const { path, record } of changes) {
+      this.work += workOf(path);
       this.changed.set(path, record);
-      this.#root =
-        record === undefined ? without(this.#root, path) : withRecord(this.#root, path, record);
     }
+    const [only] = changes;
+    this.#root =
+      changes.length === 1 ? this.#withOne(only!) : withChanges(this.#root, changes, this);
   }
 
   /** Once a path, however often it changes: the event carries no value. */
@@ -121,12 +142,18 @@ export class Edit {
     this.#happened.set(path, { path, gone, exact });
   }
 
+  #withOne({ path, record }: Change): Node {
+    const root = this.#root;
+    return record === undefined ? without(root, path, this) : withRecord(root, path, record, this);
+  }
+
   /** The paths that were read or changed here and are not what they were in `now`. */
   conflicts(now: Node): string[] {
     if (now === this.base) return [];
     const paths: string[] = [];
+    const today = new Finder(now);
     for (const [path, record] of this.#read ?? []) {
-      if (find(now, path)?.record !== record) paths.push(path);
+      if (today.find(path)?.record !== record) paths.push(path);
     }
     return paths;
   }
@@ -144,20 +171,26 @@ export class Edit {
    * without changing that one's list of children.
    */
   #see(path: string): void {
-    if (!this.#seen.has(path)) {
-      if (this.#seen.size >= this.#limits.nodes) {
-        throw new XenstoreError(
-          "ENOSPC",
-          `more than ${this.#limits.nodes} nodes in one transaction`,
-        );
-      }
-      const bytes = this.#bytes + SEEN_BYTES + path.length;
-      this.#limits.admit(bytes);
-      this.#seen.add(path);
-      this.#bytes = bytes;
+    if (this.#seen.has(path)) return;
+    this.work += workOf(path);
+    if (this.#seen.size >= this.#limits.nodes) {
+      throw new XenstoreError("ENOSPC", `more than ${this.#limits.nodes} nodes in one transaction`);
     }
-    if (this.#read === undefined) return;
-    const pin = nearest(this.base, path);
-    this.#read.set(pin.path, pin.node.record);
+    const bytes = this.#bytes + SEEN_BYTES + path.length;
+    this.#limits.admit(bytes);
+    this.#seen.set(path, this.#pinOf(path));
+    this.#bytes = bytes;
+  }
+
+  /** From the parent's where that was seen: a request that makes a branch sees each node of it. */
+  #pinOf(path: string): Pin {
+    const parent = parentOf(path);
+    const above = path === "/" ? undefined : this.#seen.get(parent);
+    if (above === undefined) return nearest(this.base, path);
+    if (above.path !== parent) return above;
+    const node = above.node.children.get(leafOf(path));
+    return node === undefined ? above : { path, node };
   }
 }
+
+const workOf = (path: string): number => 1 + (path.length >>> 6);

@@ -32,6 +32,7 @@ import { answer, changesTree, type Parts } from "./requests.ts";
 import { Store } from "./store.ts";
 
 export type { XenstoreClient } from "./client.ts";
+export { DEBT_MAX, PAID_PER_MS } from "./debt.ts";
 export { XenstoreError } from "./errors.ts";
 export { FAIR_AFTER, TURN_MS } from "./fairness.ts";
 export { DEFAULT_QUOTAS, type Quotas } from "./quota.ts";
@@ -70,16 +71,18 @@ export class Xenstore {
   readonly #domains = new Map<number, Domain>();
   readonly #parts: Parts;
   readonly #quotas: Quotas;
+  readonly #now: () => number;
   /** The domains with requests that wait. */
   readonly #holding = new Set<Domain>();
   #flushing = false;
 
   constructor({ now, quotas }: XenstoreOptions) {
+    this.#now = now;
     this.#quotas = { ...DEFAULT_QUOTAS, ...quotas };
     const notices = new Notices(this.#quotas, this.#domains, () => store.root);
     const store = new Store(this.#quotas, now, this.#domains, notices);
     this.#parts = { store, notices, domains: this.#domains };
-    this.#domains.set(PRIVILEGED, new Domain(PRIVILEGED, { deliver: () => {} }));
+    this.#domains.set(PRIVILEGED, new Domain(PRIVILEGED, { deliver: () => {} }, now));
   }
 
   /**
@@ -92,7 +95,7 @@ export class Xenstore {
     outlet: Omit<Outlet, "deliver"> = {},
   ): void {
     if (this.#domains.has(domid)) throw new Error(`domain ${domid} is introduced already`);
-    this.#domains.set(domid, new Domain(domid, { ...outlet, deliver }));
+    this.#domains.set(domid, new Domain(domid, { ...outlet, deliver }, this.#now));
     this.#parts.notices.happened({ path: "@introduceDomain", exact: true, gone: undefined });
   }
 
@@ -173,7 +176,12 @@ export class Xenstore {
    * Infinity when there is nothing.
    */
   get nextTick(): number {
-    return this.#parts.store.nextTick;
+    const now = this.#now();
+    let next = this.#parts.store.nextTick;
+    for (const waiting of [this.#holding, this.#parts.notices.waiting]) {
+      for (const { debt } of waiting) if (debt.freeAt > now) next = Math.min(next, debt.freeAt);
+    }
+    return next;
   }
 
   /** Nodes of the whole tree but its root. */

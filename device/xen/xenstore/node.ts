@@ -104,17 +104,25 @@ export function nearest(root: Node, path: string): { path: string; node: Node } 
   return { path: at, node };
 }
 
+/** Counts the work of changing a tree, in the unit of debt.ts. */
+export interface Work {
+  work: number;
+}
+
+/** What copying a node costs: the names of its children beside it. */
+const copyWork = (node: Node): number => node.children.size >>> 3;
+
 /** The tree in which `path` has `record`, keeping its children. Its parent exists. */
-export function withRecord(root: Node, path: string, record: NodeRecord): Node {
-  return replace(root, namesOf(path), 0, (old) => ({
+export function withRecord(root: Node, path: string, record: NodeRecord, cost: Work): Node {
+  return replace(root, namesOf(path), 0, cost, (old) => ({
     record,
     children: old?.children ?? NO_CHILDREN,
   }));
 }
 
 /** The tree without `path` and all that is below it. */
-export function without(root: Node, path: string): Node {
-  return replace(root, namesOf(path), 0, () => undefined) ?? root;
+export function without(root: Node, path: string, cost: Work): Node {
+  return replace(root, namesOf(path), 0, cost, () => undefined) ?? root;
 }
 
 type Replacement<R> = (old: Node | undefined) => R;
@@ -123,6 +131,7 @@ function replace<R extends Node | undefined>(
   node: Node,
   names: readonly string[],
   depth: number,
+  cost: Work,
   replacement: Replacement<R>,
 ): Node | R {
   const name = names[depth];
@@ -130,12 +139,106 @@ function replace<R extends Node | undefined>(
   const old = node.children.get(name);
   const last = depth === names.length - 1;
   if (!last && old === undefined) return node;
-  const child = last ? replacement(old) : replace(old!, names, depth + 1, replacement);
+  const child = last ? replacement(old) : replace(old!, names, depth + 1, cost, replacement);
   if (child === old) return node;
+  cost.work += copyWork(node);
   const children = new Map(node.children);
   if (child === undefined) children.delete(name);
   else children.set(name, child);
   return { record: node.record, children };
+}
+
+/** One node's new record; without one, the node and all below it are gone. */
+export interface Change {
+  readonly path: string;
+  readonly record: NodeRecord | undefined;
+}
+
+/** A node that nobody else has seen yet, and that may still change. */
+interface Draft extends Node {
+  record: NodeRecord;
+  readonly children: Map<string, Node>;
+}
+
+function draftOf(node: Node, cost: Work): Draft {
+  cost.work += copyWork(node);
+  return { record: node.record, children: new Map(node.children) };
+}
+
+/**
+ * The tree with all changes made, those of parents before those of children. A node that exists
+ * keeps its children. Each node on the way is copied once, however many changes lie below it: a
+ * guest's one message can make, or remove, a thousand nodes each in the last.
+ */
+export function withChanges(root: Node, changes: Iterable<Change>, cost: Work): Node {
+  const top = draftOf(root, cost);
+  const drafts = new Map<string, Draft>([["/", top]]);
+  const gone = new Set<string>();
+  for (const { path, record } of changes) {
+    if (path === "/") {
+      if (record !== undefined) top.record = record;
+      continue;
+    }
+    const above = parentOf(path);
+    if (record === undefined) {
+      if (!gone.has(above)) openDraft(drafts, above, cost)?.children.delete(leafOf(path));
+      gone.add(path);
+      continue;
+    }
+    const own = drafts.get(path);
+    if (own !== undefined) {
+      own.record = record;
+      continue;
+    }
+    const parent = openDraft(drafts, above, cost);
+    if (parent === undefined) throw new Error(`xenstore: ${path} has nothing above it`);
+    const name = leafOf(path);
+    const children = parent.children.get(name)?.children ?? NO_CHILDREN;
+    parent.children.set(name, { record, children });
+  }
+  return top;
+}
+
+/** The draft of a node, made with those above it; undefined where there is no node. */
+function openDraft(drafts: Map<string, Draft>, path: string, cost: Work): Draft | undefined {
+  const names: string[] = [];
+  let at = path;
+  let draft = drafts.get(at);
+  while (draft === undefined) {
+    names.push(leafOf(at));
+    at = parentOf(at);
+    draft = drafts.get(at);
+  }
+  for (let name = names.pop(); name !== undefined; name = names.pop()) {
+    const child = draft.children.get(name);
+    if (child === undefined) return undefined;
+    const own = draftOf(child, cost);
+    draft.children.set(name, own);
+    at = childPath(at, name);
+    drafts.set(at, own);
+    draft = own;
+  }
+  return draft;
+}
+
+/** Looks up many paths of one tree: at once where the parent was looked up before. */
+export class Finder {
+  readonly #root: Node;
+  readonly #known = new Map<string, Node | undefined>();
+
+  constructor(root: Node) {
+    this.#root = root;
+  }
+
+  find(path: string): Node | undefined {
+    const parent = parentOf(path);
+    const node =
+      path !== "/" && this.#known.has(parent)
+        ? this.#known.get(parent)?.children.get(leafOf(path))
+        : find(this.#root, path);
+    this.#known.set(path, node);
+    return node;
+  }
 }
 
 /** Every node at and below `node`, parents before children. Guests decide how deep: no recursion. */

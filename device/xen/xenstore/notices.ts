@@ -21,6 +21,7 @@ import {
   xsMessage,
   xsStrings,
 } from "../../../shared/xen/xenstore.ts";
+import { EVENT_WORK } from "./debt.ts";
 import type { Domain, PendingEvent } from "./domain.ts";
 import type { Happened } from "./edit.ts";
 import { XenstoreError } from "./errors.ts";
@@ -83,6 +84,11 @@ export class Notices {
     }
   }
 
+  /** The domains with events that were not sent yet. */
+  get waiting(): ReadonlySet<Domain> {
+    return this.#waiting;
+  }
+
   /** True while a domain that has room has events. */
   get ready(): boolean {
     for (const domain of this.#waiting) if (domain.hasRoom()) return true;
@@ -103,31 +109,32 @@ export class Notices {
   }
 
   #gather(domain: Domain, event: PendingEvent): void {
-    let key = keyOf(event);
-    if (domain.pending.size >= this.#quotas.events && !domain.pending.has(key)) {
-      if (domain.domid === PRIVILEGED) {
-        event = { ...event, path: event.watch.path };
-        key = keyOf(event);
-      } else if (domain.hasRoom()) {
-        this.#deliver(domain);
-      } else {
+    const { watch } = event;
+    if (domain.pending.size >= this.#quotas.events && !watch.pending.has(event.path)) {
+      if (domain.domid === PRIVILEGED) event = { ...event, path: watch.path };
+      else if (domain.hasRoom()) this.#deliver(domain);
+      else {
         this.#cut(domain);
         return;
       }
     }
-    const before = domain.pending.get(key);
-    if (before === undefined) {
-      domain.account.otherBytes += watchBytes(event.path, event.watch.token);
+    const before = watch.pending.get(event.path);
+    if (before !== undefined) {
+      before.gone = event.gone;
+      return;
     }
-    domain.pending.set(key, before?.first === true ? before : event);
+    if (domain.domid !== PRIVILEGED) domain.debt.charge(EVENT_WORK, domain.now());
+    domain.account.otherBytes += watchBytes(event.path, watch.token);
+    watch.pending.set(event.path, event);
+    domain.pending.add(event);
     this.#waiting.add(domain);
   }
 
   #deliver(domain: Domain): void {
     let budget = domain.pending.size;
-    for (const [key, event] of domain.pending) {
+    for (const event of domain.pending) {
       if (budget-- === 0 || !domain.hasRoom()) return;
-      this.#forget(domain, key, event);
+      this.#forget(domain, event);
       if (!event.first && !this.#mayHear(domain.domid, event.path, event.gone)) continue;
       const { handler, token } = event.watch;
       const path = eventPath(event.watch, event.path);
@@ -157,13 +164,12 @@ export class Notices {
     domain.watches.delete(watch);
     this.#table.remove(watch);
     domain.account.otherBytes -= watchBytes(watch.path, watch.token);
-    for (const [key, event] of domain.pending) {
-      if (event.watch === watch) this.#forget(domain, key, event);
-    }
+    for (const event of watch.pending.values()) this.#forget(domain, event);
   }
 
-  #forget(domain: Domain, key: string, event: PendingEvent): void {
-    domain.pending.delete(key);
+  #forget(domain: Domain, event: PendingEvent): void {
+    domain.pending.delete(event);
+    event.watch.pending.delete(event.path);
     domain.account.otherBytes -= watchBytes(event.path, event.watch.token);
     if (domain.pending.size === 0) this.#waiting.delete(domain);
   }
@@ -176,11 +182,6 @@ export class Notices {
     this.unwatchAll(domain);
     this.#stuck.add(domain);
   }
-}
-
-/** A domain has one watch of a path and token, so this names the event. */
-function keyOf({ watch, path }: PendingEvent): string {
-  return `${path}\0${watch.path}\0${watch.token}`;
 }
 
 function canRead(domid: number, permissions: Permissions): boolean {

@@ -6,9 +6,18 @@
  *
  * Source: xen: docs/misc/xenstore.txt, "Database read, write and permissions operations".
  */
-import type { Change, Edit } from "./edit.ts";
+import type { Edit } from "./edit.ts";
 import { XenstoreError } from "./errors.ts";
-import { childPath, leafOf, NO_VALUE, type Node, type NodeRecord, parentOf, walk } from "./node.ts";
+import {
+  type Change,
+  childPath,
+  leafOf,
+  NO_VALUE,
+  type Node,
+  type NodeRecord,
+  parentOf,
+  walk,
+} from "./node.ts";
 import { Access, accessOf, ownerOf, type Permissions, PRIVILEGED } from "./permissions.ts";
 
 /** Who works, and the number of the change: what every new record carries. */
@@ -23,7 +32,9 @@ export function read(edit: Edit, domid: number, path: string): Uint8Array {
 
 /** The names of the children. */
 export function directory(edit: Edit, domid: number, path: string): Node {
-  return existing(edit, domid, path, Access.READ);
+  const node = existing(edit, domid, path, Access.READ);
+  edit.work += node.children.size >>> 3;
+  return node;
 }
 
 export function permissionsOf(edit: Edit, domid: number, path: string): Permissions {
@@ -99,9 +110,11 @@ export function setPermissions(
 function existing(edit: Edit, domid: number, path: string, access: Access): Node {
   const node = edit.look(path);
   if (node !== undefined && (accessOf(domid, node.record.permissions) & access) === access) {
+    edit.pin(path);
     return node;
   }
   if (node === undefined && mayKnow(edit, domid, path, access)) {
+    edit.pin(path);
     throw new XenstoreError("ENOENT", `no ${path}`);
   }
   throw new XenstoreError("EACCES", path);
@@ -115,6 +128,7 @@ function writable(edit: Edit, domid: number, path: string): Node | undefined {
       ? mayKnow(edit, domid, path, Access.WRITE)
       : (accessOf(domid, node.record.permissions) & Access.WRITE) !== 0;
   if (!may) throw new XenstoreError("EACCES", path);
+  edit.pin(path);
   return node;
 }
 

@@ -76,6 +76,7 @@ export function newWatch(
     token,
     relative: !special && !path.startsWith("/"),
     handler,
+    pending: new Map(),
   };
 }
 

@@ -8,7 +8,7 @@ import type { Domain, Transaction } from "./domain.ts";
 import { Edit, type EditLimits } from "./edit.ts";
 import { XenstoreError } from "./errors.ts";
 import { Fairness } from "./fairness.ts";
-import { emptyTree, find, type Node, type NodeRecord, nearest, nodeBytes } from "./node.ts";
+import { emptyTree, Finder, type Node, type NodeRecord, nearest, nodeBytes } from "./node.ts";
 import type { Notices } from "./notices.ts";
 import type { Author } from "./operations.ts";
 import { ownerOf, PRIVILEGED } from "./permissions.ts";
@@ -69,15 +69,22 @@ export class Store {
     const author: Author = { domid: domain.domid, generation: ++this.#generation };
     if (txId === 0) {
       const edit = new Edit(this.#root, domain.domid === PRIVILEGED ? UNLIMITED : this.#oneRequest);
-      const result = work(edit, author);
-      this.#commit(edit, domain.domid);
-      return result;
+      try {
+        const result = work(edit, author);
+        this.#commit(edit, domain.domid);
+        return result;
+      } finally {
+        domain.debt.add(edit.work, this.#now());
+      }
     }
     const transaction = this.#transaction(domain, txId);
+    const { edit } = transaction;
+    const before = edit.work;
     try {
-      return work(transaction.edit, author);
+      return work(edit, author);
     } finally {
-      this.#charge(domain, transaction, TRANSACTION_BYTES + transaction.edit.bytes);
+      domain.debt.add(edit.work - before, this.#now());
+      this.#charge(domain, transaction, TRANSACTION_BYTES + edit.bytes);
     }
   }
 
@@ -98,6 +105,7 @@ export class Store {
       ),
       startedAt: this.#now(),
       replacedBytes: this.#replacedBytes,
+      failuresBefore: this.fairness.failures,
       chargedBytes: 0,
     };
     domain.transactions.set(transaction.id, transaction);
@@ -117,9 +125,11 @@ export class Store {
     const { edit } = transaction;
     this.#close(domain, transaction);
     const conflicts = commit ? edit.conflicts(this.#root) : [];
+    // As much as was looked at and changed: each is compared, and each is made again.
+    if (commit) domain.debt.add(edit.work, this.#now());
     this.fairness.ended(domain.domid, transaction, conflicts.length > 0);
     if (conflicts.length > 0) {
-      this.fairness.failed(domain.domid, this.#culprits(conflicts));
+      this.fairness.failed(domain.domid, this.#culprits(conflicts), transaction.failuresBefore);
       throw new XenstoreError("EAGAIN", `${conflicts[0]} was changed meanwhile`);
     }
     if (!commit) return;
@@ -185,8 +195,9 @@ export class Store {
     const owned = new Map<number, Owned>();
     let replaced = 0;
     let more = 0;
+    const old = new Finder(edit.base);
     for (const [path, record] of edit.changed) {
-      const before = find(edit.base, path)?.record;
+      const before = old.find(path)?.record;
       more += (record === undefined ? 0 : 1) - (before === undefined ? 0 : 1);
       count(owned, path, before, -1);
       count(owned, path, record, 1);
@@ -216,7 +227,9 @@ export class Store {
       if (this.#replacedBytes - transaction.replacedBytes <= REPLACED_BYTES_MAX) break;
       if (this.fairness.hasTurn(domain.domid, transaction)) continue;
       this.#lose(domain, transaction);
-      if (by !== PRIVILEGED) this.fairness.failed(domain.domid, [by]);
+      if (by !== PRIVILEGED) {
+        this.fairness.failed(domain.domid, [by], transaction.failuresBefore);
+      }
     }
   }
 

@@ -7,7 +7,8 @@
  *
  * Source: xen: docs/misc/xenstore.txt, "Watches".
  */
-import { domainPath, isSpecialPath } from "../../../shared/xen/xenstore.ts";
+import { domainPath, isSpecialPath, XENSTORE_ABS_PATH_MAX } from "../../../shared/xen/xenstore.ts";
+import type { PendingEvent } from "./domain.ts";
 import type { Happened } from "./edit.ts";
 import { parentOf } from "./node.ts";
 
@@ -23,6 +24,8 @@ export interface Watch {
   readonly relative: boolean;
   /** Of a watch of the device's own; a guest's is told by message. */
   readonly handler: WatchHandler | undefined;
+  /** Its events that wait, by path. */
+  readonly pending: Map<string, PendingEvent>;
 }
 
 const WATCH_BYTES = 64;
@@ -39,16 +42,25 @@ export function eventPath(watch: Watch, path: string): string {
 
 export class WatchTable {
   readonly #byPath = new Map<string, Set<Watch>>();
+  /** How many paths of each length are watched: of a long path few beginnings need be looked up. */
+  readonly #lengths = new Uint32Array(XENSTORE_ABS_PATH_MAX + 1);
 
   add(watch: Watch): void {
-    const here = this.#byPath.get(watch.path);
-    if (here === undefined) this.#byPath.set(watch.path, new Set([watch]));
-    else here.add(watch);
+    const { path } = watch;
+    const here = this.#byPath.get(path);
+    if (here !== undefined) here.add(watch);
+    else {
+      this.#byPath.set(path, new Set([watch]));
+      this.#lengths[path.length]!++;
+    }
   }
 
   remove(watch: Watch): void {
-    const here = this.#byPath.get(watch.path);
-    if (here?.delete(watch) && here.size === 0) this.#byPath.delete(watch.path);
+    const { path } = watch;
+    const here = this.#byPath.get(path);
+    if (!here?.delete(watch) || here.size > 0) return;
+    this.#byPath.delete(path);
+    this.#lengths[path.length]!--;
   }
 
   find(domid: number, path: string, token: string): Watch | undefined {
@@ -60,7 +72,7 @@ export class WatchTable {
 
   *matching({ path, exact }: Happened): Generator<Watch> {
     for (let at = path; ; at = parentOf(at)) {
-      yield* this.#byPath.get(at) ?? [];
+      if (this.#lengths[at.length] !== 0) yield* this.#byPath.get(at) ?? [];
       if (exact || at === "/" || isSpecialPath(at)) return;
     }
   }
