@@ -28,6 +28,11 @@ export class Block {
     this.#little = little;
   }
 
+  /** The same in memory of its own: for a block that is remembered longer than its input. */
+  copy(): Block {
+    return new Block(this.type, new Uint8Array(this.bytes), this.offset, this.#little);
+  }
+
   /** Bytes in front of the second length. */
   get end(): number {
     return this.bytes.length - 4;
