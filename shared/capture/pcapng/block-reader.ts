@@ -10,7 +10,8 @@ import {
 } from "./layout.ts";
 import { type CaptureFormatCode, CaptureFormatError, type CaptureOption } from "./packet.ts";
 
-const decoder = new TextDecoder();
+/** A mark of byte order is a character like others: what was written comes back. */
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 export class Block {
   readonly type: number;
