@@ -12,7 +12,10 @@ export { CaptureFilterError } from "./filter-error.ts";
 /** Bytes gathered of a frame in pieces before the filter looks: headers, with room for options. */
 const HEAD_BYTES = 256;
 /** A resolver that does not answer is not waited for longer. */
-const COMPILE_MS = 10_000;
+export const COMPILE_MS = 10_000;
+/** Each takes a thread, for as long as the resolver takes: nobody may have many. */
+const MAX_COMPILERS = 4;
+let compilers = 0;
 /** The file beside this one, compiled or not as this one is. */
 const WORKER = new URL(
   import.meta.url.endsWith(".ts") ? "./filter-worker.ts" : "./filter-worker.js",
@@ -23,7 +26,7 @@ const ACCEPT_BYTES = 262_144;
 
 /**
  * Compiles a filter for Ethernet frames. Rejects with CaptureFilterError: what libpcap says of the
- * text, in its words, or which package brings libpcap where there is none.
+ * text, in its words, which package brings libpcap where there is none, or that others are first.
  */
 export async function compileFilter(text: string): Promise<FrameFilter> {
   const answer = await inWorker({ text, linkType: LinkType.ETHERNET, snapLength: ACCEPT_BYTES });
@@ -33,6 +36,11 @@ export async function compileFilter(text: string): Promise<FrameFilter> {
 
 /** The worker ends with its answer; one that waits for a resolver is left to itself after a while. */
 function inWorker(work: FilterWork): Promise<FilterAnswer> {
+  if (compilers === MAX_COMPILERS) {
+    const message = `${MAX_COMPILERS} other filters are being compiled; try again`;
+    return Promise.resolve({ code: "BUSY", message });
+  }
+  compilers++;
   const worker = new Worker(WORKER, { name: "capture filter", workerData: work });
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
@@ -47,6 +55,8 @@ function inWorker(work: FilterWork): Promise<FilterAnswer> {
     worker.on("message", resolve);
     worker.on("error", reject);
     worker.on("exit", () => {
+      // A thread within the resolver ends later than it is told to.
+      compilers--;
       clearTimeout(timer);
       reject(new Error("the worker of a capture filter ended without an answer"));
     });
