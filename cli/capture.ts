@@ -200,6 +200,9 @@ class Printer {
       if (this.#json) this.say(this.#text.value(p));
       else for (const line of this.#text.lines(p)) process.stdout.write(`${line}\n`);
     }
+    // Nobody asks for them, and a capture may go on for weeks.
+    this.#reader.names.length = 0;
+    this.#reader.statistics.length = 0;
   }
 
   say(value: object): void {
