@@ -1,7 +1,7 @@
 /** Capture filters in the libpcap language, compiled by libpcap in a worker, and run here. */
 import { Worker } from "node:worker_threads";
 import type { Frame } from "../net/frame.ts";
-import { BpfProgram, NEED_MORE } from "./bpf.ts";
+import { BpfProgram, isAbsoluteLoad, NEED_MORE } from "./bpf.ts";
 import { CaptureFilterError } from "./filter-error.ts";
 import type { FilterAnswer, FilterWork } from "./filter-worker.ts";
 import { LinkType } from "./pcapng/layout.ts";
@@ -21,6 +21,8 @@ const WORKER = new URL(
   import.meta.url.endsWith(".ts") ? "./filter-worker.ts" : "./filter-worker.js",
   import.meta.url,
 );
+/** From here on a program's offsets name facts of a Linux socket (SKF_AD_OFF of linux/filter.h). */
+const SOCKET_FACTS = 0xffff_f000;
 /** pcap_compile's snap length becomes the "accept" answer: a whole frame. */
 const ACCEPT_BYTES = 262_144;
 
@@ -31,6 +33,10 @@ const ACCEPT_BYTES = 262_144;
 export async function compileFilter(text: string): Promise<FrameFilter> {
   const answer = await inWorker({ text, linkType: LinkType.ETHERNET, snapLength: ACCEPT_BYTES });
   if ("code" in answer) throw new CaptureFilterError(answer.code, answer.message);
+  if (answer.program.some(({ code, k }) => isAbsoluteLoad(code) && k >= SOCKET_FACTS)) {
+    const message = "it asks what only a Linux socket knows (inbound, outbound), and no frame";
+    throw new CaptureFilterError("FILTER", message);
+  }
   return new CompiledFilter(text, new BpfProgram(answer.program));
 }
 

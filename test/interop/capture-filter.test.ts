@@ -153,6 +153,10 @@ describe.skipIf(why !== undefined)(`libpcap's filters${why ?? ""}`, () => {
       code: "FILTER",
       message: tcpdumpSays("port 99999"),
     });
+    // libpcap takes these for Linux's own sockets: here they would let nothing through.
+    for (const text of ["inbound", "tcp and outbound"]) {
+      await expect(compileFilter(text)).rejects.toThrow(/only a Linux socket knows/);
+    }
   });
 
   it("name the package when there is no libpcap", () => {
