@@ -1,11 +1,13 @@
 /** `ringwire capture`: what a device sees, as pcapng or in words, while it happens. */
 import { Command } from "commander";
 import { z } from "zod";
-import { DescriptorOutput, FileOutput } from "../shared/capture/file-output.ts";
+import { FifoOutput } from "../shared/capture/fifo-output.ts";
+import { DescriptorOutput } from "../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../shared/capture/output.ts";
 import { PcapngReader } from "../shared/capture/pcapng/reader.ts";
 import type { CaptureSummary } from "../shared/capture/recorder-types.ts";
 import { CaptureRelay } from "../shared/capture/relay.ts";
+import { pathOutput } from "./capture-output.ts";
 import { openCapture } from "./capture-stream.ts";
 import { PacketText } from "./capture-text.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
@@ -108,10 +110,11 @@ async function runCapture(options: Options): Promise<void> {
   const stop = onStop();
   const { interface: sources, frames, ring, filter, count, snap } = options;
   const stream = await openCapture(connect, { sources, frames, ring, filter, snap, count });
+  const output = outputOf(write, options.rotate);
   const relay =
-    write === undefined
+    output === undefined
       ? undefined
-      : new CaptureRelay(outputOf(write, options.rotate), {
+      : new CaptureRelay(output, {
           rotateBytes: options.rotate.bytes,
           rotateMs: options.rotate.seconds * 1000,
         });
@@ -126,7 +129,10 @@ async function runCapture(options: Options): Promise<void> {
     left = why;
     stream.destroy();
   };
-  void stop.asked.then(leave);
+  void stop.asked.then((signal) => {
+    leave(signal);
+    if (output instanceof FifoOutput) output.waitNoLonger();
+  });
   void relay?.done.then(() => leave("the output takes no more"));
   if (told !== undefined) void lines.gone.then(() => leave("nobody reads any more"));
   let broken: string | undefined;
@@ -156,10 +162,14 @@ async function runCapture(options: Options): Promise<void> {
   if (broken !== undefined) throw new Failure(`the connection to ${connect} broke: ${broken}`);
 }
 
-function outputOf(write: string, { bytes, seconds, files }: Rotation): CaptureOutput {
+function outputOf(
+  write: string | undefined,
+  { bytes, seconds, files }: Rotation,
+): CaptureOutput | undefined {
+  if (write === undefined) return undefined;
   if (write === "-") return new DescriptorOutput(STDOUT, "standard output");
   const rotating = bytes > 0 || seconds > 0;
-  return new FileOutput(write, { rotating, ...(files === 0 ? {} : { keep: files }) });
+  return pathOutput(write, { rotating, ...(files === 0 ? {} : { keep: files }) });
 }
 
 function summaryLines(summary: CaptureSummary): string[] {
