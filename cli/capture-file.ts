@@ -4,10 +4,11 @@
  */
 import { accessSync, constants, existsSync } from "node:fs";
 import { basename, dirname, extname, join } from "node:path";
-import { FileOutput } from "../shared/capture/file-output.ts";
+import { FifoOutput } from "../shared/capture/fifo-output.ts";
 import type { CaptureOutput } from "../shared/capture/output.ts";
 import type { CaptureSummary } from "../shared/capture/recorder-types.ts";
 import type { Logger } from "../shared/log.ts";
+import { pathOutput, statsOf } from "./capture-output.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { bytesText, countText } from "./output.ts";
 
@@ -19,16 +20,25 @@ export interface Recording {
 }
 
 const SIGNAL = "SIGUSR2";
+/** At the end, for the reader of a pipe to take what waits. */
+const GRACE_MS = 1000;
+
+/** A capture that goes on, or whose last bytes are on their way. */
+interface Running {
+  readonly recording: Recording;
+  readonly output: CaptureOutput;
+}
 
 export class CaptureFiles {
   readonly #path: string;
   readonly #begin: (output: CaptureOutput) => Recording;
   readonly #log: Logger;
-  #recording: Recording | undefined;
+  readonly #running = new Set<Running>();
   #files = 0;
   readonly #toggle = (): void => {
-    if (this.#recording === undefined || this.#recording.ended) this.#start();
-    else void this.#recording.stop(SIGNAL);
+    const at = [...this.#running].find(({ recording }) => !recording.ended);
+    if (at === undefined) this.#start();
+    else void at.recording.stop(SIGNAL);
   };
 
   /** Begins at once. Throws Failure when no file can be made there. */
@@ -41,23 +51,35 @@ export class CaptureFiles {
     } catch (error) {
       throw new Failure(`--capture ${path}: ${messageOf(error)}`, ExitCode.USAGE);
     }
+    if (statsOf(path)?.isDirectory() === true) {
+      throw new Failure(`--capture ${path}: it is a directory`, ExitCode.USAGE);
+    }
     this.#start();
     process.on(SIGNAL, this.#toggle);
   }
 
-  /** Ends the capture. Settles when the file is whole. */
+  /** Ends the capture. Settles when every file is whole, or the reader of a pipe takes no more. */
   async close(reason: string): Promise<void> {
     process.off(SIGNAL, this.#toggle);
-    await this.#recording?.stop(reason);
+    const running = [...this.#running];
+    const pipes = running.map(({ output }) => output).filter((o) => o instanceof FifoOutput);
+    for (const pipe of pipes) pipe.waitNoLonger();
+    const grace = setTimeout(() => {
+      for (const pipe of pipes) pipe.abort();
+    }, GRACE_MS);
+    await Promise.all(running.map(({ recording }) => recording.stop(reason)));
+    clearTimeout(grace);
   }
 
   #start(): void {
     const path = numbered(this.#path, ++this.#files);
     try {
-      const recording = this.#begin(new FileOutput(path));
-      this.#recording = recording;
+      const output = pathOutput(path);
+      const running = { recording: this.#begin(output), output };
+      this.#running.add(running);
       // What failed is said by whoever records.
-      void recording.done.then(({ reason, code, packets, bytes }) => {
+      void running.recording.done.then(({ reason, code, packets, bytes }) => {
+        this.#running.delete(running);
         if (code !== undefined) return;
         const what = `${countText(packets)} packets, ${bytesText(bytes)}, in ${path}`;
         this.#log.info({}, `capture: ${what}; ended: ${reason}`);

@@ -1,11 +1,15 @@
 /** Asks a device for a capture. The answer is pcapng, for as long as both ends want it. */
 import { get as getHttp, type IncomingMessage } from "node:http";
 import { get as getHttps } from "node:https";
+import { COMPILE_MS } from "../shared/capture/filter.ts";
 import { httpUrl } from "../shared/transport/websocket.ts";
 import { notOurs, whyNot } from "./device-page.ts";
 import { ExitCode, Failure } from "./failure.ts";
+import { printable } from "./output.ts";
 
 const ANSWER_MS = 5000;
+/** Filters are compiled before the answer, and may wait for a resolver. */
+const FILTER_ANSWER_MS = ANSWER_MS + COMPILE_MS;
 /** A device that vanishes without a word is noticed, however quiet the capture. */
 const KEEP_ALIVE_MS = 10_000;
 /** A refusal is a sentence; a stranger's page may be anything. */
@@ -37,7 +41,7 @@ export async function openCapture(connect: string, query: CaptureQuery): Promise
   const { host, protocol } = url;
   let answer: IncomingMessage;
   try {
-    answer = await request(url);
+    answer = await request(url, query.filter === undefined ? ANSWER_MS : FILTER_ANSWER_MS);
   } catch (error) {
     throw new Failure(whyNot(error, host, protocol));
   }
@@ -47,10 +51,10 @@ export async function openCapture(connect: string, query: CaptureQuery): Promise
   answer.destroy();
   if (refusal === undefined) throw notOurs(host, `it answers HTTP ${answer.statusCode}`);
   const usage = answer.statusCode === 400 ? ExitCode.USAGE : ExitCode.FAILED;
-  throw new Failure(refusal, usage);
+  throw new Failure(printable(refusal), usage);
 }
 
-function request(url: URL): Promise<IncomingMessage> {
+function request(url: URL, waitMs: number): Promise<IncomingMessage> {
   const get = url.protocol === "https:" ? getHttps : getHttp;
   return new Promise((resolve, reject) => {
     // No agent: the connection is the capture's own.
@@ -59,7 +63,7 @@ function request(url: URL): Promise<IncomingMessage> {
     asked.on("socket", (socket) => socket.setKeepAlive(true, KEEP_ALIVE_MS));
     const timer = setTimeout(() => {
       asked.destroy(new DOMException("no answer", "TimeoutError"));
-    }, ANSWER_MS);
+    }, waitMs);
     asked.on("response", () => clearTimeout(timer));
     asked.on("close", () => clearTimeout(timer));
   });

@@ -10,6 +10,7 @@ import type { CapturedPacket } from "../shared/capture/pcapng/packet.ts";
 import { LinkDirection, parseRingPacket } from "../shared/capture/ring-header.ts";
 import { Tracer } from "../shared/wire/trace.ts";
 import { frameText } from "./frame-text.ts";
+import { printable } from "./output.ts";
 
 const DIRECTIONS = ["?", "in", "out", "?"] as const;
 /** Ids remembered: sightings of a frame are close together. */
@@ -30,11 +31,17 @@ export class PacketText {
     this.#times = times;
   }
 
-  /** None for a batch of heartbeats when times are left out. */
+  /** None for a batch of heartbeats when times are left out. Terminals can be shown them. */
   lines(packet: CapturedPacket): string[] {
+    return this.#lines(packet).map(printable);
+  }
+
+  #lines(packet: CapturedPacket): string[] {
     const time = this.#times ? `${this.#seconds(packet)} ` : "";
     const name = (packet.interface.name ?? "?").padEnd(8);
-    const tail = packet.comments.map((comment) => ` [${comment}]`).join("");
+    const notes = [...packet.comments];
+    if (packet.drops !== undefined) notes.push(`${packet.drops} before it were not captured`);
+    const tail = notes.map((note) => ` [${note}]`).join("");
     if (packet.linkType !== LinkType.ETHERNET) {
       return this.#transactions(packet).map((line) => `${time}${name} ${line}${tail}`);
     }

@@ -1,17 +1,19 @@
 /** `ringwire capture`: what a device sees, as pcapng or in words, while it happens. */
 import { Command } from "commander";
 import { z } from "zod";
-import { DescriptorOutput, FileOutput } from "../shared/capture/file-output.ts";
+import { FifoOutput } from "../shared/capture/fifo-output.ts";
+import { DescriptorOutput } from "../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../shared/capture/output.ts";
 import { PcapngReader } from "../shared/capture/pcapng/reader.ts";
 import type { CaptureSummary } from "../shared/capture/recorder-types.ts";
 import { CaptureRelay } from "../shared/capture/relay.ts";
+import { pathOutput } from "./capture-output.ts";
 import { openCapture } from "./capture-stream.ts";
 import { PacketText } from "./capture-text.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { addCommonFlags, CommonShape, logOptions, readOptions, target, whole } from "./options.ts";
-import { bytesText, countText } from "./output.ts";
+import { bytesText, countText, printable } from "./output.ts";
 import { onStop } from "./signals.ts";
 
 const MAX_SNAP = 262_144;
@@ -108,14 +110,16 @@ async function runCapture(options: Options): Promise<void> {
   const stop = onStop();
   const { interface: sources, frames, ring, filter, count, snap } = options;
   const stream = await openCapture(connect, { sources, frames, ring, filter, snap, count });
+  const output = outputOf(write, options.rotate);
   const relay =
-    write === undefined
+    output === undefined
       ? undefined
-      : new CaptureRelay(outputOf(write, options.rotate), {
+      : new CaptureRelay(output, {
           rotateBytes: options.rotate.bytes,
           rotateMs: options.rotate.seconds * 1000,
         });
-  const told = print || write === undefined ? new Printer(json, options.time) : undefined;
+  const lines = new Lines();
+  const told = print || write === undefined ? new Printer(lines, json, options.time) : undefined;
   log.info({}, `capture of ${sources.join(", ")} at ${connect} has begun`);
 
   /** Why we ended it, if we did. */
@@ -125,9 +129,12 @@ async function runCapture(options: Options): Promise<void> {
     left = why;
     stream.destroy();
   };
-  void stop.asked.then(leave);
+  void stop.asked.then((signal) => {
+    leave(signal);
+    if (output instanceof FifoOutput) output.waitNoLonger();
+  });
   void relay?.done.then(() => leave("the output takes no more"));
-  void told?.gone.then(() => leave("nobody reads any more"));
+  if (told !== undefined) void lines.gone.then(() => leave("nobody reads any more"));
   let broken: string | undefined;
   try {
     for await (const chunk of stream as AsyncIterable<Buffer>) {
@@ -144,65 +151,92 @@ async function runCapture(options: Options): Promise<void> {
   const summary = await relay?.end(broken ?? reason);
   // A signal that comes now finds nothing left to stop.
   stop.forget();
-  if (told !== undefined && json && !told.isGone) {
-    told.say({ event: "result", reason, packets, ...summary });
-  } else if (summary !== undefined && json) {
-    process.stdout.write(`${JSON.stringify({ event: "result", ...summary })}\n`);
+  if (json && (told !== undefined || summary !== undefined)) {
+    lines.value({ event: "result", reason, packets, ...summary });
   }
   if (summary !== undefined) for (const line of summaryLines(summary)) log.info({}, line);
   if (summary?.code !== undefined && summary.reason !== "reader gone") {
     throw new Failure(`the capture ${summary.reason}`);
   }
+  if (lines.failure !== undefined) throw new Failure(`standard output: ${lines.failure}`);
   if (broken !== undefined) throw new Failure(`the connection to ${connect} broke: ${broken}`);
 }
 
-function outputOf(write: string, { bytes, seconds, files }: Rotation): CaptureOutput {
+function outputOf(
+  write: string | undefined,
+  { bytes, seconds, files }: Rotation,
+): CaptureOutput | undefined {
+  if (write === undefined) return undefined;
   if (write === "-") return new DescriptorOutput(STDOUT, "standard output");
   const rotating = bytes > 0 || seconds > 0;
-  return new FileOutput(write, { rotating, ...(files === 0 ? {} : { keep: files }) });
+  return pathOutput(write, { rotating, ...(files === 0 ? {} : { keep: files }) });
 }
 
-function summaryLines({ reason, packets, bytes, files, interfaces }: CaptureSummary): string[] {
+function summaryLines(summary: CaptureSummary): string[] {
+  const { reason, code, packets, bytes, files, interfaces } = summary;
   const dropped = interfaces.reduce((sum, { dropped: n }) => sum + n, 0);
   const where = files.length === 1 ? files[0]!.name : `${files.length} files`;
   return [
     `${countText(packets)} packets, ${bytesText(bytes)}, in ${where}; ${countText(dropped)} dropped; ended: ${reason}`,
-    ...interfaces.map(
-      (i) => `${i.name}: ${countText(i.received)} seen, ${countText(i.delivered)} written`,
+    // What came of each interface is not known when the output has failed.
+    ...(code === undefined ? interfaces : []).map(
+      (i) =>
+        `${printable(i.name)}: ${countText(i.received)} seen, ${countText(i.delivered)} written`,
     ),
   ];
 }
 
-/** Lines on standard output, until nobody reads them. */
-class Printer {
+/** Standard output, for as long as it takes anything. */
+class Lines {
+  /** It takes no more. */
   readonly gone: Promise<void>;
   isGone = false;
-  packets = 0;
-  readonly #reader = new PcapngReader();
-  readonly #text: PacketText;
-  readonly #json: boolean;
+  /** Why, unless its reader has left. */
+  failure: string | undefined;
 
-  constructor(json: boolean, times: boolean) {
-    this.#json = json;
-    this.#text = new PacketText(times);
+  constructor() {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.gone = promise;
-    process.stdout.on("error", () => {
+    process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+      if (!this.isGone && error.code !== "EPIPE") this.failure = error.message;
       this.isGone = true;
       resolve();
     });
   }
 
-  feed(bytes: Uint8Array): void {
-    this.#reader.feed(bytes);
-    for (let p = this.#reader.next(); p !== undefined && !this.isGone; p = this.#reader.next()) {
-      this.packets++;
-      if (this.#json) this.say(this.#text.value(p));
-      else for (const line of this.#text.lines(p)) process.stdout.write(`${line}\n`);
-    }
+  line(line: string): void {
+    if (!this.isGone) process.stdout.write(`${line}\n`);
   }
 
-  say(value: object): void {
-    process.stdout.write(`${JSON.stringify(value)}\n`);
+  value(value: object): void {
+    this.line(JSON.stringify(value));
+  }
+}
+
+/** Packets in words. */
+class Printer {
+  packets = 0;
+  readonly #lines: Lines;
+  readonly #reader = new PcapngReader();
+  readonly #text: PacketText;
+  readonly #json: boolean;
+
+  constructor(lines: Lines, json: boolean, times: boolean) {
+    this.#lines = lines;
+    this.#json = json;
+    this.#text = new PacketText(times);
+  }
+
+  feed(bytes: Uint8Array): void {
+    const lines = this.#lines;
+    this.#reader.feed(bytes);
+    for (let p = this.#reader.next(); p !== undefined && !lines.isGone; p = this.#reader.next()) {
+      this.packets++;
+      if (this.#json) lines.value(this.#text.value(p));
+      else for (const line of this.#text.lines(p)) lines.line(line);
+    }
+    // Nobody asks for them, and a capture may go on for weeks.
+    this.#reader.names.length = 0;
+    this.#reader.statistics.length = 0;
   }
 }

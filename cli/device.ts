@@ -144,9 +144,10 @@ async function runDevice(options: Options): Promise<void> {
     log.info({}, `${await Promise.race(ends)}: the device stops`);
   } finally {
     const last = server.snapshot();
-    // Ends the capture too, when the last NIC has left.
-    await server.close();
+    // Ends the capture too, when the last NIC has left; a pipe that nobody reads is not waited for.
+    const closed = server.close();
     await capture?.close("the device stops");
+    await closed;
     for (const uplink of uplinks) await uplink.close();
     if (options.endWithStdin) process.stdin.destroy();
     if (listening) {

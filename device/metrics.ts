@@ -28,6 +28,7 @@ export async function metricsText(snapshot: Snapshot): Promise<MetricsText> {
   page.segment(record(snapshot["segment"]));
   for (const nic of list(snapshot["nics"])) page.nic(nic);
   page.xenMachine(record(snapshot["xen"]));
+  page.captures(record(snapshot["captures"]));
   page.gauge("ringwire_connections", "Connections of frontends, those before hello too.", {}, [
     snapshot["connections"],
   ]);
@@ -140,6 +141,17 @@ class Page {
       "Turns of a backend put off because the one before found no work.",
       {},
       events["delayed"],
+    );
+  }
+
+  captures(c: Snapshot): void {
+    this.gauge("ringwire_captures", "Captures that run.", {}, [c["running"]]);
+    this.counter("ringwire_captures_total", "Captures that began.", {}, c["begun"]);
+    this.counter(
+      "ringwire_captures_cut_off_total",
+      "Captures ended because their reader took nothing.",
+      {},
+      c["cutOff"],
     );
   }
 

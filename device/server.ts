@@ -137,6 +137,7 @@ export class DeviceServer implements ConnectionOwner {
       connections: this.#connections.size,
       segment: this.#options.segment.snapshot(),
       nics: [...this.#byName.values()].map((connection) => connection.snapshot()),
+      captures: this.captures.snapshot(),
       ...this.#shared(),
     };
   }
@@ -256,6 +257,7 @@ export class DeviceServer implements ConnectionOwner {
   #tick(): void {
     this.#options.segment.tick();
     for (const connection of this.#connections) connection.tick();
+    this.captures.tick();
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {

@@ -36,6 +36,7 @@ interface RingTap {
 
 export class Capture {
   readonly recorder: Recorder;
+  readonly output: CaptureOutput;
   readonly wantsSwitch: boolean;
   switchInterface = NO_INTERFACE;
   readonly #request: CaptureRequest;
@@ -47,6 +48,7 @@ export class Capture {
   #full = false;
 
   constructor(output: CaptureOutput, request: CaptureRequest, agent: string, log: Logger) {
+    this.output = output;
     this.#request = request;
     this.#sources = new Set(request.sources);
     this.#log = log;

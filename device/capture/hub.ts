@@ -9,7 +9,7 @@
  * it had. What nobody captures has no tap.
  */
 import { nextFrameId } from "../../shared/capture/frame-id.ts";
-import type { CaptureOutput } from "../../shared/capture/output.ts";
+import type { CaptureOutput, StallingOutput } from "../../shared/capture/output.ts";
 import { Direction } from "../../shared/capture/pcapng/layout.ts";
 import { packetNote, Verdict } from "../../shared/capture/pcapng/writer.ts";
 import type { Recorder } from "../../shared/capture/recorder.ts";
@@ -41,10 +41,18 @@ export interface CaptureHubOptions {
   /** Program and version, for the file's header. */
   readonly agent: string;
   readonly log: Logger;
+  /** Milliseconds as of performance.now, which it is when not given. */
+  readonly now?: () => number;
 }
 
 /** Captures at once; each may keep a queue of 8 MiB. */
 export const MAX_CAPTURES = 16;
+/**
+ * A reader that takes nothing may be a person who reads (a pager, a paused Wireshark): it has
+ * minutes. It has seconds when all places are taken and somebody else asks for one.
+ */
+export const STALL_MS = 600_000;
+export const CROWDED_STALL_MS = 10_000;
 
 /** A capture that is not begun: an HTTP status, and a sentence. */
 export class CaptureRefusal extends Error {
@@ -60,13 +68,29 @@ export class CaptureHub {
   readonly #options: CaptureHubOptions;
   readonly #captures = new Set<Capture>();
   readonly #links = new Map<string, RingSource>();
+  readonly #now: () => number;
+  #begun = 0;
+  #cutOff = 0;
 
   constructor(options: CaptureHubOptions) {
     this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
   }
 
   get running(): number {
     return this.#captures.size;
+  }
+
+  /** For the status page: captures that run, that ever began, and whose reader stood still. */
+  snapshot(): { running: number; begun: number; cutOff: number } {
+    return { running: this.#captures.size, begun: this.#begun, cutOff: this.#cutOff };
+  }
+
+  /** To be called now and then: ends captures whose reader has stood still for too long. */
+  tick(): void {
+    for (const capture of this.#captures) {
+      if (this.#stalledMs(capture) >= STALL_MS) this.#end(capture);
+    }
   }
 
   /**
@@ -78,15 +102,14 @@ export class CaptureHub {
     const { agent, log } = this.#options;
     const capture = new Capture(output, request, agent, log);
     this.#captures.add(capture);
+    this.#begun++;
     if (capture.wantsSwitch) capture.addSwitch(this.#options.segmentName);
     this.#watchPorts();
     for (const link of this.#links.values()) {
       if (capture.wantsRing(link.name)) capture.tapRing(link, true);
     }
     void capture.recorder.done.then(({ reason, packets, bytes }) => {
-      this.#captures.delete(capture);
-      capture.untap();
-      this.#watchPorts();
+      this.#remove(capture);
       log.info({ capture: output.name, packets, bytes }, `a capture ended: ${reason}`);
     });
     log.info({ capture: output.name }, `a capture of ${request.sources.join(", ")} began`);
@@ -95,6 +118,7 @@ export class CaptureHub {
 
   /** As `start`, of a request whose answer has not begun. */
   check({ sources }: Pick<CaptureRequest, "sources">): void {
+    if (this.#captures.size >= MAX_CAPTURES) this.#makePlace();
     if (this.#captures.size >= MAX_CAPTURES) {
       throw new CaptureRefusal(503, `${MAX_CAPTURES} captures run already`);
     }
@@ -122,6 +146,41 @@ export class CaptureHub {
   /** Ends every capture, each with its statistics. */
   async close(reason: string): Promise<void> {
     await Promise.all([...this.#captures].map(({ recorder }) => recorder.stop(reason)));
+  }
+
+  /** Of all captures whose reader stands still, ends the one that has for longest. */
+  #makePlace(): void {
+    let most = CROWDED_STALL_MS;
+    let found: Capture | undefined;
+    for (const capture of this.#captures) {
+      const ms = this.#stalledMs(capture);
+      if (ms < most) continue;
+      most = ms;
+      found = capture;
+    }
+    if (found !== undefined) this.#end(found);
+  }
+
+  /** How long its reader has taken nothing, though there is something to take. */
+  #stalledMs({ output }: Capture): number {
+    if (!stalls(output) || output.waitingSince === undefined) return 0;
+    return this.#now() - output.waitingSince;
+  }
+
+  /** Ends a capture that stands still. No last word: that would wait behind what is not taken. */
+  #end(capture: Capture): void {
+    const { output } = capture;
+    if (!stalls(output)) return;
+    this.#cutOff++;
+    const seconds = Math.round(this.#stalledMs(capture) / 1000);
+    this.#remove(capture);
+    output.cutOff(`its reader has taken nothing for ${seconds} s`);
+  }
+
+  #remove(capture: Capture): void {
+    if (!this.#captures.delete(capture)) return;
+    capture.untap();
+    this.#watchPorts();
   }
 
   /** Taps anew: captures have come or gone. */
@@ -201,4 +260,8 @@ class PortWatch implements PortTap {
   detached(): void {
     for (const { recorder, number } of this.#places) recorder.endInterface(number);
   }
+}
+
+function stalls(output: CaptureOutput): output is StallingOutput {
+  return "cutOff" in output;
 }

@@ -17,6 +17,7 @@ import { type CaptureHub, CaptureRefusal } from "./hub.ts";
 
 /** The media type that Wireshark registers for pcapng. */
 const TYPE = "application/x-pcapng";
+const KEEP_ALIVE_MS = 30_000;
 const MAX_FILTER_CHARS = 4096;
 const MAX_SOURCES = 64;
 const MAX_COUNT = 2 ** 40;
@@ -39,6 +40,8 @@ export async function capturePage(
     );
     hub.check(asked);
     const { remoteAddress, remotePort } = request.socket;
+    // A reader whose host vanished is noticed, though there may be nothing to send.
+    request.socket.setKeepAlive(true, KEEP_ALIVE_MS);
     const output = new StreamOutput(response, `${remoteAddress}:${remotePort}`);
     response.writeHead(200, {
       "content-type": TYPE,
@@ -82,8 +85,10 @@ async function filterOf(text: string) {
     return await compileFilter(text);
   } catch (error) {
     if (!(error instanceof CaptureFilterError)) throw error;
-    if (error.code === "LIBPCAP") throw new CaptureRefusal(501, `on the device: ${error.message}`);
-    throw wrong(`the filter ${JSON.stringify(text)}: ${error.message}`);
+    const { code, message } = error;
+    if (code === "LIBPCAP") throw new CaptureRefusal(501, `on the device: ${message}`);
+    if (code === "BUSY") throw new CaptureRefusal(503, `on the device: ${message}`);
+    throw wrong(`the filter ${JSON.stringify(text)}: ${message}`);
   }
 }
 

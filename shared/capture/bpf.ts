@@ -59,6 +59,10 @@ const MAX_INSTRUCTIONS = 4096;
 /** The program looked behind the bytes it was given, and the packet goes on there. */
 export const NEED_MORE = -1;
 
+/** A load from a place in the packet that the instruction names. */
+export const isAbsoluteLoad = (code: number): boolean =>
+  (code & CLASS) === LD && (code & MODE) === ABS;
+
 export class BpfProgram {
   /** Four words an instruction: code, jt, jf, k. */
   readonly #words: Int32Array;

@@ -44,17 +44,23 @@ export class FifoOutput implements CaptureOutput {
     socket.once("close", () => clearInterval(watch));
   }
 
-  /** The pipe, after `attach`. */
+  /** The pipe; waits for a reader when nobody did. */
   async open(
     number: number,
     startMs: number,
     onGone: (error: SinkError) => void,
   ): Promise<CaptureSink> {
+    if (this.#socket === undefined) await this.attach();
     const socket = this.#socket;
     if (socket === undefined || socket.destroyed) {
       throw new SinkError("EPIPE", `${this.name} has no reader`);
     }
     return new StreamOutput(socket, this.name).open(number, startMs, onGone);
+  }
+
+  /** If there never was a reader, waits for none any more. */
+  waitNoLonger(): void {
+    if (this.#socket === undefined) this.#aborted = true;
   }
 
   /** Closes the pipe, and waits no longer: for a reader, or for one that does not read. */

@@ -1,5 +1,8 @@
-/** LIBPCAP: there is no libpcap. FILTER: libpcap does not accept the text, and says why. */
-export type CaptureFilterCode = "LIBPCAP" | "FILTER";
+/**
+ * LIBPCAP: there is no libpcap. FILTER: libpcap does not accept the text, and says why. BUSY: too
+ * many filters are being compiled.
+ */
+export type CaptureFilterCode = "LIBPCAP" | "FILTER" | "BUSY";
 
 export class CaptureFilterError extends Error {
   readonly code: CaptureFilterCode;

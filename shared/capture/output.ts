@@ -25,6 +25,14 @@ export interface CaptureOutput {
   open(number: number, startMs: number, onGone: (error: SinkError) => void): Promise<CaptureSink>;
 }
 
+/** An output whose reader can stand still for as long as it likes, or until it is cut off. */
+export interface StallingOutput extends CaptureOutput {
+  /** When the write that is under way began, by performance.now; undefined while there is none. */
+  readonly waitingSince: number | undefined;
+  /** Ends it, with what it has not taken: a failure that says `why`. */
+  cutOff(why: string): void;
+}
+
 /** An output that takes no more. */
 export class SinkError extends Error {
   /** The system's name of the error: ENOSPC, EPIPE ... */

@@ -48,6 +48,10 @@ export class PcapReader implements PacketReader {
     this.#input.feed(bytes);
   }
 
+  refill(bytes: Uint8Array): void {
+    this.#input.refill(bytes);
+  }
+
   get pending(): number {
     return this.#input.length;
   }

@@ -5,7 +5,7 @@ import { BlockType } from "./pcapng/layout.ts";
 import { type CapturedPacket, CaptureFormatError, type PacketReader } from "./pcapng/packet.ts";
 import { PcapngReader } from "./pcapng/reader.ts";
 
-const CHUNK_BYTES = 1024 * 1024;
+const BUFFER_BYTES = 1024 * 1024;
 const MAGIC_BYTES = 4;
 
 /** A reader for what begins with `head` (four bytes or more). Throws CaptureFormatError. */
@@ -36,7 +36,10 @@ export interface ReadEnd {
   readonly cutBytes: number;
 }
 
-/** The packets of a file on disk; besides CaptureFormatError it throws what the file system says. */
+/**
+ * The packets of a file on disk, each good until the next is asked for. Besides CaptureFormatError
+ * it throws what the file system says.
+ */
 export async function* readCaptureFile(
   path: string,
 ): AsyncGenerator<CapturedPacket, ReadEnd, undefined> {
@@ -51,12 +54,16 @@ export async function* readCaptureFile(
 
 /**
  * The packets of a file on disk, for whoever takes many of them without a promise each: `next`
- * until it has none, then `more`. A chunk is in memory, and packets somebody still holds.
+ * until it has none, then `more`. A file of any size is read through one buffer, which grows to
+ * twice the longest block.
  */
 export class CaptureFileReader implements AsyncDisposable {
   readonly #path: string;
   #file: FileHandle;
-  #reader: PacketReader | undefined;
+  #reader: PcapReader | PcapngReader | undefined;
+  #buffer = new Uint8Array(BUFFER_BYTES);
+  /** Bytes in the buffer; the reader has not taken the last `pending` of them. */
+  #have = 0;
   #bytes = 0;
 
   private constructor(path: string, file: FileHandle) {
@@ -79,7 +86,10 @@ export class CaptureFileReader implements AsyncDisposable {
     return this.#reader?.pending ?? 0;
   }
 
-  /** The next packet of what was read; undefined: call `more`. Throws CaptureFormatError. */
+  /**
+   * The next packet of what was read, a view that is good until `more` is called; undefined: call
+   * `more`. Throws CaptureFormatError.
+   */
   next(): CapturedPacket | undefined {
     return this.#reader?.next();
   }
@@ -89,19 +99,19 @@ export class CaptureFileReader implements AsyncDisposable {
    * capture at all, and with what the file system says.
    */
   async more(): Promise<boolean> {
-    // A chunk of its own each time: packets are views of it.
-    const chunk = new Uint8Array(CHUNK_BYTES);
-    let have = 0;
+    this.#makeRoom();
+    const before = this.#have;
     // A pipe may give less than the word that tells the formats apart.
     do {
-      const { bytesRead } = await this.#file.read(chunk, have, CHUNK_BYTES - have);
+      const { bytesRead } = await this.#file.read(this.#buffer, this.#have);
       if (bytesRead === 0) break;
-      have += bytesRead;
-    } while (this.#reader === undefined && have < MAGIC_BYTES);
-    this.#reader ??= readerFor(chunk.subarray(0, have));
-    this.#bytes += have;
-    this.#reader.feed(chunk.subarray(0, have));
-    return have > 0;
+      this.#have += bytesRead;
+    } while (this.#reader === undefined && this.#have < MAGIC_BYTES);
+    const bytes = this.#buffer.subarray(0, this.#have);
+    this.#reader ??= readerFor(bytes);
+    this.#reader.refill(bytes);
+    this.#bytes += this.#have - before;
+    return this.#have > before;
   }
 
   /** Back to the first packet: opens the file anew. */
@@ -110,11 +120,26 @@ export class CaptureFileReader implements AsyncDisposable {
     await this.#file.close();
     this.#file = file;
     this.#reader = undefined;
+    this.#have = 0;
     this.#bytes = 0;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#file.close();
+  }
+
+  /** What waits goes to the front; a block that fills half of the buffer gets a larger one. */
+  #makeRoom(): void {
+    const { pending } = this;
+    const waiting = this.#buffer.subarray(this.#have - pending, this.#have);
+    if (2 * pending > this.#buffer.length) this.#buffer = new Uint8Array(2 * this.#buffer.length);
+    this.#buffer.set(waiting);
+    this.#have = pending;
+    if (this.#reader instanceof PcapngReader) {
+      // Nobody here asks for them, and a large file may have many.
+      this.#reader.names.length = 0;
+      this.#reader.statistics.length = 0;
+    }
   }
 }
 

@@ -47,6 +47,13 @@ export interface RelayOptions {
 
 /** Bytes that wait for the output before `feed` waits too: the sender has a queue of its own. */
 const WAIT_BYTES = 4 * 1024 * 1024;
+/** What every file begins with. A device has 1024 interfaces at most, of some hundred bytes. */
+const DESCRIPTIONS: ReadonlySet<number> = new Set([
+  BlockType.SECTION,
+  BlockType.INTERFACE,
+  BlockType.NAMES,
+]);
+const MAX_DESCRIPTION_BYTES = 4 * 1024 * 1024;
 /** An Interface Statistics Block. */
 const STATISTICS_BYTES = 24 + 7 * 12 + 4;
 const WORD = 2 ** 32;
@@ -82,12 +89,12 @@ export class CaptureRelay {
   readonly #counts: Counts[] = [];
   /** Section, interfaces and names, as they came: every file begins with them. */
   readonly #descriptions: Uint8Array[] = [];
+  #descriptionBytes = 0;
   #out: BlockBuffer;
   #outPackets = 0;
   #fileBytes = 0;
   #filePackets = 0;
   #offset = 0;
-  #statisticsSeen = 0;
   /** Nanoseconds since 1970 as two words: of the stream's first packet, the file's, the last. */
   #startHigh = 0;
   #startLow = 0;
@@ -157,9 +164,13 @@ export class CaptureRelay {
     }
     const block = this.#input.peek(length);
     if (block === undefined) return undefined;
+    const whole = new DataView(block.buffer, block.byteOffset, length);
+    if (whole.getUint32(length - 4, LE) !== length) {
+      throw new CaptureFormatError("BLOCK_LENGTH", this.#offset, "a block with two lengths");
+    }
     this.#input.skip(length);
     this.#offset += length;
-    return new DataView(block.buffer, block.byteOffset, length);
+    return whole;
   }
 
   #take(block: DataView): void {
@@ -168,8 +179,10 @@ export class CaptureRelay {
       this.#packet(block);
       return;
     }
-    const bytes = new Uint8Array(block.buffer, block.byteOffset, block.byteLength);
-    const copy = bytes.slice();
+    if (type === BlockType.SECTION && this.#descriptions.length > 0) {
+      throw new CaptureFormatError("FORMAT", this.#offset, "a second section");
+    }
+    const copy = new Uint8Array(block.buffer, block.byteOffset, block.byteLength).slice();
     this.#reader.feed(copy);
     this.#reader.next();
     if (type === BlockType.STATISTICS) {
@@ -177,14 +190,28 @@ export class CaptureRelay {
       return;
     }
     if (type === BlockType.INTERFACE) this.#counts.push(new Counts());
-    this.#descriptions.push(copy);
+    if (DESCRIPTIONS.has(type)) this.#describe(copy);
     this.#append(copy);
+  }
+
+  #describe(block: Uint8Array): void {
+    this.#descriptionBytes += block.length;
+    if (this.#descriptionBytes > MAX_DESCRIPTION_BYTES) {
+      throw new CaptureFormatError("FORMAT", this.#offset, "descriptions without end");
+    }
+    this.#descriptions.push(block);
+    this.#reader.names.length = 0;
   }
 
   #packet(block: DataView): void {
     const length = block.byteLength;
-    if (length < EPB_DATA + 4) {
-      throw new CaptureFormatError("BLOCK_LENGTH", this.#offset, "a packet block without a packet");
+    const room = length - EPB_DATA - 4;
+    if (room < 0 || block.getUint32(EPB_CAPTURED, LE) > room) {
+      throw new CaptureFormatError(
+        "BLOCK_LENGTH",
+        this.#offset,
+        "a packet that is longer than its block",
+      );
     }
     const counts = this.#counts[block.getUint32(EPB_INTERFACE, LE)];
     if (counts === undefined) {
@@ -210,15 +237,14 @@ export class CaptureRelay {
 
   /** The stream's own statistics: kept for those that the files end with. */
   #statistics(): void {
-    const all = this.#reader.statistics;
-    for (; this.#statisticsSeen < all.length; this.#statisticsSeen++) {
-      const {
-        interface: described,
-        received,
-        accepted,
-        dropped,
-        tsNs,
-      } = all[this.#statisticsSeen]!;
+    // Taken out, because a stream may go on for weeks.
+    for (const {
+      interface: described,
+      received,
+      accepted,
+      dropped,
+      tsNs,
+    } of this.#reader.statistics.splice(0)) {
       const counts = this.#counts[described.index]!;
       const { delivered } = counts;
       counts.told = {

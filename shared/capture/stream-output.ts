@@ -1,15 +1,26 @@
 /** Captures through a Node stream: the answer to a request, a socket. One file, no rotation. */
 import type { Writable } from "node:stream";
-import { type CaptureOutput, type CaptureSink, SinkError } from "./output.ts";
+import { type CaptureSink, SinkError, type StallingOutput } from "./output.ts";
 
-export class StreamOutput implements CaptureOutput {
+export class StreamOutput implements StallingOutput {
   readonly name: string;
   readonly #stream: Writable;
+  #sink: StreamSink | undefined;
 
   /** The stream is the capture's from now on: it is ended with it. */
   constructor(stream: Writable, name: string) {
     this.#stream = stream;
     this.name = name;
+  }
+
+  get waitingSince(): number | undefined {
+    return this.#sink?.waitingSince;
+  }
+
+  cutOff(why: string): void {
+    // First the reason: an answer over HTTP says of its end only that it came.
+    this.#sink?.gone(new SinkError("ETIMEDOUT", why));
+    this.#stream.destroy();
   }
 
   async open(
@@ -18,34 +29,41 @@ export class StreamOutput implements CaptureOutput {
     onGone: (error: SinkError) => void,
   ): Promise<CaptureSink> {
     if (number > 1) throw new SinkError("ENOTSUP", `${this.name} is one file`);
-    return new StreamSink(this.name, this.#stream, onGone);
+    this.#sink = new StreamSink(this.name, this.#stream, onGone);
+    return this.#sink;
   }
 }
 
 class StreamSink implements CaptureSink {
   readonly name: string;
+  waitingSince: number | undefined;
   readonly #stream: Writable;
+  readonly #onGone: (error: SinkError) => void;
   /** Ends the write that is under way. */
   #fail: (error: SinkError) => void = () => {};
 
   constructor(name: string, stream: Writable, onGone: (error: SinkError) => void) {
     this.name = name;
     this.#stream = stream;
-    const gone = (error: SinkError): void => {
-      // A destroyed stream need not call back for what it had taken.
-      this.#fail(error);
-      onGone(error);
-    };
+    this.#onGone = onGone;
     // A stream without a listener for errors ends the process.
-    stream.on("error", (error) => gone(SinkError.from(error)));
-    stream.on("close", () => gone(new SinkError("EPIPE", `${name} was closed`)));
+    stream.on("error", (error) => this.gone(SinkError.from(error)));
+    stream.on("close", () => this.gone(new SinkError("EPIPE", `${name} was closed`)));
+  }
+
+  gone(error: SinkError): void {
+    // A destroyed stream need not call back for what it had taken.
+    this.#fail(error);
+    this.#onGone(error);
   }
 
   write(bytes: Uint8Array): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#fail = reject;
+      this.waitingSince = performance.now();
       // The callback comes when the bytes have been taken, so a slow reader shows as a slow write.
       this.#stream.write(bytes, (error) => {
+        this.waitingSince = undefined;
         if (error) reject(SinkError.from(error));
         else resolve();
       });
@@ -54,9 +72,14 @@ class StreamSink implements CaptureSink {
 
   close(): Promise<void> {
     if (this.#stream.destroyed) return Promise.resolve();
+    this.waitingSince = performance.now();
     return new Promise((resolve) => {
-      this.#stream.once("close", resolve);
-      this.#stream.end(() => resolve());
+      const closed = (): void => {
+        this.waitingSince = undefined;
+        resolve();
+      };
+      this.#stream.once("close", closed);
+      this.#stream.end(closed);
     });
   }
 }

@@ -181,8 +181,10 @@ describe("written", () => {
     expect(reader.interfaces).toMatchObject([
       { index: 0, linkType: 1, snapLength: 96, name: "vm1", description: "NIC", filter: "udp" },
     ]);
-    expect(reader.interfaces[0]!.mac).toEqual(hex("020000010203"));
-    expect(reader.names).toEqual([{ address: hex("020000010203"), names: ["vm1"] }]);
+    expect(reader.interfaces[0]!.mac).toEqual(Uint8Array.from(hex("020000010203")));
+    expect(reader.names).toEqual([
+      { address: Uint8Array.from(hex("020000010203")), names: ["vm1"] },
+    ]);
     expect(reader.statistics).toMatchObject([
       {
         tsNs: 0x123456789abcdef1n,

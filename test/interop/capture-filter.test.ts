@@ -15,6 +15,7 @@ import { Recorder } from "../../shared/capture/recorder.ts";
 import { Frame } from "../../shared/net/frame.ts";
 import { cases } from "../support/counts.ts";
 import { missingProgram, outputOf } from "../support/installed.ts";
+import { eventually } from "../support/process.ts";
 import { Random, seedOfRun } from "../support/random.ts";
 
 const why = missingProgram("tcpdump", "capinfos");
@@ -152,10 +153,28 @@ describe.skipIf(why !== undefined)(`libpcap's filters${why ?? ""}`, () => {
       code: "FILTER",
       message: tcpdumpSays("port 99999"),
     });
+    // libpcap takes these for Linux's own sockets: here they would let nothing through.
+    for (const text of ["inbound", "tcp and outbound"]) {
+      await expect(compileFilter(text)).rejects.toThrow(/only a Linux socket knows/);
+    }
   });
 
   it("name the package when there is no libpcap", () => {
     expect(() => openLibrary(["libpcap-that-is-not-there.so.9"])).toThrow(/package libpcap0\.8/);
+  });
+
+  it("are compiled four at a time: each has a thread, and a resolver may hold it", async () => {
+    // Those of the tests before may still be ending, behind their answers; and they do end.
+    await eventually("four at once", async () => {
+      const asked = Array.from({ length: 6 }, () => compileFilter("icmp"));
+      const answers = await Promise.allSettled(asked);
+      const refused = answers.filter(({ status }) => status === "rejected");
+      for (const { reason } of refused as PromiseRejectedResult[]) {
+        expect(reason).toMatchObject({ code: "BUSY" });
+      }
+      expect(refused.length).toBeGreaterThanOrEqual(2);
+      return refused.length === 2 ? true : undefined;
+    });
   });
 
   it("stand in the interface's description, and an empty one lets everything through", async () => {

@@ -14,7 +14,7 @@ const hostileText = fc.oneof(
   fc
     .array(fc.integer({ min: 0, max: 0xffff }), { maxLength: 40 })
     .map((units) => String.fromCharCode(...units)),
-  fc.constantFrom("", "\0", "a\nb", "\r\n", "\u2028", "\ud800", "\u001b[2J", "…"),
+  fc.constantFrom("", "\0", "a\nb", "\r\n", "\u2028", "\ud800", "\u001b[2J", "…", "\ufeffvm1"),
 );
 
 interface Written {

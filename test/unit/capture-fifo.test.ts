@@ -71,6 +71,25 @@ describe("a capture into a named pipe", () => {
     closeSync(fd);
   });
 
+  it("waits when it is opened, if nobody did before, until it is told not to", async () => {
+    const path = await makeFifo();
+    const output = new FifoOutput(path);
+    const opened = output.open(1, 0, () => {});
+    expect(await Promise.race([opened, sleep(60).then(() => "waits")])).toBe("waits");
+    const fd = openReader(path);
+    const sink = await opened;
+    // A reader that is there is not sent away.
+    output.waitNoLonger();
+    await sink.write(Buffer.from("packets"));
+    expect(readSync(fd, Buffer.alloc(20))).toBe(7);
+    await sink.close(7);
+    closeSync(fd);
+    const alone = new FifoOutput(await makeFifo());
+    const waiting = alone.open(1, 0, () => {});
+    alone.waitNoLonger();
+    await expect(waiting).rejects.toMatchObject({ code: "EPIPE" });
+  });
+
   it("waits no longer when it is told so", async () => {
     const output = new FifoOutput(await makeFifo());
     const attached = output.attach();

@@ -19,11 +19,12 @@ import { DescriptorOutput, FileOutput, rotatedName } from "../../shared/capture/
 import type { CaptureOutput } from "../../shared/capture/output.ts";
 import { Direction } from "../../shared/capture/pcapng/layout.ts";
 import { CaptureFormatError } from "../../shared/capture/pcapng/packet.ts";
-import { readCapture, readCaptureFile } from "../../shared/capture/read.ts";
+import { CaptureFileReader, readCapture, readCaptureFile } from "../../shared/capture/read.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
 import type { RecorderOptions } from "../../shared/capture/recorder-types.ts";
 import { StreamOutput } from "../../shared/capture/stream-output.ts";
 import { Frame } from "../../shared/net/frame.ts";
+import { pcapngFile } from "../support/capture-files.ts";
 import { run } from "../support/process.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 
@@ -191,5 +192,36 @@ describe("reading", () => {
     expect(whole).toBe(9);
     expect(end.value).toMatchObject({ cutBytes: expect.any(Number) });
     expect((end.value as { cutBytes: number }).cutBytes).toBeGreaterThan(100);
+  });
+
+  it("takes a file of any size through one buffer, which grows for a block that is longer", async () => {
+    const path = join(folder, "trace.pcapng");
+    const packets = Array.from({ length: 3000 }, (_, n) => ({
+      bytes: Buffer.alloc(1000 + (n % 7), n),
+    }));
+    const long = Buffer.alloc(5_000_012, 3);
+    long.writeUInt32LE(0x4711, 0);
+    for (const at of [4, long.length - 4]) long.writeUInt32LE(long.length, at);
+    const file = pcapngFile(packets);
+    writeFileSync(path, Buffer.concat([file, long, file]));
+    await using reader = await CaptureFileReader.open(path);
+    for (let pass = 0; pass < 3; pass++) {
+      const memory = new Set<ArrayBufferLike>();
+      let read = 0;
+      while (await reader.more()) {
+        for (let p = reader.next(); p !== undefined; p = reader.next()) {
+          memory.add(p.bytes.buffer);
+          // The second section numbers interfaces anew; what they say is not overwritten.
+          expect([...p.interface.options[0]!.bytes]).toEqual([9]);
+          expect(Buffer.from(p.bytes)).toEqual(packets[read % 3000]!.bytes);
+          read++;
+        }
+      }
+      expect([read, reader.pending]).toEqual([6000, 0]);
+      expect(reader.bytes).toBe(2 * file.length + long.length);
+      // Once grown it stays.
+      expect(memory.size).toBe(pass === 0 ? 2 : 1);
+      await reader.rewind();
+    }
   });
 });

@@ -56,6 +56,10 @@ async function relayed(pieces: Iterable<Uint8Array>, options: RelayOptions = {})
   return { files: output.files.map(({ bytes }) => read(bytes)), summary, output };
 }
 
+/** Of a packet of the streams above: its fixed part, its bytes, its options. */
+const blockBytes = (p: CapturedPacket): number =>
+  28 + 100 + p.options.reduce((sum, o) => sum + 4 + ((o.bytes.length + 3) & ~3), 0) + 8;
+
 function* cut(bytes: Uint8Array, size: number): Generator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += size) yield bytes.slice(at, at + size);
 }
@@ -173,5 +177,48 @@ describe("CaptureRelay", () => {
     broken[4] = 3;
     const relay = new CaptureRelay(new MemoryOutput());
     await expect(relay.feed(broken)).rejects.toThrow(/a block of/);
+  });
+
+  it.each([
+    ["a packet of 2^31 bytes", 20, 0x8000_0000, /longer than its block/],
+    ["a packet longer than its block", 20, 160, /longer than its block/],
+    ["a packet of no interface", 8, 2, /no interface/],
+    ["another length behind than in front", 184, 184, /two lengths/],
+  ])("refuses %s, and its file is whole up to there", async (_what, at, value, says) => {
+    // The last packet stands in front of the statistics of two interfaces.
+    const stream = await streamOf(3);
+    const view = new DataView(stream.buffer);
+    const { packets } = read(stream);
+    expect(packets).toHaveLength(3);
+    const last = stream.length - 2 * 112 - blockBytes(packets[2]!);
+    expect(view.getUint32(last, true)).toBe(6);
+    const place = at === 184 ? last + blockBytes(packets[2]!) - 4 : last + at;
+    view.setUint32(place, value, true);
+    const output = new MemoryOutput();
+    const relay = new CaptureRelay(output);
+    const fed = relay.feed(stream);
+    await expect(fed).rejects.toThrow(CaptureFormatError);
+    await expect(fed).rejects.toThrow(says);
+    expect(await relay.end("test")).toMatchObject({ packets: 2 });
+    expect(read(output.files[0]!.bytes).packets).toHaveLength(2);
+  });
+
+  it("refuses a second section, and descriptions without end", async () => {
+    const stream = await streamOf(1);
+    const output = new MemoryOutput();
+    const relay = new CaptureRelay(output);
+    await expect(relay.feed(Buffer.concat([stream, stream]))).rejects.toThrow(/second section/);
+    await relay.end("test");
+    expect(read(output.files[0]!.bytes).packets).toHaveLength(1);
+    const flooded = new CaptureRelay(new MemoryOutput());
+    const name = Buffer.concat([Buffer.from("0400000070000000", "hex"), Buffer.alloc(104)]);
+    name.writeUInt32LE(name.length, 4);
+    name.writeUInt32LE(name.length, name.length - 4);
+    const flood = Buffer.concat(Array.from({ length: 10_000 }, () => name));
+    await flooded.feed(stream.slice(0, stream.length - 2 * 112));
+    const flooding = async (): Promise<void> => {
+      for (let mebibytes = 0; mebibytes < 10; mebibytes++) await flooded.feed(Buffer.from(flood));
+    };
+    await expect(flooding()).rejects.toThrow(/without end/);
   });
 });

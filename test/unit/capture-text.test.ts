@@ -124,6 +124,18 @@ describe("PacketText", () => {
     expect(new PacketText(false).lines(packet())).toEqual([lines[0]!.slice(9)]);
   });
 
+  it("says what the capture has lost, and shows no terminal what it would obey", () => {
+    const text = new PacketText(false);
+    expect(text.lines(packet({ drops: 4n }))).toEqual([
+      `ena0     out q3 60 ${MACS} ethertype 0x88b5 #1 [4 before it were not captured]`,
+    ]);
+    // As a device would send them that means no good.
+    const hostile = packet({ name: "\u001b[2J", comments: ["one\ntwo\u009b31m", "\u2028"] });
+    expect(text.lines(hostile)).toEqual([
+      `\ufffd[2J     out q3 60 ${MACS} ethertype 0x88b5 #1 [one\ufffdtwo\ufffd31m] [\ufffd]`,
+    ]);
+  });
+
   it("--json has the same as an object", () => {
     expect(new PacketText(true).value(packet({ drops: 4n }))).toEqual({
       event: "frame",

@@ -3,6 +3,7 @@ import { metricsText } from "../../device/metrics.ts";
 
 const snapshot = {
   connections: 2,
+  captures: { running: 3, begun: 8, cutOff: 1 },
   seconds: 7,
   segment: {
     name: "lan0",
@@ -112,6 +113,9 @@ describe("metricsText", () => {
       "ringwire_xen_events_delayed_total 3",
       'ringwire_fdb_entries{segment="lan0"} 2',
       'ringwire_fdb_moves_total{segment="lan0"} 3',
+      "ringwire_captures 3",
+      "ringwire_captures_total 8",
+      "ringwire_captures_cut_off_total 1",
       "ringwire_connections 2",
       "ringwire_uptime_seconds 7",
     ]) {

@@ -1,6 +1,6 @@
 /**
- * What of a captured packet can be sent, and as what: an mbuf over the packet's own bytes, or the
- * reason why not.
+ * What of a captured packet can be sent, and as what: an mbuf with a copy of its bytes, or the reason
+ * why not. A copy, because the driver keeps mbufs while the file is read on into the same buffer.
  *
  *   captured    | Ethernet frame ............ | FCS |
  *   sent        | Ethernet frame ............ | zeros up to 60 bytes, for a runt
@@ -10,6 +10,7 @@
  *
  * Source: draft-ietf-opsawg-pcapng, section 4.3.1 (epb_flags).
  */
+import { copyBytes } from "../../../shared/bytes/copy.ts";
 import {
   FLAG_CHECKSUM_NOT_READY,
   FLAG_SEGMENTATION_OFFLOADED,
@@ -56,6 +57,9 @@ export const Skip = {
 } as const;
 export type Skip = (typeof Skip)[keyof typeof Skip];
 
+/** Storage of an mbuf that is used again: for frames of the largest MTU, from the usual size on. */
+const USUAL_BYTES = 2048;
+const LARGEST_BYTES = 10 * 1024;
 const NO_BYTES = new Uint8Array(0);
 
 /** Makes mbufs of packets. They come back as the driver frees them. */
@@ -69,8 +73,8 @@ export class Outgoing {
   readonly #headers = new Headers();
   readonly #release = (m: Mbuf): void => {
     this.inUse--;
-    // The bytes are a view of a whole chunk of the file.
-    m.buffer = NO_BYTES;
+    // A super-frame's would add up to much memory.
+    if (m.buffer.length > LARGEST_BYTES) m.buffer = NO_BYTES;
     this.#free.push(m);
   };
 
@@ -104,14 +108,12 @@ export class Outgoing {
   #mbuf(bytes: Uint8Array, length: number): Mbuf {
     const m = this.#free.pop() ?? new Mbuf();
     this.inUse++;
-    if (length >= LEAST_FRAME_BYTES) {
-      m.attach(bytes, 0, length, this.#release);
-    } else {
-      const padded = new Uint8Array(LEAST_FRAME_BYTES);
-      padded.set(bytes.subarray(0, length));
-      m.attach(padded, 0, LEAST_FRAME_BYTES, this.#release);
-    }
-    m.cookie = Math.max(0, LEAST_FRAME_BYTES - length);
+    const sent = Math.max(length, LEAST_FRAME_BYTES);
+    const buffer = m.buffer.length >= sent ? m.buffer : new Uint8Array(Math.max(sent, USUAL_BYTES));
+    copyBytes(bytes, 0, buffer, 0, length);
+    buffer.fill(0, length, sent);
+    m.attach(buffer, 0, sent, this.#release);
+    m.cookie = sent - length;
     return m;
   }
 

@@ -10,7 +10,8 @@ import {
 } from "./layout.ts";
 import { type CaptureFormatCode, CaptureFormatError, type CaptureOption } from "./packet.ts";
 
-const decoder = new TextDecoder();
+/** A mark of byte order is a character like others: what was written comes back. */
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 export class Block {
   readonly type: number;
@@ -26,6 +27,11 @@ export class Block {
     this.offset = offset;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     this.#little = little;
+  }
+
+  /** The same in memory of its own: for a block that is remembered longer than its input. */
+  copy(): Block {
+    return new Block(this.type, new Uint8Array(this.bytes), this.offset, this.#little);
   }
 
   /** Bytes in front of the second length. */

@@ -16,6 +16,13 @@ export class ByteQueue {
     this.length += bytes.length;
   }
 
+  /** Instead of what waits: the same bytes at another place, with more behind them. */
+  refill(bytes: Uint8Array): void {
+    this.#chunks = [bytes];
+    this.#at = 0;
+    this.length = bytes.length;
+  }
+
   /** The next `bytes` bytes, left in place; undefined when so many are not there. */
   peek(bytes: number): Uint8Array | undefined {
     if (this.length < bytes) return undefined;

@@ -29,7 +29,7 @@ export interface CapturedPacket {
   readonly tsNs: bigint | undefined;
   readonly capturedLength: number;
   readonly originalLength: number;
-  /** The captured bytes: a view that stays good as long as somebody holds it. */
+  /** The captured bytes: a view of what the reader was given, good for as long as that is. */
   readonly bytes: Uint8Array;
   /** epb_flags; `Direction` is in its low two bits. */
   readonly flags: number;
@@ -47,6 +47,11 @@ export interface CapturedPacket {
 export interface PacketReader {
   /** More bytes. They are kept, not copied: the caller leaves them alone from now on. */
   feed(bytes: Uint8Array): void;
+  /**
+   * Instead of `feed`, for who reads into one buffer again and again: the `pending` bytes that
+   * waited, moved, and more behind them. What earlier packets view may be overwritten now.
+   */
+  refill(bytes: Uint8Array): void;
   /** The next whole packet; undefined when more bytes are needed. Throws CaptureFormatError. */
   next(): CapturedPacket | undefined;
   /** Bytes of a block or record that has begun and is not whole: what is lost if nothing follows. */

@@ -89,7 +89,10 @@ interface Described {
 }
 
 export class PcapngReader implements PacketReader {
-  /** What the blocks that are no packets said, up to now. */
+  /**
+   * What the blocks that are no packets said, up to now. Who reads without end empties `names` and
+   * `statistics` from time to time.
+   */
   readonly sections: CaptureSection[] = [];
   readonly interfaces: CapturedInterface[] = [];
   readonly names: CaptureName[] = [];
@@ -106,6 +109,10 @@ export class PcapngReader implements PacketReader {
 
   feed(bytes: Uint8Array): void {
     this.#input.feed(bytes);
+  }
+
+  refill(bytes: Uint8Array): void {
+    this.#input.refill(bytes);
   }
 
   get pending(): number {
@@ -154,16 +161,16 @@ export class PcapngReader implements PacketReader {
   #understand(block: Block): CapturedPacket | undefined {
     switch (block.type) {
       case BlockType.SECTION:
-        this.#section(block);
+        this.#section(block.copy());
         return undefined;
       case BlockType.INTERFACE:
-        this.#interface(block);
+        this.#interface(block.copy());
         return undefined;
       case BlockType.NAMES:
-        this.#names(block);
+        this.#names(block.copy());
         return undefined;
       case BlockType.STATISTICS:
-        this.#statistics(block);
+        this.#statistics(block.copy());
         return undefined;
       case BlockType.ENHANCED_PACKET:
       case BlockType.PACKET:
