@@ -123,7 +123,13 @@ export class Connection implements LinkOwner, Sink, RingSource {
   }
 
   ringState(): RingState {
-    return { windows: this.#memory.windows.all, grants: this.#nic?.guest?.liveGrants() };
+    // What is written and not sent would be told twice: by the snapshot, and when it is sent.
+    this.#link.flush();
+    return {
+      windows: this.#memory.windows.all,
+      grants: this.#nic?.guest?.liveGrants(),
+      queues: this.#nic?.queues(),
+    };
   }
 
   /** Ends the connection and says why. */

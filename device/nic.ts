@@ -1,5 +1,6 @@
 /** What the server needs of any NIC model; the rooms `ena` and `xen` implement it. */
 import type { Logger } from "../shared/log.ts";
+import type { GrantState, QueueState } from "../shared/wire/queue-state.ts";
 import type { FaultSeverity, GrantVersion } from "../shared/wire/transactions.ts";
 import type { GuestMemory, HostMemory } from "./dma/host-memory.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
@@ -75,7 +76,7 @@ export interface GuestCalls {
   event(port: number): void;
   xenstore(src: Uint8Array, at: number, length: number): void;
   /** Grants that live now and what was told of their use, as packed records of shared/xen/grant.ts. */
-  liveGrants(): { version: GrantVersion; records: Uint8Array; uses: Uint8Array };
+  liveGrants(): GrantState;
 }
 
 export interface Nic {
@@ -104,4 +105,6 @@ export interface Nic {
   /** Everything is released; the port leaves the switch. */
   destroy(): void;
   snapshot(): Snapshot;
+  /** Its queues as the wire has made them; undefined while there are none. Views: read at once. */
+  queues(): QueueState | undefined;
 }

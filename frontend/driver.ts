@@ -1,5 +1,6 @@
 /** What the session needs of any driver; the rooms `ena` and `xen` implement it. */
 import type { Logger } from "../shared/log.ts";
+import type { GrantState, QueueState } from "../shared/wire/queue-state.ts";
 import type { Hypervisor } from "./bus/hypervisor.ts";
 import type { PciFunction } from "./bus/pci.ts";
 import type { DmaSpace } from "./bus/space.ts";
@@ -54,4 +55,11 @@ export interface Driver {
   writableAgain(): void;
   detach(): Promise<void>;
   counters(): CounterTree;
+  /**
+   * Its queues as what it has posted makes them, descriptors that wait for their doorbell included:
+   * those are posted now. Undefined while there are none. Views: read at once.
+   */
+  queues(): QueueState | undefined;
+  /** What a paravirtual driver has granted, as packed records of shared/xen/grant.ts. */
+  liveGrants?(): GrantState;
 }

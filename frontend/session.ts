@@ -9,6 +9,7 @@
  */
 
 import { randomUUID } from "node:crypto";
+import type { RingState } from "../shared/capture/ring-snapshot.ts";
 import type { Logger } from "../shared/log.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { dial, nicUrl } from "../shared/transport/websocket.ts";
@@ -136,6 +137,18 @@ export class Session implements LinkOwner, Sink {
   removeTap(tap: LinkTap): void {
     this.#taps.delete(tap);
     this.#link?.removeTap(tap);
+  }
+
+  /** What a capture that begins now has missed; undefined while there is no link. */
+  ringState(): RingState | undefined {
+    const driver = this.#driver;
+    const link = this.#link;
+    if (driver === undefined || link === undefined) return undefined;
+    const queues = driver.queues();
+    const grants = driver.liveGrants?.();
+    // What is posted and not sent would be told twice: by the snapshot, and when it is sent.
+    link.flush();
+    return { windows: this.space.windows, grants, queues };
   }
 
   /** Connects for the first time and attaches the driver. Rejects with SessionError. */

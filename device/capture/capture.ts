@@ -1,6 +1,5 @@
 /** One capture: what it was asked for, its recorder, and the number of each interface in it. */
 import type { CaptureOutput } from "../../shared/capture/output.ts";
-import { commentNote } from "../../shared/capture/pcapng/writer.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
 import type { CaptureInterface, FrameFilter } from "../../shared/capture/recorder-types.ts";
 import { LinkDirection, ringPersonality } from "../../shared/capture/ring-header.ts";
@@ -26,7 +25,6 @@ export interface CaptureRequest {
 const MAX_INTERFACES = 1024;
 /** Given to what has no interface for want of room: its packets go nowhere. */
 const NO_INTERFACE = -1;
-const SNAPSHOT = commentNote("snapshot");
 
 interface RingTap {
   readonly link: RingSource;
@@ -107,7 +105,7 @@ export class Capture {
     };
     if (hasPast) {
       ringSnapshot(link.ringState(), (direction, batch) => {
-        recorder.batch(number, direction, epoch, kind, batch, SNAPSHOT);
+        recorder.batch(number, direction, epoch, kind, batch, true);
       });
     }
     link.addTap(tap);

@@ -30,9 +30,6 @@ import { CompletionRing, DescriptorRing } from "./memory.ts";
 import type { Vectors } from "./notify.ts";
 import type { Queues } from "./queues.ts";
 
-/** Command ids have 12 bits. */
-const COMMAND_IDS = 4096;
-
 export class AdminQueue {
   readonly #context: EnaContext;
   readonly #lifecycle: Lifecycle;
@@ -41,9 +38,8 @@ export class AdminQueue {
   readonly #vectors: Vectors;
   #commands: DescriptorRing | undefined;
   #completions: CompletionRing | undefined;
-  /** 1 for each command id that waits. */
-  readonly #waiting = new Uint8Array(COMMAND_IDS);
-  #waitingCount = 0;
+  /** Commands that wait for bytes, by their ids. */
+  readonly #waiting = new Map<number, DataView>();
 
   constructor(
     context: EnaContext,
@@ -63,8 +59,9 @@ export class AdminQueue {
     return this.#commands !== undefined;
   }
 
-  get waiting(): number {
-    return this.#waitingCount;
+  /** Commands without a completion, each a whole entry. */
+  get waiting(): readonly DataView[] {
+    return [...this.#waiting.values()];
   }
 
   get commands(): DescriptorRing | undefined {
@@ -115,8 +112,7 @@ export class AdminQueue {
     this.#commands?.close();
     this.#commands = undefined;
     this.#completions = undefined;
-    this.#waiting.fill(0);
-    this.#waitingCount = 0;
+    this.#waiting.clear();
   }
 
   #run(): void {
@@ -143,7 +139,7 @@ export class AdminQueue {
   #start(commandId: number, opcode: number, view: DataView): void {
     this.#context.counters.adminCommands++;
     const response = new DataView(new ArrayBuffer(ACQ_ENTRY_SIZE));
-    if (this.#waiting[commandId] === 1) {
+    if (this.#waiting.has(commandId)) {
       this.#context.note("AQ_COMMAND_ID_IN_USE", `command id ${commandId} is not completed yet`);
       this.#complete(commandId, AdminStatus.ILLEGAL_PARAMETER, response);
       return;
@@ -153,13 +149,11 @@ export class AdminQueue {
       this.#complete(commandId, outcome, response);
       return;
     }
-    this.#waiting[commandId] = 1;
-    this.#waitingCount++;
+    this.#waiting.set(commandId, view);
     const { generation } = this.#context;
     void outcome.then((status) => {
       if (this.#context.generation !== generation) return;
-      this.#waiting[commandId] = 0;
-      this.#waitingCount--;
+      this.#waiting.delete(commandId);
       this.#complete(commandId, status, response);
     });
   }

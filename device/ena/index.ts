@@ -7,6 +7,7 @@ import { AENQ_ENTRY_SIZE, AenqGroup } from "../../shared/ena/aenq.ts";
 import { nameOf } from "../../shared/ena/names.ts";
 import { queueCapsReg, Register, ResetReason } from "../../shared/ena/registers.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
+import type { QueueState } from "../../shared/wire/queue-state.ts";
 import type { Nic, NicHost, Snapshot } from "../nic.ts";
 import { EventQueue } from "./aenq.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
@@ -19,6 +20,7 @@ import { hintsFor, slackMs, worthTelling } from "./hints.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import type { DescriptorRing } from "./memory.ts";
 import { Vectors } from "./notify.ts";
+import { queueState } from "./queue-state.ts";
 import { Queues } from "./queues.ts";
 import { BAR0_BYTES, type RegisterActions, Registers } from "./registers.ts";
 import { Rss } from "./rss.ts";
@@ -185,7 +187,7 @@ class EnaFunction implements EnaNic, RegisterActions {
       ),
       admin: {
         running: this.#admin.running,
-        waiting: this.#admin.waiting,
+        waiting: this.#admin.waiting.length,
         head: this.#admin.commands?.cursor.head ?? 0,
         tail: this.#admin.commands?.tail ?? 0,
         events: this.events.ring?.cursor.head ?? 0,
@@ -227,6 +229,10 @@ class EnaFunction implements EnaNic, RegisterActions {
       ),
       roundTripMs: host.roundTripMs,
     };
+  }
+
+  queues(): QueueState | undefined {
+    return queueState(this.#admin, this.events, this.#features.llq, this.#datapath);
   }
 
   // Levers of fault scripts.

@@ -10,6 +10,7 @@
  */
 import { rxCdesc, rxDesc } from "../../shared/ena/io.ts";
 import type { Frame } from "../../shared/net/frame.ts";
+import type { EnaRequest } from "../../shared/wire/queue-state.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { DropReason } from "../switch/port.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
@@ -55,6 +56,22 @@ export class RxQueue {
   /** Empty buffers that the device holds or can read. */
   get buffers(): number {
     return this.#pooled + this.ring.readable;
+  }
+
+  /** Buffers that the device holds or can read, oldest first. */
+  outstanding(): EnaRequest[] {
+    const { ring } = this;
+    const requests: EnaRequest[] = [];
+    for (let i = 0; i < this.#pooled; i++) {
+      const [reqId, address, length] = [this.#reqIds[i]!, this.#addresses[i]!, this.#lengths[i]!];
+      requests.push({ reqId, address, length });
+    }
+    for (let i = 0; i < ring.readable; i++) {
+      const at = ring.at(i);
+      const [address, length] = [rxDesc.address(ring.view, at), rxDesc.length(ring.view, at)];
+      requests.push({ reqId: rxDesc.reqId(ring.view, at), address, length });
+    }
+    return requests;
   }
 
   doorbell(value: number): void {

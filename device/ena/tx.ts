@@ -167,6 +167,26 @@ export class TxQueue {
     return done;
   }
 
+  /**
+   * Request ids without a completion: of packets taken, then of those announced. A packet that is
+   * announced in part counts.
+   */
+  outstanding(): number[] {
+    const ids: number[] = [];
+    for (let id = 0; id < this.#inFlight.length; id++) if (this.#inFlight[id] === 1) ids.push(id);
+    const { ring, llq } = this;
+    // Only a packet's first entry has the first bit, in its first descriptor.
+    for (let entry = 0; entry < ring.readable; entry++) {
+      const at = ring.at(entry);
+      if (txDesc.first(ring.view, at) === 0) continue;
+      if (txDesc.isMeta(ring.view, at) === 0) ids.push(txDesc.reqId(ring.view, at));
+      else if (llq !== undefined && llq.descsBeforeHeader > 1) {
+        ids.push(txDesc.reqId(ring.view, at + TX_DESC_SIZE));
+      } else if (entry + 1 < ring.readable) ids.push(txDesc.reqId(ring.view, ring.at(entry + 1)));
+    }
+    return ids;
+  }
+
   /** The switch has room again. */
   resume(): void {
     if (this.#stage === Stage.HELD) this.#stage = Stage.READY;

@@ -13,6 +13,7 @@
  * Source: xen: xen/common/grant_table.c, xen/include/public/grant_table.h.
  */
 
+import type { GrantState } from "../../shared/wire/queue-state.ts";
 import { type GrantVersion, Limits, WireError } from "../../shared/wire/transactions.ts";
 import {
   endGrantRecord,
@@ -29,7 +30,7 @@ import { GntMap } from "../../shared/xen/grant-ops.ts";
 import { XenErrno } from "../../shared/xen/hypercall.ts";
 import type { Snapshot } from "../nic.ts";
 import { GrantEntries, MAX_USES } from "./grant-entries.ts";
-import { type LiveGrants, liveGrants } from "./live-grants.ts";
+import { liveGrants } from "./live-grants.ts";
 import { Maptrack, type TrackedMapping } from "./maptrack.ts";
 
 /** References in one page of the table. */
@@ -197,7 +198,7 @@ export class GrantTable {
   }
 
   /** What is granted and in use now, for whoever begins to look at the link. */
-  live(): LiveGrants {
+  live(): GrantState {
     return liveGrants(this.#entries, this.#version, this.#limit);
   }
 

@@ -3,13 +3,13 @@
  * README.md in this folder draws it.
  */
 
+import type { GrantState, QueueState } from "../../shared/wire/queue-state.ts";
 import { FaultSeverity, type GrantVersion, WireError } from "../../shared/wire/transactions.ts";
 import { GRANT_USE_RECORD_SIZE, grantUseRecord } from "../../shared/xen/grant.ts";
 import { XenErrno } from "../../shared/xen/hypercall.ts";
 import { backendPath, frontendPath, VifKey, XenbusState } from "../../shared/xen/xenbus.ts";
 import type { GuestCalls, GuestHost, Nic, Snapshot } from "../nic.ts";
 import { GrantTable } from "./grant-table.ts";
-import type { LiveGrants } from "./live-grants.ts";
 import type { Domain, XenMachine } from "./machine.ts";
 import { Netback, type NetbackConfig } from "./netback/index.ts";
 import {
@@ -214,7 +214,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     this.#machine.xenstore.request(this.domid, src.subarray(at, at + length));
   }
 
-  liveGrants(): LiveGrants {
+  liveGrants(): GrantState {
     return this.grants.live();
   }
 
@@ -286,6 +286,10 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     if (this.#destroyed) return {};
     const { xenstore, events } = this.#machine;
     return { store: { ...xenstore.use(this.domid) }, events: events.use(this.domid) };
+  }
+
+  queues(): QueueState | undefined {
+    return this.#netback.queues();
   }
 
   snapshot(): Snapshot {

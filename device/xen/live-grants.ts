@@ -1,22 +1,15 @@
 /** A grant table as the records that would make it, for a capture that begins in the middle. */
+import type { GrantState } from "../../shared/wire/queue-state.ts";
 import type { GrantVersion } from "../../shared/wire/transactions.ts";
 import { grantRecordV1, grantRecordV2, grantUseRecord } from "../../shared/xen/grant.ts";
 import type { GrantEntries } from "./grant-entries.ts";
-
-export interface LiveGrants {
-  readonly version: GrantVersion;
-  /** Packed records of `grant`: entries that are not 0. */
-  readonly records: Uint8Array;
-  /** Packed records of `grant_use`: entries in use. */
-  readonly uses: Uint8Array;
-}
 
 /** Of the entries below `limit`. */
 export function liveGrants(
   entries: GrantEntries,
   version: GrantVersion,
   limit: number,
-): LiveGrants {
+): GrantState {
   const granted: number[] = [];
   const used: number[] = [];
   for (let reference = 0; reference < limit; reference++) {

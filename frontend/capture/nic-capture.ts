@@ -10,7 +10,6 @@
 import { nextFrameId } from "../../shared/capture/frame-id.ts";
 import type { CaptureOutput } from "../../shared/capture/output.ts";
 import { Direction } from "../../shared/capture/pcapng/layout.ts";
-import { commentNote } from "../../shared/capture/pcapng/writer.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
 import type { RecorderOptions } from "../../shared/capture/recorder-types.ts";
 import { LinkDirection, ringPersonality } from "../../shared/capture/ring-header.ts";
@@ -26,8 +25,6 @@ export interface NicCaptureOptions extends RecorderOptions {
   readonly name: string;
   readonly personality: string;
 }
-
-const SNAPSHOT = commentNote("snapshot");
 
 export class NicCapture implements BpfTap {
   readonly recorder: Recorder;
@@ -49,13 +46,13 @@ export class NicCapture implements BpfTap {
       const to = direction === "out" ? LinkDirection.TO_DEVICE : LinkDirection.TO_FRONTEND;
       recorder.batch(number, to, session.epoch, personality, batch);
     };
-    if (session.isStarted) {
-      // The grants are the device's to tell: here they are spread over the driver's own table.
-      ringSnapshot({ windows: session.space.windows, grants: undefined }, (direction, batch) => {
-        recorder.batch(number, direction, session.epoch, personality, batch, SNAPSHOT);
+    const state = session.ringState();
+    if (state !== undefined) {
+      ringSnapshot(state, (direction, batch) => {
+        recorder.batch(number, direction, session.epoch, personality, batch, true);
       });
-      this.see(session.driver.ifnet);
     }
+    if (session.isStarted) this.see(session.driver.ifnet);
     session.addTap(tap);
     void recorder.done.then(() => {
       session.removeTap(tap);

@@ -8,6 +8,7 @@
 import { AENQ_DEPTH, AENQ_ENTRY_SIZE, AenqGroup, aenqCommon } from "../../shared/ena/aenq.ts";
 import { queueCapsReg, Register } from "../../shared/ena/registers.ts";
 import { PhaseCursor } from "../../shared/ring/phase.ts";
+import type { EnaWrittenRing } from "../../shared/wire/queue-state.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import type { DmaSpace } from "../bus/space.ts";
 import type { Registers } from "./registers.ts";
@@ -59,6 +60,18 @@ export class Aenq {
       ahead.next();
     }
     return false;
+  }
+
+  /** The ring as the wire has made it: with the events that were not handled yet. */
+  state(): EnaWrittenRing {
+    const { address, bytes, view } = this.#memory;
+    const unread = new PhaseCursor(AENQ_DEPTH, this.#cursor.head);
+    unread.phase = this.#cursor.phase;
+    for (let i = 0; i < AENQ_DEPTH; i++) {
+      if (aenqCommon.parse(view, unread.slot * AENQ_ENTRY_SIZE).phase !== unread.phase) break;
+      unread.next();
+    }
+    return { address, depth: AENQ_DEPTH, entryBytes: AENQ_ENTRY_SIZE, head: unread.head, bytes };
   }
 
   free(): void {

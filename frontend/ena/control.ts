@@ -50,6 +50,7 @@ import {
   StatsType,
 } from "../../shared/ena/stats.ts";
 import type { Logger } from "../../shared/log.ts";
+import type { EnaQueueState } from "../../shared/wire/queue-state.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
@@ -210,6 +211,12 @@ export class Com {
 
   get hasKeepAlive(): boolean {
     return this.alive && this.#aenq?.hasKeepAlive() === true;
+  }
+
+  /** The admin rings as the wire has made them; undefined before they are there. */
+  state(): Pick<EnaQueueState, "commands" | "completions" | "waiting" | "events"> | undefined {
+    if (!this.alive || this.#admin === undefined || this.#aenq === undefined) return undefined;
+    return { ...this.#admin.state(), events: this.#aenq.state() };
   }
 
   get adminRunning(): boolean {

@@ -5,6 +5,7 @@
  * one lock, watchdogs on the tick, waits looked at after each batch.
  */
 import { Register } from "../../shared/ena/registers.ts";
+import type { QueueState } from "../../shared/wire/queue-state.ts";
 import type { CounterTree, Driver, DriverContext } from "../driver.ts";
 import { Iff, type Ifnet } from "../net/ifnet.ts";
 import { serviceShared } from "../netmap/descriptor.ts";
@@ -25,6 +26,7 @@ import {
 } from "./lifecycle.ts";
 import { netmapAttach, netmapDetach } from "./netmap.ts";
 import { kick } from "./notify.ts";
+import { queueState } from "./queue-state.ts";
 import { Abandoned } from "./waits.ts";
 import { checkAll } from "./watchdog.ts";
 
@@ -144,6 +146,11 @@ export class EnaDriver implements Driver {
 
   counters(): CounterTree {
     return counterTree(this.adapter);
+  }
+
+  queues(): QueueState | undefined {
+    kick(this.adapter);
+    return queueState(this.adapter);
   }
 
   #retryRestore(): void {

@@ -117,6 +117,21 @@ export class IoSq {
     this.#llqDescriptors = queue.llqDescriptors;
   }
 
+  /** Entries posted so far; in host memory those that were published. */
+  get posted(): number {
+    return this.llq === undefined ? this.#published : this.cursor.head;
+  }
+
+  /** Offset in BAR 2; LLQ only. */
+  get llqDescriptors(): number {
+    return this.#llqDescriptors;
+  }
+
+  /** Offset in BAR 0. */
+  get doorbell(): number {
+    return this.#doorbell;
+  }
+
   /** ena_com_free_q_entries: one entry always stays empty. */
   freeEntries(): number {
     return this.depth - 1 - distance(this.nextToComp, this.cursor.head);

@@ -41,15 +41,9 @@ export class GrantPosts {
     length: number,
   ): void {
     if (this.#ends || this.#count === RECORDS) this.send();
+    const version = this.#version;
     const i = this.#count++;
-    if (this.#version === 1) {
-      // Version 1 has 32 bits for a frame; the table itself keeps the whole address.
-      const at = i * GRANT_RECORD_V1_SIZE;
-      grantRecordV1.write(this.#view, at, reference, flags, domid, frame % TWO_32);
-    } else {
-      const at = i * GRANT_RECORD_V2_SIZE;
-      grantRecordV2.write(this.#view, at, reference, flags, domid, start, length, frame);
-    }
+    writeGrantRecord(this.#view, i, version, reference, flags, domid, frame, start, length);
   }
 
   end(reference: number): void {
@@ -71,5 +65,27 @@ export class GrantPosts {
   drop(): void {
     this.#count = 0;
     this.#ends = false;
+  }
+}
+
+/** Record `i` of a column of `grant`; `start` and `length` count in version 2. */
+export function writeGrantRecord(
+  view: DataView,
+  i: number,
+  version: GrantVersion,
+  reference: number,
+  flags: number,
+  domid: number,
+  frame: number,
+  start: number,
+  length: number,
+): void {
+  if (version === 1) {
+    // Version 1 has 32 bits for a frame; the table itself keeps the whole address.
+    const at = i * GRANT_RECORD_V1_SIZE;
+    grantRecordV1.write(view, at, reference, flags, domid, frame % TWO_32);
+  } else {
+    const at = i * GRANT_RECORD_V2_SIZE;
+    grantRecordV2.write(view, at, reference, flags, domid, start, length, frame);
   }
 }

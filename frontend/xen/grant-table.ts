@@ -15,6 +15,7 @@
  * Source: freebsd-src: sys/dev/xen/grant_table/grant_table.c; xen: xen/common/grant_table.c.
  */
 import type { Logger } from "../../shared/log.ts";
+import type { GrantState } from "../../shared/wire/queue-state.ts";
 import type { GrantVersion } from "../../shared/wire/transactions.ts";
 import {
   Gntst,
@@ -35,6 +36,7 @@ import {
   Owner,
   ReferencePool,
 } from "./grant-references.ts";
+import { LiveGrants } from "./live-grants.ts";
 
 export { type FreeCallback, GrantMisuse, type GrantReferences } from "./grant-references.ts";
 
@@ -291,6 +293,17 @@ export class GrantTable implements GrantAccess {
     this.#posts.send();
   }
 
+  /** What is granted and in use now, told or about to be. */
+  live(): GrantState {
+    const state = new LiveGrants(this.version, this.#pool.end);
+    for (let reference = 0; reference < this.#pool.end; reference++) {
+      const [readers, writers] = [this.#readers[reference]!, this.#writers[reference]!];
+      if (this.#flags[reference] !== 0) this.#tell(reference, state);
+      if (readers + writers !== 0) state.use(reference, readers, writers);
+    }
+    return state;
+  }
+
   deviceWrite(
     reference: number,
     offset: number,
@@ -394,13 +407,13 @@ export class GrantTable implements GrantAccess {
     this.#tell(reference);
   }
 
-  #tell(reference: number): void {
+  #tell(reference: number, to: Pick<GrantPosts, "grant"> = this.#posts): void {
     const flags = this.#flags[reference]!;
     const start = this.#starts[reference]!;
     // Offset and length mean nothing in the entry of a whole page.
     const length = (flags & GrantFlag.SUB_PAGE) === 0 ? 0 : this.#ends[reference]! - start;
     const frame = this.#pages[reference]! / GRANT_PAGE_BYTES;
-    this.#posts.grant(reference, flags, this.#domids[reference]!, frame, start, length);
+    to.grant(reference, flags, this.#domids[reference]!, frame, start, length);
   }
 
   #end(reference: number): void {

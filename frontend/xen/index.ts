@@ -4,6 +4,7 @@
  * Everything the session asks of a driver, put together from the room's parts: lifecycle behind one
  * lock, rings looked at after each batch.
  */
+import type { GrantState, QueueState } from "../../shared/wire/queue-state.ts";
 import type { CounterTree, Driver, DriverContext } from "../driver.ts";
 import type { Ifnet } from "../net/ifnet.ts";
 import { serviceShared } from "../netmap/descriptor.ts";
@@ -127,6 +128,29 @@ export class XenDriver implements Driver {
 
   counters(): CounterTree {
     return counterTree(this.info);
+  }
+
+  /** Undefined until the backend has connected to the rings. */
+  queues(): QueueState | undefined {
+    const { info } = this;
+    if (!info.carrier) return undefined;
+    kick(info);
+    return {
+      personality: "xen",
+      queues: info.txqs.map((txq, i) => ({
+        tx: txq.ring!.state(),
+        rx: info.rxqs[i]!.ring!.state(),
+        txPort: txq.port,
+        rxPort: txq.port,
+      })),
+      control: undefined,
+    };
+  }
+
+  liveGrants(): GrantState {
+    const { grants } = this.info;
+    grants.post();
+    return grants.live();
   }
 
   /** Rings that could not be filled when they were last looked at. */

@@ -23,6 +23,7 @@ import {
   needNotify,
   slotOf,
 } from "../../shared/ring/index32.ts";
+import type { XenRingState } from "../../shared/wire/queue-state.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import {
   RING_HEADER_SIZE,
@@ -89,6 +90,11 @@ export class FrontRing {
     sring.setRspEvent(this.view, 0, this.#rspEvent);
     this.memory.publish(0, RING_HEADER_SIZE, RecordType.XEN_RING_PAGE);
     grants.grantForeignAccessRef(this.reference, domid, this.memory.address, false);
+  }
+
+  state(): XenRingState {
+    const { reference, memory } = this;
+    return { reference, address: memory.address, page: memory.bytes };
   }
 
   /** RING_FREE_REQUESTS */

@@ -10,7 +10,7 @@
  * Source: xen: xen/include/public/io/xenbus.h; freebsd-src: sys/xen/xenbus/xenbusb.c.
  */
 import { DOMID_FIRST_RESERVED } from "../../shared/xen/hypercall.ts";
-import { VifKey, XenbusState, xenbusStateOf } from "../../shared/xen/xenbus.ts";
+import { VIF_NODE, VifKey, XenbusState, xenbusStateOf } from "../../shared/xen/xenbus.ts";
 import { isValidPath } from "../../shared/xen/xenstore.ts";
 import { Errno } from "../bus/errno.ts";
 import { Abandoned } from "./abandoned.ts";
@@ -18,7 +18,7 @@ import { XenError } from "./error.ts";
 import type { XenstoreClient, XenstoreRequests } from "./xenstore-client.ts";
 
 /** Our directory, from the domain's own. */
-export const NODE = "device/vif/0";
+export const NODE = VIF_NODE;
 
 interface StateWait {
   readonly states: readonly XenbusState[];

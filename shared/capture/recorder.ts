@@ -16,7 +16,12 @@ import {
   FLAG_CHECKSUM_VALID,
   FLAG_SEGMENTATION_OFFLOADED,
 } from "./pcapng/layout.ts";
-import { PACKET_OVERHEAD_BYTES, type PacketFacts, PcapngWriter } from "./pcapng/writer.ts";
+import {
+  commentNote,
+  PACKET_OVERHEAD_BYTES,
+  type PacketFacts,
+  PcapngWriter,
+} from "./pcapng/writer.ts";
 import { Pump } from "./pump.ts";
 import { osName, RecordedInterface } from "./recorded-interface.ts";
 import type {
@@ -37,6 +42,8 @@ import {
 /** Most bytes kept of a packet: Wireshark refuses a file with a longer one. */
 export const MAX_SNAP_BYTES = 262_144;
 
+/** Packet comment of a batch that was never sent. */
+const SNAPSHOT = commentNote("snapshot");
 const DEFAULT_QUEUE_BYTES = 8 * 1024 * 1024;
 /** A buffer fuller than this goes to the output without waiting for the rest of the burst. */
 const FULL_BYTES = 120 * 1024;
@@ -240,7 +247,8 @@ export class Recorder {
 
   /**
    * A batch as it crossed the link, on an interface of layer "ring". Directions are the NIC's, on
-   * both sides of the link: what goes to the device is outbound.
+   * both sides of the link: what goes to the device is outbound. `told`: it never crossed the link,
+   * but is part of a snapshot.
    */
   batch(
     number: number,
@@ -248,9 +256,10 @@ export class Recorder {
     epoch: number,
     personality: RingPersonality,
     bytes: Uint8Array,
-    note?: Uint8Array,
+    told = false,
   ): void {
     if (this.#ended) return;
+    const note = told ? SNAPSHOT : undefined;
     const counted = this.#interfaces[number]!;
     counted.received++;
     counted.accepted++;
@@ -262,7 +271,7 @@ export class Recorder {
     facts.queue = -1;
     facts.id = 0;
     const at = this.#begin(number, counted, captured, original, note);
-    setPseudoHeader(this.#prefixView, direction, epoch, personality);
+    setPseudoHeader(this.#prefixView, direction, epoch, personality, told);
     const out = this.#out.bytes;
     copyBytes(this.#prefix, 0, out, at, RING_PREFIX_BYTES);
     copyBytes(bytes, 0, out, at + RING_PREFIX_BYTES, captured - RING_PREFIX_BYTES);

@@ -20,13 +20,14 @@ const NAME_BYTES = 16;
 const PSEUDO_HEADER = 24;
 
 // The pseudo header, little-endian, offsets from its first byte
-//   0      2         3           4        8             9             16
-//   | "RW" | version | direction | epoch  | personality | reserved, 0 |
+//   0      2         3           4       8             9       10            16
+//   | "RW" | version | direction | epoch | personality | flags | reserved, 0 |
 const MAGIC = 0;
 const VERSION = 2;
 const DIRECTION = 3;
 const EPOCH = 4;
 const PERSONALITY = 8;
+const FLAGS = 9;
 export const PSEUDO_HEADER_BYTES = 16;
 /** Tags and pseudo header. */
 export const RING_PREFIX_BYTES = PSEUDO_HEADER + PSEUDO_HEADER_BYTES;
@@ -34,6 +35,9 @@ export const RING_PREFIX_BYTES = PSEUDO_HEADER + PSEUDO_HEADER_BYTES;
 const LE = true;
 const MAGIC_RW = 0x5752;
 const VERSION_1 = 1;
+
+/** The batch was never sent: a capture that begins late tells with it what it has missed. */
+const TOLD = 1 << 0;
 
 /** Which way a batch went. */
 export const LinkDirection = { TO_DEVICE: 0, TO_FRONTEND: 1 } as const;
@@ -55,6 +59,7 @@ export function writeRingPrefix(
   direction: LinkDirection,
   epoch: number,
   personality: RingPersonality,
+  told = false,
 ): void {
   for (let at = 0; at < RING_PREFIX_BYTES; at++) prefix.setUint8(at, 0);
   prefix.setUint16(TAG_NAME, TAG_DISSECTOR_NAME);
@@ -64,25 +69,29 @@ export function writeRingPrefix(
   }
   prefix.setUint16(PSEUDO_HEADER + MAGIC, MAGIC_RW, LE);
   prefix.setUint8(PSEUDO_HEADER + VERSION, VERSION_1);
-  setPseudoHeader(prefix, direction, epoch, personality);
+  setPseudoHeader(prefix, direction, epoch, personality, told);
 }
 
-/** Changes what differs between batches. */
+/** Changes what differs between batches; `told` ones were never sent. */
 export function setPseudoHeader(
   prefix: DataView,
   direction: LinkDirection,
   epoch: number,
   personality: RingPersonality,
+  told: boolean,
 ): void {
   prefix.setUint8(PSEUDO_HEADER + DIRECTION, direction);
   prefix.setUint32(PSEUDO_HEADER + EPOCH, epoch, LE);
   prefix.setUint8(PSEUDO_HEADER + PERSONALITY, personality);
+  prefix.setUint8(PSEUDO_HEADER + FLAGS, told ? TOLD : 0);
 }
 
 export interface RingPacket {
   readonly direction: LinkDirection;
   readonly epoch: number;
   readonly personality: RingPersonality;
+  /** Never sent, but part of a snapshot. */
+  readonly told: boolean;
   /** A view; shorter than the batch was when the capture cut it. */
   readonly batch: Uint8Array;
 }
@@ -113,6 +122,7 @@ export function parseRingPacket(bytes: Uint8Array): RingPacket | undefined {
       personality === RingPersonality.ENA || personality === RingPersonality.XEN
         ? personality
         : RingPersonality.UNKNOWN,
+    told: (view.getUint8(PSEUDO_HEADER + FLAGS) & TOLD) !== 0,
     batch: bytes.subarray(RING_PREFIX_BYTES),
   };
 }

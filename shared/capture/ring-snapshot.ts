@@ -1,24 +1,22 @@
 /**
- * What a link's memory holds when a ring capture begins in the middle of its life, as batches that
- * were never sent: windows, what is in them, and grants. Whoever reads the capture starts from
- * there, as the peers started from zeroes.
+ * What a link has come to when a ring capture begins in the middle of its life, as batches that
+ * were never sent: windows, what is in them, grants, and queues. Whoever reads the capture starts
+ * from there, as the peers started from zeroes.
  */
 import { BatchWriter } from "../wire/batch.ts";
+import type { GrantState, QueueState } from "../wire/queue-state.ts";
 import { RecordType, Space } from "../wire/records.ts";
-import { GRANT_RECORD_BYTES, type GrantVersion, Op } from "../wire/transactions.ts";
+import { GRANT_RECORD_BYTES, Op } from "../wire/transactions.ts";
 import { GRANT_USE_RECORD_SIZE } from "../xen/grant.ts";
 import { LinkDirection } from "./ring-header.ts";
-
-/** Live entries of a grant table: packed records, as `grant` and `grant_use` carry them. */
-export interface GrantState {
-  readonly version: GrantVersion;
-  readonly records: Uint8Array;
-  readonly uses: Uint8Array;
-}
+import { tellEnaQueues } from "./snapshot-ena.ts";
+import { tellXenQueues } from "./snapshot-xen.ts";
 
 export interface RingState {
   readonly windows: Iterable<{ readonly address: number; readonly bytes: Uint8Array }>;
   readonly grants: GrantState | undefined;
+  /** Undefined while there are none, and from who does not know them. */
+  readonly queues: QueueState | undefined;
 }
 
 /** Memory is looked through, and told, by pieces of this size: most rings are mostly zeroes. */
@@ -30,7 +28,7 @@ const GRANTS_AT_ONCE = 2048;
 
 /** Calls `show` with each batch. The bytes are good during the call. */
 export function ringSnapshot(
-  { windows, grants }: RingState,
+  { windows, grants, queues }: RingState,
   show: (direction: LinkDirection, batch: Uint8Array) => void,
 ): void {
   const to = (direction: LinkDirection) =>
@@ -50,12 +48,16 @@ export function ringSnapshot(
     }
   }
   toDevice.flush();
-  if (grants === undefined) return;
   const toFrontend = to(LinkDirection.TO_FRONTEND);
-  for (const part of parts(grants.uses, GRANT_USE_RECORD_SIZE)) {
-    toFrontend.control([Op.GRANT_USE, part]);
+  if (grants !== undefined) {
+    for (const part of parts(grants.uses, GRANT_USE_RECORD_SIZE)) {
+      toFrontend.control([Op.GRANT_USE, part]);
+    }
+    toFrontend.flush();
   }
-  toFrontend.flush();
+  if (queues?.personality === "ena") tellEnaQueues(queues, toDevice, toFrontend);
+  else if (queues?.personality === "xen") tellXenQueues(queues, toDevice);
+  toDevice.flush();
 }
 
 /** Writes what is not zero, up to `most` bytes. Returns how many were written. */

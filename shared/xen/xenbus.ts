@@ -83,6 +83,9 @@ export const VifKey = {
 } as const;
 export type VifKey = (typeof VifKey)[keyof typeof VifKey];
 
+/** The frontend's directory of its first device, from the domain's own. */
+export const VIF_NODE = "device/vif/0";
+
 /** The frontend's directory of device `handle` of domain `domid`. */
 export const frontendPath = (domid: number, handle: number): string =>
   `${domainPath(domid)}/device/vif/${handle}`;

@@ -297,6 +297,7 @@ test("ring prefix", () => {
     direction: LinkDirection.TO_FRONTEND,
     epoch: 0x01020304,
     personality: RingPersonality.XEN,
+    told: false,
     batch: Buffer.from([0x90]),
   });
   expect(parseRingPacket(expected.subarray(0, -1))).toBeUndefined();

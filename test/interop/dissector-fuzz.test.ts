@@ -6,7 +6,7 @@
 import { describe, expect, test } from "vitest";
 import { Op } from "../../shared/wire/transactions.ts";
 import { cases } from "../support/counts.ts";
-import { RingFile, tshark } from "../support/dissector.ts";
+import { type BatchFacts, RingFile, tshark } from "../support/dissector.ts";
 import { runNicSession } from "../support/nic-session.ts";
 import { Random, seedOfRun } from "../support/random.ts";
 import { column, type Piece, packBatch } from "../support/raw-frontend.ts";
@@ -102,11 +102,12 @@ class Fuzzer {
     return this.#bytes(1 + this.#random.below(200));
   }
 
-  /** Direction, connection, and now and then a cut or a gap. */
-  facts(length: number): { toDevice: boolean; epoch: number; snap?: number; drops?: number } {
+  /** Direction, connection, and now and then a snapshot, a cut or a gap. */
+  facts(length: number): BatchFacts & { readonly toDevice: boolean } {
     return {
       toDevice: this.#random.below(2) === 0,
       epoch: this.#random.below(3),
+      told: this.#random.below(10) === 0,
       ...(this.#random.below(40) === 0 ? { snap: this.#random.below(length) } : {}),
       ...(this.#random.below(200) === 0 ? { drops: 1 } : {}),
     };

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { stampCommand } from "../../shared/ena/admin.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { FaultSeverity, Op } from "../../shared/wire/transactions.ts";
-import { batchOf, dissect, infos, type Packet, RingFile } from "../support/dissector.ts";
+import { batchOf, dissect, infos, type Packet, RingFile, tshark } from "../support/dissector.ts";
 import { column, mmio, packBatch } from "../support/raw-frontend.ts";
 
 async function only(build: (file: RingFile) => void): Promise<Packet> {
@@ -162,8 +162,11 @@ function entry(bytes: number, fill: (view: DataView) => void): Uint8Array {
 const write = (address: number, type: number, bytes: Uint8Array): unknown[] =>
   column(Op.WRITE, [{ address, type, bytes }]);
 
-/** An Rx completion queue of DEPTH entries and its submission queue, created in view. */
-function rxQueue(file: RingFile): void {
+const TX = 1;
+const RX = 2;
+
+/** A completion queue of DEPTH entries and its submission queue, created in view. */
+function newQueue(file: RingFile, direction = RX): void {
   const caps = (64 << 16) | 32;
   file.toDevice(
     packBatch([
@@ -175,7 +178,7 @@ function rxQueue(file: RingFile): void {
         RecordType.ENA_AQ,
         entry(64, (v) => {
           v.setUint8(2, 3); // create CQ
-          v.setUint8(5, 4); // words of an entry
+          v.setUint8(5, direction === RX ? 4 : 2); // words of an entry
           u16(v, 6, DEPTH);
           u32(v, 12, CQ);
           stampCommand(v, 0, 0, 1);
@@ -203,7 +206,7 @@ function rxQueue(file: RingFile): void {
         RecordType.ENA_AQ,
         entry(64, (v) => {
           v.setUint8(2, 1); // create SQ
-          v.setUint8(4, 2 << 5); // rx
+          v.setUint8(4, direction << 5);
           v.setUint8(6, 1); // in host memory
           u16(v, 8, 5);
           u16(v, 10, DEPTH);
@@ -250,7 +253,7 @@ const complete = (slot: number, reqId: number, phase = 1) =>
 describe("what the dissector complains about", () => {
   async function onQueue(build: (file: RingFile) => void): Promise<readonly Packet[]> {
     const file = new RingFile();
-    rxQueue(file);
+    newQueue(file);
     const before = file.packets;
     build(file);
     const packets = await dissect(file);
@@ -302,6 +305,50 @@ describe("what the dissector complains about", () => {
     });
     expect(packets.map((p) => p.experts)).toEqual([[], ["req_id"], [], ["req_id"], [], ["twice"]]);
     expect(packets[1]!.complaints).toContain("rx completion of req_id 9, which is not outstanding");
+  });
+
+  test("nothing about ids of a ring that the device reads for itself", async () => {
+    const packets = await onQueue((file) => {
+      file.toFrontend(complete(0, 9));
+    });
+    expect(packets.flatMap((p) => p.experts)).toEqual([]);
+  });
+
+  test("nothing about ids that nobody wants completed", async () => {
+    const file = new RingFile();
+    newQueue(file, TX);
+    const before = file.packets;
+    const send = (slot: number, wantsCompletion: boolean) =>
+      entry(16, (v) => {
+        u32(v, 0, 60 | (1 << 24) | (1 << 26) | (1 << 27) | (wantsCompletion ? 1 << 28 : 0));
+        u32(v, 8, 0x50000 + slot * 2048);
+      });
+    for (const [slot, wantsCompletion] of [false, false, true, true].entries()) {
+      const bytes = send(slot, wantsCompletion);
+      file.toDevice(packBatch([write(SQ + slot * 16, RecordType.ENA_TX_DESC, bytes)]));
+    }
+    const packets = (await dissect(file)).slice(before);
+    expect(packets.map((p) => p.experts)).toEqual([[], [], [], ["twice"]]);
+  });
+
+  test("complaints are found by a filter as they are shown in the tree", async () => {
+    const file = new RingFile();
+    newQueue(file);
+    file.toDevice(post(0, 1));
+    const reserved = rxCompletion(8, 0);
+    reserved[0] = 0x80;
+    file.toFrontend(packBatch([write(CQ + 32, RecordType.ENA_RX_CDESC, reserved)]));
+    file.toFrontend(packBatch([[Op.FAULT, 0, "CODE", "a sentence", 0, 0]]));
+    for (const [, bytes] of WRONG) file.toDevice(bytes);
+    file.toDevice(packBatch(Array.from({ length: 600 }, () => [Op.INTERRUPT, 1])));
+    const shown = await dissect(file);
+    const experts = shown.flatMap((packet, i) => packet.experts.map((name) => [name, `${i + 1}`]));
+    const names = ["mbz", "order", "req_id", "fault_note", "malformed", "record", "bounded"];
+    for (const name of names) expect(experts.map(([found]) => found)).toContain(name);
+    // Nobody asks for a field of ours here, so no tree is built.
+    const { stdout } = await tshark(file.bytes(), ["-Y", "_ws.expert"]);
+    const found = stdout.split("\n").flatMap((line) => line.match(/^ *(\d+)/)?.[1] ?? []);
+    expect(found).toEqual([...new Set(experts.map(([, frame]) => frame))]);
   });
 
   test("an admin completion without its command, and one that failed", async () => {

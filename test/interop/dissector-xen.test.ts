@@ -380,6 +380,17 @@ describe("rings", () => {
   });
 });
 
+test("a ring from before the capture: nothing is said about ids that were posted then", async () => {
+  const file = new RingFile();
+  const facts = { personality: RingPersonality.XEN };
+  const request = own(RX_REQ, RX_FRAME * 4096 + HEADER + 8 * 8, rxRequest(8, 48));
+  const grant = [GRANT, 1, grantV1(RX_REF, RX_FRAME)];
+  file.toDevice(packBatch([grant, request]), facts);
+  file.toFrontend(packBatch([granted(RX_RSP, RX_REF, HEADER, rxResponse(3, 0, 0, 60))]), facts);
+  const shown = await dissect(file);
+  expect(shown.flatMap((packet) => packet.experts)).toEqual([]);
+});
+
 test("a batch in words is what the tracer says", () => {
   const tracer = new Tracer();
   for (const [name, way, transactions] of STEPS) {

@@ -30,6 +30,8 @@ export interface BatchFacts {
   readonly snap?: number;
   /** Packets that the capture lost before this one. */
   readonly drops?: number;
+  /** Part of a snapshot. */
+  readonly told?: boolean;
 }
 
 /** A capture file of one interface, written when its bytes are asked for. */
@@ -62,7 +64,7 @@ export class RingFile {
     const prefix = new Uint8Array(RING_PREFIX_BYTES);
     const personality = facts.personality ?? RingPersonality.ENA;
     const view = new DataView(prefix.buffer);
-    writeRingPrefix(view, direction, facts.epoch ?? 1, personality);
+    writeRingPrefix(view, direction, facts.epoch ?? 1, personality, facts.told);
     // USER0 has no tags in front: the header begins where the names end.
     const head = this.#linkType === USER0 ? prefix.subarray(RING_PREFIX_BYTES - 16) : prefix;
     const kept = bytes.subarray(0, facts.snap ?? bytes.length);

@@ -105,8 +105,8 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
   // Frames for a NIC without receive buffers would be dropped.
   await eventually("both NICs", () => (receiving.size === 2 ? true : undefined));
   for (const length of options.frames) {
-    send(pool, ifA, ifB, length);
-    send(pool, ifB, ifA, length);
+    sendFrame(pool, ifA, ifB, length);
+    sendFrame(pool, ifB, ifA, length);
   }
   await eventually("all frames", () => (received === 2 * options.frames.length ? true : undefined));
   const record = { batches, mac: macText(ifA.mac), peerMac: macText(ifB.mac), port };
@@ -116,7 +116,8 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
   return record;
 }
 
-function send(pool: MbufPool, from: Ifnet, to: Ifnet, length: number): void {
+/** A frame of the local experimental EtherType. Throws when it is refused. */
+export function sendFrame(pool: MbufPool, from: Ifnet, to: Ifnet, length: number): void {
   const m = pool.get();
   if (m === undefined) throw new Error("no mbuf");
   const frame = Buffer.from(m.buffer.buffer, m.buffer.byteOffset, length);

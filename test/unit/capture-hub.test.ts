@@ -43,7 +43,7 @@ class TestLink implements RingSource {
   readonly personality = "ena";
   readonly epoch = 7;
   readonly taps = new Set<LinkTap>();
-  state: RingState = { windows: [], grants: undefined };
+  state: RingState = { windows: [], grants: undefined, queues: undefined };
   constructor(name: string) {
     this.name = name;
   }
@@ -357,8 +357,8 @@ describe("rings", () => {
     await recorder.stop("test");
     const { packets, reader } = read(output);
     expect(packets.map((p) => parseRingPacket(p.bytes))).toEqual([
-      { direction: 0, epoch: 7, personality: 0, batch: EMPTY },
-      { direction: 1, epoch: 7, personality: 0, batch: BEATS },
+      { direction: 0, epoch: 7, personality: 0, told: false, batch: EMPTY },
+      { direction: 1, epoch: 7, personality: 0, told: false, batch: BEATS },
     ]);
     expect(packets.map((p) => p.flags & 3)).toEqual([Direction.OUT, Direction.IN]);
     expect(reader.interfaces).toMatchObject([{ name: "a:ring", linkType: 252 }]);
@@ -379,6 +379,7 @@ describe("rings", () => {
     link.state = {
       windows: [{ address: 0x10000, bytes }],
       grants: { version: 1, records, uses },
+      queues: undefined,
     };
     stage.hub.linkJoined(link);
     const output = new MemoryOutput();

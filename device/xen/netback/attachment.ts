@@ -2,6 +2,7 @@
  * What a connected interface holds: rings that are mapped, channels that are bound. It is made
  * whole or not at all, and given up as one.
  */
+import type { XenQueueState } from "../../../shared/wire/queue-state.ts";
 import { RecordType } from "../../../shared/wire/records.ts";
 import { CTRL_SLOT_SIZE } from "../../../shared/xen/control.ts";
 import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../../shared/xen/netif.ts";
@@ -157,6 +158,26 @@ export class Attachment {
     this.control?.close();
     for (const ring of this.#loose.splice(0)) ring.close();
     for (const channel of this.#channels.splice(0)) channel.close();
+  }
+
+  queues(): XenQueueState {
+    const channel = this.#controlChannel;
+    return {
+      personality: "xen",
+      queues: this.tx.map((tx, i) => {
+        const pair = this.#pairs[i]!;
+        return {
+          tx: tx.ring.state(),
+          rx: this.rx[i]!.ring.state(),
+          txPort: pair.tx.guestPort,
+          rxPort: pair.rx.guestPort,
+        };
+      }),
+      control:
+        this.control === undefined || channel === undefined
+          ? undefined
+          : { ring: this.control.ring.state(), port: channel.guestPort },
+    };
   }
 
   #controlSnapshot(): Snapshot {

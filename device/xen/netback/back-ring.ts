@@ -25,6 +25,7 @@ import {
   slotOf,
   unconsumedRequests,
 } from "../../../shared/ring/index32.ts";
+import type { XenRingState } from "../../../shared/wire/queue-state.ts";
 import { RecordType } from "../../../shared/wire/records.ts";
 import { Gntst, GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
 import { GntMap } from "../../../shared/xen/grant-ops.ts";
@@ -200,6 +201,12 @@ export class BackRing {
     if (status !== Gntst.OKAY && status !== Gntst.BAD_HANDLE) {
       throw new Error(`unmapping ring ${this.reference}: GNTST ${status}`);
     }
+  }
+
+  state(): XenRingState {
+    const { reference } = this;
+    const page = this.#window.bytes.subarray(this.#base, this.#base + GRANT_PAGE_BYTES);
+    return { reference, address: this.#window.address + this.#base, page };
   }
 
   snapshot(): Snapshot {

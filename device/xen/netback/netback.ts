@@ -16,6 +16,7 @@ import { MAC_BYTES, macHigh, macLow } from "../../../shared/net/ethernet.ts";
 import { type Frame, Gso } from "../../../shared/net/frame.ts";
 import { Headers, L3, L4 } from "../../../shared/net/headers.ts";
 import { Segmenter } from "../../../shared/net/segment.ts";
+import type { XenQueueState } from "../../../shared/wire/queue-state.ts";
 import { FaultSeverity } from "../../../shared/wire/transactions.ts";
 import { GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
 import type { Snapshot } from "../../nic.ts";
@@ -363,6 +364,11 @@ export class Netback implements Port, Vif {
       Math.ceil(at - now),
     );
     this.#timer.unref();
+  }
+
+  /** Undefined while it is not connected. */
+  queues(): XenQueueState | undefined {
+    return this.#attached?.queues();
   }
 
   snapshot(): Snapshot {

@@ -27,6 +27,7 @@ local capture = Proto("ringwire.batch", "Ringwire capture")
 local direction_field = rw.field("ringwire.direction", "u8", { names = { [0] = "frontend to device", [1] = "device to frontend" } })
 local epoch_field = rw.field("ringwire.epoch", "u32")
 local personality_field = rw.field("ringwire.personality", "u8", { names = { [0] = "ena", [1] = "xen", [255] = "unknown" } })
+local snapshot_field = rw.field("ringwire.snapshot", "bool", { bits = 8, mask = 1 })
 local version_field = rw.field("ringwire.capture_version", "u8")
 
 local words_field = rw.field("ringwire.words", "string")
@@ -51,6 +52,8 @@ end
 -- Fields of other dissectors, of the packet at hand: the last value is that of the innermost layer.
 local tcp_stream, ws_mask = Field.new("tcp.stream"), Field.new("websocket.mask")
 local interface_id, drop_count = Field.new("frame.interface_id"), Field.new("frame.drop_count")
+-- Files behind each other in one number their interfaces each from 0. Since Wireshark 4.0.
+local has_sections, section_number = pcall(Field.new, "frame.section_number")
 
 local infos = {} -- what earlier messages of a packet said
 
@@ -100,14 +103,15 @@ local function walk(m, words)
   end
 end
 
--- One batch, from byte `start`. `place` is { connection, message within the file, ordinal in the packet }.
-local function dissect_batch(tvb, start, pinfo, root, direction, place)
+-- One batch, from byte `start`. `place` is { connection, message within the file, ordinal in the packet };
+-- `told` when it was never sent, but tells what a capture that begins late has missed.
+local function dissect_batch(tvb, start, pinfo, root, direction, place, told)
   local m = {
-    tvb = tvb, start = start, pinfo = pinfo, root = root, direction = direction,
+    tvb = tvb, start = start, detail = rw.wants_detail(root), pinfo = pinfo, root = root, direction = direction,
     limit = tvb:len(), reported = tvb:reported_len(), cut = tvb:len() < tvb:reported_len(),
     experts = 0, shown = {}, hidden = {}, frames = 0, pieces = {}, piece_at = {}, packets = {},
   }
-  rw.begin_message(m, place[1], place[2], pinfo.visited)
+  rw.begin_message(m, place[1], place[2], pinfo.visited, told)
   local dropped = drop_count()
   if dropped and dropped.value ~= UInt64.new(0) then rw.lost(m) end
 
@@ -173,15 +177,19 @@ function capture.dissector(tvb, pinfo, tree)
   root:add(direction_field, tvb(3, 1))
   root:add_le(epoch_field, tvb(4, 4))
   root:add(personality_field, tvb(8, 1))
+  root:add(snapshot_field, tvb(9, 1))
   local direction = tvb(3, 1):uint() == 0 and "out" or "in"
   local interface = interface_id()
-  local key = string.format("ring %s %.0f", tostring(interface and interface.value or 0), tvb(4, 4):le_uint())
+  local section = has_sections and section_number()
+  local key = string.format("ring %s %s %.0f", tostring(section and section.value or 0),
+    tostring(interface and interface.value or 0), tvb(4, 4):le_uint())
   if tvb:len() == HEADER then
     root:add_proto_expert_info(rw.experts.cut, "no byte of the batch was captured")
     pinfo.cols.info = "! cut short by the capture"
     return HEADER
   end
-  dissect_batch(tvb, HEADER, pinfo, root, direction, { key, tostring(pinfo.number), 1 })
+  dissect_batch(tvb, HEADER, pinfo, root, direction, { key, tostring(pinfo.number), 1 },
+    tvb(9, 1):uint() % 2 == 1)
   return tvb:len()
 end
 

@@ -96,7 +96,7 @@ return function(rw)
     c.commands[id] = info
     if info.buffer then c.control[info.buffer] = info.feature or "metrics" end
     if info.opcode == 9 and info.llq then c.llq = info.llq end
-    return rw.ring_holds(c.aq, address) and rw.entry_written(c.aq, address, phase) or nil
+    return rw.ring_holds(c.aq, address) and rw.entry_written(c.aq, address, phase, c.told) or nil
   end
 
   local function add_queue(c, key, queue)
@@ -105,7 +105,7 @@ return function(rw)
   end
 
   local function command_completed(c, address, id, phase, made)
-    local verdict = rw.ring_holds(c.acq, address) and rw.entry_written(c.acq, address, phase) or nil
+    local verdict = rw.ring_holds(c.acq, address) and rw.entry_written(c.acq, address, phase, c.told) or nil
     local command = c.commands[id]
     c.commands[id] = nil
     if command == nil then
@@ -120,6 +120,9 @@ return function(rw)
         local llq = command.placement == 3
         local ring = rw.new_ring(llq and made.llq or command.base, command.depth, llq and c.llq.entry or 16)
         ring.name, ring.kind, ring.llq, ring.outstanding = name, dir, llq, {}
+        -- A snapshot's queue stands where its doorbell says, and has no word of its own before.
+        if c.told then ring.next, ring.outstanding, ring.told = nil, nil, {} end
+        c.doorbells[made.doorbell] = ring
         add_queue(c, string.format("sq %s %.0f", dir, made.index), ring)
         local cq = c.queues[string.format("cq %.0f", command.cq)]
         if cq then cq.sq = ring end
@@ -141,7 +144,7 @@ return function(rw)
   end
 
   local function event_written(c, address, phase)
-    return rw.ring_holds(c.aenq, address) and rw.entry_written(c.aenq, address, phase) or nil
+    return rw.ring_holds(c.aenq, address) and rw.entry_written(c.aenq, address, phase, c.told) or nil
   end
 
   local function say_verdict(m, tree, verdict)

@@ -109,7 +109,7 @@ return function(rw)
   --- A control buffer. `feature` is that of the command that named it, when it came before; a
   --- driver writes a buffer first, and then its length says what it is.
   function ena.control_buffer(m, tree, at, length, feature)
-    if tree == nil then return end
+    if not tree then return end
     length = math.min(length, m.limit - at)
     if feature == "metrics" then
       for i = 0, math.floor(length / 8) - 1 do tree:add_le(metric, m.tvb(at + i * 8, 8)) end

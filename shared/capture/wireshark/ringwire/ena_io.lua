@@ -59,6 +59,8 @@ return function(rw)
 
   -- A request id is posted. Returns whether it was outstanding already.
   local function post(queue, req_id, value)
+    queue.seen = true
+    if queue.told then queue.told[req_id] = value end
     if queue.outstanding == nil then return false end
     local twice = queue.outstanding[req_id] ~= nil
     queue.outstanding[req_id] = value
@@ -66,15 +68,16 @@ return function(rw)
   end
 
   -- Answers are a name, or a table when there is more to say: most descriptors are unremarkable.
-  local function tx_posted(c, address, llq, entry, phase, is_meta, first, req_id)
+  local function tx_posted(c, address, llq, entry, phase, is_meta, first, req_id, wants_completion)
     local queue = queue_at(c, address, llq)
     if queue == nil then return nil end
-    local verdict = entry and rw.entry_written(queue, address, phase) or nil
+    local verdict = entry and rw.entry_written(queue, address, phase, c.told) or nil
     if first then queue.wants_id = true end
     local twice = false
     if queue.wants_id and not is_meta then
       queue.wants_id = false
-      twice = post(queue, req_id, true)
+      -- Without a completion nobody can say how long the id is in use.
+      if wants_completion then twice = post(queue, req_id, true) end
     end
     if verdict or twice then return { name = queue.name, verdict = verdict, twice = twice } end
     return queue.name
@@ -83,7 +86,7 @@ return function(rw)
   local function rx_posted(c, address, phase, req_id, buffer)
     local queue = queue_at(c, address, false)
     if queue == nil then return nil end
-    local verdict = rw.entry_written(queue, address, phase)
+    local verdict = rw.entry_written(queue, address, phase, c.told)
     local twice = post(queue, req_id, buffer)
     if verdict or twice then return { name = queue.name, verdict = verdict, twice = twice } end
     return queue.name
@@ -92,12 +95,13 @@ return function(rw)
   local function completed(c, address, phase, req_id)
     local cq = queue_at(c, address, false)
     if cq == nil then return nil end
-    local verdict = rw.entry_written(cq, address, phase)
+    local verdict = rw.entry_written(cq, address, phase, c.told)
     local sq = cq.sq
     local held, unknown
-    if sq and sq.outstanding then
+    -- A ring outside the windows is read by the device, and no descriptor of it is seen.
+    if sq and sq.outstanding and not c.told then
       held = sq.outstanding[req_id]
-      unknown = held == nil
+      unknown = held == nil and sq.seen
       sq.outstanding[req_id] = nil
     end
     return { name = sq and (cq.name .. " of " .. sq.name) or cq.name, verdict = verdict,
@@ -152,7 +156,8 @@ return function(rw)
     local phase, length = rw.bit(len_ctrl, 24), len_ctrl % 65536
     local req_id = rw.bits(len_ctrl, 16, 6) * 1024 + rw.bits(meta_ctrl, 22, 10)
     local buffer = rw.u16(m, at + 12) * 4294967296 + rw.u32(m, at + 8)
-    local answer = rw.ask(m, tx_posted, address, llq ~= nil, entry, phase, is_meta, first, req_id)
+    local answer = rw.ask(m, tx_posted, address, llq ~= nil, entry, phase, is_meta, first, req_id,
+      rw.bit(len_ctrl, 28) == 1)
 
     local key = "tx " .. (type(answer) == "table" and answer.name or answer or "")
     local packet = m.packets[key]
@@ -250,8 +255,8 @@ return function(rw)
       item:set_text(string.format("tx done req=%.0f head=%.0f phase=%.0f", req_id,
         tx_cdesc:get(m, at, "sq_head_idx"), tx_cdesc:get(m, at, "completion_phase")))
       tx_cdesc:add(m, item, at, at + 8)
-      if tx_cdesc:get(m, at, "mbz") ~= 0 then rw.expert(m, item, "mbz", "bits of a tx completion that must be zero") end
     end
+    if tx_cdesc:get(m, at, "mbz") ~= 0 then rw.expert(m, item, "mbz", "bits of a tx completion that must be zero") end
     tell(m, item, at, answer, "tx", req_id)
   end
 
@@ -286,9 +291,9 @@ return function(rw)
         rw.bit(status, 16) == 1 and "l4checked", rw.bit(status, 14) == 1 and "l4bad",
         "hash=" .. rw.hex(rw.u32(m, at + 8)), marks(first, last, phase)))
       rx_cdesc:add(m, item, at, at + 16)
-      if rw.bit(status, 7) + rw.bit(status, 17) > 0 then
-        rw.expert(m, item, "mbz", "bits of an rx completion that must be zero")
-      end
+    end
+    if rw.bit(status, 7) + rw.bit(status, 17) > 0 then
+      rw.expert(m, item, "mbz", "bits of an rx completion that must be zero")
     end
     local name = tell(m, item, at, answer, "rx", req_id) or ""
 

@@ -77,22 +77,40 @@ return function(rw)
   --- Expert items in one message; a hostile one could ask for a hundred thousand.
   local MAX_EXPERTS = 256
 
-  --- Adds an expert item to a tree item. Harmless without one.
+  --- Adds an expert item to a tree item, or to the batch's where that one is not shown.
   function rw.expert(m, tree, name, text)
     m.experts = m.experts + 1
-    if tree == nil or m.experts > MAX_EXPERTS then return end
-    tree:add_proto_expert_info(rw.experts[name], text)
+    if m.experts > MAX_EXPERTS then return end
+    (tree or m.root):add_proto_expert_info(rw.experts[name], text)
+  end
+
+  -- The field that was asked for last: it will be asked for again.
+  local wanted = 1
+
+  --- Whether anybody wants to see what is inside a batch: the tree is shown, or a filter, a column
+  --- or a colouring rule names one of our fields. Building a tree costs several times what the
+  --- dissection costs, and a file is mostly loaded for its Info column.
+  function rw.wants_detail(root)
+    if root.visible then return true end
+    if root:referenced(all[wanted]) then return true end
+    for i = 1, #all do
+      if root:referenced(all[i]) then
+        wanted = i
+        return true
+      end
+    end
+    return false
   end
 
   --- `tree` while the message has room for another item of a level, else nil: what is not shown
-  --- is still followed. Levels are "transactions", "records", "entries", each with its own room,
+  --- is still followed. False where there is room and nobody looks (`rw.wants_detail`). Levels are "transactions", "records", "entries", each with its own room,
   --- so that a ring full of descriptors does not hide the doorbell behind it.
   function rw.room(m, tree, level)
     if tree == nil then return nil end
     local shown = m.shown[level] or 0
     if shown < rw.prefs.max_items then
       m.shown[level] = shown + 1
-      return tree
+      return m.detail and tree
     end
     m.hidden[level] = (m.hidden[level] or 0) + 1
     return nil
@@ -205,7 +223,7 @@ return function(rw)
 
   --- Adds the fields that lie before `stop` (by default: in the captured bytes).
   function Layout:add(m, tree, at, stop)
-    if tree == nil then return end
+    if not tree then return end
     stop = math.min(stop or m.limit, m.limit)
     for _, f in ipairs(self.list) do
       local from = at + f.offset

@@ -61,7 +61,7 @@ return function(rw)
 
   --- Hands the bytes of `parts` to the Ethernet dissector, in a branch of `tree`.
   function frames.show(m, tree, parts, title)
-    if tree == nil or not rw.prefs.frames or m.frames >= rw.prefs.max_frames or #parts == 0 then return end
+    if not tree or not rw.prefs.frames or m.frames >= rw.prefs.max_frames or #parts == 0 then return end
     local total = 0
     for _, part in ipairs(parts) do
       if part[1] + part[2] > m.limit then return end
@@ -77,9 +77,12 @@ return function(rw)
       for i = 2, #parts do bytes = bytes .. m.tvb(parts[i][1], parts[i][2]):bytes() end
       tvb = bytes:tvb(title)
     end
-    local branch = tree:add(none, m.tvb(first[1], first[2]))
-    branch:set_text(string.format("%s, %.0f bytes", title, total))
-    branch:add(length_field, total):set_generated()
+    local branch = tree
+    if m.detail then
+      branch = tree:add(none, m.tvb(first[1], first[2]))
+      branch:set_text(string.format("%s, %.0f bytes", title, total))
+      branch:add(length_field, total):set_generated()
+    end
     -- A frame that ends too early raises; Wireshark has marked it by then.
     pcall(ethernet.call, ethernet, tvb, m.pinfo, branch)
   end

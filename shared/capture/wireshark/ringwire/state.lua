@@ -23,6 +23,7 @@ return function(rw)
 
   local function new_connection()
     return { commands = {}, places = {}, queues = {}, control = {}, registers = {}, tags = {},
+      doorbells = {},
       llq = { entry = 128, before = 2 }, grants = {}, rings = {}, requests = {}, ring_refs = {},
       remembered = 0 }
   end
@@ -30,8 +31,9 @@ return function(rw)
   --- What a hostile peer can make a table hold.
   rw.MAX_REMEMBERED = 65536
 
-  --- Gives a message its tape. `key` names the connection, `place` the message within the file.
-  function rw.begin_message(m, key, place, visited)
+  --- Gives a message its tape. `key` names the connection, `place` the message within the file;
+  --- `told` when it belongs to the snapshot with which a capture begins.
+  function rw.begin_message(m, key, place, visited, told)
     local tape = tapes[place]
     m.asked = 0
     if tape == nil then
@@ -41,6 +43,8 @@ return function(rw)
       if m.live then
         connections[key] = connections[key] or new_connection()
         m.connection = connections[key]
+        -- A batch that was never sent: a capture that begins late tells what it has missed.
+        m.connection.told = told
       end
     end
     m.tape = tape
@@ -61,7 +65,7 @@ return function(rw)
     if not m.live then return end
     local c = m.connection
     for _, queue in pairs(c.queues) do
-      queue.next, queue.outstanding, queue.packet = nil, nil, nil
+      queue.next, queue.outstanding, queue.wants_id = nil, nil, nil
     end
     for _, ring in pairs(c.rings) do ring.ids, ring.extra = nil, {} end
     c.commands, c.requests, c.tags, c.admin_seen = {}, {}, {}, nil
@@ -75,12 +79,28 @@ return function(rw)
     return { base = base, depth = depth, entry = entry, next = 0, phase = 1 }
   end
 
+  --- A snapshot's doorbell: where the ring stands. Entries may have been written that the doorbell
+  --- does not announce, so the next one is believed about its slot.
+  function rw.ring_stands(ring, head)
+    ring.next = head % ring.depth
+    ring.phase = 1 - math.floor(head / ring.depth) % 2
+    ring.believe = true
+  end
+
   --- Takes note of an entry. Returns nil when slot and phase are those expected, else what is
-  --- wrong, after which it goes on from what it saw.
-  function rw.entry_written(ring, address, phase)
+  --- wrong, after which it goes on from what it saw. What a snapshot tells is not judged.
+  function rw.entry_written(ring, address, phase, told)
     local slot = math.floor((address - ring.base) / ring.entry)
     local verdict
-    if ring.next == nil then
+    if ring.believe and not told then
+      ring.believe = nil
+      if ring.next ~= nil and slot ~= ring.next then
+        if slot < ring.next then ring.phase = 1 - ring.phase end
+        -- The requests in between are outstanding and not known.
+        ring.next, ring.outstanding = slot, nil
+      end
+    end
+    if ring.next == nil or told then
       ring.next, ring.phase = slot, phase
     elseif slot ~= ring.next then
       verdict = { "order", string.format("slot %.0f is written where slot %.0f is next", slot, ring.next) }

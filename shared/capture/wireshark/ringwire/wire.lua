@@ -83,10 +83,11 @@ return function(rw)
   local function u64_value(value) return UInt64.new(value % 4294967296, math.floor(value / 4294967296)) end
 
   local function add_number(m, tree, spec, range, value)
-    if tree == nil then return end
     local max = MAX[spec[4]]
-    if max == nil then tree:add(spec[3], range, u64_value(value))
-    elseif value < max then tree:add(spec[3], range, value)
+    if max == nil then
+      if tree then tree:add(spec[3], range, u64_value(value)) end
+    elseif value < max then
+      if tree then tree:add(spec[3], range, value) end
     else rw.expert(m, tree, "malformed", spec[1] .. " " .. rw.dec(value) .. " is out of range") end
   end
 
@@ -94,13 +95,15 @@ return function(rw)
   local function greeting(m, tree, at, name)
     local function seen(key, kind, value, content, from, next, word)
       local known = KEYS[key]
-      if tree == nil then return end
       local range = m.tvb(from, next - from)
-      if known == nil then tree:add(value_field, range, key .. "=" .. word)
-      elseif known[2] == "string" and kind == "str" then tree:add(known[1], range, msgpack.text(m, content, value))
-      elseif known[2] == "bool" and kind == "bool" then tree:add(known[1], range, value)
-      elseif known[2] == "u64" and kind == "uint" then tree:add(known[1], range, u64_value(value))
-      elseif known[2] == "u32" and kind == "uint" and value < 2 ^ 32 then tree:add(known[1], range, value)
+      local function add(field, shown)
+        if tree then tree:add(field, range, shown) end
+      end
+      if known == nil then add(value_field, key .. "=" .. word)
+      elseif known[2] == "string" and kind == "str" then add(known[1], msgpack.text(m, content, value))
+      elseif known[2] == "bool" and kind == "bool" then add(known[1], value)
+      elseif known[2] == "u64" and kind == "uint" then add(known[1], u64_value(value))
+      elseif known[2] == "u32" and kind == "uint" and value < 2 ^ 32 then add(known[1], value)
       else rw.expert(m, tree, "malformed", name .. ": " .. key .. " is " .. kind) end
     end
     local words, next, kind = msgpack.words(m, at, name, seen)

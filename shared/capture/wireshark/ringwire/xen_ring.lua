@@ -65,7 +65,8 @@ return function(rw)
     if ring == nil then
       if c.remembered >= rw.MAX_REMEMBERED then return nil end
       c.remembered = c.remembered + 1
-      ring = { ids = {}, slots = {}, grefs = {}, extra = {} }
+      -- Of requests from before nothing is known, so there are no ids until the page is made anew.
+      ring = { slots = {}, grefs = {}, extra = {} }
       c.rings[frame] = ring
     end
     ring.name = c.ring_refs[frame] or ring.name
@@ -92,7 +93,7 @@ return function(rw)
       ring.slots[slot] = nil
       return { name = ring.name, extra = true }
     end
-    local twice = ring.ids and ring.ids[id] ~= nil
+    local twice = ring.ids and ring.ids[id] ~= nil and not c.told
     if ring.ids then ring.ids[id] = slot end
     ring.slots[slot] = id
     ring.grefs[slot] = gref
@@ -135,7 +136,7 @@ return function(rw)
   local function slot_of(address, bytes) return math.floor((address % PAGE - HEADER) / bytes) % SLOTS end
 
   local function begin(m, tree, at, bytes, words, answer, slot)
-    if tree == nil then return nil end
+    if not tree then return nil end
     local item = tree:add(rw.entry_field, m.tvb(at, math.min(bytes, m.limit - at)))
     item:set_text(words)
     item:add(slot_field, slot):set_generated()

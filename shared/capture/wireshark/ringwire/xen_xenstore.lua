@@ -20,8 +20,11 @@ return function(rw)
   local RING_KEY = { ["tx-ring-ref"] = "tx", ["rx-ring-ref"] = "rx", ["ctrl-ring-ref"] = "ctrl" }
 
   local function asked(c, id, path, key, value)
-    if c.requests[id] == nil and c.remembered < rw.MAX_REMEMBERED then c.remembered = c.remembered + 1 end
-    if c.remembered < rw.MAX_REMEMBERED then c.requests[id] = path end
+    -- What a snapshot tells is answered already.
+    if not c.told and c.remembered < rw.MAX_REMEMBERED then
+      if c.requests[id] == nil then c.remembered = c.remembered + 1 end
+      c.requests[id] = path
+    end
     if key then
       local grant = c.grants[tonumber(value) or -1]
       if grant then c.ring_refs[grant.frame] = key end

@@ -1,0 +1,230 @@
+/**
+ * Captures that begin in the middle of a link's life, on either side: what they show from there on
+ * is what the capture from the first word shows.
+ */
+import { describe, expect, test } from "vitest";
+import { createEnaNic } from "../../device/ena/index.ts";
+import { DeviceServer } from "../../device/server.ts";
+import { Switch } from "../../device/switch/switch.ts";
+import { createXenPersonality } from "../../device/xen/index.ts";
+import { XenMachine } from "../../device/xen/machine.ts";
+import { NicCapture } from "../../frontend/capture/nic-capture.ts";
+import { createEnaDriver } from "../../frontend/ena/index.ts";
+import { MbufPool } from "../../frontend/net/mbuf.ts";
+import { Session } from "../../frontend/session.ts";
+import { createXenDriver } from "../../frontend/xen/index.ts";
+import type { Recorder } from "../../shared/capture/recorder.ts";
+import { LinkDirection, parseRingPacket } from "../../shared/capture/ring-header.ts";
+import { silentLogger } from "../../shared/log.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import { entriesOf } from "../support/batch-entries.ts";
+import { MemoryOutput } from "../support/capture-output.ts";
+import { RingFile, tshark } from "../support/dissector.ts";
+import { sendFrame } from "../support/nic-session.ts";
+import { eventually } from "../support/process.ts";
+
+interface Variant {
+  readonly personality: "ena" | "xen";
+  readonly llq: boolean;
+  readonly shuffle: boolean;
+}
+
+const VARIANTS: readonly Variant[] = [
+  { personality: "ena", llq: false, shuffle: false },
+  { personality: "ena", llq: true, shuffle: true },
+  { personality: "xen", llq: false, shuffle: false },
+];
+
+/** Frames of one burst, and bursts: more than a lap of each ring before and after. */
+const BURST = [60, 1514, 96, 9000, ...Array<number>(60).fill(60)];
+const BURSTS = 10;
+/** Captures that begin late begin at these, with the burst's frames under way or answered. */
+const BUSY_AT = 5;
+const IDLE_AT = 6;
+const MTU = 9000;
+
+/** What a reader sees of one packet, and must see however late the capture began. */
+interface Seen {
+  readonly snapshot: boolean;
+  readonly words: string;
+  readonly queues: string;
+  readonly complaints: string;
+  readonly frames: string;
+}
+
+const FIELDS = [
+  "frame.section_number",
+  "ringwire.snapshot",
+  "_ws.col.Info",
+  "ringwire.ena.queue",
+  "ringwire.xen.ring",
+  "_ws.expert.message",
+  "ringwire.frame.length",
+];
+
+/** The packets of each capture. One run dissects them, as sections of one file. */
+async function seenIn(captures: readonly Uint8Array[]): Promise<readonly Seen[][]> {
+  const { stdout } = await tshark(Buffer.concat(captures), [
+    // A frontend's capture has the frames at its interface as well.
+    ...["-Y", "ringwire"],
+    ...["-o", "ringwire.max_frames:4096", "-o", "ringwire.max_items:100000"],
+    ...["-T", "fields", "-E", "separator=/t", ...FIELDS.flatMap((field) => ["-e", field])],
+  ]);
+  const seen: Seen[][] = captures.map(() => []);
+  for (const line of stdout.split("\n").slice(0, -1)) {
+    const [section, told, words, ena, xen, complaints, frames] = line.split("\t");
+    seen[Number(section) - 1]!.push({
+      snapshot: told === "1",
+      words: words!,
+      queues: `${ena}${xen}`,
+      // A comment is an expert item too.
+      complaints: complaints!.replace(/^snapshot,?/, ""),
+      frames: frames!,
+    });
+  }
+  return seen;
+}
+
+const EPB = 6;
+const EPB_DATA = 28;
+
+/**
+ * The capture with its last batch of receive completions twice: a lie that only shows to who knows
+ * which requests are outstanding.
+ */
+function withLie(capture: Uint8Array): Uint8Array {
+  const view = new DataView(capture.buffer, capture.byteOffset, capture.length);
+  let lie = [0, 0];
+  for (let at = 0; at < capture.length; at += view.getUint32(at + 4, true)) {
+    if (view.getUint32(at, true) !== EPB) continue;
+    const data = capture.subarray(at + EPB_DATA, at + EPB_DATA + view.getUint32(at + 20, true));
+    const batch = parseRingPacket(data)?.batch;
+    if (batch === undefined) continue;
+    const completions = entriesOf(batch, RecordType.ENA_RX_CDESC, 16);
+    const responses = entriesOf(batch, RecordType.XEN_RX_RSP, 8);
+    if (completions.length + responses.length === 0) continue;
+    lie = [at, at + view.getUint32(at + 4, true)];
+  }
+  const [from, to] = lie;
+  return Buffer.concat([capture.subarray(0, to), capture.subarray(from)]);
+}
+
+/** Of one NIC on one side. */
+interface Captures {
+  /** From the first word on. */
+  readonly whole: Uint8Array;
+  readonly late: readonly Uint8Array[];
+}
+
+async function runSession(variant: Variant): Promise<readonly Captures[]> {
+  const { personality, llq, shuffle } = variant;
+  const segment = new Switch({ name: "lan0", now: () => performance.now(), whenFull: "drop" });
+  const onDevice = new RingFile();
+  const { TO_DEVICE, TO_FRONTEND } = LinkDirection;
+  const completionOrder = shuffle ? "shuffle" : "fifo";
+  const server = new DeviceServer({
+    host: "127.0.0.1",
+    port: 0,
+    agent: "test",
+    segment,
+    segmentName: "lan0",
+    personalities: {
+      ena: { create: (host) => createEnaNic(host, { llq, completionOrder }) },
+      xen: { create: createXenPersonality(new XenMachine(silentLogger), { bridge: "lan0" }) },
+    },
+    pushBytes: 1 << 24,
+    maxMtu: MTU,
+    maxQueues: 2,
+    log: silentLogger,
+    tap: (name) => (direction, bytes) => {
+      if (name === "a") onDevice.batch(direction === "in" ? TO_DEVICE : TO_FRONTEND, bytes);
+    },
+  });
+  const { port } = await server.listen();
+  const newSession = (name: string) =>
+    new Session({
+      connect: `ws://127.0.0.1:${port}`,
+      name,
+      personality,
+      agent: "test",
+      queues: 2,
+      mtu: MTU,
+      log: silentLogger,
+      driver: (context) =>
+        personality === "xen"
+          ? createXenDriver(context)
+          : createEnaDriver(context, { llq, rxRingSize: 256, txRingSize: 256 }),
+    });
+  const [a, b] = [newSession("a"), newSession("b")];
+  const recorders: Recorder[] = [];
+  const beginOnDevice = (): MemoryOutput => {
+    const output = new MemoryOutput();
+    const request = { sources: ["a"], frames: false, ring: true };
+    recorders.push(server.captures.start(output, request));
+    return output;
+  };
+  const beginOnFrontend = (): MemoryOutput => {
+    const output = new MemoryOutput();
+    recorders.push(new NicCapture(a, output, { name: "a", personality }).recorder);
+    return output;
+  };
+  const wholeOnFrontend = beginOnFrontend();
+  const late: MemoryOutput[] = [];
+  let received = 0;
+  for (const session of [a, b]) {
+    await session.start();
+    await session.driver.up();
+    await session.driver.settled();
+    session.driver.ifnet.input = (m) => {
+      received++;
+      m.free();
+    };
+  }
+  const [ifA, ifB] = [a.driver.ifnet, b.driver.ifnet];
+  const pool = new MbufPool(9216, 512);
+  for (let burst = 1; burst <= BURSTS; burst++) {
+    if (burst === IDLE_AT) late.push(beginOnDevice());
+    for (const [i, length] of BURST.entries()) {
+      sendFrame(pool, ifA, ifB, length);
+      sendFrame(pool, ifB, ifA, length);
+      // Between two frames of a burst that is not told yet, and while it is on its way.
+      if (burst === BUSY_AT && i === BURST.length >> 1) {
+        late.push(beginOnFrontend(), beginOnDevice());
+      }
+    }
+    await eventually(`burst ${burst}`, () =>
+      received === 2 * burst * BURST.length ? true : undefined,
+    );
+  }
+  await a.close();
+  await b.close();
+  await Promise.all(recorders.map((recorder) => recorder.stop("test")));
+  await server.close();
+  const [onFrontend, ...lateOnDevice] = late.map((output) => output.files[0]!.bytes);
+  return [
+    { whole: onDevice.bytes(), late: lateOnDevice },
+    { whole: wholeOnFrontend.files[0]!.bytes, late: [onFrontend!] },
+  ];
+}
+
+describe.each(VARIANTS)("$personality, llq $llq, shuffled $shuffle", (variant) => {
+  test("a capture that begins late shows what the one from the first word shows", async () => {
+    for (const { whole, late } of await runSession(variant)) {
+      const [expected, ...shown] = await seenIn([whole, ...late].map(withLie));
+      for (const packets of shown) {
+        const begin = packets.findIndex(({ snapshot }) => !snapshot);
+        const [told, rest] = [packets.slice(0, begin), packets.slice(begin)];
+        expect(told.length).toBeGreaterThan(0);
+        expect(told.flatMap(({ complaints }) => (complaints === "" ? [] : [complaints]))).toEqual(
+          [],
+        );
+        expect(rest.length).toBeGreaterThan(BURSTS);
+        expect(rest).toEqual(expected!.slice(-rest.length));
+        expect(rest.some(({ queues }) => queues !== "")).toBe(true);
+        expect(rest.filter(({ complaints }) => complaints.includes("not outstanding")).length).toBe(
+          1,
+        );
+      }
+    }
+  });
+});
