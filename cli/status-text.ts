@@ -25,6 +25,12 @@ export function statusLines(status: Snapshot): string[] {
   return lines;
 }
 
+/** A NIC in one word: its backend's xenbus state, or its function's status; or what is worse. */
+export function nicState(nic: Snapshot): string {
+  const model = record(nic["nic"]);
+  return nic["personality"] === "xen" ? vifState(model) : text(model["status"]);
+}
+
 function nicTable(nics: readonly Snapshot[]): string[] {
   return table(
     ["NIC", "kind", "state", "MAC", "peer", "age", "round trip", "in flight", "unsent", "resets"],
@@ -34,7 +40,7 @@ function nicTable(nics: readonly Snapshot[]): string[] {
       return [
         text(nic["name"]),
         text(nic["personality"]),
-        nic["personality"] === "xen" ? vifState(model) : text(model["status"]),
+        nicState(nic),
         text(nic["mac"]),
         text(nic["peer"]),
         durationText(num(nic["seconds"])),

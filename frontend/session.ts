@@ -432,7 +432,10 @@ export class Session implements LinkOwner, Sink {
   async #move(to: string): Promise<void> {
     const link = this.#link;
     const driver = this.#driver;
-    if (link === undefined || driver === undefined || this.#state !== "attached") return;
+    if (link === undefined || driver === undefined || this.#state !== "attached") {
+      this.#options.log.warn({}, `asked to move to ${to} before the driver is up; it stays`);
+      return;
+    }
     this.#options.log.info({}, `moving to ${to}`);
     try {
       await driver.suspend();
