@@ -2,7 +2,7 @@
  * --capture FILE of a command that runs for long: a capture from its start, which SIGUSR2 ends, and
  * begins anew in a file with the next number.
  */
-import { accessSync, constants, existsSync } from "node:fs";
+import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { basename, dirname, extname, join } from "node:path";
 import { FileOutput } from "../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../shared/capture/output.ts";
@@ -20,6 +20,18 @@ export interface Recording {
 
 const SIGNAL = "SIGUSR2";
 
+/** Throws Failure when no file can be written at `path`, which is the value of `flag`. */
+export function checkFile(flag: string, path: string): void {
+  try {
+    const exists = existsSync(path);
+    accessSync(exists ? path : dirname(path), constants.W_OK);
+    if (!exists || !statSync(path).isDirectory()) return;
+  } catch (error) {
+    throw new Failure(`${flag} ${path}: ${messageOf(error)}`, ExitCode.USAGE);
+  }
+  throw new Failure(`${flag} ${path} is a folder: name a file in it`, ExitCode.USAGE);
+}
+
 export class CaptureFiles {
   readonly #path: string;
   readonly #begin: (output: CaptureOutput) => Recording;
@@ -36,11 +48,7 @@ export class CaptureFiles {
     this.#path = path;
     this.#begin = begin;
     this.#log = log;
-    try {
-      accessSync(existsSync(path) ? path : dirname(path), constants.W_OK);
-    } catch (error) {
-      throw new Failure(`--capture ${path}: ${messageOf(error)}`, ExitCode.USAGE);
-    }
+    checkFile("--capture", path);
     this.#start();
     process.on(SIGNAL, this.#toggle);
   }

@@ -6,6 +6,7 @@ import type { CaptureOutput } from "../shared/capture/output.ts";
 import { PcapngReader } from "../shared/capture/pcapng/reader.ts";
 import type { CaptureSummary } from "../shared/capture/recorder-types.ts";
 import { CaptureRelay } from "../shared/capture/relay.ts";
+import { checkFile } from "./capture-file.ts";
 import { openCapture } from "./capture-stream.ts";
 import { PacketText } from "./capture-text.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
@@ -80,9 +81,9 @@ export function captureCommand(): Command {
 }
 
 const EXAMPLES = `Examples:
-  ringwire capture --connect HOST:7700 -w - | wireshark -k -i -      live, in Wireshark
-  ringwire capture --connect HOST:7700 --ring -w trace.pcapng        frames and rings to a file
-  ringwire capture --connect HOST:7700 -i ena0 --filter "icmp" -c 10     ten lines
+  ringwire capture --connect HOST:7700 -w - | wireshark -k -i -    live
+  ringwire capture --connect HOST:7700 --ring -w trace.pcapng      to a file
+  ringwire capture --connect HOST:7700 -i ena0 --filter icmp -c 9  nine lines
 `;
 
 const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
@@ -99,6 +100,8 @@ function check({ write, print, json, rotate, frames, ring, filter }: Options): v
   if (rotate.files > 0 && !rotates) throw wrong("-b files:N goes with size:N or seconds:N");
   if (!frames && !ring) throw wrong("--no-frames without --ring captures nothing");
   if (!frames && filter !== undefined) throw wrong("--filter is for frames");
+  // Before the device is asked for anything.
+  if (write !== undefined && write !== "-") checkFile("-w", write);
 }
 
 async function runCapture(options: Options): Promise<void> {

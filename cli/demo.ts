@@ -15,6 +15,7 @@ import { z } from "zod";
 import type { Snapshot } from "../device/nic.ts";
 import type { ExchangeReport } from "../frontend/apps/exchange.ts";
 import { httpUrl } from "../shared/transport/websocket.ts";
+import { checkFile } from "./capture-file.ts";
 import { beginCapture, DISSECTOR } from "./demo-capture.ts";
 import { Failure } from "./failure.ts";
 import { addCommonFlags, CommonShape, readOptions, whole } from "./options.ts";
@@ -67,6 +68,7 @@ interface Report extends ExchangeReport {
 }
 
 async function runDemo(options: Options): Promise<void> {
+  if (typeof options.capture === "string") checkFile("--capture", options.capture);
   const output = new Output(options.json);
   const stop = onStop();
   const interrupted = stop.asked.then((signal) => {

@@ -63,9 +63,10 @@ export function migrateCommand(): Command {
 }
 
 const EXAMPLES = `Examples:
-  ringwire migrate xn0 --to ws://OTHER:7700                       from the device on this machine
-  ringwire migrate xn0 --connect http://HOST:7700 --to OTHER:7700
-  ringwire migrate xn0 --to ws://10.0.0.7:7700 --wait 0           which only the frontend reaches
+  ringwire migrate xn0 --to OTHER:7700        from the device on this machine
+  ringwire migrate xn0 --connect HOST:7700 --to OTHER:7700
+  ringwire migrate xn0 --to 10.0.0.7:7700 --wait 0
+      to where only the frontend can look
 `;
 
 async function runMigrate(nic: string, { connect, to, wait, ...options }: Options): Promise<void> {

@@ -73,9 +73,12 @@ export function replayCommand(): Command {
 }
 
 const EXAMPLES = `Examples:
-  ringwire replay trace.pcapng --connect ws://HOST:7700                    as fast as it goes
-  ringwire replay trace.pcap --connect HOST:7700 --preserve-timing         as it was captured
-  ringwire replay trace.pcap --connect HOST:7700 --loop 0 -R 10000         10 kpps until stopped
+  ringwire replay trace.pcapng --connect HOST:7700
+      as fast as it goes
+  ringwire replay trace.pcap --connect HOST:7700 --preserve-timing
+      as it was captured
+  ringwire replay trace.pcap --connect HOST:7700 --loop 0 -R 10000
+      10 kpps until stopped
 `;
 
 async function runReplay(path: string, options: Options): Promise<void> {

@@ -44,7 +44,7 @@ function nicTable(nics: readonly Snapshot[]): string[] {
         text(nic["mac"]),
         text(nic["peer"]),
         durationText(num(nic["seconds"])),
-        msText(num(link["roundTripMs"])),
+        num(link["roundTripMs"]) > 0 ? msText(num(link["roundTripMs"])) : "-",
         bytesText(num(link["inFlightBytes"])),
         bytesText(num(link["unsentBytes"])),
         num(record(model["counters"])["resets"]),
@@ -72,7 +72,8 @@ function queueTable(nics: readonly Snapshot[]): string[] {
       }
     }
   }
-  return table(["NIC", "queue", "state", "depth", "head", "tail", "packets", "lost"], rows);
+  const heading = ["NIC", "queue", "state", "depth", "head", "tail", "packets", "lost"];
+  return table(heading, rows, { keys: 2 });
 }
 
 /** Ports and their drops by reason; also the last words of a device. */

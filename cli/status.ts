@@ -35,9 +35,9 @@ export function statusCommand(): Command {
 }
 
 const EXAMPLES = `Examples:
-  ringwire status                                      the device on this machine
-  ringwire status --connect http://HOST:7700 --watch   another one, each second
-  ringwire status --json | jq .segment.ports           for programs
+  ringwire status                                 the device on this machine
+  ringwire status --connect HOST:7700 --watch     another one, each second
+  ringwire status --json | jq .segment.ports      for programs
 `;
 
 async function watch(connect: string, output: Output): Promise<void> {
