@@ -145,7 +145,10 @@ class RunningNic {
     if (!this.#ready) return;
     const name = this.#name;
     if (state === "waiting") this.#output.value({ event: "link-lost", name, reason });
-    if (state === "attached") this.#output.value({ event: "link-back", name });
+    if (state === "attached") {
+      const { segment, epoch } = this.session!.agreed;
+      this.#output.value({ event: "link-back", name, segment, epoch });
+    }
     if (state === "closed") this.giveUp(reason);
   };
 

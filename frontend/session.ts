@@ -286,7 +286,7 @@ export class Session implements LinkOwner, Sink {
       await this.#driver?.linkBack();
       if (this.#link !== link || this.#over()) return;
       this.#backoffMs = BACKOFF_FIRST_MS;
-      this.#options.log.info({}, "the link is back");
+      this.#options.log.info({}, `the link is back: ${this.#url}, segment ${this.agreed.segment}`);
       this.#setState("attached", "");
     } catch (error) {
       this.#options.log.error({ err: error }, `the driver could not recover: ${messageOf(error)}`);

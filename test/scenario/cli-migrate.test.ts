@@ -82,7 +82,7 @@ it.each([
   ["xen", "connected"],
   ["ena", "ready"],
 ] as const)("a NIC of %s that is at work there has arrived", async (driver, state) => {
-  await using _frontend = await join(driver, driver);
+  await using frontend = await join(driver, driver);
   const moved = await migrate(driver, url(0), url(1), "--json");
   expect(moved.exit?.code, moved.said()).toBe(0);
   expect(toldBy(moved)).toEqual({
@@ -92,6 +92,13 @@ it.each([
     outcome: "arrived",
     segment: "right",
     state,
+  });
+  const back = await frontend.waitForJson((line) => line.event === "link-back");
+  expect(back).toEqual({
+    event: "link-back",
+    name: driver,
+    segment: "right",
+    epoch: expect.any(Number),
   });
   expect(portsOf(await status(0))).not.toContain(driver);
   expect(portsOf(await status(1))).toContain(driver);

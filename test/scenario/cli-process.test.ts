@@ -308,6 +308,11 @@ describe("the device's port", () => {
     expect(JSON.parse(json.stdout)).toHaveProperty("segment.ports");
     await using watch = startRingwire(["status", ...connect, "--json", "--watch"]);
     await watch.waitFor(/\n\{.*\n/s);
+    // Also across a restart of the device.
+    device.signal("SIGTERM");
+    await watch.waitFor(/warn .*nothing listens at .*; looking again each second/);
+    await using again = startRingwire(["device", "--listen", `127.0.0.1:${port}`, "--json"]);
+    await watch.waitForJson((line) => line.pid === again.pid);
     watch.signal("SIGINT");
     expect(await watch.ended()).toEqual({ code: 0, signal: null });
   });
