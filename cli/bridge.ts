@@ -83,7 +83,7 @@ async function runBridge(options: Options): Promise<void> {
   const names = portsOf(options);
   const nics = new Nics(options, log);
   try {
-    await nics.connect(names);
+    if (!(await nics.connect(names, stop))) return;
     const a = await nics.openPort(names[0]);
     const b = names[0] === names[1] ? a : await nics.openPort(names[1]);
     await nics.settled();

@@ -13,7 +13,7 @@ import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { addCommonFlags, CommonShape, logOptions, readOptions, target, whole } from "./options.ts";
 import { bytesText, countText } from "./output.ts";
-import { onStop } from "./signals.ts";
+import { onStop, unlessStopped } from "./signals.ts";
 
 const MAX_SNAP = 262_144;
 const STDOUT = 1;
@@ -110,7 +110,9 @@ async function runCapture(options: Options): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
   const { interface: sources, frames, ring, filter, count, snap } = options;
-  const stream = await openCapture(connect, { sources, frames, ring, filter, snap, count });
+  const asked = openCapture(connect, { sources, frames, ring, filter, snap, count });
+  const stream = await unlessStopped(stop, asked);
+  if (stream === undefined) return;
   const relay =
     write === undefined
       ? undefined
@@ -152,7 +154,9 @@ async function runCapture(options: Options): Promise<void> {
   } else if (summary !== undefined && json) {
     process.stdout.write(`${JSON.stringify({ event: "result", ...summary })}\n`);
   }
-  if (summary !== undefined) for (const line of summaryLines(summary)) log.info({}, line);
+  if (summary !== undefined) {
+    for (const line of summaryLines(summary, options.rotate.files)) log.info({}, line);
+  }
   if (summary?.code !== undefined && summary.reason !== "reader gone") {
     throw new Failure(`the capture ${summary.reason}`);
   }
@@ -165,9 +169,12 @@ function outputOf(write: string, { bytes, seconds, files }: Rotation): CaptureOu
   return new FileOutput(write, { rotating, ...(files === 0 ? {} : { keep: files }) });
 }
 
-function summaryLines({ reason, packets, bytes, files, interfaces }: CaptureSummary): string[] {
+/** `keep`: how many files of a rotation stay; 0: all. */
+function summaryLines(summary: CaptureSummary, keep: number): string[] {
+  const { reason, packets, bytes, files, interfaces } = summary;
   const dropped = interfaces.reduce((sum, { dropped: n }) => sum + n, 0);
-  const where = files.length === 1 ? files[0]!.name : `${files.length} files`;
+  const kept = keep > 0 && files.length > keep ? `, of which the last ${keep} are kept` : "";
+  const where = files.length === 1 ? files[0]!.name : `${files.length} files${kept}`;
   return [
     `${countText(packets)} packets, ${bytesText(bytes)}, in ${where}; ${countText(dropped)} dropped; ended: ${reason}`,
     ...interfaces.map(

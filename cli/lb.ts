@@ -68,7 +68,7 @@ async function runLb(options: Options): Promise<void> {
   if (app !== undefined && !existsSync(app)) throw new Failure(`--app: there is no file ${app}`);
   const nics = new Nics(options, log);
   try {
-    await nics.connect([name]);
+    if (!(await nics.connect([name], stop))) return;
     const input = await nics.openPort(name);
     const base = pipeBase(name);
     const ports = [input];

@@ -97,6 +97,17 @@ function blocksOf(widths: readonly number[], keys: number, width: number): numbe
   return [...blocks, block];
 }
 
+/** As many lines as a screen of `rows` shows without scrolling; the last says how many are below. */
+export function topOf(lines: readonly string[], rows: number): readonly string[] {
+  // The cursor stands on a row of its own.
+  if (lines.length < rows) return lines;
+  const shown = Math.max(1, rows - 2);
+  return [
+    ...lines.slice(0, shown),
+    `... ${lines.length - shown} more lines; a taller window has them`,
+  ];
+}
+
 function terminalWidth(): number {
   return process.stdout.isTTY === true ? process.stdout.columns : Number.POSITIVE_INFINITY;
 }

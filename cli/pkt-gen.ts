@@ -181,7 +181,7 @@ async function runPktGen(options: Options): Promise<void> {
   const captured = options.pcap === undefined ? [] : pcapOf(options.pcap);
   const nics = new Nics(options, log);
   try {
-    await nics.connect([options.interface], threads);
+    if (!(await nics.connect([options.interface], stop, threads))) return;
     const ports = await openPorts(nics, options, threads);
     await nics.settled();
     const configs = ports.map((port, i) => configOf(options, port, captured, i, threads));

@@ -89,7 +89,7 @@ async function runReplay(path: string, options: Options): Promise<void> {
   const source = await openFile(path);
   const nics = new Nics(options, log);
   try {
-    await nics.connect([`netmap:${IFNAME}`]);
+    if (!(await nics.connect([`netmap:${IFNAME}`], stop))) return;
     await nics.settled();
     const { ifnet } = nics.nic(IFNAME)!;
     sayReady(path, options, ifnet, output);

@@ -7,7 +7,7 @@ import { getPage, notOurs } from "./device-page.ts";
 import { Failure } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { addCommonFlags, CommonShape, logOptions, readOptions, target } from "./options.ts";
-import { Output } from "./output.ts";
+import { Output, topOf } from "./output.ts";
 import { onStop } from "./signals.ts";
 import { statusLines } from "./status-text.ts";
 
@@ -74,7 +74,8 @@ async function watch({ connect, ...options }: Options, output: Output): Promise<
 
 function show(status: Snapshot, output: Output, clear: boolean): void {
   if (clear) process.stdout.write(CLEAR);
-  output.event(statusLines(status).join("\n"), status);
+  const lines = statusLines(status);
+  output.event((clear ? topOf(lines, process.stdout.rows) : lines).join("\n"), status);
 }
 
 /** GET /status. Throws Failure with a sentence. */

@@ -221,6 +221,12 @@ const USAGE: readonly Row[] = [
   { args: "device --capture FOLDER/no/file", code: 2, says: /--capture .*no such file/ },
   { args: "capture --connect nobody@ -w FOLDER", code: 2, says: /-w .* is a folder: name a file/ },
   { args: "demo --capture FOLDER/no/file", code: 2, says: /--capture .*no such file/ },
+  {
+    args: "demo",
+    code: 1,
+    says: /no folder for the capture .*--no-capture/,
+    env: { TMPDIR: "/nonexistent" },
+  },
   { args: "wireshark --devices h:1", code: 2, says: /--devices goes with --install/ },
   { args: "demo --seconds x", code: 2, says: /--seconds takes a whole number.*"x"/ },
   { args: "status", code: 2, says: /RINGWIRE_CONNECT/, env: { RINGWIRE_CONNECT: "ftp://h" } },

@@ -2,6 +2,7 @@
 
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -83,6 +84,23 @@ describe("signals", () => {
       (line) => line.event === "stopped",
     );
     expect(stopped.reconnects).toBe(1);
+  });
+
+  it.concurrent.each([
+    ["frontend"],
+    ["pkt-gen", "-i", "netmap:ena0"],
+    ["capture", "-w", "/dev/null"],
+  ])("%s that still waits for its device ends in good order", async (...words) => {
+    const called = Promise.withResolvers<void>();
+    const server = createServer(() => called.resolve());
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    await using child = startRingwire([...words, "--connect", `127.0.0.1:${port}`]);
+    await called.promise;
+    child.signal("SIGINT");
+    expect(await child.ended()).toEqual({ code: 0, signal: null });
+    expect(child.stderr).toBe("");
+    server.close();
   });
 
   it("a second signal ends at once", async () => {

@@ -16,7 +16,7 @@ import {
   unicastMac,
   whole,
 } from "../../cli/options.ts";
-import { bytesText, msText, table } from "../../cli/output.ts";
+import { bytesText, msText, table, topOf } from "../../cli/output.ts";
 import { dropsOf, statusLines } from "../../cli/status-text.ts";
 
 const Shape = z.object({
@@ -154,6 +154,14 @@ describe("text for people", () => {
     ).toEqual(["name   n", "a      5", "long  12"]);
     expect(table(["name", "x"], [["a", "-"]]).map(strip)).toEqual(["name  x", "a     -"]);
     expect(table(["n"], [["-"], ["10 ms"]]).map(strip)).toEqual(["    n", "    -", "10 ms"]);
+  });
+
+  it("what is taller than the screen ends with how much there is more", () => {
+    const lines = ["a", "b", "c", "d"];
+    expect(topOf(lines, 5)).toEqual(lines);
+    const cut = topOf(lines, 4);
+    expect(cut).toEqual(["a", "b", expect.stringMatching(/^\.\.\. 2 more lines/)]);
+    expect(topOf(lines, 0)).toEqual(["a", expect.stringMatching(/3 more/)]);
   });
 
   it("a table too wide for the terminal goes on below, under the same keys", () => {
