@@ -1,5 +1,5 @@
 /** `ringwire bridge`: netmap's bridge between two ports, or between a NIC and its host rings. */
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { z } from "zod";
 import { Control, Counts } from "../frontend/apps/app.ts";
 import { bridge } from "../frontend/apps/bridge.ts";
@@ -32,11 +32,10 @@ const STYLE = { plain: false, averages: false, framing: false };
 export function bridgeCommand(): Command {
   const command = new Command("bridge")
     .description("netmap's bridge: what one port receives the other sends, without a copy.")
-    .option(
-      "-i, --interface <port>",
-      "one port and its host rings, or given twice: both",
-      collect,
-      [],
+    .addOption(
+      new Option("-i, --interface <port>", "one port and its host rings, or given twice: both")
+        .argParser(collect)
+        .default([], "none"),
     )
     .option("-b, --burst <n>", "packets moved at a time (1024)")
     .option("-c, --copy", "copy also where buffers could change places")
@@ -49,9 +48,12 @@ export function bridgeCommand(): Command {
 }
 
 const EXAMPLES = `Examples:
-  sudo ringwire bridge -i netmap:ena0 --connect HOST:7700 --tap rw0      the kernel, through its host rings
-  ringwire bridge -i netmap:ena0 -i netmap:ena1 --connect HOST:7700      two NICs of this process
-  ringwire bridge -i netmap:ena0 --connect HOST:7700 --loopback          a mirror
+  sudo ringwire bridge -i netmap:ena0 --tap rw0 --connect HOST:7700
+      the kernel, through the NIC's host rings
+  ringwire bridge -i netmap:ena0 -i netmap:ena1 --connect HOST:7700
+      two NICs of this process
+  ringwire bridge -i netmap:ena0 --loopback --connect HOST:7700
+      a mirror
 `;
 
 /** As the original: one port, or the same twice, is bridged to its host rings. */
@@ -81,7 +83,7 @@ async function runBridge(options: Options): Promise<void> {
   const names = portsOf(options);
   const nics = new Nics(options, log);
   try {
-    await nics.connect(names);
+    if (!(await nics.connect(names, stop))) return;
     const a = await nics.openPort(names[0]);
     const b = names[0] === names[1] ? a : await nics.openPort(names[1]);
     await nics.settled();

@@ -8,7 +8,7 @@ import { FifoOutput } from "../shared/capture/fifo-output.ts";
 import type { CaptureOutput } from "../shared/capture/output.ts";
 import type { CaptureSummary } from "../shared/capture/recorder-types.ts";
 import type { Logger } from "../shared/log.ts";
-import { pathOutput, statsOf } from "./capture-output.ts";
+import { checkFile, pathOutput } from "./capture-output.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { bytesText, countText } from "./output.ts";
 
@@ -46,14 +46,7 @@ export class CaptureFiles {
     this.#path = path;
     this.#begin = begin;
     this.#log = log;
-    try {
-      accessSync(existsSync(path) ? path : dirname(path), constants.W_OK);
-    } catch (error) {
-      throw new Failure(`--capture ${path}: ${messageOf(error)}`, ExitCode.USAGE);
-    }
-    if (statsOf(path)?.isDirectory() === true) {
-      throw new Failure(`--capture ${path}: it is a directory`, ExitCode.USAGE);
-    }
+    checkFile("--capture", path);
     this.#start();
     process.on(SIGNAL, this.#toggle);
   }

@@ -1,8 +1,10 @@
 /** Where a capture of the command line goes, by its path. */
-import { type Stats, statSync } from "node:fs";
+import { accessSync, constants, existsSync, type Stats, statSync } from "node:fs";
+import { dirname } from "node:path";
 import { FifoOutput } from "../shared/capture/fifo-output.ts";
 import { FileOutput, type FileOutputOptions } from "../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../shared/capture/output.ts";
+import { ExitCode, Failure, messageOf } from "./failure.ts";
 
 /**
  * A file, or files by turns; or the pipe that has this name already: opened as files are, it would
@@ -13,8 +15,19 @@ export function pathOutput(path: string, options: FileOutputOptions = {}): Captu
   return isPipe ? new FifoOutput(path) : new FileOutput(path, options);
 }
 
+/** Throws Failure when no file can be written at `path`, which is the value of `flag`. */
+export function checkFile(flag: string, path: string): void {
+  try {
+    accessSync(existsSync(path) ? path : dirname(path), constants.W_OK);
+  } catch (error) {
+    throw new Failure(`${flag} ${path}: ${messageOf(error)}`, ExitCode.USAGE);
+  }
+  if (statsOf(path)?.isDirectory() !== true) return;
+  throw new Failure(`${flag} ${path} is a folder: name a file in it`, ExitCode.USAGE);
+}
+
 /** Undefined when there is nothing of that name, or nothing that can be seen. */
-export function statsOf(path: string): Stats | undefined {
+function statsOf(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });
   } catch {

@@ -1,9 +1,8 @@
 /** Asks a device for a capture. The answer is pcapng, for as long as both ends want it. */
-import { get as getHttp, type IncomingMessage } from "node:http";
-import { get as getHttps } from "node:https";
+import type { IncomingMessage } from "node:http";
 import { COMPILE_MS } from "../shared/capture/filter.ts";
 import { httpUrl } from "../shared/transport/websocket.ts";
-import { notOurs, whyNot } from "./device-page.ts";
+import { notOurs, openPage, whyNot } from "./device-page.ts";
 import { ExitCode, Failure } from "./failure.ts";
 import { printable } from "./output.ts";
 
@@ -38,12 +37,13 @@ function pathOf({ sources, frames, ring, filter, snap = 0, count = 0 }: CaptureQ
 /** GET /capture. Rejects with Failure: what the device says against it, or why it can't be reached. */
 export async function openCapture(connect: string, query: CaptureQuery): Promise<IncomingMessage> {
   const url = new URL(pathOf(query), httpUrl(connect, "/"));
-  const { host, protocol } = url;
+  const { host } = url;
   let answer: IncomingMessage;
   try {
-    answer = await request(url, query.filter === undefined ? ANSWER_MS : FILTER_ANSWER_MS);
+    answer = await openPage(url, {}, query.filter === undefined ? ANSWER_MS : FILTER_ANSWER_MS);
+    answer.socket.setKeepAlive(true, KEEP_ALIVE_MS);
   } catch (error) {
-    throw new Failure(whyNot(error, host, protocol));
+    throw new Failure(whyNot(error, url));
   }
   const type = answer.headers["content-type"] ?? "";
   if (answer.statusCode === 200 && type === "application/x-pcapng") return answer;
@@ -52,21 +52,6 @@ export async function openCapture(connect: string, query: CaptureQuery): Promise
   if (refusal === undefined) throw notOurs(host, `it answers HTTP ${answer.statusCode}`);
   const usage = answer.statusCode === 400 ? ExitCode.USAGE : ExitCode.FAILED;
   throw new Failure(printable(refusal), usage);
-}
-
-function request(url: URL, waitMs: number): Promise<IncomingMessage> {
-  const get = url.protocol === "https:" ? getHttps : getHttp;
-  return new Promise((resolve, reject) => {
-    // No agent: the connection is the capture's own.
-    const asked = get(url, { agent: false }, resolve);
-    asked.on("error", reject);
-    asked.on("socket", (socket) => socket.setKeepAlive(true, KEEP_ALIVE_MS));
-    const timer = setTimeout(() => {
-      asked.destroy(new DOMException("no answer", "TimeoutError"));
-    }, waitMs);
-    asked.on("response", () => clearTimeout(timer));
-    asked.on("close", () => clearTimeout(timer));
-  });
 }
 
 async function refusalOf(answer: IncomingMessage): Promise<string | undefined> {

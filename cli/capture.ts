@@ -7,14 +7,14 @@ import type { CaptureOutput } from "../shared/capture/output.ts";
 import { PcapngReader } from "../shared/capture/pcapng/reader.ts";
 import type { CaptureSummary } from "../shared/capture/recorder-types.ts";
 import { CaptureRelay } from "../shared/capture/relay.ts";
-import { pathOutput } from "./capture-output.ts";
+import { checkFile, pathOutput } from "./capture-output.ts";
 import { openCapture } from "./capture-stream.ts";
 import { PacketText } from "./capture-text.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { addCommonFlags, CommonShape, logOptions, readOptions, target, whole } from "./options.ts";
 import { bytesText, countText, printable } from "./output.ts";
-import { onStop } from "./signals.ts";
+import { onStop, unlessStopped } from "./signals.ts";
 
 const MAX_SNAP = 262_144;
 const STDOUT = 1;
@@ -82,9 +82,9 @@ export function captureCommand(): Command {
 }
 
 const EXAMPLES = `Examples:
-  ringwire capture --connect HOST:7700 -w - | wireshark -k -i -      live, in Wireshark
-  ringwire capture --connect HOST:7700 --ring -w trace.pcapng        frames and rings to a file
-  ringwire capture --connect HOST:7700 -i ena0 --filter "icmp" -c 10     ten lines
+  ringwire capture --connect HOST:7700 -w - | wireshark -k -i -    live
+  ringwire capture --connect HOST:7700 --ring -w trace.pcapng      to a file
+  ringwire capture --connect HOST:7700 -i ena0 --filter icmp -c 9  nine lines
 `;
 
 const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
@@ -101,6 +101,8 @@ function check({ write, print, json, rotate, frames, ring, filter }: Options): v
   if (rotate.files > 0 && !rotates) throw wrong("-b files:N goes with size:N or seconds:N");
   if (!frames && !ring) throw wrong("--no-frames without --ring captures nothing");
   if (!frames && filter !== undefined) throw wrong("--filter is for frames");
+  // Before the device is asked for anything.
+  if (write !== undefined && write !== "-") checkFile("-w", write);
 }
 
 async function runCapture(options: Options): Promise<void> {
@@ -109,7 +111,9 @@ async function runCapture(options: Options): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
   const { interface: sources, frames, ring, filter, count, snap } = options;
-  const stream = await openCapture(connect, { sources, frames, ring, filter, snap, count });
+  const asked = openCapture(connect, { sources, frames, ring, filter, snap, count });
+  const stream = await unlessStopped(stop, asked);
+  if (stream === undefined) return;
   const output = outputOf(write, options.rotate);
   const relay =
     output === undefined
@@ -154,7 +158,9 @@ async function runCapture(options: Options): Promise<void> {
   if (json && (told !== undefined || summary !== undefined)) {
     lines.value({ event: "result", reason, packets, ...summary });
   }
-  if (summary !== undefined) for (const line of summaryLines(summary)) log.info({}, line);
+  if (summary !== undefined) {
+    for (const line of summaryLines(summary, options.rotate.files)) log.info({}, line);
+  }
   if (summary?.code !== undefined && summary.reason !== "reader gone") {
     throw new Failure(`the capture ${summary.reason}`);
   }
@@ -172,10 +178,12 @@ function outputOf(
   return pathOutput(write, { rotating, ...(files === 0 ? {} : { keep: files }) });
 }
 
-function summaryLines(summary: CaptureSummary): string[] {
+/** `keep`: how many files of a rotation stay; 0: all. */
+function summaryLines(summary: CaptureSummary, keep: number): string[] {
   const { reason, code, packets, bytes, files, interfaces } = summary;
   const dropped = interfaces.reduce((sum, { dropped: n }) => sum + n, 0);
-  const where = files.length === 1 ? files[0]!.name : `${files.length} files`;
+  const kept = keep > 0 && files.length > keep ? `, of which the last ${keep} are kept` : "";
+  const where = files.length === 1 ? files[0]!.name : `${files.length} files${kept}`;
   return [
     `${countText(packets)} packets, ${bytesText(bytes)}, in ${where}; ${countText(dropped)} dropped; ended: ${reason}`,
     // What came of each interface is not known when the output has failed.

@@ -6,8 +6,9 @@ import { fileURLToPath } from "node:url";
 import { FileOutput } from "../shared/capture/file-output.ts";
 import type { CaptureSummary } from "../shared/capture/recorder-types.ts";
 import { CaptureRelay } from "../shared/capture/relay.ts";
+import { checkFile } from "./capture-output.ts";
 import { openCapture } from "./capture-stream.ts";
-import { Failure } from "./failure.ts";
+import { Failure, messageOf } from "./failure.ts";
 
 /** From the first word of each NIC into its traffic; a few megabytes. */
 const PACKETS = 3000;
@@ -24,10 +25,23 @@ export interface DemoCapture {
   end(): Promise<CaptureSummary>;
 }
 
+/** Where it goes: `asked`, or a file in a new temporary folder. Throws Failure. */
+export async function capturePath(asked: string | undefined): Promise<string> {
+  if (asked !== undefined) {
+    checkFile("--capture", asked);
+    return asked;
+  }
+  try {
+    return join(await mkdtemp(join(tmpdir(), "ringwire-demo-")), "ringwire-demo.pcapng");
+  } catch (error) {
+    throw new Failure(
+      `no folder for the capture can be made in ${tmpdir()} (${messageOf(error)}): --capture FILE names another place, --no-capture leaves none`,
+    );
+  }
+}
+
 /** Begins before there is any NIC, so that the file has their first words. Rejects with Failure. */
-export async function beginCapture(url: string, asked: string | undefined): Promise<DemoCapture> {
-  const path =
-    asked ?? join(await mkdtemp(join(tmpdir(), "ringwire-demo-")), "ringwire-demo.pcapng");
+export async function beginCapture(url: string, path: string): Promise<DemoCapture> {
   const relay = new CaptureRelay(new FileOutput(path));
   const stream = await openCapture(url, {
     sources: ["any"],

@@ -15,7 +15,7 @@ import { z } from "zod";
 import type { Snapshot } from "../device/nic.ts";
 import type { ExchangeReport } from "../frontend/apps/exchange.ts";
 import { httpUrl } from "../shared/transport/websocket.ts";
-import { beginCapture, DISSECTOR } from "./demo-capture.ts";
+import { beginCapture, capturePath, DISSECTOR } from "./demo-capture.ts";
 import { Failure } from "./failure.ts";
 import { addCommonFlags, CommonShape, readOptions, whole } from "./options.ts";
 import { bytesText, countText, msText, Output, table } from "./output.ts";
@@ -32,6 +32,8 @@ const Shape = z.object({
 type Options = z.infer<typeof Shape>;
 
 const DRIVER_NAMES = { ena: "ENA", xen: "Xen" } as const;
+/** As it was called: through npx it may be nowhere in PATH. */
+const COMMAND = process.env["npm_command"] === "exec" ? "npx ringwire" : "ringwire";
 /** From the start of a child to its first word, and from the last frame to the last word. */
 const STEP_MS = 20_000;
 /** One NIC of each personality, on one switch. */
@@ -68,6 +70,10 @@ interface Report extends ExchangeReport {
 
 async function runDemo(options: Options): Promise<void> {
   const output = new Output(options.json);
+  // Before anything runs: what can't be left behind is known now.
+  const { capture } = options;
+  const asked = typeof capture === "string" ? capture : undefined;
+  const path = capture === false ? undefined : await capturePath(asked);
   const stop = onStop();
   const interrupted = stop.asked.then((signal) => {
     throw new Failure(`stopped by ${signal} before the end`);
@@ -80,7 +86,7 @@ async function runDemo(options: Options): Promise<void> {
     return child;
   };
   try {
-    await Promise.race([interrupted, exchange(options, start, output)]);
+    await Promise.race([interrupted, exchange(options.seconds, path, start, output)]);
   } finally {
     await Promise.all(children.map((child) => child.end()));
     stop.forget();
@@ -88,7 +94,8 @@ async function runDemo(options: Options): Promise<void> {
 }
 
 async function exchange(
-  { seconds, capture }: Options,
+  seconds: number,
+  path: string | undefined,
   start: (...args: string[]) => Helper,
   output: Output,
 ): Promise<void> {
@@ -102,8 +109,7 @@ async function exchange(
   );
   const { url } = await device.event<{ url: string }>("listening");
   output.text(`device     process ${device.pid}, listening on ${url}`);
-  const path = typeof capture === "string" ? capture : undefined;
-  const recording = capture === false ? undefined : await beginCapture(url, path);
+  const recording = path === undefined ? undefined : await beginCapture(url, path);
   const sides = NICS.map(({ name, driver }) => {
     const time = String(seconds);
     return start(
@@ -216,10 +222,10 @@ function summarise(
       : "Not every frame arrived as it was sent.",
     "",
     "Next:",
-    "  ringwire device --trace                       a device that shows every transaction",
-    "  ringwire frontend --connect 127.0.0.1:7700    a NIC of it, in a second terminal",
-    "  ringwire status                               its queues and counters, in a third",
-    "  README.md                                     two hosts on one Ethernet segment, with TAP",
+    `  ${COMMAND} device --trace                     a device that shows every transaction`,
+    `  ${COMMAND} frontend --connect 127.0.0.1:7700  a NIC of it, in a second terminal`,
+    `  ${COMMAND} status                             its queues and counters, in a third`,
+    `  ${"README.md".padEnd(COMMAND.length)}                                    two hosts on one segment, with TAP`,
   ];
   for (const line of lines) output.text(line);
   if (!good) throw new Failure("frames were lost or wrong");

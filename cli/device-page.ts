@@ -1,4 +1,9 @@
-/** Asks the HTTP pages of a device, and says in one sentence what went wrong. */
+/**
+ * Asks the HTTP pages of a device, and says in one sentence what went wrong. Not by fetch, which
+ * refuses ports that the web has reserved (6000, 10080 and others): a device may listen there.
+ */
+import { type IncomingMessage, type RequestOptions, request as requestHttp } from "node:http";
+import { request as requestHttps } from "node:https";
 import { unreachable } from "../shared/transport/unreachable.ts";
 import { httpUrl } from "../shared/transport/websocket.ts";
 import { Failure, messageOf, systemCode } from "./failure.ts";
@@ -16,7 +21,7 @@ export interface Answer {
 
 /** GET of a page. Throws Failure. */
 export function getPage(connect: string, path: string, waitMs = ANSWER_MS): Promise<Answer> {
-  return ask(connect, path, {}, waitMs);
+  return ask(new URL(httpUrl(connect, path)), {}, waitMs);
 }
 
 /** POST of a JSON body. Throws Failure. */
@@ -27,36 +32,40 @@ export function postPage(
   waitMs = ANSWER_MS,
 ): Promise<Answer> {
   const headers = { "content-type": "application/json" };
-  return ask(connect, path, { method: "POST", headers, body: JSON.stringify(body) }, waitMs);
+  return ask(new URL(httpUrl(connect, path)), { method: "POST", headers }, waitMs, body);
 }
 
 async function ask(
-  connect: string,
-  path: string,
-  init: RequestInit,
+  url: URL,
+  options: RequestOptions,
   waitMs: number,
+  body?: object,
 ): Promise<Answer> {
-  const url = httpUrl(connect, path);
-  const { host, protocol } = new URL(url);
-  let body: string;
-  let status: number;
-  let type: string;
+  const { host } = url;
+  let text = "";
+  let answer: IncomingMessage;
   try {
-    const signal = AbortSignal.timeout(waitMs);
-    const response = await fetch(url, { ...init, redirect: "error", signal });
-    body = await response.text();
-    status = response.status;
-    type = response.headers.get("content-type") ?? "";
+    answer = await openPage(url, options, waitMs, body);
+    const late = setTimeout(() => answer.destroy(noAnswer()), waitMs);
+    try {
+      answer.setEncoding("utf8");
+      for await (const part of answer as AsyncIterable<string>) {
+        text += part;
+        if (text.length > MAX_CHARS) throw notOurs(host, "its page has no end");
+      }
+    } finally {
+      clearTimeout(late);
+    }
   } catch (error) {
-    throw new Failure(whyNot(error, host, protocol));
+    if (error instanceof Failure) throw error;
+    throw new Failure(whyNot(error, url));
   }
-  if (body.length > MAX_CHARS) throw notOurs(host, "its page has no end");
-  if (status !== 200 && !type.startsWith("application/json")) {
-    throw notOurs(host, `it answers HTTP ${status}`);
-  }
+  const status = answer.statusCode ?? 0;
+  const isJson = answer.headers["content-type"]?.startsWith("application/json") === true;
+  if (status !== 200 && !isJson) throw notOurs(host, `it answers HTTP ${status}`);
   let value: unknown;
   try {
-    value = JSON.parse(body);
+    value = JSON.parse(text);
   } catch {
     throw notOurs(host, "its page is not JSON");
   }
@@ -66,19 +75,49 @@ async function ask(
   return { status, value };
 }
 
+/**
+ * The head of an answer, its body still to be read. Rejects with the system's error; with ETIMEDOUT
+ * when there was no connection within `waitMs`, with a TimeoutError when there was no answer.
+ */
+export function openPage(
+  url: URL,
+  options: RequestOptions,
+  waitMs: number,
+  body?: object,
+): Promise<IncomingMessage> {
+  const request = url.protocol === "https:" ? requestHttps : requestHttp;
+  return new Promise((resolve, reject) => {
+    // No agent: the connection is this question's own, and ends with it.
+    const asked = request(url, { ...options, agent: false }, resolve);
+    let error: Error = Object.assign(new Error("no connection"), { code: "ETIMEDOUT" });
+    asked.on("socket", (socket) => {
+      socket.once("connect", () => {
+        error = noAnswer();
+      });
+    });
+    const timer = setTimeout(() => asked.destroy(error), waitMs);
+    asked.on("response", () => clearTimeout(timer));
+    asked.on("close", () => clearTimeout(timer));
+    asked.on("error", reject);
+    asked.end(body === undefined ? undefined : JSON.stringify(body));
+  });
+}
+
+const noAnswer = (): Error => new DOMException("no answer", "TimeoutError");
+
 export const notOurs = (host: string, why: string): Failure =>
   new Failure(`${host} is not a ringwire device's port: ${why}`);
 
-/** Why a page can't be had. fetch hides the system's error in `cause`. */
-export function whyNot(error: unknown, host: string, protocol: string): string {
-  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-  const way = unreachable(systemCode(cause), host);
+/** Why a page can't be had. */
+export function whyNot(error: unknown, url: URL): string {
+  const { host, protocol } = url;
+  const way = unreachable(systemCode(error), url);
   if (way !== undefined) return way;
   if (error instanceof Error && error.name === "TimeoutError") {
     return `${host} accepted the connection but did not answer; it is not a ringwire device's port`;
   }
-  if (protocol === "https:" && /ssl|tls/i.test(messageOf(cause))) {
+  if (protocol === "https:" && /ssl|tls/i.test(messageOf(error))) {
     return `${host} does not speak TLS; use http://${host}`;
   }
-  return `${host} is not a ringwire device's port: ${messageOf(cause)}`;
+  return `${host} is not a ringwire device's port: ${messageOf(error)}`;
 }

@@ -87,9 +87,9 @@ export function deviceCommand(): Command {
 }
 
 const EXAMPLES = `Examples:
-  ringwire device                                          for frontends on this machine
-  ringwire device --uplink tap:lab0                        with the kernel on the segment
-  ringwire device --listen 0.0.0.0:7700 --insecure         for other hosts too
+  ringwire device                                     for this machine
+  ringwire device --uplink tap:lab0                   with the kernel
+  ringwire device --listen 0.0.0.0:7700 --insecure    for other hosts too
 `;
 
 async function runDevice(options: Options): Promise<void> {

@@ -179,7 +179,8 @@ function say(lines: readonly string[]): void {
 }
 
 const HELP = [
-  "Usage: ringwire extcap ... is called by Wireshark; ringwire wireshark --install puts it there.",
+  "Usage: ringwire extcap ... is called by Wireshark;",
+  "ringwire wireshark --install puts it there.",
   "",
   "  --extcap-interfaces",
   "  --extcap-interface NAME --extcap-dlts",
@@ -188,6 +189,7 @@ const HELP = [
   "  --extcap-interface NAME --capture --fifo PATH [--extcap-capture-filter EXPR]",
   "      [--device URL] [--nic NIC|switch|any] [--ring] [--snap BYTES] [--count N]",
   "",
-  `Devices listed: those of RINGWIRE_DEVICES (HOST:PORT,...), else RINGWIRE_CONNECT, else ${DEFAULT_DEVICE}.`,
+  "Devices listed: those of RINGWIRE_DEVICES (HOST:PORT,...), else that of",
+  `RINGWIRE_CONNECT, else ${DEFAULT_DEVICE}.`,
   "For captures by hand: ringwire capture --help.",
 ];

@@ -78,10 +78,10 @@ export function frontendCommand(): Command {
 }
 
 const EXAMPLES = `Examples:
-  ringwire frontend --connect ws://127.0.0.1:7700                     a NIC with nobody on top
-  sudo ringwire frontend --connect ws://HOST:7700 --tap rw0           the kernel's interface rw0
+  ringwire frontend --connect 127.0.0.1:7700              with nobody on top
+  sudo ringwire frontend --connect HOST:7700 --tap rw0    the kernel's rw0
   ringwire frontend --connect HOST:7700 --name b --queues 4 --mtu 9000
-  ringwire frontend --connect HOST:7700 --driver xen                  a Xen vif, xn0
+  ringwire frontend --connect HOST:7700 --driver xen      a Xen vif, xn0
 `;
 
 async function runFrontend(options: Options): Promise<void> {
@@ -97,7 +97,7 @@ async function runFrontend(options: Options): Promise<void> {
     options.tap === undefined
       ? undefined
       : await openTap(options.tap, { ...options, offloads: true }, log);
-  const nic = new RunningNic(name, output);
+  const nic = new RunningNic(name, options.queues ?? 1, output, log);
   try {
     const session = await createSession(options, name, log, nic.onState);
     nic.session = session;
@@ -135,11 +135,15 @@ class RunningNic {
   captureFiles: CaptureFiles | undefined;
   readonly #name: string;
   readonly #output: Output;
+  readonly #queues: number;
+  readonly #log: Logger;
   #ready = false;
 
-  constructor(name: string, output: Output) {
+  constructor(name: string, queues: number, output: Output, log: Logger) {
     this.#name = name;
+    this.#queues = queues;
     this.#output = output;
+    this.#log = log;
     const { promise, resolve } = Promise.withResolvers<{ reason: string }>();
     this.gaveUp = promise;
     this.giveUp = (reason) => resolve({ reason });
@@ -149,23 +153,31 @@ class RunningNic {
     if (!this.#ready) return;
     const name = this.#name;
     if (state === "waiting") this.#output.value({ event: "link-lost", name, reason });
-    if (state === "attached") this.#output.value({ event: "link-back", name });
+    if (state === "attached") {
+      const { segment, epoch } = this.session!.agreed;
+      this.#output.value({ event: "link-back", name, segment, epoch });
+    }
     if (state === "closed") this.giveUp(reason);
   };
 
   sayReady(tap: Tap | undefined): void {
     const { driver, agreed } = this.session!;
     const { ifnet } = driver;
+    const queues = Math.min(this.#queues, agreed.queues);
+    if (queues < this.#queues) {
+      this.#log.warn({}, `the device offers ${queues} queue pairs, not ${this.#queues}`);
+    }
     const mac = formatMac(ifnet.mac);
     const kernel = tap === undefined ? "" : `, interface ${tap.name}`;
     this.#ready = true;
     this.#output.event(
-      `${this.#name} is up: ${mac}, mtu ${ifnet.mtu}, segment ${agreed.segment}${kernel}, link ${ifnet.linkState}`,
+      `${this.#name} is up: ${mac}, mtu ${ifnet.mtu}, ${queues} ${queues === 1 ? "queue pair" : "queue pairs"}, segment ${agreed.segment}${kernel}, link ${ifnet.linkState}`,
       {
         event: "ready",
         name: this.#name,
         mac,
         mtu: ifnet.mtu,
+        queues,
         segment: agreed.segment,
         epoch: agreed.epoch,
         link: ifnet.linkState,

@@ -48,12 +48,16 @@ export function lbCommand(): Command {
 }
 
 const EXAMPLES = `Examples:
-  ringwire lb -i netmap:ena0 -p 4 --connect HOST:7700                    four counters, by flow
-  ringwire lb -i netmap:ena0 -p 4 --connect HOST:7700 --app ./sensor.js  four of your own:
+  ringwire lb -i netmap:ena0 -p 4 --connect HOST:7700
+      four counters, by flow
+  ringwire lb -i netmap:ena0 -p 4 --app ./sensor.js --connect HOST:7700
+      four of your own:
       import { workerData } from "node:worker_threads";
       import { nmAttach, Poll } from "ringwire";
       const port = nmAttach(workerData);
-      while ((port.pollSync(Poll.IN, -1) & Poll.ERR) === 0) { ... port.rxRing(0) ... }
+      while ((port.pollSync(Poll.IN, -1) & Poll.ERR) === 0) {
+        ... port.rxRing(0) ...
+      }
 `;
 
 async function runLb(options: Options): Promise<void> {
@@ -64,7 +68,7 @@ async function runLb(options: Options): Promise<void> {
   if (app !== undefined && !existsSync(app)) throw new Failure(`--app: there is no file ${app}`);
   const nics = new Nics(options, log);
   try {
-    await nics.connect([name]);
+    if (!(await nics.connect([name], stop))) return;
     const input = await nics.openPort(name);
     const base = pipeBase(name);
     const ports = [input];

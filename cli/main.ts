@@ -9,6 +9,7 @@ import { ExitCode, Failure } from "./failure.ts";
 import { frontendCommand } from "./frontend.ts";
 import { lbCommand } from "./lb.ts";
 import { migrateCommand } from "./migrate.ts";
+import { endWithoutStdout } from "./output.ts";
 import { pktGenCommand } from "./pkt-gen.ts";
 import { replayCommand } from "./replay.ts";
 import { statusCommand } from "./status.ts";
@@ -20,6 +21,12 @@ const LINGER_MS = 2000;
 
 /** Runs the command line `argv` (node, program, arguments) and sets process.exitCode. */
 export async function main(argv: readonly string[]): Promise<void> {
+  process.stdout.on("error", (error) => {
+    // A command that has a better end for this listens itself.
+    if (process.stdout.listenerCount("error") === 1) endWithoutStdout(error);
+  });
+  // The log is for whoever reads it: that nobody does any more stops no work.
+  process.stderr.on("error", () => {});
   process.exitCode = await run(argv);
   setTimeout(() => process.exit(), LINGER_MS).unref();
 }
@@ -29,7 +36,7 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
     .description("A virtual NIC whose driver and whose device live in different processes.")
     .version(VERSION)
     .helpOption("-h, --help", "this page")
-    .helpCommand(false)
+    .helpCommand("help [command]", "the page of a command")
     .showSuggestionAfterError()
     .exitOverride()
     .addHelpText("before", EXAMPLES)
@@ -81,13 +88,14 @@ function explain(error: unknown): ExitCode {
 }
 
 const EXAMPLES = `Examples:
-  ringwire demo                                      two NICs and a device on this machine
-  ringwire device                                    a device at 127.0.0.1:7700
-  ringwire frontend --connect ws://127.0.0.1:7700    a NIC of it
-  ringwire pkt-gen -i netmap:ena0 --connect HOST:7700    packets straight from its rings
-  ringwire status --connect http://127.0.0.1:7700    its ports, queues and drops
+  ringwire demo                                  two NICs and a device, here
+  ringwire device                                a device at 127.0.0.1:7700
+  ringwire frontend --connect 127.0.0.1:7700     a NIC of it
+  ringwire pkt-gen -i netmap:ena0 --connect HOST:7700    packets from its rings
+  ringwire status --connect 127.0.0.1:7700       its ports, queues and drops
 `;
 
 const AFTER = `
-Every flag can be given as RINGWIRE_FLAG in the environment, or in the file of --config.
-Exit code: 0 done, 1 failed, 2 wrong usage. "ringwire COMMAND --help" tells more.`;
+Every flag can be given as RINGWIRE_FLAG in the environment, or in the file of
+--config. Exit code: 0 done, 1 failed, 2 wrong usage.
+"ringwire COMMAND --help" tells more.`;

@@ -1,26 +1,55 @@
-/** `ringwire migrate`: has a device suspend a NIC and name the device where it goes on. */
+/**
+ * `ringwire migrate`: has a device suspend a NIC and name the device where it goes on, then looks
+ * where the NIC is. The device knows that its NIC left; whether the frontend could get on at the
+ * other one shows only there, or by the NIC's return.
+ */
 import { Command } from "commander";
 import { z } from "zod";
-import { postPage } from "./device-page.ts";
-import { ExitCode, Failure } from "./failure.ts";
-import { addCommonFlags, CommonShape, nicName, readOptions, target } from "./options.ts";
+import type { Snapshot } from "../device/nic.ts";
+import { httpUrl } from "../shared/transport/websocket.ts";
+import { getPage, postPage } from "./device-page.ts";
+import { ExitCode, Failure, messageOf } from "./failure.ts";
+import { createLog } from "./log.ts";
+import {
+  addCommonFlags,
+  CommonShape,
+  logOptions,
+  nicName,
+  readOptions,
+  target,
+  whole,
+} from "./options.ts";
 import { Output } from "./output.ts";
+import { nicState } from "./status-text.ts";
+import { list, record, text } from "./status-values.ts";
 
 /** The driver suspends and the connection ends: seconds, where the device is busy. */
 const MOVE_MS = 20_000;
+/** A frontend gives a device 5 s to connect and 10 s to welcome it before it goes back. */
+const SEEN_SECONDS = 20;
+const MAX_SECONDS = 3600;
+const LOOK_MS = 100;
+/** For one answer: the other device may be out of reach from here, and the first is asked beside it. */
+const ANSWER_MS = 2000;
 
 const Shape = z.object({
   ...CommonShape,
   connect: target.default("http://127.0.0.1:7700"),
   to: target,
+  wait: whole(0, MAX_SECONDS).default(SEEN_SECONDS),
 });
+type Options = z.infer<typeof Shape>;
 
 export function migrateCommand(): Command {
   const command = new Command("migrate")
     .description("Moves a running NIC to another device: suspend here, resume there.")
     .argument("<nic>", "name of the NIC, as status shows it")
     .option("--connect <url>", "the device that has it: http://HOST:PORT (127.0.0.1:7700)")
-    .option("--to <url>", "the device that gets it, as its frontend can reach it");
+    .option("--to <url>", "the device that gets it, as its frontend can reach it")
+    .option(
+      "--wait <s>",
+      `look so long whether it arrives; 0: done when it has left (${SEEN_SECONDS})`,
+    );
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)
     .action(async (nic: string, _flags: unknown, self: Command) => {
@@ -29,18 +58,138 @@ export function migrateCommand(): Command {
       if (!name.success) {
         throw new Failure(`"${nic}" is no name of a NIC`, ExitCode.USAGE);
       }
-      const body = { nic: name.data, to: options.to };
-      const { status, value } = await postPage(options.connect, "/migrate", body, MOVE_MS);
-      if (status !== 200) throw new Failure(reasonOf(value));
-      const text = `${name.data} left for ${options.to}`;
-      new Output(options.json).event(text, { event: "moved", ...body });
+      await runMigrate(name.data, options);
     });
+}
+
+const EXAMPLES = `Examples:
+  ringwire migrate xn0 --to OTHER:7700        from the device on this machine
+  ringwire migrate xn0 --connect HOST:7700 --to OTHER:7700
+  ringwire migrate xn0 --to 10.0.0.7:7700 --wait 0
+      to where only the frontend can look
+`;
+
+async function runMigrate(nic: string, { connect, to, wait, ...options }: Options): Promise<void> {
+  const output = new Output(options.json);
+  const log = createLog(logOptions(options));
+  const tell = (words: string, outcome: Outcome): void => {
+    output.event(words, { event: "moved", nic, to, ...outcome });
+  };
+  const before = wait > 0 ? await look(connect, nic) : NOWHERE;
+  // Without the NIC here the device refuses, below.
+  if (before.nic !== undefined) {
+    const there = await look(to, nic);
+    // Names are one of a kind on a device: the one that comes would end the one that is there.
+    if (there.nic !== undefined && there.connection !== before.connection) {
+      throw new Failure(
+        `${hostOf(to)} has a NIC ${nic} already, which the move would end: stop that one, or start this one with another --name`,
+      );
+    }
+    if (there.problem !== undefined) {
+      log.warn({}, `${there.problem}: whether ${nic} arrives may not be seen from here`);
+    }
+  }
+  const { status, value } = await postPage(connect, "/migrate", { nic, to }, MOVE_MS);
+  if (status !== 200) throw new Failure(reasonOf(value));
+  if (wait === 0) {
+    tell(`${nic} left for ${to}`, { outcome: "left" });
+    return;
+  }
+  log.info({}, `${nic} left; looking for it at ${to}`);
+  const found = await whereabouts(nic, { connect, to, before, seconds: wait });
+  if (found.outcome === "arrived") {
+    tell(`${nic} is at ${to} now, segment ${found.segment}, state ${found.state}`, found);
+    return;
+  }
+  output.value({ event: "moved", nic, to, ...found });
+  throw new Failure(found.reason ?? found.outcome);
 }
 
 const reasonOf = (value: object): string =>
   "error" in value && typeof value.error === "string" ? value.error : "the device refused";
 
-const EXAMPLES = `Examples:
-  ringwire migrate xn0 --to ws://OTHER:7700                       from the device on this machine
-  ringwire migrate xn0 --connect http://HOST:7700 --to OTHER:7700
-`;
+const hostOf = (written: string): string => new URL(httpUrl(written, "/")).host;
+
+/** How a move ended, as --json tells it. */
+interface Outcome {
+  readonly outcome: "arrived" | "came-back" | "not-seen" | "left";
+  /** Where it arrived. */
+  readonly segment?: string;
+  readonly state?: string;
+  /** Why it did not, or may not have: a sentence. */
+  readonly reason?: string;
+}
+
+/** What a device's page says about a NIC. */
+interface Sight {
+  /** Undefined: it is not there. */
+  readonly nic?: Snapshot;
+  readonly segment: string;
+  /** One connection of the NIC to one device; another connection has another. */
+  readonly connection?: string;
+  /** Why the page could not be read. */
+  readonly problem?: string;
+}
+
+const NOWHERE: Sight = { segment: "" };
+
+/** Never rejects. */
+async function look(device: string, name: string): Promise<Sight> {
+  let page: Snapshot;
+  try {
+    page = (await getPage(device, "/status", ANSWER_MS)).value as Snapshot;
+  } catch (error) {
+    // What to do about it stands behind the semicolon, and is not for whoever moves a NIC.
+    return { ...NOWHERE, problem: messageOf(error).split(";")[0] ?? "" };
+  }
+  const segment = text(record(page["segment"])["name"]);
+  const nic = list(page["nics"]).find((candidate) => candidate["name"] === name);
+  if (nic === undefined) return { segment };
+  return { nic, segment, connection: `${text(page["pid"])} ${text(nic["peer"])}` };
+}
+
+interface Journey {
+  readonly connect: string;
+  readonly to: string;
+  /** The NIC as it was. */
+  readonly before: Sight;
+  readonly seconds: number;
+}
+
+/** Looks at both devices until the NIC is at work on one of them, or the time is over. */
+async function whereabouts(nic: string, journey: Journey): Promise<Outcome> {
+  const { connect, to, before, seconds } = journey;
+  const end = performance.now() + seconds * 1000;
+  for (;;) {
+    const [there, here] = await Promise.all([look(to, nic), look(connect, nic)]);
+    const came = there.nic !== undefined && there.connection !== before.connection;
+    const { segment } = there;
+    const state = nicState(there.nic ?? {});
+    if (came && isAtWork(there.nic ?? {}, before.nic ?? {})) {
+      return { outcome: "arrived", segment, state };
+    }
+    if (!came && here.nic !== undefined) {
+      const reason = `${nic} came back to ${hostOf(connect)}: it could not go on at ${to}; why is in its frontend's log`;
+      return { outcome: "came-back", reason };
+    }
+    if (performance.now() > end) {
+      const where = came
+        ? `is at ${to}, but its state is ${state}`
+        : there.problem === undefined
+          ? `is not at ${to}`
+          : `did not come back, but can't be seen from here: ${there.problem}`;
+      const reason = `${nic} left ${hostOf(connect)} and ${where}; more is in its frontend's log`;
+      return { outcome: "not-seen", ...(came ? { segment, state } : {}), reason };
+    }
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+}
+
+/** In a state in which frames pass, or in the one that it had before. */
+function isAtWork(nic: Snapshot, before: Snapshot): boolean {
+  const state = nicState(nic);
+  if (state !== "connected" && state !== "ready" && state !== nicState(before)) return false;
+  // An ENA function is ready before its driver has made queues; one that is down has none.
+  const queues = (of: Snapshot): number => list(record(of["nic"])["tx"]).length;
+  return queues(nic) > 0 || queues(before) === 0;
+}

@@ -16,6 +16,7 @@ import type { Tap } from "../shared/tap/tap.ts";
 import { PERSONALITIES, type Personality, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { nicName, oneOf, target, unicastMac, whole } from "./options.ts";
+import { type Stop, unlessStopped } from "./signals.ts";
 import { openTap } from "./tap.ts";
 import { AGENT } from "./version.ts";
 
@@ -73,9 +74,9 @@ export class Nics {
 
   /**
    * Checks names and flags, then connects a NIC for each base, with at least `rings` ring pairs
-   * and those that the names choose. Throws Failure.
+   * and those that the names choose. False: stopped before all were there. Throws Failure.
    */
-  async connect(names: readonly string[], rings = 1): Promise<void> {
+  async connect(names: readonly string[], stop: Stop, rings = 1): Promise<boolean> {
     const { parsePortName } = await import("../frontend/netmap/port-name.ts");
     const { RegMode } = await import("../frontend/netmap/flags.ts");
     const { connect, tap, name } = this.#flags;
@@ -97,9 +98,10 @@ export class Nics {
     if (count === 0 && tap !== undefined) throw wrong("--tap needs a NIC, and no port names one");
     if (count > 1 && tap !== undefined) throw wrong("--tap goes with one NIC, not with several");
     if (count !== 1 && name !== undefined) throw wrong("--name goes with one NIC");
-    if (count === 0) return;
+    if (count === 0) return true;
     if (connect === undefined) throw wrong("--connect is needed: the device, as ws://HOST:PORT");
-    await this.#openAll(bases, connect, this.#flags.queues ?? queues);
+    const opened = this.#openAll(bases, connect, this.#flags.queues ?? queues);
+    return (await unlessStopped(stop, opened)) !== undefined;
   }
 
   #checkDriver(base: string): void {
@@ -111,7 +113,7 @@ export class Nics {
     }
   }
 
-  async #openAll(bases: ReadonlySet<string>, connect: string, queues: number): Promise<void> {
+  async #openAll(bases: ReadonlySet<string>, connect: string, queues: number): Promise<true> {
     const { tap, name, mac, mtu, zeroMask } = this.#flags;
     // Before connecting: whoever can't have the TAP must not take the name from a NIC that works.
     if (tap !== undefined) {
@@ -142,6 +144,7 @@ export class Nics {
         throw new Failure(messageOf(error));
       }
     }
+    return true;
   }
 
   /** The NIC of the only base, or of the one asked for. */

@@ -4,15 +4,19 @@
  */
 import { styleText } from "node:util";
 
+/** A reader that has seen enough ("| head") is not a failure; a full disk is one. */
+export function endWithoutStdout(error: NodeJS.ErrnoException): never {
+  if (error.code === "EPIPE") process.exit(0);
+  process.stderr.write(`ringwire: standard output can't be written: ${error.message}\n`);
+  process.exit(1);
+}
+
 export class Output {
   readonly json: boolean;
 
   constructor(json: boolean) {
     this.json = json;
-    // A reader that has seen enough ("| head") is not a failure.
-    process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-      process.exit(error.code === "EPIPE" ? 0 : 1);
-    });
+    process.stdout.on("error", endWithoutStdout);
   }
 
   /** Tells one event: `text` to people, `value` to programs. */
@@ -42,23 +46,75 @@ export function bold(text: string): string {
 
 export type Cell = string | number;
 
+export interface TableOptions {
+  /** Columns at the left that say what a row is about. */
+  readonly keys?: number;
+  /** Columns of a terminal; those of standard output when it is one, else there is no limit. */
+  readonly width?: number;
+}
+
+const GAP = "  ";
+
 /**
  * Rows under a heading, columns aligned, numbers to the right. Every row has as many cells as the
- * heading. No line ends in spaces.
+ * heading. No line ends in spaces. What is too wide for the terminal goes on below, in a second
+ * table with the same keys.
  */
-export function table(heading: readonly string[], rows: readonly (readonly Cell[])[]): string[] {
+export function table(
+  heading: readonly string[],
+  rows: readonly (readonly Cell[])[],
+  { keys = 1, width = terminalWidth() }: TableOptions = {},
+): string[] {
   const all = [heading, ...rows];
   const widths = heading.map((_, i) => Math.max(...all.map((row) => String(row[i] ?? "").length)));
-  const right = heading.map((_, i) => rows.length > 0 && rows.every((row) => isNumeric(row[i])));
-  return all.map((row, at) => {
-    const cells = widths.map((width, i) => {
-      const text = String(row[i] ?? "");
-      return right[i] ? text.padStart(width) : text.padEnd(width);
-    });
-    const line = cells.join("  ").trimEnd();
-    return at === 0 ? bold(line) : line;
-  });
+  const right = heading.map((_, i) => isNumericColumn(rows.map((row) => row[i])));
+  return blocksOf(widths, keys, width).flatMap((columns) =>
+    all.map((row, at) => {
+      const cells = columns.map((i) => {
+        const text = String(row[i] ?? "");
+        return right[i] ? text.padStart(widths[i] ?? 0) : text.padEnd(widths[i] ?? 0);
+      });
+      const line = cells.join(GAP).trimEnd();
+      return at === 0 ? bold(line) : line;
+    }),
+  );
 }
+
+/** Indexes of the columns that stand beside each other; each list begins with the keys. */
+function blocksOf(widths: readonly number[], keys: number, width: number): number[][] {
+  const blocks: number[][] = [];
+  const begin = [...widths.keys()].slice(0, keys);
+  const taken = (columns: readonly number[]): number =>
+    columns.reduce((sum, i) => sum + (widths[i] ?? 0) + GAP.length, 0);
+  let block = begin;
+  for (let i = keys; i < widths.length; i++) {
+    if (block.length > keys && taken(block) + (widths[i] ?? 0) > width) {
+      blocks.push(block);
+      block = begin;
+    }
+    block = [...block, i];
+  }
+  return [...blocks, block];
+}
+
+/** As many lines as a screen of `rows` shows without scrolling; the last says how many are below. */
+export function topOf(lines: readonly string[], rows: number): readonly string[] {
+  // The cursor stands on a row of its own.
+  if (lines.length < rows) return lines;
+  const shown = Math.max(1, rows - 2);
+  return [
+    ...lines.slice(0, shown),
+    `... ${lines.length - shown} more lines; a taller window has them`,
+  ];
+}
+
+function terminalWidth(): number {
+  return process.stdout.isTTY === true ? process.stdout.columns : Number.POSITIVE_INFINITY;
+}
+
+/** What is not known ("-") stands with the numbers. */
+const isNumericColumn = (cells: readonly (Cell | undefined)[]): boolean =>
+  cells.some(isNumeric) && cells.every((cell) => cell === "-" || isNumeric(cell));
 
 const isNumeric = (cell: Cell | undefined): boolean =>
   typeof cell === "number" || cell === "" || /^[\d.,]+( ms| s| B| KiB| MiB)?$/.test(String(cell));

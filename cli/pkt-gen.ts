@@ -64,7 +64,10 @@ const Shape = z.object({
   interface: z.string(),
   function: oneOf(...MODES).default("rx"),
   count: whole(0, MAX_COUNT).default(0),
-  length: z.array(whole(LEAST_FRAME, MAX_FRAME)).max(2).default([LEAST_FRAME]),
+  length: z
+    .array(whole(LEAST_FRAME, MAX_FRAME))
+    .max(2, "is given once, or twice: the least and the most")
+    .default([LEAST_FRAME]),
   burst: whole(1, 8192).optional(),
   rate: whole(0, MAX_COUNT).default(0),
   src: endpoints.default(() => parseEndpoints("10.0.0.1")),
@@ -108,7 +111,11 @@ export function pktGenCommand(): Command {
     .option("-i, --interface <port>", "netmap:ena0, netmap:ena0-1, vale0:a ...: netmap port name")
     .option("-f, --function <name>", "tx, rx, ping, pong, txseq, rxseq (rx)")
     .option("-n, --count <n>", "packets or round trips; 0 for no end (0)")
-    .option("-l, --length <bytes>", "of a frame (60); given twice: random between", collect, [])
+    .addOption(
+      new Option("-l, --length <bytes>", "of a frame; given twice: random between")
+        .argParser(collect)
+        .default([], "60"),
+    )
     .option("-b, --burst <n>", "packets a turn of the loop (512; 1 in ping and pong)")
     .option("-R, --rate <pps>", "packets a second; 0 for as fast as it goes (0)")
     .option("-s, --src <ip>", "source, IP[:PORT[-IP[:PORT]]] (10.0.0.1:1234)")
@@ -151,11 +158,15 @@ export function pktGenCommand(): Command {
 }
 
 const EXAMPLES = `Examples:
-  ringwire pkt-gen -i netmap:ena0 --connect ws://HOST:7700 -f rx              count what comes
-  ringwire pkt-gen -i netmap:ena1 --connect ws://HOST:7700 -f tx -n 1000000   send a million
-  ringwire pkt-gen -i netmap:ena0 --connect HOST:7700 -f pong                 answer ...
-  ringwire pkt-gen -i netmap:ena1 --connect HOST:7700 -f ping -n 1000         ... and measure
-  ringwire pkt-gen -i netmap:ena0-1 --connect HOST:7700 --queues 2 --tap rw0  ring 1; the kernel has ring 0
+  ringwire pkt-gen -i netmap:ena0 -f rx --connect HOST:7700
+      count what comes
+  ringwire pkt-gen -i netmap:ena1 -f tx -n 1000000 --connect HOST:7700
+      send a million
+  ringwire pkt-gen -i netmap:ena0 -f pong --connect HOST:7700
+  ringwire pkt-gen -i netmap:ena1 -f ping -n 1000 --connect HOST:7700
+      answer, and measure
+  ringwire pkt-gen -i netmap:ena0-1 --queues 2 --tap rw0 --connect HOST:7700
+      ring 1; the kernel has ring 0
 `;
 
 const usage = (message: string): Failure => new Failure(message, ExitCode.USAGE);
@@ -170,7 +181,7 @@ async function runPktGen(options: Options): Promise<void> {
   const captured = options.pcap === undefined ? [] : pcapOf(options.pcap);
   const nics = new Nics(options, log);
   try {
-    await nics.connect([options.interface], threads);
+    if (!(await nics.connect([options.interface], stop, threads))) return;
     const ports = await openPorts(nics, options, threads);
     await nics.settled();
     const configs = ports.map((port, i) => configOf(options, port, captured, i, threads));

@@ -73,9 +73,12 @@ export function replayCommand(): Command {
 }
 
 const EXAMPLES = `Examples:
-  ringwire replay trace.pcapng --connect ws://HOST:7700                    as fast as it goes
-  ringwire replay trace.pcap --connect HOST:7700 --preserve-timing         as it was captured
-  ringwire replay trace.pcap --connect HOST:7700 --loop 0 -R 10000         10 kpps until stopped
+  ringwire replay trace.pcapng --connect HOST:7700
+      as fast as it goes
+  ringwire replay trace.pcap --connect HOST:7700 --preserve-timing
+      as it was captured
+  ringwire replay trace.pcap --connect HOST:7700 --loop 0 -R 10000
+      10 kpps until stopped
 `;
 
 async function runReplay(path: string, options: Options): Promise<void> {
@@ -86,7 +89,7 @@ async function runReplay(path: string, options: Options): Promise<void> {
   const source = await openFile(path);
   const nics = new Nics(options, log);
   try {
-    await nics.connect([`netmap:${IFNAME}`]);
+    if (!(await nics.connect([`netmap:${IFNAME}`], stop))) return;
     await nics.settled();
     const { ifnet } = nics.nic(IFNAME)!;
     sayReady(path, options, ifnet, output);

@@ -31,6 +31,12 @@ export function onStop(): Stop {
   };
 }
 
+/** What `work` comes to, or undefined at a signal: then its end is of no interest any more. */
+export async function unlessStopped<T>(stop: Stop, work: Promise<T>): Promise<T | undefined> {
+  work.catch(() => {});
+  return await Promise.race([work, stop.asked.then(() => undefined)]);
+}
+
 /** Resolves when whoever started this process closes its stdin, or is gone. */
 export function stdinEnd(): Promise<"stdin"> {
   return new Promise((resolve) => {

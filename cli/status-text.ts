@@ -25,6 +25,12 @@ export function statusLines(status: Snapshot): string[] {
   return lines;
 }
 
+/** A NIC in one word: its backend's xenbus state, or its function's status; or what is worse. */
+export function nicState(nic: Snapshot): string {
+  const model = record(nic["nic"]);
+  return nic["personality"] === "xen" ? vifState(model) : text(model["status"]);
+}
+
 function nicTable(nics: readonly Snapshot[]): string[] {
   return table(
     ["NIC", "kind", "state", "MAC", "peer", "age", "round trip", "in flight", "unsent", "resets"],
@@ -34,11 +40,11 @@ function nicTable(nics: readonly Snapshot[]): string[] {
       return [
         text(nic["name"]),
         text(nic["personality"]),
-        nic["personality"] === "xen" ? vifState(model) : text(model["status"]),
+        nicState(nic),
         text(nic["mac"]),
         text(nic["peer"]),
         durationText(num(nic["seconds"])),
-        msText(num(link["roundTripMs"])),
+        num(link["roundTripMs"]) > 0 ? msText(num(link["roundTripMs"])) : "-",
         bytesText(num(link["inFlightBytes"])),
         bytesText(num(link["unsentBytes"])),
         num(record(model["counters"])["resets"]),
@@ -66,7 +72,8 @@ function queueTable(nics: readonly Snapshot[]): string[] {
       }
     }
   }
-  return table(["NIC", "queue", "state", "depth", "head", "tail", "packets", "lost"], rows);
+  const heading = ["NIC", "queue", "state", "depth", "head", "tail", "packets", "lost"];
+  return table(heading, rows, { keys: 2 });
 }
 
 /** Ports and their drops by reason; also the last words of a device. */

@@ -79,7 +79,7 @@ export function ringTable(nics: readonly Snapshot[]): string[] {
     rows.push([name, "ctrl", "ready", ...indexes(control, control["port"]), spurious, ...counts]);
   }
   const heading = ["NIC", "ring", "state", "req prod", "req cons", "rsp prod", "free", "port"];
-  return table([...heading, "spurious", "packets", "lost"], rows);
+  return table([...heading, "spurious", "packets", "lost"], rows, { keys: 2 });
 }
 
 function indexes(queue: Snapshot, port: Snapshot[string] | undefined): Cell[] {

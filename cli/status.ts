@@ -4,8 +4,10 @@ import { z } from "zod";
 import type { Snapshot } from "../device/nic.ts";
 import { httpUrl } from "../shared/transport/websocket.ts";
 import { getPage, notOurs } from "./device-page.ts";
-import { addCommonFlags, CommonShape, readOptions, target } from "./options.ts";
-import { Output } from "./output.ts";
+import { Failure } from "./failure.ts";
+import { createLog } from "./log.ts";
+import { addCommonFlags, CommonShape, logOptions, readOptions, target } from "./options.ts";
+import { Output, topOf } from "./output.ts";
 import { onStop } from "./signals.ts";
 import { statusLines } from "./status-text.ts";
 
@@ -18,6 +20,7 @@ const Shape = z.object({
   connect: target.default("http://127.0.0.1:7700"),
   watch: z.boolean().default(false),
 });
+type Options = z.infer<typeof Shape>;
 
 export function statusCommand(): Command {
   const command = new Command("status")
@@ -29,26 +32,41 @@ export function statusCommand(): Command {
     .action(async (_flags: unknown, self: Command) => {
       const options = readOptions(self, Shape);
       const output = new Output(options.json);
-      if (options.watch) await watch(options.connect, output);
+      if (options.watch) await watch(options, output);
       else show(await ask(options.connect), output, false);
     });
 }
 
 const EXAMPLES = `Examples:
-  ringwire status                                      the device on this machine
-  ringwire status --connect http://HOST:7700 --watch   another one, each second
-  ringwire status --json | jq .segment.ports           for programs
+  ringwire status                                 the device on this machine
+  ringwire status --connect HOST:7700 --watch     another one, each second
+  ringwire status --json | jq .segment.ports      for programs
 `;
 
-async function watch(connect: string, output: Output): Promise<void> {
+/** Until a signal. A device that was there and goes away is waited for: it may be starting anew. */
+async function watch({ connect, ...options }: Options, output: Output): Promise<void> {
+  const log = createLog(logOptions(options));
   const stop = onStop();
-  const stopped = stop.asked.then(() => true);
+  const stopped = stop.asked.then(() => undefined);
   const clear = process.stdout.isTTY === true && !output.json;
+  let seen = false;
+  let trouble = "";
   for (;;) {
-    show(await ask(connect), output, clear);
-    const pause = Promise.withResolvers<boolean>();
-    const timer = setTimeout(() => pause.resolve(false), WATCH_MS);
-    const over = await Promise.race([stopped, pause.promise]);
+    const status = await Promise.race([stopped, ask(connect).catch((error: Failure) => error)]);
+    if (status === undefined) return;
+    if (!(status instanceof Error)) {
+      show(status, output, clear);
+      seen = true;
+      trouble = "";
+    } else if (!seen || !(status instanceof Failure)) {
+      throw status;
+    } else if (status.message !== trouble) {
+      trouble = status.message;
+      log.warn({}, `${trouble}; looking again each second`);
+    }
+    const pause = Promise.withResolvers<string>();
+    const timer = setTimeout(() => pause.resolve("again"), WATCH_MS);
+    const over = (await Promise.race([stopped, pause.promise])) === undefined;
     clearTimeout(timer);
     if (over) return;
   }
@@ -56,7 +74,8 @@ async function watch(connect: string, output: Output): Promise<void> {
 
 function show(status: Snapshot, output: Output, clear: boolean): void {
   if (clear) process.stdout.write(CLEAR);
-  output.event(statusLines(status).join("\n"), status);
+  const lines = statusLines(status);
+  output.event((clear ? topOf(lines, process.stdout.rows) : lines).join("\n"), status);
 }
 
 /** GET /status. Throws Failure with a sentence. */

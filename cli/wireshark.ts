@@ -41,21 +41,28 @@ export function wiresharkCommand(): Command {
     .option("--extcap <dir>", "the folder for extcap programs (likewise)");
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)
-    .action(async (_flags: unknown, self: Command) => runWireshark(readOptions(self, Shape)));
+    .action(async (_flags: unknown, self: Command) => {
+      const options = readOptions(self, Shape);
+      // In the environment they are those of the extcap program, whatever is done here.
+      const said = self.getOptionValueSource("devices") === "cli";
+      if (said && !options.install) {
+        throw new Failure("--devices goes with --install", ExitCode.USAGE);
+      }
+      await runWireshark(options);
+    });
 }
 
 const EXAMPLES = `Examples:
-  ringwire wireshark                                  what is installed, and where
-  ringwire wireshark --install                        for the device on this machine
+  ringwire wireshark                      what is installed, and where
+  ringwire wireshark --install            for the device on this machine
   ringwire wireshark --install --devices lab:7700 10.0.0.7:7700
-  tshark -D                                           then lists ringwire:any@lab:7700 and more
+  tshark -D                               lists ringwire:any@lab:7700 and more
 `;
 
 async function runWireshark(options: z.infer<typeof Shape>): Promise<void> {
   const { install, uninstall, devices } = options;
   const usage = (text: string): Failure => new Failure(text, ExitCode.USAGE);
   if (install && uninstall) throw usage("--install or --uninstall, not both");
-  if (devices.length > 0 && !install) throw usage("--devices goes with --install");
   const output = new Output(options.json);
   const found = await wiresharkFolders();
   const dissector = new Link(join(resolve(options.plugins ?? found.plugins), "ringwire"));

@@ -369,6 +369,11 @@ export class Connection implements LinkOwner, Sink, RingSource {
     return promise;
   }
 
+  /** The driver did not leave in time: it stays, and may be asked again. */
+  giveUpMove(): void {
+    this.#moved = undefined;
+  }
+
   /** The frontend refused one of our accesses. */
   fault(_severity: FaultSeverity, code: string, text: string): void {
     this.#working("fault");

@@ -164,11 +164,12 @@ export class DeviceServer implements ConnectionOwner {
     const moved = await Promise.race([connection.migrate(url), late]);
     clearTimeout(timer);
     if (moved === true) return undefined;
+    if (moved === undefined) connection.giveUpMove();
     return {
       status: 409,
       error:
         moved === undefined
-          ? `${name} did not leave within ${MOVE_MS / 1000} s`
+          ? `${name} did not leave within ${MOVE_MS / 1000} s: its frontend may be busy with a reset; try again`
           : `${name} did not move: it is moving already, or its connection ended`,
     };
   }

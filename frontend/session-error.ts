@@ -14,12 +14,13 @@ export class SessionError extends Error {
 
 /** What a failed dial means and what to do about it. */
 export function explainDial(error: unknown, url: string): SessionError {
-  const { host, protocol } = new URL(url);
+  const target = new URL(url);
+  const { host, protocol } = target;
   const code = error instanceof ConnectError ? error.code : "DIAL";
   const detail = error instanceof Error ? error.message : String(error);
   const tls = protocol === "wss:";
   const text =
-    unreachable(code, host) ??
+    unreachable(code, target) ??
     (() => {
       switch (code) {
         case "HTTP_STATUS": {

@@ -304,7 +304,7 @@ export class Session implements LinkOwner, Sink {
       await this.#driver?.linkBack();
       if (this.#link !== link || this.#over()) return;
       this.#backoffMs = BACKOFF_FIRST_MS;
-      this.#options.log.info({}, "the link is back");
+      this.#options.log.info({}, `the link is back: ${this.#url}, segment ${this.agreed.segment}`);
       this.#setState("attached", "");
     } catch (error) {
       this.#options.log.error({ err: error }, `the driver could not recover: ${messageOf(error)}`);
@@ -450,7 +450,10 @@ export class Session implements LinkOwner, Sink {
   async #move(to: string): Promise<void> {
     const link = this.#link;
     const driver = this.#driver;
-    if (link === undefined || driver === undefined || this.#state !== "attached") return;
+    if (link === undefined || driver === undefined || this.#state !== "attached") {
+      this.#options.log.warn({}, `asked to move to ${to} before the driver is up; it stays`);
+      return;
+    }
     this.#options.log.info({}, `moving to ${to}`);
     try {
       await driver.suspend();

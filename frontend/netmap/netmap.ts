@@ -550,7 +550,7 @@ function refusal(name: string, na: NetmapAdapter, error: number): string {
       const mtu = na.ifnet?.mtu ?? 0;
       return mtu > na.memory.bufSize
         ? `${name}: frames of ${mtu} bytes don't fit buffers of ${na.memory.bufSize}`
-        : `${name}: the port has no such rings`;
+        : `${name}: the port has no such rings: it has ${na.numTxRings} to transmit and ${na.numRxRings} to receive, from 0`;
     }
     default:
       return `${name}: could not enter netmap mode (error ${error})`;

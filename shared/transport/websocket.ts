@@ -170,10 +170,19 @@ export interface DialOptions {
 export function dial(options: DialOptions): Promise<Transport> {
   return new Promise((resolve, reject) => {
     const reading = new SocketReading();
+    let connected = false;
     const ws = new WebSocket(options.url, [SUBPROTOCOL], {
       ...RECEIVE_LIMITS,
       handshakeTimeout: options.timeoutMs ?? 5000,
       followRedirects: false,
+      finishRequest: (request) => {
+        request.once("socket", (s) => {
+          s.once("connect", () => {
+            connected = true;
+          });
+        });
+        request.end();
+      },
       // A TLS socket has no buffer of its own to read into; there the library reads.
       ...(options.url.startsWith("ws:") ? { createConnection: reading.connect } : {}),
     });
@@ -202,7 +211,9 @@ export function dial(options: DialOptions): Promise<Transport> {
       response.on("error", settle);
     });
     ws.once("error", (error: NodeJS.ErrnoException) => {
-      reject(new ConnectError(error.code ?? "WEBSOCKET", error.message));
+      // A host behind a wall says nothing at all; the library's time-out tells the two not apart.
+      const late = !connected && /timed out/.test(error.message) ? "ETIMEDOUT" : "WEBSOCKET";
+      reject(new ConnectError(error.code ?? late, error.message));
     });
     ws.once("open", () => {
       if (socket === undefined) throw new Error("a WebSocket opened without an upgrade");

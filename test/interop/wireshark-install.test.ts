@@ -22,8 +22,11 @@ const COMPILED = join(ROOT, "dist/cli/ringwire.js");
 const NOBODY = "127.0.0.1:1009";
 
 const plugins = (home: WiresharkHome) => join(home.folder, "plugins");
+/** With the variable that a user of the extcap program has set. */
 const wireshark = (home: WiresharkHome, ...args: string[]) =>
-  runRingwire(["wireshark", "--plugins", plugins(home), "--extcap", home.extcap, ...args]);
+  runRingwire(["wireshark", "--plugins", plugins(home), "--extcap", home.extcap, ...args], {
+    env: { RINGWIRE_DEVICES: NOBODY },
+  });
 
 it.skipIf(why)(
   "after --install a tshark without the shell's variables has both; --uninstall",

@@ -108,6 +108,8 @@ const NO_TAP = /is no TAP|needs root|is not there|may not open|needs Linux|anoth
 
 const FAILED: readonly Row[] = [
   { args: "frontend --connect nobody@", code: 1, says: /nothing listens at .*ringwire device/ },
+  { args: "frontend --connect 127.0.0.1", code: 1, says: /port 80; .*: 127\.0\.0\.1:7700/ },
+  { args: "status --connect https://127.0.0.1", code: 1, says: /port 443; .*: 127\.0\.0\.1:7700/ },
   { args: "frontend --connect hangsUp@", code: 1, says: /is not a ringwire device's port/ },
   { args: "frontend --connect speaksElse@", code: 1, says: /does not answer as HTTP/ },
   { args: "frontend --connect web@", code: 1, says: /answers HTTP 200, so it is not a ringwire/ },
@@ -219,6 +221,18 @@ const USAGE: readonly Row[] = [
     says: /--mac takes a unicast MAC/,
   },
   { args: "frontend --connect h:1 --mtu 10", code: 2, says: /--mtu takes a whole number from 128/ },
+  { args: "frontend --connect h:1 --capture FOLDER", code: 2, says: /is a folder: name a file/ },
+  { args: "device --capture FOLDER", code: 2, says: /--capture .* is a folder: name a file/ },
+  { args: "device --capture FOLDER/no/file", code: 2, says: /--capture .*no such file/ },
+  { args: "capture --connect nobody@ -w FOLDER", code: 2, says: /-w .* is a folder: name a file/ },
+  { args: "demo --capture FOLDER/no/file", code: 2, says: /--capture .*no such file/ },
+  {
+    args: "demo",
+    code: 1,
+    says: /no folder for the capture .*--no-capture/,
+    env: { TMPDIR: "/nonexistent" },
+  },
+  { args: "wireshark --devices h:1", code: 2, says: /--devices goes with --install/ },
   { args: "demo --seconds x", code: 2, says: /--seconds takes a whole number.*"x"/ },
   { args: "status", code: 2, says: /RINGWIRE_CONNECT/, env: { RINGWIRE_CONNECT: "ftp://h" } },
   { args: "device", code: 2, says: /RINGWIRE_QUEUES/, env: { RINGWIRE_QUEUES: "many" } },

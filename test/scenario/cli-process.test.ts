@@ -2,11 +2,20 @@
 
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { tooOld } from "../../cli/node-version.ts";
-import { ROOT, run, runRingwire, type StartOptions, startRingwire } from "../support/process.ts";
+import {
+  NODE,
+  ROOT,
+  run,
+  runRingwire,
+  type StartOptions,
+  start,
+  startRingwire,
+} from "../support/process.ts";
 
 /** A sample of the text exposition format. */
 const METRIC = /^[a-z_0-9]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [-+0-9.eNaInf]+$/;
@@ -91,6 +100,23 @@ describe("signals", () => {
     expect(stopped.reconnects).toBe(1);
   });
 
+  it.concurrent.each([
+    ["frontend"],
+    ["pkt-gen", "-i", "netmap:ena0"],
+    ["capture", "-w", "/dev/null"],
+  ])("%s that still waits for its device ends in good order", async (...words) => {
+    const called = Promise.withResolvers<void>();
+    const server = createServer(() => called.resolve());
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    await using child = startRingwire([...words, "--connect", `127.0.0.1:${port}`]);
+    await called.promise;
+    child.signal("SIGINT");
+    expect(await child.ended()).toEqual({ code: 0, signal: null });
+    expect(child.stderr).toBe("");
+    server.close();
+  });
+
   it("a second signal ends at once", async () => {
     // A frontend whose device is stopped (SIGSTOP) waits for answers when it is asked to end.
     const { child: device, port } = await startDevice();
@@ -113,21 +139,20 @@ describe("signals", () => {
 });
 
 describe("help", () => {
-  it.each([[], ["demo"], ["device"], ["frontend"], ["status"]])(
-    "ringwire %s --help begins with examples",
-    async (...command) => {
-      const words = command.filter((word) => word !== "");
-      for (const flag of ["--help", "-h"]) {
-        const child = await runRingwire([...words, flag]);
-        expect(child.exit?.code).toBe(0);
-        expect(child.stderr).toBe("");
-        expect(child.stdout).toMatch(/^Examples:\n {2}(sudo )?ringwire /);
-        expect(child.stdout).toContain("Usage: ringwire");
-        expect(child.stdout).not.toContain("end-with-stdin");
-        expect(child.stdout).not.toMatch(/^ {2}exchange/m);
-      }
-    },
-  );
+  it.each([
+    ...["--help", "-h", "help", "demo --help", "help device", "frontend -h", "pkt-gen --help"],
+    ...["bridge --help", "lb --help", "replay --help", "status --help", "capture --help"],
+    ...["wireshark --help", "migrate --help"],
+  ])("ringwire %s begins with examples and fits 80 columns", async (words) => {
+    const child = await runRingwire(words.split(" "));
+    expect(child.exit?.code).toBe(0);
+    expect(child.stderr).toBe("");
+    expect(child.stdout).toMatch(/^Examples:\n {2}(sudo )?ringwire /);
+    expect(child.stdout).toContain("Usage: ringwire");
+    expect(child.stdout).not.toContain("end-with-stdin");
+    expect(child.stdout).not.toMatch(/^ {2}exchange/m);
+    expect(child.stdout.split("\n").filter((line) => line.length > 80)).toEqual([]);
+  });
 
   it("without a command the help goes to stderr, and the exit code is 2", async () => {
     const child = await runRingwire([]);
@@ -156,6 +181,30 @@ describe("streams", () => {
     for (const line of device.stdout.trimEnd().split("\n"))
       expect(() => JSON.parse(line)).not.toThrow();
     expect(device.stderr).toMatch(/info {2}ena0 joined/);
+  });
+
+  it("a log that nobody reads stops no work; a full disk for data is a failure", async () => {
+    const { child: device, port } = await startDevice();
+    await using _device = device;
+    const connect = ["--connect", `127.0.0.1:${port}`];
+    // The reader of the log goes at once; the trace writes on and on.
+    const script = '"$@" 2>&1 >&3 3>&- | head -n 1 >&2';
+    const program = [NODE, join(ROOT, "dist/cli/ringwire.js"), "frontend", ...connect];
+    await using frontend = start([
+      ...["bash", "-c", `exec 3>&1; ${script}`, "bash", ...program, "--trace", "--json"],
+    ]);
+    const { pid } = await frontend.waitForJson<{ pid: number }>((line) => line.event === "ready");
+    process.kill(pid, "SIGTERM");
+    await frontend.waitForJson((line) => line.event === "stopped");
+    await device.waitForJson((line) => line.event === "left" && line.reason !== "connection lost");
+
+    const status = ["status", ...connect];
+    for (const words of [status, ["--help"]]) {
+      const full = ["bash", "-c", '"$@" > /dev/full', "bash", NODE, program[1]!, ...words];
+      const child = await run(full);
+      expect(child.exit?.code, child.said()).toBe(1);
+      expect(child.stderr).toMatch(/^ringwire: standard output can't be written: ENOSPC.*\n$/);
+    }
   });
 
   it("--log json makes every line of the log JSON", async () => {
@@ -291,6 +340,11 @@ describe("the device's port", () => {
     expect(JSON.parse(json.stdout)).toHaveProperty("segment.ports");
     await using watch = startRingwire(["status", ...connect, "--json", "--watch"]);
     await watch.waitFor(/\n\{.*\n/s);
+    // Also across a restart of the device.
+    device.signal("SIGTERM");
+    await watch.waitFor(/warn .*nothing listens at .*; looking again each second/);
+    await using again = startRingwire(["device", "--listen", `127.0.0.1:${port}`, "--json"]);
+    await watch.waitForJson((line) => line.pid === again.pid);
     watch.signal("SIGINT");
     expect(await watch.ended()).toEqual({ code: 0, signal: null });
   });
@@ -321,6 +375,26 @@ describe("options", () => {
     } finally {
       rmSync(folder, { recursive: true });
     }
+  });
+
+  it("more queues than the device offers: it says how many there are", async () => {
+    const { child: device, port } = await startDevice(["--queues", "2"]);
+    await using _device = device;
+    const { child: frontend, ready } = await startFrontend(port, ["--queues", "3"]);
+    await using _frontend = frontend;
+    expect(ready).toMatchObject({ queues: 2 });
+    expect(frontend.stderr).toMatch(/warn .*the device offers 2 queue pairs, not 3/);
+  });
+
+  it("a port that browsers keep clear of is one like any other", async () => {
+    // 10080 is on the list of the Fetch standard; another process may have it.
+    const device = startRingwire(["device", "--listen", "127.0.0.1:10080", "--json"]);
+    await using _device = device;
+    const mine = await device.waitForJson((line) => line.event === "listening").catch(() => {});
+    if (mine === undefined) expect(device.stderr).toMatch(/is in use/);
+    const status = await runRingwire(["status", "--connect", "127.0.0.1:10080"]);
+    expect(status.said()).not.toContain("bad port");
+    if (mine !== undefined) expect(status.exit?.code, status.said()).toBe(0);
   });
 
   it("an address that others reach warns, and works, with --insecure", async () => {

@@ -181,7 +181,8 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
 
   it("goes back when nobody is where it should go", async () => {
     const moved = await migrate(MOVES % 2, `ws://${lab.host(0).underlay}:7720`);
-    expect(moved.exit?.code, moved.said()).toBe(0);
+    expect(moved.exit?.code, moved.said()).toBe(1);
+    expect(moved.stdout).toContain('"outcome":"came-back"');
     await eventually(
       () => `host0 to be back\n${frontend.said()}`,
       async () => portsOf(await status(MOVES % 2)).includes("host0") || undefined,

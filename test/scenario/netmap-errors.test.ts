@@ -44,7 +44,7 @@ const USAGE: readonly (readonly [string, RegExp])[] = [
   ],
   ["pkt-gen -i netmap:ena0 --connect DEVICE -n -1", /--count takes a whole number from 0/],
   ["pkt-gen -i netmap:ena0 --connect DEVICE -l 59", /--length takes a whole number from 60/],
-  ["pkt-gen -i netmap:ena0 --connect DEVICE -l 60 -l 61 -l 62", /--length Too big/],
+  ["pkt-gen -i netmap:ena0 --connect DEVICE -l 60 -l 61 -l 62", /--length is given once, or twice/],
   ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -l 9000", /a buffer holds 2048 bytes, so -F 5/],
   ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -l 60 -F 64 -M 2", /do not fill so many slots/],
   [
@@ -75,7 +75,7 @@ const USAGE: readonly (readonly [string, RegExp])[] = [
 
 const FAILED: readonly (readonly [string, RegExp])[] = [
   ["pkt-gen -i netmap:ena0 --connect 127.0.0.1:1", /nothing listens at/],
-  ["pkt-gen -i netmap:ena0-7 --connect DEVICE --queues 2", /has no such rings/],
+  ["pkt-gen -i netmap:ena0-7 --connect DEVICE --queues 2", /has no such rings: it has 2 to/],
   ["pkt-gen -i netmap:ena0@99 --connect DEVICE", /no memory region 99/],
   ["pkt-gen -i netmap:ena0/r --connect DEVICE", /nothing to monitor/],
   ["pkt-gen -i netmap:ena0 --connect DEVICE -p 3 --queues 2", /has no such rings/],

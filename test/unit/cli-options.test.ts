@@ -16,7 +16,7 @@ import {
   unicastMac,
   whole,
 } from "../../cli/options.ts";
-import { bytesText, msText, table } from "../../cli/output.ts";
+import { bytesText, msText, table, topOf } from "../../cli/output.ts";
 import { dropsOf, statusLines } from "../../cli/status-text.ts";
 
 const Shape = z.object({
@@ -153,6 +153,40 @@ describe("text for people", () => {
       ).map(strip),
     ).toEqual(["name   n", "a      5", "long  12"]);
     expect(table(["name", "x"], [["a", "-"]]).map(strip)).toEqual(["name  x", "a     -"]);
+    expect(table(["n"], [["-"], ["10 ms"]]).map(strip)).toEqual(["    n", "    -", "10 ms"]);
+  });
+
+  it("what is taller than the screen ends with how much there is more", () => {
+    const lines = ["a", "b", "c", "d"];
+    expect(topOf(lines, 5)).toEqual(lines);
+    const cut = topOf(lines, 4);
+    expect(cut).toEqual(["a", "b", expect.stringMatching(/^\.\.\. 2 more lines/)]);
+    expect(topOf(lines, 0)).toEqual(["a", expect.stringMatching(/3 more/)]);
+  });
+
+  it("a table too wide for the terminal goes on below, under the same keys", () => {
+    const heading = ["NIC", "queue", "head", "tail", "state"];
+    const rows = [
+      ["ena0", "tx", 1, 22, "idle"],
+      ["x", "rx", 333, 4, "running"],
+    ];
+    const inside = (width: number) => table(heading, rows, { keys: 2, width }).map(strip);
+    const whole = [
+      "NIC   queue  head  tail  state",
+      "ena0  tx        1    22  idle",
+      "x     rx      333     4  running",
+    ];
+    expect(inside(32)).toEqual(whole);
+    expect(inside(31)).toEqual([
+      "NIC   queue  head  tail",
+      "ena0  tx        1    22",
+      "x     rx      333     4",
+      "NIC   queue  state",
+      "ena0  tx     idle",
+      "x     rx     running",
+    ]);
+    // One that is too narrow for anything still shows everything, a column at a time.
+    expect(inside(5)).toHaveLength(9);
   });
 
   it("bytes and times have a unit that fits", () => {

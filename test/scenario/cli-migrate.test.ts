@@ -1,0 +1,173 @@
+/** What `ringwire migrate` says became of the NIC: at work there, back here, or not to be seen. */
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type Child, eventually, runRingwire, startRingwire } from "../support/process.ts";
+import { type DeviceStatus, portsOf } from "../support/status.ts";
+
+interface Moved {
+  readonly event: string;
+  readonly nic: string;
+  readonly to: string;
+  readonly outcome: string;
+  readonly segment?: string;
+  readonly state?: string;
+  readonly reason?: string;
+}
+
+const devices: Child[] = [];
+const ports: number[] = [];
+const servers: Server[] = [];
+
+const url = (i: number): string => `ws://127.0.0.1:${ports[i]}`;
+const status = async (i: number): Promise<DeviceStatus> =>
+  (await (await fetch(`http://127.0.0.1:${ports[i]}/status`)).json()) as DeviceStatus;
+const migrate = (nic: string, from: string, to: string, ...flags: string[]) =>
+  runRingwire(["migrate", nic, "--connect", from, "--to", to, ...flags]);
+const toldBy = (child: Child): Moved => JSON.parse(child.stdout) as Moved;
+
+async function serve(handler: Parameters<typeof createServer>[1]): Promise<string> {
+  const server = createServer(handler as never);
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** Pages of a device that has one NIC, which leaves when it is told to. */
+async function pages(nic: object): Promise<string> {
+  let nics: object[] = [nic];
+  return await serve((request, response) => {
+    if (request.method === "POST") nics = [];
+    const there = request.method === "POST" ? { ok: true } : { pid: 1, segment: {}, nics };
+    response.setHeader("content-type", "application/json");
+    response.end(JSON.stringify(there));
+  });
+}
+
+/** An address where nothing listens. */
+async function nobody(): Promise<string> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return `127.0.0.1:${port}`;
+}
+
+beforeAll(async () => {
+  for (const segment of ["left", "right"]) {
+    const device = startRingwire([
+      ...["device", "--listen", "127.0.0.1:0", "--segment", segment, "--json"],
+    ]);
+    devices.push(device);
+    const { port } = await device.waitForJson<{ port: number }>((l) => l.event === "listening");
+    ports.push(port);
+  }
+});
+
+afterAll(async () => {
+  for (const device of devices) await device.stop();
+  for (const server of servers) server.close();
+});
+
+/** A frontend of device 0. */
+async function join(driver: "ena" | "xen", name: string): Promise<Child> {
+  const frontend = startRingwire([
+    ...["frontend", "--connect", url(0), "--driver", driver, "--name", name, "--json"],
+  ]);
+  await frontend.waitForJson((line) => line.event === "ready");
+  return frontend;
+}
+
+it.each([
+  ["xen", "connected"],
+  ["ena", "ready"],
+] as const)("a NIC of %s that is at work there has arrived", async (driver, state) => {
+  await using frontend = await join(driver, driver);
+  const moved = await migrate(driver, url(0), url(1), "--json");
+  expect(moved.exit?.code, moved.said()).toBe(0);
+  expect(toldBy(moved)).toEqual({
+    event: "moved",
+    nic: driver,
+    to: url(1),
+    outcome: "arrived",
+    segment: "right",
+    state,
+  });
+  const back = await frontend.waitForJson((line) => line.event === "link-back");
+  expect(back).toEqual({
+    event: "link-back",
+    name: driver,
+    segment: "right",
+    epoch: expect.any(Number),
+  });
+  expect(portsOf(await status(0))).not.toContain(driver);
+  expect(portsOf(await status(1))).toContain(driver);
+});
+
+it("a NIC that nobody takes comes back, which is a failure", async () => {
+  await using _frontend = await join("ena", "returns");
+  const at = await nobody();
+  const moved = await migrate("returns", url(0), at, "--json");
+  expect(moved.exit?.code, moved.said()).toBe(1);
+  expect(toldBy(moved)).toMatchObject({ nic: "returns", to: at, outcome: "came-back" });
+  expect(moved.stderr).toMatch(/came back to 127\.0\.0\.1:\d+: .*frontend's log/);
+  // That it may not be seen there was said before it left.
+  expect(moved.stderr).toMatch(/warn .*nothing listens at .*may not be seen/);
+  expect(portsOf(await status(0))).toContain("returns");
+});
+
+it("a NIC that goes to where another has its name ends none", async () => {
+  await using first = await join("xen", "twin");
+  // Also the device that has it may be the one it moves to: suspend and resume.
+  const here = await migrate("twin", url(0), url(0));
+  expect(here.exit?.code, here.said()).toBe(0);
+  expect(here.stdout).toBe(`twin is at ${url(0)} now, segment left, state connected\n`);
+  const there = await migrate("twin", url(0), url(1), "--wait", "0", "--json");
+  expect(there.exit?.code, there.said()).toBe(0);
+  expect(toldBy(there)).toEqual({ event: "moved", nic: "twin", to: url(1), outcome: "left" });
+
+  await using second = await join("xen", "twin");
+  await eventually("both", async () => portsOf(await status(1)).includes("twin") || undefined);
+  const refused = await migrate("twin", url(1), url(0), "--json");
+  expect(refused.exit?.code, refused.said()).toBe(1);
+  expect(refused.stdout).toBe("");
+  expect(refused.stderr).toMatch(/has a NIC twin already.*--name/);
+  expect(portsOf(await status(1))).toContain("twin");
+  expect([first.exit, second.exit]).toEqual([undefined, undefined]);
+});
+
+describe.concurrent("a NIC that left", () => {
+  const nic = { name: "xn0", personality: "xen", peer: "a:1", nic: { backend: "connected" } };
+
+  it.each<[string, () => Promise<string>, RegExp]>([
+    ["where nobody can be asked", nobody, /can't be seen from here: nothing listens at/],
+    [
+      "where it is not",
+      () => serve((_request, response) => response.end('{"segment":{},"nics":[]}')),
+      /left 127\.0\.0\.1:\d+ and is not at 127\.0\.0\.1/,
+    ],
+  ])("for a place %s was not seen", async (_what, there, says) => {
+    const moved = await migrate("xn0", await pages(nic), await there(), "--wait", "1", "--json");
+    expect(moved.exit?.code, moved.said()).toBe(1);
+    expect(toldBy(moved)).toMatchObject({ outcome: "not-seen" });
+    expect(toldBy(moved).reason).toMatch(says);
+    expect(moved.stderr).toMatch(says);
+  });
+
+  it("and does not get to work there has not arrived", async () => {
+    let asked = 0;
+    // Not there when it is asked first, before the move.
+    const there = await serve((_request, response) => {
+      const nics = asked++ === 0 ? [] : [{ ...nic, peer: "a:2", nic: { backend: "initialising" } }];
+      response.end(JSON.stringify({ pid: 2, segment: { name: "lan9" }, nics }));
+    });
+    const moved = await migrate("xn0", await pages(nic), there, "--wait", "1", "--json");
+    expect(moved.exit?.code, moved.said()).toBe(1);
+    expect(toldBy(moved)).toMatchObject({
+      outcome: "not-seen",
+      segment: "lan9",
+      state: "initialising",
+    });
+    expect(moved.stderr).toMatch(/but its state is initialising/);
+  });
+});
