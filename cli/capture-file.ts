@@ -2,14 +2,13 @@
  * --capture FILE of a command that runs for long: a capture from its start, which SIGUSR2 ends, and
  * begins anew in a file with the next number.
  */
-import { accessSync, constants, existsSync } from "node:fs";
 import { basename, dirname, extname, join } from "node:path";
 import { FifoOutput } from "../shared/capture/fifo-output.ts";
 import type { CaptureOutput } from "../shared/capture/output.ts";
 import type { CaptureSummary } from "../shared/capture/recorder-types.ts";
 import type { Logger } from "../shared/log.ts";
 import { checkFile, pathOutput } from "./capture-output.ts";
-import { ExitCode, Failure, messageOf } from "./failure.ts";
+import { messageOf } from "./failure.ts";
 import { bytesText, countText } from "./output.ts";
 
 /** What can be begun and ended: a Recorder. */
