@@ -45,6 +45,8 @@ const DRAIN_POLL_MS = 5;
 const DETACH_MS = 1000;
 /** Ticks between attempts to resume, at most. */
 const MAX_RETRY_TICKS = 32;
+/** A backend that comes and goes is followed so often between two ticks; then the next one must do. */
+const OFFERS_PER_TICK = 8;
 /** As often as QEMU's self-announcement goes out, but one. */
 const ANNOUNCEMENTS = 3;
 
@@ -182,7 +184,9 @@ export async function backendChanged(info: NetfrontInfo): Promise<void> {
     case S.INIT_WAIT:
     case S.INITIALISING:
       // Offered again, after it was closed.
-      if (xenbus.state === S.CLOSED) await reconnect(info);
+      if (xenbus.state !== S.CLOSED) return;
+      if (info.offersTaken++ < OFFERS_PER_TICK) await reconnect(info);
+      else info.retryTicks ||= 1;
       return;
     default:
       return;
