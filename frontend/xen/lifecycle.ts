@@ -143,16 +143,19 @@ async function connect(info: NetfrontInfo): Promise<void> {
   // Fewer queues than before.
   for (const buffers of kept) for (const m of buffers ?? []) m.free();
   info.setCarrier(true);
-  transmitReady(info);
 }
 
-/** xn_kick_rings: every ring is looked at once, and filled. */
+/**
+ * xn_kick_rings: every ring is looked at once, and filled, and who waited may send. Not before the
+ * backend knows that we are connected: it keeps no pushed bytes until then.
+ */
 function kickRings(info: NetfrontInfo): void {
   if (!info.carrier) return;
   poll(info);
   for (const rxq of info.rxqs) allocRxBuffers(info, rxq);
   for (const txq of info.txqs) if (txq.port !== 0) info.events.notify(txq.port);
   flush(info);
+  transmitReady(info);
 }
 
 /** Says where the NIC is now, so that switches send there; one a tick until none is left. */
@@ -299,7 +302,6 @@ function resumeCancelled(info: NetfrontInfo): void {
   if (info.rxqs.length === 0 || info.broken !== undefined) return;
   info.setCarrier(true);
   kickRings(info);
-  transmitReady(info);
 }
 
 /**
