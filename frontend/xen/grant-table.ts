@@ -246,8 +246,11 @@ export class GrantTable implements GrantAccess {
       this.#leaveQuarantine(reference);
       return;
     }
+    // A backend may do it to all of them at once: a line whenever there are twice as many.
+    const quarantined = this.#quarantine.size;
+    if ((quarantined & (quarantined - 1)) !== 0) return;
     this.#log.warn(
-      { reference, quarantined: this.#quarantine.size },
+      { reference, quarantined },
       "the backend still uses a granted page: kept, with its reference, until it ends",
     );
   }

@@ -105,6 +105,7 @@ export class XenDriver implements Driver {
     const { info } = this;
     info.events.poll();
     if (!info.attached) return;
+    info.offersTaken = 0;
     this.#refill();
     announce(info);
     if (info.retryTicks === 0 || --info.retryTicks > 0) return;

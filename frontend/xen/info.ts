@@ -87,9 +87,11 @@ export class NetfrontInfo {
   /** Ticks to wait after the next resume that fails. */
   retryBackoff = 1;
 
-  // lifecycle.ts; index.ts counts down.
+  // lifecycle.ts; index.ts at each tick.
   /** Ticks until a resume that failed is tried again, 0 for none. */
   retryTicks = 0;
+  /** Offers of a backend that closed before, taken since the last tick. */
+  offersTaken = 0;
 
   // info.ts: setCarrier and setBroken, for lifecycle.ts and the data paths; lifecycle.ts clears.
   /** netfront_carrier: rings are connected and may be used. */

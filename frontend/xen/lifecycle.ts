@@ -45,6 +45,8 @@ const DRAIN_POLL_MS = 5;
 const DETACH_MS = 1000;
 /** Ticks between attempts to resume, at most. */
 const MAX_RETRY_TICKS = 32;
+/** A backend that comes and goes is followed so often between two ticks; then the next one must do. */
+const OFFERS_PER_TICK = 8;
 /** As often as QEMU's self-announcement goes out, but one. */
 const ANNOUNCEMENTS = 3;
 
@@ -141,16 +143,19 @@ async function connect(info: NetfrontInfo): Promise<void> {
   // Fewer queues than before.
   for (const buffers of kept) for (const m of buffers ?? []) m.free();
   info.setCarrier(true);
-  transmitReady(info);
 }
 
-/** xn_kick_rings: every ring is looked at once, and filled. */
+/**
+ * xn_kick_rings: every ring is looked at once, and filled, and who waited may send. Not before the
+ * backend knows that we are connected: it keeps no pushed bytes until then.
+ */
 function kickRings(info: NetfrontInfo): void {
   if (!info.carrier) return;
   poll(info);
   for (const rxq of info.rxqs) allocRxBuffers(info, rxq);
   for (const txq of info.txqs) if (txq.port !== 0) info.events.notify(txq.port);
   flush(info);
+  transmitReady(info);
 }
 
 /** Says where the NIC is now, so that switches send there; one a tick until none is left. */
@@ -182,7 +187,9 @@ export async function backendChanged(info: NetfrontInfo): Promise<void> {
     case S.INIT_WAIT:
     case S.INITIALISING:
       // Offered again, after it was closed.
-      if (xenbus.state === S.CLOSED) await reconnect(info);
+      if (xenbus.state !== S.CLOSED) return;
+      if (info.offersTaken++ < OFFERS_PER_TICK) await reconnect(info);
+      else info.retryTicks ||= 1;
       return;
     default:
       return;
@@ -295,7 +302,6 @@ function resumeCancelled(info: NetfrontInfo): void {
   if (info.rxqs.length === 0 || info.broken !== undefined) return;
   info.setCarrier(true);
   kickRings(info);
-  transmitReady(info);
 }
 
 /**

@@ -10,6 +10,7 @@ import { getMapGref } from "../../frontend/xen/pool.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { XsType, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
 import { buildPacket } from "../support/packets.ts";
+import { RecordingLog } from "../support/recording-log.ts";
 import { allReferencesFree, rxMaps, txMaps, violations } from "../support/xen-invariants.ts";
 import { XenPair, type XenPairOptions } from "../support/xen-pair.ts";
 
@@ -247,6 +248,28 @@ describe("XSA-391", () => {
     },
   );
 
+  test("fault-G4: a backend that flaps is followed some times a second, and at its last word", async () => {
+    const log = new RecordingLog();
+    const pair = await started({ log });
+    const { machine } = pair.end;
+    const before = pair.counter("connects");
+    for (let i = 0; i < 100; i++) {
+      for (const state of ["5", "1"]) {
+        machine.store.write("/local/domain/0/backend/vif/1/0/state", state);
+        machine.settle();
+        await pair.settle();
+      }
+    }
+    expect(pair.counter("connects") - before).toBeGreaterThan(0);
+    expect(pair.counter("connects") - before).toBeLessThan(10);
+    const closed = log.warnings.filter((line) => line.endsWith("closed the NIC"));
+    expect(closed.length + log.errors.length).toBeLessThan(12);
+    await pair.second();
+    await pair.second();
+    expect(pair.info.carrier).toBe(true);
+    expect(violations(pair)).toEqual([]);
+  });
+
   test("a state that flaps while a step is under way makes one step after it (XSA-349)", async () => {
     const pair = await started();
     const { info } = pair;
@@ -281,6 +304,17 @@ describe("XSA-396", () => {
     expect(pair.info.grants.quarantined).toBe(1);
     pair.hypervisor.onGrantUse(reference, -1, 0);
     expect(pair.outstanding).toBe(0);
+    expect(allReferencesFree(pair)).toBe(true);
+  });
+
+  test("XSA-396 a backend that goes and uses every page: kept, in a few lines of the log", async () => {
+    const log = new RecordingLog();
+    const pair = await started({ log });
+    for (const map of rxMaps(pair.rxq())) pair.hypervisor.onGrantUse(getMapGref(map), 0, 1);
+    await pair.run(pair.driver.detach());
+    expect(pair.info.grants.quarantined).toBeGreaterThanOrEqual(256);
+    expect(log.warnings.length).toBeLessThan(20);
+    pair.cut();
     expect(allReferencesFree(pair)).toBe(true);
   });
 

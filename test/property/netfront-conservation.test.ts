@@ -220,7 +220,8 @@ test("maps, references and buffers are conserved", async () => {
           await pair.reconnect({ splitEventChannels: s.splitEventChannels, trusted: s.trusted });
           expect(info.rxqs).toHaveLength(Math.min(queues, s.queues));
         } else if (s.do === "reoffer") {
-          // The backend closes, and offers itself again with other features.
+          // The backend closes, and offers itself again with other features; not all in one second.
+          await pair.second();
           await say(pair, "back/state", "5");
           await say(pair, "back/feature-sg", s.sg ? "1" : "0");
           await say(pair, "back/feature-no-csum-offload", s.csum ? "0" : "1");

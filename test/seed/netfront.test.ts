@@ -444,7 +444,7 @@ describe("N21", () => {
     expect(pair.outstanding).toBe(0);
   });
 
-  test("N21 receive: as many requests, under the same ids, and the same event index", async () => {
+  test("N21 receive: as many requests, the same ids, event index and events", async () => {
     const pair = new XenPair({ mtu: 9000 });
     const stock = new StockNetfront();
     await pair.start();
@@ -459,12 +459,18 @@ describe("N21", () => {
         return Array.from({ length: act.bytes.length / 8 }, (_, i) => view.getUint16(i * 8, true));
       });
     expect(requested()).toEqual(stock.fill());
+    // Of an empty ring's first request the backend is told, and xn_kick_rings signals once more.
+    expect(StockNetfront.notifies(0, stock.rxProd, 1)).toBe(true);
+    expect(events(pair)).toBe(2);
     for (const length of [60, 1514, 4096, 4097, 9000, 60, 60, 8193, 100]) {
       pair.sent.length = 0;
+      const asked = ring.view.getUint32(4, true);
+      const before = stock.rxProd;
       await receive(pair, frame(length, 1, MAC));
       const { ids, event } = stock.received(Math.ceil(length / PAGE));
       expect(requested()).toEqual(ids);
       expect(ring.view.getUint32(12, true)).toBe(event);
+      expect(events(pair)).toBe(StockNetfront.notifies(before, stock.rxProd, asked) ? 1 : 0);
     }
   });
 });

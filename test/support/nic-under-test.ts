@@ -252,10 +252,11 @@ class XenUnderTest extends PairNic<XenPair> implements NicUnderTest {
     super(new XenPair({ ...options, driver: netmap === undefined ? {} : { netmap } }), netmap);
   }
 
-  /** The toolstack closes the backend, and offers it again. */
+  /** The toolstack closes the backend, and offers it again; not more often than once a second. */
   async resetByDevice(): Promise<void> {
     await this.#writeState(CLOSING);
     await this.#writeState(INITIALISING);
+    await this.pair.second();
   }
 
   async #writeState(state: string): Promise<void> {

@@ -95,6 +95,22 @@ test("what came after a suspend and before the link went is the stack's, whole a
   await bothWays(pair, 8);
 });
 
+test("who waited for a new link sends when the backend takes it: nothing pushed is asked for again", async () => {
+  const pair = await started();
+  pair.cut();
+  expect(pair.send(frame(100))).not.toBe(0);
+  let waiting = 50;
+  pair.driver.ifnet.onTransmitReady = () => {
+    for (; waiting > 0; waiting--) expect(pair.send(frame(1000, waiting))).toBe(0);
+    // More than a message holds: what is posted so far is one of its own.
+    pair.pump();
+  };
+  await pair.reconnect();
+  expect(waiting).toBe(0);
+  expect(pair.segment.filter(({ bytes }) => bytes.length === 1000)).toHaveLength(50);
+  expect(pair.end.memory.reads).toBe(0);
+});
+
 describe("a backend that closes and offers itself again", () => {
   test("with fewer queues: the number of before is not left in the store", async () => {
     const pair = await started({ queues: 4 });

@@ -1,0 +1,116 @@
+/**
+ * Every answer that netfront waits for while it connects is a refusal once: each failure point of
+ * the set-up, one by one. Nothing is left of it, and what may pass is tried again.
+ */
+import { expect, test } from "vitest";
+import { XsType, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
+import { allReferencesFree, backendViolations, violations } from "../support/xen-invariants.ts";
+import { type BackendAct, XenPair } from "../support/xen-pair.ts";
+
+const BACKEND_STATE = "/local/domain/0/backend/vif/1/0/state";
+const EACCES = 13;
+const QUEUES = 2;
+const CLOSED = 6;
+/** A state that could not be read does not change: this is how long it is waited for. */
+const CONNECT_MS = 10;
+
+const typeOf = (bytes: Uint8Array): number => bytes[0]!;
+const isAnswer = (act: BackendAct): boolean =>
+  act.kind === "hypercallReply" ||
+  (act.kind === "xenstore" && typeOf(act.bytes) !== XsType.WATCH_EVENT);
+
+function refusal(act: BackendAct): BackendAct {
+  if (act.kind === "hypercallReply") return { ...act, errno: EACCES };
+  if (act.kind !== "xenstore") throw new Error("no answer");
+  const view = new DataView(act.bytes.buffer, act.bytes.byteOffset);
+  const error = xsMessage(
+    XsType.ERROR,
+    view.getUint32(4, true),
+    view.getUint32(8, true),
+    xsStrings("EACCES"),
+  );
+  return { kind: "xenstore", bytes: error };
+}
+
+/** Refuses the answer of that number. `reached` says whether there were so many. */
+function refuse(pair: XenPair, n: number): { reached: boolean } {
+  const seen = { reached: false };
+  let count = 0;
+  pair.tamper = (act) => {
+    if (!isAnswer(act) || count++ !== n) return [act];
+    seen.reached = true;
+    return [refusal(act)];
+  };
+  return seen;
+}
+
+/** The backend closes, and offers itself again. */
+async function offer(pair: XenPair): Promise<void> {
+  const { machine } = pair.end;
+  for (const state of ["5", "1"]) {
+    machine.store.write(BACKEND_STATE, state);
+    machine.settle();
+    await pair.settle();
+  }
+}
+
+async function works(pair: XenPair): Promise<void> {
+  const sent = pair.segment.length;
+  const received = pair.inputs.length;
+  expect(pair.send(new Uint8Array(60).fill(0x88))).toBe(0);
+  pair.inject(Uint8Array.from({ length: 60 }, (_, i) => [2, 0, 0, 0, 0, 1][i] ?? 0x88));
+  pair.flushPort();
+  await pair.settle();
+  expect([pair.segment.length, pair.inputs.length]).toEqual([sent + 1, received + 1]);
+  expect(violations(pair)).toEqual([]);
+  expect(backendViolations(pair)).toEqual([]);
+}
+
+test("each answer while it attaches is a refusal: attach fails with nothing left, or does without", async () => {
+  let n = 0;
+  for (let last = false; !last; n++) {
+    const pair = new XenPair({ queues: QUEUES, driver: { connectMs: CONNECT_MS } });
+    const seen = refuse(pair, n);
+    const end = await pair.run(pair.driver.attach()).then(
+      () => "attached",
+      (error: Error & { code: string }) => error.code,
+    );
+    pair.tamper = undefined;
+    await pair.settle();
+    last = !seen.reached;
+    expect([n, end]).toEqual([n, expect.stringMatching(/^(attached|XENSTORE|HYPERCALL|BACKEND)$/)]);
+    if (end === "attached") {
+      expect(violations(pair)).toEqual([]);
+      continue;
+    }
+    // A backend that was told Connected, and lied about it, uses ring pages until it is gone.
+    if (pair.info.grants.quarantined > 0) pair.cut();
+    expect([n, allReferencesFree(pair)]).toEqual([n, true]);
+    if (pair.plugged) expect([n, pair.end.grants.snapshot()["granted"]]).toEqual([n, 0]);
+    expect([n, pair.counter("rx_mbufs_in_use")]).toEqual([n, 0]);
+  }
+  // Keys, watches, ports, the transaction.
+  expect(n).toBeGreaterThan(30);
+});
+
+test("each answer while it connects anew is a refusal: it comes back by itself", async () => {
+  let n = 0;
+  for (let last = false; !last; n++) {
+    const pair = new XenPair({ queues: QUEUES, driver: { connectMs: CONNECT_MS } });
+    await pair.start();
+    const seen = refuse(pair, n);
+    await offer(pair);
+    pair.tamper = undefined;
+    await pair.settle();
+    last = !seen.reached;
+    expect([n, violations(pair)]).toEqual([n, []]);
+    // A state that could not be read is looked at when it changes, unless something waits for it.
+    if (pair.info.xenbus.state === CLOSED && !pair.info.carrier) await offer(pair);
+    while (!pair.info.carrier) {
+      await pair.second();
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    await works(pair);
+  }
+  expect(n).toBeGreaterThan(30);
+});
