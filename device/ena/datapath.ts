@@ -153,6 +153,11 @@ export class Datapath implements Port {
     if (budget === 0 && !this.#context.host.backlogged) this.schedule();
   }
 
+  /** A last turn for a queue that is about to go. */
+  finish(queue: TxQueue): void {
+    if (queue.runnable && queue.run(queue.ring.depth) > 0) this.switchPort.flush();
+  }
+
   /** Runs at the next turn of the event loop. */
   schedule(): void {
     if (this.#scheduled !== undefined || this.#closed) return;

@@ -106,7 +106,8 @@ export class Queues {
     if (queue === undefined) {
       return this.#refuse("DESTROY_SQ", `no queue ${cmd.sqIdx} of direction ${cmd.direction}`);
     }
-    // What is already complete is told; what is not, is abandoned.
+    // What was announced before this command goes, as far as it goes at once; the rest is abandoned.
+    if (cmd.direction === SqDirection.TX) this.#datapath.finish(tx[cmd.sqIdx]!);
     this.#datapath.publish();
     queue.close();
     list[cmd.sqIdx] = undefined;

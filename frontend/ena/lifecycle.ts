@@ -28,7 +28,7 @@ import { cleanup } from "./datapath.ts";
 import { MAX_RX_BUFFER_BYTES, refillAllRxBufs } from "./datapath-rx.ts";
 import { transmitReady } from "./datapath-tx.ts";
 import { onEvent } from "./events.ts";
-import { ioVector, MANAGEMENT_VECTOR, unmaskAll } from "./notify.ts";
+import { ioVector, kick, MANAGEMENT_VECTOR, unmaskAll } from "./notify.ts";
 import {
   clusterFor,
   createQueuesWithBackoff,
@@ -312,6 +312,8 @@ export async function down(adapter: Adapter): Promise<void> {
 
 /** Nothing is taken from the stack any more, and no interrupt reaches the rings. */
 function quiesce(adapter: Adapter): void {
+  // What was taken in this turn has no doorbell yet, and would go with its ring.
+  kick(adapter);
   adapter.devUp = false;
   const { ifnet } = adapter;
   ifnet.flags = (ifnet.flags & ~Iff.DRV_RUNNING) | Iff.DRV_OACTIVE;

@@ -112,6 +112,7 @@ export abstract class NicPair<Act> {
   /** Delivers what the device has posted, as one batch. */
   pumpUp(): void {
     const up = this.toDriver;
+    if (up.length === 0) return;
     this.toDriver = [];
     for (const step of up) step();
     if (this.plugged) this.driver.batchApplied();
