@@ -10,7 +10,8 @@ import type { Ifnet } from "../frontend/net/ifnet.ts";
 import { CaptureFileReader } from "../shared/capture/read.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import { PERSONALITIES } from "../shared/wire/personality.ts";
-import { Failure, messageOf } from "./failure.ts";
+import { statsOf } from "./capture-output.ts";
+import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
 import { Nics } from "./nics.ts";
@@ -28,6 +29,7 @@ import {
 import { Output } from "./output.ts";
 import { onStop } from "./signals.ts";
 
+const STDIN = "-";
 const MAX_COUNT = 999_999_999;
 /** What the NIC is called here and, without --name, on the device. */
 const IFNAME = "replay0";
@@ -52,7 +54,7 @@ type Options = z.infer<typeof Shape>;
 export function replayCommand(): Command {
   const command = new Command("replay")
     .description("Sends the Ethernet frames of a pcap or pcapng file through a NIC.")
-    .argument("<file>", "pcap or pcapng, of any size")
+    .argument("<file>", "pcap or pcapng, of any size; - for standard input")
     .option("--connect <url>", "the device: ws://HOST:PORT, wss, http, https or HOST:PORT")
     .option("--driver <name>", "ena or xen (ena)")
     .option("--name <name>", `name of the NIC, one of a kind on the device (${IFNAME})`)
@@ -76,6 +78,7 @@ const EXAMPLES = `Examples:
   ringwire replay trace.pcapng --connect ws://HOST:7700                    as fast as it goes
   ringwire replay trace.pcap --connect HOST:7700 --preserve-timing         as it was captured
   ringwire replay trace.pcap --connect HOST:7700 --loop 0 -R 10000         10 kpps until stopped
+  zcat trace.pcap.gz | ringwire replay - --connect HOST:7700               what a pipe gives
 `;
 
 async function runReplay(path: string, options: Options): Promise<void> {
@@ -83,7 +86,7 @@ async function runReplay(path: string, options: Options): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
   // Before connecting: a file that can't be read must not take the name from a NIC that works.
-  const source = await openFile(path);
+  const source = await openFile(path, options.loop);
   const nics = new Nics(options, log);
   try {
     await nics.connect([`netmap:${IFNAME}`]);
@@ -105,7 +108,11 @@ async function runReplay(path: string, options: Options): Promise<void> {
   }
 }
 
-async function openFile(path: string): Promise<CaptureFileReader> {
+async function openFile(given: string, loops: number): Promise<CaptureFileReader> {
+  const path = given === STDIN ? "/dev/stdin" : given;
+  if (loops !== 1 && statsOf(path)?.isFIFO() === true) {
+    throw new Failure(`--loop: ${given} is a pipe, and can be sent once`, ExitCode.USAGE);
+  }
   let file: CaptureFileReader | undefined;
   try {
     file = await CaptureFileReader.open(path);
@@ -113,7 +120,7 @@ async function openFile(path: string): Promise<CaptureFileReader> {
     return file;
   } catch (error) {
     await file?.[Symbol.asyncDispose]();
-    throw new Failure(`${path} can't be replayed: ${messageOf(error)}`);
+    throw new Failure(`${given} can't be replayed: ${messageOf(error)}`);
   }
 }
 
