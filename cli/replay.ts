@@ -27,7 +27,7 @@ import {
   whole,
 } from "./options.ts";
 import { Output } from "./output.ts";
-import { onStop } from "./signals.ts";
+import { onStop, type Stop } from "./signals.ts";
 
 const STDIN = "-";
 const MAX_COUNT = 999_999_999;
@@ -86,7 +86,7 @@ async function runReplay(path: string, options: Options): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
   // Before connecting: a file that can't be read must not take the name from a NIC that works.
-  const source = await openFile(path, options.loop);
+  const source = await openFile(path, options.loop, stop);
   const nics = new Nics(options, log);
   try {
     await nics.connect([`netmap:${IFNAME}`]);
@@ -108,14 +108,16 @@ async function runReplay(path: string, options: Options): Promise<void> {
   }
 }
 
-async function openFile(given: string, loops: number): Promise<CaptureFileReader> {
+async function openFile(given: string, loops: number, stop: Stop): Promise<CaptureFileReader> {
   const path = given === STDIN ? "/dev/stdin" : given;
   if (loops !== 1 && statsOf(path)?.isFIFO() === true) {
     throw new Failure(`--loop: ${given} is a pipe, and can be sent once`, ExitCode.USAGE);
   }
   let file: CaptureFileReader | undefined;
   try {
-    file = await CaptureFileReader.open(path);
+    const opened = await CaptureFileReader.open(path);
+    file = opened;
+    void stop.asked.then(() => opened.abandon());
     await file.more();
     return file;
   } catch (error) {
