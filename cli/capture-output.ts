@@ -27,7 +27,7 @@ export function checkFile(flag: string, path: string): void {
 }
 
 /** Undefined when there is nothing of that name, or nothing that can be seen. */
-function statsOf(path: string): Stats | undefined {
+export function statsOf(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });
   } catch {

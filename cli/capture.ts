@@ -1,4 +1,5 @@
 /** `ringwire capture`: what a device sees, as pcapng or in words, while it happens. */
+import type { Readable } from "node:stream";
 import { Command } from "commander";
 import { z } from "zod";
 import { FifoOutput } from "../shared/capture/fifo-output.ts";
@@ -113,7 +114,8 @@ async function runCapture(options: Options): Promise<void> {
   const { interface: sources, frames, ring, filter, count, snap } = options;
   const asked = openCapture(connect, { sources, frames, ring, filter, snap, count });
   const stream = await unlessStopped(stop, asked);
-  if (stream === undefined) return;
+  // The device may be compiling the filter: there is nothing to end yet.
+  if (stream === undefined) return void asked.then(cut, () => {});
   const output = outputOf(write, options.rotate);
   const relay =
     output === undefined
@@ -167,6 +169,10 @@ async function runCapture(options: Options): Promise<void> {
   if (lines.failure !== undefined) throw new Failure(`standard output: ${lines.failure}`);
   if (broken !== undefined) throw new Failure(`the connection to ${connect} broke: ${broken}`);
 }
+
+const cut = (stream: Readable): void => {
+  stream.destroy();
+};
 
 function outputOf(
   write: string | undefined,

@@ -10,7 +10,8 @@ import type { Ifnet } from "../frontend/net/ifnet.ts";
 import { CaptureFileReader } from "../shared/capture/read.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import { PERSONALITIES } from "../shared/wire/personality.ts";
-import { Failure, messageOf } from "./failure.ts";
+import { statsOf } from "./capture-output.ts";
+import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
 import { Nics } from "./nics.ts";
@@ -26,8 +27,9 @@ import {
   whole,
 } from "./options.ts";
 import { Output } from "./output.ts";
-import { onStop } from "./signals.ts";
+import { onStop, type Stop } from "./signals.ts";
 
+const STDIN = "-";
 const MAX_COUNT = 999_999_999;
 /** What the NIC is called here and, without --name, on the device. */
 const IFNAME = "replay0";
@@ -52,7 +54,7 @@ type Options = z.infer<typeof Shape>;
 export function replayCommand(): Command {
   const command = new Command("replay")
     .description("Sends the Ethernet frames of a pcap or pcapng file through a NIC.")
-    .argument("<file>", "pcap or pcapng, of any size")
+    .argument("<file>", "pcap or pcapng, of any size; - for standard input")
     .option("--connect <url>", "the device: ws://HOST:PORT, wss, http, https or HOST:PORT")
     .option("--driver <name>", "ena or xen (ena)")
     .option("--name <name>", `name of the NIC, one of a kind on the device (${IFNAME})`)
@@ -79,6 +81,8 @@ const EXAMPLES = `Examples:
       as it was captured
   ringwire replay trace.pcap --connect HOST:7700 --loop 0 -R 10000
       10 kpps until stopped
+  zcat trace.pcap.gz | ringwire replay - --connect HOST:7700
+      what a pipe gives
 `;
 
 async function runReplay(path: string, options: Options): Promise<void> {
@@ -86,7 +90,7 @@ async function runReplay(path: string, options: Options): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
   // Before connecting: a file that can't be read must not take the name from a NIC that works.
-  const source = await openFile(path);
+  const source = await openFile(path, options.loop, stop);
   const nics = new Nics(options, log);
   try {
     if (!(await nics.connect([`netmap:${IFNAME}`], stop))) return;
@@ -108,15 +112,21 @@ async function runReplay(path: string, options: Options): Promise<void> {
   }
 }
 
-async function openFile(path: string): Promise<CaptureFileReader> {
+async function openFile(given: string, loops: number, stop: Stop): Promise<CaptureFileReader> {
+  const path = given === STDIN ? "/dev/stdin" : given;
+  if (loops !== 1 && statsOf(path)?.isFIFO() === true) {
+    throw new Failure(`--loop: ${given} is a pipe, and can be sent once`, ExitCode.USAGE);
+  }
   let file: CaptureFileReader | undefined;
   try {
-    file = await CaptureFileReader.open(path);
+    const opened = await CaptureFileReader.open(path);
+    file = opened;
+    void stop.asked.then(() => opened.abandon());
     await file.more();
     return file;
   } catch (error) {
     await file?.[Symbol.asyncDispose]();
-    throw new Failure(`${path} can't be replayed: ${messageOf(error)}`);
+    throw new Failure(`${given} can't be replayed: ${messageOf(error)}`);
   }
 }
 

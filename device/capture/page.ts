@@ -67,6 +67,9 @@ async function parse(query: URLSearchParams): Promise<CaptureRequest> {
   const frames = flag(query, "frames", true);
   const ring = flag(query, "ring", false);
   if (!frames && !ring) throw wrong("frames=0 without ring=1 captures nothing");
+  if (!frames && sources.length > 0 && sources.every((source) => source === "switch")) {
+    throw wrong("the switch has frames, and no rings");
+  }
   const text = query.get("filter") ?? "";
   if (text.length > MAX_FILTER_CHARS) throw wrong(`a filter of ${text.length} characters`);
   if (text !== "" && !frames) throw wrong("a filter is for frames, and frames=0");

@@ -27,6 +27,9 @@ export interface ReplaySource {
   readonly pending: number;
 }
 
+/** A gap of the file that is told when it is kept: a clock that was set looks like one of years. */
+const TOLD_GAP_MS = 60_000;
+
 export interface ReplayConfig {
   /** How often the file is sent; 0 for no end. */
   readonly loops: number;
@@ -104,6 +107,7 @@ async function pass(
       break;
     }
     timetable?.saw(packet.tsNs);
+    if (timetable !== undefined && timetable.gapMs >= TOLD_GAP_MS) account.waits(timetable.gapMs);
     while (!sender.isDue && !control.isStopped) await sender.due();
     if (control.isStopped) break;
     const m = outgoing.take(packet);

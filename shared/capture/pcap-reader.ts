@@ -42,7 +42,6 @@ export class PcapReader implements PacketReader {
   #offset = 0;
   #little = true;
   #fractionNs = 1n;
-  #fractionsInSecond = 0n;
 
   feed(bytes: Uint8Array): void {
     this.#input.feed(bytes);
@@ -65,8 +64,8 @@ export class PcapReader implements PacketReader {
     const captured = view.getUint32(CAPTURED, this.#little);
     if (captured > MAX_BLOCK_BYTES)
       throw this.#fail("PACKET_LENGTH", `a packet of ${captured} bytes`);
+    // A whole second and more, as some writers have it, counts as what it is.
     const fraction = BigInt(view.getUint32(FRACTION, this.#little));
-    if (fraction >= this.#fractionsInSecond) throw this.#fail("TIME", `a fraction of ${fraction}`);
     const record = this.#input.peek(RECORD_HEADER_BYTES + captured);
     if (record === undefined) return undefined;
     this.#take(record.length);
@@ -98,7 +97,6 @@ export class PcapReader implements PacketReader {
     const major = view.getUint16(MAJOR, this.#little);
     if (major !== 2) throw this.#fail("VERSION", `pcap of version ${major}`);
     this.#fractionNs = magic === MAGIC_NANOSECONDS ? 1n : 1000n;
-    this.#fractionsInSecond = 1_000_000_000n / this.#fractionNs;
     const link = view.getUint32(LINK_TYPE, this.#little);
     const info: CapturedInterface = {
       index: 0,
@@ -117,7 +115,7 @@ export class PcapReader implements PacketReader {
     this.#offset += bytes;
   }
 
-  #fail(code: "FORMAT" | "VERSION" | "PACKET_LENGTH" | "TIME", text: string): CaptureFormatError {
+  #fail(code: "FORMAT" | "VERSION" | "PACKET_LENGTH", text: string): CaptureFormatError {
     return new CaptureFormatError(code, this.#offset, text);
   }
 }

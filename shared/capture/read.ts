@@ -1,5 +1,5 @@
 /** Capture files of either format, told apart by their first word. */
-import { type FileHandle, open } from "node:fs/promises";
+import { FileInput } from "./file-input.ts";
 import { isPcapMagic, PcapReader } from "./pcap-reader.ts";
 import { BlockType } from "./pcapng/layout.ts";
 import { type CapturedPacket, CaptureFormatError, type PacketReader } from "./pcapng/packet.ts";
@@ -59,21 +59,21 @@ export async function* readCaptureFile(
  */
 export class CaptureFileReader implements AsyncDisposable {
   readonly #path: string;
-  #file: FileHandle;
+  #file: FileInput;
   #reader: PcapReader | PcapngReader | undefined;
   #buffer = new Uint8Array(BUFFER_BYTES);
   /** Bytes in the buffer; the reader has not taken the last `pending` of them. */
   #have = 0;
   #bytes = 0;
 
-  private constructor(path: string, file: FileHandle) {
+  private constructor(path: string, file: FileInput) {
     this.#path = path;
     this.#file = file;
   }
 
   /** Rejects with what the file system says. */
   static async open(path: string): Promise<CaptureFileReader> {
-    return new CaptureFileReader(path, await open(path, "r"));
+    return new CaptureFileReader(path, await FileInput.open(path));
   }
 
   /** Bytes read so far. */
@@ -103,9 +103,9 @@ export class CaptureFileReader implements AsyncDisposable {
     const before = this.#have;
     // A pipe may give less than the word that tells the formats apart.
     do {
-      const { bytesRead } = await this.#file.read(this.#buffer, this.#have);
-      if (bytesRead === 0) break;
-      this.#have += bytesRead;
+      const bytes = await this.#file.read(this.#buffer, this.#have);
+      if (bytes === 0) break;
+      this.#have += bytes;
     } while (this.#reader === undefined && this.#have < MAGIC_BYTES);
     const bytes = this.#buffer.subarray(0, this.#have);
     this.#reader ??= readerFor(bytes);
@@ -114,9 +114,14 @@ export class CaptureFileReader implements AsyncDisposable {
     return this.#have > before;
   }
 
+  /** A pipe is not waited for any longer: it has ended where it is. */
+  abandon(): void {
+    this.#file.abandon();
+  }
+
   /** Back to the first packet: opens the file anew. */
   async rewind(): Promise<void> {
-    const file = await open(this.#path, "r");
+    const file = await FileInput.open(this.#path);
     await this.#file.close();
     this.#file = file;
     this.#reader = undefined;

@@ -217,6 +217,9 @@ export class CaptureRelay {
     if (counts === undefined) {
       throw new CaptureFormatError("INTERFACE", this.#offset, "a packet of no interface");
     }
+    const drops = dropsOf(block);
+    if (drops < 0)
+      throw new CaptureFormatError("OPTION", this.#offset, "options that can't be read");
     this.#high = block.getUint32(EPB_TIME_HIGH, LE);
     this.#low = block.getUint32(EPB_TIME_LOW, LE);
     this.#rotateIfDue(length);
@@ -229,7 +232,7 @@ export class CaptureRelay {
       }
     }
     counts.delivered++;
-    counts.lost += dropsOf(block);
+    counts.lost += drops;
     this.#append(new Uint8Array(block.buffer, block.byteOffset, length));
     this.#outPackets++;
     this.#filePackets++;
@@ -322,19 +325,33 @@ export class CaptureRelay {
   }
 }
 
-/** epb_dropcount of a packet block, whose fixed part is there; 0 when it has none. */
+/** Bytes of the options that readers take for numbers. */
+const NUMBER_BYTES: readonly (number | undefined)[] = Object.assign([], {
+  [EpbOption.FLAGS]: 4,
+  [EpbOption.DROP_COUNT]: 8,
+  [EpbOption.PACKET_ID]: 8,
+  [EpbOption.QUEUE]: 4,
+});
+
+/**
+ * epb_dropcount of a packet block, whose packet is within it; 0 when it has none, -1 when a reader
+ * would stumble over its options.
+ */
 function dropsOf(block: DataView): number {
   const end = block.byteLength - 4;
   let at = EPB_DATA + padded(block.getUint32(EPB_CAPTURED, LE));
-  while (at + OPTION_HEADER_BYTES <= end) {
+  let drops = 0;
+  // Blocks and all that is in them are whole words.
+  while (at < end) {
     const code = block.getUint16(at + OPTION_CODE, LE);
     const length = block.getUint16(at + OPTION_LENGTH, LE);
+    if (code === OPT_END) break;
     at += OPTION_HEADER_BYTES;
-    if (code === OPT_END) return 0;
-    if (code === EpbOption.DROP_COUNT && length === 8 && at + length <= end) {
-      return block.getUint32(at, LE) + block.getUint32(at + 4, LE) * WORD;
+    if (length > end - at || length !== (NUMBER_BYTES[code] ?? length)) return -1;
+    if (code === EpbOption.DROP_COUNT) {
+      drops = block.getUint32(at, LE) + block.getUint32(at + 4, LE) * WORD;
     }
     at += padded(length);
   }
-  return 0;
+  return drops;
 }

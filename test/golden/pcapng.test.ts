@@ -281,6 +281,26 @@ describe("read", () => {
     expect(second.interface.index).toBe(1);
     expect(reader.skipped).toBe(1);
   });
+
+  test("packets do not depend on names and statistics that are badly made", () => {
+    const info = "01000000 14000000 0100 0000 00000000 14000000";
+    const namesWithoutEnd = "04000000 18000000 0100 0700 7f000001 6c6f 0000 18000000";
+    const ofNoInterface = "05000000 18000000 07000000 00000000 00000000 18000000";
+    const shortCount = "05000000 20000000 00000000 00000000 00000000 0400 0400 01000000 20000000";
+    const simple = `03000000 24000000 11000000 ${FRAME} 000000 24000000`;
+    const reader = new PcapngReader();
+    const section = PLAIN_SECTION.toString("hex");
+    reader.feed(hex(section, info, namesWithoutEnd, ofNoInterface, shortCount, simple));
+    expect(Buffer.from(reader.next()!.bytes).toString("hex")).toBe(FRAME);
+    expect(reader.names).toMatchObject([{ names: ["lo"] }]);
+    expect([reader.statistics.length, reader.skipped, reader.pending]).toEqual([0, 2, 0]);
+  });
+
+  test("pcap with a whole second of microseconds and more: tcpdump and Wireshark add it up", () => {
+    const head = "d4c3b2a1 0200 0400 00000000 00000000 ffff0000 01000000";
+    const record = `02000000 41420f00 11000000 11000000 ${FRAME}`;
+    expect([...readCapture(hex(head, record))]).toMatchObject([{ tsNs: 3_000_001_000n }]);
+  });
 });
 
 test("ring prefix", () => {

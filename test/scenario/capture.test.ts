@@ -264,6 +264,7 @@ describe("ringwire capture", () => {
     expect(await status("?snap=-1")).toBe(400);
     expect(await status("?count=1&count=2")).toBe(400);
     expect(await status("?frames=0")).toBe(400);
+    expect(await status("?source=switch&frames=0&ring=1")).toBe(400);
     expect(await status("", { method: "POST" })).toBe(405);
     expect(await status("", { headers: { origin: "http://elsewhere.example" } })).toBe(403);
     const stop = new AbortController();

@@ -7,7 +7,14 @@ import { type Nic, openNic } from "../../frontend/nic.ts";
 import { pcapFile, pcapngFile } from "../support/capture-files.ts";
 import { DeviceProcess } from "../support/device-process.ts";
 import { buildPacket, plainSum, pseudoHeader } from "../support/packets.ts";
-import { type Child, eventually, runRingwire, startRingwire } from "../support/process.ts";
+import {
+  type Child,
+  eventually,
+  NODE,
+  run,
+  runRingwire,
+  startRingwire,
+} from "../support/process.ts";
 import { type PortStatus, portOf, sum } from "../support/status.ts";
 
 interface Result {
@@ -150,6 +157,21 @@ describe("what arrives", () => {
       expect(plainSum(segment.subarray(14, 34))).toBe(0xffff);
       expect(plainSum(pseudoHeader(segment, 14, 34, 6), segment.subarray(34))).toBe(0xffff);
     });
+  });
+
+  it("is what a pipe gives; that can't be sent twice", async () => {
+    const path = fileOf("piped.pcap", pcapFile(FRAMES.slice(0, 5).map((bytes) => ({ bytes }))));
+    const piped = async (flags: string): Promise<Child> => {
+      received = [];
+      const argv = [NODE, "dist/cli/ringwire.js", ...command("-", flags)];
+      return await run(["bash", "-c", `cat ${path} | "$@"`, "bash", ...argv]);
+    };
+    expect((await piped("--json")).exit).toMatchObject({ code: 0 });
+    expect(await arrived(5)).toEqual(FRAMES.slice(0, 5));
+    const twice = await piped("--loop 2");
+    expect(twice.exit).toMatchObject({ code: 2 });
+    expect(twice.stderr).toMatch(/is a pipe, and can be sent once/);
+    expect(received).toEqual([]);
   });
 
   it("is no sooner than the file says with --preserve-timing", async () => {

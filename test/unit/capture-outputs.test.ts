@@ -213,7 +213,7 @@ describe("reading", () => {
           memory.add(p.bytes.buffer);
           // The second section numbers interfaces anew; what they say is not overwritten.
           expect([...p.interface.options[0]!.bytes]).toEqual([9]);
-          expect(Buffer.from(p.bytes)).toEqual(packets[read % 3000]!.bytes);
+          expect(Buffer.compare(p.bytes, packets[read % 3000]!.bytes)).toBe(0);
           read++;
         }
       }

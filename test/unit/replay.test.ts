@@ -316,6 +316,18 @@ describe("the pace", () => {
     expect(control.longest).toBeLessThan(2 ** 31);
   });
 
+  it("tells of gaps of a minute and more, as clocks that were set leave them", async () => {
+    const [minute, day] = [60_000, 86_400_000];
+    const source = file(0, minute - 1, 2 * minute, 20_541 * day, 5, 3_600_005);
+    const { warnings } = await run(source, new TestNic(), { preserveTiming: true });
+    expect(warnings).toEqual([
+      expect.stringMatching(/^packet 3 comes 60 s behind the one before it: it is waited for/),
+      expect.stringMatching(/^packet 4 comes 20541 days behind/),
+      expect.stringMatching(/^packet 6 comes 60 min behind/),
+    ]);
+    expect((await run(source, new TestNic())).warnings).toEqual([]);
+  });
+
   it("does not make up for a long stall with a flood", async () => {
     const control = new SteppedControl();
     const nic = new TestNic();

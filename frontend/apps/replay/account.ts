@@ -57,11 +57,30 @@ export class Account {
     this.#warn(`packet ${this.result.read} ${what}; skipped, as are others like it`);
   }
 
+  /** A gap so long that somebody may wonder. */
+  waits(gapMs: number): void {
+    const what = `${this.result.read + 1} comes ${longText(gapMs)} behind the one before it`;
+    this.#warn(`packet ${what}: it is waited for, to keep the gaps of the file`);
+  }
+
   close(inFlight: number): void {
     this.result.inFlight = inFlight;
     this.result.lost = lostBy(this.#ifnet) - this.#lostBefore;
   }
 }
+
+/** "90 s", "40 min", "20 h", "20541 days": two of a unit, or more. */
+function longText(ms: number): string {
+  const [, each, unit] = UNITS.find(([least]) => ms >= least)!;
+  return `${Math.round(ms / each)} ${unit}`;
+}
+
+const UNITS = [
+  [48 * 3_600_000, 24 * 3_600_000, "days"],
+  [2 * 3_600_000, 3_600_000, "h"],
+  [2 * 60_000, 60_000, "min"],
+  [0, 1000, "s"],
+] as const;
 
 /** Frames that the driver took and then had to drop. */
 const lostBy = ({ counters }: Ifnet): number => counters.oqdrops + counters.oerrors;

@@ -17,6 +17,8 @@ export class Timetable {
   readonly #control: Control;
   readonly #now: () => number;
   #lastNs: bigint | undefined;
+  /** Milliseconds between the packet seen last and the one before it; 0 when the file goes back. */
+  gapMs = 0;
   /** When the packet seen last is due, by `now`. */
   #dueMs: number | undefined;
 
@@ -31,9 +33,11 @@ export class Timetable {
     const now = this.#now();
     // What the line held up is not made up for with a flood.
     this.#dueMs = Math.max(this.#dueMs ?? now, now - LATEST_MS);
+    this.gapMs = 0;
     if (tsNs === undefined) return;
     if (this.#lastNs !== undefined && tsNs > this.#lastNs) {
-      this.#dueMs += Number(tsNs - this.#lastNs) / 1e6;
+      this.gapMs = Number(tsNs - this.#lastNs) / 1e6;
+      this.#dueMs += this.gapMs;
     }
     this.#lastNs = tsNs;
   }

@@ -16,7 +16,7 @@ export const BLOCK_LENGTH = 4;
 export const BLOCK_BODY = 8;
 /** Type and both lengths. */
 export const BLOCK_OVERHEAD_BYTES = 12;
-/** Longest block that is read: Wireshark refuses longer ones too. */
+/** Longest block that is read, because it is in memory as a whole. */
 export const MAX_BLOCK_BYTES = 16 * 1024 * 1024;
 
 export const BlockType = {

@@ -64,8 +64,7 @@ export type CaptureFormatCode =
   | "BLOCK_LENGTH"
   | "PACKET_LENGTH"
   | "INTERFACE"
-  | "OPTION"
-  | "TIME";
+  | "OPTION";
 
 /** The bytes are no capture file, or stop being one at `offset`. */
 export class CaptureFormatError extends Error {

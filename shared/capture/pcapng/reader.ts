@@ -97,7 +97,7 @@ export class PcapngReader implements PacketReader {
   readonly interfaces: CapturedInterface[] = [];
   readonly names: CaptureName[] = [];
   readonly statistics: CaptureStatistics[] = [];
-  /** Blocks of unknown types. */
+  /** Blocks of unknown types, and statistics that make no sense: no packet depends on them. */
   skipped = 0;
 
   readonly #input = new ByteQueue();
@@ -170,7 +170,7 @@ export class PcapngReader implements PacketReader {
         this.#names(block.copy());
         return undefined;
       case BlockType.STATISTICS:
-        this.#statistics(block.copy());
+        this.#tryStatistics(block.copy());
         return undefined;
       case BlockType.ENHANCED_PACKET:
       case BlockType.PACKET:
@@ -248,7 +248,16 @@ export class PcapngReader implements PacketReader {
       }
       at += padded(length);
     }
-    throw block.fail("OPTION", "name records without an end");
+    // Some writers leave out the record that says so.
+  }
+
+  #tryStatistics(block: Block): void {
+    try {
+      this.#statistics(block);
+    } catch (error) {
+      if (!(error instanceof CaptureFormatError)) throw error;
+      this.skipped++;
+    }
   }
 
   #statistics(block: Block): void {
