@@ -10,6 +10,10 @@ export interface DriverOptions {
   readonly netmap?: Netmap;
   /** Merges received TCP segments before the stack. */
   readonly lro?: boolean;
+  /**
+   * Xen: takes packets whose checksum is not filled in. ENA's are always whole, whatever is said.
+   */
+  readonly rxcsum?: boolean;
   /** ENA: descriptors and headers go to device memory. */
   readonly llq?: boolean;
   /** Slots of each ring, where the hardware leaves a choice. */
@@ -24,13 +28,15 @@ export function createDriver(
   welcome: Welcome,
   options: DriverOptions,
 ): Driver {
-  const { netmap, lro, llq, rxRingSize, txRingSize } = options;
+  const { netmap, lro, rxcsum, llq, rxRingSize, txRingSize } = options;
   const common = {
     pushBytes: welcome.pushBytes,
     ...(netmap === undefined ? {} : { netmap }),
     ...(lro === undefined ? {} : { lro }),
   };
-  if (personality === "xen") return createXenDriver(context, common);
+  if (personality === "xen") {
+    return createXenDriver(context, { ...common, ...(rxcsum === undefined ? {} : { rxcsum }) });
+  }
   return createEnaDriver(context, {
     ...common,
     ...(llq === undefined ? {} : { llq }),

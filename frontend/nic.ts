@@ -80,8 +80,9 @@ export class Nic {
       driver: (context, welcome) =>
         createDriver(personality, context, welcome, {
           netmap: this.#netmap,
-          // netmap shows frames as they came.
+          // netmap shows frames as they came, and its slots can't say that a checksum is to be filled in.
           lro: false,
+          rxcsum: false,
           ...(ringSize === undefined ? {} : { rxRingSize: ringSize, txRingSize: ringSize }),
         }),
       agent,
