@@ -8,7 +8,7 @@ import { FileOutput } from "../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../shared/capture/output.ts";
 import type { CaptureSummary } from "../shared/capture/recorder-types.ts";
 import type { Logger } from "../shared/log.ts";
-import { ExitCode, Failure, messageOf } from "./failure.ts";
+import { Failure, messageOf } from "./failure.ts";
 import { bytesText, countText } from "./output.ts";
 
 /** What can be begun and ended: a Recorder. */
@@ -27,9 +27,9 @@ export function checkFile(flag: string, path: string): void {
     accessSync(exists ? path : dirname(path), constants.W_OK);
     if (!exists || !statSync(path).isDirectory()) return;
   } catch (error) {
-    throw new Failure(`${flag} ${path}: ${messageOf(error)}`, ExitCode.USAGE);
+    throw new Failure(`${flag} ${path}: ${messageOf(error)}`);
   }
-  throw new Failure(`${flag} ${path} is a folder: name a file in it`, ExitCode.USAGE);
+  throw new Failure(`${flag} ${path} is a folder: name a file in it`);
 }
 
 export class CaptureFiles {

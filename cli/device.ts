@@ -133,7 +133,7 @@ async function runDevice(options: Options): Promise<void> {
 
   // Before anybody can connect, so that it has the first word of every NIC.
   const capture = captureOf(options, server, log);
-  const uplinks = await openUplinks(options.uplink, segment, log);
+  const uplinks = await openUplinks(options.uplink, segment, log, output);
   let listening = false;
   try {
     const { port } = await listen(server, options.listen);
@@ -227,6 +227,7 @@ async function openUplinks(
   names: readonly string[],
   segment: Switch,
   log: Logger,
+  output: Output,
 ): Promise<Uplink[]> {
   const open: Uplink[] = [];
   if (names.length === 0) return open;
@@ -234,9 +235,10 @@ async function openUplinks(
   const { openTapUplink } = await import("../device/ports/tap-uplink.ts");
   for (const name of names) {
     try {
-      open.push(
-        await openTapUplink({ name, log, segment, onGone: (e) => log.error({}, e.message) }),
-      );
+      // The log has it from the uplink itself.
+      const onGone = ({ message: reason }: Error): void =>
+        output.value({ event: "uplink-lost", name, reason });
+      open.push(await openTapUplink({ name, log, segment, onGone }));
     } catch (error) {
       for (const uplink of open) await uplink.close();
       throw new Failure(messageOf(error));
