@@ -20,6 +20,11 @@ export interface Recording {
 
 const SIGNAL = "SIGUSR2";
 
+/** Without --capture: the signal that would end the process does nothing, and says so. */
+export function ignoreSignal(log: Logger): void {
+  process.on(SIGNAL, () => log.warn({}, `${SIGNAL}: nothing to begin or end without --capture`));
+}
+
 /** Throws Failure when no file can be written at `path`, which is the value of `flag`. */
 export function checkFile(flag: string, path: string): void {
   try {

@@ -6,7 +6,7 @@ import { z } from "zod";
 import type { DeviceServer } from "../device/server.ts";
 import type { Switch } from "../device/switch/switch.ts";
 import type { Logger } from "../shared/log.ts";
-import { CaptureFiles } from "./capture-file.ts";
+import { CaptureFiles, ignoreSignal } from "./capture-file.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
 import { createLog } from "./log.ts";
 import {
@@ -158,7 +158,10 @@ async function runDevice(options: Options): Promise<void> {
 
 function captureOf(options: Options, server: DeviceServer, log: Logger): CaptureFiles | undefined {
   const { capture, captureSnap: snapLength, captureOnly } = options;
-  if (capture === undefined) return undefined;
+  if (capture === undefined) {
+    ignoreSignal(log);
+    return undefined;
+  }
   const frames = captureOnly !== "ring";
   const ring = captureOnly !== "frames";
   const request = { sources: ["any"], frames, ring, snapLength };

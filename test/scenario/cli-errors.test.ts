@@ -79,6 +79,7 @@ beforeAll(async () => {
   ]);
   writeFileSync(join(folder, "broken.json"), "{");
   writeFileSync(join(folder, "unknown.json"), '{"device": {"port": 7700}}');
+  writeFileSync(join(folder, "section.json"), '{"devise": {"queues": 2}}');
   writeFileSync(join(folder, "shape.json"), '{"device": 7}');
   writeFileSync(join(folder, "queues.json"), '{"device": {"queues": 0}}');
 });
@@ -205,6 +206,11 @@ const USAGE: readonly Row[] = [
     args: "device --config FOLDER/unknown.json",
     code: 2,
     says: /sets "port", which device does not know/,
+  },
+  {
+    args: "device --config FOLDER/section.json",
+    code: 2,
+    says: /has a section "devise", and there is no such command/,
   },
   { args: "device --config FOLDER/shape.json", code: 2, says: /is not of the form/ },
   {
