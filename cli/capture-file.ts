@@ -22,6 +22,11 @@ const SIGNAL = "SIGUSR2";
 /** At the end, for the reader of a pipe to take what waits. */
 const GRACE_MS = 1000;
 
+/** Without --capture: the signal that would end the process does nothing, and says so. */
+export function ignoreSignal(log: Logger): void {
+  process.on(SIGNAL, () => log.warn({}, `${SIGNAL}: nothing to begin or end without --capture`));
+}
+
 /** A capture that goes on, or whose last bytes are on their way. */
 interface Running {
   readonly recording: Recording;

@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { FifoOutput } from "../shared/capture/fifo-output.ts";
 import { FileOutput, type FileOutputOptions } from "../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../shared/capture/output.ts";
-import { ExitCode, Failure, messageOf } from "./failure.ts";
+import { Failure, messageOf } from "./failure.ts";
 
 /**
  * A file, or files by turns; or the pipe that has this name already: opened as files are, it would
@@ -20,10 +20,10 @@ export function checkFile(flag: string, path: string): void {
   try {
     accessSync(existsSync(path) ? path : dirname(path), constants.W_OK);
   } catch (error) {
-    throw new Failure(`${flag} ${path}: ${messageOf(error)}`, ExitCode.USAGE);
+    throw new Failure(`${flag} ${path}: ${messageOf(error)}`);
   }
   if (statsOf(path)?.isDirectory() !== true) return;
-  throw new Failure(`${flag} ${path} is a folder: name a file in it`, ExitCode.USAGE);
+  throw new Failure(`${flag} ${path} is a folder: name a file in it`);
 }
 
 /** Undefined when there is nothing of that name, or nothing that can be seen. */

@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import { COMPILE_MS } from "../shared/capture/filter.ts";
 import { httpUrl } from "../shared/transport/websocket.ts";
 import { notOurs, openPage, whyNot } from "./device-page.ts";
-import { ExitCode, Failure } from "./failure.ts";
+import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
 import { printable } from "./output.ts";
 
 const ANSWER_MS = 5000;
@@ -52,6 +52,12 @@ export async function openCapture(connect: string, query: CaptureQuery): Promise
   if (refusal === undefined) throw notOurs(host, `it answers HTTP ${answer.statusCode}`);
   const usage = answer.statusCode === 400 ? ExitCode.USAGE : ExitCode.FAILED;
   throw new Failure(printable(refusal), usage);
+}
+
+/** Why a capture that was under way ended. */
+export function whyCut(error: unknown): string {
+  // Node calls this "aborted", which says nothing about who did it.
+  return systemCode(error) === "ECONNRESET" ? "the device is gone" : messageOf(error);
 }
 
 async function refusalOf(answer: IncomingMessage): Promise<string | undefined> {

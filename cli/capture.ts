@@ -9,9 +9,9 @@ import { PcapngReader } from "../shared/capture/pcapng/reader.ts";
 import type { CaptureSummary } from "../shared/capture/recorder-types.ts";
 import { CaptureRelay } from "../shared/capture/relay.ts";
 import { checkFile, pathOutput } from "./capture-output.ts";
-import { openCapture } from "./capture-stream.ts";
+import { openCapture, whyCut } from "./capture-stream.ts";
 import { PacketText } from "./capture-text.ts";
-import { ExitCode, Failure, messageOf } from "./failure.ts";
+import { ExitCode, Failure } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { addCommonFlags, CommonShape, logOptions, readOptions, target, whole } from "./options.ts";
 import { bytesText, countText, printable } from "./output.ts";
@@ -149,7 +149,7 @@ async function runCapture(options: Options): Promise<void> {
     }
   } catch (error) {
     // What we cut ourselves ends with an error too.
-    if (left === undefined) broken = messageOf(error);
+    if (left === undefined) broken = whyCut(error);
   }
   const packets = told?.packets ?? relay?.packets ?? 0;
   const counted = count > 0 && packets >= count;

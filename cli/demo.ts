@@ -34,6 +34,13 @@ type Options = z.infer<typeof Shape>;
 const DRIVER_NAMES = { ena: "ENA", xen: "Xen" } as const;
 /** As it was called: through npx it may be nowhere in PATH. */
 const COMMAND = process.env["npm_command"] === "exec" ? "npx ringwire" : "ringwire";
+const NEXT = [
+  [`${COMMAND} device --trace`, "a device that shows all it does"],
+  [`${COMMAND} frontend --connect 127.0.0.1:7700`, "a NIC, in a second terminal"],
+  [`${COMMAND} status`, "queues and counters, in a third"],
+  ["README.md", "two hosts on one segment"],
+] as const;
+const NEXT_WIDTH = Math.max(...NEXT.map(([what]) => what.length));
 /** From the start of a child to its first word, and from the last frame to the last word. */
 const STEP_MS = 20_000;
 /** One NIC of each personality, on one switch. */
@@ -222,10 +229,7 @@ function summarise(
       : "Not every frame arrived as it was sent.",
     "",
     "Next:",
-    `  ${COMMAND} device --trace                     a device that shows every transaction`,
-    `  ${COMMAND} frontend --connect 127.0.0.1:7700  a NIC of it, in a second terminal`,
-    `  ${COMMAND} status                             its queues and counters, in a third`,
-    `  ${"README.md".padEnd(COMMAND.length)}                                    two hosts on one segment, with TAP`,
+    ...NEXT.map(([what, why]) => `  ${what.padEnd(NEXT_WIDTH)}  ${why}`),
   ];
   for (const line of lines) output.text(line);
   if (!good) throw new Failure("frames were lost or wrong");

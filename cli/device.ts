@@ -6,7 +6,7 @@ import { z } from "zod";
 import type { DeviceServer } from "../device/server.ts";
 import type { Switch } from "../device/switch/switch.ts";
 import type { Logger } from "../shared/log.ts";
-import { CaptureFiles } from "./capture-file.ts";
+import { CaptureFiles, ignoreSignal } from "./capture-file.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
 import { createLog } from "./log.ts";
 import {
@@ -133,7 +133,7 @@ async function runDevice(options: Options): Promise<void> {
 
   // Before anybody can connect, so that it has the first word of every NIC.
   const capture = captureOf(options, server, log);
-  const uplinks = await openUplinks(options.uplink, segment, log);
+  const uplinks = await openUplinks(options.uplink, segment, log, output);
   let listening = false;
   try {
     const { port } = await listen(server, options.listen);
@@ -159,7 +159,10 @@ async function runDevice(options: Options): Promise<void> {
 
 function captureOf(options: Options, server: DeviceServer, log: Logger): CaptureFiles | undefined {
   const { capture, captureSnap: snapLength, captureOnly } = options;
-  if (capture === undefined) return undefined;
+  if (capture === undefined) {
+    ignoreSignal(log);
+    return undefined;
+  }
   const frames = captureOnly !== "ring";
   const ring = captureOnly !== "frames";
   const request = { sources: ["any"], frames, ring, snapLength };
@@ -228,6 +231,7 @@ async function openUplinks(
   names: readonly string[],
   segment: Switch,
   log: Logger,
+  output: Output,
 ): Promise<Uplink[]> {
   const open: Uplink[] = [];
   if (names.length === 0) return open;
@@ -235,9 +239,10 @@ async function openUplinks(
   const { openTapUplink } = await import("../device/ports/tap-uplink.ts");
   for (const name of names) {
     try {
-      open.push(
-        await openTapUplink({ name, log, segment, onGone: (e) => log.error({}, e.message) }),
-      );
+      // The log has it from the uplink itself.
+      const onGone = ({ message: reason }: Error): void =>
+        output.value({ event: "uplink-lost", name, reason });
+      open.push(await openTapUplink({ name, log, segment, onGone }));
     } catch (error) {
       for (const uplink of open) await uplink.close();
       throw new Failure(messageOf(error));

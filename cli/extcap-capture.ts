@@ -3,8 +3,8 @@ import { FifoOutput } from "../shared/capture/fifo-output.ts";
 import { CaptureFilterError, compileFilter } from "../shared/capture/filter.ts";
 import { readerGone, SinkError } from "../shared/capture/output.ts";
 import { CaptureRelay } from "../shared/capture/relay.ts";
-import { openCapture } from "./capture-stream.ts";
-import { Failure, messageOf } from "./failure.ts";
+import { openCapture, whyCut } from "./capture-stream.ts";
+import { Failure } from "./failure.ts";
 import { onStop, type Stop } from "./signals.ts";
 
 export interface ExtcapCapture {
@@ -67,7 +67,7 @@ async function relay(options: ExtcapCapture, output: FifoOutput, stop: Stop): Pr
     for await (const chunk of stream as AsyncIterable<Buffer>) await relayed.feed(chunk);
   } catch (error) {
     // What is cut from here ends with an error too.
-    if (!left) broken = messageOf(error);
+    if (!left) broken = whyCut(error);
   }
   const { code, reason } = await relayed.end(broken ?? "the capture is over");
   const failed = code !== undefined && reason !== "reader gone" && !output.aborted;

@@ -9,7 +9,7 @@ import type { Logger } from "../shared/log.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import type { Tap } from "../shared/tap/tap.ts";
 import { PERSONALITIES, UNIT_PREFIX } from "../shared/wire/personality.ts";
-import { CaptureFiles } from "./capture-file.ts";
+import { CaptureFiles, ignoreSignal } from "./capture-file.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import {
@@ -97,7 +97,8 @@ async function runFrontend(options: Options): Promise<void> {
     options.tap === undefined
       ? undefined
       : await openTap(options.tap, { ...options, offloads: true }, log);
-  const nic = new RunningNic(name, options.queues ?? 1, output, log);
+  if (options.capture === undefined) ignoreSignal(log);
+  const nic = new RunningNic(name, options, output, log);
   try {
     const session = await createSession(options, name, log, nic.onState);
     nic.session = session;
@@ -136,12 +137,14 @@ class RunningNic {
   readonly #name: string;
   readonly #output: Output;
   readonly #queues: number;
+  readonly #llq: boolean;
   readonly #log: Logger;
   #ready = false;
 
-  constructor(name: string, queues: number, output: Output, log: Logger) {
+  constructor(name: string, { queues = 1, llq }: Options, output: Output, log: Logger) {
     this.#name = name;
     this.#queues = queues;
+    this.#llq = llq;
     this.#output = output;
     this.#log = log;
     const { promise, resolve } = Promise.withResolvers<{ reason: string }>();
@@ -166,6 +169,9 @@ class RunningNic {
     const queues = Math.min(this.#queues, agreed.queues);
     if (queues < this.#queues) {
       this.#log.warn({}, `the device offers ${queues} queue pairs, not ${this.#queues}`);
+    }
+    if (this.#llq && !agreed.deviceMemory) {
+      this.#log.warn({}, "--llq: this NIC has no device memory; its descriptors go the usual way");
     }
     const mac = formatMac(ifnet.mac);
     const kernel = tap === undefined ? "" : `, interface ${tap.name}`;

@@ -116,6 +116,12 @@ function configSection(
       `the config file ${path} is not of the form {"command": {"flag": value}}${at && `: look at ${at}`}`,
     );
   }
+  const commands = command.parent?.commands.map((other) => other.name());
+  for (const name of Object.keys(file.data)) {
+    if (commands?.includes(name) === false) {
+      throw wrong(`the config file ${path} has a section "${name}", and there is no such command`);
+    }
+  }
   const section = file.data[command.name()] ?? {};
   const known = new Set(flags.map((option) => option.long?.slice(2)));
   for (const name of Object.keys(section)) {

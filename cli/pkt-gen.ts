@@ -183,6 +183,7 @@ async function runPktGen(options: Options): Promise<void> {
   try {
     if (!(await nics.connect([options.interface], stop, threads))) return;
     const ports = await openPorts(nics, options, threads);
+    checkRings(options, ports);
     await nics.settled();
     const configs = ports.map((port, i) => configOf(options, port, captured, i, threads));
     output.event(`${options.function} on ${options.interface}`, {
@@ -215,6 +216,20 @@ async function openPorts(nics: Nics, options: Options, threads: number): Promise
   const ports: NmPort[] = [];
   for (let i = 0; i < threads; i++) ports.push(await nics.openPort(`${name}-${i}`, ringConfig));
   return ports;
+}
+
+/** Throws Failure when a port was opened without the rings that the function works on. */
+function checkRings({ function: mode, interface: name }: Options, ports: readonly NmPort[]): void {
+  const sends = mode !== "rx" && mode !== "rxseq";
+  const receives = !isSender(mode);
+  for (const port of ports) {
+    if (sends && port.txRings().length === 0) {
+      throw usage(`-f ${mode} sends, and ${name} opens no ring to send from`);
+    }
+    if (receives && port.rxRings().length === 0) {
+      throw usage(`-f ${mode} receives, and ${name} opens no ring to receive on`);
+    }
+  }
 }
 
 function configOf(

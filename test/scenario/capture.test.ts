@@ -249,6 +249,17 @@ describe("ringwire capture", () => {
     expect(child.stderr).not.toMatch(/ at .*\.js:/);
   });
 
+  it("a device that is killed ends it with a failure; the file is whole", async () => {
+    const { child: victim, at: there } = await startDevice();
+    const path = join(folder, "killed.pcapng");
+    await using capture = startRingwire(captureArgs(there, ["-w", path]));
+    await capture.waitFor(/has begun/);
+    victim.signal("SIGKILL");
+    expect(await capture.ended()).toEqual({ code: 1, signal: null });
+    expect(capture.stderr).toMatch(/ringwire: the connection to .* broke: the device is gone\n$/);
+    expectWhole(path);
+  });
+
   it("where no device listens it says so", async () => {
     const child = await runRingwire(captureArgs("127.0.0.1:9", ["--print"]));
     expect(child.exit?.code).toBe(1);

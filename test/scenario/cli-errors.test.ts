@@ -79,6 +79,7 @@ beforeAll(async () => {
   ]);
   writeFileSync(join(folder, "broken.json"), "{");
   writeFileSync(join(folder, "unknown.json"), '{"device": {"port": 7700}}');
+  writeFileSync(join(folder, "section.json"), '{"devise": {"queues": 2}}');
   writeFileSync(join(folder, "shape.json"), '{"device": 7}');
   writeFileSync(join(folder, "queues.json"), '{"device": {"queues": 0}}');
 });
@@ -167,6 +168,17 @@ const FAILED: readonly Row[] = [
   { args: "status --connect json@", code: 1, says: /its page is about something else/ },
   { args: "status --connect https://device@", code: 1, says: /does not speak TLS; use http:/ },
   { args: "status --connect no-such-host.invalid:7700", code: 1, says: /is not known; check/ },
+  { args: "frontend --connect h:1 --capture FOLDER", code: 1, says: /is a folder: name a file/ },
+  { args: "device --capture FOLDER", code: 1, says: /--capture .* is a folder: name a file/ },
+  { args: "device --capture FOLDER/no/file", code: 1, says: /--capture .*no such file/ },
+  { args: "capture --connect nobody@ -w FOLDER", code: 1, says: /-w .* is a folder: name a file/ },
+  { args: "demo --capture FOLDER/no/file", code: 1, says: /--capture .*no such file/ },
+  {
+    args: "demo",
+    code: 1,
+    says: /no folder for the capture .*--no-capture/,
+    env: { TMPDIR: "/nonexistent" },
+  },
 ];
 
 const USAGE: readonly Row[] = [
@@ -195,6 +207,11 @@ const USAGE: readonly Row[] = [
     code: 2,
     says: /sets "port", which device does not know/,
   },
+  {
+    args: "device --config FOLDER/section.json",
+    code: 2,
+    says: /has a section "devise", and there is no such command/,
+  },
   { args: "device --config FOLDER/shape.json", code: 2, says: /is not of the form/ },
   {
     args: "device --config FOLDER/queues.json",
@@ -221,17 +238,6 @@ const USAGE: readonly Row[] = [
     says: /--mac takes a unicast MAC/,
   },
   { args: "frontend --connect h:1 --mtu 10", code: 2, says: /--mtu takes a whole number from 128/ },
-  { args: "frontend --connect h:1 --capture FOLDER", code: 2, says: /is a folder: name a file/ },
-  { args: "device --capture FOLDER", code: 2, says: /--capture .* is a folder: name a file/ },
-  { args: "device --capture FOLDER/no/file", code: 2, says: /--capture .*no such file/ },
-  { args: "capture --connect nobody@ -w FOLDER", code: 2, says: /-w .* is a folder: name a file/ },
-  { args: "demo --capture FOLDER/no/file", code: 2, says: /--capture .*no such file/ },
-  {
-    args: "demo",
-    code: 1,
-    says: /no folder for the capture .*--no-capture/,
-    env: { TMPDIR: "/nonexistent" },
-  },
   { args: "wireshark --devices h:1", code: 2, says: /--devices goes with --install/ },
   { args: "demo --seconds x", code: 2, says: /--seconds takes a whole number.*"x"/ },
   { args: "status", code: 2, says: /RINGWIRE_CONNECT/, env: { RINGWIRE_CONNECT: "ftp://h" } },

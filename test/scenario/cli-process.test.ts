@@ -377,13 +377,22 @@ describe("options", () => {
     }
   });
 
-  it("more queues than the device offers: it says how many there are", async () => {
+  it("what the device does not offer is said, and the rest works", async () => {
     const { child: device, port } = await startDevice(["--queues", "2"]);
     await using _device = device;
-    const { child: frontend, ready } = await startFrontend(port, ["--queues", "3"]);
+    const { child: frontend, ready } = await startFrontend(port, [
+      ...["--queues", "3", "--driver", "xen", "--llq"],
+    ]);
     await using _frontend = frontend;
     expect(ready).toMatchObject({ queues: 2 });
     expect(frontend.stderr).toMatch(/warn .*the device offers 2 queue pairs, not 3/);
+    expect(frontend.stderr).toMatch(/warn .*--llq: this NIC has no device memory/);
+    // Without a capture its signal ends nothing.
+    for (const child of [device, frontend]) {
+      child.signal("SIGUSR2");
+      await child.waitFor(/warn .*SIGUSR2: nothing to begin or end without --capture/);
+      expect(child.exit).toBeUndefined();
+    }
   });
 
   it("a port that browsers keep clear of is one like any other", async () => {

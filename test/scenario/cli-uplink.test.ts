@@ -69,8 +69,8 @@ describe.skipIf(why !== undefined).each(["ena", "xen"] as const)(title, (driver)
     expect(lab.device.link(UPLINK)).toBeUndefined();
   });
 
-  it("a TAP that is deleted ends the frontend with a sentence", async () => {
-    await using again = await lab.startDevice();
+  it("a TAP that is deleted ends the frontend with a sentence, and is one port less", async () => {
+    await using again = await lab.startDevice(["--uplink", `tap:${UPLINK}`]);
     const victim = await lab.startFrontend(0);
     lab.host(0).namespace.ip("link", "del", TAP);
     expect(await victim.ended()).toEqual({ code: 1, signal: null });
@@ -78,5 +78,13 @@ describe.skipIf(why !== undefined).each(["ena", "xen"] as const)(title, (driver)
     await eventually("the NIC to leave", () =>
       again.stdout.includes('"event":"left"') ? true : undefined,
     );
+    lab.device.ip("link", "del", UPLINK);
+    const lost = await again.waitForJson<{ name: string; reason: string }>(
+      (line) => line.event === "uplink-lost",
+    );
+    expect(lost).toMatchObject({ name: UPLINK, reason: expect.stringMatching(/was deleted/) });
+    // Once on the log, too.
+    expect(again.stderr.split("was deleted")).toHaveLength(2);
+    expect(portsOf(await lab.status<DeviceStatus>())).toEqual([]);
   });
 });

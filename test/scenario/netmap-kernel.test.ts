@@ -1,6 +1,6 @@
 /** NICs that netmap applications share with the kernel: bridge to host rings, partial opening. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { ping } from "../support/iperf.ts";
+import { iperf, ping } from "../support/iperf.ts";
 import { Lab, TAP } from "../support/lab.ts";
 import { interrupt, startApp } from "../support/netmap-app.ts";
 import { whyNoNamespaces } from "../support/netns.ts";
@@ -62,6 +62,16 @@ describe.skipIf(why !== undefined).each(NICS)(
         whole: true,
       });
       expect(received).toBe(sent);
+    });
+
+    it.each([0, 1] as const)("carries the kernel's TCP from host %i", async (i) => {
+      const sent = await iperf({
+        from: lab.host(i).namespace,
+        to: lab.host(1 - i).namespace,
+        address: lab.host(1 - i).address,
+        seconds: 1,
+      });
+      expect(sent.bitsPerSecond).toBeGreaterThan(0);
     });
 
     it("copied nothing, dropped nothing, and every frame went through it", async () => {
