@@ -200,6 +200,17 @@ describe("Link", () => {
     expect(owner.end?.[0]).toBe(CloseCode.FAILED);
   });
 
+  it("tells its owner when the work behind a batch throws: one peer is lost, not all", () => {
+    const { transport, owner } = open();
+    owner.batchApplied = () => {
+      throw new TypeError("a bug of ours");
+    };
+    transport.arrive(peerBatch((peer) => peer.writer.interrupt(1)));
+    expect(owner.sink.told).toHaveLength(1);
+    expect(owner.fault).toBeInstanceOf(TypeError);
+    expect(owner.end?.[0]).toBe(CloseCode.FAILED);
+  });
+
   it("fault-A8: closes on a flood of heartbeats, and does not answer it", () => {
     const { transport, owner } = open();
     const beat = peerBatch((peer) => peer.writer.control([Op.HEARTBEAT, 5, 0]));
