@@ -31,7 +31,7 @@ export interface LinkOwner {
   readonly sink: Sink;
   /** A batch has been applied in full. */
   batchApplied(): void;
-  /** Room again after `writable` was false. */
+  /** Room again after `writable` was false, or `backlogged` true. */
   writableAgain(): void;
   /** Called once. `code` is a WebSocket close code. */
   closed(code: number, reason: string): void;
@@ -94,7 +94,9 @@ export class Link {
   }
 
   get backlogged(): boolean {
-    return this.#transport.unsentBytes >= BACKLOG_BYTES;
+    if (this.#transport.unsentBytes < BACKLOG_BYTES) return false;
+    this.#blocked = true;
+    return true;
   }
 
   get unsentBytes(): number {

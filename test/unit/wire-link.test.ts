@@ -231,6 +231,17 @@ describe("Link", () => {
     link.close(CloseCode.NORMAL, "");
   });
 
+  it("tells those who only asked for the backlog, too", () => {
+    const { link, transport, owner } = open();
+    transport.unsentBytes = 1 << 20;
+    expect(link.backlogged).toBe(true);
+    transport.unsentBytes = 0;
+    expect(link.backlogged).toBe(false);
+    transport.arrive(peerBatch((peer) => peer.writer.control([Op.PROGRESS, 0])));
+    expect(owner.again).toBe(1);
+    link.close(CloseCode.NORMAL, "");
+  });
+
   it("refuses progress over bytes that were never sent", () => {
     const { transport, owner } = open();
     transport.arrive(peerBatch((peer) => peer.writer.control([Op.PROGRESS, 10 ** 9])));
