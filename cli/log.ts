@@ -39,13 +39,20 @@ export function wordsOf(record: LogRecord, stacks: boolean): string {
   const words = [
     new Date(record.time).toTimeString().slice(0, 8),
     (pino.levels.labels[record.level] ?? "").padEnd(5),
-    record.msg ?? "",
+    plain(record.msg ?? ""),
   ];
   const fields = Object.entries(record)
     .filter(([name, value]) => !COMMON.has(name) && value !== undefined)
-    .map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`);
+    .map(
+      ([name, value]) =>
+        `${name}=${typeof value === "string" ? plain(value) : JSON.stringify(value)}`,
+    );
   if (fields.length > 0) words.push(`(${fields.join(" ")})`);
   const { err } = record;
-  if (err !== undefined) words.push(stacks ? `\n${err.stack}` : `[${err.message}]`);
+  if (err !== undefined) words.push(stacks ? `\n${err.stack}` : `[${plain(err.message ?? "")}]`);
   return words.join(" ");
 }
+
+/** Some of it are a peer's own words: no line of its own, nothing that a terminal obeys. */
+const plain = (text: string): string =>
+  text.replace(/\p{Cc}/gu, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);

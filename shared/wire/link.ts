@@ -31,12 +31,13 @@ export interface LinkOwner {
   readonly sink: Sink;
   /** A batch has been applied in full. */
   batchApplied(): void;
-  /** Room again after `writable` was false. */
+  /** Room again after `writable` was false, or `backlogged` true. */
   writableAgain(): void;
   /** Called once. `code` is a WebSocket close code. */
   closed(code: number, reason: string): void;
   /**
-   * Something broke while our own code applied what the peer sent. The link is ended after this.
+   * Something broke while our own code applied what the peer sent, or worked on it. The link is
+   * ended after this.
    */
   broken(error: unknown): void;
 }
@@ -170,20 +171,27 @@ export class Link {
       if (error instanceof WireError) {
         this.#log.warn({ code: error.code }, `the peer broke a rule of the wire: ${error.message}`);
         this.close(error.close, error.message);
-      } else {
-        this.#owner.broken(error);
-        this.close(CloseCode.FAILED, "an error on this side");
-      }
+      } else this.#broken(error);
       return;
     } finally {
       this.#applying = undefined;
     }
     if (this.#closed) return;
-    this.#owner.batchApplied();
+    try {
+      this.#owner.batchApplied();
+    } catch (error) {
+      this.#broken(error);
+      return;
+    }
     if (this.receivedBytes - this.#reported >= PROGRESS_BYTES) {
       this.#reportProgress();
       this.scheduleFlush();
     }
+  }
+
+  #broken(error: unknown): void {
+    this.#owner.broken(error);
+    this.close(CloseCode.FAILED, "an error on this side");
   }
 
   #reportProgress(): void {

@@ -121,6 +121,23 @@ describe("quotas and permissions", () => {
     });
   });
 
+  it("fault-H1: a thousand nodes made and removed without end cost their domain its connection", async () => {
+    const one = await RawXen.start(stage.port, stage.name());
+    const deep = `data/${Array.from({ length: 900 }, () => "a").join("/")}`;
+    const ask = (type: XsType, payload: Uint8Array) => [
+      Op.XENSTORE,
+      Buffer.from(xsMessage(type, 1, 0, payload)),
+    ];
+    const round = [
+      ask(XsType.WRITE, xsPathAndValue(deep, xsBytes("1"))),
+      ask(XsType.RM, xsStrings("data/a")),
+    ];
+    for (let n = 0; n < 10; n++) one.raw.batch(...Array.from({ length: 100 }, () => round).flat());
+    const { code, reason } = await one.raw.closed;
+    expect(code).toBe(CloseCode.PROTOCOL);
+    expect(reason).toMatch(/more than 20 requests wait/);
+  });
+
   it("fault-H2: the trees of others are neither read nor written nor heard of", async () => {
     await guest(async (victim) => {
       await victim.write("data/secret", "secret");

@@ -96,6 +96,9 @@ describe("the log", () => {
     };
     expect(wordsOf(record, false).slice(8)).toBe(" warn  fault (code=X n=3) [why]");
     expect(wordsOf(record, true)).toContain("at there");
+    // A peer's words are part of a line, and neither a line nor a colour of their own.
+    const said = wordsOf({ level: 40, time: 0, msg: "a\n\u001b[2Jb", nic: "c\r\u009bd" }, false);
+    expect(said.slice(8)).toBe(" warn  a\\x0a\\x1b[2Jb (nic=c\\x0d\\x9bd)");
   });
 });
 

@@ -200,6 +200,17 @@ describe("Link", () => {
     expect(owner.end?.[0]).toBe(CloseCode.FAILED);
   });
 
+  it("tells its owner when the work behind a batch throws: one peer is lost, not all", () => {
+    const { transport, owner } = open();
+    owner.batchApplied = () => {
+      throw new TypeError("a bug of ours");
+    };
+    transport.arrive(peerBatch((peer) => peer.writer.interrupt(1)));
+    expect(owner.sink.told).toHaveLength(1);
+    expect(owner.fault).toBeInstanceOf(TypeError);
+    expect(owner.end?.[0]).toBe(CloseCode.FAILED);
+  });
+
   it("fault-A8: closes on a flood of heartbeats, and does not answer it", () => {
     const { transport, owner } = open();
     const beat = peerBatch((peer) => peer.writer.control([Op.HEARTBEAT, 5, 0]));
@@ -220,11 +231,12 @@ describe("Link", () => {
     link.close(CloseCode.NORMAL, "");
   });
 
-  it("tells who only asked for a backlog when there is room again", () => {
+  it("tells those who only asked for the backlog, too", () => {
     const { link, transport, owner } = open();
     transport.unsentBytes = 1 << 20;
     expect(link.backlogged).toBe(true);
     transport.unsentBytes = 0;
+    expect(link.backlogged).toBe(false);
     transport.arrive(peerBatch((peer) => peer.writer.control([Op.PROGRESS, 0])));
     expect(owner.again).toBe(1);
     link.close(CloseCode.NORMAL, "");

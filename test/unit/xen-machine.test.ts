@@ -14,13 +14,13 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-function domain(machine: XenMachine): Domain {
+function domain(machine: XenMachine, deliver: (message: Uint8Array) => void = () => {}): Domain {
   const domid = machine.newDomid();
   const one: Domain = {
     domid,
     grants: new GrantTable({ domid, use: () => {} }),
     upcall: () => {},
-    deliver: () => {},
+    deliver,
     room: () => true,
     cut: () => {},
     suspended: () => 0,
@@ -50,6 +50,27 @@ test("what is due sooner does not wait for what is due later", () => {
   // The second spurious event in a row delays the third by a millisecond.
   vi.advanceTimersByTime(5);
   expect(turns).toBeGreaterThan(before);
+});
+
+test("requests that wait for their domain's debt are served without anybody asking again", () => {
+  const machine = new XenMachine(silentLogger, () => performance.now());
+  let replies = 0;
+  const { domid } = domain(machine, () => replies++);
+  machine.store.mkdir(`/local/domain/${domid}`);
+  machine.store.setPerms(`/local/domain/${domid}`, [`n${domid}`]);
+  const branch = Array.from({ length: 900 }, () => "a").join("/");
+  const ask = (type: XsType, payload: Uint8Array): void => {
+    machine.xenstore.request(domid, xsMessage(type, 1, 0, payload));
+  };
+  let sent = 0;
+  for (; replies === sent && sent < 100; sent += 2) {
+    ask(XsType.MKDIR, xsStrings(branch));
+    ask(XsType.RM, xsStrings("a"));
+  }
+  machine.settle();
+  expect(replies).toBeLessThan(sent);
+  vi.advanceTimersByTime(5000);
+  expect(replies).toBe(sent);
 });
 
 test("as many vifs as a device takes have their 17 ports each", () => {

@@ -252,9 +252,15 @@ export class Xenstore {
   }
 
   #removeTraces(domid: number): void {
-    this.#parts.store.run(this.#domain(PRIVILEGED), 0, (edit, author) => {
+    const { store } = this.#parts;
+    const privileged = this.#domain(PRIVILEGED);
+    store.run(privileged, 0, (edit, author) => {
       const home = domainPath(domid);
       if (edit.look(home) !== undefined) operations.rm(edit, author, home);
+    });
+    // Most leave nothing else, and the trees of all others are long to walk.
+    if (!store.names(domid)) return;
+    store.run(privileged, 0, (edit, author) => {
       const removed: string[] = [];
       const rest: [string, Node][] = [["/", edit.root]];
       for (let next = rest.pop(); next !== undefined; next = rest.pop()) {

@@ -11,7 +11,7 @@ import { Fairness } from "./fairness.ts";
 import { emptyTree, Finder, type Node, type NodeRecord, nearest, nodeBytes } from "./node.ts";
 import type { Notices } from "./notices.ts";
 import type { Author } from "./operations.ts";
-import { ownerOf, PRIVILEGED } from "./permissions.ts";
+import { ownerOf, type Permissions, PRIVILEGED } from "./permissions.ts";
 import type { Owned, Quotas } from "./quota.ts";
 
 /** A transaction that has not ended by then is lost. */
@@ -38,6 +38,8 @@ export class Store {
   readonly #open = new Map<Transaction, Domain>();
   readonly #oneRequest: EditLimits;
   #root: Node = emptyTree();
+  /** How often each domain stands in permissions of the tree, as owner too. */
+  readonly #named = new Map<number, number>([[PRIVILEGED, 1]]);
   /** Nodes of the tree but its root, whoever owns them. */
   #nodes = 0;
   #generation = 0;
@@ -62,6 +64,11 @@ export class Store {
 
   get nodes(): number {
     return this.#nodes;
+  }
+
+  /** Is there a node that the domain owns, or whose permissions name it? */
+  names(domid: number): boolean {
+    return this.#named.has(domid);
   }
 
   /** Does `work` in the transaction, or as a whole of its own when `txId` is 0. */
@@ -214,11 +221,24 @@ export class Store {
       account.nodes += change.nodes;
       account.bytes += change.bytes;
     }
+    for (const [path, record] of edit.changed) {
+      this.#count(old.find(path)?.record.permissions, record?.permissions);
+    }
     this.#root = edit.root;
     this.#nodes += more;
     this.#replacedBytes += replaced;
     this.#unpin(by);
     for (const event of edit.happened) this.#notices.happened(event);
+  }
+
+  #count(before: Permissions | undefined, after: Permissions | undefined): void {
+    if (before === after) return;
+    for (const { domid } of after ?? []) this.#named.set(domid, (this.#named.get(domid) ?? 0) + 1);
+    for (const { domid } of before ?? []) {
+      const left = this.#named.get(domid)! - 1;
+      if (left > 0) this.#named.set(domid, left);
+      else this.#named.delete(domid);
+    }
   }
 
   /** A turn is not broken by it: while it lasts, its domain's rivals change nothing. */
