@@ -21,8 +21,10 @@ export interface SessionOptions {
   readonly personality: "ena" | "xen";
   /** Low latency queues, of ENA. */
   readonly llq?: boolean;
-  /** Bytes of the frames that each NIC sends. */
+  /** Bytes of the frames that each NIC sends, at once. */
   readonly frames: readonly number[];
+  /** Of both NICs; 1500 when not given. */
+  readonly mtu?: number;
   /** Called with the port before any NIC connects. */
   readonly listening?: (port: number) => Promise<void>;
 }
@@ -84,6 +86,7 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
       personality,
       agent: "test",
       queues: 1,
+      ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
       log: silentLogger,
       driver: (context) =>
         personality === "xen" ? createXenDriver(context) : createEnaDriver(context, { llq }),
@@ -101,7 +104,7 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
     received++;
     m.free();
   };
-  const pool = new MbufPool(2048, 256);
+  const pool = new MbufPool(9216, 256);
   // Frames for a NIC without receive buffers would be dropped.
   await eventually("both NICs", () => (receiving.size === 2 ? true : undefined));
   for (const length of options.frames) {

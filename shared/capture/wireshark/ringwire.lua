@@ -109,7 +109,7 @@ local function dissect_batch(tvb, start, pinfo, root, direction, place, told)
   local m = {
     tvb = tvb, start = start, detail = rw.wants_detail(root), pinfo = pinfo, root = root, direction = direction,
     limit = tvb:len(), reported = tvb:reported_len(), cut = tvb:len() < tvb:reported_len(),
-    experts = 0, shown = {}, hidden = {}, frames = 0, pieces = {}, piece_at = {}, packets = {},
+    experts = 0, shown = {}, hidden = {}, frames = 0, pieces = {}, piece_at = {},
   }
   rw.begin_message(m, place[1], place[2], pinfo.visited, told)
   local dropped = drop_count()
