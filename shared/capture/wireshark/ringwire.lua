@@ -134,7 +134,7 @@ end
 -- `told` when it was never sent, but tells what a capture that begins late has missed.
 local function dissect_batch(tvb, start, pinfo, root, direction, place, told)
   local m = {
-    tvb = tvb, start = start, detail = rw.wants_detail(root), pinfo = pinfo, root = root, direction = direction,
+    tvb = tvb, start = start, visible = root.visible, detail = rw.wants_detail(root), pinfo = pinfo, root = root, direction = direction,
     limit = tvb:len(), reported = tvb:reported_len(), cut = tvb:len() < tvb:reported_len(),
     experts = 0, shown = {}, hidden = {}, frames = 0, pieces = {}, piece_at = {},
   }
