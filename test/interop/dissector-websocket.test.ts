@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import { LinkDirection } from "../../shared/capture/ring-header.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { Op } from "../../shared/wire/transactions.ts";
+import { entriesOf } from "../support/batch-entries.ts";
 import { batchOf, dissect, dissectBytes, RingFile } from "../support/dissector.ts";
 import { runNicSession } from "../support/nic-session.ts";
 import { eventually, start } from "../support/process.ts";
@@ -95,6 +96,27 @@ describe("messages and segments", () => {
     // The second pass finds each message's own answers.
     const again = await dissect(capture.file, ["-2"]);
     expect(again[2]!.all("ringwire.words")).toEqual(packets[2]!.all("ringwire.words"));
+  });
+
+  test.each(["ena", "xen"] as const)("nothing is made up over a gap, %s", async (personality) => {
+    const { batches } = await runNicSession({ personality, frames: [60], bursts: 3 });
+    const sends = (batch: Uint8Array) =>
+      entriesOf(batch, RecordType.ENA_TX_DESC, 16).length +
+        entriesOf(batch, RecordType.XEN_TX_REQ, 12).length >
+      0;
+    const missed = batches.findLastIndex(({ bytes }) => sends(bytes));
+    const capture = new TcpCapture().upgrade();
+    batches.forEach(({ direction, bytes }, i) => {
+      if (i === missed) capture.missToDevice(bytes);
+      else if (direction === "in") capture.toDevice(bytes);
+      else capture.toFrontend(bytes);
+    });
+    const packets = await dissect(capture.file);
+    const done = ["ringwire.ena.tx.sq_head_idx", "ringwire.xen.tx.status"];
+    expect(packets.slice(missed).some((p) => done.some((name) => p.has(name)))).toBe(true);
+    const experts = packets.flatMap((p) => p.experts);
+    // A driver may ask the store for keys that are not there.
+    expect(experts.filter((name) => name !== "bounded" && name !== "status")).toEqual([]);
   });
 
   test("another subprotocol is left alone", async () => {

@@ -134,6 +134,16 @@ describe("transactions", () => {
     expect(packet.one("eth.dst")).toBe("11:11:11:11:11:11");
   });
 
+  test("the ends of a batch are the NIC and the device", async () => {
+    const file = new RingFile();
+    file.toDevice(packBatch([[Op.INTERRUPT, 1]]));
+    file.toFrontend(packBatch([[Op.INTERRUPT, 1]]));
+    const columns = ["_ws.col.Source", "_ws.col.Destination", "_ws.col.Protocol"];
+    const args = ["-T", "fields", ...columns.flatMap((name) => ["-e", name])];
+    const { stdout } = await tshark(file.bytes(), args);
+    expect(stdout).toBe("ring\tdevice\tRingwire\ndevice\tring\tRingwire\n");
+  });
+
   test("the same by link type USER0", async () => {
     const file = RingFile.user0();
     file.toDevice(batchOf((w) => w.interrupt(9)));

@@ -21,8 +21,12 @@ export interface SessionOptions {
   readonly personality: "ena" | "xen";
   /** Low latency queues, of ENA. */
   readonly llq?: boolean;
-  /** Bytes of the frames that each NIC sends. */
+  /** Bytes of the frames that each NIC sends, at once. */
   readonly frames: readonly number[];
+  /** How often they do, each time when all frames have come; 1 when not given. */
+  readonly bursts?: number;
+  /** Of both NICs; 1500 when not given. */
+  readonly mtu?: number;
   /** Called with the port before any NIC connects. */
   readonly listening?: (port: number) => Promise<void>;
 }
@@ -84,6 +88,7 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
       personality,
       agent: "test",
       queues: 1,
+      ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
       log: silentLogger,
       driver: (context) =>
         personality === "xen" ? createXenDriver(context) : createEnaDriver(context, { llq }),
@@ -101,14 +106,18 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
     received++;
     m.free();
   };
-  const pool = new MbufPool(2048, 256);
+  const pool = new MbufPool(9216, 256);
   // Frames for a NIC without receive buffers would be dropped.
   await eventually("both NICs", () => (receiving.size === 2 ? true : undefined));
-  for (const length of options.frames) {
-    sendFrame(pool, ifA, ifB, length);
-    sendFrame(pool, ifB, ifA, length);
+  const { frames, bursts = 1 } = options;
+  for (let burst = 1; burst <= bursts; burst++) {
+    for (const length of frames) {
+      sendFrame(pool, ifA, ifB, length);
+      sendFrame(pool, ifB, ifA, length);
+    }
+    const expected = 2 * burst * frames.length;
+    await eventually("all frames", () => (received === expected ? true : undefined));
   }
-  await eventually("all frames", () => (received === 2 * options.frames.length ? true : undefined));
   const record = { batches, mac: macText(ifA.mac), peerMac: macText(ifB.mac), port };
   await a.close();
   await b.close();

@@ -57,6 +57,12 @@ export class TcpCapture {
     return this;
   }
 
+  /** A message to the device that the capture has missed. */
+  missToDevice(message: Uint8Array): this {
+    this.#sequence.client += frameOf(message, true).length;
+    return this;
+  }
+
   #send(from: "client" | "server", bytes: Buffer): void {
     const to = from === "client" ? "server" : "client";
     for (let at = 0; at < bytes.length; at += SEGMENT_BYTES) {

@@ -52,15 +52,42 @@ end
 -- Fields of other dissectors, of the packet at hand: the last value is that of the innermost layer.
 local tcp_stream, ws_mask = Field.new("tcp.stream"), Field.new("websocket.mask")
 local interface_id, drop_count = Field.new("frame.interface_id"), Field.new("frame.drop_count")
+local interface_name = Field.new("frame.interface_name")
 -- Files behind each other in one number their interfaces each from 0. Since Wireshark 4.0.
 local has_sections, section_number = pcall(Field.new, "frame.section_number")
 
 local infos = {} -- what earlier messages of a packet said
 
+-- Bytes that a capture of the port has missed: TCP's analysis finds the gap, or an acknowledgement of
+-- bytes that nobody saw. It shows in packets that complete no message, too, so every packet is looked
+-- at, after its dissection. By stream: the packet in which a gap was found, and not told since.
+local lost_segment, ack_lost_segment = Field.new("tcp.analysis.lost_segment"), Field.new("tcp.analysis.ack_lost_segment")
+local gaps = {}
+local watch = Proto("ringwire.gaps", "Ringwire, gaps in a capture of TCP")
+
+local function stream_of()
+  local stream = tcp_stream()
+  return stream and tostring(stream.value) or "0"
+end
+
+function watch.dissector(_, pinfo)
+  if pinfo.visited or not (lost_segment() or ack_lost_segment()) then return end
+  local stream = stream_of()
+  if gaps[stream] ~= -pinfo.number then gaps[stream] = pinfo.number end
+end
+
+-- Whether bytes were missed since the stream's last message. Asked in the first pass.
+local function has_gap(pinfo)
+  local stream = stream_of()
+  if not (lost_segment() or ack_lost_segment()) and (gaps[stream] or 0) <= 0 then return false end
+  gaps[stream] = -pinfo.number
+  return true
+end
+
 --- A new file, or the same one again.
 function ringwire.init()
   rw.reset_state()
-  infos = {}
+  infos, gaps = {}, {}
 end
 
 local INFO_BYTES = 400
@@ -107,13 +134,13 @@ end
 -- `told` when it was never sent, but tells what a capture that begins late has missed.
 local function dissect_batch(tvb, start, pinfo, root, direction, place, told)
   local m = {
-    tvb = tvb, start = start, detail = rw.wants_detail(root), pinfo = pinfo, root = root, direction = direction,
+    tvb = tvb, start = start, visible = root.visible, detail = rw.wants_detail(root), pinfo = pinfo, root = root, direction = direction,
     limit = tvb:len(), reported = tvb:reported_len(), cut = tvb:len() < tvb:reported_len(),
-    experts = 0, shown = {}, hidden = {}, frames = 0, pieces = {}, piece_at = {}, packets = {},
+    experts = 0, shown = {}, hidden = {}, frames = 0, pieces = {}, piece_at = {},
   }
   rw.begin_message(m, place[1], place[2], pinfo.visited, told)
   local dropped = drop_count()
-  if dropped and dropped.value ~= UInt64.new(0) then rw.lost(m) end
+  if place.gap or dropped and dropped.value ~= UInt64.new(0) then rw.lost(m) end
 
   -- Frames inside a batch set addresses and ports; those of the packet are given back.
   local src, dst, src_port, dst_port = pinfo.src, pinfo.dst, pinfo.src_port, pinfo.dst_port
@@ -154,12 +181,20 @@ end
 function ringwire.dissector(tvb, pinfo, tree)
   if tvb:len() == 0 then return 0 end
   local direction, ordinal = ws_direction()
-  local stream = tcp_stream()
   local root = tree:add(ringwire, tvb())
   root:add(direction_field, direction == "out" and 0 or 1):set_generated()
-  local key = "tcp " .. tostring(stream and stream.value or 0)
-  dissect_batch(tvb, 0, pinfo, root, direction, { key, pinfo.number .. "/" .. ordinal, ordinal })
+  local place = { "tcp " .. stream_of(), pinfo.number .. "/" .. ordinal, ordinal }
+  place.gap = not pinfo.visited and has_gap(pinfo)
+  dissect_batch(tvb, 0, pinfo, root, direction, place)
   return tvb:len()
+end
+
+-- Source and Destination: a batch has no addresses, but the NIC whose link it crossed has a name.
+local function set_ends(pinfo, direction)
+  local interface = interface_name()
+  local nic = interface and tostring(interface.value):gsub(":ring$", "") or "frontend"
+  pinfo.cols.src = direction == "out" and nic or "device"
+  pinfo.cols.dst = direction == "out" and "device" or nic
 end
 
 local HEADER = 16
@@ -179,6 +214,7 @@ function capture.dissector(tvb, pinfo, tree)
   root:add(personality_field, tvb(8, 1))
   root:add(snapshot_field, tvb(9, 1))
   local direction = tvb(3, 1):uint() == 0 and "out" or "in"
+  set_ends(pinfo, direction)
   local interface = interface_id()
   local section = has_sections and section_number()
   local key = string.format("ring %s %s %.0f", tostring(section and section.value or 0),
@@ -193,6 +229,7 @@ function capture.dissector(tvb, pinfo, tree)
   return tvb:len()
 end
 
+register_postdissector(watch)
 DissectorTable.get("ws.protocol"):add("ringwire.v1", ringwire)
 -- Without the handshake the WebSocket dissector knows no subprotocol, and asks its heuristics.
 ringwire:register_heuristic("ws", function(tvb, pinfo, tree)

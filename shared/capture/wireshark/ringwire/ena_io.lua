@@ -139,11 +139,11 @@ return function(rw)
 
   -- Transmit. ------------------------------------------------------------------------------------
 
-  -- The packet under way on a queue, within this message.
+  -- The packet under way on a queue.
   local function open_packet(m, key, header)
     local packet = { parts = {}, whole = true }
     if header then packet.parts[1] = header end
-    m.packets[key] = packet
+    frames.packets(m)[key] = packet
     return packet
   end
 
@@ -160,7 +160,7 @@ return function(rw)
       rw.bit(len_ctrl, 28) == 1)
 
     local key = "tx " .. (type(answer) == "table" and answer.name or answer or "")
-    local packet = m.packets[key]
+    local packet = frames.packets(m)[key]
     if first or (llq and llq.header and packet == nil) then packet = open_packet(m, key, llq and llq.header) end
     -- A packet's first data descriptor is the one that carries id and offload.
     local leads = packet and not is_meta and packet.req_id == nil
@@ -201,7 +201,7 @@ return function(rw)
       packet.whole = frames.gather(m, packet.parts, 0, buffer, length) and packet.whole
     end
     if last and packet then
-      m.packets[key] = nil
+      frames.packets(m)[key] = nil
       if packet.whole then
         frames.show(m, item or m.root, packet.parts, "Frame sent, req_id " .. rw.dec(packet.req_id or 0))
       end
@@ -228,7 +228,7 @@ return function(rw)
           local bytes = math.floor(rw.u32(m, desc + 12) / 16777216)
           local from = at + shape.before * 16
           if bytes > 0 and from + bytes <= stop then
-            header = { from, bytes }
+            header = { at = from, length = bytes }
             if entry_tree then entry_tree:add(tx_header, m.tvb(from, bytes)) end
           end
           break
@@ -298,15 +298,16 @@ return function(rw)
     local name = tell(m, item, at, answer, "rx", req_id) or ""
 
     local key = "rx " .. name
-    local packet = m.packets[key]
+    local packet = frames.packets(m)[key]
     if first then packet = open_packet(m, key) end
     if packet == nil then return end
     local offset = first and rw.u8(m, at + 14) or 0
-    local found = answer and answer.buffer and frames.gather(m, packet.parts, 0, answer.buffer + offset, length)
-    if not found then found = frames.gather_next(m, packet.parts, length) end
+    local found
+    if answer and answer.buffer then found = frames.gather(m, packet.parts, 0, answer.buffer + offset, length)
+    else found = frames.gather_next(m, packet.parts, length) end
     packet.whole = packet.whole and found
     if last then
-      m.packets[key] = nil
+      frames.packets(m)[key] = nil
       if packet.whole then frames.show(m, item or m.root, packet.parts, "Frame received, req_id " .. rw.dec(req_id)) end
     end
   end

@@ -82,6 +82,7 @@ return function(rw)
     elseif offset == 0x54 and value % 2 == 1 then
       c.queues, c.commands, c.control, c.registers, c.doorbells, c.last_queue = {}, {}, {}, {}, {}, nil
       c.aq, c.acq, c.aenq, c.admin_seen = nil, nil, nil, nil
+      c.kept, c.open = {}, {}
     end
     if c.told then
       local sq = c.doorbells[offset]

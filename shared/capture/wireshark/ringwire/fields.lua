@@ -225,9 +225,11 @@ return function(rw)
   function Layout:add(m, tree, at, stop)
     if not tree then return end
     stop = math.min(stop or m.limit, m.limit)
+    local visible = m.visible
     for _, f in ipairs(self.list) do
       local from = at + f.offset
-      if from + f.bytes <= stop then
+      -- In a tree that is not shown only what a filter names is of use.
+      if from + f.bytes <= stop and (visible or tree:referenced(f.field)) then
         local range = m.tvb(from, f.bytes)
         if f.kind == "text" then tree:add(f.field, range, rw.c_string(m, from, f.bytes))
         elseif f.kind == "u48" then tree:add(f.field, range, range:le_uint64())

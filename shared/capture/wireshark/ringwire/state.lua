@@ -13,17 +13,18 @@
 -- The walk over a message is the same each time, so the n-th answer belongs to the n-th question.
 -- An answer is never changed after it was given.
 return function(rw)
-  local connections, tapes
+  local connections, tapes, joined
 
   --- Forgets everything: a new file, or the same one from the start.
   function rw.reset_state()
-    connections, tapes = {}, {}
+    connections, tapes, joined = {}, {}, { bytes = 0 }
   end
   rw.reset_state()
 
   local function new_connection()
     return { commands = {}, places = {}, queues = {}, control = {}, registers = {}, tags = {},
       doorbells = {},
+      kept = {}, open = {}, joined = joined,
       llq = { entry = 128, before = 2 }, grants = {}, rings = {}, requests = {}, ring_refs = {},
       remembered = 0 }
   end
@@ -69,6 +70,7 @@ return function(rw)
     end
     for _, ring in pairs(c.rings) do ring.ids, ring.extra = nil, {} end
     c.commands, c.requests, c.tags, c.admin_seen = {}, {}, {}, nil
+    c.kept, c.open = {}, {}
     if c.aq then c.aq.next = nil end
     if c.acq then c.acq.next = nil end
     if c.aenq then c.aenq.next = nil end

@@ -165,11 +165,11 @@ return function(rw)
   xen.SLOT_BYTES = { [33] = 12, [34] = 12, [35] = 8, [36] = 8, [37] = 16, [38] = 16 }
 
   -- The first slot's size is the packet's: its own piece is what the others leave.
-  local function finish_tx(m, item, packet)
-    local first, others = packet[1], 0
-    for i = 2, #packet do others = others + packet[i].size end
+  local function finish_tx(m, item, slots)
+    local first, others = slots[1], 0
+    for i = 2, #slots do others = others + slots[i].size end
     local parts, whole = {}, first.size >= others
-    for i, slot in ipairs(packet) do
+    for i, slot in ipairs(slots) do
       local size = i == 1 and first.size - others or slot.size
       whole = whole and frames.gather(m, parts, 1, slot.gref * PAGE + slot.offset, size)
     end
@@ -188,12 +188,13 @@ return function(rw)
     tx_request:add(m, item, at, at + 12)
     tell(m, item, answer, "tx", id)
     local key = "xen tx " .. rw.dec(math.floor(address / PAGE))
-    local packet = m.packets[key] or {}
-    m.packets[key] = packet
-    packet[#packet + 1] = { gref = gref, offset = rw.u16(m, at + 4), size = size, id = id }
+    local packets = frames.packets(m)
+    local packet = packets[key] or { parts = {}, slots = {} }
+    packets[key] = packet
+    packet.slots[#packet.slots + 1] = { gref = gref, offset = rw.u16(m, at + 4), size = size, id = id }
     if rw.bit(flags, 2) == 0 then
-      m.packets[key] = nil
-      finish_tx(m, item, packet)
+      packets[key] = nil
+      finish_tx(m, item, packet.slots)
     end
   end
 
@@ -229,14 +230,16 @@ return function(rw)
     if status < 0 then rw.expert(m, item, "status", "rx response: status " .. rw.dec(status)) end
 
     local key = "xen rx " .. rw.dec(math.floor(address / PAGE))
-    local packet = m.packets[key] or { parts = {}, whole = true }
-    m.packets[key] = packet
+    local packets = frames.packets(m)
+    local packet = packets[key] or { parts = {}, whole = true }
+    packets[key] = packet
     local gref = answer and answer.gref
-    local found = status > 0 and (gref and frames.gather(m, packet.parts, 1, gref * PAGE + offset, status)
-      or frames.gather_next(m, packet.parts, status))
+    local found = false
+    if status > 0 and gref then found = frames.gather(m, packet.parts, 1, gref * PAGE + offset, status)
+    elseif status > 0 then found = frames.gather_next(m, packet.parts, status) end
     packet.whole = packet.whole and found
     if not more then
-      m.packets[key] = nil
+      packets[key] = nil
       if packet.whole then frames.show(m, item or m.root, packet.parts, "Frame received, id " .. rw.dec(id)) end
     end
   end
