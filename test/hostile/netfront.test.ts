@@ -86,6 +86,7 @@ describe("a backend that makes no sense stops the NIC, by name, until the next c
       "TX_NULL",
       (pair) => {
         pair.send(frame(100));
+        pair.driver.batchApplied();
         pair.pump();
         pair.send(frame(100));
         pair.driver.batchApplied();

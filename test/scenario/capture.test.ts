@@ -241,7 +241,7 @@ describe("ringwire capture", () => {
     [["-b", "size:1k"], 2, /-b needs -w FILE/],
     [["-b", "size:x", "-w", "f"], 2, /--rotate takes size:N/],
     [["--no-frames"], 2, /captures nothing/],
-    [["-w", "/nowhere/at/all.pcapng"], 2, /-w \/nowhere.*no such file or directory/],
+    [["-w", "/nowhere/at/all.pcapng"], 1, /-w \/nowhere.*no such file or directory/],
   ] as const)("%j is refused with a sentence", async (args, code, sentence) => {
     const child = await runRingwire(captureArgs(at, args));
     expect(child.exit?.code, child.said()).toBe(code);
