@@ -27,9 +27,9 @@ interface Item {
 }
 
 /** Room for a batch of usual length, and for a burst of frames. */
-const BUFFER_BYTES = 128 * 1024;
+const BUFFER_BYTES = 512 * 1024;
 /** Buffers kept for reuse: 4 MiB. */
-const KEEP = 32;
+const KEEP = 8;
 
 export class Pump {
   /** Bytes given and not yet written. */

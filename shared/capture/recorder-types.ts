@@ -23,7 +23,10 @@ export interface RecorderOptions {
   readonly rotateBytes?: number;
   /** Begins a new file with the first packet after this time; 0, the default, never. */
   readonly rotateMs?: number;
-  /** How long a packet may wait for others before it is written; 0: to the end of the burst. */
+  /**
+   * Least time between writes that are not full, 20 when not given: what comes first leaves at the
+   * end of its burst, what follows at once waits as long. 0: every burst leaves at its end.
+   */
   readonly flushMs?: number;
   /** For frames; batches are not filtered. */
   readonly filter?: FrameFilter;

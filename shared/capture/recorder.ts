@@ -46,7 +46,9 @@ export const MAX_SNAP_BYTES = 262_144;
 const SNAPSHOT = commentNote("snapshot");
 const DEFAULT_QUEUE_BYTES = 8 * 1024 * 1024;
 /** A buffer fuller than this goes to the output without waiting for the rest of the burst. */
-const FULL_BYTES = 120 * 1024;
+const FULL_BYTES = 480 * 1024;
+/** What is not full leaves no sooner after what left before: a write costs a thread's wake-up. */
+const DEFAULT_FLUSH_MS = 20;
 /**
  * The clock is read for the first packet of a burst and for every eighth after it: reading it takes
  * as long as writing a packet (0.15 to 0.23 microseconds on the machine that this was measured on).
@@ -93,19 +95,23 @@ export class Recorder {
   readonly #endTurn = (): void => {
     this.#turnAsked = false;
     this.#sinceTick = 0;
-    if (this.#flushMs === 0) {
+    if (this.#flushAsked) return;
+    const wait = this.#flushedAt + this.#flushMs - performance.now();
+    if (wait <= 0) {
       this.#flush();
-    } else if (!this.#flushAsked) {
+    } else {
       this.#flushAsked = true;
-      setTimeout(this.#flush, this.#flushMs).unref();
+      setTimeout(this.#flush, wait).unref();
     }
   };
   #flushAsked = false;
+  #flushedAt = Number.NEGATIVE_INFINITY;
   #flushDue = false;
   #ended = false;
   #resolve: (summary: CaptureSummary) => void;
   readonly #flush = (): void => {
     this.#flushAsked = false;
+    this.#flushedAt = performance.now();
     if (this.#pump.busy) this.#flushDue = true;
     else if (this.#out.used > 0) this.#handOver(false);
   };
@@ -135,7 +141,7 @@ export class Recorder {
     this.#rotateBytes = options.rotateBytes || Number.POSITIVE_INFINITY;
     this.#rotateNs = (options.rotateMs || Number.POSITIVE_INFINITY) * 1e6;
     this.#maxPackets = options.maxPackets || Number.POSITIVE_INFINITY;
-    this.#flushMs = options.flushMs ?? 0;
+    this.#flushMs = options.flushMs ?? DEFAULT_FLUSH_MS;
     const { promise, resolve } = Promise.withResolvers<CaptureSummary>();
     this.done = promise;
     this.#resolve = resolve;

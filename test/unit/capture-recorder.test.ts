@@ -208,7 +208,7 @@ describe("what is recorded", () => {
 
   it("reaches the output without a stop: the head at once, packets at the end of the burst", async () => {
     const output = new MemoryOutput();
-    const recorder = new Recorder(output);
+    const recorder = new Recorder(output, { flushMs: 0 });
     const port = recorder.addInterface({ name: "vm1", layer: "frame" });
     await turn();
     await turn();
@@ -219,6 +219,23 @@ describe("what is recorded", () => {
     await turn();
     expect(read(output.files[0]!.bytes).packets).toHaveLength(2);
     expect(output.writes).toBe(2);
+    await recorder.stop("enough");
+  });
+
+  it("gathers bursts that follow each other into one write, and needs no stop for it", async () => {
+    const output = new MemoryOutput();
+    const recorder = new Recorder(output);
+    const port = recorder.addInterface({ name: "vm1", layer: "frame" });
+    await turn();
+    await turn();
+    expect(output.writes).toBe(1);
+    for (let n = 0; n < 5; n++) {
+      recorder.frame(port, Direction.IN, 0, numbered(n));
+      await turn();
+    }
+    while (read(output.files[0]!.bytes).packets.length < 5) await turn();
+    // One write for all five, unless this process slept through the time between two of them.
+    expect(output.writes).toBeLessThan(6);
     await recorder.stop("enough");
   });
 });
