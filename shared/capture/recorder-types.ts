@@ -24,7 +24,7 @@ export interface RecorderOptions {
   /** Begins a new file with the first packet after this time; 0, the default, never. */
   readonly rotateMs?: number;
   /**
-   * Least time between writes that are not full, 20 when not given: what comes first leaves at the
+   * Least time between writes that are not full, 5 when not given: what comes first leaves at the
    * end of its burst, what follows at once waits as long. 0: every burst leaves at its end.
    */
   readonly flushMs?: number;

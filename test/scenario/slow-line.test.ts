@@ -45,7 +45,8 @@ describe.skipIf(why !== undefined).each(["ena", "xen"] as const)(title, (driver)
 
     // Full load it was: else the rest proves nothing.
     expect(bitsPerSecond).toBeGreaterThan(LINE.bitsPerSecond / 4);
-    expect(Math.max(...pings.times)).toBeLessThan(PING_MS);
+    // One in a run may be later: five processes share the cores of the machine that is the line.
+    expect(pings.times.filter((ms) => ms >= PING_MS).length).toBeLessThanOrEqual(1);
     // What waited for more than 100 ms before the driver is dropped there, and a ping may be among it.
     expect(pings.received).toBeGreaterThanOrEqual(pings.sent * 0.8);
 
