@@ -42,12 +42,7 @@ interface Made {
 }
 
 function transmitQueue({ qid, sq, cq, size, stamps }: TxRing): Made {
-  const done = new Set<number>();
-  const head = unread(cq, (at, phase) => {
-    if (txCdesc.phase(cq.view, at) !== phase) return false;
-    done.add(txCdesc.reqId(cq.view, at));
-    return true;
-  });
+  const { head, done } = unread(cq, txCdesc);
   const outstanding: EnaRequest[] = [];
   for (let reqId = 0; reqId < size; reqId++) {
     if (stamps[reqId] === 0 || done.has(reqId)) continue;
@@ -57,12 +52,7 @@ function transmitQueue({ qid, sq, cq, size, stamps }: TxRing): Made {
 }
 
 function receiveQueue({ qid, sq, cq, size, owner, address, length }: RxRing): Made {
-  const done = new Set<number>();
-  const head = unread(cq, (at, phase) => {
-    if (rxCdesc.phase(cq.view, at) !== phase) return false;
-    done.add(rxCdesc.reqId(cq.view, at));
-    return true;
-  });
+  const { head, done } = unread(cq, rxCdesc);
   const outstanding: EnaRequest[] = [];
   for (let reqId = 0; reqId < size; reqId++) {
     if (owner[reqId] !== RxOwner.DEVICE || done.has(reqId)) continue;
@@ -71,14 +61,21 @@ function receiveQueue({ qid, sq, cq, size, owner, address, length }: RxRing): Ma
   return made(qid, SqDirection.RX, sq, cq, RX_CDESC_SIZE, head, outstanding);
 }
 
-/** Steps over what the device has written and nobody has handled. Returns where it writes next. */
-function unread(cq: IoCq, take: (at: number, phase: number) => boolean): number {
+/** Where the device writes next, and the request ids of what it has written and nobody has handled. */
+function unread(
+  cq: IoCq,
+  cdesc: Pick<typeof txCdesc | typeof rxCdesc, "phase" | "reqId">,
+): { head: number; done: ReadonlySet<number> } {
   const cursor = new PhaseCursor(cq.depth, cq.cursor.head);
   cursor.phase = cq.cursor.phase;
-  for (let i = 0; i < cq.depth && take(cursor.slot * cq.entryBytes, cursor.phase); i++) {
+  const done = new Set<number>();
+  for (let i = 0; i < cq.depth; i++) {
+    const at = cursor.slot * cq.entryBytes;
+    if (cdesc.phase(cq.view, at) !== cursor.phase) break;
+    done.add(cdesc.reqId(cq.view, at));
     cursor.next();
   }
-  return cursor.head;
+  return { head: cursor.head, done };
 }
 
 function made(

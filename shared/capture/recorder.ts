@@ -7,7 +7,7 @@ import { machine } from "node:os";
 import { copyBytes } from "../bytes/copy.ts";
 import { type Logger, silentLogger } from "../log.ts";
 import { type Frame, Gso } from "../net/frame.ts";
-import { CaptureClock, systemTime } from "./clock.ts";
+import { CaptureClock, systemTime, type TimeSource } from "./clock.ts";
 import { type CaptureOutput, readerGone, type SinkError } from "./output.ts";
 import type { BlockBuffer } from "./pcapng/block-buffer.ts";
 import {
@@ -73,6 +73,7 @@ export class Recorder {
   readonly #flushMs: number;
 
   readonly #interfaces: RecordedInterface[] = [];
+  readonly #time: TimeSource;
   readonly #clock: CaptureClock;
   readonly #startHigh: number;
   readonly #startLow: number;
@@ -96,7 +97,7 @@ export class Recorder {
     this.#turnAsked = false;
     this.#sinceTick = 0;
     if (this.#flushAsked) return;
-    const wait = this.#flushedAt + this.#flushMs - performance.now();
+    const wait = this.#flushedAt + this.#flushMs - this.#time.monotonicMs();
     if (wait <= 0) {
       this.#flush();
     } else {
@@ -111,7 +112,7 @@ export class Recorder {
   #resolve: (summary: CaptureSummary) => void;
   readonly #flush = (): void => {
     this.#flushAsked = false;
-    this.#flushedAt = performance.now();
+    this.#flushedAt = this.#time.monotonicMs();
     if (this.#pump.busy) this.#flushDue = true;
     else if (this.#out.used > 0) this.#handOver(false);
   };
@@ -146,7 +147,8 @@ export class Recorder {
     this.done = promise;
     this.#resolve = resolve;
 
-    this.#clock = new CaptureClock(options.time ?? systemTime);
+    this.#time = options.time ?? systemTime;
+    this.#clock = new CaptureClock(this.#time);
     this.#startHigh = this.#clock.high;
     this.#startLow = this.#clock.low;
     this.#pump = new Pump(output, (error) => this.#fail(error));
