@@ -1,10 +1,11 @@
 /** Asks a device for a capture. The answer is pcapng, for as long as both ends want it. */
+
 import type { IncomingMessage } from "node:http";
 import { COMPILE_MS } from "../shared/capture/filter.ts";
+import { printable } from "../shared/capture/pcapng/text.ts";
 import { httpUrl } from "../shared/transport/websocket.ts";
 import { notOurs, openPage, whyNot } from "./device-page.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
-import { printable } from "./output.ts";
 
 const ANSWER_MS = 5000;
 /** Filters are compiled before the answer, and may wait for a resolver. */

@@ -5,12 +5,13 @@
  *   0.000731 ena0     out q0 98 02:00:00:00:00:0a > 02:00:00:00:00:0b IPv4 ... #1
  *   0.000745 ena0:ring -> mmio_write 1 record: doorbell of tx SQ 0 = 0x1
  */
+
 import { LinkType } from "../shared/capture/pcapng/layout.ts";
 import type { CapturedPacket } from "../shared/capture/pcapng/packet.ts";
+import { printable } from "../shared/capture/pcapng/text.ts";
 import { LinkDirection, parseRingPacket } from "../shared/capture/ring-header.ts";
 import { Tracer } from "../shared/wire/trace.ts";
 import { frameText } from "./frame-text.ts";
-import { printable } from "./output.ts";
 
 const DIRECTIONS = ["?", "in", "out", "?"] as const;
 /** Ids remembered: sightings of a frame are close together. */

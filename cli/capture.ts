@@ -1,4 +1,5 @@
 /** `ringwire capture`: what a device sees, as pcapng or in words, while it happens. */
+
 import type { Readable } from "node:stream";
 import { Command } from "commander";
 import { z } from "zod";
@@ -6,6 +7,7 @@ import { FifoOutput } from "../shared/capture/fifo-output.ts";
 import { DescriptorOutput } from "../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../shared/capture/output.ts";
 import { PcapngReader } from "../shared/capture/pcapng/reader.ts";
+import { printable } from "../shared/capture/pcapng/text.ts";
 import type { CaptureSummary } from "../shared/capture/recorder-types.ts";
 import { CaptureRelay } from "../shared/capture/relay.ts";
 import { checkFile, pathOutput } from "./capture-output.ts";
@@ -14,7 +16,7 @@ import { PacketText } from "./capture-text.ts";
 import { ExitCode, Failure } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { addCommonFlags, CommonShape, logOptions, readOptions, target, whole } from "./options.ts";
-import { bytesText, countText, printable } from "./output.ts";
+import { bytesText, countText } from "./output.ts";
 import { onStop, unlessStopped } from "./signals.ts";
 
 const MAX_SNAP = 262_144;

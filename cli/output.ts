@@ -119,11 +119,6 @@ const isNumericColumn = (cells: readonly (Cell | undefined)[]): boolean =>
 const isNumeric = (cell: Cell | undefined): boolean =>
   typeof cell === "number" || cell === "" || /^[\d.,]+( ms| s| B| KiB| MiB)?$/.test(String(cell));
 
-/** Somebody else's words in one line that no terminal obeys. */
-export function printable(text: string): string {
-  return text.replace(/[\p{Cc}\u2028\u2029]/gu, "\ufffd");
-}
-
 /** 1536 is "1.5 KiB". */
 export function bytesText(bytes: number): string {
   if (bytes < 1024) return `${bytes} B`;

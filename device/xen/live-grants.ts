@@ -1,7 +1,7 @@
 /** A grant table as the records that would make it, for a capture that begins in the middle. */
 import type { GrantState } from "../../shared/wire/queue-state.ts";
-import type { GrantVersion } from "../../shared/wire/transactions.ts";
-import { grantRecordV1, grantRecordV2, grantUseRecord } from "../../shared/xen/grant.ts";
+import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/transactions.ts";
+import { grantUseRecord, writeGrantRecord } from "../../shared/xen/grant.ts";
 import type { GrantEntries } from "./grant-entries.ts";
 
 /** Of the entries below `limit`. */
@@ -16,20 +16,15 @@ export function liveGrants(
     if (entries.flags[reference] !== 0) granted.push(reference);
     if (entries.uses(reference) !== 0) used.push(reference);
   }
-  const size = version === 1 ? grantRecordV1.size : grantRecordV2.size;
-  const records = new DataView(new ArrayBuffer(granted.length * size));
+  const records = new DataView(new ArrayBuffer(granted.length * GRANT_RECORD_BYTES[version]));
   for (const [i, reference] of granted.entries()) {
     const flags = entries.flags[reference]!;
     const domid = entries.domid[reference]!;
     const frame = entries.frame[reference]!;
-    if (version === 1) {
-      grantRecordV1.write(records, i * size, reference, flags, domid, frame);
-      continue;
-    }
     const isPart = entries.isSubPage(reference);
     const start = isPart ? entries.start[reference]! : 0;
     const length = isPart ? entries.end[reference]! - start : 0;
-    grantRecordV2.write(records, i * size, reference, flags, domid, start, length, frame);
+    writeGrantRecord(records, i, version, reference, flags, domid, frame, start, length);
   }
   const uses = new DataView(new ArrayBuffer(used.length * grantUseRecord.size));
   for (const [i, reference] of used.entries()) {

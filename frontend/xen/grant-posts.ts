@@ -7,15 +7,12 @@ import type { GrantVersion } from "../../shared/wire/transactions.ts";
 import {
   END_GRANT_RECORD_SIZE,
   endGrantRecord,
-  GRANT_RECORD_V1_SIZE,
   GRANT_RECORD_V2_SIZE,
-  grantRecordV1,
-  grantRecordV2,
+  writeGrantRecord,
 } from "../../shared/xen/grant.ts";
 import type { Hypervisor } from "../bus/hypervisor.ts";
 
 const RECORDS = 512;
-const TWO_32 = 2 ** 32;
 
 export class GrantPosts {
   readonly #hypervisor: Hypervisor;
@@ -65,27 +62,5 @@ export class GrantPosts {
   drop(): void {
     this.#count = 0;
     this.#ends = false;
-  }
-}
-
-/** Record `i` of a column of `grant`; `start` and `length` count in version 2. */
-export function writeGrantRecord(
-  view: DataView,
-  i: number,
-  version: GrantVersion,
-  reference: number,
-  flags: number,
-  domid: number,
-  frame: number,
-  start: number,
-  length: number,
-): void {
-  if (version === 1) {
-    // Version 1 has 32 bits for a frame; the table itself keeps the whole address.
-    const at = i * GRANT_RECORD_V1_SIZE;
-    grantRecordV1.write(view, at, reference, flags, domid, frame % TWO_32);
-  } else {
-    const at = i * GRANT_RECORD_V2_SIZE;
-    grantRecordV2.write(view, at, reference, flags, domid, start, length, frame);
   }
 }

@@ -1,13 +1,7 @@
 /** A grant table as the records that would make it, for whoever begins to look at its link now. */
 import type { GrantState } from "../../shared/wire/queue-state.ts";
-import type { GrantVersion } from "../../shared/wire/transactions.ts";
-import {
-  GRANT_RECORD_V1_SIZE,
-  GRANT_RECORD_V2_SIZE,
-  GRANT_USE_RECORD_SIZE,
-  grantUseRecord,
-} from "../../shared/xen/grant.ts";
-import { writeGrantRecord } from "./grant-posts.ts";
+import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/transactions.ts";
+import { GRANT_USE_RECORD_SIZE, grantUseRecord, writeGrantRecord } from "../../shared/xen/grant.ts";
 
 export class LiveGrants implements GrantState {
   readonly version: GrantVersion;
@@ -18,15 +12,14 @@ export class LiveGrants implements GrantState {
 
   /** For tables of up to `most` entries that are granted or in use. */
   constructor(version: GrantVersion, most: number) {
-    const recordBytes = version === 1 ? GRANT_RECORD_V1_SIZE : GRANT_RECORD_V2_SIZE;
     this.version = version;
-    this.#records = new DataView(new ArrayBuffer(most * recordBytes));
+    this.#records = new DataView(new ArrayBuffer(most * GRANT_RECORD_BYTES[version]));
     this.#uses = new DataView(new ArrayBuffer(most * GRANT_USE_RECORD_SIZE));
   }
 
   get records(): Uint8Array {
-    const recordBytes = this.version === 1 ? GRANT_RECORD_V1_SIZE : GRANT_RECORD_V2_SIZE;
-    return new Uint8Array(this.#records.buffer, 0, this.#granted * recordBytes);
+    const bytes = this.#granted * GRANT_RECORD_BYTES[this.version];
+    return new Uint8Array(this.#records.buffer, 0, bytes);
   }
 
   get uses(): Uint8Array {

@@ -234,3 +234,25 @@ if (V1_FRAME + 4 !== GRANT_ENTRY_V1_SIZE || V2_FRAME + 8 !== GRANT_ENTRY_V2_SIZE
   throw new RangeError("grant entry layout");
 }
 if (WRITERS + 2 !== GRANT_USE_RECORD_SIZE) throw new RangeError("grant use record layout");
+
+/** Record `i` of a column of `grant`; `start` and `length` count in version 2. */
+export function writeGrantRecord(
+  view: DataView,
+  i: number,
+  version: 1 | 2,
+  reference: number,
+  flags: number,
+  domid: number,
+  frame: number,
+  start: number,
+  length: number,
+): void {
+  if (version === 1) {
+    // Version 1 has 32 bits for a frame; the table itself keeps the whole address.
+    const at = i * GRANT_RECORD_V1_SIZE;
+    grantRecordV1.write(view, at, reference, flags, domid, frame % 2 ** 32);
+  } else {
+    const at = i * GRANT_RECORD_V2_SIZE;
+    grantRecordV2.write(view, at, reference, flags, domid, start, length, frame);
+  }
+}

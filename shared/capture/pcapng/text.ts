@@ -12,6 +12,11 @@ const REPLACEMENT = "\ufffd";
 /** Ends a text that did not fit. */
 const CUT_MARK = Buffer.from("…");
 
+/** Somebody else's words in one line that no terminal obeys. */
+export function printable(text: string): string {
+  return text.replace(CONTROL, REPLACEMENT);
+}
+
 /** Well-formed UTF-8 of one line, at most `limit` bytes; a longer text ends with "…". */
 export function nameBytes(text: string, limit = MAX_OPTION_BYTES): Uint8Array {
   return encode(text, CONTROL, limit);
