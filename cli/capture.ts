@@ -1,5 +1,4 @@
 /** `ringwire capture`: what a device sees, as pcapng or in words, while it happens. */
-
 import type { Readable } from "node:stream";
 import { Command } from "commander";
 import { z } from "zod";

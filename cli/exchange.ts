@@ -3,7 +3,6 @@
  * line ("up", "ready", "quiet", "report"), begins when its stdin says something, and ends when its stdin does, so that it never outlives who
  * started it.
  */
-
 import { Command } from "commander";
 import { z } from "zod";
 import { PERSONALITIES } from "../shared/wire/personality.ts";

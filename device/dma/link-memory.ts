@@ -4,7 +4,6 @@
  * Writes go into the batch under construction, so they keep their order with interrupts and
  * register replies without any effort here.
  */
-
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import type { Link } from "../../shared/wire/link.ts";
 import { type RecordType, Space } from "../../shared/wire/records.ts";

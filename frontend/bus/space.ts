@@ -10,7 +10,6 @@
  * a few compares for a frame into one buffer. A refusal changes nothing, is counted by name, and is
  * told to the device; nothing that a device sends makes these methods throw.
  */
-
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import type { Logger } from "../../shared/log.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";

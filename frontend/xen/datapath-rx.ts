@@ -11,7 +11,6 @@
  * After xn_alloc_rx_buffers, xn_rxeof, xn_get_responses, xn_get_extras, xn_move_rx_slot,
  * xn_rebuild_rx_bufs and xn_release_rx_bufs (freebsd-src: sys/dev/xen/netfront/netfront.c).
  */
-
 import { advance, type Index32 } from "../../shared/ring/index32.ts";
 import { EXTRA_FLAG_MORE, EXTRA_TYPE_MAX, ExtraType, extra } from "../../shared/xen/extra.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";

@@ -10,7 +10,6 @@
  * After xn_assemble_tx_request, xn_txeof and xn_release_tx_bufs (freebsd-src:
  * sys/dev/xen/netfront/netfront.c).
  */
-
 import { advance } from "../../shared/ring/index32.ts";
 import { extra, GsoType } from "../../shared/xen/extra.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";

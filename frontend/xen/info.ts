@@ -2,7 +2,6 @@
  * One interface: everything that lives as long as the driver is attached, whatever backend is at
  * the other end. struct netfront_info of the original (freebsd-src: sys/dev/xen/netfront/netfront.c).
  */
-
 import type { Logger } from "../../shared/log.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { NR_SLOTS_MIN } from "../../shared/xen/netif.ts";
