@@ -72,7 +72,7 @@ export function captureCommand(): Command {
     .option("--ring", "the batches of the link too: descriptors, doorbells, grants ...")
     .option("--no-frames", "no Ethernet frames")
     .option("--filter <expr>", "frames that match, in the language of libpcap")
-    .option("-c, --count <n>", "end after so many packets")
+    .option("-c, --count <n>", "end after so many packets, a snapshot of rings not counted")
     .option("-s, --snap <bytes>", "keep so much of each frame (all of it)")
     .option("-w, --write <file>", "pcapng to a file, or to standard output: -")
     .option("-b, --rotate <rule...>", "new files by size:N or seconds:N; keep the last files:N")

@@ -82,7 +82,7 @@ export class Recorder {
   #out: BlockBuffer;
   /** Packets in `#out`. */
   #outPackets = 0;
-  /** Packets of the whole capture. */
+  /** Packets of the whole capture, but for those of snapshots. */
   #packets = 0;
   /** The file that is being filled. */
   #fileBytes = 0;
@@ -283,7 +283,7 @@ export class Recorder {
     const out = this.#out.bytes;
     copyBytes(this.#prefix, 0, out, at, RING_PREFIX_BYTES);
     copyBytes(bytes, 0, out, at + RING_PREFIX_BYTES, captured - RING_PREFIX_BYTES);
-    this.#after();
+    this.#after(told);
   }
 
   /** Ends the capture with statistics. Settles when everything that waited has been written. */
@@ -335,10 +335,11 @@ export class Recorder {
   }
 
   /** A packet has been written. */
-  #after(): void {
+  #after(told = false): void {
     this.#outPackets++;
     this.#filePackets++;
-    this.#packets++;
+    // Whoever asks for nine packets wants nine that crossed the link.
+    if (!told) this.#packets++;
     if (this.#packets >= this.#maxPackets) this.#end("count");
     else if (this.#out.used >= FULL_BYTES) this.#handOver(false);
     this.#askFlush();

@@ -206,6 +206,26 @@ describe("what is recorded", () => {
     expect(read(output.files[0]!.bytes).packets).toHaveLength(3);
   });
 
+  it("has as many packets as were asked for behind its snapshot", async () => {
+    const output = new MemoryOutput();
+    const recorder = new Recorder(output, { maxPackets: 2 });
+    const ring = recorder.addInterface({ name: "vm1 ring", layer: "ring" });
+    const batch = (told: boolean) =>
+      recorder.batch(
+        ring,
+        LinkDirection.TO_DEVICE,
+        1,
+        RingPersonality.ENA,
+        Uint8Array.of(0x90),
+        told,
+      );
+    for (let n = 0; n < 5; n++) batch(true);
+    expect(recorder.ended).toBe(false);
+    for (let n = 0; n < 5; n++) batch(false);
+    expect(await recorder.done).toMatchObject({ reason: "count", packets: 7 });
+    expect(read(output.files[0]!.bytes).packets).toHaveLength(7);
+  });
+
   it("reaches the output without a stop: the head at once, packets at the end of the burst", async () => {
     const output = new MemoryOutput();
     const recorder = new Recorder(output, { flushMs: 0 });
