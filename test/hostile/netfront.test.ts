@@ -9,28 +9,15 @@ import type { Mbuf } from "../../frontend/net/mbuf.ts";
 import { getMapGref } from "../../frontend/xen/pool.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { XsType, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
+import { frame, MAC } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 import { allReferencesFree, rxMaps, txMaps, violations } from "../support/xen-invariants.ts";
-import { XenPair, type XenPairOptions } from "../support/xen-pair.ts";
+import { XenPair } from "../support/xen-pair.ts";
 
-const MAC = [2, 0, 0, 0, 0, 1];
-const PEER = [2, 0, 0, 0, 0, 9];
 const RSP_PROD = 8;
 /** NETRXF_csum_blank. */
 const CSUM_BLANK = 2;
-
-function frame(length: number, seed = 1, destination: readonly number[] = PEER): Uint8Array {
-  const bytes = Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
-  bytes.set([...destination, ...MAC, 0x88, 0xb5]);
-  return bytes;
-}
-
-async function started(options: XenPairOptions = {}): Promise<XenPair> {
-  const pair = new XenPair(options);
-  await pair.start();
-  return pair;
-}
 
 const u32 = (n: number): Uint8Array => {
   const bytes = new Uint8Array(4);
@@ -112,7 +99,7 @@ describe("a backend that makes no sense stops the NIC, by name, until the next c
     ],
   ];
   test.each(lies)("%s", async (_, reason, lie) => {
-    const pair = await started();
+    const pair = await XenPair.started();
     lie(pair);
     expect(pair.info.broken).toBe(reason);
     expect(pair.linkStates.at(-1)).toBe(false);
@@ -130,7 +117,7 @@ describe("a backend that makes no sense stops the NIC, by name, until the next c
 });
 
 test("XSA-155 a slot is read once: what changes after that changes nothing", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   const ring = pair.rxq().ring!;
   pair.onInput = (m: Mbuf) => {
     // The packet is in the stack's hands; the backend rewrites its response, and then the page.
@@ -156,7 +143,7 @@ describe("a blank checksum in a packet that is cut short", () => {
     "%s, at every byte: its place is in the packet, or it is dropped",
     async (...kind) => {
       const [, protocol, v6] = kind;
-      const pair = await started();
+      const pair = await XenPair.started();
       pair.tamper = (act) => {
         if (act.kind === "write" && act.type === RecordType.XEN_RX_RSP) {
           const view = new DataView(act.bytes.buffer, act.bytes.byteOffset);
@@ -184,7 +171,7 @@ describe("a blank checksum in a packet that is cut short", () => {
 
 describe("XSA-391", () => {
   test("XSA-391 events without work are throttled, more and more, and only while there is none", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const { events } = pair.info;
     const { port } = pair.txq();
     for (let i = 0; i < 10_000; i++) pair.hypervisor.onEvent(port);
@@ -210,7 +197,7 @@ describe("XSA-391", () => {
   });
 
   test("XSA-391 an honest burst is never throttled", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     for (let i = 0; i < 2000; i++) {
       pair.inject(frame(60, i, MAC));
       pair.flushPort();
@@ -221,7 +208,7 @@ describe("XSA-391", () => {
   });
 
   test("XSA-391 events of ports that are nobody's cost a counter", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     for (let port = 0; port < 4096; port++) {
       if (port !== pair.txq().port) pair.hypervisor.onEvent(port);
     }
@@ -235,7 +222,7 @@ describe("XSA-391", () => {
   test.each(watched)(
     "a storm of watch events of %s makes one look at a time (XSA-349)",
     async (path, token) => {
-      const pair = await started();
+      const pair = await XenPair.started();
       const before = pair.sent.length;
       const event = xsMessage(XsType.WATCH_EVENT, 0, 0, xsStrings(path, token));
       const looks = () => pair.sent.slice(before).filter((act) => act.kind === "xenstore").length;
@@ -251,7 +238,7 @@ describe("XSA-391", () => {
 
   test("fault-G4: a backend that flaps is followed some times a second, and at its last word", async () => {
     const log = new RecordingLog();
-    const pair = await started({ log });
+    const pair = await XenPair.started({ log });
     const { machine } = pair.end;
     const before = pair.counter("connects");
     for (let i = 0; i < 100; i++) {
@@ -272,7 +259,7 @@ describe("XSA-391", () => {
   });
 
   test("a state that flaps while a step is under way makes one step after it (XSA-349)", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const { info } = pair;
     const { promise, resolve } = Promise.withResolvers<void>();
     const held = info.lock.run(() => promise);
@@ -290,7 +277,7 @@ describe("XSA-391", () => {
 
 describe("XSA-396", () => {
   test("XSA-396 a page returned while in use is not used again, its packet not freed", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     pair.send(frame(100));
     const [map] = txMaps(pair.txq());
     const reference = getMapGref(map!);
@@ -310,7 +297,7 @@ describe("XSA-396", () => {
 
   test("XSA-396 a backend that goes and uses every page: kept, in a few lines of the log", async () => {
     const log = new RecordingLog();
-    const pair = await started({ log });
+    const pair = await XenPair.started({ log });
     for (const map of rxMaps(pair.rxq())) pair.hypervisor.onGrantUse(getMapGref(map), 0, 1);
     await pair.run(pair.driver.detach());
     expect(pair.info.grants.quarantined).toBeGreaterThanOrEqual(256);
@@ -320,7 +307,7 @@ describe("XSA-396", () => {
   });
 
   test("XSA-396 a receive page likewise: the stack never sees it", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const map = pair.rxq().maps[0]!;
     pair.hypervisor.onGrantUse(getMapGref(map), 1, 1);
     pair.inject(frame(100, 1, MAC));
@@ -334,7 +321,7 @@ describe("XSA-396", () => {
   });
 
   test("XSA-396 a ring page in use outlives its ring, and nothing is granted twice", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const { reference } = pair.rxq().ring!;
     // The backend says Closed and goes on using the page: one use more than it will end.
     pair.hypervisor.onGrantUse(reference, 1, 1);
@@ -350,14 +337,14 @@ describe("XSA-396", () => {
 
 describe("XSA-403", () => {
   test("XSA-403 pages are zero when they are granted first", async () => {
-    const pair = await started({ queues: 2 });
+    const pair = await XenPair.started({ queues: 2 });
     for (const rxq of pair.info.rxqs) {
       for (const m of rxq.mbufs) expect(m?.buffer.every((byte) => byte === 0)).toBe(true);
     }
   });
 
   test("XSA-403 what one backend wrote is not shown to the next", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     for (let i = 0; i < 600; i++) {
       pair.inject(new Uint8Array(1000).fill(0xaa).map((b, k) => (k < 6 ? MAC[k]! : b)));
       pair.flushPort();
@@ -382,7 +369,7 @@ describe("XSA-403", () => {
   });
 
   test("XSA-403 a neighbour of what is sent, in the same page, is not shown", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const storage = new Uint8Array(4096).fill(0x5e);
     storage.set(frame(100), 200);
     const m = pair.mbuf(storage.subarray(200, 300));
@@ -396,7 +383,7 @@ describe("XSA-403", () => {
 });
 
 test("XSA-405 a buffer has one owner: what was freed is never written, nor freed again", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   const { info } = pair;
   // Errors of every kind on the way, while the stack keeps some packets and frees others.
   const held: Mbuf[] = [];
@@ -429,7 +416,7 @@ test("XSA-405 a buffer has one owner: what was freed is never written, nor freed
 
 describe("XSA-465", () => {
   test("XSA-465 events at any moment of a suspend and resume are harmless", async () => {
-    const pair = await started({ queues: 2 });
+    const pair = await XenPair.started({ queues: 2 });
     const storm = (): void => {
       for (let port = 0; port < 16; port++) pair.hypervisor.onEvent(port);
       pair.driver.batchApplied();
@@ -461,7 +448,7 @@ describe("XSA-465", () => {
   });
 
   test("XSA-465 an event of the old life finds the queues of the old life gone", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const port = pair.txq().port;
     pair.cut();
     pair.hypervisor.onEvent(port);
@@ -520,7 +507,7 @@ describe("a store and a hypervisor that lie while the NIC connects (fault-H7, fa
   });
 
   test("a backend that closes, offers itself again and then does not connect is tried again", async () => {
-    const pair = await started({ driver: { connectMs: 20 } });
+    const pair = await XenPair.started({ driver: { connectMs: 20 } });
     const { machine } = pair.end;
     const say = async (key: string, value: string): Promise<void> => {
       machine.store.write(`${back}/${key}`, value);
@@ -556,7 +543,7 @@ test("random words in ring pages, random events: named or harmless, and the next
   const runs = process.env["RINGWIRE_SOAK"] === "1" ? 2000 : 60;
   await fc.assert(
     fc.asyncProperty(fc.array(word, { minLength: 1, maxLength: 60 }), async (words) => {
-      const pair = await started();
+      const pair = await XenPair.started();
       for (let i = 0; i < 10; i++) pair.send(frame(100, i));
       for (const { tx, offset, value } of words) {
         const ring = tx ? pair.txq().ring : pair.rxq().ring;

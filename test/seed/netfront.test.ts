@@ -19,6 +19,7 @@ import { disconnectRxq, disconnectTxq } from "../../frontend/xen/queues.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { index32 } from "../../shared/ring/index32.ts";
 import { RecordType } from "../../shared/wire/records.ts";
+import { frame, MAC, PEER } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
 import { Random } from "../support/random.ts";
 import { StockNetfront, type StockPacket } from "../support/stock-netfront.ts";
@@ -30,27 +31,13 @@ import {
   txMaps,
   violations,
 } from "../support/xen-invariants.ts";
-import { XenPair, type XenPairOptions } from "../support/xen-pair.ts";
+import { XenPair } from "../support/xen-pair.ts";
 
-const MAC = [2, 0, 0, 0, 0, 1];
-const PEER = [2, 0, 0, 0, 0, 9];
 const PAGE = 4096;
 
 afterEach(() => {
   vi.restoreAllMocks();
 });
-
-function frame(length: number, seed = 1, destination: readonly number[] = PEER): Uint8Array {
-  const bytes = Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
-  bytes.set([...destination, ...MAC, 0x88, 0xb5]);
-  return bytes;
-}
-
-async function started(options: XenPairOptions = {}): Promise<XenPair> {
-  const pair = new XenPair(options);
-  await pair.start();
-  return pair;
-}
 
 async function receive(pair: XenPair, bytes: Uint8Array, facts = {}): Promise<void> {
   pair.inject(bytes, facts);
@@ -81,7 +68,7 @@ function spoilRx(pair: XenPair, change: (view: DataView, slots: number) => void)
 }
 
 test("N1 a DMA tag in each rx and tx queue", async () => {
-  const { info } = await started({ queues: 4 });
+  const { info } = await XenPair.started({ queues: 4 });
   const tags = [...info.rxqs, ...info.txqs].map((queue) => queue.dmat);
   expect(tags).toHaveLength(8);
   expect(new Set(tags).size).toBe(8);
@@ -89,7 +76,7 @@ test("N1 a DMA tag in each rx and tx queue", async () => {
 });
 
 test("N2 tags: one segment of one page, no page crossed, granted to the backend's domain", async () => {
-  const { info } = await started();
+  const { info } = await XenPair.started();
   for (const { dmat } of [...info.rxqs, ...info.txqs]) {
     expect(dmat?.params).toMatchObject({ nSegments: 1, maxSize: PAGE, boundary: PAGE });
     expect(dmat?.params.maxSegSize).toBe(PAGE);
@@ -99,7 +86,7 @@ test("N2 tags: one segment of one page, no page crossed, granted to the backend'
 });
 
 test("N3 getRxMap returns the slot's map and clears it; a second call asserts", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   const rxq = pair.rxq();
   const map = rxq.maps[5]!;
   expect(getRxMap(rxq, index32(256 + 5))).toBe(map);
@@ -108,7 +95,7 @@ test("N3 getRxMap returns the slot's map and clears it; a second call asserts", 
 });
 
 test("N4 unpoolRxMap and unpoolTxMap take from the pool, and an empty pool gives nothing", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   const txq = pair.txq();
   const rxq = pair.rxq();
   const out: XenDmaMap[] = [];
@@ -130,7 +117,7 @@ test("N4 unpoolRxMap and unpoolTxMap take from the pool, and an empty pool gives
 });
 
 test("N5 repoolRxMap and repoolTxMap return to the pool; one more than it had asserts", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   const txq = pair.txq();
   const map = unpoolTxMap(txq)!;
   repoolTxMap(txq, map);
@@ -143,7 +130,7 @@ test("N5 repoolRxMap and repoolTxMap return to the pool; one more than it had as
 });
 
 test("N6 getMapGref is the one reference that the load granted", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   const txq = pair.txq();
   const map = unpoolTxMap(txq)!;
   expect(map.load(new Uint8Array(100), 0, 100, dmaCallback, undefined, BUS_DMA_NOWAIT)).toBe(0);
@@ -173,7 +160,7 @@ test.each([1, 3])(
 );
 
 test("N8 unpool and repool are claim and release: the same trace as a list of references", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   const txq = pair.txq();
   // gnttab's private list: claim takes its head, release puts a reference there.
   const list: number[] = [];
@@ -203,7 +190,7 @@ test("N8 unpool and repool are claim and release: the same trace as a list of re
 });
 
 test("N12 rebuildRxBufs loads: after a resume every request's reference is live and its map's", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   const before = new Set(pair.rxq().mbufs);
   const old = pair.rxq();
   pair.cut();
@@ -224,7 +211,7 @@ test("N13 queues are set up with maps: no list of references is asked of the gra
   const alloc = vi.spyOn(GrantTable.prototype, "allocGrantReferences");
   const claim = vi.spyOn(GrantTable.prototype, "claim");
   const load = vi.spyOn(XenDmaMap.prototype, "load");
-  const pair = await started({ queues: 2 });
+  const pair = await XenPair.started({ queues: 2 });
   expect(alloc).not.toHaveBeenCalled();
   expect(claim).not.toHaveBeenCalled();
   expect(load).toHaveBeenCalledTimes(2 * 256);
@@ -232,7 +219,7 @@ test("N13 queues are set up with maps: no list of references is asked of the gra
 });
 
 test("N14 a packet is loaded piece by piece, and granted read-only", async () => {
-  const pair = await started({ mtu: 9000 });
+  const pair = await XenPair.started({ mtu: 9000 });
   const load = vi.spyOn(XenDmaMap.prototype, "load");
   const bytes = frame(6000);
   pair.send(bytes.slice(0, 100), bytes.slice(100, 5000), bytes.slice(5000));
@@ -251,7 +238,7 @@ test("N14 a packet is loaded piece by piece, and granted read-only", async () =>
 });
 
 test("N15 releaseRxBufs ends every reference, pools every map, frees every buffer once", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   const { info } = pair;
   const rxq = pair.rxq();
   const buffers = rxq.mbufs.filter((m) => m !== undefined);
@@ -267,7 +254,7 @@ test("N15 releaseRxBufs ends every reference, pools every map, frees every buffe
 });
 
 test("N16 a fragment's access has ended before the stack sees it", async () => {
-  const pair = await started({ mtu: 9000 });
+  const pair = await XenPair.started({ mtu: 9000 });
   const old = [0, 1, 2].map((slot) => rxRequestGref(pair, slot));
   const bytes = frame(9000, 5, MAC);
   let checked = 0;
@@ -290,7 +277,7 @@ test("N16 a fragment's access has ended before the stack sees it", async () => {
 });
 
 test("N17 packets pending at a disconnect: references ended, ids and packets free", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   const txq = pair.txq();
   for (let i = 0; i < 20; i++) pair.send(frame(100, i));
   expect(txq.idsOut).toBe(20);
@@ -305,7 +292,7 @@ test("N17 packets pending at a disconnect: references ended, ids and packets fre
 });
 
 test("N18 a completion pools the map; one whose page is still in use stops the NIC, loudly", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   pair.send(frame(100));
   await pair.settle();
   expect(pair.txq().pool.count).toBe(MAPS);
@@ -322,7 +309,7 @@ test("N18 a completion pools the map; one whose page is still in use stops the N
 });
 
 test("N19 a disconnect destroys maps and tags; a second one is harmless", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   const { info } = pair;
   const rxq = pair.rxq();
   const txq = pair.txq();
@@ -340,7 +327,7 @@ test("N19 a disconnect destroys maps and tags; a second one is harmless", async 
 });
 
 test("N20 dmaCallback does nothing but assert: no error, one segment", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   const map = pair.rxq().maps[0]!;
   expect(() => dmaCallback(undefined, map, 1, 0)).not.toThrow();
   expect(() => dmaCallback(undefined, map, 1, Errno.ENOSPC)).toThrow("error 28");
@@ -418,7 +405,7 @@ describe("N21", () => {
   }
 
   test("N21 transmit: the requests, flags, sizes, ids and events of the stock driver", async () => {
-    const pair = await started({ mtu: 9000 });
+    const pair = await XenPair.started({ mtu: 9000 });
     const stock = new StockNetfront();
     const ring = pair.txq().ring!;
     for (let round = 0; round < 4; round++) {
@@ -476,7 +463,7 @@ describe("N21", () => {
 });
 
 test("N22 no lock is shared by two queues: one works while another is in the middle", async () => {
-  const pair = await started({ queues: 2 });
+  const pair = await XenPair.started({ queues: 2 });
   const { info } = pair;
   // Frames for both queues, none looked at yet.
   for (let port = 0; port < 32; port++) {
@@ -520,7 +507,7 @@ test("N22 no lock is shared by two queues: one works while another is in the mid
 });
 
 test("N23 the data path works while sc_lock is held: it never asks for it", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   void pair.info.lock.run(() => new Promise<void>(() => {}));
   for (let i = 0; i < 300; i++) {
     if (pair.send(frame(100, i)) !== 0) await pair.settle();
@@ -542,7 +529,7 @@ describe("N25", () => {
   test.each(spoils)(
     "N25 %s: the slot's buffer goes back under the same reference",
     async (_, change, bad) => {
-      const pair = await started({ mtu: 9000 });
+      const pair = await XenPair.started({ mtu: 9000 });
       const gref = rxRequestGref(pair, bad);
       const buffer = pair.rxq().mbufs[bad];
       spoilRx(pair, change);
@@ -560,7 +547,7 @@ describe("N25", () => {
   );
 
   test("N25 fragments that never come: the packet is dropped, nothing is lost", async () => {
-    const pair = await started({ mtu: 9000 });
+    const pair = await XenPair.started({ mtu: 9000 });
     spoilRx(pair, (v, slots) => v.setUint16((slots - 1) * 8 + 4, 4, true));
     await receive(pair, frame(9000, 1, MAC));
     expect(pair.inputs).toEqual([]);
@@ -572,7 +559,7 @@ describe("N25", () => {
 });
 
 test("N26 the slot of extra info gives its buffer back: mbuf, reference and map together", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   const { bytes, l4, payload } = buildPacket({
     payload: new Uint8Array(5000),
     checksum: "partial",
@@ -603,7 +590,7 @@ describe("N27", () => {
   test.each([0, 1, 3])(
     "N27 the load of piece %d of a packet fails: dropped, nothing is left of it",
     async (at) => {
-      const pair = await started({ mtu: 9000 });
+      const pair = await XenPair.started({ mtu: 9000 });
       const real = XenDmaMap.prototype.load;
       let n = 0;
       vi.spyOn(XenDmaMap.prototype, "load").mockImplementation(function (this: XenDmaMap, ...args) {
@@ -626,7 +613,7 @@ describe("N27", () => {
   );
 
   test("N27 the load of a receive buffer fails: the buffer is freed, the refill comes later", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const real = XenDmaMap.prototype.load;
     let fails = 3;
     vi.spyOn(XenDmaMap.prototype, "load").mockImplementation(function (this: XenDmaMap, ...args) {
@@ -645,7 +632,7 @@ describe("N27", () => {
 });
 
 test("N29 a hundred moves under load: references and maps stay constant", async () => {
-  const pair = await started({ queues: 2 });
+  const pair = await XenPair.started({ queues: 2 });
   const references = taken(pair);
   let received = 0;
   for (let cycle = 0; cycle < 100; cycle++) {

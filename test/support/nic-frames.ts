@@ -1,4 +1,4 @@
-/** Frames of the contract suite: raw ones with a pattern, and what they are compared with. */
+/** Frames of a NIC under test: raw ones with a pattern, and what they are compared with. */
 
 import { expect } from "vitest";
 import type { NicUnderTest } from "./nic-under-test.ts";

@@ -118,6 +118,13 @@ export class XenPair extends NicPair<BackendAct> {
     this.listen();
   }
 
+  /** A driver that is attached, up, and connected. */
+  static async started(options: XenPairOptions = {}): Promise<XenPair> {
+    const pair = new XenPair(options);
+    await pair.start();
+    return pair;
+  }
+
   get info(): NetfrontInfo {
     return this.driver.info;
   }

@@ -16,27 +16,13 @@ import {
   unpoolTxMap,
 } from "../../frontend/xen/pool.ts";
 import { RecordType } from "../../shared/wire/records.ts";
+import { frame, MAC } from "../support/nic-frames.ts";
 import { allReferencesFree, txMaps, violations } from "../support/xen-invariants.ts";
-import { XenPair, type XenPairOptions } from "../support/xen-pair.ts";
-
-const MAC = [2, 0, 0, 0, 0, 1];
-const PEER = [2, 0, 0, 0, 0, 9];
+import { XenPair } from "../support/xen-pair.ts";
 
 afterEach(() => {
   vi.restoreAllMocks();
 });
-
-function frame(length: number, seed = 1, destination: readonly number[] = PEER): Uint8Array {
-  const bytes = Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
-  bytes.set([...destination, ...MAC, 0x88, 0xb5]);
-  return bytes;
-}
-
-async function started(options: XenPairOptions = {}): Promise<XenPair> {
-  const pair = new XenPair(options);
-  await pair.start();
-  return pair;
-}
 
 async function receive(pair: XenPair, bytes: Uint8Array): Promise<void> {
   pair.inject(bytes);
@@ -46,7 +32,7 @@ async function receive(pair: XenPair, bytes: Uint8Array): Promise<void> {
 
 describe("the pool of maps", () => {
   test("an unsigned index is never below zero: an empty pool indexes out of range", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const rxq = pair.rxq();
     const last = unpoolRxMap(rxq)!;
     for (let i = 0; i < 5; i++) expect(unpoolRxMap(rxq)).toBeUndefined();
@@ -56,7 +42,7 @@ describe("the pool of maps", () => {
   });
 
   test("repool's assertion is off by one: map 258 overflows the array", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const txq = pair.txq();
     const stranger = pair.rxq().maps[0]!;
     expect(() => repoolRxMap(pair.rxq(), stranger)).not.toThrow();
@@ -67,7 +53,7 @@ describe("the pool of maps", () => {
   });
 
   test("repool fails for a pool that was emptied: index -1", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const txq = pair.txq();
     const all: XenDmaMap[] = [];
     for (let map = unpoolTxMap(txq); map !== undefined; map = unpoolTxMap(txq)) all.push(map);
@@ -137,7 +123,7 @@ describe("setting up queues", () => {
   });
 
   test("references of empty slots are 0, a reference like any other, instead of none", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const rxq = pair.rxq();
     await pair.driver.down();
     expect(
@@ -150,7 +136,7 @@ describe("setting up queues", () => {
 
 describe("transmit", () => {
   test("an error of the load is ignored, and a stale reference sent", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     vi.spyOn(XenDmaMap.prototype, "load").mockReturnValueOnce(Errno.ENOSPC);
     pair.sent.length = 0;
     expect(pair.send(frame(100))).toBe(0);
@@ -161,7 +147,7 @@ describe("transmit", () => {
   });
 
   test("a buffer that crosses a page is two segments in a map of one", async () => {
-    const pair = await started({ mtu: 9000 });
+    const pair = await XenPair.started({ mtu: 9000 });
     const storage = new Uint8Array(3 * 4096);
     const bytes = frame(5000);
     storage.set(bytes, 4000);
@@ -176,7 +162,7 @@ describe("transmit", () => {
   test.each([0, 257, 300, 0xffff])(
     "an id of the shared ring is used unchecked (%d)",
     async (id) => {
-      const pair = await started();
+      const pair = await XenPair.started();
       pair.tamper = (act) => {
         if (act.kind === "write" && act.type === RecordType.XEN_TX_RSP) {
           new DataView(act.bytes.buffer, act.bytes.byteOffset).setUint16(0, id, true);
@@ -191,7 +177,7 @@ describe("transmit", () => {
   );
 
   test("no free id is a panic: with the ring full of extra info there are ids left", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     let sent = 0;
     while (pair.send(frame(64)) === 0) sent++;
     expect(sent).toBeGreaterThan(200);
@@ -201,7 +187,7 @@ describe("transmit", () => {
   });
 
   test("a page still in use at its completion is a panic", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     pair.send(frame(100));
     const [map] = txMaps(pair.txq());
     pair.hypervisor.onGrantUse(getMapGref(map!), 1, 0);
@@ -212,7 +198,7 @@ describe("transmit", () => {
 
 describe("receive", () => {
   test("an error of the load is ignored, and the slot keeps mbuf and map", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     await receive(pair, frame(100, 1, MAC));
     vi.spyOn(XenDmaMap.prototype, "load").mockReturnValueOnce(Errno.ENOSPC);
     await receive(pair, frame(100, 2, MAC));
@@ -222,7 +208,7 @@ describe("receive", () => {
   });
 
   test("a bad first fragment leaves the next one as head, with a length that is not the packet's", async () => {
-    const pair = await started({ mtu: 9000 });
+    const pair = await XenPair.started({ mtu: 9000 });
     let once = true;
     pair.tamper = (act) => {
       if (once && act.kind === "write" && act.type === RecordType.XEN_RX_RSP) {
@@ -241,7 +227,7 @@ describe("receive", () => {
   });
 
   test("packets go up while the queue's lock is held", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     let nested = 0;
     pair.onInput = (m) => {
       m.free();
@@ -258,7 +244,7 @@ describe("receive", () => {
   });
 
   test("rebuilding loads a map that is loaded still", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const load = vi.spyOn(XenDmaMap.prototype, "load");
     pair.cut();
     await pair.reconnect();
@@ -267,7 +253,7 @@ describe("receive", () => {
   });
 
   test("buffers to be rebuilt are gone with their arrays: nothing is ever rebuilt", async () => {
-    const pair = await started({ queues: 2 });
+    const pair = await XenPair.started({ queues: 2 });
     const before = new Set(pair.info.rxqs.flatMap((rxq) => rxq.mbufs));
     pair.cut();
     expect(pair.info.kept.map((buffers) => buffers.length)).toEqual([256, 256]);
@@ -280,7 +266,7 @@ describe("receive", () => {
 
 describe("disconnecting", () => {
   test("a detach after a suspend destroys everything twice", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     await pair.suspend();
     await pair.run(pair.driver.detach());
     await pair.run(pair.driver.detach());
@@ -289,7 +275,7 @@ describe("disconnecting", () => {
   });
 
   test("a link that is lost twice, or after a detach, is lost once", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     pair.cut();
     pair.driver.linkLost();
     await pair.reconnect();
@@ -301,7 +287,7 @@ describe("disconnecting", () => {
   });
 
   test("the reference of a ring page stays valid after its access has ended", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const ring = pair.rxq().ring!;
     pair.cut();
     expect(pair.rxq()).toBeUndefined();
@@ -310,7 +296,7 @@ describe("disconnecting", () => {
   });
 
   test("maps in use at a disconnect are a message, and leak", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const reference = getMapGref(pair.rxq().maps[7]!);
     pair.hypervisor.onGrantUse(reference, 1, 1);
     await pair.run(pair.driver.detach());

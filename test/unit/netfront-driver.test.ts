@@ -4,24 +4,10 @@ import { Errno } from "../../frontend/bus/errno.ts";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
 import { Csum, type Mbuf } from "../../frontend/net/mbuf.ts";
 import { Gso } from "../../shared/net/frame.ts";
+import { frame, MAC, PEER } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
 import { allReferencesFree, backendViolations, violations } from "../support/xen-invariants.ts";
 import { XenPair } from "../support/xen-pair.ts";
-
-const MAC = [2, 0, 0, 0, 0, 1];
-const PEER = [2, 0, 0, 0, 0, 9];
-
-function frame(length: number, seed = 1, destination: readonly number[] = PEER): Uint8Array {
-  const bytes = Uint8Array.from({ length }, (_, i) => (i * 7 + (i >> 8) + seed) & 0xff);
-  bytes.set([...destination, ...MAC, 0x88, 0xb5].slice(0, length));
-  return bytes;
-}
-
-async function started(options = {}): Promise<XenPair> {
-  const pair = new XenPair(options);
-  await pair.start();
-  return pair;
-}
 
 /** A TCP super-frame as a TAP has it, asking to be cut. */
 function superFrame(pair: XenPair, bytes: number, v6 = false): { m: Mbuf; bytes: Uint8Array } {
@@ -43,7 +29,7 @@ function superFrame(pair: XenPair, bytes: number, v6 = false): { m: Mbuf; bytes:
 
 describe("connecting", () => {
   test("both states Connected, carrier up, every receive slot posted", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     expect(pair.linkStates).toEqual([true]);
     expect(pair.snapshot["backend"]).toBe("connected");
     expect(pair.snapshot["frontend"]).toBe("connected");
@@ -57,10 +43,10 @@ describe("connecting", () => {
   test("several queues have their keys in directories, one has them at the top", async () => {
     const keys = (pair: XenPair): readonly string[] =>
       pair.end.machine.store.directory("/local/domain/1/device/vif/0");
-    const one = await started();
+    const one = await XenPair.started();
     expect(keys(one)).toContain("tx-ring-ref");
     expect(keys(one)).not.toContain("multi-queue-num-queues");
-    const four = await started({ queues: 4 });
+    const four = await XenPair.started({ queues: 4 });
     expect(keys(four)).not.toContain("tx-ring-ref");
     expect(keys(four)).toEqual(expect.arrayContaining(["queue-0", "queue-3"]));
     const { store } = four.end.machine;
@@ -69,7 +55,7 @@ describe("connecting", () => {
   });
 
   test("a frontend takes no more queues than the backend offers", async () => {
-    const pair = await started({ queues: 4, config: { queues: 2 } });
+    const pair = await XenPair.started({ queues: 4, config: { queues: 2 } });
     expect(pair.info.txqs).toHaveLength(2);
   });
 
@@ -113,7 +99,7 @@ describe("connecting", () => {
 
 describe("sending", () => {
   test.each([14, 60, 1514, 4095, 4096, 4097, 9014])("a frame of %d bytes", async (length) => {
-    const pair = await started({ mtu: 9000 });
+    const pair = await XenPair.started({ mtu: 9000 });
     const bytes = frame(length);
     expect(pair.send(bytes)).toBe(0);
     expect(pair.outstanding).toBe(1);
@@ -125,7 +111,7 @@ describe("sending", () => {
   });
 
   test("a chain of pieces, some of them empty, some longer than a page", async () => {
-    const pair = await started({ mtu: 9000 });
+    const pair = await XenPair.started({ mtu: 9000 });
     const bytes = frame(9000);
     const cuts = [0, 20, 20, 5000, 5001, 9000];
     const pieces = cuts.slice(1).map((end, i) => bytes.slice(cuts[i], end));
@@ -136,7 +122,7 @@ describe("sending", () => {
   });
 
   test("more than 18 pieces are copied together", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const bytes = frame(1000);
     const pieces = Array.from({ length: 50 }, (_, i) => bytes.slice(i * 20, i * 20 + 20));
     expect(pair.send(...pieces)).toBe(0);
@@ -146,7 +132,7 @@ describe("sending", () => {
   });
 
   test("what no backend takes stays with the caller", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     expect(pair.send(frame(65536))).toBe(Errno.EMSGSIZE);
     expect(pair.counter("queue0", "tx", "too_long")).toBe(1);
     expect(pair.outstanding).toBe(0);
@@ -154,7 +140,7 @@ describe("sending", () => {
   });
 
   test("too short for an Ethernet header: dropped, counted", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     expect(pair.send(frame(13))).toBe(0);
     await pair.settle();
     expect(pair.segment).toEqual([]);
@@ -163,7 +149,7 @@ describe("sending", () => {
   });
 
   test.each([false, true])("a super-frame goes as one packet (v6: %s)", async (v6) => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const { m, bytes } = superFrame(pair, 60_000, v6);
     expect(pair.sendMbuf(m)).toBe(0);
     await pair.settle();
@@ -180,7 +166,7 @@ describe("sending", () => {
   });
 
   test("a blank checksum goes as one", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const { bytes, l4 } = buildPacket({ payload: frame(100), checksum: "partial", protocol: 17 });
     const m = pair.mbuf(bytes);
     m.csumFlags = Csum.IP_UDP;
@@ -192,7 +178,7 @@ describe("sending", () => {
   });
 
   test("a burst leaves as grants, one range of requests, one index, one event", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     pair.sent.length = 0;
     for (let i = 0; i < 5; i++) expect(pair.send(frame(200 + i))).toBe(0);
     await Promise.resolve();
@@ -201,7 +187,7 @@ describe("sending", () => {
   });
 
   test("super-frames of one burst leave together", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     pair.sent.length = 0;
     for (let i = 0; i < 3; i++) pair.sendMbuf(superFrame(pair, 10_000).m);
     await Promise.resolve();
@@ -211,7 +197,7 @@ describe("sending", () => {
   });
 
   test("a full ring refuses, and says when there is room", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     let sent = 0;
     while (pair.send(frame(100)) === 0) sent++;
     expect(sent).toBe(256 - 20);
@@ -223,7 +209,7 @@ describe("sending", () => {
   });
 
   test("a link without room refuses until it has some", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     pair.writable = false;
     expect(pair.send(frame(100))).toBe(Errno.ENOBUFS);
     pair.driver.writableAgain();
@@ -234,7 +220,7 @@ describe("sending", () => {
   });
 
   test("no more bytes are pushed than the device holds", async () => {
-    const pair = await started({ driver: { pushBytes: 10_000 } });
+    const pair = await XenPair.started({ driver: { pushBytes: 10_000 } });
     let sent = 0;
     while (pair.send(frame(1500)) === 0) sent++;
     expect(sent).toBe(6);
@@ -245,7 +231,7 @@ describe("sending", () => {
   });
 
   test("a flow stays on one queue, many flows use all", async () => {
-    const pair = await started({ queues: 4 });
+    const pair = await XenPair.started({ queues: 4 });
     for (let port = 0; port < 64; port++) {
       const { bytes } = buildPacket({ sourcePort: 1000 + port });
       for (let i = 0; i < 3; i++) expect(pair.send(bytes)).toBe(0);
@@ -260,7 +246,7 @@ describe("sending", () => {
   });
 
   test("a distrusted backend sees copies in pages that are zero behind them", async () => {
-    const pair = await started({ device: { trusted: false } });
+    const pair = await XenPair.started({ device: { trusted: false } });
     expect(pair.info.trusted).toBe(false);
     const bytes = frame(5000);
     expect(pair.send(bytes.slice(0, 100), bytes.slice(100))).toBe(0);
@@ -283,7 +269,7 @@ describe("sending", () => {
 
 describe("receiving", () => {
   test.each([60, 1514, 4096, 4097, 9014])("a frame of %d bytes", async (length) => {
-    const pair = await started({ mtu: 9000 });
+    const pair = await XenPair.started({ mtu: 9000 });
     const bytes = frame(length, 2, MAC);
     expect(pair.inject(bytes)).toBeUndefined();
     pair.flushPort();
@@ -296,7 +282,7 @@ describe("receiving", () => {
   });
 
   test.each([false, true])("a super-frame comes up as one chain (v6: %s)", async (v6) => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const { bytes, l4, payload } = buildPacket({
       v6,
       payload: new Uint8Array(60_000),
@@ -332,7 +318,7 @@ describe("receiving", () => {
   });
 
   test("a blank checksum comes with its place", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const { bytes, l4 } = buildPacket({ checksum: "partial", destination: MAC });
     let got: Mbuf | undefined;
     pair.onInput = (m) => {
@@ -345,7 +331,7 @@ describe("receiving", () => {
   });
 
   test("without rxcsum the backend finishes checksums and cuts", async () => {
-    const pair = await started({ driver: { rxcsum: false } });
+    const pair = await XenPair.started({ driver: { rxcsum: false } });
     const { bytes, l4 } = buildPacket({ checksum: "partial", destination: MAC });
     pair.inject(bytes, { needsCsum: true, csumStart: l4, csumOffset: 16, csumValid: true });
     pair.flushPort();
@@ -356,7 +342,7 @@ describe("receiving", () => {
   });
 
   test("segments of one flow are merged", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     for (let i = 0; i < 4; i++) {
       const { bytes } = buildPacket({
         payload: new Uint8Array(1000),
@@ -375,7 +361,7 @@ describe("receiving", () => {
   });
 
   test("many more frames than the ring has slots", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     for (let round = 0; round < 8; round++) {
       for (let i = 0; i < 200; i++) pair.inject(frame(100 + i, round, MAC));
       pair.flushPort();
@@ -386,7 +372,7 @@ describe("receiving", () => {
   });
 
   test("pages that the stack keeps leave the ring short; it fills up again by itself", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const held: Mbuf[] = [];
     pair.onInput = (m) => held.push(m);
     for (let round = 0; round < 20; round++) {
@@ -404,7 +390,7 @@ describe("receiving", () => {
   });
 
   test("down: what still comes is dropped and counted", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     await pair.driver.down();
     pair.inject(frame(100, 1, MAC));
     pair.flushPort();
@@ -422,7 +408,7 @@ describe("receiving", () => {
 
 describe("coming and going", () => {
   test("link lost and back: packets under way are freed, buffers rebuilt, the place announced", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     pair.send(frame(100));
     pair.cut();
     expect(pair.outstanding).toBe(0);
@@ -444,7 +430,7 @@ describe("coming and going", () => {
   });
 
   test("suspend waits until what was sent is answered, and then nothing is sent", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     for (let i = 0; i < 100; i++) pair.send(frame(100, i));
     await pair.suspend();
     expect(pair.segment).toHaveLength(100);
@@ -461,7 +447,7 @@ describe("coming and going", () => {
   });
 
   test("a suspend that the hypervisor refuses is cancelled: the rings go on", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const { store } = pair.end.machine;
     store.write("/local/domain/1/control/shutdown", "suspend");
     pair.end.machine.settle();
@@ -476,7 +462,7 @@ describe("coming and going", () => {
   });
 
   test("a backend that closes is followed, and one that offers itself again too", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const state = "/local/domain/0/backend/vif/1/0/state";
     const { store } = pair.end.machine;
     store.write(state, "5");
@@ -488,7 +474,7 @@ describe("coming and going", () => {
   });
 
   test("a NIC without a link detaches", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     pair.cut();
     await pair.run(pair.driver.detach());
     expect(allReferencesFree(pair)).toBe(true);
@@ -496,7 +482,7 @@ describe("coming and going", () => {
   });
 
   test("detach: the backend lets go first, then everything is free", async () => {
-    const pair = await started({ queues: 2 });
+    const pair = await XenPair.started({ queues: 2 });
     for (let i = 0; i < 50; i++) pair.send(frame(100, i));
     await pair.run(pair.driver.detach());
     await pair.settle();
@@ -510,7 +496,7 @@ describe("coming and going", () => {
   });
 
   test("settled comes back behind everything posted", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     pair.send(frame(100));
     const settled = pair.driver.settled();
     await pair.run(settled);
@@ -518,7 +504,7 @@ describe("coming and going", () => {
   });
 
   test("another MAC on another device: the interface stays down", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     pair.cut();
     Object.assign(pair.options, { config: { mac: Uint8Array.of(2, 0, 0, 0, 0, 2) } });
     await pair.reconnect();

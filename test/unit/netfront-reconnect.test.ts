@@ -4,27 +4,14 @@
  */
 import { describe, expect, test } from "vitest";
 import { RingWord } from "../../shared/xen/ring.ts";
+import { frame, MAC } from "../support/nic-frames.ts";
 import { allReferencesFree, violations } from "../support/xen-invariants.ts";
-import { type BackendAct, XenPair, type XenPairOptions } from "../support/xen-pair.ts";
+import { type BackendAct, XenPair } from "../support/xen-pair.ts";
 
-const MAC = [2, 0, 0, 0, 0, 1];
-const PEER = [2, 0, 0, 0, 0, 9];
 const BACKEND = "/local/domain/0/backend/vif/1/0";
 const CLOSING = "5";
 const INITIALISING = "1";
 const INIT_WAIT = "2";
-
-function frame(length: number, seed = 1, destination: readonly number[] = PEER): Uint8Array {
-  const bytes = Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
-  bytes.set([...destination, ...MAC, 0x88, 0xb5]);
-  return bytes;
-}
-
-async function started(options: XenPairOptions = {}): Promise<XenPair> {
-  const pair = new XenPair(options);
-  await pair.start();
-  return pair;
-}
 
 /** The toolstack, or a backend of its own accord, writes a key of the backend's directory. */
 async function backendSays(pair: XenPair, key: string, value: string): Promise<void> {
@@ -45,7 +32,7 @@ async function bothWays(pair: XenPair, seed: number): Promise<void> {
 }
 
 test("a suspend that is cancelled: what came while it lasted is taken, with no other event", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   const late: BackendAct[] = [];
   pair.tamper = (act) => {
     if (act.kind !== "hypercallReply") return [act];
@@ -78,7 +65,7 @@ test("a suspend that is cancelled: what came while it lasted is taken, with no o
 });
 
 test("what came after a suspend and before the link went is the stack's, whole and in order", async () => {
-  const pair = await started({ queues: 2, mtu: 9000 });
+  const pair = await XenPair.started({ queues: 2, mtu: 9000 });
   await pair.suspend();
   const sizes = [60, 9000, 1514, 4097, 100];
   for (const [i, size] of sizes.entries()) pair.inject(frame(size, i, MAC));
@@ -96,7 +83,7 @@ test("what came after a suspend and before the link went is the stack's, whole a
 });
 
 test("who waited for a new link sends when the backend takes it: nothing pushed is asked for again", async () => {
-  const pair = await started();
+  const pair = await XenPair.started();
   pair.cut();
   expect(pair.send(frame(100))).not.toBe(0);
   let waiting = 50;
@@ -113,7 +100,7 @@ test("who waited for a new link sends when the backend takes it: nothing pushed 
 
 describe("a backend that closes and offers itself again", () => {
   test("with fewer queues: the number of before is not left in the store", async () => {
-    const pair = await started({ queues: 4 });
+    const pair = await XenPair.started({ queues: 4 });
     expect(pair.info.rxqs).toHaveLength(4);
     await backendSays(pair, "state", CLOSING);
     await backendSays(pair, "multi-queue-max-queues", "1");
@@ -125,7 +112,7 @@ describe("a backend that closes and offers itself again", () => {
   });
 
   test("without scatter-gather, and with it again: the MTU that can be had follows", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const { ifnet } = pair.driver;
     await backendSays(pair, "state", CLOSING);
     await backendSays(pair, "feature-sg", "0");
@@ -140,7 +127,7 @@ describe("a backend that closes and offers itself again", () => {
   });
 
   test("for less than the interface's MTU: it stays down, with a sentence, and nothing is left", async () => {
-    const pair = await started({ mtu: 9000 });
+    const pair = await XenPair.started({ mtu: 9000 });
     await backendSays(pair, "state", CLOSING);
     await backendSays(pair, "feature-sg", "0");
     await backendSays(pair, "state", INITIALISING);
@@ -150,7 +137,7 @@ describe("a backend that closes and offers itself again", () => {
   });
 
   test("after an attempt that failed: what is still to be tried is not tried when it works", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     await backendSays(pair, "state", CLOSING);
     await backendSays(pair, "feature-rx-copy", "0");
     await backendSays(pair, "state", INITIALISING);
@@ -174,7 +161,7 @@ describe("a backend that closes and offers itself again", () => {
   });
 
   test("a try that is due while it connects, and finds it broken again, tries nothing", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     await backendSays(pair, "state", CLOSING);
     await backendSays(pair, "feature-rx-copy", "0");
     await backendSays(pair, "state", INITIALISING);
@@ -200,7 +187,7 @@ describe("a backend that closes and offers itself again", () => {
   });
 
   test("after it was gone from the store", async () => {
-    const pair = await started();
+    const pair = await XenPair.started();
     const { machine } = pair.end;
     machine.store.rm(`${BACKEND}/state`);
     machine.settle();

@@ -1,11 +1,9 @@
 /** netfront's rings across the wrap of their indexes at 2^32, and across the sign bit. */
 import { describe, expect, test, vi } from "vitest";
 import { index32 } from "../../shared/ring/index32.ts";
+import { frame, MAC, PEER } from "../support/nic-frames.ts";
 import { violations } from "../support/xen-invariants.ts";
 import { XenPair } from "../support/xen-pair.ts";
-
-const MAC = [2, 0, 0, 0, 0, 1];
-const PEER = [2, 0, 0, 0, 0, 9];
 
 const begin = vi.hoisted(() => ({ at: 0 }));
 
@@ -19,12 +17,6 @@ vi.mock("../../frontend/xen/memory.ts", async (original) => {
   }
   return { ...real, FrontRing: Begun };
 });
-
-function frame(length: number, seed: number, destination: readonly number[]): Uint8Array {
-  const bytes = Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
-  bytes.set([...destination, ...MAC, 0x88, 0xb5]);
-  return bytes;
-}
 
 describe.each([
   ["2^32", 2 ** 32 - 300],
