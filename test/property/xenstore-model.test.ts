@@ -407,16 +407,17 @@ class Pair {
       const above = now.get(parent(at));
       if (above !== undefined) now.set(parent(at), this.#changed(above));
     }
-    const grants = (node: ModelNode | undefined): boolean =>
-      node?.perms.slice(1).some((p) => p.slice(1) === `${domid}`) ?? false;
+    const names = (perms: readonly string[]): boolean =>
+      perms.some((p) => p.slice(1) === `${domid}`);
     for (const [at, node] of [...now]) {
-      if (!grants(node)) continue;
+      if (!names(node.perms.slice(1))) continue;
       const perms = node.perms.filter((p, i) => i === 0 || p.slice(1) !== `${domid}`);
       now.set(at, this.#changed({ ...node, perms }));
     }
     for (const [other, txs] of open) {
       for (const [tx, { wrote, copy }] of txs) {
-        if ([...wrote].some((at) => grants(copy.get(at)))) this.model.lose(other, tx);
+        // Of what was the domain's own too: nobody may find there what the next one would own.
+        if ([...wrote].some((at) => names(copy.get(at)?.perms ?? []))) this.model.lose(other, tx);
       }
     }
     open.get(domid)!.clear();

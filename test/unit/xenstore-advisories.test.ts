@@ -214,6 +214,19 @@ describe("XSA-322", () => {
     expect(next.write("/local/domain/1/dir/x", "1")).toBe("EACCES");
     expect(next.directory("/local/domain/2")).toBe("");
   });
+
+  it("XSA-322 a transaction that changed a node of a domain that has gone is lost, ended or not", () => {
+    const { store, guests } = machineOf(2);
+    const [one, two] = [guests[0]!, guests[1]!];
+    expect(two.setPerms("/local/domain/2", ["n2", "w1"])).toBe("OK\0");
+    const tx = one.start();
+    expect(one.write("/local/domain/2", "mine", tx)).toBe("OK\0");
+    store.release(2);
+    expect(store.snapshot()).toMatchObject([{ domid: 1, transactions: 0 }]);
+    addGuest(store, 2);
+    expect(one.end(tx, "T")).toBe("EAGAIN");
+    expect(store.local(0).read("/local/domain/2")).toBe("");
+  });
 });
 
 describe("XSA-325 and turns", () => {

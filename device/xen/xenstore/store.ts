@@ -168,7 +168,7 @@ export class Store {
     }
   }
 
-  /** The transactions of others whose changes would give `domid` a permission are lost. */
+  /** The transactions of others whose changes would give `domid` a node or a permission are lost. */
   loseGrantsTo(domid: number): void {
     for (const [transaction, domain] of this.#open) {
       for (const record of transaction.edit.changed.values()) {
