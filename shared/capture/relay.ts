@@ -184,7 +184,10 @@ export class CaptureRelay {
     }
     const copy = new Uint8Array(block.buffer, block.byteOffset, block.byteLength).slice();
     this.#reader.feed(copy);
-    this.#reader.next();
+    if (this.#reader.next() !== undefined) {
+      // Passed on, it would be in the file and in no count.
+      throw new CaptureFormatError("FORMAT", this.#offset, "a packet block of an old kind");
+    }
     if (type === BlockType.STATISTICS) {
       this.#statistics();
       return;

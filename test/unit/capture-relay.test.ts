@@ -184,6 +184,8 @@ describe("CaptureRelay", () => {
     ["a packet longer than its block", 20, 160, /longer than its block/],
     ["a packet of no interface", 8, 2, /no interface/],
     ["another length behind than in front", 184, 184, /two lengths/],
+    ["a packet of the kind that was before", 0, 2, /of an old kind/],
+    ["a packet without an interface", 0, 3, /of an old kind/],
   ])("refuses %s, and its file is whole up to there", async (_what, at, value, says) => {
     // The last packet stands in front of the statistics of two interfaces.
     const stream = await streamOf(3);
