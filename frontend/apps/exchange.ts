@@ -238,12 +238,13 @@ export class Exchange {
 
   #pong(us: number): void {
     const { roundTripUs } = this.report;
+    // A PING that was taken for lost may be answered all the same.
+    if (roundTripUs.length === this.#pings) return;
     roundTripUs.push(us);
     if (roundTripUs.length < this.#pings) {
       this.#send(Kind.PING, 0, 60);
       return;
     }
-    if (roundTripUs.length > this.#pings) return;
     clearInterval(this.#caller);
     roundTripUs.sort((a, b) => a - b);
     this.onReady();

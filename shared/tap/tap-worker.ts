@@ -206,8 +206,12 @@ class TapLoop {
     this.#watchFor(WAKE, this.#wakeFd, sys.POLLIN);
     this.#watchFor(NETLINK, this.#watch.fd, sys.POLLIN);
     this.#watchFor(TAP, this.#fd, tapEvents);
-    const count = sys.poll(this.#setAddress, POLL_COUNT, POLL_MS);
-    if (count === 0) this.#belt();
+    let count = sys.poll(this.#setAddress, POLL_COUNT, POLL_MS);
+    if (count === 0 && this.#somethingWaits()) {
+      // Who published it may stand still before it wakes us: not forgotten until as long again.
+      count = sys.poll(this.#setAddress, POLL_COUNT, POLL_MS);
+      if (count === 0) this.#belt();
+    }
     // Tried again after every sleep, whatever ended it: a wrong guess costs one EAGAIN.
     this.#txBlocked = false;
     if (count <= 0) return;
@@ -216,10 +220,10 @@ class TapLoop {
     if ((this.#came(TAP) & sys.POLLERR) !== 0) this.#lose(sys.ENODEV);
   }
 
-  /** Work, and the word still ours: whoever published it has wrongly woken nobody. */
+  /** There is work. With the word still ours, whoever published it has wrongly woken nobody. */
   #belt(): void {
     const { words, counts } = this.#rings;
-    if (Atomics.load(words, Word.WORKER_ARMED) === 0 || !this.#somethingWaits()) return;
+    if (Atomics.load(words, Word.WORKER_ARMED) === 0) return;
     counts[Count.LATE_WAKES] = counts[Count.LATE_WAKES]! + 1;
   }
 

@@ -13,6 +13,10 @@ class LoopbackEnd implements Transport {
   onClose: (code: number, reason: string) => void = () => {};
   #closed = false;
 
+  get open(): boolean {
+    return !this.#closed;
+  }
+
   send(message: Uint8Array, done: () => void): void {
     const copy = Uint8Array.from(message);
     done();

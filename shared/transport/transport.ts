@@ -8,6 +8,8 @@ export interface Transport {
    * message and the FRAME_ROOM bytes in front of it in its buffer are the transport's to change.
    */
   send(message: Uint8Array, done: () => void): void;
+  /** False once either side has said that it ends: what is sent then goes nowhere. */
+  readonly open: boolean;
   /** Bytes handed to `send` that the system has not taken yet. */
   readonly unsentBytes: number;
   /** Bytes ever received, counted below the message level: a half message is life too. */

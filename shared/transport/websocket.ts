@@ -94,8 +94,12 @@ class WebSocketTransport implements Transport {
     if (!this.#cut) this.onMessage(message);
   }
 
+  get open(): boolean {
+    return this.#ws.readyState === WebSocket.OPEN;
+  }
+
   send(message: Uint8Array, done: () => void): void {
-    if (this.#ws.readyState !== WebSocket.OPEN) {
+    if (!this.open) {
       done();
       return;
     }

@@ -148,6 +148,11 @@ export class Link {
   }
 
   #post(message: Uint8Array, release: () => void): void {
+    // The peer has said goodbye, and we have yet to hear so: a tap sees nothing that was never sent.
+    if (!this.#transport.open) {
+      release();
+      return;
+    }
     if (this.#taps.length > 0) this.#show("out", message);
     this.flow.sent(message.byteLength);
     this.#transport.send(message, release);

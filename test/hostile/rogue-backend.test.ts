@@ -51,7 +51,7 @@ async function between(prepare: (backend: RogueBackend) => void) {
     const backend = new RogueBackend(link);
     backends.push(backend);
     prepare(backend);
-    void link.passOn(device.url);
+    link.passOn(device.url);
   });
   return { rogue, backends };
 }
@@ -286,6 +286,19 @@ describe("a device that lies to a netfront that runs", () => {
     expect(reads).toBeLessThan(1000);
   });
 
+  /** The state of the backend reads Closed, and the driver has come to know it. */
+  async function closed(to: RogueBackend): Promise<void> {
+    to.lie = about("/0/state", { value: "6" });
+    to.store(to.stateEvent());
+    await eventually(
+      () => seeded(`the driver to close\n${victim.said()}`),
+      () => {
+        alive();
+        return to.keys.get("state") === "6" || undefined;
+      },
+    );
+  }
+
   it.each([
     ["closed, and offered again by one that never connects", ["6", "2", "2"]],
     ["closing, closed, and gone", ["5", "6", "0"]],
@@ -295,8 +308,11 @@ describe("a device that lies to a netfront that runs", () => {
   ])("fault-H6: a backend that is %s: the process lives, and says so", async (_what, states) => {
     const to = await backend();
     for (const state of states) {
-      to.lie = about("/0/state", { value: state });
-      to.store(to.stateEvent());
+      if (state === "6") await closed(to);
+      else {
+        to.lie = about("/0/state", { value: state });
+        to.store(to.stateEvent());
+      }
       await sleep(100);
       alive();
     }
@@ -325,9 +341,7 @@ describe("a device that lies to a netfront that runs", () => {
   it("fault-H8: a store that refuses everything while the NIC connects anew", async () => {
     for (const error of ["EACCES", "ENOENT", "EIO", "EAGAIN", "ENOSPC"]) {
       const to = await backend();
-      to.lie = about("/0/state", { value: "6" });
-      to.store(to.stateEvent());
-      await sleep(50);
+      await closed(to);
       to.lie = (asked) =>
         about("/0/state", { value: "2" })(asked) ??
         (asked.type === XsType.WATCH ? undefined : { error });
@@ -340,9 +354,7 @@ describe("a device that lies to a netfront that runs", () => {
 
   it("a store that lies more at each attempt to connect anew", async () => {
     const to = await backend();
-    to.lie = about("/0/state", { value: "6" });
-    to.store(to.stateEvent());
-    await sleep(100);
+    await closed(to);
     // The first attempt fails at once, and the others a tick or two after it.
     const lies = [
       about("/feature-rx-copy", { value: "0" }),
@@ -367,9 +379,7 @@ describe("a device that lies to a netfront that runs", () => {
 
   it("hypercalls that are refused while it connects anew", async () => {
     const to = await backend();
-    to.lie = about("/0/state", { value: "6" });
-    to.store(to.stateEvent());
-    await sleep(100);
+    await closed(to);
     const honest = to.link.tamper!;
     to.link.tamper = (batch) =>
       honest(

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
-import { PcapngReader } from "../../shared/capture/pcapng/reader.ts";
+import { fileSoFar } from "../support/capture-reading.ts";
 import { DeviceProcess } from "../support/device-process.ts";
 import { EXTCAP_PROGRAM, Fifo, WiresharkHome } from "../support/extcap.ts";
 import { missingProgram } from "../support/installed.ts";
@@ -208,18 +208,9 @@ describe("questions", () => {
   });
 });
 
-/** What a file has up to its last whole block. */
-function readSoFar(path: string): { reader: PcapngReader; packets: CapturedPacket[] } {
-  const reader = new PcapngReader();
-  reader.feed(Uint8Array.from(readFileSync(path)));
-  const packets: CapturedPacket[] = [];
-  for (let p = reader.next(); p !== undefined; p = reader.next()) packets.push(p);
-  return { reader, packets };
-}
-
 /** A whole file: the statistics of each interface stand at its end, and are right. */
-function readWhole(path: string): CapturedPacket[] {
-  const { reader, packets } = readSoFar(path);
+function readWhole(path: string): readonly CapturedPacket[] {
+  const { reader, packets } = fileSoFar(path);
   expect(reader.pending).toBe(0);
   for (const { index } of reader.interfaces) {
     const last = reader.statistics.findLast((told) => told.interface.index === index);
@@ -233,8 +224,7 @@ const EVERYTHING = ["ena0", "ena0:ring", "ena1", "ena1:ring"];
 
 /** Has the file packets of each? A snapshot of the rings comes before any frame. */
 function hasEverything(path: string): true | undefined {
-  if (!existsSync(path)) return undefined;
-  const names = new Set(readSoFar(path).packets.map((p) => p.interface.name));
+  const names = new Set(fileSoFar(path).packets.map((p) => p.interface.name));
   return EVERYTHING.every((name) => names.has(name)) || undefined;
 }
 

@@ -1,12 +1,17 @@
 /** `ringwire capture` and --capture with real processes: files, pipes, words, and ends of all kinds. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
-import { PcapngReader } from "../../shared/capture/pcapng/reader.ts";
 import { parseRingPacket } from "../../shared/capture/ring-header.ts";
+import {
+  type CaptureSoFar,
+  captureSoFar,
+  fileSoFar,
+  framesSoFar,
+} from "../support/capture-reading.ts";
 import { whyNoNamespaces } from "../support/netns.ts";
 import {
   type Child,
@@ -44,18 +49,21 @@ async function send(at: string, frames: number, args: readonly string[] = []) {
   expect(child.exit?.code, child.said()).toBe(0);
 }
 
-function read(path: string): { reader: PcapngReader; packets: CapturedPacket[] } {
-  const reader = new PcapngReader();
-  reader.feed(Uint8Array.from(readFileSync(path)));
-  const packets: CapturedPacket[] = [];
-  for (let p = reader.next(); p !== undefined; p = reader.next()) packets.push(p);
+function read(path: string): CaptureSoFar {
+  const all = captureSoFar(readFileSync(path));
   // Nothing behind the last whole block.
-  expect(reader.pending).toBe(0);
-  return { reader, packets };
+  expect(all.reader.pending).toBe(0);
+  return all;
 }
 
+/** The file has so many frames by now: sightings, that is. */
+const hasFrames = async (path: string, count: number) =>
+  await eventually(`${count} frames in ${path}`, () =>
+    framesSoFar(path).length >= count ? true : undefined,
+  );
+
 /** The file ends well: the counts of each interface stand in it, and are right. */
-function expectWhole(path: string): CapturedPacket[] {
+function expectWhole(path: string): readonly CapturedPacket[] {
   const { reader, packets } = read(path);
   for (const described of reader.interfaces) {
     const last = reader.statistics.findLast((s) => s.interface.index === described.index);
@@ -112,8 +120,10 @@ describe("ringwire capture", () => {
     await using one = await startCapture(["-w", both, "-s", "20", "--ring"]);
     await using two = await startCapture(["-w", rings, "--ring", "--no-frames", "-i", "sink"]);
     await send(at, 50);
-    // What leaves a NIC later than its frames: its last batch.
-    await eventually("the frames", () => (statSync(both).size > 8000 ? true : undefined));
+    await hasFrames(both, 100);
+    await eventually("the batches", () =>
+      fileSoFar(rings).packets.some((p) => p.comments.length === 0) ? true : undefined,
+    );
     for (const child of [one, two]) {
       child.signal("SIGINT");
       expect(await child.ended()).toEqual({ code: 0, signal: null });
@@ -141,7 +151,7 @@ describe("ringwire capture", () => {
       const path = join(folder, `${signal}.pcapng`);
       await using capture = await startCapture(["-w", path]);
       await send(at, 10);
-      await eventually("the frames", () => (statSync(path).size > 1000 ? true : undefined));
+      await hasFrames(path, 20);
       capture.signal(signal);
       expect(await capture.ended()).toEqual({ code: 0, signal: null });
       expect(capture.stderr).toMatch(new RegExp(`20 packets, .* 0 dropped; ended: ${signal}`));
@@ -155,7 +165,11 @@ describe("ringwire capture", () => {
     const argv = [NODE, "dist/cli/ringwire.js", ...captureArgs(at, ["-w", "-"])];
     await using shell = start(["bash", "-c", script, "bash", ...argv]);
     await shell.waitFor(/has begun/);
-    await send(at, 50);
+    // What comes when the reader has gone is what the end is noticed by.
+    await eventually("its end", async () => {
+      await send(at, 50);
+      return shell.exit;
+    });
     expect((await shell.ended()).code, shell.said()).toBe(0);
     expect(shell.stdout.trim()).toBe("100");
     expect(shell.stderr).not.toMatch(/error|EPIPE/);
@@ -186,7 +200,7 @@ describe("ringwire capture", () => {
   it("--print --ring: a line for each transaction", async () => {
     await using capture = await startCapture(["--ring", "--no-frames", "-i", "sink", "--print"]);
     await send(at, 3);
-    await capture.waitFor(/sink:ring <- interrupt vector=\d+/);
+    await capture.waitFor(/sink:ring <- write \d+ records?: FRAME 60 bytes at 0x/);
     capture.signal("SIGINT");
     expect((await capture.ended()).code).toBe(0);
     expect(capture.stdout).toMatch(
@@ -303,7 +317,7 @@ describe("ringwire capture", () => {
     const path = join(folder, "beside.pcapng");
     await using capture = await startCapture(["-w", path, "-s", "64"]);
     await send(at, 20_000, ["-l", "1500"]);
-    await eventually("all frames", () => (statSync(path).size > 40_000 * 100 ? true : undefined));
+    await hasFrames(path, 40_000);
     capture.signal("SIGINT");
     expect((await capture.ended()).code).toBe(0);
     const sent = expectWhole(path).filter((p) => p.interface.name === "ena9");
@@ -371,7 +385,7 @@ describe("--capture", () => {
     await using _device = device;
     await using nic = await startFrontend(at, "sink", ["--capture", path]);
     await send(at, 10);
-    await eventually("the frames", () => (statSync(path).size > 8000 ? true : undefined));
+    await hasFrames(path, 10);
     nic.signal("SIGUSR2");
     await nic.waitFor(/ended: SIGUSR2/);
     const first = expectWhole(path);
@@ -380,11 +394,7 @@ describe("--capture", () => {
     await nic.waitFor(/nic-2\.pcapng has begun/);
     await send(at, 7);
     const next = join(folder, "nic-2.pcapng");
-    await eventually("the next frames", () => {
-      if (!existsSync(next)) return undefined;
-      const { packets } = read(next);
-      return packets.filter((p) => p.linkType === 1).length === 7 ? true : undefined;
-    });
+    await hasFrames(next, 7);
     nic.signal("SIGTERM");
     expect((await nic.ended()).code).toBe(0);
     const second = expectWhole(next);

@@ -7,7 +7,7 @@ import { dial } from "../../shared/transport/websocket.ts";
 import { type Child, NODE, start } from "../support/process.ts";
 
 /** Long enough for a connection on this machine, short beside the second until a SYN is repeated. */
-const WAIT_MS = 400;
+const WAIT_MS = 800;
 /** A queue of one is full with two. */
 const LISTEN = `const server = require("node:net").createServer();
 server.listen(0, "127.0.0.1", 1, () => console.log(JSON.stringify(server.address())));`;

@@ -39,14 +39,16 @@ describe.skipIf(why !== undefined).each(["ena", "xen"] as const)(title, (driver)
     const { address } = lab.host(1);
     const before = await lab.status<DeviceStatus>();
     const load = iperf({ from, to: lab.host(1).namespace, address, seconds: SECONDS, reverse });
-    const pings = await ping({ from, address, count: (SECONDS - 1) * 5, intervalSeconds: 0.2 });
+    const pings = await ping({ from, address, count: (SECONDS - 1) * 20, intervalSeconds: 0.05 });
     const { bitsPerSecond } = await load;
     const after = await lab.status<DeviceStatus>();
 
     // Full load it was: else the rest proves nothing.
     expect(bitsPerSecond).toBeGreaterThan(LINE.bitsPerSecond / 4);
-    // One in a run may be later: five processes share the cores of the machine that is the line.
-    expect(pings.times.filter((ms) => ms >= PING_MS).length).toBeLessThanOrEqual(1);
+    // A queue that stands makes all of them late. What stands still for half a second, of the five
+    // processes that share the cores of the machine that is the line, makes a tenth so.
+    const late = pings.times.filter((ms) => ms >= PING_MS);
+    expect(late.length).toBeLessThanOrEqual(pings.sent / 10);
     // What waited for more than 100 ms before the driver is dropped there, and a ping may be among it.
     expect(pings.received).toBeGreaterThanOrEqual(pings.sent * 0.8);
 

@@ -99,11 +99,15 @@ export async function ping(options: PingOptions): Promise<PingResult> {
   args.push(options.address);
   const child = await run(args, { namespace: options.from }, deadline * 1000 + 10_000);
   if (!child.stdout.includes("packets transmitted")) throw new Error(`ping\n${child.said()}`);
+  return pingResult(child.stdout, count);
+}
 
+/** What ping has printed of its first `count` probes. */
+export function pingResult(printed: string, count: number): PingResult {
   const seen = new Set<number>();
   const times: number[] = [];
   let duplicates = 0;
-  for (const [, probe, time] of child.stdout.matchAll(/ icmp_seq=(\d+) .*time=([\d.]+) ms/g)) {
+  for (const [, probe, time] of printed.matchAll(/ icmp_seq=(\d+) .*time=([\d.]+) ms/g)) {
     const number = Number(probe);
     if (number > count) continue;
     if (seen.has(number)) {

@@ -26,6 +26,8 @@ const MAX_BYTES = 1514;
 const BURST = 8;
 const BURST_MS = 10;
 const QUIET_MS = 300;
+/** Looks in a row that find nothing new. */
+const QUIET_LOOKS = 10;
 
 /** What one NIC has sent to the other, and what arrived there. */
 interface Direction {
@@ -160,11 +162,12 @@ function counts(tag: number): void {
   say({ tag, ab: tell(ab), ba: tell(ba), foreign, reconnects: a.reconnects + b.reconnects });
 }
 
-/** Tells the counts once nothing has arrived for a while. */
-function whenQuiet(tag: number, received = -1): void {
+/** Tells the counts once all has arrived, or nothing more for longer than a process stands still. */
+function whenQuiet(tag: number, received = -1, quiet = 0): void {
   const now = ab.received + ba.received;
-  if (now === received) counts(tag);
-  else setTimeout(() => whenQuiet(tag, now), QUIET_MS);
+  const still = now === received ? quiet + 1 : 0;
+  if (now === ab.sent + ba.sent || still === QUIET_LOOKS) counts(tag);
+  else setTimeout(() => whenQuiet(tag, now, still), QUIET_MS);
 }
 
 createInterface({ input: process.stdin }).on("line", (line) => {

@@ -46,6 +46,9 @@ export interface PairOptions {
   readonly pushBudget?: number;
 }
 
+/** One of 43 random keys leaves a queue without any of 64 neighbouring ports. */
+const RSS_KEY = Uint8Array.from({ length: 40 }, (_, i) => (i * 37 + 11) & 0xff);
+
 export class EnaPair extends NicPair<DeviceAct> {
   readonly pci: PciFunction;
   readonly driver: EnaDriver;
@@ -73,6 +76,7 @@ export class EnaPair extends NicPair<DeviceAct> {
       },
       { llq: true, ...options.driver },
     );
+    this.driver.adapter.rssKey.set(RSS_KEY);
     this.listen();
   }
 

@@ -119,7 +119,7 @@ export class RogueLink {
   }
 
   /** Joins this frontend to a real device; with `say` still ours to use. */
-  async passOn(url: string): Promise<void> {
+  passOn(url: string): void {
     const upstream = new WebSocket(`${url.replace(/^http/, "ws")}${NIC_PATH}`, [SUBPROTOCOL]);
     this.#upstream = upstream;
     const early: Buffer[] = [];
@@ -139,8 +139,9 @@ export class RogueLink {
     upstream.on("close", (code, reason) => {
       if (this.open) this.ws.close(code === 1006 ? 1001 : code, reason.toString().slice(0, 100));
     });
-    await once(upstream, "open");
-    for (const message of early) upstream.send(message);
+    upstream.once("open", () => {
+      for (const message of early) upstream.send(message);
+    });
   }
 }
 

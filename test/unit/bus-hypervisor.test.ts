@@ -29,7 +29,8 @@ function stage() {
   hypervisor.attachLink(session);
   const settle = async (): Promise<unknown[][]> => {
     link.flush();
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    // A turn in which what was held is posted, one in which it leaves, one in which it arrives.
+    for (let turn = 0; turn < 4; turn++) await new Promise((resolve) => setImmediate(resolve));
     return sent.filter(([op]) => op !== Op.HEARTBEAT && op !== Op.PROGRESS);
   };
   const close = (): void => {

@@ -10,14 +10,13 @@ import { DropReason, type SwitchPort, Verdict } from "../../device/switch/port.t
 import { Switch } from "../../device/switch/switch.ts";
 import { SinkError } from "../../shared/capture/output.ts";
 import { Direction } from "../../shared/capture/pcapng/layout.ts";
-import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
-import { PcapngReader } from "../../shared/capture/pcapng/reader.ts";
 import { parseRingPacket } from "../../shared/capture/ring-header.ts";
 import type { RingState } from "../../shared/capture/ring-snapshot.ts";
 import { type Frame, Gso } from "../../shared/net/frame.ts";
 import type { LinkTap } from "../../shared/wire/link.ts";
 import { traceBatch } from "../../shared/wire/trace.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
+import { type CaptureSoFar, captureSoFar } from "../support/capture-reading.ts";
 import { buildPacket, frameOf } from "../support/packets.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 import { ALL_OFFLOADS, NO_OFFLOADS, TestPort } from "../support/switch-port.ts";
@@ -90,13 +89,7 @@ interface Seen {
   readonly comments: readonly string[];
 }
 
-function read(output: MemoryOutput): { reader: PcapngReader; packets: CapturedPacket[] } {
-  const reader = new PcapngReader();
-  reader.feed(Uint8Array.from(output.files[0]!.bytes));
-  const packets: CapturedPacket[] = [];
-  for (let p = reader.next(); p !== undefined; p = reader.next()) packets.push(p);
-  return { reader, packets };
-}
+const read = (output: MemoryOutput): CaptureSoFar => captureSoFar(output.files[0]!.bytes);
 
 function seen(output: MemoryOutput): Seen[] {
   return read(output).packets.map((p) => ({

@@ -4,8 +4,6 @@ import type { TimeSource } from "../../shared/capture/clock.ts";
 import { nextFrameId } from "../../shared/capture/frame-id.ts";
 import { SinkError } from "../../shared/capture/output.ts";
 import { Direction } from "../../shared/capture/pcapng/layout.ts";
-import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
-import { PcapngReader } from "../../shared/capture/pcapng/reader.ts";
 import { packetNote, Verdict } from "../../shared/capture/pcapng/writer.ts";
 import { MAX_SNAP_BYTES, Recorder } from "../../shared/capture/recorder.ts";
 import type { FrameFilter } from "../../shared/capture/recorder-types.ts";
@@ -16,6 +14,7 @@ import {
 } from "../../shared/capture/ring-header.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
+import { captureSoFar } from "../support/capture-reading.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 
 const MAC = Uint8Array.of(2, 0, 0, 0, 0, 1);
@@ -36,16 +35,6 @@ function frameOf(...parts: readonly Uint8Array[]): Frame {
 }
 
 const numbered = (n: number, length = 60): Frame => frameOf(Buffer.alloc(length, n));
-
-function read(bytes: Uint8Array): { reader: PcapngReader; packets: CapturedPacket[] } {
-  const reader = new PcapngReader();
-  reader.feed(bytes);
-  const packets: CapturedPacket[] = [];
-  for (let packet = reader.next(); packet !== undefined; packet = reader.next()) {
-    packets.push(packet);
-  }
-  return { reader, packets };
-}
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -71,7 +60,7 @@ describe("what is recorded", () => {
     recorder.span(port, Direction.IN, 1, Buffer.from("..span.."), 2, 4, 7);
     const summary = await recorder.stop("enough");
 
-    const { reader, packets } = read(output.files[0]!.bytes);
+    const { reader, packets } = captureSoFar(output.files[0]!.bytes);
     expect(packets.map(({ bytes }) => Buffer.from(bytes).toString())).toEqual([
       "abcdef",
       "xyz",
@@ -110,7 +99,7 @@ describe("what is recorded", () => {
       for (const port of ports) recorder.frame(port, Direction.IN, 0, frame);
     }
     await recorder.stop("enough");
-    const ids = read(output.files[0]!.bytes).packets.map(({ id }) => id!);
+    const ids = captureSoFar(output.files[0]!.bytes).packets.map(({ id }) => id!);
     expect(new Set(ids.slice(0, 3)).size).toBe(1);
     expect(new Set(ids.slice(3)).size).toBe(1);
     expect(ids[3]).toBeGreaterThan(ids[0]!);
@@ -131,7 +120,7 @@ describe("what is recorded", () => {
     );
     await recorder.stop("enough");
 
-    const { packets } = read(output.files[0]!.bytes);
+    const { packets } = captureSoFar(output.files[0]!.bytes);
     expect(packets.map(({ linkType, flags }) => [linkType, flags])).toEqual([
       [252, Direction.OUT],
       [252, Direction.IN],
@@ -161,7 +150,7 @@ describe("what is recorded", () => {
       recorder.frame(port, Direction.IN, 0, numbered(9, 1514));
       recorder.span(port, Direction.IN, 0, new Uint8Array(1514).fill(9), 0, 1514, 0);
       await recorder.stop("enough");
-      const { reader, packets } = read(output.files[0]!.bytes);
+      const { reader, packets } = captureSoFar(output.files[0]!.bytes);
       const limit = snapLength === 0 || snapLength > MAX_SNAP_BYTES ? MAX_SNAP_BYTES : snapLength;
       expect(reader.interfaces[0]!.snapLength).toBe(limit);
       for (const packet of packets) {
@@ -186,7 +175,7 @@ describe("what is recorded", () => {
     recorder.span(port, Direction.IN, 0, Uint8Array.of(0, 4), 1, 1, 0);
     recorder.batch(ring, LinkDirection.TO_DEVICE, 1, RingPersonality.ENA, Uint8Array.of(0x90));
     await recorder.stop("enough");
-    const { reader, packets } = read(output.files[0]!.bytes);
+    const { reader, packets } = captureSoFar(output.files[0]!.bytes);
     expect(packets.map(({ bytes }) => bytes[0])).toEqual([1, 3, 0]);
     expect(reader.interfaces.map((info) => info.filter)).toEqual(["odd", undefined]);
     expect(reader.statistics).toMatchObject([
@@ -203,7 +192,7 @@ describe("what is recorded", () => {
     expect(recorder.ended).toBe(true);
     expect(await recorder.done).toMatchObject({ reason: "count", packets: 3 });
     expect(await recorder.stop("later")).toMatchObject({ reason: "count" });
-    expect(read(output.files[0]!.bytes).packets).toHaveLength(3);
+    expect(captureSoFar(output.files[0]!.bytes).packets).toHaveLength(3);
   });
 
   it("has as many packets as were asked for behind its snapshot", async () => {
@@ -223,7 +212,7 @@ describe("what is recorded", () => {
     expect(recorder.ended).toBe(false);
     for (let n = 0; n < 5; n++) batch(false);
     expect(await recorder.done).toMatchObject({ reason: "count", packets: 7 });
-    expect(read(output.files[0]!.bytes).packets).toHaveLength(7);
+    expect(captureSoFar(output.files[0]!.bytes).packets).toHaveLength(7);
   });
 
   it("reaches the output without a stop: the head at once, packets at the end of the burst", async () => {
@@ -232,12 +221,12 @@ describe("what is recorded", () => {
     const port = recorder.addInterface({ name: "vm1", layer: "frame" });
     await turn();
     await turn();
-    expect(read(output.files[0]!.bytes).reader.interfaces).toHaveLength(1);
+    expect(captureSoFar(output.files[0]!.bytes).reader.interfaces).toHaveLength(1);
     recorder.frame(port, Direction.IN, 0, numbered(1));
     recorder.frame(port, Direction.IN, 0, numbered(2));
     await turn();
     await turn();
-    expect(read(output.files[0]!.bytes).packets).toHaveLength(2);
+    expect(captureSoFar(output.files[0]!.bytes).packets).toHaveLength(2);
     expect(output.writes).toBe(2);
     await recorder.stop("enough");
   });
@@ -253,7 +242,7 @@ describe("what is recorded", () => {
       recorder.frame(port, Direction.IN, 0, numbered(n));
       await turn();
     }
-    while (read(output.files[0]!.bytes).packets.length < 5) await turn();
+    while (captureSoFar(output.files[0]!.bytes).packets.length < 5) await turn();
     // One write for all five, unless this process slept through the time between two of them.
     expect(output.writes).toBeLessThan(6);
     await recorder.stop("enough");
@@ -282,7 +271,7 @@ describe("a slow output", () => {
     recorder.frame(b, Direction.IN, 0, numbered(5));
     const summary = await recorder.stop("enough");
 
-    const { reader, packets } = read(output.files[0]!.bytes);
+    const { reader, packets } = captureSoFar(output.files[0]!.bytes);
     const told = packets.filter(({ drops }) => drops !== undefined);
     expect(told.map(({ bytes, drops }) => [bytes[0], drops])).toEqual([
       [3, BigInt(lost)],
@@ -312,7 +301,7 @@ describe("rotation", () => {
     for (const [i, file] of output.files.entries()) {
       expect(file.bytes.length).toBeLessThanOrEqual(4000);
       expect(file.closed).toBe(true);
-      const { reader, packets } = read(file.bytes);
+      const { reader, packets } = captureSoFar(file.bytes);
       expect(reader.pending).toBe(0);
       expect(reader.sections).toHaveLength(1);
       expect(reader.statistics).toHaveLength(reader.interfaces.length);
@@ -348,7 +337,7 @@ describe("rotation", () => {
       await turn();
     }
     await recorder.stop("enough");
-    const counts = output.files.map(({ bytes }) => read(bytes).packets.length);
+    const counts = output.files.map(({ bytes }) => captureSoFar(bytes).packets.length);
     expect(counts).toEqual([2, 2, 1, 1]);
     expect(output.files.map(({ startMs }) => Math.round(startMs - time.wall))).toEqual([
       0, 1000, 2001, 9000,
@@ -372,7 +361,7 @@ describe("time", () => {
       await turn();
     }
     await recorder.stop("enough");
-    const { reader, packets } = read(output.files[0]!.bytes);
+    const { reader, packets } = captureSoFar(output.files[0]!.bytes);
     const start = 1_700_000_000_000_000_000n;
     expect(packets.map(({ tsNs }) => tsNs! - start)).toEqual([
       0n,
@@ -409,7 +398,9 @@ describe("an output that fails", () => {
       expect(log.warnings[0]).toContain(
         `holds ${summary.packets} packets in ${summary.bytes} bytes`,
       );
-      const files = output.files.map(({ bytes }) => (bytes.length === 0 ? [] : read(bytes)));
+      const files = output.files.map(({ bytes }) =>
+        bytes.length === 0 ? [] : captureSoFar(bytes),
+      );
       const packets = files.reduce(
         (sum, file) => sum + ("packets" in file ? file.packets.length : 0),
         0,

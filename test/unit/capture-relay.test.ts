@@ -3,12 +3,13 @@ import { describe, expect, it } from "vitest";
 import type { TimeSource } from "../../shared/capture/clock.ts";
 import { Direction } from "../../shared/capture/pcapng/layout.ts";
 import { type CapturedPacket, CaptureFormatError } from "../../shared/capture/pcapng/packet.ts";
-import { PcapngReader } from "../../shared/capture/pcapng/reader.ts";
+import type { PcapngReader } from "../../shared/capture/pcapng/reader.ts";
 import { packetNote, Verdict } from "../../shared/capture/pcapng/writer.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
 import { CaptureRelay, type RelayOptions } from "../../shared/capture/relay.ts";
 import { Frame } from "../../shared/net/frame.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
+import { type CaptureSoFar, captureSoFar } from "../support/capture-reading.ts";
 
 /** A second passes with each look. */
 class Seconds implements TimeSource {
@@ -39,13 +40,10 @@ async function streamOf(frames: number, options: { queueBytes?: number } = {}) {
   return Uint8Array.from(output.files[0]!.bytes);
 }
 
-function read(bytes: Uint8Array): { reader: PcapngReader; packets: CapturedPacket[] } {
-  const reader = new PcapngReader();
-  reader.feed(Uint8Array.from(bytes));
-  const packets: CapturedPacket[] = [];
-  for (let p = reader.next(); p !== undefined; p = reader.next()) packets.push(p);
-  expect(reader.pending).toBe(0);
-  return { reader, packets };
+function read(bytes: Uint8Array): CaptureSoFar {
+  const all = captureSoFar(bytes);
+  expect(all.reader.pending).toBe(0);
+  return all;
 }
 
 async function relayed(pieces: Iterable<Uint8Array>, options: RelayOptions = {}) {

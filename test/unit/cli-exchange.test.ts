@@ -16,6 +16,8 @@ interface Wire {
   /** Refuses every n-th frame of a with ENOBUFS; 0 refuses none. */
   refuseEvery: number;
   refused: number;
+  /** Each way; 0: the next turn. */
+  delayMs: number;
 }
 
 function join(): Wire {
@@ -29,6 +31,7 @@ function join(): Wire {
     spoil: (frame) => [frame],
     refuseEvery: 0,
     refused: 0,
+    delayMs: 0,
   };
   const carry = (from: Ifnet, to: Ifnet) => {
     from.transmit = (m) => {
@@ -41,14 +44,16 @@ function join(): Wire {
       mCopyData(m, 0, m.pktLength, frame, 0);
       m.free();
       const frames = from === left && frame[14] === DATA ? wire.spoil(frame, count++) : [frame];
-      setImmediate(() => {
+      const arrive = () => {
         for (const bytes of frames) {
           const arrived = new Mbuf();
           arrived.attach(bytes, 0, bytes.length, undefined);
           to.input(arrived);
         }
         to.inputDone();
-      });
+      };
+      if (wire.delayMs > 0) setTimeout(arrive, wire.delayMs);
+      else setImmediate(arrive);
       return 0;
     };
   };
@@ -108,6 +113,24 @@ describe("Exchange", () => {
       duplicate: 0,
       missing: 0,
     });
+  });
+
+  it("has one round trip for each PING on a line that is slower than its calls", async () => {
+    const wire = join();
+    wire.delayMs = 40;
+    const { a, b } = wire;
+    const ready = [a, b].map((side) => new Promise<void>((resolve) => (side.onReady = resolve)));
+    a.start();
+    b.start();
+    await Promise.all(ready);
+    // The answers to what was asked twice.
+    await new Promise((resolve) => setTimeout(resolve, 4 * wire.delayMs));
+    for (const { roundTripUs } of [a.report, b.report]) {
+      expect(roundTripUs).toHaveLength(PINGS);
+      expect(roundTripUs).toEqual(roundTripUs.toSorted((x, y) => x - y));
+    }
+    a.close();
+    b.close();
   });
 
   it("notices a lost frame", async () => {

@@ -9,6 +9,7 @@ import { RecordingSink } from "../support/recording-sink.ts";
 /** One end of a wire that the test holds in its hand. */
 class HandTransport implements Transport {
   sent: Uint8Array[] = [];
+  open = true;
   unsentBytes = 0;
   receivedBytes = 0;
   ended: [number, string] | undefined;
@@ -94,6 +95,18 @@ describe("Link", () => {
       `b in ${batch.length} after 0`,
       `b out ${transport.sent[0]!.length} after 1`,
     ]);
+    link.close(CloseCode.NORMAL, "");
+  });
+
+  it("shows nothing that a peer who has said goodbye is not sent", () => {
+    const { link, transport } = open();
+    let seen = 0;
+    link.addTap(() => seen++);
+    transport.open = false;
+    link.writer.control([Op.PROGRESS, 0]);
+    link.flush();
+    vi.advanceTimersByTime(1000);
+    expect([seen, transport.sent.length]).toEqual([0, 0]);
     link.close(CloseCode.NORMAL, "");
   });
 
