@@ -14,6 +14,7 @@ export default defineConfig({
     environment: "node",
     reporters: ["default", "./test/support/skip-reporter.ts"],
     teardownTimeout: 10 * second,
+    setupFiles: ["./test/support/generators.ts"],
     projects: [
       {
         // Everything that stays inside its own process.

@@ -287,7 +287,7 @@ function compare(guest: GuestGrants, m: Model): void {
 describe("the grant table against a list of uses", () => {
   it("property: every status and every count, after every step", () => {
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 120, size: "max" }), (steps) => {
+      fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
         const guest = new GuestGrants({ maxFrames: MAX_FRAMES, maxMaptrack: MAPTRACK });
         const m: Model = {
           version: 1,
@@ -321,7 +321,6 @@ describe("the grant table against a list of uses", () => {
       fc.property(
         fc.array(fc.record({ pin: fc.boolean(), write: fc.boolean(), flush: fc.boolean() }), {
           maxLength: 200,
-          size: "max",
         }),
         (steps) => {
           const guest = new GuestGrants();
