@@ -1,7 +1,7 @@
 /**
  * `ringwire exchange`, not shown in the help: a frontend of the demo. It prints one JSON object a
- * line ("up", "ready", "quiet", "report"), begins when its stdin says something, and ends when its stdin does, so that it never outlives who
- * started it.
+ * line ("up", "ready", "quiet", "report"), begins when its stdin says something, and ends when its
+ * stdin does, so that it never outlives who started it.
  */
 import { Command } from "commander";
 import { z } from "zod";
