@@ -40,6 +40,13 @@ export interface StartOptions {
   readonly env?: Readonly<Record<string, string>>;
 }
 
+/** The end of a text, in whole lines: half a line may look like a value, and is none. */
+function kept(text: string): string {
+  if (text.length <= KEEP_CHARS) return text;
+  const from = text.length - KEEP_CHARS;
+  return text.slice(text.indexOf("\n", from - 1) + 1 || from);
+}
+
 const running = new Set<Child>();
 
 process.on("exit", () => {
@@ -64,11 +71,11 @@ export class Child {
     running.add(this);
 
     child.stdout?.setEncoding("utf8").on("data", (text: string) => {
-      this.stdout = (this.stdout + text).slice(-KEEP_CHARS);
+      this.stdout = kept(this.stdout + text);
       this.#changed();
     });
     child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      this.stderr = (this.stderr + text).slice(-KEEP_CHARS);
+      this.stderr = kept(this.stderr + text);
       this.#changed();
     });
     child.stdin?.on("error", () => {
