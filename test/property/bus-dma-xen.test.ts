@@ -298,7 +298,7 @@ async function apply(world: World, { what, at, pages, yes, also }: Step): Promis
   else world.use(slot, yes);
 }
 
-it("E11: references are conserved by every step, and all come back in the end", async () => {
+it("fault-E11: references are conserved by every step, and all come back in the end", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 120 }), async (steps) => {
       const world = new World();

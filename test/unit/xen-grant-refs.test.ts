@@ -298,7 +298,7 @@ describe("a new link", () => {
   });
 });
 
-describe("E1, E2, E3, E6: what the device may reach", () => {
+describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", () => {
   const PAGE_BYTES = 4096;
   const OK = 0;
 

@@ -162,7 +162,7 @@ describe("a transaction loses", () => {
 });
 
 describe("a transaction that stays open", () => {
-  it("H3: is lost after its time, and says so once more", () => {
+  it("fault-H3: is lost after its time, and says so once more", () => {
     const { guest, store, clock } = two();
     const tx = guest.start();
     guest.write("a", "1", tx);

@@ -175,7 +175,7 @@ describe("a handler of the device", () => {
 });
 
 describe("permission to hear", () => {
-  it("H2: is asked when the event is delivered, not when it happened", () => {
+  it("fault-H2: is asked when the event is delivered, not when it happened", () => {
     const { guest, other } = two();
     guest.write("a", "1");
     guest.setPerms("a", ["n1", "r2"]);
