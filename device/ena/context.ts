@@ -1,4 +1,5 @@
 /** What the parts of one ENA function share, and the figures they agree on. */
+import { LogLimit } from "../../shared/log-limit.ts";
 import { FaultSeverity } from "../../shared/wire/transactions.ts";
 import type { NicHost } from "../nic.ts";
 import type { EnaCounters } from "./counters.ts";
@@ -40,6 +41,8 @@ export const MIN_MTU = 128;
 
 export class EnaContext {
   readonly host: NicHost;
+  /** Lines that the driver can cause at will, each kind at most once a second. */
+  readonly lines: LogLimit;
   readonly counters: EnaCounters;
   readonly llq: boolean;
   readonly disableMetaCaching: boolean;
@@ -53,6 +56,7 @@ export class EnaContext {
 
   constructor(host: NicHost, counters: EnaCounters, options: EnaOptions) {
     this.host = host;
+    this.lines = new LogLimit(host.log, () => host.now());
     this.counters = counters;
     this.llq = options.llq ?? true;
     this.disableMetaCaching = options.disableMetaCaching ?? false;

@@ -478,7 +478,8 @@ export class Features {
       this.host = hostInfo.parse(page, 0);
       const { osType, kernelVerStr, driverMajor, driverMinor, driverSubMinor } = this.host;
       const driver = `${driverMajor}.${driverMinor}.${driverSubMinor}`;
-      this.#context.host.log.info(
+      this.#context.lines.info(
+        "host information",
         { osType, kernel: kernelVerStr, driver },
         "ena: host information",
       );

@@ -138,6 +138,7 @@ class EnaFunction implements EnaNic, RegisterActions {
 
   tick(): void {
     if (this.#destroyed) return;
+    this.#context.lines.tick();
     this.events.keepAlive();
     const slack = slackMs(this.#context.host.roundTripMs);
     if (
@@ -155,6 +156,7 @@ class EnaFunction implements EnaNic, RegisterActions {
     this.#admin.reset();
     this.events.reset();
     this.#datapath.close();
+    this.#context.lines.flush();
   }
 
   snapshot(): Snapshot {

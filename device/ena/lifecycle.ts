@@ -58,7 +58,7 @@ export class Lifecycle {
     }
     if (!this.#resetting) return;
     this.#resetting = false;
-    this.#context.host.log.debug({}, "ena: reset finished");
+    this.#context.lines.debug("reset finished", {}, "ena: reset finished");
   }
 
   #reset(reason: number): void {
@@ -67,7 +67,7 @@ export class Lifecycle {
     this.lastReason = nameOf(ResetReason, reason);
     this.#resetting = true;
     this.#fatal = false;
-    this.#context.host.log.info({ reason: this.lastReason }, "ena: reset");
+    this.#context.lines.info("reset", { reason: this.lastReason }, "ena: reset");
     this.#dropAll();
   }
 }

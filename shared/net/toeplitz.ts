@@ -60,8 +60,16 @@ export function hashProtocol(h: Headers): number {
   return HashProtocol.NOT_IP;
 }
 
+/** Before the first frame that is hashed. */
+const NO_TABLES = new Uint32Array(0);
+
 export class ToeplitzHash {
-  readonly #tables = new Uint32Array(INPUT_BYTES * 256);
+  /** Times that the tables were built; for tests of what a reset costs. */
+  builds = 0;
+  readonly #key = new Uint8Array(RSS_KEY_BYTES);
+  /** The tables of `#key`, or of a key before it while `#stale`. */
+  #tables = NO_TABLES;
+  #stale = true;
   /** HashField bits for each HashProtocol. */
   readonly #fields = new Uint8Array(HASH_PROTOCOLS);
 
@@ -75,24 +83,35 @@ export class ToeplitzHash {
     this.setKey(key);
   }
 
-  /** Throws when the key has not 40 bytes: the caller checks a peer's before. */
+  /**
+   * Throws when the key has not 40 bytes: the caller checks a peer's before. The tables are built
+   * when the next frame is hashed, so a peer that changes its key without end costs little.
+   */
   setKey(key: Uint8Array): void {
     if (key.length !== RSS_KEY_BYTES) throw new RangeError(`an RSS key has ${RSS_KEY_BYTES} bytes`);
-    this.#tables.fill(0);
+    if (this.#key.every((byte, i) => byte === key[i])) return;
+    this.#key.set(key);
+    this.#stale = true;
+  }
+
+  #build(): void {
+    const key = this.#key;
+    if (this.#tables === NO_TABLES) this.#tables = new Uint32Array(INPUT_BYTES * 256);
+    const tables = this.#tables;
     for (let at = 0; at < INPUT_BYTES; at++) {
       const table = at * 256;
       const high =
         ((key[at]! << 24) | (key[at + 1]! << 16) | (key[at + 2]! << 8) | key[at + 3]!) >>> 0;
       const low = key[at + 4]!;
-      for (let bit = 0; bit < 8; bit++) {
-        // The 32 key bits from bit `bit` of this byte on.
+      for (let value = 1; value < 256; value++) {
+        // The 32 key bits from the value's lowest bit on; its other bits are in the table already.
+        const bit = Math.clz32(value & -value) - 24;
         const word = ((high << bit) | (low >>> (8 - bit))) >>> 0;
-        const mask = 0x80 >>> bit;
-        for (let value = 0; value < 256; value++) {
-          if (value & mask) this.#tables[table + value]! ^= word;
-        }
+        tables[table + value] = tables[table + (value & (value - 1))]! ^ word;
       }
     }
+    this.#stale = false;
+    this.builds++;
   }
 
   /** Selects the fields (HashField bits) for a HashProtocol. */
@@ -110,6 +129,7 @@ export class ToeplitzHash {
    * L2 destination, L2 source, L3 source, L3 destination, L4 source, L4 destination.
    */
   hash(h: Headers): number {
+    if (this.#stale) this.#build();
     const protocol = hashProtocol(h);
     const fields = this.#fields[protocol]!;
     const bytes = h.bytes;

@@ -241,7 +241,7 @@ export interface Fault {
 export class FakeHost implements NicHost {
   readonly memory: FakeMemory;
   readonly config: NicConfig;
-  readonly log: Logger = silentLogger;
+  log: Logger = silentLogger;
   readonly switchPort = new FakeSwitchPort();
   readonly interrupts: number[] = [];
   readonly faults: Fault[] = [];

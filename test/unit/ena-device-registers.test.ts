@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { createEnaNic } from "../../device/ena/index.ts";
+import { FeatureId, hostAttr } from "../../shared/ena/features.ts";
+import { hostInfo } from "../../shared/ena/host-info.ts";
 import {
   capsReg,
   DevSts,
@@ -10,6 +12,7 @@ import {
 import { RecordType } from "../../shared/wire/records.ts";
 import { EnaTwin } from "../support/ena-twin.ts";
 import { FakeHost } from "../support/fake-host.ts";
+import { RecordingLog } from "../support/recording-log.ts";
 
 function rig() {
   const host = new FakeHost();
@@ -147,5 +150,42 @@ describe("reset", () => {
     expect(resets["NORMAL"]).toBe(22);
     expect(Object.keys(resets)).toHaveLength(21);
     expect(host.takeFaults()).toEqual([]);
+  });
+
+  test("attack-S2c a thousand resets write one log line, and a second later one that counts the others", () => {
+    const host = new FakeHost();
+    const log = new RecordingLog();
+    host.log = log;
+    const nic = createEnaNic(host);
+    const twin = new EnaTwin(nic, host);
+    for (let i = 0; i < 1000; i++) twin.reset();
+    expect(log.infos).toEqual(["ena: reset"]);
+    host.clock += 1000;
+    nic.tick();
+    expect(log.infos).toEqual(["ena: reset", "ena: reset (and 998 more like it)"]);
+    twin.reset();
+    twin.reset();
+    nic.destroy();
+    expect(log.infos.at(-1)).toBe("ena: reset (and 1 more like it)");
+  });
+
+  test("attack-S11 a driver that sends its host information without end writes one log line a second", async () => {
+    const host = new FakeHost();
+    const log = new RecordingLog();
+    host.log = log;
+    const nic = createEnaNic(host);
+    const twin = new EnaTwin(nic, host);
+    await twin.attach();
+    log.infos.length = 0;
+    const osInfoBa = twin.alloc(hostInfo.size);
+    const statuses = new Set<number>();
+    for (let i = 0; i < 20; i++) {
+      const done = await twin.setFeature(FeatureId.HOST_ATTR_CONFIG, (view, at) =>
+        hostAttr.write(view, at, { osInfoBa }),
+      );
+      statuses.add(done.status);
+    }
+    expect([...statuses]).toEqual([0]);
+    expect(log.infos).toEqual(["ena: host information"]);
   });
 });

@@ -130,6 +130,24 @@ describe("Toeplitz hash", () => {
     expect(row(arp)).toBe(HashProtocol.NOT_IP);
   });
 
+  it("attack-S2c builds tables for a key once, and only when a frame is hashed", () => {
+    const rss = new ToeplitzHash(KEY);
+    const other = KEY.slice().reverse();
+    for (let i = 0; i < 100; i++) rss.setKey(i % 2 === 0 ? other : KEY);
+    expect(rss.builds).toBe(0);
+    const [source, sp, destination, dp, , tuple] = V4[0]!;
+    const built = withTuple(false, 6, quad(source), sp, quad(destination), dp);
+    expect(hashOf(rss, built.bytes)).toBe(tuple);
+    rss.setKey(KEY);
+    expect(hashOf(rss, built.bytes)).toBe(tuple);
+    expect(rss.builds).toBe(1);
+    rss.setKey(other);
+    expect(hashOf(rss, built.bytes)).not.toBe(tuple);
+    rss.setKey(new Uint8Array(40));
+    expect(hashOf(rss, built.bytes)).toBe(0);
+    expect(rss.builds).toBe(3);
+  });
+
   it("refuses a key of another length", () => {
     expect(() => new ToeplitzHash(new Uint8Array(39))).toThrow("40 bytes");
   });
