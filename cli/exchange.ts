@@ -43,7 +43,7 @@ async function runExchange(options: z.infer<typeof Shape>): Promise<void> {
     connect: options.connect,
     name: options.name,
     personality: options.driver,
-    driver: (context, welcome) => createDriver(options.driver, context, welcome, {}),
+    driver: (context) => createDriver(options.driver, context, {}),
     agent: AGENT,
     log,
   });

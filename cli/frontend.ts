@@ -230,7 +230,7 @@ async function createSession(
     connect,
     name,
     personality: driver,
-    driver: (context, welcome) => createDriver(driver, context, welcome, { lro, llq, trusted }),
+    driver: (context) => createDriver(driver, context, { lro, llq, trusted }),
     mtu: options.mtu ?? DEFAULT_MTU,
     zeroMask,
     agent: AGENT,

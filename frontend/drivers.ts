@@ -1,5 +1,4 @@
 /** The drivers by personality: the one place that knows them all. */
-import type { Welcome } from "../shared/wire/hello.ts";
 import { PERSONALITIES, type Personality, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import type { Driver, DriverContext } from "./driver.ts";
 import { createEnaDriver } from "./ena/index.ts";
@@ -19,16 +18,14 @@ export interface DriverOptions {
   readonly txRingSize?: number;
 }
 
-/** Makes the driver of a NIC that the device has welcomed. */
+/** Makes the driver of a NIC. */
 export function createDriver(
   personality: Personality,
   context: DriverContext,
-  welcome: Welcome,
   options: DriverOptions,
 ): Driver {
   const { netmap, lro, llq, trusted, rxRingSize, txRingSize } = options;
   const common = {
-    pushBytes: welcome.pushBytes,
     ...(netmap === undefined ? {} : { netmap }),
     ...(lro === undefined ? {} : { lro }),
   };

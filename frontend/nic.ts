@@ -77,8 +77,8 @@ export class Nic {
       name,
       ifname,
       personality,
-      driver: (context, welcome) =>
-        createDriver(personality, context, welcome, {
+      driver: (context) =>
+        createDriver(personality, context, {
           netmap: this.#netmap,
           // netmap shows frames as they came.
           lro: false,

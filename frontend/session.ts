@@ -42,8 +42,8 @@ export interface SessionOptions {
   /** What the interface is called in this process; `name` when not given. */
   readonly ifname?: string;
   readonly personality: string;
-  /** Makes the driver once the first device has welcomed us. */
-  readonly driver: (context: DriverContext, welcome: Welcome) => Driver;
+  /** Makes the driver, once the first device has welcomed us. */
+  readonly driver: (context: DriverContext) => Driver;
   readonly mac?: string;
   /** Queue pairs wanted; 1 when absent, because one thread runs them all. */
   readonly queues?: number;
@@ -156,19 +156,16 @@ export class Session implements LinkOwner, Sink {
     try {
       this.#welcome = await this.#connect();
       const { queues = 1, mtu = 1500, log } = this.#options;
-      this.#driver = this.#options.driver(
-        {
-          space: this.space,
-          pci: this.pci,
-          hypervisor: this.hypervisor,
-          name: this.#options.ifname ?? this.#options.name,
-          queues: Math.min(queues, this.#welcome.queues),
-          mtu,
-          log,
-          now: () => performance.now(),
-        },
-        this.#welcome,
-      );
+      this.#driver = this.#options.driver({
+        space: this.space,
+        pci: this.pci,
+        hypervisor: this.hypervisor,
+        name: this.#options.ifname ?? this.#options.name,
+        queues: Math.min(queues, this.#welcome.queues),
+        mtu,
+        log,
+        now: () => performance.now(),
+      });
       this.#ticker = setInterval(() => {
         this.space.tick();
         this.#driver?.tick();
@@ -365,6 +362,7 @@ export class Session implements LinkOwner, Sink {
     this.#onRefused = undefined;
     this.pci.configure({ revision: welcome.revision, hasBar2: welcome.deviceMemory });
     this.#deviceLink = new SessionLink(this.#link!);
+    this.space.pushBytes = welcome.pushBytes;
     this.space.attachLink(this.#deviceLink);
     this.hypervisor.attachLink(this.#deviceLink);
     take(welcome);

@@ -75,6 +75,8 @@ export class DmaSpace {
   #graceUntil = Number.NEGATIVE_INFINITY;
   readonly #span: Span = { buffer: new Uint8Array(0), at: 0, length: 0 };
   #link: DeviceLink | undefined;
+  /** Bytes of pushes that the device holds for us, as its welcome says. */
+  pushBytes: number = Limits.PUSH_BYTES;
   /** Once there is one, a device reaches this memory by grant only. */
   grants: GrantAccess | undefined;
 

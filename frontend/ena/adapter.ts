@@ -14,10 +14,12 @@ import { AsyncLock } from "../async-lock.ts";
 import type { DriverContext } from "../driver.ts";
 import { Ifcap, Iff, Ifnet } from "../net/ifnet.ts";
 import type { MbufPool } from "../net/mbuf.ts";
+import { TransmitGate } from "../net/transmit-gate.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import type { Com } from "./control.ts";
 import { DevStats, HwStats, newAdminStats, type RxStats, type TxStats } from "./counters.ts";
 import type { NetmapHooks } from "./netmap-mode.ts";
+import { kick } from "./notify.ts";
 import type { MapCache, QueuePair, TxRing } from "./rings.ts";
 import { newRssKey } from "./rss.ts";
 
@@ -32,7 +34,7 @@ export interface EnaOptions {
   readonly txRingSize?: number;
   /** Merge received TCP segments. Default true. */
   readonly lro?: boolean;
-  /** Bytes pushed and not yet completed that the device holds for us. Default 16 MiB. */
+  /** Most bytes pushed and not yet completed, beside the limit of the device. Default: none. */
   readonly pushBytes?: number;
   /** Where the interface can be opened by netmap, natively. Without it the driver has no such support. */
   readonly netmap?: Netmap;
@@ -48,11 +50,12 @@ export const DEFAULT_RING_SIZE = 1024;
 const DEFAULT_RX_RING_SIZE = 4096;
 export const MIN_RING_SIZE = 256;
 export const MIN_MTU = 128;
+/** Ethernet header and one VLAN tag: what a frame has beyond its MTU. */
+export const L2_BYTES = 18;
 const DEFAULT_KEEP_ALIVE_TIMEOUT_MS = 6000;
 const DEFAULT_TX_TIMEOUT_MS = 5000;
 const DEFAULT_TX_THRESHOLD = 128;
 const DEFAULT_TX_MONITORED_QUEUES = 4;
-const DEFAULT_PUSH_BYTES = 16 << 20;
 /** Lines between two ticks about what the device tells unasked: a flood of events is no flood of logs. */
 const LOGS_PER_TICK = 10;
 /** Ticks come each second. One that is later by a stall of our own process counts as this much. */
@@ -70,7 +73,6 @@ export class Adapter {
   readonly wantOff: number;
   readonly wantRxRingSize: number;
   readonly wantTxRingSize: number;
-  readonly pushBytes: number;
   readonly statsSampleInterval: number;
 
   /** Raised by each reset, link loss and detach; a step that resumes and finds another one stops. */
@@ -122,13 +124,7 @@ export class Adapter {
   rxPool: MbufPool | undefined;
   txMaps: MapCache | undefined;
   rxMaps: MapCache | undefined;
-  /** Bytes pushed and not completed, over all rings. */
-  pushedBytes = 0;
-  /** Someone was refused with ENOBUFS and waits for onTransmitReady. */
-  refused = false;
-  /** The ring that had no room, when that was the reason. */
-  refusedRing: TxRing | undefined;
-  kickArmed = false;
+  readonly gate: TransmitGate<TxRing>;
 
   netmap: NetmapHooks | undefined;
   /** Released netmap slots wait for the link, the push budget or the device. */
@@ -152,7 +148,14 @@ export class Adapter {
     this.wantOff = options.lro === false ? Ifcap.LRO : 0;
     this.wantRxRingSize = options.rxRingSize ?? DEFAULT_RX_RING_SIZE;
     this.wantTxRingSize = options.txRingSize ?? DEFAULT_RING_SIZE;
-    this.pushBytes = options.pushBytes ?? DEFAULT_PUSH_BYTES;
+    this.gate = new TransmitGate<TxRing>({
+      ifnet: this.ifnet,
+      space: ctx.space,
+      pushBytes: options.pushBytes,
+      // Resetting, or the link is gone: it comes back, and the source is told then.
+      isOpen: () => this.running && this.linkUp && !this.triggerReset,
+      kick: () => kick(this.queues),
+    });
     this.statsSampleInterval = options.statsSampleInterval ?? 0;
     this.#lastTick = ctx.now();
   }

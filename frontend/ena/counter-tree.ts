@@ -18,7 +18,7 @@ export function counterTree(adapter: Adapter): CounterTree {
     tx_queue_size: adapter.queues[0]?.tx.size ?? adapter.requestedTxRingSize,
     stats_sample_interval: adapter.statsSampleInterval,
     tx_placement: adapter.com?.llq === undefined ? "host" : "device",
-    pushed_bytes: adapter.pushedBytes,
+    pushed_bytes: adapter.gate.pushedBytes,
     rx_mbufs_in_use: adapter.rxPool?.inUse ?? 0,
     hw_stats: { ...adapter.hwStats },
     admin_stats: { ...adapter.adminStats },

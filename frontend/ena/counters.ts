@@ -33,6 +33,8 @@ export class TxStats {
   refused_ring = 0;
   refused_link = 0;
   refused_budget = 0;
+  /** Times a packet was refused for good: longer than the device accepts. */
+  too_long = 0;
   /** Netmap: packets that can't be sent, that were released and not sent before the ring was set up
    * anew, and slots that an application wrote to while they were not its own. */
   bad_packet = 0;

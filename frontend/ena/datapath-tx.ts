@@ -19,14 +19,12 @@ import {
 } from "../../shared/ena/io.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
 import { distance } from "../../shared/ring/index16.ts";
-import { Errno } from "../bus/errno.ts";
 import { type DmaMap, SyncOp } from "../bus/map.ts";
-import { flowHash, mbufByte } from "../net/flow.ts";
-import { Iff } from "../net/ifnet.ts";
-import { Csum, HashType, type Mbuf, mCopyData, mLength } from "../net/mbuf.ts";
+import { mbufByte } from "../net/flow.ts";
+import { Csum, type Mbuf, mCopyData, mLength } from "../net/mbuf.ts";
 import type { Adapter } from "./adapter.ts";
 import { netmapTxReady, txRingInNetmap } from "./netmap-mode.ts";
-import { armKick, doorbellDue, txDoorbell } from "./notify.ts";
+import { txDoorbell } from "./notify.ts";
 import { PKT_MAX_BUFS, type TxRing } from "./rings.ts";
 
 /** ENA_TX_RESUME_THRESH: descriptors that must be free before a stopped ring goes on. */
@@ -57,60 +55,30 @@ const offsets = new Int32Array(MAX_PIECES);
 const lengths = new Int32Array(MAX_PIECES);
 
 /**
- * ifnet.transmit. 0: the packet is ours. ENOBUFS: the caller keeps it until onTransmitReady.
- * ENETDOWN: the caller keeps it, the interface is down.
+ * ifnet.transmit. 0: the packet is ours. Else an errno of the transmit gate, and the caller keeps
+ * the packet.
  */
 export function transmit(adapter: Adapter, m: Mbuf): number {
-  if ((adapter.ifnet.flags & Iff.UP) === 0) return Errno.ENETDOWN;
-  // Resetting, or the link is gone: it comes back, and the source is told then.
-  if (!adapter.running || !adapter.linkUp || adapter.triggerReset)
-    return refuse(adapter, undefined);
+  const { gate } = adapter;
+  const closed = gate.closed();
+  if (closed !== 0) return closed;
   const ring = pickRing(adapter, m);
-  if (ring === undefined) return refuse(adapter, undefined);
-  if (!ring.running) {
-    ring.stats.refused_ring++;
-    return refuse(adapter, ring);
-  }
-  if (adapter.ctx.space.link?.writable !== true) {
-    ring.stats.refused_link++;
-    return refuse(adapter, undefined);
-  }
-  if (adapter.pushedBytes + m.pktLength > adapter.pushBytes) {
-    ring.stats.refused_budget++;
-    return refuse(adapter, undefined);
-  }
-  return xmitMbuf(adapter, ring, m);
+  if (ring === undefined) return gate.refuse(undefined);
+  const refused = gate.admit(ring, m);
+  return refused === 0 ? xmitMbuf(adapter, ring, m) : refused;
 }
 
-function refuse(adapter: Adapter, ring: TxRing | undefined): number {
-  adapter.refused = true;
-  adapter.refusedRing = ring;
-  adapter.ifnet.flags |= Iff.DRV_OACTIVE;
-  return Errno.ENOBUFS;
-}
-
-/** What stopped a source may be over: tells it, once. */
+/** The reason of a refusal may be over: tells the stack and netmap. */
 export function transmitReady(adapter: Adapter): void {
   netmapTxReady(adapter);
-  if (!adapter.refused) return;
-  if (!adapter.running || !adapter.linkUp || adapter.triggerReset) return;
-  if (adapter.refusedRing !== undefined && !adapter.refusedRing.running) return;
-  if (adapter.ctx.space.link?.writable !== true) return;
-  if (adapter.pushedBytes >= adapter.pushBytes) return;
-  adapter.refused = false;
-  adapter.refusedRing = undefined;
-  adapter.ifnet.flags &= ~Iff.DRV_OACTIVE;
-  adapter.ifnet.onTransmitReady();
+  adapter.gate.ready();
 }
 
 /** The ring of the packet's flow, or the next one that no netmap application has for itself. */
 function pickRing(adapter: Adapter, m: Mbuf): TxRing | undefined {
   const { queues } = adapter;
   const n = queues.length;
-  if (n === 1) return txRingInNetmap(adapter, 0) ? undefined : queues[0]!.tx;
-  // Without a hash of its own the packet gets one, so that a flow stays in order.
-  const flow = m.hashType !== HashType.NONE ? m.flowId : flowHash(m);
-  const first = (flow >>> 0) % n;
+  const first = adapter.gate.pick(m, n);
   for (let i = 0; i < n; i++) {
     const { tx } = queues[(first + i) % n]!;
     if (!txRingInNetmap(adapter, tx.qid)) return tx;
@@ -133,7 +101,7 @@ function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
     stats.prepare_ctx_err++;
     ring.running = false;
     stats.queue_stops++;
-    return refuse(adapter, ring);
+    return adapter.gate.refuse(ring);
   }
 
   const id = ring.freeIds[ring.nextToUse]!;
@@ -157,16 +125,14 @@ function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
   }
   prepareTx(ring, id, map, pieces > 0 ? map.segmentCount : 0, headerLength);
 
-  if (ring.acumPkts === 0) ring.burstStamp = adapter.clock();
-  ring.acumPkts++;
-  ring.acumBytes += m.pktLength;
+  if (ring.burstPackets === 0) ring.burstStamp = adapter.clock();
   ring.mbufs[id] = m;
   ring.entries[id] = distance(start, sq.cursor.head);
   ring.stamps[id] = ring.burstStamp;
   ring.reported[id] = 0;
   const pushed = m.pktLength - headerLength;
   ring.pushed[id] = pushed;
-  adapter.pushedBytes += pushed;
+  adapter.gate.pushedBytes += pushed;
   ring.nextToUse = (ring.nextToUse + 1) & (ring.size - 1);
 
   stats.count++;
@@ -177,13 +143,13 @@ function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
   adapter.ifnet.counters.obytes += m.pktLength;
   if (adapter.ifnet.bpf !== undefined) adapter.ifnet.bpf.output(m, ring.qid);
 
-  if (doorbellDue(ring)) txDoorbell(ring);
+  if (adapter.gate.burstDue(ring, m.pktLength)) txDoorbell(ring);
   // A packet can need a meta descriptor and one for the header besides its pieces.
   if (!sq.hasSpace(adapter.maxTxSgl + 2)) {
     ring.running = false;
     stats.queue_stops++;
   }
-  armKick(adapter);
+  adapter.gate.armKick();
   return 0;
 }
 
@@ -444,7 +410,7 @@ export function txUnload(adapter: Adapter, ring: TxRing, id: number): void {
     map.sync(SyncOp.POSTWRITE);
     map.unload();
   }
-  adapter.pushedBytes -= ring.pushed[id]!;
+  adapter.gate.pushedBytes -= ring.pushed[id]!;
   ring.pushed[id] = 0;
   ring.mbufs[id] = undefined;
   ring.stamps[id] = 0;

@@ -25,7 +25,6 @@ import {
   up,
 } from "./lifecycle.ts";
 import { netmapAttach, netmapDetach } from "./netmap.ts";
-import { kick } from "./notify.ts";
 import { queueState } from "./queue-state.ts";
 import { Abandoned } from "./waits.ts";
 import { checkAll } from "./watchdog.ts";
@@ -111,7 +110,7 @@ export class EnaDriver implements Driver {
   batchApplied(): void {
     const adapter = this.adapter;
     adapter.com?.waits.poll();
-    kick(adapter);
+    adapter.gate.kick();
     // Applications in other threads have released slots meanwhile, or wait for what just came.
     if (this.#netmap !== undefined) serviceShared(this.#netmap);
   }
@@ -149,7 +148,7 @@ export class EnaDriver implements Driver {
   }
 
   queues(): QueueState | undefined {
-    kick(this.adapter);
+    this.adapter.gate.kick();
     return queueState(this.adapter);
   }
 

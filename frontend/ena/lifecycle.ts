@@ -21,14 +21,14 @@ import { MAX_FRAME_BYTES } from "../../shared/net/frame.ts";
 import { Errno } from "../bus/errno.ts";
 import { BusSpaceExhausted } from "../bus/misuse.ts";
 import { Ifcap, Iff } from "../net/ifnet.ts";
-import { type Adapter, MIN_MTU } from "./adapter.ts";
+import { type Adapter, L2_BYTES, MIN_MTU } from "./adapter.ts";
 import { Com, type DeviceFeatures } from "./control.ts";
 import { countReset } from "./counters.ts";
 import { cleanup } from "./datapath.ts";
 import { MAX_RX_BUFFER_BYTES, refillAllRxBufs } from "./datapath-rx.ts";
 import { transmitReady } from "./datapath-tx.ts";
 import { onEvent } from "./events.ts";
-import { ioVector, kick, MANAGEMENT_VECTOR, unmaskAll } from "./notify.ts";
+import { ioVector, MANAGEMENT_VECTOR, unmaskAll } from "./notify.ts";
 import {
   clusterFor,
   createQueuesWithBackoff,
@@ -171,6 +171,9 @@ export async function attach(adapter: Adapter): Promise<void> {
   }
 }
 
+/** ENA_TSO_MAXSIZE: bytes of the longest frame that the device cuts. */
+const TSO_MAX_BYTES = 65_536;
+
 /** ena_get_dev_offloads */
 function setCapabilities(adapter: Adapter): void {
   const { tx, rxSupported } = adapter.offload;
@@ -188,6 +191,9 @@ function setCapabilities(adapter: Adapter): void {
   const off = adapter.attached ? ifnet.capabilities & ~ifnet.capEnable : adapter.wantOff;
   ifnet.capabilities = caps | (ifnet.capabilities & Ifcap.NETMAP);
   ifnet.capEnable = ifnet.capabilities & ~off;
+  // Link headers included; the original says the same without them.
+  ifnet.hwTsomax = Math.min(TSO_MAX_BYTES, adapter.gate.pushBytes);
+  adapter.gate.maxFrameBytes = adapter.maxMtu + L2_BYTES;
 }
 
 /** ena_setup_tx_dma_tag, ena_setup_rx_dma_tag */
@@ -313,7 +319,7 @@ export async function down(adapter: Adapter): Promise<void> {
 /** Nothing is taken from the stack any more, and no interrupt reaches the rings. */
 function quiesce(adapter: Adapter): void {
   // What was taken in this turn has no doorbell yet, and would go with its ring.
-  kick(adapter);
+  adapter.gate.kick();
   adapter.devUp = false;
   const { ifnet } = adapter;
   ifnet.flags = (ifnet.flags & ~Iff.DRV_RUNNING) | Iff.DRV_OACTIVE;

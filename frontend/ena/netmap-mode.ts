@@ -52,8 +52,7 @@ export function netmapTxReady(adapter: Adapter): void {
   const { netmap } = adapter;
   if (!adapter.netmapTxWaits || netmap === undefined) return;
   if (!adapter.running || !adapter.linkUp) return;
-  if (adapter.ctx.space.link?.writable !== true) return;
-  if (adapter.pushedBytes >= adapter.pushBytes) return;
+  if (!adapter.gate.hasRoom) return;
   adapter.netmapTxWaits = false;
   for (const kring of netmap.na.txRings) {
     if (kring.nrMode === RingMode.ON && kring.nrHwcur !== kring.rhead) {

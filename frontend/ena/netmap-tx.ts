@@ -34,7 +34,7 @@ import {
   txUnload,
 } from "./datapath-tx.ts";
 import type { NetmapHooks } from "./netmap-mode.ts";
-import { doorbellDue, txDoorbell } from "./notify.ts";
+import { txDoorbell } from "./notify.ts";
 import { PKT_MAX_BUFS, type TxRing, TxSlots } from "./rings.ts";
 
 /** What txFrame says. WAIT: no room, or the packet is not complete; the slots stay where they are. */
@@ -115,7 +115,7 @@ function txFrames(
     if (txFrame(adapter, kring, ring, out, slots) === Sent.WAIT) break;
   }
   kring.nrHwcur = out.nmSlot;
-  if (ring.acumPkts > 0) txDoorbell(ring);
+  if (ring.burstPackets > 0) txDoorbell(ring);
   if (ring.running && !hasRoom(adapter, ring, out)) {
     ring.running = false;
     ring.stats.queue_stops++;
@@ -140,7 +140,10 @@ function txFrame(
   }
   if (pkt.slots === 0) return Sent.WAIT;
   const { bytes } = pkt;
-  if (!mayPush(adapter, ring, bytes)) {
+  const refused = adapter.gate.mayPush(stats, bytes);
+  if (refused === Errno.EMSGSIZE) return dropPacket(ring, out, slots, kring.rhead);
+  if (refused !== 0) {
+    // The slots stay, and transmitReady comes back to them.
     adapter.netmapTxWaits = true;
     return Sent.WAIT;
   }
@@ -172,21 +175,8 @@ function txFrame(
   prepareTxPlain(ring, id, map, pieces > 0 ? map.segmentCount : 0, headerLength);
   takeSlots(out, slots, id);
   account(adapter, ring, id, distance(start, sq.cursor.head), bytes - headerLength);
-  if (doorbellDue(ring)) txDoorbell(ring);
+  if (adapter.gate.burstDue(ring, bytes)) txDoorbell(ring);
   return Sent.SENT;
-}
-
-/** The link and the push budget have room. Else the slots stay, and writableAgain tells. */
-function mayPush(adapter: Adapter, ring: TxRing, bytes: number): boolean {
-  if (adapter.ctx.space.link?.writable !== true) {
-    ring.stats.refused_link++;
-    return false;
-  }
-  if (adapter.pushedBytes + bytes > adapter.pushBytes) {
-    ring.stats.refused_budget++;
-    return false;
-  }
-  return true;
 }
 
 /**
@@ -217,7 +207,7 @@ function readPacket(adapter: Adapter, kring: Kring, out: TxSlots, slots: NetmapR
   }
   pkt.slots = count;
   pkt.bytes = bytes;
-  return bytes > 0;
+  return bytes > 0 && bytes <= adapter.gate.maxFrameBytes;
 }
 
 /**
@@ -274,14 +264,12 @@ function account(
   entries: number,
   pushed: number,
 ): void {
-  if (ring.acumPkts === 0) ring.burstStamp = adapter.clock();
-  ring.acumPkts++;
-  ring.acumBytes += pkt.bytes;
+  if (ring.burstPackets === 0) ring.burstStamp = adapter.clock();
   ring.entries[id] = entries;
   ring.stamps[id] = ring.burstStamp;
   ring.reported[id] = 0;
   ring.pushed[id] = pushed;
-  adapter.pushedBytes += pushed;
+  adapter.gate.pushedBytes += pushed;
   ring.nextToUse = (ring.nextToUse + 1) & (ring.size - 1);
   ring.stats.count++;
   ring.stats.bytes += pkt.bytes;

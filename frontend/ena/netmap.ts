@@ -17,14 +17,11 @@ import type { NativeAdapter, NmConfig } from "../netmap/adapter.ts";
 import { Naf, RingMode, Txrx } from "../netmap/flags.ts";
 import type { Kring } from "../netmap/kring.ts";
 import type { Netmap } from "../netmap/netmap.ts";
-import type { Adapter } from "./adapter.ts";
+import { type Adapter, L2_BYTES } from "./adapter.ts";
 import { down, resetTask, up } from "./lifecycle.ts";
 import { allocRxSlot, resetRxRing, returnRxSlot, rxRoom, rxsync } from "./netmap-rx.ts";
 import { freeTxSlots, resetTxRing, txsync } from "./netmap-tx.ts";
 import { Abandoned } from "./waits.ts";
-
-/** Ethernet header and one VLAN tag: what a frame has beyond its MTU. */
-const L2_BYTES = 18;
 
 /** ena_netmap_attach, once the device has told its queues. Throws NetmapError. */
 export function netmapAttach(adapter: Adapter, netmap: Netmap): void {

@@ -13,13 +13,6 @@ import type { Adapter } from "./adapter.ts";
 import { REGISTER_BAR } from "./registers.ts";
 import type { QueuePair, TxRing } from "./rings.ts";
 
-/** ENA_DB_THRESHOLD: packets after which a doorbell is rung within a burst. */
-const DB_THRESHOLD = 64;
-/**
- * Bytes after which it is rung too: what was pushed and its doorbell should leave together, in a
- * message that is not too long.
- */
-const DB_BYTES = 60 * 1024;
 /** Units of the device's moderation resolution, as the original asks after each cleanup. */
 const RX_IRQ_INTERVAL = 20;
 const TX_IRQ_INTERVAL = 50;
@@ -32,26 +25,13 @@ export const ioVector = (qid: number): number => qid + 1;
 export function txDoorbell(ring: TxRing): void {
   ring.sq.ring();
   ring.stats.doorbells++;
-  ring.acumPkts = 0;
-  ring.acumBytes = 0;
-}
-
-/** Whether this burst has gone on for long enough without a doorbell. */
-export function doorbellDue(ring: TxRing): boolean {
-  return ring.acumPkts >= DB_THRESHOLD || ring.acumBytes >= DB_BYTES;
-}
-
-/** Makes sure that this burst's descriptors are told once the burst is over. */
-export function armKick(adapter: Adapter): void {
-  if (adapter.kickArmed) return;
-  adapter.kickArmed = true;
-  queueMicrotask(() => kick(adapter));
+  ring.burstPackets = 0;
+  ring.burstBytes = 0;
 }
 
 /** The burst is over: a doorbell for each ring that has something new. */
-export function kick(adapter: Adapter): void {
-  adapter.kickArmed = false;
-  for (const { tx } of adapter.queues) if (tx.acumPkts > 0) txDoorbell(tx);
+export function kick(queues: readonly QueuePair[]): void {
+  for (const { tx } of queues) if (tx.burstPackets > 0) txDoorbell(tx);
 }
 
 /** Unmasks the vector of a queue pair, by its tx completion queue, with the usual intervals. */

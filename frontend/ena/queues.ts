@@ -219,10 +219,10 @@ export type DropCounter = "dropped_reset" | "dropped_link" | "dropped_down";
 export function teardownRings(adapter: Adapter, drops: DropCounter = "dropped_down"): void {
   const queues = adapter.queues;
   adapter.queues = [];
-  adapter.refusedRing = undefined;
+  adapter.gate.forgetQueues();
   for (const pair of queues) freePair(adapter, pair, drops);
-  if (adapter.pushedBytes !== 0) {
-    throw new Error(`ena: ${adapter.pushedBytes} pushed bytes belong to no packet`);
+  if (adapter.gate.pushedBytes !== 0) {
+    throw new Error(`ena: ${adapter.gate.pushedBytes} pushed bytes belong to no packet`);
   }
 }
 

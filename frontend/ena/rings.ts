@@ -13,6 +13,7 @@ import type { DmaMap } from "../bus/map.ts";
 import type { DmaTag } from "../bus/tag.ts";
 import type { LroQueue } from "../net/lro.ts";
 import type { Mbuf } from "../net/mbuf.ts";
+import type { GateQueue } from "../net/transmit-gate.ts";
 import type { RxStats, TxStats } from "./counters.ts";
 import type { IoCq, IoSq } from "./memory.ts";
 
@@ -85,7 +86,7 @@ export class TxSlots {
   }
 }
 
-export class TxRing {
+export class TxRing implements GateQueue {
   readonly qid: number;
   readonly size: number;
   readonly sq: IoSq;
@@ -110,9 +111,9 @@ export class TxRing {
 
   /** False while too full for the largest packet. */
   running = true;
-  /** Packets and bytes since the last doorbell. */
-  acumPkts = 0;
-  acumBytes = 0;
+  /** Packets and bytes since the last doorbell: acum_pkts of the original. */
+  burstPackets = 0;
+  burstBytes = 0;
   /** Watchdog time at the start of this burst: one look at the clock serves all its packets. */
   burstStamp = 0;
   lastCleanup = 0;
@@ -141,6 +142,10 @@ export class TxRing {
     this.pushed = new Int32Array(size);
     this.stamps = new Float64Array(size);
     this.reported = new Uint8Array(size);
+  }
+
+  get hasRoom(): boolean {
+    return this.running;
   }
 }
 

@@ -11,6 +11,7 @@
  * Source: netmap: sys/dev/netmap/netmap_generic.c.
  */
 import { copyBytes } from "../../shared/bytes/copy.ts";
+import { Errno } from "../bus/errno.ts";
 import { Ifcap, type Ifnet } from "../net/ifnet.ts";
 import { Mbuf, mCopyData } from "../net/mbuf.ts";
 import { NetmapAdapter } from "./adapter.ts";
@@ -58,6 +59,8 @@ export class EmulatedAdapter extends NetmapAdapter {
   rxDropFull = 0;
   /** Times that the driver had no room for a frame. */
   txNoRoom = 0;
+  /** Frames that the driver will never accept: dropped, so that those behind them go. */
+  txDropRefused = 0;
   readonly #ifnet: Ifnet;
   #pools: TxPool[] = [];
   #caught: ((m: Mbuf) => void) | undefined = undefined;
@@ -191,11 +194,16 @@ export class EmulatedAdapter extends NetmapAdapter {
       m.pktLength = length;
       m.flowId = kring.ringId;
       pool.busy[i] = 1;
-      if (this.driverTransmit(m) !== 0) {
-        // No room: the slot stays, and the driver says when to come again.
+      const errno = this.driverTransmit(m);
+      if (errno !== 0) {
         pool.busy[i] = 0;
-        this.txNoRoom++;
-        break;
+        if (errno === Errno.ENOBUFS || errno === Errno.ENETDOWN) {
+          // Not now: the slot stays, and the driver says when to come again.
+          this.txNoRoom++;
+          break;
+        }
+        this.txDropRefused++;
+        this.#ifnet.counters.oqdrops++;
       }
       ring.setSlotFlags(i, ring.slotFlags(i) & ~(Ns.REPORT | Ns.BUF_CHANGED));
       i = nmNext(i, lim);

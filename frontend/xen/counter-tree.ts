@@ -10,7 +10,7 @@ export function counterTree(info: NetfrontInfo): CounterTree {
     trusted: info.trusted ? 1 : 0,
     queues: info.rxqs.length,
     max_tx_frags: info.maxTxFrags,
-    pushed_bytes: info.pushedBytes,
+    pushed_bytes: info.gate.pushedBytes,
     rx_mbufs_in_use: info.rxPool.inUse,
     xenbus: {
       state: xenbus.state,

@@ -14,7 +14,6 @@ import { advance } from "../../shared/ring/index32.ts";
 import { extra, GsoType } from "../../shared/xen/extra.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import {
-  MAX_TX_SIZE,
   NetifStatus,
   TX_RING_SLOTS,
   TX_SLOT_SIZE,
@@ -24,11 +23,10 @@ import {
 } from "../../shared/xen/netif.ts";
 import { Errno } from "../bus/errno.ts";
 import { SyncOp } from "../bus/map.ts";
-import { flowHash } from "../net/flow.ts";
-import { Ifcap, Iff } from "../net/ifnet.ts";
-import { Csum, HashType, type Mbuf } from "../net/mbuf.ts";
+import { Ifcap } from "../net/ifnet.ts";
+import { Csum, type Mbuf } from "../net/mbuf.ts";
 import type { NetfrontInfo } from "./info.ts";
-import { armKick, publishDue, publishTx } from "./notify.ts";
+import { publishTx } from "./notify.ts";
 import { getMapGref, repoolTxMap } from "./pool.ts";
 import { TX_MAPS, type Txq } from "./rings.ts";
 import {
@@ -52,67 +50,22 @@ const CSUM_V6 = Csum.IP6_TCP | Csum.IP6_UDP;
 const CSUM_ANY = CSUM_TSO | CSUM_V4 | CSUM_V6 | Csum.IP;
 
 /**
- * ifnet.transmit. 0: the packet is ours. ENOBUFS: the caller keeps it until onTransmitReady.
- * ENETDOWN: the interface is down; EMSGSIZE: no backend takes it; the caller keeps it.
+ * ifnet.transmit. 0: the packet is ours. Else an errno of the transmit gate, and the caller keeps
+ * the packet. EMSGSIZE also where this backend accepts a single page.
  */
 export function transmit(info: NetfrontInfo, m: Mbuf): number {
-  if ((info.ifnet.flags & Iff.UP) === 0) {
-    // A source that keeps the packet all the same is told when the interface is up again.
-    info.refused = true;
-    return Errno.ENETDOWN;
-  }
-  // Suspended, or without a backend: one comes back, and the source is told then.
-  if (!info.running || !info.carrier || info.suspended) return refuse(info, undefined);
-  return xmit(info, m);
+  const closed = info.gate.closed();
+  return closed === 0 ? xmit(info, m) : closed;
 }
 
 /** As `transmit`, for packets of our own. */
 export function xmit(info: NetfrontInfo, m: Mbuf): number {
-  const txq = pickTxq(info, m);
-  if (!txSlotAvailable(txq)) {
-    txq.full = true;
-    txq.stats.queue_stops++;
-    txq.stats.refused_ring++;
-    return refuse(info, txq);
-  }
-  if (info.ctx.space.link?.writable !== true) {
-    txq.stats.refused_link++;
-    return refuse(info, undefined);
-  }
-  // A packet alone may be larger than the budget; it is not larger than what a device holds.
-  if (info.pushedBytes > 0 && info.pushedBytes + m.pktLength > info.pushBytes) {
-    txq.stats.refused_budget++;
-    return refuse(info, undefined);
-  }
-  return assembleTxRequest(info, txq, m);
-}
-
-function refuse(info: NetfrontInfo, txq: Txq | undefined): number {
-  info.refused = true;
-  info.refusedTxq = txq;
-  info.ifnet.flags |= Iff.DRV_OACTIVE;
-  return Errno.ENOBUFS;
-}
-
-/** What stopped a source may be over: tells it, once. */
-export function transmitReady(info: NetfrontInfo): void {
-  if (!info.refused || !info.running || !info.carrier || info.suspended) return;
-  const { refusedTxq } = info;
-  if (refusedTxq?.ring !== undefined && refusedTxq.full) return;
-  if (info.ctx.space.link?.writable !== true) return;
-  if (info.pushedBytes >= info.pushBytes) return;
-  info.refused = false;
-  info.refusedTxq = undefined;
-  info.ifnet.flags &= ~Iff.DRV_OACTIVE;
-  info.ifnet.onTransmitReady();
-}
-
-/** The queue of the packet's flow, so that a flow stays in order. */
-function pickTxq(info: NetfrontInfo, m: Mbuf): Txq {
-  const { txqs } = info;
-  if (txqs.length === 1) return txqs[0]!;
-  const flow = m.hashType !== HashType.NONE ? m.flowId : flowHash(m);
-  return txqs[(flow >>> 0) % txqs.length]!;
+  const { gate, txqs } = info;
+  const txq = txqs[gate.pick(m, txqs.length)]!;
+  txq.full = !txSlotAvailable(txq);
+  if (txq.full) txq.stats.queue_stops++;
+  const refused = gate.admit(txq, m);
+  return refused === 0 ? assembleTxRequest(info, txq, m) : refused;
 }
 
 /** xn_tx_slot_available */
@@ -122,10 +75,6 @@ const txSlotAvailable = (txq: Txq): boolean => ringOf(txq).freeRequests > ROOM_S
 function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   const { stats } = txq;
   const ring = ringOf(txq);
-  if (m.pktLength > MAX_TX_SIZE) {
-    stats.too_long++;
-    return Errno.EMSGSIZE;
-  }
   if (m.pktLength < ETHER_HEADER_BYTES) {
     stats.too_short++;
     return dropBad(info, m);
@@ -143,7 +92,7 @@ function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   if (!loadPieces(info, txq, m, count)) {
     stats.dma_mapping_err++;
     // What was granted and ended again is told with the burst.
-    armKick(info);
+    info.gate.armKick();
     return dropBad(info, m);
   }
 
@@ -152,7 +101,7 @@ function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   txq.packets[packet] = m;
   txq.pieces[packet] = count;
   txq.pushed[packet] = m.pktLength;
-  info.pushedBytes += m.pktLength;
+  info.gate.pushedBytes += m.pktLength;
   const { view } = ring;
   for (let i = 0; i < count; i++) {
     const id = ids[i]!;
@@ -174,10 +123,8 @@ function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   info.ifnet.counters.opackets++;
   info.ifnet.counters.obytes += m.pktLength;
   if (info.ifnet.bpf !== undefined) info.ifnet.bpf.output(m, txq.id);
-  txq.burstPackets++;
-  txq.burstBytes += m.pktLength;
-  if (publishDue(txq)) publishTx(info, txq);
-  armKick(info);
+  if (info.gate.burstDue(txq, m.pktLength)) publishTx(info, txq);
+  info.gate.armKick();
   return 0;
 }
 
@@ -298,7 +245,7 @@ function pieceDone(info: NetfrontInfo, txq: Txq, packet: number): void {
   if (m === undefined) throw new Error(`${txq.name}: packet ${packet} ends twice`);
   txq.packets[packet] = undefined;
   txq.packetStack[txq.freePackets++] = packet;
-  info.pushedBytes -= txq.pushed[packet]!;
+  info.gate.pushedBytes -= txq.pushed[packet]!;
   m.free();
 }
 

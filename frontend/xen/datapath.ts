@@ -5,7 +5,7 @@
  * After xn_intr, xn_rxq_intr and xn_txq_intr (freebsd-src: sys/dev/xen/netfront/netfront.c).
  */
 import { rxeof } from "./datapath-rx.ts";
-import { transmitReady, txeof } from "./datapath-tx.ts";
+import { txeof } from "./datapath-tx.ts";
 import type { NetfrontInfo } from "./info.ts";
 import { flush } from "./notify.ts";
 import type { Rxq, Txq } from "./rings.ts";
@@ -18,7 +18,7 @@ export function interrupt(info: NetfrontInfo, rxq: Rxq, txq: Txq): boolean {
   const received = rxeof(info, rxq);
   const sent = txeof(info, txq);
   if (received) info.ifnet.inputDone();
-  if (sent) transmitReady(info);
+  if (sent) info.gate.ready();
   if (received || sent) flush(info);
   return received || sent;
 }

@@ -12,7 +12,7 @@ import type { Netmap } from "../netmap/netmap.ts";
 import { counterTree } from "./counter-tree.ts";
 import { poll } from "./datapath.ts";
 import { allocRxBuffers } from "./datapath-rx.ts";
-import { transmit, transmitReady } from "./datapath-tx.ts";
+import { transmit } from "./datapath-tx.ts";
 import { NetfrontInfo, type XenOptions } from "./info.ts";
 import {
   announce,
@@ -28,7 +28,7 @@ import {
   tryResume,
   up,
 } from "./lifecycle.ts";
-import { flush, kick } from "./notify.ts";
+import { flush } from "./notify.ts";
 
 export type { XenOptions } from "./info.ts";
 
@@ -76,7 +76,7 @@ export class XenDriver implements Driver {
 
   /** An answer of the store comes back behind everything posted before its request. */
   async settled(): Promise<void> {
-    kick(this.info);
+    this.info.gate.kick();
     await this.info.store.readOptional("domid");
   }
 
@@ -96,7 +96,7 @@ export class XenDriver implements Driver {
     poll(info);
     info.events.poll();
     this.#refill();
-    if (info.kickArmed) kick(info);
+    if (info.gate.kickArmed) info.gate.kick();
     // Applications in other threads have released slots meanwhile, or wait for what just came.
     if (this.#netmap !== undefined) serviceShared(this.#netmap);
   }
@@ -119,7 +119,7 @@ export class XenDriver implements Driver {
   }
 
   writableAgain(): void {
-    transmitReady(this.info);
+    this.info.gate.ready();
   }
 
   detach(): Promise<void> {
@@ -135,7 +135,7 @@ export class XenDriver implements Driver {
   queues(): QueueState | undefined {
     const { info } = this;
     if (!info.carrier) return undefined;
-    kick(info);
+    info.gate.kick();
     return {
       personality: "xen",
       queues: info.txqs.map((txq, i) => ({

@@ -9,12 +9,14 @@ import { AsyncLock } from "../async-lock.ts";
 import type { DriverContext } from "../driver.ts";
 import { Iff, Ifnet } from "../net/ifnet.ts";
 import { type Mbuf, MbufPool } from "../net/mbuf.ts";
+import { TransmitGate } from "../net/transmit-gate.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import { Abandoned } from "./abandoned.ts";
 import { getXenDmaTag, type XenParentTag } from "./bus-dma-xen/index.ts";
 import { DevStats, type RxStats, type TxStats } from "./counters.ts";
 import { EventChannels } from "./event-channels.ts";
 import { GrantTable } from "./grant-table.ts";
+import { kick } from "./notify.ts";
 import { RX_MAPS, type Rxq, type Txq } from "./rings.ts";
 import { Xenbus } from "./xenbus.ts";
 import { XenstoreClient } from "./xenstore-client.ts";
@@ -32,7 +34,7 @@ export interface XenOptions {
    * asks for the same.
    */
   readonly trusted?: boolean;
-  /** Bytes pushed and not yet answered that the device holds for us. Default 16 MiB. */
+  /** Most bytes pushed and not yet answered, beside the limit of the device. Default: none. */
   readonly pushBytes?: number;
   /** The module in which applications open the interface, through the emulated adapter. */
   readonly netmap?: Netmap;
@@ -42,7 +44,6 @@ export interface XenOptions {
 
 /** Pages that the stack may hold beside those in rings. */
 const SPARE_MBUFS = 2048;
-const DEFAULT_PUSH_BYTES = 16 << 20;
 const DEFAULT_CONNECT_MS = 10_000;
 
 /** Why a NIC stopped for good: what the backend did that none may do. */
@@ -70,7 +71,6 @@ export class NetfrontInfo {
   readonly wantLro: boolean;
   readonly wantRxcsum: boolean;
   readonly wantTrusted: boolean;
-  readonly pushBytes: number;
   readonly connectMs: number;
 
   // lifecycle.ts: steps that hold the lock, and linkLost, which raises the generation instead.
@@ -117,16 +117,8 @@ export class NetfrontInfo {
   // info.ts: renewPool, for queues.ts.
   rxPool: MbufPool;
 
-  // datapath-tx.ts; queues.ts forgets a queue that is gone.
-  /** Bytes pushed and not answered, over all queues. */
-  pushedBytes = 0;
-  /** Somebody was refused with ENOBUFS and waits for onTransmitReady. */
-  refused = false;
-  /** The queue that had no room, when that was the reason. */
-  refusedTxq: Txq | undefined;
-
-  // notify.ts.
-  kickArmed = false;
+  // datapath-tx.ts counts its pushed bytes; queues.ts makes it forget queues that are gone.
+  readonly gate: TransmitGate<Txq>;
 
   // queues.ts makes them; each count is whose event it is.
   readonly stats = new DevStats();
@@ -141,7 +133,14 @@ export class NetfrontInfo {
     this.wantRxcsum = options.rxcsum ?? options.netmap === undefined;
     this.wantLro = (options.lro ?? true) && this.wantRxcsum;
     this.wantTrusted = options.trusted ?? true;
-    this.pushBytes = options.pushBytes ?? DEFAULT_PUSH_BYTES;
+    this.gate = new TransmitGate<Txq>({
+      ifnet: this.ifnet,
+      space: ctx.space,
+      pushBytes: options.pushBytes,
+      // Suspended, or without a backend: one comes back, and the source is told then.
+      isOpen: () => this.running && this.carrier && !this.suspended,
+      kick: () => kick(this),
+    });
     this.connectMs = options.connectMs ?? DEFAULT_CONNECT_MS;
     const { hypervisor, space, log } = ctx;
     this.grants = new GrantTable({ hypervisor, space, log });

@@ -27,11 +27,11 @@ import { Abandoned } from "./abandoned.ts";
 import { MIN_MTU, needMtu, queryFeatures, readDescription, talkToBackend } from "./control.ts";
 import { poll } from "./datapath.ts";
 import { allocRxBuffers, rebuildRxBufs } from "./datapath-rx.ts";
-import { transmitReady, txIdle, xmit } from "./datapath-tx.ts";
+import { txIdle, xmit } from "./datapath-tx.ts";
 import { XenError } from "./error.ts";
 import type { NetfrontInfo } from "./info.ts";
 import { Shortage } from "./memory.ts";
-import { flush, kick } from "./notify.ts";
+import { flush } from "./notify.ts";
 import { disconnectQueues, dropKept } from "./queues.ts";
 import { XenstoreError } from "./xenstore-client.ts";
 
@@ -155,7 +155,7 @@ function kickRings(info: NetfrontInfo): void {
   for (const rxq of info.rxqs) allocRxBuffers(info, rxq);
   for (const txq of info.txqs) if (txq.port !== 0) info.events.notify(txq.port);
   flush(info);
-  transmitReady(info);
+  info.gate.ready();
 }
 
 /** Says where the NIC is now, so that switches send there; one a tick until none is left. */
@@ -227,7 +227,7 @@ export function up(info: NetfrontInfo): void {
   ifnet.flags = (ifnet.flags | Iff.UP | Iff.DRV_RUNNING) & ~Iff.DRV_OACTIVE;
   for (const rxq of info.rxqs) allocRxBuffers(info, rxq);
   if (info.carrier) flush(info);
-  transmitReady(info);
+  info.gate.ready();
 }
 
 /** xn_stop: the rings stay connected; what still comes is dropped, counted. */
@@ -284,7 +284,7 @@ export async function suspend(info: NetfrontInfo): Promise<void> {
   info.suspended = true;
   info.stats.suspends++;
   if (!info.carrier) return;
-  kick(info);
+  info.gate.kick();
   for (
     let waited = 0;
     waited < DRAIN_MS && info.carrier && !txIdle(info);

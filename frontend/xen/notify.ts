@@ -15,19 +15,11 @@
 import type { NetfrontInfo } from "./info.ts";
 import type { Rxq, Txq } from "./rings.ts";
 
-/** Packets and bytes after which requests are published within a burst. */
-const BURST_PACKETS = 64;
-/** What was pushed and its requests should leave together, in a message that is not too long. */
-const BURST_BYTES = 60 * 1024;
 /**
  * A batch this long leaves with its index: two super-frames, for half the system calls and wake-ups
  * of one each. A third would reach the limit at which a batch leaves in the middle of a packet.
  */
 const BATCH_BYTES = 88 * 1024;
-
-/** Whether this burst has gone on for long enough. */
-export const publishDue = (txq: Txq): boolean =>
-  txq.burstPackets >= BURST_PACKETS || txq.burstBytes >= BURST_BYTES;
 
 /** Grants first, then what names them, then the index; and the event, where it was asked for. */
 export function publishTx(info: NetfrontInfo, txq: Txq): void {
@@ -54,16 +46,8 @@ export function publishRx(info: NetfrontInfo, rxq: Rxq): void {
 /** The channel of a queue pair hangs at its Tx queue. */
 export const portOf = (info: NetfrontInfo, rxq: Rxq): number => info.txqs[rxq.id]?.port ?? 0;
 
-/** Makes sure that this burst's requests are published once the burst is over. */
-export function armKick(info: NetfrontInfo): void {
-  if (info.kickArmed) return;
-  info.kickArmed = true;
-  queueMicrotask(() => kick(info));
-}
-
 /** The burst is over: publishes for each queue that has something new. */
 export function kick(info: NetfrontInfo): void {
-  info.kickArmed = false;
   if (!info.carrier) return;
   for (const txq of info.txqs) publishTx(info, txq);
   flush(info);

@@ -117,7 +117,7 @@ export function disconnectQueues(info: NetfrontInfo, keep: boolean): number {
   const { rxqs, txqs } = info;
   info.rxqs = [];
   info.txqs = [];
-  info.refusedTxq = undefined;
+  info.gate.forgetQueues();
   let unanswered = 0;
   for (const rxq of rxqs) disconnectRxq(info, rxq, keep);
   // What was read last, or was being merged, went up.

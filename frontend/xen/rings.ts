@@ -16,6 +16,7 @@
 import { RX_RING_SLOTS, TX_RING_SLOTS } from "../../shared/xen/netif.ts";
 import { LroQueue } from "../net/lro.ts";
 import type { Mbuf } from "../net/mbuf.ts";
+import type { GateQueue } from "../net/transmit-gate.ts";
 import type { XenDmaMap, XenDmaTag } from "./bus-dma-xen/index.ts";
 import type { RxStats, TxStats } from "./counters.ts";
 import type { FrontRing } from "./memory.ts";
@@ -75,7 +76,7 @@ export class Rxq {
 export const NO_PACKET = 0xffff;
 
 /** struct netfront_txq */
-export class Txq {
+export class Txq implements GateQueue {
   readonly id: number;
   readonly name: string;
   readonly stats: TxStats;
@@ -115,7 +116,7 @@ export class Txq {
   /** Too full for the largest packet. */
   full = false;
 
-  // datapath-tx.ts; notify.ts sets them back.
+  // The transmit gate; notify.ts sets them back.
   /** Packets and bytes since the last publish. */
   burstPackets = 0;
   burstBytes = 0;
@@ -127,5 +128,10 @@ export class Txq {
     for (let i = 0; i < TX_RING_SLOTS; i++) this.nextId[i] = i + 1;
     this.freeId = 1;
     this.nextId[TX_RING_SLOTS] = 0;
+  }
+
+  /** A queue without a ring keeps nobody waiting: its successor may have room. */
+  get hasRoom(): boolean {
+    return this.ring === undefined || !this.full;
   }
 }

@@ -37,7 +37,7 @@ const welcomeShape = z.object({
   queues: z.number().int().min(1).max(128),
   maxMtu: z.number().int().min(68).max(65535),
   /** Bytes of pushes that the device holds for this NIC. */
-  pushBytes: z.number().int().min(65536),
+  pushBytes: z.number().int().min(Limits.PUSH_BYTES_MIN),
   /** PCI revision id; bit 0 set: no readless register reads. */
   revision: z.number().int().min(0).max(255),
   /** There is a BAR 2, the device's own memory. */

@@ -5,6 +5,7 @@
  * A transaction is a msgpack array: opcode, then fields. A column transaction carries
  * [opcode, data bin, records bin]: the records (records.ts) cut the data into pieces.
  */
+import { MAX_FRAME_BYTES } from "../net/frame.ts";
 import { GRANT_RECORD_V1_SIZE, GRANT_RECORD_V2_SIZE } from "../xen/grant.ts";
 
 export const PROTOCOL_VERSION = 1;
@@ -68,6 +69,8 @@ export const Limits = {
   READS: 256,
   /** Bytes of pushed data a device holds for a NIC, unless welcome says otherwise. */
   PUSH_BYTES: 16 << 20,
+  /** The least that welcome may say: one whole frame. With less, a frame could wait for ever. */
+  PUSH_BYTES_MIN: MAX_FRAME_BYTES,
   /** Argument structures of one hypercall, and of its reply. */
   HYPERCALL_BYTES: 1 << 14,
   /** Hypercalls that a frontend may have outstanding. */

@@ -30,8 +30,7 @@ export async function openNic(options: NicOptions): Promise<OpenNic> {
     personality,
     agent: "ringwire-bench",
     queues: 1,
-    driver: (context, welcome) =>
-      createDriver(personality, context, welcome, { rxRingSize: ringSize }),
+    driver: (context) => createDriver(personality, context, { rxRingSize: ringSize }),
   });
   await session.start();
   return {

@@ -6,13 +6,23 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Iff } from "../../frontend/net/ifnet.ts";
-import { Csum, type Mbuf } from "../../frontend/net/mbuf.ts";
+import { Csum } from "../../frontend/net/mbuf.ts";
 import { nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { EmulatedAdapter } from "../../frontend/netmap/emulated.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { putFrame, takeAll } from "../support/netmap-frames.ts";
-import { arrive, arriving, bytesOf, frame, MAC, PEER, payload } from "../support/nic-frames.ts";
+import {
+  arrive,
+  arriving,
+  bytesOf,
+  CHECKSUM_AT,
+  frame,
+  MAC,
+  PEER,
+  payload,
+  withOffload,
+} from "../support/nic-frames.ts";
 import { NICS, type NicOptions, type NicUnderTest } from "../support/nic-under-test.ts";
 import { type Built, buildPacket } from "../support/packets.ts";
 
@@ -20,23 +30,6 @@ const BROADCAST = [255, 255, 255, 255, 255, 255];
 const GROUP = [0x33, 0x33, 0, 0, 0, 1];
 const CHECKED = Csum.L4_CALC | Csum.L4_VALID;
 const LENGTHS = [14, 15, 59, 60, 61, 96, 97, 128, 577, 1499, 1513, 1514];
-const CHECKSUM = { 6: 16, 17: 6 } as const;
-
-/** Asks the device for the checksum of `built`, and to cut it when `segment` is not 0. */
-function withOffload(m: Mbuf, built: Built, v6: boolean, protocol: 6 | 17, segment = 0): Mbuf {
-  if (protocol === 6) m.csumFlags = v6 ? Csum.IP6_TCP : Csum.IP_TCP;
-  else m.csumFlags = v6 ? Csum.IP6_UDP : Csum.IP_UDP;
-  if (segment > 0) {
-    m.csumFlags |= v6 ? Csum.IP6_TSO : Csum.IP_TSO;
-    m.tsoSegsz = segment;
-    m.headerLength = built.payload;
-  }
-  m.csumStart = built.l4;
-  m.csumOffset = CHECKSUM[protocol];
-  m.isIp6 = v6;
-  return m;
-}
-
 describe.each(NICS)("$kind", ({ kind, make }) => {
   async function started(options: NicOptions = {}): Promise<NicUnderTest> {
     const nic = make(options);
@@ -139,7 +132,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       expect(nic.segment[0]).toMatchObject({
         needsCsum: true,
         csumStart: built.l4,
-        csumOffset: CHECKSUM[protocol],
+        csumOffset: CHECKSUM_AT[protocol],
         gso: Gso.NONE,
       });
       expect(nic.faults).toEqual([]);
@@ -177,7 +170,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       skip(kind === "ena", "ENA has no descriptor for it: the switch finishes them for its port");
       const nic = await started();
       const built = packet("partial", MAC);
-      const csumOffset = CHECKSUM[protocol];
+      const csumOffset = CHECKSUM_AT[protocol];
       const facts = { needsCsum: true, csumStart: built.l4, csumOffset, csumValid: true };
       expect(nic.deliver(built.bytes, facts)).toBeUndefined();
       nic.flush();

@@ -87,6 +87,7 @@ describe("a device that welcomes wrongly", () => {
     ["with a name that is an escape sequence", [Op.WELCOME, { ...WELCOME, segment: "\u001b[2J" }]],
     ["with 10^9 queues", [Op.WELCOME, { ...WELCOME, queues: 1e9 }]],
     ["with no room for pushes", [Op.WELCOME, { ...WELCOME, pushBytes: 0 }]],
+    ["with room for less than a frame", [Op.WELCOME, { ...WELCOME, pushBytes: 65_556 }]],
     ["with text", [Op.WELCOME, "welcome"]],
     ["by a write", column(Op.WRITE, [{ address: 4096, bytes: Buffer.alloc(4) }])],
     ["by an answer to no question", [Op.MMIO_READ_REPLY, 1, Buffer.alloc(4)]],

@@ -1,7 +1,9 @@
 /** Frames of a NIC under test: raw ones with a pattern, and what they are compared with. */
 
 import { expect } from "vitest";
+import { Csum, type Mbuf } from "../../frontend/net/mbuf.ts";
 import type { NicUnderTest } from "./nic-under-test.ts";
+import type { Built } from "./packets.ts";
 
 /** The NIC's address, and that of somebody in its segment. */
 export const MAC = [2, 0, 0, 0, 0, 1];
@@ -32,4 +34,28 @@ export async function arrive(nic: NicUnderTest, ...frames: Uint8Array[]): Promis
   for (const bytes of frames) expect(nic.deliver(bytes)).toBeUndefined();
   nic.flush();
   await nic.settle();
+}
+
+/** Where the checksum is in a TCP and in a UDP header. */
+export const CHECKSUM_AT = { 6: 16, 17: 6 } as const;
+
+/** Asks the device for the checksum of `built`, and to cut it when `segment` is not 0. */
+export function withOffload(
+  m: Mbuf,
+  built: Built,
+  v6: boolean,
+  protocol: 6 | 17,
+  segment = 0,
+): Mbuf {
+  if (protocol === 6) m.csumFlags = v6 ? Csum.IP6_TCP : Csum.IP_TCP;
+  else m.csumFlags = v6 ? Csum.IP6_UDP : Csum.IP_UDP;
+  if (segment > 0) {
+    m.csumFlags |= v6 ? Csum.IP6_TSO : Csum.IP_TSO;
+    m.tsoSegsz = segment;
+    m.headerLength = built.payload;
+  }
+  m.csumStart = built.l4;
+  m.csumOffset = CHECKSUM_AT[protocol];
+  m.isIp6 = v6;
+  return m;
 }

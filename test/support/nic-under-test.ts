@@ -22,6 +22,8 @@ export interface NicOptions {
   readonly mtu?: number;
   /** Where the NIC's ports are to be opened. */
   readonly netmap?: Netmap;
+  /** Bytes of pushes that the device holds for the NIC; more of them are an error of the test. */
+  readonly pushBytes?: number;
 }
 
 /** Where the checksum of a packet that came in is to be finished, and how it is to be cut. */
@@ -207,9 +209,16 @@ abstract class PairNic<P extends EnaPair | XenPair> implements Omit<NicUnderTest
   }
 }
 
+const driverOptions = (netmap: Netmap | undefined, pushBytes: number | undefined) => ({
+  ...(netmap === undefined ? {} : { netmap }),
+  ...(pushBytes === undefined ? {} : { pushBytes }),
+});
+
 class EnaUnderTest extends PairNic<EnaPair> implements NicUnderTest {
-  constructor({ netmap, ...options }: NicOptions) {
-    super(new EnaPair({ ...options, driver: netmap === undefined ? {} : { netmap } }), netmap);
+  constructor({ netmap, pushBytes, ...options }: NicOptions) {
+    const budget = pushBytes === undefined ? {} : { pushBudget: pushBytes };
+    const driver = driverOptions(netmap, pushBytes);
+    super(new EnaPair({ ...options, ...budget, driver }), netmap);
   }
 
   /** The event of ENA_ADMIN_DEVICE_REQUEST_RESET; the driver's watchdog heeds it. */
@@ -248,8 +257,10 @@ const INITIALISING = "1";
 const CLOSING = "5";
 
 class XenUnderTest extends PairNic<XenPair> implements NicUnderTest {
-  constructor({ netmap, ...options }: NicOptions) {
-    super(new XenPair({ ...options, driver: netmap === undefined ? {} : { netmap } }), netmap);
+  constructor({ netmap, pushBytes, ...options }: NicOptions) {
+    const budget = pushBytes === undefined ? {} : { pushBudget: pushBytes };
+    const driver = driverOptions(netmap, pushBytes);
+    super(new XenPair({ ...options, ...budget, driver }), netmap);
   }
 
   /** The toolstack closes the backend, and offers it again; not more often than once a second. */

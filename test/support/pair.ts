@@ -25,7 +25,7 @@ import { createEnaDriver, type EnaDriver, type EnaOptions } from "../../frontend
 import { DevCtl, devCtlReg, Register } from "../../shared/ena/registers.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
-import { FAULT_SEVERITY_NAMES } from "../../shared/wire/transactions.ts";
+import { FAULT_SEVERITY_NAMES, Limits } from "../../shared/wire/transactions.ts";
 import { NicPair, SegmentEnd } from "./nic-pair.ts";
 
 /** What the device posts: a DMA write, or an interrupt. */
@@ -173,7 +173,7 @@ class PairLink implements DeviceLink {
     const bytes = src.slice(at, at + length);
     this.#pair.toDevice.push(() => {
       if (!end.memory.pushes.add(address, bytes, 0, length)) throw new Error("push refused");
-      const budget = this.#pair.options.pushBudget ?? 16 << 20;
+      const budget = this.#pair.options.pushBudget ?? Limits.PUSH_BYTES;
       if (end.memory.pushes.bytes > budget) throw new Error("push budget exceeded");
     });
   }

@@ -33,6 +33,7 @@ import {
   FAULT_SEVERITY_NAMES,
   GRANT_RECORD_BYTES,
   type GrantVersion,
+  Limits,
 } from "../../shared/wire/transactions.ts";
 import {
   END_GRANT_RECORD_SIZE,
@@ -88,6 +89,7 @@ export interface XenPairOptions {
   readonly config?: Partial<NicConfig>;
   readonly log?: Logger;
   readonly maxGrantFrames?: number;
+  readonly pushBudget?: number;
 }
 
 export class XenPair extends NicPair<BackendAct> {
@@ -267,6 +269,8 @@ class GuestEnd implements DeviceLink, HypervisorLink {
     this.#pair.sent.push({ kind: "push", reference, offset: address % 4096, bytes });
     this.#pair.toDevice.push(() => {
       if (!end.memory.pushes.add(address, bytes, 0, length)) throw new Error("push refused");
+      const budget = this.#pair.options.pushBudget ?? Limits.PUSH_BYTES;
+      if (end.memory.pushes.bytes > budget) throw new Error("push budget exceeded");
     });
   }
 

@@ -7,6 +7,7 @@ import { Errno } from "../../frontend/bus/errno.ts";
 import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
 import { RecordType } from "../../shared/wire/records.ts";
+import { Limits } from "../../shared/wire/transactions.ts";
 import { type DeviceAct, EnaPair, type Tamper } from "../support/pair.ts";
 
 const MAC = [2, 0, 0, 0, 0, 1];
@@ -377,7 +378,7 @@ describe("MTU", () => {
 
 describe("pushes", () => {
   test("never more than the budget, and the source is told when there is room", async () => {
-    const pushBudget = 64 * 1024;
+    const pushBudget = Limits.PUSH_BYTES_MIN;
     const pair = new EnaPair({ driver: { pushBytes: pushBudget, llq: false }, pushBudget });
     await pair.start();
     let sent = 0;

@@ -97,7 +97,7 @@ describe("waiting", () => {
     for (let i = 0; i < 40 && pair.segment.length < 40; i++) {
       port.look(Poll.OUT | Poll.IN);
       port.txsync();
-      expect(pair.adapter.pushedBytes).toBeLessThanOrEqual(20_000);
+      expect(pair.adapter.gate.pushedBytes).toBeLessThanOrEqual(20_000);
       await pair.settle();
     }
     expect(sent(pair)).toEqual(bytesOf(Array.from({ length: 40 }, (_, n) => out(n, 1500))));

@@ -40,7 +40,26 @@ const put = (port: NmPort, n: number): void => {
   for (let i = 0; i < n; i++) putFrame(port, port.txRing(0), ethernet(1, i));
 };
 
+/** The driver's transmit, which refuses frame number `frame` for good. */
+function transmitRefusing(frame: number): (m: Mbuf) => number {
+  const { transmit } = ifnet;
+  return (m) => (bytesOf(m)[11] === frame ? Errno.EMSGSIZE : transmit(m));
+}
+
 describe("transmit", () => {
+  test("a frame that the driver never accepts is dropped and counted, those behind it go", async () => {
+    ifnet.transmit = transmitRefusing(1);
+    const port = await open();
+    put(port, 4);
+    port.txsync();
+    expect(wire.map((m) => bytesOf(m)[11])).toEqual([0, 2, 3]);
+    expect(ifnet.counters.oqdrops).toBe(1);
+    for (const m of wire) m.free();
+    port.txsync();
+    expect(port.txRing(0).space).toBe(7);
+    await port.close();
+  });
+
   test("frames are copied into mbufs; a slot is free when its mbuf is freed, in ring order", async () => {
     const port = await open();
     const ring = port.txRing(0);

@@ -36,6 +36,7 @@ describe("shared/wire/README.md", () => {
       Limits.WINDOWS,
       Limits.HELLO_BYTES,
       Limits.MMIO_BYTES,
+      Limits.PUSH_BYTES_MIN,
     ];
     const plain = page.replaceAll(",", "");
     for (const n of numbers) expect(plain).toContain(String(n));
