@@ -16,6 +16,7 @@ import { DropReason } from "../switch/port.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
 import { ADDRESS_END, type EnaContext, MAX_PACKET_DESCS } from "./context.ts";
 import type { DescriptorRing } from "./memory.ts";
+import { RxIds } from "./request-ids.ts";
 
 /** Descriptors held out of the ring when buffers are used out of order. */
 const SHUFFLE_DEPTH = 16;
@@ -37,20 +38,14 @@ export class RxQueue {
   readonly #lengths = new Int32Array(POOL);
   readonly #reqIds = new Int32Array(POOL);
   #pooled = 0;
-  /** Descriptors taken from the ring since it was made. */
-  #taken = 0;
-  /**
-   * By request id: the id is free again for descriptors from this one on. Infinity while its
-   * buffer is in the pool. A descriptor announced earlier names a buffer that is still ours.
-   */
-  readonly #freeFrom: Float64Array;
+  readonly #inFlight: RxIds;
 
   constructor(context: EnaContext, index: number, ring: DescriptorRing, cq: CompletionQueue) {
     this.#context = context;
     this.index = index;
     this.ring = ring;
     this.cq = cq;
-    this.#freeFrom = new Float64Array(ring.depth);
+    this.#inFlight = new RxIds(ring.depth + POOL);
   }
 
   /** Empty buffers that the device holds or can read. */
@@ -188,24 +183,18 @@ export class RxQueue {
       );
       return false;
     }
-    if (reqId >= ring.depth) {
-      this.stop("RX_REQ_ID_RANGE", `request id ${reqId} in a queue of ${ring.depth}`);
+    if (address + length > ADDRESS_END) {
+      this.stop("RX_ADDRESS_RANGE", `buffer at 0x${address.toString(16)} leaves the address space`);
       return false;
     }
-    if (this.#taken < this.#freeFrom[reqId]!) {
+    if (!this.#inFlight.take(reqId)) {
       // Hardware keeps no book of receive ids: it uses the buffer, and the driver finds out.
       this.#context.note(
         "RX_REQ_ID_IN_FLIGHT",
         `rx queue ${this.index}: request id ${reqId} was posted again before it completed`,
       );
     }
-    if (address + length > ADDRESS_END) {
-      this.stop("RX_ADDRESS_RANGE", `buffer at 0x${address.toString(16)} leaves the address space`);
-      return false;
-    }
     ring.cursor.next();
-    this.#taken++;
-    this.#freeFrom[reqId] = Number.POSITIVE_INFINITY;
     const n = this.#pooled++;
     this.#addresses[n] = address;
     this.#lengths[n] = Math.min(length, MAX_BUFFER_BYTES);
@@ -217,7 +206,7 @@ export class RxQueue {
     const { ring } = this.cq;
     const last = i === count - 1;
     const reqId = this.#reqIds[i]!;
-    this.#freeFrom[reqId] = this.#taken + this.ring.announced;
+    this.#inFlight.complete(reqId, this.ring.announced);
     rxCdesc.write(
       ring.view,
       ring.at,

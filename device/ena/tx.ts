@@ -31,6 +31,7 @@ import {
 } from "./context.ts";
 import type { DescriptorRing } from "./memory.ts";
 import { TxMeta, TxOffloads } from "./offload.ts";
+import { IdSet } from "./request-ids.ts";
 
 /** How a low latency queue's entries are laid out. */
 export interface LlqLayout {
@@ -71,8 +72,8 @@ export class TxQueue {
   readonly #offloads = new TxOffloads();
   readonly #frame = new Frame();
   readonly #span: Span = { buffer: new Uint8Array(0), at: 0, length: 0 };
-  /** 1 for each request id that is not completed yet. */
-  readonly #inFlight: Uint8Array;
+  /** Request ids that are not completed yet. */
+  readonly #inFlight = new IdSet();
   /** Completions of this burst in random order, when asked for. */
   readonly #shuffled: number[] = [];
   #stage: Stage = Stage.IDLE;
@@ -106,7 +107,6 @@ export class TxQueue {
     this.llq = llq;
     this.#port = port;
     this.#onReady = onReady;
-    this.#inFlight = new Uint8Array(ring.depth);
   }
 
   get stage(): string {
@@ -138,7 +138,7 @@ export class TxQueue {
         const entries = this.#parse();
         if (entries <= INCOMPLETE) break;
         this.ring.cursor.skip(entries);
-        this.#inFlight[this.#reqId] = 1;
+        this.#inFlight.add(this.#reqId);
         if (this.#broken === "" && !this.#gather()) {
           this.#stage = Stage.READING;
           this.#context.counters.txReads++;
@@ -172,8 +172,7 @@ export class TxQueue {
    * announced in part counts.
    */
   outstanding(): number[] {
-    const ids: number[] = [];
-    for (let id = 0; id < this.#inFlight.length; id++) if (this.#inFlight[id] === 1) ids.push(id);
+    const ids = this.#inFlight.list();
     const { ring, llq } = this;
     // Only a packet's first entry has the first bit, in its first descriptor.
     for (let entry = 0; entry < ring.readable; entry++) {
@@ -299,8 +298,8 @@ export class TxQueue {
   #storeMeta(view: DataView, at: number): void {
     const meta = this.#meta;
     if (txMeta.extValid(view, at) === 0 || txMeta.ethMetaType(view, at) === 0) {
-      this.#breaks("TX_META_MALFORMED");
-      meta.valid = false;
+      // It says nothing, so what an earlier one said still holds where the queue keeps it.
+      if (this.llq?.metaRequired === true) meta.valid = false;
       return;
     }
     meta.mss = txMeta.mss(view, at);
@@ -313,11 +312,7 @@ export class TxQueue {
   /** The packet as a whole. False when the queue had to stop. */
   #check(metaSeen: boolean): boolean {
     const reqId = txDesc.reqIdOf(this.#lenCtrl, this.#metaCtrl);
-    if (reqId >= this.ring.depth) {
-      this.#halt("TX_REQ_ID_RANGE", `request id ${reqId} in a queue of ${this.ring.depth}`);
-      return false;
-    }
-    if (this.#inFlight[reqId] === 1) {
+    if (this.#inFlight.has(reqId)) {
       this.#halt("TX_REQ_ID_IN_FLIGHT", `request id ${reqId} is not completed yet`);
       return false;
     }
@@ -425,14 +420,14 @@ export class TxQueue {
 
   #complete(): void {
     this.#release();
-    if (txDesc.compReqOf(this.#lenCtrl) === 0) this.#inFlight[this.#reqId] = 0;
+    if (txDesc.compReqOf(this.#lenCtrl) === 0) this.#inFlight.delete(this.#reqId);
     else if (this.#context.pick === undefined) this.#post(this.#reqId);
     else this.#shuffled.push(this.#reqId);
   }
 
   #post(reqId: number): void {
     const { ring } = this.cq;
-    this.#inFlight[reqId] = 0;
+    this.#inFlight.delete(reqId);
     txCdesc.write(
       ring.view,
       ring.at,

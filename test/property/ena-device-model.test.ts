@@ -95,8 +95,9 @@ test("CREATE and DESTROY in any order agree with a model", async () => {
   );
 }, 60_000);
 
-test("a correct driver: every packet arrives whole, in order, completed once", async () => {
+test("case-W1, case-W2 a correct driver with ids of its own and empty meta descriptors: every packet arrives whole, in order, completed once", async () => {
   const packet = fc.record({
+    meta: fc.constantFrom("none" as const, "empty" as const),
     parts: fc.array(fc.integer({ min: 20, max: 300 }), { minLength: 1, maxLength: 4 }),
     pushed: fc.integer({ min: 0, max: 9 }).map((n) => n > 0),
   });
@@ -105,13 +106,14 @@ test("a correct driver: every packet arrives whole, in order, completed once", a
     fc.asyncProperty(
       fc.boolean(),
       fc.constantFrom("fifo" as const, "shuffle" as const),
+      fc.uniqueArray(fc.nat(0xffff), { minLength: 32, maxLength: 32 }),
       fc.array(burst, { maxLength: 30 }),
-      async (windows, completionOrder, bursts) => {
+      async (windows, completionOrder, ids, bursts) => {
         const host = new FakeHost();
         const twin = new EnaTwin(createEnaNic(host, { completionOrder }), host, { windows });
         await twin.attach();
         const q = await twin.createQueue(SqDirection.TX, 32, 1);
-        const free = Array.from({ length: 32 }, (_, i) => i);
+        const free = [...ids];
         const sent: number[] = [];
         const owned = new Map<number, number>();
         let room = 31;
@@ -127,18 +129,21 @@ test("a correct driver: every packet arrives whole, in order, completed once", a
         };
         for (const { packets, hold } of bursts) {
           host.switchPort.verdict = hold ? Verdict.HELD : Verdict.DONE;
-          for (const { parts, pushed } of packets) {
-            if (parts.length > room) continue;
+          for (const { meta, parts, pushed } of packets) {
+            const descs = parts.length + (meta === "empty" ? 1 : 0);
+            if (descs > room) continue;
             const reqId = free.shift()!;
             sent.push(stamp & 0xff);
+            if (meta === "empty") twin.postEmptyMeta(q);
             parts.forEach((length, i) => {
-              const flags = (i === 0 ? "f" : "") + (i === parts.length - 1 ? "l" : "");
+              const first = i === 0 && meta === "none";
+              const flags = (first ? "f" : "") + (i === parts.length - 1 ? "l" : "");
               const bytes = new Uint8Array(length).fill(stamp);
               twin.postTx(q, reqId, twin.buffer(bytes, pushed), length, flags);
             });
             stamp++;
-            owned.set(reqId, parts.length);
-            room -= parts.length;
+            owned.set(reqId, descs);
+            room -= descs;
           }
           twin.ring(q);
           if (!hold) await host.memory.answerReads();

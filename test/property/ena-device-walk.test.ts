@@ -158,7 +158,7 @@ describe("random descriptors", () => {
         fc.array(
           fc.record({
             reqId: fc.oneof(
-              { weight: 9, arbitrary: fc.nat(7) },
+              { weight: 1, arbitrary: fc.nat(7) },
               { weight: 1, arbitrary: fc.nat(0xffff) },
             ),
             length: fc.oneof(fc.integer({ min: 1, max: 2048 }), fc.constantFrom(0, 1, 0xffff)),

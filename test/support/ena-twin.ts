@@ -372,6 +372,14 @@ export class EnaTwin {
     q.sq.next();
   }
 
+  /** A meta descriptor that says nothing: neither valid nor of a type, with junk in its fields. */
+  postEmptyMeta(q: TwinQueue, clear = EXT_VALID | ETH_META_TYPE): void {
+    const at = this.at(q.sqAddress) + q.sq.slot * 16;
+    const { view } = this.host.memory;
+    this.postMeta(q, 9000, 255, 255, 63);
+    view.setUint32(at, view.getUint32(at, true) & ~clear, true);
+  }
+
   takeTx(q: TwinQueue): TxDone[] {
     const { view } = this.host.memory;
     const done: TxDone[] = [];
@@ -415,4 +423,7 @@ export class EnaTwin {
   }
 }
 
+/** Bits of a meta descriptor's len_ctrl that make its fields count. */
+export const EXT_VALID = 1 << 14;
+export const ETH_META_TYPE = 1 << 20;
 const NO_CONTROL = { address: 0, length: 0 } as const;

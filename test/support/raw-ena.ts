@@ -302,21 +302,21 @@ export class RawEna {
     reqId = queue.tail % queue.depth,
     push = true,
   ): void {
-    const address = this.buffer(reqId);
+    const address = this.buffer(queue.tail % queue.depth);
     this.memory.set(frame, address - BASE);
     if (push) this.raw.batch(column(Op.PUSH, [{ address, bytes: frame, type: 1 }]));
     this.describe(queue, txDescriptor({ length: frame.length, reqId, address }, queue));
     this.ring(queue);
   }
 
-  /** Offers `count` empty buffers. */
-  refill(queue: RawQueue, count: number): void {
+  /** Offers `count` empty buffers. `idOf` names the request id of a ring slot. */
+  refill(queue: RawQueue, count: number, idOf = (slot: number): number => slot): void {
     for (let i = 0; i < count; i++) {
-      const reqId = queue.tail % queue.depth;
+      const slot = queue.tail % queue.depth;
       const descriptor = Buffer.alloc(16);
       const view = new DataView(descriptor.buffer, descriptor.byteOffset);
       const phase = phaseOf(queue.tail, queue.depth);
-      rxDesc.write(view, 0, BUFFER_BYTES, phase, reqId, this.buffer(128 + reqId));
+      rxDesc.write(view, 0, BUFFER_BYTES, phase, idOf(slot), this.buffer(128 + slot));
       this.describe(queue, descriptor);
     }
     this.ring(queue);

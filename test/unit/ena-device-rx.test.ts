@@ -144,7 +144,6 @@ test("shuffled buffers: any order, each once, every byte in its place", async ()
 
 test.each([
   ["RX_WRONG_PHASE", (_twin: EnaTwin, q: TwinQueue) => q.sq.next()],
-  ["RX_REQ_ID_RANGE", (twin: EnaTwin, q: TwinQueue) => twin.postRx(q, 64, twin.alloc(64), 64)],
   ["RX_ADDRESS_RANGE", (twin: EnaTwin, q: TwinQueue) => twin.postRx(q, 0, 2 ** 48 - 32, 64)],
   ["RX_DOORBELL_BEYOND_RING", (_twin: EnaTwin, q: TwinQueue) => q.sq.skip(65)],
 ] as const)("%s stops the queue", async (code, breakIt) => {
@@ -358,6 +357,60 @@ test("fault-C2 a request id posted again before it is completed is named, and us
   port.flush();
   expect(twin.takeRx(q).map((d) => d.reqId)).toEqual([5, 5]);
   expect(host.faults.map((f) => [f.code, f.severity])).toEqual([["RX_REQ_ID_IN_FLIGHT", 0]]);
+});
+
+test.each([
+  ["4 x slot", (i: number) => (i % 16) * 4],
+  ["from the top down", (i: number) => 0xffff - (i % 16)],
+  ["all over", (i: number) => (i * 40_503) & 0xffff],
+])("case-W1 receive ids are any 16-bit numbers: %s, round the ring", async (_what, idOf) => {
+  for (const completionOrder of ["fifo", "shuffle"] as const) {
+    const { host, nic, twin, q, port } = await rig({ completionOrder }, true, 16);
+    const buffer = twin.alloc(2048);
+    let posted = 0;
+    const posts = (n: number): void => {
+      for (let i = 0; i < n; i++) twin.postRx(q, idOf(posted++), buffer, 2048);
+      twin.ring(q);
+    };
+    posts(16);
+    const state = nic.queues();
+    if (state?.personality !== "ena") throw new Error("no queues");
+    expect(state.submissionQueues[0]?.outstanding.map((r) => r.reqId)).toEqual(
+      Array.from({ length: 16 }, (_, i) => idOf(i)),
+    );
+    const seen: number[] = [];
+    for (let i = 0; i < 70; i++) {
+      for (let n = 0; n < 16; n++) port.deliver(frameOf(pattern(60)));
+      port.flush();
+      const done = twin.takeRx(q);
+      seen.push(...done.map((d) => d.reqId));
+      posts(done.length);
+    }
+    const sorted = (ids: number[]): number[] => ids.toSorted((a, b) => a - b);
+    expect(seen.length).toBe(70 * 16);
+    expect(sorted(seen)).toEqual(sorted(Array.from({ length: 70 * 16 }, (_, i) => idOf(i))));
+    expect(host.faults).toEqual([]);
+  }
+});
+
+test("case-W1 receive id 65535 posted again before its completion was announced is named", async () => {
+  const { host, twin, q, port } = await rig();
+  const buffer = twin.alloc(2048);
+  // Both are announced before the first completes, so the second names the device's buffer.
+  twin.postRx(q, 65_535, buffer, 2048);
+  twin.postRx(q, 1, buffer, 2048);
+  twin.postRx(q, 65_535, buffer, 2048);
+  twin.ring(q);
+  for (let i = 0; i < 2; i++) port.deliver(frameOf(pattern(60)));
+  expect(host.takeFaults()).toEqual([]);
+  port.deliver(frameOf(pattern(60)));
+  expect(host.takeFaults()).toEqual(["RX_REQ_ID_IN_FLIGHT"]);
+  for (let i = 0; i < 2; i++) twin.postRx(q, i === 0 ? 2 : 65_535, buffer, 2048);
+  twin.ring(q);
+  for (let i = 0; i < 2; i++) port.deliver(frameOf(pattern(60)));
+  expect(host.takeFaults()).toEqual([]);
+  port.flush();
+  expect(twin.takeRx(q).map((d) => d.reqId)).toEqual([65_535, 1, 65_535, 2, 65_535]);
 });
 
 test("a request id posted again after its completion is as good as new, lap after lap", async () => {

@@ -6,7 +6,7 @@ import { FeatureId } from "../../shared/ena/features.ts";
 import { L3Proto, L4Proto, txDesc, txMeta } from "../../shared/ena/io.ts";
 import { AccelMode, llqFeature } from "../../shared/ena/llq.ts";
 import { Gso } from "../../shared/net/frame.ts";
-import { EnaTwin, type TwinQueue } from "../support/ena-twin.ts";
+import { EnaTwin, ETH_META_TYPE, EXT_VALID, type TwinQueue } from "../support/ena-twin.ts";
 import { FakeHost, settle } from "../support/fake-host.ts";
 import { buildPacket, plainSum, pseudoHeader } from "../support/packets.ts";
 
@@ -181,12 +181,6 @@ describe("rules whose breaking stops the queue", () => {
       "TX_WRONG_PHASE",
       (_twin, q) => {
         q.sq.next();
-      },
-    ],
-    [
-      "TX_REQ_ID_RANGE",
-      (twin, q) => {
-        twin.postTx(q, 64, twin.buffer(pattern(60)), 60);
       },
     ],
     [
@@ -430,16 +424,83 @@ describe("offloads", () => {
     },
   );
 
-  test("a meta descriptor without its valid bits", async () => {
-    const { host, twin, q } = await rig();
-    const at = twin.at(q.sqAddress);
-    twin.postMeta(q, 0, 20, 14, 5);
-    host.memory.bytes[at + 1]! &= ~0x40;
-    expect(txMeta.extValid(host.memory.view, at)).toBe(0);
-    twin.postTx(q, 0, twin.buffer(pattern(60)), 60, "l");
+  describe("case-W2 a meta descriptor that says nothing", () => {
+    test.each([
+      ["without ext_valid", EXT_VALID],
+      ["without a type", ETH_META_TYPE],
+      ["without either", EXT_VALID | ETH_META_TYPE],
+    ])(
+      "case-W2 %s: its packet goes, and what was stored before still holds",
+      async (_what, bits) => {
+        const { host, twin, q, frames } = await rig();
+        twin.postEmptyMeta(q, bits);
+        twin.postTx(q, 0, twin.buffer(pattern(60)), 60, "l");
+        twin.ring(q);
+        expect(frames.map((f) => f.bytes.length)).toEqual([60]);
+        const p = buildPacket({ payload: pattern(100) });
+        const ask = offload({ full: true });
+        // Nothing was stored, so there is nothing for an offload to stand on.
+        twin.postEmptyMeta(q, bits);
+        twin.postTx(q, 1, twin.buffer(p.bytes), p.bytes.length, "l", ask);
+        twin.ring(q);
+        expect(host.takeFaults()).toEqual(["TX_META_MISSING"]);
+        twin.postMeta(q, 0, 20, 14, 5);
+        twin.postTx(q, 2, twin.buffer(p.bytes), p.bytes.length, "l", ask);
+        twin.postEmptyMeta(q, bits);
+        twin.postTx(q, 3, twin.buffer(p.bytes), p.bytes.length, "l", ask);
+        twin.ring(q);
+        expect(host.takeFaults()).toEqual([]);
+        expect(frames.slice(1).map((f) => [f.needsCsum, f.csumStart])).toEqual([
+          [true, 34],
+          [true, 34],
+        ]);
+        expect(twin.takeTx(q).map((c) => c.reqId)).toEqual([0, 1, 2, 3]);
+      },
+    );
+  });
+});
+
+describe("case-W1 a request id is any 16-bit number of the driver's", () => {
+  test.each([
+    ["4 x slot, as iPXE sends them", (i: number) => (i % 16) * 4],
+    ["from the top down", (i: number) => 0xffff - (i % 16)],
+    ["all over", (i: number) => (i * 40_503) & 0xffff],
+    ["one and the same, one at a time", () => 65_535],
+  ])("case-W1 %s, round the ring", async (_what, idOf) => {
+    for (const completionOrder of ["fifo", "shuffle"] as const) {
+      const { host, twin, q, frames } = await rig({ completionOrder }, true, 16);
+      const buffer = twin.buffer(pattern(60), false);
+      const wrong: number[] = [];
+      for (let i = 0; i < 1000; i++) {
+        host.memory.push(buffer, 60);
+        twin.postTx(q, idOf(i), buffer, 60);
+        twin.ring(q);
+        const done = twin.takeTx(q);
+        if (done.length !== 1 || done[0]?.reqId !== idOf(i)) wrong.push(i);
+      }
+      expect(wrong).toEqual([]);
+      expect(frames.length).toBe(1000);
+      expect(host.takeFaults()).toEqual([]);
+    }
+  });
+
+  test("case-W1 an id of 65535 that is in flight is refused a second time", async () => {
+    const { host, twin, q } = await rig({ completionOrder: "shuffle" });
+    for (let i = 0; i < 2; i++) twin.postTx(q, 65_535, twin.buffer(pattern(60)), 60);
     twin.ring(q);
-    expect(host.takeFaults()).toEqual(["TX_META_MALFORMED"]);
-    expect(twin.takeTx(q).length).toBe(1);
+    expect(host.takeFaults()).toEqual(["TX_REQ_ID_IN_FLIGHT"]);
+    expect(twin.takeTx(q)).toEqual([{ reqId: 65_535 }]);
+  });
+
+  test("case-W1 a capture that begins late learns of ids beyond the ring", async () => {
+    const { host, nic, twin, q } = await rig();
+    host.switchPort.verdict = Verdict.HELD;
+    for (const id of [65_535, 3, 4096]) twin.postTx(q, id, twin.buffer(pattern(60)), 60);
+    twin.ring(q);
+    const state = nic.queues();
+    if (state?.personality !== "ena") throw new Error("no queues");
+    const ids = state.submissionQueues.map((sq) => sq.outstanding.map((r) => r.reqId));
+    expect(ids).toEqual([[65_535, 3, 4096]]);
   });
 });
 
@@ -477,14 +538,22 @@ describe.each([
       reqId: number,
       header: Uint8Array,
       parts: Uint8Array[],
-      meta = false,
+      meta: boolean | "empty" = false,
+      offload = 0,
     ): void {
       const descs: ((v: DataView, at: number) => void)[] = [];
-      if (meta) descs.push((v, at) => txMeta.write(v, at, q.sq.phase, 1000, 20, 14, 5));
+      if (meta !== false) {
+        descs.push((v, at) => {
+          txMeta.write(v, at, q.sq.phase, 1000, 20, 14, 5);
+          // Neither ext_valid nor a type.
+          if (meta === "empty")
+            v.setUint32(at, v.getUint32(at, true) & ~(EXT_VALID | ETH_META_TYPE), true);
+        });
+      }
       const buffers = parts.length === 0 ? [new Uint8Array(0)] : parts;
       buffers.forEach((part, i) => {
         const address = part.length === 0 ? 0 : twin.buffer(part);
-        const first = i === 0 && !meta ? 1 : 0;
+        const first = i === 0 && meta === false ? 1 : 0;
         const last = i === buffers.length - 1 ? 1 : 0;
         const headerLength = i === 0 ? header.length : 0;
         descs.push((v, at) =>
@@ -497,7 +566,7 @@ describe.each([
             first,
             last,
             1,
-            0,
+            offload,
             address,
             headerLength,
           ),
@@ -531,6 +600,47 @@ describe.each([
       }
       expect(host.takeFaults()).toEqual([]);
       expect(host.memory.pushes).toEqual([]);
+    });
+
+    test("case-W1 ids beyond the ring are echoed", async () => {
+      const { host, twin, q, frames } = await llqRig();
+      const ids = [16, 65_535, 1024, 4 * 15, 65_535, 0];
+      for (const id of ids) {
+        send(twin, q, id, pattern(60), []);
+        twin.ring(q);
+        expect(twin.takeTx(q)).toEqual([{ reqId: id }]);
+      }
+      expect(frames.length).toBe(ids.length);
+      expect(host.takeFaults()).toEqual([]);
+    });
+
+    test("case-W2 a meta descriptor that says nothing costs no packet", async () => {
+      const { host, twin, q, frames } = await llqRig();
+      send(twin, q, 0, pattern(60), [pattern(50)], "empty");
+      twin.ring(q);
+      expect(frames.length).toBe(1);
+      expect(host.takeFaults()).toEqual([]);
+      // Offloads of an IPv4 header, with nothing stored.
+      send(twin, q, 1, pattern(60), [pattern(50)], "empty", 1 << 13);
+      twin.ring(q);
+      expect(host.takeFaults()).toEqual(["TX_META_MISSING"]);
+      expect(twin.takeTx(q).length).toBe(2);
+    });
+
+    test("case-W2 without meta caching an empty meta descriptor is one, and nothing holds over", async () => {
+      const { host, twin, q, frames } = await llqRig(
+        { disableMetaCaching: true },
+        AccelMode.DISABLE_META_CACHING,
+      );
+      send(twin, q, 0, pattern(60), [pattern(50)], true);
+      send(twin, q, 1, pattern(60), [pattern(50)], "empty");
+      twin.ring(q);
+      expect(frames.length).toBe(2);
+      expect(host.takeFaults()).toEqual([]);
+      send(twin, q, 2, pattern(60), [pattern(50)], "empty", 1 << 13);
+      twin.ring(q);
+      expect(host.takeFaults()).toEqual(["TX_META_MISSING"]);
+      expect(twin.takeTx(q).length).toBe(3);
     });
 
     test("a header longer than its place costs the packet", async () => {
