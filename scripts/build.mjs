@@ -1,23 +1,129 @@
 // Compiles the program to dist/. A script, not a line of shell, so that it works on Windows too.
+//
+// dist/ may be running, so it is never changed in place: the build grows beside it, and two
+// renames put it in place. A build that fails or is interrupted leaves dist/ as it was.
+//
+// --if-missing builds only where no dist/ is. `npm pack` uses it.
 import { spawnSync } from "node:child_process";
-import { chmodSync, cpSync, existsSync, rmSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from "node:fs";
+import { userInfo } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
-process.chdir(new URL("..", import.meta.url).pathname.replace(/^\/([A-Za-z]:)/, "$1"));
-rmSync("dist", { recursive: true, force: true });
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const DIST = "dist";
+const FRESH = `${DIST}.new-`;
+const RETIRED = `${DIST}.old-`;
+/** What a killed build left behind is swept away after this time: no build takes that long. */
+const STALE_MS = 3600_000;
+/** Each try fails only when another build finished between two system calls. */
+const SWAP_TRIES = 100;
 
-const tsc = "node_modules/typescript/bin/tsc";
-const { status } = spawnSync(process.execPath, [tsc, "-p", "tsconfig.build.json"], {
-  stdio: "inherit",
-});
-if (status !== 0) process.exit(status ?? 1);
+/** A program that the build ran has failed, and has said why. */
+class BuildFailure extends Error {
+  constructor(status) {
+    super(`exit code ${status}`);
+    this.status = status;
+  }
+}
 
-const bin = "dist/cli/ringwire.js";
-if (existsSync(bin)) chmodSync(bin, 0o755);
+process.chdir(ROOT);
+if (process.argv.includes("--if-missing") && existsSync(join(DIST, "cli", "ringwire.js"))) {
+  process.exit(0);
+}
 
-// For Wireshark as they are: the dissector, the program for its extcap folder, and its help page.
-const wireshark = "shared/capture/wireshark";
-cpSync(wireshark, `dist/${wireshark}`, {
-  recursive: true,
-  filter: (path) => !/\.[a-z]+$/.test(path) || /\.(lua|md)$/.test(path),
-});
-chmodSync(`dist/${wireshark}/ringwire-extcap`, 0o755);
+const fresh = FRESH + randomUUID();
+try {
+  mkdirSync(fresh);
+  sweep();
+  build(fresh);
+  swap(fresh);
+  linkCommand();
+} catch (error) {
+  rmSync(fresh, { recursive: true, force: true });
+  if (error instanceof BuildFailure) process.exit(error.status);
+  if (!["EACCES", "EPERM", "EROFS"].includes(error.code)) throw error;
+  console.error(
+    `ringwire can't be built: user ${userInfo().username} may not write to ${ROOT} (${error.code}). ` +
+      "Build as the owner of that folder. The dist/ that is there is unchanged.",
+  );
+  process.exit(1);
+}
+
+/** Fills an empty folder with everything that dist/ holds. */
+function build(out) {
+  node("node_modules/typescript/bin/tsc", "-p", "tsconfig.build.json", "--outDir", out);
+  chmodSync(`${out}/cli/ringwire.js`, 0o755);
+
+  // For Wireshark as they are: the dissector, the program for its extcap folder, and its help page.
+  const wireshark = "shared/capture/wireshark";
+  cpSync(wireshark, `${out}/${wireshark}`, {
+    recursive: true,
+    filter: (path) => !/\.[a-z]+$/.test(path) || /\.(lua|md)$/.test(path),
+  });
+  chmodSync(`${out}/${wireshark}/ringwire-extcap`, 0o755);
+}
+
+/**
+ * The command beside the tools: with node_modules/.bin in PATH, `ringwire` starts without npx,
+ * for every user and by the Node of this checkout. A comfort: a build is whole without it.
+ */
+function linkCommand() {
+  if (process.platform === "win32") return;
+  try {
+    symlinkSync(`../../${DIST}/cli/ringwire.js`, "node_modules/.bin/ringwire");
+  } catch {
+    // It is there already, or node_modules is somebody else's.
+  }
+}
+
+/** Runs a program of node's to its end. A failure has been explained on stderr by then. */
+function node(...args) {
+  const { status } = spawnSync(process.execPath, args, { stdio: "inherit" });
+  if (status !== 0) throw new BuildFailure(status ?? 1);
+}
+
+/**
+ * Puts a folder in the place of dist/. No system call of Node's exchanges two folders, so dist/
+ * is absent between two renames. Of several builds at once the last one stays.
+ */
+function swap(fresh) {
+  const retired = RETIRED + randomUUID();
+  for (let tries = 1; ; tries++) {
+    try {
+      renameSync(DIST, retired);
+    } catch (error) {
+      // Absent: the first build, or another build is between its two renames.
+      if (error.code !== "ENOENT") throw error;
+    }
+    try {
+      renameSync(fresh, DIST);
+      break;
+    } catch (error) {
+      // Another build put its own there in between.
+      if (!["ENOTEMPTY", "EEXIST"].includes(error.code) || tries === SWAP_TRIES) throw error;
+      rmSync(retired, { recursive: true, force: true });
+    }
+  }
+  rmSync(retired, { recursive: true, force: true });
+}
+
+/** Removes what killed builds left behind. */
+function sweep() {
+  for (const name of readdirSync(".")) {
+    if (!name.startsWith(FRESH) && !name.startsWith(RETIRED)) continue;
+    const { mtimeMs } = statSync(name, { throwIfNoEntry: false }) ?? { mtimeMs: Date.now() };
+    if (Date.now() - mtimeMs > STALE_MS) rmSync(name, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,189 @@
+/** What npm does with a checkout whose program is running, and what it packs. */
+import {
+  chmodSync,
+  cpSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, normalize } from "node:path";
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { missingProgram } from "../support/installed.ts";
+import { NODE, ROOT, run } from "../support/process.ts";
+
+/** What a build reads. */
+const SOURCES = [
+  "cli",
+  "device",
+  "dist",
+  "frontend",
+  "scripts",
+  "shared",
+  "package.json",
+  "tsconfig.json",
+  "tsconfig.build.json",
+];
+const COMMAND = "dist/cli/ringwire.js";
+/** A file that only this dist/ has: a build would not write it. */
+const MARK = "dist/mark";
+
+const withoutNpm = missingProgram("npm", "npx");
+const withoutUsers =
+  missingProgram("setpriv") ?? (process.getuid?.() === 0 ? undefined : "(needs root)");
+
+/** A checkout of its own, with the tools of this one. */
+class Checkout implements Disposable {
+  readonly folder = mkdtempSync(join(tmpdir(), "ringwire checkout-"));
+  /** Empty: npx has never been here. */
+  readonly home = mkdtempSync(join(tmpdir(), "ringwire-home-"));
+
+  constructor() {
+    chmodSync(this.folder, 0o755);
+    for (const name of SOURCES)
+      cpSync(join(ROOT, name), join(this.folder, name), { recursive: true });
+    symlinkSync(join(ROOT, "node_modules"), join(this.folder, "node_modules"));
+    writeFileSync(join(this.folder, MARK), "");
+  }
+
+  run(...argv: string[]) {
+    const env = {
+      HOME: this.home,
+      npm_config_offline: "true",
+      npm_config_update_notifier: "false",
+    };
+    return run(["env", `--chdir=${this.folder}`, ...argv], { env }, 120_000);
+  }
+
+  /** Everything named dist, and what a build may have left. */
+  get builds(): string[] {
+    return readdirSync(this.folder).filter((name) => name.startsWith("dist"));
+  }
+
+  get isMarked(): boolean {
+    return readdirSync(join(this.folder, "dist")).includes("mark");
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.folder, { recursive: true, force: true });
+    rmSync(this.home, { recursive: true, force: true });
+  }
+}
+
+describe("ux-P3 a dist that runs", () => {
+  let checkout: Checkout;
+  beforeEach(() => {
+    checkout = new Checkout();
+  });
+  afterEach(() => checkout[Symbol.dispose]());
+
+  it.skipIf(withoutNpm)("stays under npx of a new user, and under npm pack", async () => {
+    let isOver = false;
+    const codes = new Set<number | null | undefined>();
+    const loop = async () => {
+      do codes.add((await checkout.run(NODE, COMMAND, "--version")).exit?.code);
+      while (!isOver);
+    };
+    const running = loop();
+    const npx = await checkout.run("npx", "ringwire", "--version");
+    const pack = await checkout.run("npm", "pack", "--dry-run");
+    isOver = true;
+    await running;
+
+    expect(npx.exit?.code, npx.said()).toBe(0);
+    expect(pack.exit?.code, pack.said()).toBe(0);
+    expect([...codes]).toEqual([0]);
+    expect(checkout.isMarked).toBe(true);
+    expect(checkout.builds).toEqual(["dist"]);
+  });
+
+  it("stays when a build fails", async () => {
+    writeFileSync(join(checkout.folder, "cli/ringwire.ts"), "this is no TypeScript\n");
+    const build = await checkout.run(NODE, "scripts/build.mjs");
+
+    expect(build.exit?.code).not.toBe(0);
+    expect(build.stdout).toContain("cli/ringwire.ts");
+    expect(checkout.isMarked).toBe(true);
+    expect(checkout.builds).toEqual(["dist"]);
+  });
+
+  it("is replaced whole by builds, also by two at once", async () => {
+    const build = () => checkout.run(NODE, "scripts/build.mjs");
+    const both = await Promise.all([build(), build()]);
+
+    expect(both.map(({ exit, stderr }) => ({ code: exit?.code, stderr }))).toEqual([
+      { code: 0, stderr: "" },
+      { code: 0, stderr: "" },
+    ]);
+    expect(checkout.isMarked).toBe(false);
+    expect(checkout.builds).toEqual(["dist"]);
+    expect((await checkout.run(NODE, COMMAND, "--version")).exit?.code).toBe(0);
+  });
+
+  it.skipIf(withoutUsers)("can be used, and not be built, by who may not write there", async () => {
+    const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    const version = await checkout.run(...nobody, NODE, COMMAND, "--version");
+    const build = await checkout.run(...nobody, NODE, "scripts/build.mjs");
+
+    expect(version.exit?.code).toBe(0);
+    expect(build.exit?.code).toBe(1);
+    expect(build.stderr.split("\n")).toEqual([
+      expect.stringContaining(`may not write to ${checkout.folder}`),
+      "",
+    ]);
+    expect(checkout.isMarked).toBe(true);
+  });
+});
+
+interface Manifest {
+  readonly scripts: Readonly<Record<string, string>>;
+  readonly bin: Readonly<Record<string, string>>;
+}
+
+describe.skipIf(withoutNpm)("ux-S20 the package", () => {
+  const manifest = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as Manifest;
+  let files: string[];
+
+  beforeAll(async () => {
+    const pack = await run(["npm", "pack", "--dry-run", "--json"]);
+    const [packed] = JSON.parse(pack.stdout) as { files: { path: string }[] }[];
+    files = packed!.files.map((file) => file.path);
+  });
+
+  it("has no script that an installation runs", () => {
+    const atInstall = [
+      "preinstall",
+      "install",
+      "postinstall",
+      "preprepare",
+      "prepare",
+      "postprepare",
+    ];
+    expect(Object.keys(manifest.scripts).filter((name) => atInstall.includes(name))).toEqual([]);
+    expect(files).not.toContain("binding.gyp");
+  });
+
+  it("has no source map without its sources, and no word of one", () => {
+    expect(files.filter((file) => file.endsWith(".map"))).toEqual([]);
+    const scripts = files.filter((file) => file.endsWith(".js"));
+    const read = (file: string) => readFileSync(join(ROOT, file), "utf8");
+    expect(scripts.filter((file) => read(file).includes("sourceMappingURL"))).toEqual([]);
+  });
+
+  it("has its programs, and every document that its documents link to", () => {
+    expect(files).toEqual(expect.arrayContaining(Object.values(manifest.bin)));
+    expect(files).toEqual(expect.arrayContaining(["README.md", "CHANGELOG.md", "LICENSE"]));
+    const dangling: string[] = [];
+    for (const page of files.filter((file) => file.endsWith(".md"))) {
+      const text = readFileSync(join(ROOT, page), "utf8");
+      for (const [, link] of text.matchAll(/\]\((?!\w+:|#)([^)#\s]+)/g)) {
+        const target = normalize(join(dirname(page), link!));
+        if (!files.includes(target)) dangling.push(`${page}: ${link}`);
+      }
+    }
+    expect(dangling).toEqual([]);
+  });
+});
