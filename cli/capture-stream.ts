@@ -3,7 +3,7 @@
 import type { IncomingMessage } from "node:http";
 import { COMPILE_MS } from "../shared/capture/filter.ts";
 import { printable } from "../shared/capture/pcapng/text.ts";
-import { httpUrl } from "../shared/transport/websocket.ts";
+import { httpUrl } from "../shared/transport/address.ts";
 import { notOurs, openPage, whyNot } from "./device-page.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
 

@@ -14,7 +14,15 @@ import { openCapture, whyCut } from "./capture-stream.ts";
 import { PacketText } from "./capture-text.ts";
 import { ExitCode, Failure } from "./failure.ts";
 import { createLog } from "./log.ts";
-import { addCommonFlags, CommonShape, logOptions, readOptions, target, whole } from "./options.ts";
+import {
+  addCommonFlags,
+  addConnectFlag,
+  CommonShape,
+  ConnectShape,
+  logOptions,
+  readOptions,
+  whole,
+} from "./options.ts";
 import { bytesText, countText } from "./output.ts";
 import { onStop, unlessStopped } from "./signals.ts";
 
@@ -30,7 +38,7 @@ interface Rotation {
 
 const Shape = z.object({
   ...CommonShape,
-  connect: target.default("http://127.0.0.1:7700"),
+  ...ConnectShape,
   interface: z.array(z.string().min(1)).default(["any"]),
   ring: z.boolean().default(false),
   frames: z.boolean().default(true),
@@ -63,11 +71,10 @@ function rotation(rules: readonly string[], context: z.RefinementCtx): Rotation 
 }
 
 export function captureCommand(): Command {
-  const command = new Command("capture")
+  const command = addConnectFlag(new Command("capture"))
     .description(
       "Frames and ring transactions of a running device: to a file, a pipe, or in words.",
     )
-    .option("--connect <url>", "the device: http://HOST:PORT, ws or HOST:PORT (127.0.0.1:7700)")
     .option("-i, --interface <name...>", "NIC, uplink, switch, or any; may be repeated (any)")
     .option("--ring", "the batches of the link too: descriptors, doorbells, grants ...")
     .option("--no-frames", "no Ethernet frames")

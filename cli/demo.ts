@@ -14,7 +14,7 @@ import { Command } from "commander";
 import { z } from "zod";
 import type { Snapshot } from "../device/nic.ts";
 import type { ExchangeReport } from "../frontend/apps/exchange.ts";
-import { httpUrl } from "../shared/transport/websocket.ts";
+import { httpUrl } from "../shared/transport/address.ts";
 import { beginCapture, capturePath, DISSECTOR } from "./demo-capture.ts";
 import { Failure } from "./failure.ts";
 import { addCommonFlags, CommonShape, readOptions, whole } from "./options.ts";

@@ -4,8 +4,10 @@
  */
 import { type IncomingMessage, type RequestOptions, request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
+import { httpUrl } from "../shared/transport/address.ts";
+import { DIALLING } from "../shared/transport/lookup.ts";
+import { tlsTrouble } from "../shared/transport/tls-trouble.ts";
 import { unreachable } from "../shared/transport/unreachable.ts";
-import { httpUrl } from "../shared/transport/websocket.ts";
 import { Failure, messageOf, systemCode } from "./failure.ts";
 
 const ANSWER_MS = 5000;
@@ -88,7 +90,7 @@ export function openPage(
   const request = url.protocol === "https:" ? requestHttps : requestHttp;
   return new Promise((resolve, reject) => {
     // No agent: the connection is this question's own, and ends with it.
-    const asked = request(url, { ...options, agent: false }, resolve);
+    const asked = request(url, { ...DIALLING, ...options, agent: false }, resolve);
     let error: Error = Object.assign(new Error("no connection"), { code: "ETIMEDOUT" });
     asked.on("socket", (socket) => {
       socket.once("connect", () => {
@@ -116,8 +118,13 @@ export function whyNot(error: unknown, url: URL): string {
   if (error instanceof Error && error.name === "TimeoutError") {
     return `${host} accepted the connection but did not answer; it is not a ringwire device's port`;
   }
-  if (protocol === "https:" && /ssl|tls/i.test(messageOf(error))) {
-    return `${host} does not speak TLS; use http://${host}`;
+  if (protocol === "https:") {
+    const trouble = tlsTrouble(
+      { code: systemCode(error), message: messageOf(error) },
+      host,
+      "http",
+    );
+    if (trouble !== undefined) return trouble;
   }
   return `${host} is not a ringwire device's port: ${messageOf(error)}`;
 }

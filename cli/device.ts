@@ -1,18 +1,18 @@
 /** `ringwire device`: the hardware's side, until it is told to stop. */
-import { lookup } from "node:dns/promises";
 import { BlockList, isIP } from "node:net";
 import { Command, Option } from "commander";
 import { z } from "zod";
 import type { DeviceServer } from "../device/server.ts";
 import type { Switch } from "../device/switch/switch.ts";
 import type { Logger } from "../shared/log.ts";
+import { bracketed, DEFAULT_DEVICE, DEVICE_PORT } from "../shared/transport/address.ts";
+import { addressOf } from "../shared/transport/lookup.ts";
 import { CaptureFiles, ignoreSignal } from "./capture-file.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
 import { createLog } from "./log.ts";
 import {
   addCommonFlags,
   CommonShape,
-  type HostPort,
   hostPort,
   logOptions,
   nicName,
@@ -33,7 +33,7 @@ const MAX_SNAP = 262_144;
 
 const Shape = z.object({
   ...CommonShape,
-  listen: hostPort.default({ host: "127.0.0.1", port: 7700 }),
+  listen: hostPort.default({ host: "127.0.0.1", port: DEVICE_PORT }),
   insecure: z.boolean().default(false),
   uplink: z.array(uplinkName()).default([]),
   segment: nicName.default("lan0"),
@@ -65,7 +65,7 @@ export function deviceCommand(): Command {
     .description(
       "The device: ENA functions and Xen vifs joined by a switch, one for each frontend.",
     )
-    .option("--listen <host:port>", "where frontends connect (127.0.0.1:7700)")
+    .option("--listen <host:port>", `where frontends connect (${DEFAULT_DEVICE})`)
     .option("--insecure", "allow an address that other hosts can reach")
     .option("--uplink <tap:name...>", "join the segment to a TAP interface; may be repeated")
     .option("--segment <name>", "name of the Ethernet segment (lan0)")
@@ -138,7 +138,7 @@ async function runDevice(options: Options): Promise<void> {
   try {
     const { port } = await listen(server, options.listen);
     listening = true;
-    const url = `ws://${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
+    const url = `ws://${bracketed(host)}:${port}`;
     output.event(`listening on ${url}`, { event: "listening", url, port, pid: process.pid });
     const ends = options.endWithStdin ? [stop.asked, stdinEnd()] : [stop.asked];
     log.info({}, `${await Promise.race(ends)}: the device stops`);
@@ -169,11 +169,16 @@ function captureOf(options: Options, server: DeviceServer, log: Logger): Capture
   return new CaptureFiles(capture, (output) => server.captures.start(output, request), log);
 }
 
+type Place = Options["listen"];
+
+/** As it is written on the command line. */
+const placeOf = ({ host, port }: Place): string => `${bracketed(host)}:${port}`;
+
 /** The address to bind. Names are looked up first, so that what is judged is what is bound. */
-async function bindAddress(listen: HostPort, insecure: boolean, log: Logger): Promise<string> {
+async function bindAddress(listen: Place, insecure: boolean, log: Logger): Promise<string> {
   let address: string;
   try {
-    ({ address } = await lookup(listen.host));
+    address = await addressOf(listen.host);
   } catch (error) {
     throw new Failure(
       `the host in --listen is not known: ${listen.host} (${systemCode(error) ?? messageOf(error)})`,
@@ -182,7 +187,7 @@ async function bindAddress(listen: HostPort, insecure: boolean, log: Logger): Pr
   if (isLoopback(address)) return address;
   if (!insecure) {
     throw new Failure(
-      `--listen ${listen.host}:${listen.port} can be reached from other hosts, and there is no authentication: add --insecure if the network is yours alone`,
+      `--listen ${placeOf(listen)} can be reached from other hosts, and there is no authentication: add --insecure if the network is yours alone`,
       ExitCode.USAGE,
     );
   }
@@ -200,12 +205,12 @@ function isLoopback(address: string): boolean {
   return loopback.check(address, isIP(address) === 6 ? "ipv6" : "ipv4");
 }
 
-async function listen(server: DeviceServer, { host, port }: HostPort): Promise<{ port: number }> {
+async function listen(server: DeviceServer, place: Place): Promise<{ port: number }> {
   try {
     return await server.listen();
   } catch (error) {
     const code = systemCode(error);
-    const where = `${host}:${port}`;
+    const where = placeOf(place);
     switch (code) {
       case "EADDRINUSE":
         throw new Failure(
@@ -216,7 +221,9 @@ async function listen(server: DeviceServer, { host, port }: HostPort): Promise<{
           `this user may not listen on ${where}: choose a port from 1024 up with --listen`,
         );
       case "EADDRNOTAVAIL":
-        throw new Failure(`${host} is no address of this machine: choose another with --listen`);
+        throw new Failure(
+          `${place.host} is no address of this machine: choose another with --listen`,
+        );
       default:
         throw new Failure(`can't listen on ${where}: ${messageOf(error)}`);
     }

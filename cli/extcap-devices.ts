@@ -1,6 +1,6 @@
 /** What the devices of a list have: their pages, asked all at once. */
 
-import { httpUrl } from "../shared/transport/websocket.ts";
+import { httpUrl } from "../shared/transport/address.ts";
 import { getPage } from "./device-page.ts";
 import type { DeviceFacts, PortFacts } from "./extcap-sentences.ts";
 import { messageOf } from "./failure.ts";
@@ -26,12 +26,8 @@ async function askDevice(written: string): Promise<DeviceFacts> {
   }
 }
 
-/** HOST:PORT says it all for http; https keeps its scheme. */
-function shortName(written: string): string {
-  const { protocol, host, port } = new URL(httpUrl(written, "/"));
-  if (protocol === "https:") return `https://${host}`;
-  return port === "" ? `http://${host}` : host;
-}
+/** HOST:PORT is enough for http; https keeps its scheme. */
+const shortName = (written: string): string => httpUrl(written, "").replace(/^http:\/\//, "");
 
 /** The ports of a status page. Throws when it is none. */
 function portsOf(page: object): PortFacts[] {

@@ -13,6 +13,7 @@
  * Exit code: 0 done, 1 failed, 2 wrong arguments or an interface that is none of ours. A filter that
  * is not good is an answer too: its first line says why, and the exit code is 0.
  */
+import { DEFAULT_DEVICE } from "../shared/transport/address.ts";
 import {
   configSentences,
   dltSentences,
@@ -27,7 +28,6 @@ import { ExitCode, Failure } from "./failure.ts";
 import { VERSION } from "./version.ts";
 
 const HELP_URL = new URL("../shared/capture/wireshark/README.md", import.meta.url).href;
-const DEFAULT_DEVICE = "127.0.0.1:7700";
 
 const FLAGS = [
   "--extcap-interfaces",

@@ -14,12 +14,13 @@ import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import {
   addCommonFlags,
+  addConnectFlag,
   CommonShape,
+  ConnectShape,
   logOptions,
   nicName,
   oneOf,
   readOptions,
-  target,
   unicastMac,
   whole,
 } from "./options.ts";
@@ -35,7 +36,7 @@ const DEFAULT_MTU = 1500;
 const Shape = z.object({
   ...CommonShape,
   driver: oneOf(...PERSONALITIES).default("ena"),
-  connect: target,
+  ...ConnectShape,
   name: nicName.optional(),
   mac: unicastMac.optional(),
   queues: whole(1, 128).optional(),
@@ -51,9 +52,8 @@ const Shape = z.object({
 type Options = z.infer<typeof Shape>;
 
 export function frontendCommand(): Command {
-  const command = new Command("frontend")
+  const command = addConnectFlag(new Command("frontend"))
     .description("A NIC: the driver's side of an ENA function or a Xen vif.")
-    .option("--connect <url>", "the device: ws://HOST:PORT, wss, http, https or HOST:PORT")
     .option("--driver <name>", "ena or xen (ena)")
     .option("--name <name>", "name of the NIC, one of a kind on the device (ena0, xn0)")
     .option("--mac <address>", "its address (made from name and segment)")

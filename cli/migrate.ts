@@ -6,13 +6,15 @@
 import { Command } from "commander";
 import { z } from "zod";
 import type { Snapshot } from "../device/nic.ts";
-import { httpUrl } from "../shared/transport/websocket.ts";
+import { httpUrl } from "../shared/transport/address.ts";
 import { getPage, postPage } from "./device-page.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import {
   addCommonFlags,
+  addConnectFlag,
   CommonShape,
+  ConnectShape,
   logOptions,
   nicName,
   readOptions,
@@ -34,18 +36,17 @@ const ANSWER_MS = 2000;
 
 const Shape = z.object({
   ...CommonShape,
-  connect: target.default("http://127.0.0.1:7700"),
+  ...ConnectShape,
   to: target,
   wait: whole(0, MAX_SECONDS).default(SEEN_SECONDS),
 });
 type Options = z.infer<typeof Shape>;
 
 export function migrateCommand(): Command {
-  const command = new Command("migrate")
+  const command = addConnectFlag(new Command("migrate"))
     .description("Moves a running NIC to another device: suspend here, resume there.")
     .argument("<nic>", "name of the NIC, as status shows it")
-    .option("--connect <url>", "the device that has it: http://HOST:PORT (127.0.0.1:7700)")
-    .option("--to <url>", "the device that gets it, as its frontend can reach it")
+    .option("--to <device>", "the device that gets the NIC, as the NIC's frontend can reach it")
     .option(
       "--wait <s>",
       `look so long whether it arrives; 0: done when it has left (${SEEN_SECONDS})`,

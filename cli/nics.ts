@@ -15,13 +15,13 @@ import type { Logger } from "../shared/log.ts";
 import type { Tap } from "../shared/tap/tap.ts";
 import { PERSONALITIES, type Personality, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
-import { nicName, oneOf, target, unicastMac, whole } from "./options.ts";
+import { addConnectFlag, ConnectShape, nicName, oneOf, unicastMac, whole } from "./options.ts";
 import { type Stop, unlessStopped } from "./signals.ts";
 import { openTap } from "./tap.ts";
 import { AGENT } from "./version.ts";
 
 export const NicShape = {
-  connect: target.optional(),
+  ...ConnectShape,
   driver: oneOf(...PERSONALITIES).optional(),
   name: nicName.optional(),
   mac: unicastMac.optional(),
@@ -34,8 +34,7 @@ type NicFlags = z.infer<z.ZodObject<typeof NicShape>>;
 
 /** The flags of NicShape. */
 export function addNicFlags(command: Command): Command {
-  return command
-    .option("--connect <url>", "the device: ws://HOST:PORT, wss, http, https or HOST:PORT")
+  return addConnectFlag(command)
     .option("--driver <name>", "of NICs whose name does not begin with ena or xn: ena or xen")
     .option("--name <name>", "what the device calls the NIC (as the port name does)")
     .option("--mac <address>", "its address (made from name and segment)")
@@ -99,7 +98,6 @@ export class Nics {
     if (count > 1 && tap !== undefined) throw wrong("--tap goes with one NIC, not with several");
     if (count !== 1 && name !== undefined) throw wrong("--name goes with one NIC");
     if (count === 0) return true;
-    if (connect === undefined) throw wrong("--connect is needed: the device, as ws://HOST:PORT");
     const opened = this.#openAll(bases, connect, this.#flags.queues ?? queues);
     return (await unlessStopped(stop, opened)) !== undefined;
   }

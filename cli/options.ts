@@ -9,7 +9,12 @@ import { readFileSync } from "node:fs";
 import { type Command, Option } from "commander";
 import { z } from "zod";
 import { parseUnicastMac } from "../shared/net/ethernet.ts";
-import { httpUrl } from "../shared/transport/websocket.ts";
+import {
+  DEFAULT_DEVICE,
+  DEVICE_PORT,
+  httpUrl,
+  parseHostPort,
+} from "../shared/transport/address.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { LOG_LEVELS, type LogForm, type LogLevel } from "./log.ts";
 
@@ -28,6 +33,14 @@ export function addCommonFlags(command: Command): Command {
     .addOption(new Option("-v, --verbose", "say more").conflicts("quiet"))
     .option("-q, --quiet", "say only what is wrong")
     .option("--log <form>", "form of the log on stderr: text or json");
+}
+
+/** The flag of every command that speaks to a device. */
+export function addConnectFlag(command: Command): Command {
+  return command.option(
+    "--connect <device>",
+    `the device: HOST, HOST:PORT, or a ws, wss, http or https URL (${DEFAULT_DEVICE})`,
+  );
 }
 
 /**
@@ -190,18 +203,16 @@ export const target = z.string().transform((text, context) => {
   }
 });
 
-export interface HostPort {
-  readonly host: string;
-  readonly port: number;
-}
-
-/** "127.0.0.1:7700", "[::1]:7700", "localhost:0" (0: any free port). */
-export const hostPort = checked((text): HostPort | undefined => {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s/]+)):(\d{1,5})$/.exec(text);
-  if (match === null) return undefined;
-  const port = Number(match[3]);
-  return port <= 65_535 ? { host: match[1] ?? match[2] ?? "", port } : undefined;
-}, "takes HOST:PORT, as 127.0.0.1:7700 or [::1]:7700");
+/** Where to listen: HOST:PORT, or HOST for the usual port; port 0 is any free one. */
+export const hostPort = z.string().transform((text, context): { host: string; port: number } => {
+  try {
+    const { host, port = DEVICE_PORT } = parseHostPort(text);
+    return { host, port };
+  } catch (error) {
+    context.addIssue({ code: "custom", message: `takes HOST:PORT or HOST: ${messageOf(error)}` });
+    return z.NEVER;
+  }
+});
 
 function checked<T>(parse: (text: string) => T | undefined, takes: string) {
   return z.string().transform((text, context): T => {
@@ -219,6 +230,9 @@ export function oneOf<const W extends string>(...words: readonly W[]) {
     `takes ${words.slice(0, -1).join(", ")} or ${words.at(-1)}`,
   );
 }
+
+/** The flag of addConnectFlag. */
+export const ConnectShape = { connect: target.default(DEFAULT_DEVICE) };
 
 /** The flags of addCommonFlags. */
 export const CommonShape = {

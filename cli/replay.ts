@@ -17,12 +17,13 @@ import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
 import { Nics } from "./nics.ts";
 import {
   addCommonFlags,
+  addConnectFlag,
   CommonShape,
+  ConnectShape,
   logOptions,
   nicName,
   oneOf,
   readOptions,
-  target,
   unicastMac,
   whole,
 } from "./options.ts";
@@ -36,7 +37,7 @@ const IFNAME = "replay0";
 
 const Shape = z.object({
   ...CommonShape,
-  connect: target,
+  ...ConnectShape,
   driver: oneOf(...PERSONALITIES).default("ena"),
   name: nicName.optional(),
   mac: unicastMac.optional(),
@@ -52,10 +53,9 @@ const Shape = z.object({
 type Options = z.infer<typeof Shape>;
 
 export function replayCommand(): Command {
-  const command = new Command("replay")
+  const command = addConnectFlag(new Command("replay"))
     .description("Sends the Ethernet frames of a pcap or pcapng file through a NIC.")
     .argument("<file>", "pcap or pcapng, of any size; - for standard input")
-    .option("--connect <url>", "the device: ws://HOST:PORT, wss, http, https or HOST:PORT")
     .option("--driver <name>", "ena or xen (ena)")
     .option("--name <name>", `name of the NIC, one of a kind on the device (${IFNAME})`)
     .option("--mac <address>", "its address (made from name and segment); frames keep their own")

@@ -2,11 +2,18 @@
 import { Command } from "commander";
 import { z } from "zod";
 import type { Snapshot } from "../device/nic.ts";
-import { httpUrl } from "../shared/transport/websocket.ts";
+import { httpUrl } from "../shared/transport/address.ts";
 import { getPage, notOurs } from "./device-page.ts";
 import { Failure } from "./failure.ts";
 import { createLog } from "./log.ts";
-import { addCommonFlags, CommonShape, logOptions, readOptions, target } from "./options.ts";
+import {
+  addCommonFlags,
+  addConnectFlag,
+  CommonShape,
+  ConnectShape,
+  logOptions,
+  readOptions,
+} from "./options.ts";
 import { Output, topOf } from "./output.ts";
 import { onStop } from "./signals.ts";
 import { statusLines } from "./status-text.ts";
@@ -17,15 +24,14 @@ const CLEAR = "\x1b[H\x1b[J";
 
 const Shape = z.object({
   ...CommonShape,
-  connect: target.default("http://127.0.0.1:7700"),
+  ...ConnectShape,
   watch: z.boolean().default(false),
 });
 type Options = z.infer<typeof Shape>;
 
 export function statusCommand(): Command {
-  const command = new Command("status")
+  const command = addConnectFlag(new Command("status"))
     .description("NICs, queues, ports, drops and faults of a device.")
-    .option("--connect <url>", "the device: http://HOST:PORT, ws or HOST:PORT (127.0.0.1:7700)")
     .option("--watch", "again each second, until Ctrl-C");
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)

@@ -5,6 +5,7 @@ import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { z } from "zod";
+import { DEFAULT_DEVICE } from "../shared/transport/address.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
 import { addCommonFlags, CommonShape, readOptions, target } from "./options.ts";
 import { Output } from "./output.ts";
@@ -36,7 +37,7 @@ export function wiresharkCommand(): Command {
     .description("Shows Wireshark the dissector, and the NICs of devices as interfaces.")
     .option("--install", "put both into Wireshark's folders")
     .option("--uninstall", "take both away")
-    .option("--devices <url...>", "the devices whose NICs are listed (127.0.0.1:7700)")
+    .option("--devices <device...>", `the devices whose NICs are listed (${DEFAULT_DEVICE})`)
     .option("--plugins <dir>", "the folder for Lua plugins (what tshark -G folders tells)")
     .option("--extcap <dir>", "the folder for extcap programs (likewise)");
   return addCommonFlags(command)
@@ -89,7 +90,7 @@ async function runWireshark(options: z.infer<typeof Shape>): Promise<void> {
   if (options.extcap === undefined) for (const note of found.notes) output.text(`note: ${note}`);
   if (!install) return;
   output.text(
-    `devices: ${devices.length > 0 ? devices.join(", ") : "RINGWIRE_DEVICES, else 127.0.0.1:7700"}`,
+    `devices: ${devices.length > 0 ? devices.join(", ") : `RINGWIRE_DEVICES, else ${DEFAULT_DEVICE}`}`,
   );
   output.text("Wireshark shows them when it starts anew, or by Capture, Refresh Interfaces.");
 }

@@ -1,7 +1,7 @@
 /** POST /migrate {"nic": NAME, "to": URL}: moves a NIC to another device. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { z } from "zod";
-import { nicUrl } from "../shared/transport/websocket.ts";
+import { nicUrl } from "../shared/transport/address.ts";
 import { Limits } from "../shared/wire/transactions.ts";
 import { JSON_TYPE, refuse, reply } from "./http.ts";
 

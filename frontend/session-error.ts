@@ -1,4 +1,5 @@
 /** Why a session can't start, in words for the person who started it. */
+import { tlsTrouble } from "../shared/transport/tls-trouble.ts";
 import { unreachable } from "../shared/transport/unreachable.ts";
 import { ConnectError } from "../shared/transport/websocket.ts";
 
@@ -21,20 +22,16 @@ export function explainDial(error: unknown, url: string): SessionError {
   const tls = protocol === "wss:";
   const text =
     unreachable(code, target) ??
+    (tls ? tlsTrouble({ code, message: detail }, host, "ws") : undefined) ??
     (() => {
       switch (code) {
         case "HTTP_STATUS": {
           const status = error instanceof ConnectError ? error.status : undefined;
           return `${host} answers HTTP ${status}, so it is not a ringwire device's port${detail ? `: ${detail}` : ""}`;
         }
-        case "EPROTO":
-        case "ERR_SSL_WRONG_VERSION_NUMBER":
-          return `${host} does not speak TLS; use ws://${host}`;
         case "ECONNRESET":
         case "HPE_INVALID_CONSTANT":
-          return tls
-            ? `${host} broke the TLS handshake off (${detail})`
-            : `${host} does not answer as HTTP; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`;
+          return `${host} does not answer as HTTP; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`;
         default:
           if (/subprotocol/i.test(detail)) {
             return `${host} is a WebSocket server, but not a ringwire device's port`;

@@ -11,8 +11,9 @@
 import { randomUUID } from "node:crypto";
 import type { RingState } from "../shared/capture/ring-snapshot.ts";
 import type { Logger } from "../shared/log.ts";
+import { nicUrl } from "../shared/transport/address.ts";
 import type { Transport } from "../shared/transport/transport.ts";
-import { dial, nicUrl } from "../shared/transport/websocket.ts";
+import { dial } from "../shared/transport/websocket.ts";
 import { MAX_SOFT_BYTES } from "../shared/wire/batch.ts";
 import { type Hello, parseWelcome, type Welcome } from "../shared/wire/hello.ts";
 import { Link, type LinkOwner, type LinkTap } from "../shared/wire/link.ts";

@@ -17,7 +17,11 @@ export function unreachable(code: string | undefined, url: URL): string | undefi
     case "ETIMEDOUT":
     case "EHOSTUNREACH":
     case "ENETUNREACH":
-    case "UND_ERR_CONNECT_TIMEOUT":
+    case "EADDRNOTAVAIL":
+    case "EHOSTDOWN":
+    case "ENETDOWN":
+    case "EACCES":
+    case "EPERM":
       return `${host} can't be reached (${code}); check the address and the firewalls between`;
     default:
       return undefined;

@@ -13,8 +13,9 @@ import {
 } from "node:net";
 import type { Duplex } from "node:stream";
 import WebSocket, { WebSocketServer } from "ws";
-import { Limits, NIC_PATH, SUBPROTOCOL } from "../wire/transactions.ts";
+import { Limits, SUBPROTOCOL } from "../wire/transactions.ts";
 import { DataFrameReader, frameInPlace } from "./frames.ts";
+import { DIALLING } from "./lookup.ts";
 import type { Transport } from "./transport.ts";
 
 /** Longest reason that fits a close frame (RFC 6455, 5.5: 125 bytes with the code). */
@@ -177,6 +178,7 @@ export function dial(options: DialOptions): Promise<Transport> {
     let connected = false;
     const ws = new WebSocket(options.url, [SUBPROTOCOL], {
       ...RECEIVE_LIMITS,
+      ...DIALLING,
       handshakeTimeout: options.timeoutMs ?? 5000,
       followRedirects: false,
       finishRequest: (request) => {
@@ -328,46 +330,6 @@ export class WebSocketAcceptor {
       take(transport);
     });
   }
-}
-
-/**
- * The URL to dial for what a user wrote: ws, wss, http, https or HOST:PORT. Throws a TypeError
- * that says what is wrong and, where it can, the corrected form.
- */
-export function nicUrl(written: string): string {
-  const url = parseTarget(written);
-  url.protocol = url.protocol === "https:" || url.protocol === "wss:" ? "wss:" : "ws:";
-  if (url.pathname === "/" || url.pathname === "") url.pathname = NIC_PATH;
-  return url.href;
-}
-
-/** The same for the device's HTTP pages. */
-export function httpUrl(written: string, path: string): string {
-  const url = parseTarget(written);
-  url.protocol = url.protocol === "https:" || url.protocol === "wss:" ? "https:" : "http:";
-  url.pathname = path;
-  url.search = "";
-  return url.href;
-}
-
-function parseTarget(written: string): URL {
-  const text = written.includes("://") ? written : `ws://${written}`;
-  let url: URL;
-  try {
-    url = new URL(text);
-  } catch {
-    throw new TypeError(`"${written}" is not an address; write ws://HOST:PORT or HOST:PORT`);
-  }
-  if (!["ws:", "wss:", "http:", "https:"].includes(url.protocol)) {
-    throw new TypeError(
-      `"${written}": ${url.protocol}// is not understood; write ws://${url.host || "HOST:PORT"}`,
-    );
-  }
-  if (url.username !== "" || url.password !== "") {
-    throw new TypeError(`"${url.host}": credentials do not belong in an address`);
-  }
-  if (url.hostname === "") throw new TypeError(`"${written}" names no host`);
-  return url;
 }
 
 function clip(reason: string): string {

@@ -109,7 +109,7 @@ const NO_TAP = /is no TAP|needs root|is not there|may not open|needs Linux|anoth
 
 const FAILED: readonly Row[] = [
   { args: "frontend --connect nobody@", code: 1, says: /nothing listens at .*ringwire device/ },
-  { args: "frontend --connect 127.0.0.1", code: 1, says: /port 80; .*: 127\.0\.0\.1:7700/ },
+  { args: "frontend --connect 127.0.0.1:80", code: 1, says: /port 80; .*: 127\.0\.0\.1:7700/ },
   { args: "status --connect https://127.0.0.1", code: 1, says: /port 443; .*: 127\.0\.0\.1:7700/ },
   { args: "frontend --connect hangsUp@", code: 1, says: /is not a ringwire device's port/ },
   { args: "frontend --connect speaksElse@", code: 1, says: /does not answer as HTTP/ },
@@ -186,7 +186,9 @@ const USAGE: readonly Row[] = [
   { args: "device --queue 4", code: 2, says: /Did you mean --queues/ },
   { args: "device extra", code: 2, says: /too many arguments/ },
   { args: "device --listen", code: 2, says: /argument missing/ },
-  { args: "device --listen 7700", code: 2, says: /--listen takes HOST:PORT.*"7700"/ },
+  { args: "device --listen 7700", code: 2, says: /--listen takes HOST:PORT.*"7700" is a number/ },
+  { args: "device --listen 1:7700", code: 2, says: /"1" is not a whole IPv4 address/ },
+  { args: "device --listen ::", code: 2, says: /--listen \[::\]:7700 can be reached from/ },
   { args: "device --listen 127.0.0.1:70000", code: 2, says: /--listen takes HOST:PORT/ },
   { args: "device --listen 0.0.0.0:7700", code: 2, says: /other hosts.*--insecure/ },
   {
@@ -218,7 +220,10 @@ const USAGE: readonly Row[] = [
     code: 2,
     says: /--queues takes .*from the config file/,
   },
-  { args: "frontend", code: 2, says: /--connect is needed/ },
+  { args: "frontend --connect 7700", code: 2, says: /"7700" is a number and no host; .*:7700$/m },
+  { args: "status --connect 1", code: 2, says: /"1" is a number and no host; .*127\.0\.0\.1:1$/m },
+  { args: "migrate a --to 7701", code: 2, says: /--to takes an address: "7701" is a number/ },
+  { args: "migrate a", code: 2, says: /--to is needed/ },
   {
     args: "frontend --connect ftp://h:1",
     code: 2,

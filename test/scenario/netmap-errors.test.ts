@@ -36,7 +36,6 @@ const USAGE: readonly (readonly [string, RegExp])[] = [
   ["pkt-gen -i ena0", /-i ena0: must begin with netmap: or vale/],
   ["pkt-gen -i netmap:", /-i netmap:: the port has no name/],
   ["pkt-gen -i netmap:ena0-x", /-i netmap:ena0-x: a ring number is expected/],
-  ["pkt-gen -i netmap:ena0", /--connect is needed/],
   ["pkt-gen -i netmap:eth0 --connect DEVICE", /begins with neither ena nor xn.*--driver ena/],
   [
     "pkt-gen -i netmap:ena0 --connect DEVICE -f fly",

@@ -1,0 +1,73 @@
+/**
+ * Why a TLS handshake failed, and what to do about it.
+ *
+ * Codes: Node.js documentation, tls, "X509 certificate error codes"; ERR_TLS_CERT_ALTNAME_INVALID is
+ * Node's own check of the name, HOSTNAME_MISMATCH that of OpenSSL. Node's own sentences advise
+ * command-line options of Node, which a user of an installed program cannot give.
+ */
+
+const UNTRUSTED = [
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_GET_ISSUER_CERT",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+  "CERT_UNTRUSTED",
+  "CERT_SIGNATURE_FAILURE",
+  "INVALID_CA",
+];
+const NAME = ["ERR_TLS_CERT_ALTNAME_INVALID", "HOSTNAME_MISMATCH"];
+const OTHER = [
+  "UNABLE_TO_GET_CRL",
+  "UNABLE_TO_DECRYPT_CERT_SIGNATURE",
+  "UNABLE_TO_DECRYPT_CRL_SIGNATURE",
+  "UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY",
+  "CRL_SIGNATURE_FAILURE",
+  "CRL_NOT_YET_VALID",
+  "CRL_HAS_EXPIRED",
+  "ERROR_IN_CERT_NOT_BEFORE_FIELD",
+  "ERROR_IN_CERT_NOT_AFTER_FIELD",
+  "ERROR_IN_CRL_LAST_UPDATE_FIELD",
+  "ERROR_IN_CRL_NEXT_UPDATE_FIELD",
+  "CERT_CHAIN_TOO_LONG",
+  "CERT_REVOKED",
+  "PATH_LENGTH_EXCEEDED",
+  "INVALID_PURPOSE",
+  "CERT_REJECTED",
+];
+/** What OpenSSL says of an answer that is no TLS record. */
+const NO_TLS = /wrong version number|packet length too long|unknown protocol|record layer failure/i;
+/**
+ * A sentence about `error`, which a connection over TLS to `host` (HOST or HOST:PORT) ended with.
+ * `plain` is the scheme to use without TLS. Undefined when the error is not about TLS.
+ */
+export function tlsTrouble(
+  error: { readonly code?: string | undefined; readonly message: string },
+  host: string,
+  plain: "ws" | "http",
+): string | undefined {
+  const { code = "", message } = error;
+  if (UNTRUSTED.includes(code)) {
+    return `this machine does not trust the certificate of ${host} (${code}): name the PEM file of its issuer in the environment, NODE_EXTRA_CA_CERTS=FILE; for a self-signed certificate that is its own file`;
+  }
+  if (NAME.includes(code)) {
+    return `the certificate of ${host} was issued for other names (${code}): use a name that it holds`;
+  }
+  if (code === "CERT_HAS_EXPIRED" || code === "CERT_NOT_YET_VALID") {
+    const state = code === "CERT_HAS_EXPIRED" ? "has expired" : "is not valid yet";
+    return `the certificate of ${host} ${state} (${code}): have it renewed, and look at the clocks of both machines`;
+  }
+  if (OTHER.includes(code)) {
+    return `the certificate of ${host} can't be accepted (${code}): have it replaced`;
+  }
+  if (code === "ECONNRESET") {
+    return `${host} broke the connection off; if it speaks no TLS use ${plain}://${host}`;
+  }
+  if (code !== "EPROTO" && !code.startsWith("ERR_SSL_")) return undefined;
+  if (NO_TLS.test(message)) return `${host} does not speak TLS; use ${plain}://${host}`;
+  return `the TLS handshake with ${host} failed: ${reasonOf(message)}`;
+}
+
+/** The part of OpenSSL's line that is meant for people: error:NUMBER:library:function:REASON. */
+const reasonOf = (message: string): string =>
+  /error:[0-9A-F]+:[^:]*:[^:]*:([^:]+)/.exec(message)?.[1] ?? message.trim();
