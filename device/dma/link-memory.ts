@@ -27,7 +27,7 @@ const key = (address: number, space: Space): number =>
   space === Space.BUS ? address : address + GRANT_KEY;
 
 export class LinkMemory implements GuestMemory {
-  readonly windows = new WindowTable();
+  readonly windows: WindowTable;
   readonly pushes: PushQueue;
   readonly #link: Link;
   readonly #pushBudget: number;
@@ -46,6 +46,7 @@ export class LinkMemory implements GuestMemory {
   constructor(link: Link, pushBudget: number) {
     this.#link = link;
     this.#pushBudget = pushBudget;
+    this.windows = new WindowTable(() => link.restMs);
     this.pushes = new PushQueue(2 * pushBudget);
   }
 

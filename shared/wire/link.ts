@@ -62,6 +62,10 @@ export class Link {
   #lastUnsent = 0;
   #missed = 0;
   #answers = 0;
+  /** Milliseconds spent on the peer's batches, and when the one at hand began. */
+  #workedMs = 0;
+  #startedMs = 0;
+  #working = false;
   receivedBatches = 0;
   receivedBytes = 0;
   /** Smoothed round trip in ms; 0 before the first heartbeat came back. */
@@ -102,6 +106,15 @@ export class Link {
 
   get unsentBytes(): number {
     return this.#transport.unsentBytes;
+  }
+
+  /**
+   * Milliseconds of a monotonic clock that stands still while a batch of this peer is applied. A
+   * budget that refills with it is not refilled by the very work that it bounds, however slow that
+   * is here.
+   */
+  get restMs(): number {
+    return (this.#working ? this.#startedMs : performance.now()) - this.#workedMs;
   }
 
   /**
@@ -169,6 +182,14 @@ export class Link {
     this.receivedBytes += message.byteLength;
     this.receivedBatches++;
     if (this.#taps.length > 0) this.#show("in", message);
+    this.#startedMs = performance.now();
+    this.#working = true;
+    this.#apply(message);
+    this.#working = false;
+    this.#workedMs += performance.now() - this.#startedMs;
+  }
+
+  #apply(message: Uint8Array): void {
     this.#applying = message;
     try {
       applyBatch(message, this.#owner.sink, this.#control);

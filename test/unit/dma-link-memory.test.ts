@@ -1,11 +1,11 @@
 /** Reads that are under way: how many, whoever abandons them. */
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import type { DmaError } from "../../device/dma/host-memory.ts";
 import { LinkMemory } from "../../device/dma/link-memory.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { loopbackPair } from "../../shared/transport/loopback.ts";
 import { Link, type LinkOwner } from "../../shared/wire/link.ts";
-import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
+import { CloseCode, Limits, Op } from "../../shared/wire/transactions.ts";
 import { settle } from "../support/fake-host.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 
@@ -23,6 +23,7 @@ class Owner implements LinkOwner {
 
 const links: Link[] = [];
 afterEach(() => {
+  vi.restoreAllMocks();
   for (const link of links.splice(0)) link.close(CloseCode.NORMAL, "");
 });
 
@@ -82,4 +83,67 @@ test("reads beyond the limit wait for answers, in order", async () => {
   expect((await reads).map((bytes) => bytes[0])).toEqual(
     Array.from({ length: Limits.READS + 3 }, (_, n) => n & 0xff),
   );
+});
+
+/** A device's end of a link that makes windows, and what a frontend may send it. */
+function windowMaker() {
+  const [near, far] = loopbackPair();
+  const owner = new Owner();
+  const link = new Link(near, owner, silentLogger);
+  const device = new LinkMemory(link, Limits.PUSH_BYTES);
+  const made = { windows: 0 };
+  Object.assign(owner.sink, {
+    window: (address: number, length: number) => {
+      device.windows.add(address, length);
+      made.windows++;
+    },
+    endWindow: (address: number) => void device.windows.remove(address),
+  });
+  const ended = new Promise<number>((resolve) => {
+    Object.assign(owner, { closed: resolve });
+  });
+  const peer = new Link(far, new Owner(), silentLogger);
+  links.push(link, peer);
+  const churn = (times: number): void => {
+    for (let i = 0; i < times; i++) {
+      peer.writer.control([Op.WINDOW, 0, Limits.WINDOW_BYTES]);
+      peer.writer.control([Op.END_WINDOW, 0]);
+    }
+    peer.flush();
+  };
+  return { made, ended, churn };
+}
+
+test.each([0, 1, 60_000])(
+  "page-W3 one batch makes no more windows than a second allows: a clock that moves %d ms at each look",
+  async (step) => {
+    let ms = 0;
+    vi.spyOn(performance, "now").mockImplementation(() => {
+      ms += step;
+      return ms;
+    });
+    const { made, ended, churn } = windowMaker();
+    const most = Limits.WINDOWS_BYTES_A_SECOND / Limits.WINDOW_BYTES;
+    churn(2 * most);
+    expect(await ended).toBe(CloseCode.LIMIT);
+    expect(made.windows).toBe(most);
+  },
+);
+
+test("page-W3 the time that a batch takes is no time that pays for the next one", async () => {
+  let ms = 0;
+  const now = vi.spyOn(performance, "now").mockImplementation(() => ms);
+  const { made, ended, churn } = windowMaker();
+  const most = Limits.WINDOWS_BYTES_A_SECOND / Limits.WINDOW_BYTES;
+  now.mockImplementation(() => {
+    ms += 60_000;
+    return ms;
+  });
+  churn(most);
+  await turns();
+  now.mockImplementation(() => ms);
+  expect(made.windows).toBe(most);
+  churn(1);
+  expect(await ended).toBe(CloseCode.LIMIT);
+  expect(made.windows).toBe(most);
 });

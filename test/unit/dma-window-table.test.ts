@@ -28,3 +28,34 @@ test("windows that come and go without end are cut, those of a driver that reset
   }
   expect(honest.bytes).toBe(0);
 });
+
+test("page-W3 in any second so many bytes of windows are made, whatever the clock does", () => {
+  const clock = { ms: 5000 };
+  const table = new WindowTable(() => clock.ms);
+  const made = (times: number): boolean => {
+    try {
+      for (let i = 0; i < times; i++) table.remove(table.add(0, LARGEST).address);
+      return true;
+    } catch (error) {
+      expect(error).toMatchObject({ code: "WINDOW_CHURN", close: CloseCode.LIMIT });
+      return false;
+    }
+  };
+  // Half a second's worth, and the other half just before the second is over.
+  expect(made(A_SECOND / 2)).toBe(true);
+  clock.ms += 999;
+  expect(made(A_SECOND / 2)).toBe(true);
+  expect(made(1)).toBe(false);
+  // The first half is a second old, the second half is not.
+  clock.ms += 0.5;
+  expect(made(1)).toBe(false);
+  clock.ms += 0.5;
+  expect(made(A_SECOND / 2)).toBe(true);
+  expect(made(1)).toBe(false);
+  // A clock that stands still, and one that goes back, bring nothing.
+  clock.ms -= 3000;
+  expect(made(1)).toBe(false);
+  clock.ms += 3000 + 1000;
+  expect(made(A_SECOND)).toBe(true);
+  expect(made(1)).toBe(false);
+});

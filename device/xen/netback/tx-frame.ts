@@ -31,6 +31,8 @@ const EMPTY = new Uint8Array(0);
 
 export class TxFrame {
   readonly frame = new Frame();
+  /** Super-frames whose checksum was not blank: rx_gso_checksum_fixup of Linux's netback. */
+  checksumFixups = 0;
   readonly #headers = new Headers();
   readonly #head = new Uint8Array(HEADER_WINDOW_BYTES);
   /** Where the bytes of each piece of the packet at hand are. */
@@ -65,7 +67,10 @@ export class TxFrame {
     }
     const csumOffset = isTcp ? TCP_CHECKSUM : UDP_CHECKSUM;
     // A super-frame whose checksum is not blank is a guest's mistake that is easily put right.
-    if (!isBlank) this.#blank(packet, h.l4Offset + csumOffset);
+    if (!isBlank) {
+      this.#blank(packet, h.l4Offset + csumOffset);
+      this.checksumFixups++;
+    }
     frame.needsCsum = true;
     frame.csumStart = h.l4Offset;
     frame.csumOffset = csumOffset;

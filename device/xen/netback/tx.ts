@@ -319,6 +319,7 @@ export class TxQueue {
       drops: this.drops,
       reads: this.reads,
       creditWaits: this.creditWaits,
+      checksumFixups: this.#built.checksumFixups,
       ...(Number.isFinite(this.credit.bytes) ? { credit: this.credit.bytes } : {}),
       ring: this.ring.snapshot(),
     };

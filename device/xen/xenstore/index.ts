@@ -71,18 +71,28 @@ export class Xenstore {
   readonly #domains = new Map<number, Domain>();
   readonly #parts: Parts;
   readonly #quotas: Quotas;
-  readonly #now: () => number;
+  readonly #clock: () => number;
+  /** The time, taken once between two flushes; undefined: not yet. */
+  #time: number | undefined;
+  /**
+   * `clock` as the store's parts read it: it stands still while a batch is served. What a domain owes
+   * is paid with time, and slow work would pay for itself.
+   */
+  readonly #now = (): number => {
+    this.#time ??= this.#clock();
+    return this.#time;
+  };
   /** The domains with requests that wait. */
   readonly #holding = new Set<Domain>();
   #flushing = false;
 
   constructor({ now, quotas }: XenstoreOptions) {
-    this.#now = now;
+    this.#clock = now;
     this.#quotas = { ...DEFAULT_QUOTAS, ...quotas };
     const notices = new Notices(this.#quotas, this.#domains, () => store.root);
-    const store = new Store(this.#quotas, now, this.#domains, notices);
+    const store = new Store(this.#quotas, this.#now, this.#domains, notices);
     this.#parts = { store, notices, domains: this.#domains };
-    this.#domains.set(PRIVILEGED, new Domain(PRIVILEGED, { deliver: () => {} }, now));
+    this.#domains.set(PRIVILEGED, new Domain(PRIVILEGED, { deliver: () => {} }, this.#now));
   }
 
   /**
@@ -157,6 +167,7 @@ export class Xenstore {
   flushWatches(): void {
     if (this.#flushing) return;
     this.#flushing = true;
+    this.#time = undefined;
     try {
       const { store, notices } = this.#parts;
       store.expire();
@@ -168,6 +179,7 @@ export class Xenstore {
       notices.cutStuck();
     } finally {
       this.#flushing = false;
+      this.#time = undefined;
     }
   }
 
@@ -176,7 +188,7 @@ export class Xenstore {
    * Infinity when there is nothing.
    */
   get nextTick(): number {
-    const now = this.#now();
+    const now = this.#clock();
     let next = this.#parts.store.nextTick;
     for (const waiting of [this.#holding, this.#parts.notices.waiting]) {
       for (const { debt } of waiting) if (debt.freeAt > now) next = Math.min(next, debt.freeAt);
