@@ -48,6 +48,8 @@ export class RxStats {
   bad_csum = 0;
   csum_good = 0;
   csum_blank = 0;
+  /** Super-frames that came without a blank checksum: their field was recalculated. */
+  gso_checksum_fixup = 0;
   mbuf_alloc_fail = 0;
   dma_mapping_err = 0;
   /** Too few buffers to go on with: the refill is tried again later. */

@@ -3,10 +3,13 @@
  *
  *   csum_blank       the field holds the pseudo-header sum: the stack is told where, or finishes it
  *   data_validated   checked by whoever sent it
- *   GSO extra        a super-frame, cut later by whoever needs to
+ *   GSO extra        a super-frame, cut later by whoever needs to. Without csum_blank its field is
+ *                    not the pseudo-header sum that a cutter starts from: it is made so here
  *
- * Source: xen: xen/include/public/io/netif.h; linux: drivers/net/xen-netfront.c (checksum_setup).
+ * Source: xen: xen/include/public/io/netif.h; linux: drivers/net/xen-netfront.c (checksum_setup,
+ * rx_gso_checksum_fixup), net/core/skbuff.c (skb_checksum_setup).
  */
+import { foldSum, sumPseudoHeader } from "../../shared/net/checksum.ts";
 import { Frame } from "../../shared/net/frame.ts";
 import { Headers, L3, L4 } from "../../shared/net/headers.ts";
 import { HashType as WireHash } from "../../shared/xen/control.ts";
@@ -78,7 +81,8 @@ export function offerToStack(info: NetfrontInfo, rxq: Rxq, m: Mbuf): void {
   const { stats } = rxq;
   const flags = m.cookie;
   const lro = (info.ifnet.capEnable & Ifcap.LRO) !== 0;
-  const blank = (flags & RxFlag.CSUM_BLANK) !== 0 || m.tsoSegsz > 0;
+  const said = (flags & RxFlag.CSUM_BLANK) !== 0;
+  const blank = said || m.tsoSegsz > 0;
   const validated = (flags & RxFlag.DATA_VALIDATED) !== 0;
   if (blank || lro) parse(m);
   if (m.tsoSegsz > 0) stats.gso++;
@@ -89,7 +93,11 @@ export function offerToStack(info: NetfrontInfo, rxq: Rxq, m: Mbuf): void {
       m.free();
       return;
     }
-    stats.csum_blank++;
+    if (said) stats.csum_blank++;
+    else {
+      makeBlank(m);
+      stats.gso_checksum_fixup++;
+    }
   } else if (validated) {
     stats.csum_good++;
     m.csumFlags |= CHECKED;
@@ -134,4 +142,23 @@ function blankChecksum(m: Mbuf): boolean {
   m.csumOffset = UDP_CHECKSUM;
   m.csumFlags |= v6 ? Csum.IP6_UDP : Csum.IP_UDP;
   return true;
+}
+
+/** Puts the pseudo-header sum where the checksum stands. The place is known: see `blankChecksum`. */
+function makeBlank(m: Mbuf): void {
+  const h = headers;
+  const sum = foldSum(sumPseudoHeader(h, h.l3End - h.l4Offset));
+  setByte(m, m.csumStart + m.csumOffset, sum >>> 8);
+  setByte(m, m.csumStart + m.csumOffset + 1, sum & 0xff);
+}
+
+/** Changes the byte at `at` of the packet, wherever the backend has cut it. */
+function setByte(m: Mbuf, at: number, value: number): void {
+  let left = at;
+  let piece = m;
+  while (left >= piece.length) {
+    left -= piece.length;
+    piece = piece.next!;
+  }
+  piece.buffer[piece.at + left] = value;
 }

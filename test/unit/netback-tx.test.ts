@@ -284,15 +284,35 @@ describe("offloads", () => {
     },
   );
 
-  test("GSO whose checksum is not blank gets the sum of the pseudo-header", () => {
-    const guest = FakeGuest.connected();
-    const built = buildPacket({ checksum: "full", payload: pattern(3000) });
-    guest.send([{ bytes: built.bytes }], { extras: [gsoExtra(1000, GsoType.TCPV4)] });
-    const [frame] = guest.host.switchPort.frames;
-    expect(frame).toMatchObject({ needsCsum: true, gso: Gso.TCPV4, csumStart: built.l4 });
-    const field = Buffer.from(frame!.bytes).readUInt16BE(built.l4 + 16);
-    expect(field).toBe(plainSum(pseudoHeader(built.bytes, built.l3, built.l4, 6)));
-  });
+  test.each([
+    ["IPv4", {}, GsoType.TCPV4],
+    ["IPv4 with options", { ipOptions: Uint8Array.of(1, 1, 1, 0) }, GsoType.TCPV4],
+    ["IPv6", { v6: true }, GsoType.TCPV6],
+    [
+      "IPv6 with an extension header",
+      { v6: true, extensions: [{ kind: 60, bytes: Uint8Array.of(0, 0, 1, 4, 0, 0, 0, 0) }] },
+      GsoType.TCPV6,
+    ],
+  ] as const)(
+    "case-W9 GSO over %s whose checksum is not blank gets the sum of the pseudo-header, counted",
+    (_name, options, type) => {
+      const guest = FakeGuest.connected();
+      const built = buildPacket({ ...options, checksum: "full", payload: pattern(3000) });
+      for (const flags of [0, TxFlag.DATA_VALIDATED]) {
+        guest.send([{ bytes: built.bytes }], { flags, extras: [gsoExtra(1000, type)] });
+      }
+      const { frames } = guest.host.switchPort;
+      expect(frames).toHaveLength(2);
+      for (const frame of frames) {
+        expect(frame).toMatchObject({ needsCsum: true, csumStart: built.l4, gsoSize: 1000 });
+        const field = Buffer.from(frame.bytes).readUInt16BE(built.l4 + 16);
+        expect(field).toBe(plainSum(pseudoHeader(built.bytes, built.l3, built.l4, 6)));
+      }
+      expect(guest.netback.snapshot()).toMatchObject({
+        queues: [{ tx: { checksumFixups: 2 } }],
+      });
+    },
+  );
 
   test("what fits one segment is no super-frame", () => {
     const guest = FakeGuest.connected();
