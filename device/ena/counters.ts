@@ -9,7 +9,11 @@ export class EnaCounters {
   rxBytes = 0;
   /** Frames from the driver that did not leave. */
   txDrops = 0;
-  /** Frames for the driver that were lost for another reason than missing buffers. */
+  /**
+   * Frames for the driver that were lost for another reason than missing buffers. What was lost
+   * before its interface was up, or because of our link, is the port's loss: drivers report this
+   * count as their own.
+   */
   rxDrops = 0;
   /** Frames for the driver that found no receive buffer. */
   rxOverruns = 0;

@@ -89,7 +89,9 @@ export class Datapath implements Port {
       counters.rxPackets++;
       counters.rxBytes += frame.length;
     } else if (reason === DropReason.RX_OVERRUN) counters.rxOverruns++;
-    else counters.rxDrops++;
+    else if (reason !== DropReason.PORT_DOWN && reason !== DropReason.LINK_BACKLOG) {
+      counters.rxDrops++;
+    }
     return reason;
   }
 

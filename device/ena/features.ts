@@ -313,7 +313,6 @@ export class Features {
 
   #getLlq(response: DataView, at: number): void {
     const { llq } = this;
-    const meta = this.#context.disableMetaCaching ? AccelMode.DISABLE_META_CACHING : 0;
     llqFeature.write(response, at, {
       maxLlqNum: this.#context.host.config.queues,
       maxLlqDepth: MAX_LLQ_DEPTH,
@@ -325,14 +324,17 @@ export class Features {
       featureVersion: LLQ_FEATURE_VERSION_1,
       entrySizeRecommended: LlqEntrySize.SIZE_128B,
       maxWideLlqDepth: MAX_LLQ_DEPTH,
-      accelFlags: meta,
+      accelFlags: this.#accelOffered,
     });
+  }
+
+  get #accelOffered(): number {
+    return this.#context.disableMetaCaching ? AccelMode.DISABLE_META_CACHING : 0;
   }
 
   #setLlq(view: DataView, at: number): AdminStatus {
     const asked = llqFeature.parse(view, at);
     const entryBytes = llqEntryBytes(asked.entrySizeEnabled);
-    const offered = this.#context.disableMetaCaching ? AccelMode.DISABLE_META_CACHING : 0;
     if (asked.headerLocationEnabled !== LlqHeaderLocation.INLINE) {
       return this.#refuse(`LLQ header location ${asked.headerLocationEnabled}`);
     }
@@ -345,15 +347,14 @@ export class Features {
     if (!oneOf(asked.strideEnabled, LLQ_STRIDES)) {
       return this.#refuse(`LLQ stride ${asked.strideEnabled}`);
     }
-    if ((asked.accelFlags & ~offered) !== 0) {
-      return this.#refuse(`LLQ acceleration flags ${asked.accelFlags}`);
-    }
+    // ena_com_set_llq asks for every acceleration that it knows, and goes by what was offered.
+    const accel = asked.accelFlags & this.#accelOffered;
     const { llq } = this;
     llq.enabled = true;
     llq.entryBytes = entryBytes;
     llq.descsBeforeHeader = asked.descsBeforeHeaderEnabled;
     llq.stride = asked.strideEnabled;
-    llq.metaCachingDisabled = (asked.accelFlags & AccelMode.DISABLE_META_CACHING) !== 0;
+    llq.metaCachingDisabled = (accel & AccelMode.DISABLE_META_CACHING) !== 0;
     return AdminStatus.SUCCESS;
   }
 

@@ -2,6 +2,7 @@
  * Hardware hints: timeouts for the driver that fit the link between it and us.
  *
  *   hint = default of the drivers + SLACK_TRIPS round trips, in steps of 100 ms, at most + 30 s
+ *   admin completion timeout: the same, rounded up to whole seconds
  *
  * The default is what a driver uses with a device in the same machine, so a hint is never below
  * it. A command crosses the link once each way and may stand behind queued data, which the link
@@ -12,6 +13,12 @@ import { MAX_PACKET_DESCS } from "./context.ts";
 
 const SLACK_TRIPS = 20;
 const STEP_MS = 100;
+/**
+ * DPDK waits for an admin completion with pthread_cond_timedwait and lets tv_nsec pass a second
+ * unless the timeout is whole seconds; the wait then fails at once (amzn-drivers:
+ * userspace/dpdk/ena/base/ena_plat_dpdk.h, ENA_WAIT_EVENT_WAIT). No other hint goes that way.
+ */
+const ADMIN_STEP_MS = 1000;
 const MAX_SLACK_MS = 30_000;
 /** Defaults of amzn-drivers: kernel/fbsd/ena/ena.h and ena-com/ena_com.c. */
 const DEFAULTS = {
@@ -37,7 +44,8 @@ export function hintsFor(slack: number): HwHints {
     driverWatchdogTimeoutMs: DEFAULTS.driverWatchdogTimeoutMs + slack,
     missingTxCompletionTimeoutMs: DEFAULTS.missingTxCompletionTimeoutMs + slack,
     missedTxCompletionCountThresholdToReset: MISSED_TX_THRESHOLD,
-    adminCompletionTimeoutMs: DEFAULTS.adminCompletionTimeoutMs + slack,
+    adminCompletionTimeoutMs:
+      Math.ceil((DEFAULTS.adminCompletionTimeoutMs + slack) / ADMIN_STEP_MS) * ADMIN_STEP_MS,
     netdevWdTimeoutMs: DEFAULTS.netdevWdTimeoutMs + slack,
     maxTxSglSize: MAX_PACKET_DESCS,
     maxRxSglSize: MAX_PACKET_DESCS,

@@ -35,7 +35,7 @@ export class Rss {
   selectedFunction = RSS_FUNCTIONS;
   /** Kept for GET; Toeplitz has no initial value. */
   initVal = 0;
-  /** As the driver sent it. */
+  /** The key in force, in the driver's order. Drivers read it and set what they have read. */
   readonly key = new Uint8Array(RSS_KEY_SIZE);
   readonly supportedFields = SUPPORTED;
   /** Receive queue of each hash value; length a power of two, 0 before the first SET. */
@@ -53,14 +53,18 @@ export class Rss {
     this.initVal = 0;
     this.table = new Uint16Array(0);
     for (let p = 0; p < HASH_PROTO_NUM; p++) this.setFields(p, SUPPORTED[p]!);
-    this.key.fill(0);
-    this.#toeplitz.setKey(DEFAULT_KEY);
+    this.setKey(this.#inOrder(DEFAULT_KEY));
   }
 
   /** 40 bytes in the driver's order. */
   setKey(key: Uint8Array): void {
     this.key.set(key);
-    this.#toeplitz.setKey(this.#keyReversed ? Uint8Array.from(key).reverse() : key);
+    this.#toeplitz.setKey(this.#inOrder(key));
+  }
+
+  /** From the driver's order to that of the hash, and back. */
+  #inOrder(key: Uint8Array): Uint8Array {
+    return this.#keyReversed ? Uint8Array.from(key).reverse() : key;
   }
 
   /** HashField bits of a HashProtocol. */

@@ -20,10 +20,13 @@ import {
   statelessOffload,
 } from "../../shared/ena/features.ts";
 import { hostInfo } from "../../shared/ena/host-info.ts";
+import { txDesc } from "../../shared/ena/io.ts";
 import { llqFeature } from "../../shared/ena/llq.ts";
-import { DevSts, Register } from "../../shared/ena/registers.ts";
+import { capsReg, DevSts, Register } from "../../shared/ena/registers.ts";
 import {
   RSS_INLINE_INDEX_NONE,
+  RSS_KEY_OFFSET,
+  RSS_KEY_PARTS,
   rssHashFields,
   rssHashFunction,
   rssHashKey,
@@ -140,6 +143,22 @@ test.each([
   const done = await twin.setFeature(FeatureId.MTU, (v, at) => mtuFeature.write(v, at, { mtu }));
   expect(done.status).toBe(status);
   expect(host.port!.maxFrameBytes).toBe(status === AdminStatus.SUCCESS ? mtu + 18 : before);
+});
+
+test("guest-3 the hint for the admin timeout is whole seconds, whatever the round trip", async () => {
+  const { host, twin } = await rig();
+  // A command timeout in CAPS would be a hint of that kind too; 0 leaves it to the driver.
+  expect(capsReg.adminTimeout(twin.read32(Register.CAPS))).toBe(0);
+  const broken: number[] = [];
+  for (let rtt = 0; rtt < 1600; rtt += 7.3) {
+    host.roundTripMs = rtt;
+    const hints = hwHints.parse((await twin.getFeature(FeatureId.HW_HINTS)).entry, ACQ_BODY);
+    const { adminCompletionTimeoutMs: ms, missingTxCompletionTimeoutMs } = hints;
+    // No shorter than the others' share of the round trip asks for, and less than a second longer.
+    const over = ms - 3000 - (missingTxCompletionTimeoutMs - 5000);
+    if (ms % 1000 !== 0 || over < 0 || over >= 1000) broken.push(rtt);
+  }
+  expect(broken).toEqual([]);
 });
 
 test("hints grow with the round trip and never fall below the defaults", async () => {
@@ -365,7 +384,6 @@ describe("LLQ", () => {
     ["two sizes at once", { entrySizeEnabled: 5 }],
     ["eight descriptors", { descsBeforeHeaderEnabled: 8 }],
     ["no stride", { strideEnabled: 0 }],
-    ["acceleration not offered", { accelFlags: 1 }],
   ])("SET refuses: %s", async (_what, change) => {
     const { twin } = await rig();
     const set = (fields: object) =>
@@ -373,6 +391,35 @@ describe("LLQ", () => {
     expect((await set({ ...good, ...change })).status).toBe(AdminStatus.ILLEGAL_PARAMETER);
     expect((await set(good)).status).toBe(AdminStatus.SUCCESS);
   });
+
+  // ena_com_set_llq of every driver asks for both, whatever was offered.
+  test.each([false, true])(
+    "guest-1 acceleration flags that were not offered are ignored (meta caching can be off: %s)",
+    async (disableMetaCaching) => {
+      const host = new FakeHost();
+      const twin = new EnaTwin(createEnaNic(host, { disableMetaCaching }), host);
+      await twin.attach();
+      for (const accelFlags of [3, 2, 0xffff]) {
+        const done = await twin.setFeature(FeatureId.LLQ, (v, at) =>
+          llqFeature.write(v, at, { ...good, accelFlags }),
+        );
+        expect(done.status).toBe(AdminStatus.SUCCESS);
+      }
+      expect(host.takeFaults()).toEqual([]);
+      // Only what was offered is in force: without a meta descriptor the packet goes, or does not.
+      await twin.setFeature(FeatureId.LLQ, (v, at) =>
+        llqFeature.write(v, at, { ...good, accelFlags: 3 }),
+      );
+      const q = await twin.createQueue(SqDirection.TX, 8, 1, Placement.DEV);
+      const entry = new DataView(new ArrayBuffer(128));
+      txDesc.write(entry, 0, 0, 0, q.sq.phase, 1, 1, 1, 0, 0, 60);
+      twin.nic.mmioWrite(2, q.llqOffset, new Uint8Array(entry.buffer), 0, 128);
+      q.sq.next();
+      twin.ring(q);
+      expect(host.takeFaults()).toEqual(disableMetaCaching ? ["TX_META_REQUIRED"] : []);
+      expect(host.switchPort.frames.length).toBe(disableMetaCaching ? 0 : 1);
+    },
+  );
 });
 
 describe("RSS", () => {
@@ -428,6 +475,46 @@ describe("RSS", () => {
     );
     expect(done.status).toBe(AdminStatus.ILLEGAL_PARAMETER);
   });
+
+  test.each(["reversed", "asSent"] as const)(
+    "guest-2 a driver that reads the key and sets it again changes nothing (order: %s)",
+    async (rssKeyOrder) => {
+      const host = new FakeHost();
+      const twin = new EnaTwin(createEnaNic(host, { rssKeyOrder }), host);
+      await twin.attach();
+      const address = twin.allocRing(rssHashKey.size);
+      const control = { address, length: rssHashKey.size };
+      const at = twin.at(address);
+      const key = (): Buffer =>
+        Buffer.from(host.memory.bytes.slice(at + RSS_KEY_OFFSET, at + rssHashKey.size));
+      const inOrder = (bytes: Uint8Array): Buffer =>
+        rssKeyOrder === "reversed" ? Buffer.from(bytes).reverse() : Buffer.from(bytes);
+      const get = async (): Promise<Buffer> => {
+        host.memory.bytes.fill(0xa5, at, at + rssHashKey.size);
+        await twin.getFeature(FeatureId.RSS_HASH_FUNCTION, control);
+        expect(rssHashKey.parse(host.memory.view, at).keyParts).toBe(RSS_KEY_PARTS);
+        return key();
+      };
+      const set = () =>
+        twin.setFeature(
+          FeatureId.RSS_HASH_FUNCTION,
+          (v, body) => rssHashFunction.write(v, body, { selectedFunc: 2 }),
+          control,
+        );
+      // Microsoft's key is in force until a driver sets one: no driver may read zeros.
+      const first = await get();
+      expect(inOrder(first).subarray(0, 4).toString("hex")).toBe("6d5a56da");
+      expect((await set()).status).toBe(AdminStatus.SUCCESS);
+      expect(await get()).toEqual(first);
+      // One of the driver's own, and the default again after a reset.
+      host.memory.bytes.fill(0x5c, at + RSS_KEY_OFFSET, at + rssHashKey.size - 1);
+      const own = key();
+      await set();
+      expect(await get()).toEqual(own);
+      await twin.attach();
+      expect(await get()).toEqual(first);
+    },
+  );
 
   test("the key is read back in the driver's order, a wrong size or function is refused", async () => {
     const { host, twin } = await rig();

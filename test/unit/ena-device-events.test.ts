@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { createEnaNic } from "../../device/ena/index.ts";
-import { SqDirection } from "../../shared/ena/admin.ts";
+import { DropReason } from "../../device/switch/port.ts";
+import { ACQ_BODY, Opcode, SqDirection } from "../../shared/ena/admin.ts";
 import {
   AENQ_BODY,
   AENQ_DEPTH,
@@ -13,6 +14,7 @@ import {
 } from "../../shared/ena/aenq.ts";
 import { aenqConfig, FeatureId, hwHints } from "../../shared/ena/features.ts";
 import { DevSts, Register } from "../../shared/ena/registers.ts";
+import { basicStats, getStats, StatsType } from "../../shared/ena/stats.ts";
 import { EnaTwin } from "../support/ena-twin.ts";
 import { FakeHost } from "../support/fake-host.ts";
 import { frameOf } from "../support/packets.ts";
@@ -63,14 +65,24 @@ describe("the event queue", () => {
     expect(takeEvents(twin)).toEqual([]);
   });
 
-  test("keep-alive carries the drops so far", async () => {
+  test("guest-4 keep-alive carries the driver's drops so far, not those of a port that was down or of the link", async () => {
     const { host, nic, twin } = rig();
+    const frame = frameOf(new Uint8Array(60));
+    const early = [1, 2].map(() => host.port!.deliver(frame));
     await twin.attach();
+    early.push(host.port!.deliver(frame));
+    expect(early).toEqual([DropReason.PORT_DOWN, DropReason.PORT_DOWN, DropReason.PORT_DOWN]);
     const q = await twin.createQueue(SqDirection.RX, 8, 1);
     takeEvents(twin);
-    for (let i = 0; i < 3; i++) host.port!.deliver(frameOf(new Uint8Array(60)));
+    for (let i = 0; i < 3; i++) host.port!.deliver(frame);
     host.writable = false;
-    host.port!.deliver(frameOf(new Uint8Array(60)));
+    expect(host.port!.deliver(frame)).toBe(DropReason.LINK_BACKLOG);
+    host.writable = true;
+    expect(host.port!.deliver(frameOf(new Uint8Array(9300)))).toBe(DropReason.TOO_BIG);
+    const stats = await twin.command(Opcode.GET_STATS, (v, at) =>
+      getStats.write(v, at, { type: StatsType.BASIC }),
+    );
+    expect(basicStats.parse(stats.entry, ACQ_BODY)).toMatchObject({ rxDrops: 1, rxOverruns: 3 });
     nic.tick();
     const [event] = takeEvents(twin);
     expect(event?.group).toBe(AenqGroup.KEEP_ALIVE);
