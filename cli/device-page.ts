@@ -14,6 +14,9 @@ const ANSWER_MS = 5000;
 /** A device's page is far smaller; a stranger's may not be. */
 const MAX_CHARS = 64 << 20;
 
+/** What a device answers in text: foreign pages, foreign host names, no place. */
+const SPOKEN = new Set([400, 403, 421, 503]);
+
 export interface Answer {
   /** HTTP status. */
   readonly status: number;
@@ -21,9 +24,9 @@ export interface Answer {
   readonly value: object;
 }
 
-/** GET of a page. Throws Failure. */
+/** GET of a page; `path` may end in a query. Throws Failure. */
 export function getPage(connect: string, path: string, waitMs = ANSWER_MS): Promise<Answer> {
-  return ask(new URL(httpUrl(connect, path)), {}, waitMs);
+  return ask(new URL(path, httpUrl(connect, "/")), {}, waitMs);
 }
 
 /** POST of a JSON body. Throws Failure. */
@@ -64,7 +67,7 @@ async function ask(
   }
   const status = answer.statusCode ?? 0;
   const isJson = answer.headers["content-type"]?.startsWith("application/json") === true;
-  if (status !== 200 && !isJson) throw notOurs(host, `it answers HTTP ${status}`);
+  if (status !== 200 && !isJson) throw refusedBy(host, status, text);
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -103,6 +106,14 @@ export function openPage(
     asked.on("error", reject);
     asked.end(body === undefined ? undefined : JSON.stringify(body));
   });
+}
+
+/** A device says in one line of text which rule of HTTP or of its own a request broke. */
+function refusedBy(host: string, status: number, text: string): Failure {
+  const [sentence = "", ...more] = text.trim().split("\n");
+  const plain = more.length === 0 && /^[\x20-\x7e]{1,400}$/.test(sentence);
+  if (!plain || !SPOKEN.has(status)) return notOurs(host, `it answers HTTP ${status}`);
+  return new Failure(`${host} refuses (HTTP ${status}): ${sentence}`);
 }
 
 const noAnswer = (): Error => new DOMException("no answer", "TimeoutError");

@@ -35,6 +35,7 @@ const Shape = z.object({
   ...CommonShape,
   listen: hostPort.default({ host: "127.0.0.1", port: DEVICE_PORT }),
   insecure: z.boolean().default(false),
+  allowHost: z.array(hostName()).default([]),
   uplink: z.array(uplinkName()).default([]),
   segment: nicName.default("lan0"),
   queues: whole(1, MAX_QUEUES).default(8),
@@ -60,6 +61,18 @@ function uplinkName() {
   });
 }
 
+/** A name as it stands in a Host header, without its port. */
+function hostName() {
+  return z.string().transform((text, context) => {
+    const name = text.toLowerCase().replace(/\.$/, "");
+    const label = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/;
+    if (name.length <= 253 && name.split(".").every((part) => label.test(part))) return name;
+    const message = `takes a host name without scheme and port, not ${JSON.stringify(text)}`;
+    context.addIssue({ code: "custom", message });
+    return z.NEVER;
+  });
+}
+
 export function deviceCommand(): Command {
   const command = new Command("device")
     .description(
@@ -67,6 +80,10 @@ export function deviceCommand(): Command {
     )
     .option("--listen <host:port>", `where frontends connect (${DEFAULT_DEVICE})`)
     .option("--insecure", "allow an address that other hosts can reach")
+    .option(
+      "--allow-host <name...>",
+      "serve the HTTP pages to browsers under this host name too; may be repeated",
+    )
     .option("--uplink <tap:name...>", "join the segment to a TAP interface; may be repeated")
     .option("--segment <name>", "name of the Ethernet segment (lan0)")
     .option("--queues <n>", "queue pairs offered to each NIC (8)")
@@ -126,6 +143,7 @@ async function runDevice(options: Options): Promise<void> {
     pushBytes: Limits.PUSH_BYTES,
     maxMtu: options.mtu,
     maxQueues: options.queues,
+    allowHosts: options.allowHost,
     log,
     onNic: (event, nic) => output.value({ event, ...nic }),
     ...(options.trace ? { tap: await traceTap() } : {}),

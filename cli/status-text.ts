@@ -20,7 +20,7 @@ export function statusLines(status: Snapshot): string[] {
   section("Xen domains", domainTable(nics));
   section("Xen rings", ringTable(nics));
   lines.push("", ...segmentTable(status));
-  section("MAC table", macTable(segment));
+  section("MAC table", macTable(list(status["addresses"]), num(segment["addresses"])));
   section("Faults", faultTable(nics));
   return lines;
 }
@@ -121,16 +121,19 @@ export function dropsOf(port: Snapshot): Record<string, number> {
   return sums;
 }
 
-function macTable(segment: Snapshot): string[] {
-  return table(
+/** `total` addresses, of which `entries` are known. */
+function macTable(entries: readonly Snapshot[], total: number): string[] {
+  const lines = table(
     ["MAC", "port", "age", "moves"],
-    list(segment["macs"]).map((entry) => [
+    entries.map((entry) => [
       text(entry["mac"]),
       text(entry["port"]),
-      durationText(num(entry["ageSeconds"])),
+      entry["static"] === true ? "static" : durationText(num(entry["ageSeconds"])),
       num(entry["moves"]),
     ]),
   );
+  const more = total - entries.length;
+  return more > 0 && entries.length > 0 ? [...lines, `... and ${more} more`] : lines;
 }
 
 function faultTable(nics: readonly Snapshot[]): string[] {

@@ -17,8 +17,13 @@ import {
 import { Output, topOf } from "./output.ts";
 import { onStop } from "./signals.ts";
 import { statusLines } from "./status-text.ts";
+import { list } from "./status-values.ts";
 
 const WATCH_MS = 1000;
+/** Entries that are asked for with one page of the address table; its largest. */
+const PAGE_LIMIT = 1024;
+/** Pages of the address table that are read at most: more than a device's table has. */
+const MAX_PAGES = 64;
 /** Cursor home, and clear to the end of the screen (ECMA-48). */
 const CLEAR = "\x1b[H\x1b[J";
 
@@ -58,7 +63,7 @@ async function watch({ connect, ...options }: Options, output: Output): Promise<
   let seen = false;
   let trouble = "";
   for (;;) {
-    const status = await Promise.race([stopped, ask(connect).catch((error: Failure) => error)]);
+    const status = await Promise.race([stopped, ask(connect, 1).catch((error: Failure) => error)]);
     if (status === undefined) return;
     if (!(status instanceof Error)) {
       show(status, output, clear);
@@ -84,8 +89,28 @@ function show(status: Snapshot, output: Output, clear: boolean): void {
   output.event((clear ? topOf(lines, process.stdout.rows) : lines).join("\n"), status);
 }
 
+/** The device's status, with the address table as `addresses`. Throws Failure with a sentence. */
+async function ask(connect: string, mostPages = MAX_PAGES): Promise<Snapshot> {
+  const status = await askStatus(connect);
+  return { ...status, addresses: await askAddresses(connect, mostPages) };
+}
+
+/** GET /addresses until there is no next page, or `mostPages` were read. */
+async function askAddresses(connect: string, mostPages: number): Promise<Snapshot[]> {
+  const all: Snapshot[] = [];
+  let after = "";
+  for (let page = 0; page < mostPages; page++) {
+    const { value } = await getPage(connect, `/addresses?limit=${PAGE_LIMIT}${after}`);
+    const { addresses, next } = value as Snapshot;
+    all.push(...list(addresses));
+    if (typeof next !== "string") return all;
+    after = `&after=${encodeURIComponent(next)}`;
+  }
+  return all;
+}
+
 /** GET /status. Throws Failure with a sentence. */
-async function ask(connect: string): Promise<Snapshot> {
+async function askStatus(connect: string): Promise<Snapshot> {
   const { value } = await getPage(connect, "/status");
   if (!("segment" in value) || !("nics" in value)) {
     throw notOurs(new URL(httpUrl(connect, "/status")).host, "its page is about something else");

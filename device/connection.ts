@@ -137,6 +137,11 @@ export class Connection implements LinkOwner, Sink, RingSource {
     this.#link.close(code, reason);
   }
 
+  /** As `close`, for a connection whose place is wanted now. */
+  cut(code: CloseCode, reason: string): void {
+    this.#link.giveUp(code, reason);
+  }
+
   /** Once a second. */
   tick(): void {
     this.#host?.faults.tick();

@@ -1,15 +1,6 @@
-/**
- * The device's port: frontends come in by WebSocket, people and monitors by HTTP.
- *
- *   /capture  frames and ring transactions as pcapng, live
- *   /migrate  moves a NIC to another device (POST)
- *   /nic      a frontend (WebSocket, subprotocol ringwire.v1)
- *   /status   everything as JSON        /metrics  Prometheus
- *   /livez    the process answers       /readyz   it takes frontends
- */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+/** The device: its NICs by name, its segment and captures, and the port through which both are reached. */
+import type { IncomingMessage } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
-import type { Duplex } from "node:stream";
 import type { Logger } from "../shared/log.ts";
 import { formatMac, macFromName, macKey, parseUnicastMac } from "../shared/net/ethernet.ts";
 import { WebSocketAcceptor } from "../shared/transport/websocket.ts";
@@ -17,14 +8,15 @@ import type { Hello } from "../shared/wire/hello.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
 import { CloseCode, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
 import { CaptureHub } from "./capture/hub.ts";
-import { capturePage } from "./capture/page.ts";
 import { Connection, type ConnectionOwner, type NicEvent, Refusal } from "./connection.ts";
-import { isForeign, JSON_TYPE, refuse, reply } from "./http.ts";
-import { metricsText } from "./metrics.ts";
-import { type MoveRefusal, migratePage } from "./migrate-page.ts";
+import { Front, NO_PLACE, type Peer, Refused } from "./http/front.ts";
+import { type PageSource, Pages } from "./http/pages.ts";
+import type { Occupant } from "./http/places.ts";
+import type { Target } from "./http/target.ts";
+import type { MoveRefusal } from "./migrate-page.ts";
 import type { GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
-import type { Switch } from "./switch/switch.ts";
+import type { AddressTable, Switch } from "./switch/switch.ts";
 
 /** A kind of NIC that a device has. */
 export interface Personality {
@@ -47,31 +39,35 @@ export interface ServerOptions {
   readonly maxMtu: number;
   readonly maxQueues: number;
   readonly log: Logger;
+  /** Host names, besides the machine's own, under which pages are served. */
+  readonly allowHosts?: readonly string[];
   /** Sees the batches of every NIC. */
   readonly tap?: (name: string) => LinkTap;
   /** Told when a NIC came and went. */
   readonly onNic?: (event: "joined" | "left", nic: NicEvent) => void;
 }
 
-/** Connections at once, NICs and strangers together. */
-const MAX_CONNECTIONS = 1024;
-/** Sockets that have not asked for anything whole by then are cut. */
-const REQUEST_MS = 10_000;
+/** NICs at once. Connections that are no NICs have places of their own. */
+const MAX_NICS = 1024;
 /** Time for a NIC to suspend and leave. */
 const MOVE_MS = 15_000;
+/** Time for answers to be read when the device stops. */
+const CLOSE_MS = 500;
 
-export class DeviceServer implements ConnectionOwner {
+export class DeviceServer implements ConnectionOwner, PageSource {
   readonly log: Logger;
   readonly agent: string;
   readonly segment: string;
   readonly pushBytes: number;
   readonly captures: CaptureHub;
   readonly #options: ServerOptions;
-  readonly #http: Server;
+  readonly #front: Front;
   readonly #acceptor = new WebSocketAcceptor();
   readonly #connections = new Set<Connection>();
   readonly #byName = new Map<string, Connection>();
   readonly #instances = new Map<string, string>();
+  /** Connections before hello, and the places that they hold. */
+  readonly #hellos = new Map<Connection, Occupant>();
   readonly #started = performance.now();
   #ticker: NodeJS.Timeout | undefined;
   #epoch = 0;
@@ -85,29 +81,24 @@ export class DeviceServer implements ConnectionOwner {
     this.pushBytes = options.pushBytes;
     const { segment, segmentName, agent, log } = options;
     this.captures = new CaptureHub({ segment, segmentName, agent, log });
-    this.#http = createServer(
-      { headersTimeout: REQUEST_MS, requestTimeout: REQUEST_MS, connectionsCheckingInterval: 1000 },
-      (request, response) => this.#page(request, response),
-    );
-    this.#http.maxConnections = MAX_CONNECTIONS;
-    this.#http.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
-    this.#http.on("clientError", (_error, socket) => {
-      if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
-      else socket.destroy();
+    const pages = new Pages(this);
+    this.#front = new Front({
+      host: options.host,
+      port: options.port,
+      allowHosts: options.allowHosts ?? [],
+      log,
+      misses: (target, request, response) => pages.misses(target, request, response),
+      page: (asked, request, response) => pages.answer(asked, request, response),
+      upgradeRefusal: (target, request) => this.#upgradeRefusal(target, request),
+      upgrade: (request, socket, head, peer) => this.#upgrade(request, socket, head, peer),
     });
   }
 
   /** Binds the port. Rejects with the system's error. */
   async listen(): Promise<AddressInfo> {
-    await new Promise<void>((resolve, reject) => {
-      this.#http.once("error", reject);
-      this.#http.listen(this.#options.port, this.#options.host, resolve);
-    });
-    this.#http.on("error", (error) =>
-      this.log.error({ err: error }, "the listening socket failed"),
-    );
+    const address = await this.#front.listen();
     this.#ticker = setInterval(() => this.#tick(), 1000);
-    return this.#http.address() as AddressInfo;
+    return address;
   }
 
   /** Tells every frontend, then closes the port. */
@@ -119,11 +110,7 @@ export class DeviceServer implements ConnectionOwner {
     }
     // Those whose reader stands still end when its socket is cut, below.
     const captured = this.captures.close("the device stops");
-    await new Promise<void>((resolve) => {
-      this.#http.close(() => resolve());
-      this.#http.closeIdleConnections();
-      setTimeout(() => this.#http.closeAllConnections(), 500).unref();
-    });
+    await this.#front.close(CLOSE_MS);
     await captured;
   }
 
@@ -138,8 +125,17 @@ export class DeviceServer implements ConnectionOwner {
       segment: this.#options.segment.snapshot(),
       nics: [...this.#byName.values()].map((connection) => connection.snapshot()),
       captures: this.captures.snapshot(),
+      http: this.#front.snapshot(),
       ...this.#shared(),
     };
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  addresses(): AddressTable {
+    return this.#options.segment.addresses();
   }
 
   /** By personality: what its NICs share. */
@@ -202,6 +198,9 @@ export class DeviceServer implements ConnectionOwner {
         `"${hello.name}" is the name of an uplink of this device; choose another with --name`,
       );
     }
+    if (before === undefined && this.#byName.size >= MAX_NICS) {
+      throw new Refusal("NO_PLACE", `the device has ${MAX_NICS} NICs and no place for another`);
+    }
     if (before !== undefined) {
       const same = this.#instances.get(hello.name) === hello.instance;
       before.close(
@@ -211,6 +210,7 @@ export class DeviceServer implements ConnectionOwner {
           : `another frontend took the name ${hello.name}; choose another with --name`,
       );
     }
+    this.#said(connection);
     this.#byName.set(hello.name, connection);
     this.#instances.set(hello.name, hello.instance);
     return {
@@ -248,6 +248,7 @@ export class DeviceServer implements ConnectionOwner {
 
   gone(connection: Connection): void {
     this.captures.linkLeft(connection);
+    this.#said(connection);
     this.#connections.delete(connection);
     if (this.#byName.get(connection.name) === connection) {
       this.#byName.delete(connection.name);
@@ -259,86 +260,47 @@ export class DeviceServer implements ConnectionOwner {
     this.#options.segment.tick();
     for (const connection of this.#connections) connection.tick();
     this.captures.tick();
+    this.#front.tick();
   }
 
-  #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    const refusal = this.#refusal(request);
-    if (refusal !== undefined) {
-      const [status, text] = refusal;
-      socket.on("error", () => socket.destroy());
-      socket.end(
-        `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: text/plain\r\n` +
-          `Content-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
-      );
-      return;
-    }
-    const { remoteAddress, remotePort } = socket as Socket;
+  #upgrade(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void {
     this.#acceptor.accept(request, socket, head, (transport) => {
-      this.#connections.add(new Connection(transport, `${remoteAddress}:${remotePort}`, this));
+      const connection = new Connection(transport, peer.name, this);
+      this.#connections.add(connection);
+      const occupant: Occupant = {
+        address: peer.address,
+        evict: () => {
+          this.#hellos.delete(connection);
+          this.#front.count(Refused.EVICTED);
+          connection.cut(CloseCode.LIMIT, NO_PLACE);
+        },
+      };
+      this.#hellos.set(connection, occupant);
+      this.#front.hellos.add(occupant);
     });
   }
 
-  #refusal(request: IncomingMessage): [string, string] | undefined {
-    // Headers behind a request line without a version: HTTP 0.9, which has neither.
-    if (request.httpVersion !== "1.1") return ["400 Bad Request", "HTTP/1.1 is needed here\n"];
-    const path = (request.url ?? "").split("?")[0];
-    if (path !== NIC_PATH) return ["404 Not Found", `frontends connect to ${NIC_PATH}\n`];
-    const offered = String(request.headers["sec-websocket-protocol"] ?? "").split(/\s*,\s*/, 16);
-    if (!offered.includes(SUBPROTOCOL)) {
-      return ["400 Bad Request", `this port speaks the WebSocket subprotocol ${SUBPROTOCOL}\n`];
-    }
-    if (isForeign(request)) {
-      return ["403 Forbidden", "pages of another origin may not connect\n"];
-    }
-    if (this.#draining || this.#connections.size >= MAX_CONNECTIONS) {
-      return ["503 Service Unavailable", "the device takes no more connections\n"];
-    }
-    return undefined;
+  /** The connection has said hello, or ended: its place among those that have not is free. */
+  #said(connection: Connection): void {
+    const occupant = this.#hellos.get(connection);
+    if (occupant === undefined) return;
+    this.#hellos.delete(connection);
+    this.#front.hellos.delete(occupant);
   }
 
-  #page(request: IncomingMessage, response: ServerResponse): void {
-    const path = (request.url ?? "").split("?")[0];
-    if (path === "/migrate") {
-      migratePage(this, request, response).catch((error: unknown) => {
-        this.log.error({ err: error }, "a migration failed");
-        refuse(response, 500, "the migration failed");
-      });
-    } else if (path === "/capture") {
-      capturePage(this.captures, request, response).catch((error: unknown) => {
-        this.log.error({ err: error }, "a capture failed");
-        response.destroy();
-      });
-    } else if (request.method !== "GET" && request.method !== "HEAD") {
-      reply(response, 405, "text/plain", "only GET\n");
-    } else if (path === "/status") {
-      reply(response, 200, JSON_TYPE, `${JSON.stringify(this.snapshot())}\n`);
-    } else if (path === "/metrics") {
-      metricsText(this.snapshot()).then(
-        ({ type, text }) => reply(response, 200, type, text),
-        (error) => {
-          this.log.error({ err: error }, "metrics failed");
-          reply(response, 500, "text/plain", "metrics failed\n");
-        },
-      );
-    } else if (path === "/livez") {
-      reply(response, 200, JSON_TYPE, '{"ok":true}\n');
-    } else if (path === "/readyz") {
-      const ok = !this.#draining;
-      reply(response, ok ? 200 : 503, JSON_TYPE, `${JSON.stringify({ ok })}\n`);
-    } else if (path === NIC_PATH) {
-      reply(
-        response,
-        426,
-        "text/plain",
-        `a frontend connects here by WebSocket (${SUBPROTOCOL})\n`,
-      );
-    } else {
-      reply(
-        response,
-        404,
-        "text/plain",
-        "ringwire device: /status /metrics /livez /readyz /capture /migrate\n",
-      );
+  #upgradeRefusal(
+    { path }: Target,
+    { httpVersion, headers }: IncomingMessage,
+  ): readonly [string, string] | undefined {
+    // Headers behind a request line without a version: HTTP 0.9, which has neither.
+    if (httpVersion !== "1.1") return ["400 Bad Request", "HTTP/1.1 is needed here"];
+    if (path !== NIC_PATH) return ["404 Not Found", `frontends connect to ${NIC_PATH}`];
+    const offered = String(headers["sec-websocket-protocol"] ?? "").split(/\s*,\s*/, 16);
+    if (!offered.includes(SUBPROTOCOL)) {
+      return ["400 Bad Request", `this port speaks the WebSocket subprotocol ${SUBPROTOCOL}`];
     }
+    if (this.#draining) return ["503 Service Unavailable", "the device is stopping"];
+    if (this.#byName.size >= MAX_NICS) return ["503 Service Unavailable", NO_PLACE];
+    return undefined;
   }
 }

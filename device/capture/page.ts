@@ -11,7 +11,8 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { CaptureFilterError, compileFilter } from "../../shared/capture/filter.ts";
 import { MAX_SNAP_BYTES } from "../../shared/capture/recorder.ts";
 import { StreamOutput } from "../../shared/capture/stream-output.ts";
-import { COMMON_HEADERS, isForeign, refuse } from "../http.ts";
+import { COMMON_HEADERS, refuse } from "../http/answers.ts";
+import type { Asked } from "../http/front.ts";
 import type { CaptureRequest } from "./capture.ts";
 import { type CaptureHub, CaptureRefusal } from "./hub.ts";
 
@@ -26,23 +27,20 @@ const KNOWN = new Set(["source", "frames", "ring", "filter", "snap", "count"]);
 /** Answers the request, at the latest when the capture ends. Rejects only by a bug of ours. */
 export async function capturePage(
   hub: CaptureHub,
+  { query, stream }: Pick<Asked, "query" | "stream">,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
   let refusal: CaptureRefusal;
   try {
     if (request.method !== "GET") throw new CaptureRefusal(405, "only GET");
-    if (isForeign(request)) {
-      throw new CaptureRefusal(403, "pages of another origin may not capture");
-    }
-    const asked = await parse(
-      new URLSearchParams((request.url ?? "").split("?").slice(1).join("?")),
-    );
+    const asked = await parse(new URLSearchParams(query));
     hub.check(asked);
     const { remoteAddress, remotePort } = request.socket;
     // A reader whose host vanished is noticed, though there may be nothing to send.
     request.socket.setKeepAlive(true, KEEP_ALIVE_MS);
     const output = new StreamOutput(response, `${remoteAddress}:${remotePort}`);
+    stream();
     response.writeHead(200, {
       "content-type": TYPE,
       ...COMMON_HEADERS,

@@ -48,6 +48,26 @@ export interface SwitchOptions {
   readonly whenFull?: "drop" | "hold";
 }
 
+/** An address and the port behind which it was seen. */
+export interface AddressEntry {
+  readonly mac: string;
+  readonly port: string;
+  /** The device put it there; it neither ages nor moves. */
+  readonly static: boolean;
+  readonly ageSeconds: number;
+  readonly moves: number;
+  /** The port it moved from last; "" when it never moved. */
+  readonly movedFrom: string;
+}
+
+/** The address table at one moment; entries are read when they are asked for. */
+export interface AddressTable {
+  /** Each address as a whole number, in rising order. */
+  readonly keys: Float64Array;
+  /** What stands behind a key; undefined when it is gone since. */
+  entry(key: number): AddressEntry | undefined;
+}
+
 /** One port as the switch sees it. */
 interface Plug {
   readonly port: Port;
@@ -150,7 +170,6 @@ export class Switch {
   }
 
   snapshot(): Snapshot {
-    const nameOf = (number: number): string => this.#plugs[number]?.port.name ?? "";
     return {
       name: this.name,
       ports: this.#plugs
@@ -161,19 +180,31 @@ export class Switch {
           macs: this.#macs.learnedBy(plug.number),
           ...plug.counters.snapshot(),
         })),
-      macs: this.#macs.entries(this.#time).map((entry) => ({
-        mac: entry.mac,
-        port: nameOf(entry.port),
-        ageSeconds: Math.round(entry.ageMs / 1000),
-        moves: entry.moves,
-        movedFrom: nameOf(entry.previousPort),
-      })),
+      addresses: this.#macs.size,
       macMoves: this.#macs.moves,
       macMovesDamped: this.#macs.damped,
       macsAged: this.#macs.aged,
       macTableFull: this.#macs.tableFull,
       lateFrames: this.#lateFrames,
     };
+  }
+
+  addresses(): AddressTable {
+    const keys = this.#macs.keys(this.#time);
+    const nameOf = (number: number): string => this.#plugs[number]?.port.name ?? "";
+    const entry = (key: number): AddressEntry | undefined => {
+      const found = this.#macs.entry(key, this.#time);
+      if (found === undefined) return undefined;
+      return {
+        mac: found.mac,
+        port: nameOf(found.port),
+        static: found.isStatic,
+        ageSeconds: Math.round(found.ageMs / 1000),
+        moves: found.moves,
+        movedFrom: nameOf(found.previousPort),
+      };
+    };
+    return { keys, entry };
   }
 
   #input(from: Plug, frame: Frame): Verdict {

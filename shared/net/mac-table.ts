@@ -68,6 +68,8 @@ const FIRST_SLOTS = 256;
 const SLOTS_PER_ENTRY = 4;
 const DEFAULT_CAPACITY = 16384;
 const NOWHERE = -1;
+/** A key is an address as one whole number. */
+const KEY_HIGH = 2 ** 32;
 /** No address begins so: any may be asked for, the all-zero address too. */
 const FREE = -1;
 
@@ -182,22 +184,38 @@ export class MacTable {
     return this.#perPortCount[port] ?? 0;
   }
 
-  entries(now: number): MacEntry[] {
-    const found: MacEntry[] = [];
+  /** Keys of all addresses that are not too old, in the order of the addresses. */
+  keys(now: number): Float64Array {
+    const found = new Float64Array(this.#size);
+    let count = 0;
     for (let slot = 0; slot < this.#highs.length; slot++) {
       const high = this.#highs[slot]!;
       if (high === FREE || this.#expired(slot, now)) continue;
-      const isStatic = this.#static[slot] === 1;
-      found.push({
-        mac: formatMacParts(high, this.#lows[slot]!),
-        port: this.#ports[slot]!,
-        isStatic,
-        ageMs: isStatic ? 0 : now - this.#seen[slot]!,
-        moves: this.#moves[slot]!,
-        previousPort: this.#previous[slot]!,
-      });
+      found[count++] = high * KEY_HIGH + (this.#lows[slot]! >>> 0);
     }
-    return found;
+    return found.subarray(0, count).sort();
+  }
+
+  /** All that are not too old, in the order of the addresses. */
+  entries(now: number): MacEntry[] {
+    return Array.from(this.keys(now), (key) => this.entry(key, now)!);
+  }
+
+  /** The entry of a key, as `keys` gives it; undefined when it is gone. */
+  entry(key: number, now: number): MacEntry | undefined {
+    const high = Math.floor(key / KEY_HIGH);
+    const low = (key % KEY_HIGH) | 0;
+    const slot = this.#find(high, low);
+    if (slot < 0 || this.#expired(slot, now)) return undefined;
+    const isStatic = this.#static[slot] === 1;
+    return {
+      mac: formatMacParts(high, low),
+      port: this.#ports[slot]!,
+      isStatic,
+      ageMs: isStatic ? 0 : now - this.#seen[slot]!,
+      moves: this.#moves[slot]!,
+      previousPort: this.#previous[slot]!,
+    };
   }
 
   #move(slot: number, port: number, now: number): Learned {

@@ -170,10 +170,7 @@ export class Link {
     this.flow.sent(message.byteLength);
     this.#transport.send(message, release);
     if (this.#transport.unsentBytes > HARD_BYTES) {
-      this.#giveUp(
-        CloseCode.LIMIT,
-        `more than ${HARD_BYTES} bytes wait for a peer that takes none`,
-      );
+      this.giveUp(CloseCode.LIMIT, `more than ${HARD_BYTES} bytes wait for a peer that takes none`);
     }
   }
 
@@ -276,7 +273,7 @@ export class Link {
     this.#lastReceived = received;
     this.#lastUnsent = unsent;
     if (this.#missed >= MISSED_HEARTBEATS) {
-      this.#giveUp(CloseCode.DEAD_PEER, `no sign of life for ${MISSED_HEARTBEATS} s`);
+      this.giveUp(CloseCode.DEAD_PEER, `no sign of life for ${MISSED_HEARTBEATS} s`);
     }
     if (this.#blocked && this.writable) {
       this.#blocked = false;
@@ -284,7 +281,8 @@ export class Link {
     }
   }
 
-  #giveUp(code: CloseCode, reason: string): void {
+  /** Ends the link at once: the peer is told why, and its answer is not waited for. */
+  giveUp(code: CloseCode, reason: string): void {
     if (this.#closed) return;
     this.#transport.close(code, reason);
     this.#transport.terminate();

@@ -134,7 +134,10 @@ describe("over HTTP", () => {
 
   it("a socket that is not read is cut off; what it got is whole blocks up to there", async () => {
     const stage = new Stage();
-    server = createServer((request, response) => void capturePage(stage.hub, request, response));
+    const asks = { query: "", stream: () => {} };
+    server = createServer((request, response) => {
+      void capturePage(stage.hub, asks, request, response);
+    });
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
     const { port } = server.address() as AddressInfo;

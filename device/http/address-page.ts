@@ -1,0 +1,70 @@
+/**
+ * GET /addresses: the address table in pages, in the order of the addresses.
+ *
+ *   after=MAC   only addresses behind this one: the `next` of the page before
+ *   limit=N     entries of a page, 1 to 1024 (256)
+ */
+import { macHigh, macLow, parseMac } from "../../shared/net/ethernet.ts";
+import type { AddressEntry, AddressTable } from "../switch/switch.ts";
+
+interface AddressPage {
+  /** Addresses in the table. */
+  readonly total: number;
+  readonly addresses: readonly AddressEntry[];
+  /** There are more: `after` of the next page. */
+  readonly next?: string;
+}
+
+const MAX_LIMIT = 1024;
+const DEFAULT_LIMIT = 256;
+/** More of a wrong word is not repeated. */
+const MAX_WORD_CHARS = 40;
+
+/** The page that `query` asks for; or a sentence about what is wrong with it. */
+export function addressPage({ keys, entry }: AddressTable, query: string): AddressPage | string {
+  const asked = new URLSearchParams(query);
+  let after = -1;
+  let limit = DEFAULT_LIMIT;
+  for (const [name, value] of asked) {
+    if (name !== "after" && name !== "limit") {
+      return `${quoted(name)} is unknown; there is after, limit`;
+    }
+    if (asked.getAll(name).length > 1) return `"${name}" is given twice`;
+    if (name === "limit") {
+      limit = /^\d{1,4}$/.test(value) ? Number(value) : 0;
+      if (limit < 1 || limit > MAX_LIMIT) {
+        return `"limit" takes a whole number from 1 to ${MAX_LIMIT}, not ${quoted(value)}`;
+      }
+      continue;
+    }
+    try {
+      const mac = parseMac(value);
+      after = macHigh(mac, 0) * 2 ** 32 + (macLow(mac, 0) >>> 0);
+    } catch {
+      return `"after" takes a MAC address, not ${quoted(value)}`;
+    }
+  }
+  const from = firstBehind(keys, after);
+  const addresses: AddressEntry[] = [];
+  let at = from;
+  for (; at < keys.length && addresses.length < limit; at++) {
+    const found = entry(keys[at]!);
+    if (found !== undefined) addresses.push(found);
+  }
+  const next = at < keys.length ? addresses.at(-1)?.mac : undefined;
+  return { total: keys.length, addresses, ...(next === undefined ? {} : { next }) };
+}
+
+const quoted = (text: string): string => JSON.stringify(text.slice(0, MAX_WORD_CHARS));
+
+/** Index of the first key behind `key`. */
+function firstBehind(keys: Float64Array, key: number): number {
+  let low = 0;
+  let high = keys.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (keys[middle]! > key) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}

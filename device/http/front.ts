@@ -1,0 +1,354 @@
+/**
+ * The device's listening socket. It gives every connection a place, hands its first request to
+ * Node's HTTP parser, and answers what can't be served.
+ *
+ *   TCP ──► FrontSocket ──► http.Server (parses, never listens) ──► page(...) or upgrade(...)
+ *                 └ Places: requests, pages, frontends before hello
+ */
+import {
+  createServer as createParser,
+  type IncomingMessage,
+  type Server as Parser,
+  type ServerResponse,
+} from "node:http";
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import type { Logger } from "../../shared/log.ts";
+import type { Snapshot } from "../nic.ts";
+import { RETRY_SECONDS, rawAnswer, reply, TEXT_TYPE } from "./answers.ts";
+import { FrontSocket, Stage } from "./front-socket.ts";
+import { HostRule, isForeign } from "./host-rule.ts";
+import { addressKey, type PlaceLimits, Places } from "./places.ts";
+import { readTarget, type Target, TargetError } from "./target.ts";
+
+/**
+ * Connections without a whole request, and those that only wait for their client to close. More
+ * than the kernel's backlog (511) may come from one address in one turn of the event loop.
+ */
+const REQUEST_PLACES: PlaceLimits = { total: 1024, perAddress: 640 };
+/** Requests that are being answered, captures among them. */
+const PAGE_PLACES: PlaceLimits = { total: 512, perAddress: 256 };
+/** Frontends that have not said hello. A host may start hundreds of them at once. */
+const HELLO_PLACES: PlaceLimits = { total: 1024, perAddress: 640 };
+/** Time for a request to be whole, and for an answer to be read. */
+const REQUEST_MS = 10_000;
+/** Most bytes of a request's head. */
+const MAX_HEAD_BYTES = 16 * 1024;
+/** Connections sent away when the process may open no more files. */
+const SHED = 16;
+/** Pages that always have a place: their answers are small and need no work. */
+const ALWAYS_SERVED = new Set(["/livez", "/readyz"]);
+
+export const NO_PLACE = "the device has no place for another connection; try again in a moment";
+
+/** Why connections and requests were refused, as status and metrics name it. */
+export const Refused = {
+  /** Sent away while idle, for a newer connection. */
+  EVICTED: "evicted",
+  /** No place was free, or the process may open no more files. */
+  NO_PLACE: "no_place",
+  /** The request was not whole, or the answer not read, in time. */
+  TIMEOUT: "timeout",
+  /** No HTTP, or a target or Host that says nothing. */
+  MALFORMED: "malformed",
+  /** A head of more than 16 KB. */
+  HEAD_TOO_LARGE: "head_too_large",
+  /** A Host that is not served. */
+  HOST: "host",
+  /** A page of another origin. */
+  ORIGIN: "origin",
+  /** An upgrade that is no frontend's. */
+  UPGRADE: "upgrade",
+  /** Requests behind the first of a connection, counted once for each connection. */
+  PIPELINED: "pipelined",
+} as const;
+export type Refused = (typeof Refused)[keyof typeof Refused];
+
+export interface FrontOptions {
+  readonly host: string;
+  /** 0 lets the system choose. */
+  readonly port: number;
+  readonly allowHosts: readonly string[];
+  readonly log: Logger;
+  /** True when it answered a request that asks for nothing that could be served to anybody. */
+  misses(target: Target, request: IncomingMessage, response: ServerResponse): boolean;
+  /** Answers a request that may be served. */
+  page(asked: Asked, request: IncomingMessage, response: ServerResponse): void;
+  /** Why an upgrade is not accepted: HTTP status line and sentence. */
+  upgradeRefusal(target: Target, request: IncomingMessage): readonly [string, string] | undefined;
+  upgrade(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void;
+}
+
+/** A request that may be served. */
+export interface Asked extends Target {
+  /** Reads the request's body. Without it what follows the head is dropped. */
+  wantBody(): void;
+  /** The answer goes on until its reader leaves. */
+  stream(): void;
+}
+
+/** Where a connection comes from. */
+export interface Peer {
+  /** HOST:PORT, for logs. */
+  readonly name: string;
+  /** As addressKey makes it. */
+  readonly address: string;
+}
+
+export class Front {
+  /** Frontends that have not said hello; the server adds and deletes them. */
+  readonly hellos = new Places(HELLO_PLACES);
+  readonly refused = new Map<Refused, number>();
+  readonly #options: FrontOptions;
+  readonly #rule: HostRule;
+  readonly #listener: Server;
+  readonly #parser: Parser;
+  readonly #requests = new Places(REQUEST_PLACES);
+  readonly #pages = new Places(PAGE_PLACES);
+  readonly #fronts = new Set<FrontSocket>();
+  #accepted = 0;
+
+  constructor(options: FrontOptions) {
+    this.#options = options;
+    this.#rule = new HostRule(options.allowHosts);
+    this.#parser = createParser(
+      { maxHeaderSize: MAX_HEAD_BYTES, requireHostHeader: false },
+      (request, response) => this.#page(request, response),
+    );
+    // All of them are looked at: two Hosts are refused wherever they stand.
+    this.#parser.maxHeadersCount = 0;
+    this.#parser.maxRequestsPerSocket = 1;
+    this.#parser.on("upgrade", (request) => this.#upgrade(request));
+    this.#parser.on("connect", (request) =>
+      this.#refuse(frontOf(request), Refused.MALFORMED, "405 Method Not Allowed", NO_PROXY),
+    );
+    this.#parser.on("checkExpectation", (_request, response) =>
+      reply(response, 417, TEXT_TYPE, "only Expect: 100-continue is understood\n"),
+    );
+    this.#parser.on("clientError", (error: NodeJS.ErrnoException, socket) => {
+      this.#broken(error, socket as unknown as FrontSocket);
+    });
+    this.#listener = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
+      this.#accept(socket),
+    );
+  }
+
+  /** Binds the port. Rejects with the system's error. */
+  async listen(): Promise<AddressInfo> {
+    await new Promise<void>((resolve, reject) => {
+      this.#listener.once("error", reject);
+      this.#listener.listen(this.#options.port, this.#options.host, () => {
+        this.#listener.off("error", reject);
+        resolve();
+      });
+    });
+    this.#listener.on("error", (error: NodeJS.ErrnoException) => this.#acceptFailed(error));
+    return this.#listener.address() as AddressInfo;
+  }
+
+  /** Stops listening; ends what idles now, and the rest after `graceMs`. */
+  async close(graceMs: number): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#listener.close(() => resolve()));
+    for (const front of this.#fronts) if (front.stage !== Stage.PAGE) front.destroy();
+    setTimeout(() => {
+      for (const front of this.#fronts) front.destroy();
+    }, graceMs).unref();
+    await closed;
+  }
+
+  /** Once a second: cuts what is too slow. */
+  tick(): void {
+    const due = performance.now() - REQUEST_MS;
+    for (const front of this.#fronts) {
+      if (front.incomplete) {
+        if (front.since <= due) this.#refuse(front, Refused.TIMEOUT, TIMEOUT, SLOW);
+      } else if (front.answeredSince > 0 && front.answeredSince <= due && !front.streams) {
+        this.count(Refused.TIMEOUT);
+        front.destroy();
+      }
+    }
+  }
+
+  count(reason: Refused): void {
+    this.refused.set(reason, (this.refused.get(reason) ?? 0) + 1);
+  }
+
+  snapshot(): Snapshot {
+    return {
+      accepted: this.#accepted,
+      requests: this.#requests.size,
+      pages: this.#pages.size,
+      hellos: this.hellos.size,
+      refused: Object.fromEntries(this.refused),
+    };
+  }
+
+  // Connections.
+
+  #accept(raw: Socket): void {
+    this.#accepted++;
+    raw.on("error", () => {
+      // "close" follows, and says all that we need.
+    });
+    const address = addressKey(raw.remoteAddress ?? "");
+    const front = new FrontSocket(raw, address, this.#owner, (evicted) => {
+      this.count(Refused.EVICTED);
+      evicted.dismiss(NO_PLACE_ANSWER);
+    });
+    this.#fronts.add(front);
+    this.#requests.add(front);
+  }
+
+  readonly #owner = {
+    begun: (front: FrontSocket): void => {
+      this.#parser.emit("connection", front);
+    },
+    headEnded: (front: FrontSocket): void => {
+      // The parser waits for more after what looked like a head: the preface of HTTP/2.
+      if (front.stage === Stage.REQUEST) {
+        this.#refuse(front, Refused.MALFORMED, "400 Bad Request", "this port speaks HTTP/1.1");
+      }
+    },
+    answered: (front: FrontSocket): void => {
+      this.#pages.delete(front);
+      if (this.#fronts.has(front)) this.#requests.add(front);
+    },
+    pipelined: (): void => this.count(Refused.PIPELINED),
+    left: (front: FrontSocket): void => {
+      this.#fronts.delete(front);
+      this.#requests.delete(front);
+      this.#pages.delete(front);
+    },
+  };
+
+  /** EMFILE and the like: the kernel keeps the connection waiting, and room is made. */
+  #acceptFailed(error: NodeJS.ErrnoException): void {
+    this.count(Refused.NO_PLACE);
+    this.#options.log.error({ err: error }, "a connection could not be accepted");
+    this.#requests.shed(SHED);
+    this.hellos.shed(SHED);
+  }
+
+  // Requests.
+
+  #page(request: IncomingMessage, response: ServerResponse): void {
+    const front = frontOf(request);
+    front.stage = Stage.PAGE;
+    response.on("error", () => {
+      // The client left before it had all: nobody is there to be told.
+    });
+    const refuse = (reason: Refused, status: number, text: string, headers = {}): void => {
+      this.count(reason);
+      reply(response, status, TEXT_TYPE, `${text}\n`, headers);
+      front.takeBody();
+    };
+    let target: Target;
+    try {
+      target = readTarget(request);
+    } catch (error) {
+      if (!(error instanceof TargetError)) throw error;
+      refuse(Refused.MALFORMED, 400, error.message);
+      return;
+    }
+    if (this.#options.misses(target, request, response)) {
+      front.takeBody();
+      return;
+    }
+    if (!this.#rule.allows(target.hostname)) {
+      refuse(Refused.HOST, 421, this.#rule.refusal(target.hostname));
+      return;
+    }
+    if (isForeign(request.headers, target)) {
+      refuse(Refused.ORIGIN, 403, FOREIGN);
+      return;
+    }
+    this.#requests.delete(front);
+    if (!this.#pages.tryAdd(front) && !ALWAYS_SERVED.has(target.path)) {
+      this.#requests.add(front);
+      refuse(Refused.NO_PLACE, 503, NO_PLACE, { "retry-after": String(RETRY_SECONDS) });
+      return;
+    }
+    let wanted = false;
+    const wantBody = (): void => {
+      wanted = true;
+      front.takeBody(() => request.complete);
+    };
+    const stream = (): void => {
+      front.streams = true;
+    };
+    this.#options.page({ ...target, wantBody, stream }, request, response);
+    if (!wanted) front.takeBody();
+  }
+
+  #upgrade(request: IncomingMessage): void {
+    const front = frontOf(request);
+    let target: Target;
+    try {
+      target = readTarget(request);
+    } catch (error) {
+      if (!(error instanceof TargetError)) throw error;
+      this.#refuse(front, Refused.MALFORMED, "400 Bad Request", error.message);
+      return;
+    }
+    const { headers } = request;
+    // A browser sends Origin with every upgrade. Without it a program asks, which may use any name.
+    const browser = headers.origin !== undefined || headers["sec-fetch-site"] !== undefined;
+    if (browser && !this.#rule.allows(target.hostname)) {
+      const sentence = this.#rule.refusal(target.hostname);
+      this.#refuse(front, Refused.HOST, "421 Misdirected Request", sentence);
+      return;
+    }
+    if (isForeign(headers, target)) {
+      this.#refuse(front, Refused.ORIGIN, "403 Forbidden", FOREIGN);
+      return;
+    }
+    const refusal = this.#options.upgradeRefusal(target, request);
+    if (refusal !== undefined) {
+      const [status, sentence] = refusal;
+      const full = status.startsWith("503");
+      this.#refuse(front, full ? Refused.NO_PLACE : Refused.UPGRADE, status, sentence);
+      return;
+    }
+    const { socket, head } = front.detach();
+    const { remoteAddress, remotePort, address } = front;
+    this.#options.upgrade(request, socket, head, {
+      name: `${remoteAddress}:${remotePort}`,
+      address,
+    });
+    // It was paused behind the head. What reads it now has its listeners.
+    socket.resume();
+  }
+
+  #broken(error: NodeJS.ErrnoException & { reason?: string }, front: FrontSocket): void {
+    // An answer is under way, or the socket itself failed.
+    if (front.answeredSince > 0 || !error.code?.startsWith("HPE_")) {
+      front.destroy();
+    } else if (error.code === "HPE_HEADER_OVERFLOW") {
+      this.#refuse(front, Refused.HEAD_TOO_LARGE, HEAD_TOO_LARGE, LONG_HEAD);
+    } else {
+      const why = error.reason === undefined ? "" : `: ${error.reason}`;
+      this.#refuse(front, Refused.MALFORMED, "400 Bad Request", `this is no HTTP request${why}`);
+    }
+  }
+
+  #refuse(front: FrontSocket, reason: Refused, status: string, sentence: string): void {
+    this.count(reason);
+    front.stage = Stage.OVER;
+    front.answer(rawAnswer(status, sentence, HEADERS_OF[status.slice(0, 3)]));
+  }
+}
+
+const TIMEOUT = "408 Request Timeout";
+const SLOW = `the request was not whole within ${REQUEST_MS / 1000} s`;
+const HEAD_TOO_LARGE = "431 Request Header Fields Too Large";
+const LONG_HEAD = `the request line and the headers have more than ${MAX_HEAD_BYTES} bytes`;
+const NO_PROXY = "CONNECT is not served here: this port is no proxy";
+const FOREIGN = "pages of another origin may not ask this device";
+const RETRY_AFTER = `Retry-After: ${RETRY_SECONDS}`;
+const HEADERS_OF: Readonly<Record<string, readonly string[]>> = {
+  "405": ["Allow: GET, HEAD, POST"],
+  "503": [RETRY_AFTER],
+};
+const NO_PLACE_ANSWER = rawAnswer("503 Service Unavailable", NO_PLACE, [RETRY_AFTER]);
+
+/** The parser knows its sockets as streams; here each is one of ours. */
+const frontOf = ({ socket }: IncomingMessage): FrontSocket => socket as unknown as FrontSocket;

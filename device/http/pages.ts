@@ -1,0 +1,133 @@
+/**
+ * The device's pages.
+ *
+ *   /addresses  the address table, in pages     /livez    the process answers
+ *   /capture    frames and rings as pcapng      /metrics  Prometheus
+ *   /migrate    moves a NIC to another device   /readyz   the device accepts frontends
+ *   /nic        frontends (WebSocket)           /status   everything else as JSON
+ */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Logger } from "../../shared/log.ts";
+import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import type { CaptureHub } from "../capture/hub.ts";
+import { capturePage } from "../capture/page.ts";
+import { metricsText } from "../metrics.ts";
+import { type Mover, migratePage } from "../migrate-page.ts";
+import type { Snapshot } from "../nic.ts";
+import type { AddressTable } from "../switch/switch.ts";
+import { addressPage } from "./address-page.ts";
+import { JSON_TYPE, refuse, reply, TEXT_TYPE } from "./answers.ts";
+import type { Asked } from "./front.ts";
+import { SharedValue } from "./shared-value.ts";
+import type { Target } from "./target.ts";
+
+/** What the pages ask of the device. */
+export interface PageSource extends Mover {
+  readonly log: Logger;
+  readonly captures: CaptureHub;
+  readonly draining: boolean;
+  snapshot(): Snapshot;
+  addresses(): AddressTable;
+}
+
+const PATHS = ["status", "addresses", "metrics", "livez", "readyz", "capture", "migrate"] as const;
+const PAGES = PATHS.map((path) => `/${path}`).join(" ");
+const ALLOW = { allow: "GET, HEAD" };
+/** More of an unknown path is not repeated. */
+const MAX_PATH_CHARS = 100;
+
+/** One snapshot, and the texts that are made of it when somebody asks. */
+class SharedStatus {
+  readonly snapshot: Snapshot;
+  #json: Buffer | undefined;
+  #metrics: Promise<{ type: string; text: Buffer }> | undefined;
+
+  constructor(snapshot: Snapshot) {
+    this.snapshot = snapshot;
+  }
+
+  get json(): Buffer {
+    this.#json ??= Buffer.from(`${JSON.stringify(this.snapshot)}\n`);
+    return this.#json;
+  }
+
+  get metrics(): Promise<{ type: string; text: Buffer }> {
+    this.#metrics ??= metricsText(this.snapshot).then(({ type, text }) => ({
+      type,
+      text: Buffer.from(text),
+    }));
+    return this.#metrics;
+  }
+}
+
+export class Pages {
+  readonly #source: PageSource;
+  readonly #status: SharedValue<SharedStatus>;
+  readonly #addresses: SharedValue<AddressTable>;
+
+  constructor(source: PageSource) {
+    this.#source = source;
+    this.#status = new SharedValue(() => new SharedStatus(source.snapshot()));
+    this.#addresses = new SharedValue(() => source.addresses());
+  }
+
+  /** Answers what asks for no page at all. False when there is a page to be served. */
+  misses({ path }: Target, { method }: IncomingMessage, response: ServerResponse): boolean {
+    if (path === NIC_PATH) {
+      const text = `a frontend connects here by WebSocket (${SUBPROTOCOL})\n`;
+      reply(response, 426, TEXT_TYPE, text, { upgrade: "websocket" });
+    } else if (path === "*") {
+      reply(response, 405, TEXT_TYPE, `this device has pages, and no options: ${PAGES}\n`, ALLOW);
+    } else if (path !== "/migrate" && method !== "GET" && method !== "HEAD") {
+      reply(response, 405, TEXT_TYPE, "only GET\n", ALLOW);
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  /** Answers a request, or begins to. */
+  answer(asked: Asked, request: IncomingMessage, response: ServerResponse): void {
+    const { path } = asked;
+    if (path === "/migrate") {
+      this.#late(path, response, migratePage(this.#source, asked, request, response));
+    } else if (path === "/capture") {
+      this.#late(path, response, capturePage(this.#source.captures, asked, request, response));
+    } else if (PATHS.some((known) => path === `/${known}`)) {
+      this.#late(path, response, this.#read(asked, response));
+    } else {
+      const name = JSON.stringify(path.slice(0, MAX_PATH_CHARS));
+      reply(response, 404, TEXT_TYPE, `a ringwire device has no page ${name}; it has ${PAGES}\n`);
+    }
+  }
+
+  async #read({ path, query }: Asked, response: ServerResponse): Promise<void> {
+    if (path === "/livez") {
+      reply(response, 200, JSON_TYPE, '{"ok":true}\n');
+    } else if (path === "/readyz") {
+      const ok = !this.#source.draining;
+      reply(response, ok ? 200 : 503, JSON_TYPE, `${JSON.stringify({ ok })}\n`);
+    } else if (path === "/addresses") {
+      const page = addressPage(await this.#addresses.get(), query);
+      if (typeof page === "string") refuse(response, 400, page);
+      else reply(response, 200, JSON_TYPE, `${JSON.stringify(page)}\n`);
+    } else {
+      const status = await this.#status.get();
+      if (path === "/status") {
+        reply(response, 200, JSON_TYPE, status.json);
+      } else {
+        const { type, text } = await status.metrics;
+        reply(response, 200, type, text);
+      }
+    }
+  }
+
+  /** Waits for a page; what it throws is a fault of ours. */
+  #late(path: string, response: ServerResponse, answered: Promise<void>): void {
+    answered.catch((error: unknown) => {
+      this.#source.log.error({ err: error }, `the page ${path} failed`);
+      if (response.headersSent) response.destroy();
+      else refuse(response, 500, `${path} failed by a fault of the device; its log says more`);
+    });
+  }
+}

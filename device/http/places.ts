@@ -1,0 +1,105 @@
+/**
+ * Places for connections that are no NICs. A stranger can hold as many as one address may have, and
+ * no more; a newcomer always finds one where the oldest can be sent away.
+ */
+
+/** A connection that holds a place. */
+export interface Occupant {
+  /** As addressKey makes it. */
+  readonly address: string;
+  /** Its place is wanted by a newer connection: it has lost it already, and ends. */
+  evict(): void;
+}
+
+export interface PlaceLimits {
+  readonly total: number;
+  readonly perAddress: number;
+}
+
+/** Places of one kind, oldest first. */
+export class Places {
+  readonly #limits: PlaceLimits;
+  readonly #all = new Set<Occupant>();
+  readonly #byAddress = new Map<string, Set<Occupant>>();
+  /** Occupants sent away for newer ones. */
+  evicted = 0;
+
+  constructor(limits: PlaceLimits) {
+    this.#limits = limits;
+  }
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  /** Gives a place, also when the oldest occupant has to leave for it: of the same address first. */
+  add(occupant: Occupant): void {
+    const same = this.#byAddress.get(occupant.address);
+    if (same !== undefined && same.size >= this.#limits.perAddress) this.#evict(first(same));
+    else if (this.#all.size >= this.#limits.total) this.#evict(first(this.#all));
+    this.#put(occupant);
+  }
+
+  /** Gives a place that is free. False when there is none; nobody is sent away. */
+  tryAdd(occupant: Occupant): boolean {
+    const same = this.#byAddress.get(occupant.address)?.size ?? 0;
+    if (same >= this.#limits.perAddress || this.#all.size >= this.#limits.total) return false;
+    this.#put(occupant);
+    return true;
+  }
+
+  /** Gives the place of an occupant back; nothing when it holds none. */
+  delete(occupant: Occupant): void {
+    if (!this.#all.delete(occupant)) return;
+    const same = this.#byAddress.get(occupant.address)!;
+    same.delete(occupant);
+    if (same.size === 0) this.#byAddress.delete(occupant.address);
+  }
+
+  /** Sends the oldest `count` away. */
+  shed(count: number): void {
+    for (let i = 0; i < count && this.#all.size > 0; i++) this.#evict(first(this.#all));
+  }
+
+  /** Oldest first. An occupant may give its place back while they are walked. */
+  [Symbol.iterator](): IterableIterator<Occupant> {
+    return this.#all.values();
+  }
+
+  #put(occupant: Occupant): void {
+    this.#all.add(occupant);
+    const same = this.#byAddress.get(occupant.address);
+    if (same === undefined) this.#byAddress.set(occupant.address, new Set([occupant]));
+    else same.add(occupant);
+  }
+
+  #evict(occupant: Occupant): void {
+    this.delete(occupant);
+    this.evicted++;
+    occupant.evict();
+  }
+}
+
+function first(occupants: ReadonlySet<Occupant>): Occupant {
+  for (const occupant of occupants) return occupant;
+  throw new Error("the oldest of no occupants was asked for");
+}
+
+/**
+ * What counts as one address: an IPv4 address, also where it is mapped into IPv6, or the /64 of an
+ * IPv6 address, which is what one host commonly has (RFC 6177).
+ */
+export function addressKey(address: string): string {
+  const plain = address.replace(/%.*$/, "").toLowerCase();
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(plain);
+  if (mapped !== null) return mapped[1]!;
+  if (!plain.includes(":")) return plain;
+  // The part before "::" are the first groups; what it leaves out is zero.
+  const [head = "", tail] = plain.split("::");
+  const groups = head === "" ? [] : head.split(":");
+  const behind = tail === undefined || tail === "" ? 0 : tail.split(":").length;
+  while (groups.length + behind < 8) groups.push("0");
+  if (tail !== undefined && tail !== "") groups.push(...tail.split(":"));
+  const prefix = groups.slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16));
+  return `${prefix.join(":")}::/64`;
+}

@@ -1,0 +1,77 @@
+/**
+ * What a request asks for, and of which host. Node hands on the request line as it came.
+ *
+ * Source: RFC 9112, 3.2 (forms of the request target, Host) and RFC 9110, 7.2 (Host).
+ */
+import type { IncomingMessage } from "node:http";
+
+/** The request as the pages see it. */
+export interface Target {
+  /** Lower case, without port and trailing dot; an IPv6 address stands in brackets. */
+  readonly hostname: string;
+  /** Host and port as the client wrote them. */
+  readonly authority: string;
+  /** The path, its percent-encoding removed; "*" for OPTIONS *. */
+  readonly path: string;
+  readonly query: string;
+}
+
+/** A request that names no target or no host, with the sentence that its sender gets. */
+export class TargetError extends Error {
+  override readonly name = "TargetError";
+}
+
+/** Reads target and Host of a request. Throws TargetError; its answer is HTTP 400. */
+export function readTarget(request: Pick<IncomingMessage, "url" | "rawHeaders">): Target {
+  const hosts = request.rawHeaders.filter(
+    (_, i, all) => i % 2 === 1 && all[i - 1]!.toLowerCase() === "host",
+  );
+  if (hosts.length === 0) throw new TargetError("the request has no Host header");
+  if (hosts.length > 1) throw new TargetError("the request has more than one Host header");
+  const url = request.url ?? "";
+  // RFC 9112, 3.2.2: a target in absolute form names the host, and the header is ignored.
+  const absolute = /^(?:https?|wss?):\/\/([^/?#]*)(.*)$/is.exec(url);
+  const authority = absolute?.[1] ?? hosts[0]!;
+  const rest = absolute?.[2] ?? url;
+  const mark = rest.indexOf("?");
+  const path = mark < 0 ? rest : rest.slice(0, mark);
+  if (absolute === null && !path.startsWith("/") && path !== "*") {
+    throw new TargetError("the request target is neither a path nor an http URL");
+  }
+  return {
+    hostname: hostnameOf(authority, absolute === null ? "the Host header" : "the request target"),
+    authority,
+    path: decoded(path === "" ? "/" : path),
+    query: mark < 0 ? "" : rest.slice(mark + 1),
+  };
+}
+
+/** A URL of `authority` as browsers read it; undefined when it names no host. */
+export function urlOf(scheme: "http" | "https", authority: string): URL | undefined {
+  // A zone names an interface of the client (RFC 6874); a URL here has no place for it.
+  const host = authority.replace(/^(\[[^\]%]*)%[^\]]*\]/, "$1]");
+  // Such signs would end the host, or hide in it: the parser of URLs is lenient.
+  if (host === "" || /[^\x21-\x7e]|[/\\?#@,]/.test(host)) return undefined;
+  try {
+    return new URL(`${scheme}://${host}/`);
+  } catch {
+    return undefined;
+  }
+}
+
+function hostnameOf(authority: string, where: string): string {
+  if (authority === "") throw new TargetError(`${where} names no host`);
+  if (authority.includes("@")) throw new TargetError(`${where} holds a user name`);
+  const url = urlOf("http", authority);
+  if (url === undefined) throw new TargetError(`${where} is no host with an optional port`);
+  return url.hostname.replace(/\.$/, "");
+}
+
+/** "%73tatus" is "status" (RFC 3986, 6.2.2.2). */
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    throw new TargetError("the path has a percent sign that begins no UTF-8 text");
+  }
+}
