@@ -1,15 +1,15 @@
 /** Asks a device for a capture. The answer is pcapng, for as long as both ends want it. */
 
 import type { IncomingMessage } from "node:http";
-import { COMPILE_MS } from "../shared/capture/filter.ts";
+import { FILTER_MS } from "../shared/capture/filter.ts";
 import { printable } from "../shared/capture/pcapng/text.ts";
 import { httpUrl } from "../shared/transport/address.ts";
 import { notOurs, openPage, whyNot } from "./device-page.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
 
 const ANSWER_MS = 5000;
-/** Filters are compiled before the answer, and may wait for a resolver. */
-const FILTER_ANSWER_MS = ANSWER_MS + COMPILE_MS;
+/** Filters are compiled before the answer, those of others too. */
+const FILTER_ANSWER_MS = ANSWER_MS + FILTER_MS;
 /** A device that vanishes without a word is noticed, however quiet the capture. */
 const KEEP_ALIVE_MS = 10_000;
 /** A refusal is a sentence; a stranger's page may be anything. */
@@ -29,7 +29,9 @@ function pathOf({ sources, frames, ring, filter, snap = 0, count = 0 }: CaptureQ
   for (const source of sources) query.append("source", source);
   query.set("frames", frames ? "1" : "0");
   query.set("ring", ring ? "1" : "0");
-  if (filter !== undefined && filter !== "") query.set("filter", filter);
+  // A filter out of a file has lines; to libpcap they are spaces, and a device takes no others.
+  const oneLine = filter?.replace(/[\t\r\n]+/g, " ").trim() ?? "";
+  if (oneLine !== "") query.set("filter", oneLine);
   if (snap > 0) query.set("snap", String(snap));
   if (count > 0) query.set("count", String(count));
   return `/capture?${query}`;

@@ -19,7 +19,6 @@ import { type CaptureHub, CaptureRefusal } from "./hub.ts";
 /** The media type that Wireshark registers for pcapng. */
 const TYPE = "application/x-pcapng";
 const KEEP_ALIVE_MS = 30_000;
-const MAX_FILTER_CHARS = 4096;
 const MAX_SOURCES = 64;
 const MAX_COUNT = 2 ** 40;
 const KNOWN = new Set(["source", "frames", "ring", "filter", "snap", "count"]);
@@ -34,7 +33,7 @@ export async function capturePage(
   let refusal: CaptureRefusal;
   try {
     if (request.method !== "GET") throw new CaptureRefusal(405, "only GET");
-    const asked = await parse(new URLSearchParams(query));
+    const asked = await parse(new URLSearchParams(query), request.socket.remoteAddress ?? "");
     hub.check(asked);
     const { remoteAddress, remotePort } = request.socket;
     // A reader whose host vanished is noticed, though there may be nothing to send.
@@ -55,7 +54,8 @@ export async function capturePage(
   refuse(response, refusal.status, refusal.message);
 }
 
-async function parse(query: URLSearchParams): Promise<CaptureRequest> {
+/** `owner`: the address of whoever asks. */
+async function parse(query: URLSearchParams, owner: string): Promise<CaptureRequest> {
   for (const name of query.keys()) {
     if (!KNOWN.has(name)) throw wrong(`"${name}" is unknown; there is ${[...KNOWN].join(", ")}`);
     if (name !== "source" && query.getAll(name).length > 1) throw wrong(`"${name}" is given twice`);
@@ -69,7 +69,6 @@ async function parse(query: URLSearchParams): Promise<CaptureRequest> {
     throw wrong("the switch has frames, and no rings");
   }
   const text = query.get("filter") ?? "";
-  if (text.length > MAX_FILTER_CHARS) throw wrong(`a filter of ${text.length} characters`);
   if (text !== "" && !frames) throw wrong("a filter is for frames, and frames=0");
   return {
     sources: sources.length === 0 ? ["any"] : sources,
@@ -77,13 +76,13 @@ async function parse(query: URLSearchParams): Promise<CaptureRequest> {
     ring,
     snapLength: whole(query, "snap", MAX_SNAP_BYTES),
     maxPackets: whole(query, "count", MAX_COUNT),
-    ...(text === "" ? {} : { filter: await filterOf(text) }),
+    ...(text === "" ? {} : { filter: await filterOf(text, owner) }),
   };
 }
 
-async function filterOf(text: string) {
+async function filterOf(text: string, owner: string) {
   try {
-    return await compileFilter(text);
+    return await compileFilter(text, owner);
   } catch (error) {
     if (!(error instanceof CaptureFilterError)) throw error;
     const { code, message } = error;

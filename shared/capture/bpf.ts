@@ -55,6 +55,12 @@ const TXA = 0x80;
 const MEMORY_WORDS = 16;
 /** BPF_MAXINSNS. */
 const MAX_INSTRUCTIONS = 4096;
+/**
+ * Instructions that a program may jump back over, in one packet. libpcap's only loop (protochain)
+ * walks headers of 8 bytes and more in at most 30 instructions, so a jumbo frame of nothing but
+ * headers is walked to its end. A frame of 64 KB made of them must not hold up the others.
+ */
+const MAX_LOOPED = 32_768;
 
 /** The program looked behind the bytes it was given, and the packet goes on there. */
 export const NEED_MORE = -1;
@@ -68,11 +74,13 @@ export class BpfProgram {
   readonly #words: Int32Array;
   readonly #memory = new Int32Array(MEMORY_WORDS);
 
-  /** Throws a RangeError for a program that could run out of itself. */
+  /** Throws a RangeError for a program that is too long, or that could run out of itself. */
   constructor(instructions: readonly BpfInstruction[]) {
     const { length } = instructions;
     if (length === 0 || length > MAX_INSTRUCTIONS) {
-      throw new RangeError(`a BPF program of ${length} instructions`);
+      throw new RangeError(
+        `it compiles to ${length} BPF instructions; 1 to ${MAX_INSTRUCTIONS} can be run`,
+      );
     }
     this.#words = new Int32Array(4 * length);
     for (const [i, { code, jt, jf, k }] of instructions.entries()) {
@@ -83,7 +91,8 @@ export class BpfProgram {
 
   /**
    * What the program returns for a packet of `length` bytes whose first `have` lie at `at`: 0 to
-   * refuse it, more to accept, or NEED_MORE. A load behind the packet's end refuses it.
+   * refuse it, more to accept, or NEED_MORE. A load behind the packet's end refuses it, and so does
+   * a loop that goes on for too long.
    */
   run(bytes: Uint8Array, at: number, have: number, length: number): number {
     const words = this.#words;
@@ -91,7 +100,9 @@ export class BpfProgram {
     memory.fill(0);
     let a = 0;
     let x = 0;
-    // Jumps go forward only and the last instruction returns, so this ends.
+    let looped = 0;
+    // The last instruction returns. Only a `ja` jumps back, and what it jumps over is counted, so
+    // this ends after MAX_LOOPED instructions and once through the program.
     for (let pc = 0; ; pc += 4) {
       const code = words[pc]!;
       const k = words[pc + 3]!;
@@ -143,6 +154,10 @@ export class BpfProgram {
           const op = code & OP;
           if (op === JA) {
             pc += 4 * k;
+            if (k < 0) {
+              looped -= k;
+              if (looped > MAX_LOOPED) return 0;
+            }
             break;
           }
           const operand = (code & SOURCE_X) === 0 ? k : x;
@@ -218,8 +233,9 @@ function check(code: number, jt: number, jf: number, k: number, i: number, lengt
   if (kind === JMP) {
     const op = code & OP;
     if (op > JSET) throw fail("unknown jump");
-    const furthest = op === JA ? k >>> 0 : Math.max(jt, jf);
-    if (furthest >= left) throw fail("a jump out of the program");
+    // bpf_filter.c reads the offset of a `ja` with its sign, and those of conditional jumps without.
+    const offset = op === JA ? k | 0 : Math.max(jt, jf);
+    if (offset >= left || offset < -(i + 1)) throw fail("a jump out of the program");
   }
   if (left === 0 && kind !== RET) throw fail("the end of a program that does not return");
   if (kind === MISC && (code & 0xf8) !== 0 && (code & 0xf8) !== TXA) throw fail("unknown");

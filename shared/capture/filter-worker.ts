@@ -1,8 +1,7 @@
 /**
- * Compiles one filter, in a thread of its own: libpcap's compiler may ask the resolver for a host's
- * name and wait for it, and whoever moves frames must not.
+ * Compiles one filter, in a process of its own: libpcap's parser reads what a stranger wrote, and
+ * neither a fault of its nor the time that it takes may be the device's.
  */
-import { parentPort, workerData } from "node:worker_threads";
 import { type CaptureFilterCode, CaptureFilterError } from "./filter-error.ts";
 import { type BpfInstruction, compile } from "./libpcap.ts";
 
@@ -26,4 +25,6 @@ function answer({ text, linkType, snapLength }: FilterWork): FilterAnswer {
   }
 }
 
-parentPort?.postMessage(answer(workerData as FilterWork));
+process.once("message", (work) => {
+  process.send?.(answer(work as FilterWork), () => process.disconnect());
+});

@@ -1,72 +1,61 @@
-/** Capture filters in the libpcap language, compiled by libpcap in a worker, and run here. */
-import { Worker } from "node:worker_threads";
+/** Capture filters in the libpcap language, compiled by libpcap in a process, and run here. */
 import type { Frame } from "../net/frame.ts";
 import { BpfProgram, isAbsoluteLoad, NEED_MORE } from "./bpf.ts";
+import { compileInProcess } from "./filter-compiler.ts";
 import { CaptureFilterError } from "./filter-error.ts";
-import type { FilterAnswer, FilterWork } from "./filter-worker.ts";
+import { networkNameIn } from "./filter-names.ts";
 import { LinkType } from "./pcapng/layout.ts";
 import type { FrameFilter } from "./recorder-types.ts";
 
+export { FILTER_MS } from "./filter-compiler.ts";
 export { CaptureFilterError } from "./filter-error.ts";
 
+const MAX_FILTER_CHARS = 4096;
 /** Bytes gathered of a frame in pieces before the filter looks: headers, with room for options. */
 const HEAD_BYTES = 256;
-/** A resolver that does not answer is not waited for longer. */
-export const COMPILE_MS = 10_000;
-/** Each takes a thread, for as long as the resolver takes: nobody may have many. */
-const MAX_COMPILERS = 4;
-let compilers = 0;
-/** The file beside this one, compiled or not as this one is. */
-const WORKER = new URL(
-  import.meta.url.endsWith(".ts") ? "./filter-worker.ts" : "./filter-worker.js",
-  import.meta.url,
-);
 /** From here on a program's offsets name facts of a Linux socket (SKF_AD_OFF of linux/filter.h). */
 const SOCKET_FACTS = 0xffff_f000;
 /** pcap_compile's snap length becomes the "accept" answer: a whole frame. */
 const ACCEPT_BYTES = 262_144;
 
 /**
- * Compiles a filter for Ethernet frames. Rejects with CaptureFilterError: what libpcap says of the
- * text, in its words, which package brings libpcap where there is none, or that others are first.
+ * Compiles a filter for Ethernet frames, on behalf of `owner` (an address, or nothing for a user of
+ * this process). Names of hosts and networks are not looked up. Rejects with CaptureFilterError and
+ * nothing else: what libpcap says of the text, in its words, what can't be done here, which package
+ * brings libpcap where there is none, or that too many filters are being compiled.
  */
-export async function compileFilter(text: string): Promise<FrameFilter> {
-  const answer = await inWorker({ text, linkType: LinkType.ETHERNET, snapLength: ACCEPT_BYTES });
+export async function compileFilter(text: string, owner = ""): Promise<FrameFilter> {
+  const problem = problemOf(text);
+  if (problem !== undefined) throw new CaptureFilterError("FILTER", problem);
+  const work = { text, linkType: LinkType.ETHERNET, snapLength: ACCEPT_BYTES };
+  const answer = await compileInProcess(owner, work);
   if ("code" in answer) throw new CaptureFilterError(answer.code, answer.message);
   if (answer.program.some(({ code, k }) => isAbsoluteLoad(code) && k >= SOCKET_FACTS)) {
     const message = "it asks what only a Linux socket knows (inbound, outbound), and no frame";
     throw new CaptureFilterError("FILTER", message);
   }
-  return new CompiledFilter(text, new BpfProgram(answer.program));
+  try {
+    return new CompiledFilter(text, new BpfProgram(answer.program));
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new CaptureFilterError("FILTER", error.message);
+  }
 }
 
-/** The worker ends with its answer; one that waits for a resolver is left to itself after a while. */
-function inWorker(work: FilterWork): Promise<FilterAnswer> {
-  if (compilers === MAX_COMPILERS) {
-    const message = `${MAX_COMPILERS} other filters are being compiled; try again`;
-    return Promise.resolve({ code: "BUSY", message });
+/** Why libpcap is not asked about a text; undefined: it is. */
+function problemOf(text: string): string | undefined {
+  if (text.length > MAX_FILTER_CHARS) {
+    return `it has ${text.length} characters, and may have ${MAX_FILTER_CHARS}`;
   }
-  compilers++;
-  const worker = new Worker(WORKER, { name: "capture filter", workerData: work });
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      worker.unref();
-      void worker.terminate();
-      const seconds = COMPILE_MS / 1000;
-      resolve({
-        code: "FILTER",
-        message: `it was not compiled within ${seconds} s: use addresses`,
-      });
-    }, COMPILE_MS);
-    worker.on("message", resolve);
-    worker.on("error", reject);
-    worker.on("exit", () => {
-      // A thread within the resolver ends later than it is told to.
-      compilers--;
-      clearTimeout(timer);
-      reject(new Error("the worker of a capture filter ended without an answer"));
-    });
-  });
+  // libpcap takes a text that ends at a zero byte.
+  const at = text.search(/\p{Cc}/u);
+  if (at >= 0) {
+    const code = text.charCodeAt(at).toString(16).toUpperCase().padStart(4, "0");
+    return `character ${at + 1} is the control character U+${code}`;
+  }
+  const name = networkNameIn(text);
+  if (name === undefined) return undefined;
+  return `"${name}" is a name, and names are not looked up: use an address`;
 }
 
 class CompiledFilter implements FrameFilter {

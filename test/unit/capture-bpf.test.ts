@@ -222,6 +222,32 @@ describe("instructions", () => {
   }
 });
 
+describe("a loop", () => {
+  // x counts down to 0, as libpcap's loops walk a chain of headers.
+  const countDown = (from: number) =>
+    program([LD_IMM, from], [0x14, 1], [0x15, 0, 1, 0], [JA, -3 >>> 0], [RET_K, 7]);
+
+  it("case-W3 a jump back is taken, and the loop ends where it ends", () => {
+    expect(run(countDown(1))).toBe(7);
+    expect(run(countDown(5000))).toBe(7);
+  });
+
+  it("case-W3 a loop without end refuses the packet, and the next packet begins anew", () => {
+    const endless = program([JA, -1 >>> 0], [RET_K, 1]);
+    for (let n = 0; n < 100; n++) expect(run(endless)).toBe(0);
+    const p = countDown(5000);
+    for (let n = 0; n < 5; n++) expect(run(p)).toBe(7);
+    expect(run(countDown(1_000_000))).toBe(0);
+  });
+
+  it("case-W3 a jump in front of the program, and one behind it, are not accepted", () => {
+    expect(() => program([RET_K, 0], [JA, -3 >>> 0], [RET_K, 0])).toThrow(RangeError);
+    expect(run(program([LD_LEN, 0], [0x25, 1, 0, 1], [JA, -3 >>> 0], [RET_K, 0]))).toBe(0);
+    expect(() => program([JA, 0x7fff_ffff], [RET_K, 0])).toThrow(RangeError);
+    expect(() => program([JA, 0x8000_0000], [RET_K, 0])).toThrow(RangeError);
+  });
+});
+
 describe("a load behind the bytes at hand", () => {
   for (const [name, rows, reach] of [
     [
@@ -359,7 +385,7 @@ describe("programs that are not accepted", () => {
         fc.array(row, { maxLength: 6 }),
         fc.uint8Array({ maxLength: 20 }),
         (rows, bytes) => {
-          const small = rows.map(([code, k, jt, jf]): Row => [code, k % 40, jt, jf]);
+          const small = rows.map(([code, k, jt, jf]): Row => [code, (k % 40) - 4, jt, jf]);
           let p: BpfProgram;
           try {
             p = program(...small, [RET_A, 0]);
