@@ -1,34 +1,20 @@
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
-import { measureSlowness } from "./test/support/slowness.ts";
-import type { TimeLimits } from "./test/support/time-limits.ts";
 
 const second = 1000;
 /** A soak runs the full counts, which take as long as they take. */
 const soak = process.env["RINGWIRE_SOAK"] === "1";
 
-// Before any worker starts: they inherit what is measured here.
-measureSlowness();
-
 function kinds(...names: string[]): string[] {
   return names.map((name) => `test/${name}/**/*.test.ts`);
-}
-
-/** On the idle machine; test/support/time-limits.ts makes of it what a file gets. */
-function limits(testSeconds: number, hookSeconds: number): TimeLimits {
-  return { test: soak ? 3600 * second : testSeconds * second, hook: hookSeconds * second };
 }
 
 export default defineConfig({
   test: {
     environment: "node",
-    reporters: [
-      "default",
-      "./test/support/progress-reporter.ts",
-      "./test/support/skip-reporter.ts",
-    ],
+    reporters: ["default", "./test/support/skip-reporter.ts"],
     teardownTimeout: 10 * second,
-    setupFiles: ["./test/support/generators.ts", "./test/support/time-limits.ts"],
+    setupFiles: ["./test/support/generators.ts"],
     projects: [
       {
         // Everything that stays inside its own process.
@@ -38,7 +24,8 @@ export default defineConfig({
           include: kinds("unit", "golden", "contract", "property", "seed"),
           pool: "forks",
           maxWorkers: Math.max(2, availableParallelism()),
-          provide: { limits: limits(60, 30) },
+          testTimeout: soak ? 3600 * second : 60 * second,
+          hookTimeout: 30 * second,
           sequence: { groupOrder: 0 },
         },
       },
@@ -50,7 +37,8 @@ export default defineConfig({
           include: kinds("hostile", "interop"),
           pool: "forks",
           maxWorkers: 2,
-          provide: { limits: limits(180, 60) },
+          testTimeout: soak ? 3600 * second : 180 * second,
+          hookTimeout: 60 * second,
           sequence: { groupOrder: 1 },
         },
       },
@@ -63,7 +51,8 @@ export default defineConfig({
           pool: "forks",
           fileParallelism: false,
           maxWorkers: 1,
-          provide: { limits: limits(180, 60) },
+          testTimeout: soak ? 3600 * second : 180 * second,
+          hookTimeout: 60 * second,
           sequence: { groupOrder: 2 },
         },
       },

@@ -9,11 +9,9 @@ import type { Logger } from "../shared/log.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import type { Tap } from "../shared/tap/tap.ts";
 import { PERSONALITIES, UNIT_PREFIX } from "../shared/wire/personality.ts";
-import { sentenceOf } from "./advice.ts";
 import { CaptureFiles, ignoreSignal } from "./capture-file.ts";
-import { ExitCode, Failure } from "./failure.ts";
+import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
-import { TAKE_OVER } from "./nics.ts";
 import {
   addCommonFlags,
   addConnectFlag,
@@ -45,7 +43,6 @@ const Shape = z.object({
   mtu: whole(128, 9216).optional(),
   tap: z.string().optional(),
   zeroMask: z.boolean().default(false),
-  takeOver: z.boolean().default(false),
   lro: z.boolean().default(true),
   llq: z.boolean().default(false),
   untrusted: z.boolean().default(false),
@@ -58,10 +55,7 @@ export function frontendCommand(): Command {
   const command = addConnectFlag(new Command("frontend"))
     .description("A NIC: the driver's side of an ENA function or a Xen vif.")
     .option("--driver <name>", "ena or xen (ena)")
-    .option(
-      "--name <name>",
-      "name of the NIC, one of a kind on the device (ena0 or xn0, or the next free number)",
-    )
+    .option("--name <name>", "name of the NIC, one of a kind on the device (ena0, xn0)")
     .option("--mac <address>", "its address (made from name and segment)")
     .option(
       "--queues <n>",
@@ -70,7 +64,6 @@ export function frontendCommand(): Command {
     .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
     .option("--tap <interface>", "the kernel uses the NIC through this TAP interface")
     .option("--zero-mask", "mask with zeros: for loopback and TLS only")
-    .option("--take-over", TAKE_OVER)
     .option("--no-lro", "do not merge received TCP segments")
     .option("--llq", "ENA's low-latency queues: transmit descriptors in device memory")
     .option(
@@ -118,7 +111,7 @@ async function runFrontend(options: Options): Promise<void> {
       };
       nic.captureFiles = new CaptureFiles(options.capture, begin, log);
     }
-    const began = begin(session, tap, log, nic, options.connect);
+    const began = begin(session, tap, log, nic);
     // Stopped while it connects: what comes of that is of no interest any more.
     began.catch(() => {});
     const early = await Promise.race([began, stop.asked]);
@@ -126,7 +119,7 @@ async function runFrontend(options: Options): Promise<void> {
       nic.sayReady(tap);
       const end = await Promise.race([stop.asked, nic.gaveUp]);
       if (typeof end !== "string") throw new Failure(end.reason);
-      log.info({}, `${end}: ${nic.name} stops`);
+      log.info({}, `${end}: ${name} stops`);
     }
   } finally {
     await nic.end(tap);
@@ -141,7 +134,7 @@ class RunningNic {
   host: TapHost | undefined;
   capture: NicCapture | undefined;
   captureFiles: CaptureFiles | undefined;
-  readonly #asked: string;
+  readonly #name: string;
   readonly #output: Output;
   readonly #queues: number;
   readonly #llq: boolean;
@@ -149,7 +142,7 @@ class RunningNic {
   #ready = false;
 
   constructor(name: string, { queues = 1, llq }: Options, output: Output, log: Logger) {
-    this.#asked = name;
+    this.#name = name;
     this.#queues = queues;
     this.#llq = llq;
     this.#output = output;
@@ -159,14 +152,9 @@ class RunningNic {
     this.giveUp = (reason) => resolve({ reason });
   }
 
-  /** What the device calls it, once there was a welcome. */
-  get name(): string {
-    return this.session?.isStarted === true ? this.session.agreed.name : this.#asked;
-  }
-
   readonly onState = (state: SessionState, reason: string): void => {
     if (!this.#ready) return;
-    const { name } = this;
+    const name = this.#name;
     if (state === "waiting") this.#output.value({ event: "link-lost", name, reason });
     if (state === "attached") {
       const { segment, epoch } = this.session!.agreed;
@@ -189,10 +177,10 @@ class RunningNic {
     const kernel = tap === undefined ? "" : `, interface ${tap.name}`;
     this.#ready = true;
     this.#output.event(
-      `${this.name} is up: ${mac}, mtu ${ifnet.mtu}, ${queues} ${queues === 1 ? "queue pair" : "queue pairs"}, segment ${agreed.segment}${kernel}, link ${ifnet.linkState}`,
+      `${this.#name} is up: ${mac}, mtu ${ifnet.mtu}, ${queues} ${queues === 1 ? "queue pair" : "queue pairs"}, segment ${agreed.segment}${kernel}, link ${ifnet.linkState}`,
       {
         event: "ready",
-        name: this.name,
+        name: this.#name,
         mac,
         mtu: ifnet.mtu,
         queues,
@@ -213,13 +201,13 @@ class RunningNic {
       this.#ready = false;
       this.#output.value({
         event: "stopped",
-        name: this.name,
+        name: this.#name,
         reconnects: session.reconnects,
         ifnet: { ...driver.ifnet.counters },
         driver: driver.counters(),
         ...(tap === undefined ? {} : { tap: { ...tap.counters, host: { ...host?.counters } } }),
       });
-      for (const line of countersLines(this.name, driver.ifnet.counters)) this.#output.text(line);
+      for (const line of countersLines(this.#name, driver.ifnet.counters)) this.#output.text(line);
     }
     host?.leave();
     await session?.close();
@@ -236,7 +224,7 @@ async function createSession(
 ): Promise<Session> {
   const { Session } = await import("../frontend/session.ts");
   const { createDriver } = await import("../frontend/drivers.ts");
-  const { connect, driver, mac, queues, zeroMask, lro, llq, takeOver } = options;
+  const { connect, driver, mac, queues, zeroMask, lro, llq } = options;
   const trusted = !options.untrusted;
   return new Session({
     connect,
@@ -245,8 +233,6 @@ async function createSession(
     driver: (context) => createDriver(driver, context, { lro, llq, trusted }),
     mtu: options.mtu ?? DEFAULT_MTU,
     zeroMask,
-    numbered: options.name === undefined,
-    takeOver,
     agent: AGENT,
     log,
     onState,
@@ -262,7 +248,6 @@ async function begin(
   tap: Tap | undefined,
   log: Logger,
   nic: RunningNic,
-  connect: string,
 ): Promise<undefined> {
   const { bringUp } = await import("../frontend/host/bring-up.ts");
   try {
@@ -276,7 +261,7 @@ async function begin(
       gone: nic.giveUp,
     });
   } catch (error) {
-    throw new Failure(sentenceOf(error, connect));
+    throw new Failure(messageOf(error));
   }
   return undefined;
 }

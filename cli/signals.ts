@@ -1,14 +1,6 @@
 /**
- * SIGINT, SIGTERM and SIGHUP: the first asks the command to end in good order, a second one ends the
+ * SIGINT and SIGTERM: the first asks the command to end in good order, the second ends the
  * process at once.
- *
- * One wish may arrive as several signals, and those are no second one:
- *
- *   GNU timeout    signals its child, and then the group that its child is in
- *   a terminal     that goes away sends SIGHUP by the kernel and again by the shell, at any distance
- *
- * A SIGHUP that was ignored when the process began (nohup) can't be told apart: Node sets every signal
- * to its default before the program runs. `setsid` or a service manager keeps a process alive.
  */
 export interface Stop {
   /** Resolves at the first signal. */
@@ -17,25 +9,18 @@ export interface Stop {
   forget(): void;
 }
 
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-/** Signals of the same kind this close together are one wish. */
-const SAME_MS = 200;
+const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 
 export function onStop(): Stop {
   const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>();
-  let first: NodeJS.Signals | undefined;
-  let since = 0;
+  let asked = false;
   const hear = (signal: NodeJS.Signals) => {
-    const now = performance.now();
-    if (first === undefined) {
-      first = signal;
-      since = now;
-      resolve(signal);
-      return;
+    if (asked) {
+      process.stderr.write("ringwire: stopped at once by a second signal\n");
+      process.exit(1);
     }
-    if (signal === "SIGHUP" || (signal === first && now - since < SAME_MS)) return;
-    process.stderr.write("ringwire: stopped at once by a second signal\n");
-    process.exit(1);
+    asked = true;
+    resolve(signal);
   };
   for (const signal of SIGNALS) process.on(signal, hear);
   return {

@@ -4,7 +4,6 @@
  */
 import type { RingState } from "../shared/capture/ring-snapshot.ts";
 import { type Logger, withFields } from "../shared/log.ts";
-import type { LogLimit } from "../shared/log-limit.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { type Hello, parseHello, type Welcome } from "../shared/wire/hello.ts";
@@ -12,7 +11,7 @@ import { Link, type LinkOwner, type LinkTap } from "../shared/wire/link.ts";
 import { Space } from "../shared/wire/records.ts";
 import {
   CloseCode,
-  FaultSeverity,
+  type FaultSeverity,
   type GrantVersion,
   Limits,
   Op,
@@ -21,12 +20,12 @@ import {
   type Sink,
   WireError,
 } from "../shared/wire/transactions.ts";
+import { UsedTags } from "../shared/wire/used-tags.ts";
 import type { RingSource } from "./capture/hub.ts";
 import { LinkMemory } from "./dma/link-memory.ts";
 import { LinkHost } from "./link-host.ts";
 import type { GuestCalls, GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
-import type { SpoofNotice } from "./switch/switch.ts";
 
 /** A refusal before welcome: told to the peer with a code and a sentence. */
 export class Refusal extends Error {
@@ -50,16 +49,13 @@ export interface NicEvent {
 /** What a connection asks of the server. */
 export interface ConnectionOwner {
   readonly log: Logger;
-  /** For what any peer can cause: shared by all connections, and written at a bounded rate. */
-  readonly lines: LogLimit;
   readonly agent: string;
   readonly segment: string;
   readonly pushBytes: number;
   /** Decides about a hello. Throws Refusal. */
   admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number };
   create(personality: string, host: GuestHost): Nic;
-  /** `mac` is the address of the NIC behind the port. */
-  plug(port: Port, mac: Uint8Array): SwitchPort;
+  plug(port: Port): SwitchPort;
   /** It has a name; its NIC is not made yet. The hello's batch is still to be seen by taps. */
   named(connection: Connection): void;
   /** A NIC was welcomed; later, why it left. */
@@ -88,6 +84,10 @@ export class Connection implements LinkOwner, Sink, RingSource {
   readonly #since = performance.now();
   /** Faults that the frontend reported to us, by code. */
   readonly #reports = new Map<string, number>();
+  readonly #readTags = new UsedTags("mmio_read");
+  readonly #callTags = new UsedTags("hypercall");
+  /** The batch with hello is over: the frontend can have been told that it may begin. */
+  #welcomed = false;
   #hello: Hello | undefined;
   #host: LinkHost | undefined;
   #nic: Nic | undefined;
@@ -97,7 +97,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
   constructor(transport: Transport, peer: string, owner: ConnectionOwner) {
     this.#owner = owner;
     this.#peer = peer;
-    this.#link = new Link(transport, this, owner.lines.of("wire"));
+    this.#link = new Link(transport, this, owner.log);
     this.#memory = new LinkMemory(this.#link, owner.pushBytes);
     this.#helloTimer = setTimeout(() => {
       this.#link.close(CloseCode.PROTOCOL, `no hello within ${HELLO_MS / 1000} s`);
@@ -115,11 +115,6 @@ export class Connection implements LinkOwner, Sink, RingSource {
 
   get personality(): string {
     return this.#hello?.personality ?? "";
-  }
-
-  /** Seconds without a sign of life from the frontend. */
-  get silentSeconds(): number {
-    return this.#link.silentSeconds;
   }
 
   // What a capture asks of it.
@@ -161,6 +156,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
   // What the link tells us.
 
   batchApplied(): void {
+    this.#welcomed = this.#nic !== undefined;
     this.#nic?.batchEnd();
     this.#memory.settle();
   }
@@ -176,8 +172,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
     nic?.destroy();
     this.#memory.abandon();
     if (nic !== undefined) {
-      this.#owner.lines.info(
-        "left",
+      this.#owner.log.info(
         { nic: this.name, code },
         `${this.name} left: ${reason || "connection lost"}`,
       );
@@ -203,8 +198,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
       this.#welcome(parseHello(value));
     } catch (error) {
       if (!(error instanceof Refusal || error instanceof WireError)) throw error;
-      this.#owner.lines.warn(
-        "refused",
+      this.#owner.log.warn(
         { peer: this.#peer, code: error.code },
         `refused a frontend: ${error.message}`,
       );
@@ -228,7 +222,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
     this.#hello = hello;
     const log = withFields(this.#owner.log, { nic: config.name });
     this.#host = new LinkHost(this.#link, this.#memory, config, log, (port) =>
-      this.#owner.plug(port, config.mac),
+      this.#owner.plug(port),
     );
     this.epoch = epoch;
     this.#owner.named(this);
@@ -248,8 +242,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
     };
     this.#link.writer.control([Op.WELCOME, welcome]);
     this.#link.scheduleFlush();
-    this.#owner.lines.info(
-      "joined",
+    this.#owner.log.info(
       { nic: config.name, mac: welcome.mac, peer: this.#peer, personality: hello.personality },
       `${config.name} joined`,
     );
@@ -330,7 +323,9 @@ export class Connection implements LinkOwner, Sink, RingSource {
   }
 
   mmioRead(tag: number, bar: number, offset: number, length: number): void {
-    const bytes = this.#working("mmio_read").mmioRead(bar, offset, length);
+    const nic = this.#working("mmio_read");
+    this.#readTags.add(tag);
+    const bytes = nic.mmioRead(bar, offset, length);
     this.#link.writer.control([Op.MMIO_READ_REPLY, tag, bytes]);
     this.#link.scheduleFlush();
   }
@@ -351,7 +346,9 @@ export class Connection implements LinkOwner, Sink, RingSource {
     at: number,
     length: number,
   ): void {
-    this.#guest("hypercall").hypercall(tag, number, command, src, at, length);
+    const guest = this.#guest("hypercall");
+    this.#callTags.add(tag);
+    guest.hypercall(tag, number, command, src, at, length);
   }
 
   event(port: number): void {
@@ -387,15 +384,6 @@ export class Connection implements LinkOwner, Sink, RingSource {
     return promise;
   }
 
-  /** Frames of this NIC had the address of another: told to its frontend and in the log. */
-  spoofed({ mac, owner, frames }: SpoofNotice): void {
-    this.#host?.fault(
-      FaultSeverity.NOTE,
-      "MAC_SPOOF",
-      `${this.name} sent ${frames} frames with the source ${mac}, which is the address of ${owner}: dropped`,
-    );
-  }
-
   /** The driver did not leave in time: it stays, and may be asked again. */
   giveUpMove(): void {
     this.#moved = undefined;
@@ -407,7 +395,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
     const n = this.#reports.get(code);
     if (n === undefined) {
       if (this.#reports.size >= MAX_REPORTS) return;
-      this.#owner.lines.warn("reports", { nic: this.name, code }, `${this.name} reports: ${text}`);
+      this.#owner.log.warn({ nic: this.name, code }, `${this.name} reports: ${text}`);
     }
     this.#reports.set(code, (n ?? 0) + 1);
   }
@@ -458,6 +446,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
 
   #working(what: string): Nic {
     if (this.#nic === undefined) throw new WireError("WIRE_STATE", `${what}: before hello`);
+    if (!this.#welcomed) throw new WireError("WIRE_STATE", `${what}: before welcome`);
     return this.#nic;
   }
 }

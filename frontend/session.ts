@@ -3,18 +3,14 @@
  * goes away connects again and lets the driver recover.
  *
  *   connecting ──welcome──► attached ──link lost──► waiting ──backoff──► connecting
- *       │ refused                 │ close()             │ close(), refused for good
+ *       │ refused                 │ close()             │ close(), replaced
  *       ▼                         ▼                     ▼
  *     failed                   closed                closed
- *
- * Before the first welcome a refusal ends it. A NIC that was up comes back: it tries again while
- * another has its name or address.
  */
 
 import { randomUUID } from "node:crypto";
 import type { RingState } from "../shared/capture/ring-snapshot.ts";
 import type { Logger } from "../shared/log.ts";
-import { LogLimit } from "../shared/log-limit.ts";
 import { nicUrl } from "../shared/transport/address.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { dial } from "../shared/transport/websocket.ts";
@@ -31,26 +27,21 @@ import {
   type Sink,
   WireError,
 } from "../shared/wire/transactions.ts";
+import { UsedTags } from "../shared/wire/used-tags.ts";
 import { GRANT_USE_RECORD_SIZE } from "../shared/xen/grant.ts";
 import { Hypervisor } from "./bus/hypervisor.ts";
 import { PciFunction } from "./bus/pci.ts";
 import { DmaSpace } from "./bus/space.ts";
 import type { Driver, DriverContext } from "./driver.ts";
-import { explainDial, isFinal, isWorthAnotherTry, SessionError } from "./session-error.ts";
+import { explainDial, SessionError } from "./session-error.ts";
 import { SessionLink } from "./session-link.ts";
 
 export interface SessionOptions {
   /** ws, wss, http, https or HOST:PORT. */
   readonly connect: string;
-  /** What the device is to call us; `agreed.name` is what it does call us. */
+  /** What the device calls us. */
   readonly name: string;
-  /** When the name is in use, the device may give the next free one: ena1 for ena0. */
-  readonly numbered?: boolean;
-  /** The name is wanted although a NIC that is alive has it: that one loses it. */
-  readonly takeOver?: boolean;
-  /** A device that is not there yet is waited for, without limit. Else `start` rejects. */
-  readonly waitForDevice?: boolean;
-  /** What the interface is called in this process; the NIC's name when not given. */
+  /** What the interface is called in this process; `name` when not given. */
   readonly ifname?: string;
   readonly personality: string;
   /** Makes the driver, once the first device has welcomed us. */
@@ -74,19 +65,9 @@ const WELCOME_MS = 10_000;
 const DETACH_MS = 4000;
 const BACKOFF_FIRST_MS = 100;
 const BACKOFF_MAX_MS = 2_000;
-/**
- * Time for the TCP connection of a NIC that was up. SYNs leave at 0, 1 and 3 s: one that is lost is
- * better followed by a new try than by a long wait.
- */
-const RECONNECT_MS = 2200;
+/** Refusals that another try may not meet. */
+const PASSING = new Set(["STOPPING"]);
 const MAX_REPORTS = 64;
-/** What a close before the welcome means, where another try may fare better. */
-const EARLY_CLOSE: ReadonlyMap<number, string> = new Map([
-  [CloseCode.LIMIT, "NO_PLACE"],
-  [CloseCode.GOING_AWAY, "REFUSED_STOPPING"],
-]);
-/** Lines of a kind in a second, before the rest is summed up. */
-const LINES_A_SECOND = 10;
 
 export class Session implements LinkOwner, Sink {
   readonly sink: Sink = this;
@@ -99,8 +80,6 @@ export class Session implements LinkOwner, Sink {
   /** Number of the connection, as welcome says; 0 before it has. */
   epoch = 0;
   readonly #options: SessionOptions;
-  /** For what a device can cause at will. */
-  readonly #lines: LogLimit;
   readonly #instance = randomUUID();
   /** Where the device is; a move changes it. */
   #url: string;
@@ -111,23 +90,17 @@ export class Session implements LinkOwner, Sink {
   /** Put on every link. */
   readonly #taps = new Set<LinkTap>();
   #deviceLink: SessionLink | undefined;
+  #readTags = new UsedTags("read");
   #driver: Driver | undefined;
   #welcome: Welcome | undefined;
   #onWelcome: ((welcome: Welcome) => void) | undefined;
   #onRefused: ((error: SessionError) => void) | undefined;
-  /** The device said why there is no welcome; the link's end is on its way. */
-  #refusal: SessionError | undefined;
   #ticker: NodeJS.Timeout | undefined;
   #retry: NodeJS.Timeout | undefined;
-  /** Ends the wait before another first try. */
-  #hurry: (() => void) | undefined;
-  /** Why the last try failed, as far as the log has it. */
-  #told = "";
   #backoffMs = BACKOFF_FIRST_MS;
 
   constructor(options: SessionOptions) {
     this.#options = options;
-    this.#lines = new LogLimit(options.log, undefined, LINES_A_SECOND);
     this.#url = nicUrl(options.connect);
     if (options.tap !== undefined) this.#taps.add(options.tap);
     this.space = new DmaSpace({ log: options.log });
@@ -184,20 +157,19 @@ export class Session implements LinkOwner, Sink {
   /** Connects for the first time and attaches the driver. Rejects with SessionError. */
   async start(): Promise<void> {
     try {
-      this.#welcome = await this.#firstWelcome();
+      this.#welcome = await this.#connect();
       const { queues = 1, mtu = 1500, log } = this.#options;
       this.#driver = this.#options.driver({
         space: this.space,
         pci: this.pci,
         hypervisor: this.hypervisor,
-        name: this.#options.ifname ?? this.#welcome.name,
+        name: this.#options.ifname ?? this.#options.name,
         queues: Math.min(queues, this.#welcome.queues),
         mtu,
         log,
         now: () => performance.now(),
       });
       this.#ticker = setInterval(() => {
-        this.#lines.tick();
         this.space.tick();
         this.#driver?.tick();
       }, 1000);
@@ -213,49 +185,12 @@ export class Session implements LinkOwner, Sink {
     }
   }
 
-  /** Connects until the device welcomes us, or refuses. Rejects with SessionError. */
-  async #firstWelcome(): Promise<Welcome> {
-    const { waitForDevice = false, log } = this.#options;
-    for (let tries = 1; ; tries++) {
-      try {
-        const welcome = await this.#connect();
-        if (welcome.name !== this.#options.name) {
-          const { name } = this.#options;
-          log.info({}, `the device has a NIC ${name} already: this one is ${welcome.name} there`);
-        }
-        this.#backoffMs = BACKOFF_FIRST_MS;
-        return welcome;
-      } catch (error) {
-        const failure = error as SessionError;
-        if (this.#over() || !isWorthAnotherTry(failure, tries, waitForDevice)) throw failure;
-        this.#tellOnce(failure);
-        await new Promise<void>((resolve) => {
-          this.#hurry = resolve;
-          this.#retry = setTimeout(resolve, this.#nextWait(failure.retryAfterMs));
-        });
-        if (this.#over()) throw new SessionError("CLOSED", "stopped before it was connected");
-      }
-    }
-  }
-
-  /** The log has each reason once, however often it comes. */
-  #tellOnce({ code, message }: SessionError): void {
-    const { log } = this.#options;
-    if (message === this.#told) {
-      log.debug({ code }, message);
-      return;
-    }
-    this.#told = message;
-    log.warn({ code }, `${message}; trying again`);
-  }
-
   /** Detaches the driver, tells the device, and ends. */
   async close(reason = "the frontend stops"): Promise<void> {
     if (this.#state === "closed") return;
     this.#setState("closed", reason);
     clearInterval(this.#ticker);
     clearTimeout(this.#retry);
-    this.#hurry?.();
     // A driver waits for answers, and a device need not give any: without a link it waits no more.
     const late = setTimeout(() => this.#link?.close(CloseCode.NORMAL, reason), DETACH_MS);
     try {
@@ -288,17 +223,13 @@ export class Session implements LinkOwner, Sink {
     this.#deviceLink = undefined;
     const why = reason || `connection lost (${code})`;
     if (this.#onRefused !== undefined) {
-      const refusal = this.#refusal;
-      this.#refusal = undefined;
-      this.#onRefused(
-        refusal ?? new SessionError(EARLY_CLOSE.get(code) ?? "CLOSED", `${this.#url}: ${why}`),
-      );
+      this.#onRefused(new SessionError("CLOSED", `${this.#url}: ${why}`));
       return;
     }
     // Also at the end: a driver that detaches waits for answers that nobody can give any more.
     this.#driver?.linkLost();
     if (this.#state === "closed") return;
-    if (code === CloseCode.REFUSED) {
+    if (code === CloseCode.REPLACED || code === CloseCode.REFUSED) {
       this.#giveUp(why);
       return;
     }
@@ -340,15 +271,11 @@ export class Session implements LinkOwner, Sink {
     this.#options.onState?.(state, reason);
   }
 
-  #retryLater(leastMs = 0): void {
-    this.#retry = setTimeout(() => void this.#reconnect(), this.#nextWait(leastMs));
-  }
-
-  #nextWait(leastMs: number): number {
+  #retryLater(): void {
     // Jitter: many frontends of one device must not all come back in the same instant.
     const ms = this.#backoffMs * (0.5 + Math.random() / 2);
     this.#backoffMs = Math.min(BACKOFF_MAX_MS, this.#backoffMs * 2);
-    return Math.max(leastMs, ms);
+    this.#retry = setTimeout(() => void this.#reconnect(), ms);
   }
 
   async #reconnect(): Promise<void> {
@@ -363,13 +290,13 @@ export class Session implements LinkOwner, Sink {
       if (this.#over()) return;
       const failure = error as SessionError;
       if (this.#goBack(failure)) return;
-      if (isFinal(failure)) {
+      if (failure.code.startsWith("REFUSED_") && !PASSING.has(failure.code.slice(8))) {
         this.#giveUp(failure.message);
         return;
       }
-      this.#tellOnce(failure);
+      this.#options.log.debug({ code: failure.code }, failure.message);
       this.#setState("waiting", failure.message);
-      this.#retryLater(failure.retryAfterMs);
+      this.#retryLater();
       return;
     }
     const link = this.#link;
@@ -377,7 +304,6 @@ export class Session implements LinkOwner, Sink {
       await this.#driver?.linkBack();
       if (this.#link !== link || this.#over()) return;
       this.#backoffMs = BACKOFF_FIRST_MS;
-      this.#told = "";
       this.#options.log.info({}, `the link is back: ${this.#url}, segment ${this.agreed.segment}`);
       this.#setState("attached", "");
     } catch (error) {
@@ -387,19 +313,13 @@ export class Session implements LinkOwner, Sink {
   }
 
   async #connect(): Promise<Welcome> {
-    const { personality, queues, mtu, agent, log, numbered, takeOver } = this.#options;
-    const before = this.#welcome;
-    // A device that makes name and address itself may make others: the first ones stay.
-    const mac = before?.mac ?? this.#options.mac;
-    const name = before?.name ?? this.#options.name;
+    const { name, personality, queues, mtu, agent, log } = this.#options;
+    // A device that makes the address itself may make another: the first one stays.
+    const mac = this.#welcome?.mac ?? this.#options.mac;
     this.epoch = 0;
     let transport: Transport;
     try {
-      transport = await dial({
-        url: this.#url,
-        zeroMask: this.#options.zeroMask === true,
-        ...(before === undefined ? {} : { connectMs: RECONNECT_MS }),
-      });
+      transport = await dial({ url: this.#url, zeroMask: this.#options.zeroMask === true });
     } catch (error) {
       throw explainDial(error, this.#url);
     }
@@ -409,9 +329,6 @@ export class Session implements LinkOwner, Sink {
       name,
       instance: this.#instance,
       agent,
-      // Said once: two NICs that take a name from each other would do so for ever.
-      ...(before === undefined && numbered === true ? { numbered } : {}),
-      ...(before === undefined && takeOver === true ? { takeOver } : {}),
       ...(mac === undefined ? {} : { mac }),
       ...(queues === undefined ? {} : { queues }),
       ...(mtu === undefined ? {} : { mtu }),
@@ -448,6 +365,7 @@ export class Session implements LinkOwner, Sink {
     this.#onRefused = undefined;
     this.pci.configure({ revision: welcome.revision, hasBar2: welcome.deviceMemory });
     this.#deviceLink = new SessionLink(this.#link!);
+    this.#readTags = new UsedTags("read");
     this.space.pushBytes = welcome.pushBytes;
     this.space.attachLink(this.#deviceLink);
     this.hypervisor.attachLink(this.#deviceLink);
@@ -455,17 +373,16 @@ export class Session implements LinkOwner, Sink {
   }
 
   refuse(code: string, text: string): void {
-    if (this.#onRefused === undefined) throw new WireError("WIRE_STATE", "refuse: after welcome");
-    this.#refusal = new SessionError(`REFUSED_${code}`, `the device refused: ${text}`);
-    // Not left to the device, whose close could come when there is another link already.
-    this.#link?.close(CloseCode.NORMAL, "refused");
+    this.#onRefused?.(new SessionError(`REFUSED_${code}`, `the device refused: ${text}`));
+    this.#onRefused = undefined;
   }
 
   fault(_severity: FaultSeverity, code: string, text: string): void {
+    this.#working("fault");
     const n = this.faults.get(code);
     if (n === undefined && this.faults.size >= MAX_REPORTS) return;
     this.faults.set(code, (n ?? 0) + 1);
-    this.#lines.warn("fault", { code }, `the device reports: ${text}`);
+    this.#options.log.warn({ code }, `the device reports: ${text}`);
   }
 
   write(
@@ -476,12 +393,15 @@ export class Session implements LinkOwner, Sink {
     at: number,
     length: number,
   ): void {
+    this.#working("write");
     this.space.deviceWrite(space, address, type, src, at, length);
   }
 
   read(tag: number, space: number, address: number, length: number): void {
     const link = this.#link;
     if (link === undefined) return;
+    this.#working("read");
+    this.#readTags.add(tag);
     const span = this.space.deviceRead(address, length, space);
     if (span === undefined) {
       link.writer.control([Op.READ_REPLY, tag, this.space.refusal, EMPTY]);
@@ -493,15 +413,16 @@ export class Session implements LinkOwner, Sink {
   }
 
   mmioReadReply(tag: number, src: Uint8Array, at: number, length: number): void {
-    if (this.#deviceLink === undefined) throw new WireError("WIRE_STATE", "mmio_read_reply: early");
-    this.#deviceLink.mmioReadReply(tag, src, at, length);
+    this.#working("mmio_read_reply").mmioReadReply(tag, src, at, length);
   }
 
   interrupt(vector: number): void {
+    this.#working("interrupt");
     this.pci.interrupt(vector);
   }
 
   grantUse(view: DataView, at: number, count: number): void {
+    this.#working("grant_use");
     for (let i = 0; i < count; i++) {
       const rec = at + i * GRANT_USE_RECORD_SIZE;
       const readers = view.getInt16(rec + 4, true);
@@ -510,20 +431,22 @@ export class Session implements LinkOwner, Sink {
   }
 
   hypercallReply(tag: number, errno: number, src: Uint8Array, at: number, length: number): void {
-    if (this.#deviceLink === undefined) throw new WireError("WIRE_STATE", "hypercall_reply: early");
-    this.#deviceLink.hypercallReply(tag, errno, src, at, length);
+    this.#working("hypercall_reply").hypercallReply(tag, errno, src, at, length);
   }
 
   event(port: number): void {
+    this.#working("event");
     this.hypervisor.onEvent(port);
   }
 
   xenstore(src: Uint8Array, at: number, length: number): void {
+    this.#working("xenstore");
     this.hypervisor.onXenstore(src, at, length);
   }
 
   /** The driver suspends, then the next connection goes to the other device. */
   move(url: string): void {
+    this.#working("move");
     let to: string;
     try {
       to = nicUrl(url);
@@ -533,11 +456,19 @@ export class Session implements LinkOwner, Sink {
     void this.#move(to);
   }
 
+  /** The link's end. Throws WireError before the welcome: nothing of a device holds until then. */
+  #working(what: string): SessionLink {
+    if (this.#deviceLink === undefined) {
+      throw new WireError("WIRE_STATE", `${what}: before welcome`);
+    }
+    return this.#deviceLink;
+  }
+
   async #move(to: string): Promise<void> {
     const link = this.#link;
     const driver = this.#driver;
     if (link === undefined || driver === undefined || this.#state !== "attached") {
-      this.#lines.warn("move", {}, `asked to move to ${to} before the driver is up; it stays`);
+      this.#options.log.warn({}, `asked to move to ${to} before the driver is up; it stays`);
       return;
     }
     this.#options.log.info({}, `moving to ${to}`);

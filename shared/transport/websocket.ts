@@ -32,14 +32,30 @@ const RECEIVE_LIMITS = {
   autoPong: false,
 } as const;
 
-/** What a peer may still send after it was told that the connection ends, in bytes and time. */
-const LAST_BYTES = 256 * 1024;
-const LAST_MS = 1000;
-
 /** Answers to pings that may wait for a peer that does not read them. */
 const MAX_PENDING_PONGS = 64;
 /** WebSocket codes (RFC 6455, 7.4.1) for what ends here, below the protocol. */
 const WsClose = { UNSUPPORTED_DATA: 1003, POLICY: 1008 } as const;
+
+/** What the library's receiver refuses, in words: it closes with the bare code (RFC 6455, 7.4.1). */
+const RECEIVER_WORDS: Readonly<Record<number, string>> = {
+  1002: "a frame that RFC 6455 does not allow",
+  1007: "text that is not UTF-8",
+  1008: "a message in too many pieces",
+  1009: `a message of more than ${Limits.MESSAGE_BYTES} bytes`,
+};
+
+/** A WebSocket of the library whose close frames always say why. */
+class WordedWebSocket extends WebSocket {
+  /** What its own receiver refused last. */
+  refused: { readonly code: number; readonly reason: string } | undefined;
+
+  override close(code?: number, reason?: string | Buffer): void {
+    const words = reason === undefined ? RECEIVER_WORDS[code ?? 0] : undefined;
+    if (code !== undefined && words !== undefined) this.refused = { code, reason: words };
+    super.close(code, reason ?? words);
+  }
+}
 
 /** Masking keys, drawn many at a time. */
 const KEY_BYTES = 4;
@@ -49,20 +65,17 @@ const KEY_POOL_BYTES = 4096;
 type Masking = "none" | "random" | "zero";
 
 class WebSocketTransport implements Transport {
-  readonly #ws: WebSocket;
+  readonly #ws: WordedWebSocket;
   readonly #socket: Socket;
   readonly #masking: Masking;
   readonly #keys = new Uint8Array(KEY_POOL_BYTES);
   #nextKey = KEY_POOL_BYTES;
   /** The peer broke a rule of WebSocket: what it still sends is not looked at. */
   #cut = false;
-  /** `receivedBytes` behind which nothing is read any more; set when this side ends. */
-  #lastByte = Number.POSITIVE_INFINITY;
-  #deaf = false;
   onMessage: (message: Uint8Array) => void = () => {};
   onClose: (code: number, reason: string) => void = () => {};
 
-  constructor(ws: WebSocket, socket: Socket, masking: Masking) {
+  constructor(ws: WordedWebSocket, socket: Socket, masking: Masking) {
     this.#ws = ws;
     this.#socket = socket;
     this.#masking = masking;
@@ -84,9 +97,12 @@ class WebSocketTransport implements Transport {
         pongs--;
       });
     });
-    // What goes wrong in the receiver ends in `close` with a code; without a listener it would
-    // end the process.
-    ws.on("error", () => {});
+    // Without a listener, what goes wrong in the receiver would end the process.
+    ws.on("error", () => {
+      if (ws.refused === undefined) return;
+      this.#cut = true;
+      this.onClose(ws.refused.code, ws.refused.reason);
+    });
     ws.on("close", (code, reason) => this.onClose(code, reason.toString()));
   }
 
@@ -94,28 +110,12 @@ class WebSocketTransport implements Transport {
   #end(code: number, reason: string): void {
     this.#cut = true;
     this.#ws.close(code, reason);
-    this.#stopReading();
     this.onClose(code, reason);
-  }
-
-  /**
-   * A peer that goes on sending costs nothing more: its bytes stay in the kernel, whose window
-   * closes. It may read the close frame and the end of the stream, then the socket is cut.
-   */
-  #stopReading(): void {
-    if (this.#deaf) return;
-    this.#deaf = true;
-    const socket = this.#socket;
-    socket.pause();
-    socket.end();
-    setTimeout(() => socket.destroy(), LAST_MS).unref();
   }
 
   /** One whole binary message. */
   receive(message: Uint8Array): void {
-    if (this.#cut || this.#deaf) return;
-    if (this.#socket.bytesRead > this.#lastByte) this.#stopReading();
-    else this.onMessage(message);
+    if (!this.#cut) this.onMessage(message);
   }
 
   get open(): boolean {
@@ -152,13 +152,6 @@ class WebSocketTransport implements Transport {
 
   close(code: number, reason: string): void {
     this.#ws.close(code, clip(reason));
-    if (this.#lastByte !== Number.POSITIVE_INFINITY) return;
-    const socket = this.#socket;
-    this.#lastByte = socket.bytesRead + LAST_BYTES;
-    // Control frames and unfinished messages come by here, whole messages by `receive`.
-    socket.on("data", () => {
-      if (socket.bytesRead > this.#lastByte) this.#stopReading();
-    });
   }
 
   terminate(): void {
@@ -185,14 +178,11 @@ const ZERO_KEY = new Uint8Array(KEY_BYTES);
 export class ConnectError extends Error {
   readonly code: string;
   readonly status: number | undefined;
-  /** What the server's Retry-After asks for; 0 without one. */
-  readonly retryAfterMs: number;
-  constructor(code: string, message: string, status?: number, retryAfterMs = 0) {
+  constructor(code: string, message: string, status?: number) {
     super(message);
     this.name = "ConnectError";
     this.code = code;
     this.status = status;
-    this.retryAfterMs = retryAfterMs;
   }
 }
 
@@ -201,36 +191,25 @@ export interface DialOptions {
   readonly url: string;
   /** Mask with the zero key: legal on the wire, for TLS or loopback only (RFC 6455, 10.3). */
   readonly zeroMask?: boolean;
-  /** Time until the server has answered the upgrade; 5000. */
   readonly timeoutMs?: number;
-  /** Time until there is a TCP connection, a part of the other; as long when not given. */
-  readonly connectMs?: number;
 }
 
 /** Opens a WebSocket to a device. Rejects with ConnectError. */
 export function dial(options: DialOptions): Promise<Transport> {
   return new Promise((resolve, reject) => {
     const reading = new SocketReading();
-    const { timeoutMs = 5000, connectMs } = options;
     let connected = false;
-    let late: NodeJS.Timeout | undefined;
-    const ws = new WebSocket(options.url, [SUBPROTOCOL], {
+    const ws = new WordedWebSocket(options.url, [SUBPROTOCOL], {
       ...RECEIVE_LIMITS,
       ...DIALLING,
-      handshakeTimeout: timeoutMs,
+      handshakeTimeout: options.timeoutMs ?? 5000,
       followRedirects: false,
       finishRequest: (request) => {
         request.once("socket", (s) => {
           s.once("connect", () => {
             connected = true;
-            clearTimeout(late);
           });
         });
-        if (connectMs !== undefined && connectMs < timeoutMs) {
-          late = setTimeout(() => {
-            request.destroy(Object.assign(new Error("no connection"), { code: "ETIMEDOUT" }));
-          }, connectMs);
-        }
         request.end();
       },
       // A TLS socket has no buffer of its own to read into; there the library reads.
@@ -254,7 +233,6 @@ export function dial(options: DialOptions): Promise<Transport> {
             "HTTP_STATUS",
             Buffer.concat(parts).toString().trim(),
             response.statusCode,
-            retryAfterMs(response.headers["retry-after"]),
           ),
         );
       };
@@ -262,10 +240,9 @@ export function dial(options: DialOptions): Promise<Transport> {
       response.on("error", settle);
     });
     ws.once("error", (error: NodeJS.ErrnoException) => {
-      clearTimeout(late);
       // A host behind a wall says nothing at all; the library's time-out tells the two not apart.
-      const silent = !connected && /timed out/.test(error.message) ? "ETIMEDOUT" : "WEBSOCKET";
-      reject(new ConnectError(error.code ?? silent, error.message));
+      const late = !connected && /timed out/.test(error.message) ? "ETIMEDOUT" : "WEBSOCKET";
+      reject(new ConnectError(error.code ?? late, error.message));
     });
     ws.once("open", () => {
       if (socket === undefined) throw new Error("a WebSocket opened without an upgrade");
@@ -276,14 +253,6 @@ export function dial(options: DialOptions): Promise<Transport> {
       resolve(transport);
     });
   });
-}
-
-const MAX_RETRY_AFTER_SECONDS = 30;
-
-/** Of Retry-After in seconds (RFC 9110, 10.2.3); its other form, a date, is not looked at. */
-function retryAfterMs(header: string | undefined): number {
-  if (header === undefined || !/^\d{1,9}$/.test(header)) return 0;
-  return 1000 * Math.min(Number(header), MAX_RETRY_AFTER_SECONDS);
 }
 
 /** One read of a socket: what the kernel gives at once. */
@@ -363,6 +332,7 @@ class SocketReading {
 export class WebSocketAcceptor {
   readonly #server = new WebSocketServer({
     ...RECEIVE_LIMITS,
+    WebSocket: WordedWebSocket,
     noServer: true,
     clientTracking: false,
     handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),

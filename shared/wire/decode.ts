@@ -274,8 +274,9 @@ function applyColumn(r: Reader, sink: Sink, op: number): void {
       }
       sink.mmioWrite!(space, address, type, bytes, at, length);
     } else {
-      if (address > Limits.ADDRESS || space > 1) {
-        throw badRecord(name, (rec - records) / RECORD_BYTES, `space ${space} address ${address}`);
+      if (address + length - 1 > Limits.ADDRESS || space > 1) {
+        const what = `space ${space} address ${address}+${length}`;
+        throw badRecord(name, (rec - records) / RECORD_BYTES, what);
       }
       if (op === Op.WRITE) sink.write(space, address, type, bytes, at, length);
       else sink.push!(space, address, type, bytes, at, length);

@@ -67,6 +67,8 @@ export const Limits = {
   VECTORS: 256,
   /** Reads that a device may have outstanding with one frontend. */
   READS: 256,
+  /** Ranges of used tags that a receiver keeps for each kind of request: a peer that counts has one. */
+  TAG_RANGES: 1024,
   /** Bytes of pushed data a device holds for a NIC, unless welcome says otherwise. */
   PUSH_BYTES: 16 << 20,
   /** The least that welcome may say: one whole frame. With less, a frame could wait for ever. */

@@ -11,7 +11,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Mutant, mutants, SEED_TEST } from "./mutants.ts";
 import { netfrontMutants } from "./netfront.ts";
-import { survivors } from "./survivors.ts";
 
 const root = join(import.meta.dirname, "../..");
 const PARTS = ["cli", "device", "frontend", "shared", "test"];
@@ -30,7 +29,7 @@ interface Report {
 
 function main(): number {
   const rows = process.argv.slice(2);
-  const wanted = [...mutants, ...survivors, ...netfrontMutants].filter(
+  const wanted = [...mutants, ...netfrontMutants].filter(
     ({ row }) => rows.length === 0 || rows.includes(row),
   );
   if (wanted.length === 0) {
@@ -100,6 +99,6 @@ function runTests(copy: string, file: string, name: string): Report | undefined 
 }
 
 const lineOf = ({ mutant, verdict }: Outcome): string =>
-  `${mutant.row.padEnd(10)} ${verdict.padEnd(13)} ${mutant.file.padEnd(30)} ${mutant.breaks}`;
+  `${mutant.row.padEnd(4)} ${verdict.padEnd(13)} ${mutant.file.padEnd(30)} ${mutant.breaks}`;
 
 process.exitCode = main();

@@ -8,7 +8,6 @@ import { delimiter, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import type { Namespace } from "./netns.ts";
-import { slow, WaitedTooLong } from "./slowness.ts";
 
 /** The checkout's root folder. */
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -24,7 +23,7 @@ const KEEP_CHARS = 4 << 20;
 /** For one child: an empty /dev/net, or one as udev makes it, whatever the machine has. */
 const HIDE_TUN = "set -e; mount -t tmpfs none /dev/net";
 const OPEN_TUN = `${HIDE_TUN}; mknod -m 666 /dev/net/tun c 10 200`;
-/** A wait that takes longer than this on an idle machine is a hang. All waits here grow by `slow`. */
+/** A wait that takes longer than this is a hang, not a slow machine. */
 const HANG_MS = 30_000;
 
 export interface Exit {
@@ -119,10 +118,9 @@ export class Child {
         reject(new Error(`ended with ${signal ?? code} before ${what}\n${this.said()}`));
       }
     };
-    const limitMs = slow(timeoutMs);
     const timer = setTimeout(
-      () => reject(new WaitedTooLong(limitMs, `${what}\n${this.said()}`)),
-      limitMs,
+      () => reject(new Error(`waited ${timeoutMs} ms for ${what}\n${this.said()}`)),
+      timeoutMs,
     );
     this.#watchers.add(check);
     try {
@@ -173,7 +171,7 @@ export class Child {
   /** SIGTERM, and SIGKILL when that does not help within `graceMs`. */
   async stop(graceMs = 5000): Promise<Exit> {
     this.signal("SIGTERM");
-    const timer = setTimeout(() => this.signal("SIGKILL"), slow(graceMs));
+    const timer = setTimeout(() => this.signal("SIGKILL"), graceMs);
     const exit = await this.exited;
     clearTimeout(timer);
     return exit;
@@ -268,13 +266,12 @@ export async function eventually<T>(
   timeoutMs = HANG_MS,
   everyMs = 50,
 ): Promise<T> {
-  const limitMs = slow(timeoutMs);
-  const end = performance.now() + limitMs;
+  const end = performance.now() + timeoutMs;
   for (;;) {
     const found = await look();
     if (found !== undefined) return found;
     if (performance.now() > end) {
-      throw new WaitedTooLong(limitMs, typeof what === "string" ? what : what());
+      throw new Error(`waited ${timeoutMs} ms for ${typeof what === "string" ? what : what()}`);
     }
     await sleep(everyMs);
   }

@@ -1,6 +1,7 @@
 /** The protocol page and the catalogue say the same. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { PERSONALITIES } from "../../shared/wire/personality.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { CloseCode, Limits, NIC_PATH, Op, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
 
@@ -47,5 +48,21 @@ describe("shared/wire/README.md", () => {
   it("shows a doorbell whose bytes a test of the writer holds", () => {
     const hex = /^91 93 16 .*$/m.exec(page)?.[0].replaceAll(" ", "");
     expect(hex).toBe("919316c40401020304c410001000000000000004000000" + "02000000");
+  });
+
+  it("page-W1 lists the codes of RFC 6455 that a device closes with", () => {
+    const codes = page.slice(page.indexOf("## Close codes"));
+    for (const code of [1002, 1003, 1007, 1008, 1009]) expect(codes).toContain(`| ${code} |`);
+  });
+
+  it("page-P7 the table of hello names every personality", () => {
+    const row = /^\| `personality` \|.*$/m.exec(page)?.[0];
+    for (const personality of PERSONALITIES) expect(row).toContain(`\`${personality}\``);
+  });
+
+  it("page-P2 says which references there are, and page-P5 how many reads", () => {
+    for (const words of ["32,768", "References 0 to 7", "DOMID_SELF", "at most 256"]) {
+      expect(page.replaceAll("\n", " ")).toContain(words);
+    }
   });
 });
