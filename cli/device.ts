@@ -8,6 +8,7 @@ import type { Logger } from "../shared/log.ts";
 import { bracketed, DEFAULT_DEVICE, DEVICE_PORT } from "../shared/transport/address.ts";
 import { addressOf } from "../shared/transport/lookup.ts";
 import { CaptureFiles, ignoreSignal } from "./capture-file.ts";
+import { deviceOptions, deviceOptionsHelp } from "./device-options.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
 import { createLog } from "./log.ts";
 import {
@@ -42,6 +43,7 @@ const Shape = z.object({
   mtu: whole(MIN_MTU, MAX_MTU).default(MAX_MTU),
   whenFull: oneOf("drop", "hold").default("drop"),
   llq: z.boolean().default(true),
+  deviceOption: deviceOptions.prefault([]),
   trace: z.boolean().default(false),
   capture: z.string().min(1).optional(),
   captureSnap: whole(0, MAX_SNAP).default(0),
@@ -90,6 +92,10 @@ export function deviceCommand(): Command {
     .option("--mtu <bytes>", `largest MTU offered (${MAX_MTU})`)
     .option("--when-full <policy>", "drop or hold a frame whose receiver has no room (drop)")
     .option("--no-llq", "offer no device memory for low-latency queues")
+    .option(
+      "--device-option <key=value...>",
+      "change what the device models are like, by the keys below; may be repeated",
+    )
     .option("--trace", "every transaction in a line on stderr")
     .option(
       "--capture <file>",
@@ -100,6 +106,7 @@ export function deviceCommand(): Command {
     .addOption(new Option("--end-with-stdin").hideHelp());
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)
+    .addHelpText("after", deviceOptionsHelp)
     .action(async (_flags: unknown, self: Command) => runDevice(readOptions(self, Shape)));
 }
 
@@ -126,6 +133,7 @@ async function runDevice(options: Options): Promise<void> {
     whenFull: options.whenFull,
   });
   const machine = new XenMachine(log);
+  const { ena, xen } = options.deviceOption;
   const { Limits } = await import("../shared/wire/transactions.ts");
   const server = new DeviceServer({
     host,
@@ -134,9 +142,9 @@ async function runDevice(options: Options): Promise<void> {
     segment,
     segmentName: options.segment,
     personalities: {
-      ena: { create: (nicHost) => createEnaNic(nicHost, { llq: options.llq }) },
+      ena: { create: (nicHost) => createEnaNic(nicHost, { ...ena, llq: options.llq }) },
       xen: {
-        create: createXenPersonality(machine, { bridge: options.segment }),
+        create: createXenPersonality(machine, { ...xen, bridge: options.segment }),
         snapshot: () => machine.snapshot(),
       },
     },

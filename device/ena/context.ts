@@ -3,27 +3,7 @@ import { LogLimit } from "../../shared/log-limit.ts";
 import { FaultSeverity } from "../../shared/wire/transactions.ts";
 import type { NicHost } from "../nic.ts";
 import type { EnaCounters } from "./counters.ts";
-
-/** How this device differs from the plain one. */
-export interface EnaOptions {
-  /** Offer low latency queues (descriptors and headers in BAR 2). Default true. */
-  readonly llq?: boolean;
-  /** Tell drivers to read registers through MMIO_RESP. Plain reads work either way. Default true. */
-  readonly readless?: boolean;
-  /** With LLQ: insist on a meta descriptor in front of every packet. Default false. */
-  readonly disableMetaCaching?: boolean;
-  /**
-   * "shuffle" uses posted receive buffers and reports transmit completions in a seeded random
-   * order, which is legal: requests are known by their id. Default "fifo".
-   */
-  readonly completionOrder?: "fifo" | "shuffle";
-  readonly seed?: number;
-  /**
-   * Byte order of the hash key that a driver sends. FreeBSD's reverses the 40 bytes and says that
-   * hardware wants it so, Linux's does not; which is true is not known. Default "reversed".
-   */
-  readonly rssKeyOrder?: "reversed" | "asSent";
-}
+import type { EnaOptions } from "./options.ts";
 
 /** Deepest IO queue, in entries; the rings may be any power of two from MIN_DEPTH on. */
 export const MAX_DEPTH = 4096;

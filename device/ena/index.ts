@@ -11,7 +11,7 @@ import type { QueueState } from "../../shared/wire/queue-state.ts";
 import type { Nic, NicHost, Snapshot } from "../nic.ts";
 import { EventQueue } from "./aenq.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
-import { EnaContext, type EnaOptions } from "./context.ts";
+import { EnaContext } from "./context.ts";
 import { AdminQueue } from "./control.ts";
 import { EnaCounters } from "./counters.ts";
 import { Datapath } from "./datapath.ts";
@@ -20,12 +20,13 @@ import { hintsFor, slackMs, worthTelling } from "./hints.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import type { DescriptorRing } from "./memory.ts";
 import { Vectors } from "./notify.ts";
+import type { EnaOptions } from "./options.ts";
 import { queueState } from "./queue-state.ts";
 import { Queues } from "./queues.ts";
 import { BAR0_BYTES, type RegisterActions, Registers } from "./registers.ts";
 import { Rss } from "./rss.ts";
 
-export type { EnaOptions } from "./context.ts";
+export type { EnaOptions } from "./options.ts";
 
 /** Register block, and memory of low latency queues. */
 const BAR0 = 0;

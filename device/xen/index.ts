@@ -12,6 +12,7 @@ import type { GuestCalls, GuestHost, Nic, Snapshot } from "../nic.ts";
 import { GrantTable } from "./grant-table.ts";
 import type { Domain, XenMachine } from "./machine.ts";
 import { Netback, type NetbackConfig } from "./netback/index.ts";
+import type { XenOptions } from "./options.ts";
 import {
   createHome,
   createVif,
@@ -24,18 +25,6 @@ import {
 import type { VifOffer } from "./vif-keys.ts";
 import { type VifDevice, type VifStore, XenbusBackend } from "./xenbus-backend.ts";
 import { XenstoreError } from "./xenstore/errors.ts";
-
-export interface XenOptions {
-  /** Name of the segment, for the key `bridge`. */
-  readonly bridge?: string;
-  /** False: frontends are told to distrust the backend. */
-  readonly trusted?: boolean;
-  /** Tx credit of each vif: "BYTES,USEC". */
-  readonly rate?: string;
-  readonly splitEventChannels?: boolean;
-  readonly controlRing?: boolean;
-  readonly multicastControl?: boolean;
-}
 
 /** Makes the NICs of one machine: what DeviceServer calls for each connection. */
 export function createXenPersonality(

@@ -1,0 +1,26 @@
+/** How an ENA device differs from the plain one. */
+import { type OptionValues, oneWord, wholeNumber, yesOrNo } from "../option.ts";
+
+export const ENA_OPTIONS = {
+  readless: yesOrNo("whether drivers read registers through their own memory, or plainly (true)"),
+  disableMetaCaching: yesOrNo(
+    "with low-latency queues: whether every packet needs a meta descriptor (false)",
+  ),
+  // Legal either way: requests are known by their id.
+  completionOrder: oneWord(
+    ["fifo", "shuffle"],
+    "use of receive buffers and order of transmit completions (fifo)",
+  ),
+  seed: wholeNumber(1, 999_999_999, "where the random order of shuffle begins (1)"),
+  // FreeBSD's driver reverses the 40 bytes and says that hardware wants it so, Linux's does not.
+  // Which of them is right is not known.
+  rssKeyOrder: oneWord(
+    ["reversed", "asSent"],
+    "byte order in which a driver sends its hash key (reversed)",
+  ),
+};
+
+export interface EnaOptions extends OptionValues<typeof ENA_OPTIONS> {
+  /** Offer low latency queues (descriptors and headers in BAR 2). Default true. */
+  readonly llq?: boolean;
+}

@@ -1,0 +1,75 @@
+/** A real device that was told how its models are to be, seen by guests that look. */
+import { expect, it } from "vitest";
+import { ACQ_BODY, Opcode, SqDirection } from "../../shared/ena/admin.ts";
+import { FeatureId, featureCommand } from "../../shared/ena/features.ts";
+import { AccelMode, llqFeature } from "../../shared/ena/llq.ts";
+import { parseWelcome } from "../../shared/wire/hello.ts";
+import { Op } from "../../shared/wire/transactions.ts";
+import { DeviceProcess } from "../support/device-process.ts";
+import { broadcast, RawEna, txDescriptor } from "../support/raw-ena.ts";
+import { column, RawFrontend } from "../support/raw-frontend.ts";
+import { RawXen } from "../support/raw-xen.ts";
+
+async function accelOffered(ena: RawEna): Promise<number> {
+  const command = new Uint8Array(64);
+  featureCommand.write(new DataView(command.buffer), 0, {
+    opcode: Opcode.GET_FEATURE,
+    featureId: FeatureId.LLQ,
+  });
+  const answer = await ena.command(command);
+  return llqFeature.parse(answer!.view, ACQ_BODY).accelFlags;
+}
+
+/** Request ids in the order of their completions, of 32 packets behind one doorbell. */
+async function completionOrder(ena: RawEna): Promise<number[]> {
+  const tx = await ena.createQueue(SqDirection.TX);
+  const ids = Array.from({ length: 32 }, (_, id) => id);
+  for (const reqId of ids) {
+    const address = ena.buffer(reqId);
+    ena.raw.batch(column(Op.PUSH, [{ address, bytes: broadcast(), type: 1 }]));
+    ena.describe(tx, txDescriptor({ length: 60, reqId, address }, tx));
+  }
+  ena.ring(tx);
+  const order: number[] = [];
+  while (order.length < ids.length) {
+    expect(await ena.raw.survived()).toBe(true);
+    order.push(...ena.completed(tx));
+  }
+  return order;
+}
+
+async function revision(port: number, name: string): Promise<number> {
+  const raw = await RawFrontend.join(port, name);
+  const [, welcome] = raw.heard.told.find(([what]) => what === "welcome")!;
+  const { revision } = parseWelcome(welcome);
+  await raw.end();
+  return revision;
+}
+
+it("guest-6 --device-option changes what drivers find", async () => {
+  await using device = await DeviceProcess.start(
+    ...["--device-option", "completionOrder=shuffle", "disableMetaCaching=true"],
+    ...["--device-option", "readless=false", "--device-option", "trusted=false", "rate=5000/100"],
+  );
+  const ena = await RawEna.start(device.port, "ena0");
+  expect(await accelOffered(ena)).toBe(AccelMode.DISABLE_META_CACHING);
+  const order = await completionOrder(ena);
+  expect(order).not.toEqual(order.toSorted((a, b) => a - b));
+  expect(new Set(order).size).toBe(32);
+  expect(await revision(device.port, "ena1")).toBe(1);
+  const xen = await RawXen.start(device.port, "xen0");
+  const backend = `/local/domain/0/backend/vif/${xen.domid}/0`;
+  expect(await xen.read("device/vif/0/trusted")).toBe("0");
+  expect(await xen.read(`${backend}/rate`)).toBe("5000,100");
+  await ena.raw.end();
+  await xen.raw.end();
+});
+
+it("without options a device is the plain one", async () => {
+  await using device = await DeviceProcess.start();
+  const ena = await RawEna.start(device.port, "ena0");
+  expect(await accelOffered(ena)).toBe(0);
+  expect(await completionOrder(ena)).toEqual(Array.from({ length: 32 }, (_, id) => id));
+  expect(await revision(device.port, "ena1")).toBe(0);
+  await ena.raw.end();
+});
