@@ -1,5 +1,5 @@
 /** A real device that was told how its models are to be, seen by guests that look. */
-import { expect, it } from "vitest";
+import { afterEach, expect, it } from "vitest";
 import { ACQ_BODY, Opcode, SqDirection } from "../../shared/ena/admin.ts";
 import { FeatureId, featureCommand } from "../../shared/ena/features.ts";
 import { AccelMode, llqFeature } from "../../shared/ena/llq.ts";
@@ -9,6 +9,9 @@ import { DeviceProcess } from "../support/device-process.ts";
 import { broadcast, RawEna, txDescriptor } from "../support/raw-ena.ts";
 import { column, RawFrontend } from "../support/raw-frontend.ts";
 import { RawXen } from "../support/raw-xen.ts";
+
+let device: DeviceProcess;
+afterEach(() => device.stop());
 
 async function accelOffered(ena: RawEna): Promise<number> {
   const command = new Uint8Array(64);
@@ -47,7 +50,7 @@ async function revision(port: number, name: string): Promise<number> {
 }
 
 it("guest-6 --device-option changes what drivers find", async () => {
-  await using device = await DeviceProcess.start(
+  device = await DeviceProcess.start(
     ...["--device-option", "completionOrder=shuffle", "disableMetaCaching=true"],
     ...["--device-option", "readless=false", "--device-option", "trusted=false", "rate=5000/100"],
   );
@@ -66,7 +69,7 @@ it("guest-6 --device-option changes what drivers find", async () => {
 });
 
 it("without options a device is the plain one", async () => {
-  await using device = await DeviceProcess.start();
+  device = await DeviceProcess.start();
   const ena = await RawEna.start(device.port, "ena0");
   expect(await accelOffered(ena)).toBe(0);
   expect(await completionOrder(ena)).toEqual(Array.from({ length: 32 }, (_, id) => id));
