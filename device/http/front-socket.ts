@@ -204,8 +204,8 @@ export class FrontSocket extends Duplex implements Occupant {
   };
 
   readonly #onEnd = (): void => {
-    // A reader that half-closes has left a stream, but still waits for a short answer.
-    if (this.stage === Stage.PAGE && !this.streams) return;
+    // A client that half-closes has left a stream, but still waits for a short answer.
+    if (this.stage === Stage.PAGE && !this.streams && !this.incomplete) return;
     this.destroy();
   };
 

@@ -25,7 +25,7 @@ import { readTarget, type Target, TargetError } from "./target.ts";
  * than the kernel's backlog (511) may come from one address in one turn of the event loop.
  */
 const REQUEST_PLACES: PlaceLimits = { total: 1024, perAddress: 640 };
-/** Requests that are being answered, captures among them. */
+/** Whole requests that are being answered, captures among them. */
 const PAGE_PLACES: PlaceLimits = { total: 512, perAddress: 256 };
 /** Frontends that have not said hello. A host may start hundreds of them at once. */
 const HELLO_PLACES: PlaceLimits = { total: 1024, perAddress: 640 };
@@ -261,9 +261,12 @@ export class Front {
       refuse(Refused.ORIGIN, 403, FOREIGN);
       return;
     }
-    this.#requests.delete(front);
-    if (!this.#pages.tryAdd(front) && !ALWAYS_SERVED.has(target.path)) {
-      this.#requests.add(front);
+    if (request.method === "POST") {
+      // It keeps its place as a request until its body is whole. Those that then wait are one a NIC.
+      request.once("end", () => this.#requests.delete(front));
+    } else if (this.#pages.tryAdd(front) || ALWAYS_SERVED.has(target.path)) {
+      this.#requests.delete(front);
+    } else {
       refuse(Refused.NO_PLACE, 503, NO_PLACE, { "retry-after": String(RETRY_SECONDS) });
       return;
     }

@@ -6,6 +6,8 @@ const APART_MS = 250;
 const PAUSES = 10;
 /** but of no more than this, ms. */
 const MOST_APART_MS = 2000;
+/** So many may wait for the next value. More than these get the last one at once. */
+const MOST_WAITING = 64;
 
 export class SharedValue<T> {
   readonly #make: () => T | Promise<T>;
@@ -14,16 +16,22 @@ export class SharedValue<T> {
   /** Begun: who asks now might miss what it has looked at already. */
   #making: Promise<T> | undefined;
   #notBefore = 0;
+  #waiting = 0;
+  #last: { readonly value: T } | undefined;
 
   constructor(make: () => T | Promise<T>) {
     this.#make = make;
   }
 
   /**
-   * Resolves with a value that is made after this call, never with an older one. Rejects as the
-   * making does.
+   * Resolves with a value that is made after this call. In a crowd it is the last one, which is as
+   * old as the pause between two makings. Rejects as the making does.
    */
   get(): Promise<T> {
+    if (this.#waiting >= MOST_WAITING && this.#last !== undefined) {
+      return Promise.resolve(this.#last.value);
+    }
+    this.#waiting++;
     this.#next ??= this.#later();
     return this.#next;
   }
@@ -34,9 +42,12 @@ export class SharedValue<T> {
     if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait).unref());
     this.#making = this.#next;
     this.#next = undefined;
+    this.#waiting = 0;
     const begun = performance.now();
     try {
-      return await this.#make();
+      const value = await this.#make();
+      this.#last = { value };
+      return value;
     } finally {
       const end = performance.now();
       const pause = Math.min(MOST_APART_MS, Math.max(APART_MS, PAUSES * (end - begun)));

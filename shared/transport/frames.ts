@@ -72,6 +72,9 @@ function maskInPlace(bytes: Uint8Array, key: Uint8Array): void {
   for (let i = lead + 4 * words; i < n; i++) bytes[i]! ^= key[i & 3]!;
 }
 
+/** Room for a message in parts, at first. */
+const FIRST_PARTIAL = 4096;
+
 /**
  * Finds whole binary messages in a stream of frames: unmasked, as a client receives them, or
  * masked, as a server does; masks are taken off in place.
@@ -92,7 +95,8 @@ export class DataFrameReader {
   /** Header bytes of a frame that a chunk cut. */
   readonly #header = new Uint8Array(FRAME_ROOM);
   #headerBytes = 0;
-  #partial = new Uint8Array(1 << 17);
+  /** Grows with what arrives, not with what a header promises. */
+  #partial = new Uint8Array(0);
   #partialBytes = 0;
   /** Payload bytes of the message under construction; 0 while there is none. */
   #wanted = 0;
@@ -172,8 +176,9 @@ export class DataFrameReader {
 
   #collect(chunk: Uint8Array, at: number, n: number): number {
     const take = Math.min(this.#wanted - this.#partialBytes, n - at);
-    if (this.#partial.byteLength < this.#wanted) {
-      const larger = new Uint8Array(this.#limit);
+    const room = this.#partialBytes + take;
+    if (this.#partial.byteLength < room) {
+      const larger = new Uint8Array(Math.min(this.#limit, Math.max(FIRST_PARTIAL, 2 * room)));
       larger.set(this.#partial.subarray(0, this.#partialBytes));
       this.#partial = larger;
     }

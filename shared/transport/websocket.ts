@@ -68,7 +68,8 @@ class WebSocketTransport implements Transport {
   readonly #ws: WordedWebSocket;
   readonly #socket: Socket;
   readonly #masking: Masking;
-  readonly #keys = new Uint8Array(KEY_POOL_BYTES);
+  /** Only a client masks. */
+  readonly #keys: Uint8Array;
   #nextKey = KEY_POOL_BYTES;
   /** The peer broke a rule of WebSocket: what it still sends is not looked at. */
   #cut = false;
@@ -79,6 +80,7 @@ class WebSocketTransport implements Transport {
     this.#ws = ws;
     this.#socket = socket;
     this.#masking = masking;
+    this.#keys = new Uint8Array(masking === "random" ? KEY_POOL_BYTES : 0);
     socket.setNoDelay(true);
     ws.on("message", (data, isBinary) => {
       if (isBinary) this.receive(plain(data as Buffer));
@@ -257,13 +259,15 @@ export function dial(options: DialOptions): Promise<Transport> {
 
 /** One read of a socket: what the kernel gives at once. */
 const READ_BYTES = 256 * 1024;
+/** The same for a peer that has not filled one such read yet: most strangers never do. */
+const FIRST_READ_BYTES = 4096;
 
 /**
  * Reads a socket into one buffer. Until `start`, and for all that is no data frame, the bytes go
  * where they would go without us: to the socket's `data` listeners.
  */
 class SocketReading {
-  readonly #buffer = new Uint8Array(READ_BYTES);
+  #buffer = new Uint8Array(FIRST_READ_BYTES);
   #socket: Socket | undefined;
   #frames: DataFrameReader | undefined;
   /** The handshake's answer was followed by more: the library has it, so it keeps reading. */
@@ -272,9 +276,12 @@ class SocketReading {
   /** Node's option for a socket that is to read here. */
   get onread(): OnReadOpts {
     return {
-      buffer: this.#buffer,
+      buffer: () => this.#buffer,
       callback: (n) => {
         this.#take(n);
+        if (n === FIRST_READ_BYTES && this.#buffer.byteLength === n) {
+          this.#buffer = new Uint8Array(READ_BYTES);
+        }
         return true;
       },
     };
