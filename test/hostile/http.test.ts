@@ -14,7 +14,12 @@ let rssBytes: number;
 let open: RawSocket[] = [];
 
 beforeAll(async () => {
-  stage = await HostileStage.openMixed("--allow-host", "lab.example", "--allow-host", "Other.Example");
+  stage = await HostileStage.openMixed(
+    "--allow-host",
+    "lab.example",
+    "--allow-host",
+    "Other.Example",
+  );
   rssBytes = stage.device.rssBytes();
 });
 
