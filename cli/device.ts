@@ -90,7 +90,7 @@ export function deviceCommand(): Command {
     .option("--segment <name>", "name of the Ethernet segment (lan0)")
     .option("--queues <n>", "queue pairs offered to each NIC (8)")
     .option("--mtu <bytes>", `largest MTU offered (${MAX_MTU})`)
-    .option("--when-full <policy>", "drop or hold a frame whose receiver has no room (drop)")
+    .option("--when-full <drop|hold>", "drop or hold a frame whose receiver has no room (drop)")
     .option("--no-llq", "offer no device memory for low-latency queues")
     .option(
       "--device-option <key=value...>",
@@ -102,7 +102,7 @@ export function deviceCommand(): Command {
       "frames and rings of all NICs as pcapng; SIGUSR2 ends and begins it",
     )
     .option("--capture-snap <bytes>", "keep so much of each frame (all of it)")
-    .option("--capture-only <what>", "frames or ring (both)")
+    .option("--capture-only <frames|ring>", "frames or ring (both)")
     .addOption(new Option("--end-with-stdin").hideHelp());
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)

@@ -27,7 +27,7 @@ export function exchangeCommand(): Command {
     .description("One side of the demo's traffic.")
     .option("--connect <url>", "the device")
     .option("--name <name>", "name of the NIC")
-    .option("--driver <name>", "ena or xen")
+    .option("--driver <ena|xen>", "ena or xen")
     .option("--seconds <n>", "how long to send")
     .action(async (_flags: unknown, self: Command) => runExchange(readOptions(self, Shape)));
 }

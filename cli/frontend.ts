@@ -54,7 +54,7 @@ type Options = z.infer<typeof Shape>;
 export function frontendCommand(): Command {
   const command = addConnectFlag(new Command("frontend"))
     .description("A NIC: the driver's side of an ENA function or a Xen vif.")
-    .option("--driver <name>", "ena or xen (ena)")
+    .option("--driver <ena|xen>", "ena or xen (ena)")
     .option("--name <name>", "name of the NIC, one of a kind on the device (ena0, xn0)")
     .option("--mac <address>", "its address (made from name and segment)")
     .option(

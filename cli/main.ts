@@ -2,6 +2,7 @@
 import { Command, CommanderError } from "commander";
 import { bridgeCommand } from "./bridge.ts";
 import { captureCommand } from "./capture.ts";
+import { completionCommand } from "./completion.ts";
 import { demoCommand } from "./demo.ts";
 import { deviceCommand } from "./device.ts";
 import { exchangeCommand } from "./exchange.ts";
@@ -31,7 +32,8 @@ export async function main(argv: readonly string[]): Promise<void> {
   setTimeout(() => process.exit(), LINGER_MS).unref();
 }
 
-async function run(argv: readonly string[]): Promise<ExitCode> {
+/** The whole command line. The build generates the manual page from it. */
+export function commandLine(): Command {
   const program = new Command("ringwire")
     .description("A virtual NIC whose driver and whose device live in different processes.")
     .version(VERSION)
@@ -53,9 +55,15 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
     captureCommand(),
     wiresharkCommand(),
     migrateCommand(),
+    completionCommand(),
   ];
   for (const command of commands) program.addCommand(inherit(command));
   program.addCommand(inherit(exchangeCommand()), { hidden: true });
+  return program;
+}
+
+async function run(argv: readonly string[]): Promise<ExitCode> {
+  const program = commandLine();
   try {
     if (argv.length <= 2) {
       program.outputHelp({ error: true });

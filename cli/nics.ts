@@ -35,7 +35,7 @@ type NicFlags = z.infer<z.ZodObject<typeof NicShape>>;
 /** The flags of NicShape. */
 export function addNicFlags(command: Command): Command {
   return addConnectFlag(command)
-    .option("--driver <name>", "of NICs whose name does not begin with ena or xn: ena or xen")
+    .option("--driver <ena|xen>", "of NICs whose name does not begin with ena or xn: ena or xen")
     .option("--name <name>", "what the device calls the NIC (as the port name does)")
     .option("--mac <address>", "its address (made from name and segment)")
     .option("--queues <n>", "ring pairs (as many as the port names and -p ask for)")

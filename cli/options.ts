@@ -32,7 +32,7 @@ export function addCommonFlags(command: Command): Command {
     .option("--config <file>", "options from a JSON file, one section a command")
     .addOption(new Option("-v, --verbose", "say more").conflicts("quiet"))
     .option("-q, --quiet", "say only what is wrong")
-    .option("--log <form>", "form of the log on stderr: text or json");
+    .option("--log <text|json>", "form of the log on stderr: text or json");
 }
 
 /** The flag of every command that speaks to a device. */

@@ -103,13 +103,20 @@ const REFUSED: readonly (readonly [string, string])[] = [
   ["-o <options>", "its bits have flags of their own: -r, -z, -Z, -X, -A"],
 ];
 
+/** The words only for help and shells: what is no mode is refused by the shape, as all values are. */
+function modeOption(): Option {
+  const option = new Option("-f, --function <name>", "what it does (rx)");
+  option.argChoices = [...MODES];
+  return option;
+}
+
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
 export function pktGenCommand(): Command {
   const command = new Command("pkt-gen")
     .description("netmap's packet generator: sends, receives, measures round trips.")
     .option("-i, --interface <port>", "netmap:ena0, netmap:ena0-1, vale0:a ...: netmap port name")
-    .option("-f, --function <name>", "tx, rx, ping, pong, txseq, rxseq (rx)")
+    .addOption(modeOption())
     .option("-n, --count <n>", "packets or round trips; 0 for no end (0)")
     .addOption(
       new Option("-l, --length <bytes>", "of a frame; given twice: random between")

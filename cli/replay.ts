@@ -56,7 +56,7 @@ export function replayCommand(): Command {
   const command = addConnectFlag(new Command("replay"))
     .description("Sends the Ethernet frames of a pcap or pcapng file through a NIC.")
     .argument("<file>", "pcap or pcapng, of any size; - for standard input")
-    .option("--driver <name>", "ena or xen (ena)")
+    .option("--driver <ena|xen>", "ena or xen (ena)")
     .option("--name <name>", `name of the NIC, one of a kind on the device (${IFNAME})`)
     .option("--mac <address>", "its address (made from name and segment); frames keep their own")
     .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")

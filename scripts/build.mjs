@@ -15,7 +15,7 @@ import {
   renameSync,
   rmSync,
   statSync,
-  symlinkSync,
+  writeFileSync,
 } from "node:fs";
 import { userInfo } from "node:os";
 import { join } from "node:path";
@@ -49,7 +49,7 @@ try {
   sweep();
   build(fresh);
   swap(fresh);
-  linkCommand();
+  placeCommand();
 } catch (error) {
   rmSync(fresh, { recursive: true, force: true });
   if (error instanceof BuildFailure) process.exit(error.status);
@@ -65,6 +65,8 @@ try {
 function build(out) {
   node("node_modules/typescript/bin/tsc", "-p", "tsconfig.build.json", "--outDir", out);
   chmodSync(`${out}/cli/ringwire.js`, 0o755);
+  mkdirSync(`${out}/man`);
+  node("scripts/man.mjs", out);
 
   // For Wireshark as they are: the dissector, the program for its extcap folder, and its help page.
   const wireshark = "shared/capture/wireshark";
@@ -76,15 +78,21 @@ function build(out) {
 }
 
 /**
- * The command beside the tools: with node_modules/.bin in PATH, `ringwire` starts without npx,
- * for every user and by the Node of this checkout. A comfort: a build is whole without it.
+ * The command beside the tools: node_modules/.bin/ringwire starts without npx, for every user, and
+ * by the Node of this checkout. A comfort: a build is whole without it.
  */
-function linkCommand() {
+function placeCommand() {
   if (process.platform === "win32") return;
+  const script = `#!/bin/sh
+bin=$(dirname "$(readlink -f "$0")")
+exec "$bin/node" "$bin/../../${DIST}/cli/ringwire.js" "$@"
+`;
   try {
-    symlinkSync(`../../${DIST}/cli/ringwire.js`, "node_modules/.bin/ringwire");
+    const path = "node_modules/.bin/ringwire";
+    rmSync(path, { force: true });
+    writeFileSync(path, script, { mode: 0o755 });
   } catch {
-    // It is there already, or node_modules is somebody else's.
+    // node_modules is somebody else's.
   }
 }
 

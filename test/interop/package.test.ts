@@ -141,6 +141,7 @@ describe("ux-P3 a dist that runs", () => {
 interface Manifest {
   readonly scripts: Readonly<Record<string, string>>;
   readonly bin: Readonly<Record<string, string>>;
+  readonly man: readonly string[];
 }
 
 describe.skipIf(withoutNpm)("ux-S20 the package", () => {
@@ -174,7 +175,9 @@ describe.skipIf(withoutNpm)("ux-S20 the package", () => {
   });
 
   it("has its programs, and every document that its documents link to", () => {
-    expect(files).toEqual(expect.arrayContaining(Object.values(manifest.bin)));
+    expect(files).toEqual(
+      expect.arrayContaining([...Object.values(manifest.bin), ...manifest.man]),
+    );
     expect(files).toEqual(expect.arrayContaining(["README.md", "CHANGELOG.md", "LICENSE"]));
     const dangling: string[] = [];
     for (const page of files.filter((file) => file.endsWith(".md"))) {

@@ -1,0 +1,122 @@
+/**
+ * The command line as data, read from the commands themselves: what the man page and the shell
+ * completions are generated from, so that neither can lack a flag.
+ */
+import type { Command, Option } from "commander";
+
+/** What a shell can offer for a value. */
+export type ValueKind =
+  | { readonly kind: "words"; readonly words: readonly string[] }
+  | { readonly kind: "file" }
+  | { readonly kind: "folder" }
+  | { readonly kind: "other" };
+
+export interface Flag {
+  /** As on the command line: "-f", "--function". One of them may be absent. */
+  readonly short: string | undefined;
+  readonly long: string | undefined;
+  /** "<name>"; undefined for a switch. */
+  readonly placeholder: string | undefined;
+  readonly value: ValueKind | undefined;
+  /** May be given several times. */
+  readonly repeats: boolean;
+  readonly description: string;
+}
+
+export interface Operand {
+  readonly name: string;
+  readonly value: ValueKind;
+  readonly description: string;
+}
+
+export interface CommandPage {
+  readonly name: string;
+  readonly description: string;
+  /** "ringwire device [options]". */
+  readonly usage: string;
+  /** What --help prints before the usage, without its heading; empty where there is none. */
+  readonly examples: string;
+  readonly flags: readonly Flag[];
+  readonly operands: readonly Operand[];
+}
+
+export interface CommandTree extends CommandPage {
+  readonly commands: readonly CommandPage[];
+}
+
+/** The visible commands and flags below `program`. */
+export function commandTree(program: Command): CommandTree {
+  const help = program.createHelp();
+  const commands = help.visibleCommands(program);
+  const names = commands.map((command) => command.name());
+  return {
+    ...pageOf(program),
+    commands: commands.map((command) => {
+      const page = pageOf(command);
+      // The operand of "help" is one of our commands; commander knows it only as a word.
+      if (page.name !== "help") return page;
+      const operands = page.operands.map((operand) => ({ ...operand, value: wordsOf(names) }));
+      return { ...page, operands };
+    }),
+  };
+}
+
+function pageOf(command: Command): CommandPage {
+  const help = command.createHelp();
+  return {
+    name: command.name(),
+    description: help.commandDescription(command),
+    usage: help.commandUsage(command),
+    examples: examplesOf(command),
+    flags: help.visibleOptions(command).map(flagOf),
+    operands: command.registeredArguments.map((argument) => ({
+      name: argument.name(),
+      value: kindOf(argument.name(), argument.argChoices),
+      description: argument.description,
+    })),
+  };
+}
+
+function flagOf(option: Option): Flag {
+  const placeholder = /[<[].*/.exec(option.flags)?.[0];
+  return {
+    short: option.short,
+    long: option.long,
+    placeholder,
+    value: placeholder === undefined ? undefined : kindOf(placeholder, option.argChoices),
+    repeats: option.variadic || Array.isArray(option.defaultValue),
+    description: option.description,
+  };
+}
+
+/** The kind follows from the placeholder: `<file>`, `<dir>`, `<ena|xen>`. */
+function kindOf(placeholder: string, choices: readonly string[] | undefined): ValueKind {
+  const name = placeholder.replaceAll(/[<>[\].]/g, "");
+  if (choices !== undefined) return wordsOf(choices);
+  if (name.includes("|")) return wordsOf(name.split("|"));
+  if (name === "file") return { kind: "file" };
+  if (name === "dir" || name === "folder") return { kind: "folder" };
+  return { kind: "other" };
+}
+
+function wordsOf(words: readonly string[]): ValueKind {
+  return { kind: "words", words };
+}
+
+/** The text that stands before "Usage:" in the help of a command. */
+function examplesOf(command: Command): string {
+  let text = "";
+  const before = command.configureOutput();
+  command.configureOutput({
+    ...before,
+    writeOut: (part) => {
+      text += part;
+    },
+  });
+  command.outputHelp();
+  command.configureOutput(before);
+  return text
+    .slice(0, text.indexOf("Usage:"))
+    .replace(/^Examples:\n/, "")
+    .trimEnd();
+}
