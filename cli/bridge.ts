@@ -84,6 +84,7 @@ async function runBridge(options: Options): Promise<void> {
   const nics = new Nics(options, log);
   try {
     if (!(await nics.connect(names, stop))) return;
+    await nics.reserve(names);
     const a = await nics.openPort(names[0]);
     const b = names[0] === names[1] ? a : await nics.openPort(names[1]);
     await nics.settled();

@@ -69,11 +69,13 @@ async function runLb(options: Options): Promise<void> {
   const nics = new Nics(options, log);
   try {
     if (!(await nics.connect([name], stop))) return;
-    const input = await nics.openPort(name);
     const base = pipeBase(name);
+    const numbers = Array.from({ length: pipes }, (_, k) => k);
+    await nics.reserve([name, ...numbers.map((k) => `${base}{${k}`)]);
+    const input = await nics.openPort(name, { pipes });
     const ports = [input];
     const ends: NmPort[] = [];
-    for (let k = 0; k < pipes; k++) {
+    for (const k of numbers) {
       ports.push(await nics.openPort(`${base}{${k}`));
       ends.push(await nics.openPort(`${base}}${k}`));
     }

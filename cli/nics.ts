@@ -9,6 +9,7 @@
 import type { Command } from "commander";
 import { z } from "zod";
 import type { NmPort, OpenOptions } from "../frontend/netmap/descriptor.ts";
+import type { RequestOptions } from "../frontend/netmap/netmap.ts";
 import type { PortName } from "../frontend/netmap/port-name.ts";
 import type { Nic } from "../frontend/nic.ts";
 import type { Logger } from "../shared/log.ts";
@@ -148,6 +149,19 @@ export class Nics {
   /** The NIC of the only base, or of the one asked for. */
   nic(name: string): Nic | undefined {
     return this.#nics.get(name);
+  }
+
+  /**
+   * Makes room for ports that are to be open at the same time. Throws Failure when that can't be;
+   * then nothing has been opened.
+   */
+  async reserve(names: readonly string[], options: RequestOptions = {}): Promise<void> {
+    const { netmap } = await import("../frontend/netmap/netmap.ts");
+    try {
+      netmap.reserve(names, options);
+    } catch (error) {
+      throw wrong(messageOf(error));
+    }
   }
 
   async openPort(name: string, options: OpenOptions = {}): Promise<NmPort> {

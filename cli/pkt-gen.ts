@@ -218,10 +218,13 @@ function pcapOf(path: string): Uint8Array[] {
 /** One port with all its rings, or for each thread one with a ring pair. */
 async function openPorts(nics: Nics, options: Options, threads: number): Promise<NmPort[]> {
   const { interface: name, ringConfig = {} } = options;
-  if (threads === 1) return [await nics.openPort(name, ringConfig)];
-  if (!/^[^-^*/@]*$/.test(name)) throw usage(`-p ${threads}: ${name} must not name rings itself`);
+  if (threads > 1 && !/^[^-^*/@]*$/.test(name)) {
+    throw usage(`-p ${threads}: ${name} must not name rings itself`);
+  }
+  const names = threads === 1 ? [name] : Array.from({ length: threads }, (_, i) => `${name}-${i}`);
+  await nics.reserve(names, ringConfig);
   const ports: NmPort[] = [];
-  for (let i = 0; i < threads; i++) ports.push(await nics.openPort(`${name}-${i}`, ringConfig));
+  for (const one of names) ports.push(await nics.openPort(one, ringConfig));
   return ports;
 }
 

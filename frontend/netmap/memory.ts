@@ -37,14 +37,22 @@ export interface MemorySizes {
 }
 
 /**
- * Region 1, unless its maker says otherwise. netmap's own has 163840 buffers, a machine-wide
- * matter; a process needs fewer, and address space is all that an unused one costs. Its rings
- * have 9 pages; ours hold the 4096 slots of the ENA driver's receive rings.
+ * The least of region 1, unless its maker says otherwise: it grows with the interfaces that there
+ * are when the first port is opened, and with `Netmap.reserve`. netmap's own has 163840 buffers, a
+ * machine-wide matter; address space is all that an unused one costs. Its rings have 9 pages; ours
+ * hold the 4096 slots of the ENA driver's receive rings.
  */
 export const DEFAULT_SIZES: MemorySizes = {
   ifs: { count: 100, bytes: 1024 },
   rings: { count: 200, bytes: 17 * PAGE_BYTES },
   buffers: { count: 65536, bytes: 2048 },
+};
+
+/** What region 1 has beyond the interfaces there are: for pipes, monitors and extra buffers. */
+export const SPARE_SIZES: MemorySizes = {
+  ifs: { count: 32, bytes: 0 },
+  rings: { count: 64, bytes: 0 },
+  buffers: { count: 16384, bytes: 0 },
 };
 
 /** Sizes of a private region (netmap_mem_private_new). */
@@ -55,18 +63,23 @@ export function privateSizes(
   rxSlots: number,
   extraBuffers: number,
   pipes: number,
+  pipe: { readonly rings: number; readonly slots: number } = { rings: 0, slots: 0 },
 ): MemorySizes {
   // One more ring each way: the host's, or what stands in for it.
   const tx = txRings + 1;
   const rx = rxRings + 1;
-  // A pipe has four rings with buffers, and four that only look like rings.
-  const buffers =
-    (4 * pipes + rx) * rxSlots + (4 * pipes + tx) * txSlots + RESERVED_BUFFERS + extraBuffers;
+  // A pipe has four rings with buffers, and four that only look like rings. One that asks for more
+  // has `pipe.rings` at each of its ends, both ways together.
+  const perPipe = Math.max(4 * (rxSlots + txSlots), pipe.rings * pipe.slots);
+  const buffers = pipes * perPipe + rx * rxSlots + tx * txSlots + RESERVED_BUFFERS + extraBuffers;
   return {
-    ifs: { count: Math.max(2, 2 + 4 * pipes), bytes: Math.max(1024, ifBytes(tx + rx)) },
+    ifs: {
+      count: Math.max(2, 2 + 4 * pipes),
+      bytes: Math.max(1024, ifBytes(tx + rx), ifBytes(pipe.rings + 2)),
+    },
     rings: {
-      count: Math.max(4, tx + rx + 8 * pipes),
-      bytes: Math.max(5 * PAGE_BYTES, ringBytes(Math.max(txSlots, rxSlots))),
+      count: Math.max(4, tx + rx + pipes * Math.max(8, 2 * (pipe.rings + 2))),
+      bytes: Math.max(5 * PAGE_BYTES, ringBytes(Math.max(txSlots, rxSlots, pipe.slots))),
     },
     buffers: { count: Math.max(4098, buffers), bytes: 2048 },
   };
@@ -139,9 +152,10 @@ export class NetmapMemory {
   /** mem_id; 1 is the region that ports have unless they say otherwise. */
   readonly id: number;
   readonly isPrivate: boolean;
-  readonly ifs: ObjectPool;
-  readonly rings: ObjectPool;
-  readonly buffers: ObjectPool;
+  sizes: MemorySizes;
+  #ifs: ObjectPool;
+  #rings: ObjectPool;
+  #buffers: ObjectPool;
   /** Registrations that use the region. */
   active = 0;
   /** Buffer indexes that could not be freed: twice in slots, or no buffers at all. */
@@ -156,9 +170,32 @@ export class NetmapMemory {
     }
     this.id = id;
     this.isPrivate = isPrivate;
-    this.ifs = new ObjectPool(sizes.ifs, 0);
-    this.rings = new ObjectPool(sizes.rings, 0);
-    this.buffers = new ObjectPool(sizes.buffers, RESERVED_BUFFERS);
+    this.sizes = sizes;
+    this.#ifs = new ObjectPool(sizes.ifs, 0);
+    this.#rings = new ObjectPool(sizes.rings, 0);
+    this.#buffers = new ObjectPool(sizes.buffers, RESERVED_BUFFERS);
+  }
+
+  get ifs(): ObjectPool {
+    return this.#ifs;
+  }
+  get rings(): ObjectPool {
+    return this.#rings;
+  }
+  get buffers(): ObjectPool {
+    return this.#buffers;
+  }
+
+  /** netmap_mem_config: other pools, in a new region. Nobody may use the old one. */
+  resize(sizes: MemorySizes): void {
+    if (this.active > 0) throw new Error(`netmap memory ${this.id} is in use`);
+    this.sizes = sizes;
+    this.#ifs = new ObjectPool(sizes.ifs, 0);
+    this.#rings = new ObjectPool(sizes.rings, 0);
+    this.#buffers = new ObjectPool(sizes.buffers, RESERVED_BUFFERS);
+    this.#region = undefined;
+    this.#bytes = undefined;
+    this.#view = undefined;
   }
 
   /** The bytes themselves, made when first wanted. */

@@ -14,15 +14,22 @@
 import { type Logger, silentLogger } from "../../shared/log.ts";
 import { Errno } from "../bus/errno.ts";
 import type { Ifnet } from "../net/ifnet.ts";
-import { NativeAdapter, type NativeParams, type NetmapAdapter } from "./adapter.ts";
+import { NativeAdapter, type NativeParams, type NetmapAdapter, type NmConfig } from "./adapter.ts";
 import { EMULATED_DEFAULTS, EmulatedAdapter, type EmulatedOptions } from "./emulated.ts";
 import { NetmapError } from "./errors.ts";
 import { MAX_RINGS, MAX_SLOTS, MONITOR_FLAGS, Naf, RegFlag, RegMode, Stopped } from "./flags.ts";
-import { DEFAULT_SIZES, type MemorySizes, NetmapMemory, privateSizes } from "./memory.ts";
+import {
+  DEFAULT_SIZES,
+  type MemorySizes,
+  NetmapMemory,
+  privateSizes,
+  SPARE_SIZES,
+} from "./memory.ts";
 import { MonitorAdapter } from "./monitor.ts";
 import { NullAdapter } from "./null.ts";
 import { PipeAdapter } from "./pipe.ts";
-import type { PortName } from "./port-name.ts";
+import { type PortName, parsePortName } from "./port-name.ts";
+import { checkRegion, RegionNeed, type RingCounts } from "./region-need.ts";
 import { Priv, type RegisterRequest } from "./register.ts";
 import { MAX_SWITCHES, ValePort, ValeSwitch } from "./vale.ts";
 
@@ -31,7 +38,7 @@ export type AdapterMode = "best" | "native" | "generic";
 
 export interface NetmapOptions {
   readonly log?: Logger;
-  /** Pools of region 1. */
+  /** Pools of region 1, which does not grow then. */
   readonly memory?: MemorySizes;
   readonly adapterMode?: AdapterMode;
   readonly emulated?: EmulatedOptions;
@@ -57,6 +64,8 @@ export class Netmap {
   /** NA(ifp): native, or the emulated one while it is open. */
   readonly #adapters = new Map<Ifnet, NetmapAdapter>();
   readonly #memories = new Map<number, NetmapMemory>();
+  /** Region 1 grows with what is asked of it. */
+  readonly #mayGrow: boolean;
   readonly #switches: ValeSwitch[] = [];
   /** Persistent VALE ports by the name they were made with; `true`: goes with its last user. */
   readonly #persistent = new Map<string, { port: ValePort; autodelete: boolean }>();
@@ -66,6 +75,7 @@ export class Netmap {
     this.#log = options.log ?? silentLogger;
     this.#adapterMode = options.adapterMode ?? "best";
     this.#emulated = options.emulated ?? EMULATED_DEFAULTS;
+    this.#mayGrow = options.memory === undefined;
     const global = new NetmapMemory(GLOBAL_MEMORY, options.memory ?? DEFAULT_SIZES, false);
     this.#memories.set(GLOBAL_MEMORY, global);
   }
@@ -81,6 +91,49 @@ export class Netmap {
       throw new NetmapError(Errno.EEXIST, `there is an interface ${ifnet.name} already`);
     }
     this.#interfaces.set(ifnet.name, ifnet);
+  }
+
+  /**
+   * Makes region 1 large enough for these ports to be open at the same time, beside all rings of
+   * the interfaces there are. Without effect while a port of that region is open, and where the
+   * pools were given. Throws a NetmapError when a port asks for rings that its interface does not
+   * have, or when no region can be that large.
+   */
+  reserve(names: readonly string[], options: RequestOptions = {}): void {
+    const need = new RegionNeed();
+    for (const ifnet of this.#interfaces.values()) {
+      const { counts, host } = this.#countsOf(ifnet);
+      need.addInterface(counts, host, host);
+    }
+    const pipes = new Set<string>();
+    for (const text of names) {
+      const port = parsePortName(text);
+      const [base, ...rest] = port.name.split(/[{}]/);
+      const ifnet = this.#interfaces.get(base!);
+      // VALE ports, and pipes on nothing else, have regions of their own.
+      if (ifnet === undefined || port.memId > GLOBAL_MEMORY) continue;
+      const { counts, host } = this.#countsOf(ifnet);
+      if (rest.length === 0) {
+        checkRings(text, port, counts);
+        need.addOpening(counts, host, host);
+      } else if (!pipes.has(`${base}{${rest[0]}`)) {
+        pipes.add(`${base}{${rest[0]}`);
+        need.addPipe(pipeConfig({ ...NO_REQUEST, ...options }, counts));
+      }
+    }
+    if (!this.#mayGrow || this.memory.active > 0) return;
+    const sizes = need.sizes(this.memory.sizes, SPARE_SIZES);
+    checkRegion(sizes, names.length === 0 ? "netmap" : describe(names));
+    if (isLarger(sizes, this.memory.sizes)) this.memory.resize(sizes);
+  }
+
+  /** Rings of an interface as its next first opening has them. */
+  #countsOf(ifnet: Ifnet): { readonly counts: RingCounts; readonly host: number } {
+    const na = this.#adapters.get(ifnet);
+    if (na !== undefined) return { counts: na.config() ?? na, host: 1 };
+    const { rings, slots } = this.#emulated;
+    const counts = { numTxRings: rings, numTxDesc: slots, numRxRings: rings, numRxDesc: slots };
+    return { counts, host: 1 };
   }
 
   hasInterface(name: string): boolean {
@@ -140,13 +193,18 @@ export class Netmap {
       hostTxRings: 0,
       hostRxRings: 0,
       extraBufs: 0,
+      pipes: 0,
       ...options,
       mode: port.mode,
       ringId: port.ringId,
       memId: port.memId,
       flags: port.flags | (options.flags ?? 0),
     };
-    return await this.#locked(() => this.#register(port.name, request));
+    return await this.#locked(async () => {
+      // The interfaces that there are now decide how large region 1 is.
+      if (this.memory.active === 0) this.reserve([]);
+      return await this.#register(port.name, request);
+    });
   }
 
   /** close(2) on a descriptor; a second time does nothing. */
@@ -275,14 +333,7 @@ export class Netmap {
     const master = parent.pipes.get(id) as PipeAdapter | undefined;
     if (master !== undefined) return isMaster ? master : master.peer;
     if (!create) throw new NetmapError(Errno.ENODEV, `there is no pipe ${name}`);
-    const bound = (n: number, dflt: number): number => boundSlots(n, dflt, MAX_SLOTS.PIPE);
-    const config = {
-      numTxRings: boundSlots(request.txRings, 1, MAX_RINGS.PIPE),
-      numTxDesc: bound(request.txSlots, parent.numTxDesc),
-      numRxRings: boundSlots(request.rxRings, 1, MAX_RINGS.PIPE),
-      numRxDesc: bound(request.rxSlots, parent.numRxDesc),
-      rxBufMaxsize: 0,
-    };
+    const config = pipeConfig(request, parent);
     parent.refs += 2;
     return PipeAdapter.pair(parent, id, isMaster, config, {
       put: (na) => this.put(na),
@@ -293,12 +344,22 @@ export class Netmap {
   /** A pipe may hang on a name that is no port: it then gets a VALE port of its own to hang on. */
   #pipeParent(base: string, request: RegisterRequest, create: boolean): NetmapAdapter {
     const ofParent = { ...request, txSlots: 0, rxSlots: 0, txRings: 0, rxRings: 0 };
+    const valeCounts = {
+      numTxRings: 1,
+      numTxDesc: VALE_SLOTS,
+      numRxRings: 1,
+      numRxDesc: VALE_SLOTS,
+    };
+    const pipe = pipeConfig(request, valeCounts);
     try {
       return this.#getNa(base, ofParent, create);
     } catch (error) {
       if (!(error instanceof NetmapError) || error.errno !== Errno.ENXIO || !create) throw error;
     }
-    return this.#newPersistent(base, ofParent, true);
+    return this.#newPersistent(base, ofParent, true, {
+      rings: pipe.numTxRings + pipe.numRxRings,
+      slots: Math.max(pipe.numTxDesc, pipe.numRxDesc),
+    });
   }
 
   #getVale(name: string, request: RegisterRequest, create: boolean): Found {
@@ -339,7 +400,12 @@ export class Netmap {
     return made;
   }
 
-  #newValePort(name: string, request: RegisterRequest, isPersistent: boolean): ValePort {
+  #newValePort(
+    name: string,
+    request: RegisterRequest,
+    isPersistent: boolean,
+    pipe?: { readonly rings: number; readonly slots: number },
+  ): ValePort {
     const config = {
       numTxRings: boundSlots(request.txRings, 1, MAX_RINGS.VALE),
       numTxDesc: boundSlots(request.txSlots, VALE_SLOTS, MAX_SLOTS.VALE),
@@ -348,28 +414,32 @@ export class Netmap {
       rxBufMaxsize: 0,
     };
     const given = this.#memoryOf(request);
-    const memory =
-      given ??
-      this.#newMemory(
-        privateSizes(
-          config.numTxRings,
-          config.numTxDesc,
-          config.numRxRings,
-          config.numRxDesc,
-          Math.min(request.extraBufs, VALE_EXTRA_LIMIT),
-          VALE_PIPES,
-        ),
-      );
+    const sizes = privateSizes(
+      config.numTxRings,
+      config.numTxDesc,
+      config.numRxRings,
+      config.numRxDesc,
+      Math.min(request.extraBufs, VALE_EXTRA_LIMIT),
+      Math.max(VALE_PIPES, request.pipes),
+      pipe,
+    );
+    if (given === undefined) checkRegion(sizes, name);
+    const memory = given ?? this.#newMemory(sizes);
     const port = new ValePort(name, config, memory, isPersistent, (p) => p.bridge?.unplug(p));
     if (given === undefined) port.ownMemory = memory;
     return port;
   }
 
-  #newPersistent(name: string, request: RegisterRequest, autodelete: boolean): ValePort {
+  #newPersistent(
+    name: string,
+    request: RegisterRequest,
+    autodelete: boolean,
+    pipe?: { readonly rings: number; readonly slots: number },
+  ): ValePort {
     if (this.#persistent.has(name) || this.#interfaces.has(name)) {
       throw new NetmapError(Errno.EEXIST, `there is an interface ${name} already`);
     }
-    const port = this.#newValePort(name, request, true);
+    const port = this.#newValePort(name, request, true, pipe);
     if (!autodelete) port.refs = 1;
     const dtor = port.dtor.bind(port);
     port.dtor = () => {
@@ -517,7 +587,38 @@ const NO_REQUEST: RegisterRequest = {
   hostTxRings: 0,
   hostRxRings: 0,
   extraBufs: 0,
+  pipes: 0,
 };
+
+/** Throws a NetmapError when the port names a ring pair that the interface does not have. */
+function checkRings(text: string, { mode, ringId }: PortName, counts: RingCounts): void {
+  const { numTxRings, numRxRings } = counts;
+  if (mode !== RegMode.ONE_NIC || ringId < Math.max(numTxRings, numRxRings)) return;
+  throw new NetmapError(
+    Errno.EINVAL,
+    `${text}: the port has no such rings: it has ${numTxRings} to transmit and ${numRxRings} to receive, from 0`,
+  );
+}
+
+function pipeConfig(request: RegisterRequest, parent: RingCounts): NmConfig {
+  const bound = (n: number, dflt: number): number => boundSlots(n, dflt, MAX_SLOTS.PIPE);
+  return {
+    numTxRings: boundSlots(request.txRings, 1, MAX_RINGS.PIPE),
+    numTxDesc: bound(request.txSlots, parent.numTxDesc),
+    numRxRings: boundSlots(request.rxRings, 1, MAX_RINGS.PIPE),
+    numRxDesc: bound(request.rxSlots, parent.numRxDesc),
+    rxBufMaxsize: 0,
+  };
+}
+
+const isLarger = (a: MemorySizes, b: MemorySizes): boolean =>
+  (["ifs", "rings", "buffers"] as const).some(
+    (pool) => a[pool].count > b[pool].count || a[pool].bytes > b[pool].bytes,
+  );
+
+/** "netmap:ena0 and 64 more". */
+const describe = ([first, ...rest]: readonly string[]): string =>
+  rest.length === 0 ? `${first}` : `${first} and ${rest.length} more`;
 
 /** nm_bound_var: 0 asks for the default. */
 function boundSlots(n: number, dflt: number, most: number): number {

@@ -123,8 +123,16 @@ export class PipeAdapter extends NetmapAdapter {
 
   /** Both ends at once, the peer's rings being fakes: the buffers are ours. */
   override kringsCreate(): number {
-    if (!this.holdsPeer) return 0;
     const { peer } = this;
+    if (!this.holdsPeer) {
+      if (this.txRings.length > 0) return 0;
+      // The other end was closed for good, and only a monitor of it keeps the pair. From here on it
+      // is as if this end had been opened first.
+      peer.holdsPeer = false;
+      this.holdsPeer = true;
+      peer.refs++;
+      this.#put(this);
+    }
     super.kringsCreate();
     peer.#plainKringsCreate();
     for (const t of [Txrx.RX, Txrx.TX]) {

@@ -44,6 +44,8 @@ export interface RegisterRequest {
   readonly hostTxRings: number;
   readonly hostRxRings: number;
   readonly extraBufs: number;
+  /** Pipes that a new region of this port has room for; 0: a few. */
+  readonly pipes: number;
 }
 
 const DIRECTIONS = [Txrx.RX, Txrx.TX] as const;

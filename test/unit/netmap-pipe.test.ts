@@ -200,4 +200,18 @@ describe("ends", () => {
     expect(nic.na.pipes.size).toBe(0);
     expect([nic.na.refs, netmap.memory.active, netmap.memory.badFrees]).toEqual([1, 0, 0]);
   });
+
+  test("an end whose other end only a monitor keeps can be opened, and all of it goes", async () => {
+    const nic = new FakeNic(netmap);
+    const master = await open("netmap:fake0{1");
+    const monitor = await open("netmap:fake0{1/z");
+    await master.close();
+    const slave = await open("netmap:fake0}1");
+    expect(putFrame(slave, slave.txRing(0), ethernet(1, 2))).toBe(true);
+    slave.txsync();
+    await monitor.close();
+    await slave.close();
+    expect([nic.na.refs, nic.na.pipes.size, netmap.memory.active]).toEqual([1, 0, 0]);
+    expect(netmap.memory.badFrees).toBe(0);
+  });
 });

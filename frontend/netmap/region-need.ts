@@ -1,0 +1,94 @@
+/**
+ * What a memory region must hold for ports that are to be open at the same time: the sum of their
+ * netmap_ifs, rings and buffers.
+ *
+ *   interface   a ring for each of its queues and host rings, a buffer for each slot, a netmap_if
+ *   opening     a netmap_if each
+ *   pipe        two openings; both ends have rings, and one set of buffers between them
+ */
+import { Errno } from "../bus/errno.ts";
+import { NetmapError } from "./errors.ts";
+import { ifBytes, ringBytes } from "./layout.ts";
+import { type MemorySizes, RESERVED_BUFFERS } from "./memory.ts";
+
+/** Rings of one kind of port, each way, without host rings. */
+export interface RingCounts {
+  readonly numTxRings: number;
+  readonly numTxDesc: number;
+  readonly numRxRings: number;
+  readonly numRxDesc: number;
+}
+
+/** Offsets into a region are kept in 32-bit integers. */
+export const MAX_REGION_BYTES = 2 ** 31 - 1;
+
+export class RegionNeed {
+  #ifs = 0;
+  #ifBytes = 0;
+  #rings = 0;
+  #ringBytes = 0;
+  #buffers = 0;
+
+  /** An interface, all of it, with a host ring or what stands in for one each way. */
+  addInterface(counts: RingCounts, hostTxRings: number, hostRxRings: number): void {
+    const tx = counts.numTxRings + Math.max(1, hostTxRings);
+    const rx = counts.numRxRings + Math.max(1, hostRxRings);
+    this.#addRings(tx + rx, counts);
+    this.#addIf(tx + rx);
+    this.#buffers += tx * counts.numTxDesc + rx * counts.numRxDesc;
+  }
+
+  addOpening(counts: RingCounts, hostTxRings: number, hostRxRings: number): void {
+    const host = Math.max(1, hostTxRings) + Math.max(1, hostRxRings);
+    this.#addIf(counts.numTxRings + counts.numRxRings + host);
+  }
+
+  addPipe(counts: RingCounts): void {
+    const all = counts.numTxRings + counts.numRxRings + 2;
+    this.#addIf(all);
+    this.#addIf(all);
+    this.#addRings(2 * all, counts);
+    this.#buffers += counts.numTxRings * counts.numTxDesc + counts.numRxRings * counts.numRxDesc;
+  }
+
+  #addIf(rings: number): void {
+    this.#ifs++;
+    this.#ifBytes = Math.max(this.#ifBytes, ifBytes(rings));
+  }
+
+  #addRings(rings: number, { numTxDesc, numRxDesc }: RingCounts): void {
+    this.#rings += rings;
+    this.#ringBytes = Math.max(this.#ringBytes, ringBytes(Math.max(numTxDesc, numRxDesc)));
+  }
+
+  /** `least`, or as much as is needed and `spare` of it on top, whatever is more. */
+  sizes(least: MemorySizes, spare: MemorySizes): MemorySizes {
+    const { ifs, rings, buffers } = least;
+    return {
+      ifs: {
+        count: Math.max(ifs.count, this.#ifs + spare.ifs.count),
+        bytes: Math.max(ifs.bytes, this.#ifBytes),
+      },
+      rings: {
+        count: Math.max(rings.count, this.#rings + spare.rings.count),
+        bytes: Math.max(rings.bytes, this.#ringBytes),
+      },
+      buffers: {
+        count: Math.max(buffers.count, this.#buffers + RESERVED_BUFFERS + spare.buffers.count),
+        bytes: buffers.bytes,
+      },
+    };
+  }
+}
+
+/** Throws a NetmapError (ENOMEM) that says how large `what` would be, when no region can be. */
+export function checkRegion(sizes: MemorySizes, what: string): void {
+  const { ifs, rings, buffers } = sizes;
+  const bytes = ifs.count * ifs.bytes + rings.count * rings.bytes + buffers.count * buffers.bytes;
+  if (bytes <= MAX_REGION_BYTES) return;
+  const most = Math.floor(MAX_REGION_BYTES / buffers.bytes);
+  throw new NetmapError(
+    Errno.ENOMEM,
+    `${what}: needs ${buffers.count} buffers of ${buffers.bytes} bytes, and a memory region has at most about ${most}: use fewer rings or pipes, or fewer slots`,
+  );
+}
