@@ -30,7 +30,8 @@ export async function readDescription(info: NetfrontInfo): Promise<void> {
     xenbus.own(VifKey.MTU),
     xenbus.own(VifKey.TRUSTED),
   ]);
-  const mac = parseMacKey(macText);
+  // xen_net_read_mac: a device model in a stub domain may not write our directory, only the backend's.
+  const mac = parseMacKey(macText ?? (await xenbus.theirs(VifKey.MAC)));
   if (!info.attached) ifnet.mac.set(mac);
   else if (!mac.every((byte, i) => byte === ifnet.mac[i])) {
     throw new XenError("MAC_CHANGED", Errno.EINVAL, "the NIC has another MAC address now");

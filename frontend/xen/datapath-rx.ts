@@ -16,13 +16,14 @@ import { EXTRA_FLAG_MORE, EXTRA_TYPE_MAX, ExtraType, extra } from "../../shared/
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { NR_SLOTS_MIN, RxFlag, rxRequest, rxResponse } from "../../shared/xen/netif.ts";
 import { Errno } from "../bus/errno.ts";
+import { SyncOp } from "../bus/map.ts";
 import { Iff } from "../net/ifnet.ts";
 import type { Mbuf } from "../net/mbuf.ts";
 import { BUS_DMA_NOWAIT, type XenDmaMap } from "./bus-dma-xen/index.ts";
 import type { NetfrontInfo } from "./info.ts";
 import type { FrontRing } from "./memory.ts";
 import { publishRx } from "./notify.ts";
-import { dmaCallback, getMapGref, getRxMap, repoolRxMap, unpoolRxMap } from "./pool.ts";
+import { dmaCallback, getMapGref, getRxMap, loadFailed, repoolRxMap, unpoolRxMap } from "./pool.ts";
 import type { Rxq } from "./rings.ts";
 import { offerToStack, RxExtras } from "./rx-offload.ts";
 
@@ -78,8 +79,13 @@ function loadRx(rxq: Rxq, map: XenDmaMap, m: Mbuf): boolean {
   m.at = 0;
   m.length = GRANT_PAGE_BYTES;
   const error = map.load(m.buffer, 0, GRANT_PAGE_BYTES, dmaCallback, undefined, BUS_DMA_NOWAIT);
-  if (error !== 0) rxq.stats.dma_mapping_err++;
-  return error === 0;
+  if (error !== 0) {
+    rxq.stats.dma_mapping_err++;
+    loadFailed(map, error);
+    return false;
+  }
+  map.sync(SyncOp.PREREAD);
+  return true;
 }
 
 /** Writes the next request: this page, by its map's reference. */
@@ -105,6 +111,7 @@ function getRxMbuf(rxq: Rxq, slot: number): Mbuf {
 
 /** xn_move_rx_slot: the backend gets this page once more, under the same reference. */
 function moveRxSlot(rxq: Rxq, ring: FrontRing, m: Mbuf, map: XenDmaMap): void {
+  map.sync(SyncOp.PREREAD);
   putRequest(rxq, ring, m, map);
 }
 
@@ -223,6 +230,8 @@ function getResponses(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32
   }
   let last: Mbuf | undefined;
   for (let frags = 1; ; frags++) {
+    // While the map is loaded: what the backend wrote is ours to read from here on.
+    map.sync(SyncOp.POSTREAD);
     if (status < 0 || offset + status > GRANT_PAGE_BYTES) {
       stats.bad_response++;
       packet.error = Errno.EINVAL;

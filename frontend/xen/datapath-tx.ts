@@ -216,6 +216,7 @@ function takeResponse(info: NetfrontInfo, txq: Txq, status: number, id: number):
     info.setBroken("TX_ID", `${txq.name}: answers request ${id}, which is not under way`);
     return false;
   }
+  map.sync(SyncOp.POSTWRITE);
   if (map.unload() !== 0) {
     // XSA-396: the page stays the backend's until it lets go of it, or is gone.
     info.setBroken("TX_GRANT_IN_USE", `${txq.name}: request ${id} is answered and still in use`);

@@ -11,6 +11,7 @@
  */
 import { type Index32, slotOf } from "../../shared/ring/index32.ts";
 import { RX_RING_SLOTS } from "../../shared/xen/netif.ts";
+import { Errno } from "../bus/errno.ts";
 import type { XenDmaMap } from "./bus-dma-xen/index.ts";
 import type { MapPool, Rxq, Txq } from "./rings.ts";
 
@@ -33,6 +34,15 @@ export const repoolTxMap = (txq: Txq, map: XenDmaMap): void => repool(txq.pool, 
 
 /** The one grant reference of a loaded map. */
 export const getMapGref = (map: XenDmaMap): number => map.gref(0);
+
+/**
+ * Decides about a load that failed, as `load` returned it. A shortage of references (ENOSPC) is
+ * nobody's bug, since a backend may hold them: the caller drops or waits. Any other error is a load
+ * that makes no sense, and the callback's assertion gets it.
+ */
+export function loadFailed(map: XenDmaMap, error: Errno): void {
+  if (error !== Errno.ENOSPC) dmaCallback(undefined, map, 0, error);
+}
 
 /** For loads after which there is nothing to do: it only checks that they are as they must be. */
 export function dmaCallback(_arg: undefined, map: XenDmaMap, nseg: number, error: number): void {

@@ -10,7 +10,7 @@ import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { type Mbuf, mCopyData } from "../net/mbuf.ts";
 import { BUS_DMA_NOWAIT, BUS_DMA_XEN_RO, type XenDmaMap } from "./bus-dma-xen/index.ts";
 import type { NetfrontInfo } from "./info.ts";
-import { dmaCallback, repoolTxMap, unpoolTxMap } from "./pool.ts";
+import { dmaCallback, loadFailed, repoolTxMap, unpoolTxMap } from "./pool.ts";
 import { NO_PACKET, type Txq } from "./rings.ts";
 
 /** MAX_TX_REQ_FRAGS: pieces of the longest packet, when it begins in the middle of a page. */
@@ -81,6 +81,7 @@ export function loadPieces(info: NetfrontInfo, txq: Txq, m: Mbuf, count: number)
       repoolTxMap(txq, map);
       giveId(txq, id);
       for (let k = i - 1; k >= 0; k--) unloadUnsent(txq, ids[k]!);
+      loadFailed(map, error);
       return false;
     }
     ids[i] = id;

@@ -1,8 +1,13 @@
-/** One small edit for each row of the netfront checklist, N1 to N29. */
+/**
+ * One small edit for each row of the netfront checklist, N1 to N31, and those that a review found
+ * unnoticed. N32 is a row of the wire.
+ */
 import type { Mutant } from "./mutants.ts";
 
 const BUS_DMA_TEST = "test/seed/bus-dma-xen.test.ts";
 const MAP = "frontend/xen/bus-dma-xen/map.ts";
+const RINGS_TEST = "test/unit/netfront-rings.test.ts";
+const GRANTS_TEST = "test/unit/xen-grant-refs.test.ts";
 const NETFRONT_TEST = "test/seed/netfront.test.ts";
 const QUEUES = "frontend/xen/queues.ts";
 const POOL = "frontend/xen/pool.ts";
@@ -248,5 +253,77 @@ export const netfrontMutants: readonly Mutant[] = [
     search: "info.grants.linkGone();\n",
     replace: "",
     breaks: "uses of the old backend stay",
+  },
+  {
+    row: "N30",
+    test: NETFRONT_TEST,
+    file: POOL,
+    search: "if (error !== Errno.ENOSPC) dmaCallback(undefined, map, 0, error);",
+    replace: "",
+    breaks: "an error of a load never reaches the callback",
+  },
+  {
+    row: "N31",
+    test: NETFRONT_TEST,
+    file: RX,
+    search: "map.sync(SyncOp.POSTREAD);\n",
+    replace: "",
+    breaks: "a received buffer is handed on without its sync",
+  },
+  {
+    row: "mutant-M1",
+    test: RINGS_TEST,
+    file: PIECES,
+    search: "giveId(txq, id);\n      for (let k",
+    replace: "for (let k",
+    breaks: "a failed load loses a request id",
+  },
+  {
+    row: "mutant-M4",
+    test: "test/unit/netfront-reconnect.test.ts",
+    file: QUEUES,
+    search: "if (txq.port !== 0) info.events.unbind(txq.port);",
+    replace: "",
+    breaks: "a reconnect leaks a port and its handler",
+  },
+  {
+    row: "mutant-M9",
+    test: GRANTS_TEST,
+    file: "frontend/xen/grant-references.ts",
+    search: "// The one behind it may want less.\n    this.#kick();",
+    replace: "",
+    breaks: "a wish behind a cancelled one waits on",
+  },
+  {
+    row: "mutant-M12",
+    test: GRANTS_TEST,
+    file: "frontend/xen/grant-table.ts",
+    search: "if (!granted || this.#domids[reference] !== PEER_DOMID)",
+    replace: "if (!granted)",
+    breaks: "another domain's entry is open to the backend",
+  },
+  {
+    row: "mutant-M14",
+    test: RINGS_TEST,
+    file: RX,
+    search: "type >= EXTRA_TYPE_MAX",
+    replace: "type > EXTRA_TYPE_MAX",
+    breaks: "the first extra info of no kind passes",
+  },
+  {
+    row: "mutant-M15",
+    test: RINGS_TEST,
+    file: TX,
+    search: "ring.arm(advance(prod, (ring.inFlight >>> 1) + 1));",
+    replace: "ring.arm(advance(prod, 1));",
+    breaks: "an event for each response",
+  },
+  {
+    row: "mutant-M16",
+    test: RINGS_TEST,
+    file: RX,
+    search: "export const RX_SLOTS_MIN = NR_SLOTS_MIN + 1;",
+    replace: "export const RX_SLOTS_MIN = NR_SLOTS_MIN;",
+    breaks: "one buffer too few is shown",
   },
 ];

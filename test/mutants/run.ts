@@ -71,7 +71,8 @@ function tryOne(copy: string, mutant: Mutant): Outcome["verdict"] {
     source.replace(mutant.search, () => mutant.replace),
   );
   try {
-    const report = runTests(copy, testOf(mutant), `^${mutant.row} `);
+    // A test in a block has the block's name in front of its own.
+    const report = runTests(copy, testOf(mutant), `(^| )${mutant.row} `);
     // A file that does not load proves nothing: some test must have run, and failed.
     if (report === undefined || report.numPassedTests + report.numFailedTests === 0)
       return "BROKEN";

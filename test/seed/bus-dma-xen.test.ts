@@ -21,7 +21,7 @@ const PAGE = 4096;
 const ONE_FRAME = 504;
 const DOMID = 3;
 
-function setUp(nSegments: number) {
+function setUp(nSegments: number, onLock: (op: DmaLockOp) => void = () => {}) {
   const stage = new GrantStage({ maxFrames: 1 });
   const locks: DmaLockOp[] = [];
   const tag = createXenTag(getXenDmaTag(stage.space, stage.grants), {
@@ -33,7 +33,10 @@ function setUp(nSegments: number) {
     maxSegSize: PAGE,
     direction: "both",
     flags: DOMID << BUS_DMA_XEN_DOMID_SHIFT,
-    lock: (op) => locks.push(op),
+    lock: (op) => {
+      locks.push(op);
+      onLock(op);
+    },
   });
   if (typeof tag === "number") return expect.fail(`createXenTag: ${tag}`);
   return { stage, grants: stage.grants, tag, locks };
@@ -132,4 +135,19 @@ test("N28 a shortage of references: NOWAIT fails, another load completes after a
   await nextTurn();
   expect([called, later.loaded, grants.liveCount, grants.freeCount]).toEqual([1, true, 2, 0]);
   expect(locks).toEqual([DmaLockOp.LOCK, DmaLockOp.UNLOCK]);
+});
+
+test("N34 a deferred load is granted first, then its callback runs under the tag's lock", async () => {
+  const order: string[] = [];
+  const { grants, tag } = setUp(1, (op) => {
+    order.push(`${op === DmaLockOp.LOCK ? "lock" : "unlock"} ${grants.liveCount}`);
+  });
+  const taken: number[] = [];
+  while (grants.freeCount > 0) taken.push(grants.allocGrantReference());
+  const map = create(tag, 0);
+  const note = (): void => void order.push("callback");
+  expect(map.load(new Uint8Array(PAGE), 0, PAGE, note, 0, 0)).toBe(Errno.EINPROGRESS);
+  grants.freeGrantReference(taken.pop()!);
+  await nextTurn();
+  expect(order).toEqual(["lock 1", "callback", "unlock 1"]);
 });

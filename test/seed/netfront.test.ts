@@ -1,6 +1,8 @@
 /** One test for each row of the netfront checklist but those of bus_dma itself. */
 import { afterEach, describe, expect, test, vi } from "vitest";
+import { LinkMemory } from "../../device/dma/link-memory.ts";
 import { Errno } from "../../frontend/bus/errno.ts";
+import { SyncOp } from "../../frontend/bus/map.ts";
 import { Csum, type Mbuf } from "../../frontend/net/mbuf.ts";
 import { BUS_DMA_NOWAIT } from "../../frontend/xen/bus-dma-xen/index.ts";
 import { XenDmaMap } from "../../frontend/xen/bus-dma-xen/map.ts";
@@ -16,16 +18,22 @@ import {
   unpoolTxMap,
 } from "../../frontend/xen/pool.ts";
 import { disconnectRxq, disconnectTxq } from "../../frontend/xen/queues.ts";
+import { silentLogger } from "../../shared/log.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { index32 } from "../../shared/ring/index32.ts";
-import { RecordType } from "../../shared/wire/records.ts";
+import { loopbackPair } from "../../shared/transport/loopback.ts";
+import { Link } from "../../shared/wire/link.ts";
+import { RecordType, Space } from "../../shared/wire/records.ts";
+import { CloseCode, Limits, Op } from "../../shared/wire/transactions.ts";
 import { frame, MAC, PEER } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
 import { Random } from "../support/random.ts";
+import { RecordingSink } from "../support/recording-sink.ts";
 import { StockNetfront, type StockPacket } from "../support/stock-netfront.ts";
 import {
   allReferencesFree,
   backendViolations,
+  freeIds,
   MAPS,
   rxMaps,
   txMaps,
@@ -285,9 +293,7 @@ test("N17 packets pending at a disconnect: references ended, ids and packets fre
   expect(pair.outstanding).toBe(0);
   expect(txMaps(txq)).toEqual([]);
   expect(txq.idsOut).toBe(0);
-  const ids = new Set<number>();
-  for (let id = txq.freeId; id !== 0; id = txq.nextId[id]!) ids.add(id);
-  expect(ids.size).toBe(256);
+  expect(freeIds(txq).size).toBe(256);
   expect(allReferencesFree(pair)).toBe(true);
 });
 
@@ -654,3 +660,132 @@ test("N29 a hundred moves under load: references and maps stay constant", async 
   await receive(pair, frame(60, 1, MAC));
   expect(pair.inputs.length).toBeGreaterThan(received);
 }, 30_000);
+
+describe("N30", () => {
+  const fails = (error: Errno): void => {
+    vi.spyOn(XenDmaMap.prototype, "load").mockReturnValue(error);
+  };
+
+  test.each([Errno.EINVAL, Errno.EFBIG])(
+    "N30 error %d of a load reaches the callback's assertion, on both paths of the product",
+    async (error) => {
+      const pair = await XenPair.started();
+      fails(error);
+      expect(() => pair.send(frame(100))).toThrow(`load called back with error ${error}`);
+      pair.inject(frame(100, 1, MAC));
+      pair.flushPort();
+      expect(() => pair.pump()).toThrow(`load called back with error ${error}`);
+    },
+  );
+
+  test("N30 a shortage of references is the caller's to handle, not the assertion's", async () => {
+    const pair = await XenPair.started();
+    fails(Errno.ENOSPC);
+    expect(pair.send(frame(100))).toBe(0);
+    await receive(pair, frame(100, 1, MAC));
+    expect(pair.counter("queue0", "tx", "dma_mapping_err")).toBe(1);
+    expect(pair.counter("queue0", "rx", "dma_mapping_err")).toBe(1);
+    expect(violations(pair)).toEqual([]);
+  });
+});
+
+test("N31 a buffer is synced POSTREAD while it is loaded, before its access ends, and PREREAD before", async () => {
+  const pair = await XenPair.started({ mtu: 9000 });
+  const trace = new Map<XenDmaMap, string>();
+  const note = (map: XenDmaMap, what: string): void => {
+    trace.set(map, `${trace.get(map) ?? ""} ${what}`);
+  };
+  const { load, sync, unload } = XenDmaMap.prototype;
+  vi.spyOn(XenDmaMap.prototype, "load").mockImplementation(function (this: XenDmaMap, ...args) {
+    note(this, "load");
+    return load.apply(this, args);
+  });
+  vi.spyOn(XenDmaMap.prototype, "sync").mockImplementation(function (this: XenDmaMap, op) {
+    note(this, `sync ${op}`);
+    sync.call(this, op);
+  });
+  vi.spyOn(XenDmaMap.prototype, "unload").mockImplementation(function (this: XenDmaMap) {
+    note(this, "unload");
+    return unload.call(this);
+  });
+  const posted = [0, 1, 2].map((slot) => pair.rxq().maps[slot]!);
+  await receive(pair, frame(9000, 5, MAC));
+  expect(posted.map((map) => trace.get(map))).toEqual(
+    Array(3).fill(` sync ${SyncOp.POSTREAD} unload load sync ${SyncOp.PREREAD}`),
+  );
+  trace.clear();
+  const bytes = frame(5000);
+  pair.send(bytes);
+  await pair.settle();
+  expect([...trace.values()]).toEqual(
+    Array(2).fill(` load sync ${SyncOp.PREWRITE} sync ${SyncOp.POSTWRITE} unload`),
+  );
+});
+
+test("N31 a fragment that goes back to the backend is synced PREREAD once more", async () => {
+  const pair = await XenPair.started();
+  const map = pair.rxq().maps[0]!;
+  const sync = vi.spyOn(map, "sync");
+  spoilRx(pair, (view) => view.setInt16(6, -1, true));
+  await receive(pair, frame(100, 1, MAC));
+  expect(sync.mock.calls.map(([op]) => op)).toEqual([SyncOp.POSTREAD, SyncOp.PREREAD]);
+});
+
+test("N32 on the wire: 256 reads outstanding, each answered by its tag, in whatever order", async () => {
+  const [near, far] = loopbackPair();
+  const owner = { batchApplied: () => {}, writableAgain: () => {}, closed: () => {} };
+  const broken = (error: unknown): never => {
+    throw error;
+  };
+  const asked: { tag: number; address: number }[] = [];
+  const frontend = new RecordingSink();
+  const device = new RecordingSink();
+  frontend.read = (tag, _space, address) => void asked.push({ tag, address });
+  const link = new Link(near, { ...owner, broken, sink: device }, silentLogger);
+  const guest = new Link(far, { ...owner, broken, sink: frontend }, silentLogger);
+  const memory = new LinkMemory(link, 1 << 20);
+  device.readReply = (tag, status, src, at, length) =>
+    memory.readReply(tag, status, src, at, length);
+  const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+  const reads = Promise.all(
+    Array.from({ length: 300 }, (_, i) => memory.read((16 + i) * PAGE, 4, Space.GRANT)),
+  );
+  while (asked.length < Limits.READS) await turn();
+  for (let i = 0; i < 10; i++) await turn();
+  expect(asked).toHaveLength(Limits.READS);
+  let most = 0;
+  for (let answered = 0; answered < 300; ) {
+    // The newest first.
+    const waiting = asked.splice(0).reverse();
+    most = Math.max(most, waiting.length);
+    for (const { tag, address } of waiting) {
+      const bytes = new Uint8Array(4).fill((address / PAGE - 16) & 0xff);
+      guest.writer.control([Op.READ_REPLY, tag, 0, bytes]);
+      answered++;
+    }
+    guest.flush();
+    for (let i = 0; i < 10; i++) await turn();
+  }
+  expect(most).toBe(Limits.READS);
+  expect((await reads).map((bytes) => bytes[0])).toEqual(
+    Array.from({ length: 300 }, (_, i) => i & 0xff),
+  );
+  link.close(CloseCode.NORMAL, "");
+  guest.close(CloseCode.NORMAL, "");
+});
+
+test("N33 without a mac in its own directory netfront has the backend's", async () => {
+  const pair = new XenPair();
+  const { store } = pair.end.machine;
+  store.rm("/local/domain/1/device/vif/0/mac");
+  await pair.start();
+  expect([...pair.driver.ifnet.mac]).toEqual(MAC);
+});
+
+test("N33 with none in either the NIC does not come up, and says which key", async () => {
+  const pair = new XenPair();
+  const { store } = pair.end.machine;
+  store.rm("/local/domain/1/device/vif/0/mac");
+  store.rm("/local/domain/0/backend/vif/1/0/mac");
+  await expect(pair.run(pair.driver.attach())).rejects.toThrow("key mac of the NIC");
+});

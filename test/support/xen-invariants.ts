@@ -8,6 +8,8 @@ import type { XenPair } from "./xen-pair.ts";
 
 /** Maps of a queue: its ring's slots and one. */
 export const MAPS = 257;
+/** Request ids of a queue: as many as its ring has slots. */
+const TX_IDS = 256;
 const RESERVED_REFERENCES = 8;
 const BACKEND = 0;
 const RING_PAGES_PER_PAIR = 2;
@@ -17,6 +19,13 @@ const present = (maps: readonly (XenDmaMap | undefined)[]): XenDmaMap[] =>
 
 export const rxMaps = (rxq: Rxq): XenDmaMap[] => [...present(rxq.maps), ...present([rxq.stuckMap])];
 export const txMaps = (txq: Txq): XenDmaMap[] => present(txq.maps);
+
+/** The ids on a queue's free list; one that comes twice ends the walk. */
+export function freeIds(txq: Txq): Set<number> {
+  const ids = new Set<number>();
+  for (let id = txq.freeId; id !== 0 && !ids.has(id); id = txq.nextId[id]!) ids.add(id);
+  return ids;
+}
 
 /** Sentences for what does not hold; none when all does. */
 export function violations(pair: XenPair): string[] {
@@ -50,6 +59,13 @@ export function violations(pair: XenPair): string[] {
   for (const txq of info.txqs) {
     const used = txMaps(txq);
     queue(txq.name, txq.pool, used);
+    const free = freeIds(txq);
+    if (free.size + txq.idsOut !== TX_IDS) {
+      wrong.push(`${txq.name}: ${free.size} ids free, ${txq.idsOut} out`);
+    }
+    if ([...free].some((id) => txq.maps[id] !== undefined)) {
+      wrong.push(`${txq.name}: a free id has a map`);
+    }
     if (used.length !== txq.idsOut) wrong.push(`${txq.name}: ${txq.idsOut} ids out`);
     const slots = txq.ring?.claimed ?? 0;
     if (txq.idsOut + txq.extrasOut !== slots) wrong.push(`${txq.name}: ${slots} slots out`);

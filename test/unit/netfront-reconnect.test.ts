@@ -99,6 +99,30 @@ test("who waited for a new link sends when the backend takes it: nothing pushed 
 });
 
 describe("a backend that closes and offers itself again", () => {
+  test("mutant-M4 again and again on one link: no event channel and no handler is left behind", async () => {
+    const pair = await XenPair.started({ queues: 2 });
+    const { machine } = pair.end;
+    const domid = 1;
+    const { ports } = machine.events.use(domid);
+    const old: number[] = [];
+    for (let round = 0; round < 5; round++) {
+      old.push(...pair.info.txqs.map((txq) => txq.port));
+      await backendSays(pair, "state", CLOSING);
+      expect(machine.events.use(domid)).toMatchObject({ ports: 0, bound: 0 });
+      await backendSays(pair, "state", INITIALISING);
+      expect(pair.info.carrier).toBe(true);
+      expect(machine.events.use(domid)).toMatchObject({ ports, bound: ports });
+    }
+    // An event of a port that was given up reaches no queue that is gone.
+    const now = new Set(pair.info.txqs.map((txq) => txq.port));
+    const gone = old.filter((port) => !now.has(port));
+    const { counters } = pair.info.events;
+    const before = { ...counters };
+    for (const port of gone) pair.hypervisor.onEvent(port);
+    expect(counters).toEqual({ ...before, stray: before.stray + gone.length });
+    await bothWays(pair, 1);
+  });
+
   test("with fewer queues: the number of before is not left in the store", async () => {
     const pair = await XenPair.started({ queues: 4 });
     expect(pair.info.rxqs).toHaveLength(4);

@@ -180,6 +180,20 @@ describe("free callbacks", () => {
     expect(large.pending).toBe(false);
   });
 
+  it("mutant-M9 a wish behind a cancelled larger one is granted with what is free already", async () => {
+    const { grants, owned } = drained();
+    let called = 0;
+    const large = grants.requestFreeCallback(() => expect.fail("cancelled"), 10);
+    const small = grants.requestFreeCallback(() => called++, 2);
+    for (const reference of owned.splice(0, 3)) grants.freeGrantReference(reference);
+    await nextTurn();
+    expect([called, small.pending]).toEqual([0, true]);
+    // Nothing is given back from here on.
+    grants.cancelFreeCallback(large);
+    await nextTurn();
+    expect([called, small.pending]).toEqual([1, false]);
+  });
+
   it("can't wait for more than there can ever be", () => {
     const { grants } = drained();
     expect(misuse(() => grants.requestFreeCallback(() => {}, ONE_FRAME + 1))).toBe("GRANT_COUNT");
@@ -414,6 +428,33 @@ describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", ()
     expect(stage.space.faults.unmapped).toBe(2);
   });
 });
+
+test.each([1, 2, 0x7fef])(
+  "mutant-M12 what is granted to domain %d is closed to the backend",
+  (domid) => {
+    const stage = new GrantStage({ maxFrames: 1 });
+    const { space, grants } = stage;
+    const map = space
+      .createTag({
+        name: "test",
+        alignment: 4096,
+        boundary: 0,
+        maxSize: 4096,
+        nSegments: 1,
+        maxSegSize: 4096,
+        direction: "both",
+      })
+      .createMap();
+    map.load(new Uint8Array(4096).fill(7), 0, 4096);
+    const [theirs, ours] = [grants.allocGrantReference(), grants.allocGrantReference()];
+    grants.grantForeignAccessRef(theirs, domid, map.segmentAddress(0), false);
+    expect(stage.read(theirs, 0, 1)).toBe(1);
+    expect(stage.write(theirs, 0, Uint8Array.of(9))).toBe(false);
+    expect(space.faults.grant).toBe(2);
+    grants.grantForeignAccessRef(ours, 0, map.segmentAddress(0), false);
+    expect(stage.read(ours, 0, 1)).toEqual(Uint8Array.of(7));
+  },
+);
 
 describe("use counts", () => {
   function granted(readonly = false) {

@@ -273,9 +273,10 @@ export class XenDmaMap {
     const arg = this.#arg;
     const lock = this.tag.params.lock;
     this.#forgetWait();
+    // As in the original: the lock is the client's, and is held around the callback alone.
+    this.#grantAll();
     lock?.(DmaLockOp.LOCK);
     try {
-      this.#grantAll();
       callback(arg, this, this.#segments, 0);
     } finally {
       lock?.(DmaLockOp.UNLOCK);

@@ -1,0 +1,121 @@
+/** netfront's rings at their edges: ids, event index, refill threshold, kinds of extra info. */
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { Errno } from "../../frontend/bus/errno.ts";
+import { MbufPool } from "../../frontend/net/mbuf.ts";
+import { XenDmaMap } from "../../frontend/xen/bus-dma-xen/map.ts";
+import { RX_SLOTS_MIN } from "../../frontend/xen/datapath-rx.ts";
+import { Gso } from "../../shared/net/frame.ts";
+import { RecordType } from "../../shared/wire/records.ts";
+import { EXTRA_TYPE_MAX } from "../../shared/xen/extra.ts";
+import { RingWord } from "../../shared/xen/ring.ts";
+import { frame, MAC } from "../support/nic-frames.ts";
+import { buildPacket } from "../support/packets.ts";
+import { freeIds, violations } from "../support/xen-invariants.ts";
+import { XenPair } from "../support/xen-pair.ts";
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+test("mutant-M1 a load that fails gives its request id back, however often", async () => {
+  const pair = await XenPair.started();
+  const load = vi.spyOn(XenDmaMap.prototype, "load").mockReturnValue(Errno.ENOSPC);
+  for (let i = 0; i < 300; i++) expect(pair.send(frame(100, i))).toBe(0);
+  expect(freeIds(pair.txq()).size).toBe(256);
+  expect(pair.counter("queue0", "tx", "dma_mapping_err")).toBe(300);
+  expect(violations(pair)).toEqual([]);
+  load.mockRestore();
+  expect(pair.send(frame(100))).toBe(0);
+  await pair.settle();
+  expect(pair.segment).toHaveLength(1);
+});
+
+describe("extra info", () => {
+  const superFrame = buildPacket({ payload: frame(3000), destination: MAC, checksum: "partial" });
+  const facts = {
+    needsCsum: true,
+    csumStart: superFrame.l4,
+    csumOffset: 16,
+    gso: Gso.TCPV4,
+    gsoSize: 1000,
+    headerLength: superFrame.payload,
+  };
+
+  /** A pair whose backend says `type` in the slot behind the first response. */
+  async function receiveExtra(type: number): Promise<XenPair> {
+    const pair = await XenPair.started();
+    pair.tamper = (act) => {
+      if (act.kind === "write" && act.type === RecordType.XEN_RX_RSP) act.bytes[8] = type;
+      return [act];
+    };
+    pair.inject(superFrame.bytes, facts);
+    pair.flushPort();
+    await pair.settle();
+    return pair;
+  }
+
+  test.each([0, EXTRA_TYPE_MAX, EXTRA_TYPE_MAX + 1, 255])(
+    "mutant-M14 of type %d is of no kind: the packet is dropped, its buffers are not",
+    async (type) => {
+      const pair = await receiveExtra(type);
+      expect(pair.inputs).toEqual([]);
+      expect(pair.counter("queue0", "rx", "bad_extra")).toBe(1);
+      expect(pair.driver.ifnet.counters.ierrors).toBe(1);
+      expect(pair.counter("queue0", "rx", "in_flight")).toBe(256);
+      expect(violations(pair)).toEqual([]);
+    },
+  );
+
+  test.each([1, 2, 3, 4])("of type %d is one that there is", async (type) => {
+    const pair = await receiveExtra(type);
+    expect(pair.counter("queue0", "rx", "bad_extra")).toBe(0);
+    expect(pair.inputs).toHaveLength(1);
+  });
+});
+
+test.each([
+  [10, 30],
+  [7, 8],
+  [1, 1],
+  [5, 0],
+])(
+  "mutant-M15 %d answered and %d still out: the next event is asked for behind half of those",
+  async (answered, out) => {
+    const pair = await XenPair.started();
+    const ring = pair.txq().ring!;
+    const armed = (): number => ring.view.getUint32(RingWord.RSP_EVENT, true);
+    for (let i = 0; i < answered; i++) pair.send(frame(100, i));
+    await Promise.resolve();
+    // The backend answers what it has seen, and more is on the way when the answers come.
+    for (const deliver of pair.toDevice.splice(0)) deliver();
+    pair.end.nic.batchEnd();
+    for (let i = 0; i < out; i++) pair.send(frame(100, i));
+    await Promise.resolve();
+    pair.pumpUp();
+    expect(ring.inFlight).toBe(out);
+    expect(armed()).toBe(answered + Math.floor(out / 2) + 1);
+    await pair.settle();
+    expect(pair.outstanding).toBe(0);
+  },
+);
+
+test.each([
+  [RX_SLOTS_MIN - 1, 0],
+  [RX_SLOTS_MIN, RX_SLOTS_MIN],
+])(
+  "mutant-M16 with %d buffers for an empty ring the backend is shown %d",
+  async (buffers, shown) => {
+    // xen: netif.h, XEN_NETIF_NR_SLOTS_MIN is 18; the original waits for one more.
+    expect(RX_SLOTS_MIN).toBe(19);
+    const { get } = MbufPool.prototype;
+    let left = buffers;
+    vi.spyOn(MbufPool.prototype, "get").mockImplementation(function (this: MbufPool) {
+      return left-- > 0 ? get.call(this) : undefined;
+    });
+    const pair = await XenPair.started();
+    const ring = pair.rxq().ring!;
+    expect([ring.claimed, ring.inFlight]).toEqual([buffers, shown]);
+    expect(pair.rxq().short).toBe(shown === 0);
+    expect(violations(pair)).toEqual([]);
+  },
+);
