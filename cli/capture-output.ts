@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { FifoOutput } from "../shared/capture/fifo-output.ts";
 import { FileOutput, type FileOutputOptions } from "../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../shared/capture/output.ts";
-import { Failure, messageOf } from "./failure.ts";
+import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
 
 /**
  * A file, or files by turns; or the pipe that has this name already: opened as files are, it would
@@ -15,15 +15,20 @@ export function pathOutput(path: string, options: FileOutputOptions = {}): Captu
   return isPipe ? new FifoOutput(path) : new FileOutput(path, options);
 }
 
+/** A path that can't be is a wrong call; rights and full disks are of the machine. */
+const WRONG_PATHS = new Set(["ENOENT", "ENOTDIR", "ENAMETOOLONG"]);
+
 /** Throws Failure when no file can be written at `path`, which is the value of `flag`. */
 export function checkFile(flag: string, path: string): void {
   try {
     accessSync(existsSync(path) ? path : dirname(path), constants.W_OK);
   } catch (error) {
-    throw new Failure(`${flag} ${path}: ${messageOf(error)}`);
+    const isUsage = WRONG_PATHS.has(systemCode(error) ?? "");
+    const code = isUsage ? ExitCode.USAGE : ExitCode.FAILED;
+    throw new Failure(`${flag} ${path}: ${messageOf(error)}`, code);
   }
   if (statsOf(path)?.isDirectory() !== true) return;
-  throw new Failure(`${flag} ${path} is a folder: name a file in it`);
+  throw new Failure(`${flag} ${path} is a folder: name a file in it`, ExitCode.USAGE);
 }
 
 /** Undefined when there is nothing of that name, or nothing that can be seen. */

@@ -24,6 +24,7 @@ import {
 import { Output } from "./output.ts";
 import { onStop, stdinEnd } from "./signals.ts";
 import { segmentTable } from "./status-text.ts";
+import { tapFailure } from "./tap.ts";
 import { traceTap } from "./trace.ts";
 import { AGENT } from "./version.ts";
 
@@ -56,7 +57,7 @@ type Options = z.infer<typeof Shape>;
 /** "tap:NAME" is the NAME; nothing else can be an uplink yet. */
 function uplinkName() {
   return z.string().transform((text, context) => {
-    const match = /^tap:(.+)$/.exec(text);
+    const match = /^tap:(.+)$/s.exec(text);
     if (match !== null) return match[1]!;
     context.addIssue({ code: "custom", message: `takes tap:NAME, not ${JSON.stringify(text)}` });
     return z.NEVER;
@@ -278,7 +279,7 @@ async function openUplinks(
       open.push(await openTapUplink({ name, log, segment, onGone }));
     } catch (error) {
       for (const uplink of open) await uplink.close();
-      throw new Failure(messageOf(error));
+      throw tapFailure("--uplink", error);
     }
   }
   return open;

@@ -65,7 +65,9 @@ async function runLb(options: Options): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
   const { interface: name, pipes, app } = options;
-  if (app !== undefined && !existsSync(app)) throw new Failure(`--app: there is no file ${app}`);
+  if (app !== undefined && !existsSync(app)) {
+    throw new Failure(`--app: there is no file ${app}`, ExitCode.USAGE);
+  }
   const nics = new Nics(options, log);
   try {
     if (!(await nics.connect([name], stop))) return;

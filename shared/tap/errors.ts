@@ -25,23 +25,35 @@ export class TapError extends Error {
 /** IFNAMSIZ without the closing zero. linux: include/uapi/linux/if.h */
 export const NAME_BYTES = 15;
 
+/** Directories of /proc/sys/net/ipv4/conf and ipv6/conf that stand for no single interface. */
+const KEPT = new Set(["all", "default"]);
+
 /**
- * Refuses what the kernel would refuse (linux: net/core/dev.c, dev_valid_name), and "%", which
- * the kernel takes as a pattern: the interface would get another name than the one asked for.
+ * Throws TapError (TAP_BAD_NAME) for a name that the kernel would refuse, and for one with "%", which
+ * it would take as a pattern: the interface would get another name than the one asked for.
+ *
+ * Source: linux: net/core/dev.c (dev_valid_name, __dev_alloc_name); net/core/sysctl_net_core.c
+ * (sysctl_dev_name_is_allowed); lib/ctype.c for what isspace() is to the kernel: the byte 0xa0 too,
+ * which is in the UTF-8 of "à".
  */
 export function checkTapName(name: string): void {
-  const bytes = Buffer.byteLength(name);
-  if (bytes === 0) throw badName(name, "is empty");
-  if (bytes > NAME_BYTES) throw badName(name, `has ${bytes} bytes, the kernel takes ${NAME_BYTES}`);
+  const bytes = Buffer.from(name);
+  if (bytes.length === 0) throw badName(name, "is empty");
+  if (bytes.length > NAME_BYTES) {
+    throw badName(name, `has ${bytes.length} bytes, and the kernel allows ${NAME_BYTES}`);
+  }
   if (name === "." || name === "..") throw badName(name, "is a directory's");
-  const bad = /[\s/:%\0]/.exec(name);
-  if (bad !== null) throw badName(name, `holds ${JSON.stringify(bad[0])}`);
+  if (KEPT.has(name)) throw badName(name, "is kept by the kernel for all interfaces");
+  const bad = /[\s\p{C}/:%]/u.exec(name)?.[0] ?? [...name].find(holdsSpace);
+  if (bad !== undefined) throw badName(name, `holds ${JSON.stringify(bad)}`);
 }
 
-const badName = (name: string, why: string): TapError =>
+const holdsSpace = (letter: string): boolean => Buffer.from(letter).includes(0xa0);
+
+export const badName = (name: string, why: string): TapError =>
   new TapError(
     "TAP_BAD_NAME",
-    `The interface name ${JSON.stringify(name)} ${why}: choose one of 1 to ${NAME_BYTES} letters and digits, as rw0.`,
+    `the interface name ${JSON.stringify(name)} ${why}: choose one of 1 to ${NAME_BYTES} letters and digits, as rw0`,
   );
 
 /** Rejects on anything but Linux, before anything of it is loaded. */
@@ -49,7 +61,7 @@ export function checkPlatform(platform: NodeJS.Platform = process.platform): voi
   if (platform === "linux") return;
   throw new TapError(
     "TAP_UNSUPPORTED",
-    `A TAP interface needs Linux, and this is ${platform}: run without it, or on Linux.`,
+    `a TAP interface needs Linux, and this is ${platform}: run without it, or on Linux`,
   );
 }
 

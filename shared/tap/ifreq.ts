@@ -29,10 +29,14 @@ export const SIOCGIFHWADDR = 0x8927;
 export const SIOCGIFINDEX = 0x8933;
 // if_tun.h
 export const TUNSETIFF = 0x4004_54ca;
+export const TUNSETLINK = 0x4004_54cd;
 export const TUNSETOFFLOAD = 0x4004_54d0;
+export const TUNSETTXFILTER = 0x4004_54d1;
 export const TUNGETIFF = 0x8004_54d2;
 export const TUNSETVNETHDRSZ = 0x4004_54d8;
 export const TUNSETVNETLE = 0x4004_54dc;
+export const TUNSETSTEERINGEBPF = 0x8004_54e0;
+export const TUNSETFILTEREBPF = 0x8004_54e1;
 export const TUNSETCARRIER = 0x4004_54e2;
 export const TUNGETDEVNETNS = 0x54e3;
 // if.h, ifr_flags
@@ -51,7 +55,7 @@ export const TUN_F_TSO4 = 0x02;
 export const TUN_F_TSO6 = 0x04;
 export const TUN_F_TSO_ECN = 0x08;
 // if_arp.h
-const ARPHRD_ETHER = 1;
+export const ARPHRD_ETHER = 1;
 
 /** One ifreq in memory of its own, used for call after call. */
 export class Ifreq {
@@ -83,6 +87,11 @@ export class Ifreq {
   }
   set number(n: number) {
     this.#view.setInt32(UNION, n, NATIVE_LE);
+  }
+
+  /** sa_family of ifr_hwaddr: the link type, ARPHRD_... */
+  get linkType(): number {
+    return this.flags;
   }
 
   /** A copy of the six bytes of ifr_hwaddr. */

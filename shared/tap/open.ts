@@ -6,7 +6,7 @@
  * __tun_chr_ioctl) for which call needs which right.
  */
 import { errnoText } from "./errno-text.ts";
-import { checkTapName, createLine, TapError } from "./errors.ts";
+import { badName, checkTapName, createLine, TapError } from "./errors.ts";
 import * as ifr from "./ifreq.ts";
 import * as sys from "./sys.ts";
 
@@ -30,6 +30,8 @@ const TUN_PATH = "/dev/net/tun";
 const TUN_FLAGS = ifr.IFF_TAP | ifr.IFF_NO_PI | ifr.IFF_VNET_HDR | ifr.IFF_NO_CARRIER;
 const OFFLOADS = ifr.TUN_F_CSUM | ifr.TUN_F_TSO4 | ifr.TUN_F_TSO6 | ifr.TUN_F_TSO_ECN;
 const VNET_HEADER_BYTES = 10;
+/** Instead of the descriptor of an eBPF program. */
+const NO_PROGRAM = -1;
 
 type Warn = (fields: object, message: string) => void;
 
@@ -50,6 +52,8 @@ export function openTap(options: OpenOptions, control: number, warn: Warn): Open
     setCarrier(fd, false);
     const existing = (tunFlags(fd) & ifr.IFF_PERSIST) !== 0;
     shapeHeaders(fd);
+    clearFilters(fd);
+    settleLinkType(fd, name);
     const offloads = options.offloads && setOffloads(fd, OFFLOADS);
     // A persistent TAP keeps what its last user asked for, so "none" has to be said too.
     if (!offloads) setOffloads(fd, 0);
@@ -70,13 +74,13 @@ function openTun(): number {
   if (why === sys.ENOENT || why === sys.ENODEV || why === sys.ENXIO) {
     throw new TapError(
       "TAP_NO_DEVICE",
-      `${TUN_PATH} is not there: load the module with "sudo modprobe tun", or start the container with "--device ${TUN_PATH} --cap-add NET_ADMIN".`,
+      `${TUN_PATH} is not there: load the module with "sudo modprobe tun", or start the container with "--device ${TUN_PATH} --cap-add NET_ADMIN"`,
     );
   }
   if (why === sys.EACCES || why === sys.EPERM) {
     throw new TapError(
       "TAP_NO_PERMISSION",
-      `This user may not open ${TUN_PATH}: run as root, or allow it with "sudo chmod 0666 ${TUN_PATH}" (safe: creating interfaces still needs root).`,
+      `this user may not open ${TUN_PATH}: run as root, or allow it with "sudo chmod 0666 ${TUN_PATH}" (safe: creating interfaces still needs root)`,
     );
   }
   throw failed(`${TUN_PATH} can't be opened`, why);
@@ -95,27 +99,29 @@ function attach(fd: number, name: string, control: number): void {
   if (why === sys.EBUSY) {
     throw new TapError(
       "TAP_BUSY",
-      `The TAP ${name} is in use by another process: end that one, or choose another name.`,
+      `the TAP ${name} is in use by another process: end that one, or choose another name`,
     );
   }
   if (why === sys.EINVAL && exists(control, name)) {
     throw new TapError(
       "TAP_WRONG_KIND",
-      `The name ${name} belongs to an interface that is no TAP: choose another name.`,
+      `the name ${name} belongs to an interface that is no TAP: choose another name`,
     );
   }
   if (why === sys.EPERM && exists(control, name)) {
     throw new TapError(
       "TAP_NO_PERMISSION",
-      `The TAP ${name} belongs to another user: run as that user or as root, or make it anew with "sudo ip link del ${name}; ${createLine(name)}".`,
+      `the TAP ${name} belongs to another user: run as that user or as root, or make it anew with "sudo ip link del ${name}; ${createLine(name)}"`,
     );
   }
   if (why === sys.EPERM) {
     throw new TapError(
       "TAP_NO_PERMISSION",
-      `Creating the TAP ${name} needs root: run as root, or let root make it once with "${createLine(name)}".`,
+      `creating the TAP ${name} needs root: run as root, or let root make it once with "${createLine(name)}"`,
     );
   }
+  // Each kernel has names that it keeps for itself; all that are known are refused before.
+  if (why === sys.EINVAL) throw badName(name, "is refused by the kernel (EINVAL)");
   throw failed(`the TAP ${name} can't be attached`, why);
 }
 
@@ -152,6 +158,40 @@ function shapeHeaders(fd: number): void {
   }
 }
 
+/**
+ * A persistent TAP keeps what its last users set for the kernel's frames: which are handed out (a
+ * list of addresses, an eBPF program), and to which queue. All of it is set back to what a new TAP
+ * has. A classic BPF program and the size of the send buffer are not handed on; for the program, the
+ * bit of IFF_NO_PI is also that of IFF_NOFILTER.
+ *
+ * Source: linux: drivers/net/tun.c (tun_attach, update_filter, tun_set_ebpf).
+ */
+function clearFilters(fd: number): void {
+  // struct tun_filter: flags u16, count u16, addresses. A count of 0 lets everything through.
+  if (sys.ioctl(fd, ifr.TUNSETTXFILTER, new Uint8Array(4)) !== 0) {
+    throw failed("the TAP keeps its transmit filter");
+  }
+  // Kernels before 4.16 know neither, so none is there.
+  sys.ioctl(fd, ifr.TUNSETSTEERINGEBPF, int(NO_PROGRAM));
+  sys.ioctl(fd, ifr.TUNSETFILTEREBPF, int(NO_PROGRAM));
+}
+
+/** Another link type makes the kernel refuse MAC addresses and send no Ethernet. */
+function settleLinkType(fd: number, name: string): void {
+  const request = new ifr.Ifreq();
+  if (sys.ioctl(fd, ifr.SIOCGIFHWADDR, request.about(name)) !== 0) {
+    throw failed(`the link type of ${name} can't be read`);
+  }
+  if (request.linkType === ifr.ARPHRD_ETHER) return;
+  if (sys.ioctlByValue(fd, ifr.TUNSETLINK, ifr.ARPHRD_ETHER) === 0) return;
+  const why = sys.errno();
+  if (why !== sys.EBUSY) throw failed(`the link type of ${name} can't be set`, why);
+  throw new TapError(
+    "TAP_WRONG_KIND",
+    `another program set the TAP ${name} to a link type that is not Ethernet: make it anew with "sudo ip link del ${name}; ${createLine(name)}"`,
+  );
+}
+
 const int = (n: number): Uint8Array => new Uint8Array(new Int32Array([n]).buffer);
 
 /** What `ip link` shows as NO-CARRIER when down. False: the kernel can't, see errno. */
@@ -181,12 +221,12 @@ export function settleMac(fd: number, name: string, wanted: Uint8Array | undefin
   if (why === sys.EPERM || why === sys.EACCES) {
     throw new TapError(
       "TAP_NO_PERMISSION",
-      `${name} has the MAC ${macText(had)} and this user may not change it: "sudo ip link set dev ${name} address ${text}".`,
+      `${name} has the MAC ${macText(had)} and this user may not change it: "sudo ip link set dev ${name} address ${text}"`,
     );
   }
   throw new TapError(
     "TAP_BAD_MAC",
-    `The kernel refuses the MAC ${text} for ${name} (${errnoText(why)}): choose a unicast address.`,
+    `the kernel refuses the MAC ${text} for ${name} (${errnoText(why)}): choose a unicast address`,
   );
 }
 
@@ -212,11 +252,11 @@ export function setMtu(control: number, name: string, mtu: number): TapError | u
   if (why === sys.EPERM || why === sys.EACCES) {
     return new TapError(
       "TAP_NO_PERMISSION",
-      `This user may not change the MTU of ${name}: "sudo ip link set dev ${name} mtu ${mtu}".`,
+      `this user may not change the MTU of ${name}: "sudo ip link set dev ${name} mtu ${mtu}"`,
     );
   }
   if (why === sys.EINVAL) {
-    return new TapError("TAP_BAD_MTU", `The kernel refuses an MTU of ${mtu} for ${name}.`);
+    return new TapError("TAP_BAD_MTU", `the kernel refuses an MTU of ${mtu} for ${name}`);
   }
   return failed(`the MTU of ${name} can't be set`, why);
 }
@@ -243,4 +283,4 @@ export function bringUp(control: number, name: string): void {
 }
 
 export const failed = (what: string, why: number = sys.errno()): TapError =>
-  new TapError("TAP_FAILED", `Unexpected: ${what} (${errnoText(why)}).`);
+  new TapError("TAP_FAILED", `unexpected: ${what} (${errnoText(why)})`);

@@ -250,7 +250,7 @@ class TapLoop {
     report({
       kind: "gone",
       code: "TAP_GONE",
-      message: `The TAP ${this.#watch.name} was deleted under us (${errnoText(why)}): start again to make a new one.`,
+      message: `the TAP ${this.#watch.name} was deleted under us (${errnoText(why)}): start again to make a new one`,
     });
   }
 

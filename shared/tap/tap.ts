@@ -393,7 +393,7 @@ export class Tap implements TapEnd {
 }
 
 const closedError = (name: string): TapError =>
-  new TapError("TAP_GONE", `The TAP ${name} is closed.`);
+  new TapError("TAP_GONE", `the TAP ${name} is closed`);
 
 type Opened = Extract<TapReport, { readonly kind: "opened" }>;
 
@@ -423,7 +423,7 @@ async function openTap(options: TapOptions, build: (parts: OpenParts) => Tap): P
   return new Promise((resolve, reject) => {
     let tap: Tap | undefined;
     worker.on("error", (error: Error) => {
-      const failure = new TapError("TAP_FAILED", `The worker of ${options.name} failed: ${error}`);
+      const failure = new TapError("TAP_FAILED", `the worker of ${options.name} failed: ${error}`);
       if (tap === undefined) reject(failure);
       else tap.onGone?.(failure);
     });

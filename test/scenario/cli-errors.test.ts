@@ -134,11 +134,6 @@ const FAILED: readonly Row[] = [
   },
   { args: "frontend --connect nameTaken@", code: 1, says: /device refused: .*--name/ },
   { args: "frontend --connect no-such-host.invalid:7700", code: 1, says: /is not known; check/ },
-  {
-    args: "frontend --connect nobody@ --tap a-name-of-17-byte",
-    code: 1,
-    says: /name .* has 17 bytes/,
-  },
   { args: "frontend --connect nobody@ --tap lo", code: 1, says: NO_TAP },
   { args: "device --listen 127.0.0.1:0 --uplink tap:lo", code: 1, says: NO_TAP },
   { args: "device --listen device@", code: 1, says: /is in use.*--listen/ },
@@ -168,11 +163,6 @@ const FAILED: readonly Row[] = [
   { args: "status --connect json@", code: 1, says: /its page is about something else/ },
   { args: "status --connect https://device@", code: 1, says: /does not speak TLS; use http:/ },
   { args: "status --connect no-such-host.invalid:7700", code: 1, says: /is not known; check/ },
-  { args: "frontend --connect h:1 --capture FOLDER", code: 1, says: /is a folder: name a file/ },
-  { args: "device --capture FOLDER", code: 1, says: /--capture .* is a folder: name a file/ },
-  { args: "device --capture FOLDER/no/file", code: 1, says: /--capture .*no such file/ },
-  { args: "capture --connect nobody@ -w FOLDER", code: 1, says: /-w .* is a folder: name a file/ },
-  { args: "demo --capture FOLDER/no/file", code: 1, says: /--capture .*no such file/ },
   {
     args: "demo",
     code: 1,
@@ -182,6 +172,21 @@ const FAILED: readonly Row[] = [
 ];
 
 const USAGE: readonly Row[] = [
+  { args: "frontend --connect h:1 --capture FOLDER", code: 2, says: /is a folder: name a file/ },
+  { args: "device --capture FOLDER", code: 2, says: /--capture .* is a folder: name a file/ },
+  { args: "device --capture FOLDER/no/file", code: 2, says: /--capture .*no such file/ },
+  { args: "capture --connect nobody@ -w FOLDER", code: 2, says: /-w .* is a folder: name a file/ },
+  { args: "demo --capture FOLDER/no/file", code: 2, says: /--capture .*no such file/ },
+  {
+    args: "frontend --connect nobody@ --tap a-name-of-17-byte",
+    code: 2,
+    says: /name .* has 17 bytes/,
+  },
+  {
+    args: "lb -i netmap:ena0 --app FOLDER/none.js",
+    code: 2,
+    says: /--app: there is no file .*none\.js$/m,
+  },
   { args: "frontned", code: 2, says: /Did you mean frontend/ },
   { args: "device --queue 4", code: 2, says: /Did you mean --queues/ },
   { args: "device extra", code: 2, says: /too many arguments/ },
@@ -303,5 +308,35 @@ describe("a NIC that can't be", () => {
     await second.waitForJson((line) => line.event === "ready");
     expect(await first.ended()).toEqual({ code: 1, signal: null });
     expect(first.stderr).toMatch(/another frontend took the name same; choose another with --name/);
+  });
+});
+
+/** The kernel refuses each of these names for every interface, or would make another one of it. */
+const NO_NAMES = [
+  ...["all", "default", ".", "..", "a/b", "a:0", "a b", "a\tb", "a\u00a0b", "\u00e0"],
+  ...[
+    "tap%d",
+    "%",
+    "%%",
+    "a%s",
+    "sixteen-bytes-xx",
+    "\u00e4\u00e4\u00e4\u00e4\u00e4\u00e4\u00e4\u00e4",
+  ],
+  ...["a\nb", "a\u007fb", "a\u200bb"],
+];
+
+describe("case-W10 an interface name that can't be", () => {
+  it.each(NO_NAMES)("%j: --tap and --uplink say so", async (name) => {
+    for (const [flag, args] of [
+      ["--tap", ["frontend", "--connect", `127.0.0.1:${at.nobody}`, "--tap", name]],
+      ["--uplink", ["device", "--listen", "127.0.0.1:0", "--uplink", `tap:${name}`]],
+    ] as const) {
+      const child = await runRingwire(args);
+      expect(child.exit, child.said()).toEqual({ code: 2, signal: null });
+      const words = `ringwire: ${flag}: the interface name ${JSON.stringify(name)} `;
+      expect(child.stderr.startsWith(words), child.stderr).toBe(true);
+      expect(child.stderr).toMatch(/: choose one of 1 to 15 letters and digits, as rw0\n$/);
+      expect(child.stdout).toBe("");
+    }
   });
 });

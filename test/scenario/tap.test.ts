@@ -95,9 +95,9 @@ describe.skipIf(why !== undefined)(`a TAP that can't be had${why ? `: ${why}` : 
   });
 
   /** Waits for the end of a frontend that can't work, and checks what every such end has. */
-  const refusal = async (frontend: Child): Promise<string> => {
-    const { code } = await frontend.ended();
-    expect(code, frontend.said()).toBe(1);
+  const refusal = async (frontend: Child, code = 1): Promise<string> => {
+    const exit = await frontend.ended();
+    expect(exit.code, frontend.said()).toBe(code);
     // Sentences for a person, not a stack for us.
     expect(frontend.stderr).not.toMatch(/^\s+at /m);
     return frontend.stderr;
@@ -121,7 +121,7 @@ describe.skipIf(why !== undefined)(`a TAP that can't be had${why ? `: ${why}` : 
   });
 
   it("says so when the name is none", async () => {
-    const said = await refusal(lab.launchFrontend(1, { tap: "a name that is too long" }));
+    const said = await refusal(lab.launchFrontend(1, { tap: "a name that is too long" }), 2);
     expect(said).toMatch(/a name that is too long/);
   });
 

@@ -13,9 +13,12 @@ function refusal(work: () => void): TapError {
   throw new Error("not refused");
 }
 
-test.each(["rw0", "a", "ring-wire_0.1", "exactly15bytes_"])("%s is a good name", (name) => {
-  expect(() => checkTapName(name)).not.toThrow();
-});
+test.each(["rw0", "a", "ring-wire_0.1", "exactly15bytes_", "All", "all0", "défaut"])(
+  "%s is a good name",
+  (name) => {
+    expect(() => checkTapName(name)).not.toThrow();
+  },
+);
 
 test.each([
   ["", "empty"],
@@ -28,7 +31,12 @@ test.each([
   ["tap%d", '"%"'],
   [".", "directory"],
   ["..", "directory"],
-])("%j is a bad name", (name, why) => {
+  ["all", "kept by the kernel"],
+  ["default", "kept by the kernel"],
+  ["a\u00a0b", "\u00a0"],
+  ["\u00e0", "\u00e0"],
+  ["a\u007f", "holds"],
+])("case-W10 %j is a bad name", (name, why) => {
   const error = refusal(() => checkTapName(name));
   expect(error.code).toBe("TAP_BAD_NAME");
   expect(error.message).toContain(why);
