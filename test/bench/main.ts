@@ -7,6 +7,7 @@ import { parseArgs } from "node:util";
 import { whyNoNamespaces } from "../support/netns.ts";
 import { captureVariants } from "./capture.ts";
 import { writerVariants } from "./capture-writer.ts";
+import { httpAttacks } from "./http-attack.ts";
 import { BATCHES, measureLimit } from "./limit.ts";
 import { describeMachine } from "./machine.ts";
 import { FRAME_SIZES, NETMAP_SETUPS, report } from "./report.ts";
@@ -27,6 +28,7 @@ const GROUPS = [
 ] as const;
 
 const HELP = `npm run bench
+npm run bench -- http    what a stranger at the HTTP side costs the NICs
 npm run bench -- --only limit,ring --reps 5
 npm run bench -- --json > figures.json
 
@@ -169,7 +171,9 @@ async function main(): Promise<void> {
 }
 
 try {
-  await main();
+  const [group, ...args] = process.argv.slice(2);
+  if (group === "http") await httpAttacks(args);
+  else await main();
 } catch (error) {
   if (!(error instanceof TypeError)) throw error;
   process.stderr.write(`${error.message}\n${HELP}`);
