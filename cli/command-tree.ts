@@ -36,6 +36,8 @@ export interface CommandPage {
   readonly usage: string;
   /** What --help prints before the usage, without its heading; empty where there is none. */
   readonly examples: string;
+  /** What --help prints behind the flags; empty where there is nothing. */
+  readonly notes: string;
   readonly flags: readonly Flag[];
   readonly operands: readonly Operand[];
 }
@@ -67,7 +69,7 @@ function pageOf(command: Command): CommandPage {
     name: command.name(),
     description: help.commandDescription(command),
     usage: help.commandUsage(command),
-    examples: examplesOf(command),
+    ...textsOf(command),
     flags: help.visibleOptions(command).map(flagOf),
     operands: command.registeredArguments.map((argument) => ({
       name: argument.name(),
@@ -103,8 +105,8 @@ function wordsOf(words: readonly string[]): ValueKind {
   return { kind: "words", words };
 }
 
-/** The text that stands before "Usage:" in the help of a command. */
-function examplesOf(command: Command): string {
+/** The texts that stand before and behind the help that commander makes of a command. */
+function textsOf(command: Command): Pick<CommandPage, "examples" | "notes"> {
   let text = "";
   const before = command.configureOutput();
   command.configureOutput({
@@ -115,8 +117,13 @@ function examplesOf(command: Command): string {
   });
   command.outputHelp();
   command.configureOutput(before);
-  return text
-    .slice(0, text.indexOf("Usage:"))
-    .replace(/^Examples:\n/, "")
-    .trimEnd();
+  const page = command.helpInformation();
+  const at = text.indexOf(page);
+  return {
+    examples: text
+      .slice(0, at)
+      .replace(/^Examples:\n/, "")
+      .trimEnd(),
+    notes: text.slice(at + page.length).trim(),
+  };
 }

@@ -51,6 +51,7 @@ function commandSection(command: CommandPage): string[] {
       .filter((o) => o.description !== "")
       .flatMap((o) => [".TP", `.I ${text(o.name)}`, text(o.description)]),
     ...command.flags.flatMap(flagEntry),
+    ...(command.notes === "" ? [] : verbatim(command.notes)),
     ...(command.examples === "" ? [] : [".PP", "Examples:", ...verbatim(command.examples)]),
   ];
 }

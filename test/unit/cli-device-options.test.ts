@@ -7,6 +7,8 @@ import { z } from "zod";
 import { deviceCommand } from "../../cli/device.ts";
 import { deviceOptions } from "../../cli/device-options.ts";
 import { ExitCode, Failure } from "../../cli/failure.ts";
+import { commandLine } from "../../cli/main.ts";
+import { manPage } from "../../cli/man-page.ts";
 import { addCommonFlags, CommonShape, readOptions } from "../../cli/options.ts";
 import { ENA_OPTIONS } from "../../device/ena/options.ts";
 import { XEN_OPTIONS } from "../../device/xen/options.ts";
@@ -90,5 +92,10 @@ describe("guest-6 --device-option", () => {
       expect(page.replaceAll(/\s+/g, " ")).toContain(description);
     }
     expect(page.split("\n").filter((line) => line.length > 80)).toEqual([]);
+  });
+
+  it("guest-6 the manual page lists them too", () => {
+    const page = manPage(commandLine());
+    expect(keys.filter((key) => !page.includes(`  ${key}=`))).toEqual([]);
   });
 });
