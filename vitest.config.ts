@@ -1,20 +1,34 @@
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
+import { measureSlowness } from "./test/support/slowness.ts";
+import type { TimeLimits } from "./test/support/time-limits.ts";
 
 const second = 1000;
 /** A soak runs the full counts, which take as long as they take. */
 const soak = process.env["RINGWIRE_SOAK"] === "1";
 
+// Before any worker starts: they inherit what is measured here.
+measureSlowness();
+
 function kinds(...names: string[]): string[] {
   return names.map((name) => `test/${name}/**/*.test.ts`);
+}
+
+/** On the idle machine; test/support/time-limits.ts makes of it what a file gets. */
+function limits(testSeconds: number, hookSeconds: number): TimeLimits {
+  return { test: soak ? 3600 * second : testSeconds * second, hook: hookSeconds * second };
 }
 
 export default defineConfig({
   test: {
     environment: "node",
-    reporters: ["default", "./test/support/skip-reporter.ts"],
+    reporters: [
+      "default",
+      "./test/support/progress-reporter.ts",
+      "./test/support/skip-reporter.ts",
+    ],
     teardownTimeout: 10 * second,
-    setupFiles: ["./test/support/generators.ts"],
+    setupFiles: ["./test/support/generators.ts", "./test/support/time-limits.ts"],
     projects: [
       {
         // Everything that stays inside its own process.
@@ -24,8 +38,7 @@ export default defineConfig({
           include: kinds("unit", "golden", "contract", "property", "seed"),
           pool: "forks",
           maxWorkers: Math.max(2, availableParallelism()),
-          testTimeout: soak ? 3600 * second : 60 * second,
-          hookTimeout: 30 * second,
+          provide: { limits: limits(60, 30) },
           sequence: { groupOrder: 0 },
         },
       },
@@ -37,8 +50,7 @@ export default defineConfig({
           include: kinds("hostile", "interop"),
           pool: "forks",
           maxWorkers: 2,
-          testTimeout: soak ? 3600 * second : 180 * second,
-          hookTimeout: 60 * second,
+          provide: { limits: limits(180, 60) },
           sequence: { groupOrder: 1 },
         },
       },
@@ -51,8 +63,7 @@ export default defineConfig({
           pool: "forks",
           fileParallelism: false,
           maxWorkers: 1,
-          testTimeout: soak ? 3600 * second : 180 * second,
-          hookTimeout: 60 * second,
+          provide: { limits: limits(180, 60) },
           sequence: { groupOrder: 2 },
         },
       },

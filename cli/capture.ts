@@ -23,7 +23,7 @@ import {
   readOptions,
   whole,
 } from "./options.ts";
-import { bytesText, countText } from "./output.ts";
+import { bytesText, countText, isTerminalGone } from "./output.ts";
 import { onStop, unlessStopped } from "./signals.ts";
 
 const MAX_SNAP = 262_144;
@@ -220,7 +220,8 @@ class Lines {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.gone = promise;
     process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-      if (!this.isGone && error.code !== "EPIPE") this.failure = error.message;
+      const isFailure = error.code !== "EPIPE" && !isTerminalGone(error);
+      if (!this.isGone && isFailure) this.failure = error.message;
       this.isGone = true;
       resolve();
     });

@@ -15,7 +15,7 @@ import { z } from "zod";
 import type { Snapshot } from "../device/nic.ts";
 import type { ExchangeReport } from "../frontend/apps/exchange.ts";
 import { httpUrl } from "../shared/transport/address.ts";
-import { beginCapture, capturePath, DISSECTOR } from "./demo-capture.ts";
+import { DemoCapture, DISSECTOR, type LeftCapture } from "./demo-capture.ts";
 import { Failure } from "./failure.ts";
 import { addCommonFlags, CommonShape, readOptions, whole } from "./options.ts";
 import { bytesText, countText, msText, Output, table } from "./output.ts";
@@ -77,32 +77,34 @@ interface Report extends ExchangeReport {
 
 async function runDemo(options: Options): Promise<void> {
   const output = new Output(options.json);
-  // Before anything runs: what can't be left behind is known now.
-  const { capture } = options;
-  const asked = typeof capture === "string" ? capture : undefined;
-  const path = capture === false ? undefined : await capturePath(asked);
   const stop = onStop();
+  // Before anything runs: what can't be left behind is known now.
+  const capture = await DemoCapture.at(options.capture);
   const interrupted = stop.asked.then((signal) => {
     throw new Failure(`stopped by ${signal} before the end`);
   });
   interrupted.catch(() => {});
   const children: Helper[] = [];
+  let over = false;
   const start = (...args: string[]): Helper => {
+    if (over) throw new Failure("the demo is over");
     const child = new Helper(args);
     children.push(child);
     return child;
   };
   try {
-    await Promise.race([interrupted, exchange(options.seconds, path, start, output)]);
+    await Promise.race([interrupted, exchange(options.seconds, capture, start, output)]);
   } finally {
+    over = true;
     await Promise.all(children.map((child) => child.end()));
+    await capture?.clear();
     stop.forget();
   }
 }
 
 async function exchange(
   seconds: number,
-  path: string | undefined,
+  capture: DemoCapture | undefined,
   start: (...args: string[]) => Helper,
   output: Output,
 ): Promise<void> {
@@ -116,7 +118,7 @@ async function exchange(
   );
   const { url } = await device.event<{ url: string }>("listening");
   output.text(`device     process ${device.pid}, listening on ${url}`);
-  const recording = path === undefined ? undefined : await beginCapture(url, path);
+  await capture?.begin(url);
   const sides = NICS.map(({ name, driver }) => {
     const time = String(seconds);
     return start(
@@ -151,11 +153,7 @@ async function exchange(
   const { segment } = (await page.json()) as { segment: Snapshot };
   const reports = await Promise.all(sides.map((side) => side.lastWords<Report>("report")));
   await Promise.all(sides.map((side) => side.end()));
-  const captured = await recording?.end();
-  const left =
-    recording === undefined || captured === undefined
-      ? undefined
-      : { file: recording.path, packets: captured.packets, bytes: captured.bytes };
+  const left = await capture?.end();
   summarise(reports, segment, device, sides, left, output);
 }
 
@@ -164,7 +162,7 @@ function summarise(
   segment: Snapshot,
   device: Helper,
   sides: readonly Helper[],
-  capture: { file: string; packets: number; bytes: number } | undefined,
+  capture: LeftCapture | undefined,
   output: Output,
 ): void {
   const [a, b] = reports as [Report, Report];

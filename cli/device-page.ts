@@ -8,6 +8,7 @@ import { httpUrl } from "../shared/transport/address.ts";
 import { DIALLING } from "../shared/transport/lookup.ts";
 import { tlsTrouble } from "../shared/transport/tls-trouble.ts";
 import { unreachable } from "../shared/transport/unreachable.ts";
+import { adviceOn } from "./advice.ts";
 import { Failure, messageOf, systemCode } from "./failure.ts";
 
 const ANSWER_MS = 5000;
@@ -125,7 +126,7 @@ export const notOurs = (host: string, why: string): Failure =>
 export function whyNot(error: unknown, url: URL): string {
   const { host, protocol } = url;
   const way = unreachable(systemCode(error), url);
-  if (way !== undefined) return way;
+  if (way !== undefined) return `${way}${adviceOn(systemCode(error), host)}`;
   if (error instanceof Error && error.name === "TimeoutError") {
     return `${host} accepted the connection but did not answer; it is not a ringwire device's port`;
   }

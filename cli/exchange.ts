@@ -6,7 +6,8 @@
 import { Command } from "commander";
 import { z } from "zod";
 import { PERSONALITIES } from "../shared/wire/personality.ts";
-import { Failure, messageOf } from "./failure.ts";
+import { sentenceOf } from "./advice.ts";
+import { Failure } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { nicName, oneOf, readOptions, target, whole } from "./options.ts";
 import { Output } from "./output.ts";
@@ -52,7 +53,7 @@ async function runExchange(options: z.infer<typeof Shape>): Promise<void> {
     await session.driver.up();
     await session.driver.settled();
   } catch (error) {
-    throw new Failure(messageOf(error));
+    throw new Failure(sentenceOf(error, options.connect));
   }
   output.value({ event: "up", name: options.name });
   // Both NICs must be up before the first frame, or the switch has to drop it.

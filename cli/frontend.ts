@@ -9,9 +9,11 @@ import type { Logger } from "../shared/log.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import type { Tap } from "../shared/tap/tap.ts";
 import { PERSONALITIES, UNIT_PREFIX } from "../shared/wire/personality.ts";
+import { sentenceOf } from "./advice.ts";
 import { CaptureFiles, ignoreSignal } from "./capture-file.ts";
-import { ExitCode, Failure, messageOf } from "./failure.ts";
+import { ExitCode, Failure } from "./failure.ts";
 import { createLog } from "./log.ts";
+import { TAKE_OVER } from "./nics.ts";
 import {
   addCommonFlags,
   addConnectFlag,
@@ -43,6 +45,7 @@ const Shape = z.object({
   mtu: whole(128, 9216).optional(),
   tap: z.string().optional(),
   zeroMask: z.boolean().default(false),
+  takeOver: z.boolean().default(false),
   lro: z.boolean().default(true),
   llq: z.boolean().default(false),
   untrusted: z.boolean().default(false),
@@ -55,7 +58,10 @@ export function frontendCommand(): Command {
   const command = addConnectFlag(new Command("frontend"))
     .description("A NIC: the driver's side of an ENA function or a Xen vif.")
     .option("--driver <ena|xen>", "ena or xen (ena)")
-    .option("--name <name>", "name of the NIC, one of a kind on the device (ena0, xn0)")
+    .option(
+      "--name <name>",
+      "name of the NIC, one of a kind on the device (ena0 or xn0, or the next free number)",
+    )
     .option("--mac <address>", "its address (made from name and segment)")
     .option(
       "--queues <n>",
@@ -64,6 +70,7 @@ export function frontendCommand(): Command {
     .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
     .option("--tap <interface>", "the kernel uses the NIC through this TAP interface")
     .option("--zero-mask", "mask with zeros: for loopback and TLS only")
+    .option("--take-over", TAKE_OVER)
     .option("--no-lro", "do not merge received TCP segments")
     .option("--llq", "ENA's low-latency queues: transmit descriptors in device memory")
     .option(
@@ -111,7 +118,7 @@ async function runFrontend(options: Options): Promise<void> {
       };
       nic.captureFiles = new CaptureFiles(options.capture, begin, log);
     }
-    const began = begin(session, tap, log, nic);
+    const began = begin(session, tap, log, nic, options.connect);
     // Stopped while it connects: what comes of that is of no interest any more.
     began.catch(() => {});
     const early = await Promise.race([began, stop.asked]);
@@ -119,7 +126,7 @@ async function runFrontend(options: Options): Promise<void> {
       nic.sayReady(tap);
       const end = await Promise.race([stop.asked, nic.gaveUp]);
       if (typeof end !== "string") throw new Failure(end.reason);
-      log.info({}, `${end}: ${name} stops`);
+      log.info({}, `${end}: ${nic.name} stops`);
     }
   } finally {
     await nic.end(tap);
@@ -134,7 +141,7 @@ class RunningNic {
   host: TapHost | undefined;
   capture: NicCapture | undefined;
   captureFiles: CaptureFiles | undefined;
-  readonly #name: string;
+  readonly #asked: string;
   readonly #output: Output;
   readonly #queues: number;
   readonly #llq: boolean;
@@ -142,7 +149,7 @@ class RunningNic {
   #ready = false;
 
   constructor(name: string, { queues = 1, llq }: Options, output: Output, log: Logger) {
-    this.#name = name;
+    this.#asked = name;
     this.#queues = queues;
     this.#llq = llq;
     this.#output = output;
@@ -152,9 +159,14 @@ class RunningNic {
     this.giveUp = (reason) => resolve({ reason });
   }
 
+  /** What the device calls it, once there was a welcome. */
+  get name(): string {
+    return this.session?.isStarted === true ? this.session.agreed.name : this.#asked;
+  }
+
   readonly onState = (state: SessionState, reason: string): void => {
     if (!this.#ready) return;
-    const name = this.#name;
+    const { name } = this;
     if (state === "waiting") this.#output.value({ event: "link-lost", name, reason });
     if (state === "attached") {
       const { segment, epoch } = this.session!.agreed;
@@ -177,10 +189,10 @@ class RunningNic {
     const kernel = tap === undefined ? "" : `, interface ${tap.name}`;
     this.#ready = true;
     this.#output.event(
-      `${this.#name} is up: ${mac}, mtu ${ifnet.mtu}, ${queues} ${queues === 1 ? "queue pair" : "queue pairs"}, segment ${agreed.segment}${kernel}, link ${ifnet.linkState}`,
+      `${this.name} is up: ${mac}, mtu ${ifnet.mtu}, ${queues} ${queues === 1 ? "queue pair" : "queue pairs"}, segment ${agreed.segment}${kernel}, link ${ifnet.linkState}`,
       {
         event: "ready",
-        name: this.#name,
+        name: this.name,
         mac,
         mtu: ifnet.mtu,
         queues,
@@ -201,13 +213,13 @@ class RunningNic {
       this.#ready = false;
       this.#output.value({
         event: "stopped",
-        name: this.#name,
+        name: this.name,
         reconnects: session.reconnects,
         ifnet: { ...driver.ifnet.counters },
         driver: driver.counters(),
         ...(tap === undefined ? {} : { tap: { ...tap.counters, host: { ...host?.counters } } }),
       });
-      for (const line of countersLines(this.#name, driver.ifnet.counters)) this.#output.text(line);
+      for (const line of countersLines(this.name, driver.ifnet.counters)) this.#output.text(line);
     }
     host?.leave();
     await session?.close();
@@ -224,7 +236,7 @@ async function createSession(
 ): Promise<Session> {
   const { Session } = await import("../frontend/session.ts");
   const { createDriver } = await import("../frontend/drivers.ts");
-  const { connect, driver, mac, queues, zeroMask, lro, llq } = options;
+  const { connect, driver, mac, queues, zeroMask, lro, llq, takeOver } = options;
   const trusted = !options.untrusted;
   return new Session({
     connect,
@@ -233,6 +245,8 @@ async function createSession(
     driver: (context) => createDriver(driver, context, { lro, llq, trusted }),
     mtu: options.mtu ?? DEFAULT_MTU,
     zeroMask,
+    numbered: options.name === undefined,
+    takeOver,
     agent: AGENT,
     log,
     onState,
@@ -248,6 +262,7 @@ async function begin(
   tap: Tap | undefined,
   log: Logger,
   nic: RunningNic,
+  connect: string,
 ): Promise<undefined> {
   const { bringUp } = await import("../frontend/host/bring-up.ts");
   try {
@@ -261,7 +276,7 @@ async function begin(
       gone: nic.giveUp,
     });
   } catch (error) {
-    throw new Failure(messageOf(error));
+    throw new Failure(sentenceOf(error, connect));
   }
   return undefined;
 }

@@ -15,6 +15,7 @@ import type { Nic } from "../frontend/nic.ts";
 import type { Logger } from "../shared/log.ts";
 import type { Tap } from "../shared/tap/tap.ts";
 import { PERSONALITIES, type Personality, UNIT_PREFIX } from "../shared/wire/personality.ts";
+import { sentenceOf } from "./advice.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { addConnectFlag, ConnectShape, nicName, oneOf, unicastMac, whole } from "./options.ts";
 import { type Stop, unlessStopped } from "./signals.ts";
@@ -30,6 +31,7 @@ export const NicShape = {
   mtu: whole(128, 9216).optional(),
   tap: z.string().optional(),
   zeroMask: z.boolean().default(false),
+  takeOver: z.boolean().default(false),
 };
 type NicFlags = z.infer<z.ZodObject<typeof NicShape>>;
 
@@ -37,13 +39,20 @@ type NicFlags = z.infer<z.ZodObject<typeof NicShape>>;
 export function addNicFlags(command: Command): Command {
   return addConnectFlag(command)
     .option("--driver <ena|xen>", "of NICs whose name does not begin with ena or xn: ena or xen")
-    .option("--name <name>", "what the device calls the NIC (as the port name does)")
+    .option(
+      "--name <name>",
+      "what the device calls the NIC (as the port name does, or numbered on)",
+    )
     .option("--mac <address>", "its address (made from name and segment)")
     .option("--queues <n>", "ring pairs (as many as the port names and -p ask for)")
     .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
     .option("--tap <interface>", "the kernel keeps, through this TAP, the rings not opened here")
-    .option("--zero-mask", "mask with zeros: for loopback and TLS only");
+    .option("--zero-mask", "mask with zeros: for loopback and TLS only")
+    .option("--take-over", TAKE_OVER);
 }
+
+/** What --take-over changes, in every command that has it. */
+export const TAKE_OVER = "take the name from a NIC that is alive; that one waits until it is free";
 
 const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
@@ -113,7 +122,7 @@ export class Nics {
   }
 
   async #openAll(bases: ReadonlySet<string>, connect: string, queues: number): Promise<true> {
-    const { tap, name, mac, mtu, zeroMask } = this.#flags;
+    const { tap, name, mac, mtu, zeroMask, takeOver } = this.#flags;
     // Before connecting: whoever can't have the TAP must not take the name from a NIC that works.
     if (tap !== undefined) {
       // Host rings take only frames that are finished, as netmap's do.
@@ -129,6 +138,7 @@ export class Nics {
           agent: AGENT,
           log: this.#log,
           zeroMask,
+          takeOver,
           onState: (state, reason) => {
             if (state === "closed") this.#giveUp(`${ifname}: ${reason}`);
           },
@@ -140,7 +150,7 @@ export class Nics {
         });
         this.#nics.set(ifname, nic);
       } catch (error) {
-        throw new Failure(messageOf(error));
+        throw new Failure(sentenceOf(error, connect));
       }
     }
     return true;

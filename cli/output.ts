@@ -4,12 +4,19 @@
  */
 import { styleText } from "node:util";
 
-/** A reader that has seen enough ("| head") is not a failure; a full disk is one. */
-export function endWithoutStdout(error: NodeJS.ErrnoException): never {
+/**
+ * Standard output takes no more. A reader that has seen enough ("| head") is not a failure; a full
+ * disk is one. A terminal that has gone is neither: SIGHUP asks for the end, which is to be orderly.
+ */
+export function endWithoutStdout(error: NodeJS.ErrnoException): void {
+  if (isTerminalGone(error)) return;
   if (error.code === "EPIPE") process.exit(0);
   process.stderr.write(`ringwire: standard output can't be written: ${error.message}\n`);
   process.exit(1);
 }
+
+export const isTerminalGone = ({ code }: NodeJS.ErrnoException): boolean =>
+  code === "EIO" && process.stdout.isTTY === true;
 
 export class Output {
   readonly json: boolean;

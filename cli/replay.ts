@@ -6,7 +6,7 @@ import { Control } from "../frontend/apps/app.ts";
 import type { ReplayResult } from "../frontend/apps/replay/account.ts";
 import { replay } from "../frontend/apps/replay.ts";
 import { totalOf, totalText } from "../frontend/apps/report.ts";
-import type { Ifnet } from "../frontend/net/ifnet.ts";
+import type { Nic } from "../frontend/nic.ts";
 import { CaptureFileReader } from "../shared/capture/read.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import { PERSONALITIES } from "../shared/wire/personality.ts";
@@ -14,7 +14,7 @@ import { statsOf } from "./capture-output.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
-import { Nics } from "./nics.ts";
+import { Nics, TAKE_OVER } from "./nics.ts";
 import {
   addCommonFlags,
   addConnectFlag,
@@ -43,6 +43,7 @@ const Shape = z.object({
   mac: unicastMac.optional(),
   mtu: whole(128, 9216).optional(),
   zeroMask: z.boolean().default(false),
+  takeOver: z.boolean().default(false),
   loop: whole(0, MAX_COUNT).default(1),
   rate: whole(0, MAX_COUNT).default(0),
   preserveTiming: z.boolean().default(false),
@@ -57,9 +58,13 @@ export function replayCommand(): Command {
     .description("Sends the Ethernet frames of a pcap or pcapng file through a NIC.")
     .argument("<file>", "pcap or pcapng, of any size; - for standard input")
     .option("--driver <ena|xen>", "ena or xen (ena)")
-    .option("--name <name>", `name of the NIC, one of a kind on the device (${IFNAME})`)
+    .option(
+      "--name <name>",
+      `name of the NIC, one of a kind on the device (${IFNAME}, or the next free number)`,
+    )
     .option("--mac <address>", "its address (made from name and segment); frames keep their own")
     .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
+    .option("--take-over", TAKE_OVER)
     .option("--zero-mask", "mask with zeros: for loopback and TLS only")
     .option("--loop <n>", "send the file so many times; 0 for no end (1)")
     .option("-R, --rate <pps>", "packets a second at most; 0 for as fast as it goes (0)")
@@ -96,7 +101,7 @@ async function runReplay(path: string, options: Options): Promise<void> {
     if (!(await nics.connect([`netmap:${IFNAME}`], stop))) return;
     await nics.settled();
     const { ifnet } = nics.nic(IFNAME)!;
-    sayReady(path, options, ifnet, output);
+    sayReady(path, options, nics.nic(IFNAME)!, output);
     const counts = newCounts(1);
     const control = new Control();
     const { reportMs, quiet, plainUnits: plain } = options;
@@ -130,8 +135,9 @@ async function openFile(given: string, loops: number, stop: Stop): Promise<Captu
   }
 }
 
-function sayReady(path: string, options: Options, ifnet: Ifnet, output: Output): void {
-  const { driver, name = IFNAME } = options;
+function sayReady(path: string, { driver }: Options, nic: Nic, output: Output): void {
+  const { ifnet } = nic;
+  const { name } = nic.session.agreed;
   const mac = formatMac(ifnet.mac);
   const { mtu } = ifnet;
   output.event(`replay of ${path} on ${name}: ${driver}, ${mac}, mtu ${mtu}`, {

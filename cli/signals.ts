@@ -1,6 +1,14 @@
 /**
- * SIGINT and SIGTERM: the first asks the command to end in good order, the second ends the
+ * SIGINT, SIGTERM and SIGHUP: the first asks the command to end in good order, a second one ends the
  * process at once.
+ *
+ * One wish may arrive as several signals, and those are no second one:
+ *
+ *   GNU timeout    signals its child, and then the group that its child is in
+ *   a terminal     that goes away sends SIGHUP by the kernel and again by the shell, at any distance
+ *
+ * A SIGHUP that was ignored when the process began (nohup) can't be told apart: Node sets every signal
+ * to its default before the program runs. `setsid` or a service manager keeps a process alive.
  */
 export interface Stop {
   /** Resolves at the first signal. */
@@ -9,18 +17,25 @@ export interface Stop {
   forget(): void;
 }
 
-const SIGNALS = ["SIGINT", "SIGTERM"] as const;
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+/** Signals of the same kind this close together are one wish. */
+const SAME_MS = 200;
 
 export function onStop(): Stop {
   const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>();
-  let asked = false;
+  let first: NodeJS.Signals | undefined;
+  let since = 0;
   const hear = (signal: NodeJS.Signals) => {
-    if (asked) {
-      process.stderr.write("ringwire: stopped at once by a second signal\n");
-      process.exit(1);
+    const now = performance.now();
+    if (first === undefined) {
+      first = signal;
+      since = now;
+      resolve(signal);
+      return;
     }
-    asked = true;
-    resolve(signal);
+    if (signal === "SIGHUP" || (signal === first && now - since < SAME_MS)) return;
+    process.stderr.write("ringwire: stopped at once by a second signal\n");
+    process.exit(1);
   };
   for (const signal of SIGNALS) process.on(signal, hear);
   return {

@@ -4,6 +4,7 @@
  */
 import type { RingState } from "../shared/capture/ring-snapshot.ts";
 import { type Logger, withFields } from "../shared/log.ts";
+import type { LogLimit } from "../shared/log-limit.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { type Hello, parseHello, type Welcome } from "../shared/wire/hello.ts";
@@ -11,7 +12,7 @@ import { Link, type LinkOwner, type LinkTap } from "../shared/wire/link.ts";
 import { Space } from "../shared/wire/records.ts";
 import {
   CloseCode,
-  type FaultSeverity,
+  FaultSeverity,
   type GrantVersion,
   Limits,
   Op,
@@ -26,6 +27,7 @@ import { LinkMemory } from "./dma/link-memory.ts";
 import { LinkHost } from "./link-host.ts";
 import type { GuestCalls, GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
+import type { SpoofNotice } from "./switch/switch.ts";
 
 /** A refusal before welcome: told to the peer with a code and a sentence. */
 export class Refusal extends Error {
@@ -49,13 +51,16 @@ export interface NicEvent {
 /** What a connection asks of the server. */
 export interface ConnectionOwner {
   readonly log: Logger;
+  /** For what any peer can cause: shared by all connections, and written at a bounded rate. */
+  readonly lines: LogLimit;
   readonly agent: string;
   readonly segment: string;
   readonly pushBytes: number;
   /** Decides about a hello. Throws Refusal. */
   admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number };
   create(personality: string, host: GuestHost): Nic;
-  plug(port: Port): SwitchPort;
+  /** `mac` is the address of the NIC behind the port. */
+  plug(port: Port, mac: Uint8Array): SwitchPort;
   /** It has a name; its NIC is not made yet. The hello's batch is still to be seen by taps. */
   named(connection: Connection): void;
   /** A NIC was welcomed; later, why it left. */
@@ -97,7 +102,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
   constructor(transport: Transport, peer: string, owner: ConnectionOwner) {
     this.#owner = owner;
     this.#peer = peer;
-    this.#link = new Link(transport, this, owner.log);
+    this.#link = new Link(transport, this, owner.lines.of("wire"));
     this.#memory = new LinkMemory(this.#link, owner.pushBytes);
     this.#helloTimer = setTimeout(() => {
       this.#link.close(CloseCode.PROTOCOL, `no hello within ${HELLO_MS / 1000} s`);
@@ -115,6 +120,11 @@ export class Connection implements LinkOwner, Sink, RingSource {
 
   get personality(): string {
     return this.#hello?.personality ?? "";
+  }
+
+  /** Seconds without a sign of life from the frontend. */
+  get silentSeconds(): number {
+    return this.#link.silentSeconds;
   }
 
   // What a capture asks of it.
@@ -172,7 +182,8 @@ export class Connection implements LinkOwner, Sink, RingSource {
     nic?.destroy();
     this.#memory.abandon();
     if (nic !== undefined) {
-      this.#owner.log.info(
+      this.#owner.lines.info(
+        "left",
         { nic: this.name, code },
         `${this.name} left: ${reason || "connection lost"}`,
       );
@@ -198,7 +209,8 @@ export class Connection implements LinkOwner, Sink, RingSource {
       this.#welcome(parseHello(value));
     } catch (error) {
       if (!(error instanceof Refusal || error instanceof WireError)) throw error;
-      this.#owner.log.warn(
+      this.#owner.lines.warn(
+        "refused",
         { peer: this.#peer, code: error.code },
         `refused a frontend: ${error.message}`,
       );
@@ -222,7 +234,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
     this.#hello = hello;
     const log = withFields(this.#owner.log, { nic: config.name });
     this.#host = new LinkHost(this.#link, this.#memory, config, log, (port) =>
-      this.#owner.plug(port),
+      this.#owner.plug(port, config.mac),
     );
     this.epoch = epoch;
     this.#owner.named(this);
@@ -242,7 +254,8 @@ export class Connection implements LinkOwner, Sink, RingSource {
     };
     this.#link.writer.control([Op.WELCOME, welcome]);
     this.#link.scheduleFlush();
-    this.#owner.log.info(
+    this.#owner.lines.info(
+      "joined",
       { nic: config.name, mac: welcome.mac, peer: this.#peer, personality: hello.personality },
       `${config.name} joined`,
     );
@@ -384,6 +397,15 @@ export class Connection implements LinkOwner, Sink, RingSource {
     return promise;
   }
 
+  /** Frames of this NIC had the address of another: told to its frontend and in the log. */
+  spoofed({ mac, owner, frames }: SpoofNotice): void {
+    this.#host?.fault(
+      FaultSeverity.NOTE,
+      "MAC_SPOOF",
+      `${this.name} sent ${frames} frames with the source ${mac}, which is the address of ${owner}: dropped`,
+    );
+  }
+
   /** The driver did not leave in time: it stays, and may be asked again. */
   giveUpMove(): void {
     this.#moved = undefined;
@@ -395,7 +417,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
     const n = this.#reports.get(code);
     if (n === undefined) {
       if (this.#reports.size >= MAX_REPORTS) return;
-      this.#owner.log.warn({ nic: this.name, code }, `${this.name} reports: ${text}`);
+      this.#owner.lines.warn("reports", { nic: this.name, code }, `${this.name} reports: ${text}`);
     }
     this.#reports.set(code, (n ?? 0) + 1);
   }

@@ -2,7 +2,7 @@
 import type { IncomingMessage } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { Logger } from "../shared/log.ts";
-import { formatMac, macFromName, macKey, parseUnicastMac } from "../shared/net/ethernet.ts";
+import { LogLimit } from "../shared/log-limit.ts";
 import { WebSocketAcceptor } from "../shared/transport/websocket.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
@@ -15,8 +15,9 @@ import type { Occupant } from "./http/places.ts";
 import type { Target } from "./http/target.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
 import type { GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
+import { Roster } from "./roster.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
-import type { AddressTable, Switch } from "./switch/switch.ts";
+import type { AddressTable, SpoofNotice, Switch } from "./switch/switch.ts";
 
 /** A kind of NIC that a device has. */
 export interface Personality {
@@ -49,6 +50,8 @@ export interface ServerOptions {
 
 /** NICs at once. Connections that are no NICs have places of their own. */
 const MAX_NICS = 1024;
+/** Lines of a kind (joined, left, refused ...) in a second, before the rest is summed up. */
+const LINES_A_SECOND = 10;
 /** Time for a NIC to suspend and leave. */
 const MOVE_MS = 15_000;
 /** Time for answers to be read when the device stops. */
@@ -56,6 +59,7 @@ const CLOSE_MS = 500;
 
 export class DeviceServer implements ConnectionOwner, PageSource {
   readonly log: Logger;
+  readonly lines: LogLimit;
   readonly agent: string;
   readonly segment: string;
   readonly pushBytes: number;
@@ -64,8 +68,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   readonly #front: Front;
   readonly #acceptor = new WebSocketAcceptor();
   readonly #connections = new Set<Connection>();
-  readonly #byName = new Map<string, Connection>();
-  readonly #instances = new Map<string, string>();
+  readonly #nics: Roster<Connection>;
   /** Connections before hello, and the places that they hold. */
   readonly #hellos = new Map<Connection, Occupant>();
   readonly #started = performance.now();
@@ -76,10 +79,17 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   constructor(options: ServerOptions) {
     this.#options = options;
     this.log = options.log;
+    this.lines = new LogLimit(options.log, undefined, LINES_A_SECOND);
     this.agent = options.agent;
     this.segment = options.segmentName;
     this.pushBytes = options.pushBytes;
     const { segment, segmentName, agent, log } = options;
+    segment.onSpoof = (notice) => this.#spoofed(notice);
+    this.#nics = new Roster({
+      segment: segmentName,
+      most: MAX_NICS,
+      hasPort: (name) => segment.hasPort(name),
+    });
     this.captures = new CaptureHub({ segment, segmentName, agent, log });
     const pages = new Pages(this);
     this.#front = new Front({
@@ -105,6 +115,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   async close(): Promise<void> {
     this.#draining = true;
     clearInterval(this.#ticker);
+    this.lines.flush();
     for (const connection of [...this.#connections]) {
       connection.close(CloseCode.GOING_AWAY, "the device stops");
     }
@@ -123,7 +134,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
       memoryBytes: process.memoryUsage.rss(),
       connections: this.#connections.size,
       segment: this.#options.segment.snapshot(),
-      nics: [...this.#byName.values()].map((connection) => connection.snapshot()),
+      nics: this.#nics.all.map((connection) => connection.snapshot()),
       captures: this.captures.snapshot(),
       http: this.#front.snapshot(),
       ...this.#shared(),
@@ -149,7 +160,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
 
   /** Moves a NIC to the device at `url`. Resolves to why not, or undefined when it has left. */
   async migrate(name: string, url: string): Promise<MoveRefusal | undefined> {
-    const connection = this.#byName.get(name);
+    const connection = this.#nics.get(name);
     if (connection === undefined) {
       return { status: 404, error: `this device has no NIC "${name}"` };
     }
@@ -181,41 +192,11 @@ export class DeviceServer implements ConnectionOwner, PageSource {
         `this device has no "${hello.personality}" NIC; it has ${Object.keys(personalities).join(", ")}`,
       );
     }
-    const mac =
-      hello.mac === undefined ? macFromName(hello.name, this.segment) : parseUnicastMac(hello.mac);
-    const before = this.#byName.get(hello.name);
-    for (const other of this.#byName.values()) {
-      if (other !== before && other.mac !== undefined && macKey(other.mac, 0) === macKey(mac, 0)) {
-        throw new Refusal(
-          "MAC_IN_USE",
-          `${formatMac(mac)} is the address of ${other.name}; choose another with --mac`,
-        );
-      }
-    }
-    if (before === undefined && this.#options.segment.hasPort(hello.name)) {
-      throw new Refusal(
-        "NAME_IN_USE",
-        `"${hello.name}" is the name of an uplink of this device; choose another with --name`,
-      );
-    }
-    if (before === undefined && this.#byName.size >= MAX_NICS) {
-      throw new Refusal("NO_PLACE", `the device has ${MAX_NICS} NICs and no place for another`);
-    }
-    if (before !== undefined) {
-      const same = this.#instances.get(hello.name) === hello.instance;
-      before.close(
-        CloseCode.REPLACED,
-        same
-          ? "replaced by a newer connection of the same process"
-          : `another frontend took the name ${hello.name}; choose another with --name`,
-      );
-    }
+    const { name, mac } = this.#nics.admit(connection, hello);
     this.#said(connection);
-    this.#byName.set(hello.name, connection);
-    this.#instances.set(hello.name, hello.instance);
     return {
       config: {
-        name: hello.name,
+        name,
         mac,
         queues: Math.min(hello.queues ?? maxQueues, maxQueues),
         maxMtu,
@@ -228,8 +209,8 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     return this.#options.personalities[personality]!.create(host);
   }
 
-  plug(port: Port): SwitchPort {
-    return this.#options.segment.attach(port);
+  plug(port: Port, mac: Uint8Array): SwitchPort {
+    return this.#options.segment.attach(port, mac);
   }
 
   named(connection: Connection): void {
@@ -250,13 +231,24 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     this.captures.linkLeft(connection);
     this.#said(connection);
     this.#connections.delete(connection);
-    if (this.#byName.get(connection.name) === connection) {
-      this.#byName.delete(connection.name);
-      this.#instances.delete(connection.name);
+    this.#nics.remove(connection);
+  }
+
+  #spoofed(notice: SpoofNotice): void {
+    const connection = this.#nics.get(notice.spoofer);
+    if (connection !== undefined) connection.spoofed(notice);
+    else {
+      const { spoofer, mac, owner, frames } = notice;
+      this.lines.warn(
+        "spoof",
+        { port: spoofer },
+        `${frames} frames came from the uplink ${spoofer} with the source ${mac}, which is the address of ${owner}: dropped`,
+      );
     }
   }
 
   #tick(): void {
+    this.lines.tick();
     this.#options.segment.tick();
     for (const connection of this.#connections) connection.tick();
     this.captures.tick();
@@ -300,7 +292,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
       return ["400 Bad Request", `this port speaks the WebSocket subprotocol ${SUBPROTOCOL}`];
     }
     if (this.#draining) return ["503 Service Unavailable", "the device is stopping"];
-    if (this.#byName.size >= MAX_NICS) return ["503 Service Unavailable", NO_PLACE];
+    if (this.#nics.size >= MAX_NICS) return ["503 Service Unavailable", NO_PLACE];
     return undefined;
   }
 }

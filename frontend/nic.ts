@@ -26,8 +26,15 @@ export interface NicOptions {
   readonly ifname: string;
   /** "ena" or "xen"; by the prefix of `ifname` (ena0, xn0) when not given, else ena. */
   readonly personality?: Personality;
-  /** What the device calls it; two NICs of a device have two names. `ifname` when not given. */
+  /**
+   * What the device calls it; two NICs of a device have two names. When not given it is `ifname`, or
+   * the next free number of it: a second ena0 is ena1 on the device. `session.agreed.name` tells.
+   */
   readonly name?: string;
+  /** The name is wanted although a NIC that is alive has it: that one loses it. */
+  readonly takeOver?: boolean;
+  /** A device that is not there yet is waited for, without limit. Else opening rejects. */
+  readonly waitForDevice?: boolean;
   /** Made from name and segment when not given. */
   readonly mac?: string;
   /** Queue pairs, so ring pairs; 1 when not given. */
@@ -70,12 +77,13 @@ export class Nic {
     this.#options = options;
     this.#netmap = options.netmap ?? theNetmap;
     const { connect, ifname, name = ifname, agent = "ringwire", log = silentLogger } = options;
-    const { mac, queues, mtu, zeroMask, onState } = options;
+    const { mac, queues, mtu, zeroMask, onState, takeOver, waitForDevice } = options;
     const { personality = personalityOf(ifname) ?? "ena", ringSize } = options;
     this.#session = new Session({
       connect,
       name,
       ifname,
+      numbered: options.name === undefined,
       personality,
       driver: (context) =>
         createDriver(personality, context, {
@@ -91,6 +99,8 @@ export class Nic {
       ...(mtu === undefined ? {} : { mtu }),
       ...(zeroMask === undefined ? {} : { zeroMask }),
       ...(onState === undefined ? {} : { onState }),
+      ...(takeOver === undefined ? {} : { takeOver }),
+      ...(waitForDevice === undefined ? {} : { waitForDevice }),
     });
   }
 

@@ -1,49 +1,125 @@
-/** Why a session can't start, in words for the person who started it. */
+/** Why a session can't start or go on, in a sentence for a person; what to type is the caller's to say. */
 import { tlsTrouble } from "../shared/transport/tls-trouble.ts";
 import { unreachable } from "../shared/transport/unreachable.ts";
 import { ConnectError } from "../shared/transport/websocket.ts";
 
 /** Why a session can't start, or ended for good; the message is meant for a person. */
 export class SessionError extends Error {
+  /**
+   * What it is for programs: `REFUSED_` and the device's code, the system's code of a failed
+   * connect (ECONNREFUSED, ...), NO_PLACE, HUNG_UP, HTTP_STATUS, CLOSED, ATTACH ...
+   */
   readonly code: string;
-  constructor(code: string, message: string) {
+  /** The device asks for so much patience before the next try, in ms. */
+  readonly retryAfterMs: number;
+  constructor(code: string, message: string, retryAfterMs = 0) {
     super(message);
     this.name = "SessionError";
     this.code = code;
+    this.retryAfterMs = retryAfterMs;
   }
 }
 
-/** What a failed dial means and what to do about it. */
+/** Refusals that another try may not meet, once the NIC was up. */
+const PASSING: ReadonlySet<string> = new Set(["STOPPING", "NO_PLACE", "NAME_IN_USE", "MAC_IN_USE"]);
+/** No device there, or none that answers. */
+const ABSENT: ReadonlySet<string> = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "ETIMEDOUT",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENETDOWN",
+]);
+/** The device is there, and has no place at this moment. */
+const NO_PLACE_NOW: ReadonlySet<string> = new Set([
+  "NO_PLACE",
+  "REFUSED_NO_PLACE",
+  "REFUSED_STOPPING",
+]);
+/** HTTP status of a server that may have a place later (RFC 9110, 15.6.4). */
+const UNAVAILABLE = 503;
+/** Times that a first connection tries again where it was cut without a word. */
+const HANG_UPS = 5;
+
+/** True when a NIC that was up before gives up: another try would meet the same. */
+export function isFinal({ code }: SessionError): boolean {
+  return code.startsWith("REFUSED_") && !PASSING.has(code.slice("REFUSED_".length));
+}
+
+/**
+ * True when a NIC that was never up tries again. A device without a place is waited for, one that
+ * is not there with `waitForDevice` only. A connection that is cut without a word is ambiguous: a
+ * device at its limit of connections does that, and so does a stranger's port.
+ */
+export function isWorthAnotherTry(
+  { code }: SessionError,
+  tries: number,
+  waitForDevice: boolean,
+): boolean {
+  if (NO_PLACE_NOW.has(code)) return true;
+  if (code === "HUNG_UP") return waitForDevice || tries <= HANG_UPS;
+  return waitForDevice && ABSENT.has(code);
+}
+
+/** What a failed dial means. */
 export function explainDial(error: unknown, url: string): SessionError {
   const target = new URL(url);
   const { host, protocol } = target;
   const code = error instanceof ConnectError ? error.code : "DIAL";
   const detail = error instanceof Error ? error.message : String(error);
+  const way = unreachable(code, target);
+  if (way !== undefined) return new SessionError(code, way);
+  if (error instanceof ConnectError && error.status !== undefined) {
+    return explainStatus(error, host);
+  }
   const tls = protocol === "wss:";
-  const text =
-    unreachable(code, target) ??
-    (tls ? tlsTrouble({ code, message: detail }, host, "ws") : undefined) ??
-    (() => {
-      switch (code) {
-        case "HTTP_STATUS": {
-          const status = error instanceof ConnectError ? error.status : undefined;
-          return `${host} answers HTTP ${status}, so it is not a ringwire device's port${detail ? `: ${detail}` : ""}`;
-        }
-        case "ECONNRESET":
-        case "HPE_INVALID_CONSTANT":
-          return `${host} does not answer as HTTP; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`;
-        default:
-          if (/subprotocol/i.test(detail)) {
-            return `${host} is a WebSocket server, but not a ringwire device's port`;
-          }
-          if (/timed out/i.test(detail)) {
-            return `${host} accepted the connection but did not answer; it is not a ringwire device's port`;
-          }
-          if (/Parse Error/i.test(detail)) {
-            return `${host} does not answer as HTTP; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`;
-          }
-          return `could not connect to ${host}: ${detail}`;
-      }
-    })();
-  return new SessionError(code, text);
+  const trouble = tls ? tlsTrouble({ code, message: detail }, host, "ws") : undefined;
+  if (trouble !== undefined) return new SessionError(code, trouble);
+  const notHttp = `${host} does not answer as HTTP; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`;
+  switch (code) {
+    case "ECONNRESET":
+      return new SessionError(
+        "HUNG_UP",
+        `${host} closed the connection without an answer: a device does that which has as many connections as it may; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`,
+      );
+    case "HPE_INVALID_CONSTANT":
+      return new SessionError(code, notHttp);
+    default:
+  }
+  if (/subprotocol/i.test(detail)) {
+    return new SessionError(
+      code,
+      `${host} is a WebSocket server, but not a ringwire device's port`,
+    );
+  }
+  if (/timed out/i.test(detail)) {
+    return new SessionError(
+      code,
+      `${host} accepted the connection but did not answer; it is not a ringwire device's port`,
+    );
+  }
+  if (/Parse Error/i.test(detail)) return new SessionError(code, notHttp);
+  return new SessionError(code, `could not connect to ${host}: ${detail}`);
+}
+
+function explainStatus({ code, status, message, retryAfterMs }: ConnectError, host: string) {
+  const said = firstSentence(message);
+  if (status === UNAVAILABLE) {
+    const why = `${host} has no place for another NIC now (HTTP 503)${said && `: ${said}`}`;
+    return new SessionError("NO_PLACE", why, retryAfterMs);
+  }
+  const what = `${host} answers HTTP ${status}, so it is not a ringwire device's port`;
+  return new SessionError(code, `${what}${said && `: ${said}`}`);
+}
+
+/** Characters of a stranger's page that are quoted. */
+const QUOTED_CHARS = 120;
+
+/** What a page says, as far as it is a sentence: its first line, nothing of HTML. */
+function firstSentence(page: string): string {
+  const line = page.split(/[\r\n]/, 1)[0]!.trim();
+  if (/^</.test(line)) return "";
+  return line.length <= QUOTED_CHARS ? line : `${line.slice(0, QUOTED_CHARS)}...`;
 }

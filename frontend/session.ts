@@ -3,14 +3,18 @@
  * goes away connects again and lets the driver recover.
  *
  *   connecting ──welcome──► attached ──link lost──► waiting ──backoff──► connecting
- *       │ refused                 │ close()             │ close(), replaced
+ *       │ refused                 │ close()             │ close(), refused for good
  *       ▼                         ▼                     ▼
  *     failed                   closed                closed
+ *
+ * Before the first welcome a refusal ends it. A NIC that was up comes back: it tries again while
+ * another has its name or address.
  */
 
 import { randomUUID } from "node:crypto";
 import type { RingState } from "../shared/capture/ring-snapshot.ts";
 import type { Logger } from "../shared/log.ts";
+import { LogLimit } from "../shared/log-limit.ts";
 import { nicUrl } from "../shared/transport/address.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { dial } from "../shared/transport/websocket.ts";
@@ -33,15 +37,21 @@ import { Hypervisor } from "./bus/hypervisor.ts";
 import { PciFunction } from "./bus/pci.ts";
 import { DmaSpace } from "./bus/space.ts";
 import type { Driver, DriverContext } from "./driver.ts";
-import { explainDial, SessionError } from "./session-error.ts";
+import { explainDial, isFinal, isWorthAnotherTry, SessionError } from "./session-error.ts";
 import { SessionLink } from "./session-link.ts";
 
 export interface SessionOptions {
   /** ws, wss, http, https or HOST:PORT. */
   readonly connect: string;
-  /** What the device calls us. */
+  /** What the device is to call us; `agreed.name` is what it does call us. */
   readonly name: string;
-  /** What the interface is called in this process; `name` when not given. */
+  /** When the name is in use, the device may give the next free one: ena1 for ena0. */
+  readonly numbered?: boolean;
+  /** The name is wanted although a NIC that is alive has it: that one loses it. */
+  readonly takeOver?: boolean;
+  /** A device that is not there yet is waited for, without limit. Else `start` rejects. */
+  readonly waitForDevice?: boolean;
+  /** What the interface is called in this process; the NIC's name when not given. */
   readonly ifname?: string;
   readonly personality: string;
   /** Makes the driver, once the first device has welcomed us. */
@@ -65,9 +75,19 @@ const WELCOME_MS = 10_000;
 const DETACH_MS = 4000;
 const BACKOFF_FIRST_MS = 100;
 const BACKOFF_MAX_MS = 2_000;
-/** Refusals that another try may not meet. */
-const PASSING = new Set(["STOPPING"]);
+/**
+ * Time for the TCP connection of a NIC that was up. SYNs leave at 0, 1 and 3 s: one that is lost is
+ * better followed by a new try than by a long wait.
+ */
+const RECONNECT_MS = 2200;
 const MAX_REPORTS = 64;
+/** What a close before the welcome means, where another try may fare better. */
+const EARLY_CLOSE: ReadonlyMap<number, string> = new Map([
+  [CloseCode.LIMIT, "NO_PLACE"],
+  [CloseCode.GOING_AWAY, "REFUSED_STOPPING"],
+]);
+/** Lines of a kind in a second, before the rest is summed up. */
+const LINES_A_SECOND = 10;
 
 export class Session implements LinkOwner, Sink {
   readonly sink: Sink = this;
@@ -80,6 +100,8 @@ export class Session implements LinkOwner, Sink {
   /** Number of the connection, as welcome says; 0 before it has. */
   epoch = 0;
   readonly #options: SessionOptions;
+  /** For what a device can cause at will. */
+  readonly #lines: LogLimit;
   readonly #instance = randomUUID();
   /** Where the device is; a move changes it. */
   #url: string;
@@ -95,12 +117,19 @@ export class Session implements LinkOwner, Sink {
   #welcome: Welcome | undefined;
   #onWelcome: ((welcome: Welcome) => void) | undefined;
   #onRefused: ((error: SessionError) => void) | undefined;
+  /** The device said why there is no welcome; the link's end is on its way. */
+  #refusal: SessionError | undefined;
   #ticker: NodeJS.Timeout | undefined;
   #retry: NodeJS.Timeout | undefined;
+  /** Ends the wait before another first try. */
+  #hurry: (() => void) | undefined;
+  /** Why the last try failed, as far as the log has it. */
+  #told = "";
   #backoffMs = BACKOFF_FIRST_MS;
 
   constructor(options: SessionOptions) {
     this.#options = options;
+    this.#lines = new LogLimit(options.log, undefined, LINES_A_SECOND);
     this.#url = nicUrl(options.connect);
     if (options.tap !== undefined) this.#taps.add(options.tap);
     this.space = new DmaSpace({ log: options.log });
@@ -157,19 +186,20 @@ export class Session implements LinkOwner, Sink {
   /** Connects for the first time and attaches the driver. Rejects with SessionError. */
   async start(): Promise<void> {
     try {
-      this.#welcome = await this.#connect();
+      this.#welcome = await this.#firstWelcome();
       const { queues = 1, mtu = 1500, log } = this.#options;
       this.#driver = this.#options.driver({
         space: this.space,
         pci: this.pci,
         hypervisor: this.hypervisor,
-        name: this.#options.ifname ?? this.#options.name,
+        name: this.#options.ifname ?? this.#welcome.name,
         queues: Math.min(queues, this.#welcome.queues),
         mtu,
         log,
         now: () => performance.now(),
       });
       this.#ticker = setInterval(() => {
+        this.#lines.tick();
         this.space.tick();
         this.#driver?.tick();
       }, 1000);
@@ -185,12 +215,49 @@ export class Session implements LinkOwner, Sink {
     }
   }
 
+  /** Connects until the device welcomes us, or refuses. Rejects with SessionError. */
+  async #firstWelcome(): Promise<Welcome> {
+    const { waitForDevice = false, log } = this.#options;
+    for (let tries = 1; ; tries++) {
+      try {
+        const welcome = await this.#connect();
+        if (welcome.name !== this.#options.name) {
+          const { name } = this.#options;
+          log.info({}, `the device has a NIC ${name} already: this one is ${welcome.name} there`);
+        }
+        this.#backoffMs = BACKOFF_FIRST_MS;
+        return welcome;
+      } catch (error) {
+        const failure = error as SessionError;
+        if (this.#over() || !isWorthAnotherTry(failure, tries, waitForDevice)) throw failure;
+        this.#tellOnce(failure);
+        await new Promise<void>((resolve) => {
+          this.#hurry = resolve;
+          this.#retry = setTimeout(resolve, this.#nextWait(failure.retryAfterMs));
+        });
+        if (this.#over()) throw new SessionError("CLOSED", "stopped before it was connected");
+      }
+    }
+  }
+
+  /** The log has each reason once, however often it comes. */
+  #tellOnce({ code, message }: SessionError): void {
+    const { log } = this.#options;
+    if (message === this.#told) {
+      log.debug({ code }, message);
+      return;
+    }
+    this.#told = message;
+    log.warn({ code }, `${message}; trying again`);
+  }
+
   /** Detaches the driver, tells the device, and ends. */
   async close(reason = "the frontend stops"): Promise<void> {
     if (this.#state === "closed") return;
     this.#setState("closed", reason);
     clearInterval(this.#ticker);
     clearTimeout(this.#retry);
+    this.#hurry?.();
     // A driver waits for answers, and a device need not give any: without a link it waits no more.
     const late = setTimeout(() => this.#link?.close(CloseCode.NORMAL, reason), DETACH_MS);
     try {
@@ -223,13 +290,17 @@ export class Session implements LinkOwner, Sink {
     this.#deviceLink = undefined;
     const why = reason || `connection lost (${code})`;
     if (this.#onRefused !== undefined) {
-      this.#onRefused(new SessionError("CLOSED", `${this.#url}: ${why}`));
+      const refusal = this.#refusal;
+      this.#refusal = undefined;
+      this.#onRefused(
+        refusal ?? new SessionError(EARLY_CLOSE.get(code) ?? "CLOSED", `${this.#url}: ${why}`),
+      );
       return;
     }
     // Also at the end: a driver that detaches waits for answers that nobody can give any more.
     this.#driver?.linkLost();
     if (this.#state === "closed") return;
-    if (code === CloseCode.REPLACED || code === CloseCode.REFUSED) {
+    if (code === CloseCode.REFUSED) {
       this.#giveUp(why);
       return;
     }
@@ -271,11 +342,15 @@ export class Session implements LinkOwner, Sink {
     this.#options.onState?.(state, reason);
   }
 
-  #retryLater(): void {
+  #retryLater(leastMs = 0): void {
+    this.#retry = setTimeout(() => void this.#reconnect(), this.#nextWait(leastMs));
+  }
+
+  #nextWait(leastMs: number): number {
     // Jitter: many frontends of one device must not all come back in the same instant.
     const ms = this.#backoffMs * (0.5 + Math.random() / 2);
     this.#backoffMs = Math.min(BACKOFF_MAX_MS, this.#backoffMs * 2);
-    this.#retry = setTimeout(() => void this.#reconnect(), ms);
+    return Math.max(leastMs, ms);
   }
 
   async #reconnect(): Promise<void> {
@@ -290,13 +365,13 @@ export class Session implements LinkOwner, Sink {
       if (this.#over()) return;
       const failure = error as SessionError;
       if (this.#goBack(failure)) return;
-      if (failure.code.startsWith("REFUSED_") && !PASSING.has(failure.code.slice(8))) {
+      if (isFinal(failure)) {
         this.#giveUp(failure.message);
         return;
       }
-      this.#options.log.debug({ code: failure.code }, failure.message);
+      this.#tellOnce(failure);
       this.#setState("waiting", failure.message);
-      this.#retryLater();
+      this.#retryLater(failure.retryAfterMs);
       return;
     }
     const link = this.#link;
@@ -304,6 +379,7 @@ export class Session implements LinkOwner, Sink {
       await this.#driver?.linkBack();
       if (this.#link !== link || this.#over()) return;
       this.#backoffMs = BACKOFF_FIRST_MS;
+      this.#told = "";
       this.#options.log.info({}, `the link is back: ${this.#url}, segment ${this.agreed.segment}`);
       this.#setState("attached", "");
     } catch (error) {
@@ -313,13 +389,19 @@ export class Session implements LinkOwner, Sink {
   }
 
   async #connect(): Promise<Welcome> {
-    const { name, personality, queues, mtu, agent, log } = this.#options;
-    // A device that makes the address itself may make another: the first one stays.
-    const mac = this.#welcome?.mac ?? this.#options.mac;
+    const { personality, queues, mtu, agent, log, numbered, takeOver } = this.#options;
+    const before = this.#welcome;
+    // A device that makes name and address itself may make others: the first ones stay.
+    const mac = before?.mac ?? this.#options.mac;
+    const name = before?.name ?? this.#options.name;
     this.epoch = 0;
     let transport: Transport;
     try {
-      transport = await dial({ url: this.#url, zeroMask: this.#options.zeroMask === true });
+      transport = await dial({
+        url: this.#url,
+        zeroMask: this.#options.zeroMask === true,
+        ...(before === undefined ? {} : { connectMs: RECONNECT_MS }),
+      });
     } catch (error) {
       throw explainDial(error, this.#url);
     }
@@ -329,6 +411,9 @@ export class Session implements LinkOwner, Sink {
       name,
       instance: this.#instance,
       agent,
+      // Said once: two NICs that take a name from each other would do so for ever.
+      ...(before === undefined && numbered === true ? { numbered } : {}),
+      ...(before === undefined && takeOver === true ? { takeOver } : {}),
       ...(mac === undefined ? {} : { mac }),
       ...(queues === undefined ? {} : { queues }),
       ...(mtu === undefined ? {} : { mtu }),
@@ -373,8 +458,10 @@ export class Session implements LinkOwner, Sink {
   }
 
   refuse(code: string, text: string): void {
-    this.#onRefused?.(new SessionError(`REFUSED_${code}`, `the device refused: ${text}`));
-    this.#onRefused = undefined;
+    if (this.#onRefused === undefined) throw new WireError("WIRE_STATE", "refuse: after welcome");
+    this.#refusal = new SessionError(`REFUSED_${code}`, `the device refused: ${text}`);
+    // Not left to the device, whose close could come when there is another link already.
+    this.#link?.close(CloseCode.NORMAL, "refused");
   }
 
   fault(_severity: FaultSeverity, code: string, text: string): void {
@@ -382,7 +469,7 @@ export class Session implements LinkOwner, Sink {
     const n = this.faults.get(code);
     if (n === undefined && this.faults.size >= MAX_REPORTS) return;
     this.faults.set(code, (n ?? 0) + 1);
-    this.#options.log.warn({ code }, `the device reports: ${text}`);
+    this.#lines.warn("fault", { code }, `the device reports: ${text}`);
   }
 
   write(
@@ -468,7 +555,7 @@ export class Session implements LinkOwner, Sink {
     const link = this.#link;
     const driver = this.#driver;
     if (link === undefined || driver === undefined || this.#state !== "attached") {
-      this.#options.log.warn({}, `asked to move to ${to} before the driver is up; it stays`);
+      this.#lines.warn("move", {}, `asked to move to ${to} before the driver is up; it stays`);
       return;
     }
     this.#options.log.info({}, `moving to ${to}`);

@@ -1,6 +1,7 @@
 /**
- * Log lines that a peer can cause at will. Of each kind at most one line a second is written. The
- * others are counted, and the next line of the kind says how many were left out.
+ * Log lines that a peer can cause at will. Of each kind at most one line a second is written, or a
+ * few where their subjects differ. The others are counted, and the next line of the kind says how
+ * many were left out.
  *
  *   line ------------ written, the second begins
  *   line, line, line  counted
@@ -19,8 +20,10 @@ interface Held {
   level: Level;
   fields: object;
   message: string;
-  /** Time (ms) of the last line written. */
+  /** Time (ms) at which its second began. */
   writtenAt: number;
+  /** Lines written since then. */
+  written: number;
   /** Lines since then that were not written. */
   count: number;
 }
@@ -28,12 +31,27 @@ interface Held {
 export class LogLimit {
   readonly #log: Logger;
   readonly #now: () => number;
+  readonly #burst: number;
   readonly #kinds = new Map<string, Held>();
 
-  /** `now` returns milliseconds of a monotonic clock. */
-  constructor(log: Logger, now: () => number = () => performance.now()) {
+  /**
+   * `now` returns milliseconds of a monotonic clock; `burst` is the number of lines of a kind that are
+   * written in a second.
+   */
+  constructor(log: Logger, now: () => number = () => performance.now(), burst = 1) {
     this.#log = log;
     this.#now = now;
+    this.#burst = burst;
+  }
+
+  /** A logger whose lines, but for those of level error, are of one kind. */
+  of(kind: string): Logger {
+    return {
+      debug: (fields, message) => this.debug(kind, fields, message),
+      info: (fields, message) => this.info(kind, fields, message),
+      warn: (fields, message) => this.warn(kind, fields, message),
+      error: (fields, message) => this.#log.error(fields, message),
+    };
   }
 
   debug(kind: string, fields: object, message: string): void {
@@ -71,7 +89,12 @@ export class LogLimit {
     const key = known ? kind : OTHERS;
     const held = this.#kinds.get(key);
     if (held === undefined) {
-      this.#kinds.set(key, { level, fields, message, writtenAt: now, count: 0 });
+      this.#kinds.set(key, { level, fields, message, writtenAt: now, written: 1, count: 0 });
+      this.#log[level](fields, message);
+      return;
+    }
+    if (held.count === 0 && held.written < this.#burst && now - held.writtenAt < PERIOD_MS) {
+      held.written++;
       this.#log[level](fields, message);
       return;
     }
@@ -85,6 +108,7 @@ export class LogLimit {
   #write(held: Held, now: number): void {
     const collapsed = held.count - 1;
     held.count = 0;
+    held.written = 1;
     held.writtenAt = now;
     this.#log[held.level](
       collapsed > 0 ? { ...held.fields, collapsed } : held.fields,

@@ -11,6 +11,8 @@ export const DropReason = {
   NO_PORT: "no_port",
   PORT_DOWN: "port_down",
   MAC_LIMIT: "mac_limit",
+  /** The source is the address of a NIC that has another port. */
+  MAC_SPOOF: "mac_spoof",
   MALFORMED_OFFLOAD: "malformed_offload",
   RX_OVERRUN: "rx_overrun",
   LINK_BACKLOG: "link_backlog",

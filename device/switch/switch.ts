@@ -19,6 +19,7 @@
 import {
   DESTINATION,
   ETHER_HEADER_BYTES,
+  formatMacParts,
   isGroup,
   isReserved,
   isZero,
@@ -68,6 +69,17 @@ export interface AddressTable {
   entry(key: number): AddressEntry | undefined;
 }
 
+/** Told once a second of a port that sent frames under the address of another port's NIC. */
+export interface SpoofNotice {
+  /** Names of the ports. */
+  readonly spoofer: string;
+  readonly owner: string;
+  /** The address, as text. Of several the one that was used last. */
+  readonly mac: string;
+  /** Frames since the last notice, all of them dropped. */
+  readonly frames: number;
+}
+
 /** One port as the switch sees it. */
 interface Plug {
   readonly port: Port;
@@ -77,6 +89,10 @@ interface Plug {
   /** Somebody captures. */
   tap: PortTap | undefined;
   attached: boolean;
+  /** Frames under addresses of other ports' NICs since the last tick, and the last address. */
+  spoofs: number;
+  spoofHigh: number;
+  spoofLow: number;
   /** Got frames since its last flush. */
   dirty: boolean;
   /** Ports that were told HELD on account of this one. */
@@ -105,6 +121,8 @@ export class Switch {
   /** Ports that found room again in the middle of a delivery: whom they wake must wait for its end. */
   #roomLater: Plug[] = [];
   #tapOf: TapOfPort | undefined;
+  /** Somebody to tell of spoofed sources. */
+  onSpoof: ((notice: SpoofNotice) => void) | undefined;
   /** Frames handed in through a handle that is unplugged already. */
   #lateFrames = 0;
 
@@ -135,7 +153,11 @@ export class Switch {
     for (const plug of this.#plugs) if (plug !== undefined) plug.tap = tapOf?.(plug.port);
   }
 
-  attach(port: Port): SwitchPort {
+  /**
+   * Plugs a port in. `mac` is the address of the NIC behind it: no other port may use it as a source,
+   * and it has its place in the table for as long as the port is plugged in.
+   */
+  attach(port: Port, mac?: Uint8Array): SwitchPort {
     let number = this.#plugs.indexOf(undefined);
     if (number < 0) number = this.#plugs.length;
     const counters = new PortCounters();
@@ -145,6 +167,9 @@ export class Switch {
       counters,
       tap: this.#tapOf?.(port),
       attached: true,
+      spoofs: 0,
+      spoofHigh: 0,
+      spoofLow: 0,
       dirty: false,
       waiters: [],
       handle: {
@@ -160,6 +185,7 @@ export class Switch {
       },
     };
     this.#plugs[number] = plug;
+    if (mac !== undefined) this.#macs.addStatic(macHigh(mac, 0), macLow(mac, 0), number);
     return plug.handle;
   }
 
@@ -167,6 +193,17 @@ export class Switch {
   tick(): void {
     this.#time = this.#now();
     this.#macs.sweep(this.#time);
+    for (const plug of this.#plugs)
+      if (plug !== undefined && plug.spoofs > 0) this.#tellSpoof(plug);
+  }
+
+  #tellSpoof(plug: Plug): void {
+    const { spoofs: frames, spoofHigh, spoofLow } = plug;
+    plug.spoofs = 0;
+    const number = this.#macs.lookup(spoofHigh, spoofLow, this.#time);
+    const owner = this.#plugs[number]?.port.name ?? "";
+    const mac = formatMacParts(spoofHigh, spoofLow);
+    this.onSpoof?.({ spoofer: plug.port.name, owner, mac, frames });
   }
 
   snapshot(): Snapshot {
@@ -241,6 +278,12 @@ export class Switch {
     const learned = this.#macs.learn(sourceHigh, sourceLow, from.number, this.#time);
     if (learned === Learned.PORT_FULL) {
       return this.#refuse(from, frame, DropReason.MAC_LIMIT);
+    }
+    if (learned === Learned.STATIC) {
+      from.spoofs++;
+      from.spoofHigh = sourceHigh;
+      from.spoofLow = sourceLow;
+      return this.#refuse(from, frame, DropReason.MAC_SPOOF);
     }
     if (to === from) return this.#refuse(from, frame, DropReason.HAIRPIN);
     if (to === undefined && !this.#others(from)) {

@@ -21,7 +21,7 @@ import { DevStats, HwStats, newAdminStats, type RxStats, type TxStats } from "./
 import type { NetmapHooks } from "./netmap-mode.ts";
 import { kick } from "./notify.ts";
 import type { MapCache, QueuePair, TxRing } from "./rings.ts";
-import { newRssKey } from "./rss.ts";
+import { newRssConfig } from "./rss.ts";
 
 export interface EnaOptions {
   /**
@@ -137,7 +137,7 @@ export class Adapter {
   readonly txStats: TxStats[] = [];
   readonly rxStats: RxStats[] = [];
   eni: EniStats | undefined;
-  readonly rssKey = newRssKey();
+  readonly rss = newRssConfig();
   statsTicks = 0;
 
   constructor(ctx: DriverContext, options: EnaOptions) {

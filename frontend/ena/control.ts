@@ -289,9 +289,7 @@ export class Com {
       enaSpecVersion: ENA_SPEC_VERSION,
       numCpus: cpus,
       driverSupportedFeatures:
-        DriverFeature.RX_OFFSET |
-        DriverFeature.TX_IPV6_CSUM_OFFLOAD |
-        DriverFeature.RSS_CONFIGURABLE_FUNCTION_KEY,
+        DriverFeature.RX_OFFSET | DriverFeature.RSS_CONFIGURABLE_FUNCTION_KEY,
     });
     page.publish(0, hostInfo.size, RecordType.ENA_HOST_INFO);
     const errno = await this.setFeature(FeatureId.HOST_ATTR_CONFIG, (view, at) => {
@@ -359,9 +357,16 @@ export class Com {
     };
   }
 
-  /** Asks for the events that the driver handles and the device has. Answers the groups, or -errno. */
+  /**
+   * ena_com_set_aenq_config: asks for the events that the driver handles and the device has, after
+   * another look at what it has. Answers the groups, or -errno.
+   */
   async enableEvents(supportedGroups: number): Promise<number> {
     const groups = supportedGroups & WANTED_AENQ_GROUPS;
+    const reply = await this.getFeature(FeatureId.AENQ_CONFIG);
+    if (reply.errno !== 0) return -reply.errno;
+    const now = aenqConfig.parse(reply.view, ACQ_BODY).supportedGroups;
+    if ((now & groups) !== groups) return -Errno.EOPNOTSUPP;
     const errno = await this.setFeature(FeatureId.AENQ_CONFIG, (view, at) => {
       aenqConfig.write(view, at, { enabledGroups: groups });
     });

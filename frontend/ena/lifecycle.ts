@@ -13,6 +13,7 @@
  * After ena_attach, ena_up, ena_down, ena_destroy_device, ena_restore_device and ena_reset_task
  * (amzn-drivers: kernel/fbsd/ena/ena.c).
  */
+import { availableParallelism } from "node:os";
 import { AenqGroup } from "../../shared/ena/aenq.ts";
 import { FeatureId, RxOffload, TxOffload } from "../../shared/ena/features.ts";
 import { TX_MAX_BUFFER_BYTES } from "../../shared/ena/io.ts";
@@ -93,7 +94,7 @@ async function bringUp(adapter: Adapter, com: Com): Promise<DeviceFeatures> {
     throw new EnaError("NOT_READY", Errno.ENODEV, "the device is not ready after its reset");
   }
   com.startAdmin();
-  await com.sendHostInfo(adapter.ctx.queues);
+  await com.sendHostInfo(availableParallelism());
   const features = await com.getFeatures();
   if (typeof features === "number") {
     throw new EnaError("FEATURES", features, "the device does not tell its attributes");
@@ -283,7 +284,7 @@ async function upComplete(adapter: Adapter, com: Com): Promise<number> {
   if (adapter.rssActive) {
     const rss = await configureRss(
       com,
-      adapter.rssKey,
+      adapter.rss,
       adapter.queues.map(({ rx }) => rx.sq.idx),
     );
     if (rss === Errno.EOPNOTSUPP) adapter.rssActive = false;

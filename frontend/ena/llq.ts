@@ -49,22 +49,22 @@ export function chooseLlq(offer: LlqFeature): LlqConfig | undefined {
   const entryBytes = llqEntryBytes(size);
   const headerRoom = Math.min(llqHeaderRoom(entryBytes, before), MAX_HEADER_BYTES);
   if (headerRoom <= 0) return undefined;
-  const accel = offer.accelFlags & (AccelMode.DISABLE_META_CACHING | AccelMode.LIMIT_TX_BURST);
-  const limited = (accel & AccelMode.LIMIT_TX_BURST) !== 0;
+  const limited = (offer.accelFlags & AccelMode.LIMIT_TX_BURST) !== 0;
   return {
     request: {
       headerLocationEnabled: LlqHeaderLocation.INLINE,
       entrySizeEnabled: size,
       descsBeforeHeaderEnabled: before,
       strideEnabled: stride,
-      accelFlags: accel,
+      // Both, whatever the offer: the device ignores what it does not have.
+      accelFlags: AccelMode.DISABLE_META_CACHING | AccelMode.LIMIT_TX_BURST,
     },
     entryBytes,
     wide: size === LlqEntrySize.SIZE_256B,
     descsBeforeHeader: before,
     descsPerEntry: llqDescsPerEntry(entryBytes, stride),
     headerRoom,
-    disableMetaCaching: (accel & AccelMode.DISABLE_META_CACHING) !== 0,
+    disableMetaCaching: (offer.accelFlags & AccelMode.DISABLE_META_CACHING) !== 0,
     maxEntriesInBurst: limited ? Math.floor(offer.maxTxBurstBytes / entryBytes) : 0,
   };
 }

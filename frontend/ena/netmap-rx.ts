@@ -55,8 +55,10 @@ function kringOf(adapter: Adapter, ring: RxRing): Kring {
 /** ena_netmap_reset_rx_ring: every buffer is back in its slot; unread frames stay. */
 export function resetRxRing(adapter: Adapter, ring: RxRing): void {
   naOf(adapter).reset(Txrx.RX, ring.qid);
-  ring.nicCur = kringOf(adapter, ring).nrHwtail;
+  const kring = kringOf(adapter, ring);
+  ring.nicCur = kring.nrHwtail;
   ring.nicSlots = 0;
+  ring.slotTaken = new Uint8Array(kring.nkrNumSlots);
 }
 
 /**
@@ -103,6 +105,7 @@ export function allocRxSlot(adapter: Adapter, ring: RxRing, id: number): number 
   ring.address[id] = map.segmentAddress(0);
   ring.length[id] = bytes;
   slots.setBufIdx(ring.nicCur, 0);
+  ring.slotTaken[ring.nicCur] = 1;
   ring.nicCur = nmNext(ring.nicCur, slots.lim);
   ring.nicSlots++;
   return 0;
@@ -117,9 +120,7 @@ export function freeRxSlot(adapter: Adapter, ring: RxRing, id: number): void {
   const slot = nmPrev(ring.nicCur, slots.lim);
   if (ring.nicSlots === 0) throw new Error(`ena: rx queue ${ring.qid} gives back an untaken slot`);
   if (slots.bufIdx(slot) !== 0) {
-    throw new Error(
-      `ena: rx queue ${ring.qid} slot ${slot} already has buffer ${slots.bufIdx(slot)}`,
-    );
+    throw occupied(ring, slots, slot);
   }
   const map = ring.maps[id]!;
   map.busy = false;
@@ -127,10 +128,14 @@ export function freeRxSlot(adapter: Adapter, ring: RxRing, id: number): void {
   map.unload();
   slots.setBufIdx(slot, ring.netmapBufIdx[id]!);
   slots.setSlotFlags(slot, Ns.BUF_CHANGED);
+  ring.slotTaken[slot] = 0;
   ring.netmapBufIdx[id] = 0;
   ring.nicCur = slot;
   ring.nicSlots--;
 }
+
+const occupied = (ring: RxRing, slots: NetmapRing, slot: number): Error =>
+  new Error(`ena: rx queue ${ring.qid} slot ${slot} already has buffer ${slots.bufIdx(slot)}`);
 
 /** As freeRxSlot, for a ring that goes: an application that wrote into our slots ends nothing. */
 export function returnRxSlot(adapter: Adapter, ring: RxRing, id: number): void {
@@ -139,9 +144,15 @@ export function returnRxSlot(adapter: Adapter, ring: RxRing, id: number): void {
   freeRxSlot(adapter, ring, id);
 }
 
-/** The slot is ours and empty; what an application has written there is worth nothing. */
+/**
+ * Empties a slot that a buffer is about to return to. A slot that we never took and that has a buffer
+ * is a bug of ours, and throws: its buffer would be lost. In a slot that we did take the application
+ * has written, though it was not its own. That is counted and overwritten: the index may be copied
+ * from anywhere, so nobody can say whether its buffer is free.
+ */
 function takeBackSlot(ring: RxRing, slots: NetmapRing, slot: number): void {
   if (slots.bufIdx(slot) === 0) return;
+  if (ring.slotTaken[slot] !== 1) throw occupied(ring, slots, slot);
   ring.stats.bad_slot++;
   slots.setBufIdx(slot, 0);
 }
@@ -223,6 +234,7 @@ export function rxLoadDesc(adapter: Adapter, ring: RxRing, slots: NetmapRing, i:
     memory.bytes.copyWithin(at, at + ring.pktOffset, at + ring.pktOffset + length);
   }
   takeBackSlot(ring, slots, ring.nmSlot);
+  ring.slotTaken[ring.nmSlot] = 0;
   // All 16 bytes: no flag that an application left there has a meaning now.
   slots.setSlot(ring.nmSlot, bufIdx, length, Ns.MOREFRAG | Ns.BUF_CHANGED);
   ring.netmapBufIdx[id] = 0;

@@ -251,6 +251,7 @@ function takeSlots(out: TxSlots, slots: NetmapRing, id: number): void {
   for (let i = 0; i < pkt.slots; i++) {
     out.bufIdx[base + i] = pkt.bufIdx[i]!;
     slots.setBufIdx(out.nmSlot, 0);
+    out.slotTaken[out.nmSlot] = 1;
     out.nmSlot = nmNext(out.nmSlot, slots.lim);
   }
   out.used[id] = pkt.slots;
@@ -291,6 +292,7 @@ function dropPacket(ring: TxRing, out: TxSlots, slots: NetmapRing, rhead: number
     out.dropping = (slots.slotFlags(slot) & Ns.MOREFRAG) !== 0;
     out.dropped[out.droppedCount++] = slots.bufIdx(slot);
     slots.setBufIdx(slot, 0);
+    out.slotTaken[slot] = 1;
     out.slotsOut++;
     out.nmSlot = nmNext(slot, slots.lim);
   }
@@ -355,8 +357,16 @@ function txCleanOne(
 function returnSlot(ring: TxRing, out: TxSlots, slots: NetmapRing, bufIdx: number): void {
   if (out.slotsOut === 0) throw new Error(`ena: tx queue ${ring.qid} gives back an untaken slot`);
   const slot = nmNext(out.nmSlot, slots.lim);
-  // The slot is ours and empty; what an application wrote there is worth nothing.
-  if (slots.bufIdx(slot) !== 0) ring.stats.bad_slot++;
+  if (slots.bufIdx(slot) !== 0) {
+    // Never taken by us: its buffer would be lost. Else an application wrote there, see netmap-rx.ts.
+    if (out.slotTaken[slot] !== 1) {
+      throw new Error(
+        `ena: tx queue ${ring.qid} slot ${slot} already has buffer ${slots.bufIdx(slot)}`,
+      );
+    }
+    ring.stats.bad_slot++;
+  }
+  out.slotTaken[slot] = 0;
   slots.setBufIdx(slot, bufIdx);
   slots.setSlotFlags(slot, Ns.BUF_CHANGED);
   out.slotsOut--;

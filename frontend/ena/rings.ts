@@ -58,6 +58,8 @@ function allIds(size: number): Uint16Array {
   return Uint16Array.from({ length: size }, (_, id) => id);
 }
 
+const NO_SLOTS = new Uint8Array(0);
+
 /** What a Tx ring in netmap mode knows besides: the slots of each packet in flight. */
 export class TxSlots {
   /** Slots of the netmap ring, which need not be as many as the queue has descriptors. */
@@ -65,8 +67,9 @@ export class TxSlots {
   /** By request id: buffers of its slots (PKT_MAX_BUFS each), and how many; 0 when not in flight. */
   readonly bufIdx: Uint32Array;
   readonly used: Uint8Array;
-  /** Slots whose buffers are ours now. */
+  /** Slots whose buffers are ours now: how many, and by slot 1 for each of them. */
   slotsOut = 0;
+  readonly slotTaken: Uint8Array;
   /** Slot at hand in the sync under way. */
   nmSlot = 0;
   /** Within a packet that can't be sent, and whose end was not released yet. */
@@ -83,6 +86,7 @@ export class TxSlots {
     this.bufIdx = new Uint32Array(ids * PKT_MAX_BUFS);
     this.used = new Uint8Array(ids);
     this.dropped = new Uint32Array(numSlots);
+    this.slotTaken = new Uint8Array(numSlots);
   }
 }
 
@@ -186,8 +190,9 @@ export class RxRing {
   // In netmap mode.
   /** Slot whose buffer the device gets next. */
   nicCur = 0;
-  /** Slots whose buffers are behind ids. */
+  /** Slots whose buffers are behind ids: how many, and by slot 1 for each of them. */
   nicSlots = 0;
+  slotTaken = NO_SLOTS;
   /** Slot at hand in the sync under way. */
   nmSlot = 0;
   /** A completion made no sense: none is taken until the reset. */

@@ -2,7 +2,6 @@
  * Receive side scaling: key, hash input and indirection table, told to the device when the
  * interface comes up. After ena_rss.c and ena_com.c (amzn-drivers: kernel/fbsd/ena).
  */
-import { randomBytes } from "node:crypto";
 import { ACQ_BODY } from "../../shared/ena/admin.ts";
 import { FeatureId } from "../../shared/ena/features.ts";
 import {
@@ -13,9 +12,6 @@ import {
   HashSort,
   RSS_IND_ENTRY_SIZE,
   RSS_INLINE_INDEX_NONE,
-  RSS_KEY_OFFSET,
-  RSS_KEY_PARTS,
-  RSS_KEY_SIZE,
   rssHashFields,
   rssHashFunction,
   rssHashInput,
@@ -24,6 +20,7 @@ import {
   rssIndTable,
 } from "../../shared/ena/rss.ts";
 import { RecordType } from "../../shared/wire/records.ts";
+import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
 import type { Com } from "./control.ts";
 
@@ -45,8 +42,25 @@ const SELECTED: Readonly<Record<number, number>> = {
   [HashProto.NOT_IP]: HashField.L2_DA | HashField.L2_SA,
 };
 
-/** Forty bytes, kept over resets so that flows stay on their queues. */
-export const newRssKey = (): Uint8Array => new Uint8Array(randomBytes(RSS_KEY_SIZE));
+/**
+ * What the driver keeps over resets, so that flows stay on their queues: the control buffers of the
+ * hash function (key) and of the hash input, as they were sent.
+ */
+export interface RssConfig {
+  readonly key: Uint8Array;
+  readonly fields: Uint8Array;
+  /** False before the device was asked for its own. */
+  known: boolean;
+  /** False when the device can't hash all the fields that we want: it keeps its own choice. */
+  hasFields: boolean;
+}
+
+export const newRssConfig = (): RssConfig => ({
+  key: new Uint8Array(rssHashKey.size),
+  fields: new Uint8Array(rssHashFields.size),
+  known: false,
+  hasFields: false,
+});
 
 /**
  * ena_rss_configure. 0; EOPNOTSUPP when the device has no indirection table (one queue gets all);
@@ -54,27 +68,60 @@ export const newRssKey = (): Uint8Array => new Uint8Array(randomBytes(RSS_KEY_SI
  */
 export async function configureRss(
   com: Com,
-  key: Uint8Array,
+  rss: RssConfig,
   rxSqIndexes: readonly number[],
 ): Promise<number> {
+  if (!rss.known) {
+    const errno = await initDefault(com, rss);
+    if (errno !== 0) return errno;
+    rss.known = true;
+  }
   const table = await setTable(com, rxSqIndexes);
   if (table !== 0) return table;
-  const hash = await setHashFunction(com, key);
-  if (hash !== 0 && hash !== Errno.EOPNOTSUPP) return hash;
-  const input = await setHashInput(com);
-  return input === Errno.EOPNOTSUPP ? 0 : input;
+  return (await optional(setHashFunction(com, rss))) || (await optional(setHashInput(com, rss)));
 }
 
-/** The table names rx submission queues, though its field is called after completion queues. */
-async function setTable(com: Com, rxSqIndexes: readonly number[]): Promise<number> {
+/**
+ * ena_rss_init_default, as it runs without ENA_RSS_KEY_API: the key that the device has becomes
+ * ours. It is read into the buffer that is then set.
+ */
+async function initDefault(com: Com, rss: RssConfig): Promise<number> {
+  const table = await checkTableSize(com);
+  if (table !== 0) return table;
+  const hash = await optional(fillHashFunction(com, rss));
+  if (hash !== 0) return hash;
+  const input = await optional(fillHashInput(com, rss));
+  if (input !== 0) return input;
+  // ena_rss_indir_init reads the table back, for its sysctl.
+  const reply = await com.getFeature(FeatureId.RSS_INDIRECTION_TABLE_CONFIG, 0, tablePage(com));
+  return reply.errno;
+}
+
+/** An errno, where EOPNOTSUPP is as good as 0. */
+async function optional(step: Promise<number>): Promise<number> {
+  const errno = await step;
+  return errno === Errno.EOPNOTSUPP ? 0 : errno;
+}
+
+const tablePage = (com: Com): CoherentMemory =>
+  com.allocate(RSS_TABLE_SIZE * RSS_IND_ENTRY_SIZE, "rss table");
+const keyPage = (com: Com): CoherentMemory => com.allocate(rssHashKey.size, "rss key");
+const fieldsPage = (com: Com): CoherentMemory => com.allocate(rssHashFields.size, "rss hash input");
+
+async function checkTableSize(com: Com): Promise<number> {
   const reply = await com.getFeature(FeatureId.RSS_INDIRECTION_TABLE_CONFIG);
   if (reply.errno !== 0) return reply.errno;
   const sizes = rssIndTable.parse(reply.view, ACQ_BODY);
   if (sizes.minSizeLog2 > TABLE_SIZE_LOG2 || sizes.maxSizeLog2 < TABLE_SIZE_LOG2) {
-    com.log.warn({ sizes }, "device takes no RSS table of 128 entries");
+    com.log.warn({ sizes }, "the device accepts no RSS table of 128 entries");
     return Errno.EINVAL;
   }
-  const table = com.allocate(RSS_TABLE_SIZE * RSS_IND_ENTRY_SIZE, "rss table");
+  return 0;
+}
+
+/** The table names rx submission queues, though its field is called after completion queues. */
+function setTable(com: Com, rxSqIndexes: readonly number[]): Promise<number> {
+  const table = tablePage(com);
   for (let i = 0; i < RSS_TABLE_SIZE; i++) {
     const cqIdx = rxSqIndexes[i % rxSqIndexes.length]!;
     rssIndEntry.write(table.view, i * RSS_IND_ENTRY_SIZE, { cqIdx });
@@ -92,46 +139,68 @@ async function setTable(com: Com, rxSqIndexes: readonly number[]): Promise<numbe
   );
 }
 
-async function setHashFunction(com: Com, key: Uint8Array): Promise<number> {
-  const buffer = com.allocate(rssHashKey.size, "rss key");
-  const reply = await com.getFeature(FeatureId.RSS_HASH_FUNCTION, 0, buffer);
-  if (reply.errno !== 0) return reply.errno;
-  const { supportedFunc } = rssHashFunction.parse(reply.view, ACQ_BODY);
-  if (((supportedFunc >>> HashFunction.TOEPLITZ) & 1) === 0) return Errno.EOPNOTSUPP;
-  buffer.bytes.fill(0);
-  rssHashKey.write(buffer.view, 0, { keyParts: RSS_KEY_PARTS });
-  // The original hands the key over last byte first.
-  for (let i = 0; i < RSS_KEY_SIZE; i++) {
-    buffer.bytes[RSS_KEY_OFFSET + i] = key[RSS_KEY_SIZE - 1 - i]!;
-  }
-  buffer.publish(0, buffer.bytes.length, RecordType.ENA_CONTROL);
+/** ena_com_fill_hash_function without a key. */
+async function fillHashFunction(com: Com, rss: RssConfig): Promise<number> {
+  const page = keyPage(com);
+  const errno = await findToeplitz(com, page);
+  if (errno !== 0) return errno;
+  rss.key.set(page.bytes);
+  return setHashFunction(com, rss);
+}
+
+/** ena_com_set_hash_function: looks again whether the function is there, then sets the key. */
+async function setHashFunction(com: Com, rss: RssConfig): Promise<number> {
+  const errno = await findToeplitz(com);
+  if (errno !== 0) return errno;
+  const page = keyPage(com);
+  page.bytes.set(rss.key);
+  page.publish(0, page.bytes.length, RecordType.ENA_CONTROL);
   return com.setFeature(
     FeatureId.RSS_HASH_FUNCTION,
     (view, at) => {
       rssHashFunction.write(view, at, { selectedFunc: 1 << HashFunction.TOEPLITZ, initVal: 0 });
     },
-    buffer,
+    page,
   );
 }
 
-async function setHashInput(com: Com): Promise<number> {
-  const buffer = com.allocate(rssHashFields.size, "rss hash input");
-  const reply = await com.getFeature(FeatureId.RSS_HASH_INPUT, 0, buffer);
+/** 0 when the device hashes by Toeplitz. With a page the device's key is read into it. */
+async function findToeplitz(com: Com, page?: CoherentMemory): Promise<number> {
+  const reply = await com.getFeature(FeatureId.RSS_HASH_FUNCTION, 0, page);
   if (reply.errno !== 0) return reply.errno;
-  const { supported } = rssHashFields.parse(buffer.view, 0);
+  const { supportedFunc } = rssHashFunction.parse(reply.view, ACQ_BODY);
+  return ((supportedFunc >>> HashFunction.TOEPLITZ) & 1) === 1 ? 0 : Errno.EOPNOTSUPP;
+}
+
+/** ena_com_set_default_hash_ctrl */
+async function fillHashInput(com: Com, rss: RssConfig): Promise<number> {
+  const page = fieldsPage(com);
+  const reply = await com.getFeature(FeatureId.RSS_HASH_INPUT, 0, page);
+  if (reply.errno !== 0) return reply.errno;
+  const { supported } = rssHashFields.parse(page.view, 0);
   const selected = Array.from({ length: HASH_PROTO_NUM }, (_, proto) => SELECTED[proto] ?? 0);
   const missing = selected.findIndex((fields, proto) => (fields & ~(supported[proto] ?? 0)) !== 0);
   if (missing >= 0) {
     com.log.warn({ proto: missing }, "device can't hash all fields wanted, keeps its own choice");
     return Errno.EOPNOTSUPP;
   }
-  rssHashFields.write(buffer.view, 0, { supported, selected });
-  buffer.publish(0, buffer.bytes.length, RecordType.ENA_CONTROL);
+  rssHashFields.write(page.view, 0, { supported, selected });
+  rss.fields.set(page.bytes);
+  rss.hasFields = true;
+  return setHashInput(com, rss);
+}
+
+/** ena_com_set_hash_ctrl */
+async function setHashInput(com: Com, rss: RssConfig): Promise<number> {
+  if (!rss.hasFields) return Errno.EOPNOTSUPP;
+  const page = fieldsPage(com);
+  page.bytes.set(rss.fields);
+  page.publish(0, page.bytes.length, RecordType.ENA_CONTROL);
   return com.setFeature(
     FeatureId.RSS_HASH_INPUT,
     (view, at) => {
       rssHashInput.write(view, at, { enabledInputSort: HashSort.L3 | HashSort.L4 });
     },
-    buffer,
+    page,
   );
 }

@@ -49,9 +49,9 @@ export interface IfCounters {
 
 /** bpf(4)'s place: sees packets at the driver's side of the interface, and only looks. */
 export interface BpfTap {
-  /** Sent: the driver has taken it. */
+  /** Sent: the driver has it, or an application of netmap gets it; then `queue` is -1. */
   output(m: Mbuf, queue: number): void;
-  /** Received, merged if it was; the stack gets it next. */
+  /** Received, merged if it was; the stack gets it next. `queue` is -1 for a frame of netmap. */
   input(m: Mbuf, queue: number): void;
 }
 
@@ -104,7 +104,7 @@ export class Ifnet {
   /** A capture is running. */
   bpf: BpfTap | undefined = undefined;
 
-  /** By the driver: shows a packet of queue `queue` to whoever captures, then hands it to `input`. */
+  /** By the driver or netmap: shows a packet of queue `queue` to whoever captures, then hands it to `input`. */
   received(m: Mbuf, queue: number): void {
     if (this.bpf !== undefined) this.bpf.input(m, queue);
     this.input(m);

@@ -25,7 +25,7 @@ import {
   type Stopped,
   Txrx,
 } from "./flags.ts";
-import { netmapTransmit, rxsyncFromHost, txsyncToHost } from "./host-rings.ts";
+import { NO_QUEUE, netmapTransmit, rxsyncFromHost, txsyncToHost } from "./host-rings.ts";
 import { Kring, type NmNotify, type NmSync, notifyUsers } from "./kring.ts";
 import { ringBytes, writeRing } from "./layout.ts";
 import { MbufQueue } from "./mbuf-queue.ts";
@@ -364,10 +364,13 @@ export abstract class NetmapAdapter {
     return this.driversTransmit?.(m) ?? Errno.ENXIO;
   }
 
-  /** The stack's input. */
+  /**
+   * The stack's input. A capture sees the frame as it would see one of the driver's, which taps its
+   * own: that is all frames where the adapter is emulated.
+   */
   hostInput(m: Mbuf): void {
     if (this.stacksInput !== undefined) this.stacksInput(m);
-    else if (this.ifnet !== undefined) this.ifnet.input(m);
+    else if (this.ifnet !== undefined) this.ifnet.received(m, NO_QUEUE);
     else m.free();
   }
   hostInputDone(): void {

@@ -33,7 +33,7 @@ export const RFRAGS_SHIFT = 8;
 
 /** NR_*: flags of a ring. */
 export const RingFlag = {
-  /** `ts` is set at each receive sync. */
+  /** Asks for `ts`. Each receive sync sets it with or without, as netmap does by default. */
   TIMESTAMP: 0x0002,
   /** NS_FORWARD is honoured. */
   FORWARD: 0x0004,

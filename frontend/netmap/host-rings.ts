@@ -23,6 +23,8 @@ import { Naf, Nkr, Ns, RingFlag, RingMode, SyncFlag, Txrx } from "./flags.ts";
 import type { Kring } from "./kring.ts";
 import { nmNext, nmPrev } from "./ring.ts";
 
+/** For captures: the frame belongs to no queue of the NIC. */
+export const NO_QUEUE = -1;
 /** Ethernet's header: nothing shorter is a frame. */
 const LEAST_FRAME = 14;
 const TSO = Csum.IP_TSO | Csum.IP6_TSO;
@@ -50,6 +52,9 @@ export function netmapTransmit(na: NetmapAdapter, m: Mbuf): number {
   } else if ((m.csumFlags & UNFINISHED) !== 0) {
     counters.hostDropCsum++;
   } else {
+    // ETHER_BPF_MTAP: a capture at the interface sees what the stack sends. The host ring is no queue
+    // of the NIC.
+    na.ifnet?.bpf?.output(m, NO_QUEUE);
     let busy = kring.nrHwtail - kring.nrHwcur;
     if (busy < 0) busy += kring.nkrNumSlots;
     if (queue !== undefined && busy + queue.length < kring.nkrNumSlots - 1 && queue.push(m)) {

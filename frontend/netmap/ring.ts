@@ -116,14 +116,14 @@ export class NetmapRing {
     this.view.setUint32(RING_FLAGS, flags, LE);
   }
 
-  /** ts: milliseconds since 1970, from the ring's seconds and microseconds. */
-  get timestampMs(): number {
-    return getU64(this.view, RING_TS) * 1000 + getU64(this.view, RING_TS + 8) / 1000;
+  /** ts, a struct timeval, as microseconds since 1970. */
+  get timestampUs(): number {
+    return getU64(this.view, RING_TS) * 1e6 + getU64(this.view, RING_TS + 8);
   }
-  set timestampMs(ms: number) {
-    const seconds = Math.floor(ms / 1000);
+  set timestampUs(us: number) {
+    const seconds = Math.floor(us / 1e6);
     setU64(this.view, RING_TS, seconds);
-    setU64(this.view, RING_TS + 8, Math.floor((ms - seconds * 1000) * 1000));
+    setU64(this.view, RING_TS + 8, us - seconds * 1e6);
   }
 
   /** nm_ring_next */

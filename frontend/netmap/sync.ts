@@ -13,10 +13,11 @@
  * Source: netmap: sys/dev/netmap/netmap.c, nm_txsync_prologue, nm_rxsync_prologue,
  * netmap_ring_reinit, nm_sync_finalize, netmap_ioctl.
  */
-import { Naf, Poll, RingFlag, Stopped, SyncFlag, Txrx } from "./flags.ts";
+import { Naf, Poll, Stopped, SyncFlag, Txrx } from "./flags.ts";
 import { grabPackets, mayForwardUp, sendUp } from "./host-rings.ts";
 import type { Kring } from "./kring.ts";
 import { RESERVED_BUFFERS } from "./memory.ts";
+import { microtime } from "./microtime.ts";
 import type { NetmapRing } from "./ring.ts";
 
 /**
@@ -157,7 +158,8 @@ export function syncRing(kring: Kring, flags: number): number {
   const up = mayForwardUp(kring) && grabPackets(kring, false);
   if (kring.nmSync(kring, flags) !== 0) result = Poll.ERR;
   else syncFinalize(kring, ring);
-  if ((ring.flags & RingFlag.TIMESTAMP) !== 0) ring.timestampMs = Date.now();
+  // ring_timestamp_set. NR_TIMESTAMP matters only where netmap's no_timestamp is set, and it is not.
+  ring.timestampUs = microtime();
   if (up) sendUp(kring.na);
   return result;
 }

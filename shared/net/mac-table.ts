@@ -14,7 +14,12 @@
  * The table doubles while less than four slots stand by each address, up to its bound; doubling
  * splits each bucket in two, so nothing is lost by it. Entries of one port are never evicted for
  * another's: what finds no room is not learned, and floods. In a table full to its bound that
- * happens to about one address in eight thousand.
+ * happens to about one address in eight thousand. Static entries always find room: the bound does
+ * not count them, and in a full bucket a learned entry makes way.
+ *
+ * An address that several ports claim has a home: the port that held it before they began. It moves
+ * with each frame at first, as a host that has moved wants it. When it moves too often it stays at
+ * its home, for as long as frames of that address still come from there.
  *
  * Time is a monotonic clock in milliseconds, passed in. Nothing here reads a clock.
  *
@@ -27,7 +32,7 @@ export const Learned = {
   KNOWN: 0,
   NEW: 1,
   MOVED: 2,
-  /** It moves too often: it stays where it is until it calms down. */
+  /** It moves too often: it stays with its older owner until it calms down. */
   DAMPED: 3,
   /** A static entry says it is somewhere else. */
   STATIC: 4,
@@ -42,7 +47,7 @@ export interface MacTableOptions {
   readonly ageMs: number;
   /** Most addresses learned behind one port. */
   readonly perPort: number;
-  /** Most addresses in all; 16384 when not given. */
+  /** Most learned addresses in all; 16384 when not given. */
   readonly capacity?: number;
   /** Fixes the hash, for tests. */
   readonly seed?: number;
@@ -59,9 +64,14 @@ export interface MacEntry {
   readonly previousPort: number;
 }
 
-/** More moves than this within the window, and the address is damped until the window ends. */
+/**
+ * More moves than this within the window, and the address is damped. Each frame that is damped
+ * prolongs the window: it ends when the claims end.
+ */
 export const FLAP_MOVES = 5;
 export const FLAP_WINDOW_MS = 10_000;
+/** An owner that has not sent for so long has lost its claim to the port that holds the address. */
+export const HOME_QUIET_MS = 5_000;
 
 const WAYS = 8;
 const FIRST_SLOTS = 256;
@@ -88,12 +98,16 @@ export class MacTable {
   #static = new Uint8Array(FIRST_SLOTS);
   #moves = new Uint32Array(FIRST_SLOTS);
   #previous = new Int32Array(FIRST_SLOTS);
+  /** The older owner among the ports that claim the address, and when it sent last. */
+  #homes = new Int32Array(FIRST_SLOTS);
+  #homeSeen = new Float64Array(FIRST_SLOTS);
   /** Moves within the flap window that began at #flapSince. */
   #flaps = new Uint32Array(FIRST_SLOTS);
   #flapSince = new Float64Array(FIRST_SLOTS);
   /** Learned (not static) entries for each port number. */
   readonly #perPortCount: number[] = [];
   #size = 0;
+  #statics = 0;
 
   moves = 0;
   damped = 0;
@@ -126,6 +140,7 @@ export class MacTable {
     if (slot >= 0) {
       if (this.#ports[slot] === port) {
         this.#seen[slot] = now;
+        if (this.#homes[slot] === port) this.#homeSeen[slot] = now;
         return Learned.KNOWN;
       }
       if (this.#static[slot] === 1) return Learned.STATIC;
@@ -137,7 +152,7 @@ export class MacTable {
       this.portFull++;
       return Learned.PORT_FULL;
     }
-    const free = this.#claim(high, low);
+    const free = this.#size - this.#statics < this.#capacity ? this.#claim(high, low) : -1;
     if (free < 0) {
       this.tableFull++;
       return Learned.TABLE_FULL;
@@ -147,12 +162,21 @@ export class MacTable {
     return Learned.NEW;
   }
 
-  /** Pins an address to a port: it neither moves nor ages nor counts. False when there is no room. */
+  /**
+   * Pins an address to a port: it neither moves nor ages nor counts. In a full bucket a learned
+   * address is forgotten for it. False when all of the bucket is static.
+   */
   addStatic(high: number, low: number, port: number): boolean {
     const known = this.#find(high, low);
     if (known >= 0) this.#remove(known);
-    const slot = this.#claim(high, low);
-    if (slot < 0) return false;
+    let slot = this.#claim(high, low);
+    if (slot < 0) {
+      const first = this.#bucket(high, low);
+      slot = this.#static.subarray(first, first + WAYS).indexOf(0);
+      if (slot < 0) return false;
+      slot += first;
+      this.#remove(slot);
+    }
     this.#fill(slot, high, low, port, 0, 1);
     return true;
   }
@@ -166,7 +190,9 @@ export class MacTable {
   /** Forgets everything behind a port, static entries too: the number may be used again. */
   forgetPort(port: number): void {
     for (let slot = 0; slot < this.#highs.length; slot++) {
-      if (this.#highs[slot] !== FREE && this.#ports[slot] === port) this.#remove(slot);
+      if (this.#highs[slot] === FREE) continue;
+      if (this.#ports[slot] === port) this.#remove(slot);
+      else if (this.#homes[slot] === port) this.#homes[slot] = this.#ports[slot]!;
     }
   }
 
@@ -219,13 +245,20 @@ export class MacTable {
   }
 
   #move(slot: number, port: number, now: number): Learned {
-    if (now - this.#flapSince[slot]! >= FLAP_WINDOW_MS) {
+    const calm = now - this.#flapSince[slot]! >= FLAP_WINDOW_MS;
+    if (calm) {
       this.#flapSince[slot] = now;
       this.#flaps[slot] = 0;
     }
-    if (this.#flaps[slot]! >= FLAP_MOVES) {
-      this.damped++;
-      return Learned.DAMPED;
+    if (calm) this.#settle(slot);
+    if (port === this.#homes[slot]) this.#homeSeen[slot] = now;
+    else {
+      if (now - this.#homeSeen[slot]! >= HOME_QUIET_MS) this.#settle(slot);
+      if (this.#flaps[slot]! >= FLAP_MOVES && now - this.#homeSeen[slot]! < HOME_QUIET_MS) {
+        this.#flapSince[slot] = now;
+        this.damped++;
+        return Learned.DAMPED;
+      }
     }
     if (this.learnedBy(port) >= this.#perPort) {
       this.portFull++;
@@ -243,6 +276,12 @@ export class MacTable {
     return Learned.MOVED;
   }
 
+  /** The port that holds the address is its home from here on. */
+  #settle(slot: number): void {
+    this.#homes[slot] = this.#ports[slot]!;
+    this.#homeSeen[slot] = this.#seen[slot]!;
+  }
+
   #expired(slot: number, now: number): boolean {
     return this.#static[slot] === 0 && now - this.#seen[slot]! > this.#ageMs;
   }
@@ -257,7 +296,6 @@ export class MacTable {
 
   /** A free slot for a key that is not there, or -1. */
   #claim(high: number, low: number): number {
-    if (this.#size >= this.#capacity) return -1;
     if (this.#size * SLOTS_PER_ENTRY >= this.#highs.length) this.#double();
     for (;;) {
       const first = this.#bucket(high, low);
@@ -276,14 +314,18 @@ export class MacTable {
     this.#static[slot] = isStatic;
     this.#moves[slot] = 0;
     this.#previous[slot] = NOWHERE;
+    this.#homes[slot] = port;
+    this.#homeSeen[slot] = now;
     this.#flaps[slot] = 0;
     this.#flapSince[slot] = now;
     this.#size++;
+    this.#statics += isStatic;
   }
 
   #remove(slot: number): void {
     const port = this.#ports[slot]!;
     if (this.#static[slot] === 0) this.#perPortCount[port] = this.learnedBy(port) - 1;
+    else this.#statics--;
     this.#highs[slot] = FREE;
     this.#size--;
   }
@@ -310,6 +352,8 @@ export class MacTable {
     const isStatic = this.#static;
     const moves = this.#moves;
     const previous = this.#previous;
+    const homes = this.#homes;
+    const homeSeen = this.#homeSeen;
     const flaps = this.#flaps;
     const flapSince = this.#flapSince;
     this.#highs = new Int32Array(old * 2).fill(FREE);
@@ -319,6 +363,8 @@ export class MacTable {
     this.#static = new Uint8Array(old * 2);
     this.#moves = new Uint32Array(old * 2);
     this.#previous = new Int32Array(old * 2);
+    this.#homes = new Int32Array(old * 2);
+    this.#homeSeen = new Float64Array(old * 2);
     this.#flaps = new Uint32Array(old * 2);
     this.#flapSince = new Float64Array(old * 2);
     for (let from = 0; from < old; from++) {
@@ -334,6 +380,8 @@ export class MacTable {
       this.#static[to] = isStatic[from]!;
       this.#moves[to] = moves[from]!;
       this.#previous[to] = previous[from]!;
+      this.#homes[to] = homes[from]!;
+      this.#homeSeen[to] = homeSeen[from]!;
       this.#flaps[to] = flaps[from]!;
       this.#flapSince[to] = flapSince[from]!;
     }

@@ -1,6 +1,6 @@
 /**
- * What the system's error codes of a failed connect mean, and what to do about them. Undefined for
- * codes that say nothing about the way to the host.
+ * What the system's error codes of a failed connect mean. Undefined for codes that say nothing about
+ * the way to the host.
  */
 export function unreachable(code: string | undefined, url: URL): string | undefined {
   const { host, hostname, port, protocol } = url;
@@ -10,7 +10,7 @@ export function unreachable(code: string | undefined, url: URL): string | undefi
         const usual = protocol === "wss:" || protocol === "https:" ? 443 : 80;
         return `nothing listens at ${host}, port ${usual}; a device's port is 7700 unless it was told another: ${hostname}:7700`;
       }
-      return `nothing listens at ${host}; start one there: ringwire device --listen ${host}`;
+      return `nothing listens at ${host}`;
     case "ENOTFOUND":
     case "EAI_AGAIN":
       return `the name in ${host} is not known; check the address`;

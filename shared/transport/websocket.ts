@@ -32,6 +32,10 @@ const RECEIVE_LIMITS = {
   autoPong: false,
 } as const;
 
+/** What a peer may still send after it was told that the connection ends, in bytes and time. */
+const LAST_BYTES = 256 * 1024;
+const LAST_MS = 1000;
+
 /** Answers to pings that may wait for a peer that does not read them. */
 const MAX_PENDING_PONGS = 64;
 /** WebSocket codes (RFC 6455, 7.4.1) for what ends here, below the protocol. */
@@ -73,6 +77,9 @@ class WebSocketTransport implements Transport {
   #nextKey = KEY_POOL_BYTES;
   /** The peer broke a rule of WebSocket: what it still sends is not looked at. */
   #cut = false;
+  /** `receivedBytes` behind which nothing is read any more; set when this side ends. */
+  #lastByte = Number.POSITIVE_INFINITY;
+  #deaf = false;
   onMessage: (message: Uint8Array) => void = () => {};
   onClose: (code: number, reason: string) => void = () => {};
 
@@ -112,12 +119,28 @@ class WebSocketTransport implements Transport {
   #end(code: number, reason: string): void {
     this.#cut = true;
     this.#ws.close(code, reason);
+    this.#stopReading();
     this.onClose(code, reason);
+  }
+
+  /**
+   * A peer that goes on sending costs nothing more: its bytes stay in the kernel, whose window
+   * closes. It may read the close frame and the end of the stream, then the socket is cut.
+   */
+  #stopReading(): void {
+    if (this.#deaf) return;
+    this.#deaf = true;
+    const socket = this.#socket;
+    socket.pause();
+    socket.end();
+    setTimeout(() => socket.destroy(), LAST_MS).unref();
   }
 
   /** One whole binary message. */
   receive(message: Uint8Array): void {
-    if (!this.#cut) this.onMessage(message);
+    if (this.#cut || this.#deaf) return;
+    if (this.#socket.bytesRead > this.#lastByte) this.#stopReading();
+    else this.onMessage(message);
   }
 
   get open(): boolean {
@@ -154,6 +177,13 @@ class WebSocketTransport implements Transport {
 
   close(code: number, reason: string): void {
     this.#ws.close(code, clip(reason));
+    if (this.#lastByte !== Number.POSITIVE_INFINITY) return;
+    const socket = this.#socket;
+    this.#lastByte = socket.bytesRead + LAST_BYTES;
+    // Control frames and unfinished messages come by here, whole messages by `receive`.
+    socket.on("data", () => {
+      if (socket.bytesRead > this.#lastByte) this.#stopReading();
+    });
   }
 
   terminate(): void {
@@ -180,11 +210,14 @@ const ZERO_KEY = new Uint8Array(KEY_BYTES);
 export class ConnectError extends Error {
   readonly code: string;
   readonly status: number | undefined;
-  constructor(code: string, message: string, status?: number) {
+  /** What the server's Retry-After asks for; 0 without one. */
+  readonly retryAfterMs: number;
+  constructor(code: string, message: string, status?: number, retryAfterMs = 0) {
     super(message);
     this.name = "ConnectError";
     this.code = code;
     this.status = status;
+    this.retryAfterMs = retryAfterMs;
   }
 }
 
@@ -193,25 +226,36 @@ export interface DialOptions {
   readonly url: string;
   /** Mask with the zero key: legal on the wire, for TLS or loopback only (RFC 6455, 10.3). */
   readonly zeroMask?: boolean;
+  /** Time until the server has answered the upgrade; 5000. */
   readonly timeoutMs?: number;
+  /** Time until there is a TCP connection, a part of the other; as long when not given. */
+  readonly connectMs?: number;
 }
 
 /** Opens a WebSocket to a device. Rejects with ConnectError. */
 export function dial(options: DialOptions): Promise<Transport> {
   return new Promise((resolve, reject) => {
     const reading = new SocketReading();
+    const { timeoutMs = 5000, connectMs } = options;
     let connected = false;
+    let late: NodeJS.Timeout | undefined;
     const ws = new WordedWebSocket(options.url, [SUBPROTOCOL], {
       ...RECEIVE_LIMITS,
       ...DIALLING,
-      handshakeTimeout: options.timeoutMs ?? 5000,
+      handshakeTimeout: timeoutMs,
       followRedirects: false,
       finishRequest: (request) => {
         request.once("socket", (s) => {
           s.once("connect", () => {
             connected = true;
+            clearTimeout(late);
           });
         });
+        if (connectMs !== undefined && connectMs < timeoutMs) {
+          late = setTimeout(() => {
+            request.destroy(Object.assign(new Error("no connection"), { code: "ETIMEDOUT" }));
+          }, connectMs);
+        }
         request.end();
       },
       // A TLS socket has no buffer of its own to read into; there the library reads.
@@ -235,6 +279,7 @@ export function dial(options: DialOptions): Promise<Transport> {
             "HTTP_STATUS",
             Buffer.concat(parts).toString().trim(),
             response.statusCode,
+            retryAfterMs(response.headers["retry-after"]),
           ),
         );
       };
@@ -242,9 +287,10 @@ export function dial(options: DialOptions): Promise<Transport> {
       response.on("error", settle);
     });
     ws.once("error", (error: NodeJS.ErrnoException) => {
+      clearTimeout(late);
       // A host behind a wall says nothing at all; the library's time-out tells the two not apart.
-      const late = !connected && /timed out/.test(error.message) ? "ETIMEDOUT" : "WEBSOCKET";
-      reject(new ConnectError(error.code ?? late, error.message));
+      const silent = !connected && /timed out/.test(error.message) ? "ETIMEDOUT" : "WEBSOCKET";
+      reject(new ConnectError(error.code ?? silent, error.message));
     });
     ws.once("open", () => {
       if (socket === undefined) throw new Error("a WebSocket opened without an upgrade");
@@ -255,6 +301,14 @@ export function dial(options: DialOptions): Promise<Transport> {
       resolve(transport);
     });
   });
+}
+
+const MAX_RETRY_AFTER_SECONDS = 30;
+
+/** Of Retry-After in seconds (RFC 9110, 10.2.3); its other form, a date, is not looked at. */
+function retryAfterMs(header: string | undefined): number {
+  if (header === undefined || !/^\d{1,9}$/.test(header)) return 0;
+  return 1000 * Math.min(Number(header), MAX_RETRY_AFTER_SECONDS);
 }
 
 /** One read of a socket: what the kernel gives at once. */

@@ -9,15 +9,34 @@ import { Limits, PROTOCOL_VERSION, WireError } from "./transactions.ts";
 /** Letters, digits and . _ - : what fits a log line, a metric and a file name. */
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 
-const name = z.string().max(Limits.NAME_BYTES).regex(NAME);
+/**
+ * Words that no NIC and no uplink may be called: a capture asks by them for the switch, for
+ * everything, and for every port.
+ */
+const RESERVED_NAMES: readonly string[] = ["any", "all", "switch"];
+
+/** True when a NIC or an uplink may not be called so, because captures use the word. */
+export const isReservedName = (text: string): boolean => RESERVED_NAMES.includes(text);
+
+/** Why, as the end of a sentence about the name. */
+export const RESERVED_REASON = `is a word that captures use; no NIC may be called ${RESERVED_NAMES.join(", ")}`;
+
+const word = z.string().max(Limits.NAME_BYTES).regex(NAME);
+const name = word.refine((text) => !isReservedName(text), {
+  error: ({ input }) => `"${String(input)}" ${RESERVED_REASON}`,
+});
 const mac = z.string().max(17).refine(isMacText, "not a unicast MAC address");
 
 const helloShape = z.object({
   version: z.number().int().min(0).max(0xffff),
-  personality: name,
+  personality: word,
   name,
   /** Random, chosen once by a process: tells a reconnect from another process of that name. */
   instance: z.string().min(1).max(64),
+  /** When the name is in use, the device may give the next free one: `welcome` says which. */
+  numbered: z.boolean().optional(),
+  /** The name of a NIC that is alive is wanted: that NIC's connection ends. */
+  takeOver: z.boolean().optional(),
   agent: z.string().max(64).optional(),
   mac: mac.optional(),
   queues: z.number().int().min(1).max(128).optional(),
@@ -30,7 +49,7 @@ const welcomeShape = z.object({
   agent: z.string().max(64).optional(),
   name,
   mac,
-  segment: name,
+  segment: word,
   /** Number of this connection, raised at each: nothing of an older one is applied. */
   epoch: z.number().int().min(0),
   /** Queue pairs that the device offers. */

@@ -108,6 +108,11 @@ export class Link {
     return this.#transport.unsentBytes;
   }
 
+  /** Whole seconds without a sign of life from the peer, which sends one each second. */
+  get silentSeconds(): number {
+    return this.#missed;
+  }
+
   /**
    * Milliseconds of a monotonic clock that stands still while a batch of this peer is applied. A
    * budget that refills with it is not refilled by the very work that it bounds, however slow that

@@ -82,7 +82,7 @@ describe("netmap_ring", () => {
     const region = junk(ringBytes(2) + 128);
     const ring = cRing(region, 64);
     ring.flags = RingFlag.TIMESTAMP | RingFlag.FORWARD;
-    ring.timestampMs = 0x65a0bc00 * 1000 + 250;
+    ring.timestampUs = 0x65a0bc00 * 1e6 + 250_000;
     ring.setSlot(0, 7, 8, 9);
     ring.setSlot(1, 10, 0x4142, Ns.MOREFRAG | Ns.BUF_CHANGED);
     ring.setPtr(1, 0x1122334455667);
@@ -99,7 +99,7 @@ describe("netmap_ring", () => {
     const ring = new NetmapRing(region, 0);
     expect([ring.numSlots, ring.bufSize, ring.ringId, ring.dir]).toEqual([2, 2048, 3, 1]);
     expect([ring.head, ring.cur, ring.tail, ring.flags]).toEqual([4, 5, 6, 6]);
-    expect(ring.timestampMs).toBe(0x65a0bc00 * 1000 + 250);
+    expect(ring.timestampUs).toBe(0x65a0bc00 * 1e6 + 250_000);
     expect(ring.buffersAt).toBe(0x12345678);
     expect([ring.bufIdx(0), ring.len(0), ring.slotFlags(0), ring.ptr(0)]).toEqual([7, 8, 9, 0]);
     expect(ring.ptr(1)).toBe(0x1122334455667);

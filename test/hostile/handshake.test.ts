@@ -131,10 +131,26 @@ describe("hello", () => {
     expect(text).toContain(pair!.name);
   });
 
-  it("of a name in use replaces the first, which is told so", async () => {
+  it("attack-S5 of a name in use is refused, of either personality, and hurts nobody", async () => {
     const name = stage.name();
     const first = await RawFrontend.join(stage.port, name);
-    const second = await RawFrontend.join(stage.port, name, { instance: "another process" });
+    for (const personality of ["ena", "xen"]) {
+      const hello = { ...good, name, personality, instance: "another process" };
+      const { refused, text } = await refusal(hello);
+      expect(refused).toBe("NAME_IN_USE");
+      expect(text).toMatch(/another NIC, whose frontend is alive; the next free name is "[^"]+"/);
+    }
+    expect(await first.survived()).toBe(true);
+    await first.end();
+  });
+
+  it("attack-S5 of a name in use takes it over when it says so; the first is told", async () => {
+    const name = stage.name();
+    const first = await RawFrontend.join(stage.port, name);
+    const second = await RawFrontend.join(stage.port, name, {
+      instance: "another process",
+      takeOver: true,
+    });
     const { code, reason } = await first.closed;
     expect(code).toBe(CloseCode.REPLACED);
     expect(reason).toContain(name);

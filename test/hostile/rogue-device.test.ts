@@ -302,7 +302,8 @@ describe("a device that lies to a NIC that runs", () => {
 
 describe("close codes", () => {
   it.each([
-    [CloseCode.REPLACED, "another took the name", true],
+    [CloseCode.REFUSED, "never again", true],
+    [CloseCode.REPLACED, "another took the name", false],
     [CloseCode.GOING_AWAY, "the device stops", false],
   ])("%i: gives up only when told to", async (code, reason, final) => {
     const device = await DeviceProcess.start();
@@ -313,7 +314,7 @@ describe("close codes", () => {
     try {
       await child.waitForJson((value) => value["event"] === "ready");
       rogue.links[0]!.ws.close(code, reason);
-      if (final) await givesUp(child, /another took the name/);
+      if (final) await givesUp(child, /never again/);
       else await child.waitForJson((value) => value["event"] === "link-back");
     } finally {
       await child.stop();

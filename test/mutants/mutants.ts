@@ -236,4 +236,32 @@ export const mutants: readonly Mutant[] = [
     replace: "if (ring === undefined || !adapter.running) return 0;",
     breaks: "frames move while the link is down",
   },
+  {
+    row: "E31",
+    file: RX,
+    search: "if (i === 0 && ring.pktOffset !== 0) {",
+    replace: "if (i > 0 && ring.pktOffset !== 0) {",
+    breaks: "an offset holds for all descriptors but the first",
+  },
+  {
+    row: "E32",
+    file: "frontend/netmap/sync.ts",
+    search: "  ring.timestampUs = microtime();",
+    replace: "  if ((ring.flags & 2) !== 0) ring.timestampUs = microtime();",
+    breaks: "no time in the ring unless it is asked for",
+  },
+  {
+    row: "E33",
+    file: "frontend/netmap/poll.ts",
+    search: "kring.rhead !== ring.head) return true;",
+    replace: "kring.rhead > ring.lim) return true;",
+    breaks: "released slots wait while frames are unread",
+  },
+  {
+    row: "E34",
+    file: RX,
+    search: "map.sync(SyncOp.POSTREAD);\n  map.busy = false;",
+    replace: "map.sync(SyncOp.PREREAD);\n  map.busy = false;",
+    breaks: "the buffer is not synced for the CPU",
+  },
 ];

@@ -11,6 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Mutant, mutants, SEED_TEST } from "./mutants.ts";
 import { netfrontMutants } from "./netfront.ts";
+import { survivors } from "./survivors.ts";
 
 const root = join(import.meta.dirname, "../..");
 const PARTS = ["cli", "device", "frontend", "shared", "test"];
@@ -29,7 +30,7 @@ interface Report {
 
 function main(): number {
   const rows = process.argv.slice(2);
-  const wanted = [...mutants, ...netfrontMutants].filter(
+  const wanted = [...mutants, ...survivors, ...netfrontMutants].filter(
     ({ row }) => rows.length === 0 || rows.includes(row),
   );
   if (wanted.length === 0) {
@@ -100,6 +101,6 @@ function runTests(copy: string, file: string, name: string): Report | undefined 
 }
 
 const lineOf = ({ mutant, verdict }: Outcome): string =>
-  `${mutant.row.padEnd(4)} ${verdict.padEnd(13)} ${mutant.file.padEnd(30)} ${mutant.breaks}`;
+  `${mutant.row.padEnd(10)} ${verdict.padEnd(13)} ${mutant.file.padEnd(30)} ${mutant.breaks}`;
 
 process.exitCode = main();

@@ -93,7 +93,7 @@ test("CREATE and DESTROY in any order agree with a model", async () => {
     }),
     { numRuns: runs(2000) },
   );
-}, 60_000);
+});
 
 test("case-W1, case-W2 a correct driver with ids of its own and empty meta descriptors: every packet arrives whole, in order, completed once", async () => {
   const packet = fc.record({
@@ -166,4 +166,4 @@ test("case-W1, case-W2 a correct driver with ids of its own and empty meta descr
     ),
     { numRuns: runs(2000) },
   );
-}, 60_000);
+});

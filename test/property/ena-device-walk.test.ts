@@ -78,7 +78,7 @@ describe("a driver that does anything", () => {
       }),
       { numRuns: runs(10_000) },
     );
-  }, 60_000);
+  });
 });
 
 describe("random descriptors", () => {
@@ -148,7 +148,7 @@ describe("random descriptors", () => {
       ),
       { numRuns: SOAK ? 10_000 : 3000 },
     );
-  }, 60_000);
+  });
 
   test("rx: descriptors at will, frames of any size", async () => {
     await fc.assert(
@@ -193,5 +193,5 @@ describe("random descriptors", () => {
       ),
       { numRuns: SOAK ? 10_000 : 3000 },
     );
-  }, 60_000);
+  });
 });

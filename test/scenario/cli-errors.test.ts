@@ -75,7 +75,7 @@ beforeAll(async () => {
   at.nameTaken = await webSocketServer(SUBPROTOCOL, [
     Op.REFUSE,
     "NAME_IN_USE",
-    '"ena0" is the name of an uplink of this device; choose another with --name',
+    '"ena0" is the name of an uplink of this device',
   ]);
   writeFileSync(join(folder, "broken.json"), "{");
   writeFileSync(join(folder, "unknown.json"), '{"device": {"port": 7700}}');
@@ -300,14 +300,17 @@ describe("a NIC that can't be", () => {
     expect(first.stdout).not.toContain("link-lost");
   });
 
-  it("is told that another process took its name, and ends with 1", async () => {
+  it("attack-S5 ends with 1 when another NIC has the name it insists on, and says what to do", async () => {
     const args = ["frontend", "--connect", `127.0.0.1:${devicePort}`, "--name", "same", "--json"];
     await using first = startRingwire(args);
     await first.waitForJson((line) => line.event === "ready");
-    await using second = startRingwire(args);
-    await second.waitForJson((line) => line.event === "ready");
-    expect(await first.ended()).toEqual({ code: 1, signal: null });
-    expect(first.stderr).toMatch(/another frontend took the name same; choose another with --name/);
+    const second = await runRingwire(args);
+    expect(second.exit).toEqual({ code: 1, signal: null });
+    expect(second.stderr).toMatch(
+      /"same" is the name of another NIC.*"same1"; choose another name with --name, or take this one with --take-over/,
+    );
+    expect(first.exit).toBeUndefined();
+    expect(first.stdout).not.toContain("link-lost");
   });
 });
 

@@ -17,7 +17,7 @@ import {
 import { RxOwner } from "../../frontend/ena/rings.ts";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
 import type { NmPort } from "../../frontend/netmap/descriptor.ts";
-import { Naf, Nkr, Ns, Poll, RingMode, Txrx } from "../../frontend/netmap/flags.ts";
+import { Naf, Nkr, Ns, Poll, RingFlag, RingMode, Txrx } from "../../frontend/netmap/flags.ts";
 import { NetmapRing } from "../../frontend/netmap/ring.ts";
 import { RX_CDESC_SIZE, rxCdesc, rxDesc } from "../../shared/ena/io.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
@@ -712,4 +712,169 @@ test("E30 link or interface down: rxsync returns 0 and nothing moves", async () 
   await pair.arrive(...frames(5, 2));
   port.rxsync();
   expect(takeAll(port, ring)).toEqual(frames(5, 2).map((f) => Buffer.from(f)));
+});
+
+test("E16 the assertion holds in the product, and an application's mistake is none of ours", async () => {
+  const { pair, port } = await stage();
+  const ring = pair.rx();
+  const slots = port.rxRing(0);
+  const { lim } = slots;
+  const before = pair.census();
+  // The application writes into slots that are the driver's.
+  slots.setBufIdx((ring.nicCur + lim) % SLOTS, 77);
+  slots.setBufIdx(0, 78);
+  await pair.arrive(...frames(0, 1));
+  port.rxsync();
+  await pair.run(pair.driver.down());
+  expect(pair.counter("queue0", "rx_ring", "bad_slot")).toBe(2);
+  expect(pair.census()).toEqual(before);
+  await pair.run(pair.driver.up());
+  await pair.settle();
+
+  // The driver loses count: a slot that it never took has a buffer, which would be lost.
+  const again = pair.rx();
+  await pair.arrive(...frames(1, 1));
+  again.nmSlot = (again.nicCur + 1) % SLOTS;
+  again.pktReqIds[0] = again.netmapBufIdx.findIndex((index) => index !== 0);
+  expect(() => rxLoadDesc(pair.adapter, again, slots, 0)).toThrow(/already has buffer/);
+  again.nicCur = (again.nicCur + 1) % SLOTS;
+  expect(() => freeRxBufs(pair.adapter, again)).toThrow(/already has buffer/);
+});
+
+/** The device leaves `offset` bytes free in the first buffer of the next packet, and fills the rest. */
+function offsetFirst(pair: NetmapPair, offset: number): void {
+  let piece = 0;
+  pair.tamper = (act) => {
+    if (act.kind !== "write") return [act];
+    if (act.type === RecordType.FRAME && piece++ === 0) {
+      const room = Math.min(act.bytes.length, 2048 - offset);
+      return [{ ...act, address: act.address + offset, bytes: act.bytes.subarray(0, room) }];
+    }
+    if (act.type === RecordType.ENA_RX_CDESC) {
+      const view = new DataView(act.bytes.buffer, act.bytes.byteOffset, act.bytes.byteLength);
+      for (let at = 0; at < act.bytes.length; at += RX_CDESC_SIZE) {
+        // What later completions say about an offset means nothing.
+        act.bytes[at + OFFSET] = offset;
+        if (rxCdesc.first(view, at) === 1) {
+          view.setUint16(at + LENGTH, Math.min(rxCdesc.length(view, at), 2048 - offset), true);
+        }
+      }
+    }
+    return [act];
+  };
+}
+const LENGTH = 4;
+const OFFSET = 14;
+
+test.each([1, 10, 255])(
+  "E31 an rx offset of %i bytes holds for the first descriptor of several, and for no other",
+  async (offset) => {
+    const { pair, port } = await stage({ mtu: 9000 });
+    const big = numbered(0, 5000, MAC);
+    offsetFirst(pair, offset);
+    await pair.arrive(big);
+    pair.tamper = undefined;
+    port.rxsync();
+    const ring = port.rxRing(0);
+    expect([0, 1, 2].map((i) => ring.len(i))).toEqual([2048 - offset, 2048, 904]);
+    expect(takeAll(port, ring)).toEqual([
+      Buffer.concat([big.subarray(0, 2048 - offset), big.subarray(2048)]),
+    ]);
+    pair.check();
+  },
+);
+
+test("E31 the same for the stack's mbufs", async () => {
+  const pair = new NetmapPair({ mtu: 9000 });
+  await pair.start();
+  const big = numbered(0, 5000, MAC);
+  const clusters: number[] = [];
+  pair.tamper = (act) => {
+    if (act.kind === "write" && act.type === RecordType.FRAME) clusters.push(act.bytes.length);
+    return [act];
+  };
+  await pair.arrive(big);
+  expect(pair.inputs.at(-1)?.bytes).toEqual(big);
+  const first = clusters[0]!;
+  const shift = 10;
+  let piece = 0;
+  pair.tamper = (act) => {
+    if (act.kind !== "write") return [act];
+    if (act.type === RecordType.FRAME && piece++ === 0) {
+      return [
+        { ...act, address: act.address + shift, bytes: act.bytes.subarray(0, first - shift) },
+      ];
+    }
+    if (act.type === RecordType.ENA_RX_CDESC) {
+      const view = new DataView(act.bytes.buffer, act.bytes.byteOffset, act.bytes.byteLength);
+      view.setUint8(OFFSET, shift);
+      view.setUint16(LENGTH, first - shift, true);
+    }
+    return [act];
+  };
+  await pair.arrive(big);
+  expect(pair.inputs.at(-1)?.bytes).toEqual(
+    new Uint8Array(Buffer.concat([big.subarray(0, first - shift), big.subarray(first)])),
+  );
+});
+
+test("E32 every rxsync stamps ring->ts, in microseconds, whatever the ring's flags", async () => {
+  const { pair, port } = await stage();
+  const ring = port.rxRing(0);
+  for (const flags of [0, RingFlag.TIMESTAMP]) {
+    ring.flags = flags;
+    for (const sync of [() => port.rxsync(), () => port.look(Poll.IN)]) {
+      ring.timestampUs = 0;
+      const before = Date.now() * 1000;
+      await pair.arrive(...frames(0, 1));
+      sync();
+      expect(ring.timestampUs).toBeGreaterThanOrEqual(before);
+      takeAll(port, ring);
+    }
+  }
+});
+
+test("E33 poll gives released slots back while other frames are still unread", async () => {
+  const { pair, port } = await stage();
+  const ring = port.rxRing(0);
+  await pair.arrive(...frames(0, 20));
+  port.rxsync();
+  const held = pair.rx().nicSlots;
+  ring.advance(10);
+  expect(port.look(Poll.IN)).toBe(Poll.IN);
+  expect(pair.rx().nicSlots).toBe(held + 10);
+  // Nothing released, something unread: no sync is needed.
+  const stamp = 1;
+  ring.timestampUs = stamp;
+  expect(port.look(Poll.IN)).toBe(Poll.IN);
+  expect(ring.timestampUs).toBe(stamp);
+});
+
+test("E34 each rx buffer is synced for the CPU, then unloaded, then handed on", async () => {
+  const { pair, port } = await stage({ mtu: 9000 });
+  await pair.arrive(...frames(0, 1), numbered(1, 5000, MAC));
+  const trace: string[] = [];
+  const { sync, unload } = DmaMap.prototype;
+  const { setSlot } = NetmapRing.prototype;
+  vi.spyOn(DmaMap.prototype, "sync").mockImplementation(function (this: DmaMap, op) {
+    if (op === SyncOp.POSTREAD) trace.push("sync");
+    sync.call(this, op);
+  });
+  vi.spyOn(DmaMap.prototype, "unload").mockImplementation(function (this: DmaMap) {
+    trace.push("unload");
+    unload.call(this);
+  });
+  vi.spyOn(NetmapRing.prototype, "setSlot").mockImplementation(function (
+    this: NetmapRing,
+    ...args: Parameters<NetmapRing["setSlot"]>
+  ) {
+    trace.push("slot");
+    setSlot.apply(this, args);
+  });
+  pair.rxsync();
+  vi.restoreAllMocks();
+  const one = ["sync", "unload", "slot"];
+  expect(trace).toEqual([...one, ...one, ...one, ...one]);
+  port.rxsync();
+  expect(takeAll(port, port.rxRing(0)).length).toBe(2);
 });

@@ -659,7 +659,7 @@ test("N29 a hundred moves under load: references and maps stay constant", async 
   expect(pair.counter("connects")).toBe(101);
   await receive(pair, frame(60, 1, MAC));
   expect(pair.inputs.length).toBeGreaterThan(received);
-}, 30_000);
+});
 
 describe("N30", () => {
   const fails = (error: Errno): void => {

@@ -50,4 +50,8 @@ export class DeviceProcess {
   async stop(): Promise<void> {
     await this.child.stop();
   }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
 }

@@ -5,6 +5,7 @@
 import type { DeviceProcess } from "./device-process.ts";
 import type { DriverName } from "./lab.ts";
 import { type Child, startScript } from "./process.ts";
+import { slow } from "./slowness.ts";
 import { portOf, sum } from "./status.ts";
 
 export interface DirectionCounts {
@@ -90,7 +91,7 @@ export class Neighbour {
 
   /** Traffic goes on, both ways. */
   async #flows(before: NeighbourCounts, wrong: string[]): Promise<void> {
-    for (let look = 0; look < 100; look++) {
+    for (let look = 0; look < slow(100); look++) {
       const { ab, ba } = await this.#ask("counts");
       if (ab.received > before.ab.received && ba.received > before.ba.received) return;
       await new Promise((resolve) => setTimeout(resolve, 50));

@@ -46,15 +46,14 @@ export interface PairOptions {
   readonly pushBudget?: number;
 }
 
-/** One of 43 random keys leaves a queue without any of 64 neighbouring ports. */
-const RSS_KEY = Uint8Array.from({ length: 40 }, (_, i) => (i * 37 + 11) & 0xff);
-
 export class EnaPair extends NicPair<DeviceAct> {
   readonly pci: PciFunction;
   readonly driver: EnaDriver;
   readonly options: PairOptions;
   /** Reasons of the resets that the driver asked for, in order. */
   readonly resets: number[] = [];
+  /** Admin commands that the driver has posted, 64 bytes each. */
+  readonly commands: Uint8Array[] = [];
   #end: DeviceEnd | undefined;
 
   constructor(options: PairOptions = {}) {
@@ -76,7 +75,6 @@ export class EnaPair extends NicPair<DeviceAct> {
       },
       { llq: true, ...options.driver },
     );
-    this.driver.adapter.rssKey.set(RSS_KEY);
     this.listen();
   }
 
@@ -158,9 +156,10 @@ class PairLink implements DeviceLink {
     });
   }
 
-  write(address: number, _type: number, src: Uint8Array, at: number, length: number): void {
+  write(address: number, type: number, src: Uint8Array, at: number, length: number): void {
     const end = this.#end;
     const bytes = src.slice(at, at + length);
+    if (type === RecordType.ENA_AQ) this.#pair.commands.push(bytes);
     this.#pair.toDevice.push(() => {
       const window = end.memory.windows.find(address, length);
       if (window === undefined) throw new Error(`write of ${length} at ${address}: no window`);

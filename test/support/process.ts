@@ -8,6 +8,7 @@ import { delimiter, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import type { Namespace } from "./netns.ts";
+import { slow, WaitedTooLong } from "./slowness.ts";
 
 /** The checkout's root folder. */
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -23,7 +24,7 @@ const KEEP_CHARS = 4 << 20;
 /** For one child: an empty /dev/net, or one as udev makes it, whatever the machine has. */
 const HIDE_TUN = "set -e; mount -t tmpfs none /dev/net";
 const OPEN_TUN = `${HIDE_TUN}; mknod -m 666 /dev/net/tun c 10 200`;
-/** A wait that takes longer than this is a hang, not a slow machine. */
+/** A wait that takes longer than this on an idle machine is a hang. All waits here grow by `slow`. */
 const HANG_MS = 30_000;
 
 export interface Exit {
@@ -118,9 +119,10 @@ export class Child {
         reject(new Error(`ended with ${signal ?? code} before ${what}\n${this.said()}`));
       }
     };
+    const limitMs = slow(timeoutMs);
     const timer = setTimeout(
-      () => reject(new Error(`waited ${timeoutMs} ms for ${what}\n${this.said()}`)),
-      timeoutMs,
+      () => reject(new WaitedTooLong(limitMs, `${what}\n${this.said()}`)),
+      limitMs,
     );
     this.#watchers.add(check);
     try {
@@ -171,7 +173,7 @@ export class Child {
   /** SIGTERM, and SIGKILL when that does not help within `graceMs`. */
   async stop(graceMs = 5000): Promise<Exit> {
     this.signal("SIGTERM");
-    const timer = setTimeout(() => this.signal("SIGKILL"), graceMs);
+    const timer = setTimeout(() => this.signal("SIGKILL"), slow(graceMs));
     const exit = await this.exited;
     clearTimeout(timer);
     return exit;
@@ -266,12 +268,13 @@ export async function eventually<T>(
   timeoutMs = HANG_MS,
   everyMs = 50,
 ): Promise<T> {
-  const end = performance.now() + timeoutMs;
+  const limitMs = slow(timeoutMs);
+  const end = performance.now() + limitMs;
   for (;;) {
     const found = await look();
     if (found !== undefined) return found;
     if (performance.now() > end) {
-      throw new Error(`waited ${timeoutMs} ms for ${typeof what === "string" ? what : what()}`);
+      throw new WaitedTooLong(limitMs, typeof what === "string" ? what : what());
     }
     await sleep(everyMs);
   }

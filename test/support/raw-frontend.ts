@@ -15,6 +15,7 @@ import { applyBatch } from "../../shared/wire/decode.ts";
 import { RECORD_BYTES } from "../../shared/wire/records.ts";
 import { NIC_PATH, Op, PROTOCOL_VERSION, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
 import { RecordingSink, type Told } from "./recording-sink.ts";
+import { slow, WaitedTooLong } from "./slowness.ts";
 
 /** Waiting longer than this for a peer on the same machine is a hang. */
 const HANG_MS = 20_000;
@@ -223,7 +224,8 @@ export class RawFrontend {
         );
       }
     };
-    const timer = setTimeout(() => reject(new Error(`waited too long for ${what}`)), HANG_MS);
+    const limitMs = slow(HANG_MS);
+    const timer = setTimeout(() => reject(new WaitedTooLong(limitMs, what)), limitMs);
     this.#waiting.add(check);
     try {
       check();

@@ -5,6 +5,7 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import { slow, WaitedTooLong } from "./slowness.ts";
 
 const HANG_MS = 20_000;
 
@@ -164,9 +165,10 @@ export class RawSocket {
     const check = () => {
       if (test()) resolve();
     };
+    const limitMs = slow(HANG_MS);
     const timer = setTimeout(() => {
-      reject(new Error(`waited too long for ${what}; got ${this.received.subarray(0, 200)}`));
-    }, HANG_MS);
+      reject(new WaitedTooLong(limitMs, `${what}; got ${this.received.subarray(0, 200)}`));
+    }, limitMs);
     this.#watchers.add(check);
     try {
       check();

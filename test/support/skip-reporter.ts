@@ -1,5 +1,6 @@
 /**
- * The last word of a test run: one line alone, `N passed, N failed, N skipped`.
+ * The last word of a test run: one line alone, `N passed, N failed, N skipped`. A line before it says
+ * how many of the failed only ran out of time, which tells of the machine and not of the tree.
  *
  * With CI=true or RINGWIRE_STRICT_SKIPS=1 a skipped test counts as failed unless test/skips.json
  * names it, `"<file> > <full name>": "<reason>"`, and an entry that fits no test of a file
@@ -7,6 +8,7 @@
  */
 import { readFileSync, writeSync } from "node:fs";
 import type { Reporter, SerializedError, TestModule, TestRunEndReason } from "vitest/node";
+import { isTooSlow, type ReportedError, slowness } from "./slowness.ts";
 
 const SKIPS = new URL("../skips.json", import.meta.url);
 const STDOUT = 1;
@@ -14,11 +16,12 @@ const STDOUT = 1;
 export default class SkipReporter implements Reporter {
   readonly #strict = isStrict(process.env);
   #line = "";
+  #tooSlow = "";
 
   onInit(): void {
     // At exit, so that nothing of vitest's own comes after it.
     process.once("exit", () => {
-      if (this.#line !== "") writeSync(STDOUT, `${this.#line}\n`);
+      if (this.#line !== "") writeSync(STDOUT, `${this.#tooSlow}${this.#line}\n`);
     });
   }
 
@@ -38,6 +41,7 @@ export default class SkipReporter implements Reporter {
     if (failed > 0) process.exitCode = 1;
 
     const skipped = run.skipped.size - unlisted.length;
+    this.#tooSlow = tooSlowLine(run.tooSlow, failed);
     this.#line = `${run.passed} passed, ${failed} failed, ${skipped} skipped`;
   }
 }
@@ -46,6 +50,8 @@ interface Run {
   passed: number;
   /** Failed tests, and suites and files that failed outside of any test. */
   failed: number;
+  /** Of these, the ones that ran out of time and have no other error. */
+  tooSlow: number;
   readonly skipped: Map<string, string | undefined>;
   readonly names: Set<string>;
   readonly files: Set<string>;
@@ -63,24 +69,44 @@ function count(modules: readonly TestModule[]): Run {
   const run: Run = {
     passed: 0,
     failed: 0,
+    tooSlow: 0,
     skipped: new Map(),
     names: new Set(),
     files: new Set(),
   };
   for (const module of modules) {
     run.files.add(module.relativeModuleId);
-    if (module.errors().length > 0) run.failed++;
-    for (const suite of module.children.allSuites()) if (suite.errors().length > 0) run.failed++;
+    fail(run, module.errors());
+    for (const suite of module.children.allSuites()) fail(run, suite.errors());
     for (const test of module.children.allTests()) {
       const name = `${module.relativeModuleId} > ${test.fullName}`;
       const result = test.result();
       run.names.add(name);
       if (result.state === "passed") run.passed++;
       else if (result.state === "skipped") run.skipped.set(name, result.note);
-      else run.failed++;
+      else if (result.errors === undefined || result.errors.length === 0) run.failed++;
+      else fail(run, result.errors);
     }
   }
   return run;
+}
+
+/** Counts one failure, unless there is no error. */
+function fail(run: Run, errors: readonly ReportedError[]): void {
+  if (errors.length === 0) return;
+  run.failed++;
+  if (errors.every(isTooSlow)) run.tooSlow++;
+}
+
+/** The line about failures that a busy machine explains; empty when there are none. */
+function tooSlowLine(tooSlow: number, failed: number): string {
+  if (tooSlow === 0) return "";
+  const again = Math.ceil(slowness() * 4);
+  return (
+    `${tooSlow} of ${failed} failed by running out of time, ${failed - tooSlow} by a wrong result. ` +
+    "Out of time means that the machine was too slow or too busy, or that something hangs: " +
+    `run those again with RINGWIRE_TEST_SLOW=${again}.\n`
+  );
 }
 
 /** One sentence for each test that was skipped without leave. */

@@ -131,7 +131,7 @@ describe("the event queue", () => {
       host.memory.writes.length = 0;
     }
     expect(nic.snapshot()["counters"]).toMatchObject({ aenqOverflows: 0 });
-  }, 20_000);
+  });
 
   test.each([
     ["beyond the ring", 17],

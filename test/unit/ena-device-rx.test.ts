@@ -79,7 +79,7 @@ describe.each([
       host.memory.writes.length = 0;
     }
     expect(host.takeFaults()).toEqual([]);
-  }, 20_000);
+  });
 });
 
 test("without room nothing is used up, and the drop is an overrun", async () => {

@@ -9,8 +9,17 @@ import { Abandoned, Waits } from "../../frontend/ena/waits.ts";
 import { flowHash, mbufByte } from "../../frontend/net/flow.ts";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
 import { Csum, Mbuf } from "../../frontend/net/mbuf.ts";
+import { aqCommon, Opcode } from "../../shared/ena/admin.ts";
+import {
+  aenqConfig,
+  FeatureId,
+  featureCommand,
+  SET_FEATURE_BODY,
+} from "../../shared/ena/features.ts";
 import { TX_DESC_SIZE } from "../../shared/ena/io.ts";
-import type { LlqFeature } from "../../shared/ena/llq.ts";
+import { type LlqFeature, llqFeature } from "../../shared/ena/llq.ts";
+import { nameOf } from "../../shared/ena/names.ts";
+import { RSS_KEY_OFFSET } from "../../shared/ena/rss.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { FakeDeviceLink } from "../support/fake-device-link.ts";
@@ -34,6 +43,83 @@ const OFFER: LlqFeature = {
   accelFlags: 0,
   maxTxBurstBytes: 0,
 };
+
+describe("guest-5 the admin commands are those of the original, in its order", () => {
+  /** "GET 20 v1 buffer": feature, version unless 0, whether there is a control buffer. */
+  function word(bytes: Uint8Array): string {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const { opcode } = aqCommon.parse(view, 0);
+    if (opcode !== Opcode.GET_FEATURE && opcode !== Opcode.SET_FEATURE)
+      return nameOf(Opcode, opcode);
+    const c = featureCommand.parse(view, 0);
+    return [
+      opcode === Opcode.GET_FEATURE ? "GET" : "SET",
+      nameOf(FeatureId, c.featureId),
+      ...(c.featureVersion === 0 ? [] : [`v${c.featureVersion}`]),
+      ...(c.controlLength === 0 ? [] : ["buffer"]),
+    ].join(" ");
+  }
+  const INIT = [
+    "SET HOST_ATTR_CONFIG",
+    "GET DEVICE_ATTRIBUTES",
+    "GET MAX_QUEUES_EXT v1",
+    "GET AENQ_CONFIG",
+    "GET STATELESS_OFFLOAD_CONFIG",
+    "GET HW_HINTS",
+    "GET LLQ v1",
+    // ena_com_set_aenq_config looks again.
+    "GET AENQ_CONFIG",
+    "SET AENQ_CONFIG",
+    "SET LLQ",
+  ];
+  const QUEUES = ["CREATE_CQ", "CREATE_SQ", "CREATE_CQ", "CREATE_SQ"];
+  const RSS_INIT = [
+    "GET RSS_INDIRECTION_TABLE_CONFIG",
+    "GET RSS_HASH_FUNCTION buffer",
+    "GET RSS_HASH_FUNCTION",
+    "SET RSS_HASH_FUNCTION buffer",
+    "GET RSS_HASH_INPUT buffer",
+    "SET RSS_HASH_INPUT buffer",
+    "GET RSS_INDIRECTION_TABLE_CONFIG buffer",
+  ];
+  const RSS = [
+    "SET RSS_INDIRECTION_TABLE_CONFIG buffer",
+    "GET RSS_HASH_FUNCTION",
+    "SET RSS_HASH_FUNCTION buffer",
+    "SET RSS_HASH_INPUT buffer",
+    "SET MTU",
+  ];
+
+  test("guest-5 attach and up, and after a reset the key of before", async () => {
+    const pair = new EnaPair({});
+    await pair.start();
+    expect(pair.commands.map(word)).toEqual([...INIT, ...QUEUES, ...RSS_INIT, ...RSS]);
+    const bodies = new Map(pair.commands.map((bytes) => [word(bytes), bytes]));
+    const body = (what: string): DataView =>
+      new DataView(bodies.get(what)!.buffer, SET_FEATURE_BODY);
+    expect(aenqConfig.parse(body("SET AENQ_CONFIG"), 0).enabledGroups).toBe(0xdf);
+    expect(llqFeature.parse(body("SET LLQ"), 0)).toMatchObject({
+      headerLocationEnabled: 1,
+      entrySizeEnabled: 1,
+      descsBeforeHeaderEnabled: 2,
+      strideEnabled: 2,
+      // Both accelerations, though this device offers none.
+      accelFlags: 3,
+    });
+    expect(pair.deviceFaults).toEqual([]);
+
+    // Microsoft's key, as the device has it before any driver: last byte first.
+    const { key } = pair.driver.adapter.rss;
+    const before = Buffer.from(key).toString("hex");
+    expect(Buffer.from(key.slice(RSS_KEY_OFFSET)).reverse().toString("hex", 0, 4)).toBe("6d5a56da");
+    pair.commands.length = 0;
+    pair.nic.requestReset();
+    for (let i = 0; i < 3; i++) await pair.second();
+    expect(pair.commands.map(word)).toEqual([...INIT, ...QUEUES, ...RSS]);
+    expect(Buffer.from(pair.driver.adapter.rss.key).toString("hex")).toBe(before);
+    expect(pair.deviceFaults).toEqual([]);
+  });
+});
 
 describe("low latency queues", () => {
   test("the usual offer: 128 bytes, two descriptors, several an entry", () => {

@@ -1,5 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { FLAP_MOVES, FLAP_WINDOW_MS, Learned, MacTable } from "../../shared/net/mac-table.ts";
+import {
+  FLAP_MOVES,
+  FLAP_WINDOW_MS,
+  HOME_QUIET_MS,
+  Learned,
+  MacTable,
+} from "../../shared/net/mac-table.ts";
 
 /** Address number n as [high, low]. */
 const mac = (n: number): [number, number] => [0x0200 + Math.floor(n / 2 ** 32), n | 0];
@@ -36,16 +42,91 @@ describe("MacTable", () => {
     for (let i = 1; i <= FLAP_MOVES; i++) {
       expect(table.learn(...mac(1), i % 2, i)).toBe(Learned.MOVED);
     }
-    const there = FLAP_MOVES % 2;
-    const other = 1 - there;
-    expect(table.learn(...mac(1), other, 100)).toBe(Learned.DAMPED);
-    expect(table.lookup(...mac(1), 100)).toBe(there);
-    expect([table.moves, table.damped]).toEqual([FLAP_MOVES, 1]);
+    // Port 0 had it first: it takes the address back, and keeps it.
+    expect(table.learn(...mac(1), 0, 99)).toBe(Learned.MOVED);
+    expect(table.learn(...mac(1), 1, 100)).toBe(Learned.DAMPED);
+    expect(table.lookup(...mac(1), 100)).toBe(0);
+    expect([table.moves, table.damped]).toEqual([FLAP_MOVES + 1, 1]);
     expect(table.entries(100)).toMatchObject([
-      { mac: "02:00:00:00:00:01", port: there, previousPort: other, moves: FLAP_MOVES },
+      { mac: "02:00:00:00:00:01", port: 0, previousPort: 1, moves: FLAP_MOVES + 1 },
     ]);
-    expect([table.learnedBy(there), table.learnedBy(other)]).toEqual([1, 0]);
-    expect(table.learn(...mac(1), other, FLAP_WINDOW_MS + 100)).toBe(Learned.MOVED);
+    expect([table.learnedBy(0), table.learnedBy(1)]).toEqual([1, 0]);
+    expect(table.learn(...mac(1), 1, FLAP_WINDOW_MS + 100)).toBe(Learned.MOVED);
+  });
+
+  it("attack-S4 damping keeps an address with its older owner, for as long as both claim it", () => {
+    const table = new MacTable({ ageMs: 1e6, perPort: 10 });
+    const owner = 0;
+    const thief = 1;
+    table.learn(...mac(1), owner, 0);
+    let stolen = 0;
+    for (let now = 0; now < 60_000; now += 20) {
+      table.learn(...mac(1), thief, now);
+      if (table.lookup(...mac(1), now) === thief) stolen++;
+      table.learn(...mac(1), owner, now + 10);
+    }
+    expect(stolen).toBeLessThanOrEqual(FLAP_MOVES);
+    // The thief stops: nothing stays with it.
+    expect(table.lookup(...mac(1), 60_000)).toBe(owner);
+  });
+
+  it("attack-S4 an owner that is silent loses to who speaks, and has the address back at once", () => {
+    const table = new MacTable({ ageMs: 1e6, perPort: 10 });
+    table.learn(...mac(1), 0, 0);
+    for (let i = 0; i < FLAP_MOVES; i++) table.learn(...mac(1), (i + 1) % 2, 10 + i);
+    table.learn(...mac(1), 0, 20);
+    expect(table.learn(...mac(1), 1, 20 + HOME_QUIET_MS - 1)).toBe(Learned.DAMPED);
+    expect(table.learn(...mac(1), 1, 20 + HOME_QUIET_MS)).toBe(Learned.MOVED);
+    expect(table.learn(...mac(1), 0, 21 + HOME_QUIET_MS)).toBe(Learned.MOVED);
+  });
+
+  it("an honest move is followed with its first frame, and so is the next", () => {
+    const table = new MacTable({ ageMs: 1e6, perPort: 10 });
+    table.learn(...mac(1), 0, 0);
+    for (let i = 1; i <= 20; i++) {
+      expect(table.learn(...mac(1), i % 3, i * 6000)).toBe(Learned.MOVED);
+      expect(table.lookup(...mac(1), i * 6000)).toBe(i % 3);
+    }
+    expect(table.damped).toBe(0);
+  });
+
+  it("a port that leaves is nobody's home: its number may be another's by then", () => {
+    const table = new MacTable({ ageMs: 1e6, perPort: 10 });
+    table.learn(...mac(1), 0, 0);
+    table.learn(...mac(1), 1, 1);
+    table.forgetPort(0);
+    for (let i = 0; i < FLAP_MOVES; i++) table.learn(...mac(1), i % 2, 2 + i);
+    // Port 1 is the older owner now.
+    expect(table.learn(...mac(1), 0, 50)).toBe(Learned.DAMPED);
+    expect(table.lookup(...mac(1), 50)).toBe(1);
+  });
+
+  it("attack-S6 a static address finds room in a table that strangers have filled", () => {
+    const table = new MacTable({ ageMs: 1e6, perPort: 64, capacity: 1024, seed: 7 });
+    for (let i = 0; i < 4096; i++) table.learn(...mac(i), i % 64, 0);
+    expect(table.size).toBeGreaterThan(1000);
+    for (let i = 0; i < 512; i++) {
+      if (!table.addStatic(0x0600, i, 100 + i)) throw new Error(`address ${i} has no place`);
+    }
+    const lost = Array.from({ length: 512 }, (_, i) => table.lookup(0x0600, i, 1)).filter(
+      (port, i) => port !== 100 + i,
+    );
+    expect(lost).toEqual([]);
+    // They leave, and the others' room is what it was.
+    for (let i = 0; i < 512; i++) table.forgetPort(100 + i);
+    for (let i = 5000; i < 9000; i++) table.learn(...mac(i), i % 64, 0);
+    expect(table.size).toBeLessThanOrEqual(1024);
+  });
+
+  it("attack-S6 in a bucket that is full, a learned address makes way for a static one", () => {
+    const table = new MacTable({ ageMs: 1e6, perPort: 1e6, capacity: 8, seed: 3 });
+    for (let i = 0; i < 10_000; i++) table.learn(...mac(i), 1, 0);
+    expect(table.size).toBe(8);
+    let pinned = 0;
+    for (let i = 0; i < 4096; i++) if (table.addStatic(0x0600, i, 2)) pinned++;
+    // All slots of the smallest table, and no more.
+    expect(pinned).toBe(256);
+    expect(table.learnedBy(1)).toBe(0);
   });
 
   it("keeps each port within its cap, by learning and by moving, and others untouched", () => {

@@ -4,7 +4,7 @@ import { Csum } from "../../frontend/net/mbuf.ts";
 import { nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Ns, Poll, RingFlag } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
-import { FakeNic, mbufOf } from "../support/fake-netmap-adapter.ts";
+import { bytesOf, FakeNic, mbufOf } from "../support/fake-netmap-adapter.ts";
 import { ethernet, putFrame, takeAll } from "../support/netmap-frames.ts";
 
 let netmap: Netmap;
@@ -170,4 +170,41 @@ describe("NS_FORWARD", () => {
     await host.close();
     await all.close();
   });
+});
+
+test("a capture at the interface sees what goes to and comes from the host ring, once each", async () => {
+  const port = await open("netmap:fake0*");
+  const seen: [string, number | undefined, number][] = [];
+  nic.ifnet.bpf = {
+    output: (m, queue) => seen.push(["out", bytesOf(m)[11], queue]),
+    input: (m, queue) => seen.push(["in", bytesOf(m)[11], queue]),
+  };
+  nic.ifnet.transmit(mbufOf(ethernet(1, 2)));
+  const bad = mbufOf(ethernet(1, 3));
+  bad.csumFlags = Csum.IP_TCP;
+  nic.ifnet.transmit(bad);
+  port.rxsync();
+  putFrame(port, port.txRing(2), ethernet(1, 4));
+  port.txsync();
+  expect(nic.up).toHaveLength(1);
+  // As in the original: not what the host ring never takes, and not what the application sends.
+  putFrame(port, port.txRing(0), ethernet(1, 5));
+  nic.inject(0, ethernet(1, 6));
+  port.txsync();
+  port.rxsync();
+  expect(seen).toEqual([
+    ["out", 2, -1],
+    ["in", 4, -1],
+  ]);
+  await port.close();
+});
+
+test("a capture sees a frame of a queue that the driver kept as the driver's", async () => {
+  const port = await open("netmap:fake0-0");
+  let seen = 0;
+  nic.ifnet.bpf = { output: () => seen++, input: () => seen++ };
+  nic.ifnet.transmit(mbufOf(ethernet(1, 1), 1));
+  expect(nic.plainSent).toHaveLength(1);
+  expect(seen).toBe(0);
+  await port.close();
 });

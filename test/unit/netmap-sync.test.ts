@@ -1,5 +1,5 @@
 /** Prologues, reinit and finalize: what an application may write, and what becomes of the rest. */
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Ns, Poll, RingFlag } from "../../frontend/netmap/flags.ts";
 import type { Kring } from "../../frontend/netmap/kring.ts";
@@ -203,15 +203,36 @@ describe("sync calls", () => {
     expect(takeAll(port, ring)).toHaveLength(3);
   });
 
-  test("NR_TIMESTAMP: the time of the sync is in the ring, else none is", () => {
+  test.each([0, RingFlag.TIMESTAMP])("ts is the time of the rxsync, ring flags %i", (flags) => {
     const ring = port.rxRing(0);
+    ring.flags = flags;
+    for (const sync of [() => port.rxsync(), () => port.look(Poll.IN)]) {
+      ring.timestampUs = 0;
+      const before = Date.now() * 1000;
+      sync();
+      expect(ring.timestampUs).toBeGreaterThanOrEqual(before);
+      expect(ring.timestampUs).toBeLessThan((Date.now() + 1) * 1000);
+    }
+  });
+
+  test("ts has microseconds, and a wall clock that is set is followed", () => {
+    const ring = port.rxRing(0);
+    const stamps = Array.from({ length: 1000 }, () => {
+      port.rxsync();
+      return ring.timestampUs;
+    });
+    expect(stamps.filter((us) => us % 1000 !== 0).length).toBeGreaterThan(900);
+    expect(stamps).toEqual([...stamps].sort((a, b) => a - b));
+    const now = vi.spyOn(Date, "now");
+    const day = 86_400_000;
+    for (const wall of [Date.now() + day, Date.now() - day]) {
+      now.mockReturnValue(wall);
+      port.rxsync();
+      expect(Math.floor(ring.timestampUs / 1000)).toBe(wall);
+    }
+    now.mockRestore();
     port.rxsync();
-    expect(ring.timestampMs).toBe(0);
-    ring.flags = RingFlag.TIMESTAMP;
-    const before = Date.now();
-    port.rxsync();
-    expect(ring.timestampMs).toBeGreaterThanOrEqual(before);
-    expect(ring.timestampMs).toBeLessThanOrEqual(Date.now());
+    expect(Math.abs(ring.timestampUs / 1000 - Date.now())).toBeLessThan(day / 2);
   });
 
   test("packets of several slots cross whole, both ways", () => {

@@ -6,7 +6,7 @@ import {
   type SwitchPort,
   Verdict,
 } from "../../device/switch/port.ts";
-import { Switch } from "../../device/switch/switch.ts";
+import { type SpoofNotice, Switch } from "../../device/switch/switch.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
 import { type Built, buildPacket, frameOf, plainSum, pseudoHeader } from "../support/packets.ts";
 import { ALL_OFFLOADS, NO_OFFLOADS, TestPort } from "../support/switch-port.ts";
@@ -46,6 +46,107 @@ function net(
 }
 const port = (n: Net, i: number): Snapshot => (n.segment.snapshot()["ports"] as Snapshot[])[i]!;
 const counts = (n: Net): number[] => n.ports.map((p) => p.got.length);
+
+/** A switch whose ports have NICs behind them: port i has the address 02:00:00:00:01:0i. */
+const own = (i: number): number[] => [2, 0, 0, 0, 1, i];
+function nicNet(count: number, options: { macsPerPort?: number } = {}): Net {
+  const clock = { ms: 0 };
+  const segment = new Switch({
+    name: "s",
+    now: () => clock.ms,
+    macsPerPort: options.macsPerPort ?? 1024,
+  });
+  const ports = Array.from({ length: count }, (_, i) => new TestPort(`p${i}`));
+  const handles = ports.map((port, i) => segment.attach(port, Uint8Array.from(own(i))));
+  return { segment, ports, handles, clock };
+}
+/** Ports that have an address, in the order of the addresses. */
+function holders(n: Net): (string | undefined)[] {
+  const table = n.segment.addresses();
+  return [...table.keys].map((key) => table.entry(key)?.port);
+}
+
+describe("the address of a NIC", () => {
+  it("attack-S4 spoofed at 50 frames/s, its owner gets every frame that is sent to it", () => {
+    const n = nicNet(3);
+    const spoof = frame(BROADCAST, own(0));
+    const told: SpoofNotice[] = [];
+    n.segment.onSpoof = (notice) => told.push(notice);
+    const seconds = 20;
+    for (let s = 0; s < seconds; s++) {
+      for (let i = 0; i < 50; i++) {
+        n.handles[2]!.input(spoof);
+        n.handles[1]!.input(frame(own(0), own(1)));
+      }
+      n.clock.ms += 1000;
+      n.segment.tick();
+    }
+    expect(counts(n)).toEqual([50 * seconds, 0, 0]);
+    expect(port(n, 2)["in"]).toMatchObject({ dropped: { mac_spoof: 50 * seconds } });
+    expect(told).toHaveLength(seconds);
+    expect(told[0]).toEqual({
+      spoofer: "p2",
+      owner: "p0",
+      mac: "02:00:00:00:01:00",
+      frames: 50,
+    });
+  });
+
+  it("attack-S4 is found before the NIC has sent anything, and does not age", () => {
+    const n = nicNet(3);
+    n.clock.ms = 1e7;
+    n.segment.tick();
+    n.handles[1]!.input(frame(own(0), own(1)));
+    expect(counts(n)).toEqual([1, 0, 0]);
+  });
+
+  it("attack-S4 a port may use further addresses, as bridges do, and they may move", () => {
+    const n = nicNet(3);
+    n.handles[0]!.input(frame(BROADCAST, A));
+    n.handles[1]!.input(frame(A, own(1)));
+    expect(counts(n)).toEqual([1, 1, 1]);
+    // The host A moved behind another port: its announcement is enough.
+    n.handles[2]!.input(frame(BROADCAST, A));
+    n.handles[1]!.input(frame(A, own(1)));
+    expect(counts(n)).toEqual([2, 2, 2]);
+  });
+
+  it("attack-S4 leaves with its NIC, and may be behind an uplink then; static wins on return", () => {
+    const n = nicNet(2);
+    const uplink = new TestPort("uplink");
+    const behind = n.segment.attach(uplink);
+    behind.input(frame(BROADCAST, own(0)));
+    expect(holders(n)).toEqual(["p0", "p1"]);
+    n.handles[0]!.detach();
+    behind.input(frame(BROADCAST, own(0)));
+    n.handles[1]!.input(frame(own(0), own(1)));
+    expect(uplink.got).toHaveLength(1);
+    const back = new TestPort("back");
+    n.segment.attach(back, Uint8Array.from(own(0)));
+    n.handles[1]!.input(frame(own(0), own(1)));
+    expect([uplink.got.length, back.got.length]).toEqual([1, 1]);
+  });
+
+  it("attack-S6 17 strangers with 1,024 addresses each displace no NIC's own address", () => {
+    const n = nicNet(17);
+    for (let stranger = 0; stranger < 17; stranger++) {
+      for (let i = 0; i < 1024; i++) {
+        n.handles[stranger]!.input(frame(A, [6, 0, 0, stranger, i >> 8, i & 255]));
+      }
+    }
+    const late = [20, 21].map((i) => {
+      const to = new TestPort(`late${i}`);
+      return { to, handle: n.segment.attach(to, Uint8Array.from(own(i))) };
+    });
+    const before = counts(n);
+    for (let i = 0; i < 100; i++) {
+      late[0]!.handle.input(frame(own(21), own(20)));
+      late[1]!.handle.input(frame(own(20), own(21)));
+    }
+    expect(late.map(({ to }) => to.got.length)).toEqual([100, 100]);
+    expect(counts(n)).toEqual(before);
+  });
+});
 
 describe("forwarding", () => {
   it("floods what it does not know, forwards what it learned, and forgets by age", () => {

@@ -1,0 +1,156 @@
+/**
+ * The NICs of a device by name and address, and the decision about one more.
+ *
+ *   hello ──► name or address in use?
+ *               │ by the same process ................. it takes its own place back
+ *               │ by a frontend that is silent ........ the newcomer takes the place
+ *               │ by a frontend that is alive ......... refused; with `numbered` another name,
+ *               ▼                                       with `takeOver` the place
+ *             admitted
+ */
+import { formatMac, macFromName, macKey, parseUnicastMac } from "../shared/net/ethernet.ts";
+import { type Hello, isReservedName } from "../shared/wire/hello.ts";
+import { CloseCode, Limits } from "../shared/wire/transactions.ts";
+import { Refusal } from "./connection.ts";
+
+/** What the roster needs of a connection with a NIC. */
+export interface Member {
+  readonly mac: Uint8Array | undefined;
+  /** Seconds without a sign of life; a frontend gives one each second. */
+  readonly silentSeconds: number;
+  close(code: CloseCode, reason: string): void;
+}
+
+/** A frontend that has missed so many heartbeats loses its place to a newcomer that wants it. */
+const SILENT_SECONDS = 2;
+/** More digits than this at the end of a name are part of it, and no number. */
+const MAX_DIGITS = 9;
+
+export interface Place {
+  readonly name: string;
+  readonly mac: Uint8Array;
+}
+
+export interface RosterOptions {
+  /** Its name is a part of computed addresses. */
+  readonly segment: string;
+  /** NICs at once. */
+  readonly most: number;
+  /** Whether the switch has a port of a name. Ports of NICs are ports, too. */
+  hasPort(name: string): boolean;
+}
+
+export class Roster<M extends Member> {
+  readonly #options: RosterOptions;
+  readonly #byName = new Map<string, { readonly member: M; readonly instance: string }>();
+
+  constructor(options: RosterOptions) {
+    this.#options = options;
+  }
+
+  get(name: string): M | undefined {
+    return this.#byName.get(name)?.member;
+  }
+
+  get size(): number {
+    return this.#byName.size;
+  }
+
+  get all(): M[] {
+    return [...this.#byName.values()].map(({ member }) => member);
+  }
+
+  /** Gives `newcomer` a place, and ends the connection that had it. Throws Refusal. */
+  admit(newcomer: M, hello: Hello): Place {
+    const { most } = this.#options;
+    const { name, mac } = this.#choose(hello);
+    if (!this.#byName.has(name) && this.#byName.size >= most) {
+      throw new Refusal("NO_PLACE", `the device has ${most} NICs and no place for another`);
+    }
+    for (const [other, { member, instance }] of [...this.#byName]) {
+      if (other !== name && !sameMac(member.mac, mac)) continue;
+      const silent = member.silentSeconds >= SILENT_SECONDS;
+      member.close(
+        CloseCode.REPLACED,
+        instance === hello.instance
+          ? "replaced by a newer connection of the same process"
+          : `another frontend took the ${other === name ? "name" : "address"} of ${other}${silent ? `, which gave no sign of life for ${SILENT_SECONDS} s` : ""}`,
+      );
+    }
+    this.#byName.set(name, { member: newcomer, instance: hello.instance });
+    return { name, mac };
+  }
+
+  remove(member: M): void {
+    for (const [name, entry] of this.#byName) {
+      if (entry.member === member) this.#byName.delete(name);
+    }
+  }
+
+  #choose(hello: Hello): Place {
+    const { name } = hello;
+    const first = { name, mac: this.#macOf(hello, name) };
+    const why = this.#inTheWay(first, hello);
+    if (why === undefined) return first;
+    // With an address of its own no other name helps against another NIC that has it.
+    if (why.code === "MAC_IN_USE" && hello.mac !== undefined) throw why;
+    const next = this.#nextFree(hello);
+    if (hello.numbered !== true) {
+      throw new Refusal(why.code, `${why.message}; the next free name is "${next.name}"`);
+    }
+    const still = this.#inTheWay(next, hello);
+    if (still !== undefined) throw still;
+    return next;
+  }
+
+  #macOf(hello: Hello, name: string): Uint8Array {
+    return hello.mac === undefined
+      ? macFromName(name, this.#options.segment)
+      : parseUnicastMac(hello.mac);
+  }
+
+  /** Why a place can't be had, or undefined. */
+  #inTheWay({ name, mac }: Place, hello: Hello): Refusal | undefined {
+    const owner = this.#byName.get(name);
+    if (owner === undefined && this.#options.hasPort(name)) {
+      return new Refusal("NAME_IN_USE", `"${name}" is the name of an uplink of this device`);
+    }
+    if (owner !== undefined && hello.takeOver !== true && isHeld(owner, hello)) {
+      return new Refusal(
+        "NAME_IN_USE",
+        `"${name}" is the name of another NIC, whose frontend is alive`,
+      );
+    }
+    for (const [other, entry] of this.#byName) {
+      if (other === name || !sameMac(entry.member.mac, mac) || !isHeld(entry, hello)) continue;
+      return new Refusal("MAC_IN_USE", `${formatMac(mac)} is the address of ${other}`);
+    }
+    return undefined;
+  }
+
+  /** The next name whose place is free; with an address of its own, the next free name. */
+  #nextFree(hello: Hello): Place {
+    const [, stem = "", digits = ""] = /^(.*?)(\d*)$/.exec(hello.name) ?? [];
+    const numbered = digits.length > 0 && digits.length <= MAX_DIGITS;
+    const base = numbered ? stem : hello.name;
+    for (let n = (numbered ? Number(digits) : 0) + 1; ; n++) {
+      const number = String(n);
+      // A name of full length gives up its last letters to the number.
+      const name = `${base.slice(0, Limits.NAME_BYTES - 1 - number.length)}${number}`;
+      if (this.#byName.has(name) || this.#options.hasPort(name) || isReservedName(name)) continue;
+      const place = { name, mac: this.#macOf(hello, name) };
+      if (hello.mac !== undefined || this.#inTheWay(place, hello) === undefined) return place;
+    }
+  }
+}
+
+/** By another process that is alive. */
+function isHeld(
+  { member, instance }: { readonly member: Member; readonly instance: string },
+  hello: Hello,
+): boolean {
+  return instance !== hello.instance && member.silentSeconds < SILENT_SECONDS;
+}
+
+const sameMac = (a: Uint8Array | undefined, b: Uint8Array): boolean =>
+  a !== undefined && macKey(a, 0) === macKey(b, 0);

@@ -1,0 +1,165 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import { Refusal } from "../../device/connection.ts";
+import { Roster } from "../../device/roster.ts";
+import { formatMac } from "../../shared/net/ethernet.ts";
+import { type Hello, parseHello } from "../../shared/wire/hello.ts";
+import { CloseCode } from "../../shared/wire/transactions.ts";
+
+class Frontend {
+  mac: Uint8Array | undefined;
+  silentSeconds = 0;
+  readonly closed: [CloseCode, string][] = [];
+  readonly leave: (frontend: Frontend) => void;
+  constructor(leave: (frontend: Frontend) => void) {
+    this.leave = leave;
+  }
+  close(code: CloseCode, reason: string): void {
+    this.closed.push([code, reason]);
+    this.leave(this);
+  }
+}
+
+let roster: Roster<Frontend>;
+let uplinks: string[];
+let processes: number;
+
+beforeEach(() => {
+  uplinks = [];
+  processes = 0;
+  roster = new Roster({
+    segment: "lan0",
+    most: 64,
+    hasPort: (name) => uplinks.includes(name),
+  });
+});
+
+/** Says hello; what comes of it. Each call is another process unless `more` says otherwise. */
+function join(name: string, more: Partial<Hello> = {}) {
+  const frontend = new Frontend((gone) => roster.remove(gone));
+  const hello = parseHello({
+    version: 1,
+    personality: "ena",
+    name,
+    instance: `process ${++processes}`,
+    ...more,
+  });
+  const place = roster.admit(frontend, hello);
+  frontend.mac = place.mac;
+  return { frontend, name: place.name, mac: formatMac(place.mac) };
+}
+
+function refusalOf(name: string, more: Partial<Hello> = {}): Refusal {
+  try {
+    join(name, more);
+  } catch (error) {
+    if (error instanceof Refusal) return error;
+    throw error;
+  }
+  throw new Error(`${name} was admitted`);
+}
+
+describe("a name in use", () => {
+  it("attack-S5 is refused to a stranger while its owner is alive, with the next free name", () => {
+    const owner = join("ena0");
+    const refusal = refusalOf("ena0");
+    expect(refusal.code).toBe("NAME_IN_USE");
+    expect(refusal.message).toContain('the next free name is "ena1"');
+    // The sentence is for programs too: it names no flag.
+    expect(refusal.message).not.toContain("--");
+    expect(owner.frontend.closed).toEqual([]);
+    expect(roster.get("ena0")).toBe(owner.frontend);
+  });
+
+  it("attack-S5 is its own process's at once, although the old connection seems alive", () => {
+    const first = join("ena0", { instance: "me" });
+    const second = join("ena0", { instance: "me" });
+    expect(first.frontend.closed).toMatchObject([
+      [CloseCode.REPLACED, expect.stringMatching(/the same process/)],
+    ]);
+    expect(roster.get("ena0")).toBe(second.frontend);
+  });
+
+  it("attack-S5 is a newcomer's when its owner is silent", () => {
+    const owner = join("ena0");
+    owner.frontend.silentSeconds = 1;
+    expect(refusalOf("ena0").code).toBe("NAME_IN_USE");
+    owner.frontend.silentSeconds = 2;
+    const heir = join("ena0");
+    expect(owner.frontend.closed[0]).toEqual([
+      CloseCode.REPLACED,
+      "another frontend took the name of ena0, which gave no sign of life for 2 s",
+    ]);
+    expect(roster.get("ena0")).toBe(heir.frontend);
+    expect(heir.mac).toBe(owner.mac);
+  });
+
+  it("attack-S5 is taken from its owner by who says so", () => {
+    const owner = join("ena0");
+    join("ena0", { takeOver: true });
+    expect(owner.frontend.closed).toEqual([
+      [CloseCode.REPLACED, "another frontend took the name of ena0"],
+    ]);
+  });
+
+  it("attack-S5 an uplink's name can't be taken", () => {
+    uplinks.push("lab0");
+    expect(refusalOf("lab0", { takeOver: true }).message).toContain("an uplink of this device");
+    expect(refusalOf("lab0").message).toContain('"lab1"');
+  });
+
+  it("ux-P1 twenty that take any number are ena0 to ena19, with as many addresses", () => {
+    const all = Array.from({ length: 20 }, () => join("ena0", { numbered: true }));
+    expect(all.map(({ name }) => name)).toEqual(Array.from({ length: 20 }, (_, i) => `ena${i}`));
+    expect(new Set(all.map(({ mac }) => mac)).size).toBe(20);
+    expect(all.flatMap(({ frontend }) => frontend.closed)).toEqual([]);
+    roster.remove(all[7]!.frontend);
+    expect(join("ena0", { numbered: true }).name).toBe("ena7");
+  });
+
+  it.each([
+    ["lab", "lab1"],
+    ["r2.eth9", "r2.eth10"],
+    ["x007", "x8"],
+    ["7", "8"],
+    ["a".repeat(63), `${"a".repeat(62)}1`],
+    [`n${"9".repeat(20)}`, `n${"9".repeat(20)}1`],
+  ])("of %s in use the next is %s", (name, next) => {
+    join(name);
+    expect(join(name, { numbered: true }).name).toBe(next);
+  });
+});
+
+describe("an address in use", () => {
+  const mac = "02:00:00:00:00:aa";
+
+  it("attack-S5 is refused while its owner is alive, under any name, numbered or not", () => {
+    join("a", { mac });
+    expect(refusalOf("b", { mac }).message).toBe(`${mac} is the address of a`);
+    expect(refusalOf("b", { mac, numbered: true }).code).toBe("MAC_IN_USE");
+    expect(refusalOf("a", { mac, numbered: true }).code).toBe("MAC_IN_USE");
+    expect(refusalOf("b", { mac, takeOver: true }).code).toBe("MAC_IN_USE");
+  });
+
+  it("attack-S5 is free when its owner is silent, who then has neither", () => {
+    const owner = join("a", { mac });
+    owner.frontend.silentSeconds = 3;
+    const heir = join("b", { mac });
+    expect(heir.mac).toBe(mac);
+    expect(owner.frontend.closed).toHaveLength(1);
+    expect(roster.get("a")).toBeUndefined();
+    expect(roster.all).toEqual([heir.frontend]);
+  });
+
+  it("a computed address that somebody chose makes a numbered NIC go on to the next name", () => {
+    const { mac: computed } = join("ena0");
+    roster.remove(roster.get("ena0")!);
+    join("thief", { mac: computed });
+    expect(refusalOf("ena0").code).toBe("MAC_IN_USE");
+    expect(join("ena0", { numbered: true }).name).toBe("ena1");
+  });
+});
+
+it.each(["any", "all", "switch"])("attack-S14, ux-S8 no NIC may be called %s", (name) => {
+  expect(() => join(name)).toThrow(/"\w+" is a word that captures use/);
+  expect(join(`${name}0`).name).toBe(`${name}0`);
+});
