@@ -157,7 +157,9 @@ export class AdminQueue {
       this.stats.completed_cmd++;
       const context = this.#contexts[head.commandId];
       if (context === undefined) {
-        this.#log.error({ commandId: head.commandId }, "admin completion for an impossible id");
+        if (this.running) {
+          this.#log.error({ commandId: head.commandId }, "admin completion for an impossible id");
+        }
         this.running = false;
         continue;
       }

@@ -40,7 +40,8 @@ export function onEvent(
       }
       break;
     case AenqGroup.DEVICE_REQUEST_RESET:
-      adapter.log.warn({}, "the device asks for a reset");
+      // A device may ask as often as it likes; one reset is due, and one line.
+      if (!adapter.triggerReset) adapter.log.warn({}, "the device asks for a reset");
       adapter.requestReset(ResetReason.DEVICE_REQUEST);
       return;
     case AenqGroup.FATAL_ERROR:

@@ -9,6 +9,7 @@ import { ResetReason } from "../../shared/ena/registers.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
 import { type DeviceAct, EnaPair, type Tamper } from "../support/pair.ts";
+import { RecordingLog } from "../support/recording-log.ts";
 
 const MAC = [2, 0, 0, 0, 0, 1];
 const frame = (length: number, seed: number, destination: readonly number[]): Uint8Array => {
@@ -200,6 +201,18 @@ describe("reset reasons", () => {
     expect(pair.nic.requestReset()).toBe(true);
     await pair.settle();
     await recovered(pair, ResetReason.DEVICE_REQUEST, "device_request_reset");
+  });
+
+  test("attack-S11 a device that asks for a reset without end causes one log line", async () => {
+    const log = new RecordingLog();
+    const noisy = new EnaPair({ log });
+    await noisy.start();
+    for (let i = 0; i < 100; i++) {
+      noisy.nic.requestReset();
+      await noisy.settle();
+    }
+    const asked = log.warnings.filter((line) => line === "the device asks for a reset");
+    expect(asked.length).toBe(1);
   });
 
   test("the first reason wins", async () => {
