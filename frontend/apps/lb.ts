@@ -6,21 +6,19 @@
  *
  * A pipe whose reader is slow fills up and loses its own frames, counted; nobody waits for it.
  */
+import { copyBytes } from "../../shared/bytes/copy.ts";
 import { Frame } from "../../shared/net/frame.ts";
-import { Headers } from "../../shared/net/headers.ts";
-import { RSS_KEY_BYTES, ToeplitzHash } from "../../shared/net/toeplitz.ts";
-import { Poll } from "../netmap/flags.ts";
+import { Ns, Poll } from "../netmap/flags.ts";
 import type { NetmapRing } from "../netmap/ring.ts";
-import { type AppPort, type Control, type Counts, drain, waitFor } from "./app.ts";
+import { type AppPort, type Control, type Counts, clockMs, drain, waitFor } from "./app.ts";
+import { FlowHash } from "./lb/flow-hash.ts";
+import { Fragments } from "./lb/fragments.ts";
 import { copySlot, packetSlots, shareMemory, swapSlot } from "./slots.ts";
 
 export interface LbConfig {
   /** Packets taken from a ring between two syncs. */
   readonly burst: number;
 }
-
-/** A key whose bytes repeat in pairs: source and destination may change places. */
-const SYMMETRIC_KEY = Uint8Array.from({ length: RSS_KEY_BYTES }, (_, i) => (i % 2 ? 0x5a : 0x6d));
 
 /** `counts[0]` is the input's, `counts[1 + k]` that of pipe k. */
 export async function lb(
@@ -35,10 +33,14 @@ export async function lb(
   const splitter = new Splitter(input, outputs);
   total.begin();
   while (!control.isStopped) {
-    if ((await waitFor(input, Poll.IN, total, control)) === 0) continue;
-    for (const ring of input.rxRings()) splitter.split(ring, config.burst, total);
+    if ((await waitFor(input, Poll.IN, total, control)) !== 0) {
+      for (const ring of input.rxRings()) splitter.split(ring, config.burst, total);
+    } else if (!splitter.isWaiting) continue;
+    splitter.expire(clockMs());
     for (const output of outputs) output.flush();
   }
+  splitter.expire(Number.POSITIVE_INFINITY);
+  for (const output of outputs) output.flush();
   await drain(pipes, control);
   total.end();
 }
@@ -46,13 +48,27 @@ export async function lb(
 class Splitter {
   readonly #input: AppPort;
   readonly #outputs: readonly Output[];
-  readonly #hash = new ToeplitzHash(SYMMETRIC_KEY);
+  readonly #flow = new FlowHash();
+  readonly #fragments: Fragments;
   readonly #frame = new Frame();
-  readonly #headers = new Headers();
 
   constructor(input: AppPort, outputs: readonly Output[]) {
     this.#input = input;
     this.#outputs = outputs;
+    this.#fragments = new Fragments((hash, bytes) => this.#of(hash).putBytes(bytes));
+  }
+
+  #of(hash: number): Output {
+    return this.#outputs[hash % this.#outputs.length]!;
+  }
+
+  /** Fragments wait for the first of their datagram. */
+  get isWaiting(): boolean {
+    return this.#fragments.heldCount > 0;
+  }
+
+  expire(now: number): void {
+    this.#fragments.expire(now);
   }
 
   split(ring: NetmapRing, burst: number, total: Counts): void {
@@ -63,9 +79,12 @@ class Splitter {
     while (left > 0 && packets < burst) {
       // A packet without its end is one of a sender who broke off.
       const slots = packetSlots(ring, slot, left) || left;
-      bytes += this.#parse(ring, slot, slots);
-      const k = this.#hash.hash(this.#headers) % this.#outputs.length;
-      slot = this.#outputs[k]!.put(ring, slot, slots);
+      bytes += this.#gather(ring, slot, slots);
+      this.#flow.look(this.#frame);
+      slot =
+        this.#flow.depth === 0
+          ? this.#of(this.#flow.hash).put(ring, slot, slots)
+          : this.#fragment(ring, slot, slots);
       left -= slots;
       packets++;
     }
@@ -74,8 +93,35 @@ class Splitter {
     total.add(packets, bytes);
   }
 
-  /** Finds the headers of a packet; returns its bytes. */
-  #parse(ring: NetmapRing, first: number, slots: number): number {
+  /** A packet that is a fragment, or carries one. Returns the slot behind it. */
+  #fragment(ring: NetmapRing, first: number, slots: number): number {
+    const now = clockMs();
+    const { ids, depth, isLater } = this.#flow;
+    let { hash } = this.#flow;
+    if (isLater) {
+      const last = 2 * (depth - 1);
+      const known = this.#fragments.find(ids[last]!, ids[last + 1]!, now);
+      if (known < 0) {
+        const copy = new Uint8Array(this.#frame.length);
+        this.#frame.copyTo(copy, 0, 0, copy.length);
+        this.#fragments.hold(ids[last]!, ids[last + 1]!, hash, copy, now);
+        let slot = first;
+        for (let n = 0; n < slots; n++) slot = ring.next(slot);
+        return slot;
+      }
+      hash = known;
+    }
+    const next = this.#of(hash).put(ring, first, slots);
+    // A tunnel's fragment may carry the first or a later fragment of what is inside.
+    const firsts = isLater ? depth - 1 : depth;
+    for (let n = 0; n < firsts; n++) {
+      this.#fragments.remember(ids[2 * n]!, ids[2 * n + 1]!, hash, now);
+    }
+    return next;
+  }
+
+  /** Makes the frame of a packet; returns its bytes. */
+  #gather(ring: NetmapRing, first: number, slots: number): number {
     const frame = this.#frame;
     frame.reset();
     let slot = first;
@@ -83,7 +129,6 @@ class Splitter {
       frame.push(this.#input.bytes, this.#input.bufferAt(ring.bufIdx(slot)), ring.len(slot));
       slot = ring.next(slot);
     }
-    this.#headers.parse(frame);
     return frame.length;
   }
 }
@@ -129,6 +174,29 @@ class Output {
       this.#counts.addDrops(1);
     }
     return from;
+  }
+
+  /** As `put`, for a packet that was copied out of its slots. */
+  putBytes(bytes: Uint8Array): void {
+    const tx = this.#ring;
+    const { bufSize } = this.#pipe;
+    const slots = Math.ceil(bytes.length / bufSize);
+    if (tx.space < slots) {
+      this.#counts.addDrops(1);
+      return;
+    }
+    let to = tx.head;
+    for (let at = 0; at < bytes.length; at += bufSize) {
+      const length = Math.min(bufSize, bytes.length - at);
+      const into = this.#pipe.bufferAt(tx.bufIdx(to));
+      copyBytes(bytes, at, this.#pipe.bytes, into, length);
+      tx.setLen(to, length);
+      tx.setSlotFlags(to, at + length < bytes.length ? Ns.MOREFRAG : 0);
+      to = tx.next(to);
+    }
+    tx.advance(to);
+    this.#packets++;
+    this.#bytes += bytes.length;
   }
 
   flush(): void {

@@ -88,6 +88,8 @@ export class Headers {
   /** Any fragment, the first included. Only a first fragment has a layer 4. */
   fragment = false;
   firstFragment = false;
+  /** IPv6: where the fragment header begins; -1 without one. */
+  fragmentOffset = -1;
   l4: number = L4.NONE;
   l4Offset = -1;
   l4HeaderLength = 0;
@@ -121,6 +123,24 @@ export class Headers {
     return this.problems === 0;
   }
 
+  /**
+   * Parses what `outer` carries from its byte `offset` on, as a tunnel does: a packet of `etherType`,
+   * or for 0 a whole Ethernet frame. Offsets count from there. True when nothing is wrong with it.
+   */
+  parseInner(outer: Headers, offset: number, etherType: number): boolean {
+    this.bytes = outer.bytes;
+    this.at = outer.at + offset;
+    this.window = Math.max(0, outer.window - offset);
+    this.#reset(Math.max(0, outer.l3End - offset));
+    if (etherType === 0) {
+      this.#parseFrame(this.l3End);
+    } else {
+      this.etherType = etherType;
+      this.#parseL3(this.l3End, 0);
+    }
+    return this.problems === 0;
+  }
+
   u8(offset: number): number {
     return this.bytes[this.at + offset]!;
   }
@@ -135,6 +155,23 @@ export class Headers {
   }
 
   #parse(length: number): void {
+    this.#reset(length);
+    this.#parseFrame(length);
+  }
+
+  #parseFrame(length: number): void {
+    const end = this.#parseL2();
+    if (end < 0) return;
+    this.payloadOffset = end;
+    this.#parseL3(length, end);
+  }
+
+  #parseL3(length: number, at: number): void {
+    if (this.etherType === EtherType.IPV4) this.#parseIpv4(length, at);
+    else if (this.etherType === EtherType.IPV6) this.#parseIpv6(length, at);
+  }
+
+  #reset(length: number): void {
     this.problems = 0;
     this.vlanTags = 0;
     this.etherType = 0;
@@ -146,16 +183,11 @@ export class Headers {
     this.l3Options = false;
     this.fragment = false;
     this.firstFragment = false;
+    this.fragmentOffset = -1;
     this.l4 = L4.NONE;
     this.l4Offset = -1;
     this.l4HeaderLength = 0;
     this.payloadOffset = 0;
-
-    const end = this.#parseL2();
-    if (end < 0) return;
-    this.payloadOffset = end;
-    if (this.etherType === EtherType.IPV4) this.#parseIpv4(length, end);
-    else if (this.etherType === EtherType.IPV6) this.#parseIpv6(length, end);
   }
 
   #parseL2(): number {
@@ -226,6 +258,7 @@ export class Headers {
       if (kind === NEXT_AUTH) bytes = (this.u8(offset + 1) + 2) * 4;
       if (kind === NEXT_FRAGMENT) {
         bytes = 8;
+        this.fragmentOffset = offset;
         const field = this.u16(offset + 2);
         // Offset 0 and no more to come is a whole packet in disguise (RFC 6946).
         if ((field & 0xfff9) !== 0) {
