@@ -239,29 +239,29 @@ export const mutants: readonly Mutant[] = [
   {
     row: "E31",
     file: RX,
+    search: "map.sync(SyncOp.POSTREAD);\n  map.busy = false;",
+    replace: "map.sync(SyncOp.PREREAD);\n  map.busy = false;",
+    breaks: "the buffer is not synced for the CPU",
+  },
+  {
+    row: "E32",
+    file: RX,
     search: "if (i === 0 && ring.pktOffset !== 0) {",
     replace: "if (i > 0 && ring.pktOffset !== 0) {",
     breaks: "an offset holds for all descriptors but the first",
   },
   {
-    row: "E32",
+    row: "E33",
     file: "frontend/netmap/sync.ts",
     search: "  ring.timestampUs = microtime();",
     replace: "  if ((ring.flags & 2) !== 0) ring.timestampUs = microtime();",
     breaks: "no time in the ring unless it is asked for",
   },
   {
-    row: "E33",
+    row: "E34",
     file: "frontend/netmap/poll.ts",
     search: "kring.rhead !== ring.head) return true;",
     replace: "kring.rhead > ring.lim) return true;",
     breaks: "released slots wait while frames are unread",
-  },
-  {
-    row: "E34",
-    file: RX,
-    search: "map.sync(SyncOp.POSTREAD);\n  map.busy = false;",
-    replace: "map.sync(SyncOp.PREREAD);\n  map.busy = false;",
-    breaks: "the buffer is not synced for the CPU",
   },
 ];

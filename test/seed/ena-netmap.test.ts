@@ -767,7 +767,7 @@ const LENGTH = 4;
 const OFFSET = 14;
 
 test.each([1, 10, 255])(
-  "E31 an rx offset of %i bytes holds for the first descriptor of several, and for no other",
+  "E32 an rx offset of %i bytes holds for the first descriptor of several, and for no other",
   async (offset) => {
     const { pair, port } = await stage({ mtu: 9000 });
     const big = numbered(0, 5000, MAC);
@@ -784,7 +784,7 @@ test.each([1, 10, 255])(
   },
 );
 
-test("E31 the same for the stack's mbufs", async () => {
+test("E32 the same for the stack's mbufs", async () => {
   const pair = new NetmapPair({ mtu: 9000 });
   await pair.start();
   const big = numbered(0, 5000, MAC);
@@ -818,7 +818,7 @@ test("E31 the same for the stack's mbufs", async () => {
   );
 });
 
-test("E32 every rxsync stamps ring->ts, in microseconds, whatever the ring's flags", async () => {
+test("E33 every rxsync stamps ring->ts, in microseconds, whatever the ring's flags", async () => {
   const { pair, port } = await stage();
   const ring = port.rxRing(0);
   for (const flags of [0, RingFlag.TIMESTAMP]) {
@@ -834,7 +834,7 @@ test("E32 every rxsync stamps ring->ts, in microseconds, whatever the ring's fla
   }
 });
 
-test("E33 poll gives released slots back while other frames are still unread", async () => {
+test("E34 poll gives released slots back while other frames are still unread", async () => {
   const { pair, port } = await stage();
   const ring = port.rxRing(0);
   await pair.arrive(...frames(0, 20));
@@ -850,7 +850,7 @@ test("E33 poll gives released slots back while other frames are still unread", a
   expect(ring.timestampUs).toBe(stamp);
 });
 
-test("E34 each rx buffer is synced for the CPU, then unloaded, then handed on", async () => {
+test("E31 each rx buffer is synced for the CPU, then unloaded, then handed on", async () => {
   const { pair, port } = await stage({ mtu: 9000 });
   await pair.arrive(...frames(0, 1), numbered(1, 5000, MAC));
   const trace: string[] = [];

@@ -142,16 +142,19 @@ describe("one flow has one hash", () => {
   });
 });
 
-describe("case-lb-gre flows inside a tunnel are shared out", () => {
-  test.each([0, 0x8000, 0x2000, 0x1000, 0xb000])("GRE flags %i", (flags) => {
-    for (const v6 of [false, true]) {
-      const inner = (port: number): Buffer => udp(port, { v6 });
-      expect(pipesOf(PORTS.map((port) => inGre(inner(port), flags)))).toBe(4);
-      expect(hashOf(inGre(inner(1000), flags))).toBe(hashOf(inner(1000)));
-    }
-  });
+describe("flows inside a tunnel", () => {
+  test.each([0, 0x8000, 0x2000, 0x1000, 0xb000])(
+    "case-X7 are shared out, GRE flags %i",
+    (flags) => {
+      for (const v6 of [false, true]) {
+        const inner = (port: number): Buffer => udp(port, { v6 });
+        expect(pipesOf(PORTS.map((port) => inGre(inner(port), flags)))).toBe(4);
+        expect(hashOf(inGre(inner(1000), flags))).toBe(hashOf(inner(1000)));
+      }
+    },
+  );
 
-  test("bridged Ethernet in GRE, IPv4 and IPv6 in IP, tunnels in tunnels", () => {
+  test("case-X7 bridged Ethernet in GRE, IPv4 and IPv6 in IP, tunnels in tunnels", () => {
     const expected = hashOf(udp(1000));
     expect(hashOf(inGre(udp(1000), 0, true))).toBe(expected);
     expect(hashOf(outerIp(4, udp(1000).subarray(ETHER)))).toBe(expected);
@@ -211,7 +214,7 @@ describe("fragments", () => {
 
   const seed = seedOfRun();
   test.each(["first to last", "last to first", "in any order"])(
-    `case-lb-fragments of a flow and its whole datagrams are in one pipe, %s (seed ${seed})`,
+    `case-X8 fragments of a flow and its whole datagrams are in one pipe, %s (seed ${seed})`,
     async (order) => {
       const random = new Random(seed);
       const pipes = 4;
