@@ -22,6 +22,7 @@ export function statusLines(status: Snapshot): string[] {
   lines.push("", ...segmentTable(status));
   section("MAC table", macTable(list(status["addresses"]), num(segment["addresses"])));
   section("Faults", faultTable(nics));
+  section("Connections that ended", leftTable(list(record(status["left"])["nics"])));
   return lines;
 }
 
@@ -78,8 +79,14 @@ function queueTable(nics: readonly Snapshot[]): string[] {
 
 /** Ports and their drops by reason; also the last words of a device. */
 export function segmentTable(status: Snapshot): string[] {
-  const ports = list(record(status["segment"])["ports"]);
-  if (ports.length === 0) return ["no ports"];
+  const { ports, left } = record(status["segment"]);
+  const now = list(ports);
+  const lines = now.length === 0 ? ["no ports"] : [bold("Ports"), ...portTable(now)];
+  const gone = list(left);
+  return gone.length === 0 ? lines : [...lines, "", bold("Ports that left"), ...portTable(gone)];
+}
+
+function portTable(ports: readonly Snapshot[]): string[] {
   const rows = ports.map((port) => {
     const into = record(port["in"]);
     const out = record(port["out"]);
@@ -94,7 +101,7 @@ export function segmentTable(status: Snapshot): string[] {
     ];
   });
   const heading = ["port", "kind", "in frames", "in bytes", "out frames", "out bytes", "drops"];
-  return [bold("Ports"), ...table(heading, rows)];
+  return table(heading, rows);
 }
 
 /** "rx_overrun 12, mac_limit 1"; "-" when nothing was dropped. */
@@ -149,6 +156,24 @@ function faultTable(nics: readonly Snapshot[]): string[] {
     }
   }
   return table(["NIC", "found by", "code", "times"], rows);
+}
+
+/** Totals of NICs, by name, over the connections that have ended. */
+function leftTable(nics: readonly Snapshot[]): string[] {
+  const counts = (of: Snapshot): string => {
+    const parts = Object.entries(of).map(([what, n]) => `${what} ${countText(num(n))}`);
+    return parts.length === 0 ? "-" : parts.join(", ");
+  };
+  return table(
+    ["NIC", "kind", "connections", "resets", "faults"],
+    nics.map((nic) => [
+      text(nic["name"]),
+      text(nic["personality"]),
+      num(nic["connections"]),
+      counts(record(nic["resets"])),
+      counts(record(nic["faults"])),
+    ]),
+  );
 }
 
 /** A frontend's last words. */

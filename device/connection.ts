@@ -23,10 +23,11 @@ import {
 } from "../shared/wire/transactions.ts";
 import { UsedTags } from "../shared/wire/used-tags.ts";
 import type { RingSource } from "./capture/hub.ts";
+import { Deliveries } from "./deliveries.ts";
 import { LinkMemory } from "./dma/link-memory.ts";
 import { LinkHost } from "./link-host.ts";
 import type { GuestCalls, GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
-import type { Port, SwitchPort } from "./switch/port.ts";
+import { DropReason, type Port, type SwitchPort } from "./switch/port.ts";
 import type { SpoofNotice } from "./switch/switch.ts";
 
 /** A refusal before welcome: told to the peer with a code and a sentence. */
@@ -66,6 +67,8 @@ export interface ConnectionOwner {
   /** A NIC was welcomed; later, why it left. */
   joined(nic: NicEvent): void;
   left(nic: NicEvent): void;
+  /** The last snapshot of a NIC whose connection has ended. */
+  totals(last: Snapshot): void;
   /** Called once, when all that the connection held is free. */
   gone(connection: Connection): void;
 }
@@ -85,6 +88,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
   readonly #link: Link;
   readonly #peer: string;
   readonly #memory: LinkMemory;
+  readonly #deliveries = new Deliveries();
   readonly #helloTimer: NodeJS.Timeout;
   readonly #since = performance.now();
   /** Faults that the frontend reported to us, by code. */
@@ -171,6 +175,19 @@ export class Connection implements LinkOwner, Sink, RingSource {
     this.#memory.settle();
   }
 
+  batchSent(bytes: number): void {
+    this.#deliveries.sent(bytes, this.#posted);
+  }
+
+  batchReported(bytes: number): void {
+    this.#deliveries.reported(bytes);
+  }
+
+  /** Frames for the driver that are in a batch, sent or not. */
+  get #posted(): number {
+    return (this.#host?.port?.taken ?? 0) - (this.#nic?.rxQueued ?? 0);
+  }
+
   writableAgain(): void {
     this.#nic?.writableAgain();
   }
@@ -178,6 +195,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
   closed(code: number, reason: string): void {
     clearTimeout(this.#helloTimer);
     const nic = this.#nic;
+    if (nic !== undefined) this.#last();
     this.#nic = undefined;
     nic?.destroy();
     this.#memory.abandon();
@@ -191,6 +209,13 @@ export class Connection implements LinkOwner, Sink, RingSource {
     }
     this.#owner.gone(this);
     this.#moved?.(code === CloseCode.MOVED);
+  }
+
+  /** Counts what is lost with the link, and leaves the NIC's totals behind. */
+  #last(): void {
+    const lost = this.#posted - this.#deliveries.arrived;
+    if (lost > 0) this.#host?.port?.drop(DropReason.LINK_LOST, "out", lost);
+    this.#owner.totals(this.snapshot());
   }
 
   broken(error: unknown): void {

@@ -16,6 +16,8 @@ export class LinkHost implements GuestHost {
   readonly faults: FaultLog;
   readonly #link: Link;
   readonly #plug: (port: Port) => SwitchPort;
+  /** The NIC's port, once it is plugged in. */
+  port: SwitchPort | undefined;
 
   constructor(
     link: Link,
@@ -76,7 +78,8 @@ export class LinkHost implements GuestHost {
   }
 
   plug(port: Port): SwitchPort {
-    return this.#plug(port);
+    this.port = this.#plug(port);
+    return this.port;
   }
 
   scheduleFlush(): void {

@@ -27,6 +27,7 @@ export async function metricsText(snapshot: Snapshot): Promise<MetricsText> {
   const page = new Page(own);
   page.segment(record(snapshot["segment"]));
   for (const nic of list(snapshot["nics"])) page.nic(nic);
+  for (const nic of list(record(snapshot["left"])["nics"])) page.leftNic(nic);
   page.xenMachine(record(snapshot["xen"]));
   page.captures(record(snapshot["captures"]));
   page.gauge("ringwire_connections", "Connections of frontends, those before hello too.", {}, [
@@ -85,7 +86,7 @@ class Page {
 
   segment(s: Snapshot): void {
     const segment = text(s["name"]);
-    this.gauge("ringwire_fdb_entries", "Learned addresses.", { segment }, [list(s["macs"]).length]);
+    this.gauge("ringwire_fdb_entries", "Learned addresses.", { segment }, [s["addresses"]]);
     this.counter(
       "ringwire_fdb_moves_total",
       "Addresses that moved from one port to another.",
@@ -93,6 +94,8 @@ class Page {
       s["macMoves"],
     );
     for (const port of list(s["ports"])) this.#port(segment, port);
+    // A port that comes back goes on where it left: a total of a name never goes backwards.
+    for (const port of list(s["left"])) this.#port(segment, port);
   }
 
   #port(segment: string, port: Snapshot): void {
@@ -196,6 +199,21 @@ class Page {
       labels,
       memory["pushMisses"],
     );
+    this.#faults(labels, n);
+    const model = record(n["nic"]);
+    this.#resets(labels, record(model["resets"]));
+    if (n["personality"] === "ena") this.#ena(labels, model);
+    if (n["personality"] === "xen") this.#xen(labels, model);
+  }
+
+  /** What earlier connections of a name counted. */
+  leftNic(n: Snapshot): void {
+    const labels = { nic: text(n["name"]) };
+    this.#faults(labels, n);
+    this.#resets(labels, record(n["resets"]));
+  }
+
+  #faults(labels: Labels, n: Snapshot): void {
     for (const [side, faults] of [
       ["device", n["faults"]],
       ["frontend", n["reports"]],
@@ -209,9 +227,17 @@ class Page {
         );
       }
     }
-    const model = record(n["nic"]);
-    if (n["personality"] === "ena") this.#ena(labels, model);
-    if (n["personality"] === "xen") this.#xen(labels, model);
+  }
+
+  #resets(labels: Labels, resets: Snapshot): void {
+    for (const [reason, count] of Object.entries(resets)) {
+      this.counter(
+        "ringwire_ena_resets_total",
+        "Resets that the driver asked for, by its reason.",
+        { ...labels, reason },
+        count,
+      );
+    }
   }
 
   #xen(labels: Labels, nic: Snapshot): void {
@@ -271,14 +297,6 @@ class Page {
         "MSI-X messages sent.",
         { ...labels, vector: text(vector) },
         raised,
-      );
-    }
-    for (const [reason, count] of Object.entries(record(nic["resets"]))) {
-      this.counter(
-        "ringwire_ena_resets_total",
-        "Resets that the driver asked for, by its reason.",
-        { ...labels, reason },
-        count,
       );
     }
   }

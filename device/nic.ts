@@ -105,6 +105,8 @@ export interface Nic {
   /** Everything is released; the port leaves the switch. */
   destroy(): void;
   snapshot(): Snapshot;
+  /** Frames taken from the switch that are not on their way to the driver yet. */
+  readonly rxQueued: number;
   /** Its queues as the wire has made them; undefined while there are none. Views: read at once. */
   queues(): QueueState | undefined;
 }

@@ -13,6 +13,7 @@ import { Front, NO_PLACE, type Peer, Refused } from "./http/front.ts";
 import { type PageSource, Pages } from "./http/pages.ts";
 import type { Occupant } from "./http/places.ts";
 import type { Target } from "./http/target.ts";
+import { LeftNics } from "./left-nics.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
 import type { GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
 import { Roster } from "./roster.ts";
@@ -69,6 +70,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   readonly #acceptor = new WebSocketAcceptor();
   readonly #connections = new Set<Connection>();
   readonly #nics: Roster<Connection>;
+  readonly #left = new LeftNics();
   /** Connections before hello, and the places that they hold. */
   readonly #hellos = new Map<Connection, Occupant>();
   readonly #started = performance.now();
@@ -135,6 +137,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
       connections: this.#connections.size,
       segment: this.#options.segment.snapshot(),
       nics: this.#nics.all.map((connection) => connection.snapshot()),
+      left: this.#left.snapshot(),
       captures: this.captures.snapshot(),
       http: this.#front.snapshot(),
       ...this.#shared(),
@@ -225,6 +228,10 @@ export class DeviceServer implements ConnectionOwner, PageSource {
 
   left(nic: NicEvent): void {
     this.#options.onNic?.("left", nic);
+  }
+
+  totals(last: Snapshot): void {
+    this.#left.add(last);
   }
 
   gone(connection: Connection): void {

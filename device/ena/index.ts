@@ -160,6 +160,9 @@ class EnaFunction implements EnaNic, RegisterActions {
     this.#context.lines.flush();
   }
 
+  /** A frame is in the driver's buffers when it was taken, or was not taken. */
+  readonly rxQueued = 0;
+
   snapshot(): Snapshot {
     const { counters, host } = this.#context;
     return {

@@ -46,6 +46,19 @@ export class PortCounters {
   readonly out = new OutCounters();
   readonly lostIn = noDrops();
   readonly lostOut = noDrops();
+  /** Sum of lostOut. */
+  lostOutFrames = 0;
+
+  /** Adds what another port, or this one in an earlier life, has counted. */
+  add(other: PortCounters): void {
+    addNumbers(this.in, other.in);
+    addNumbers(this.out, other.out);
+    addNumbers(this.in.dropped, other.in.dropped);
+    addNumbers(this.out.dropped, other.out.dropped);
+    addNumbers(this.lostIn, other.lostIn);
+    addNumbers(this.lostOut, other.lostOut);
+    this.lostOutFrames += other.lostOutFrames;
+  }
 
   snapshot(): Snapshot {
     return {
@@ -53,6 +66,14 @@ export class PortCounters {
       out: { ...this.out, dropped: nonZero(this.out.dropped) },
       lost: { in: nonZero(this.lostIn), out: nonZero(this.lostOut) },
     };
+  }
+}
+
+/** Adds each number of `from` to the one of the same name. */
+function addNumbers(to: object, from: object): void {
+  const sums = to as Record<string, unknown>;
+  for (const [key, value] of Object.entries(from)) {
+    if (typeof value === "number") sums[key] = Number(sums[key]) + value;
   }
 }
 

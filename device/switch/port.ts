@@ -22,6 +22,8 @@ export const DropReason = {
   HOST_REFUSED: "host_refused",
   /** A group that the port did not ask for. */
   MULTICAST_FILTER: "multicast_filter",
+  /** The frontend's link ended before it had them. */
+  LINK_LOST: "link_lost",
   /** Waited too long for room. */
   EXPIRED: "expired",
   /** The guest has taken nothing for so long that its carrier is off. */
@@ -80,6 +82,8 @@ export interface SwitchPort {
   roomAgain(): void;
   /** Counts a frame that died in the port before it reached the switch, or on its way out. */
   drop(reason: DropReason, direction: "in" | "out", frames?: number): void;
+  /** Frames that the port took and has not counted as lost since. */
+  readonly taken: number;
   /** Called when a frame refused with HELD may be tried again. */
   onReady: (() => void) | undefined;
   /** Unplugs: its addresses are forgotten, frames for it flood or drop. */

@@ -33,6 +33,7 @@ import { Learned, MacTable } from "../../shared/net/mac-table.ts";
 import { longestSegment, type SegmentSink, segmentCount } from "../../shared/net/segment.ts";
 import type { Snapshot } from "../nic.ts";
 import { PortCounters } from "./counters.ts";
+import { LeftPorts } from "./left-ports.ts";
 import { factsHold, Offload, takes } from "./offload.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "./port.ts";
 import type { PortTap, TapOfPort } from "./tap.ts";
@@ -120,6 +121,7 @@ export class Switch {
   #delivering = false;
   /** Ports that found room again in the middle of a delivery: whom they wake must wait for its end. */
   #roomLater: Plug[] = [];
+  readonly #left = new LeftPorts();
   #tapOf: TapOfPort | undefined;
   /** Somebody to tell of spoofed sources. */
   onSpoof: ((notice: SpoofNotice) => void) | undefined;
@@ -174,12 +176,16 @@ export class Switch {
       waiters: [],
       handle: {
         onReady: undefined,
+        get taken() {
+          return counters.out.frames - counters.lostOutFrames;
+        },
         input: (frame) => this.#input(plug, frame),
         flush: () => this.#flush(),
         roomAgain: () => this.#wakeWaiters(plug),
         drop: (reason, direction, frames = 1) => {
           const lost = direction === "in" ? counters.lostIn : counters.lostOut;
           lost[reason] += frames;
+          if (direction === "out") counters.lostOutFrames += frames;
         },
         detach: () => this.#detach(plug),
       },
@@ -217,6 +223,7 @@ export class Switch {
           macs: this.#macs.learnedBy(plug.number),
           ...plug.counters.snapshot(),
         })),
+      left: this.#left.snapshot(),
       addresses: this.#macs.size,
       macMoves: this.#macs.moves,
       macMovesDamped: this.#macs.damped,
@@ -479,6 +486,7 @@ export class Switch {
     plug.tap?.detached();
     plug.tap = undefined;
     this.#plugs[plug.number] = undefined;
+    this.#left.add(plug.port, plug.counters, (name) => this.hasPort(name));
     this.#macs.forgetPort(plug.number);
     for (const other of this.#plugs) {
       const at = other?.waiters.indexOf(plug) ?? -1;

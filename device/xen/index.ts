@@ -281,6 +281,10 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     return this.#netback.queues();
   }
 
+  get rxQueued(): number {
+    return this.#netback.rxQueued;
+  }
+
   snapshot(): Snapshot {
     return {
       personality: "xen",

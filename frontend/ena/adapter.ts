@@ -91,6 +91,8 @@ export class Adapter {
   ongoingReset = false;
 
   resetReason: ResetReason = ResetReason.NORMAL;
+  /** The link is about to end on purpose: its end is no missing keep-alive. */
+  suspending = false;
   /** A reset task waits for the lock or runs. */
   resetPending = false;
   /** A restore failed for a reason that may pass: ticks until the next attempt, 0 for none. */

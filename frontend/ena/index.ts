@@ -89,7 +89,9 @@ export class EnaDriver implements Driver {
   }
 
   /** ENA has no suspend: the reset after the link is back does all of it. */
-  async suspend(): Promise<void> {}
+  async suspend(): Promise<void> {
+    this.adapter.suspending = true;
+  }
 
   /** A register read comes back behind everything posted before it. */
   async settled(): Promise<void> {

@@ -80,7 +80,10 @@ async function deviceInit(adapter: Adapter): Promise<[Com, DeviceFeatures]> {
 }
 
 async function bringUp(adapter: Adapter, com: Com): Promise<DeviceFeatures> {
-  need(await com.reset(ResetReason.NORMAL), "RESET", "the device can't be reset");
+  // The original resets with NORMAL here. The first reset behind a lost link also tells the device,
+  // which has forgotten us, why the last one ended.
+  need(await com.reset(adapter.resetReason), "RESET", "the device can't be reset");
+  adapter.resetReason = ResetReason.NORMAL;
   need(
     await com.regs.validateVersion(),
     "VERSION",
@@ -460,8 +463,10 @@ export function linkLost(adapter: Adapter): void {
   adapter.ctx.space.onDeviceReset();
   teardownRings(adapter, "dropped_link");
   adapter.deviceRunning = false;
+  if (adapter.suspending) adapter.resetReason = ResetReason.NORMAL;
+  else if (!adapter.triggerReset) adapter.resetReason = ResetReason.KEEP_ALIVE_TO;
+  adapter.suspending = false;
   adapter.triggerReset = false;
-  adapter.resetReason = ResetReason.NORMAL;
   adapter.retryTicks = 0;
   adapter.linkUp = false;
   adapter.ifnet.setLinkState(false);

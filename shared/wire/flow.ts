@@ -26,6 +26,11 @@ export class ByteQueueLimit {
   readonly #rates = new Float64Array(WINDOWS);
   #next = 0;
 
+  /** Bytes sent since the start. */
+  get sentBytes(): number {
+    return this.#sent;
+  }
+
   get inFlight(): number {
     return this.#sent - this.#acknowledged;
   }

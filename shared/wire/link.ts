@@ -33,6 +33,10 @@ export interface LinkOwner {
   batchApplied(): void;
   /** Room again after `writable` was false, or `backlogged` true. */
   writableAgain(): void;
+  /** A batch leaves; `bytes` is what was sent since the start, with it. */
+  batchSent?(bytes: number): void;
+  /** The peer has applied so many bytes since the start. */
+  batchReported?(bytes: number): void;
   /** Called once. `code` is a WebSocket close code. */
   closed(code: number, reason: string): void;
   /**
@@ -160,6 +164,8 @@ export class Link {
   /** Ends the link and tells the peer why. */
   close(code: CloseCode, reason: string): void {
     if (this.#closed) return;
+    // The last report says which frames were received.
+    this.#reportProgress();
     this.flush();
     this.#transport.close(code, reason);
     this.#finish(code, reason);
@@ -173,6 +179,7 @@ export class Link {
     }
     if (this.#taps.length > 0) this.#show("out", message);
     this.flow.sent(message.byteLength);
+    this.#owner.batchSent?.(this.flow.sentBytes);
     this.#transport.send(message, release);
     if (this.#transport.unsentBytes > HARD_BYTES) {
       this.giveUp(CloseCode.LIMIT, `more than ${HARD_BYTES} bytes wait for a peer that takes none`);
@@ -235,6 +242,7 @@ export class Link {
         `progress: ${bytes} bytes reported, ${this.writer.sentBytes} were sent`,
       );
     }
+    this.#owner.batchReported?.(bytes);
     this.#missed = 0;
     if (this.#blocked && this.writable) {
       this.#blocked = false;

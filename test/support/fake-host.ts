@@ -227,6 +227,8 @@ export class FakeSwitchPort implements SwitchPort {
     this.drops.set(reason, (this.drops.get(reason) ?? 0) + frames);
   }
 
+  readonly taken = 0;
+
   detach(): void {
     this.detached = true;
   }

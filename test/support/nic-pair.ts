@@ -245,5 +245,7 @@ export class SegmentEnd implements SwitchPort {
   flush(): void {}
   roomAgain(): void {}
   drop(): void {}
+  readonly taken = 0;
+
   detach(): void {}
 }

@@ -28,13 +28,26 @@ export interface DeviceStatus {
   readonly pid: number;
   readonly memoryBytes: number;
   readonly connections: number;
-  readonly segment: { readonly ports: readonly PortStatus[] };
+  readonly segment: {
+    readonly ports: readonly PortStatus[];
+    /** Totals of ports that left, by name. */
+    readonly left: readonly PortStatus[];
+  };
   readonly nics: readonly {
     readonly name: string;
     readonly seconds: number;
     readonly faults: Readonly<Record<string, number>>;
     readonly reports: Readonly<Record<string, number>>;
+    readonly link: { readonly inFlightBytes: number };
   }[];
+  /** Totals over the connections that ended, by name. */
+  readonly left: {
+    readonly nics: readonly {
+      readonly name: string;
+      readonly connections: number;
+      readonly resets: Readonly<Record<string, number>>;
+    }[];
+  };
   /** What all Xen guests share. */
   readonly xen: {
     readonly domains: number;
@@ -69,7 +82,7 @@ export function unaccounted(status: DeviceStatus): string[] {
   };
   let sent = 0;
   let offered = 0;
-  for (const port of status.segment.ports) {
+  for (const port of [...status.segment.ports, ...status.segment.left]) {
     const { in: input, out } = port;
     compare(
       `${port.name}: frames in`,

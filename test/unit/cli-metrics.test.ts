@@ -7,7 +7,7 @@ const snapshot = {
   seconds: 7,
   segment: {
     name: "lan0",
-    macs: [{ mac: "02:00:00:00:00:01" }, { mac: "02:00:00:00:00:02" }],
+    addresses: 2,
     macMoves: 3,
     ports: [
       {
@@ -123,6 +123,41 @@ describe("metricsText", () => {
     }
   });
 
+  it("attack-S9 a port and a NIC that come back go on where they left", async () => {
+    const port = (frames: number) => ({
+      name: "ena0",
+      kind: "ena",
+      in: { frames, bytes: 60 * frames, dropped: { runt: 1 } },
+      out: { frames: 0, bytes: 0, dropped: {} },
+      lost: { in: {}, out: { link_lost: 3 } },
+    });
+    const { text } = await metricsText({
+      segment: { name: "lan0", ports: [port(10)], left: [port(100)] },
+      nics: [
+        {
+          name: "ena0",
+          personality: "ena",
+          faults: { MAC_SPOOF: 1 },
+          nic: { resets: { KEEP_ALIVE_TO: 1 } },
+        },
+      ],
+      left: {
+        nics: [{ name: "ena0", faults: { MAC_SPOOF: 4 }, resets: { NORMAL: 1, KEEP_ALIVE_TO: 2 } }],
+      },
+    });
+    const lines = new Set(text.split("\n"));
+    for (const line of [
+      'ringwire_port_frames_total{segment="lan0",port="ena0",direction="in"} 110',
+      'ringwire_port_drops_total{segment="lan0",port="ena0",direction="in",reason="runt"} 2',
+      'ringwire_port_drops_total{segment="lan0",port="ena0",direction="out",reason="link_lost"} 6',
+      'ringwire_faults_total{nic="ena0",side="device",code="MAC_SPOOF"} 5',
+      'ringwire_ena_resets_total{nic="ena0",reason="NORMAL"} 1',
+      'ringwire_ena_resets_total{nic="ena0",reason="KEEP_ALIVE_TO"} 3',
+    ]) {
+      if (!lines.has(line)) throw new Error(`${line} is missing`);
+    }
+  });
+
   it("names no MAC address", async () => {
     expect((await metricsText(snapshot)).text).not.toMatch(/02:00:00/);
   });
@@ -136,7 +171,7 @@ describe("metricsText", () => {
 
   it("is a page also before anybody came", async () => {
     const { text } = await metricsText({
-      segment: { name: "lan0", ports: [], macs: [] },
+      segment: { name: "lan0", ports: [], addresses: 0 },
       nics: [],
     });
     expect(text).toContain('ringwire_fdb_entries{segment="lan0"} 0');

@@ -148,6 +148,51 @@ describe("the address of a NIC", () => {
   });
 });
 
+describe("ports that left", () => {
+  const left = (n: Net): Snapshot[] => n.segment.snapshot()["left"] as Snapshot[];
+
+  it("attack-S9 leave their totals behind, by name, over every time that they left", () => {
+    const n = net(2);
+    for (let time = 1; time <= 3; time++) {
+      const back = n.segment.attach(new TestPort("back"));
+      back.input(frame(A, B));
+      back.input(frame(A, [], 4));
+      back.drop(DropReason.LINK_LOST, "out", 5);
+      n.handles[0]!.input(frame(BROADCAST, [2, 0, 0, 0, 0, 9]));
+      back.detach();
+      expect(left(n)).toMatchObject([
+        {
+          name: "back",
+          kind: "test",
+          times: time,
+          in: { frames: 2 * time, flooded: time, copies: 2 * time, dropped: { runt: time } },
+          out: { offered: time, frames: time },
+          lost: { out: { link_lost: 5 * time } },
+        },
+      ]);
+    }
+  });
+
+  it("attack-S9 of many names keep those that are back or left last, and the sum of the others", () => {
+    const n = net(1);
+    const once = (name: string): void => {
+      const handle = n.segment.attach(new TestPort(name));
+      handle.input(frame(BROADCAST, A));
+      handle.detach();
+    };
+    once("steady");
+    const back = n.segment.attach(new TestPort("steady"));
+    for (let i = 0; i < 1000; i++) once(`stranger${i}`);
+    back.detach();
+    const all = left(n);
+    expect(all).toHaveLength(257);
+    expect(all.map((entry) => entry["name"])).toContain("steady");
+    expect(all.at(-1)).toMatchObject({ name: "(others)", times: 745 });
+    const frames = all.map((entry) => (entry["in"] as { frames: number }).frames);
+    expect(frames.reduce((sum, one) => sum + one, 0)).toBe(1001);
+  });
+});
+
 describe("forwarding", () => {
   it("floods what it does not know, forwards what it learned, and forgets by age", () => {
     const n = net(3);

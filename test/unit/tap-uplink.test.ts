@@ -18,6 +18,7 @@ class OnePlug {
   detached = false;
   readonly switchPort: SwitchPort = {
     onReady: undefined,
+    taken: 0,
     input: (frame) => {
       if (this.room === 0) return Verdict.HELD;
       this.room--;

@@ -77,6 +77,13 @@ export class Netback implements Port, Vif {
     };
   }
 
+  /** Frames that wait for receive requests. */
+  get rxQueued(): number {
+    let frames = 0;
+    for (const queue of this.#attached?.rx ?? []) frames += queue.queued;
+    return frames;
+  }
+
   get connected(): boolean {
     return this.#attached !== undefined;
   }

@@ -1,0 +1,106 @@
+/**
+ * The device stands still under traffic until both links are given up, and goes on: every frame is
+ * either at its receiver or under a counter that says why not, across both connections.
+ *
+ *   txseq ─► driver ── link ──► port in ─► switch ─► port out ── link ──► driver ─► rxseq
+ */
+import { describe, expect, it } from "vitest";
+import { DeviceProcess } from "../support/device-process.ts";
+import { type Child, eventually, startRingwire } from "../support/process.ts";
+import { type DeviceStatus, type PortStatus, sum, unaccounted } from "../support/status.ts";
+
+interface Result {
+  readonly packets: number;
+  readonly nics: readonly {
+    readonly ifnet: { readonly opackets: number; readonly oqdrops: number };
+  }[];
+}
+
+/** Totals of a name: its live port's and those of the ports that left. */
+function totalsOf({ segment }: DeviceStatus, name: string) {
+  const ports: PortStatus[] = [...segment.ports, ...segment.left].filter((p) => p.name === name);
+  const add = (of: (port: PortStatus) => number) => ports.reduce((all, p) => all + of(p), 0);
+  return {
+    in: add((p) => p.in.frames),
+    forwarded: add((p) => p.in.forwarded),
+    offered: add((p) => p.out.offered),
+    taken: add((p) => p.out.frames),
+    dropped: add((p) => sum(p.out.dropped)),
+    lost: add((p) => sum(p.lost.out)),
+    linkLost: add((p) => p.lost.out["link_lost"] ?? 0),
+  };
+}
+
+const result = (child: Child): Promise<Result> =>
+  child.waitForJson((line) => line["event"] === "result");
+
+describe.each([
+  ["ena0", "xn0"],
+  ["xn0", "ena0"],
+])("frames from %s to %s over a lost link", (from, to) => {
+  it("attack-S9, inv-I1, fault-K1, fault-K3 are received or counted, and so is why the link was reset", async () => {
+    const device = await DeviceProcess.start();
+    const generator = (mode: string, port: string, ...more: string[]): Child =>
+      startRingwire([
+        ...["pkt-gen", "-f", mode, "-i", `netmap:${port}`, "--connect", device.url, "--json"],
+        ...more,
+      ]);
+    const receiver = generator("rxseq", to);
+    let sender: Child | undefined;
+    try {
+      const mac = await eventually("the receiver", async () => {
+        const { nics, segment } = await device.status();
+        const [nic] = nics as unknown as { mac: string }[];
+        return segment.ports.length === 1 ? nic?.mac : undefined;
+      });
+      sender = generator("txseq", from, "-D", mac, "-R", "5000", "-n", "20000");
+      const both = [receiver, sender];
+      await eventually("frames", async () => {
+        const { segment } = await device.status();
+        const port = segment.ports.find((p) => p.name === to);
+        return (port?.out.frames ?? 0) > 1000 ? true : undefined;
+      });
+      device.child.signal("SIGSTOP");
+      await Promise.all(both.map((child) => child.waitFor(/the link is gone: no sign of life/)));
+      device.child.signal("SIGCONT");
+      await Promise.all(both.map((child) => child.waitFor(/the link is back/)));
+      // It ends when its ring is empty: the device has, or has lost, all that it sent.
+      const sent = await result(sender);
+      await sender.ended();
+      // What is under way arrives: the receiver's driver has told of all of it.
+      await eventually("the last frames", async () => {
+        const { nics } = await device.status();
+        const receiving = nics.find((nic) => nic.name === to);
+        return receiving?.link.inFlightBytes === 0 ? true : undefined;
+      });
+      receiver.signal("SIGINT");
+      const received = await result(receiver);
+      await receiver.ended();
+      const status = await eventually("both to leave", async () => {
+        const now = await device.status();
+        return now.nics.length === 0 ? now : undefined;
+      });
+
+      expect(unaccounted(status)).toEqual([]);
+      const source = totalsOf(status, from);
+      const target = totalsOf(status, to);
+      const [{ ifnet }] = sent.nics as [Result["nics"][number]];
+      // What the application gave to the driver.
+      const handed = ifnet.opackets + ifnet.oqdrops;
+      // A frame that the device took and whose completion was lost is counted on both sides.
+      expect(source.in).toBeLessThanOrEqual(handed);
+      expect(source.in + ifnet.oqdrops).toBeGreaterThanOrEqual(handed);
+      expect(target.offered).toBe(target.taken + target.dropped);
+      // A frame that arrived and was not reported when the link was lost is counted as lost.
+      expect(received.packets).toBeGreaterThanOrEqual(target.taken - target.lost);
+      expect(received.packets).toBeLessThanOrEqual(target.taken - target.lost + target.linkLost);
+
+      const ena = status.left.nics.find((nic) => nic.name === "ena0");
+      expect(ena).toMatchObject({ connections: 2, resets: { KEEP_ALIVE_TO: 1 } });
+    } finally {
+      await sender?.stop();
+      await receiver.stop();
+      await device.stop();
+    }
+  });
+});
