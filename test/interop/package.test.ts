@@ -23,6 +23,7 @@ const SOURCES = [
   "frontend",
   "scripts",
   "shared",
+  ".npmrc",
   "package.json",
   "tsconfig.json",
   "tsconfig.build.json",
@@ -72,6 +73,15 @@ class Checkout implements Disposable {
     rmSync(this.home, { recursive: true, force: true });
   }
 }
+
+it.skipIf(withoutNpm)("ux-S4 npx in a checkout says nothing of the system's Node", async () => {
+  using checkout = new Checkout();
+  const path = join(checkout.folder, "package.json");
+  const manifest = JSON.parse(readFileSync(path, "utf8")) as object;
+  writeFileSync(path, JSON.stringify({ ...manifest, engines: { node: ">=99" } }));
+  const npx = await checkout.run("npx", "ringwire", "--version");
+  expect({ code: npx.exit?.code, err: npx.stderr }).toEqual({ code: 0, err: "" });
+});
 
 describe("ux-P3 a dist that runs", () => {
   let checkout: Checkout;

@@ -1,10 +1,12 @@
 /** NICs that netmap applications share with the kernel: bridge to host rings, partial opening. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { iperf, ping } from "../support/iperf.ts";
 import { Lab, TAP } from "../support/lab.ts";
 import { interrupt, startApp } from "../support/netmap-app.ts";
 import { whyNoNamespaces } from "../support/netns.ts";
-import type { Child } from "../support/process.ts";
+import { type Child, ROOT } from "../support/process.ts";
 
 const why = whyNoNamespaces();
 
@@ -19,6 +21,17 @@ async function onHost0(lab: Lab, words: string): Promise<Child> {
 
 /** The base of a port's name says which driver it has. */
 const NICS = [{ nic: "ena0" }, { nic: "xn0" }] as const;
+
+it("ux-P8 the netmap example with a TAP that README gives is this bridge", () => {
+  const page = readFileSync(join(ROOT, "README.md"), "utf8");
+  const netmap = page.slice(page.indexOf("\n## netmap\n"));
+  const withTap = netmap
+    .split("\n")
+    .filter((line) => /^\s*(sudo )?npx ringwire .*--tap/.test(line));
+  expect(withTap.map((line) => line.replace(/^.*ringwire | --connect.*$/g, ""))).toEqual([
+    "bridge -i netmap:ena0 --tap rw0",
+  ]);
+});
 
 describe.skipIf(why !== undefined).each(NICS)(
   `bridge between $nic and host rings${why ? `: ${why}` : ""}`,
@@ -38,7 +51,7 @@ describe.skipIf(why !== undefined).each(NICS)(
       await lab.close();
     });
 
-    it.each([0, 1] as const)("carries the kernel's pings from host %i", async (i) => {
+    it.each([0, 1] as const)("ux-P8 carries the kernel's pings from host %i", async (i) => {
       const { namespace: from } = lab.host(i);
       const { address } = lab.host(1 - i);
       const { sent, received, duplicates } = await ping({
