@@ -49,10 +49,14 @@ export class RxIds {
   #first = 0;
   #count = 0;
   /** Descriptors taken from the ring since it was made, 32 bits. */
-  #taken = 0;
+  #taken: number;
 
-  /** `most`: descriptors that can be announced or held at one time. */
-  constructor(most: number) {
+  /**
+   * `most`: descriptors that can be announced or held at one time. `start` lets a test begin just
+   * short of the wrap.
+   */
+  constructor(most: number, start = 0) {
+    this.#taken = start;
     this.#ids = new Uint16Array(most);
     this.#from = new Uint32Array(most);
   }
