@@ -69,6 +69,8 @@ export interface ConnectionOwner {
   left(nic: NicEvent): void;
   /** The last snapshot of a NIC whose connection has ended. */
   totals(last: Snapshot): void;
+  /** A heartbeat came back. */
+  roundTrip(ms: number): void;
   /** Called once, when all that the connection held is free. */
   gone(connection: Connection): void;
 }
@@ -190,6 +192,10 @@ export class Connection implements LinkOwner, Sink, RingSource {
 
   writableAgain(): void {
     this.#nic?.writableAgain();
+  }
+
+  roundTrip(ms: number): void {
+    this.#owner.roundTrip(ms);
   }
 
   closed(code: number, reason: string): void {

@@ -2,10 +2,14 @@
  * The device's numbers for Prometheus (text exposition format 0.0.4), made from one snapshot for
  * each scrape: nothing is counted twice, and what is gone (a NIC that left) is gone here too.
  *
- * Labels are bounded: names of ports and NICs as hello allows them, reasons and codes from our own
- * source. Never an address of a frame.
+ * Labels are bounded: names of ports and NICs as hello allows them, one driver and one address for
+ * each NIC, reasons and codes from our own source. Never an address of a frame.
+ *
+ * The text is made in slices. A device with hundreds of NICs has tens of thousands of values, and
+ * the frames of all NICs wait in the meantime.
  */
-import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
 import type { Snapshot } from "./nic.ts";
 
 export interface MetricsText {
@@ -14,35 +18,93 @@ export interface MetricsText {
   readonly text: string;
 }
 
+/** Longest time of work before other events of the process have their turn, ms. */
+const SLICE_MS = 5;
+/** Most characters of a text that a frontend chose. */
+const MAX_LABEL_CHARS = 64;
+
 /** Event loop, memory and the like of this process; begun by the first scrape. */
 let processMetrics: Registry | undefined;
 
+/** Round trips of all links, as their heartbeats measure them. */
+export class RoundTrips {
+  readonly histogram = new Histogram({
+    name: "ringwire_link_round_trip_seconds",
+    help: "Round trips of the heartbeats of all links.",
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5],
+    registers: [],
+  });
+
+  observe(ms: number): void {
+    this.histogram.observe(ms / 1000);
+  }
+}
+
+/** Lets other events run when this much work was done without. */
+class Slices {
+  #since = performance.now();
+
+  async turn(): Promise<void> {
+    if (performance.now() - this.#since < SLICE_MS) return;
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#since = performance.now();
+  }
+}
+
 /** Everything in `snapshot` (of DeviceServer) as a page for a scraper. */
-export async function metricsText(snapshot: Snapshot): Promise<MetricsText> {
+export async function metricsText(
+  snapshot: Snapshot,
+  roundTrips?: RoundTrips,
+): Promise<MetricsText> {
   if (processMetrics === undefined) {
     processMetrics = new Registry();
     collectDefaultMetrics({ register: processMetrics });
   }
   const own = new Registry();
   const page = new Page(own);
-  page.segment(record(snapshot["segment"]));
-  for (const nic of list(snapshot["nics"])) page.nic(nic);
-  for (const nic of list(record(snapshot["left"])["nics"])) page.leftNic(nic);
+  const slices = new Slices();
+  page.build(snapshot);
+  const segment = record(snapshot["segment"]);
+  page.segment(segment);
+  // A port that comes back goes on where it left: a total of a name never goes backwards.
+  for (const port of [...list(segment["ports"]), ...list(segment["left"])]) {
+    page.port(text(segment["name"]), port);
+    await slices.turn();
+  }
+  for (const nic of list(snapshot["nics"])) {
+    page.nic(nic);
+    await slices.turn();
+  }
+  for (const nic of list(record(snapshot["left"])["nics"])) {
+    page.leftNic(nic);
+    await slices.turn();
+  }
   page.xenMachine(record(snapshot["xen"]));
   page.captures(record(snapshot["captures"]));
+  page.http(record(snapshot["http"]));
   page.gauge("ringwire_connections", "Connections of frontends, those before hello too.", {}, [
     snapshot["connections"],
   ]);
   page.gauge("ringwire_uptime_seconds", "Since the device started.", {}, [snapshot["seconds"]]);
-  const texts = [await own.metrics(), await processMetrics.metrics()];
+  if (roundTrips !== undefined) own.registerMetric(roundTrips.histogram);
+  const texts: string[] = [];
+  for (const registry of [own, processMetrics]) {
+    for (const { name } of registry.getMetricsAsArray()) {
+      texts.push(`${await registry.getSingleMetricAsString(name)}\n`);
+      await slices.turn();
+    }
+  }
   return { type: own.contentType, text: texts.join("\n") };
 }
 
 type Labels = Readonly<Record<string, string>>;
 type Value = Snapshot[string] | undefined;
 
+const UP_HELP = "1 while the NIC is connected, 0 for one that left.";
+
 /** Metrics of one scrape, each made when first needed. */
 class Page {
+  readonly #connected = new Set<string>();
   readonly #registry: Registry;
   readonly #gauges = new Map<string, Gauge>();
   readonly #counters = new Map<string, Counter>();
@@ -84,21 +146,25 @@ class Page {
     metric.inc(labels, value);
   }
 
+  /** What runs here. */
+  build(s: Snapshot): void {
+    const version = text(s["agent"]).replace(/^[^/]*\//, "");
+    const labels = { version, wire: String(PROTOCOL_VERSION), node: text(s["node"]) };
+    this.gauge("ringwire_build_info", "1, with what runs in the labels.", labels, [1]);
+  }
+
   segment(s: Snapshot): void {
     const segment = text(s["name"]);
-    this.gauge("ringwire_fdb_entries", "Learned addresses.", { segment }, [s["addresses"]]);
+    this.gauge("ringwire_fdb_entries", "Addresses in the table.", { segment }, [s["addresses"]]);
     this.counter(
       "ringwire_fdb_moves_total",
       "Addresses that moved from one port to another.",
       { segment },
       s["macMoves"],
     );
-    for (const port of list(s["ports"])) this.#port(segment, port);
-    // A port that comes back goes on where it left: a total of a name never goes backwards.
-    for (const port of list(s["left"])) this.#port(segment, port);
   }
 
-  #port(segment: string, port: Snapshot): void {
+  port(segment: string, port: Snapshot): void {
     const lost = record(port["lost"]);
     for (const direction of ["in", "out"] as const) {
       const counts = record(port[direction]);
@@ -148,7 +214,7 @@ class Page {
   }
 
   captures(c: Snapshot): void {
-    this.gauge("ringwire_captures", "Captures that run.", {}, [c["running"]]);
+    this.gauge("ringwire_captures_running", "Captures that run.", {}, [c["running"]]);
     this.counter("ringwire_captures_total", "Captures that began.", {}, c["begun"]);
     this.counter(
       "ringwire_captures_cut_off_total",
@@ -158,10 +224,32 @@ class Page {
     );
   }
 
+  /** Connections to the port of the device, and those that were refused. */
+  http(h: Snapshot): void {
+    for (const state of ["requests", "pages", "hellos"]) {
+      this.gauge(
+        "ringwire_http_connections",
+        "Connections that are no NICs: without a whole request, with a page, before hello.",
+        { state },
+        [h[state]],
+      );
+    }
+    this.counter("ringwire_http_accepted_total", "Connections accepted.", {}, h["accepted"]);
+    for (const [reason, count] of Object.entries(record(h["refused"]))) {
+      this.counter(
+        "ringwire_http_refused_total",
+        "Connections and requests refused, by reason.",
+        { reason },
+        count,
+      );
+    }
+  }
+
   nic(n: Snapshot): void {
     const labels = { nic: text(n["name"]) };
     const link = record(n["link"]);
     const memory = record(n["memory"]);
+    this.#state(labels, n);
     this.gauge(
       "ringwire_nic_link_round_trip_seconds",
       "Smoothed round trip of the heartbeat; 0 before the first.",
@@ -209,6 +297,9 @@ class Page {
   /** What earlier connections of a name counted. */
   leftNic(n: Snapshot): void {
     const labels = { nic: text(n["name"]) };
+    if (!this.#connected.has(labels.nic)) {
+      this.gauge("ringwire_nic_up", UP_HELP, labels, [0]);
+    }
     this.#faults(labels, n);
     this.#resets(labels, record(n["resets"]));
   }
@@ -238,6 +329,32 @@ class Page {
         count,
       );
     }
+  }
+
+  /** What the NIC is, and whether its driver works. */
+  #state(labels: { readonly nic: string }, n: Snapshot): void {
+    const model = record(n["nic"]);
+    const info = {
+      ...labels,
+      personality: text(n["personality"]),
+      driver: printable(model["driver"] ?? n["agent"]),
+      // Without the port: a frontend that comes back is the same one.
+      peer: text(n["peer"]).replace(/:\d+$/, ""),
+      mac: text(n["mac"]),
+    };
+    this.gauge("ringwire_nic_info", "1, with what the NIC is in the labels.", info, [1]);
+    this.#connected.add(labels.nic);
+    this.gauge("ringwire_nic_up", UP_HELP, labels, [1]);
+    const ready =
+      n["personality"] === "xen"
+        ? model["connected"] === true
+        : model["status"] === "ready" && list(model["tx"]).length > 0;
+    this.gauge(
+      "ringwire_nic_ready",
+      "1 while the driver has queues, and no reset is under way.",
+      labels,
+      [ready ? 1 : 0],
+    );
   }
 
   #xen(labels: Labels, nic: Snapshot): void {
@@ -329,6 +446,12 @@ const ENA_COUNTERS = [
 ] as const;
 
 const text = (value: Value): string => String(value ?? "");
+
+/** A text that a frontend chose, as a label. */
+const printable = (value: Value): string =>
+  text(value)
+    .replace(/[^\x20-\x7e]/g, "?")
+    .slice(0, MAX_LABEL_CHARS);
 
 const record = (value: Value): Snapshot =>
   typeof value === "object" && !Array.isArray(value) ? value : {};

@@ -14,6 +14,7 @@ import { type PageSource, Pages } from "./http/pages.ts";
 import type { Occupant } from "./http/places.ts";
 import type { Target } from "./http/target.ts";
 import { LeftNics } from "./left-nics.ts";
+import { RoundTrips } from "./metrics.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
 import type { GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
 import { Roster } from "./roster.ts";
@@ -65,6 +66,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   readonly segment: string;
   readonly pushBytes: number;
   readonly captures: CaptureHub;
+  readonly roundTrips = new RoundTrips();
   readonly #options: ServerOptions;
   readonly #front: Front;
   readonly #acceptor = new WebSocketAcceptor();
@@ -234,6 +236,10 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     this.#left.add(last);
   }
 
+  roundTrip(ms: number): void {
+    this.roundTrips.observe(ms);
+  }
+
   gone(connection: Connection): void {
     this.captures.linkLeft(connection);
     this.#said(connection);
@@ -270,7 +276,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
         address: peer.address,
         evict: () => {
           this.#hellos.delete(connection);
-          this.#front.count(Refused.EVICTED);
+          this.#front.count(Refused.EVICTED, peer.name, "it had not said hello");
           connection.cut(CloseCode.LIMIT, NO_PLACE);
         },
       };

@@ -96,6 +96,11 @@ export class FrontSocket extends Duplex implements Occupant {
     this.on("error", () => {});
   }
 
+  /** HOST:PORT of the client, for logs. */
+  get peer(): string {
+    return `${this.remoteAddress}:${this.remotePort}`;
+  }
+
   /** Part of the request is still to come. */
   get incomplete(): boolean {
     return this.stage === Stage.REQUEST || this.#bodyWanted?.() === false;

@@ -13,10 +13,12 @@ import {
 } from "node:http";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import type { Logger } from "../../shared/log.ts";
+import { LogLimit } from "../../shared/log-limit.ts";
 import type { Snapshot } from "../nic.ts";
 import { RETRY_SECONDS, rawAnswer, reply, TEXT_TYPE } from "./answers.ts";
 import { FrontSocket, Stage } from "./front-socket.ts";
 import { HostRule, isForeign } from "./host-rule.ts";
+import { mostSockets } from "./open-files.ts";
 import { addressKey, type PlaceLimits, Places } from "./places.ts";
 import { readTarget, type Target, TargetError } from "./target.ts";
 
@@ -33,8 +35,6 @@ const HELLO_PLACES: PlaceLimits = { total: 1024, perAddress: 640 };
 const REQUEST_MS = 10_000;
 /** Most bytes of a request's head. */
 const MAX_HEAD_BYTES = 16 * 1024;
-/** Connections sent away when the process may open no more files. */
-const SHED = 16;
 /** Pages that always have a place: their answers are small and need no work. */
 const ALWAYS_SERVED = new Set(["/livez", "/readyz"]);
 
@@ -86,6 +86,11 @@ export interface Asked extends Target {
   stream(): void;
 }
 
+/** Refusals that a person who runs the device wants to know of. */
+const LOUD: ReadonlySet<Refused> = new Set([
+  ...[Refused.EVICTED, Refused.NO_PLACE, Refused.HOST, Refused.ORIGIN, Refused.UPGRADE],
+]);
+
 /** Where a connection comes from. */
 export interface Peer {
   /** HOST:PORT, for logs. */
@@ -97,7 +102,8 @@ export interface Peer {
 export class Front {
   /** Frontends that have not said hello; the server adds and deletes them. */
   readonly hellos = new Places(HELLO_PLACES);
-  readonly refused = new Map<Refused, number>();
+  readonly #refused = new Map<Refused, number>();
+  readonly #log: LogLimit;
   readonly #options: FrontOptions;
   readonly #rule: HostRule;
   readonly #listener: Server;
@@ -105,10 +111,14 @@ export class Front {
   readonly #requests = new Places(REQUEST_PLACES);
   readonly #pages = new Places(PAGE_PLACES);
   readonly #fronts = new Set<FrontSocket>();
+  readonly #mostSockets = mostSockets();
   #accepted = 0;
+  /** Sockets that are open, those of NICs too. */
+  #sockets = 0;
 
   constructor(options: FrontOptions) {
     this.#options = options;
+    this.#log = new LogLimit(options.log);
     this.#rule = new HostRule(options.allowHosts);
     this.#parser = createParser(
       { maxHeaderSize: MAX_HEAD_BYTES, requireHostHeader: false },
@@ -157,19 +167,23 @@ export class Front {
 
   /** Once a second: cuts what is too slow. */
   tick(): void {
+    this.#log.tick();
     const due = performance.now() - REQUEST_MS;
     for (const front of this.#fronts) {
       if (front.incomplete) {
         if (front.since <= due) this.#refuse(front, Refused.TIMEOUT, TIMEOUT, SLOW);
       } else if (front.answeredSince > 0 && front.answeredSince <= due && !front.streams) {
-        this.count(Refused.TIMEOUT);
+        this.count(Refused.TIMEOUT, front.peer, "the answer was not read in time");
         front.destroy();
       }
     }
   }
 
-  count(reason: Refused): void {
-    this.refused.set(reason, (this.refused.get(reason) ?? 0) + 1);
+  /** Counts a refusal; the log names at most one of its kind a second. */
+  count(reason: Refused, peer: string, sentence: string): void {
+    const level = LOUD.has(reason) ? "warn" : "debug";
+    this.#log[level](reason, { peer, reason }, `refused a connection: ${sentence}`);
+    this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + 1);
   }
 
   snapshot(): Snapshot {
@@ -178,7 +192,7 @@ export class Front {
       requests: this.#requests.size,
       pages: this.#pages.size,
       hellos: this.hellos.size,
-      refused: Object.fromEntries(this.refused),
+      refused: Object.fromEntries(this.#refused),
     };
   }
 
@@ -186,12 +200,21 @@ export class Front {
 
   #accept(raw: Socket): void {
     this.#accepted++;
+    this.#sockets++;
+    raw.on("close", () => {
+      this.#sockets--;
+    });
     raw.on("error", () => {
       // "close" follows, and says all that we need.
     });
+    if (this.#sockets > this.#mostSockets && !this.#requests.shed() && !this.hellos.shed()) {
+      this.count(Refused.NO_PLACE, raw.remoteAddress ?? "", "no file is left for its socket");
+      raw.end(NO_PLACE_ANSWER, () => raw.destroy());
+      return;
+    }
     const address = addressKey(raw.remoteAddress ?? "");
     const front = new FrontSocket(raw, address, this.#owner, (evicted) => {
-      this.count(Refused.EVICTED);
+      this.count(Refused.EVICTED, evicted.peer, NO_PLACE);
       evicted.dismiss(NO_PLACE_ANSWER);
     });
     this.#fronts.add(front);
@@ -212,7 +235,9 @@ export class Front {
       this.#pages.delete(front);
       if (this.#fronts.has(front)) this.#requests.add(front);
     },
-    pipelined: (): void => this.count(Refused.PIPELINED),
+    pipelined: (front: FrontSocket): void => {
+      this.count(Refused.PIPELINED, front.peer, "only its first request is answered");
+    },
     left: (front: FrontSocket): void => {
       this.#fronts.delete(front);
       this.#requests.delete(front);
@@ -220,12 +245,10 @@ export class Front {
     },
   };
 
-  /** EMFILE and the like: the kernel keeps the connection waiting, and room is made. */
+  /** The connection waits in the kernel, or is gone. The listener goes on. */
   #acceptFailed(error: NodeJS.ErrnoException): void {
-    this.count(Refused.NO_PLACE);
-    this.#options.log.error({ err: error }, "a connection could not be accepted");
-    this.#requests.shed(SHED);
-    this.hellos.shed(SHED);
+    this.count(Refused.NO_PLACE, "", `the system accepts no more: ${error.message}`);
+    this.#requests.shed();
   }
 
   // Requests.
@@ -237,7 +260,7 @@ export class Front {
       // The client left before it had all: nobody is there to be told.
     });
     const refuse = (reason: Refused, status: number, text: string, headers = {}): void => {
-      this.count(reason);
+      this.count(reason, front.peer, text);
       reply(response, status, TEXT_TYPE, `${text}\n`, headers);
       front.takeBody();
     };
@@ -312,11 +335,8 @@ export class Front {
       return;
     }
     const { socket, head } = front.detach();
-    const { remoteAddress, remotePort, address } = front;
-    this.#options.upgrade(request, socket, head, {
-      name: `${remoteAddress}:${remotePort}`,
-      address,
-    });
+    const { peer: name, address } = front;
+    this.#options.upgrade(request, socket, head, { name, address });
     // It was paused behind the head. What reads it now has its listeners.
     socket.resume();
   }
@@ -334,7 +354,7 @@ export class Front {
   }
 
   #refuse(front: FrontSocket, reason: Refused, status: string, sentence: string): void {
-    this.count(reason);
+    this.count(reason, front.peer, sentence);
     front.stage = Stage.OVER;
     front.answer(rawAnswer(status, sentence, HEADERS_OF[status.slice(0, 3)]));
   }

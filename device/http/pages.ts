@@ -11,7 +11,7 @@ import type { Logger } from "../../shared/log.ts";
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
 import type { CaptureHub } from "../capture/hub.ts";
 import { capturePage } from "../capture/page.ts";
-import { metricsText } from "../metrics.ts";
+import { metricsText, type RoundTrips } from "../metrics.ts";
 import { type Mover, migratePage } from "../migrate-page.ts";
 import type { Snapshot } from "../nic.ts";
 import type { AddressTable } from "../switch/switch.ts";
@@ -26,6 +26,7 @@ export interface PageSource extends Mover {
   readonly log: Logger;
   readonly captures: CaptureHub;
   readonly draining: boolean;
+  readonly roundTrips: RoundTrips;
   snapshot(): Snapshot;
   addresses(): AddressTable;
 }
@@ -38,21 +39,23 @@ const MAX_PATH_CHARS = 100;
 
 /** One snapshot, and the texts that are made of it when somebody asks. */
 class SharedStatus {
-  readonly snapshot: Snapshot;
+  readonly #snapshot: Snapshot;
+  readonly #roundTrips: RoundTrips;
   #json: Buffer | undefined;
   #metrics: Promise<{ type: string; text: Buffer }> | undefined;
 
-  constructor(snapshot: Snapshot) {
-    this.snapshot = snapshot;
+  constructor(snapshot: Snapshot, roundTrips: RoundTrips) {
+    this.#snapshot = snapshot;
+    this.#roundTrips = roundTrips;
   }
 
   get json(): Buffer {
-    this.#json ??= Buffer.from(`${JSON.stringify(this.snapshot)}\n`);
+    this.#json ??= Buffer.from(`${JSON.stringify(this.#snapshot)}\n`);
     return this.#json;
   }
 
   get metrics(): Promise<{ type: string; text: Buffer }> {
-    this.#metrics ??= metricsText(this.snapshot).then(({ type, text }) => ({
+    this.#metrics ??= metricsText(this.#snapshot, this.#roundTrips).then(({ type, text }) => ({
       type,
       text: Buffer.from(text),
     }));
@@ -67,7 +70,7 @@ export class Pages {
 
   constructor(source: PageSource) {
     this.#source = source;
-    this.#status = new SharedValue(() => new SharedStatus(source.snapshot()));
+    this.#status = new SharedValue(() => new SharedStatus(source.snapshot(), source.roundTrips));
     this.#addresses = new SharedValue(() => source.addresses());
   }
 

@@ -56,14 +56,11 @@ export class Places {
     if (same.size === 0) this.#byAddress.delete(occupant.address);
   }
 
-  /** Sends the oldest `count` away. */
-  shed(count: number): void {
-    for (let i = 0; i < count && this.#all.size > 0; i++) this.#evict(first(this.#all));
-  }
-
-  /** Oldest first. An occupant may give its place back while they are walked. */
-  [Symbol.iterator](): IterableIterator<Occupant> {
-    return this.#all.values();
+  /** Sends the oldest away. False when nobody is there. */
+  shed(): boolean {
+    if (this.#all.size === 0) return false;
+    this.#evict(first(this.#all));
+    return true;
   }
 
   #put(occupant: Occupant): void {

@@ -37,6 +37,8 @@ export interface LinkOwner {
   batchSent?(bytes: number): void;
   /** The peer has applied so many bytes since the start. */
   batchReported?(bytes: number): void;
+  /** A heartbeat came back after `ms`; at most one for each that was sent. */
+  roundTrip?(ms: number): void;
   /** Called once. `code` is a WebSocket close code. */
   closed(code: number, reason: string): void;
   /**
@@ -66,6 +68,8 @@ export class Link {
   #lastUnsent = 0;
   #missed = 0;
   #answers = 0;
+  /** A heartbeat was sent since the last echo. */
+  #echoDue = false;
   /** Milliseconds spent on the peer's batches, and when the one at hand began. */
   #workedMs = 0;
   #startedMs = 0;
@@ -254,8 +258,11 @@ export class Link {
     if (echo !== 0) {
       const ms = performance.now() - echo / 1000;
       // A future echo is a peer's invention: it measures nothing.
-      if (ms >= 0)
+      if (ms >= 0) {
         this.roundTripMs = this.roundTripMs === 0 ? ms : 0.75 * this.roundTripMs + 0.25 * ms;
+        if (this.#echoDue) this.#owner.roundTrip?.(ms);
+        this.#echoDue = false;
+      }
     }
     if (sent !== 0) {
       if (++this.#answers > HEARTBEAT_BURST) {
@@ -269,6 +276,7 @@ export class Link {
   #tick(): void {
     if (this.#closed) return;
     this.#answers = 0;
+    this.#echoDue = true;
     this.writer.control([Op.HEARTBEAT, Math.max(1, Math.round(performance.now() * 1000)), 0]);
     this.flush();
     // Timers run before the sockets are read. What already arrived must count, or our own stall

@@ -1,7 +1,16 @@
 import { describe, expect, it } from "vitest";
-import { metricsText } from "../../device/metrics.ts";
+import { metricsText, RoundTrips } from "../../device/metrics.ts";
 
 const snapshot = {
+  agent: "ringwire/1.2.3",
+  node: "v24.0.0",
+  http: {
+    accepted: 90,
+    requests: 4,
+    pages: 1,
+    hellos: 2,
+    refused: { host: 3, evicted: 5 },
+  },
   connections: 2,
   captures: { running: 3, begun: 8, cutOff: 1 },
   seconds: 7,
@@ -23,6 +32,8 @@ const snapshot = {
       name: "ena0",
       personality: "ena",
       mac: "02:00:00:00:00:01",
+      peer: "[2001:db8::1]:4711",
+      agent: "ringwire/1.2.2",
       link: {
         roundTripMs: 250,
         unsentBytes: 9,
@@ -34,6 +45,9 @@ const snapshot = {
       faults: { TX_PHASE: 2 },
       reports: { DMA_UNMAPPED: 1 },
       nic: {
+        status: "ready",
+        tx: [{ state: "running" }],
+        driver: 'Linux "6.1"\n 2.13.0',
         counters: { adminCommands: 48, txPackets: 10, rxPackets: 20, rxOverruns: 5 },
         resets: { NORMAL: 1 },
         interrupts: [{ vector: 0, raised: 11 }],
@@ -113,7 +127,18 @@ describe("metricsText", () => {
       "ringwire_xen_events_delayed_total 3",
       'ringwire_fdb_entries{segment="lan0"} 2',
       'ringwire_fdb_moves_total{segment="lan0"} 3',
-      "ringwire_captures 3",
+      "ringwire_captures_running 3",
+      'ringwire_build_info{version="1.2.3",wire="1",node="v24.0.0"} 1',
+      'ringwire_nic_info{nic="ena0",personality="ena",driver="Linux \\"6.1\\"? 2.13.0",peer="[2001:db8::1]",mac="02:00:00:00:00:01"} 1',
+      'ringwire_nic_up{nic="ena0"} 1',
+      'ringwire_nic_ready{nic="ena0"} 1',
+      'ringwire_nic_ready{nic="xn0"} 1',
+      "ringwire_http_accepted_total 90",
+      'ringwire_http_connections{state="requests"} 4',
+      'ringwire_http_connections{state="pages"} 1',
+      'ringwire_http_connections{state="hellos"} 2',
+      'ringwire_http_refused_total{reason="host"} 3',
+      'ringwire_http_refused_total{reason="evicted"} 5',
       "ringwire_captures_total 8",
       "ringwire_captures_cut_off_total 1",
       "ringwire_connections 2",
@@ -142,11 +167,16 @@ describe("metricsText", () => {
         },
       ],
       left: {
-        nics: [{ name: "ena0", faults: { MAC_SPOOF: 4 }, resets: { NORMAL: 1, KEEP_ALIVE_TO: 2 } }],
+        nics: [
+          { name: "ena0", faults: { MAC_SPOOF: 4 }, resets: { NORMAL: 1, KEEP_ALIVE_TO: 2 } },
+          { name: "gone" },
+        ],
       },
     });
     const lines = new Set(text.split("\n"));
     for (const line of [
+      'ringwire_nic_up{nic="ena0"} 1',
+      'ringwire_nic_up{nic="gone"} 0',
       'ringwire_port_frames_total{segment="lan0",port="ena0",direction="in"} 110',
       'ringwire_port_drops_total{segment="lan0",port="ena0",direction="in",reason="runt"} 2',
       'ringwire_port_drops_total{segment="lan0",port="ena0",direction="out",reason="link_lost"} 6',
@@ -158,8 +188,52 @@ describe("metricsText", () => {
     }
   });
 
-  it("names no MAC address", async () => {
-    expect((await metricsText(snapshot)).text).not.toMatch(/02:00:00/);
+  it("names no MAC address but the NIC's own, once", async () => {
+    const lines = (await metricsText(snapshot)).text.split("\n");
+    const naming = lines.filter((line) => line.includes("02:00:00"));
+    expect(naming.map((line) => line.split("{")[0])).toEqual([
+      "ringwire_nic_info",
+      "ringwire_nic_info",
+    ]);
+  });
+
+  it("names of families differ after OpenMetrics has cut _total", async () => {
+    const { text } = await metricsText(snapshot, new RoundTrips());
+    const names = [...text.matchAll(/^# TYPE (ringwire_\S+) /gm)].map(([, name]) =>
+      name!.replace(/_total$/, ""),
+    );
+    expect(names.length).toBeGreaterThan(50);
+    expect(new Set(names).size).toBe(names.length);
+  });
+
+  it("round trips are a histogram of all links", async () => {
+    const trips = new RoundTrips();
+    for (const ms of [0.2, 3, 3, 40, 9000]) trips.observe(ms);
+    const lines = new Set((await metricsText(snapshot, trips)).text.split("\n"));
+    for (const line of [
+      'ringwire_link_round_trip_seconds_bucket{le="0.0005"} 1',
+      'ringwire_link_round_trip_seconds_bucket{le="0.005"} 3',
+      'ringwire_link_round_trip_seconds_bucket{le="2.5"} 4',
+      'ringwire_link_round_trip_seconds_bucket{le="+Inf"} 5',
+      "ringwire_link_round_trip_seconds_count 5",
+    ]) {
+      expect(lines, line).toContain(line);
+    }
+  });
+
+  it("attack-S1: other events have their turn while a long text is made", async () => {
+    const nics = Array.from({ length: 400 }, (_, i) => ({ ...snapshot.nics[0]!, name: `n${i}` }));
+    let turns = 0;
+    let ended = false;
+    const count = (): void => {
+      turns++;
+      if (!ended) setImmediate(count);
+    };
+    setImmediate(count);
+    const { text } = await metricsText({ ...snapshot, nics });
+    ended = true;
+    expect(text).toContain('ringwire_nic_up{nic="n399"} 1');
+    expect(turns).toBeGreaterThan(2);
   });
 
   it("a second scrape does not add to the first", async () => {

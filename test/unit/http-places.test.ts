@@ -53,14 +53,12 @@ describe("Places", () => {
     expect(places.evicted).toBe(0);
   });
 
-  it("sheds the oldest, and no more than there are", () => {
+  it("fault-K10: sheds the oldest, and says when nobody is left", () => {
     const places = new Places({ total: 9, perAddress: 9 });
-    const all = guests(5, "a");
+    const all = guests(2, "a");
     for (const guest of all) places.add(guest);
-    places.shed(2);
-    expect(all.map((guest) => guest.evicted)).toEqual([1, 1, 0, 0, 0]);
-    places.shed(9);
-    expect(places.size).toBe(0);
+    expect([places.shed(), all.map((guest) => guest.evicted)]).toEqual([true, [1, 0]]);
+    expect([places.shed(), places.shed(), places.size]).toEqual([true, false, 0]);
   });
 });
 
