@@ -8,7 +8,7 @@ const second = 1000;
 const soak = process.env["RINGWIRE_SOAK"] === "1";
 
 // Before any worker starts: they inherit what is measured here.
-measureSlowness();
+const factor = measureSlowness();
 
 function kinds(...names: string[]): string[] {
   return names.map((name) => `test/${name}/**/*.test.ts`);
@@ -27,7 +27,7 @@ export default defineConfig({
       "./test/support/progress-reporter.ts",
       "./test/support/skip-reporter.ts",
     ],
-    teardownTimeout: 10 * second,
+    teardownTimeout: 10 * second * factor,
     setupFiles: ["./test/support/generators.ts", "./test/support/time-limits.ts"],
     projects: [
       {

@@ -79,12 +79,18 @@ export function captureCommand(): Command {
     .option("--ring", "the batches of the link too: descriptors, doorbells, grants ...")
     .option("--no-frames", "no Ethernet frames")
     .option("--filter <expr>", "frames that match, in the language of libpcap")
-    .option("-c, --count <n>", "end after so many packets, a snapshot of rings not counted")
+    .option(
+      "-c, --count <n>",
+      "end after so many packets; the first picture of the rings does not count",
+    )
     .option("-s, --snap <bytes>", "keep so much of each frame (all of it)")
     .option("-w, --write <file>", "pcapng to a file, or to standard output: -")
     .option("-b, --rotate <rule...>", "new files by size:N or seconds:N; keep the last files:N")
     .option("--print", "a line for each frame or transaction (without -w)")
-    .option("--no-time", "lines without times, heartbeats and acknowledgements: to compare runs");
+    .option(
+      "--no-time",
+      "leave times, heartbeats and acknowledgements out, so that two runs can be compared",
+    );
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)
     .action(async (_flags: unknown, self: Command) => runCapture(readOptions(self, Shape)));

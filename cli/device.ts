@@ -79,7 +79,7 @@ function hostName() {
 export function deviceCommand(): Command {
   const command = new Command("device")
     .description(
-      "The device: ENA functions and Xen vifs joined by a switch, one for each frontend.",
+      "The device: one switch, and on it an ENA function or a Xen vif for each frontend.",
     )
     .option("--listen <host:port>", `where frontends connect (${DEFAULT_DEVICE})`)
     .option("--insecure", "allow an address that other hosts can reach")

@@ -65,11 +65,14 @@ export function frontendCommand(): Command {
     .option("--mac <address>", "its address (made from name and segment)")
     .option(
       "--queues <n>",
-      "queue pairs, up to what the device offers (1: one thread runs them all)",
+      "queue pairs, up to what the device offers (1); one thread serves all, so more are not faster",
     )
     .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
     .option("--tap <interface>", "the kernel uses the NIC through this TAP interface")
-    .option("--zero-mask", "mask with zeros: for loopback and TLS only")
+    .option(
+      "--zero-mask",
+      "do not hide what is sent from proxies on the way (less work): for loopback and TLS only",
+    )
     .option("--take-over", TAKE_OVER)
     .option("--no-lro", "do not merge received TCP segments")
     .option("--llq", "ENA's low-latency queues: transmit descriptors in device memory")

@@ -47,7 +47,10 @@ export function addNicFlags(command: Command): Command {
     .option("--queues <n>", "ring pairs (as many as the port names and -p ask for)")
     .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
     .option("--tap <interface>", "the kernel keeps, through this TAP, the rings not opened here")
-    .option("--zero-mask", "mask with zeros: for loopback and TLS only")
+    .option(
+      "--zero-mask",
+      "do not hide what is sent from proxies on the way (less work): for loopback and TLS only",
+    )
     .option("--take-over", TAKE_OVER);
 }
 

@@ -65,7 +65,10 @@ export function replayCommand(): Command {
     .option("--mac <address>", "its address (made from name and segment); frames keep their own")
     .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
     .option("--take-over", TAKE_OVER)
-    .option("--zero-mask", "mask with zeros: for loopback and TLS only")
+    .option(
+      "--zero-mask",
+      "do not hide what is sent from proxies on the way (less work): for loopback and TLS only",
+    )
     .option("--loop <n>", "send the file so many times; 0 for no end (1)")
     .option("-R, --rate <pps>", "packets a second at most; 0 for as fast as it goes (0)")
     .option("--preserve-timing", "keep the gaps between the packets of the file")
