@@ -110,6 +110,7 @@ class WebSocketTransport implements Transport {
     ws.on("error", () => {
       if (ws.refused === undefined) return;
       this.#cut = true;
+      this.#stopReading();
       this.onClose(ws.refused.code, ws.refused.reason);
     });
     ws.on("close", (code, reason) => this.onClose(code, reason.toString()));
@@ -132,6 +133,8 @@ class WebSocketTransport implements Transport {
     this.#deaf = true;
     const socket = this.#socket;
     socket.pause();
+    // The library resumes, in the next tick, a socket whose receiver has failed.
+    setImmediate(() => socket.pause());
     socket.end();
     setTimeout(() => socket.destroy(), LAST_MS).unref();
   }
