@@ -7,6 +7,7 @@ import type { Switch } from "../device/switch/switch.ts";
 import type { Logger } from "../shared/log.ts";
 import { bracketed, DEFAULT_DEVICE, DEVICE_PORT } from "../shared/transport/address.ts";
 import { addressOf } from "../shared/transport/lookup.ts";
+import { isReservedName, RESERVED_REASON } from "../shared/wire/hello.ts";
 import { CaptureFiles, ignoreSignal } from "./capture-file.ts";
 import { deviceOptions, deviceOptionsHelp } from "./device-options.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
@@ -16,10 +17,10 @@ import {
   CommonShape,
   hostPort,
   logOptions,
-  nicName,
   oneOf,
   readOptions,
   whole,
+  word,
 } from "./options.ts";
 import { Output } from "./output.ts";
 import { onStop, stdinEnd } from "./signals.ts";
@@ -39,7 +40,8 @@ const Shape = z.object({
   insecure: z.boolean().default(false),
   allowHost: z.array(hostName()).default([]),
   uplink: z.array(uplinkName()).default([]),
-  segment: nicName.default("lan0"),
+  segment: word.default("lan0"),
+  segmentId: word.optional(),
   queues: whole(1, MAX_QUEUES).default(8),
   mtu: whole(MIN_MTU, MAX_MTU).default(MAX_MTU),
   whenFull: oneOf("drop", "hold").default("drop"),
@@ -58,7 +60,13 @@ type Options = z.infer<typeof Shape>;
 function uplinkName() {
   return z.string().transform((text, context) => {
     const match = /^tap:(.+)$/s.exec(text);
-    if (match !== null) return match[1]!;
+    const name = match?.[1];
+    if (name !== undefined && isReservedName(name)) {
+      const message = `takes no reserved name: "${name}" ${RESERVED_REASON}`;
+      context.addIssue({ code: "custom", message });
+      return z.NEVER;
+    }
+    if (name !== undefined) return name;
     context.addIssue({ code: "custom", message: `takes tap:NAME, not ${JSON.stringify(text)}` });
     return z.NEVER;
   });
@@ -89,6 +97,10 @@ export function deviceCommand(): Command {
     )
     .option("--uplink <tap:name...>", "join the segment to a TAP interface; may be repeated")
     .option("--segment <name>", "name of the Ethernet segment (lan0)")
+    .option(
+      "--segment-id <id>",
+      "say that devices with this id share one segment, by their uplinks (random)",
+    )
     .option("--queues <n>", "queue pairs offered to each NIC (8)")
     .option("--mtu <bytes>", `largest MTU offered (${MAX_MTU})`)
     .option("--when-full <drop|hold>", "drop or hold a frame whose receiver has no room (drop)")
@@ -130,6 +142,7 @@ async function runDevice(options: Options): Promise<void> {
   const { XenMachine } = await import("../device/xen/machine.ts");
   const segment = new Switch({
     name: options.segment,
+    ...(options.segmentId === undefined ? {} : { id: options.segmentId }),
     now: () => performance.now(),
     whenFull: options.whenFull,
   });

@@ -76,17 +76,25 @@ async function runMigrate(nic: string, { connect, to, wait, ...options }: Option
   const tell = (words: string, outcome: Outcome): void => {
     output.event(words, { event: "moved", nic, to, ...outcome });
   };
-  const before = wait > 0 ? await look(connect, nic) : NOWHERE;
+  const [before, there] = await Promise.all([look(connect, nic), look(to, nic)]);
   // Without the NIC here the device refuses, below.
   if (before.nic !== undefined) {
-    const there = await look(to, nic);
-    // Names are one of a kind on a device: the one that comes would end the one that is there.
-    if (there.nic !== undefined && there.connection !== before.connection) {
+    if (there.connection !== undefined && there.connection === before.connection) {
+      throw new Failure(`${nic} is at ${hostOf(to)} already`);
+    }
+    // Names are one of a kind on a device: the one that comes would be refused.
+    if (there.nic !== undefined) {
       throw new Failure(
-        `${hostOf(to)} has a NIC ${nic} already, which the move would end: stop that one, or start this one with another --name`,
+        `${hostOf(to)} has another NIC ${nic} already: stop that one, or start this one with another --name`,
       );
     }
-    if (there.problem !== undefined) {
+    if (there.id !== "" && before.id !== "" && there.id !== before.id) {
+      log.warn(
+        {},
+        `${hostOf(to)} is on a segment of its own (${there.segment}): unless uplinks join it to the segment here (${before.segment}), ${nic} loses its neighbours. Devices that are joined say so by one --segment-id`,
+      );
+    }
+    if (there.problem !== undefined && wait > 0) {
       log.warn({}, `${there.problem}: whether ${nic} arrives may not be seen from here`);
     }
   }
@@ -126,13 +134,15 @@ interface Sight {
   /** Undefined: it is not there. */
   readonly nic?: Snapshot;
   readonly segment: string;
+  /** Of its segment; "" where it is not known. */
+  readonly id: string;
   /** One connection of the NIC to one device; another connection has another. */
   readonly connection?: string;
   /** Why the page could not be read. */
   readonly problem?: string;
 }
 
-const NOWHERE: Sight = { segment: "" };
+const NOWHERE: Sight = { segment: "", id: "" };
 
 /** Never rejects. */
 async function look(device: string, name: string): Promise<Sight> {
@@ -143,10 +153,12 @@ async function look(device: string, name: string): Promise<Sight> {
     // What to do about it stands behind the semicolon, and is not for whoever moves a NIC.
     return { ...NOWHERE, problem: messageOf(error).split(";")[0] ?? "" };
   }
-  const segment = text(record(page["segment"])["name"]);
+  const { name: segmentName, id: segmentId } = record(page["segment"]);
+  const segment = text(segmentName);
+  const id = segmentId === undefined ? "" : text(segmentId);
   const nic = list(page["nics"]).find((candidate) => candidate["name"] === name);
-  if (nic === undefined) return { segment };
-  return { nic, segment, connection: `${text(page["pid"])} ${text(nic["peer"])}` };
+  if (nic === undefined) return { segment, id };
+  return { nic, segment, id, connection: `${text(page["pid"])} ${text(nic["peer"])}` };
 }
 
 interface Journey {

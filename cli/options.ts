@@ -15,6 +15,7 @@ import {
   httpUrl,
   parseHostPort,
 } from "../shared/transport/address.ts";
+import { isReservedName, RESERVED_REASON } from "../shared/wire/hello.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { LOG_LEVELS, type LogForm, type LogLevel } from "./log.ts";
 
@@ -176,11 +177,18 @@ export const whole = (min: number, max: number) =>
     return n >= min && n <= max ? n : undefined;
   }, `takes a whole number from ${min} to ${max}`);
 
-/** A name that hello takes: it ends up in logs, metrics and file names. */
-export const nicName = checked(
-  (text) => (/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(text) ? text : undefined),
+const isWord = (text: string): boolean => /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(text);
+
+/** What ends up in logs, metrics and file names. */
+export const word = checked(
+  (text) => (isWord(text) ? text : undefined),
   "takes 1 to 63 letters, digits and . _ -, beginning with a letter or digit",
 );
+
+/** A name that hello takes. */
+export const nicName = word.refine((text) => !isReservedName(text), {
+  error: ({ input }) => `takes no reserved name: "${String(input)}" ${RESERVED_REASON}`,
+});
 
 export const unicastMac = z.string().transform((text, context) => {
   try {

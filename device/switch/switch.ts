@@ -16,6 +16,7 @@
  * a bridge never forwards).
  */
 
+import { randomUUID } from "node:crypto";
 import {
   DESTINATION,
   ETHER_HEADER_BYTES,
@@ -40,6 +41,8 @@ import type { PortTap, TapOfPort } from "./tap.ts";
 
 export interface SwitchOptions {
   readonly name: string;
+  /** The same for switches whose uplinks join them; random when not given. */
+  readonly id?: string;
   /** Milliseconds of a monotonic clock. */
   now(): number;
   /** An address not seen for this long is forgotten. */
@@ -102,6 +105,7 @@ interface Plug {
 
 export class Switch {
   readonly name: string;
+  readonly id: string;
   readonly #now: () => number;
   readonly #hold: boolean;
   readonly #macs: MacTable;
@@ -130,6 +134,7 @@ export class Switch {
 
   constructor(options: SwitchOptions) {
     this.name = options.name;
+    this.id = options.id ?? randomUUID();
     // Whole milliseconds: for weeks of them a small integer, which is never boxed.
     this.#now = () => Math.floor(options.now());
     this.#time = this.#now();
@@ -215,6 +220,7 @@ export class Switch {
   snapshot(): Snapshot {
     return {
       name: this.name,
+      id: this.id,
       ports: this.#plugs
         .filter((plug) => plug !== undefined)
         .map((plug) => ({

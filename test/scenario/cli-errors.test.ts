@@ -252,6 +252,12 @@ const USAGE: readonly Row[] = [
   { args: "demo --seconds x", code: 2, says: /--seconds takes a whole number.*"x"/ },
   { args: "status", code: 2, says: /RINGWIRE_CONNECT/, env: { RINGWIRE_CONNECT: "ftp://h" } },
   { args: "device", code: 2, says: /RINGWIRE_QUEUES/, env: { RINGWIRE_QUEUES: "many" } },
+  ...["any", "all", "switch"].map((name) => ({
+    args: `frontend --connect h:1 --name ${name}`,
+    code: 2,
+    says: /--name takes no reserved name: "\w+" is a word that captures use/,
+  })),
+  { args: "device --uplink tap:any", code: 2, says: /--uplink takes no reserved name: "any"/ },
   {
     args: "device",
     code: 2,

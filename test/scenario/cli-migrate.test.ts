@@ -116,12 +116,48 @@ it("a NIC that nobody takes comes back, which is a failure", async () => {
   expect(portsOf(await status(0))).toContain("returns");
 });
 
+it("ux-S9 a NIC that is where it is to go stays up, and the command says that it is there", async () => {
+  await using frontend = await join("xen", "stays");
+  for (const flags of [[], ["--wait", "0"]]) {
+    const moved = await migrate(
+      "stays",
+      url(0),
+      url(0).replace("127.0.0.1", "localhost"),
+      ...flags,
+    );
+    expect(moved.exit?.code, moved.said()).toBe(1);
+    expect(moved.stderr).toMatch(/stays is at localhost:\d+ already/);
+  }
+  expect(frontend.stdout).not.toContain("link-lost");
+});
+
+it("ux-S10 a move to another segment warns, and one to a joined segment does not", async () => {
+  const joined: Child[] = [];
+  const at: string[] = [];
+  for (let i = 0; i < 2; i++) {
+    const device = startRingwire([
+      ...["device", "--listen", "127.0.0.1:0", "--segment-id", "lab", "--json"],
+    ]);
+    joined.push(device);
+    const { port } = await device.waitForJson<{ port: number }>((l) => l.event === "listening");
+    at.push(`127.0.0.1:${port}`);
+  }
+  try {
+    await using frontend = await join("ena", "traveller");
+    const away = await migrate("traveller", url(0), at[0]!);
+    expect(away.exit?.code, away.said()).toBe(0);
+    expect(away.stderr).toMatch(/is on a segment of its own \(lan0\).*segment here \(left\)/);
+    const on = await migrate("traveller", at[0]!, at[1]!);
+    expect(on.exit?.code, on.said()).toBe(0);
+    expect(on.stderr).not.toMatch(/segment of its own/);
+    expect(frontend.exit).toBeUndefined();
+  } finally {
+    for (const device of joined) await device.stop();
+  }
+});
+
 it("a NIC that goes to where another has its name ends none", async () => {
   await using first = await join("xen", "twin");
-  // Also the device that has it may be the one it moves to: suspend and resume.
-  const here = await migrate("twin", url(0), url(0));
-  expect(here.exit?.code, here.said()).toBe(0);
-  expect(here.stdout).toBe(`twin is at ${url(0)} now, segment left, state connected\n`);
   const there = await migrate("twin", url(0), url(1), "--wait", "0", "--json");
   expect(there.exit?.code, there.said()).toBe(0);
   expect(toldBy(there)).toEqual({ event: "moved", nic: "twin", to: url(1), outcome: "left" });
@@ -131,7 +167,7 @@ it("a NIC that goes to where another has its name ends none", async () => {
   const refused = await migrate("twin", url(1), url(0), "--json");
   expect(refused.exit?.code, refused.said()).toBe(1);
   expect(refused.stdout).toBe("");
-  expect(refused.stderr).toMatch(/has a NIC twin already.*--name/);
+  expect(refused.stderr).toMatch(/has another NIC twin already.*--name/);
   expect(portsOf(await status(1))).toContain("twin");
   expect([first.exit, second.exit]).toEqual([undefined, undefined]);
 });
