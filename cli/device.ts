@@ -47,6 +47,7 @@ const Shape = z.object({
   whenFull: oneOf("drop", "hold").default("drop"),
   llq: z.boolean().default(true),
   deviceOption: deviceOptions.prefault([]),
+  checkWindows: z.boolean().default(false),
   trace: z.boolean().default(false),
   capture: z.string().min(1).optional(),
   captureSnap: whole(0, MAX_SNAP).default(0),
@@ -109,6 +110,10 @@ export function deviceCommand(): Command {
       "--device-option <key=value...>",
       "change what the device models are like, by the keys below; may be repeated",
     )
+    .option(
+      "--check-windows",
+      "compare both copies of shared memory all the time; a NIC whose copies differ connects anew",
+    )
     .option("--trace", "every transaction in a line on stderr")
     .option(
       "--capture <file>",
@@ -165,6 +170,7 @@ async function runDevice(options: Options): Promise<void> {
     pushBytes: Limits.PUSH_BYTES,
     maxMtu: options.mtu,
     maxQueues: options.queues,
+    checkWindows: options.checkWindows,
     allowHosts: options.allowHost,
     log,
     onNic: (event, nic) => output.value({ event, ...nic }),

@@ -22,9 +22,11 @@ import {
   WireError,
 } from "../shared/wire/transactions.ts";
 import { UsedTags } from "../shared/wire/used-tags.ts";
+import { GRANT_PAGE_BYTES } from "../shared/xen/grant.ts";
 import type { RingSource } from "./capture/hub.ts";
 import { Deliveries } from "./deliveries.ts";
 import { LinkMemory } from "./dma/link-memory.ts";
+import { type Divergence, type Mirror, MirrorCheck } from "./dma/mirror-check.ts";
 import { LinkHost } from "./link-host.ts";
 import type { GuestCalls, GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
 import { DropReason, type Port, type SwitchPort } from "./switch/port.ts";
@@ -57,6 +59,8 @@ export interface ConnectionOwner {
   readonly agent: string;
   readonly segment: string;
   readonly pushBytes: number;
+  /** Compare both copies of coherent memory, once a second. */
+  readonly checkWindows: boolean;
   /** Decides about a hello. Throws Refusal. */
   admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number };
   create(personality: string, host: GuestHost): Nic;
@@ -91,6 +95,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
   readonly #peer: string;
   readonly #memory: LinkMemory;
   readonly #deliveries = new Deliveries();
+  readonly #mirrors: MirrorCheck | undefined;
   readonly #helloTimer: NodeJS.Timeout;
   readonly #since = performance.now();
   /** Faults that the frontend reported to us, by code. */
@@ -110,6 +115,13 @@ export class Connection implements LinkOwner, Sink, RingSource {
     this.#peer = peer;
     this.#link = new Link(transport, this, owner.lines.of("wire"));
     this.#memory = new LinkMemory(this.#link, owner.pushBytes);
+    if (owner.checkWindows) {
+      this.#mirrors = new MirrorCheck(
+        (address, length, space) => this.#memory.ask(address, length, space),
+        () => this.#shared(),
+        (where) => this.#windowDiverged(where),
+      );
+    }
     this.#helloTimer = setTimeout(() => {
       this.#link.close(CloseCode.PROTOCOL, `no hello within ${HELLO_MS / 1000} s`);
     }, HELLO_MS);
@@ -167,6 +179,37 @@ export class Connection implements LinkOwner, Sink, RingSource {
   tick(): void {
     this.#host?.faults.tick();
     this.#nic?.tick();
+    void this.#mirrors?.tick();
+  }
+
+  /** Memory that both sides hold, as this frontend lets it be read: a guest's rings by their grants. */
+  #shared(): readonly Mirror[] {
+    const nic = this.#nic;
+    if (nic === undefined) return [];
+    if (nic.guest === undefined) {
+      return this.#memory.windows.all.map(({ address, bytes }) => ({
+        space: Space.BUS,
+        address,
+        bytes,
+      }));
+    }
+    const state = nic.queues();
+    if (state?.personality !== "xen") return [];
+    const rings = state.queues.flatMap(({ tx, rx }) => [tx, rx]);
+    if (state.control !== undefined) rings.push(state.control.ring);
+    return rings.map(({ reference, page }) => ({
+      space: Space.GRANT,
+      address: reference * GRANT_PAGE_BYTES,
+      bytes: page,
+    }));
+  }
+
+  /** The frontend connects again and tells all of its memory anew: so the copies are one again. */
+  #windowDiverged({ space, address, ours, theirs }: Divergence): void {
+    const where = `${space === Space.BUS ? "bus address" : "grant"} 0x${address.toString(16)}`;
+    const text = `both copies of coherent memory differ at ${where}: the frontend has ${theirs}, the device ${ours}`;
+    this.#host?.fault(FaultSeverity.DEVICE, "WINDOW_DIVERGED", text);
+    this.close(CloseCode.FAILED, text);
   }
 
   // What the link tells us.
@@ -481,6 +524,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
         pushMisses: pushes.misses,
         pushSearches: pushes.searches,
         reads: this.#memory.readCount,
+        ...(this.#mirrors === undefined ? {} : { windowBytesCompared: this.#mirrors.compared }),
       },
       faults: Object.fromEntries(this.#host?.faults.counts ?? []),
       reports: Object.fromEntries(this.#reports),

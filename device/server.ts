@@ -41,6 +41,8 @@ export interface ServerOptions {
   readonly pushBytes: number;
   readonly maxMtu: number;
   readonly maxQueues: number;
+  /** Compare both copies of each NIC's coherent memory once a second, and end a link where they differ. */
+  readonly checkWindows?: boolean;
   readonly log: Logger;
   /** Host names, besides the machine's own, under which pages are served. */
   readonly allowHosts?: readonly string[];
@@ -65,6 +67,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   readonly agent: string;
   readonly segment: string;
   readonly pushBytes: number;
+  readonly checkWindows: boolean;
   readonly captures: CaptureHub;
   readonly roundTrips = new RoundTrips();
   readonly #options: ServerOptions;
@@ -87,6 +90,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     this.agent = options.agent;
     this.segment = options.segmentName;
     this.pushBytes = options.pushBytes;
+    this.checkWindows = options.checkWindows ?? false;
     const { segment, segmentName, agent, log } = options;
     segment.onSpoof = (notice) => this.#spoofed(notice);
     this.#nics = new Roster({

@@ -90,6 +90,11 @@ export class LinkMemory implements GuestMemory {
       const at = address - window.address;
       return window.bytes.slice(at, at + length);
     }
+    return await this.ask(address, length, space);
+  }
+
+  /** As `read`, and asks the frontend even for what lies in a window: its copy is wanted. */
+  async ask(address: number, length: number, space: Space): Promise<Uint8Array> {
     const life = this.#life;
     while (this.#reads.size + this.#abandoned.size >= Limits.READS) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));

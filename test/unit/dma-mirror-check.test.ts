@@ -1,0 +1,218 @@
+/** Do both copies of coherent memory hold the same? Looks, doubts, and the end of a link over it. */
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { DmaError } from "../../device/dma/host-memory.ts";
+import { type Divergence, type Mirror, MirrorCheck } from "../../device/dma/mirror-check.ts";
+import { WindowTable } from "../../device/dma/window-table.ts";
+import { createEnaNic } from "../../device/ena/index.ts";
+import { DeviceServer } from "../../device/server.ts";
+import { Switch } from "../../device/switch/switch.ts";
+import { createXenPersonality } from "../../device/xen/index.ts";
+import { XenMachine } from "../../device/xen/machine.ts";
+import { createEnaDriver } from "../../frontend/ena/index.ts";
+import { MbufPool } from "../../frontend/net/mbuf.ts";
+import { Session } from "../../frontend/session.ts";
+import { createXenDriver } from "../../frontend/xen/index.ts";
+import { silentLogger } from "../../shared/log.ts";
+import { Space } from "../../shared/wire/records.ts";
+import { Limits } from "../../shared/wire/transactions.ts";
+import { eventually } from "../support/process.ts";
+import { Random } from "../support/random.ts";
+
+const ADDRESS = 0x10_000;
+
+/** Two copies, and a frontend that answers reads out of its own. */
+function copies(bytes: number) {
+  const ours = new Uint8Array(bytes);
+  const theirs = new Uint8Array(bytes);
+  const found: Divergence[] = [];
+  const mirrors: Mirror[] = [{ space: Space.BUS, address: ADDRESS, bytes: ours }];
+  /** Runs between the question and the answer. */
+  const between = { run: () => {} };
+  const lengths: number[] = [];
+  const check = new MirrorCheck(
+    async (address, length) => {
+      lengths.push(length);
+      const answer = theirs.slice(address - ADDRESS, address - ADDRESS + length);
+      between.run();
+      return await Promise.resolve(answer);
+    },
+    () => mirrors,
+    (where) => found.push(where),
+  );
+  return { ours, theirs, found, mirrors, between, lengths, check };
+}
+
+describe("MirrorCheck", () => {
+  test.each([0, 1, 70_000, 150_000])(
+    "fault-F5: a flipped bit at byte %d is found, believed at the third look, and told once",
+    async (at) => {
+      const { theirs, found, check } = copies(150_001);
+      theirs[at] = 4;
+      // The first looks come round to it; two more follow.
+      for (let ticks = 0; ticks < 2; ticks++) await check.tick();
+      expect(found).toEqual([]);
+      for (let ticks = 0; ticks < 6; ticks++) await check.tick();
+      expect(found).toEqual([{ space: Space.BUS, address: ADDRESS + at, ours: 0, theirs: 4 }]);
+    },
+  );
+
+  test("fault-F5: what is posted late, or changes on the way, is no divergence", async () => {
+    const { ours, theirs, found, between, check } = copies(8192);
+    const random = new Random(55);
+    for (let ticks = 0; ticks < 200; ticks++) {
+      const at = random.below(8192);
+      // The frontend wrote and has not posted yet; it does so before the next look but one.
+      theirs[at] = random.below(256);
+      await check.tick();
+      // The device writes while the answer is on its way.
+      between.run = () => {
+        const other = random.below(8192);
+        ours[other] = theirs[other] = random.below(256);
+      };
+      ours[at] = theirs[at]!;
+    }
+    expect(found).toEqual([]);
+  });
+
+  test("fault-F5: a window that goes, or another in its place, is no divergence", async () => {
+    const { theirs, found, mirrors, between, check } = copies(4096);
+    theirs[5] = 1;
+    between.run = () => {
+      mirrors[0] = { space: Space.BUS, address: ADDRESS, bytes: new Uint8Array(4096) };
+    };
+    for (let ticks = 0; ticks < 10; ticks++) await check.tick();
+    between.run = () => {
+      throw new DmaError("DMA_REFUSED", "gone");
+    };
+    for (let ticks = 0; ticks < 10; ticks++) await check.tick();
+    mirrors.length = 0;
+    await check.tick();
+    expect(found).toEqual([]);
+  });
+
+  test("looks at a megabyte a tick, at most 64 KiB a read, and comes round", async () => {
+    const { check, lengths } = copies(3 << 20);
+    for (let ticks = 0; ticks < 3; ticks++) await check.tick();
+    expect(Math.max(...lengths)).toBe(Limits.READ_BYTES);
+    expect(lengths).toHaveLength((3 << 20) / Limits.READ_BYTES);
+    expect(check.compared).toBe(3 << 20);
+  });
+});
+
+const open: { close(): Promise<void> }[] = [];
+afterEach(async () => {
+  vi.restoreAllMocks();
+  for (const each of open.splice(0)) await each.close();
+});
+
+interface Seen {
+  readonly nics: {
+    readonly name: string;
+    readonly faults: Readonly<Record<string, number>>;
+    readonly memory: { readonly windowBytes: number; readonly windowBytesCompared: number };
+  }[];
+}
+
+describe.each(["ena", "xen"])(
+  "a device that checks its windows, and a NIC of %s",
+  (personality) => {
+    async function running(): Promise<{ server: DeviceServer; session: Session }> {
+      const machine = new XenMachine(silentLogger);
+      const server = new DeviceServer({
+        host: "127.0.0.1",
+        port: 0,
+        agent: "test",
+        segment: new Switch({ name: "lan0", now: () => performance.now(), whenFull: "drop" }),
+        segmentName: "lan0",
+        personalities: {
+          ena: { create: (host) => createEnaNic(host) },
+          xen: { create: createXenPersonality(machine, { bridge: "lan0" }) },
+        },
+        pushBytes: Limits.PUSH_BYTES,
+        maxMtu: 1500,
+        maxQueues: 2,
+        checkWindows: true,
+        log: silentLogger,
+      });
+      const { port } = await server.listen();
+      const session = new Session({
+        connect: `ws://127.0.0.1:${port}`,
+        name: "a",
+        personality,
+        agent: "test",
+        queues: 2,
+        log: silentLogger,
+        driver: (context) =>
+          personality === "xen" ? createXenDriver(context) : createEnaDriver(context),
+      });
+      open.push(session, server);
+      await session.start();
+      await session.driver.up();
+      return { server, session };
+    }
+
+    const nic = (server: DeviceServer) => (server.snapshot() as unknown as Seen).nics[0];
+
+    test("fault-F5: finds nothing while it sends, goes down and comes up", async () => {
+      const { server, session } = await running();
+      const pool = new MbufPool(2048, 256);
+      const { ifnet } = session.driver;
+      let compared = 0;
+      for (let round = 0; round < 3; round++) {
+        for (let i = 0; i < 20; i++) {
+          const m = pool.get()!;
+          m.length = 200;
+          m.pktLength = 200;
+          // Refused where no queue is ready yet; the next round has others.
+          if (ifnet.transmit(m) !== 0) m.free();
+        }
+        await session.driver.settled();
+        // Every byte once, at least.
+        await eventually("a whole round of looks", () => {
+          const { windowBytes = 0, windowBytesCompared = 0 } = nic(server)?.memory ?? {};
+          if (windowBytesCompared < compared + windowBytes / 2) return undefined;
+          compared = windowBytesCompared;
+          return true;
+        });
+        await session.driver.down();
+        await session.driver.up();
+      }
+      expect(ifnet.counters.opackets).toBeGreaterThan(0);
+      expect(nic(server)?.faults["WINDOW_DIVERGED"]).toBeUndefined();
+      expect(session.reconnects).toBe(0);
+    });
+
+    test.each(["device", "frontend"])(
+      "fault-F5: a bit that flips in the copy of the %s is named, and the NIC starts over",
+      async (side) => {
+        const { add } = WindowTable.prototype;
+        const deviceCopies: Uint8Array[] = [];
+        vi.spyOn(WindowTable.prototype, "add").mockImplementation(function (
+          this: WindowTable,
+          ...args
+        ) {
+          const window = add.apply(this, args);
+          deviceCopies.push(window.bytes);
+          return window;
+        });
+        const { server, session } = await running();
+        await session.driver.settled();
+        const all =
+          side === "device" ? deviceCopies : [...session.space.windows].map((w) => w.bytes);
+        // The last byte of the largest: the end of a ring, which nobody has come to.
+        const victim = all.reduce((a, b) => (b.length > a.length ? b : a));
+        victim[victim.length - 1]! ^= 0x10;
+        await eventually("the NIC to start over", () =>
+          session.reconnects === 1 && session.state === "attached" ? true : undefined,
+        );
+        expect(session.faults.get("WINDOW_DIVERGED")).toBe(1);
+        // A new connection, and in it both copies are one.
+        expect(session.epoch).toBe(2);
+        await eventually("a look at the new windows", () =>
+          (nic(server)?.memory.windowBytesCompared ?? 0) > 0 ? true : undefined,
+        );
+        expect(nic(server)?.faults).toEqual({});
+      },
+    );
+  },
+);
