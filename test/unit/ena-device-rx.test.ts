@@ -270,6 +270,25 @@ describe("RSS", () => {
     },
   );
 
+  // ena_com_fill_hash_function without a key, as Linux's and FreeBSD's drivers call it.
+  test.each(["reversed", "asSent"] as const)(
+    "guest-2 a driver that sets the key that it has read keeps the hash, key order %s",
+    async (rssKeyOrder) => {
+      const { host, twin, queues, port } = await rssRig({ rssKeyOrder });
+      const control = { address: twin.allocRing(48), length: 48 };
+      await twin.getFeature(FeatureId.RSS_HASH_FUNCTION, control);
+      await twin.setFeature(
+        FeatureId.RSS_HASH_FUNCTION,
+        (v, at) => rssHashFunction.write(v, at, { selectedFunc: 2, initVal: 0xffff_ffff }),
+        control,
+      );
+      await setTable(host, twin, queues);
+      port.deliver(frameOf(suitePacket()));
+      port.flush();
+      expect(queues.flatMap((q) => twin.takeRx(q).map((d) => d.hash))).toEqual([TUPLE_HASH]);
+    },
+  );
+
   test("flows spread over all queues, each flow stays on one", async () => {
     const { host, twin, queues, port } = await rssRig();
     await setTable(host, twin, queues);
