@@ -20,7 +20,7 @@ const Shape = z.object({
   interface: z.array(z.string()).default([]),
   burst: whole(1, 8192).default(1024),
   copy: z.boolean().default(false),
-  wait: whole(0, 100).default(0),
+  waitLink: whole(0, 100).default(0),
   loopback: z.boolean().default(false),
   reportMs: whole(10, 1_000_000).default(1000),
 });
@@ -39,7 +39,7 @@ export function bridgeCommand(): Command {
     )
     .option("-b, --burst <n>", "packets moved at a time (1024)")
     .option("-c, --copy", "copy also where buffers could change places")
-    .option("-w, --wait <s>", "wait before it begins (0; the link is waited for in any case)")
+    .option("-w, --wait-link <s>", "pause between link up and start (0)")
     .option("-L, --loopback", "with one port: send back what it receives")
     .option("-T, --report-ms <ms>", "between reports (1000)");
   return addCommonFlags(addNicFlags(command))
@@ -112,7 +112,7 @@ async function run(
   const control = new Control();
   const { burst, copy, reportMs, quiet } = options;
   const work = control
-    .sleep(options.wait * 1000)
+    .sleep(options.waitLink * 1000)
     .then(() => bridge(a, b, { burst, copy }, counts, control));
   await whileRunning(work, { ...parts, control, counts, style: STYLE, reportMs, quiet });
   return counts;

@@ -46,7 +46,7 @@ export async function openCapture(connect: string, query: CaptureQuery): Promise
     answer = await openPage(url, {}, query.filter === undefined ? ANSWER_MS : FILTER_ANSWER_MS);
     answer.socket.setKeepAlive(true, KEEP_ALIVE_MS);
   } catch (error) {
-    throw new Failure(whyNot(error, url));
+    throw Failure.from(error, whyNot(error, url));
   }
   const type = answer.headers["content-type"] ?? "";
   if (answer.statusCode === 200 && type === "application/x-pcapng") return answer;

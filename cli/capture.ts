@@ -12,15 +12,18 @@ import { CaptureRelay } from "../shared/capture/relay.ts";
 import { checkFile, pathOutput } from "./capture-output.ts";
 import { openCapture, whyCut } from "./capture-stream.ts";
 import { PacketText } from "./capture-text.ts";
+import { whenThere } from "./device-page.ts";
 import { ExitCode, Failure } from "./failure.ts";
 import { createLog } from "./log.ts";
 import {
   addCommonFlags,
   addConnectFlag,
+  addWaitFlag,
   CommonShape,
   ConnectShape,
   logOptions,
   readOptions,
+  WaitShape,
   whole,
 } from "./options.ts";
 import { bytesText, countText, isTerminalGone } from "./output.ts";
@@ -39,6 +42,7 @@ interface Rotation {
 const Shape = z.object({
   ...CommonShape,
   ...ConnectShape,
+  ...WaitShape,
   interface: z.array(z.string().min(1)).default(["any"]),
   ring: z.boolean().default(false),
   frames: z.boolean().default(true),
@@ -71,7 +75,7 @@ function rotation(rules: readonly string[], context: z.RefinementCtx): Rotation 
 }
 
 export function captureCommand(): Command {
-  const command = addConnectFlag(new Command("capture"))
+  const command = addWaitFlag(addConnectFlag(new Command("capture")))
     .description(
       "Frames and ring transactions of a running device: to a file, a pipe, or in words.",
     )
@@ -126,10 +130,15 @@ async function runCapture(options: Options): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
   const { interface: sources, frames, ring, filter, count, snap } = options;
-  const asked = openCapture(connect, { sources, frames, ring, filter, snap, count });
-  const stream = await unlessStopped(stop, asked);
+  const open = () => openCapture(connect, { sources, frames, ring, filter, snap, count });
+  let asked: ReturnType<typeof open> | undefined;
+  const ask = () => {
+    asked = open();
+    return asked;
+  };
+  const stream = await (options.wait ? whenThere(ask, stop, log) : unlessStopped(stop, ask()));
   // The device may be compiling the filter: there is nothing to end yet.
-  if (stream === undefined) return void asked.then(cut, () => {});
+  if (stream === undefined) return void asked?.then(cut, () => {});
   const output = outputOf(write, options.rotate);
   const relay =
     output === undefined

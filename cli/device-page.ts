@@ -4,14 +4,18 @@
  */
 import { type IncomingMessage, type RequestOptions, request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
+import type { Logger } from "../shared/log.ts";
 import { httpUrl } from "../shared/transport/address.ts";
 import { DIALLING } from "../shared/transport/lookup.ts";
 import { tlsTrouble } from "../shared/transport/tls-trouble.ts";
-import { unreachable } from "../shared/transport/unreachable.ts";
+import { ABSENT, unreachable } from "../shared/transport/unreachable.ts";
 import { adviceOn } from "./advice.ts";
 import { Failure, messageOf, systemCode } from "./failure.ts";
+import { type Stop, unlessStopped } from "./signals.ts";
 
 const ANSWER_MS = 5000;
+/** Between two tries to reach a device that is waited for. */
+const AGAIN_MS = 500;
 /** A device's page is far smaller; a stranger's may not be. */
 const MAX_CHARS = 64 << 20;
 
@@ -64,7 +68,7 @@ async function ask(
     }
   } catch (error) {
     if (error instanceof Failure) throw error;
-    throw new Failure(whyNot(error, url));
+    throw Failure.from(error, whyNot(error, url));
   }
   const status = answer.statusCode ?? 0;
   const isJson = answer.headers["content-type"]?.startsWith("application/json") === true;
@@ -115,6 +119,32 @@ function refusedBy(host: string, status: number, text: string): Failure {
   const plain = more.length === 0 && /^[\x20-\x7e]{1,400}$/.test(sentence);
   if (!plain || !SPOKEN.has(status)) return notOurs(host, `it answers HTTP ${status}`);
   return new Failure(`${host} refuses (HTTP ${status}): ${sentence}`);
+}
+
+/**
+ * What `ask` comes to once the device is there; undefined when the command is stopped before. Each
+ * reason to wait is logged once. Rejects with what another try would meet again.
+ */
+export async function whenThere<T>(
+  ask: () => Promise<T>,
+  stop: Stop,
+  log: Logger,
+): Promise<T | undefined> {
+  let told = "";
+  for (;;) {
+    try {
+      return await unlessStopped(stop, ask());
+    } catch (error) {
+      if (!(error instanceof Failure) || !ABSENT.has(error.code)) throw error;
+      if (error.message !== told) log.warn({}, `${error.message}; trying again`);
+      told = error.message;
+    }
+    const pause = Promise.withResolvers<true>();
+    const timer = setTimeout(pause.resolve, AGAIN_MS, true);
+    const goesOn = await unlessStopped(stop, pause.promise);
+    clearTimeout(timer);
+    if (goesOn === undefined) return undefined;
+  }
 }
 
 const noAnswer = (): Error => new DOMException("no answer", "TimeoutError");

@@ -1,10 +1,20 @@
-/** Why a command ends early. The message is one sentence for a person; no stack is shown. */
+/**
+ * Why a command ends early. The message is one sentence for a person; no stack is shown. `code` is
+ * for programs: that of the error behind it, where there is one.
+ */
 export class Failure extends Error {
   readonly exitCode: ExitCode;
-  constructor(message: string, exitCode: ExitCode = ExitCode.FAILED) {
+  readonly code: string;
+  constructor(message: string, exitCode: ExitCode = ExitCode.FAILED, code?: string) {
     super(message);
     this.name = "Failure";
     this.exitCode = exitCode;
+    this.code = code ?? (exitCode === ExitCode.USAGE ? "USAGE" : "FAILED");
+  }
+
+  /** That an error of the library or the system ended a command. */
+  static from(error: unknown, message = messageOf(error)): Failure {
+    return new Failure(message, ExitCode.FAILED, systemCode(error));
   }
 }
 

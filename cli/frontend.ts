@@ -17,6 +17,7 @@ import { TAKE_OVER } from "./nics.ts";
 import {
   addCommonFlags,
   addConnectFlag,
+  addWaitFlag,
   CommonShape,
   ConnectShape,
   logOptions,
@@ -24,6 +25,7 @@ import {
   oneOf,
   readOptions,
   unicastMac,
+  WaitShape,
   whole,
 } from "./options.ts";
 import { Output } from "./output.ts";
@@ -39,6 +41,7 @@ const Shape = z.object({
   ...CommonShape,
   driver: oneOf(...PERSONALITIES).default("ena"),
   ...ConnectShape,
+  ...WaitShape,
   name: nicName.optional(),
   mac: unicastMac.optional(),
   queues: whole(1, 128).optional(),
@@ -55,7 +58,7 @@ const Shape = z.object({
 type Options = z.infer<typeof Shape>;
 
 export function frontendCommand(): Command {
-  const command = addConnectFlag(new Command("frontend"))
+  const command = addWaitFlag(addConnectFlag(new Command("frontend")))
     .description("A NIC: the driver's side of an ENA function or a Xen vif.")
     .option("--driver <ena|xen>", "ena or xen (ena)")
     .option(
@@ -239,7 +242,7 @@ async function createSession(
 ): Promise<Session> {
   const { Session } = await import("../frontend/session.ts");
   const { createDriver } = await import("../frontend/drivers.ts");
-  const { connect, driver, mac, queues, zeroMask, lro, llq, takeOver } = options;
+  const { connect, driver, mac, queues, zeroMask, lro, llq, takeOver, wait } = options;
   const trusted = !options.untrusted;
   return new Session({
     connect,
@@ -250,6 +253,7 @@ async function createSession(
     zeroMask,
     numbered: options.name === undefined,
     takeOver,
+    waitForDevice: wait,
     agent: AGENT,
     log,
     onState,
@@ -279,7 +283,7 @@ async function begin(
       gone: nic.giveUp,
     });
   } catch (error) {
-    throw new Failure(sentenceOf(error, connect));
+    throw Failure.from(error, sentenceOf(error, connect));
   }
   return undefined;
 }

@@ -23,7 +23,7 @@ const Shape = z.object({
   interface: z.string(),
   pipes: whole(1, 64).default(2),
   burst: whole(1, 8192).default(2048),
-  wait: whole(0, 100).default(0),
+  waitLink: whole(0, 100).default(0),
   reportMs: whole(10, 1_000_000).default(1000),
   app: z.string().optional(),
   worker: z.boolean().default(false),
@@ -38,7 +38,7 @@ export function lbCommand(): Command {
     .option("-i, --interface <port>", "netmap:ena0 ...: netmap port name")
     .option("-p, --pipes <n>", "how many (2)")
     .option("-b, --burst <n>", "packets taken at a time (2048)")
-    .option("-w, --wait <s>", "wait before it begins (0; the link is waited for in any case)")
+    .option("-w, --wait-link <s>", "pause between link up and start (0)")
     .option("-T, --report-ms <ms>", "between reports (1000)")
     .option("--app <file>", "module run for each pipe, its end in workerData (a counter)")
     .option("--worker", "share out in a worker, too");
@@ -109,14 +109,14 @@ async function run(
   ends: readonly NmPort[],
   parts: Pick<Running, "nics" | "output" | "log" | "stop">,
 ): Promise<readonly Counts[]> {
-  const { burst, wait, worker, reportMs, quiet } = options;
+  const { burst, waitLink, worker, reportMs, quiet } = options;
   const counts = newCounts(ports.length);
   const control = new Control();
   const start = worker ? runInWorker : runApp;
   const readers = ends.map((end, k) => new Reader(end, options.app, k));
   const failed = Promise.race(readers.map((reader) => reader.failed));
   const work = control
-    .sleep(wait * 1000)
+    .sleep(waitLink * 1000)
     .then(() => start({ app: "lb", config: { burst } }, ports, counts, control));
   const running = { ...parts, control, counts: counts.slice(0, 1), style: STYLE, reportMs, quiet };
   void failed.catch(() => control.stop());

@@ -5,11 +5,14 @@ import { captureCommand } from "./capture.ts";
 import { completionCommand } from "./completion.ts";
 import { demoCommand } from "./demo.ts";
 import { deviceCommand } from "./device.ts";
+import { unknownVariables } from "./environment.ts";
 import { exchangeCommand } from "./exchange.ts";
 import { ExitCode, Failure } from "./failure.ts";
 import { frontendCommand } from "./frontend.ts";
 import { lbCommand } from "./lb.ts";
+import { createLog } from "./log.ts";
 import { migrateCommand } from "./migrate.ts";
+import { logOptions } from "./options.ts";
 import { endWithoutStdout } from "./output.ts";
 import { pktGenCommand } from "./pkt-gen.ts";
 import { replayCommand } from "./replay.ts";
@@ -41,6 +44,7 @@ export function commandLine(): Command {
     .helpCommand("help [command]", "the page of a command")
     .showSuggestionAfterError()
     .exitOverride()
+    .configureOutput({ outputError: () => {} })
     .addHelpText("before", EXAMPLES)
     .addHelpText("after", AFTER);
   const commands = [
@@ -64,6 +68,11 @@ export function commandLine(): Command {
 
 async function run(argv: readonly string[]): Promise<ExitCode> {
   const program = commandLine();
+  program.hook("preAction", (_program, command) => {
+    // "MainThread" is what lists of processes call every Node.
+    process.title = `ringwire ${command.name()}`;
+    warnOf(unknownVariables(program, process.env), command);
+  });
   try {
     if (argv.length <= 2) {
       program.outputHelp({ error: true });
@@ -72,22 +81,48 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
     await program.parseAsync(argv);
     return ExitCode.DONE;
   } catch (error) {
-    return explain(error);
+    return explain(error, argv.includes("--json"));
   }
+}
+
+/** In the form of the command's log; where the options of the log are wrong, that is said later. */
+function warnOf(sentences: readonly string[], command: Command): void {
+  if (sentences.length === 0) return;
+  const { verbose = false, quiet = false, log } = command.opts<Record<string, unknown>>();
+  const form = log === "json" ? { log: "json" as const } : {};
+  const warnings = createLog(
+    logOptions({ verbose: verbose === true, quiet: quiet === true, ...form }),
+  );
+  for (const sentence of sentences) warnings.warn({}, sentence);
 }
 
 function inherit(command: Command): Command {
-  return command.helpOption("-h, --help", "this page").showSuggestionAfterError().exitOverride();
+  return command
+    .helpOption("-h, --help", "this page")
+    .showSuggestionAfterError()
+    .exitOverride()
+    .configureOutput({ outputError: () => {} });
 }
 
-/** Says on stderr what went wrong, unless it is said already. */
-function explain(error: unknown): ExitCode {
+/** Commander's words in the form of ours: one line, the program's name in front. */
+const wordsOf = ({ message }: CommanderError): string =>
+  message
+    .replace(/^error: /, "")
+    .replace(/\s*\n\s*/g, " ")
+    .replace(/'([^']*)'/g, '"$1"')
+    .replace(/\.$/, "");
+
+/** Says on stderr what went wrong, and to programs on stdout as well. */
+function explain(error: unknown, json: boolean): ExitCode {
   if (error instanceof CommanderError) {
-    // Help and version are thrown too, with exit code 0; the text is out in any case.
-    return error.exitCode === 0 ? ExitCode.DONE : ExitCode.USAGE;
+    // Help and version are thrown too, with exit code 0.
+    if (error.exitCode === 0) return ExitCode.DONE;
+    return explain(new Failure(wordsOf(error), ExitCode.USAGE), json);
   }
   if (error instanceof Failure) {
-    process.stderr.write(`ringwire: ${error.message}\n`);
+    const { message, code } = error;
+    process.stderr.write(`ringwire: ${message}\n`);
+    if (json) process.stdout.write(`${JSON.stringify({ event: "error", code, message })}\n`);
     return error.exitCode;
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);

@@ -17,13 +17,23 @@ import type { Tap } from "../shared/tap/tap.ts";
 import { PERSONALITIES, type Personality, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import { sentenceOf } from "./advice.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
-import { addConnectFlag, ConnectShape, nicName, oneOf, unicastMac, whole } from "./options.ts";
+import {
+  addConnectFlag,
+  addWaitFlag,
+  ConnectShape,
+  nicName,
+  oneOf,
+  unicastMac,
+  WaitShape,
+  whole,
+} from "./options.ts";
 import { type Stop, unlessStopped } from "./signals.ts";
 import { openTap } from "./tap.ts";
 import { AGENT } from "./version.ts";
 
 export const NicShape = {
   ...ConnectShape,
+  ...WaitShape,
   driver: oneOf(...PERSONALITIES).optional(),
   name: nicName.optional(),
   mac: unicastMac.optional(),
@@ -37,7 +47,7 @@ type NicFlags = z.infer<z.ZodObject<typeof NicShape>>;
 
 /** The flags of NicShape. */
 export function addNicFlags(command: Command): Command {
-  return addConnectFlag(command)
+  return addWaitFlag(addConnectFlag(command))
     .option("--driver <ena|xen>", "of NICs whose name does not begin with ena or xn: ena or xen")
     .option(
       "--name <name>",
@@ -125,7 +135,7 @@ export class Nics {
   }
 
   async #openAll(bases: ReadonlySet<string>, connect: string, queues: number): Promise<true> {
-    const { tap, name, mac, mtu, zeroMask, takeOver } = this.#flags;
+    const { tap, name, mac, mtu, zeroMask, takeOver, wait } = this.#flags;
     // Before connecting: whoever can't have the TAP must not take the name from a NIC that works.
     if (tap !== undefined) {
       // Host rings take only frames that are finished, as netmap's do.
@@ -142,6 +152,7 @@ export class Nics {
           log: this.#log,
           zeroMask,
           takeOver,
+          waitForDevice: wait,
           onState: (state, reason) => {
             if (state === "closed") this.#giveUp(`${ifname}: ${reason}`);
           },
@@ -153,7 +164,7 @@ export class Nics {
         });
         this.#nics.set(ifname, nic);
       } catch (error) {
-        throw new Failure(sentenceOf(error, connect));
+        throw Failure.from(error, sentenceOf(error, connect));
       }
     }
     return true;

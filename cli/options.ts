@@ -16,8 +16,10 @@ import {
   parseHostPort,
 } from "../shared/transport/address.ts";
 import { isReservedName, RESERVED_REASON } from "../shared/wire/hello.ts";
+import { variableOf } from "./environment.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { LOG_LEVELS, type LogForm, type LogLevel } from "./log.ts";
+import { similar } from "./similar.ts";
 
 type Raw = string | boolean | string[];
 
@@ -44,6 +46,11 @@ export function addConnectFlag(command: Command): Command {
   );
 }
 
+/** The flag of every command that can wait for its device. */
+export function addWaitFlag(command: Command): Command {
+  return command.option("--wait", "wait for a device that is not there yet");
+}
+
 /**
  * The options of `command`, checked by `shape`. Throws Failure (wrong usage) naming the flag and
  * where its value came from.
@@ -60,7 +67,7 @@ export function readOptions<T>(
   for (const option of flags) {
     const name = (option.long ?? "").replace(/^--/, "");
     const key = option.attributeName();
-    const variable = `RINGWIRE_${name.replaceAll("-", "_").toUpperCase()}`;
+    const variable = variableOf(name);
     const given = command.getOptionValueSource(key) === "cli";
     const fromEnv = env[variable];
     let value: unknown;
@@ -133,18 +140,31 @@ function configSection(
   const commands = command.parent?.commands.map((other) => other.name());
   for (const name of Object.keys(file.data)) {
     if (commands?.includes(name) === false) {
-      throw wrong(`the config file ${path} has a section "${name}", and there is no such command`);
+      const meant = suggestion(similar(name, commands));
+      throw wrong(
+        `the config file ${path} has a section "${name}", and there is no such command${meant}`,
+      );
     }
   }
   const section = file.data[command.name()] ?? {};
   const known = new Set(flags.map((option) => option.long?.slice(2)));
   for (const name of Object.keys(section)) {
     if (!known.has(name) || APART.has(name)) {
-      throw wrong(`the config file ${path} sets "${name}", which ${command.name()} does not know`);
+      const meant = suggestion(
+        similar(
+          name,
+          [...known].filter((n) => n !== undefined),
+        ),
+      );
+      throw wrong(
+        `the config file ${path} sets "${name}", which ${command.name()} does not know${meant}`,
+      );
     }
   }
   return section;
 }
+
+const suggestion = (word: string): string => (word === "" ? "" : ` (Did you mean ${word}?)`);
 
 /** What is logged: -v, --quiet and --log beat RINGWIRE_LOG ("debug", "json", or "debug,json"). */
 export function logOptions(
@@ -241,6 +261,9 @@ export function oneOf<const W extends string>(...words: readonly W[]) {
 
 /** The flag of addConnectFlag. */
 export const ConnectShape = { connect: target.default(DEFAULT_DEVICE) };
+
+/** The flag of addWaitFlag. */
+export const WaitShape = { wait: z.boolean().default(false) };
 
 /** The flags of addCommonFlags. */
 export const CommonShape = {

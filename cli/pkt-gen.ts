@@ -74,7 +74,7 @@ const Shape = z.object({
   dst: endpoints.default(() => parseEndpoints("10.1.0.1")),
   srcMac: mac.optional(),
   dstMac: mac.optional(),
-  wait: whole(0, 100).default(0),
+  waitLink: whole(0, 100).default(0),
   reportMs: whole(10, 1_000_000).default(1000),
   frags: whole(1, MAX_FRAGS).default(1),
   fragSize: whole(1, MAX_FRAME).default(0),
@@ -129,7 +129,7 @@ export function pktGenCommand(): Command {
     .option("-d, --dst <ip>", "destination, likewise (10.1.0.1:1234)")
     .option("-S, --src-mac <mac>", "source address (the NIC's)")
     .option("-D, --dst-mac <mac>", "destination address (ff:ff:ff:ff:ff:ff)")
-    .option("-w, --wait <s>", "wait before it begins (0; the link is waited for in any case)")
+    .option("-w, --wait-link <s>", "pause between link up and start (0)")
     .option("-T, --report-ms <ms>", "between reports (1000)")
     .option("-F, --frags <n>", "slots of a packet (1)")
     .option("-M, --frag-size <bytes>", "of all but a packet's last slot (an equal share)")
@@ -308,7 +308,7 @@ async function run(
   const control = new Control();
   const inWorker = options.worker || ports.length > 1;
   const start = async (): Promise<PktGenResult[]> => {
-    await control.sleep(options.wait * 1000);
+    await control.sleep(options.waitLink * 1000);
     return await Promise.all(
       ports.map((port, i) => {
         const work = { app: "pkt-gen", config: configs[i]! } as const;

@@ -18,6 +18,7 @@ import { Nics, TAKE_OVER } from "./nics.ts";
 import {
   addCommonFlags,
   addConnectFlag,
+  addWaitFlag,
   CommonShape,
   ConnectShape,
   logOptions,
@@ -25,6 +26,7 @@ import {
   oneOf,
   readOptions,
   unicastMac,
+  WaitShape,
   whole,
 } from "./options.ts";
 import { Output } from "./output.ts";
@@ -38,6 +40,7 @@ const IFNAME = "replay0";
 const Shape = z.object({
   ...CommonShape,
   ...ConnectShape,
+  ...WaitShape,
   driver: oneOf(...PERSONALITIES).default("ena"),
   name: nicName.optional(),
   mac: unicastMac.optional(),
@@ -54,7 +57,7 @@ const Shape = z.object({
 type Options = z.infer<typeof Shape>;
 
 export function replayCommand(): Command {
-  const command = addConnectFlag(new Command("replay"))
+  const command = addWaitFlag(addConnectFlag(new Command("replay")))
     .description("Sends the Ethernet frames of a pcap or pcapng file through a NIC.")
     .argument("<file>", "pcap or pcapng, of any size; - for standard input")
     .option("--driver <ena|xen>", "ena or xen (ena)")

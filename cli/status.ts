@@ -3,16 +3,19 @@ import { Command } from "commander";
 import { z } from "zod";
 import type { Snapshot } from "../device/nic.ts";
 import { httpUrl } from "../shared/transport/address.ts";
-import { getPage, notOurs } from "./device-page.ts";
+import { ABSENT } from "../shared/transport/unreachable.ts";
+import { getPage, notOurs, whenThere } from "./device-page.ts";
 import { Failure } from "./failure.ts";
 import { createLog } from "./log.ts";
 import {
   addCommonFlags,
   addConnectFlag,
+  addWaitFlag,
   CommonShape,
   ConnectShape,
   logOptions,
   readOptions,
+  WaitShape,
 } from "./options.ts";
 import { Output, topOf } from "./output.ts";
 import { onStop } from "./signals.ts";
@@ -30,12 +33,13 @@ const CLEAR = "\x1b[H\x1b[J";
 const Shape = z.object({
   ...CommonShape,
   ...ConnectShape,
+  ...WaitShape,
   watch: z.boolean().default(false),
 });
 type Options = z.infer<typeof Shape>;
 
 export function statusCommand(): Command {
-  const command = addConnectFlag(new Command("status"))
+  const command = addWaitFlag(addConnectFlag(new Command("status")))
     .description("NICs, queues, ports, drops and faults of a device.")
     .option("--watch", "again each second, until Ctrl-C");
   return addCommonFlags(command)
@@ -44,7 +48,7 @@ export function statusCommand(): Command {
       const options = readOptions(self, Shape);
       const output = new Output(options.json);
       if (options.watch) await watch(options, output);
-      else show(await ask(options.connect), output, false);
+      else await once(options, output);
     });
 }
 
@@ -54,8 +58,16 @@ const EXAMPLES = `Examples:
   ringwire status --json | jq .segment.ports      for programs
 `;
 
+async function once({ connect, wait, ...options }: Options, output: Output): Promise<void> {
+  const asking = () => ask(connect);
+  const status = wait
+    ? await whenThere(asking, onStop(), createLog(logOptions(options)))
+    : await asking();
+  if (status !== undefined) show(status, output, false);
+}
+
 /** Until a signal. A device that was there and goes away is waited for: it may be starting anew. */
-async function watch({ connect, ...options }: Options, output: Output): Promise<void> {
+async function watch({ connect, wait, ...options }: Options, output: Output): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
   const stopped = stop.asked.then(() => undefined);
@@ -69,7 +81,7 @@ async function watch({ connect, ...options }: Options, output: Output): Promise<
       show(status, output, clear);
       seen = true;
       trouble = "";
-    } else if (!seen || !(status instanceof Failure)) {
+    } else if (!(status instanceof Failure) || !(seen || (wait && ABSENT.has(status.code)))) {
       throw status;
     } else if (status.message !== trouble) {
       trouble = status.message;

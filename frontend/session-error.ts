@@ -1,6 +1,6 @@
 /** Why a session can't start or go on, in a sentence for a person; what to type is the caller's to say. */
 import { tlsTrouble } from "../shared/transport/tls-trouble.ts";
-import { unreachable } from "../shared/transport/unreachable.ts";
+import { ABSENT, unreachable } from "../shared/transport/unreachable.ts";
 import { ConnectError } from "../shared/transport/websocket.ts";
 
 /** Why a session can't start, or ended for good; the message is meant for a person. */
@@ -22,16 +22,6 @@ export class SessionError extends Error {
 
 /** Refusals that another try may not meet, once the NIC was up. */
 const PASSING: ReadonlySet<string> = new Set(["STOPPING", "NO_PLACE", "NAME_IN_USE", "MAC_IN_USE"]);
-/** No device there, or none that answers. */
-const ABSENT: ReadonlySet<string> = new Set([
-  "ECONNREFUSED",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "ETIMEDOUT",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "ENETDOWN",
-]);
 /** The device is there, and has no place at this moment. */
 const NO_PLACE_NOW: ReadonlySet<string> = new Set([
   "NO_PLACE",

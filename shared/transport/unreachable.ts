@@ -27,3 +27,16 @@ export function unreachable(code: string | undefined, url: URL): string | undefi
       return undefined;
   }
 }
+
+/** Codes of a failed connect to a device that is not there, or not yet. */
+export const ABSENT: ReadonlySet<string> = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "ETIMEDOUT",
+  "EHOSTUNREACH",
+  "EHOSTDOWN",
+  "ENETUNREACH",
+  "ENETDOWN",
+  "EADDRNOTAVAIL",
+]);

@@ -187,8 +187,12 @@ const USAGE: readonly Row[] = [
     code: 2,
     says: /--app: there is no file .*none\.js$/m,
   },
-  { args: "frontned", code: 2, says: /Did you mean frontend/ },
-  { args: "device --queue 4", code: 2, says: /Did you mean --queues/ },
+  { args: "frontned", code: 2, says: /^ringwire: .*"frontned" \(Did you mean frontend\?\)$/m },
+  {
+    args: "device --queue 4",
+    code: 2,
+    says: /^ringwire: .*"--queue" \(Did you mean --queues\?\)$/m,
+  },
   { args: "device extra", code: 2, says: /too many arguments/ },
   { args: "device --listen", code: 2, says: /argument missing/ },
   { args: "device --listen 7700", code: 2, says: /--listen takes HOST:PORT.*"7700" is a number/ },
@@ -333,6 +337,39 @@ const NO_NAMES = [
   ],
   ...["a\nb", "a\u007fb", "a\u200bb"],
 ];
+
+describe("an error for programs", () => {
+  it.each([
+    ["status --connect nobody@", 1, "ECONNREFUSED"],
+    ["frontend --connect nobody@", 1, "ECONNREFUSED"],
+    ["frontend --connect nameTaken@", 1, "REFUSED_NAME_IN_USE"],
+    ["status --connect web@", 1, "FAILED"],
+    ["device --queues 0", 2, "USAGE"],
+    ["device --queue 1", 2, "USAGE"],
+  ])(
+    "ux with --json %s is one event on stdout, and a sentence on stderr",
+    async (args, code, name) => {
+      const child = await runRingwire([...fill(args), "--json"]);
+      expect(child.exit, child.said()).toEqual({ code, signal: null });
+      const event = JSON.parse(child.stdout);
+      expect(event).toEqual({ event: "error", code: name, message: expect.any(String) });
+      expect(child.stderr).toBe(`ringwire: ${event.message}\n`);
+    },
+  );
+});
+
+describe("ux-S18 a misspelt variable", () => {
+  it("is a warning in the form of the log, and no more than that", async () => {
+    const env = { RINGWIRE_CONECT: "h", RINGWIRE_CONNECT: `127.0.0.1:${devicePort}` };
+    const plain = await runRingwire(["status"], { env });
+    expect(plain.exit, plain.said()).toEqual({ code: 0, signal: null });
+    expect(plain.stderr).toMatch(
+      /^\S+ warn {2}RINGWIRE_CONECT in the .*\(Did you mean RINGWIRE_CONNECT\?\)\n$/,
+    );
+    const json = await runRingwire(["status", "--log", "json"], { env });
+    expect(JSON.parse(json.stderr).msg).toMatch(/^RINGWIRE_CONECT/);
+  });
+});
 
 describe("case-W10 an interface name that can't be", () => {
   it.each(NO_NAMES)("%j: --tap and --uplink say so", async (name) => {

@@ -1,8 +1,13 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Command } from "commander";
-import { describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { z } from "zod";
+import { unknownVariables } from "../../cli/environment.ts";
 import { ExitCode, Failure } from "../../cli/failure.ts";
 import { wordsOf } from "../../cli/log.ts";
+import { commandLine } from "../../cli/main.ts";
 import { tooOld } from "../../cli/node-version.ts";
 import {
   addCommonFlags,
@@ -71,6 +76,62 @@ describe("layers of options", () => {
       new Failure('--count takes a whole number from 1 to 9, not "10"', ExitCode.USAGE),
     );
     expect(() => read([], { RINGWIRE_COUNT: "x" })).toThrow(/not "x" \(from RINGWIRE_COUNT\)$/);
+  });
+});
+
+describe("ux-S18 variables of the environment", () => {
+  const unknown = (env: NodeJS.ProcessEnv) => unknownVariables(commandLine(), env);
+
+  it("one that nobody knows is told, with what was most likely meant", () => {
+    expect(unknown({ RINGWIRE_LISTNE: "x" })).toEqual([
+      "RINGWIRE_LISTNE in the environment is no variable of ringwire (Did you mean RINGWIRE_LISTEN?)",
+    ]);
+    expect(unknown({ RINGWIRE_WHENFULL: "hold" })[0]).toMatch(/RINGWIRE_WHEN_FULL\?/);
+    expect(unknown({ RINGWIRE_CONFG: "hold" })[0]).toMatch(/RINGWIRE_CONFIG\?/);
+    expect(unknown({ RINGWIRE_: "" })).toHaveLength(1);
+    expect(unknown({ RINGWIRE_NOTHING_LIKE_IT_AT_ALL: "" })[0]).toMatch(/variable of ringwire$/);
+  });
+
+  it("flags of every command, and what others read, are known", () => {
+    const names = ["CONNECT", "LISTEN", "NO_LLQ", "WHEN_FULL", "DEVICES", "LOG", "CONFIG", "SEED"];
+    const mine = names.map((name) => [`RINGWIRE_${name}`, "x"]);
+    expect(unknown(Object.fromEntries([...mine, ["RINGWIRE_TEST_FROM", "source"]]))).toEqual([]);
+    expect(unknown({ ringwire_listne: "x", RINGWIRELISTNE: "x", PATH: "/" })).toEqual([]);
+  });
+
+  it("Kubernetes names a service there, and that is no slip", () => {
+    const service = {
+      RINGWIRE_SERVICE_HOST: "10.0.0.1",
+      RINGWIRE_SERVICE_PORT: "7700",
+      RINGWIRE_SERVICE_PORT_WS: "7700",
+      RINGWIRE_PORT: "tcp://10.0.0.1:7700",
+      RINGWIRE_PORT_7700_TCP: "tcp://10.0.0.1:7700",
+      RINGWIRE_PORT_7700_TCP_ADDR: "10.0.0.1",
+      RINGWIRE_DEVICE_SERVICE_HOST: "10.0.0.1",
+    };
+    expect(unknown(service)).toEqual([]);
+    expect(unknown({ RINGWIRE_PORT: "7700" })).toHaveLength(1);
+  });
+});
+
+describe("ux-S13 the file of --config", () => {
+  const folder = mkdtempSync(join(tmpdir(), "ringwire-options-"));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  const configured = (file: object) => {
+    const path = join(folder, "options.json");
+    writeFileSync(path, JSON.stringify(file));
+    return () => read(["--config", path]);
+  };
+
+  it("a name in another form, or a slip, is answered with the one that was meant", () => {
+    expect(configured({ thing: { count: 7 } })()).toMatchObject({ count: 7 });
+    expect(configured({ thing: { noLlq: true } })).toThrow(
+      /sets "noLlq".*\(Did you mean no-llq\?\)/,
+    );
+    expect(configured({ thing: { no_llq: true } })).toThrow(/\(Did you mean no-llq\?\)/);
+    expect(configured({ thing: { cuont: 1 } })).toThrow(/\(Did you mean count\?\)/);
+    expect(configured({ thing: { colour: 1 } })).toThrow(/does not know$/);
   });
 });
 
