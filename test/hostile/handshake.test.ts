@@ -29,11 +29,14 @@ async function refusal(hello: unknown): Promise<{ refused: string; code: number;
 describe("hello", () => {
   afterAll(() => stage.unharmed());
 
-  it.each([0, 2, 65_535])("of version %i is refused, naming both versions", async (version) => {
-    const { refused, code, text } = await refusal({ ...good, version });
-    expect([refused, code]).toEqual(["VERSION", CloseCode.REFUSED]);
-    expect(text).toMatch(new RegExp(`version 1 .*version ${version};`));
-  });
+  it.each([0, 2, 65_535])(
+    "fault-K13 of version %i is refused, naming both versions",
+    async (version) => {
+      const { refused, code, text } = await refusal({ ...good, version });
+      expect([refused, code]).toEqual(["VERSION", CloseCode.REFUSED]);
+      expect(text).toMatch(new RegExp(`version 1 .*version ${version};`));
+    },
+  );
 
   it.each(["xen2", "ENA", "constructor", "toString", "hasOwnProperty", "valueOf"])(
     "for the personality %s is refused, naming those there are",
@@ -91,7 +94,7 @@ describe("hello", () => {
     expect((await refusal(nameless)).refused).toBe("WIRE_HELLO");
   });
 
-  it("with a name that would take a regular expression long is refused at once", async () => {
+  it("fault-B10 with a name that would take a regular expression long is refused at once", async () => {
     const { refused } = await refusal({ ...good, name: `${"a.".repeat(1900)}!` });
     expect(refused).toBe("WIRE_HELLO");
   });
@@ -104,7 +107,7 @@ describe("hello", () => {
     expect((await raw.closed).code).toBe(CloseCode.PROTOCOL);
   });
 
-  it("with unknown keys is welcome: a newer peer says more", async () => {
+  it("fault-B5 with unknown keys is welcome: a newer peer says more", async () => {
     const raw = await RawFrontend.join(stage.port, stage.name(), { colour: "green", list: [1] });
     expect(await raw.survived()).toBe(true);
     await raw.end();
@@ -170,7 +173,7 @@ describe("hello", () => {
   });
 });
 
-describe("work before hello", () => {
+describe("fault-B6 work before hello", () => {
   afterAll(() => stage.unharmed());
 
   it.each<[string, unknown[]]>([

@@ -116,7 +116,7 @@ describe("a backend that makes no sense stops the NIC, by name, until the next c
   });
 });
 
-test("XSA-155 a slot is read once: what changes after that changes nothing", async () => {
+test("fault-E9 XSA-155 a slot is read once: what changes after that changes nothing", async () => {
   const pair = await XenPair.started();
   const ring = pair.rxq().ring!;
   pair.onInput = (m: Mbuf) => {
@@ -368,7 +368,7 @@ describe("XSA-403", () => {
     expect(pair.rxq().mbufs.some((m) => m?.buffer.includes(0xaa))).toBe(false);
   });
 
-  test("XSA-403 a neighbour of what is sent, in the same page, is not shown", async () => {
+  test("fault-E10 XSA-403 a neighbour of what is sent, in the same page, is not shown", async () => {
     const pair = await XenPair.started();
     const storage = new Uint8Array(4096).fill(0x5e);
     storage.set(frame(100), 200);

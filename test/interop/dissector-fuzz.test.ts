@@ -115,7 +115,7 @@ class Fuzzer {
 }
 
 describe("bytes that nobody should send", () => {
-  test(`${RECORDS} records and transactions without a failure of the dissector`, async () => {
+  test(`fault-N5 ${RECORDS} records and transactions without a failure of the dissector`, async () => {
     const seed = seedOfRun();
     const sessions = [
       await runNicSession({ personality: "ena", llq: true, frames: [60, 400] }),

@@ -84,7 +84,7 @@ beforeAll(async () => {
 });
 afterAll(() => stage[Symbol.asyncDispose]());
 
-describe("questions", () => {
+describe("fault-N6 questions", () => {
   const HELP = pathToFileURL(join(ROOT, "dist/shared/capture/wireshark/README.md")).href;
   const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
     version: string;

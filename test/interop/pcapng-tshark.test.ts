@@ -159,7 +159,7 @@ describe.skipIf(why !== undefined)(`tshark${why ?? ""}`, () => {
     );
   });
 
-  it("takes hostile names and comments", async () => {
+  it("fault-N3 takes hostile names and comments", async () => {
     const texts = fc
       .array(fc.integer({ min: 0, max: 0xffff }), { minLength: 1, maxLength: 60 })
       .map((units) => String.fromCharCode(...units));
@@ -185,7 +185,7 @@ describe.skipIf(why !== undefined)(`tshark${why ?? ""}`, () => {
     );
   });
 
-  it("takes names and comments too long for an option, cut with a mark", async () => {
+  it("fault-N3 takes names and comments too long for an option, cut with a mark", async () => {
     const path = join(folder, "long.pcapng");
     const recorder = new Recorder(new FileOutput(path));
     const long = "é€😀".repeat(20_000);
@@ -261,7 +261,7 @@ describe.skipIf(why !== undefined)(`tshark${why ?? ""}`, () => {
     expect(packets).toBe(200);
   });
 
-  it("opens a file cut within a packet up to the packet before", async () => {
+  it("fault-N2 opens a file cut within a packet up to the packet before", async () => {
     const path = join(folder, "whole.pcapng");
     const recorder = new Recorder(new FileOutput(path));
     const port = recorder.addInterface({ name: "vm1", layer: "frame" });

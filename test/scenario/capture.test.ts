@@ -160,7 +160,7 @@ describe("ringwire capture", () => {
     },
   );
 
-  it("-w - | head -c 100: EPIPE is an end, and no failure", async () => {
+  it("fault-N1 -w - | head -c 100: EPIPE is an end, and no failure", async () => {
     const script = `set -o pipefail; "$@" | head -c 100 | wc -c`;
     const argv = [NODE, "dist/cli/ringwire.js", ...captureArgs(at, ["-w", "-"])];
     await using shell = start(["bash", "-c", script, "bash", ...argv]);
@@ -308,7 +308,7 @@ describe("ringwire capture", () => {
     });
   });
 
-  it("a reader that does not read costs its own packets, and nobody else's", async () => {
+  it("fault-J5 a reader that does not read costs its own packets, and nobody else's", async () => {
     // A socket that asks and never reads: its capture's queue fills, 8 MiB of it.
     const [host = "", port = ""] = at.split(":");
     const socket = connect(Number(port), host);
@@ -343,7 +343,7 @@ describe("--capture", () => {
     expect(JSON.parse(none.stdout)).not.toHaveProperty("capture");
   });
 
-  it("a device's file has everything from the first word, and no credentials", async () => {
+  it("fault-N7 a device's file has everything from the first word, and no credentials", async () => {
     const path = join(folder, "device.pcapng");
     const { child: device, at, port } = await startDevice(["--capture", path]);
     await using _device = device;

@@ -275,7 +275,7 @@ describe.each([
   ["fails", FAILED],
   ["was called wrongly", USAGE],
 ] as const)("a command that %s", (_what, rows) => {
-  it.each(rows)("$args: exit code $code, $says", async ({ args, code, says, env }) => {
+  it.each(rows)("fault-K11 $args: exit code $code, $says", async ({ args, code, says, env }) => {
     const child = await runRingwire(fill(args), env === undefined ? {} : { env });
     expect(child.exit, child.said()).toEqual({ code, signal: null });
     expect(child.stderr).toMatch(says);

@@ -406,7 +406,7 @@ describe("options", () => {
     if (mine !== undefined) expect(status.exit?.code, status.said()).toBe(0);
   });
 
-  it("an address that others reach warns, and works, with --insecure", async () => {
+  it("fault-L9 an address that others reach warns, and works, with --insecure", async () => {
     await using device = startRingwire(["device", "--listen", "0.0.0.0:0", "--insecure", "--json"]);
     await device.waitForJson((line) => line.event === "listening");
     expect(device.stderr).toMatch(/warn .*--insecure: whoever reaches this port/);

@@ -69,7 +69,7 @@ describe.each(["ena", "xen"])("500 frontends of %s that come and go", (personali
     await device.stop();
   });
 
-  it("leave no port, no handle and no memory behind", async () => {
+  it("fault-E12 leave no port, no handle and no memory behind", async () => {
     for (let i = 0; i < WARM_UP; i++) await cycle(port, i, personality);
     await empty();
     const handlesBefore = handles();

@@ -60,7 +60,7 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
     expect((await load).bitsPerSecond).toBeGreaterThan(0);
   });
 
-  it("lose the port of a killed frontend at once, and notice nothing else", async () => {
+  it("fault-K2 lose the port of a killed frontend at once, and notice nothing else", async () => {
     const before = await lab.status<DeviceStatus>();
     expect(portsOf(before)).toEqual(["host0", "host1", "host2"]);
 

@@ -143,7 +143,7 @@ describe("what is recorded", () => {
     [1514, 1514],
     [1e9, 1514],
   ] as const) {
-    it(`is ${kept} of 1514 bytes with a snap length of ${snapLength}`, async () => {
+    it(`fault-N4 is ${kept} of 1514 bytes with a snap length of ${snapLength}`, async () => {
       const output = new MemoryOutput();
       const recorder = new Recorder(output, { snapLength });
       const port = recorder.addInterface({ name: "vm1", layer: "frame" });
@@ -346,7 +346,7 @@ describe("rotation", () => {
 });
 
 describe("time", () => {
-  it("starts at the wall clock and never runs backwards, whatever the clocks do", async () => {
+  it("fault-K6 starts at the wall clock and never runs backwards, whatever the clocks do", async () => {
     const time = new ManualTime();
     const output = new MemoryOutput();
     const recorder = new Recorder(output, { time });
@@ -383,7 +383,7 @@ describe("time", () => {
 });
 
 describe("an output that fails", () => {
-  it("at any byte: the capture ends with one warning and says what it holds; callers go on", async () => {
+  it("fault-K8 at any byte: the capture ends with one warning and says what it holds; callers go on", async () => {
     // A whole capture first, to know how long it is.
     const whole = new MemoryOutput();
     const total = (await run(whole, new RecordingLog())).bytes;

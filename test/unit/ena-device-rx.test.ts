@@ -64,7 +64,7 @@ describe.each([
     expect(host.takeFaults()).toEqual([]);
   });
 
-  test("index and phase go round, past 2^16 too", async () => {
+  test("fault-C7 index and phase go round, past 2^16 too", async () => {
     const { host, twin, q, port } = await rig({}, windows, 8);
     const buffer = twin.alloc(64);
     const frame = frameOf(pattern(60));

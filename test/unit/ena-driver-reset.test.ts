@@ -203,7 +203,7 @@ describe("reset reasons", () => {
     await recovered(pair, ResetReason.DEVICE_REQUEST, "device_request_reset");
   });
 
-  test("attack-S11 a device that asks for a reset without end causes one log line", async () => {
+  test("attack-S11, fault-D10 a device that asks for a reset without end causes one log line", async () => {
     const log = new RecordingLog();
     const noisy = new EnaPair({ log });
     await noisy.start();

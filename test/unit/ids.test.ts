@@ -4,7 +4,8 @@ import { ROOT } from "../support/process.ts";
 
 const PAGE = "test/IDS.md";
 /** A string literal that begins with an id. Long titles are held on one line by the layout tool. */
-const LITERAL = /(["'`])((?:(?:case|attack|guest|ux|page|mutant|fault|inv)-|[EN]\d+\b)[^\n]*?)\1/g;
+const LITERAL =
+  /(["'`])((?:property: )?(?:(?:case|attack|guest|ux|page|mutant|fault|inv)-|[EN]\d+\b)[^\n]*?)\1/g;
 /** An id, with the prefix of its family or after one that has it: `fault-G4, H6`. */
 const ID =
   /\b(case|attack|guest|ux|page|mutant|fault|inv)-([A-Z]?\d+[a-z]?)((?:(?:, ?|\/)[A-Z]\d+[a-z]?\b)*)/g;
@@ -34,9 +35,11 @@ function idsInTitles(): Map<string, string[]> {
   return found;
 }
 
-/** The first cells of the page's tables. */
+const [ROWS] = readFileSync(`${ROOT}/${PAGE}`, "utf8").split("\n## Not in a title\n");
+
+/** The first cells of the page's other tables. */
 function idsOnPage(): string[] {
-  const page = readFileSync(`${ROOT}/${PAGE}`, "utf8");
+  const page = ROWS!;
   return [...page.matchAll(/^\| ([A-Za-z]+-?[A-Z]?\d+[a-z]?) \|/gm)].map(([, id]) => id!);
 }
 

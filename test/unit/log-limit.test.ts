@@ -9,7 +9,7 @@ function stage() {
 }
 
 describe("LogLimit", () => {
-  test("attack-S11 of ten thousand lines of a kind in a second one is written, and the next says how many were left out", () => {
+  test("attack-S11, fault-J7 of ten thousand lines of a kind in a second one is written, and the next says how many were left out", () => {
     const { log, clock, limit } = stage();
     for (let i = 0; i < 10_000; i++) limit.info("reset", {}, `reset ${i}`);
     expect(log.infos).toEqual(["reset 0"]);

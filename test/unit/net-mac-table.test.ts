@@ -19,7 +19,7 @@ describe("MacTable", () => {
     for (let low = 0; low < 3; low++) expect(table.lookup(0, low, 0)).toBe(-1);
   });
 
-  it("learns, finds, forgets by age on the clock it is given", () => {
+  it("fault-I8 learns, finds, forgets by age on the clock it is given", () => {
     const table = new MacTable({ ageMs: 1000, perPort: 10 });
     expect(table.lookup(...mac(1), 0)).toBe(-1);
     expect(table.learn(...mac(1), 3, 0)).toBe(Learned.NEW);
@@ -129,7 +129,7 @@ describe("MacTable", () => {
     expect(table.learnedBy(1)).toBe(0);
   });
 
-  it("keeps each port within its cap, by learning and by moving, and others untouched", () => {
+  it("fault-I2 keeps each port within its cap, by learning and by moving, and others untouched", () => {
     const table = new MacTable({ ageMs: 1e6, perPort: 4 });
     table.learn(...mac(1000), 1, 0);
     for (let i = 0; i < 5000; i++) {
@@ -171,7 +171,7 @@ describe("MacTable", () => {
     expect(table.size).toBe(0);
   });
 
-  it("refuses what its full bucket can't take, evicting nobody", () => {
+  it("fault-I10 refuses what its full bucket can't take, evicting nobody", () => {
     // With 64 entries in 32 buckets of 8, one seed in a hundred or so overfills a bucket.
     let refused = 0;
     for (let n = 0; n < 2000 && refused === 0; n++) {

@@ -61,7 +61,7 @@ test("XSA-155 each byte of a slot is read once", () => {
   expect(slots.filter(([, n]) => n > 1)).toEqual([]);
 });
 
-test("XSA-155 slots that change while their packet waits change nothing", async () => {
+test("fault-F1 XSA-155 slots that change while their packet waits change nothing", async () => {
   const guest = FakeGuest.connected();
   const { tx } = guest.queue();
   const other = guest.buffer(pattern(60, 99));

@@ -142,7 +142,7 @@ describe("ring reinit", () => {
 });
 
 describe("sync calls", () => {
-  test("txsync of a wrong ring repairs it, reports nothing, and does not reach the driver", () => {
+  test("fault-C19 txsync of a wrong ring repairs it, reports nothing, and does not reach the driver", () => {
     const ring = port.txRing(0);
     const before = nic.txsyncs;
     ring.head = 1000;
@@ -151,7 +151,7 @@ describe("sync calls", () => {
     expect(ring.head).toBe(0);
   });
 
-  test("rxsync of a wrong ring repairs it and syncs all the same", () => {
+  test("fault-C19 rxsync of a wrong ring repairs it and syncs all the same", () => {
     const ring = port.rxRing(0);
     nic.inject(0, ethernet(1, 2));
     ring.head = 1000;

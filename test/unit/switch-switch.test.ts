@@ -67,7 +67,7 @@ function holders(n: Net): (string | undefined)[] {
 }
 
 describe("the address of a NIC", () => {
-  it("attack-S4 spoofed at 50 frames/s, its owner gets every frame that is sent to it", () => {
+  it("attack-S4, fault-I1 spoofed at 50 frames/s, its owner gets every frame that is sent to it", () => {
     const n = nicNet(3);
     const spoof = frame(BROADCAST, own(0));
     const told: SpoofNotice[] = [];
@@ -247,7 +247,7 @@ describe("drops", () => {
     ["bad_source", frame(B, BROADCAST)],
     ["reserved_address", frame([1, 0x80, 0xc2, 0, 0, 0], A)],
     ["reserved_address", frame([1, 0x80, 0xc2, 0, 0, 15], A)],
-  ])("names a %s", (reason, bad) => {
+  ])("fault-I3, fault-I4, fault-I9 names a %s", (reason, bad) => {
     const n = net(2);
     expect(n.handles[0]!.input(bad)).toBe(Verdict.DONE);
     expect(port(n, 0)["in"]).toMatchObject({
@@ -402,7 +402,7 @@ describe("offloads", () => {
   });
 });
 
-describe("holding", () => {
+describe("fault-J3 holding", () => {
   it("gives a unicast frame back before counting it, and wakes its sender", () => {
     const n = net(3, { whenFull: "hold" });
     n.handles[1]!.input(frame(BROADCAST, B));

@@ -123,7 +123,7 @@ describe("XSA-332", () => {
     expect(n.turns[1]).toBe(10_000);
   });
 
-  it("XSA-332 honest bursts are not throttled: every event has its turn", () => {
+  it("fault-G5 XSA-332 honest bursts are not throttled: every event has its turn", () => {
     const n = net(() => true);
     second(n, 100);
     expect(n.turns[0]).toBe(100_000);
@@ -199,7 +199,7 @@ describe("XSA-396, device side", () => {
 describe("XSA-361/362/365", () => {
   const ENTRIES = 7;
   /** k is the entry that would succeed: a copy of no bytes. All others name no domain. */
-  it("XSA-361/362/365 every batch entry has its status, whichever one differs", () => {
+  it("fault-E7 XSA-361/362/365 every batch entry has its status, whichever one differs", () => {
     const guest = new GuestGrants();
     const calls = new Hypercalls({
       grants: (domid) => (domid === 1 ? guest.table : undefined),
