@@ -9,7 +9,7 @@ import type { NmPort } from "../frontend/netmap/descriptor.ts";
 import { ExitCode, Failure } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { type Running, whileRunning } from "./netmap-run.ts";
-import { addNicFlags, NicShape, Nics } from "./nics.ts";
+import { addNicFlags, NicShape, Nics, portName } from "./nics.ts";
 import { addCommonFlags, CommonShape, logOptions, readOptions, whole } from "./options.ts";
 import { Output } from "./output.ts";
 import { onStop } from "./signals.ts";
@@ -17,7 +17,7 @@ import { onStop } from "./signals.ts";
 const Shape = z.object({
   ...CommonShape,
   ...NicShape,
-  interface: z.array(z.string()).default([]),
+  interface: z.array(portName).default([]),
   burst: whole(1, 8192).default(1024),
   copy: z.boolean().default(false),
   waitLink: whole(0, 100).default(0),
@@ -69,7 +69,9 @@ function portsOf({ interface: names, loopback, tap }: Options): [string, string]
   if (loopback) return [a, a];
   if (tap === undefined) {
     throw new Failure(
-      `-i ${a} alone is bridged to its host rings, and nobody is behind them without --tap`,
+      names.length === 2
+        ? `-i ${a} is given twice: as in netmap that bridges it to its host rings, and nobody is behind them without --tap. Name two different ports, or add --tap`
+        : `-i ${a} alone is bridged to its host rings, and nobody is behind them without --tap`,
       ExitCode.USAGE,
     );
   }

@@ -12,7 +12,7 @@ import type { NmPort } from "../frontend/netmap/descriptor.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
-import { addNicFlags, NicShape, Nics } from "./nics.ts";
+import { addNicFlags, NicShape, Nics, portName } from "./nics.ts";
 import { addCommonFlags, CommonShape, logOptions, readOptions, whole } from "./options.ts";
 import { Output } from "./output.ts";
 import { onStop } from "./signals.ts";
@@ -20,7 +20,7 @@ import { onStop } from "./signals.ts";
 const Shape = z.object({
   ...CommonShape,
   ...NicShape,
-  interface: z.string(),
+  interface: portName,
   pipes: whole(1, 64).default(2),
   burst: whole(1, 8192).default(2048),
   waitLink: whole(0, 100).default(0),
@@ -35,7 +35,7 @@ const STYLE = { plain: false, averages: false, framing: false };
 export function lbCommand(): Command {
   const command = new Command("lb")
     .description("Shares a port's frames out to pipes by flow, each read by a thread of its own.")
-    .option("-i, --interface <port>", "netmap:ena0 ...: netmap port name")
+    .option("-i, --interface <port>", "netmap port name: netmap:ena0, or ena0 for short ...")
     .option("-p, --pipes <n>", "how many (2)")
     .option("-b, --burst <n>", "packets taken at a time (2048)")
     .option("-w, --wait-link <s>", "pause between link up and start (0)")

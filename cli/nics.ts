@@ -45,6 +45,19 @@ export const NicShape = {
 };
 type NicFlags = z.infer<z.ZodObject<typeof NicShape>>;
 
+/**
+ * A netmap port name. As netmap's pkt-gen does, a name without a prefix gets "netmap:". Its tap: and
+ * pcap: stand for other kinds of devices, which there are none of here.
+ */
+export const portName = z.string().transform((text, context) => {
+  if (/^(tap|pcap):/.test(text)) {
+    const message = `takes a netmap port, and ${text} is none: as netmap:ena0, ena0 or vale0:a`;
+    context.addIssue({ code: "custom", message });
+    return z.NEVER;
+  }
+  return /^(netmap|vale)/.test(text) ? text : `netmap:${text}`;
+});
+
 /** The flags of NicShape. */
 export function addNicFlags(command: Command): Command {
   return addWaitFlag(addConnectFlag(command))
@@ -184,7 +197,7 @@ export class Nics {
     try {
       netmap.reserve(names, options);
     } catch (error) {
-      throw wrong(messageOf(error));
+      throw new Failure(messageOf(error));
     }
   }
 

@@ -197,6 +197,19 @@ export const whole = (min: number, max: number) =>
     return n >= min && n <= max ? n : undefined;
   }, `takes a whole number from ${min} to ${max}`);
 
+/** Decimal powers that may stand behind an amount. */
+const POWER_OF: Readonly<Record<string, number>> = { k: 3, m: 6, g: 9 };
+
+/** A number of things that may be large: 1000000, 1e6, 1M or 1.5k. */
+export const amount = checked((text) => {
+  const match = /^(\d{1,16}(?:\.\d{1,9})?)(?:e(\d{1,2})|([kmg]))?$/i.exec(text);
+  if (match === null) return undefined;
+  const [, digits, exponent, letter] = match;
+  const power = exponent ?? POWER_OF[letter?.toLowerCase() ?? ""] ?? 0;
+  const n = Number(`${digits}e${power}`);
+  return Number.isSafeInteger(n) ? n : undefined;
+}, `takes a whole number from 0 to ${Number.MAX_SAFE_INTEGER}, also as 1e6, 5k, 1M or 2G`);
+
 const isWord = (text: string): boolean => /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(text);
 
 /** What ends up in logs, metrics and file names. */

@@ -2,23 +2,30 @@
 import { Command, Option } from "commander";
 import { z } from "zod";
 import { Control, type Counts } from "../frontend/apps/app.ts";
-import { parseEndpoints } from "../frontend/apps/pkt-gen/endpoints.ts";
+import { endpointsText, parseEndpoints } from "../frontend/apps/pkt-gen/endpoints.ts";
 import { readPcap } from "../frontend/apps/pkt-gen/pcap-file.ts";
 import type { PktGenConfig, PktGenMode, PktGenResult } from "../frontend/apps/pkt-gen.ts";
 import { delayText, type ReportStyle, totalOf, totalText } from "../frontend/apps/report.ts";
 import { runApp, runInWorker } from "../frontend/apps/run.ts";
 import type { NmPort } from "../frontend/netmap/descriptor.ts";
-import { macFromName, parseMac } from "../shared/net/ethernet.ts";
+import { formatMac, macFromName, parseMac } from "../shared/net/ethernet.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
-import { addNicFlags, NicShape, Nics } from "./nics.ts";
-import { addCommonFlags, CommonShape, logOptions, oneOf, readOptions, whole } from "./options.ts";
+import { addNicFlags, NicShape, Nics, portName } from "./nics.ts";
+import {
+  addCommonFlags,
+  amount,
+  CommonShape,
+  logOptions,
+  oneOf,
+  readOptions,
+  whole,
+} from "./options.ts";
 import { Output } from "./output.ts";
 import { onStop } from "./signals.ts";
 
 const MODES = ["rx", "tx", "ping", "pong", "txseq", "rxseq"] as const;
-const MAX_COUNT = 999_999_999;
 const LEAST_FRAME = 60;
 const MAX_FRAME = 16_384;
 const MAX_FRAGS = 64;
@@ -43,6 +50,14 @@ const mac = z.string().transform((text, context) => {
     return z.NEVER;
   }
 });
+/** -r N of pkt-gen.8, or the bare -r of newer versions of pkt-gen, which means rubbish: true. */
+const countOrRubbish = z.unknown().transform((value, context): number | true => {
+  if (value === true) return true;
+  const { data, error } = amount.safeParse(value);
+  if (data !== undefined) return data;
+  context.addIssue({ code: "custom", message: error?.issues[0]?.message ?? "" });
+  return z.NEVER;
+});
 /** tx_slots[,rx_slots[,tx_rings[,rx_rings]]]; one number stands for both kinds of slots. */
 const ringConfig = z.string().transform((text, context) => {
   if (!/^\d{1,4}(,\d{1,4}){0,3}$/.test(text)) {
@@ -61,15 +76,17 @@ const ringConfig = z.string().transform((text, context) => {
 const Shape = z.object({
   ...CommonShape,
   ...NicShape,
-  interface: z.string(),
-  function: oneOf(...MODES).default("rx"),
-  count: whole(0, MAX_COUNT).default(0),
+  interface: portName,
+  function: oneOf(...MODES).optional(),
+  count: amount.optional(),
+  transmit: amount.optional(),
+  receive: countOrRubbish.optional(),
   length: z
     .array(whole(LEAST_FRAME, MAX_FRAME))
     .max(2, "is given once, or twice: the least and the most")
     .default([LEAST_FRAME]),
   burst: whole(1, 8192).optional(),
-  rate: whole(0, MAX_COUNT).default(0),
+  rate: amount.default(0),
   src: endpoints.default(() => parseEndpoints("10.0.0.1")),
   dst: endpoints.default(() => parseEndpoints("10.1.0.1")),
   srcMac: mac.optional(),
@@ -91,7 +108,13 @@ const Shape = z.object({
   averages: z.boolean().default(false),
   framing: z.boolean().default(false),
 });
-type Options = z.infer<typeof Shape>;
+type Flags = z.infer<typeof Shape>;
+
+/** The flags, with -t, -r, -f and -n brought together. */
+interface Options extends Omit<Flags, "function" | "count"> {
+  readonly function: PktGenMode;
+  readonly count: number;
+}
 
 /** Flags of the original that mean nothing here, and why. */
 const REFUSED: readonly (readonly [string, string])[] = [
@@ -115,9 +138,14 @@ const collect = (value: string, before: string[]): string[] => [...before, value
 export function pktGenCommand(): Command {
   const command = new Command("pkt-gen")
     .description("netmap's packet generator: sends, receives, measures round trips.")
-    .option("-i, --interface <port>", "netmap:ena0, netmap:ena0-1, vale0:a ...: netmap port name")
+    .option(
+      "-i, --interface <port>",
+      "netmap port name: netmap:ena0, or ena0 for short, netmap:ena0-1, vale0:a ...",
+    )
     .addOption(modeOption())
-    .option("-n, --count <n>", "packets or round trips; 0 for no end (0)")
+    .option("-n, --count <n>", "packets or round trips, as 1000000, 1e6 or 1M; 0 for no end (0)")
+    .option("-t, --transmit <n>", "send n packets: -f tx -n <n>")
+    .option("-r, --receive [n]", "receive n packets: -f rx -n <n>; without a number: --rubbish")
     .addOption(
       new Option("-l, --length <bytes>", "of a frame; given twice: random between")
         .argParser(collect)
@@ -136,7 +164,7 @@ export function pktGenCommand(): Command {
     .option("-P, --pcap <file>", "send the frames of a pcap file")
     .option("-z, --random-src", "random source address and port")
     .option("-Z, --random-dst", "random destination address and port")
-    .option("-r, --rubbish", "send what the buffers hold")
+    .option("--rubbish", "send what the buffers hold")
     .option("-X, --dump", "show each packet on stderr")
     .option(
       "-C, --ring-config <n>",
@@ -160,7 +188,7 @@ export function pktGenCommand(): Command {
         const key = flag.slice(1, 2);
         if (self.getOptionValue(key) !== undefined) throw usage(`-${key} is not offered: ${why}`);
       }
-      await runPktGen(readOptions(self, Shape));
+      await runPktGen(optionsOf(readOptions(self, Shape)));
     });
 }
 
@@ -175,6 +203,28 @@ const EXAMPLES = `Examples:
   ringwire pkt-gen -i netmap:ena0-1 --queues 2 --tap rw0 --connect HOST:7700
       ring 1; the kernel has ring 0
 `;
+
+/** pkt-gen.8: -t and -r are a count and a direction; -n is a count for any function. */
+function optionsOf(flags: Flags): Options {
+  const { transmit, receive, count } = flags;
+  const received = receive === true ? undefined : receive;
+  if (transmit !== undefined && received !== undefined) {
+    throw usage(`-t ${transmit} sends and -r ${received} receives: give one of them`);
+  }
+  const direct = transmit ?? received;
+  const letter = transmit === undefined ? "-r" : "-t";
+  if (direct !== undefined && count !== undefined) {
+    throw usage(`the number of packets is given twice, by -n ${count} and ${letter} ${direct}`);
+  }
+  const mode = flags.function ?? (transmit === undefined ? "rx" : "tx");
+  const fits = transmit !== undefined ? isSender(mode) : mode === "rx" || mode === "rxseq";
+  if (direct !== undefined && !fits) {
+    const does = transmit === undefined ? "receives" : "sends";
+    throw usage(`${letter} ${direct} ${does}, and -f ${mode} is something else`);
+  }
+  const rubbish = flags.rubbish || receive === true;
+  return { ...flags, function: mode, count: direct ?? count ?? 0, rubbish };
+}
 
 const usage = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
@@ -193,19 +243,64 @@ async function runPktGen(options: Options): Promise<void> {
     checkRings(options, ports);
     await nics.settled();
     const configs = ports.map((port, i) => configOf(options, port, captured, i, threads));
-    output.event(`${options.function} on ${options.interface}`, {
-      event: "ready",
-      function: options.function,
-      interface: options.interface,
-      rings: ports.map((port) => port.rxRings().length),
-      pid: process.pid,
-    });
+    announce(options, ports, configs, output);
     const results = await run(options, ports, configs, { nics, output, log, stop });
     tell(options, results, nics, output);
   } finally {
     await nics.close();
   }
 }
+
+/** What pkt-gen says before it begins: rings, threads, addresses, burst, rate and wait. */
+function announce(
+  options: Options,
+  ports: readonly NmPort[],
+  configs: readonly PktGenConfig[],
+  output: Output,
+): void {
+  const { function: mode, interface: name, wait, rate } = options;
+  const [config] = configs;
+  if (config === undefined) throw new Error("pkt-gen without a port");
+  const txRings = ports.reduce((sum, port) => sum + port.txRings().length, 0);
+  const rxRings = ports.reduce((sum, port) => sum + port.rxRings().length, 0);
+  const isFramed = mode !== "rx" && mode !== "rxseq" && mode !== "pong";
+  const isMade = isFramed && config.captured.length === 0 && !options.rubbish;
+  const addresses = `${endpointsText(config.src)} -> ${endpointsText(config.dst)}`;
+  const macs = `${formatMac(config.srcMac)} -> ${formatMac(config.dstMac)}`;
+  const lines = [
+    `${VERB_OF[mode]} on ${name}: ${txRings} tx and ${rxRings} rx rings, ${ports.length === 1 ? "1 thread" : `${ports.length} threads`}`,
+    ...(isMade ? [`${addresses} (${macs})`] : []),
+    `bursts of ${config.burst}${rate === 0 ? "" : `, ${rate} packets a second`}, wait ${wait} s`,
+  ];
+  output.event(lines.join("\n"), {
+    event: "ready",
+    function: mode,
+    interface: name,
+    rings: ports.map((port) => port.rxRings().length),
+    threads: ports.length,
+    burst: config.burst,
+    rate,
+    wait,
+    ...(isMade
+      ? {
+          src: endpointsText(config.src),
+          dst: endpointsText(config.dst),
+          srcMac: formatMac(config.srcMac),
+          dstMac: formatMac(config.dstMac),
+        }
+      : {}),
+    pid: process.pid,
+  });
+}
+
+const VERB_OF: Readonly<Record<PktGenMode, string>> = {
+  tx: "Sending",
+  txseq: "Sending numbered packets",
+  rx: "Receiving",
+  rxseq: "Receiving numbered packets",
+  ping: "Pinging",
+  pong: "Answering",
+};
 
 function pcapOf(path: string): Uint8Array[] {
   try {

@@ -33,7 +33,15 @@ afterAll(async () => {
 /** DEVICE and FOLDER stand for this run's. */
 const USAGE: readonly (readonly [string, RegExp])[] = [
   ["pkt-gen", /--interface is needed: .*netmap port name/],
-  ["pkt-gen -i ena0", /-i ena0: must begin with netmap: or vale/],
+  ["pkt-gen -i tap:rw0", /--interface takes a netmap port, and tap:rw0 is none/],
+  ["pkt-gen -i vale0", /-i vale0: no colon after the prefix/],
+  ["pkt-gen -i eth0", /-i eth0: begins with neither ena nor xn/],
+  ["pkt-gen -i ena0 -t 5 -r 6", /-t 5 sends and -r 6 receives/],
+  ["pkt-gen -i ena0 -t 5 -n 6", /given twice, by -n 6 and -t 5/],
+  ["pkt-gen -i ena0 -t 5 -f rxseq", /-t 5 sends, and -f rxseq is something else/],
+  ["pkt-gen -i ena0 -r 5 -f ping", /-r 5 receives, and -f ping is something else/],
+  ["pkt-gen -i ena0 -n 1e17", /--count takes a whole number from 0 to 9007199254740991, also as/],
+  ["pkt-gen -i ena0 -r 1.5", /--receive takes a whole number/],
   ["pkt-gen -i netmap:", /-i netmap:: the port has no name/],
   ["pkt-gen -i netmap:ena0-x", /-i netmap:ena0-x: a ring number is expected/],
   ["pkt-gen -i netmap:eth0 --connect DEVICE", /begins with neither ena nor xn.*--driver ena/],
@@ -68,10 +76,12 @@ const USAGE: readonly (readonly [string, RegExp])[] = [
   ["pkt-gen -i vale0:a --name x", /--name goes with one NIC/],
   ["bridge", /-i is needed once or twice/],
   ["bridge -i netmap:ena0 --connect DEVICE", /nobody is behind them without --tap/],
+  ["bridge -i netmap:ena0 -i ena0 --connect DEVICE", /-i netmap:ena0 is given twice/],
   ["bridge -i netmap:ena0 -i netmap:ena1 --connect DEVICE --tap rw0", /--tap goes with one NIC/],
   ["bridge -i netmap:ena0 -i netmap:ena1 --connect DEVICE --name x", /--name goes with one NIC/],
   ["bridge -i netmap:ena0 -i netmap:ena1 --connect DEVICE -L", /--loopback goes with one port/],
   ["lb -i netmap:ena0{1 --connect DEVICE", /a pipe has no pipes of its own/],
+  ["lb -i netmap:ena0 --connect DEVICE --app FOLDER/none.js", /--app: there is no file .*none\.js/],
   ["lb -i netmap:ena0 --connect DEVICE -p 0", /--pipes takes a whole number/],
 ];
 
@@ -86,7 +96,6 @@ const FAILED: readonly (readonly [string, RegExp])[] = [
   ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -P FOLDER/ng.pcap", /is pcapng: "editcap/],
   ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -P FOLDER/empty.pcap", /holds no frames/],
   ["pkt-gen -i netmap:ena0 --connect DEVICE -f tx -P FOLDER/cut.pcap", /ends within frame 1/],
-  ["lb -i netmap:ena0 --connect DEVICE --app FOLDER/none.js", /--app: there is no file .*none\.js/],
 ];
 
 describe.each([

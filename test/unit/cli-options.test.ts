@@ -11,6 +11,7 @@ import { commandLine } from "../../cli/main.ts";
 import { tooOld } from "../../cli/node-version.ts";
 import {
   addCommonFlags,
+  amount,
   CommonShape,
   hostPort,
   logOptions,
@@ -283,3 +284,27 @@ function strip(line: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what is looked for
   return line.replaceAll(/\u001b\[\d+m/g, "");
 }
+
+it("amounts may be large, and written short", () => {
+  const read = (text: string): unknown => amount.safeParse(text).data;
+  const good = { 0: 0, 7: 7, 999999999: 999_999_999, 1000000000000: 1e12 };
+  for (const [text, n] of Object.entries(good)) expect(read(text)).toBe(n);
+  expect(["1e6", "1M", "1m", "1000k", "0.001G", "1.5k"].map(read)).toEqual([
+    1_000_000, 1_000_000, 1_000_000, 1_000_000, 1_000_000, 1500,
+  ]);
+  expect(read("9007199254740991")).toBe(Number.MAX_SAFE_INTEGER);
+  const bad = [
+    "",
+    "-1",
+    "1.5",
+    "1e",
+    "e6",
+    "1e17",
+    "9007199254740992",
+    "1e-3",
+    "0x10",
+    "1 M",
+    "1MM",
+  ];
+  expect(bad.map(read)).toEqual(bad.map(() => undefined));
+});

@@ -22,6 +22,15 @@ export function parseEndpoints(text: string): EndpointRange {
   return { ip0: first.ip, ip1: last.ip, port0: first.port, port1: last.port };
 }
 
+/** As parseEndpoints takes it: one address and port, or the first and the last. */
+export function endpointsText({ ip0, ip1, port0, port1 }: EndpointRange): string {
+  const first = `${ipText(ip0)}:${port0}`;
+  return ip0 === ip1 && port0 === port1 ? first : `${first}-${ipText(ip1)}:${port1}`;
+}
+
+const ipText = (ip: number): string =>
+  [24, 16, 8, 0].map((shift) => (ip >>> shift) & 0xff).join(".");
+
 function parseEndpoint(text: string, defaultPort: number): { ip: number; port: number } {
   const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?::(\d{1,5}))?$/.exec(text);
   const bytes = match?.slice(1, 5).map(Number) ?? [];
