@@ -9,7 +9,7 @@ import {
   createServer as createParser,
   type IncomingMessage,
   type Server as Parser,
-  type ServerResponse,
+  ServerResponse,
 } from "node:http";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import type { Logger } from "../../shared/log.ts";
@@ -307,6 +307,14 @@ export class Front {
 
   #upgrade(request: IncomingMessage): void {
     const front = frontOf(request);
+    if (!WEBSOCKET.test(request.headers.upgrade ?? "")) {
+      // RFC 9110, 7.8: an upgrade to anything else (h2c) may be ignored, and the page is served.
+      const response = new ServerResponse(request);
+      response.assignSocket(front as unknown as Socket);
+      response.on("finish", () => front.end());
+      this.#page(request, response);
+      return;
+    }
     let target: Target;
     try {
       target = readTarget(request);
@@ -360,6 +368,7 @@ export class Front {
   }
 }
 
+const WEBSOCKET = /^\s*websocket\s*$/i;
 const TIMEOUT = "408 Request Timeout";
 const SLOW = `the request was not whole within ${REQUEST_MS / 1000} s`;
 const HEAD_TOO_LARGE = "431 Request Header Fields Too Large";

@@ -369,6 +369,16 @@ describe("refusals", () => {
     expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
   });
 
+  it.each(["h2c", "TLS/1.0", "websocket2"])(
+    "attack-S16: an upgrade to %s is ignored, and the page is served",
+    async (protocol) => {
+      const lines = ["Host: localhost", `Upgrade: ${protocol}`, "Connection: Upgrade"];
+      expect(await answerTo(get("/livez", lines))).toMatch(/^HTTP\/1.1 200 /);
+      expect(await answerTo(get("/status", lines) + get("/status"))).toMatch(/^HTTP\/1.1 200 /);
+      expect(await answerTo(get("/nic", lines))).toMatch(/^HTTP\/1.1 426 /);
+    },
+  );
+
   it("attack-S16: a request that is not whole after 10 s is told so", async () => {
     const [head, body, silent] = [await connected(), await connected(), await connected()];
     head.write("GET /status HTTP/1.1\r\n");

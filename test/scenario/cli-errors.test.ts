@@ -208,6 +208,12 @@ const USAGE: readonly Row[] = [
   { args: "device --mtu 65536", code: 2, says: /--mtu takes a whole number/ },
   { args: "device --uplink eth0", code: 2, says: /--uplink takes tap:NAME, not "eth0"/ },
   { args: "device --when-full wait", code: 2, says: /--when-full takes drop or hold/ },
+  {
+    args: "device --allow-host http://lab",
+    code: 2,
+    says: /--allow-host takes a host name without scheme and port, not "http:\/\/lab"/,
+  },
+  { args: "device --allow-host lab:7700", code: 2, says: /--allow-host takes a host name/ },
   { args: "device --segment a/b", code: 2, says: /--segment takes 1 to 63 letters/ },
   { args: "device --log xml", code: 2, says: /--log takes text or json/ },
   { args: "device -v -q", code: 2, says: /cannot be used with/ },
