@@ -26,7 +26,7 @@ import { Op } from "../../shared/wire/transactions.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
 import { eventually } from "../support/process.ts";
 import { ADMIN_DEPTH, BASE, BUFFERS, build, RawEna } from "../support/raw-ena.ts";
-import { column, RawFrontend } from "../support/raw-frontend.ts";
+import { column, mmio, RawFrontend } from "../support/raw-frontend.ts";
 
 const CASES = 10_000;
 
@@ -153,6 +153,34 @@ describe("registers", () => {
       await ena.reset();
       ena.setUpAdmin();
       expect(await ena.createQueue(SqDirection.RX)).toBeDefined();
+    });
+  });
+
+  it("attack-S2c: 20,000 resets are all done and counted, and write a line a second", async () => {
+    await guest(async (ena, name) => {
+      const lines = (): number =>
+        stage.device.child.stderr.split("\n").filter((line) => {
+          return line.includes("ena: reset") && line.includes(`nic=${name}`);
+        }).length;
+      const began = performance.now();
+      // The reset of its start, which is the first of the second.
+      await eventually("no line of a reset", () => lines() || undefined);
+      const before = lines();
+      const reset = mmio(Register.DEV_CTL, devCtlReg.packReset(0, true));
+      const end = mmio(Register.DEV_CTL, 0);
+      const batch = Array.from({ length: 500 }, () => [reset, end]).flat();
+      for (let i = 0; i < 40; i++) {
+        ena.raw.batch(...batch);
+        expect(await ena.raw.survived()).toBe(true);
+      }
+      const { nics } = await stage.status();
+      const { nic } = nics.find((each) => each.name === name) as unknown as {
+        nic: { counters: { resets: number } };
+      };
+      expect(nic.counters.resets).toBeGreaterThanOrEqual(20_000);
+      await ena.reset();
+      const seconds = (performance.now() - began) / 1000;
+      expect(lines() - before).toBeLessThanOrEqual(seconds + 2);
     });
   });
 

@@ -20,6 +20,7 @@ const MEMORY = 1 << 18;
 const options: fc.Arbitrary<EnaOptions> = fc.record({
   llq: fc.boolean(),
   completionOrder: fc.constantFrom("fifo" as const, "shuffle" as const),
+  disableMetaCaching: fc.boolean(),
 });
 const anyOffset = fc.oneof(
   fc.integer({ min: 0, max: 0x100 }).map((n) => n & ~3),
@@ -100,6 +101,8 @@ describe("random descriptors", () => {
           entrySizeEnabled: 1,
           descsBeforeHeaderEnabled: 2,
           strideEnabled: 2,
+          // As every driver asks, whatever was offered.
+          accelFlags: 3,
         }),
       );
     }
