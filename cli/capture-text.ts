@@ -6,6 +6,7 @@
  *   0.000745 ena0:ring -> mmio_write 1 record: doorbell of tx SQ 0 = 0x1
  */
 
+import { frameBytes, heldBytes } from "../shared/capture/frame-bytes.ts";
 import { LinkType } from "../shared/capture/pcapng/layout.ts";
 import type { CapturedPacket } from "../shared/capture/pcapng/packet.ts";
 import { printable } from "../shared/capture/pcapng/text.ts";
@@ -49,8 +50,8 @@ export class PacketText {
     const direction = DIRECTIONS[packet.flags & 3]!.padEnd(3);
     const queue = packet.queue === undefined ? "-" : `q${packet.queue}`;
     const id = packet.id === undefined ? "" : ` #${this.#id(packet.id)}`;
-    const what = frameText(packet.bytes);
-    return [`${time}${name} ${direction} ${queue} ${packet.originalLength} ${what}${id}${tail}`];
+    const what = frameText(packet.bytes.subarray(0, heldBytes(packet)));
+    return [`${time}${name} ${direction} ${queue} ${frameBytes(packet)} ${what}${id}${tail}`];
   }
 
   /** The same for programs. */
@@ -73,7 +74,7 @@ export class PacketText {
       ...common,
       ...(packet.queue === undefined ? {} : { queue: packet.queue }),
       ...(packet.id === undefined ? {} : { id: this.#id(packet.id) }),
-      text: frameText(packet.bytes),
+      text: frameText(packet.bytes.subarray(0, heldBytes(packet))),
     };
   }
 

@@ -31,6 +31,8 @@ import { onStop, unlessStopped } from "./signals.ts";
 
 const MAX_SNAP = 262_144;
 const STDOUT = 1;
+/** Of a rotated file: each begins with a description of every interface. */
+const MIN_ROTATE_BYTES = 64 * 1024;
 const UNITS: Readonly<Record<string, number>> = { "": 1, k: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
 
 interface Rotation {
@@ -43,7 +45,7 @@ const Shape = z.object({
   ...CommonShape,
   ...ConnectShape,
   ...WaitShape,
-  interface: z.array(z.string().min(1)).default(["any"]),
+  interface: z.array(z.string().min(1)).default([]),
   ring: z.boolean().default(false),
   frames: z.boolean().default(true),
   filter: z.string().optional(),
@@ -67,8 +69,14 @@ function rotation(rules: readonly string[], context: z.RefinementCtx): Rotation 
       context.addIssue({ code: "custom", message });
       return z.NEVER;
     }
-    if (what === "size") bytes = n * UNITS[unit]!;
-    else if (what === "seconds") seconds = n;
+    if (what === "size") {
+      bytes = n * UNITS[unit]!;
+      if (bytes < MIN_ROTATE_BYTES) {
+        const message = `takes a size of 64k or more, not "${rule}"`;
+        context.addIssue({ code: "custom", message });
+        return z.NEVER;
+      }
+    } else if (what === "seconds") seconds = n;
     else files = n;
   }
   return { bytes, seconds, files };
@@ -79,17 +87,29 @@ export function captureCommand(): Command {
     .description(
       "Frames and ring transactions of a running device: to a file, a pipe, or in words.",
     )
-    .option("-i, --interface <name...>", "NIC, uplink, switch, or any; may be repeated (any)")
-    .option("--ring", "the batches of the link too: descriptors, doorbells, grants ...")
+    .option(
+      "-i, --interface <name...>",
+      "a NIC or an uplink; switch, which has each frame once; any, every port, where a frame is seen as often as it passes one; may be repeated (switch)",
+    )
+    .option(
+      "--ring",
+      "the batches of the links too: descriptors, doorbells, grants ...; of the NICs named with -i, else of all. tcpdump does not read such a file, which has two link types; Wireshark does",
+    )
     .option("--no-frames", "no Ethernet frames")
-    .option("--filter <expr>", "frames that match, in the language of libpcap")
+    .option(
+      "--filter <expr>",
+      "frames that match, in the language of libpcap; addresses, no names of hosts or networks",
+    )
     .option(
       "-c, --count <n>",
       "end after so many packets; the first picture of the rings does not count",
     )
     .option("-s, --snap <bytes>", "keep so much of each frame (all of it)")
     .option("-w, --write <file>", "pcapng to a file, or to standard output: -")
-    .option("-b, --rotate <rule...>", "new files by size:N or seconds:N; keep the last files:N")
+    .option(
+      "-b, --rotate <rule...>",
+      "new files by size:N (64k or more) or seconds:N; keep the last files:N",
+    )
     .option("--print", "a line for each frame or transaction (without -w)")
     .option(
       "--no-time",
@@ -149,7 +169,8 @@ async function runCapture(options: Options): Promise<void> {
         });
   const lines = new Lines();
   const told = print || write === undefined ? new Printer(lines, json, options.time) : undefined;
-  log.info({}, `capture of ${sources.join(", ")} at ${connect} has begun`);
+  const what = sources.length === 0 ? (frames ? "the switch" : "all rings") : sources.join(", ");
+  log.info({}, `capture of ${what} at ${connect} has begun`);
 
   /** Why we ended it, if we did. */
   let left: string | undefined;

@@ -211,7 +211,8 @@ function captureOf(options: Options, server: DeviceServer, log: Logger): Capture
   }
   const frames = captureOnly !== "ring";
   const ring = captureOnly !== "frames";
-  const request = { sources: ["any"], frames, ring, snapLength };
+  // As `ringwire capture --ring` has it: each frame once, and the rings of every NIC.
+  const request = { sources: ["switch"], frames, ring, snapLength };
   return new CaptureFiles(capture, (output) => server.captures.start(output, request), log);
 }
 

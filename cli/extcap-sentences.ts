@@ -2,8 +2,8 @@
  * What Wireshark's extcap interface is answered with: lines of `word {field=value}...`, and the
  * names under which NICs stand in its list.
  *
- *   ringwire:ena0@127.0.0.1:7700        a NIC or an uplink, or "switch", or "any"
- *   ringwire:any+ring@127.0.0.1:7700    with the batches of the links
+ *   ringwire:ena0@127.0.0.1:7700         a NIC or an uplink, or "switch", or "any"
+ *   ringwire:switch+ring@127.0.0.1:7700  with the batches of the links: here of all
  *
  * A name says all that a capture needs, so most questions are answered without asking a device:
  * Wireshark asks two of every interface each time that it starts.
@@ -87,14 +87,15 @@ function deviceSentences({ device, ports, problem }: DeviceFacts): string[] {
       value: interfaceName({ source, ring, device }),
       display: `ringwire: ${display}`,
     });
-  // The name is that of all NICs, so it is good as soon as the device is there.
-  if (problem !== undefined) return [line("any", problem)];
+  // The name is that of the switch, so it is good as soon as the device is there.
+  if (problem !== undefined) return [line("switch", problem)];
   const more = ports.length - MAX_LISTED;
   const those = more > 0 ? `all ${ports.length} ports` : "all ports";
   return [
-    line("any", `${those} at ${device}`),
-    line("any", `${those} with their rings at ${device}`, true),
     line("switch", `switch at ${device}, each frame once`),
+    line("switch", `switch with all rings at ${device}`, true),
+    line("any", `${those} at ${device}, a frame once at each`),
+    line("any", `${those} with their rings at ${device}`, true),
     ...ports.slice(0, MAX_LISTED).map((port) => line(port.name, `${portText(port)} at ${device}`)),
   ];
 }
@@ -126,7 +127,7 @@ export function configSentences(at: ExtcapInterface): string[] {
     tooltip: string,
     more: Readonly<Record<string, string>>,
   ): string => sentence("arg", { number, call, display, tooltip, ...more });
-  const others = ["any", "switch"].filter((name) => name !== source);
+  const others = ["switch", "any"].filter((name) => name !== source);
   return [
     arg(Field.DEVICE, "--device", "Device", "HOST:PORT or URL of the device", {
       type: "string",
@@ -164,8 +165,8 @@ export function configSentences(at: ExtcapInterface): string[] {
 /** The answer to --extcap-reload-option nic: what the device has now. */
 export function nicSentences({ source }: ExtcapInterface, { ports }: DeviceFacts): string[] {
   const known = [
-    { name: "any", text: "any" },
     { name: "switch", text: "switch" },
+    { name: "any", text: "any" },
     ...ports.map((port) => ({ name: port.name, text: portText(port) })),
   ];
   return known.map(({ name, text }) => nicValue(name, text, name === source));

@@ -187,7 +187,7 @@ const HELP = [
   "  --extcap-interface NAME --extcap-config [--extcap-reload-option nic]",
   "  --extcap-interface NAME --extcap-capture-filter EXPR",
   "  --extcap-interface NAME --capture --fifo PATH [--extcap-capture-filter EXPR]",
-  "      [--device URL] [--nic NIC|switch|any] [--ring] [--snap BYTES] [--count N]",
+  "      [--device URL] [--nic switch|any|NIC] [--ring] [--snap BYTES] [--count N]",
   "",
   "Devices listed: those of RINGWIRE_DEVICES (HOST:PORT,...), else that of",
   `RINGWIRE_CONNECT, else ${DEFAULT_DEVICE}.`,

@@ -3,7 +3,7 @@ import { Command, Option } from "commander";
 import { z } from "zod";
 import { Control, type Counts } from "../frontend/apps/app.ts";
 import { endpointsText, parseEndpoints } from "../frontend/apps/pkt-gen/endpoints.ts";
-import { readPcap } from "../frontend/apps/pkt-gen/pcap-file.ts";
+import { readFrames } from "../frontend/apps/pkt-gen/pcap-file.ts";
 import type { PktGenConfig, PktGenMode, PktGenResult } from "../frontend/apps/pkt-gen.ts";
 import { delayText, type ReportStyle, totalOf, totalText } from "../frontend/apps/report.ts";
 import { runApp, runInWorker } from "../frontend/apps/run.ts";
@@ -161,7 +161,7 @@ export function pktGenCommand(): Command {
     .option("-T, --report-ms <ms>", "between reports (1000)")
     .option("-F, --frags <n>", "slots of a packet (1)")
     .option("-M, --frag-size <bytes>", "of all but a packet's last slot (an equal share)")
-    .option("-P, --pcap <file>", "send the frames of a pcap file")
+    .option("-P, --pcap <file>", "send the frames of a pcap or pcapng file, in turn")
     .option("-z, --random-src", "random source address and port")
     .option("-Z, --random-dst", "random destination address and port")
     .option("--rubbish", "send what the buffers hold")
@@ -235,7 +235,7 @@ async function runPktGen(options: Options): Promise<void> {
   const threads = options.threads;
   const isNumbered = options.function.endsWith("seq") || options.function === "ping";
   if (threads > 1 && isNumbered) throw usage(`-p ${threads}: ${options.function} has one thread`);
-  const captured = options.pcap === undefined ? [] : pcapOf(options.pcap);
+  const captured = options.pcap === undefined ? [] : await pcapOf(options.pcap);
   const nics = new Nics(options, log);
   try {
     if (!(await nics.connect([options.interface], stop, threads))) return;
@@ -302,9 +302,9 @@ const VERB_OF: Readonly<Record<PktGenMode, string>> = {
   pong: "Answering",
 };
 
-function pcapOf(path: string): Uint8Array[] {
+async function pcapOf(path: string): Promise<Uint8Array[]> {
   try {
-    return readPcap(path, MAX_FRAME);
+    return await readFrames(path, MAX_FRAME);
   } catch (error) {
     throw new Failure(`-P ${messageOf(error)}`);
   }

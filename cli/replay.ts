@@ -7,6 +7,7 @@ import type { ReplayResult } from "../frontend/apps/replay/account.ts";
 import { replay } from "../frontend/apps/replay.ts";
 import { totalOf, totalText } from "../frontend/apps/report.ts";
 import type { Nic } from "../frontend/nic.ts";
+import { printable } from "../shared/capture/pcapng/text.ts";
 import { CaptureFileReader } from "../shared/capture/read.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import { PERSONALITIES } from "../shared/wire/personality.ts";
@@ -34,6 +35,8 @@ import { onStop, type Stop } from "./signals.ts";
 
 const STDIN = "-";
 const MAX_COUNT = 999_999_999;
+/** Interfaces of a file that a sentence names. */
+const MAX_NAMES = 8;
 /** What the NIC is called here and, without --name, on the device. */
 const IFNAME = "replay0";
 
@@ -51,6 +54,7 @@ const Shape = z.object({
   rate: whole(0, MAX_COUNT).default(0),
   preserveTiming: z.boolean().default(false),
   sendTruncated: z.boolean().default(false),
+  interface: z.array(z.string().min(1)).default([]),
   reportMs: whole(10, 1_000_000).default(1000),
   plainUnits: z.boolean().default(false),
 });
@@ -72,6 +76,10 @@ export function replayCommand(): Command {
       "--zero-mask",
       "do not hide what is sent from proxies on the way (less work): for loopback and TLS only",
     )
+    .option(
+      "-i, --interface <name...>",
+      "send the frames of this interface of the file, by name or number; may be repeated (all, each frame once)",
+    )
     .option("--loop <n>", "send the file so many times; 0 for no end (1)")
     .option("-R, --rate <pps>", "packets a second at most; 0 for as fast as it goes (0)")
     .option("--preserve-timing", "keep the gaps between the packets of the file")
@@ -92,7 +100,9 @@ const EXAMPLES = `Examples:
       as it was captured
   ringwire replay trace.pcap --connect HOST:7700 --loop 0 -R 10000
       10 kpps until stopped
-  zcat trace.pcap.gz | ringwire replay - --connect HOST:7700
+  ringwire replay trace.pcapng --connect HOST:7700 -i ena0
+      what that interface of the file has
+  ssh HOST cat trace.pcap.gz | ringwire replay - --connect HOST:7700
       what a pipe gives
 `;
 
@@ -113,7 +123,7 @@ async function runReplay(path: string, options: Options): Promise<void> {
     const { reportMs, quiet, plainUnits: plain } = options;
     const style = { plain, averages: false, framing: false };
     const running = { nics, output, log, stop, control, counts, style, reportMs, quiet };
-    const config = { ...options, loops: options.loop };
+    const config = { ...options, loops: options.loop, interfaces: options.interface };
     const warn = (sentence: string) => log.warn({}, `${path}: ${sentence}`);
     const work = replay(source, ifnet, config, counts[0]!, control, { warn });
     tell(path, await whileRunning(work, running), running);
@@ -159,10 +169,13 @@ function sayReady(path: string, { driver }: Options, nic: Nic, output: Output): 
 
 /** What each reason to skip is called behind a number. */
 const SKIPPED: Readonly<Record<keyof ReplayResult["skipped"], string>> = {
+  copy: "seen before on another interface",
+  notChosen: "of other interfaces",
   notEthernet: "not Ethernet",
   truncated: "truncated",
   noHeader: "without an Ethernet header",
   tooLong: "too long for the MTU",
+  tooLongToCut: "too long to be segmented",
   superFrame: "to be segmented",
   unfinished: "with an unfinished checksum",
   refused: "refused by the driver",
@@ -194,6 +207,12 @@ function tell(
   if (words.length > 0) {
     output.text(`Skipped ${read - total.packets} of ${read} packets: ${words.join(", ")}.`);
   }
+  const { copy, notEthernet, notChosen } = result.skipped;
+  if (copy > 0) {
+    const frames = read - notEthernet - notChosen;
+    const on = `${frames} frames on ${result.interfaces.length} interfaces`;
+    output.text(`${on} (${namesText(result.interfaces)}), ${copy} are copies; -i to choose.`);
+  }
   if (padded > 0) output.text(`Padded ${padded} packets to 60 bytes.`);
   if (lost + inFlight > 0) {
     output.text(`Lost ${lost} packets in the driver; ${inFlight} were not yet taken.`);
@@ -201,10 +220,21 @@ function tell(
   if (broken !== undefined) {
     throw new Failure(`${path}: ${broken}; ${total.packets} packets were sent before`);
   }
+  if (result.missing.length > 0 && !stopped) {
+    const [what, there] = [result.missing, result.interfaces].map(namesText);
+    throw new Failure(`-i: ${path} has no interface ${what}; it has frames on ${there}`);
+  }
   if (total.packets > 0 || stopped) return;
   throw new Failure(
     read === 0
       ? `${path} holds no packets`
       : `${path} holds no packet that can be sent: ${words.join(", ")}`,
   );
+}
+
+/** Names out of a file, as a terminal may be shown them. */
+function namesText(names: readonly string[]): string {
+  const more = names.length - MAX_NAMES;
+  const shown = names.slice(0, MAX_NAMES).map(printable).join(", ") || "none";
+  return more > 0 ? `${shown} and ${more} more` : shown;
 }

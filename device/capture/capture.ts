@@ -10,7 +10,10 @@ import type { Port } from "../switch/port.ts";
 import type { RingSource } from "./hub.ts";
 
 export interface CaptureRequest {
-  /** Names of ports; "any" is every port, those to come too, "switch" the switch itself. */
+  /**
+   * Names of ports; "any" is every port, those to come too, "switch" the switch itself. The rings of
+   * "switch" alone are those of every NIC.
+   */
   readonly sources: readonly string[];
   readonly frames: boolean;
   readonly ring: boolean;
@@ -71,7 +74,8 @@ export class Capture {
   }
 
   wantsRing(port: string): boolean {
-    return this.#request.ring && this.#wants(port);
+    if (!this.#request.ring) return false;
+    return this.#wants(port) || (this.#sources.size === 1 && this.#sources.has("switch"));
   }
 
   #wants(port: string): boolean {

@@ -1,7 +1,7 @@
 /**
  * GET /capture: a capture as the answer, pcapng for as long as both ends want it.
  *
- *   source=any|switch|NAME   what to look at; several times; any when not given
+ *   source=switch|any|NAME   what to look at; several times; switch (each frame once) when not given
  *   frames=0|1  ring=0|1     Ethernet frames (1), ring transactions (0)
  *   filter=EXPR              frames that libpcap's language describes
  *   snap=N                   most bytes kept of a frame; 0, the default, is all of it
@@ -71,7 +71,7 @@ async function parse(query: URLSearchParams, owner: string): Promise<CaptureRequ
   const text = query.get("filter") ?? "";
   if (text !== "" && !frames) throw wrong("a filter is for frames, and frames=0");
   return {
-    sources: sources.length === 0 ? ["any"] : sources,
+    sources: sources.length === 0 ? ["switch"] : sources,
     frames,
     ring,
     snapLength: whole(query, "snap", MAX_SNAP_BYTES),

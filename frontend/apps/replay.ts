@@ -14,6 +14,7 @@ import type { Ifnet } from "../net/ifnet.ts";
 import { type Control, type Counts, clockMs } from "./app.ts";
 import { Account, type ReplayResult } from "./replay/account.ts";
 import { Outgoing, Skip } from "./replay/outgoing.ts";
+import { Selection } from "./replay/selection.ts";
 import { Sender } from "./replay/sender.ts";
 import { Timetable } from "./replay/timetable.ts";
 
@@ -38,6 +39,8 @@ export interface ReplayConfig {
   /** Keeps the gaps of the file. */
   readonly preserveTiming: boolean;
   readonly sendTruncated: boolean;
+  /** Names or numbers of the file's interfaces whose frames are sent; none: of all. */
+  readonly interfaces: readonly string[];
 }
 
 export interface ReplayHooks {
@@ -56,10 +59,11 @@ export async function replay(
   control: Control,
   { warn, now = clockMs }: ReplayHooks,
 ): Promise<ReplayResult> {
-  const { loops, rate, preserveTiming, sendTruncated } = config;
+  const { loops, rate, preserveTiming, sendTruncated, interfaces } = config;
   const timetable = preserveTiming ? new Timetable(control, now) : undefined;
   const sender = new Sender(ifnet, { counts, control, rate, timetable, now });
   const outgoing = new Outgoing(ifnet, sendTruncated);
+  const selection = new Selection(interfaces);
   const account = new Account(ifnet, warn);
   const { result } = account;
   counts.begin();
@@ -67,8 +71,9 @@ export async function replay(
     while (!control.isStopped && (loops === 0 || result.passes < loops)) {
       if (result.passes > 0) await source.rewind();
       timetable?.rewind();
+      selection.rewind();
       const before = counts.packets;
-      await pass(source, timetable, sender, outgoing, account, control);
+      await pass(source, timetable, sender, selection, outgoing, account, control);
       if (control.isStopped) break;
       if (source.pending > 0) {
         const at = source.bytes - source.pending;
@@ -87,7 +92,7 @@ export async function replay(
     await sender.leave(outgoing);
     counts.end();
   }
-  account.close(outgoing.inUse);
+  account.close(outgoing.inUse, selection);
   return result;
 }
 
@@ -96,6 +101,7 @@ async function pass(
   source: ReplaySource,
   timetable: Timetable | undefined,
   sender: Sender,
+  selection: Selection,
   outgoing: Outgoing,
   account: Account,
   control: Control,
@@ -110,7 +116,7 @@ async function pass(
     if (timetable !== undefined && timetable.gapMs >= TOLD_GAP_MS) account.waits(timetable.gapMs);
     while (!sender.isDue && !control.isStopped) await sender.due();
     if (control.isStopped) break;
-    const m = outgoing.take(packet);
+    const m = selection.skips(packet) ?? outgoing.take(packet);
     if (typeof m === "string") {
       sender.skipped();
       account.skipped(packet, m);

@@ -1,14 +1,15 @@
 /**
- * Reads classic pcap, micro- and nanoseconds, both byte orders, behind the interface of the pcapng
- * reader.
+ * Reads classic pcap of every kind that Wireshark reads: micro- and nanoseconds, both byte orders,
+ * old versions, patched record headers, AIX and Ixia. Behind the interface of the pcapng reader.
  *
- *   file    | magic | version 2.4 | zone, accuracy | snap length | link type |   24 bytes
- *   record  | seconds | fraction | captured | original | bytes ...               16 + captured
+ *   file    | magic | version | zone, accuracy | snap length | link type |   24 bytes, Ixia 4 more
+ *   record  | seconds | fraction | captured | original | ... | bytes ...     16 bytes and more
  *
- * Source: draft-ietf-opsawg-pcap.
+ * Source: draft-ietf-opsawg-pcap; Wireshark: wiretap/libpcap.c for what the draft leaves out.
  */
+import { PATCHED_VARIANTS, STANDARD_VARIANTS, Variant, variantOf } from "./pcap-variant.ts";
 import { ByteQueue } from "./pcapng/byte-queue.ts";
-import { MAX_BLOCK_BYTES } from "./pcapng/layout.ts";
+import { LinkType, MAX_BLOCK_BYTES } from "./pcapng/layout.ts";
 import {
   type CapturedInterface,
   type CapturedPacket,
@@ -18,22 +19,49 @@ import {
 
 const MAGIC = 0;
 const MAJOR = 4;
+const MINOR = 6;
 const SNAP_LENGTH = 16;
 const LINK_TYPE = 20;
 const FILE_HEADER_BYTES = 24;
+/** Ixia's header ends with the length of all records. */
+const IXIA_HEADER_BYTES = 28;
 
 const SECONDS = 0;
 const FRACTION = 4;
 const CAPTURED = 8;
 const ORIGINAL = 12;
-const RECORD_HEADER_BYTES = 16;
 
-const MAGIC_MICROSECONDS = 0xa1b2c3d4;
-const MAGIC_NANOSECONDS = 0xa1b23c4d;
+const Magic = {
+  MICROSECONDS: 0xa1b2c3d4,
+  NANOSECONDS: 0xa1b23c4d,
+  PATCHED: 0xa1b2cd34,
+  IXIA_NANOSECONDS: 0x1c0001ac,
+  IXIA_MICROSECONDS: 0x1c0001ab,
+} as const;
+const MAGICS: ReadonlySet<number> = new Set(Object.values(Magic));
+
 /** The high bits of the link type may hold the length of a frame check sequence, in 16-bit words. */
 const LINK_TYPE_MASK = 0xffff;
+const LINK_RESERVED = 0x03ff_0000;
 const FCS_PRESENT = 1 << 26;
 const FCS_SHIFT = 28;
+
+/** The version that DG/UX writes, with the order of lengths of old versions. */
+const DG_UX = 543;
+/** ifType numbers in AIX's files of version 2.2, which have nanoseconds, and their link types. */
+const AIX_LINK_TYPES: ReadonlyMap<number, number> = new Map([
+  [6, LinkType.ETHERNET],
+  [9, 6],
+  [15, 10],
+  [24, 0],
+]);
+
+/** Enough for the first records, of frames of any usual size. */
+const LOOK_BYTES = 256 * 1024;
+
+/** Where the two lengths of a record stand: `captured` first since version 2.3, in theory. */
+const Order = { CAPTURED_FIRST: 0, ORIGINAL_FIRST: 1, SMALLER_IS_CAPTURED: 2 } as const;
+type Order = (typeof Order)[keyof typeof Order];
 
 export class PcapReader implements PacketReader {
   /** The one interface, once the file's header is whole. */
@@ -42,6 +70,10 @@ export class PcapReader implements PacketReader {
   #offset = 0;
   #little = true;
   #fractionNs = 1n;
+  #order: Order = Order.CAPTURED_FIRST;
+  /** What the records may be; undefined: it is known. */
+  #variants: readonly Variant[] | undefined;
+  #headerBytes: Variant = Variant.STANDARD;
 
   feed(bytes: Uint8Array): void {
     this.#input.feed(bytes);
@@ -58,15 +90,17 @@ export class PcapReader implements PacketReader {
   next(): CapturedPacket | undefined {
     const info = this.interfaces[0] ?? this.#header();
     if (info === undefined) return undefined;
-    const head = this.#input.peek(RECORD_HEADER_BYTES);
+    if (this.#variants !== undefined && !this.#decide(this.#variants)) return undefined;
+    const headerBytes = this.#headerBytes;
+    const head = this.#input.peek(headerBytes);
     if (head === undefined) return undefined;
     const view = viewOf(head);
-    const captured = view.getUint32(CAPTURED, this.#little);
+    const [captured, original] = this.#lengths(view);
     if (captured > MAX_BLOCK_BYTES)
       throw this.#fail("PACKET_LENGTH", `a packet of ${captured} bytes`);
     // A whole second and more, as some writers have it, counts as what it is.
     const fraction = BigInt(view.getUint32(FRACTION, this.#little));
-    const record = this.#input.peek(RECORD_HEADER_BYTES + captured);
+    const record = this.#input.peek(headerBytes + captured);
     if (record === undefined) return undefined;
     this.#take(record.length);
     return {
@@ -76,8 +110,8 @@ export class PcapReader implements PacketReader {
         BigInt(view.getUint32(SECONDS, this.#little)) * 1_000_000_000n +
         fraction * this.#fractionNs,
       capturedLength: captured,
-      originalLength: view.getUint32(ORIGINAL, this.#little),
-      bytes: record.subarray(RECORD_HEADER_BYTES),
+      originalLength: original,
+      bytes: record.subarray(headerBytes),
       flags: 0,
       queue: undefined,
       id: undefined,
@@ -94,20 +128,56 @@ export class PcapReader implements PacketReader {
     this.#little = isPcapMagic(view.getUint32(MAGIC, true));
     const magic = view.getUint32(MAGIC, this.#little);
     if (!isPcapMagic(magic)) throw this.#fail("FORMAT", "no pcap file");
+    const isIxia = magic === Magic.IXIA_NANOSECONDS || magic === Magic.IXIA_MICROSECONDS;
+    const headBytes = isIxia ? IXIA_HEADER_BYTES : FILE_HEADER_BYTES;
+    if (this.#input.length < headBytes) return undefined;
     const major = view.getUint16(MAJOR, this.#little);
-    if (major !== 2) throw this.#fail("VERSION", `pcap of version ${major}`);
-    this.#fractionNs = magic === MAGIC_NANOSECONDS ? 1n : 1000n;
+    const minor = view.getUint16(MINOR, this.#little);
+    if (major < 2) throw this.#fail("VERSION", `pcap of version ${major}.${minor}`);
     const link = view.getUint32(LINK_TYPE, this.#little);
+    if ((link & LINK_RESERVED) !== 0) {
+      throw this.#fail("FORMAT", `a link type of 0x${link.toString(16)}`);
+    }
+    const isNanoseconds = magic === Magic.NANOSECONDS || magic === Magic.IXIA_NANOSECONDS;
+    const isOld = magic === Magic.MICROSECONDS && major === 2 && minor === 2;
+    const aix = isOld ? AIX_LINK_TYPES.get(link) : undefined;
+    this.#fractionNs = isNanoseconds || aix !== undefined ? 1n : 1000n;
+    this.#order = orderOf(major, minor);
+    // Files of old versions and of the other magic numbers have one kind of record.
+    if (magic === Magic.PATCHED) this.#variants = PATCHED_VARIANTS;
+    else if (magic === Magic.MICROSECONDS && this.#order === Order.CAPTURED_FIRST) {
+      this.#variants = STANDARD_VARIANTS;
+    }
     const info: CapturedInterface = {
       index: 0,
-      linkType: link & LINK_TYPE_MASK,
+      linkType: aix ?? link & LINK_TYPE_MASK,
       snapLength: view.getUint32(SNAP_LENGTH, this.#little),
       ...((link & FCS_PRESENT) === 0 ? {} : { fcsBytes: 2 * (link >>> FCS_SHIFT) }),
       options: [],
     };
     this.interfaces.push(info);
-    this.#take(FILE_HEADER_BYTES);
+    this.#take(headBytes);
     return info;
+  }
+
+  /** Which kind of record the file has. False: there is not one record's header yet. */
+  #decide(variants: readonly Variant[]): boolean {
+    if (this.#input.length < Math.min(...variants)) return false;
+    const records = this.#input.peek(Math.min(this.#input.length, LOOK_BYTES))!;
+    const { snapLength } = this.interfaces[0]!;
+    this.#headerBytes = variantOf(viewOf(records), this.#little, snapLength, variants);
+    this.#variants = undefined;
+    return true;
+  }
+
+  /** Of a record: bytes captured, and bytes that the packet had. */
+  #lengths(record: DataView): readonly [captured: number, original: number] {
+    const first = record.getUint32(CAPTURED, this.#little);
+    const second = record.getUint32(ORIGINAL, this.#little);
+    const isSwapped =
+      this.#order === Order.ORIGINAL_FIRST ||
+      (this.#order === Order.SMALLER_IS_CAPTURED && first > second);
+    return isSwapped ? [second, first] : [first, second];
   }
 
   #take(bytes: number): void {
@@ -121,8 +191,12 @@ export class PcapReader implements PacketReader {
 }
 
 /** True for the first word of a file, read in the right order. */
-export function isPcapMagic(magic: number): boolean {
-  return magic === MAGIC_MICROSECONDS || magic === MAGIC_NANOSECONDS;
+export const isPcapMagic = (magic: number): boolean => MAGICS.has(magic);
+
+/** Version 2.3 changed the order of the lengths, but some of its files have the old one. */
+function orderOf(major: number, minor: number): Order {
+  if (major === DG_UX || (major === 2 && minor < 3)) return Order.ORIGINAL_FIRST;
+  return major === 2 && minor === 3 ? Order.SMALLER_IS_CAPTURED : Order.CAPTURED_FIRST;
 }
 
 const viewOf = (bytes: Uint8Array): DataView =>

@@ -1,5 +1,6 @@
-/** Capture files of either format, told apart by their first word. */
+/** Capture files of either format, told apart by their first word, compressed by gzip or not. */
 import { FileInput } from "./file-input.ts";
+import { GzipInput, isGzip } from "./gzip-input.ts";
 import { isPcapMagic, PcapReader } from "./pcap-reader.ts";
 import { BlockType } from "./pcapng/layout.ts";
 import { type CapturedPacket, CaptureFormatError, type PacketReader } from "./pcapng/packet.ts";
@@ -7,6 +8,15 @@ import { PcapngReader } from "./pcapng/reader.ts";
 
 const BUFFER_BYTES = 1024 * 1024;
 const MAGIC_BYTES = 4;
+/** First words, big-endian, of files that were compressed by something else; who reads those. */
+const COMPRESSED: ReadonlyMap<number, string> = new Map([
+  [0x28b52ffd, "zstdcat"],
+  [0xfd377a58, "xzcat"],
+  [0x04224d18, "lz4cat"],
+  [0x504b0304, "unzip -p"],
+]);
+/** "BZh" and a digit. */
+const BZIP2 = 0x425a68;
 
 /** A reader for what begins with `head` (four bytes or more). Throws CaptureFormatError. */
 export function readerFor(head: Uint8Array): PcapReader | PcapngReader {
@@ -18,7 +28,10 @@ export function readerFor(head: Uint8Array): PcapReader | PcapngReader {
   if (isPcapMagic(view.getUint32(0)) || isPcapMagic(view.getUint32(0, true))) {
     return new PcapReader();
   }
-  throw new CaptureFormatError("FORMAT", 0, "neither pcap nor pcapng");
+  const first = view.getUint32(0);
+  const reads = first >>> 8 === BZIP2 ? "bzcat" : COMPRESSED.get(first);
+  const hint = reads === undefined ? "" : `; it is compressed: give the output of ${reads}`;
+  throw new CaptureFormatError("FORMAT", 0, `neither pcap nor pcapng${hint}`);
 }
 
 /**
@@ -59,7 +72,7 @@ export async function* readCaptureFile(
  */
 export class CaptureFileReader implements AsyncDisposable {
   readonly #path: string;
-  #file: FileInput;
+  #file: FileInput | GzipInput;
   #reader: PcapReader | PcapngReader | undefined;
   #buffer = new Uint8Array(BUFFER_BYTES);
   /** Bytes in the buffer; the reader has not taken the last `pending` of them. */
@@ -76,7 +89,7 @@ export class CaptureFileReader implements AsyncDisposable {
     return new CaptureFileReader(path, await FileInput.open(path));
   }
 
-  /** Bytes read so far. */
+  /** Bytes read so far, of what a compressed file becomes. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -101,17 +114,29 @@ export class CaptureFileReader implements AsyncDisposable {
   async more(): Promise<boolean> {
     this.#makeRoom();
     const before = this.#have;
-    // A pipe may give less than the word that tells the formats apart.
-    do {
-      const bytes = await this.#file.read(this.#buffer, this.#have);
-      if (bytes === 0) break;
-      this.#have += bytes;
-    } while (this.#reader === undefined && this.#have < MAGIC_BYTES);
+    await this.#fill();
+    if (this.#reader === undefined && this.#file instanceof FileInput) {
+      const head = this.#buffer.slice(0, this.#have);
+      if (isGzip(head)) {
+        this.#file = new GzipInput(this.#file, head);
+        this.#have = 0;
+        await this.#fill();
+      }
+    }
     const bytes = this.#buffer.subarray(0, this.#have);
     this.#reader ??= readerFor(bytes);
     this.#reader.refill(bytes);
     this.#bytes += this.#have - before;
     return this.#have > before;
+  }
+
+  /** Reads something, and at first enough to tell the formats apart. */
+  async #fill(): Promise<void> {
+    do {
+      const bytes = await this.#file.read(this.#buffer, this.#have);
+      if (bytes === 0) break;
+      this.#have += bytes;
+    } while (this.#reader === undefined && this.#have < MAGIC_BYTES);
   }
 
   /** A pipe is not waited for any longer: it has ended where it is. */
@@ -138,7 +163,7 @@ export class CaptureFileReader implements AsyncDisposable {
     const { pending } = this;
     const waiting = this.#buffer.subarray(this.#have - pending, this.#have);
     if (2 * pending > this.#buffer.length) this.#buffer = new Uint8Array(2 * this.#buffer.length);
-    this.#buffer.set(waiting);
+    if (waiting.byteOffset > 0 || waiting.buffer !== this.#buffer.buffer) this.#buffer.set(waiting);
     this.#have = pending;
     if (this.#reader instanceof PcapngReader) {
       // Nobody here asks for them, and a large file may have many.

@@ -97,14 +97,15 @@ describe("fault-N6 questions", () => {
     const lines = await answerOf(["--extcap-interfaces", "--extcap-version=4.0"], {
       RINGWIRE_CONNECT: stage.device.url,
     });
-    expect(lines.slice(0, 4)).toEqual([
+    expect(lines.slice(0, 5)).toEqual([
       HEAD,
-      `interface {value=ringwire:any@${at}}{display=ringwire: all ports at ${at}}`,
-      `interface {value=ringwire:any+ring@${at}}{display=ringwire: all ports with their rings at ${at}}`,
       `interface {value=ringwire:switch@${at}}{display=ringwire: switch at ${at}, each frame once}`,
+      `interface {value=ringwire:switch+ring@${at}}{display=ringwire: switch with all rings at ${at}}`,
+      `interface {value=ringwire:any@${at}}{display=ringwire: all ports at ${at}, a frame once at each}`,
+      `interface {value=ringwire:any+ring@${at}}{display=ringwire: all ports with their rings at ${at}}`,
     ]);
     // In the order in which they took their places.
-    expect(lines.slice(4).sort()).toEqual([
+    expect(lines.slice(5).sort()).toEqual([
       `interface {value=ringwire:ena0@${at}}{display=ringwire: NIC ena0 (ena) at ${at}}`,
       `interface {value=ringwire:ena1@${at}}{display=ringwire: NIC ena1 (ena) at ${at}}`,
     ]);
@@ -115,10 +116,10 @@ describe("fault-N6 questions", () => {
       RINGWIRE_CONNECT: "not.asked:1",
       RINGWIRE_DEVICES: `${NOBODY}, ${stage.at} a{b}:99999,${NOBODY}`,
     });
-    expect(lines.filter((line) => line.includes("any@"))).toEqual([
-      `interface {value=ringwire:any@${NOBODY}}{display=ringwire: nothing listens at ${NOBODY}}`,
-      `interface {value=ringwire:any@${stage.at}}{display=ringwire: all ports at ${stage.at}}`,
-      'interface {value=ringwire:any@a_b_:99999}{display=ringwire: "a(b):99999" is not an address}',
+    expect(lines.filter((line) => line.includes("switch@"))).toEqual([
+      `interface {value=ringwire:switch@${NOBODY}}{display=ringwire: nothing listens at ${NOBODY}}`,
+      `interface {value=ringwire:switch@${stage.at}}{display=ringwire: switch at ${stage.at}, each frame once}`,
+      'interface {value=ringwire:switch@a_b_:99999}{display=ringwire: "99999" is not a port}',
     ]);
   });
 
@@ -146,8 +147,8 @@ describe("fault-N6 questions", () => {
     expect(await answerOf(["--extcap-config", ...ENA0])).toEqual([
       ...FIELDS,
       "value {arg=1}{value=ena0}{display=ena0}{default=true}",
-      "value {arg=1}{value=any}{display=any}{default=false}",
       "value {arg=1}{value=switch}{display=switch}{default=false}",
+      "value {arg=1}{value=any}{display=any}{default=false}",
     ]);
   });
 
@@ -374,7 +375,7 @@ describe.skipIf(why)("tshark", () => {
   it("-D lists the ports", async () => {
     using home = openHome();
     const child = await tshark(home, ["-D"]);
-    for (const source of ["any", "any+ring", "switch", "ena0", "ena1"]) {
+    for (const source of ["switch", "switch+ring", "any", "any+ring", "ena0", "ena1"]) {
       expect(child.stdout).toContain(` ${stage.name(source)} (ringwire: `);
     }
   });
@@ -427,7 +428,7 @@ describe.skipIf(why)("tshark", () => {
 
   it.each([
     ["a bad filter", "ena0", ["-f", "ip and and"], /the filter "ip and and": can't parse/],
-    ["nobody there", `any@${NOBODY}`, [], /nothing listens at 127\.0\.0\.1:1009/],
+    ["nobody there", `switch@${NOBODY}`, [], /nothing listens at 127\.0\.0\.1:1009/],
   ] as const)("%s: says why, and ends", async (_name, source, more, sentence) => {
     using home = openHome();
     const name = source.includes("@") ? `ringwire:${source}` : stage.name(source);

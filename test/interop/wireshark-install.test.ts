@@ -55,7 +55,7 @@ it.skipIf(why)(
     expect(await info()).toBe(true);
     const listed = await home.run(["tshark", "-D"], bare);
     expect(listed.stdout).toContain(
-      `ringwire:any@${NOBODY} (ringwire: nothing listens at ${NOBODY})`,
+      `ringwire:switch@${NOBODY} (ringwire: nothing listens at ${NOBODY})`,
     );
 
     const removed = await home.run([...ringwire, "--uninstall"], bare);

@@ -98,7 +98,7 @@ describe("ringwire capture", () => {
 
   it("-c N -w FILE: both sightings of each frame, one id, and an end with statistics", async () => {
     const path = join(folder, "count.pcapng");
-    await using capture = await startCapture(["-w", path, "-c", "20", "--json"]);
+    await using capture = await startCapture(["-i", "any", "-w", path, "-c", "20", "--json"]);
     await send(at, 100);
     expect(await capture.ended()).toEqual({ code: 0, signal: null });
     const result = await capture.waitForJson<Record<string, unknown>>((l) => l.event === "result");
@@ -114,10 +114,50 @@ describe("ringwire capture", () => {
     expect(statSync(path).mode & 0o777).toBe(0o600);
   });
 
+  it("ux-P2 each frame is there once, at the switch, with the rings of all NICs beside it", async () => {
+    const path = join(folder, "once.pcapng");
+    const bare = await fetch(`http://${at}/capture?count=10`);
+    await using capture = await startCapture(["-w", path, "--ring"]);
+    await send(at, 10);
+    await hasFrames(path, 10);
+    capture.signal("SIGINT");
+    expect((await capture.ended()).code).toBe(0);
+    const packets = expectWhole(path);
+    const frames = packets.filter((p) => p.linkType === 1);
+    expect(frames.map((p) => p.interface.name)).toEqual(Array(10).fill("switch"));
+    expect(new Set(frames.map((p) => p.id)).size).toBe(10);
+    const rings = new Set(packets.filter((p) => p.linkType !== 1).map((p) => p.interface.name));
+    expect([...rings].sort()).toEqual(["ena9:ring", "sink:ring"]);
+    // The page without parameters is the same.
+    const page = captureSoFar(new Uint8Array(await bare.arrayBuffer()));
+    expect(page.packets.map((p) => p.interface.name)).toEqual(Array(10).fill("switch"));
+  });
+
+  it("ux-P2 what was captured at every port is replayed once", async () => {
+    const path = join(folder, "pair.pcapng");
+    await using capture = await startCapture(["-i", "any", "--ring", "-w", path]);
+    await send(at, 6);
+    await hasFrames(path, 12);
+    capture.signal("SIGINT");
+    expect((await capture.ended()).code).toBe(0);
+    const replayed = await runRingwire(["replay", path, "--connect", at]);
+    expect(replayed.exit?.code, replayed.said()).toBe(0);
+    expect(replayed.stdout).toMatch(/^Sent 6 packets/m);
+    expect(replayed.stdout).toMatch(
+      /^12 frames on 2 interfaces \((ena9, sink|sink, ena9)\), 6 are copies; -i to choose\.$/m,
+    );
+    const chosen = await runRingwire(["replay", path, "--connect", at, "-i", "sink"]);
+    expect(chosen.stdout, chosen.said()).toMatch(/^Sent 6 packets/m);
+    expect(chosen.stdout).not.toMatch(/copies/);
+    const none = await runRingwire(["replay", path, "--connect", at, "-i", "nobody"]);
+    expect(none.exit?.code, none.said()).toBe(1);
+    expect(none.stderr).toMatch(/has no interface nobody; it has frames on \w+, \w+$/m);
+  });
+
   it("-s cuts frames, --ring adds batches, --no-frames leaves only those", async () => {
     const both = join(folder, "both.pcapng");
     const rings = join(folder, "rings.pcapng");
-    await using one = await startCapture(["-w", both, "-s", "20", "--ring"]);
+    await using one = await startCapture(["-i", "any", "-w", both, "-s", "20", "--ring"]);
     await using two = await startCapture(["-w", rings, "--ring", "--no-frames", "-i", "sink"]);
     await send(at, 50);
     await hasFrames(both, 100);
@@ -151,11 +191,11 @@ describe("ringwire capture", () => {
       const path = join(folder, `${signal}.pcapng`);
       await using capture = await startCapture(["-w", path]);
       await send(at, 10);
-      await hasFrames(path, 20);
+      await hasFrames(path, 10);
       capture.signal(signal);
       expect(await capture.ended()).toEqual({ code: 0, signal: null });
-      expect(capture.stderr).toMatch(new RegExp(`20 packets, .* 0 dropped; ended: ${signal}`));
-      expect(expectWhole(path)).toHaveLength(20);
+      expect(capture.stderr).toMatch(new RegExp(`10 packets, .* 0 dropped; ended: ${signal}`));
+      expect(expectWhole(path)).toHaveLength(10);
       await eventually("the device to notice", () => (ends() > before ? true : undefined));
     },
   );
@@ -177,7 +217,7 @@ describe("ringwire capture", () => {
 
   it("--print: lines that two runs have in common", async () => {
     const lines = async (args: readonly string[]) => {
-      await using capture = await startCapture(["--print", "-c", "6", ...args]);
+      await using capture = await startCapture(["-i", "any", "--print", "-c", "6", ...args]);
       await send(at, 10);
       expect((await capture.ended()).code, capture.said()).toBe(0);
       return capture.stdout.trimEnd().split("\n");
@@ -211,8 +251,8 @@ describe("ringwire capture", () => {
 
   it("-b size:N: files of at most that size, each whole; files:N keeps the last", async () => {
     const path = join(folder, "rotated.pcapng");
-    await using capture = await startCapture(["-w", path, "-b", "size:4k", "-b", "files:2"]);
-    await send(at, 100);
+    await using capture = await startCapture(["-w", path, "-b", "size:64k", "-b", "files:2"]);
+    await send(at, 3000);
     await eventually("the second file", () => {
       const files = readdirSync(folder).filter((name) => name.startsWith("rotated_"));
       return files.some((name) => Number(name.split("_")[1]) >= 4) ? true : undefined;
@@ -223,7 +263,7 @@ describe("ringwire capture", () => {
     expect(files).toHaveLength(2);
     for (const name of files) {
       const file = join(folder, name);
-      expect(statSync(file).size).toBeLessThanOrEqual(4096);
+      expect(statSync(file).size).toBeLessThanOrEqual(65_536);
       const { reader, packets } = read(file);
       expect(packets.length).toBeGreaterThan(0);
       expect(reader.statistics).toHaveLength(reader.interfaces.length);
@@ -241,7 +281,7 @@ describe("ringwire capture", () => {
       "4",
     ]);
     await send(at, 2, ["-l", "200"]);
-    await send(at, 2);
+    await send(at, 4);
     expect((await capture.ended()).code).toBe(0);
     const { reader } = read(path);
     expect(expectWhole(path).map((p) => p.originalLength)).toEqual([60, 60, 60, 60]);
@@ -252,8 +292,9 @@ describe("ringwire capture", () => {
     [["--filter", "udp and and"], 2, /the filter "udp and and": .*syntax error/],
     [["-i", "nobody"], 1, /no NIC or uplink "nobody"; there is sink/],
     [["-w", "-", "--print"], 2, /-w - takes standard output/],
-    [["-b", "size:1k"], 2, /-b needs -w FILE/],
+    [["-b", "size:64k"], 2, /-b needs -w FILE/],
     [["-b", "size:x", "-w", "f"], 2, /--rotate takes size:N/],
+    [["--filter", "host lab.example"], 2, /"lab\.example" is a name.*use an address/],
     [["--no-frames"], 2, /captures nothing/],
     [["-w", "/nowhere/at/all.pcapng"], 1, /-w \/nowhere.*no such file or directory/],
   ] as const)("%j is refused with a sentence", async (args, code, sentence) => {
@@ -261,6 +302,47 @@ describe("ringwire capture", () => {
     expect(child.exit?.code, child.said()).toBe(code);
     expect(child.stderr).toMatch(sentence);
     expect(child.stderr).not.toMatch(/ at .*\.js:/);
+  });
+
+  it("ux-S15 a rotation by sizes that no packet fits into is refused", async () => {
+    for (const size of ["10", "63k", "65535"]) {
+      const args = ["-b", `size:${size}`, "-w", join(folder, "none.pcapng")];
+      const child = await runRingwire(captureArgs(at, args));
+      expect(child.exit?.code, child.said()).toBe(2);
+      expect(child.stderr).toMatch(/--rotate takes a size of 64k or more, not "size:\d+k?"/);
+    }
+  });
+
+  it("case-W3 attack-S13 attack-S15 every filter has an answer: packets, or a sentence", async () => {
+    const asked = async (filter: string) => {
+      const answer = await fetch(
+        `http://${at}/capture?count=1&filter=${encodeURIComponent(filter)}`,
+      );
+      return { status: answer.status, answer };
+    };
+    for (const filter of ["ip protochain 17", "udp or ip6 protochain 17"]) {
+      const { status, answer } = await asked(filter);
+      expect(status, filter).toBe(200);
+      await send(at, 1);
+      const page = captureSoFar(new Uint8Array(await answer.arrayBuffer()));
+      expect(page.packets).toHaveLength(1);
+    }
+    for (const [filter, sentence] of [
+      ["host 10.0.0.1\0 and garbage(((", /control character U\+0000/],
+      ["udp\u001b[2J", /control character U\+001B/],
+      ["host lab.example", /"lab.example" is a name/],
+      [
+        `ip protochain 6 or ${Array.from({ length: 100 }, (_, n) => `port ${n}`).join(" or ")}`,
+        /compiles to \d+ BPF/,
+      ],
+      ["x".repeat(5000), /has 5000 characters/],
+    ] as const) {
+      const { status, answer } = await asked(filter);
+      expect([status, (await answer.json()) as object], filter.slice(0, 40)).toEqual([
+        400,
+        { error: expect.stringMatching(sentence) },
+      ]);
+    }
   });
 
   it("a device that is killed ends it with a failure; the file is whole", async () => {
@@ -315,7 +397,7 @@ describe("ringwire capture", () => {
     socket.pause();
     socket.write(`GET /capture?source=any HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
     const path = join(folder, "beside.pcapng");
-    await using capture = await startCapture(["-w", path, "-s", "64"]);
+    await using capture = await startCapture(["-i", "any", "-w", path, "-s", "64"]);
     await send(at, 20_000, ["-l", "1500"]);
     await hasFrames(path, 40_000);
     capture.signal("SIGINT");
@@ -374,7 +456,9 @@ describe("--capture", () => {
       expect(first.personality).toBe(personality);
       expect(Buffer.from(first.batch).toString("latin1")).toContain("instance");
     }
-    expect(packets.filter((p) => p.interface.name === "sink" && p.linkType === 1)).toHaveLength(10);
+    expect(packets.filter((p) => p.interface.name === "switch" && p.linkType === 1)).toHaveLength(
+      10,
+    );
     const bytes = readFileSync(path);
     expect(bytes.includes(SECRET)).toBe(false);
   });

@@ -12,33 +12,61 @@ export interface WrittenPacket {
   /** pcapng only: epb_flags, and the number of the interface. */
   readonly flags?: number;
   readonly on?: number;
+  /** pcapng only: epb_packetid. */
+  readonly id?: bigint;
 }
 
 const timeOf = ({ ns }: WrittenPacket, n: number): bigint => ns ?? BigInt(n) * 1_000_000n;
 
-/** pcap with nanoseconds. `link` is the whole field: link type and what stands above it. */
-export function pcapFile(packets: readonly WrittenPacket[], link = 1): Buffer {
+/** What is not usual about a pcap file; usual is version 2.4 with nanoseconds, little-endian. */
+export interface PcapKind {
+  readonly magic?: number;
+  readonly version?: readonly [major: number, minor: number];
+  /** Nanoseconds of a unit of the fraction. */
+  readonly unitNs?: bigint;
+  /** Original length in front of the captured one. */
+  readonly swapped?: boolean;
+  readonly big?: boolean;
+  /** Behind the file's header, and behind each record's. */
+  readonly fileTail?: Uint8Array;
+  readonly recordTail?: Uint8Array;
+}
+
+/** pcap. `link` is the whole field: link type and what stands above it. */
+export function pcapFile(packets: readonly WrittenPacket[], link = 1, kind: PcapKind = {}): Buffer {
+  const { magic = 0xa1b23c4d, version = [2, 4], unitNs = 1n, swapped = false, big = false } = kind;
+  const { fileTail = new Uint8Array(0), recordTail = new Uint8Array(0) } = kind;
+  const u32 = (buffer: Buffer, value: number, at: number): void => {
+    if (big) buffer.writeUInt32BE(value, at);
+    else buffer.writeUInt32LE(value, at);
+  };
   const head = Buffer.alloc(24);
-  head.writeUInt32LE(0xa1b23c4d, 0);
-  head.writeUInt16LE(2, 4);
-  head.writeUInt16LE(4, 6);
-  head.writeUInt32LE(262_144, 16);
-  head.writeUInt32LE(link, 20);
+  u32(head, magic, 0);
+  const [major, minor] = version;
+  u32(head, big ? major * 0x10000 + minor : minor * 0x10000 + major, 4);
+  u32(head, 262_144, 16);
+  u32(head, link, 20);
   const records = packets.flatMap((packet, n) => {
     const record = Buffer.alloc(16);
-    record.writeUInt32LE(Number(timeOf(packet, n) / 1_000_000_000n), 0);
-    record.writeUInt32LE(Number(timeOf(packet, n) % 1_000_000_000n), 4);
-    record.writeUInt32LE(packet.bytes.length, 8);
-    record.writeUInt32LE(packet.original ?? packet.bytes.length, 12);
-    return [record, packet.bytes];
+    const lengths = [packet.bytes.length, packet.original ?? packet.bytes.length];
+    if (swapped) lengths.reverse();
+    u32(record, Number(timeOf(packet, n) / 1_000_000_000n), 0);
+    u32(record, Number((timeOf(packet, n) % 1_000_000_000n) / unitNs), 4);
+    u32(record, lengths[0]!, 8);
+    u32(record, lengths[1]!, 12);
+    return [record, recordTail, packet.bytes];
   });
-  return Buffer.concat([head, ...records]);
+  return Buffer.concat([head, fileTail, ...records]);
 }
 
 export interface WrittenInterface {
   readonly link: number;
   /** if_fcslen, as it stands in the file. */
   readonly fcs?: number;
+  readonly name?: string;
+  /** Bytes of if_tsresol and if_tsoffset, when they are not the usual one. */
+  readonly tsresol?: Uint8Array;
+  readonly tsoffset?: Uint8Array;
 }
 
 const ETHERNET: readonly WrittenInterface[] = [{ link: 1 }];
@@ -53,16 +81,18 @@ export function pcapngFile(packets: readonly WrittenPacket[], interfaces = ETHER
   ]);
 }
 
-function interfaceBlock({ link, fcs }: WrittenInterface): Buffer {
+function interfaceBlock({ link, fcs, name, tsresol, tsoffset }: WrittenInterface): Buffer {
   const fixed = Buffer.alloc(8);
   fixed.writeUInt16LE(link, 0);
-  const nanoseconds = option(9, Uint8Array.of(9));
-  const options = fcs === undefined ? [nanoseconds] : [nanoseconds, option(13, Uint8Array.of(fcs))];
+  const options = [option(9, tsresol ?? Uint8Array.of(9))];
+  if (tsoffset !== undefined) options.push(option(14, tsoffset));
+  if (fcs !== undefined) options.push(option(13, Uint8Array.of(fcs)));
+  if (name !== undefined) options.push(option(2, Buffer.from(name)));
   return block(1, fixed, ...options, Buffer.alloc(4));
 }
 
 function packetBlock(packet: WrittenPacket, n: number): Buffer {
-  const { bytes, original = bytes.length, flags, on = 0 } = packet;
+  const { bytes, original = bytes.length, flags, on = 0, id } = packet;
   const time = timeOf(packet, n);
   const fixed = Buffer.alloc(20);
   fixed.writeUInt32LE(on, 0);
@@ -72,7 +102,13 @@ function packetBlock(packet: WrittenPacket, n: number): Buffer {
   fixed.writeUInt32LE(original, 16);
   const word = Buffer.alloc(4);
   word.writeUInt32LE(flags ?? 0);
-  const options = flags === undefined ? [] : [option(2, word), Buffer.alloc(4)];
+  const options = flags === undefined ? [] : [option(2, word)];
+  if (id !== undefined) {
+    const number = Buffer.alloc(8);
+    number.writeBigUInt64LE(id);
+    options.push(option(5, number));
+  }
+  if (options.length > 0) options.push(Buffer.alloc(4));
   return block(6, fixed, padded(bytes), ...options);
 }
 

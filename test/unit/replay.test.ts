@@ -10,9 +10,15 @@ import type { CapturedPacket, PacketReader } from "../../shared/capture/pcapng/p
 import { readerFor } from "../../shared/capture/read.ts";
 import { pcapFile, pcapngFile, type WrittenPacket } from "../support/capture-files.ts";
 import { cases } from "../support/counts.ts";
-import { buildPacket } from "../support/packets.ts";
+import { buildPacket, plainSum, pseudoHeader } from "../support/packets.ts";
 
-const CONFIG: ReplayConfig = { loops: 1, rate: 0, preserveTiming: false, sendTruncated: false };
+const CONFIG: ReplayConfig = {
+  loops: 1,
+  rate: 0,
+  preserveTiming: false,
+  sendTruncated: false,
+  interfaces: [],
+};
 const CHECKSUM_NOT_READY = 1 << 9;
 const SEGMENTATION_OFFLOADED = 1 << 11;
 const VLAN = [0x81, 0x00] as const;
@@ -225,6 +231,24 @@ describe("what is sent", () => {
     expect(nic.frames).toEqual([Buffer.from(frame(70))]);
   });
 
+  it.each([pcapFile, pcapngFile])(
+    "case-W5 what was captured behind a frame's end is not sent: %#",
+    async (write) => {
+      const packets = [
+        { bytes: frame(61), original: 60 },
+        { bytes: frame(1515), original: 1514 },
+        { bytes: frame(60), original: 59 },
+      ];
+      const { nic, result, warnings } = await run(write(packets), new TestNic());
+      expect(nic.frames).toEqual([
+        Buffer.from(frame(60)),
+        Buffer.from(frame(1514)),
+        Buffer.concat([frame(59), Buffer.alloc(1)]),
+      ]);
+      expect([result.padded, warnings]).toEqual([1, []]);
+    },
+  );
+
   /** 2 words of 16 bits above the link type, and the bit that says so. */
   const FCS_LINK = ((2 << 28) | (1 << 26) | 1) >>> 0;
   it.each([
@@ -273,6 +297,213 @@ describe("what is sent", () => {
     const nic = new TestNic(Ifcap.TXCSUM);
     await run(pcapngFile([{ bytes: tcp(100), flags: CHECKSUM_NOT_READY }]), nic);
     expect(nic.csumFlags).toEqual([Csum.IP_TCP]);
+  });
+});
+
+describe("an IP packet without a length", () => {
+  interface Packet {
+    readonly v6?: boolean;
+    readonly udp?: boolean;
+    /** Hex of tags between the addresses and the EtherType, and of what stands between IP and TCP. */
+    readonly tags?: string;
+    readonly extensions?: string;
+  }
+
+  /** What a sender with TSO hands to its NIC: `payload` bytes, and lengths of 0. */
+  function unstated(
+    payload: number,
+    { v6 = false, udp = false, tags = "", extensions = "" }: Packet,
+  ) {
+    const data = new Uint8Array(payload).map((_, n) => n * 31 + 5);
+    const whole = buildPacket({ payload: data, checksum: "partial", v6, protocol: udp ? 17 : 6 });
+    const bytes = Buffer.from(whole.bytes);
+    bytes.writeUInt16BE(0, v6 ? 18 : 16);
+    if (!v6) bytes.writeUInt16BE(0, 24);
+    if (udp) bytes.writeUInt16BE(0, (v6 ? 54 : 34) + 4);
+    const l4 = v6 ? 54 : 34;
+    if (extensions !== "") bytes[20] = 0;
+    return Buffer.concat([
+      bytes.subarray(0, 12),
+      Buffer.from(tags, "hex"),
+      bytes.subarray(12, l4),
+      Buffer.from(extensions, "hex"),
+      bytes.subarray(l4),
+    ]);
+  }
+
+  const KINDS: readonly (readonly [string, Packet])[] = [
+    ["IPv4", {}],
+    ["IPv6", { v6: true }],
+    ["IPv4 in a VLAN", { tags: "81000064" }],
+    ["IPv6 in two VLANs", { v6: true, tags: "88a8000181000002" }],
+    ["IPv6 with hop-by-hop options", { v6: true, extensions: "0600010400000000" }],
+    ["IPv6 with a jumbo option", { v6: true, extensions: "0600c20400001234" }],
+  ];
+  const TSO = Ifcap.TSO4 | Ifcap.TSO6;
+
+  it.each(KINDS)(
+    "case-W4 %s, TCP: is cut, whatever it is longer than the MTU",
+    async (_kind, of) => {
+      const overhead =
+        unstated(0, of).length - 14 - (of.tags === undefined ? 0 : of.tags.length / 2);
+      for (const length of [1501, 1521, 2986, 9100, 9216, 9217, 20_000, 65_000]) {
+        const bytes = unstated(length - overhead, of);
+        const nic = new TestNic(TSO);
+        const { warnings } = await run(pcapFile([{ bytes }]), nic);
+        expect(warnings).toEqual([]);
+        expect(nic.csumFlags.map((flags) => flags & (Csum.IP_TSO | Csum.IP6_TSO))).toEqual([
+          of.v6 === true ? Csum.IP6_TSO : Csum.IP_TSO,
+        ]);
+        expect(nic.tsoSegsz).toEqual([1500 - overhead]);
+        // No receiver takes the jumbo option in a segment.
+        const at = 14 + (of.tags ?? "").length / 2 + 42;
+        if (of.extensions?.includes("c204") === true) {
+          expect(nic.frames[0]!.subarray(at, at + 6).toString("hex")).toBe("010400000000");
+        }
+      }
+    },
+  );
+
+  it.each([
+    ...KINDS,
+    ["IPv4, UDP", { udp: true }],
+    ["IPv6, UDP", { v6: true, udp: true }],
+  ] as const)(
+    "case-W4 %s: is sent with its length when the MTU takes it",
+    async (_kind, of: Packet) => {
+      for (const payload of [100, 1000, 5000]) {
+        const bytes = unstated(payload, of);
+        const nic = new TestNic();
+        nic.mtu = 9000;
+        await run(pcapFile([{ bytes }]), nic);
+        const [sent] = nic.frames;
+        const l3 = 14 + (of.tags ?? "").length / 2;
+        const l4 = l3 + (of.v6 === true ? 40 : 20) + (of.extensions ?? "").length / 2;
+        expect(sent!.length).toBe(bytes.length);
+        if (of.v6 === true) {
+          expect(sent!.readUInt16BE(l3 + 4)).toBe(bytes.length - l3 - 40);
+        } else {
+          expect(sent!.readUInt16BE(l3 + 2)).toBe(bytes.length - l3);
+          expect(plainSum(sent!.subarray(l3, l4))).toBe(0xffff);
+        }
+        const protocol = of.udp === true ? 17 : 6;
+        if (of.udp === true) expect(sent!.readUInt16BE(l4 + 4)).toBe(bytes.length - l4);
+        expect(plainSum(pseudoHeader(sent!, l3, l4, protocol), sent!.subarray(l4))).toBe(0xffff);
+        expect(sent!.subarray(-payload).equals(bytes.subarray(-payload))).toBe(true);
+      }
+    },
+  );
+
+  it("case-W4 what can't be cut is said to need an MTU only when that one takes it", async () => {
+    const udp = await run(pcapFile([{ bytes: unstated(3000, { udp: true }) }]), new TestNic(TSO));
+    expect(udp.warnings[0]).toMatch(/too long for an MTU of 1500: --mtu 3028 would take it/);
+    const long = await run(
+      pcapFile([{ bytes: unstated(20_000, { udp: true }) }]),
+      new TestNic(TSO),
+    );
+    expect(long.warnings[0]).toMatch(/not TCP/);
+    expect(long.warnings[0]).not.toMatch(/--mtu/);
+    const bare = await run(pcapFile([{ bytes: unstated(3000, {}) }]), new TestNic());
+    expect(bare.warnings[0]).toMatch(/no TSO/);
+    expect(bare.warnings[0]).not.toMatch(/--mtu/);
+    const small = new TestNic(TSO);
+    small.hwTsomax = 32_768;
+    const most = await run(pcapFile([{ bytes: unstated(40_000, {}) }]), small);
+    expect(most.warnings[0]).toMatch(/this one cuts 32768 at most/);
+  });
+
+  it("case-W4 what states its length, and what is too short to tell, is sent as it was", async () => {
+    const short = unstated(6, {});
+    const broken = unstated(200, {});
+    broken[46] = 0x10;
+    const none = unstated(200, { v6: true });
+    none[20] = 59;
+    const files = [tcp(100), short, broken, none, frame(900)];
+    const { nic } = await run(pcapFile(files.map((bytes) => ({ bytes }))), new TestNic());
+    expect(nic.frames).toEqual(files.map((bytes) => Buffer.from(bytes)));
+  });
+});
+
+describe("a frame that the file has several times", () => {
+  const ON = [
+    { link: 1, name: "ena0" },
+    { link: 1, name: "ena1" },
+    { link: 252, name: "ena0:ring" },
+  ];
+  /** Sightings: the frame's number as its first byte behind the header, its id, the interface. */
+  const sightings = (
+    ...rows: readonly (readonly [n: number, id: number, on: number, ms?: number])[]
+  ) =>
+    pcapngFile(
+      rows.map(([n, id, on, ms = 0]) => ({
+        ...{ bytes: frame(60, n), on, id: BigInt(id), flags: on + 1 },
+        ns: 10n ** 18n + BigInt(ms) * 1_000_000n,
+      })),
+      ON,
+    );
+  const numbers = (nic: TestNic) => nic.frames.map((bytes) => (bytes[14]! - 14 * 7) & 0xff);
+
+  it("ux-P2 is sent once, in the order of the file, in every pass", async () => {
+    const file = sightings([1, 7, 0], [1, 7, 1], [2, 8, 1], [3, 9, 0], [2, 8, 0], [3, 9, 1]);
+    const { nic, result, warnings } = await run(file, new TestNic(), { loops: 2 });
+    expect(numbers(nic)).toEqual([1, 2, 3, 1, 2, 3]);
+    expect(result).toMatchObject({ read: 12, skipped: { copy: 6, notChosen: 0 } });
+    expect(result.interfaces).toEqual(["ena0", "ena1"]);
+    expect(warnings).toEqual([]);
+  });
+
+  it("ux-P2 the pieces of a frame that was cut are all sent, where only they are in the file", async () => {
+    const cut = [
+      [1, 7, 1],
+      [2, 7, 1],
+      [3, 7, 1],
+    ] as const;
+    expect(numbers((await run(sightings(...cut), new TestNic())).nic)).toEqual([1, 2, 3]);
+    const { nic, result } = await run(sightings([9, 7, 0], ...cut), new TestNic());
+    expect(numbers(nic)).toEqual([9]);
+    expect(result.skipped.copy).toBe(3);
+  });
+
+  it("ux-P2 the same id of another time, or of another frame, is no copy", async () => {
+    const { nic } = await run(
+      sightings([1, 7, 0], [2, 7, 1, 1001], [3, 7, 0, 1002]),
+      new TestNic(),
+    );
+    // The third is another sighting of the second.
+    expect(numbers(nic)).toEqual([1, 2]);
+    const other = frame(60, 4);
+    other[11] = 9;
+    const file = pcapngFile(
+      [frame(60, 1), other].map((bytes, on) => ({ bytes, on, id: 7n, ns: 5n })),
+      ON,
+    );
+    expect((await run(file, new TestNic())).nic.frames).toHaveLength(2);
+  });
+
+  it("ux-P2 without ids nothing changes", async () => {
+    const file = pcapngFile(
+      [0, 1, 0, 1].map((on) => ({ bytes: frame(60, 1), on })),
+      ON,
+    );
+    expect((await run(file, new TestNic())).nic.frames).toHaveLength(4);
+  });
+
+  it("ux-P2 -i sends what one interface has, by name or number", async () => {
+    const file = sightings([1, 7, 0], [1, 7, 1], [2, 8, 0], [3, 9, 1]);
+    for (const chosen of ["ena1", "1"]) {
+      const { nic, result } = await run(file, new TestNic(), { interfaces: [chosen] });
+      expect(numbers(nic)).toEqual([1, 3]);
+      expect(result).toMatchObject({ missing: [], skipped: { copy: 0, notChosen: 2 } });
+    }
+    const { result } = await run(file, new TestNic(), { interfaces: ["ena7", "ena0", "ena1"] });
+    expect(result).toMatchObject({ missing: ["ena7"], skipped: { copy: 1, notChosen: 0 } });
+  });
+
+  it("ux-P2 of any number of frames the last ids are remembered", async () => {
+    const rows = Array.from({ length: 70_000 }, (_, n) => [1, n, 0] as const);
+    const file = new MemoryFile(sightings(...rows, [1, 69_999, 1], [1, 0, 1]), 1 << 24);
+    const { nic } = await run(file, new TestNic());
+    expect(nic.frames).toHaveLength(70_001);
   });
 });
 

@@ -2,6 +2,7 @@
 import type { CapturedPacket } from "../../../shared/capture/pcapng/packet.ts";
 import type { Ifnet } from "../../net/ifnet.ts";
 import { explain, Skip } from "./outgoing.ts";
+import type { Selection } from "./selection.ts";
 
 export interface ReplayResult {
   /** Passes that came to the end of the file. */
@@ -9,6 +10,10 @@ export interface ReplayResult {
   /** Packets: Counts.packets and all that were skipped. */
   read: number;
   readonly skipped: Record<Skip, number>;
+  /** Names of the file's interfaces that have Ethernet frames, as far as it was read. */
+  interfaces: string[];
+  /** Interfaces that were chosen and are not among those. */
+  missing: string[];
   /** Runts among the sent. */
   padded: number;
   /** Of those sent: dropped by the driver, and still with it at the end. */
@@ -26,6 +31,8 @@ export class Account {
       Skip,
       number
     >,
+    interfaces: [],
+    missing: [],
     padded: 0,
     lost: 0,
     inFlight: 0,
@@ -50,10 +57,12 @@ export class Account {
   skipped(packet: CapturedPacket, why: Skip): void {
     this.result.read++;
     this.result.skipped[why]++;
+    // Nothing is wrong with these.
+    if (why === Skip.COPY || why === Skip.NOT_CHOSEN) return;
     const key = why === Skip.NOT_ETHERNET ? packet.linkType : why;
     if (this.#told.has(key)) return;
     this.#told.add(key);
-    const what = explain(why, packet, this.#ifnet.mtu);
+    const what = explain(why, packet, this.#ifnet);
     this.#warn(`packet ${this.result.read} ${what}; skipped, as are others like it`);
   }
 
@@ -63,7 +72,9 @@ export class Account {
     this.#warn(`packet ${what}: it is waited for, to keep the gaps of the file`);
   }
 
-  close(inFlight: number): void {
+  close(inFlight: number, { interfaces, missing }: Selection): void {
+    this.result.interfaces = [...interfaces.values()];
+    this.result.missing = missing;
     this.result.inFlight = inFlight;
     this.result.lost = lostBy(this.#ifnet) - this.#lostBefore;
   }

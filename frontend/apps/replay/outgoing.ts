@@ -6,15 +6,16 @@
  *   sent        | Ethernet frame ............ | zeros up to 60 bytes, for a runt
  *
  * A frame's length never tells a jumbo frame from a super-frame that some NIC was still to cut. It
- * counts as a super-frame when the file says so (epb_flags), or when no NIC has such an MTU.
+ * counts as a super-frame when the file says so (epb_flags), when no NIC has such an MTU, or when
+ * its IP header states no length. What has no stated length and needs no cut gets its length.
  *
  * Source: draft-ietf-opsawg-pcapng, section 4.3.1 (epb_flags).
  */
 import { copyBytes } from "../../../shared/bytes/copy.ts";
+import { frameBytes, heldBytes } from "../../../shared/capture/frame-bytes.ts";
 import {
   FLAG_CHECKSUM_NOT_READY,
   FLAG_SEGMENTATION_OFFLOADED,
-  flagFcsBytes,
 } from "../../../shared/capture/pcapng/layout.ts";
 import type { CapturedPacket } from "../../../shared/capture/pcapng/packet.ts";
 import {
@@ -29,8 +30,9 @@ import { checkGso } from "../../../shared/net/segment.ts";
 import { askedOf, canDo, frameToMbuf } from "../../host/facts.ts";
 import type { Ifnet } from "../../net/ifnet.ts";
 import { Mbuf } from "../../net/mbuf.ts";
+import { canFill, dropJumboOption, fillIn, isUnstated } from "./unstated.ts";
 
-const LINK_ETHERNET = 1;
+export const LINK_ETHERNET = 1;
 /** Largest MTU that a NIC here can have. */
 const MAX_MTU = 9216;
 /** Without its FCS. */
@@ -40,6 +42,10 @@ const UDP_CHECKSUM = 6;
 
 /** Why a packet is not sent. */
 export const Skip = {
+  /** Another sighting of a frame that was sent. */
+  COPY: "copy",
+  /** Of an interface that was not chosen. */
+  NOT_CHOSEN: "notChosen",
   /** The packet of another link layer. */
   NOT_ETHERNET: "notEthernet",
   /** The file has only its beginning. */
@@ -48,6 +54,8 @@ export const Skip = {
   NO_HEADER: "noHeader",
   /** Longer than the MTU allows. */
   TOO_LONG: "tooLong",
+  /** To be cut in segments, and longer than the driver can have cut. */
+  TOO_LONG_TO_CUT: "tooLongToCut",
   /** To be cut in segments, and the driver can't have it done, or it is no whole TCP packet. */
   SUPER_FRAME: "superFrame",
   /** Its checksum was still to be finished, and the driver can't have it done. */
@@ -91,11 +99,15 @@ export class Outgoing {
   take(packet: CapturedPacket): Mbuf | Skip {
     if (packet.linkType !== LINK_ETHERNET) return Skip.NOT_ETHERNET;
     const whole = frameBytes(packet);
-    const length = Math.min(whole, packet.capturedLength);
+    const length = heldBytes(packet);
     if (length < whole && !this.#sendTruncated) return Skip.TRUNCATED;
     if (length < ETHER_HEADER_BYTES) return Skip.NO_HEADER;
     const { bytes, flags } = packet;
     const limit = limitOf(bytes, this.#ifnet.mtu);
+    // Where padding begins can't be seen in a frame of the least length.
+    if (length === whole && length > LEAST_FRAME_BYTES && isUnstated(bytes, length)) {
+      return this.#unstated(bytes, length, limit);
+    }
     const isSuper =
       length > limit &&
       ((flags & FLAG_SEGMENTATION_OFFLOADED) !== 0 || length > limitOf(bytes, MAX_MTU));
@@ -103,6 +115,24 @@ export class Outgoing {
     if (length > limit) return Skip.TOO_LONG;
     if ((flags & FLAG_CHECKSUM_NOT_READY) !== 0) return this.#toFinish(bytes, length, false);
     return this.#mbuf(bytes, length);
+  }
+
+  /** A frame whose IP header states no length: to be cut, or as it would have been sent. */
+  #unstated(bytes: Uint8Array, length: number, limit: number): Mbuf | Skip {
+    const frame = this.#frame;
+    const h = this.#headers;
+    frame.reset();
+    frame.push(bytes, 0, length);
+    h.parse(frame);
+    if (length > limit) {
+      // Of anything else than TCP nobody knows where it was to be cut.
+      const isTcp = h.l4 === L4.TCP && !h.fragment;
+      if (isTcp || length > limitOf(bytes, MAX_MTU)) return this.#toFinish(bytes, length, true);
+      return Skip.TOO_LONG;
+    }
+    const m = this.#mbuf(bytes, length);
+    if (canFill(h)) fillIn(m.buffer, length, h);
+    return m;
   }
 
   #mbuf(bytes: Uint8Array, length: number): Mbuf {
@@ -122,6 +152,7 @@ export class Outgoing {
     const frame = this.#frame;
     const h = this.#headers;
     const skip = isSuper ? Skip.SUPER_FRAME : Skip.UNFINISHED;
+    if (isSuper && length > this.#ifnet.hwTsomax) return Skip.TOO_LONG_TO_CUT;
     frame.reset();
     frame.push(bytes, 0, length);
     h.parse(frame);
@@ -141,15 +172,10 @@ export class Outgoing {
     if (asked < 0 || !canDo(asked, this.#ifnet.capEnable)) return skip;
     const m = this.#mbuf(bytes, length);
     frameToMbuf(frame, h, asked, m);
+    if (isSuper) dropJumboOption(m.buffer, h);
     m.pktLength = m.length;
     return m;
   }
-}
-
-/** Bytes that the frame had on the wire, without its FCS. */
-function frameBytes({ capturedLength, originalLength, flags, interface: on }: CapturedPacket) {
-  // Some writers leave the original length at zero.
-  return Math.max(capturedLength, originalLength) - (flagFcsBytes(flags) || (on.fcsBytes ?? 0));
 }
 
 /** A VLAN tag does not count against the MTU. */
@@ -159,10 +185,14 @@ function limitOf(bytes: Uint8Array, mtu: number): number {
 }
 
 /** Why `packet` was skipped, in words that say what can be done about it. */
-export function explain(skip: Skip, packet: CapturedPacket, mtu: number): string {
+export function explain(skip: Skip, packet: CapturedPacket, { mtu, hwTsomax }: Ifnet): string {
   const { linkType, capturedLength, originalLength, bytes } = packet;
-  const length = Math.min(frameBytes(packet), capturedLength);
+  const length = heldBytes(packet);
   switch (skip) {
+    case Skip.COPY:
+      return "is another sighting of a frame before it";
+    case Skip.NOT_CHOSEN:
+      return "is of an interface that was not chosen";
     case Skip.NOT_ETHERNET:
       return `is of link type ${linkType}, not Ethernet`;
     case Skip.TRUNCATED:
@@ -174,6 +204,8 @@ export function explain(skip: Skip, packet: CapturedPacket, mtu: number): string
       const hint = needed > MAX_MTU ? "no NIC here has a larger" : `--mtu ${needed} would take it`;
       return `has ${length} bytes, too long for an MTU of ${mtu}: ${hint}`;
     }
+    case Skip.TOO_LONG_TO_CUT:
+      return `has ${length} bytes that a NIC was to cut in segments, and this one cuts ${hwTsomax} at most`;
     case Skip.SUPER_FRAME:
       return `has ${length} bytes that a NIC was to cut in segments: not TCP, not whole, or the driver has no TSO`;
     case Skip.UNFINISHED:

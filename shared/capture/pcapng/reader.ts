@@ -202,10 +202,9 @@ export class PcapngReader implements PacketReader {
     block.atLeast(IDB_OPTIONS);
     const options = block.options(IDB_OPTIONS);
     const option = (code: number) => options.find((candidate) => candidate.code === code)?.bytes;
+    // As Wireshark does: an option of another length than its own says nothing.
     const resolution = option(IdbOption.TS_RESOLUTION);
-    if (resolution !== undefined && resolution.length !== 1) {
-      throw block.fail("OPTION", `a time resolution of ${resolution.length} bytes`);
-    }
+    const offset = option(IdbOption.TS_OFFSET);
     const filter = option(IdbOption.FILTER);
     const mac = option(IdbOption.MAC);
     const info: CapturedInterface = {
@@ -215,14 +214,14 @@ export class PcapngReader implements PacketReader {
       ...optional("name", optionText(options, IdbOption.NAME)),
       ...optional("description", optionText(options, IdbOption.DESCRIPTION)),
       ...optional("mac", mac?.length === 6 ? mac : undefined),
-      ...optional("fcsBytes", fcsBytes(option(IdbOption.FCS_LENGTH)?.[0])),
+      ...optional("fcsBytes", fcsBytes(option(IdbOption.FCS_LENGTH))),
       ...optional("filter", filter?.[0] === FILTER_TEXT ? text(filter.subarray(1)) : undefined),
       options,
     };
-    const offset = block.number(options, IdbOption.TS_OFFSET, 8) ?? 0n;
+    const seconds = offset?.length === 8 ? block.number(options, IdbOption.TS_OFFSET, 8) : 0n;
     const clock = {
-      ticks: ticksPerSecond(resolution?.[0] ?? TS_DEFAULT),
-      offset: BigInt.asIntN(64, offset),
+      ticks: ticksPerSecond(resolution?.length === 1 ? resolution[0]! : TS_DEFAULT),
+      offset: BigInt.asIntN(64, seconds ?? 0n),
     };
     this.interfaces.push(info);
     this.#described.push({ info, clock });
@@ -361,8 +360,10 @@ function ticksPerSecond(resolution: number): bigint {
  * if_fcslen. Writers disagree on its unit: the draft says bits and shows a 4 for Ethernet's four
  * bytes. No link has a check sequence of as few as seven bits, nor one of eight bytes.
  */
-function fcsBytes(length: number | undefined): number | undefined {
-  return length === undefined || length < 8 ? length : Math.ceil(length / 8);
+function fcsBytes(option: Uint8Array | undefined): number | undefined {
+  if (option?.length !== 1) return undefined;
+  const length = option[0]!;
+  return length < 8 ? length : Math.ceil(length / 8);
 }
 
 function nanoseconds(clock: Clock, ticks: bigint): bigint {

@@ -1,0 +1,23 @@
+/** What of a captured packet is the frame that was on the wire. */
+import { flagFcsBytes } from "./pcapng/layout.ts";
+import type { CapturedPacket } from "./pcapng/packet.ts";
+
+/**
+ * Bytes of the frame on the wire, without its frame check sequence. Some writers leave the original
+ * length at zero: then the frame is what was captured. Others capture bytes behind the frame's end:
+ * the original length counts. Packets of other link layers are measured alike.
+ */
+export function frameBytes({
+  capturedLength,
+  originalLength,
+  flags,
+  interface: on,
+}: CapturedPacket) {
+  const original = originalLength === 0 ? capturedLength : originalLength;
+  return Math.max(0, original - (flagFcsBytes(flags) || (on.fcsBytes ?? 0)));
+}
+
+/** How many bytes of the frame are in the file: those that `bytes` begins with. */
+export function heldBytes(packet: CapturedPacket): number {
+  return Math.min(frameBytes(packet), packet.capturedLength);
+}

@@ -1,0 +1,94 @@
+/**
+ * The kinds of classic pcap, which differ in the header of a record. Magic number and version tell
+ * most of them apart; for the rest the first records are looked at, as Wireshark does.
+ *
+ *   standard    | seconds | fraction | captured | original |                            16 bytes
+ *   Nokia       ... | unknown u32 |                                                      20
+ *   patched     ... | interface u32 | protocol u16 | type u8 | padding u8 |              24
+ *   patched+    ... | interface u32 | protocol u16 | type u8 | processors u8×2 | padding 28
+ *
+ * The patched kinds come from Alexey Kuznetzov's patches of 1999, which Red Hat and SuSE shipped.
+ *
+ * Source: Wireshark: wiretap/libpcap.c (libpcap_open, libpcap_try_record).
+ */
+const SECONDS_ONLY = 1_000_000;
+const FRACTION = 4;
+const CAPTURED = 8;
+const ORIGINAL = 12;
+const EXTRA = 16;
+const PROTOCOL = 20;
+const PACKET_TYPE = 22;
+
+const MAX_TRIED = 3;
+/** Of a packet in such files; Wireshark reads no longer one. */
+const MAX_CAPTURED_BYTES = 262_144;
+const MAX_ORIGINAL_BYTES = 128 * 1024 * 1024;
+const MAX_INTERFACE = 10_000;
+const MAX_PACKET_TYPE = 4;
+
+export const Variant = { STANDARD: 16, NOKIA: 20, PATCHED: 24, PATCHED_MORE: 28 } as const;
+/** Bytes of a record's header. */
+export type Variant = (typeof Variant)[keyof typeof Variant];
+
+/** What two kinds of file that share a magic number may be; the first one in doubt. */
+export const STANDARD_VARIANTS = [Variant.STANDARD, Variant.PATCHED, Variant.NOKIA] as const;
+export const PATCHED_VARIANTS = [Variant.PATCHED, Variant.PATCHED_MORE] as const;
+
+/**
+ * The variant whose record headers make the most sense in `records`, the file's first records as far
+ * as they are there.
+ */
+export function variantOf(
+  records: DataView,
+  little: boolean,
+  snapLength: number,
+  variants: readonly Variant[],
+): Variant {
+  let best = variants[0]!;
+  let least = Number.POSITIVE_INFINITY;
+  for (const variant of variants) {
+    const faults = faultsOf(records, little, snapLength, variant);
+    if (faults >= least) continue;
+    best = variant;
+    least = faults;
+  }
+  return best;
+}
+
+/** How many things are odd about the first records, read as `variant`. */
+function faultsOf(
+  records: DataView,
+  little: boolean,
+  snapLength: number,
+  variant: Variant,
+): number {
+  let faults = 0;
+  let at = 0;
+  for (let tried = 0; tried < MAX_TRIED && at + variant <= records.byteLength; tried++) {
+    const u32 = (field: number): number => records.getUint32(at + field, little);
+    const captured = u32(CAPTURED);
+    const original = u32(ORIGINAL);
+    faults += odd(u32(FRACTION) >= SECONDS_ONLY);
+    faults += odd(captured > snapLength) + odd(captured > original);
+    faults += odd(original > MAX_ORIGINAL_BYTES);
+    if (variant === Variant.NOKIA) faults += odd(!isNokia(u32(EXTRA)));
+    if (variant >= Variant.PATCHED) {
+      faults += odd(u32(EXTRA) > MAX_INTERFACE);
+      faults += odd(!isProtocol(records.getUint16(at + PROTOCOL, little)));
+      faults += odd(records.getUint8(at + PACKET_TYPE) > MAX_PACKET_TYPE);
+    }
+    if (captured > MAX_CAPTURED_BYTES) return faults + 1;
+    at += variant + captured;
+  }
+  // What is left is too short for a header: the file ends, or it is of another kind.
+  return faults + odd(at !== records.byteLength && at + variant > records.byteLength);
+}
+
+const odd = (is: boolean): number => (is ? 1 : 0);
+
+/** An EtherType, or one of Linux's own numbers. */
+const isProtocol = (type: number): boolean =>
+  type >= 0x600 || type <= 0x17 || type === 0x60 || type === 0x200 || type === 0x400;
+
+/** 0xXfbfYZ0W, as such files have been seen to have. */
+const isNokia = (word: number): boolean => /^[9b]fbf[bd][69]0[12]$/.test(word.toString(16));

@@ -1,0 +1,207 @@
+/** Capture files of every kind that Wireshark reads, compressed or not, and what of them is a frame. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync, zstdCompressSync } from "node:zlib";
+import { afterAll, describe, expect, it } from "vitest";
+import { readFrames } from "../../frontend/apps/pkt-gen/pcap-file.ts";
+import { frameBytes, heldBytes } from "../../shared/capture/frame-bytes.ts";
+import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
+import { CaptureFileReader, readCapture, readCaptureFile } from "../../shared/capture/read.ts";
+import { pcapFile, pcapngFile } from "../support/capture-files.ts";
+import { frame, KINDS, PACKETS } from "../support/pcap-kinds.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "ringwire-kinds-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+let files = 0;
+function fileOf(bytes: Uint8Array): string {
+  const path = join(folder, `file${files++}`);
+  writeFileSync(path, bytes);
+  return path;
+}
+
+const facts = ({ linkType, capturedLength, originalLength, tsNs, bytes }: CapturedPacket) => [
+  linkType,
+  capturedLength,
+  originalLength,
+  tsNs,
+  Buffer.from(bytes).equals(frame(bytes.length, bytes[20]! - 140)),
+];
+const EXPECTED = PACKETS.map(({ bytes, original = bytes.length, ns }) => [
+  1,
+  bytes.length,
+  original,
+  ns,
+  true,
+]);
+
+describe("pcap", () => {
+  it.each(KINDS)("ux-S16 of the kind %s is read", (_what, kind, link) => {
+    const file = pcapFile(PACKETS, link, kind);
+    expect([...readCapture(file)].map(facts)).toEqual(EXPECTED);
+  });
+
+  it("of version 1, and with reserved bits in its link type, is refused", () => {
+    expect(() => [...readCapture(pcapFile([], 1, { version: [1, 9] }))]).toThrow(/version 1\.9/);
+    expect(() => [...readCapture(pcapFile([], 0x0001_0001))]).toThrow(/a link type of 0x10001/);
+  });
+
+  it("that comes in pieces is of the same kind", () => {
+    for (const [, kind, link] of KINDS) {
+      const file = pcapFile(PACKETS, link, kind);
+      for (const cut of [25, 29, 60, 150, 300]) {
+        const path = fileOf(file.subarray(0, cut));
+        // What is there of it makes no other sense than the whole.
+        const some = [...readCapture(file.subarray(0, cut))];
+        expect(some.length, path).toBeLessThanOrEqual(3);
+      }
+    }
+  });
+});
+
+describe("pcapng", () => {
+  it("ux-S16 a clock option of another length than its own says nothing", () => {
+    for (const options of [
+      { tsresol: Uint8Array.of(9, 9) },
+      { tsresol: new Uint8Array(0) },
+      { tsresol: Uint8Array.of(6), tsoffset: Uint8Array.of(1, 2, 3, 4) },
+      { tsresol: Uint8Array.of(6), tsoffset: new Uint8Array(0) },
+    ]) {
+      const file = pcapngFile([{ bytes: frame(60), ns: 5_000_000n }], [{ link: 1, ...options }]);
+      // Microseconds, then: the number in the file is 5,000,000.
+      expect([...readCapture(file)].map(({ tsNs }) => tsNs)).toEqual([5_000_000_000n]);
+    }
+  });
+});
+
+const packetsOf = async (path: string): Promise<number[]> => {
+  const lengths: number[] = [];
+  for await (const packet of readCaptureFile(path)) lengths.push(packet.capturedLength);
+  return lengths;
+};
+
+describe("gzip", () => {
+  const LENGTHS = [60, 64, 1514];
+
+  it("ux-S16 is known by its first bytes, with either format, any number of members", async () => {
+    const pcap = pcapFile(PACKETS);
+    expect(await packetsOf(fileOf(gzipSync(pcap)))).toEqual(LENGTHS);
+    expect(await packetsOf(fileOf(gzipSync(pcapngFile(PACKETS))))).toEqual(LENGTHS);
+    const members = [0, 30, 31, 500].map((from, n, all) =>
+      gzipSync(pcap.subarray(from, all[n + 1])),
+    );
+    expect(await packetsOf(fileOf(Buffer.concat(members)))).toEqual(LENGTHS);
+  });
+
+  it("ux-S16 is read again from its beginning", async () => {
+    await using file = await CaptureFileReader.open(fileOf(gzipSync(pcapFile(PACKETS))));
+    for (let pass = 0; pass < 3; pass++) {
+      let packets = 0;
+      while (await file.more()) while (file.next() !== undefined) packets++;
+      expect(packets).toBe(3);
+      await file.rewind();
+    }
+  });
+
+  it("ux-S16 that is cut off has the packets up to there; one that is damaged says so", async () => {
+    const many = pcapFile(Array.from({ length: 5000 }, (_, n) => ({ bytes: frame(60, n) })));
+    const whole = gzipSync(many);
+    const cut = await packetsOf(fileOf(whole.subarray(0, whole.length / 2)));
+    expect(cut.length).toBeGreaterThan(1000);
+    expect(cut.length).toBeLessThan(5000);
+    const damaged = Buffer.from(whole);
+    damaged.fill(0, whole.length - 8);
+    const some: number[] = [];
+    await expect(async () => {
+      for await (const { capturedLength } of readCaptureFile(fileOf(damaged)))
+        some.push(capturedLength);
+    }).rejects.toThrow(/the gzip data is damaged: .* \(at byte \d+\)/);
+    expect(some.length).toBeGreaterThan(0);
+    await expect(packetsOf(fileOf(Buffer.from("1f8b", "hex")))).rejects.toThrow(/0 bytes are no/);
+  });
+
+  it("ux-S16 a few bytes that become very many are held a little at a time", async () => {
+    // 1 GB of a block that nobody knows, 16 MB each: nothing of it is a packet.
+    const block = Buffer.alloc(16 * 1024 * 1024);
+    block.writeUInt32LE(0x0bad_0bad, 0);
+    block.writeUInt32LE(block.length, 4);
+    block.writeUInt32LE(block.length, block.length - 4);
+    const [head, bomb] = [gzipSync(pcapngFile([])), gzipSync(block)];
+    const path = fileOf(Buffer.concat([head, ...Array.from({ length: 64 }, () => bomb)]));
+    await using file = await CaptureFileReader.open(path);
+    const before = process.memoryUsage().rss;
+    let most = 0;
+    while (await file.more()) {
+      expect(file.next()).toBeUndefined();
+      most = Math.max(most, process.memoryUsage().rss);
+    }
+    expect(file.bytes).toBeGreaterThan(2 ** 30);
+    expect(most - before).toBeLessThan(256 * 2 ** 20);
+  });
+
+  it("other compressions are named, with the program that reads them", async () => {
+    const path = fileOf(zstdCompressSync(pcapFile(PACKETS)));
+    await expect(packetsOf(path)).rejects.toThrow(/it is compressed: give the output of zstdcat/);
+    await expect(packetsOf(fileOf(Buffer.from("BZh91AY&")))).rejects.toThrow(/output of bzcat/);
+  });
+});
+
+describe("what of a packet is the frame", () => {
+  /** 2 words of 16 bits above the link type, and the bit that says so. */
+  const FCS_LINK = ((2 << 28) | (1 << 26) | 1) >>> 0;
+  const FCS = [{ link: 1, fcs: 4 }];
+  const FILES: readonly (readonly [string, Buffer, whole: number, held: number])[] = [
+    ["more captured than there was, pcap", pcapFile([{ bytes: frame(61), original: 60 }]), 60, 60],
+    ["more captured, pcapng", pcapngFile([{ bytes: frame(1515), original: 1514 }]), 1514, 1514],
+    ["no original length, pcap", pcapFile([{ bytes: frame(70), original: 0 }]), 70, 70],
+    ["no original length, pcapng", pcapngFile([{ bytes: frame(70), original: 0 }]), 70, 70],
+    ["a check sequence, pcap", pcapFile([{ bytes: frame(64) }], FCS_LINK), 60, 60],
+    ["a check sequence, pcapng", pcapngFile([{ bytes: frame(64) }], FCS), 60, 60],
+    ["a check sequence by its flags", pcapngFile([{ bytes: frame(64), flags: 4 << 5 }]), 60, 60],
+    [
+      "both: bytes behind the check sequence",
+      pcapFile([{ bytes: frame(66), original: 64 }], FCS_LINK),
+      60,
+      60,
+    ],
+    ["both: no original length", pcapngFile([{ bytes: frame(64), original: 0 }], FCS), 60, 60],
+    ["cut in the check sequence", pcapFile([{ bytes: frame(62), original: 64 }], FCS_LINK), 60, 60],
+    ["cut by the capture", pcapFile([{ bytes: frame(50), original: 64 }], FCS_LINK), 60, 50],
+    ["shorter than its check sequence", pcapFile([{ bytes: frame(3) }], FCS_LINK), 0, 0],
+  ];
+
+  it.each(FILES)("case-W5 %s", async (_what, file, whole, held) => {
+    const [packet] = [...readCapture(file)];
+    expect([frameBytes(packet!), heldBytes(packet!)]).toEqual([whole, held]);
+  });
+
+  it.each(FILES.filter(([, , , held]) => held >= 14))(
+    "case-W5 pkt-gen -P sends that: %s",
+    async (_what, file, _whole, held) => {
+      const frames = await readFrames(fileOf(file), 9000);
+      expect(frames.map((bytes) => Buffer.from(bytes))).toEqual([frame(2000).subarray(0, held)]);
+    },
+  );
+
+  it("case-W5 pkt-gen -P reads pcapng and gzip, each frame once, and says what it can't use", async () => {
+    const two = [
+      { link: 1, name: "a" },
+      { link: 252, name: "a:ring" },
+      { link: 1, name: "b" },
+    ];
+    const sightings = [0, 1, 2].map((on) => ({ bytes: frame(60), on, id: 1n, ns: 1n }));
+    expect(await readFrames(fileOf(gzipSync(pcapngFile(sightings, two))), 9000)).toHaveLength(1);
+    for (const [file, says] of [
+      [pcapFile([{ bytes: frame(60) }], 113), /holds no Ethernet frames/],
+      [pcapFile([]), /holds no frames/],
+      [
+        pcapFile([{ bytes: frame(60) }, { bytes: frame(60) }]).subarray(0, -1),
+        /ends within frame 2/,
+      ],
+      [pcapFile([{ bytes: frame(13) }]), /has a frame of 13 bytes; 14 to 9000/],
+      [Buffer.from("no capture"), /can't be read: neither pcap nor pcapng/],
+    ] as const) {
+      await expect(readFrames(fileOf(file), 9000)).rejects.toThrow(says);
+    }
+  });
+});
