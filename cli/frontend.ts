@@ -81,7 +81,7 @@ export function frontendCommand(): Command {
     .option("--llq", "ENA's low-latency queues: transmit descriptors in device memory")
     .option(
       "--untrusted",
-      "Xen: show the device copies of what is sent, never the pages it lies in",
+      "Xen: do not trust the device: grant it copies of what is sent, in pages that hold nothing else",
     )
     .option("--trace", "every transaction in a line on stderr")
     .option("--capture <file>", "its frames and rings as pcapng; SIGUSR2 ends and begins it");

@@ -53,10 +53,13 @@ try {
 } catch (error) {
   rmSync(fresh, { recursive: true, force: true });
   if (error instanceof BuildFailure) process.exit(error.status);
-  if (!["EACCES", "EPERM", "EROFS"].includes(error.code)) throw error;
+  if (error.code === undefined) throw error;
+  const mayNot = ["EACCES", "EPERM", "EROFS"].includes(error.code);
   console.error(
-    `ringwire can't be built: user ${userInfo().username} may not write to ${ROOT} (${error.code}). ` +
-      "Build as the owner of that folder. The dist/ that is there is unchanged.",
+    mayNot
+      ? `ringwire can't be built: user ${userInfo().username} may not write to ${ROOT} (${error.code}). ` +
+          "Build as the owner of that folder. The dist/ that is there is unchanged."
+      : `ringwire can't be built: ${error.message}. The dist/ that is there is unchanged.`,
   );
   process.exit(1);
 }

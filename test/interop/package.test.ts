@@ -50,13 +50,16 @@ class Checkout implements Disposable {
     writeFileSync(join(this.folder, MARK), "");
   }
 
+  /** Runs a program there, without what an `npm run` above this test tells the npm below it. */
   run(...argv: string[]) {
     const env = {
       HOME: this.home,
+      npm_config_cache: join(this.home, ".npm"),
       npm_config_offline: "true",
       npm_config_update_notifier: "false",
     };
-    return run(["env", `--chdir=${this.folder}`, ...argv], { env }, 120_000);
+    const there = ["env", "--unset=npm_config_loglevel", `--chdir=${this.folder}`];
+    return run([...there, ...argv], { env }, 120_000);
   }
 
   /** Everything named dist, and what a build may have left. */
