@@ -131,8 +131,8 @@ export class Front {
     this.#parser.on("connect", (request) =>
       this.#refuse(frontOf(request), Refused.MALFORMED, "405 Method Not Allowed", NO_PROXY),
     );
-    this.#parser.on("checkExpectation", (_request, response) =>
-      reply(response, 417, TEXT_TYPE, "only Expect: 100-continue is understood\n"),
+    this.#parser.on("checkExpectation", (request) =>
+      this.#refuse(frontOf(request), Refused.MALFORMED, "417 Expectation Failed", EXPECTATION),
     );
     this.#parser.on("clientError", (error: NodeJS.ErrnoException, socket) => {
       this.#broken(error, socket as unknown as FrontSocket);
@@ -233,6 +233,7 @@ export class Front {
     },
     answered: (front: FrontSocket): void => {
       this.#pages.delete(front);
+      this.#requests.delete(front);
       if (this.#fronts.has(front)) this.#requests.add(front);
     },
     pipelined: (front: FrontSocket): void => {
@@ -374,6 +375,7 @@ const SLOW = `the request was not whole within ${REQUEST_MS / 1000} s`;
 const HEAD_TOO_LARGE = "431 Request Header Fields Too Large";
 const LONG_HEAD = `the request line and the headers have more than ${MAX_HEAD_BYTES} bytes`;
 const NO_PROXY = "CONNECT is not served here: this port is no proxy";
+const EXPECTATION = "only Expect: 100-continue is understood";
 const FOREIGN = "pages of another origin may not ask this device";
 const RETRY_AFTER = `Retry-After: ${RETRY_SECONDS}`;
 const HEADERS_OF: Readonly<Record<string, readonly string[]>> = {

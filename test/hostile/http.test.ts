@@ -357,6 +357,7 @@ describe("refusals", () => {
     const answer = await answerTo(request());
     expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
     expect(answer.slice(answer.indexOf("\r\n\r\n"))).toMatch(says);
+    expect(answer.match(/^HTTP\/1.1 /gm)).toHaveLength(1);
   });
 
   it.each([
