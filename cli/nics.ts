@@ -114,6 +114,8 @@ export class Nics {
   async connect(names: readonly string[], stop: Stop, rings = 1): Promise<boolean> {
     const { parsePortName } = await import("../frontend/netmap/port-name.ts");
     const { RegMode } = await import("../frontend/netmap/flags.ts");
+    const { netmap } = await import("../frontend/netmap/netmap.ts");
+    netmap.log = this.#log;
     const { connect, tap, name } = this.#flags;
     const bases = new Set<string>();
     let queues = rings;

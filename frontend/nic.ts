@@ -77,6 +77,7 @@ export class Nic {
     this.#options = options;
     this.#netmap = options.netmap ?? theNetmap;
     const { connect, ifname, name = ifname, agent = "ringwire", log = silentLogger } = options;
+    if (options.log !== undefined) this.#netmap.log = options.log;
     const { mac, queues, mtu, zeroMask, onState, takeOver, waitForDevice } = options;
     const { personality = personalityOf(ifname) ?? "ena", ringSize } = options;
     this.#session = new Session({

@@ -92,6 +92,7 @@ export function allocRxSlot(adapter: Adapter, ring: RxRing, id: number): number 
   const bufIdx = slots.bufIdx(ring.nicCur);
   if (!memory.isBuffer(bufIdx)) {
     ring.stats.bad_slot++;
+    naOf(adapter).badSlot(kring, ring.nicCur, bufIdx);
     return Errno.EFAULT;
   }
   const map = ring.maps[id]!;

@@ -197,7 +197,11 @@ function readPacket(adapter: Adapter, kring: Kring, out: TxSlots, slots: NetmapR
     if (count === most) return false;
     const bufIdx = slots.bufIdx(slot);
     const length = slots.len(slot);
-    if (!memory.isBuffer(bufIdx) || length > memory.bufSize) return false;
+    if (!memory.isBuffer(bufIdx)) {
+      naOf(adapter).badSlot(kring, slot, bufIdx);
+      return false;
+    }
+    if (length > memory.bufSize) return false;
     more = (slots.slotFlags(slot) & Ns.MOREFRAG) !== 0;
     pkt.bufIdx[count] = bufIdx;
     pkt.lengths[count] = length;

@@ -12,6 +12,7 @@
  * Source: netmap: sys/dev/netmap/netmap_kern.h, netmap.c, "driver support routines".
  */
 
+import { type Logger, silentLogger } from "../../shared/log.ts";
 import { Errno } from "../bus/errno.ts";
 import { Ifcap, type Ifnet } from "../net/ifnet.ts";
 import { type Mbuf, MbufPool } from "../net/mbuf.ts";
@@ -29,7 +30,7 @@ import { NO_QUEUE, netmapTransmit, rxsyncFromHost, txsyncToHost } from "./host-r
 import { Kring, type NmNotify, type NmSync, notifyUsers } from "./kring.ts";
 import { ringBytes, writeRing } from "./layout.ts";
 import { MbufQueue } from "./mbuf-queue.ts";
-import type { NetmapMemory } from "./memory.ts";
+import { type NetmapMemory, RESERVED_BUFFERS } from "./memory.ts";
 import { NetmapRing, nmPrev } from "./ring.ts";
 import { SelInfo } from "./wait.ts";
 
@@ -47,6 +48,8 @@ export interface NmConfig {
 export class NetmapCounters {
   /** Calls of netmap_ring_reinit: an application wrote nonsense. */
   ringReinits = 0;
+  /** Times that a slot of the application's named no buffer. */
+  badSlots = 0;
   // The stack's frames, on their way to a host ring.
   hostDropOff = 0;
   hostDropTooLong = 0;
@@ -58,6 +61,8 @@ export class NetmapCounters {
   toHostDropNoMbuf = 0;
 }
 
+/** Lines about an application's mistakes: one at once, then at most one in so long for each port. */
+const COMPLAINT_MS = 60_000;
 /** Page size: what netmap takes for a driver that does not say how much fits a slot. */
 const DEFAULT_RX_BUF = 4096;
 /** Frames towards the stack within one sync. */
@@ -96,6 +101,9 @@ export abstract class NetmapAdapter {
   /** Bytes of a virtio-net header before each frame: 0, 10 or 12. VALE only. */
   virtHdrLen = 0;
   readonly counters = new NetmapCounters();
+  /** Where the application's mistakes are told. */
+  log: Logger = silentLogger;
+  #nextComplaint = Number.NEGATIVE_INFINITY;
   /** The driver's transmit and the stack's input, while we stand in for one of them. */
   protected driversTransmit: ((m: Mbuf) => number) | undefined = undefined;
   protected stacksInput: ((m: Mbuf) => void) | undefined = undefined;
@@ -357,6 +365,34 @@ export abstract class NetmapAdapter {
     this.#hook = undefined;
     this.driversTransmit = undefined;
     ifnet.capEnable &= ~Ifcap.NETMAP;
+  }
+
+  /** NMB of a slot: its buffer's first byte. What is no buffer leads to buffer 0, and is told. */
+  bufferOf(kring: Kring, slot: number): number {
+    const index = kring.openRing.bufIdx(slot);
+    if (!this.memory.isBuffer(index)) this.badSlot(kring, slot, index);
+    return this.memory.bufferAt(index);
+  }
+
+  /**
+   * A slot that the application released names no buffer. Nothing but the ring's own flow shows that,
+   * so it is said in the log, with a bound.
+   */
+  badSlot(kring: Kring, slot: number, index: number): void {
+    this.counters.badSlots++;
+    const now = performance.now();
+    if (now < this.#nextComplaint) return;
+    this.#nextComplaint = now + COMPLAINT_MS;
+    const { objTotal } = this.memory;
+    const isRx = kring.tx === Txrx.RX;
+    this.log.warn(
+      { port: this.name, ring: kring.name, slot, bufIdx: index, soFar: this.counters.badSlots },
+      `${kring.name}: the application released slot ${slot} with buffer ${index}, and there are buffers ${RESERVED_BUFFERS} to ${objTotal - 1}: ${
+        isRx
+          ? "no frame can arrive there until it puts a buffer of its own into the slot"
+          : "what it wanted to send is lost"
+      }`,
+    );
   }
 
   /** The driver's own transmit, which we stand in for. */

@@ -187,7 +187,7 @@ export class EmulatedAdapter extends NetmapAdapter {
       // The longest that the buffer holds, whatever the slot says.
       const length = Math.min(ring.len(i), memory.bufSize);
       const m = pool.mbufs[i]!;
-      copyBytes(memory.bytes, memory.bufferAt(ring.bufIdx(i)), m.buffer, 0, length);
+      copyBytes(memory.bytes, this.bufferOf(kring, i), m.buffer, 0, length);
       m.at = 0;
       m.length = length;
       m.resetHeader();
@@ -253,6 +253,7 @@ export class EmulatedAdapter extends NetmapAdapter {
         const index = ring.bufIdx(i);
         if (!memory.isBuffer(index)) {
           m.free();
+          this.badSlot(kring, i, index);
           return ringReinit(kring);
         }
         mCopyData(m, from, length, memory.bytes, memory.bufferAt(index));

@@ -98,7 +98,7 @@ export function rxsyncFromHost(kring: Kring, flags: number): number {
       const m = queue.shift();
       if (m === undefined) break;
       // Its length was looked at when it came; the buffer's index is the application's word.
-      mCopyData(m, 0, m.pktLength, memory.bytes, memory.bufferAt(ring.bufIdx(i)));
+      mCopyData(m, 0, m.pktLength, memory.bytes, kring.na.bufferOf(kring, i));
       ring.setLen(i, m.pktLength);
       ring.setSlotFlags(i, 0);
       m.free();
@@ -163,7 +163,7 @@ export function grabPackets(kring: Kring, force: boolean): boolean {
       counters.toHostDropNoMbuf++;
       break;
     }
-    copyBytes(memory.bytes, memory.bufferAt(ring.bufIdx(i)), m.buffer, 0, length);
+    copyBytes(memory.bytes, na.bufferOf(kring, i), m.buffer, 0, length);
     m.length = length;
     m.pktLength = length;
     if (!na.upQueue.push(m)) {

@@ -57,7 +57,8 @@ const SWITCH_NAME = /^vale[A-Za-z0-9_]*$/;
 type Found = NetmapAdapter | undefined;
 
 export class Netmap {
-  readonly #log: Logger;
+  /** Of openings, and of applications' mistakes. */
+  log: Logger;
   readonly #adapterMode: AdapterMode;
   readonly #emulated: EmulatedOptions;
   readonly #interfaces = new Map<string, Ifnet>();
@@ -72,7 +73,7 @@ export class Netmap {
   #lock: Promise<unknown> = Promise.resolve();
 
   constructor(options: NetmapOptions = {}) {
-    this.#log = options.log ?? silentLogger;
+    this.log = options.log ?? silentLogger;
     this.#adapterMode = options.adapterMode ?? "best";
     this.#emulated = options.emulated ?? EMULATED_DEFAULTS;
     this.#mayGrow = options.memory === undefined;
@@ -230,7 +231,8 @@ export class Netmap {
       const priv = new Priv();
       const error = await priv.regif(na, request);
       if (error !== 0) throw new NetmapError(error, refusal(name, na, error));
-      this.#log.debug({ port: name, memory: na.memory.id }, "netmap port opened");
+      na.log = this.log;
+      this.log.debug({ port: name, memory: na.memory.id }, "netmap port opened");
       return priv;
     } catch (error) {
       this.put(na);
@@ -488,7 +490,7 @@ export class Netmap {
       else this.#adapters.set(ifnet, before);
     });
     this.#adapters.set(ifnet, na);
-    this.#log.debug({ port: name }, "netmap is emulated here");
+    this.log.debug({ port: name }, "netmap is emulated here");
     return na;
   }
 

@@ -157,7 +157,7 @@ export class ValePort extends NetmapAdapter {
     for (let i = kring.nrHwcur; i !== head; i = nmNext(i, lim)) {
       const flags = ring.slotFlags(i);
       if ((flags & Ns.BUF_CHANGED) !== 0) ring.setSlotFlags(i, flags & ~Ns.BUF_CHANGED);
-      if (frags < MAX_FRAGS) this.#gather(frags, ring, i, flags);
+      if (frags < MAX_FRAGS) this.#gather(frags, kring, ring, i, flags);
       frags++;
       // MOREFRAG on the last slot of the sync: what there is of the packet goes out.
       if ((flags & Ns.MOREFRAG) !== 0 && nmNext(i, lim) !== head) continue;
@@ -171,13 +171,13 @@ export class ValePort extends NetmapAdapter {
   }
 
   /** One piece: where it is, and its length; a piece that can't be is one of no bytes. */
-  #gather(frag: number, ring: NetmapRing, slot: number, flags: number): void {
+  #gather(frag: number, kring: Kring, ring: NetmapRing, slot: number, flags: number): void {
     const { memory } = this;
     const length = ring.len(slot);
-    let at = memory.bufferAt(ring.bufIdx(slot));
+    const isIndirect = (flags & Ns.INDIRECT) !== 0;
+    const at = isIndirect ? ring.ptr(slot) : this.bufferOf(kring, slot);
     let ok = length <= memory.bufSize;
-    if ((flags & Ns.INDIRECT) !== 0) {
-      at = ring.ptr(slot);
+    if (isIndirect) {
       ok &&= at !== 0 && at + length <= memory.bytesTotal;
     }
     if (!ok) this.badLengths++;
@@ -261,7 +261,7 @@ export class ValePort extends NetmapAdapter {
         this.badLengths++;
         length = 0;
       }
-      const to = port.memory.bufferAt(ring.bufIdx(i));
+      const to = port.bufferOf(kring, i);
       copyBytes(this.memory.bytes, this.#at[f]!, port.memory.bytes, to, length);
       ring.setLen(i, length);
       ring.setSlotFlags(i, f + 1 < frags ? count | Ns.MOREFRAG : count);
