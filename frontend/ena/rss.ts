@@ -51,6 +51,8 @@ export interface RssConfig {
   readonly fields: Uint8Array;
   /** False before the device was asked for its own. */
   known: boolean;
+  /** False when the device that was asked does not hash by Toeplitz. */
+  hasKey: boolean;
   /** False when the device can't hash all the fields that we want: it keeps its own choice. */
   hasFields: boolean;
 }
@@ -59,6 +61,7 @@ export const newRssConfig = (): RssConfig => ({
   key: new Uint8Array(rssHashKey.size),
   fields: new Uint8Array(rssHashFields.size),
   known: false,
+  hasKey: false,
   hasFields: false,
 });
 
@@ -145,11 +148,14 @@ async function fillHashFunction(com: Com, rss: RssConfig): Promise<number> {
   const errno = await findToeplitz(com, page);
   if (errno !== 0) return errno;
   rss.key.set(page.bytes);
+  rss.hasKey = true;
   return setHashFunction(com, rss);
 }
 
 /** ena_com_set_hash_function: looks again whether the function is there, then sets the key. */
 async function setHashFunction(com: Com, rss: RssConfig): Promise<number> {
+  // Another device may hash where the first did not: it keeps its own key.
+  if (!rss.hasKey) return Errno.EOPNOTSUPP;
   const errno = await findToeplitz(com);
   if (errno !== 0) return errno;
   const page = keyPage(com);
