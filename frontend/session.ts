@@ -359,6 +359,7 @@ export class Session implements LinkOwner, Sink {
       const welcome = await this.#connect();
       if (this.#over()) return;
       this.#welcome = welcome;
+      this.#told = "";
       this.#cameFrom = undefined;
       this.reconnects++;
     } catch (error) {
@@ -379,7 +380,6 @@ export class Session implements LinkOwner, Sink {
       await this.#driver?.linkBack();
       if (this.#link !== link || this.#over()) return;
       this.#backoffMs = BACKOFF_FIRST_MS;
-      this.#told = "";
       this.#options.log.info({}, `the link is back: ${this.#url}, segment ${this.agreed.segment}`);
       this.#setState("attached", "");
     } catch (error) {
