@@ -175,8 +175,16 @@ export class Com {
     return memory;
   }
 
-  reset(reason: number): Promise<number> {
-    return this.regs.reset(reason, this.has(Capability.EXTENDED_RESET_REASONS));
+  /** Between the reset and its end the device takes no doorbell, of events neither. */
+  resetting = false;
+
+  async reset(reason: number): Promise<number> {
+    this.resetting = true;
+    try {
+      return await this.regs.reset(reason, this.has(Capability.EXTENDED_RESET_REASONS));
+    } finally {
+      this.resetting = false;
+    }
   }
 
   // Admin queue and events.

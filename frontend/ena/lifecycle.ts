@@ -132,7 +132,8 @@ function dropCom(adapter: Adapter, com: Com, why: string): void {
 function enableManagement(adapter: Adapter, com: Com): void {
   adapter.ctx.pci.setVectorHandler(MANAGEMENT_VECTOR, () => {
     com.handleAdminCompletions();
-    if (adapter.deviceRunning) handleEvents(adapter, com);
+    // An event whose interrupt was on its way when a reset began is the old device's.
+    if (adapter.deviceRunning && !com.resetting) handleEvents(adapter, com);
   });
   com.enableInterrupts();
 }

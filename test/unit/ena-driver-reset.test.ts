@@ -5,7 +5,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
-import { ResetReason } from "../../shared/ena/registers.ts";
+import { Register, ResetReason } from "../../shared/ena/registers.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
 import { type DeviceAct, EnaPair, type Tamper } from "../support/pair.ts";
@@ -414,4 +414,26 @@ describe("pushes", () => {
     expect(pair.readyCalls).toBe(1);
     expect(pair.send(out(60))).toBe(0);
   });
+});
+
+test("an event that comes while the driver detaches rings no doorbell during the reset", async () => {
+  const pair = new EnaPair();
+  await pair.start();
+  const { regs } = pair.driver.adapter.com!;
+  const write = regs.write.bind(regs);
+  let inReset = false;
+  const doorbells: number[] = [];
+  vi.spyOn(regs, "write").mockImplementation((register, value) => {
+    if (inReset && register === Register.AENQ_HEAD_DB) doorbells.push(value);
+    write(register, value);
+    if (register !== Register.DEV_CTL) return;
+    inReset = value !== 0;
+    // The device's last event, whose interrupt was on its way when the reset began.
+    if (inReset) pair.pci.interrupt(0);
+  });
+  pair.tamper = dropInterrupt(0);
+  pair.nic.requestReset();
+  await pair.settle();
+  await pair.run(pair.driver.detach());
+  expect(doorbells).toEqual([]);
 });
