@@ -313,7 +313,7 @@ describe("connections that end badly", () => {
     return (await stage.device.child.waitFor(left))[1]!;
   }
 
-  it("fault-A9: a peer that vanished without a word is noticed after 4 s of silence", async () => {
+  it("fault-A9, fault-K4: a peer that vanished without a word is noticed after 4 s of silence", async () => {
     const proxy = await ChaosProxy.start({
       listen: { host: "127.0.0.1", port: 0 },
       target: { host: "127.0.0.1", port: stage.port },
@@ -327,7 +327,7 @@ describe("connections that end badly", () => {
     await proxy.close();
   });
 
-  it("fault-A9: a frontend that is stopped is noticed after 4 s of silence", async () => {
+  it("fault-A9, fault-K3: a frontend that is stopped is noticed after 4 s of silence", async () => {
     const name = stage.name();
     const frontend = startRingwire([
       "frontend",

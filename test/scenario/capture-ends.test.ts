@@ -88,7 +88,7 @@ describe("ringwire capture", () => {
     expect(capture.stderr).toMatch(/ended: reader gone/);
   });
 
-  it("--json -w FILE to a reader that has left is no failure, --print to a full disk is one", async () => {
+  it("fault-K8: --json -w FILE to a reader that has left is no failure, --print to a full disk is one", async () => {
     const path = join(folder, "result.pcapng");
     const script = `set -o pipefail; exec 3>&2; "$@" 2>&3 | exec 0<&-`;
     const left = argv(["--json", "-c", "4", "-w", path]);

@@ -117,7 +117,7 @@ describe("signals", () => {
     server.close();
   });
 
-  it("a second signal ends at once", async () => {
+  it("fault-K12: a second signal ends at once", async () => {
     // A frontend whose device is stopped (SIGSTOP) waits for answers when it is asked to end.
     const { child: device, port } = await startDevice();
     const { child: frontend } = await startFrontend(port);
@@ -183,7 +183,7 @@ describe("streams", () => {
     expect(device.stderr).toMatch(/info {2}ena0 joined/);
   });
 
-  it("a log that nobody reads stops no work; a full disk for data is a failure", async () => {
+  it("fault-K8: a log that nobody reads stops no work; a full disk for data is a failure", async () => {
     const { child: device, port } = await startDevice();
     await using _device = device;
     const connect = ["--connect", `127.0.0.1:${port}`];

@@ -49,7 +49,7 @@ describe.skipIf(why !== undefined).each(MIXES)(
       await lab.close();
     });
 
-    it.each([1, 2, 3])("keeps interface and connection, time %i", async () => {
+    it.each([1, 2, 3])("fault-K1: keeps interface and connection, time %i", async () => {
       const before = await eventually("echoes", async () => {
         const count = await ask();
         return count.echoed > 0 ? count : undefined;

@@ -95,6 +95,23 @@ describe("a NIC that was up", () => {
   });
 });
 
+it.each(["ena", "xen"])(
+  "fault-K2 a frontend of %s that is killed is followed at once by the next of its name",
+  async (driver) => {
+    const args = ["--driver", driver, "--name", `mortal-${driver}`];
+    for (let time = 0; time < 3; time++) {
+      await using one = frontend(...args);
+      expect(await ready(one)).toMatchObject({ name: `mortal-${driver}` });
+      one.signal("SIGKILL");
+      await one.exited;
+    }
+    await eventually("the device to free all", async () => {
+      const { segment, xen } = await device.status();
+      return segment.ports.length + xen.domains === 0 ? true : undefined;
+    });
+  },
+);
+
 it("--take-over takes the name, and the NIC that had it waits", async () => {
   await using first = frontend("--name", "mine");
   await ready(first);

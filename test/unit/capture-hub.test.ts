@@ -306,7 +306,7 @@ describe("sources", () => {
     expect(stage.hub.running).toBe(0);
   });
 
-  it("a reader that leaves, or a disk that is full, ends that capture alone", async () => {
+  it("fault-K8: a reader that leaves, or a disk that is full, ends that capture alone", async () => {
     const stage = new Stage();
     const a = stage.plug(new TestPort("a"));
     const b = new TestPort("b");

@@ -215,7 +215,7 @@ describe("sync calls", () => {
     }
   });
 
-  test("ts has microseconds, and a wall clock that is set is followed", () => {
+  test("fault-K6: ts has microseconds, and a wall clock that is set is followed", () => {
     const ring = port.rxRing(0);
     const stamps = Array.from({ length: 1000 }, () => {
       port.rxsync();
