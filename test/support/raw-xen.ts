@@ -46,6 +46,7 @@ import {
   xsStrings,
   xsText,
 } from "../../shared/xen/xenstore.ts";
+import { eventually } from "./process.ts";
 import { column, RawFrontend } from "./raw-frontend.ts";
 
 const S = XenbusState;
@@ -303,11 +304,16 @@ export class RawXen {
   /** Waits for the backend's state, by its watch events or without them. */
   async until(state: number): Promise<void> {
     const path = `${await this.read(`${VIF}/backend`)}/state`;
-    for (let look = 0; look < 200; look++) {
-      if ((await this.read(path)) === String(state)) return;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-    throw new Error(`the backend is in state ${await this.read(path)}, not in ${state}`);
+    let seen = "";
+    await eventually(
+      () => `the backend in state ${state}; it is in ${seen}`,
+      async () => {
+        seen = await this.read(path);
+        return seen === String(state) || undefined;
+      },
+      4000,
+      20,
+    );
   }
 
   /** A ring page: window, grant and all. */
