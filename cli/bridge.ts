@@ -31,17 +31,20 @@ const STYLE = { plain: false, averages: false, framing: false };
 
 export function bridgeCommand(): Command {
   const command = new Command("bridge")
-    .description("netmap's bridge: what one port receives the other sends, without a copy.")
+    .description("netmap's bridge: each port sends what the other receives, without a copy.")
     .addOption(
-      new Option("-i, --interface <port>", "one port and its host rings, or given twice: both")
+      new Option(
+        "-i, --interface <port>",
+        "port to bridge with its host rings; given twice: two ports to bridge",
+      )
         .argParser(collect)
         .default([], "none"),
     )
-    .option("-b, --burst <n>", "packets moved at a time (1024)")
-    .option("-c, --copy", "copy also where buffers could change places")
-    .option("-w, --wait-link <s>", "pause between link up and start (0)")
+    .option("-b, --burst <n>", "packets moved in one turn of the loop (1024)")
+    .option("-c, --copy", "copy packets even where both ports could exchange buffers")
+    .option("-w, --wait-link <s>", "seconds to pause between link up and start (0)")
     .option("-L, --loopback", "with one port: send back what it receives")
-    .option("-T, --report-ms <ms>", "between reports (1000)");
+    .option("-T, --report-ms <ms>", "time between two reports (1000)");
   return addCommonFlags(addNicFlags(command))
     .addHelpText("before", EXAMPLES)
     .action(async (_flags: unknown, self: Command) => runBridge(readOptions(self, Shape)));

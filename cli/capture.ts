@@ -85,7 +85,7 @@ function rotation(rules: readonly string[], context: z.RefinementCtx): Rotation 
 export function captureCommand(): Command {
   const command = addWaitFlag(addConnectFlag(new Command("capture")))
     .description(
-      "Frames and ring transactions of a running device: to a file, a pipe, or in words.",
+      "Captures frames and ring transactions of a device: to a file, a pipe, or in words.",
     )
     .option(
       "-i, --interface <name...>",
@@ -93,24 +93,24 @@ export function captureCommand(): Command {
     )
     .option(
       "--ring",
-      "the batches of the links too: descriptors, doorbells, grants ...; of the NICs named with -i, else of all. tcpdump does not read such a file, which has two link types; Wireshark does",
+      "capture the batches of the links, too: of the NICs named with -i, else of all; Wireshark reads such a file, tcpdump does not",
     )
-    .option("--no-frames", "no Ethernet frames")
+    .option("--no-frames", "capture no Ethernet frames")
     .option(
       "--filter <expr>",
-      "frames that match, in the language of libpcap; addresses, no names of hosts or networks",
+      "capture only frames that match, in the language of libpcap; with addresses, not names",
     )
     .option(
       "-c, --count <n>",
       "end after so many packets; the first picture of the rings does not count",
     )
-    .option("-s, --snap <bytes>", "keep so much of each frame (all of it)")
-    .option("-w, --write <file>", "pcapng to a file, or to standard output: -")
+    .option("-s, --snap <bytes>", "keep at most this much of each frame (all of it)")
+    .option("-w, --write <file>", "write pcapng to a file; - for standard output")
     .option(
       "-b, --rotate <rule...>",
-      "new files by size:N (64k or more) or seconds:N; keep the last files:N",
+      "begin a new file by size:N (64k or more) or seconds:N; keep the last files:N",
     )
-    .option("--print", "a line for each frame or transaction (without -w)")
+    .option("--print", "print a line for each frame or transaction (the default without -w)")
     .option(
       "--no-time",
       "leave times, heartbeats and acknowledgements out, so that two runs can be compared",

@@ -22,6 +22,7 @@ import { bytesText, countText, msText, Output, table } from "./output.ts";
 import { onStop } from "./signals.ts";
 import { dropsOf } from "./status-text.ts";
 import { list, record } from "./status-values.ts";
+import { README } from "./version.ts";
 
 const Shape = z.object({
   ...CommonShape,
@@ -36,9 +37,8 @@ const DRIVER_NAMES = { ena: "ENA", xen: "Xen" } as const;
 const COMMAND = process.env["npm_command"] === "exec" ? "npx ringwire" : "ringwire";
 const NEXT = [
   [`${COMMAND} device --trace`, "a device that shows all it does"],
-  [`${COMMAND} frontend --connect 127.0.0.1:7700`, "a NIC, in a second terminal"],
+  [`${COMMAND} frontend`, "a NIC, in a second terminal"],
   [`${COMMAND} status`, "queues and counters, in a third"],
-  ["README.md", "two hosts on one segment"],
 ] as const;
 const NEXT_WIDTH = Math.max(...NEXT.map(([what]) => what.length));
 /** From the start of a child to its first word, and from the last frame to the last word. */
@@ -51,13 +51,15 @@ const NICS = [
 
 export function demoCommand(): Command {
   const command = new Command("demo")
-    .description("A device and two NICs on this machine: traffic both ways, every frame checked.")
-    .option("--seconds <n>", "how long frames flow (3)")
+    .description(
+      "Runs a device and two NICs on this machine, and checks every frame that they exchange.",
+    )
+    .option("--seconds <n>", "seconds during which frames flow (3)")
     .option(
       "--capture <file>",
-      "where the capture goes (ringwire-demo.pcapng in a new temporary folder)",
+      "file for the capture (ringwire-demo.pcapng in a new temporary folder)",
     )
-    .option("--no-capture", "leave no capture behind");
+    .option("--no-capture", "make no capture");
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)
     .action(async (_flags: unknown, self: Command) => runDemo(readOptions(self, Shape)));
@@ -228,6 +230,7 @@ function summarise(
     "",
     "Next:",
     ...NEXT.map(([what, why]) => `  ${what.padEnd(NEXT_WIDTH)}  ${why}`),
+    `  two hosts on one segment: ${README}`,
   ];
   for (const line of lines) output.text(line);
   if (!good) throw new Failure("frames were lost or wrong");

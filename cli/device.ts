@@ -87,25 +87,23 @@ function hostName() {
 
 export function deviceCommand(): Command {
   const command = new Command("device")
-    .description(
-      "The device: one switch, and on it an ENA function or a Xen vif for each frontend.",
-    )
-    .option("--listen <host:port>", `where frontends connect (${DEFAULT_DEVICE})`)
-    .option("--insecure", "allow an address that other hosts can reach")
+    .description("A device: one switch, and on it an ENA function or a Xen vif for each frontend.")
+    .option("--listen <host:port>", `address and port where frontends connect (${DEFAULT_DEVICE})`)
+    .option("--insecure", "allow --listen with an address that other hosts can reach")
     .option(
       "--allow-host <name...>",
       "serve the HTTP pages to browsers under this host name too; may be repeated",
     )
-    .option("--uplink <tap:name...>", "join the segment to a TAP interface; may be repeated")
+    .option("--uplink <tap:name...>", "connect the segment to this TAP interface; may be repeated")
     .option("--segment <name>", "name of the Ethernet segment (lan0)")
     .option(
       "--segment-id <id>",
       "say that devices with this id share one segment, by their uplinks (random)",
     )
-    .option("--queues <n>", "queue pairs offered to each NIC (8)")
-    .option("--mtu <bytes>", `largest MTU offered (${MAX_MTU})`)
-    .option("--when-full <drop|hold>", "drop or hold a frame whose receiver has no room (drop)")
-    .option("--no-llq", "offer no device memory for low-latency queues")
+    .option("--queues <n>", "queue pairs that each NIC may have (8)")
+    .option("--mtu <bytes>", `largest MTU that a NIC may have (${MAX_MTU})`)
+    .option("--when-full <drop|hold>", "what happens to a frame whose receiver has no room (drop)")
+    .option("--no-llq", "offer no device memory for ENA's low-latency queues")
     .option(
       "--device-option <key=value...>",
       "change what the device models are like, by the keys below; may be repeated",
@@ -114,13 +112,13 @@ export function deviceCommand(): Command {
       "--check-windows",
       "compare both copies of shared memory all the time; a NIC whose copies differ connects anew",
     )
-    .option("--trace", "every transaction in a line on stderr")
+    .option("--trace", "write each transaction as a line on stderr")
     .option(
       "--capture <file>",
-      "frames and rings of all NICs as pcapng; SIGUSR2 ends and begins it",
+      "write frames and rings of all NICs to a pcapng file; SIGUSR2 ends the capture or begins another",
     )
-    .option("--capture-snap <bytes>", "keep so much of each frame (all of it)")
-    .option("--capture-only <frames|ring>", "frames or ring (both)")
+    .option("--capture-snap <bytes>", "keep at most this much of each frame (all of it)")
+    .option("--capture-only <frames|ring>", "capture frames only, or rings only (both)")
     .addOption(new Option("--end-with-stdin").hideHelp());
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)

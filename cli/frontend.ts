@@ -59,39 +59,42 @@ type Options = z.infer<typeof Shape>;
 
 export function frontendCommand(): Command {
   const command = addWaitFlag(addConnectFlag(new Command("frontend")))
-    .description("A NIC: the driver's side of an ENA function or a Xen vif.")
-    .option("--driver <ena|xen>", "ena or xen (ena)")
+    .description("A NIC: its driver here, its ENA function or Xen vif on the device.")
+    .option("--driver <ena|xen>", "driver of the NIC (ena)")
     .option(
       "--name <name>",
       "name of the NIC, one of a kind on the device (ena0 or xn0, or the next free number)",
     )
-    .option("--mac <address>", "its address (made from name and segment)")
+    .option("--mac <address>", "MAC address of the NIC (made from name and segment)")
     .option(
       "--queues <n>",
       "queue pairs, up to what the device offers (1); one thread serves all, so more are not faster",
     )
-    .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
-    .option("--tap <interface>", "the kernel uses the NIC through this TAP interface")
+    .option("--mtu <bytes>", "largest packet, its Ethernet header not counted (1500)")
+    .option("--tap <interface>", "TAP interface through which the kernel uses the NIC")
     .option(
       "--zero-mask",
       "do not hide what is sent from proxies on the way (less work): for loopback and TLS only",
     )
     .option("--take-over", TAKE_OVER)
     .option("--no-lro", "do not merge received TCP segments")
-    .option("--llq", "ENA's low-latency queues: transmit descriptors in device memory")
+    .option("--llq", "ENA: put transmit descriptors into device memory (low-latency queues)")
     .option(
       "--untrusted",
       "Xen: do not trust the device: grant it copies of what is sent, in pages that hold nothing else",
     )
-    .option("--trace", "every transaction in a line on stderr")
-    .option("--capture <file>", "its frames and rings as pcapng; SIGUSR2 ends and begins it");
+    .option("--trace", "write each transaction as a line on stderr")
+    .option(
+      "--capture <file>",
+      "write the NIC's frames and rings to a pcapng file; SIGUSR2 ends the capture or begins another",
+    );
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)
     .action(async (_flags: unknown, self: Command) => runFrontend(readOptions(self, Shape)));
 }
 
 const EXAMPLES = `Examples:
-  ringwire frontend --connect 127.0.0.1:7700              with nobody on top
+  ringwire frontend                                       of the device here
   sudo ringwire frontend --connect HOST:7700 --tap rw0    the kernel's rw0
   ringwire frontend --connect HOST:7700 --name b --queues 4 --mtu 9000
   ringwire frontend --connect HOST:7700 --driver xen      a Xen vif, xn0

@@ -34,14 +34,19 @@ const STYLE = { plain: false, averages: false, framing: false };
 
 export function lbCommand(): Command {
   const command = new Command("lb")
-    .description("Shares a port's frames out to pipes by flow, each read by a thread of its own.")
+    .description(
+      "Distributes a port's frames to pipes by flow. A thread of its own reads each pipe.",
+    )
     .option("-i, --interface <port>", "netmap port name: netmap:ena0, or ena0 for short ...")
-    .option("-p, --pipes <n>", "how many (2)")
-    .option("-b, --burst <n>", "packets taken at a time (2048)")
-    .option("-w, --wait-link <s>", "pause between link up and start (0)")
-    .option("-T, --report-ms <ms>", "between reports (1000)")
-    .option("--app <file>", "module run for each pipe, its end in workerData (a counter)")
-    .option("--worker", "share out in a worker, too");
+    .option("-p, --pipes <n>", "number of pipes (2)")
+    .option("-b, --burst <n>", "packets moved in one turn of the loop (2048)")
+    .option("-w, --wait-link <s>", "seconds to pause between link up and start (0)")
+    .option("-T, --report-ms <ms>", "time between two reports (1000)")
+    .option(
+      "--app <file>",
+      "module to run for each pipe; workerData has the pipe's end (a counter of packets)",
+    )
+    .option("--worker", "run the distribution in a worker thread, too");
   return addCommonFlags(addNicFlags(command))
     .addHelpText("before", EXAMPLES)
     .action(async (_flags: unknown, self: Command) => runLb(readOptions(self, Shape)));

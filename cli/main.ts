@@ -1,5 +1,6 @@
 /** Finds the command in the arguments, runs it, and turns what comes out into an exit code. */
 import { Command, CommanderError } from "commander";
+import { PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
 import { bridgeCommand } from "./bridge.ts";
 import { captureCommand } from "./capture.ts";
 import { completionCommand } from "./completion.ts";
@@ -70,7 +71,7 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
   const program = commandLine();
   program.hook("preAction", (_program, command) => {
     // "MainThread" is what lists of processes call every Node.
-    process.title = `ringwire ${command.name()}`;
+    process.title = ["ringwire", ...argv.slice(2)].join(" ");
     warnOf(unknownVariables(program, process.env), command);
   });
   try {
@@ -133,12 +134,18 @@ function explain(error: unknown, json: boolean): ExitCode {
 const EXAMPLES = `Examples:
   ringwire demo                                  two NICs and a device, here
   ringwire device                                a device at 127.0.0.1:7700
-  ringwire frontend --connect 127.0.0.1:7700     a NIC of it
+  ringwire frontend                              a NIC of it
   ringwire pkt-gen -i netmap:ena0 --connect HOST:7700    packets from its rings
-  ringwire status --connect 127.0.0.1:7700       its ports, queues and drops
+  ringwire status                                its ports, queues and drops
 `;
 
 const AFTER = `
-Every flag can be given as RINGWIRE_FLAG in the environment, or in the file of
---config. Exit code: 0 done, 1 failed, 2 wrong usage.
-"ringwire COMMAND --help" tells more.`;
+Flags can also be set in the environment, as RINGWIRE_WHEN_FULL=hold sets
+--when-full hold, and in a JSON file of options, one section for each command:
+  ringwire device --config lab.json
+  { "device": { "when-full": "hold", "uplink": ["tap:lab0"] } }
+A flag beats the environment, and the environment beats the file.
+Exit code: 0 done, 1 failed, 2 wrong usage.
+"ringwire COMMAND --help" tells more.
+
+This is ringwire ${VERSION} with version ${PROTOCOL_VERSION} of the wire, on Node ${process.versions.node}.`;

@@ -44,12 +44,12 @@ type Options = z.infer<typeof Shape>;
 
 export function migrateCommand(): Command {
   const command = addConnectFlag(new Command("migrate"))
-    .description("Moves a running NIC to another device: suspend here, resume there.")
+    .description("Moves a running NIC to another device.")
     .argument("<nic>", "name of the NIC, as status shows it")
     .option("--to <device>", "the device that gets the NIC, as the NIC's frontend can reach it")
     .option(
       "--wait <s>",
-      `look so long whether it arrives; 0: done when it has left (${SEEN_SECONDS})`,
+      `seconds to look whether the NIC arrives; 0: do not look (${SEEN_SECONDS})`,
     );
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)

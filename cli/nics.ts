@@ -61,15 +61,18 @@ export const portName = z.string().transform((text, context) => {
 /** The flags of NicShape. */
 export function addNicFlags(command: Command): Command {
   return addWaitFlag(addConnectFlag(command))
-    .option("--driver <ena|xen>", "of NICs whose name does not begin with ena or xn: ena or xen")
+    .option("--driver <ena|xen>", "driver of a NIC whose name begins with neither ena nor xn")
     .option(
       "--name <name>",
-      "what the device calls the NIC (as the port name does, or numbered on)",
+      "name of the NIC on the device (that of the port, or the next free number)",
     )
-    .option("--mac <address>", "its address (made from name and segment)")
-    .option("--queues <n>", "ring pairs (as many as the port names and -p ask for)")
-    .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
-    .option("--tap <interface>", "the kernel keeps, through this TAP, the rings not opened here")
+    .option("--mac <address>", "MAC address of the NIC (made from name and segment)")
+    .option("--queues <n>", "ring pairs of the NIC (as many as the port names and -p need)")
+    .option("--mtu <bytes>", "largest packet, its Ethernet header not counted (1500)")
+    .option(
+      "--tap <interface>",
+      "TAP interface through which the kernel uses the rings that are not opened here",
+    )
     .option(
       "--zero-mask",
       "do not hide what is sent from proxies on the way (less work): for loopback and TLS only",
@@ -78,7 +81,8 @@ export function addNicFlags(command: Command): Command {
 }
 
 /** What --take-over changes, in every command that has it. */
-export const TAKE_OVER = "take the name from a NIC that is alive; that one waits until it is free";
+export const TAKE_OVER =
+  "take the name even from a NIC that is alive; that NIC waits until the name is free";
 
 const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 

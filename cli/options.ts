@@ -31,11 +31,11 @@ const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE)
 /** Flags that every command has. */
 export function addCommonFlags(command: Command): Command {
   return command
-    .option("--json", "results as JSON on stdout")
-    .option("--config <file>", "options from a JSON file, one section a command")
-    .addOption(new Option("-v, --verbose", "say more").conflicts("quiet"))
-    .option("-q, --quiet", "say only what is wrong")
-    .option("--log <text|json>", "form of the log on stderr: text or json");
+    .option("--json", "print results as JSON on stdout, one object a line")
+    .option("--config <file>", 'read options from a file: {"COMMAND": {"FLAG": VALUE}}')
+    .addOption(new Option("-v, --verbose", "log more").conflicts("quiet"))
+    .option("-q, --quiet", "log only warnings and errors")
+    .option("--log <text|json>", "write the log on stderr in this form (text)");
 }
 
 /** The flag of every command that speaks to a device. */

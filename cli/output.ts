@@ -64,7 +64,7 @@ const GAP = "  ";
 
 /**
  * Rows under a heading, columns aligned, numbers to the right. Every row has as many cells as the
- * heading. No line ends in spaces. What is too wide for the terminal goes on below, in a second
+ * heading. No rows, no table. No line ends in spaces. What is too wide for the terminal goes on below, in a second
  * table with the same keys.
  */
 export function table(
@@ -72,6 +72,7 @@ export function table(
   rows: readonly (readonly Cell[])[],
   { keys = 1, width = terminalWidth() }: TableOptions = {},
 ): string[] {
+  if (rows.length === 0) return [];
   const all = [heading, ...rows];
   const widths = heading.map((_, i) => Math.max(...all.map((row) => String(row[i] ?? "").length)));
   const right = heading.map((_, i) => isNumericColumn(rows.map((row) => row[i])));

@@ -143,42 +143,48 @@ export function pktGenCommand(): Command {
       "netmap port name: netmap:ena0, or ena0 for short, netmap:ena0-1, vale0:a ...",
     )
     .addOption(modeOption())
-    .option("-n, --count <n>", "packets or round trips, as 1000000, 1e6 or 1M; 0 for no end (0)")
+    .option(
+      "-n, --count <n>",
+      "end after this many packets or round trips: 1000000, 1e6 or 1M; 0: never (0)",
+    )
     .option("-t, --transmit <n>", "send n packets: -f tx -n <n>")
     .option("-r, --receive [n]", "receive n packets: -f rx -n <n>; without a number: --rubbish")
     .addOption(
-      new Option("-l, --length <bytes>", "of a frame; given twice: random between")
+      new Option(
+        "-l, --length <bytes>",
+        "length of a frame; given twice: a random length between both",
+      )
         .argParser(collect)
         .default([], "60"),
     )
-    .option("-b, --burst <n>", "packets a turn of the loop (512; 1 in ping and pong)")
-    .option("-R, --rate <pps>", "packets a second; 0 for as fast as it goes (0)")
-    .option("-s, --src <ip>", "source, IP[:PORT[-IP[:PORT]]] (10.0.0.1:1234)")
-    .option("-d, --dst <ip>", "destination, likewise (10.1.0.1:1234)")
-    .option("-S, --src-mac <mac>", "source address (the NIC's)")
-    .option("-D, --dst-mac <mac>", "destination address (ff:ff:ff:ff:ff:ff)")
-    .option("-w, --wait-link <s>", "pause between link up and start (0)")
-    .option("-T, --report-ms <ms>", "between reports (1000)")
-    .option("-F, --frags <n>", "slots of a packet (1)")
-    .option("-M, --frag-size <bytes>", "of all but a packet's last slot (an equal share)")
+    .option("-b, --burst <n>", "packets in one turn of the loop (512; 1 in ping and pong)")
+    .option("-R, --rate <pps>", "packets per second; 0: as fast as possible (0)")
+    .option("-s, --src <ip>", "source addresses, IP[:PORT[-IP[:PORT]]] (10.0.0.1:1234)")
+    .option("-d, --dst <ip>", "destination addresses, in the same form (10.1.0.1:1234)")
+    .option("-S, --src-mac <mac>", "source MAC address (the NIC's)")
+    .option("-D, --dst-mac <mac>", "destination MAC address (ff:ff:ff:ff:ff:ff)")
+    .option("-w, --wait-link <s>", "seconds to pause between link up and start (0)")
+    .option("-T, --report-ms <ms>", "time between two reports (1000)")
+    .option("-F, --frags <n>", "number of slots that each packet has (1)")
+    .option("-M, --frag-size <bytes>", "bytes in each slot of a packet but the last (equal shares)")
     .option("-P, --pcap <file>", "send the frames of a pcap or pcapng file, in turn")
     .option("-z, --random-src", "random source address and port")
     .option("-Z, --random-dst", "random destination address and port")
-    .option("--rubbish", "send what the buffers hold")
-    .option("-X, --dump", "show each packet on stderr")
+    .option("--rubbish", "send the buffers as they are, without a frame made in them")
+    .option("-X, --dump", "print each packet on stderr")
     .option(
       "-C, --ring-config <n>",
-      "TX_SLOTS[,RX_SLOTS[,TX_RINGS[,RX_RINGS]]] of a VALE port or pipe",
+      "of a VALE port or pipe: TX_SLOTS[,RX_SLOTS[,TX_RINGS[,RX_RINGS]]]",
     )
-    .option("-p, --threads <n>", "threads, each with one ring pair of its own (1: all rings)")
-    .option("--worker", "run in a worker that shares the rings, also with one thread")
     .option(
-      "-W, --exit-idle",
-      "a receiver ends when, after the first packet, none came for a second",
+      "-p, --threads <n>",
+      "number of threads, each with a ring pair of its own (1, with all rings)",
     )
-    .option("-N, --plain-units", "plain numbers instead of K, M, G")
-    .option("-A, --averages", "mean and deviation in each report")
-    .option("-B, --framing", "count preamble, checksum and gap as bits");
+    .option("--worker", "run in a worker thread, even when there is only one thread")
+    .option("-W, --exit-idle", "receiver: end when no packet came for a second after the first one")
+    .option("-N, --plain-units", "print plain numbers instead of K, M, G")
+    .option("-A, --averages", "print mean and deviation in each report")
+    .option("-B, --framing", "count preamble, checksum and gap of each frame as bits, too");
   for (const [flag] of REFUSED) command.addOption(new Option(flag).hideHelp());
   command.addOption(new Option("-4", "IPv4, as in any case").hideHelp());
   return addCommonFlags(addNicFlags(command))

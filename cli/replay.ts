@@ -64,13 +64,16 @@ export function replayCommand(): Command {
   const command = addWaitFlag(addConnectFlag(new Command("replay")))
     .description("Sends the Ethernet frames of a pcap or pcapng file through a NIC.")
     .argument("<file>", "pcap or pcapng, of any size; - for standard input")
-    .option("--driver <ena|xen>", "ena or xen (ena)")
+    .option("--driver <ena|xen>", "driver of the NIC (ena)")
     .option(
       "--name <name>",
       `name of the NIC, one of a kind on the device (${IFNAME}, or the next free number)`,
     )
-    .option("--mac <address>", "its address (made from name and segment); frames keep their own")
-    .option("--mtu <bytes>", "largest packet without the Ethernet header (1500)")
+    .option(
+      "--mac <address>",
+      "MAC address of the NIC (made from name and segment); frames keep theirs",
+    )
+    .option("--mtu <bytes>", "largest packet, its Ethernet header not counted (1500)")
     .option("--take-over", TAKE_OVER)
     .option(
       "--zero-mask",
@@ -80,12 +83,12 @@ export function replayCommand(): Command {
       "-i, --interface <name...>",
       "send the frames of this interface of the file, by name or number; may be repeated (all, each frame once)",
     )
-    .option("--loop <n>", "send the file so many times; 0 for no end (1)")
-    .option("-R, --rate <pps>", "packets a second at most; 0 for as fast as it goes (0)")
+    .option("--loop <n>", "send the file this many times; 0: without end (1)")
+    .option("-R, --rate <pps>", "at most this many packets per second; 0: as fast as possible (0)")
     .option("--preserve-timing", "keep the gaps between the packets of the file")
-    .option("--send-truncated", "send what there is of packets that the capture has cut short")
-    .option("-T, --report-ms <ms>", "between reports (1000)")
-    .option("-N, --plain-units", "plain numbers instead of K, M, G");
+    .option("--send-truncated", "send packets that the capture cut short, as far as they go")
+    .option("-T, --report-ms <ms>", "time between two reports (1000)")
+    .option("-N, --plain-units", "print plain numbers instead of K, M, G");
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)
     .action(async (file: string, _flags: unknown, self: Command) => {

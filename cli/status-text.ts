@@ -6,14 +6,14 @@ import { domainTable, ringTable, vifState } from "./status-xen.ts";
 
 /** The whole page: NICs, queues, ports, drops, addresses, faults. */
 export function statusLines(status: Snapshot): string[] {
-  const nics = list(status["nics"]);
+  const nics = list(status["nics"]).toSorted(byName);
   const segment = record(status["segment"]);
   const lines = [
     `${text(status["agent"])}, process ${text(status["pid"])}, up ${durationText(num(status["seconds"]))}, ` +
       `segment ${text(segment["name"])}, ${nics.length} ${nics.length === 1 ? "NIC" : "NICs"}`,
   ];
   const section = (title: string, part: readonly string[]) => {
-    if (part.length > 1) lines.push("", bold(title), ...part);
+    if (part.length > 0) lines.push("", bold(title), ...part);
   };
   section("NICs", nicTable(nics));
   section("Queues", queueTable(nics));
@@ -32,6 +32,16 @@ export function nicState(nic: Snapshot): string {
   return nic["personality"] === "xen" ? vifState(model) : text(model["status"]);
 }
 
+/** ena2 before ena10. */
+const byName = (a: Snapshot, b: Snapshot): number =>
+  text(a["name"]).localeCompare(text(b["name"]), "en", { numeric: true });
+
+/** A driver of ENA begins with a reset; what counts are those that come later. */
+function laterResets(model: Snapshot): number {
+  const resets = num(record(model["counters"])["resets"]);
+  return Math.max(0, resets - (model["personality"] === "ena" ? 1 : 0));
+}
+
 function nicTable(nics: readonly Snapshot[]): string[] {
   return table(
     ["NIC", "kind", "state", "MAC", "peer", "age", "round trip", "in flight", "unsent", "resets"],
@@ -48,7 +58,7 @@ function nicTable(nics: readonly Snapshot[]): string[] {
         num(link["roundTripMs"]) > 0 ? msText(num(link["roundTripMs"])) : "-",
         bytesText(num(link["inFlightBytes"])),
         bytesText(num(link["unsentBytes"])),
-        num(record(model["counters"])["resets"]),
+        laterResets(model),
       ];
     }),
   );
@@ -87,7 +97,7 @@ export function segmentTable(status: Snapshot): string[] {
 }
 
 function portTable(ports: readonly Snapshot[]): string[] {
-  const rows = ports.map((port) => {
+  const rows = ports.toSorted(byName).map((port) => {
     const into = record(port["in"]);
     const out = record(port["out"]);
     return [

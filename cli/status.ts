@@ -40,8 +40,8 @@ type Options = z.infer<typeof Shape>;
 
 export function statusCommand(): Command {
   const command = addWaitFlag(addConnectFlag(new Command("status")))
-    .description("NICs, queues, ports, drops and faults of a device.")
-    .option("--watch", "again each second, until Ctrl-C");
+    .description("Shows NICs, queues, ports, drops and faults of a device.")
+    .option("--watch", "show it again each second, until Ctrl-C");
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)
     .action(async (_flags: unknown, self: Command) => {

@@ -34,12 +34,14 @@ const Shape = z.object({
 
 export function wiresharkCommand(): Command {
   const command = new Command("wireshark")
-    .description("Shows Wireshark the dissector, and the NICs of devices as interfaces.")
-    .option("--install", "put both into Wireshark's folders")
-    .option("--uninstall", "take both away")
+    .description(
+      "Installs a dissector for Wireshark, and lists the NICs of devices as interfaces there.",
+    )
+    .option("--install", "put the dissector and the extcap program into Wireshark's folders")
+    .option("--uninstall", "remove both")
     .option("--devices <device...>", `the devices whose NICs are listed (${DEFAULT_DEVICE})`)
-    .option("--plugins <dir>", "the folder for Lua plugins (what tshark -G folders tells)")
-    .option("--extcap <dir>", "the folder for extcap programs (likewise)");
+    .option("--plugins <dir>", "folder for Lua plugins (the one that tshark -G folders names)")
+    .option("--extcap <dir>", "folder for extcap programs (the one that tshark -G folders names)");
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)
     .action(async (_flags: unknown, self: Command) => {

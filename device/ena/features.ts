@@ -479,7 +479,7 @@ export class Features {
       this.host = hostInfo.parse(page, 0);
       const { osType, kernelVerStr, driverMajor, driverMinor, driverSubMinor } = this.host;
       const driver = `${driverMajor}.${driverMinor}.${driverSubMinor}`;
-      this.#context.lines.info(
+      this.#context.lines.debug(
         "host information",
         { osType, kernel: kernelVerStr, driver },
         "ena: host information",

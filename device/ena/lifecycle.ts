@@ -16,6 +16,7 @@ export class Lifecycle {
   readonly #context: EnaContext;
   /** Drops every queue and all configuration. */
   readonly #dropAll: () => void;
+  #isFirst = true;
   #resetting = false;
   #fatal = false;
   lastReason = "none";
@@ -67,7 +68,11 @@ export class Lifecycle {
     this.lastReason = nameOf(ResetReason, reason);
     this.#resetting = true;
     this.#fatal = false;
-    this.#context.lines.info("reset", { reason: this.lastReason }, "ena: reset");
+    const fields = { reason: this.lastReason };
+    // Every driver begins with a reset; one that comes later is news.
+    if (this.#isFirst) this.#context.lines.debug("first reset", fields, "ena: reset");
+    else this.#context.lines.info("reset", fields, "ena: reset");
+    this.#isFirst = false;
     this.#dropAll();
   }
 }

@@ -2,11 +2,14 @@
 import type { Logger } from "../../shared/log.ts";
 
 export class RecordingLog implements Logger {
+  readonly debugs: string[] = [];
   readonly infos: string[] = [];
   readonly warnings: string[] = [];
   readonly errors: string[] = [];
 
-  debug(): void {}
+  debug(_fields: object, message: string): void {
+    this.debugs.push(message);
+  }
   info(_fields: object, message: string): void {
     this.infos.push(message);
   }

@@ -272,6 +272,28 @@ describe("text for people", () => {
     expect(dropsOf(port)).toEqual({ runt: 4, rx_overrun: 7, tx_fault: 4 });
   });
 
+  it("ux a status has no heading without rows, however narrow the terminal", () => {
+    expect(table(["a", "b"], [], { width: 3 })).toEqual([]);
+    const ena = { name: "ena0", personality: "ena", nic: { personality: "ena" } };
+    expect(statusLines({ nics: [ena] } as never).join("\n")).not.toContain("Xen");
+  });
+
+  it("ux NICs stand in the order of their names, and the reset that attaches one does not count", () => {
+    const nic = (name: string, resets: number) => {
+      const counters = { resets };
+      return { name, personality: "ena", nic: { personality: "ena", counters } };
+    };
+    const nics = [nic("ena10", 1), nic("ena2", 3), nic("ena1", 0)];
+    const ports = nics.map(({ name }) => ({ name, kind: "ena" }));
+    const lines = statusLines({ nics, segment: { ports } } as never).map(strip);
+    const rows = lines.filter((line) => line.startsWith("ena"));
+    expect(rows.map((row) => row.split(" ")[0])).toEqual([
+      ...["ena1", "ena2", "ena10"],
+      ...["ena1", "ena2", "ena10"],
+    ]);
+    expect(rows.slice(0, 3).map((row) => row.split(" ").at(-1))).toEqual(["0", "2", "0"]);
+  });
+
   it("a status of anything does not break the page", () => {
     expect(statusLines({}).map(strip).join("\n")).toContain("no ports");
     const odd = { nics: [{ nic: 7, link: "x" }], segment: { ports: [{}], macs: 3 } };
