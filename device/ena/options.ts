@@ -2,7 +2,9 @@
 import { type OptionValues, oneWord, wholeNumber, yesOrNo } from "../option.ts";
 
 export const ENA_OPTIONS = {
-  readless: yesOrNo("whether drivers read registers through their own memory, or plainly (true)"),
+  readless: yesOrNo(
+    "whether the device writes register values to the driver's memory; false: plain reads (true)",
+  ),
   disableMetaCaching: yesOrNo(
     "with low-latency queues: whether every packet needs a meta descriptor (false)",
   ),

@@ -298,7 +298,7 @@ export class TxQueue {
   #storeMeta(view: DataView, at: number): void {
     const meta = this.#meta;
     if (txMeta.extValid(view, at) === 0 || txMeta.ethMetaType(view, at) === 0) {
-      // It says nothing, so what an earlier one said still holds where the queue keeps it.
+      // The descriptor says nothing. An earlier one still holds, unless the queue caches none.
       if (this.llq?.metaRequired === true) meta.valid = false;
       return;
     }
