@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import { constants } from "node:fs";
 import { access } from "node:fs/promises";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { isAbsolute, join, relative, sep } from "node:path";
 import { promisify } from "node:util";
 
 export interface WiresharkFolders {
@@ -32,8 +32,11 @@ export async function wiresharkFolders(home = homedir()): Promise<WiresharkFolde
   // Wireshark before 4.2 has one folder, for everybody on the machine.
   const common = told.get("Extcap path") ?? told.get("Global Extcap path");
   if (common === undefined) return { plugins, extcap: personal, notes: [] };
-  if (await mayWrite(common)) return { plugins, extcap: common, notes: [] };
-  const note = `this Wireshark looks for extcap programs in ${common} only: install as root, or start it with WIRESHARK_EXTCAP_DIR=${personal}`;
+  if (await mayWrite(common)) {
+    const note = `this Wireshark has one folder for extcap programs, that of all users: ${common}; --extcap DIR chooses another`;
+    return { plugins, extcap: common, notes: isBelow(home, common) ? [] : [note] };
+  }
+  const note = `this Wireshark looks for extcap programs in ${common} only: install as root, or start it with WIRESHARK_EXTCAP_DIR=${personal}. Until then tshark -D lists no ringwire interface`;
   return { plugins, extcap: personal, notes: [note] };
 }
 
@@ -50,6 +53,11 @@ async function foldersOf(program: string): Promise<ReadonlyMap<string, string> |
     return title === undefined || path === undefined ? [] : [[title, path] as const];
   });
   return new Map(lines);
+}
+
+function isBelow(folder: string, path: string): boolean {
+  const way = relative(folder, path);
+  return !isAbsolute(way) && way.split(sep)[0] !== "..";
 }
 
 async function mayWrite(folder: string): Promise<boolean> {

@@ -70,6 +70,10 @@ async function runWireshark(options: z.infer<typeof Shape>): Promise<void> {
   const found = await wiresharkFolders();
   const dissector = new Link(join(resolve(options.plugins ?? found.plugins), "ringwire"));
   const extcap = new Program(join(resolve(options.extcap ?? found.extcap), "ringwire-extcap"));
+  // Before anything is written: a folder may be that of all users.
+  if (!uninstall && options.extcap === undefined) {
+    for (const note of found.notes) output.text(`note: ${note}`);
+  }
   for (const part of [dissector, extcap]) {
     try {
       const there = await part.isThere();
@@ -88,8 +92,6 @@ async function runWireshark(options: z.infer<typeof Shape>): Promise<void> {
       throw new Failure(`${part.path}: ${messageOf(error)}`);
     }
   }
-  if (uninstall) return;
-  if (options.extcap === undefined) for (const note of found.notes) output.text(`note: ${note}`);
   if (!install) return;
   output.text(
     `devices: ${devices.length > 0 ? devices.join(", ") : `RINGWIRE_DEVICES, else ${DEFAULT_DEVICE}`}`,

@@ -65,6 +65,33 @@ it.skipIf(why)(
   },
 );
 
+/** A tshark that has one folder for extcap programs, as those before 4.2. */
+function withOneFolder(home: WiresharkHome, extcap: string): Record<string, string> {
+  const bin = join(home.folder, "bin");
+  mkdirSync(bin, { recursive: true });
+  const lines = [`Personal Lua Plugins:\\t${plugins(home)}`, `Extcap path:\\t${extcap}`];
+  const script = `#!/bin/sh\nprintf '${lines.join("\\n")}\\n'\n`;
+  writeFileSync(join(bin, "tshark"), script, { mode: 0o755 });
+  return { HOME: home.folder, PATH: `${bin}:${process.env["PATH"]}` };
+}
+
+it("ux-S12 says that a file leaves HOME before it does; a user reads what he will not see", async () => {
+  using home = new WiresharkHome();
+  using other = new WiresharkHome();
+  const install = (extcap: string) =>
+    runRingwire(["wireshark", "--install"], { env: withOneFolder(home, extcap) });
+  const shared = await install(other.extcap);
+  expect(shared.stdout.split("\n")[0], shared.said()).toBe(
+    `note: this Wireshark has one folder for extcap programs, that of all users: ${other.extcap}; --extcap DIR chooses another`,
+  );
+  expect(existsSync(join(other.extcap, "ringwire-extcap"))).toBe(true);
+  expect((await install(home.extcap)).stdout).not.toContain("note:");
+  const closed = await install(join(other.folder, "nothing"));
+  expect(closed.stdout.split("\n")[0], closed.said()).toMatch(
+    /^note: .* only: install as root, or .*\. Until then tshark -D lists no ringwire interface$/,
+  );
+});
+
 it("tells what is there; a second --install and --uninstall are no mistake", async () => {
   using home = new WiresharkHome();
   const did = async (...args: string[]) => {

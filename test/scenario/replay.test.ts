@@ -142,6 +142,31 @@ describe("what arrives", () => {
     expect(child.stderr.match(/--send-truncated/g)).toHaveLength(1);
   });
 
+  it.each([
+    ["ena", false],
+    ["xen", false],
+    ["ena", true],
+    ["xen", true],
+  ])("case-W4 is whole segments of one that states no length: %s, IPv6 %s", async (driver, v6) => {
+    const payload = Buffer.from(Array.from({ length: 4000 }, (_, i) => (i * 13) & 0xff));
+    const destination = [255, 255, 255, 255, 255, 255];
+    const built = buildPacket({ payload, checksum: "partial", sequence: 7, destination, v6 });
+    const bytes = Buffer.from(built.bytes);
+    bytes.writeUInt16BE(0, v6 ? 18 : 16);
+    const path = fileOf("unstated.pcap", pcapFile([{ bytes }]));
+    const result = await resultOf(await replayed(path, `--driver ${driver} --json`));
+    expect(result).toMatchObject({ packets: 1, read: 1, lost: 0 });
+    const segments = await arrived(3);
+    const l4 = v6 ? 54 : 34;
+    expect(Buffer.concat(segments.map((segment) => segment.subarray(l4 + 20)))).toEqual(payload);
+    const [at, less] = v6 ? [18, 54] : [16, 14];
+    expect(segments.map((segment) => segment.readUInt16BE(at))).toEqual(
+      segments.map(({ length }) => length - less),
+    );
+    const sums = segments.map((s) => plainSum(pseudoHeader(s, 14, l4, 6), s.subarray(l4)));
+    expect(sums).toEqual([0xffff, 0xffff, 0xffff]);
+  });
+
   it.each(["ena", "xen"])("is whole segments of a captured super-frame: %s", async (driver) => {
     const payload = Buffer.from(Array.from({ length: 20_000 }, (_, i) => (i * 13) & 0xff));
     const destination = [255, 255, 255, 255, 255, 255];
