@@ -264,7 +264,7 @@ function announce(
   configs: readonly PktGenConfig[],
   output: Output,
 ): void {
-  const { function: mode, interface: name, wait, rate } = options;
+  const { function: mode, interface: name, waitLink: wait, rate } = options;
   const [config] = configs;
   if (config === undefined) throw new Error("pkt-gen without a port");
   const txRings = ports.reduce((sum, port) => sum + port.txRings().length, 0);
