@@ -98,7 +98,8 @@ export class DeviceServer implements ConnectionOwner, PageSource {
       most: MAX_NICS,
       hasPort: (name) => segment.hasPort(name),
     });
-    this.captures = new CaptureHub({ segment, segmentName, agent, log });
+    const captureLog = this.lines.of("capture");
+    this.captures = new CaptureHub({ segment, segmentName, agent, log: captureLog });
     const pages = new Pages(this);
     this.#front = new Front({
       host: options.host,
@@ -123,10 +124,10 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   async close(): Promise<void> {
     this.#draining = true;
     clearInterval(this.#ticker);
-    this.lines.flush();
     for (const connection of [...this.#connections]) {
       connection.close(CloseCode.GOING_AWAY, "the device stops");
     }
+    this.lines.flush();
     // Those whose reader stands still end when its socket is cut, below.
     const captured = this.captures.close("the device stops");
     await this.#front.close(CLOSE_MS);

@@ -1,0 +1,79 @@
+/** The log of a device while strangers do what they like: bounded, and what is left out is counted. */
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { createEnaNic } from "../../device/ena/index.ts";
+import { DeviceServer } from "../../device/server.ts";
+import { Switch } from "../../device/switch/switch.ts";
+import { RawFrontend } from "../support/raw-frontend.ts";
+import { RecordingLog } from "../support/recording-log.ts";
+
+/** Lines of one kind that are written in a second. */
+const A_SECOND = 10;
+const TIMES = 100;
+
+let log: RecordingLog;
+let server: DeviceServer;
+let port: number;
+
+beforeEach(async () => {
+  log = new RecordingLog();
+  server = new DeviceServer({
+    host: "127.0.0.1",
+    port: 0,
+    agent: "test",
+    segment: new Switch({ name: "lan0", now: () => performance.now() }),
+    segmentName: "lan0",
+    personalities: { ena: { create: (host) => createEnaNic(host, { llq: false }) } },
+    pushBytes: 1 << 20,
+    maxMtu: 1500,
+    maxQueues: 1,
+    log,
+  });
+  ({ port } = await server.listen());
+});
+
+afterEach(async () => {
+  await server.close();
+});
+
+/** Does it so many times and ends the device. Resolves to the lines that may have been written. */
+async function allowance(stranger: (i: number) => Promise<unknown>): Promise<number> {
+  const since = performance.now();
+  await Promise.all(Array.from({ length: TIMES }, (_, i) => stranger(i)));
+  await server.close();
+  return A_SECOND * ((performance.now() - since) / 1000 + 2);
+}
+
+/** How many a line stands for. */
+const standsFor = (line: string): number =>
+  1 + Number(/and (\d+) more like it/.exec(line)?.[1] ?? 0);
+
+it.each<[string, RegExp, (i: number) => Promise<unknown>]>([
+  ["joins", /joined/, async (i) => (await RawFrontend.join(port, `n${i}`)).end()],
+  ["ends", /left:/, async (i) => (await RawFrontend.join(port, `n${i}`)).end("reset")],
+  [
+    "refusals",
+    /refused a frontend/,
+    async () => {
+      const raw = await RawFrontend.connect(port);
+      raw.hello("any");
+      await raw.closed;
+    },
+  ],
+  [
+    "broken rules",
+    /broke a rule of the wire/,
+    async (i) => {
+      const raw = await RawFrontend.join(port, `n${i}`);
+      raw.batch([99]);
+      await raw.closed;
+    },
+  ],
+])(
+  "attack-S11 has a bounded number of lines of %s, and counts the others",
+  async (_what, kind, stranger) => {
+    const most = await allowance(stranger);
+    const lines = [...log.infos, ...log.warnings].filter((line) => kind.test(line));
+    expect(lines.length).toBeLessThanOrEqual(most);
+    expect(lines.reduce((all, line) => all + standsFor(line), 0)).toBe(TIMES);
+  },
+);
