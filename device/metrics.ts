@@ -155,7 +155,7 @@ class Page {
 
   segment(s: Snapshot): void {
     const segment = text(s["name"]);
-    this.gauge("ringwire_fdb_entries", "Addresses in the table.", { segment }, [s["addresses"]]);
+    this.gauge("ringwire_fdb_entries", "Learned addresses.", { segment }, [s["learned"]]);
     this.counter(
       "ringwire_fdb_moves_total",
       "Addresses that moved from one port to another.",

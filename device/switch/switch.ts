@@ -231,6 +231,7 @@ export class Switch {
         })),
       left: this.#left.snapshot(),
       addresses: this.#macs.size,
+      learned: this.#plugs.reduce((sum, plug) => sum + this.#macs.learnedBy(plug?.number ?? -1), 0),
       macMoves: this.#macs.moves,
       macMovesDamped: this.#macs.damped,
       macsAged: this.#macs.aged,

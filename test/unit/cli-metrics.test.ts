@@ -16,7 +16,8 @@ const snapshot = {
   seconds: 7,
   segment: {
     name: "lan0",
-    addresses: 2,
+    addresses: 4,
+    learned: 2,
     macMoves: 3,
     ports: [
       {
@@ -245,7 +246,7 @@ describe("metricsText", () => {
 
   it("is a page also before anybody came", async () => {
     const { text } = await metricsText({
-      segment: { name: "lan0", ports: [], addresses: 0 },
+      segment: { name: "lan0", ports: [], addresses: 0, learned: 0 },
       nics: [],
     });
     expect(text).toContain('ringwire_fdb_entries{segment="lan0"} 0');

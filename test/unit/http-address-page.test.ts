@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { statusLines } from "../../cli/status-text.ts";
 import { addressPage } from "../../device/http/address-page.ts";
 import { Switch } from "../../device/switch/switch.ts";
 import { MacTable } from "../../shared/net/mac-table.ts";
@@ -84,4 +85,15 @@ describe("GET /addresses", () => {
     expect(segment.snapshot()["addresses"]).toBe(0);
     expect(JSON.stringify(segment.snapshot())).not.toContain('"mac"');
   });
+});
+
+it("attack-S1: status shows the entries that it was given, and how many more there are", () => {
+  const entry = { mac: "02:00:00:00:00:01", port: "a", ageSeconds: 3, moves: 0, static: false };
+  const lines = statusLines({
+    segment: { name: "lan0", ports: [], addresses: 7 },
+    nics: [],
+    addresses: [entry, { ...entry, mac: "02:00:00:00:00:02", static: true }],
+  });
+  expect(lines.join("\n")).toMatch(/02:00:00:00:00:01 +a +3 s.*\n02:00:00:00:00:02 +a +static/);
+  expect(lines.at(-1)).toBe("... and 5 more");
 });
