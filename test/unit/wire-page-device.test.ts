@@ -16,7 +16,7 @@ import { GNTTAB_NR_RESERVED_ENTRIES, GrantType } from "../../shared/xen/grant.ts
 import { NetifStatus, RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../shared/xen/netif.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";
 import { BASE, BUFFERS, RawEna } from "../support/raw-ena.ts";
-import { column, mmio, RawFrontend } from "../support/raw-frontend.ts";
+import { type Closing, column, mmio, RawFrontend } from "../support/raw-frontend.ts";
 import { RawSocket, upgradeRequest, WsOpcode, wsFrame } from "../support/raw-socket.ts";
 import { grantRecords, RawXen, VIF } from "../support/raw-xen.ts";
 
@@ -26,6 +26,12 @@ let port: number;
 let names = 0;
 const name = (): string => `raw${++names}`;
 const join = (hello: object = {}): Promise<RawFrontend> => RawFrontend.join(port, name(), hello);
+
+/** How the device ends the connection over what was sent. Throws when it does not. */
+async function endOf(raw: RawFrontend): Promise<Closing> {
+  if (await raw.flushed()) throw new Error("the connection still stands");
+  return await raw.closed;
+}
 
 beforeAll(async () => {
   const machine = new XenMachine(silentLogger);
@@ -77,7 +83,7 @@ describe("close codes", () => {
   test("page-W8 33 heartbeats at once are a flood: 4003", async () => {
     const raw = await join();
     raw.batch(...Array.from({ length: 33 }, (_, i) => [Op.HEARTBEAT, i + 1, 0]));
-    expect(await raw.closed).toEqual({
+    expect(await endOf(raw)).toEqual({
       code: CloseCode.LIMIT,
       reason: "heartbeat: too many in a second",
     });
@@ -85,7 +91,7 @@ describe("close codes", () => {
 
   test("page-W6 a silent socket is closed with 4004, before its time for hello is over", async () => {
     const raw = await RawFrontend.connect(port, { alive: false });
-    expect(await raw.closed).toEqual({ code: CloseCode.DEAD_PEER, reason: expect.any(String) });
+    expect(await endOf(raw)).toEqual({ code: CloseCode.DEAD_PEER, reason: expect.any(String) });
   });
 });
 
@@ -100,7 +106,7 @@ describe("the handshake", () => {
     const raw = await RawFrontend.connect(port);
     const hello = { version: 1, personality: "ena", name: name(), instance: "raw" };
     raw.batch([Op.HELLO, hello], transaction);
-    expect(await raw.closed).toEqual({
+    expect(await endOf(raw)).toEqual({
       code: CloseCode.PROTOCOL,
       reason: `${what}: before welcome`,
     });
@@ -115,7 +121,7 @@ describe("the handshake", () => {
     const raw = await RawFrontend.connect(port);
     const hello = { version: 1, personality: "xen", name: name(), instance: "raw" };
     raw.batch([Op.HELLO, hello], transaction);
-    expect((await raw.closed).reason).toBe(`${what}: before welcome`);
+    expect((await endOf(raw)).reason).toBe(`${what}: before welcome`);
   });
 
   test("page-W4 heartbeat and progress may come with hello", async () => {
@@ -141,7 +147,7 @@ describe("the handshake", () => {
   ])("page-P7 hello with a bad %s is refused: %j", async (field, more) => {
     const raw = await RawFrontend.connect(port);
     raw.hello(name(), more);
-    const { code, reason } = await raw.closed;
+    const { code, reason } = await endOf(raw);
     expect(code).toBe(CloseCode.REFUSED);
     expect(reason).toMatch(new RegExp(`^hello: ${field}: `));
   });
@@ -181,7 +187,7 @@ describe("addresses and tags", () => {
     for (const op of [Op.PUSH, Op.WRITE]) {
       const raw = await join();
       raw.batch(column(op, [{ address, bytes: Buffer.alloc(length) }]));
-      const { code, reason } = await raw.closed;
+      const { code, reason } = await endOf(raw);
       expect(code).toBe(CloseCode.PROTOCOL);
       expect(reason).toContain(`record 0: space 0 address ${address}+${length} is out of bounds`);
     }
@@ -204,7 +210,7 @@ describe("addresses and tags", () => {
         await raw.until("the answer", ([what]) => what === "mmioReadReply");
         raw.batch(read);
       }
-      expect(await raw.closed).toEqual({
+      expect(await endOf(raw)).toEqual({
         code: CloseCode.PROTOCOL,
         reason: "mmio_read: tag 77 was used before",
       });
@@ -215,7 +221,7 @@ describe("addresses and tags", () => {
     const guest = await RawXen.start(port, name());
     const call = [Op.HYPERCALL, 900, 32, 6, Buffer.alloc(8)];
     guest.raw.batch(call, call);
-    expect((await guest.raw.closed).reason).toBe("hypercall: tag 900 was used before");
+    expect((await endOf(guest.raw)).reason).toBe("hypercall: tag 900 was used before");
   });
 
   test("page-P8 a window begins at any byte, and has any length", async () => {
@@ -273,7 +279,7 @@ describe("ENA", () => {
     expect(await raw.survived()).toBe(true);
     // Answered: the tag is nobody's any more.
     raw.batch([Op.READ_REPLY, tags[0]!, 0, Buffer.alloc(4)]);
-    expect((await raw.closed).reason).toContain("was never asked or is answered");
+    expect((await endOf(raw)).reason).toContain("was never asked or is answered");
   });
 });
 
@@ -338,7 +344,7 @@ describe("Xen", () => {
     guest.raw.batch(record(GNTTAB_NR_RESERVED_ENTRIES), record(32_767));
     expect(await guest.read("domid")).toBe(String(guest.domid));
     guest.raw.batch(record(32_768));
-    const { code, reason } = await guest.raw.closed;
+    const { code, reason } = await endOf(guest.raw);
     expect(code).toBe(CloseCode.PROTOCOL);
     expect(reason).toContain("reference 32768, the table ends at 32768");
     const again = await RawXen.start(port, name());
