@@ -91,7 +91,7 @@ describe("close codes", () => {
 
   test("page-W6 a silent socket is closed with 4004, before its time for hello is over", async () => {
     const raw = await RawFrontend.connect(port, { alive: false });
-    expect(await endOf(raw)).toEqual({ code: CloseCode.DEAD_PEER, reason: expect.any(String) });
+    expect(await raw.closed).toEqual({ code: CloseCode.DEAD_PEER, reason: expect.any(String) });
   });
 });
 
