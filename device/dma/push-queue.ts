@@ -9,11 +9,12 @@
  *   released | live (hit before) | next expected | live ... | room
  *            ^ head                ^ cursor                   ^ tail
  */
+import { Limits } from "../../shared/wire/transactions.ts";
 import type { Span } from "./host-memory.ts";
 
 const FIRST_SLOTS = 1024;
 /** Entries a peer may have alive; beyond that it is closed, as for bytes. */
-export const MAX_PUSHES = 1 << 16;
+export const MAX_PUSHES = Limits.PUSHES;
 /** A queue that is full of released entries is packed when at most so many of them live. */
 const PACKED_MAX = (MAX_PUSHES / 4) * 3;
 /** Entries looked through for a range that begins inside one. */

@@ -123,7 +123,9 @@ function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
     if (headerLength > m.length) stats.llq_buffer_copy++;
     mCopyData(m, 0, headerLength, sq.headerSpace(), sq.headerAt);
   }
-  prepareTx(ring, id, map, pieces > 0 ? map.segmentCount : 0, headerLength);
+  // A piece beyond 64 KiB is two segments.
+  const segments = pieces > 0 ? map.segmentCount : 0;
+  prepareTx(ring, id, map, segments, headerLength);
 
   if (ring.burstPackets === 0) ring.burstStamp = adapter.clock();
   ring.mbufs[id] = m;
@@ -133,6 +135,8 @@ function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
   const pushed = m.pktLength - headerLength;
   ring.pushed[id] = pushed;
   adapter.gate.pushedBytes += pushed;
+  ring.pieces[id] = segments;
+  adapter.gate.pushes += segments;
   ring.nextToUse = (ring.nextToUse + 1) & (ring.size - 1);
 
   stats.count++;
@@ -412,6 +416,8 @@ export function txUnload(adapter: Adapter, ring: TxRing, id: number): void {
   }
   adapter.gate.pushedBytes -= ring.pushed[id]!;
   ring.pushed[id] = 0;
+  adapter.gate.pushes -= ring.pieces[id]!;
+  ring.pieces[id] = 0;
   ring.mbufs[id] = undefined;
   ring.stamps[id] = 0;
 }

@@ -275,6 +275,8 @@ function account(
   ring.reported[id] = 0;
   ring.pushed[id] = pushed;
   adapter.gate.pushedBytes += pushed;
+  ring.pieces[id] = pkt.slots;
+  adapter.gate.pushes += pkt.slots;
   ring.nextToUse = (ring.nextToUse + 1) & (ring.size - 1);
   ring.stats.count++;
   ring.stats.bytes += pkt.bytes;

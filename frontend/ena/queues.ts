@@ -221,7 +221,7 @@ export function teardownRings(adapter: Adapter, drops: DropCounter = "dropped_do
   adapter.queues = [];
   adapter.gate.forgetQueues();
   for (const pair of queues) freePair(adapter, pair, drops);
-  if (adapter.gate.pushedBytes !== 0) {
+  if (adapter.gate.pushedBytes !== 0 || adapter.gate.pushes !== 0) {
     throw new Error(`ena: ${adapter.gate.pushedBytes} pushed bytes belong to no packet`);
   }
 }

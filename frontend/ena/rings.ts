@@ -106,8 +106,9 @@ export class TxRing implements GateQueue {
   readonly maps: readonly DmaMap[];
   /** SQ entries that completing the id gives back. */
   readonly entries: Uint16Array;
-  /** Bytes pushed to the device for it. */
+  /** Bytes pushed to the device for it, and in how many pieces. */
   readonly pushed: Int32Array;
+  readonly pieces: Uint8Array;
   /** Watchdog time of the transmit, ms; 0 when not in flight. */
   readonly stamps: Float64Array;
   /** The missing completion has been told. */
@@ -144,6 +145,7 @@ export class TxRing implements GateQueue {
     this.mbufs = new Array<Mbuf | undefined>(size).fill(undefined);
     this.entries = new Uint16Array(size);
     this.pushed = new Int32Array(size);
+    this.pieces = new Uint8Array(size);
     this.stamps = new Float64Array(size);
     this.reported = new Uint8Array(size);
   }

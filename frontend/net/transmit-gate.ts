@@ -16,10 +16,13 @@
  *
  * The push budget is the number of bytes that the device holds for this NIC (`pushBytes` of the
  * welcome). It is at least one whole frame, so every frame that may go fits an empty budget. No
- * packet may exceed what is left of it: the device closes a link that does.
+ * packet may exceed what is left of it: the device closes a link that does. The number of pushes is
+ * bounded likewise.
  *
  * A frame costs no allocation here.
  */
+
+import { Limits } from "../../shared/wire/transactions.ts";
 import { Errno } from "../bus/errno.ts";
 import type { DmaSpace } from "../bus/space.ts";
 import { flowHash } from "./flow.ts";
@@ -30,6 +33,11 @@ import { Csum, HashType, type Mbuf } from "./mbuf.ts";
 const BURST_PACKETS = 64;
 /** Bytes after which it is notified too: pushed bytes and their doorbell should share a message. */
 const BURST_BYTES = 60 * 1024;
+
+/** Pieces of the largest packet of either driver: ENA_PKT_MAX_BUFS. */
+const MOST_PIECES = 19;
+/** With more pushes alive, the largest packet could exceed what a device holds. */
+const MOST_PUSHES = Limits.PUSHES - MOST_PIECES;
 
 const CSUM_TSO = Csum.IP_TSO | Csum.IP6_TSO;
 
@@ -66,6 +74,8 @@ export interface GateOptions {
 export class TransmitGate<Q extends GateQueue> {
   /** Bytes pushed and not completed, over all queues. The driver counts them. */
   pushedBytes = 0;
+  /** Pushes of those bytes: one for each piece. The driver counts them. */
+  pushes = 0;
   /** Bytes of the longest frame that is not to be cut; `ifnet.hwTsomax` limits the others. */
   maxFrameBytes = Number.POSITIVE_INFINITY;
   kickArmed = false;
@@ -139,7 +149,7 @@ export class TransmitGate<Q extends GateQueue> {
       stats.refused_link++;
       return Errno.ENOBUFS;
     }
-    if (this.pushedBytes + bytes > limit) {
+    if (this.pushedBytes + bytes > limit || this.pushes > MOST_PUSHES) {
       stats.refused_budget++;
       return Errno.ENOBUFS;
     }
@@ -156,7 +166,10 @@ export class TransmitGate<Q extends GateQueue> {
 
   /** Link and budget have room for something. */
   get hasRoom(): boolean {
-    return this.#space.link?.writable === true && this.pushedBytes < this.pushBytes;
+    const { link } = this.#space;
+    return (
+      link?.writable === true && this.pushedBytes < this.pushBytes && this.pushes <= MOST_PUSHES
+    );
   }
 
   /** The reason of a refusal may be over: tells the source, once. */

@@ -102,6 +102,7 @@ function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   txq.pieces[packet] = count;
   txq.pushed[packet] = m.pktLength;
   info.gate.pushedBytes += m.pktLength;
+  info.gate.pushes += count;
   const { view } = ring;
   for (let i = 0; i < count; i++) {
     const id = ids[i]!;
@@ -240,6 +241,7 @@ function takeResponse(info: NetfrontInfo, txq: Txq, status: number, id: number):
 /** A piece of the packet is nobody's any more; with the last one the chain is freed. */
 function pieceDone(info: NetfrontInfo, txq: Txq, packet: number): void {
   const left = txq.pieces[packet]! - 1;
+  info.gate.pushes--;
   txq.pieces[packet] = left;
   if (left > 0) return;
   const m = txq.packets[packet];

@@ -73,6 +73,8 @@ export const Limits = {
   PUSH_BYTES: 16 << 20,
   /** The least that welcome may say: one whole frame. With less, a frame could wait for ever. */
   PUSH_BYTES_MIN: MAX_FRAME_BYTES,
+  /** Pushes that a device holds for a NIC, whatever their length. */
+  PUSHES: 1 << 16,
   /** Argument structures of one hypercall, and of its reply. */
   HYPERCALL_BYTES: 1 << 14,
   /** Hypercalls that a frontend may have outstanding. */

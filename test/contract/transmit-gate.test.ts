@@ -40,7 +40,7 @@ describe.each(NICS)("transmit gate, $kind", ({ make }) => {
     }
     expect(bytesOf(nic.segment)).toEqual([built.bytes, built.bytes, built.bytes]);
     expect(nic.outstanding).toBe(0);
-    expect(nic.held()).toMatchObject({ pushedBytes: 0 });
+    expect(nic.held()).toMatchObject({ pushedBytes: 0, pushes: 0 });
     expect(nic.faults).toEqual([]);
   });
 

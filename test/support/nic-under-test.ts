@@ -247,6 +247,7 @@ class EnaUnderTest extends PairNic<EnaPair> implements NicUnderTest {
       mbufs: this.pair.outstanding,
       rxMbufs: this.pair.counter("rx_mbufs_in_use"),
       pushedBytes: this.pair.counter("pushed_bytes"),
+      pushes: this.pair.driver.adapter.gate.pushes,
     };
   }
 }
@@ -298,6 +299,7 @@ class XenUnderTest extends PairNic<XenPair> implements NicUnderTest {
       mbufs: this.pair.outstanding,
       rxMbufs: this.pair.counter("rx_mbufs_in_use"),
       pushedBytes: this.pair.counter("pushed_bytes"),
+      pushes: this.pair.info.gate.pushes,
       grants: grants.liveCount,
       references: grants.capacity - grants.availableCount,
       quarantined: grants.quarantined,

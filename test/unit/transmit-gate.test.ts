@@ -83,6 +83,18 @@ test("each reason for waiting ends by itself, and the source hears of it once", 
   expect(seen).toEqual(waits.map(() => [Errno.ENOBUFS, 0, true, 1, false]));
 });
 
+test("no more pushes than the device holds, however small they are", () => {
+  gate.pushes = Limits.PUSHES - 19;
+  expect(gate.admit(queue, frame(60))).toBe(0);
+  gate.pushes++;
+  expect(gate.admit(queue, frame(60))).toBe(Errno.ENOBUFS);
+  gate.ready();
+  expect(ready).toBe(0);
+  gate.pushes--;
+  gate.ready();
+  expect(ready).toBe(1);
+});
+
 test("a full queue that is gone keeps nobody waiting", () => {
   queue.hasRoom = false;
   expect(gate.admit(queue, frame(60))).toBe(Errno.ENOBUFS);
