@@ -296,7 +296,7 @@ describe("ringwire capture", () => {
     [["-b", "size:x", "-w", "f"], 2, /--rotate takes size:N/],
     [["--filter", "host lab.example"], 2, /"lab\.example" is a name.*use an address/],
     [["--no-frames"], 2, /captures nothing/],
-    [["-w", "/nowhere/at/all.pcapng"], 1, /-w \/nowhere.*no such file or directory/],
+    [["-w", "/nowhere/at/all.pcapng"], 2, /-w \/nowhere.*no such file or directory/],
   ] as const)("%j is refused with a sentence", async (args, code, sentence) => {
     const child = await runRingwire(captureArgs(at, args));
     expect(child.exit?.code, child.said()).toBe(code);
