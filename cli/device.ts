@@ -5,6 +5,7 @@ import { z } from "zod";
 import type { DeviceServer } from "../device/server.ts";
 import type { Switch } from "../device/switch/switch.ts";
 import type { Logger } from "../shared/log.ts";
+import { isTapName } from "../shared/tap/errors.ts";
 import { bracketed, DEFAULT_DEVICE, DEVICE_PORT } from "../shared/transport/address.ts";
 import { addressOf } from "../shared/transport/lookup.ts";
 import { isReservedName, RESERVED_REASON } from "../shared/wire/hello.ts";
@@ -62,7 +63,8 @@ function uplinkName() {
   return z.string().transform((text, context) => {
     const match = /^tap:(.+)$/s.exec(text);
     const name = match?.[1];
-    if (name !== undefined && isReservedName(name)) {
+    // What no interface can be called at all is refused when the TAP is opened.
+    if (name !== undefined && isTapName(name) && isReservedName(name)) {
       const message = `takes no reserved name: "${name}" ${RESERVED_REASON}`;
       context.addIssue({ code: "custom", message });
       return z.NEVER;

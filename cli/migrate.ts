@@ -44,7 +44,7 @@ type Options = z.infer<typeof Shape>;
 
 export function migrateCommand(): Command {
   const command = addConnectFlag(new Command("migrate"))
-    .description("Moves a running NIC to another device.")
+    .description("Moves a running NIC, ENA or Xen, to another device.")
     .argument("<nic>", "name of the NIC, as status shows it")
     .option("--to <device>", "the device that gets the NIC, as the NIC's frontend can reach it")
     .option(
@@ -65,7 +65,7 @@ export function migrateCommand(): Command {
 
 const EXAMPLES = `Examples:
   ringwire migrate xn0 --to OTHER:7700        from the device on this machine
-  ringwire migrate xn0 --connect HOST:7700 --to OTHER:7700
+  ringwire migrate ena0 --connect HOST:7700 --to OTHER:7700
   ringwire migrate xn0 --to 10.0.0.7:7700 --wait 0
       to where only the frontend can look
 `;

@@ -59,7 +59,7 @@ const EXAMPLES = `Examples:
   ringwire wireshark                      what is installed, and where
   ringwire wireshark --install            for the device on this machine
   ringwire wireshark --install --devices lab:7700 10.0.0.7:7700
-  tshark -D                               lists ringwire:switch@lab:7700 and more
+  tshark -D                               lists ringwire:switch@lab:7700 ...
 `;
 
 async function runWireshark(options: z.infer<typeof Shape>): Promise<void> {

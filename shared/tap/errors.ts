@@ -48,6 +48,16 @@ export function checkTapName(name: string): void {
   if (bad !== undefined) throw badName(name, `holds ${JSON.stringify(bad)}`);
 }
 
+/** False for what `checkTapName` refuses. */
+export function isTapName(name: string): boolean {
+  try {
+    checkTapName(name);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 const holdsSpace = (letter: string): boolean => Buffer.from(letter).includes(0xa0);
 
 export const badName = (name: string, why: string): TapError =>

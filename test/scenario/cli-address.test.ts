@@ -121,7 +121,7 @@ describe.skipIf(why !== undefined)(`a device found${why ? ` (${why})` : ""}`, ()
     expect(child.stderr).toMatch(/the name in nobody\.invalid:7700 is not known/);
   });
 
-  it("ux an address is quoted back as it is written", async () => {
+  it("ux-C4 an address is quoted back as it is written", async () => {
     await using first = inside("device", "--listen", "[::1]:7702", "--json");
     await first.waitForJson((line) => line["event"] === "listening");
     const second = await runRingwire(["device", "--listen", "[::1]:7702"], { namespace: at });

@@ -285,6 +285,7 @@ describe.each([
     const child = await runRingwire(fill(args), env === undefined ? {} : { env });
     expect(child.exit, child.said()).toEqual({ code, signal: null });
     expect(child.stderr).toMatch(says);
+    expect(child.stderr).toMatch(/^ringwire: /m);
     expect(child.stdout).toBe("");
     // One sentence; the line of commander's suggestion is the other that may be.
     expect(child.stderr.trimEnd().split("\n").length, child.stderr).toBeLessThanOrEqual(2);
@@ -353,7 +354,7 @@ describe("an error for programs", () => {
     ["device --queues 0", 2, "USAGE"],
     ["device --queue 1", 2, "USAGE"],
   ])(
-    "ux with --json %s is one event on stdout, and a sentence on stderr",
+    "ux-C5 with --json %s is one event on stdout, and a sentence on stderr",
     async (args, code, name) => {
       const child = await runRingwire([...fill(args), "--json"]);
       expect(child.exit, child.said()).toEqual({ code, signal: null });

@@ -1,7 +1,7 @@
 /** What a command is as a process: signals, help, streams, pages of the device, layers of options. */
 
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -161,6 +161,27 @@ describe("help", () => {
     expect(child.stderr).toMatch(/^Examples:/);
   });
 
+  it("ux-S11 migrate names both kinds of NIC; ux-S13 the form of the file of --config is shown", async () => {
+    const { stdout: migrate } = await runRingwire(["migrate", "--help"]);
+    expect(migrate).toMatch(/a running NIC, ENA or Xen, to another device/);
+    const { stdout: help } = await runRingwire(["--help"]);
+    const [file = ""] = /^ {2}\{ "device": .*\}$/m.exec(help) ?? [];
+    expect(Object.keys(JSON.parse(file).device)).toEqual(["when-full", "uplink"]);
+    expect(help).toMatch(/This is ringwire \d+\.\d+\.\d+ with version 1 of the wire, on Node \d+/);
+  });
+
+  it.skipIf(process.platform !== "linux")(
+    "ux-C2 a process has the title of its command",
+    async () => {
+      const { child: device } = await startDevice(["--segment", "titled"]);
+      await using _device = device;
+      // What ps and top show: the name of 15 bytes, and the arguments.
+      expect(readFileSync(`/proc/${device.pid}/comm`, "utf8")).toBe("ringwire device\n");
+      const args = readFileSync(`/proc/${device.pid}/cmdline`, "utf8");
+      expect(args).toMatch(/^ringwire device --listen 127\.0\.0\.1:0 --json --segment titled/);
+    },
+  );
+
   it("--version is that of package.json", async () => {
     const child = await runRingwire(["--version"]);
     expect(child.exit?.code).toBe(0);
@@ -315,7 +336,7 @@ describe("the device's port", () => {
     expect(text).toContain('ringwire_port_frames_total{segment="lab1",port="a",direction="in"} 0');
     expect(text).toContain('ringwire_ena_resets_total{nic="a",reason="NORMAL"} 1');
     expect(text).toMatch(/ringwire_ena_admin_commands_total\{nic="a"\} [1-9]/);
-    expect(text).toContain('ringwire_fdb_entries{segment="lab1"} 0');
+    expect(text).toContain('ringwire_fdb_entries{segment="lab1"} 1');
     expect(text).toContain("process_cpu_seconds_total");
     // The whole page has the form that a scraper takes.
     for (const line of text.split("\n").filter((l) => l !== "" && !l.startsWith("#"))) {

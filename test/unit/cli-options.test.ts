@@ -272,13 +272,13 @@ describe("text for people", () => {
     expect(dropsOf(port)).toEqual({ runt: 4, rx_overrun: 7, tx_fault: 4 });
   });
 
-  it("ux a status has no heading without rows, however narrow the terminal", () => {
+  it("ux-C1 a status has no heading without rows, however narrow the terminal", () => {
     expect(table(["a", "b"], [], { width: 3 })).toEqual([]);
     const ena = { name: "ena0", personality: "ena", nic: { personality: "ena" } };
     expect(statusLines({ nics: [ena] } as never).join("\n")).not.toContain("Xen");
   });
 
-  it("ux NICs stand in the order of their names, and the reset that attaches one does not count", () => {
+  it("ux-C1 NICs stand in the order of their names, and the reset that attaches one does not count", () => {
     const nic = (name: string, resets: number) => {
       const counters = { resets };
       return { name, personality: "ena", nic: { personality: "ena", counters } };

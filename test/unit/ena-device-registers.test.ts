@@ -159,7 +159,7 @@ describe("reset", () => {
     const nic = createEnaNic(host);
     const twin = new EnaTwin(nic, host);
     for (let i = 0; i < 1000; i++) twin.reset();
-    // The first one is how every driver begins.
+    // ux-C3: the first one is how every driver begins.
     expect(log.debugs.filter((line) => line === "ena: reset")).toHaveLength(1);
     expect(log.infos).toEqual(["ena: reset"]);
     host.clock += 1000;
