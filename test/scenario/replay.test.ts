@@ -266,7 +266,7 @@ describe("what it says", () => {
 
   it("wrong usage: exit 2", async () => {
     const path = fileOf("usage.pcap", pcapFile([]));
-    for (const argv of [["replay"], ["replay", path], command(path, "--loop many")]) {
+    for (const argv of [["replay"], command(path, "--loop many")]) {
       const child = await runRingwire(argv);
       expect(child.exit, child.said()).toMatchObject({ code: 2 });
     }
