@@ -281,16 +281,19 @@ describe.each([
   ["fails", FAILED],
   ["was called wrongly", USAGE],
 ] as const)("a command that %s", (_what, rows) => {
-  it.each(rows)("fault-K11 $args: exit code $code, $says", async ({ args, code, says, env }) => {
-    const child = await runRingwire(fill(args), env === undefined ? {} : { env });
-    expect(child.exit, child.said()).toEqual({ code, signal: null });
-    expect(child.stderr).toMatch(says);
-    expect(child.stderr).toMatch(/^ringwire: /m);
-    expect(child.stdout).toBe("");
-    // One sentence; the line of commander's suggestion is the other that may be.
-    expect(child.stderr.trimEnd().split("\n").length, child.stderr).toBeLessThanOrEqual(2);
-    expect(child.stderr).not.toMatch(/^\s+at /m);
-  });
+  it.each(rows)(
+    "fault-K11, ux-C6 $args: exit code $code, $says",
+    async ({ args, code, says, env }) => {
+      const child = await runRingwire(fill(args), env === undefined ? {} : { env });
+      expect(child.exit, child.said()).toEqual({ code, signal: null });
+      expect(child.stderr).toMatch(says);
+      expect(child.stderr).toMatch(/^ringwire: /m);
+      expect(child.stdout).toBe("");
+      // One sentence; the line of commander's suggestion is the other that may be.
+      expect(child.stderr.trimEnd().split("\n").length, child.stderr).toBeLessThanOrEqual(2);
+      expect(child.stderr).not.toMatch(/^\s+at /m);
+    },
+  );
 });
 
 describe("a NIC that can't be", () => {

@@ -34,6 +34,18 @@ const startFrontend = async (port: number, args: readonly string[] = []) => {
   return { child, ready };
 };
 
+it("ux-C2 a process is called as its command, ux-C3 and a join is one line of its log", async () => {
+  const { child: device, port, pid } = await startDevice();
+  await using _device = device;
+  const { child: frontend } = await startFrontend(port, ["--name", "nic7"]);
+  await using _frontend = frontend;
+  await device.waitFor(/nic7 joined/);
+  // Linux keeps 15 letters of it.
+  expect(readFileSync(`/proc/${pid}/comm`, "utf8")).toBe("ringwire device\n");
+  const lines = device.stderr.split("\n").filter((line) => line.includes("nic7"));
+  expect(lines).toEqual([expect.stringContaining("nic7 joined")]);
+});
+
 describe("signals", () => {
   it.each(["SIGINT", "SIGTERM"] as const)(
     "%s ends a device and a frontend in good order",

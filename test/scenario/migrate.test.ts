@@ -167,7 +167,7 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
     expect({ received, duplicates }).toEqual({ received: sent, duplicates: 0 });
   });
 
-  it("may be an ENA NIC as well: its driver resets and restores", async () => {
+  it("ux-S11 may be an ENA NIC as well: its driver resets and restores", async () => {
     const link = lab.tap(1);
     const moved = await migrate(0, url(1, 1), "host1");
     expect(moved.exit?.code, moved.said()).toBe(0);

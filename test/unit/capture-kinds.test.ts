@@ -36,7 +36,7 @@ const EXPECTED = PACKETS.map(({ bytes, original = bytes.length, ns }) => [
 ]);
 
 describe("pcap", () => {
-  it.each(KINDS)("ux-S16 of the kind %s is read", (_what, kind, link) => {
+  it.each(KINDS)("case-X2, case-X3, ux-S16 of the kind %s is read", (_what, kind, link) => {
     const file = pcapFile(PACKETS, link, kind);
     expect([...readCapture(file)].map(facts)).toEqual(EXPECTED);
   });
@@ -60,7 +60,7 @@ describe("pcap", () => {
 });
 
 describe("pcapng", () => {
-  it("ux-S16 a clock option of another length than its own says nothing", () => {
+  it("case-X4 a clock option of another length than its own says nothing", () => {
     for (const options of [
       { tsresol: Uint8Array.of(9, 9) },
       { tsresol: new Uint8Array(0) },
@@ -83,7 +83,7 @@ const packetsOf = async (path: string): Promise<number[]> => {
 describe("gzip", () => {
   const LENGTHS = [60, 64, 1514];
 
-  it("ux-S16 is known by its first bytes, with either format, any number of members", async () => {
+  it("case-X5, ux-S16 is known by its first bytes, with either format, any number of members", async () => {
     const pcap = pcapFile(PACKETS);
     expect(await packetsOf(fileOf(gzipSync(pcap)))).toEqual(LENGTHS);
     expect(await packetsOf(fileOf(gzipSync(pcapngFile(PACKETS))))).toEqual(LENGTHS);

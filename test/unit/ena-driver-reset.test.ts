@@ -416,7 +416,7 @@ describe("pushes", () => {
   });
 });
 
-test("an event that comes while the driver detaches rings no doorbell during the reset", async () => {
+test("case-X9 an event that comes while the driver detaches rings no doorbell during the reset", async () => {
   const pair = new EnaPair();
   await pair.start();
   const { regs } = pair.driver.adapter.com!;

@@ -23,7 +23,7 @@ describe("the target of a request", () => {
     ["http://lab.test:7700/status?x", "evil.example", "lab.test", "/status", "x"],
     ["HTTP://127.0.0.1", "evil.example", "127.0.0.1", "/", ""],
     ["ws://[::1]:1?q", "evil.example", "[::1]", "/", "q"],
-  ])("case-smaller: %s of %s", (url, host, hostname, path, query) => {
+  ])("case-X6 %s of %s", (url, host, hostname, path, query) => {
     expect(asked(url, host)).toMatchObject({ hostname, path, query });
   });
 
