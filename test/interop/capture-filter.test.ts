@@ -321,7 +321,8 @@ describe.skipIf(why !== undefined)(`libpcap's filters${why ?? ""}`, () => {
   it("case-W3 random expressions: what tcpdump lets through, or a sentence", async () => {
     const random = new Random(seedOfRun());
     const frames = [
-      ...Array.from({ length: 200 }, () => randomFrame(random)),
+      // Without IPv6 headers that random bytes follow: see chainedFrame.
+      ...Array.from({ length: 200 }, () => randomFrame(random)).filter((f) => f[20] !== 44),
       ...Array.from({ length: 100 }, () => chainedFrame(random)),
     ];
     const path = await written("random.pcapng", frames);
