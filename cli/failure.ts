@@ -5,6 +5,8 @@
 export class Failure extends Error {
   readonly exitCode: ExitCode;
   readonly code: string;
+  /** Programs know it by an event of the command itself. */
+  isTold = false;
   constructor(message: string, exitCode: ExitCode = ExitCode.FAILED, code?: string) {
     super(message);
     this.name = "Failure";

@@ -121,9 +121,10 @@ function explain(error: unknown, json: boolean): ExitCode {
     return explain(new Failure(wordsOf(error), ExitCode.USAGE), json);
   }
   if (error instanceof Failure) {
-    const { message, code } = error;
+    const { message, code, isTold } = error;
     process.stderr.write(`ringwire: ${message}\n`);
-    if (json) process.stdout.write(`${JSON.stringify({ event: "error", code, message })}\n`);
+    if (json && !isTold)
+      process.stdout.write(`${JSON.stringify({ event: "error", code, message })}\n`);
     return error.exitCode;
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);

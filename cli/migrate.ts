@@ -111,7 +111,9 @@ async function runMigrate(nic: string, { connect, to, wait, ...options }: Option
     return;
   }
   output.value({ event: "moved", nic, to, ...found });
-  throw new Failure(found.reason ?? found.outcome);
+  const failure = new Failure(found.reason ?? found.outcome);
+  failure.isTold = true;
+  throw failure;
 }
 
 const reasonOf = (value: object): string =>

@@ -23,7 +23,7 @@ beforeAll(async () => {
   mkdirSync(folder, { recursive: true });
   writeFileSync(`${folder}/hosts`, "127.0.0.1 localhost lab4\n2001:db8::1 lab6\n");
   writeFileSync(`${folder}/resolv.conf`, "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
-  device = startRingwire(["device", "--json"], { namespace: at });
+  device = startRingwire(["device", "--allow-host", "lab4", "--json"], { namespace: at });
   await device.waitForJson((line) => line["event"] === "listening");
 });
 

@@ -166,7 +166,7 @@ it("a NIC that goes to where another has its name ends none", async () => {
   await eventually("both", async () => portsOf(await status(1)).includes("twin") || undefined);
   const refused = await migrate("twin", url(1), url(0), "--json");
   expect(refused.exit?.code, refused.said()).toBe(1);
-  expect(refused.stdout).toBe("");
+  expect(toldBy(refused)).toMatchObject({ event: "error", code: "FAILED" });
   expect(refused.stderr).toMatch(/has another NIC twin already.*--name/);
   expect(portsOf(await status(1))).toContain("twin");
   expect([first.exit, second.exit]).toEqual([undefined, undefined]);
