@@ -105,8 +105,13 @@ export class RawEna {
   }
 
   /** A guest named `name` that has reset its device and can give admin commands. */
-  static async start(port: number, name: string, windows = true): Promise<RawEna> {
-    const ena = new RawEna(await RawFrontend.join(port, name), windows);
+  static async start(
+    port: number,
+    name: string,
+    windows = true,
+    hello: object = {},
+  ): Promise<RawEna> {
+    const ena = new RawEna(await RawFrontend.join(port, name, hello), windows);
     if (windows) ena.raw.batch([Op.WINDOW, BASE, BUFFERS - BASE]);
     await ena.reset();
     ena.setUpAdmin();
@@ -118,8 +123,9 @@ export class RawEna {
     port: number,
     name: string,
     windows = true,
+    hello: object = {},
   ): Promise<{ ena: RawEna; tx: RawQueue; rx: RawQueue }> {
-    const ena = await RawEna.start(port, name, windows);
+    const ena = await RawEna.start(port, name, windows, hello);
     const tx = await ena.createQueue(SqDirection.TX);
     const rx = await ena.createQueue(SqDirection.RX);
     return { ena, tx, rx };
