@@ -348,7 +348,7 @@ describe("the device's port", () => {
     expect(text).toContain('ringwire_port_frames_total{segment="lab1",port="a",direction="in"} 0');
     expect(text).toContain('ringwire_ena_resets_total{nic="a",reason="NORMAL"} 1');
     expect(text).toMatch(/ringwire_ena_admin_commands_total\{nic="a"\} [1-9]/);
-    expect(text).toContain('ringwire_fdb_entries{segment="lab1"} 1');
+    expect(text).toContain('ringwire_fdb_entries{segment="lab1"} 0');
     expect(text).toContain("process_cpu_seconds_total");
     // The whole page has the form that a scraper takes.
     for (const line of text.split("\n").filter((l) => l !== "" && !l.startsWith("#"))) {
