@@ -107,7 +107,7 @@ describe.skipIf(why !== undefined)(`a ping, captured${why ? `: ${why}` : ""}`, (
     const script = 'reader="$1"; shift; "$@" | sh -c "$reader"';
     const capture = [
       ...[NODE, "dist/cli/ringwire.js", "capture", "--connect", AT, "-w", "-"],
-      ...["--filter", "icmp", "-c", "4"],
+      ...["--filter", "icmp", "-c", "2"],
     ];
     const shell = ["sh", "-c", script, "sh", argv.join(" "), ...capture];
     await using pipe = start(shell, { namespace: lab.device });
