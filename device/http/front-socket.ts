@@ -67,7 +67,7 @@ export class FrontSocket extends Duplex implements Occupant {
   #ending = 0;
   #begun = false;
   #headDone = false;
-  /** Who wants the body; undefined: nobody does. */
+  /** Set by the page that reads the body: true when the body is whole. */
   #bodyWanted: (() => boolean) | undefined;
   #bodyBytes = 0;
   #dropped = 0;

@@ -3,11 +3,7 @@
  * is what the capture from the first word shows.
  */
 import { describe, expect, test } from "vitest";
-import { createEnaNic } from "../../device/ena/index.ts";
-import { DeviceServer } from "../../device/server.ts";
 import { Switch } from "../../device/switch/switch.ts";
-import { createXenPersonality } from "../../device/xen/index.ts";
-import { XenMachine } from "../../device/xen/machine.ts";
 import { NicCapture } from "../../frontend/capture/nic-capture.ts";
 import { createEnaDriver } from "../../frontend/ena/index.ts";
 import { MbufPool } from "../../frontend/net/mbuf.ts";
@@ -19,6 +15,7 @@ import { silentLogger } from "../../shared/log.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { entriesOf } from "../support/batch-entries.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
+import { deviceServer } from "../support/device-server.ts";
 import { RingFile, tshark } from "../support/dissector.ts";
 import { sendFrame } from "../support/nic-session.ts";
 import { eventually } from "../support/process.ts";
@@ -122,20 +119,10 @@ async function runSession(variant: Variant): Promise<readonly Captures[]> {
   const onDevice = new RingFile();
   const { TO_DEVICE, TO_FRONTEND } = LinkDirection;
   const completionOrder = shuffle ? "shuffle" : "fifo";
-  const server = new DeviceServer({
-    host: "127.0.0.1",
-    port: 0,
-    agent: "test",
+  const server = deviceServer({
     segment,
-    segmentName: "lan0",
-    personalities: {
-      ena: { create: (host) => createEnaNic(host, { llq, completionOrder }) },
-      xen: { create: createXenPersonality(new XenMachine(silentLogger), { bridge: "lan0" }) },
-    },
-    pushBytes: 1 << 24,
-    maxMtu: MTU,
+    ena: { llq, completionOrder },
     maxQueues: 2,
-    log: silentLogger,
     tap: (name) => (direction, bytes) => {
       if (name === "a") onDevice.batch(direction === "in" ? TO_DEVICE : TO_FRONTEND, bytes);
     },

@@ -2,11 +2,6 @@
  * Two NICs of one device, all in this process but joined by real WebSockets, that bring themselves
  * up, send each other frames and go down again. Every batch of the first is kept.
  */
-import { createEnaNic } from "../../device/ena/index.ts";
-import { DeviceServer } from "../../device/server.ts";
-import { Switch } from "../../device/switch/switch.ts";
-import { createXenPersonality } from "../../device/xen/index.ts";
-import { XenMachine } from "../../device/xen/machine.ts";
 import { createEnaDriver } from "../../frontend/ena/index.ts";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { MbufPool } from "../../frontend/net/mbuf.ts";
@@ -15,6 +10,7 @@ import { createXenDriver } from "../../frontend/xen/index.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { entriesOf } from "./batch-entries.ts";
+import { deviceServer } from "./device-server.ts";
 import { eventually } from "./process.ts";
 
 export interface SessionOptions {
@@ -50,7 +46,6 @@ const hasBuffers = (batch: Uint8Array): boolean =>
 
 /** Local experimental EtherType (IEEE 802). */
 const ETHER_TYPE = 0x88b5;
-const MAX_MTU = 9216;
 
 /** Runs the session to its end. */
 export async function runNicSession(options: SessionOptions): Promise<SessionRecord> {
@@ -58,20 +53,9 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
   const batches: SessionBatch[] = [];
   /** NICs whose receive rings the device has heard of. */
   const receiving = new Set<string>();
-  const server = new DeviceServer({
-    host: "127.0.0.1",
-    port: 0,
-    agent: "test",
-    segment: new Switch({ name: "lan0", now: () => performance.now(), whenFull: "drop" }),
-    segmentName: "lan0",
-    personalities: {
-      ena: { create: (host) => createEnaNic(host, { llq }) },
-      xen: { create: createXenPersonality(new XenMachine(silentLogger), { bridge: "lan0" }) },
-    },
-    pushBytes: 1 << 24,
-    maxMtu: MAX_MTU,
+  const server = deviceServer({
+    ena: { llq },
     maxQueues: 2,
-    log: silentLogger,
     tap: (name) => (direction, bytes) => {
       if (name === "a") batches.push({ direction, bytes: Uint8Array.from(bytes) });
       if (direction === "in" && hasBuffers(bytes)) {

@@ -1,8 +1,7 @@
 /** The log of a device while strangers do what they like: bounded, and what is left out is counted. */
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { createEnaNic } from "../../device/ena/index.ts";
-import { DeviceServer } from "../../device/server.ts";
-import { Switch } from "../../device/switch/switch.ts";
+import type { DeviceServer } from "../../device/server.ts";
+import { deviceServer } from "../support/device-server.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 
@@ -16,18 +15,7 @@ let port: number;
 
 beforeEach(async () => {
   log = new RecordingLog();
-  server = new DeviceServer({
-    host: "127.0.0.1",
-    port: 0,
-    agent: "test",
-    segment: new Switch({ name: "lan0", now: () => performance.now() }),
-    segmentName: "lan0",
-    personalities: { ena: { create: (host) => createEnaNic(host, { llq: false }) } },
-    pushBytes: 1 << 20,
-    maxMtu: 1500,
-    maxQueues: 1,
-    log,
-  });
+  server = deviceServer({ maxQueues: 1, log });
   ({ port } = await server.listen());
 });
 

@@ -1,10 +1,7 @@
 /** A device that asks a NIC to move, and a frontend that does not hear. */
 import { afterEach, expect, it, vi } from "vitest";
-import { createEnaNic } from "../../device/ena/index.ts";
-import { DeviceServer } from "../../device/server.ts";
-import { Switch } from "../../device/switch/switch.ts";
-import { silentLogger } from "../../shared/log.ts";
 import { CloseCode } from "../../shared/wire/transactions.ts";
+import { deviceServer } from "../support/device-server.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";
 
 afterEach(() => {
@@ -12,18 +9,7 @@ afterEach(() => {
 });
 
 it("a NIC that did not leave in time may be asked again, and leave then", async () => {
-  const server = new DeviceServer({
-    host: "127.0.0.1",
-    port: 0,
-    agent: "test",
-    segment: new Switch({ name: "lan0", now: () => performance.now(), whenFull: "drop" }),
-    segmentName: "lan0",
-    personalities: { ena: { create: (host) => createEnaNic(host, { llq: false }) } },
-    pushBytes: 1 << 20,
-    maxMtu: 1500,
-    maxQueues: 1,
-    log: silentLogger,
-  });
+  const server = deviceServer({ maxQueues: 1 });
   const { port } = await server.listen();
   const raw = await RawFrontend.join(port, "deaf");
   try {

@@ -3,11 +3,7 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import { DmaError } from "../../device/dma/host-memory.ts";
 import { type Divergence, type Mirror, MirrorCheck } from "../../device/dma/mirror-check.ts";
 import { WindowTable } from "../../device/dma/window-table.ts";
-import { createEnaNic } from "../../device/ena/index.ts";
-import { DeviceServer } from "../../device/server.ts";
-import { Switch } from "../../device/switch/switch.ts";
-import { createXenPersonality } from "../../device/xen/index.ts";
-import { XenMachine } from "../../device/xen/machine.ts";
+import type { DeviceServer } from "../../device/server.ts";
 import { createEnaDriver } from "../../frontend/ena/index.ts";
 import { MbufPool } from "../../frontend/net/mbuf.ts";
 import { Session } from "../../frontend/session.ts";
@@ -15,6 +11,7 @@ import { createXenDriver } from "../../frontend/xen/index.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Space } from "../../shared/wire/records.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
+import { deviceServer } from "../support/device-server.ts";
 import { eventually } from "../support/process.ts";
 import { Random } from "../support/random.ts";
 
@@ -117,23 +114,7 @@ describe.each(["ena", "xen"])(
   "a device that checks its windows, and a NIC of %s",
   (personality) => {
     async function running(): Promise<{ server: DeviceServer; session: Session }> {
-      const machine = new XenMachine(silentLogger);
-      const server = new DeviceServer({
-        host: "127.0.0.1",
-        port: 0,
-        agent: "test",
-        segment: new Switch({ name: "lan0", now: () => performance.now(), whenFull: "drop" }),
-        segmentName: "lan0",
-        personalities: {
-          ena: { create: (host) => createEnaNic(host) },
-          xen: { create: createXenPersonality(machine, { bridge: "lan0" }) },
-        },
-        pushBytes: Limits.PUSH_BYTES,
-        maxMtu: 1500,
-        maxQueues: 2,
-        checkWindows: true,
-        log: silentLogger,
-      });
+      const server = deviceServer({ maxQueues: 2, checkWindows: true });
       const { port } = await server.listen();
       const session = new Session({
         connect: `ws://127.0.0.1:${port}`,

@@ -2,14 +2,12 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server, type Socket, connect as tcp } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
-import { createEnaNic } from "../../device/ena/index.ts";
-import { DeviceServer } from "../../device/server.ts";
-import { Switch } from "../../device/switch/switch.ts";
+import type { DeviceServer } from "../../device/server.ts";
 import { createEnaDriver } from "../../frontend/ena/index.ts";
 import { Session, type SessionOptions, type SessionState } from "../../frontend/session.ts";
 import { explainDial, isWorthAnotherTry, SessionError } from "../../frontend/session-error.ts";
-import { silentLogger } from "../../shared/log.ts";
 import { ConnectError } from "../../shared/transport/websocket.ts";
+import { deviceServer } from "../support/device-server.ts";
 import { eventually } from "../support/process.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";
 import { RecordingLog } from "../support/recording-log.ts";
@@ -28,18 +26,7 @@ afterEach(async () => {
 });
 
 async function device(port = 0): Promise<number> {
-  const server = new DeviceServer({
-    host: "127.0.0.1",
-    port,
-    agent: "test",
-    segment: new Switch({ name: "lan0", now: () => performance.now() }),
-    segmentName: "lan0",
-    personalities: { ena: { create: (host) => createEnaNic(host, { llq: false }) } },
-    pushBytes: 1 << 24,
-    maxMtu: 9216,
-    maxQueues: 1,
-    log: silentLogger,
-  });
+  const server = deviceServer({ port, maxQueues: 1 });
   devices.push(server);
   return (await server.listen()).port;
 }

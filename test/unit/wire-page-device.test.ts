@@ -3,18 +3,14 @@
  * with the paragraph of the page that was found missing (P) or wrong (W).
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createEnaNic } from "../../device/ena/index.ts";
-import { DeviceServer } from "../../device/server.ts";
-import { Switch } from "../../device/switch/switch.ts";
-import { createXenPersonality } from "../../device/xen/index.ts";
-import { XenMachine } from "../../device/xen/machine.ts";
+import type { DeviceServer } from "../../device/server.ts";
 import { SqDirection } from "../../shared/ena/admin.ts";
 import { DevSts, Register } from "../../shared/ena/registers.ts";
-import { silentLogger } from "../../shared/log.ts";
 import { CloseCode, Limits, Op } from "../../shared/wire/transactions.ts";
 import { GNTTAB_NR_RESERVED_ENTRIES, GrantType } from "../../shared/xen/grant.ts";
 import { NetifStatus, RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../shared/xen/netif.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";
+import { deviceServer } from "../support/device-server.ts";
 import { BASE, BUFFERS, RawEna } from "../support/raw-ena.ts";
 import { type Closing, column, mmio, RawFrontend } from "../support/raw-frontend.ts";
 import { RawSocket, upgradeRequest, WsOpcode, wsFrame } from "../support/raw-socket.ts";
@@ -34,22 +30,7 @@ async function endOf(raw: RawFrontend): Promise<Closing> {
 }
 
 beforeAll(async () => {
-  const machine = new XenMachine(silentLogger);
-  server = new DeviceServer({
-    host: "127.0.0.1",
-    port: 0,
-    agent: "test",
-    segment: new Switch({ name: "lan0", now: () => performance.now(), whenFull: "drop" }),
-    segmentName: "lan0",
-    personalities: {
-      ena: { create: (host) => createEnaNic(host, { llq: true }) },
-      xen: { create: createXenPersonality(machine, { bridge: "lan0" }) },
-    },
-    pushBytes: Limits.PUSH_BYTES,
-    maxMtu: 9216,
-    maxQueues: 32,
-    log: silentLogger,
-  });
+  server = deviceServer({ maxQueues: 32 });
   ({ port } = await server.listen());
 });
 afterAll(async () => await server.close());

@@ -3,14 +3,11 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createEnaNic } from "../../device/ena/index.ts";
-import { DeviceServer } from "../../device/server.ts";
-import { Switch } from "../../device/switch/switch.ts";
-import { createXenPersonality } from "../../device/xen/index.ts";
-import { XenMachine } from "../../device/xen/machine.ts";
+import type { DeviceServer } from "../../device/server.ts";
 import { Session } from "../../frontend/session.ts";
 import { silentLogger } from "../../shared/log.ts";
-import { Limits, Op } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/transactions.ts";
+import { deviceServer } from "../support/device-server.ts";
 import { eventually } from "../support/process.ts";
 import { column, packBatch } from "../support/raw-frontend.ts";
 import { RawSocket, WsOpcode, wsFrame } from "../support/raw-socket.ts";
@@ -63,20 +60,8 @@ describe("a device", () => {
   const heard = new Map<string, number>();
 
   beforeAll(async () => {
-    server = new DeviceServer({
-      host: "127.0.0.1",
-      port: 0,
-      agent: "test",
-      segment: new Switch({ name: "lan0", now: () => performance.now(), whenFull: "drop" }),
-      segmentName: "lan0",
-      personalities: {
-        ena: { create: (host) => createEnaNic(host) },
-        xen: { create: createXenPersonality(new XenMachine(silentLogger), { bridge: "lan0" }) },
-      },
-      pushBytes: Limits.PUSH_BYTES,
-      maxMtu: 1500,
+    server = deviceServer({
       maxQueues: 1,
-      log: silentLogger,
       tap: (name) => (direction) => {
         if (direction === "in") heard.set(name, (heard.get(name) ?? 0) + 1);
       },
