@@ -405,6 +405,11 @@ export class Session implements LinkOwner, Sink {
     } catch (error) {
       throw explainDial(error, this.#url);
     }
+    if (this.#over()) {
+      // Closed while it dialled: nobody else would end this connection.
+      transport.close(CloseCode.NORMAL, "the frontend stops");
+      throw new SessionError("CLOSED", "stopped before it was connected");
+    }
     const hello: Hello = {
       version: PROTOCOL_VERSION,
       personality,

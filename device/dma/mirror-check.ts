@@ -145,7 +145,9 @@ export class MirrorCheck {
       before.space === found.space &&
       before.ours === found.ours &&
       before.theirs === found.theirs;
-    if (again && before.tick === this.#tick) return;
+    // Confirmed in this tick already: what differs elsewhere waits, or the two would replace each
+    // other for ever.
+    if (before?.tick === this.#tick) return;
     const looks = again ? before.looks + 1 : 1;
     this.#suspect = { ...found, looks, tick: this.#tick };
     if (looks < LOOKS) return;

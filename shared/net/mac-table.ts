@@ -191,8 +191,12 @@ export class MacTable {
   forgetPort(port: number): void {
     for (let slot = 0; slot < this.#highs.length; slot++) {
       if (this.#highs[slot] === FREE) continue;
-      if (this.#ports[slot] === port) this.#remove(slot);
-      else if (this.#homes[slot] === port) this.#homes[slot] = this.#ports[slot]!;
+      if (this.#ports[slot] === port) {
+        this.#remove(slot);
+        continue;
+      }
+      if (this.#homes[slot] === port) this.#homes[slot] = this.#ports[slot]!;
+      if (this.#previous[slot] === port) this.#previous[slot] = NOWHERE;
     }
   }
 

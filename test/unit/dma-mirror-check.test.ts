@@ -53,6 +53,13 @@ describe("MirrorCheck", () => {
     },
   );
 
+  test("fault-F5: damage in many places hides none of it", async () => {
+    const { theirs, found, check } = copies(150_001);
+    for (const at of [7, 70_000, 150_000]) theirs[at] = 4;
+    for (let ticks = 0; ticks < 4; ticks++) await check.tick();
+    expect(found).toEqual([{ space: Space.BUS, address: ADDRESS + 7, ours: 0, theirs: 4 }]);
+  });
+
   test("fault-F5: what is posted late, or changes on the way, is no divergence", async () => {
     const { ours, theirs, found, between, check } = copies(8192);
     const random = new Random(55);

@@ -101,6 +101,43 @@ describe("MacTable", () => {
     expect(table.lookup(...mac(1), 50)).toBe(1);
   });
 
+  it("a port that leaves is nobody's port of before: its number may be another's by then", () => {
+    const table = new MacTable({ ageMs: 1e6, perPort: 10 });
+    table.learn(...mac(1), 0, 0);
+    table.learn(...mac(1), 1, 1);
+    table.forgetPort(0);
+    expect(table.entries(2)).toMatchObject([{ port: 1, previousPort: -1, moves: 1 }]);
+  });
+
+  it("attack-S4 what is known of a claim outlives the growth of the table", () => {
+    const table = new MacTable({ ageMs: 1e6, perPort: 1000 });
+    const [owner, thief, crowd] = [3, 5, 7];
+    const began = 100_000;
+    // Of address 1 the thief has the last word, of address 2 its owner.
+    for (const address of [1, 2]) {
+      table.learn(...mac(address), owner, began);
+      for (let i = 1; i <= FLAP_MOVES - 1 + address; i++) {
+        table.learn(...mac(address), i % 2 === 1 ? thief : owner, began + i);
+      }
+    }
+    table.addStatic(...mac(3), owner);
+    const before = table.entries(began + 10);
+    for (let i = 0; i < 500; i++) table.learn(...mac(1000 + i), crowd, began + 10);
+    expect(table.entries(began + 10).slice(0, 3)).toEqual(before);
+    expect(table.learn(...mac(1), crowd, began + 15)).toBe(Learned.DAMPED);
+    expect(table.learn(...mac(1), owner, began + 20)).toBe(Learned.MOVED);
+    expect(table.learn(...mac(1), thief, began + 30)).toBe(Learned.DAMPED);
+    expect(table.learn(...mac(2), thief, began + 30)).toBe(Learned.DAMPED);
+    expect(table.learn(...mac(3), thief, began + 30)).toBe(Learned.STATIC);
+  });
+
+  it("attack-S6 static addresses leave the others all of their room", () => {
+    const table = new MacTable({ ageMs: 1e6, perPort: 100, capacity: 16, seed: 7 });
+    for (let i = 0; i < 4; i++) table.addStatic(0x0600, i, i);
+    const learned = Array.from({ length: 17 }, (_, i) => table.learn(...mac(i), 9, 0));
+    expect(learned).toEqual([...Array.from({ length: 16 }, () => Learned.NEW), Learned.TABLE_FULL]);
+  });
+
   it("attack-S6 a static address finds room in a table that strangers have filled", () => {
     const table = new MacTable({ ageMs: 1e6, perPort: 64, capacity: 1024, seed: 7 });
     for (let i = 0; i < 4096; i++) table.learn(...mac(i), i % 64, 0);

@@ -31,6 +31,15 @@ async function device(port = 0): Promise<number> {
   return (await server.listen()).port;
 }
 
+/** Passes a connection on. */
+function through(socket: Socket, port: number): void {
+  const far = tcp({ port, host: "127.0.0.1" });
+  sockets.add(far);
+  far.on("error", () => socket.destroy());
+  socket.on("close", () => far.destroy());
+  socket.pipe(far).pipe(socket);
+}
+
 /** A host that does `first` with so many connections, and passes the others on to `port`. */
 async function relay(port: number, times: number, first: (socket: Socket) => void) {
   const seen = { connections: 0 };
@@ -41,11 +50,7 @@ async function relay(port: number, times: number, first: (socket: Socket) => voi
       first(socket);
       return;
     }
-    const far = tcp({ port, host: "127.0.0.1" });
-    sockets.add(far);
-    far.on("error", () => socket.destroy());
-    socket.on("close", () => far.destroy());
-    socket.pipe(far).pipe(socket);
+    through(socket, port);
   });
   relays.push(server);
   server.listen(0, "127.0.0.1");
@@ -132,6 +137,22 @@ describe("a first connection", () => {
     await started;
   });
 
+  it("connects no more when it is closed while it dials", async () => {
+    const port = await device();
+    const { promise: held, resolve } = Promise.withResolvers<Socket>();
+    const host = await relay(port, 1, resolve);
+    const { session: one, states } = session(host.port);
+    const started = expect(one.start()).rejects.toMatchObject({ code: "CLOSED" });
+    const socket = await held;
+    await one.close();
+    const left = once(socket, "close");
+    through(socket, port);
+    await left;
+    await started;
+    expect(one.link).toBeUndefined();
+    expect(states).toEqual([["closed", "the frontend stops"]]);
+  });
+
   it("attack-S5 ends when another NIC has its name, and takes the next when any will do", async () => {
     const port = await device();
     await session(port).session.start();
@@ -160,6 +181,25 @@ describe("a NIC that was up", () => {
       expect(second.agreed).toMatchObject({ name: "ena1", mac });
     }
     expect(states.filter(([state]) => state === "closed")).toEqual([]);
+  });
+
+  it("connects no more when it is closed while it dials again", async () => {
+    const port = await device();
+    const { promise: held, resolve } = Promise.withResolvers<Socket>();
+    const open: Socket[] = [];
+    const host = await relay(port, 2, (socket) => {
+      if (open.push(socket) === 1) through(socket, port);
+      else resolve(socket);
+    });
+    const { session: one } = session(host.port);
+    await one.start();
+    open[0]!.destroy();
+    const socket = await held;
+    await one.close();
+    const left = once(socket, "close");
+    through(socket, port);
+    await left;
+    expect([one.link, one.state]).toEqual([undefined, "closed"]);
   });
 
   it("attack-S5 comes back for its name and its address when the stranger has left", async () => {
