@@ -9,7 +9,7 @@
  *             admitted
  */
 import { formatMac, macFromName, macKey, parseUnicastMac } from "../shared/net/ethernet.ts";
-import { type Hello, isReservedName } from "../shared/wire/hello.ts";
+import type { Hello } from "../shared/wire/hello.ts";
 import { CloseCode, Limits } from "../shared/wire/transactions.ts";
 import { Refusal } from "./connection.ts";
 
@@ -135,9 +135,10 @@ export class Roster<M extends Member> {
     const base = numbered ? stem : hello.name;
     for (let n = (numbered ? Number(digits) : 0) + 1; ; n++) {
       const number = String(n);
-      // A name of full length gives up its last letters to the number.
+      // A name of full length gives up its last letters to the number. None that ends in a digit is
+      // reserved.
       const name = `${base.slice(0, Limits.NAME_BYTES - 1 - number.length)}${number}`;
-      if (this.#byName.has(name) || this.#options.hasPort(name) || isReservedName(name)) continue;
+      if (this.#byName.has(name) || this.#options.hasPort(name)) continue;
       const place = { name, mac: this.#macOf(hello, name) };
       if (hello.mac !== undefined || this.#inTheWay(place, hello) === undefined) return place;
     }

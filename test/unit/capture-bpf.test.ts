@@ -238,6 +238,8 @@ describe("a loop", () => {
     const p = countDown(5000);
     for (let n = 0; n < 5; n++) expect(run(p)).toBe(7);
     expect(run(countDown(1_000_000))).toBe(0);
+    // Three instructions a round: 10,922 rounds are 32,766.
+    expect([run(countDown(10_923)), run(countDown(10_924))]).toEqual([7, 0]);
   });
 
   it("case-W3 a jump in front of the program, and one behind it, are not accepted", () => {

@@ -6,6 +6,7 @@ import { gzipSync, zstdCompressSync } from "node:zlib";
 import { afterAll, describe, expect, it } from "vitest";
 import { readFrames } from "../../frontend/apps/pkt-gen/pcap-file.ts";
 import { frameBytes, heldBytes } from "../../shared/capture/frame-bytes.ts";
+import { PcapReader } from "../../shared/capture/pcap-reader.ts";
 import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
 import { CaptureFileReader, readCapture, readCaptureFile } from "../../shared/capture/read.ts";
 import { pcapFile, pcapngFile } from "../support/capture-files.ts";
@@ -44,6 +45,18 @@ describe("pcap", () => {
   it("of version 1, and with reserved bits in its link type, is refused", () => {
     expect(() => [...readCapture(pcapFile([], 1, { version: [1, 9] }))]).toThrow(/version 1\.9/);
     expect(() => [...readCapture(pcapFile([], 0x0001_0001))]).toThrow(/a link type of 0x10001/);
+  });
+
+  it("whose first frame is half there, and all zeros, is of the usual kind", () => {
+    // The loopback interface's addresses are zero, which looks like a patched header.
+    const bytes = Buffer.alloc(98);
+    bytes.writeUInt16BE(0x0800, 12);
+    const file = pcapFile([{ bytes }], 1, { magic: 0xa1b2c3d4, unitNs: 1000n });
+    const reader = new PcapReader();
+    reader.feed(file.subarray(0, 90));
+    expect(reader.next()).toBeUndefined();
+    reader.feed(file.subarray(90));
+    expect(Buffer.from(reader.next()!.bytes).equals(bytes)).toBe(true);
   });
 
   it("that comes in pieces is of the same kind", () => {
@@ -118,6 +131,15 @@ describe("gzip", () => {
     }).rejects.toThrow(/the gzip data is damaged: .* \(at byte \d+\)/);
     expect(some.length).toBeGreaterThan(0);
     await expect(packetsOf(fileOf(Buffer.from("1f8b", "hex")))).rejects.toThrow(/0 bytes are no/);
+  });
+
+  it("ux-S16 that is padded with zeros has its packets; one that something else follows says so", async () => {
+    const whole = gzipSync(pcapFile(PACKETS));
+    for (const zeros of [1, 512, 20_000]) {
+      expect(await packetsOf(fileOf(Buffer.concat([whole, Buffer.alloc(zeros)])))).toEqual(LENGTHS);
+    }
+    const mixed = fileOf(Buffer.concat([whole, Buffer.from("something else")]));
+    await expect(packetsOf(mixed)).rejects.toThrow(/the gzip data is damaged/);
   });
 
   it("ux-S16 a few bytes that become very many are held a little at a time", async () => {

@@ -74,4 +74,10 @@ test("case-W1 32-bit counts of descriptors wrap without a false report", () => {
   ids.complete(7, 1);
   // Announced before the completion: still the device's.
   expect(ids.take(7)).toBe(false);
+
+  // The number from which the id is free lies behind the wrap, and this descriptor before it.
+  const across = new RxIds(8, 0xffff_fffe);
+  across.take(7);
+  across.complete(7, 3);
+  expect(across.take(7)).toBe(false);
 });

@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
-import { MAX_REGION_BYTES } from "../../frontend/netmap/region-need.ts";
+import { MAX_REGION_BYTES, RegionNeed } from "../../frontend/netmap/region-need.ts";
 import { FakeNic } from "../support/fake-netmap-adapter.ts";
 
 /** Rings as the ENA driver's. */
@@ -96,6 +96,35 @@ test("case-W6 64 pipes on a VALE port, when it is opened for so many", async () 
   const base = await nmOpen("vale0:a", { netmap, pipes: 64 });
   const pipes = Array.from({ length: 64 }, (_, k) => [`vale0:a{${k}`, `vale0:a}${k}`]);
   await closeAll([base, ...(await openAll(pipes.flat()))]);
+});
+
+describe("what ports need", () => {
+  const none = { ifs: { count: 0, bytes: 0 }, rings: { count: 0, bytes: 0 } };
+  const least = { ...none, buffers: { count: 0, bytes: 2048 } };
+  const spare = { ...none, buffers: { count: 0, bytes: 0 } };
+  const counts = { numTxRings: 2, numTxDesc: 1024, numRxRings: 3, numRxDesc: 4096 };
+
+  test("case-W6 an interface without host rings has what stands in for them, and two reserved buffers", () => {
+    const need = new RegionNeed();
+    need.addInterface(counts, 0, 0);
+    expect(need.sizes(least, spare)).toMatchObject({
+      ifs: { count: 1 },
+      rings: { count: 7 },
+      buffers: { count: 3 * 1024 + 4 * 4096 + 2 },
+    });
+  });
+
+  test("case-W6 several host rings count, and the longest ring decides, whatever comes behind it", () => {
+    const need = new RegionNeed();
+    need.addInterface(counts, 4, 1);
+    const alone = need.sizes(least, spare);
+    expect(alone.rings.count).toBe(10);
+    need.addInterface({ numTxRings: 1, numTxDesc: 8, numRxRings: 1, numRxDesc: 8 }, 1, 1);
+    const both = need.sizes(least, spare);
+    expect(both.rings).toEqual({ count: 14, bytes: alone.rings.bytes });
+    expect(both.ifs).toEqual({ count: 2, bytes: alone.ifs.bytes });
+    expect(both.buffers.count).toBe(6 * 1024 + 4 * 4096 + 4 * 8 + 2);
+  });
 });
 
 describe("what no region can hold is refused before anything is opened", () => {

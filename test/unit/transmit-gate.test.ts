@@ -83,6 +83,16 @@ test("each reason for waiting ends by itself, and the source hears of it once", 
   expect(seen).toEqual(waits.map(() => [Errno.ENOBUFS, 0, true, 1, false]));
 });
 
+test("a source that was refused by an interface that is down goes on when it is up", () => {
+  ifnet.flags = 0;
+  expect(gate.closed()).toBe(Errno.ENETDOWN);
+  expect(ready).toBe(0);
+  ifnet.flags = Iff.UP;
+  gate.ready();
+  gate.ready();
+  expect(ready).toBe(1);
+});
+
 test("no more pushes than the device holds, however small they are", () => {
   gate.pushes = Limits.PUSHES - 19;
   expect(gate.admit(queue, frame(60))).toBe(0);
