@@ -97,8 +97,10 @@ export function readOptions<T>(
 
 /** Environment and file give text, numbers and lists where the command line gives text. */
 function fromLayer(option: Option, value: unknown, where: string): Raw {
+  const word = String(value).toLowerCase();
+  // A flag whose value may be left out: true is the flag without a value.
+  if (option.optional && word === "true") return true;
   if (!option.required && !option.optional) {
-    const word = String(value).toLowerCase();
     const yes = ["true", "1", "yes", "on"].includes(word);
     if (!yes && !["false", "0", "no", "off"].includes(word)) {
       throw wrong(`${where} is ${JSON.stringify(value)}; it can be true or false`);
@@ -126,7 +128,8 @@ function configSection(
   if (typeof path !== "string" || path === "") return {};
   let value: unknown;
   try {
-    value = JSON.parse(readFileSync(path, "utf8"));
+    // Editors of Windows put a byte order mark in front.
+    value = JSON.parse(readFileSync(path, "utf8").replace(/^\uFEFF/, ""));
   } catch (error) {
     throw wrong(`the config file ${path} can't be used: ${messageOf(error)}`);
   }
@@ -147,15 +150,11 @@ function configSection(
     }
   }
   const section = file.data[command.name()] ?? {};
-  const known = new Set(flags.map((option) => option.long?.slice(2)));
+  const names = flags.map((option) => option.long?.slice(2) ?? "");
+  const known = names.filter((name) => !APART.has(name));
   for (const name of Object.keys(section)) {
-    if (!known.has(name) || APART.has(name)) {
-      const meant = suggestion(
-        similar(
-          name,
-          [...known].filter((n) => n !== undefined),
-        ),
-      );
+    if (!known.includes(name)) {
+      const meant = suggestion(similar(name, known));
       throw wrong(
         `the config file ${path} sets "${name}", which ${command.name()} does not know${meant}`,
       );

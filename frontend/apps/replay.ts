@@ -23,9 +23,8 @@ export interface ReplaySource {
   next(): CapturedPacket | undefined;
   more(): Promise<boolean>;
   rewind(): Promise<void>;
-  /** Bytes read, and how many of them lie behind the last whole packet. */
-  readonly bytes: number;
-  readonly pending: number;
+  /** At the end: the byte where what is cut off begins; undefined when the file is whole. */
+  readonly cutAt: number | undefined;
 }
 
 /** A gap of the file that is told when it is kept: a clock that was set looks like one of years. */
@@ -75,9 +74,8 @@ export async function replay(
       const before = counts.packets;
       await pass(source, timetable, sender, selection, outgoing, account, control);
       if (control.isStopped) break;
-      if (source.pending > 0) {
-        const at = source.bytes - source.pending;
-        result.broken = `the file is cut off within what begins at byte ${at}`;
+      if (source.cutAt !== undefined) {
+        result.broken = `the file is cut off within what begins at byte ${source.cutAt}`;
         break;
       }
       result.passes++;

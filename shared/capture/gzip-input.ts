@@ -4,9 +4,9 @@
  *
  *   FileInput ── 4 KiB ──► gunzip ──► at most 4 MiB ──► read
  *
- * A file that is cut off ends where it ends.
+ * A file that is cut off ends where it ends, and `isCut` says so.
  */
-import { constants, createGunzip } from "node:zlib";
+import { createGunzip } from "node:zlib";
 import type { FileInput } from "./file-input.ts";
 import { CaptureFormatError } from "./pcapng/packet.ts";
 
@@ -20,10 +20,9 @@ export const isGzip = (head: Uint8Array): boolean => head[0] === MAGIC[0] && hea
 
 export class GzipInput {
   readonly #file: FileInput;
-  readonly #gunzip = createGunzip({
-    finishFlush: constants.Z_SYNC_FLUSH,
-    chunkSize: CHUNK_BYTES,
-  });
+  readonly #gunzip = createGunzip({ chunkSize: CHUNK_BYTES });
+  /** The file ended before its gzip data did. */
+  #isCut = false;
   /** What was read of the file before, as far as it has not been decompressed. */
   #head: Uint8Array;
   readonly #waiting: Buffer[] = [];
@@ -39,11 +38,18 @@ export class GzipInput {
     this.#file = file;
     this.#head = head;
     this.#gunzip.on("data", (chunk: Buffer) => this.#waiting.push(chunk));
-    this.#gunzip.on("error", (error) => {
-      this.#failed ??= error;
+    this.#gunzip.on("error", (error: NodeJS.ErrnoException) => {
+      // Z_BUF_ERROR at the end: what had come is decompressed already, and more was to come.
+      if (this.#ended && error.code === "Z_BUF_ERROR") this.#isCut = true;
+      else this.#failed ??= error;
     });
     // After a failure gunzip answers nothing else.
     this.#gunzip.once("close", () => this.#wake());
+  }
+
+  /** True at the end of a file that is cut off. */
+  get isCut(): boolean {
+    return this.#isCut;
   }
 
   /** As FileInput's. Rejects with CaptureFormatError where the file makes no sense. */

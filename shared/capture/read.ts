@@ -100,6 +100,16 @@ export class CaptureFileReader implements AsyncDisposable {
   }
 
   /**
+   * At the end of the file: where what is cut off begins, in bytes of what a compressed file becomes;
+   * undefined when the file is whole. A compressed file may be cut off behind a whole packet.
+   */
+  get cutAt(): number | undefined {
+    const { pending } = this;
+    const isCut = pending > 0 || (this.#file instanceof GzipInput && this.#file.isCut);
+    return isCut ? this.#bytes - pending : undefined;
+  }
+
+  /**
    * The next packet of what was read, a view that is good until `more` is called; undefined: call
    * `more`. Throws CaptureFormatError.
    */

@@ -142,6 +142,26 @@ describe("gzip", () => {
     await expect(packetsOf(mixed)).rejects.toThrow(/the gzip data is damaged/);
   });
 
+  it("case-X5 that is cut off says so, behind a whole packet as within one", async () => {
+    const pcap = pcapFile(Array.from({ length: 4 }, (_, n) => ({ bytes: frame(60, n) })));
+    const whole = gzipSync(pcap);
+    // The second member is cut off in its head, or in what it holds.
+    const behindOne = (bytes: number) =>
+      Buffer.concat([gzipSync(pcap.subarray(0, 100)), whole.subarray(0, bytes)]);
+    const endOf = async (bytes: Uint8Array) => {
+      await using file = await CaptureFileReader.open(fileOf(bytes));
+      let read = 0;
+      while (await file.more()) while (file.next() !== undefined) read++;
+      return { read, pending: file.pending, cutAt: file.cutAt };
+    };
+    expect(await endOf(whole)).toEqual({ read: 4, pending: 0, cutAt: undefined });
+    expect(await endOf(whole.subarray(0, -8))).toEqual({ read: 4, pending: 0, cutAt: 328 });
+    for (const bytes of [2, 9, 11]) {
+      expect(await endOf(behindOne(bytes))).toEqual({ read: 1, pending: 0, cutAt: 100 });
+    }
+    await expect(readFrames(fileOf(behindOne(9)), 9000)).rejects.toThrow(/ends within frame 2/);
+  });
+
   it("ux-S16 a few bytes that become very many are held a little at a time", async () => {
     // 1 GB of a block that nobody knows, 16 MB each: nothing of it is a packet.
     const block = Buffer.alloc(16 * 1024 * 1024);

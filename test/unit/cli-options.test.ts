@@ -31,6 +31,7 @@ const Shape = z.object({
   list: z.array(z.string()).default([]),
   llq: z.boolean().default(true),
   insecure: z.boolean().default(false),
+  receive: z.union([z.string(), z.literal(true)]).optional(),
 });
 
 function read(args: readonly string[], env: Record<string, string> = {}) {
@@ -39,7 +40,8 @@ function read(args: readonly string[], env: Record<string, string> = {}) {
       .option("--count <n>")
       .option("--list <name...>")
       .option("--no-llq")
-      .option("--insecure"),
+      .option("--insecure")
+      .option("--receive [n]"),
   ).exitOverride();
   command.parse([...args], { from: "user" });
   return readOptions(command, Shape, env);
@@ -119,11 +121,12 @@ describe("ux-S13 the file of --config", () => {
   const folder = mkdtempSync(join(tmpdir(), "ringwire-options-"));
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  const configured = (file: object) => {
+  const written = (text: string) => {
     const path = join(folder, "options.json");
-    writeFileSync(path, JSON.stringify(file));
+    writeFileSync(path, text);
     return () => read(["--config", path]);
   };
+  const configured = (file: object) => written(JSON.stringify(file));
 
   it("a name in another form, or a slip, is answered with the one that was meant", () => {
     expect(configured({ thing: { count: 7 } })()).toMatchObject({ count: 7 });
@@ -133,6 +136,18 @@ describe("ux-S13 the file of --config", () => {
     expect(configured({ thing: { no_llq: true } })).toThrow(/\(Did you mean no-llq\?\)/);
     expect(configured({ thing: { cuont: 1 } })).toThrow(/\(Did you mean count\?\)/);
     expect(configured({ thing: { colour: 1 } })).toThrow(/does not know$/);
+    expect(configured({ thing: { config: "more.json" } })).toThrow(/does not know$/);
+  });
+
+  it("may begin with a byte order mark", () => {
+    expect(written('\uFEFF{"thing": {"count": 7}}')()).toMatchObject({ count: 7 });
+  });
+
+  it("ux-S18 true stands for a flag whose value may be left out, in the environment as well", () => {
+    expect(configured({ thing: { receive: true } })()).toMatchObject({ receive: true });
+    expect(configured({ thing: { receive: 5 } })()).toMatchObject({ receive: "5" });
+    expect(read([], { RINGWIRE_RECEIVE: "true" })).toMatchObject({ receive: true });
+    expect(read(["--receive"])).toMatchObject({ receive: true });
   });
 });
 

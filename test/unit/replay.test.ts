@@ -46,8 +46,9 @@ class MemoryFile implements ReplaySource {
     this.#buffer = new Uint8Array(file.length + chunk);
     this.#reader = readerFor(file);
   }
-  get pending(): number {
-    return this.#reader.pending;
+  get cutAt(): number | undefined {
+    const { pending } = this.#reader;
+    return pending > 0 ? this.bytes - pending : undefined;
   }
   next(): CapturedPacket | undefined {
     return this.#reader.next();

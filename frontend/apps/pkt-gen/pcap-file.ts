@@ -45,7 +45,7 @@ async function framesOf(
     if (!(error instanceof CaptureFormatError)) throw error;
     throw refuse(`can't be read: ${error.message}`);
   }
-  if (frames.length < MAX_FRAMES && file.pending > 0) {
+  if (frames.length < MAX_FRAMES && file.cutAt !== undefined) {
     throw refuse(`ends within frame ${frames.length + 1}`);
   }
   if (frames.length > 0) return frames;
