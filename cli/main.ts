@@ -13,7 +13,7 @@ import { frontendCommand } from "./frontend.ts";
 import { lbCommand } from "./lb.ts";
 import { createLog } from "./log.ts";
 import { migrateCommand } from "./migrate.ts";
-import { logOptions } from "./options.ts";
+import { asksForJson, logOptions } from "./options.ts";
 import { endWithoutStdout } from "./output.ts";
 import { pktGenCommand } from "./pkt-gen.ts";
 import { replayCommand } from "./replay.ts";
@@ -69,7 +69,9 @@ export function commandLine(): Command {
 
 async function run(argv: readonly string[]): Promise<ExitCode> {
   const program = commandLine();
+  let begun: Command | undefined;
   program.hook("preAction", (_program, command) => {
+    begun = command;
     // "MainThread" is what lists of processes call every Node.
     process.title = ["ringwire", ...argv.slice(2)].join(" ");
     warnOf(unknownVariables(program, process.env), command);
@@ -82,7 +84,7 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
     await program.parseAsync(argv);
     return ExitCode.DONE;
   } catch (error) {
-    return explain(error, argv.includes("--json"));
+    return explain(error, argv.includes("--json") || asksForJson(begun));
   }
 }
 

@@ -95,13 +95,32 @@ export function readOptions<T>(
   throw wrong(`${option?.long ?? key} ${issue.message}${origin.get(key) ?? ""}`);
 }
 
+const isYes = (word: string): boolean => ["true", "1", "yes", "on"].includes(word.toLowerCase());
+
+/**
+ * True when results are asked for as JSON, in whatever layer. For a command whose options are wrong,
+ * or that is not known (undefined), only the environment counts.
+ */
+export function asksForJson(
+  command: Command | undefined,
+  env: NodeJS.ProcessEnv = process.env,
+): boolean {
+  try {
+    if (command !== undefined) return readOptions(command, z.object(JsonShape), env).json;
+  } catch (error) {
+    // That is another error's to say.
+    if (!(error instanceof Failure)) throw error;
+  }
+  return isYes(env[variableOf("json")] ?? "");
+}
+
 /** Environment and file give text, numbers and lists where the command line gives text. */
 function fromLayer(option: Option, value: unknown, where: string): Raw {
   const word = String(value).toLowerCase();
   // A flag whose value may be left out: true is the flag without a value.
   if (option.optional && word === "true") return true;
   if (!option.required && !option.optional) {
-    const yes = ["true", "1", "yes", "on"].includes(word);
+    const yes = isYes(word);
     if (!yes && !["false", "0", "no", "off"].includes(word)) {
       throw wrong(`${where} is ${JSON.stringify(value)}; it can be true or false`);
     }
@@ -277,9 +296,11 @@ export const ConnectShape = { connect: target.default(DEFAULT_DEVICE) };
 /** The flag of addWaitFlag. */
 export const WaitShape = { wait: z.boolean().default(false) };
 
+const JsonShape = { json: z.boolean().default(false) };
+
 /** The flags of addCommonFlags. */
 export const CommonShape = {
-  json: z.boolean().default(false),
+  ...JsonShape,
   verbose: z.boolean().default(false),
   quiet: z.boolean().default(false),
   log: oneOf("text", "json").optional(),

@@ -368,6 +368,28 @@ describe("an error for programs", () => {
   );
 });
 
+describe("an error for programs that ask in another layer", () => {
+  const file = join(folder, "json.json");
+  writeFileSync(file, JSON.stringify({ status: { json: true } }));
+
+  it.each([
+    ["the environment", ["status"], { RINGWIRE_JSON: "1" }, 1],
+    [
+      "the environment, and a flag that is not there",
+      ["status", "--queue"],
+      { RINGWIRE_JSON: "true" },
+      2,
+    ],
+    ["the file", ["status", "--config", file], {}, 1],
+  ])("ux-C5 %s: one event on stdout, and a sentence on stderr", async (_layer, args, env, code) => {
+    const child = await runRingwire([...args, "--connect", `127.0.0.1:${at.nobody}`], { env });
+    expect(child.exit, child.said()).toEqual({ code, signal: null });
+    const event = JSON.parse(child.stdout);
+    expect(event).toMatchObject({ event: "error" });
+    expect(child.stderr).toBe(`ringwire: ${event.message}\n`);
+  });
+});
+
 describe("ux-S18 a misspelt variable", () => {
   it("is a warning in the form of the log, and no more than that", async () => {
     const env = { RINGWIRE_CONECT: "h", RINGWIRE_CONNECT: `127.0.0.1:${devicePort}` };
