@@ -103,7 +103,8 @@ export class FrontSocket extends Duplex implements Occupant {
 
   /** Part of the request is still to come. */
   get incomplete(): boolean {
-    return this.stage === Stage.REQUEST || this.#bodyWanted?.() === false;
+    if (this.stage === Stage.PAGE) return this.#bodyWanted?.() === false;
+    return this.stage === Stage.REQUEST;
   }
 
   evict(): void {

@@ -5,7 +5,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { DeviceServer } from "../../device/server.ts";
 import { createEnaDriver } from "../../frontend/ena/index.ts";
 import { Session, type SessionOptions, type SessionState } from "../../frontend/session.ts";
-import { explainDial, isWorthAnotherTry, SessionError } from "../../frontend/session-error.ts";
+import { explainDial, isFinal, isWorthAnotherTry, SessionError } from "../../frontend/session-error.ts";
 import { ConnectError } from "../../shared/transport/websocket.ts";
 import { deviceServer } from "../support/device-server.ts";
 import { eventually } from "../support/process.ts";
@@ -257,6 +257,15 @@ describe("why a dial failed", () => {
       expect([worth(code), worth(code, true)]).toEqual([false, false]);
     }
     expect([worth("ECONNREFUSED"), worth("ECONNREFUSED", true)]).toEqual([false, true]);
+  });
+
+  it("attack-S5 for a NIC that was up, what may pass is not final", () => {
+    const passing = ["NAME_IN_USE", "MAC_IN_USE", "NO_PLACE", "STOPPING"];
+    const codes = [...passing.map((code) => `REFUSED_${code}`), "NO_PLACE", "ECONNREFUSED"];
+    expect(codes.filter((code) => isFinal(new SessionError(code, "")))).toEqual([]);
+    for (const code of ["REFUSED_VERSION", "REFUSED_PERSONALITY", "REFUSED_HELLO"]) {
+      expect(isFinal(new SessionError(code, "")), code).toBe(true);
+    }
   });
 
   it("Retry-After is kept, and bounded where it is read", () => {

@@ -1,0 +1,170 @@
+/** One connection at the device's port, from its first byte to its end, in this process. */
+import { once } from "node:events";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { connect, type Socket } from "node:net";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { reply } from "../../device/http/answers.ts";
+import { type Asked, Front } from "../../device/http/front.ts";
+import { silentLogger } from "../../shared/log.ts";
+import { eventually } from "../support/process.ts";
+
+const REQUEST = "GET /page HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+
+type Page = (asked: Asked, request: IncomingMessage, response: ServerResponse) => void;
+
+let front: Front;
+let page: Page;
+let port: number;
+let sockets: Socket[];
+/** Milliseconds that the clock is ahead. */
+let ahead: number;
+
+beforeEach(async () => {
+  sockets = [];
+  page = (_asked, _request, response) => reply(response, 200, "text/plain", "well\n");
+  front = new Front({
+    host: "127.0.0.1",
+    port: 0,
+    allowHosts: [],
+    log: silentLogger,
+    misses: () => false,
+    page: (asked, request, response) => page(asked, request, response),
+    upgradeRefusal: () => ["404 Not Found", "no NICs here"],
+    upgrade: () => {},
+  });
+  ({ port } = await front.listen());
+  ahead = 0;
+  const now = performance.now.bind(performance);
+  vi.spyOn(performance, "now").mockImplementation(() => now() + ahead);
+});
+
+afterEach(async () => {
+  vi.restoreAllMocks();
+  for (const socket of sockets) socket.destroy();
+  await front.close(0);
+});
+
+/** A client that says its end when it likes, and no sooner. */
+async function client(text: string): Promise<{ socket: Socket; said: () => string }> {
+  const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+  sockets.push(socket);
+  socket.on("error", () => {});
+  let said = "";
+  socket.on("data", (bytes) => {
+    said += bytes.toString("latin1");
+  });
+  await once(socket, "connect");
+  socket.write(text);
+  return { socket, said: () => said };
+}
+
+const holds = (): Record<string, number> => {
+  const { requests, pages } = front.snapshot() as Record<string, number>;
+  return { requests: requests!, pages: pages! };
+};
+const empty = (): true | undefined =>
+  holds()["requests"] === 0 && holds()["pages"] === 0 ? true : undefined;
+const refused = (): unknown => front.snapshot()["refused"];
+
+it("a client that half-closes behind its request has its answer", async () => {
+  let answer = (): void => {};
+  page = (_asked, _request, response) => {
+    answer = () => reply(response, 200, "text/plain", "well\n");
+  };
+  const { socket, said } = await client(REQUEST);
+  socket.end();
+  await eventually("the page", () => (holds()["pages"] === 1 ? true : undefined));
+  // Its end is there by now: it came with the request, or the next turns bring it.
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+  answer();
+  await once(socket, "end");
+  expect(said()).toMatch(/^HTTP\/1.1 200 .*well\n$/s);
+});
+
+it("a client that half-closes has left a stream", async () => {
+  page = (asked, _request, response) => {
+    asked.stream();
+    response.write("and so on");
+  };
+  const { socket, said } = await client(REQUEST);
+  await eventually("the stream", () => (said().includes("and so on") ? true : undefined));
+  socket.end();
+  await eventually("its end", empty);
+});
+
+it("a client that has its answer, and does not close, is not waited for", async () => {
+  const { socket, said } = await client(REQUEST);
+  await once(socket, "end");
+  expect(said()).toMatch(/well\n$/);
+  await eventually("the end", empty);
+});
+
+it("attack-S1 what follows a request is dropped, and a mebibyte of it ends the connection", async () => {
+  page = () => {};
+  const { socket } = await client(REQUEST);
+  const more = Buffer.alloc(64 * 1024, "x");
+  const over = new Promise((resolve) => socket.once("close", resolve));
+  const write = (): void => {
+    if (socket.writable) socket.write(more, write);
+  };
+  write();
+  await over;
+  await eventually("the end", empty);
+  expect(refused()).toEqual({ pipelined: 1 });
+});
+
+it("attack-S1 of a body no more is read than a request may have", async () => {
+  let bytes = 0;
+  page = (asked, request) => {
+    asked.wantBody();
+    request.on("data", (some: Buffer) => {
+      bytes += some.length;
+    });
+  };
+  const { socket } = await client(
+    "POST /page HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\n",
+  );
+  socket.write(Buffer.alloc(200_000, "x"));
+  await eventually("the body", () => (bytes > 16 * 1024 ? true : undefined));
+  await eventually("the rest", () =>
+    (refused() as Record<string, number>)["pipelined"] === 1 ? true : undefined,
+  );
+  expect(bytes).toBeLessThanOrEqual(17 * 1024);
+});
+
+it("attack-S16 a body that is not whole in time is refused once, however long its client stays", async () => {
+  let isAsked = false;
+  page = (asked, request) => {
+    asked.wantBody();
+    request.once("data", () => {
+      isAsked = true;
+    });
+  };
+  const { socket, said } = await client(
+    "POST /page HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nhalf",
+  );
+  await eventually("half of the body", () => isAsked || undefined);
+  ahead += 10_000;
+  front.tick();
+  await once(socket, "end");
+  front.tick();
+  expect(said()).toMatch(/^HTTP\/1.1 408 /);
+  expect(refused()).toEqual({ timeout: 1 });
+  socket.end();
+  await eventually("the end", empty);
+});
+
+it("attack-S16 an answer that is not read in time is cut", async () => {
+  page = (_asked, _request, response) =>
+    reply(response, 200, "text/plain", Buffer.alloc(64 << 20));
+  const { socket } = await client(REQUEST);
+  socket.pause();
+  await eventually("the page", () => (holds()["pages"] === 1 ? true : undefined));
+  await new Promise((resolve) => setImmediate(resolve));
+  front.tick();
+  expect(holds()["pages"]).toBe(1);
+  ahead += 10_000;
+  front.tick();
+  expect(empty()).toBe(true);
+  expect(refused()).toEqual({ timeout: 1 });
+});
