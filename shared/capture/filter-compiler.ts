@@ -91,6 +91,7 @@ function inProcess(work: FilterWork): Promise<FilterAnswer> {
       const message = signal === "SIGKILL" ? late : "libpcap ended without an answer";
       resolve({ code: "FILTER", message });
     });
-    child.send(work, () => undefined);
+    // A process that could not be started has no channel; its error is on the way.
+    if (child.connected) child.send(work, () => undefined);
   });
 }

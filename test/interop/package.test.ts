@@ -2,11 +2,13 @@
 import {
   chmodSync,
   cpSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -134,6 +136,19 @@ describe("ux-P3 a dist that runs", () => {
     expect(checkout.isMarked).toBe(false);
     expect(checkout.builds).toEqual(["dist"]);
     expect((await checkout.run(NODE, COMMAND, "--version")).exit?.code).toBe(0);
+  });
+
+  it("is built where there is none, and what killed builds left is swept away after a while", async () => {
+    const old = ["dist.new-killed", "dist.old-killed"].map((name) => join(checkout.folder, name));
+    const young = join(checkout.folder, "dist.new-at-work");
+    for (const folder of [...old, young]) mkdirSync(folder);
+    const before = Date.now() / 1000 - 2 * 3600;
+    for (const folder of old) utimesSync(folder, before, before);
+    rmSync(join(checkout.folder, "dist"), { recursive: true });
+    const build = await checkout.run(NODE, "scripts/build.mjs");
+
+    expect({ code: build.exit?.code, err: build.stderr }).toEqual({ code: 0, err: "" });
+    expect(checkout.builds.sort()).toEqual(["dist", "dist.new-at-work"]);
   });
 
   it.skipIf(withoutUsers)("can be used, and not be built, by who may not write there", async () => {

@@ -2,7 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { connect, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { type Child, eventually, NODE, start } from "../support/process.ts";
+import { type Child, eventually, NODE, run, start } from "../support/process.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";
 
 const FILES = 64;
@@ -27,6 +27,21 @@ const cpuTicks = (): number => {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return Number(fields[11]) + Number(fields[12]);
 };
+
+it("fault-K10: without a free file no filter can be compiled, and whoever asks is told to try again", async () => {
+  const program = `
+    import { openSync } from "node:fs";
+    import { compileFilter } from "./dist/shared/capture/filter.js";
+    try {
+      for (;;) openSync("/dev/null");
+    } catch {}
+    const { code, message } = await compileFilter("ip").catch((error) => error);
+    console.log(code, message);
+  `;
+  const command = [NODE, "--input-type=module", "--eval", program];
+  const { stdout } = await run(["sh", "-c", `ulimit -n ${FILES}; exec "$@"`, "sh", ...command]);
+  expect(stdout).toMatch(/^BUSY filters can't be compiled now: .*EMFILE/);
+});
 
 it("fault-K10: without a free file it neither ends nor spins; NICs work on, and newcomers come in", async () => {
   const nic = await RawFrontend.join(port, "before");

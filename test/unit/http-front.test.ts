@@ -155,8 +155,7 @@ it("attack-S16 a body that is not whole in time is refused once, however long it
 });
 
 it("attack-S16 an answer that is not read in time is cut", async () => {
-  page = (_asked, _request, response) =>
-    reply(response, 200, "text/plain", Buffer.alloc(64 << 20));
+  page = (_asked, _request, response) => reply(response, 200, "text/plain", Buffer.alloc(64 << 20));
   const { socket } = await client(REQUEST);
   socket.pause();
   await eventually("the page", () => (holds()["pages"] === 1 ? true : undefined));

@@ -5,7 +5,12 @@ import { afterEach, describe, expect, it } from "vitest";
 import type { DeviceServer } from "../../device/server.ts";
 import { createEnaDriver } from "../../frontend/ena/index.ts";
 import { Session, type SessionOptions, type SessionState } from "../../frontend/session.ts";
-import { explainDial, isFinal, isWorthAnotherTry, SessionError } from "../../frontend/session-error.ts";
+import {
+  explainDial,
+  isFinal,
+  isWorthAnotherTry,
+  SessionError,
+} from "../../frontend/session-error.ts";
 import { ConnectError } from "../../shared/transport/websocket.ts";
 import { deviceServer } from "../support/device-server.ts";
 import { eventually } from "../support/process.ts";
