@@ -3,6 +3,7 @@ import { beforeEach, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import { Iff, Ifnet } from "../../frontend/net/ifnet.ts";
+import { Csum, HashType } from "../../frontend/net/mbuf.ts";
 import { type GateQueue, TransmitGate } from "../../frontend/net/transmit-gate.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { parseWelcome } from "../../shared/wire/hello.ts";
@@ -60,6 +61,30 @@ test("a frame longer than the whole budget is refused for good, whatever is push
   expect(gate.admit(queue, frame(1001))).toBe(Errno.EMSGSIZE);
   expect(gate.admit(queue, frame(1000))).toBe(Errno.ENOBUFS);
   expect(queue.stats.too_long).toBe(2);
+});
+
+test("what the device cuts may be longer than what it sends as it is, each up to its limit", () => {
+  gate.maxFrameBytes = 1514;
+  ifnet.hwTsomax = 9000;
+  const errnos = [1514, 1515, 9000, 9001].map((bytes) => {
+    const m = frame(bytes);
+    const plain = gate.admit(queue, m);
+    m.csumFlags = Csum.IP6_TSO;
+    return [plain, gate.admit(queue, m)];
+  });
+  expect(errnos).toEqual([
+    [0, 0],
+    [Errno.EMSGSIZE, 0],
+    [Errno.EMSGSIZE, 0],
+    [Errno.EMSGSIZE, Errno.EMSGSIZE],
+  ]);
+});
+
+test("a packet goes to the queue of the flow that it came with, however large the number", () => {
+  const m = frame(60);
+  m.hashType = HashType.RSS_TCP_IPV4;
+  m.flowId = 0xffff_ffff | 0;
+  expect([1, 2, 4, 7].map((count) => gate.pick(m, count))).toEqual([0, 1, 3, 3]);
 });
 
 test("each reason for waiting ends by itself, and the source hears of it once", () => {
