@@ -59,3 +59,20 @@ test("page-W3 in any second so many bytes of windows are made, whatever the cloc
   expect(made(A_SECOND)).toBe(true);
   expect(made(1)).toBe(false);
 });
+
+test("windows may touch, and one that is gone is found no more, by whoever found it last", () => {
+  const table = new WindowTable();
+  table.add(0x1000, 0x1000);
+  const second = table.add(0x2000, 0x1000);
+  table.add(0x0800, 0x800);
+  expect(() => table.add(0x2fff, 1)).toThrow(/overlaps/);
+  expect(() => table.add(0x07ff, 2)).toThrow(/overlaps/);
+  // No access goes from one window on into the next.
+  expect(table.find(0x2ff8, 9)).toBeUndefined();
+  expect(table.find(0x1ff8, 16)).toBeUndefined();
+  expect(table.find(0x2ff8, 8)).toBe(second);
+  table.remove(0x2000);
+  expect(table.find(0x2ff8, 8)).toBeUndefined();
+  const third = table.add(0x2000, 0x1000);
+  expect(table.find(0x2ff8, 8)).toBe(third);
+});

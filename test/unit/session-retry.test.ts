@@ -30,8 +30,8 @@ afterEach(async () => {
   sockets.clear();
 });
 
-async function device(port = 0): Promise<number> {
-  const server = deviceServer({ port, maxQueues: 1 });
+async function device(port = 0, segmentName = "lan0"): Promise<number> {
+  const server = deviceServer({ port, maxQueues: 1, segmentName });
   devices.push(server);
   return (await server.listen()).port;
 }
@@ -205,6 +205,30 @@ describe("a NIC that was up", () => {
     through(socket, port);
     await left;
     expect([one.link, one.state]).toEqual([undefined, "closed"]);
+  });
+
+  it("keeps its address where another segment would compute another", async () => {
+    const port = await device();
+    const { session: one } = session(port);
+    await one.start();
+    const { mac } = one.agreed;
+    await devices.pop()!.close();
+    await device(port, "lan1");
+    await eventually("the link", () => (one.reconnects === 1 ? true : undefined));
+    expect(one.agreed).toMatchObject({ name: "ena0", mac, segment: "lan1" });
+  });
+
+  it("attack-S5 that took its name takes it once: two would do so for ever", async () => {
+    const port = await device();
+    const { session: one, log } = session(port, { takeOver: true });
+    await one.start();
+    const thief = await RawFrontend.join(port, "ena0", { instance: "thief", takeOver: true });
+    await eventually("a refusal", () =>
+      log.warnings.some((line) => /another NIC.*trying again/.test(line)) ? true : undefined,
+    );
+    expect(await thief.survived()).toBe(true);
+    await thief.end();
+    await eventually("the link", () => (one.reconnects === 1 ? true : undefined));
   });
 
   it("attack-S5 comes back for its name and its address when the stranger has left", async () => {
