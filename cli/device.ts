@@ -5,7 +5,6 @@ import { z } from "zod";
 import type { DeviceServer } from "../device/server.ts";
 import type { Switch } from "../device/switch/switch.ts";
 import type { Logger } from "../shared/log.ts";
-import { isTapName } from "../shared/tap/errors.ts";
 import { bracketed, DEFAULT_DEVICE, DEVICE_PORT } from "../shared/transport/address.ts";
 import { addressOf } from "../shared/transport/lookup.ts";
 import { isReservedName, RESERVED_REASON } from "../shared/wire/hello.ts";
@@ -62,14 +61,7 @@ type Options = z.infer<typeof Shape>;
 function uplinkName() {
   return z.string().transform((text, context) => {
     const match = /^tap:(.+)$/s.exec(text);
-    const name = match?.[1];
-    // What no interface can be called at all is refused when the TAP is opened.
-    if (name !== undefined && isTapName(name) && isReservedName(name)) {
-      const message = `takes no reserved name: "${name}" ${RESERVED_REASON}`;
-      context.addIssue({ code: "custom", message });
-      return z.NEVER;
-    }
-    if (name !== undefined) return name;
+    if (match !== null) return match[1]!;
     context.addIssue({ code: "custom", message: `takes tap:NAME, not ${JSON.stringify(text)}` });
     return z.NEVER;
   });
@@ -291,6 +283,13 @@ async function openUplinks(
   if (names.length === 0) return open;
   // Only here: where there is no TAP, nothing of it is loaded.
   const { openTapUplink } = await import("../device/ports/tap-uplink.ts");
+  const { isTapName } = await import("../shared/tap/errors.ts");
+  // A name that no interface can have gets the sentence of the TAP, which names the reason.
+  const reserved = names.find((name) => isReservedName(name) && isTapName(name));
+  if (reserved !== undefined) {
+    const message = `--uplink takes no reserved name: "${reserved}" ${RESERVED_REASON}`;
+    throw new Failure(message, ExitCode.USAGE);
+  }
   for (const name of names) {
     try {
       // The log has it from the uplink itself.
