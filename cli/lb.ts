@@ -1,6 +1,5 @@
 /** `ringwire lb`: shares a port's flows out to pipes, each read by a thread of this process. */
 
-import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { Worker } from "node:worker_threads";
 import { Command } from "commander";
@@ -9,6 +8,7 @@ import { Control, type Counts } from "../frontend/apps/app.ts";
 import { totalOf, totalText } from "../frontend/apps/report.ts";
 import { runApp, runInWorker } from "../frontend/apps/run.ts";
 import type { NmPort } from "../frontend/netmap/descriptor.ts";
+import { statsOf } from "./capture-output.ts";
 import { ExitCode, Failure, messageOf } from "./failure.ts";
 import { createLog } from "./log.ts";
 import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
@@ -70,9 +70,7 @@ async function runLb(options: Options): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
   const { interface: name, pipes, app } = options;
-  if (app !== undefined && !existsSync(app)) {
-    throw new Failure(`--app: there is no file ${app}`, ExitCode.USAGE);
-  }
+  if (app !== undefined) checkApp(app);
   const nics = new Nics(options, log);
   try {
     if (!(await nics.connect([name], stop))) return;
@@ -98,6 +96,14 @@ async function runLb(options: Options): Promise<void> {
   } finally {
     await nics.close();
   }
+}
+
+/** Throws Failure when `path` is no file. */
+function checkApp(path: string): void {
+  const stats = statsOf(path);
+  if (stats === undefined) throw new Failure(`--app: there is no file ${path}`, ExitCode.USAGE);
+  if (!stats.isDirectory()) return;
+  throw new Failure(`--app: ${path} is a folder: name a file`, ExitCode.USAGE);
 }
 
 /** "netmap:ena0-1/x" has its pipes on "netmap:ena0". */

@@ -64,11 +64,13 @@ export class Roster<M extends Member> {
   admit(newcomer: M, hello: Hello): Place {
     const { most } = this.#options;
     const { name, mac } = this.#choose(hello);
-    if (!this.#byName.has(name) && this.#byName.size >= most) {
+    const replaced = [...this.#byName].filter(
+      ([other, { member }]) => other === name || sameMac(member.mac, mac),
+    );
+    if (this.#byName.size - replaced.length >= most) {
       throw new Refusal("NO_PLACE", `the device has ${most} NICs and no place for another`);
     }
-    for (const [other, { member, instance }] of [...this.#byName]) {
-      if (other !== name && !sameMac(member.mac, mac)) continue;
+    for (const [other, { member, instance }] of replaced) {
       const silent = member.silentSeconds >= SILENT_SECONDS;
       member.close(
         CloseCode.REPLACED,

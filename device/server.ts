@@ -310,7 +310,6 @@ export class DeviceServer implements ConnectionOwner, PageSource {
       return ["400 Bad Request", `this port speaks the WebSocket subprotocol ${SUBPROTOCOL}`];
     }
     if (this.#draining) return ["503 Service Unavailable", "the device is stopping"];
-    if (this.#nics.size >= MAX_NICS) return ["503 Service Unavailable", NO_PLACE];
     return undefined;
   }
 }

@@ -107,6 +107,11 @@ export class FrontSocket extends Duplex implements Occupant {
     return this.stage === Stage.REQUEST;
   }
 
+  /** As `answeredSince`, of an answer that is to end and has not left this process; 0: none. */
+  get unreadSince(): number {
+    return this.streams || this.#linger !== undefined ? 0 : this.answeredSince;
+  }
+
   evict(): void {
     this.#evicted(this);
   }

@@ -172,7 +172,7 @@ export class Front {
     for (const front of this.#fronts) {
       if (front.incomplete) {
         if (front.since <= due) this.#refuse(front, Refused.TIMEOUT, TIMEOUT, SLOW);
-      } else if (front.answeredSince > 0 && front.answeredSince <= due && !front.streams) {
+      } else if (front.unreadSince > 0 && front.unreadSince <= due) {
         this.count(Refused.TIMEOUT, front.peer, "the answer was not read in time");
         front.destroy();
       }

@@ -104,7 +104,8 @@ class Splitter {
       if (known < 0) {
         const copy = new Uint8Array(this.#frame.length);
         this.#frame.copyTo(copy, 0, 0, copy.length);
-        this.#fragments.hold(ids[last]!, ids[last + 1]!, hash, copy, now);
+        const outer = ids.slice(0, last);
+        this.#fragments.hold(ids[last]!, ids[last + 1]!, hash, copy, now, outer);
         let slot = first;
         for (let n = 0; n < slots; n++) slot = ring.next(slot);
         return slot;

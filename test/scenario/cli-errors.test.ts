@@ -187,6 +187,7 @@ const USAGE: readonly Row[] = [
     code: 2,
     says: /--app: there is no file .*none\.js$/m,
   },
+  { args: "lb -i netmap:ena0 --app FOLDER", code: 2, says: /--app: .* is a folder: name a file$/m },
   { args: "frontned", code: 2, says: /^ringwire: .*"frontned" \(Did you mean frontend\?\)$/m },
   {
     args: "device --queue 4",

@@ -150,6 +150,21 @@ describe("an address in use", () => {
     expect(roster.all).toEqual([heir.frontend]);
   });
 
+  it("attack-S5 on a full device the place of its silent owner is the newcomer's", () => {
+    const owner = join("a", { mac });
+    for (let n = 1; n < 64; n++) join(`ena${n}`);
+    expect(refusalOf("b").code).toBe("NO_PLACE");
+    expect(refusalOf("b", { mac }).code).toBe("MAC_IN_USE");
+    owner.frontend.silentSeconds = 3;
+    expect(refusalOf("b").code).toBe("NO_PLACE");
+    expect(owner.frontend.closed).toEqual([]);
+    const heir = join("b", { mac });
+    expect([heir.name, heir.mac]).toEqual(["b", mac]);
+    expect(owner.frontend.closed).toHaveLength(1);
+    expect(roster.size).toBe(64);
+    expect(refusalOf("c").code).toBe("NO_PLACE");
+  });
+
   it("a computed address that somebody chose makes a numbered NIC go on to the next name", () => {
     const { mac: computed } = join("ena0");
     roster.remove(roster.get("ena0")!);

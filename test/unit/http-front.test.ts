@@ -167,3 +167,13 @@ it("attack-S16 an answer that is not read in time is cut", async () => {
   expect(empty()).toBe(true);
   expect(refused()).toEqual({ timeout: 1 });
 });
+
+it("attack-S16 an answer that has left is read in time, although its client does not close", async () => {
+  const { socket, said } = await client(REQUEST);
+  await once(socket, "end");
+  await eventually("the page's end", () => (holds()["pages"] === 0 ? true : undefined));
+  ahead += 10_000;
+  front.tick();
+  expect(said()).toMatch(/well\n$/);
+  expect(refused()).toEqual({});
+});

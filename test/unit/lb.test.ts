@@ -189,6 +189,58 @@ test("many flows reach every pipe, whatever differs in them", () => {
   expect(pipesOf(addresses)).toBe(4);
 });
 
+const PIPES = 4;
+
+/**
+ * What each pipe gets of the frames. They are there before lb begins, so that no time passes
+ * between them; or a turn of lb's is between two of them where `turn` says so.
+ */
+async function sharedOut(frames: readonly Buffer[], turn?: () => boolean): Promise<Uint8Array[][]> {
+  const netmap = new Netmap();
+  const nic = new FakeNic(netmap, { txSlots: 1024, rxSlots: 1024 });
+  netmap.reserve(["netmap:fake0", "netmap:fake0{0", "netmap:fake0{1", "netmap:fake0{2"]);
+  const input = await nmOpen("netmap:fake0", { netmap });
+  const outputs: NmPort[] = [];
+  const ends: NmPort[] = [];
+  for (let k = 0; k < PIPES; k++) {
+    outputs.push(await nmOpen(`netmap:fake0{${k}`, { netmap }));
+    ends.push(await nmOpen(`netmap:fake0}${k}`, { netmap }));
+  }
+  const got: Uint8Array[][] = Array.from({ length: PIPES }, () => []);
+  const collect = (): void => {
+    for (const [k, end] of ends.entries()) {
+      end.rxsync();
+      got[k]!.push(...takeAll(end, end.rxRing(0)));
+      end.rxsync();
+    }
+  };
+  const counts = Array.from({ length: PIPES + 1 }, () => new Counts());
+  const control = new Control();
+  const begin = (): Promise<void> => lb(input, outputs, { burst: 64 }, counts, control);
+  let running = turn === undefined ? undefined : begin();
+  for (const frame of frames) {
+    nic.inject(0, frame);
+    if (turn?.() !== true) continue;
+    await new Promise((resolve) => setImmediate(resolve));
+    collect();
+  }
+  running ??= begin();
+  while (counts[0]!.packets < frames.length || got.flat().length < frames.length) {
+    await new Promise((resolve) => setImmediate(resolve));
+    collect();
+  }
+  control.stop();
+  await running;
+  collect();
+  expect(counts[0]!.packets).toBe(frames.length);
+  for (const port of [...ends, ...outputs, input]) await port.close();
+  return got;
+}
+
+/** The pipe that got each frame, by its bytes; -1: none. */
+const pipeOf = (got: readonly Uint8Array[][], frame: Buffer): number =>
+  got.findIndex((frames) => frames.some((some) => frame.equals(some)));
+
 describe("fragments", () => {
   test("wait for the first of their datagram, within bounds", () => {
     const given: [number, number][] = [];
@@ -212,22 +264,67 @@ describe("fragments", () => {
     expect(given.length).toBe(2 + 1000 - 256);
   });
 
+  test("case-X8 a copy of many slots that waited comes out whole, as one packet", async () => {
+    const payload = new Uint8Array(9000).map((_, i) => i * 7);
+    for (const most of [4400, 8800]) {
+      const cut = fragments4(udp(1000, { payload }), 1, most);
+      const got = await sharedOut(cut.toReversed());
+      expect(new Set(cut.map((frame) => pipeOf(got, frame))).size).toBe(1);
+      expect(pipeOf(got, cut[0]!)).toBeGreaterThanOrEqual(0);
+      expect(got.flat().length).toBe(cut.length);
+    }
+  });
+
+  // A datagram in fragments, each in a tunnel; the tunnel of one of them is cut once more. Ports
+  // are in the first piece of the first fragment only.
+  const nested = (port: number) => {
+    const whole = udp(port);
+    const [first, ...later] = fragments4(whole, port).map((frame) => inGre(frame));
+    const [head, tail] = later;
+    return { whole, first: first!, head: head!, tail: tail! };
+  };
+  const onePipe = (got: readonly Uint8Array[][], frames: readonly Buffer[]): void => {
+    expect(new Set(frames.map((frame) => pipeOf(got, frame))).size).toBe(1);
+    expect(pipeOf(got, frames[0]!)).toBeGreaterThanOrEqual(0);
+  };
+
+  const FLOWS = PORTS.slice(0, 16);
+
+  test.each(["whole", "in fragments of its own"])(
+    "case-X7, case-X8 the first fragment in a tunnel, %s, is known to those that come after it",
+    async (how) => {
+      const flows = FLOWS.map((port) => {
+        const { whole, first, head, tail } = nested(port);
+        const pieces = how === "whole" ? [first] : fragments4(first, port, 200);
+        return [whole, ...pieces, ...fragments4(head, port + 1000, 200), tail];
+      });
+      const got = await sharedOut(flows.flat());
+      for (const flow of flows) onePipe(got, flow);
+    },
+  );
+
+  test.each(["first to last", "last to first"])(
+    "case-X7, case-X8 a tunnel's fragments, %s, follow one that waited for what is inside",
+    async (order) => {
+      const flows = FLOWS.map((port) => {
+        const { whole, first, head, tail } = nested(port);
+        const cut = fragments4(head, port, 200);
+        const pieces = order === "last to first" ? cut.toReversed() : cut;
+        return { pieces, all: [whole, ...pieces, tail, first] };
+      });
+      const got = await sharedOut(flows.flatMap(({ all }) => all));
+      for (const { all } of flows) onePipe(got, all);
+      // What is inside never gets its first fragment: the pieces are together all the same.
+      const alone = await sharedOut(flows.flatMap(({ pieces }) => pieces));
+      for (const { pieces } of flows) onePipe(alone, pieces);
+    },
+  );
+
   const seed = seedOfRun();
   test.each(["first to last", "last to first", "in any order"])(
     `case-X8 fragments of a flow and its whole datagrams are in one pipe, %s (seed ${seed})`,
     async (order) => {
       const random = new Random(seed);
-      const pipes = 4;
-      const netmap = new Netmap();
-      const nic = new FakeNic(netmap, { txSlots: 1024, rxSlots: 1024 });
-      netmap.reserve(["netmap:fake0", "netmap:fake0{0", "netmap:fake0{1", "netmap:fake0{2"]);
-      const input = await nmOpen("netmap:fake0", { netmap });
-      const outputs: NmPort[] = [];
-      const ends: NmPort[] = [];
-      for (let k = 0; k < pipes; k++) {
-        outputs.push(await nmOpen(`netmap:fake0{${k}`, { netmap }));
-        ends.push(await nmOpen(`netmap:fake0}${k}`, { netmap }));
-      }
       // Frames tell their flow in the destination MAC, which no hash of IP looks at.
       const all: Buffer[] = [];
       let id = 1;
@@ -250,38 +347,12 @@ describe("fragments", () => {
           [all[i], all[j]] = [all[j]!, all[i]!];
         }
       }
-      const counts = Array.from({ length: pipes + 1 }, () => new Counts());
-      const control = new Control();
-      const running = lb(input, outputs, { burst: 64 }, counts, control);
-      const got: Uint8Array[][] = Array.from({ length: pipes }, () => []);
-      const collect = (): void => {
-        for (const [k, end] of ends.entries()) {
-          end.rxsync();
-          got[k]!.push(...takeAll(end, end.rxRing(0)));
-          end.rxsync();
-        }
-      };
-      for (const frame of all) {
-        nic.inject(0, frame);
-        if (random.oneIn(3)) {
-          await new Promise((resolve) => setImmediate(resolve));
-          collect();
-        }
-      }
-      while (got.flat().length < all.length) {
-        await new Promise((resolve) => setImmediate(resolve));
-        collect();
-      }
-      control.stop();
-      collect();
-      await running;
+      const got = await sharedOut(all, () => random.oneIn(3));
       const pipesOfFlow = Array.from({ length: 24 }, (_, n) =>
         got.flatMap((frames, k) => (frames.some((f) => f[5] === n) ? [k] : [])),
       );
       expect(pipesOfFlow.map((list) => list.length)).toEqual(new Array(24).fill(1));
-      expect(new Set(pipesOfFlow.flat()).size).toBe(pipes);
-      expect(counts[0]!.packets).toBe(all.length);
-      for (const port of [...ends, ...outputs, input]) await port.close();
+      expect(new Set(pipesOfFlow.flat()).size).toBe(PIPES);
     },
   );
 });

@@ -4,6 +4,9 @@
  *   first fragment  ──► remembered: datagram ─► flow          what waited for it is given out
  *   later fragment  ──► known: that flow.  Not yet: a copy waits, at most HOLD_MS
  *
+ * A fragment of a tunnel may carry a later fragment. Once its flow is decided, it decides for the
+ * other fragments of that tunnel, as a first fragment does.
+ *
  * Both tables are bounded. What finds no place, or waits in vain, goes by its addresses alone.
  */
 
@@ -22,7 +25,11 @@ interface Held {
   readonly hash: number;
   readonly bytes: Uint8Array;
   readonly since: number;
+  /** Datagrams around it, of which it is the first fragment: two words each, as in FlowHash. */
+  readonly outer: Uint32Array;
 }
+
+const NONE = new Uint32Array(0);
 
 export type GiveOut = (hash: number, bytes: Uint8Array) => void;
 
@@ -62,23 +69,41 @@ export class Fragments {
     const ours = this.#held.filter(isOurs);
     if (ours.length === 0) return;
     this.#held = this.#held.filter((held) => !isOurs(held));
-    for (const { bytes } of ours) this.#giveOut(hash, bytes);
+    for (const held of ours) this.#give(held, hash, now);
   }
 
-  /** A later fragment came before the first: `bytes`, a copy, waits. */
-  hold(id0: number, id1: number, hash: number, bytes: Uint8Array, now: number): void {
-    if (this.#held.length === MAX_HELD) this.#give(this.#held.shift()!);
-    this.#held.push({ id0, id1, hash, bytes, since: now });
+  /**
+   * A later fragment came before the first: `bytes`, a copy, waits. It is the first fragment of
+   * each datagram in `outer`, two words each; they get its flow when that is decided.
+   */
+  hold(
+    id0: number,
+    id1: number,
+    hash: number,
+    bytes: Uint8Array,
+    now: number,
+    outer: Uint32Array = NONE,
+  ): void {
+    if (this.#held.length === MAX_HELD) this.#giveOldest(now);
+    this.#held.push({ id0, id1, hash, bytes, since: now, outer });
   }
 
   /** Gives out what has waited too long; all of it with `now` = Infinity. */
   expire(now: number): void {
     while (this.#held.length > 0 && now - this.#held[0]!.since >= HOLD_MS) {
-      this.#give(this.#held.shift()!);
+      this.#giveOldest(now);
     }
   }
 
-  #give({ hash, bytes }: Held): void {
+  /** By its addresses alone. */
+  #giveOldest(now: number): void {
+    const oldest = this.#held.shift()!;
+    this.#give(oldest, oldest.hash, now);
+  }
+
+  /** `held` is out of the table by now: each step of this recursion has left fewer. */
+  #give({ bytes, outer }: Held, hash: number, now: number): void {
     this.#giveOut(hash, bytes);
+    for (let i = 0; i < outer.length; i += 2) this.remember(outer[i]!, outer[i + 1]!, hash, now);
   }
 }
