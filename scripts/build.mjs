@@ -12,7 +12,6 @@ import {
   existsSync,
   mkdirSync,
   readdirSync,
-  renameSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -20,6 +19,7 @@ import {
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { replaceFolder } from "./replace-folder.mjs";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const DIST = "dist";
@@ -27,8 +27,6 @@ const FRESH = `${DIST}.new-`;
 const RETIRED = `${DIST}.old-`;
 /** What a killed build left behind is swept away after this time: no build takes that long. */
 const STALE_MS = 3600_000;
-/** Each try fails only when another build finished between two system calls. */
-const SWAP_TRIES = 100;
 
 /** A program that the build ran has failed, and has said why. */
 class BuildFailure extends Error {
@@ -48,18 +46,22 @@ try {
   mkdirSync(fresh);
   sweep();
   build(fresh);
-  swap(fresh);
+  replaceFolder(DIST, fresh, RETIRED + randomUUID());
   placeCommand();
 } catch (error) {
   rmSync(fresh, { recursive: true, force: true });
   if (error instanceof BuildFailure) process.exit(error.status);
   if (error.code === undefined) throw error;
+  const stays =
+    error.keptAt === undefined
+      ? "The dist/ that is there is unchanged."
+      : `The dist/ that was there is ${error.keptAt}/ now: rename it to dist.`;
   const mayNot = ["EACCES", "EPERM", "EROFS"].includes(error.code);
   console.error(
     mayNot
       ? `ringwire can't be built: user ${userInfo().username} may not write to ${ROOT} (${error.code}). ` +
-          "Build as the owner of that folder. The dist/ that is there is unchanged."
-      : `ringwire can't be built: ${error.message}. The dist/ that is there is unchanged.`,
+          `Build as the owner of that folder. ${stays}`
+      : `ringwire can't be built: ${error.message}. ${stays}`,
   );
   process.exit(1);
 }
@@ -105,36 +107,16 @@ function node(...args) {
   if (status !== 0) throw new BuildFailure(status ?? 1);
 }
 
-/**
- * Puts a folder in the place of dist/. No system call of Node's exchanges two folders, so dist/
- * is absent between two renames. Of several builds at once the last one stays.
- */
-function swap(fresh) {
-  const retired = RETIRED + randomUUID();
-  for (let tries = 1; ; tries++) {
-    try {
-      renameSync(DIST, retired);
-    } catch (error) {
-      // Absent: the first build, or another build is between its two renames.
-      if (error.code !== "ENOENT") throw error;
-    }
-    try {
-      renameSync(fresh, DIST);
-      break;
-    } catch (error) {
-      // Another build put its own there in between.
-      if (!["ENOTEMPTY", "EEXIST"].includes(error.code) || tries === SWAP_TRIES) throw error;
-      rmSync(retired, { recursive: true, force: true });
-    }
-  }
-  rmSync(retired, { recursive: true, force: true });
-}
-
 /** Removes what killed builds left behind. */
 function sweep() {
   for (const name of readdirSync(".")) {
     if (!name.startsWith(FRESH) && !name.startsWith(RETIRED)) continue;
     const { mtimeMs } = statSync(name, { throwIfNoEntry: false }) ?? { mtimeMs: Date.now() };
-    if (Date.now() - mtimeMs > STALE_MS) rmSync(name, { recursive: true, force: true });
+    if (Date.now() - mtimeMs <= STALE_MS) continue;
+    try {
+      rmSync(name, { recursive: true, force: true });
+    } catch {
+      // It is another user's, and in nobody's way.
+    }
   }
 }

@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, normalize } from "node:path";
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { missingProgram } from "../support/installed.ts";
 import { NODE, ROOT, run } from "../support/process.ts";
 
@@ -33,6 +33,11 @@ const SOURCES = [
 const COMMAND = "dist/cli/ringwire.js";
 /** A file that only this dist/ has: a build would not write it. */
 const MARK = "dist/mark";
+
+const REPLACE = `
+  const { replaceFolder } = await import(${JSON.stringify(join(ROOT, "scripts/replace-folder.mjs"))});
+  replaceFolder(...process.argv.slice(1));
+`;
 
 const withoutNpm = missingProgram("npm", "npx");
 const withoutUsers =
@@ -86,6 +91,27 @@ it.skipIf(withoutNpm)("ux-S4 npx in a checkout says nothing of the system's Node
   writeFileSync(path, JSON.stringify({ ...manifest, engines: { node: ">=99" } }));
   const npx = await checkout.run("npx", "ringwire", "--version");
   expect({ code: npx.exit?.code, err: npx.stderr }).toEqual({ code: 0, err: "" });
+});
+
+describe("ux-P3 a folder that is replaced", () => {
+  const folder = mkdtempSync(join(tmpdir(), "ringwire-replace-"));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const replace = (...names: [old: string, fresh: string, retired: string]) => {
+    const paths = names.map((name) => join(folder, name));
+    return run([NODE, "--input-type=module", "-e", REPLACE, ...paths]);
+  };
+
+  it("is back when the new one can't get there, whatever the reason", async () => {
+    mkdirSync(join(folder, "dist/old"), { recursive: true });
+    const absent = await replace("dist", "no-such", "retired");
+    expect(absent.stderr).toContain("ENOENT");
+    expect(readdirSync(folder)).toEqual(["dist"]);
+    // It would be inside itself.
+    const inside = await replace("dist", ".", "retired");
+    expect(inside.stderr).toMatch(/EBUSY|EINVAL/);
+    expect(readdirSync(folder)).toEqual(["dist"]);
+    expect(readdirSync(join(folder, "dist"))).toEqual(["old"]);
+  });
 });
 
 describe("ux-P3 a dist that runs", () => {
