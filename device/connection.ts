@@ -90,6 +90,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
   readonly sink: Sink = this;
   /** Number of the connection, as welcome says; 0 before. */
   epoch = 0;
+  readonly reachedAt: string;
   readonly #owner: ConnectionOwner;
   readonly #link: Link;
   readonly #peer: string;
@@ -110,8 +111,10 @@ export class Connection implements LinkOwner, Sink, RingSource {
   /** Told how the connection ended, once a move has begun. */
   #moved: ((moved: boolean) => void) | undefined;
 
-  constructor(transport: Transport, peer: string, owner: ConnectionOwner) {
+  /** `reachedAt`: the device's end of it, an IP address. */
+  constructor(transport: Transport, peer: string, reachedAt: string, owner: ConnectionOwner) {
     this.#owner = owner;
+    this.reachedAt = reachedAt;
     this.#peer = peer;
     this.#link = new Link(transport, this, owner.lines.of("wire"));
     this.#memory = new LinkMemory(this.#link, owner.pushBytes);

@@ -17,6 +17,7 @@ import { LeftNics } from "./left-nics.ts";
 import { RoundTrips } from "./metrics.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
 import type { GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
+import { isOwnAddress } from "./own-address.ts";
 import { Roster } from "./roster.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 import type { AddressTable, SpoofNotice, Switch } from "./switch/switch.ts";
@@ -79,6 +80,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   /** Connections before hello, and the places that they hold. */
   readonly #hellos = new Map<Connection, Occupant>();
   readonly #started = performance.now();
+  #listening: AddressInfo | undefined;
   #ticker: NodeJS.Timeout | undefined;
   #epoch = 0;
   #draining = false;
@@ -116,6 +118,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   /** Binds the port. Rejects with the system's error. */
   async listen(): Promise<AddressInfo> {
     const address = await this.#front.listen();
+    this.#listening = address;
     this.#ticker = setInterval(() => this.#tick(), 1000);
     return address;
   }
@@ -174,6 +177,12 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     if (connection === undefined) {
       return { status: 404, error: `this device has no NIC "${name}"` };
     }
+    if (this.#isHere(url, connection)) {
+      return {
+        status: 409,
+        error: `${name} is at ${new URL(url).host} already: that is this device`,
+      };
+    }
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<undefined>((resolve) => {
       timer = setTimeout(resolve, MOVE_MS, undefined);
@@ -189,6 +198,12 @@ export class DeviceServer implements ConnectionOwner, PageSource {
           ? `${name} did not leave within ${MOVE_MS / 1000} s: its frontend may be busy with a reset; try again`
           : `${name} did not move: it is moving already, or its connection ended`,
     };
+  }
+
+  #isHere(url: string, { reachedAt }: Connection): boolean {
+    if (this.#listening === undefined) return false;
+    const { address: listening, port } = this.#listening;
+    return isOwnAddress(url, { listening, port, reachedAt });
   }
 
   // What a connection asks.
@@ -274,8 +289,9 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   }
 
   #upgrade(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void {
+    const reachedAt = socket.localAddress ?? "";
     this.#acceptor.accept(request, socket, head, (transport) => {
-      const connection = new Connection(transport, peer.name, this);
+      const connection = new Connection(transport, peer.name, reachedAt, this);
       this.#connections.add(connection);
       const occupant: Occupant = {
         address: peer.address,

@@ -31,3 +31,29 @@ it("a NIC that did not leave in time may be asked again, and leave then", async 
     await server.close();
   }
 });
+
+it("ux-S9 a NIC that would come back to this device is not suspended, and 409 says why", async () => {
+  const server = deviceServer({ maxQueues: 1 });
+  const { port } = await server.listen();
+  const raw = await RawFrontend.join(port, "stays");
+  try {
+    for (const host of ["127.0.0.1", "localhost"]) {
+      const answer = await fetch(`http://127.0.0.1:${port}/migrate`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ nic: "stays", to: `${host}:${port}` }),
+      });
+      expect(answer.status).toBe(409);
+      expect(await answer.text()).toMatch(/stays is at .* already: that is this device/);
+    }
+    // It was told of no move: the next one is the first.
+    const moved = server.migrate("stays", "ws://127.0.0.1:1/nic");
+    expect(await raw.until("a move", ([what]) => what === "move")).toContain(
+      "ws://127.0.0.1:1/nic",
+    );
+    raw.ws.close(CloseCode.MOVED, "moved");
+    expect(await moved).toBeUndefined();
+  } finally {
+    await server.close();
+  }
+});
