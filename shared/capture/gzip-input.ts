@@ -2,11 +2,15 @@
  * The bytes of a gzip file, of one member or several, decompressed as they are asked for. What waits
  * is bounded, however much a few bytes become: a little is read, and no more until that is taken.
  *
- *   FileInput ── 4 KiB ──► gunzip ──► at most 4 MiB ──► read
+ *   FileInput ── 4 KiB ──► scout ──► gunzip ──► at most 4 MiB ──► read
  *
- * A file that is cut off ends where it ends, and `isCut` says so.
+ * zlib fails with all that one call was given, also with what it made of the bytes in front of the
+ * damage. So a scout decompresses each piece first. A piece that fails there goes on byte by byte,
+ * and all in front of the damage arrives. A file that is cut off ends where it ends, and `isCut` says
+ * so. Behind a whole member anything may follow that does not begin as one: it is left alone, as
+ * gzip(1) does.
  */
-import { createGunzip } from "node:zlib";
+import { createGunzip, type Gunzip } from "node:zlib";
 import type { FileInput } from "./file-input.ts";
 import { CaptureFormatError } from "./pcapng/packet.ts";
 
@@ -14,37 +18,32 @@ import { CaptureFormatError } from "./pcapng/packet.ts";
 const READ_BYTES = 4096;
 const CHUNK_BYTES = 256 * 1024;
 const MAGIC = [0x1f, 0x8b] as const;
+/** zlib's words for a member that does not begin with MAGIC. */
+const NO_MEMBER = "incorrect header check";
 
 /** True for what begins as gzip files do. */
 export const isGzip = (head: Uint8Array): boolean => head[0] === MAGIC[0] && head[1] === MAGIC[1];
 
 export class GzipInput {
   readonly #file: FileInput;
-  readonly #gunzip = createGunzip({ chunkSize: CHUNK_BYTES });
+  readonly #scout = new Member();
+  readonly #gunzip = new Member();
   /** The file ended before its gzip data did. */
   #isCut = false;
   /** What was read of the file before, as far as it has not been decompressed. */
   #head: Uint8Array;
   readonly #waiting: Buffer[] = [];
-  /** Compressed bytes that were read. */
+  /** Compressed bytes in front of the damage, or all that were read; and the last byte. */
   #bytes = 0;
-  #failed: Error | undefined;
+  #last = 0;
   #ended = false;
-  /** Ends the wait for what gunzip is doing. */
-  #wake: () => void = () => {};
 
   /** `head` is what was read of the file already. */
   constructor(file: FileInput, head: Uint8Array) {
     this.#file = file;
     this.#head = head;
-    this.#gunzip.on("data", (chunk: Buffer) => this.#waiting.push(chunk));
-    this.#gunzip.on("error", (error: NodeJS.ErrnoException) => {
-      // Z_BUF_ERROR at the end: what had come is decompressed already, and more was to come.
-      if (this.#ended && error.code === "Z_BUF_ERROR") this.#isCut = true;
-      else this.#failed ??= error;
-    });
-    // After a failure gunzip answers nothing else.
-    this.#gunzip.once("close", () => this.#wake());
+    this.#scout.stream.resume();
+    this.#gunzip.stream.on("data", (chunk: Buffer) => this.#waiting.push(chunk));
   }
 
   /** True at the end of a file that is cut off. */
@@ -57,11 +56,7 @@ export class GzipInput {
     for (;;) {
       const bytes = this.#take(into, at);
       if (bytes > 0) return bytes;
-      if (this.#failed !== undefined) {
-        const why = `the gzip data is damaged: ${this.#failed.message}`;
-        throw new CaptureFormatError("FORMAT", this.#bytes, why);
-      }
-      if (this.#ended) return 0;
+      if (this.#ended) return this.#end();
       await this.#more();
     }
   }
@@ -71,7 +66,8 @@ export class GzipInput {
   }
 
   async close(): Promise<void> {
-    this.#gunzip.destroy();
+    this.#scout.stream.destroy();
+    this.#gunzip.stream.destroy();
     await this.#file.close();
   }
 
@@ -93,22 +89,37 @@ export class GzipInput {
 
   async #more(): Promise<void> {
     const compressed = await this.#compressed();
-    this.#bytes += compressed.length;
-    if (compressed.length > 0) {
-      await this.#done((done) => this.#gunzip.write(compressed, done));
+    if (compressed.length === 0) {
+      await this.#finish();
       return;
     }
-    this.#ended = true;
-    await this.#done(() => this.#gunzip.end());
+    await this.#scout.write(compressed);
+    const step = this.#scout.failed === undefined ? compressed.length : 1;
+    for (let at = 0; at < compressed.length && !this.#gunzip.stream.closed; at += step) {
+      await this.#gunzip.write(compressed.subarray(at, at + step));
+      if (this.#gunzip.failed === undefined) this.#bytes += step;
+    }
+    this.#last = compressed.at(-1)!;
+    this.#ended = this.#gunzip.stream.closed;
   }
 
-  /** Settles when gunzip has done what `begin` begins, or has closed. */
-  #done(begin: (done: () => void) => void): Promise<void> {
-    return new Promise((resolve) => {
-      this.#wake = resolve;
-      if (this.#gunzip.closed) resolve();
-      else begin(resolve);
-    });
+  /** The file has ended: behind a member, or within one. */
+  async #finish(): Promise<void> {
+    this.#ended = true;
+    // One byte alone is no member, unless it begins as one. The scout knows with one more.
+    await this.#scout.write(Uint8Array.of(0));
+    if (this.#scout.failed?.message === NO_MEMBER && this.#last !== MAGIC[0]) return;
+    await this.#gunzip.end();
+    // What had come is decompressed already, and more was to come.
+    this.#isCut = this.#gunzip.failed?.code === "Z_BUF_ERROR";
+  }
+
+  /** 0 at the end. Throws CaptureFormatError at damage. */
+  #end(): 0 {
+    const { failed } = this.#gunzip;
+    if (failed === undefined || this.#isCut || failed.message === NO_MEMBER) return 0;
+    const why = `the gzip data is damaged: ${failed.message}`;
+    throw new CaptureFormatError("FORMAT", this.#bytes, why);
   }
 
   /** A little of the file, in memory of its own; nothing: it has ended. */
@@ -120,5 +131,38 @@ export class GzipInput {
     }
     const into = new Uint8Array(READ_BYTES);
     return into.subarray(0, await this.#file.read(into, 0));
+  }
+}
+
+/** A gunzip whose writes can be waited for, also when it fails. It closes behind its last member. */
+class Member {
+  readonly stream: Gunzip = createGunzip({ chunkSize: CHUNK_BYTES });
+  failed: NodeJS.ErrnoException | undefined;
+  /** Ends the wait for what gunzip is doing. */
+  #wake: () => void = () => {};
+
+  constructor() {
+    this.stream.on("error", (error) => {
+      this.failed ??= error;
+    });
+    // After a failure gunzip answers nothing else.
+    this.stream.once("close", () => this.#wake());
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    return this.#done((done) => this.stream.write(bytes, done));
+  }
+
+  end(): Promise<void> {
+    return this.#done(() => this.stream.end());
+  }
+
+  /** Settles when gunzip has done what `begin` begins, or has closed, as it does when it fails. */
+  #done(begin: (done: (error?: Error | null) => void) => void): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+      if (this.stream.closed) resolve();
+      else begin((error) => error ?? resolve());
+    });
   }
 }

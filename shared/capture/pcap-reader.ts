@@ -7,7 +7,7 @@
  *
  * Source: draft-ietf-opsawg-pcap; Wireshark: wiretap/libpcap.c for what the draft leaves out.
  */
-import { PATCHED_VARIANTS, STANDARD_VARIANTS, Variant, variantOf } from "./pcap-variant.ts";
+import { PATCHED_VARIANTS, Rest, STANDARD_VARIANTS, Variant, variantOf } from "./pcap-variant.ts";
 import { ByteQueue } from "./pcapng/byte-queue.ts";
 import { LinkType, MAX_BLOCK_BYTES } from "./pcapng/layout.ts";
 import {
@@ -73,7 +73,10 @@ export class PcapReader implements PacketReader {
   #order: Order = Order.CAPTURED_FIRST;
   /** What the records may be; undefined: it is known. */
   #variants: readonly Variant[] | undefined;
+  /** Bytes of records that it takes to find out, as far as is known. */
+  #decidedBy: number = Variant.STANDARD;
   #headerBytes: Variant = Variant.STANDARD;
+  #ended = false;
 
   feed(bytes: Uint8Array): void {
     this.#input.feed(bytes);
@@ -85,6 +88,16 @@ export class PcapReader implements PacketReader {
 
   get pending(): number {
     return this.#input.length;
+  }
+
+  /**
+   * No more bytes will come. True: records waited for more of them to tell what kind they are, and
+   * `next` gives them now.
+   */
+  end(): boolean {
+    const waited = !this.#ended && this.#variants !== undefined;
+    this.#ended = true;
+    return waited;
   }
 
   next(): CapturedPacket | undefined {
@@ -160,12 +173,21 @@ export class PcapReader implements PacketReader {
     return info;
   }
 
-  /** Which kind of record the file has. False: there is not one record's header yet. */
+  /** Which kind of record the file has. False: that takes more of them. */
   #decide(variants: readonly Variant[]): boolean {
-    if (this.#input.length < Math.min(...variants)) return false;
-    const records = this.#input.peek(Math.min(this.#input.length, LOOK_BYTES))!;
+    const { length } = this.#input;
+    const ending = this.#ended ? Rest.NOTHING : Rest.COMES;
+    const rest = length >= LOOK_BYTES ? Rest.UNSEEN : ending;
+    if (length < Variant.STANDARD) return false;
+    if (length < this.#decidedBy && rest === Rest.COMES) return false;
+    const records = this.#input.peek(Math.min(length, LOOK_BYTES))!;
     const { snapLength } = this.interfaces[0]!;
-    this.#headerBytes = variantOf(viewOf(records), this.#little, snapLength, variants);
+    const verdict = variantOf(viewOf(records), this.#little, snapLength, variants, rest);
+    if ("needs" in verdict) {
+      this.#decidedBy = verdict.needs;
+      return false;
+    }
+    this.#headerBytes = verdict.variant;
     this.#variants = undefined;
     return true;
   }

@@ -34,54 +34,94 @@ export type Variant = (typeof Variant)[keyof typeof Variant];
 export const STANDARD_VARIANTS = [Variant.STANDARD, Variant.PATCHED, Variant.NOKIA] as const;
 export const PATCHED_VARIANTS = [Variant.PATCHED, Variant.PATCHED_MORE] as const;
 
+/** Behind the first records: more that may come, more that is not looked at, or the end of the file. */
+export const Rest = { COMES: 0, UNSEEN: 1, NOTHING: 2 } as const;
+export type Rest = (typeof Rest)[keyof typeof Rest];
+
+/** What the first records say: their variant, or how many bytes of them it takes to say more. */
+export type Verdict = { readonly variant: Variant } | { readonly needs: number };
+
 /**
  * The variant whose record headers make the most sense in `records`, the file's first records as far
- * as they are there.
+ * as they are there. While more may come the answer may be to wait: until one variant alone fits the
+ * records that are there, or until more of them can't change the answer.
  */
 export function variantOf(
   records: DataView,
   little: boolean,
   snapLength: number,
   variants: readonly Variant[],
-): Variant {
-  let best = variants[0]!;
-  let least = Number.POSITIVE_INFINITY;
-  for (const variant of variants) {
-    const faults = faultsOf(records, little, snapLength, variant);
-    if (faults >= least) continue;
-    best = variant;
-    least = faults;
-  }
-  return best;
+  rest: Rest,
+): Verdict {
+  const views = variants.map((variant) => viewAs(variant, records, little, snapLength, rest));
+  let best = 0;
+  for (const [n, { faults }] of views.entries()) if (faults < views[best]!.faults) best = n;
+  const variant = variants[best]!;
+  const needs = views.flatMap((view) => view.needs ?? []);
+  if (rest !== Rest.COMES || needs.length === 0) return { variant };
+  const { faults, needs: more } = views[best]!;
+  const isAlone = faults === 0 && views.every((view, n) => n === best || view.faults > 0);
+  const areTried = views.every(({ tried }) => tried > 0);
+  // Faults only become more: a variant that has been looked at to the end is not beaten any more.
+  if (more === undefined || (isAlone && areTried)) return { variant };
+  return { needs: Math.min(...needs) };
 }
 
-/** How many things are odd about the first records, read as `variant`. */
+interface View {
+  /** How many things are odd. */
+  readonly faults: number;
+  /** Headers that were looked at. */
+  readonly tried: number;
+  /** With so many bytes there is one header more to look at; undefined: enough were. */
+  readonly needs: number | undefined;
+}
+
+/** The first records, read as `variant`. */
+function viewAs(
+  variant: Variant,
+  records: DataView,
+  little: boolean,
+  snapLength: number,
+  rest: Rest,
+): View {
+  let faults = 0;
+  let at = 0;
+  for (let tried = 0; tried < MAX_TRIED; tried++) {
+    const needs = at + variant;
+    if (needs > records.byteLength) {
+      // What is left is too short for a header: the file ends, or it is of another kind.
+      const isOdd = rest === Rest.NOTHING && at !== records.byteLength;
+      return { faults: faults + odd(isOdd), tried, needs };
+    }
+    const captured = records.getUint32(at + CAPTURED, little);
+    faults += faultsOf(records, at, little, snapLength, variant);
+    if (captured > MAX_CAPTURED_BYTES) return { faults, tried: tried + 1, needs: undefined };
+    at = needs + captured;
+  }
+  return { faults, tried: MAX_TRIED, needs: undefined };
+}
+
+/** How many things are odd about the record at `at`, read as `variant`. */
 function faultsOf(
   records: DataView,
+  at: number,
   little: boolean,
   snapLength: number,
   variant: Variant,
 ): number {
-  let faults = 0;
-  let at = 0;
-  for (let tried = 0; tried < MAX_TRIED && at + variant <= records.byteLength; tried++) {
-    const u32 = (field: number): number => records.getUint32(at + field, little);
-    const captured = u32(CAPTURED);
-    const original = u32(ORIGINAL);
-    faults += odd(u32(FRACTION) >= SECONDS_ONLY);
-    faults += odd(captured > snapLength) + odd(captured > original);
-    faults += odd(original > MAX_ORIGINAL_BYTES);
-    if (variant === Variant.NOKIA) faults += odd(!isNokia(u32(EXTRA)));
-    if (variant >= Variant.PATCHED) {
-      faults += odd(u32(EXTRA) > MAX_INTERFACE);
-      faults += odd(!isProtocol(records.getUint16(at + PROTOCOL, little)));
-      faults += odd(records.getUint8(at + PACKET_TYPE) > MAX_PACKET_TYPE);
-    }
-    if (captured > MAX_CAPTURED_BYTES) return faults + 1;
-    at += variant + captured;
+  const u32 = (field: number): number => records.getUint32(at + field, little);
+  const captured = u32(CAPTURED);
+  const original = u32(ORIGINAL);
+  let faults = odd(u32(FRACTION) >= SECONDS_ONLY);
+  faults += odd(captured > snapLength) + odd(captured > original);
+  faults += odd(captured > MAX_CAPTURED_BYTES) + odd(original > MAX_ORIGINAL_BYTES);
+  if (variant === Variant.NOKIA) faults += odd(!isNokia(u32(EXTRA)));
+  if (variant >= Variant.PATCHED) {
+    faults += odd(u32(EXTRA) > MAX_INTERFACE);
+    faults += odd(!isProtocol(records.getUint16(at + PROTOCOL, little)));
+    faults += odd(records.getUint8(at + PACKET_TYPE) > MAX_PACKET_TYPE);
   }
-  // What is left is too short for a header: the file ends, or it is of another kind.
-  return faults + odd(at !== records.byteLength && at + variant > records.byteLength);
+  return faults;
 }
 
 const odd = (is: boolean): number => (is ? 1 : 0);

@@ -41,6 +41,7 @@ export function readerFor(head: Uint8Array): PcapReader | PcapngReader {
 export function* readCapture(bytes: Uint8Array): Generator<CapturedPacket, void, undefined> {
   const reader = readerFor(bytes);
   reader.feed(bytes);
+  if (reader instanceof PcapReader) reader.end();
   yield* packets(reader);
 }
 
@@ -137,7 +138,8 @@ export class CaptureFileReader implements AsyncDisposable {
     this.#reader ??= readerFor(bytes);
     this.#reader.refill(bytes);
     this.#bytes += this.#have - before;
-    return this.#have > before;
+    if (this.#have > before) return true;
+    return this.#reader instanceof PcapReader && this.#reader.end();
   }
 
   /** Reads something, and at first enough to tell the formats apart. */
