@@ -8,7 +8,7 @@ export class WindowTable {
   /** The last hit: accesses come in runs. */
   #last: Window | undefined;
   bytes = 0;
-  /** What was made in the last second, oldest first: an entry for each millisecond at most. */
+  /** Bytes made in the last second, oldest first. There is one entry for each millisecond at most. */
   readonly #made: { readonly at: number; bytes: number }[] = [];
   /** Sum of `#made`. */
   #lately = 0;

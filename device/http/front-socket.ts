@@ -71,7 +71,7 @@ export class FrontSocket extends Duplex implements Occupant {
   #bodyWanted: (() => boolean) | undefined;
   #bodyBytes = 0;
   #dropped = 0;
-  /** What came with the head and lies behind it. */
+  /** Bytes that came in one read with the head, and lie behind it. */
   #rest: Buffer | undefined;
   #gone = false;
   #linger: NodeJS.Timeout | undefined;

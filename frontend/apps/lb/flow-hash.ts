@@ -126,7 +126,7 @@ export class FlowHash {
   }
 }
 
-/** What is wrong further inside does not matter: addresses are there. */
+/** Damage further inside does not matter, because the addresses are there. */
 function hasIp(inner: Headers, outer: Headers, offset: number, etherType: number): boolean {
   inner.parseInner(outer, offset, etherType);
   return inner.l3 !== L3.NONE;

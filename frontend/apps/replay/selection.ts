@@ -39,7 +39,7 @@ export class Selection {
     this.#chosen = new Set(chosen);
   }
 
-  /** What was chosen and is not in the file. */
+  /** Interfaces that the user chose and that the file does not have. */
   get missing(): string[] {
     return [...this.#chosen].filter((name) => !this.#found.has(name));
   }
