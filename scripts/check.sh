@@ -10,12 +10,12 @@ cd "$(dirname "$0")/.."
 case "${1-}" in
   "")
     stages='typecheck lint imports dead build test'
-    echo 'Everything: about 13 minutes on two idle cores, and longer where others work too.'
-    echo 'Types, lint and the short tests alone take a minute: npm run check -- --quick'
+    echo 'Everything: about 16 minutes on two idle cores, and longer where others work too.'
+    echo 'Types, lint and the short tests alone take a minute and a half: npm run check -- --quick'
     ;;
   --quick)
     stages='typecheck lint imports dead build test:quick'
-    echo 'Without the tests that start processes or run long: about a minute on two idle cores.'
+    echo 'Without the tests that start processes or run long: about a minute and a half on two idle cores.'
     ;;
   *)
     echo "check: $1 is no option of it; there is --quick" >&2
