@@ -30,7 +30,7 @@ export class GzipInput {
   readonly #gunzip = new Member();
   /** The file ended before its gzip data did. */
   #isCut = false;
-  /** What was read of the file before, as far as it has not been decompressed. */
+  /** Bytes that were read from the file before and are not decompressed yet. */
   #head: Uint8Array;
   readonly #waiting: Buffer[] = [];
   /** Compressed bytes in front of the damage, or all that were read; and the last byte. */

@@ -89,7 +89,7 @@ function viewAs(
   for (let tried = 0; tried < MAX_TRIED; tried++) {
     const needs = at + variant;
     if (needs > records.byteLength) {
-      // What is left is too short for a header: the file ends, or it is of another kind.
+      // The bytes that are left are too short for a header: the file ends, or it is of another kind.
       const isOdd = rest === Rest.NOTHING && at !== records.byteLength;
       return { faults: faults + odd(isOdd), tried, needs };
     }

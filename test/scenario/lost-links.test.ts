@@ -67,7 +67,7 @@ describe.each([
       // It ends when its ring is empty: the device has, or has lost, all that it sent.
       const sent = await result(sender);
       await sender.ended();
-      // What is under way arrives: the receiver's driver has told of all of it.
+      // Frames under way arrive: the receiver's driver has reported all of them.
       await eventually("the last frames", async () => {
         const { nics } = await device.status();
         const receiving = nics.find((nic) => nic.name === to);

@@ -18,7 +18,7 @@ export interface WrittenPacket {
 
 const timeOf = ({ ns }: WrittenPacket, n: number): bigint => ns ?? BigInt(n) * 1_000_000n;
 
-/** What is not usual about a pcap file; usual is version 2.4 with nanoseconds, little-endian. */
+/** How a pcap file differs from the usual one, which is version 2.4 with nanoseconds, little-endian. */
 export interface PcapKind {
   readonly magic?: number;
   readonly version?: readonly [major: number, minor: number];
