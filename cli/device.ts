@@ -8,10 +8,9 @@ import type { Logger } from "../shared/log.ts";
 import { bracketed, DEFAULT_DEVICE, DEVICE_PORT } from "../shared/transport/address.ts";
 import { addressOf } from "../shared/transport/lookup.ts";
 import { isReservedName, RESERVED_REASON } from "../shared/wire/hello.ts";
-import { CaptureFiles, ignoreSignal } from "./capture-file.ts";
-import { deviceOptions, deviceOptionsHelp } from "./device-options.ts";
-import { ExitCode, Failure, messageOf, systemCode } from "./failure.ts";
-import { createLog } from "./log.ts";
+import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
+import { ExitCode, Failure, messageOf, systemCode } from "./common/failure.ts";
+import { createLog } from "./common/log.ts";
 import {
   addCommonFlags,
   CommonShape,
@@ -21,13 +20,14 @@ import {
   readOptions,
   whole,
   word,
-} from "./options.ts";
-import { Output } from "./output.ts";
-import { onStop, stdinEnd } from "./signals.ts";
-import { segmentTable } from "./status-text.ts";
-import { tapFailure } from "./tap.ts";
-import { traceTap } from "./trace.ts";
-import { AGENT } from "./version.ts";
+} from "./common/options.ts";
+import { Output } from "./common/output.ts";
+import { onStop, stdinEnd } from "./common/signals.ts";
+import { tapFailure } from "./common/tap.ts";
+import { AGENT } from "./common/version.ts";
+import { deviceOptions, deviceOptionsHelp } from "./device-options.ts";
+import { segmentTable } from "./status/text.ts";
+import { traceTap } from "./trace/trace.ts";
 
 const MAX_QUEUES = 32;
 const MAX_MTU = 9216;

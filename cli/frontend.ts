@@ -9,11 +9,10 @@ import type { Logger } from "../shared/log.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import type { Tap } from "../shared/tap/tap.ts";
 import { PERSONALITIES, UNIT_PREFIX } from "../shared/wire/personality.ts";
-import { sentenceOf } from "./advice.ts";
-import { CaptureFiles, ignoreSignal } from "./capture-file.ts";
-import { ExitCode, Failure } from "./failure.ts";
-import { createLog } from "./log.ts";
-import { TAKE_OVER } from "./nics.ts";
+import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
+import { sentenceOf } from "./common/advice.ts";
+import { ExitCode, Failure } from "./common/failure.ts";
+import { createLog } from "./common/log.ts";
 import {
   addCommonFlags,
   addConnectFlag,
@@ -27,13 +26,14 @@ import {
   unicastMac,
   WaitShape,
   whole,
-} from "./options.ts";
-import { Output } from "./output.ts";
-import { onStop } from "./signals.ts";
-import { countersLines } from "./status-text.ts";
-import { openTap } from "./tap.ts";
-import { traceTap } from "./trace.ts";
-import { AGENT } from "./version.ts";
+} from "./common/options.ts";
+import { Output } from "./common/output.ts";
+import { onStop } from "./common/signals.ts";
+import { openTap } from "./common/tap.ts";
+import { AGENT } from "./common/version.ts";
+import { TAKE_OVER } from "./netmap/nics.ts";
+import { countersLines } from "./status/text.ts";
+import { traceTap } from "./trace/trace.ts";
 
 const DEFAULT_MTU = 1500;
 

@@ -1,25 +1,25 @@
 /** Finds the command in the arguments, runs it, and turns what comes out into an exit code. */
 import { Command, CommanderError } from "commander";
 import { PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
-import { bridgeCommand } from "./bridge.ts";
-import { captureCommand } from "./capture.ts";
-import { completionCommand } from "./completion.ts";
-import { demoCommand } from "./demo.ts";
+import { captureCommand } from "./capture/capture.ts";
+import { unknownVariables } from "./common/environment.ts";
+import { ExitCode, Failure } from "./common/failure.ts";
+import { createLog } from "./common/log.ts";
+import { asksForJson, logOptions } from "./common/options.ts";
+import { endWithoutStdout } from "./common/output.ts";
+import { VERSION } from "./common/version.ts";
+import { demoCommand } from "./demo/demo.ts";
+import { exchangeCommand } from "./demo/exchange.ts";
 import { deviceCommand } from "./device.ts";
-import { unknownVariables } from "./environment.ts";
-import { exchangeCommand } from "./exchange.ts";
-import { ExitCode, Failure } from "./failure.ts";
 import { frontendCommand } from "./frontend.ts";
-import { lbCommand } from "./lb.ts";
-import { createLog } from "./log.ts";
+import { completionCommand } from "./help/completion.ts";
 import { migrateCommand } from "./migrate.ts";
-import { asksForJson, logOptions } from "./options.ts";
-import { endWithoutStdout } from "./output.ts";
-import { pktGenCommand } from "./pkt-gen.ts";
-import { replayCommand } from "./replay.ts";
-import { statusCommand } from "./status.ts";
-import { VERSION } from "./version.ts";
-import { wiresharkCommand } from "./wireshark.ts";
+import { bridgeCommand } from "./netmap/bridge.ts";
+import { lbCommand } from "./netmap/lb.ts";
+import { pktGenCommand } from "./netmap/pkt-gen.ts";
+import { replayCommand } from "./netmap/replay.ts";
+import { statusCommand } from "./status/status.ts";
+import { wiresharkCommand } from "./wireshark/wireshark.ts";
 
 /** Time that closed sockets and files get to go; what is still there then is a leak of ours. */
 const LINGER_MS = 2000;

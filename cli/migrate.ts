@@ -7,9 +7,9 @@ import { Command } from "commander";
 import { z } from "zod";
 import type { Snapshot } from "../device/nic.ts";
 import { httpUrl } from "../shared/transport/address.ts";
-import { getPage, postPage } from "./device-page.ts";
-import { ExitCode, Failure, messageOf } from "./failure.ts";
-import { createLog } from "./log.ts";
+import { getPage, postPage } from "./common/device-page.ts";
+import { ExitCode, Failure, messageOf } from "./common/failure.ts";
+import { createLog } from "./common/log.ts";
 import {
   addCommonFlags,
   addConnectFlag,
@@ -20,10 +20,10 @@ import {
   readOptions,
   target,
   whole,
-} from "./options.ts";
-import { Output } from "./output.ts";
-import { nicState } from "./status-text.ts";
-import { list, record, text } from "./status-values.ts";
+} from "./common/options.ts";
+import { Output } from "./common/output.ts";
+import { nicState } from "./status/text.ts";
+import { list, record, text } from "./status/values.ts";
 
 /** The driver suspends and the connection ends: seconds, where the device is busy. */
 const MOVE_MS = 20_000;

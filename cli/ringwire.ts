@@ -3,7 +3,7 @@
  * The `ringwire` command. First a look at the Node that runs it; everything else, which an old
  * Node could not even parse, is loaded after that.
  */
-import { tooOld } from "./node-version.ts";
+import { tooOld } from "./common/node-version.ts";
 
 const sentence = tooOld(process.versions.node);
 if (sentence !== undefined) {
@@ -11,7 +11,7 @@ if (sentence !== undefined) {
   process.exitCode = 1;
 } else if (process.argv[2] === "extcap") {
   // Not a command for people, and one that Wireshark waits for: see there.
-  const { extcap } = await import("./extcap.ts");
+  const { extcap } = await import("./wireshark/extcap.ts");
   await extcap(process.argv.slice(3));
 } else {
   const { main } = await import("./main.ts");

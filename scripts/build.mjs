@@ -74,7 +74,7 @@ function build(out) {
   node("scripts/man.mjs", out);
 
   // For Wireshark as they are: the dissector, the program for its extcap folder, and its help page.
-  const wireshark = "shared/capture/wireshark";
+  const wireshark = "cli/wireshark/plugin";
   cpSync(wireshark, `${out}/${wireshark}`, {
     recursive: true,
     filter: (path) => !/\.[a-z]+$/.test(path) || /\.(lua|md)$/.test(path),

@@ -6,5 +6,5 @@ import { pathToFileURL } from "node:url";
 const folder = resolve(process.argv[2]);
 const load = (file) => import(pathToFileURL(`${folder}/cli/${file}`).href);
 const { commandLine } = await load("main.js");
-const { manPage } = await load("man-page.js");
+const { manPage } = await load("help/man-page.js");
 writeFileSync(`${folder}/man/ringwire.1`, manPage(commandLine()));

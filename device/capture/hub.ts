@@ -10,12 +10,12 @@
  */
 import { nextFrameId } from "../../shared/capture/frame-id.ts";
 import type { CaptureOutput, StallingOutput } from "../../shared/capture/output.ts";
-import { Direction } from "../../shared/capture/pcapng/layout.ts";
-import { packetNote, Verdict } from "../../shared/capture/pcapng/writer.ts";
 import type { Recorder } from "../../shared/capture/recorder.ts";
 import type { RingState } from "../../shared/capture/ring-snapshot.ts";
 import type { Logger } from "../../shared/log.ts";
 import type { Frame } from "../../shared/net/frame.ts";
+import { Direction } from "../../shared/pcapng/layout.ts";
+import { packetNote, Verdict } from "../../shared/pcapng/writer.ts";
 import type { LinkTap } from "../../shared/wire/link.ts";
 import { DropReason, type Port } from "../switch/port.ts";
 import type { Switch } from "../switch/switch.ts";

@@ -30,11 +30,11 @@ import {
 } from "../../shared/net/ethernet.ts";
 import { type Frame, Gso } from "../../shared/net/frame.ts";
 import { Headers } from "../../shared/net/headers.ts";
-import { Learned, MacTable } from "../../shared/net/mac-table.ts";
 import { longestSegment, type SegmentSink, segmentCount } from "../../shared/net/segment.ts";
 import type { Snapshot } from "../nic.ts";
 import { PortCounters } from "./counters.ts";
 import { LeftPorts } from "./left-ports.ts";
+import { Learned, MacTable } from "./mac-table.ts";
 import { factsHold, Offload, takes } from "./offload.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "./port.ts";
 import type { PortTap, TapOfPort } from "./tap.ts";

@@ -8,7 +8,7 @@
  * Every packet that was read is counted once: as sent (Counts.packets), or as skipped, by reason.
  * Sent means that the driver took it; what the driver lost then, in a reset say, is told beside it.
  */
-import { type CapturedPacket, CaptureFormatError } from "../../shared/capture/pcapng/packet.ts";
+import { type CapturedPacket, CaptureFormatError } from "../../shared/pcapng/packet.ts";
 import { Errno } from "../bus/errno.ts";
 import type { Ifnet } from "../net/ifnet.ts";
 import { type Control, type Counts, clockMs } from "./app.ts";

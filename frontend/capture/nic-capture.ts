@@ -9,14 +9,14 @@
  */
 import { nextFrameId } from "../../shared/capture/frame-id.ts";
 import type { CaptureOutput } from "../../shared/capture/output.ts";
-import { Direction } from "../../shared/capture/pcapng/layout.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
 import type { RecorderOptions } from "../../shared/capture/recorder-types.ts";
 import { LinkDirection, ringPersonality } from "../../shared/capture/ring-header.ts";
 import { ringSnapshot } from "../../shared/capture/ring-snapshot.ts";
 import { Frame } from "../../shared/net/frame.ts";
+import { Direction } from "../../shared/pcapng/layout.ts";
 import type { LinkTap } from "../../shared/wire/link.ts";
-import { mbufToFrame } from "../host/facts.ts";
+import { mbufToFrame } from "../net/facts.ts";
 import type { BpfTap, Ifnet } from "../net/ifnet.ts";
 import type { Mbuf } from "../net/mbuf.ts";
 import type { Session } from "../session.ts";

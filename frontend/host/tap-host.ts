@@ -15,9 +15,9 @@ import { Segmenter } from "../../shared/net/segment.ts";
 import type { TapError } from "../../shared/tap/errors.ts";
 import type { TapEnd } from "../../shared/tap/tap.ts";
 import { Errno } from "../bus/errno.ts";
+import { askedOf, canDo, frameToMbuf, mbufToFrame } from "../net/facts.ts";
 import type { Ifnet } from "../net/ifnet.ts";
 import { Mbuf, MbufPool } from "../net/mbuf.ts";
-import { askedOf, canDo, frameToMbuf, mbufToFrame } from "./facts.ts";
 import { type FollowerHooks, LinkFollower } from "./link-follower.ts";
 
 /** Frames handed to the driver before others get a turn. */

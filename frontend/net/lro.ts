@@ -1,11 +1,11 @@
 /**
  * Software LRO of one Rx ring: joins in-order TCP segments of a burst into one super-frame before
- * the stack sees them, as tcp_lro does for FreeBSD's drivers. The rules are shared/net/lro.ts's;
+ * the stack sees them, as tcp_lro does for FreeBSD's drivers. The rules are frontend/net/lro-merge.ts's;
  * here is what joining means for mbufs.
  */
 import { Frame, Gso, MAX_SPANS } from "../../shared/net/frame.ts";
 import { Headers } from "../../shared/net/headers.ts";
-import { Lro, type LroMerge, type LroSink } from "../../shared/net/lro.ts";
+import { Lro, type LroMerge, type LroSink } from "./lro-merge.ts";
 import { Csum, type Mbuf } from "./mbuf.ts";
 
 /** Pieces of a merged chain: a frame takes no more spans. */

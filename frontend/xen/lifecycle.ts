@@ -15,12 +15,13 @@
  * After netfront_attach, netfront_backend_changed, xn_connect, netfront_suspend, netfront_resume and
  * netfront_detach (freebsd-src: sys/dev/xen/netfront/netfront.c).
  */
-import { selfAnnouncement } from "../../shared/net/announce.ts";
+
 import { Hypercall } from "../../shared/xen/hypercall.ts";
 import { SchedOp, ShutdownReason, schedShutdown } from "../../shared/xen/sched.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";
 import { Errno } from "../bus/errno.ts";
 import { HypercallError } from "../bus/hypervisor.ts";
+import { selfAnnouncement } from "../net/announce.ts";
 import { Iff } from "../net/ifnet.ts";
 import { Mbuf } from "../net/mbuf.ts";
 import { Abandoned } from "./abandoned.ts";

@@ -1,10 +1,10 @@
 /** Capture filters in the libpcap language, compiled by libpcap in a process, and run here. */
 import type { Frame } from "../net/frame.ts";
+import { LinkType } from "../pcapng/layout.ts";
 import { BpfProgram, isAbsoluteLoad, NEED_MORE } from "./bpf.ts";
 import { compileInProcess } from "./filter-compiler.ts";
 import { CaptureFilterError } from "./filter-error.ts";
 import { networkNameIn } from "./filter-names.ts";
-import { LinkType } from "./pcapng/layout.ts";
 import type { FrameFilter } from "./recorder-types.ts";
 
 export { FILTER_MS } from "./filter-compiler.ts";

@@ -1,6 +1,6 @@
 /** What of a captured packet is the frame that was on the wire. */
-import { flagFcsBytes } from "./pcapng/layout.ts";
-import type { CapturedPacket } from "./pcapng/packet.ts";
+import { flagFcsBytes } from "../pcapng/layout.ts";
+import type { CapturedPacket } from "../pcapng/packet.ts";
 
 /**
  * Bytes of the frame on the wire, without its frame check sequence. Some writers leave the original

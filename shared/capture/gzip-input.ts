@@ -11,8 +11,8 @@
  * gzip(1) does.
  */
 import { createGunzip, type Gunzip } from "node:zlib";
+import { CaptureFormatError } from "../pcapng/packet.ts";
 import type { FileInput } from "./file-input.ts";
-import { CaptureFormatError } from "./pcapng/packet.ts";
 
 /** deflate makes at most 1032 bytes of one. */
 const READ_BYTES = 4096;

@@ -7,15 +7,16 @@
  *
  * Source: draft-ietf-opsawg-pcap; Wireshark: wiretap/libpcap.c for what the draft leaves out.
  */
-import { PATCHED_VARIANTS, Rest, STANDARD_VARIANTS, Variant, variantOf } from "./pcap-variant.ts";
-import { ByteQueue } from "./pcapng/byte-queue.ts";
-import { LinkType, MAX_BLOCK_BYTES } from "./pcapng/layout.ts";
+
+import { ByteQueue } from "../pcapng/byte-queue.ts";
+import { LinkType, MAX_BLOCK_BYTES } from "../pcapng/layout.ts";
 import {
   type CapturedInterface,
   type CapturedPacket,
   CaptureFormatError,
   type PacketReader,
-} from "./pcapng/packet.ts";
+} from "../pcapng/packet.ts";
+import { PATCHED_VARIANTS, Rest, STANDARD_VARIANTS, Variant, variantOf } from "./pcap-variant.ts";
 
 const MAGIC = 0;
 const MAJOR = 4;

@@ -6,9 +6,9 @@
  *            ◄─ empty() ───────────── buffers that were written ◄──────────┘
  */
 
+import { BlockBuffer } from "../pcapng/block-buffer.ts";
+import { BLOCK_LENGTH, BLOCK_TYPE, BlockType, LE } from "../pcapng/layout.ts";
 import { type CaptureOutput, type CaptureSink, SinkError } from "./output.ts";
-import { BlockBuffer } from "./pcapng/block-buffer.ts";
-import { BLOCK_LENGTH, BLOCK_TYPE, BlockType, LE } from "./pcapng/layout.ts";
 
 /** One file, or the one stream: what whole blocks it holds. */
 export interface CaptureFile {

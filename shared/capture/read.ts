@@ -1,10 +1,11 @@
 /** Capture files of either format, told apart by their first word, compressed by gzip or not. */
+
+import { BlockType } from "../pcapng/layout.ts";
+import { type CapturedPacket, CaptureFormatError, type PacketReader } from "../pcapng/packet.ts";
+import { PcapngReader } from "../pcapng/reader.ts";
 import { FileInput } from "./file-input.ts";
 import { GzipInput, isGzip } from "./gzip-input.ts";
 import { isPcapMagic, PcapReader } from "./pcap-reader.ts";
-import { BlockType } from "./pcapng/layout.ts";
-import { type CapturedPacket, CaptureFormatError, type PacketReader } from "./pcapng/packet.ts";
-import { PcapngReader } from "./pcapng/reader.ts";
 
 const BUFFER_BYTES = 1024 * 1024;
 const MAGIC_BYTES = 4;

@@ -1,7 +1,7 @@
 /** An interface of a capture: its description, once in each file, and its counts. */
 import { release, type } from "node:os";
-import { LinkType } from "./pcapng/layout.ts";
-import type { InterfaceInfo } from "./pcapng/writer.ts";
+import { LinkType } from "../pcapng/layout.ts";
+import type { InterfaceInfo } from "../pcapng/writer.ts";
 import type { CaptureInterface, InterfaceStats } from "./recorder-types.ts";
 
 export class RecordedInterface implements InterfaceStats {

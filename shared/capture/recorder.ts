@@ -7,21 +7,21 @@ import { machine } from "node:os";
 import { copyBytes } from "../bytes/copy.ts";
 import { type Logger, silentLogger } from "../log.ts";
 import { type Frame, Gso } from "../net/frame.ts";
-import { CaptureClock, systemTime, type TimeSource } from "./clock.ts";
-import { type CaptureOutput, readerGone, type SinkError } from "./output.ts";
-import type { BlockBuffer } from "./pcapng/block-buffer.ts";
+import type { BlockBuffer } from "../pcapng/block-buffer.ts";
 import {
   Direction,
   FLAG_CHECKSUM_NOT_READY,
   FLAG_CHECKSUM_VALID,
   FLAG_SEGMENTATION_OFFLOADED,
-} from "./pcapng/layout.ts";
+} from "../pcapng/layout.ts";
 import {
   commentNote,
   PACKET_OVERHEAD_BYTES,
   type PacketFacts,
   PcapngWriter,
-} from "./pcapng/writer.ts";
+} from "../pcapng/writer.ts";
+import { CaptureClock, systemTime, type TimeSource } from "./clock.ts";
+import { type CaptureOutput, readerGone, type SinkError } from "./output.ts";
 import { Pump } from "./pump.ts";
 import { osName, RecordedInterface } from "./recorded-interface.ts";
 import type {

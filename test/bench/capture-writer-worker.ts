@@ -5,11 +5,11 @@
 import process from "node:process";
 import { setImmediate as turn } from "node:timers/promises";
 import type { CaptureOutput, CaptureSink } from "../../shared/capture/output.ts";
-import { BlockBuffer } from "../../shared/capture/pcapng/block-buffer.ts";
-import { Direction } from "../../shared/capture/pcapng/layout.ts";
-import { type PacketFacts, PcapngWriter } from "../../shared/capture/pcapng/writer.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
 import { Frame } from "../../shared/net/frame.ts";
+import { BlockBuffer } from "../../shared/pcapng/block-buffer.ts";
+import { Direction } from "../../shared/pcapng/layout.ts";
+import { type PacketFacts, PcapngWriter } from "../../shared/pcapng/writer.ts";
 
 /** As many as one flush of a link carries. */
 const BURST = 64;

@@ -1,6 +1,6 @@
 /** The frame of a NIC that has moved, byte for byte as QEMU sends it. */
 import { expect, test } from "vitest";
-import { selfAnnouncement } from "../../shared/net/announce.ts";
+import { selfAnnouncement } from "../../frontend/net/announce.ts";
 
 test("a reverse ARP request from the NIC's address, about itself", () => {
   const frame = selfAnnouncement(Uint8Array.of(0x02, 0x11, 0x22, 0x33, 0x44, 0x55));

@@ -31,7 +31,6 @@ import {
   LlqStride,
 } from "../../shared/ena/llq.ts";
 import { type Codes, nameOf, namesOf } from "../../shared/ena/names.ts";
-import { PhcError } from "../../shared/ena/phc.ts";
 import { DevCtl, DevSts, Register, ResetReason } from "../../shared/ena/registers.ts";
 import { HashField, HashFunction, HashProto, HashSort } from "../../shared/ena/rss.ts";
 import {
@@ -168,7 +167,6 @@ const TABLES: readonly (readonly [string, Codes, Codes])[] = [
     },
   ],
   ["AenqSyndrome", AenqSyndrome, { UPDATE_HINTS: 2 }],
-  ["PhcError", PhcError, { TIMESTAMP: 1, ERROR_BOUND: 2 }],
   ["HashFunction", HashFunction, { TOEPLITZ: 1, CRC32: 2 }],
   [
     "HashProto",

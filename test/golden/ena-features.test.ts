@@ -40,7 +40,6 @@ import {
   llqHeaderAt,
   llqHeaderRoom,
 } from "../../shared/ena/llq.ts";
-import { phcResp } from "../../shared/ena/phc.ts";
 import {
   HASH_PROTO_NUM,
   RSS_KEY_OFFSET,
@@ -212,14 +211,6 @@ describe("ENA features, byte for byte", () => {
       outputAddress: 0x909192939495,
       outputLength: 0x40,
     },
-  );
-  golden(
-    "ena_admin_phc_resp",
-    phcResp,
-    64,
-    "5713000000000000f1e1d1c1b1a1010000000000000000005713682402000000" +
-      "0000000000000000000000000000000000000000000000000000000000000000",
-    { reqId: 0x1357, timestamp: 0x1a1b1c1d1e1f1, errorBoundNs: 0x24681357, errorFlags: 0x2 },
   );
   golden(
     "ena_admin_feature_rss_flow_hash_function",

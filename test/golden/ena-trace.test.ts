@@ -3,6 +3,17 @@
  * The bytes are those of the other golden tests; how they were made is said there.
  */
 import { describe, expect, test } from "vitest";
+import {
+  describeAdminCommand,
+  describeAdminCompletion,
+  describeAenq,
+  describeRegister,
+  describeRegisterWrite,
+  describeRxCdesc,
+  describeRxDesc,
+  describeTxCdesc,
+  describeTxDesc,
+} from "../../cli/trace/ena.ts";
 import { AdminStatus, AQ_ENTRY_SIZE, acqCommon, createSq, Opcode } from "../../shared/ena/admin.ts";
 import {
   AENQ_ENTRY_SIZE,
@@ -20,17 +31,6 @@ import {
 } from "../../shared/ena/features.ts";
 import { Register } from "../../shared/ena/registers.ts";
 import { getStats, StatsType } from "../../shared/ena/stats.ts";
-import {
-  describeAdminCommand,
-  describeAdminCompletion,
-  describeAenq,
-  describeRegister,
-  describeRegisterWrite,
-  describeRxCdesc,
-  describeRxDesc,
-  describeTxCdesc,
-  describeTxDesc,
-} from "../../shared/ena/trace.ts";
 
 const bytesOf = (hex: string): Uint8Array => Uint8Array.from(Buffer.from(hex, "hex"));
 

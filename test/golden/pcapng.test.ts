@@ -7,10 +7,6 @@
  * the pcap files. None of our code took part.
  */
 import { describe, expect, test } from "vitest";
-import { BlockBuffer } from "../../shared/capture/pcapng/block-buffer.ts";
-import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
-import { PcapngReader } from "../../shared/capture/pcapng/reader.ts";
-import { PcapngWriter, packetNote, Verdict } from "../../shared/capture/pcapng/writer.ts";
 import { readCapture } from "../../shared/capture/read.ts";
 import {
   LinkDirection,
@@ -19,6 +15,10 @@ import {
   RingPersonality,
   writeRingPrefix,
 } from "../../shared/capture/ring-header.ts";
+import { BlockBuffer } from "../../shared/pcapng/block-buffer.ts";
+import type { CapturedPacket } from "../../shared/pcapng/packet.ts";
+import { PcapngReader } from "../../shared/pcapng/reader.ts";
+import { PcapngWriter, packetNote, Verdict } from "../../shared/pcapng/writer.ts";
 
 const MAC = Uint8Array.of(2, 0, 0, 1, 2, 3);
 const hex = (...parts: string[]): Buffer => Buffer.from(parts.join("").replaceAll(" ", ""), "hex");

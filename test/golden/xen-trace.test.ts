@@ -15,7 +15,7 @@ import {
   describeTxRequest,
   describeTxResponse,
   describeXsMessage,
-} from "../../shared/xen/trace.ts";
+} from "../../cli/trace/xen.ts";
 
 const bytesOf = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, "hex"));
 

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { completionScript, type Shell } from "../../cli/completion.ts";
+import { completionScript, type Shell } from "../../cli/help/completion.ts";
 import { commandLine } from "../../cli/main.ts";
 import { missingProgram } from "../support/installed.ts";
 import { ROOT, run, runRingwire } from "../support/process.ts";

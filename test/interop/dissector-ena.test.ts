@@ -3,6 +3,7 @@
  * the tree says against what the driver and the device put into their rings.
  */
 import { beforeAll, describe, expect, test } from "vitest";
+import { Tracer } from "../../cli/trace/wire.ts";
 import { LinkDirection } from "../../shared/capture/ring-header.ts";
 import {
   ACQ_BODY,
@@ -14,7 +15,6 @@ import {
 import { deviceAttributes } from "../../shared/ena/features.ts";
 import { rxDesc } from "../../shared/ena/io.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { Tracer } from "../../shared/wire/trace.ts";
 import { Op } from "../../shared/wire/transactions.ts";
 import { entriesOf } from "../support/batch-entries.ts";
 import { batchOf, dissect, infos, type Packet, RingFile } from "../support/dissector.ts";

@@ -1,7 +1,7 @@
 /** A whole Xen session as the dissector shows it: netfront and netback by themselves. */
 import { beforeAll, expect, test } from "vitest";
+import { Tracer } from "../../cli/trace/wire.ts";
 import { LinkDirection, RingPersonality } from "../../shared/capture/ring-header.ts";
-import { Tracer } from "../../shared/wire/trace.ts";
 import { dissect, type Packet, RingFile } from "../support/dissector.ts";
 import { runNicSession, type SessionRecord } from "../support/nic-session.ts";
 

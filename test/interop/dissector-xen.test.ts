@@ -4,8 +4,8 @@
  * event_channel.h): one connection that brings a queue up, sends, receives and goes down.
  */
 import { beforeAll, describe, expect, test } from "vitest";
+import { Tracer } from "../../cli/trace/wire.ts";
 import { RingPersonality } from "../../shared/capture/ring-header.ts";
-import { Tracer } from "../../shared/wire/trace.ts";
 import { dissect, type Packet, RingFile } from "../support/dissector.ts";
 import { column, packBatch } from "../support/raw-frontend.ts";
 

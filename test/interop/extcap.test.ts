@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSy
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
+import type { CapturedPacket } from "../../shared/pcapng/packet.ts";
 import { fileSoFar } from "../support/capture-reading.ts";
 import { DeviceProcess } from "../support/device-process.ts";
 import { EXTCAP_PROGRAM, Fifo, WiresharkHome } from "../support/extcap.ts";
@@ -85,7 +85,7 @@ beforeAll(async () => {
 afterAll(() => stage[Symbol.asyncDispose]());
 
 describe("fault-N6 questions", () => {
-  const HELP = pathToFileURL(join(ROOT, "dist/shared/capture/wireshark/README.md")).href;
+  const HELP = pathToFileURL(join(ROOT, "dist/cli/wireshark/plugin/README.md")).href;
   const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
     version: string;
   };

@@ -7,12 +7,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { FileOutput } from "../../shared/capture/file-output.ts";
-import { Direction } from "../../shared/capture/pcapng/layout.ts";
-import { packetNote, Verdict } from "../../shared/capture/pcapng/writer.ts";
+import { FileOutput } from "../../cli/capture/file-output.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
 import { LinkDirection, RingPersonality } from "../../shared/capture/ring-header.ts";
 import { Frame } from "../../shared/net/frame.ts";
+import { Direction } from "../../shared/pcapng/layout.ts";
+import { packetNote, Verdict } from "../../shared/pcapng/writer.ts";
 import { cases } from "../support/counts.ts";
 import { missingProgram, outputOf } from "../support/installed.ts";
 

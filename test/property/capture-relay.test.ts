@@ -1,13 +1,13 @@
 /** Whatever a device sends, the files that come of it can be read to their end. */
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { Direction } from "../../shared/capture/pcapng/layout.ts";
-import { CaptureFormatError } from "../../shared/capture/pcapng/packet.ts";
-import { PcapngReader } from "../../shared/capture/pcapng/reader.ts";
-import { packetNote, Verdict } from "../../shared/capture/pcapng/writer.ts";
+import { CaptureRelay } from "../../cli/capture/relay.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
-import { CaptureRelay } from "../../shared/capture/relay.ts";
 import { Frame } from "../../shared/net/frame.ts";
+import { Direction } from "../../shared/pcapng/layout.ts";
+import { CaptureFormatError } from "../../shared/pcapng/packet.ts";
+import { PcapngReader } from "../../shared/pcapng/reader.ts";
+import { packetNote, Verdict } from "../../shared/pcapng/writer.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
 import { cases } from "../support/counts.ts";
 

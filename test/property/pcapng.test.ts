@@ -1,11 +1,11 @@
 /** Whatever is written can be read back, from whole files, cut ones and damaged ones. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { BlockBuffer } from "../../shared/capture/pcapng/block-buffer.ts";
-import { type CapturedPacket, CaptureFormatError } from "../../shared/capture/pcapng/packet.ts";
-import { PcapngReader } from "../../shared/capture/pcapng/reader.ts";
-import { PcapngWriter, packetNote, Verdict } from "../../shared/capture/pcapng/writer.ts";
 import { readerFor } from "../../shared/capture/read.ts";
+import { BlockBuffer } from "../../shared/pcapng/block-buffer.ts";
+import { type CapturedPacket, CaptureFormatError } from "../../shared/pcapng/packet.ts";
+import { PcapngReader } from "../../shared/pcapng/reader.ts";
+import { PcapngWriter, packetNote, Verdict } from "../../shared/pcapng/writer.ts";
 import { cases } from "../support/counts.ts";
 
 /** Any sequence of UTF-16 units: halves of pairs, control characters, everything. */

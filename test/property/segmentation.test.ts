@@ -1,9 +1,9 @@
 /** Cutting super-frames, finishing checksums, and merging again, against plain models. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { Lro, type LroMerge } from "../../frontend/net/lro-merge.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
 import { Headers, L3, L4 } from "../../shared/net/headers.ts";
-import { Lro, type LroMerge } from "../../shared/net/lro.ts";
 import { Refusal, Segmenter } from "../../shared/net/segment.ts";
 import {
   type Built,

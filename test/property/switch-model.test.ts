@@ -2,10 +2,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Snapshot } from "../../device/nic.ts";
+import { FLAP_MOVES, FLAP_WINDOW_MS } from "../../device/switch/mac-table.ts";
 import { DropReason, type SwitchPort, Verdict } from "../../device/switch/port.ts";
 import { Switch } from "../../device/switch/switch.ts";
 import { Gso } from "../../shared/net/frame.ts";
-import { FLAP_MOVES, FLAP_WINDOW_MS } from "../../shared/net/mac-table.ts";
 import { buildPacket, frameOf } from "../support/packets.ts";
 import { NO_OFFLOADS, TestPort } from "../support/switch-port.ts";
 

@@ -4,8 +4,8 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
 import { parseRingPacket } from "../../shared/capture/ring-header.ts";
+import type { CapturedPacket } from "../../shared/pcapng/packet.ts";
 import {
   type CaptureSoFar,
   captureSoFar,

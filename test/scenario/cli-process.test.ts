@@ -6,7 +6,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { tooOld } from "../../cli/node-version.ts";
+import { tooOld } from "../../cli/common/node-version.ts";
 import {
   NODE,
   ROOT,

@@ -1,7 +1,7 @@
 /** A host that never answers a SYN, as behind a firewall, is told from one that accepts and is silent. */
 import { createServer, connect as openSocket, type Server, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { getPage } from "../../cli/device-page.ts";
+import { getPage } from "../../cli/common/device-page.ts";
 import { explainDial } from "../../frontend/session-error.ts";
 import { dial } from "../../shared/transport/websocket.ts";
 import { type Child, NODE, start } from "../support/process.ts";

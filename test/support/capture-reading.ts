@@ -1,7 +1,7 @@
 /** What a capture holds by now, for tests of what writes captures. */
 import { existsSync, readFileSync } from "node:fs";
-import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
-import { PcapngReader } from "../../shared/capture/pcapng/reader.ts";
+import type { CapturedPacket } from "../../shared/pcapng/packet.ts";
+import { PcapngReader } from "../../shared/pcapng/reader.ts";
 
 /** The packets up to the last whole block, and a reader that knows all but them. */
 export interface CaptureSoFar {

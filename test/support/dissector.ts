@@ -6,18 +6,18 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { BlockBuffer } from "../../shared/capture/pcapng/block-buffer.ts";
-import { type PacketFacts, PcapngWriter } from "../../shared/capture/pcapng/writer.ts";
 import {
   LinkDirection,
   RING_PREFIX_BYTES,
   RingPersonality,
   writeRingPrefix,
 } from "../../shared/capture/ring-header.ts";
+import { BlockBuffer } from "../../shared/pcapng/block-buffer.ts";
+import { type PacketFacts, PcapngWriter } from "../../shared/pcapng/writer.ts";
 import { BatchWriter } from "../../shared/wire/batch.ts";
 import { ROOT, run } from "./process.ts";
 
-export const DISSECTOR = join(ROOT, "shared/capture/wireshark/ringwire.lua");
+export const DISSECTOR = join(ROOT, "cli/wireshark/plugin/ringwire.lua");
 
 const ETHERNET = 1;
 const UPPER_PDU = 252;

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { type Child, ROOT, run, type StartOptions, start } from "./process.ts";
 
-export const EXTCAP_PROGRAM = join(ROOT, "dist/shared/capture/wireshark/ringwire-extcap");
+export const EXTCAP_PROGRAM = join(ROOT, "dist/cli/wireshark/plugin/ringwire-extcap");
 const IS_ROOT = process.getuid?.() === 0;
 
 /** A home for one Wireshark: its folders hold nothing but what a test puts there. */

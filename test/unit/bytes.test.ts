@@ -1,8 +1,8 @@
 /** Copies at every alignment, numbers at their limits, layouts that must not load, hexdump. */
 import { describe, expect, test } from "vitest";
+import { hexdump } from "../../frontend/apps/pkt-gen/hexdump.ts";
 import { bit } from "../../shared/bytes/bits.ts";
 import { copyBytes, copyViews } from "../../shared/bytes/copy.ts";
-import { hexdump } from "../../shared/bytes/hexdump.ts";
 import {
   bits,
   cString,

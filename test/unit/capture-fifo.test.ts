@@ -3,7 +3,7 @@ import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { FifoOutput } from "../../shared/capture/fifo-output.ts";
+import { FifoOutput } from "../../cli/capture/fifo-output.ts";
 import type { SinkError } from "../../shared/capture/output.ts";
 import { run, sleep } from "../support/process.ts";
 

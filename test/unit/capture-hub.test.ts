@@ -1,5 +1,6 @@
 /** The captures of a device: who sees what, under which id, and what comes and goes meanwhile. */
 import { describe, expect, it } from "vitest";
+import { traceBatch } from "../../cli/trace/wire.ts";
 import {
   CaptureHub,
   type CaptureRefusal,
@@ -9,12 +10,11 @@ import {
 import { DropReason, type SwitchPort, Verdict } from "../../device/switch/port.ts";
 import { Switch } from "../../device/switch/switch.ts";
 import { SinkError } from "../../shared/capture/output.ts";
-import { Direction } from "../../shared/capture/pcapng/layout.ts";
 import { parseRingPacket } from "../../shared/capture/ring-header.ts";
 import type { RingState } from "../../shared/capture/ring-snapshot.ts";
 import { type Frame, Gso } from "../../shared/net/frame.ts";
+import { Direction } from "../../shared/pcapng/layout.ts";
 import type { LinkTap } from "../../shared/wire/link.ts";
-import { traceBatch } from "../../shared/wire/trace.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
 import { type CaptureSoFar, captureSoFar } from "../support/capture-reading.ts";
 import { buildPacket, frameOf } from "../support/packets.ts";

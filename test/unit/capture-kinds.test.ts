@@ -7,8 +7,8 @@ import { afterAll, describe, expect, it } from "vitest";
 import { readFrames } from "../../frontend/apps/pkt-gen/pcap-file.ts";
 import { frameBytes, heldBytes } from "../../shared/capture/frame-bytes.ts";
 import { PcapReader } from "../../shared/capture/pcap-reader.ts";
-import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
 import { CaptureFileReader, readCapture, readCaptureFile } from "../../shared/capture/read.ts";
+import type { CapturedPacket } from "../../shared/pcapng/packet.ts";
 import { pcapFile, pcapngFile } from "../support/capture-files.ts";
 import { frame, KINDS, PACKETS } from "../support/pcap-kinds.ts";
 

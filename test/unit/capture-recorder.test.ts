@@ -3,8 +3,6 @@ import { describe, expect, it } from "vitest";
 import type { TimeSource } from "../../shared/capture/clock.ts";
 import { nextFrameId } from "../../shared/capture/frame-id.ts";
 import { SinkError } from "../../shared/capture/output.ts";
-import { Direction } from "../../shared/capture/pcapng/layout.ts";
-import { packetNote, Verdict } from "../../shared/capture/pcapng/writer.ts";
 import { MAX_SNAP_BYTES, Recorder } from "../../shared/capture/recorder.ts";
 import type { FrameFilter } from "../../shared/capture/recorder-types.ts";
 import {
@@ -13,6 +11,8 @@ import {
   RingPersonality,
 } from "../../shared/capture/ring-header.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
+import { Direction } from "../../shared/pcapng/layout.ts";
+import { packetNote, Verdict } from "../../shared/pcapng/writer.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
 import { captureSoFar } from "../support/capture-reading.ts";
 import { RecordingLog } from "../support/recording-log.ts";

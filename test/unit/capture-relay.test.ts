@@ -1,13 +1,13 @@
 /** A device's stream on its way to files: passed on as it came, each file whole, however it ends. */
 import { describe, expect, it } from "vitest";
+import { CaptureRelay, type RelayOptions } from "../../cli/capture/relay.ts";
 import type { TimeSource } from "../../shared/capture/clock.ts";
-import { Direction } from "../../shared/capture/pcapng/layout.ts";
-import { type CapturedPacket, CaptureFormatError } from "../../shared/capture/pcapng/packet.ts";
-import type { PcapngReader } from "../../shared/capture/pcapng/reader.ts";
-import { packetNote, Verdict } from "../../shared/capture/pcapng/writer.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
-import { CaptureRelay, type RelayOptions } from "../../shared/capture/relay.ts";
 import { Frame } from "../../shared/net/frame.ts";
+import { Direction } from "../../shared/pcapng/layout.ts";
+import { type CapturedPacket, CaptureFormatError } from "../../shared/pcapng/packet.ts";
+import type { PcapngReader } from "../../shared/pcapng/reader.ts";
+import { packetNote, Verdict } from "../../shared/pcapng/writer.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
 import { type CaptureSoFar, captureSoFar } from "../support/capture-reading.ts";
 

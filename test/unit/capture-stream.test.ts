@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, it, vi } from "vitest";
-import { openCapture } from "../../cli/capture-stream.ts";
+import { openCapture } from "../../cli/capture/stream.ts";
 import { FILTER_MS } from "../../shared/capture/filter.ts";
 
 const QUERY = { sources: ["any"], frames: true, ring: false };

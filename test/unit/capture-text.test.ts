@@ -1,8 +1,8 @@
 /** Captured packets in words. */
 import { describe, expect, it } from "vitest";
-import { PacketText } from "../../cli/capture-text.ts";
-import { frameText } from "../../cli/frame-text.ts";
-import type { CapturedPacket } from "../../shared/capture/pcapng/packet.ts";
+import { frameText } from "../../cli/capture/frame-text.ts";
+import { PacketText } from "../../cli/capture/text.ts";
+import type { CapturedPacket } from "../../shared/pcapng/packet.ts";
 import { buildPacket } from "../support/packets.ts";
 
 const MACS = "02:00:00:00:00:02 > 02:00:00:00:00:01";

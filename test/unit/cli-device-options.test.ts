@@ -4,12 +4,12 @@ import { join } from "node:path";
 import { Command } from "commander";
 import { afterAll, describe, expect, it } from "vitest";
 import { z } from "zod";
+import { ExitCode, Failure } from "../../cli/common/failure.ts";
+import { addCommonFlags, CommonShape, readOptions } from "../../cli/common/options.ts";
 import { deviceCommand } from "../../cli/device.ts";
 import { deviceOptions } from "../../cli/device-options.ts";
-import { ExitCode, Failure } from "../../cli/failure.ts";
+import { manPage } from "../../cli/help/man-page.ts";
 import { commandLine } from "../../cli/main.ts";
-import { manPage } from "../../cli/man-page.ts";
-import { addCommonFlags, CommonShape, readOptions } from "../../cli/options.ts";
 import { ENA_OPTIONS } from "../../device/ena/options.ts";
 import { XEN_OPTIONS } from "../../device/xen/options.ts";
 

@@ -4,11 +4,10 @@ import { join } from "node:path";
 import { Command } from "commander";
 import { afterAll, describe, expect, it } from "vitest";
 import { z } from "zod";
-import { unknownVariables } from "../../cli/environment.ts";
-import { ExitCode, Failure } from "../../cli/failure.ts";
-import { wordsOf } from "../../cli/log.ts";
-import { commandLine } from "../../cli/main.ts";
-import { tooOld } from "../../cli/node-version.ts";
+import { unknownVariables } from "../../cli/common/environment.ts";
+import { ExitCode, Failure } from "../../cli/common/failure.ts";
+import { wordsOf } from "../../cli/common/log.ts";
+import { tooOld } from "../../cli/common/node-version.ts";
 import {
   addCommonFlags,
   amount,
@@ -21,9 +20,10 @@ import {
   target,
   unicastMac,
   whole,
-} from "../../cli/options.ts";
-import { bytesText, msText, table, topOf } from "../../cli/output.ts";
-import { dropsOf, statusLines } from "../../cli/status-text.ts";
+} from "../../cli/common/options.ts";
+import { bytesText, msText, table, topOf } from "../../cli/common/output.ts";
+import { commandLine } from "../../cli/main.ts";
+import { dropsOf, statusLines } from "../../cli/status/text.ts";
 
 const Shape = z.object({
   ...CommonShape,

@@ -1,6 +1,6 @@
 /** Which signals are one wish, and which is a second one. */
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { onStop, type Stop } from "../../cli/signals.ts";
+import { onStop, type Stop } from "../../cli/common/signals.ts";
 
 describe("signals by the clock", () => {
   let now = 0;

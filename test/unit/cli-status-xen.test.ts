@@ -1,6 +1,6 @@
 /** What `status` shows of Xen, from a page as a device serves it. */
 import { describe, expect, it } from "vitest";
-import { statusLines } from "../../cli/status-text.ts";
+import { statusLines } from "../../cli/status/text.ts";
 
 const ring = (reqProd: number, reqCons: number, rspProd: number) => ({
   size: 256,

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { statusLines } from "../../cli/status-text.ts";
+import { statusLines } from "../../cli/status/text.ts";
 import { addressPage } from "../../device/http/address-page.ts";
+import { MacTable } from "../../device/switch/mac-table.ts";
 import { Switch } from "../../device/switch/switch.ts";
-import { MacTable } from "../../shared/net/mac-table.ts";
 
 const macOf = (n: number): string => `02:00:00:00:${hex(n >> 8)}:${hex(n)}`;
 const hex = (n: number): string => (n & 0xff).toString(16).padStart(2, "0");

@@ -5,7 +5,7 @@ import {
   HOME_QUIET_MS,
   Learned,
   MacTable,
-} from "../../shared/net/mac-table.ts";
+} from "../../device/switch/mac-table.ts";
 
 /** Address number n as [high, low]. */
 const mac = (n: number): [number, number] => [0x0200 + Math.floor(n / 2 ** 32), n | 0];

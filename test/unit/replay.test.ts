@@ -6,8 +6,8 @@ import { type ReplayConfig, type ReplaySource, replay } from "../../frontend/app
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Ifcap, Ifnet } from "../../frontend/net/ifnet.ts";
 import { Csum, type Mbuf } from "../../frontend/net/mbuf.ts";
-import type { CapturedPacket, PacketReader } from "../../shared/capture/pcapng/packet.ts";
 import { readerFor } from "../../shared/capture/read.ts";
+import type { CapturedPacket, PacketReader } from "../../shared/pcapng/packet.ts";
 import { pcapFile, pcapngFile, type WrittenPacket } from "../support/capture-files.ts";
 import { cases } from "../support/counts.ts";
 import { buildPacket, plainSum, pseudoHeader } from "../support/packets.ts";

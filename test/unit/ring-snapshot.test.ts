@@ -1,5 +1,6 @@
 /** What a capture that begins in the middle of a link's life tells of queues, in the tracer's words. */
 import { describe, expect, it } from "vitest";
+import { Tracer } from "../../cli/trace/wire.ts";
 import { LinkDirection } from "../../shared/capture/ring-header.ts";
 import { type RingState, ringSnapshot } from "../../shared/capture/ring-snapshot.ts";
 import { SqDirection } from "../../shared/ena/admin.ts";
@@ -10,7 +11,6 @@ import type {
   XenQueueState,
 } from "../../shared/wire/queue-state.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { Tracer } from "../../shared/wire/trace.ts";
 import { RingWord } from "../../shared/xen/ring.ts";
 import { entriesOf } from "../support/batch-entries.ts";
 

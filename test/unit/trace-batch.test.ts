@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { Tracer, traceBatch } from "../../cli/trace/wire.ts";
 import {
   ACQ_ENTRY_SIZE,
   AdminStatus,
@@ -14,7 +15,6 @@ import {
 import { Register } from "../../shared/ena/registers.ts";
 import { BatchWriter } from "../../shared/wire/batch.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
-import { Tracer, traceBatch } from "../../shared/wire/trace.ts";
 import { Op } from "../../shared/wire/transactions.ts";
 
 /** The one message that `fill` makes. */

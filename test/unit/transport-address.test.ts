@@ -1,7 +1,7 @@
 /** Addresses as users write them, and names of hosts to addresses. */
 import { ADDRCONFIG } from "node:dns";
 import { describe, expect, it } from "vitest";
-import { hostPort, target } from "../../cli/options.ts";
+import { hostPort, target } from "../../cli/common/options.ts";
 import { httpUrl, nicUrl } from "../../shared/transport/address.ts";
 import { addressOf, DIALLING } from "../../shared/transport/lookup.ts";
 

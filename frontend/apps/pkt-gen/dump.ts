@@ -1,7 +1,8 @@
 /** -X: a packet on stderr, as netmap's pkt-gen shows it. */
-import { hexdump } from "../../../shared/bytes/hexdump.ts";
+
 import type { NetmapRing } from "../../netmap/ring.ts";
 import type { AppPort } from "../app.ts";
+import { hexdump } from "./hexdump.ts";
 
 export function dumpSlot(
   port: AppPort,

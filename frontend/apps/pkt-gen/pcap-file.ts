@@ -1,7 +1,7 @@
 /** The frames of a capture file, for pkt-gen -P: all of them in memory, each once. */
 import { heldBytes } from "../../../shared/capture/frame-bytes.ts";
-import { CaptureFormatError } from "../../../shared/capture/pcapng/packet.ts";
 import { CaptureFileReader } from "../../../shared/capture/read.ts";
+import { CaptureFormatError } from "../../../shared/pcapng/packet.ts";
 import { LINK_ETHERNET } from "../replay/outgoing.ts";
 import { Selection } from "../replay/selection.ts";
 

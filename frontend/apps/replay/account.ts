@@ -1,5 +1,5 @@
 /** Where each packet of a replayed file went. */
-import type { CapturedPacket } from "../../../shared/capture/pcapng/packet.ts";
+import type { CapturedPacket } from "../../../shared/pcapng/packet.ts";
 import type { Ifnet } from "../../net/ifnet.ts";
 import { explain, Skip } from "./outgoing.ts";
 import type { Selection } from "./selection.ts";

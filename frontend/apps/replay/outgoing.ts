@@ -14,11 +14,6 @@
 import { copyBytes } from "../../../shared/bytes/copy.ts";
 import { frameBytes, heldBytes } from "../../../shared/capture/frame-bytes.ts";
 import {
-  FLAG_CHECKSUM_NOT_READY,
-  FLAG_SEGMENTATION_OFFLOADED,
-} from "../../../shared/capture/pcapng/layout.ts";
-import type { CapturedPacket } from "../../../shared/capture/pcapng/packet.ts";
-import {
   ETHER_HEADER_BYTES,
   ETHER_TYPE,
   isVlanType,
@@ -27,7 +22,12 @@ import {
 import { Frame, Gso } from "../../../shared/net/frame.ts";
 import { Headers, L3, L4 } from "../../../shared/net/headers.ts";
 import { checkGso } from "../../../shared/net/segment.ts";
-import { askedOf, canDo, frameToMbuf } from "../../host/facts.ts";
+import {
+  FLAG_CHECKSUM_NOT_READY,
+  FLAG_SEGMENTATION_OFFLOADED,
+} from "../../../shared/pcapng/layout.ts";
+import type { CapturedPacket } from "../../../shared/pcapng/packet.ts";
+import { askedOf, canDo, frameToMbuf } from "../../net/facts.ts";
 import type { Ifnet } from "../../net/ifnet.ts";
 import { Mbuf } from "../../net/mbuf.ts";
 import { canFill, dropJumboOption, fillIn, isUnstated } from "./unstated.ts";

@@ -13,7 +13,7 @@
  *
  * Source: draft-ietf-opsawg-pcapng, section 4.3 (epb_packetid).
  */
-import type { CapturedPacket } from "../../../shared/capture/pcapng/packet.ts";
+import type { CapturedPacket } from "../../../shared/pcapng/packet.ts";
 import { LINK_ETHERNET, Skip } from "./outgoing.ts";
 
 /** Ids remembered: sightings of a frame are close together. */

@@ -1,0 +1,301 @@
+/** `ringwire capture`: what a device sees, as pcapng or in words, while it happens. */
+import type { Readable } from "node:stream";
+import { Command } from "commander";
+import { z } from "zod";
+import type { CaptureOutput } from "../../shared/capture/output.ts";
+import type { CaptureSummary } from "../../shared/capture/recorder-types.ts";
+import { PcapngReader } from "../../shared/pcapng/reader.ts";
+import { printable } from "../../shared/pcapng/text.ts";
+import { whenThere } from "../common/device-page.ts";
+import { ExitCode, Failure } from "../common/failure.ts";
+import { createLog } from "../common/log.ts";
+import {
+  addCommonFlags,
+  addConnectFlag,
+  addWaitFlag,
+  CommonShape,
+  ConnectShape,
+  logOptions,
+  readOptions,
+  WaitShape,
+  whole,
+} from "../common/options.ts";
+import { bytesText, countText, isTerminalGone } from "../common/output.ts";
+import { onStop, unlessStopped } from "../common/signals.ts";
+import { FifoOutput } from "./fifo-output.ts";
+import { DescriptorOutput } from "./file-output.ts";
+import { checkFile, pathOutput } from "./output.ts";
+import { CaptureRelay } from "./relay.ts";
+import { openCapture, whyCut } from "./stream.ts";
+import { PacketText } from "./text.ts";
+
+const MAX_SNAP = 262_144;
+const STDOUT = 1;
+/** Of a rotated file: each begins with a description of every interface. */
+const MIN_ROTATE_BYTES = 64 * 1024;
+const UNITS: Readonly<Record<string, number>> = { "": 1, k: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+
+interface Rotation {
+  readonly bytes: number;
+  readonly seconds: number;
+  readonly files: number;
+}
+
+const Shape = z.object({
+  ...CommonShape,
+  ...ConnectShape,
+  ...WaitShape,
+  interface: z.array(z.string().min(1)).default([]),
+  ring: z.boolean().default(false),
+  frames: z.boolean().default(true),
+  filter: z.string().optional(),
+  count: whole(0, 999_999_999).default(0),
+  snap: whole(0, MAX_SNAP).default(0),
+  write: z.string().min(1).optional(),
+  rotate: z.array(z.string()).default([]).transform(rotation),
+  print: z.boolean().default(false),
+  time: z.boolean().default(true),
+});
+type Options = z.infer<typeof Shape>;
+
+/** "size:10M", "seconds:60", "files:5". */
+function rotation(rules: readonly string[], context: z.RefinementCtx): Rotation {
+  let [bytes, seconds, files] = [0, 0, 0];
+  for (const rule of rules) {
+    const [, what, digits, unit = ""] = /^(size|seconds|files):(\d{1,9})([kMG]?)$/.exec(rule) ?? [];
+    const n = Number(digits);
+    if (what === undefined || !(n > 0) || (what !== "size" && unit !== "")) {
+      const message = `takes size:N (with k, M or G), seconds:N or files:N, not "${rule}"`;
+      context.addIssue({ code: "custom", message });
+      return z.NEVER;
+    }
+    if (what === "size") {
+      bytes = n * UNITS[unit]!;
+      if (bytes < MIN_ROTATE_BYTES) {
+        const message = `takes a size of 64k or more, not "${rule}"`;
+        context.addIssue({ code: "custom", message });
+        return z.NEVER;
+      }
+    } else if (what === "seconds") seconds = n;
+    else files = n;
+  }
+  return { bytes, seconds, files };
+}
+
+export function captureCommand(): Command {
+  const command = addWaitFlag(addConnectFlag(new Command("capture")))
+    .description(
+      "Captures frames and ring transactions of a device: to a file, a pipe, or in words.",
+    )
+    .option(
+      "-i, --interface <name...>",
+      "a NIC or an uplink; switch, which has each frame once; any, every port, where a frame is seen as often as it passes one; may be repeated (switch)",
+    )
+    .option(
+      "--ring",
+      "capture the batches of the links, too: of the NICs named with -i, else of all; Wireshark reads such a file, tcpdump does not",
+    )
+    .option("--no-frames", "capture no Ethernet frames")
+    .option(
+      "--filter <expr>",
+      "capture only frames that match, in the language of libpcap; with addresses, not names",
+    )
+    .option(
+      "-c, --count <n>",
+      "end after so many packets; the first picture of the rings does not count",
+    )
+    .option("-s, --snap <bytes>", "keep at most this much of each frame (all of it)")
+    .option("-w, --write <file>", "write pcapng to a file; - for standard output")
+    .option(
+      "-b, --rotate <rule...>",
+      "begin a new file by size:N (64k or more) or seconds:N; keep the last files:N",
+    )
+    .option("--print", "print a line for each frame or transaction (the default without -w)")
+    .option(
+      "--no-time",
+      "leave times, heartbeats and acknowledgements out, so that two runs can be compared",
+    );
+  return addCommonFlags(command)
+    .addHelpText("before", EXAMPLES)
+    .action(async (_flags: unknown, self: Command) => runCapture(readOptions(self, Shape)));
+}
+
+const EXAMPLES = `Examples:
+  ringwire capture --connect HOST:7700 -w - | wireshark -k -i -    live
+  ringwire capture --connect HOST:7700 --ring -w trace.pcapng      to a file
+  ringwire capture --connect HOST:7700 -i ena0 --filter icmp -c 9  nine lines
+`;
+
+const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
+
+function check({ write, print, json, rotate, frames, ring, filter }: Options): void {
+  if (write === "-") {
+    if (print || json) throw wrong("-w - takes standard output: no room there for --print, --json");
+    if (process.stdout.isTTY === true) {
+      throw wrong("-w - writes bytes, and standard output is a terminal: pipe it, or use -w FILE");
+    }
+  }
+  const rotates = rotate.bytes > 0 || rotate.seconds > 0;
+  if (rotates && (write === undefined || write === "-")) throw wrong("-b needs -w FILE");
+  if (rotate.files > 0 && !rotates) throw wrong("-b files:N goes with size:N or seconds:N");
+  if (!frames && !ring) throw wrong("--no-frames without --ring captures nothing");
+  if (!frames && filter !== undefined) throw wrong("--filter is for frames");
+  // Before the device is asked for anything.
+  if (write !== undefined && write !== "-") checkFile("-w", write);
+}
+
+async function runCapture(options: Options): Promise<void> {
+  check(options);
+  const { write, print, json, connect } = options;
+  const log = createLog(logOptions(options));
+  const stop = onStop();
+  const { interface: sources, frames, ring, filter, count, snap } = options;
+  const open = () => openCapture(connect, { sources, frames, ring, filter, snap, count });
+  let asked: ReturnType<typeof open> | undefined;
+  const ask = () => {
+    asked = open();
+    return asked;
+  };
+  const stream = await (options.wait ? whenThere(ask, stop, log) : unlessStopped(stop, ask()));
+  // The device may be compiling the filter: there is nothing to end yet.
+  if (stream === undefined) return void asked?.then(cut, () => {});
+  const output = outputOf(write, options.rotate);
+  const relay =
+    output === undefined
+      ? undefined
+      : new CaptureRelay(output, {
+          rotateBytes: options.rotate.bytes,
+          rotateMs: options.rotate.seconds * 1000,
+        });
+  const lines = new Lines();
+  const told = print || write === undefined ? new Printer(lines, json, options.time) : undefined;
+  const what = sources.length === 0 ? (frames ? "the switch" : "all rings") : sources.join(", ");
+  log.info({}, `capture of ${what} at ${connect} has begun`);
+
+  /** Why we ended it, if we did. */
+  let left: string | undefined;
+  const leave = (why: string): void => {
+    if (stream.destroyed) return;
+    left = why;
+    stream.destroy();
+  };
+  void stop.asked.then((signal) => {
+    leave(signal);
+    if (output instanceof FifoOutput) output.waitNoLonger();
+  });
+  void relay?.done.then(() => leave("the output takes no more"));
+  if (told !== undefined) void lines.gone.then(() => leave("nobody reads any more"));
+  let broken: string | undefined;
+  try {
+    for await (const chunk of stream as AsyncIterable<Buffer>) {
+      told?.feed(chunk);
+      await relay?.feed(chunk);
+    }
+  } catch (error) {
+    // What we cut ourselves ends with an error too.
+    if (left === undefined) broken = whyCut(error);
+  }
+  const packets = told?.packets ?? relay?.packets ?? 0;
+  const counted = count > 0 && packets >= count;
+  const reason = left ?? (counted ? "count" : "the device ended it");
+  const summary = await relay?.end(broken ?? reason);
+  // A signal that comes now finds nothing left to stop.
+  stop.forget();
+  if (json && (told !== undefined || summary !== undefined)) {
+    lines.value({ event: "result", reason, packets, ...summary });
+  }
+  if (summary !== undefined) {
+    for (const line of summaryLines(summary, options.rotate.files)) log.info({}, line);
+  }
+  if (summary?.code !== undefined && summary.reason !== "reader gone") {
+    throw new Failure(`the capture ${summary.reason}`);
+  }
+  if (lines.failure !== undefined) throw new Failure(`standard output: ${lines.failure}`);
+  if (broken !== undefined) throw new Failure(`the connection to ${connect} broke: ${broken}`);
+}
+
+const cut = (stream: Readable): void => {
+  stream.destroy();
+};
+
+function outputOf(
+  write: string | undefined,
+  { bytes, seconds, files }: Rotation,
+): CaptureOutput | undefined {
+  if (write === undefined) return undefined;
+  if (write === "-") return new DescriptorOutput(STDOUT, "standard output");
+  const rotating = bytes > 0 || seconds > 0;
+  return pathOutput(write, { rotating, ...(files === 0 ? {} : { keep: files }) });
+}
+
+/** `keep`: how many files of a rotation stay; 0: all. */
+function summaryLines(summary: CaptureSummary, keep: number): string[] {
+  const { reason, code, packets, bytes, files, interfaces } = summary;
+  const dropped = interfaces.reduce((sum, { dropped: n }) => sum + n, 0);
+  const kept = keep > 0 && files.length > keep ? `, of which the last ${keep} are kept` : "";
+  const where = files.length === 1 ? files[0]!.name : `${files.length} files${kept}`;
+  return [
+    `${countText(packets)} packets, ${bytesText(bytes)}, in ${where}; ${countText(dropped)} dropped; ended: ${reason}`,
+    // What came of each interface is not known when the output has failed.
+    ...(code === undefined ? interfaces : []).map(
+      (i) =>
+        `${printable(i.name)}: ${countText(i.received)} seen, ${countText(i.delivered)} written`,
+    ),
+  ];
+}
+
+/** Standard output, for as long as it takes anything. */
+class Lines {
+  /** It takes no more. */
+  readonly gone: Promise<void>;
+  isGone = false;
+  /** Why, unless its reader has left. */
+  failure: string | undefined;
+
+  constructor() {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.gone = promise;
+    process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+      const isFailure = error.code !== "EPIPE" && !isTerminalGone(error);
+      if (!this.isGone && isFailure) this.failure = error.message;
+      this.isGone = true;
+      resolve();
+    });
+  }
+
+  line(line: string): void {
+    if (!this.isGone) process.stdout.write(`${line}\n`);
+  }
+
+  value(value: object): void {
+    this.line(JSON.stringify(value));
+  }
+}
+
+/** Packets in words. */
+class Printer {
+  packets = 0;
+  readonly #lines: Lines;
+  readonly #reader = new PcapngReader();
+  readonly #text: PacketText;
+  readonly #json: boolean;
+
+  constructor(lines: Lines, json: boolean, times: boolean) {
+    this.#lines = lines;
+    this.#json = json;
+    this.#text = new PacketText(times);
+  }
+
+  feed(bytes: Uint8Array): void {
+    const lines = this.#lines;
+    this.#reader.feed(bytes);
+    for (let p = this.#reader.next(); p !== undefined && !lines.isGone; p = this.#reader.next()) {
+      this.packets++;
+      if (this.#json) lines.value(this.#text.value(p));
+      else for (const line of this.#text.lines(p)) lines.line(line);
+    }
+    // Nobody asks for them, and a capture may go on for weeks.
+    this.#reader.names.length = 0;
+    this.#reader.statistics.length = 0;
+  }
+}

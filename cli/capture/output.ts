@@ -1,0 +1,41 @@
+/** Where a capture of the command line goes, by its path. */
+import { accessSync, constants, existsSync, type Stats, statSync } from "node:fs";
+import { dirname } from "node:path";
+import type { CaptureOutput } from "../../shared/capture/output.ts";
+import { ExitCode, Failure, messageOf, systemCode } from "../common/failure.ts";
+import { FifoOutput } from "./fifo-output.ts";
+import { FileOutput, type FileOutputOptions } from "./file-output.ts";
+
+/**
+ * A file, or files by turns; or the pipe that has this name already: opened as files are, it would
+ * wait for a reader in the thread pool, where no signal ends it.
+ */
+export function pathOutput(path: string, options: FileOutputOptions = {}): CaptureOutput {
+  const isPipe = options.rotating !== true && statsOf(path)?.isFIFO() === true;
+  return isPipe ? new FifoOutput(path) : new FileOutput(path, options);
+}
+
+/** A path that can't be is a wrong call; rights and full disks are of the machine. */
+const WRONG_PATHS = new Set(["ENOENT", "ENOTDIR", "ENAMETOOLONG"]);
+
+/** Throws Failure when no file can be written at `path`, which is the value of `flag`. */
+export function checkFile(flag: string, path: string): void {
+  try {
+    accessSync(existsSync(path) ? path : dirname(path), constants.W_OK);
+  } catch (error) {
+    const isUsage = WRONG_PATHS.has(systemCode(error) ?? "");
+    const code = isUsage ? ExitCode.USAGE : ExitCode.FAILED;
+    throw new Failure(`${flag} ${path}: ${messageOf(error)}`, code);
+  }
+  if (statsOf(path)?.isDirectory() !== true) return;
+  throw new Failure(`${flag} ${path} is a folder: name a file in it`, ExitCode.USAGE);
+}
+
+/** Undefined when there is nothing of that name, or nothing that can be seen. */
+export function statsOf(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+}

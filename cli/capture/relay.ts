@@ -1,0 +1,360 @@
+/**
+ * A capture that comes over the network, on its way to files: blocks are passed on as they came,
+ * and each file is made whole, with the stream's descriptions in front and statistics at its end.
+ *
+ *   bytes ── feed ──► whole blocks ──► Pump ──► file 1 | file 2 | ...
+ *                     descriptions kept, packets counted; statistics kept back
+ *
+ * So a file ends well however the stream ended: by itself, cut off, or because nobody wanted more.
+ */
+import type { CaptureOutput, SinkError } from "../../shared/capture/output.ts";
+import { readerGone } from "../../shared/capture/output.ts";
+import { Pump } from "../../shared/capture/pump.ts";
+import type { CaptureSummary } from "../../shared/capture/recorder-types.ts";
+import type { BlockBuffer } from "../../shared/pcapng/block-buffer.ts";
+import { plausibleLength } from "../../shared/pcapng/block-reader.ts";
+import { ByteQueue } from "../../shared/pcapng/byte-queue.ts";
+import {
+  BLOCK_LENGTH,
+  BLOCK_TYPE,
+  BlockType,
+  BYTE_ORDER_MAGIC,
+  EPB_CAPTURED,
+  EPB_DATA,
+  EPB_INTERFACE,
+  EPB_TIME_HIGH,
+  EPB_TIME_LOW,
+  EpbOption,
+  LE,
+  MAX_BLOCK_BYTES,
+  OPT_END,
+  OPTION_CODE,
+  OPTION_HEADER_BYTES,
+  OPTION_LENGTH,
+  padded,
+  SHB_MAGIC,
+} from "../../shared/pcapng/layout.ts";
+import { CaptureFormatError } from "../../shared/pcapng/packet.ts";
+import { PcapngReader } from "../../shared/pcapng/reader.ts";
+import { type InterfaceCounts, PcapngWriter } from "../../shared/pcapng/writer.ts";
+
+export interface RelayOptions {
+  /** Begins a new file before one gets longer than this; 0, the default, never. */
+  readonly rotateBytes?: number;
+  /** Begins a new file with the first packet that is so much younger than the file's first. */
+  readonly rotateMs?: number;
+}
+
+/** Bytes that wait for the output before `feed` waits too: the sender has a queue of its own. */
+const WAIT_BYTES = 4 * 1024 * 1024;
+/** What every file begins with. A device has 1024 interfaces at most, of some hundred bytes. */
+const DESCRIPTIONS: ReadonlySet<number> = new Set([
+  BlockType.SECTION,
+  BlockType.INTERFACE,
+  BlockType.NAMES,
+]);
+const MAX_DESCRIPTION_BYTES = 4 * 1024 * 1024;
+/** An Interface Statistics Block. */
+const STATISTICS_BYTES = 24 + 7 * 12 + 4;
+const WORD = 2 ** 32;
+
+/** What one interface of the stream had. */
+class Counts implements InterfaceCounts {
+  /** As the stream's own statistics say; they may come before its end, when a NIC leaves. */
+  told: InterfaceCounts | undefined;
+  delivered = 0;
+  lost = 0;
+
+  get received(): number {
+    return Math.max(this.told?.received ?? 0, this.delivered + this.lost);
+  }
+  get accepted(): number {
+    return Math.max(this.told?.accepted ?? 0, this.delivered + this.lost);
+  }
+  get dropped(): number {
+    return Math.max(this.told?.dropped ?? 0, this.lost);
+  }
+}
+
+export class CaptureRelay {
+  /** Settles when everything has been written, or the output has failed; never rejects. */
+  readonly done: Promise<CaptureSummary>;
+  readonly #input = new ByteQueue();
+  readonly #pump: Pump;
+  readonly #writer: PcapngWriter;
+  /** Understands the blocks that are not packets. */
+  readonly #reader = new PcapngReader();
+  readonly #rotateBytes: number;
+  readonly #rotateNs: number;
+  readonly #counts: Counts[] = [];
+  /** Section, interfaces and names, as they came: every file begins with them. */
+  readonly #descriptions: Uint8Array[] = [];
+  #descriptionBytes = 0;
+  #out: BlockBuffer;
+  #outPackets = 0;
+  #fileBytes = 0;
+  #filePackets = 0;
+  #offset = 0;
+  /** Nanoseconds since 1970 as two words: of the stream's first packet, the file's, the last. */
+  #startHigh = 0;
+  #startLow = 0;
+  #fileHigh = 0;
+  #fileLow = 0;
+  #high = 0;
+  #low = 0;
+  #ended = false;
+  #resolve: (summary: CaptureSummary) => void;
+
+  constructor(output: CaptureOutput, options: RelayOptions = {}) {
+    this.#rotateBytes = options.rotateBytes || Number.POSITIVE_INFINITY;
+    this.#rotateNs = (options.rotateMs || Number.POSITIVE_INFINITY) * 1e6;
+    const { promise, resolve } = Promise.withResolvers<CaptureSummary>();
+    this.done = promise;
+    this.#resolve = resolve;
+    this.#pump = new Pump(output, (error) => this.#fail(error));
+    this.#out = this.#pump.empty();
+    this.#writer = new PcapngWriter(this.#out);
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Packets that have come. */
+  get packets(): number {
+    return this.#counts.reduce((sum, { delivered }) => sum + delivered, 0);
+  }
+
+  /**
+   * More of the stream; the bytes are kept, not copied. Settles when there is room for more. Rejects
+   * with CaptureFormatError when this is no stream of a device.
+   */
+  async feed(bytes: Uint8Array): Promise<void> {
+    if (this.#ended) return;
+    this.#input.feed(bytes);
+    for (let block = this.#block(); block !== undefined; block = this.#block()) this.#take(block);
+    if (this.#out.used > 0) this.#handOver(false);
+    if (this.#pump.queuedBytes > WAIT_BYTES) await this.#pump.drained();
+  }
+
+  /** The stream is over, or nobody wants more of it. */
+  end(reason: string): Promise<CaptureSummary> {
+    if (!this.#ended) {
+      this.#ended = true;
+      if (this.#descriptions.length > 0) this.#endFile();
+      void this.#pump.drained().then(() => this.#finish(reason));
+    }
+    return this.done;
+  }
+
+  /** The next whole block. */
+  #block(): DataView | undefined {
+    const head = this.#input.peek(SHB_MAGIC + 4);
+    if (head === undefined) return undefined;
+    const view = new DataView(head.buffer, head.byteOffset, head.length);
+    if (this.#descriptions.length === 0) {
+      const ours =
+        view.getUint32(BLOCK_TYPE, LE) === BlockType.SECTION &&
+        view.getUint32(SHB_MAGIC, LE) === BYTE_ORDER_MAGIC;
+      if (!ours) throw new CaptureFormatError("FORMAT", 0, "no capture of a device");
+    }
+    const length = view.getUint32(BLOCK_LENGTH, LE);
+    if (!plausibleLength(length, MAX_BLOCK_BYTES)) {
+      throw new CaptureFormatError("BLOCK_LENGTH", this.#offset, `a block of ${length} bytes`);
+    }
+    const block = this.#input.peek(length);
+    if (block === undefined) return undefined;
+    const whole = new DataView(block.buffer, block.byteOffset, length);
+    if (whole.getUint32(length - 4, LE) !== length) {
+      throw new CaptureFormatError("BLOCK_LENGTH", this.#offset, "a block with two lengths");
+    }
+    this.#input.skip(length);
+    this.#offset += length;
+    return whole;
+  }
+
+  #take(block: DataView): void {
+    const type = block.getUint32(BLOCK_TYPE, LE);
+    if (type === BlockType.ENHANCED_PACKET) {
+      this.#packet(block);
+      return;
+    }
+    if (type === BlockType.SECTION && this.#descriptions.length > 0) {
+      throw new CaptureFormatError("FORMAT", this.#offset, "a second section");
+    }
+    const copy = new Uint8Array(block.buffer, block.byteOffset, block.byteLength).slice();
+    this.#reader.feed(copy);
+    if (this.#reader.next() !== undefined) {
+      // Passed on, it would be in the file and in no count.
+      throw new CaptureFormatError("FORMAT", this.#offset, "a packet block of an old kind");
+    }
+    if (type === BlockType.STATISTICS) {
+      this.#statistics();
+      return;
+    }
+    if (type === BlockType.INTERFACE) this.#counts.push(new Counts());
+    if (DESCRIPTIONS.has(type)) this.#describe(copy);
+    this.#append(copy);
+  }
+
+  #describe(block: Uint8Array): void {
+    this.#descriptionBytes += block.length;
+    if (this.#descriptionBytes > MAX_DESCRIPTION_BYTES) {
+      throw new CaptureFormatError("FORMAT", this.#offset, "descriptions without end");
+    }
+    this.#descriptions.push(block);
+    this.#reader.names.length = 0;
+  }
+
+  #packet(block: DataView): void {
+    const length = block.byteLength;
+    const room = length - EPB_DATA - 4;
+    if (room < 0 || block.getUint32(EPB_CAPTURED, LE) > room) {
+      throw new CaptureFormatError(
+        "BLOCK_LENGTH",
+        this.#offset,
+        "a packet that is longer than its block",
+      );
+    }
+    const counts = this.#counts[block.getUint32(EPB_INTERFACE, LE)];
+    if (counts === undefined) {
+      throw new CaptureFormatError("INTERFACE", this.#offset, "a packet of no interface");
+    }
+    const drops = dropsOf(block);
+    if (drops < 0)
+      throw new CaptureFormatError("OPTION", this.#offset, "options that can't be read");
+    this.#high = block.getUint32(EPB_TIME_HIGH, LE);
+    this.#low = block.getUint32(EPB_TIME_LOW, LE);
+    this.#rotateIfDue(length);
+    if (this.#filePackets === 0) {
+      this.#fileHigh = this.#high;
+      this.#fileLow = this.#low;
+      if (this.#startHigh === 0) {
+        this.#startHigh = this.#high;
+        this.#startLow = this.#low;
+      }
+    }
+    counts.delivered++;
+    counts.lost += drops;
+    this.#append(new Uint8Array(block.buffer, block.byteOffset, length));
+    this.#outPackets++;
+    this.#filePackets++;
+  }
+
+  /** The stream's own statistics: kept for those that the files end with. */
+  #statistics(): void {
+    // Taken out, because a stream may go on for weeks.
+    for (const {
+      interface: described,
+      received,
+      accepted,
+      dropped,
+      tsNs,
+    } of this.#reader.statistics.splice(0)) {
+      const counts = this.#counts[described.index]!;
+      const { delivered } = counts;
+      counts.told = {
+        received: Number(received ?? delivered),
+        accepted: Number(accepted ?? delivered),
+        dropped: Number(dropped ?? 0),
+        delivered,
+      };
+      this.#high = Number(tsNs >> 32n);
+      this.#low = Number(tsNs & 0xffff_ffffn);
+    }
+  }
+
+  #append(bytes: Uint8Array): void {
+    if (this.#out.used + bytes.length > this.#out.bytes.length && this.#out.used > 0) {
+      this.#handOver(false);
+    }
+    this.#out.reserve(bytes.length);
+    this.#out.bytes.set(bytes, this.#out.used);
+    this.#out.used += bytes.length;
+    this.#fileBytes += bytes.length;
+  }
+
+  #rotateIfDue(length: number): void {
+    if (this.#filePackets === 0) return;
+    const end = this.#fileBytes + length + this.#counts.length * STATISTICS_BYTES;
+    const age = (this.#high - this.#fileHigh) * WORD + (this.#low - this.#fileLow);
+    if (end <= this.#rotateBytes && age < this.#rotateNs) return;
+    this.#endFile();
+    for (const description of this.#descriptions) this.#append(description);
+  }
+
+  #endFile(): void {
+    for (const [number, counts] of this.#counts.entries()) {
+      const { high, low } = { high: this.#high, low: this.#low };
+      this.#writer.statistics(number, this.#startHigh, this.#startLow, high, low, counts);
+    }
+    this.#handOver(true);
+    this.#fileBytes = 0;
+    this.#filePackets = 0;
+  }
+
+  #handOver(last: boolean): void {
+    const full = this.#out;
+    this.#out = this.#pump.empty();
+    this.#writer.out = this.#out;
+    const startMs =
+      this.#fileHigh === 0 ? Date.now() : (this.#fileHigh * WORD + this.#fileLow) / 1e6;
+    this.#pump.give(full, this.#outPackets, last, startMs);
+    this.#outPackets = 0;
+  }
+
+  #fail(error: SinkError): void {
+    this.#ended = true;
+    if (readerGone(error.code)) this.#finish("reader gone", error.code);
+    else this.#finish(`failed: ${error.message}`, error.code);
+  }
+
+  #finish(reason: string, code?: string): void {
+    const { files } = this.#pump;
+    this.#resolve({
+      reason,
+      ...(code === undefined ? {} : { code }),
+      packets: files.reduce((sum, file) => sum + file.packets, 0),
+      bytes: files.reduce((sum, file) => sum + file.bytes, 0),
+      files,
+      interfaces: this.#counts.map((counts, i) => ({
+        name: this.#reader.interfaces[i]?.name ?? "",
+        received: counts.received,
+        accepted: counts.accepted,
+        dropped: counts.dropped,
+        delivered: counts.delivered,
+      })),
+    });
+  }
+}
+
+/** Bytes of the options that readers take for numbers. */
+const NUMBER_BYTES: readonly (number | undefined)[] = Object.assign([], {
+  [EpbOption.FLAGS]: 4,
+  [EpbOption.DROP_COUNT]: 8,
+  [EpbOption.PACKET_ID]: 8,
+  [EpbOption.QUEUE]: 4,
+});
+
+/**
+ * epb_dropcount of a packet block, whose packet is within it; 0 when it has none, -1 when a reader
+ * would stumble over its options.
+ */
+function dropsOf(block: DataView): number {
+  const end = block.byteLength - 4;
+  let at = EPB_DATA + padded(block.getUint32(EPB_CAPTURED, LE));
+  let drops = 0;
+  // Blocks and all that is in them are whole words.
+  while (at < end) {
+    const code = block.getUint16(at + OPTION_CODE, LE);
+    const length = block.getUint16(at + OPTION_LENGTH, LE);
+    if (code === OPT_END) break;
+    at += OPTION_HEADER_BYTES;
+    if (length > end - at || length !== (NUMBER_BYTES[code] ?? length)) return -1;
+    if (code === EpbOption.DROP_COUNT) {
+      drops = block.getUint32(at, LE) + block.getUint32(at + 4, LE) * WORD;
+    }
+    at += padded(length);
+  }
+  return drops;
+}

@@ -1,0 +1,80 @@
+/** Asks a device for a capture. The answer is pcapng, for as long as both ends want it. */
+
+import type { IncomingMessage } from "node:http";
+import { FILTER_MS } from "../../shared/capture/filter.ts";
+import { printable } from "../../shared/pcapng/text.ts";
+import { httpUrl } from "../../shared/transport/address.ts";
+import { notOurs, openPage, whyNot } from "../common/device-page.ts";
+import { ExitCode, Failure, messageOf, systemCode } from "../common/failure.ts";
+
+const ANSWER_MS = 5000;
+/** Filters are compiled before the answer, those of others too. */
+const FILTER_ANSWER_MS = ANSWER_MS + FILTER_MS;
+/** A device that vanishes without a word is noticed, however quiet the capture. */
+const KEEP_ALIVE_MS = 10_000;
+/** A refusal is a sentence; a stranger's page may be anything. */
+const MAX_REFUSAL_BYTES = 64 * 1024;
+
+export interface CaptureQuery {
+  readonly sources: readonly string[];
+  readonly frames: boolean;
+  readonly ring: boolean;
+  readonly filter?: string | undefined;
+  readonly snap?: number;
+  readonly count?: number;
+}
+
+function pathOf({ sources, frames, ring, filter, snap = 0, count = 0 }: CaptureQuery): string {
+  const query = new URLSearchParams();
+  for (const source of sources) query.append("source", source);
+  query.set("frames", frames ? "1" : "0");
+  query.set("ring", ring ? "1" : "0");
+  // A filter out of a file has lines; to libpcap they are spaces, and a device takes no others.
+  const oneLine = filter?.replace(/[\t\r\n]+/g, " ").trim() ?? "";
+  if (oneLine !== "") query.set("filter", oneLine);
+  if (snap > 0) query.set("snap", String(snap));
+  if (count > 0) query.set("count", String(count));
+  return `/capture?${query}`;
+}
+
+/** GET /capture. Rejects with Failure: what the device says against it, or why it can't be reached. */
+export async function openCapture(connect: string, query: CaptureQuery): Promise<IncomingMessage> {
+  const url = new URL(pathOf(query), httpUrl(connect, "/"));
+  const { host } = url;
+  let answer: IncomingMessage;
+  try {
+    answer = await openPage(url, {}, query.filter === undefined ? ANSWER_MS : FILTER_ANSWER_MS);
+    answer.socket.setKeepAlive(true, KEEP_ALIVE_MS);
+  } catch (error) {
+    throw Failure.from(error, whyNot(error, url));
+  }
+  const type = answer.headers["content-type"] ?? "";
+  if (answer.statusCode === 200 && type === "application/x-pcapng") return answer;
+  const refusal = type.startsWith("application/json") ? await refusalOf(answer) : undefined;
+  answer.destroy();
+  if (refusal === undefined) throw notOurs(host, `it answers HTTP ${answer.statusCode}`);
+  const usage = answer.statusCode === 400 ? ExitCode.USAGE : ExitCode.FAILED;
+  throw new Failure(printable(refusal), usage);
+}
+
+/** Why a capture that was under way ended. */
+export function whyCut(error: unknown): string {
+  // Node calls this "aborted", which says nothing about who did it.
+  return systemCode(error) === "ECONNRESET" ? "the device is gone" : messageOf(error);
+}
+
+async function refusalOf(answer: IncomingMessage): Promise<string | undefined> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of answer as AsyncIterable<Buffer>) {
+      chunks.push(chunk);
+      bytes += chunk.length;
+      if (bytes > MAX_REFUSAL_BYTES) return undefined;
+    }
+    const { error } = JSON.parse(Buffer.concat(chunks).toString()) as { error?: unknown };
+    return typeof error === "string" ? error : undefined;
+  } catch {
+    return undefined;
+  }
+}

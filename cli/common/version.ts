@@ -1,0 +1,25 @@
+/** Who we are, from package.json: one folder up from the sources, two from dist/cli. */
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+function read(): { version: string; folder: URL } {
+  for (const path of ["../../", "../../../"]) {
+    const folder = new URL(path, import.meta.url);
+    let text: string;
+    try {
+      text = readFileSync(new URL("package.json", folder), "utf8");
+    } catch {
+      continue;
+    }
+    const { name, version } = JSON.parse(text) as { name?: string; version?: string };
+    if (name === "ringwire" && version !== undefined) return { version, folder };
+  }
+  throw new Error("package.json is missing: the installation is not whole");
+}
+
+const { version, folder } = read();
+export const VERSION = version;
+/** README.md of this installation, as a path. */
+export const README = fileURLToPath(new URL("README.md", folder));
+/** How this program names itself to its peers. */
+export const AGENT = `ringwire/${VERSION}`;

@@ -1,0 +1,106 @@
+/** The capture that the demo leaves behind: the first packets of everything, small enough to open. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Readable } from "node:stream";
+import { fileURLToPath } from "node:url";
+import { FileOutput } from "../capture/file-output.ts";
+import { checkFile } from "../capture/output.ts";
+import { CaptureRelay } from "../capture/relay.ts";
+import { openCapture } from "../capture/stream.ts";
+import { Failure, messageOf } from "../common/failure.ts";
+
+/** From the first word of each NIC into its traffic; a few megabytes. */
+const PACKETS = 3000;
+const SNAP_BYTES = 256;
+
+/** Wireshark needs it to read the batches. */
+export const DISSECTOR = fileURLToPath(
+  new URL("../wireshark/plugin/ringwire.lua", import.meta.url),
+);
+
+/** What a demo leaves behind. */
+export interface LeftCapture {
+  readonly file: string;
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+export class DemoCapture {
+  readonly #path: string;
+  /** Made here, for the file alone. */
+  readonly #folder: string | undefined;
+  #stream: Readable | undefined;
+  #relay: CaptureRelay | undefined;
+  #copied: Promise<void> = Promise.resolve();
+  #isLeft = false;
+
+  private constructor(path: string, folder: string | undefined) {
+    this.#path = path;
+    this.#folder = folder;
+  }
+
+  /**
+   * For a file at `asked`, or one in a new temporary folder; undefined when `asked` is false. Throws
+   * Failure.
+   */
+  static async at(asked: string | boolean | undefined): Promise<DemoCapture | undefined> {
+    if (asked === false) return undefined;
+    if (typeof asked === "string") {
+      checkFile("--capture", asked);
+      return new DemoCapture(asked, undefined);
+    }
+    try {
+      const folder = await mkdtemp(join(tmpdir(), "ringwire-demo-"));
+      return new DemoCapture(join(folder, "ringwire-demo.pcapng"), folder);
+    } catch (error) {
+      throw new Failure(
+        `no folder for the capture can be made in ${tmpdir()} (${messageOf(error)}): --capture FILE names another place, --no-capture leaves none`,
+      );
+    }
+  }
+
+  /** Begins before there is any NIC, so that the file has their first words. Rejects with Failure. */
+  async begin(url: string): Promise<void> {
+    const stream = await openCapture(url, {
+      sources: ["any"],
+      frames: true,
+      ring: true,
+      snap: SNAP_BYTES,
+      count: PACKETS,
+    });
+    const relay = new CaptureRelay(new FileOutput(this.#path));
+    this.#stream = stream;
+    this.#relay = relay;
+    this.#copied = copy(stream, relay);
+    void relay.done.then(() => stream.destroy());
+  }
+
+  /** Ends it, if it has not ended by itself. Rejects with Failure when the file is not whole. */
+  async end(): Promise<LeftCapture | undefined> {
+    if (this.#relay === undefined) return undefined;
+    this.#stream?.destroy();
+    await this.#copied;
+    const { code, reason, packets, bytes } = await this.#relay.done;
+    if (code !== undefined) throw new Failure(`the capture ${reason}`);
+    this.#isLeft = true;
+    return { file: this.#path, packets, bytes };
+  }
+
+  /** Removes the folder, when the demo came to no end at which it names the file. */
+  async clear(): Promise<void> {
+    if (this.#isLeft) return;
+    this.#stream?.destroy();
+    await this.#copied;
+    if (this.#folder !== undefined) await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+async function copy(stream: Readable, relay: CaptureRelay): Promise<void> {
+  try {
+    for await (const chunk of stream as AsyncIterable<Buffer>) await relay.feed(chunk);
+  } catch {
+    // Cut by `end`, or with the device: the file ends with what came.
+  }
+  await relay.end("the device ended it");
+}

@@ -1,0 +1,339 @@
+/**
+ * `ringwire demo`: a device and two frontends as three processes on this machine, traffic both
+ * ways, every frame checked by its receiver. One NIC is ENA, the other Xen.
+ *
+ *   this process ── stdin, stdout ──┬── ringwire device
+ *                                   ├── ringwire exchange ena0
+ *                                   └── ringwire exchange xn0
+ *
+ * The children end when their stdin closes, so none is left behind, whatever becomes of us.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { Command } from "commander";
+import { z } from "zod";
+import type { Snapshot } from "../../device/nic.ts";
+import type { ExchangeReport } from "../../frontend/apps/exchange.ts";
+import { httpUrl } from "../../shared/transport/address.ts";
+import { Failure } from "../common/failure.ts";
+import { addCommonFlags, CommonShape, readOptions, whole } from "../common/options.ts";
+import { bytesText, countText, msText, Output, table } from "../common/output.ts";
+import { onStop } from "../common/signals.ts";
+import { README } from "../common/version.ts";
+import { dropsOf } from "../status/text.ts";
+import { list, record } from "../status/values.ts";
+import { DemoCapture, DISSECTOR, type LeftCapture } from "./capture.ts";
+
+const Shape = z.object({
+  ...CommonShape,
+  seconds: whole(1, 3600).default(3),
+  /** A path; false: none; else one in a temporary folder. */
+  capture: z.union([z.string().min(1), z.boolean()]).optional(),
+});
+type Options = z.infer<typeof Shape>;
+
+const DRIVER_NAMES = { ena: "ENA", xen: "Xen" } as const;
+/** As it was called: through npx it may be nowhere in PATH. */
+const COMMAND = process.env["npm_command"] === "exec" ? "npx ringwire" : "ringwire";
+const NEXT = [
+  [`${COMMAND} device --trace`, "a device that shows all it does"],
+  [`${COMMAND} frontend`, "a NIC, in a second terminal"],
+  [`${COMMAND} status`, "queues and counters, in a third"],
+] as const;
+const NEXT_WIDTH = Math.max(...NEXT.map(([what]) => what.length));
+/** From the start of a child to its first word, and from the last frame to the last word. */
+const STEP_MS = 20_000;
+/** One NIC of each personality, on one switch. */
+const NICS = [
+  { name: "ena0", driver: "ena" },
+  { name: "xn0", driver: "xen" },
+] as const;
+
+export function demoCommand(): Command {
+  const command = new Command("demo")
+    .description(
+      "Runs a device and two NICs on this machine, and checks every frame that they exchange.",
+    )
+    .option("--seconds <n>", "seconds during which frames flow (3)")
+    .option(
+      "--capture <file>",
+      "file for the capture (ringwire-demo.pcapng in a new temporary folder)",
+    )
+    .option("--no-capture", "make no capture");
+  return addCommonFlags(command)
+    .addHelpText("before", EXAMPLES)
+    .action(async (_flags: unknown, self: Command) => runDemo(readOptions(self, Shape)));
+}
+
+const EXAMPLES = `Examples:
+  ringwire demo                  no root needed, takes a few seconds
+  ringwire demo --seconds 30     longer
+  ringwire demo --json           the result for programs
+`;
+
+interface Report extends ExchangeReport {
+  readonly event: "report";
+  readonly name: string;
+  readonly seconds: number;
+}
+
+async function runDemo(options: Options): Promise<void> {
+  const output = new Output(options.json);
+  const stop = onStop();
+  // Before anything runs: what can't be left behind is known now.
+  const capture = await DemoCapture.at(options.capture);
+  const interrupted = stop.asked.then((signal) => {
+    throw new Failure(`stopped by ${signal} before the end`);
+  });
+  interrupted.catch(() => {});
+  const children: Helper[] = [];
+  let over = false;
+  const start = (...args: string[]): Helper => {
+    if (over) throw new Failure("the demo is over");
+    const child = new Helper(args);
+    children.push(child);
+    return child;
+  };
+  try {
+    await Promise.race([interrupted, exchange(options.seconds, capture, start, output)]);
+  } finally {
+    over = true;
+    await Promise.all(children.map((child) => child.end()));
+    await capture?.clear();
+    stop.forget();
+  }
+}
+
+async function exchange(
+  seconds: number,
+  capture: DemoCapture | undefined,
+  start: (...args: string[]) => Helper,
+  output: Output,
+): Promise<void> {
+  const device = start(
+    "device",
+    "--listen",
+    "127.0.0.1:0",
+    "--json",
+    "--quiet",
+    "--end-with-stdin",
+  );
+  const { url } = await device.event<{ url: string }>("listening");
+  output.text(`device     process ${device.pid}, listening on ${url}`);
+  await capture?.begin(url);
+  const sides = NICS.map(({ name, driver }) => {
+    const time = String(seconds);
+    return start(
+      "exchange",
+      "--name",
+      name,
+      "--driver",
+      driver,
+      "--connect",
+      url,
+      "--seconds",
+      time,
+    );
+  });
+  await Promise.all(
+    sides.map(async (side, i) => {
+      await side.event("up");
+      const { name, driver } = NICS[i]!;
+      output.text(
+        `${name.padEnd(10)} process ${side.pid}, its ${DRIVER_NAMES[driver]} driver is up`,
+      );
+    }),
+  );
+  for (const side of sides) side.go();
+  await Promise.all(sides.map((side) => side.event("ready")));
+  output.text(`           frames of 60 to 1514 bytes both ways for ${seconds} s ...`);
+  const during = seconds * 1000 + STEP_MS;
+  await Promise.all(sides.map((side) => side.event("quiet", during)));
+  // Both are quiet, so nothing is on its way: now the counters can be compared. The device is asked
+  // while both are there, because a port takes its counters along.
+  const page = await fetch(httpUrl(url, "/status"), { signal: AbortSignal.timeout(STEP_MS) });
+  const { segment } = (await page.json()) as { segment: Snapshot };
+  const reports = await Promise.all(sides.map((side) => side.lastWords<Report>("report")));
+  await Promise.all(sides.map((side) => side.end()));
+  const left = await capture?.end();
+  summarise(reports, segment, device, sides, left, output);
+}
+
+function summarise(
+  reports: readonly Report[],
+  segment: Snapshot,
+  device: Helper,
+  sides: readonly Helper[],
+  capture: LeftCapture | undefined,
+  output: Output,
+): void {
+  const [a, b] = reports as [Report, Report];
+  const ways = [
+    { from: a, to: b },
+    { from: b, to: a },
+  ].map(({ from, to }) => ({
+    from: from.name,
+    to: to.name,
+    frames: from.sent,
+    bytes: from.sentBytes,
+    verified: to.verified,
+    corrupt: to.corrupt,
+    duplicate: to.duplicate,
+    lost: from.sent - to.verified - to.corrupt,
+    framesPerSecond: Math.round(from.sent / from.seconds),
+    bitsPerSecond: Math.round((from.sentBytes * 8) / from.seconds),
+  }));
+  const drops: Record<string, number> = {};
+  for (const port of list(segment["ports"])) {
+    for (const [reason, n] of Object.entries(dropsOf(record(port)))) {
+      drops[reason] = (drops[reason] ?? 0) + n;
+    }
+  }
+  const roundTrips = [...a.roundTripUs, ...b.roundTripUs].sort((x, y) => x - y);
+  const roundTripUs = roundTrips[roundTrips.length >> 1] ?? 0;
+  const good = ways.every(
+    (way) => way.frames > 0 && way.lost === 0 && way.corrupt === 0 && way.duplicate === 0,
+  );
+  const processes = {
+    device: device.pid,
+    ...Object.fromEntries(sides.map((side, i) => [NICS[i]!.name, side.pid])),
+  };
+  const kept = capture === undefined ? {} : { capture };
+  output.value({ event: "result", ok: good, ways, roundTripUs, drops, processes, ...kept });
+  const rows = ways.map((way) => [
+    `${way.from} -> ${way.to}`,
+    countText(way.frames),
+    countText(way.verified),
+    countText(way.lost),
+    countText(way.corrupt + way.duplicate),
+    `${countText(way.framesPerSecond)}/s`,
+    `${(way.bitsPerSecond / 1e6).toFixed(0)} Mbit/s`,
+    bytesText(way.bytes),
+  ]);
+  const reasons = Object.entries(drops).map(([reason, n]) => `${reason} ${countText(n)}`);
+  const lines = [
+    "",
+    ...table(["way", "frames", "verified", "lost", "wrong", "rate", "", "bytes"], rows),
+    "",
+    `round trip ${msText(roundTripUs / 1000)} (median of ${roundTrips.length}, through both drivers and the device, twice)`,
+    `drops      ${reasons.length === 0 ? "none" : reasons.join(", ")}`,
+    ...(capture === undefined
+      ? []
+      : [
+          `capture    ${capture.file}: the first ${countText(capture.packets)} frames and batches`,
+          `           wireshark -X lua_script:${DISSECTOR} ${capture.file}`,
+        ]),
+    "",
+    good
+      ? "Every frame crossed an ENA driver, a Xen driver, one device and two WebSockets, and arrived as it was sent."
+      : "Not every frame arrived as it was sent.",
+    "",
+    "Next:",
+    ...NEXT.map(([what, why]) => `  ${what.padEnd(NEXT_WIDTH)}  ${why}`),
+    `  two hosts on one segment: ${README}`,
+  ];
+  for (const line of lines) output.text(line);
+  if (!good) throw new Failure("frames were lost or wrong");
+}
+
+/** A child process that is spoken to in JSON lines, and ends when its stdin does. */
+class Helper {
+  readonly pid: number | undefined;
+  readonly #name: string;
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<void>;
+  readonly #heard: { readonly event?: string }[] = [];
+  readonly #listeners = new Set<() => void>();
+  #rest = "";
+  #over: string | undefined;
+
+  constructor(args: readonly string[]) {
+    this.#name = args[0] === "exchange" ? (args[2] ?? "") : (args[0] ?? "");
+    const program = fileURLToPath(
+      new URL(
+        import.meta.url.endsWith(".ts") ? "../ringwire.ts" : "../ringwire.js",
+        import.meta.url,
+      ),
+    );
+    const child = spawn(process.execPath, [...process.execArgv, program, ...args], {
+      stdio: ["pipe", "pipe", "inherit"],
+      env: childEnvironment(),
+    });
+    this.pid = child.pid;
+    this.#child = child;
+    child.stdin?.on("error", () => {});
+    child.stdout?.setEncoding("utf8").on("data", (text: string) => this.#hear(text));
+    this.#ended = new Promise((resolve) => {
+      const over = (why: string) => {
+        this.#over ??= why;
+        this.#tell();
+        resolve();
+      };
+      child.on("error", (error) => over(`could not be started: ${error.message}`));
+      child.on("close", (code, signal) => over(`ended with ${signal ?? code}`));
+    });
+  }
+
+  /** The first event of that name. Rejects with Failure when the child ends before, or hangs. */
+  async event<T>(name: string, timeoutMs = STEP_MS): Promise<T> {
+    const found = Promise.withResolvers<T>();
+    const look = () => {
+      const heard = this.#heard.find((value) => value.event === name);
+      if (heard !== undefined) found.resolve(heard as T);
+      else if (this.#over !== undefined) found.reject(this.#failure(this.#over));
+    };
+    const timer = setTimeout(
+      () => found.reject(this.#failure(`did not say "${name}" within ${timeoutMs / 1000} s`)),
+      timeoutMs,
+    );
+    this.#listeners.add(look);
+    try {
+      look();
+      return await found.promise;
+    } finally {
+      clearTimeout(timer);
+      this.#listeners.delete(look);
+    }
+  }
+
+  /** Lets it begin. */
+  go(): void {
+    this.#child.stdin?.write("go\n");
+  }
+
+  /** Closes its stdin and waits for what it says then. */
+  lastWords<T>(name: string): Promise<T> {
+    this.#child.stdin?.end();
+    return this.event<T>(name);
+  }
+
+  /** Ends it, in good order if it can, and waits. */
+  async end(): Promise<void> {
+    if (this.#over !== undefined) return;
+    this.#child.stdin?.end();
+    const timer = setTimeout(() => this.#child.kill("SIGKILL"), 3000);
+    await this.#ended;
+    clearTimeout(timer);
+  }
+
+  #failure(what: string): Failure {
+    return new Failure(`the demo's process ${this.#name} ${what}`);
+  }
+
+  #hear(text: string): void {
+    const lines = (this.#rest + text).split("\n");
+    this.#rest = lines.pop() ?? "";
+    for (const line of lines) if (line.startsWith("{")) this.#heard.push(JSON.parse(line));
+    this.#tell();
+  }
+
+  #tell(): void {
+    for (const look of [...this.#listeners]) look();
+  }
+}
+
+/** Ours without what would configure the children: the demo is the same everywhere. */
+function childEnvironment(): NodeJS.ProcessEnv {
+  const mine = Object.entries(process.env).filter(([name]) => !name.startsWith("RINGWIRE_"));
+  return Object.fromEntries(mine);
+}

@@ -1,0 +1,98 @@
+/**
+ * `ringwire exchange`, not shown in the help: a frontend of the demo. It prints one JSON object a
+ * line ("up", "ready", "quiet", "report"), begins when its stdin says something, and ends when its
+ * stdin does, so that it never outlives who started it.
+ */
+import { Command } from "commander";
+import { z } from "zod";
+import { PERSONALITIES } from "../../shared/wire/personality.ts";
+import { sentenceOf } from "../common/advice.ts";
+import { Failure } from "../common/failure.ts";
+import { createLog } from "../common/log.ts";
+import { nicName, oneOf, readOptions, target, whole } from "../common/options.ts";
+import { Output } from "../common/output.ts";
+import { onStop, stdinEnd, stdinSays } from "../common/signals.ts";
+import { AGENT } from "../common/version.ts";
+
+const Shape = z.object({
+  connect: target,
+  driver: oneOf(...PERSONALITIES).default("ena"),
+  name: nicName,
+  seconds: whole(1, 3600),
+});
+/** After the last frame was sent, this long for it to be acknowledged. */
+const QUIET_MS = 5000;
+
+export function exchangeCommand(): Command {
+  return new Command("exchange")
+    .description("One side of the demo's traffic.")
+    .option("--connect <url>", "the device")
+    .option("--name <name>", "name of the NIC")
+    .option("--driver <ena|xen>", "ena or xen")
+    .option("--seconds <n>", "how long to send")
+    .action(async (_flags: unknown, self: Command) => runExchange(readOptions(self, Shape)));
+}
+
+async function runExchange(options: z.infer<typeof Shape>): Promise<void> {
+  const output = new Output(true);
+  const log = createLog({ level: "warn", form: "text" });
+  const stop = onStop();
+  const { Session } = await import("../../frontend/session.ts");
+  const { createDriver } = await import("../../frontend/drivers.ts");
+  const { Exchange } = await import("../../frontend/apps/exchange.ts");
+  const session = new Session({
+    connect: options.connect,
+    name: options.name,
+    personality: options.driver,
+    driver: (context) => createDriver(options.driver, context, {}),
+    agent: AGENT,
+    log,
+  });
+  try {
+    await session.start();
+    await session.driver.up();
+    await session.driver.settled();
+  } catch (error) {
+    throw new Failure(sentenceOf(error, options.connect));
+  }
+  output.value({ event: "up", name: options.name });
+  // Both NICs must be up before the first frame, or the switch has to drop it.
+  const first = await Promise.race([stop.asked, stdinEnd(), stdinSays()]);
+  const exchange = new Exchange(session.driver.ifnet);
+  let since = 0;
+  let seconds = 0;
+  let timer: NodeJS.Timeout | undefined;
+  exchange.onReady = () => {
+    output.value({ event: "ready", name: options.name });
+    since = performance.now();
+    exchange.startData();
+    timer = setTimeout(() => {
+      seconds = (performance.now() - since) / 1000;
+      timer = setTimeout(() => quiet(), QUIET_MS);
+      exchange.stopData();
+    }, options.seconds * 1000);
+  };
+  let told = false;
+  const quiet = () => {
+    if (told) return;
+    told = true;
+    clearTimeout(timer);
+    output.value({ event: "quiet", name: options.name });
+  };
+  exchange.onQuiet = quiet;
+  if (first === "go") {
+    exchange.start();
+    await Promise.race([stop.asked, stdinEnd()]);
+  }
+  clearTimeout(timer);
+  exchange.close();
+  output.value({
+    event: "report",
+    name: options.name,
+    seconds,
+    ...exchange.report,
+    ifnet: { ...session.driver.ifnet.counters },
+  });
+  await session.close();
+  process.stdin.destroy();
+}

@@ -1,0 +1,141 @@
+/** `ringwire bridge`: netmap's bridge between two ports, or between a NIC and its host rings. */
+import { Command, Option } from "commander";
+import { z } from "zod";
+import { Control, Counts } from "../../frontend/apps/app.ts";
+import { bridge } from "../../frontend/apps/bridge.ts";
+import { totalOf, totalText } from "../../frontend/apps/report.ts";
+import { shareMemory } from "../../frontend/apps/slots.ts";
+import type { NmPort } from "../../frontend/netmap/descriptor.ts";
+import { ExitCode, Failure } from "../common/failure.ts";
+import { createLog } from "../common/log.ts";
+import { addCommonFlags, CommonShape, logOptions, readOptions, whole } from "../common/options.ts";
+import { Output } from "../common/output.ts";
+import { onStop } from "../common/signals.ts";
+import { type Running, whileRunning } from "./netmap-run.ts";
+import { addNicFlags, NicShape, Nics, portName } from "./nics.ts";
+
+const Shape = z.object({
+  ...CommonShape,
+  ...NicShape,
+  interface: z.array(portName).default([]),
+  burst: whole(1, 8192).default(1024),
+  copy: z.boolean().default(false),
+  waitLink: whole(0, 100).default(0),
+  loopback: z.boolean().default(false),
+  reportMs: whole(10, 1_000_000).default(1000),
+});
+type Options = z.infer<typeof Shape>;
+
+const collect = (value: string, before: string[]): string[] => [...before, value];
+const STYLE = { plain: false, averages: false, framing: false };
+
+export function bridgeCommand(): Command {
+  const command = new Command("bridge")
+    .description("netmap's bridge: each port sends what the other receives, without a copy.")
+    .addOption(
+      new Option(
+        "-i, --interface <port>",
+        "port to bridge with its host rings; given twice: two ports to bridge",
+      )
+        .argParser(collect)
+        .default([], "none"),
+    )
+    .option("-b, --burst <n>", "packets moved in one turn of the loop (1024)")
+    .option("-c, --copy", "copy packets even where both ports could exchange buffers")
+    .option("-w, --wait-link <s>", "seconds to pause between link up and start (0)")
+    .option("-L, --loopback", "with one port: send back what it receives")
+    .option("-T, --report-ms <ms>", "time between two reports (1000)");
+  return addCommonFlags(addNicFlags(command))
+    .addHelpText("before", EXAMPLES)
+    .action(async (_flags: unknown, self: Command) => runBridge(readOptions(self, Shape)));
+}
+
+const EXAMPLES = `Examples:
+  sudo ringwire bridge -i netmap:ena0 --tap rw0 --connect HOST:7700
+      the kernel, through the NIC's host rings
+  ringwire bridge -i netmap:ena0 -i netmap:ena1 --connect HOST:7700
+      two NICs of this process
+  ringwire bridge -i netmap:ena0 --loopback --connect HOST:7700
+      a mirror
+`;
+
+/** As the original: one port, or the same twice, is bridged to its host rings. */
+function portsOf({ interface: names, loopback, tap }: Options): [string, string] {
+  const [a, b = a] = names;
+  if (a === undefined || b === undefined || names.length > 2) {
+    throw new Failure("-i is needed once or twice: a netmap port name", ExitCode.USAGE);
+  }
+  if (a !== b) {
+    if (loopback) throw new Failure("--loopback goes with one port", ExitCode.USAGE);
+    return [a, b];
+  }
+  if (loopback) return [a, a];
+  if (tap === undefined) {
+    throw new Failure(
+      names.length === 2
+        ? `-i ${a} is given twice: as in netmap that bridges it to its host rings, and nobody is behind them without --tap. Name two different ports, or add --tap`
+        : `-i ${a} alone is bridged to its host rings, and nobody is behind them without --tap`,
+      ExitCode.USAGE,
+    );
+  }
+  return [`${a}^`, a];
+}
+
+async function runBridge(options: Options): Promise<void> {
+  const output = new Output(options.json);
+  const log = createLog(logOptions(options));
+  const stop = onStop();
+  const names = portsOf(options);
+  const nics = new Nics(options, log);
+  try {
+    if (!(await nics.connect(names, stop))) return;
+    await nics.reserve(names);
+    const a = await nics.openPort(names[0]);
+    const b = names[0] === names[1] ? a : await nics.openPort(names[1]);
+    await nics.settled();
+    const zeroCopy = !options.copy && shareMemory(a, b);
+    output.event(`${names[0]} <-> ${names[1]}, ${zeroCopy ? "zero copy" : "by copies"}`, {
+      event: "ready",
+      ports: names,
+      zeroCopy,
+      pid: process.pid,
+    });
+    const counts = await run(options, a, b, { nics, output, log, stop });
+    tell(names, counts, nics, output);
+  } finally {
+    await nics.close();
+  }
+}
+
+async function run(
+  options: Options,
+  a: NmPort,
+  b: NmPort,
+  parts: Pick<Running, "nics" | "output" | "log" | "stop">,
+): Promise<readonly [Counts, Counts]> {
+  const counts = [new Counts(), new Counts()] as const;
+  const control = new Control();
+  const { burst, copy, reportMs, quiet } = options;
+  const work = control
+    .sleep(options.waitLink * 1000)
+    .then(() => bridge(a, b, { burst, copy }, counts, control));
+  await whileRunning(work, { ...parts, control, counts, style: STYLE, reportMs, quiet });
+  return counts;
+}
+
+function tell(
+  [a, b]: readonly [string, string],
+  counts: readonly [Counts, Counts],
+  nics: Nics,
+  output: Output,
+): void {
+  const ways = [
+    { from: a, to: b, ...totalOf([counts[0]]) },
+    { from: b, to: a, ...totalOf([counts[1]]) },
+  ];
+  output.value({ event: "result", ways, ...nics.counters() });
+  for (const way of ways) {
+    output.text(`${way.from} -> ${way.to}${way.drops > 0 ? `, ${way.drops} dropped` : ""}`);
+    for (const line of totalText("Moved", way, STYLE)) output.text(`  ${line}`);
+  }
+}

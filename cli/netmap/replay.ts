@@ -1,0 +1,243 @@
+/** `ringwire replay`: the Ethernet frames of a capture file, sent through a NIC of this process. */
+
+import { Command } from "commander";
+import { z } from "zod";
+import { Control } from "../../frontend/apps/app.ts";
+import type { ReplayResult } from "../../frontend/apps/replay/account.ts";
+import { replay } from "../../frontend/apps/replay.ts";
+import { totalOf, totalText } from "../../frontend/apps/report.ts";
+import type { Nic } from "../../frontend/nic.ts";
+import { CaptureFileReader } from "../../shared/capture/read.ts";
+import { formatMac } from "../../shared/net/ethernet.ts";
+import { printable } from "../../shared/pcapng/text.ts";
+import { PERSONALITIES } from "../../shared/wire/personality.ts";
+import { statsOf } from "../capture/output.ts";
+import { ExitCode, Failure, messageOf } from "../common/failure.ts";
+import { createLog } from "../common/log.ts";
+import {
+  addCommonFlags,
+  addConnectFlag,
+  addWaitFlag,
+  CommonShape,
+  ConnectShape,
+  logOptions,
+  nicName,
+  oneOf,
+  readOptions,
+  unicastMac,
+  WaitShape,
+  whole,
+} from "../common/options.ts";
+import { Output } from "../common/output.ts";
+import { onStop, type Stop } from "../common/signals.ts";
+import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
+import { Nics, TAKE_OVER } from "./nics.ts";
+
+const STDIN = "-";
+const MAX_COUNT = 999_999_999;
+/** Interfaces of a file that a sentence names. */
+const MAX_NAMES = 8;
+/** What the NIC is called here and, without --name, on the device. */
+const IFNAME = "replay0";
+
+const Shape = z.object({
+  ...CommonShape,
+  ...ConnectShape,
+  ...WaitShape,
+  driver: oneOf(...PERSONALITIES).default("ena"),
+  name: nicName.optional(),
+  mac: unicastMac.optional(),
+  mtu: whole(128, 9216).optional(),
+  zeroMask: z.boolean().default(false),
+  takeOver: z.boolean().default(false),
+  loop: whole(0, MAX_COUNT).default(1),
+  rate: whole(0, MAX_COUNT).default(0),
+  preserveTiming: z.boolean().default(false),
+  sendTruncated: z.boolean().default(false),
+  interface: z.array(z.string().min(1)).default([]),
+  reportMs: whole(10, 1_000_000).default(1000),
+  plainUnits: z.boolean().default(false),
+});
+type Options = z.infer<typeof Shape>;
+
+export function replayCommand(): Command {
+  const command = addWaitFlag(addConnectFlag(new Command("replay")))
+    .description("Sends the Ethernet frames of a pcap or pcapng file through a NIC.")
+    .argument("<file>", "pcap or pcapng, of any size; - for standard input")
+    .option("--driver <ena|xen>", "driver of the NIC (ena)")
+    .option(
+      "--name <name>",
+      `name of the NIC, one of a kind on the device (${IFNAME}, or the next free number)`,
+    )
+    .option(
+      "--mac <address>",
+      "MAC address of the NIC (made from name and segment); frames keep theirs",
+    )
+    .option("--mtu <bytes>", "largest packet, its Ethernet header not counted (1500)")
+    .option("--take-over", TAKE_OVER)
+    .option(
+      "--zero-mask",
+      "do not hide what is sent from proxies on the way (less work): for loopback and TLS only",
+    )
+    .option(
+      "-i, --interface <name...>",
+      "send the frames of this interface of the file, by name or number; may be repeated (all, each frame once)",
+    )
+    .option("--loop <n>", "send the file this many times; 0: without end (1)")
+    .option("-R, --rate <pps>", "at most this many packets per second; 0: as fast as possible (0)")
+    .option("--preserve-timing", "keep the gaps between the packets of the file")
+    .option("--send-truncated", "send packets that the capture cut short, as far as they go")
+    .option("-T, --report-ms <ms>", "time between two reports (1000)")
+    .option("-N, --plain-units", "print plain numbers instead of K, M, G");
+  return addCommonFlags(command)
+    .addHelpText("before", EXAMPLES)
+    .action(async (file: string, _flags: unknown, self: Command) => {
+      await runReplay(file, readOptions(self, Shape));
+    });
+}
+
+const EXAMPLES = `Examples:
+  ringwire replay trace.pcapng --connect HOST:7700
+      as fast as it goes
+  ringwire replay trace.pcap --connect HOST:7700 --preserve-timing
+      as it was captured
+  ringwire replay trace.pcap --connect HOST:7700 --loop 0 -R 10000
+      10 kpps until stopped
+  ringwire replay trace.pcapng --connect HOST:7700 -i ena0
+      what that interface of the file has
+  ssh HOST cat trace.pcap.gz | ringwire replay - --connect HOST:7700
+      what a pipe gives
+`;
+
+async function runReplay(path: string, options: Options): Promise<void> {
+  const output = new Output(options.json);
+  const log = createLog(logOptions(options));
+  const stop = onStop();
+  // Before connecting: a file that can't be read must not take the name from a NIC that works.
+  const source = await openFile(path, options.loop, stop);
+  const nics = new Nics(options, log);
+  try {
+    if (!(await nics.connect([`netmap:${IFNAME}`], stop))) return;
+    await nics.settled();
+    const { ifnet } = nics.nic(IFNAME)!;
+    sayReady(path, options, nics.nic(IFNAME)!, output);
+    const counts = newCounts(1);
+    const control = new Control();
+    const { reportMs, quiet, plainUnits: plain } = options;
+    const style = { plain, averages: false, framing: false };
+    const running = { nics, output, log, stop, control, counts, style, reportMs, quiet };
+    const config = { ...options, loops: options.loop, interfaces: options.interface };
+    const warn = (sentence: string) => log.warn({}, `${path}: ${sentence}`);
+    const work = replay(source, ifnet, config, counts[0]!, control, { warn });
+    tell(path, await whileRunning(work, running), running);
+  } finally {
+    await nics.close();
+    await source[Symbol.asyncDispose]();
+  }
+}
+
+async function openFile(given: string, loops: number, stop: Stop): Promise<CaptureFileReader> {
+  const path = given === STDIN ? "/dev/stdin" : given;
+  if (loops !== 1 && statsOf(path)?.isFIFO() === true) {
+    throw new Failure(`--loop: ${given} is a pipe, and can be sent once`, ExitCode.USAGE);
+  }
+  let file: CaptureFileReader | undefined;
+  try {
+    const opened = await CaptureFileReader.open(path);
+    file = opened;
+    void stop.asked.then(() => opened.abandon());
+    await file.more();
+    return file;
+  } catch (error) {
+    await file?.[Symbol.asyncDispose]();
+    throw new Failure(`${given} can't be replayed: ${messageOf(error)}`);
+  }
+}
+
+function sayReady(path: string, { driver }: Options, nic: Nic, output: Output): void {
+  const { ifnet } = nic;
+  const { name } = nic.session.agreed;
+  const mac = formatMac(ifnet.mac);
+  const { mtu } = ifnet;
+  output.event(`replay of ${path} on ${name}: ${driver}, ${mac}, mtu ${mtu}`, {
+    event: "ready",
+    file: path,
+    name,
+    driver,
+    mac,
+    mtu,
+    pid: process.pid,
+  });
+}
+
+/** What each reason to skip is called behind a number. */
+const SKIPPED: Readonly<Record<keyof ReplayResult["skipped"], string>> = {
+  copy: "seen before on another interface",
+  notChosen: "of other interfaces",
+  notEthernet: "not Ethernet",
+  truncated: "truncated",
+  noHeader: "without an Ethernet header",
+  tooLong: "too long for the MTU",
+  tooLongToCut: "too long to be segmented",
+  superFrame: "to be segmented",
+  unfinished: "with an unfinished checksum",
+  refused: "refused by the driver",
+};
+
+/** The last lines, and all of it as one JSON object. Throws Failure when the file was not sent. */
+function tell(
+  path: string,
+  result: ReplayResult,
+  { counts, output, nics, style, control }: Running,
+): void {
+  const total = totalOf(counts);
+  const { read, padded, lost, inFlight, broken } = result;
+  const stopped = control.isStopped;
+  output.value({
+    event: "result",
+    function: "replay",
+    file: path,
+    ...total,
+    ...result,
+    stopped,
+    ...nics.counters(),
+  });
+  for (const line of totalText("Sent", total, style)) output.text(line);
+  const reasons = Object.entries(result.skipped).filter(([, packets]) => packets > 0);
+  const words = reasons.map(
+    ([why, packets]) => `${packets} ${SKIPPED[why as keyof typeof SKIPPED]}`,
+  );
+  if (words.length > 0) {
+    output.text(`Skipped ${read - total.packets} of ${read} packets: ${words.join(", ")}.`);
+  }
+  const { copy, notEthernet, notChosen } = result.skipped;
+  if (copy > 0) {
+    const frames = read - notEthernet - notChosen;
+    const on = `${frames} frames on ${result.interfaces.length} interfaces`;
+    output.text(`${on} (${namesText(result.interfaces)}), ${copy} are copies; -i to choose.`);
+  }
+  if (padded > 0) output.text(`Padded ${padded} packets to 60 bytes.`);
+  if (lost + inFlight > 0) {
+    output.text(`Lost ${lost} packets in the driver; ${inFlight} were not yet taken.`);
+  }
+  if (broken !== undefined) {
+    throw new Failure(`${path}: ${broken}; ${total.packets} packets were sent before`);
+  }
+  if (result.missing.length > 0 && !stopped) {
+    const [what, there] = [result.missing, result.interfaces].map(namesText);
+    throw new Failure(`-i: ${path} has no interface ${what}; it has frames on ${there}`);
+  }
+  if (total.packets > 0 || stopped) return;
+  throw new Failure(
+    read === 0
+      ? `${path} holds no packets`
+      : `${path} holds no packet that can be sent: ${words.join(", ")}`,
+  );
+}
+
+/** Names out of a file, as a terminal may be shown them. */
+function namesText(names: readonly string[]): string {
+  const more = names.length - MAX_NAMES;
+  const shown = names.slice(0, MAX_NAMES).map(printable).join(", ") || "none";
+  return more > 0 ? `${shown} and ${more} more` : shown;
+}

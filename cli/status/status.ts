@@ -1,0 +1,131 @@
+/** `ringwire status`: asks a device once, or each second. */
+import { Command } from "commander";
+import { z } from "zod";
+import type { Snapshot } from "../../device/nic.ts";
+import { httpUrl } from "../../shared/transport/address.ts";
+import { ABSENT } from "../../shared/transport/unreachable.ts";
+import { getPage, notOurs, whenThere } from "../common/device-page.ts";
+import { Failure } from "../common/failure.ts";
+import { createLog } from "../common/log.ts";
+import {
+  addCommonFlags,
+  addConnectFlag,
+  addWaitFlag,
+  CommonShape,
+  ConnectShape,
+  logOptions,
+  readOptions,
+  WaitShape,
+} from "../common/options.ts";
+import { Output, topOf } from "../common/output.ts";
+import { onStop } from "../common/signals.ts";
+import { statusLines } from "./text.ts";
+import { list } from "./values.ts";
+
+const WATCH_MS = 1000;
+/** Entries that are asked for with one page of the address table; its largest. */
+const PAGE_LIMIT = 1024;
+/** Pages of the address table that are read at most: more than a device's table has. */
+const MAX_PAGES = 64;
+/** Cursor home, and clear to the end of the screen (ECMA-48). */
+const CLEAR = "\x1b[H\x1b[J";
+
+const Shape = z.object({
+  ...CommonShape,
+  ...ConnectShape,
+  ...WaitShape,
+  watch: z.boolean().default(false),
+});
+type Options = z.infer<typeof Shape>;
+
+export function statusCommand(): Command {
+  const command = addWaitFlag(addConnectFlag(new Command("status")))
+    .description("Shows NICs, queues, ports, drops and faults of a device.")
+    .option("--watch", "show it again each second, until Ctrl-C");
+  return addCommonFlags(command)
+    .addHelpText("before", EXAMPLES)
+    .action(async (_flags: unknown, self: Command) => {
+      const options = readOptions(self, Shape);
+      const output = new Output(options.json);
+      if (options.watch) await watch(options, output);
+      else await once(options, output);
+    });
+}
+
+const EXAMPLES = `Examples:
+  ringwire status                                 the device on this machine
+  ringwire status --connect HOST:7700 --watch     another one, each second
+  ringwire status --json | jq .segment.ports      for programs
+`;
+
+async function once({ connect, wait, ...options }: Options, output: Output): Promise<void> {
+  const asking = () => ask(connect);
+  const status = wait
+    ? await whenThere(asking, onStop(), createLog(logOptions(options)))
+    : await asking();
+  if (status !== undefined) show(status, output, false);
+}
+
+/** Until a signal. A device that was there and goes away is waited for: it may be starting anew. */
+async function watch({ connect, wait, ...options }: Options, output: Output): Promise<void> {
+  const log = createLog(logOptions(options));
+  const stop = onStop();
+  const stopped = stop.asked.then(() => undefined);
+  const clear = process.stdout.isTTY === true && !output.json;
+  let seen = false;
+  let trouble = "";
+  for (;;) {
+    const status = await Promise.race([stopped, ask(connect, 1).catch((error: Failure) => error)]);
+    if (status === undefined) return;
+    if (!(status instanceof Error)) {
+      show(status, output, clear);
+      seen = true;
+      trouble = "";
+    } else if (!(status instanceof Failure) || !(seen || (wait && ABSENT.has(status.code)))) {
+      throw status;
+    } else if (status.message !== trouble) {
+      trouble = status.message;
+      log.warn({}, `${trouble}; looking again each second`);
+    }
+    const pause = Promise.withResolvers<string>();
+    const timer = setTimeout(() => pause.resolve("again"), WATCH_MS);
+    const over = (await Promise.race([stopped, pause.promise])) === undefined;
+    clearTimeout(timer);
+    if (over) return;
+  }
+}
+
+function show(status: Snapshot, output: Output, clear: boolean): void {
+  if (clear) process.stdout.write(CLEAR);
+  const lines = statusLines(status);
+  output.event((clear ? topOf(lines, process.stdout.rows) : lines).join("\n"), status);
+}
+
+/** The device's status, with the address table as `addresses`. Throws Failure with a sentence. */
+async function ask(connect: string, mostPages = MAX_PAGES): Promise<Snapshot> {
+  const status = await askStatus(connect);
+  return { ...status, addresses: await askAddresses(connect, mostPages) };
+}
+
+/** GET /addresses until there is no next page, or `mostPages` were read. */
+async function askAddresses(connect: string, mostPages: number): Promise<Snapshot[]> {
+  const all: Snapshot[] = [];
+  let after = "";
+  for (let page = 0; page < mostPages; page++) {
+    const { value } = await getPage(connect, `/addresses?limit=${PAGE_LIMIT}${after}`);
+    const { addresses, next } = value as Snapshot;
+    all.push(...list(addresses));
+    if (typeof next !== "string") return all;
+    after = `&after=${encodeURIComponent(next)}`;
+  }
+  return all;
+}
+
+/** GET /status. Throws Failure with a sentence. */
+async function askStatus(connect: string): Promise<Snapshot> {
+  const { value } = await getPage(connect, "/status");
+  if (!("segment" in value) || !("nics" in value)) {
+    throw notOurs(new URL(httpUrl(connect, "/status")).host, "its page is about something else");
+  }
+  return value as Snapshot;
+}

@@ -1,0 +1,356 @@
+/**
+ * A batch in words: one line for each transaction, admin commands, completions, events, registers
+ * and doorbells by name, and what Xen says instead of them (trace-xen.ts). For --trace and failing
+ * tests; never on a path that has to be fast.
+ *
+ *   <- heartbeat sent=1203345 echo=0
+ *   -> write 2 records: ENA_AQ 0x1000 GET_FEATURE DEVICE_ATTRIBUTES id=3
+ *   -> mmio_write 1 record: AQ_DB = 0x1
+ *   <- write 1 record: ENA_RX_CDESC x 12 at 0x5000
+ *
+ * It reads what any peer may have sent, so it never throws: where the bytes stop making sense the
+ * last line says so, in the words of the decoder.
+ */
+import { hex, viewOf } from "../../shared/bytes/words.ts";
+import {
+  ACQ_ENTRY_SIZE,
+  AdminStatus,
+  AQ_ENTRY_SIZE,
+  acqCommon,
+  aqCommon,
+  createCqResp,
+  createSqResp,
+  mmioReadResp,
+  Opcode,
+} from "../../shared/ena/admin.ts";
+import { AENQ_ENTRY_SIZE } from "../../shared/ena/aenq.ts";
+import { DESC_SIZE, RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
+import { Register } from "../../shared/ena/registers.ts";
+import { FIELDS, opName } from "../../shared/wire/decode.ts";
+import { Reader } from "../../shared/wire/reader.ts";
+import { RECORD_BYTES, RecordType, record, Space } from "../../shared/wire/records.ts";
+import {
+  FAULT_SEVERITY_NAMES,
+  Limits,
+  Op,
+  ReadStatus,
+  WireError,
+} from "../../shared/wire/transactions.ts";
+import { unpackGuarded } from "../../shared/wire/values.ts";
+import { CTRL_SLOT_SIZE } from "../../shared/xen/control.ts";
+import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
+import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../shared/xen/netif.ts";
+import { RING_PAGE_BYTES } from "../../shared/xen/ring.ts";
+import {
+  describeAdminCommand,
+  describeAdminCompletion,
+  describeAenq,
+  describeRegister,
+  describeRegisterWrite,
+} from "./ena.ts";
+import { XenTracer } from "./wire-xen.ts";
+import {
+  describeCtrlRequest,
+  describeCtrlResponse,
+  describeGntst,
+  describeRingIndexes,
+} from "./xen.ts";
+
+export type TraceDirection = "in" | "out";
+
+/** Records of a column that are told one by one; of the rest only the number. */
+const MAX_TOLD = 16;
+const TYPE_NAMES = new Map<number, string>(
+  Object.entries(RecordType).map(([name, type]) => [type, name]),
+);
+/** Bytes of one entry of the types that come in arrays. */
+const ENTRY_BYTES = new Map<number, number>([
+  [RecordType.ENA_AQ, AQ_ENTRY_SIZE],
+  [RecordType.ENA_ACQ, ACQ_ENTRY_SIZE],
+  [RecordType.ENA_AENQ, AENQ_ENTRY_SIZE],
+  [RecordType.ENA_TX_DESC, DESC_SIZE],
+  [RecordType.ENA_RX_DESC, DESC_SIZE],
+  [RecordType.ENA_TX_CDESC, TX_CDESC_SIZE],
+  [RecordType.ENA_RX_CDESC, RX_CDESC_SIZE],
+  [RecordType.XEN_TX_REQ, TX_SLOT_SIZE],
+  [RecordType.XEN_TX_RSP, TX_SLOT_SIZE],
+  [RecordType.XEN_RX_REQ, RX_SLOT_SIZE],
+  [RecordType.XEN_RX_RSP, RX_SLOT_SIZE],
+  [RecordType.XEN_CTRL_REQ, CTRL_SLOT_SIZE],
+  [RecordType.XEN_CTRL_RSP, CTRL_SLOT_SIZE],
+]);
+const KNOWN_REGISTERS = new Set<number>(Object.values(Register));
+
+/** The tables a device that lies could make us fill. */
+const MAX_REMEMBERED = 4096;
+
+/**
+ * Follows one link: it remembers where the device put its doorbells, so that they have names. For
+ * a single batch `traceBatch` does.
+ */
+export class Tracer {
+  /** What the register at an offset of BAR 0 is, as CREATE_SQ and CREATE_CQ answered. */
+  readonly #places = new Map<number, string>();
+  /** Opcode and queue direction of the admin command with that id. */
+  readonly #commands = new Map<number, { opcode: number; direction: string }>();
+  readonly #xen = new XenTracer();
+
+  /** One line for each transaction of the batch, in order. Never throws. */
+  trace(direction: TraceDirection, batch: Uint8Array): string[] {
+    const arrow = direction === "out" ? "->" : "<-";
+    const lines: string[] = [];
+    try {
+      const r = new Reader(batch);
+      const n = r.array("batch", Limits.BATCH_TRANSACTIONS);
+      if (n === 0) lines.push(`${arrow} an empty batch`);
+      for (let i = 0; i < n; i++) lines.push(`${arrow} ${this.#transaction(r, i)}`);
+      r.finish("batch");
+    } catch (error) {
+      // Also what is not a WireError: a tracer that ends the process hides what it should show.
+      const why = error instanceof WireError ? error.message : `can't be read: ${String(error)}`;
+      lines.push(`${arrow} ! ${why}`);
+    }
+    return lines;
+  }
+
+  #transaction(r: Reader, index: number): string {
+    const fields = r.array(`transaction ${index}`, 16);
+    const op = r.uint(`transaction ${index}: opcode`, 255);
+    const name = opName(op);
+    const uint = (what: string): number => r.uint(`${name}: ${what}`, Number.MAX_SAFE_INTEGER);
+    const size = (what: string): number => {
+      r.bin(`${name}: ${what}`, Limits.MESSAGE_BYTES);
+      return r.binLength;
+    };
+    const text = (what: string): string =>
+      JSON.stringify(r.text(`${name}: ${what}`, Limits.TEXT_BYTES));
+    const want = FIELDS[op];
+    if (want === undefined || want !== fields) {
+      throw new WireError("WIRE_FIELDS", `transaction ${index}: ${name} with ${fields} fields`);
+    }
+    switch (op) {
+      case Op.WRITE:
+      case Op.PUSH:
+      case Op.MMIO_WRITE:
+        return `${name} ${this.#column(r, op, name)}`;
+      case Op.HELLO:
+      case Op.WELCOME:
+        return `${name} ${JSON.stringify(unpackGuarded(r, name))}`;
+      case Op.REFUSE:
+        return `${name} ${text("code")} ${text("text")}`;
+      case Op.HEARTBEAT:
+        return `${name} sent=${uint("sent")} echo=${uint("echo")}`;
+      case Op.PROGRESS:
+        return `${name} bytes=${uint("bytes")}`;
+      case Op.FAULT: {
+        const severity = FAULT_SEVERITY_NAMES[uint("severity")] ?? "?";
+        const said = `${text("code")} ${text("text")}`;
+        return `${name} ${severity} ${said} ${place(uint("space"), uint("address"))}`;
+      }
+      case Op.WINDOW:
+        return `${name} ${hex(uint("address"))} length=${uint("length")}`;
+      case Op.END_WINDOW:
+        return `${name} ${hex(uint("address"))}`;
+      case Op.READ: {
+        const tag = uint("tag");
+        const where = place(uint("space"), uint("address"));
+        return `${name} tag=${tag} ${where} length=${uint("length")}`;
+      }
+      case Op.READ_REPLY: {
+        const tag = uint("tag");
+        return `${name} tag=${tag}${refusal(uint("status"))} bytes=${size("bytes")}`;
+      }
+      case Op.MMIO_READ: {
+        const tag = uint("tag");
+        const bar = uint("bar");
+        const offset = uint("offset");
+        const what = bar === 0 ? this.#register(offset) : `BAR${bar}+${hex(offset)}`;
+        return `${name} tag=${tag} ${what} length=${uint("length")}`;
+      }
+      case Op.MMIO_READ_REPLY: {
+        const tag = uint("tag");
+        const bytes = size("bytes");
+        const value = bytes === 4 ? hex(r.view.getUint32(r.binAt, true)) : `${bytes} bytes`;
+        return `${name} tag=${tag} ${value}`;
+      }
+      case Op.INTERRUPT:
+        return `${name} vector=${uint("vector")}`;
+      case Op.MOVE:
+        return `${name} ${text("url")}`;
+      default:
+        return `${name} ${this.#xen.trace(r, op, name) ?? `with ${fields} fields`}`;
+    }
+  }
+
+  #column(r: Reader, op: number, name: string): string {
+    r.bin(`${name}: data`, Limits.MESSAGE_BYTES);
+    let at = r.binAt;
+    const end = at + r.binLength;
+    r.bin(`${name}: records`, Limits.COLUMN_RECORDS * RECORD_BYTES);
+    const { view, bytes } = r;
+    const count = Math.floor(r.binLength / RECORD_BYTES);
+    const told: string[] = [];
+    let lastRun = "";
+    let left = 0;
+    for (let i = 0; i < count; i++) {
+      const rec = r.binAt + i * RECORD_BYTES;
+      const length = record.length(view, rec);
+      if (length > end - at) {
+        told.push("! records beyond the data");
+        break;
+      }
+      const type = record.type(view, rec);
+      const data = bytes.subarray(at, at + length);
+      at += length;
+      const detail = this.#detail(
+        op,
+        type,
+        record.address(view, rec),
+        record.space(view, rec),
+        data,
+      );
+      if (detail === undefined) {
+        // What moves frames comes by the hundred: the first of a run stands for it.
+        const run = `${op}/${type}`;
+        if (run === lastRun) {
+          left++;
+          continue;
+        }
+        lastRun = run;
+        told.push(bulk(op, type, record.address(view, rec), record.space(view, rec), length));
+      } else {
+        lastRun = "";
+        told.push(...detail);
+      }
+      if (told.length >= MAX_TOLD) {
+        left += count - i - 1;
+        break;
+      }
+    }
+    const more = left > 0 ? `; ${left} more` : "";
+    return `${count} ${count === 1 ? "record" : "records"}: ${told.join("; ")}${more}`;
+  }
+
+  /** Control traffic, told in full; undefined for what moves frames. */
+  #detail(
+    op: number,
+    type: number,
+    address: number,
+    space: number,
+    data: Uint8Array,
+  ): string[] | undefined {
+    if (op === Op.MMIO_WRITE) {
+      if (space !== 0 || data.length !== 4) return undefined;
+      return [this.#registerWrite(address, viewOf(data).getUint32(0, true))];
+    }
+    if (type === RecordType.XEN_RING_INDEX) {
+      const told = describeRingIndexes(address % RING_PAGE_BYTES, data);
+      return [`${TYPE_NAMES.get(type)} ${place(space, address)} ${told}`];
+    }
+    const describe = DESCRIBE.get(type);
+    if (describe !== undefined) {
+      const entry = ENTRY_BYTES.get(type) ?? data.length;
+      const lines: string[] = [];
+      for (let at = 0; at < data.length; at += entry) {
+        const bytes = data.subarray(at, at + entry);
+        this.#learn(type, bytes);
+        lines.push(`${TYPE_NAMES.get(type)} ${place(space, address + at)} ${describe(bytes)}`);
+      }
+      return lines;
+    }
+    if (type === RecordType.MMIO_RESPONSE) return [readlessAnswer(address, data)];
+    return undefined;
+  }
+
+  #register(offset: number): string {
+    return this.#places.get(offset) ?? describeRegister(offset);
+  }
+
+  #registerWrite(offset: number, value: number): string {
+    if (KNOWN_REGISTERS.has(offset)) return describeRegisterWrite(offset, value);
+    return `${this.#places.get(offset) ?? hex(offset)} = ${hex(value)}`;
+  }
+
+  /** Remembers which register is whose doorbell. */
+  #learn(type: number, entry: Uint8Array): void {
+    if (entry.length < AQ_ENTRY_SIZE) return;
+    const view = viewOf(entry);
+    if (type === RecordType.ENA_AQ) {
+      const { opcode, commandId } = aqCommon.parse(view, 0);
+      // createSq: byte 4, bits 7:5 are the direction, 1 for tx.
+      const direction = entry[4]! >> 5 === 1 ? "tx" : "rx";
+      this.#commands.set(commandId, { opcode, direction });
+      return;
+    }
+    if (type !== RecordType.ENA_ACQ) return;
+    const { status, commandId } = acqCommon.parse(view, 0);
+    const command = this.#commands.get(commandId);
+    this.#commands.delete(commandId);
+    if (status !== AdminStatus.SUCCESS || this.#places.size >= MAX_REMEMBERED) return;
+    if (command?.opcode === Opcode.CREATE_SQ) {
+      const { sqIdx, sqDoorbellOffset } = createSqResp.parse(view, 0);
+      this.#places.set(sqDoorbellOffset, `doorbell of ${command.direction} SQ ${sqIdx}`);
+    } else if (command?.opcode === Opcode.CREATE_CQ) {
+      const { cqIdx, cqInterruptUnmaskRegisterOffset, numaNodeRegisterOffset } = createCqResp.parse(
+        view,
+        0,
+      );
+      if (cqInterruptUnmaskRegisterOffset !== 0) {
+        this.#places.set(cqInterruptUnmaskRegisterOffset, `unmask of CQ ${cqIdx}`);
+      }
+      if (numaNodeRegisterOffset !== 0) {
+        this.#places.set(numaNodeRegisterOffset, `numa node of CQ ${cqIdx}`);
+      }
+    }
+  }
+}
+
+/** One batch in words, without what earlier batches would tell about doorbells. Never throws. */
+export function traceBatch(direction: TraceDirection, batch: Uint8Array): string[] {
+  return new Tracer().trace(direction, batch);
+}
+
+const DESCRIBE = new Map<number, (bytes: Uint8Array) => string>([
+  [RecordType.ENA_AQ, describeAdminCommand],
+  [RecordType.ENA_ACQ, describeAdminCompletion],
+  [RecordType.ENA_AENQ, describeAenq],
+  [RecordType.XEN_CTRL_REQ, describeCtrlRequest],
+  [RecordType.XEN_CTRL_RSP, describeCtrlResponse],
+]);
+
+/** "0x1000", or reference and offset of a grant: "gref 9+0x40". */
+function place(space: number, address: number): string {
+  if (space !== Space.GRANT) return hex(address);
+  const offset = address % GRANT_PAGE_BYTES;
+  return `gref ${(address - offset) / GRANT_PAGE_BYTES}+${hex(offset)}`;
+}
+
+/** A grant is refused with the negated status of a grant operation; 1 is also a bus's only one. */
+function refusal(status: number): string {
+  if (status === ReadStatus.OK) return "";
+  return status === ReadStatus.REFUSED ? " refused" : ` refused ${describeGntst(-status)}`;
+}
+
+/** "ENA_RX_CDESC x 12 at 0x5000", "FRAME 1514 bytes at 0x10002000". */
+function bulk(op: number, type: number, address: number, space: number, length: number): string {
+  const name = TYPE_NAMES.get(type) ?? `type ${type}`;
+  const entry = ENTRY_BYTES.get(type);
+  const what =
+    entry !== undefined && length % entry === 0 ? `x ${length / entry}` : `${length} bytes`;
+  const where = op === Op.MMIO_WRITE ? `BAR${space}+${hex(address)}` : place(space, address);
+  return `${name} ${what} at ${where}`;
+}
+
+/** Value and offset come first, the request id behind them: two records, or one. */
+function readlessAnswer(address: number, data: Uint8Array): string {
+  const view = viewOf(data);
+  if (data.length === mmioReadResp.size) {
+    const { reqId, regOff, regVal } = mmioReadResp.parse(view, 0);
+    return `${describeRegister(regOff)} reads ${hex(regVal)} seq=${reqId}`;
+  }
+  if (data.length === 6) {
+    return `${describeRegister(view.getUint16(0, true))} reads ${hex(view.getUint32(2, true))}`;
+  }
+  if (data.length === 2) return `seq=${view.getUint16(0, true)}`;
+  return `MMIO_RESPONSE ${data.length} bytes at ${hex(address)}`;
+}

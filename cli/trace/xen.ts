@@ -1,0 +1,317 @@
+/**
+ * One line for each thing that passes between a Xen guest's NIC and its backend: for logs,
+ * captures, the inspector and failing tests. Never on the data path, and never throws: what is too
+ * short or unknown is said to be so.
+ */
+import { type Codes, nameOf, namesOf } from "../../shared/bytes/names.ts";
+import type { Struct } from "../../shared/bytes/struct.ts";
+import { hex, line, showNumber, truncated, viewOf } from "../../shared/bytes/words.ts";
+import {
+  CTRL_SLOT_SIZE,
+  CtrlStatus,
+  CtrlType,
+  ctrlRequest,
+  ctrlResponse,
+  HashAlgorithm,
+  HashType,
+} from "../../shared/xen/control.ts";
+import {
+  EvtchnOp,
+  EvtchnStatus,
+  evtchnAllocUnbound,
+  evtchnBindInterdomain,
+  evtchnBindVcpu,
+  evtchnClose,
+  evtchnReset,
+  evtchnSend,
+  evtchnStatus,
+  evtchnUnmask,
+} from "../../shared/xen/event-channel.ts";
+import { EXTRA_FLAG_MORE, EXTRA_SIZE, ExtraType, extra, GsoType } from "../../shared/xen/extra.ts";
+import {
+  Gntst,
+  GRANT_ENTRY_V1_SIZE,
+  GRANT_ENTRY_V2_SIZE,
+  GrantFlag,
+  GrantType,
+  GTF_TYPE_MASK,
+  grantEntry,
+  grantEntryV1,
+  grantEntryV2,
+  TransferFlag,
+} from "../../shared/xen/grant.ts";
+import {
+  GnttabOp,
+  gnttabCopy,
+  gnttabGetStatusFrames,
+  gnttabGetVersion,
+  gnttabMapGrantRef,
+  gnttabQuerySize,
+  gnttabSetupTable,
+  gnttabSetVersion,
+  gnttabTransfer,
+  gnttabUnmapGrantRef,
+} from "../../shared/xen/grant-ops.ts";
+import { Domid, Hypercall, XenErrno } from "../../shared/xen/hypercall.ts";
+import {
+  NetifStatus,
+  RX_SLOT_SIZE,
+  RxFlag,
+  rxRequest,
+  rxResponse,
+  TX_SLOT_SIZE,
+  TxFlag,
+  txRequest,
+  txResponse,
+} from "../../shared/xen/netif.ts";
+import { RingWord } from "../../shared/xen/ring.ts";
+import { SchedOp, ShutdownReason, schedShutdown } from "../../shared/xen/sched.ts";
+import { parseXsMessage, XsType, xsMalformed, xsText } from "../../shared/xen/xenstore.ts";
+
+/** "tx id=7 gref=9 size=1514 offset=64 CSUM_BLANK|DATA_VALIDATED" */
+export function describeTxRequest(bytes: Uint8Array): string {
+  if (bytes.length < TX_SLOT_SIZE) return truncated("tx request", bytes, TX_SLOT_SIZE);
+  const v = viewOf(bytes);
+  const offset = txRequest.offset(v, 0);
+  return line(
+    `tx id=${txRequest.id(v, 0)} gref=${txRequest.gref(v, 0)} size=${txRequest.size(v, 0)}`,
+    offset === 0 ? "" : `offset=${offset}`,
+    flagsOf(TxFlag, txRequest.flags(v, 0)),
+  );
+}
+
+/** "tx done id=7 OKAY" */
+export function describeTxResponse(bytes: Uint8Array): string {
+  if (bytes.length < TX_SLOT_SIZE) return truncated("tx response", bytes, TX_SLOT_SIZE);
+  const v = viewOf(bytes);
+  return `tx done id=${txResponse.id(v, 0)} ${nameOf(NetifStatus, txResponse.status(v, 0))}`;
+}
+
+/** "rx id=3 gref=12" */
+export function describeRxRequest(bytes: Uint8Array): string {
+  if (bytes.length < RX_SLOT_SIZE) return truncated("rx request", bytes, RX_SLOT_SIZE);
+  const v = viewOf(bytes);
+  return `rx id=${rxRequest.id(v, 0)} gref=${rxRequest.gref(v, 0)}`;
+}
+
+/** "rx done id=3 bytes=1514 DATA_VALIDATED", "rx done id=3 ERROR" */
+export function describeRxResponse(bytes: Uint8Array): string {
+  if (bytes.length < RX_SLOT_SIZE) return truncated("rx response", bytes, RX_SLOT_SIZE);
+  const v = viewOf(bytes);
+  const status = rxResponse.status(v, 0);
+  const offset = rxResponse.offset(v, 0);
+  return line(
+    `rx done id=${rxResponse.id(v, 0)}`,
+    status < 0 ? rxError(status) : `bytes=${status}`,
+    offset === 0 ? "" : `offset=${offset}`,
+    flagsOf(RxFlag, rxResponse.flags(v, 0)),
+  );
+}
+
+/** A backend may say what went wrong with the grant; -1 and -2 are the ring's own. */
+const rxError = (status: number): string =>
+  status >= NetifStatus.DROPPED ? nameOf(NetifStatus, status) : nameOf(Gntst, status);
+
+/** "extra GSO TCPV4 size=1448", "extra MCAST_ADD 33:33:00:00:00:01 more". Either ring's slot. */
+export function describeExtra(bytes: Uint8Array): string {
+  if (bytes.length < EXTRA_SIZE) return truncated("extra info", bytes, EXTRA_SIZE);
+  const v = viewOf(bytes);
+  const type = extra.type(v, 0);
+  const more = (extra.flags(v, 0) & EXTRA_FLAG_MORE) === 0 ? "" : "more";
+  const head = `extra ${nameOf(ExtraType, type)}`;
+  switch (type) {
+    case ExtraType.GSO: {
+      const features = extra.gsoFeatures(v, 0);
+      return line(
+        `${head} ${nameOf(GsoType, extra.gsoType(v, 0))} size=${extra.gsoSize(v, 0)}`,
+        features === 0 ? "" : `features=${hex(features)}`,
+        more,
+      );
+    }
+    case ExtraType.MCAST_ADD:
+    case ExtraType.MCAST_DEL: {
+      const octets = [0, 1, 2, 3, 4, 5].map((i) => extra.mcastByte(v, 0, i));
+      const address = octets.map((b) => b.toString(16).padStart(2, "0")).join(":");
+      return line(head, address, more);
+    }
+    case ExtraType.HASH: {
+      const what = nameOf(HashType, extra.hashType(v, 0));
+      const how = nameOf(HashAlgorithm, extra.hashAlgorithm(v, 0));
+      return line(head, what, how, hex(extra.hashValue(v, 0)), more);
+    }
+    default:
+      return line(head, more);
+  }
+}
+
+/** "ctrl SET_HASH_ALGORITHM id=1 data=1,0,0" */
+export function describeCtrlRequest(bytes: Uint8Array): string {
+  if (bytes.length < CTRL_SLOT_SIZE) return truncated("ctrl request", bytes, CTRL_SLOT_SIZE);
+  const { id, type, data0, data1, data2 } = ctrlRequest.parse(viewOf(bytes), 0);
+  return `ctrl ${nameOf(CtrlType, type)} id=${id} data=${data0},${data1},${data2}`;
+}
+
+/** "ctrl done SET_HASH_ALGORITHM id=1 SUCCESS data=0" */
+export function describeCtrlResponse(bytes: Uint8Array): string {
+  if (bytes.length < CTRL_SLOT_SIZE) return truncated("ctrl response", bytes, CTRL_SLOT_SIZE);
+  const { id, type, status, data } = ctrlResponse.parse(viewOf(bytes), 0);
+  return `ctrl done ${nameOf(CtrlType, type)} id=${id} ${nameOf(CtrlStatus, status)} data=${data}`;
+}
+
+/** "req_prod=17 req_event=1": words of a ring's header, `offset` being the first one's. */
+export function describeRingIndexes(offset: number, bytes: Uint8Array): string {
+  if (bytes.length === 0 || bytes.length % 4 !== 0) return `${bytes.length} bytes, no indexes`;
+  const view = viewOf(bytes);
+  const words: string[] = [];
+  for (let at = 0; at < bytes.length && words.length < 4; at += 4) {
+    words.push(`${nameOf(RingWord, offset + at).toLowerCase()}=${view.getUint32(at, true)}`);
+  }
+  return words.join(" ");
+}
+
+/** "PERMIT_ACCESS dom=0 frame=0x12 READONLY"; the entry alone, without its reference. */
+export function describeGrantEntry(version: number, bytes: Uint8Array): string {
+  const size = version === 1 ? GRANT_ENTRY_V1_SIZE : GRANT_ENTRY_V2_SIZE;
+  if (bytes.length < size) return truncated(`grant entry v${version}`, bytes, size);
+  const v = viewOf(bytes);
+  const flags = grantEntry.flags(v, 0);
+  const type = grantEntry.typeOf(flags);
+  const head = `${nameOf(GrantType, type)} dom=${domain(grantEntry.domid(v, 0))}`;
+  const rest = flags & ~GTF_TYPE_MASK;
+  if (type === GrantType.TRANSITIVE && version !== 1) {
+    const by = `by=${domain(grantEntryV2.transDomid(v, 0))}:${grantEntryV2.gref(v, 0)}`;
+    return line(head, by, flagsOf(GrantFlag, rest));
+  }
+  const frame = version === 1 ? grantEntryV1.frame(v, 0) : grantEntryV2.frame(v, 0);
+  const part =
+    version !== 1 && (flags & GrantFlag.SUB_PAGE) !== 0
+      ? `bytes=${grantEntryV2.pageOff(v, 0)}+${grantEntryV2.length(v, 0)}`
+      : "";
+  const table: Codes = type === GrantType.ACCEPT_TRANSFER ? TransferFlag : GrantFlag;
+  return line(head, `frame=${hex(frame)}`, part, flagsOf(table, rest));
+}
+
+interface Call {
+  readonly args: Struct<object>;
+  /** What its fields named here hold; domains are known by their name. */
+  readonly codes?: Readonly<Record<string, Codes>>;
+}
+const grantCall = (args: Struct<object>): Call => ({ args, codes: { status: Gntst } });
+
+/** Commands of each hypercall, and the structures of those that a NIC's guest makes. */
+const CALLS: readonly {
+  readonly number: number;
+  readonly commands: Codes;
+  readonly calls: ReadonlyMap<number, Call>;
+}[] = [
+  {
+    number: Hypercall.GRANT_TABLE_OP,
+    commands: GnttabOp,
+    calls: new Map([
+      [GnttabOp.MAP_GRANT_REF, grantCall(gnttabMapGrantRef)],
+      [GnttabOp.UNMAP_GRANT_REF, grantCall(gnttabUnmapGrantRef)],
+      [GnttabOp.SETUP_TABLE, grantCall(gnttabSetupTable)],
+      [GnttabOp.TRANSFER, grantCall(gnttabTransfer)],
+      [GnttabOp.COPY, grantCall(gnttabCopy)],
+      [GnttabOp.QUERY_SIZE, grantCall(gnttabQuerySize)],
+      [GnttabOp.SET_VERSION, grantCall(gnttabSetVersion)],
+      [GnttabOp.GET_STATUS_FRAMES, grantCall(gnttabGetStatusFrames)],
+      [GnttabOp.GET_VERSION, grantCall(gnttabGetVersion)],
+    ] as const),
+  },
+  {
+    number: Hypercall.SCHED_OP,
+    commands: SchedOp,
+    calls: new Map([
+      [SchedOp.SHUTDOWN, { args: schedShutdown, codes: { reason: ShutdownReason } }],
+    ] as const),
+  },
+  {
+    number: Hypercall.EVENT_CHANNEL_OP,
+    commands: EvtchnOp,
+    calls: new Map<number, Call>([
+      [EvtchnOp.BIND_INTERDOMAIN, { args: evtchnBindInterdomain }],
+      [EvtchnOp.CLOSE, { args: evtchnClose }],
+      [EvtchnOp.SEND, { args: evtchnSend }],
+      [EvtchnOp.STATUS, { args: evtchnStatus, codes: { status: EvtchnStatus } }],
+      [EvtchnOp.ALLOC_UNBOUND, { args: evtchnAllocUnbound }],
+      [EvtchnOp.BIND_VCPU, { args: evtchnBindVcpu }],
+      [EvtchnOp.UNMASK, { args: evtchnUnmask }],
+      [EvtchnOp.RESET, { args: evtchnReset }],
+    ]),
+  },
+];
+
+/** Argument structures of one call that are told; of the rest only the number. */
+const MAX_STRUCTURES = 4;
+
+/** "event_channel_op ALLOC_UNBOUND dom=SELF remoteDom=0", several structures with "; " between. */
+export function describeHypercall(number: number, command: number, bytes: Uint8Array): string {
+  const known = CALLS.find((c) => c.number === number);
+  if (known === undefined) return `hypercall ${number} command=${command} bytes=${bytes.length}`;
+  const head = `${nameOf(Hypercall, number).toLowerCase()} ${nameOf(known.commands, command)}`;
+  const call = known.calls.get(command);
+  if (call === undefined) return `${head} bytes=${bytes.length}`;
+  const { size } = call.args;
+  if (bytes.length < size) return truncated(head, bytes, size);
+  const count = Math.floor(bytes.length / size);
+  const view = viewOf(bytes);
+  const told: string[] = [];
+  for (let i = 0; i < count && i < MAX_STRUCTURES; i++) {
+    told.push(argumentsOf(call, view, i * size));
+  }
+  if (count > MAX_STRUCTURES) told.push(`${count - MAX_STRUCTURES} more`);
+  if (bytes.length % size !== 0) told.push(`${bytes.length % size} bytes behind`);
+  return line(head, told.join("; "));
+}
+
+/** "ok", "EINVAL"; a reply's structures are told by describeHypercall. */
+export const describeErrno = (errno: number): string =>
+  errno === 0 ? "ok" : nameOf(XenErrno, errno);
+
+/** "GENERAL_ERROR": a status of a grant operation, or of an access by grant. */
+export const describeGntst = (status: number): string => nameOf(Gntst, status);
+
+/** 'WRITE req=7 tx=1 "device/vif/0/state" "4"' */
+export function describeXsMessage(bytes: Uint8Array): string {
+  const message = parseXsMessage(bytes);
+  if (message === undefined) return `malformed: ${xsMalformed(bytes)}`;
+  const { type, reqId, txId, payload } = message;
+  // An end mark, as most messages have, would show as one more empty string.
+  const text = xsText(payload[payload.length - 1] === 0 ? payload.subarray(0, -1) : payload);
+  const strings = payload.length === 0 ? [] : text.split("\0");
+  const shown = strings.slice(0, MAX_STRINGS).map(quoted);
+  const left = strings.length - shown.length;
+  return line(
+    nameOf(XsType, type),
+    `req=${reqId}`,
+    txId === 0 ? "" : `tx=${txId}`,
+    ...shown,
+    left > 0 ? `${left} more` : "",
+  );
+}
+
+const MAX_STRINGS = 16;
+const MAX_STRING = 128;
+const quoted = (s: string): string =>
+  JSON.stringify(s.length > MAX_STRING ? `${s.slice(0, MAX_STRING)}...` : s);
+
+/** The fields that are not zero, and every domain: 0 is one. */
+function argumentsOf(call: Call, view: DataView, at: number): string {
+  const words: string[] = [];
+  for (const [name, value] of Object.entries(call.args.parse(view, at)) as [string, number][]) {
+    const codes = call.codes?.[name];
+    if (/dom(id)?$/i.test(name)) words.push(`${name}=${domain(value)}`);
+    else if (codes !== undefined && value !== 0) words.push(`${name}=${nameOf(codes, value)}`);
+    else if (value !== 0) words.push(`${name}=${showNumber(value)}`);
+  }
+  return words.join(" ");
+}
+
+/** "SELF", or the guest's number. */
+const domain = (domid: number): string => {
+  const name = nameOf(Domid, domid);
+  return name.startsWith("?") ? `${domid}` : name;
+};
+
+const flagsOf = (masks: Codes, flags: number): string => (flags === 0 ? "" : namesOf(masks, flags));

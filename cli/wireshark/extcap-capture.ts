@@ -1,0 +1,89 @@
+/** The part of `ringwire extcap` that has packets: a device's capture into Wireshark's pipe. */
+
+import { CaptureFilterError, compileFilter } from "../../shared/capture/filter.ts";
+import { readerGone, SinkError } from "../../shared/capture/output.ts";
+import { FifoOutput } from "../capture/fifo-output.ts";
+import { CaptureRelay } from "../capture/relay.ts";
+import { openCapture, whyCut } from "../capture/stream.ts";
+import { Failure } from "../common/failure.ts";
+import { onStop, type Stop } from "../common/signals.ts";
+
+export interface ExtcapCapture {
+  readonly device: string;
+  /** A port of the device, "switch", or "any". */
+  readonly source: string;
+  readonly ring: boolean;
+  readonly filter: string | undefined;
+  /** Bytes kept of a frame; 0: all. */
+  readonly snap: number;
+  /** 0: no end. */
+  readonly count: number;
+  /** The pipe, made by who reads it. */
+  readonly fifo: string;
+}
+
+/** After a signal: for a reader that is late, before it counts as gone. */
+const GRACE_MS = 1000;
+
+/**
+ * Captures until a signal, the count, or the end of either side. Says nothing when all is well:
+ * Wireshark shows whatever an extcap program writes to stderr as an error. Throws Failure.
+ */
+export async function captureToFifo(options: ExtcapCapture): Promise<void> {
+  const output = new FifoOutput(options.fifo);
+  const stop = onStop();
+  let grace: NodeJS.Timeout | undefined;
+  void stop.asked.then(() => {
+    grace = setTimeout(() => output.abort(), GRACE_MS);
+  });
+  try {
+    // First of all, and also when there will be nothing to write: dumpcap waits for a writer, and
+    // only one that has come can be seen to go.
+    await output.attach();
+    await relay(options, output, stop);
+  } catch (error) {
+    if (!(error instanceof SinkError)) throw error;
+    if (!readerGone(error.code)) throw new Failure(`the fifo can't be used: ${error.message}`);
+  } finally {
+    clearTimeout(grace);
+    output.abort();
+    stop.forget();
+  }
+}
+
+async function relay(options: ExtcapCapture, output: FifoOutput, stop: Stop): Promise<void> {
+  const { device, source, ring, filter, snap, count, fifo } = options;
+  const sources = [source];
+  const stream = await openCapture(device, { sources, frames: true, ring, filter, snap, count });
+  const relayed = new CaptureRelay(output);
+  let left = false;
+  const leave = (): void => {
+    left = true;
+    stream.destroy();
+  };
+  void stop.asked.then(leave);
+  void relayed.done.then(leave);
+  let broken: string | undefined;
+  try {
+    for await (const chunk of stream as AsyncIterable<Buffer>) await relayed.feed(chunk);
+  } catch (error) {
+    // What is cut from here ends with an error too.
+    if (!left) broken = whyCut(error);
+  }
+  const { code, reason } = await relayed.end(broken ?? "the capture is over");
+  const failed = code !== undefined && reason !== "reader gone" && !output.aborted;
+  if (failed) throw new Failure(`${fifo}: ${reason}`);
+  if (broken !== undefined) throw new Failure(`the connection to ${device} broke: ${broken}`);
+}
+
+/** What is wrong with a capture filter; undefined: nothing that is known here. */
+export async function filterProblem(text: string): Promise<string | undefined> {
+  try {
+    await compileFilter(text);
+  } catch (error) {
+    if (!(error instanceof CaptureFilterError)) throw error;
+    // Without libpcap here it is the device that judges, when the capture begins.
+    if (error.code === "FILTER") return error.message;
+  }
+  return undefined;
+}

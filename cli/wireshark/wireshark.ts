@@ -1,0 +1,182 @@
+/** `ringwire wireshark`: puts the dissector and the extcap program where Wireshark finds them. */
+import { existsSync } from "node:fs";
+import { lstat, mkdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Command } from "commander";
+import { z } from "zod";
+import { DEFAULT_DEVICE } from "../../shared/transport/address.ts";
+import { ExitCode, Failure, messageOf, systemCode } from "../common/failure.ts";
+import { addCommonFlags, CommonShape, readOptions, target } from "../common/options.ts";
+import { Output } from "../common/output.ts";
+import { wiresharkFolders } from "./folders.ts";
+
+/** The dissector and `ringwire-extcap`, beside the program that runs. */
+const OURS = fileURLToPath(new URL("./plugin", import.meta.url));
+/** The compiled program: Wireshark does not run the sources. */
+const PROGRAM = fileURLToPath(
+  new URL(
+    import.meta.url.endsWith(".ts") ? "../../dist/cli/ringwire.js" : "../ringwire.js",
+    import.meta.url,
+  ),
+);
+/** In every program that was put into an extcap folder: only such a one is changed or taken away. */
+const MARK = "# Made by: ringwire wireshark --install";
+
+const Shape = z.object({
+  ...CommonShape,
+  install: z.boolean().default(false),
+  uninstall: z.boolean().default(false),
+  devices: z.array(target).default([]),
+  plugins: z.string().min(1).optional(),
+  extcap: z.string().min(1).optional(),
+});
+
+export function wiresharkCommand(): Command {
+  const command = new Command("wireshark")
+    .description(
+      "Installs a dissector for Wireshark, and lists the NICs of devices as interfaces there.",
+    )
+    .option("--install", "put the dissector and the extcap program into Wireshark's folders")
+    .option("--uninstall", "remove both")
+    .option("--devices <device...>", `the devices whose NICs are listed (${DEFAULT_DEVICE})`)
+    .option("--plugins <dir>", "folder for Lua plugins (the one that tshark -G folders names)")
+    .option("--extcap <dir>", "folder for extcap programs (the one that tshark -G folders names)");
+  return addCommonFlags(command)
+    .addHelpText("before", EXAMPLES)
+    .action(async (_flags: unknown, self: Command) => {
+      const options = readOptions(self, Shape);
+      // In the environment they are those of the extcap program, whatever is done here.
+      const said = self.getOptionValueSource("devices") === "cli";
+      if (said && !options.install) {
+        throw new Failure("--devices goes with --install", ExitCode.USAGE);
+      }
+      await runWireshark(options);
+    });
+}
+
+const EXAMPLES = `Examples:
+  ringwire wireshark                      what is installed, and where
+  ringwire wireshark --install            for the device on this machine
+  ringwire wireshark --install --devices lab:7700 10.0.0.7:7700
+  tshark -D                               lists ringwire:switch@lab:7700 ...
+`;
+
+async function runWireshark(options: z.infer<typeof Shape>): Promise<void> {
+  const { install, uninstall, devices } = options;
+  const usage = (text: string): Failure => new Failure(text, ExitCode.USAGE);
+  if (install && uninstall) throw usage("--install or --uninstall, not both");
+  const output = new Output(options.json);
+  const found = await wiresharkFolders();
+  const dissector = new Link(join(resolve(options.plugins ?? found.plugins), "ringwire"));
+  const extcap = new Program(join(resolve(options.extcap ?? found.extcap), "ringwire-extcap"));
+  // Before anything is written: a folder may be that of all users.
+  if (!uninstall && options.extcap === undefined) {
+    for (const note of found.notes) output.text(`note: ${note}`);
+  }
+  for (const part of [dissector, extcap]) {
+    try {
+      const there = await part.isThere();
+      if (install) await part.install(devices);
+      if (uninstall && there) await part.uninstall();
+      const did = install
+        ? "installed"
+        : there
+          ? uninstall
+            ? "removed"
+            : "is there"
+          : "not there";
+      output.event(`${part.what}: ${did}: ${part.path}`, { part: part.what, did, path: part.path });
+    } catch (error) {
+      if (systemCode(error) === undefined) throw error;
+      throw new Failure(`${part.path}: ${messageOf(error)}`);
+    }
+  }
+  if (!install) return;
+  output.text(
+    `devices: ${devices.length > 0 ? devices.join(", ") : `RINGWIRE_DEVICES, else ${DEFAULT_DEVICE}`}`,
+  );
+  output.text("Wireshark shows them when it starts anew, or by Capture, Refresh Interfaces.");
+}
+
+/** The dissector: a link to the folder, so that an update of the package is one of the plugin. */
+class Link {
+  readonly what = "dissector";
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  async isThere(): Promise<boolean> {
+    const copy = `${this.path}.lua`;
+    // Loaded twice, Wireshark would greet its user with a Lua error.
+    if (existsSync(copy)) throw new Failure(`${copy} is a copy of the dissector: remove it first`);
+    const entry = await lstat(this.path).catch(() => undefined);
+    if (entry === undefined) return false;
+    if (entry.isSymbolicLink() && /capture\/wireshark$/.test(await readlink(this.path)))
+      return true;
+    throw new Failure(`${this.path} is there and not a link to a dissector: remove it first`);
+  }
+
+  async install(): Promise<void> {
+    await mkdir(join(this.path, ".."), { recursive: true });
+    await rm(this.path, { force: true });
+    await symlink(OURS, this.path);
+  }
+
+  uninstall(): Promise<void> {
+    return rm(this.path);
+  }
+}
+
+/**
+ * The extcap program: a few lines that know this Node, this ringwire and the devices. A Wireshark
+ * that was started from a desktop has neither the shell's PATH nor its variables.
+ */
+class Program {
+  readonly what = "extcap program";
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  async isThere(): Promise<boolean> {
+    const entry = await lstat(this.path).catch(() => undefined);
+    if (entry === undefined) return false;
+    // A link made by hand is as good; it is replaced by what knows more.
+    if (entry.isSymbolicLink() && /ringwire-extcap$/.test(await readlink(this.path))) return true;
+    if (entry.isFile() && (await readFile(this.path, "utf8")).includes(MARK)) return true;
+    throw new Failure(`${this.path} is there and not made by ringwire: remove it first`);
+  }
+
+  async install(devices: readonly string[]): Promise<void> {
+    if (!existsSync(PROGRAM)) throw new Failure(`${PROGRAM} is missing: npm run build makes it`);
+    await mkdir(join(this.path, ".."), { recursive: true });
+    await rm(this.path, { force: true });
+    await writeFile(this.path, script(devices), { mode: 0o755 });
+  }
+
+  uninstall(): Promise<void> {
+    return rm(this.path);
+  }
+}
+
+function script(devices: readonly string[]): string {
+  const preset = (name: string, value: string): string =>
+    `if [ -z "\${${name}-}" ]; then ${name}=${quoted(value)}; export ${name}; fi`;
+  return [
+    "#!/bin/sh",
+    MARK,
+    "# Variables that are set already count more.",
+    preset("RINGWIRE_BIN", PROGRAM),
+    preset("RINGWIRE_NODE", process.execPath),
+    ...(devices.length === 0 ? [] : [preset("RINGWIRE_DEVICES", devices.join(","))]),
+    `exec /bin/sh ${quoted(join(OURS, "ringwire-extcap"))} "$@"`,
+    "",
+  ].join("\n");
+}
+
+/** For sh: as it is, whatever it holds. */
+const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
