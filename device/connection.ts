@@ -8,27 +8,23 @@ import type { LogLimit } from "../shared/log-limit.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { type Hello, parseHello, type Welcome } from "../shared/wire/hello.ts";
-import { Link, type LinkOwner, type LinkTap } from "../shared/wire/link.ts";
+import type { LinkTap } from "../shared/wire/link.ts";
 import { Space } from "../shared/wire/records.ts";
 import {
   CloseCode,
   FaultSeverity,
-  type GrantVersion,
   Limits,
   Op,
   PROTOCOL_VERSION,
-  type ReadStatus,
-  type Sink,
   WireError,
 } from "../shared/wire/transactions.ts";
-import { UsedTags } from "../shared/wire/used-tags.ts";
 import { GRANT_PAGE_BYTES } from "../shared/xen/grant.ts";
 import type { RingSource } from "./capture/hub.ts";
+import { type ConnectionEvents, ConnectionSink } from "./connection-sink.ts";
 import { Deliveries } from "./deliveries.ts";
-import { LinkMemory } from "./dma/link-memory.ts";
 import { type Divergence, type Mirror, MirrorCheck } from "./dma/mirror-check.ts";
 import { LinkHost } from "./link-host.ts";
-import type { GuestCalls, GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
+import type { GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
 import { DropReason, type Port, type SwitchPort } from "./switch/port.ts";
 import type { SpoofNotice } from "./switch/switch.ts";
 
@@ -86,25 +82,19 @@ const MAX_REPORTS = 64;
 /** Time for a driver to suspend. */
 const SUSPEND_MS = 5_000;
 
-export class Connection implements LinkOwner, Sink, RingSource {
-  readonly sink: Sink = this;
+export class Connection implements RingSource {
   /** Number of the connection, as welcome says; 0 before. */
   epoch = 0;
   readonly reachedAt: string;
   readonly #owner: ConnectionOwner;
-  readonly #link: Link;
   readonly #peer: string;
-  readonly #memory: LinkMemory;
+  readonly #end: ConnectionSink;
   readonly #deliveries = new Deliveries();
   readonly #mirrors: MirrorCheck | undefined;
   readonly #helloTimer: NodeJS.Timeout;
   readonly #since = performance.now();
   /** Faults that the frontend reported to us, by code. */
   readonly #reports = new Map<string, number>();
-  readonly #readTags = new UsedTags("mmio_read");
-  readonly #callTags = new UsedTags("hypercall");
-  /** The batch with hello is over: the frontend can have been told that it may begin. */
-  #welcomed = false;
   #hello: Hello | undefined;
   #host: LinkHost | undefined;
   #nic: Nic | undefined;
@@ -116,17 +106,21 @@ export class Connection implements LinkOwner, Sink, RingSource {
     this.#owner = owner;
     this.reachedAt = reachedAt;
     this.#peer = peer;
-    this.#link = new Link(transport, this, owner.lines.of("wire"));
-    this.#memory = new LinkMemory(this.#link, owner.pushBytes);
+    this.#end = new ConnectionSink(
+      transport,
+      this.#events(),
+      owner.lines.of("wire"),
+      owner.pushBytes,
+    );
     if (owner.checkWindows) {
       this.#mirrors = new MirrorCheck(
-        (address, length, space) => this.#memory.ask(address, length, space),
+        (address, length, space) => this.#end.memory.ask(address, length, space),
         () => this.#shared(),
         (where) => this.#windowDiverged(where),
       );
     }
     this.#helloTimer = setTimeout(() => {
-      this.#link.close(CloseCode.PROTOCOL, `no hello within ${HELLO_MS / 1000} s`);
+      this.#end.link.close(CloseCode.PROTOCOL, `no hello within ${HELLO_MS / 1000} s`);
     }, HELLO_MS);
   }
 
@@ -145,24 +139,24 @@ export class Connection implements LinkOwner, Sink, RingSource {
 
   /** Seconds without a sign of life from the frontend. */
   get silentSeconds(): number {
-    return this.#link.silentSeconds;
+    return this.#end.link.silentSeconds;
   }
 
   // What a capture asks of it.
 
   addTap(tap: LinkTap): void {
-    this.#link.addTap(tap);
+    this.#end.link.addTap(tap);
   }
 
   removeTap(tap: LinkTap): void {
-    this.#link.removeTap(tap);
+    this.#end.link.removeTap(tap);
   }
 
   ringState(): RingState {
     // What is written and not sent would be told twice: by the snapshot, and when it is sent.
-    this.#link.flush();
+    this.#end.link.flush();
     return {
-      windows: this.#memory.windows.all,
+      windows: this.#end.memory.windows.all,
       grants: this.#nic?.guest?.liveGrants(),
       queues: this.#nic?.queues(),
     };
@@ -170,12 +164,12 @@ export class Connection implements LinkOwner, Sink, RingSource {
 
   /** Ends the connection and says why. */
   close(code: CloseCode, reason: string): void {
-    this.#link.close(code, reason);
+    this.#end.link.close(code, reason);
   }
 
   /** As `close`, for a connection whose place is wanted now. */
   cut(code: CloseCode, reason: string): void {
-    this.#link.giveUp(code, reason);
+    this.#end.link.giveUp(code, reason);
   }
 
   /** Once a second. */
@@ -190,7 +184,7 @@ export class Connection implements LinkOwner, Sink, RingSource {
     const nic = this.#nic;
     if (nic === undefined) return [];
     if (nic.guest === undefined) {
-      return this.#memory.windows.all.map(({ address, bytes }) => ({
+      return this.#end.memory.windows.all.map(({ address, bytes }) => ({
         space: Space.BUS,
         address,
         bytes,
@@ -215,20 +209,27 @@ export class Connection implements LinkOwner, Sink, RingSource {
     this.close(CloseCode.FAILED, text);
   }
 
-  // What the link tells us.
-
-  batchApplied(): void {
-    this.#welcomed = this.#nic !== undefined;
-    this.#nic?.batchEnd();
-    this.#memory.settle();
-  }
-
-  batchSent(bytes: number): void {
-    this.#deliveries.sent(bytes, this.#posted);
-  }
-
-  batchReported(bytes: number): void {
-    this.#deliveries.reported(bytes);
+  /** What the link tells us. Not methods of the connection, because nobody else may call them. */
+  #events(): ConnectionEvents {
+    const owner = this.#owner;
+    return {
+      batchApplied: () => {
+        this.#nic?.batchEnd();
+        this.#end.memory.settle();
+      },
+      batchSent: (bytes) => this.#deliveries.sent(bytes, this.#posted),
+      batchReported: (bytes) => this.#deliveries.reported(bytes),
+      writableAgain: () => this.#nic?.writableAgain(),
+      roundTrip: (ms) => owner.roundTrip(ms),
+      closed: (code, reason) => this.#closed(code, reason),
+      broken: (error) =>
+        owner.log.error(
+          { err: error, nic: this.name },
+          "an error in the device model; this NIC is stopped",
+        ),
+      hello: (value) => this.#greet(value),
+      faultReported: (code, text) => this.#faultReported(code, text),
+    };
   }
 
   /** Frames for the driver that are in a batch, sent or not. */
@@ -236,21 +237,14 @@ export class Connection implements LinkOwner, Sink, RingSource {
     return (this.#host?.port?.taken ?? 0) - (this.#nic?.rxQueued ?? 0);
   }
 
-  writableAgain(): void {
-    this.#nic?.writableAgain();
-  }
-
-  roundTrip(ms: number): void {
-    this.#owner.roundTrip(ms);
-  }
-
-  closed(code: number, reason: string): void {
+  #closed(code: number, reason: string): void {
     clearTimeout(this.#helloTimer);
     const nic = this.#nic;
     if (nic !== undefined) this.#last();
     this.#nic = undefined;
+    this.#end.serve(undefined);
     nic?.destroy();
-    this.#memory.abandon();
+    this.#end.memory.abandon();
     if (nic !== undefined) {
       this.#owner.lines.info(
         "left",
@@ -270,17 +264,19 @@ export class Connection implements LinkOwner, Sink, RingSource {
     this.#owner.totals(this.snapshot());
   }
 
-  broken(error: unknown): void {
-    this.#owner.log.error(
-      { err: error, nic: this.name },
-      "an error in the device model; this NIC is stopped",
-    );
+  /** The frontend refused one of our accesses. */
+  #faultReported(code: string, text: string): void {
+    const n = this.#reports.get(code);
+    if (n === undefined) {
+      if (this.#reports.size >= MAX_REPORTS) return;
+      this.#owner.lines.warn("reports", { nic: this.name, code }, `${this.name} reports: ${text}`);
+    }
+    this.#reports.set(code, (n ?? 0) + 1);
   }
 
   // The handshake.
 
-  hello(value: unknown): void {
-    if (this.#hello !== undefined) throw new WireError("WIRE_STATE", "hello: said twice");
+  #greet(value: unknown): void {
     clearTimeout(this.#helloTimer);
     try {
       this.#welcome(parseHello(value));
@@ -291,12 +287,12 @@ export class Connection implements LinkOwner, Sink, RingSource {
         { peer: this.#peer, code: error.code },
         `refused a frontend: ${error.message}`,
       );
-      this.#link.writer.control([
+      this.#end.link.writer.control([
         Op.REFUSE,
         error.code,
         error.message.slice(0, Limits.TEXT_BYTES / 4),
       ]);
-      this.#link.close(CloseCode.REFUSED, error.message);
+      this.#end.link.close(CloseCode.REFUSED, error.message);
     }
   }
 
@@ -310,12 +306,13 @@ export class Connection implements LinkOwner, Sink, RingSource {
     const { config, epoch } = this.#owner.admit(this, hello);
     this.#hello = hello;
     const log = withFields(this.#owner.log, { nic: config.name });
-    this.#host = new LinkHost(this.#link, this.#memory, config, log, (port) =>
+    this.#host = new LinkHost(this.#end.link, this.#end.memory, config, log, (port) =>
       this.#owner.plug(port, config.mac),
     );
     this.epoch = epoch;
     this.#owner.named(this);
     this.#nic = this.#owner.create(hello.personality, this.#host);
+    this.#end.serve(this.#nic, hello.personality);
     const welcome: Welcome = {
       version: PROTOCOL_VERSION,
       agent: this.#owner.agent,
@@ -329,8 +326,8 @@ export class Connection implements LinkOwner, Sink, RingSource {
       revision: this.#nic.revision,
       deviceMemory: this.#nic.deviceMemory,
     };
-    this.#link.writer.control([Op.WELCOME, welcome]);
-    this.#link.scheduleFlush();
+    this.#end.link.writer.control([Op.WELCOME, welcome]);
+    this.#end.link.scheduleFlush();
     this.#owner.lines.info(
       "joined",
       { nic: config.name, mac: welcome.mac, peer: this.#peer, personality: hello.personality },
@@ -348,107 +345,6 @@ export class Connection implements LinkOwner, Sink, RingSource {
     };
   }
 
-  // Work.
-
-  window(address: number, length: number): void {
-    const nic = this.#working("window");
-    this.#memory.windows.add(address, length);
-    nic.windowAdded(address, length);
-  }
-
-  endWindow(address: number): void {
-    const nic = this.#working("end_window");
-    const window = this.#memory.windows.remove(address);
-    nic.windowRemoved(address, window.bytes.byteLength);
-  }
-
-  write(
-    space: number,
-    address: number,
-    _type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
-    this.#working("write");
-    const window = space === 0 ? this.#memory.windows.find(address, length) : undefined;
-    if (window === undefined) {
-      throw new WireError(
-        "WRITE_OUTSIDE",
-        `write: space ${space} 0x${address.toString(16)}+${length} lies in no window`,
-      );
-    }
-    window.bytes.set(src.subarray(at, at + length), address - window.address);
-  }
-
-  push(
-    space: number,
-    address: number,
-    _type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
-    const { guest } = this.#working("push");
-    if (space !== Space.BUS && guest === undefined) {
-      throw new WireError("PUSH_SPACE", `push: space ${space} has no pushes`);
-    }
-    this.#memory.addPush(address, src, at, length, space as Space);
-  }
-
-  readReply(tag: number, status: ReadStatus, src: Uint8Array, at: number, length: number): void {
-    this.#working("read_reply");
-    this.#memory.readReply(tag, status, src, at, length);
-  }
-
-  mmioWrite(
-    bar: number,
-    offset: number,
-    _type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
-    this.#working("mmio_write").mmioWrite(bar, offset, src, at, length);
-  }
-
-  mmioRead(tag: number, bar: number, offset: number, length: number): void {
-    const nic = this.#working("mmio_read");
-    this.#readTags.add(tag);
-    const bytes = nic.mmioRead(bar, offset, length);
-    this.#link.writer.control([Op.MMIO_READ_REPLY, tag, bytes]);
-    this.#link.scheduleFlush();
-  }
-
-  grant(version: GrantVersion, view: DataView, at: number, count: number): void {
-    this.#guest("grant").grant(version, view, at, count);
-  }
-
-  endGrant(view: DataView, at: number, count: number): void {
-    this.#guest("end_grant").endGrant(view, at, count);
-  }
-
-  hypercall(
-    tag: number,
-    number: number,
-    command: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
-    const guest = this.#guest("hypercall");
-    this.#callTags.add(tag);
-    guest.hypercall(tag, number, command, src, at, length);
-  }
-
-  event(port: number): void {
-    this.#guest("event").event(port);
-  }
-
-  xenstore(src: Uint8Array, at: number, length: number): void {
-    this.#guest("xenstore").xenstore(src, at, length);
-  }
-
   /**
    * Has the driver suspend and then connect to the device at `url` instead. Resolves when the
    * connection has ended, to whether it was for that.
@@ -460,10 +356,10 @@ export class Connection implements LinkOwner, Sink, RingSource {
     this.#moved = resolve;
     let told = false;
     const tell = (): void => {
-      if (told || this.#link.closed) return;
+      if (told || this.#end.link.closed) return;
       told = true;
-      this.#link.writer.control([Op.MOVE, url]);
-      this.#link.scheduleFlush();
+      this.#end.link.writer.control([Op.MOVE, url]);
+      this.#end.link.scheduleFlush();
     };
     if (nic.suspend === undefined) tell();
     else {
@@ -488,20 +384,9 @@ export class Connection implements LinkOwner, Sink, RingSource {
     this.#moved = undefined;
   }
 
-  /** The frontend refused one of our accesses. */
-  fault(_severity: FaultSeverity, code: string, text: string): void {
-    this.#working("fault");
-    const n = this.#reports.get(code);
-    if (n === undefined) {
-      if (this.#reports.size >= MAX_REPORTS) return;
-      this.#owner.lines.warn("reports", { nic: this.name, code }, `${this.name} reports: ${text}`);
-    }
-    this.#reports.set(code, (n ?? 0) + 1);
-  }
-
   snapshot(): Snapshot {
-    const link = this.#link;
-    const { windows, pushes } = this.#memory;
+    const link = this.#end.link;
+    const { windows, pushes } = this.#end.memory;
     return {
       name: this.name,
       personality: this.#hello?.personality ?? "",
@@ -526,27 +411,12 @@ export class Connection implements LinkOwner, Sink, RingSource {
         pushBytes: pushes.bytes,
         pushMisses: pushes.misses,
         pushSearches: pushes.searches,
-        reads: this.#memory.readCount,
+        reads: this.#end.memory.readCount,
         ...(this.#mirrors === undefined ? {} : { windowBytesCompared: this.#mirrors.compared }),
       },
       faults: Object.fromEntries(this.#host?.faults.counts ?? []),
       reports: Object.fromEntries(this.#reports),
       nic: this.#nic?.snapshot() ?? {},
     };
-  }
-
-  #guest(what: string): GuestCalls {
-    const { guest } = this.#working(what);
-    if (guest === undefined) {
-      const { personality } = this.#hello!;
-      throw new WireError("WIRE_STATE", `${what}: the personality ${personality} has none`);
-    }
-    return guest;
-  }
-
-  #working(what: string): Nic {
-    if (this.#nic === undefined) throw new WireError("WIRE_STATE", `${what}: before hello`);
-    if (!this.#welcomed) throw new WireError("WIRE_STATE", `${what}: before welcome`);
-    return this.#nic;
   }
 }

@@ -18,27 +18,15 @@ import { LogLimit } from "../shared/log-limit.ts";
 import { nicUrl } from "../shared/transport/address.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { dial } from "../shared/transport/websocket.ts";
-import { MAX_SOFT_BYTES } from "../shared/wire/batch.ts";
-import { type Hello, parseWelcome, type Welcome } from "../shared/wire/hello.ts";
-import { Link, type LinkOwner, type LinkTap } from "../shared/wire/link.ts";
-import {
-  CloseCode,
-  type FaultSeverity,
-  Limits,
-  Op,
-  PROTOCOL_VERSION,
-  ReadStatus,
-  type Sink,
-  WireError,
-} from "../shared/wire/transactions.ts";
-import { UsedTags } from "../shared/wire/used-tags.ts";
-import { GRANT_USE_RECORD_SIZE } from "../shared/xen/grant.ts";
+import type { Hello, Welcome } from "../shared/wire/hello.ts";
+import type { Link, LinkTap } from "../shared/wire/link.ts";
+import { CloseCode, Op, PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
 import { Hypervisor } from "./bus/hypervisor.ts";
 import { PciFunction } from "./bus/pci.ts";
 import { DmaSpace } from "./bus/space.ts";
 import type { Driver, DriverContext } from "./driver.ts";
 import { explainDial, isFinal, isWorthAnotherTry, SessionError } from "./session-error.ts";
-import { SessionLink } from "./session-link.ts";
+import { type SessionEvents, SessionSink } from "./session-sink.ts";
 
 export interface SessionOptions {
   /** ws, wss, http, https or HOST:PORT. */
@@ -89,8 +77,7 @@ const EARLY_CLOSE: ReadonlyMap<number, string> = new Map([
 /** Lines of a kind in a second, before the rest is summed up. */
 const LINES_A_SECOND = 10;
 
-export class Session implements LinkOwner, Sink {
-  readonly sink: Sink = this;
+export class Session {
   readonly space: DmaSpace;
   readonly pci: PciFunction;
   readonly hypervisor = new Hypervisor();
@@ -108,11 +95,10 @@ export class Session implements LinkOwner, Sink {
   /** Where it was before the last move, until the new device has welcomed us. */
   #cameFrom: string | undefined;
   #state: SessionState = "connecting";
-  #link: Link | undefined;
+  /** The connection at hand. */
+  #end: SessionSink | undefined;
   /** Put on every link. */
   readonly #taps = new Set<LinkTap>();
-  #deviceLink: SessionLink | undefined;
-  #readTags = new UsedTags("read");
   #driver: Driver | undefined;
   #welcome: Welcome | undefined;
   #onWelcome: ((welcome: Welcome) => void) | undefined;
@@ -157,24 +143,24 @@ export class Session implements LinkOwner, Sink {
   }
 
   get link(): Link | undefined {
-    return this.#link;
+    return this.#end?.link;
   }
 
   /** Shows every batch of this link and of those to come. */
   addTap(tap: LinkTap): void {
     this.#taps.add(tap);
-    this.#link?.addTap(tap);
+    this.link?.addTap(tap);
   }
 
   removeTap(tap: LinkTap): void {
     this.#taps.delete(tap);
-    this.#link?.removeTap(tap);
+    this.link?.removeTap(tap);
   }
 
   /** What a capture that begins now has missed; undefined while there is no link. */
   ringState(): RingState | undefined {
     const driver = this.#driver;
-    const link = this.#link;
+    const link = this.link;
     if (driver === undefined || link === undefined) return undefined;
     const queues = driver.queues();
     const grants = driver.liveGrants?.();
@@ -259,35 +245,51 @@ export class Session implements LinkOwner, Sink {
     clearTimeout(this.#retry);
     this.#hurry?.();
     // A driver waits for answers, and a device need not give any: without a link it waits no more.
-    const late = setTimeout(() => this.#link?.close(CloseCode.NORMAL, reason), DETACH_MS);
+    const late = setTimeout(() => this.link?.close(CloseCode.NORMAL, reason), DETACH_MS);
     try {
       await this.#driver?.detach();
     } finally {
       clearTimeout(late);
-      this.#link?.close(CloseCode.NORMAL, reason);
+      this.link?.close(CloseCode.NORMAL, reason);
     }
   }
 
-  // What the link tells us.
-
-  batchApplied(): void {
-    this.#driver?.batchApplied();
+  /** What a connection tells us. Not methods of the session, because nobody else may call them. */
+  #events(): SessionEvents {
+    return {
+      batchApplied: () => this.#driver?.batchApplied(),
+      writableAgain: () => this.#driver?.writableAgain(),
+      broken: (error) =>
+        this.#options.log.error({ err: error }, "an error in the driver; the link is closed"),
+      closed: (code, reason) => this.#closed(code, reason),
+      welcomed: (welcome) => {
+        this.epoch = welcome.epoch;
+        const take = this.#onWelcome;
+        this.#onWelcome = undefined;
+        this.#onRefused = undefined;
+        take?.(welcome);
+      },
+      refused: (code, text) => {
+        this.#refusal = new SessionError(`REFUSED_${code}`, `the device refused: ${text}`);
+        // The session closes, because the device's close could come when there is another link already.
+        this.link?.close(CloseCode.NORMAL, "refused");
+      },
+      faultReported: (code, text) => this.#faultReported(code, text),
+      moveAsked: (url) => void this.#move(url),
+    };
   }
 
-  writableAgain(): void {
-    this.#driver?.writableAgain();
+  #faultReported(code: string, text: string): void {
+    const n = this.faults.get(code);
+    if (n === undefined && this.faults.size >= MAX_REPORTS) return;
+    this.faults.set(code, (n ?? 0) + 1);
+    this.#lines.warn("fault", { code }, `the device reports: ${text}`);
   }
 
-  broken(error: unknown): void {
-    this.#options.log.error({ err: error }, "an error in the driver; the link is closed");
-  }
-
-  closed(code: number, reason: string): void {
-    this.#link = undefined;
-    this.space.detachLink();
-    this.hypervisor.detachLink();
-    this.#deviceLink?.abandon();
-    this.#deviceLink = undefined;
+  #closed(code: number, reason: string): void {
+    const end = this.#end;
+    this.#end = undefined;
+    end?.abandon();
     const why = reason || `connection lost (${code})`;
     if (this.#onRefused !== undefined) {
       const refusal = this.#refusal;
@@ -375,16 +377,16 @@ export class Session implements LinkOwner, Sink {
       this.#retryLater(failure.retryAfterMs);
       return;
     }
-    const link = this.#link;
+    const link = this.link;
     try {
       await this.#driver?.linkBack();
-      if (this.#link !== link || this.#over()) return;
+      if (this.link !== link || this.#over()) return;
       this.#backoffMs = BACKOFF_FIRST_MS;
       this.#options.log.info({}, `the link is back: ${this.#url}, segment ${this.agreed.segment}`);
       this.#setState("attached", "");
     } catch (error) {
       this.#options.log.error({ err: error }, `the driver could not recover: ${messageOf(error)}`);
-      if (this.#link === link) link?.close(CloseCode.FAILED, "the driver could not recover");
+      if (this.link === link) link?.close(CloseCode.FAILED, "the driver could not recover");
     }
   }
 
@@ -428,9 +430,9 @@ export class Session implements LinkOwner, Sink {
       return await new Promise<Welcome>((resolve, reject) => {
         this.#onWelcome = resolve;
         this.#onRefused = reject;
-        const link = new Link(transport, this, log, MAX_SOFT_BYTES);
+        this.#end = new SessionSink(transport, this, this.#events(), log);
+        const { link } = this.#end;
         for (const tap of this.#taps) link.addTap(tap);
-        this.#link = link;
         link.writer.control([Op.HELLO, hello]);
         link.scheduleFlush();
         timer = setTimeout(() => {
@@ -444,120 +446,8 @@ export class Session implements LinkOwner, Sink {
     }
   }
 
-  // Sink.
-
-  welcome(value: unknown): void {
-    const take = this.#onWelcome;
-    if (take === undefined) throw new WireError("WIRE_STATE", "welcome: not asked for");
-    const welcome = parseWelcome(value);
-    this.epoch = welcome.epoch;
-    this.#onWelcome = undefined;
-    this.#onRefused = undefined;
-    this.pci.configure({ revision: welcome.revision, hasBar2: welcome.deviceMemory });
-    this.#deviceLink = new SessionLink(this.#link!);
-    this.#readTags = new UsedTags("read");
-    this.space.pushBytes = welcome.pushBytes;
-    this.space.attachLink(this.#deviceLink);
-    this.hypervisor.attachLink(this.#deviceLink);
-    take(welcome);
-  }
-
-  refuse(code: string, text: string): void {
-    if (this.#onRefused === undefined) throw new WireError("WIRE_STATE", "refuse: after welcome");
-    this.#refusal = new SessionError(`REFUSED_${code}`, `the device refused: ${text}`);
-    // Not left to the device, whose close could come when there is another link already.
-    this.#link?.close(CloseCode.NORMAL, "refused");
-  }
-
-  fault(_severity: FaultSeverity, code: string, text: string): void {
-    this.#working("fault");
-    const n = this.faults.get(code);
-    if (n === undefined && this.faults.size >= MAX_REPORTS) return;
-    this.faults.set(code, (n ?? 0) + 1);
-    this.#lines.warn("fault", { code }, `the device reports: ${text}`);
-  }
-
-  write(
-    space: number,
-    address: number,
-    type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
-    this.#working("write");
-    this.space.deviceWrite(space, address, type, src, at, length);
-  }
-
-  read(tag: number, space: number, address: number, length: number): void {
-    const link = this.#link;
-    if (link === undefined) return;
-    this.#working("read");
-    this.#readTags.add(tag);
-    const span = this.space.deviceRead(address, length, space);
-    if (span === undefined) {
-      link.writer.control([Op.READ_REPLY, tag, this.space.refusal, EMPTY]);
-    } else {
-      const bytes = span.buffer.slice(span.at, span.at + Math.min(span.length, Limits.READ_BYTES));
-      link.writer.control([Op.READ_REPLY, tag, ReadStatus.OK, bytes]);
-    }
-    link.scheduleFlush();
-  }
-
-  mmioReadReply(tag: number, src: Uint8Array, at: number, length: number): void {
-    this.#working("mmio_read_reply").mmioReadReply(tag, src, at, length);
-  }
-
-  interrupt(vector: number): void {
-    this.#working("interrupt");
-    this.pci.interrupt(vector);
-  }
-
-  grantUse(view: DataView, at: number, count: number): void {
-    this.#working("grant_use");
-    for (let i = 0; i < count; i++) {
-      const rec = at + i * GRANT_USE_RECORD_SIZE;
-      const readers = view.getInt16(rec + 4, true);
-      this.hypervisor.onGrantUse(view.getUint32(rec, true), readers, view.getInt16(rec + 6, true));
-    }
-  }
-
-  hypercallReply(tag: number, errno: number, src: Uint8Array, at: number, length: number): void {
-    this.#working("hypercall_reply").hypercallReply(tag, errno, src, at, length);
-  }
-
-  event(port: number): void {
-    this.#working("event");
-    this.hypervisor.onEvent(port);
-  }
-
-  xenstore(src: Uint8Array, at: number, length: number): void {
-    this.#working("xenstore");
-    this.hypervisor.onXenstore(src, at, length);
-  }
-
-  /** The driver suspends, then the next connection goes to the other device. */
-  move(url: string): void {
-    this.#working("move");
-    let to: string;
-    try {
-      to = nicUrl(url);
-    } catch (error) {
-      throw new WireError("MOVE_URL", `move: ${messageOf(error)}`);
-    }
-    void this.#move(to);
-  }
-
-  /** The link's end. Throws WireError before the welcome: nothing of a device holds until then. */
-  #working(what: string): SessionLink {
-    if (this.#deviceLink === undefined) {
-      throw new WireError("WIRE_STATE", `${what}: before welcome`);
-    }
-    return this.#deviceLink;
-  }
-
   async #move(to: string): Promise<void> {
-    const link = this.#link;
+    const link = this.link;
     const driver = this.#driver;
     if (link === undefined || driver === undefined || this.#state !== "attached") {
       this.#lines.warn("move", {}, `asked to move to ${to} before the driver is up; it stays`);
@@ -569,15 +459,13 @@ export class Session implements LinkOwner, Sink {
     } catch (error) {
       this.#options.log.warn({ err: error }, `the driver could not suspend: ${messageOf(error)}`);
     }
-    if (this.#link !== link || this.#over()) return;
+    if (this.link !== link || this.#over()) return;
     this.#cameFrom = this.#url;
     this.#url = to;
     this.#backoffMs = BACKOFF_FIRST_MS;
     link.close(CloseCode.MOVED, `moved to ${to}`);
   }
 }
-
-const EMPTY = new Uint8Array(0);
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

@@ -1,0 +1,180 @@
+/**
+ * The device's end of one connection: applies what the frontend sends to its memory and to the NIC
+ * model. Before hello, and in the batch of hello itself, a frontend may send nothing else.
+ */
+import type { Logger } from "../shared/log.ts";
+import type { Transport } from "../shared/transport/transport.ts";
+import { Link, type LinkOwner } from "../shared/wire/link.ts";
+import { Space } from "../shared/wire/records.ts";
+import {
+  type FaultSeverity,
+  type GrantVersion,
+  Op,
+  type ReadStatus,
+  type Sink,
+  WireError,
+} from "../shared/wire/transactions.ts";
+import { UsedTags } from "../shared/wire/used-tags.ts";
+import { LinkMemory } from "./dma/link-memory.ts";
+import type { GuestCalls, Nic } from "./nic.ts";
+
+/** What a connection is told about its link. */
+export interface ConnectionEvents extends Omit<LinkOwner, "sink"> {
+  /** The first hello; its fields are not checked yet. */
+  hello(value: unknown): void;
+  /** The frontend reports an access that it refused. */
+  faultReported(code: string, text: string): void;
+}
+
+export class ConnectionSink implements Sink {
+  readonly link: Link;
+  readonly memory: LinkMemory;
+  readonly #events: ConnectionEvents;
+  readonly #readTags = new UsedTags("mmio_read");
+  readonly #callTags = new UsedTags("hypercall");
+  #greeted = false;
+  #nic: Nic | undefined;
+  #personality = "";
+  /** The frontend can have been told that it may begin: the batch of hello is over. */
+  #open = false;
+
+  constructor(transport: Transport, events: ConnectionEvents, log: Logger, pushBytes: number) {
+    this.#events = events;
+    const batchApplied = (): void => {
+      this.#open = this.#nic !== undefined;
+      events.batchApplied();
+    };
+    this.link = new Link(transport, { ...events, batchApplied, sink: this }, log);
+    this.memory = new LinkMemory(this.link, pushBytes);
+  }
+
+  /** The model that is to do the work, from the next batch on; undefined when it is gone. */
+  serve(nic: Nic | undefined, personality = ""): void {
+    this.#nic = nic;
+    this.#personality = personality;
+  }
+
+  hello(value: unknown): void {
+    if (this.#greeted) throw new WireError("WIRE_STATE", "hello: said twice");
+    this.#greeted = true;
+    this.#events.hello(value);
+  }
+
+  fault(_severity: FaultSeverity, code: string, text: string): void {
+    this.#working("fault");
+    this.#events.faultReported(code, text);
+  }
+
+  window(address: number, length: number): void {
+    const nic = this.#working("window");
+    this.memory.windows.add(address, length);
+    nic.windowAdded(address, length);
+  }
+
+  endWindow(address: number): void {
+    const nic = this.#working("end_window");
+    const window = this.memory.windows.remove(address);
+    nic.windowRemoved(address, window.bytes.byteLength);
+  }
+
+  write(
+    space: number,
+    address: number,
+    _type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    this.#working("write");
+    const window = space === 0 ? this.memory.windows.find(address, length) : undefined;
+    if (window === undefined) {
+      throw new WireError(
+        "WRITE_OUTSIDE",
+        `write: space ${space} 0x${address.toString(16)}+${length} lies in no window`,
+      );
+    }
+    window.bytes.set(src.subarray(at, at + length), address - window.address);
+  }
+
+  push(
+    space: number,
+    address: number,
+    _type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    const { guest } = this.#working("push");
+    if (space !== Space.BUS && guest === undefined) {
+      throw new WireError("PUSH_SPACE", `push: space ${space} has no pushes`);
+    }
+    this.memory.addPush(address, src, at, length, space as Space);
+  }
+
+  readReply(tag: number, status: ReadStatus, src: Uint8Array, at: number, length: number): void {
+    this.#working("read_reply");
+    this.memory.readReply(tag, status, src, at, length);
+  }
+
+  mmioWrite(
+    bar: number,
+    offset: number,
+    _type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    this.#working("mmio_write").mmioWrite(bar, offset, src, at, length);
+  }
+
+  mmioRead(tag: number, bar: number, offset: number, length: number): void {
+    const nic = this.#working("mmio_read");
+    this.#readTags.add(tag);
+    const bytes = nic.mmioRead(bar, offset, length);
+    this.link.writer.control([Op.MMIO_READ_REPLY, tag, bytes]);
+    this.link.scheduleFlush();
+  }
+
+  grant(version: GrantVersion, view: DataView, at: number, count: number): void {
+    this.#guest("grant").grant(version, view, at, count);
+  }
+
+  endGrant(view: DataView, at: number, count: number): void {
+    this.#guest("end_grant").endGrant(view, at, count);
+  }
+
+  hypercall(
+    tag: number,
+    number: number,
+    command: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    const guest = this.#guest("hypercall");
+    this.#callTags.add(tag);
+    guest.hypercall(tag, number, command, src, at, length);
+  }
+
+  event(port: number): void {
+    this.#guest("event").event(port);
+  }
+
+  xenstore(src: Uint8Array, at: number, length: number): void {
+    this.#guest("xenstore").xenstore(src, at, length);
+  }
+
+  #guest(what: string): GuestCalls {
+    const { guest } = this.#working(what);
+    if (guest === undefined) {
+      throw new WireError("WIRE_STATE", `${what}: the personality ${this.#personality} has none`);
+    }
+    return guest;
+  }
+
+  #working(what: string): Nic {
+    if (this.#nic === undefined) throw new WireError("WIRE_STATE", `${what}: before hello`);
+    if (!this.#open) throw new WireError("WIRE_STATE", `${what}: before welcome`);
+    return this.#nic;
+  }
+}
