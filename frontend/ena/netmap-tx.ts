@@ -71,7 +71,10 @@ export function resetTxRing(adapter: Adapter, ring: TxRing): void {
   if (slots !== undefined) {
     for (let i = kring.nrHwcur; i !== kring.rhead; i = nmNext(i, slots.lim)) {
       const more = (slots.slotFlags(i) & Ns.MOREFRAG) !== 0;
-      if (!more && txDropping[ring.qid] !== true) ring.stats.dropped_unsent++;
+      if (!more && txDropping[ring.qid] !== true) {
+        ring.stats.dropped_unsent++;
+        adapter.ifnet.counters.oqdrops++;
+      }
       txDropping[ring.qid] = more;
     }
   }
@@ -136,12 +139,12 @@ function txFrame(
 ): Sent {
   const { sq, stats } = ring;
   if (out.dropping || !readPacket(adapter, kring, out, slots)) {
-    return dropPacket(ring, out, slots, kring.rhead);
+    return dropPacket(adapter, ring, out, slots, kring.rhead);
   }
   if (pkt.slots === 0) return Sent.WAIT;
   const { bytes } = pkt;
   const refused = adapter.gate.mayPush(stats, bytes);
-  if (refused === Errno.EMSGSIZE) return dropPacket(ring, out, slots, kring.rhead);
+  if (refused === Errno.EMSGSIZE) return dropPacket(adapter, ring, out, slots, kring.rhead);
   if (refused !== 0) {
     // The slots stay, and transmitReady comes back to them.
     adapter.netmapTxWaits = true;
@@ -163,7 +166,7 @@ function txFrame(
   const pieces = txMapSlots(adapter, headerLength);
   if (pieces > 0 && map.loadPieces(buffers, offsets, lengths, pieces) !== 0) {
     stats.dma_mapping_err++;
-    return dropPacket(ring, out, slots, kring.rhead);
+    return dropPacket(adapter, ring, out, slots, kring.rhead);
   }
   if (sq.burstExceededBy(descs)) txDoorbell(ring);
   if (pieces > 0) {
@@ -290,8 +293,17 @@ function account(
  * Takes the slots of a packet that can't be sent, up to its end or to rhead; what is released of it
  * later follows. Their buffers come back in this sync's txCleanup, as those of sent ones do.
  */
-function dropPacket(ring: TxRing, out: TxSlots, slots: NetmapRing, rhead: number): Sent {
-  if (!out.dropping) ring.stats.bad_packet++;
+function dropPacket(
+  adapter: Adapter,
+  ring: TxRing,
+  out: TxSlots,
+  slots: NetmapRing,
+  rhead: number,
+): Sent {
+  if (!out.dropping) {
+    ring.stats.bad_packet++;
+    adapter.ifnet.counters.oerrors++;
+  }
   out.dropping = true;
   while (out.dropping && out.nmSlot !== rhead) {
     const slot = out.nmSlot;

@@ -37,13 +37,18 @@ export type LinkState = "unknown" | "down" | "up";
 export interface IfCounters {
   ipackets: number;
   ibytes: number;
+  /** Frames that the driver put into its ring. */
   opackets: number;
   obytes: number;
-  /** Bad frames received; sends that failed. */
+  /** Bad frames received; frames that can't be sent. */
   ierrors: number;
   oerrors: number;
-  /** Good frames dropped for want of room, on the way in and out. */
+  /** Good frames dropped for want of room. */
   iqdrops: number;
+  /**
+   * Good frames dropped on the way out: for want of room, or because a ring ended. The latter were
+   * not sent yet, or their completion did not come; these are in `opackets` too, and may have arrived.
+   */
   oqdrops: number;
 }
 

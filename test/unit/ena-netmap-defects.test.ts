@@ -306,6 +306,7 @@ describe("transmit", () => {
     port.txsync();
     expect(sent(pair)).toEqual(bytesOf([out(1), out(3)]));
     expect(pair.tx().stats.bad_packet).toBe(1);
+    expect(pair.adapter.ifnet.counters).toMatchObject({ opackets: 2, oerrors: 1 });
     expect(port.txRing(0).space).toBe(SLOTS - 1);
     pair.check();
     expect(pair.census()).toEqual(before);

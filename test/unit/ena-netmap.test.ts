@@ -118,6 +118,7 @@ describe("waiting", () => {
     // netmap_reset takes what was not sent for sent; here it has a counter.
     expect(sent(pair)).toEqual(bytesOf([out(2)]));
     expect(pair.tx().stats.dropped_unsent).toBe(1);
+    expect(pair.adapter.ifnet.counters).toMatchObject({ opackets: 1, oqdrops: 1 });
   });
 });
 
