@@ -1,0 +1,28 @@
+/**
+ * Edits of the sample that no test notices, by function, with the reason. An equivalent edit
+ * changes nothing that anybody could observe; the others are named so that the next reader decides.
+ */
+import type { Site } from "./sites.ts";
+
+export interface KnownSurvivor {
+  readonly file: string;
+  readonly inFunction: string;
+  /** The text that the edit replaces, and what it becomes. */
+  readonly was: string;
+  readonly becomes: string;
+  /** True when nothing observable changes: such an edit counts neither way. */
+  readonly equivalent: boolean;
+  readonly reason: string;
+}
+
+export const knownSurvivors: readonly KnownSurvivor[] = [];
+
+export function isKnown(file: string, site: Site, was: string): boolean {
+  return knownSurvivors.some(
+    (known) =>
+      known.file === file &&
+      known.inFunction === site.inFunction &&
+      known.was === was &&
+      known.becomes === site.text,
+  );
+}

@@ -1,0 +1,51 @@
+/**
+ * Runs tests of one copy of the tree, again and again, for sample.ts. A process of its own, so that
+ * an edit which never ends can be ended. vitest stays loaded between runs: most of the time of a
+ * short run is its start.
+ */
+import { join } from "node:path";
+import { createVitest } from "vitest/node";
+
+/** What sample.ts asks for: test files, and the file of the product that has changed. */
+export interface RunRequest {
+  readonly files: readonly string[];
+  readonly changed: string;
+}
+
+/** The first test file that failed, and the seconds that each file ran. */
+export interface RunReply {
+  readonly failed: string | undefined;
+  readonly seconds: Readonly<Record<string, number>>;
+}
+
+const root = process.argv[2]!;
+const vitest = await createVitest("test", {
+  root,
+  watch: false,
+  bail: 1,
+  maxWorkers: 1,
+  reporters: [{}],
+});
+
+process.on("message", (message: RunRequest) => {
+  void run(message).then((reply) => process.send!(reply));
+});
+process.send!({ failed: undefined, seconds: {} } satisfies RunReply);
+
+async function run({ files, changed }: RunRequest): Promise<RunReply> {
+  vitest.invalidateFile(join(root, changed));
+  const wanted = new Set(files.map((file) => join(root, file)));
+  const specifications = (await vitest.globTestSpecifications([...files])).filter(({ moduleId }) =>
+    wanted.has(moduleId),
+  );
+  const { testModules, unhandledErrors } = await vitest.runTestSpecifications(specifications);
+  const seconds: Record<string, number> = {};
+  let failed: string | undefined;
+  for (const module of testModules) {
+    const name = module.moduleId.slice(root.length + 1);
+    seconds[name] = module.diagnostic().duration / 1000;
+    if (module.state() === "failed") failed ??= name;
+  }
+  if (failed === undefined && unhandledErrors.length > 0) failed = files[0];
+  return { failed, seconds };
+}
