@@ -2,12 +2,12 @@
 import { BlockList, isIP } from "node:net";
 import { Command, Option } from "commander";
 import { z } from "zod";
-import type { DeviceServer } from "../device/server.ts";
-import type { Switch } from "../device/switch/switch.ts";
+import type { Device, StartCapture } from "../device/index.ts";
+import { parseUplink } from "../device/ports/uplinks.ts";
 import type { Logger } from "../shared/log.ts";
+import { TapError } from "../shared/tap/errors.ts";
 import { bracketed, DEFAULT_DEVICE, DEVICE_PORT } from "../shared/transport/address.ts";
 import { addressOf } from "../shared/transport/lookup.ts";
-import { isReservedName, RESERVED_REASON } from "../shared/wire/hello.ts";
 import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./common/failure.ts";
 import { createLog } from "./common/log.ts";
@@ -39,7 +39,7 @@ const Shape = z.object({
   listen: hostPort.default({ host: "127.0.0.1", port: DEVICE_PORT }),
   insecure: z.boolean().default(false),
   allowHost: z.array(hostName()).default([]),
-  uplink: z.array(uplinkName()).default([]),
+  uplink: z.array(uplink()).default([]),
   segment: word.default("lan0"),
   segmentId: word.optional(),
   queues: whole(1, MAX_QUEUES).default(8),
@@ -57,13 +57,10 @@ const Shape = z.object({
 });
 type Options = z.infer<typeof Shape>;
 
-/** "tap:NAME" is the NAME; nothing else can be an uplink yet. */
-function uplinkName() {
-  return z.string().transform((text, context) => {
-    const match = /^tap:(.+)$/s.exec(text);
-    if (match !== null) return match[1]!;
-    context.addIssue({ code: "custom", message: `takes tap:NAME, not ${JSON.stringify(text)}` });
-    return z.NEVER;
+function uplink() {
+  return z.string().superRefine((text, context) => {
+    const message = parseUplink(text);
+    if (typeof message === "string") context.addIssue({ code: "custom", message });
   });
 }
 
@@ -131,71 +128,55 @@ async function runDevice(options: Options): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
   const host = await bindAddress(options.listen, options.insecure, log);
-
-  const { DeviceServer } = await import("../device/server.ts");
-  const { Switch } = await import("../device/switch/switch.ts");
-  const { createEnaNic } = await import("../device/ena/index.ts");
-  const { createXenPersonality } = await import("../device/xen/index.ts");
-  const { XenMachine } = await import("../device/xen/machine.ts");
-  const segment = new Switch({
-    name: options.segment,
-    ...(options.segmentId === undefined ? {} : { id: options.segmentId }),
-    now: () => performance.now(),
-    whenFull: options.whenFull,
-  });
-  const machine = new XenMachine(log);
-  const { ena, xen } = options.deviceOption;
-  const { Limits } = await import("../shared/wire/transactions.ts");
-  const server = new DeviceServer({
-    host,
-    port: options.listen.port,
-    agent: AGENT,
-    segment,
-    segmentName: options.segment,
-    personalities: {
-      ena: { create: (nicHost) => createEnaNic(nicHost, { ...ena, llq: options.llq }) },
-      xen: {
-        create: createXenPersonality(machine, { ...xen, bridge: options.segment }),
-        snapshot: () => machine.snapshot(),
-      },
-    },
-    pushBytes: Limits.PUSH_BYTES,
-    maxMtu: options.mtu,
-    maxQueues: options.queues,
-    checkWindows: options.checkWindows,
-    allowHosts: options.allowHost,
-    log,
-    onNic: (event, nic) => output.value({ event, ...nic }),
-    ...(options.trace ? { tap: await traceTap() } : {}),
-  });
-
-  // Before anybody can connect, so that it has the first word of every NIC.
-  const capture = captureOf(options, server, log);
-  const uplinks = await openUplinks(options.uplink, segment, log, output);
-  let listening = false;
+  const { openDevice } = await import("../device/index.ts");
+  let device: Device | undefined;
+  let capture: CaptureFiles | undefined;
   try {
-    const { port } = await listen(server, options.listen);
-    listening = true;
-    const url = `ws://${bracketed(host)}:${port}`;
+    device = await openDevice({
+      listen: { host, port: options.listen.port },
+      segments: {
+        name: options.segment,
+        id: options.segmentId,
+        whenFull: options.whenFull,
+        uplinks: options.uplink,
+      },
+      capture: (start) => {
+        capture = captureOf(options, start, log);
+      },
+      log,
+      agent: AGENT,
+      maxQueues: options.queues,
+      maxMtu: options.mtu,
+      checkWindows: options.checkWindows,
+      allowHosts: options.allowHost,
+      ena: { ...options.deviceOption.ena, llq: options.llq },
+      xen: options.deviceOption.xen,
+      ...(options.trace ? { tap: await traceTap() } : {}),
+    }).catch((error: unknown) => {
+      throw openFailure(error, options.listen);
+    });
+    const { url, port } = device;
+    for (const event of ["joined", "left", "uplink-lost"] as const) {
+      device.on(event, (value: object) => output.value({ event, ...value }));
+    }
     output.event(`listening on ${url}`, { event: "listening", url, port, pid: process.pid });
     const ends = options.endWithStdin ? [stop.asked, stdinEnd()] : [stop.asked];
     log.info({}, `${await Promise.race(ends)}: the device stops`);
   } finally {
-    const last = server.snapshot();
+    const last = device?.status();
     // Ends the capture too, when the last NIC has left; a pipe that nobody reads is not waited for.
-    const closed = server.close();
+    const closed = device?.close();
     await capture?.close("the device stops");
     await closed;
-    for (const uplink of uplinks) await uplink.close();
     if (options.endWithStdin) process.stdin.destroy();
-    if (listening) {
+    if (last !== undefined) {
       output.value({ event: "stopped", ...last });
       for (const line of segmentTable(last)) output.text(line);
     }
   }
 }
 
-function captureOf(options: Options, server: DeviceServer, log: Logger): CaptureFiles | undefined {
+function captureOf(options: Options, start: StartCapture, log: Logger): CaptureFiles | undefined {
   const { capture, captureSnap: snapLength, captureOnly } = options;
   if (capture === undefined) {
     ignoreSignal(log);
@@ -205,7 +186,7 @@ function captureOf(options: Options, server: DeviceServer, log: Logger): Capture
   const ring = captureOnly !== "frames";
   // As `ringwire capture --ring` has it: each frame once, and the rings of every NIC.
   const request = { sources: ["switch"], frames, ring, snapLength };
-  return new CaptureFiles(capture, (output) => server.captures.start(output, request), log);
+  return new CaptureFiles(capture, (output) => start(output, request), log);
 }
 
 type Place = Options["listen"];
@@ -244,62 +225,25 @@ function isLoopback(address: string): boolean {
   return loopback.check(address, isIP(address) === 6 ? "ipv6" : "ipv4");
 }
 
-async function listen(server: DeviceServer, place: Place): Promise<{ port: number }> {
-  try {
-    return await server.listen();
-  } catch (error) {
-    const code = systemCode(error);
-    const where = placeOf(place);
-    switch (code) {
-      case "EADDRINUSE":
-        throw new Failure(
-          `${where} is in use, perhaps by another device: choose another port with --listen`,
-        );
-      case "EACCES":
-        throw new Failure(
-          `this user may not listen on ${where}: choose a port from 1024 up with --listen`,
-        );
-      case "EADDRNOTAVAIL":
-        throw new Failure(
-          `${place.host} is no address of this machine: choose another with --listen`,
-        );
-      default:
-        throw new Failure(`can't listen on ${where}: ${messageOf(error)}`);
-    }
+/** Why the device can't be opened. */
+function openFailure(error: unknown, place: Place): Error {
+  if (error instanceof Failure) return error;
+  if (error instanceof TapError) return tapFailure("--uplink", error);
+  const where = placeOf(place);
+  switch (systemCode(error)) {
+    case "EADDRINUSE":
+      return new Failure(
+        `${where} is in use, perhaps by another device: choose another port with --listen`,
+      );
+    case "EACCES":
+      return new Failure(
+        `this user may not listen on ${where}: choose a port from 1024 up with --listen`,
+      );
+    case "EADDRNOTAVAIL":
+      return new Failure(
+        `${place.host} is no address of this machine: choose another with --listen`,
+      );
+    default:
+      return new Failure(`can't listen on ${where}: ${messageOf(error)}`);
   }
-}
-
-interface Uplink {
-  close(): Promise<void>;
-}
-
-async function openUplinks(
-  names: readonly string[],
-  segment: Switch,
-  log: Logger,
-  output: Output,
-): Promise<Uplink[]> {
-  const open: Uplink[] = [];
-  if (names.length === 0) return open;
-  // Only here: where there is no TAP, nothing of it is loaded.
-  const { openTapUplink } = await import("../device/ports/tap-uplink.ts");
-  const { isTapName } = await import("../shared/tap/errors.ts");
-  // A name that no interface can have gets the sentence of the TAP, which names the reason.
-  const reserved = names.find((name) => isReservedName(name) && isTapName(name));
-  if (reserved !== undefined) {
-    const message = `--uplink takes no reserved name: "${reserved}" ${RESERVED_REASON}`;
-    throw new Failure(message, ExitCode.USAGE);
-  }
-  for (const name of names) {
-    try {
-      // The log has it from the uplink itself.
-      const onGone = ({ message: reason }: Error): void =>
-        output.value({ event: "uplink-lost", name, reason });
-      open.push(await openTapUplink({ name, log, segment, onGone }));
-    } catch (error) {
-      for (const uplink of open) await uplink.close();
-      throw tapFailure("--uplink", error);
-    }
-  }
-  return open;
 }

@@ -19,6 +19,7 @@ import {
   WireError,
 } from "../shared/wire/transactions.ts";
 import { GRANT_PAGE_BYTES } from "../shared/xen/grant.ts";
+import { Refusal } from "./admission.ts";
 import type { RingSource } from "./capture/hub.ts";
 import { type ConnectionEvents, ConnectionSink } from "./connection-sink.ts";
 import { Deliveries } from "./deliveries.ts";
@@ -28,16 +29,6 @@ import type { GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
 import { DropReason, type Port, type SwitchPort } from "./switch/port.ts";
 import type { SpoofNotice } from "./switch/switch.ts";
 
-/** A refusal before welcome: told to the peer with a code and a sentence. */
-export class Refusal extends Error {
-  readonly code: string;
-  constructor(code: string, message: string) {
-    super(message);
-    this.name = "Refusal";
-    this.code = code;
-  }
-}
-
 /** Told when a NIC came or went. */
 export interface NicEvent {
   readonly name: string;
@@ -45,6 +36,14 @@ export interface NicEvent {
   readonly peer: string;
   /** Why it left. */
   readonly reason?: string;
+}
+
+/** Told when a NIC's driver broke a rule. */
+export interface NicFault {
+  readonly name: string;
+  readonly severity: FaultSeverity;
+  readonly code: string;
+  readonly text: string;
 }
 
 /** What a connection asks of the server. */
@@ -67,6 +66,7 @@ export interface ConnectionOwner {
   /** A NIC was welcomed; later, why it left. */
   joined(nic: NicEvent): void;
   left(nic: NicEvent): void;
+  faulted(fault: NicFault): void;
   /** The last snapshot of a NIC whose connection has ended. */
   totals(last: Snapshot): void;
   /** A heartbeat came back. */
@@ -86,8 +86,9 @@ export class Connection implements RingSource {
   /** Number of the connection, as welcome says; 0 before. */
   epoch = 0;
   readonly reachedAt: string;
+  /** HOST:PORT of the frontend's end. */
+  readonly peer: string;
   readonly #owner: ConnectionOwner;
-  readonly #peer: string;
   readonly #end: ConnectionSink;
   readonly #deliveries = new Deliveries();
   readonly #mirrors: MirrorCheck | undefined;
@@ -105,7 +106,7 @@ export class Connection implements RingSource {
   constructor(transport: Transport, peer: string, reachedAt: string, owner: ConnectionOwner) {
     this.#owner = owner;
     this.reachedAt = reachedAt;
-    this.#peer = peer;
+    this.peer = peer;
     this.#end = new ConnectionSink(
       transport,
       this.#events(),
@@ -284,7 +285,7 @@ export class Connection implements RingSource {
       if (!(error instanceof Refusal || error instanceof WireError)) throw error;
       this.#owner.lines.warn(
         "refused",
-        { peer: this.#peer, code: error.code },
+        { peer: this.peer, code: error.code },
         `refused a frontend: ${error.message}`,
       );
       this.#end.link.writer.control([
@@ -306,9 +307,7 @@ export class Connection implements RingSource {
     const { config, epoch } = this.#owner.admit(this, hello);
     this.#hello = hello;
     const log = withFields(this.#owner.log, { nic: config.name });
-    this.#host = new LinkHost(this.#end.link, this.#end.memory, config, log, (port) =>
-      this.#owner.plug(port, config.mac),
-    );
+    this.#host = new LinkHost(this.#end.link, this.#end.memory, config, log, this.#owner);
     this.epoch = epoch;
     this.#owner.named(this);
     this.#nic = this.#owner.create(hello.personality, this.#host);
@@ -330,7 +329,7 @@ export class Connection implements RingSource {
     this.#end.link.scheduleFlush();
     this.#owner.lines.info(
       "joined",
-      { nic: config.name, mac: welcome.mac, peer: this.#peer, personality: hello.personality },
+      { nic: config.name, mac: welcome.mac, peer: this.peer, personality: hello.personality },
       `${config.name} joined`,
     );
     this.#owner.joined(this.#event());
@@ -341,7 +340,7 @@ export class Connection implements RingSource {
     return {
       name: this.name,
       mac: mac === undefined ? "" : formatMac(mac),
-      peer: this.#peer,
+      peer: this.peer,
     };
   }
 
@@ -391,7 +390,7 @@ export class Connection implements RingSource {
       name: this.name,
       personality: this.#hello?.personality ?? "",
       mac: this.mac === undefined ? "" : formatMac(this.mac),
-      peer: this.#peer,
+      peer: this.peer,
       agent: this.#hello?.agent ?? "",
       seconds: Math.round((performance.now() - this.#since) / 1000),
       link: {

@@ -4,10 +4,13 @@ import type { Logger } from "../shared/log.ts";
 import type { Link } from "../shared/wire/link.ts";
 import { FAULT_SEVERITY_NAMES, type FaultSeverity, Op } from "../shared/wire/transactions.ts";
 import { GRANT_USE_RECORD_SIZE } from "../shared/xen/grant.ts";
+import type { ConnectionOwner } from "./connection.ts";
 import type { LinkMemory } from "./dma/link-memory.ts";
 import { FaultLog } from "./fault-log.ts";
 import type { GuestHost, NicConfig } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
+
+type HostOwner = Pick<ConnectionOwner, "plug" | "faulted">;
 
 export class LinkHost implements GuestHost {
   readonly memory: LinkMemory;
@@ -15,27 +18,22 @@ export class LinkHost implements GuestHost {
   readonly log: Logger;
   readonly faults: FaultLog;
   readonly #link: Link;
-  readonly #plug: (port: Port) => SwitchPort;
+  readonly #owner: HostOwner;
   /** The NIC's port, once it is plugged in. */
   port: SwitchPort | undefined;
 
-  constructor(
-    link: Link,
-    memory: LinkMemory,
-    config: NicConfig,
-    log: Logger,
-    plug: (port: Port) => SwitchPort,
-  ) {
+  constructor(link: Link, memory: LinkMemory, config: NicConfig, log: Logger, owner: HostOwner) {
     this.#link = link;
     this.memory = memory;
     this.config = config;
     this.log = log;
-    this.#plug = plug;
+    this.#owner = owner;
     this.faults = new FaultLog((severity, code, text) => {
       log.warn(
         { nic: config.name, code, severity: FAULT_SEVERITY_NAMES[severity] },
         `fault: ${text}`,
       );
+      owner.faulted({ name: config.name, severity, code, text });
       if (link.closed) return;
       link.writer.control([Op.FAULT, severity, code, text, 0, 0]);
       link.scheduleFlush();
@@ -78,7 +76,7 @@ export class LinkHost implements GuestHost {
   }
 
   plug(port: Port): SwitchPort {
-    this.port = this.#plug(port);
+    this.port = this.#owner.plug(port, this.config.mac);
     return this.port;
   }
 

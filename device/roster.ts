@@ -11,7 +11,7 @@
 import { formatMac, macFromName, macKey, parseUnicastMac } from "../shared/net/ethernet.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import { CloseCode, Limits } from "../shared/wire/transactions.ts";
-import { Refusal } from "./connection.ts";
+import { Refusal } from "./admission.ts";
 
 /** What the roster needs of a connection with a NIC. */
 export interface Member {

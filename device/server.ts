@@ -7,8 +7,9 @@ import { WebSocketAcceptor } from "../shared/transport/websocket.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
 import { CloseCode, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
+import { type AdmissionPolicy, Refusal } from "./admission.ts";
 import { CaptureHub } from "./capture/hub.ts";
-import { Connection, type ConnectionOwner, type NicEvent, Refusal } from "./connection.ts";
+import { Connection, type ConnectionOwner, type NicEvent, type NicFault } from "./connection.ts";
 import { Front, NO_PLACE, type Peer, Refused } from "./http/front.ts";
 import { type PageSource, Pages } from "./http/pages.ts";
 import type { Occupant } from "./http/places.ts";
@@ -43,14 +44,16 @@ export interface ServerOptions {
   readonly maxMtu: number;
   readonly maxQueues: number;
   /** Compare both copies of each NIC's coherent memory once a second, and end a link where they differ. */
-  readonly checkWindows?: boolean;
+  readonly checkWindows: boolean;
   readonly log: Logger;
   /** Host names, besides the machine's own, under which pages are served. */
-  readonly allowHosts?: readonly string[];
+  readonly allowHosts: readonly string[];
+  readonly admission: AdmissionPolicy | undefined;
   /** Sees the batches of every NIC. */
-  readonly tap?: (name: string) => LinkTap;
-  /** Told when a NIC came and went. */
-  readonly onNic?: (event: "joined" | "left", nic: NicEvent) => void;
+  readonly tap: ((name: string) => LinkTap) | undefined;
+  onJoined(nic: NicEvent): void;
+  onLeft(nic: NicEvent): void;
+  onFault(fault: NicFault): void;
 }
 
 /** NICs at once. Connections that are no NICs have places of their own. */
@@ -92,7 +95,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     this.agent = options.agent;
     this.segment = options.segmentName;
     this.pushBytes = options.pushBytes;
-    this.checkWindows = options.checkWindows ?? false;
+    this.checkWindows = options.checkWindows;
     const { segment, segmentName, agent, log } = options;
     segment.onSpoof = (notice) => this.#spoofed(notice);
     this.#nics = new Roster({
@@ -106,7 +109,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     this.#front = new Front({
       host: options.host,
       port: options.port,
-      allowHosts: options.allowHosts ?? [],
+      allowHosts: options.allowHosts,
       log,
       misses: (target, request, response) => pages.misses(target, request, response),
       page: (asked, request, response) => pages.answer(asked, request, response),
@@ -209,7 +212,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   // What a connection asks.
 
   admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number } {
-    const { personalities, maxMtu, maxQueues } = this.#options;
+    const { personalities, maxMtu, maxQueues, admission } = this.#options;
     if (this.#draining) throw new Refusal("STOPPING", "the device is stopping");
     if (!Object.hasOwn(personalities, hello.personality)) {
       throw new Refusal(
@@ -217,14 +220,18 @@ export class DeviceServer implements ConnectionOwner, PageSource {
         `this device has no "${hello.personality}" NIC; it has ${Object.keys(personalities).join(", ")}`,
       );
     }
+    const { peer } = connection;
+    const { name: wanted, mac: wantedMac, personality, agent = "" } = hello;
+    const admitted = admission?.({ name: wanted, mac: wantedMac, personality, agent, peer });
+    const queues = Math.min(admitted?.queues ?? maxQueues, maxQueues);
     const { name, mac } = this.#nics.admit(connection, hello);
     this.#said(connection);
     return {
       config: {
         name,
         mac,
-        queues: Math.min(hello.queues ?? maxQueues, maxQueues),
-        maxMtu,
+        queues: Math.min(hello.queues ?? queues, queues),
+        maxMtu: Math.min(admitted?.maxMtu ?? maxMtu, maxMtu),
       },
       epoch: ++this.#epoch,
     };
@@ -245,11 +252,15 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   }
 
   joined(nic: NicEvent): void {
-    this.#options.onNic?.("joined", nic);
+    this.#options.onJoined(nic);
   }
 
   left(nic: NicEvent): void {
-    this.#options.onNic?.("left", nic);
+    this.#options.onLeft(nic);
+  }
+
+  faulted(fault: NicFault): void {
+    this.#options.onFault(fault);
   }
 
   totals(last: Snapshot): void {

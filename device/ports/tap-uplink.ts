@@ -8,6 +8,7 @@ import type { Logger } from "../../shared/log.ts";
 import { Frame } from "../../shared/net/frame.ts";
 import { Tap, type TapEnd, type TapLink } from "../../shared/tap/tap.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "../switch/port.ts";
+import type { Uplink, UplinkOptions } from "./uplinks.ts";
 
 /** Frames handed on before others get a turn. */
 const BURST = 64;
@@ -15,44 +16,16 @@ const NO_TOKEN = -1;
 /** Ethernet header with one VLAN tag. */
 const HEADER_BYTES = 14 + 4;
 
-/** The part of a switch that an uplink needs. */
-export interface Segment {
-  attach(port: Port): SwitchPort;
+/**
+ * Opens the TAP and plugs it in. Rejects with TapError. Closing the uplink removes a TAP that this
+ * process created.
+ */
+export async function openTapUplink(options: UplinkOptions): Promise<Uplink> {
+  const { name, log } = options;
+  return new TapUplink(await Tap.open({ name, log, offloads: true }), options);
 }
 
-export interface UplinkOptions {
-  /** Interface name, at most 15 bytes. */
-  readonly name: string;
-  readonly mtu?: number;
-  readonly log: Logger;
-  readonly segment: Segment;
-  /** Called when the interface is deleted from outside; the port has left the segment by then. */
-  readonly onGone?: (error: Error) => void;
-}
-
-export interface TapUplink {
-  readonly tap: TapEnd;
-  readonly port: Port;
-  /** Unplugs and closes. A TAP that this process created vanishes. */
-  close(): Promise<void>;
-}
-
-/** Opens the TAP and plugs it in. Rejects with TapError. */
-export async function openTapUplink(options: UplinkOptions): Promise<TapUplink> {
-  const { name, log, mtu } = options;
-  const tap = await Tap.open({ name, log, offloads: true, ...(mtu === undefined ? {} : { mtu }) });
-  return plugTap(tap, options);
-}
-
-/** Plugs in a TAP that is open already. */
-export function plugTap(
-  tap: TapEnd,
-  options: Pick<UplinkOptions, "log" | "segment" | "onGone">,
-): TapUplink {
-  return new Uplink(tap, options);
-}
-
-class Uplink implements TapUplink, Port {
+export class TapUplink implements Uplink, Port {
   readonly tap: TapEnd;
   readonly name: string;
   readonly kind = "tap";
@@ -72,7 +45,8 @@ class Uplink implements TapUplink, Port {
     this.#pump();
   };
 
-  constructor(tap: TapEnd, options: Pick<UplinkOptions, "log" | "segment" | "onGone">) {
+  /** Plugs in a TAP that is open already. */
+  constructor(tap: TapEnd, options: Omit<UplinkOptions, "name">) {
     this.tap = tap;
     this.name = tap.name;
     this.#log = options.log;
@@ -88,10 +62,6 @@ class Uplink implements TapUplink, Port {
     };
     tap.setCarrier(true);
     this.#pump();
-  }
-
-  get port(): Port {
-    return this;
   }
 
   /** Follows the kernel's MTU. */

@@ -3,7 +3,6 @@
  * is what the capture from the first word shows.
  */
 import { describe, expect, test } from "vitest";
-import { Switch } from "../../device/switch/switch.ts";
 import { NicCapture } from "../../frontend/capture/nic-capture.ts";
 import { createEnaDriver } from "../../frontend/ena/index.ts";
 import { MbufPool } from "../../frontend/net/mbuf.ts";
@@ -15,7 +14,7 @@ import { silentLogger } from "../../shared/log.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { entriesOf } from "../support/batch-entries.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
-import { deviceServer } from "../support/device-server.ts";
+import { testDevice } from "../support/device-server.ts";
 import { RingFile, tshark } from "../support/dissector.ts";
 import { sendFrame } from "../support/nic-session.ts";
 import { eventually } from "../support/process.ts";
@@ -115,19 +114,17 @@ interface Captures {
 
 async function runSession(variant: Variant): Promise<readonly Captures[]> {
   const { personality, llq, shuffle } = variant;
-  const segment = new Switch({ name: "lan0", now: () => performance.now(), whenFull: "drop" });
   const onDevice = new RingFile();
   const { TO_DEVICE, TO_FRONTEND } = LinkDirection;
   const completionOrder = shuffle ? "shuffle" : "fifo";
-  const server = deviceServer({
-    segment,
+  const device = await testDevice({
     ena: { llq, completionOrder },
     maxQueues: 2,
     tap: (name) => (direction, bytes) => {
       if (name === "a") onDevice.batch(direction === "in" ? TO_DEVICE : TO_FRONTEND, bytes);
     },
   });
-  const { port } = await server.listen();
+  const { port } = device;
   const newSession = (name: string) =>
     new Session({
       connect: `ws://127.0.0.1:${port}`,
@@ -147,7 +144,7 @@ async function runSession(variant: Variant): Promise<readonly Captures[]> {
   const beginOnDevice = (): MemoryOutput => {
     const output = new MemoryOutput();
     const request = { sources: ["a"], frames: false, ring: true };
-    recorders.push(server.captures.start(output, request));
+    recorders.push(device.capture(output, request));
     return output;
   };
   const beginOnFrontend = (): MemoryOutput => {
@@ -186,7 +183,7 @@ async function runSession(variant: Variant): Promise<readonly Captures[]> {
   await a.close();
   await b.close();
   await Promise.all(recorders.map((recorder) => recorder.stop("test")));
-  await server.close();
+  await device.close();
   const [onFrontend, ...lateOnDevice] = late.map((output) => output.files[0]!.bytes);
   return [
     { whole: onDevice.bytes(), late: lateOnDevice },

@@ -10,7 +10,7 @@ import { createXenDriver } from "../../frontend/xen/index.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { entriesOf } from "./batch-entries.ts";
-import { deviceServer } from "./device-server.ts";
+import { testDevice } from "./device-server.ts";
 import { eventually } from "./process.ts";
 
 export interface SessionOptions {
@@ -53,7 +53,7 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
   const batches: SessionBatch[] = [];
   /** NICs whose receive rings the device has heard of. */
   const receiving = new Set<string>();
-  const server = deviceServer({
+  const device = await testDevice({
     ena: { llq },
     maxQueues: 2,
     tap: (name) => (direction, bytes) => {
@@ -63,7 +63,7 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
       }
     },
   });
-  const { port } = await server.listen();
+  const { port } = device;
   await options.listening?.(port);
   const open = async (name: string) => {
     const session = new Session({
@@ -105,7 +105,7 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
   const record = { batches, mac: macText(ifA.mac), peerMac: macText(ifB.mac), port };
   await a.close();
   await b.close();
-  await server.close();
+  await device.close();
   return record;
 }
 

@@ -1,7 +1,7 @@
 /** The log of a device while strangers do what they like: bounded, and what is left out is counted. */
 import { afterEach, beforeEach, expect, it } from "vitest";
-import type { DeviceServer } from "../../device/server.ts";
-import { deviceServer } from "../support/device-server.ts";
+import type { Device } from "../../device/index.ts";
+import { testDevice } from "../support/device-server.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 
@@ -10,24 +10,24 @@ const A_SECOND = 10;
 const TIMES = 100;
 
 let log: RecordingLog;
-let server: DeviceServer;
+let device: Device;
 let port: number;
 
 beforeEach(async () => {
   log = new RecordingLog();
-  server = deviceServer({ maxQueues: 1, log });
-  ({ port } = await server.listen());
+  device = await testDevice({ maxQueues: 1, log });
+  ({ port } = device);
 });
 
 afterEach(async () => {
-  await server.close();
+  await device.close();
 });
 
 /** Does it so many times and ends the device. Resolves to the lines that may have been written. */
 async function allowance(stranger: (i: number) => Promise<unknown>): Promise<number> {
   const since = performance.now();
   await Promise.all(Array.from({ length: TIMES }, (_, i) => stranger(i)));
-  await server.close();
+  await device.close();
   return A_SECOND * ((performance.now() - since) / 1000 + 2);
 }
 

@@ -1,7 +1,7 @@
 /** A device that asks a NIC to move, and a frontend that does not hear. */
 import { afterEach, expect, it, vi } from "vitest";
 import { CloseCode } from "../../shared/wire/transactions.ts";
-import { deviceServer } from "../support/device-server.ts";
+import { testDevice } from "../support/device-server.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";
 
 afterEach(() => {
@@ -9,13 +9,13 @@ afterEach(() => {
 });
 
 it("a NIC that did not leave in time may be asked again, and leave then", async () => {
-  const server = deviceServer({ maxQueues: 1 });
-  const { port } = await server.listen();
+  const device = await testDevice({ maxQueues: 1 });
+  const { port } = device;
   const raw = await RawFrontend.join(port, "deaf");
   try {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
-    const first = server.migrate("deaf", "ws://127.0.0.1:1/nic");
-    expect(await server.migrate("deaf", "ws://127.0.0.1:1/nic")).toMatchObject({ status: 409 });
+    const first = device.migrate("deaf", "ws://127.0.0.1:1/nic");
+    expect(await device.migrate("deaf", "ws://127.0.0.1:1/nic")).toMatchObject({ status: 409 });
     vi.runOnlyPendingTimers();
     expect(await first).toMatchObject({
       status: 409,
@@ -23,18 +23,18 @@ it("a NIC that did not leave in time may be asked again, and leave then", async 
     });
     vi.useRealTimers();
 
-    const second = server.migrate("deaf", "ws://127.0.0.1:2/nic");
+    const second = device.migrate("deaf", "ws://127.0.0.1:2/nic");
     await raw.until("the second", ([what, url]) => what === "move" && /:2\//.test(String(url)));
     raw.ws.close(CloseCode.MOVED, "moved");
     expect(await second).toBeUndefined();
   } finally {
-    await server.close();
+    await device.close();
   }
 });
 
 it("ux-S9 a NIC that would come back to this device is not suspended, and 409 says why", async () => {
-  const server = deviceServer({ maxQueues: 1 });
-  const { port } = await server.listen();
+  const device = await testDevice({ maxQueues: 1 });
+  const { port } = device;
   const raw = await RawFrontend.join(port, "stays");
   try {
     for (const host of ["127.0.0.1", "localhost"]) {
@@ -47,13 +47,13 @@ it("ux-S9 a NIC that would come back to this device is not suspended, and 409 sa
       expect(await answer.text()).toMatch(/stays is at .* already: that is this device/);
     }
     // It was told of no move: the next one is the first.
-    const moved = server.migrate("stays", "ws://127.0.0.1:1/nic");
+    const moved = device.migrate("stays", "ws://127.0.0.1:1/nic");
     expect(await raw.until("a move", ([what]) => what === "move")).toContain(
       "ws://127.0.0.1:1/nic",
     );
     raw.ws.close(CloseCode.MOVED, "moved");
     expect(await moved).toBeUndefined();
   } finally {
-    await server.close();
+    await device.close();
   }
 });

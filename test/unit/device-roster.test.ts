@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
-import { Refusal } from "../../device/connection.ts";
+import { Refusal } from "../../device/admission.ts";
 import { Roster } from "../../device/roster.ts";
 import { formatMac } from "../../shared/net/ethernet.ts";
 import { type Hello, parseHello } from "../../shared/wire/hello.ts";

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import { DmaError } from "../../device/dma/host-memory.ts";
 import { type Divergence, type Mirror, MirrorCheck } from "../../device/dma/mirror-check.ts";
 import { WindowTable } from "../../device/dma/window-table.ts";
-import type { DeviceServer } from "../../device/server.ts";
+import type { Device } from "../../device/index.ts";
 import { createEnaDriver } from "../../frontend/ena/index.ts";
 import { MbufPool } from "../../frontend/net/mbuf.ts";
 import { Session } from "../../frontend/session.ts";
@@ -11,7 +11,7 @@ import { createXenDriver } from "../../frontend/xen/index.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Space } from "../../shared/wire/records.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
-import { deviceServer } from "../support/device-server.ts";
+import { testDevice } from "../support/device-server.ts";
 import { eventually } from "../support/process.ts";
 import { Random } from "../support/random.ts";
 
@@ -120,9 +120,9 @@ interface Seen {
 describe.each(["ena", "xen"])(
   "a device that checks its windows, and a NIC of %s",
   (personality) => {
-    async function running(): Promise<{ server: DeviceServer; session: Session }> {
-      const server = deviceServer({ maxQueues: 2, checkWindows: true });
-      const { port } = await server.listen();
+    async function running(): Promise<{ device: Device; session: Session }> {
+      const device = await testDevice({ maxQueues: 2, checkWindows: true });
+      const { port } = device;
       const session = new Session({
         connect: `ws://127.0.0.1:${port}`,
         name: "a",
@@ -133,16 +133,16 @@ describe.each(["ena", "xen"])(
         driver: (context) =>
           personality === "xen" ? createXenDriver(context) : createEnaDriver(context),
       });
-      open.push(session, server);
+      open.push(session, device);
       await session.start();
       await session.driver.up();
-      return { server, session };
+      return { device, session };
     }
 
-    const nic = (server: DeviceServer) => (server.snapshot() as unknown as Seen).nics[0];
+    const nic = (device: Device) => (device.status() as unknown as Seen).nics[0];
 
     test("fault-F5: finds nothing while it sends, goes down and comes up", async () => {
-      const { server, session } = await running();
+      const { device, session } = await running();
       const pool = new MbufPool(2048, 256);
       const { ifnet } = session.driver;
       let compared = 0;
@@ -157,7 +157,7 @@ describe.each(["ena", "xen"])(
         await session.driver.settled();
         // Every byte once, at least.
         await eventually("a whole round of looks", () => {
-          const { windowBytes = 0, windowBytesCompared = 0 } = nic(server)?.memory ?? {};
+          const { windowBytes = 0, windowBytesCompared = 0 } = nic(device)?.memory ?? {};
           if (windowBytesCompared < compared + windowBytes / 2) return undefined;
           compared = windowBytesCompared;
           return true;
@@ -166,7 +166,7 @@ describe.each(["ena", "xen"])(
         await session.driver.up();
       }
       expect(ifnet.counters.opackets).toBeGreaterThan(0);
-      expect(nic(server)?.faults["WINDOW_DIVERGED"]).toBeUndefined();
+      expect(nic(device)?.faults["WINDOW_DIVERGED"]).toBeUndefined();
       expect(session.reconnects).toBe(0);
     });
 
@@ -183,7 +183,7 @@ describe.each(["ena", "xen"])(
           deviceCopies.push(window.bytes);
           return window;
         });
-        const { server, session } = await running();
+        const { device, session } = await running();
         await session.driver.settled();
         const all =
           side === "device" ? deviceCopies : [...session.space.windows].map((w) => w.bytes);
@@ -197,9 +197,9 @@ describe.each(["ena", "xen"])(
         // A new connection, and in it both copies are one.
         expect(session.epoch).toBe(2);
         await eventually("a look at the new windows", () =>
-          (nic(server)?.memory.windowBytesCompared ?? 0) > 0 ? true : undefined,
+          (nic(device)?.memory.windowBytesCompared ?? 0) > 0 ? true : undefined,
         );
-        expect(nic(server)?.faults).toEqual({});
+        expect(nic(device)?.faults).toEqual({});
       },
     );
   },

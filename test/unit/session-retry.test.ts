@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server, type Socket, connect as tcp } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
-import type { DeviceServer } from "../../device/server.ts";
+import type { Device } from "../../device/index.ts";
 import { createEnaDriver } from "../../frontend/ena/index.ts";
 import { Session, type SessionOptions, type SessionState } from "../../frontend/session.ts";
 import {
@@ -12,28 +12,32 @@ import {
   SessionError,
 } from "../../frontend/session-error.ts";
 import { ConnectError } from "../../shared/transport/websocket.ts";
-import { deviceServer } from "../support/device-server.ts";
+import { testDevice } from "../support/device-server.ts";
 import { eventually } from "../support/process.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 
-const devices: DeviceServer[] = [];
+const devices: Device[] = [];
 const sessions: Session[] = [];
 const relays: Server[] = [];
 const sockets = new Set<Socket>();
 
 afterEach(async () => {
   for (const session of sessions.splice(0)) await session.close();
-  for (const device of devices.splice(0)) await device.close();
+  for (const opened of devices.splice(0)) await opened.close();
   for (const relay of relays.splice(0)) relay.close();
   for (const socket of sockets) socket.destroy();
   sockets.clear();
 });
 
 async function device(port = 0, segmentName = "lan0"): Promise<number> {
-  const server = deviceServer({ port, maxQueues: 1, segmentName });
-  devices.push(server);
-  return (await server.listen()).port;
+  const opened = await testDevice({
+    listen: { port },
+    segments: { name: segmentName },
+    maxQueues: 1,
+  });
+  devices.push(opened);
+  return opened.port;
 }
 
 /** Passes a connection on. */

@@ -1,6 +1,6 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { plugTap } from "../../device/ports/tap-uplink.ts";
+import { TapUplink } from "../../device/ports/tap-uplink.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "../../device/switch/port.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
@@ -41,8 +41,9 @@ class OnePlug {
 
 function plug(tap = new FakeTap("up0")) {
   const segment = new OnePlug();
-  const uplink = plugTap(tap, { segment, log: silentLogger });
-  return { tap, segment, uplink, port: uplink.port };
+  const uplink = new TapUplink(tap, { segment, log: silentLogger });
+  const port: Port = uplink;
+  return { tap, segment, uplink, port };
 }
 
 const bytes = (n: number, length = 60): Uint8Array => new Uint8Array(length).fill(n);
@@ -183,8 +184,8 @@ test("a turn that was asked for before closing does nothing", async () => {
 test("an interface deleted from outside leaves the segment, and the owner is told", async () => {
   const tap = new FakeTap("up0");
   const segment = new OnePlug();
-  const told = new Promise<Error>((resolve) =>
-    plugTap(tap, { segment, log: silentLogger, onGone: resolve }),
+  const told = new Promise<Error>(
+    (resolve) => new TapUplink(tap, { segment, log: silentLogger, onGone: resolve }),
   );
   tap.vanish();
   expect(segment.detached).toBe(true);

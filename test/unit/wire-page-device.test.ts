@@ -3,21 +3,21 @@
  * with the paragraph of the page that was found missing (P) or wrong (W).
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { DeviceServer } from "../../device/server.ts";
+import type { Device } from "../../device/index.ts";
 import { SqDirection } from "../../shared/ena/admin.ts";
 import { DevSts, Register } from "../../shared/ena/registers.ts";
 import { CloseCode, Limits, Op } from "../../shared/wire/transactions.ts";
 import { GNTTAB_NR_RESERVED_ENTRIES, GrantType } from "../../shared/xen/grant.ts";
 import { NetifStatus, RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../shared/xen/netif.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";
-import { deviceServer } from "../support/device-server.ts";
+import { testDevice } from "../support/device-server.ts";
 import { BASE, BUFFERS, RawEna } from "../support/raw-ena.ts";
 import { type Closing, column, mmio, RawFrontend } from "../support/raw-frontend.ts";
 import { RawSocket, upgradeRequest, WsOpcode, wsFrame } from "../support/raw-socket.ts";
 import { grantRecords, RawXen, VIF } from "../support/raw-xen.ts";
 
 const PAGE = 4096;
-let server: DeviceServer;
+let device: Device;
 let port: number;
 let names = 0;
 const name = (): string => `raw${++names}`;
@@ -30,10 +30,10 @@ async function endOf(raw: RawFrontend): Promise<Closing> {
 }
 
 beforeAll(async () => {
-  server = deviceServer({ maxQueues: 32 });
-  ({ port } = await server.listen());
+  device = await testDevice({ maxQueues: 32 });
+  ({ port } = device);
 });
-afterAll(async () => await server.close());
+afterAll(async () => await device.close());
 
 describe("close codes", () => {
   test.each([
@@ -283,7 +283,7 @@ test("page-P6 a peer that reports no progress gets no more frames, and keeps its
   frame.set([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 8, 8, 0x88, 0xb6]);
   sender.ena.transmit(sender.tx, frame);
   expect(await sender.ena.raw.survived()).toBe(true);
-  const { segment } = server.snapshot() as unknown as {
+  const { segment } = device.status() as unknown as {
     segment: { ports: { name: string; out: { dropped: Record<string, number> } }[] };
   };
   const dropped = segment.ports.find((each) => each.name === called)?.out.dropped;

@@ -3,11 +3,11 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { DeviceServer } from "../../device/server.ts";
+import type { Device } from "../../device/index.ts";
 import { Session } from "../../frontend/session.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Op } from "../../shared/wire/transactions.ts";
-import { deviceServer } from "../support/device-server.ts";
+import { testDevice } from "../support/device-server.ts";
 import { eventually } from "../support/process.ts";
 import { column, packBatch } from "../support/raw-frontend.ts";
 import { RawSocket, WsOpcode, wsFrame } from "../support/raw-socket.ts";
@@ -54,21 +54,21 @@ const shapes: readonly [string, (message: Buffer) => Buffer][] = [
 ];
 
 describe("a device", () => {
-  let server: DeviceServer;
+  let device: Device;
   let port: number;
   /** Whole batches that were received, by NIC. */
   const heard = new Map<string, number>();
 
   beforeAll(async () => {
-    server = deviceServer({
+    device = await testDevice({
       maxQueues: 1,
       tap: (name) => (direction) => {
         if (direction === "in") heard.set(name, (heard.get(name) ?? 0) + 1);
       },
     });
-    ({ port } = await server.listen());
+    ({ port } = device);
   });
-  afterAll(async () => await server.close());
+  afterAll(async () => await device.close());
 
   interface Left {
     readonly connections: number;
@@ -78,7 +78,7 @@ describe("a device", () => {
   /** Waits until nothing of the connections is left. */
   const clean = async (): Promise<void> => {
     await eventually("the sessions to be gone", () => {
-      const left = server.snapshot() as unknown as Left;
+      const left = device.status() as unknown as Left;
       const { length: ports } = left.segment.ports;
       return Promise.resolve(
         left.connections === 0 && left.nics.length === 0 && ports === 0 ? true : undefined,

@@ -1,0 +1,211 @@
+/**
+ * The device's face. `openDevice` is the only assembly of a device.
+ *
+ *   await using device = await openDevice({ listen: { port: 0 } });
+ *   device.on("joined", ({ name }) => console.log(`${name} joined ${device.url}`));
+ */
+import { EventEmitter } from "node:events";
+import { type Logger, silentLogger } from "../shared/log.ts";
+import { bracketed, DEVICE_PORT } from "../shared/transport/address.ts";
+import type { LinkTap } from "../shared/wire/link.ts";
+import { Limits } from "../shared/wire/transactions.ts";
+import type { AdmissionPolicy } from "./admission.ts";
+import type { CaptureHub } from "./capture/hub.ts";
+import type { NicEvent, NicFault } from "./connection.ts";
+import { createEnaNic, type EnaOptions } from "./ena/index.ts";
+import type { MoveRefusal } from "./migrate-page.ts";
+import type { Snapshot } from "./nic.ts";
+import { parseUplink, type Uplink } from "./ports/uplinks.ts";
+import { DeviceServer } from "./server.ts";
+import { Switch } from "./switch/switch.ts";
+import { createXenPersonality } from "./xen/index.ts";
+import { XenMachine } from "./xen/machine.ts";
+import type { XenOptions } from "./xen/options.ts";
+
+export { type Admission, type AdmissionPolicy, type JoinRequest, Refusal } from "./admission.ts";
+export type { CaptureRequest } from "./capture/capture.ts";
+export type { NicEvent, NicFault } from "./connection.ts";
+export type { EnaOptions } from "./ena/options.ts";
+export type { XenOptions } from "./xen/options.ts";
+
+/** One Ethernet segment: a switch, with the uplinks that join it to other networks. */
+export interface SegmentOptions {
+  /** Default "lan0". */
+  readonly name?: string;
+  /** Devices with the same id say that their uplinks join them to one segment. Default: random. */
+  readonly id?: string | undefined;
+  /** What happens to a frame whose receiver has no room. Default "drop". */
+  readonly whenFull?: "drop" | "hold";
+  /** Each as SCHEME:NAME; today `tap:NAME`, an interface of the kernel. */
+  readonly uplinks?: readonly string[];
+}
+
+export interface DeviceOptions {
+  /** Where frontends connect. Default 127.0.0.1:7700; port 0 lets the system choose. */
+  readonly listen?: { readonly host?: string; readonly port?: number };
+  /** One segment today. */
+  readonly segments?: SegmentOptions | readonly SegmentOptions[];
+  /** Decides who may join. Default: every frontend. */
+  readonly admission?: AdmissionPolicy;
+  /** Called before the port opens. A capture that begins here sees the first word of each NIC. */
+  readonly capture?: (start: StartCapture) => void;
+  /** Default: no log. */
+  readonly log?: Logger;
+  /** Program and version, as peers and captures name this device. Default "ringwire". */
+  readonly agent?: string;
+  /** Queue pairs that each NIC may have. Default 8. */
+  readonly maxQueues?: number;
+  /** Bytes; the largest MTU that a NIC may have. Default 9216. */
+  readonly maxMtu?: number;
+  /** Compares both copies of shared memory once a second; a NIC whose copies differ connects anew. */
+  readonly checkWindows?: boolean;
+  /** Host names, besides the machine's own, under which pages are served. */
+  readonly allowHosts?: readonly string[];
+  /** How ENA functions differ from the plain one. */
+  readonly ena?: EnaOptions;
+  /** How Xen vifs differ from the plain one. */
+  readonly xen?: XenOptions;
+  /** Called for each NIC that joins. What it returns sees every batch of that NIC. */
+  readonly tap?: (nic: string) => LinkTap;
+}
+
+/** Begins a capture. Throws CaptureRefusal when a source does not exist or too many captures run. */
+export type StartCapture = CaptureHub["start"];
+
+export interface DeviceEvents {
+  /** A NIC was welcomed. */
+  joined: [nic: NicEvent];
+  /** A NIC's connection ended, with the reason. */
+  left: [nic: NicEvent];
+  /** A NIC's driver broke a rule. At most a few of one code in a second. */
+  fault: [fault: NicFault];
+  /** The far end of an uplink is gone for good; the segment goes on without it. */
+  "uplink-lost": [uplink: { readonly name: string; readonly reason: string }];
+}
+
+/** A device that runs. `openDevice` makes it. */
+export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposable {
+  readonly #server: DeviceServer;
+  readonly #uplinks: Uplink[] = [];
+  readonly #host: string;
+  #port = 0;
+  #closed: Promise<void> | undefined;
+
+  private constructor(options: DeviceOptions, segment: Switch, name: string) {
+    super();
+    const { listen, log = silentLogger, ena, xen } = options;
+    const machine = new XenMachine(log);
+    this.#host = listen?.host ?? "127.0.0.1";
+    this.#server = new DeviceServer({
+      host: this.#host,
+      port: listen?.port ?? DEVICE_PORT,
+      agent: options.agent ?? "ringwire",
+      segment,
+      segmentName: name,
+      personalities: {
+        ena: { create: (host) => createEnaNic(host, ena) },
+        xen: {
+          create: createXenPersonality(machine, { ...xen, bridge: name }),
+          snapshot: () => machine.snapshot(),
+        },
+      },
+      pushBytes: Limits.PUSH_BYTES,
+      maxMtu: options.maxMtu ?? 9216,
+      maxQueues: options.maxQueues ?? 8,
+      checkWindows: options.checkWindows ?? false,
+      allowHosts: options.allowHosts ?? [],
+      log,
+      admission: options.admission,
+      tap: options.tap,
+      onJoined: (nic) => this.emit("joined", nic),
+      onLeft: (nic) => this.emit("left", nic),
+      onFault: (fault) => this.emit("fault", fault),
+    });
+  }
+
+  /** `openDevice` is this. */
+  static async open(options: DeviceOptions): Promise<Device> {
+    const { segments = {}, log = silentLogger } = options;
+    const all = [segments].flat() as SegmentOptions[];
+    const [first] = all;
+    if (first === undefined || all.length > 1) {
+      throw new TypeError(`segments: a device has one segment, not ${all.length}`);
+    }
+    const { name = "lan0", id, whenFull = "drop", uplinks = [] } = first;
+    const parsed = uplinks.map((text) => {
+      const uplink = parseUplink(text);
+      if (typeof uplink === "string") throw new TypeError(`segment ${name}: uplinks ${uplink}`);
+      return uplink;
+    });
+    const now = () => performance.now();
+    const segment = new Switch({ name, now, whenFull, ...(id === undefined ? {} : { id }) });
+    const device = new Device(options, segment, name);
+    try {
+      options.capture?.(device.capture);
+      for (const uplink of parsed) {
+        // The uplink has logged it.
+        const onGone = ({ message: reason }: Error): void => {
+          device.emit("uplink-lost", { name: uplink.name, reason });
+        };
+        const opened = uplink.scheme.open({ name: uplink.name, log, segment, onGone });
+        device.#uplinks.push(await opened);
+      }
+      ({ port: device.#port } = await device.#server.listen());
+    } catch (error) {
+      await device.close();
+      throw error;
+    }
+    return device;
+  }
+
+  /** The port that frontends connect to. */
+  get port(): number {
+    return this.#port;
+  }
+
+  /** What a frontend's `connect` takes. */
+  get url(): string {
+    return `ws://${bracketed(this.#host)}:${this.#port}`;
+  }
+
+  /** The page /status as a value: the segment, the NICs, their counters. */
+  status(): Snapshot {
+    return this.#server.snapshot();
+  }
+
+  /** Begins a capture; see StartCapture. */
+  readonly capture: StartCapture = (output, request) =>
+    this.#server.captures.start(output, request);
+
+  /**
+   * Asks a NIC to move to the device at `url`. Resolves when the NIC has left, to undefined, or to
+   * why it stays.
+   */
+  migrate(nic: string, url: string): Promise<MoveRefusal | undefined> {
+    return this.#server.migrate(nic, url);
+  }
+
+  /** Tells every frontend, ends captures, and closes the port and the uplinks. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    await this.#server.close();
+    for (const uplink of this.#uplinks) await uplink.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/**
+ * Opens a device: a switch, an ENA function or a Xen vif for each frontend that connects, and the
+ * pages (/status, /metrics, /capture, ...) on the same port.
+ *
+ * Rejects with a TypeError for options that contradict each other, with the system's error
+ * (EADDRINUSE, ...) when the port can't be opened, and with TapError when an uplink can't.
+ */
+export const openDevice = (options: DeviceOptions = {}): Promise<Device> => Device.open(options);

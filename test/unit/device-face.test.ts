@@ -1,0 +1,146 @@
+/** What openDevice gives to a program that embeds a device. */
+import { once } from "node:events";
+import { afterEach, describe, expect, it } from "vitest";
+import { Refusal } from "../../device/admission.ts";
+import type { Device, DeviceOptions } from "../../device/index.ts";
+import { Op } from "../../shared/wire/transactions.ts";
+import { MemoryOutput } from "../support/capture-output.ts";
+import { testDevice } from "../support/device-server.ts";
+import { RawFrontend } from "../support/raw-frontend.ts";
+
+const opened: Device[] = [];
+afterEach(async () => {
+  for (const device of opened.splice(0)) await device.close();
+});
+
+async function open(options: DeviceOptions = {}): Promise<Device> {
+  const device = await testDevice(options);
+  opened.push(device);
+  return device;
+}
+
+const nicsOf = (device: Device) =>
+  (device.status()["nics"] as { name: string }[]).map(({ name }) => name);
+
+describe("two devices of one process", () => {
+  it("have NICs, segments, domains and counters of their own", async () => {
+    const [one, two] = [await open(), await open({ segments: { name: "lan1" } })];
+    // The same name, and so the same address: on one device the second would be refused.
+    const first = await RawFrontend.join(one.port, "same", { personality: "xen" });
+    const second = await RawFrontend.join(two.port, "same", { personality: "xen" });
+    await RawFrontend.join(two.port, "other");
+    expect(nicsOf(one)).toEqual(["same"]);
+    expect(nicsOf(two)).toEqual(["same", "other"]);
+    expect(one.status()).toMatchObject({ segment: { name: "lan0" }, xen: { domains: 1 } });
+    expect(two.status()).toMatchObject({ segment: { name: "lan1" }, xen: { domains: 1 } });
+    // Both are the first connection and the first domain of their device.
+    for (const device of [one, two]) {
+      const [nic] = device.status()["nics"] as object[];
+      expect(nic).toMatchObject({ name: "same", nic: { domid: 1 } });
+    }
+    await one.close();
+    expect(first.closing ?? (await first.closed)).toMatchObject({ reason: "the device stops" });
+    expect(second.open).toBe(true);
+    expect(nicsOf(two)).toEqual(["same", "other"]);
+  });
+
+  it("capture their own frames", async () => {
+    const outputs = [new MemoryOutput(), new MemoryOutput()];
+    const request = { sources: ["any"], frames: true, ring: true };
+    const [one, two] = [await open(), await open()];
+    const recorders = [one.capture(outputs[0]!, request), two.capture(outputs[1]!, request)];
+    await RawFrontend.join(one.port, "a");
+    const [first, second] = await Promise.all(recorders.map((r) => r.stop("test")));
+    expect(first!.packets).toBeGreaterThan(0);
+    expect(second!.packets).toBe(0);
+  });
+});
+
+describe("events", () => {
+  it("tell who joined, which rule was broken and who left", async () => {
+    const device = await open();
+    const seen = Promise.all(["joined", "fault", "left"].map((event) => once(device, event)));
+    const raw = await RawFrontend.join(device.port, "a");
+    raw.batch([Op.MMIO_WRITE, Buffer.alloc(4), badRegister()]);
+    await raw.until("the fault", ([what]) => what === "fault");
+    await raw.end();
+    const [joined, fault, left] = (await seen).flat();
+    expect(joined).toMatchObject({ name: "a", peer: expect.stringMatching(/^127\.0\.0\.1:\d+$/) });
+    expect(fault).toMatchObject({ name: "a", code: "REGISTER_UNDEFINED" });
+    expect(left).toMatchObject({ name: "a", reason: expect.any(String) });
+  });
+});
+
+/** One record of mmio_write: four bytes for a read-only register. */
+function badRegister(): Buffer {
+  const record = Buffer.alloc(16);
+  record.writeUInt32LE(4, 8);
+  return record;
+}
+
+describe("admission", () => {
+  it("refuses a frontend with the policy's words, and limits another", async () => {
+    const asked: unknown[] = [];
+    const device = await open({
+      admission: (request) => {
+        asked.push(request);
+        if (request.name === "stranger") throw new Refusal("DENIED", "only friends join");
+        return { queues: 2, maxMtu: 1500 };
+      },
+    });
+    const stranger = await RawFrontend.connect(device.port);
+    stranger.hello("stranger");
+    await stranger.closed;
+    expect(stranger.heard.told).toContainEqual(["refuse", "DENIED", "only friends join"]);
+    const friend = await RawFrontend.join(device.port, "friend", { queues: 8 });
+    const [, welcome] = friend.heard.told.find(([what]) => what === "welcome")!;
+    expect(welcome).toMatchObject({ queues: 2, maxMtu: 1500 });
+    expect(asked).toMatchObject([{ name: "stranger" }, { name: "friend", personality: "ena" }]);
+  });
+});
+
+describe("opening", () => {
+  it("begins a capture before the first frontend can speak", async () => {
+    const output = new MemoryOutput();
+    const device = await open({
+      capture: (start) => start(output, { sources: ["switch"], frames: false, ring: true }),
+    });
+    await RawFrontend.join(device.port, "a");
+    await device.close();
+    const { bytes, closed } = output.files[0]!;
+    // The hello is in it: only a capture from the first word on has it.
+    expect(bytes.includes("instance")).toBe(true);
+    expect(closed).toBe(true);
+  });
+
+  it("that fails leaves nothing behind", async () => {
+    const first = await open();
+    const output = new MemoryOutput();
+    await expect(
+      testDevice({
+        listen: { port: first.port },
+        capture: (start) => start(output, { sources: ["switch"], frames: true, ring: true }),
+      }),
+    ).rejects.toMatchObject({ code: "EADDRINUSE" });
+    expect(output.files.every(({ closed }) => closed)).toBe(true);
+  });
+
+  it.each<[DeviceOptions, RegExp]>([
+    [{ segments: [] }, /one segment, not 0/],
+    [{ segments: [{}, {}] }, /one segment, not 2/],
+    [{ segments: { uplinks: ["eth0"] } }, /takes tap:NAME, not "eth0"/],
+    [{ segments: { uplinks: ["tap:any"] } }, /takes no reserved name: "any"/],
+  ])("refuses %o", async (options, says) => {
+    await expect(testDevice(options)).rejects.toThrow(says);
+  });
+
+  it("closes once, by close or by `await using`", async () => {
+    let port: number;
+    {
+      await using device = await testDevice();
+      ({ port } = device);
+      await Promise.all([device.close(), device.close()]);
+    }
+    await expect(RawFrontend.connect(port)).rejects.toThrow(/ECONNREFUSED/);
+  });
+});
