@@ -1,18 +1,13 @@
 /** `ringwire frontend`: a NIC, its driver and, with --tap, the kernel on top of it. */
 import { Command } from "commander";
 import { z } from "zod";
-import type { NicCapture } from "../frontend/capture/nic-capture.ts";
-import type { TapHost } from "../frontend/host/tap-host.ts";
-import type { Session, SessionState } from "../frontend/session.ts";
-import type { CaptureOutput } from "../shared/capture/output.ts";
+import type { Nic } from "../frontend/nic.ts";
 import type { Logger } from "../shared/log.ts";
-import { formatMac } from "../shared/net/ethernet.ts";
-import type { Tap } from "../shared/tap/tap.ts";
 import { PERSONALITIES, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
-import { sentenceOf } from "./common/advice.ts";
 import { ExitCode, Failure } from "./common/failure.ts";
 import { createLog } from "./common/log.ts";
+import { newNic, opened } from "./common/nic.ts";
 import {
   addCommonFlags,
   addConnectFlag,
@@ -28,14 +23,10 @@ import {
   whole,
 } from "./common/options.ts";
 import { Output } from "./common/output.ts";
-import { onStop } from "./common/signals.ts";
-import { openTap } from "./common/tap.ts";
-import { AGENT } from "./common/version.ts";
-import { TAKE_OVER } from "./netmap/nics.ts";
+import { onStop, unlessStopped } from "./common/signals.ts";
+import { TAKE_OVER } from "./netmap/port-set.ts";
 import { countersLines } from "./status/text.ts";
 import { traceTap } from "./trace/trace.ts";
-
-const DEFAULT_MTU = 1500;
 
 const Shape = z.object({
   ...CommonShape,
@@ -107,186 +98,69 @@ async function runFrontend(options: Options): Promise<void> {
   const output = new Output(options.json);
   const log = createLog(logOptions(options));
   const stop = onStop();
-  const name = options.name ?? `${UNIT_PREFIX[options.driver]}0`;
-  // Before connecting: whoever can't have the TAP must not take the name from a NIC that works.
-  const tap =
-    options.tap === undefined
-      ? undefined
-      : await openTap(options.tap, { ...options, offloads: true }, log);
-  if (options.capture === undefined) ignoreSignal(log);
-  const nic = new RunningNic(name, options, output, log);
+  const asked = options.name ?? `${UNIT_PREFIX[options.driver]}0`;
+  const trace = options.trace ? (await traceTap())(asked) : undefined;
+  const nic = await newNic({ ...options, trusted: !options.untrusted, trace }, log);
+  const failed = new Promise<string>((resolve) => nic.once("failed", resolve));
+  let captures: CaptureFiles | undefined;
+  const { capture } = options;
+  if (capture === undefined) ignoreSignal(log);
+  else {
+    nic.once("connecting", () => {
+      captures = new CaptureFiles(capture, (to) => nic.capture(to), log);
+    });
+  }
+  let isReady = false;
   try {
-    const session = await createSession(options, name, log, nic.onState);
-    nic.session = session;
-    if (options.capture !== undefined) {
-      const { NicCapture } = await import("../frontend/capture/nic-capture.ts");
-      const facts = { name, personality: options.driver, application: AGENT, log };
-      const begin = (output: CaptureOutput) => {
-        nic.capture = new NicCapture(session, output, facts);
-        return nic.capture.recorder;
-      };
-      nic.captureFiles = new CaptureFiles(options.capture, begin, log);
-    }
-    const began = begin(session, tap, log, nic, options.connect);
-    // Stopped while it connects: what comes of that is of no interest any more.
-    began.catch(() => {});
-    const early = await Promise.race([began, stop.asked]);
-    if (early === undefined) {
-      nic.sayReady(tap);
-      const end = await Promise.race([stop.asked, nic.gaveUp]);
-      if (typeof end !== "string") throw new Failure(end.reason);
-      log.info({}, `${end}: ${nic.name} stops`);
-    }
+    // Stopped while it connects: its end is of no interest any more.
+    if ((await unlessStopped(stop, opened(nic, options.connect))) === undefined) return;
+    isReady = true;
+    const name = sayReady(nic, options, output, log);
+    sayEvents(nic, name, output);
+    const signal = await Promise.race([stop.asked, failed.then(giveUp)]);
+    log.info({}, `${signal}: ${name} stops`);
   } finally {
-    await nic.end(tap);
+    if (isReady) sayStopped(nic, output);
+    await nic.close();
+    await captures?.close("the frontend stops");
   }
 }
 
-/** One NIC from its first word to its last. */
-class RunningNic {
-  readonly gaveUp: Promise<{ reason: string }>;
-  readonly giveUp: (reason: string) => void;
-  session: Session | undefined;
-  host: TapHost | undefined;
-  capture: NicCapture | undefined;
-  captureFiles: CaptureFiles | undefined;
-  readonly #asked: string;
-  readonly #output: Output;
-  readonly #queues: number;
-  readonly #llq: boolean;
-  readonly #log: Logger;
-  #ready = false;
-
-  constructor(name: string, { queues = 1, llq }: Options, output: Output, log: Logger) {
-    this.#asked = name;
-    this.#queues = queues;
-    this.#llq = llq;
-    this.#output = output;
-    this.#log = log;
-    const { promise, resolve } = Promise.withResolvers<{ reason: string }>();
-    this.gaveUp = promise;
-    this.giveUp = (reason) => resolve({ reason });
-  }
-
-  /** What the device calls it, once there was a welcome. */
-  get name(): string {
-    return this.session?.isStarted === true ? this.session.agreed.name : this.#asked;
-  }
-
-  readonly onState = (state: SessionState, reason: string): void => {
-    if (!this.#ready) return;
-    const { name } = this;
-    if (state === "waiting") this.#output.value({ event: "link-lost", name, reason });
-    if (state === "attached") {
-      const { segment, epoch } = this.session!.agreed;
-      this.#output.value({ event: "link-back", name, segment, epoch });
-    }
-    if (state === "closed") this.giveUp(reason);
-  };
-
-  sayReady(tap: Tap | undefined): void {
-    const { driver, agreed } = this.session!;
-    const { ifnet } = driver;
-    const queues = Math.min(this.#queues, agreed.queues);
-    if (queues < this.#queues) {
-      this.#log.warn({}, `the device offers ${queues} queue pairs, not ${this.#queues}`);
-    }
-    if (this.#llq && !agreed.deviceMemory) {
-      this.#log.warn({}, "--llq: this NIC has no device memory; its descriptors go the usual way");
-    }
-    const mac = formatMac(ifnet.mac);
-    const kernel = tap === undefined ? "" : `, interface ${tap.name}`;
-    this.#ready = true;
-    this.#output.event(
-      `${this.name} is up: ${mac}, mtu ${ifnet.mtu}, ${queues} ${queues === 1 ? "queue pair" : "queue pairs"}, segment ${agreed.segment}${kernel}, link ${ifnet.linkState}`,
-      {
-        event: "ready",
-        name: this.name,
-        mac,
-        mtu: ifnet.mtu,
-        queues,
-        segment: agreed.segment,
-        epoch: agreed.epoch,
-        link: ifnet.linkState,
-        ...(tap === undefined ? {} : { tap: tap.name }),
-        pid: process.pid,
-      },
-    );
-  }
-
-  /** Tells the counters of a NIC that was ready, and lets go of everything. */
-  async end(tap: Tap | undefined): Promise<void> {
-    const { session, host } = this;
-    if (this.#ready && session !== undefined) {
-      const { driver } = session;
-      this.#ready = false;
-      this.#output.value({
-        event: "stopped",
-        name: this.name,
-        reconnects: session.reconnects,
-        ifnet: { ...driver.ifnet.counters },
-        driver: driver.counters(),
-        ...(tap === undefined ? {} : { tap: { ...tap.counters, host: { ...host?.counters } } }),
-      });
-      for (const line of countersLines(this.name, driver.ifnet.counters)) this.#output.text(line);
-    }
-    host?.leave();
-    await session?.close();
-    await this.captureFiles?.close("the frontend stops");
-    await tap?.close();
-  }
+function giveUp(reason: string): never {
+  throw new Failure(reason);
 }
 
-async function createSession(
-  options: Options,
-  name: string,
+/** Returns the NIC's name on the device. */
+function sayReady(
+  nic: Nic,
+  { queues: wanted = 1, llq, tap }: Options,
+  output: Output,
   log: Logger,
-  onState: (state: SessionState, reason: string) => void,
-): Promise<Session> {
-  const { Session } = await import("../frontend/session.ts");
-  const { createDriver } = await import("../frontend/drivers.ts");
-  const { connect, driver, mac, queues, zeroMask, lro, llq, takeOver, wait } = options;
-  const trusted = !options.untrusted;
-  return new Session({
-    connect,
-    name,
-    personality: driver,
-    driver: (context) => createDriver(driver, context, { lro, llq, trusted }),
-    mtu: options.mtu ?? DEFAULT_MTU,
-    zeroMask,
-    numbered: options.name === undefined,
-    takeOver,
-    waitForDevice: wait,
-    agent: AGENT,
-    log,
-    onState,
-    ...(mac === undefined ? {} : { mac }),
-    ...(queues === undefined ? {} : { queues }),
-    ...(options.trace ? { tap: (await traceTap())(name) } : {}),
+): string {
+  const { name, mac, mtu, queues, segment, epoch, link, deviceMemory } = nic.status();
+  if (queues < wanted) log.warn({}, `the device offers ${queues} queue pairs, not ${wanted}`);
+  if (llq && !deviceMemory) {
+    log.warn({}, "--llq: this NIC has no device memory; its descriptors go the usual way");
+  }
+  const kernel = tap === undefined ? "" : `, interface ${tap}`;
+  output.event(
+    `${name} is up: ${mac}, mtu ${mtu}, ${queues} ${queues === 1 ? "queue pair" : "queue pairs"}, segment ${segment}${kernel}, link ${link}`,
+    { event: "ready", name, mac, mtu, queues, segment, epoch, link, tap, pid: process.pid },
+  );
+  return name;
+}
+
+function sayEvents(nic: Nic, name: string, output: Output): void {
+  nic.on("link-gone", (reason) => output.value({ event: "link-lost", name, reason }));
+  nic.on("link-back", () => {
+    const { segment, epoch } = nic.status();
+    output.value({ event: "link-back", name, segment, epoch });
   });
 }
 
-/** Connects, attaches, puts the kernel on top, brings the interface up. Throws Failure. */
-async function begin(
-  session: Session,
-  tap: Tap | undefined,
-  log: Logger,
-  nic: RunningNic,
-  connect: string,
-): Promise<undefined> {
-  const { bringUp } = await import("../frontend/host/bring-up.ts");
-  try {
-    await session.start();
-    nic.capture?.see(session.driver.ifnet);
-    await bringUp(session.driver, tap, {
-      log,
-      joined: (host) => {
-        nic.host = host;
-      },
-      gone: nic.giveUp,
-    });
-  } catch (error) {
-    throw Failure.from(error, sentenceOf(error, connect));
-  }
-  return undefined;
+/** The counters of a NIC that was ready. */
+function sayStopped(nic: Nic, output: Output): void {
+  const { name, reconnects, counters } = nic.status();
+  output.value({ event: "stopped", name, reconnects, ...counters });
+  for (const line of countersLines(name, counters.ifnet)) output.text(line);
 }

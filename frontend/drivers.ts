@@ -6,16 +6,16 @@ import type { Netmap } from "./netmap/netmap.ts";
 import { createXenDriver } from "./xen/index.ts";
 
 export interface DriverOptions {
-  readonly netmap?: Netmap;
+  readonly netmap?: Netmap | undefined;
   /** Merges received TCP segments before the stack. */
-  readonly lro?: boolean;
+  readonly lro?: boolean | undefined;
   /** ENA: descriptors and headers go to device memory. */
-  readonly llq?: boolean;
+  readonly llq?: boolean | undefined;
   /** Xen: false shows the device nothing but copies in zeroed pages. */
-  readonly trusted?: boolean;
+  readonly trusted?: boolean | undefined;
   /** Slots of each ring, where the hardware leaves a choice. */
-  readonly rxRingSize?: number;
-  readonly txRingSize?: number;
+  readonly rxRingSize?: number | undefined;
+  readonly txRingSize?: number | undefined;
 }
 
 /** Makes the driver of a NIC. */
@@ -24,20 +24,9 @@ export function createDriver(
   context: DriverContext,
   options: DriverOptions,
 ): Driver {
-  const { netmap, lro, llq, trusted, rxRingSize, txRingSize } = options;
-  const common = {
-    ...(netmap === undefined ? {} : { netmap }),
-    ...(lro === undefined ? {} : { lro }),
-  };
-  if (personality === "xen") {
-    return createXenDriver(context, { ...common, ...(trusted === undefined ? {} : { trusted }) });
-  }
-  return createEnaDriver(context, {
-    ...common,
-    ...(llq === undefined ? {} : { llq }),
-    ...(rxRingSize === undefined ? {} : { rxRingSize }),
-    ...(txRingSize === undefined ? {} : { txRingSize }),
-  });
+  return personality === "xen"
+    ? createXenDriver(context, options)
+    : createEnaDriver(context, options);
 }
 
 /** The personality behind an interface name: by its prefix. */

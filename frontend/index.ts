@@ -1,17 +1,20 @@
 /**
- * The library: netmap ports on NICs of this process.
+ * The library: a NIC of this process.
  *
- *   import { nmOpen, openNic, Poll } from "ringwire";
+ *   import { openNic } from "ringwire";
  *
- * openNic connects a NIC; nmOpen opens ports on it, on VALE switches and on pipes; nmAttach takes
- * a shared port up in a worker. frontend/netmap/README.md has an example that runs.
+ *   await using nic = await openNic({ connect: "ws://127.0.0.1:7700" });
+ *   for await (const frame of nic) await nic.send(reply(frame));
+ *
+ * `ringwire/netmap` has the rings of netmap on top of it.
  */
-export { NmPort, nmAttach, nmOpen, type OpenOptions } from "./netmap/descriptor.ts";
-export { NetmapError } from "./netmap/errors.ts";
-export { Ns, Poll, RegFlag, RingFlag } from "./netmap/flags.ts";
-export { Netmap, type NetmapOptions, type RequestOptions } from "./netmap/netmap.ts";
-export { PortRings } from "./netmap/port.ts";
-export type { NetmapRing } from "./netmap/ring.ts";
-export { type PortHandle, WorkerPort } from "./netmap/shared-port.ts";
-export { type Nic, type NicOptions, openNic } from "./nic.ts";
+export type { FrameCounters } from "./frames.ts";
+export {
+  Nic,
+  type NicCounters,
+  type NicEvents,
+  type NicOptions,
+  type NicStatus,
+  openNic,
+} from "./nic.ts";
 export { SessionError } from "./session-error.ts";

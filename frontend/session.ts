@@ -34,26 +34,31 @@ export interface SessionOptions {
   /** What the device is to call us; `agreed.name` is what it does call us. */
   readonly name: string;
   /** When the name is in use, the device may give the next free one: ena1 for ena0. */
-  readonly numbered?: boolean;
+  readonly numbered?: boolean | undefined;
   /** The name is wanted although a NIC that is alive has it: that one loses it. */
-  readonly takeOver?: boolean;
+  readonly takeOver?: boolean | undefined;
   /** A device that is not there yet is waited for, without limit. Else `start` rejects. */
-  readonly waitForDevice?: boolean;
+  readonly waitForDevice?: boolean | undefined;
   /** What the interface is called in this process; the NIC's name when not given. */
-  readonly ifname?: string;
+  readonly ifname?: string | undefined;
   readonly personality: string;
   /** Makes the driver, once the first device has welcomed us. */
   readonly driver: (context: DriverContext) => Driver;
-  readonly mac?: string;
+  readonly mac?: string | undefined;
   /** Queue pairs wanted; 1 when absent, because one thread runs them all. */
-  readonly queues?: number;
-  readonly mtu?: number;
-  readonly zeroMask?: boolean;
+  readonly queues?: number | undefined;
+  readonly mtu?: number | undefined;
+  readonly zeroMask?: boolean | undefined;
   readonly agent: string;
   readonly log: Logger;
-  readonly tap?: LinkTap;
+  readonly tap?: LinkTap | undefined;
   /** Told when the link is lost, back, or given up for good. */
   readonly onState?: (state: SessionState, reason: string) => void;
+  /** Told what the device reports, also where the log has enough of it. */
+  /** Called after each batch, when the driver has acted on it. */
+  readonly onBatch?: () => void;
+  /** Told what the device reports, also where the log has had enough of it. */
+  readonly onFault?: (code: string, text: string) => void;
 }
 
 export type SessionState = "connecting" | "attached" | "waiting" | "closed";
@@ -257,7 +262,10 @@ export class Session {
   /** What a connection tells us. Not methods of the session, because nobody else may call them. */
   #events(): SessionEvents {
     return {
-      batchApplied: () => this.#driver?.batchApplied(),
+      batchApplied: () => {
+        this.#driver?.batchApplied();
+        this.#options.onBatch?.();
+      },
       writableAgain: () => this.#driver?.writableAgain(),
       broken: (error) =>
         this.#options.log.error({ err: error }, "an error in the driver; the link is closed"),
@@ -280,6 +288,7 @@ export class Session {
   }
 
   #faultReported(code: string, text: string): void {
+    this.#options.onFault?.(code, text);
     const n = this.faults.get(code);
     if (n === undefined && this.faults.size >= MAX_REPORTS) return;
     this.faults.set(code, (n ?? 0) + 1);

@@ -6,13 +6,11 @@
 import { Command } from "commander";
 import { z } from "zod";
 import { PERSONALITIES } from "../../shared/wire/personality.ts";
-import { sentenceOf } from "../common/advice.ts";
-import { Failure } from "../common/failure.ts";
 import { createLog } from "../common/log.ts";
+import { newNic, opened } from "../common/nic.ts";
 import { nicName, oneOf, readOptions, target, whole } from "../common/options.ts";
 import { Output } from "../common/output.ts";
 import { onStop, stdinEnd, stdinSays } from "../common/signals.ts";
-import { AGENT } from "../common/version.ts";
 
 const Shape = z.object({
   connect: target,
@@ -37,28 +35,13 @@ async function runExchange(options: z.infer<typeof Shape>): Promise<void> {
   const output = new Output(true);
   const log = createLog({ level: "warn", form: "text" });
   const stop = onStop();
-  const { Session } = await import("../../frontend/session.ts");
-  const { createDriver } = await import("../../frontend/drivers.ts");
   const { Exchange } = await import("../../frontend/apps/exchange.ts");
-  const session = new Session({
-    connect: options.connect,
-    name: options.name,
-    personality: options.driver,
-    driver: (context) => createDriver(options.driver, context, {}),
-    agent: AGENT,
-    log,
-  });
-  try {
-    await session.start();
-    await session.driver.up();
-    await session.driver.settled();
-  } catch (error) {
-    throw new Failure(sentenceOf(error, options.connect));
-  }
+  const nic = await opened(await newNic(options, log), options.connect);
+  await nic.settled();
   output.value({ event: "up", name: options.name });
   // Both NICs must be up before the first frame, or the switch has to drop it.
   const first = await Promise.race([stop.asked, stdinEnd(), stdinSays()]);
-  const exchange = new Exchange(session.driver.ifnet);
+  const exchange = new Exchange(nic.ifnet);
   let since = 0;
   let seconds = 0;
   let timer: NodeJS.Timeout | undefined;
@@ -91,8 +74,8 @@ async function runExchange(options: z.infer<typeof Shape>): Promise<void> {
     name: options.name,
     seconds,
     ...exchange.report,
-    ifnet: { ...session.driver.ifnet.counters },
+    ifnet: nic.counters().ifnet,
   });
-  await session.close();
+  await nic.close();
   process.stdin.destroy();
 }

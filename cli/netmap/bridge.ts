@@ -12,7 +12,7 @@ import { addCommonFlags, CommonShape, logOptions, readOptions, whole } from "../
 import { Output } from "../common/output.ts";
 import { onStop } from "../common/signals.ts";
 import { type Running, whileRunning } from "./netmap-run.ts";
-import { addNicFlags, NicShape, Nics, portName } from "./nics.ts";
+import { addNicFlags, NicShape, PortSet, portName } from "./port-set.ts";
 
 const Shape = z.object({
   ...CommonShape,
@@ -86,32 +86,28 @@ async function runBridge(options: Options): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
   const names = portsOf(options);
-  const nics = new Nics(options, log);
-  try {
-    if (!(await nics.connect(names, stop))) return;
-    await nics.reserve(names);
-    const a = await nics.openPort(names[0]);
-    const b = names[0] === names[1] ? a : await nics.openPort(names[1]);
-    await nics.settled();
-    const zeroCopy = !options.copy && shareMemory(a, b);
-    output.event(`${names[0]} <-> ${names[1]}, ${zeroCopy ? "zero copy" : "by copies"}`, {
-      event: "ready",
-      ports: names,
-      zeroCopy,
-      pid: process.pid,
-    });
-    const counts = await run(options, a, b, { nics, output, log, stop });
-    tell(names, counts, nics, output);
-  } finally {
-    await nics.close();
-  }
+  await using set = new PortSet(options, log);
+  if (!(await set.connect(names, stop))) return;
+  set.reserve(names);
+  const a = await set.open(names[0]);
+  const b = names[0] === names[1] ? a : await set.open(names[1]);
+  await set.settled();
+  const zeroCopy = !options.copy && shareMemory(a, b);
+  output.event(`${names[0]} <-> ${names[1]}, ${zeroCopy ? "zero copy" : "by copies"}`, {
+    event: "ready",
+    ports: names,
+    zeroCopy,
+    pid: process.pid,
+  });
+  const counts = await run(options, a, b, { gaveUp: set.gaveUp, output, log, stop });
+  tell(names, counts, set, output);
 }
 
 async function run(
   options: Options,
   a: NmPort,
   b: NmPort,
-  parts: Pick<Running, "nics" | "output" | "log" | "stop">,
+  parts: Pick<Running, "gaveUp" | "output" | "log" | "stop">,
 ): Promise<readonly [Counts, Counts]> {
   const counts = [new Counts(), new Counts()] as const;
   const control = new Control();
@@ -126,14 +122,14 @@ async function run(
 function tell(
   [a, b]: readonly [string, string],
   counts: readonly [Counts, Counts],
-  nics: Nics,
+  set: PortSet,
   output: Output,
 ): void {
   const ways = [
     { from: a, to: b, ...totalOf([counts[0]]) },
     { from: b, to: a, ...totalOf([counts[1]]) },
   ];
-  output.value({ event: "result", ways, ...nics.counters() });
+  output.value({ event: "result", ways, ...set.counters() });
   for (const way of ways) {
     output.text(`${way.from} -> ${way.to}${way.drops > 0 ? `, ${way.drops} dropped` : ""}`);
     for (const line of totalText("Moved", way, STYLE)) output.text(`  ${line}`);

@@ -15,7 +15,7 @@ import { addCommonFlags, CommonShape, logOptions, readOptions, whole } from "../
 import { Output } from "../common/output.ts";
 import { onStop } from "../common/signals.ts";
 import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
-import { addNicFlags, NicShape, Nics, portName } from "./nics.ts";
+import { addNicFlags, NicShape, PortSet, portName } from "./port-set.ts";
 
 const Shape = z.object({
   ...CommonShape,
@@ -58,7 +58,7 @@ const EXAMPLES = `Examples:
   ringwire lb -i netmap:ena0 -p 4 --app ./sensor.js --connect HOST:7700
       four of your own:
       import { workerData } from "node:worker_threads";
-      import { nmAttach, Poll } from "ringwire";
+      import { nmAttach, Poll } from "ringwire/netmap";
       const port = nmAttach(workerData);
       while ((port.pollSync(Poll.IN, -1) & Poll.ERR) === 0) {
         ... port.rxRing(0) ...
@@ -71,31 +71,27 @@ async function runLb(options: Options): Promise<void> {
   const stop = onStop();
   const { interface: name, pipes, app } = options;
   if (app !== undefined) checkApp(app);
-  const nics = new Nics(options, log);
-  try {
-    if (!(await nics.connect([name], stop))) return;
-    const base = pipeBase(name);
-    const numbers = Array.from({ length: pipes }, (_, k) => k);
-    await nics.reserve([name, ...numbers.map((k) => `${base}{${k}`)]);
-    const input = await nics.openPort(name, { pipes });
-    const ports = [input];
-    const ends: NmPort[] = [];
-    for (const k of numbers) {
-      ports.push(await nics.openPort(`${base}{${k}`));
-      ends.push(await nics.openPort(`${base}}${k}`));
-    }
-    await nics.settled();
-    output.event(`${name} to ${pipes} pipes`, {
-      event: "ready",
-      interface: name,
-      pipes,
-      pid: process.pid,
-    });
-    const counts = await run(options, ports, ends, { nics, output, log, stop });
-    tell(base, counts, nics, output);
-  } finally {
-    await nics.close();
+  await using set = new PortSet(options, log);
+  if (!(await set.connect([name], stop))) return;
+  const base = pipeBase(name);
+  const numbers = Array.from({ length: pipes }, (_, k) => k);
+  set.reserve([name, ...numbers.map((k) => `${base}{${k}`)]);
+  const input = await set.open(name, { pipes });
+  const ports = [input];
+  const ends: NmPort[] = [];
+  for (const k of numbers) {
+    ports.push(await set.open(`${base}{${k}`));
+    ends.push(await set.open(`${base}}${k}`));
   }
+  await set.settled();
+  output.event(`${name} to ${pipes} pipes`, {
+    event: "ready",
+    interface: name,
+    pipes,
+    pid: process.pid,
+  });
+  const counts = await run(options, ports, ends, { gaveUp: set.gaveUp, output, log, stop });
+  tell(base, counts, set, output);
 }
 
 /** Throws Failure when `path` is no file. */
@@ -118,7 +114,7 @@ async function run(
   options: Options,
   ports: readonly NmPort[],
   ends: readonly NmPort[],
-  parts: Pick<Running, "nics" | "output" | "log" | "stop">,
+  parts: Pick<Running, "gaveUp" | "output" | "log" | "stop">,
 ): Promise<readonly Counts[]> {
   const { burst, waitLink, worker, reportMs, quiet } = options;
   const counts = newCounts(ports.length);
@@ -177,7 +173,7 @@ const COUNTER = new URL(
   import.meta.url,
 );
 
-function tell(base: string, counts: readonly Counts[], nics: Nics, output: Output): void {
+function tell(base: string, counts: readonly Counts[], set: PortSet, output: Output): void {
   const [input, ...pipes] = counts.map((count) => totalOf([count]));
   output.value({
     event: "result",
@@ -188,7 +184,7 @@ function tell(base: string, counts: readonly Counts[], nics: Nics, output: Outpu
       bytes,
       drops,
     })),
-    ...nics.counters(),
+    ...set.counters(),
   });
   for (const line of totalText("Received", input!, STYLE)) output.text(line);
   for (const [k, { packets, bytes, drops }] of pipes.entries()) {

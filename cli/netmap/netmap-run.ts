@@ -5,10 +5,10 @@ import type { Logger } from "../../shared/log.ts";
 import { Failure } from "../common/failure.ts";
 import type { Output } from "../common/output.ts";
 import type { Stop } from "../common/signals.ts";
-import type { Nics } from "./nics.ts";
 
 export interface Running {
-  readonly nics: Nics;
+  /** The NICs, or one of them: why there is nothing left to work on. */
+  readonly gaveUp: Promise<string>;
   readonly output: Output;
   readonly log: Logger;
   readonly stop: Stop;
@@ -26,7 +26,7 @@ export interface Running {
  * once the work has ended.
  */
 export async function whileRunning<T>(work: Promise<T>, running: Running): Promise<T> {
-  const { nics, stop, control, log } = running;
+  const { gaveUp, stop, control, log } = running;
   const reporter = new Reporter(running.counts, running.style);
   const ticker = setInterval(() => report(reporter, running), running.reportMs);
   let failure: string | undefined;
@@ -34,7 +34,7 @@ export async function whileRunning<T>(work: Promise<T>, running: Running): Promi
     log.debug({}, `${signal}: the application ends`);
     control.stop();
   });
-  void nics.gaveUp.then((reason) => {
+  void gaveUp.then((reason) => {
     failure = reason;
     control.stop();
   });

@@ -23,7 +23,7 @@ import {
 import { Output } from "../common/output.ts";
 import { onStop } from "../common/signals.ts";
 import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
-import { addNicFlags, NicShape, Nics, portName } from "./nics.ts";
+import { addNicFlags, NicShape, PortSet, portName } from "./port-set.ts";
 
 const MODES = ["rx", "tx", "ping", "pong", "txseq", "rxseq"] as const;
 const LEAST_FRAME = 60;
@@ -242,19 +242,15 @@ async function runPktGen(options: Options): Promise<void> {
   const isNumbered = options.function.endsWith("seq") || options.function === "ping";
   if (threads > 1 && isNumbered) throw usage(`-p ${threads}: ${options.function} has one thread`);
   const captured = options.pcap === undefined ? [] : await pcapOf(options.pcap);
-  const nics = new Nics(options, log);
-  try {
-    if (!(await nics.connect([options.interface], stop, threads))) return;
-    const ports = await openPorts(nics, options, threads);
-    checkRings(options, ports);
-    await nics.settled();
-    const configs = ports.map((port, i) => configOf(options, port, captured, i, threads));
-    announce(options, ports, configs, output);
-    const results = await run(options, ports, configs, { nics, output, log, stop });
-    tell(options, results, nics, output);
-  } finally {
-    await nics.close();
-  }
+  await using set = new PortSet(options, log);
+  if (!(await set.connect([options.interface], stop, threads))) return;
+  const ports = await openPorts(set, options, threads);
+  checkRings(options, ports);
+  await set.settled();
+  const configs = ports.map((port, i) => configOf(options, port, captured, i, threads));
+  announce(options, ports, configs, output);
+  const results = await run(options, ports, configs, { gaveUp: set.gaveUp, output, log, stop });
+  tell(options, results, set, output);
 }
 
 /** What pkt-gen says before it begins: rings, threads, addresses, burst, rate and wait. */
@@ -317,15 +313,15 @@ async function pcapOf(path: string): Promise<Uint8Array[]> {
 }
 
 /** One port with all its rings, or for each thread one with a ring pair. */
-async function openPorts(nics: Nics, options: Options, threads: number): Promise<NmPort[]> {
+async function openPorts(set: PortSet, options: Options, threads: number): Promise<NmPort[]> {
   const { interface: name, ringConfig = {} } = options;
   if (threads > 1 && !/^[^-^*/@]*$/.test(name)) {
     throw usage(`-p ${threads}: ${name} must not name rings itself`);
   }
   const names = threads === 1 ? [name] : Array.from({ length: threads }, (_, i) => `${name}-${i}`);
-  await nics.reserve(names, ringConfig);
+  set.reserve(names, ringConfig);
   const ports: NmPort[] = [];
-  for (const one of names) ports.push(await nics.openPort(one, ringConfig));
+  for (const one of names) ports.push(await set.open(one, ringConfig));
   return ports;
 }
 
@@ -371,7 +367,7 @@ function configOf(
     lengthMax,
     src: options.src,
     dst: options.dst,
-    srcMac: options.srcMac ?? port.adapter.ifnet?.mac ?? macFromName(port.name, ""),
+    srcMac: options.srcMac ?? port.mac ?? macFromName(port.name, ""),
     dstMac: options.dstMac ?? BROADCAST,
     randomSrc: options.randomSrc,
     randomDst: options.randomDst,
@@ -403,7 +399,7 @@ async function run(
   options: Options,
   ports: readonly NmPort[],
   configs: readonly PktGenConfig[],
-  { nics, output, log, stop }: Pick<Running, "nics" | "output" | "log" | "stop">,
+  parts: Pick<Running, "gaveUp" | "output" | "log" | "stop">,
 ): Promise<{ counts: Counts[]; results: PktGenResult[] }> {
   const counts = newCounts(ports.length);
   const control = new Control();
@@ -420,7 +416,7 @@ async function run(
   };
   const { reportMs, quiet } = options;
   const style = styleOf(options);
-  const running = { nics, output, log, stop, control, counts, style, reportMs, quiet };
+  const running = { ...parts, control, counts, style, reportMs, quiet };
   return { counts, results: await whileRunning(start(), running) };
 }
 
@@ -434,13 +430,13 @@ const styleOf = (options: Options): ReportStyle => ({
 function tell(
   options: Options,
   { counts, results }: { counts: Counts[]; results: PktGenResult[] },
-  nics: Nics,
+  set: PortSet,
   output: Output,
 ): void {
   const total = totalOf(counts);
   const mode = options.function;
   const [result] = results;
-  output.value({ event: "result", function: mode, ...total, ...result, ...nics.counters() });
+  output.value({ event: "result", function: mode, ...total, ...result, ...set.counters() });
   const verb = isSender(mode) || mode === "ping" ? "Sent" : "Received";
   for (const line of totalText(mode === "pong" ? "Answered" : verb, total, styleOf(options))) {
     output.text(line);

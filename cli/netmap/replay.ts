@@ -8,12 +8,12 @@ import { replay } from "../../frontend/apps/replay.ts";
 import { totalOf, totalText } from "../../frontend/apps/report.ts";
 import type { Nic } from "../../frontend/nic.ts";
 import { CaptureFileReader } from "../../shared/capture/read.ts";
-import { formatMac } from "../../shared/net/ethernet.ts";
 import { printable } from "../../shared/pcapng/text.ts";
 import { PERSONALITIES } from "../../shared/wire/personality.ts";
 import { statsOf } from "../capture/output.ts";
 import { ExitCode, Failure, messageOf } from "../common/failure.ts";
 import { createLog } from "../common/log.ts";
+import { newNic, opened } from "../common/nic.ts";
 import {
   addCommonFlags,
   addConnectFlag,
@@ -29,9 +29,9 @@ import {
   whole,
 } from "../common/options.ts";
 import { Output } from "../common/output.ts";
-import { onStop, type Stop } from "../common/signals.ts";
+import { onStop, type Stop, unlessStopped } from "../common/signals.ts";
 import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
-import { Nics, TAKE_OVER } from "./nics.ts";
+import { TAKE_OVER } from "./port-set.ts";
 
 const STDIN = "-";
 const MAX_COUNT = 999_999_999;
@@ -115,23 +115,25 @@ async function runReplay(path: string, options: Options): Promise<void> {
   const stop = onStop();
   // Before connecting: a file that can't be read must not take the name from a NIC that works.
   const source = await openFile(path, options.loop, stop);
-  const nics = new Nics(options, log);
+  const nic = await newNic({ ...options, ifname: IFNAME }, log);
+  const gaveUp = new Promise<string>((resolve) => {
+    nic.once("failed", (reason) => resolve(`${IFNAME}: ${reason}`));
+  });
   try {
-    if (!(await nics.connect([`netmap:${IFNAME}`], stop))) return;
-    await nics.settled();
-    const { ifnet } = nics.nic(IFNAME)!;
-    sayReady(path, options, nics.nic(IFNAME)!, output);
+    if ((await unlessStopped(stop, opened(nic, options.connect))) === undefined) return;
+    await nic.settled();
+    sayReady(path, nic, output);
     const counts = newCounts(1);
     const control = new Control();
     const { reportMs, quiet, plainUnits: plain } = options;
     const style = { plain, averages: false, framing: false };
-    const running = { nics, output, log, stop, control, counts, style, reportMs, quiet };
+    const running = { gaveUp, output, log, stop, control, counts, style, reportMs, quiet };
     const config = { ...options, loops: options.loop, interfaces: options.interface };
     const warn = (sentence: string) => log.warn({}, `${path}: ${sentence}`);
-    const work = replay(source, ifnet, config, counts[0]!, control, { warn });
-    tell(path, await whileRunning(work, running), running);
+    const work = replay(source, nic.ifnet, config, counts[0]!, control, { warn });
+    tell(path, await whileRunning(work, running), nic, running);
   } finally {
-    await nics.close();
+    await nic.close();
     await source[Symbol.asyncDispose]();
   }
 }
@@ -154,11 +156,8 @@ async function openFile(given: string, loops: number, stop: Stop): Promise<Captu
   }
 }
 
-function sayReady(path: string, { driver }: Options, nic: Nic, output: Output): void {
-  const { ifnet } = nic;
-  const { name } = nic.session.agreed;
-  const mac = formatMac(ifnet.mac);
-  const { mtu } = ifnet;
+function sayReady(path: string, nic: Nic, output: Output): void {
+  const { name, driver, mac, mtu } = nic.status();
   output.event(`replay of ${path} on ${name}: ${driver}, ${mac}, mtu ${mtu}`, {
     event: "ready",
     file: path,
@@ -188,7 +187,8 @@ const SKIPPED: Readonly<Record<keyof ReplayResult["skipped"], string>> = {
 function tell(
   path: string,
   result: ReplayResult,
-  { counts, output, nics, style, control }: Running,
+  nic: Nic,
+  { counts, output, style, control }: Running,
 ): void {
   const total = totalOf(counts);
   const { read, padded, lost, inFlight, broken } = result;
@@ -200,7 +200,8 @@ function tell(
     ...total,
     ...result,
     stopped,
-    ...nics.counters(),
+    nics: [{ name: IFNAME, ...nic.counters() }],
+    ports: [],
   });
   for (const line of totalText("Sent", total, style)) output.text(line);
   const reasons = Object.entries(result.skipped).filter(([, packets]) => packets > 0);

@@ -28,18 +28,18 @@ export interface EnaOptions {
    * Use device memory for Tx descriptors where the device offers it. Default false: on a wire a
    * push already brings the bytes with the doorbell, and an LLQ entry is the longer way.
    */
-  readonly llq?: boolean;
+  readonly llq?: boolean | undefined;
   /** Entries; clamped to what the device takes. Default 4096 and 1024. */
-  readonly rxRingSize?: number;
-  readonly txRingSize?: number;
+  readonly rxRingSize?: number | undefined;
+  readonly txRingSize?: number | undefined;
   /** Merge received TCP segments. Default true. */
-  readonly lro?: boolean;
+  readonly lro?: boolean | undefined;
   /** Most bytes pushed and not yet completed, beside the limit of the device. Default: none. */
-  readonly pushBytes?: number;
+  readonly pushBytes?: number | undefined;
   /** Where the interface can be opened by netmap, natively. Without it the driver has no such support. */
-  readonly netmap?: Netmap;
+  readonly netmap?: Netmap | undefined;
   /** Seconds between samples of the ENI metrics; 0, the default, takes none. */
-  readonly statsSampleInterval?: number;
+  readonly statsSampleInterval?: number | undefined;
 }
 
 export const DEFAULT_RING_SIZE = 1024;

@@ -8,7 +8,6 @@ import { Register } from "../../shared/ena/registers.ts";
 import type { QueueState } from "../../shared/wire/queue-state.ts";
 import type { CounterTree, Driver, DriverContext } from "../driver.ts";
 import { Iff, type Ifnet } from "../net/ifnet.ts";
-import { serviceShared } from "../netmap/descriptor.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import { Adapter, type EnaOptions } from "./adapter.ts";
 import { counterTree } from "./counter-tree.ts";
@@ -113,8 +112,6 @@ export class EnaDriver implements Driver {
     const adapter = this.adapter;
     adapter.com?.waits.poll();
     adapter.gate.kick();
-    // Applications in other threads have released slots meanwhile, or wait for what just came.
-    if (this.#netmap !== undefined) serviceShared(this.#netmap);
   }
 
   tick(): void {

@@ -1,8 +1,7 @@
 /**
- * nmOpen: the library's face.
+ * nmOpen, and the port that it opens.
  *
- *   import { nmOpen } from "ringwire";
- *   const port = await nmOpen("netmap:ena0");
+ *   const port = await nmOpen("netmap:ena0", { netmap: nic.netmap });
  *   while ((await port.poll(Poll.IN, 1000)) !== 0) { ... port.rxRing(0) ... }
  *   await port.close();
  *
@@ -13,30 +12,28 @@
  */
 
 import { Errno } from "../bus/errno.ts";
-import type { NetmapAdapter } from "./adapter.ts";
+import type { NetmapAdapter, NetmapCounters } from "./adapter.ts";
 import { NetmapError } from "./errors.ts";
 import { Txrx } from "./flags.ts";
-import { type Netmap, type RequestOptions, netmap as theNetmap } from "./netmap.ts";
+import type { Netmap, RequestOptions } from "./netmap.ts";
 import { netmapPoll } from "./poll.ts";
 import { type PortPlace, PortRings } from "./port.ts";
 import { parsePortName } from "./port-name.ts";
 import type { Priv } from "./register.ts";
-import { type PortHandle, type SharedPort, SharedPorts, WorkerPort } from "./shared-port.ts";
+import { type PortHandle, type SharedPort, WorkerPort } from "./shared-port.ts";
 import { syncRings } from "./sync.ts";
 
 export interface OpenOptions extends RequestOptions {
-  /** The module to open the port in; the process's own when not given. */
-  readonly netmap?: Netmap;
+  /** Where the port's interface is: `nic.netmap`, or the Netmap that several NICs share. */
+  readonly netmap: Netmap;
 }
 
 /** Looks that may succeed in a row before the event loop has its turn. */
 const LOOKS_PER_TURN = 16;
 
-const hubs = new WeakMap<Netmap, SharedPorts>();
-
 /** Opens a port. Rejects with a NetmapError: its code is netmap's errno, its message a sentence. */
-export async function nmOpen(name: string, options: OpenOptions = {}): Promise<NmPort> {
-  const { netmap = theNetmap, ...request } = options;
+export async function nmOpen(name: string, options: OpenOptions): Promise<NmPort> {
+  const { netmap, ...request } = options;
   const priv = await netmap.open(parsePortName(name), request);
   if (priv.na === undefined) throw new Error(`${name}: opened without an adapter`);
   return new NmPort(name, priv, priv.na, netmap);
@@ -47,15 +44,17 @@ export function nmAttach(handle: PortHandle): WorkerPort {
   return new WorkerPort(handle);
 }
 
-/** Looks at the rings of shared ports: for a data path that has just applied a batch. */
-export function serviceShared(netmap: Netmap = theNetmap): boolean {
-  return hubs.get(netmap)?.service() ?? false;
-}
+/** The adapter behind a port, which is no part of the face: tests look at its rings. */
+export let adapterOf: (port: NmPort) => NetmapAdapter;
 
 export class NmPort extends PortRings {
-  readonly adapter: NetmapAdapter;
+  static {
+    adapterOf = (port) => port.#na;
+  }
+
   /** Extra buffers that were to be had, of those asked for. */
   readonly extraBufs: number;
+  readonly #na: NetmapAdapter;
   readonly #priv: Priv;
   readonly #netmap: Netmap;
   #shared: SharedPort | undefined = undefined;
@@ -64,10 +63,20 @@ export class NmPort extends PortRings {
 
   constructor(name: string, priv: Priv, na: NetmapAdapter, netmap: Netmap) {
     super(placeOf(name, priv, na));
-    this.adapter = na;
+    this.#na = na;
     this.extraBufs = priv.extraBufs;
     this.#priv = priv;
     this.#netmap = netmap;
+  }
+
+  /** The address of the interface behind the port; undefined where there is none. */
+  get mac(): Uint8Array | undefined {
+    return this.#na.ifnet?.mac;
+  }
+
+  /** What the port dropped, and what its application did wrong, by reason. */
+  get counters(): Readonly<NetmapCounters> {
+    return this.#na.counters;
   }
 
   /** NIOCTXSYNC: fills what can be sent, takes back what was. False: the port is stopped. */
@@ -138,12 +147,7 @@ export class NmPort extends PortRings {
    */
   share(): PortHandle {
     if (!this.#priv.isRegistered) throw new NetmapError(Errno.ENXIO, `${this.name} is closed`);
-    let hub = hubs.get(this.#netmap);
-    if (hub === undefined) {
-      hub = new SharedPorts();
-      hubs.set(this.#netmap, hub);
-    }
-    this.#shared ??= hub.share(this.#priv, this.place);
+    this.#shared ??= this.#netmap.shared.share(this.#priv, this.place);
     return this.#shared.handle;
   }
 
@@ -154,7 +158,7 @@ export class NmPort extends PortRings {
   }
 
   async #close(): Promise<void> {
-    if (this.#shared !== undefined) hubs.get(this.#netmap)?.unshare(this.#shared);
+    if (this.#shared !== undefined) this.#netmap.shared.unshare(this.#shared);
     await this.#netmap.close(this.#priv);
   }
 

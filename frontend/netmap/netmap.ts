@@ -1,6 +1,6 @@
 /**
  * The module: which interfaces, ports, switches and memory regions there are, and who may have
- * which. One a process, as a kernel has one; tests make their own.
+ * which. A kernel has one; a process may have several, which know nothing of each other.
  *
  *   driver ──► attach(params) ──► NativeAdapter        addInterface: any ifnet, for the emulated one
  *   nmOpen ──► open(name) ──► null? monitor? pipe? vale? interface: native, else emulated
@@ -31,6 +31,7 @@ import { PipeAdapter } from "./pipe.ts";
 import { type PortName, parsePortName } from "./port-name.ts";
 import { checkRegion, RegionNeed, type RingCounts } from "./region-need.ts";
 import { Priv, type RegisterRequest } from "./register.ts";
+import { SharedPorts } from "./shared-port.ts";
 import { MAX_SWITCHES, ValePort, ValeSwitch } from "./vale.ts";
 
 /** dev.netmap.admode: native where there is support, only native, or always emulated. */
@@ -59,6 +60,8 @@ type Found = NetmapAdapter | undefined;
 export class Netmap {
   /** Of openings, and of applications' mistakes. */
   log: Logger;
+  /** Ports whose application is in another thread. */
+  readonly shared = new SharedPorts();
   readonly #adapterMode: AdapterMode;
   readonly #emulated: EmulatedOptions;
   readonly #interfaces = new Map<string, Ifnet>();
@@ -84,6 +87,14 @@ export class Netmap {
   /** Region 1. */
   get memory(): NetmapMemory {
     return this.#memories.get(GLOBAL_MEMORY)!;
+  }
+
+  /**
+   * For the data path, after each batch: applications in other threads have released slots meanwhile,
+   * or wait for what came. True when a ring was synced.
+   */
+  service(): boolean {
+    return this.shared.service();
   }
 
   /** Gives an interface without netmap support a name that ports can be opened by. */
@@ -659,6 +670,3 @@ function refusal(name: string, na: NetmapAdapter, error: number): string {
       return `${name}: could not enter netmap mode (error ${error})`;
   }
 }
-
-/** The module of this process. */
-export const netmap = new Netmap();

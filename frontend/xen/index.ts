@@ -7,8 +7,6 @@
 import type { GrantState, QueueState } from "../../shared/wire/queue-state.ts";
 import type { CounterTree, Driver, DriverContext } from "../driver.ts";
 import type { Ifnet } from "../net/ifnet.ts";
-import { serviceShared } from "../netmap/descriptor.ts";
-import type { Netmap } from "../netmap/netmap.ts";
 import { counterTree } from "./counter-tree.ts";
 import { poll } from "./datapath.ts";
 import { allocRxBuffers } from "./datapath-rx.ts";
@@ -40,13 +38,11 @@ export class XenDriver implements Driver {
   /** What the driver knows; for those who look inside. */
   readonly info: NetfrontInfo;
   readonly ifnet: Ifnet;
-  readonly #netmap: Netmap | undefined;
 
   constructor(ctx: DriverContext, options: XenOptions) {
     const info = new NetfrontInfo(ctx, options);
     this.info = info;
     this.ifnet = info.ifnet;
-    this.#netmap = options.netmap;
     this.ifnet.transmit = (m) => transmit(info, m);
     this.ifnet.setMtu = async (mtu) => changeMtu(info, mtu);
     const changed = info.lock.coalesced(() => backendChanged(info), passing);
@@ -97,8 +93,6 @@ export class XenDriver implements Driver {
     info.events.poll();
     this.#refill();
     if (info.gate.kickArmed) info.gate.kick();
-    // Applications in other threads have released slots meanwhile, or wait for what just came.
-    if (this.#netmap !== undefined) serviceShared(this.#netmap);
   }
 
   tick(): void {

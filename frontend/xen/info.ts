@@ -23,23 +23,23 @@ import { XenstoreClient } from "./xenstore-client.ts";
 
 export interface XenOptions {
   /** Merge received TCP segments, and take super-frames from the backend. Default true. */
-  readonly lro?: boolean;
+  readonly lro?: boolean | undefined;
   /**
    * Take packets with blank checksums from the backend. Default true, but false with `netmap`, in
    * whose rings nobody finishes them; false also means no GSO.
    */
-  readonly rxcsum?: boolean;
+  readonly rxcsum?: boolean | undefined;
   /**
    * False: nothing but copies in zeroed pages is shown to the backend. The store's `trusted` = 0
    * asks for the same.
    */
-  readonly trusted?: boolean;
+  readonly trusted?: boolean | undefined;
   /** Most bytes pushed and not yet answered, beside the limit of the device. Default: none. */
-  readonly pushBytes?: number;
+  readonly pushBytes?: number | undefined;
   /** The module in which applications open the interface, through the emulated adapter. */
-  readonly netmap?: Netmap;
+  readonly netmap?: Netmap | undefined;
   /** How long a backend may take for each of its steps, ms. Default 10 s. */
-  readonly connectMs?: number;
+  readonly connectMs?: number | undefined;
 }
 
 /** Pages that the stack may hold beside those in rings. */

@@ -31,7 +31,7 @@ export interface RecorderOptions {
   /** For frames; batches are not filtered. */
   readonly filter?: FrameFilter;
   /** Program and version. */
-  readonly application?: string;
+  readonly application?: string | undefined;
   readonly log?: Logger;
   readonly time?: TimeSource;
 }

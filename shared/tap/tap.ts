@@ -35,15 +35,15 @@ export interface TapOptions {
   /** At most 15 bytes. A persistent TAP of that name is attached, otherwise one is created. */
   readonly name: string;
   /** Six bytes; without it the kernel's choice stands. */
-  readonly mac?: Uint8Array;
+  readonly mac?: Uint8Array | undefined;
   /** Bytes behind the Ethernet header; without it the kernel's value stands. */
-  readonly mtu?: number;
+  readonly mtu?: number | undefined;
   /** Whether the kernel may hand over unfinished checksums and TCP super-frames. */
   readonly offloads: boolean;
   /** False leaves an interface that is created down, until `start`. Default true. */
-  readonly bringUp?: boolean;
+  readonly bringUp?: boolean | undefined;
   /** Frame slots in each direction, a power of two. */
-  readonly slots?: number;
+  readonly slots?: number | undefined;
   readonly log: Logger;
 }
 

@@ -11,7 +11,8 @@ import { Control, Counts } from "../../frontend/apps/app.ts";
 import { parseEndpoints } from "../../frontend/apps/pkt-gen/endpoints.ts";
 import { type PktGenConfig, pktGen } from "../../frontend/apps/pkt-gen.ts";
 import { runApp, runInWorker } from "../../frontend/apps/run.ts";
-import { nmOpen, openNic } from "../../frontend/index.ts";
+import { openNic } from "../../frontend/index.ts";
+import { nmOpen } from "../../frontend/netmap/index.ts";
 import { formatMac, parseMac } from "../../shared/net/ethernet.ts";
 
 const BURST = 512;
@@ -42,8 +43,9 @@ const nic = await openNic({
   queues: rings,
   ringSize: Number(args["ring-size"]),
   zeroMask: args["zero-mask"],
+  netmap: true,
 });
-const port = await nmOpen("netmap:ena0");
+const port = await nmOpen("netmap:ena0", { netmap: nic.netmap });
 const control = new Control();
 const counts = new Counts();
 const config: PktGenConfig = {

@@ -5,7 +5,7 @@
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { NmPort } from "../../frontend/netmap/descriptor.ts";
+import { adapterOf, type NmPort } from "../../frontend/netmap/descriptor.ts";
 import { Ns, Poll } from "../../frontend/netmap/flags.ts";
 import type { NetmapRing } from "../../frontend/netmap/ring.ts";
 import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
@@ -251,7 +251,7 @@ class World {
       expect(now).toEqual(this.buffers);
     }
     this.buffers = now;
-    expect(this.ports.every((p) => p.adapter === pair.na)).toBe(true);
+    expect(this.ports.every((p) => adapterOf(p) === pair.na)).toBe(true);
   }
 
   /** Quiet again: everything is repaired without an operator, and everybody's traffic flows. */

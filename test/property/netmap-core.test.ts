@@ -24,7 +24,8 @@
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
+import type { NetmapAdapter } from "../../frontend/netmap/adapter.ts";
+import { adapterOf, type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Poll, Txrx } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import type { NetmapRing } from "../../frontend/netmap/ring.ts";
@@ -93,7 +94,7 @@ describe("frames", () => {
         // VALE drops what finds no room, and says so; a pipe never does.
         if (kind === "pipe") expect(got).toEqual(sent);
         else {
-          const drops = (a.adapter as unknown as { drops: { full: number } }).drops.full;
+          const drops = (adapterOf(a) as unknown as { drops: { full: number } }).drops.full;
           const indexes = got.map((f) => Buffer.from(f).readUInt32BE(14));
           expect(indexes).toEqual([...new Set(indexes)].sort((x, y) => x - y));
           for (const f of got) expect(f).toEqual(sent[Buffer.from(f).readUInt32BE(14)]);
@@ -101,7 +102,7 @@ describe("frames", () => {
         }
         await a.close();
         await b.close();
-        expect(a.adapter.memory.badFrees).toBe(0);
+        expect(adapterOf(a).memory.badFrees).toBe(0);
       }),
       { numRuns: 200 },
     );
@@ -177,12 +178,18 @@ describe("buffers", () => {
     sync(port);
   }
 
+  /** The adapter of a port, and of the other end where it is a pipe's. */
+  function withPeer(port: NmPort): (NetmapAdapter | undefined)[] {
+    const na: NetmapAdapter & { readonly peer?: NetmapAdapter } = adapterOf(port);
+    return [na, na.peer];
+  }
+
   /** Buffers named by the slots that somebody owns, each once; the two rings of a pipe share theirs. */
   function expectConserved(netmap: Netmap, ports: readonly NmPort[]): void {
     const { memory } = netmap;
     const rings = new Set<NetmapRing>();
     for (const port of ports) {
-      const adapters = [port.adapter, (port.adapter as { peer?: typeof port.adapter }).peer];
+      const adapters = withPeer(port);
       for (const na of adapters) {
         for (const t of [Txrx.RX, Txrx.TX]) {
           for (const kring of na?.krings(t) ?? []) {
@@ -199,7 +206,7 @@ describe("buffers", () => {
     expect(memory.objTotal - 2 - memory.buffers.objFree).toBe(slots);
     const seen = new Set<number>();
     for (const port of ports) {
-      for (const na of [port.adapter, (port.adapter as { peer?: typeof port.adapter }).peer]) {
+      for (const na of withPeer(port)) {
         if (na === undefined || na.memory !== memory) continue;
         for (const t of [Txrx.RX, Txrx.TX]) {
           for (const kring of na.krings(t)) {

@@ -2,7 +2,7 @@
 import { expect, test, vi } from "vitest";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
 import { Csum } from "../../frontend/net/mbuf.ts";
-import { nmOpen } from "../../frontend/netmap/descriptor.ts";
+import { adapterOf, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { putFrame } from "../support/netmap-frames.ts";
 import { buildPacket } from "../support/packets.ts";
@@ -37,7 +37,7 @@ test("frames that an application sends while the interface is down leave when it
   await pair.start();
   netmap.addInterface(pair.driver.ifnet);
   const port = await nmOpen("netmap:xn0", { netmap });
-  const kring = port.adapter.txRings[0]!;
+  const kring = adapterOf(port).txRings[0]!;
   await pair.driver.down();
   expect(putFrame(port, port.txRing(0), new Uint8Array(60).fill(1))).toBe(true);
   port.txsync();

@@ -1,7 +1,7 @@
 /** An application whose slots name no buffer: nothing comes, and the log says why. */
 import { afterEach, expect, test, vi } from "vitest";
 import { Ifnet } from "../../frontend/net/ifnet.ts";
-import { type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
+import { adapterOf, type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { FakeNic, mbufOf } from "../support/fake-netmap-adapter.ts";
 import { ethernet, putFrame, takeAll } from "../support/netmap-frames.ts";
@@ -116,7 +116,7 @@ test.each(Object.keys(STAGES))(
         ),
       ),
     ]);
-    expect(port.adapter.counters.badSlots).toBe(5);
+    expect(adapterOf(port).counters.badSlots).toBe(5);
     now.mockReturnValue(1_059_999);
     await go(1);
     expect(log.warnings.length).toBe(1);

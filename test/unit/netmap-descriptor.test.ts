@@ -1,7 +1,7 @@
 /** nmOpen: waiting, buffers, closing, and rings shared with another thread. */
 import { Worker } from "node:worker_threads";
 import { beforeEach, describe, expect, test } from "vitest";
-import { nmAttach, nmOpen, serviceShared } from "../../frontend/netmap/descriptor.ts";
+import { nmAttach, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Poll, RegMode } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { FakeNic } from "../support/fake-netmap-adapter.ts";
@@ -170,12 +170,12 @@ describe("rings of another thread", () => {
 
   test("a data path that has applied a batch may look at them at once", async () => {
     const port = await open("netmap:fake0-1");
-    expect(serviceShared(netmap)).toBe(false);
+    expect(netmap.service()).toBe(false);
     const app = nmAttach(port.share());
     putFrame(app, app.txRing(1), ethernet(1, 2));
-    expect(serviceShared(netmap)).toBe(true);
+    expect(netmap.service()).toBe(true);
     expect(nic.sent[1]).toHaveLength(1);
-    expect(serviceShared(netmap)).toBe(false);
+    expect(netmap.service()).toBe(false);
     await port.close();
   });
 

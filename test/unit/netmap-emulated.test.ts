@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Ifcap, Ifnet } from "../../frontend/net/ifnet.ts";
 import type { Mbuf } from "../../frontend/net/mbuf.ts";
-import { type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
+import { adapterOf, type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { EmulatedAdapter } from "../../frontend/netmap/emulated.ts";
 import { Ns, Poll } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
@@ -91,7 +91,7 @@ describe("transmit", () => {
     ifnet.onTransmitReady();
     expect(await later).toBe(Poll.OUT);
     expect(wire).toHaveLength(7);
-    expect((port.adapter as EmulatedAdapter).txNoRoom).toBeGreaterThan(0);
+    expect((adapterOf(port) as EmulatedAdapter).txNoRoom).toBeGreaterThan(0);
     await port.close();
   });
 
@@ -158,7 +158,7 @@ describe("receive", () => {
   test("the queue holds a slot more than the ring, then frames are dropped and counted", async () => {
     const port = await open();
     for (let i = 0; i < 12; i++) ifnet.input(mbufOf(ethernet(1, i)));
-    expect((port.adapter as EmulatedAdapter).rxDropFull).toBe(3);
+    expect((adapterOf(port) as EmulatedAdapter).rxDropFull).toBe(3);
     expect(ifnet.counters.iqdrops).toBe(3);
     const got: number[] = [];
     for (let i = 0; i < 3; i++) {
@@ -236,7 +236,7 @@ describe("the interface", () => {
     const nic = new FakeNic(other);
     other.addInterface(ifnet);
     const port = await nmOpen("netmap:fake0", { netmap: other });
-    expect(port.adapter instanceof EmulatedAdapter).toBe(isEmulated);
+    expect(adapterOf(port) instanceof EmulatedAdapter).toBe(isEmulated);
     await port.close();
     const plain = nmOpen("netmap:plain0", { netmap: other });
     if (plainOpens) await (await plain).close();

@@ -1,6 +1,6 @@
 /** Monitors. Behaviours 012 to 020 and 025 to 027 of netmap's integration tests are among them. */
 import { beforeEach, describe, expect, test } from "vitest";
-import { type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
+import { adapterOf, type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Ns, Poll } from "../../frontend/netmap/flags.ts";
 import type { MonitorAdapter } from "../../frontend/netmap/monitor.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
@@ -34,7 +34,7 @@ describe.each([
   });
   const close = async (...more: NmPort[]): Promise<void> => {
     for (const p of [...more, port, peer]) await p.close();
-    expect(netmap.memory.badFrees + port.adapter.memory.badFrees).toBe(0);
+    expect(netmap.memory.badFrees + adapterOf(port).memory.badFrees).toBe(0);
   };
   const send = (from: NmPort, frame: Uint8Array): void => {
     expect(putFrame(from, from.txRing(0), frame)).toBe(true);
@@ -115,7 +115,7 @@ describe.each([
     }
     expect(takeAll(port, port.rxRing(0))).toHaveLength(6);
     expect(seen(mon)).toHaveLength(3);
-    expect((mon.adapter as MonitorAdapter).dropped).toBe(3);
+    expect((adapterOf(mon) as MonitorAdapter).dropped).toBe(3);
     await close(mon);
   });
 

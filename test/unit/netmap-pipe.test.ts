@@ -1,6 +1,6 @@
 /** Pipes. Behaviours 003, 006, 008 and 023 of netmap's integration tests are among them. */
 import { beforeEach, describe, expect, test } from "vitest";
-import { nmOpen } from "../../frontend/netmap/descriptor.ts";
+import { adapterOf, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Ns, Poll } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { FakeNic } from "../support/fake-netmap-adapter.ts";
@@ -43,7 +43,7 @@ describe("frames", () => {
     b.txsync();
     expect(a.look(Poll.IN)).toBe(Poll.IN);
     expect(takeAll(a, a.rxRing(0))).toHaveLength(1);
-    expect(a.adapter.memory.isPrivate).toBe(true);
+    expect(adapterOf(a).memory.isPrivate).toBe(true);
     await a.close();
     await b.close();
     await expect(open("netmap:pipeA")).rejects.toMatchObject({ code: "ENXIO" });

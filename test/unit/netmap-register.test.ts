@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
-import { nmOpen } from "../../frontend/netmap/descriptor.ts";
+import { adapterOf, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Naf, Poll, RegFlag, RingMode } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { bufSizeValidate } from "../../frontend/netmap/register.ts";
@@ -285,7 +285,7 @@ describe("memory", () => {
 
   test("another region by its id, until the last user leaves", async () => {
     const vale = await open("vale0:a");
-    const id = vale.adapter.memory.id;
+    const id = adapterOf(vale).memory.id;
     expect(id).toBeGreaterThan(1);
     const port = await open(`netmap:fake0-0@${id}`);
     expect(port.place.region).toBe(vale.place.region);

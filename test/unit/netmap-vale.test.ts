@@ -1,6 +1,6 @@
 /** VALE. Behaviours 001, 002, 004, 005, 007, 009 to 011, 021 and 022 of netmap's tests are among them. */
 import { beforeEach, describe, expect, test } from "vitest";
-import { type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
+import { adapterOf, type NmPort, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Ns, RegFlag } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import type { ValePort } from "../../frontend/netmap/vale.ts";
@@ -33,7 +33,7 @@ function send(port: NmPort, ...frames: Uint8Array[]): void {
   for (const frame of frames) expect(putFrame(port, port.txRing(0), frame)).toBe(true);
   port.txsync();
 }
-const drops = (port: NmPort) => (port.adapter as ValePort).drops;
+const drops = (port: NmPort) => (adapterOf(port) as ValePort).drops;
 
 describe("switching", () => {
   let a: NmPort;
@@ -216,7 +216,7 @@ describe("persistent ports", () => {
     send(before, ethernet(0xff, 1));
     expect(seen(peer)).toEqual([1]);
     const again = await open("vale0:v0");
-    expect(again.adapter).toBe(before.adapter);
+    expect(adapterOf(again)).toBe(adapterOf(before));
     await again.close();
     await before.close();
     expect(() => netmap.valeDelif("v0")).toThrow(expect.objectContaining({ code: "EBUSY" }));

@@ -8,15 +8,14 @@
  */
 import type { Command } from "commander";
 import { z } from "zod";
-import type { NmPort, OpenOptions } from "../../frontend/netmap/descriptor.ts";
-import type { RequestOptions } from "../../frontend/netmap/netmap.ts";
+import type { NmPort } from "../../frontend/netmap/descriptor.ts";
+import type { Netmap, RequestOptions } from "../../frontend/netmap/netmap.ts";
 import type { PortName } from "../../frontend/netmap/port-name.ts";
 import type { Nic } from "../../frontend/nic.ts";
 import type { Logger } from "../../shared/log.ts";
-import type { Tap } from "../../shared/tap/tap.ts";
 import { PERSONALITIES, type Personality, UNIT_PREFIX } from "../../shared/wire/personality.ts";
-import { sentenceOf } from "../common/advice.ts";
 import { ExitCode, Failure, messageOf } from "../common/failure.ts";
+import { newNic, opened } from "../common/nic.ts";
 import {
   addConnectFlag,
   addWaitFlag,
@@ -28,8 +27,6 @@ import {
   whole,
 } from "../common/options.ts";
 import { type Stop, unlessStopped } from "../common/signals.ts";
-import { openTap } from "../common/tap.ts";
-import { AGENT } from "../common/version.ts";
 
 export const NicShape = {
   ...ConnectShape,
@@ -93,7 +90,8 @@ function baseOf({ name }: PortName): string | undefined {
   return /^(ena|xn)\d/.test(base) || base === name ? base : undefined;
 }
 
-export class Nics {
+/** Open ports, and the NICs behind them. */
+export class PortSet {
   /** A NIC gave up, or its TAP is gone: a sentence. */
   readonly gaveUp: Promise<string>;
   readonly #giveUp: (reason: string) => void;
@@ -101,7 +99,7 @@ export class Nics {
   readonly #log: Logger;
   readonly #nics = new Map<string, Nic>();
   readonly #ports: NmPort[] = [];
-  #tap: Tap | undefined;
+  #netmap: Netmap | undefined;
 
   constructor(flags: NicFlags, log: Logger) {
     this.#flags = flags;
@@ -118,9 +116,9 @@ export class Nics {
   async connect(names: readonly string[], stop: Stop, rings = 1): Promise<boolean> {
     const { parsePortName } = await import("../../frontend/netmap/port-name.ts");
     const { RegMode } = await import("../../frontend/netmap/flags.ts");
-    const { netmap } = await import("../../frontend/netmap/netmap.ts");
-    netmap.log = this.#log;
-    const { connect, tap, name } = this.#flags;
+    const { Netmap } = await import("../../frontend/netmap/netmap.ts");
+    this.#netmap = new Netmap({ log: this.#log });
+    const { tap, name } = this.#flags;
     const bases = new Set<string>();
     let queues = rings;
     for (const text of names) {
@@ -139,8 +137,7 @@ export class Nics {
     if (count === 0 && tap !== undefined) throw wrong("--tap needs a NIC, and no port names one");
     if (count > 1 && tap !== undefined) throw wrong("--tap goes with one NIC, not with several");
     if (count !== 1 && name !== undefined) throw wrong("--name goes with one NIC");
-    if (count === 0) return true;
-    const opened = this.#openAll(bases, connect, this.#flags.queues ?? queues);
+    const opened = this.#openAll(bases, this.#flags.queues ?? queues);
     return (await unlessStopped(stop, opened)) !== undefined;
   }
 
@@ -153,64 +150,39 @@ export class Nics {
     }
   }
 
-  async #openAll(bases: ReadonlySet<string>, connect: string, queues: number): Promise<true> {
-    const { tap, name, mac, mtu, zeroMask, takeOver, wait } = this.#flags;
-    // Before connecting: whoever can't have the TAP must not take the name from a NIC that works.
-    if (tap !== undefined) {
-      // Host rings take only frames that are finished, as netmap's do.
-      this.#tap = await openTap(tap, { mac, mtu, offloads: false }, this.#log);
-    }
-    const { openNic } = await import("../../frontend/nic.ts");
+  async #openAll(bases: ReadonlySet<string>, queues: number): Promise<true> {
+    const flags = this.#flags;
     for (const ifname of bases) {
-      try {
-        const nic = await openNic({
-          connect,
-          ifname,
-          personality: this.#flags.driver ?? driverOf(ifname) ?? "ena",
-          agent: AGENT,
-          log: this.#log,
-          zeroMask,
-          takeOver,
-          waitForDevice: wait,
-          onState: (state, reason) => {
-            if (state === "closed") this.#giveUp(`${ifname}: ${reason}`);
-          },
-          ...(name === undefined ? {} : { name }),
-          ...(mac === undefined ? {} : { mac }),
-          queues,
-          ...(mtu === undefined ? {} : { mtu }),
-          ...(this.#tap === undefined ? {} : { tap: this.#tap }),
-        });
-        this.#nics.set(ifname, nic);
-      } catch (error) {
-        throw Failure.from(error, sentenceOf(error, connect));
-      }
+      const driver = flags.driver ?? driverOf(ifname);
+      const wishes = { ...flags, ifname, driver, queues, netmap: this.#netmap };
+      const nic = await newNic(wishes, this.#log);
+      nic.once("failed", (reason) => this.#giveUp(`${ifname}: ${reason}`));
+      this.#nics.set(ifname, nic);
+      await opened(nic, flags.connect);
     }
     return true;
   }
 
-  /** The NIC of the only base, or of the one asked for. */
-  nic(name: string): Nic | undefined {
-    return this.#nics.get(name);
+  nic(ifname: string): Nic {
+    return this.#nics.get(ifname)!;
   }
 
   /**
    * Makes room for ports that are to be open at the same time. Throws Failure when that can't be;
    * then nothing has been opened.
    */
-  async reserve(names: readonly string[], options: RequestOptions = {}): Promise<void> {
-    const { netmap } = await import("../../frontend/netmap/netmap.ts");
+  reserve(names: readonly string[], options: RequestOptions = {}): void {
     try {
-      netmap.reserve(names, options);
+      this.#netmap!.reserve(names, options);
     } catch (error) {
       throw new Failure(messageOf(error));
     }
   }
 
-  async openPort(name: string, options: OpenOptions = {}): Promise<NmPort> {
+  async open(name: string, options: RequestOptions = {}): Promise<NmPort> {
     const { nmOpen } = await import("../../frontend/netmap/descriptor.ts");
     try {
-      const port = await nmOpen(name, options);
+      const port = await nmOpen(name, { ...options, netmap: this.#netmap! });
       this.#ports.push(port);
       return port;
     } catch (error) {
@@ -229,23 +201,15 @@ export class Nics {
 
   /** What interfaces and ports counted, for --json. */
   counters(): object {
-    const nics = [...this.#nics].map(([name, { ifnet, driver, host }]) => ({
-      name,
-      ifnet: { ...ifnet.counters },
-      driver: driver.counters(),
-      ...(host === undefined
-        ? {}
-        : { tap: { ...this.#tap?.counters, host: { ...host.counters } } }),
-    }));
-    const ports = this.#ports.map((port) => ({ name: port.name, ...port.adapter.counters }));
+    const nics = [...this.#nics].map(([name, nic]) => ({ name, ...nic.counters() }));
+    const ports = this.#ports.map((port) => ({ name: port.name, ...port.counters }));
     return { nics, ports };
   }
 
-  /** Ports, then NICs, then the TAP. */
-  async close(): Promise<void> {
+  /** Ports, then NICs. */
+  async [Symbol.asyncDispose](): Promise<void> {
     for (const port of this.#ports.toReversed()) await port.close();
     for (const nic of this.#nics.values()) await nic.close();
-    await this.#tap?.close();
   }
 }
 

@@ -1,0 +1,173 @@
+/**
+ * Frames for a program on top of an interface: whole Ethernet frames, in order, each a copy of its own.
+ *
+ *   program ── send ──► mbuf ──► ifnet.transmit        waits while the driver has no room
+ *   program ◄── next ── queue ◄── ifnet.input          drops and counts when the queue is full
+ *
+ * Offloads end here. A merged or unfinished packet is cut and finished in software, so a frame that
+ * is read has every checksum and is no longer than the MTU allows.
+ */
+import { ETHER_HEADER_BYTES } from "../shared/net/ethernet.ts";
+import { Frame, Gso } from "../shared/net/frame.ts";
+import { Headers } from "../shared/net/headers.ts";
+import { Segmenter } from "../shared/net/segment.ts";
+import { AsyncLock } from "./async-lock.ts";
+import { Errno } from "./bus/errno.ts";
+import { errnoText } from "./host/errno-text.ts";
+import { mbufToFrame } from "./net/facts.ts";
+import type { Ifnet } from "./net/ifnet.ts";
+import { type Mbuf, MbufPool } from "./net/mbuf.ts";
+import { SessionError } from "./session-error.ts";
+
+/** Frames that end here, by reason. What the driver drops, it counts itself. */
+export interface FrameCounters {
+  /** The program reads too slowly: its queue was full. */
+  rxReaderFull: number;
+  /** Offload facts that can't be honoured. */
+  rxMalformed: number;
+}
+
+type Read = IteratorResult<Uint8Array, undefined>;
+
+/** Storage of a frame to send: an Ethernet header with tags, and the largest MTU. */
+const CLUSTER_BYTES = 9216 + 64;
+const END: Read = { done: true, value: undefined };
+
+export class Frames implements AsyncIterableIterator<Uint8Array> {
+  readonly counters: FrameCounters = { rxReaderFull: 0, rxMalformed: 0 };
+  readonly #ifnet: Ifnet;
+  readonly #limit: number;
+  readonly #queue: Uint8Array[] = [];
+  readonly #readers: PromiseWithResolvers<Read>[] = [];
+  readonly #frame = new Frame();
+  readonly #headers = new Headers();
+  readonly #segmenter = new Segmenter();
+  readonly #sink = { segment: (frame: Frame): void => this.#keep(frame) };
+  /** The rings of the driver bound it. */
+  readonly #pool = new MbufPool(CLUSTER_BYTES, Number.POSITIVE_INFINITY);
+  /** Callers of `send`, in order: the first of them waits for room. */
+  readonly #senders = new AsyncLock();
+  #waiting = 0;
+  #room: (() => void) | undefined;
+  #end: { readonly error: Error | undefined } | undefined;
+
+  /** Keeps at most `limit` frames that nobody has read yet. */
+  constructor(ifnet: Ifnet, limit: number) {
+    this.#ifnet = ifnet;
+    this.#limit = limit;
+    ifnet.input = (m) => this.#input(m);
+    ifnet.onTransmitReady = () => this.#room?.();
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  next(): Promise<Read> {
+    const value = this.#queue.shift();
+    if (value !== undefined) return Promise.resolve({ done: false, value });
+    const reader = Promise.withResolvers<Read>();
+    if (this.#end === undefined) this.#readers.push(reader);
+    else this.#tellEnd(reader);
+    return reader.promise;
+  }
+
+  /** A loop was left. Frames that come are kept for the next one. */
+  return(): Promise<Read> {
+    return Promise.resolve(END);
+  }
+
+  /**
+   * Resolves when the driver has the frame; its bytes may change then. Waits while there is no
+   * room, or no device. Rejects with SessionError: EMSGSIZE, ENETDOWN, or why the NIC has ended.
+   */
+  async send(frame: Uint8Array): Promise<void> {
+    if (this.#waiting === 0 && this.#transmit(frame)) return;
+    this.#waiting++;
+    try {
+      await this.#senders.run(async () => {
+        while (!this.#transmit(frame)) {
+          await new Promise<void>((resolve) => {
+            this.#room = resolve;
+          });
+        }
+      });
+    } finally {
+      this.#waiting--;
+    }
+  }
+
+  /** Nothing more goes or comes. Readers get what is queued, then `error` or the end. */
+  end(error?: Error): void {
+    if (this.#end !== undefined) return;
+    this.#end = { error };
+    for (const reader of this.#readers.splice(0)) this.#tellEnd(reader);
+    this.#room?.();
+  }
+
+  #tellEnd({ resolve, reject }: PromiseWithResolvers<Read>): void {
+    const error = this.#end?.error;
+    if (error === undefined) resolve(END);
+    else reject(error);
+  }
+
+  /** False: no room now. */
+  #transmit(frame: Uint8Array): boolean {
+    const { length } = frame;
+    if (this.#end !== undefined) {
+      throw this.#end.error ?? new SessionError("CLOSED", "the NIC is closed");
+    }
+    if (length < ETHER_HEADER_BYTES || length > CLUSTER_BYTES) {
+      throw new SessionError("EMSGSIZE", `${length} bytes are no Ethernet frame of this NIC`);
+    }
+    const m = this.#pool.get()!;
+    m.buffer.set(frame);
+    m.length = length;
+    m.pktLength = length;
+    const errno = this.#ifnet.transmit(m);
+    if (errno === 0) return true;
+    m.free();
+    if (errno === Errno.ENOBUFS) return false;
+    const code = errnoText(errno);
+    throw new SessionError(code, `${this.#ifnet.name}: a frame of ${length} bytes: ${code}`);
+  }
+
+  /** A packet from the driver, ours to free. */
+  #input(m: Mbuf): void {
+    const frame = this.#frame;
+    if (!mbufToFrame(m, frame)) this.#malformed();
+    else if (frame.gso === Gso.NONE && !frame.needsCsum) this.#keep(frame);
+    else this.#finish(frame);
+    m.free();
+  }
+
+  #finish(frame: Frame): void {
+    const h = this.#headers;
+    h.parse(frame);
+    if (frame.gso !== Gso.NONE) {
+      if (this.#segmenter.segment(frame, h, this.#sink) !== undefined) this.#malformed();
+      return;
+    }
+    const finished = this.#segmenter.finish(frame, h);
+    if (typeof finished === "string") this.#malformed();
+    else this.#keep(finished);
+  }
+
+  #malformed(): void {
+    this.counters.rxMalformed++;
+    this.#ifnet.counters.iqdrops++;
+  }
+
+  #keep(frame: Frame): void {
+    if (this.#queue.length >= this.#limit) {
+      this.counters.rxReaderFull++;
+      this.#ifnet.counters.iqdrops++;
+      return;
+    }
+    const value = new Uint8Array(frame.length);
+    frame.copyTo(value, 0, 0, frame.length);
+    const reader = this.#readers.shift();
+    if (reader === undefined) this.#queue.push(value);
+    else reader.resolve({ done: false, value });
+  }
+}
