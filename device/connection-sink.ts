@@ -2,6 +2,7 @@
  * The device's end of one connection: applies what the frontend sends to its memory and to the NIC
  * model. Before hello, and in the batch of hello itself, a frontend may send nothing else.
  */
+import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { Link, type LinkOwner } from "../shared/wire/link.ts";
@@ -38,13 +39,19 @@ export class ConnectionSink implements Sink {
   /** The frontend can have been told that it may begin: the batch of hello is over. */
   #open = false;
 
-  constructor(transport: Transport, events: ConnectionEvents, log: Logger, pushBytes: number) {
+  constructor(
+    transport: Transport,
+    events: ConnectionEvents,
+    log: Logger,
+    pushBytes: number,
+    clock: Clock,
+  ) {
     this.#events = events;
     const batchApplied = (): void => {
       this.#open = this.#nic !== undefined;
       events.batchApplied();
     };
-    this.link = new Link(transport, { ...events, batchApplied, sink: this }, log);
+    this.link = new Link(transport, { ...events, batchApplied, sink: this }, log, undefined, clock);
     this.memory = new LinkMemory(this.link, pushBytes);
   }
 

@@ -3,6 +3,7 @@
  * other. Whatever a peer does wrong ends here, and ends this connection only.
  */
 import type { RingState } from "../shared/capture/ring-snapshot.ts";
+import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
 import { type Logger, withFields } from "../shared/log.ts";
 import type { LogLimit } from "../shared/log-limit.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
@@ -51,6 +52,8 @@ export interface ConnectionOwner {
   readonly log: Logger;
   /** For what any peer can cause: shared by all connections, and written at a bounded rate. */
   readonly lines: LogLimit;
+  /** The system's when not given. */
+  readonly clock?: Clock;
   readonly agent: string;
   readonly segment: string;
   readonly pushBytes: number;
@@ -92,8 +95,9 @@ export class Connection implements RingSource {
   readonly #end: ConnectionSink;
   readonly #deliveries = new Deliveries();
   readonly #mirrors: MirrorCheck | undefined;
-  readonly #helloTimer: NodeJS.Timeout;
-  readonly #since = performance.now();
+  readonly #clock: Clock;
+  readonly #helloTimer: Timer;
+  readonly #since: number;
   /** Faults that the frontend reported to us, by code. */
   readonly #reports = new Map<string, number>();
   #hello: Hello | undefined;
@@ -107,11 +111,14 @@ export class Connection implements RingSource {
     this.#owner = owner;
     this.reachedAt = reachedAt;
     this.peer = peer;
+    this.#clock = owner.clock ?? systemClock;
+    this.#since = this.#clock.now();
     this.#end = new ConnectionSink(
       transport,
       this.#events(),
       owner.lines.of("wire"),
       owner.pushBytes,
+      this.#clock,
     );
     if (owner.checkWindows) {
       this.#mirrors = new MirrorCheck(
@@ -120,7 +127,7 @@ export class Connection implements RingSource {
         (where) => this.#windowDiverged(where),
       );
     }
-    this.#helloTimer = setTimeout(() => {
+    this.#helloTimer = this.#clock.setTimeout(() => {
       this.#end.link.close(CloseCode.PROTOCOL, `no hello within ${HELLO_MS / 1000} s`);
     }, HELLO_MS);
   }
@@ -239,7 +246,7 @@ export class Connection implements RingSource {
   }
 
   #closed(code: number, reason: string): void {
-    clearTimeout(this.#helloTimer);
+    this.#clock.clear(this.#helloTimer);
     const nic = this.#nic;
     if (nic !== undefined) this.#last();
     this.#nic = undefined;
@@ -278,7 +285,7 @@ export class Connection implements RingSource {
   // The handshake.
 
   #greet(value: unknown): void {
-    clearTimeout(this.#helloTimer);
+    this.#clock.clear(this.#helloTimer);
     try {
       this.#welcome(parseHello(value));
     } catch (error) {
@@ -364,7 +371,7 @@ export class Connection implements RingSource {
     else {
       nic.suspend(tell);
       // A driver that does not answer is told all the same.
-      setTimeout(tell, SUSPEND_MS).unref();
+      this.#clock.setTimeout(tell, SUSPEND_MS).unref();
     }
     return promise;
   }
@@ -392,7 +399,7 @@ export class Connection implements RingSource {
       mac: this.mac === undefined ? "" : formatMac(this.mac),
       peer: this.peer,
       agent: this.#hello?.agent ?? "",
-      seconds: Math.round((performance.now() - this.#since) / 1000),
+      seconds: Math.round((this.#clock.now() - this.#since) / 1000),
       link: {
         roundTripMs: Math.round(link.roundTripMs * 1000) / 1000,
         unsentBytes: link.unsentBytes,

@@ -1,5 +1,6 @@
 /** NicHost and GuestHost over a link: what one NIC model may do to the world outside it. */
 
+import { type Clock, systemClock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import type { Link } from "../shared/wire/link.ts";
 import { FAULT_SEVERITY_NAMES, type FaultSeverity, Op } from "../shared/wire/transactions.ts";
@@ -10,19 +11,21 @@ import { FaultLog } from "./fault-log.ts";
 import type { GuestHost, NicConfig } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 
-type HostOwner = Pick<ConnectionOwner, "plug" | "faulted">;
+type HostOwner = Pick<ConnectionOwner, "plug" | "faulted" | "clock">;
 
 export class LinkHost implements GuestHost {
   readonly memory: LinkMemory;
   readonly config: NicConfig;
   readonly log: Logger;
   readonly faults: FaultLog;
+  readonly clock: Clock;
   readonly #link: Link;
   readonly #owner: HostOwner;
   /** The NIC's port, once it is plugged in. */
   port: SwitchPort | undefined;
 
   constructor(link: Link, memory: LinkMemory, config: NicConfig, log: Logger, owner: HostOwner) {
+    this.clock = owner.clock ?? systemClock;
     this.#link = link;
     this.memory = memory;
     this.config = config;
@@ -94,9 +97,5 @@ export class LinkHost implements GuestHost {
 
   get roundTripMs(): number {
     return this.#link.roundTripMs;
-  }
-
-  now(): number {
-    return performance.now();
   }
 }

@@ -1,4 +1,5 @@
 /** What the server needs of any NIC model; the rooms `ena` and `xen` implement it. */
+import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import type { GrantState, QueueState } from "../shared/wire/queue-state.ts";
 import type { FaultSeverity, GrantVersion } from "../shared/wire/transactions.ts";
@@ -37,8 +38,7 @@ export interface NicHost {
   readonly backlogged: boolean;
   /** Round trip in ms as the heartbeat measures it; 0 before the first. */
   readonly roundTripMs: number;
-  /** Milliseconds of a monotonic clock. */
-  now(): number;
+  readonly clock: Clock;
 }
 
 /** What a model of a paravirtual device may do beside that. */

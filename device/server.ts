@@ -1,6 +1,7 @@
 /** The device: its NICs by name, its segment and captures, and the port through which both are reached. */
 import type { IncomingMessage } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
+import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import { LogLimit } from "../shared/log-limit.ts";
 import { WebSocketAcceptor } from "../shared/transport/websocket.ts";
@@ -46,6 +47,8 @@ export interface ServerOptions {
   /** Compare both copies of each NIC's coherent memory once a second, and end a link where they differ. */
   readonly checkWindows: boolean;
   readonly log: Logger;
+  /** Of the NICs, their links and the moves; the system's when not given. */
+  readonly clock?: Clock;
   /** Host names, besides the machine's own, under which pages are served. */
   readonly allowHosts: readonly string[];
   readonly admission: AdmissionPolicy | undefined;
@@ -68,6 +71,7 @@ const CLOSE_MS = 500;
 export class DeviceServer implements ConnectionOwner, PageSource {
   readonly log: Logger;
   readonly lines: LogLimit;
+  readonly clock: Clock;
   readonly agent: string;
   readonly segment: string;
   readonly pushBytes: number;
@@ -82,16 +86,18 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   readonly #left = new LeftNics();
   /** Connections before hello, and the places that they hold. */
   readonly #hellos = new Map<Connection, Occupant>();
-  readonly #started = performance.now();
+  readonly #started: number;
   #listening: AddressInfo | undefined;
-  #ticker: NodeJS.Timeout | undefined;
+  #ticker: Timer | undefined;
   #epoch = 0;
   #draining = false;
 
   constructor(options: ServerOptions) {
     this.#options = options;
     this.log = options.log;
-    this.lines = new LogLimit(options.log, undefined, LINES_A_SECOND);
+    this.clock = options.clock ?? systemClock;
+    this.#started = this.clock.now();
+    this.lines = new LogLimit(options.log, this.clock.now, LINES_A_SECOND);
     this.agent = options.agent;
     this.segment = options.segmentName;
     this.pushBytes = options.pushBytes;
@@ -122,14 +128,14 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   async listen(): Promise<AddressInfo> {
     const address = await this.#front.listen();
     this.#listening = address;
-    this.#ticker = setInterval(() => this.#tick(), 1000);
+    this.#ticker = this.clock.setInterval(() => this.#tick(), 1000);
     return address;
   }
 
   /** Tells every frontend, then closes the port. */
   async close(): Promise<void> {
     this.#draining = true;
-    clearInterval(this.#ticker);
+    this.clock.clear(this.#ticker);
     for (const connection of [...this.#connections]) {
       connection.close(CloseCode.GOING_AWAY, "the device stops");
     }
@@ -145,7 +151,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
       agent: this.agent,
       pid: process.pid,
       node: process.version,
-      seconds: Math.round((performance.now() - this.#started) / 1000),
+      seconds: Math.round((this.clock.now() - this.#started) / 1000),
       memoryBytes: process.memoryUsage.rss(),
       connections: this.#connections.size,
       segment: this.#options.segment.snapshot(),
@@ -186,12 +192,12 @@ export class DeviceServer implements ConnectionOwner, PageSource {
         error: `${name} is at ${new URL(url).host} already: that is this device`,
       };
     }
-    let timer: NodeJS.Timeout | undefined;
+    let timer: Timer | undefined;
     const late = new Promise<undefined>((resolve) => {
-      timer = setTimeout(resolve, MOVE_MS, undefined);
+      timer = this.clock.setTimeout(() => resolve(undefined), MOVE_MS);
     });
     const moved = await Promise.race([connection.migrate(url), late]);
-    clearTimeout(timer);
+    this.clock.clear(timer);
     if (moved === true) return undefined;
     if (moved === undefined) connection.giveUpMove();
     return {

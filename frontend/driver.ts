@@ -1,4 +1,5 @@
 /** What the session needs of any driver; the rooms `ena` and `xen` implement it. */
+import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import type { GrantState, QueueState } from "../shared/wire/queue-state.ts";
 import type { Hypervisor } from "./bus/hypervisor.ts";
@@ -19,8 +20,7 @@ export interface DriverContext {
   readonly queues: number;
   readonly mtu: number;
   readonly log: Logger;
-  /** Milliseconds of a monotonic clock. */
-  now(): number;
+  readonly clock: Clock;
 }
 
 /** Numbers under the sysctl names of the FreeBSD driver, nested as its tree is. */

@@ -3,6 +3,7 @@
  * PCI function, hypervisor) that its driver runs on. Before the welcome only `welcome` and `refuse`
  * are allowed; anything else ends the connection.
  */
+import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import { nicUrl } from "../shared/transport/address.ts";
 import type { Transport } from "../shared/transport/transport.ts";
@@ -52,10 +53,16 @@ export class SessionSink implements Sink {
   readonly #readTags = new UsedTags("read");
   #welcomed = false;
 
-  constructor(transport: Transport, machine: Machine, events: SessionEvents, log: Logger) {
+  constructor(
+    transport: Transport,
+    machine: Machine,
+    events: SessionEvents,
+    log: Logger,
+    clock: Clock,
+  ) {
     this.#machine = machine;
     this.#events = events;
-    this.link = new Link(transport, { ...events, sink: this }, log, MAX_SOFT_BYTES);
+    this.link = new Link(transport, { ...events, sink: this }, log, MAX_SOFT_BYTES, clock);
     this.#out = new SessionLink(this.link);
   }
 

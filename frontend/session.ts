@@ -13,11 +13,12 @@
 
 import { randomUUID } from "node:crypto";
 import type { RingState } from "../shared/capture/ring-snapshot.ts";
+import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import { LogLimit } from "../shared/log-limit.ts";
 import { nicUrl } from "../shared/transport/address.ts";
 import type { Transport } from "../shared/transport/transport.ts";
-import { dial } from "../shared/transport/websocket.ts";
+import { type DialOptions, dial } from "../shared/transport/websocket.ts";
 import type { Hello, Welcome } from "../shared/wire/hello.ts";
 import type { Link, LinkTap } from "../shared/wire/link.ts";
 import { CloseCode, Op, PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
@@ -54,11 +55,14 @@ export interface SessionOptions {
   readonly tap?: LinkTap | undefined;
   /** Told when the link is lost, back, or given up for good. */
   readonly onState?: (state: SessionState, reason: string) => void;
-  /** Told what the device reports, also where the log has enough of it. */
   /** Called after each batch, when the driver has acted on it. */
   readonly onBatch?: () => void;
   /** Told what the device reports, also where the log has had enough of it. */
   readonly onFault?: (code: string, text: string) => void;
+  /** The system's when not given. The driver and the link use the same one. */
+  readonly clock?: Clock;
+  /** Opens the connection; over a WebSocket when not given. */
+  readonly dial?: (options: DialOptions) => Promise<Transport>;
 }
 
 export type SessionState = "connecting" | "attached" | "waiting" | "closed";
@@ -92,6 +96,7 @@ export class Session {
   /** Number of the connection, as welcome says; 0 before it has. */
   epoch = 0;
   readonly #options: SessionOptions;
+  readonly #clock: Clock;
   /** For what a device can cause at will. */
   readonly #lines: LogLimit;
   readonly #instance = randomUUID();
@@ -110,8 +115,8 @@ export class Session {
   #onRefused: ((error: SessionError) => void) | undefined;
   /** The device said why there is no welcome; the link's end is on its way. */
   #refusal: SessionError | undefined;
-  #ticker: NodeJS.Timeout | undefined;
-  #retry: NodeJS.Timeout | undefined;
+  #ticker: Timer | undefined;
+  #retry: Timer | undefined;
   /** Ends the wait before another first try. */
   #hurry: (() => void) | undefined;
   /** Why the last try failed, as far as the log has it. */
@@ -120,10 +125,12 @@ export class Session {
 
   constructor(options: SessionOptions) {
     this.#options = options;
-    this.#lines = new LogLimit(options.log, undefined, LINES_A_SECOND);
+    this.#clock = options.clock ?? systemClock;
+    const { now } = this.#clock;
+    this.#lines = new LogLimit(options.log, now, LINES_A_SECOND);
     this.#url = nicUrl(options.connect);
     if (options.tap !== undefined) this.#taps.add(options.tap);
-    this.space = new DmaSpace({ log: options.log });
+    this.space = new DmaSpace({ log: options.log, now });
     this.pci = new PciFunction(this.space, { revision: 0, hasBar2: false });
   }
 
@@ -187,9 +194,9 @@ export class Session {
         queues: Math.min(queues, this.#welcome.queues),
         mtu,
         log,
-        now: () => performance.now(),
+        clock: this.#clock,
       });
-      this.#ticker = setInterval(() => {
+      this.#ticker = this.#clock.setInterval(() => {
         this.#lines.tick();
         this.space.tick();
         this.#driver?.tick();
@@ -224,7 +231,7 @@ export class Session {
         this.#tellOnce(failure);
         await new Promise<void>((resolve) => {
           this.#hurry = resolve;
-          this.#retry = setTimeout(resolve, this.#nextWait(failure.retryAfterMs));
+          this.#retry = this.#clock.setTimeout(resolve, this.#nextWait(failure.retryAfterMs));
         });
         if (this.#over()) throw new SessionError("CLOSED", "stopped before it was connected");
       }
@@ -246,15 +253,18 @@ export class Session {
   async close(reason = "the frontend stops"): Promise<void> {
     if (this.#state === "closed") return;
     this.#setState("closed", reason);
-    clearInterval(this.#ticker);
-    clearTimeout(this.#retry);
+    this.#clock.clear(this.#ticker);
+    this.#clock.clear(this.#retry);
     this.#hurry?.();
     // A driver waits for answers, and a device need not give any: without a link it waits no more.
-    const late = setTimeout(() => this.link?.close(CloseCode.NORMAL, reason), DETACH_MS);
+    const late = this.#clock.setTimeout(
+      () => this.link?.close(CloseCode.NORMAL, reason),
+      DETACH_MS,
+    );
     try {
       await this.#driver?.detach();
     } finally {
-      clearTimeout(late);
+      this.#clock.clear(late);
       this.link?.close(CloseCode.NORMAL, reason);
     }
   }
@@ -337,8 +347,8 @@ export class Session {
 
   #giveUp(reason: string): void {
     this.#options.log.error({}, reason);
-    clearInterval(this.#ticker);
-    clearTimeout(this.#retry);
+    this.#clock.clear(this.#ticker);
+    this.#clock.clear(this.#retry);
     this.#setState("closed", reason);
   }
 
@@ -354,7 +364,7 @@ export class Session {
   }
 
   #retryLater(leastMs = 0): void {
-    this.#retry = setTimeout(() => void this.#reconnect(), this.#nextWait(leastMs));
+    this.#retry = this.#clock.setTimeout(() => void this.#reconnect(), this.#nextWait(leastMs));
   }
 
   #nextWait(leastMs: number): number {
@@ -408,7 +418,7 @@ export class Session {
     this.epoch = 0;
     let transport: Transport;
     try {
-      transport = await dial({
+      transport = await (this.#options.dial ?? dial)({
         url: this.#url,
         zeroMask: this.#options.zeroMask === true,
         ...(before === undefined ? {} : { connectMs: RECONNECT_MS }),
@@ -434,22 +444,22 @@ export class Session {
       ...(queues === undefined ? {} : { queues }),
       ...(mtu === undefined ? {} : { mtu }),
     };
-    let timer: NodeJS.Timeout | undefined;
+    let timer: Timer | undefined;
     try {
       return await new Promise<Welcome>((resolve, reject) => {
         this.#onWelcome = resolve;
         this.#onRefused = reject;
-        this.#end = new SessionSink(transport, this, this.#events(), log);
+        this.#end = new SessionSink(transport, this, this.#events(), log, this.#clock);
         const { link } = this.#end;
         for (const tap of this.#taps) link.addTap(tap);
         link.writer.control([Op.HELLO, hello]);
         link.scheduleFlush();
-        timer = setTimeout(() => {
+        timer = this.#clock.setTimeout(() => {
           link.close(CloseCode.PROTOCOL, `no welcome within ${WELCOME_MS / 1000} s`);
         }, WELCOME_MS);
       });
     } finally {
-      clearTimeout(timer);
+      this.#clock.clear(timer);
       this.#onWelcome = undefined;
       this.#onRefused = undefined;
     }

@@ -147,7 +147,7 @@ export class EventQueue {
     }
     const at = ring.at;
     zero(ring.view, at, AENQ_ENTRY_SIZE);
-    const timestamp = Math.floor(host.now() * 1000);
+    const timestamp = Math.floor(host.clock.now() * 1000);
     write(ring.view, at, { group, syndrome, phase: ring.cursor.phase, timestamp });
     ring.next();
     ring.publish();

@@ -36,7 +36,7 @@ export class EnaContext {
 
   constructor(host: NicHost, counters: EnaCounters, options: EnaOptions) {
     this.host = host;
-    this.lines = new LogLimit(host.log, () => host.now());
+    this.lines = new LogLimit(host.log, host.clock.now);
     this.counters = counters;
     this.llq = options.llq ?? true;
     this.disableMetaCaching = options.disableMetaCaching ?? false;

@@ -245,7 +245,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     this.grants.flushUses();
   }
   tick(): void {
-    this.#netback.tick(this.#host.now());
+    this.#netback.tick(this.#host.clock.now());
     this.#machine.settle();
     this.grants.flushUses();
   }

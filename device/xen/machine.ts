@@ -6,6 +6,7 @@
  *       ├── domain 1: grant table, vif backend  one connection each
  *       └── domain 2: ...
  */
+import { type Clock, systemClock, type Timer } from "../../shared/clock.ts";
 import type { Logger } from "../../shared/log.ts";
 import type { WireError } from "../../shared/wire/transactions.ts";
 import { BACKEND_DOMID } from "../../shared/xen/xenbus.ts";
@@ -39,15 +40,16 @@ export class XenMachine {
   readonly hypercalls: Hypercalls;
   /** The store as domain 0 sees it. */
   readonly store: XenstoreClient;
-  readonly #now: () => number;
+  readonly #clock: Clock;
   readonly #domains = new Map<number, Domain>();
   #lastDomid = 0;
-  #timer: NodeJS.Timeout | undefined;
+  #timer: Timer | undefined;
   /** When `#timer` goes off, in ms of the clock. */
   #timerAt = Number.POSITIVE_INFINITY;
 
-  constructor(log: Logger, now: () => number = () => performance.now()) {
-    this.#now = now;
+  constructor(log: Logger, clock: Clock = systemClock) {
+    const { now } = clock;
+    this.#clock = clock;
     this.xenstore = new Xenstore({ now });
     this.store = this.xenstore.local(0);
     this.events = new EventChannels({ now });
@@ -107,12 +109,12 @@ export class XenMachine {
     const next = Math.min(this.events.nextTick, this.xenstore.nextTick);
     // One domain's transaction may be due in 20 s, and another's delayed event in one millisecond.
     if (next >= this.#timerAt || next === Number.POSITIVE_INFINITY) return;
-    clearTimeout(this.#timer);
+    this.#clock.clear(this.#timer);
     this.#timerAt = next;
-    const ms = Math.max(1, Math.ceil(next - this.#now()));
-    this.#timer = setTimeout(() => {
+    const ms = Math.max(1, Math.ceil(next - this.#clock.now()));
+    this.#timer = this.#clock.setTimeout(() => {
       this.#timerAt = Number.POSITIVE_INFINITY;
-      this.events.tick(this.#now());
+      this.events.tick(this.#clock.now());
       this.settle();
     }, ms);
     this.#timer.unref();

@@ -159,7 +159,7 @@ export class Adapter {
       kick: () => kick(this.queues),
     });
     this.statsSampleInterval = options.statsSampleInterval ?? 0;
-    this.#lastTick = ctx.now();
+    this.#lastTick = ctx.clock.now();
   }
 
   /**
@@ -167,13 +167,13 @@ export class Adapter {
    * lies unread, and a device must not be blamed for it.
    */
   clock(): number {
-    const since = this.ctx.now() - this.#lastTick;
+    const since = this.ctx.clock.now() - this.#lastTick;
     return this.#watchdogBase + Math.max(0, Math.min(since, LONGEST_TICK_MS)) + 1;
   }
 
   /** One tick: a late one counts for little more than one. */
   advanceClock(): void {
-    const now = this.ctx.now();
+    const now = this.ctx.clock.now();
     const since = now - this.#lastTick;
     this.#watchdogBase += Math.max(0, Math.min(since, LONGEST_TICK_MS));
     this.#lastTick = now;

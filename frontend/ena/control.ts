@@ -54,8 +54,8 @@ import type { EnaQueueState } from "../../shared/wire/queue-state.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
-import type { PciFunction } from "../bus/pci.ts";
 import type { DmaSpace } from "../bus/space.ts";
+import type { DriverContext } from "../driver.ts";
 import { AdminQueue, type AdminReply, type AdminStats } from "./admin.ts";
 import { Aenq, type AenqHandler } from "./aenq.ts";
 import { chooseLlq, type LlqConfig } from "./llq.ts";
@@ -114,7 +114,7 @@ const WANTED_AENQ_GROUPS =
 
 export class Com {
   readonly log: Logger;
-  readonly waits = new Waits();
+  readonly waits: Waits;
   readonly regs: Registers;
   readonly #space: DmaSpace;
   readonly #adminStats: AdminStats;
@@ -127,9 +127,10 @@ export class Com {
   /** How Tx descriptors go into the device, or undefined for host placement. */
   llq: LlqConfig | undefined;
 
-  constructor(space: DmaSpace, pci: PciFunction, log: Logger, adminStats: AdminStats) {
+  constructor({ space, pci, log, clock }: DriverContext, adminStats: AdminStats) {
     this.#space = space;
     this.log = log;
+    this.waits = new Waits(clock);
     this.#adminStats = adminStats;
     this.regs = new Registers(space, pci, log, this.waits);
   }

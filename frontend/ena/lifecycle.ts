@@ -63,11 +63,11 @@ const DETACH_TIMEOUT_MS = 1000;
 
 /** ena_device_init: from reset to negotiated placement. Throws EnaError or Abandoned. */
 async function deviceInit(adapter: Adapter): Promise<[Com, DeviceFeatures]> {
-  const { ctx, log } = adapter;
+  const { ctx } = adapter;
   if (ctx.space.link === undefined) throw new Abandoned("there is no link");
   let com: Com | undefined;
   try {
-    com = new Com(ctx.space, ctx.pci, log, adapter.adminStats);
+    com = new Com(ctx, adapter.adminStats);
     adapter.com = com;
     return [com, await bringUp(adapter, com)];
   } catch (error) {

@@ -6,6 +6,8 @@
  * abandoned resumes with `Abandoned`, so a stale step cannot reach the next incarnation.
  */
 
+import type { Clock, Timer } from "../../shared/clock.ts";
+
 /** The device that a step was waiting for is gone: link lost, reset, or detach. */
 export class Abandoned extends Error {
   readonly code = "ENA_ABANDONED";
@@ -19,12 +21,17 @@ interface Wait {
   readonly ready: () => boolean;
   readonly settle: (ready: boolean) => void;
   readonly fail: (error: Abandoned) => void;
-  timer: ReturnType<typeof setTimeout> | undefined;
+  timer: Timer | undefined;
 }
 
 export class Waits {
+  readonly #clock: Clock;
   readonly #waits = new Set<Wait>();
   #gone: string | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
 
   /** Set once the device is gone; the reason. */
   get gone(): string | undefined {
@@ -38,7 +45,7 @@ export class Waits {
     return new Promise<boolean>((settle, fail) => {
       const wait: Wait = { ready, settle, fail, timer: undefined };
       this.#waits.add(wait);
-      wait.timer = setTimeout(() => this.#expired(wait), timeoutMs);
+      wait.timer = this.#clock.setTimeout(() => this.#expired(wait), timeoutMs);
     });
   }
 
@@ -57,7 +64,7 @@ export class Waits {
     if (this.#gone !== undefined) return;
     this.#gone = why;
     for (const wait of this.#waits) {
-      clearTimeout(wait.timer);
+      this.#clock.clear(wait.timer);
       wait.fail(new Abandoned(why));
     }
     this.#waits.clear();
@@ -68,13 +75,13 @@ export class Waits {
    * timeout is judged one turn later, after the event loop has read what is there.
    */
   #expired(wait: Wait): void {
-    setImmediate(() => {
+    this.#clock.setImmediate(() => {
       if (this.#waits.has(wait)) this.#finish(wait, wait.ready());
     });
   }
 
   #finish(wait: Wait, ready: boolean): void {
-    clearTimeout(wait.timer);
+    this.#clock.clear(wait.timer);
     this.#waits.delete(wait);
     wait.settle(ready);
   }

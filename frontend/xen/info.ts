@@ -142,13 +142,13 @@ export class NetfrontInfo {
       kick: () => kick(this),
     });
     this.connectMs = options.connectMs ?? DEFAULT_CONNECT_MS;
-    const { hypervisor, space, log } = ctx;
+    const { hypervisor, space, log, clock } = ctx;
     this.grants = new GrantTable({ hypervisor, space, log });
     space.grants = this.grants;
     this.dmaParent = getXenDmaTag(space, this.grants);
-    this.events = new EventChannels(hypervisor, () => ctx.now());
+    this.events = new EventChannels(hypervisor, clock.now);
     this.store = new XenstoreClient(hypervisor);
-    this.xenbus = new Xenbus(this.store);
+    this.xenbus = new Xenbus(this.store, clock);
     hypervisor.onEvent = (port) => this.events.handle(port);
     hypervisor.onXenstore = (src, at, length) => this.store.receive(src, at, length);
     this.rxPool = newPool(ctx.queues);

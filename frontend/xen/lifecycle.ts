@@ -291,7 +291,7 @@ export async function suspend(info: NetfrontInfo): Promise<void> {
     waited < DRAIN_MS && info.carrier && !txIdle(info);
     waited += DRAIN_POLL_MS
   ) {
-    await new Promise<void>((resolve) => setTimeout(resolve, DRAIN_POLL_MS));
+    await new Promise<void>((resolve) => info.ctx.clock.setTimeout(resolve, DRAIN_POLL_MS));
     if (info.generation !== generation) return;
   }
   info.setCarrier(false);

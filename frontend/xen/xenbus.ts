@@ -9,6 +9,7 @@
  *
  * Source: xen: xen/include/public/io/xenbus.h; freebsd-src: sys/xen/xenbus/xenbusb.c.
  */
+import type { Clock, Timer } from "../../shared/clock.ts";
 import { DOMID_FIRST_RESERVED } from "../../shared/xen/hypercall.ts";
 import { VIF_NODE, VifKey, XenbusState, xenbusStateOf } from "../../shared/xen/xenbus.ts";
 import { isValidPath } from "../../shared/xen/xenstore.ts";
@@ -24,7 +25,7 @@ interface StateWait {
   readonly states: readonly XenbusState[];
   readonly settle: (state: XenbusState | undefined) => void;
   readonly fail: (error: Error) => void;
-  readonly timer: NodeJS.Timeout;
+  readonly timer: Timer;
 }
 
 export class Xenbus {
@@ -37,14 +38,16 @@ export class Xenbus {
   /** The other end went to another state. Runs to its end. */
   onOtherend: (state: XenbusState) => void = () => {};
   readonly #store: XenstoreClient;
+  readonly #clock: Clock;
   readonly #waits = new Set<StateWait>();
   #looking = false;
   #lookAgain = false;
   /** Raised by `abandon`: what resumes from before it changes nothing. */
   #life = 0;
 
-  constructor(store: XenstoreClient) {
+  constructor(store: XenstoreClient, clock: Clock) {
     this.#store = store;
+    this.#clock = clock;
   }
 
   /** Finds the other end and watches its state. Rejects with XenstoreError or XenError. */
@@ -97,9 +100,9 @@ export class Xenbus {
   until(states: readonly XenbusState[], timeoutMs: number): Promise<XenbusState | undefined> {
     if (states.includes(this.otherend)) return Promise.resolve(this.otherend);
     return new Promise((settle, fail) => {
-      const timer = setTimeout(() => {
+      const timer = this.#clock.setTimeout(() => {
         // The event may lie unread behind our own stall.
-        setImmediate(() => {
+        this.#clock.setImmediate(() => {
           if (this.#waits.delete(wait)) settle(undefined);
         });
       }, timeoutMs);
@@ -115,7 +118,7 @@ export class Xenbus {
     this.#looking = false;
     this.#lookAgain = false;
     for (const { timer, fail } of this.#waits) {
-      clearTimeout(timer);
+      this.#clock.clear(timer);
       fail(new Abandoned(why));
     }
     this.#waits.clear();
@@ -144,7 +147,7 @@ export class Xenbus {
       this.otherend = state;
       for (const wait of this.#waits) {
         if (!wait.states.includes(state)) continue;
-        clearTimeout(wait.timer);
+        this.#clock.clear(wait.timer);
         this.#waits.delete(wait);
         wait.settle(state);
       }

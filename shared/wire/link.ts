@@ -5,6 +5,7 @@
  * A link is always read: nothing here stops reading because sending is slow. Two peers that pause
  * reading while they can't send stay stuck for ever.
  */
+import { type Clock, systemClock, type Timer } from "../clock.ts";
 import type { Logger } from "../log.ts";
 import type { Transport } from "../transport/transport.ts";
 import { BatchWriter } from "./batch.ts";
@@ -55,7 +56,8 @@ export class Link {
   readonly #owner: LinkOwner;
   readonly #control: LinkControl;
   readonly #log: Logger;
-  readonly #timer: NodeJS.Timeout;
+  readonly #clock: Clock;
+  readonly #timer: Timer;
   /** Nobody looks, most of the time. */
   #taps: readonly LinkTap[] = [];
   /** The message that is being applied. */
@@ -80,8 +82,15 @@ export class Link {
   roundTripMs = 0;
 
   /** `softBytes`: a batch that reaches this leaves by itself. */
-  constructor(transport: Transport, owner: LinkOwner, log: Logger, softBytes?: number) {
+  constructor(
+    transport: Transport,
+    owner: LinkOwner,
+    log: Logger,
+    softBytes?: number,
+    clock: Clock = systemClock,
+  ) {
     this.#transport = transport;
+    this.#clock = clock;
     this.#owner = owner;
     this.#log = log;
     this.writer = new BatchWriter((message, release) => this.#post(message, release), softBytes);
@@ -91,7 +100,7 @@ export class Link {
     };
     transport.onMessage = (message) => this.#receive(message);
     transport.onClose = (code, reason) => this.#onClose(code, reason);
-    this.#timer = setInterval(() => this.#tick(), HEARTBEAT_MS);
+    this.#timer = clock.setInterval(() => this.#tick(), HEARTBEAT_MS);
   }
 
   get closed(): boolean {
@@ -127,7 +136,7 @@ export class Link {
    * is here.
    */
   get restMs(): number {
-    return (this.#working ? this.#startedMs : performance.now()) - this.#workedMs;
+    return (this.#working ? this.#startedMs : this.#clock.now()) - this.#workedMs;
   }
 
   /**
@@ -151,7 +160,7 @@ export class Link {
   scheduleFlush(): void {
     if (this.#flushDue || this.#closed) return;
     this.#flushDue = true;
-    setImmediate(() => {
+    this.#clock.setImmediate(() => {
       this.#flushDue = false;
       this.flush();
     });
@@ -195,11 +204,11 @@ export class Link {
     this.receivedBytes += message.byteLength;
     this.receivedBatches++;
     if (this.#taps.length > 0) this.#show("in", message);
-    this.#startedMs = performance.now();
+    this.#startedMs = this.#clock.now();
     this.#working = true;
     this.#apply(message);
     this.#working = false;
-    this.#workedMs += performance.now() - this.#startedMs;
+    this.#workedMs += this.#clock.now() - this.#startedMs;
   }
 
   #apply(message: Uint8Array): void {
@@ -240,7 +249,7 @@ export class Link {
   }
 
   #progress(bytes: number): void {
-    if (!this.flow.acknowledge(bytes, performance.now())) {
+    if (!this.flow.acknowledge(bytes, this.#clock.now())) {
       throw new WireError(
         "WIRE_PROGRESS",
         `progress: ${bytes} bytes reported, ${this.writer.sentBytes} were sent`,
@@ -256,7 +265,7 @@ export class Link {
 
   #heartbeat(sent: number, echo: number): void {
     if (echo !== 0) {
-      const ms = performance.now() - echo / 1000;
+      const ms = this.#clock.now() - echo / 1000;
       // A future echo is a peer's invention: it measures nothing.
       if (ms >= 0) {
         this.roundTripMs = this.roundTripMs === 0 ? ms : 0.75 * this.roundTripMs + 0.25 * ms;
@@ -277,11 +286,11 @@ export class Link {
     if (this.#closed) return;
     this.#answers = 0;
     this.#echoDue = true;
-    this.writer.control([Op.HEARTBEAT, Math.max(1, Math.round(performance.now() * 1000)), 0]);
+    this.writer.control([Op.HEARTBEAT, Math.max(1, Math.round(this.#clock.now() * 1000)), 0]);
     this.flush();
     // Timers run before the sockets are read. What already arrived must count, or our own stall
     // would look like the peer's death.
-    setImmediate(() => this.#judge());
+    this.#clock.setImmediate(() => this.#judge());
   }
 
   #judge(): void {
@@ -317,7 +326,7 @@ export class Link {
 
   #finish(code: number, reason: string): void {
     this.#closed = true;
-    clearInterval(this.#timer);
+    this.#clock.clear(this.#timer);
     this.writer.discard();
     this.#owner.closed(code, reason);
   }

@@ -29,8 +29,8 @@ async function idle(guest: FakeGuest): Promise<void> {
   switchPort.verdict = Verdict.DONE;
   for (let i = 0; i < 40; i++) {
     switchPort.onReady?.();
-    guest.host.clock += 100;
-    guest.netback.tick(guest.host.clock);
+    guest.host.clock.advance(100);
+    guest.netback.tick(guest.host.clock.now());
     guest.memory.answerReads();
     await turns();
   }

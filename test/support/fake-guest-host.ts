@@ -22,6 +22,7 @@ import { type RecordType, Space } from "../../shared/wire/records.ts";
 import type { FaultSeverity } from "../../shared/wire/transactions.ts";
 import { GRANT_USE_RECORD_SIZE, grantUseRecord } from "../../shared/xen/grant.ts";
 import { FakeSwitchPort, type Fault } from "./fake-host.ts";
+import { TestClock } from "./test-clock.ts";
 
 export const PAGE = 4096;
 
@@ -205,7 +206,7 @@ export class FakeGuestHost implements GuestHost {
   writable = true;
   backlogged = false;
   roundTripMs = 0;
-  clock = 1000;
+  readonly clock = new TestClock();
 
   constructor(config: Partial<NicConfig> = {}) {
     this.config = {
@@ -259,10 +260,6 @@ export class FakeGuestHost implements GuestHost {
 
   scheduleFlush(): void {
     this.flushes++;
-  }
-
-  now(): number {
-    return this.clock;
   }
 
   /** Codes of the faults so far; forgets them. */

@@ -128,7 +128,7 @@ export class FakeGuest {
       domid: GUEST,
       use: (reference, readers, writers) => this.host.use(reference, readers, writers),
     });
-    this.events = new EventChannels({ now: () => this.host.clock });
+    this.events = new EventChannels({ now: this.host.clock.now });
     this.events.attach(GUEST, (port) => this.host.event(port));
     this.netback = new Netback({
       host: this.host,

@@ -12,6 +12,7 @@ import { type Logger, silentLogger } from "../../shared/log.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import type { RecordType } from "../../shared/wire/records.ts";
 import type { FaultSeverity } from "../../shared/wire/transactions.ts";
+import { TestClock } from "./test-clock.ts";
 
 export const MEMORY_BASE = 0x1_0000_0000;
 
@@ -252,7 +253,7 @@ export class FakeHost implements NicHost {
   writable = true;
   backlogged = false;
   roundTripMs = 0;
-  clock = 0;
+  readonly clock = new TestClock(0);
 
   constructor(config: Partial<NicConfig> = {}, memoryBytes = 1 << 22) {
     this.memory = new FakeMemory(memoryBytes);
@@ -280,10 +281,6 @@ export class FakeHost implements NicHost {
 
   scheduleFlush(): void {
     this.flushes++;
-  }
-
-  now(): number {
-    return this.clock;
   }
 
   /** Codes of the faults so far; forgets them. */

@@ -9,6 +9,7 @@ import type { Driver } from "../../frontend/driver.ts";
 import { Mbuf } from "../../frontend/net/mbuf.ts";
 import type { Logger } from "../../shared/log.ts";
 import { Frame } from "../../shared/net/frame.ts";
+import { TestClock } from "./test-clock.ts";
 
 /** A frame as the segment got it: bytes copied, facts kept. */
 export interface Delivered {
@@ -50,7 +51,7 @@ export abstract class NicPair<Act> {
   linkStates: boolean[] = [];
   readyCalls = 0;
   inputDones = 0;
-  clock = 1000;
+  readonly clock = new TestClock();
   /** As DeviceLink.writable. */
   writable = true;
   /** Returns what reaches the driver in the place of an act: nothing, it, or more. */
@@ -63,7 +64,7 @@ export abstract class NicPair<Act> {
   toDriver: (() => void)[] = [];
 
   constructor(log: Logger) {
-    this.space = new DmaSpace({ log, now: () => this.clock });
+    this.space = new DmaSpace({ log, now: this.clock.now });
   }
 
   /** The device at the other end; undefined while there is none. */
@@ -126,15 +127,17 @@ export abstract class NicPair<Act> {
     }
   }
 
-  /** Pumps until the promise settles. */
+  /** Pumps until the promise settles; when nothing is under way, until the next timer runs. */
   async run<T>(promise: Promise<T>): Promise<T> {
     let done = false;
     const mark = (): void => {
       done = true;
     };
     promise.then(mark, mark);
-    while (!done) {
-      this.pump();
+    for (let quiet = 0; !done; quiet++) {
+      if (this.pump()) quiet = 0;
+      // Nothing moves any more: time itself is waited for.
+      if (quiet > 8) this.clock.advanceToNext();
       await turn();
     }
     return promise;
@@ -142,7 +145,7 @@ export abstract class NicPair<Act> {
 
   /** One second passes on both sides. */
   async second(): Promise<void> {
-    this.clock += 1000;
+    this.clock.advance(1000);
     this.far?.nic.tick();
     this.pump();
     this.driver.tick();

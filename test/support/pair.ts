@@ -27,6 +27,7 @@ import { type Logger, silentLogger } from "../../shared/log.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { FAULT_SEVERITY_NAMES, Limits } from "../../shared/wire/transactions.ts";
 import { NicPair, SegmentEnd } from "./nic-pair.ts";
+import type { TestClock } from "./test-clock.ts";
 
 /** What the device posts: a DMA write, or an interrupt. */
 export type DeviceAct =
@@ -71,7 +72,7 @@ export class EnaPair extends NicPair<DeviceAct> {
         queues: options.queues ?? 1,
         mtu: options.mtu ?? 1500,
         log,
-        now: () => this.clock,
+        clock: this.clock,
       },
       { llq: true, ...options.driver },
     );
@@ -226,6 +227,7 @@ class DeviceEnd implements NicHost {
   readonly memory: PairMemory;
   readonly config: NicConfig;
   readonly log: Logger;
+  readonly clock: TestClock;
   readonly nic: EnaNic;
   readonly writable = true;
   readonly backlogged = false;
@@ -235,6 +237,7 @@ class DeviceEnd implements NicHost {
 
   constructor(pair: EnaPair, options: DeviceOptions, config: Partial<NicConfig>) {
     this.#pair = pair;
+    this.clock = pair.clock;
     this.log = pair.options.log ?? silentLogger;
     this.memory = new PairMemory(pair);
     this.config = {
@@ -261,10 +264,6 @@ class DeviceEnd implements NicHost {
   }
 
   scheduleFlush(): void {}
-
-  now(): number {
-    return this.#pair.clock;
-  }
 }
 
 class PairMemory implements HostMemory {

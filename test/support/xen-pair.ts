@@ -42,6 +42,7 @@ import {
   grantUseRecord,
 } from "../../shared/xen/grant.ts";
 import { NicPair, SegmentEnd } from "./nic-pair.ts";
+import type { TestClock } from "./test-clock.ts";
 
 /** What the device posts. */
 export type BackendAct =
@@ -114,7 +115,7 @@ export class XenPair extends NicPair<BackendAct> {
         queues: options.queues ?? 1,
         mtu: options.mtu ?? 1500,
         log,
-        now: () => this.clock,
+        clock: this.clock,
       },
       options.driver,
     );
@@ -352,6 +353,7 @@ export class DeviceEnd implements GuestHost {
   readonly memory: PairMemory;
   readonly config: NicConfig;
   readonly log: Logger;
+  readonly clock: TestClock;
   readonly machine: XenMachine;
   readonly nic: Nic;
   readonly writable = true;
@@ -363,6 +365,7 @@ export class DeviceEnd implements GuestHost {
 
   constructor(pair: XenPair, options: DeviceOptions, config: Partial<NicConfig>) {
     this.#pair = pair;
+    this.clock = pair.clock;
     this.log = pair.options.log ?? silentLogger;
     this.memory = new PairMemory(pair);
     this.config = {
@@ -372,7 +375,7 @@ export class DeviceEnd implements GuestHost {
       maxMtu: 9216,
       ...config,
     };
-    this.machine = new XenMachine(this.log, () => pair.clock);
+    this.machine = new XenMachine(this.log, pair.clock);
     this.nic = createXenPersonality(this.machine, options)(this);
   }
 
@@ -419,10 +422,6 @@ export class DeviceEnd implements GuestHost {
   }
 
   scheduleFlush(): void {}
-
-  now(): number {
-    return this.#pair.clock;
-  }
 }
 
 class PairMemory implements GuestMemory {

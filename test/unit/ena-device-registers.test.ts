@@ -162,7 +162,7 @@ describe("reset", () => {
     // ux-C3: the first one is how every driver begins.
     expect(log.debugs.filter((line) => line === "ena: reset")).toHaveLength(1);
     expect(log.infos).toEqual(["ena: reset"]);
-    host.clock += 1000;
+    host.clock.advance(1000);
     nic.tick();
     expect(log.infos).toEqual(["ena: reset", "ena: reset (and 997 more like it)"]);
     twin.reset();

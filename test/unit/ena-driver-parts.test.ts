@@ -9,6 +9,7 @@ import { Abandoned, Waits } from "../../frontend/ena/waits.ts";
 import { flowHash, mbufByte } from "../../frontend/net/flow.ts";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
 import { Csum, Mbuf } from "../../frontend/net/mbuf.ts";
+import { systemClock } from "../../shared/clock.ts";
 import { aqCommon, Opcode } from "../../shared/ena/admin.ts";
 import {
   aenqConfig,
@@ -204,7 +205,7 @@ describe("submission queue in host memory", () => {
 
 describe("waits", () => {
   test("resolve when ready, at a poll", async () => {
-    const waits = new Waits();
+    const waits = new Waits(systemClock);
     let ready = false;
     const wait = waits.until(() => ready, 60_000);
     ready = true;
@@ -213,14 +214,14 @@ describe("waits", () => {
   });
 
   test("resolve false after their time, true if it came meanwhile", async () => {
-    const waits = new Waits();
+    const waits = new Waits(systemClock);
     expect(await waits.until(() => false, 1)).toBe(false);
     let asked = 0;
     expect(await waits.until(() => ++asked > 1, 1)).toBe(true);
   });
 
   test("reject when abandoned, now and later", async () => {
-    const waits = new Waits();
+    const waits = new Waits(systemClock);
     const wait = waits.until(() => false, 60_000);
     waits.abandon("gone");
     await expect(wait).rejects.toBeInstanceOf(Abandoned);

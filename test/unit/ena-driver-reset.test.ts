@@ -2,7 +2,7 @@
  * A device that misbehaves, and the driver's answer: the right reset reason, every buffer back,
  * and traffic as before. Faults C1, C2, C7, C15, C16, C17, D7 of the fault catalogue, driver side.
  */
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
 import { Register, ResetReason } from "../../shared/ena/registers.ts";
@@ -90,7 +90,7 @@ describe("reset reasons", () => {
     pair.nic.tick();
     pair.pump();
     pair.tamper = undefined;
-    pair.clock += 1000;
+    pair.clock.advance(1000);
     pair.driver.tick();
     await pair.settle();
     await recovered(pair, ResetReason.MISSING_ADMIN_INTERRUPT, "missing_admin_interrupt");
@@ -227,7 +227,7 @@ describe("reset reasons", () => {
   });
 
   test("a stall of this process is no missing keep-alive", async () => {
-    pair.clock += 60_000;
+    pair.clock.advance(60_000);
     pair.driver.tick();
     await pair.settle();
     await seconds(pair, 3);
@@ -236,13 +236,6 @@ describe("reset reasons", () => {
 });
 
 describe("admin queue", () => {
-  beforeEach(() => {
-    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
-  });
-  afterEach(() => {
-    vi.useRealTimers();
-  });
-
   test("fault-D7 a lost completion: ETIMEDOUT, ADMIN_TO; a late one is ignored", async () => {
     const pair = new EnaPair({});
     await pair.start();
@@ -254,7 +247,7 @@ describe("admin queue", () => {
     };
     const errno = pair.driver.ifnet.setMtu(1400);
     await pair.settle();
-    vi.advanceTimersByTime(60_000);
+    pair.clock.advance(60_000);
     expect(await pair.run(errno)).toBe(Errno.ETIMEDOUT);
     expect(pair.driver.ifnet.mtu).toBe(1500);
     pair.tamper = undefined;
@@ -270,7 +263,7 @@ describe("admin queue", () => {
     pair.tamper = dropInterrupt(0);
     const errno = pair.driver.ifnet.setMtu(1400);
     await pair.settle();
-    vi.advanceTimersByTime(60_000);
+    pair.clock.advance(60_000);
     expect(await pair.run(errno)).toBe(Errno.ETIMEDOUT);
     await recovered(pair, ResetReason.MISSING_ADMIN_INTERRUPT, "missing_admin_interrupt");
   });
@@ -282,7 +275,7 @@ describe("admin queue", () => {
     attach.catch(() => undefined);
     for (let i = 0; i < 8; i++) {
       await pair.settle();
-      vi.advanceTimersByTime(10_000);
+      pair.clock.advance(10_000);
     }
     await expect(pair.run(attach)).rejects.toThrow(/can't be reset/);
   });
@@ -293,11 +286,11 @@ describe("admin queue", () => {
     pair.nic.requestReset();
     await pair.settle();
     pair.tamper = () => [];
-    pair.clock += 1000;
+    pair.clock.advance(1000);
     pair.driver.tick();
     for (let i = 0; i < 4; i++) {
       await pair.settle();
-      vi.advanceTimersByTime(10_000);
+      pair.clock.advance(10_000);
     }
     await pair.settle();
     expect(pair.counter("total_resets")).toBe(0);
@@ -327,7 +320,7 @@ describe("link loss", () => {
       await sendAll(pair, 5);
       pair.nic.requestReset();
       await pair.settle();
-      pair.clock += 1000;
+      pair.clock.advance(1000);
       pair.driver.tick();
       for (let i = 0; i < after; i++) {
         pair.deliverOne();

@@ -1,53 +1,46 @@
-import { afterEach, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { Credit } from "../../device/xen/netback/credit.ts";
 import { FakeGuest } from "../support/fake-guest.ts";
+import { settle } from "../support/fake-host.ts";
 
 const packet = (length: number) => [{ bytes: new Uint8Array(length).fill(2) }];
 
-afterEach(() => {
-  vi.useRealTimers();
-});
-
 test("whoever waits for credit goes on by himself when it comes", () => {
-  vi.useFakeTimers();
   const guest = FakeGuest.connected();
   guest.netback.setRate({ bytes: 1000, usec: 50_000 });
   for (let i = 0; i < 3; i++) guest.send(packet(900));
   for (const expected of [1, 1, 1]) {
     expect(guest.sent().length).toBe(expected);
-    guest.host.clock += 50;
-    vi.advanceTimersByTime(50);
+    guest.host.clock.advance(50);
   }
   expect(guest.sent().length).toBe(0);
 });
 
 test("a rate that becomes faster is not looked at as rarely as the slow one", async () => {
-  vi.useFakeTimers();
   const guest = FakeGuest.connected();
-  const pass = (ms: number): void => {
-    guest.host.clock += ms;
-    vi.advanceTimersByTime(ms);
+  const pass = async (ms: number): Promise<void> => {
+    guest.host.clock.advance(ms);
+    await settle();
   };
   guest.netback.setRate({ bytes: 1000, usec: 50_000_000 });
   for (let i = 0; i < 4; i++) guest.send(packet(900));
-  pass(1);
+  await pass(1);
   expect(guest.sent().length).toBe(1);
   guest.netback.setRate({ bytes: 1000, usec: 10_000 });
-  pass(1);
+  await pass(1);
   expect(guest.sent().length).toBe(1);
   for (let i = 0; i < 2; i++) {
-    pass(10);
+    await pass(10);
     expect(guest.sent().length).toBe(1);
   }
 });
 
 test("a period longer than any timer makes no timer run wild", () => {
-  vi.useFakeTimers();
   const guest = FakeGuest.connected();
   guest.netback.setRate({ bytes: 10, usec: 999_999_999_999_999 });
   guest.send(packet(900));
-  const armed = vi.spyOn(globalThis, "setTimeout");
-  vi.advanceTimersByTime(600_000);
+  const armed = vi.spyOn(guest.host.clock, "setTimeout");
+  guest.host.clock.advance(600_000);
   expect(armed.mock.calls.length).toBeLessThan(20);
   armed.mockRestore();
 });
@@ -59,11 +52,11 @@ test("a packet beyond the credit waits for time, in order, and the others behind
   guest.send(packet(500));
   guest.send(packet(100));
   expect(guest.sent().length).toBe(1);
-  guest.host.clock += 49;
-  guest.netback.tick(guest.host.clock);
+  guest.host.clock.advance(49);
+  guest.netback.tick(guest.host.clock.now());
   expect(guest.sent().length).toBe(0);
-  guest.host.clock += 1;
-  guest.netback.tick(guest.host.clock);
+  guest.host.clock.advance(1);
+  guest.netback.tick(guest.host.clock.now());
   expect(guest.sent().length).toBe(2);
   expect(guest.host.switchPort.frames.map((f) => f.bytes.length)).toEqual([600, 500, 100]);
   expect(guest.inUse.length).toBe(2);
@@ -127,8 +120,8 @@ test("a queue that waits for credit is disconnected without a trace", () => {
   guest.send(packet(1000));
   guest.netback.disconnect();
   expect(guest.inUse).toEqual([]);
-  guest.host.clock += 1e9;
-  guest.netback.tick(guest.host.clock);
+  guest.host.clock.advance(1e9);
+  guest.netback.tick(guest.host.clock.now());
   expect(guest.host.switchPort.frames).toEqual([]);
   // The rate belongs to the interface, not to the connection.
   guest.connect();

@@ -203,8 +203,8 @@ test("a guest that takes nothing: 10 s, then its packets go; 60 s, then its carr
   const second = (): void => {
     netback.deliver(frameOf(pattern(60)));
     netback.flush();
-    host.clock += 1000;
-    netback.tick(host.clock);
+    host.clock.advance(1000);
+    netback.tick(host.clock.now());
   };
   for (let i = 0; i < 60; i++) second();
   expect(host.switchPort.drops.get("expired")).toBe(50);
@@ -227,8 +227,8 @@ test("a guest that is slow and takes packets all the time keeps its carrier", ()
     guest.netback.flush();
     guest.received();
     guest.postRx(3);
-    guest.host.clock += 1000;
-    guest.netback.tick(guest.host.clock);
+    guest.host.clock.advance(1000);
+    guest.netback.tick(guest.host.clock.now());
   }
   expect(guest.host.switchPort.drops.get("expired")).toBeGreaterThan(50);
   expect(guest.netback.snapshot()).toMatchObject({ stalled: false });
@@ -238,13 +238,13 @@ test("one packet that was too big for the guest's slots is forgotten with the ne
   const guest = FakeGuest.connected();
   guest.postRx(2);
   guest.netback.deliver(frameOf(pattern(9000)));
-  guest.host.clock += 11_000;
-  guest.netback.tick(guest.host.clock);
+  guest.host.clock.advance(11_000);
+  guest.netback.tick(guest.host.clock.now());
   guest.netback.deliver(frameOf(pattern(60)));
   guest.netback.flush();
   expect(guest.received().length).toBe(1);
-  guest.host.clock += 70_000;
-  guest.netback.tick(guest.host.clock);
+  guest.host.clock.advance(70_000);
+  guest.netback.tick(guest.host.clock.now());
   expect(guest.netback.snapshot()).toMatchObject({ stalled: false });
 });
 
@@ -254,10 +254,10 @@ test("an idle minute is no stall", () => {
   guest.netback.deliver(frameOf(pattern(60)));
   guest.netback.flush();
   expect(guest.received().length).toBe(1);
-  guest.host.clock += 100_000;
+  guest.host.clock.advance(100_000);
   guest.netback.deliver(frameOf(pattern(60)));
-  guest.host.clock += 1000;
-  guest.netback.tick(guest.host.clock);
+  guest.host.clock.advance(1000);
+  guest.netback.tick(guest.host.clock.now());
   expect(guest.netback.snapshot()).toMatchObject({ stalled: false });
 });
 

@@ -131,7 +131,7 @@ describe("too few slots", () => {
       while (guest.netback.deliver(frame) === undefined) queued++;
     };
     expect(give(guest, frame)).toEqual([undefined]);
-    guest.host.clock += 51;
+    guest.host.clock.advance(51);
     fill();
     expect((queued + 1) * 9000).toBeLessThanOrEqual(512 * 1024);
     expect((queued + 2) * 9000).toBeGreaterThan(512 * 1024);
@@ -145,10 +145,10 @@ describe("too few slots", () => {
   test("frames older than 10 s go, counted, and the younger ones still come", () => {
     const guest = FakeGuest.connected();
     give(guest, frameOf(pattern(60, 1)));
-    guest.host.clock += 6000;
+    guest.host.clock.advance(6000);
     give(guest, frameOf(pattern(60, 2)));
-    guest.host.clock += 4001;
-    guest.netback.tick(guest.host.clock);
+    guest.host.clock.advance(4001);
+    guest.netback.tick(guest.host.clock.now());
     expect(guest.host.switchPort.drops.get("expired")).toBe(1);
     guest.postRx(4);
     expect(guest.received().map((p) => p.bytes)).toEqual([pattern(60, 2)]);
@@ -172,8 +172,8 @@ describe("too few slots", () => {
     expect(guest.received().length).toBe(1);
     for (let second = 0; second < 70; second++) {
       give(guest, frameOf(pattern(60)));
-      guest.host.clock += 1000;
-      guest.netback.tick(guest.host.clock);
+      guest.host.clock.advance(1000);
+      guest.netback.tick(guest.host.clock.now());
     }
     expect(give(guest, frameOf(pattern(60)))).toEqual([undefined]);
   });
@@ -223,16 +223,16 @@ describe("holding", () => {
     guest.host.writable = false;
     const big = frameOf(pattern(1514));
     expect(guest.netback.deliver(big)).toBeUndefined();
-    guest.host.clock += 100;
+    guest.host.clock.advance(100);
     expect(guest.netback.deliver(big)).toBeUndefined();
-    guest.host.clock += 1;
+    guest.host.clock.advance(1);
     expect(guest.netback.deliver(big)).toBe("link_backlog");
     expect(guest.netback.deliver(frameOf(pattern(98)))).toBeUndefined();
     guest.host.writable = true;
     guest.netback.writableAgain();
     expect(guest.received().map(({ bytes }) => bytes.length)).toEqual([1514, 1514, 98]);
     // A guest that is late is another matter.
-    guest.host.clock += 1000;
+    guest.host.clock.advance(1000);
     expect(guest.netback.deliver(big)).toBeUndefined();
   });
 
@@ -271,8 +271,8 @@ describe("holding", () => {
   test("a guest that takes nothing holds others for 10 s, not for ever", () => {
     const guest = FakeGuest.connected();
     expect(guest.netback.ready(60)).toBe(false);
-    guest.host.clock += 10_001;
-    guest.netback.tick(guest.host.clock);
+    guest.host.clock.advance(10_001);
+    guest.netback.tick(guest.host.clock.now());
     expect(guest.host.switchPort.rooms).toBe(1);
     expect(guest.netback.ready(60)).toBe(true);
     expect(give(guest, frameOf(pattern(60)))).toEqual([undefined]);

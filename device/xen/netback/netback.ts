@@ -12,6 +12,7 @@
  * The order on the wire is: use counts, bytes, responses, index, events. Rings are looked at after
  * every batch, whether an event came or not: requests may cross with the word that asks for one.
  */
+import type { Timer } from "../../../shared/clock.ts";
 import { MAC_BYTES, macHigh, macLow } from "../../../shared/net/ethernet.ts";
 import { type Frame, Gso } from "../../../shared/net/frame.ts";
 import { Headers, L3, L4 } from "../../../shared/net/headers.ts";
@@ -60,7 +61,7 @@ export class Netback implements Port, Vif {
   #stalled = false;
   #running = false;
   #scheduled: NodeJS.Immediate | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #timer: Timer | undefined;
   /** When `#timer` goes off, in ms of the clock. */
   #timerAt = Number.POSITIVE_INFINITY;
   #destroyed = false;
@@ -141,7 +142,7 @@ export class Netback implements Port, Vif {
     this.#stalled = false;
     this.offloads = NO_OFFLOADS;
     this.maxFrameBytes = this.context.maxFrameBytes;
-    clearTimeout(this.#timer);
+    this.context.host.clock.clear(this.#timer);
     this.#timerAt = Number.POSITIVE_INFINITY;
     attached.close();
     // Pushes of packets that nobody will take, and reads that nobody waits for.
@@ -357,13 +358,14 @@ export class Netback implements Port, Vif {
       if (tx[i]!.starved) due = Math.min(due, tx[i]!.credit.due);
     }
     if (due === Number.POSITIVE_INFINITY) return;
-    const now = this.context.host.now();
+    const { clock } = this.context.host;
+    const now = clock.now();
     const at = Math.min(Math.max(now + 1, due), now + MAX_TIMER_MS);
     // Another queue's credit may come sooner, and so may that of another rate.
     if (at >= this.#timerAt) return;
-    clearTimeout(this.#timer);
+    clock.clear(this.#timer);
     this.#timerAt = at;
-    this.#timer = setTimeout(
+    this.#timer = clock.setTimeout(
       () => {
         this.#timerAt = Number.POSITIVE_INFINITY;
         this.#work();

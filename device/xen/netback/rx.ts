@@ -91,7 +91,7 @@ export class RxQueue {
     }
     // Looking may have found that this is no ring any more.
     if (this.#closed) return DropReason.PORT_DOWN;
-    const now = host.now();
+    const now = host.clock.now();
     const { writable } = host;
     const late = !writable && fifo.length > 0 && now - fifo.since > LINK_WAIT_MS;
     if ((late && frame.length > SMALL_BYTES) || !fifo.fits(frame.length, now)) {
@@ -115,7 +115,7 @@ export class RxQueue {
     const have = this.ring.look();
     if (have === OVERRUN) return true;
     if (this.#fifo.length === 0 && have >= needed) return true;
-    const now = this.#vif.context.host.now();
+    const now = this.#vif.context.host.clock.now();
     if (this.#needed === 0) this.#wait(needed, now);
     return now - this.#waitsSince > DRAIN_MS;
   }
@@ -131,7 +131,7 @@ export class RxQueue {
     this.stalled = false;
     const fifo = this.#fifo;
     const { host } = this.#vif.context;
-    const now = host.now();
+    const now = host.clock.now();
     while (fifo.length > 0) {
       if (!host.writable) return false;
       const needed = slotsFor(fifo.frameBytes, fifo.isGso, fifo.hashType);
@@ -212,7 +212,7 @@ export class RxQueue {
     }
     this.packets++;
     this.bytes += length;
-    if (this.#needed !== 0) this.#waitsSince = this.#vif.context.host.now();
+    if (this.#needed !== 0) this.#waitsSince = this.#vif.context.host.clock.now();
   }
 
   #fragment(frame: Frame, from: number, length: number, flags: number): void {

@@ -61,7 +61,7 @@ export class TxQueue {
     this.#vif = vif;
     this.index = index;
     this.ring = ring;
-    this.credit = new Credit(() => vif.context.host.now());
+    this.credit = new Credit(vif.context.host.clock.now);
   }
 
   get stage(): string {

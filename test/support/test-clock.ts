@@ -1,0 +1,72 @@
+/** A clock that stands still until a test advances it. Its timers run in the order of their time. */
+import type { Clock, Timer } from "../../shared/clock.ts";
+
+class TestTimer implements Timer {
+  readonly run: () => void;
+  readonly everyMs: number | undefined;
+  due: number;
+
+  constructor(run: () => void, due: number, everyMs?: number) {
+    this.run = run;
+    this.due = due;
+    this.everyMs = everyMs;
+  }
+
+  unref(): void {}
+}
+
+export class TestClock implements Clock {
+  readonly #timers = new Set<TestTimer>();
+  #ms: number;
+
+  constructor(ms = 1000) {
+    this.#ms = ms;
+  }
+
+  /** Arrow functions: `now` may be passed on alone. */
+  readonly now = (): number => this.#ms;
+
+  setTimeout(run: () => void, ms: number): Timer {
+    return this.#add(new TestTimer(run, this.#ms + ms));
+  }
+
+  setInterval(run: () => void, ms: number): Timer {
+    return this.#add(new TestTimer(run, this.#ms + ms, ms));
+  }
+
+  setImmediate(run: () => void): void {
+    setImmediate(run);
+  }
+
+  clear(timer: Timer | undefined): void {
+    this.#timers.delete(timer as TestTimer);
+  }
+
+  /** Advances to the next timer and runs it; does nothing without one. */
+  advanceToNext(): void {
+    const due = Math.min(...[...this.#timers].map((timer) => timer.due));
+    if (due !== Number.POSITIVE_INFINITY) this.advance(Math.max(0, due - this.#ms));
+  }
+
+  /** Lets `ms` pass, and runs what becomes due meanwhile, each timer at its own time. */
+  advance(ms: number): void {
+    const end = this.#ms + ms;
+    for (;;) {
+      let first: TestTimer | undefined;
+      for (const timer of this.#timers) {
+        if (timer.due <= end && (first === undefined || timer.due < first.due)) first = timer;
+      }
+      if (first === undefined) break;
+      this.#ms = Math.max(this.#ms, first.due);
+      if (first.everyMs === undefined) this.#timers.delete(first);
+      else first.due += first.everyMs;
+      first.run();
+    }
+    this.#ms = end;
+  }
+
+  #add(timer: TestTimer): Timer {
+    this.#timers.add(timer);
+    return timer;
+  }
+}
