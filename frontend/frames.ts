@@ -124,7 +124,7 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
     m.buffer.set(frame);
     m.length = length;
     m.pktLength = length;
-    const errno = this.#ifnet.transmit(m);
+    const errno = this.#ifnet.send(m);
     if (errno === 0) return true;
     m.free();
     if (errno === Errno.ENOBUFS) return false;

@@ -5,14 +5,12 @@
  *   kernel ◄── Tap.send    ◄── deliver               copied into a slot, shown at flush
  */
 import type { Logger } from "../../shared/log.ts";
-import { Frame } from "../../shared/net/frame.ts";
+import type { Frame } from "../../shared/net/frame.ts";
+import { NO_TOKEN, type PumpUser, TapPump } from "../../shared/tap/pump.ts";
 import { Tap, type TapEnd, type TapLink } from "../../shared/tap/tap.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "../switch/port.ts";
 import type { Uplink, UplinkOptions } from "./uplinks.ts";
 
-/** Frames handed on before others get a turn. */
-const BURST = 64;
-const NO_TOKEN = -1;
 /** Ethernet header with one VLAN tag. */
 const HEADER_BYTES = 14 + 4;
 
@@ -25,7 +23,7 @@ export async function openTapUplink(options: UplinkOptions): Promise<Uplink> {
   return new TapUplink(await Tap.open({ name, log, offloads: true }), options);
 }
 
-export class TapUplink implements Uplink, Port {
+export class TapUplink implements Uplink, Port, PumpUser {
   readonly tap: TapEnd;
   readonly name: string;
   readonly kind = "tap";
@@ -33,17 +31,14 @@ export class TapUplink implements Uplink, Port {
   readonly #log: Logger;
   readonly #onGone: ((error: Error) => void) | undefined;
   readonly #switchPort: SwitchPort;
-  readonly #frame = new Frame();
-  /** The slot of the frame that the switch told us to keep; #frame still describes it. */
-  #held = NO_TOKEN;
+  readonly #pump: TapPump;
+  /** The frame that the switch told us to keep, and its slot. */
+  #held: Frame | undefined;
+  #heldToken = NO_TOKEN;
+  /** The segment has got frames since the last flush. */
+  #unflushed = false;
   #malformedSeen = 0;
-  #pumping = false;
-  #turnAsked = false;
   #closed = false;
-  readonly #nextTurn = (): void => {
-    this.#turnAsked = false;
-    this.#pump();
-  };
 
   /** Plugs in a TAP that is open already. */
   constructor(tap: TapEnd, options: Omit<UplinkOptions, "name">) {
@@ -52,8 +47,8 @@ export class TapUplink implements Uplink, Port {
     this.#log = options.log;
     this.#onGone = options.onGone;
     this.#switchPort = options.segment.attach(this);
-    this.#switchPort.onReady = () => this.#pump();
-    tap.onFrames = () => this.#pump();
+    this.#pump = new TapPump(tap, this);
+    this.#switchPort.onReady = () => this.#pump.run();
     tap.onDrain = () => this.#switchPort.roomAgain();
     tap.onLinkChange = (link) => this.#linkChanged(link);
     tap.onGone = (error) => {
@@ -61,7 +56,7 @@ export class TapUplink implements Uplink, Port {
       void this.close().then(() => this.#onGone?.(error));
     };
     tap.setCarrier(true);
-    this.#pump();
+    this.#pump.run();
   }
 
   /** Follows the kernel's MTU. */
@@ -89,7 +84,7 @@ export class TapUplink implements Uplink, Port {
   async close(): Promise<void> {
     if (!this.#closed) {
       this.#closed = true;
-      this.tap.onFrames = undefined;
+      this.#pump.stop();
       this.tap.onDrain = undefined;
       this.tap.onLinkChange = undefined;
       this.tap.onGone = undefined;
@@ -99,33 +94,26 @@ export class TapUplink implements Uplink, Port {
     await this.tap.close();
   }
 
-  /** One burst from the kernel to the segment. */
-  #pump(): void {
-    // Room may be announced from inside `input`, in the middle of a burst that goes on anyway.
-    if (this.#turnAsked || this.#pumping) return;
-    this.#pumping = true;
-    let moved = 0;
-    while (moved < BURST && !this.#closed) {
-      const token = this.#held === NO_TOKEN ? this.tap.receive(this.#frame) : this.#held;
-      if (token === NO_TOKEN) break;
-      if (this.#switchPort.input(this.#frame) === Verdict.HELD) {
-        this.#held = token;
-        break;
-      }
-      this.#held = NO_TOKEN;
-      this.tap.release(token);
-      moved++;
-    }
-    this.#pumping = false;
-    if (this.#closed) return;
-    this.#countMalformed();
-    if (moved > 0) this.#switchPort.flush();
-    if (moved === BURST) this.#askTurn();
+  /** The pump's scratch frame still describes the held one: nothing was received since. */
+  resume(): boolean {
+    return this.#held === undefined || this.take(this.#held, this.#heldToken);
   }
 
-  #askTurn(): void {
-    this.#turnAsked = true;
-    setImmediate(this.#nextTurn);
+  take(frame: Frame, token: number): boolean {
+    const isHeld = this.#switchPort.input(frame) === Verdict.HELD;
+    this.#held = isHeld ? frame : undefined;
+    this.#heldToken = token;
+    if (isHeld) return false;
+    this.tap.release(token);
+    this.#unflushed = true;
+    return true;
+  }
+
+  burstOver(): boolean {
+    this.#countMalformed();
+    if (this.#unflushed) this.#switchPort.flush();
+    this.#unflushed = false;
+    return true;
   }
 
   #countMalformed(): void {

@@ -77,6 +77,7 @@ export class Exchange {
   readonly #bytes = new Uint8Array(2048);
   readonly #view = new DataView(this.#bytes.buffer);
   readonly #skipped = new Set<number>();
+  readonly #batch: Mbuf[] = [];
   #caller: NodeJS.Timeout | undefined;
   #sending = false;
   #stopped = false;
@@ -116,9 +117,10 @@ export class Exchange {
     this.#sending = false;
   }
 
-  #send(kind: number, seq: number, length: number): boolean {
+  /** Adds a frame to the batch at hand, as far as there are mbufs. */
+  #add(kind: number, seq: number, length: number): void {
     const m = this.#pool.get();
-    if (m === undefined) return false;
+    if (m === undefined) return;
     const b = m.buffer;
     b.set(this.#peer, 0);
     b.set(this.#ifnet.mac, 6);
@@ -132,27 +134,33 @@ export class Exchange {
     view.setUint32(CHECKSUM, checksum(b, length));
     m.length = length;
     m.pktLength = length;
-    if (this.#ifnet.transmit(m) !== 0) {
-      m.free();
-      return false;
-    }
-    this.#ackSent = this.#expected;
-    return true;
+    this.#batch.push(m);
+  }
+
+  /** Sends the batch at hand. Returns how many frames the driver accepted; the others are made again. */
+  #sendBatch(): number {
+    const batch = this.#batch;
+    if (batch.length === 0) return 0;
+    const sent = this.#ifnet.transmit(batch, batch.length);
+    for (let i = sent; i < batch.length; i++) batch[i]!.free();
+    batch.length = 0;
+    if (sent > 0) this.#ackSent = this.#expected;
+    return sent;
+  }
+
+  #send(kind: number, seq: number, length: number): void {
+    this.#add(kind, seq, length);
+    this.#sendBatch();
   }
 
   /** Sends what window and ring allow, a burst at a time so that arrivals get their turn. */
   #pump(): void {
     const r = this.report;
-    for (let i = 0; this.#sending && r.sent - r.acknowledged < WINDOW; i++) {
-      if (i === BURST) {
-        this.#askTurn();
-        return;
-      }
-      const length = SIZES[r.sent % SIZES.length]!;
-      if (!this.#send(Kind.DATA, r.sent, length)) return;
-      r.sent++;
-      r.sentBytes += length;
-    }
+    const room = this.#sending ? WINDOW - (r.sent - r.acknowledged) : 0;
+    const last = r.sent + Math.min(room, BURST);
+    for (let seq = r.sent; seq < last; seq++) this.#add(Kind.DATA, seq, sizeOf(seq));
+    for (let left = this.#sendBatch(); left > 0; left--) r.sentBytes += sizeOf(r.sent++);
+    if (r.sent === last && room > BURST) this.#askTurn();
   }
 
   #askTurn(): void {
@@ -194,7 +202,7 @@ export class Exchange {
     r.received++;
     r.receivedBytes += length;
     const seq = this.#view.getUint32(SEQ);
-    if (!right || length !== SIZES[seq % SIZES.length] || seq > this.#expected + WINDOW) {
+    if (!right || length !== sizeOf(seq) || seq > this.#expected + WINDOW) {
       r.corrupt++;
       return;
     }
@@ -254,6 +262,8 @@ export class Exchange {
     if (this.#stopped && this.report.acknowledged === this.report.sent) this.onQuiet();
   }
 }
+
+const sizeOf = (seq: number): number => SIZES[seq % SIZES.length]!;
 
 const nowUs = (): number => Math.round(performance.now() * 1000) >>> 0;
 

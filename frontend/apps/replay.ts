@@ -1,19 +1,19 @@
 /**
  * replay: sends the Ethernet frames of a capture file through an interface, without netmap.
  *
- *   file ─► packet ─► when it is due ─► an mbuf, or a reason to skip it ─► ifnet.transmit
- *             ▲                                                                │ ENOBUFS
- *             └───────────── nothing is read on until there is room ◄──────────┘
+ *   file ─► packet ─► when it is due ─► an mbuf, or a reason to skip it ─► batch ─► ifnet.transmit
+ *             ▲                                                                         │ ENOBUFS
+ *             └───────────────── nothing is read on until there is room ◄───────────────┘
  *
  * Every packet that was read is counted once: as sent (Counts.packets), or as skipped, by reason.
- * Sent means that the driver took it; what the driver lost then, in a reset say, is told beside it.
+ * Sent means that the driver accepted it. What the driver lost then, in a reset for example, is
+ * reported beside it.
  */
 import { type CapturedPacket, CaptureFormatError } from "../../shared/pcapng/packet.ts";
-import { Errno } from "../bus/errno.ts";
 import type { Ifnet } from "../net/ifnet.ts";
 import { type Control, type Counts, clockMs } from "./app.ts";
 import { Account, type ReplayResult } from "./replay/account.ts";
-import { Outgoing, Skip } from "./replay/outgoing.ts";
+import { Outgoing } from "./replay/outgoing.ts";
 import { Selection } from "./replay/selection.ts";
 import { Sender } from "./replay/sender.ts";
 import { Timetable } from "./replay/timetable.ts";
@@ -60,10 +60,10 @@ export async function replay(
 ): Promise<ReplayResult> {
   const { loops, rate, preserveTiming, sendTruncated, interfaces } = config;
   const timetable = preserveTiming ? new Timetable(control, now) : undefined;
-  const sender = new Sender(ifnet, { counts, control, rate, timetable, now });
   const outgoing = new Outgoing(ifnet, sendTruncated);
   const selection = new Selection(interfaces);
   const account = new Account(ifnet, warn);
+  const sender = new Sender(ifnet, { counts, account, control, rate, timetable, now });
   const { result } = account;
   counts.begin();
   try {
@@ -107,6 +107,7 @@ async function pass(
   while (!control.isStopped) {
     const packet = source.next();
     if (packet === undefined) {
+      await sender.flush();
       if (await source.more()) continue;
       break;
     }
@@ -116,24 +117,12 @@ async function pass(
     if (control.isStopped) break;
     const m = selection.skips(packet) ?? outgoing.take(packet);
     if (typeof m === "string") {
+      if (!sender.isEmpty) await sender.flush();
       sender.skipped();
       account.skipped(packet, m);
-      continue;
-    }
-    // From here on the mbuf may be the driver's.
-    const padding = m.cookie;
-    let errno = sender.transmit(m);
-    while (errno === Errno.ENOBUFS && !control.isStopped) {
-      await sender.room();
-      errno = sender.transmit(m);
-    }
-    if (errno !== 0) m.free();
-    // Stopped while it waited: as if it had not been read.
-    if (errno === Errno.ENOBUFS) break;
-    if (errno === 0) account.sent(padding);
-    else account.skipped(packet, Skip.REFUSED);
+    } else if (sender.add(m)) await sender.flush();
   }
-  sender.endBurst();
+  await sender.flush();
 }
 
 const isSystemError = (error: unknown): error is Error =>

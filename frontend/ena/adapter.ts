@@ -18,6 +18,7 @@ import { TransmitGate } from "../net/transmit-gate.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import type { Com } from "./control.ts";
 import { DevStats, HwStats, newAdminStats, type RxStats, type TxStats } from "./counters.ts";
+import { pickRing, xmitMbuf } from "./datapath-tx.ts";
 import type { NetmapHooks } from "./netmap-mode.ts";
 import { kick } from "./notify.ts";
 import type { MapCache, QueuePair, TxRing } from "./rings.ts";
@@ -127,6 +128,8 @@ export class Adapter {
   txMaps: MapCache | undefined;
   rxMaps: MapCache | undefined;
   readonly gate: TransmitGate<TxRing>;
+  /** Watchdog time of the transmit batch at hand: one look at the clock serves all its packets. */
+  txStamp = 0;
 
   netmap: NetmapHooks | undefined;
   /** Released netmap slots wait for the link, the push budget or the device. */
@@ -156,6 +159,8 @@ export class Adapter {
       pushBytes: options.pushBytes,
       // Resetting, or the link is gone: it comes back, and the source is told then.
       isOpen: () => this.running && this.linkUp && !this.triggerReset,
+      queueOf: (m) => pickRing(this, m),
+      stage: (ring, m) => xmitMbuf(this, ring, m),
       kick: () => kick(this.queues),
     });
     this.statsSampleInterval = options.statsSampleInterval ?? 0;

@@ -1,11 +1,11 @@
 /**
  * ENA transmit: mbuf chains in, descriptors out, completions back.
  *
- * The order for each packet: room, offload facts, map, push the bytes (PREWRITE), descriptors;
- * the doorbell comes after the burst. After ena_datapath.c and ena_eth_com.c (amzn-drivers:
- * kernel/fbsd/ena). Differences: there is no queue between the stack and the ring, a caller
- * without room keeps its packet; bytes are pushed before their descriptor is written, because an
- * LLQ entry leaves at once.
+ * The order for each packet: room (the transmit gate), offload facts, map, push the bytes
+ * (PREWRITE), descriptors. The gate rings the doorbells behind the batch. After ena_datapath.c and
+ * ena_eth_com.c (amzn-drivers: kernel/fbsd/ena). Two differences: there is no queue between the
+ * stack and the ring, so a caller without room keeps its packet; and bytes are pushed before their
+ * descriptor is written, because an LLQ entry leaves at once.
  */
 import { Capability, TxOffload } from "../../shared/ena/features.ts";
 import {
@@ -54,28 +54,14 @@ const buffers: Uint8Array[] = new Array<Uint8Array>(MAX_PIECES).fill(NO_BYTES);
 const offsets = new Int32Array(MAX_PIECES);
 const lengths = new Int32Array(MAX_PIECES);
 
-/**
- * ifnet.transmit. 0: the packet is ours. Else an errno of the transmit gate, and the caller keeps
- * the packet.
- */
-export function transmit(adapter: Adapter, m: Mbuf): number {
-  const { gate } = adapter;
-  const closed = gate.closed();
-  if (closed !== 0) return closed;
-  const ring = pickRing(adapter, m);
-  if (ring === undefined) return gate.refuse(undefined);
-  const refused = gate.admit(ring, m);
-  return refused === 0 ? xmitMbuf(adapter, ring, m) : refused;
-}
-
-/** The reason of a refusal may be over: tells the stack and netmap. */
+/** The reason of a refusal may be gone: tells the stack and netmap. */
 export function transmitReady(adapter: Adapter): void {
   netmapTxReady(adapter);
   adapter.gate.ready();
 }
 
 /** The ring of the packet's flow, or the next one that no netmap application has for itself. */
-function pickRing(adapter: Adapter, m: Mbuf): TxRing | undefined {
+export function pickRing(adapter: Adapter, m: Mbuf): TxRing | undefined {
   const { queues } = adapter;
   const n = queues.length;
   const first = adapter.gate.pick(m, n);
@@ -86,12 +72,12 @@ function pickRing(adapter: Adapter, m: Mbuf): TxRing | undefined {
   return undefined;
 }
 
-/** ena_xmit_mbuf. The packet is consumed, except on ENOBUFS. */
-function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
+/** ena_xmit_mbuf, for a packet that the gate has admitted. Consumes it, except on ENOBUFS. */
+export function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
   const { sq, stats } = ring;
   if (!txCsum(adapter, ring, m)) {
     stats.bad_offload++;
-    return dropBad(adapter, m);
+    return adapter.gate.drop(m);
   }
   const headerLength = sq.llq === undefined ? 0 : Math.min(m.pktLength, sq.llq.headerRoom);
   const pieces = gather(adapter, ring, m, headerLength);
@@ -111,7 +97,7 @@ function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
     const error = map.loadPieces(buffers, offsets, lengths, pieces);
     if (error !== 0) {
       stats.dma_mapping_err++;
-      return dropBad(adapter, m);
+      return adapter.gate.drop(m);
     }
     if (sq.burstExceededBy(descs)) txDoorbell(ring);
     map.sync(SyncOp.PREWRITE);
@@ -127,40 +113,37 @@ function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
   const segments = pieces > 0 ? map.segmentCount : 0;
   prepareTx(ring, id, map, segments, headerLength);
 
-  if (ring.burstPackets === 0) ring.burstStamp = adapter.clock();
   ring.mbufs[id] = m;
-  ring.entries[id] = distance(start, sq.cursor.head);
-  ring.stamps[id] = ring.burstStamp;
-  ring.reported[id] = 0;
   const pushed = m.pktLength - headerLength;
-  ring.pushed[id] = pushed;
-  adapter.gate.pushedBytes += pushed;
-  ring.pieces[id] = segments;
-  adapter.gate.pushes += segments;
-  ring.nextToUse = (ring.nextToUse + 1) & (ring.size - 1);
-
-  stats.count++;
-  stats.bytes += m.pktLength;
-  adapter.hwStats.tx_packets++;
-  adapter.hwStats.tx_bytes += m.pktLength;
-  adapter.ifnet.counters.opackets++;
-  adapter.ifnet.counters.obytes += m.pktLength;
+  txAccount(adapter, ring, id, distance(start, sq.cursor.head), m.pktLength, pushed, segments);
   if (adapter.ifnet.bpf !== undefined) adapter.ifnet.bpf.output(m, ring.qid);
-
-  if (adapter.gate.burstDue(ring, m.pktLength)) txDoorbell(ring);
   // A packet can need a meta descriptor and one for the header besides its pieces.
   if (!sq.hasSpace(adapter.maxTxSgl + 2)) {
     ring.running = false;
     stats.queue_stops++;
   }
-  adapter.gate.armKick();
   return 0;
 }
 
-function dropBad(adapter: Adapter, m: Mbuf): number {
-  adapter.ifnet.counters.oerrors++;
-  m.free();
-  return 0;
+/** Notes what packet `id` occupies until it is completed, and counts it. */
+export function txAccount(
+  adapter: Adapter,
+  ring: TxRing,
+  id: number,
+  entries: number,
+  bytes: number,
+  pushed: number,
+  pieces: number,
+): void {
+  ring.entries[id] = entries;
+  ring.stamps[id] = adapter.txStamp;
+  ring.reported[id] = 0;
+  ring.pushed[id] = pushed;
+  ring.pieces[id] = pieces;
+  ring.nextToUse = (ring.nextToUse + 1) & (ring.size - 1);
+  adapter.gate.staged(ring.stats, bytes, pushed, pieces);
+  adapter.hwStats.tx_packets++;
+  adapter.hwStats.tx_bytes += bytes;
 }
 
 /**

@@ -11,7 +11,7 @@ import { Iff, type Ifnet } from "../net/ifnet.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import { Adapter, type EnaOptions } from "./adapter.ts";
 import { counterTree } from "./counter-tree.ts";
-import { transmit, transmitReady } from "./datapath-tx.ts";
+import { transmitReady } from "./datapath-tx.ts";
 import {
   attach,
   changeMtu,
@@ -45,7 +45,10 @@ export class EnaDriver implements Driver {
     this.adapter = adapter;
     this.#netmap = options.netmap;
     this.ifnet = adapter.ifnet;
-    this.ifnet.transmit = (m) => transmit(adapter, m);
+    this.ifnet.transmit = (mbufs, n) => {
+      adapter.txStamp = adapter.clock();
+      return adapter.gate.transmit(mbufs, n);
+    };
     this.ifnet.setMtu = (mtu) => this.#setMtu(mtu);
   }
 
@@ -111,7 +114,6 @@ export class EnaDriver implements Driver {
   batchApplied(): void {
     const adapter = this.adapter;
     adapter.com?.waits.poll();
-    adapter.gate.kick();
   }
 
   tick(): void {
@@ -147,7 +149,6 @@ export class EnaDriver implements Driver {
   }
 
   queues(): QueueState | undefined {
-    this.adapter.gate.kick();
     return queueState(this.adapter);
   }
 

@@ -323,8 +323,6 @@ export async function down(adapter: Adapter): Promise<void> {
 
 /** Nothing is taken from the stack any more, and no interrupt reaches the rings. */
 function quiesce(adapter: Adapter): void {
-  // What was taken in this turn has no doorbell yet, and would go with its ring.
-  adapter.gate.kick();
   adapter.devUp = false;
   const { ifnet } = adapter;
   ifnet.flags = (ifnet.flags & ~Iff.DRV_RUNNING) | Iff.DRV_OACTIVE;

@@ -77,8 +77,8 @@ export class IoSq {
   readonly #bounce: Uint8Array | undefined;
   #doorbell = 0;
   #llqDescriptors = 0;
-  /** Host placement: descriptors before it are the device's to see. */
-  #published: Index16 = index16(0);
+  /** Entries before it are announced: by a doorbell, and in host memory published before it. */
+  #announced: Index16 = index16(0);
   /** LLQ: descriptors in the entry under construction, and how many more it takes. */
   #inEntry = 0;
   #leftInEntry = 0;
@@ -119,7 +119,11 @@ export class IoSq {
 
   /** Entries posted so far; in host memory those that were published. */
   get posted(): number {
-    return this.llq === undefined ? this.#published : this.cursor.head;
+    return this.llq === undefined ? this.#announced : this.cursor.head;
+  }
+
+  get isDoorbellDue(): boolean {
+    return this.#announced !== this.cursor.head;
   }
 
   /** Offset in BAR 2; LLQ only. */
@@ -202,6 +206,7 @@ export class IoSq {
   /** Publishes what was written since the last time, at most two ranges, and rings the doorbell. */
   ring(): void {
     if (this.memory !== undefined) this.#publish(this.memory);
+    this.#announced = this.cursor.head;
     this.#pci.write32(REGISTER_BAR, this.#doorbell, this.cursor.head);
     if (this.llq !== undefined) this.entriesInBurstLeft = this.llq.maxEntriesInBurst;
   }
@@ -211,12 +216,11 @@ export class IoSq {
   }
 
   #publish(memory: CoherentMemory): void {
-    const count = distance(this.#published, this.cursor.head);
-    const slot = slotOf(this.#published, this.depth);
+    const count = distance(this.#announced, this.cursor.head);
+    const slot = slotOf(this.#announced, this.depth);
     const first = Math.min(count, this.depth - slot);
     if (first > 0) memory.publish(slot * DESC_SIZE, first * DESC_SIZE, this.#recordType);
     if (count > first) memory.publish(0, (count - first) * DESC_SIZE, this.#recordType);
-    this.#published = this.cursor.head;
   }
 
   #writeEntry(llq: LlqConfig): void {

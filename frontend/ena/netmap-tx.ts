@@ -30,6 +30,7 @@ import {
   badReqId,
   prepareTxPlain,
   RESUME_THRESHOLD,
+  txAccount,
   txCompReqId,
   txUnload,
 } from "./datapath-tx.ts";
@@ -114,11 +115,13 @@ function txFrames(
   slots: NetmapRing,
 ): void {
   out.nmSlot = kring.nrHwcur;
+  adapter.txStamp = adapter.clock();
+  adapter.gate.beginBurst();
   while (out.nmSlot !== kring.rhead) {
     if (txFrame(adapter, kring, ring, out, slots) === Sent.WAIT) break;
   }
   kring.nrHwcur = out.nmSlot;
-  if (ring.burstPackets > 0) txDoorbell(ring);
+  if (ring.sq.isDoorbellDue) txDoorbell(ring);
   if (ring.running && !hasRoom(adapter, ring, out)) {
     ring.running = false;
     ring.stats.queue_stops++;
@@ -177,8 +180,9 @@ function txFrame(
   if (headerLength > 0) pushHeader(adapter, ring, headerLength);
   prepareTxPlain(ring, id, map, pieces > 0 ? map.segmentCount : 0, headerLength);
   takeSlots(out, slots, id);
-  account(adapter, ring, id, distance(start, sq.cursor.head), bytes - headerLength);
-  if (adapter.gate.burstDue(ring, bytes)) txDoorbell(ring);
+  const entries = distance(start, sq.cursor.head);
+  txAccount(adapter, ring, id, entries, bytes, bytes - headerLength, pkt.slots);
+  if (adapter.gate.burstDue(bytes)) txDoorbell(ring);
   return Sent.SENT;
 }
 
@@ -263,30 +267,6 @@ function takeSlots(out: TxSlots, slots: NetmapRing, id: number): void {
   }
   out.used[id] = pkt.slots;
   out.slotsOut += pkt.slots;
-}
-
-function account(
-  adapter: Adapter,
-  ring: TxRing,
-  id: number,
-  entries: number,
-  pushed: number,
-): void {
-  if (ring.burstPackets === 0) ring.burstStamp = adapter.clock();
-  ring.entries[id] = entries;
-  ring.stamps[id] = ring.burstStamp;
-  ring.reported[id] = 0;
-  ring.pushed[id] = pushed;
-  adapter.gate.pushedBytes += pushed;
-  ring.pieces[id] = pkt.slots;
-  adapter.gate.pushes += pkt.slots;
-  ring.nextToUse = (ring.nextToUse + 1) & (ring.size - 1);
-  ring.stats.count++;
-  ring.stats.bytes += pkt.bytes;
-  adapter.hwStats.tx_packets++;
-  adapter.hwStats.tx_bytes += pkt.bytes;
-  adapter.ifnet.counters.opackets++;
-  adapter.ifnet.counters.obytes += pkt.bytes;
 }
 
 /**

@@ -1,12 +1,11 @@
 /**
  * Doorbells and interrupts: how driver and device tell each other that there is something new.
  *
- *   transmit, transmit, ...  --microtask-->  kick: publish descriptors, one doorbell per ring
+ *   transmit, txsync   staged descriptors ──► published, one doorbell for each ring
  *   vector 0      admin completions, events
  *   vector 1 + q  completions of queue pair q; masked from the interrupt until it is unmasked
  *
- * The link sends what was posted at the end of the turn; the microtask runs before that, so a
- * burst costs one doorbell for each ring and one flush.
+ * The link sends what was posted at the end of the turn, so the batches of a turn share a message.
  */
 import { intrReg } from "../../shared/ena/io.ts";
 import type { Adapter } from "./adapter.ts";
@@ -25,13 +24,11 @@ export const ioVector = (qid: number): number => qid + 1;
 export function txDoorbell(ring: TxRing): void {
   ring.sq.ring();
   ring.stats.doorbells++;
-  ring.burstPackets = 0;
-  ring.burstBytes = 0;
 }
 
-/** The burst is over: a doorbell for each ring that has something new. */
+/** A doorbell for each ring with entries that the device has not heard of. */
 export function kick(queues: readonly QueuePair[]): void {
-  for (const { tx } of queues) if (tx.burstPackets > 0) txDoorbell(tx);
+  for (const { tx } of queues) if (tx.sq.isDoorbellDue) txDoorbell(tx);
 }
 
 /** Unmasks the vector of a queue pair, by its tx completion queue, with the usual intervals. */

@@ -116,11 +116,6 @@ export class TxRing implements GateQueue {
 
   /** False while too full for the largest packet. */
   running = true;
-  /** Packets and bytes since the last doorbell: acum_pkts of the original. */
-  burstPackets = 0;
-  burstBytes = 0;
-  /** Watchdog time at the start of this burst: one look at the clock serves all its packets. */
-  burstStamp = 0;
   lastCleanup = 0;
   firstInterrupt = false;
   cleanupPending = false;

@@ -13,6 +13,7 @@ import { Frame, Gso } from "../../shared/net/frame.ts";
 import { Headers } from "../../shared/net/headers.ts";
 import { Segmenter } from "../../shared/net/segment.ts";
 import type { TapError } from "../../shared/tap/errors.ts";
+import { NO_TOKEN, type PumpUser, TapPump } from "../../shared/tap/pump.ts";
 import type { TapEnd } from "../../shared/tap/tap.ts";
 import { Errno } from "../bus/errno.ts";
 import { askedOf, canDo, frameToMbuf, mbufToFrame } from "../net/facts.ts";
@@ -20,9 +21,11 @@ import type { Ifnet } from "../net/ifnet.ts";
 import { Mbuf, MbufPool } from "../net/mbuf.ts";
 import { type FollowerHooks, LinkFollower } from "./link-follower.ts";
 
-/** Frames handed to the driver before others get a turn. */
-const BURST = 64;
-const NO_TOKEN = -1;
+/**
+ * Bytes that go to the driver as one batch: super-frames go one by one, so that the device works on
+ * the first while the next is staged. So much may also wait here when the driver has no room.
+ */
+const BATCH_BYTES = 60 * 1024;
 /**
  * How long a frame may wait for a link that is slower than its source. The kernel's own queue in
  * front of a TAP knows no bytes and no time: without this a sender fills it with seconds.
@@ -70,7 +73,7 @@ export function joinTap(tap: TapEnd, ifnet: Ifnet, hooks: TapHostHooks): TapHost
   return new Join(tap, ifnet, hooks);
 }
 
-class Join implements TapHost {
+class Join implements TapHost, PumpUser {
   readonly counters: TapHostCounters = {
     txRefused: 0,
     txTooOld: 0,
@@ -85,27 +88,20 @@ class Join implements TapHost {
   readonly #ifnet: Ifnet;
   readonly #follower: LinkFollower;
   readonly #rxFrame = new Frame();
-  readonly #txFrame = new Frame();
   readonly #headers = new Headers();
   readonly #segmenter = new Segmenter();
   readonly #pool = new MbufPool(CLUSTER_BYTES, CLUSTERS);
   /** One mbuf for each slot of the TAP, for as long as the driver may hold it. */
   readonly #slotMbufs: Mbuf[];
-  /** Taken from the TAP and not yet by the driver, from At to End: one frame, or its segments. */
-  readonly #waiting: Mbuf[] = [];
-  #waitingAt = 0;
-  #waitingEnd = 0;
-  #pumping = false;
+  readonly #pump: TapPump;
+  /** The batch at hand: received from the TAP, and not yet the driver's. */
+  readonly #batch: Mbuf[] = [];
+  #batchBytes = 0;
   /** The driver had no room, and what waited since then has not all been seen. */
   #congested = false;
-  #turnAsked = false;
   #left = false;
   readonly #giveBack = (m: Mbuf): void => this.#tap.release(m.cookie);
   readonly #sink = { segment: (frame: Frame): void => this.#keepCopy(frame) };
-  readonly #nextTurn = (): void => {
-    this.#turnAsked = false;
-    this.#pump();
-  };
 
   constructor(tap: TapEnd, ifnet: Ifnet, hooks: TapHostHooks) {
     this.#tap = tap;
@@ -114,14 +110,14 @@ class Join implements TapHost {
     this.#follower = new LinkFollower(tap, ifnet, hooks);
     ifnet.input = (m) => this.#input(m);
     ifnet.inputDone = () => tap.flush();
-    ifnet.onTransmitReady = () => this.#pump();
+    this.#pump = new TapPump(tap, this);
+    ifnet.onTransmitReady = () => this.#pump.run();
     ifnet.onLinkState = (up) => tap.setCarrier(up);
-    tap.onFrames = () => this.#pump();
     tap.onLinkChange = () => this.#follower.look();
     tap.onGone = (error) => hooks.gone?.(error);
     tap.setCarrier(ifnet.linkState === "up");
     this.#follower.look();
-    this.#pump();
+    this.#pump.run();
   }
 
   settled(): Promise<void> {
@@ -140,63 +136,60 @@ class Join implements TapHost {
     this.#ifnet.inputDone = () => {};
     this.#ifnet.onTransmitReady = () => {};
     this.#ifnet.onLinkState = () => {};
-    this.#tap.onFrames = undefined;
+    this.#pump.stop();
     this.#tap.onLinkChange = undefined;
     this.#tap.onGone = undefined;
-    while (this.#waitingAt < this.#waitingEnd) this.#waiting[this.#waitingAt++]!.free();
+    for (const m of this.#batch.splice(0)) m.free();
   }
 
-  /** One burst from the kernel to the driver. */
-  #pump(): void {
-    // A driver that cleans up inside transmit says "ready" in the middle of a burst; it goes on anyway.
-    if (this.#turnAsked || this.#pumping) return;
-    this.#pumping = true;
-    let moved = 0;
-    let room = this.#sendWaiting();
-    while (room && moved < BURST && !this.#left) {
-      const token = this.#tap.receive(this.#txFrame);
-      if (token === NO_TOKEN) {
-        this.#congested = false;
-        break;
-      }
-      moved++;
-      if (this.#congested && this.#tap.age(token) > MAX_WAIT_MS) {
-        this.#tap.release(token);
-        this.counters.txTooOld++;
-        this.#ifnet.counters.oqdrops++;
-        continue;
-      }
-      this.#take(token);
-      room = this.#sendWaiting();
-    }
-    this.#pumping = false;
-    if (!room) this.#congested = true;
-    // Without room the driver's onTransmitReady goes on; with more to come, others first.
-    if (!room || moved < BURST || this.#left) return;
-    this.#turnAsked = true;
-    setImmediate(this.#nextTurn);
+  // As the pump's user: from the kernel to the driver.
+
+  resume(): boolean {
+    return this.#sendBatch();
   }
 
-  /** True when nothing waits any more; false: the driver is full and calls onTransmitReady. */
-  #sendWaiting(): boolean {
-    while (this.#waitingAt < this.#waitingEnd) {
-      const m = this.#waiting[this.#waitingAt]!;
-      const errno = this.#ifnet.transmit(m);
-      if (errno === Errno.ENOBUFS) return false;
-      this.#waitingAt++;
-      if (errno === 0) continue;
+  take(frame: Frame, token: number): boolean {
+    if (this.#congested && this.#isTooOld(token)) this.#tap.release(token);
+    else this.#lineUp(frame, token);
+    // While the driver is full again and again, no more than one frame is to wait here.
+    return (!this.#congested && this.#batchBytes < BATCH_BYTES) || this.#sendBatch();
+  }
+
+  burstOver(drained: boolean): boolean {
+    const room = this.#sendBatch();
+    if (drained && room) this.#congested = false;
+    return room;
+  }
+
+  /** False: the driver is full, keeps the rest of the batch waiting, and calls onTransmitReady. */
+  #sendBatch(): boolean {
+    const batch = this.#batch;
+    while (batch.length > 0) {
+      const sent = this.#ifnet.transmit(batch, batch.length);
+      if (sent === batch.length) break;
+      batch.splice(0, sent);
+      if (this.#ifnet.transmitErrno === Errno.ENOBUFS) {
+        this.#congested = true;
+        return false;
+      }
       this.counters.txRefused++;
       this.#ifnet.counters.oqdrops++;
-      m.free();
+      batch.shift()!.free();
     }
-    this.#waitingAt = 0;
-    this.#waitingEnd = 0;
+    batch.length = 0;
+    this.#batchBytes = 0;
     return true;
   }
 
-  /** Turns the frame in slot `token` into what the driver takes, and lines it up. */
-  #take(token: number): void {
-    const frame = this.#txFrame;
+  #isTooOld(token: number): boolean {
+    if (this.#tap.age(token) <= MAX_WAIT_MS) return false;
+    this.counters.txTooOld++;
+    this.#ifnet.counters.oqdrops++;
+    return true;
+  }
+
+  /** Adds the frame in slot `token` to the batch, as something that the driver can send. */
+  #lineUp(frame: Frame, token: number): void {
     const h = this.#headers;
     h.parse(frame);
     const asked = askedOf(frame, h);
@@ -205,7 +198,7 @@ class Join implements TapHost {
       m.attach(frame.buffers[0]!, frame.offsets[0]!, frame.lengths[0]!, this.#giveBack);
       m.cookie = token;
       frameToMbuf(frame, h, asked, m);
-      this.#wait(m);
+      this.#add(m);
       return;
     }
     this.#inSoftware(frame, h);
@@ -229,8 +222,9 @@ class Join implements TapHost {
     else this.#keepCopy(finished);
   }
 
-  #wait(m: Mbuf): void {
-    this.#waiting[this.#waitingEnd++] = m;
+  #add(m: Mbuf): void {
+    this.#batch.push(m);
+    this.#batchBytes += m.pktLength;
   }
 
   #malformed(): void {
@@ -247,9 +241,10 @@ class Join implements TapHost {
     }
     frame.copyTo(m.buffer, 0, 0, frame.length);
     m.length = frame.length;
+    m.cookie = NO_TOKEN;
     // The flow is that of the frame it was cut from, whose headers are still parsed.
     frameToMbuf(frame, this.#headers, 0, m);
-    this.#wait(m);
+    this.#add(m);
   }
 
   /** A packet from the driver, ours to free. */

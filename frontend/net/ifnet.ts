@@ -84,6 +84,8 @@ export class Ifnet {
     oqdrops: 0,
   };
 
+  readonly #one: Mbuf[] = [];
+
   constructor(name: string, mac: Uint8Array, mtu: number) {
     if (mac.length !== 6) throw new RangeError(`${name}: a MAC of ${mac.length} bytes`);
     this.name = name;
@@ -92,10 +94,25 @@ export class Ifnet {
   }
 
   /**
-   * Sends a packet. 0: the driver owns `m` now, whatever becomes of it. Else an errno, and the
-   * caller keeps `m`: on ENOBUFS it stops its source until onTransmitReady.
+   * Sends `mbufs[0]` to `mbufs[n - 1]` in order, and notifies the device behind them. Returns how
+   * many the driver accepted; those are the driver's from then on, whatever becomes of them. The
+   * caller keeps the others. `transmitErrno` says why the first of them was refused: on ENOBUFS and
+   * ENETDOWN the caller stops its source until onTransmitReady, on EMSGSIZE it drops that packet.
    */
-  transmit: (m: Mbuf) => number = () => Errno.ENETDOWN;
+  transmit: (mbufs: readonly Mbuf[], n: number) => number = () => {
+    this.transmitErrno = Errno.ENETDOWN;
+    return 0;
+  };
+
+  /** Why the last `transmit` accepted fewer packets than it was given; 0 when it accepted all. */
+  transmitErrno = 0;
+
+  /** `transmit` for one packet. 0: the driver owns it. Else the errno, and the caller keeps it. */
+  send(m: Mbuf): number {
+    const one = this.#one;
+    one[0] = m;
+    return this.transmit(one, 1) === 1 ? 0 : this.transmitErrno;
+  }
 
   /** Bytes of IP packet. Resolves to 0, or to an errno, the MTU being as before. */
   setMtu: (mtu: number) => Promise<number> = async () => Errno.ENXIO;

@@ -1,25 +1,26 @@
 /**
- * The gate between the stack and a driver's transmit queues. Both drivers use it, so that a source
- * above meets the same rules whatever the device is.
+ * The gate between the stack and a driver's transmit queues. Both drivers use it, so a source above
+ * meets the same rules whatever the device is.
  *
- *   transmit ─► closed: interface down, device away, frame that can never go
- *            ─► pick:   the queue of the frame's flow
- *            ─► admit:  room in the queue, on the link, in the push budget
- *            ─► the driver's own descriptors ... ─► burstDue, armKick: when the device is notified
- *   completions, link, reset ─► ready: the source that was refused may go on
+ *   transmit(mbufs, n) ─► interface up, device there?
+ *     each packet ─► queueOf: the queue of the packet's flow
+ *                 ─► admit:   room in the queue, on the link, in the push budget
+ *                 ─► stage:   the driver's own descriptors
+ *     the batch is through, or 60 KiB of it ─► kick: the device is notified
+ *   completions, link, reset ─► ready: a source that was refused may go on
  *
- * Answers to the source, which keeps the packet on each of them:
+ * A refused packet stays with its source. `Ifnet.transmitErrno` says why:
  *
  *   ENETDOWN   the interface is down
- *   ENOBUFS    not now: wait for onTransmitReady
- *   EMSGSIZE   never: the frame is longer than the device accepts. The source drops it
+ *   ENOBUFS    no room now: wait for onTransmitReady
+ *   EMSGSIZE   the frame is longer than the device accepts, and never goes: the source drops it
  *
  * The push budget is the number of bytes that the device holds for this NIC (`pushBytes` of the
  * welcome). It is at least one whole frame, so every frame that may go fits an empty budget. No
  * packet may exceed what is left of it: the device closes a link that does. The number of pushes is
  * bounded likewise.
  *
- * A frame costs no allocation here.
+ * A frame costs no allocation here. The link is asked once a batch and after each notification.
  */
 
 import { Limits } from "../../shared/wire/transactions.ts";
@@ -29,7 +30,7 @@ import { flowHash } from "./flow.ts";
 import { Iff, type Ifnet } from "./ifnet.ts";
 import { Csum, HashType, type Mbuf } from "./mbuf.ts";
 
-/** Packets after which the device is notified within a burst: ENA_DB_THRESHOLD of the ENA driver. */
+/** Packets of a batch after which the device is notified: ENA_DB_THRESHOLD of the ENA driver. */
 const BURST_PACKETS = 64;
 /** Bytes after which it is notified too: pushed bytes and their doorbell should share a message. */
 const BURST_BYTES = 60 * 1024;
@@ -41,8 +42,11 @@ const MOST_PUSHES = Limits.PUSHES - MOST_PIECES;
 
 const CSUM_TSO = Csum.IP_TSO | Csum.IP6_TSO;
 
-/** Counts times, not packets: a source tries a refused packet again. */
+/** Refusals count times, not packets: a source tries a refused packet again. */
 export interface GateStats {
+  /** Packets and bytes that the queue accepted. */
+  count: number;
+  bytes: number;
   refused_ring: number;
   refused_link: number;
   refused_budget: number;
@@ -55,49 +59,50 @@ export interface GateQueue {
   readonly stats: GateStats;
   /** False while the queue is too full for the largest packet. */
   readonly hasRoom: boolean;
-  /** Packets and bytes since the device was notified. */
-  burstPackets: number;
-  burstBytes: number;
 }
 
-export interface GateOptions {
+/** The driver's part. */
+export interface GateDriver<Q extends GateQueue> {
   readonly ifnet: Ifnet;
   readonly space: DmaSpace;
   /** The driver's own limit of pushed bytes, beside the device's. */
   readonly pushBytes?: number | undefined;
   /** The device is there and accepts packets. */
   isOpen(): boolean;
+  /** The queue of the packet's flow; undefined while the stack has none. */
+  queueOf(m: Mbuf): Q | undefined;
+  /** Stages an admitted packet. 0: the driver owns it. Else an errno, and nothing has changed. */
+  stage(queue: Q, m: Mbuf): number;
   /** Notifies the device of what each queue has staged. */
   kick(): void;
 }
 
 export class TransmitGate<Q extends GateQueue> {
-  /** Bytes pushed and not completed, over all queues. The driver counts them. */
+  /** Bytes pushed and not completed, over all queues. */
   pushedBytes = 0;
-  /** Pushes of those bytes: one for each piece. The driver counts them. */
+  /** Pushes of those bytes: one for each piece. */
   pushes = 0;
   /** Bytes of the longest frame that is not to be cut; `ifnet.hwTsomax` limits the others. */
   maxFrameBytes = Number.POSITIVE_INFINITY;
-  kickArmed = false;
+  readonly #driver: GateDriver<Q>;
   readonly #ifnet: Ifnet;
   readonly #space: DmaSpace;
   readonly #ownLimit: number;
-  readonly #isOpen: () => boolean;
   /** A source was refused and waits for onTransmitReady. */
   #refused = false;
   /** The queue that had no room, when that was the reason. */
   #fullQueue: Q | undefined;
-  readonly #kick: () => void;
+  // The burst at hand.
+  #linkHasRoom = false;
+  #limit = 0;
+  #packets = 0;
+  #bytes = 0;
 
-  constructor(options: GateOptions) {
-    this.#ifnet = options.ifnet;
-    this.#space = options.space;
-    this.#ownLimit = options.pushBytes ?? Number.POSITIVE_INFINITY;
-    this.#isOpen = () => options.isOpen();
-    this.#kick = () => {
-      this.kickArmed = false;
-      options.kick();
-    };
+  constructor(driver: GateDriver<Q>) {
+    this.#driver = driver;
+    this.#ifnet = driver.ifnet;
+    this.#space = driver.space;
+    this.#ownLimit = driver.pushBytes ?? Number.POSITIVE_INFINITY;
   }
 
   /** Bytes that may be pushed and not completed. */
@@ -105,14 +110,52 @@ export class TransmitGate<Q extends GateQueue> {
     return Math.min(this.#ownLimit, this.#space.pushBytes);
   }
 
-  /** Whether any packet may go now: 0, ENETDOWN or ENOBUFS. */
-  closed(): number {
-    if ((this.#ifnet.flags & Iff.UP) === 0) {
-      // A source that keeps the packet all the same learns when the interface is up again.
-      this.#refused = true;
-      return Errno.ENETDOWN;
+  /** Ifnet.transmit. */
+  transmit(mbufs: readonly Mbuf[], n: number): number {
+    const up = (this.#ifnet.flags & Iff.UP) !== 0;
+    if (up && this.#driver.isOpen()) return this.sendOwn(mbufs, n);
+    // A source that keeps its packets learns when the interface is up again.
+    this.#ifnet.transmitErrno = up ? this.refuse(undefined) : Errno.ENETDOWN;
+    this.#refused = true;
+    return 0;
+  }
+
+  /** As `transmit`, whatever the state of the interface: for packets of the driver's own. */
+  sendOwn(mbufs: readonly Mbuf[], n: number): number {
+    const driver = this.#driver;
+    let errno = 0;
+    let sent = 0;
+    this.beginBurst();
+    for (; sent < n; sent++) {
+      const m = mbufs[sent]!;
+      const queue = driver.queueOf(m);
+      // Once staged, the packet may be gone.
+      const bytes = m.pktLength;
+      errno = queue === undefined ? this.refuse(undefined) : this.#admit(queue, m);
+      if (errno === 0) errno = driver.stage(queue!, m);
+      if (errno !== 0) break;
+      if (this.burstDue(bytes)) driver.kick();
     }
-    return this.#isOpen() ? 0 : this.refuse(undefined);
+    if (sent > 0) driver.kick();
+    this.#ifnet.transmitErrno = errno;
+    return sent;
+  }
+
+  /** A burst begins: asks link and budget, for all of its packets. */
+  beginBurst(): void {
+    this.#linkHasRoom = this.#space.link?.writable === true;
+    this.#limit = this.pushBytes;
+    this.#packets = 0;
+    this.#bytes = 0;
+  }
+
+  /** A packet of `bytes` was staged. True when it is time to notify; a new burst begins then. */
+  burstDue(bytes: number): boolean {
+    this.#packets++;
+    this.#bytes += bytes;
+    if (this.#packets < BURST_PACKETS && this.#bytes < BURST_BYTES) return false;
+    this.beginBurst();
+    return true;
   }
 
   /** The queue, of `count`, of the packet's flow, so that a flow stays in order. */
@@ -123,7 +166,7 @@ export class TransmitGate<Q extends GateQueue> {
   }
 
   /** Whether this packet may go into `queue` now: 0, ENOBUFS or EMSGSIZE. */
-  admit(queue: Q, m: Mbuf): number {
+  #admit(queue: Q, m: Mbuf): number {
     const { stats } = queue;
     const most = (m.csumFlags & CSUM_TSO) !== 0 ? this.#ifnet.hwTsomax : this.maxFrameBytes;
     if (m.pktLength > most) {
@@ -140,23 +183,40 @@ export class TransmitGate<Q extends GateQueue> {
 
   /** Whether link and budget have room for `bytes`: 0, ENOBUFS, or EMSGSIZE when they never have. */
   mayPush(stats: GateStats, bytes: number): number {
-    const limit = this.pushBytes;
-    if (bytes > limit) {
+    if (bytes > this.#limit) {
       stats.too_long++;
       return Errno.EMSGSIZE;
     }
-    if (this.#space.link?.writable !== true) {
+    if (!this.#linkHasRoom) {
       stats.refused_link++;
       return Errno.ENOBUFS;
     }
-    if (this.pushedBytes + bytes > limit || this.pushes > MOST_PUSHES) {
+    if (this.pushedBytes + bytes > this.#limit || this.pushes > MOST_PUSHES) {
       stats.refused_budget++;
       return Errno.ENOBUFS;
     }
     return 0;
   }
 
-  /** ENOBUFS, and the source hears of the end of it. `queue`: the one that had no room, if one had. */
+  /** Counts a staged packet of `bytes`, `pushed` of them in `pieces` pushes. */
+  staged(stats: GateStats, bytes: number, pushed: number, pieces: number): void {
+    const { counters } = this.#ifnet;
+    this.pushedBytes += pushed;
+    this.pushes += pieces;
+    stats.count++;
+    stats.bytes += bytes;
+    counters.opackets++;
+    counters.obytes += bytes;
+  }
+
+  /** Drops a packet whose offload facts or mapping are no good. Returns 0: it is nobody's now. */
+  drop(m: Mbuf): number {
+    this.#ifnet.counters.oerrors++;
+    m.free();
+    return 0;
+  }
+
+  /** Returns ENOBUFS; `ready` tells the source later. `queue` is the one without room, if that is why. */
   refuse(queue: Q | undefined): number {
     this.#refused = true;
     this.#fullQueue = queue;
@@ -172,9 +232,9 @@ export class TransmitGate<Q extends GateQueue> {
     );
   }
 
-  /** The reason of a refusal may be over: tells the source, once. */
+  /** The reason of a refusal may be gone: calls onTransmitReady once. */
   ready(): void {
-    if (!this.#refused || !this.#isOpen()) return;
+    if (!this.#refused || !this.#driver.isOpen()) return;
     if (this.#fullQueue?.hasRoom === false || !this.hasRoom) return;
     this.#refused = false;
     this.#fullQueue = undefined;
@@ -185,24 +245,5 @@ export class TransmitGate<Q extends GateQueue> {
   /** The queues are gone: a source that waits for one of them waits for their successors. */
   forgetQueues(): void {
     this.#fullQueue = undefined;
-  }
-
-  /** A packet of `bytes` was staged in `queue`. True when the burst has gone on for long enough. */
-  burstDue(queue: Q, bytes: number): boolean {
-    queue.burstPackets++;
-    queue.burstBytes += bytes;
-    return queue.burstPackets >= BURST_PACKETS || queue.burstBytes >= BURST_BYTES;
-  }
-
-  /** Makes sure that the device is notified once this burst is over. */
-  armKick(): void {
-    if (this.kickArmed) return;
-    this.kickArmed = true;
-    queueMicrotask(this.#kick);
-  }
-
-  /** The burst is over now. */
-  kick(): void {
-    this.#kick();
   }
 }

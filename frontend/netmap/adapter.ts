@@ -105,9 +105,11 @@ export abstract class NetmapAdapter {
   log: Logger = silentLogger;
   #nextComplaint = Number.NEGATIVE_INFINITY;
   /** The driver's transmit and the stack's input, while we stand in for one of them. */
-  protected driversTransmit: ((m: Mbuf) => number) | undefined = undefined;
+  protected driversTransmit: Ifnet["transmit"] | undefined = undefined;
   protected stacksInput: ((m: Mbuf) => void) | undefined = undefined;
-  #hook: ((m: Mbuf) => number) | undefined = undefined;
+  #hook: Ifnet["transmit"] | undefined = undefined;
+  /** Scratch of netmapTransmit: frames that go to the driver together. */
+  readonly nicRun: Mbuf[] = [];
   #hostPool: MbufPool | undefined = undefined;
   #upQueue: MbufQueue | undefined = undefined;
 
@@ -350,7 +352,7 @@ export abstract class NetmapAdapter {
     const { ifnet } = this;
     if (ifnet === undefined || this.#hook !== undefined) return;
     this.driversTransmit = ifnet.transmit;
-    this.#hook = (m) => netmapTransmit(this, m);
+    this.#hook = (mbufs, n) => netmapTransmit(this, mbufs, n);
     ifnet.transmit = this.#hook;
     ifnet.capEnable |= Ifcap.NETMAP;
   }
@@ -396,8 +398,8 @@ export abstract class NetmapAdapter {
   }
 
   /** The driver's own transmit, which we stand in for. */
-  driverTransmit(m: Mbuf): number {
-    return this.driversTransmit?.(m) ?? Errno.ENXIO;
+  driverTransmit(mbufs: readonly Mbuf[], n: number): number {
+    return this.driversTransmit?.(mbufs, n) ?? 0;
   }
 
   /**

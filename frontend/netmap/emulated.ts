@@ -32,6 +32,8 @@ export interface EmulatedOptions {
 export const EMULATED_DEFAULTS: EmulatedOptions = { slots: 1024, rings: 1 };
 
 const RX_BUF_MAX = 32768;
+/** Slots that are handed to the driver at once. */
+const BATCH = 64;
 
 /** The mbufs of one transmit ring, one a slot, and which of them the driver has. */
 class TxPool {
@@ -63,6 +65,7 @@ export class EmulatedAdapter extends NetmapAdapter {
   txDropRefused = 0;
   readonly #ifnet: Ifnet;
   #pools: TxPool[] = [];
+  readonly #batch: Mbuf[] = [];
   #caught: ((m: Mbuf) => void) | undefined = undefined;
   #savedReady: (() => void) | undefined = undefined;
   #ready: (() => void) | undefined = undefined;
@@ -176,41 +179,57 @@ export class EmulatedAdapter extends NetmapAdapter {
   /** generic_netmap_txsync */
   override txsync(kring: Kring, flags: number): number {
     const pool = this.#pools[kring.ringId];
-    const ring = kring.openRing;
-    const { memory } = this;
-    const lim = kring.nkrNumSlots - 1;
     const head = kring.rhead;
     if (pool === undefined) return 0;
-    let i = kring.nrHwcur;
-    while (i !== head) {
-      if (pool.busy[i] !== 0) throw new Error(`${kring.name}: slot ${i} is free and in flight`);
-      // The longest that the buffer holds, whatever the slot says.
-      const length = Math.min(ring.len(i), memory.bufSize);
-      const m = pool.mbufs[i]!;
-      copyBytes(memory.bytes, this.bufferOf(kring, i), m.buffer, 0, length);
-      m.at = 0;
-      m.length = length;
-      m.resetHeader();
-      m.pktLength = length;
-      m.flowId = kring.ringId;
-      pool.busy[i] = 1;
-      const errno = this.driverTransmit(m);
-      if (errno !== 0) {
-        pool.busy[i] = 0;
-        if (errno === Errno.ENOBUFS || errno === Errno.ENETDOWN) {
-          // Not now: the slot stays, and the driver says when to come again.
-          this.txNoRoom++;
-          break;
-        }
-        this.txDropRefused++;
-        this.#ifnet.counters.oqdrops++;
-      }
-      ring.setSlotFlags(i, ring.slotFlags(i) & ~(Ns.REPORT | Ns.BUF_CHANGED));
-      i = nmNext(i, lim);
-    }
-    kring.nrHwcur = i;
-    if ((flags & SyncFlag.FORCE_RECLAIM) !== 0 || i === head) this.#txClean(kring, pool);
+    while (kring.nrHwcur !== head && this.#sendBatch(kring, pool));
+    if ((flags & SyncFlag.FORCE_RECLAIM) !== 0 || kring.nrHwcur === head)
+      this.#txClean(kring, pool);
     return 0;
+  }
+
+  /** Sends the next slots, nrHwcur moving over them. False when the driver has no room for all. */
+  #sendBatch(kring: Kring, pool: TxPool): boolean {
+    const ring = kring.openRing;
+    const lim = kring.nkrNumSlots - 1;
+    const batch = this.#batch;
+    let n = 0;
+    for (let i = kring.nrHwcur; i !== kring.rhead && n < BATCH; i = nmNext(i, lim)) {
+      batch[n++] = this.#copyOut(kring, pool, i);
+    }
+    const sent = this.driverTransmit(batch, n);
+    const errno = sent === n ? 0 : this.#ifnet.transmitErrno;
+    const wait = errno === Errno.ENOBUFS || errno === Errno.ENETDOWN;
+    // A frame that never goes is dropped. Else the slot stays until the driver has room again.
+    if (wait) this.txNoRoom++;
+    else if (sent < n) {
+      this.txDropRefused++;
+      this.#ifnet.counters.oqdrops++;
+    }
+    const done = wait ? sent : Math.min(n, sent + 1);
+    for (let k = 0, i = kring.nrHwcur; k < n; k++, i = nmNext(i, lim)) {
+      if (k >= sent) pool.busy[i] = 0;
+      if (k >= done) continue;
+      ring.setSlotFlags(i, ring.slotFlags(i) & ~(Ns.REPORT | Ns.BUF_CHANGED));
+      kring.nrHwcur = nmNext(i, lim);
+    }
+    return !wait;
+  }
+
+  /** The mbuf of slot `i`, with a copy of its frame. */
+  #copyOut(kring: Kring, pool: TxPool, i: number): Mbuf {
+    const { memory } = this;
+    if (pool.busy[i] !== 0) throw new Error(`${kring.name}: slot ${i} is free and in flight`);
+    // The longest that the buffer holds, whatever the slot says.
+    const length = Math.min(kring.openRing.len(i), memory.bufSize);
+    const m = pool.mbufs[i]!;
+    copyBytes(memory.bytes, this.bufferOf(kring, i), m.buffer, 0, length);
+    m.at = 0;
+    m.length = length;
+    m.resetHeader();
+    m.pktLength = length;
+    m.flowId = kring.ringId;
+    pool.busy[i] = 1;
+    return m;
   }
 
   /** generic_netmap_tx_clean: in ring order, up to the first that the driver still has. */

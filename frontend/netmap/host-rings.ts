@@ -31,17 +31,36 @@ const TSO = Csum.IP_TSO | Csum.IP6_TSO;
 const UNFINISHED = Csum.IP | Csum.IP_UDP | Csum.IP_TCP | Csum.IP6_UDP | Csum.IP6_TCP;
 
 /**
- * What an interface in netmap mode has in the place of its transmit. Owns `m` from here on, unless
- * the frame belongs to a queue that the driver kept.
+ * Ifnet.transmit of an interface in netmap mode. A frame goes to a host ring, or is dropped there;
+ * frames of queues that are not in netmap mode go to the driver, as far as it accepts them.
  */
-export function netmapTransmit(na: NetmapAdapter, m: Mbuf): number {
+export function netmapTransmit(na: NetmapAdapter, mbufs: readonly Mbuf[], n: number): number {
+  const { nicRun } = na;
+  let sent = 0;
+  while (sent < n) {
+    let run = 0;
+    while (sent + run < n && isForNic(na, mbufs[sent + run]!)) nicRun[run] = mbufs[sent + run++]!;
+    if (run > 0) {
+      const accepted = na.driverTransmit(nicRun, run);
+      sent += accepted;
+      if (accepted < run) return sent;
+    } else toHostRing(na, mbufs[sent++]!);
+  }
+  if (na.ifnet !== undefined) na.ifnet.transmitErrno = 0;
+  return n;
+}
+
+/** The stack's frames leave through this queue of the NIC. FreeBSD's MBUF_TXQ is the flow id. */
+const isForNic = (na: NetmapAdapter, m: Mbuf): boolean =>
+  (na.flags & Naf.NETMAP_ON) !== 0 && na.txRings[m.flowId % na.numTxRings]!.nrMode === RingMode.OFF;
+
+function toHostRing(na: NetmapAdapter, m: Mbuf): void {
   const { counters } = na;
   if ((na.flags & Naf.NETMAP_ON) === 0) {
     counters.hostDropOff++;
-    return drop(na, m);
+    drop(na, m);
+    return;
   }
-  // FreeBSD's MBUF_TXQ is the flow id.
-  if (na.txRings[m.flowId % na.numTxRings]!.nrMode === RingMode.OFF) return na.driverTransmit(m);
   const kring = na.rxRings[na.numRxRings + (m.flowId % na.numHostRxRings)]!;
   const queue = kring.rxQueue;
   const length = m.pktLength;
@@ -59,20 +78,17 @@ export function netmapTransmit(na: NetmapAdapter, m: Mbuf): number {
     if (busy < 0) busy += kring.nkrNumSlots;
     if (queue !== undefined && busy + queue.length < kring.nkrNumSlots - 1 && queue.push(m)) {
       kring.notify(0);
-      return 0;
+      return;
     }
     counters.hostDropFull++;
   }
-  const error = drop(na, m);
+  drop(na, m);
   kring.notify(0);
-  return error;
 }
 
-/** The frame was ours to lose, so the stack need not keep it: 0. */
-function drop(na: NetmapAdapter, m: Mbuf): number {
+function drop(na: NetmapAdapter, m: Mbuf): void {
   if (na.ifnet !== undefined) na.ifnet.counters.oqdrops++;
   m.free();
-  return 0;
 }
 
 /** nm_sync of a transmit host ring: [nrHwcur, rhead) goes up, and all slots are free again. */

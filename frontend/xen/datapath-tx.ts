@@ -26,7 +26,6 @@ import { SyncOp } from "../bus/map.ts";
 import { Ifcap } from "../net/ifnet.ts";
 import { Csum, type Mbuf } from "../net/mbuf.ts";
 import type { NetfrontInfo } from "./info.ts";
-import { publishTx } from "./notify.ts";
 import { getMapGref, repoolTxMap } from "./pool.ts";
 import { TX_MAPS, type Txq } from "./rings.ts";
 import {
@@ -49,40 +48,32 @@ const CSUM_V4 = Csum.IP_TCP | Csum.IP_UDP;
 const CSUM_V6 = Csum.IP6_TCP | Csum.IP6_UDP;
 const CSUM_ANY = CSUM_TSO | CSUM_V4 | CSUM_V6 | Csum.IP;
 
-/**
- * ifnet.transmit. 0: the packet is ours. Else an errno of the transmit gate, and the caller keeps
- * the packet. EMSGSIZE also where this backend accepts a single page.
- */
-export function transmit(info: NetfrontInfo, m: Mbuf): number {
-  const closed = info.gate.closed();
-  return closed === 0 ? xmit(info, m) : closed;
-}
-
-/** As `transmit`, for packets of our own. */
-export function xmit(info: NetfrontInfo, m: Mbuf): number {
-  const { gate, txqs } = info;
+/** The queue of the packet's flow. */
+export function pickQueue({ gate, txqs }: NetfrontInfo, m: Mbuf): Txq {
   const txq = txqs[gate.pick(m, txqs.length)]!;
   txq.full = !txSlotAvailable(txq);
   if (txq.full) txq.stats.queue_stops++;
-  const refused = gate.admit(txq, m);
-  return refused === 0 ? assembleTxRequest(info, txq, m) : refused;
+  return txq;
 }
 
 /** xn_tx_slot_available */
 const txSlotAvailable = (txq: Txq): boolean => ringOf(txq).freeRequests > ROOM_SLOTS;
 
-/** xn_assemble_tx_request. The packet is consumed, except on EMSGSIZE. */
-function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
+/**
+ * xn_assemble_tx_request, for a packet that the gate has admitted. Consumes it, except on EMSGSIZE:
+ * this backend accepts a single page.
+ */
+export function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   const { stats } = txq;
   const ring = ringOf(txq);
   if (m.pktLength < ETHER_HEADER_BYTES) {
     stats.too_short++;
-    return dropBad(info, m);
+    return info.gate.drop(m);
   }
   const facts = txFacts(info, m);
   if (facts < 0) {
     stats.bad_offload++;
-    return dropBad(info, m);
+    return info.gate.drop(m);
   }
   const count = info.trusted ? gather(info, txq, m) : gatherBounced(info, m);
   if (count < 0) {
@@ -91,9 +82,7 @@ function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   }
   if (!loadPieces(info, txq, m, count)) {
     stats.dma_mapping_err++;
-    // What was granted and ended again is told with the burst.
-    info.gate.armKick();
-    return dropBad(info, m);
+    return info.gate.drop(m);
   }
 
   const tso = (m.csumFlags & CSUM_TSO) !== 0;
@@ -101,8 +90,6 @@ function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   txq.packets[packet] = m;
   txq.pieces[packet] = count;
   txq.pushed[packet] = m.pktLength;
-  info.gate.pushedBytes += m.pktLength;
-  info.gate.pushes += count;
   const { view } = ring;
   for (let i = 0; i < count; i++) {
     const id = ids[i]!;
@@ -119,13 +106,8 @@ function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   }
   txq.idsOut += count;
   stats.requests += count;
-  stats.count++;
-  stats.bytes += m.pktLength;
-  info.ifnet.counters.opackets++;
-  info.ifnet.counters.obytes += m.pktLength;
+  info.gate.staged(stats, m.pktLength, m.pktLength, count);
   if (info.ifnet.bpf !== undefined) info.ifnet.bpf.output(m, txq.id);
-  if (info.gate.burstDue(txq, m.pktLength)) publishTx(info, txq);
-  info.gate.armKick();
   return 0;
 }
 
@@ -136,12 +118,6 @@ function writeGso(txq: Txq, m: Mbuf): void {
   txq.extrasOut++;
   txq.stats.requests++;
   txq.stats.tso++;
-}
-
-function dropBad(info: NetfrontInfo, m: Mbuf): number {
-  info.ifnet.counters.oerrors++;
-  m.free();
-  return 0;
 }
 
 /** Flags of the first request, or -1 for what this backend can't do. */

@@ -10,7 +10,6 @@ import type { Ifnet } from "../net/ifnet.ts";
 import { counterTree } from "./counter-tree.ts";
 import { poll } from "./datapath.ts";
 import { allocRxBuffers } from "./datapath-rx.ts";
-import { transmit } from "./datapath-tx.ts";
 import { NetfrontInfo, type XenOptions } from "./info.ts";
 import {
   announce,
@@ -43,7 +42,7 @@ export class XenDriver implements Driver {
     const info = new NetfrontInfo(ctx, options);
     this.info = info;
     this.ifnet = info.ifnet;
-    this.ifnet.transmit = (m) => transmit(info, m);
+    this.ifnet.transmit = (mbufs, n) => info.gate.transmit(mbufs, n);
     this.ifnet.setMtu = async (mtu) => changeMtu(info, mtu);
     const changed = info.lock.coalesced(() => backendChanged(info), passing);
     info.xenbus.onOtherend = () => {
@@ -72,7 +71,7 @@ export class XenDriver implements Driver {
 
   /** An answer of the store comes back behind everything posted before its request. */
   async settled(): Promise<void> {
-    this.info.gate.kick();
+    flush(this.info);
     await this.info.store.readOptional("domid");
   }
 
@@ -92,7 +91,6 @@ export class XenDriver implements Driver {
     poll(info);
     info.events.poll();
     this.#refill();
-    if (info.gate.kickArmed) info.gate.kick();
   }
 
   tick(): void {
@@ -129,7 +127,6 @@ export class XenDriver implements Driver {
   queues(): QueueState | undefined {
     const { info } = this;
     if (!info.carrier) return undefined;
-    info.gate.kick();
     return {
       personality: "xen",
       queues: info.txqs.map((txq, i) => ({

@@ -14,6 +14,7 @@ import type { Netmap } from "../netmap/netmap.ts";
 import { Abandoned } from "./abandoned.ts";
 import { getXenDmaTag, type XenParentTag } from "./bus-dma-xen/index.ts";
 import { DevStats, type RxStats, type TxStats } from "./counters.ts";
+import { assembleTxRequest, pickQueue } from "./datapath-tx.ts";
 import { EventChannels } from "./event-channels.ts";
 import { GrantTable } from "./grant-table.ts";
 import { kick } from "./notify.ts";
@@ -139,6 +140,8 @@ export class NetfrontInfo {
       pushBytes: options.pushBytes,
       // Suspended, or without a backend: one comes back, and the source is told then.
       isOpen: () => this.running && this.carrier && !this.suspended,
+      queueOf: (m) => pickQueue(this, m),
+      stage: (txq, m) => assembleTxRequest(this, txq, m),
       kick: () => kick(this),
     });
     this.connectMs = options.connectMs ?? DEFAULT_CONNECT_MS;

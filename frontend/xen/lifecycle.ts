@@ -28,7 +28,7 @@ import { Abandoned } from "./abandoned.ts";
 import { MIN_MTU, needMtu, queryFeatures, readDescription, talkToBackend } from "./control.ts";
 import { poll } from "./datapath.ts";
 import { allocRxBuffers, rebuildRxBufs } from "./datapath-rx.ts";
-import { txIdle, xmit } from "./datapath-tx.ts";
+import { txIdle } from "./datapath-tx.ts";
 import { XenError } from "./error.ts";
 import type { NetfrontInfo } from "./info.ts";
 import { Shortage } from "./memory.ts";
@@ -166,7 +166,7 @@ export function announce(info: NetfrontInfo): void {
   const bytes = selfAnnouncement(info.ifnet.mac);
   const m = new Mbuf();
   m.attach(bytes, 0, bytes.length, undefined);
-  if (info.running && xmit(info, m) === 0) info.stats.announcements++;
+  if (info.running) info.stats.announcements += info.gate.sendOwn([m], 1);
 }
 
 /** The other end went to another state, and nobody was waiting for it. Holds the lock. */
@@ -285,7 +285,6 @@ export async function suspend(info: NetfrontInfo): Promise<void> {
   info.suspended = true;
   info.stats.suspends++;
   if (!info.carrier) return;
-  info.gate.kick();
   for (
     let waited = 0;
     waited < DRAIN_MS && info.carrier && !txIdle(info);

@@ -1,12 +1,11 @@
 /**
  * Publishing and being told: how frontend and backend learn that there is something new.
  *
- *   transmit, transmit, ...  --microtask-->  kick: grants, requests, index; one event per queue
+ *   transmit   kick: grants, requests, index; one event for each queue
  *   event  a response stands where we asked to be woken: rx, then tx of the queue
  *   poll   at the end of each batch: has a response come, told or not?
  *
- * The link sends what was posted at the end of the turn; the microtask runs before that, so a burst
- * is one range of requests and one index in one batch.
+ * The link sends what was posted at the end of the turn, so the batches of a turn share a message.
  *
  * On one machine a consumer that arms its event index and looks again can't miss a response. Here
  * index and response may cross on the link: each side has armed, or looked, before the other's word
@@ -23,8 +22,6 @@ const BATCH_BYTES = 88 * 1024;
 
 /** Grants first, then what names them, then the index; and the event, where it was asked for. */
 export function publishTx(info: NetfrontInfo, txq: Txq): void {
-  txq.burstPackets = 0;
-  txq.burstBytes = 0;
   if (txq.ring === undefined || txq.ring.unpublished === 0) return;
   info.grants.post();
   if (txq.ring.publish()) {
@@ -46,7 +43,7 @@ export function publishRx(info: NetfrontInfo, rxq: Rxq): void {
 /** The channel of a queue pair hangs at its Tx queue. */
 export const portOf = (info: NetfrontInfo, rxq: Rxq): number => info.txqs[rxq.id]?.port ?? 0;
 
-/** The burst is over: publishes for each queue that has something new. */
+/** Publishes for each queue that has something new. */
 export function kick(info: NetfrontInfo): void {
   if (!info.carrier) return;
   for (const txq of info.txqs) publishTx(info, txq);

@@ -116,11 +116,6 @@ export class Txq implements GateQueue {
   /** Too full for the largest packet. */
   full = false;
 
-  // The transmit gate; notify.ts sets them back.
-  /** Packets and bytes since the last publish. */
-  burstPackets = 0;
-  burstBytes = 0;
-
   constructor(id: number, name: string, stats: TxStats) {
     this.id = id;
     this.name = name;

@@ -8,7 +8,7 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
-import { MbufPool } from "../../frontend/net/mbuf.ts";
+import { type Mbuf, MbufPool } from "../../frontend/net/mbuf.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { formatMac } from "../../shared/net/ethernet.ts";
 import { openNic } from "./nic.ts";
@@ -34,6 +34,7 @@ const { values: args } = parseArgs({
 });
 const frameBytes = Number(args.frame);
 let frames = 0;
+const batch: Mbuf[] = [];
 
 function say(value: object): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
@@ -48,17 +49,19 @@ function header(to: Uint8Array, from: Uint8Array): Uint8Array {
   return bytes;
 }
 
-/** Sends `head` and zeros; false when the ring is full. */
-function sendOne(ifnet: Ifnet, pool: MbufPool, head: Uint8Array): boolean {
-  const m = pool.get();
-  if (m === undefined) return false;
-  // The cluster keeps what the last frame wrote: the header is all that is ever written.
-  m.buffer.set(head, 0);
-  m.length = frameBytes;
-  m.pktLength = frameBytes;
-  if (ifnet.transmit(m) === 0) return true;
-  m.free();
-  return false;
+/** Sends up to `n` frames of `head` and zeros. Returns how many the ring had room for. */
+function send(ifnet: Ifnet, pool: MbufPool, head: Uint8Array, n: number): number {
+  batch.length = 0;
+  for (let m = pool.get(); m !== undefined; m = batch.length < n ? pool.get() : undefined) {
+    // The cluster keeps what the last frame wrote: the header is all that is ever written.
+    m.buffer.set(head, 0);
+    m.length = frameBytes;
+    m.pktLength = frameBytes;
+    batch.push(m);
+  }
+  const sent = ifnet.transmit(batch, batch.length);
+  for (let i = sent; i < batch.length; i++) batch[i]!.free();
+  return sent;
 }
 
 function generate(ifnet: Ifnet): void {
@@ -68,14 +71,10 @@ function generate(ifnet: Ifnet): void {
 
   const burst = () => {
     waiting = false;
-    for (let i = 0; i < BURST; i++) {
-      if (!sendOne(ifnet, pool, head!)) {
-        waiting = true;
-        return;
-      }
-      frames++;
-    }
-    setImmediate(burst);
+    const sent = send(ifnet, pool, head!, BURST);
+    frames += sent;
+    if (sent === BURST) setImmediate(burst);
+    else waiting = true;
   };
   ifnet.onTransmitReady = () => {
     if (!waiting || head === undefined) return;
@@ -95,7 +94,7 @@ function generate(ifnet: Ifnet): void {
 function count(ifnet: Ifnet): void {
   const pool = new MbufPool(2048, 16);
   const head = header(new Uint8Array(6).fill(0xff), ifnet.mac);
-  const call = setInterval(() => sendOne(ifnet, pool, head), CALL_MS);
+  const call = setInterval(() => send(ifnet, pool, head, 1), CALL_MS);
   let calling = true;
   ifnet.input = (m) => {
     frames++;

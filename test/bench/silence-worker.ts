@@ -60,7 +60,7 @@ function send(from: Ifnet, to: Ifnet, pool: MbufPool): void {
   m.buffer.set(frame);
   m.length = FRAME_BYTES;
   m.pktLength = FRAME_BYTES;
-  if (from.transmit(m) !== 0) m.free();
+  if (from.send(m) !== 0) m.free();
 }
 
 const sessions = [await open("pair-a"), await open("pair-b")] as const;

@@ -373,7 +373,7 @@ describe("XSA-403", () => {
     const storage = new Uint8Array(4096).fill(0x5e);
     storage.set(frame(100), 200);
     const m = pair.mbuf(storage.subarray(200, 300));
-    expect(pair.driver.ifnet.transmit(m)).toBe(0);
+    expect(pair.driver.ifnet.send(m)).toBe(0);
     const [map] = txMaps(pair.txq());
     const base = getMapGref(map!) * 4096;
     expect(pair.space.deviceRead(base, 100, 1)?.length).toBe(100);

@@ -216,9 +216,9 @@ export const netfrontMutants: readonly Mutant[] = [
     row: "N23",
     test: NETFRONT_TEST,
     file: INDEX,
-    search: "this.ifnet.transmit = (m) => transmit(info, m);",
+    search: "this.ifnet.transmit = (mbufs, n) => info.gate.transmit(mbufs, n);",
     replace:
-      "this.ifnet.transmit = (m) => {\n      void info.lock.run(async () => transmit(info, m));\n      return 0;\n    };",
+      "this.ifnet.transmit = (mbufs, n) => {\n      void info.lock.run(async () => info.gate.transmit(mbufs, n));\n      return n;\n    };",
     breaks: "transmit takes sc_lock",
   },
   {

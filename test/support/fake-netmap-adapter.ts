@@ -16,6 +16,7 @@ import type { Kring } from "../../frontend/netmap/kring.ts";
 import type { Netmap } from "../../frontend/netmap/netmap.ts";
 import { nmNext, nmPrev } from "../../frontend/netmap/ring.ts";
 import { copyBytes } from "../../shared/bytes/copy.ts";
+import { transmitEach } from "./transmit.ts";
 
 export interface FakeNicOptions {
   readonly name?: string;
@@ -60,11 +61,11 @@ export class FakeNic {
     this.#wire = Array.from({ length: rxRings }, () => []);
     const mac = Uint8Array.of(2, 0, 0, 0, 0, 1);
     this.ifnet = new Ifnet(options.name ?? "fake0", mac, options.mtu ?? 1500);
-    this.ifnet.transmit = (m) => {
+    transmitEach(this.ifnet, (m) => {
       this.plainSent.push(bytesOf(m));
       m.free();
       return 0;
-    };
+    });
     this.ifnet.input = (m) => {
       this.up.push(bytesOf(m));
       m.free();

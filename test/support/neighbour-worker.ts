@@ -80,7 +80,7 @@ function send(from: Ifnet, to: Ifnet, pool: MbufPool, d: Direction): void {
   fill(frame, d.sent, length);
   m.length = length;
   m.pktLength = length;
-  if (from.transmit(m) === 0) d.sent++;
+  if (from.send(m) === 0) d.sent++;
   else m.free();
 }
 

@@ -191,7 +191,7 @@ export abstract class NicPair<Act> {
   }
 
   sendMbuf(m: Mbuf): number {
-    const errno = this.driver.ifnet.transmit(m);
+    const errno = this.driver.ifnet.send(m);
     if (errno !== 0) m.free();
     return errno;
   }

@@ -120,7 +120,7 @@ export function sendFrame(pool: MbufPool, from: Ifnet, to: Ifnet, length: number
   frame.writeUInt16BE(ETHER_TYPE, 12);
   m.length = length;
   m.pktLength = length;
-  if (from.transmit(m) !== 0) throw new Error("a frame was refused");
+  if (from.send(m) !== 0) throw new Error("a frame was refused");
 }
 
 const macText = (mac: Uint8Array): string =>

@@ -162,7 +162,7 @@ abstract class PairNic<P extends EnaPair | XenPair> implements Omit<NicUnderTest
     return this.pair.mbuf(...pieces);
   }
   sendMbuf(m: Mbuf): number {
-    const errno = this.ifnet.transmit(m);
+    const errno = this.ifnet.send(m);
     if (errno !== 0) m.free();
     return errno;
   }

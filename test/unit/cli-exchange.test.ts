@@ -4,6 +4,7 @@ import { Exchange } from "../../frontend/apps/exchange.ts";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Ifnet } from "../../frontend/net/ifnet.ts";
 import { Mbuf, mCopyData } from "../../frontend/net/mbuf.ts";
+import { transmitEach } from "../support/transmit.ts";
 
 const DATA = 4;
 const PINGS = 10;
@@ -34,7 +35,7 @@ function join(): Wire {
     delayMs: 0,
   };
   const carry = (from: Ifnet, to: Ifnet) => {
-    from.transmit = (m) => {
+    transmitEach(from, (m) => {
       if (from === left && wire.refuseEvery > 0 && ++sent % wire.refuseEvery === 0) {
         wire.refused++;
         setImmediate(() => from.onTransmitReady());
@@ -55,7 +56,7 @@ function join(): Wire {
       if (wire.delayMs > 0) setTimeout(arrive, wire.delayMs);
       else setImmediate(arrive);
       return 0;
-    };
+    });
   };
   carry(left, right);
   carry(right, left);

@@ -152,7 +152,7 @@ describe.each(["ena", "xen"])(
           m.length = 200;
           m.pktLength = 200;
           // Refused where no queue is ready yet; the next round has others.
-          if (ifnet.transmit(m) !== 0) m.free();
+          if (ifnet.send(m) !== 0) m.free();
         }
         await session.driver.settled();
         // Every byte once, at least.

@@ -377,7 +377,7 @@ describe("queues", () => {
       m.csumOffset = 16;
       m.tsoSegsz = 1000;
       change(m);
-      expect(pair.driver.ifnet.transmit(m)).toBe(0);
+      expect(pair.driver.ifnet.send(m)).toBe(0);
     }
     await pair.settle();
     expect(pair.segment).toEqual([]);

@@ -10,7 +10,7 @@ it("without a driver refuses to send, and the sender keeps its packet", async ()
   const ifnet = new Ifnet("ena0", mac, 1500);
   const pool = new MbufPool(64, 1);
   const m = pool.get()!;
-  expect(ifnet.transmit(m)).toBe(Errno.ENETDOWN);
+  expect(ifnet.send(m)).toBe(Errno.ENETDOWN);
   expect(pool.inUse).toBe(1);
   expect(await ifnet.setMtu(9000)).toBe(Errno.ENXIO);
   expect(ifnet.mtu).toBe(1500);

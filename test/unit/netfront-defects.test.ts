@@ -153,7 +153,7 @@ describe("transmit", () => {
     storage.set(bytes, 4000);
     const m = new Mbuf();
     m.attach(storage, 4000, 5000, undefined);
-    expect(pair.driver.ifnet.transmit(m)).toBe(0);
+    expect(pair.driver.ifnet.send(m)).toBe(0);
     expect(txMaps(pair.txq()).map((map) => map.segmentCount)).toEqual([1, 1]);
     await pair.settle();
     expect(pair.segment[0]?.bytes).toEqual(bytes);

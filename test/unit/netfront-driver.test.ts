@@ -177,20 +177,20 @@ describe("sending", () => {
     expect(pair.segment[0]).toMatchObject({ needsCsum: true, csumStart: l4, csumOffset: 6 });
   });
 
-  test("a burst leaves as grants, one range of requests, one index, one event", async () => {
+  test("a batch leaves as grants, one range of requests, one index, one event", async () => {
     const pair = await XenPair.started();
     pair.sent.length = 0;
-    for (let i = 0; i < 5; i++) expect(pair.send(frame(200 + i))).toBe(0);
-    await Promise.resolve();
+    const mbufs = Array.from({ length: 5 }, (_, i) => pair.mbuf(frame(200 + i)));
+    expect(pair.driver.ifnet.transmit(mbufs, 5)).toBe(5);
     const kinds = pair.sent.map((act) => (act.kind === "write" ? act.bytes.length : act.kind));
     expect(kinds).toEqual(["push", "push", "push", "push", "push", "grant", 5 * 12, 4, "event"]);
   });
 
-  test("super-frames of one burst leave together", async () => {
+  test("super-frames of one batch leave together", async () => {
     const pair = await XenPair.started();
     pair.sent.length = 0;
-    for (let i = 0; i < 3; i++) pair.sendMbuf(superFrame(pair, 10_000).m);
-    await Promise.resolve();
+    const mbufs = Array.from({ length: 3 }, () => superFrame(pair, 10_000).m);
+    expect(pair.driver.ifnet.transmit(mbufs, 3)).toBe(3);
     expect(pair.sent.filter((act) => act.kind === "event")).toHaveLength(1);
     const writes = pair.sent.filter((act) => act.kind === "write");
     expect(writes.map((act) => act.kind === "write" && act.bytes.length)).toEqual([3 * 4 * 12, 4]);

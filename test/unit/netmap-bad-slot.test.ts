@@ -48,7 +48,7 @@ const STAGES: Readonly<Record<string, (netmap: Netmap) => Promise<Stage>>> = {
     const go = (n: number): void => {
       for (let i = 0; i < n; i++) {
         spoil(port.rxRing(1));
-        nic.ifnet.transmit(mbufOf(ethernet(1, 2)));
+        nic.ifnet.send(mbufOf(ethernet(1, 2)));
         port.rxsync();
         takeAllBad(port.rxRing(1));
       }

@@ -9,12 +9,15 @@ import { Ns, Poll } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { bytesOf, FakeNic, mbufOf } from "../support/fake-netmap-adapter.ts";
 import { ethernet, putFrame, takeAll } from "../support/netmap-frames.ts";
+import { transmitEach } from "../support/transmit.ts";
 
 let netmap: Netmap;
 let ifnet: Ifnet;
 /** What the driver has and has not freed. */
 let wire: Mbuf[];
 let room: number;
+/** Number of the frame that the driver refuses for good. */
+let refused: number;
 let up: Uint8Array[];
 
 beforeEach(() => {
@@ -23,12 +26,14 @@ beforeEach(() => {
   wire = [];
   up = [];
   room = 100;
-  ifnet.transmit = (m) => {
+  refused = -1;
+  transmitEach(ifnet, (m) => {
+    if (bytesOf(m)[11] === refused) return Errno.EMSGSIZE;
     if (room === 0) return Errno.ENOBUFS;
     room--;
     wire.push(m);
     return 0;
-  };
+  });
   ifnet.input = (m) => {
     up.push(bytesOf(m));
     m.free();
@@ -40,15 +45,9 @@ const put = (port: NmPort, n: number): void => {
   for (let i = 0; i < n; i++) putFrame(port, port.txRing(0), ethernet(1, i));
 };
 
-/** The driver's transmit, which refuses frame number `frame` for good. */
-function transmitRefusing(frame: number): (m: Mbuf) => number {
-  const { transmit } = ifnet;
-  return (m) => (bytesOf(m)[11] === frame ? Errno.EMSGSIZE : transmit(m));
-}
-
 describe("transmit", () => {
   test("a frame that the driver never accepts is dropped and counted, those behind it go", async () => {
-    ifnet.transmit = transmitRefusing(1);
+    refused = 1;
     const port = await open();
     put(port, 4);
     port.txsync();
@@ -217,7 +216,7 @@ describe("the interface", () => {
 
   test("the stack's frames go to the host ring", async () => {
     const port = await open("netmap:plain0*");
-    ifnet.transmit(mbufOf(ethernet(1, 2)));
+    ifnet.send(mbufOf(ethernet(1, 2)));
     expect(wire).toEqual([]);
     port.rxsync();
     expect(takeAll(port, port.rxRing(2))).toHaveLength(1);

@@ -18,21 +18,21 @@ const open = (name: string) => nmOpen(name, { netmap });
 describe("what the stack sends", () => {
   test("goes to the host ring when its queue is in netmap mode, else to the driver", async () => {
     const port = await open("netmap:fake0*");
-    expect(nic.ifnet.transmit(mbufOf(ethernet(1, 2)))).toBe(0);
+    expect(nic.ifnet.send(mbufOf(ethernet(1, 2)))).toBe(0);
     expect(port.look(Poll.IN)).toBe(Poll.IN);
     expect(takeAll(port, port.rxRing(2))).toEqual([Buffer.from(ethernet(1, 2))]);
     expect(nic.plainSent).toEqual([]);
     await port.close();
-    nic.ifnet.transmit(mbufOf(ethernet(1, 3)));
+    nic.ifnet.send(mbufOf(ethernet(1, 3)));
     expect(nic.plainSent).toEqual([Buffer.from(ethernet(1, 3))]);
   });
 
   test("only for queues in netmap mode: the flow id chooses the queue", async () => {
     const port = await open("netmap:fake0-0");
     const host = await open("netmap:fake0^");
-    nic.ifnet.transmit(mbufOf(ethernet(1, 0), 0));
-    nic.ifnet.transmit(mbufOf(ethernet(1, 1), 1));
-    nic.ifnet.transmit(mbufOf(ethernet(1, 2), 2));
+    nic.ifnet.send(mbufOf(ethernet(1, 0), 0));
+    nic.ifnet.send(mbufOf(ethernet(1, 1), 1));
+    nic.ifnet.send(mbufOf(ethernet(1, 2), 2));
     expect(nic.plainSent).toEqual([Buffer.from(ethernet(1, 1))]);
     host.rxsync();
     expect(takeAll(host, host.rxRing(2))).toHaveLength(2);
@@ -42,7 +42,7 @@ describe("what the stack sends", () => {
 
   test("host rings alone intercept nothing", async () => {
     const host = await open("netmap:fake0^");
-    nic.ifnet.transmit(mbufOf(ethernet(1, 2)));
+    nic.ifnet.send(mbufOf(ethernet(1, 2)));
     expect(nic.plainSent).toHaveLength(1);
     await host.close();
   });
@@ -55,9 +55,9 @@ describe("what the stack sends", () => {
     const tso = mbufOf(ethernet(1, 2));
     tso.csumFlags = Csum.IP_TSO | Csum.IP_TCP;
     const long = mbufOf(ethernet(1, 2, 2049));
-    for (const m of [csum, tso, long]) expect(nic.ifnet.transmit(m)).toBe(0);
+    for (const m of [csum, tso, long]) expect(nic.ifnet.send(m)).toBe(0);
     expect([csum.freed, tso.freed, long.freed]).toEqual([true, true, true]);
-    for (let i = 0; i < 10; i++) nic.ifnet.transmit(mbufOf(ethernet(1, 2)));
+    for (let i = 0; i < 10; i++) nic.ifnet.send(mbufOf(ethernet(1, 2)));
     expect(counters).toMatchObject({
       hostDropCsum: 1,
       hostDropTso: 1,
@@ -74,7 +74,7 @@ describe("what the stack sends", () => {
     const port = await open("netmap:fake0*");
     const m = mbufOf(ethernet(1, 2));
     m.csumFlags = Csum.L4_CALC | Csum.L4_VALID;
-    nic.ifnet.transmit(m);
+    nic.ifnet.send(m);
     port.rxsync();
     expect(takeAll(port, port.rxRing(2))).toHaveLength(1);
     await port.close();
@@ -83,7 +83,7 @@ describe("what the stack sends", () => {
   test("what waits when the port closes is freed", async () => {
     const port = await open("netmap:fake0*");
     const m = mbufOf(ethernet(1, 2));
-    nic.ifnet.transmit(m);
+    nic.ifnet.send(m);
     expect(m.freed).toBe(false);
     await port.close();
     expect(m.freed).toBe(true);
@@ -140,8 +140,8 @@ describe("NS_FORWARD", () => {
     const host = port.rxRing(2);
     const tx = port.txRing(0);
     host.flags = RingFlag.FORWARD;
-    nic.ifnet.transmit(mbufOf(ethernet(1, 2)));
-    nic.ifnet.transmit(mbufOf(ethernet(1, 3)));
+    nic.ifnet.send(mbufOf(ethernet(1, 2)));
+    nic.ifnet.send(mbufOf(ethernet(1, 3)));
     expect(port.look(Poll.IN)).toBe(Poll.IN);
     const before = [host.bufIdx(0), tx.bufIdx(0)];
     host.setSlotFlags(0, Ns.FORWARD);
@@ -159,7 +159,7 @@ describe("NS_FORWARD", () => {
     const host = await open("netmap:fake0^");
     const ring = host.rxRing(2);
     ring.flags = RingFlag.FORWARD;
-    nic.ifnet.transmit(mbufOf(ethernet(1, 2)));
+    nic.ifnet.send(mbufOf(ethernet(1, 2)));
     host.rxsync();
     ring.setSlotFlags(0, Ns.FORWARD);
     ring.head = ring.tail;
@@ -179,10 +179,10 @@ test("a capture at the interface sees what goes to and comes from the host ring,
     output: (m, queue) => seen.push(["out", bytesOf(m)[11], queue]),
     input: (m, queue) => seen.push(["in", bytesOf(m)[11], queue]),
   };
-  nic.ifnet.transmit(mbufOf(ethernet(1, 2)));
+  nic.ifnet.send(mbufOf(ethernet(1, 2)));
   const bad = mbufOf(ethernet(1, 3));
   bad.csumFlags = Csum.IP_TCP;
-  nic.ifnet.transmit(bad);
+  nic.ifnet.send(bad);
   port.rxsync();
   putFrame(port, port.txRing(2), ethernet(1, 4));
   port.txsync();
@@ -203,7 +203,7 @@ test("a capture sees a frame of a queue that the driver kept as the driver's", a
   const port = await open("netmap:fake0-0");
   let seen = 0;
   nic.ifnet.bpf = { output: () => seen++, input: () => seen++ };
-  nic.ifnet.transmit(mbufOf(ethernet(1, 1), 1));
+  nic.ifnet.send(mbufOf(ethernet(1, 1), 1));
   expect(nic.plainSent).toHaveLength(1);
   expect(seen).toBe(0);
   await port.close();

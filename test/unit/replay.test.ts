@@ -11,6 +11,7 @@ import type { CapturedPacket, PacketReader } from "../../shared/pcapng/packet.ts
 import { pcapFile, pcapngFile, type WrittenPacket } from "../support/capture-files.ts";
 import { cases } from "../support/counts.ts";
 import { buildPacket, plainSum, pseudoHeader } from "../support/packets.ts";
+import { transmitEach } from "../support/transmit.ts";
 
 const CONFIG: ReplayConfig = {
   loops: 1,
@@ -84,7 +85,7 @@ class TestNic extends Ifnet {
   constructor(capEnable = 0) {
     super("ena0", Uint8Array.of(2, 0, 0, 0, 0, 9), 1500);
     this.capEnable = capEnable;
-    this.transmit = (m) => {
+    transmitEach(this, (m) => {
       const errno = this.answer();
       if (errno !== 0) return errno;
       this.frames.push(Buffer.from(m.buffer.subarray(m.at, m.at + m.length)));
@@ -93,7 +94,7 @@ class TestNic extends Ifnet {
       this.tsoSegsz.push(m.tsoSegsz);
       this.taken(m);
       return 0;
-    };
+    });
   }
 }
 
@@ -727,8 +728,8 @@ describe("the account", () => {
     };
     await run(pcapngFile(usual), nic, { loops: 20 });
     expect(nic.frames).toHaveLength(20 * 300);
-    // The driver had one frame at a time.
-    expect(storage.size).toBe(1);
+    // The driver had one batch at a time.
+    expect(storage.size).toBeLessThanOrEqual(64);
     nic.frames.length = 0;
     await run(pcapngFile(large), nic);
     expect(nic.frames).toHaveLength(5);

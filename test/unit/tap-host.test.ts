@@ -9,6 +9,7 @@ import { Frame, Gso } from "../../shared/net/frame.ts";
 import { Headers } from "../../shared/net/headers.ts";
 import { TapError } from "../../shared/tap/errors.ts";
 import { type Facts, FakeTap } from "../support/fake-tap.ts";
+import { transmitEach } from "../support/transmit.ts";
 
 const ALL =
   Ifcap.TXCSUM | Ifcap.TXCSUM_IPV6 | Ifcap.TSO4 | Ifcap.TSO6 | Ifcap.RXCSUM | Ifcap.RXCSUM_IPV6;
@@ -30,12 +31,12 @@ class FakeDriver {
     ifnet.capabilities = ALL;
     ifnet.capEnable = capEnable;
     ifnet.flags = Iff.UP;
-    ifnet.transmit = (m) => {
+    transmitEach(ifnet, (m) => {
       if (this.errno !== 0) return this.errno;
       if (this.ring.length >= this.depth) return Errno.ENOBUFS;
       this.ring.push(m);
       return 0;
-    };
+    });
     ifnet.setMtu = async (mtu) => {
       this.calls.push(`mtu ${mtu}`);
       if (this.mtuErrno === 0) ifnet.mtu = mtu;
@@ -324,9 +325,9 @@ describe("kernel to driver", () => {
   test("a driver that says ready inside transmit gets each frame once", () => {
     const { tap, driver, ifnet } = join();
     const { transmit } = ifnet;
-    ifnet.transmit = (m) => {
+    ifnet.transmit = (mbufs, n) => {
       ifnet.onTransmitReady();
-      return transmit(m);
+      return transmit(mbufs, n);
     };
     for (let n = 0; n < 3; n++) tap.inject(new Uint8Array(60).fill(n));
     expect(driver.ring.map((m) => dataOf(m)[0])).toEqual([0, 1, 2]);

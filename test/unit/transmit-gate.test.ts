@@ -3,7 +3,7 @@ import { beforeEach, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import { Iff, Ifnet } from "../../frontend/net/ifnet.ts";
-import { Csum, HashType } from "../../frontend/net/mbuf.ts";
+import { Csum, HashType, type Mbuf } from "../../frontend/net/mbuf.ts";
 import { type GateQueue, TransmitGate } from "../../frontend/net/transmit-gate.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { parseWelcome } from "../../shared/wire/hello.ts";
@@ -12,10 +12,15 @@ import { FakeDeviceLink } from "../support/fake-device-link.ts";
 import { mbufOf } from "../support/fake-netmap-adapter.ts";
 
 class Queue implements GateQueue {
-  readonly stats = { refused_ring: 0, refused_link: 0, refused_budget: 0, too_long: 0 };
+  readonly stats = {
+    count: 0,
+    bytes: 0,
+    refused_ring: 0,
+    refused_link: 0,
+    refused_budget: 0,
+    too_long: 0,
+  };
   hasRoom = true;
-  burstPackets = 0;
-  burstBytes = 0;
 }
 
 let space: DmaSpace;
@@ -24,8 +29,12 @@ let ifnet: Ifnet;
 let gate: TransmitGate<Queue>;
 let queue: Queue;
 let open: boolean;
-let kicks: number;
+/** Packets staged before each notification of the device. */
+let kicks: number[];
+let staged: number;
 let ready: number;
+/** What `stage` answers. */
+let stage: (m: Mbuf) => number;
 
 beforeEach(() => {
   space = new DmaSpace({ log: silentLogger });
@@ -34,11 +43,27 @@ beforeEach(() => {
   ifnet = new Ifnet("ena0", Uint8Array.of(2, 0, 0, 0, 0, 1), 1500);
   ifnet.flags = Iff.UP;
   open = true;
-  kicks = 0;
+  kicks = [];
+  staged = 0;
   ready = 0;
+  stage = () => 0;
   ifnet.onTransmitReady = () => ready++;
-  gate = new TransmitGate<Queue>({ ifnet, space, isOpen: () => open, kick: () => kicks++ });
   queue = new Queue();
+  gate = new TransmitGate<Queue>({
+    ifnet,
+    space,
+    isOpen: () => open,
+    queueOf: () => queue,
+    stage: (_, m) => {
+      const errno = stage(m);
+      if (errno === 0) staged++;
+      return errno;
+    },
+    kick: () => {
+      kicks.push(staged);
+    },
+  });
+  ifnet.transmit = (mbufs, n) => gate.transmit(mbufs, n);
 });
 
 const frame = (bytes: number) => mbufOf(new Uint8Array(bytes));
@@ -49,17 +74,17 @@ test("the budget is the device's of today: another device may hold less", () => 
   space.pushBytes = Limits.PUSH_BYTES_MIN;
   expect(gate.pushBytes).toBe(Limits.PUSH_BYTES_MIN);
   gate.pushedBytes = Limits.PUSH_BYTES_MIN - 100;
-  expect(gate.admit(queue, frame(100))).toBe(0);
-  expect(gate.admit(queue, frame(101))).toBe(Errno.ENOBUFS);
+  expect(ifnet.send(frame(100))).toBe(0);
+  expect(ifnet.send(frame(101))).toBe(Errno.ENOBUFS);
   expect(queue.stats.refused_budget).toBe(1);
 });
 
 test("a frame longer than the whole budget is refused for good, whatever is pushed", () => {
   space.pushBytes = 1000;
-  expect(gate.admit(queue, frame(1001))).toBe(Errno.EMSGSIZE);
+  expect(ifnet.send(frame(1001))).toBe(Errno.EMSGSIZE);
   gate.pushedBytes = 500;
-  expect(gate.admit(queue, frame(1001))).toBe(Errno.EMSGSIZE);
-  expect(gate.admit(queue, frame(1000))).toBe(Errno.ENOBUFS);
+  expect(ifnet.send(frame(1001))).toBe(Errno.EMSGSIZE);
+  expect(ifnet.send(frame(1000))).toBe(Errno.ENOBUFS);
   expect(queue.stats.too_long).toBe(2);
 });
 
@@ -68,9 +93,9 @@ test("what the device cuts may be longer than what it sends as it is, each up to
   ifnet.hwTsomax = 9000;
   const errnos = [1514, 1515, 9000, 9001].map((bytes) => {
     const m = frame(bytes);
-    const plain = gate.admit(queue, m);
+    const plain = ifnet.send(m);
     m.csumFlags = Csum.IP6_TSO;
-    return [plain, gate.admit(queue, m)];
+    return [plain, ifnet.send(m)];
   });
   expect(errnos).toEqual([
     [0, 0],
@@ -97,7 +122,7 @@ test("each reason for waiting ends by itself, and the source hears of it once", 
   const seen = waits.map(([, begin, end]) => {
     ready = 0;
     begin();
-    const errno = gate.closed() || gate.admit(queue, frame(60));
+    const errno = ifnet.send(frame(60));
     gate.ready();
     const early = [ready, isBusy()];
     end();
@@ -110,7 +135,7 @@ test("each reason for waiting ends by itself, and the source hears of it once", 
 
 test("a source that was refused by an interface that is down goes on when it is up", () => {
   ifnet.flags = 0;
-  expect(gate.closed()).toBe(Errno.ENETDOWN);
+  expect(ifnet.send(frame(60))).toBe(Errno.ENETDOWN);
   expect(ready).toBe(0);
   ifnet.flags = Iff.UP;
   gate.ready();
@@ -120,9 +145,9 @@ test("a source that was refused by an interface that is down goes on when it is 
 
 test("no more pushes than the device holds, however small they are", () => {
   gate.pushes = Limits.PUSHES - 19;
-  expect(gate.admit(queue, frame(60))).toBe(0);
+  expect(ifnet.send(frame(60))).toBe(0);
   gate.pushes++;
-  expect(gate.admit(queue, frame(60))).toBe(Errno.ENOBUFS);
+  expect(ifnet.send(frame(60))).toBe(Errno.ENOBUFS);
   gate.ready();
   expect(ready).toBe(0);
   gate.pushes--;
@@ -132,7 +157,7 @@ test("no more pushes than the device holds, however small they are", () => {
 
 test("a full queue that is gone keeps nobody waiting", () => {
   queue.hasRoom = false;
-  expect(gate.admit(queue, frame(60))).toBe(Errno.ENOBUFS);
+  expect(ifnet.send(frame(60))).toBe(Errno.ENOBUFS);
   gate.ready();
   expect(ready).toBe(0);
   gate.forgetQueues();
@@ -140,18 +165,40 @@ test("a full queue that is gone keeps nobody waiting", () => {
   expect(ready).toBe(1);
 });
 
-test("a burst is due after 64 packets or 60 KiB, and is notified once when it ends", async () => {
-  const due = Array.from({ length: 64 }, () => gate.burstDue(queue, 60));
-  expect(due.indexOf(true)).toBe(63);
-  queue.burstPackets = 0;
-  queue.burstBytes = 0;
-  expect(gate.burstDue(queue, 60 * 1024 - 1)).toBe(false);
-  expect(gate.burstDue(queue, 1)).toBe(true);
-  gate.armKick();
-  gate.armKick();
-  expect(kicks).toBe(0);
-  await Promise.resolve();
-  expect([kicks, gate.kickArmed]).toEqual([1, false]);
+const batch = (n: number, bytes = 60) => Array.from({ length: n }, () => frame(bytes));
+
+test("a batch is announced once behind it, and on the way after 64 packets or 60 KiB", () => {
+  expect(ifnet.transmit(batch(63), 63)).toBe(63);
+  expect(kicks).toEqual([63]);
+  kicks = [];
+  staged = 0;
+  expect(ifnet.transmit(batch(65), 65)).toBe(65);
+  expect(kicks).toEqual([64, 65]);
+  kicks = [];
+  staged = 0;
+  expect(ifnet.transmit(batch(7, 30 * 1024), 7)).toBe(7);
+  expect(kicks).toEqual([2, 4, 6, 7]);
+});
+
+test("the packets before a refused one are sent and announced, those behind it stay", () => {
+  const mbufs = batch(5);
+  stage = (m) => (m === mbufs[3] ? Errno.EMSGSIZE : 0);
+  expect([ifnet.transmit(mbufs, 5), ifnet.transmitErrno]).toEqual([3, Errno.EMSGSIZE]);
+  expect(kicks).toEqual([3]);
+  stage = () => 0;
+  expect([ifnet.transmit(mbufs, 4), ifnet.transmitErrno]).toEqual([4, 0]);
+  queue.hasRoom = false;
+  expect([ifnet.transmit(mbufs, 2), ifnet.transmitErrno]).toEqual([0, Errno.ENOBUFS]);
+  expect(kicks).toEqual([3, 7]);
+});
+
+test("the link is asked once a batch, and again after each notification", () => {
+  let asked = 0;
+  Object.defineProperty(link, "writable", { get: () => ++asked <= 2 });
+  expect(ifnet.transmit(batch(10), 10)).toBe(10);
+  expect(asked).toBe(1);
+  expect([ifnet.transmit(batch(200), 200), ifnet.transmitErrno]).toEqual([64, Errno.ENOBUFS]);
+  expect(asked).toBe(3);
 });
 
 test("welcome: a push budget below one whole frame is refused, and the field is named", () => {

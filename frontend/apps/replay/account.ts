@@ -1,7 +1,7 @@
 /** Where each packet of a replayed file went. */
 import type { CapturedPacket } from "../../../shared/pcapng/packet.ts";
 import type { Ifnet } from "../../net/ifnet.ts";
-import { explain, Skip } from "./outgoing.ts";
+import { explain, type FileSkip, Skip } from "./outgoing.ts";
 import type { Selection } from "./selection.ts";
 
 export interface ReplayResult {
@@ -54,16 +54,23 @@ export class Account {
     if (padding > 0) this.result.padded++;
   }
 
-  skipped(packet: CapturedPacket, why: Skip): void {
+  skipped(packet: CapturedPacket, why: FileSkip): void {
+    const key = why === Skip.NOT_ETHERNET ? packet.linkType : why;
+    this.#skip(why, key, () => explain(why, packet, this.#ifnet));
+  }
+
+  /** The driver refused the packet for good. */
+  refused(): void {
+    this.#skip(Skip.REFUSED, Skip.REFUSED, () => "was refused by the driver");
+  }
+
+  #skip(why: Skip, key: Skip | number, what: () => string): void {
     this.result.read++;
     this.result.skipped[why]++;
     // Nothing is wrong with these.
-    if (why === Skip.COPY || why === Skip.NOT_CHOSEN) return;
-    const key = why === Skip.NOT_ETHERNET ? packet.linkType : why;
-    if (this.#told.has(key)) return;
+    if (why === Skip.COPY || why === Skip.NOT_CHOSEN || this.#told.has(key)) return;
     this.#told.add(key);
-    const what = explain(why, packet, this.#ifnet);
-    this.#warn(`packet ${this.result.read} ${what}; skipped, as are others like it`);
+    this.#warn(`packet ${this.result.read} ${what()}; skipped, as are others like it`);
   }
 
   /** A gap so long that somebody may wonder. */

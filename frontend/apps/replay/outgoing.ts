@@ -64,6 +64,8 @@ export const Skip = {
   REFUSED: "refused",
 } as const;
 export type Skip = (typeof Skip)[keyof typeof Skip];
+/** Those that are the packet's own fault. */
+export type FileSkip = Exclude<Skip, typeof Skip.REFUSED>;
 
 /** Storage of an mbuf that is used again: for frames of the largest MTU, from the usual size on. */
 const USUAL_BYTES = 2048;
@@ -96,7 +98,7 @@ export class Outgoing {
    * The packet as an mbuf, which the caller owns, or why it can't be sent. The mbuf's cookie is the
    * number of bytes that were added.
    */
-  take(packet: CapturedPacket): Mbuf | Skip {
+  take(packet: CapturedPacket): Mbuf | FileSkip {
     if (packet.linkType !== LINK_ETHERNET) return Skip.NOT_ETHERNET;
     const whole = frameBytes(packet);
     const length = heldBytes(packet);
@@ -118,7 +120,7 @@ export class Outgoing {
   }
 
   /** A frame whose IP header states no length: to be cut, or as it would have been sent. */
-  #unstated(bytes: Uint8Array, length: number, limit: number): Mbuf | Skip {
+  #unstated(bytes: Uint8Array, length: number, limit: number): Mbuf | FileSkip {
     const frame = this.#frame;
     const h = this.#headers;
     frame.reset();
@@ -148,7 +150,7 @@ export class Outgoing {
   }
 
   /** A frame that leaves work to the NIC: segments for this MTU, or just the checksum. */
-  #toFinish(bytes: Uint8Array, length: number, isSuper: boolean): Mbuf | Skip {
+  #toFinish(bytes: Uint8Array, length: number, isSuper: boolean): Mbuf | FileSkip {
     const frame = this.#frame;
     const h = this.#headers;
     const skip = isSuper ? Skip.SUPER_FRAME : Skip.UNFINISHED;
@@ -185,7 +187,7 @@ function limitOf(bytes: Uint8Array, mtu: number): number {
 }
 
 /** Why `packet` was skipped, in words that say what can be done about it. */
-export function explain(skip: Skip, packet: CapturedPacket, { mtu, hwTsomax }: Ifnet): string {
+export function explain(skip: FileSkip, packet: CapturedPacket, { mtu, hwTsomax }: Ifnet): string {
   const { linkType, capturedLength, originalLength, bytes } = packet;
   const length = heldBytes(packet);
   switch (skip) {
@@ -210,7 +212,5 @@ export function explain(skip: Skip, packet: CapturedPacket, { mtu, hwTsomax }: I
       return `has ${length} bytes that a NIC was to cut in segments: not TCP, not whole, or the driver has no TSO`;
     case Skip.UNFINISHED:
       return "has a checksum that a NIC was to finish: not TCP or UDP, or the driver can't";
-    case Skip.REFUSED:
-      return "was refused by the driver";
   }
 }

@@ -14,7 +14,7 @@
  * Source: draft-ietf-opsawg-pcapng, section 4.3 (epb_packetid).
  */
 import type { CapturedPacket } from "../../../shared/pcapng/packet.ts";
-import { LINK_ETHERNET, Skip } from "./outgoing.ts";
+import { type FileSkip, LINK_ETHERNET, Skip } from "./outgoing.ts";
 
 /** Ids remembered: sightings of a frame are close together. */
 const MAX_IDS = 65_536;
@@ -50,7 +50,7 @@ export class Selection {
   }
 
   /** Why the packet is left out; undefined: it is to be sent. */
-  skips(packet: CapturedPacket): Skip | undefined {
+  skips(packet: CapturedPacket): FileSkip | undefined {
     const { interface: on, linkType } = packet;
     const name = on.name ?? String(on.index);
     if (linkType === LINK_ETHERNET && !this.interfaces.has(on.index)) {

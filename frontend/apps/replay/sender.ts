@@ -1,12 +1,14 @@
 /**
- * Hands mbufs to an interface: in bursts, at a rate, at the file's pace, and no faster than the
- * driver takes them.
+ * Hands mbufs to an interface: in batches, at a rate, at the file's pace, and no faster than the
+ * driver accepts them.
  */
 import { setImmediate, setTimeout } from "node:timers/promises";
+import { Errno } from "../../bus/errno.ts";
 import type { Ifnet } from "../../net/ifnet.ts";
 import type { Mbuf } from "../../net/mbuf.ts";
 import { type Control, type Counts, LOOK_MS } from "../app.ts";
 import { Pacer } from "../pkt-gen/pacer.ts";
+import type { Account } from "./account.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Timetable } from "./timetable.ts";
 
@@ -17,6 +19,7 @@ const LEAVE_MS = 1000;
 
 export interface SenderOptions {
   readonly counts: Counts;
+  readonly account: Account;
   readonly control: Control;
   /** Packets a second; 0 for no limit. */
   readonly rate: number;
@@ -29,24 +32,26 @@ export interface SenderOptions {
 export class Sender {
   readonly #ifnet: Ifnet;
   readonly #counts: Counts;
+  readonly #account: Account;
   readonly #control: Control;
   readonly #pacer: Pacer;
   readonly #timetable: Timetable | undefined;
   readonly #look: NodeJS.Timeout;
   #wake: (() => void) | undefined;
-  /** Packets that may still leave in this burst; packets and bytes that have left. */
+  /** Gathered, and not yet given to the driver. */
+  readonly #batch: Mbuf[] = [];
+  /** Packets that may still leave in this burst. */
   #due = 0;
-  #packets = 0;
-  #bytes = 0;
 
-  constructor(ifnet: Ifnet, { counts, control, rate, timetable, now }: SenderOptions) {
+  constructor(ifnet: Ifnet, { counts, account, control, rate, timetable, now }: SenderOptions) {
     this.#ifnet = ifnet;
     this.#counts = counts;
+    this.#account = account;
     this.#control = control;
     this.#pacer = new Pacer(rate, BURST, control, now);
     this.#timetable = timetable;
     ifnet.onTransmitReady = () => this.#wake?.();
-    // Whoever waits for room also has to see that he is to stop.
+    // A wait for room also ends when the replay is to stop.
     this.#look = setInterval(() => this.#wake?.(), LOOK_MS);
   }
 
@@ -56,7 +61,7 @@ export class Sender {
   }
 
   async due(): Promise<void> {
-    this.endBurst();
+    await this.flush();
     await this.#timetable?.due();
     this.#due = await this.#pacer.due();
     await setImmediate();
@@ -67,36 +72,54 @@ export class Sender {
     this.#due--;
   }
 
-  /** ifnet.transmit. */
-  transmit(m: Mbuf): number {
-    const bytes = m.pktLength;
-    const errno = this.#ifnet.transmit(m);
-    if (errno !== 0) return errno;
+  /** Sends the packet with the batch at hand. True when it is time for `flush`. */
+  add(m: Mbuf): boolean {
     this.#due--;
-    this.#packets++;
-    this.#bytes += bytes;
-    this.#pacer.gave(1);
-    return errno;
+    return this.#batch.push(m) === BURST;
   }
 
-  /** After ENOBUFS: resolves when there may be room, or it is time to look around. */
-  async room(): Promise<void> {
-    this.endBurst();
-    await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-    });
+  /** True when every packet added so far is accounted for. */
+  get isEmpty(): boolean {
+    return this.#batch.length === 0;
   }
 
-  /** Counts what has left since the last call. */
-  endBurst(): void {
-    if (this.#packets > 0) this.#counts.add(this.#packets, this.#bytes);
-    this.#packets = 0;
-    this.#bytes = 0;
+  /**
+   * Gives the batch to the driver. Resolves when the driver has accepted, or refused for good, all
+   * of it. When the replay is stopped meanwhile, packets that still wait count as never read.
+   */
+  async flush(): Promise<void> {
+    const batch = this.#batch;
+    while (batch.length > 0) {
+      this.#accepted(this.#ifnet.transmit(batch, batch.length));
+      if (batch.length === 0) return;
+      if (this.#ifnet.transmitErrno !== Errno.ENOBUFS) {
+        batch.shift()!.free();
+        this.#account.refused();
+      } else if (this.#control.isStopped) {
+        for (const m of batch) m.free();
+        batch.length = 0;
+      } else {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    }
+  }
+
+  /** The first `sent` packets of the batch are the driver's: it leaves their cookies alone. */
+  #accepted(sent: number): void {
+    let bytes = 0;
+    for (const m of this.#batch.splice(0, sent)) {
+      bytes += m.pktLength;
+      this.#account.sent(m.cookie);
+    }
+    if (sent === 0) return;
+    this.#counts.add(sent, bytes);
+    this.#pacer.gave(sent);
   }
 
   /** Resolves when the driver has given back every mbuf, or soon after a stop. */
   async leave(outgoing: Outgoing): Promise<void> {
-    this.endBurst();
     for (let waited = 0; outgoing.inUse > 0; waited++) {
       if (!this.#control.isStopped) waited = 0;
       else if (waited >= LEAVE_MS) break;
