@@ -1,8 +1,8 @@
 /**
- * The store for the device's own use: what requests do, as calls. Values are latin1 text.
+ * The requests of xenstore as method calls, for the device's own use. Values are latin1 text.
  *
- * All methods throw XenstoreError; `code` is the error's name. A path that does not begin with "/"
- * begins at the domain's own directory.
+ * All methods throw XenstoreError, whose `code` is the name of the error. A path without a leading
+ * "/" is relative to the domain's own directory.
  */
 import { XENSTORE_PAYLOAD_MAX, xsBytes, xsText } from "../../../shared/xen/xenstore.ts";
 import type { Domain } from "./domain.ts";
@@ -17,7 +17,7 @@ export class XenstoreClient {
   readonly #domain: Domain;
   readonly #txId: number;
 
-  /** Made by Xenstore.local and by `transaction`. */
+  /** A client of one domain. Xenstore.local and `transaction` create it. */
   constructor(parts: Parts, domain: Domain, txId = 0) {
     this.#parts = parts;
     this.#domain = domain;
@@ -33,10 +33,10 @@ export class XenstoreClient {
     );
   }
 
-  /** Creates the node, and the missing ones above it, or changes its value. */
+  /** Sets the value of a node. Creates the node and its missing ancestors. */
   write(path: string, value: string): void {
     const absolute = this.#path(path);
-    // No longer than a message could have said, so that every guest can read it.
+    // A value fits in one message, so that every guest can read it.
     if (value.length > XENSTORE_PAYLOAD_MAX) throw new XenstoreError("E2BIG", "a value too long");
     const bytes = xsBytes(value);
     this.#parts.store.run(this.#domain, this.#txId, (edit, author) =>
@@ -51,7 +51,7 @@ export class XenstoreClient {
     );
   }
 
-  /** With all below it. A node that is not there is no error if the one above it is. */
+  /** Removes a node and all nodes below it. A missing node is not an error if its parent exists. */
   rm(path: string): void {
     const absolute = this.#path(path);
     this.#parts.store.run(this.#domain, this.#txId, (edit, author) =>
@@ -68,7 +68,7 @@ export class XenstoreClient {
     return [...node.children.keys()];
   }
 
-  /** As messages say them: "n1", "r0". The first names the owner. */
+  /** Permissions in the form of messages: "n1", "r0". The first entry names the owner. */
   getPerms(path: string): string[] {
     const absolute = this.#path(path);
     return formatPermissions(
@@ -87,7 +87,7 @@ export class XenstoreClient {
     );
   }
 
-  /** `handler` is called from flushWatches: once for the watch itself, then for changes. */
+  /** Sets a watch. flushWatches calls `handler` once for the watch itself, then for each change. */
   watch(path: string, token: string, handler: WatchHandler): void {
     this.#parts.notices.watch(this.#domain, newWatch(this.#domain.domid, path, token, handler));
   }
@@ -101,8 +101,8 @@ export class XenstoreClient {
   }
 
   /**
-   * All that `work` does with the client it is given, or nothing of it when it throws. Nobody else
-   * acts meanwhile, so it never loses a race.
+   * Runs `work` as one transaction: all of its changes are made, or none when it throws. Everything
+   * is synchronous, so no other change can come between.
    */
   transaction<T>(work: (client: XenstoreClient) => T): T {
     if (this.#txId !== 0) throw new XenstoreError("EBUSY", "transactions do not nest");

@@ -1,42 +1,43 @@
 /**
- * What a guest's requests cost the store beyond ordinary ones, and how long it waits for that.
+ * A work budget for each guest. Requests that cost more than ordinary ones become a debt, and a
+ * guest with too much debt waits until time has paid it.
  *
  *   request ── work beyond FREE_WORK ─┐
  *                                     ├─► debt ── less with time ──► replies and events go out
  *   event of a watch ── EVENT_WORK ───┘                              while it is at most DEBT_MAX
  *
- * One message of 2 KiB can make a thousand nodes whose paths are 2 KiB long, and one of 20 bytes
- * removes them, or changes a node that its domain watches 128 times: without this, a guest that does
- * so in a loop has the whole device to itself. The unit is about a microsecond: a node looked at or
- * changed, 64 bytes of its path, eight names beside it.
+ * One message of 2 KiB can create a thousand nodes whose paths are 2 KiB long. A message of 20 bytes
+ * can remove them all, or change a node that its domain watches 128 times. Without a budget, a guest
+ * that repeats such messages would occupy the whole device. One unit is about a microsecond of work:
+ * a node that is read or changed, 64 bytes of its path, or eight names beside it.
  */
 
-/** A request that costs no more than this costs nothing: all that drivers send. */
+/** Work of a request that is free. The requests of ordinary drivers stay below it. */
 export const FREE_WORK = 16;
-/** Room for all that a guest may own, many times over; a tenth of a second of the store's time. */
+/** Highest debt with which a guest is still served: a tenth of a second of the store's time. */
 export const DEBT_MAX = 100_000;
-/** An event that was not told yet, for the domain of its watch. */
+/** Cost of a new pending event. The domain that set the watch pays it. */
 export const EVENT_WORK = 2;
-/** Units paid back in a millisecond: a twentieth of a processor. */
+/** Units that a millisecond pays back: a twentieth of a processor. */
 export const PAID_PER_MS = 50;
 
 export class Debt {
   #units = 0;
-  /** When `#units` was right, in ms. */
+  /** Time (ms) for which `#units` was computed. */
   #at = 0;
 
-  /** A request did `work` at `now`. */
+  /** Adds the work of one request, less FREE_WORK. */
   add(work: number, now: number): void {
     if (work > FREE_WORK) this.charge(work - FREE_WORK, now);
   }
 
-  /** ... of which nothing is free. */
+  /** Adds work of which nothing is free. */
   charge(work: number, now: number): void {
     this.#units = this.#left(now) + work;
     this.#at = now;
   }
 
-  /** When the next request may be served, in ms; a time that has passed is at once. */
+  /** Time (ms) from which the next request may be served. A time in the past means now. */
   get freeAt(): number {
     return this.#at + (this.#units - DEBT_MAX) / PAID_PER_MS;
   }

@@ -1,4 +1,4 @@
-/** What the store keeps of one domain beside its nodes. All of it goes with the domain. */
+/** The state that the store holds for one domain, besides its nodes. It ends with the domain. */
 import type { WireError } from "../../../shared/wire/transactions.ts";
 import { Debt } from "./debt.ts";
 import type { Edit } from "./edit.ts";
@@ -8,14 +8,14 @@ import type { Watch } from "./watches.ts";
 
 /** How the store reaches a guest. */
 export interface Outlet {
-  /** A reply or an event: one whole message, its bytes the receiver's. */
+  /** Sends a reply or an event: one whole message. The receiver owns its bytes. */
   readonly deliver: (message: Uint8Array) => void;
   /**
-   * Whether more can be sent now. While not, requests and events wait here, up to their quotas.
-   * Always, when not given.
+   * Whether the link accepts more now. While it does not, requests and events wait in the store, up
+   * to their quotas. Without this function the link always accepts.
    */
   readonly room?: (() => boolean) | undefined;
-  /** The guest has not read for too long; it gets nothing more and should be released. */
+  /** Called when the guest has not read for too long. It receives nothing more: release it. */
   readonly cut?: ((reason: WireError) => void) | undefined;
 }
 
@@ -23,20 +23,20 @@ export interface Transaction {
   readonly id: number;
   readonly edit: Edit;
   readonly startedAt: number;
-  /** Bytes that the store had replaced when this transaction began. */
+  /** Total of bytes that the store had replaced when this transaction began. */
   readonly replacedBytes: number;
-  /** Transactions that had failed when this one began. */
+  /** Number of transactions that had failed when this one began. */
   readonly failuresBefore: number;
-  /** What it adds to its domain's memory. */
+  /** Bytes that this transaction adds to its domain's memory. */
   chargedBytes: number;
 }
 
 export interface PendingEvent {
   readonly watch: Watch;
   readonly path: string;
-  /** Of a removed node: who might read it. As it happened last. */
+  /** Permissions of a node that was removed, as they were at its last removal. */
   gone: Permissions | undefined;
-  /** The event that tells a new watch that it is set: never withheld. */
+  /** True for the event that confirms a new watch. It is delivered without a permission check. */
   readonly first: boolean;
 }
 
@@ -48,14 +48,14 @@ export class Domain {
   readonly now: () => number;
   readonly watches = new Set<Watch>();
   readonly transactions = new Map<number, Transaction>();
-  /** Ids of transactions that the store ended: their next request says so. */
+  /** Ids of transactions that the store ended. The next request of such a transaction gets EAGAIN. */
   readonly lost = new Set<number>();
-  /** Oldest first; each also stands with its watch, by path. */
+  /** Pending events, oldest first. Each is also listed at its watch, by path. */
   readonly pending = new Set<PendingEvent>();
   /** Requests that wait, oldest first. */
   readonly held: Uint8Array[] = [];
   nextTransaction = 1;
-  /** Set once; from then on the domain gets nothing. */
+  /** Set once, when the domain is cut. From then on it receives nothing. */
   cut: WireError | undefined;
 
   /** `now`: milliseconds of the store's clock. */
@@ -65,7 +65,7 @@ export class Domain {
     this.outlet = outlet;
   }
 
-  /** Whether more may go out now: its link takes it, and it does not owe too much. */
+  /** Whether a message may go out now: the link accepts it and the debt is not too high. */
   hasRoom(): boolean {
     return (this.outlet.room?.() ?? true) && this.debt.freeAt <= this.now();
   }

@@ -5,8 +5,8 @@
  *     \  apply(changes)
  *      └──► root ───────► what the request sees, and what becomes the store's tree
  *
- * The base is the whole tree at the moment the edit began, held by reference. An edit that is thrown
- * away has changed nothing.
+ * The base is the whole tree as it was when the edit began, held by reference. An edit that is
+ * discarded changes nothing.
  */
 import { XenstoreError } from "./errors.ts";
 import {
@@ -26,49 +26,49 @@ import {
 } from "./node.ts";
 import type { Permissions } from "./permissions.ts";
 
-/** A change to be told to watchers. */
+/** A change that watches must report. */
 export interface Happened {
   readonly path: string;
-  /** Told only to watches of exactly this path: it went with something above it. */
+  /** Only watches of exactly this path report it, because the node was removed with a node above it. */
   readonly exact: boolean;
-  /** Of a node that was removed: who might read it. */
+  /** Permissions of a node that was removed; undefined for any other change. */
   readonly gone: Permissions | undefined;
 }
 
-/** What one edit may do. */
+/** Limits of one edit. */
 export interface EditLimits {
   /** Largest node, in bytes of `recordBytes`. */
   readonly nodeBytes: number;
   /** Most nodes read or changed. */
   readonly nodes: number;
-  /** Asked before the edit holds `bytes` in all. Throws ENOMEM. */
+  /** Called before the edit grows to `bytes` in all. Throws ENOMEM to refuse. */
   readonly admit: (bytes: number) => void;
 }
 
-/** A node of the base: the one that was looked at, or the nearest above one that is not there. */
+/** A node of the base: the one that was read, or the nearest existing ancestor of a missing one. */
 interface Pin {
   readonly path: string;
   readonly node: Node;
 }
 
-/** Book-keeping for a node that an edit has looked at. */
+/** Memory charged for each node that an edit has read, besides its path. */
 const SEEN_BYTES = 64;
 
 export class Edit {
   readonly base: Node;
   readonly changed = new Map<string, NodeRecord | undefined>();
   readonly #limits: EditLimits;
-  /** The records that were read, which must be the same ones when a transaction ends. */
+  /** The records that were read. All must be unchanged when the transaction ends. */
   readonly #read: Map<string, NodeRecord> | undefined;
-  /** What was looked at, and the node of the base that stands for it. */
+  /** Each path that was read, with the node of the base that represents it. */
   readonly #seen = new Map<string, Pin>();
   readonly #happened = new Map<string, Happened>();
   #root: Node;
   #bytes = 0;
-  /** What was looked at, listed, and changed so far, in the unit of debt.ts. */
+  /** Work of reading, listing and changing so far, in the unit of debt.ts. */
   work = 0;
 
-  /** With `tracked`, what is read is remembered for `conflicts`. */
+  /** `tracked`: remember every record that is read, so that `conflicts` can compare it later. */
   constructor(base: Node, limits: EditLimits, tracked = false) {
     this.base = base;
     this.#root = base;
@@ -80,12 +80,12 @@ export class Edit {
     return this.#root;
   }
 
-  /** In the order in which they were first told. */
+  /** Changes for the watches, in the order in which each was first reported. */
   get happened(): Iterable<Happened> {
     return this.#happened.values();
   }
 
-  /** Memory that this edit holds beside the tree it began with. */
+  /** Bytes that this edit holds besides the tree that it began with. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -97,8 +97,9 @@ export class Edit {
   }
 
   /**
-   * What was looked at and shown: it must be the same when a transaction ends. A node that its
-   * domain may not see is not pinned, or the end of the transaction would say that it changed.
+   * Marks a path whose content was shown to the domain: it must be unchanged when the transaction
+   * ends. A node that the domain may not see is not pinned. Otherwise the end of the transaction
+   * would reveal that the node changed.
    */
   pin(path: string): void {
     if (this.#read === undefined) return;
@@ -106,14 +107,14 @@ export class Edit {
     this.#read.set(at, node.record);
   }
 
-  /** The longest beginning of `path` that exists. */
+  /** The nearest existing ancestor of `path`, or the node itself when it exists. */
   nearest(path: string): { path: string; node: Node } {
     const found = nearest(this.#root, path);
     this.#see(found.path);
     return found;
   }
 
-  /** All changes, or none: throws ENOSPC for a node too large or too many nodes, ENOMEM. */
+  /** Applies all changes or none. Throws ENOSPC (node too large, too many nodes) or ENOMEM. */
   apply(changes: readonly Change[]): void {
     for (const { path, record } of changes) {
       if (record !== undefined) this.#admitRecord(path, recordBytes(record));
@@ -137,7 +138,7 @@ export class Edit {
       changes.length === 1 ? this.#withOne(only!) : withChanges(this.#root, changes, this);
   }
 
-  /** Once a path, however often it changes: the event carries no value. */
+  /** Records an event for the watches: one for each path, because an event carries no value. */
   tell(path: string, gone?: Permissions, exact = false): void {
     this.#happened.set(path, { path, gone, exact });
   }
@@ -147,7 +148,7 @@ export class Edit {
     return record === undefined ? without(root, path, this) : withRecord(root, path, record, this);
   }
 
-  /** The paths that were read or changed here and are not what they were in `now`. */
+  /** The paths that this edit read or changed and whose record is a different one in `now`. */
   conflicts(now: Node): string[] {
     if (now === this.base) return [];
     const paths: string[] = [];
@@ -158,7 +159,7 @@ export class Edit {
     return paths;
   }
 
-  /** What makes a node smaller is never refused. */
+  /** Throws ENOSPC for a node over the limit. A change that makes a node smaller always passes. */
   #admitRecord(path: string, bytes: number): void {
     if (bytes <= this.#limits.nodeBytes) return;
     const before = find(this.#root, path);
@@ -167,8 +168,8 @@ export class Edit {
   }
 
   /**
-   * A node that does not exist is pinned by the nearest one above it that does: it can't appear
-   * without changing that one's list of children.
+   * Remembers which node of the base represents `path`. For a missing node that is the nearest
+   * existing ancestor: the node can't appear without a change of that ancestor's list of children.
    */
   #see(path: string): void {
     if (this.#seen.has(path)) return;
@@ -182,7 +183,7 @@ export class Edit {
     this.#bytes = bytes;
   }
 
-  /** From the parent's where that was seen: a request that makes a branch sees each node of it. */
+  /** Starts at the parent's pin where there is one, so that creating a long branch stays cheap. */
   #pinOf(path: string): Pin {
     const parent = parentOf(path);
     const above = path === "/" ? undefined : this.#seen.get(parent);

@@ -1,6 +1,6 @@
 import type { XsError } from "../../../shared/xen/xenstore.ts";
 
-/** A request that the store refuses. A guest is told the name, our own callers also why. */
+/** A request that the store refuses. A guest receives the name; the device's own callers also the text. */
 export class XenstoreError extends Error {
   readonly code: XsError;
   constructor(code: XsError, why: string) {

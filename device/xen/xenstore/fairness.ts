@@ -1,15 +1,16 @@
 /**
  * Turns for domains whose transactions keep failing.
  *
- * A transaction fails when another domain changes what it read. A domain that changes such a node
- * all the time could make another's transactions fail for ever (XSA-206). So a domain whose
- * transactions failed FAIR_AFTER times since its last turn gets a turn with its next one: until that
- * ends, or for TURN_MS, the domains that made the others fail wait with their changes. Nobody else
- * notices. Transactions that were open together and fail are one try, else one change of another
- * domain would be enough to make it wait.
+ * A transaction fails when another domain changes a node that the transaction has read. A domain
+ * that changes such a node all the time could let another's transactions fail for ever (XSA-206).
+ * After FAIR_AFTER failed attempts, the next transaction of the domain therefore gets a turn. Until
+ * the turn ends, or for TURN_MS, the domains that caused the failures wait with their changes. Other
+ * domains go on. Transactions that were open at the same time count as one attempt. Otherwise a
+ * single change of another domain could earn a turn.
  *
- * Of two domains with a turn that made each other fail, the one that fails longer goes first: so
- * turns can't wait for each other, and none can be kept from its turn by others who fail on purpose.
+ * When two domains with a turn made each other fail, the domain that has failed for longer goes
+ * first. So two turns never wait for each other, and no domain can delay a turn by failing on
+ * purpose.
  */
 export const FAIR_AFTER = 5;
 export const TURN_MS = 1000;
@@ -19,9 +20,12 @@ interface Run {
   readonly since: number;
   readonly culprits: Set<number>;
   failures: number;
-  /** Number of the failure that was counted last: who began before that was part of the same try. */
+  /**
+   * Sequence number of the last failure counted. Transactions begun before it belong to the same
+   * attempt and are not counted again.
+   */
   counted: number;
-  /** The transaction that has the turn, and when the turn is over. */
+  /** The transaction that has the turn, and the time (ms) at which the turn ends. */
   turn: { readonly transaction: object; readonly endsAt: number } | undefined;
 }
 
@@ -29,7 +33,7 @@ export class Fairness {
   readonly #runs = new Map<number, Run>();
   #failures = 0;
 
-  /** How many transactions have failed so far: what `failed` wants to know of the time it began. */
+  /** Number of failed transactions so far. A transaction stores it at its begin, for `failed`. */
   get failures(): number {
     return this.#failures;
   }
@@ -64,7 +68,7 @@ export class Fairness {
     run.turn = { transaction, endsAt: now + TURN_MS };
   }
 
-  /** A transaction is over. A turn that did not fail by a conflict was the last one needed. */
+  /** Ends the turn of a transaction. Without a conflict the domain's failures are forgotten. */
   ended(domid: number, transaction: object, conflict: boolean): void {
     const run = this.#runs.get(domid);
     if (run?.turn?.transaction !== transaction) return;
@@ -72,7 +76,7 @@ export class Fairness {
     if (!conflict) this.#runs.delete(domid);
   }
 
-  /** Ends turns that last too long; their domains begin anew. */
+  /** Ends turns that last too long, and forgets the failures of their domains. */
   expire(now: number): void {
     for (const [domid, run] of this.#runs) {
       if (run.turn !== undefined && now >= run.turn.endsAt) this.#runs.delete(domid);
@@ -83,7 +87,7 @@ export class Fairness {
     return this.#runs.get(domid)?.turn?.transaction === transaction;
   }
 
-  /** Whether the changes of `domid` wait for somebody's turn to end. */
+  /** Whether the changes of `domid` must wait for the turn of another domain. */
   holds(domid: number): boolean {
     if (this.#runs.size === 0) return false;
     const own = this.#runs.get(domid);
@@ -94,7 +98,7 @@ export class Fairness {
     return false;
   }
 
-  /** When the next turn is over; Infinity when nobody has one. */
+  /** Time (ms) at which the next turn ends; Infinity without a turn. */
   get nextTick(): number {
     let next = Infinity;
     for (const { turn } of this.#runs.values()) if (turn && turn.endsAt < next) next = turn.endsAt;

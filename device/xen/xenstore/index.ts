@@ -7,8 +7,8 @@
  *                                                 │
  *   the device itself ── local() ──► XenstoreClient, handlers of its watches
  *
- * Everything is synchronous and nothing reads a clock but by `now` (milliseconds that never go
- * back). Nothing a guest says throws, but what ends its connection (WireError).
+ * Everything is synchronous. The only clock is `now` (monotonic milliseconds). A guest's request
+ * never throws, except WireError, which ends the guest's connection.
  */
 import { WireError } from "../../../shared/wire/transactions.ts";
 import {
@@ -41,11 +41,11 @@ export { REPLACED_BYTES_MAX, TRANSACTION_MS } from "./store.ts";
 export interface XenstoreOptions {
   /** Milliseconds of a monotonic clock. */
   readonly now: () => number;
-  /** Xen's defaults for what is not given. */
+  /** Each quota that is not given has Xen's default. */
   readonly quotas?: Partial<Quotas>;
 }
 
-/** What a guest has taken, for status. */
+/** Resources that a guest uses, for the status page. */
 export interface DomainUse {
   readonly domid: number;
   readonly nodes: number;
@@ -53,7 +53,7 @@ export interface DomainUse {
   readonly transactions: number;
   /** Bytes of its nodes in the tree. */
   readonly nodeBytes: number;
-  /** All its memory: nodes, watches, transactions, what waits. */
+  /** All its memory: nodes, watches, transactions, pending events and held requests. */
   readonly memoryBytes: number;
   readonly overSoftQuota: boolean;
   /** Requests and events that wait for room or for another domain's turn. */
@@ -62,8 +62,9 @@ export interface DomainUse {
 }
 
 /**
- * How often one flush goes round, when handlers cause events and replies cause requests. What is
- * left waits for the next flush, so that two handlers that answer each other can't keep the device.
+ * Highest number of rounds in one flush. Handlers can cause new events, and replies new requests.
+ * The rest waits for the next flush, so that two handlers that answer each other can't occupy the
+ * device.
  */
 const ROUNDS = 64;
 
@@ -72,11 +73,11 @@ export class Xenstore {
   readonly #parts: Parts;
   readonly #quotas: Quotas;
   readonly #clock: () => number;
-  /** The time, taken once between two flushes; undefined: not yet. */
+  /** The time, read once between two flushes; undefined until it is read. */
   #time: number | undefined;
   /**
-   * `clock` as the store's parts read it: it stands still while a batch is served. What a domain owes
-   * is paid with time, and slow work would pay for itself.
+   * The clock of the store's parts. It stands still while a batch is served: time pays the debt of
+   * a domain, so slow work would pay for itself.
    */
   readonly #now = (): number => {
     this.#time ??= this.#clock();
@@ -96,8 +97,8 @@ export class Xenstore {
   }
 
   /**
-   * A guest is there from now on. Its directory is the toolstack's to make. `outlet` says when the
-   * guest's link is full, and what happens to a guest that does not read.
+   * Adds a guest. The toolstack makes the guest's directory. `outlet` tells when the guest's link is
+   * full, and hears of a guest that does not read.
    */
   introduce(
     domid: number,
@@ -110,9 +111,9 @@ export class Xenstore {
   }
 
   /**
-   * A guest is gone, and with it its directory, every node it owns with all below it, its watches
-   * and transactions, what waits for it, and its name in other nodes' permissions: whoever gets its
-   * number next gets nothing else of it.
+   * Removes a guest: its directory, every node that it owns with all nodes below, its watches,
+   * transactions, held requests and pending events, and its entries in the permissions of other
+   * nodes. The next domain with the same number inherits nothing.
    */
   release(domid: number): void {
     const domain = this.#domain(domid);
@@ -130,9 +131,10 @@ export class Xenstore {
   }
 
   /**
-   * One message of a guest, valid during the call. Its reply is delivered before this returns, or
-   * by flushWatches when it must wait. Throws WireError for what ends the connection: bytes that
-   * are no message, more requests than may wait, a domain that was cut.
+   * Serves one message of a guest. `message` is valid during the call only. The reply is delivered
+   * before this returns, or by flushWatches when the request must wait. Throws WireError, which ends
+   * the connection: for bytes that are not a message, for too many waiting requests, and for a
+   * domain that was cut.
    */
   request(domid: number, message: Uint8Array): void {
     const domain = this.#domain(domid);
@@ -154,15 +156,14 @@ export class Xenstore {
     domain.account.otherBytes += message.length;
   }
 
-  /** The store as the device's own backends and toolstack use it. */
+  /** A client for the device's own backends and toolstack. */
   local(domid: number): XenstoreClient {
     return new XenstoreClient(this.#parts, this.#domain(domid));
   }
 
   /**
-   * Lets time pass (transactions and turns end), serves requests that waited, and delivers the
-   * events that gathered. To be called after each batch, when a link has room again, and at
-   * `nextTick`.
+   * Ends transactions and turns whose time is over, serves held requests, and delivers pending
+   * events. Call it after each batch, when a link has room again, and at `nextTick`.
    */
   flushWatches(): void {
     if (this.#flushing) return;
@@ -184,8 +185,8 @@ export class Xenstore {
   }
 
   /**
-   * When flushWatches has something to do that only time brings about, in milliseconds of `now`;
-   * Infinity when there is nothing.
+   * Time (ms of `now`) at which flushWatches must be called although no message came; Infinity when
+   * nothing waits for time.
    */
   get nextTick(): number {
     const now = this.#clock();
@@ -196,18 +197,18 @@ export class Xenstore {
     return next;
   }
 
-  /** Nodes of the whole tree but its root. */
+  /** Number of nodes in the tree, without the root. */
   get nodes(): number {
     return this.#parts.store.nodes;
   }
 
-  /** One line a guest. */
+  /** The resources of every guest. */
   snapshot(): DomainUse[] {
     const guests = [...this.#domains.keys()].filter((domid) => domid !== PRIVILEGED);
     return guests.map((domid) => this.use(domid));
   }
 
-  /** What one guest has taken. */
+  /** The resources of one guest. */
   use(domid: number): DomainUse {
     const { account, watches, transactions, held, pending } = this.#domain(domid);
     return {
@@ -234,7 +235,7 @@ export class Xenstore {
     return !(changesTree(message) && this.#parts.store.fairness.holds(domain.domid));
   }
 
-  /** True when it served something. */
+  /** Serves held requests while possible. Returns whether it served any. */
   #serveHeld(): boolean {
     let served = false;
     for (const domain of [...this.#holding]) {
@@ -270,7 +271,7 @@ export class Xenstore {
       const home = domainPath(domid);
       if (edit.look(home) !== undefined) operations.rm(edit, author, home);
     });
-    // Most leave nothing else, and the trees of all others are long to walk.
+    // Most guests leave nothing else, and walking the whole tree is expensive.
     if (!store.names(domid)) return;
     store.run(privileged, 0, (edit, author) => {
       const removed: string[] = [];

@@ -1,7 +1,7 @@
 /**
- * The tree, as values that never change: a change makes new nodes from the changed one up to the
- * root and shares all others. So a transaction's private copy of the whole store is one reference,
- * a request that fails half-way leaves nothing behind, and two trees are compared by identity.
+ * The tree, as values that never change. A change creates new nodes from the changed one up to the
+ * root, and shares all others. A transaction's private copy of the whole store is therefore one
+ * reference, a request that fails half-way leaves nothing behind, and trees are compared by identity.
  *
  *        root                      root'          /a/c changed
  *        /  \                      /   \
@@ -9,20 +9,19 @@
  *      / \                             / \
  *  /a/b   /a/c            /a/b shared +   /a/c'
  *
- * What belongs to a node itself is its record: it is replaced only when the node's own value,
- * permissions or list of children change, not when something below it does. "The same record" is
- * therefore the test whether a node changed.
+ * The record of a node holds its own value, permissions and list of children. A change below the
+ * node does not replace its record. So "the same record" is the test whether a node has changed.
  */
 import { Access, type Permissions, PRIVILEGED } from "./permissions.ts";
 
 export interface NodeRecord {
   readonly value: Uint8Array;
   readonly permissions: Permissions;
-  /** Bytes of the names of its children, each with the NUL that ends it. */
+  /** Bytes of the children's names, each with its terminating NUL. */
   readonly namesBytes: number;
-  /** Number of the change that made this record. */
+  /** Number of the change that created this record. */
   readonly generation: number;
-  /** The domain that made it. */
+  /** The domain that created this record. */
   readonly by: number;
 }
 
@@ -34,11 +33,11 @@ export interface Node {
 const NO_CHILDREN: ReadonlyMap<string, Node> = new Map();
 export const NO_VALUE = new Uint8Array(0);
 
-/** Head of a stored node and one entry of its permissions. Source: xen: tools/xenstored, node_hdr. */
+/** Bytes of a stored node's header and of one permission. Source: xen: tools/xenstored, node_hdr. */
 const HEAD_BYTES = 16;
 const PERMISSION_BYTES = 8;
 
-/** The size that the quota of a node limits. */
+/** Size of a record in bytes, as the quota of a node counts it. */
 export function recordBytes(record: NodeRecord): number {
   return (
     HEAD_BYTES +
@@ -48,7 +47,7 @@ export function recordBytes(record: NodeRecord): number {
   );
 }
 
-/** What a node adds to its owner's memory: itself and the path that names it. */
+/** Bytes that a node adds to its owner's memory: its record and its path. */
 export function nodeBytes(path: string, record: NodeRecord): number {
   return recordBytes(record) + path.length;
 }
@@ -64,7 +63,7 @@ export function emptyTree(): Node {
   return { record, children: NO_CHILDREN };
 }
 
-/** "/" has no names. Paths have been checked: absolute, no empty name. */
+/** The names in a path; none for "/". The path is valid: absolute, without empty names. */
 function namesOf(path: string): string[] {
   return path === "/" ? [] : path.slice(1).split("/");
 }
@@ -91,7 +90,7 @@ export function find(root: Node, path: string): Node | undefined {
   return node;
 }
 
-/** The longest existing beginning of `path`: itself when it exists, the root at least. */
+/** The nearest existing ancestor of `path`: the node itself when it exists, else at least the root. */
 export function nearest(root: Node, path: string): { path: string; node: Node } {
   let node = root;
   let at = "/";
@@ -109,10 +108,10 @@ export interface Work {
   work: number;
 }
 
-/** What copying a node costs: the names of its children beside it. */
+/** Cost of copying a node: one unit for each eight children. */
 const copyWork = (node: Node): number => node.children.size >>> 3;
 
-/** The tree in which `path` has `record`, keeping its children. Its parent exists. */
+/** A tree in which `path` has `record` and its former children. The parent must exist. */
 export function withRecord(root: Node, path: string, record: NodeRecord, cost: Work): Node {
   return replace(root, namesOf(path), 0, cost, (old) => ({
     record,
@@ -120,7 +119,7 @@ export function withRecord(root: Node, path: string, record: NodeRecord, cost: W
   }));
 }
 
-/** The tree without `path` and all that is below it. */
+/** A tree without `path` and all nodes below it. */
 export function without(root: Node, path: string, cost: Work): Node {
   return replace(root, namesOf(path), 0, cost, () => undefined) ?? root;
 }
@@ -148,13 +147,13 @@ function replace<R extends Node | undefined>(
   return { record: node.record, children };
 }
 
-/** One node's new record; without one, the node and all below it are gone. */
+/** A new record for one node. Undefined removes the node and all nodes below it. */
 export interface Change {
   readonly path: string;
   readonly record: NodeRecord | undefined;
 }
 
-/** A node that nobody else has seen yet, and that may still change. */
+/** A node under construction: no other code has a reference to it yet, so it may change. */
 interface Draft extends Node {
   record: NodeRecord;
   readonly children: Map<string, Node>;
@@ -166,9 +165,9 @@ function draftOf(node: Node, cost: Work): Draft {
 }
 
 /**
- * The tree with all changes made, those of parents before those of children. A node that exists
- * keeps its children. Each node on the way is copied once, however many changes lie below it: a
- * guest's one message can make, or remove, a thousand nodes each in the last.
+ * A tree with all changes applied. Changes of parents come before those of their children. An
+ * existing node keeps its children. Each node on the way is copied once, however many changes lie
+ * below it, because one message can create or remove a chain of a thousand nodes.
  */
 export function withChanges(root: Node, changes: Iterable<Change>, cost: Work): Node {
   const top = draftOf(root, cost);
@@ -199,7 +198,7 @@ export function withChanges(root: Node, changes: Iterable<Change>, cost: Work): 
   return top;
 }
 
-/** The draft of a node, made with those above it; undefined where there is no node. */
+/** The draft of a node. Creates drafts of its ancestors too. Undefined where there is no node. */
 function openDraft(drafts: Map<string, Draft>, path: string, cost: Work): Draft | undefined {
   const names: string[] = [];
   let at = path;
@@ -221,7 +220,7 @@ function openDraft(drafts: Map<string, Draft>, path: string, cost: Work): Draft 
   return draft;
 }
 
-/** Looks up many paths of one tree: at once where the parent was looked up before. */
+/** Looks up many paths of one tree. It remembers each node, so that a child is found in one step. */
 export class Finder {
   readonly #root: Node;
   readonly #known = new Map<string, Node | undefined>();
@@ -241,7 +240,10 @@ export class Finder {
   }
 }
 
-/** Every node at and below `node`, parents before children. Guests decide how deep: no recursion. */
+/**
+ * Every node at and below `node`, parents before children. It does not recurse, because guests
+ * decide how deep the tree is.
+ */
 export function* walk(path: string, node: Node): Generator<[path: string, node: Node]> {
   const rest: [string, Node][] = [[path, node]];
   for (let next = rest.pop(); next !== undefined; next = rest.pop()) {

@@ -1,17 +1,18 @@
 /**
- * Who is told of a change, and when.
+ * Pending watch events: which domain hears of a change, and when.
  *
  *   change ─► happened() ─► one pending event a watch and path ─► deliver(): may it be read *now*?
  *                                                                     │yes          │no
  *                                                                 WATCH_EVENT     nothing
  *
- * An event waits until deliver(); a second one of the same watch and path is the same event, since
- * it carries no value. Permission is asked at delivery, of the tree as it is then (XSA-115): a
- * watcher that lost its permission in between hears nothing.
+ * An event waits until deliver(). A second event of the same watch and path is merged with the
+ * first, because an event carries no value. Permission is checked at delivery, in the tree as it is
+ * then (XSA-115): a watcher that lost its permission in between receives nothing.
  *
- * Who has room is sent to as soon as its events are more than the quota; who has none by then does
- * not read, and is cut (XSA-349). The device's own watches are told of their own path, once each,
- * for what does not fit: a watch may fire spuriously, so its handler looks itself.
+ * When a domain has more events than the quota and its link has room, the events are sent at once.
+ * When its link has no room, the domain does not read and is cut (XSA-349). A watch of the device
+ * itself receives one event for its own path in place of all that exceed the quota. A watch may fire
+ * spuriously, so its handler reads the tree in any case.
  */
 import { WireError } from "../../../shared/wire/transactions.ts";
 import {
@@ -37,7 +38,7 @@ export class Notices {
   readonly #table = new WatchTable();
   /** The domains with pending events. */
   readonly #waiting = new Set<Domain>();
-  /** The domains that were cut and have not been told. */
+  /** The domains that were cut and whose outlet has not been called yet. */
   readonly #stuck = new Set<Domain>();
 
   constructor(quotas: Quotas, domains: ReadonlyMap<number, Domain>, root: () => Node) {
@@ -64,14 +65,14 @@ export class Notices {
     this.#gather(domain, { watch, path: watch.path, gone: undefined, first: true });
   }
 
-  /** Throws ENOENT for a watch that is not set. Its events that wait go too. */
+  /** Removes a watch and its pending events. Throws ENOENT for a watch that is not set. */
   unwatch(domain: Domain, path: string, token: string): void {
     const watch = this.#table.find(domain.domid, path, token);
     if (watch === undefined) throw new XenstoreError("ENOENT", `${path} is not watched`);
     this.#drop(domain, watch);
   }
 
-  /** The domain is gone, or wants no watches. */
+  /** Removes all watches of a domain. */
   unwatchAll(domain: Domain): void {
     this.#stuck.delete(domain);
     for (const watch of domain.watches) this.#drop(domain, watch);
@@ -84,23 +85,23 @@ export class Notices {
     }
   }
 
-  /** The domains with events that were not sent yet. */
+  /** The domains with events that are not sent yet. */
   get waiting(): ReadonlySet<Domain> {
     return this.#waiting;
   }
 
-  /** True while a domain that has room has events. */
+  /** True while any domain has both pending events and room. */
   get ready(): boolean {
     for (const domain of this.#waiting) if (domain.hasRoom()) return true;
     return false;
   }
 
-  /** Sends what there was when it was called, to everybody with room. */
+  /** Sends the events that are pending now to every domain with room. */
   deliverAll(): void {
     for (const domain of [...this.#waiting]) this.#deliver(domain);
   }
 
-  /** Tells the owners of the domains that were cut. Once each. */
+  /** Calls the outlet of each domain that was cut, once. */
   cutStuck(): void {
     for (const domain of this.#stuck) {
       this.#stuck.delete(domain);
@@ -143,13 +144,16 @@ export class Notices {
         continue;
       }
       const payload = xsStrings(path, token);
-      // A path so long, with a token so long, has no message that could carry both.
+      // No message could carry a path and a token that are both this long.
       if (payload.length > XENSTORE_PAYLOAD_MAX) continue;
       domain.outlet.deliver(xsMessage(XsType.WATCH_EVENT, 0, 0, payload));
     }
   }
 
-  /** Who may read the node, or the names in the one above; of a node that is gone, who could. */
+  /**
+   * Whether a domain may read the node, or the list of names in its parent. The permissions of a
+   * removed node are those that it had.
+   */
   #mayHear(domid: number, path: string, gone: Permissions | undefined): boolean {
     if (domid === PRIVILEGED) return true;
     if (isSpecialPath(path)) return false;

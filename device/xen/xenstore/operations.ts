@@ -1,8 +1,8 @@
 /**
- * What can be done with the tree, and who may: the requests of the database, on an Edit.
+ * The operations of the database on an Edit, with their permission checks.
  *
- * All throw XenstoreError. EACCES where the caller may not; ENOENT only where the caller may know
- * that nothing is there, which the nearest node that exists decides.
+ * All throw XenstoreError. EACCES: the caller is not permitted. ENOENT: the node is missing, and the
+ * nearest existing ancestor permits the caller to know that.
  *
  * Source: xen: docs/misc/xenstore.txt, "Database read, write and permissions operations".
  */
@@ -20,7 +20,7 @@ import {
 } from "./node.ts";
 import { Access, accessOf, ownerOf, type Permissions, PRIVILEGED } from "./permissions.ts";
 
-/** Who works, and the number of the change: what every new record carries. */
+/** The domain that makes a change, and the change's number. Every new record carries both. */
 export interface Author {
   readonly domid: number;
   readonly generation: number;
@@ -41,7 +41,7 @@ export function permissionsOf(edit: Edit, domid: number, path: string): Permissi
   return existing(edit, domid, path, Access.READ).record.permissions;
 }
 
-/** Creates the node and the missing ones above it, or gives it a new value. */
+/** Sets the value of a node. Creates the node and its missing ancestors. */
 export function write(edit: Edit, author: Author, path: string, value: Uint8Array): void {
   const node = writable(edit, author.domid, path);
   if (node === undefined) {
@@ -52,7 +52,7 @@ export function write(edit: Edit, author: Author, path: string, value: Uint8Arra
   edit.tell(path);
 }
 
-/** An existing node stays as it is, and nobody hears of it. */
+/** Creates a node. An existing node stays as it is, and no watch fires. */
 export function mkdir(edit: Edit, author: Author, path: string): void {
   if (writable(edit, author.domid, path) !== undefined) return;
   create(edit, author, path, NO_VALUE);
@@ -60,8 +60,8 @@ export function mkdir(edit: Edit, author: Author, path: string): void {
 }
 
 /**
- * Removes the node and all below it; who may write the node may. Not to be there is no error, as
- * long as the parent is.
+ * Removes the node and all nodes below it. The caller needs permission to write the node. A missing
+ * node is not an error if its parent exists.
  */
 export function rm(edit: Edit, author: Author, path: string): void {
   const node = writable(edit, author.domid, path);
@@ -83,7 +83,10 @@ export function rm(edit: Edit, author: Author, path: string): void {
   }
 }
 
-/** Only the owner may, and an unprivileged one keeps the node: nobody pays for another's nodes. */
+/**
+ * Sets permissions. Only the owner may. An unprivileged owner can't give the node away, because a
+ * node counts for its owner's quota.
+ */
 export function setPermissions(
   edit: Edit,
   author: Author,
@@ -136,7 +139,7 @@ function mayKnow(edit: Edit, domid: number, path: string, access: Access): boole
   return (accessOf(domid, edit.nearest(path).node.record.permissions) & access) !== 0;
 }
 
-/** New nodes have the permissions of the one above; a guest owns what it makes. */
+/** A new node has its parent's permissions, but a guest owns the nodes that it creates. */
 function create(edit: Edit, author: Author, path: string, value: Uint8Array): void {
   const from = edit.nearest(path);
   const [owner, ...others] = from.node.record.permissions;

@@ -1,6 +1,6 @@
 /**
- * Who may do what with a node: a list of which the first entry names the owner, with the access of
- * everybody who is not listed, and each further entry one domain with its access.
+ * Permissions of a node: a list of entries. The first entry names the owner, and gives the access of
+ * all domains that are not listed. Each further entry gives the access of one domain.
  *
  *   n1 r2 b3     owned by domain 1; 2 may read, 3 may read and write, all others nothing
  *
@@ -20,19 +20,19 @@ export interface Permission {
 
 export type Permissions = readonly [Permission, ...Permission[]];
 
-/** The domain of the toolstack and the backends: no permission and no quota binds it. */
+/** The domain of the toolstack and the backends. Permissions and quotas do not apply to it. */
 export const PRIVILEGED = 0;
 
 const LETTERS = "nrwb";
 const TEXT = /^([nrwb])(\d{1,5})$/;
-/** Domain ids from here on have special meanings and are nobody's. Source: xen: xen.h, DOMID_FIRST_RESERVED. */
+/** Domain ids from here on are reserved. Source: xen: xen.h, DOMID_FIRST_RESERVED. */
 const DOMID_FIRST_RESERVED = 0x7ff0;
 
 export function ownerOf(permissions: Permissions): number {
   return permissions[0].domid;
 }
 
-/** What `domid` may do, as bits of Access. */
+/** The access of `domid`, as bits of Access. */
 export function accessOf(domid: number, permissions: Permissions): number {
   if (domid === PRIVILEGED || domid === ownerOf(permissions)) return Access.BOTH;
   for (let i = 1; i < permissions.length; i++) {

@@ -1,9 +1,9 @@
 /**
- * What one guest may take of the store, and what it has taken. The privileged domain has no quota.
+ * Quotas of a guest, and the account of what it uses. The privileged domain has no quota.
  *
- * An account is a sum over what exists (the tree, watches, open transactions, what waits to be sent),
- * changed where that changes, and compared with the quota before the change is made: so nothing that
- * was refused or undone leaves a trace in it.
+ * An account is the sum over the guest's nodes, watches, open transactions, held requests and
+ * pending events. Each change of these changes the account, and is compared with the quota before it
+ * is made. So a change that was refused or undone leaves nothing in the account.
  */
 import { XenstoreError } from "./errors.ts";
 
@@ -13,13 +13,13 @@ export interface Quotas {
   readonly transactions: number;
   /** Nodes read or changed in one transaction. */
   readonly transactionNodes: number;
-  /** Requests that wait for their turn. */
+  /** Requests that wait to be served. */
   readonly outstanding: number;
   readonly permissions: number;
   readonly nodeBytes: number;
   /** Watch events that wait while their watcher does not read. */
   readonly events: number;
-  /** Over the soft one a domain is reported, over the hard one refused. */
+  /** Over the soft quota a domain is reported; over the hard quota its requests are refused. */
   readonly memorySoftBytes: number;
   readonly memoryHardBytes: number;
 }
@@ -38,7 +38,7 @@ export const DEFAULT_QUOTAS: Quotas = {
   memoryHardBytes: 2.5 * 1024 * 1024,
 };
 
-/** Nodes and bytes of the tree that a domain owns, or by how much a change alters them. */
+/** Nodes and bytes of the tree that a domain owns, or the difference that a change makes. */
 export interface Owned {
   nodes: number;
   bytes: number;
@@ -46,9 +46,9 @@ export interface Owned {
 
 export class Account implements Owned {
   nodes = 0;
-  /** Of the nodes in the tree. */
+  /** Bytes of the nodes in the tree. */
   bytes = 0;
-  /** Of watches, transactions, held requests and pending events. */
+  /** Bytes of watches, transactions, held requests and pending events. */
   otherBytes = 0;
 
   get memory(): number {

@@ -1,5 +1,5 @@
 /**
- * A guest's requests: what each message means, and what its reply carries.
+ * A guest's requests: the meaning of each message, and the payload of its reply.
  *
  *   type              payload                         reply
  *   DIRECTORY         path|                           name|*         E2BIG over 4096 bytes
@@ -41,7 +41,7 @@ import { formatPermissions, parseDomid, parsePermissions } from "./permissions.t
 import type { Store } from "./store.ts";
 import type { Watch, WatchHandler } from "./watches.ts";
 
-/** What requests work on. */
+/** The parts of the store that requests use. */
 export interface Parts {
   readonly store: Store;
   readonly notices: Notices;
@@ -80,7 +80,7 @@ export function newWatch(
   };
 }
 
-/** Whether a request changes the tree for others at once: what waits while another has its turn. */
+/** Whether a request changes the tree at once. Such a request waits while another domain has a turn. */
 export function changesTree({ type, txId }: XsMessage): boolean {
   if (type === XsType.TRANSACTION_END) return true;
   const writes =
@@ -151,7 +151,7 @@ function directoryPart({ store }: Parts, domain: Domain, message: XsMessage): Ui
     const begins = at;
     at += child.length + 1;
     if (at <= Number(from)) continue;
-    // An offset inside a name gives the rest of that name, as a list of bytes would.
+    // An offset inside a name yields the rest of that name, because offsets count bytes.
     const rest = child.slice(Math.max(0, Number(from) - begins));
     room -= rest.length + 1;
     if (room < 0) return xsStrings(generation, ...part);
@@ -188,7 +188,7 @@ function write({ store }: Parts, domain: Domain, message: XsMessage): Uint8Array
   const split = splitXsPayload(message.payload);
   if (split === undefined) throw new XenstoreError("EINVAL", "no path");
   const path = nodePath(domain.domid, split.first);
-  // The message's bytes are the link's again when this returns.
+  // The link reuses the bytes of the message after this call, so the value is a copy.
   const value = split.rest.slice();
   store.run(domain, message.txId, (edit, author) => operations.write(edit, author, path, value));
   return OK;

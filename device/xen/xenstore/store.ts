@@ -1,8 +1,8 @@
 /**
  * The store itself: one tree, its domains' accounts, and the transactions on it.
  *
- * Everything that changes the tree is an Edit that becomes the tree as a whole, after the quotas
- * have been asked, or not at all. Watches and who is told are notices.ts.
+ * Every change of the tree is an Edit. After a check of the quotas the Edit becomes the tree as a
+ * whole, or not at all. notices.ts holds the watches and their events.
  */
 import type { Domain, Transaction } from "./domain.ts";
 import { Edit, type EditLimits } from "./edit.ts";
@@ -14,16 +14,16 @@ import type { Author } from "./operations.ts";
 import { ownerOf, type Permissions, PRIVILEGED } from "./permissions.ts";
 import type { Owned, Quotas } from "./quota.ts";
 
-/** A transaction that has not ended by then is lost. */
+/** Longest time that a transaction may stay open, in ms. After it the transaction is lost. */
 export const TRANSACTION_MS = 20_000;
 /**
- * An open transaction keeps alive what has been replaced since it began. When that is more than
- * this, the oldest transaction is lost.
+ * An open transaction keeps alive all records that were replaced since it began. Above this many
+ * bytes the oldest transaction is lost.
  */
 export const REPLACED_BYTES_MAX = 4 * 1024 * 1024;
-/** What a transaction adds to its domain's memory before it has seen anything. */
+/** Bytes that a new transaction adds to its domain's memory. */
 const TRANSACTION_BYTES = 128;
-/** How many lost transactions of a domain are remembered. */
+/** Number of lost transactions that the store remembers for each domain. */
 const LOST_MAX = 20;
 const TX_ID_MAX = 0xffff_ffff;
 
@@ -38,9 +38,9 @@ export class Store {
   readonly #open = new Map<Transaction, Domain>();
   readonly #oneRequest: EditLimits;
   #root: Node = emptyTree();
-  /** How often each domain stands in permissions of the tree, as owner too. */
+  /** Number of permission entries in the tree that name each domain, the owner's entry included. */
   readonly #named = new Map<number, number>([[PRIVILEGED, 1]]);
-  /** Nodes of the tree but its root, whoever owns them. */
+  /** Number of nodes in the tree, without the root, for all owners. */
   #nodes = 0;
   #generation = 0;
   #replacedBytes = 0;
@@ -66,12 +66,12 @@ export class Store {
     return this.#nodes;
   }
 
-  /** Is there a node that the domain owns, or whose permissions name it? */
+  /** Whether the permissions of any node name the domain, as its owner or otherwise. */
   names(domid: number): boolean {
     return this.#named.has(domid);
   }
 
-  /** Does `work` in the transaction, or as a whole of its own when `txId` is 0. */
+  /** Runs `work` in the transaction `txId`. With 0 it is a transaction of its own. */
   run<T>(domain: Domain, txId: number, work: (edit: Edit, author: Author) => T): T {
     const author: Author = { domid: domain.domid, generation: ++this.#generation };
     if (txId === 0) {
@@ -95,7 +95,7 @@ export class Store {
     }
   }
 
-  /** The new transaction's id. Throws ENOSPC, ENOMEM. */
+  /** Begins a transaction and returns its id. Throws ENOSPC, ENOMEM. */
   begin(domain: Domain): number {
     if (domain.domid !== PRIVILEGED) {
       if (domain.transactions.size >= this.quotas.transactions) {
@@ -123,16 +123,16 @@ export class Store {
   }
 
   /**
-   * Throws ENOENT for an id that is none, EAGAIN for a transaction that lost its race, ENOSPC or
-   * ENOMEM for one that the quotas refuse. Whatever it throws, the transaction is over and nothing
-   * of it is in the tree.
+   * Ends a transaction. Throws ENOENT for an unknown id, EAGAIN for a conflict with another change,
+   * ENOSPC or ENOMEM when the quotas refuse it. After an error the transaction has ended and the
+   * tree is unchanged.
    */
   end(domain: Domain, txId: number, commit: boolean): void {
     const transaction = this.#transaction(domain, txId);
     const { edit } = transaction;
     this.#close(domain, transaction);
     const conflicts = commit ? edit.conflicts(this.#root) : [];
-    // As much as was looked at and changed: each is compared, and each is made again.
+    // Each node that was read is compared, and each change is made again, so the work counts twice.
     if (commit) domain.debt.add(edit.work, this.#now());
     this.fairness.ended(domain.domid, transaction, conflicts.length > 0);
     if (conflicts.length > 0) {
@@ -141,7 +141,7 @@ export class Store {
     }
     if (!commit) return;
 
-    // What was read is as it was, so the changes mean the same on today's tree. Parents first.
+    // Nothing that was read has changed, so the changes apply to the current tree. Parents first.
     const merged = new Edit(this.#root, UNLIMITED);
     const changes = [...edit.changed].map(([path, record]) => ({ path, record }));
     merged.apply(changes.sort((a, b) => (a.path < b.path ? -1 : 1)));
@@ -158,7 +158,7 @@ export class Store {
     domain.lost.clear();
   }
 
-  /** Ends what has been open for too long. */
+  /** Ends transactions and turns that have been open for too long. */
   expire(): void {
     const now = this.#now();
     this.fairness.expire(now);
@@ -168,7 +168,7 @@ export class Store {
     }
   }
 
-  /** The transactions of others whose changes would give `domid` a node or a permission are lost. */
+  /** Ends the transactions of other domains that would give `domid` a node or a permission. */
   loseGrantsTo(domid: number): void {
     for (const [transaction, domain] of this.#open) {
       for (const record of transaction.edit.changed.values()) {
@@ -179,7 +179,7 @@ export class Store {
     }
   }
 
-  /** When `expire` has something to do; Infinity when nothing is open. */
+  /** Time (ms) at which `expire` has work; Infinity when nothing is open. */
   get nextTick(): number {
     const oldest: Transaction | undefined = this.#open.keys().next().value;
     const lostAt = oldest === undefined ? Infinity : oldest.startedAt + TRANSACTION_MS;
@@ -241,7 +241,10 @@ export class Store {
     }
   }
 
-  /** A turn is not broken by it: while it lasts, its domain's rivals change nothing. */
+  /**
+   * Ends the oldest transactions while they keep too many replaced bytes alive. A transaction with a
+   * turn stays: its domain's rivals change nothing meanwhile.
+   */
   #unpin(by: number): void {
     for (const [transaction, domain] of this.#open) {
       if (this.#replacedBytes - transaction.replacedBytes <= REPLACED_BYTES_MAX) break;

@@ -1,9 +1,9 @@
 /**
- * Watches by the path they watch, so that a change costs as many look-ups as its path has parts,
- * however many watches there are.
+ * Watches, indexed by path. A change costs one look-up for each part of its path, however many
+ * watches there are.
  *
- * What a watch hears of: a change of its path or of anything below it. What went because a node
- * above it was removed is told to the watches of exactly that path.
+ * A watch reports changes of its path and of every node below it. When a node disappears because an
+ * ancestor was removed, only the watches of exactly that node report it.
  *
  * Source: xen: docs/misc/xenstore.txt, "Watches".
  */
@@ -12,25 +12,25 @@ import type { PendingEvent } from "./domain.ts";
 import type { Happened } from "./edit.ts";
 import { parentOf } from "./node.ts";
 
-/** Called in the device's own process. May use the store. */
+/** Handler of a watch of the device itself. It may use the store. */
 export type WatchHandler = (path: string, token: string) => void;
 
 export interface Watch {
   readonly domid: number;
-  /** Absolute, or special. */
+  /** An absolute path, or the name of a special event. */
   readonly path: string;
   readonly token: string;
-  /** Its events name paths as it was named: from the domain's own directory on. */
+  /** The watch was set with a relative path, so its events carry paths relative to the domain's home. */
   readonly relative: boolean;
-  /** Of a watch of the device's own; a guest's is told by message. */
+  /** Given for a watch of the device itself. A guest's watch sends a message instead. */
   readonly handler: WatchHandler | undefined;
-  /** Its events that wait, by path. */
+  /** Pending events of this watch, by path. */
   readonly pending: Map<string, PendingEvent>;
 }
 
 const WATCH_BYTES = 64;
 
-/** What a watch, or an event that waits, adds to its domain's memory. */
+/** Bytes that a watch, or a pending event, adds to its domain's memory. */
 export function watchBytes(path: string, token: string): number {
   return WATCH_BYTES + path.length + token.length;
 }
