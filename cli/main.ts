@@ -1,25 +1,32 @@
 /** Finds the command in the arguments, runs it, and turns what comes out into an exit code. */
 import { Command, CommanderError } from "commander";
 import { PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
-import { captureCommand } from "./capture/capture.ts";
 import { unknownVariables } from "./common/environment.ts";
 import { ExitCode, Failure } from "./common/failure.ts";
 import { createLog } from "./common/log.ts";
 import { asksForJson, logOptions } from "./common/options.ts";
 import { endWithoutStdout } from "./common/output.ts";
 import { VERSION } from "./common/version.ts";
-import { demoCommand } from "./demo/demo.ts";
-import { exchangeCommand } from "./demo/exchange.ts";
-import { deviceCommand } from "./device.ts";
-import { frontendCommand } from "./frontend.ts";
-import { completionCommand } from "./help/completion.ts";
-import { migrateCommand } from "./migrate.ts";
-import { bridgeCommand } from "./netmap/bridge.ts";
-import { lbCommand } from "./netmap/lb.ts";
-import { pktGenCommand } from "./netmap/pkt-gen.ts";
-import { replayCommand } from "./netmap/replay.ts";
-import { statusCommand } from "./status/status.ts";
-import { wiresharkCommand } from "./wireshark/wireshark.ts";
+
+/** Every command by name, in the order of the help. A start loads the one that it needs. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  demo: async () => (await import("./demo/demo.ts")).demoCommand(),
+  device: async () => (await import("./device.ts")).deviceCommand(),
+  frontend: async () => (await import("./frontend.ts")).frontendCommand(),
+  "pkt-gen": async () => (await import("./netmap/pkt-gen.ts")).pktGenCommand(),
+  bridge: async () => (await import("./netmap/bridge.ts")).bridgeCommand(),
+  lb: async () => (await import("./netmap/lb.ts")).lbCommand(),
+  replay: async () => (await import("./netmap/replay.ts")).replayCommand(),
+  status: async () => (await import("./status/status.ts")).statusCommand(),
+  capture: async () => (await import("./capture/capture.ts")).captureCommand(),
+  wireshark: async () => (await import("./wireshark/wireshark.ts")).wiresharkCommand(),
+  migrate: async () => (await import("./migrate.ts")).migrateCommand(),
+  completion: async () => (await import("./help/completion.ts")).completionCommand(),
+  exchange: async () => (await import("./demo/exchange.ts")).exchangeCommand(),
+};
+const HIDDEN = "exchange";
+/** Prints something about all commands. */
+const OF_ALL = "completion";
 
 /** Time that closed sockets and files get to go; what is still there then is a leak of ours. */
 const LINGER_MS = 2000;
@@ -36,8 +43,11 @@ export async function main(argv: readonly string[]): Promise<void> {
   setTimeout(() => process.exit(), LINGER_MS).unref();
 }
 
-/** The whole command line. The build generates the manual page from it. */
-export function commandLine(): Command {
+/**
+ * The whole command line, from which the build generates the manual page. With `only` the other
+ * commands have a name and nothing more.
+ */
+export async function commandLine(only?: string): Promise<Command> {
   const program = new Command("ringwire")
     .description("A virtual NIC whose driver and whose device live in different processes.")
     .version(VERSION)
@@ -48,33 +58,24 @@ export function commandLine(): Command {
     .configureOutput({ outputError: () => {} })
     .addHelpText("before", EXAMPLES)
     .addHelpText("after", AFTER);
-  const commands = [
-    demoCommand(),
-    deviceCommand(),
-    frontendCommand(),
-    pktGenCommand(),
-    bridgeCommand(),
-    lbCommand(),
-    replayCommand(),
-    statusCommand(),
-    captureCommand(),
-    wiresharkCommand(),
-    migrateCommand(),
-    completionCommand(),
-  ];
-  for (const command of commands) program.addCommand(inherit(command));
-  program.addCommand(inherit(exchangeCommand()), { hidden: true });
+  for (const [name, load] of Object.entries(COMMANDS)) {
+    const command = only === undefined || only === name ? await load() : new Command(name);
+    program.addCommand(inherit(command), { hidden: name === HIDDEN });
+  }
   return program;
 }
 
 async function run(argv: readonly string[]): Promise<ExitCode> {
-  const program = commandLine();
+  const [, , name = ""] = argv;
+  const isOne = Object.hasOwn(COMMANDS, name) && name !== OF_ALL;
+  const program = await commandLine(isOne ? name : undefined);
   let begun: Command | undefined;
-  program.hook("preAction", (_program, command) => {
+  program.hook("preAction", async (_program, command) => {
     begun = command;
     // "MainThread" is what lists of processes call every Node.
     process.title = ["ringwire", ...argv.slice(2)].join(" ");
-    warnOf(unknownVariables(program, process.env), command);
+    if (unknownVariables(program, process.env).length === 0) return;
+    warnOf(unknownVariables(await commandLine(), process.env), command);
   });
   try {
     if (argv.length <= 2) {

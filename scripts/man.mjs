@@ -7,4 +7,4 @@ const folder = resolve(process.argv[2]);
 const load = (file) => import(pathToFileURL(`${folder}/cli/${file}`).href);
 const { commandLine } = await load("main.js");
 const { manPage } = await load("help/man-page.js");
-writeFileSync(`${folder}/man/ringwire.1`, manPage(commandLine()));
+writeFileSync(`${folder}/man/ringwire.1`, manPage(await commandLine()));

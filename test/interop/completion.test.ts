@@ -9,7 +9,7 @@ import { commandLine } from "../../cli/main.ts";
 import { missingProgram } from "../support/installed.ts";
 import { ROOT, run, runRingwire } from "../support/process.ts";
 
-const program = commandLine();
+const program = await commandLine();
 const help = program.createHelp();
 const commands = help.visibleCommands(program);
 /** "pkt-gen --rate" for every spelling of every flag that help shows. */

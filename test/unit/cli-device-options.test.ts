@@ -94,8 +94,8 @@ describe("guest-6 --device-option", () => {
     expect(page.split("\n").filter((line) => line.length > 80)).toEqual([]);
   });
 
-  it("guest-6 the manual page lists them too", () => {
-    const page = manPage(commandLine());
+  it("guest-6 the manual page lists them too", async () => {
+    const page = manPage(await commandLine());
     expect(keys.filter((key) => !page.includes(`  ${key}=`))).toEqual([]);
   });
 });

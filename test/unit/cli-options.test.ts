@@ -82,8 +82,9 @@ describe("layers of options", () => {
   });
 });
 
-describe("ux-S18 variables of the environment", () => {
-  const unknown = (env: NodeJS.ProcessEnv) => unknownVariables(commandLine(), env);
+describe("ux-S18 variables of the environment", async () => {
+  const program = await commandLine();
+  const unknown = (env: NodeJS.ProcessEnv) => unknownVariables(program, env);
 
   it("one that nobody knows is told, with what was most likely meant", () => {
     expect(unknown({ RINGWIRE_LISTNE: "x" })).toEqual([
