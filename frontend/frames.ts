@@ -7,7 +7,12 @@
  * Offloads end here. A merged or unfinished packet is cut and finished in software, so a frame that
  * is read has every checksum and is no longer than the MTU allows.
  */
-import { ETHER_HEADER_BYTES } from "../shared/net/ethernet.ts";
+import {
+  ETHER_HEADER_BYTES,
+  ETHER_TYPE,
+  isVlanType,
+  VLAN_TAG_BYTES,
+} from "../shared/net/ethernet.ts";
 import { Frame, Gso } from "../shared/net/frame.ts";
 import { Headers } from "../shared/net/headers.ts";
 import { Segmenter } from "../shared/net/segment.ts";
@@ -28,6 +33,11 @@ export interface FrameCounters {
 }
 
 type Read = IteratorResult<Uint8Array, undefined>;
+
+/** What of a frame the MTU does not count. */
+const headerBytes = (frame: Uint8Array): number =>
+  ETHER_HEADER_BYTES +
+  (isVlanType((frame[ETHER_TYPE]! << 8) | frame[ETHER_TYPE + 1]!) ? VLAN_TAG_BYTES : 0);
 
 /** Storage of a frame to send: an Ethernet header with tags, and the largest MTU. */
 const CLUSTER_BYTES = 9216 + 64;
@@ -114,11 +124,12 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
   /** False: no room now. */
   #transmit(frame: Uint8Array): boolean {
     const { length } = frame;
+    const { mtu, name } = this.#ifnet;
     if (this.#end !== undefined) {
       throw this.#end.error ?? new SessionError("CLOSED", "the NIC is closed");
     }
-    if (length < ETHER_HEADER_BYTES || length > CLUSTER_BYTES) {
-      throw new SessionError("EMSGSIZE", `${length} bytes are no Ethernet frame of this NIC`);
+    if (length < ETHER_HEADER_BYTES || length > headerBytes(frame) + mtu) {
+      throw new SessionError("EMSGSIZE", `${name}: a frame of ${length} bytes, MTU ${mtu}`);
     }
     const m = this.#pool.get()!;
     m.buffer.set(frame);
@@ -129,7 +140,7 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
     m.free();
     if (errno === Errno.ENOBUFS) return false;
     const code = errnoText(errno);
-    throw new SessionError(code, `${this.#ifnet.name}: a frame of ${length} bytes: ${code}`);
+    throw new SessionError(code, `${name}: a frame of ${length} bytes: ${code}`);
   }
 
   /** A packet from the driver, ours to free. */

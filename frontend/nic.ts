@@ -48,8 +48,10 @@ export interface NicOptions {
   readonly queues?: number | undefined;
   /** Bytes of a packet without its Ethernet header; 1500. */
   readonly mtu?: number | undefined;
-  /** ENA: slots of each ring, a power of two; 4096 to receive and 1024 to transmit. Xen's have 256. */
-  readonly ringSize?: number | undefined;
+  /** ENA: slots of each receive ring, a power of two; 4096. Xen's have 256. */
+  readonly rxRingSize?: number | undefined;
+  /** ENA: slots of each transmit ring, a power of two; 1024. */
+  readonly txRingSize?: number | undefined;
   /** Merges received TCP segments. On under a TAP, else off: a program and netmap get frames as they came. */
   readonly lro?: boolean | undefined;
   /** ENA: transmit descriptors go to device memory (low-latency queues), where the device has some. */
@@ -143,9 +145,9 @@ export class Nic extends EventEmitter<NicEvents> {
   /** Throws an Error for a `connect` that is no address. Nothing happens before `open`. */
   constructor(options: NicOptions) {
     super();
-    const { ifname, agent = "ringwire", log = silentLogger, netmap, ringSize } = options;
+    const { ifname, agent = "ringwire", log = silentLogger, netmap } = options;
     const driver = options.driver ?? personalityOf(ifname ?? "") ?? "ena";
-    const { lro = options.tap !== undefined && !netmap, llq, trusted } = options;
+    const { lro = options.tap !== undefined && !netmap } = options;
     this.#options = options;
     this.#driver = driver;
     this.#log = log;
@@ -155,15 +157,7 @@ export class Nic extends EventEmitter<NicEvents> {
       name: this.#name,
       numbered: options.name === undefined,
       personality: driver,
-      driver: (context) =>
-        createDriver(driver, context, {
-          netmap: this.#netmap,
-          lro,
-          llq,
-          trusted,
-          rxRingSize: ringSize,
-          txRingSize: ringSize,
-        }),
+      driver: (context) => createDriver(driver, context, { ...options, netmap: this.#netmap, lro }),
       agent,
       log,
       tap: options.trace,

@@ -41,7 +41,8 @@ const nic = await openNic({
   ifname: "ena0",
   name: isSink ? "sink" : "generator",
   queues: rings,
-  ringSize: Number(args["ring-size"]),
+  rxRingSize: Number(args["ring-size"]),
+  txRingSize: Number(args["ring-size"]),
   zeroMask: args["zero-mask"],
   netmap: true,
 });

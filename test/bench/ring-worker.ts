@@ -9,9 +9,8 @@ import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { type Mbuf, MbufPool } from "../../frontend/net/mbuf.ts";
-import { silentLogger } from "../../shared/log.ts";
+import { openNic } from "../../frontend/nic.ts";
 import { formatMac } from "../../shared/net/ethernet.ts";
-import { openNic } from "./nic.ts";
 
 /** Frames sent before the event loop gets its turn: what one flush of the link carries. */
 const BURST = 64;
@@ -110,13 +109,14 @@ const nic = await openNic({
   connect: args.connect,
   name: args.role === "sink" ? "sink" : "generator",
   zeroMask: args["zero-mask"],
-  ringSize: Number(args["ring-size"]),
-  personality: args.driver === "xen" ? "xen" : "ena",
-  log: silentLogger,
+  rxRingSize: Number(args["ring-size"]),
+  driver: args.driver === "xen" ? "xen" : "ena",
+  // As under a TAP.
+  lro: true,
+  agent: "ringwire-bench",
 });
 if (args.role === "sink") count(nic.ifnet);
 else generate(nic.ifnet);
-await nic.up();
 say({ ready: true });
 
 createInterface({ input: process.stdin }).on("line", (line) => {

@@ -6,11 +6,9 @@
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import { createEnaDriver } from "../../frontend/ena/index.ts";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { MbufPool } from "../../frontend/net/mbuf.ts";
-import { Session } from "../../frontend/session.ts";
-import { silentLogger } from "../../shared/log.ts";
+import { openNic } from "../../frontend/nic.ts";
 import { broadcast } from "../support/raw-ena.ts";
 
 const EVERY_MS = 5;
@@ -19,21 +17,6 @@ const FRAME_BYTES = 60;
 const { values: args } = parseArgs({ options: { connect: { type: "string" } } });
 if (args.connect === undefined) throw new Error("--connect URL is needed");
 const connect = args.connect;
-
-async function open(name: string): Promise<Session> {
-  const session = new Session({
-    connect,
-    name,
-    personality: "ena",
-    agent: "ringwire-bench",
-    queues: 1,
-    log: silentLogger,
-    driver: createEnaDriver,
-  });
-  await session.start();
-  await session.driver.up();
-  return session;
-}
 
 /** Lateness of our own timer, summed up: we did not run, whatever the device did. */
 let stalledMs = 0;
@@ -63,8 +46,12 @@ function send(from: Ifnet, to: Ifnet, pool: MbufPool): void {
   if (from.send(m) !== 0) m.free();
 }
 
-const sessions = [await open("pair-a"), await open("pair-b")] as const;
-const [a, b] = sessions.map(({ driver }) => driver.ifnet) as [Ifnet, Ifnet];
+const agent = "ringwire-bench";
+const nics = [
+  await openNic({ connect, agent, name: "pair-a" }),
+  await openNic({ connect, agent, name: "pair-b" }),
+] as const;
+const [a, b] = [nics[0].ifnet, nics[1].ifnet];
 const pool = new MbufPool(2048, 1024);
 const watches = [a, b].map((ifnet) => {
   const watch = new Watch();
@@ -89,7 +76,7 @@ createInterface({ input: process.stdin }).on("line", (tag) => {
   for (const watch of watches) watch.seen();
   const silenceMs = Math.max(...watches.map(({ longestMs }) => longestMs));
   for (const watch of watches) watch.longestMs = 0;
-  const reconnects = sessions.reduce((sum, session) => sum + session.reconnects, 0);
+  const reconnects = nics.reduce((sum, nic) => sum + nic.status().reconnects, 0);
   process.stdout.write(`${JSON.stringify({ tag: Number(tag), silenceMs, reconnects })}\n`);
 });
 process.once("SIGTERM", () => process.exit(0));

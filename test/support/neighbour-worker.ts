@@ -9,12 +9,10 @@
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import { createEnaDriver } from "../../frontend/ena/index.ts";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { type Mbuf, MbufPool, mCopyData } from "../../frontend/net/mbuf.ts";
-import { Session } from "../../frontend/session.ts";
-import { createXenDriver } from "../../frontend/xen/index.ts";
-import { silentLogger } from "../../shared/log.ts";
+import { openNic } from "../../frontend/nic.ts";
+import type { Personality } from "../../shared/wire/personality.ts";
 
 const HEADER_BYTES = 14;
 /** Local experimental EtherType (IEEE 802). */
@@ -116,21 +114,9 @@ function verify(m: Mbuf, to: Ifnet, from: Ifnet, d: Direction): void {
 
 const [driverA = "", driverB = ""] = args.drivers.split(",");
 
-async function open(name: string, personality: string): Promise<Session> {
-  const session = new Session({
-    connect,
-    name,
-    personality,
-    agent: "ringwire-neighbour",
-    queues: 1,
-    log: silentLogger,
-    driver: (context) =>
-      personality === "xen" ? createXenDriver(context) : createEnaDriver(context),
-  });
-  await session.start();
-  await session.driver.up();
-  return session;
-}
+const open = (name: string, driver: string) =>
+  openNic({ connect, name, driver: oneOf(driver), agent: "ringwire-neighbour" });
+const oneOf = (driver: string): Personality => (driver === "xen" ? "xen" : "ena");
 
 const a = await open(`${args.prefix}-a`, driverA);
 const b = await open(`${args.prefix}-b`, driverB);
@@ -139,8 +125,8 @@ const poolB = new MbufPool(2048, 1024);
 const fresh = (): Direction => ({ sent: 0, received: 0, missing: 0, wrong: 0, next: 0 });
 const ab = fresh();
 const ba = fresh();
-const ifA = a.driver.ifnet;
-const ifB = b.driver.ifnet;
+const ifA = a.ifnet;
+const ifB = b.ifnet;
 ifA.input = (m) => verify(m, ifA, ifB, ba);
 ifB.input = (m) => verify(m, ifB, ifA, ab);
 
@@ -159,7 +145,8 @@ function say(value: object): void {
 function counts(tag: number): void {
   // What is missing at the very end shows in no gap.
   const tell = ({ next: _next, ...d }: Direction) => ({ ...d, lost: d.sent - d.received });
-  say({ tag, ab: tell(ab), ba: tell(ba), foreign, reconnects: a.reconnects + b.reconnects });
+  const reconnects = a.status().reconnects + b.status().reconnects;
+  say({ tag, ab: tell(ab), ba: tell(ba), foreign, reconnects });
 }
 
 /** Tells the counts once all has arrived, or nothing more for longer than a process stands still. */

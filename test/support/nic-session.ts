@@ -2,12 +2,9 @@
  * Two NICs of one device, all in this process but joined by real WebSockets, that bring themselves
  * up, send each other frames and go down again. Every batch of the first is kept.
  */
-import { createEnaDriver } from "../../frontend/ena/index.ts";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { MbufPool } from "../../frontend/net/mbuf.ts";
-import { Session } from "../../frontend/session.ts";
-import { createXenDriver } from "../../frontend/xen/index.ts";
-import { silentLogger } from "../../shared/log.ts";
+import { openNic } from "../../frontend/nic.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { entriesOf } from "./batch-entries.ts";
 import { testDevice } from "./device-server.ts";
@@ -49,7 +46,7 @@ const ETHER_TYPE = 0x88b5;
 
 /** Runs the session to its end. */
 export async function runNicSession(options: SessionOptions): Promise<SessionRecord> {
-  const { personality, llq = false } = options;
+  const { personality, llq = false, mtu } = options;
   const batches: SessionBatch[] = [];
   /** NICs whose receive rings the device has heard of. */
   const receiving = new Set<string>();
@@ -65,26 +62,12 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
   });
   const { port } = device;
   await options.listening?.(port);
-  const open = async (name: string) => {
-    const session = new Session({
-      connect: `ws://127.0.0.1:${port}`,
-      name,
-      personality,
-      agent: "test",
-      queues: 1,
-      ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
-      log: silentLogger,
-      driver: (context) =>
-        personality === "xen" ? createXenDriver(context) : createEnaDriver(context, { llq }),
-    });
-    await session.start();
-    await session.driver.up();
-    return session;
-  };
+  const open = (name: string) =>
+    openNic({ connect: `127.0.0.1:${port}`, name, driver: personality, llq, mtu, agent: "test" });
   const a = await open("a");
   const b = await open("b");
-  const ifA = a.driver.ifnet;
-  const ifB = b.driver.ifnet;
+  const ifA = a.ifnet;
+  const ifB = b.ifnet;
   let received = 0;
   ifA.input = ifB.input = (m) => {
     received++;
