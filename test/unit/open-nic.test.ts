@@ -93,7 +93,7 @@ describe.each(["ena", "xen"] as const)("a NIC of %s", (driver) => {
     m.csumFlags = Csum.IP_UDP;
     m.csumStart = l4;
     m.csumOffset = 6;
-    expect(a.ifnet.transmit(m)).toBe(0);
+    expect(a.ifnet.send(m)).toBe(0);
     expect(await received).toEqual([buildPacket(packet).bytes]);
   });
 
