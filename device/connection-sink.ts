@@ -73,9 +73,8 @@ export class ConnectionSink implements Sink {
   }
 
   window(address: number, length: number): void {
-    const nic = this.#working("window");
+    this.#working("window");
     this.memory.windows.add(address, length);
-    nic.windowAdded(address, length);
   }
 
   endWindow(address: number): void {
@@ -131,13 +130,16 @@ export class ConnectionSink implements Sink {
     at: number,
     length: number,
   ): void {
-    this.#working("mmio_write").mmioWrite(bar, offset, src, at, length);
+    const { pci } = this.#working("mmio_write");
+    if (pci === undefined) throw this.#hasNo("mmio_write");
+    pci.mmioWrite(bar, offset, src, at, length);
   }
 
   mmioRead(tag: number, bar: number, offset: number, length: number): void {
-    const nic = this.#working("mmio_read");
+    const { pci } = this.#working("mmio_read");
+    if (pci === undefined) throw this.#hasNo("mmio_read");
     this.#readTags.add(tag);
-    const bytes = nic.mmioRead(bar, offset, length);
+    const bytes = pci.mmioRead(bar, offset, length);
     this.link.writer.control([Op.MMIO_READ_REPLY, tag, bytes]);
     this.link.scheduleFlush();
   }
@@ -173,10 +175,12 @@ export class ConnectionSink implements Sink {
 
   #guest(what: string): GuestCalls {
     const { guest } = this.#working(what);
-    if (guest === undefined) {
-      throw new WireError("WIRE_STATE", `${what}: the personality ${this.#personality} has none`);
-    }
+    if (guest === undefined) throw this.#hasNo(what);
     return guest;
+  }
+
+  #hasNo(what: string): WireError {
+    return new WireError("WIRE_STATE", `${what}: the personality ${this.#personality} has none`);
   }
 
   #working(what: string): Nic {

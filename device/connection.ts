@@ -19,7 +19,6 @@ import {
   PROTOCOL_VERSION,
   WireError,
 } from "../shared/wire/transactions.ts";
-import { GRANT_PAGE_BYTES } from "../shared/xen/grant.ts";
 import { Refusal } from "./admission.ts";
 import type { RingSource } from "./capture/hub.ts";
 import { type ConnectionEvents, ConnectionSink } from "./connection-sink.ts";
@@ -123,7 +122,7 @@ export class Connection implements RingSource {
     if (owner.checkWindows) {
       this.#mirrors = new MirrorCheck(
         (address, length, space) => this.#end.memory.ask(address, length, space),
-        () => this.#shared(),
+        () => this.#nic?.guest?.sharedRings() ?? this.#windows(),
         (where) => this.#windowDiverged(where),
       );
     }
@@ -187,26 +186,10 @@ export class Connection implements RingSource {
     void this.#mirrors?.tick();
   }
 
-  /** Memory that both sides hold, as this frontend lets it be read: a guest's rings by their grants. */
-  #shared(): readonly Mirror[] {
-    const nic = this.#nic;
-    if (nic === undefined) return [];
-    if (nic.guest === undefined) {
-      return this.#end.memory.windows.all.map(({ address, bytes }) => ({
-        space: Space.BUS,
-        address,
-        bytes,
-      }));
-    }
-    const state = nic.queues();
-    if (state?.personality !== "xen") return [];
-    const rings = state.queues.flatMap(({ tx, rx }) => [tx, rx]);
-    if (state.control !== undefined) rings.push(state.control.ring);
-    return rings.map(({ reference, page }) => ({
-      space: Space.GRANT,
-      address: reference * GRANT_PAGE_BYTES,
-      bytes: page,
-    }));
+  /** Memory that the driver of a PCI function shares with the model. */
+  #windows(): readonly Mirror[] {
+    const { all } = this.#end.memory.windows;
+    return all.map(({ address, bytes }) => ({ space: Space.BUS, address, bytes }));
   }
 
   /** The frontend connects again and tells all of its memory anew: so the copies are one again. */
@@ -329,8 +312,8 @@ export class Connection implements RingSource {
       queues: config.queues,
       maxMtu: config.maxMtu,
       pushBytes: this.#owner.pushBytes,
-      revision: this.#nic.revision,
-      deviceMemory: this.#nic.deviceMemory,
+      revision: this.#nic.pci?.revision ?? 0,
+      deviceMemory: this.#nic.pci?.deviceMemory ?? false,
     };
     this.#end.link.writer.control([Op.WELCOME, welcome]);
     this.#end.link.scheduleFlush();

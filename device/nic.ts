@@ -4,6 +4,7 @@ import type { Logger } from "../shared/log.ts";
 import type { GrantState, QueueState } from "../shared/wire/queue-state.ts";
 import type { FaultSeverity, GrantVersion } from "../shared/wire/transactions.ts";
 import type { GuestMemory, HostMemory } from "./dma/host-memory.ts";
+import type { Mirror } from "./dma/mirror-check.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 
 /** What was agreed in hello and welcome. */
@@ -58,7 +59,7 @@ export type Snapshot = {
   readonly [key: string]: number | string | boolean | Snapshot | Snapshot[];
 };
 
-/** What a paravirtual guest asks of its hypervisor; a NIC model without it takes none of these. */
+/** What a paravirtual guest asks of its hypervisor. A NIC model without it refuses these. */
 export interface GuestCalls {
   /** `count` packed records of shared/xen/grant.ts. Throws WireError. */
   grant(version: GrantVersion, view: DataView, at: number, count: number): void;
@@ -77,19 +78,26 @@ export interface GuestCalls {
   xenstore(src: Uint8Array, at: number, length: number): void;
   /** Grants that live now and what was told of their use, as packed records of shared/xen/grant.ts. */
   liveGrants(): GrantState;
+  /** The rings that the guest shares with the model now, as its grants let them be read. */
+  sharedRings(): readonly Mirror[];
 }
 
-export interface Nic {
-  readonly guest?: GuestCalls;
-  /** PCI revision id, and whether there is a BAR 2: told in welcome. */
+/** What a driver asks of a PCI function. A NIC model without it refuses these. */
+export interface PciCalls {
+  /** PCI revision id; told in welcome. */
   readonly revision: number;
+  /** True when there is a BAR 2; told in welcome. */
   readonly deviceMemory: boolean;
   /** A posted register, doorbell or device-memory write; bytes are src[at .. at + length). */
   mmioWrite(bar: number, offset: number, src: Uint8Array, at: number, length: number): void;
   /** A plain register read. Returns the bytes. */
   mmioRead(bar: number, offset: number, length: number): Uint8Array;
-  /** A window appeared or is about to go away. */
-  windowAdded(address: number, length: number): void;
+}
+
+export interface Nic {
+  readonly pci?: PciCalls;
+  readonly guest?: GuestCalls;
+  /** A window is about to go away. */
   windowRemoved(address: number, length: number): void;
   /**
    * The NIC is about to move to another device: has the driver suspend, calls `done` when it has.

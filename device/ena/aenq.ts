@@ -50,10 +50,6 @@ export class EventQueue {
     this.#vectors = vectors;
   }
 
-  get configured(): boolean {
-    return this.#ring !== undefined;
-  }
-
   get ring(): CompletionRing | undefined {
     return this.#ring;
   }
@@ -71,8 +67,10 @@ export class EventQueue {
     this.#linkTold = false;
   }
 
-  /** AENQ_HEAD_DB of a configured ring. */
-  headDoorbell(ring: CompletionRing, value: number): void {
+  /** AENQ_HEAD_DB; without a ring nothing happens. */
+  headDoorbell(value: number): void {
+    const ring = this.#ring;
+    if (ring === undefined) return;
     const head = index16(value);
     const free = distance(ring.cursor.head, head);
     const before = this.#head === undefined ? 0 : distance(ring.cursor.head, this.#head);

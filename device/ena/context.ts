@@ -25,6 +25,7 @@ export class EnaContext {
   readonly lines: LogLimit;
   readonly counters: EnaCounters;
   readonly llq: boolean;
+  readonly readless: boolean;
   readonly disableMetaCaching: boolean;
   readonly rssKeyReversed: boolean;
   /** Picks below n at random when completions are shuffled; undefined when they are not. */
@@ -39,6 +40,7 @@ export class EnaContext {
     this.lines = new LogLimit(host.log, host.clock.now);
     this.counters = counters;
     this.llq = options.llq ?? true;
+    this.readless = options.readless ?? true;
     this.disableMetaCaching = options.disableMetaCaching ?? false;
     this.rssKeyReversed = (options.rssKeyOrder ?? "reversed") === "reversed";
     this.pick = options.completionOrder === "shuffle" ? picker(options.seed ?? 1) : undefined;

@@ -461,7 +461,7 @@ export class Features {
   }
 
   #setAenq(groups: number): AdminStatus {
-    if (!this.#events.configured) {
+    if (this.#events.ring === undefined) {
       return this.#refuse("AENQ groups before the event ring: write AENQ_BASE and AENQ_CAPS first");
     }
     if ((groups & ~AENQ_GROUPS) !== 0) {

@@ -2,13 +2,11 @@
  * An ENA function as the device process offers it: registers, admin and event queues, IO queues,
  * and a port on the segment. See README.md beside this file.
  */
-import { ACQ_ENTRY_SIZE, AQ_ENTRY_SIZE } from "../../shared/ena/admin.ts";
-import { AENQ_ENTRY_SIZE, AenqGroup } from "../../shared/ena/aenq.ts";
+import { AenqGroup } from "../../shared/ena/aenq.ts";
 import { nameOf } from "../../shared/ena/names.ts";
-import { queueCapsReg, Register, ResetReason } from "../../shared/ena/registers.ts";
-import { isPowerOfTwo } from "../../shared/ring/phase.ts";
+import { ResetReason } from "../../shared/ena/registers.ts";
 import type { QueueState } from "../../shared/wire/queue-state.ts";
-import type { Nic, NicHost, Snapshot } from "../nic.ts";
+import type { Nic, NicHost, PciCalls, Snapshot } from "../nic.ts";
 import { EventQueue } from "./aenq.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
 import { EnaContext } from "./context.ts";
@@ -23,20 +21,14 @@ import { Vectors } from "./notify.ts";
 import type { EnaOptions } from "./options.ts";
 import { queueState } from "./queue-state.ts";
 import { Queues } from "./queues.ts";
-import { BAR0_BYTES, type RegisterActions, Registers } from "./registers.ts";
+import { Registers } from "./registers.ts";
 import { Rss } from "./rss.ts";
 
 export type { EnaOptions } from "./options.ts";
 
-/** Register block, and memory of low latency queues. */
-const BAR0 = 0;
-const BAR2 = 2;
-/** PCI revision bit 0: drivers read registers plainly, and not through MMIO_RESP. */
-const REVISION_NO_READLESS = 1;
-const MAX_ADMIN_DEPTH = 1024;
-
 /** An ENA NIC: what the server needs, and the levers of fault scripts. */
 export interface EnaNic extends Nic {
+  readonly pci: PciCalls;
   /** Events at will; false when the driver did not enable the group or its ring is full. */
   readonly events: EventQueue;
   /** FATAL_ERROR in DEV_STS and as an event: admin and event queues rest until a reset. */
@@ -49,9 +41,8 @@ export function createEnaNic(host: NicHost, options: EnaOptions = {}): EnaNic {
   return new EnaFunction(host, options);
 }
 
-class EnaFunction implements EnaNic, RegisterActions {
-  readonly revision: number;
-  readonly deviceMemory: boolean;
+class EnaFunction implements EnaNic {
+  readonly pci: Registers;
   readonly events: EventQueue;
   readonly #context: EnaContext;
   readonly #vectors: Vectors;
@@ -61,14 +52,11 @@ class EnaFunction implements EnaNic, RegisterActions {
   readonly #queues: Queues;
   readonly #lifecycle: Lifecycle;
   readonly #admin: AdminQueue;
-  readonly #registers: Registers;
   #destroyed = false;
 
   constructor(host: NicHost, options: EnaOptions) {
     const context = new EnaContext(host, new EnaCounters(), options);
     this.#context = context;
-    this.revision = (options.readless ?? true) ? 0 : REVISION_NO_READLESS;
-    this.deviceMemory = context.llq;
     this.#vectors = new Vectors(host, host.config.queues + 1);
     this.events = new EventQueue(context, this.#vectors);
     this.#rss = new Rss(context.rssKeyReversed);
@@ -88,40 +76,17 @@ class EnaFunction implements EnaNic, RegisterActions {
       this.#queues,
       this.#vectors,
     );
-    this.#registers = new Registers(context, this);
+    this.pci = new Registers(context, {
+      lifecycle: this.#lifecycle,
+      admin: this.#admin,
+      events: this.events,
+      vectors: this.#vectors,
+      queues: this.#queues,
+      datapath: this.#datapath,
+    });
   }
 
   // Nic.
-
-  mmioWrite(bar: number, offset: number, src: Uint8Array, at: number, length: number): void {
-    if (this.#destroyed) return;
-    if (bar === BAR2) {
-      this.#queues.writeLlq(offset, src, at, length);
-      return;
-    }
-    if (bar !== BAR0 || (offset & 3) !== 0 || (length & 3) !== 0 || offset + length > BAR0_BYTES) {
-      this.#context.note(
-        "MMIO_BAD_ACCESS",
-        `write of ${length} bytes to BAR ${bar} offset 0x${offset.toString(16)}: registers are 4 aligned bytes of BAR 0`,
-      );
-      return;
-    }
-    for (let i = 0; i < length; i += 4) this.#registers.write(offset + i, word(src, at + i));
-  }
-
-  mmioRead(bar: number, offset: number, length: number): Uint8Array {
-    const bytes = new Uint8Array(length);
-    if (bar !== BAR0) return bytes;
-    for (let i = 0; i < length; i++) {
-      const value = this.#registers.read((offset + i) & ~3);
-      bytes[i] = value >>> (8 * ((offset + i) & 3));
-    }
-    return bytes;
-  }
-
-  windowAdded(): void {
-    // A ring is looked up when it is created; a window that comes later changes nothing.
-  }
 
   windowRemoved(address: number, length: number): void {
     this.#queues.windowRemoved(address, length);
@@ -154,6 +119,7 @@ class EnaFunction implements EnaNic, RegisterActions {
     if (this.#destroyed) return;
     this.#destroyed = true;
     this.#context.generation++;
+    this.#lifecycle.close();
     this.#admin.reset();
     this.events.reset();
     this.#datapath.close();
@@ -252,121 +218,13 @@ class EnaFunction implements EnaNic, RegisterActions {
     return this.events.plain(AenqGroup.DEVICE_REQUEST_RESET);
   }
 
-  // Registers.
-
-  get status(): number {
-    return this.#lifecycle.status;
-  }
-
-  devCtl(value: number): void {
-    this.#lifecycle.devCtl(value);
-  }
-
-  adminDoorbell(value: number): void {
-    if (!this.#ready("AQ_DB")) return;
-    if (!this.#admin.running && !this.#startAdmin()) return;
-    this.#admin.doorbell(value);
-  }
-
-  eventHead(value: number): void {
-    if (!this.#ready("AENQ_HEAD_DB")) return;
-    if (!this.events.configured && !this.#configureEvents()) {
-      this.#context.note(
-        "AENQ_NOT_CONFIGURED",
-        "AENQ_HEAD_DB was written before AENQ_BASE and AENQ_CAPS: there is no event ring",
-      );
-      return;
-    }
-    const { ring } = this.events;
-    if (ring !== undefined) this.events.headDoorbell(ring, value);
-  }
-
-  maskManagement(masked: boolean): void {
-    this.#vectors.maskManagement(masked);
-  }
-
-  doorbell(queue: number, value: number): void {
-    if (this.#ready("a doorbell")) this.#queues.doorbell(queue, value);
-  }
-
-  unmask(queue: number, value: number): void {
-    if (this.#ready("an interrupt register")) this.#queues.unmask(queue, value);
-  }
-
-  numa(queue: number, value: number): void {
-    if (this.#ready("a NUMA register")) this.#queues.numa(queue, value);
-  }
-
-  /** Neither in reset nor broken. */
-  #ready(what: string): boolean {
-    if (this.#lifecycle.resetting) {
-      this.#context.note(
-        "REGISTER_IN_RESET",
-        `${what} was written during reset: write 0 to DEV_CTL first`,
-      );
-      return false;
-    }
-    return !this.#lifecycle.fatal;
-  }
-
-  /**
-   * The first AQ_DB: both admin rings must be there, and the event ring too. Hardware dies with a
-   * fatal error when the event ring comes after the first command, and does not say why; we say.
-   */
-  #startAdmin(): boolean {
-    const commands = this.#ring(Register.AQ_BASE_LO, Register.AQ_CAPS, AQ_ENTRY_SIZE);
-    const completions = this.#ring(Register.ACQ_BASE_LO, Register.ACQ_CAPS, ACQ_ENTRY_SIZE);
-    if (commands === undefined || completions === undefined) {
-      const missing = commands === undefined ? "AQ_BASE and AQ_CAPS" : "ACQ_BASE and ACQ_CAPS";
-      this.#lifecycle.fail(
-        "AQ_NOT_CONFIGURED",
-        `AQ_DB was written before ${missing} named a ring of 64-byte entries, a power of two of them`,
-      );
-      return false;
-    }
-    if (completions.depth < commands.depth) {
-      this.#lifecycle.fail(
-        "ACQ_TOO_SMALL",
-        `${commands.depth} commands could not be completed into ${completions.depth} entries`,
-      );
-      return false;
-    }
-    if (!this.#configureEvents()) {
-      this.#lifecycle.fail(
-        "AENQ_NOT_CONFIGURED",
-        "the first admin command came before AENQ_BASE and AENQ_CAPS: set up the event ring first",
-      );
-      return false;
-    }
-    this.#admin.start(commands.address, commands.depth, completions.address, completions.depth);
-    return true;
-  }
-
-  #configureEvents(): boolean {
-    if (this.events.configured) return true;
-    const ring = this.#ring(Register.AENQ_BASE_LO, Register.AENQ_CAPS, AENQ_ENTRY_SIZE);
-    if (ring === undefined) return false;
-    this.events.configure(ring.address, ring.depth);
-    return true;
-  }
-
-  /** A ring as its base and caps registers describe it, or undefined when they do not. */
-  #ring(base: Register, caps: Register, entryBytes: number): RingPlace | undefined {
-    const address = this.#registers.address(base);
-    const value = this.#registers.word(caps);
-    const depth = queueCapsReg.depth(value);
-    if (address === 0 || address + depth * entryBytes > 2 ** 48) return undefined;
-    if (!isPowerOfTwo(depth) || depth < 2 || depth > MAX_ADMIN_DEPTH) return undefined;
-    return queueCapsReg.entryBytes(value) === entryBytes ? { address, depth } : undefined;
-  }
-
   #dropAll(): void {
     this.#admin.reset();
     this.events.reset();
     this.#datapath.dropQueues();
     this.#vectors.reset();
     this.#features.reset();
-    this.#registers.reset();
+    this.pci.reset();
     this.#context.host.memory.abandon();
   }
 
@@ -375,11 +233,6 @@ class EnaFunction implements EnaNic, RegisterActions {
     if (host === undefined) return "unknown";
     return `${host.kernelVerStr} ${host.driverMajor}.${host.driverMinor}.${host.driverSubMinor}`;
   }
-}
-
-interface RingPlace {
-  readonly address: number;
-  readonly depth: number;
 }
 
 function ringSnapshot(index: number, ring: DescriptorRing, cq: CompletionQueue) {
@@ -392,6 +245,3 @@ function ringSnapshot(index: number, ring: DescriptorRing, cq: CompletionQueue) 
     vector: cq.vector,
   };
 }
-
-const word = (src: Uint8Array, at: number): number =>
-  (src[at]! | (src[at + 1]! << 8) | (src[at + 2]! << 16) | (src[at + 3]! << 24)) >>> 0;

@@ -35,9 +35,19 @@ export class Lifecycle {
     return this.#resetting;
   }
 
+  /** Neither in reset nor broken. */
+  get ready(): boolean {
+    return !this.#resetting && !this.#fatal;
+  }
+
   /** A device fault happened: admin and event queues rest until a reset. */
   get fatal(): boolean {
     return this.#fatal;
+  }
+
+  /** The function is gone: it rests as behind a device fault, and no reset comes. */
+  close(): void {
+    this.#fatal = true;
   }
 
   fail(code: string, text: string): void {

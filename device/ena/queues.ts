@@ -16,7 +16,7 @@ import {
   Placement,
   SqDirection,
 } from "../../shared/ena/admin.ts";
-import { DESC_SIZE, intrReg, numaReg, RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
+import { DESC_SIZE, RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
 import { llqDescsPerEntry, llqHeaderAt, llqHeaderRoom } from "../../shared/ena/llq.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { RecordType } from "../../shared/wire/records.ts";
@@ -127,52 +127,6 @@ export class Queues {
     }
     cqs[cmd.cqIdx] = undefined;
     return AdminStatus.SUCCESS;
-  }
-
-  /** The unmask register of a completion queue. */
-  unmask(index: number, value: number): void {
-    const cq = this.#datapath.cqs[index];
-    if (cq === undefined) {
-      this.#context.note(
-        "UNMASK_NO_QUEUE",
-        `interrupt register of completion queue ${index}, which does not exist`,
-      );
-      return;
-    }
-    if (intrReg.noModerationUpdate(value) === 0) {
-      cq.rxDelay = intrReg.rxDelay(value);
-      cq.txDelay = intrReg.txDelay(value);
-    }
-    if (intrReg.unmask(value) === 1 && cq.vector !== NO_VECTOR) this.#vectors.unmask(cq.vector);
-  }
-
-  numa(index: number, value: number): void {
-    const cq = this.#datapath.cqs[index];
-    if (cq !== undefined) cq.numaNode = numaReg.enabled(value) === 1 ? numaReg.node(value) : -1;
-    else
-      this.#context.note(
-        "NUMA_NO_QUEUE",
-        `NUMA register of completion queue ${index}, which does not exist`,
-      );
-  }
-
-  /** A submission queue's doorbell: the running tail. */
-  doorbell(index: number, value: number): void {
-    const tx = this.#datapath.tx[index];
-    if (tx !== undefined) {
-      tx.doorbell(value);
-      return;
-    }
-    const rx = this.#datapath.rx[index];
-    if (rx !== undefined) {
-      rx.doorbell(value);
-      this.#datapath.roomAgain();
-      return;
-    }
-    this.#context.note(
-      "DOORBELL_NO_QUEUE",
-      `doorbell of submission queue ${index}, which does not exist`,
-    );
   }
 
   /** BAR 2: bytes of a low latency queue. */

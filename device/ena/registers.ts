@@ -8,18 +8,29 @@
  * A register without a meaning reads as 0, and a write to it is named and changes nothing. No
  * register reads as all ones, which drivers take for a failed read.
  */
-import { mmioReadResp } from "../../shared/ena/admin.ts";
+import { ACQ_ENTRY_SIZE, AQ_ENTRY_SIZE, mmioReadResp } from "../../shared/ena/admin.ts";
+import { AENQ_ENTRY_SIZE } from "../../shared/ena/aenq.ts";
+import { intrReg, numaReg } from "../../shared/ena/io.ts";
 import {
   capsReg,
   controllerVersionReg,
   mmioReadReg,
+  queueCapsReg,
   Register,
   versionReg,
 } from "../../shared/ena/registers.ts";
+import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { RecordType } from "../../shared/wire/records.ts";
+import type { PciCalls } from "../nic.ts";
+import type { EventQueue } from "./aenq.ts";
 import { ADDRESS_END, type EnaContext } from "./context.ts";
+import type { AdminQueue } from "./control.ts";
+import type { Datapath } from "./datapath.ts";
+import type { Lifecycle } from "./lifecycle.ts";
+import { NO_VECTOR, type Vectors } from "./notify.ts";
+import type { Queues } from "./queues.ts";
 
-export const BAR0_BYTES = 0x8000;
+const BAR0_BYTES = 0x8000;
 export const DOORBELLS = 0x1000;
 export const UNMASKS = 0x2000;
 export const NUMAS = 0x3000;
@@ -31,48 +42,103 @@ const CONTROLLER_VERSION = controllerVersionReg.pack(0, 1, 0, 0);
 /** Contiguous queues; 3.1 s for a reset; 48 address bits; 0: the driver's own admin timeout. */
 const CAPS = capsReg.pack(1, 31, 48, 0);
 
-/** What a register write sets off. */
-export interface RegisterActions {
-  readonly status: number;
-  devCtl(value: number): void;
-  adminDoorbell(value: number): void;
-  eventHead(value: number): void;
-  maskManagement(masked: boolean): void;
-  doorbell(queue: number, value: number): void;
-  unmask(queue: number, value: number): void;
-  numa(queue: number, value: number): void;
+/** Register block, and memory of low latency queues. */
+const BAR0 = 0;
+const BAR2 = 2;
+/** PCI revision bit 0: drivers read registers plainly, and not through MMIO_RESP. */
+const REVISION_NO_READLESS = 1;
+const MAX_ADMIN_DEPTH = 1024;
+
+/** The parts that registers reach. */
+interface RegisterParts {
+  readonly lifecycle: Lifecycle;
+  readonly admin: AdminQueue;
+  readonly events: EventQueue;
+  readonly vectors: Vectors;
+  readonly queues: Queues;
+  readonly datapath: Datapath;
 }
 
-export class Registers {
+interface RingPlace {
+  readonly address: number;
+  readonly depth: number;
+}
+
+export class Registers implements PciCalls {
+  readonly revision: number;
+  readonly deviceMemory: boolean;
   readonly #context: EnaContext;
-  readonly #actions: RegisterActions;
+  readonly #parts: RegisterParts;
+  readonly #datapath: Datapath;
   /** What was written, by offset / 4. */
   readonly #words = new Uint32Array(0x200 / 4);
   readonly #response = new Uint8Array(mmioReadResp.size);
   readonly #responseView = new DataView(this.#response.buffer);
 
-  constructor(context: EnaContext, actions: RegisterActions) {
+  constructor(context: EnaContext, parts: RegisterParts) {
     this.#context = context;
-    this.#actions = actions;
+    this.#parts = parts;
+    this.#datapath = parts.datapath;
+    this.revision = context.readless ? 0 : REVISION_NO_READLESS;
+    this.deviceMemory = context.llq;
   }
 
-  /** A configuration register as the driver wrote it. */
-  word(offset: Register): number {
-    return this.#words[offset >>> 2]!;
+  mmioWrite(bar: number, offset: number, src: Uint8Array, at: number, length: number): void {
+    if (bar === BAR2) {
+      this.#parts.queues.writeLlq(offset, src, at, length);
+      return;
+    }
+    if (bar !== BAR0 || (offset & 3) !== 0 || (length & 3) !== 0 || offset + length > BAR0_BYTES) {
+      this.#context.note(
+        "MMIO_BAD_ACCESS",
+        `write of ${length} bytes to BAR ${bar} offset 0x${offset.toString(16)}: registers are 4 aligned bytes of BAR 0`,
+      );
+      return;
+    }
+    for (let i = 0; i < length; i += 4) {
+      const register = offset + i;
+      const value = word(src, at + i);
+      if (register < DOORBELLS || register >= MSIX_TABLE) this.#write(register, value);
+      else if (register >= UNMASKS) this.#writeQueue(register, value);
+      else if (this.#parts.lifecycle.ready || this.#ready("a doorbell")) {
+        const index = (register - DOORBELLS) >>> 2;
+        const { tx, rx } = this.#datapath;
+        if (tx[index] !== undefined) tx[index].doorbell(value);
+        else if (rx[index] !== undefined) {
+          rx[index].doorbell(value);
+          this.#datapath.roomAgain();
+        } else {
+          this.#context.note(
+            "DOORBELL_NO_QUEUE",
+            `doorbell of submission queue ${index}, which does not exist`,
+          );
+        }
+      }
+    }
   }
 
-  /** The 64-bit address in a pair of registers; Infinity when it has more than 48 bits. */
-  address(low: Register): number {
-    const address = this.#words[(low >>> 2) + 1]! * TWO_32 + this.#words[low >>> 2]!;
-    return address < ADDRESS_END ? address : Number.POSITIVE_INFINITY;
+  mmioRead(bar: number, offset: number, length: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    if (bar !== BAR0) return bytes;
+    for (let i = 0; i < length; i++) {
+      const value = this.#read((offset + i) & ~3);
+      bytes[i] = value >>> (8 * ((offset + i) & 3));
+    }
+    return bytes;
   }
 
   reset(): void {
     this.#words.fill(0);
   }
 
+  /** The 64-bit address in a pair of registers; Infinity when it has more than 48 bits. */
+  #address(low: Register): number {
+    const address = this.#words[(low >>> 2) + 1]! * TWO_32 + this.#words[low >>> 2]!;
+    return address < ADDRESS_END ? address : Number.POSITIVE_INFINITY;
+  }
+
   /** Any offset; what is not a register reads as 0. */
-  read(offset: number): number {
+  #read(offset: number): number {
     switch (offset) {
       case Register.VERSION:
         return VERSION;
@@ -81,7 +147,7 @@ export class Registers {
       case Register.CAPS:
         return CAPS;
       case Register.DEV_STS:
-        return this.#actions.status;
+        return this.#parts.lifecycle.status;
       case Register.INTR_MASK:
         return this.#words[offset >>> 2]!;
       default:
@@ -90,11 +156,7 @@ export class Registers {
   }
 
   /** `offset` is a multiple of 4. */
-  write(offset: number, value: number): void {
-    if (offset >= DOORBELLS) {
-      this.#writeQueue(offset, value);
-      return;
-    }
+  #write(offset: number, value: number): void {
     switch (offset) {
       case Register.AQ_BASE_LO:
       case Register.AQ_BASE_HI:
@@ -110,17 +172,17 @@ export class Registers {
         this.#words[offset >>> 2] = value;
         return;
       case Register.AQ_DB:
-        this.#actions.adminDoorbell(value);
+        if (this.#ready("AQ_DB") && this.#startAdmin()) this.#parts.admin.doorbell(value);
         return;
       case Register.AENQ_HEAD_DB:
-        this.#actions.eventHead(value);
+        if (this.#ready("AENQ_HEAD_DB")) this.#eventHead(value);
         return;
       case Register.INTR_MASK:
         this.#words[offset >>> 2] = value & 1;
-        this.#actions.maskManagement((value & 1) === 1);
+        this.#parts.vectors.maskManagement((value & 1) === 1);
         return;
       case Register.DEV_CTL:
-        this.#actions.devCtl(value);
+        this.#parts.lifecycle.devCtl(value);
         return;
       case Register.MMIO_REG_READ:
         this.#answer(mmioReadReg.registerOffset(value), mmioReadReg.reqId(value));
@@ -133,17 +195,108 @@ export class Registers {
     }
   }
 
+  /** The interrupt or NUMA register of a completion queue. */
   #writeQueue(offset: number, value: number): void {
-    const queue = (offset & 0xfff) >>> 2;
-    if (offset < UNMASKS) this.#actions.doorbell(queue, value);
-    else if (offset < NUMAS) this.#actions.unmask(queue, value);
-    else if (offset < MSIX_TABLE) this.#actions.numa(queue, value);
-    else {
+    const numa = offset >= NUMAS;
+    const name = numa ? "NUMA" : "interrupt";
+    if (!this.#ready(`the ${name} register of a queue`)) return;
+    const index = (offset & 0xfff) >>> 2;
+    const cq = this.#datapath.cqs[index];
+    if (cq === undefined) {
       this.#context.note(
-        "REGISTER_UNDEFINED",
-        `write to BAR 0 offset 0x${offset.toString(16)}: the MSI-X area belongs to the PCI function`,
+        numa ? "NUMA_NO_QUEUE" : "UNMASK_NO_QUEUE",
+        `${name} register of completion queue ${index}, which does not exist`,
+      );
+      return;
+    }
+    if (numa) {
+      cq.numaNode = numaReg.enabled(value) === 1 ? numaReg.node(value) : -1;
+      return;
+    }
+    if (intrReg.noModerationUpdate(value) === 0) {
+      cq.rxDelay = intrReg.rxDelay(value);
+      cq.txDelay = intrReg.txDelay(value);
+    }
+    if (intrReg.unmask(value) === 1 && cq.vector !== NO_VECTOR) {
+      this.#parts.vectors.unmask(cq.vector);
+    }
+  }
+
+  /** True when the device is neither in reset nor broken. */
+  #ready(what: string): boolean {
+    const { lifecycle } = this.#parts;
+    if (lifecycle.resetting) {
+      this.#context.note(
+        "REGISTER_IN_RESET",
+        `${what} was written during reset: write 0 to DEV_CTL first`,
       );
     }
+    return lifecycle.ready;
+  }
+
+  #eventHead(value: number): void {
+    const { events } = this.#parts;
+    if (this.#configureEvents()) events.headDoorbell(value);
+    else {
+      this.#context.note(
+        "AENQ_NOT_CONFIGURED",
+        "AENQ_HEAD_DB was written before AENQ_BASE and AENQ_CAPS: there is no event ring",
+      );
+    }
+  }
+
+  /**
+   * The first AQ_DB: both admin rings must be there, and the event ring too. Hardware dies with a
+   * fatal error when the event ring comes after the first command, and gives no reason. This device
+   * names it.
+   */
+  #startAdmin(): boolean {
+    const { admin, lifecycle } = this.#parts;
+    if (admin.running) return true;
+    const commands = this.#ring(Register.AQ_BASE_LO, Register.AQ_CAPS, AQ_ENTRY_SIZE);
+    const completions = this.#ring(Register.ACQ_BASE_LO, Register.ACQ_CAPS, ACQ_ENTRY_SIZE);
+    if (commands === undefined || completions === undefined) {
+      const missing = commands === undefined ? "AQ_BASE and AQ_CAPS" : "ACQ_BASE and ACQ_CAPS";
+      lifecycle.fail(
+        "AQ_NOT_CONFIGURED",
+        `AQ_DB was written before ${missing} named a ring of 64-byte entries, a power of two of them`,
+      );
+      return false;
+    }
+    if (completions.depth < commands.depth) {
+      lifecycle.fail(
+        "ACQ_TOO_SMALL",
+        `${commands.depth} commands could not be completed into ${completions.depth} entries`,
+      );
+      return false;
+    }
+    if (!this.#configureEvents()) {
+      lifecycle.fail(
+        "AENQ_NOT_CONFIGURED",
+        "the first admin command came before AENQ_BASE and AENQ_CAPS: set up the event ring first",
+      );
+      return false;
+    }
+    admin.start(commands.address, commands.depth, completions.address, completions.depth);
+    return true;
+  }
+
+  #configureEvents(): boolean {
+    const { events } = this.#parts;
+    if (events.ring !== undefined) return true;
+    const ring = this.#ring(Register.AENQ_BASE_LO, Register.AENQ_CAPS, AENQ_ENTRY_SIZE);
+    if (ring !== undefined) events.configure(ring.address, ring.depth);
+    return ring !== undefined;
+  }
+
+  /** A ring as its base and caps registers describe it, or undefined when they do not. */
+  #ring(base: Register, caps: Register, entryBytes: number): RingPlace | undefined {
+    const address = this.#address(base);
+    const value = this.#words[caps >>> 2]!;
+    const depth = queueCapsReg.depth(value);
+    if (address === 0 || address + depth * entryBytes > ADDRESS_END) return undefined;
+    if (!isPowerOfTwo(depth) || depth < 2 || depth > MAX_ADMIN_DEPTH) return undefined;
+    return queueCapsReg.entryBytes(value) === entryBytes ? { address, depth } : undefined;
   }
 
   /**
@@ -151,7 +304,7 @@ export class Registers {
    * own, ahead of the request id, because the driver polls for the id and then believes the rest.
    */
   #answer(offset: number, reqId: number): void {
-    const address = this.address(Register.MMIO_RESP_LO);
+    const address = this.#address(Register.MMIO_RESP_LO);
     if (address === 0 || address + mmioReadResp.size > ADDRESS_END) {
       this.#context.note(
         "MMIO_RESP_UNSET",
@@ -159,10 +312,17 @@ export class Registers {
       );
       return;
     }
-    mmioReadResp.write(this.#responseView, 0, { reqId, regOff: offset, regVal: this.read(offset) });
+    mmioReadResp.write(this.#responseView, 0, {
+      reqId,
+      regOff: offset,
+      regVal: this.#read(offset),
+    });
     const { host } = this.#context;
     host.memory.write(address + 2, RecordType.MMIO_RESPONSE, this.#response, 2, 6);
     host.memory.write(address, RecordType.MMIO_RESPONSE, this.#response, 0, 2);
     host.scheduleFlush();
   }
 }
+
+const word = (src: Uint8Array, at: number): number =>
+  (src[at]! | (src[at + 1]! << 8) | (src[at + 2]! << 16) | (src[at + 3]! << 24)) >>> 0;

@@ -4,10 +4,15 @@
  */
 
 import type { GrantState, QueueState } from "../../shared/wire/queue-state.ts";
-import { FaultSeverity, type GrantVersion, WireError } from "../../shared/wire/transactions.ts";
+import {
+  FaultSeverity,
+  type GrantVersion,
+  type WireError,
+} from "../../shared/wire/transactions.ts";
 import { GRANT_USE_RECORD_SIZE, grantUseRecord } from "../../shared/xen/grant.ts";
 import { XenErrno } from "../../shared/xen/hypercall.ts";
 import { backendPath, frontendPath, VifKey, XenbusState } from "../../shared/xen/xenbus.ts";
+import type { Mirror } from "../dma/mirror-check.ts";
 import type { GuestCalls, GuestHost, Nic, Snapshot } from "../nic.ts";
 import { GrantTable } from "./grant-table.ts";
 import type { Domain, XenMachine } from "./machine.ts";
@@ -43,8 +48,6 @@ const STATE_NAMES = new Map<number, string>(
 );
 
 class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
-  readonly revision = 0;
-  readonly deviceMemory = false;
   readonly guest: GuestCalls = this;
   readonly domid: number;
   readonly grants: GrantTable;
@@ -206,6 +209,9 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
   liveGrants(): GrantState {
     return this.grants.live();
   }
+  sharedRings(): readonly Mirror[] {
+    return this.#netback.sharedRings();
+  }
 
   suspended(): number {
     const done = this.#suspended;
@@ -217,13 +223,6 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
 
   // Nic.
 
-  mmioWrite(): void {
-    throw new WireError("WIRE_STATE", "mmio_write: the personality xen has no BAR");
-  }
-  mmioRead(): Uint8Array {
-    throw new WireError("WIRE_STATE", "mmio_read: the personality xen has no BAR");
-  }
-  windowAdded(): void {}
   windowRemoved(address: number, length: number): void {
     this.#netback.windowRemoved(address, length);
   }

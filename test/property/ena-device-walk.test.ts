@@ -60,7 +60,8 @@ describe("a driver that does anything", () => {
         await twin.attach();
         for (const s of steps) {
           if (s.kind === "write") twin.write32(s.offset & ~3, s.value);
-          else if (s.kind === "bytes") nic.mmioWrite(s.bar, s.offset, s.bytes, 0, s.bytes.length);
+          else if (s.kind === "bytes")
+            nic.pci.mmioWrite(s.bar, s.offset, s.bytes, 0, s.bytes.length);
           else if (s.kind === "memory") host.memory.bytes.set(s.bytes, s.at);
           else if (s.kind === "tick") nic.tick();
           else if (s.kind === "batch") nic.batchEnd();
@@ -134,7 +135,7 @@ describe("random descriptors", () => {
               const at = i * stride + 3;
               if (at < bytes.length) bytes[at] = (bytes[at]! & 0xfe) | tx.sq.phase;
             }
-            if (llq) twin.nic.mmioWrite(2, tx.llqOffset + tx.sq.slot * 128, bytes, 0, 128);
+            if (llq) twin.nic.pci.mmioWrite(2, tx.llqOffset + tx.sq.slot * 128, bytes, 0, 128);
             else host.memory.bytes.set(bytes, twin.at(tx.sqAddress));
             host.switchPort.verdict = hold ? Verdict.HELD : Verdict.DONE;
             tx.sq.skip(by);

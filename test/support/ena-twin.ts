@@ -4,7 +4,7 @@
  * in memory that the device has to read.
  */
 
-import type { Nic } from "../../device/nic.ts";
+import type { EnaNic } from "../../device/ena/index.ts";
 import {
   ACQ_BODY,
   ACQ_ENTRY_SIZE,
@@ -75,7 +75,7 @@ export interface TwinOptions {
 }
 
 export class EnaTwin {
-  readonly nic: Nic;
+  readonly nic: EnaNic;
   readonly host: FakeHost;
   readonly windows: boolean;
   aq = new PhaseCursor(ADMIN_QUEUE_DEPTH);
@@ -88,7 +88,7 @@ export class EnaTwin {
   #next = MEMORY_BASE;
   #seq = 0;
 
-  constructor(nic: Nic, host: FakeHost, options: TwinOptions = {}) {
+  constructor(nic: EnaNic, host: FakeHost, options: TwinOptions = {}) {
     this.nic = nic;
     this.host = host;
     this.windows = options.windows ?? true;
@@ -107,7 +107,6 @@ export class EnaTwin {
     const address = this.alloc(bytes);
     if (this.windows) {
       this.host.memory.addWindow(address, bytes);
-      this.nic.windowAdded(address, bytes);
     }
     return address;
   }
@@ -119,11 +118,11 @@ export class EnaTwin {
   write32(offset: number, value: number): void {
     const bytes = new Uint8Array(4);
     new DataView(bytes.buffer).setUint32(0, value, true);
-    this.nic.mmioWrite(0, offset, bytes, 0, 4);
+    this.nic.pci.mmioWrite(0, offset, bytes, 0, 4);
   }
 
   read32(offset: number): number {
-    const bytes = this.nic.mmioRead(0, offset, 4);
+    const bytes = this.nic.pci.mmioRead(0, offset, 4);
     return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
   }
 

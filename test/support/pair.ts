@@ -103,8 +103,8 @@ export class EnaPair extends NicPair<DeviceAct> {
     const end = new DeviceEnd(this, device ?? {}, config ?? {});
     this.#end = end;
     this.pci.configure({
-      revision: end.nic.revision,
-      hasBar2: end.nic.deviceMemory,
+      revision: end.nic.pci.revision,
+      hasBar2: end.nic.pci.deviceMemory,
     });
     this.space.attachLink(new PairLink(this, end));
   }
@@ -145,7 +145,6 @@ class PairLink implements DeviceLink {
     const end = this.#end;
     this.#pair.toDevice.push(() => {
       end.memory.windows.add(address, length);
-      end.nic.windowAdded(address, length);
     });
   }
 
@@ -188,7 +187,7 @@ class PairLink implements DeviceLink {
   ): void {
     const end = this.#end;
     const bytes = src.slice(at, at + length);
-    this.#pair.toDevice.push(() => end.nic.mmioWrite(bar, offset, bytes, 0, length));
+    this.#pair.toDevice.push(() => end.nic.pci.mmioWrite(bar, offset, bytes, 0, length));
   }
 
   mmioWrite32(bar: number, offset: number, value: number): void {
@@ -204,7 +203,7 @@ class PairLink implements DeviceLink {
     const end = this.#end;
     return new Promise((resolve) => {
       this.#pair.toDevice.push(() => {
-        const bytes = end.nic.mmioRead(bar, offset, length);
+        const bytes = end.nic.pci.mmioRead(bar, offset, length);
         this.#pair.toDriver.push(() => resolve(bytes));
       });
     });

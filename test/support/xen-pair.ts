@@ -233,7 +233,6 @@ class GuestEnd implements DeviceLink, HypervisorLink {
     const end = this.#end;
     this.#pair.toDevice.push(() => {
       end.memory.windows.add(address, length);
-      end.nic.windowAdded(address, length);
     });
   }
 

@@ -413,7 +413,7 @@ describe("LLQ", () => {
       const q = await twin.createQueue(SqDirection.TX, 8, 1, Placement.DEV);
       const entry = new DataView(new ArrayBuffer(128));
       txDesc.write(entry, 0, 0, 0, q.sq.phase, 1, 1, 1, 0, 0, 60);
-      twin.nic.mmioWrite(2, q.llqOffset, new Uint8Array(entry.buffer), 0, 128);
+      twin.nic.pci.mmioWrite(2, q.llqOffset, new Uint8Array(entry.buffer), 0, 128);
       q.sq.next();
       twin.ring(q);
       expect(host.takeFaults()).toEqual(disableMetaCaching ? ["TX_META_REQUIRED"] : []);

@@ -60,7 +60,7 @@ async function rig(direction: SqDirection, placement: Placement): Promise<Rig> {
       txDesc.write(view, at, FRAME_BYTES, slot, 1, 1, 1, 1, 0, address, 0);
     } else {
       txDesc.write(entry, 0, 0, slot, 1, 1, 1, 1, 0, 0, FRAME_BYTES);
-      twin.nic.mmioWrite(
+      twin.nic.pci.mmioWrite(
         2,
         queue.llqOffset + slot * LLQ_ENTRY,
         new Uint8Array(entry.buffer),

@@ -69,8 +69,8 @@ describe("BAR 0", () => {
     }
     expect(twin.read32(0x48)).toBe(0);
     // A byte out of the middle of CAPS: its DMA width.
-    expect(nic.mmioRead(0, Register.CAPS + 1, 1)).toEqual(Uint8Array.of(48));
-    expect(nic.mmioRead(2, 0, 4)).toEqual(new Uint8Array(4));
+    expect(nic.pci.mmioRead(0, Register.CAPS + 1, 1)).toEqual(Uint8Array.of(48));
+    expect(nic.pci.mmioRead(2, 0, 4)).toEqual(new Uint8Array(4));
   });
 
   test.each([
@@ -90,7 +90,7 @@ describe("BAR 0", () => {
     [0, 0x8000, 4],
   ])("a write to BAR %i offset %i of %i bytes is no register access", (bar, offset, length) => {
     const { host, nic } = rig();
-    nic.mmioWrite(bar, offset, new Uint8Array(8), 0, length);
+    nic.pci.mmioWrite(bar, offset, new Uint8Array(8), 0, length);
     expect(host.takeFaults()).toEqual(["MMIO_BAD_ACCESS"]);
   });
 

@@ -581,7 +581,7 @@ describe.each([
         for (let slot = 0; slot < room && n < descs.length; slot++) descs[n++]!(view, slot * 16);
         const at = q.llqOffset + q.sq.slot * entry;
         // As a driver does it: eight bytes at a time.
-        for (let i = 0; i < entry; i += 8) twin.nic.mmioWrite(2, at + i, bytes, i, 8);
+        for (let i = 0; i < entry; i += 8) twin.nic.pci.mmioWrite(2, at + i, bytes, i, 8);
         q.sq.next();
       }
     }
@@ -653,9 +653,9 @@ describe.each([
 
     test("writes to BAR 2 outside a queue's entries are named and go nowhere", async () => {
       const { host, twin, q } = await llqRig();
-      twin.nic.mmioWrite(2, q.llqOffset + 16 * entry - 4, new Uint8Array(8), 0, 8);
-      twin.nic.mmioWrite(2, 0, new Uint8Array(8), 0, 8);
-      twin.nic.mmioWrite(2, 0xffff_fff8, new Uint8Array(8), 0, 8);
+      twin.nic.pci.mmioWrite(2, q.llqOffset + 16 * entry - 4, new Uint8Array(8), 0, 8);
+      twin.nic.pci.mmioWrite(2, 0, new Uint8Array(8), 0, 8);
+      twin.nic.pci.mmioWrite(2, 0xffff_fff8, new Uint8Array(8), 0, 8);
       expect(host.takeFaults()).toEqual(["BAR2_NO_QUEUE", "BAR2_NO_QUEUE", "BAR2_NO_QUEUE"]);
     });
 

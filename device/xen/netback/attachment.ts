@@ -144,11 +144,13 @@ export class Attachment {
   }
 
   touches(address: number, length: number): boolean {
-    return (
-      this.tx.some((queue) => queue.ring.touches(address, length)) ||
-      this.rx.some((queue) => queue.ring.touches(address, length)) ||
-      this.control?.ring.touches(address, length) === true
-    );
+    return this.rings.some((ring) => ring.touches(address, length));
+  }
+
+  /** Transmit, receive, control. */
+  get rings(): readonly BackRing[] {
+    const rings = [...this.tx, ...this.rx].map(({ ring }) => ring);
+    return this.control === undefined ? rings : [...rings, this.control.ring];
   }
 
   /** Everything is released; nothing may be called after. */

@@ -26,7 +26,7 @@ import {
   unconsumedRequests,
 } from "../../../shared/ring/index32.ts";
 import type { XenRingState } from "../../../shared/wire/queue-state.ts";
-import { RecordType } from "../../../shared/wire/records.ts";
+import { RecordType, Space } from "../../../shared/wire/records.ts";
 import { Gntst, GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
 import { GntMap } from "../../../shared/xen/grant-ops.ts";
 import {
@@ -38,6 +38,7 @@ import {
 } from "../../../shared/xen/ring.ts";
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
 import type { GuestMemory, Window } from "../../dma/host-memory.ts";
+import type { Mirror } from "../../dma/mirror-check.ts";
 import type { Snapshot } from "../../nic.ts";
 import type { GrantTable } from "../grant-table.ts";
 import type { NetbackContext } from "./config.ts";
@@ -201,6 +202,12 @@ export class BackRing {
     if (status !== Gntst.OKAY && status !== Gntst.BAD_HANDLE) {
       throw new Error(`unmapping ring ${this.reference}: GNTST ${status}`);
     }
+  }
+
+  /** Our copy of the page, and where a read finds the guest's. */
+  mirror(): Mirror {
+    const { reference, page } = this.state();
+    return { space: Space.GRANT, address: reference * GRANT_PAGE_BYTES, bytes: page };
   }
 
   state(): XenRingState {

@@ -20,6 +20,7 @@ import { Segmenter } from "../../../shared/net/segment.ts";
 import type { XenQueueState } from "../../../shared/wire/queue-state.ts";
 import { FaultSeverity } from "../../../shared/wire/transactions.ts";
 import { GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
+import type { Mirror } from "../../dma/mirror-check.ts";
 import type { Snapshot } from "../../nic.ts";
 import { DropReason, type Port, type PortOffloads, type SwitchPort } from "../../switch/port.ts";
 import { Attachment } from "./attachment.ts";
@@ -373,6 +374,11 @@ export class Netback implements Port, Vif {
       Math.ceil(at - now),
     );
     this.#timer.unref();
+  }
+
+  /** Every ring's page, for a check of both copies. */
+  sharedRings(): readonly Mirror[] {
+    return this.#attached?.rings.map((ring) => ring.mirror()) ?? [];
   }
 
   /** Undefined while it is not connected. */
