@@ -1,4 +1,4 @@
-/** How many argument structures a hypercall brought, and what is wrong with their length. */
+/** Checks the length of a hypercall's argument structures. */
 import { XenErrno } from "../../shared/xen/hypercall.ts";
 
 /** For a call with one structure: 0, or EFAULT when it is cut off, EINVAL when more follows. */

@@ -52,7 +52,7 @@ function status(events: EventChannels, domid: number, view: DataView): number {
   return 0;
 }
 
-/** Virtual and physical interrupts, FIFO queues and processors have no meaning for a NIC alone. */
+/** Virtual and physical interrupts, FIFO queues and processors do not exist for a guest that is a NIC only. */
 const OPS: Readonly<Record<number, EventOp>> = {
   [EvtchnOp.ALLOC_UNBOUND]: { size: evtchnAllocUnbound.size, call: allocUnbound },
   [EvtchnOp.BIND_INTERDOMAIN]: { size: evtchnBindInterdomain.size, call: bindInterdomain },
@@ -71,7 +71,7 @@ const OPS: Readonly<Record<number, EventOp>> = {
   },
 };
 
-/** The positive errno of the call, or 0. The structure in `view` is changed where it has OUT. */
+/** Returns the positive errno of the call, or 0. Writes the OUT fields of the structure in `view`. */
 export function eventCall(
   events: EventChannels,
   domid: number,

@@ -3,11 +3,11 @@
  *
  *   guest port ── joined ── port of domain 0 ── handler of a backend
  *
- * A port has one pending bit: events that come before it is taken are one. A guest's is taken by
- * its upcall, unless the port is masked. A backend's port is
- * masked from its handler's call to `eoi`, so a guest that sends without end costs one turn at a
- * time, and one that sends without reason waits longer for each (XSA-332). Whoever has work is
- * never made to wait: throttling all events once cost FreeBSD's netfront its throughput.
+ * A port has one pending bit, so events are merged until the bit is taken. The upcall of a guest
+ * takes the bit, unless the port is masked. The port of a backend is masked from the call of its
+ * handler to `eoi`. A guest that sends without end therefore costs one turn at a time. A guest that
+ * sends without work waits longer for each turn (XSA-332). A guest with work never waits: throttling
+ * all events once cost FreeBSD's netfront its throughput.
  *
  * Source: xen: xen/common/event_channel.c, xen/include/public/event_channel.h;
  * linux: drivers/xen/events/events_base.c (xen_irq_lateeoi_locked).
@@ -21,7 +21,7 @@ import { Domid, XenErrno } from "../../shared/xen/hypercall.ts";
 import type { Snapshot } from "../nic.ts";
 import { EventPort } from "./event-port.ts";
 
-/** The domain of the backends; it may act for others. */
+/** The domain of the backends. It may act for other domains. */
 const DOMAIN_0 = 0;
 
 /** Called when an unmasked port of the domain becomes pending. Must not throw. */
@@ -30,11 +30,11 @@ export type Upcall = (port: number) => void;
 export interface EventChannelsOptions {
   /** Milliseconds of a monotonic clock. */
   readonly now: () => number;
-  /** Ports of a guest, port 0 included, which is never given out. */
+  /** Highest number of ports of a guest, including port 0, which is never allocated. */
   readonly maxPorts?: number;
 }
 
-/** What `status` says: EvtchnStatus, and the other end where there is one, else 0. */
+/** Result of `status`: an EvtchnStatus, and the other end, or 0 without one. */
 export interface PortStatus {
   readonly status: EvtchnStatus;
   readonly dom: number;
@@ -43,16 +43,16 @@ export interface PortStatus {
 
 interface Domain {
   upcall: Upcall;
-  /** By number; index 0 stays empty. */
+  /** The ports, by number. Index 0 stays empty. */
   readonly ports: (EventPort | undefined)[];
 }
 
-/** Results below 0 are negated errnos of Xen; 0 or more is success, a port where one is made. */
+/** Negative results are negated errnos of Xen. Other results are 0, or the number of a new port. */
 export class EventChannels {
   readonly #now: () => number;
   readonly #maxPorts: number;
   readonly #domains: (Domain | undefined)[] = [];
-  /** Ports whose end of interrupt is delayed. */
+  /** Ports with a delayed end of interrupt. */
   #delayed: EventPort[] = [];
   readonly #counts = { sent: 0, coalesced: 0, unbound: 0, turns: 0, spurious: 0, delayed: 0 };
 
@@ -63,10 +63,10 @@ export class EventChannels {
   }
 
   /**
-   * Adds a guest. Its upcall sends the `event` transaction, and the pending bit goes with it: from
-   * then on it is the guest's, whose memory it stands in. Domain 0 is there from the start; this
-   * sets its upcall, for ports that become pending while they have no handler. They stay pending.
-   * Throws when a guest of that number is there.
+   * Adds a guest. Its upcall sends the `event` transaction and takes the pending bit: from then on
+   * the bit is in the guest's memory. Domain 0 exists from the start; for it this sets the upcall of
+   * ports that become pending without a handler, and they stay pending. Throws for a domain that
+   * exists.
    */
   attach(domid: number, upcall: Upcall): void {
     const domain = this.#domains[domid];
@@ -111,7 +111,7 @@ export class EventChannels {
     domain.ports[number] = local;
     local.join(remote);
     remote.join(local);
-    // What was sent before there was somebody to hear it is lost: look once in any case.
+    // Events that were sent before the binding are lost, so the new port looks once in any case.
     this.#raise(local);
     return number;
   }
@@ -124,7 +124,7 @@ export class EventChannels {
     return -XenErrno.ENOSPC;
   }
 
-  /** Domain 0 has an end of every channel of every vif, so it has ports as a Linux there has. */
+  /** Domain 0 has one end of every channel of every vif, so it has as many ports as a Linux there. */
   #portsOf(domid: number): number {
     return domid === DOMAIN_0 ? EVTCHN_FIFO_NR_CHANNELS : this.#maxPorts;
   }
@@ -140,7 +140,7 @@ export class EventChannels {
     return 0;
   }
 
-  /** Makes the other end pending. Unbound: dropped, 0. */
+  /** Makes the other end pending. An event on an unbound port is dropped, with result 0. */
   send(caller: number, port: number): number {
     const found = this.#find(caller, port);
     if (found === undefined) return -XenErrno.EINVAL;
@@ -169,7 +169,7 @@ export class EventChannels {
     return 0;
   }
 
-  /** Unmasks; a port that became pending meanwhile makes its upcall now. */
+  /** Unmasks a port. If it became pending meanwhile, its upcall runs now. */
   unmask(caller: number, port: number): number {
     const found = this.#find(caller, port);
     if (found === undefined) return -XenErrno.EINVAL;
@@ -178,7 +178,7 @@ export class EventChannels {
     return 0;
   }
 
-  /** Takes the pending bit: 1 it was set and is now clear, 0 it was clear. */
+  /** Takes the pending bit. Returns 1 if it was set, else 0. */
   pollPending(caller: number, port: number): number {
     const found = this.#find(caller, port);
     if (found === undefined) return -XenErrno.EINVAL;
@@ -188,8 +188,8 @@ export class EventChannels {
   }
 
   /**
-   * Handles a port of a backend: `handler` runs instead of the domain's upcall, with the pending
-   * bit taken, and not again until `eoi`. A port already pending runs it at once.
+   * Sets the handler of a backend's port. It runs in place of the domain's upcall, after the pending
+   * bit is taken, and not again until `eoi`. If the port is pending already, it runs at once.
    */
   bindHandler(domid: number, port: number, handler: () => void): number {
     const found = this.#find(domid, port);
@@ -200,9 +200,9 @@ export class EventChannels {
   }
 
   /**
-   * Ends a handler's turn, at once or any time later. `spurious`: there was nothing to do. A
-   * second and further spurious event in a row delays the next turn, longer each time, up to one
-   * second; an honest one makes the next turn immediate again. Nothing for a port that has closed.
+   * Ends a handler's turn, during the call or later. `spurious` means that there was no work. From
+   * the second spurious event in a row on, each delays the next turn for longer, up to one second.
+   * An event with work ends the delays. A port that has closed is ignored.
    */
   eoi(domid: number, port: number, spurious: boolean): void {
     const found = this.#find(domid, port);
@@ -218,7 +218,7 @@ export class EventChannels {
     this.#delayed.push(found);
   }
 
-  /** Lets delayed ports run whose time has come. */
+  /** Runs the delayed ports whose time has come. */
   tick(now: number): void {
     if (this.#delayed.length === 0) return;
     const due = this.#delayed.filter((port) => port.due <= now);
@@ -226,12 +226,12 @@ export class EventChannels {
     this.#delayed = this.#delayed.filter((port) => port.due > now);
     for (const port of due) {
       port.due = 0;
-      // One that a handler before it closed has nothing pending.
+      // A port that an earlier handler closed has nothing pending.
       this.#endTurn(port);
     }
   }
 
-  /** When `tick` is needed next, in ms of the clock; Infinity while nothing is delayed. */
+  /** Time (ms of the clock) at which `tick` must be called; Infinity while nothing is delayed. */
   get nextTick(): number {
     let next = Number.POSITIVE_INFINITY;
     for (const port of this.#delayed) next = Math.min(next, port.due);
@@ -266,12 +266,12 @@ export class EventChannels {
     this.#domains[port.domid]?.upcall(port.number);
   }
 
-  /** Turns of a handler until there is none to take. One that ends within the call loops here. */
+  /** Runs a handler while its port is pending. A turn that ends within the call repeats here. */
   #run(port: EventPort): void {
     port.running = true;
     try {
       while (port.handler !== undefined && port.pending && !port.masked && !port.busy) {
-        // The bit is taken first: what comes during the turn is seen by the turn or makes another.
+        // The bit is taken first: an event during the turn is seen by it, or causes another turn.
         port.pending = false;
         port.busy = true;
         this.#counts.turns++;
@@ -282,7 +282,7 @@ export class EventChannels {
     }
   }
 
-  /** Of all domains: sent, coalesced, dropped unbound; turns of handlers, spurious and delayed ones. */
+  /** Counters of all domains: events sent, merged, and dropped at unbound ports; handler turns. */
   get counts(): Readonly<Record<string, number>> {
     return { ...this.#counts };
   }
@@ -295,7 +295,7 @@ export class EventChannels {
     return { ...this.counts, domains };
   }
 
-  /** What one domain has taken, and how its ports stand. */
+  /** The ports of one domain and their states. */
   use(domid: number): Snapshot {
     const open = this.#domains[domid]?.ports.filter((port) => port !== undefined) ?? [];
     return {

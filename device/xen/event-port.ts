@@ -1,37 +1,38 @@
 /**
- * One port of a domain: its bits, its other end, and who is called.
+ * One port of a domain: its bits, its other end, and its upcall or handler.
  *
  *            send                    upcall or handler
  *   clear ─────────► pending ──────────────────────────► clear, busy ── eoi ──► clear
  *                     │  ▲ masked, or busy: it waits                └ delayed if spurious
  *                     └──┘
  *
- * A guest's port has no turns: its upcall takes the bit. A backend's keeps it until it has a handler.
+ * The port of a guest has no turns: its upcall takes the bit. The port of a backend keeps the bit
+ * until it has a handler.
  */
 import { EvtchnStatus } from "../../shared/xen/event-channel.ts";
 
-/** Spurious turns in a row that cost nothing: one may be a race. Linux's default. */
+/** Spurious turns in a row without a delay, because one may be a race. Linux's default. */
 const SPURIOUS_FREE = 1;
-/** Longest delay, in ms. */
+/** Longest delay of a turn, in ms. */
 const MAX_DELAY = 1000;
-/** Counting ends where the delay does. */
+/** Highest count of spurious turns: more would not delay any longer. */
 const MAX_SPURIOUS = SPURIOUS_FREE + 1 + Math.ceil(Math.log2(MAX_DELAY));
 
 export class EventPort {
   readonly domid: number;
   readonly number: number;
   status: EvtchnStatus = EvtchnStatus.UNBOUND;
-  /** Who may bind an unbound port; the other end's domain when there is one. */
+  /** The domain that may bind an unbound port, or the domain of the other end. */
   remoteDomid: number;
   remote: EventPort | undefined;
   pending = false;
   masked = false;
   handler: (() => void) | undefined;
-  /** From the start of a handler's turn until its end of interrupt has taken effect. */
+  /** True from the start of a handler's turn until its end of interrupt has taken effect. */
   busy = false;
-  /** The handler is on the stack: what makes its port pending meanwhile runs after it. */
+  /** True while the handler is on the stack. An event meanwhile causes a turn after it. */
   running = false;
-  /** When a delayed end of interrupt takes effect. */
+  /** Time (ms) at which a delayed end of interrupt takes effect. */
   due = 0;
   #spurious = 0;
 
@@ -47,7 +48,7 @@ export class EventPort {
     this.remoteDomid = other.domid;
   }
 
-  /** Its other end closed; the same domain may bind it again. */
+  /** Called when the other end closes. The same domain may bind the port again. */
   part(): void {
     this.status = EvtchnStatus.UNBOUND;
     this.remote = undefined;
@@ -66,8 +67,8 @@ export class EventPort {
   }
 
   /**
-   * How long the end of a turn has to wait, in ms: 1, 2, 4 ... for the second and further spurious
-   * turns in a row. An honest turn waits for nothing, however many there are.
+   * Delay (ms) of a turn's end: 1, 2, 4 and so on, from the second spurious turn in a row on. A turn
+   * with work has no delay, however many turns there are.
    */
   delay(spurious: boolean): number {
     if (!spurious) {

@@ -1,10 +1,10 @@
 /**
- * grant_table_op of a guest: its own table's size and version, and operations on grants.
+ * grant_table_op of a guest: size and version of its own table, and operations on grants.
  *
- * A guest here is granted nothing: the backend's domain grants none, and other guests' memory is
- * out of its reach. So `map`, `unmap` and `copy` answer what Xen answers to somebody without a
- * grant, each structure for itself. The pages of the table stay with the guest; lists of frames
- * are not filled in.
+ * Nobody grants memory to a guest here: the backend's domain grants none, and guests can't reach
+ * each other's memory. So `map`, `unmap` and `copy` answer as Xen does without a grant, for each
+ * structure separately. The pages of the table are in the guest, so lists of frames are not filled
+ * in.
  *
  * Source: xen: xen/common/grant_table.c, do_grant_table_op.
  */
@@ -29,10 +29,10 @@ import type { GrantTable } from "./grant-table.ts";
 type GrantTables = (domid: number) => GrantTable | undefined;
 
 const DOMAIN_0 = 0;
-/** What a guest sees of any table but its own uses: one page, in which nothing is for it. */
+/** Size of any other domain's table, as a guest sees it: one page without a grant for the guest. */
 const FOREIGN_REFERENCES = GRANT_PAGE_BYTES / GRANT_ENTRY_V1_SIZE;
 
-/** Who calls, and the domains there are. */
+/** The caller, and the live domains. */
 class Caller {
   readonly domid: number;
   readonly table: GrantTable;
@@ -52,7 +52,7 @@ class Caller {
     return dom === DOMAIN_0 || this.#tables(dom) !== undefined;
   }
 
-  /** What setting up or asking about `dom`'s table is answered: its own is the guest's to manage. */
+  /** Status for a call about the table of `dom`: a guest may manage its own table only. */
   manages(dom: number): number {
     if (this.isSelf(dom)) return Gntst.OKAY;
     return this.exists(dom) ? Gntst.PERMISSION_DENIED : Gntst.BAD_DOMAIN;
@@ -81,7 +81,7 @@ function copy(caller: Caller, view: DataView, at: number): void {
   gnttabCopy.patch(view, at, { status: copyStatus(caller, view, at) });
 }
 
-/** In Xen's order: length, both domains, source, destination. */
+/** Checks in Xen's order: length, both domains, source, destination. */
 function copyStatus(caller: Caller, view: DataView, at: number): number {
   const op = gnttabCopy.parse(view, at);
   if (op.len === 0) return Gntst.OKAY;
@@ -93,7 +93,7 @@ function copyStatus(caller: Caller, view: DataView, at: number): number {
   if (dest !== Gntst.OKAY) return dest;
   if (fromGrant) return notGranted(op.sourceRef);
   if (toGrant) return notGranted(op.destRef);
-  // From frame to frame of its own: a guest does that where its memory is.
+  // A copy between two frames of the guest itself: the guest can do that in its own memory.
   return Gntst.GENERAL_ERROR;
 }
 
@@ -121,7 +121,7 @@ function querySize(caller: Caller, view: DataView): number {
   return 0;
 }
 
-/** Writes back the version that holds from here on, also when it refuses. */
+/** Writes back the version in force, also when it refuses the change. */
 function setVersion(caller: Caller, view: DataView): number {
   const errno = Math.abs(caller.table.setVersion(gnttabSetVersion.parse(view, 0).version));
   gnttabSetVersion.patch(view, 0, { version: caller.table.version });
@@ -143,7 +143,7 @@ function getStatusFrames(caller: Caller, view: DataView): number {
   return 0;
 }
 
-/** A structure a time, each with its status. */
+/** Handles the structures one by one, each with its own status. */
 interface BatchOp {
   readonly size: number;
   readonly each: (caller: Caller, view: DataView, at: number) => void;
@@ -154,7 +154,7 @@ const BATCHES: Readonly<Record<number, BatchOp>> = {
   [GnttabOp.COPY]: { size: gnttabCopy.size, each: copy },
 };
 
-/** One structure; the result is a positive errno or 0. */
+/** Handles one structure. Returns a positive errno or 0. */
 interface SingleOp {
   readonly size: number;
   readonly call: (caller: Caller, view: DataView) => number;
@@ -167,7 +167,7 @@ const SINGLES: Readonly<Record<number, SingleOp>> = {
   [GnttabOp.GET_STATUS_FRAMES]: { size: gnttabGetStatusFrames.size, call: getStatusFrames },
 };
 
-/** The positive errno of the call, or 0. Structures in `view` are changed where they have OUT. */
+/** Returns the positive errno of the call, or 0. Writes the OUT fields of the structures in `view`. */
 export function grantCall(
   tables: GrantTables,
   domid: number,
@@ -190,6 +190,6 @@ export function grantCall(
     for (let at = 0; at < view.byteLength; at += batch.size) batch.each(caller, view, at);
     return 0;
   }
-  // Moving pages between guests has no meaning over a wire; Xen with transfers off says the same.
+  // Pages can't move between guests over a wire. Xen with transfers disabled answers the same.
   return command === GnttabOp.TRANSFER ? XenErrno.EOPNOTSUPP : XenErrno.ENOSYS;
 }

@@ -1,9 +1,9 @@
 /**
- * The entries of one guest's grant table and how often each is used, by reference.
+ * The entries of one guest's grant table, and the use counts of each, by reference.
  *
- * One array a field, grown by whole frames as the guest reaches further, so that looking an entry
- * up neither allocates nor hashes. A use counts once: as READ, or as WRITE, which reads too. Uses
- * of both kinds come from mappings and from pins; nothing here knows which.
+ * Each field is one array. The arrays grow by whole frames as the guest uses higher references, so
+ * a look-up neither allocates nor hashes. A use counts once: as READ, or as WRITE, which includes
+ * reading. Mappings and pins both count as uses.
  *
  *   reference ──► flags domid frame | start end | lives | readOnly writable | told change, in `dirty`
  *
@@ -11,34 +11,34 @@
  */
 import { GrantFlag, GrantType, GTF_TYPE_MASK } from "../../shared/xen/grant.ts";
 
-/** Uses of one entry at a time; their number is told in signed 16 bits. */
+/** Highest number of uses of one entry. The wire carries changes of it in signed 16 bits. */
 export const MAX_USES = 0x7fff;
 
 export class GrantEntries {
-  /** As the guest wrote them. READING and WRITING among them mean nothing: the counts do. */
+  /** Flags as the guest wrote them. Their READING and WRITING bits are ignored: the counts hold. */
   flags = new Uint16Array(0);
   domid = new Uint16Array(0);
   frame = new Float64Array(0);
-  /** The part of the page that is granted: [start, end). */
+  /** The granted part of the page: bytes [start, end). */
   start = new Uint16Array(0);
   end = new Uint32Array(0);
-  /** How often the entry was ended or changed while in use: tells a use of it from one before. */
+  /** How often the entry was ended or changed while in use. Tells a current use from an earlier one. */
   lives = new Uint32Array(0);
-  /** Uses that only read, and uses that may write. Both kinds are READING as Xen has it. */
+  /** Number of uses that only read, and of uses that may write. Both set READING, as in Xen. */
   readOnly = new Uint16Array(0);
   writable = new Uint16Array(0);
-  /** Changes of READING and WRITING counts that nobody was told yet. */
+  /** Changes of the READING and WRITING counts that the guest does not know yet. */
   #readers = new Int16Array(0);
   #writers = new Int16Array(0);
   #isDirty = new Uint8Array(0);
   #dirty = new Uint32Array(0);
   #dirtyCount = 0;
-  /** Uses of all entries. */
+  /** Number of uses of all entries. */
   #uses = 0;
-  /** No entry at or above it was ever set since they were forgotten. */
+  /** All entries from this reference on are unset since the last `forget`. */
   #reached = 0;
 
-  /** References that have an entry. */
+  /** Number of references with an entry. */
   get length(): number {
     return this.flags.length;
   }
@@ -60,14 +60,14 @@ export class GrantEntries {
     this.#dirty = enlarge(this.#dirty, new Uint32Array(length));
   }
 
-  /** Is any entry from `first` on in use? Asked as often as a guest likes, so no walk over all. */
+  /** Whether any entry from `first` on is in use. A guest may ask often, so this does not walk all. */
   anyUsedFrom(first: number): boolean {
     let below = 0;
     for (let reference = 0; reference < first; reference++) below += this.uses(reference);
     return this.#uses > below;
   }
 
-  /** Forgets entries from `first` on, which nobody may use. */
+  /** Forgets entries from `first` on. None of them may be in use. */
   clearFrom(first: number): void {
     const end = this.#reached;
     if (end <= first) return;
@@ -95,7 +95,7 @@ export class GrantEntries {
     this.end[reference] = end;
   }
 
-  /** A grant of memory, the one type that is served. */
+  /** Whether the entry grants memory, the only type that is served. */
   permits(reference: number): boolean {
     return (this.flags[reference]! & GTF_TYPE_MASK) === GrantType.PERMIT_ACCESS;
   }
@@ -104,7 +104,7 @@ export class GrantEntries {
     return (this.flags[reference]! & GrantFlag.READONLY) !== 0;
   }
 
-  /** Part of a page, and not to be mapped. */
+  /** Whether the entry grants part of a page, which can't be mapped. */
   isSubPage(reference: number): boolean {
     return (this.flags[reference]! & GrantFlag.SUB_PAGE) !== 0;
   }
@@ -113,7 +113,7 @@ export class GrantEntries {
     return this.readOnly[reference]! + this.writable[reference]!;
   }
 
-  /** Counts one use more. The caller has seen that `uses` is below MAX_USES. */
+  /** Counts one more use. The caller has checked that `uses` is below MAX_USES. */
   begin(reference: number, write: boolean): void {
     if (write) this.writable[reference]!++;
     else this.readOnly[reference]!++;
@@ -121,7 +121,7 @@ export class GrantEntries {
     this.#change(reference, 1, write);
   }
 
-  /** Counts one use less; false when there was none of the kind. */
+  /** Counts one use less. Returns false when there was none of that kind. */
   finish(reference: number, write: boolean): boolean {
     const kind = write ? this.writable : this.readOnly;
     const count = kind[reference];
@@ -140,7 +140,7 @@ export class GrantEntries {
     this.#dirty[this.#dirtyCount++] = reference;
   }
 
-  /** Tells and forgets the net changes; an entry that is back where it was is passed over. */
+  /** Reports the net changes and forgets them. An entry without a net change is skipped. */
   flush(use: (reference: number, readers: number, writers: number) => void): void {
     const count = this.#dirtyCount;
     this.#dirtyCount = 0;

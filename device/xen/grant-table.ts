@@ -1,14 +1,14 @@
 /**
- * One guest's grants, as its transactions told them, and what is done with them here.
+ * One guest's grants, as its transactions reported them, and their uses in this process.
  *
  *   grant, end_grant ──► entries ◄── map, checkCopy, pin ── netback
  *   grant_use        ◄── counts  ◄── unmap, unpin
  *
- * The guest owns the entries, we own the counts. The guest ends or changes an entry by the counts
- * that it knows, and a use of ours that begins meanwhile crosses with that: the entry becomes what
- * the guest says, nothing new is done under the old one, and what was begun stays counted until its
- * holder ends it. Statuses are Xen's GNTST codes, 0 or a negative number, never an exception,
- * because a guest decides what they are. The guest checks each access once more where its memory is.
+ * The guest owns the entries, and this side owns the counts. The guest ends or changes an entry by
+ * the counts that it knows, and may cross with a use that begins here. The entry then becomes what
+ * the guest says. No new use begins under the old entry, and uses that have begun stay counted until
+ * they end. Results are Xen's GNTST codes, 0 or a negative number, and never exceptions, because the
+ * guest decides them. The guest checks each access again where its memory is.
  *
  * Source: xen: xen/common/grant_table.c, xen/include/public/grant_table.h.
  */
@@ -38,32 +38,32 @@ const PER_FRAME = {
   1: GRANT_PAGE_BYTES / GRANT_ENTRY_V1_SIZE,
   2: GRANT_PAGE_BYTES / GRANT_ENTRY_V2_SIZE,
 } as const;
-/** Status words of version 2 in one page: its status frames are this much fewer. */
+/** Status words of version 2 in one page. */
 const STATUS_PER_FRAME = GRANT_PAGE_BYTES / 2;
-/** Highest frame with a bus address. */
+/** Highest frame number that has a bus address. */
 const MAX_FRAME = Math.floor(Limits.ADDRESS / GRANT_PAGE_BYTES);
-/** What a frame number of version 1 can hold. */
+/** Highest frame number of an entry of version 1. */
 const MAX_FRAME_V1 = 0xffffffff;
 
 /** Names of the GNTST codes by their negated value, for counters. */
 const STATUS_NAMES: string[] = [];
 for (const [name, code] of Object.entries(Gntst)) STATUS_NAMES[-code] = name.toLowerCase();
 
-/** Takes the net change of an entry's use counts: shared/xen's record of `grant_use`. */
+/** Receives the net change of an entry's use counts, as the record of `grant_use` in shared/xen. */
 export type UseSink = (reference: number, readers: number, writers: number) => void;
 
 export interface GrantTableOptions {
   /** The guest that grants. */
   readonly domid: number;
-  /** Pages of the table: 512 entries of version 1 or 256 of version 2 each. */
+  /** Most pages of the table. A page holds 512 entries of version 1 or 256 of version 2. */
   readonly maxFrames?: number;
-  /** Mappings held at a time, by all backends together. */
+  /** Most mappings at a time, for all backends together. */
   readonly maxMaptrack?: number;
-  /** A use that may write counts as a reader and as a writer, as Xen sets both bits. */
+  /** A use that may write counts as a reader and as a writer: Xen sets both bits. */
   readonly use: UseSink;
 }
 
-/** What a handle of `map` stands for. `frame` is the guest's: bus address / 4096. */
+/** A mapping. `frame` is the guest's frame number: bus address / 4096. */
 export interface Mapping {
   readonly reference: number;
   readonly frame: number;
@@ -78,12 +78,12 @@ export class GrantTable {
   #version: GrantVersion = 1;
   #frames = 1;
   #entries = new GrantEntries();
-  /** References below this have an entry: frames in use, times entries a frame. */
+  /** References below this have an entry: number of frames times entries in a frame. */
   #limit = 0;
   #dead = false;
-  /** Entries that the guest ended or changed while they were in use here. */
+  /** Number of entries that the guest ended or changed while they were in use here. */
   #endedInUse = 0;
-  /** Refusals by negated status. */
+  /** Number of refusals, by negated status. */
   readonly #refused = new Float64Array(STATUS_NAMES.length);
 
   constructor({ domid, maxFrames = 64, maxMaptrack = 1024, use }: GrantTableOptions) {
@@ -98,17 +98,17 @@ export class GrantTable {
     return this.#version;
   }
 
-  /** Pages in use: those that the guest asked for, and those that its grants reached. */
+  /** Pages in use: requested by the guest, or reached by its grants. */
   get frames(): number {
     return this.#frames;
   }
 
-  /** Pages of status words that go with them; version 1 has none. */
+  /** Pages of status words for them. Version 1 has none. */
   get statusFrames(): number {
     return this.#version === 1 ? 0 : Math.ceil((this.#frames * PER_FRAME[2]) / STATUS_PER_FRAME);
   }
 
-  /** Grows the table to `frames` pages; it never shrinks. False when that is too many. */
+  /** Grows the table to `frames` pages. It never shrinks. Returns false for too many. */
   setup(frames: number): boolean {
     if (frames > this.maxFrames) return false;
     if (frames > this.#frames) this.#setFrames(frames);
@@ -122,9 +122,9 @@ export class GrantTable {
   }
 
   /**
-   * Changes the layout of all entries: 0, or a negated errno (EINVAL no such version, EBUSY an
-   * entry is in use, ERANGE a reserved one does not fit). Entries but the first 8, which the
-   * toolstack keeps for console and xenstore, become 0.
+   * Changes the layout of all entries. Returns 0 or a negated errno: EINVAL for an unknown version,
+   * EBUSY while an entry is in use, ERANGE when a reserved entry does not fit. The first 8 entries,
+   * reserved by the toolstack for console and xenstore, stay. All others become 0.
    */
   setVersion(version: number): number {
     if (version !== 1 && version !== 2) return -XenErrno.EINVAL;
@@ -140,7 +140,7 @@ export class GrantTable {
     }
     for (let i = 0; i < GNTTAB_NR_RESERVED_ENTRIES; i++) {
       if (!entries.permits(i)) entries.set(i, 0, 0, 0, 0, 0);
-      // Version 1 says nothing of which part: none, until the guest writes the entry again.
+      // Version 1 does not say which part: grant none until the guest writes the entry again.
       else if (entries.isSubPage(i)) entries.end[i] = entries.start[i]!;
     }
     entries.clearFrom(GNTTAB_NR_RESERVED_ENTRIES);
@@ -197,12 +197,12 @@ export class GrantTable {
     }
   }
 
-  /** What is granted and in use now, for whoever begins to look at the link. */
+  /** The current grants and their uses, for a capture that begins now. */
   live(): GrantState {
     return liveGrants(this.#entries, this.#version, this.#limit);
   }
 
-  /** The entry is about to be another one: what maps the one that was reaches its page no more. */
+  /** Called before an entry changes. Mappings of the old entry no longer reach its page. */
   #leave(reference: number): void {
     const entries = this.#entries;
     if (entries.uses(reference) === 0 || entries.flags[reference] === 0) return;
@@ -221,8 +221,8 @@ export class GrantTable {
   }
 
   /**
-   * Maps an entry for `caller`, a domain id; `flags` are GntMap's. A handle (0 or more) or a GNTST
-   * status below 0. The use lasts until `unmap` of that very handle by that very caller.
+   * Maps an entry for the domain `caller`; `flags` are GntMap's. Returns a handle (0 or more), or a
+   * negative GNTST status. The use lasts until the same caller calls `unmap` with this handle.
    */
   map(reference: number, flags: number, caller: number): number {
     const readonly = (flags & GntMap.READONLY) !== 0;
@@ -232,7 +232,7 @@ export class GrantTable {
     if (this.#maptrack.full) return this.#refuse(Gntst.NO_SPACE);
     const status = this.#check(reference, !readonly, caller);
     if (status !== Gntst.OKAY) return this.#refuse(status);
-    // A part of a page can't be mapped: the rest would come along.
+    // A part of a page can't be mapped: a mapping would expose the rest of the page.
     if (this.#entries.isSubPage(reference) || this.#entries.uses(reference) === MAX_USES) {
       return this.#refuse(Gntst.GENERAL_ERROR);
     }
@@ -240,7 +240,7 @@ export class GrantTable {
     return this.#maptrack.add(caller, reference, readonly, this.#entries.lives[reference]!);
   }
 
-  /** Ends a mapping; GNTST. */
+  /** Ends a mapping. Returns a GNTST status. */
   unmap(handle: number, caller: number): number {
     const mapping = this.#maptrack.find(handle);
     if (mapping === undefined || mapping.caller !== caller) {
@@ -252,7 +252,7 @@ export class GrantTable {
     return Gntst.OKAY;
   }
 
-  /** What `handle` maps, as long as `reaches` says that it does. */
+  /** The mapping of `handle`, as long as `reaches` is true. */
   mapped(handle: number): Mapping | undefined {
     const mapping = this.#maptrack.find(handle);
     if (mapping === undefined || !this.#isCurrent(mapping)) return undefined;
@@ -261,9 +261,9 @@ export class GrantTable {
   }
 
   /**
-   * Whether `handle` maps a page that the guest still grants by the entry that was mapped. Once it
-   * does not, nothing may be written under its reference, which may grant another page by now; the
-   * handle is unmapped as always.
+   * Whether the guest still grants the page of `handle` by the entry that was mapped. When it does
+   * not, nothing may be written under the reference, because it may grant another page by now. The
+   * handle must still be unmapped.
    */
   reaches(handle: number): boolean {
     const mapping = this.#maptrack.find(handle);
@@ -275,8 +275,8 @@ export class GrantTable {
   }
 
   /**
-   * Whether `caller` may copy `length` bytes at `offset` of the granted page; `write` is a copy
-   * into it. GNTST. Length 0 is allowed whatever the reference, as in Xen.
+   * Checks whether `caller` may copy `length` bytes at `offset` of the granted page. `write` is a
+   * copy into the page. Returns a GNTST status. As in Xen, length 0 passes for every reference.
    */
   checkCopy(
     reference: number,
@@ -296,9 +296,9 @@ export class GrantTable {
     return Gntst.OKAY;
   }
 
-  /** What mapping and copying have in common: reference, type, domain, mode, frame. */
+  /** The checks that mapping and copying share: reference, type, domain, mode, frame. */
   #check(reference: number, write: boolean, caller: number): number {
-    // The comparison this way round also refuses what is no number.
+    // This form of the comparison also refuses NaN.
     if (!(reference < this.#limit)) return Gntst.BAD_GNTREF;
     const entries = this.#entries;
     if (!entries.permits(reference)) return Gntst.GENERAL_ERROR;
@@ -309,9 +309,9 @@ export class GrantTable {
   }
 
   /**
-   * A use that outlasts a batch: a guest that was told of it does not end the entry before `unpin`,
-   * called as often with the same `write`. GNTST; nothing is pinned unless it is 0. It does not ask
-   * for whom: `checkCopy` did. A copy within a batch needs no pin.
+   * Begins a use that outlasts a batch. A guest that knows of it does not end the entry before
+   * `unpin`, which must be called as often and with the same `write`. Returns a GNTST status; only 0
+   * pins. The caller has called `checkCopy`. A copy within a batch needs no pin.
    */
   pin(reference: number, write: boolean): number {
     if (!(reference < this.#limit)) return this.#refuse(Gntst.BAD_GNTREF);
@@ -327,37 +327,37 @@ export class GrantTable {
     return Gntst.OKAY;
   }
 
-  /** Throws when there is no such use: that is our own mistake, never the guest's. */
+  /** Ends a use. Throws when there is none: that is a fault of this program, never of the guest. */
   unpin(reference: number, write: boolean): void {
     this.#end(reference, write);
   }
 
   #end(reference: number, write: boolean): void {
-    // A dead domain has no counts left; whoever held a use lets go of it in its own time.
+    // The counts of a dead domain are gone. The holder of a use may still end it later.
     if (this.#dead || this.#entries.finish(reference, write)) return;
     throw new Error(`grant ${reference} of domain ${this.domid}: a use ends that never began`);
   }
 
-  /** The guest's frame that an entry grants, or -1. */
+  /** The guest's frame that an entry grants; -1 without a grant. */
   frameOf(reference: number): number {
     if (!(reference < this.#limit) || !this.#entries.permits(reference)) return -1;
     return this.#entries.frame[reference]!;
   }
 
-  /** Use counts of an entry as the guest is told them: its in-use bits are those above 0. */
+  /** The use counts that the guest is told. Its in-use bits are set where a count is above 0. */
   usesOf(reference: number): { readonly readers: number; readonly writers: number } {
     const writers = this.#entries.writable[reference] ?? 0;
     return { readers: (this.#entries.readOnly[reference] ?? 0) + writers, writers };
   }
 
-  /** Tells the use counts that changed since last time, net, one call an entry. */
+  /** Reports the net changes of use counts since the last call, one call of `tell` for each entry. */
   flushUses(): void {
     this.#entries.flush(this.#use);
   }
 
   /**
-   * The domain died: no entry, no mapping, no pin is left, and nobody is told. Handles are bad from
-   * here on, and `unpin` of what was pinned does nothing.
+   * The domain died. Removes every entry, mapping and pin without a report. All handles become
+   * invalid, and `unpin` of an earlier pin does nothing.
    */
   revokeAll(): void {
     this.#dead = true;

@@ -1,13 +1,13 @@
 /**
- * What a guest may ask of the hypervisor by `hypercall`: argument structures come byte for byte,
- * one or more behind each other, and go back as the hypervisor left them.
+ * The hypercalls of a guest. The argument structures arrive byte for byte, one behind the other,
+ * and return with the hypervisor's changes.
  *
  *   hypercall ─► grant_table_op    ─► grant-calls.ts ─► the guest's own GrantTable
  *                event_channel_op  ─► event-calls.ts ─► EventChannels
  *                sched_op shutdown ─► the machine's hook
  *
- * A call is refused as a whole with an errno, or each structure carries its own status: the k-th
- * one that fails leaves those before it done and those behind it tried.
+ * A call is refused as a whole with an errno, or each structure has a status of its own: when one
+ * fails, the structures before it are done, and the structures behind it are tried.
  *
  * Source: xen: xen/include/public/{grant_table.h,event_channel.h,sched.h}.
  */
@@ -23,11 +23,11 @@ export interface HypercallsOptions {
   /** The grant table of a live domain. */
   readonly grants: (domid: number) => GrantTable | undefined;
   readonly events: EventChannels;
-  /** The guest asks to be suspended: 0, or a positive errno that refuses it. */
+  /** The guest asks to be suspended. Returns 0, or a positive errno that refuses it. */
   readonly suspend: (domid: number) => number;
 }
 
-/** What goes into `hypercall_reply`: 0 or a positive errno, and the structures. */
+/** Content of `hypercall_reply`: 0 or a positive errno, and the structures. */
 export interface HypercallResult {
   readonly errno: number;
   readonly bytes: Uint8Array;
@@ -40,9 +40,9 @@ export class Hypercalls {
     this.#options = options;
   }
 
-  /** Never throws whatever the bytes are. `bytes` is not kept and not changed. */
+  /** Runs a hypercall. It never throws for any bytes, and neither keeps nor changes `bytes`. */
   dispatch(domid: number, number: number, command: number, bytes: Uint8Array): HypercallResult {
-    // Not `slice`, which shares the bytes when they are a Buffer of the link.
+    // Not `slice`: on a Buffer of the link it would share the bytes.
     const copy = new Uint8Array(bytes);
     const view = new DataView(copy.buffer);
     return { errno: this.#call(domid, number, command, view), bytes: copy };
@@ -61,7 +61,7 @@ export class Hypercalls {
     }
   }
 
-  /** A guest here has no processor to give up and no power to switch: it may suspend. */
+  /** sched_op: a guest here may suspend. It has no processor and no power to control. */
   #sched(domid: number, command: number, view: DataView): number {
     if (command !== SchedOp.SHUTDOWN) return XenErrno.ENOSYS;
     const wrong = wrongLength(view, schedShutdown.size);

@@ -16,22 +16,22 @@ import type { GrantTable } from "./grant-table.ts";
 import { Hypercalls } from "./hypercalls.ts";
 import { Xenstore, type XenstoreClient } from "./xenstore/index.ts";
 
-/** What the machine asks of a domain. */
+/** The calls that the machine makes to a domain. */
 export interface Domain {
   readonly domid: number;
   readonly grants: GrantTable;
   /** An event channel of the guest became pending. */
   upcall(port: number): void;
-  /** A message of xenstore for the guest, and whether it can take one now. */
+  /** A message of xenstore for the guest, and whether its link accepts one now. */
   deliver(message: Uint8Array): void;
   room(): boolean;
-  /** The guest has not read what xenstore has for it for too long: it gets nothing more. */
+  /** The guest has not read its xenstore messages for too long. It receives nothing more. */
   cut(reason: WireError): void;
-  /** The guest asks to be suspended: 0, or a positive errno. */
+  /** The guest asks to be suspended. Returns 0 or a positive errno. */
   suspended(): number;
 }
 
-/** DOMID_FIRST_RESERVED: ids go round below it. */
+/** DOMID_FIRST_RESERVED: domain ids wrap below it. */
 const MAX_DOMID = 0x7ff0;
 
 export class XenMachine {
@@ -44,7 +44,7 @@ export class XenMachine {
   readonly #domains = new Map<number, Domain>();
   #lastDomid = 0;
   #timer: Timer | undefined;
-  /** When `#timer` goes off, in ms of the clock. */
+  /** Time (ms of the clock) at which `#timer` fires. */
   #timerAt = Number.POSITIVE_INFINITY;
 
   constructor(log: Logger, clock: Clock = systemClock) {
@@ -65,7 +65,7 @@ export class XenMachine {
     return this.#domains.size;
   }
 
-  /** An id that no living domain has; the one given out last is not given out again at once. */
+  /** Allocates the next domain id that no live domain has. Ids count up, so none is reused at once. */
   newDomid(): number {
     do {
       this.#lastDomid = this.#lastDomid + 1 >= MAX_DOMID ? 1 : this.#lastDomid + 1;
@@ -73,7 +73,7 @@ export class XenMachine {
     return this.#lastDomid;
   }
 
-  /** The domain exists: it may use store, channels and hypercalls. */
+  /** Adds a domain. From then on it may use the store, event channels and hypercalls. */
   introduce(domain: Domain): void {
     this.#domains.set(domain.domid, domain);
     this.events.attach(domain.domid, (port) => domain.upcall(port));
@@ -83,7 +83,7 @@ export class XenMachine {
     });
   }
 
-  /** It is gone: its ports close, its watches and transactions end, its grants are void. */
+  /** Removes a domain: its ports close, its watches and transactions end, its grants become void. */
   release(domain: Domain): void {
     if (!this.#domains.delete(domain.domid)) return;
     this.events.detach(domain.domid);
@@ -92,7 +92,7 @@ export class XenMachine {
     this.settle();
   }
 
-  /** What the domains share; each domain's own part is in its NIC's snapshot. */
+  /** Status of the shared parts. The part of each domain is in the status of its NIC. */
   snapshot(): Snapshot {
     const { xenstore, events } = this;
     return {
@@ -103,11 +103,11 @@ export class XenMachine {
     };
   }
 
-  /** The work of a batch, or of a tick, is done: watches fire, delayed events get their timer. */
+  /** Called after the work of a batch or of a tick. Fires watches, and arms the timer. */
   settle(): void {
     this.xenstore.flushWatches();
     const next = Math.min(this.events.nextTick, this.xenstore.nextTick);
-    // One domain's transaction may be due in 20 s, and another's delayed event in one millisecond.
+    // A transaction may be due in 20 s, and a delayed event of another domain in one millisecond.
     if (next >= this.#timerAt || next === Number.POSITIVE_INFINITY) return;
     this.#clock.clear(this.#timer);
     this.#timerAt = next;

@@ -3,8 +3,8 @@
  *
  *   handle = turn of the slot << 16 | slot
  *
- * A slot is used again, a handle is not until its slot has had 2^15 turns: an old handle, another
- * caller's handle or a made-up one finds nothing. So nothing is unmapped twice.
+ * A slot is reused, but a handle only after 2^15 turns of its slot. An old handle, a handle of
+ * another caller and an invented handle find nothing. So nothing is unmapped twice.
  *
  * Source: xen: xen/common/grant_table.c, "struct grant_mapping"; XSA-218, XSA-224.
  */
@@ -23,12 +23,12 @@ interface Slot {
   life: number;
 }
 
-/** What a live handle stands for. */
+/** The mapping of a live handle. */
 export interface TrackedMapping {
   readonly caller: number;
   readonly reference: number;
   readonly readonly: boolean;
-  /** Of the entry, when it was mapped. */
+  /** The `lives` of the entry when it was mapped. */
   readonly life: number;
 }
 
@@ -47,7 +47,7 @@ export class Maptrack {
     return this.live === this.#limit;
   }
 
-  /** A new handle. The caller has looked at `full`. */
+  /** Allocates a handle. The caller has checked `full`. */
   add(caller: number, reference: number, readonly: boolean, life: number): number {
     if (this.full) throw new RangeError("maptrack is full");
     let index = this.#free.pop();
@@ -82,7 +82,7 @@ export class Maptrack {
     this.live--;
   }
 
-  /** Frees all of them; none of today's handles is found again. */
+  /** Frees all handles. None of them is found again. */
   clear(): void {
     for (let index = 0; index < this.#slots.length; index++) {
       const slot = this.#slots[index]!;

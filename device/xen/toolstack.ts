@@ -1,6 +1,6 @@
 /**
- * The toolstack: what xl or xenopsd do around a guest. It makes the domain's place in the store
- * and the two directories of its vif, and takes them away.
+ * The toolstack: the part of xl or xenopsd. It creates the domain's home in the store and the two
+ * directories of its vif, and removes them.
  *
  * Source: xen: docs/misc/xenstore-paths.pandoc; tools/libs/light/libxl_create.c and libxl_nic.c
  * (owners and permissions).
@@ -19,7 +19,7 @@ export interface VifDescription {
   /** Six bytes. */
   readonly mac: Uint8Array;
   readonly mtu: number;
-  /** False: the frontend is told to distrust this backend and to bounce what it sends. */
+  /** False tells the frontend not to trust this backend, so that it sends copies (bounce buffers). */
   readonly trusted: boolean;
   /** "BYTES,USEC", the Tx credit; none when not given. */
   readonly rate?: string;
@@ -27,10 +27,10 @@ export interface VifDescription {
   readonly bridge: string;
 }
 
-/** Path of the request to suspend, written by us, acknowledged by the guest. */
+/** Path of the request to suspend. The toolstack writes it, and the guest acknowledges it. */
 export const shutdownPath = (domid: number): string => `${domainPath(domid)}/control/shutdown`;
 
-/** Makes a domain's home: what a guest finds when it looks for itself. */
+/** Creates a domain's home directory. */
 export function createHome(store: XenstoreClient, domid: number, name: string): void {
   const home = domainPath(domid);
   const readable = [`n${BACKEND_DOMID}`, `r${domid}`];
@@ -48,7 +48,7 @@ export function createHome(store: XenstoreClient, domid: number, name: string): 
   store.setPerms(`${home}/data`, own);
 }
 
-/** Makes both directories of the vif, states Initialising: the backend's owner is domain 0. */
+/** Creates both directories of the vif, with state Initialising. Domain 0 owns the backend's. */
 export function createVif(store: XenstoreClient, vif: VifDescription): void {
   const { domid } = vif;
   const front = frontendPath(domid, VIF_HANDLE);
@@ -87,18 +87,18 @@ export function createVif(store: XenstoreClient, vif: VifDescription): void {
 }
 
 /**
- * Takes the backend's directory away, and the domain's above it; the frontend's goes with its
- * domain, see Xenstore.release.
+ * Removes the backend's directory and the domain's directory above it. Xenstore.release removes the
+ * frontend's directory.
  */
 export function destroyVif(store: XenstoreClient, domid: number): void {
   store.rm(`${backendRoot(BACKEND_DOMID)}/${domid}`);
 }
 
-/** Where an administrator finds what went wrong with a vif: xen-netback's own name for it. */
+/** Path at which administrators look for the error of a vif, as xen-netback names it. */
 export const errorPath = (domid: number): string =>
   `${errorRoot(BACKEND_DOMID)}/${domid}/${VIF_HANDLE}/error`;
 
-/** The domain is gone: nobody asks any more what went wrong with it. */
+/** Removes the error of a domain that is gone. */
 export function forgetErrors(store: XenstoreClient, domid: number): void {
   store.rm(`${errorRoot(BACKEND_DOMID)}/${domid}`);
 }

@@ -1,6 +1,6 @@
 /**
- * What a frontend wrote into its directory, read once and checked: whatever is not as the protocol
- * has it is refused by the name of its key, and the vif stays closed.
+ * The keys of a frontend's directory, read once and checked. A value that breaks the protocol is
+ * refused with the name of its key, and the vif stays closed.
  *
  * Source: xen: xen/include/public/io/netif.h ("Feature and ring configuration"); linux:
  * drivers/net/xen-netback/xenbus.c, read_xenbus_vif_flags and connect_data_rings.
@@ -10,7 +10,7 @@ import { Limits } from "../../shared/wire/transactions.ts";
 import { queueName, VifKey } from "../../shared/xen/xenbus.ts";
 import type { NetbackConfig, QueueConfig } from "./netback/index.ts";
 
-/** A key of the frontend that can't be used; `key` is relative to its directory. */
+/** An unusable key of the frontend. `key` is relative to its directory. */
 export class VifKeyError extends Error {
   readonly key: string;
   constructor(key: string, why: string) {
@@ -23,7 +23,7 @@ export class VifKeyError extends Error {
 /** Reads one key of the frontend's directory; undefined when it is not there. */
 export type ReadKey = (key: string) => string | undefined;
 
-/** What this backend offered: the rest is not read. */
+/** The features that this backend offered. Keys of other features are not read. */
 export interface VifOffer {
   readonly maxQueues: number;
   readonly splitEventChannels: boolean;
@@ -90,14 +90,14 @@ class Keys {
     return this.#read(key) !== undefined;
   }
 
-  /** A decimal number from `min` to `max`; without `missing` the key must be there. */
+  /** Reads a decimal number from `min` to `max`. Without `missing` the key must exist. */
   number(key: string, min: number, max: number, missing?: number): number {
     const text = this.#read(key);
     if (text === undefined) {
       if (missing !== undefined) return missing;
       throw new VifKeyError(key, "is not there");
     }
-    // Ten digits hold every u32; more are refused before they become an inexact number.
+    // Ten digits hold every u32. Longer texts are refused before they become an inexact number.
     const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
     if (!(value >= min && value <= max)) {
       const shown = JSON.stringify(text.slice(0, 32));
@@ -111,7 +111,7 @@ class Keys {
   }
 }
 
-/** The key `rate`: bytes a period and its microseconds. Undefined: no limit; throws VifKeyError. */
+/** Parses the key `rate`: bytes in a period, and its microseconds. Undefined: no limit. Throws VifKeyError. */
 export function parseRate(text: string | undefined): { bytes: number; usec: number } | undefined {
   if (text === undefined) return undefined;
   const parts = /^(\d{1,15}),(\d{1,15})$/.exec(text);

@@ -1,12 +1,12 @@
 /**
- * The backend's end of xenbus: the state machine by which a vif comes and goes.
+ * The backend's end of xenbus: the state machine that connects and disconnects a vif.
  *
  *   Initialising ─► InitWait ─► Connected ─► Closing ─► Closed ─► InitWait ...
  *                      └──────────────────────►┘          (as often as the frontend likes)
  *
- * The frontend's state says where it wants to go; `STEPS` says which step leads there from where
- * we are. Every combination has an answer: a frontend can walk in any order, and all that it gets
- * is the state that it would have reached in order.
+ * The frontend's state says which state it wants. `STEPS` holds the next step for each combination
+ * of both states, so a frontend may change its state in any order and reaches only states that the
+ * protocol allows.
  *
  * Source: linux: drivers/net/xen-netback/xenbus.c, frontend_changed and set_backend_state.
  */
@@ -14,31 +14,31 @@ import { VifKey, XenbusState, xenbusStateOf } from "../../shared/xen/xenbus.ts";
 import type { NetbackConfig } from "./netback/index.ts";
 import { parseRate, readFrontendKeys, VifKeyError, type VifOffer } from "./vif-keys.ts";
 
-/** The two directories in the store, and what the backend does there. */
+/** The backend's access to the two directories in the store. */
 export interface VifStore {
-  /** A key of the frontend's directory; undefined when it is not there. */
+  /** Reads a key of the frontend's directory; undefined when it is missing. */
   front(key: string): string | undefined;
   back(key: string): string | undefined;
   writeBack(key: string, value: string): void;
-  /** Where an administrator looks for what went wrong. */
+  /** Writes the error to the place where administrators look for it. */
   writeError(text: string): void;
 }
 
-/** What the state machine drives. */
+/** The vif that the state machine controls. */
 export interface VifDevice {
-  /** Maps rings and binds channels. Returns why it can't. */
+  /** Maps rings and binds channels. Returns the reason when it can't. */
   connect(config: NetbackConfig): string | undefined;
   disconnect(): void;
   setRate(rate: { bytes: number; usec: number } | undefined): void;
-  /** The vif is unusable until the frontend starts anew; said once, with the reason. */
+  /** The vif is unusable until the frontend starts again. Called once, with the reason. */
   failed(code: string, text: string): void;
-  /** Closed and not online: nothing of the device is needed any more. */
+  /** Called when the vif is closed and not online: the device may be removed. */
   gone(): void;
 }
 
 const S = XenbusState;
 
-/** What leads from our state (first key) to where the frontend wants us (second key). */
+/** The step from the backend's state (first key) towards the state that is wanted (second key). */
 const STEPS: Readonly<Record<number, Readonly<Record<number, XenbusState>>>> = {
   [S.CLOSED]: { [S.INIT_WAIT]: S.INIT_WAIT, [S.CONNECTED]: S.INIT_WAIT, [S.CLOSING]: S.CLOSING },
   [S.INIT_WAIT]: {
@@ -58,7 +58,7 @@ const STEPS: Readonly<Record<number, Readonly<Record<number, XenbusState>>>> = {
   },
 };
 
-/** Where the frontend's state wants the backend; undefined: nowhere. */
+/** The backend state that a frontend state asks for; undefined: none. */
 const WANTED: Readonly<Record<number, XenbusState | undefined>> = {
   [S.UNKNOWN]: S.CLOSED,
   [S.INITIALISING]: S.INIT_WAIT,
@@ -70,7 +70,7 @@ const WANTED: Readonly<Record<number, XenbusState | undefined>> = {
 
 export class XenbusBackend {
   #state: XenbusState = S.INITIALISING;
-  /** Undefined until the first look: a frontend that is not there yet wants nothing. */
+  /** Undefined until the first read of the frontend's state. */
   #front: XenbusState | undefined;
   readonly #store: VifStore;
   readonly #device: VifDevice;
@@ -91,12 +91,12 @@ export class XenbusBackend {
     return this.#front ?? S.UNKNOWN;
   }
 
-  /** The offers are in the store: the frontend may begin. */
+  /** Called when the offers are in the store. The frontend may begin. */
   start(): void {
     this.#enter(S.INIT_WAIT);
   }
 
-  /** The frontend's `state` was written, or went away. */
+  /** The frontend's `state` was written or removed. */
   frontendChanged(): void {
     const state = xenbusStateOf(this.#store.front(VifKey.STATE));
     if (state === this.#front) return;
@@ -111,17 +111,17 @@ export class XenbusBackend {
     if (over && this.#store.back(VifKey.ONLINE) !== "1") this.#device.gone();
   }
 
-  /** `rate` was written: heeded at once when connected, else at the next connect. */
+  /** `rate` was written. It applies at once when connected, else from the next connect on. */
   rateChanged(): void {
     if (this.#state === S.CONNECTED) this.#readRate();
   }
 
-  /** The data path met what it can't go on after: the vif is disabled, entered once. */
+  /** The data path found a fatal error. The vif is disabled. Called once for each connection. */
   fatal(code: string, text: string): void {
     if (this.#state === S.CONNECTED) this.#fail(code, text);
   }
 
-  /** The domain is gone: releases what is held, writes nothing. */
+  /** The domain is gone. Releases rings and channels, and writes nothing. */
   stop(): void {
     if (this.#state === S.CONNECTED) this.#device.disconnect();
     this.#state = S.CLOSED;
@@ -130,7 +130,7 @@ export class XenbusBackend {
   #goTo(wanted: XenbusState): void {
     while (this.#state !== wanted) {
       const step = STEPS[this.#state]?.[wanted];
-      // From Closed there is no way to itself, nor from Closing to Closing: both end the loop.
+      // Closed and Closing have no step to themselves, which ends the loop.
       if (step === undefined) return;
       if (this.#state === S.CONNECTED) this.#device.disconnect();
       if (step === S.CONNECTED && !this.#connect()) return;
@@ -161,12 +161,12 @@ export class XenbusBackend {
       this.#device.setRate(parseRate(this.#store.back(VifKey.RATE)));
     } catch (error) {
       if (!(error instanceof VifKeyError)) throw error;
-      // The operator's mistake: the limit that was there stays.
+      // A mistake of the operator: the former limit stays.
       this.#store.writeError(error.message);
     }
   }
 
-  /** xenbus_dev_fatal: says why, and leaves for Closing. */
+  /** xenbus_dev_fatal: writes the reason and goes to Closing. */
   #fail(code: string, text: string): void {
     this.#store.writeError(text);
     this.#device.failed(code, text);

@@ -1,6 +1,6 @@
 /**
- * What a connected interface holds: rings that are mapped, channels that are bound. It is made
- * whole or not at all, and given up as one.
+ * The resources of a connected interface: its mapped rings and bound channels. They are acquired all
+ * together or not at all, and released together.
  */
 import type { XenQueueState } from "../../../shared/wire/queue-state.ts";
 import { RecordType } from "../../../shared/wire/records.ts";
@@ -17,13 +17,13 @@ import { RxQueue } from "./rx.ts";
 import { TxQueue } from "./tx.ts";
 import type { Vif } from "./vif.ts";
 
-/** Stands for a channel in a queue's pair of them. */
+/** Index of a channel in a queue's pair of channels. */
 interface Pair {
   readonly tx: Channel;
   readonly rx: Channel;
 }
 
-/** A key of the frontend whose value does not do. Only from here to `open`. */
+/** A xenstore key of the frontend has an unusable value. Thrown by the readers below, caught in `open`. */
 class KeyError extends Error {}
 
 export class Attachment {
@@ -35,10 +35,10 @@ export class Attachment {
   readonly #pairs: Pair[] = [];
   readonly #channels: Channel[] = [];
   #controlChannel: Channel | undefined;
-  /** Rings that are mapped but belong to no queue yet. */
+  /** Mapped rings that belong to no queue yet. */
   #loose: BackRing[] = [];
 
-  /** Maps and binds all of it. Returns a sentence that names the key where that fails. */
+  /** Maps all rings and binds all channels. On failure returns a sentence that names the key. */
   static open(vif: Vif, config: NetbackConfig): Attachment | string {
     const attached = new Attachment(vif, config.queues.length);
     try {
@@ -117,7 +117,10 @@ export class Attachment {
     return channel;
   }
 
-  /** Publishes what every ring has staged, then wakes whom that concerns. True: posted something. */
+  /**
+   * Publishes each ring's staged responses, then notifies the frontend where it asked for that.
+   * Returns whether anything was sent.
+   */
   publish(): boolean {
     let posted = false;
     for (let i = 0; i < this.tx.length; i++) {
@@ -138,7 +141,7 @@ export class Attachment {
     return posted;
   }
 
-  /** The events that came have been worked on. */
+  /** Ends the turns of all events that were worked on. */
   eoi(): void {
     for (let i = 0; i < this.#channels.length; i++) this.#channels[i]!.eoi();
   }
@@ -153,7 +156,7 @@ export class Attachment {
     return this.control === undefined ? rings : [...rings, this.control.ring];
   }
 
-  /** Everything is released; nothing may be called after. */
+  /** Releases everything. No method may be called afterwards. */
   close(): void {
     for (const queue of this.tx) queue.close();
     for (const queue of this.rx) queue.close();

@@ -7,9 +7,9 @@
  *   rsp_prod  ◄─ write ───       #published   responses that the guest was shown
  *   rsp_event ── window ──►
  *
- * Both ends have a copy of the page. What the guest writes to its own arrives here as a write to
- * the window; what we write goes into our copy and, by grant, into the guest's: the slots first,
- * then the index. Every index read from the page is read once, then judged.
+ * Both ends have a copy of the page. A change by the guest arrives here as a write to the window. A
+ * change by netback goes into the copy here and, by grant, into the guest's copy: the slots first,
+ * then the index. Every index is read from the page once, then checked.
  *
  * Invariant: 0 <= distance(rspProdPvt, reqCons) <= size, and a response is only written to a slot
  * whose request was taken.
@@ -43,13 +43,13 @@ import type { Snapshot } from "../../nic.ts";
 import type { GrantTable } from "../grant-table.ts";
 import type { NetbackContext } from "./config.ts";
 
-/** Said by `look`: no honest frontend has its producer index there. */
+/** Result of `look` for a producer index that no correct frontend writes. */
 export const OVERRUN = -1;
 const WORD_BYTES = 4;
 
 export class BackRing {
   readonly reference: number;
-  /** Slots, a power of two. */
+  /** Number of slots, a power of two. */
   readonly size: number;
   readonly view: DataView;
   readonly #memory: GuestMemory;
@@ -58,17 +58,17 @@ export class BackRing {
   readonly #slotBytes: number;
   readonly #responseType: RecordType;
   readonly #window: Window;
-  /** First byte of the page in the window. */
+  /** Offset of the page's first byte in the window. */
   readonly #base: number;
   #reqCons: Index32;
   #rspProdPvt: Index32;
   #published: Index32;
-  /** The req_event that the guest was told; undefined before the first. */
+  /** The req_event that the guest knows; undefined before the first. */
   #told: Index32 | undefined;
-  /** Something was posted since `takePosted`. */
+  /** True when something was posted since `takePosted`. */
   #posted = false;
 
-  /** Maps the page. Returns the ring, or why it can't be one. */
+  /** Maps the page. Returns the ring, or the reason why the page can't be a ring. */
   static open(
     context: NetbackContext,
     reference: number,
@@ -122,29 +122,29 @@ export class BackRing {
     this.#published = start;
   }
 
-  /** Requests not yet taken that can be answered, or OVERRUN. */
+  /** Number of requests that are not yet taken and can be answered, or OVERRUN. */
   look(): number {
     const reqProd = sring.reqProd(this.view, this.#base);
     if (requestProdOverflow(this.size, reqProd, this.#rspProdPvt)) return OVERRUN;
     return unconsumedRequests(this.size, reqProd, this.#reqCons, this.#rspProdPvt);
   }
 
-  /** req_prod as it stands in the page: only to see whether it moved. */
+  /** req_prod as it is in the page, unchecked. Use it only to see whether it has moved. */
   get reqProd(): number {
     return sring.reqProd(this.view, this.#base);
   }
 
-  /** Where the request `ahead` slots on begins in `view`. */
+  /** Offset in `view` of the request that is `ahead` slots behind the next one. */
   at(ahead: number): number {
     return this.#at(advance(this.#reqCons, ahead));
   }
 
-  /** The next `count` requests were read. */
+  /** Marks the next `count` requests as taken. */
   consume(count: number): void {
     this.#reqCons = advance(this.#reqCons, count);
   }
 
-  /** The slot of the next response, first byte in `view`. The caller fills all of it. */
+  /** Offset in `view` of the slot for the next response. The caller fills the whole slot. */
   respond(): number {
     const index = this.#rspProdPvt;
     if (index === this.#reqCons) throw new Error(`ring ${this.reference}: no request to answer`);
@@ -153,8 +153,8 @@ export class BackRing {
   }
 
   /**
-   * RING_PUSH_RESPONSES_AND_CHECK_NOTIFY: shows the guest what was written since last time. True
-   * when it asked to be woken.
+   * RING_PUSH_RESPONSES_AND_CHECK_NOTIFY: publishes the responses written since the last call.
+   * Returns true when the guest asked for an event.
    */
   publish(): boolean {
     const before = this.#published;
@@ -171,9 +171,9 @@ export class BackRing {
   }
 
   /**
-   * The second half of RING_FINAL_CHECK_FOR_REQUESTS: asks for an event when `count` requests are
-   * there beyond those taken. The word travels, so requests that it crosses bring no event: they
-   * are seen when the batch that carries them has been applied.
+   * The second half of RING_FINAL_CHECK_FOR_REQUESTS: asks for an event once `count` more requests
+   * are posted. Requests that cross with this word on the link bring no event. netback sees them
+   * when the batch that carries them has been applied.
    */
   arm(count: number): void {
     const event = advance(this.#reqCons, count);
@@ -182,14 +182,14 @@ export class BackRing {
     this.#writeWord(RingWord.REQ_EVENT, event);
   }
 
-  /** Was anything posted to the guest since the last call? */
+  /** Whether anything was posted to the guest since the last call. */
   takePosted(): boolean {
     const posted = this.#posted;
     this.#posted = false;
     return posted;
   }
 
-  /** Does any byte of [address, address + length) belong to the page's window? */
+  /** Whether any byte of [address, address + length) belongs to the page's window. */
   touches(address: number, length: number): boolean {
     const start = this.#window.address + this.#base;
     return address < start + GRANT_PAGE_BYTES && start < address + length;
@@ -198,7 +198,7 @@ export class BackRing {
   /** Ends the mapping. Nothing may be called after. */
   close(): void {
     const status = this.#grants.unmap(this.#handle, BACKEND_DOMID);
-    // The guest's death takes all mappings with it.
+    // When the guest has died, its mappings are gone already.
     if (status !== Gntst.OKAY && status !== Gntst.BAD_HANDLE) {
       throw new Error(`unmapping ring ${this.reference}: GNTST ${status}`);
     }
@@ -222,7 +222,7 @@ export class BackRing {
     return {
       reference: this.reference,
       size: this.size,
-      // Slots that the guest may fill with requests.
+      // Slots into which the guest may write requests.
       free: Math.max(0, this.size - distance(this.#published, reqProd)),
       reqProd,
       reqCons: this.#reqCons,
@@ -238,7 +238,7 @@ export class BackRing {
   }
 
   #writeSlots(first: number, count: number): void {
-    // Of a page that the guest took back only our copy is left: its reference may grant another.
+    // When the guest took the page back, only the copy here is written: its reference may grant another page.
     if (!this.#grants.reaches(this.#handle)) return;
     const offset = RING_HEADER_SIZE + first * this.#slotBytes;
     const { bytes } = this.#window;

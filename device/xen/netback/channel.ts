@@ -1,11 +1,11 @@
 /**
- * One event channel of an interface: which rings it stands for, and when its event was idle.
+ * One event channel of an interface: its rings, and whether its event was spurious.
  *
  *   guest sends ──► handler: `signalled` ──► the rings are worked ──► eoi(spurious?)
  *
- * The event stays masked until its work is done. It was spurious when no ring of the channel has
- * new requests since the last one: who sends such events without end is slowed down, one who has
- * work never is (XSA-332).
+ * The event stays masked until its work is done. It was spurious when no ring of the channel had
+ * new requests since the last event. A guest that sends spurious events without end is slowed down,
+ * a guest with work never is (XSA-332).
  */
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
 import type { EventChannels } from "../event-channel.ts";
@@ -14,10 +14,10 @@ import type { BackRing } from "./back-ring.ts";
 export class Channel {
   /** Domain 0's port. */
   readonly port: number;
-  /** The guest's. */
+  /** The guest's port. */
   readonly guestPort: number;
   signalled = false;
-  /** Responses were published that the guest wants to hear of. */
+  /** True when responses were published for which the guest asked for an event. */
   notify = false;
   spurious = 0;
   readonly #events: EventChannels;
@@ -25,8 +25,8 @@ export class Channel {
   readonly #seen: number[];
 
   /**
-   * Binds the guest's port. Returns the channel, or a negated errno. `wake` is called when an event
-   * has come; the channel is `signalled` by then.
+   * Binds the guest's port. Returns the channel, or a negated errno. An event sets `signalled`, then
+   * calls `wake`.
    */
   static open(
     events: EventChannels,
@@ -60,14 +60,14 @@ export class Channel {
     this.#seen = rings.map(() => -1);
   }
 
-  /** Wakes the guest if `notify` asks for it. */
+  /** Sends an event to the guest if `notify` is set. */
   send(): void {
     if (!this.notify) return;
     this.notify = false;
     this.#events.send(BACKEND_DOMID, this.port);
   }
 
-  /** The work of an event is done: the next may come. */
+  /** Ends the turn of an event, so that the next may come. */
   eoi(): void {
     if (!this.signalled) return;
     this.signalled = false;

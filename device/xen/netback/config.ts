@@ -1,9 +1,9 @@
-/** What netback is told of one frontend, and what it may use of the world. */
+/** The configuration of one frontend, and the services that netback uses. */
 import type { GuestHost } from "../../nic.ts";
 import type { EventChannels } from "../event-channel.ts";
 import type { GrantTable } from "../grant-table.ts";
 
-/** One pair of rings, as the frontend published it. Ports are the guest's; equal is one channel. */
+/** One pair of rings, as the frontend published it. Ports are the guest's; equal ports are one channel. */
 export interface QueueConfig {
   readonly txRingRef: number;
   readonly rxRingRef: number;
@@ -11,11 +11,11 @@ export interface QueueConfig {
   readonly rxPort: number;
 }
 
-/** What the frontend wrote to its directory. The features are what it can RECEIVE. */
+/** The frontend's keys. The features say which packets the frontend can RECEIVE. */
 export interface NetbackConfig {
   readonly queues: readonly QueueConfig[];
   readonly control?: { readonly ringRef: number; readonly port: number };
-  /** feature-rx-notify: it says when it has posted receive requests. */
+  /** feature-rx-notify: the frontend sends an event after it posts receive requests. */
   readonly rxNotify: boolean;
   /** feature-sg: packets of several slots. */
   readonly sg: boolean;
@@ -29,7 +29,7 @@ export interface NetbackConfig {
   readonly multicastControl: boolean;
 }
 
-/** Transmit credit: so many bytes in so many microseconds, both above 0. */
+/** Transmit credit: bytes in a period of microseconds, both above 0. */
 export interface Rate {
   readonly bytes: number;
   readonly usec: number;
@@ -41,11 +41,11 @@ export interface NetbackContext {
   readonly events: EventChannels;
   /** The guest; the backend is domain 0. */
   readonly domid: number;
-  /** Longest frame without segmentation, Ethernet header and tag included. */
+  /** Bytes of the longest frame without segmentation, Ethernet header and tag included. */
   readonly maxFrameBytes: number;
   /**
-   * The frontend broke a rule that leaves no way on: the vif is disabled. Called once a connection,
-   * when everything is released already; no work is done from then until the next `connect`.
+   * The frontend made a fatal error, and the vif is disabled. Called once for each connection, after
+   * everything is released. No work is done until the next `connect`.
    */
   fatal(code: string, text: string): void;
 }

@@ -1,5 +1,5 @@
 /**
- * The control ring: the frontend asks, one request after the other, and each is answered.
+ * The control ring: requests of the frontend, answered one after the other.
  *
  *   IDLE --request--> answered at once
  *     '--with a page--> bytes pushed: answered at once
@@ -26,7 +26,7 @@ import { type Hashing, MAX_KEY_BYTES, MAX_MAPPING } from "./hash.ts";
 import type { Vif } from "./vif.ts";
 
 const EMPTY = new Uint8Array(0);
-/** Requests answered in one turn. */
+/** Most requests answered in one turn. */
 const BURST = 128;
 
 export class ControlRing {
@@ -47,7 +47,7 @@ export class ControlRing {
     this.#hashing = hashing;
   }
 
-  /** Answers what is there, up to a burst. */
+  /** Answers the waiting requests, up to a burst. */
   run(): void {
     for (let done = 0; done < BURST && !this.#reading && !this.#closed; done++) {
       const { ring } = this;
@@ -105,7 +105,7 @@ export class ControlRing {
           this.#answer(request, CtrlStatus.INVALID_PARAMETER);
         } else this.#withPage(request, data1 * ctrlMappingEntry.size);
         return;
-      // Premapped grants (GREF_MAPPING) are for backends that map packet pages; we copy.
+      // Premapped grants (GREF_MAPPING) serve backends that map packet pages. This backend copies.
       default:
         this.#answer(request, CtrlStatus.NOT_SUPPORTED);
     }
@@ -145,7 +145,7 @@ export class ControlRing {
     try {
       bytes = await host.memory.read(address, length, Space.GRANT);
     } catch {
-      // Refused, or the ring was closed meanwhile.
+      // The read was refused, or the ring was closed meanwhile.
     }
     if (this.#closed) return;
     this.#reading = false;
@@ -167,7 +167,7 @@ export class ControlRing {
 
   #answer({ id, type, data0 }: CtrlRequest, status: CtrlStatus, data = 0): void {
     if (type === CtrlType.SET_HASH_KEY || type === CtrlType.SET_HASH_MAPPING) {
-      // What came with the request goes with it, looked at or not.
+      // The bytes pushed for the request end with it, used or not.
       this.#vif.context.host.memory.releasePushed(data0 * GRANT_PAGE_BYTES, Space.GRANT);
     }
     this.requests++;

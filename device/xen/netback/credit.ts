@@ -1,15 +1,15 @@
 /**
- * Transmit credit of one queue: so many bytes a period, saved up to a burst.
+ * Transmit credit of one queue: a number of bytes for each period, which add up to a burst.
  *
  *   take(bytes) ── enough ──► taken
  *       '── not enough ──► `due`: when to ask again
  *
  * Source: linux: drivers/net/xen-netback/netback.c, tx_add_credit and tx_credit_exceeded. Unlike
- * there, a look that comes late brings the credit of every period that has passed.
+ * Linux, a late call adds the credit of every period that has passed.
  */
 import type { Rate } from "./config.ts";
 
-/** However small the rate, the largest packet must be able to go some day. */
+/** Smallest burst in bytes: with any rate, the largest packet must be able to go in the end. */
 const MIN_BURST_BYTES = 131072;
 
 export class Credit {
@@ -24,7 +24,7 @@ export class Credit {
     this.#now = now;
   }
 
-  /** The credit of one period is there at once. */
+  /** Begins with the credit of one period. */
   setRate(rate: Rate | undefined): void {
     this.#rate = rate;
     if (rate === undefined) return;
@@ -34,7 +34,7 @@ export class Credit {
     this.#windowStart = this.#now();
   }
 
-  /** Takes `bytes` of credit. False, and nothing taken, when there are too few. */
+  /** Takes `bytes` of credit. Returns false and takes nothing when there is less. */
   take(bytes: number): boolean {
     const rate = this.#rate;
     if (rate === undefined) return true;
@@ -44,7 +44,7 @@ export class Credit {
     return true;
   }
 
-  /** When the next credit comes, in ms of the clock. */
+  /** Time (ms of the clock) of the next credit. */
   get due(): number {
     return this.#windowStart + this.#periodMs;
   }

@@ -3,24 +3,25 @@
  *
  *   arena  | newest ... |  free  | oldest ...   |     a frame may go round the end
  *
- * Bounded in bytes, so that a guest that does not listen costs this much and no more (XSA-392), and
- * in time beyond what a burst needs: Linux stops the device's queue at its bound, and the queueing
- * discipline in front holds what comes then. A switch has none, so this queue is both.
- * The arena is made when the first frame has to wait.
+ * The queue is bounded in bytes, so that a guest that does not read costs a limited amount of memory
+ * (XSA-392). Beyond the bytes of a burst it is also bounded in time. Linux stops the device's queue
+ * at its bound, and the queueing discipline in front of it holds further packets. A switch has no
+ * such queue, so this one serves both purposes. The arena is allocated for the first frame that
+ * waits.
  */
 import { type Frame, Gso } from "../../../shared/net/frame.ts";
 
-/** linux: drivers/net/xen-netback, the bound of a queue's waiting packets: half a ring of pages. */
+/** Bound of a slow guest's queue, as in linux: drivers/net/xen-netback: half a ring of pages. */
 export const FIFO_LOW_BYTES = 512 * 1024;
-/** Most that ever waits: with the ring in front of it, what one TCP sender may have under way. */
+/** Most bytes that wait. Together with the ring it holds what one TCP sender may have in flight. */
 export const FIFO_BYTES = 4 << 20;
-/** Beyond FIFO_LOW_BYTES more is taken only while nothing has waited for longer. */
+/** Above FIFO_LOW_BYTES, a frame is accepted only while the oldest has waited less than this (ms). */
 export const FIFO_BURST_MS = 50;
 const MAX_FRAMES = 8192;
 
 interface Arena {
   readonly bytes: Uint8Array;
-  /** By slot: free-running count & (MAX_FRAMES - 1). */
+  /** Facts by slot; a slot is a free-running count & (MAX_FRAMES - 1). */
   readonly length: Int32Array;
   readonly start: Int32Array;
   readonly gso: Uint8Array;
@@ -50,7 +51,7 @@ export class FrameFifo {
     return this.#tail - this.#head;
   }
 
-  /** Room for one frame more, of `length` bytes, at `now` in ms? */
+  /** Whether one more frame of `length` bytes fits at `now` (ms). */
   fits(length: number, now: number): boolean {
     if (this.length === MAX_FRAMES) return false;
     const bytes = this.bytes + length;
@@ -58,7 +59,7 @@ export class FrameFifo {
     return bytes <= FIFO_BYTES && (this.length === 0 || now - this.since <= FIFO_BURST_MS);
   }
 
-  /** Copies a frame that `fits`. `since` is now, in ms; a hash type below 0 is no hash. */
+  /** Copies a frame that `fits`. `since` is the current time (ms). A negative hash type means no hash. */
   push(frame: Frame, hash: number, hashType: number, since: number): void {
     this.#arena ??= createArena();
     const a = this.#arena;
@@ -87,7 +88,7 @@ export class FrameFifo {
     a.id[i] = frame.id;
   }
 
-  /** Fills `out` with the oldest frame, in place. Only when `length` is above 0. */
+  /** Fills `out` with views of the oldest frame. Call it only when `length` is above 0. */
   peek(out: Frame): void {
     const a = this.#arena!;
     const i = this.#head & (MAX_FRAMES - 1);
@@ -109,7 +110,7 @@ export class FrameFifo {
     out.id = a.id[i]!;
   }
 
-  // Of the oldest frame; only when `length` is above 0.
+  // Facts of the oldest frame. Read them only when `length` is above 0.
 
   get frameBytes(): number {
     return this.#arena!.length[this.#head & (MAX_FRAMES - 1)]!;
@@ -123,7 +124,7 @@ export class FrameFifo {
   get hashType(): number {
     return this.#arena!.hashType[this.#head & (MAX_FRAMES - 1)]!;
   }
-  /** When it came, in ms. */
+  /** Time (ms) at which the frame came. */
   get since(): number {
     return this.#arena!.since[this.#head & (MAX_FRAMES - 1)]!;
   }
@@ -131,11 +132,11 @@ export class FrameFifo {
   shift(): void {
     this.bytes -= this.frameBytes;
     this.#head++;
-    // From the front again: the same few pages serve as long as little waits.
+    // Start at the front again, so that the same few pages are used while little waits.
     if (this.#head === this.#tail) this.#next = 0;
   }
 
-  /** Forgets every frame, and gives the memory back. */
+  /** Forgets every frame and frees the memory. */
   clear(): void {
     this.#arena = undefined;
     this.#head = 0;

@@ -1,12 +1,12 @@
 /**
- * Which queue a frame goes to: by the hash and the table that the frontend set over its control
- * ring, or by a hash of our own.
+ * The receive queue of a frame: by the hash and the table that the frontend set over its control
+ * ring, else by netback's own hash.
  *
  *   no algorithm   own hash % queues                          no extra info
  *   Toeplitz       hash by its flags and key -> table, or % queues   HASH extra info
  *
- * Entries of the table are checked when they are set, against a number of queues that stays as it
- * is while the interface is connected, so that none can name a queue that is not there.
+ * Entries of the table are checked when they are set. The number of queues does not change while
+ * the interface is connected, so no entry can name a missing queue.
  *
  * Source: xen: xen/include/public/io/netif.h ("Control ring"); linux:
  * drivers/net/xen-netback/hash.c.
@@ -37,21 +37,21 @@ const P = HashProtocol;
 const V4_ROWS = [P.UDP4, P.IP4, P.IP4_FRAG];
 const V6_ROWS = [P.UDP6, P.IP6, P.IP6_EX];
 
-/** For frontends that ask for none; what it spreads is nobody's business. */
+/** Key of netback's own hash, for frontends that configure none. The guest never sees this hash. */
 const OWN = new ToeplitzHash(ownKey());
 
 export class Hashing {
   readonly #queues: number;
-  /** Its tables take long to make, and few frontends ask: made for the first that does. */
+  /** Created for the first use, because its tables are expensive and few frontends need them. */
   #asked: ToeplitzHash | undefined;
-  /** The frontend's key, and whether `#asked` has it. */
+  /** The frontend's key, and whether `#asked` uses it. */
   readonly #key = new Uint8Array(RSS_KEY_BYTES);
   #hasKey = false;
   #algorithm: number = HashAlgorithm.NONE;
   #flags = 0;
   readonly #mapping = new Uint32Array(MAX_MAPPING);
   #mappingSize = 0;
-  /** Of the frame that `select` saw last: its hash for the guest, and HashType or NO_HASH. */
+  /** Hash and HashType (or NO_HASH) of the last frame of `select`, for the guest. */
   hash = 0;
   type: number = NO_HASH;
 
@@ -59,12 +59,12 @@ export class Hashing {
     this.#queues = queues;
   }
 
-  /** The guest wants hashes: frames have to be parsed even for one queue. */
+  /** True when the guest wants hashes. Frames are then parsed even for a single queue. */
   get active(): boolean {
     return this.#algorithm !== HashAlgorithm.NONE;
   }
 
-  /** The queue for a frame with these headers; sets `hash` and `type`. */
+  /** Returns the queue for a frame with these headers. Sets `hash` and `type`. */
   select(h: Headers): number {
     this.hash = 0;
     this.type = NO_HASH;
@@ -84,7 +84,7 @@ export class Hashing {
     return this.#mapping[this.hash % this.#mappingSize]!;
   }
 
-  // What the control ring asks; each answers with a CtrlStatus.
+  // Requests of the control ring. Each returns a CtrlStatus.
 
   setAlgorithm(algorithm: number): CtrlStatus {
     if (algorithm !== HashAlgorithm.NONE && algorithm !== HashAlgorithm.TOEPLITZ) {
@@ -98,7 +98,7 @@ export class Hashing {
     return CtrlStatus.SUCCESS;
   }
 
-  /** The flags that could be set, or -1 while there is no algorithm to have any. */
+  /** The flags that the guest may set; -1 while no algorithm is set. */
   get capableFlags(): number {
     return this.active ? ALL_FLAGS : -1;
   }
@@ -113,14 +113,14 @@ export class Hashing {
     return CtrlStatus.SUCCESS;
   }
 
-  /** `key` has up to MAX_KEY_BYTES; what is missing is zero. */
+  /** Sets the key. `key` has up to MAX_KEY_BYTES; missing bytes are zero. */
   setKey(key: Uint8Array): void {
     this.#key.fill(0);
     this.#key.set(key);
     this.#hasKey = false;
   }
 
-  /** Tables for a key take long to make: a ring full of keys costs as much as the last of them. */
+  /** Creates the tables of a key at their first use, so that a ring full of keys costs one creation. */
   #takeKey(asked: ToeplitzHash): void {
     asked.setKey(this.#key);
     this.#hasKey = true;
@@ -134,14 +134,14 @@ export class Hashing {
   }
 
   /**
-   * Does [offset, offset + count) lie in the table? Both come from the guest with 32 bits; their
-   * sum has more, and is exact here (XSA-270).
+   * Whether [offset, offset + count) lies in the table. Both come from the guest with 32 bits. Their
+   * sum may need 33 bits, and a JavaScript number holds it exactly (XSA-270).
    */
   mappingHolds(offset: number, count: number): boolean {
     return offset + count <= this.#mappingSize;
   }
 
-  /** Takes `count` entries of u32 from `offset` on, or none of them. */
+  /** Sets `count` entries (u32) from `offset` on, or none of them. */
   setMapping(entries: DataView, offset: number, count: number): CtrlStatus {
     if (!this.mappingHolds(offset, count)) return CtrlStatus.INVALID_PARAMETER;
     const { parse, size } = ctrlMappingEntry;
@@ -152,7 +152,7 @@ export class Hashing {
     return CtrlStatus.SUCCESS;
   }
 
-  /** Which fields each kind of packet is hashed by; a kind that was not asked for by none. */
+  /** The hashed fields of each kind of packet; none for a kind that the guest did not ask for. */
   #setRows(asked: ToeplitzHash): void {
     const flags = this.#flags;
     const v4 = (flags & HashFlag.IPV4) !== 0 ? ADDRESSES : 0;
@@ -168,7 +168,7 @@ export class Hashing {
   }
 }
 
-/** Any bytes do that are not too regular. */
+/** Arbitrary bytes without a regular pattern. */
 function ownKey(): Uint8Array {
   const key = new Uint8Array(RSS_KEY_BYTES);
   let x = 0x9e3779b9;

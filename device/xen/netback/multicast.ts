@@ -1,14 +1,14 @@
 /**
- * The groups that a frontend wants to hear, as its extra info adds and removes them.
+ * The multicast groups that a frontend receives. Its extra info adds and removes them.
  *
  * Source: xen: xen/include/public/io/netif.h (XEN_NETIF_EXTRA_TYPE_MCAST_*); linux:
  * drivers/net/xen-netback/netback.c, xenvif_mcast_add.
  */
 
-/** XEN_NETBK_MCAST_MAX: a frontend that needs more has to ask for everything. */
+/** XEN_NETBK_MCAST_MAX. A frontend that needs more groups must ask for all multicast frames. */
 export const MAX_GROUPS = 64;
 
-/** Addresses in two integers, as the switch has them: high 16 bits, low 32 signed. */
+/** Addresses as two integers, as in the switch: the high 16 bits, and the low 32 bits signed. */
 export class MulticastList {
   readonly #high = new Int32Array(MAX_GROUPS);
   readonly #low = new Int32Array(MAX_GROUPS);
@@ -18,7 +18,7 @@ export class MulticastList {
     return this.#find(high, low) >= 0;
   }
 
-  /** False when the list is full. An address that is there already is not there twice. */
+  /** Adds an address once. Returns false when the list is full. */
   add(high: number, low: number): boolean {
     if (this.#find(high, low) >= 0) return true;
     if (this.length === MAX_GROUPS) return false;
@@ -28,7 +28,7 @@ export class MulticastList {
     return true;
   }
 
-  /** Removes an address; an unknown one is nothing to remove. */
+  /** Removes an address. An unknown address is ignored. */
   remove(high: number, low: number): void {
     const i = this.#find(high, low);
     if (i < 0) return;

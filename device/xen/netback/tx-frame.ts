@@ -1,12 +1,12 @@
 /**
- * From a packet's pieces to a frame for the switch: headers in one span, offload facts beside it.
+ * Makes a frame for the switch from the pieces of a packet: headers in one span, offload facts beside it.
  *
  *   pieces  | 1 | 1 | 40 | 4096 ...      wherever the guest split it
  *   frame   | head: 128 | rest ...       the head a copy when the first piece is shorter
  *
- * Whoever gets the frame finds headers where he looks for them: a NIC or a stack behind us that
- * takes short first spans for granted must not meet a guest's choice of split (XSA-423). The head
- * is bounded by bytes and never by pieces (XSA-432). Empty pieces are no spans (XSA-448).
+ * A receiver finds all headers in the first span. A NIC or a stack that relies on this must not
+ * depend on how the guest split its packet (XSA-423). The head is bounded in bytes and not in pieces
+ * (XSA-432). Empty pieces become no spans (XSA-448).
  *
  * Source: linux: drivers/net/xen-netback/netback.c (XEN_NETBACK_TX_COPY_LEN, checksum_setup,
  * xenvif_set_skb_gso).
@@ -19,7 +19,7 @@ import { GsoType } from "../../../shared/xen/extra.ts";
 import { TxFlag } from "../../../shared/xen/netif.ts";
 import { FATAL_SLOTS, type TxPacket } from "./tx-packet.ts";
 
-/** Bytes at the front of a frame that lie in one span. */
+/** Number of bytes at the front of a frame that lie in one span. */
 export const HEAD_BYTES = 128;
 const TCP_CHECKSUM = 16;
 const UDP_CHECKSUM = 6;
@@ -31,23 +31,23 @@ const EMPTY = new Uint8Array(0);
 
 export class TxFrame {
   readonly frame = new Frame();
-  /** Super-frames whose checksum was not blank: rx_gso_checksum_fixup of Linux's netback. */
+  /** Number of super-frames without a blank checksum: rx_gso_checksum_fixup of Linux's netback. */
   checksumFixups = 0;
   readonly #headers = new Headers();
   readonly #head = new Uint8Array(HEADER_WINDOW_BYTES);
-  /** Where the bytes of each piece of the packet at hand are. */
+  /** The bytes of each piece of the current packet. */
   readonly #buffers: Uint8Array[] = new Array<Uint8Array>(FATAL_SLOTS).fill(EMPTY);
   readonly #ats = new Int32Array(FATAL_SLOTS);
 
-  /** The bytes of piece `i`, good until `assemble` has made a frame and the frame is done with. */
+  /** Sets the bytes of piece `i`. They must stay valid until the frame has been delivered. */
   setPiece(i: number, buffer: Uint8Array, at: number): void {
     this.#buffers[i] = buffer;
     this.#ats[i] = at;
   }
 
   /**
-   * Makes the frame and its facts. False when the headers are not what the packet's flags say, so
-   * that nobody could send it on.
+   * Makes the frame and its facts. Returns false when the headers contradict the packet's flags, so
+   * that no port could send the frame on.
    */
   build(packet: TxPacket): boolean {
     this.#assemble(packet, Math.min(packet.total, HEAD_BYTES));
@@ -66,7 +66,7 @@ export class TxFrame {
       return false;
     }
     const csumOffset = isTcp ? TCP_CHECKSUM : UDP_CHECKSUM;
-    // A super-frame whose checksum is not blank is a guest's mistake that is easily put right.
+    // A super-frame without a blank checksum is a mistake of the guest that is easy to correct.
     if (!isBlank) {
       this.#blank(packet, h.l4Offset + csumOffset);
       this.checksumFixups++;
@@ -76,7 +76,7 @@ export class TxFrame {
     frame.csumOffset = csumOffset;
     frame.csumValid = true;
     const headerLength = h.l4Offset + h.l4HeaderLength;
-    // What fits one segment is an ordinary frame to everybody behind us.
+    // A super-frame that fits in one segment is an ordinary frame for all ports.
     if (isGso && frame.length - headerLength > packet.gsoSize) {
       frame.gso = h.l3 === L3.IPV4 ? Gso.TCPV4 : Gso.TCPV6;
       frame.gsoSize = packet.gsoSize;
@@ -86,12 +86,12 @@ export class TxFrame {
     return true;
   }
 
-  /** Forgets where the bytes were: they are not ours for longer. */
+  /** Drops the references to the packet's bytes, which are not valid any longer. */
   release(packet: TxPacket): void {
     for (let i = 0; i < packet.slots; i++) this.#buffers[i] = EMPTY;
   }
 
-  /** Puts the sum of the pseudo-header where the checksum stands, in a copy of the headers. */
+  /** Writes the sum of the pseudo-header into the checksum field, in a copy of the headers. */
   #blank(packet: TxPacket, at: number): void {
     const h = this.#headers;
     const sum = foldSum(sumPseudoHeader(h, h.l3End - h.l4Offset));
@@ -101,7 +101,7 @@ export class TxFrame {
     h.parse(this.frame);
   }
 
-  /** Lays the pieces into the frame, its first `headBytes` in one span; a copy if need be. */
+  /** Adds the pieces to the frame. Its first `headBytes` are in one span, copied if necessary. */
   #assemble(packet: TxPacket, headBytes: number, always = false): void {
     const { frame } = this;
     const head = this.#head;

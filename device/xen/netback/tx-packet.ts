@@ -4,9 +4,9 @@
  *   | first: size of all | extra | extra | fragment | fragment ... |
  *     EXTRA_INFO, MORE_DATA  MORE            MORE_DATA
  *
- * The first slot says the size of the whole packet; its own piece is what the others leave. Rules
- * broken inside one packet cost that packet, and its slots are answered; those whose breaking
- * leaves no way to tell where the next one begins, or that only an attacker breaks, are fatal.
+ * The first slot carries the size of the whole packet. Its own piece is that size less all other
+ * pieces. A broken rule inside a packet costs the packet, and its slots are answered. A broken rule
+ * is fatal when nobody could tell where the next packet begins, or when only an attacker breaks it.
  *
  * Source: xen: xen/include/public/io/netif.h; linux: drivers/net/xen-netback/netback.c,
  * xenvif_tx_build_gops, xenvif_get_extras and xenvif_count_requests. Slots are counted here with
@@ -24,13 +24,13 @@ import { GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
 import { NR_SLOTS_MIN, TxFlag, txRequest } from "../../../shared/xen/netif.ts";
 import type { BackRing } from "./back-ring.ts";
 
-/** fatal_skb_slots: who uses this many is not mistaken but malicious. */
+/** fatal_skb_slots: a frontend that uses this many slots is malicious and not mistaken. */
 export const FATAL_SLOTS = 20;
 
-/** Segments of a super-frame that are as much work as one packet: more than one of 64 KiB has. */
+/** Segments of a super-frame that count as the work of one packet: more than one of 64 KiB has. */
 const SEGMENTS_A_PACKET = 64;
 
-/** Rules whose breaking disables the interface. */
+/** Rules: breaking one disables the interface. */
 export type FatalCode =
   | ""
   | "TX_EXTRA_MISSING"
@@ -41,33 +41,33 @@ export type FatalCode =
   | "TX_GSO_TYPE"
   | "TX_GSO_SIZE";
 
-/** Rules whose breaking costs the packet. */
+/** Rules: breaking one costs the packet. */
 export type BrokenCode = "" | "TX_TOO_MANY_SLOTS" | "TX_PIECE_TOO_LONG";
 
 export class TxPacket {
   readonly grefs = new Float64Array(FATAL_SLOTS);
   readonly offsets = new Int32Array(FATAL_SLOTS);
-  /** Bytes of each piece; of the first, what the others leave. */
+  /** Bytes of each piece. The first piece is the packet's size less all others. */
   readonly sizes = new Int32Array(FATAL_SLOTS);
   readonly ids = new Int32Array(FATAL_SLOTS);
-  /** Slots with data, the first included. */
+  /** Number of slots with data, the first included. */
   slots = 0;
   extras = 0;
   flags = 0;
   /** Bytes of the whole packet. */
   total = 0;
-  /** 0: nothing to be cut. */
+  /** Bytes of payload in a segment; 0 for a packet that is not segmented. */
   gsoSize = 0;
   gsoType: number = GsoType.NONE;
-  /** MCAST_ADD or MCAST_DEL, or NONE; then no packet is sent. */
+  /** MCAST_ADD, MCAST_DEL or NONE. With either of the first two, no packet is sent. */
   multicast: number = ExtraType.NONE;
   readonly group = new Uint8Array(MAC_BYTES);
   fatal: FatalCode = "";
   broken: BrokenCode = "";
 
   /**
-   * How many packets' work this one is. A port without segmentation gets each segment by itself, and
-   * the guest decides how small they are.
+   * The work of this packet, counted in packets. A port without segmentation receives each segment
+   * as a frame, and the guest decides how small the segments are.
    */
   get work(): number {
     if (this.gsoSize === 0) return 1;
@@ -75,8 +75,8 @@ export class TxPacket {
   }
 
   /**
-   * Reads the packet at the ring's consumer; `available` requests are there, at least one. False
-   * when it is fatal. Takes nothing: `slots + extras` is how much of the ring it was.
+   * Reads the packet at the ring's consumer index; `available` requests are posted, at least one.
+   * Returns false after a fatal error. Does not consume: the packet has `slots + extras` slots.
    */
   read(ring: BackRing, available: number): boolean {
     const { view } = ring;
@@ -130,7 +130,7 @@ export class TxPacket {
         this.multicast = type;
         for (let i = 0; i < MAC_BYTES; i++) this.group[i] = extra.mcastByte(view, at, i);
       }
-      // A hash is of no use on the way out.
+      // netback does not use the hash of a packet that the guest sends.
     }
     return true;
   }
@@ -143,7 +143,7 @@ export class TxPacket {
       const ahead = this.slots + this.extras;
       if (ahead >= available) return this.#end("TX_SLOTS_MISSING");
       const i = this.slots;
-      // Those beyond the limit are read all the same: they have to be answered.
+      // Slots beyond the limit are read as well, because they must be answered.
       if (i + 1 >= FATAL_SLOTS) return this.#end("TX_SLOTS_MALICIOUS");
       const at = ring.at(ahead);
       more = (txRequest.flags(view, at) & TxFlag.MORE_DATA) !== 0;

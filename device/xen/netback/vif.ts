@@ -1,4 +1,4 @@
-/** What the queues of one virtual interface have in common. */
+/** The services that the queues of one virtual interface share. */
 import type { SwitchPort } from "../../switch/port.ts";
 import type { NetbackContext } from "./config.ts";
 import type { MulticastList } from "./multicast.ts";
@@ -7,12 +7,12 @@ export interface Vif {
   readonly context: NetbackContext;
   readonly port: SwitchPort;
   readonly multicast: MulticastList;
-  /** Some other port holds a frame for us. */
+  /** True while another port holds a frame for this interface. */
   readonly held: boolean;
-  /** One packet is lost, or one request refused, by a rule that the frontend broke: counted. */
+  /** Counts a rule that the frontend broke. It cost one packet or one request. */
   note(code: string, text: string): void;
-  /** Disables the interface: every queue is closed when this returns. */
+  /** Disables the interface. Every queue is closed when this returns. */
   fatal(code: string, text: string): void;
-  /** Bytes that a queue waited for have come. */
+  /** Called when bytes have come for which a queue waits. */
   wake(): void;
 }
