@@ -5,16 +5,10 @@
 import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import type { Transport } from "../shared/transport/transport.ts";
+import type { DeviceSink, Received } from "../shared/wire/catalogue.ts";
 import { Link, type LinkOwner } from "../shared/wire/link.ts";
-import { Space } from "../shared/wire/records.ts";
-import {
-  type FaultSeverity,
-  type GrantVersion,
-  Op,
-  type ReadStatus,
-  type Sink,
-  WireError,
-} from "../shared/wire/transactions.ts";
+import { type MemoryAccess, Space } from "../shared/wire/records.ts";
+import { WireError } from "../shared/wire/transactions.ts";
 import { UsedTags } from "../shared/wire/used-tags.ts";
 import { LinkMemory } from "./dma/link-memory.ts";
 import type { GuestCalls, Nic } from "./nic.ts";
@@ -27,7 +21,7 @@ export interface ConnectionEvents extends Omit<LinkOwner, "sink"> {
   faultReported(code: string, text: string): void;
 }
 
-export class ConnectionSink implements Sink {
+export class ConnectionSink implements DeviceSink {
   readonly link: Link;
   readonly memory: LinkMemory;
   readonly #events: ConnectionEvents;
@@ -61,38 +55,31 @@ export class ConnectionSink implements Sink {
     this.#personality = personality;
   }
 
-  hello(value: unknown): void {
+  hello({ greeting }: Received<"hello">): void {
     if (this.#greeted) throw new WireError("WIRE_STATE", "hello: said twice");
     this.#greeted = true;
-    this.#events.hello(value);
+    this.#events.hello(greeting);
   }
 
-  fault(_severity: FaultSeverity, code: string, text: string): void {
+  fault({ code, text }: Received<"fault">): void {
     this.#working("fault");
     this.#events.faultReported(code, text);
   }
 
-  window(address: number, length: number): void {
+  window({ address, length }: Received<"window">): void {
     this.#working("window");
     this.memory.windows.add(address, length);
   }
 
-  endWindow(address: number): void {
+  endWindow({ address }: Received<"end_window">): void {
     const nic = this.#working("end_window");
     const window = this.memory.windows.remove(address);
     nic.windowRemoved(address, window.bytes.byteLength);
   }
 
-  write(
-    space: number,
-    address: number,
-    _type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
+  write({ space, address, src, at, length }: MemoryAccess): void {
     this.#working("write");
-    const window = space === 0 ? this.memory.windows.find(address, length) : undefined;
+    const window = space === Space.BUS ? this.memory.windows.find(address, length) : undefined;
     if (window === undefined) {
       throw new WireError(
         "WRITE_OUTSIDE",
@@ -102,75 +89,53 @@ export class ConnectionSink implements Sink {
     window.bytes.set(src.subarray(at, at + length), address - window.address);
   }
 
-  push(
-    space: number,
-    address: number,
-    _type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
+  push(access: MemoryAccess): void {
     const { guest } = this.#working("push");
-    if (space !== Space.BUS && guest === undefined) {
-      throw new WireError("PUSH_SPACE", `push: space ${space} has no pushes`);
+    if (access.space !== Space.BUS && guest === undefined) {
+      throw new WireError("PUSH_SPACE", `push: space ${access.space} has no pushes`);
     }
-    this.memory.addPush(address, src, at, length, space as Space);
+    this.memory.addPush(access);
   }
 
-  readReply(tag: number, status: ReadStatus, src: Uint8Array, at: number, length: number): void {
+  readReply(reply: Received<"read_reply">): void {
     this.#working("read_reply");
-    this.memory.readReply(tag, status, src, at, length);
+    this.memory.readReply(reply);
   }
 
-  mmioWrite(
-    bar: number,
-    offset: number,
-    _type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
+  mmioWrite({ space: bar, address: offset, src, at, length }: MemoryAccess): void {
     const { pci } = this.#working("mmio_write");
     if (pci === undefined) throw this.#hasNo("mmio_write");
     pci.mmioWrite(bar, offset, src, at, length);
   }
 
-  mmioRead(tag: number, bar: number, offset: number, length: number): void {
+  mmioRead({ tag, bar, offset, length }: Received<"mmio_read">): void {
     const { pci } = this.#working("mmio_read");
     if (pci === undefined) throw this.#hasNo("mmio_read");
     this.#readTags.add(tag);
-    const bytes = pci.mmioRead(bar, offset, length);
-    this.link.writer.control([Op.MMIO_READ_REPLY, tag, bytes]);
+    this.link.post("mmio_read_reply", { tag, bytes: pci.mmioRead(bar, offset, length) });
     this.link.scheduleFlush();
   }
 
-  grant(version: GrantVersion, view: DataView, at: number, count: number): void {
-    this.#guest("grant").grant(version, view, at, count);
+  grant(fields: Received<"grant">): void {
+    this.#guest("grant").grant(fields);
   }
 
-  endGrant(view: DataView, at: number, count: number): void {
-    this.#guest("end_grant").endGrant(view, at, count);
+  endGrant(fields: Received<"end_grant">): void {
+    this.#guest("end_grant").endGrant(fields);
   }
 
-  hypercall(
-    tag: number,
-    number: number,
-    command: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
+  hypercall(fields: Received<"hypercall">): void {
     const guest = this.#guest("hypercall");
-    this.#callTags.add(tag);
-    guest.hypercall(tag, number, command, src, at, length);
+    this.#callTags.add(fields.tag);
+    guest.hypercall(fields);
   }
 
-  event(port: number): void {
-    this.#guest("event").event(port);
+  event(fields: Received<"event">): void {
+    this.#guest("event").event(fields);
   }
 
-  xenstore(src: Uint8Array, at: number, length: number): void {
-    this.#guest("xenstore").xenstore(src, at, length);
+  xenstore(fields: Received<"xenstore">): void {
+    this.#guest("xenstore").xenstore(fields);
   }
 
   #guest(what: string): GuestCalls {

@@ -15,7 +15,6 @@ import {
   CloseCode,
   FaultSeverity,
   Limits,
-  Op,
   PROTOCOL_VERSION,
   WireError,
 } from "../shared/wire/transactions.ts";
@@ -278,11 +277,10 @@ export class Connection implements RingSource {
         { peer: this.peer, code: error.code },
         `refused a frontend: ${error.message}`,
       );
-      this.#end.link.writer.control([
-        Op.REFUSE,
-        error.code,
-        error.message.slice(0, Limits.TEXT_BYTES / 4),
-      ]);
+      this.#end.link.post("refuse", {
+        code: error.code,
+        text: error.message.slice(0, Limits.TEXT_BYTES / 4),
+      });
       this.#end.link.close(CloseCode.REFUSED, error.message);
     }
   }
@@ -315,7 +313,7 @@ export class Connection implements RingSource {
       revision: this.#nic.pci?.revision ?? 0,
       deviceMemory: this.#nic.pci?.deviceMemory ?? false,
     };
-    this.#end.link.writer.control([Op.WELCOME, welcome]);
+    this.#end.link.post("welcome", { greeting: welcome });
     this.#end.link.scheduleFlush();
     this.#owner.lines.info(
       "joined",
@@ -347,7 +345,7 @@ export class Connection implements RingSource {
     const tell = (): void => {
       if (told || this.#end.link.closed) return;
       told = true;
-      this.#end.link.writer.control([Op.MOVE, url]);
+      this.#end.link.post("move", { url });
       this.#end.link.scheduleFlush();
     };
     if (nic.suspend === undefined) tell();

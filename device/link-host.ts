@@ -3,8 +3,7 @@
 import { type Clock, systemClock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import type { Link } from "../shared/wire/link.ts";
-import { FAULT_SEVERITY_NAMES, type FaultSeverity, Op } from "../shared/wire/transactions.ts";
-import { GRANT_USE_RECORD_SIZE } from "../shared/xen/grant.ts";
+import { FAULT_SEVERITY_NAMES, type FaultSeverity } from "../shared/wire/transactions.ts";
 import type { ConnectionOwner } from "./connection.ts";
 import type { LinkMemory } from "./dma/link-memory.ts";
 import { FaultLog } from "./fault-log.ts";
@@ -37,8 +36,7 @@ export class LinkHost implements GuestHost {
         `fault: ${text}`,
       );
       owner.faulted({ name: config.name, severity, code, text });
-      if (link.closed) return;
-      link.writer.control([Op.FAULT, severity, code, text, 0, 0]);
+      link.post("fault", { severity, code, text, space: 0, address: 0 });
       link.scheduleFlush();
     });
   }
@@ -49,30 +47,10 @@ export class LinkHost implements GuestHost {
     this.#link.scheduleFlush();
   }
 
-  event(port: number): void {
-    if (this.#link.closed) return;
-    this.#link.writer.control([Op.EVENT, port]);
+  post: GuestHost["post"] = (name, fields) => {
+    this.#link.post(name, fields);
     this.#link.scheduleFlush();
-  }
-
-  hypercallReply(tag: number, errno: number, bytes: Uint8Array): void {
-    if (this.#link.closed) return;
-    this.#link.writer.control([Op.HYPERCALL_REPLY, tag, errno, bytes]);
-    this.#link.scheduleFlush();
-  }
-
-  grantUse(records: Uint8Array, count: number): void {
-    if (this.#link.closed) return;
-    const bytes = records.subarray(0, count * GRANT_USE_RECORD_SIZE);
-    this.#link.writer.control([Op.GRANT_USE, bytes]);
-    this.#link.scheduleFlush();
-  }
-
-  xenstore(message: Uint8Array): void {
-    if (this.#link.closed) return;
-    this.#link.writer.control([Op.XENSTORE, message]);
-    this.#link.scheduleFlush();
-  }
+  };
 
   fault(severity: FaultSeverity, code: string, text: string): void {
     this.faults.report(severity, code, text);

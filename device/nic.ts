@@ -1,8 +1,9 @@
 /** What the server needs of any NIC model; the rooms `ena` and `xen` implement it. */
 import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
+import type { DeviceSink, Sent } from "../shared/wire/catalogue.ts";
 import type { GrantState, QueueState } from "../shared/wire/queue-state.ts";
-import type { FaultSeverity, GrantVersion } from "../shared/wire/transactions.ts";
+import type { FaultSeverity } from "../shared/wire/transactions.ts";
 import type { GuestMemory, HostMemory } from "./dma/host-memory.ts";
 import type { Mirror } from "./dma/mirror-check.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
@@ -45,37 +46,22 @@ export interface NicHost {
 /** What a model of a paravirtual device may do beside that. */
 export interface GuestHost extends NicHost {
   readonly memory: GuestMemory;
-  /** Notifies a port of the guest. */
-  event(port: number): void;
-  hypercallReply(tag: number, errno: number, bytes: Uint8Array): void;
-  /** `count` packed records of grant_use; copied at once. */
-  grantUse(records: Uint8Array, count: number): void;
-  /** One whole xs_wire message. */
-  xenstore(message: Uint8Array): void;
+  /** Posts to the guest; the bytes are copied at once. */
+  post<N extends GuestPosts>(name: N, fields: Sent<N>): void;
 }
+export type GuestPosts = "event" | "grant_use" | "hypercall_reply" | "xenstore";
 
 /** A plain value for `status`, the inspector and tests. Numbers, strings, nested records. */
 export type Snapshot = {
   readonly [key: string]: number | string | boolean | Snapshot | Snapshot[];
 };
 
-/** What a paravirtual guest asks of its hypervisor. A NIC model without it refuses these. */
-export interface GuestCalls {
-  /** `count` packed records of shared/xen/grant.ts. Throws WireError. */
-  grant(version: GrantVersion, view: DataView, at: number, count: number): void;
-  endGrant(view: DataView, at: number, count: number): void;
-  /** Answered with NicHost.hypercallReply, at once or later. */
-  hypercall(
-    tag: number,
-    number: number,
-    command: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void;
-  /** `port` is the guest's. */
-  event(port: number): void;
-  xenstore(src: Uint8Array, at: number, length: number): void;
+/**
+ * What a paravirtual guest asks of its hypervisor. A NIC model without it refuses these.
+ * `hypercall` is answered with `hypercall_reply`, at once or later.
+ */
+export interface GuestCalls
+  extends Pick<DeviceSink, "grant" | "endGrant" | "hypercall" | "event" | "xenstore"> {
   /** Grants that live now and what was told of their use, as packed records of shared/xen/grant.ts. */
   liveGrants(): GrantState;
   /** The rings that the guest shares with the model now, as its grants let them be read. */

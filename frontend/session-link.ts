@@ -1,5 +1,6 @@
 /** DeviceLink over one connection: what bus_dma(9) and the PCI function post goes into its batch. */
 
+import { Op, type Received } from "../shared/wire/catalogue.ts";
 import type { Link } from "../shared/wire/link.ts";
 import { RecordType, Space } from "../shared/wire/records.ts";
 import {
@@ -8,7 +9,6 @@ import {
   GRANT_RECORD_BYTES,
   type GrantVersion,
   Limits,
-  Op,
   WireError,
 } from "../shared/wire/transactions.ts";
 import { END_GRANT_RECORD_SIZE } from "../shared/xen/grant.ts";
@@ -39,11 +39,11 @@ export class SessionLink implements DeviceLink, HypervisorLink {
   }
 
   window(address: number, length: number): void {
-    if (!this.#link.closed) this.#link.writer.control([Op.WINDOW, address, length]);
+    this.#link.post("window", { address, length });
   }
 
   endWindow(address: number): void {
-    if (!this.#link.closed) this.#link.writer.control([Op.END_WINDOW, address]);
+    this.#link.post("end_window", { address });
   }
 
   write(address: number, type: number, src: Uint8Array, at: number, length: number): void {
@@ -89,13 +89,13 @@ export class SessionLink implements DeviceLink, HypervisorLink {
       }
       const tag = this.#nextTag++;
       this.#reads.set(tag, { resolve, reject });
-      this.#link.writer.control([Op.MMIO_READ, tag, bar, offset, length]);
+      this.#link.post("mmio_read", { tag, bar, offset, length });
       this.#link.scheduleFlush();
     });
   }
 
   /** An answer arrived. Throws WireError when nobody asked. */
-  mmioReadReply(tag: number, src: Uint8Array, at: number, length: number): void {
+  mmioReadReply({ tag, bytes }: Received<"mmio_read_reply">): void {
     const pending = this.#reads.get(tag);
     if (pending === undefined) {
       throw new WireError(
@@ -105,23 +105,21 @@ export class SessionLink implements DeviceLink, HypervisorLink {
       );
     }
     this.#reads.delete(tag);
-    pending.resolve(src.slice(at, at + length));
+    pending.resolve(bytes.slice());
   }
 
   grants(version: GrantVersion, records: Uint8Array, count: number): void {
-    if (this.#link.closed) return;
-    const bytes = records.subarray(0, count * GRANT_RECORD_BYTES[version]);
-    this.#link.writer.control([Op.GRANT, version, bytes]);
+    const bytes = count * GRANT_RECORD_BYTES[version];
+    this.#link.post("grant", { version, records: records.subarray(0, bytes) });
   }
 
   endGrants(records: Uint8Array, count: number): void {
-    if (this.#link.closed) return;
-    const bytes = records.subarray(0, count * END_GRANT_RECORD_SIZE);
-    this.#link.writer.control([Op.END_GRANT, bytes]);
+    const bytes = count * END_GRANT_RECORD_SIZE;
+    this.#link.post("end_grant", { records: records.subarray(0, bytes) });
   }
 
   event(port: number): void {
-    if (!this.#link.closed) this.#link.writer.control([Op.EVENT, port]);
+    this.#link.post("event", { port });
   }
 
   async hypercall(number: number, command: number, bytes: Uint8Array): Promise<Uint8Array> {
@@ -132,13 +130,13 @@ export class SessionLink implements DeviceLink, HypervisorLink {
     return new Promise((resolve, reject) => {
       const tag = this.#nextTag++;
       this.#hypercalls.set(tag, { resolve, reject });
-      this.#link.writer.control([Op.HYPERCALL, tag, number, command, bytes]);
+      this.#link.post("hypercall", { tag, number, command, bytes });
       this.#link.scheduleFlush();
     });
   }
 
   /** An answer arrived. Throws WireError when nobody asked. */
-  hypercallReply(tag: number, errno: number, src: Uint8Array, at: number, length: number): void {
+  hypercallReply({ tag, errno, bytes }: Received<"hypercall_reply">): void {
     const pending = this.#hypercalls.get(tag);
     if (pending === undefined) {
       throw new WireError(
@@ -148,28 +146,25 @@ export class SessionLink implements DeviceLink, HypervisorLink {
     }
     this.#hypercalls.delete(tag);
     this.#waiting.shift()?.();
-    if (errno === 0) pending.resolve(src.slice(at, at + length));
+    if (errno === 0) pending.resolve(bytes.slice());
     else pending.reject(new HypercallError(errno, `the hypervisor refused: errno ${errno}`));
   }
 
   xenstore(message: Uint8Array): void {
-    if (this.#link.closed) return;
-    this.#link.writer.control([Op.XENSTORE, message]);
+    this.#link.post("xenstore", { bytes: message });
     this.#link.scheduleFlush();
   }
 
   fault(severity: FaultSeverity, code: string, text: string, space: number, address: number): void {
-    if (this.#link.closed) return;
     // What a hostile address was is told as far as the wire can say it.
     const told = address >= 0 && address <= Limits.ADDRESS ? address : 0;
-    this.#link.writer.control([
-      Op.FAULT,
+    this.#link.post("fault", {
       severity,
       code,
-      text.slice(0, Limits.TEXT_BYTES / 4),
+      text: text.slice(0, Limits.TEXT_BYTES / 4),
       space,
-      told,
-    ]);
+      address: told,
+    });
     this.#link.scheduleFlush();
   }
 

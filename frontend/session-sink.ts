@@ -3,21 +3,17 @@
  * PCI function, hypervisor) that its driver runs on. Before the welcome only `welcome` and `refuse`
  * are allowed; anything else ends the connection.
  */
+import { viewOf } from "../shared/bytes/words.ts";
 import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import { nicUrl } from "../shared/transport/address.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { MAX_SOFT_BYTES } from "../shared/wire/batch.ts";
+import type { FrontendSink, Received } from "../shared/wire/catalogue.ts";
 import { parseWelcome, type Welcome } from "../shared/wire/hello.ts";
 import { Link, type LinkOwner } from "../shared/wire/link.ts";
-import {
-  type FaultSeverity,
-  Limits,
-  Op,
-  ReadStatus,
-  type Sink,
-  WireError,
-} from "../shared/wire/transactions.ts";
+import type { MemoryAccess } from "../shared/wire/records.ts";
+import { Limits, ReadStatus, WireError } from "../shared/wire/transactions.ts";
 import { UsedTags } from "../shared/wire/used-tags.ts";
 import { GRANT_USE_RECORD_SIZE, grantUseRecord } from "../shared/xen/grant.ts";
 import type { Hypervisor } from "./bus/hypervisor.ts";
@@ -45,7 +41,7 @@ export interface SessionEvents extends Omit<LinkOwner, "sink"> {
 
 const EMPTY = new Uint8Array(0);
 
-export class SessionSink implements Sink {
+export class SessionSink implements FrontendSink {
   readonly link: Link;
   readonly #machine: Machine;
   readonly #events: SessionEvents;
@@ -73,9 +69,9 @@ export class SessionSink implements Sink {
     this.#out.abandon();
   }
 
-  welcome(value: unknown): void {
+  welcome({ greeting }: Received<"welcome">): void {
     if (this.#welcomed) throw new WireError("WIRE_STATE", "welcome: not asked for");
-    const welcome = parseWelcome(value);
+    const welcome = parseWelcome(greeting);
     this.#welcomed = true;
     const { space, pci, hypervisor } = this.#machine;
     pci.configure({ revision: welcome.revision, hasBar2: welcome.deviceMemory });
@@ -85,44 +81,37 @@ export class SessionSink implements Sink {
     this.#events.welcomed(welcome);
   }
 
-  refuse(code: string, text: string): void {
+  refuse({ code, text }: Received<"refuse">): void {
     if (this.#welcomed) throw new WireError("WIRE_STATE", "refuse: after welcome");
     this.#events.refused(code, text);
   }
 
-  fault(_severity: FaultSeverity, code: string, text: string): void {
+  fault({ code, text }: Received<"fault">): void {
     this.#working("fault");
     this.#events.faultReported(code, text);
   }
 
-  write(
-    space: number,
-    address: number,
-    type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
+  write({ space, address, type, src, at, length }: MemoryAccess): void {
     this.#working("write");
     this.#machine.space.deviceWrite(space, address, type, src, at, length);
   }
 
-  read(tag: number, space: number, address: number, length: number): void {
+  read({ tag, space, address, length }: Received<"read">): void {
     this.#working("read");
     this.#readTags.add(tag);
     const memory = this.#machine.space;
     const span = memory.deviceRead(address, length, space);
     if (span === undefined) {
-      this.link.writer.control([Op.READ_REPLY, tag, memory.refusal, EMPTY]);
+      this.link.post("read_reply", { tag, status: memory.refusal, bytes: EMPTY });
     } else {
       const bytes = span.buffer.slice(span.at, span.at + Math.min(span.length, Limits.READ_BYTES));
-      this.link.writer.control([Op.READ_REPLY, tag, ReadStatus.OK, bytes]);
+      this.link.post("read_reply", { tag, status: ReadStatus.OK, bytes });
     }
     this.link.scheduleFlush();
   }
 
-  mmioReadReply(tag: number, src: Uint8Array, at: number, length: number): void {
-    this.#working("mmio_read_reply").mmioReadReply(tag, src, at, length);
+  mmioReadReply(reply: Received<"mmio_read_reply">): void {
+    this.#working("mmio_read_reply").mmioReadReply(reply);
   }
 
   interrupt(vector: number): void {
@@ -130,34 +119,34 @@ export class SessionSink implements Sink {
     this.#machine.pci.interrupt(vector);
   }
 
-  grantUse(view: DataView, at: number, count: number): void {
+  grantUse({ records }: Received<"grant_use">): void {
     this.#working("grant_use");
     const { hypervisor } = this.#machine;
-    for (let i = 0; i < count; i++) {
-      const rec = at + i * GRANT_USE_RECORD_SIZE;
+    const view = viewOf(records);
+    for (let at = 0; at < records.length; at += GRANT_USE_RECORD_SIZE) {
       hypervisor.onGrantUse(
-        grantUseRecord.reference(view, rec),
-        grantUseRecord.readers(view, rec),
-        grantUseRecord.writers(view, rec),
+        grantUseRecord.reference(view, at),
+        grantUseRecord.readers(view, at),
+        grantUseRecord.writers(view, at),
       );
     }
   }
 
-  hypercallReply(tag: number, errno: number, src: Uint8Array, at: number, length: number): void {
-    this.#working("hypercall_reply").hypercallReply(tag, errno, src, at, length);
+  hypercallReply(reply: Received<"hypercall_reply">): void {
+    this.#working("hypercall_reply").hypercallReply(reply);
   }
 
-  event(port: number): void {
+  event({ port }: Received<"event">): void {
     this.#working("event");
     this.#machine.hypervisor.onEvent(port);
   }
 
-  xenstore(src: Uint8Array, at: number, length: number): void {
+  xenstore({ bytes }: Received<"xenstore">): void {
     this.#working("xenstore");
-    this.#machine.hypervisor.onXenstore(src, at, length);
+    this.#machine.hypervisor.onXenstore(bytes, 0, bytes.length);
   }
 
-  move(text: string): void {
+  move({ url: text }: Received<"move">): void {
     this.#working("move");
     let url: string;
     try {

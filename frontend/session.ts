@@ -21,7 +21,7 @@ import type { Transport } from "../shared/transport/transport.ts";
 import { type DialOptions, dial } from "../shared/transport/websocket.ts";
 import type { Hello, Welcome } from "../shared/wire/hello.ts";
 import type { Link, LinkTap } from "../shared/wire/link.ts";
-import { CloseCode, Op, PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
+import { CloseCode, PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
 import { Hypervisor } from "./bus/hypervisor.ts";
 import { PciFunction } from "./bus/pci.ts";
 import { DmaSpace } from "./bus/space.ts";
@@ -452,7 +452,7 @@ export class Session {
         this.#end = new SessionSink(transport, this, this.#events(), log, this.#clock);
         const { link } = this.#end;
         for (const tap of this.#taps) link.addTap(tap);
-        link.writer.control([Op.HELLO, hello]);
+        link.post("hello", { greeting: hello });
         link.scheduleFlush();
         timer = this.#clock.setTimeout(() => {
           link.close(CloseCode.PROTOCOL, `no welcome within ${WELCOME_MS / 1000} s`);

@@ -7,14 +7,13 @@
  *   <- grant_use 1 record: 9 readers+1
  */
 
-import type { Reader } from "../../shared/wire/reader.ts";
-import { Limits, Op } from "../../shared/wire/transactions.ts";
+import { viewOf } from "../../shared/bytes/words.ts";
+import type { Received } from "../../shared/wire/catalogue.ts";
+import { GRANT_RECORD_BYTES, Limits } from "../../shared/wire/transactions.ts";
 import {
   END_GRANT_RECORD_SIZE,
   endGrantRecord,
   GRANT_RECORD_ENTRY,
-  GRANT_RECORD_V1_SIZE,
-  GRANT_RECORD_V2_SIZE,
   GRANT_USE_RECORD_SIZE,
   grantUseRecord,
 } from "../../shared/xen/grant.ts";
@@ -23,90 +22,58 @@ import { describeErrno, describeGrantEntry, describeHypercall, describeXsMessage
 /** Records told one by one; of the rest only the number. Grants come by the hundred. */
 const MAX_TOLD = 4;
 
-/** What a reply has to be read with: the call it answers. */
-interface Call {
-  readonly number: number;
-  readonly command: number;
-}
+type XenName = "grant" | "end_grant" | "grant_use" | "hypercall" | "hypercall_reply" | "xenstore";
 
-/** Remembers the hypercalls of one link that have no reply yet. */
-export class XenTracer {
-  readonly #calls = new Map<number, Call>();
-
-  /**
-   * The rest of the transaction in words; the reader stands behind the opcode. undefined for an
-   * opcode that is not Xen's. Throws WireError where the bytes stop making sense.
-   */
-  trace(r: Reader, op: number, name: string): string | undefined {
-    const uint = (what: string): number => r.uint(`${name}: ${what}`, Number.MAX_SAFE_INTEGER);
-    const bin = (what: string): Uint8Array => {
-      r.bin(`${name}: ${what}`, Limits.MESSAGE_BYTES);
-      return r.bytes.subarray(r.binAt, r.binAt + r.binLength);
-    };
-    switch (op) {
-      case Op.GRANT: {
-        const version = uint("version");
-        const size = version === 1 ? GRANT_RECORD_V1_SIZE : GRANT_RECORD_V2_SIZE;
-        const told = records(bin("records"), size, (record) => {
-          const reference = endGrantRecord.reference(record, 0);
-          const entry = new Uint8Array(
-            record.buffer,
-            record.byteOffset + GRANT_RECORD_ENTRY,
-            size - GRANT_RECORD_ENTRY,
-          );
-          return `${reference} ${describeGrantEntry(version, entry)}`;
-        });
-        return `v${version} ${told}`;
-      }
-      case Op.END_GRANT:
-        return records(
-          bin("records"),
-          END_GRANT_RECORD_SIZE,
-          (record) => `${endGrantRecord.reference(record, 0)}`,
-        );
-      case Op.GRANT_USE:
-        return records(bin("records"), GRANT_USE_RECORD_SIZE, (record) => {
-          const readers = change("readers", grantUseRecord.readers(record, 0));
-          const writers = change("writers", grantUseRecord.writers(record, 0));
-          return `${grantUseRecord.reference(record, 0)}${readers}${writers}`;
-        });
-      case Op.HYPERCALL: {
-        const tag = uint("tag");
-        const call = { number: uint("number"), command: uint("command") };
-        if (this.#calls.size < Limits.HYPERCALLS) this.#calls.set(tag, call);
-        return `tag=${tag} ${describeHypercall(call.number, call.command, bin("bytes"))}`;
-      }
-      case Op.HYPERCALL_REPLY: {
-        const tag = uint("tag");
-        const outcome = `tag=${tag} ${describeErrno(uint("errno"))}`;
-        const bytes = bin("bytes");
-        const call = this.#calls.get(tag);
-        this.#calls.delete(tag);
-        if (call === undefined || bytes.length === 0) return `${outcome} bytes=${bytes.length}`;
-        return `${outcome} ${describeHypercall(call.number, call.command, bytes)}`;
-      }
-      case Op.EVENT:
-        return `port=${uint("port")}`;
-      case Op.XENSTORE:
-        return describeXsMessage(bin("bytes"));
-      default:
-        return undefined;
-    }
-  }
+/** Words for the transactions of one link: a reply is read with the hypercall that it answers. */
+export function xenDescriptions(): { readonly [N in XenName]: (fields: Received<N>) => string } {
+  /** Hypercalls without a reply, by tag. */
+  const calls = new Map<number, { readonly number: number; readonly command: number }>();
+  return {
+    grant: ({ version, records }) => {
+      const size = GRANT_RECORD_BYTES[version];
+      const told = packed(records, size, (view, at) => {
+        const entry = records.subarray(at + GRANT_RECORD_ENTRY, at + size);
+        return `${endGrantRecord.reference(view, at)} ${describeGrantEntry(version, entry)}`;
+      });
+      return `v${version} ${told}`;
+    },
+    end_grant: ({ records }) =>
+      packed(records, END_GRANT_RECORD_SIZE, (view, at) => `${endGrantRecord.reference(view, at)}`),
+    grant_use: ({ records }) =>
+      packed(records, GRANT_USE_RECORD_SIZE, (view, at) => {
+        const readers = change("readers", grantUseRecord.readers(view, at));
+        const writers = change("writers", grantUseRecord.writers(view, at));
+        return `${grantUseRecord.reference(view, at)}${readers}${writers}`;
+      }),
+    hypercall: ({ tag, number, command, bytes }) => {
+      if (calls.size < Limits.HYPERCALLS) calls.set(tag, { number, command });
+      return `tag=${tag} ${describeHypercall(number, command, bytes)}`;
+    },
+    hypercall_reply: ({ tag, errno, bytes }) => {
+      const outcome = `tag=${tag} ${describeErrno(errno)}`;
+      const call = calls.get(tag);
+      calls.delete(tag);
+      if (call === undefined || bytes.length === 0) return `${outcome} bytes=${bytes.length}`;
+      return `${outcome} ${describeHypercall(call.number, call.command, bytes)}`;
+    },
+    xenstore: ({ bytes }) => describeXsMessage(bytes),
+  };
 }
 
 /** " readers+1", " writers-2"; nothing for no change. */
 const change = (what: string, by: number): string =>
   by === 0 ? "" : ` ${what}${by > 0 ? "+" : ""}${by}`;
 
-function records(bytes: Uint8Array, size: number, tell: (record: DataView) => string): string {
-  const count = Math.floor(bytes.length / size);
+/** Packed records: the first few in words, of the rest the number. */
+function packed(
+  bytes: Uint8Array,
+  size: number,
+  tell: (view: DataView, at: number) => string,
+): string {
+  const count = bytes.length / size;
+  const view = viewOf(bytes);
   const told: string[] = [];
-  for (let i = 0; i < count && i < MAX_TOLD; i++) {
-    told.push(tell(new DataView(bytes.buffer, bytes.byteOffset + i * size, size)));
-  }
+  for (let i = 0; i < count && i < MAX_TOLD; i++) told.push(tell(view, i * size));
   if (count > MAX_TOLD) told.push(`${count - MAX_TOLD} more`);
-  const behind = bytes.length - count * size;
-  if (behind !== 0) told.push(`! ${behind} bytes behind the records`);
   return `${count} ${count === 1 ? "record" : "records"}: ${told.join("; ")}`;
 }

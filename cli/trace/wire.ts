@@ -26,17 +26,16 @@ import {
 import { AENQ_ENTRY_SIZE } from "../../shared/ena/aenq.ts";
 import { DESC_SIZE, RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
 import { Register } from "../../shared/ena/registers.ts";
-import { FIELDS, opName } from "../../shared/wire/decode.ts";
+import { type Entry, type Name, Op, type Received } from "../../shared/wire/catalogue.ts";
+import { readEntry, readFields } from "../../shared/wire/decode.ts";
 import { Reader } from "../../shared/wire/reader.ts";
 import { RECORD_BYTES, RecordType, record, Space } from "../../shared/wire/records.ts";
 import {
   FAULT_SEVERITY_NAMES,
   Limits,
-  Op,
   ReadStatus,
   WireError,
 } from "../../shared/wire/transactions.ts";
-import { unpackGuarded } from "../../shared/wire/values.ts";
 import { CTRL_SLOT_SIZE } from "../../shared/xen/control.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../shared/xen/netif.ts";
@@ -48,7 +47,7 @@ import {
   describeRegister,
   describeRegisterWrite,
 } from "./ena.ts";
-import { XenTracer } from "./wire-xen.ts";
+import { xenDescriptions } from "./wire-xen.ts";
 import {
   describeCtrlRequest,
   describeCtrlResponse,
@@ -93,7 +92,6 @@ export class Tracer {
   readonly #places = new Map<number, string>();
   /** Opcode and queue direction of the admin command with that id. */
   readonly #commands = new Map<number, { opcode: number; direction: string }>();
-  readonly #xen = new XenTracer();
 
   /** One line for each transaction of the batch, in order. Never throws. */
   trace(direction: TraceDirection, batch: Uint8Array): string[] {
@@ -114,73 +112,31 @@ export class Tracer {
   }
 
   #transaction(r: Reader, index: number): string {
-    const fields = r.array(`transaction ${index}`, 16);
-    const op = r.uint(`transaction ${index}: opcode`, 255);
-    const name = opName(op);
-    const uint = (what: string): number => r.uint(`${name}: ${what}`, Number.MAX_SAFE_INTEGER);
-    const size = (what: string): number => {
-      r.bin(`${name}: ${what}`, Limits.MESSAGE_BYTES);
-      return r.binLength;
-    };
-    const text = (what: string): string =>
-      JSON.stringify(r.text(`${name}: ${what}`, Limits.TEXT_BYTES));
-    const want = FIELDS[op];
-    if (want === undefined || want !== fields) {
-      throw new WireError("WIRE_FIELDS", `transaction ${index}: ${name} with ${fields} fields`);
+    const entry = readEntry(r, index);
+    const { name } = entry;
+    if (name === "write" || name === "push" || name === "mmio_write") {
+      return `${name} ${this.#column(r, entry.op, name)}`;
     }
-    switch (op) {
-      case Op.WRITE:
-      case Op.PUSH:
-      case Op.MMIO_WRITE:
-        return `${name} ${this.#column(r, op, name)}`;
-      case Op.HELLO:
-      case Op.WELCOME:
-        return `${name} ${JSON.stringify(unpackGuarded(r, name))}`;
-      case Op.REFUSE:
-        return `${name} ${text("code")} ${text("text")}`;
-      case Op.HEARTBEAT:
-        return `${name} sent=${uint("sent")} echo=${uint("echo")}`;
-      case Op.PROGRESS:
-        return `${name} bytes=${uint("bytes")}`;
-      case Op.FAULT: {
-        const severity = FAULT_SEVERITY_NAMES[uint("severity")] ?? "?";
-        const said = `${text("code")} ${text("text")}`;
-        return `${name} ${severity} ${said} ${place(uint("space"), uint("address"))}`;
-      }
-      case Op.WINDOW:
-        return `${name} ${hex(uint("address"))} length=${uint("length")}`;
-      case Op.END_WINDOW:
-        return `${name} ${hex(uint("address"))}`;
-      case Op.READ: {
-        const tag = uint("tag");
-        const where = place(uint("space"), uint("address"));
-        return `${name} tag=${tag} ${where} length=${uint("length")}`;
-      }
-      case Op.READ_REPLY: {
-        const tag = uint("tag");
-        return `${name} tag=${tag}${refusal(uint("status"))} bytes=${size("bytes")}`;
-      }
-      case Op.MMIO_READ: {
-        const tag = uint("tag");
-        const bar = uint("bar");
-        const offset = uint("offset");
-        const what = bar === 0 ? this.#register(offset) : `BAR${bar}+${hex(offset)}`;
-        return `${name} tag=${tag} ${what} length=${uint("length")}`;
-      }
-      case Op.MMIO_READ_REPLY: {
-        const tag = uint("tag");
-        const bytes = size("bytes");
-        const value = bytes === 4 ? hex(r.view.getUint32(r.binAt, true)) : `${bytes} bytes`;
-        return `${name} tag=${tag} ${value}`;
-      }
-      case Op.INTERRUPT:
-        return `${name} vector=${uint("vector")}`;
-      case Op.MOVE:
-        return `${name} ${text("url")}`;
-      default:
-        return `${name} ${this.#xen.trace(r, op, name) ?? `with ${fields} fields`}`;
-    }
+    const fields = readFields(r, entry);
+    const describe = this.#special[name] as ((fields: unknown) => string) | undefined;
+    return `${name} ${describe?.(fields) ?? plainFields(entry, fields)}`;
   }
+
+  /** Transactions that say more than their fields. */
+  readonly #special: { readonly [N in Name]?: (fields: Received<N>) => string } = {
+    hello: ({ greeting }) => JSON.stringify(greeting),
+    welcome: ({ greeting }) => JSON.stringify(greeting),
+    fault: ({ severity, code, text, space, address }) =>
+      `${FAULT_SEVERITY_NAMES[severity]} ${JSON.stringify(code)} ${JSON.stringify(text)} ${place(space, address)}`,
+    read: ({ tag, space, address, length }) =>
+      `tag=${tag} ${place(space, address)} length=${length}`,
+    read_reply: ({ tag, status, bytes }) => `tag=${tag}${refusal(status)} bytes=${bytes.length}`,
+    mmio_read: ({ tag, bar, offset, length }) =>
+      `tag=${tag} ${bar === 0 ? this.#register(offset) : `BAR${bar}+${hex(offset)}`} length=${length}`,
+    mmio_read_reply: ({ tag, bytes }) =>
+      `tag=${tag} ${bytes.length === 4 ? hex(viewOf(bytes).getUint32(0, true)) : `${bytes.length} bytes`}`,
+    ...xenDescriptions(),
+  };
 
   #column(r: Reader, op: number, name: string): string {
     r.bin(`${name}: data`, Limits.MESSAGE_BYTES);
@@ -317,6 +273,18 @@ const DESCRIBE = new Map<number, (bytes: Uint8Array) => string>([
   [RecordType.XEN_CTRL_REQ, describeCtrlRequest],
   [RecordType.XEN_CTRL_RSP, describeCtrlResponse],
 ]);
+
+/** As the catalogue declares them: `0x1000 length=4096`, `sent=12 echo=0`, `"ws://there"`. */
+function plainFields({ fields }: Entry, values: Readonly<Record<string, unknown>>): string {
+  return fields
+    .map(({ name, field }) => {
+      const value = values[name];
+      if (field.kind === "text") return JSON.stringify(value);
+      if (value instanceof Uint8Array) return `${name}=${value.length}`;
+      return field.hex ? hex(value as number) : `${name}=${value}`;
+    })
+    .join(" ");
+}
 
 /** "0x1000", or reference and offset of a grant: "gref 9+0x40". */
 function place(space: number, address: number): string {

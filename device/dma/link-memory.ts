@@ -5,9 +5,10 @@
  * register replies without any effort here.
  */
 import { copyBytes } from "../../shared/bytes/copy.ts";
+import { Op, type Received } from "../../shared/wire/catalogue.ts";
 import type { Link } from "../../shared/wire/link.ts";
-import { type RecordType, Space } from "../../shared/wire/records.ts";
-import { CloseCode, Limits, Op, ReadStatus, WireError } from "../../shared/wire/transactions.ts";
+import { type MemoryAccess, type RecordType, Space } from "../../shared/wire/records.ts";
+import { CloseCode, Limits, ReadStatus, WireError } from "../../shared/wire/transactions.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { DmaError, type GuestMemory, type Span, type Window } from "./host-memory.ts";
 import { PushQueue } from "./push-queue.ts";
@@ -63,9 +64,9 @@ export class LinkMemory implements GuestMemory {
   }
 
   /** A `push` record arrived. Throws WireError when the sender ignores its budget. */
-  addPush(address: number, src: Uint8Array, at: number, length: number, space: Space): void {
+  addPush({ space, address, src, at, length }: Readonly<MemoryAccess>): void {
     if (
-      !this.pushes.add(key(address, space), src, at, length) ||
+      !this.pushes.add(key(address, space as Space), src, at, length) ||
       this.pushes.bytes > this.#pushBudget
     ) {
       throw new WireError(
@@ -104,13 +105,13 @@ export class LinkMemory implements GuestMemory {
       const tag = this.#nextTag++;
       this.readCount++;
       this.#reads.set(tag, { length, address, resolve, reject });
-      this.#link.writer.control([Op.READ, tag, space, address, length]);
+      this.#link.post("read", { tag, space, address, length });
       this.#link.scheduleFlush();
     });
   }
 
   /** A `readReply` arrived. Throws WireError when nobody asked. */
-  readReply(tag: number, status: ReadStatus, src: Uint8Array, at: number, length: number): void {
+  readReply({ tag, status, bytes }: Received<"read_reply">): void {
     if (this.#abandoned.delete(tag)) {
       this.#waiting.shift()?.();
       return;
@@ -121,8 +122,8 @@ export class LinkMemory implements GuestMemory {
     }
     this.#reads.delete(tag);
     this.#waiting.shift()?.();
-    if (status === ReadStatus.OK && length === pending.length) {
-      pending.resolve(src.slice(at, at + length));
+    if (status === ReadStatus.OK && bytes.length === pending.length) {
+      pending.resolve(bytes.slice());
       return;
     }
     const where = `0x${pending.address.toString(16)}+${pending.length}`;
@@ -130,7 +131,7 @@ export class LinkMemory implements GuestMemory {
       new DmaError(
         "DMA_REFUSED",
         status === ReadStatus.OK
-          ? `the read of ${where} was answered with ${length} bytes`
+          ? `the read of ${where} was answered with ${bytes.length} bytes`
           : `the frontend refused the read of ${where}`,
         status,
       ),

@@ -3,13 +3,19 @@
  * README.md in this folder draws it.
  */
 
+import { viewOf } from "../../shared/bytes/words.ts";
+import type { Received } from "../../shared/wire/catalogue.ts";
 import type { GrantState, QueueState } from "../../shared/wire/queue-state.ts";
 import {
   FaultSeverity,
-  type GrantVersion,
+  GRANT_RECORD_BYTES,
   type WireError,
 } from "../../shared/wire/transactions.ts";
-import { GRANT_USE_RECORD_SIZE, grantUseRecord } from "../../shared/xen/grant.ts";
+import {
+  END_GRANT_RECORD_SIZE,
+  GRANT_USE_RECORD_SIZE,
+  grantUseRecord,
+} from "../../shared/xen/grant.ts";
 import { XenErrno } from "../../shared/xen/hypercall.ts";
 import { backendPath, frontendPath, VifKey, XenbusState } from "../../shared/xen/xenbus.ts";
 import type { Mirror } from "../dma/mirror-check.ts";
@@ -167,10 +173,10 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
   // Domain: what the machine tells.
 
   upcall(port: number): void {
-    if (!this.#destroyed) this.#host.event(port);
+    if (!this.#destroyed) this.#host.post("event", { port });
   }
   deliver(message: Uint8Array): void {
-    if (!this.#destroyed) this.#host.xenstore(message);
+    if (!this.#destroyed) this.#host.post("xenstore", { bytes: message });
   }
   room(): boolean {
     return !this.#host.backlogged;
@@ -181,29 +187,22 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
 
   // GuestCalls: what the guest asks.
 
-  grant(version: GrantVersion, view: DataView, at: number, count: number): void {
-    this.grants.grant(version, view, at, count);
+  grant({ version, records }: Received<"grant">): void {
+    const count = records.length / GRANT_RECORD_BYTES[version];
+    this.grants.grant(version, viewOf(records), 0, count);
   }
-  endGrant(view: DataView, at: number, count: number): void {
-    this.grants.endGrant(view, at, count);
+  endGrant({ records }: Received<"end_grant">): void {
+    this.grants.endGrant(viewOf(records), 0, records.length / END_GRANT_RECORD_SIZE);
   }
-  hypercall(
-    tag: number,
-    number: number,
-    command: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
-    const bytes = src.subarray(at, at + length);
+  hypercall({ tag, number, command, bytes }: Received<"hypercall">): void {
     const result = this.#machine.hypercalls.dispatch(this.domid, number, command, bytes);
-    this.#host.hypercallReply(tag, result.errno, result.bytes);
+    this.#host.post("hypercall_reply", { tag, ...result });
   }
-  event(port: number): void {
+  event({ port }: Received<"event">): void {
     this.#machine.events.send(this.domid, port);
   }
-  xenstore(src: Uint8Array, at: number, length: number): void {
-    this.#machine.xenstore.request(this.domid, src.subarray(at, at + length));
+  xenstore({ bytes }: Received<"xenstore">): void {
+    this.#machine.xenstore.request(this.domid, bytes);
   }
 
   liveGrants(): GrantState {
@@ -266,7 +265,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
   /** One record at a time: what outlasts a batch is rare. */
   #tellUse(reference: number, readers: number, writers: number): void {
     grantUseRecord.write(this.#useView, 0, reference, readers, writers);
-    if (!this.#destroyed) this.#host.grantUse(this.#useRecord, 1);
+    if (!this.#destroyed) this.#host.post("grant_use", { records: this.#useRecord });
   }
 
   /** What the domain has taken of the machine. */

@@ -4,9 +4,10 @@
  * from there, as the peers started from zeroes.
  */
 import { BatchWriter } from "../wire/batch.ts";
+import { Op } from "../wire/catalogue.ts";
 import type { GrantState, QueueState } from "../wire/queue-state.ts";
 import { RecordType, Space } from "../wire/records.ts";
-import { GRANT_RECORD_BYTES, Op } from "../wire/transactions.ts";
+import { GRANT_RECORD_BYTES } from "../wire/transactions.ts";
 import { GRANT_USE_RECORD_SIZE } from "../xen/grant.ts";
 import { LinkDirection } from "./ring-header.ts";
 import { tellEnaQueues } from "./snapshot-ena.ts";
@@ -38,20 +39,20 @@ export function ringSnapshot(
     });
   const toDevice = to(LinkDirection.TO_DEVICE);
   const all = [...windows];
-  for (const { address, bytes } of all) toDevice.control([Op.WINDOW, address, bytes.length]);
+  for (const { address, bytes } of all) toDevice.post("window", { address, length: bytes.length });
   let left = MAX_TOLD_BYTES;
   for (const { address, bytes } of all) left -= contents(toDevice, address, bytes, left);
   if (grants !== undefined) {
     const { version, records } = grants;
     for (const part of parts(records, GRANT_RECORD_BYTES[version])) {
-      toDevice.control([Op.GRANT, version, part]);
+      toDevice.post("grant", { version, records: part });
     }
   }
   toDevice.flush();
   const toFrontend = to(LinkDirection.TO_FRONTEND);
   if (grants !== undefined) {
     for (const part of parts(grants.uses, GRANT_USE_RECORD_SIZE)) {
-      toFrontend.control([Op.GRANT_USE, part]);
+      toFrontend.post("grant_use", { records: part });
     }
     toFrontend.flush();
   }

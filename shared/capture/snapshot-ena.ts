@@ -28,6 +28,7 @@ import { LlqEntrySize, llqEntryBytes, llqFeature } from "../ena/llq.ts";
 import { queueCapsReg, Register } from "../ena/registers.ts";
 import { phaseAt } from "../ring/phase.ts";
 import type { BatchWriter } from "../wire/batch.ts";
+import { Op } from "../wire/catalogue.ts";
 import type {
   EnaCompletionQueue,
   EnaQueueState,
@@ -36,7 +37,6 @@ import type {
   EnaWrittenRing,
 } from "../wire/queue-state.ts";
 import { RecordType, Space } from "../wire/records.ts";
-import { Op } from "../wire/transactions.ts";
 
 const BAR0 = 0;
 const BAR2 = 2;

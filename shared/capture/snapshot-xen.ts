@@ -4,9 +4,9 @@
  */
 import { distance, slotOf } from "../ring/index32.ts";
 import type { BatchWriter } from "../wire/batch.ts";
+import { Op } from "../wire/catalogue.ts";
 import type { XenQueueState, XenRingState } from "../wire/queue-state.ts";
 import { RecordType, Space } from "../wire/records.ts";
-import { Op } from "../wire/transactions.ts";
 import { CTRL_SLOT_SIZE } from "../xen/control.ts";
 import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../xen/netif.ts";
 import { RING_HEADER_SIZE, ringSlots, slotOffset, sring } from "../xen/ring.ts";
@@ -18,7 +18,7 @@ export function tellXenQueues({ queues, control }: XenQueueState, toDevice: Batc
   let request = 0;
   const put = (key: string, value: number): void => {
     const payload = xsPathAndValue(`${VIF_NODE}/${key}`, xsBytes(String(value)));
-    toDevice.control([Op.XENSTORE, xsMessage(XsType.WRITE, request++, 0, payload)]);
+    toDevice.post("xenstore", { bytes: xsMessage(XsType.WRITE, request++, 0, payload) });
   };
   queues.forEach(({ tx, rx, txPort, rxPort }, i) => {
     const dir = queues.length === 1 ? "" : `${queueName(i)}/`;

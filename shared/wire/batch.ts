@@ -14,9 +14,10 @@
 import { copyBytes } from "../bytes/copy.ts";
 import { BufferPool } from "../bytes/pool.ts";
 import { FRAME_ROOM } from "../transport/frames.ts";
+import { entryOf, Op, type PostName, type Sent } from "./catalogue.ts";
 import { Fmt } from "./reader.ts";
 import { RECORD_BYTES, record } from "./records.ts";
-import { Limits, Op } from "./transactions.ts";
+import { Limits } from "./transactions.ts";
 import { packTransaction } from "./values.ts";
 
 /** A batch that reaches this is sent: above it a receiver pays for reassembly and gains nothing. */
@@ -132,9 +133,12 @@ export class BatchWriter {
     b[this.#at++] = vector;
   }
 
-  /** Any other transaction: opcode, then fields. */
-  control(fields: readonly unknown[]): void {
-    const bytes = packTransaction(fields);
+  /** Any other transaction. */
+  post<N extends PostName>(name: N, fields: Sent<N>): void {
+    const entry = entryOf(name);
+    const values: unknown[] = [entry.op];
+    for (const { name: field } of entry.fields) values.push(fields[field as keyof Sent<N>]);
+    const bytes = packTransaction(values);
     this.#begin(bytes.byteLength);
     this.#buffer.set(bytes, this.#at);
     this.#at += bytes.byteLength;

@@ -9,9 +9,10 @@ import { type Clock, systemClock, type Timer } from "../clock.ts";
 import type { Logger } from "../log.ts";
 import type { Transport } from "../transport/transport.ts";
 import { BatchWriter } from "./batch.ts";
+import type { LinkControl, PostName, Sent, Sink } from "./catalogue.ts";
 import { applyBatch } from "./decode.ts";
 import { ByteQueueLimit } from "./flow.ts";
-import { CloseCode, type LinkControl, Op, type Sink, WireError } from "./transactions.ts";
+import { CloseCode, WireError } from "./transactions.ts";
 
 export const HEARTBEAT_MS = 1000;
 /** Seconds without a sign of life before a peer is dead: noticed 4 to 5 s after its last byte. */
@@ -93,10 +94,10 @@ export class Link {
     this.#clock = clock;
     this.#owner = owner;
     this.#log = log;
-    this.writer = new BatchWriter((message, release) => this.#post(message, release), softBytes);
+    this.writer = new BatchWriter((message, release) => this.#send(message, release), softBytes);
     this.#control = {
-      heartbeat: (sent, echo) => this.#heartbeat(sent, echo),
-      progress: (bytes) => this.#progress(bytes),
+      heartbeat: ({ sent, echo }) => this.#heartbeat(sent, echo),
+      progress: ({ bytes }) => this.#progress(bytes),
     };
     transport.onMessage = (message) => this.#receive(message);
     transport.onClose = (code, reason) => this.#onClose(code, reason);
@@ -184,7 +185,12 @@ export class Link {
     this.#finish(code, reason);
   }
 
-  #post(message: Uint8Array, release: () => void): void {
+  /** Adds a transaction to the batch; `flush` sends it. Does nothing once the link is closed. */
+  post<N extends PostName>(name: N, fields: Sent<N>): void {
+    if (!this.#closed) this.writer.post(name, fields);
+  }
+
+  #send(message: Uint8Array, release: () => void): void {
     // The peer has said goodbye, and we have yet to hear so: a tap sees nothing that was never sent.
     if (!this.#transport.open) {
       release();
@@ -245,7 +251,7 @@ export class Link {
   #reportProgress(): void {
     if (this.receivedBytes === this.#reported) return;
     this.#reported = this.receivedBytes;
-    this.writer.control([Op.PROGRESS, this.receivedBytes]);
+    this.writer.post("progress", { bytes: this.receivedBytes });
   }
 
   #progress(bytes: number): void {
@@ -277,7 +283,7 @@ export class Link {
       if (++this.#answers > HEARTBEAT_BURST) {
         throw new WireError("WIRE_FLOOD", "heartbeat: too many in a second", CloseCode.LIMIT);
       }
-      this.writer.control([Op.HEARTBEAT, 0, sent]);
+      this.writer.post("heartbeat", { sent: 0, echo: sent });
       this.scheduleFlush();
     }
   }
@@ -286,7 +292,8 @@ export class Link {
     if (this.#closed) return;
     this.#answers = 0;
     this.#echoDue = true;
-    this.writer.control([Op.HEARTBEAT, Math.max(1, Math.round(this.#clock.now() * 1000)), 0]);
+    const sent = Math.max(1, Math.round(this.#clock.now() * 1000));
+    this.writer.post("heartbeat", { sent, echo: 0 });
     this.flush();
     // Timers run before the sockets are read. What already arrived must count, or our own stall
     // would look like the peer's death.

@@ -47,6 +47,19 @@ export type RecordType = (typeof RecordType)[keyof typeof RecordType];
 export const Space = { BUS: 0, GRANT: 1 } as const;
 export type Space = (typeof Space)[keyof typeof Space];
 
+/**
+ * A piece of memory that a transaction names, with its bytes src[at .. at + length). These six have
+ * this order wherever they are arguments.
+ */
+export interface MemoryAccess {
+  space: number;
+  address: number;
+  type: number;
+  src: Uint8Array;
+  at: number;
+  length: number;
+}
+
 /** One record in place, `at` being its first byte. */
 export const record = {
   /** Infinity when the number does not fit a double exactly. */

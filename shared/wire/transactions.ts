@@ -1,9 +1,6 @@
 /**
- * The catalogue of the wire: every transaction, its fields, their types and bounds.
- * README.md beside this file is the same in words; a test holds the two together.
- *
- * A transaction is a msgpack array: opcode, then fields. A column transaction carries
- * [opcode, data bin, records bin]: the records (records.ts) cut the data into pieces.
+ * Numbers of the protocol that both ends agree on: version, limits, severities, statuses, close
+ * codes. The transactions are in catalogue.ts.
  */
 import { MAX_FRAME_BYTES } from "../net/frame.ts";
 import { GRANT_RECORD_V1_SIZE, GRANT_RECORD_V2_SIZE } from "../xen/grant.ts";
@@ -12,34 +9,6 @@ export const PROTOCOL_VERSION = 1;
 export const SUBPROTOCOL = "ringwire.v1";
 /** Where the device listens for NICs. */
 export const NIC_PATH = "/nic";
-
-export const Op = {
-  HELLO: 0,
-  WELCOME: 1,
-  REFUSE: 2,
-  HEARTBEAT: 3,
-  PROGRESS: 4,
-  FAULT: 5,
-  MOVE: 6,
-  WINDOW: 16,
-  END_WINDOW: 17,
-  WRITE: 18,
-  PUSH: 19,
-  READ: 20,
-  READ_REPLY: 21,
-  MMIO_WRITE: 22,
-  MMIO_READ: 23,
-  MMIO_READ_REPLY: 24,
-  INTERRUPT: 25,
-  GRANT: 32,
-  END_GRANT: 33,
-  GRANT_USE: 34,
-  HYPERCALL: 35,
-  HYPERCALL_REPLY: 36,
-  EVENT: 37,
-  XENSTORE: 38,
-} as const;
-export type Op = (typeof Op)[keyof typeof Op];
 
 /** Bounds that every decoder enforces; the session may agree on smaller ones. */
 export const Limits = {
@@ -130,69 +99,4 @@ export class WireError extends Error {
     this.code = code;
     this.close = close;
   }
-}
-
-/** What the link itself answers. */
-export interface LinkControl {
-  heartbeat(sent: number, echo: number): void;
-  progress(bytes: number): void;
-}
-
-/** What one side does with what it receives; a missing method means: not for this side. */
-export interface Sink {
-  hello?(value: unknown): void;
-  welcome?(value: unknown): void;
-  refuse?(code: string, text: string): void;
-  fault(severity: FaultSeverity, code: string, text: string, space: number, address: number): void;
-  window?(address: number, length: number): void;
-  endWindow?(address: number): void;
-  /** One record of a `write` column: src[at .. at + length), valid during the call. */
-  write(
-    space: number,
-    address: number,
-    type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void;
-  /** One record of a `push` column; `src` is valid until the batch has been applied and worked on. */
-  push?(
-    space: number,
-    address: number,
-    type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void;
-  read?(tag: number, space: number, address: number, length: number): void;
-  readReply?(tag: number, status: ReadStatus, src: Uint8Array, at: number, length: number): void;
-  mmioWrite?(
-    bar: number,
-    offset: number,
-    type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void;
-  mmioRead?(tag: number, bar: number, offset: number, length: number): void;
-  mmioReadReply?(tag: number, src: Uint8Array, at: number, length: number): void;
-  interrupt?(vector: number): void;
-  /** The NIC is to connect to the device at `url` instead. */
-  move?(url: string): void;
-  /** `count` packed records from byte `at` of `view`; valid during the call, as in the next two. */
-  grant?(version: GrantVersion, view: DataView, at: number, count: number): void;
-  endGrant?(view: DataView, at: number, count: number): void;
-  grantUse?(view: DataView, at: number, count: number): void;
-  hypercall?(
-    tag: number,
-    number: number,
-    command: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void;
-  hypercallReply?(tag: number, errno: number, src: Uint8Array, at: number, length: number): void;
-  /** `port` is the frontend's, in both directions. */
-  event?(port: number): void;
-  xenstore?(src: Uint8Array, at: number, length: number): void;
 }

@@ -22,7 +22,7 @@ import {
 } from "../../shared/ena/features.ts";
 import { DevSts, devCtlReg, Register } from "../../shared/ena/registers.ts";
 import { RSS_INLINE_INDEX_NONE, rssIndTable } from "../../shared/ena/rss.ts";
-import { Op } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
 import { eventually } from "../support/process.ts";
 import { ADMIN_DEPTH, BASE, BUFFERS, build, RawEna } from "../support/raw-ena.ts";

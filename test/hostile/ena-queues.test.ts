@@ -5,7 +5,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Placement, SqDirection } from "../../shared/ena/admin.ts";
 import { rxDesc, txMeta } from "../../shared/ena/io.ts";
-import { CloseCode, Limits, Op } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
+import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
 import {
   BASE,

@@ -4,8 +4,8 @@
  * (fault-F4, G2, G4, H6, H7, XSA-391, XSA-396, inv-I2, inv-I5)
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { Space } from "../../shared/wire/records.ts";
-import { Op } from "../../shared/wire/transactions.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { XsType, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
 import { cases } from "../support/counts.ts";

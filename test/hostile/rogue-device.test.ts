@@ -4,7 +4,8 @@
  */
 import { createServer, type Server, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { CloseCode, Op } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
+import { CloseCode } from "../../shared/wire/transactions.ts";
 import { cases } from "../support/counts.ts";
 import { DeviceProcess } from "../support/device-process.ts";
 import { type Child, eventually, startRingwire } from "../support/process.ts";

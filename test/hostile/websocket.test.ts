@@ -1,7 +1,8 @@
 /** Rules of HTTP and RFC 6455 broken by hand, on plain sockets. (fault-A1 to A14) */
 import { Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Limits, NIC_PATH, Op } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
+import { Limits, NIC_PATH } from "../../shared/wire/transactions.ts";
 import { ChaosProxy } from "../support/chaos-proxy.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
 import { eventually, startRingwire } from "../support/process.ts";

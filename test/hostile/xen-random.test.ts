@@ -3,7 +3,8 @@
  * device with a small heap, beside a neighbour of each personality. (fault-B4, C5, E1, inv-I4, inv-I5)
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { CloseCode, Op } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
+import { CloseCode } from "../../shared/wire/transactions.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { Hypercall } from "../../shared/xen/hypercall.ts";
 import { XsType, xsBytes, xsPathAndValue, xsStrings } from "../../shared/xen/xenstore.ts";

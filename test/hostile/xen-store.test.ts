@@ -3,7 +3,8 @@
  * beside a neighbour of each personality. (fault-G3, G4, H1, H2, H4, H5, H6, H7, inv-I2, inv-I4)
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { CloseCode, Limits, Op } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
+import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";
 import {
   XS_ERRORS,

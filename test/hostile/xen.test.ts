@@ -3,8 +3,9 @@
  * small heap, beside a neighbour of each personality. (fault-C5, E1 to E8, F3, G1, inv-I2, inv-I4)
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { Space } from "../../shared/wire/records.ts";
-import { CloseCode, Limits, Op } from "../../shared/wire/transactions.ts";
+import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
 import { EvtchnOp, evtchnAllocUnbound } from "../../shared/xen/event-channel.ts";
 import { GRANT_PAGE_BYTES, GrantType } from "../../shared/xen/grant.ts";
 import { GnttabOp } from "../../shared/xen/grant-ops.ts";

@@ -15,7 +15,6 @@ import {
 import { deviceAttributes } from "../../shared/ena/features.ts";
 import { rxDesc } from "../../shared/ena/io.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { Op } from "../../shared/wire/transactions.ts";
 import { entriesOf } from "../support/batch-entries.ts";
 import { batchOf, dissect, infos, type Packet, RingFile } from "../support/dissector.ts";
 import { runNicSession, type SessionRecord } from "../support/nic-session.ts";
@@ -176,8 +175,10 @@ test("a second pass shows the same as the first, in whatever order", async () =>
 test("a doorbell that nobody has placed is only a number", async () => {
   const file = new RingFile();
   file.toDevice(batchOf((w) => w.mmioWrite32(0, 0x1000, RecordType.REGISTER, 7)));
-  file.toDevice(batchOf((w) => w.control([Op.MMIO_READ, 9, 0, 0x58, 4])));
-  file.toFrontend(batchOf((w) => w.control([Op.MMIO_READ_REPLY, 9, Uint8Array.of(9, 0, 0, 0)])));
+  file.toDevice(batchOf((w) => w.post("mmio_read", { tag: 9, bar: 0, offset: 0x58, length: 4 })));
+  file.toFrontend(
+    batchOf((w) => w.post("mmio_read_reply", { tag: 9, bytes: Uint8Array.of(9, 0, 0, 0) })),
+  );
   const [doorbell, read, reply] = await dissect(file);
   expect(doorbell!.one("ringwire.words")).toBe("mmio_write 1 record: 0x1000 = 0x7");
   expect(read!.one("ringwire.ena.reg.name")).toBe("DEV_STS");

@@ -2,8 +2,8 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { LinkDirection, RingPersonality } from "../../shared/capture/ring-header.ts";
 import { txDesc } from "../../shared/ena/io.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { Op } from "../../shared/wire/transactions.ts";
 import { dissect, type Packet, RingFile } from "../support/dissector.ts";
 import { runNicSession, type SessionRecord } from "../support/nic-session.ts";
 import { column, packBatch } from "../support/raw-frontend.ts";

@@ -4,7 +4,7 @@
  * never fails itself: no Lua error, no error caught at the last moment.
  */
 import { describe, expect, test } from "vitest";
-import { Op } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { cases } from "../support/counts.ts";
 import { type BatchFacts, RingFile, tshark } from "../support/dissector.ts";
 import { runNicSession } from "../support/nic-session.ts";

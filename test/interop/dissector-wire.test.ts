@@ -1,8 +1,9 @@
 /** Every transaction of the wire, and what the dissector complains about. */
 import { describe, expect, test } from "vitest";
 import { stampCommand } from "../../shared/ena/admin.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
-import { FaultSeverity, Op } from "../../shared/wire/transactions.ts";
+import { FaultSeverity } from "../../shared/wire/transactions.ts";
 import { batchOf, dissect, infos, type Packet, RingFile, tshark } from "../support/dissector.ts";
 import { column, mmio, packBatch } from "../support/raw-frontend.ts";
 
@@ -36,8 +37,8 @@ describe("transactions", () => {
       deviceMemory: true,
     };
     const file = new RingFile();
-    file.toDevice(batchOf((w) => w.control([Op.HELLO, hello])));
-    file.toFrontend(batchOf((w) => w.control([Op.WELCOME, welcome])));
+    file.toDevice(batchOf((w) => w.post("hello", { greeting: hello })));
+    file.toFrontend(batchOf((w) => w.post("welcome", { greeting: welcome })));
     const [first, second] = await dissect(file);
     expect(first!.one("ringwire.hello.personality")).toBe("ena");
     expect(first!.number("ringwire.hello.queues")).toBe(4);
@@ -54,17 +55,17 @@ describe("transactions", () => {
     const file = new RingFile();
     file.toDevice(
       batchOf((w) => {
-        w.control([Op.HEARTBEAT, 2 ** 40 + 5, 0]);
-        w.control([Op.PROGRESS, 123_456]);
-        w.control([Op.WINDOW, 0xabc000, 8192]);
-        w.control([Op.END_WINDOW, 0xabc000]);
-        w.control([Op.READ_REPLY, 7, 1, new Uint8Array(0)]);
+        w.post("heartbeat", { sent: 2 ** 40 + 5, echo: 0 });
+        w.post("progress", { bytes: 123_456 });
+        w.post("window", { address: 0xabc000, length: 8192 });
+        w.post("end_window", { address: 0xabc000 });
+        w.post("read_reply", { tag: 7, status: 1, bytes: new Uint8Array(0) });
       }),
     );
     file.toFrontend(
       batchOf((w) => {
-        w.control([Op.REFUSE, "NAME_IN_USE", "taken"]);
-        w.control([Op.READ, 8, Space.BUS, 2 ** 47 + 16, 4096]);
+        w.post("refuse", { code: "NAME_IN_USE", text: "taken" });
+        w.post("read", { tag: 8, space: Space.BUS, address: 2 ** 47 + 16, length: 4096 });
         w.interrupt(3);
         w.interrupt(200);
       }),
@@ -88,9 +89,27 @@ describe("transactions", () => {
     const packet = await only((file) =>
       file.toFrontend(
         batchOf((w) => {
-          w.control([Op.FAULT, FaultSeverity.NOTE, "N_CODE", "just so", 0, 0x1234]);
-          w.control([Op.FAULT, FaultSeverity.QUEUE, "Q_CODE", "stops", 1, 0x8010]);
-          w.control([Op.FAULT, FaultSeverity.DEVICE, "D_CODE", 'says "no"', 0, 0]);
+          w.post("fault", {
+            severity: FaultSeverity.NOTE,
+            code: "N_CODE",
+            text: "just so",
+            space: 0,
+            address: 0x1234,
+          });
+          w.post("fault", {
+            severity: FaultSeverity.QUEUE,
+            code: "Q_CODE",
+            text: "stops",
+            space: 1,
+            address: 0x8010,
+          });
+          w.post("fault", {
+            severity: FaultSeverity.DEVICE,
+            code: "D_CODE",
+            text: 'says "no"',
+            space: 0,
+            address: 0,
+          });
         }),
       ),
     );

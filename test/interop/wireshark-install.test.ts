@@ -11,7 +11,6 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { Op } from "../../shared/wire/transactions.ts";
 import { batchOf, RingFile } from "../support/dissector.ts";
 import { EXTCAP_PROGRAM, WiresharkHome } from "../support/extcap.ts";
 import { missingProgram } from "../support/installed.ts";
@@ -36,7 +35,7 @@ it.skipIf(why)(
     const bare = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
     const file = join(home.folder, "rings.pcapng");
     const ring = new RingFile();
-    ring.toDevice(batchOf((writer) => writer.control([Op.WINDOW, 0x1000, 8])));
+    ring.toDevice(batchOf((writer) => writer.post("window", { address: 0x1000, length: 8 })));
     writeFileSync(file, ring.bytes());
     const info = async () => {
       const read = await home.run(

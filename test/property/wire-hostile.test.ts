@@ -5,9 +5,10 @@
 import fc from "fast-check";
 import { encode, pack } from "msgpackr";
 import { describe, expect, it } from "vitest";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { applyBatch } from "../../shared/wire/decode.ts";
 import { RECORD_BYTES } from "../../shared/wire/records.ts";
-import { CloseCode, Limits, Op, WireError } from "../../shared/wire/transactions.ts";
+import { CloseCode, Limits, WireError } from "../../shared/wire/transactions.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 
 const RUNS = 10_000;

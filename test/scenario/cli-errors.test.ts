@@ -6,9 +6,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocketServer } from "ws";
-import { BatchWriter } from "../../shared/wire/batch.ts";
-import { CloseCode, Op, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
+import { CloseCode, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
 import { type Child, runRingwire, startRingwire } from "../support/process.ts";
+import { packBatch } from "../support/raw-frontend.ts";
 
 const servers: (Server | HttpServer)[] = [];
 const folder = mkdtempSync(join(tmpdir(), "ringwire-cli-"));
@@ -26,9 +27,7 @@ async function webSocketServer(protocol: string, answer?: readonly unknown[]): P
   wss.on("connection", (ws) => {
     ws.on("message", () => {
       if (answer !== undefined) {
-        const writer = new BatchWriter((message, release) => ws.send(message, release));
-        writer.control(answer);
-        writer.flush();
+        ws.send(packBatch([answer]));
       }
       ws.close(answer === undefined ? CloseCode.NORMAL : CloseCode.REFUSED, "");
     });

@@ -5,7 +5,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { Packr } from "msgpackr";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import WebSocket from "ws";
-import { NIC_PATH, Op, PROTOCOL_VERSION, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
+import { NIC_PATH, PROTOCOL_VERSION, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
 import { type Child, eventually, startRingwire } from "../support/process.ts";
 import { type DeviceStatus, portsOf } from "../support/status.ts";
 

@@ -24,7 +24,7 @@ import { index32 } from "../../shared/ring/index32.ts";
 import { loopbackPair } from "../../shared/transport/loopback.ts";
 import { Link } from "../../shared/wire/link.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
-import { CloseCode, Limits, Op } from "../../shared/wire/transactions.ts";
+import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
 import { frame, MAC, PEER } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
 import { Random } from "../support/random.ts";
@@ -740,12 +740,11 @@ test("N32 on the wire: 256 reads outstanding, each answered by its tag, in whate
   const asked: { tag: number; address: number }[] = [];
   const frontend = new RecordingSink();
   const device = new RecordingSink();
-  frontend.read = (tag, _space, address) => void asked.push({ tag, address });
+  frontend.read = ({ tag, address }) => void asked.push({ tag, address });
   const link = new Link(near, { ...owner, broken, sink: device }, silentLogger);
   const guest = new Link(far, { ...owner, broken, sink: frontend }, silentLogger);
   const memory = new LinkMemory(link, 1 << 20);
-  device.readReply = (tag, status, src, at, length) =>
-    memory.readReply(tag, status, src, at, length);
+  device.readReply = (reply) => memory.readReply(reply);
   const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
   const reads = Promise.all(
     Array.from({ length: 300 }, (_, i) => memory.read((16 + i) * PAGE, 4, Space.GRANT)),
@@ -760,7 +759,7 @@ test("N32 on the wire: 256 reads outstanding, each answered by its tag, in whate
     most = Math.max(most, waiting.length);
     for (const { tag, address } of waiting) {
       const bytes = new Uint8Array(4).fill((address / PAGE - 16) & 0xff);
-      guest.writer.control([Op.READ_REPLY, tag, 0, bytes]);
+      guest.writer.post("read_reply", { tag, status: 0, bytes });
       answered++;
     }
     guest.flush();

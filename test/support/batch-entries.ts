@@ -1,6 +1,6 @@
 /** The ring entries of one type that a batch carries, found with the product's own decoder. */
 import { applyBatch } from "../../shared/wire/decode.ts";
-import type { Sink } from "../../shared/wire/transactions.ts";
+import { everyHandler } from "./recording-sink.ts";
 
 export interface Entry {
   readonly type: number;
@@ -13,7 +13,8 @@ export interface Entry {
 export function entriesOf(batch: Uint8Array, wanted: number, size: number): Entry[] {
   const found: Entry[] = [];
   let order = 0;
-  const record: Sink["write"] = (_space, address, type, src, at, length) => {
+  const sink = everyHandler(() => {});
+  sink.write = ({ address, type, src, at, length }) => {
     order++;
     if (type !== wanted) return;
     for (let done = 0; done < length; done += size) {
@@ -21,31 +22,6 @@ export function entriesOf(batch: Uint8Array, wanted: number, size: number): Entr
       found.push({ type, address: address + done, view, order: order * 1e6 + done });
     }
   };
-  const ignore = (): void => {};
-  const sink: Sink = {
-    hello: ignore,
-    welcome: ignore,
-    refuse: ignore,
-    fault: ignore,
-    window: ignore,
-    endWindow: ignore,
-    write: record,
-    push: ignore,
-    read: ignore,
-    readReply: ignore,
-    mmioWrite: ignore,
-    mmioRead: ignore,
-    mmioReadReply: ignore,
-    interrupt: ignore,
-    move: ignore,
-    grant: ignore,
-    endGrant: ignore,
-    grantUse: ignore,
-    hypercall: ignore,
-    hypercallReply: ignore,
-    event: ignore,
-    xenstore: ignore,
-  };
-  applyBatch(batch, sink, { heartbeat: ignore, progress: ignore });
+  applyBatch(batch, sink, sink);
   return found;
 }

@@ -15,9 +15,10 @@ import {
   type Span,
   type Window,
 } from "../../device/dma/host-memory.ts";
-import type { GuestHost, NicConfig } from "../../device/nic.ts";
+import type { GuestHost, GuestPosts, NicConfig } from "../../device/nic.ts";
 import type { Port, SwitchPort } from "../../device/switch/port.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
+import type { Sent } from "../../shared/wire/catalogue.ts";
 import { type RecordType, Space } from "../../shared/wire/records.ts";
 import type { FaultSeverity } from "../../shared/wire/transactions.ts";
 import { GRANT_USE_RECORD_SIZE, grantUseRecord } from "../../shared/xen/grant.ts";
@@ -222,16 +223,20 @@ export class FakeGuestHost implements GuestHost {
     throw new Error("an interrupt for a paravirtual guest");
   }
 
-  event(port: number): void {
-    this.memory.posted.push({ kind: "event", port });
+  post<N extends GuestPosts>(name: N, fields: Sent<N>): void {
+    this.#posts[name](fields);
   }
 
-  hypercallReply(): void {}
+  readonly #posts: { readonly [N in GuestPosts]: (fields: Sent<N>) => void } = {
+    event: ({ port }) => void this.memory.posted.push({ kind: "event", port }),
+    grant_use: ({ records }) => this.#grantUse(records),
+    hypercall_reply: () => {},
+    xenstore: () => {},
+  };
 
-  grantUse(records: Uint8Array, count: number): void {
+  #grantUse(records: Uint8Array): void {
     const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
-    for (let i = 0; i < count; i++) {
-      const at = i * GRANT_USE_RECORD_SIZE;
+    for (let at = 0; at < records.length; at += GRANT_USE_RECORD_SIZE) {
       this.use(
         grantUseRecord.reference(view, at),
         grantUseRecord.readers(view, at),
@@ -246,8 +251,6 @@ export class FakeGuestHost implements GuestHost {
     this.readers.set(reference, (this.readers.get(reference) ?? 0) + readers);
     this.writers.set(reference, (this.writers.get(reference) ?? 0) + writers);
   }
-
-  xenstore(): void {}
 
   fault(severity: FaultSeverity, code: string, text: string): void {
     this.faults.push({ severity, code, text });

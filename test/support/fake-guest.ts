@@ -129,7 +129,7 @@ export class FakeGuest {
       use: (reference, readers, writers) => this.host.use(reference, readers, writers),
     });
     this.events = new EventChannels({ now: this.host.clock.now });
-    this.events.attach(GUEST, (port) => this.host.event(port));
+    this.events.attach(GUEST, (port) => this.host.post("event", { port }));
     this.netback = new Netback({
       host: this.host,
       grants: this.grants,

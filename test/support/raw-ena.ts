@@ -35,7 +35,7 @@ import {
   llqFeature,
 } from "../../shared/ena/llq.ts";
 import { DevSts, devCtlReg, queueCapsReg, Register } from "../../shared/ena/registers.ts";
-import { Op } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { column, mmio, RawFrontend } from "./raw-frontend.ts";
 
 export const BASE = 0x10_0000;

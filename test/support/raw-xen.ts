@@ -9,8 +9,8 @@
  */
 
 import { index32 } from "../../shared/ring/index32.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { Space } from "../../shared/wire/records.ts";
-import { Op } from "../../shared/wire/transactions.ts";
 import {
   EvtchnOp,
   evtchnAllocUnbound,

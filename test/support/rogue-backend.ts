@@ -6,7 +6,7 @@
  *            ◄── "01:00:..." ◄─── rogue (lies about mac)   ◄─── "02:00:..."
  */
 
-import { Op } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { GRANT_RECORD_V1_SIZE, grantRecordV1 } from "../../shared/xen/grant.ts";
 import { VifKey } from "../../shared/xen/xenbus.ts";
 import {

@@ -11,7 +11,8 @@ import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { Packr } from "msgpackr";
 import WebSocket, { WebSocketServer } from "ws";
-import { NIC_PATH, Op, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
+import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
 import { packBatch } from "./raw-frontend.ts";
 
 const packr = new Packr({ useRecords: false, int64AsType: "number" });

@@ -16,7 +16,7 @@ import {
 } from "../../device/dma/host-memory.ts";
 import { PushQueue } from "../../device/dma/push-queue.ts";
 import { WindowTable } from "../../device/dma/window-table.ts";
-import type { GuestHost, Nic, NicConfig, Snapshot } from "../../device/nic.ts";
+import type { GuestHost, GuestPosts, Nic, NicConfig, Snapshot } from "../../device/nic.ts";
 import type { Port, SwitchPort } from "../../device/switch/port.ts";
 import type { GrantTable } from "../../device/xen/grant-table.ts";
 import { createXenPersonality } from "../../device/xen/index.ts";
@@ -29,6 +29,7 @@ import { createXenDriver, type XenDriver, type XenOptions } from "../../frontend
 import type { NetfrontInfo } from "../../frontend/xen/info.ts";
 import type { Rxq, Txq } from "../../frontend/xen/rings.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
+import type { Sent } from "../../shared/wire/catalogue.ts";
 import { Space } from "../../shared/wire/records.ts";
 import {
   FAULT_SEVERITY_NAMES,
@@ -290,20 +291,20 @@ class GuestEnd implements DeviceLink, HypervisorLink {
   }
 
   grants(version: GrantVersion, records: Uint8Array, count: number): void {
-    const view = viewOf(records.slice(0, count * GRANT_RECORD_BYTES[version]));
+    const copy = records.slice(0, count * GRANT_RECORD_BYTES[version]);
     this.#pair.sent.push({ kind: "grant", count });
-    this.#pair.toDevice.push(() => this.#end.guest.grant(version, view, 0, count));
+    this.#pair.toDevice.push(() => this.#end.guest.grant({ version, records: copy }));
   }
 
   endGrants(records: Uint8Array, count: number): void {
-    const view = viewOf(records.slice(0, count * END_GRANT_RECORD_SIZE));
+    const copy = records.slice(0, count * END_GRANT_RECORD_SIZE);
     this.#pair.sent.push({ kind: "endGrant", count });
-    this.#pair.toDevice.push(() => this.#end.guest.endGrant(view, 0, count));
+    this.#pair.toDevice.push(() => this.#end.guest.endGrant({ records: copy }));
   }
 
   event(port: number): void {
     this.#pair.sent.push({ kind: "event", port });
-    this.#pair.toDevice.push(() => this.#end.guest.event(port));
+    this.#pair.toDevice.push(() => this.#end.guest.event({ port }));
   }
 
   hypercall(number: number, command: number, bytes: Uint8Array): Promise<Uint8Array> {
@@ -313,7 +314,7 @@ class GuestEnd implements DeviceLink, HypervisorLink {
       const tag = this.#nextTag++;
       this.#calls.set(tag, { resolve, reject });
       this.#pair.toDevice.push(() => {
-        this.#end.guest.hypercall(tag, number, command, copy, 0, copy.length);
+        this.#end.guest.hypercall({ tag, number, command, bytes: copy });
       });
     });
   }
@@ -334,7 +335,7 @@ class GuestEnd implements DeviceLink, HypervisorLink {
   xenstore(message: Uint8Array): void {
     const bytes = message.slice();
     this.#pair.sent.push({ kind: "xenstore", bytes });
-    this.#pair.toDevice.push(() => this.#end.guest.xenstore(bytes, 0, bytes.length));
+    this.#pair.toDevice.push(() => this.#end.guest.xenstore({ bytes }));
   }
 
   scheduleFlush(): void {}
@@ -392,25 +393,27 @@ export class DeviceEnd implements GuestHost {
   interrupt(): void {
     throw new Error("a Xen device has no vectors");
   }
-  event(port: number): void {
-    this.#pair.post({ kind: "event", port });
+  post<N extends GuestPosts>(name: N, fields: Sent<N>): void {
+    this.#posts[name](fields);
   }
-  hypercallReply(tag: number, errno: number, bytes: Uint8Array): void {
-    this.#pair.post({ kind: "hypercallReply", tag, errno, bytes: bytes.slice() });
-  }
-  grantUse(records: Uint8Array, count: number): void {
+
+  readonly #posts: { readonly [N in GuestPosts]: (fields: Sent<N>) => void } = {
+    event: ({ port }) => this.#pair.post({ kind: "event", port }),
+    hypercall_reply: ({ tag, errno, bytes }) =>
+      this.#pair.post({ kind: "hypercallReply", tag, errno, bytes: bytes.slice() }),
+    grant_use: ({ records }) => this.#grantUse(records),
+    xenstore: ({ bytes }) => this.#pair.post({ kind: "xenstore", bytes: bytes.slice() }),
+  };
+
+  #grantUse(records: Uint8Array): void {
     const view = viewOf(records);
-    for (let i = 0, at = 0; i < count; i++, at += GRANT_USE_RECORD_SIZE) {
+    for (let at = 0; at < records.length; at += GRANT_USE_RECORD_SIZE) {
       const reference = grantUseRecord.reference(view, at);
       const readers = grantUseRecord.readers(view, at);
       const writers = grantUseRecord.writers(view, at);
       this.#pair.post({ kind: "grantUse", reference, readers, writers });
     }
   }
-  xenstore(message: Uint8Array): void {
-    this.#pair.post({ kind: "xenstore", bytes: message.slice() });
-  }
-
   fault(severity: number, code: string, text: string): void {
     this.#pair.deviceFaults.push(`${FAULT_SEVERITY_NAMES[severity]} ${code}: ${text}`);
   }

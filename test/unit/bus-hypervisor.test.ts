@@ -5,8 +5,9 @@ import { HypercallError, Hypervisor } from "../../frontend/bus/hypervisor.ts";
 import { SessionLink } from "../../frontend/session-link.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { loopbackPair } from "../../shared/transport/loopback.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { Link } from "../../shared/wire/link.ts";
-import { Limits, Op } from "../../shared/wire/transactions.ts";
+import { Limits } from "../../shared/wire/transactions.ts";
 
 /** A session's end of a link; `sent` is what left it. */
 function stage() {
@@ -76,11 +77,13 @@ describe("the hypervisor of a guest", () => {
     const { hypervisor, session, close } = stage();
     const good = hypervisor.hypercall(20, 6, new Uint8Array(16));
     const bad = hypervisor.hypercall(20, 2, new Uint8Array(24));
-    session.hypercallReply(2, 38, new Uint8Array(0), 0, 0);
-    session.hypercallReply(1, 0, Uint8Array.of(9, 8, 7, 6), 1, 2);
+    session.hypercallReply({ tag: 2, errno: 38, bytes: new Uint8Array(0) });
+    session.hypercallReply({ tag: 1, errno: 0, bytes: Uint8Array.of(9, 8, 7, 6).subarray(1, 3) });
     expect(await good).toEqual(Uint8Array.of(8, 7));
     await expect(bad).rejects.toMatchObject({ errno: 38 });
-    expect(() => session.hypercallReply(1, 0, new Uint8Array(0), 0, 0)).toThrow(/tag 1/);
+    expect(() => session.hypercallReply({ tag: 1, errno: 0, bytes: new Uint8Array(0) })).toThrow(
+      /tag 1/,
+    );
     close();
   });
 
@@ -90,7 +93,8 @@ describe("the hypervisor of a guest", () => {
       hypervisor.hypercall(32, 5, new Uint8Array(4)).catch(() => undefined),
     );
     expect(await settle()).toHaveLength(Limits.HYPERCALLS);
-    for (let tag = 1; tag <= 2; tag++) session.hypercallReply(tag, 0, new Uint8Array(0), 0, 0);
+    for (let tag = 1; tag <= 2; tag++)
+      session.hypercallReply({ tag, errno: 0, bytes: new Uint8Array(0) });
     expect(await settle()).toHaveLength(Limits.HYPERCALLS + 2);
     close();
     await Promise.all(calls);

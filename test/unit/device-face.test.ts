@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { afterEach, describe, expect, it } from "vitest";
 import { Refusal } from "../../device/admission.ts";
 import type { Device, DeviceOptions } from "../../device/index.ts";
-import { Op } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
 import { testDevice } from "../support/device-server.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";

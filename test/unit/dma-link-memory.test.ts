@@ -5,7 +5,7 @@ import { LinkMemory } from "../../device/dma/link-memory.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { loopbackPair } from "../../shared/transport/loopback.ts";
 import { Link, type LinkOwner } from "../../shared/wire/link.ts";
-import { CloseCode, Limits, Op } from "../../shared/wire/transactions.ts";
+import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
 import { settle } from "../support/fake-host.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 
@@ -65,9 +65,9 @@ test("a frontend that never answers has so many reads to answer, however often i
   const reads = readMany(device, 2);
   await turns();
   expect(asked().length).toBe(Limits.READS);
-  for (const tag of late.slice(0, 2)) device.readReply(tag, 0, BYTES, 0, BYTES.length);
+  for (const tag of late.slice(0, 2)) device.readReply({ tag, status: 0, bytes: BYTES });
   await turns();
-  for (const tag of asked().slice(late.length)) device.readReply(tag, 0, BYTES, 0, BYTES.length);
+  for (const tag of asked().slice(late.length)) device.readReply({ tag, status: 0, bytes: BYTES });
   expect(await reads).toEqual([BYTES, BYTES]);
 });
 
@@ -78,7 +78,11 @@ test("reads beyond the limit wait for answers, in order", async () => {
   expect(asked().length).toBe(Limits.READS);
   for (let n = 0; n < Limits.READS + 3; n++) {
     await turns();
-    device.readReply(asked()[n]!, 0, Uint8Array.of(n & 0xff, 0, 0, 0), 0, 4);
+    device.readReply({
+      tag: asked()[n]!,
+      status: 0,
+      bytes: Uint8Array.of(n & 0xff, 0, 0, 0),
+    });
   }
   expect((await reads).map((bytes) => bytes[0])).toEqual(
     Array.from({ length: Limits.READS + 3 }, (_, n) => n & 0xff),
@@ -93,11 +97,11 @@ function windowMaker() {
   const device = new LinkMemory(link, Limits.PUSH_BYTES);
   const made = { windows: 0 };
   Object.assign(owner.sink, {
-    window: (address: number, length: number) => {
+    window: ({ address, length }: { address: number; length: number }) => {
       device.windows.add(address, length);
       made.windows++;
     },
-    endWindow: (address: number) => void device.windows.remove(address),
+    endWindow: ({ address }: { address: number }) => void device.windows.remove(address),
   });
   const ended = new Promise<number>((resolve) => {
     Object.assign(owner, { closed: resolve });
@@ -106,8 +110,8 @@ function windowMaker() {
   links.push(link, peer);
   const churn = (times: number): void => {
     for (let i = 0; i < times; i++) {
-      peer.writer.control([Op.WINDOW, 0, Limits.WINDOW_BYTES]);
-      peer.writer.control([Op.END_WINDOW, 0]);
+      peer.writer.post("window", { address: 0, length: Limits.WINDOW_BYTES });
+      peer.writer.post("end_window", { address: 0 });
     }
     peer.flush();
   };

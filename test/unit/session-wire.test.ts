@@ -4,7 +4,8 @@ import type { Driver } from "../../frontend/driver.ts";
 import { Ifnet } from "../../frontend/net/ifnet.ts";
 import { Session } from "../../frontend/session.ts";
 import { silentLogger } from "../../shared/log.ts";
-import { CloseCode, Op } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
+import { CloseCode } from "../../shared/wire/transactions.ts";
 import { column } from "../support/raw-frontend.ts";
 import { RogueDevice, type RogueLink, WELCOME } from "../support/rogue-device.ts";
 

@@ -14,8 +14,10 @@ import {
 } from "../../shared/ena/admin.ts";
 import { Register } from "../../shared/ena/registers.ts";
 import { BatchWriter } from "../../shared/wire/batch.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
+import type { Hello } from "../../shared/wire/hello.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
-import { Op } from "../../shared/wire/transactions.ts";
+import { packBatch } from "../support/raw-frontend.ts";
 
 /** The one message that `fill` makes. */
 function batch(fill: (writer: BatchWriter) => void): Uint8Array {
@@ -35,17 +37,23 @@ const zeros = (n: number): Uint8Array => new Uint8Array(n);
 describe("traceBatch", () => {
   it("tells each transaction in one line, with its direction", () => {
     const bytes = batch((w) => {
-      w.control([Op.HEARTBEAT, 12, 0]);
-      w.control([Op.WINDOW, 0x1000, 4096]);
+      w.post("heartbeat", { sent: 12, echo: 0 });
+      w.post("window", { address: 0x1000, length: 4096 });
       w.interrupt(3);
-      w.control([Op.READ, 7, Space.BUS, 0x5000_0000_1234, 64]);
-      w.control([Op.READ_REPLY, 7, 1, zeros(0)]);
-      w.control([Op.MMIO_READ, 8, 0, Register.DEV_STS, 4]);
-      w.control([Op.MMIO_READ_REPLY, 8, Uint8Array.of(1, 0, 0, 0)]);
-      w.control([Op.FAULT, 1, "TX_PHASE", "wrong phase", 0, 0x1000]);
-      w.control([Op.REFUSE, "VERSION", "too new"]);
-      w.control([Op.PROGRESS, 99]);
-      w.control([Op.HELLO, { version: 1 }]);
+      w.post("read", { tag: 7, space: Space.BUS, address: 0x5000_0000_1234, length: 64 });
+      w.post("read_reply", { tag: 7, status: 1, bytes: zeros(0) });
+      w.post("mmio_read", { tag: 8, bar: 0, offset: Register.DEV_STS, length: 4 });
+      w.post("mmio_read_reply", { tag: 8, bytes: Uint8Array.of(1, 0, 0, 0) });
+      w.post("fault", {
+        severity: 1,
+        code: "TX_PHASE",
+        text: "wrong phase",
+        space: 0,
+        address: 0x1000,
+      });
+      w.post("refuse", { code: "VERSION", text: "too new" });
+      w.post("progress", { bytes: 99 });
+      w.post("hello", { greeting: { version: 1 } as Hello });
     });
     expect(traceBatch("out", bytes)).toEqual([
       "-> heartbeat sent=12 echo=0",
@@ -156,10 +164,10 @@ describe("traceBatch, personality xen", () => {
     const lines = traceBatch(
       "out",
       batch((w) => {
-        w.control([Op.GRANT, 1, v1]);
-        w.control([Op.GRANT, 2, v2]);
-        w.control([Op.END_GRANT, bytesOf("090000000a000000")]);
-        w.control([Op.GRANT_USE, uses]);
+        w.post("grant", { version: 1, records: v1 });
+        w.post("grant", { version: 2, records: v2 });
+        w.post("end_grant", { records: bytesOf("090000000a000000") });
+        w.post("grant_use", { records: uses });
       }),
     );
     expect(lines).toEqual([
@@ -171,9 +179,14 @@ describe("traceBatch, personality xen", () => {
   });
 
   it("tells the first of many grants, and what is no whole record", () => {
-    const many = batch((w) => w.control([Op.END_GRANT, zeros(4 * 300 + 1)]));
-    expect(traceBatch("out", many)).toEqual([
-      "-> end_grant 300 records: 0; 0; 0; 0; 296 more; ! 1 bytes behind the records",
+    const ended = (bytes: number): string[] =>
+      traceBatch(
+        "out",
+        batch((w) => w.post("end_grant", { records: zeros(bytes) })),
+      );
+    expect(ended(4 * 300)).toEqual(["-> end_grant 300 records: 0; 0; 0; 0; 296 more"]);
+    expect(ended(4 * 300 + 1)).toEqual([
+      "-> ! end_grant: records: 1201 bytes are not a whole number of records of 4",
     ]);
   });
 
@@ -182,12 +195,12 @@ describe("traceBatch, personality xen", () => {
     const call = (tag: number, number: number, command: number, hex: string): string[] =>
       tracer.trace(
         "out",
-        batch((w) => w.control([Op.HYPERCALL, tag, number, command, bytesOf(hex)])),
+        batch((w) => w.post("hypercall", { tag, number, command, bytes: bytesOf(hex) })),
       );
     const reply = (tag: number, errno: number, hex: string): string[] =>
       tracer.trace(
         "in",
-        batch((w) => w.control([Op.HYPERCALL_REPLY, tag, errno, bytesOf(hex)])),
+        batch((w) => w.post("hypercall_reply", { tag, errno, bytes: bytesOf(hex) })),
       );
     expect(call(1, 32, 6, "f07f000000000000")).toEqual([
       "-> hypercall tag=1 event_channel_op ALLOC_UNBOUND dom=SELF remoteDom=0",
@@ -207,11 +220,11 @@ describe("traceBatch, personality xen", () => {
     const write = "0b000000070000000100000014000000" + "6465766963652f7669662f302f73746174650034";
     const event = "0f000000000000000000000012000000" + "6261636b656e642f737461746500746f6b00";
     const bytes = batch((w) => {
-      w.control([Op.EVENT, 12]);
-      w.control([Op.XENSTORE, bytesOf(write)]);
-      w.control([Op.XENSTORE, bytesOf(event)]);
-      w.control([Op.XENSTORE, bytesOf("00")]);
-      w.control([Op.MOVE, "ws://there:7700"]);
+      w.post("event", { port: 12 });
+      w.post("xenstore", { bytes: bytesOf(write) });
+      w.post("xenstore", { bytes: bytesOf(event) });
+      w.post("xenstore", { bytes: bytesOf("00") });
+      w.post("move", { url: "ws://there:7700" });
     });
     expect(traceBatch("in", bytes)).toEqual([
       "<- event port=12",
@@ -241,8 +254,8 @@ describe("traceBatch, personality xen", () => {
 
   it("says with which status an access by grant was refused", () => {
     const bytes = batch((w) => {
-      w.control([Op.READ, 7, Space.GRANT, 9 * 4096 + 16, 64]);
-      w.control([Op.READ_REPLY, 7, 3, zeros(0)]);
+      w.post("read", { tag: 7, space: Space.GRANT, address: 9 * 4096 + 16, length: 64 });
+      w.post("read_reply", { tag: 7, status: 3, bytes: zeros(0) });
     });
     expect(traceBatch("in", bytes)).toEqual([
       "<- read tag=7 gref 9+0x10 length=64",
@@ -253,19 +266,19 @@ describe("traceBatch, personality xen", () => {
   it("never throws on well-formed transactions with any bytes in them", () => {
     const uint = fc.nat(64);
     const bin = fc.uint8Array({ maxLength: 100 });
+    const records = (size: number) => bin.map((b) => b.subarray(0, b.length - (b.length % size)));
     const transaction = fc.oneof(
-      fc.tuple(fc.constant(Op.GRANT), fc.integer({ min: 1, max: 2 }), bin),
-      fc.tuple(fc.constantFrom(Op.END_GRANT, Op.GRANT_USE, Op.XENSTORE), bin),
+      fc.tuple(fc.constant(Op.GRANT), fc.constant(1), records(12)),
+      fc.tuple(fc.constant(Op.GRANT), fc.constant(2), records(20)),
+      fc.tuple(fc.constantFrom(Op.END_GRANT, Op.GRANT_USE), records(8)),
+      fc.tuple(fc.constant(Op.XENSTORE), bin),
       fc.tuple(fc.constant(Op.HYPERCALL), uint, fc.constantFrom(20, 29, 32, 33), uint, bin),
       fc.tuple(fc.constant(Op.HYPERCALL_REPLY), uint, uint, bin),
       fc.tuple(fc.constant(Op.EVENT), uint),
     );
     fc.assert(
       fc.property(fc.array(transaction, { minLength: 1, maxLength: 20 }), (transactions) => {
-        const bytes = batch((w) => {
-          for (const t of transactions) w.control([...t]);
-        });
-        const lines = new Tracer().trace("in", bytes);
+        const lines = new Tracer().trace("in", packBatch(transactions));
         expect(lines).toHaveLength(transactions.length);
         for (const line of lines) expect(line).not.toMatch(/<- ! |\n/);
       }),

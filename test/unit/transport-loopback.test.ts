@@ -2,9 +2,10 @@
 import { describe, expect, it } from "vitest";
 import { silentLogger } from "../../shared/log.ts";
 import { loopbackPair } from "../../shared/transport/loopback.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { Link, type LinkOwner } from "../../shared/wire/link.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { CloseCode, Op } from "../../shared/wire/transactions.ts";
+import { CloseCode } from "../../shared/wire/transactions.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 
 function ownerOf(sink: RecordingSink, closed: (code: number) => void): LinkOwner {

@@ -2,9 +2,10 @@ import fc from "fast-check";
 import { Packr, unpack } from "msgpackr";
 import { describe, expect, it } from "vitest";
 import { BatchWriter } from "../../shared/wire/batch.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { applyBatch } from "../../shared/wire/decode.ts";
 import { RECORD_BYTES, RecordType, record } from "../../shared/wire/records.ts";
-import { Limits, Op } from "../../shared/wire/transactions.ts";
+import { Limits } from "../../shared/wire/transactions.ts";
 import { RecordingSink, type Told } from "../support/recording-sink.ts";
 
 /** Collects messages, with a copy of their bytes, and gives the buffers back. */
@@ -117,7 +118,7 @@ describe("BatchWriter", () => {
             writer.interrupt(s.vector);
             expected.push(["interrupt", s.vector]);
           } else if (s.kind === "window") {
-            writer.control([Op.WINDOW, s.address, s.length]);
+            writer.post("window", { address: s.address, length: s.length });
             expected.push(["window", s.address, s.length]);
           } else {
             const src = Uint8Array.from({ length: s.length + 3 }, (_, i) => s.seed + i);

@@ -1,9 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { silentLogger } from "../../shared/log.ts";
 import type { Transport } from "../../shared/transport/transport.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { ByteQueueLimit } from "../../shared/wire/flow.ts";
 import { Link, type LinkOwner } from "../../shared/wire/link.ts";
-import { CloseCode, Op } from "../../shared/wire/transactions.ts";
+import { CloseCode } from "../../shared/wire/transactions.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 
 /** One end of a wire that the test holds in its hand. */
@@ -85,10 +86,10 @@ describe("Link", () => {
     const [a, b] = [tap("a"), tap("b")];
     link.addTap(a);
     link.addTap(b);
-    const batch = peerBatch((peer) => peer.writer.control([Op.PROGRESS, 0]));
+    const batch = peerBatch((peer) => peer.writer.post("progress", { bytes: 0 }));
     transport.arrive(batch);
     link.removeTap(a);
-    link.writer.control([Op.PROGRESS, 0]);
+    link.writer.post("progress", { bytes: 0 });
     link.flush();
     expect(seen).toEqual([
       `a in ${batch.length} after 0`,
@@ -103,7 +104,7 @@ describe("Link", () => {
     let seen = 0;
     link.addTap(() => seen++);
     transport.open = false;
-    link.writer.control([Op.PROGRESS, 0]);
+    link.writer.post("progress", { bytes: 0 });
     link.flush();
     vi.advanceTimersByTime(1000);
     expect([seen, transport.sent.length]).toEqual([0, 0]);
@@ -113,13 +114,13 @@ describe("Link", () => {
   it("shows a tap that is added in the middle of a batch that batch too, once", () => {
     const { link, transport, owner } = open();
     const seen: Uint8Array[] = [];
-    const first = peerBatch((peer) => peer.writer.control([Op.INTERRUPT, 1]));
+    const first = peerBatch((peer) => peer.writer.interrupt(1));
     owner.sink.interrupt = () => {
       owner.sink.interrupt = () => {};
       link.addTap((_direction, batch) => void seen.push(Uint8Array.from(batch)));
     };
     transport.arrive(first);
-    const second = peerBatch((peer) => peer.writer.control([Op.INTERRUPT, 2]));
+    const second = peerBatch((peer) => peer.writer.interrupt(2));
     transport.arrive(second);
     expect(seen).toEqual([first, second]);
     link.close(CloseCode.NORMAL, "");
@@ -141,7 +142,7 @@ describe("Link", () => {
     const { link, transport, owner } = open();
     vi.advanceTimersByTime(1000);
     const sink = new RecordingSink();
-    transport.arrive(peerBatch((peer) => peer.writer.control([Op.HEARTBEAT, 77, 0])));
+    transport.arrive(peerBatch((peer) => peer.writer.post("heartbeat", { sent: 77, echo: 0 })));
     vi.advanceTimersByTime(0);
     const answered = transport.sent.some((m) =>
       Buffer.from(m).includes(Buffer.from([0x93, 3, 0, 77])),
@@ -149,7 +150,7 @@ describe("Link", () => {
     expect(answered).toBe(true);
     const echo = Math.round(performance.now() * 1000);
     vi.advanceTimersByTime(40);
-    transport.arrive(peerBatch((peer) => peer.writer.control([Op.HEARTBEAT, 0, echo])));
+    transport.arrive(peerBatch((peer) => peer.writer.post("heartbeat", { sent: 0, echo })));
     expect(link.roundTripMs).toBeCloseTo(40, 0);
     expect(owner.end).toBeUndefined();
     expect(sink.told).toHaveLength(0);
@@ -226,7 +227,7 @@ describe("Link", () => {
 
   it("fault-A8: closes on a flood of heartbeats, and does not answer it", () => {
     const { transport, owner } = open();
-    const beat = peerBatch((peer) => peer.writer.control([Op.HEARTBEAT, 5, 0]));
+    const beat = peerBatch((peer) => peer.writer.post("heartbeat", { sent: 5, echo: 0 }));
     for (let i = 0; i < 100; i++) transport.arrive(beat);
     expect(owner.end?.[0]).toBe(CloseCode.LIMIT);
   });
@@ -238,7 +239,7 @@ describe("Link", () => {
     link.flush();
     expect(link.writable).toBe(false);
     const total = link.writer.sentBytes;
-    transport.arrive(peerBatch((peer) => peer.writer.control([Op.PROGRESS, total])));
+    transport.arrive(peerBatch((peer) => peer.writer.post("progress", { bytes: total })));
     expect(owner.again).toBe(1);
     expect(link.writable).toBe(true);
     link.close(CloseCode.NORMAL, "");
@@ -250,14 +251,14 @@ describe("Link", () => {
     expect(link.backlogged).toBe(true);
     transport.unsentBytes = 0;
     expect(link.backlogged).toBe(false);
-    transport.arrive(peerBatch((peer) => peer.writer.control([Op.PROGRESS, 0])));
+    transport.arrive(peerBatch((peer) => peer.writer.post("progress", { bytes: 0 })));
     expect(owner.again).toBe(1);
     link.close(CloseCode.NORMAL, "");
   });
 
   it("refuses progress over bytes that were never sent", () => {
     const { transport, owner } = open();
-    transport.arrive(peerBatch((peer) => peer.writer.control([Op.PROGRESS, 10 ** 9])));
+    transport.arrive(peerBatch((peer) => peer.writer.post("progress", { bytes: 10 ** 9 })));
     expect(owner.end?.[1]).toMatch(/^progress: /);
   });
 

@@ -1,9 +1,10 @@
 /** The protocol page and the catalogue say the same. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { PERSONALITIES } from "../../shared/wire/personality.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { CloseCode, Limits, NIC_PATH, Op, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import { CloseCode, Limits, NIC_PATH, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
 
 const page = readFileSync(new URL("../../shared/wire/README.md", import.meta.url), "utf8");
 

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Device } from "../../device/index.ts";
 import { Session } from "../../frontend/session.ts";
 import { silentLogger } from "../../shared/log.ts";
-import { Op } from "../../shared/wire/transactions.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import { testDevice } from "../support/device-server.ts";
 import { eventually } from "../support/process.ts";
 import { column, packBatch } from "../support/raw-frontend.ts";

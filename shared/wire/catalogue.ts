@@ -1,0 +1,345 @@
+/**
+ * The catalogue of the wire: each transaction is declared here once. The decoder, the type of a
+ * sink, the typed `post` of a writer, traces, the tables of README.md and those of the Wireshark
+ * dissector (`npm run generate`) are all derived from it.
+ *
+ * A transaction is a msgpack array: opcode, then the fields in the order of their declaration.
+ * `write`, `push` and `mmio_write` are columns: [opcode, data bin, records bin], where the records
+ * (records.ts) cut the data into pieces. They and `interrupt` are the hot path: batch.ts and
+ * decode.ts have codecs written by hand for them, and a test compares those with this catalogue.
+ */
+import { END_GRANT_RECORD_SIZE, GRANT_USE_RECORD_SIZE } from "../xen/grant.ts";
+import type { Hello, Welcome } from "./hello.ts";
+import type { Personality } from "./personality.ts";
+import { type MemoryAccess, RECORD_BYTES } from "./records.ts";
+import {
+  type FaultSeverity,
+  GRANT_RECORD_BYTES,
+  type GrantVersion,
+  Limits,
+  READ_STATUS_MAX,
+  type ReadStatus,
+} from "./transactions.ts";
+
+/** One field. `Sent` is its type for a sender; a receiver of a map gets `unknown` and checks it. */
+export interface Field<Sent = unknown> {
+  readonly kind: "uint" | "text" | "bin" | "packed" | "map";
+  /** Least and largest value of a uint; largest number of bytes of anything else. */
+  readonly min: number;
+  readonly max: number;
+  /** Bytes of one record of a `packed` field; by the field `version` where there are several. */
+  readonly recordBytes?: number | Readonly<Record<number, number>>;
+  /** Traces print it in hexadecimal. */
+  readonly hex?: true;
+  /** For the compiler only. */
+  readonly sent?: Sent;
+}
+
+interface MapField<Sent> extends Field<Sent> {
+  readonly kind: "map";
+}
+
+const uint = <T extends number = number>(max: number, min = 0): Field<T> => ({
+  kind: "uint",
+  min,
+  max,
+});
+const text = (max: number): Field<string> => ({ kind: "text", min: 0, max });
+const bin = (max: number): Field<Uint8Array> => ({ kind: "bin", min: 0, max });
+const packed = (recordBytes: number | Readonly<Record<number, number>>): Field<Uint8Array> => ({
+  kind: "packed",
+  min: 0,
+  max:
+    Limits.COLUMN_RECORDS *
+    (typeof recordBytes === "number" ? recordBytes : Math.max(...Object.values(recordBytes))),
+  recordBytes,
+});
+const map = <T>(): MapField<T> => ({ kind: "map", min: 0, max: Limits.HELLO_BYTES });
+
+const TAG = uint(0xffffffff);
+const SPACE = uint(1);
+const ADDRESS = { ...uint(Limits.ADDRESS), hex: true } as const;
+const COUNT = uint(Number.MAX_SAFE_INTEGER);
+const CODE = text(Limits.NAME_BYTES);
+const TEXT = text(Limits.TEXT_BYTES);
+const COLUMN = { data: bin(Limits.MESSAGE_BYTES), records: packed(RECORD_BYTES) };
+
+interface Transaction {
+  readonly op: number;
+  /** The end that receives it. `link`: both ends, and the link itself answers. */
+  readonly to: "device" | "frontend" | "both" | "link";
+  readonly fields: Readonly<Record<string, Field>>;
+  /** The transaction that answers it. One without a reply is posted: nothing answers it. */
+  readonly reply?: string;
+  /** The only personality that has it; any, when absent. */
+  readonly personality?: Personality;
+  /** For the protocol page. */
+  readonly says: string;
+}
+
+export const catalogue = {
+  hello: {
+    op: 0,
+    to: "device",
+    fields: { greeting: map<Hello>() },
+    reply: "welcome",
+    says: "first transaction of a connection, sent once",
+  },
+  welcome: {
+    op: 1,
+    to: "frontend",
+    fields: { greeting: map<Welcome>() },
+    says: "the NIC exists, work may begin",
+  },
+  refuse: {
+    op: 2,
+    to: "frontend",
+    fields: { code: CODE, text: TEXT },
+    says: "sent in place of welcome; close 4001 follows",
+  },
+  heartbeat: {
+    op: 3,
+    to: "link",
+    fields: { sent: COUNT, echo: COUNT },
+    says: "sign of life, and its echo",
+  },
+  progress: {
+    op: 4,
+    to: "link",
+    fields: { bytes: COUNT },
+    says: "bytes of messages received and applied since the start",
+  },
+  fault: {
+    op: 5,
+    to: "both",
+    fields: {
+      severity: uint<FaultSeverity>(2),
+      code: CODE,
+      text: TEXT,
+      space: uint(0xffff),
+      address: ADDRESS,
+    },
+    says: "a broken rule or a refused access",
+  },
+  move: {
+    op: 6,
+    to: "frontend",
+    fields: { url: TEXT },
+    says: "the NIC is to connect to this device instead",
+  },
+  window: {
+    op: 16,
+    to: "device",
+    fields: { address: ADDRESS, length: uint(Limits.WINDOW_BYTES) },
+    says: "coherent memory: zeroed bytes on both sides",
+  },
+  end_window: { op: 17, to: "device", fields: { address: ADDRESS }, says: "the window is gone" },
+  write: {
+    op: 18,
+    to: "both",
+    fields: COLUMN,
+    says: "F→D: a change to a window. D→F: a DMA write",
+  },
+  push: {
+    op: 19,
+    to: "device",
+    fields: COLUMN,
+    says: "streaming bytes ahead of the doorbell that needs them",
+  },
+  read: {
+    op: 20,
+    to: "frontend",
+    fields: { tag: TAG, space: SPACE, address: ADDRESS, length: uint(Limits.READ_BYTES) },
+    reply: "read_reply",
+    says: "DMA read",
+  },
+  read_reply: {
+    op: 21,
+    to: "device",
+    fields: { tag: TAG, status: uint<ReadStatus>(READ_STATUS_MAX), bytes: bin(Limits.READ_BYTES) },
+    says: "status 0 with the bytes, else refused with none",
+  },
+  mmio_write: {
+    op: 22,
+    to: "device",
+    fields: COLUMN,
+    says: "registers, doorbells, device memory; `space` is the BAR",
+  },
+  mmio_read: {
+    op: 23,
+    to: "device",
+    fields: {
+      tag: TAG,
+      bar: uint(5),
+      offset: { ...uint(Limits.BAR_OFFSET), hex: true },
+      length: uint(Limits.MMIO_BYTES),
+    },
+    reply: "mmio_read_reply",
+    says: "register read",
+  },
+  mmio_read_reply: {
+    op: 24,
+    to: "frontend",
+    fields: { tag: TAG, bytes: bin(Limits.MMIO_BYTES) },
+    says: "the bytes of the registers",
+  },
+  interrupt: {
+    op: 25,
+    to: "frontend",
+    fields: { vector: uint(Limits.VECTORS - 1) },
+    says: "MSI-X vector",
+  },
+  grant: {
+    op: 32,
+    to: "device",
+    fields: { version: uint<GrantVersion>(2, 1), records: packed(GRANT_RECORD_BYTES) },
+    personality: "xen",
+    says: "grant entries as they are from here on",
+  },
+  end_grant: {
+    op: 33,
+    to: "device",
+    fields: { records: packed(END_GRANT_RECORD_SIZE) },
+    personality: "xen",
+    says: "these entries are 0 from here on",
+  },
+  grant_use: {
+    op: 34,
+    to: "frontend",
+    fields: { records: packed(GRANT_USE_RECORD_SIZE) },
+    personality: "xen",
+    says: "changes of the use counts of grants",
+  },
+  hypercall: {
+    op: 35,
+    to: "device",
+    fields: {
+      tag: TAG,
+      number: uint(0xff),
+      command: uint(0xff),
+      bytes: bin(Limits.HYPERCALL_BYTES),
+    },
+    reply: "hypercall_reply",
+    personality: "xen",
+    says: "argument structures of one call",
+  },
+  hypercall_reply: {
+    op: 36,
+    to: "frontend",
+    fields: { tag: TAG, errno: uint(0xff), bytes: bin(Limits.HYPERCALL_BYTES) },
+    personality: "xen",
+    says: "the structures as the hypervisor left them",
+  },
+  event: {
+    op: 37,
+    to: "both",
+    fields: { port: uint(Limits.PORTS - 1) },
+    personality: "xen",
+    says: "event-channel notify; the port is the frontend's",
+  },
+  xenstore: {
+    op: 38,
+    to: "both",
+    fields: { bytes: bin(Limits.XENSTORE_BYTES) },
+    personality: "xen",
+    says: "one xs_wire message: request, reply or watch event",
+  },
+} as const satisfies Record<string, Transaction>;
+
+type Catalogue = typeof catalogue;
+/** The name that a transaction has on the wire's page, in traces and in error texts. */
+export type Name = keyof Catalogue;
+type NamesTo<End extends Transaction["to"]> = {
+  [N in Name]: Catalogue[N]["to"] extends End ? N : never;
+}[Name];
+
+/** Opcodes by name: `Op.END_WINDOW`. */
+export const Op = Object.fromEntries(
+  Object.entries(catalogue).map(([name, { op }]) => [name.toUpperCase(), op]),
+) as { readonly [N in Name as Uppercase<N>]: Catalogue[N]["op"] };
+export type Op = Catalogue[Name]["op"];
+
+/** The fields of a transaction as its sender gives them. */
+export type Sent<N extends Name> = {
+  readonly [F in keyof Catalogue[N]["fields"]]: Catalogue[N]["fields"][F] extends Field<infer T>
+    ? T
+    : never;
+};
+/** The fields as a handler gets them: checked, and bytes are views that are valid during the call. */
+export type Received<N extends Name> = {
+  readonly [F in keyof Catalogue[N]["fields"]]: Catalogue[N]["fields"][F] extends MapField<unknown>
+    ? unknown
+    : Sent<N>[F & keyof Sent<N>];
+};
+
+/** Transactions with a codec of their own. */
+interface HotHandlers {
+  /** One record of a column; `access` is used again for the next one. */
+  write(access: MemoryAccess): void;
+  /** As `write`, but `access.src` is valid until the batch has been applied and worked on. */
+  push(access: MemoryAccess): void;
+  /** `access.space` is the BAR, `access.address` the offset in it. */
+  mmioWrite(access: MemoryAccess): void;
+  interrupt(vector: number): void;
+}
+type HotName = "write" | "push" | "mmio_write" | "interrupt";
+
+/** Transactions that `BatchWriter.post` sends. */
+export type PostName = Exclude<Name, HotName>;
+
+type Camel<S extends string> = S extends `${infer Head}_${infer Rest}`
+  ? `${Head}${Capitalize<Camel<Rest>>}`
+  : S;
+
+/** A method for each transaction. */
+export type Handlers = HotHandlers & {
+  [N in PostName as Camel<N>]: (fields: Received<N>) => void;
+};
+/** What a device does with what it receives. */
+export type DeviceSink = Pick<Handlers, Camel<NamesTo<"device" | "both">>>;
+/** What a frontend does with what it receives. */
+export type FrontendSink = Pick<Handlers, Camel<NamesTo<"frontend" | "both">>>;
+/** What the link itself answers. */
+export type LinkControl = Pick<Handlers, Camel<NamesTo<"link">>>;
+/** What one end does with what it receives; a missing method means: not for this end. */
+export type Sink = Partial<Handlers>;
+
+/** A declaration, ready for the decoder. */
+export interface Entry {
+  readonly op: number;
+  readonly name: Name;
+  /** The method of a sink. */
+  readonly method: keyof Handlers;
+  readonly to: Transaction["to"];
+  readonly fields: readonly {
+    readonly name: string;
+    readonly field: Field;
+    /** `read: tag`, for error texts. */
+    readonly what: string;
+  }[];
+}
+
+const byName = new Map<Name, Entry>();
+const byOp: (Entry | undefined)[] = new Array(256).fill(undefined);
+for (const [key, { op, to, fields }] of Object.entries(catalogue)) {
+  const name = key as Name;
+  const entry: Entry = {
+    op,
+    name,
+    method: name.replace(/_(.)/g, (_, c: string) => c.toUpperCase()) as keyof Handlers,
+    to,
+    fields: Object.entries(fields).map(([field, declared]) => ({
+      name: field,
+      field: declared,
+      what: declared.kind === "map" ? name : `${name}: ${field}`,
+    })),
+  };
+  byName.set(name, entry);
+  byOp[op] = entry;
+}
+
+export const entryOf = (name: Name): Entry => byName.get(name)!;
+/** Undefined for an opcode, 0 to 255, that the catalogue lacks. */
+export const entryOfOp = (op: number): Entry | undefined => byOp[op];
+/** "mmio_write" for 22; "opcode 99" for an opcode that the catalogue lacks. */
+export const opName = (op: number): string => byOp[op]?.name ?? `opcode ${op}`;
