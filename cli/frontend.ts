@@ -25,7 +25,7 @@ import {
 import { Output } from "./common/output.ts";
 import { onStop, unlessStopped } from "./common/signals.ts";
 import { TAKE_OVER } from "./netmap/port-set.ts";
-import { countersLines } from "./status/text.ts";
+import { countersLine } from "./status/text.ts";
 import { traceTap } from "./trace/trace.ts";
 
 const Shape = z.object({
@@ -162,5 +162,5 @@ function sayEvents(nic: Nic, name: string, output: Output): void {
 function sayStopped(nic: Nic, output: Output): void {
   const { name, reconnects, counters } = nic.status();
   output.value({ event: "stopped", name, reconnects, ...counters });
-  for (const line of countersLines(name, counters.ifnet)) output.text(line);
+  output.text(countersLine(name, { ...counters.ifnet }));
 }

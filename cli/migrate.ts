@@ -5,9 +5,9 @@
  */
 import { Command } from "commander";
 import { z } from "zod";
-import type { Snapshot } from "../device/nic.ts";
+import type { DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
 import { httpUrl } from "../shared/transport/address.ts";
-import { getPage, postPage } from "./common/device-page.ts";
+import { postPage } from "./common/device-page.ts";
 import { ExitCode, Failure, messageOf } from "./common/failure.ts";
 import { createLog } from "./common/log.ts";
 import {
@@ -22,8 +22,8 @@ import {
   whole,
 } from "./common/options.ts";
 import { Output } from "./common/output.ts";
+import { askStatus } from "./status/ask.ts";
 import { nicState } from "./status/text.ts";
-import { list, record, text } from "./status/values.ts";
 
 /** The driver suspends and the connection ends: seconds, where the device is busy. */
 const MOVE_MS = 20_000;
@@ -134,7 +134,7 @@ interface Outcome {
 /** What a device's page says about a NIC. */
 interface Sight {
   /** Undefined: it is not there. */
-  readonly nic?: Snapshot;
+  readonly nic?: NicStatus;
   readonly segment: string;
   /** Of its segment; "" where it is not known. */
   readonly id: string;
@@ -148,19 +148,17 @@ const NOWHERE: Sight = { segment: "", id: "" };
 
 /** Never rejects. */
 async function look(device: string, name: string): Promise<Sight> {
-  let page: Snapshot;
+  let page: DeviceStatus;
   try {
-    page = (await getPage(device, "/status", ANSWER_MS)).value as Snapshot;
+    page = await askStatus(device, ANSWER_MS);
   } catch (error) {
     // What to do about it stands behind the semicolon, and is not for whoever moves a NIC.
     return { ...NOWHERE, problem: messageOf(error).split(";")[0] ?? "" };
   }
-  const { name: segmentName, id: segmentId } = record(page["segment"]);
-  const segment = text(segmentName);
-  const id = segmentId === undefined ? "" : text(segmentId);
-  const nic = list(page["nics"]).find((candidate) => candidate["name"] === name);
+  const { id, name: segment } = page.segment;
+  const nic = page.nics.find((candidate) => candidate.name === name);
   if (nic === undefined) return { segment, id };
-  return { nic, segment, id, connection: `${text(page["pid"])} ${text(nic["peer"])}` };
+  return { nic, segment, id, connection: `${page.pid} ${nic.peer}` };
 }
 
 interface Journey {
@@ -177,34 +175,37 @@ async function whereabouts(nic: string, journey: Journey): Promise<Outcome> {
   const end = performance.now() + seconds * 1000;
   for (;;) {
     const [there, here] = await Promise.all([look(to, nic), look(connect, nic)]);
-    const came = there.nic !== undefined && there.connection !== before.connection;
     const { segment } = there;
-    const state = nicState(there.nic ?? {});
-    if (came && isAtWork(there.nic ?? {}, before.nic ?? {})) {
+    const came = there.connection === before.connection ? undefined : there.nic;
+    const state = came === undefined ? "" : nicState(came);
+    if (came !== undefined && isAtWork(came, before.nic)) {
       return { outcome: "arrived", segment, state };
     }
-    if (!came && here.nic !== undefined) {
+    if (came === undefined && here.nic !== undefined) {
       const reason = `${nic} came back to ${hostOf(connect)}: it could not go on at ${to}; why is in its frontend's log`;
       return { outcome: "came-back", reason };
     }
     if (performance.now() > end) {
-      const where = came
-        ? `is at ${to}, but its state is ${state}`
-        : there.problem === undefined
-          ? `is not at ${to}`
-          : `did not come back, but can't be seen from here: ${there.problem}`;
+      const where =
+        came !== undefined
+          ? `is at ${to}, but its state is ${state}`
+          : there.problem === undefined
+            ? `is not at ${to}`
+            : `did not come back, but can't be seen from here: ${there.problem}`;
       const reason = `${nic} left ${hostOf(connect)} and ${where}; more is in its frontend's log`;
-      return { outcome: "not-seen", ...(came ? { segment, state } : {}), reason };
+      return { outcome: "not-seen", ...(came === undefined ? {} : { segment, state }), reason };
     }
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
 }
 
 /** In a state in which frames pass, or in the one that it had before. */
-function isAtWork(nic: Snapshot, before: Snapshot): boolean {
+function isAtWork(nic: NicStatus, before: NicStatus | undefined): boolean {
   const state = nicState(nic);
-  if (state !== "connected" && state !== "ready" && state !== nicState(before)) return false;
+  const known = ["connected", "ready", before === undefined ? "" : nicState(before)];
+  if (!known.includes(state)) return false;
   // An ENA function is ready before its driver has made queues; one that is down has none.
-  const queues = (of: Snapshot): number => list(record(of["nic"])["tx"]).length;
+  const queues = (of: NicStatus | undefined): number =>
+    of?.nic.personality === "ena" ? of.nic.tx.length : 0;
   return queues(nic) > 0 || queues(before) === 0;
 }

@@ -7,6 +7,7 @@ import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
 import { type Logger, withFields } from "../shared/log.ts";
 import type { LogLimit } from "../shared/log-limit.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
+import type { NicStatus } from "../shared/status/device-status.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { type Hello, parseHello, type Welcome } from "../shared/wire/hello.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
@@ -24,7 +25,7 @@ import { type ConnectionEvents, ConnectionSink } from "./connection-sink.ts";
 import { Deliveries } from "./deliveries.ts";
 import { type Divergence, type Mirror, MirrorCheck } from "./dma/mirror-check.ts";
 import { LinkHost } from "./link-host.ts";
-import type { GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
+import type { GuestHost, Nic, NicConfig } from "./nic.ts";
 import { DropReason, type Port, type SwitchPort } from "./switch/port.ts";
 import type { SpoofNotice } from "./switch/switch.ts";
 
@@ -69,7 +70,7 @@ export interface ConnectionOwner {
   left(nic: NicEvent): void;
   faulted(fault: NicFault): void;
   /** The last snapshot of a NIC whose connection has ended. */
-  totals(last: Snapshot): void;
+  totals(last: NicStatus): void;
   /** A heartbeat came back. */
   roundTrip(ms: number): void;
   /** Called once, when all that the connection held is free. */
@@ -251,7 +252,8 @@ export class Connection implements RingSource {
   #last(): void {
     const lost = this.#posted - this.#deliveries.arrived;
     if (lost > 0) this.#host?.port?.drop(DropReason.LINK_LOST, "out", lost);
-    this.#owner.totals(this.snapshot());
+    const last = this.snapshot();
+    if (last !== undefined) this.#owner.totals(last);
   }
 
   /** The frontend refused one of our accesses. */
@@ -371,7 +373,10 @@ export class Connection implements RingSource {
     this.#moved = undefined;
   }
 
-  snapshot(): Snapshot {
+  /** Undefined before hello. */
+  snapshot(): NicStatus | undefined {
+    const nic = this.#nic?.snapshot();
+    if (nic === undefined) return undefined;
     const link = this.#end.link;
     const { windows, pushes } = this.#end.memory;
     return {
@@ -403,7 +408,7 @@ export class Connection implements RingSource {
       },
       faults: Object.fromEntries(this.#host?.faults.counts ?? []),
       reports: Object.fromEntries(this.#reports),
-      nic: this.#nic?.snapshot() ?? {},
+      nic,
     };
   }
 }

@@ -6,6 +6,7 @@
  */
 import { EventEmitter } from "node:events";
 import { type Logger, silentLogger } from "../shared/log.ts";
+import type { DeviceStatus } from "../shared/status/device-status.ts";
 import { bracketed, DEVICE_PORT } from "../shared/transport/address.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
 import { Limits } from "../shared/wire/transactions.ts";
@@ -14,7 +15,6 @@ import type { CaptureHub } from "./capture/hub.ts";
 import type { NicEvent, NicFault } from "./connection.ts";
 import { createEnaNic, type EnaOptions } from "./ena/index.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
-import type { Snapshot } from "./nic.ts";
 import { parseUplink, type Uplink } from "./ports/uplinks.ts";
 import { DeviceServer } from "./server.ts";
 import { Switch } from "./switch/switch.ts";
@@ -104,11 +104,9 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
       segmentName: name,
       personalities: {
         ena: { create: (host) => createEnaNic(host, ena) },
-        xen: {
-          create: createXenPersonality(machine, { ...xen, bridge: name }),
-          snapshot: () => machine.snapshot(),
-        },
+        xen: { create: createXenPersonality(machine, { ...xen, bridge: name }) },
       },
+      xenStatus: () => machine.snapshot(),
       pushBytes: Limits.PUSH_BYTES,
       maxMtu: options.maxMtu ?? 9216,
       maxQueues: options.maxQueues ?? 8,
@@ -169,7 +167,7 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
   }
 
   /** The page /status as a value: the segment, the NICs, their counters. */
-  status(): Snapshot {
+  status(): DeviceStatus {
     return this.#server.snapshot();
   }
 

@@ -2,7 +2,7 @@
  * What NICs counted whose connections have ended, by name: faults, reports and reset reasons. The
  * reset that begins a new connection would otherwise be the only one that status knows of.
  */
-import type { Snapshot } from "./nic.ts";
+import type { Counts, DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
 
 const MAX_NAMES = 256;
 /** Kinds of one record; codes are constants of the program, reports are bounded where they come in. */
@@ -23,18 +23,18 @@ export class LeftNics {
   #forgotten = 0;
 
   /** `last` is the NIC's snapshot before it is gone. */
-  add(last: Snapshot): void {
-    const name = String(last["name"]);
+  add(last: NicStatus): void {
+    const { name } = last;
     const left = this.#byName.get(name) ?? {
       personality: "",
       connections: 0,
       sums: { faults: new Map(), reports: new Map(), resets: new Map() },
     };
-    left.personality = String(last["personality"]);
+    left.personality = last.personality;
     left.connections++;
-    addTo(left.sums.faults, last["faults"]);
-    addTo(left.sums.reports, last["reports"]);
-    addTo(left.sums.resets, (last["nic"] as Snapshot | undefined)?.["resets"]);
+    addTo(left.sums.faults, last.faults);
+    addTo(left.sums.reports, last.reports);
+    if (last.nic.personality === "ena") addTo(left.sums.resets, last.nic.resets);
     this.#byName.delete(name);
     this.#byName.set(name, left);
     if (this.#byName.size <= MAX_NAMES) return;
@@ -43,7 +43,7 @@ export class LeftNics {
     this.#forgotten++;
   }
 
-  snapshot(): Snapshot {
+  snapshot(): DeviceStatus["left"] {
     return {
       forgotten: this.#forgotten,
       nics: [...this.#byName].map(([name, { personality, connections, sums }]) => ({
@@ -58,11 +58,10 @@ export class LeftNics {
   }
 }
 
-function addTo(sums: Map<string, number>, counts: Snapshot[string] | undefined): void {
-  if (typeof counts !== "object") return;
+function addTo(sums: Map<string, number>, counts: Counts): void {
   for (const [key, n] of Object.entries(counts)) {
     const before = sums.get(key);
-    if (typeof n !== "number" || (before === undefined && sums.size >= MAX_KINDS)) continue;
+    if (before === undefined && sums.size >= MAX_KINDS) continue;
     sums.set(key, (before ?? 0) + n);
   }
 }

@@ -1,6 +1,7 @@
 /** What the server needs of any NIC model; the rooms `ena` and `xen` implement it. */
 import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
+import type { NicStatus } from "../shared/status/device-status.ts";
 import type { DeviceSink, Sent } from "../shared/wire/catalogue.ts";
 import type { GrantState, QueueState } from "../shared/wire/queue-state.ts";
 import type { FaultSeverity } from "../shared/wire/transactions.ts";
@@ -51,11 +52,6 @@ export interface GuestHost extends NicHost {
 }
 export type GuestPosts = "event" | "grant_use" | "hypercall_reply" | "xenstore";
 
-/** A plain value for `status`, the inspector and tests. Numbers, strings, nested records. */
-export type Snapshot = {
-  readonly [key: string]: number | string | boolean | Snapshot | Snapshot[];
-};
-
 /**
  * What a paravirtual guest asks of its hypervisor. A NIC model without it refuses these.
  * `hypercall` is answered with `hypercall_reply`, at once or later.
@@ -98,7 +94,7 @@ export interface Nic {
   tick(): void;
   /** Everything is released; the port leaves the switch. */
   destroy(): void;
-  snapshot(): Snapshot;
+  snapshot(): NicStatus["nic"];
   /** Frames taken from the switch that are not on their way to the driver yet. */
   readonly rxQueued: number;
   /** Its queues as the wire has made them; undefined while there are none. Views: read at once. */

@@ -4,6 +4,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import { LogLimit } from "../shared/log-limit.ts";
+import type { DeviceStatus, NicStatus, XenMachineStatus } from "../shared/status/device-status.ts";
 import { WebSocketAcceptor } from "../shared/transport/websocket.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
@@ -18,7 +19,7 @@ import type { Target } from "./http/target.ts";
 import { LeftNics } from "./left-nics.ts";
 import { RoundTrips } from "./metrics.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
-import type { GuestHost, Nic, NicConfig, Snapshot } from "./nic.ts";
+import type { GuestHost, Nic, NicConfig } from "./nic.ts";
 import { isOwnAddress } from "./own-address.ts";
 import { Roster } from "./roster.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
@@ -27,8 +28,6 @@ import type { AddressTable, SpoofNotice, Switch } from "./switch/switch.ts";
 /** A kind of NIC that a device has. */
 export interface Personality {
   create(host: GuestHost): Nic;
-  /** What all its NICs share, for status; nothing without it. */
-  snapshot?(): Snapshot;
 }
 
 export interface ServerOptions {
@@ -40,6 +39,8 @@ export interface ServerOptions {
   readonly segmentName: string;
   /** Makes a NIC model of each personality this device has. */
   readonly personalities: Readonly<Record<string, Personality>>;
+  /** The part of the status about what all Xen guests share. */
+  readonly xenStatus: () => XenMachineStatus;
   /** Bytes of pushes held for a NIC. */
   readonly pushBytes: number;
   readonly maxMtu: number;
@@ -146,7 +147,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     await captured;
   }
 
-  snapshot(): Snapshot {
+  snapshot(): DeviceStatus {
     return {
       agent: this.agent,
       pid: process.pid,
@@ -155,11 +156,11 @@ export class DeviceServer implements ConnectionOwner, PageSource {
       memoryBytes: process.memoryUsage.rss(),
       connections: this.#connections.size,
       segment: this.#options.segment.snapshot(),
-      nics: this.#nics.all.map((connection) => connection.snapshot()),
+      nics: this.#nics.all.flatMap((connection) => connection.snapshot() ?? []),
       left: this.#left.snapshot(),
       captures: this.captures.snapshot(),
       http: this.#front.snapshot(),
-      ...this.#shared(),
+      xen: this.#options.xenStatus(),
     };
   }
 
@@ -169,15 +170,6 @@ export class DeviceServer implements ConnectionOwner, PageSource {
 
   addresses(): AddressTable {
     return this.#options.segment.addresses();
-  }
-
-  /** By personality: what its NICs share. */
-  #shared(): Snapshot {
-    const shared: Record<string, Snapshot> = {};
-    for (const [name, { snapshot }] of Object.entries(this.#options.personalities)) {
-      if (snapshot !== undefined) shared[name] = snapshot();
-    }
-    return shared;
   }
 
   /** Moves a NIC to the device at `url`. Resolves to why not, or undefined when it has left. */
@@ -269,7 +261,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     this.#options.onFault(fault);
   }
 
-  totals(last: Snapshot): void {
+  totals(last: NicStatus): void {
     this.#left.add(last);
   }
 

@@ -3,6 +3,7 @@
  * about the work goes to stderr, through log.ts.
  */
 import { styleText } from "node:util";
+import { printable } from "../../shared/pcapng/text.ts";
 
 /**
  * Standard output takes no more. A reader that has seen enough ("| head") is not a failure; a full
@@ -85,6 +86,23 @@ export function table(
       const line = cells.join(GAP).trimEnd();
       return at === 0 ? bold(line) : line;
     }),
+  );
+}
+
+/** A heading, and the cell under it. */
+export type Columns<T> = readonly (readonly [heading: string, cell: (of: T) => Cell])[];
+
+/** A table with a row for each of `things`. Texts may be a stranger's: no terminal obeys them. */
+export function tableOf<T>(
+  things: readonly T[],
+  columns: Columns<T>,
+  options: TableOptions = {},
+): string[] {
+  const cellOf = (cell: Cell): Cell => (typeof cell === "string" ? printable(cell) : cell);
+  return table(
+    columns.map(([heading]) => heading),
+    things.map((thing) => columns.map(([, cell]) => cellOf(cell(thing)))),
+    options,
   );
 }
 

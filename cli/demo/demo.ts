@@ -12,16 +12,15 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { z } from "zod";
-import type { Snapshot } from "../../device/nic.ts";
 import type { ExchangeReport } from "../../frontend/apps/exchange.ts";
-import { httpUrl } from "../../shared/transport/address.ts";
+import type { PortStatus } from "../../shared/status/device-status.ts";
 import { Failure } from "../common/failure.ts";
 import { addCommonFlags, CommonShape, readOptions, whole } from "../common/options.ts";
 import { bytesText, countText, msText, Output, table } from "../common/output.ts";
 import { onStop } from "../common/signals.ts";
 import { README } from "../common/version.ts";
-import { dropsOf } from "../status/text.ts";
-import { list, record } from "../status/values.ts";
+import { askStatus } from "../status/ask.ts";
+import { dropsOf, sumOf } from "../status/text.ts";
 import { DemoCapture, DISSECTOR, type LeftCapture } from "./capture.ts";
 
 const Shape = z.object({
@@ -151,17 +150,16 @@ async function exchange(
   await Promise.all(sides.map((side) => side.event("quiet", during)));
   // Both are quiet, so nothing is on its way: now the counters can be compared. The device is asked
   // while both are there, because a port takes its counters along.
-  const page = await fetch(httpUrl(url, "/status"), { signal: AbortSignal.timeout(STEP_MS) });
-  const { segment } = (await page.json()) as { segment: Snapshot };
+  const { segment } = await askStatus(url, STEP_MS);
   const reports = await Promise.all(sides.map((side) => side.lastWords<Report>("report")));
   await Promise.all(sides.map((side) => side.end()));
   const left = await capture?.end();
-  summarise(reports, segment, device, sides, left, output);
+  summarise(reports, segment.ports, device, sides, left, output);
 }
 
 function summarise(
   reports: readonly Report[],
-  segment: Snapshot,
+  ports: readonly PortStatus[],
   device: Helper,
   sides: readonly Helper[],
   capture: LeftCapture | undefined,
@@ -183,12 +181,7 @@ function summarise(
     framesPerSecond: Math.round(from.sent / from.seconds),
     bitsPerSecond: Math.round((from.sentBytes * 8) / from.seconds),
   }));
-  const drops: Record<string, number> = {};
-  for (const port of list(segment["ports"])) {
-    for (const [reason, n] of Object.entries(dropsOf(record(port)))) {
-      drops[reason] = (drops[reason] ?? 0) + n;
-    }
-  }
+  const drops = sumOf(ports.map(dropsOf));
   const roundTrips = [...a.roundTripUs, ...b.roundTripUs].sort((x, y) => x - y);
   const roundTripUs = roundTrips[roundTrips.length >> 1] ?? 0;
   const good = ways.every(

@@ -1,10 +1,8 @@
 /** `ringwire status`: asks a device once, or each second. */
 import { Command } from "commander";
 import { z } from "zod";
-import type { Snapshot } from "../../device/nic.ts";
-import { httpUrl } from "../../shared/transport/address.ts";
 import { ABSENT } from "../../shared/transport/unreachable.ts";
-import { getPage, notOurs, whenThere } from "../common/device-page.ts";
+import { whenThere } from "../common/device-page.ts";
 import { Failure } from "../common/failure.ts";
 import { createLog } from "../common/log.ts";
 import {
@@ -19,12 +17,10 @@ import {
 } from "../common/options.ts";
 import { Output, topOf } from "../common/output.ts";
 import { onStop } from "../common/signals.ts";
-import { statusLines } from "./text.ts";
-import { list } from "./values.ts";
+import { askAddresses, askStatus } from "./ask.ts";
+import { type StatusPage, statusLines } from "./text.ts";
 
 const WATCH_MS = 1000;
-/** Entries that are asked for with one page of the address table; its largest. */
-const PAGE_LIMIT = 1024;
 /** Pages of the address table that are read at most: more than a device's table has. */
 const MAX_PAGES = 64;
 /** Cursor home, and clear to the end of the screen (ECMA-48). */
@@ -95,37 +91,14 @@ async function watch({ connect, wait, ...options }: Options, output: Output): Pr
   }
 }
 
-function show(status: Snapshot, output: Output, clear: boolean): void {
+function show(status: StatusPage, output: Output, clear: boolean): void {
   if (clear) process.stdout.write(CLEAR);
   const lines = statusLines(status);
   output.event((clear ? topOf(lines, process.stdout.rows) : lines).join("\n"), status);
 }
 
 /** The device's status, with the address table as `addresses`. Throws Failure with a sentence. */
-async function ask(connect: string, mostPages = MAX_PAGES): Promise<Snapshot> {
+async function ask(connect: string, mostPages = MAX_PAGES): Promise<StatusPage> {
   const status = await askStatus(connect);
   return { ...status, addresses: await askAddresses(connect, mostPages) };
-}
-
-/** GET /addresses until there is no next page, or `mostPages` were read. */
-async function askAddresses(connect: string, mostPages: number): Promise<Snapshot[]> {
-  const all: Snapshot[] = [];
-  let after = "";
-  for (let page = 0; page < mostPages; page++) {
-    const { value } = await getPage(connect, `/addresses?limit=${PAGE_LIMIT}${after}`);
-    const { addresses, next } = value as Snapshot;
-    all.push(...list(addresses));
-    if (typeof next !== "string") return all;
-    after = `&after=${encodeURIComponent(next)}`;
-  }
-  return all;
-}
-
-/** GET /status. Throws Failure with a sentence. */
-async function askStatus(connect: string): Promise<Snapshot> {
-  const { value } = await getPage(connect, "/status");
-  if (!("segment" in value) || !("nics" in value)) {
-    throw notOurs(new URL(httpUrl(connect, "/status")).host, "its page is about something else");
-  }
-  return value as Snapshot;
 }

@@ -5,8 +5,9 @@
 import { AenqGroup } from "../../shared/ena/aenq.ts";
 import { nameOf } from "../../shared/ena/names.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
+import type { EnaStatus } from "../../shared/status/device-status.ts";
 import type { QueueState } from "../../shared/wire/queue-state.ts";
-import type { Nic, NicHost, PciCalls, Snapshot } from "../nic.ts";
+import type { Nic, NicHost, PciCalls } from "../nic.ts";
 import { EventQueue } from "./aenq.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
 import { EnaContext } from "./context.ts";
@@ -29,6 +30,7 @@ export type { EnaOptions } from "./options.ts";
 /** An ENA NIC: what the server needs, and the levers of fault scripts. */
 export interface EnaNic extends Nic {
   readonly pci: PciCalls;
+  snapshot(): EnaStatus;
   /** Events at will; false when the driver did not enable the group or its ring is full. */
   readonly events: EventQueue;
   /** FATAL_ERROR in DEV_STS and as an event: admin and event queues rest until a reset. */
@@ -129,7 +131,7 @@ class EnaFunction implements EnaNic {
   /** A frame is in the driver's buffers when it was taken, or was not taken. */
   readonly rxQueued = 0;
 
-  snapshot(): Snapshot {
+  snapshot(): EnaStatus {
     const { counters, host } = this.#context;
     return {
       personality: "ena",

@@ -5,15 +5,8 @@
  *   limit=N     entries of a page, 1 to 1024 (256)
  */
 import { macHigh, macLow, parseMac } from "../../shared/net/ethernet.ts";
-import type { AddressEntry, AddressTable } from "../switch/switch.ts";
-
-interface AddressPage {
-  /** Addresses in the table. */
-  readonly total: number;
-  readonly addresses: readonly AddressEntry[];
-  /** There are more: `after` of the next page. */
-  readonly next?: string;
-}
+import type { AddressEntry, AddressPage } from "../../shared/status/device-status.ts";
+import type { AddressTable } from "../switch/switch.ts";
 
 const MAX_LIMIT = 1024;
 const DEFAULT_LIMIT = 256;

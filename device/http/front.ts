@@ -14,7 +14,7 @@ import {
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import type { Logger } from "../../shared/log.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
-import type { Snapshot } from "../nic.ts";
+import type { DeviceStatus } from "../../shared/status/device-status.ts";
 import { RETRY_SECONDS, rawAnswer, reply, TEXT_TYPE } from "./answers.ts";
 import { FrontSocket, Stage } from "./front-socket.ts";
 import { HostRule, isForeign } from "./host-rule.ts";
@@ -186,7 +186,7 @@ export class Front {
     this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + 1);
   }
 
-  snapshot(): Snapshot {
+  snapshot(): DeviceStatus["http"] {
     return {
       accepted: this.#accepted,
       requests: this.#requests.size,

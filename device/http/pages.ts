@@ -8,12 +8,12 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "../../shared/log.ts";
+import type { DeviceStatus } from "../../shared/status/device-status.ts";
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
 import type { CaptureHub } from "../capture/hub.ts";
 import { capturePage } from "../capture/page.ts";
 import { metricsText, type RoundTrips } from "../metrics.ts";
 import { type Mover, migratePage } from "../migrate-page.ts";
-import type { Snapshot } from "../nic.ts";
 import type { AddressTable } from "../switch/switch.ts";
 import { addressPage } from "./address-page.ts";
 import { JSON_TYPE, refuse, reply, TEXT_TYPE } from "./answers.ts";
@@ -27,7 +27,7 @@ export interface PageSource extends Mover {
   readonly captures: CaptureHub;
   readonly draining: boolean;
   readonly roundTrips: RoundTrips;
-  snapshot(): Snapshot;
+  snapshot(): DeviceStatus;
   addresses(): AddressTable;
 }
 
@@ -39,12 +39,12 @@ const MAX_PATH_CHARS = 100;
 
 /** One snapshot, and the texts that are made of it when somebody asks. */
 class SharedStatus {
-  readonly #snapshot: Snapshot;
+  readonly #snapshot: DeviceStatus;
   readonly #roundTrips: RoundTrips;
   #json: Buffer | undefined;
   #metrics: Promise<{ type: string; text: Buffer }> | undefined;
 
-  constructor(snapshot: Snapshot, roundTrips: RoundTrips) {
+  constructor(snapshot: DeviceStatus, roundTrips: RoundTrips) {
     this.#snapshot = snapshot;
     this.#roundTrips = roundTrips;
   }

@@ -9,7 +9,7 @@
  * The port itself counts what never reached the switch and what it lost after taking it
  * (`SwitchPort.drop`): that stands apart, under `lost`.
  */
-import type { Snapshot } from "../nic.ts";
+import type { Counts, PortCounts } from "../../shared/status/device-status.ts";
 import { DropReason } from "./port.ts";
 
 export type DropCounts = Record<DropReason, number>;
@@ -60,7 +60,7 @@ export class PortCounters {
     this.lostOutFrames += other.lostOutFrames;
   }
 
-  snapshot(): Snapshot {
+  snapshot(): PortCounts {
     return {
       in: { ...this.in, dropped: nonZero(this.in.dropped) },
       out: { ...this.out, dropped: nonZero(this.out.dropped) },
@@ -83,6 +83,6 @@ function noDrops(): DropCounts {
   return counts;
 }
 
-function nonZero(counts: DropCounts): Snapshot {
+function nonZero(counts: DropCounts): Counts {
   return Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0));
 }

@@ -5,7 +5,7 @@
  * The number of names is bounded. Beyond it the name that left longest ago, and is not back, joins
  * the totals under OTHERS: the sums over all ports stay whole.
  */
-import type { Snapshot } from "../nic.ts";
+import type { LeftPortStatus } from "../../shared/status/device-status.ts";
 import { PortCounters } from "./counters.ts";
 
 const MAX_NAMES = 256;
@@ -51,7 +51,7 @@ export class LeftPorts {
     this.#others.counters.add(counters);
   }
 
-  snapshot(): Snapshot[] {
+  snapshot(): LeftPortStatus[] {
     const all = [...this.#byName];
     if (this.#others !== undefined) all.push([OTHERS, this.#others]);
     return all.map(([name, { kind, times, counters }]) => ({

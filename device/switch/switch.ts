@@ -31,7 +31,7 @@ import {
 import { type Frame, Gso } from "../../shared/net/frame.ts";
 import { Headers } from "../../shared/net/headers.ts";
 import { longestSegment, type SegmentSink, segmentCount } from "../../shared/net/segment.ts";
-import type { Snapshot } from "../nic.ts";
+import type { AddressEntry, SegmentStatus } from "../../shared/status/device-status.ts";
 import { PortCounters } from "./counters.ts";
 import { LeftPorts } from "./left-ports.ts";
 import { Learned, MacTable } from "./mac-table.ts";
@@ -51,18 +51,6 @@ export interface SwitchOptions {
   readonly macsPerPort?: number;
   /** What becomes of a unicast frame for a port without room. */
   readonly whenFull?: "drop" | "hold";
-}
-
-/** An address and the port behind which it was seen. */
-export interface AddressEntry {
-  readonly mac: string;
-  readonly port: string;
-  /** The device put it there; it neither ages nor moves. */
-  readonly static: boolean;
-  readonly ageSeconds: number;
-  readonly moves: number;
-  /** The port it moved from last; "" when it never moved. */
-  readonly movedFrom: string;
 }
 
 /** The address table at one moment; entries are read when they are asked for. */
@@ -217,7 +205,7 @@ export class Switch {
     this.onSpoof?.({ spoofer: plug.port.name, owner, mac, frames });
   }
 
-  snapshot(): Snapshot {
+  snapshot(): SegmentStatus {
     return {
       name: this.name,
       id: this.id,

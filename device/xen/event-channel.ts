@@ -12,13 +12,14 @@
  * Source: xen: xen/common/event_channel.c, xen/include/public/event_channel.h;
  * linux: drivers/xen/events/events_base.c (xen_irq_lateeoi_locked).
  */
+
+import type { XenMachineStatus, XenStatus } from "../../shared/status/device-status.ts";
 import {
   EVTCHN_2L_NR_CHANNELS,
   EVTCHN_FIFO_NR_CHANNELS,
   EvtchnStatus,
 } from "../../shared/xen/event-channel.ts";
 import { Domid, XenErrno } from "../../shared/xen/hypercall.ts";
-import type { Snapshot } from "../nic.ts";
 import { EventPort } from "./event-port.ts";
 
 /** The domain of the backends. It may act for other domains. */
@@ -283,20 +284,12 @@ export class EventChannels {
   }
 
   /** Counters of all domains: events sent, merged, and dropped at unbound ports; handler turns. */
-  get counts(): Readonly<Record<string, number>> {
+  get counts(): XenMachineStatus["events"] {
     return { ...this.#counts };
   }
 
-  snapshot(): Snapshot {
-    const domains: Record<string, Snapshot> = {};
-    this.#domains.forEach((domain, domid) => {
-      if (domain !== undefined) domains[domid] = this.use(domid);
-    });
-    return { ...this.counts, domains };
-  }
-
   /** The ports of one domain and their states. */
-  use(domid: number): Snapshot {
+  use(domid: number): NonNullable<XenStatus["events"]> {
     const open = this.#domains[domid]?.ports.filter((port) => port !== undefined) ?? [];
     return {
       ports: open.length,

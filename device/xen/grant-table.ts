@@ -13,6 +13,7 @@
  * Source: xen: xen/common/grant_table.c, xen/include/public/grant_table.h.
  */
 
+import type { XenStatus } from "../../shared/status/device-status.ts";
 import type { GrantState } from "../../shared/wire/queue-state.ts";
 import { type GrantVersion, Limits, WireError } from "../../shared/wire/transactions.ts";
 import {
@@ -28,7 +29,6 @@ import {
 } from "../../shared/xen/grant.ts";
 import { GntMap } from "../../shared/xen/grant-ops.ts";
 import { XenErrno } from "../../shared/xen/hypercall.ts";
-import type { Snapshot } from "../nic.ts";
 import { GrantEntries, MAX_USES } from "./grant-entries.ts";
 import { liveGrants } from "./live-grants.ts";
 import { Maptrack, type TrackedMapping } from "./maptrack.ts";
@@ -371,7 +371,7 @@ export class GrantTable {
     return status;
   }
 
-  snapshot(): Snapshot {
+  snapshot(): XenStatus["grants"] {
     const entries = this.#entries;
     let granted = 0;
     let inUse = 0;

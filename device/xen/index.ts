@@ -4,6 +4,7 @@
  */
 
 import { viewOf } from "../../shared/bytes/words.ts";
+import type { XenStatus } from "../../shared/status/device-status.ts";
 import type { Received } from "../../shared/wire/catalogue.ts";
 import type { GrantState, QueueState } from "../../shared/wire/queue-state.ts";
 import {
@@ -19,7 +20,7 @@ import {
 import { XenErrno } from "../../shared/xen/hypercall.ts";
 import { backendPath, frontendPath, VifKey, XenbusState } from "../../shared/xen/xenbus.ts";
 import type { Mirror } from "../dma/mirror-check.ts";
-import type { GuestCalls, GuestHost, Nic, Snapshot } from "../nic.ts";
+import type { GuestCalls, GuestHost, Nic } from "../nic.ts";
 import { GrantTable } from "./grant-table.ts";
 import type { Domain, XenMachine } from "./machine.ts";
 import { Netback, type NetbackConfig } from "./netback/index.ts";
@@ -269,10 +270,10 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
   }
 
   /** What the domain has taken of the machine. */
-  #shares(): Snapshot {
+  #shares(): Pick<XenStatus, "store" | "events"> {
     if (this.#destroyed) return {};
     const { xenstore, events } = this.#machine;
-    return { store: { ...xenstore.use(this.domid) }, events: events.use(this.domid) };
+    return { store: xenstore.use(this.domid), events: events.use(this.domid) };
   }
 
   queues(): QueueState | undefined {
@@ -283,7 +284,7 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     return this.#netback.rxQueued;
   }
 
-  snapshot(): Snapshot {
+  snapshot(): XenStatus {
     return {
       personality: "xen",
       domid: this.domid,

@@ -8,9 +8,9 @@
  */
 import { type Clock, systemClock, type Timer } from "../../shared/clock.ts";
 import type { Logger } from "../../shared/log.ts";
+import type { XenMachineStatus } from "../../shared/status/device-status.ts";
 import type { WireError } from "../../shared/wire/transactions.ts";
 import { BACKEND_DOMID } from "../../shared/xen/xenbus.ts";
-import type { Snapshot } from "../nic.ts";
 import { EventChannels } from "./event-channel.ts";
 import type { GrantTable } from "./grant-table.ts";
 import { Hypercalls } from "./hypercalls.ts";
@@ -93,12 +93,12 @@ export class XenMachine {
   }
 
   /** Status of the shared parts. The part of each domain is in the status of its NIC. */
-  snapshot(): Snapshot {
+  snapshot(): XenMachineStatus {
     const { xenstore, events } = this;
     return {
       domains: this.domains,
       storeNodes: xenstore.nodes,
-      backendPorts: events.use(BACKEND_DOMID)["ports"]!,
+      backendPorts: events.use(BACKEND_DOMID).ports,
       events: events.counts,
     };
   }

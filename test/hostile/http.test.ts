@@ -186,9 +186,7 @@ describe("connections that keep a place", () => {
     expect(answer).toMatch(/^HTTP\/1.1 503 /);
     expect(answer).toContain("Retry-After: 1");
     expect(answer).toContain("the device has no place for another connection");
-    const { http } = (await stage.status()) as unknown as {
-      http: { refused: Record<string, number> };
-    };
+    const { http } = await stage.status();
     expect(http.refused["evicted"]).toBeGreaterThan(0);
   });
 
@@ -400,9 +398,7 @@ describe("refusals", () => {
   });
 
   it("attack-S16: status and metrics count refusals by reason", async () => {
-    const { http } = (await stage.status()) as unknown as {
-      http: { refused: Record<string, number> };
-    };
+    const { http } = await stage.status();
     for (const reason of [
       "malformed",
       "head_too_large",

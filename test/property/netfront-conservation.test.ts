@@ -35,8 +35,8 @@ const length = fc.oneof(
 
 /** The toolstack, or the backend, writes a key. */
 async function say(pair: XenPair, key: string, value: string): Promise<void> {
-  const { machine, nic } = pair.end;
-  const domid = nic.snapshot()["domid"];
+  const { machine } = pair.end;
+  const domid = pair.snapshot.domid;
   const path = key
     .replace("back", `/local/domain/0/backend/vif/${domid}/0`)
     .replace("front", `/local/domain/${domid}`);

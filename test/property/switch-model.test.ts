@@ -1,12 +1,12 @@
 /** The switch against a model that a reader can hold in the head, with the accounting checked at each step. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Snapshot } from "../../device/nic.ts";
 import { FLAP_MOVES, FLAP_WINDOW_MS } from "../../device/switch/mac-table.ts";
 import { DropReason, type SwitchPort, Verdict } from "../../device/switch/port.ts";
 import { Switch } from "../../device/switch/switch.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { buildPacket, frameOf } from "../support/packets.ts";
+import { sum } from "../support/status.ts";
 import { NO_OFFLOADS, TestPort } from "../support/switch-port.ts";
 
 const AGE_MS = 3000;
@@ -66,16 +66,10 @@ interface Plugged {
   expected: number;
 }
 
-function sum(counts: unknown): number {
-  return Object.values(counts as Record<string, number>).reduce((a, b) => a + b, 0);
-}
-
 function checkAccounts(segment: Switch): void {
-  for (const port of segment.snapshot()["ports"] as Snapshot[]) {
-    const into = port["in"] as Record<string, number>;
-    const out = port["out"] as Record<string, number>;
-    expect(into["frames"]).toBe(into["forwarded"]! + into["flooded"]! + sum(into["dropped"]));
-    expect(out["offered"]).toBe(out["frames"]! + sum(out["dropped"]));
+  for (const { in: into, out } of segment.snapshot().ports) {
+    expect(into.frames).toBe(into.forwarded + into.flooded + sum(into.dropped));
+    expect(out.offered).toBe(out.frames + sum(out.dropped));
   }
 }
 
@@ -105,14 +99,12 @@ describe("Switch", () => {
           // What the identity over all ports needs; a port's share is taken when it goes.
           const totals = { offered: 0, whole: 0, sent: 0 };
           const settle = (i: number): void => {
-            const all = segment.snapshot()["ports"] as Snapshot[];
-            const port = all.find((p) => p["name"] === `p${i}`);
+            const port = segment.snapshot().ports.find((p) => p.name === `p${i}`);
             if (port === undefined) return;
-            const into = port["in"] as Record<string, number>;
-            const out = port["out"] as Record<string, number>;
-            totals.offered += out["offered"]!;
-            totals.whole += out["offered"]! - out["segments"]! + out["segmentedFrames"]!;
-            totals.sent += into["forwarded"]! + into["copies"]!;
+            const { in: into, out } = port;
+            totals.offered += out.offered;
+            totals.whole += out.offered - out.segments + out.segmentedFrames;
+            totals.sent += into.forwarded + into.copies;
           };
           let copies = 0;
           let units = 0;

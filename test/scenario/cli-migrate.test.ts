@@ -2,8 +2,9 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { NicStatus } from "../../shared/status/device-status.ts";
 import { type Child, eventually, runRingwire, startRingwire } from "../support/process.ts";
-import { type DeviceStatus, portsOf } from "../support/status.ts";
+import { type DeviceStatus, merged, pageOf, portsOf } from "../support/status.ts";
 
 interface Moved {
   readonly event: string;
@@ -34,11 +35,11 @@ async function serve(handler: Parameters<typeof createServer>[1]): Promise<strin
 }
 
 /** Pages of a device that has one NIC, which leaves when it is told to. */
-async function pages(nic: object): Promise<string> {
-  let nics: object[] = [nic];
+async function pages(nic: NicStatus): Promise<string> {
+  let nics = [nic];
   return await serve((request, response) => {
     if (request.method === "POST") nics = [];
-    const there = request.method === "POST" ? { ok: true } : { pid: 1, segment: {}, nics };
+    const there = request.method === "POST" ? { ok: true } : { ...pageOf(), nics };
     response.setHeader("content-type", "application/json");
     response.end(JSON.stringify(there));
   });
@@ -173,13 +174,13 @@ it("a NIC that goes to where another has its name ends none", async () => {
 });
 
 describe.concurrent("a NIC that left", () => {
-  const nic = { name: "xn0", personality: "xen", peer: "a:1", nic: { backend: "connected" } };
+  const nic = merged(pageOf().nics[1], { peer: "a:1" }) as NicStatus;
 
   it.each<[string, () => Promise<string>, RegExp]>([
     ["where nobody can be asked", nobody, /can't be seen from here: nothing listens at/],
     [
       "where it is not",
-      () => serve((_request, response) => response.end('{"segment":{},"nics":[]}')),
+      () => serve((_request, response) => response.end(JSON.stringify({ ...pageOf(), nics: [] }))),
       /left 127\.0\.0\.1:\d+ and is not at 127\.0\.0\.1/,
     ],
   ])("for a place %s was not seen", async (_what, there, says) => {
@@ -194,8 +195,9 @@ describe.concurrent("a NIC that left", () => {
     let asked = 0;
     // Not there when it is asked first, before the move.
     const there = await serve((_request, response) => {
-      const nics = asked++ === 0 ? [] : [{ ...nic, peer: "a:2", nic: { backend: "initialising" } }];
-      response.end(JSON.stringify({ pid: 2, segment: { name: "lan9" }, nics }));
+      const arrived = merged(nic, { peer: "a:2", nic: { backend: "initialising" } });
+      const page = merged(pageOf(), { pid: 2, segment: { name: "lan9" } }) as DeviceStatus;
+      response.end(JSON.stringify({ ...page, nics: asked++ === 0 ? [] : [arrived] }));
     });
     const moved = await migrate("xn0", await pages(nic), there, "--wait", "1", "--json");
     expect(moved.exit?.code, moved.said()).toBe(1);

@@ -7,7 +7,7 @@
 import { describe, expect, it } from "vitest";
 import { DeviceProcess } from "../support/device-process.ts";
 import { type Child, eventually, startRingwire } from "../support/process.ts";
-import { type DeviceStatus, type PortStatus, sum, unaccounted } from "../support/status.ts";
+import { type DeviceStatus, sum, unaccounted } from "../support/status.ts";
 
 const FRAMES = 20_000;
 
@@ -20,8 +20,9 @@ interface Result {
 
 /** Totals of a name: its live port's and those of the ports that left. */
 function totalsOf({ segment }: DeviceStatus, name: string) {
-  const ports: PortStatus[] = [...segment.ports, ...segment.left].filter((p) => p.name === name);
-  const add = (of: (port: PortStatus) => number) => ports.reduce((all, p) => all + of(p), 0);
+  const ports = [...segment.ports, ...segment.left].filter((p) => p.name === name);
+  const add = (of: (port: (typeof ports)[number]) => number) =>
+    ports.reduce((all, p) => all + of(p), 0);
   return {
     in: add((p) => p.in.frames),
     forwarded: add((p) => p.in.forwarded),

@@ -69,7 +69,7 @@ const seen = (ring: NetmapRing): Uint8Array => {
 
 test("E1 netmap uses the ordinary ring initialisation: same commands, same descriptors", async () => {
   const { pair } = await stage();
-  const snapshot = () => pair.nic.snapshot() as unknown as Snapshot;
+  const snapshot = () => pair.nic.snapshot();
   await pair.run(pair.driver.down());
   const before = snapshot().counters.adminCommands;
   await pair.run(pair.driver.up());
@@ -79,10 +79,10 @@ test("E1 netmap uses the ordinary ring initialisation: same commands, same descr
   const plain = new NetmapPair();
   await plain.start();
   await plain.run(plain.driver.down());
-  const plainBefore = (plain.nic.snapshot() as unknown as Snapshot).counters.adminCommands;
+  const plainBefore = plain.nic.snapshot().counters.adminCommands;
   await plain.run(plain.driver.up());
   await plain.settle();
-  const without = plain.nic.snapshot() as unknown as Snapshot;
+  const without = plain.nic.snapshot();
 
   expect(withNetmap.counters.adminCommands - before).toBe(
     without.counters.adminCommands - plainBefore,
@@ -90,11 +90,6 @@ test("E1 netmap uses the ordinary ring initialisation: same commands, same descr
   expect(withNetmap.rx[0]).toEqual(without.rx[0]);
   expect(withNetmap.rx[0]!.buffers).toBe(SLOTS - 1);
 });
-
-interface Snapshot {
-  readonly counters: { readonly adminCommands: number };
-  readonly rx: readonly { readonly buffers: number }[];
-}
 
 test("E2 the netmap ring is reset when its rx ring is set up, once, and no other", async () => {
   const { pair } = await stage({ queues: 3 }, "netmap:ena0-1");

@@ -1,5 +1,7 @@
 /** A real device process on a port of its own choice, and what can be asked of it from outside. */
+
 import { readFileSync } from "node:fs";
+import { readStatus } from "../../shared/status/read.ts";
 import { type Child, type StartOptions, startRingwire } from "./process.ts";
 import type { DeviceStatus } from "./status.ts";
 
@@ -33,7 +35,7 @@ export class DeviceProcess {
 
   async status(): Promise<DeviceStatus> {
     const response = await fetch(`${this.url}/status`);
-    return (await response.json()) as DeviceStatus;
+    return readStatus(await response.json());
   }
 
   async lives(): Promise<boolean> {

@@ -1,61 +1,32 @@
-/** What the device's status says, as far as tests read it, and the sums it must keep. */
+/** Statuses of devices in tests, and the sums that they must keep. */
 
-/** Frames by reason. */
-export type Drops = Readonly<Record<string, number>>;
+import { readFileSync } from "node:fs";
+import type { Counts, DeviceStatus, PortStatus } from "../../shared/status/device-status.ts";
 
-export interface PortStatus {
-  readonly name: string;
-  readonly kind: string;
-  readonly in: {
-    readonly frames: number;
-    readonly forwarded: number;
-    readonly flooded: number;
-    readonly copies: number;
-    readonly dropped: Drops;
-  };
-  readonly out: {
-    readonly offered: number;
-    readonly frames: number;
-    readonly segmentedFrames: number;
-    readonly segments: number;
-    readonly dropped: Drops;
-  };
-  /** What died in the port itself, before the switch saw it or after it took it. */
-  readonly lost: { readonly in: Drops; readonly out: Drops };
+/** Some of T, at every depth. */
+export type Part<T> = T extends object ? { readonly [K in keyof T]?: Part<T[K]> } : T;
+
+/** The page of a real device with an ENA and a Xen NIC: all optional parts are there, and no drops. */
+export const pageOf = (): DeviceStatus =>
+  JSON.parse(readFileSync(new URL("../golden/device-status.json", import.meta.url), "utf8"));
+
+/** That page with changes: a list of changes says how long the list is. */
+export const statusWith = (changes: Part<DeviceStatus>): DeviceStatus =>
+  merged(pageOf(), changes) as DeviceStatus;
+
+/** `changes` over `base`. */
+export function merged(base: unknown, changes: unknown): unknown {
+  if (Array.isArray(changes)) {
+    const known = (base ?? []) as readonly unknown[];
+    return changes.map((change, i) => merged(known[i] ?? known[0], change));
+  }
+  if (typeof changes !== "object" || changes === null) return changes;
+  const whole: Record<string, unknown> = { ...(base as object) };
+  for (const [key, change] of Object.entries(changes)) whole[key] = merged(whole[key], change);
+  return whole;
 }
 
-export interface DeviceStatus {
-  readonly pid: number;
-  readonly memoryBytes: number;
-  readonly connections: number;
-  readonly segment: {
-    readonly ports: readonly PortStatus[];
-    /** Totals of ports that left, by name. */
-    readonly left: readonly PortStatus[];
-  };
-  readonly nics: readonly {
-    readonly name: string;
-    readonly seconds: number;
-    readonly faults: Readonly<Record<string, number>>;
-    readonly reports: Readonly<Record<string, number>>;
-    readonly link: { readonly inFlightBytes: number };
-  }[];
-  /** Totals over the connections that ended, by name. */
-  readonly left: {
-    readonly nics: readonly {
-      readonly name: string;
-      readonly connections: number;
-      readonly resets: Readonly<Record<string, number>>;
-    }[];
-  };
-  /** What all Xen guests share. */
-  readonly xen: {
-    readonly domains: number;
-    readonly storeNodes: number;
-    readonly backendPorts: number;
-    readonly events: Readonly<Record<string, number>>;
-  };
-}
+export type { DeviceStatus, PortStatus };
 
 export function portsOf(status: DeviceStatus): string[] {
   return status.segment.ports.map((port) => port.name).sort();
@@ -67,7 +38,7 @@ export function portOf(status: DeviceStatus, name: string): PortStatus {
   return port;
 }
 
-export function sum(drops: Drops): number {
+export function sum(drops: Counts): number {
   return Object.values(drops).reduce((total, frames) => total + frames, 0);
 }
 

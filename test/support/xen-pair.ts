@@ -16,7 +16,7 @@ import {
 } from "../../device/dma/host-memory.ts";
 import { PushQueue } from "../../device/dma/push-queue.ts";
 import { WindowTable } from "../../device/dma/window-table.ts";
-import type { GuestHost, GuestPosts, Nic, NicConfig, Snapshot } from "../../device/nic.ts";
+import type { GuestHost, GuestPosts, Nic, NicConfig } from "../../device/nic.ts";
 import type { Port, SwitchPort } from "../../device/switch/port.ts";
 import type { GrantTable } from "../../device/xen/grant-table.ts";
 import { createXenPersonality } from "../../device/xen/index.ts";
@@ -29,6 +29,7 @@ import { createXenDriver, type XenDriver, type XenOptions } from "../../frontend
 import type { NetfrontInfo } from "../../frontend/xen/info.ts";
 import type { Rxq, Txq } from "../../frontend/xen/rings.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
+import type { XenStatus } from "../../shared/status/device-status.ts";
 import type { Sent } from "../../shared/wire/catalogue.ts";
 import { Space } from "../../shared/wire/records.ts";
 import {
@@ -148,8 +149,10 @@ export class XenPair extends NicPair<BackendAct> {
     return this.#end;
   }
   /** What the device says of its guest. */
-  get snapshot(): Snapshot {
-    return this.end.nic.snapshot();
+  get snapshot(): XenStatus {
+    const status = this.end.nic.snapshot();
+    if (status.personality !== "xen") throw new Error(`a NIC of ${status.personality}`);
+    return status;
   }
 
   /** A device appears at the other end: a machine of its own, as another process has. */

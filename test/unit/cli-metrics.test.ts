@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { metricsText, RoundTrips } from "../../device/metrics.ts";
+import { statusWith } from "../support/status.ts";
 
-const snapshot = {
+const snapshot = statusWith({
   agent: "ringwire/1.2.3",
   node: "v24.0.0",
   http: {
@@ -80,7 +81,7 @@ const snapshot = {
     },
   ],
   xen: { domains: 1, storeNodes: 57, backendPorts: 2, events: { sent: 40, delayed: 3 } },
-};
+});
 
 describe("metricsText", () => {
   it("tells everything of the snapshot", async () => {
@@ -157,7 +158,7 @@ describe("metricsText", () => {
       out: { frames: 0, bytes: 0, dropped: {} },
       lost: { in: {}, out: { link_lost: 3 } },
     });
-    const { text } = await metricsText({
+    const status = statusWith({
       segment: { name: "lan0", ports: [port(10)], left: [port(100)] },
       nics: [
         {
@@ -174,6 +175,7 @@ describe("metricsText", () => {
         ],
       },
     });
+    const { text } = await metricsText(status);
     const lines = new Set(text.split("\n"));
     for (const line of [
       'ringwire_nic_up{nic="ena0"} 1',
@@ -245,10 +247,8 @@ describe("metricsText", () => {
   });
 
   it("is a page also before anybody came", async () => {
-    const { text } = await metricsText({
-      segment: { name: "lan0", ports: [], addresses: 0, learned: 0 },
-      nics: [],
-    });
+    const segment = { name: "lan0", ports: [], left: [], addresses: 0, learned: 0 };
+    const { text } = await metricsText(statusWith({ segment, nics: [], left: { nics: [] } }));
     expect(text).toContain('ringwire_fdb_entries{segment="lan0"} 0');
     expect(text).toContain("process_cpu_seconds_total");
   });

@@ -1,6 +1,8 @@
 /** What `status` shows of Xen, from a page as a device serves it. */
 import { describe, expect, it } from "vitest";
 import { statusLines } from "../../cli/status/text.ts";
+import type { NicStatus } from "../../shared/status/device-status.ts";
+import { merged, pageOf } from "../support/status.ts";
 
 const ring = (reqProd: number, reqCons: number, rspProd: number) => ({
   size: 256,
@@ -17,7 +19,14 @@ const model = {
   disabled: false,
   stalled: false,
   grants: { version: 1, granted: 259, mapped: 3, inUse: 4 },
-  features: { sg: true, gsoTcpv4: true, gsoTcpv6: false, csumOffload: true, rxNotify: true },
+  features: {
+    sg: true,
+    gsoTcpv4: true,
+    gsoTcpv6: false,
+    csumOffload: true,
+    ipv6CsumOffload: false,
+    rxNotify: true,
+  },
   store: { nodes: 26, watches: 2 },
   events: { ports: 1 },
   queues: [
@@ -32,16 +41,12 @@ const model = {
   control: { requests: 8, refused: 3, port: 6, spuriousEvents: 1, ring: ring(8, 8, 8) },
 };
 
-const page = (changes: object = {}) =>
-  statusLines({
-    agent: "ringwire/1.2.3",
-    pid: 7,
-    seconds: 9,
-    segment: { name: "lan0", ports: [], macs: [] },
-    nics: [
-      { name: "xn0", personality: "xen", mac: "02:00:00:00:00:01", nic: { ...model, ...changes } },
-    ],
-  }).map((line) => line.split(/ {2,}/));
+const page = (changes: object = {}) => {
+  const nic = merged(pageOf().nics[1], { name: "xn0", nic: model }) as NicStatus;
+  const nics = [{ ...nic, nic: { ...nic.nic, ...changes } }];
+  const lines = statusLines({ ...pageOf(), nics, addresses: [] });
+  return lines.map((line) => line.split(/ {2,}/));
+};
 
 /** The row that begins so, by its heading's names. */
 function row(lines: readonly string[][], heading: string, ...begins: string[]) {
@@ -105,8 +110,8 @@ describe("status of Xen", () => {
   });
 
   it("shows a guest that has said nothing yet", () => {
-    const bare = { domid: 3, backend: "init_wait", frontend: "unknown", grants: {} };
-    const lines = page({ ...bare, queues: [], features: {}, control: {} });
+    const bare = { domid: 3, backend: "init_wait", frontend: "unknown", queues: undefined };
+    const lines = page({ ...bare, features: {}, control: undefined });
     expect(row(lines, "frontend takes", "xn0", "3")).toMatchObject({ "frontend takes": "-" });
     expect(lines.flat().join()).not.toContain("undefined");
   });

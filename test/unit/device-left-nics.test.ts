@@ -1,23 +1,13 @@
 /** What NICs leave behind when their connections end: sums by name, within bounds. */
 import { expect, test } from "vitest";
 import { LeftNics } from "../../device/left-nics.ts";
+import type { Counts, NicStatus } from "../../shared/status/device-status.ts";
+import { statusWith } from "../support/status.ts";
 
-interface Left {
-  readonly forgotten: number;
-  readonly nics: readonly {
-    readonly name: string;
-    readonly connections: number;
-    readonly faults: Readonly<Record<string, number>>;
-  }[];
-}
-
-const gone = (name: string, faults: Record<string, number>) => ({
-  name,
-  personality: "ena",
-  faults,
-  reports: { READ: 1 },
-  nic: { resets: { KEEP_ALIVE: 2 } },
-});
+const gone = (name: string, faults: Counts): NicStatus => {
+  const [ena] = statusWith({ nics: [{ nic: { resets: { KEEP_ALIVE: 2 } } }] }).nics;
+  return { ...ena!, name, faults, reports: { READ: 1 } };
+};
 
 test("attack-S9 a name's faults, reports and resets add up over its connections", () => {
   const left = new LeftNics();
@@ -44,7 +34,7 @@ test("attack-S9 of many names those that left last are kept, and the others are 
   for (let i = 0; i < 255; i++) left.add(gone(`stranger${i}`, {}));
   left.add(gone("ena0", {}));
   left.add(gone("last", {}));
-  const { forgotten, nics } = left.snapshot() as unknown as Left;
+  const { forgotten, nics } = left.snapshot();
   expect([forgotten, nics.length]).toEqual([1, 256]);
   expect(nics.slice(-2)).toMatchObject([
     { name: "ena0", connections: 2 },
@@ -56,7 +46,7 @@ test("attack-S9 kinds of one name are bounded, and known ones go on counting", (
   const left = new LeftNics();
   left.add(gone("ena0", Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`K${i}`, 1]))));
   left.add(gone("ena0", { K0: 1, more: 1 }));
-  const [{ faults }] = (left.snapshot() as unknown as Left).nics as [Left["nics"][number]];
+  const { faults } = left.snapshot().nics[0]!;
   expect(Object.keys(faults)).toHaveLength(256);
   expect(faults["K0"]).toBe(2);
 });

@@ -109,14 +109,6 @@ afterEach(async () => {
   for (const each of open.splice(0)) await each.close();
 });
 
-interface Seen {
-  readonly nics: {
-    readonly name: string;
-    readonly faults: Readonly<Record<string, number>>;
-    readonly memory: { readonly windowBytes: number; readonly windowBytesCompared: number };
-  }[];
-}
-
 describe.each(["ena", "xen"])(
   "a device that checks its windows, and a NIC of %s",
   (personality) => {
@@ -139,7 +131,7 @@ describe.each(["ena", "xen"])(
       return { device, session };
     }
 
-    const nic = (device: Device) => (device.status() as unknown as Seen).nics[0];
+    const nic = (device: Device) => device.status().nics[0];
 
     test("fault-F5: finds nothing while it sends, goes down and comes up", async () => {
       const { device, session } = await running();

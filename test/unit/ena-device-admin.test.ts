@@ -193,7 +193,7 @@ describe("a command that waits for bytes", () => {
     expect(twin.takeCompletions().map((c) => c.commandId)).toEqual([behind]);
     await host.memory.answerReads();
     expect(twin.takeCompletions().map((c) => c.status)).toEqual([AdminStatus.SUCCESS]);
-    expect(nic.snapshot()["driver"]).toContain("14.1");
+    expect(nic.snapshot().driver).toContain("14.1");
   });
 
   test("is refused when the frontend refuses the read", async () => {

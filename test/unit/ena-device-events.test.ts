@@ -109,7 +109,7 @@ describe("the event queue", () => {
     for (let i = 0; i < AENQ_DEPTH + 4; i++) nic.tick();
     expect(takeEvents(twin).length).toBe(AENQ_DEPTH);
     // Link up took one place, so five of twenty did not fit.
-    expect(nic.snapshot()["counters"]).toMatchObject({ aenqOverflows: 5 });
+    expect(nic.snapshot().counters).toMatchObject({ aenqOverflows: 5 });
     expect(new Set(host.takeFaults())).toEqual(new Set(["AENQ_OVERFLOW"]));
     acknowledge(twin);
     nic.tick();
@@ -130,7 +130,7 @@ describe("the event queue", () => {
       acknowledge(twin);
       host.memory.writes.length = 0;
     }
-    expect(nic.snapshot()["counters"]).toMatchObject({ aenqOverflows: 0 });
+    expect(nic.snapshot().counters).toMatchObject({ aenqOverflows: 0 });
   });
 
   test.each([

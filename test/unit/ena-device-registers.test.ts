@@ -40,7 +40,7 @@ describe("BAR 0", () => {
     expect(twin.readless(Register.DEV_STS)).toBe(DevSts.RESET_IN_PROGRESS);
     twin.write32(Register.DEV_CTL, 0);
     expect(twin.readless(Register.DEV_STS)).toBe(DevSts.READY);
-    expect(nic.snapshot()["lastReset"]).toBe("MISSING_ADMIN_INTERRUPT");
+    expect(nic.snapshot().lastReset).toBe("MISSING_ADMIN_INTERRUPT");
     expect(host.takeFaults()).toEqual([]);
   });
 
@@ -142,10 +142,10 @@ describe("reset", () => {
       await twin.createQueue(2, 8, 1);
       twin.reset(reason);
       const snapshot = nic.snapshot();
-      expect(snapshot["tx"]).toEqual([]);
-      expect(snapshot["rx"]).toEqual([]);
+      expect(snapshot.tx).toEqual([]);
+      expect(snapshot.rx).toEqual([]);
     }
-    const resets = nic.snapshot()["resets"] as Record<string, number>;
+    const resets = nic.snapshot().resets;
     // Each attach resets with reason 0 besides.
     expect(resets["NORMAL"]).toBe(22);
     expect(Object.keys(resets)).toHaveLength(21);

@@ -90,7 +90,7 @@ test("without room nothing is used up, and the drop is an overrun", async () => 
   expect(port.deliver(frameOf(pattern(60)))).toBe("rx_overrun");
   port.flush();
   expect(twin.takeRx(q).map((d) => d.reqId)).toEqual([0, 1]);
-  expect(nic.snapshot()["counters"]).toMatchObject({ rxPackets: 1, rxOverruns: 2, rxDrops: 0 });
+  expect(nic.snapshot().counters).toMatchObject({ rxPackets: 1, rxOverruns: 2, rxDrops: 0 });
   refill(twin, q, 1, 512, 2);
   expect(port.deliver(frameOf(pattern(60)))).toBeUndefined();
   expect(host.takeFaults()).toEqual([]);

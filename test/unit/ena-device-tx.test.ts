@@ -287,7 +287,7 @@ describe("rules whose breaking costs the packet", () => {
     expect(frames.map((f) => f.bytes.length)).toEqual([60]);
     expect(twin.takeTx(q).map((c) => c.reqId)).toEqual([2, 3]);
     expect(host.switchPort.drops.get("tx_malformed")).toBe(1);
-    expect(nic.snapshot()["counters"]).toMatchObject({ txDrops: 1, txPackets: 1 });
+    expect(nic.snapshot().counters).toMatchObject({ txDrops: 1, txPackets: 1 });
     expect(host.memory.pushes).toEqual([]);
   });
 });

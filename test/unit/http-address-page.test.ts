@@ -3,6 +3,7 @@ import { statusLines } from "../../cli/status/text.ts";
 import { addressPage } from "../../device/http/address-page.ts";
 import { MacTable } from "../../device/switch/mac-table.ts";
 import { Switch } from "../../device/switch/switch.ts";
+import { statusWith } from "../support/status.ts";
 
 const macOf = (n: number): string => `02:00:00:00:${hex(n >> 8)}:${hex(n)}`;
 const hex = (n: number): string => (n & 0xff).toString(16).padStart(2, "0");
@@ -82,17 +83,19 @@ describe("GET /addresses", () => {
 
   it("attack-S1: the snapshot of a switch has the number of its addresses, and no list", () => {
     const segment = new Switch({ name: "s", now: () => 0 });
-    expect(segment.snapshot()["addresses"]).toBe(0);
+    expect(segment.snapshot().addresses).toBe(0);
     expect(JSON.stringify(segment.snapshot())).not.toContain('"mac"');
   });
 });
 
 it("attack-S1: status shows the entries that it was given, and how many more there are", () => {
-  const entry = { mac: "02:00:00:00:00:01", port: "a", ageSeconds: 3, moves: 0, static: false };
+  const entry = { mac: "02:00:00:00:00:01", port: "a", ageSeconds: 3, moves: 0, movedFrom: "" };
   const lines = statusLines({
-    segment: { name: "lan0", ports: [], addresses: 7 },
-    nics: [],
-    addresses: [entry, { ...entry, mac: "02:00:00:00:00:02", static: true }],
+    ...statusWith({ segment: { ports: [], left: [], addresses: 7 }, nics: [], left: { nics: [] } }),
+    addresses: [
+      { ...entry, static: false },
+      { ...entry, mac: "02:00:00:00:00:02", static: true },
+    ],
   });
   expect(lines.join("\n")).toMatch(/02:00:00:00:00:01 +a +3 s.*\n02:00:00:00:00:02 +a +static/);
   expect(lines.at(-1)).toBe("... and 5 more");

@@ -58,13 +58,13 @@ async function client(text: string): Promise<{ socket: Socket; said: () => strin
   return { socket, said: () => said };
 }
 
-const holds = (): Record<string, number> => {
-  const { requests, pages } = front.snapshot() as Record<string, number>;
-  return { requests: requests!, pages: pages! };
+const holds = (): Record<"requests" | "pages", number> => {
+  const { requests, pages } = front.snapshot();
+  return { requests, pages };
 };
 const empty = (): true | undefined =>
-  holds()["requests"] === 0 && holds()["pages"] === 0 ? true : undefined;
-const refused = (): unknown => front.snapshot()["refused"];
+  holds().requests === 0 && holds().pages === 0 ? true : undefined;
+const refused = (): unknown => front.snapshot().refused;
 
 it("a client that half-closes behind its request has its answer", async () => {
   let answer = (): void => {};
@@ -73,7 +73,7 @@ it("a client that half-closes behind its request has its answer", async () => {
   };
   const { socket, said } = await client(REQUEST);
   socket.end();
-  await eventually("the page", () => (holds()["pages"] === 1 ? true : undefined));
+  await eventually("the page", () => (holds().pages === 1 ? true : undefined));
   // Its end is there by now: it came with the request, or the next turns bring it.
   for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
   answer();
@@ -158,10 +158,10 @@ it("attack-S16 an answer that is not read in time is cut", async () => {
   page = (_asked, _request, response) => reply(response, 200, "text/plain", Buffer.alloc(64 << 20));
   const { socket } = await client(REQUEST);
   socket.pause();
-  await eventually("the page", () => (holds()["pages"] === 1 ? true : undefined));
+  await eventually("the page", () => (holds().pages === 1 ? true : undefined));
   await new Promise((resolve) => setImmediate(resolve));
   front.tick();
-  expect(holds()["pages"]).toBe(1);
+  expect(holds().pages).toBe(1);
   ahead += 10_000;
   front.tick();
   expect(empty()).toBe(true);
@@ -171,7 +171,7 @@ it("attack-S16 an answer that is not read in time is cut", async () => {
 it("attack-S16 an answer that has left is read in time, although its client does not close", async () => {
   const { socket, said } = await client(REQUEST);
   await once(socket, "end");
-  await eventually("the page's end", () => (holds()["pages"] === 0 ? true : undefined));
+  await eventually("the page's end", () => (holds().pages === 0 ? true : undefined));
   ahead += 10_000;
   front.tick();
   expect(said()).toMatch(/well\n$/);

@@ -131,7 +131,7 @@ describe("a backend that closes and offers itself again", () => {
     await backendSays(pair, "state", INITIALISING);
     expect(pair.deviceFaults).toEqual([]);
     expect(pair.info.rxqs).toHaveLength(1);
-    expect(pair.snapshot["backend"]).toBe("connected");
+    expect(pair.snapshot.backend).toBe("connected");
     await bothWays(pair, 2);
   });
 

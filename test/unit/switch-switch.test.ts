@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import type { Snapshot } from "../../device/nic.ts";
 import {
   DropReason,
   type PortOffloads,
@@ -8,6 +7,7 @@ import {
 } from "../../device/switch/port.ts";
 import { type SpoofNotice, Switch } from "../../device/switch/switch.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
+import type { LeftPortStatus, PortStatus } from "../../shared/status/device-status.ts";
 import { type Built, buildPacket, frameOf, plainSum, pseudoHeader } from "../support/packets.ts";
 import { ALL_OFFLOADS, NO_OFFLOADS, TestPort } from "../support/switch-port.ts";
 
@@ -44,7 +44,7 @@ function net(
   );
   return { segment, ports, handles: ports.map((port) => segment.attach(port)), clock };
 }
-const port = (n: Net, i: number): Snapshot => (n.segment.snapshot()["ports"] as Snapshot[])[i]!;
+const port = (n: Net, i: number): PortStatus => n.segment.snapshot().ports[i]!;
 const counts = (n: Net): number[] => n.ports.map((p) => p.got.length);
 
 /** A switch whose ports have NICs behind them: port i has the address 02:00:00:00:01:0i. */
@@ -151,7 +151,7 @@ describe("the address of a NIC", () => {
 });
 
 describe("ports that left", () => {
-  const left = (n: Net): Snapshot[] => n.segment.snapshot()["left"] as Snapshot[];
+  const left = (n: Net): LeftPortStatus[] => n.segment.snapshot().left;
 
   it("attack-S9 leave their totals behind, by name, over every time that they left", () => {
     const n = net(2);
@@ -245,7 +245,7 @@ describe("forwarding", () => {
     n.handles[0]!.input(frame(B, A));
     expect(again.got.length).toBe(1);
     n.handles[1]!.input(frame(A, B));
-    expect(n.segment.snapshot()["lateFrames"]).toBe(1);
+    expect(n.segment.snapshot().lateFrames).toBe(1);
   });
 });
 

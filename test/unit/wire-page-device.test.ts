@@ -284,9 +284,7 @@ test("page-P6 a peer that reports no progress gets no more frames, and keeps its
   frame.set([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 8, 8, 0x88, 0xb6]);
   sender.ena.transmit(sender.tx, frame);
   expect(await sender.ena.raw.survived()).toBe(true);
-  const { segment } = device.status() as unknown as {
-    segment: { ports: { name: string; out: { dropped: Record<string, number> } }[] };
-  };
+  const { segment } = device.status();
   const dropped = segment.ports.find((each) => each.name === called)?.out.dropped;
   expect(dropped).toEqual({ link_backlog: 1 });
   expect(await deaf.survived()).toBe(true);

@@ -70,15 +70,10 @@ describe("a device", () => {
   });
   afterAll(async () => await device.close());
 
-  interface Left {
-    readonly connections: number;
-    readonly nics: unknown[];
-    readonly segment: { readonly ports: unknown[] };
-  }
   /** Waits until nothing of the connections is left. */
   const clean = async (): Promise<void> => {
     await eventually("the sessions to be gone", () => {
-      const left = device.status() as unknown as Left;
+      const left = device.status();
       const { length: ports } = left.segment.ports;
       return Promise.resolve(
         left.connections === 0 && left.nics.length === 0 && ports === 0 ? true : undefined,

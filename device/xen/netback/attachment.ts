@@ -2,12 +2,13 @@
  * The resources of a connected interface: its mapped rings and bound channels. They are acquired all
  * together or not at all, and released together.
  */
+
+import type { VifStatus } from "../../../shared/status/device-status.ts";
 import type { XenQueueState } from "../../../shared/wire/queue-state.ts";
 import { RecordType } from "../../../shared/wire/records.ts";
 import { CTRL_SLOT_SIZE } from "../../../shared/xen/control.ts";
 import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../../shared/xen/netif.ts";
 import { queueName, VifKey } from "../../../shared/xen/xenbus.ts";
-import type { Snapshot } from "../../nic.ts";
 import { BackRing } from "./back-ring.ts";
 import { Channel } from "./channel.ts";
 import type { NetbackConfig, QueueConfig } from "./config.ts";
@@ -185,14 +186,14 @@ export class Attachment {
     };
   }
 
-  #controlSnapshot(): Snapshot {
+  #controlSnapshot(): Pick<VifStatus, "control"> {
     const channel = this.#controlChannel;
     if (this.control === undefined || channel === undefined) return {};
     const { guestPort: port, spurious: spuriousEvents } = channel;
     return { control: { ...this.control.snapshot(), port, spuriousEvents } };
   }
 
-  snapshot(): Snapshot {
+  snapshot(): Pick<VifStatus, "queues" | "control"> {
     return {
       queues: this.tx.map((tx, i) => {
         const pair = this.#pairs[i]!;

@@ -25,6 +25,7 @@ import {
   slotOf,
   unconsumedRequests,
 } from "../../../shared/ring/index32.ts";
+import type { XenRingStatus } from "../../../shared/status/device-status.ts";
 import type { XenRingState } from "../../../shared/wire/queue-state.ts";
 import { RecordType, Space } from "../../../shared/wire/records.ts";
 import { Gntst, GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
@@ -39,7 +40,6 @@ import {
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
 import type { GuestMemory, Window } from "../../dma/host-memory.ts";
 import type { Mirror } from "../../dma/mirror-check.ts";
-import type { Snapshot } from "../../nic.ts";
 import type { GrantTable } from "../grant-table.ts";
 import type { NetbackContext } from "./config.ts";
 
@@ -216,7 +216,7 @@ export class BackRing {
     return { reference, address: this.#window.address + this.#base, page };
   }
 
-  snapshot(): Snapshot {
+  snapshot(): XenRingStatus {
     const at = this.#base;
     const reqProd = sring.reqProd(this.view, at);
     return {

@@ -8,6 +8,8 @@
  * Source: xen: xen/include/public/io/netif.h, struct xen_netif_ctrl_request; linux:
  * drivers/net/xen-netback/netback.c, process_ctrl_request.
  */
+
+import type { VifStatus } from "../../../shared/status/device-status.ts";
 import { Space } from "../../../shared/wire/records.ts";
 import {
   type CtrlRequest,
@@ -20,7 +22,6 @@ import {
 import { Gntst, GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
 import type { Span } from "../../dma/host-memory.ts";
-import type { Snapshot } from "../../nic.ts";
 import { type BackRing, OVERRUN } from "./back-ring.ts";
 import { type Hashing, MAX_KEY_BYTES, MAX_MAPPING } from "./hash.ts";
 import type { Vif } from "./vif.ts";
@@ -176,7 +177,7 @@ export class ControlRing {
     ctrlResponse.write(ring.view, ring.respond(), { id, type, status, data });
   }
 
-  snapshot(): Snapshot {
+  snapshot(): Omit<NonNullable<VifStatus["control"]>, "port" | "spuriousEvents"> {
     return { requests: this.requests, refused: this.refused, ring: this.ring.snapshot() };
   }
 }

@@ -17,11 +17,11 @@ import { MAC_BYTES, macHigh, macLow } from "../../../shared/net/ethernet.ts";
 import { type Frame, Gso } from "../../../shared/net/frame.ts";
 import { Headers, L3, L4 } from "../../../shared/net/headers.ts";
 import { Segmenter } from "../../../shared/net/segment.ts";
+import type { VifStatus } from "../../../shared/status/device-status.ts";
 import type { XenQueueState } from "../../../shared/wire/queue-state.ts";
 import { FaultSeverity } from "../../../shared/wire/transactions.ts";
 import { GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
 import type { Mirror } from "../../dma/mirror-check.ts";
-import type { Snapshot } from "../../nic.ts";
 import { DropReason, type Port, type PortOffloads, type SwitchPort } from "../../switch/port.ts";
 import { Attachment } from "./attachment.ts";
 import type { NetbackConfig, NetbackContext, Rate } from "./config.ts";
@@ -386,7 +386,7 @@ export class Netback implements Port, Vif {
     return this.#attached?.queues();
   }
 
-  snapshot(): Snapshot {
+  snapshot(): VifStatus {
     return {
       connected: this.connected,
       disabled: this.#disabled,
@@ -402,7 +402,7 @@ export class Netback implements Port, Vif {
 }
 
 /** What the frontend can do, as it said when it connected. */
-function featuresOf(config: NetbackConfig): Snapshot {
+function featuresOf(config: NetbackConfig): VifStatus["features"] {
   const { sg, gsoTcpv4, gsoTcpv6, noCsumOffload, ipv6CsumOffload } = config;
   const { rxNotify, multicastControl } = config;
   const csumOffload = !noCsumOffload;

@@ -16,13 +16,13 @@
  * Source: linux: drivers/net/xen-netback/rx.c.
  */
 import { Frame, Gso } from "../../../shared/net/frame.ts";
+import type { XenQueueStatus } from "../../../shared/status/device-status.ts";
 import { RecordType, Space } from "../../../shared/wire/records.ts";
 import { HashAlgorithm } from "../../../shared/xen/control.ts";
 import { extra, GsoType } from "../../../shared/xen/extra.ts";
 import { Gntst, GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
 import { RX_SLOT_SIZE, RxFlag, rxRequest, rxResponse } from "../../../shared/xen/netif.ts";
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
-import type { Snapshot } from "../../nic.ts";
 import { DropReason } from "../../switch/port.ts";
 import { type BackRing, OVERRUN } from "./back-ring.ts";
 import { FrameFifo } from "./frame-fifo.ts";
@@ -247,7 +247,7 @@ export class RxQueue {
     extra.writeHash(ring.view, ring.respond(), RX_SLOT_SIZE, 0, type, TOEPLITZ, hash);
   }
 
-  snapshot(): Snapshot {
+  snapshot(): XenQueueStatus["rx"] {
     return {
       packets: this.packets,
       bytes: this.bytes,

@@ -12,13 +12,13 @@
  * they are asked for; every piece is checked against the grant table first, as a grant copy is.
  */
 import { macHigh, macLow } from "../../../shared/net/ethernet.ts";
+import type { XenQueueStatus } from "../../../shared/status/device-status.ts";
 import { Space } from "../../../shared/wire/records.ts";
 import { ExtraType } from "../../../shared/xen/extra.ts";
 import { Gntst, GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
 import { NetifStatus, txResponse } from "../../../shared/xen/netif.ts";
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
 import type { Span } from "../../dma/host-memory.ts";
-import type { Snapshot } from "../../nic.ts";
 import { DropReason, Verdict } from "../../switch/port.ts";
 import { type BackRing, OVERRUN } from "./back-ring.ts";
 import { Credit } from "./credit.ts";
@@ -311,7 +311,7 @@ export class TxQueue {
     this.#vif.fatal(code, `tx queue ${this.index}: ${text}`);
   }
 
-  snapshot(): Snapshot {
+  snapshot(): XenQueueStatus["tx"] {
     return {
       stage: this.stage,
       packets: this.packets,

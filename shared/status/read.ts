@@ -1,0 +1,29 @@
+/** Reads what a device prints. A page comes from a stranger until its shape is known. */
+import type { z } from "zod";
+import { type AddressPage, addressPage, type DeviceStatus, deviceStatus } from "./device-status.ts";
+
+/** Most characters of a place in a page that are repeated. */
+const MAX_PLACE_CHARS = 80;
+
+/** A page has another shape than this version expects. The message names the first place that differs. */
+export class StatusError extends Error {
+  override readonly name = "StatusError";
+  readonly code = "STATUS_SHAPE";
+}
+
+/** Throws StatusError. Keys that this version does not know stay in the result. */
+export const readStatus = (page: unknown): DeviceStatus => read(deviceStatus, page);
+/** A page of `/addresses`. Throws StatusError. */
+export const readAddresses = (page: unknown): AddressPage => read(addressPage, page);
+
+function read<T>(schema: z.ZodType<T>, page: unknown): T {
+  const [first] = schema.safeParse(page).error?.issues ?? [];
+  if (first === undefined) return page as T;
+  const { message, path } = first;
+  const place = path.map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`));
+  const where = place
+    .join("")
+    .slice(1, MAX_PLACE_CHARS)
+    .replace(/[^\x20-\x7e]/g, "?");
+  throw new StatusError(`${where || "the page"}: ${message.replace("Invalid input: ", "")}`);
+}
