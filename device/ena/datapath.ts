@@ -1,10 +1,8 @@
 /**
- * The turn of the wheel: transmit queues in slices, received frames to their queues, and at the
- * end of a burst one write a completion queue, one interrupt a vector, one flush.
+ * Packets between the queues and the switch. Transmit queues work in turns (device/turn.ts). At the
+ * end of a burst one write for each completion queue, one interrupt for each vector, and one flush.
  *
- *   batch applied -> run: each tx queue SLICE packets, round and round, at most TURN in all
- *                    -> switch flush -> publish
- *   more to do    -> the rest at the next turn of the event loop, so that other NICs get theirs
+ *   batch applied -> turn -> publish
  *   a frame for us -> deliver ... flush -> publish
  *
  * The order on the wire is: bytes, completions, interrupts.
@@ -15,6 +13,7 @@ import { verifyL3 } from "../../shared/net/checksum.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import { Headers, L3, L4 } from "../../shared/net/headers.ts";
 import { DropReason, type Port, type PortOffloads, type SwitchPort } from "../switch/port.ts";
+import { Turn, type TurnOwner } from "../turn.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
 import { type EnaContext, L2_BYTES } from "./context.ts";
 import type { Vectors } from "./notify.ts";
@@ -22,17 +21,13 @@ import type { Rss } from "./rss.ts";
 import type { RxQueue } from "./rx.ts";
 import type { TxQueue } from "./tx.ts";
 
-/** Packets of one queue before the next has its turn. */
-const SLICE = 64;
-/** Packets of one NIC before other NICs have theirs. */
-const TURN = 256;
-
-export class Datapath implements Port {
+export class Datapath implements Port, TurnOwner {
   readonly name: string;
   readonly kind = "ena";
   /** Receive buffers get whole checksums and no super-frames: the switch does that work. */
   readonly offloads: PortOffloads = { csum: false, tso4: false, tso6: false };
   readonly switchPort: SwitchPort;
+  readonly turn: Turn;
   /** By index, holes where none was created. */
   readonly tx: (TxQueue | undefined)[] = [];
   readonly rx: (RxQueue | undefined)[] = [];
@@ -44,11 +39,6 @@ export class Datapath implements Port {
   #rxCount = 0;
   /** The one receive queue, or the lowest, which takes everything until a table is set. */
   #firstRx: RxQueue | undefined;
-  #running = false;
-  #scheduled: NodeJS.Immediate | undefined;
-  /** Somebody was told that we have no room. */
-  #held = false;
-  #closed = false;
 
   constructor(context: EnaContext, vectors: Vectors, rss: Rss) {
     this.#context = context;
@@ -56,10 +46,7 @@ export class Datapath implements Port {
     this.#rss = rss;
     this.name = context.host.config.name;
     this.switchPort = context.host.plug(this);
-    this.switchPort.onReady = () => {
-      for (const queue of this.tx) queue?.resume();
-      this.schedule();
-    };
+    this.turn = new Turn(this, this.switchPort, context.host);
   }
 
   get maxFrameBytes(): number {
@@ -71,7 +58,7 @@ export class Datapath implements Port {
     const all = this.rx.filter((queue) => queue !== undefined);
     this.#rxCount = all.length;
     this.#firstRx = all[0];
-    this.roomAgain();
+    this.turn.roomAgain();
   }
 
   // As a port of the switch.
@@ -102,7 +89,7 @@ export class Datapath implements Port {
     // The frame's queue is not known yet, so each must have room: holding must never end in a drop.
     for (let i = 0; room && i < this.rx.length; i++)
       room = this.rx[i]?.ready(length, frames) ?? true;
-    if (!room) this.#held = true;
+    if (!room) this.turn.hold();
     return room;
   }
 
@@ -125,48 +112,13 @@ export class Datapath implements Port {
 
   // Work.
 
-  /** New receive buffers, or room on the link: those who were held may try again. */
-  roomAgain(): void {
-    if (!this.#held) return;
-    this.#held = false;
-    this.switchPort.roomAgain();
-  }
-
-  /** Works off transmit queues, then publishes. */
-  run(): void {
-    if (this.#running || this.#closed) return;
-    this.#running = true;
-    let budget = TURN;
-    let progress = true;
-    while (progress && budget > 0 && !this.#context.host.backlogged) {
-      progress = false;
-      for (let i = 0; i < this.tx.length && budget > 0; i++) {
-        const queue = this.tx[i];
-        if (queue === undefined || !queue.runnable) continue;
-        const done = queue.run(Math.min(SLICE, budget));
-        budget -= done;
-        if (done > 0) progress = true;
-      }
-    }
-    this.#running = false;
-    if (budget < TURN) this.switchPort.flush();
-    this.publish();
-    // A backlogged link says when it is writable; everything else goes on by itself.
-    if (budget === 0 && !this.#context.host.backlogged) this.schedule();
-  }
-
   /** A last turn for a queue that is about to go. */
   finish(queue: TxQueue): void {
-    if (queue.runnable && queue.run(queue.ring.depth) > 0) this.switchPort.flush();
+    if (queue.run(queue.ring.depth) > 0) this.switchPort.flush();
   }
 
-  /** Runs at the next turn of the event loop. */
-  schedule(): void {
-    if (this.#scheduled !== undefined || this.#closed) return;
-    this.#scheduled = setImmediate(() => {
-      this.#scheduled = undefined;
-      this.run();
-    });
+  endTurn(): void {
+    this.publish();
   }
 
   /** Sends staged completions, then interrupts. */
@@ -198,12 +150,8 @@ export class Datapath implements Port {
   }
 
   close(): void {
-    this.#closed = true;
-    if (this.#scheduled !== undefined) clearImmediate(this.#scheduled);
-    this.#scheduled = undefined;
     this.dropQueues();
-    this.switchPort.onReady = undefined;
-    this.switchPort.detach();
+    this.turn.close();
   }
 }
 

@@ -95,13 +95,13 @@ class EnaFunction implements EnaNic {
   }
 
   batchEnd(): void {
-    if (!this.#destroyed) this.#datapath.run();
+    this.#datapath.turn.run();
   }
 
   writableAgain(): void {
-    if (this.#destroyed) return;
-    this.#datapath.roomAgain();
-    this.#datapath.run();
+    const { turn } = this.#datapath;
+    turn.roomAgain();
+    turn.run();
   }
 
   tick(): void {

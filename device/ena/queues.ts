@@ -206,13 +206,13 @@ export class Queues {
       cmd.sqBa,
       cmd.sqDepth,
       layout === undefined ? DESC_SIZE : this.#llq.entryBytes,
-      () => datapath.run(),
+      () => datapath.turn.run(),
       () => queue.stop("TX_RING_REFUSED", "the frontend refused a read of the descriptor ring"),
       layout?.memory,
     );
     const port = datapath.switchPort;
     const queue = new TxQueue(this.#context, cq.index, ring, cq, layout, port, () =>
-      datapath.run(),
+      datapath.turn.run(),
     );
     cq.user = "tx";
     datapath.tx[cq.index] = queue;
@@ -225,7 +225,7 @@ export class Queues {
       cmd.sqBa,
       cmd.sqDepth,
       DESC_SIZE,
-      () => datapath.roomAgain(),
+      () => datapath.turn.roomAgain(),
       () => queue.stop("RX_RING_REFUSED", "the frontend refused a read of the descriptor ring"),
     );
     const queue = new RxQueue(this.#context, cq.index, ring, cq);

@@ -106,7 +106,7 @@ export class Registers implements PciCalls {
         if (tx[index] !== undefined) tx[index].doorbell(value);
         else if (rx[index] !== undefined) {
           rx[index].doorbell(value);
-          this.#datapath.roomAgain();
+          this.#datapath.turn.roomAgain();
         } else {
           this.#context.note(
             "DOORBELL_NO_QUEUE",

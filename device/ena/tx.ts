@@ -113,12 +113,6 @@ export class TxQueue {
     return STAGE_NAMES[this.#stage];
   }
 
-  /** True when `run` could do something. */
-  get runnable(): boolean {
-    if (this.#stage === Stage.READY) return true;
-    return this.#stage === Stage.IDLE && this.ring.readable > 0;
-  }
-
   doorbell(value: number): void {
     if (this.stopped !== "") return;
     const error = this.ring.announce(value);

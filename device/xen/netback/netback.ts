@@ -23,34 +23,32 @@ import { FaultSeverity } from "../../../shared/wire/transactions.ts";
 import { GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
 import type { Mirror } from "../../dma/mirror-check.ts";
 import { DropReason, type Port, type PortOffloads, type SwitchPort } from "../../switch/port.ts";
+import { Turn, type TurnOwner } from "../../turn.ts";
 import { Attachment } from "./attachment.ts";
 import type { NetbackConfig, NetbackContext, Rate } from "./config.ts";
 import { MulticastList } from "./multicast.ts";
 import { NO_HASH } from "./rx.ts";
+import type { TxQueue } from "./tx.ts";
 import type { Vif } from "./vif.ts";
 
-/** Packets of one queue, or as much work as they are, before the next has its turn. */
-const SLICE = 64;
-/** ... of one interface before others have theirs. */
-const TURN = 256;
 const BROADCAST_HIGH = 0xffff;
 const BROADCAST_LOW = -1;
 /** A timer is armed for no longer: time is looked at again then. */
 const MAX_TIMER_MS = 60_000;
 
+const NO_QUEUES: readonly TxQueue[] = [];
 const NO_OFFLOADS: PortOffloads = { csum: false, tso4: false, tso6: false };
 
-export class Netback implements Port, Vif {
+export class Netback implements Port, TurnOwner, Vif {
   readonly name: string;
   readonly kind = "xen";
   readonly context: NetbackContext;
   readonly port: SwitchPort;
   readonly multicast = new MulticastList();
+  readonly #turn: Turn;
   readonly faults = new Map<string, number>();
   offloads: PortOffloads = NO_OFFLOADS;
   maxFrameBytes: number;
-  /** Some other port holds a frame for us. */
-  held = false;
   readonly #headers = new Headers();
   readonly #finisher = new Segmenter();
   readonly #group = new Uint8Array(MAC_BYTES);
@@ -60,8 +58,6 @@ export class Netback implements Port, Vif {
   #rate: Rate | undefined;
   #disabled = false;
   #stalled = false;
-  #running = false;
-  #scheduled: NodeJS.Immediate | undefined;
   #timer: Timer | undefined;
   /** When `#timer` goes off, in ms of the clock. */
   #timerAt = Number.POSITIVE_INFINITY;
@@ -73,10 +69,7 @@ export class Netback implements Port, Vif {
     this.name = context.host.config.name;
     this.maxFrameBytes = context.maxFrameBytes;
     this.port = context.host.plug(this);
-    this.port.onReady = () => {
-      for (const queue of this.#attached?.tx ?? []) queue.resume();
-      this.wake();
-    };
+    this.#turn = new Turn(this, this.port, context.host);
   }
 
   /** Frames that wait for receive requests. */
@@ -84,6 +77,10 @@ export class Netback implements Port, Vif {
     let frames = 0;
     for (const queue of this.#attached?.rx ?? []) frames += queue.queued;
     return frames;
+  }
+
+  get tx(): readonly TxQueue[] {
+    return this.#attached?.tx ?? NO_QUEUES;
   }
 
   get connected(): boolean {
@@ -115,7 +112,7 @@ export class Netback implements Port, Vif {
     for (const queue of attached.tx) queue.credit.setRate(this.#rate);
     // Requests may have been posted before we looked.
     this.wake();
-    this.#roomAgain();
+    this.#turn.roomAgain();
     return undefined;
   }
 
@@ -129,10 +126,7 @@ export class Netback implements Port, Vif {
     if (this.#destroyed) return;
     this.disconnect();
     this.#destroyed = true;
-    if (this.#scheduled !== undefined) clearImmediate(this.#scheduled);
-    this.#scheduled = undefined;
-    this.port.onReady = undefined;
-    this.port.detach();
+    this.#turn.close();
   }
 
   #release(): void {
@@ -149,7 +143,7 @@ export class Netback implements Port, Vif {
     // Pushes of packets that nobody will take, and reads that nobody waits for.
     this.context.host.memory.abandon();
     this.context.grants.flushUses();
-    this.#roomAgain();
+    this.#turn.roomAgain();
   }
 
   // As the interface that its queues belong to.
@@ -167,13 +161,12 @@ export class Netback implements Port, Vif {
     this.context.fatal(code, text);
   }
 
-  /** Runs at the next turn of the event loop. */
   wake(): void {
-    if (this.#scheduled !== undefined || this.#destroyed) return;
-    this.#scheduled = setImmediate(() => {
-      this.#scheduled = undefined;
-      this.#work();
-    });
+    this.#turn.schedule();
+  }
+
+  get held(): boolean {
+    return this.#turn.holding;
   }
 
   // As a port of the switch.
@@ -218,7 +211,7 @@ export class Netback implements Port, Vif {
       room = attached.rx[i]!.ready(length, frames, extras);
     }
     if (!room) {
-      this.held = true;
+      this.#turn.hold();
       // A queue may have asked for an event, and no flush follows.
       this.context.host.scheduleFlush();
     }
@@ -252,13 +245,13 @@ export class Netback implements Port, Vif {
   batchEnd(): void {
     // An interface without rings takes nothing, and what is pushed to it is not kept.
     if (!this.connected) this.context.host.memory.abandon();
-    this.#work();
+    this.#turn.run();
   }
 
   /** The link has room again. */
   writableAgain(): void {
-    this.#roomAgain();
-    this.#work();
+    this.#turn.roomAgain();
+    this.#turn.run();
   }
 
   /** Coherent memory goes away: an honest frontend disconnects before it takes a ring's. */
@@ -280,23 +273,19 @@ export class Netback implements Port, Vif {
     for (const queue of this.#attached?.rx ?? []) queue.tick(nowMs);
     this.#judge();
     // Who held back for a guest that takes nothing is not to wait for ever.
-    this.#roomAgain();
-    this.#work();
+    this.#turn.roomAgain();
+    this.#turn.run();
   }
 
-  #work(): void {
-    if (this.#running || !this.connected) return;
-    this.#running = true;
+  beginTurn(): void {
     this.#pollRx();
     this.#attached?.control?.run();
-    const left = this.#runTx();
-    this.#running = false;
-    if (left < TURN) this.port.flush();
+  }
+
+  endTurn(): void {
     this.#publish();
     this.#attached?.eoi();
     this.#armTimer();
-    // A backlogged link says when it is writable; everything else goes on by itself.
-    if (left === 0 && this.connected && !this.context.host.backlogged) this.wake();
   }
 
   /** Receive requests that somebody waits for may have come, or room on the link. */
@@ -308,22 +297,7 @@ export class Netback implements Port, Vif {
       if (this.#attached!.rx[i]!.poll()) room = true;
     }
     this.#judge();
-    if (room) this.#roomAgain();
-  }
-
-  /** Packets by turns from each queue. Returns what is left of the interface's turn, 0 at least. */
-  #runTx(): number {
-    let budget = TURN;
-    let progress = true;
-    while (progress && budget > 0 && !this.context.host.backlogged) {
-      progress = false;
-      for (let i = 0; i < (this.#attached?.tx.length ?? 0) && budget > 0; i++) {
-        const done = this.#attached!.tx[i]!.run(Math.min(SLICE, budget));
-        budget -= done;
-        if (done > 0) progress = true;
-      }
-    }
-    return Math.max(0, budget);
+    if (room) this.#turn.roomAgain();
   }
 
   /** One queue that stalled takes the carrier: frames are dropped before they are copied. */
@@ -342,12 +316,6 @@ export class Netback implements Port, Vif {
     if (attached === undefined) return;
     this.context.grants.flushUses();
     if (attached.publish()) this.context.host.scheduleFlush();
-  }
-
-  #roomAgain(): void {
-    if (!this.held) return;
-    this.held = false;
-    this.port.roomAgain();
   }
 
   /** Credit comes with time, and time is the only thing that nobody tells us of. */
@@ -369,7 +337,7 @@ export class Netback implements Port, Vif {
     this.#timer = clock.setTimeout(
       () => {
         this.#timerAt = Number.POSITIVE_INFINITY;
-        this.#work();
+        this.#turn.run();
       },
       Math.ceil(at - now),
     );
