@@ -19,7 +19,7 @@ import type { Netmap } from "../netmap/netmap.ts";
 import type { Com } from "./control.ts";
 import { DevStats, HwStats, newAdminStats, type RxStats, type TxStats } from "./counters.ts";
 import { pickRing, xmitMbuf } from "./datapath-tx.ts";
-import type { NetmapHooks } from "./netmap-mode.ts";
+import type { EnaNetmap } from "./netmap-mode.ts";
 import { kick } from "./notify.ts";
 import type { MapCache, QueuePair, TxRing } from "./rings.ts";
 import { newRssConfig } from "./rss.ts";
@@ -131,9 +131,7 @@ export class Adapter {
   /** Watchdog time of the transmit batch at hand: one look at the clock serves all its packets. */
   txStamp = 0;
 
-  netmap: NetmapHooks | undefined;
-  /** Released netmap slots wait for the link, the push budget or the device. */
-  netmapTxWaits = false;
+  netmap: EnaNetmap | undefined;
 
   readonly devStats = new DevStats();
   readonly hwStats = new HwStats();

@@ -14,15 +14,13 @@ import { SyncOp } from "../bus/map.ts";
 import { Ifcap } from "../net/ifnet.ts";
 import { Csum, HashType, type Mbuf } from "../net/mbuf.ts";
 import type { Adapter } from "./adapter.ts";
-import { rxRingInNetmap } from "./netmap-mode.ts";
+import { allocRxSlot, returnRxSlot, rxRoom } from "./netmap-rx-slots.ts";
 import { RxOwner, type RxRing } from "./rings.ts";
 
 /** ENA_RX_DESC_BUDGET: descriptors, so that jumbo frames don't starve the refill. */
 const RX_DESC_BUDGET = 256;
 const REFILL_DIVIDER = 8;
 const REFILL_THRESHOLD = 256;
-/** A map holds one buffer: an mbuf's cluster, or a netmap buffer. */
-export const MAX_RX_BUFFER_BYTES = 16384;
 
 /** Answers of `rxPkt` that are no number of descriptors. */
 export const RxError = { TOO_MANY: -1, MALFORMED: -2, BAD_REQ_ID: -3 } as const;
@@ -108,8 +106,9 @@ export function returnRxId(ring: RxRing, id: number): void {
 
 /** ena_rx_cleanup: true when more may be there. */
 export function rxCleanup(adapter: Adapter, ring: RxRing): boolean {
-  if (rxRingInNetmap(adapter, ring.qid)) {
-    adapter.netmap?.na.rxIrq(ring.qid);
+  const { netmap } = adapter;
+  if (netmap?.hasRxRing(ring.qid)) {
+    netmap.na.rxIrq(ring.qid);
     return false;
   }
   let budget = RX_DESC_BUDGET;
@@ -237,17 +236,14 @@ function hashTypeOf(status: number): number {
  */
 export function refillRxBufs(adapter: Adapter, ring: RxRing, num: number): number {
   const { sq } = ring;
-  const { netmap } = adapter;
-  const slots = netmap !== undefined && rxRingInNetmap(adapter, ring.qid) ? netmap : undefined;
+  const alloc = adapter.netmap?.hasRxRing(ring.qid) ? allocRxSlot : allocRxMbuf;
   let i = 0;
   while (i < num && sq.hasSpace(1)) {
     const id = ring.freeIds[ring.nextToUse]!;
     if (ring.owner[id] === RxOwner.DEVICE) throw new Error(`ena: rx id ${id} is posted and free`);
     // A buffer that was prepared and could not be posted the last time is still there.
     if (ring.owner[id] === RxOwner.NONE) {
-      const error =
-        slots === undefined ? allocRxMbuf(adapter, ring, id) : slots.allocRxSlot(adapter, ring, id);
-      if (error !== 0) break;
+      if (alloc(adapter, ring, id) !== 0) break;
       ring.owner[id] = RxOwner.READY;
     }
     rxDesc.write(sq.view, sq.nextDesc(), ring.length[id]!, sq.phase, id, ring.address[id]!);
@@ -289,8 +285,8 @@ export function allocRxMbuf(adapter: Adapter, ring: RxRing, id: number): number 
  */
 export function refillAllRxBufs(adapter: Adapter): void {
   for (const { rx } of adapter.queues) {
-    const inNetmap = rxRingInNetmap(adapter, rx.qid);
-    const wanted = inNetmap ? adapter.netmap!.rxRoom(adapter, rx) : rx.size - 1;
+    const inNetmap = adapter.netmap?.hasRxRing(rx.qid) === true;
+    const wanted = inNetmap ? rxRoom(adapter, rx) : rx.size - 1;
     const got = refillRxBufs(adapter, rx, wanted);
     if (got < wanted) adapter.log.warn({ queue: rx.qid, got, wanted }, "rx ring partly filled");
   }
@@ -302,7 +298,7 @@ export function freeRxBufs(adapter: Adapter, ring: RxRing): void {
   for (let id = 0; id < ring.size; id++) {
     const map = ring.maps[id]!;
     map.busy = false;
-    if (ring.netmapBufIdx[id] !== 0) adapter.netmap?.returnRxSlot(adapter, ring, id);
+    if (ring.netmapBufIdx[id] !== 0) returnRxSlot(adapter, ring, id);
     const m = ring.mbufs[id];
     if (m !== undefined) {
       map.unload();

@@ -23,7 +23,7 @@ import { type DmaMap, SyncOp } from "../bus/map.ts";
 import { mbufByte } from "../net/flow.ts";
 import { Csum, type Mbuf, mCopyData, mLength } from "../net/mbuf.ts";
 import type { Adapter } from "./adapter.ts";
-import { netmapTxReady, txRingInNetmap } from "./netmap-mode.ts";
+import { freeTxSlots } from "./netmap-tx-slots.ts";
 import { txDoorbell } from "./notify.ts";
 import { PKT_MAX_BUFS, type TxRing } from "./rings.ts";
 
@@ -56,8 +56,9 @@ const lengths = new Int32Array(MAX_PIECES);
 
 /** The reason of a refusal may be gone: tells the stack and netmap. */
 export function transmitReady(adapter: Adapter): void {
-  netmapTxReady(adapter);
-  adapter.gate.ready();
+  const { gate, netmap } = adapter;
+  if (adapter.running && adapter.linkUp && gate.hasRoom) netmap?.txReady();
+  gate.ready();
 }
 
 /** The ring of the packet's flow, or the next one that no netmap application has for itself. */
@@ -67,7 +68,7 @@ export function pickRing(adapter: Adapter, m: Mbuf): TxRing | undefined {
   const first = adapter.gate.pick(m, n);
   for (let i = 0; i < n; i++) {
     const { tx } = queues[(first + i) % n]!;
-    if (!txRingInNetmap(adapter, tx.qid)) return tx;
+    if (adapter.netmap?.hasTxRing(tx.qid) !== true) return tx;
   }
   return undefined;
 }
@@ -327,8 +328,9 @@ function txCsum(adapter: Adapter, ring: TxRing, m: Mbuf): boolean {
  * be there. Nonsense from the device asks for a reset and ends the look.
  */
 export function txCleanup(adapter: Adapter, ring: TxRing): boolean {
-  if (txRingInNetmap(adapter, ring.qid)) {
-    adapter.netmap?.na.txIrq(ring.qid);
+  const { netmap } = adapter;
+  if (netmap?.hasTxRing(ring.qid)) {
+    netmap.na.txIrq(ring.qid);
     return false;
   }
   let budget = TX_BUDGET;
@@ -407,13 +409,16 @@ export function txUnload(adapter: Adapter, ring: TxRing, id: number): void {
 
 /** ena_free_tx_bufs: packets whose completion will not come any more. Returns how many. */
 export function freeTxBufs(adapter: Adapter, ring: TxRing): number {
+  const { netmap } = adapter;
   let freed = 0;
   for (let id = 0; id < ring.size; id++) {
     const m = ring.mbufs[id];
-    if (m === undefined) continue;
+    const isOfNetmap = ring.slots !== undefined && ring.slots.used[id] !== 0;
+    if (m === undefined && !isOfNetmap) continue;
     txUnload(adapter, ring, id);
-    m.free();
+    m?.free();
     freed++;
   }
-  return freed + (adapter.netmap?.freeTxSlots(adapter, ring) ?? 0);
+  if (netmap !== undefined) freeTxSlots(netmap, ring);
+  return freed;
 }

@@ -11,7 +11,6 @@ import { nameOf } from "../../shared/ena/names.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
 import type { Adapter } from "./adapter.ts";
 import { transmitReady } from "./datapath-tx.ts";
-import { netmapLinkUp } from "./netmap-mode.ts";
 
 export function onEvent(
   adapter: Adapter,
@@ -65,5 +64,7 @@ function onLinkChange(adapter: Adapter, up: boolean): void {
   if (!up || !adapter.ongoingReset) adapter.ifnet.setLinkState(up);
   if (!up) return;
   transmitReady(adapter);
-  netmapLinkUp(adapter);
+  // Frames may have come while the carrier was down, when nobody was allowed to take them.
+  const { netmap } = adapter;
+  for (const { rx } of adapter.queues) if (netmap?.hasRxRing(rx.qid)) netmap.na.rxIrq(rx.qid);
 }

@@ -26,7 +26,7 @@ import { type Adapter, L2_BYTES, MIN_MTU } from "./adapter.ts";
 import { Com, type DeviceFeatures } from "./control.ts";
 import { countReset } from "./counters.ts";
 import { cleanup } from "./datapath.ts";
-import { MAX_RX_BUFFER_BYTES, refillAllRxBufs } from "./datapath-rx.ts";
+import { refillAllRxBufs } from "./datapath-rx.ts";
 import { transmitReady } from "./datapath-tx.ts";
 import { onEvent } from "./events.ts";
 import { ioVector, MANAGEMENT_VECTOR, unmaskAll } from "./notify.ts";
@@ -38,7 +38,7 @@ import {
   sizeQueues,
   teardownRings,
 } from "./queues.ts";
-import { MapCache, PKT_MAX_BUFS } from "./rings.ts";
+import { MAX_RX_BUFFER_BYTES, MapCache, PKT_MAX_BUFS } from "./rings.ts";
 import { configureRss } from "./rss.ts";
 import { Abandoned } from "./waits.ts";
 

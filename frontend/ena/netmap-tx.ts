@@ -20,10 +20,10 @@ import { copyBytes } from "../../shared/bytes/copy.ts";
 import { distance } from "../../shared/ring/index16.ts";
 import { Errno } from "../bus/errno.ts";
 import { SyncOp } from "../bus/map.ts";
-import type { NativeAdapter } from "../netmap/adapter.ts";
-import { Ns, Txrx } from "../netmap/flags.ts";
+import { Ns } from "../netmap/flags.ts";
 import type { Kring } from "../netmap/kring.ts";
-import { type NetmapRing, nmNext, nmPrev, slotsBetween } from "../netmap/ring.ts";
+import type { NetmapMemory } from "../netmap/memory.ts";
+import { type NetmapRing, nmNext, slotsBetween } from "../netmap/ring.ts";
 import { ringReinit } from "../netmap/sync.ts";
 import type { Adapter } from "./adapter.ts";
 import {
@@ -34,12 +34,16 @@ import {
   txCompReqId,
   txUnload,
 } from "./datapath-tx.ts";
-import type { NetmapHooks } from "./netmap-mode.ts";
+import type { EnaNetmap } from "./netmap-mode.ts";
+import { returnTxSlot, returnTxSlots } from "./netmap-tx-slots.ts";
 import { txDoorbell } from "./notify.ts";
-import { PKT_MAX_BUFS, type TxRing, TxSlots } from "./rings.ts";
+import { PKT_MAX_BUFS, type TxRing, type TxSlots } from "./rings.ts";
 
-/** What txFrame says. WAIT: no room, or the packet is not complete; the slots stay where they are. */
-const Sent = { WAIT: 0, SENT: 1, DROPPED: 2 } as const;
+/**
+ * The answers of txFrame. WAIT: the queue is full or the packet is not complete. HELD: the link or
+ * the push budget has no room. The slots stay where they are on both.
+ */
+const Sent = { WAIT: 0, HELD: 1, SENT: 2, DROPPED: 3 } as const;
 type Sent = (typeof Sent)[keyof typeof Sent];
 
 const NO_BYTES = new Uint8Array(0);
@@ -55,44 +59,16 @@ const buffers: Uint8Array[] = new Array<Uint8Array>(PKT_MAX_BUFS).fill(NO_BYTES)
 const offsets = new Int32Array(PKT_MAX_BUFS);
 const lengths = new Int32Array(PKT_MAX_BUFS);
 
-function hooksOf(adapter: Adapter): NetmapHooks {
-  if (adapter.netmap === undefined) throw new Error("ena: netmap ring without netmap");
-  return adapter.netmap;
-}
-const naOf = (adapter: Adapter): NativeAdapter => hooksOf(adapter).na;
-
-/**
- * ena_netmap_reset_tx_ring: every slot is the application's; what was not sent counts as sent. The
- * rest of a packet that was released in part is not sent either, as there is no such packet any more.
- */
-export function resetTxRing(adapter: Adapter, ring: TxRing): void {
-  const { na, txDropping } = hooksOf(adapter);
-  const kring = na.txRings[ring.qid]!;
-  const { ring: slots } = kring;
-  if (slots !== undefined) {
-    for (let i = kring.nrHwcur; i !== kring.rhead; i = nmNext(i, slots.lim)) {
-      const more = (slots.slotFlags(i) & Ns.MOREFRAG) !== 0;
-      if (!more && txDropping[ring.qid] !== true) {
-        ring.stats.dropped_unsent++;
-        adapter.ifnet.counters.oqdrops++;
-      }
-      txDropping[ring.qid] = more;
-    }
-  }
-  na.reset(Txrx.TX, ring.qid);
-  ring.slots = new TxSlots(ring.size, kring.nkrNumSlots, txDropping[ring.qid] === true);
-}
-
 /**
  * ena_netmap_txsync. 0 where the application's ring is sound: a full queue is no error, what the
  * driver repairs by a reset is none either, and a bad packet is dropped and counted. Else EINVAL,
  * or netmap_ring_reinit's answer.
  */
-export function txsync(adapter: Adapter, kring: Kring): number {
+export function txsync(adapter: Adapter, netmap: EnaNetmap, kring: Kring): number {
   if (kring.rhead >= kring.nkrNumSlots) return ringReinit(kring);
   const ring = adapter.queues[kring.ringId]?.tx;
   if (ring?.slots === undefined || !adapter.running || !adapter.linkUp) {
-    if (kring.nrHwcur !== kring.rhead) adapter.netmapTxWaits = true;
+    if (kring.nrHwcur !== kring.rhead) netmap.txWaits = true;
     return 0;
   }
   const slots = kring.openRing;
@@ -101,7 +77,7 @@ export function txsync(adapter: Adapter, kring: Kring): number {
     ring.stats.bad_slot++;
     return Errno.EINVAL;
   }
-  txFrames(adapter, kring, ring, ring.slots, slots);
+  if (!txFrames(adapter, kring, ring, ring.slots, slots)) netmap.txWaits = true;
   txCleanup(adapter, kring, ring, ring.slots, slots);
   return 0;
 }
@@ -113,12 +89,14 @@ function txFrames(
   ring: TxRing,
   out: TxSlots,
   slots: NetmapRing,
-): void {
+): boolean {
   out.nmSlot = kring.nrHwcur;
   adapter.txStamp = adapter.clock();
   adapter.gate.beginBurst();
+  let sent: Sent = Sent.WAIT;
   while (out.nmSlot !== kring.rhead) {
-    if (txFrame(adapter, kring, ring, out, slots) === Sent.WAIT) break;
+    sent = txFrame(adapter, kring, ring, out, slots);
+    if (sent === Sent.WAIT || sent === Sent.HELD) break;
   }
   kring.nrHwcur = out.nmSlot;
   if (ring.sq.isDoorbellDue) txDoorbell(ring);
@@ -126,6 +104,7 @@ function txFrames(
     ring.running = false;
     ring.stats.queue_stops++;
   }
+  return sent !== Sent.HELD;
 }
 
 /** Slots and descriptors for the largest packet. Without, the watchdog is stricter with the ring. */
@@ -141,6 +120,7 @@ function txFrame(
   slots: NetmapRing,
 ): Sent {
   const { sq, stats } = ring;
+  const { memory } = kring.na;
   if (out.dropping || !readPacket(adapter, kring, out, slots)) {
     return dropPacket(adapter, ring, out, slots, kring.rhead);
   }
@@ -150,8 +130,7 @@ function txFrame(
   if (refused === Errno.EMSGSIZE) return dropPacket(adapter, ring, out, slots, kring.rhead);
   if (refused !== 0) {
     // The slots stay, and transmitReady comes back to them.
-    adapter.netmapTxWaits = true;
-    return Sent.WAIT;
+    return Sent.HELD;
   }
   // Some devices want a meta descriptor before every packet.
   const descs = pkt.slots + (sq.llq?.disableMetaCaching === true ? 1 : 0);
@@ -166,7 +145,7 @@ function txFrame(
   }
   const headerLength = sq.llq === undefined ? 0 : Math.min(bytes, sq.llq.headerRoom);
   const map = ring.maps[id]!;
-  const pieces = txMapSlots(adapter, headerLength);
+  const pieces = txMapSlots(memory, headerLength);
   if (pieces > 0 && map.loadPieces(buffers, offsets, lengths, pieces) !== 0) {
     stats.dma_mapping_err++;
     return dropPacket(adapter, ring, out, slots, kring.rhead);
@@ -177,7 +156,7 @@ function txFrame(
     map.busy = true;
   }
   const start = sq.cursor.head;
-  if (headerLength > 0) pushHeader(adapter, ring, headerLength);
+  if (headerLength > 0) pushHeader(memory, ring, headerLength);
   prepareTxPlain(ring, id, map, pieces > 0 ? map.segmentCount : 0, headerLength);
   takeSlots(out, slots, id);
   const entries = distance(start, sq.cursor.head);
@@ -192,7 +171,7 @@ function txFrame(
  * ever be sent.
  */
 function readPacket(adapter: Adapter, kring: Kring, out: TxSlots, slots: NetmapRing): boolean {
-  const { memory } = naOf(adapter);
+  const { memory } = kring.na;
   const most = Math.min(adapter.maxTxSgl, PKT_MAX_BUFS);
   let count = 0;
   let bytes = 0;
@@ -205,7 +184,7 @@ function readPacket(adapter: Adapter, kring: Kring, out: TxSlots, slots: NetmapR
     const bufIdx = slots.bufIdx(slot);
     const length = slots.len(slot);
     if (!memory.isBuffer(bufIdx)) {
-      naOf(adapter).badSlot(kring, slot, bufIdx);
+      kring.na.badSlot(kring, slot, bufIdx);
       return false;
     }
     if (length > memory.bufSize) return false;
@@ -225,8 +204,7 @@ function readPacket(adapter: Adapter, kring: Kring, out: TxSlots, slots: NetmapR
  * ena_netmap_tx_map_slots: lists what of the packet lies behind its first `skip` bytes, which go in
  * the pushed header, for the map. Returns the pieces: fewer than slots where a slot is all header.
  */
-function txMapSlots(adapter: Adapter, skip: number): number {
-  const { memory } = naOf(adapter);
+function txMapSlots(memory: NetmapMemory, skip: number): number {
   let left = skip;
   let pieces = 0;
   for (let i = 0; i < pkt.slots; i++) {
@@ -243,8 +221,7 @@ function txMapSlots(adapter: Adapter, skip: number): number {
 }
 
 /** ena_netmap_copy_data: the packet's first bytes, from as many slots as they lie in, one after another. */
-function pushHeader(adapter: Adapter, ring: TxRing, headerLength: number): void {
-  const { memory } = naOf(adapter);
+function pushHeader(memory: NetmapMemory, ring: TxRing, headerLength: number): void {
   const { sq } = ring;
   if (headerLength > pkt.lengths[0]!) ring.stats.llq_buffer_copy++;
   let done = 0;
@@ -306,7 +283,7 @@ function txCleanup(
   slots: NetmapRing,
 ): void {
   out.nmSlot = kring.nrHwtail;
-  for (let i = 0; i < out.droppedCount; i++) returnSlot(ring, out, slots, out.dropped[i]!);
+  for (let i = 0; i < out.droppedCount; i++) returnTxSlot(ring, out, slots, out.dropped[i]!);
   out.droppedCount = 0;
   let entries = 0;
   let any = false;
@@ -346,53 +323,5 @@ function txCleanOne(
   id: number,
 ): void {
   txUnload(adapter, ring, id);
-  const base = id * PKT_MAX_BUFS;
-  const used = out.used[id]!;
-  out.used[id] = 0;
-  for (let i = 0; i < used; i++) returnSlot(ring, out, slots, out.bufIdx[base + i]!);
-}
-
-function returnSlot(ring: TxRing, out: TxSlots, slots: NetmapRing, bufIdx: number): void {
-  if (out.slotsOut === 0) throw new Error(`ena: tx queue ${ring.qid} gives back an untaken slot`);
-  const slot = nmNext(out.nmSlot, slots.lim);
-  if (slots.bufIdx(slot) !== 0) {
-    // Never taken by us: its buffer would be lost. Else an application wrote there, see netmap-rx.ts.
-    if (out.slotTaken[slot] !== 1) {
-      throw new Error(
-        `ena: tx queue ${ring.qid} slot ${slot} already has buffer ${slots.bufIdx(slot)}`,
-      );
-    }
-    ring.stats.bad_slot++;
-  }
-  out.slotTaken[slot] = 0;
-  slots.setBufIdx(slot, bufIdx);
-  slots.setSlotFlags(slot, Ns.BUF_CHANGED);
-  out.slotsOut--;
-  out.nmSlot = slot;
-}
-
-/**
- * For a ring that goes: buffers of packets in flight return to their slots, which the original
- * forgets. Returns the packets whose completion will not come.
- */
-export function freeTxSlots(adapter: Adapter, ring: TxRing): number {
-  const out = ring.slots;
-  if (out === undefined) return 0;
-  hooksOf(adapter).txDropping[ring.qid] = out.dropping;
-  if (out.slotsOut === 0) return 0;
-  const kring = naOf(adapter).txRings[ring.qid]!;
-  const slots = kring.openRing;
-  out.nmSlot = kring.nrHwtail;
-  let packets = 0;
-  for (let id = 0; id < ring.size; id++) {
-    if (out.used[id] === 0) continue;
-    txCleanOne(adapter, ring, out, slots, id);
-    packets++;
-  }
-  if (out.slotsOut !== 0) throw new Error(`ena: tx queue ${ring.qid} lost ${out.slotsOut} slots`);
-  if (nmNext(out.nmSlot, slots.lim) !== kring.nrHwcur) {
-    throw new Error(`ena: tx queue ${ring.qid} has slots that nobody has`);
-  }
-  kring.nrHwtail = nmPrev(kring.nrHwcur, slots.lim);
-  return packets;
+  returnTxSlots(ring, out, slots, id);
 }

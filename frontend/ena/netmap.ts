@@ -19,33 +19,27 @@ import type { Kring } from "../netmap/kring.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import { type Adapter, L2_BYTES } from "./adapter.ts";
 import { down, resetTask, up } from "./lifecycle.ts";
-import { allocRxSlot, resetRxRing, returnRxSlot, rxRoom, rxsync } from "./netmap-rx.ts";
-import { freeTxSlots, resetTxRing, txsync } from "./netmap-tx.ts";
+import { EnaNetmap } from "./netmap-mode.ts";
+import { rxsync } from "./netmap-rx.ts";
+import { txsync } from "./netmap-tx.ts";
 import { Abandoned } from "./waits.ts";
 
 /** ena_netmap_attach, once the device has told its queues. Throws NetmapError. */
 export function netmapAttach(adapter: Adapter, netmap: Netmap): void {
-  const na = netmap.attach({
-    ifnet: adapter.ifnet,
-    flags: Naf.MOREFRAG,
-    ...sizes(adapter),
-    rxBufMaxsize: netmap.memory.bufSize,
-    register: (_na, on) => adapter.lock.run(() => register(adapter, on)),
-    txsync: (kring) => txsync(adapter, kring),
-    rxsync: (kring) => rxsync(adapter, kring),
-    config: (port) => config(adapter, port),
-  });
+  const state: EnaNetmap = new EnaNetmap(
+    netmap.attach({
+      ifnet: adapter.ifnet,
+      flags: Naf.MOREFRAG,
+      ...sizes(adapter),
+      rxBufMaxsize: netmap.memory.bufSize,
+      register: (_na, on) => adapter.lock.run(() => register(adapter, on)),
+      txsync: (kring) => txsync(adapter, state, kring),
+      rxsync: (kring) => rxsync(adapter, kring),
+      config: (port) => config(adapter, port),
+    }),
+  );
   adapter.ifnet.capabilities |= Ifcap.NETMAP;
-  adapter.netmap = {
-    na,
-    txDropping: [],
-    resetRxRing,
-    resetTxRing,
-    rxRoom,
-    allocRxSlot,
-    returnRxSlot,
-    freeTxSlots,
-  };
+  adapter.netmap = state;
 }
 
 /** The driver goes: open ports show errors from here on. The interface is down. */

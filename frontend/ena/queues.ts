@@ -16,7 +16,8 @@ import { RxStats, TxStats } from "./counters.ts";
 import { freeRxBufs } from "./datapath-rx.ts";
 import { freeTxBufs } from "./datapath-tx.ts";
 import { IoCq, IoSq } from "./memory.ts";
-import { rxRingInNetmap, txRingInNetmap } from "./netmap-mode.ts";
+import { resetRxRing } from "./netmap-rx-slots.ts";
+import { resetTxRing } from "./netmap-tx-slots.ts";
 import { ioVector } from "./notify.ts";
 import { PKT_MAX_BUFS, type QueuePair, RxRing, TxRing } from "./rings.ts";
 
@@ -193,9 +194,10 @@ function setupRings(adapter: Adapter, com: Com, txSize: number, rxSize: number):
       throw error;
     }
   }
+  const { netmap } = adapter;
   for (const { tx, rx } of adapter.queues) {
-    if (txRingInNetmap(adapter, tx.qid)) adapter.netmap?.resetTxRing(adapter, tx);
-    if (rxRingInNetmap(adapter, rx.qid)) adapter.netmap?.resetRxRing(adapter, rx);
+    if (netmap?.hasTxRing(tx.qid)) resetTxRing(netmap, tx);
+    if (netmap?.hasRxRing(rx.qid)) resetRxRing(netmap, rx);
   }
 }
 

@@ -19,6 +19,8 @@ import type { IoCq, IoSq } from "./memory.ts";
 
 /** ENA_PKT_MAX_BUFS: descriptors of one packet, whatever the device would take. */
 export const PKT_MAX_BUFS = 19;
+/** A receive map holds one buffer: an mbuf's cluster, or a netmap buffer. */
+export const MAX_RX_BUFFER_BYTES = 16384;
 
 /** Maps are costly to make and rings come and go with every reset: they are kept for the next. */
 export class MapCache {

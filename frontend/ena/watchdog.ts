@@ -8,7 +8,6 @@ import { RX_CDESC_SIZE, rxCdesc, TX_CDESC_SIZE, txCdesc } from "../../shared/ena
 import { ResetReason } from "../../shared/ena/registers.ts";
 import type { Adapter } from "./adapter.ts";
 import { scheduleCleanup } from "./datapath.ts";
-import { txRingInNetmap } from "./netmap-mode.ts";
 import type { RxRing, TxRing } from "./rings.ts";
 
 /** ENA_MAX_NO_INTERRUPT_ITERATIONS: ticks with completions and never an interrupt. */
@@ -65,7 +64,7 @@ function checkTxRing(adapter: Adapter, ring: TxRing): boolean {
   const { view, cursor } = ring.cq;
   const there = txCdesc.phase(view, cursor.slot * TX_CDESC_SIZE) === cursor.phase;
   // An application takes its completions when it syncs. That it does not is no fault of the device.
-  if (there && ring.firstInterrupt && txRingInNetmap(adapter, ring.qid)) return false;
+  if (there && ring.firstInterrupt && adapter.netmap?.hasTxRing(ring.qid)) return false;
   let missed = 0;
   for (let id = 0; id < ring.size; id++) {
     const stamp = ring.stamps[id]!;

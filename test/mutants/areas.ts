@@ -28,7 +28,9 @@ export const AREAS: Readonly<Record<string, readonly string[]>> = {
     "frontend/netmap/pipe.ts",
     "frontend/netmap/shared-port.ts",
     "frontend/ena/netmap-rx.ts",
+    "frontend/ena/netmap-rx-slots.ts",
     "frontend/ena/netmap-tx.ts",
+    "frontend/ena/netmap-tx-slots.ts",
   ],
   "ena-driver": [
     "frontend/ena/datapath.ts",

@@ -18,6 +18,7 @@ export interface Mutant {
 export const SEED_TEST = "test/seed/ena-netmap.test.ts";
 
 const RX = "frontend/ena/netmap-rx.ts";
+const RX_SLOTS = "frontend/ena/netmap-rx-slots.ts";
 const MODE = "frontend/ena/netmap-mode.ts";
 const DATAPATH_RX = "frontend/ena/datapath-rx.ts";
 const DATAPATH_TX = "frontend/ena/datapath-tx.ts";
@@ -26,7 +27,7 @@ const QUEUES = "frontend/ena/queues.ts";
 export const mutants: readonly Mutant[] = [
   {
     row: "E1",
-    file: RX,
+    file: RX_SLOTS,
     search: "Math.min(released - 1, ring.sq.freeEntries())",
     replace: "Math.min(released - 2, ring.sq.freeEntries())",
     breaks: "the first fill is one buffer short",
@@ -34,22 +35,23 @@ export const mutants: readonly Mutant[] = [
   {
     row: "E2",
     file: QUEUES,
-    search: "if (rxRingInNetmap(adapter, rx.qid)) adapter.netmap?.resetRxRing(adapter, rx);",
-    replace: "adapter.netmap?.resetRxRing(adapter, rx);",
+    search: "if (netmap?.hasRxRing(rx.qid)) resetRxRing(netmap, rx);",
+    replace: "if (netmap !== undefined) resetRxRing(netmap, rx);",
     breaks: "every ring is reset in netmap",
   },
   {
     row: "E3",
     file: DATAPATH_RX,
-    search: "const slots = netmap !== undefined && rxRingInNetmap",
-    replace: "const slots = netmap === undefined && rxRingInNetmap",
+    search: "adapter.netmap?.hasRxRing(ring.qid) ? allocRxSlot : allocRxMbuf",
+    replace: "allocRxMbuf",
     breaks: "refill always takes mbufs",
   },
   {
     row: "E4",
     file: MODE,
-    search: "if (netmap === undefined || (ifnet.capEnable & Ifcap.NETMAP) === 0) return false;",
-    replace: "if (netmap === undefined || ifnet.capEnable < 0) return false;",
+    search:
+      "if (na.ifnet === undefined || (na.ifnet.capEnable & Ifcap.NETMAP) === 0) return false;",
+    replace: "if (na.ifnet === undefined || na.ifnet.capEnable < 0) return false;",
     breaks: "the capability is not looked at",
   },
   {
@@ -61,77 +63,77 @@ export const mutants: readonly Mutant[] = [
   },
   {
     row: "E6",
-    file: RX,
+    file: RX_SLOTS,
     search: "ring.nicCur = nmNext(ring.nicCur, slots.lim);",
     replace: "ring.nicCur = nmNext(nmNext(ring.nicCur, slots.lim), slots.lim);",
     breaks: "a call takes two slots",
   },
   {
     row: "E7",
-    file: RX,
-    search: "naOf(adapter).rxRings[ring.qid]",
-    replace: "naOf(adapter).rxRings[0]",
+    file: RX_SLOTS,
+    search: "adapter.netmap?.na.rxRings[ring.qid]",
+    replace: "adapter.netmap?.na.rxRings[0]",
     breaks: "every queue fills ring 0",
   },
   {
     row: "E8",
-    file: RX,
+    file: RX_SLOTS,
     search: "if (slots === undefined) return Errno.EFAULT;",
     replace: "if (slots === undefined) return 0;",
     breaks: "a ring that is not open seems to give a buffer",
   },
   {
     row: "E9",
-    file: RX,
+    file: RX_SLOTS,
     search: "slots.setBufIdx(ring.nicCur, 0);",
     replace: "",
     breaks: "the slot keeps the buffer that the device has",
   },
   {
     row: "E10",
-    file: RX,
+    file: RX_SLOTS,
     search: "if (releasedSlots(kring, ring) <= 1) return Errno.ENOMEM;",
     replace: "if (releasedSlots(kring, ring) <= 0) return Errno.ENOMEM;",
     breaks: "the last slot is taken too",
   },
   {
     row: "E11",
-    file: RX,
+    file: RX_SLOTS,
     search: "map.sync(SyncOp.PREREAD);",
     replace: "",
     breaks: "no PREREAD",
   },
   {
     row: "E12",
-    file: RX,
+    file: RX_SLOTS,
     search: "ring.netmapBufIdx[id] = bufIdx;",
     replace: "ring.netmapBufIdx[id] = bufIdx + 1;",
     breaks: "another buffer is remembered",
   },
   {
     row: "E13",
-    file: RX,
+    file: RX_SLOTS,
     search: "ring.address[id] = map.segmentAddress(0);",
     replace: "ring.address[id] = map.segmentAddress(0) + 64;",
     breaks: "the descriptor has another address",
   },
   {
     row: "E14",
-    file: RX,
+    file: RX_SLOTS,
     search: "if (ring.netmapBufIdx[id] !== 0) return 0;",
     replace: "",
     breaks: "a second slot is taken for the same id",
   },
   {
     row: "E15",
-    file: RX,
+    file: RX_SLOTS,
     search: "slots.setSlotFlags(slot, Ns.BUF_CHANGED);",
     replace: "",
     breaks: "the application is not told of the other buffer",
   },
   {
     row: "E16",
-    file: RX,
+    file: RX_SLOTS,
     search: "if (slots.bufIdx(slot) !== 0) {",
     replace: "if (slots.bufIdx(slot) < 0) {",
     breaks: "an occupied slot is overwritten",
@@ -209,23 +211,23 @@ export const mutants: readonly Mutant[] = [
   },
   {
     row: "E27",
-    file: RX,
-    search: "const room = rxRoom(adapter, ring);",
+    file: RX_SLOTS,
+    search: "const released = releasedSlots(kringOf(adapter, ring), ring);",
     replace:
-      "const kring = kringOf(adapter, ring);\n  const room = slotsBetween(ring.nicCur, kring.rhead, kring.nkrNumSlots) - 1;",
+      "const kring = kringOf(adapter, ring);\n  const released = slotsBetween(ring.nicCur, kring.rhead, kring.nkrNumSlots);",
     breaks: "a drained ring whose slots are all released gets nothing",
   },
   {
     row: "E28",
     file: DATAPATH_TX,
-    search: "if (!txRingInNetmap(adapter, tx.qid)) return tx;",
+    search: "if (adapter.netmap?.hasTxRing(tx.qid) !== true) return tx;",
     replace: "return tx;",
     breaks: "the stack sends on an application's ring",
   },
   {
     row: "E29",
     file: DATAPATH_RX,
-    search: "adapter.netmap?.returnRxSlot(adapter, ring, id);",
+    search: "if (ring.netmapBufIdx[id] !== 0) returnRxSlot(adapter, ring, id);",
     replace: "ring.netmapBufIdx[id] = 0;",
     breaks: "buffers with the device are forgotten",
   },

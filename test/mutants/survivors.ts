@@ -61,8 +61,8 @@ const edits: readonly Omit<Mutant, "test">[] = [
   },
   {
     row: "mutant-M11",
-    file: TX,
-    search: "hooksOf(adapter).txDropping[ring.qid] = out.dropping;",
+    file: "frontend/ena/netmap-tx-slots.ts",
+    search: "txDropping[ring.qid] = out.dropping;",
     replace: "",
     breaks: "the rest of a dropped packet goes out after down and up",
   },

@@ -7,13 +7,8 @@ import { Errno } from "../../frontend/bus/errno.ts";
 import { DmaMap, SyncOp } from "../../frontend/bus/map.ts";
 import { type allocRxMbuf, freeRxBufs, refillRxBufs } from "../../frontend/ena/datapath-rx.ts";
 import { IoSq } from "../../frontend/ena/memory.ts";
-import {
-  allocRxSlot,
-  freeRxSlot,
-  MAX_FRAMES_PER_SYNC,
-  rxFrame,
-  rxLoadDesc,
-} from "../../frontend/ena/netmap-rx.ts";
+import { MAX_FRAMES_PER_SYNC, rxFrame, rxLoadDesc } from "../../frontend/ena/netmap-rx.ts";
+import { allocRxSlot, freeRxSlot } from "../../frontend/ena/netmap-rx-slots.ts";
 import { RxOwner } from "../../frontend/ena/rings.ts";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
 import type { NmPort } from "../../frontend/netmap/descriptor.ts";

@@ -6,8 +6,7 @@ import { describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { DmaMap } from "../../frontend/bus/map.ts";
 import { cleanup } from "../../frontend/ena/datapath.ts";
-import { rxRingInNetmap } from "../../frontend/ena/netmap-mode.ts";
-import { allocRxSlot, freeRxSlot } from "../../frontend/ena/netmap-rx.ts";
+import { allocRxSlot, freeRxSlot } from "../../frontend/ena/netmap-rx-slots.ts";
 import type { NmPort } from "../../frontend/netmap/descriptor.ts";
 import { Naf, Ns, Poll, RingMode } from "../../frontend/netmap/flags.ts";
 import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
@@ -116,9 +115,9 @@ describe("attach and register", () => {
 
   test("ring_in_netmap: krings of an adapter that is not native are not ours", async () => {
     const { pair } = await stage();
-    expect(rxRingInNetmap(pair.adapter, 0)).toBe(true);
+    expect(pair.adapter.netmap?.hasRxRing(0)).toBe(true);
     pair.na.flags &= ~Naf.NATIVE;
-    expect(rxRingInNetmap(pair.adapter, 0)).toBe(false);
+    expect(pair.adapter.netmap?.hasRxRing(0)).toBe(false);
     pair.na.flags |= Naf.NATIVE;
   });
 });

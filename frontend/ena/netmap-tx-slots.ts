@@ -1,0 +1,82 @@
+/**
+ * Native netmap, transmit: buffers back to slots. Set-up and teardown of rings use it, and txsync,
+ * whose file netmap-tx.ts draws the ring.
+ *
+ * After ena_netmap.c (amzn-drivers: kernel/fbsd/ena).
+ */
+import { Ns, Txrx } from "../netmap/flags.ts";
+import { type NetmapRing, nmNext, nmPrev } from "../netmap/ring.ts";
+import type { EnaNetmap } from "./netmap-mode.ts";
+import { PKT_MAX_BUFS, type TxRing, TxSlots } from "./rings.ts";
+
+/**
+ * ena_netmap_reset_tx_ring: every slot is the application's; what was not sent counts as sent. The
+ * rest of a packet that was released in part is not sent either, as there is no such packet any more.
+ */
+export function resetTxRing(netmap: EnaNetmap, ring: TxRing): void {
+  const { na, txDropping } = netmap;
+  const kring = na.txRings[ring.qid]!;
+  const { ring: slots } = kring;
+  let isDropping = txDropping[ring.qid] === true;
+  if (slots !== undefined) {
+    for (let i = kring.nrHwcur; i !== kring.rhead; i = nmNext(i, slots.lim)) {
+      const more = (slots.slotFlags(i) & Ns.MOREFRAG) !== 0;
+      if (!more && !isDropping) {
+        ring.stats.dropped_unsent++;
+        if (na.ifnet !== undefined) na.ifnet.counters.oqdrops++;
+      }
+      isDropping = more;
+    }
+  }
+  txDropping[ring.qid] = isDropping;
+  na.reset(Txrx.TX, ring.qid);
+  ring.slots = new TxSlots(ring.size, kring.nkrNumSlots, isDropping);
+}
+
+/** A buffer returns to the next empty slot. */
+export function returnTxSlot(ring: TxRing, out: TxSlots, slots: NetmapRing, bufIdx: number): void {
+  if (out.slotsOut === 0) throw new Error(`ena: tx queue ${ring.qid} gives back an untaken slot`);
+  const slot = nmNext(out.nmSlot, slots.lim);
+  if (slots.bufIdx(slot) !== 0) {
+    // Never taken by us: its buffer would be lost. Else an application wrote there, see takeBackSlot.
+    if (out.slotTaken[slot] !== 1) {
+      throw new Error(
+        `ena: tx queue ${ring.qid} slot ${slot} already has buffer ${slots.bufIdx(slot)}`,
+      );
+    }
+    ring.stats.bad_slot++;
+  }
+  out.slotTaken[slot] = 0;
+  slots.setBufIdx(slot, bufIdx);
+  slots.setSlotFlags(slot, Ns.BUF_CHANGED);
+  out.slotsOut--;
+  out.nmSlot = slot;
+}
+
+/** All buffers of a packet. */
+export function returnTxSlots(ring: TxRing, out: TxSlots, slots: NetmapRing, id: number): void {
+  const base = id * PKT_MAX_BUFS;
+  const used = out.used[id]!;
+  out.used[id] = 0;
+  for (let i = 0; i < used; i++) returnTxSlot(ring, out, slots, out.bufIdx[base + i]!);
+}
+
+/**
+ * For a ring that goes: buffers of packets in flight, which are unmapped already, return to their
+ * slots. The original forgets them.
+ */
+export function freeTxSlots({ na, txDropping }: EnaNetmap, ring: TxRing): void {
+  const out = ring.slots;
+  if (out === undefined) return;
+  txDropping[ring.qid] = out.dropping;
+  if (out.slotsOut === 0) return;
+  const kring = na.txRings[ring.qid]!;
+  const slots = kring.openRing;
+  out.nmSlot = kring.nrHwtail;
+  for (let id = 0; id < ring.size; id++) returnTxSlots(ring, out, slots, id);
+  if (out.slotsOut !== 0) throw new Error(`ena: tx queue ${ring.qid} lost ${out.slotsOut} slots`);
+  if (nmNext(out.nmSlot, slots.lim) !== kring.nrHwcur) {
+    throw new Error(`ena: tx queue ${ring.qid} has slots that nobody has`);
+  }
+  kring.nrHwtail = nmPrev(kring.nrHwcur, slots.lim);
+}
