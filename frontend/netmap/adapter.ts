@@ -1,13 +1,13 @@
 /**
- * netmap_adapter: one port as the core sees it, whatever stands behind.
+ * netmap_adapter: one port as the core sees it, independent of its implementation.
  *
  *   registration ──► kringsCreate, register(on)     ┐
  *   poll, sync   ──► txsync, rxsync (per kring)     │ the adapter does these
  *                    config                         ┘
  *   driver       ──► reset, rxIrq, txIrq, setNativeFlags, clearNativeFlags   the core does these
  *
- * A driver does not extend this class: it hands its callbacks to `Netmap.attach` (netmap_attach).
- * Pipes, monitors, VALE ports and the emulated adapter extend it.
+ * Pipes, monitors, VALE ports and the emulated adapter extend this class. A driver does not: it
+ * passes its callbacks to `Netmap.attach` (netmap_attach).
  *
  * Source: netmap: sys/dev/netmap/netmap_kern.h, netmap.c, "driver support routines".
  */
@@ -34,38 +34,38 @@ import { type NetmapMemory, RESERVED_BUFFERS } from "./memory.ts";
 import { NetmapRing, nmPrev } from "./ring.ts";
 import { SelInfo } from "./wait.ts";
 
-/** Sizes as nm_config tells them. */
+/** Sizes as nm_config reports them. */
 export interface NmConfig {
   readonly numTxRings: number;
   readonly numTxDesc: number;
   readonly numRxRings: number;
   readonly numRxDesc: number;
-  /** Most bytes that the NIC puts into one slot. */
+  /** Largest number of bytes that the NIC writes into one slot. */
   readonly rxBufMaxsize: number;
 }
 
-/** Counted where it happens; frames, unless it says otherwise. */
+/** Counters of a port. They count frames, unless the comment names another unit. */
 export class NetmapCounters {
-  /** Calls of netmap_ring_reinit: an application wrote nonsense. */
+  /** Calls of netmap_ring_reinit, after an application wrote invalid values into a ring. */
   ringReinits = 0;
-  /** Times that a slot of the application's named no buffer. */
+  /** Slots of the application that named no buffer. */
   badSlots = 0;
-  // The stack's frames, on their way to a host ring.
+  // Frames from the stack to a host ring.
   hostDropOff = 0;
   hostDropTooLong = 0;
   hostDropCsum = 0;
   hostDropTso = 0;
   hostDropFull = 0;
-  // The application's frames, on their way to the stack.
+  // Frames from the application to the stack.
   toHostDropLength = 0;
   toHostDropNoMbuf = 0;
 }
 
-/** Lines about an application's mistakes: one at once, then at most one in so long for each port. */
+/** Shortest time (ms) between two log lines about mistakes of one port's application. */
 const COMPLAINT_MS = 60_000;
-/** Page size: what netmap takes for a driver that does not say how much fits a slot. */
+/** Page size: netmap's default for the bytes that a driver writes into one slot. */
 const DEFAULT_RX_BUF = 4096;
-/** Frames towards the stack within one sync. */
+/** Most frames that go to the stack within one sync. */
 const UP_LIMIT = 4096;
 
 export abstract class NetmapAdapter {
@@ -81,30 +81,30 @@ export abstract class NetmapAdapter {
   numHostRxRings = 0;
   rxBufMaxsize: number;
   memory: NetmapMemory;
-  /** What `memory` goes back to when the last registration ends. */
+  /** The region to which `memory` returns when the last registration ends. */
   memoryPrev: NetmapMemory | undefined = undefined;
-  /** A region that was made for this port, and goes with it. */
+  /** A region that was created for this port and is freed with it. */
   ownMemory: NetmapMemory | undefined = undefined;
-  /** NIC rings, then host rings. Empty while nobody has the port open. */
+  /** NIC rings, then host rings. Empty while the port is not open. */
   txRings: Kring[] = [];
   rxRings: Kring[] = [];
   activeFds = 0;
-  /** Users bound to more than one ring, by Txrx; they sleep on `si`. */
+  /** Number of users bound to more than one ring, by Txrx. They sleep on `si`. */
   readonly siUsers = [0, 0];
   readonly si = [new SelInfo(), new SelInfo()];
   refs = 0;
   nmNotify: NmNotify = notifyUsers;
-  /** Numbers the monitors of this port. */
+  /** Number of monitors created for this port, for their names. */
   monitorId = 0;
-  /** Masters of the pipes that have this port for a base. */
+  /** Master ends of the pipes whose base is this port. */
   readonly pipes = new Map<string, NetmapAdapter>();
   /** Bytes of a virtio-net header before each frame: 0, 10 or 12. VALE only. */
   virtHdrLen = 0;
   readonly counters = new NetmapCounters();
-  /** Where the application's mistakes are told. */
+  /** Receives the mistakes of the application. */
   log: Logger = silentLogger;
   #nextComplaint = Number.NEGATIVE_INFINITY;
-  /** The driver's transmit and the stack's input, while we stand in for one of them. */
+  /** The driver's transmit and the stack's input, while netmap replaces one of them. */
   protected driversTransmit: Ifnet["transmit"] | undefined = undefined;
   protected stacksInput: ((m: Mbuf) => void) | undefined = undefined;
   #hook: Ifnet["transmit"] | undefined = undefined;
@@ -124,22 +124,22 @@ export abstract class NetmapAdapter {
     this.memory = memory;
   }
 
-  /** 0, or an errno. Runs in the data path: no await, no allocation. */
+  /** nm_sync. Returns 0 or an errno. It runs on the data path: no await, no allocation. */
   abstract txsync(kring: Kring, flags: number): number;
   abstract rxsync(kring: Kring, flags: number): number;
 
   /**
-   * nm_register: rings whose pending mode differs go into or out of netmap mode. 0 or an errno;
-   * may take its time, the rings being locked meanwhile.
+   * nm_register: rings whose pending mode differs enter or leave netmap mode. Resolves to 0 or an
+   * errno. It may take time; the rings are locked meanwhile.
    */
   abstract register(on: boolean): number | Promise<number>;
 
-  /** nm_config: sizes may have changed. Undefined: they are what they were. */
+  /** nm_config: returns the new sizes, or undefined when they have not changed. */
   config(): NmConfig | undefined {
     return undefined;
   }
 
-  /** The last reference is gone. */
+  /** Called when the last reference is gone. */
   dtor(): void {}
 
   get hasHostRings(): boolean {
@@ -167,11 +167,11 @@ export abstract class NetmapAdapter {
   ndesc(t: Txrx): number {
     return t === Txrx.TX ? this.numTxDesc : this.numRxDesc;
   }
-  /** Rings that can be opened. */
+  /** Number of rings that can be opened. */
   realRings(t: Txrx): number {
     return this.nrings(t) + (this.hasHostRings ? this.hostRings(t) : 0);
   }
-  /** With the one that stands in for a host ring where there is none. */
+  /** Number of all rings, including the placeholder of a missing host ring. */
   allRings(t: Txrx): number {
     return Math.max(this.nrings(t) + 1, this.realRings(t));
   }
@@ -183,14 +183,14 @@ export abstract class NetmapAdapter {
     return kring !== undefined && kring.nrMode === RingMode.ON ? kring : undefined;
   }
 
-  /** netmap_attach_common: what every kind of port does once its flags are set. */
+  /** netmap_attach_common: initialisation of every kind of port, after its flags are set. */
   protected attachCommon(): void {
     if (!this.hasHostRings) return;
     if (this.numHostTxRings === 0) this.numHostTxRings = 1;
     if (this.numHostRxRings === 0) this.numHostRxRings = 1;
   }
 
-  /** netmap_update_config. True when sizes changed under open rings, which keep the old ones. */
+  /** netmap_update_config. True when sizes changed while rings are open; these keep the old sizes. */
   updateConfig(): boolean {
     if (this.ifnet !== undefined) this.name = this.ifnet.name;
     const c = this.config();
@@ -213,7 +213,7 @@ export abstract class NetmapAdapter {
     return false;
   }
 
-  /** nm_krings_create: 0 or an errno. What exists already stays. */
+  /** nm_krings_create: returns 0 or an errno. Existing krings stay. */
   kringsCreate(): number {
     if (this.txRings.length > 0) return 0;
     for (const t of [Txrx.RX, Txrx.TX]) {
@@ -241,7 +241,7 @@ export abstract class NetmapAdapter {
     this.rxRings = [];
   }
 
-  /** netmap_mem_rings_create: shared rings for the krings that are used or needed. 0 or ENOMEM. */
+  /** netmap_mem_rings_create: shared rings for krings that are used or needed. Returns 0 or ENOMEM. */
   ringsCreate(): number {
     for (const t of [Txrx.RX, Txrx.TX]) {
       for (const kring of this.krings(t)) {
@@ -283,7 +283,7 @@ export abstract class NetmapAdapter {
     return 0;
   }
 
-  /** netmap_mem_rings_delete: shared rings that nobody uses or needs any more. */
+  /** netmap_mem_rings_delete: frees shared rings that are neither used nor needed any more. */
   ringsDelete(): void {
     for (const t of [Txrx.RX, Txrx.TX]) {
       for (const kring of this.krings(t)) {
@@ -319,7 +319,7 @@ export abstract class NetmapAdapter {
     }
   }
 
-  /** netmap_set_all_rings: while `stopped` no ring is synced. Wakes sleepers when it is over. */
+  /** netmap_set_all_rings: while `stopped`, no ring is synced. Clearing it wakes sleepers. */
   setAllRings(stopped: Stopped): void {
     for (const t of [Txrx.RX, Txrx.TX]) {
       const krings = this.krings(t);
@@ -332,8 +332,8 @@ export abstract class NetmapAdapter {
   }
 
   /**
-   * nm_set_native_flags: the interface is in netmap mode and its transmit is ours. Drivers call it
-   * from nm_register; only the first registration changes anything.
+   * nm_set_native_flags: puts the interface into netmap mode, and netmap's transmit in place of the
+   * driver's. Drivers call it from nm_register. Only the first registration changes anything.
    */
   setNativeFlags(): void {
     if (this.activeFds > 0) return;
@@ -341,7 +341,7 @@ export abstract class NetmapAdapter {
     this.catchTransmit();
   }
 
-  /** nm_clear_native_flags: likewise for the last. */
+  /** nm_clear_native_flags: undoes it. Only the end of the last registration changes anything. */
   clearNativeFlags(): void {
     if (this.activeFds > 0) return;
     this.releaseTransmit();
@@ -360,7 +360,7 @@ export abstract class NetmapAdapter {
   protected releaseTransmit(): void {
     const { ifnet } = this;
     if (ifnet === undefined || this.#hook === undefined) return;
-    // A driver that filled transmit anew meanwhile knows better.
+    // If the driver has replaced transmit meanwhile, its function stays.
     if (ifnet.transmit === this.#hook && this.driversTransmit !== undefined) {
       ifnet.transmit = this.driversTransmit;
     }
@@ -369,7 +369,7 @@ export abstract class NetmapAdapter {
     ifnet.capEnable &= ~Ifcap.NETMAP;
   }
 
-  /** NMB of a slot: its buffer's first byte. What is no buffer leads to buffer 0, and is told. */
+  /** NMB of a slot: the first byte of its buffer. An invalid index yields buffer 0 and a report. */
   bufferOf(kring: Kring, slot: number): number {
     const index = kring.openRing.bufIdx(slot);
     if (!this.memory.isBuffer(index)) this.badSlot(kring, slot, index);
@@ -377,8 +377,8 @@ export abstract class NetmapAdapter {
   }
 
   /**
-   * A slot that the application released names no buffer. Nothing but the ring's own flow shows that,
-   * so it is said in the log, with a bound.
+   * Reports a released slot that names no buffer. The application sees no other sign of it, so a
+   * bounded number of lines goes to the log.
    */
   badSlot(kring: Kring, slot: number, index: number): void {
     this.counters.badSlots++;
@@ -397,14 +397,14 @@ export abstract class NetmapAdapter {
     );
   }
 
-  /** The driver's own transmit, which we stand in for. */
+  /** The driver's own transmit, which netmap has replaced. */
   driverTransmit(mbufs: readonly Mbuf[], n: number): number {
     return this.driversTransmit?.(mbufs, n) ?? 0;
   }
 
   /**
-   * The stack's input. A capture sees the frame as it would see one of the driver's, which taps its
-   * own: that is all frames where the adapter is emulated.
+   * Passes a frame to the stack's input, and to captures, as a driver does for its own frames. With
+   * the emulated adapter every frame takes this way.
    */
   hostInput(m: Mbuf): void {
     if (this.stacksInput !== undefined) this.stacksInput(m);
@@ -415,7 +415,7 @@ export abstract class NetmapAdapter {
     this.ifnet?.inputDone();
   }
 
-  /** Copies on their way to the stack. */
+  /** Copies of frames on their way to the stack. */
   get hostPool(): MbufPool {
     this.#hostPool ??= new MbufPool(this.memory.bufSize, UP_LIMIT);
     return this.#hostPool;
@@ -426,9 +426,9 @@ export abstract class NetmapAdapter {
   }
 
   /**
-   * netmap_reset: the driver sets a ring up anew. Returns the shared ring, or undefined when the
-   * ring is not, or no longer, in netmap mode. Indexes that the application sees stay: transmit
-   * slots in flight count as sent and are all the application's again; unread frames stay unread.
+   * netmap_reset: called when the driver initialises a ring again. Returns the shared ring, or
+   * undefined when the ring is not in netmap mode. The indexes that the application sees stay.
+   * Transmit slots in flight count as sent and return to the application. Unread frames stay unread.
    */
   reset(t: Txrx, q: number): NetmapRing | undefined {
     if (!this.isNativeOn || q >= this.nrings(t)) return undefined;
@@ -449,7 +449,7 @@ export abstract class NetmapAdapter {
     return kring.ring;
   }
 
-  /** netmap_rx_irq: PASS when the driver is to handle queue `q` itself. */
+  /** netmap_rx_irq: PASS when the driver must handle queue `q` itself. */
   rxIrq(q: number): Irq {
     if (!this.isOn || (this.flags & Naf.SKIP_INTR) !== 0) return IrqValue.PASS;
     return this.commonIrq(q, Txrx.RX);
@@ -470,10 +470,10 @@ export abstract class NetmapAdapter {
   }
 }
 
-/** What a driver hands to netmap_attach. */
+/** Parameters of netmap_attach. */
 export interface NativeParams extends NmConfig {
   readonly ifnet: Ifnet;
-  /** Naf bits of its own, MOREFRAG say; HOST_RINGS and NATIVE are added. */
+  /** Naf bits of the driver, MOREFRAG for example. HOST_RINGS and NATIVE are added. */
   readonly flags: number;
   register(na: NativeAdapter, on: boolean): number | Promise<number>;
   txsync(kring: Kring, flags: number): number;
@@ -481,12 +481,12 @@ export interface NativeParams extends NmConfig {
   config?(na: NativeAdapter): NmConfig | undefined;
 }
 
-/** A NIC whose driver knows netmap. */
+/** Adapter of a NIC whose driver supports netmap. */
 export class NativeAdapter extends NetmapAdapter {
   readonly #params: NativeParams;
   readonly #gone: (na: NativeAdapter) => void;
 
-  /** Through Netmap.attach. `gone` runs when the last reference goes. */
+  /** Use Netmap.attach. `gone` runs when the last reference goes. */
   constructor(params: NativeParams, memory: NetmapMemory, gone: (na: NativeAdapter) => void) {
     super(params.ifnet.name, params.ifnet, params, memory);
     this.flags = params.flags | Naf.HOST_RINGS | Naf.NATIVE;
@@ -505,7 +505,7 @@ export class NativeAdapter extends NetmapAdapter {
     return this.#params.config?.(this);
   }
 
-  /** netmap_hw_reg: a driver that is gone is not called. */
+  /** netmap_hw_reg: calls the driver, unless the driver is gone. */
   override register(on: boolean): number | Promise<number> {
     if ((this.flags & Naf.ZOMBIE) === 0) return this.#params.register(this, on);
     if (on) return Errno.ENXIO;

@@ -4,9 +4,8 @@
  *   tx slot ── copy ──► mbuf ──► the driver's transmit      the slot is free when the mbuf is freed
  *   driver ──► ifnet.input, caught ──► rxQueue ── copy ──► rx slots, NS_MOREFRAG where one is short
  *
- * Made when a port without native support is opened, gone when it is closed. While it is on, what
- * the driver receives is the application's and not the stack's, and what the stack sends goes to
- * the host ring.
+ * The adapter exists while a port without native support is open. Meanwhile the application receives
+ * the driver's frames in place of the stack, and frames of the stack go to the host ring.
  *
  * Source: netmap: sys/dev/netmap/netmap_generic.c.
  */
@@ -32,10 +31,10 @@ export interface EmulatedOptions {
 export const EMULATED_DEFAULTS: EmulatedOptions = { slots: 1024, rings: 1 };
 
 const RX_BUF_MAX = 32768;
-/** Slots that are handed to the driver at once. */
+/** Slots that go to the driver in one batch. */
 const BATCH = 64;
 
-/** The mbufs of one transmit ring, one a slot, and which of them the driver has. */
+/** The mbufs of one transmit ring, one for each slot, and whether the driver holds each. */
 class TxPool {
   readonly mbufs: Mbuf[] = [];
   readonly busy: Uint8Array;
@@ -57,11 +56,11 @@ class TxPool {
 }
 
 export class EmulatedAdapter extends NetmapAdapter {
-  /** Received frames that found the queue full. */
+  /** Received frames that were dropped because the queue was full. */
   rxDropFull = 0;
-  /** Times that the driver had no room for a frame. */
+  /** Attempts at which the driver had no room for a frame. */
   txNoRoom = 0;
-  /** Frames that the driver will never accept: dropped, so that those behind them go. */
+  /** Frames that the driver can never accept. They are dropped, so that later frames can go. */
   txDropRefused = 0;
   readonly #ifnet: Ifnet;
   #pools: TxPool[] = [];
@@ -122,7 +121,7 @@ export class EmulatedAdapter extends NetmapAdapter {
   #enter(): void {
     const ifnet = this.#ifnet;
     const { bufSize } = this.memory;
-    // A pool outlives what its driver still holds of it: late releases touch nothing else.
+    // The pool lives until the driver has released all of its mbufs, so a late release is harmless.
     this.#pools = this.txRings.slice(0, this.numTxRings).map((kring) => {
       const freed = (): void => {
         if (kring.isTxEmpty) kring.notify(0);
@@ -142,7 +141,7 @@ export class EmulatedAdapter extends NetmapAdapter {
   #leave(): void {
     const ifnet = this.#ifnet;
     this.flags &= ~Naf.NETMAP_ON;
-    // Whoever filled these anew meanwhile knows better.
+    // If other code has replaced these functions meanwhile, its functions stay.
     if (ifnet.input === this.#caught && this.stacksInput !== undefined) {
       ifnet.input = this.stacksInput;
     }
@@ -187,7 +186,7 @@ export class EmulatedAdapter extends NetmapAdapter {
     return 0;
   }
 
-  /** Sends the next slots, nrHwcur moving over them. False when the driver has no room for all. */
+  /** Sends the next slots and advances nrHwcur. False when the driver has no room for all of them. */
   #sendBatch(kring: Kring, pool: TxPool): boolean {
     const ring = kring.openRing;
     const lim = kring.nkrNumSlots - 1;
@@ -199,7 +198,7 @@ export class EmulatedAdapter extends NetmapAdapter {
     const sent = this.driverTransmit(batch, n);
     const errno = sent === n ? 0 : this.#ifnet.transmitErrno;
     const wait = errno === Errno.ENOBUFS || errno === Errno.ENETDOWN;
-    // A frame that never goes is dropped. Else the slot stays until the driver has room again.
+    // A frame that can never go is dropped. Else the slot stays until the driver has room again.
     if (wait) this.txNoRoom++;
     else if (sent < n) {
       this.txDropRefused++;
@@ -219,7 +218,7 @@ export class EmulatedAdapter extends NetmapAdapter {
   #copyOut(kring: Kring, pool: TxPool, i: number): Mbuf {
     const { memory } = this;
     if (pool.busy[i] !== 0) throw new Error(`${kring.name}: slot ${i} is free and in flight`);
-    // The longest that the buffer holds, whatever the slot says.
+    // The buffer limits the length, whatever the slot says.
     const length = Math.min(kring.openRing.len(i), memory.bufSize);
     const m = pool.mbufs[i]!;
     copyBytes(memory.bytes, this.bufferOf(kring, i), m.buffer, 0, length);
@@ -232,7 +231,7 @@ export class EmulatedAdapter extends NetmapAdapter {
     return m;
   }
 
-  /** generic_netmap_tx_clean: in ring order, up to the first that the driver still has. */
+  /** generic_netmap_tx_clean: completes slots in ring order, up to the first that the driver holds. */
   #txClean(kring: Kring, pool: TxPool): void {
     const lim = kring.nkrNumSlots - 1;
     let i = nmNext(kring.nrHwtail, lim);

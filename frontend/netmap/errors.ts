@@ -1,4 +1,4 @@
-/** What opening a port fails with. */
+/** The error with which opening a port fails. */
 import { Errno } from "../bus/errno.ts";
 
 export class NetmapError extends Error {

@@ -10,21 +10,21 @@ export type Txrx = (typeof Txrx)[keyof typeof Txrx];
 
 export const txrxName = (t: Txrx): string => (t === Txrx.TX ? "tx" : "rx");
 
-/** NS_*: flags of a slot, and what they mean here. */
+/** NS_*: flags of a slot, and their meaning here. */
 export const Ns = {
-  /** buf_idx was replaced, by the application or by us: map it anew. */
+  /** buf_idx was replaced, by the application or by netmap. The driver must map the new buffer. */
   BUF_CHANGED: 0x0001,
-  /** Tell when this slot is sent. Completions are always told soon, so it changes nothing. */
+  /** Asks for a prompt completion. Completions are always prompt here, so it changes nothing. */
   REPORT: 0x0002,
-  /** Receive rings, with NR_FORWARD: on release the frame goes on to the host, or to the NIC. */
+  /** Receive rings with NR_FORWARD: after release, the frame goes on to the host, or to the NIC. */
   FORWARD: 0x0004,
-  /** VALE: defined, and as in netmap_vale.c nobody looks at it. */
+  /** VALE: defined but ignored, as in netmap_vale.c. */
   NO_LEARN: 0x0008,
   /** VALE transmit: the data is at byte `ptr` of the port's own memory region. */
   INDIRECT: 0x0010,
   /** Not the last slot of its packet. */
   MOREFRAG: 0x0020,
-  /** Monitors: the frame was on its way out. */
+  /** Monitors: the frame was sent by the monitored port. */
   TXMON: 0x0040,
 } as const;
 
@@ -33,13 +33,13 @@ export const RFRAGS_SHIFT = 8;
 
 /** NR_*: flags of a ring. */
 export const RingFlag = {
-  /** Asks for `ts`. Each receive sync sets it with or without, as netmap does by default. */
+  /** Asks for `ts`. Each receive sync sets `ts` in any case, as netmap does by default. */
   TIMESTAMP: 0x0002,
   /** NS_FORWARD is honoured. */
   FORWARD: 0x0004,
 } as const;
 
-/** NR_REG_*: which rings a registration binds. */
+/** NR_REG_*: the rings that a registration binds. */
 export const RegMode = {
   DEFAULT: 0,
   ALL_NIC: 1,
@@ -62,9 +62,9 @@ export const RegFlag = {
   RX_RINGS_ONLY: 0x2000,
   TX_RINGS_ONLY: 0x4000,
   ACCEPT_VNET_HDR: 0x8000,
-  /** Defined; poll syncs receive rings only when asked for input. */
+  /** Defined but ignored: poll syncs receive rings only when asked for input. */
   DO_RX_POLL: 0x10000,
-  /** poll does not transmit unless asked for room. */
+  /** poll transmits only when asked for room. */
   NO_TX_POLL: 0x20000,
 } as const;
 
@@ -82,9 +82,9 @@ export const Naf = {
   HOST_RINGS: 64,
   FORCE_NATIVE: 128,
   MOREFRAG: 512,
-  /** The driver is gone. */
+  /** The driver has detached. */
   ZOMBIE: 1 << 30,
-  /** In use by the program itself (a switch, say): not to be opened. */
+  /** In use by the program itself, by a switch for example. It can't be opened. */
   BUSY: 1 << 31,
 } as const;
 
@@ -92,38 +92,38 @@ export const Naf = {
 export const Nkr = {
   PENDINTR: 0x1,
   EXCLUSIVE: 0x2,
-  /** The host ring has frames that were moved to NIC rings: sync those. */
+  /** Frames of the host ring were moved to NIC rings, which must be synced. */
   FORWARD: 0x4,
   NEEDRING: 0x8,
   NOINTR: 0x10,
-  /** The ring's buffers belong to somebody else. */
+  /** The ring's buffers belong to another ring. */
   FAKERING: 0x20,
 } as const;
 
 export const RingMode = { OFF: 0, ON: 1 } as const;
 export type RingMode = (typeof RingMode)[keyof typeof RingMode];
 
-/** nkr_stopped: a stopped ring is an error to its users, a locked one is just not synced now. */
+/** nkr_stopped: users of a stopped ring get an error. A locked ring is only skipped for now. */
 export const Stopped = { NO: 0, STOPPED: 1, LOCKED: 2 } as const;
 export type Stopped = (typeof Stopped)[keyof typeof Stopped];
 
 /** Flags of nm_sync. */
 export const SyncFlag = { FORCE_READ: 1, FORCE_RECLAIM: 2, CAN_FORWARD_DOWN: 4 } as const;
 
-/** What an interrupt helper says to the driver. PASS: not netmap's, do as usual. */
+/** Answer of an interrupt helper to the driver. PASS: the ring is not in netmap mode, proceed as usual. */
 export const Irq = { PASS: 0, COMPLETED: -1, RESCHED: -2 } as const;
 export type Irq = (typeof Irq)[keyof typeof Irq];
 
 /** poll(2). */
 export const Poll = { IN: 1, OUT: 4, ERR: 8 } as const;
 
-/** ni_flags: the region belongs to this port alone. */
+/** ni_flags: the memory region belongs to this port alone. */
 export const NI_PRIV_MEM = 1;
 
-/** Slots of one packet on a VALE port. */
+/** Most slots of one packet on a VALE port. */
 export const MAX_FRAGS = 64;
 /** Low bits of a ring number. */
 export const RING_MASK = 0xfff;
-/** Rings that a VALE port or a pipe may ask for, and slots. */
+/** Most rings, and most slots, that a VALE port or a pipe may ask for. */
 export const MAX_RINGS = { VALE: 16, PIPE: 256 } as const;
 export const MAX_SLOTS = { VALE: 4096, PIPE: 4096, MONITOR: 4096 } as const;

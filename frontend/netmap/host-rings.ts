@@ -6,9 +6,9 @@
  *                           └──────────► the driver's own transmit
  *   application ──► tx host ring ──► mbuf ──► ifnet.input
  *
- * What the stack sends is kept, up to what the ring can take, and copied at the next rxsync. It is
- * dropped, and counted by reason, when it is longer than a buffer, when it asks for a checksum or
- * for segmentation (nobody behind the ring would do that), or when the ring is full.
+ * Frames of the stack wait in a queue of the ring's size and are copied at the next rxsync. A frame
+ * is dropped, and counted by reason, in three cases: it is longer than a buffer; it asks for a
+ * checksum or for segmentation, which nothing behind the ring would do; or the ring is full.
  *
  * NS_FORWARD joins the two again, slot by slot: NIC to host by a copy on release, host to NIC by
  * swapping buffers with a transmit slot.
@@ -23,9 +23,9 @@ import { Naf, Nkr, Ns, RingFlag, RingMode, SyncFlag, Txrx } from "./flags.ts";
 import type { Kring } from "./kring.ts";
 import { nmNext, nmPrev } from "./ring.ts";
 
-/** For captures: the frame belongs to no queue of the NIC. */
+/** Queue number, for captures, of a frame that belongs to no queue of the NIC. */
 export const NO_QUEUE = -1;
-/** Ethernet's header: nothing shorter is a frame. */
+/** Bytes of the Ethernet header, the shortest frame. */
 const LEAST_FRAME = 14;
 const TSO = Csum.IP_TSO | Csum.IP6_TSO;
 const UNFINISHED = Csum.IP | Csum.IP_UDP | Csum.IP_TCP | Csum.IP6_UDP | Csum.IP6_TCP;
@@ -50,7 +50,7 @@ export function netmapTransmit(na: NetmapAdapter, mbufs: readonly Mbuf[], n: num
   return n;
 }
 
-/** The stack's frames leave through this queue of the NIC. FreeBSD's MBUF_TXQ is the flow id. */
+/** The NIC queue of a frame from the stack. FreeBSD's MBUF_TXQ is the flow id. */
 const isForNic = (na: NetmapAdapter, m: Mbuf): boolean =>
   (na.flags & Naf.NETMAP_ON) !== 0 && na.txRings[m.flowId % na.numTxRings]!.nrMode === RingMode.OFF;
 
@@ -71,8 +71,8 @@ function toHostRing(na: NetmapAdapter, m: Mbuf): void {
   } else if ((m.csumFlags & UNFINISHED) !== 0) {
     counters.hostDropCsum++;
   } else {
-    // ETHER_BPF_MTAP: a capture at the interface sees what the stack sends. The host ring is no queue
-    // of the NIC.
+    // ETHER_BPF_MTAP: a capture at the interface sees the frames of the stack. The host ring is not a
+    // queue of the NIC.
     na.ifnet?.bpf?.output(m, NO_QUEUE);
     let busy = kring.nrHwtail - kring.nrHwcur;
     if (busy < 0) busy += kring.nkrNumSlots;
@@ -113,7 +113,7 @@ export function rxsyncFromHost(kring: Kring, flags: number): number {
     while (i !== stop) {
       const m = queue.shift();
       if (m === undefined) break;
-      // Its length was looked at when it came; the buffer's index is the application's word.
+      // The length was checked when the frame came. The buffer index comes from the application.
       mCopyData(m, 0, m.pktLength, memory.bytes, kring.na.bufferOf(kring, i));
       ring.setLen(i, m.pktLength);
       ring.setSlotFlags(i, 0);
@@ -139,7 +139,7 @@ function mayForward(kring: Kring): boolean {
   );
 }
 
-/** nm_may_forward_up: frames of this NIC ring may go on to the host. */
+/** nm_may_forward_up: whether frames of this NIC ring may go on to the host. */
 export function mayForwardUp(kring: Kring): boolean {
   return kring.ringId !== kring.na.numRxRings && mayForward(kring);
 }
@@ -153,8 +153,8 @@ function mayForwardDown(kring: Kring, flags: number): boolean {
 }
 
 /**
- * netmap_grab_packets: copies the frames of [nrHwcur, rhead) that carry NS_FORWARD, or all of them,
- * for `sendUp`. Lengths that no frame has are passed over and counted. True when there are some.
+ * netmap_grab_packets: copies the frames of [nrHwcur, rhead) for `sendUp`: those with NS_FORWARD, or
+ * all of them. Slots with an invalid length are skipped and counted. True when it copied any.
  */
 export function grabPackets(kring: Kring, force: boolean): boolean {
   const ring = kring.openRing;
@@ -163,7 +163,7 @@ export function grabPackets(kring: Kring, force: boolean): boolean {
   const lim = kring.nkrNumSlots - 1;
   const head = kring.rhead;
   let some = false;
-  // A wrong ring may be reinitialised with a head outside of it: nothing of it is taken.
+  // A wrong ring may be reinitialised with a head outside of the ring. Nothing is copied then.
   if (head > lim || kring.nrHwcur > lim) return false;
   for (let i = kring.nrHwcur; i !== head; i = nmNext(i, lim)) {
     const flags = ring.slotFlags(i);
@@ -192,7 +192,7 @@ export function grabPackets(kring: Kring, force: boolean): boolean {
   return some;
 }
 
-/** netmap_send_up: what was grabbed goes to the interface's input, outside of the ring. */
+/** netmap_send_up: passes the grabbed frames to the interface's input, after the ring is released. */
 export function sendUp(na: NetmapAdapter): void {
   const queue = na.upQueue;
   if (queue.length === 0) return;
@@ -201,8 +201,9 @@ export function sendUp(na: NetmapAdapter): void {
 }
 
 /**
- * netmap_sw_to_nic: released host frames with NS_FORWARD change buffers with free slots of the NIC
- * transmit rings, which the caller syncs. Runs only for an application that bound all of them.
+ * netmap_sw_to_nic: swaps the buffers of released host frames with NS_FORWARD with those of free
+ * slots of the NIC transmit rings. The caller syncs these rings. It runs only for an application
+ * that bound all of them.
  */
 function swToNic(kring: Kring): number {
   const src = kring.openRing;

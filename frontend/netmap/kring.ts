@@ -1,16 +1,16 @@
 /**
- * The private half of a ring: what we know of it, whatever stands in the shared half.
+ * The private half of a ring: netmap's own state, which the application can't change.
  *
  *              nrHwcur              rhead     rcur         rtail = nrHwtail (after a sync)
  *   tx   ------|-- to be sent ------|-- the application's --|-- being sent ------
  *   rx   ------|-- released --------|-- the application's --|-- empty, to be filled
  *
- * rhead, rcur and rtail are copies of head, cur and tail, taken where a sync begins and ends. One
- * slot always stays empty, so that equal indexes mean one thing only.
+ * rhead, rcur and rtail are copies of head, cur and tail, made when a sync begins and ends. One slot
+ * always stays empty, so that equal indexes always mean an empty range.
  *
  * Written by: the core (rhead, rcur, rtail, users, modes, stopped), the adapter's nm_sync (nrHwcur,
- * nrHwtail), netmap_reset (those and nkrHwofs). nrMode is the adapter's to change while it
- * registers, nrPendingMode the registration's.
+ * nrHwtail), netmap_reset (nrHwcur, nrHwtail, nkrHwofs). The adapter changes nrMode while it
+ * registers. The registration changes nrPendingMode.
  *
  * Source: netmap: sys/dev/netmap/netmap_kern.h, "struct netmap_kring".
  */
@@ -20,19 +20,19 @@ import type { MbufQueue } from "./mbuf-queue.ts";
 import type { NetmapRing } from "./ring.ts";
 import { SelInfo } from "./wait.ts";
 
-/** nm_sync: 0, or an errno that the application gets to see as an error of poll. */
+/** nm_sync: returns 0, or an errno, which poll reports to the application as an error. */
 export type NmSync = (kring: Kring, flags: number) => number;
 export type NmNotify = (kring: Kring, flags: number) => Irq;
 
 export class Kring {
-  /** Undefined while nobody has the ring open (partial opening): such a ring must not be used. */
+  /** Undefined while the ring is not open (partial opening). Such a ring must not be used. */
   ring: NetmapRing | undefined = undefined;
   nrHwcur = 0;
   nrHwtail: number;
   rhead = 0;
   rcur = 0;
   rtail: number;
-  /** Ring slot of the NIC's slot 0, after a reset. */
+  /** Ring slot that corresponds to slot 0 of the NIC, after a reset. */
   nkrHwofs = 0;
   readonly nkrNumSlots: number;
   nrMode: RingMode = RingMode.OFF;
@@ -41,9 +41,9 @@ export class Kring {
   nrKflags = 0;
   users = 0;
   stopped: Stopped = Stopped.NO;
-  /** A sync is under way: nothing may sync the ring from within. */
+  /** True during a sync: the ring can't be synced again from within. */
   busy = false;
-  /** Place among the adapter's rings of this direction, host rings behind the NIC's. */
+  /** Index among the adapter's rings of this direction. Host rings follow the NIC's. */
   readonly ringId: number;
   readonly tx: Txrx;
   readonly na: NetmapAdapter;
@@ -54,17 +54,17 @@ export class Kring {
   /** Frames on their way into a host ring, or into one of the emulated adapter. */
   rxQueue: MbufQueue | undefined = undefined;
 
-  /** Pipes: the ring at the other end, and how far it has published. */
+  /** Pipes: the ring at the other end, and the index up to which it has published. */
   pipe: Kring | undefined = undefined;
   pipeTail = 0;
 
-  /** Copy monitors of this ring; a monitor's own place in that list, by direction. */
+  /** Copy monitors of this ring. For a monitor: its index in that list, by direction. */
   readonly monitors: Kring[] = [];
   readonly monPos = [0, 0];
-  /** Zero-copy monitors: a chain by direction. In the monitored ring `prev` is the chain's tail. */
+  /** Zero-copy monitors: a chain for each direction. `prev` of the monitored ring is the chain's tail. */
   readonly zmonNext: [Kring | undefined, Kring | undefined] = [undefined, undefined];
   readonly zmonPrev: [Kring | undefined, Kring | undefined] = [undefined, undefined];
-  /** What the monitors stand in for. */
+  /** The functions that the monitors have replaced. */
   monSync: NmSync | undefined = undefined;
   monNotify: NmNotify | undefined = undefined;
   monTail = 0;
@@ -81,7 +81,7 @@ export class Kring {
     this.nmNotify = na.nmNotify;
   }
 
-  /** nm_kring_pending_on, nm_kring_pending_off: the mode is about to change. */
+  /** nm_kring_pending_on, nm_kring_pending_off: whether the mode is about to change. */
   get isPendingOn(): boolean {
     return this.nrPendingMode === RingMode.ON && this.nrMode === RingMode.OFF;
   }
@@ -89,7 +89,7 @@ export class Kring {
     return this.nrPendingMode === RingMode.OFF && this.nrMode === RingMode.ON;
   }
 
-  /** The ring must exist to be synced; a registration sees to that. */
+  /** The shared ring. A registration guarantees that it exists before a sync. */
   get openRing(): NetmapRing {
     if (this.ring === undefined) throw new Error(`${this.name}: not open`);
     return this.ring;
@@ -99,18 +99,18 @@ export class Kring {
     return (this.nrKflags & Nkr.FAKERING) !== 0;
   }
 
-  /** nm_kr_txempty: nothing is left for the application, as of this sync. */
+  /** nm_kr_txempty: whether the application had no free slot at the last sync. */
   get isTxEmpty(): boolean {
     return this.rhead === this.nrHwtail;
   }
 
-  /** Wakes whoever waits for this ring. */
+  /** Wakes all sleepers of this ring. */
   notify(flags: number): Irq {
     return this.nmNotify(this, flags);
   }
 }
 
-/** netmap_notify: those who sleep on the ring, and those who sleep on all rings of its adapter. */
+/** netmap_notify: wakes the sleepers of the ring, and those of all rings of its adapter. */
 export const notifyUsers: NmNotify = (kring) => {
   kring.si.wakeup();
   if (kring.na.siUsers[kring.tx]! > 0) kring.na.si[kring.tx]!.wakeup();

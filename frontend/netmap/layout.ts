@@ -1,5 +1,5 @@
 /**
- * Byte layout of what an application shares with netmap.
+ * Byte layout of the structures that an application shares with netmap.
  *
  * Source: netmap: sys/net/netmap.h, "struct netmap_slot", "struct netmap_ring", "struct netmap_if",
  * as a C compiler lays them out on x86-64 (LP64, little-endian).
@@ -17,7 +17,7 @@ export const SLOT_FLAGS = 6;
 export const SLOT_PTR = 8;
 export const SLOT_BYTES = 16;
 
-// netmap_ring: a header of 256 bytes, then the slots. (u) written by the application, (k) by us.
+// netmap_ring: a header of 256 bytes, then the slots. (u) written by the application, (k) by netmap.
 //   0         8           12            16       18    20      24     28      32      40
 //   | buf_ofs | num_slots | nr_buf_size | ringid | dir | head u| cur u| tail k| flags | pad
 //   40         56            64          72 pad    128        256
@@ -56,13 +56,13 @@ if (SLOT_PTR + 8 !== SLOT_BYTES || RING_SEM + 128 !== RING_BYTES) {
   throw new RangeError("netmap layout: a field leaves its structure");
 }
 
-/** Bytes of a ring of so many slots. */
+/** Bytes of a ring with the given number of slots. */
 export const ringBytes = (slots: number): number => RING_BYTES + slots * SLOT_BYTES;
 
-/** Bytes of a netmap_if with so many rings. */
+/** Bytes of a netmap_if with the given number of rings. */
 export const ifBytes = (rings: number): number => IF_BYTES + rings * RING_OFS_BYTES;
 
-/** What stands in a netmap_if, its bufs head and ring offsets apart. */
+/** The fields of a netmap_if, except its bufs head and ring offsets. */
 export interface IfFields {
   readonly name: string;
   readonly flags: number;
@@ -72,10 +72,10 @@ export interface IfFields {
   readonly hostRxRings: number;
 }
 
-/** Writes the 56 bytes at `at`; ni_version stays 0, as netmap leaves it, and ni_bufs_head too. */
+/** Writes the 56 bytes at `at`. ni_version stays 0, as in netmap, and so does ni_bufs_head. */
 export function writeIf(v: DataView, at: number, fields: IfFields): void {
   for (let i = 0; i < IF_BYTES; i++) v.setUint8(at + i, 0);
-  // The name is cut so that its last byte is always 0.
+  // A long name is cut, so that its last byte is always 0.
   const length = Math.min(fields.name.length, IF_NAME_BYTES - 1);
   for (let i = 0; i < length; i++) v.setUint8(at + IF_NAME + i, fields.name.charCodeAt(i));
   v.setUint32(at + IF_FLAGS, fields.flags, LE);
@@ -102,7 +102,7 @@ export function parseIf(v: DataView, at: number): IfFields {
   };
 }
 
-/** ring_ofs[i], signed: where the ring lies, seen from the netmap_if. */
+/** ring_ofs[i], signed: offset in bytes from the netmap_if to the ring. */
 export const ringOfs = (v: DataView, at: number, i: number): number =>
   Number(v.getBigInt64(at + IF_BYTES + i * RING_OFS_BYTES, LE));
 
@@ -116,7 +116,7 @@ export function setBufsHead(v: DataView, at: number, head: number): void {
   v.setUint32(at + IF_BUFS_HEAD, head, LE);
 }
 
-/** What a new ring's header says; head, cur and tail come from the kring. */
+/** The header of a new ring. head, cur and tail come from the kring. */
 export interface RingFields {
   /** Bytes from the ring to buffer 0. */
   readonly bufOfs: number;

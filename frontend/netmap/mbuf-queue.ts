@@ -1,4 +1,4 @@
-/** A bounded queue of mbufs (mbq): a ring, so that nothing is allocated per packet. */
+/** A bounded queue of mbufs (mbq). It is a ring, so that no packet needs an allocation. */
 import type { Mbuf } from "../net/mbuf.ts";
 
 export class MbufQueue {
@@ -10,7 +10,7 @@ export class MbufQueue {
     this.#items = new Array<Mbuf | undefined>(limit).fill(undefined);
   }
 
-  /** False, and `m` stays the caller's, when the queue is full. */
+  /** Adds `m`. When the queue is full it returns false, and the caller keeps `m`. */
   push(m: Mbuf): boolean {
     if (this.length === this.#items.length) return false;
     this.#items[(this.#first + this.length) % this.#items.length] = m;
@@ -31,7 +31,7 @@ export class MbufQueue {
     return m;
   }
 
-  /** Frees what is in it. */
+  /** Frees all mbufs in the queue. */
   purge(): void {
     for (let m = this.shift(); m !== undefined; m = this.shift()) m.free();
   }

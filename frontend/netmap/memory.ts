@@ -5,11 +5,12 @@
  *   | netmap_if pool   | ring pool      | buffers: 0 and 1 reserved, 2, 3, ... |
  *
  * One region is one SharedArrayBuffer, so an application in a worker sees the same bytes, and a
- * buffer moves between ports of one region by its index alone. Region 1 is everybody's; VALE ports
- * and copy monitors have their own.
+ * buffer moves between ports of one region by its index alone. All ports share region 1, except VALE
+ * ports and copy monitors, which have regions of their own.
  *
- * A buffer is owned by whoever's slot, extra list or driver record holds its index. We don't watch
- * that: when the last port of a region is closed its pools start afresh, whatever was lost.
+ * The owner of a buffer is the slot, extra list or driver record that holds its index. netmap does
+ * not check this. When the last port of a region is closed, its pools are reset, so that lost
+ * buffers are free again.
  *
  * Source: netmap: sys/dev/netmap/netmap_mem2.c.
  */
@@ -21,12 +22,12 @@ const PAGE_BYTES = 4096;
 const OBJECT_ALIGN = 64;
 const WORD_BITS = 32;
 
-/** Buffers that never belong to a slot: what a bad index leads to instead. */
+/** Number of reserved buffers. They never belong to a slot; an invalid index yields one of them. */
 export const RESERVED_BUFFERS = 2;
 
 export interface PoolSize {
   readonly count: number;
-  /** Bytes of one object. */
+  /** Bytes of an object. */
   readonly bytes: number;
 }
 
@@ -37,10 +38,10 @@ export interface MemorySizes {
 }
 
 /**
- * The least of region 1, unless its maker says otherwise: it grows with the interfaces that there
- * are when the first port is opened, and with `Netmap.reserve`. netmap's own has 163840 buffers, a
- * machine-wide matter; address space is all that an unused one costs. Its rings have 9 pages; ours
- * hold the 4096 slots of the ENA driver's receive rings.
+ * Smallest pools of region 1, unless the creator gives others. The region grows with the interfaces
+ * that exist when the first port is opened, and with `Netmap.reserve`. netmap's own region has
+ * 163840 buffers for the whole machine; an unused buffer costs only address space. Rings of netmap
+ * have 9 pages. Rings here hold the 4096 slots of the ENA driver's receive rings.
  */
 export const DEFAULT_SIZES: MemorySizes = {
   ifs: { count: 100, bytes: 1024 },
@@ -48,7 +49,7 @@ export const DEFAULT_SIZES: MemorySizes = {
   buffers: { count: 65536, bytes: 2048 },
 };
 
-/** What region 1 has beyond the interfaces there are: for pipes, monitors and extra buffers. */
+/** Objects of region 1 beyond those of the interfaces: for pipes, monitors and extra buffers. */
 export const SPARE_SIZES: MemorySizes = {
   ifs: { count: 32, bytes: 0 },
   rings: { count: 64, bytes: 0 },
@@ -65,11 +66,11 @@ export function privateSizes(
   pipes: number,
   pipe: { readonly rings: number; readonly slots: number } = { rings: 0, slots: 0 },
 ): MemorySizes {
-  // One more ring each way: the host's, or what stands in for it.
+  // One more ring in each direction: the host ring or its placeholder.
   const tx = txRings + 1;
   const rx = rxRings + 1;
-  // A pipe has four rings with buffers, and four that only look like rings. One that asks for more
-  // has `pipe.rings` at each of its ends, both ways together.
+  // A pipe has four rings with buffers and four placeholders. A pipe that asks for more rings has
+  // `pipe.rings` at each end, for both directions together.
   const perPipe = Math.max(4 * (rxSlots + txSlots), pipe.rings * pipe.slots);
   const buffers = pipes * perPipe + rx * rxSlots + tx * txSlots + RESERVED_BUFFERS + extraBuffers;
   return {
@@ -85,7 +86,7 @@ export function privateSizes(
   };
 }
 
-/** Equal objects in a row, and which of them are free: lowest first, as netmap takes them. */
+/** A pool of equal objects. The lowest free object is allocated first, as in netmap. */
 export class ObjectPool {
   readonly objTotal: number;
   readonly objSize: number;
@@ -93,9 +94,9 @@ export class ObjectPool {
   readonly memTotal: number;
   objFree = 0;
   readonly #reserved: number;
-  /** A set bit is a free object. */
+  /** Bitmap: a set bit is a free object. */
   readonly #free: Uint32Array;
-  /** No free object below this word. */
+  /** Words below this one have no free object. */
   #from = 0;
 
   constructor(size: PoolSize, reserved: number) {
@@ -107,7 +108,7 @@ export class ObjectPool {
     this.reset();
   }
 
-  /** Everything is free again, the reserved objects apart. */
+  /** Frees all objects except the reserved ones. */
   reset(): void {
     this.#free.fill(0);
     for (let i = this.#reserved; i < this.objTotal; i++) this.#mark(i);
@@ -115,7 +116,7 @@ export class ObjectPool {
     this.#from = 0;
   }
 
-  /** The lowest free object, or -1. */
+  /** Allocates the lowest free object; -1 when there is none. */
   take(): number {
     for (let word = this.#from; word < this.#free.length; word++) {
       const bits = this.#free[word]!;
@@ -130,7 +131,7 @@ export class ObjectPool {
     return -1;
   }
 
-  /** False, changing nothing, when `i` is no object or is free already. */
+  /** Frees object `i`. Returns false when `i` is not an object or is free already. */
   give(i: number): boolean {
     if (i < this.#reserved || i >= this.objTotal || this.isFree(i)) return false;
     this.#mark(i);
@@ -149,16 +150,16 @@ export class ObjectPool {
 }
 
 export class NetmapMemory {
-  /** mem_id; 1 is the region that ports have unless they say otherwise. */
+  /** mem_id. Region 1 is the default of ports. */
   readonly id: number;
   readonly isPrivate: boolean;
   sizes: MemorySizes;
   #ifs: ObjectPool;
   #rings: ObjectPool;
   #buffers: ObjectPool;
-  /** Registrations that use the region. */
+  /** Number of registrations that use the region. */
   active = 0;
-  /** Buffer indexes that could not be freed: twice in slots, or no buffers at all. */
+  /** Buffer indexes that could not be freed: duplicates, and indexes of no buffer. */
   badFrees = 0;
   #region: SharedArrayBuffer | undefined;
   #bytes: Uint8Array<SharedArrayBuffer> | undefined;
@@ -186,7 +187,7 @@ export class NetmapMemory {
     return this.#buffers;
   }
 
-  /** netmap_mem_config: other pools, in a new region. Nobody may use the old one. */
+  /** netmap_mem_config: creates a new region with other pools. The old one must be unused. */
   resize(sizes: MemorySizes): void {
     if (this.active > 0) throw new Error(`netmap memory ${this.id} is in use`);
     this.sizes = sizes;
@@ -198,7 +199,7 @@ export class NetmapMemory {
     this.#view = undefined;
   }
 
-  /** The bytes themselves, made when first wanted. */
+  /** The bytes of the region, allocated at the first use. */
   get region(): SharedArrayBuffer {
     this.#region ??= new SharedArrayBuffer(this.bytesTotal);
     return this.#region;
@@ -220,26 +221,26 @@ export class NetmapMemory {
   get bufSize(): number {
     return this.buffers.objSize;
   }
-  /** Buffer indexes stay below this. */
+  /** Buffer indexes are below this. */
   get objTotal(): number {
     return this.buffers.objTotal;
   }
-  /** Byte of the region where buffer 0 begins. */
+  /** Offset in the region of buffer 0. */
   get buffersAt(): number {
     return this.ifs.memTotal + this.rings.memTotal;
   }
 
-  /** An index that a slot may carry. */
+  /** Whether a slot may carry this index. */
   isBuffer(index: number): boolean {
     return index >= RESERVED_BUFFERS && index < this.buffers.objTotal;
   }
 
-  /** NMB: the buffer's first byte in the region. What is no buffer leads to buffer 0. */
+  /** NMB: offset in the region of a buffer. An invalid index yields buffer 0. */
   bufferAt(index: number): number {
     return this.buffersAt + (index < this.buffers.objTotal ? index : 0) * this.buffers.objSize;
   }
 
-  /** netmap_mem_finalize, netmap_mem_deref: a registration begins and ends. */
+  /** netmap_mem_finalize, netmap_mem_deref: called when a registration begins and ends. */
   acquire(): void {
     this.active++;
   }
@@ -252,7 +253,7 @@ export class NetmapMemory {
     this.buffers.reset();
   }
 
-  /** Room for so many bytes of netmap_if: its place in the region, or -1. */
+  /** Allocates a netmap_if. Returns its offset in the region, or -1. */
   ifMalloc(bytes: number): number {
     if (bytes > this.ifs.objSize) return -1;
     const i = this.ifs.take();
@@ -271,7 +272,7 @@ export class NetmapMemory {
     this.rings.give((at - this.ifs.memTotal) / this.rings.objSize);
   }
 
-  /** netmap_new_bufs: a buffer for every slot, or ENOMEM and none. */
+  /** netmap_new_bufs: allocates a buffer for every slot, or none, with ENOMEM. */
   newBuffers(ring: NetmapRing): number {
     for (let i = 0; i < ring.numSlots; i++) {
       const index = this.buffers.take();
@@ -285,7 +286,7 @@ export class NetmapMemory {
     return 0;
   }
 
-  /** netmap_free_bufs: the buffers that the slots name; 0 and 1 stand for none. */
+  /** netmap_free_bufs: frees the buffers that the slots name. Indexes 0 and 1 mean no buffer. */
   freeBuffers(ring: NetmapRing): void {
     for (let i = 0; i < ring.numSlots; i++) {
       const index = ring.bufIdx(i);
@@ -294,8 +295,8 @@ export class NetmapMemory {
   }
 
   /**
-   * netmap_extra_alloc: a list of up to `n` buffers, each beginning with the index of the next and
-   * the last with 0. Returns how many there are; `head` gets the first, or 0.
+   * netmap_extra_alloc: allocates a list of up to `n` buffers. Each begins with the index of the
+   * next, the last with 0. Returns the number of buffers; `head` is set to the first, or 0.
    */
   extraAlloc(n: number, head: (index: number) => void): number {
     let first = 0;
@@ -310,7 +311,7 @@ export class NetmapMemory {
     return got;
   }
 
-  /** netmap_extra_free: returns how many buffers the list gave back. It may be anything, even a ring. */
+  /** netmap_extra_free: frees a list and returns the number of buffers. The list may be invalid, even a cycle. */
   extraFree(head: number): number {
     let index = head;
     let freed = 0;

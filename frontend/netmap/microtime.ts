@@ -1,8 +1,8 @@
 /**
  * microtime(9): the wall clock in microseconds since 1970.
  *
- * Date.now() has whole milliseconds only, so the fraction comes from the monotonic clock. A wall
- * clock that is set is followed: the result always lies within the millisecond of Date.now().
+ * Date.now() has whole milliseconds, so the fraction comes from the monotonic clock. The result
+ * always lies within the millisecond of Date.now(), also after the wall clock was set.
  */
 let offsetMs = performance.timeOrigin;
 

@@ -1,6 +1,6 @@
 /**
- * Which monitors listen on which rings, and what replaces nm_sync and nm_notify of a ring that has
- * some. Apart from monitor.ts, because closing the monitored port must reach it.
+ * The monitors of each ring, and the functions that replace nm_sync and nm_notify of a monitored
+ * ring. It is separate from monitor.ts because closing the monitored port needs it.
  *
  *   copy:       ring.monitors = [mkring, mkring, ...]
  *   zero-copy:  ring ── zmonNext ──► mkring ── zmonNext ──► mkring      one chain a direction;
@@ -15,12 +15,12 @@ import type { Kring } from "./kring.ts";
 import { nmNext } from "./ring.ts";
 import { put, Try, tryGet } from "./sync.ts";
 
-/** A monitor's adapter, as far as the lists care. */
+/** The part of a monitor's adapter that the lists use. */
 export interface MonitorPort extends NetmapAdapter {
   readonly isZeroCopy: boolean;
   /** The monitored port; undefined once it has left netmap mode. */
   parent: NetmapAdapter | undefined;
-  /** Frames that found no room, or were cut to the size of our buffers. */
+  /** Frames that found no room, or were cut to the size of the monitor's buffers. */
   dropped: number;
   truncated: number;
 }
@@ -63,7 +63,7 @@ export function monitorAdd(mkring: Kring, kring: Kring, isZeroCopy: boolean): vo
     kring.monitors.push(mkring);
     return;
   }
-  // One that is not the first monitors the monitor before it.
+  // A monitor that is not the first monitors the monitor before it.
   const before = kring.zmonPrev[t] ?? kring;
   if (hasNone(before)) intercept(before);
   before.zmonNext[t] = mkring;
@@ -93,7 +93,7 @@ export function monitorDel(mkring: Kring, kring: Kring): void {
     before.zmonNext[t] = after;
     if (hasNone(before)) restore(before);
   }
-  // Whoever monitored us monitors our predecessor now.
+  // The next monitor of the chain now monitors the one before this.
   if (after !== undefined && mkring.monSync !== undefined) {
     restore(mkring);
     if (before !== undefined && before.monSync === undefined) intercept(before);
@@ -102,7 +102,7 @@ export function monitorDel(mkring: Kring, kring: Kring): void {
   mkring.zmonNext[t] = undefined;
 }
 
-/** netmap_monitor_stop: the port leaves netmap mode, and its monitors are told. */
+/** netmap_monitor_stop: the port leaves netmap mode, and its monitors are notified. */
 export function monitorStop(na: NetmapAdapter): void {
   const { isZeroCopy = false } = na as Partial<MonitorPort>;
   for (const t of [Txrx.RX, Txrx.TX]) {
@@ -110,7 +110,7 @@ export function monitorStop(na: NetmapAdapter): void {
       if (hasNone(kring)) continue;
       for (const mkring of kring.monitors) orphan(mkring);
       kring.monitors.length = 0;
-      // A zero-copy monitor that closes leaves its chain by monitorDel; the chain lives on.
+      // A zero-copy monitor that closes leaves its chain by monitorDel. The chain goes on without it.
       if (!isZeroCopy) {
         const first = kring.zmonNext[t];
         for (let z = first; z !== undefined; z = z.zmonNext[t]) orphan(z);
@@ -130,7 +130,7 @@ function orphan(mkring: Kring): void {
 
 const ownSync = (kring: Kring, flags: number): number => kring.monSync?.(kring, flags) ?? 0;
 
-/** Copy monitors see what is about to be sent; zero-copy ones what comes back. */
+/** Transmit: copy monitors see frames before they are sent, zero-copy monitors after. */
 function parentTxsync(kring: Kring, flags: number): number {
   if (kring.monitors.length > 0) {
     const fresh = distance(kring.nrHwcur, kring.rhead, kring.nkrNumSlots);
@@ -147,7 +147,7 @@ function parentTxsync(kring: Kring, flags: number): number {
   return 0;
 }
 
-/** Copy monitors see what has come; zero-copy ones what its reader has released. */
+/** Receive: copy monitors see frames when they arrive, zero-copy monitors after their release. */
 function parentRxsync(kring: Kring, flags: number): number {
   const zmon = kring.zmonNext[Txrx.RX];
   if (zmon !== undefined && kring.rhead < kring.nkrNumSlots) {
@@ -168,7 +168,7 @@ function parentRxsync(kring: Kring, flags: number): number {
   return 0;
 }
 
-/** Frames that nobody asks for yet still have to reach the copy monitors. */
+/** Copy monitors must see received frames even before the application asks for them. */
 function parentNotify(kring: Kring, flags: number): Irq {
   if (kring.ring === undefined || tryGet(kring) !== Try.GOT) return Irq.COMPLETED;
   if (kring.monitors.length > 0) parentRxsync(kring, SyncFlag.FORCE_READ);
@@ -182,7 +182,7 @@ function distance(from: number, to: number, n: number): number {
   return d < 0 ? d + n : d;
 }
 
-/** netmap_monitor_parent_sync: the newest frames that fit; what does not is dropped, oldest first. */
+/** netmap_monitor_parent_sync: copies the newest frames that fit. Older ones are dropped. */
 function copyToMonitors(kring: Kring, first: number, count: number): void {
   const ring = kring.openRing;
   const { memory } = kring.na;
@@ -201,7 +201,7 @@ function copyToMonitors(kring: Kring, first: number, count: number): void {
     let from = (first + count - taken) % kring.nkrNumSlots;
     let to = mkring.nrHwtail;
     for (let k = 0; k < taken; k++) {
-      // Once: the monitored application owns the slot, and may be in another thread.
+      // Read once: the monitored application owns the slot and may run in another thread.
       const length = ring.len(from);
       let bytes = length;
       const room = Math.min(port.memory.bufSize, memory.bufSize);
@@ -226,7 +226,7 @@ function copyToMonitors(kring: Kring, first: number, count: number): void {
   }
 }
 
-/** netmap_zmon_parent_sync: buffers change places with those of the monitor's free slots. */
+/** netmap_zmon_parent_sync: swaps buffers with the monitor's free slots. */
 function swapToMonitor(kring: Kring, mkring: Kring, first: number, count: number): void {
   const ring = kring.openRing;
   const mring = mkring.ring;

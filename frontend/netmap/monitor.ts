@@ -3,10 +3,10 @@
  *
  *   netmap:ena0/r  received frames   /t  sent frames (NS_TXMON)   /rt both   /z both, zero-copy
  *
- * Only the receive rings are of use. A copy monitor sees frames before they are consumed and has
- * memory of its own; a zero-copy monitor sees them after, in the buffers themselves, from the
- * monitored port's memory. What finds no room is dropped and counted. When the monitored port
- * leaves netmap mode, the monitor's syncs fail with EIO for good.
+ * Only the receive rings of a monitor are used. A copy monitor sees frames before they are consumed
+ * and has memory of its own. A zero-copy monitor sees them afterwards, in the original buffers in
+ * the monitored port's memory. Frames that find no room are dropped and counted. When the monitored
+ * port leaves netmap mode, all later syncs of the monitor fail with EIO.
  *
  * Source: netmap: sys/dev/netmap/netmap_monitor.c.
  */
@@ -26,7 +26,7 @@ export class MonitorAdapter extends NetmapAdapter implements MonitorPort {
   readonly #watched: number;
   readonly #gone: () => void;
 
-  /** The caller holds a reference to `parent` for it; `gone` gives that back. */
+  /** The caller holds a reference to `parent`; `gone` releases it. */
   constructor(
     parent: NetmapAdapter,
     flags: number,
@@ -55,7 +55,7 @@ export class MonitorAdapter extends NetmapAdapter implements MonitorPort {
     return error;
   }
 
-  /** Nothing is sent through a monitor. */
+  /** A monitor sends nothing. */
   override txsync(): number {
     return Errno.EIO;
   }

@@ -1,6 +1,6 @@
 /**
- * Null ports: rings without anybody behind. Transmit never completes and nothing is received. For
- * programs that want the memory of another port, or a ring to test with.
+ * Null ports: rings without a device. Transmit never completes and nothing is received. They serve
+ * programs that want the memory of another port, or a ring for tests.
  *
  * Source: netmap: sys/dev/netmap/netmap_null.c.
  */

@@ -4,9 +4,9 @@
  *   master tx[i] slots ── txsync ──► slave rx[i] slots       and the other way round
  *                      ◄── rxsync ──  the buffers come back in the same slots
  *
- * Both ends of a ring pair have one set of buffers between them: a sync copies slots, not data.
- * Only whole packets are published. The ends are made together and live as long as one is open.
- * The base port lends its memory; it need not be open itself.
+ * Both ends of a ring pair share one set of buffers: a sync copies slots and no data. Only whole
+ * packets are published. Both ends are created together and exist while one of them is open. A pipe
+ * uses the memory of its base port, which need not be open itself.
  *
  * Source: netmap: sys/dev/netmap/netmap_pipe.c.
  */
@@ -21,7 +21,7 @@ export class PipeAdapter extends NetmapAdapter {
   readonly pipeId: string;
   readonly isMaster: boolean;
   peer!: PipeAdapter;
-  /** We keep the other end alive, because nobody has it open. */
+  /** True while this end keeps the other end alive, because the other end is not open. */
   holdsPeer = false;
   readonly #gone: (end: PipeAdapter) => void;
   readonly #put: (na: NetmapAdapter) => void;
@@ -44,8 +44,8 @@ export class PipeAdapter extends NetmapAdapter {
   }
 
   /**
-   * Both ends; the one asked for holds the other. Returns it. Each end holds a reference to
-   * `parent`, which the caller has taken.
+   * Creates both ends and returns the requested one, which holds the other. Each end holds a
+   * reference to `parent`, which the caller has taken.
    */
   static pair(
     parent: NetmapAdapter,
@@ -82,7 +82,7 @@ export class PipeAdapter extends NetmapAdapter {
     let k = txkring.nrHwcur;
     const head = txkring.rhead;
     if (k === head) return 0;
-    // Beyond the ring: no whole packet seen yet.
+    // An index beyond the ring: no whole packet seen yet.
     let publish = lim + 1;
     while (k !== head) {
       const flags = tx.slotFlags(k);
@@ -107,7 +107,7 @@ export class PipeAdapter extends NetmapAdapter {
     rxkring.nrHwtail = rxkring.pipeTail;
     let k = rxkring.nrHwcur;
     const head = rxkring.rhead;
-    // The original counts slots modulo the ring, so that a head outside of it ends; ours is asked.
+    // The original counts modulo the ring, which ends with any head. This loop checks the head instead.
     if (k === head || head > lim) return 0;
     while (k !== head) {
       const flags = rx.slotFlags(k);
@@ -121,13 +121,13 @@ export class PipeAdapter extends NetmapAdapter {
     return 0;
   }
 
-  /** Both ends at once, the peer's rings being fakes: the buffers are ours. */
+  /** Creates the rings of both ends. Those of the peer are placeholders: this end owns the buffers. */
   override kringsCreate(): number {
     const { peer } = this;
     if (!this.holdsPeer) {
       if (this.txRings.length > 0) return 0;
-      // The other end was closed for good, and only a monitor of it keeps the pair. From here on it
-      // is as if this end had been opened first.
+      // The other end was closed, and only its monitor keeps the pair. Continue as if this end had
+      // been opened first.
       peer.holdsPeer = false;
       this.holdsPeer = true;
       peer.refs++;
@@ -166,7 +166,7 @@ export class PipeAdapter extends NetmapAdapter {
     }
     if (this.activeFds > 0 || this.holdsPeer) return 0;
     if (on) {
-      // Now its own user keeps this end.
+      // From now on its own user keeps this end.
       peer.holdsPeer = false;
       this.#put(this);
     } else {
@@ -192,19 +192,19 @@ export class PipeAdapter extends NetmapAdapter {
         if (!kring.isPendingOn) continue;
         kring.nrMode = RingMode.ON;
         const other = peerRing(kring);
-        // Opened again while the other end lived on: all is as it was left.
+        // This end is opened again while the other end was open: its rings are unchanged.
         if (kring.isFake && other.isFake) continue;
         const ring = kring.openRing;
         const twin = other.openRing;
         for (let slot = 0; slot < ring.numSlots; slot++) twin.copySlot(slot, ring, slot);
-        // From here on neither end's buffers are freed by whoever closes first.
+        // From here on the end that closes first frees no buffers.
         kring.nrKflags |= Nkr.FAKERING | Nkr.NEEDRING;
       }
     }
     return 0;
   }
 
-  /** Only when the last end closes: each buffer is in just one slot of the two rings then. */
+  /** Called when the last end closes. Each buffer is in exactly one slot of the two rings then. */
   override kringsDelete(): void {
     if (!this.holdsPeer) return;
     const { peer } = this;
@@ -230,10 +230,10 @@ export class PipeAdapter extends NetmapAdapter {
   }
 }
 
-/** How a pipe gives references back. */
+/** Releases the references of a pipe. */
 export interface PipeRefs {
   put(na: NetmapAdapter): void;
-  /** One end is destroyed: its reference to the parent goes. */
+  /** Called when one end is destroyed. Releases its reference to the parent. */
   gone(end: PipeAdapter): void;
 }
 
@@ -243,8 +243,8 @@ function peerRing(kring: Kring): Kring {
 }
 
 /**
- * Slots that belong to the other side hold copies of its indexes: zeroed, so that no buffer is
- * freed twice. What is left names every buffer once, if the application was honest.
+ * Zeroes the slots that belong to the other side, which hold copies of its indexes. So no buffer is
+ * freed twice. The remaining slots name every buffer once, unless the application wrote wrong ones.
  */
 function clearTwins(end: PipeAdapter): void {
   for (const t of [Txrx.RX, Txrx.TX]) {

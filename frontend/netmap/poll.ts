@@ -1,10 +1,10 @@
 /**
- * poll(2) on a netmap descriptor, without the sleeping: looks, syncs what has to be synced, and
- * says what is ready.
+ * poll(2) on a netmap descriptor, without the sleeping: it syncs the rings that need it, and returns
+ * the events that hold.
  *
- * Output is synced whenever poll is called, room wanted or not, so that filled slots go out
- * (RegFlag.NO_TX_POLL stops that); rings without new slots are passed over once room is found.
- * Input is synced only when asked for.
+ * Transmit rings are synced at each poll, also when no room is asked for, so that filled slots go
+ * out. RegFlag.NO_TX_POLL prevents that. Once room is found, rings without new slots are skipped.
+ * Receive rings are synced only when the caller asks for input.
  *
  * Source: netmap: sys/dev/netmap/netmap.c, netmap_poll; the shortcuts before the first sync are
  * FreeBSD's.
@@ -37,7 +37,7 @@ export function netmapPoll(priv: Priv, wanted: number): number {
 
   if (wantTx || (priv.flags & RegFlag.NO_TX_POLL) === 0) {
     let found = pollTx(na.txRings, txFirst, txLast, ranges.syncFlags, wantTx, false);
-    // A second look when there was no room: the first may have made some.
+    // Check again when there was no room: the sync may have made some.
     if (wantTx && (found & Poll.OUT) === 0) {
       found |= pollTx(na.txRings, txFirst, txLast, ranges.syncFlags, true, false);
     }
@@ -47,10 +47,10 @@ export function netmapPoll(priv: Priv, wanted: number): number {
   if (!wantRx) return result;
 
   let found = pollRx(priv, na.rxRings, rxFirst, rxLast);
-  // Slots that the first look gave back may have been filled by now.
+  // Slots that the first sync returned may have been filled by now.
   if ((found & Poll.IN) === 0) found |= pollRx(priv, na.rxRings, rxFirst, rxLast);
   result |= found & (Poll.IN | Poll.ERR);
-  // Host frames were moved to NIC rings: out with them, whether room is wanted or not.
+  // Host frames were moved to NIC rings: send them, whether room is asked for or not.
   if ((found & SEND_DOWN) !== 0) {
     const sent = pollTx(na.txRings, txFirst, txLast, ranges.syncFlags, wantTx, true);
     result |= wantTx ? sent : sent & Poll.ERR;
@@ -58,7 +58,7 @@ export function netmapPoll(priv: Priv, wanted: number): number {
   return result;
 }
 
-/** Beside Poll bits: frames of the host ring stand in NIC rings now. */
+/** An extra bit beside the Poll bits: frames of the host ring were moved to NIC rings. */
 const SEND_DOWN = 0x100;
 
 function pollRx(priv: Priv, krings: readonly Kring[], first: number, last: number): number {
@@ -77,7 +77,7 @@ function pollRx(priv: Priv, krings: readonly Kring[], first: number, last: numbe
     put(kring);
     if (found) {
       result |= Poll.IN;
-      // Others may share the ring.
+      // Another user may share the ring.
       kring.notify(0);
     }
   }
@@ -96,7 +96,7 @@ function pollTx(
   let want = wanted;
   for (let i = first; i < last; i++) {
     const kring = krings[i]!;
-    // Room was found already, and nothing waits here.
+    // Room was found already, and this ring has nothing to send.
     if (!all && !want && kring.openRing.head === kring.nrHwcur) continue;
     const got = tryGet(kring);
     if (got !== Try.GOT) {
@@ -115,7 +115,7 @@ function pollTx(
   return result;
 }
 
-/** Some ring has slots beyond cur. */
+/** Whether any ring has slots beyond cur. */
 function anyUnseen(krings: readonly Kring[], first: number, last: number): boolean {
   for (let i = first; i < last; i++) {
     const ring = krings[i]!.openRing;
@@ -124,7 +124,7 @@ function anyUnseen(krings: readonly Kring[], first: number, last: number): boole
   return false;
 }
 
-/** Some ring shows nothing new, or has slots to give back. Without rings there is nothing. */
+/** Whether any ring has nothing new, or has slots to release. False without rings. */
 function rxsyncNeeded(krings: readonly Kring[], first: number, last: number): boolean {
   if (first === last) return true;
   for (let i = first; i < last; i++) {

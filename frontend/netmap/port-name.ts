@@ -9,8 +9,8 @@
  *   *                 NIC and host rings                   @N      memory region N
  *   /x exclusive   /t /r monitor transmit, receive   /z zero-copy monitor   /T /R only tx, rx rings
  *
- * Flags and memory id may come in either order, and again, as far as they agree. `@` before
- * anything but a digit begins a list of options, which is returned unread.
+ * Flags and memory id may come in either order, and may be repeated if they agree. `@` before
+ * anything but a digit begins a list of options, which is returned unparsed.
  *
  * Source: netmap: libnetmap/nmreq.c, nmreq_header_decode, nmreq_register_decode. "+" for NIC and
  * host rings, in a comment of netmap.h, is not accepted there and not here.
@@ -20,7 +20,7 @@ import { NetmapError } from "./errors.ts";
 import { RegFlag, RegMode, RING_MASK } from "./flags.ts";
 
 export interface PortName {
-  /** nr_name: without "netmap:", with "valeX:", with the pipe's suffix. */
+  /** nr_name: without "netmap:", but with "valeX:" and with the suffix of a pipe. */
   readonly name: string;
   readonly mode: RegMode;
   readonly ringId: number;
@@ -28,11 +28,11 @@ export interface PortName {
   readonly flags: number;
   /** 0 when not given. */
   readonly memId: number;
-  /** The list of options, from its `@` on; empty when there is none. */
+  /** The list of options, including its `@`. Empty without options. */
   readonly options: string;
 }
 
-/** Longest nr_name, bytes. */
+/** Bytes of the longest nr_name. */
 const NAME_LIMIT = 63;
 const IDENTIFIER = /^[A-Za-z0-9_]*$/;
 const DIGIT = /^[0-9]$/;
@@ -45,7 +45,7 @@ const FLAG_OF: Readonly<Record<string, number>> = {
   T: RegFlag.TX_RINGS_ONLY,
 };
 
-/** Throws a NetmapError (EINVAL) that says which piece is wrong. */
+/** Parses a port name. Throws a NetmapError (EINVAL) that names the wrong part. */
 export function parsePortName(port: string): PortName {
   const { name, rest } = splitHead(port);
   return new SuffixParser(port, name, rest).parse();

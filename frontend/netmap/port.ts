@@ -1,6 +1,6 @@
 /**
- * What an application holds of an open port, in whichever thread it lives: the rings it bound, the
- * buffers behind their slots, the extra buffers.
+ * The application's view of an open port, in any thread: the bound rings, the buffers of their
+ * slots, and the extra buffers.
  *
  *   const tx = port.txRing(port.firstTx);
  *   while (!tx.isEmpty) {
@@ -9,23 +9,23 @@
  *     tx.advance(tx.next(slot));                 then txsync or poll
  *   }
  *
- * It is built from the netmap_if in the shared region and nothing else, as a C program's would be.
+ * It is built only from the netmap_if in the shared region, as in a C program.
  */
 import { Txrx } from "./flags.ts";
 import { bufsHead, parseIf, ringOfs, setBufsHead } from "./layout.ts";
 import { NetmapRing } from "./ring.ts";
 
-/** Crosses to another thread by postMessage or workerData. */
+/** Can be passed to another thread by postMessage or workerData. */
 export interface PortPlace {
   readonly name: string;
   readonly region: SharedArrayBuffer;
-  /** Byte of the region where the netmap_if begins. */
+  /** Offset in the region of the netmap_if. */
   readonly ifAt: number;
   readonly firstTx: number;
   readonly lastTx: number;
   readonly firstRx: number;
   readonly lastRx: number;
-  /** Byte of the region where buffer 0 begins; bytes of each; how many indexes there are. */
+  /** Offset in the region of buffer 0, bytes of each buffer, number of buffers. */
   readonly buffersAt: number;
   readonly bufSize: number;
   readonly objTotal: number;
@@ -38,7 +38,7 @@ export class PortRings {
   readonly lastTx: number;
   readonly firstRx: number;
   readonly lastRx: number;
-  /** Rings that the port has, whether bound or not. */
+  /** Number of rings of the port, bound or not. */
   readonly nicTxRings: number;
   readonly nicRxRings: number;
   readonly hostTxRings: number;
@@ -50,7 +50,7 @@ export class PortRings {
   readonly place: PortPlace;
   readonly #view: DataView<SharedArrayBuffer>;
   readonly #rings: readonly [(NetmapRing | undefined)[], (NetmapRing | undefined)[]];
-  /** One view a buffer, made when first asked for. */
+  /** One view for each buffer, created at its first use. */
   readonly #buffers: (Uint8Array<SharedArrayBuffer> | undefined)[] = [];
 
   constructor(place: PortPlace) {
@@ -96,7 +96,7 @@ export class PortRings {
     return ring;
   }
 
-  /** The rings bound, in order; for set-up, not for loops. */
+  /** The bound rings, in order. For set-up and not for loops: it allocates. */
   txRings(): NetmapRing[] {
     return this.#rings[Txrx.TX].filter((ring) => ring !== undefined);
   }
@@ -104,7 +104,7 @@ export class PortRings {
     return this.#rings[Txrx.RX].filter((ring) => ring !== undefined);
   }
 
-  /** NETMAP_BUF: all bytes of a buffer. Allocates only the first time. */
+  /** NETMAP_BUF: all bytes of a buffer. It allocates only at the first call for a buffer. */
   buffer(bufIdx: number): Uint8Array<SharedArrayBuffer> {
     const known = this.#buffers[bufIdx];
     if (known !== undefined) return known;
@@ -113,7 +113,7 @@ export class PortRings {
     return view;
   }
 
-  /** The buffer's first byte within `bytes`; throws a RangeError for an index that is none. */
+  /** Offset of the buffer in `bytes`. Throws a RangeError for an invalid index. */
   bufferAt(bufIdx: number): number {
     const { buffersAt, objTotal } = this.place;
     if (!(bufIdx >= 0 && bufIdx < objTotal)) {
@@ -130,20 +130,20 @@ export class PortRings {
     setBufsHead(this.#view, this.place.ifAt, bufIdx);
   }
 
-  /** Takes a buffer off the list of extra ones; 0 when there is none. */
+  /** Removes a buffer from the list of extra buffers. Returns 0 when the list is empty. */
   takeExtra(): number {
     const head = this.bufsHead;
     if (head !== 0) this.bufsHead = this.#view.getUint32(this.bufferAt(head), true);
     return head;
   }
 
-  /** Puts a buffer on that list. It must be back before the port is closed. */
+  /** Adds a buffer to the list of extra buffers. All must be back before the port is closed. */
   giveExtra(bufIdx: number): void {
     this.#view.setUint32(this.bufferAt(bufIdx), this.bufsHead, true);
     this.bufsHead = bufIdx;
   }
 
-  /** A transmit ring has room, or a receive ring frames, beyond cur: Poll bits of `wanted`. */
+  /** The Poll bits of `wanted` that hold: a transmit ring has room, or a receive ring frames, beyond cur. */
   ready(wanted: number, pollIn: number, pollOut: number): number {
     let result = 0;
     if ((wanted & pollIn) !== 0 && anyBeyondCur(this.#rings[Txrx.RX])) result |= pollIn;

@@ -1,17 +1,17 @@
 /**
- * What a memory region must hold for ports that are to be open at the same time: the sum of their
+ * The size of a memory region for ports that will be open at the same time: the sum of their
  * netmap_ifs, rings and buffers.
  *
  *   interface   a ring for each of its queues and host rings, a buffer for each slot, a netmap_if
- *   opening     a netmap_if each
- *   pipe        two openings; both ends have rings, and one set of buffers between them
+ *   opening     one netmap_if
+ *   pipe        two openings; both ends have rings and share one set of buffers
  */
 import { Errno } from "../bus/errno.ts";
 import { NetmapError } from "./errors.ts";
 import { ifBytes, ringBytes } from "./layout.ts";
 import { type MemorySizes, RESERVED_BUFFERS } from "./memory.ts";
 
-/** Rings of one kind of port, each way, without host rings. */
+/** Rings of one kind of port in each direction, without host rings. */
 export interface RingCounts {
   readonly numTxRings: number;
   readonly numTxDesc: number;
@@ -29,7 +29,7 @@ export class RegionNeed {
   #ringBytes = 0;
   #buffers = 0;
 
-  /** An interface, all of it, with a host ring or what stands in for one each way. */
+  /** Need of a whole interface, with a host ring or its placeholder in each direction. */
   addInterface(counts: RingCounts, hostTxRings: number, hostRxRings: number): void {
     const tx = counts.numTxRings + Math.max(1, hostTxRings);
     const rx = counts.numRxRings + Math.max(1, hostRxRings);
@@ -61,7 +61,7 @@ export class RegionNeed {
     this.#ringBytes = Math.max(this.#ringBytes, ringBytes(Math.max(numTxDesc, numRxDesc)));
   }
 
-  /** `least`, or as much as is needed and `spare` of it on top, whatever is more. */
+  /** The larger of `least` and the need plus `spare`. */
   sizes(least: MemorySizes, spare: MemorySizes): MemorySizes {
     const { ifs, rings, buffers } = least;
     return {
@@ -81,7 +81,7 @@ export class RegionNeed {
   }
 }
 
-/** Throws a NetmapError (ENOMEM) that says how large `what` would be, when no region can be. */
+/** Throws a NetmapError (ENOMEM) with the size of `what` when no region can be that large. */
 export function checkRegion(sizes: MemorySizes, what: string): void {
   const { ifs, rings, buffers } = sizes;
   const bytes = ifs.count * ifs.bytes + rings.count * rings.bytes + buffers.count * buffers.bytes;

@@ -1,11 +1,11 @@
 /**
- * A registration: one open descriptor's hold on the rings of one port (netmap_priv_d).
+ * A registration: the rings of one port that one open descriptor has bound (netmap_priv_d).
  *
  *   regif:  memory, config, ring ranges, first user? buffer size check and krings, users and
  *           exclusive use, shared rings, netmap_if, rings locked: nm_register(on), unlocked
  *   unregif: the reverse
  *
- * Each step that fails undoes the ones before, so that a refused open leaves nothing behind.
+ * When a step fails, the steps before it are undone. A refused open leaves nothing behind.
  *
  * Source: netmap: sys/dev/netmap/netmap.c, netmap_do_regif, netmap_do_unregif,
  * netmap_interp_ringid, netmap_krings_get, netmap_buf_size_validate.
@@ -28,15 +28,15 @@ import { bufsHead, ifBytes, setBufsHead, setRingOfs, writeIf } from "./layout.ts
 import { monitorStop } from "./monitor-lists.ts";
 import type { SelInfo } from "./wait.ts";
 
-/** nmreq_register, the part that a caller fills. */
+/** The fields of nmreq_register that a caller sets. */
 export interface RegisterRequest {
   readonly mode: RegMode;
   readonly ringId: number;
   /** RegFlag bits. */
   readonly flags: number;
-  /** 0: the port's own. */
+  /** Memory region; 0 means the port's own. */
   readonly memId: number;
-  /** 0 everywhere: as the port has them. Only ports made by the request follow other numbers. */
+  /** Numbers of rings and slots; 0 means those of the port. Only ports created by the request use others. */
   readonly txSlots: number;
   readonly rxSlots: number;
   readonly txRings: number;
@@ -44,12 +44,12 @@ export interface RegisterRequest {
   readonly hostTxRings: number;
   readonly hostRxRings: number;
   readonly extraBufs: number;
-  /** Pipes that a new region of this port has room for; 0: a few. */
+  /** Number of pipes for which a new region has room; 0 means a few. */
   readonly pipes: number;
 }
 
 const DIRECTIONS = [Txrx.RX, Txrx.TX] as const;
-/** By Txrx: asking for the other direction only leaves this one without rings. */
+/** By Txrx. A registration for one direction only binds no rings of the other. */
 const EXCLUDED_BY = [RegFlag.TX_RINGS_ONLY, RegFlag.RX_RINGS_ONLY] as const;
 
 /** Ring ranges [first, last) by Txrx. */
@@ -79,7 +79,7 @@ export class RingRanges {
           break;
         case RegMode.ONE_NIC: {
           if (ringId >= na.numTxRings && ringId >= na.numRxRings) return Errno.EINVAL;
-          // The direction with fewer rings takes part with its first.
+          // The direction with fewer rings is bound with its first ring.
           const i = ringId < n ? ringId : 0;
           this.first[t] = i;
           this.last[t] = i + 1;
@@ -112,23 +112,23 @@ export class Priv {
   readonly ranges = new RingRanges();
   /** RegFlag bits. */
   flags = 0;
-  /** Byte of the region where this registration's netmap_if begins; -1 while not registered. */
+  /** Offset in the region of the netmap_if; -1 while not registered. */
   ifAt = -1;
-  /** Extra buffers that were to be had. */
+  /** Number of extra buffers that were allocated. */
   extraBufs = 0;
-  /** Where this registration sleeps, by Txrx. */
+  /** The sleep queue of this registration, by Txrx. */
   readonly si: (SelInfo | undefined)[] = [undefined, undefined];
 
   get isRegistered(): boolean {
     return this.ifAt >= 0;
   }
 
-  /** The rings bound in direction `t`, for cold paths. */
+  /** The bound rings of direction `t`. For cold paths: it allocates. */
   selected(t: Txrx): Kring[] {
     return this.na?.krings(t).slice(this.ranges.first[t], this.ranges.last[t]) ?? [];
   }
 
-  /** netmap_do_regif: 0 or an errno. Holds no reference to `na`: that is the caller's. */
+  /** netmap_do_regif: resolves to 0 or an errno. The caller holds the reference to `na`. */
   async regif(na: NetmapAdapter, request: RegisterRequest): Promise<number> {
     this.na = na;
     na.memory.acquire();
@@ -174,7 +174,7 @@ export class Priv {
     return error;
   }
 
-  /** Shared rings, netmap_if, netmap mode. */
+  /** Allocates shared rings and the netmap_if, and enters netmap mode. */
   async #share(na: NetmapAdapter, request: RegisterRequest): Promise<number> {
     const error = na.ringsCreate();
     if (error !== 0) return error;
@@ -218,7 +218,7 @@ export class Priv {
       na.numHostRxRings = na.hasHostRings ? 1 : 0;
     }
     this.#unsetRings(na);
-    // Its list of extra buffers is whatever the application made of it.
+    // The application may have written anything into its list of extra buffers.
     na.memory.extraFree(bufsHead(na.memory.view, ifAt));
     na.memory.ifFree(ifAt);
     na.memory.release();
@@ -242,7 +242,7 @@ export class Priv {
     na.memoryPrev = undefined;
   }
 
-  /** netmap_krings_get: EBUSY when a ring is somebody's own, or is to be ours but has users. */
+  /** netmap_krings_get: EBUSY when a ring is in exclusive use, or wanted exclusively and in use. */
   #kringsGet(): number {
     const isExclusive = (this.flags & RegFlag.EXCLUSIVE) !== 0;
     for (const t of DIRECTIONS) {
@@ -272,7 +272,7 @@ export class Priv {
     }
   }
 
-  /** nm_kring_pending: a NIC ring is about to change its mode. */
+  /** nm_kring_pending: whether any NIC ring is about to change its mode. */
   #isKringPending(): boolean {
     for (const t of DIRECTIONS) {
       for (const kring of this.selected(t)) {
@@ -282,7 +282,7 @@ export class Priv {
     return false;
   }
 
-  /** netmap_mem_if_new: its place, or -1. Rings that are not bound have offset 0. */
+  /** netmap_mem_if_new: returns the offset, or -1. Rings that are not bound have offset 0. */
   #ifNew(na: NetmapAdapter): number {
     const { memory } = na;
     const tx = na.allRings(Txrx.TX);
@@ -310,7 +310,7 @@ export class Priv {
   }
 }
 
-/** nm_register with every ring locked: syncs pass them by until it is done. */
+/** Calls nm_register with every ring locked, so that syncs skip them meanwhile. */
 async function changeMode(na: NetmapAdapter, on: boolean): Promise<number> {
   na.setAllRings(Stopped.LOCKED);
   try {
@@ -320,7 +320,7 @@ async function changeMode(na: NetmapAdapter, on: boolean): Promise<number> {
   }
 }
 
-/** netmap_buf_size_validate: whether frames of `mtu` bytes fit the buffers. 0, EINVAL or EIO. */
+/** netmap_buf_size_validate: checks that frames of `mtu` bytes fit the buffers. Returns 0, EINVAL or EIO. */
 export function bufSizeValidate(na: NetmapAdapter, mtu: number): number {
   const { bufSize } = na.memory;
   if (na.rxBufMaxsize === 0) return Errno.EIO;

@@ -1,15 +1,15 @@
 /**
  * One netmap_ring as both its users see it: accessors over the shared region.
  *
- *            0      head          tail               numSlots
- *   tx ring  | we   | free to fill | we: being sent   |
- *   rx ring  | we   | received     | we: to be filled |
+ *            0        head           tail                   numSlots
+ *   tx ring  | netmap | free to fill | netmap: being sent   |
+ *   rx ring  | netmap | received     | netmap: to be filled |
  *
- * The application writes head, cur and the slots in [head, tail); we write tail, and every other
- * slot. head, cur and tail are stored with Atomics, after the slots that they publish, because the
+ * The application writes head, cur and the slots in [head, tail). netmap writes tail and all other
+ * slots. head, cur and tail are stored with Atomics, after the slots that they publish, because the
  * application may run in another thread.
  *
- * Nothing here checks what stands in the ring: see sync.ts for what we believe.
+ * These accessors check nothing. sync.ts checks the values that netmap uses.
  *
  * Source: netmap: sys/net/netmap.h, "DATA OWNERSHIP/LOCKING"; netmap_user.h, nm_ring_*.
  */
@@ -39,17 +39,17 @@ const HEAD_WORD = RING_HEAD / 4;
 const CUR_WORD = RING_CUR / 4;
 const TAIL_WORD = RING_TAIL / 4;
 
-/** nm_next: the slot behind `i`, `lim` being the last one. */
+/** nm_next: the slot after `i`; `lim` is the last slot. */
 export const nmNext = (i: number, lim: number): number => (i === lim ? 0 : i + 1);
 /** nm_prev */
 export const nmPrev = (i: number, lim: number): number => (i === 0 ? lim : i - 1);
 
-/** How far `to` is ahead of `from`, cyclic, in a ring of `slots`. */
+/** Number of slots from `from` to `to` in a cyclic ring of `slots`. */
 export const slotsBetween = (from: number, to: number, slots: number): number =>
   to >= from ? to - from : to - from + slots;
 
 export class NetmapRing {
-  /** Byte of the region where the ring begins. */
+  /** Offset in the region of the ring. */
   readonly at: number;
   readonly numSlots: number;
   /** The last slot. */
@@ -59,13 +59,13 @@ export class NetmapRing {
   readonly ringId: number;
   /** Txrx. */
   readonly dir: number;
-  /** The ring alone: header and slots. */
+  /** The bytes of the ring: header and slots. */
   readonly view: DataView<SharedArrayBuffer>;
-  /** Byte of the region where buffer 0 begins. */
+  /** Offset in the region of buffer 0. */
   readonly buffersAt: number;
   readonly #words: Uint32Array<SharedArrayBuffer>;
 
-  /** The header must have been written. */
+  /** The header must have been written before. */
   constructor(region: SharedArrayBuffer, at: number) {
     const header = new DataView(region, at, RING_BYTES);
     this.at = at;
@@ -100,8 +100,8 @@ export class NetmapRing {
   }
 
   /**
-   * head = cur = `slot`: the slots before it are handed over. cur goes first: a sync may read both
-   * between the two stores, and a cur behind head is an error, while one ahead of it is not.
+   * Sets head and cur to `slot`, which passes the slots before it to netmap. cur is stored first. A
+   * sync may read both between the two stores, and cur may be ahead of head but not behind it.
    */
   advance(slot: number): void {
     Atomics.store(this.#words, CUR_WORD, slot);
@@ -134,18 +134,18 @@ export class NetmapRing {
     return slot === 0 ? this.lim : slot - 1;
   }
 
-  /** nm_ring_space: slots that are the application's now. */
+  /** nm_ring_space: number of slots that the application owns now. */
   get space(): number {
     const space = this.tail - this.head;
     return space < 0 ? space + this.numSlots : space;
   }
 
-  /** nm_ring_empty: none are. */
+  /** nm_ring_empty: whether the application owns no slot. */
   get isEmpty(): boolean {
     return this.head === this.tail;
   }
 
-  /** nm_tx_pending: some slots handed over are not given back yet. */
+  /** nm_tx_pending: whether netmap has not returned all slots yet. */
   get isTxPending(): boolean {
     return this.next(this.tail) !== this.head;
   }
@@ -157,7 +157,7 @@ export class NetmapRing {
     this.view.setUint32(RING_BYTES + slot * SLOT_BYTES + SLOT_BUF_IDX, index, LE);
   }
 
-  /** Bytes of the frame, or of this piece of it. */
+  /** Bytes of the frame, or of this slot's part of it. */
   len(slot: number): number {
     return this.view.getUint16(RING_BYTES + slot * SLOT_BYTES + SLOT_LEN, LE);
   }
@@ -180,7 +180,7 @@ export class NetmapRing {
     setU64(this.view, RING_BYTES + slot * SLOT_BYTES + SLOT_PTR, ptr);
   }
 
-  /** Makes `slot` what slot `from` of `other` is, all 16 bytes. */
+  /** Copies all 16 bytes of slot `from` of `other` to `slot`. */
   copySlot(slot: number, other: NetmapRing, from: number): void {
     const to = RING_BYTES + slot * SLOT_BYTES;
     const src = RING_BYTES + from * SLOT_BYTES;
@@ -190,7 +190,7 @@ export class NetmapRing {
     this.view.setUint32(to + 12, other.view.getUint32(src + 12, LE), LE);
   }
 
-  /** A fresh slot. */
+  /** Initialises a slot. */
   setSlot(slot: number, index: number, bytes: number, flags: number): void {
     this.setBufIdx(slot, index);
     this.setLen(slot, bytes);

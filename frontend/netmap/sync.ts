@@ -1,14 +1,14 @@
 /**
- * What happens around every nm_sync: the checks before, the publication after, and the repair.
+ * The steps around every nm_sync: the checks before it, the publication after it, and the repair.
  *
- * The shared half of a ring is the application's word. head and cur are read once, checked against
- * our own copies, and kept; nothing that fails is believed. A tail that the application overwrote
- * is put right and is no error.
+ * The application writes the shared half of a ring. head and cur are read once, checked against the
+ * private copies, and kept only if they are valid. A tail that the application overwrote is
+ * corrected without an error.
  *
- * What a bad ring leads to is netmap's: `ringReinit` moves head, cur and tail back only when one of
- * them is outside the ring. When all are inside it, they are taken as they are, bad as they may be:
- * such a ring then sends or releases slots that are not its application's, and hurts nobody else,
- * because drivers check each buffer index they take.
+ * The repair follows netmap: `ringReinit` moves head, cur and tail back only when one of them is
+ * outside the ring. Values inside the ring are accepted, even wrong ones. Such a ring sends or
+ * releases slots that its application does not own. Other rings are safe, because drivers check each
+ * buffer index.
  *
  * Source: netmap: sys/dev/netmap/netmap.c, nm_txsync_prologue, nm_rxsync_prologue,
  * netmap_ring_reinit, nm_sync_finalize, netmap_ioctl.
@@ -21,7 +21,7 @@ import { microtime } from "./microtime.ts";
 import type { NetmapRing } from "./ring.ts";
 
 /**
- * Takes head and cur of a transmit ring. Wanted: rhead <= head <= cur <= rtail, cyclic. Returns
+ * Reads and checks head and cur of a transmit ring: rhead <= head <= cur <= rtail, cyclic. Returns
  * head, or numSlots when they are wrong; then nothing has changed.
  */
 export function txsyncPrologue(kring: Kring, ring: NetmapRing): number {
@@ -39,7 +39,7 @@ export function txsyncPrologue(kring: Kring, ring: NetmapRing): number {
     if (head <= rtail) {
       if (cur < head || cur > rtail) return n;
     } else if (cur > rtail && cur < head) return n;
-    // Behind rhead, a head or cur past the end satisfies every comparison of the original.
+    // With a wrapped range, a head or cur beyond the ring would pass every comparison of the original.
   }
   if (ring.tail !== rtail) ring.tail = rtail;
   kring.rhead = head;
@@ -49,7 +49,7 @@ export function txsyncPrologue(kring: Kring, ring: NetmapRing): number {
 
 /**
  * The same for a receive ring: nrHwcur <= head <= cur <= nrHwtail. As in the original, rhead and
- * rcur are what the application says even when that is wrong.
+ * rcur are set to the application's values even when these are wrong.
  */
 export function rxsyncPrologue(kring: Kring, ring: NetmapRing): number {
   // head before cur: an application in another thread moves cur first (NetmapRing.advance).
@@ -75,9 +75,9 @@ export function rxsyncPrologue(kring: Kring, ring: NetmapRing): number {
 }
 
 /**
- * netmap_ring_reinit: every slot is looked at; a buffer index that is none becomes 0 with length 0,
- * a length longer than a buffer becomes 0. Returns 1 when head, cur or tail was outside the ring
- * and all were put back to where we are, else 0.
+ * netmap_ring_reinit: checks every slot. An invalid buffer index becomes 0 with length 0; a length
+ * longer than a buffer becomes 0. Returns 1 when head, cur or tail was outside the ring, and sets
+ * all three to the private copies; else 0.
  */
 export function ringReinit(kring: Kring): number {
   const ring = kring.openRing;
@@ -109,17 +109,17 @@ export function ringReinit(kring: Kring): number {
   return 1;
 }
 
-/** nm_sync_finalize: the application sees what the sync did. */
+/** nm_sync_finalize: publishes the result of the sync to the application. */
 export function syncFinalize(kring: Kring, ring: NetmapRing): void {
   kring.rtail = kring.nrHwtail;
   ring.tail = kring.nrHwtail;
 }
 
-/** Why a ring is not synced now. LOCKED and BUSY pass; STOPPED is an error to its user. */
+/** The reason why a ring is not synced now. LOCKED and BUSY are temporary; STOPPED is an error. */
 export const Try = { GOT: 0, BUSY: 1, STOPPED: 2, LOCKED: 3 } as const;
 export type Try = (typeof Try)[keyof typeof Try];
 
-/** nm_kr_tryget: takes the ring for one sync. */
+/** nm_kr_tryget: acquires the ring for one sync. */
 export function tryGet(kring: Kring): Try {
   if (kring.stopped === Stopped.STOPPED) return Try.STOPPED;
   if (kring.stopped === Stopped.LOCKED) return Try.LOCKED;
@@ -135,8 +135,8 @@ export function put(kring: Kring): void {
 }
 
 /**
- * One ring, as poll and the sync calls do it. Returns 0, or Poll.ERR when the ring was wrong or its
- * adapter refused. Nobody else may hold the ring.
+ * Syncs one ring, for poll and the sync calls. The caller has acquired the ring. Returns 0, or
+ * Poll.ERR when the ring was wrong or its adapter refused.
  */
 export function syncRing(kring: Kring, flags: number): number {
   const ring = kring.openRing;
@@ -154,7 +154,7 @@ export function syncRing(kring: Kring, flags: number): number {
     ringReinit(kring);
     result = Poll.ERR;
   }
-  // Frames that the application released towards the host, before their slots go to the NIC.
+  // Grab frames that the application forwards to the host, before their slots return to the NIC.
   const up = mayForwardUp(kring) && grabPackets(kring, false);
   if (kring.nmSync(kring, flags) !== 0) result = Poll.ERR;
   else syncFinalize(kring, ring);
@@ -165,8 +165,8 @@ export function syncRing(kring: Kring, flags: number): number {
 }
 
 /**
- * NIOCTXSYNC, NIOCRXSYNC over rings [first, last). Returns 0, or EIO's sign that the last ring was
- * stopped; as in netmap a wrong ring is repaired and not reported, and poll is where errors show.
+ * NIOCTXSYNC, NIOCRXSYNC over rings [first, last). Returns 0, or EIO when the last ring was stopped.
+ * As in netmap, a wrong ring is repaired without a report; poll reports errors.
  */
 export function syncRings(
   krings: readonly Kring[],

@@ -1,12 +1,12 @@
 /**
- * The forwarding table of a VALE switch: 1024 entries, one a hash value, no ageing. A collision
- * overwrites. (The learning switch of shared/net ages, damps and bounds; VALE does none of it, and
- * programs that were written against VALE may see the difference.)
+ * The forwarding table of a VALE switch: 1024 entries, one for each hash value, without ageing. A
+ * collision overwrites. The learning switch of the device ages, damps and bounds its entries. VALE
+ * does not, and programs written for VALE may depend on that.
  *
  * Source: netmap: sys/dev/netmap/netmap_vale.c, nm_vale_rthash, netmap_vale_learning.
  */
 
-/** What a look-up gives beside a port. */
+/** Results of a look-up besides a port. */
 export const BROADCAST = 254;
 export const NO_PORT = 255;
 
@@ -14,12 +14,12 @@ const ENTRIES = 1024;
 const GOLDEN = 0x9e37_79b9;
 
 export class ValeTable {
-  /** Addresses as two words, so that nothing is boxed. */
+  /** Addresses as two words, so that no number is boxed. */
   readonly #low = new Uint32Array(ENTRIES);
   readonly #high = new Uint16Array(ENTRIES);
   readonly #ports = new Uint8Array(ENTRIES);
 
-  /** Notes that the address at `at` sends from `port`. */
+  /** Learns that the address at `at` sends from `port`. */
   learn(bytes: Uint8Array, at: number, port: number): void {
     const h = rthash(bytes, at);
     this.#low[h] = low(bytes, at);
@@ -27,7 +27,7 @@ export class ValeTable {
     this.#ports[h] = port;
   }
 
-  /** The port of a unicast address; BROADCAST when nobody knows it. */
+  /** The port of a unicast address; BROADCAST for an unknown address. */
   lookup(bytes: Uint8Array, at: number): number {
     const h = rthash(bytes, at);
     if (this.#low[h] !== low(bytes, at) || this.#high[h] !== high(bytes, at)) return BROADCAST;

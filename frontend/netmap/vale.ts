@@ -4,10 +4,10 @@
  *   valeS:P, valeS:Q, ...   up to 254 ports on each of up to 8 switches
  *   tx ring of a port ── txsync ──► copied to the rx ring of one port, or of all others
  *
- * A port transmits at once and completely: what a receiver has no room for is dropped there, and
- * counted. Once a packet of a sync finds no room at a receiver, none behind it from that sync goes
- * there, so that order holds. Ports have memory of their own; ephemeral ones come with their first
- * opening and go with their last, persistent ones (`valeNewif`) stay, attached to a switch or not.
+ * A port transmits at once and completely. A packet for which a receiver has no room is dropped
+ * there and counted, and so are later packets of the same sync, so that the order holds. Ports have
+ * memory of their own. An ephemeral port exists while it is open. A persistent port (`valeNewif`)
+ * stays, attached to a switch or not.
  *
  * Source: netmap: sys/dev/netmap/netmap_vale.c, netmap_bdg.c.
  */
@@ -25,12 +25,12 @@ export const MAX_PORTS = 254;
 const LEAST_FRAME = 14;
 
 export class ValeSwitch {
-  /** Up to the colon: "vale0". */
+  /** The name up to the colon: "vale0". */
   readonly name: string;
   readonly ports: (ValePort | undefined)[] = new Array<ValePort | undefined>(MAX_PORTS).fill(
     undefined,
   );
-  /** The ports that there are, so that a broadcast need not look at all numbers. */
+  /** The attached ports, so that a broadcast need not visit all numbers. */
   readonly plugged: ValePort[] = [];
   readonly table = new ValeTable();
 
@@ -46,7 +46,7 @@ export class ValeSwitch {
     return this.plugged.find((port) => port.name === portName);
   }
 
-  /** False when the switch is full; netmap keeps room for two. */
+  /** Whether the switch has room. netmap keeps room for two ports. */
   plug(port: ValePort): boolean {
     if (this.active + 2 >= MAX_PORTS) return false;
     const number = this.ports.indexOf(undefined);
@@ -65,16 +65,16 @@ export class ValeSwitch {
 }
 
 export class ValePort extends NetmapAdapter {
-  /** Stays when nobody has it open. */
+  /** True for a persistent port, which stays when it is not open. */
   readonly isPersistent: boolean;
   number: number = NO_PORT;
   bridge: ValeSwitch | undefined = undefined;
-  /** Packets of ours that went nowhere, by reason. */
+  /** Packets of this port that reached no receiver, by reason. */
   readonly drops = {
-    /** Shorter than an Ethernet header, or not where its header should be. */
+    /** Shorter than an Ethernet header, or without its header in the expected place. */
     runt: 0,
     tooManyFrags: 0,
-    /** Its only receiver is its sender, or has left. */
+    /** The only receiver is the sender, or has left. */
     noPort: 0,
     /** The receiver's ring is not open, or the header lengths differ. */
     notListening: 0,
@@ -82,12 +82,12 @@ export class ValePort extends NetmapAdapter {
     /** The receiver had no room. */
     full: 0,
   };
-  /** A length that is no length, or a piece longer than the receiver's buffers: sent as 0 bytes. */
+  /** An invalid length, or a part longer than the receiver's buffers: sent as 0 bytes. */
   badLengths = 0;
-  // The packet at hand: where its pieces begin and how long they are, in our region.
+  // The current packet: offsets and lengths of its parts in this port's region.
   readonly #at = new Float64Array(MAX_FRAGS);
   readonly #len = new Int32Array(MAX_FRAGS);
-  // This sync's receivers: who was written to, and who ran out of room.
+  // The receivers of this sync: those written to, and those without room.
   readonly #touched: Kring[] = [];
   readonly #isFull = new Uint8Array(MAX_PORTS);
   #lastLow = -1;
@@ -127,7 +127,7 @@ export class ValePort extends NetmapAdapter {
     return 0;
   }
 
-  /** netmap_vp_rxsync: frames are in the ring already. */
+  /** netmap_vp_rxsync: the sender has already put the frames into the ring. */
   override rxsync(kring: Kring): number {
     const ring = kring.openRing;
     const lim = kring.nkrNumSlots - 1;
@@ -159,7 +159,7 @@ export class ValePort extends NetmapAdapter {
       if ((flags & Ns.BUF_CHANGED) !== 0) ring.setSlotFlags(i, flags & ~Ns.BUF_CHANGED);
       if (frags < MAX_FRAGS) this.#gather(frags, kring, ring, i, flags);
       frags++;
-      // MOREFRAG on the last slot of the sync: what there is of the packet goes out.
+      // MOREFRAG on the last slot of the sync: the packet goes out incomplete.
       if ((flags & Ns.MOREFRAG) !== 0 && nmNext(i, lim) !== head) continue;
       if (frags > MAX_FRAGS) this.drops.tooManyFrags++;
       else this.#forward(bridge, frags, kring.ringId);
@@ -170,7 +170,7 @@ export class ValePort extends NetmapAdapter {
     this.#isFull.fill(0);
   }
 
-  /** One piece: where it is, and its length; a piece that can't be is one of no bytes. */
+  /** Adds one part: its offset and length. An invalid part counts as empty. */
   #gather(frag: number, kring: Kring, ring: NetmapRing, slot: number, flags: number): void {
     const { memory } = this;
     const length = ring.len(slot);
@@ -185,7 +185,7 @@ export class ValePort extends NetmapAdapter {
     this.#len[frag] = ok ? length : 0;
   }
 
-  /** Look-up, then a copy to each receiver (nm_vale_flush). */
+  /** Looks the receivers up and copies the packet to each (nm_vale_flush). */
   #forward(bridge: ValeSwitch, frags: number, ringNr: number): void {
     const dst = this.#lookup(bridge, frags);
     if (dst === NO_PORT) {
@@ -200,17 +200,17 @@ export class ValePort extends NetmapAdapter {
     }
     const { plugged } = bridge;
     for (let i = 0; i < plugged.length; i++) {
-      // What goes to all goes to their first ring.
+      // A broadcast goes to the first ring of each port.
       if (plugged[i] !== this) this.#deliver(plugged[i]!, frags, 0);
     }
   }
 
-  /** netmap_vale_learning: the receiver's port, BROADCAST, or NO_PORT for what is no frame. */
+  /** netmap_vale_learning: returns the receiver's port, BROADCAST, or NO_PORT for an invalid frame. */
   #lookup(bridge: ValeSwitch, frags: number): number {
     const { bytes } = this.memory;
     let frag = 0;
     let skip = this.virtHdrLen;
-    // The virtio-net header is the first piece, or begins it.
+    // The virtio-net header is the first part, or at the start of it.
     if (skip === this.#len[0] && frags > 1) {
       frag = 1;
       skip = 0;
@@ -223,7 +223,7 @@ export class ValePort extends NetmapAdapter {
     return bridge.table.lookup(bytes, at);
   }
 
-  /** A sender that is the same as last time need not be hashed. */
+  /** Learns the sender. The same sender as last time is not hashed again. */
   #learn(bridge: ValeSwitch, bytes: Uint8Array, at: number): void {
     const low =
       bytes[at + 2]! | (bytes[at + 3]! << 8) | (bytes[at + 4]! << 16) | (bytes[at + 5]! << 24);

@@ -1,12 +1,12 @@
 /**
- * Who sleeps on a ring, and how they are woken (selinfo).
+ * The sleepers of a ring, and their wake-up (selinfo).
  *
- * A sleeper in this thread is a callback, called once. A sleeper in a worker sleeps on a word of
- * shared memory; a `Watcher` stands for it here and looks at its rings again. All syncs run in one
- * thread, so between a look that finds nothing and `sleep` nothing can happen.
+ * A sleeper in this thread is a callback that is called once. A sleeper in a worker waits on a word
+ * of shared memory; a `Watcher` represents it here and checks its rings again. All syncs run in one
+ * thread, so no event can come between an unsuccessful check and `sleep`.
  */
 
-/** Hears of every notify of a ring, asleep or not: cheap, and only notes that it has to look. */
+/** Called at every notify of a ring. It must be cheap: it only records that a check is needed. */
 export interface Watcher {
   ringNotified(): void;
 }
@@ -15,12 +15,12 @@ export class SelInfo {
   readonly #sleepers: (() => void)[] = [];
   readonly #watchers: Watcher[] = [];
 
-  /** selrecord: calls `wake` at the next wakeup, once. */
+  /** selrecord: calls `wake` once, at the next wake-up. */
   sleep(wake: () => void): void {
     this.#sleepers.push(wake);
   }
 
-  /** The sleeper has gone for another reason. */
+  /** Removes a sleeper that no longer waits. */
   forget(wake: () => void): void {
     const i = this.#sleepers.indexOf(wake);
     if (i >= 0) this.#sleepers.splice(i, 1);
@@ -39,7 +39,7 @@ export class SelInfo {
   wakeup(): void {
     for (let i = 0; i < this.#watchers.length; i++) this.#watchers[i]!.ringNotified();
     if (this.#sleepers.length === 0) return;
-    // Who sleeps again from within its wake-up waits for the next one.
+    // A sleeper that sleeps again during its wake-up waits for the next one.
     const sleepers = this.#sleepers.splice(0);
     for (const wake of sleepers) wake();
   }
