@@ -1,6 +1,8 @@
 /** What the session needs of any driver; the rooms `ena` and `xen` implement it. */
+
 import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
+import type { CounterTree } from "../shared/status/frontend-status.ts";
 import type { GrantState, QueueState } from "../shared/wire/queue-state.ts";
 import type { Hypervisor } from "./bus/hypervisor.ts";
 import type { PciFunction } from "./bus/pci.ts";
@@ -22,9 +24,6 @@ export interface DriverContext {
   readonly log: Logger;
   readonly clock: Clock;
 }
-
-/** Numbers under the sysctl names of the FreeBSD driver, nested as its tree is. */
-export type CounterTree = { readonly [name: string]: number | string | CounterTree };
 
 export interface Driver {
   /** Finds the device, registers the interface. Rejects with a sentence when it can't. */

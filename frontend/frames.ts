@@ -7,6 +7,7 @@
  * Offloads end here. A merged or unfinished packet is cut and finished in software, so a frame that
  * is read has every checksum and is no longer than the MTU allows.
  */
+
 import {
   ETHER_HEADER_BYTES,
   ETHER_TYPE,
@@ -16,6 +17,7 @@ import {
 import { Frame, Gso } from "../shared/net/frame.ts";
 import { Headers } from "../shared/net/headers.ts";
 import { Segmenter } from "../shared/net/segment.ts";
+import type { FrameCounters } from "../shared/status/frontend-status.ts";
 import { AsyncLock } from "./async-lock.ts";
 import { Errno } from "./bus/errno.ts";
 import { errnoText } from "./host/errno-text.ts";
@@ -23,14 +25,6 @@ import { mbufToFrame } from "./net/facts.ts";
 import type { Ifnet } from "./net/ifnet.ts";
 import { type Mbuf, MbufPool } from "./net/mbuf.ts";
 import { SessionError } from "./session-error.ts";
-
-/** Frames that end here, by reason. What the driver drops, it counts itself. */
-export interface FrameCounters {
-  /** The program reads too slowly: its queue was full. */
-  rxReaderFull: number;
-  /** Offload facts that can't be honoured. */
-  rxMalformed: number;
-}
 
 type Read = IteratorResult<Uint8Array, undefined>;
 

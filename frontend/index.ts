@@ -8,13 +8,15 @@
  *
  * `ringwire/netmap` has the rings of netmap on top of it.
  */
-export type { FrameCounters } from "./frames.ts";
+export type {
+  FrameCounters,
+  FrontendStatus,
+  NicCounters,
+} from "../shared/status/frontend-status.ts";
 export {
   Nic,
-  type NicCounters,
   type NicEvents,
   type NicOptions,
-  type NicStatus,
   openNic,
 } from "./nic.ts";
 export { SessionError } from "./session-error.ts";

@@ -13,17 +13,21 @@ import type { CaptureOutput } from "../shared/capture/output.ts";
 import type { Recorder } from "../shared/capture/recorder.ts";
 import { type Logger, silentLogger } from "../shared/log.ts";
 import { formatMac, parseUnicastMac } from "../shared/net/ethernet.ts";
-import type { Tap, TapCounters } from "../shared/tap/tap.ts";
+import type {
+  FrontendStatus,
+  NicCounters,
+  SessionState,
+} from "../shared/status/frontend-status.ts";
+import type { Tap } from "../shared/tap/tap.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
 import { type Personality, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import { NicCapture } from "./capture/nic-capture.ts";
-import type { CounterTree } from "./driver.ts";
 import { createDriver, personalityOf } from "./drivers.ts";
-import { type FrameCounters, Frames } from "./frames.ts";
-import type { TapHost, TapHostCounters } from "./host/tap-host.ts";
-import type { IfCounters, Ifnet, LinkState } from "./net/ifnet.ts";
+import { Frames } from "./frames.ts";
+import type { TapHost } from "./host/tap-host.ts";
+import type { Ifnet } from "./net/ifnet.ts";
 import type { Netmap } from "./netmap/netmap.ts";
-import { Session, type SessionState } from "./session.ts";
+import { Session } from "./session.ts";
 import { SessionError } from "./session-error.ts";
 
 export interface NicOptions {
@@ -86,33 +90,6 @@ export interface NicEvents {
   fault: [code: string, text: string];
   /** The NIC has given up, or its TAP was deleted. Only `close` is left to do. */
   failed: [reason: string];
-}
-
-/** What a NIC says of itself. Fields of the device hold since the first welcome. */
-export interface NicStatus {
-  readonly name: string;
-  readonly driver: Personality;
-  readonly state: SessionState;
-  readonly mac: string;
-  readonly mtu: number;
-  readonly queues: number;
-  readonly segment: string;
-  /** Number of the connection. */
-  readonly epoch: number;
-  /** The device has memory for low-latency queues. */
-  readonly deviceMemory: boolean;
-  readonly link: LinkState;
-  readonly reconnects: number;
-  /** How often the device reported each fault, by code. */
-  readonly faults: Readonly<Record<string, number>>;
-  readonly counters: NicCounters;
-}
-
-export interface NicCounters {
-  readonly ifnet: IfCounters;
-  readonly driver: CounterTree;
-  readonly frames?: FrameCounters;
-  readonly tap?: TapCounters & { readonly host: Partial<TapHostCounters> };
 }
 
 const READER_FRAMES = 1024;
@@ -312,7 +289,7 @@ export class Nic extends EventEmitter<NicEvents> {
   }
 
   /** Throws before the NIC is open. */
-  status(): NicStatus {
+  status(): FrontendStatus {
     const { agreed, reconnects, faults, state } = this.#session;
     const { mac, mtu, linkState } = this.ifnet;
     return {

@@ -16,6 +16,7 @@ import type { RingState } from "../shared/capture/ring-snapshot.ts";
 import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import { LogLimit } from "../shared/log-limit.ts";
+import type { SessionState } from "../shared/status/frontend-status.ts";
 import { nicUrl } from "../shared/transport/address.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { type DialOptions, dial } from "../shared/transport/websocket.ts";
@@ -64,8 +65,6 @@ export interface SessionOptions {
   /** Opens the connection; over a WebSocket when not given. */
   readonly dial?: (options: DialOptions) => Promise<Transport>;
 }
-
-export type SessionState = "connecting" | "attached" | "waiting" | "closed";
 
 const WELCOME_MS = 10_000;
 /** A driver takes no longer to leave its device in good order. */

@@ -8,7 +8,6 @@ import {
   type StatelessOffload,
 } from "../../shared/ena/features.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
-import type { EniStats } from "../../shared/ena/stats.ts";
 import type { Logger } from "../../shared/log.ts";
 import { AsyncLock } from "../async-lock.ts";
 import type { DriverContext } from "../driver.ts";
@@ -39,8 +38,6 @@ export interface EnaOptions {
   readonly pushBytes?: number | undefined;
   /** Where the interface can be opened by netmap, natively. Without it the driver has no such support. */
   readonly netmap?: Netmap | undefined;
-  /** Seconds between samples of the ENI metrics; 0, the default, takes none. */
-  readonly statsSampleInterval?: number | undefined;
 }
 
 export const DEFAULT_RING_SIZE = 1024;
@@ -74,7 +71,6 @@ export class Adapter {
   readonly wantOff: number;
   readonly wantRxRingSize: number;
   readonly wantTxRingSize: number;
-  readonly statsSampleInterval: number;
 
   /** Raised by each reset, link loss and detach; a step that resumes and finds another one stops. */
   generation = 0;
@@ -139,9 +135,7 @@ export class Adapter {
   /** By queue; they outlive the rings. */
   readonly txStats: TxStats[] = [];
   readonly rxStats: RxStats[] = [];
-  eni: EniStats | undefined;
   readonly rss = newRssConfig();
-  statsTicks = 0;
 
   constructor(ctx: DriverContext, options: EnaOptions) {
     this.ctx = ctx;
@@ -161,7 +155,6 @@ export class Adapter {
       stage: (ring, m) => xmitMbuf(this, ring, m),
       kick: () => kick(this.queues),
     });
-    this.statsSampleInterval = options.statsSampleInterval ?? 0;
     this.#lastTick = ctx.clock.now();
   }
 

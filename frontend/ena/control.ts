@@ -42,13 +42,6 @@ import {
 import { DriverFeature, ENA_SPEC_VERSION, hostInfo, OsType } from "../../shared/ena/host-info.ts";
 import { LLQ_FEATURE_VERSION_1, type LlqFeature, llqFeature } from "../../shared/ena/llq.ts";
 import { INTR_MASK_ALL, INTR_UNMASK_ALL, Register } from "../../shared/ena/registers.ts";
-import {
-  type EniStats,
-  eniStats,
-  getStats,
-  StatsScope,
-  StatsType,
-} from "../../shared/ena/stats.ts";
 import type { Logger } from "../../shared/log.ts";
 import type { EnaQueueState } from "../../shared/wire/queue-state.ts";
 import { RecordType } from "../../shared/wire/records.ts";
@@ -400,19 +393,6 @@ export class Com {
 
   setMtu(mtu: number): Promise<number> {
     return this.setFeature(FeatureId.MTU, (view, at) => mtuFeature.write(view, at, { mtu }));
-  }
-
-  /** Undefined when the device has no ENI metrics or did not answer. */
-  async getEniStats(): Promise<EniStats | undefined> {
-    if (!this.has(Capability.ENI_STATS)) return undefined;
-    const reply = await this.execute((view, at) => {
-      getStats.write(view, at, {
-        opcode: Opcode.GET_STATS,
-        type: StatsType.ENI,
-        scope: StatsScope.ETH_TRAFFIC,
-      });
-    });
-    return reply.errno === 0 ? eniStats.parse(reply.view, ACQ_BODY) : undefined;
   }
 
   // Queues.

@@ -1,8 +1,6 @@
 /** The driver's counters as one tree, shaped as the original's sysctl tree (ena_sysctl.c). */
-import { Capability } from "../../shared/ena/features.ts";
-import type { CounterTree } from "../driver.ts";
+import type { CounterTree } from "../../shared/status/frontend-status.ts";
 import type { Adapter } from "./adapter.ts";
-import { eniTree } from "./counters.ts";
 import { RSS_TABLE_SIZE } from "./rss.ts";
 
 export function counterTree(adapter: Adapter): CounterTree {
@@ -16,7 +14,6 @@ export function counterTree(adapter: Adapter): CounterTree {
     io_queues_nb: adapter.numQueues,
     rx_queue_size: adapter.queues[0]?.rx.size ?? adapter.requestedRxRingSize,
     tx_queue_size: adapter.queues[0]?.tx.size ?? adapter.requestedTxRingSize,
-    stats_sample_interval: adapter.statsSampleInterval,
     tx_placement: adapter.com?.llq === undefined ? "host" : "device",
     pushed_bytes: adapter.gate.pushedBytes,
     rx_mbufs_in_use: adapter.rxPool?.inUse ?? 0,
@@ -31,9 +28,6 @@ export function counterTree(adapter: Adapter): CounterTree {
       tx_ring: { ...adapter.txStats[qid]! },
       rx_ring: { ...adapter.rxStats[qid]! },
     };
-  }
-  if (adapter.eni !== undefined && adapter.com?.has(Capability.ENI_STATS) === true) {
-    tree.eni_metrics = eniTree(adapter.eni);
   }
   return tree;
 }

@@ -4,8 +4,6 @@
  */
 
 import { ResetReason } from "../../shared/ena/registers.ts";
-import type { EniStats } from "../../shared/ena/stats.ts";
-import type { CounterTree } from "../driver.ts";
 import type { AdminStats } from "./admin.ts";
 
 export class TxStats {
@@ -17,7 +15,6 @@ export class TxStats {
   missing_tx_comp = 0;
   bad_req_id = 0;
   mbuf_collapses = 0;
-  mbuf_collapse_err = 0;
   queue_wakeups = 0;
   queue_stops = 0;
   llq_buffer_copy = 0;
@@ -48,7 +45,6 @@ export class RxStats {
   refil_partial = 0;
   csum_bad = 0;
   mbuf_alloc_fail = 0;
-  mjum_alloc_fail = 0;
   dma_mapping_err = 0;
   bad_desc_num = 0;
   bad_req_id = 0;
@@ -127,14 +123,4 @@ export function countReset(stats: DevStats, reason: number): void {
   const name = RESET_COUNTERS[reason];
   if (name !== undefined) stats[name]++;
   stats.total_resets++;
-}
-
-export function eniTree(eni: EniStats): CounterTree {
-  return {
-    bw_in_allowance_exceeded: eni.bwInAllowanceExceeded,
-    bw_out_allowance_exceeded: eni.bwOutAllowanceExceeded,
-    pps_allowance_exceeded: eni.ppsAllowanceExceeded,
-    conntrack_allowance_exceeded: eni.conntrackAllowanceExceeded,
-    linklocal_allowance_exceeded: eni.linklocalAllowanceExceeded,
-  };
 }

@@ -5,8 +5,9 @@
  * one lock, watchdogs on the tick, waits looked at after each batch.
  */
 import { Register } from "../../shared/ena/registers.ts";
+import type { CounterTree } from "../../shared/status/frontend-status.ts";
 import type { QueueState } from "../../shared/wire/queue-state.ts";
-import type { CounterTree, Driver, DriverContext } from "../driver.ts";
+import type { Driver, DriverContext } from "../driver.ts";
 import { Iff, type Ifnet } from "../net/ifnet.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import { Adapter, type EnaOptions } from "./adapter.ts";
@@ -125,7 +126,6 @@ export class EnaDriver implements Driver {
       return;
     }
     checkAll(adapter);
-    this.#sampleMetrics();
     if (adapter.triggerReset && !adapter.resetPending) {
       adapter.resetPending = true;
       this.#background(() => resetTask(adapter).finally(() => (adapter.resetPending = false)));
@@ -157,19 +157,6 @@ export class EnaDriver implements Driver {
     if (adapter.retryTicks === 0 || --adapter.retryTicks > 0) return;
     this.#background(async () => {
       if (adapter.attached && adapter.com === undefined) await restoreDevice(adapter);
-    });
-  }
-
-  /** ena_metrics_task */
-  #sampleMetrics(): void {
-    const adapter = this.adapter;
-    const { com, statsSampleInterval } = adapter;
-    if (statsSampleInterval === 0 || com === undefined) return;
-    if (++adapter.statsTicks < statsSampleInterval) return;
-    adapter.statsTicks = 0;
-    this.#background(async () => {
-      const eni = adapter.com === com ? await com.getEniStats() : undefined;
-      if (eni !== undefined) adapter.eni = eni;
     });
   }
 

@@ -9,9 +9,11 @@
  * A frame from the kernel is not copied here: the mbuf points into its slot until the driver frees
  * it. Only what the driver can't do (checksum, TSO) is done here, into clusters of our own.
  */
+
 import { Frame, Gso } from "../../shared/net/frame.ts";
 import { Headers } from "../../shared/net/headers.ts";
 import { Segmenter } from "../../shared/net/segment.ts";
+import type { TapHostCounters } from "../../shared/status/frontend-status.ts";
 import type { TapError } from "../../shared/tap/errors.ts";
 import { NO_TOKEN, type PumpUser, TapPump } from "../../shared/tap/pump.ts";
 import type { TapEnd } from "../../shared/tap/tap.ts";
@@ -39,26 +41,6 @@ const CLUSTERS = 1024;
 export interface TapHostHooks extends FollowerHooks {
   /** The TAP was deleted from outside. */
   gone?(error: TapError): void;
-}
-
-/** Frames that end here, by reason. What the driver drops, it counts itself. */
-export interface TapHostCounters {
-  /** Kernel to driver: refused with an errno other than ENOBUFS. */
-  txRefused: number;
-  /** Kernel to driver: waited too long for a link that is slower than its source. */
-  txTooOld: number;
-  /** Kernel to driver: offload facts that can't be honoured in software either. */
-  txMalformed: number;
-  /** Kernel to driver: no cluster for work done in software. */
-  txNoCluster: number;
-  /** Frames finished or cut here because the driver can't. */
-  txSoftware: number;
-  /** Driver to kernel: no free slot. */
-  rxQueueFull: number;
-  /** Driver to kernel: a chain of too many pieces. */
-  rxTooManyPieces: number;
-  /** Driver to kernel: the kernel's interface is down. */
-  rxDown: number;
 }
 
 export interface TapHost {

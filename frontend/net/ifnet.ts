@@ -12,6 +12,7 @@
  *
  * Source: FreeBSD sys/net/if.h; ifnet(9).
  */
+import type { IfCounters, LinkState } from "../../shared/status/frontend-status.ts";
 import { Errno } from "../bus/errno.ts";
 import type { Mbuf } from "./mbuf.ts";
 
@@ -30,27 +31,6 @@ export const Ifcap = {
   RXCSUM_IPV6: 0x200000,
   TXCSUM_IPV6: 0x400000,
 } as const;
-
-export type LinkState = "unknown" | "down" | "up";
-
-/** Frames and bytes, as IFCOUNTER_*: counted where the thing happens. */
-export interface IfCounters {
-  ipackets: number;
-  ibytes: number;
-  /** Frames that the driver put into its ring. */
-  opackets: number;
-  obytes: number;
-  /** Bad frames received; frames that can't be sent. */
-  ierrors: number;
-  oerrors: number;
-  /** Good frames dropped for want of room. */
-  iqdrops: number;
-  /**
-   * Good frames dropped on the way out: for want of room, or because a ring ended. The latter were
-   * not sent yet, or their completion did not come; these are in `opackets` too, and may have arrived.
-   */
-  oqdrops: number;
-}
 
 /** bpf(4)'s place: sees packets at the driver's side of the interface, and only looks. */
 export interface BpfTap {

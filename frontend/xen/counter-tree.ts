@@ -1,5 +1,5 @@
 /** The driver's counters as one tree. */
-import type { CounterTree } from "../driver.ts";
+import type { CounterTree } from "../../shared/status/frontend-status.ts";
 import type { NetfrontInfo } from "./info.ts";
 
 export function counterTree(info: NetfrontInfo): CounterTree {

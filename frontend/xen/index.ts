@@ -4,8 +4,10 @@
  * Everything the session asks of a driver, put together from the room's parts: lifecycle behind one
  * lock, rings looked at after each batch.
  */
+
+import type { CounterTree } from "../../shared/status/frontend-status.ts";
 import type { GrantState, QueueState } from "../../shared/wire/queue-state.ts";
-import type { CounterTree, Driver, DriverContext } from "../driver.ts";
+import type { Driver, DriverContext } from "../driver.ts";
 import type { Ifnet } from "../net/ifnet.ts";
 import { counterTree } from "./counter-tree.ts";
 import { poll } from "./datapath.ts";

@@ -2,9 +2,11 @@
  * A guest that breaks the rules of the IO rings, one at a time and then at random: addresses,
  * doorbells, phases, request ids, lengths, replies. (fault-C1 to C12, inv-I2, inv-I5, inv-I7)
  */
+
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Placement, SqDirection } from "../../shared/ena/admin.ts";
 import { rxDesc, txMeta } from "../../shared/ena/io.ts";
+import type { EnaStatus, NicStatus } from "../../shared/status/device-status.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
@@ -33,21 +35,11 @@ afterAll(async () => {
   await stage.close();
 });
 
-interface NicStatus {
-  readonly name: string;
-  readonly faults: Readonly<Record<string, number>>;
-  readonly nic: {
-    readonly tx: readonly { readonly state: string; readonly head: number }[];
-    readonly rx: readonly { readonly state: string }[];
-  };
-  readonly memory: { readonly pushBytes: number; readonly pushesLive: number };
-}
-
-async function nicOf(name: string): Promise<NicStatus> {
+async function nicOf(name: string): Promise<NicStatus & { readonly nic: EnaStatus }> {
   const { nics } = await stage.status();
-  const nic = nics.find((candidate) => candidate.name === name);
-  if (nic === undefined) throw new Error(`${name} is not in the status`);
-  return nic as unknown as NicStatus;
+  const { nic, ...rest } = nics.find((candidate) => candidate.name === name) ?? {};
+  if (nic?.personality !== "ena") throw new Error(`${name} is not in the status`);
+  return { ...(rest as NicStatus), nic };
 }
 
 /** A guest with a receive and a transmit queue, handed to `attack`; then it leaves. */

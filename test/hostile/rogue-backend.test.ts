@@ -3,7 +3,9 @@
  * refuses what it may not believe, says so, and goes on or gives up with a sentence.
  * (fault-F4, G2, G4, H6, H7, XSA-391, XSA-396, inv-I2, inv-I5)
  */
+
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { XenStatus } from "../../shared/status/device-status.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { Space } from "../../shared/wire/records.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
@@ -168,28 +170,18 @@ describe("a device that lies to a netfront that runs", () => {
     await rogue.close();
   });
 
-  interface NicStatus {
-    readonly name: string;
-    readonly reports: Readonly<Record<string, number>>;
-    readonly nic: {
-      readonly connected: boolean;
-      readonly frontend: string;
-      readonly grants: { readonly granted: number };
-    };
-  }
-
   const alive = () => expect(victim.exit, seeded(victim.said())).toBeUndefined();
 
   /** The driver runs, at the real device behind the rogue. */
-  const running = async (): Promise<NicStatus> =>
+  const running = async (): Promise<XenStatus> =>
     await eventually(
       () => seeded(`the NIC to run\n${victim.said()}`),
       async () => {
         alive();
         const { nics } = await device.status();
-        const nic = nics.find(({ name }) => name === "victim") as unknown as NicStatus | undefined;
-        const up = nic?.nic.connected === true && nic.nic.grants.granted > 256;
-        return up ? nic : undefined;
+        const nic = nics.find(({ name }) => name === "victim")?.nic;
+        if (nic?.personality !== "xen") return undefined;
+        return nic.connected && nic.grants.granted > 256 ? nic : undefined;
       },
       60_000,
     );

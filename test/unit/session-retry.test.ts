@@ -1,16 +1,18 @@
 /** When a session tries again, and what it says. A relay plays the device's host. */
+
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server, type Socket, connect as tcp } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import type { Device } from "../../device/index.ts";
 import { createEnaDriver } from "../../frontend/ena/index.ts";
-import { Session, type SessionOptions, type SessionState } from "../../frontend/session.ts";
+import { Session, type SessionOptions } from "../../frontend/session.ts";
 import {
   explainDial,
   isFinal,
   isWorthAnotherTry,
   SessionError,
 } from "../../frontend/session-error.ts";
+import type { SessionState } from "../../shared/status/frontend-status.ts";
 import { ConnectError } from "../../shared/transport/websocket.ts";
 import { testDevice } from "../support/device-server.ts";
 import { eventually } from "../support/process.ts";
