@@ -28,7 +28,11 @@ export default defineConfig({
       "./test/support/skip-reporter.ts",
     ],
     teardownTimeout: 10 * second * factor,
-    setupFiles: ["./test/support/generators.ts", "./test/support/time-limits.ts"],
+    setupFiles: [
+      "./test/support/generators.ts",
+      "./test/support/sender-check.ts",
+      "./test/support/time-limits.ts",
+    ],
     projects: [
       {
         // Everything that stays inside its own process.

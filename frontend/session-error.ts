@@ -1,7 +1,8 @@
-/** Why a session can't start or go on, in a sentence for a person; what to type is the caller's to say. */
+/** Why a session cannot start or go on, in a sentence for a person. The command line adds what to type. */
 import { tlsTrouble } from "../shared/transport/tls-trouble.ts";
 import { ABSENT, unreachable } from "../shared/transport/unreachable.ts";
 import { ConnectError } from "../shared/transport/websocket.ts";
+import { type Again, type RefusalCode, refusals } from "../shared/wire/transactions.ts";
 
 /** Why a session can't start, or ended for good; the message is meant for a person. */
 export class SessionError extends Error {
@@ -10,45 +11,41 @@ export class SessionError extends Error {
    * connect (ECONNREFUSED, ...), NO_PLACE, HUNG_UP, HTTP_STATUS, CLOSED, ATTACH ...
    */
   readonly code: string;
-  /** The device asks for so much patience before the next try, in ms. */
+  /** Whether another try may succeed. "once up": only a NIC that was up before tries again. */
+  readonly again: Again;
+  /** Time that the device asks a frontend to wait before the next try, in ms. */
   readonly retryAfterMs: number;
-  constructor(code: string, message: string, retryAfterMs = 0) {
+  constructor(code: string, message: string, again: Again = "once up", retryAfterMs = 0) {
     super(message);
     this.name = "SessionError";
     this.code = code;
+    this.again = again;
     this.retryAfterMs = retryAfterMs;
   }
 }
 
-/** Refusals that another try may not meet, once the NIC was up. */
-const PASSING: ReadonlySet<string> = new Set(["STOPPING", "NO_PLACE", "NAME_IN_USE", "MAC_IN_USE"]);
-/** The device is there, and has no place at this moment. */
-const NO_PLACE_NOW: ReadonlySet<string> = new Set([
-  "NO_PLACE",
-  "REFUSED_NO_PLACE",
-  "REFUSED_STOPPING",
-]);
+/** A device's refusal, by `refuse` or by a close that stands for one. */
+export function refused(code: string, message: string): SessionError {
+  const again = Object.hasOwn(refusals, code) ? refusals[code as RefusalCode].again : "never";
+  return new SessionError(`REFUSED_${code}`, message, again);
+}
+
 /** HTTP status of a server that may have a place later (RFC 9110, 15.6.4). */
 const UNAVAILABLE = 503;
 /** Times that a first connection tries again where it was cut without a word. */
 const HANG_UPS = 5;
 
-/** True when a NIC that was up before gives up: another try would meet the same. */
-export function isFinal({ code }: SessionError): boolean {
-  return code.startsWith("REFUSED_") && !PASSING.has(code.slice("REFUSED_".length));
-}
-
 /**
- * True when a NIC that was never up tries again. A device without a place is waited for, one that
- * is not there with `waitForDevice` only. A connection that is cut without a word is ambiguous: a
- * device at its limit of connections does that, and so does a stranger's port.
+ * True when a NIC that was never up tries again. It waits for a device that has no place now, and
+ * with `waitForDevice` for a device that is not there. A connection that is cut without a word is
+ * ambiguous: a device at its limit of connections does that, and so does a stranger's port.
  */
 export function isWorthAnotherTry(
-  { code }: SessionError,
+  { code, again }: SessionError,
   tries: number,
   waitForDevice: boolean,
 ): boolean {
-  if (NO_PLACE_NOW.has(code)) return true;
+  if (again === "always") return true;
   if (code === "HUNG_UP") return waitForDevice || tries <= HANG_UPS;
   return waitForDevice && ABSENT.has(code);
 }
@@ -98,7 +95,7 @@ function explainStatus({ code, status, message, retryAfterMs }: ConnectError, ho
   const said = firstSentence(message);
   if (status === UNAVAILABLE) {
     const why = `${host} has no place for another NIC now (HTTP 503)${said && `: ${said}`}`;
-    return new SessionError("NO_PLACE", why, retryAfterMs);
+    return new SessionError("NO_PLACE", why, "always", retryAfterMs);
   }
   const what = `${host} answers HTTP ${status}, so it is not a ringwire device's port`;
   return new SessionError(code, `${what}${said && `: ${said}`}`);

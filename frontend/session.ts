@@ -22,12 +22,12 @@ import type { Transport } from "../shared/transport/transport.ts";
 import { type DialOptions, dial } from "../shared/transport/websocket.ts";
 import type { Hello, Welcome } from "../shared/wire/hello.ts";
 import type { Link, LinkTap } from "../shared/wire/link.ts";
-import { CloseCode, PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
+import { CloseCode, closeOf, PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
 import { Hypervisor } from "./bus/hypervisor.ts";
 import { PciFunction } from "./bus/pci.ts";
 import { DmaSpace } from "./bus/space.ts";
 import type { Driver, DriverContext } from "./driver.ts";
-import { explainDial, isFinal, isWorthAnotherTry, SessionError } from "./session-error.ts";
+import { explainDial, isWorthAnotherTry, refused, SessionError } from "./session-error.ts";
 import { type SessionEvents, SessionSink } from "./session-sink.ts";
 
 export interface SessionOptions {
@@ -77,11 +77,6 @@ const BACKOFF_MAX_MS = 2_000;
  */
 const RECONNECT_MS = 2200;
 const MAX_REPORTS = 64;
-/** What a close before the welcome means, where another try may fare better. */
-const EARLY_CLOSE: ReadonlyMap<number, string> = new Map([
-  [CloseCode.LIMIT, "NO_PLACE"],
-  [CloseCode.GOING_AWAY, "REFUSED_STOPPING"],
-]);
 /** Lines of a kind in a second, before the rest is summed up. */
 const LINES_A_SECOND = 10;
 
@@ -287,7 +282,7 @@ export class Session {
         take?.(welcome);
       },
       refused: (code, text) => {
-        this.#refusal = new SessionError(`REFUSED_${code}`, `the device refused: ${text}`);
+        this.#refusal = refused(code, `the device refused: ${text}`);
         // The session closes, because the device's close could come when there is another link already.
         this.link?.close(CloseCode.NORMAL, "refused");
       },
@@ -312,15 +307,18 @@ export class Session {
     if (this.#onRefused !== undefined) {
       const refusal = this.#refusal;
       this.#refusal = undefined;
+      const early = closeOf(code)?.early;
+      const sentence = `${this.#url}: ${why}`;
       this.#onRefused(
-        refusal ?? new SessionError(EARLY_CLOSE.get(code) ?? "CLOSED", `${this.#url}: ${why}`),
+        refusal ??
+          (early === undefined ? new SessionError("CLOSED", sentence) : refused(early, sentence)),
       );
       return;
     }
     // Also at the end: a driver that detaches waits for answers that nobody can give any more.
     this.#driver?.linkLost();
     if (this.#state === "closed") return;
-    if (code === CloseCode.REFUSED) {
+    if (closeOf(code)?.again === false) {
       this.#giveUp(why);
       return;
     }
@@ -386,7 +384,7 @@ export class Session {
       if (this.#over()) return;
       const failure = error as SessionError;
       if (this.#goBack(failure)) return;
-      if (isFinal(failure)) {
+      if (failure.again === "never") {
         this.#giveUp(failure.message);
         return;
       }

@@ -13,7 +13,7 @@ import {
 } from "node:net";
 import type { Duplex } from "node:stream";
 import WebSocket, { WebSocketServer } from "ws";
-import { Limits, SUBPROTOCOL } from "../wire/transactions.ts";
+import { CloseCode, Limits, SUBPROTOCOL } from "../wire/transactions.ts";
 import { DataFrameReader, frameInPlace } from "./frames.ts";
 import { DIALLING } from "./lookup.ts";
 import type { Transport } from "./transport.ts";
@@ -38,9 +38,6 @@ const LAST_MS = 1000;
 
 /** Answers to pings that may wait for a peer that does not read them. */
 const MAX_PENDING_PONGS = 64;
-/** WebSocket codes (RFC 6455, 7.4.1) for what ends here, below the protocol. */
-const WsClose = { UNSUPPORTED_DATA: 1003, POLICY: 1008 } as const;
-
 /** What the library's receiver refuses, in words: it closes with the bare code (RFC 6455, 7.4.1). */
 const RECEIVER_WORDS: Readonly<Record<number, string>> = {
   1002: "a frame that RFC 6455 does not allow",
@@ -92,13 +89,13 @@ class WebSocketTransport implements Transport {
     ws.on("message", (data, isBinary) => {
       if (isBinary) this.receive(plain(data as Buffer));
       else if (this.#cut) return;
-      else this.#end(WsClose.UNSUPPORTED_DATA, "only binary messages are understood here");
+      else this.#end(CloseCode.TEXT_MESSAGE, "only binary messages are understood here");
     });
     let pongs = 0;
     ws.on("ping", (data) => {
       if (this.#cut || ws.readyState !== WebSocket.OPEN) return;
       if (pongs === MAX_PENDING_PONGS) {
-        this.#end(WsClose.POLICY, "pings come faster than their answers are read");
+        this.#end(CloseCode.POLICY, "pings come faster than their answers are read");
         return;
       }
       pongs++;

@@ -44,6 +44,16 @@ const ZERO = new Uint8Array(Limits.RECORD_BYTES);
 /** Takes a finished message; `release` must be called once its bytes are no longer needed. */
 export type SendMessage = (message: Uint8Array, release: () => void) => void;
 
+let inspect: ((batch: Uint8Array) => void) | undefined;
+
+/**
+ * Shows every batch of this process to `look` before it is sent. The tests use it to decode what
+ * they send, so that a field out of bounds is found at its sender.
+ */
+export function inspectBatches(look: typeof inspect): void {
+  inspect = look;
+}
+
 export class BatchWriter {
   readonly #send: SendMessage;
   readonly #softBytes: number;
@@ -164,6 +174,7 @@ export class BatchWriter {
     this.#transactions = 0;
     this.sentBytes += message.byteLength;
     this.sentBatches++;
+    inspect?.(message);
     this.#send(message, () => pool.put(buffer));
     return true;
   }

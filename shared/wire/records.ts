@@ -16,32 +16,36 @@ const TYPE = 12;
 const SPACE = 14;
 const LE = true;
 
-/** What the bytes of a record are. Taps decode by it; neither side acts on it. */
-export const RecordType = {
-  RAW: 0,
-  FRAME: 1,
-  REGISTER: 2,
-  MMIO_RESPONSE: 3,
-  ENA_AQ: 16,
-  ENA_ACQ: 17,
-  ENA_AENQ: 18,
-  ENA_TX_DESC: 19,
-  ENA_TX_CDESC: 20,
-  ENA_RX_DESC: 21,
-  ENA_RX_CDESC: 22,
-  ENA_LLQ_ENTRY: 23,
-  ENA_CONTROL: 24,
-  ENA_HOST_INFO: 25,
-  XEN_RING_INDEX: 32,
-  XEN_TX_REQ: 33,
-  XEN_TX_RSP: 34,
-  XEN_RX_REQ: 35,
-  XEN_RX_RSP: 36,
-  XEN_CTRL_REQ: 37,
-  XEN_CTRL_RSP: 38,
-  XEN_RING_PAGE: 39,
+/** What the bytes of a record are. Taps decode by the type; neither end acts on it. */
+export const recordTypes = {
+  RAW: { type: 0, says: "raw" },
+  FRAME: { type: 1, says: "frame" },
+  REGISTER: { type: 2, says: "register or doorbell" },
+  MMIO_RESPONSE: { type: 3, says: "readless MMIO response" },
+  ENA_AQ: { type: 16, says: "ENA admin commands" },
+  ENA_ACQ: { type: 17, says: "ENA admin completions" },
+  ENA_AENQ: { type: 18, says: "ENA events (AENQ)" },
+  ENA_TX_DESC: { type: 19, says: "ENA Tx descriptors" },
+  ENA_TX_CDESC: { type: 20, says: "ENA Tx completion descriptors" },
+  ENA_RX_DESC: { type: 21, says: "ENA Rx descriptors" },
+  ENA_RX_CDESC: { type: 22, says: "ENA Rx completion descriptors" },
+  ENA_LLQ_ENTRY: { type: 23, says: "ENA LLQ entries" },
+  ENA_CONTROL: { type: 24, says: "ENA control buffer" },
+  ENA_HOST_INFO: { type: 25, says: "ENA host information" },
+  XEN_RING_INDEX: { type: 32, says: "Xen ring indexes (words of the header)" },
+  XEN_TX_REQ: { type: 33, says: "Xen Tx requests, extra info among them" },
+  XEN_TX_RSP: { type: 34, says: "Xen Tx responses" },
+  XEN_RX_REQ: { type: 35, says: "Xen Rx requests" },
+  XEN_RX_RSP: { type: 36, says: "Xen Rx responses, extra info among them" },
+  XEN_CTRL_REQ: { type: 37, says: "Xen control requests" },
+  XEN_CTRL_RSP: { type: 38, says: "Xen control responses" },
+  XEN_RING_PAGE: { type: 39, says: "Xen ring page, whole" },
 } as const;
-export type RecordType = (typeof RecordType)[keyof typeof RecordType];
+type RecordTypes = typeof recordTypes;
+export const RecordType = Object.fromEntries(
+  Object.entries(recordTypes).map(([name, { type }]) => [name, type]),
+) as { readonly [Name in keyof RecordTypes]: RecordTypes[Name]["type"] };
+export type RecordType = RecordTypes[keyof RecordTypes]["type"];
 
 /** Address spaces of `write`, `push` and `read`; for `mmioWrite` the field holds the BAR. */
 export const Space = { BUS: 0, GRANT: 1 } as const;

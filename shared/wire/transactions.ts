@@ -75,19 +75,70 @@ export const READ_STATUS_MAX = 13;
 export const GRANT_RECORD_BYTES = { 1: GRANT_RECORD_V1_SIZE, 2: GRANT_RECORD_V2_SIZE } as const;
 export type GrantVersion = 1 | 2;
 
-/** WebSocket close codes of this protocol (RFC 6455, 7.4.2: 4000 to 4999 are private). */
-export const CloseCode = {
-  NORMAL: 1000,
-  GOING_AWAY: 1001,
-  PROTOCOL: 4000,
-  REFUSED: 4001,
-  REPLACED: 4002,
-  LIMIT: 4003,
-  DEAD_PEER: 4004,
-  FAILED: 4005,
-  MOVED: 4006,
-} as const;
-export type CloseCode = (typeof CloseCode)[keyof typeof CloseCode];
+/** When a frontend tries again: never, only if its NIC was up before, or in any case. */
+export type Again = "never" | "once up" | "always";
+
+/** Reasons for which a device refuses a hello. A frontend takes a code that is not here as final. */
+export const refusals = {
+  VERSION: { again: "never", says: "the device speaks another version of the protocol" },
+  PERSONALITY: { again: "never", says: "the device has no NIC of this personality" },
+  NAME_IN_USE: { again: "once up", says: "a NIC or an uplink has the name" },
+  MAC_IN_USE: { again: "once up", says: "a NIC has the address" },
+  STOPPING: { again: "always", says: "the device is about to stop" },
+  NO_PLACE: { again: "always", says: "the device has as many NICs as it may have" },
+  WIRE_HELLO: { again: "never", says: "a field of hello is wrong" },
+} as const satisfies Record<string, { readonly again: Again; readonly says: string }>;
+export type RefusalCode = keyof typeof refusals;
+
+interface Close {
+  readonly code: number;
+  readonly says: string;
+  /** False when a frontend gives up. */
+  readonly again: boolean;
+  /** The refusal that this code stands for when it comes before the welcome. */
+  readonly early?: RefusalCode;
+}
+
+const close = (code: number, says: string, more: Partial<Close> = {}): Close => ({
+  code,
+  says,
+  again: true,
+  ...more,
+});
+
+/** WebSocket close codes: RFC 6455, 7.4.1, and from 4000 on those of this protocol (7.4.2). */
+export const closes = {
+  NORMAL: close(1000, "the peer stops"),
+  GOING_AWAY: close(1001, "the device stops", { early: "STOPPING" }),
+  BAD_FRAME: close(1002, "a frame that RFC 6455 does not allow"),
+  TEXT_MESSAGE: close(1003, "a text message"),
+  BAD_TEXT: close(1007, "a text message that is not UTF-8"),
+  POLICY: close(
+    1008,
+    "pings come faster than their answers are read, or a message comes in too many pieces",
+  ),
+  TOO_LONG: close(1009, "a message of more than 1 MiB"),
+  PROTOCOL: close(4000, "a rule of this page was broken"),
+  REFUSED: close(4001, "the device refuses the NIC, see `refuse`", { again: false }),
+  REPLACED: close(4002, "another connection took the name or the address"),
+  LIMIT: close(
+    4003,
+    "a limit was ignored (windows in a second, pushes, heartbeats, gaps between tags), or unsent bytes passed 16 MiB",
+    { early: "NO_PLACE" },
+  ),
+  DEAD_PEER: close(4004, "no sign of life"),
+  FAILED: close(4005, "an error inside the peer, or copies of a window differ"),
+  MOVED: close(4006, "the NIC moved to another device, see `move`"),
+} as const satisfies Record<string, Close>;
+
+export const CloseCode = Object.fromEntries(
+  Object.entries(closes).map(([name, { code }]) => [name, code]),
+) as { readonly [Name in keyof typeof closes]: number };
+export type CloseCode = number;
+
+/** Undefined for a code that is not in the table, as of a connection that was lost (1006). */
+export const closeOf = (code: number): Close | undefined =>
+  Object.values(closes).find((known) => known.code === code);
 
 /** A rule of the wire broken by the peer: ends the connection, and only that. */
 export class WireError extends Error {

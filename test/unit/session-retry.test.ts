@@ -8,8 +8,8 @@ import { createEnaDriver } from "../../frontend/ena/index.ts";
 import { Session, type SessionOptions } from "../../frontend/session.ts";
 import {
   explainDial,
-  isFinal,
   isWorthAnotherTry,
+  refused,
   SessionError,
 } from "../../frontend/session-error.ts";
 import type { SessionState } from "../../shared/status/frontend-status.ts";
@@ -283,23 +283,28 @@ describe("why a dial failed", () => {
   });
 
   it("attack-S3 a place that the device may have later is worth another try, a stranger is not", () => {
-    const worth = (code: string, wait = false) =>
-      isWorthAnotherTry(new SessionError(code, ""), 1, wait);
-    expect(["NO_PLACE", "REFUSED_NO_PLACE", "REFUSED_STOPPING"].map((code) => worth(code))).toEqual(
-      [true, true, true],
-    );
-    for (const code of ["HTTP_STATUS", "REFUSED_VERSION", "REFUSED_NAME_IN_USE", "WEBSOCKET"]) {
-      expect([worth(code), worth(code, true)]).toEqual([false, false]);
+    const worth = (failure: SessionError, wait = false) => isWorthAnotherTry(failure, 1, wait);
+    const full = explainDial(new ConnectError("HTTP_STATUS", "", 503), "ws://h:1/nic");
+    for (const failure of [full, refused("NO_PLACE", ""), refused("STOPPING", "")]) {
+      expect(worth(failure), failure.code).toBe(true);
     }
-    expect([worth("ECONNREFUSED"), worth("ECONNREFUSED", true)]).toEqual([false, true]);
+    const codes = ["HTTP_STATUS", "WEBSOCKET"].map((code) => new SessionError(code, ""));
+    for (const failure of [...codes, refused("VERSION", ""), refused("NAME_IN_USE", "")]) {
+      expect([worth(failure), worth(failure, true)], failure.code).toEqual([false, false]);
+    }
+    const absent = new SessionError("ECONNREFUSED", "");
+    expect([worth(absent), worth(absent, true)]).toEqual([false, true]);
   });
 
   it("attack-S5 for a NIC that was up, what may pass is not final", () => {
     const passing = ["NAME_IN_USE", "MAC_IN_USE", "NO_PLACE", "STOPPING"];
-    const codes = [...passing.map((code) => `REFUSED_${code}`), "NO_PLACE", "ECONNREFUSED"];
-    expect(codes.filter((code) => isFinal(new SessionError(code, "")))).toEqual([]);
-    for (const code of ["REFUSED_VERSION", "REFUSED_PERSONALITY", "REFUSED_HELLO"]) {
-      expect(isFinal(new SessionError(code, "")), code).toBe(true);
+    const failures = [
+      ...passing.map((code) => refused(code, "")),
+      new SessionError("ECONNREFUSED", ""),
+    ];
+    expect(failures.filter(({ again }) => again === "never")).toEqual([]);
+    for (const code of ["VERSION", "PERSONALITY", "WIRE_HELLO", "UNHEARD_OF", "constructor"]) {
+      expect(refused(code, "").again, code).toBe("never");
     }
   });
 

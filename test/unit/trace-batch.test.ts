@@ -13,11 +13,14 @@ import {
   SqDirection,
 } from "../../shared/ena/admin.ts";
 import { Register } from "../../shared/ena/registers.ts";
-import { BatchWriter } from "../../shared/wire/batch.ts";
+import { BatchWriter, inspectBatches } from "../../shared/wire/batch.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import type { Hello } from "../../shared/wire/hello.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { packBatch } from "../support/raw-frontend.ts";
+
+// These batches hold what no receiver accepts, too.
+inspectBatches(undefined);
 
 /** The one message that `fill` makes. */
 function batch(fill: (writer: BatchWriter) => void): Uint8Array {

@@ -16,7 +16,7 @@ if here == nil or here == "" then here = debug.getinfo(1, "S").source:match("^@(
 local rw = {
   prefs = { frames = true, max_frames = 64, max_items = 512 },
 }
-for _, part in ipairs({ "fields", "msgpack", "state", "frames", "ena_names", "ena_features", "ena_admin",
+for _, part in ipairs({ "catalogue", "fields", "msgpack", "state", "frames", "ena_names", "ena_features", "ena_admin",
   "ena_registers", "ena_io", "xen_ring", "xen_grant", "xen_hypercall", "xen_xenstore", "column", "wire" }) do
   assert(loadfile(here .. "/ringwire/" .. part .. ".lua"))()(rw)
 end

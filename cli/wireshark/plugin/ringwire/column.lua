@@ -10,11 +10,7 @@ return function(rw)
   local RECORD = 16
   local MAX_TOLD = 16
 
-  local TYPE = { [0] = "RAW", [1] = "FRAME", [2] = "REGISTER", [3] = "MMIO_RESPONSE", [16] = "ENA_AQ",
-    [17] = "ENA_ACQ", [18] = "ENA_AENQ", [19] = "ENA_TX_DESC", [20] = "ENA_TX_CDESC", [21] = "ENA_RX_DESC",
-    [22] = "ENA_RX_CDESC", [23] = "ENA_LLQ_ENTRY", [24] = "ENA_CONTROL", [25] = "ENA_HOST_INFO",
-    [32] = "XEN_RING_INDEX", [33] = "XEN_TX_REQ", [34] = "XEN_TX_RSP", [35] = "XEN_RX_REQ", [36] = "XEN_RX_RSP",
-    [37] = "XEN_CTRL_REQ", [38] = "XEN_CTRL_RSP", [39] = "XEN_RING_PAGE" }
+  local TYPE = rw.RECORD_TYPES
   local ENTRY = { [16] = 64, [17] = 64, [18] = 64, [19] = 16, [20] = 8, [21] = 16, [22] = 16,
     [33] = 12, [34] = 12, [35] = 8, [36] = 8, [37] = 16, [38] = 16 }
   local CONTROL = { [16] = ena.admin_command, [17] = ena.admin_completion, [18] = ena.event }

@@ -3,13 +3,9 @@ return function(rw)
   local ena, xen, msgpack = rw.ena, rw.xen, rw.msgpack
   local W = "ringwire"
 
-  local OP = { [0] = "hello", [1] = "welcome", [2] = "refuse", [3] = "heartbeat", [4] = "progress", [5] = "fault",
-    [6] = "move", [16] = "window", [17] = "end_window", [18] = "write", [19] = "push", [20] = "read",
-    [21] = "read_reply", [22] = "mmio_write", [23] = "mmio_read", [24] = "mmio_read_reply", [25] = "interrupt",
-    [32] = "grant", [33] = "end_grant", [34] = "grant_use", [35] = "hypercall", [36] = "hypercall_reply",
-    [37] = "event", [38] = "xenstore" }
+  local OP, FIELDS = {}, {}
   rw.OP = OP
-  local SEVERITY = { [0] = "note", [1] = "queue", [2] = "device" }
+  local SEVERITY = rw.SEVERITIES
 
   local op_field = rw.field(W .. ".op", "u8", { names = OP })
   local transaction_item = rw.field(W .. ".transaction", "none")
@@ -17,40 +13,28 @@ return function(rw)
   local data_bin = rw.field(W .. ".bytes", "bytes")
   rw.trailing_field = rw.field(W .. ".trailing", "bytes")
   local function f(name, kind, options) return rw.field(W .. "." .. name, kind, options) end
-  local HEX = { hex = true }
 
-  -- Fields as { name, kind, ProtoField }; kinds: uint, text, bin.
-  local function uint(name, abbr, kind, options)
-    kind = kind or "u64"
-    return { name, "uint", f(abbr, kind, options), kind }
+  -- Fields of several transactions have one filter, the others carry the transaction's name.
+  local SHARED = { tag = "u32", space = "u32", address = "u64", length = "u32" }
+  -- Fields that xen_hypercall.lua shows.
+  local ELSEWHERE = { number = true, command = true, errno = true }
+  for op = 0, 255 do
+    local transaction = rw.TRANSACTIONS[op]
+    if transaction then
+      local name, specs = transaction[1], {}
+      for i = 2, #transaction do
+        local field, kind, width, shown = transaction[i][1], transaction[i][2], transaction[i][3], nil
+        local shared = name ~= "fault" and SHARED[field]
+        local abbr = shared and field or name .. "." .. field
+        if kind == "text" then shown = f(abbr, "string")
+        elseif kind == "uint" and not ELSEWHERE[field] then
+          shown = f(abbr, shared or width, { hex = transaction[i].hex, names = field == "severity" and SEVERITY or nil })
+        end
+        specs[#specs + 1] = { field, kind, shown, width }
+      end
+      OP[op], FIELDS[op] = name, specs
+    end
   end
-  local function text(name, abbr) return { name, "text", f(abbr, "string") } end
-  local function bin(name) return { name, "bin" } end
-  local address = function() return uint("address", "address", "u64", HEX) end
-  local FIELDS = {
-    [2] = { text("code", "refuse.code"), text("text", "refuse.text") },
-    [3] = { uint("sent", "heartbeat.sent"), uint("echo", "heartbeat.echo") },
-    [4] = { uint("bytes", "progress.bytes") },
-    [5] = { uint("severity", "fault.severity", "u8", { names = SEVERITY }), text("code", "fault.code"),
-      text("text", "fault.text"), uint("space", "fault.space", "u32"), uint("address", "fault.address", "u64", HEX) },
-    [6] = { text("url", "move.url") },
-    [16] = { address(), uint("length", "length", "u32") },
-    [17] = { address() },
-    [18] = { bin("data"), bin("records") }, [19] = { bin("data"), bin("records") },
-    [20] = { uint("tag", "tag", "u32"), uint("space", "space", "u32"), address(), uint("length", "length", "u32") },
-    [21] = { uint("tag", "tag", "u32"), uint("status", "read_reply.status", "u8"), bin("bytes") },
-    [22] = { bin("data"), bin("records") },
-    [23] = { uint("tag", "tag", "u32"), uint("bar", "mmio_read.bar", "u8"),
-      uint("offset", "mmio_read.offset", "u32", HEX), uint("length", "length", "u32") },
-    [24] = { uint("tag", "tag", "u32"), bin("bytes") },
-    [25] = { uint("vector", "interrupt.vector", "u32") },
-    [32] = { uint("version", "grant.version", "u8"), bin("records") },
-    [33] = { bin("records") }, [34] = { bin("records") },
-    [35] = { uint("tag", "tag", "u32"), { "number", "uint" }, { "command", "uint" }, bin("bytes") },
-    [36] = { uint("tag", "tag", "u32"), { "errno", "uint" }, bin("bytes") },
-    [37] = { uint("port", "event.port", "u32") },
-    [38] = { bin("bytes") },
-  }
   -- What fits a field; a wider number is told, not shown.
   local MAX = { u8 = 2 ^ 8, u16 = 2 ^ 16, u32 = 2 ^ 32 }
 
