@@ -15,7 +15,6 @@ import {
   VLAN_TAG_BYTES,
 } from "../shared/net/ethernet.ts";
 import { Frame, Gso } from "../shared/net/frame.ts";
-import { Headers } from "../shared/net/headers.ts";
 import { Segmenter } from "../shared/net/segment.ts";
 import type { FrameCounters } from "../shared/status/frontend-status.ts";
 import { AsyncLock } from "./async-lock.ts";
@@ -44,7 +43,6 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
   readonly #queue: Uint8Array[] = [];
   readonly #readers: PromiseWithResolvers<Read>[] = [];
   readonly #frame = new Frame();
-  readonly #headers = new Headers();
   readonly #segmenter = new Segmenter();
   readonly #sink = { segment: (frame: Frame): void => this.#keep(frame) };
   /** The rings of the driver bound it. */
@@ -142,20 +140,8 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
     const frame = this.#frame;
     if (!mbufToFrame(m, frame)) this.#malformed();
     else if (frame.gso === Gso.NONE && !frame.needsCsum) this.#keep(frame);
-    else this.#finish(frame);
+    else if (this.#segmenter.complete(frame, this.#sink) !== undefined) this.#malformed();
     m.free();
-  }
-
-  #finish(frame: Frame): void {
-    const h = this.#headers;
-    h.parse(frame);
-    if (frame.gso !== Gso.NONE) {
-      if (this.#segmenter.segment(frame, h, this.#sink) !== undefined) this.#malformed();
-      return;
-    }
-    const finished = this.#segmenter.finish(frame, h);
-    if (typeof finished === "string") this.#malformed();
-    else this.#keep(finished);
   }
 
   #malformed(): void {

@@ -11,7 +11,7 @@
 import { L3Proto, L4Proto, rxCdesc } from "../../shared/ena/io.ts";
 import { verifyL3 } from "../../shared/net/checksum.ts";
 import type { Frame } from "../../shared/net/frame.ts";
-import { Headers, L3, L4 } from "../../shared/net/headers.ts";
+import { type Headers, L3, L4 } from "../../shared/net/headers.ts";
 import { DropReason, type Port, type PortOffloads, type SwitchPort } from "../switch/port.ts";
 import { Turn, type TurnOwner } from "../turn.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
@@ -35,7 +35,6 @@ export class Datapath implements Port, TurnOwner {
   readonly #context: EnaContext;
   readonly #vectors: Vectors;
   readonly #rss: Rss;
-  readonly #headers = new Headers();
   #rxCount = 0;
   /** The one receive queue, or the lowest, which takes everything until a table is set. */
   #firstRx: RxQueue | undefined;
@@ -98,8 +97,7 @@ export class Datapath implements Port, TurnOwner {
   }
 
   #receive(frame: Frame, first: RxQueue): DropReason | undefined {
-    const headers = this.#headers;
-    headers.parse(frame);
+    const headers = frame.headers();
     const verdict = verdictOf(headers, frame.csumValid);
     if (this.#rxCount === 1 || this.#rss.table.length === 0)
       return first.deliver(frame, verdict, 0);

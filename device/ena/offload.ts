@@ -13,14 +13,18 @@
 import { L3Proto, L4Proto, txDesc } from "../../shared/ena/io.ts";
 import { finishChecksum, foldSum, sumShort } from "../../shared/net/checksum.ts";
 import { type Frame, Gso } from "../../shared/net/frame.ts";
-import { L4 } from "../../shared/net/headers.ts";
+import {
+  type Headers,
+  L3,
+  L4,
+  TCP_CHECKSUM,
+  TCP_FLAGS,
+  TcpFlag,
+  UDP_CHECKSUM,
+} from "../../shared/net/headers.ts";
 
 /** Smallest segment worth believing; below it a 64 KiB packet would become a flood. */
 export const MIN_MSS = 40;
-const TCP_CHECKSUM = 16;
-const UDP_CHECKSUM = 6;
-const TCP_FLAGS = 13;
-const TCP_CWR = 0x80;
 const TCP_MIN_WORDS = 5;
 /** Header offset and header length are 8 bits each; 18 reach past TCP's checksum. */
 const SCRATCH_BYTES = 255 + 255 + 18;
@@ -58,26 +62,25 @@ export class TxOffloads {
     const l3At = meta.l3HdrOffset;
     const l4At = l3At + meta.l3HdrLen;
     if (l4At > frame.length || meta.l3HdrLen === 0) return "TX_META_BEYOND_PACKET";
-    const first = frame.byteAt(l3At);
-    const v4 = first >>> 4 === 4;
-    if (!v4 && first >>> 4 !== 6) return "TX_L3_MISMATCH";
+    // The driver's word is checked against the packet, whose headers are found here once and for all.
+    const h = frame.headers();
+    const v4 = h.l3 === L3.IPV4;
     const told = txDesc.l3ProtoOf(metaCtrl);
     if (told !== L3Proto.UNKNOWN && (told === L3Proto.IPV4) !== v4) return "TX_L3_MISMATCH";
-    if (v4 ? meta.l3HdrLen !== (first & 0xf) * 4 || meta.l3HdrLen < 20 : meta.l3HdrLen < 40) {
-      return "TX_L3_MISMATCH";
-    }
+    if (h.l3Offset !== l3At || h.l3HeaderLength !== meta.l3HdrLen) return "TX_L3_MISMATCH";
     if (l3Csum && v4) this.#l3(frame, l3At, meta.l3HdrLen);
     if (!l4Csum) return "";
-    return this.#l4(frame, metaCtrl, meta, v4, tso);
+    return this.#l4(frame, h, metaCtrl, meta, tso);
   }
 
-  #l4(frame: Frame, metaCtrl: number, meta: TxMeta, v4: boolean, tso: boolean): OffloadError {
+  #l4(frame: Frame, h: Headers, metaCtrl: number, meta: TxMeta, tso: boolean): OffloadError {
     const l3At = meta.l3HdrOffset;
     const l4At = l3At + meta.l3HdrLen;
+    const v4 = h.l3 === L3.IPV4;
     const proto = txDesc.l4ProtoOf(metaCtrl);
     if (proto !== L4Proto.TCP && proto !== L4Proto.UDP) return "TX_L4_MISMATCH";
     const ipProto = proto === L4Proto.TCP ? L4.TCP : L4.UDP;
-    if (v4 && frame.byteAt(l3At + 9) !== ipProto) return "TX_L4_MISMATCH";
+    if (h.l4 !== ipProto) return "TX_L4_MISMATCH";
     const csumOffset = proto === L4Proto.TCP ? TCP_CHECKSUM : UDP_CHECKSUM;
     if (l4At + csumOffset + 2 > frame.length) return "TX_META_BEYOND_PACKET";
 
@@ -92,7 +95,7 @@ export class TxOffloads {
         frame.gso = v4 ? Gso.TCPV4 : Gso.TCPV6;
         frame.gsoSize = meta.mss;
         frame.headerLength = headerLength;
-        frame.gsoEcn = (frame.byteAt(l4At + TCP_FLAGS) & TCP_CWR) !== 0;
+        frame.gsoEcn = (frame.byteAt(l4At + TCP_FLAGS) & TcpFlag.CWR) !== 0;
       }
     }
     if (tso || txDesc.l4PartialOf(metaCtrl) === 0) {
@@ -154,6 +157,7 @@ export class TxOffloads {
     offsets[0] = 0;
     lengths[0] = length;
     frame.count = count;
+    frame.headersMoved();
     return scratch;
   }
 }

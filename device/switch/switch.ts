@@ -29,13 +29,17 @@ import {
   SOURCE,
 } from "../../shared/net/ethernet.ts";
 import { type Frame, Gso } from "../../shared/net/frame.ts";
-import { Headers } from "../../shared/net/headers.ts";
-import { longestSegment, type SegmentSink, segmentCount } from "../../shared/net/segment.ts";
+import {
+  longestSegment,
+  Segmenter,
+  type SegmentSink,
+  segmentCount,
+} from "../../shared/net/segment.ts";
 import type { AddressEntry, SegmentStatus } from "../../shared/status/device-status.ts";
 import { PortCounters } from "./counters.ts";
 import { LeftPorts } from "./left-ports.ts";
 import { Learned, MacTable } from "./mac-table.ts";
-import { factsHold, Offload, takes } from "./offload.ts";
+import { factsHold, takes } from "./offload.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "./port.ts";
 import type { PortTap, TapOfPort } from "./tap.ts";
 
@@ -97,8 +101,7 @@ export class Switch {
   readonly #now: () => number;
   readonly #hold: boolean;
   readonly #macs: MacTable;
-  readonly #offload = new Offload();
-  readonly #headers = new Headers();
+  readonly #segmenter = new Segmenter();
   readonly #ether = new Uint8Array(ETHER_HEADER_BYTES);
 
   /** By number; a freed number is used again. */
@@ -263,8 +266,7 @@ export class Switch {
       return this.#refuse(from, frame, DropReason.BAD_SOURCE);
     }
     if (isReserved(high, low)) return this.#refuse(from, frame, DropReason.RESERVED_ADDRESS);
-    if (frame.gso !== Gso.NONE) this.#headers.parse(frame);
-    if (!factsHold(frame, this.#headers)) {
+    if (!factsHold(frame)) {
       return this.#refuse(from, frame, DropReason.MALFORMED_OFFLOAD);
     }
 
@@ -343,7 +345,7 @@ export class Switch {
       to.counters.out.offered++;
       to.counters.out.dropped[DropReason.TOO_BIG]++;
       this.#showLost(to, frame, DropReason.TOO_BIG);
-    } else if (takes(to.port.offloads, frame, this.#headers)) {
+    } else if (takes(to.port.offloads, frame)) {
       this.#give(to, frame);
     } else {
       this.#lacking[this.#lackingCount++] = to;
@@ -352,10 +354,9 @@ export class Switch {
 
   /** Does the missing work once, whatever number of ports wants it. */
   #fix(frame: Frame): void {
-    if (frame.gso === Gso.NONE) this.#headers.parse(frame);
     const cut = frame.gso !== Gso.NONE;
-    const segments = cut ? segmentCount(frame, this.#headers) : 0;
-    if (this.#offload.fix(frame, this.#headers, this.#fixed)) {
+    const segments = cut ? segmentCount(frame) : 0;
+    if (this.#segmenter.complete(frame, this.#fixed) === undefined) {
       for (let i = 0; i < this.#lackingCount; i++) {
         const out = this.#lacking[i]!.counters.out;
         if (cut) {
@@ -419,18 +420,17 @@ export class Switch {
   }
 
   #fits(to: Plug, frame: Frame): boolean {
-    const bytes = frame.gso === Gso.NONE ? frame.length : longestSegment(frame, this.#headers);
+    const bytes = frame.gso === Gso.NONE ? frame.length : longestSegment(frame);
     return bytes <= to.port.maxFrameBytes;
   }
 
   /** Too big a frame never finds room, so it is not asked about: it is dropped instead. */
   #hasRoom(to: Plug, frame: Frame): boolean {
     if (!this.#fits(to, frame)) return true;
-    if (frame.gso === Gso.NONE || takes(to.port.offloads, frame, this.#headers)) {
+    if (frame.gso === Gso.NONE || takes(to.port.offloads, frame)) {
       return to.port.ready(frame.length, 1);
     }
-    const h = this.#headers;
-    return to.port.ready(longestSegment(frame, h), segmentCount(frame, h));
+    return to.port.ready(longestSegment(frame), segmentCount(frame));
   }
 
   #refuse(from: Plug, frame: Frame, reason: DropReason): Verdict {

@@ -120,9 +120,8 @@ async function pass(
       if (!sender.isEmpty) await sender.flush();
       sender.skipped();
       account.skipped(packet, m);
-    } else if (sender.add(m)) await sender.flush();
+    } else if (sender.add(m) || timetable !== undefined) await sender.flush();
   }
-  await sender.flush();
 }
 
 const isSystemError = (error: unknown): error is Error =>

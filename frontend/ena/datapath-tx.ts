@@ -18,10 +18,11 @@ import {
   txMeta,
 } from "../../shared/ena/io.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
+import { IPV4_DF, IPV4_FRAGMENT, IPV4_HEADER_BYTES, TCP_OFFSET } from "../../shared/net/headers.ts";
 import { distance } from "../../shared/ring/index16.ts";
 import { type DmaMap, SyncOp } from "../bus/map.ts";
-import { mbufByte } from "../net/flow.ts";
-import { Csum, type Mbuf, mCopyData, mLength } from "../net/mbuf.ts";
+import { findFacts } from "../net/facts.ts";
+import { Csum, type Mbuf, mbufByte, mCopyData, mLength } from "../net/mbuf.ts";
 import type { Adapter } from "./adapter.ts";
 import { freeTxSlots } from "./netmap-tx-slots.ts";
 import { txDoorbell } from "./notify.ts";
@@ -38,9 +39,6 @@ const CSUM_TCP = Csum.IP_TCP | Csum.IP6_TCP;
 const CSUM_UDP = Csum.IP_UDP | Csum.IP6_UDP;
 const CSUM_ANY = CSUM_TSO | CSUM_TCP | CSUM_UDP | Csum.IP;
 const CSUM_V6 = Csum.IP6_TCP | Csum.IP6_UDP | Csum.IP6_TSO;
-const ETHER_HEADER = 14;
-const VLAN_TAG = 4;
-const MAX_VLAN_TAGS = 2;
 /** Widths of the meta descriptor's fields. */
 const MAX_META_BYTE = 0xff;
 const MAX_L4_WORDS = 0x3f;
@@ -269,39 +267,29 @@ function noOffload(ring: TxRing): void {
 }
 
 /**
- * ena_tx_csum: what the device is to compute, into `ctx`. False when the facts make no sense.
- * The original parses the packet; here the mbuf says where layer 4 begins, so that only the
- * Ethernet header is looked at.
+ * ena_tx_csum: what the device is to compute, into `ctx`. False when the facts make no sense. The
+ * original parses the packet here; ours comes with its facts.
  */
 function txCsum(adapter: Adapter, ring: TxRing, m: Mbuf): boolean {
   noOffload(ring);
   const flags = m.csumFlags & CSUM_ANY;
   if (flags === 0) return true;
   ctx.metaValid = true;
-
-  let l3 = ETHER_HEADER;
-  let etherType = mbufByte(m, 12) * 256 + mbufByte(m, 13);
-  for (
-    let tags = 0;
-    tags < MAX_VLAN_TAGS && (etherType === 0x8100 || etherType === 0x88a8);
-    tags++
-  ) {
-    etherType = mbufByte(m, l3 + 2) * 256 + mbufByte(m, l3 + 3);
-    l3 += VLAN_TAG;
-  }
-  const v6 = etherType === 0x86dd;
-  if (!v6 && etherType !== 0x0800) return false;
+  findFacts(m);
+  const l3 = m.l3Offset;
+  const l4 = m.csumStart;
+  const v6 = m.isIp6;
+  if (l3 === 0) return false;
   if (((flags & CSUM_V6) !== 0) !== v6 && (flags & ~Csum.IP) !== 0) return false;
 
-  const l4 = m.csumStart > 0 ? m.csumStart : l3 + (v6 ? 40 : (mbufByte(m, l3) & 0xf) * 4);
   const l3HdrLen = l4 - l3;
-  if (l3HdrLen < 20 || l3HdrLen > MAX_META_BYTE || l4 >= m.pktLength) return false;
+  if (l3HdrLen < IPV4_HEADER_BYTES || l3HdrLen > MAX_META_BYTE || l4 >= m.pktLength) return false;
   ctx.l3HdrLen = l3HdrLen;
   ctx.l3HdrOffset = l3;
 
   const tso = (flags & CSUM_TSO) !== 0;
   if (tso) {
-    const words = mbufByte(m, l4 + 12) >>> 4;
+    const words = mbufByte(m, l4 + TCP_OFFSET) >>> 4;
     if (words < 5 || words > MAX_L4_WORDS || l4 + words * 4 >= m.pktLength) return false;
     if (m.tsoSegsz <= 0 || m.tsoSegsz > TX_META_MAX_MSS) return false;
     ctx.l4HdrWords = words;
@@ -318,7 +306,7 @@ function txCsum(adapter: Adapter, ring: TxRing, m: Mbuf): boolean {
     // The stack leaves the pseudo header's sum in the field; a device that takes it saves work.
     (tcp || udp) && !tso && (adapter.offload.tx & part) !== 0 ? 1 : 0,
     tso ? 1 : 0,
-    v6 || (mbufByte(m, l3 + 6) & 0x40) !== 0 ? 1 : 0,
+    v6 || (mbufByte(m, l3 + IPV4_FRAGMENT) & IPV4_DF) !== 0 ? 1 : 0,
   );
   return true;
 }

@@ -11,7 +11,6 @@
  */
 
 import { Frame, Gso } from "../../shared/net/frame.ts";
-import { Headers } from "../../shared/net/headers.ts";
 import { Segmenter } from "../../shared/net/segment.ts";
 import type { TapHostCounters } from "../../shared/status/frontend-status.ts";
 import type { TapError } from "../../shared/tap/errors.ts";
@@ -70,7 +69,6 @@ class Join implements TapHost, PumpUser {
   readonly #ifnet: Ifnet;
   readonly #follower: LinkFollower;
   readonly #rxFrame = new Frame();
-  readonly #headers = new Headers();
   readonly #segmenter = new Segmenter();
   readonly #pool = new MbufPool(CLUSTER_BYTES, CLUSTERS);
   /** One mbuf for each slot of the TAP, for as long as the driver may hold it. */
@@ -172,18 +170,21 @@ class Join implements TapHost, PumpUser {
 
   /** Adds the frame in slot `token` to the batch, as something that the driver can send. */
   #lineUp(frame: Frame, token: number): void {
-    const h = this.#headers;
-    h.parse(frame);
-    const asked = askedOf(frame, h);
+    const asked = askedOf(frame);
     if (asked === 0 || (asked > 0 && this.#driverCan(frame, asked))) {
       const m = this.#slotMbufs[token]!;
       m.attach(frame.buffers[0]!, frame.offsets[0]!, frame.lengths[0]!, this.#giveBack);
       m.cookie = token;
-      frameToMbuf(frame, h, asked, m);
+      frameToMbuf(frame, asked, m);
       this.#add(m);
       return;
     }
-    this.#inSoftware(frame, h);
+    // What the driver can't do is done here. The copies that result go in the slot's place.
+    this.counters.txSoftware++;
+    if (this.#segmenter.complete(frame, this.#sink) !== undefined) {
+      this.counters.txMalformed++;
+      this.#ifnet.counters.oqdrops++;
+    }
     this.#tap.release(token);
   }
 
@@ -192,26 +193,9 @@ class Join implements TapHost, PumpUser {
     return canDo(asked, capEnable) && (frame.gso === Gso.NONE || frame.length <= hwTsomax);
   }
 
-  /** Does what the driver can't. The copies that result wait in the slot's place. */
-  #inSoftware(frame: Frame, h: Headers): void {
-    this.counters.txSoftware++;
-    if (frame.gso !== Gso.NONE) {
-      if (this.#segmenter.segment(frame, h, this.#sink) !== undefined) this.#malformed();
-      return;
-    }
-    const finished = this.#segmenter.finish(frame, h);
-    if (typeof finished === "string") this.#malformed();
-    else this.#keepCopy(finished);
-  }
-
   #add(m: Mbuf): void {
     this.#batch.push(m);
     this.#batchBytes += m.pktLength;
-  }
-
-  #malformed(): void {
-    this.counters.txMalformed++;
-    this.#ifnet.counters.oqdrops++;
   }
 
   #keepCopy(frame: Frame): void {
@@ -224,8 +208,7 @@ class Join implements TapHost, PumpUser {
     frame.copyTo(m.buffer, 0, 0, frame.length);
     m.length = frame.length;
     m.cookie = NO_TOKEN;
-    // The flow is that of the frame it was cut from, whose headers are still parsed.
-    frameToMbuf(frame, this.#headers, 0, m);
+    frameToMbuf(frame, 0, m);
     this.#add(m);
   }
 

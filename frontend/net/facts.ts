@@ -1,15 +1,12 @@
 /**
- * Offload facts between the two worlds: a Frame speaks virtio_net_hdr, an mbuf speaks csum_flags.
- * They mean the same, so each direction is a few assignments.
+ * Facts of a packet, which are found once and travel with it, as a Frame and as an mbuf. A Frame
+ * speaks virtio_net_hdr, an mbuf speaks csum_flags. They mean the same, so each direction is a few
+ * assignments.
  */
-import { type Frame, Gso } from "../../shared/net/frame.ts";
-import { type Headers, L3, L4 } from "../../shared/net/headers.ts";
+import { Frame, Gso } from "../../shared/net/frame.ts";
+import { type Headers, L3, L4, TCP_CHECKSUM, UDP_CHECKSUM } from "../../shared/net/headers.ts";
 import { Ifcap } from "./ifnet.ts";
 import { Csum, HashType, type Mbuf } from "./mbuf.ts";
-
-// Where a protocol keeps its checksum; virtio's csum_offset.
-const TCP_CHECKSUM = 16;
-const UDP_CHECKSUM = 6;
 
 const TCP_BITS = Csum.IP_TCP | Csum.IP6_TCP | Csum.IP_TSO | Csum.IP6_TSO;
 const UNFINISHED = TCP_BITS | Csum.IP_UDP | Csum.IP6_UDP;
@@ -21,8 +18,9 @@ const CHECKED = Csum.L4_CALC | Csum.L4_VALID;
  * driver can be asked, because the place of the checksum is not that of the frame's own TCP or
  * UDP (a tunnel's inner one, say).
  */
-export function askedOf(frame: Frame, h: Headers): number {
+export function askedOf(frame: Frame): number {
   if (!frame.needsCsum) return frame.gso === Gso.NONE ? 0 : -1;
+  const h = frame.headers();
   if (frame.csumStart !== h.l4Offset) return -1;
   const v6 = h.l3 === L3.IPV6;
   if (h.l4 === L4.TCP && frame.csumOffset === TCP_CHECKSUM) {
@@ -43,7 +41,7 @@ export function canDo(asked: number, capEnable: number): boolean {
 }
 
 /** Writes the packet header of `m`, whose data is the whole frame. `asked` is not -1. */
-export function frameToMbuf(frame: Frame, h: Headers, asked: number, m: Mbuf): void {
+export function frameToMbuf(frame: Frame, asked: number, m: Mbuf): void {
   m.pktLength = frame.length;
   m.csumFlags = asked;
   m.csumStart = frame.csumStart;
@@ -51,18 +49,42 @@ export function frameToMbuf(frame: Frame, h: Headers, asked: number, m: Mbuf): v
   m.tsoSegsz = frame.gsoSize;
   m.headerLength = frame.headerLength;
   m.gsoEcn = frame.gsoEcn;
-  m.isIp6 = h.l3 === L3.IPV6;
   m.frameId = frame.id;
-  m.flowId = flowHash(h);
-  m.hashType = m.flowId === 0 ? HashType.NONE : HashType.OPAQUE_HASH;
+  noteHeaders(frame.headers(), m);
 }
 
-/** Makes `frame` describe a received chain. False when it has more pieces than a frame can have. */
-export function mbufToFrame(m: Mbuf, frame: Frame): boolean {
+/** The same for a packet that was never a frame, unless its headers are known. */
+export function findFacts(m: Mbuf): void {
+  if (m.l3Offset >= 0) return;
+  frameOver(m, scratch);
+  noteHeaders(scratch.headers(), m);
+}
+
+function noteHeaders(h: Headers, m: Mbuf): void {
+  m.l3Offset = Math.max(0, h.l3Offset);
+  m.isIp6 = h.l3 === L3.IPV6;
+  if (m.csumStart === 0 && h.l3Offset > 0) m.csumStart = h.l3Offset + h.l3HeaderLength;
+  if (m.hashType !== HashType.NONE) return;
+  const flow = flowHash(h);
+  if (flow === 0) return;
+  m.flowId = flow;
+  m.hashType = HashType.OPAQUE_HASH;
+}
+
+const scratch = new Frame();
+
+/** Makes `frame` describe a chain. False when it has more pieces than a frame can have. */
+export function frameOver(m: Mbuf, frame: Frame): boolean {
   frame.reset();
   for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) {
     if (!frame.push(piece.buffer, piece.at, piece.length)) return false;
   }
+  return true;
+}
+
+/** `frameOver` for a received chain, with its facts. */
+export function mbufToFrame(m: Mbuf, frame: Frame): boolean {
+  if (!frameOver(m, frame)) return false;
   frame.id = m.frameId;
   const flags = m.csumFlags;
   frame.csumValid = (flags & CHECKED) === CHECKED;

@@ -20,24 +20,27 @@
  */
 import { finishChecksum, foldSum, sumShort, verifyL3 } from "../../shared/net/checksum.ts";
 import { Gso } from "../../shared/net/frame.ts";
-import { type Headers, IPV6_HEADER_BYTES, L3, L4 } from "../../shared/net/headers.ts";
+import {
+  type Headers,
+  IPV4_CHECKSUM,
+  IPV4_DF,
+  IPV4_FRAGMENT,
+  IPV4_ID,
+  IPV4_LENGTH,
+  IPV6_HEADER_BYTES,
+  IPV6_LENGTH,
+  L3,
+  L4,
+  TCP_CHECKSUM,
+  TCP_FLAGS,
+  TCP_SEQUENCE,
+  TcpFlag,
+} from "../../shared/net/headers.ts";
 import { MIN_GSO_SIZE } from "../../shared/net/segment.ts";
 
 /** Flows held at a time, as many as FreeBSD's tcp_lro starts with. */
 const FLOWS = 8;
 const MOST_IP_BYTES = 65535;
-
-const ACK = 0x10;
-const PSH = 0x08;
-const TCP_SEQUENCE = 4;
-const TCP_FLAG_BYTE = 13;
-const TCP_CHECKSUM = 16;
-const IPV4_LENGTH = 2;
-const IPV4_ID = 4;
-const IPV4_FRAGMENT = 6;
-const IPV4_DF = 0x40;
-const IPV4_CHECKSUM = 10;
-const IPV6_LENGTH = 4;
 
 /** Facts of a merged frame, in the words of Frame. Read during `deliver` only. */
 export interface LroMerge {
@@ -95,7 +98,7 @@ export class Lro<T> {
       return;
     }
     const payload = length - h.payloadOffset;
-    const pushed = (h.u8(h.l4Offset + TCP_FLAG_BYTE) & PSH) !== 0;
+    const pushed = (h.u8(h.l4Offset + TCP_FLAGS) & TcpFlag.PSH) !== 0;
     if (i >= 0) {
       const flow = this.#flows[i]!;
       if (flow.continuedBy(h, payload) && this.#sink.append(flow.item!, item, h.payloadOffset)) {
@@ -211,8 +214,8 @@ class Flow<T> implements LroMerge {
       if (!this.#alike(h, l3 + IPV6_LENGTH + 2, l4)) return false;
     }
     // Acknowledgement and data offset, window, urgent pointer and options; the flags are known.
-    if (!this.#alike(h, l4 + TCP_SEQUENCE + 4, l4 + TCP_FLAG_BYTE)) return false;
-    if (!this.#alike(h, l4 + TCP_FLAG_BYTE + 1, l4 + TCP_CHECKSUM)) return false;
+    if (!this.#alike(h, l4 + TCP_SEQUENCE + 4, l4 + TCP_FLAGS)) return false;
+    if (!this.#alike(h, l4 + TCP_FLAGS + 1, l4 + TCP_CHECKSUM)) return false;
     return this.#alike(h, l4 + TCP_CHECKSUM + 2, this.headerLength);
   }
 
@@ -221,7 +224,7 @@ class Flow<T> implements LroMerge {
     this.length += payload;
     this.#nextSequence = (this.#nextSequence + payload) >>> 0;
     this.#nextId = (this.#nextId + 1) & 0xffff;
-    if (pushed) this.#bytes[this.#at + this.csumStart + TCP_FLAG_BYTE]! |= PSH;
+    if (pushed) this.#bytes[this.#at + this.csumStart + TCP_FLAGS]! |= TcpFlag.PSH;
   }
 
   /** Writes the merged header: lengths, the IPv4 checksum, the pseudo-header sum for TCP. */
@@ -259,7 +262,7 @@ const EMPTY = new Uint8Array(0);
 function mergeable(h: Headers, length: number, csumValid: boolean): boolean {
   if (!csumValid || h.problems !== 0 || h.fragment || h.l3Options || !h.inPlace) return false;
   if (h.l3End !== length || h.payloadOffset >= length) return false;
-  if ((h.u8(h.l4Offset + TCP_FLAG_BYTE) & ~PSH) !== ACK) return false;
+  if ((h.u8(h.l4Offset + TCP_FLAGS) & ~TcpFlag.PSH) !== TcpFlag.ACK) return false;
   // A merged header gets a new checksum: a wrong one must not be made good by that.
   return verifyL3(h);
 }

@@ -4,7 +4,8 @@
  * here is what joining means for mbufs.
  */
 import { Frame, Gso, MAX_SPANS } from "../../shared/net/frame.ts";
-import { Headers } from "../../shared/net/headers.ts";
+import type { Headers } from "../../shared/net/headers.ts";
+import { frameOver } from "./facts.ts";
 import { Lro, type LroMerge, type LroSink } from "./lro-merge.ts";
 import { Csum, type Mbuf } from "./mbuf.ts";
 
@@ -20,7 +21,6 @@ export interface LroStats {
 export class LroQueue implements LroSink<Mbuf> {
   readonly #lro: Lro<Mbuf>;
   readonly #frame = new Frame();
-  readonly #headers = new Headers();
   readonly #stats: LroStats;
   readonly #input: (m: Mbuf) => void;
 
@@ -32,13 +32,9 @@ export class LroQueue implements LroSink<Mbuf> {
 
   /** Takes a TCP packet; it reaches the stack at once, merged with others, or at `flush`. */
   offer(m: Mbuf, csumValid: boolean): void {
-    const frame = this.#frame;
-    frame.reset();
-    for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) {
-      frame.push(piece.buffer, piece.at, piece.length);
-    }
-    this.#headers.parse(frame);
-    this.offerParsed(this.#headers, m, csumValid);
+    // The headers are in front: pieces beyond what a frame can have don't matter here.
+    frameOver(m, this.#frame);
+    this.offerParsed(this.#frame.headers(), m, csumValid);
   }
 
   /** As `offer`, for whoever has parsed the headers in place. */

@@ -44,6 +44,8 @@ export const HashType = {
 } as const;
 
 const NO_BYTES = new Uint8Array(0);
+/** Of a fact: nobody has looked for it in this packet. */
+export const UNKNOWN = -1;
 
 /** Takes the storage back. Runs inside `free`, before anybody else can get the mbuf. */
 export type Release = (m: Mbuf) => void;
@@ -74,6 +76,8 @@ export class Mbuf {
   /** Ethernet + IP + TCP header bytes, with IP_TSO or IP6_TSO. */
   headerLength = 0;
   isIp6 = false;
+  /** Where the IP header begins; 0 in a frame without one, UNKNOWN until somebody has looked. */
+  l3Offset = UNKNOWN;
   /** The stack behind a TSO packet understands ECN. */
   gsoEcn = false;
   flowId = 0;
@@ -103,6 +107,7 @@ export class Mbuf {
     this.tsoSegsz = 0;
     this.headerLength = 0;
     this.isIp6 = false;
+    this.l3Offset = UNKNOWN;
     this.gsoEcn = false;
     this.flowId = 0;
     this.hashType = 0;
@@ -190,6 +195,17 @@ export function mCat(head: Mbuf, tail: Mbuf): void {
   while (last.next !== undefined) last = last.next;
   last.next = tail;
   head.pktLength += mLength(tail);
+}
+
+/** The byte at `at` of the chain, 0 beyond its end. m_getptr(9), for headers. */
+export function mbufByte(m: Mbuf, at: number): number {
+  let piece: Mbuf | undefined = m;
+  let skip = at;
+  while (piece !== undefined && skip >= piece.length) {
+    skip -= piece.length;
+    piece = piece.next;
+  }
+  return piece === undefined ? 0 : piece.buffer[piece.at + skip]!;
 }
 
 /** m_copydata(9): `length` bytes from byte `from` of the chain; they must be there. */

@@ -26,7 +26,7 @@
 import { Limits } from "../../shared/wire/transactions.ts";
 import { Errno } from "../bus/errno.ts";
 import type { DmaSpace } from "../bus/space.ts";
-import { flowHash } from "./flow.ts";
+import { findFacts } from "./facts.ts";
 import { Iff, type Ifnet } from "./ifnet.ts";
 import { Csum, HashType, type Mbuf } from "./mbuf.ts";
 
@@ -161,8 +161,8 @@ export class TransmitGate<Q extends GateQueue> {
   /** The queue, of `count`, of the packet's flow, so that a flow stays in order. */
   pick(m: Mbuf, count: number): number {
     if (count === 1) return 0;
-    const flow = m.hashType !== HashType.NONE ? m.flowId : flowHash(m);
-    return (flow >>> 0) % count;
+    if (m.hashType === HashType.NONE) findFacts(m);
+    return (m.flowId >>> 0) % count;
   }
 
   /** Whether this packet may go into `queue` now: 0, ENOBUFS or EMSGSIZE. */

@@ -11,17 +11,16 @@
  */
 import { foldSum, sumPseudoHeader } from "../../shared/net/checksum.ts";
 import { Frame } from "../../shared/net/frame.ts";
-import { Headers, L3, L4 } from "../../shared/net/headers.ts";
+import { type Headers, L3, L4, TCP_CHECKSUM, UDP_CHECKSUM } from "../../shared/net/headers.ts";
 import { HashType as WireHash } from "../../shared/xen/control.ts";
 import { ExtraType, extra, GsoType } from "../../shared/xen/extra.ts";
 import { RxFlag } from "../../shared/xen/netif.ts";
+import { frameOver } from "../net/facts.ts";
 import { Ifcap } from "../net/ifnet.ts";
 import { Csum, HashType, type Mbuf } from "../net/mbuf.ts";
 import type { NetfrontInfo } from "./info.ts";
 import type { Rxq } from "./rings.ts";
 
-const TCP_CHECKSUM = 16;
-const UDP_CHECKSUM = 6;
 const CHECKED = Csum.L4_CALC | Csum.L4_VALID;
 
 /** Facts of the packet at hand, from the flags of its first response and its extra info. */
@@ -74,7 +73,6 @@ function hashTypeOf(type: number): number {
 }
 
 const frame = new Frame();
-const headers = new Headers();
 
 /** Hands a packet to the stack, at once or merged with its neighbours; or drops it, counted. */
 export function offerToStack(info: NetfrontInfo, rxq: Rxq, m: Mbuf): void {
@@ -84,10 +82,11 @@ export function offerToStack(info: NetfrontInfo, rxq: Rxq, m: Mbuf): void {
   const said = (flags & RxFlag.CSUM_BLANK) !== 0;
   const blank = said || m.tsoSegsz > 0;
   const validated = (flags & RxFlag.DATA_VALIDATED) !== 0;
-  if (blank || lro) parse(m);
+  // The headers are in front: pieces beyond what a frame can have don't matter here.
+  if (blank || lro) frameOver(m, frame);
   if (m.tsoSegsz > 0) stats.gso++;
   if (blank) {
-    if (!blankChecksum(m)) {
+    if (!blankChecksum(m, frame.headers())) {
       stats.bad_csum++;
       info.ifnet.counters.ierrors++;
       m.free();
@@ -95,7 +94,7 @@ export function offerToStack(info: NetfrontInfo, rxq: Rxq, m: Mbuf): void {
     }
     if (said) stats.csum_blank++;
     else {
-      makeBlank(m);
+      makeBlank(m, frame.headers());
       stats.gso_checksum_fixup++;
     }
   } else if (validated) {
@@ -105,7 +104,7 @@ export function offerToStack(info: NetfrontInfo, rxq: Rxq, m: Mbuf): void {
   info.ifnet.counters.ipackets++;
   info.ifnet.counters.ibytes += m.pktLength;
   if (lro && m.tsoSegsz === 0) {
-    rxq.lro.offerParsed(headers, m, blank || validated);
+    rxq.lro.offerParsed(frame.headers(), m, blank || validated);
     return;
   }
   // A super-frame must not overtake what is being merged for its flow.
@@ -113,18 +112,8 @@ export function offerToStack(info: NetfrontInfo, rxq: Rxq, m: Mbuf): void {
   info.ifnet.received(m, rxq.id);
 }
 
-function parse(m: Mbuf): void {
-  frame.reset();
-  // The headers are in front: pieces beyond what a frame can have don't matter here.
-  for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) {
-    if (!frame.push(piece.buffer, piece.at, piece.length)) break;
-  }
-  headers.parse(frame);
-}
-
 /** Says where the checksum is to be finished. False when the packet has no such place. */
-function blankChecksum(m: Mbuf): boolean {
-  const h = headers;
+function blankChecksum(m: Mbuf, h: Headers): boolean {
   const v6 = h.l3 === L3.IPV6;
   // A header that is not all there has no length.
   if (h.l3 === L3.NONE || h.fragment || h.l4HeaderLength === 0) return false;
@@ -145,8 +134,7 @@ function blankChecksum(m: Mbuf): boolean {
 }
 
 /** Puts the pseudo-header sum where the checksum stands. The place is known: see `blankChecksum`. */
-function makeBlank(m: Mbuf): void {
-  const h = headers;
+function makeBlank(m: Mbuf, h: Headers): void {
   const sum = foldSum(sumPseudoHeader(h, h.l3End - h.l4Offset));
   setByte(m, m.csumStart + m.csumOffset, sum >>> 8);
   setByte(m, m.csumStart + m.csumOffset + 1, sum & 0xff);

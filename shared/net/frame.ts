@@ -1,13 +1,15 @@
 /**
- * A frame on its way through a process: a list of byte spans plus offload facts, never a copy.
+ * A frame on its way through a process: a list of byte spans plus facts about it, never a copy.
  *
  * The offload facts are those of virtio_net_hdr (virtio 1.2, section 5.1.6), because the kernel's
- * TAP speaks them and Xen's extra-info slots map onto them one to one.
+ * TAP speaks them and Xen's extra-info slots map onto them one to one. The facts of its headers are
+ * found once, by the first caller of `headers`, and travel with the frame.
  *
- * Ownership: whoever hands a frame on owns it and its bytes. The receiver may look at both only
- * during the call and copies what it keeps. That lets one scratch frame serve a whole burst.
+ * Ownership: the caller that hands a frame on owns the frame and its bytes. The receiver may look at
+ * both only during the call and copies what it keeps. So one scratch frame serves a whole burst.
  */
 import { copyBytes } from "../bytes/copy.ts";
+import { Headers } from "./headers.ts";
 
 /** virtio 1.2, 5.1.6: gso_type without the ECN bit. */
 export const Gso = { NONE: 0, TCPV4: 1, UDP: 3, TCPV6: 4, UDP_L4: 5 } as const;
@@ -46,9 +48,12 @@ export class Frame {
   id = 0;
   /** Queue of the port that the frame was seen at last, for captures; -1 when there is none. */
   queue = -1;
+  readonly #headers = new Headers();
+  #isParsed = false;
 
   /** Forgets everything, so that the next frame starts clean. */
   reset(): void {
+    this.#isParsed = false;
     this.count = 0;
     this.length = 0;
     this.needsCsum = false;
@@ -73,6 +78,25 @@ export class Frame {
     this.count = i + 1;
     this.length += length;
     return true;
+  }
+
+  /** Where the layers begin. Parsed at the first call; the spans must be complete by then. */
+  headers(): Headers {
+    if (!this.#isParsed) this.#headers.parse(this);
+    this.#isParsed = true;
+    return this.#headers;
+  }
+
+  /** The same headers now stand in another first span. */
+  headersMoved(): void {
+    if (this.#isParsed) this.#headers.movedTo(this);
+  }
+
+  /** This frame was made of another one and has its headers `of`, in its own first span. */
+  adoptHeaders(of: Headers): Headers {
+    this.#headers.adopt(of, this);
+    this.#isParsed = true;
+    return this.#headers;
   }
 
   /** Copies `length` bytes from byte `from` of the frame to `dst`; the range must exist. */
@@ -102,6 +126,7 @@ export class Frame {
     this.count = 0;
     this.length = 0;
     this.push(bytes, 0, length);
+    this.headersMoved();
   }
 
   /** The byte at `at`, or -1 beyond the end. For headers, not for walking a payload. */

@@ -46,6 +46,31 @@ export const TCP_HEADER_BYTES = 20;
 export const UDP_HEADER_BYTES = 8;
 const SCTP_HEADER_BYTES = 12;
 
+// Where a field lies in its header.
+export const IPV4_LENGTH = 2;
+export const IPV4_ID = 4;
+export const IPV4_FRAGMENT = 6;
+export const IPV4_CHECKSUM = 10;
+export const IPV6_LENGTH = 4;
+export const TCP_SEQUENCE = 4;
+/** Data offset in words, the high half of the byte; the next byte has the flags. */
+export const TCP_OFFSET = 12;
+export const TCP_FLAGS = 13;
+export const TCP_CHECKSUM = 16;
+export const UDP_CHECKSUM = 6;
+
+/** Don't fragment, in the byte at IPV4_FRAGMENT. */
+export const IPV4_DF = 0x40;
+/** Bits of the byte at TCP_FLAGS. */
+export const TcpFlag = {
+  FIN: 0x01,
+  SYN: 0x02,
+  RST: 0x04,
+  PSH: 0x08,
+  ACK: 0x10,
+  CWR: 0x80,
+} as const;
+
 /**
  * Headers must end within these first bytes: Ethernet and three tags (26), IPv6 with as many
  * extensions as anyone sends, TCP with all options (60).
@@ -103,7 +128,10 @@ export class Headers {
     return this.bytes !== this.#gathered;
   }
 
-  /** Parses `frame`. Returns true when nothing is wrong with it. */
+  /**
+   * Parses `frame`. Returns true when nothing is wrong with it. `Frame.headers` calls this once for
+   * each frame.
+   */
   parse(frame: Frame): boolean {
     const want = Math.min(frame.length, HEADER_WINDOW_BYTES);
     const first = frame.count > 0 ? frame.lengths[0]! : 0;
@@ -139,6 +167,41 @@ export class Headers {
       this.#parseL3(this.l3End, 0);
     }
     return this.problems === 0;
+  }
+
+  /** The same headers have been copied to the frame's first span. */
+  movedTo(frame: Frame): void {
+    this.bytes = frame.buffers[0]!;
+    this.at = frame.offsets[0]!;
+    this.window = Math.min(frame.lengths[0]!, HEADER_WINDOW_BYTES);
+  }
+
+  /** Takes over what was found in `other`, whose headers stand in front of `frame` too. */
+  adopt(other: Headers, frame: Frame): void {
+    this.movedTo(frame);
+    this.problems = other.problems;
+    this.vlanTags = other.vlanTags;
+    this.etherType = other.etherType;
+    this.l3 = other.l3;
+    this.l3Offset = other.l3Offset;
+    this.l3HeaderLength = other.l3HeaderLength;
+    this.l3End = other.l3End;
+    this.l3StatedLength = other.l3StatedLength;
+    this.l3Options = other.l3Options;
+    this.fragment = other.fragment;
+    this.firstFragment = other.firstFragment;
+    this.fragmentOffset = other.fragmentOffset;
+    this.l4 = other.l4;
+    this.l4Offset = other.l4Offset;
+    this.l4HeaderLength = other.l4HeaderLength;
+    this.payloadOffset = other.payloadOffset;
+  }
+
+  /** The IP packet now ends with its frame, at byte `length`, and its header says so. */
+  endAt(length: number): void {
+    this.problems = 0;
+    this.l3End = length;
+    this.l3StatedLength = length - this.l3Offset;
   }
 
   u8(offset: number): number {

@@ -25,10 +25,19 @@ import { Frame, Gso, MAX_SPANS } from "./frame.ts";
 import {
   HEADER_WINDOW_BYTES,
   type Headers,
+  IPV4_CHECKSUM,
+  IPV4_ID,
+  IPV4_LENGTH,
   IPV6_HEADER_BYTES,
+  IPV6_LENGTH,
   L3,
   L4,
   Problem,
+  TCP_CHECKSUM,
+  TCP_FLAGS,
+  TCP_OFFSET,
+  TCP_SEQUENCE,
+  TcpFlag,
 } from "./headers.ts";
 
 /** Why the facts of a frame can't be honoured. */
@@ -52,20 +61,6 @@ export type Refusal = (typeof Refusal)[keyof typeof Refusal];
 export const MIN_GSO_SIZE = 8;
 const MAX_SEGMENTS = Math.ceil(65535 / MIN_GSO_SIZE);
 
-const TCP_SEQUENCE = 4;
-const TCP_FLAGS = 12; // 16 bits: data offset, reserved, flags
-const TCP_CHECKSUM = 16;
-const CWR = 0x80;
-const PSH = 0x08;
-const RST = 0x04;
-const SYN = 0x02;
-const FIN = 0x01;
-
-const IPV4_LENGTH = 2;
-const IPV4_ID = 4;
-const IPV4_CHECKSUM = 10;
-const IPV6_LENGTH = 4;
-
 const SCTP_CHECKSUM = 8;
 
 export interface SegmentSink {
@@ -77,15 +72,18 @@ export interface SegmentSink {
 const payloadBytes = (h: Headers): number => h.l3End - h.payloadOffset;
 
 /** Length in bytes of the longest segment of a super-frame that was found good. */
-export const longestSegment = (frame: Frame, h: Headers): number =>
-  h.payloadOffset + Math.min(frame.gsoSize, payloadBytes(h));
+export function longestSegment(frame: Frame): number {
+  const h = frame.headers();
+  return h.payloadOffset + Math.min(frame.gsoSize, payloadBytes(h));
+}
 
 /** Number of segments of a super-frame that was found good. */
-export const segmentCount = (frame: Frame, h: Headers): number =>
-  Math.max(1, Math.ceil(payloadBytes(h) / frame.gsoSize));
+export const segmentCount = (frame: Frame): number =>
+  Math.max(1, Math.ceil(payloadBytes(frame.headers()) / frame.gsoSize));
 
 /** Why this super-frame can't be cut, or undefined when it can. */
-export function checkGso(frame: Frame, h: Headers): Refusal | undefined {
+export function checkGso(frame: Frame): Refusal | undefined {
+  const h = frame.headers();
   if (frame.gso !== Gso.TCPV4 && frame.gso !== Gso.TCPV6) return Refusal.UNSUPPORTED;
   // A sender may leave the total length to whoever segments; then the frame's end is the packet's.
   const unstated = h.problems === Problem.L3_LENGTH && h.l3StatedLength === 0;
@@ -99,7 +97,8 @@ export function checkGso(frame: Frame, h: Headers): Refusal | undefined {
     return Refusal.CSUM_RANGE;
   }
   const several = payload > frame.gsoSize;
-  if (several && (h.u8(h.l4Offset + 13) & (SYN | RST)) !== 0) return Refusal.TCP_FLAGS;
+  const flags = h.u8(h.l4Offset + TCP_FLAGS);
+  if (several && (flags & (TcpFlag.SYN | TcpFlag.RST)) !== 0) return Refusal.TCP_FLAGS;
   return undefined;
 }
 
@@ -110,12 +109,22 @@ export class Segmenter {
   readonly #payloadSums = new Uint16Array(MAX_SEGMENTS);
 
   /**
-   * Cuts a TCP super-frame and gives the segments to `sink` in order. Returns why not when the
-   * facts or headers are bad; then the sink saw nothing.
+   * Does in software what `frame` leaves undone, and gives `sink` the complete frame, or its
+   * segments in order. Returns why not when facts or headers are bad; then the sink saw nothing.
    */
-  segment(frame: Frame, h: Headers, sink: SegmentSink): Refusal | undefined {
-    const refusal = checkGso(frame, h);
+  complete(frame: Frame, sink: SegmentSink): Refusal | undefined {
+    if (frame.gso !== Gso.NONE) return this.segment(frame, sink);
+    const finished = this.finish(frame);
+    if (typeof finished === "string") return finished;
+    sink.segment(finished);
+    return undefined;
+  }
+
+  /** Cuts a TCP super-frame and gives the segments to `sink` in order. Answers as `complete`. */
+  segment(frame: Frame, sink: SegmentSink): Refusal | undefined {
+    const refusal = checkGso(frame);
     if (refusal !== undefined) return refusal;
+    const h = frame.headers();
     if (frame.count === MAX_SPANS && h.payloadOffset < frame.lengths[0]!) return Refusal.SPANS;
 
     const view = this.#view;
@@ -123,7 +132,7 @@ export class Segmenter {
     const headerLength = h.payloadOffset;
     const payload = payloadBytes(h);
     const mss = frame.gsoSize;
-    const count = segmentCount(frame, h);
+    const count = segmentCount(frame);
     const l3 = h.l3Offset;
     const l4 = h.l4Offset;
     const v4 = h.l3 === L3.IPV4;
@@ -136,7 +145,7 @@ export class Segmenter {
     const pseudoSum = sumPseudoHeader(h, 0);
     frame.copyTo(header, 0, 0, headerLength);
 
-    const flags = view.getUint16(l4 + TCP_FLAGS);
+    const flags = view.getUint16(l4 + TCP_OFFSET);
     let sequence = view.getUint32(l4 + TCP_SEQUENCE);
     let id = view.getUint16(l3 + IPV4_ID);
     // What stays the same in all segments is summed once, the changing fields being zero.
@@ -145,7 +154,7 @@ export class Segmenter {
       view.setUint16(l3 + IPV4_ID, 0);
       view.setUint16(l3 + IPV4_CHECKSUM, 0);
     }
-    view.setUint16(l4 + TCP_FLAGS, 0);
+    view.setUint16(l4 + TCP_OFFSET, 0);
     view.setUint32(l4 + TCP_SEQUENCE, 0);
     view.setUint16(l4 + TCP_CHECKSUM, 0);
     const l3Sum = v4 ? sumShort(header, l3, l3HeaderLength) : 0;
@@ -158,8 +167,8 @@ export class Segmenter {
       const bytes = Math.min(mss, left);
       const l4Length = l4HeaderLength + bytes;
       let own = flags;
-      if (i > 0) own &= ~CWR;
-      if (i < count - 1) own &= ~(PSH | FIN);
+      if (i > 0) own &= ~TcpFlag.CWR;
+      if (i < count - 1) own &= ~(TcpFlag.PSH | TcpFlag.FIN);
 
       if (v4) {
         const total = l3HeaderLength + l4Length;
@@ -170,7 +179,7 @@ export class Segmenter {
       } else {
         view.setUint16(l3 + IPV6_LENGTH, l3HeaderLength - IPV6_HEADER_BYTES + l4Length);
       }
-      view.setUint16(l4 + TCP_FLAGS, own);
+      view.setUint16(l4 + TCP_OFFSET, own);
       view.setUint32(l4 + TCP_SEQUENCE, sequence);
       const sum =
         l4Sum + own + (sequence >>> 16) + (sequence & 0xffff) + l4Length + this.#payloadSums[i]!;
@@ -191,6 +200,7 @@ export class Segmenter {
         skip += n;
         take -= n;
       }
+      out.adoptHeaders(h).endAt(out.length);
       sink.segment(out);
     }
     return undefined;
@@ -201,7 +211,8 @@ export class Segmenter {
    * the next call, with the checksum complete and the facts cleared, or why not. Whatever protocol
    * it is: the sum runs from csumStart to the frame's end, the pseudo-header's is in its place.
    */
-  finish(frame: Frame, h: Headers): Frame | Refusal {
+  finish(frame: Frame): Frame | Refusal {
+    const h = frame.headers();
     const at = frame.csumStart + frame.csumOffset;
     const end = at + 2;
     if (frame.csumStart < 0 || frame.csumOffset < 0 || end > frame.length) {
@@ -224,6 +235,7 @@ export class Segmenter {
       if (skip < have) out.push(frame.buffers[i]!, frame.offsets[i]! + skip, have - skip);
       skip = Math.max(0, skip - have);
     }
+    out.adoptHeaders(h);
     return out;
   }
 

@@ -15,7 +15,7 @@
 import type { Timer } from "../../../shared/clock.ts";
 import { MAC_BYTES, macHigh, macLow } from "../../../shared/net/ethernet.ts";
 import { type Frame, Gso } from "../../../shared/net/frame.ts";
-import { Headers, L3, L4 } from "../../../shared/net/headers.ts";
+import { type Headers, L3, L4 } from "../../../shared/net/headers.ts";
 import { Segmenter } from "../../../shared/net/segment.ts";
 import type { VifStatus } from "../../../shared/status/device-status.ts";
 import type { XenQueueState } from "../../../shared/wire/queue-state.ts";
@@ -49,7 +49,6 @@ export class Netback implements Port, TurnOwner, Vif {
   readonly faults = new Map<string, number>();
   offloads: PortOffloads = NO_OFFLOADS;
   maxFrameBytes: number;
-  readonly #headers = new Headers();
   readonly #finisher = new Segmenter();
   readonly #group = new Uint8Array(MAC_BYTES);
   /** The rings and channels while connected. */
@@ -183,15 +182,14 @@ export class Netback implements Port, TurnOwner, Vif {
     let hashType: number = NO_HASH;
     let queue = rx[0]!;
     if (rx.length > 1 || hashing.active || frame.needsCsum) {
-      const h = this.#headers;
-      h.parse(frame);
+      const h = frame.headers();
       if (rx.length > 1 || hashing.active) {
         queue = rx[hashing.select(h)]!;
         hash = hashing.hash;
         hashType = hashing.type;
       }
       if (frame.needsCsum && !this.#takesBlank(h)) {
-        const finished = this.#finisher.finish(frame, h);
+        const finished = this.#finisher.finish(frame);
         if (typeof finished === "string") return DropReason.MALFORMED_OFFLOAD;
         out = finished;
       }

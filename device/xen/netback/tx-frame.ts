@@ -14,18 +14,23 @@
 import { copyBytes } from "../../../shared/bytes/copy.ts";
 import { foldSum, sumPseudoHeader } from "../../../shared/net/checksum.ts";
 import { Frame, Gso } from "../../../shared/net/frame.ts";
-import { HEADER_WINDOW_BYTES, Headers, L3, L4 } from "../../../shared/net/headers.ts";
+import {
+  HEADER_WINDOW_BYTES,
+  type Headers,
+  L3,
+  L4,
+  TCP_CHECKSUM,
+  TCP_FLAGS,
+  TcpFlag,
+  UDP_CHECKSUM,
+} from "../../../shared/net/headers.ts";
 import { GsoType } from "../../../shared/xen/extra.ts";
 import { TxFlag } from "../../../shared/xen/netif.ts";
 import { FATAL_SLOTS, type TxPacket } from "./tx-packet.ts";
 
 /** Number of bytes at the front of a frame that lie in one span. */
 export const HEAD_BYTES = 128;
-const TCP_CHECKSUM = 16;
-const UDP_CHECKSUM = 6;
 const CHECKSUM_BYTES = 2;
-const TCP_FLAGS = 13;
-const TCP_CWR = 0x80;
 
 const EMPTY = new Uint8Array(0);
 
@@ -33,7 +38,6 @@ export class TxFrame {
   readonly frame = new Frame();
   /** Number of super-frames without a blank checksum: rx_gso_checksum_fixup of Linux's netback. */
   checksumFixups = 0;
-  readonly #headers = new Headers();
   readonly #head = new Uint8Array(HEADER_WINDOW_BYTES);
   /** The bytes of each piece of the current packet. */
   readonly #buffers: Uint8Array[] = new Array<Uint8Array>(FATAL_SLOTS).fill(EMPTY);
@@ -58,8 +62,7 @@ export class TxFrame {
       frame.csumValid = (packet.flags & TxFlag.DATA_VALIDATED) !== 0;
       return true;
     }
-    const h = this.#headers;
-    h.parse(frame);
+    const h = frame.headers();
     const isTcp = h.l4 === L4.TCP;
     if ((!isTcp && h.l4 !== L4.UDP) || h.l4HeaderLength === 0 || h.fragment) return false;
     if (isGso && (!isTcp || (packet.gsoType === GsoType.TCPV4) !== (h.l3 === L3.IPV4))) {
@@ -68,7 +71,7 @@ export class TxFrame {
     const csumOffset = isTcp ? TCP_CHECKSUM : UDP_CHECKSUM;
     // A super-frame without a blank checksum is a mistake of the guest that is easy to correct.
     if (!isBlank) {
-      this.#blank(packet, h.l4Offset + csumOffset);
+      this.#blank(packet, h, h.l4Offset + csumOffset);
       this.checksumFixups++;
     }
     frame.needsCsum = true;
@@ -81,7 +84,7 @@ export class TxFrame {
       frame.gso = h.l3 === L3.IPV4 ? Gso.TCPV4 : Gso.TCPV6;
       frame.gsoSize = packet.gsoSize;
       frame.headerLength = headerLength;
-      frame.gsoEcn = (h.u8(h.l4Offset + TCP_FLAGS) & TCP_CWR) !== 0;
+      frame.gsoEcn = (h.u8(h.l4Offset + TCP_FLAGS) & TcpFlag.CWR) !== 0;
     }
     return true;
   }
@@ -92,13 +95,11 @@ export class TxFrame {
   }
 
   /** Writes the sum of the pseudo-header into the checksum field, in a copy of the headers. */
-  #blank(packet: TxPacket, at: number): void {
-    const h = this.#headers;
+  #blank(packet: TxPacket, h: Headers, at: number): void {
     const sum = foldSum(sumPseudoHeader(h, h.l3End - h.l4Offset));
     this.#assemble(packet, at + CHECKSUM_BYTES, true);
     this.#head[at] = sum >>> 8;
     this.#head[at + 1] = sum & 0xff;
-    h.parse(this.frame);
   }
 
   /** Adds the pieces to the frame. Its first `headBytes` are in one span, copied if necessary. */

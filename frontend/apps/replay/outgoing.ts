@@ -20,7 +20,7 @@ import {
   VLAN_TAG_BYTES,
 } from "../../../shared/net/ethernet.ts";
 import { Frame, Gso } from "../../../shared/net/frame.ts";
-import { Headers, L3, L4 } from "../../../shared/net/headers.ts";
+import { L3, L4, TCP_CHECKSUM, UDP_CHECKSUM } from "../../../shared/net/headers.ts";
 import { checkGso } from "../../../shared/net/segment.ts";
 import {
   FLAG_CHECKSUM_NOT_READY,
@@ -37,8 +37,6 @@ export const LINK_ETHERNET = 1;
 const MAX_MTU = 9216;
 /** Without its FCS. */
 const LEAST_FRAME_BYTES = 60;
-const TCP_CHECKSUM = 16;
-const UDP_CHECKSUM = 6;
 
 /** Why a packet is not sent. */
 export const Skip = {
@@ -80,7 +78,6 @@ export class Outgoing {
   readonly #sendTruncated: boolean;
   readonly #free: Mbuf[] = [];
   readonly #frame = new Frame();
-  readonly #headers = new Headers();
   readonly #release = (m: Mbuf): void => {
     this.inUse--;
     // A super-frame's would add up to much memory.
@@ -122,10 +119,9 @@ export class Outgoing {
   /** A frame whose IP header states no length: to be cut, or as it would have been sent. */
   #unstated(bytes: Uint8Array, length: number, limit: number): Mbuf | FileSkip {
     const frame = this.#frame;
-    const h = this.#headers;
     frame.reset();
     frame.push(bytes, 0, length);
-    h.parse(frame);
+    const h = frame.headers();
     if (length > limit) {
       // Of anything else than TCP nobody knows where it was to be cut.
       const isTcp = h.l4 === L4.TCP && !h.fragment;
@@ -152,12 +148,11 @@ export class Outgoing {
   /** A frame that leaves work to the NIC: segments for this MTU, or just the checksum. */
   #toFinish(bytes: Uint8Array, length: number, isSuper: boolean): Mbuf | FileSkip {
     const frame = this.#frame;
-    const h = this.#headers;
     const skip = isSuper ? Skip.SUPER_FRAME : Skip.UNFINISHED;
     if (isSuper && length > this.#ifnet.hwTsomax) return Skip.TOO_LONG_TO_CUT;
     frame.reset();
     frame.push(bytes, 0, length);
-    h.parse(frame);
+    const h = frame.headers();
     // A fragment's checksum is that of the whole packet.
     if (h.fragment || (h.l4 !== L4.TCP && h.l4 !== L4.UDP)) return skip;
     frame.needsCsum = true;
@@ -168,12 +163,12 @@ export class Outgoing {
       // The file does not say how large the segments were: as large as fit.
       frame.gsoSize = this.#ifnet.mtu - (h.payloadOffset - h.l3Offset);
       frame.headerLength = h.payloadOffset;
-      if (checkGso(frame, h) !== undefined) return skip;
+      if (checkGso(frame) !== undefined) return skip;
     }
-    const asked = askedOf(frame, h);
+    const asked = askedOf(frame);
     if (asked < 0 || !canDo(asked, this.#ifnet.capEnable)) return skip;
     const m = this.#mbuf(bytes, length);
-    frameToMbuf(frame, h, asked, m);
+    frameToMbuf(frame, asked, m);
     if (isSuper) dropJumboOption(m.buffer, h);
     m.pktLength = m.length;
     return m;

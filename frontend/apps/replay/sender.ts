@@ -118,8 +118,9 @@ export class Sender {
     this.#pacer.gave(sent);
   }
 
-  /** Resolves when the driver has given back every mbuf, or soon after a stop. */
+  /** Sends what was gathered. Resolves when the driver has given back every mbuf, or soon after a stop. */
   async leave(outgoing: Outgoing): Promise<void> {
+    await this.flush();
     for (let waited = 0; outgoing.inUse > 0; waited++) {
       if (!this.#control.isStopped) waited = 0;
       else if (waited >= LEAVE_MS) break;
