@@ -17,6 +17,7 @@ import {
   existsSync,
   globSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -41,8 +42,8 @@ const KINDS = ["unit", "golden", "contract", "seed", "property"];
 const MOST_SECONDS = 20;
 /** The first, short round: most edits end here. */
 const FIRST_SECONDS = 4;
-/** A round that takes this many times as long as without an edit has met an endless loop. */
-const PATIENCE = 6;
+/** A round that uses this many times the processor time of one without an edit never ends. */
+const PATIENCE = 5;
 
 interface Edit {
   readonly area: string;
@@ -157,7 +158,7 @@ class Copy {
   ): Promise<RunReply | undefined> {
     this.#worker ??= await this.#start();
     const worker = this.#worker;
-    const reply = answer(worker, (30 + seconds * PATIENCE) * 1000);
+    const reply = answer(worker, 10 + seconds * PATIENCE);
     worker.send({ files, changed } satisfies RunRequest);
     const result = await reply;
     if (result === undefined) this.#end();
@@ -171,7 +172,7 @@ class Copy {
       detached: true,
       env: { ...process.env, RINGWIRE_TEST_SLOW: "6" },
     });
-    if ((await answer(worker, 120_000)) === undefined) throw new Error("vitest does not start");
+    if ((await answer(worker, 60)) === undefined) throw new Error("vitest does not start");
     return worker;
   }
 
@@ -193,18 +194,48 @@ class Copy {
   }
 }
 
-/** The next message of a worker; undefined when it ends first, or `ms` pass. */
-function answer(worker: ChildProcess, ms: number): Promise<RunReply | undefined> {
+/**
+ * The next message of a worker. Undefined when the worker ends first, or when it and its children
+ * have used `cpuSeconds` of processor time: a machine that is busy with other work only slows a run.
+ */
+function answer(worker: ChildProcess, cpuSeconds: number): Promise<RunReply | undefined> {
+  const limit = cpuSecondsOf(worker.pid!) + cpuSeconds;
   return new Promise((resolve) => {
     const finish = (reply: RunReply | undefined): void => {
-      clearTimeout(timer);
+      clearInterval(timer);
       worker.off("message", finish).off("exit", gone);
       resolve(reply);
     };
     const gone = (): void => finish(undefined);
-    const timer = setTimeout(finish, ms, undefined);
+    const timer = setInterval(() => {
+      if (cpuSecondsOf(worker.pid!) > limit) finish(undefined);
+    }, 1000);
     worker.on("message", finish).on("exit", gone);
   });
+}
+
+/** Clock ticks in a second, as /proc counts them on every Linux of today. */
+const TICKS = 100;
+
+/** Processor time of a process group, its ended children included. Source: linux: proc_pid_stat(5). */
+function cpuSecondsOf(group: number): number {
+  let ticks = 0;
+  for (const pid of readdirSync("/proc")) {
+    if (!/^\d+$/.test(pid)) continue;
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+      // Behind the name, which may hold spaces: state ppid pgrp ...
+      const fields = stat
+        .slice(stat.lastIndexOf(")") + 2)
+        .split(" ")
+        .map(Number);
+      if (fields[2] !== group) continue;
+      for (let i = 11; i <= 14; i++) ticks += fields[i]!;
+    } catch {
+      // The process has ended.
+    }
+  }
+  return ticks / TICKS;
 }
 
 const testFiles = (): string[] =>
