@@ -2,7 +2,6 @@
  * One connection of a frontend: the handshake, then a NIC model on one side and a link on the
  * other. Whatever a peer does wrong ends here, and ends this connection only.
  */
-import type { RingState } from "../shared/capture/ring-snapshot.ts";
 import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
 import { type Logger, withFields } from "../shared/log.ts";
 import type { LogLimit } from "../shared/log-limit.ts";
@@ -11,6 +10,7 @@ import type { NicStatus } from "../shared/status/device-status.ts";
 import type { Transport } from "../shared/transport/transport.ts";
 import { type Hello, parseHello, type Welcome } from "../shared/wire/hello.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
+import type { LinkState } from "../shared/wire/link-state.ts";
 import { Space } from "../shared/wire/records.ts";
 import {
   CloseCode,
@@ -159,14 +159,12 @@ export class Connection implements RingSource {
     this.#end.link.removeTap(tap);
   }
 
-  ringState(): RingState {
-    // What is written and not sent would be told twice: by the snapshot, and when it is sent.
+  tellState(state: LinkState): void {
+    // What is written and not sent would be told twice: by the record, and when it is sent.
     this.#end.link.flush();
-    return {
-      windows: this.#end.memory.windows.all,
-      grants: this.#nic?.guest?.liveGrants(),
-      queues: this.#nic?.queues(),
-    };
+    for (const { address, bytes } of this.#end.memory.windows.all) state.window(address, bytes);
+    this.#nic?.tellState(state);
+    state.flush();
   }
 
   /** Ends the connection and says why. */

@@ -3,7 +3,7 @@ import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import type { NicStatus } from "../shared/status/device-status.ts";
 import type { DeviceSink, Sent } from "../shared/wire/catalogue.ts";
-import type { GrantState, QueueState } from "../shared/wire/queue-state.ts";
+import type { LinkState } from "../shared/wire/link-state.ts";
 import type { FaultSeverity } from "../shared/wire/transactions.ts";
 import type { GuestMemory, HostMemory } from "./dma/host-memory.ts";
 import type { Mirror } from "./dma/mirror-check.ts";
@@ -58,8 +58,6 @@ export type GuestPosts = "event" | "grant_use" | "hypercall_reply" | "xenstore";
  */
 export interface GuestCalls
   extends Pick<DeviceSink, "grant" | "endGrant" | "hypercall" | "event" | "xenstore"> {
-  /** Grants that live now and what was told of their use, as packed records of shared/xen/grant.ts. */
-  liveGrants(): GrantState;
   /** The rings that the guest shares with the model now, as its grants let them be read. */
   sharedRings(): readonly Mirror[];
 }
@@ -97,6 +95,6 @@ export interface Nic {
   snapshot(): NicStatus["nic"];
   /** Frames taken from the switch that are not on their way to the driver yet. */
   readonly rxQueued: number;
-  /** Its queues as the wire has made them; undefined while there are none. Views: read at once. */
-  queues(): QueueState | undefined;
+  /** Tells queues and grants as the wire has made them. */
+  tellState(state: LinkState): void;
 }

@@ -3,7 +3,7 @@
 import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import type { CounterTree } from "../shared/status/frontend-status.ts";
-import type { GrantState, QueueState } from "../shared/wire/queue-state.ts";
+import type { LinkState } from "../shared/wire/link-state.ts";
 import type { Hypervisor } from "./bus/hypervisor.ts";
 import type { PciFunction } from "./bus/pci.ts";
 import type { DmaSpace } from "./bus/space.ts";
@@ -54,11 +54,6 @@ export interface Driver {
   writableAgain(): void;
   detach(): Promise<void>;
   counters(): CounterTree;
-  /**
-   * Its queues as what it has posted makes them, descriptors that wait for their doorbell included:
-   * those are posted now. Undefined while there are none. Views: read at once.
-   */
-  queues(): QueueState | undefined;
-  /** What a paravirtual driver has granted, as packed records of shared/xen/grant.ts. */
-  liveGrants?(): GrantState;
+  /** Posts what the driver keeps back, then tells queues and grants as what was posted makes them. */
+  tellState(state: LinkState): void;
 }

@@ -12,7 +12,6 @@
  */
 
 import { randomUUID } from "node:crypto";
-import type { RingState } from "../shared/capture/ring-snapshot.ts";
 import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import { LogLimit } from "../shared/log-limit.ts";
@@ -22,6 +21,7 @@ import type { Transport } from "../shared/transport/transport.ts";
 import { type DialOptions, dial } from "../shared/transport/websocket.ts";
 import type { Hello, Welcome } from "../shared/wire/hello.ts";
 import type { Link, LinkTap } from "../shared/wire/link.ts";
+import type { LinkState } from "../shared/wire/link-state.ts";
 import { CloseCode, closeOf, PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
 import { Hypervisor } from "./bus/hypervisor.ts";
 import { PciFunction } from "./bus/pci.ts";
@@ -163,16 +163,16 @@ export class Session {
     this.link?.removeTap(tap);
   }
 
-  /** What a capture that begins now has missed; undefined while there is no link. */
-  ringState(): RingState | undefined {
+  /** Tells a capture that begins now what it has missed; nothing while there is no link. */
+  tellState(state: LinkState): void {
     const driver = this.#driver;
     const link = this.link;
-    if (driver === undefined || link === undefined) return undefined;
-    const queues = driver.queues();
-    const grants = driver.liveGrants?.();
-    // What is posted and not sent would be told twice: by the snapshot, and when it is sent.
+    if (driver === undefined || link === undefined) return;
+    driver.tellState(state);
+    // What is posted and not sent would be told twice: by the record, and when it is sent.
     link.flush();
-    return { windows: this.space.windows, grants, queues };
+    for (const { address, bytes } of this.space.windows) state.window(address, bytes);
+    state.flush();
   }
 
   /** Connects for the first time and attaches the driver. Rejects with SessionError. */

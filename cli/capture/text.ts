@@ -67,7 +67,8 @@ export class PacketText {
       ...(comments.length === 0 ? {} : { comments }),
     };
     if (packet.linkType !== LinkType.ETHERNET) {
-      return { event: "batch", ...common, transactions: this.#transactions(packet) };
+      const event = parseRingPacket(packet.bytes)?.isState === true ? "state" : "batch";
+      return { event, ...common, transactions: this.#transactions(packet) };
     }
     return {
       event: "frame",
@@ -91,8 +92,9 @@ export class PacketText {
       }
       this.#tracers.set(key, tracer);
     }
+    if (ring.isState) return tracer.state(ring.bytes);
     const direction = ring.direction === LinkDirection.TO_DEVICE ? "out" : "in";
-    const lines = tracer.trace(direction, ring.batch);
+    const lines = tracer.trace(direction, ring.bytes);
     return this.#times ? lines : lines.filter((line) => !PULSE.test(line));
   }
 

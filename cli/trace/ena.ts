@@ -260,7 +260,7 @@ const protocols = (l3: number, l4: number): string =>
   l3 === 0 && l4 === 0 ? "" : `${nameOf(L4Proto, l4)}/${nameOf(L3Proto, l3)}`;
 
 /** The fields that are not zero: "mtu=9001". */
-function fieldsOf(value: object): string {
+export function fieldsOf(value: object): string {
   const set = Object.entries(value).filter(([, v]) => v !== 0 && v !== false);
   return set.map(([name, v]) => `${name}=${typeof v === "number" ? showNumber(v) : v}`).join(" ");
 }

@@ -31,20 +31,15 @@ export function xenDescriptions(): { readonly [N in XenName]: (fields: Received<
   return {
     grant: ({ version, records }) => {
       const size = GRANT_RECORD_BYTES[version];
-      const told = packed(records, size, (view, at) => {
-        const entry = records.subarray(at + GRANT_RECORD_ENTRY, at + size);
-        return `${endGrantRecord.reference(view, at)} ${describeGrantEntry(version, entry)}`;
-      });
-      return `v${version} ${told}`;
+      return `v${version} ${packed(records, size, (record) => describeGrant(version, record))}`;
     },
     end_grant: ({ records }) =>
-      packed(records, END_GRANT_RECORD_SIZE, (view, at) => `${endGrantRecord.reference(view, at)}`),
-    grant_use: ({ records }) =>
-      packed(records, GRANT_USE_RECORD_SIZE, (view, at) => {
-        const readers = change("readers", grantUseRecord.readers(view, at));
-        const writers = change("writers", grantUseRecord.writers(view, at));
-        return `${grantUseRecord.reference(view, at)}${readers}${writers}`;
-      }),
+      packed(
+        records,
+        END_GRANT_RECORD_SIZE,
+        (record) => `${endGrantRecord.reference(viewOf(record), 0)}`,
+      ),
+    grant_use: ({ records }) => packed(records, GRANT_USE_RECORD_SIZE, describeGrantUse),
     hypercall: ({ tag, number, command, bytes }) => {
       if (calls.size < Limits.HYPERCALLS) calls.set(tag, { number, command });
       return `tag=${tag} ${describeHypercall(number, command, bytes)}`;
@@ -60,20 +55,35 @@ export function xenDescriptions(): { readonly [N in XenName]: (fields: Received<
   };
 }
 
+/** "9 PERMIT_ACCESS dom=0 frame=0x12": one record of `grant`. */
+export function describeGrant(version: number, record: Uint8Array): string {
+  const entry = record.subarray(GRANT_RECORD_ENTRY);
+  return `${endGrantRecord.reference(viewOf(record), 0)} ${describeGrantEntry(version, entry)}`;
+}
+
+/** "9 readers+1": one record of `grant_use`. */
+export function describeGrantUse(record: Uint8Array): string {
+  const view = viewOf(record);
+  const readers = change("readers", grantUseRecord.readers(view, 0));
+  const writers = change("writers", grantUseRecord.writers(view, 0));
+  return `${grantUseRecord.reference(view, 0)}${readers}${writers}`;
+}
+
 /** " readers+1", " writers-2"; nothing for no change. */
 const change = (what: string, by: number): string =>
   by === 0 ? "" : ` ${what}${by > 0 ? "+" : ""}${by}`;
 
 /** Packed records: the first few in words, of the rest the number. */
-function packed(
+export function packed(
   bytes: Uint8Array,
   size: number,
-  tell: (view: DataView, at: number) => string,
+  tell: (record: Uint8Array) => string,
 ): string {
-  const count = bytes.length / size;
-  const view = viewOf(bytes);
+  const count = Math.floor(bytes.length / size);
   const told: string[] = [];
-  for (let i = 0; i < count && i < MAX_TOLD; i++) told.push(tell(view, i * size));
+  for (let i = 0; i < count && i < MAX_TOLD; i++) {
+    told.push(tell(bytes.subarray(i * size, (i + 1) * size)));
+  }
   if (count > MAX_TOLD) told.push(`${count - MAX_TOLD} more`);
   return `${count} ${count === 1 ? "record" : "records"}: ${told.join("; ")}`;
 }

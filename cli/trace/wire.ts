@@ -47,6 +47,7 @@ import {
   describeRegister,
   describeRegisterWrite,
 } from "./ena.ts";
+import { describeState } from "./state.ts";
 import { xenDescriptions } from "./wire-xen.ts";
 import {
   describeCtrlRequest,
@@ -109,6 +110,15 @@ export class Tracer {
       lines.push(`${arrow} ! ${why}`);
     }
     return lines;
+  }
+
+  /** One line for each entry of a part of a state record. Never throws. */
+  state(part: Uint8Array): string[] {
+    return describeState(part, (offset, what) => this.#place(offset, what));
+  }
+
+  #place(offset: number, what: string): void {
+    if (this.#places.size < MAX_REMEMBERED) this.#places.set(offset, what);
   }
 
   #transaction(r: Reader, index: number): string {
@@ -242,20 +252,20 @@ export class Tracer {
     const { status, commandId } = acqCommon.parse(view, 0);
     const command = this.#commands.get(commandId);
     this.#commands.delete(commandId);
-    if (status !== AdminStatus.SUCCESS || this.#places.size >= MAX_REMEMBERED) return;
+    if (status !== AdminStatus.SUCCESS) return;
     if (command?.opcode === Opcode.CREATE_SQ) {
       const { sqIdx, sqDoorbellOffset } = createSqResp.parse(view, 0);
-      this.#places.set(sqDoorbellOffset, `doorbell of ${command.direction} SQ ${sqIdx}`);
+      this.#place(sqDoorbellOffset, `doorbell of ${command.direction} SQ ${sqIdx}`);
     } else if (command?.opcode === Opcode.CREATE_CQ) {
       const { cqIdx, cqInterruptUnmaskRegisterOffset, numaNodeRegisterOffset } = createCqResp.parse(
         view,
         0,
       );
       if (cqInterruptUnmaskRegisterOffset !== 0) {
-        this.#places.set(cqInterruptUnmaskRegisterOffset, `unmask of CQ ${cqIdx}`);
+        this.#place(cqInterruptUnmaskRegisterOffset, `unmask of CQ ${cqIdx}`);
       }
       if (numaNodeRegisterOffset !== 0) {
-        this.#places.set(numaNodeRegisterOffset, `numa node of CQ ${cqIdx}`);
+        this.#place(numaNodeRegisterOffset, `numa node of CQ ${cqIdx}`);
       }
     }
   }

@@ -3,9 +3,9 @@ import type { CaptureOutput } from "../../shared/capture/output.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
 import type { CaptureInterface, FrameFilter } from "../../shared/capture/recorder-types.ts";
 import { LinkDirection, ringPersonality } from "../../shared/capture/ring-header.ts";
-import { ringSnapshot } from "../../shared/capture/ring-snapshot.ts";
 import type { Logger } from "../../shared/log.ts";
 import type { LinkTap } from "../../shared/wire/link.ts";
+import { LinkState } from "../../shared/wire/link-state.ts";
 import type { Port } from "../switch/port.ts";
 import type { RingSource } from "./hub.ts";
 
@@ -94,7 +94,7 @@ export class Capture {
     return this.#interface({ name, description, layer: "frame", ...own });
   }
 
-  /** Batches of a link from now on, behind a snapshot where it has a past. */
+  /** Batches of a link from now on, behind its state where it has a past. */
   tapRing(link: RingSource, hasPast: boolean): void {
     const { name, mac, personality, epoch } = link;
     const description = `ring traffic of ${name}: ${personality}`;
@@ -108,9 +108,7 @@ export class Capture {
       recorder.batch(number, to, epoch, kind, batch);
     };
     if (hasPast) {
-      ringSnapshot(link.ringState(), (direction, batch) => {
-        recorder.batch(number, direction, epoch, kind, batch, true);
-      });
+      link.tellState(new LinkState((part) => recorder.state(number, epoch, kind, part)));
     }
     link.addTap(tap);
     this.#rings.push({ link, tap, number });

@@ -11,12 +11,12 @@
 import { nextFrameId } from "../../shared/capture/frame-id.ts";
 import type { CaptureOutput, StallingOutput } from "../../shared/capture/output.ts";
 import type { Recorder } from "../../shared/capture/recorder.ts";
-import type { RingState } from "../../shared/capture/ring-snapshot.ts";
 import type { Logger } from "../../shared/log.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import { Direction } from "../../shared/pcapng/layout.ts";
 import { packetNote, Verdict } from "../../shared/pcapng/writer.ts";
 import type { LinkTap } from "../../shared/wire/link.ts";
+import type { LinkState } from "../../shared/wire/link-state.ts";
 import { DropReason, type Port } from "../switch/port.ts";
 import type { Switch } from "../switch/switch.ts";
 import type { PortTap } from "../switch/tap.ts";
@@ -31,8 +31,8 @@ export interface RingSource {
   readonly epoch: number;
   addTap(tap: LinkTap): void;
   removeTap(tap: LinkTap): void;
-  /** What its memory holds now. */
-  ringState(): RingState;
+  /** Tells what the link has come to. */
+  tellState(state: LinkState): void;
 }
 
 export interface CaptureHubOptions {
@@ -94,7 +94,7 @@ export class CaptureHub {
   }
 
   /**
-   * Begins a capture, with a snapshot of the rings that it sees. Throws CaptureRefusal: 503 when
+   * Begins a capture, with the state of the rings that it sees. Throws CaptureRefusal: 503 when
    * there are too many, 404 when a source is not there.
    */
   start(output: CaptureOutput, request: CaptureRequest): Recorder {

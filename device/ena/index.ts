@@ -6,7 +6,7 @@ import { AenqGroup } from "../../shared/ena/aenq.ts";
 import { nameOf } from "../../shared/ena/names.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
 import type { EnaStatus } from "../../shared/status/device-status.ts";
-import type { QueueState } from "../../shared/wire/queue-state.ts";
+import type { LinkState } from "../../shared/wire/link-state.ts";
 import type { Nic, NicHost, PciCalls } from "../nic.ts";
 import { EventQueue } from "./aenq.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
@@ -20,7 +20,7 @@ import { Lifecycle } from "./lifecycle.ts";
 import type { DescriptorRing } from "./memory.ts";
 import { Vectors } from "./notify.ts";
 import type { EnaOptions } from "./options.ts";
-import { queueState } from "./queue-state.ts";
+import { tellQueues } from "./queue-state.ts";
 import { Queues } from "./queues.ts";
 import { Registers } from "./registers.ts";
 import { Rss } from "./rss.ts";
@@ -205,8 +205,8 @@ class EnaFunction implements EnaNic {
     };
   }
 
-  queues(): QueueState | undefined {
-    return queueState(this.#admin, this.events, this.#features.llq, this.#datapath);
+  tellState(state: LinkState): void {
+    tellQueues(state, this.#admin, this.events, this.#features.llq, this.#datapath);
   }
 
   // Levers of fault scripts.

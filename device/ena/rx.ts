@@ -10,7 +10,7 @@
  */
 import { rxCdesc, rxDesc } from "../../shared/ena/io.ts";
 import type { Frame } from "../../shared/net/frame.ts";
-import type { EnaRequest } from "../../shared/wire/queue-state.ts";
+import type { EnaRequest } from "../../shared/wire/link-state.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { DropReason } from "../switch/port.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
@@ -58,13 +58,11 @@ export class RxQueue {
     const { ring } = this;
     const requests: EnaRequest[] = [];
     for (let i = 0; i < this.#pooled; i++) {
-      const [reqId, address, length] = [this.#reqIds[i]!, this.#addresses[i]!, this.#lengths[i]!];
-      requests.push({ reqId, address, length });
+      requests.push({ reqId: this.#reqIds[i]!, address: this.#addresses[i]! });
     }
     for (let i = 0; i < ring.readable; i++) {
       const at = ring.at(i);
-      const [address, length] = [rxDesc.address(ring.view, at), rxDesc.length(ring.view, at)];
-      requests.push({ reqId: rxDesc.reqId(ring.view, at), address, length });
+      requests.push({ reqId: rxDesc.reqId(ring.view, at), address: rxDesc.address(ring.view, at) });
     }
     return requests;
   }

@@ -14,7 +14,7 @@
  */
 
 import type { XenStatus } from "../../shared/status/device-status.ts";
-import type { GrantState } from "../../shared/wire/queue-state.ts";
+import type { LinkState } from "../../shared/wire/link-state.ts";
 import { type GrantVersion, Limits, WireError } from "../../shared/wire/transactions.ts";
 import {
   endGrantRecord,
@@ -30,7 +30,6 @@ import {
 import { GntMap } from "../../shared/xen/grant-ops.ts";
 import { XenErrno } from "../../shared/xen/hypercall.ts";
 import { GrantEntries, MAX_USES } from "./grant-entries.ts";
-import { liveGrants } from "./live-grants.ts";
 import { Maptrack, type TrackedMapping } from "./maptrack.ts";
 
 /** References in one page of the table. */
@@ -197,9 +196,23 @@ export class GrantTable {
     }
   }
 
-  /** The current grants and their uses, for a capture that begins now. */
-  live(): GrantState {
-    return liveGrants(this.#entries, this.#version, this.#limit);
+  /** Tells what is granted, and what of it is in use, to a capture that begins now. */
+  tellState(state: LinkState): void {
+    const entries = this.#entries;
+    for (let reference = 0; reference < this.#limit; reference++) {
+      const flags = entries.flags[reference]!;
+      if (flags === 0) continue;
+      const [domid, frame] = [entries.domid[reference]!, entries.frame[reference]!];
+      const isPart = entries.isSubPage(reference);
+      const start = isPart ? entries.start[reference]! : 0;
+      const length = isPart ? entries.end[reference]! - start : 0;
+      state.grant(this.#version, reference, flags, domid, frame, start, length);
+    }
+    for (let reference = 0; reference < this.#limit; reference++) {
+      const uses = entries.uses(reference);
+      // A use that writes reads too.
+      if (uses !== 0) state.grantUse(reference, uses, entries.writable[reference]!);
+    }
   }
 
   /** Called before an entry changes. Mappings of the old entry no longer reach its page. */

@@ -6,7 +6,7 @@
 import { viewOf } from "../../shared/bytes/words.ts";
 import type { XenStatus } from "../../shared/status/device-status.ts";
 import type { Received } from "../../shared/wire/catalogue.ts";
-import type { GrantState, QueueState } from "../../shared/wire/queue-state.ts";
+import type { LinkState } from "../../shared/wire/link-state.ts";
 import {
   FaultSeverity,
   GRANT_RECORD_BYTES,
@@ -206,9 +206,6 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     this.#machine.xenstore.request(this.domid, bytes);
   }
 
-  liveGrants(): GrantState {
-    return this.grants.live();
-  }
   sharedRings(): readonly Mirror[] {
     return this.#netback.sharedRings();
   }
@@ -276,8 +273,9 @@ class XenGuest implements Nic, GuestCalls, Domain, VifDevice, VifStore {
     return { store: xenstore.use(this.domid), events: events.use(this.domid) };
   }
 
-  queues(): QueueState | undefined {
-    return this.#netback.queues();
+  tellState(state: LinkState): void {
+    this.grants.tellState(state);
+    this.#netback.tellState(state);
   }
 
   get rxQueued(): number {

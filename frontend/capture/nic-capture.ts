@@ -12,10 +12,10 @@ import type { CaptureOutput } from "../../shared/capture/output.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
 import type { RecorderOptions } from "../../shared/capture/recorder-types.ts";
 import { LinkDirection, ringPersonality } from "../../shared/capture/ring-header.ts";
-import { ringSnapshot } from "../../shared/capture/ring-snapshot.ts";
 import { Frame } from "../../shared/net/frame.ts";
 import { Direction } from "../../shared/pcapng/layout.ts";
 import type { LinkTap } from "../../shared/wire/link.ts";
+import { LinkState } from "../../shared/wire/link-state.ts";
 import { mbufToFrame } from "../net/facts.ts";
 import type { BpfTap, Ifnet } from "../net/ifnet.ts";
 import type { Mbuf } from "../net/mbuf.ts";
@@ -46,12 +46,9 @@ export class NicCapture implements BpfTap {
       const to = direction === "out" ? LinkDirection.TO_DEVICE : LinkDirection.TO_FRONTEND;
       recorder.batch(number, to, session.epoch, personality, batch);
     };
-    const state = session.ringState();
-    if (state !== undefined) {
-      ringSnapshot(state, (direction, batch) => {
-        recorder.batch(number, direction, session.epoch, personality, batch, true);
-      });
-    }
+    session.tellState(
+      new LinkState((part) => recorder.state(number, session.epoch, personality, part)),
+    );
     if (session.isStarted) this.see(session.driver.ifnet);
     session.addTap(tap);
     void recorder.done.then(() => {

@@ -19,7 +19,7 @@ import {
 import { queueCapsReg, Register } from "../../shared/ena/registers.ts";
 import type { Logger } from "../../shared/log.ts";
 import { PhaseCursor } from "../../shared/ring/phase.ts";
-import type { EnaQueueState } from "../../shared/wire/queue-state.ts";
+import { EnaRingKind, type LinkState } from "../../shared/wire/link-state.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
@@ -170,32 +170,24 @@ export class AdminQueue {
     }
   }
 
-  /** Both rings as the wire has made them, and the commands that nothing has answered. */
-  state(): Pick<EnaQueueState, "commands" | "completions" | "waiting"> {
-    const unread = new PhaseCursor(ADMIN_QUEUE_DEPTH, this.#cq.head);
-    unread.phase = this.#cq.phase;
+  /** Both rings, and the commands that nothing has answered, for a capture that begins now. */
+  tellQueues(state: LinkState): void {
     const answered = new Set<number>();
-    for (let i = 0; i < ADMIN_QUEUE_DEPTH; i++) {
-      const head = acqCommon.parse(this.#acq.view, unread.slot * ACQ_ENTRY_SIZE);
-      if (head.phase !== unread.phase) break;
-      answered.add(head.commandId);
-      unread.next();
-    }
-    // Ids and entries are given out together, so a command's entry has the number of its id.
-    const waiting = this.#contexts.flatMap(({ occupied, completed }, id) => {
-      if (!occupied || completed || answered.has(id)) return [];
-      return [this.#aq.bytes.subarray(id * AQ_ENTRY_SIZE, (id + 1) * AQ_ENTRY_SIZE)];
-    });
+    const parse = (slot: number) => acqCommon.parse(this.#acq.view, slot * ACQ_ENTRY_SIZE);
+    const head = this.#cq.unread(
+      (slot) => parse(slot).phase,
+      (slot) => answered.add(parse(slot).commandId),
+    );
     const depth = ADMIN_QUEUE_DEPTH;
-    const commands = {
-      address: this.#aq.address,
-      depth,
-      entryBytes: AQ_ENTRY_SIZE,
-      head: this.#sq.head,
-    };
-    const { address, bytes } = this.#acq;
-    const completions = { address, depth, entryBytes: ACQ_ENTRY_SIZE, head: unread.head, bytes };
-    return { commands, completions, waiting };
+    const aq = { address: this.#aq.address, entryBytes: AQ_ENTRY_SIZE, head: this.#sq.head };
+    const acq = { address: this.#acq.address, entryBytes: ACQ_ENTRY_SIZE, head };
+    state.enaRing({ ring: EnaRingKind.AQ, depth, ...aq });
+    state.enaRing({ ring: EnaRingKind.ACQ, depth, ...acq });
+    // Ids and entries are given out together, so a command's entry has the number of its id.
+    for (const [id, { occupied, completed }] of this.#contexts.entries()) {
+      if (!occupied || completed || answered.has(id)) continue;
+      state.adminCommand(this.#aq.bytes.subarray(id * AQ_ENTRY_SIZE, (id + 1) * AQ_ENTRY_SIZE));
+    }
   }
 
   free(): void {

@@ -8,7 +8,7 @@
 import { AENQ_DEPTH, AENQ_ENTRY_SIZE, AenqGroup, aenqCommon } from "../../shared/ena/aenq.ts";
 import { queueCapsReg, Register } from "../../shared/ena/registers.ts";
 import { PhaseCursor } from "../../shared/ring/phase.ts";
-import type { EnaWrittenRing } from "../../shared/wire/queue-state.ts";
+import { EnaRingKind, type LinkState } from "../../shared/wire/link-state.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import type { DmaSpace } from "../bus/space.ts";
 import type { Registers } from "./registers.ts";
@@ -51,27 +51,27 @@ export class Aenq {
 
   /** ena_com_aenq_has_keep_alive: one lies there, so only its interrupt was lost. */
   hasKeepAlive(): boolean {
-    const ahead = new PhaseCursor(AENQ_DEPTH, this.#cursor.head);
-    ahead.phase = this.#cursor.phase;
-    for (let i = 0; i < AENQ_DEPTH; i++) {
-      const event = aenqCommon.parse(this.#memory.view, ahead.slot * AENQ_ENTRY_SIZE);
-      if (event.phase !== ahead.phase) return false;
-      if (event.group === AenqGroup.KEEP_ALIVE) return true;
-      ahead.next();
-    }
-    return false;
+    let found = false;
+    this.#unread((group) => {
+      if (group === AenqGroup.KEEP_ALIVE) found = true;
+    });
+    return found;
   }
 
-  /** The ring as the wire has made it: with the events that were not handled yet. */
-  state(): EnaWrittenRing {
-    const { address, bytes, view } = this.#memory;
-    const unread = new PhaseCursor(AENQ_DEPTH, this.#cursor.head);
-    unread.phase = this.#cursor.phase;
-    for (let i = 0; i < AENQ_DEPTH; i++) {
-      if (aenqCommon.parse(view, unread.slot * AENQ_ENTRY_SIZE).phase !== unread.phase) break;
-      unread.next();
-    }
-    return { address, depth: AENQ_DEPTH, entryBytes: AENQ_ENTRY_SIZE, head: unread.head, bytes };
+  /** The ring with the events that are not handled yet, for a capture that begins now. */
+  tellQueue(state: LinkState): void {
+    const { address } = this.#memory;
+    const place = { address, depth: AENQ_DEPTH, entryBytes: AENQ_ENTRY_SIZE, head: this.#unread() };
+    state.enaRing({ ring: EnaRingKind.AENQ, ...place });
+  }
+
+  /** Calls `look` with the group of each event that is not handled. Returns the device's head. */
+  #unread(look: (group: number) => void = () => {}): number {
+    const parse = (slot: number) => aenqCommon.parse(this.#memory.view, slot * AENQ_ENTRY_SIZE);
+    return this.#cursor.unread(
+      (slot) => parse(slot).phase,
+      (slot) => look(parse(slot).group),
+    );
   }
 
   free(): void {

@@ -43,7 +43,7 @@ import { DriverFeature, ENA_SPEC_VERSION, hostInfo, OsType } from "../../shared/
 import { LLQ_FEATURE_VERSION_1, type LlqFeature, llqFeature } from "../../shared/ena/llq.ts";
 import { INTR_MASK_ALL, INTR_UNMASK_ALL, Register } from "../../shared/ena/registers.ts";
 import type { Logger } from "../../shared/log.ts";
-import type { EnaQueueState } from "../../shared/wire/queue-state.ts";
+import type { LinkState } from "../../shared/wire/link-state.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
@@ -215,10 +215,12 @@ export class Com {
     return this.alive && this.#aenq?.hasKeepAlive() === true;
   }
 
-  /** The admin rings as the wire has made them; undefined before they are there. */
-  state(): Pick<EnaQueueState, "commands" | "completions" | "waiting" | "events"> | undefined {
-    if (!this.alive || this.#admin === undefined || this.#aenq === undefined) return undefined;
-    return { ...this.#admin.state(), events: this.#aenq.state() };
+  /** The admin rings, for a capture that begins now. Returns false before they are there. */
+  tellQueues(state: LinkState): boolean {
+    if (!this.alive || this.#admin === undefined || this.#aenq === undefined) return false;
+    this.#admin.tellQueues(state);
+    this.#aenq.tellQueue(state);
+    return true;
   }
 
   get adminRunning(): boolean {

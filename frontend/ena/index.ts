@@ -6,7 +6,7 @@
  */
 import { Register } from "../../shared/ena/registers.ts";
 import type { CounterTree } from "../../shared/status/frontend-status.ts";
-import type { QueueState } from "../../shared/wire/queue-state.ts";
+import type { LinkState } from "../../shared/wire/link-state.ts";
 import type { Driver, DriverContext } from "../driver.ts";
 import { Iff, type Ifnet } from "../net/ifnet.ts";
 import type { Netmap } from "../netmap/netmap.ts";
@@ -25,7 +25,7 @@ import {
   up,
 } from "./lifecycle.ts";
 import { netmapAttach, netmapDetach } from "./netmap.ts";
-import { queueState } from "./queue-state.ts";
+import { tellQueues } from "./queue-state.ts";
 import { Abandoned } from "./waits.ts";
 import { checkAll } from "./watchdog.ts";
 
@@ -148,8 +148,8 @@ export class EnaDriver implements Driver {
     return counterTree(this.adapter);
   }
 
-  queues(): QueueState | undefined {
-    return queueState(this.adapter);
+  tellState(state: LinkState): void {
+    tellQueues(state, this.adapter);
   }
 
   #retryRestore(): void {

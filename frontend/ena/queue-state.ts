@@ -1,116 +1,83 @@
 /**
- * The driver's queues as plain values, for whoever begins to look at its link now. The device's
- * word counts as soon as it lies in a ring, handled or not: the wire has carried it.
+ * The driver's queues for a capture that begins now. The device's word counts as soon as it lies in
+ * a ring, handled or not: the wire has carried it.
  */
-import { Placement, SqDirection } from "../../shared/ena/admin.ts";
-import { DESC_SIZE, RX_CDESC_SIZE, rxCdesc, TX_CDESC_SIZE, txCdesc } from "../../shared/ena/io.ts";
-import { PhaseCursor } from "../../shared/ring/phase.ts";
-import type {
-  EnaCompletionQueue,
-  EnaQueueState,
-  EnaRequest,
-  EnaSubmissionQueue,
-} from "../../shared/wire/queue-state.ts";
+import { Placement } from "../../shared/ena/admin.ts";
+import { DESC_SIZE, rxCdesc, txCdesc } from "../../shared/ena/io.ts";
+import { type EnaRequest, EnaRingKind, type LinkState } from "../../shared/wire/link-state.ts";
 import type { Adapter } from "./adapter.ts";
 import type { IoCq, IoSq } from "./memory.ts";
 import { ioVector } from "./notify.ts";
-import { RxOwner, type RxRing, type TxRing } from "./rings.ts";
+import { RxOwner } from "./rings.ts";
 
-/** Undefined while there is no device, or no admin queue. */
-export function queueState({ com, queues }: Adapter): EnaQueueState | undefined {
-  const admin = com?.state();
-  if (com === undefined || admin === undefined) return undefined;
-  const made = queues.flatMap(({ tx, rx }) => {
-    // A queue that the device has not created yet has no place for its doorbell.
-    const pair = [];
-    if (tx.sq.doorbell !== 0) pair.push(transmitQueue(tx));
-    if (rx.sq.doorbell !== 0) pair.push(receiveQueue(rx));
-    return pair;
-  });
-  return {
-    personality: "ena",
-    ...admin,
-    llq: com.llq,
-    completionQueues: made.map(({ completion }) => completion),
-    submissionQueues: made.map(({ submission }) => submission),
-  };
+/** Tells nothing while there is no device, or no admin queue. */
+export function tellQueues(state: LinkState, { com, queues }: Adapter): void {
+  if (com?.tellQueues(state) !== true) return;
+  if (com.llq !== undefined) state.llq(com.llq.entryBytes, com.llq.descsBeforeHeader);
+  for (const { tx, rx } of queues) {
+    tellPair(state, tx.qid, EnaRingKind.TX_SQ, tx.sq, tx.cq, txCdesc, (done) =>
+      requestsOf(tx.size, (reqId) => tx.stamps[reqId] !== 0 && !done.has(reqId)),
+    );
+    tellPair(state, rx.qid, EnaRingKind.RX_SQ, rx.sq, rx.cq, rxCdesc, (done) =>
+      requestsOf(
+        rx.size,
+        (reqId) => rx.owner[reqId] === RxOwner.DEVICE && !done.has(reqId),
+        rx.address,
+      ),
+    );
+  }
 }
 
-interface Made {
-  readonly completion: EnaCompletionQueue;
-  readonly submission: EnaSubmissionQueue;
-}
-
-function transmitQueue({ qid, sq, cq, size, stamps }: TxRing): Made {
-  const { head, done } = unread(cq, txCdesc);
-  const outstanding: EnaRequest[] = [];
+/** The request ids below `size` that are outstanding, each with its buffer's address if kept. */
+function requestsOf(
+  size: number,
+  isOutstanding: (reqId: number) => boolean,
+  addresses?: ArrayLike<number>,
+): EnaRequest[] {
+  const requests: EnaRequest[] = [];
   for (let reqId = 0; reqId < size; reqId++) {
-    if (stamps[reqId] === 0 || done.has(reqId)) continue;
-    outstanding.push({ reqId, address: 0, length: 0 });
+    if (isOutstanding(reqId)) requests.push({ reqId, address: addresses?.[reqId] ?? 0 });
   }
-  return made(qid, SqDirection.TX, sq, cq, TX_CDESC_SIZE, head, outstanding);
+  return requests;
 }
 
-function receiveQueue({ qid, sq, cq, size, owner, address, length }: RxRing): Made {
-  const { head, done } = unread(cq, rxCdesc);
-  const outstanding: EnaRequest[] = [];
-  for (let reqId = 0; reqId < size; reqId++) {
-    if (owner[reqId] !== RxOwner.DEVICE || done.has(reqId)) continue;
-    outstanding.push({ reqId, address: address[reqId]!, length: length[reqId]! });
-  }
-  return made(qid, SqDirection.RX, sq, cq, RX_CDESC_SIZE, head, outstanding);
-}
-
-/** Where the device writes next, and the request ids of what it has written and nobody has handled. */
-function unread(
-  cq: IoCq,
-  cdesc: Pick<typeof txCdesc | typeof rxCdesc, "phase" | "reqId">,
-): { head: number; done: ReadonlySet<number> } {
-  const cursor = new PhaseCursor(cq.depth, cq.cursor.head);
-  cursor.phase = cq.cursor.phase;
-  const done = new Set<number>();
-  for (let i = 0; i < cq.depth; i++) {
-    const at = cursor.slot * cq.entryBytes;
-    if (cdesc.phase(cq.view, at) !== cursor.phase) break;
-    done.add(cdesc.reqId(cq.view, at));
-    cursor.next();
-  }
-  return { head: cursor.head, done };
-}
-
-function made(
+/** `requests` gets the ids whose completions were written and not handled. */
+function tellPair(
+  state: LinkState,
   qid: number,
-  direction: SqDirection,
+  ring: number,
   sq: IoSq,
   cq: IoCq,
-  entryBytes: number,
-  head: number,
-  outstanding: readonly EnaRequest[],
-): Made {
-  const { address, bytes } = cq.memory;
-  const inDevice = sq.placement === Placement.DEV;
-  return {
-    completion: {
-      index: cq.idx,
-      vector: ioVector(qid),
-      ring: { address, depth: cq.depth, entryBytes, head, bytes },
-      unmask: cq.unmaskRegister,
-      // Never written, so not kept.
-      numa: 0,
-    },
-    submission: {
-      direction,
-      index: sq.idx,
-      cqIndex: cq.idx,
-      inDevice,
-      ring: {
-        address: sq.memory?.address ?? sq.llqDescriptors,
-        depth: sq.depth,
-        entryBytes: sq.llq?.entryBytes ?? DESC_SIZE,
-        head: sq.posted,
-      },
-      doorbell: sq.doorbell,
-      outstanding,
-    },
+  cdesc: Pick<typeof txCdesc | typeof rxCdesc, "phase" | "reqId">,
+  requests: (done: ReadonlySet<number>) => readonly EnaRequest[],
+): void {
+  // A queue that the device has not created yet has no place for its doorbell.
+  if (sq.doorbell === 0) return;
+  const done = new Set<number>();
+  const head = cq.cursor.unread(
+    (slot) => cdesc.phase(cq.view, slot * cq.entryBytes),
+    (slot) => done.add(cdesc.reqId(cq.view, slot * cq.entryBytes)),
+  );
+  state.enaRing({
+    ring: EnaRingKind.CQ,
+    index: cq.idx,
+    vector: ioVector(qid),
+    register: cq.unmaskRegister,
+    address: cq.memory.address,
+    depth: cq.depth,
+    entryBytes: cq.entryBytes,
+    head,
+  });
+  const queue = {
+    ring,
+    index: sq.idx,
+    cqIndex: cq.idx,
+    inDevice: sq.placement === Placement.DEV,
+    register: sq.doorbell,
+    address: sq.memory?.address ?? sq.llqDescriptors,
+    depth: sq.depth,
+    entryBytes: sq.llq?.entryBytes ?? DESC_SIZE,
+    head: sq.posted,
   };
+  state.submissionQueue(queue, requests(done));
 }

@@ -15,7 +15,7 @@
  * Source: freebsd-src: sys/dev/xen/grant_table/grant_table.c; xen: xen/common/grant_table.c.
  */
 import type { Logger } from "../../shared/log.ts";
-import type { GrantState } from "../../shared/wire/queue-state.ts";
+import type { LinkState } from "../../shared/wire/link-state.ts";
 import type { GrantVersion } from "../../shared/wire/transactions.ts";
 import {
   Gntst,
@@ -36,7 +36,6 @@ import {
   Owner,
   ReferencePool,
 } from "./grant-references.ts";
-import { LiveGrants } from "./live-grants.ts";
 
 export { type FreeCallback, GrantMisuse, type GrantReferences } from "./grant-references.ts";
 
@@ -296,15 +295,18 @@ export class GrantTable implements GrantAccess {
     this.#posts.send();
   }
 
-  /** What is granted and in use now, told or about to be. */
-  live(): GrantState {
-    const state = new LiveGrants(this.version, this.#pool.end);
+  /** Tells what is granted, and what of it is in use, to a capture that begins now. */
+  tellState(state: LinkState): void {
+    const to: Pick<GrantPosts, "grant"> = {
+      grant: (...entry) => state.grant(this.version, ...entry),
+    };
+    for (let reference = 0; reference < this.#pool.end; reference++) {
+      if (this.#flags[reference] !== 0) this.#tell(reference, to);
+    }
     for (let reference = 0; reference < this.#pool.end; reference++) {
       const [readers, writers] = [this.#readers[reference]!, this.#writers[reference]!];
-      if (this.#flags[reference] !== 0) this.#tell(reference, state);
-      if (readers + writers !== 0) state.use(reference, readers, writers);
+      if (readers + writers !== 0) state.grantUse(reference, readers, writers);
     }
-    return state;
   }
 
   deviceWrite(

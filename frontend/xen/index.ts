@@ -6,7 +6,7 @@
  */
 
 import type { CounterTree } from "../../shared/status/frontend-status.ts";
-import type { GrantState, QueueState } from "../../shared/wire/queue-state.ts";
+import { type LinkState, XenRingKind } from "../../shared/wire/link-state.ts";
 import type { Driver, DriverContext } from "../driver.ts";
 import type { Ifnet } from "../net/ifnet.ts";
 import { counterTree } from "./counter-tree.ts";
@@ -125,26 +125,16 @@ export class XenDriver implements Driver {
     return counterTree(this.info);
   }
 
-  /** Undefined until the backend has connected to the rings. */
-  queues(): QueueState | undefined {
+  tellState(state: LinkState): void {
     const { info } = this;
-    if (!info.carrier) return undefined;
-    return {
-      personality: "xen",
-      queues: info.txqs.map((txq, i) => ({
-        tx: txq.ring!.state(),
-        rx: info.rxqs[i]!.ring!.state(),
-        txPort: txq.port,
-        rxPort: txq.port,
-      })),
-      control: undefined,
-    };
-  }
-
-  liveGrants(): GrantState {
-    const { grants } = this.info;
-    grants.post();
-    return grants.live();
+    info.grants.post();
+    info.grants.tellState(state);
+    // Until the backend has connected to the rings they mean nothing.
+    if (!info.carrier) return;
+    for (const [i, { ring, port }] of info.txqs.entries()) {
+      state.xenRing(ring!.state(XenRingKind.TX, i, port));
+      state.xenRing(info.rxqs[i]!.ring!.state(XenRingKind.RX, i, port));
+    }
   }
 
   /** Rings that could not be filled when they were last looked at. */

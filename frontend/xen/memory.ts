@@ -23,7 +23,7 @@ import {
   needNotify,
   slotOf,
 } from "../../shared/ring/index32.ts";
-import type { XenRingState } from "../../shared/wire/queue-state.ts";
+import type { XenRing, XenRingKind } from "../../shared/wire/link-state.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import {
   RING_HEADER_SIZE,
@@ -92,9 +92,9 @@ export class FrontRing {
     grants.grantForeignAccessRef(this.reference, domid, this.memory.address, false);
   }
 
-  state(): XenRingState {
+  state(ring: XenRingKind, queue: number, port: number): XenRing {
     const { reference, memory } = this;
-    return { reference, address: memory.address, page: memory.bytes };
+    return { ring, queue, port, reference, address: memory.address, page: memory.bytes };
   }
 
   /** RING_FREE_REQUESTS */

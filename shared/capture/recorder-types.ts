@@ -17,7 +17,7 @@ export interface RecorderOptions {
   readonly snapLength?: number;
   /** Most bytes that wait for the output; what has no room is dropped and counted. */
   readonly queueBytes?: number;
-  /** Ends the capture after so many packets, snapshots not counted; 0, the default, never. */
+  /** Ends the capture after so many packets, state records not counted; 0, the default, never. */
   readonly maxPackets?: number;
   /** Begins a new file before one gets longer than this; 0, the default, never. */
   readonly rotateBytes?: number;

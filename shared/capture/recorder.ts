@@ -42,7 +42,7 @@ import {
 /** Most bytes kept of a packet: Wireshark refuses a file with a longer one. */
 export const MAX_SNAP_BYTES = 262_144;
 
-/** Packet comment of a batch that was never sent. */
+/** Packet comment of a state record, which never crossed the link. */
 const SNAPSHOT = commentNote("snapshot");
 const DEFAULT_QUEUE_BYTES = 8 * 1024 * 1024;
 /** A buffer fuller than this goes to the output without waiting for the rest of the burst. */
@@ -82,7 +82,7 @@ export class Recorder {
   #out: BlockBuffer;
   /** Packets in `#out`. */
   #outPackets = 0;
-  /** Packets of the whole capture, but for those of snapshots. */
+  /** Packets of the whole capture, state records not counted. */
   #packets = 0;
   /** The file that is being filled. */
   #fileBytes = 0;
@@ -255,8 +255,7 @@ export class Recorder {
 
   /**
    * A batch as it crossed the link, on an interface of layer "ring". Directions are the NIC's, on
-   * both sides of the link: what goes to the device is outbound. `told`: it never crossed the link,
-   * but is part of a snapshot.
+   * both sides of the link: a batch to the device is outbound.
    */
   batch(
     number: number,
@@ -264,10 +263,25 @@ export class Recorder {
     epoch: number,
     personality: RingPersonality,
     bytes: Uint8Array,
-    told = false,
+  ): void {
+    this.#ring(number, direction, epoch, personality, bytes, false);
+  }
+
+  /** A part of the record of what a link has come to, on an interface of layer "ring". */
+  state(number: number, epoch: number, personality: RingPersonality, part: Uint8Array): void {
+    this.#ring(number, LinkDirection.TO_DEVICE, epoch, personality, part, true);
+  }
+
+  #ring(
+    number: number,
+    direction: LinkDirection,
+    epoch: number,
+    personality: RingPersonality,
+    bytes: Uint8Array,
+    isState: boolean,
   ): void {
     if (this.#ended) return;
-    const note = told ? SNAPSHOT : undefined;
+    const note = isState ? SNAPSHOT : undefined;
     const counted = this.#interfaces[number]!;
     counted.received++;
     counted.accepted++;
@@ -276,14 +290,15 @@ export class Recorder {
     if (!this.#room(counted, captured, note)) return;
     const facts = this.#facts;
     facts.flags = direction === LinkDirection.TO_DEVICE ? Direction.OUT : Direction.IN;
+    if (isState) facts.flags = Direction.UNKNOWN;
     facts.queue = -1;
     facts.id = 0;
     const at = this.#begin(number, counted, captured, original, note);
-    setPseudoHeader(this.#prefixView, direction, epoch, personality, told);
+    setPseudoHeader(this.#prefixView, direction, epoch, personality, isState);
     const out = this.#out.bytes;
     copyBytes(this.#prefix, 0, out, at, RING_PREFIX_BYTES);
     copyBytes(bytes, 0, out, at + RING_PREFIX_BYTES, captured - RING_PREFIX_BYTES);
-    this.#after(told);
+    this.#after(isState);
   }
 
   /** Ends the capture with statistics. Settles when everything that waited has been written. */
@@ -335,11 +350,11 @@ export class Recorder {
   }
 
   /** A packet has been written. */
-  #after(told = false): void {
+  #after(isState = false): void {
     this.#outPackets++;
     this.#filePackets++;
-    // Whoever asks for nine packets wants nine that crossed the link.
-    if (!told) this.#packets++;
+    // A user that asks for nine packets wants nine that crossed the link.
+    if (!isState) this.#packets++;
     if (this.#packets >= this.#maxPackets) this.#end("count");
     else if (this.#out.used >= FULL_BYTES) this.#handOver(false);
     this.#askFlush();

@@ -1,9 +1,9 @@
 /**
- * What stands in front of a batch in a ring capture: the tags of Wireshark's exported PDUs, which
- * name the dissector, then our own pseudo header.
+ * The prefix of a packet in a ring capture: the tags of Wireshark's exported PDUs, which name the
+ * dissector, then our own pseudo header. A batch follows, or a part of a state record.
  *
  *   0        4                     20       24               40
- *   | tag 12 | "ringwire.batch\0\0" | tag 0  | pseudo header  | the batch ...
+ *   | tag 12 | "ringwire.batch\0\0" | tag 0  | pseudo header  | batch or state ...
  *
  * Source: wireshark: epan/exported_pdu.h (EXP_PDU_TAG_DISSECTOR_NAME, EXP_PDU_TAG_END_OF_OPT);
  * README.md of this room.
@@ -36,8 +36,10 @@ const LE = true;
 const MAGIC_RW = 0x5752;
 const VERSION_1 = 1;
 
-/** The batch was never sent: a capture that begins late tells with it what it has missed. */
-const TOLD = 1 << 0;
+/** The packet never crossed the link: it tells what a capture that begins late has missed. */
+const SNAPSHOT = 1 << 0;
+/** A part of a state record stands in the place of the batch. */
+const STATE = 1 << 1;
 
 /** Which way a batch went. */
 export const LinkDirection = { TO_DEVICE: 0, TO_FRONTEND: 1 } as const;
@@ -59,7 +61,7 @@ export function writeRingPrefix(
   direction: LinkDirection,
   epoch: number,
   personality: RingPersonality,
-  told = false,
+  isState = false,
 ): void {
   for (let at = 0; at < RING_PREFIX_BYTES; at++) prefix.setUint8(at, 0);
   prefix.setUint16(TAG_NAME, TAG_DISSECTOR_NAME);
@@ -69,31 +71,31 @@ export function writeRingPrefix(
   }
   prefix.setUint16(PSEUDO_HEADER + MAGIC, MAGIC_RW, LE);
   prefix.setUint8(PSEUDO_HEADER + VERSION, VERSION_1);
-  setPseudoHeader(prefix, direction, epoch, personality, told);
+  setPseudoHeader(prefix, direction, epoch, personality, isState);
 }
 
-/** Changes what differs between batches; `told` ones were never sent. */
+/** Changes the fields that differ between packets. */
 export function setPseudoHeader(
   prefix: DataView,
   direction: LinkDirection,
   epoch: number,
   personality: RingPersonality,
-  told: boolean,
+  isState: boolean,
 ): void {
   prefix.setUint8(PSEUDO_HEADER + DIRECTION, direction);
   prefix.setUint32(PSEUDO_HEADER + EPOCH, epoch, LE);
   prefix.setUint8(PSEUDO_HEADER + PERSONALITY, personality);
-  prefix.setUint8(PSEUDO_HEADER + FLAGS, told ? TOLD : 0);
+  prefix.setUint8(PSEUDO_HEADER + FLAGS, isState ? SNAPSHOT | STATE : 0);
 }
 
 export interface RingPacket {
   readonly direction: LinkDirection;
   readonly epoch: number;
   readonly personality: RingPersonality;
-  /** Never sent, but part of a snapshot. */
-  readonly told: boolean;
-  /** A view; shorter than the batch was when the capture cut it. */
-  readonly batch: Uint8Array;
+  /** `bytes` are a part of a state record (shared/wire/link-state.ts), else a batch. */
+  readonly isState: boolean;
+  /** A view; shorter than the original when the capture cut the packet. */
+  readonly bytes: Uint8Array;
 }
 
 /** Reads a packet of link type 252; undefined when it is none of ours, or cut within the prefix. */
@@ -122,7 +124,7 @@ export function parseRingPacket(bytes: Uint8Array): RingPacket | undefined {
       personality === RingPersonality.ENA || personality === RingPersonality.XEN
         ? personality
         : RingPersonality.UNKNOWN,
-    told: (view.getUint8(PSEUDO_HEADER + FLAGS) & TOLD) !== 0,
-    batch: bytes.subarray(RING_PREFIX_BYTES),
+    isState: (view.getUint8(PSEUDO_HEADER + FLAGS) & STATE) !== 0,
+    bytes: bytes.subarray(RING_PREFIX_BYTES),
   };
 }

@@ -56,6 +56,20 @@ export class PhaseCursor {
     if ((laps & 1) === 1) this.phase = this.phase === 1 ? 0 : 1;
   }
 
+  /**
+   * Looks at the entries that the producer has written and this cursor has not passed, without
+   * moving. Returns where the producer stands. Not for the data path.
+   */
+  unread(phaseOf: (slot: number) => number, look: (slot: number) => void = () => {}): Index16 {
+    const ahead = new PhaseCursor(this.depth, this.head);
+    ahead.phase = this.phase;
+    for (let i = 0; i < this.depth && phaseOf(ahead.slot) === ahead.phase; i++) {
+      look(ahead.slot);
+      ahead.next();
+    }
+    return ahead.head;
+  }
+
   /** Back to the first entry of the first lap: what a device reset does to a ring. */
   reset(): void {
     this.head = index16(0);

@@ -317,9 +317,13 @@ test("ring prefix", () => {
     direction: LinkDirection.TO_FRONTEND,
     epoch: 0x01020304,
     personality: RingPersonality.XEN,
-    told: false,
-    batch: Buffer.from([0x90]),
+    isState: false,
+    bytes: Buffer.from([0x90]),
   });
+  // A state record: it never crossed the link.
+  writeRingPrefix(view, LinkDirection.TO_DEVICE, 1, RingPersonality.ENA, true);
+  expect(Buffer.from(prefix.subarray(24)).toString("hex")).toBe("52570100010000000003000000000000");
+  expect(parseRingPacket(prefix)).toMatchObject({ isState: true, bytes: new Uint8Array(0) });
   expect(parseRingPacket(expected.subarray(0, -1))).toBeUndefined();
   expect(parseRingPacket(expected.map((b, i) => (i === 26 ? 2 : b)))).toBeUndefined();
 });

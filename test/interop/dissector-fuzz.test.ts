@@ -5,8 +5,10 @@
  */
 import { describe, expect, test } from "vitest";
 import { Op } from "../../shared/wire/catalogue.ts";
+import { StateKind } from "../../shared/wire/link-state.ts";
 import { cases } from "../support/counts.ts";
 import { type BatchFacts, RingFile, tshark } from "../support/dissector.ts";
+import { sampleState } from "../support/link-state.ts";
 import { runNicSession } from "../support/nic-session.ts";
 import { Random, seedOfRun } from "../support/random.ts";
 import { column, type Piece, packBatch } from "../support/raw-frontend.ts";
@@ -21,16 +23,21 @@ const TYPES = [0, 1, 2, 3, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 32, 33, 34, 3
 /** Whole entries, entries cut short, and what belongs to nobody. */
 const LENGTHS = [1, 2, 4, 6, 7, 8, 12, 16, 20, 24, 48, 63, 64, 65, 128, 129, 192, 256, 300];
 /** Few pages, so that rings, queues and grants are hit again and again. */
+/** Kinds of a state record with one that is not known, and lengths of records. */
+const STATE_KINDS = [...Object.values(StateKind), 99];
+const RECORD_BYTES = [1, 4, 8, 12, 20, 32, 64, 24 + 4096];
 const PAGES = [0, 1, 2, 0x10, 0x20, 0x30];
 
 class Fuzzer {
   readonly #random: Random;
   readonly #honest: readonly Uint8Array[];
+  readonly #states: readonly Uint8Array[];
   records = 0;
 
-  constructor(seed: number, honest: readonly Uint8Array[]) {
+  constructor(seed: number, honest: readonly Uint8Array[], states: readonly Uint8Array[]) {
     this.#random = new Random(seed);
     this.#honest = honest;
+    this.#states = states;
   }
 
   #bytes(length: number): Buffer {
@@ -82,8 +89,8 @@ class Fuzzer {
     );
   }
 
-  #mutated(): Uint8Array {
-    const bytes = Buffer.from(this.#random.pick(this.#honest));
+  #mutated(honest: readonly Uint8Array[]): Uint8Array {
+    const bytes = Buffer.from(this.#random.pick(honest));
     this.records++;
     for (let i = this.#random.below(8); i >= 0; i--) {
       bytes[this.#random.below(bytes.length)] = this.#random.below(256);
@@ -97,17 +104,31 @@ class Fuzzer {
     const kind = this.#random.below(16);
     if (kind < 8) return this.#columns();
     if (kind < 12) return this.#transactions();
-    if (kind < 15) return this.#mutated();
+    if (kind < 15) return this.#mutated(this.#honest);
     this.records++;
     return this.#bytes(1 + this.#random.below(200));
   }
 
-  /** Direction, connection, and now and then a snapshot, a cut or a gap. */
+  /** A part of a state record: entries of any kind and content, or a real one with a few bytes changed. */
+  state(): Uint8Array {
+    if (this.#random.below(2) === 0) return this.#mutated(this.#states);
+    const entries = Array.from({ length: 1 + this.#random.below(24) }, () => {
+      const record = this.#random.pick(RECORD_BYTES);
+      const bytes = this.#bytes(8 + record * this.#random.below(6));
+      bytes.writeUInt32LE(this.#random.pick(STATE_KINDS), 0);
+      bytes.writeUInt32LE(bytes.length - 8 + (this.#random.below(40) === 0 ? 1 : 0), 4);
+      return bytes;
+    });
+    this.records += entries.length;
+    return Buffer.concat(entries);
+  }
+
+  /** Direction, connection, and now and then an old snapshot, a cut or a gap. */
   facts(length: number): BatchFacts & { readonly toDevice: boolean } {
     return {
       toDevice: this.#random.below(2) === 0,
       epoch: this.#random.below(3),
-      told: this.#random.below(10) === 0,
+      oldSnapshot: this.#random.below(10) === 0,
       ...(this.#random.below(40) === 0 ? { snap: this.#random.below(length) } : {}),
       ...(this.#random.below(200) === 0 ? { drops: 1 } : {}),
     };
@@ -124,7 +145,7 @@ describe("bytes that nobody should send", () => {
     const honest = sessions
       .flatMap(({ batches }) => batches.map(({ bytes }) => bytes))
       .filter(({ length }) => length < 5000);
-    const fuzzer = new Fuzzer(seed, honest);
+    const fuzzer = new Fuzzer(seed, honest, sampleState());
     let passes = 0;
     while (fuzzer.records < RECORDS) {
       const file = new RingFile();
@@ -136,9 +157,11 @@ describe("bytes that nobody should send", () => {
       }
       const end = Math.min(fuzzer.records + RECORDS_PER_FILE, RECORDS);
       while (fuzzer.records < end) {
-        const batch = fuzzer.batch();
+        const isState = fuzzer.records % 16 === 0;
+        const batch = isState ? fuzzer.state() : fuzzer.batch();
         const { toDevice, ...facts } = fuzzer.facts(batch.length);
-        if (toDevice) file.toDevice(batch, facts);
+        if (isState) file.state(batch, facts);
+        else if (toDevice) file.toDevice(batch, facts);
         else file.toFrontend(batch, facts);
       }
       const { stdout } = await tshark(file.bytes(), [

@@ -94,10 +94,10 @@ function withLie(capture: Uint8Array): Uint8Array {
   for (let at = 0; at < capture.length; at += view.getUint32(at + 4, true)) {
     if (view.getUint32(at, true) !== EPB) continue;
     const data = capture.subarray(at + EPB_DATA, at + EPB_DATA + view.getUint32(at + 20, true));
-    const batch = parseRingPacket(data)?.batch;
-    if (batch === undefined) continue;
-    const completions = entriesOf(batch, RecordType.ENA_RX_CDESC, 16);
-    const responses = entriesOf(batch, RecordType.XEN_RX_RSP, 8);
+    const packet = parseRingPacket(data);
+    if (packet === undefined || packet.isState) continue;
+    const completions = entriesOf(packet.bytes, RecordType.ENA_RX_CDESC, 16);
+    const responses = entriesOf(packet.bytes, RecordType.XEN_RX_RSP, 8);
     if (completions.length + responses.length === 0) continue;
     lie = [at, at + view.getUint32(at + 4, true)];
   }

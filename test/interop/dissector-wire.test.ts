@@ -1,10 +1,20 @@
 /** Every transaction of the wire, and what the dissector complains about. */
 import { describe, expect, test } from "vitest";
+import { Tracer } from "../../cli/trace/wire.ts";
 import { stampCommand } from "../../shared/ena/admin.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { FaultSeverity } from "../../shared/wire/transactions.ts";
-import { batchOf, dissect, infos, type Packet, RingFile, tshark } from "../support/dissector.ts";
+import {
+  type BatchFacts,
+  batchOf,
+  dissect,
+  infos,
+  type Packet,
+  RingFile,
+  tshark,
+} from "../support/dissector.ts";
+import { sampleState } from "../support/link-state.ts";
 import { column, mmio, packBatch } from "../support/raw-frontend.ts";
 
 async function only(build: (file: RingFile) => void): Promise<Packet> {
@@ -195,7 +205,7 @@ const TX = 1;
 const RX = 2;
 
 /** A completion queue of DEPTH entries and its submission queue, created in view. */
-function newQueue(file: RingFile, direction = RX): void {
+function newQueue(file: RingFile, direction = RX, facts: BatchFacts = {}): void {
   const caps = (64 << 16) | 32;
   file.toDevice(
     packBatch([
@@ -214,6 +224,7 @@ function newQueue(file: RingFile, direction = RX): void {
         }),
       ),
     ]),
+    facts,
   );
   file.toFrontend(
     packBatch([
@@ -227,6 +238,7 @@ function newQueue(file: RingFile, direction = RX): void {
         }),
       ),
     ]),
+    facts,
   );
   file.toDevice(
     packBatch([
@@ -244,6 +256,7 @@ function newQueue(file: RingFile, direction = RX): void {
         }),
       ),
     ]),
+    facts,
   );
   file.toFrontend(
     packBatch([
@@ -258,6 +271,7 @@ function newQueue(file: RingFile, direction = RX): void {
         }),
       ),
     ]),
+    facts,
   );
 }
 
@@ -278,6 +292,41 @@ const post = (slot: number, reqId: number, phase = 1) =>
   packBatch([write(SQ + slot * 16, RecordType.ENA_RX_DESC, rxDescriptor(reqId, phase))]);
 const complete = (slot: number, reqId: number, phase = 1) =>
   packBatch([write(CQ + slot * 16, RecordType.ENA_RX_CDESC, rxCompletion(reqId, phase))]);
+
+describe("what a capture that begins late has missed", () => {
+  test("a state record says what the tracer says, and is no batch of either side", async () => {
+    const file = new RingFile();
+    const [part] = sampleState();
+    file.state(part!);
+    const [packet] = await dissect(file);
+    expect(packet!.one("ringwire.words")).toBe(new Tracer().state(part!).join("; "));
+    expect(packet!.experts).toEqual([]);
+    expect(packet!.one("ringwire.snapshot")).toBe("1");
+    expect(packet!.has("ringwire.direction")).toBe(false);
+    expect(packet!.numbers("ringwire.state.ena_ring.head")).toEqual([40, 40, 40, 9, 9, 9]);
+  });
+
+  test("one that is cut, and one that is none", async () => {
+    const file = new RingFile();
+    const [part] = sampleState();
+    file.state(part!, { snap: 50 });
+    file.state(Uint8Array.of(1, 0, 0, 0, 9));
+    file.state(Uint8Array.of(99, 0, 0, 0, 0, 0, 0, 0));
+    const packets = await dissect(file);
+    expect(packets.map(({ experts }) => experts)).toEqual([["cut"], ["malformed"], ["record"]]);
+  });
+
+  test("the snapshot of an older program names queues; positions and ids are not judged", async () => {
+    const file = new RingFile();
+    newQueue(file, RX, { oldSnapshot: true });
+    file.toDevice(post(2, 1), { oldSnapshot: true });
+    file.toFrontend(complete(3, 9));
+    file.toFrontend(complete(1, 1, 0));
+    const packets = await dissect(file);
+    expect(packets.map(({ experts }) => experts)).toEqual([[], [], [], [], [], [], ["order"]]);
+    expect(packets.at(-1)!.one("ringwire.ena.queue")).toBe("CQ 5 of rx SQ 6");
+  });
+});
 
 describe("what the dissector complains about", () => {
   async function onQueue(build: (file: RingFile) => void): Promise<readonly Packet[]> {

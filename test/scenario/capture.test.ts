@@ -244,7 +244,7 @@ describe("ringwire capture", () => {
     capture.signal("SIGINT");
     expect((await capture.ended()).code).toBe(0);
     expect(capture.stdout).toMatch(
-      /^0\.000000 sink:ring -> window 0x[0-9a-f]+ length=\d+ \[snapshot\]$/m,
+      /^0\.000000 sink:ring state WINDOW \d+ records?: address=0x[0-9a-f]+ length=\d+.* \[snapshot\]$/m,
     );
     expect(capture.stdout).toMatch(/sink:ring <- write \d+ records?: FRAME 60 bytes at 0x/);
   });
@@ -454,7 +454,7 @@ describe("--capture", () => {
     ] as const) {
       const first = parseRingPacket(ring(name)[0]!.bytes)!;
       expect(first.personality).toBe(personality);
-      expect(Buffer.from(first.batch).toString("latin1")).toContain("instance");
+      expect(Buffer.from(first.bytes).toString("latin1")).toContain("instance");
     }
     expect(packets.filter((p) => p.interface.name === "switch" && p.linkType === 1)).toHaveLength(
       10,
@@ -490,9 +490,9 @@ describe("--capture", () => {
     }
     // From hello on in the first file, from a snapshot on in the second.
     const begin = (packets: readonly CapturedPacket[]) => packets.find((p) => p.linkType !== 1)!;
-    expect(parseRingPacket(begin(first).bytes)).toMatchObject({ direction: 0, epoch: 0 });
+    expect(parseRingPacket(begin(first).bytes)).toMatchObject({ isState: false, epoch: 0 });
     expect(begin(first).comments).toEqual([]);
-    expect(parseRingPacket(begin(second).bytes)).toMatchObject({ direction: 0, epoch: 1 });
+    expect(parseRingPacket(begin(second).bytes)).toMatchObject({ isState: true, epoch: 1 });
     expect(begin(second).comments).toEqual(["snapshot"]);
   });
 

@@ -30,8 +30,8 @@ export interface BatchFacts {
   readonly snap?: number;
   /** Packets that the capture lost before this one. */
   readonly drops?: number;
-  /** Part of a snapshot. */
-  readonly told?: boolean;
+  /** Part of the snapshot with which captures of older programs begin. */
+  readonly oldSnapshot?: boolean;
 }
 
 /** A capture file of one interface, written when its bytes are asked for. */
@@ -61,10 +61,20 @@ export class RingFile {
 
   /** A batch as it crossed the link. Returns its frame number. */
   batch(direction: LinkDirection, bytes: Uint8Array, facts: BatchFacts = {}): number {
+    return this.#ring(direction, bytes, facts, false);
+  }
+
+  /** A part of a state record. Returns its frame number. */
+  state(part: Uint8Array, facts: BatchFacts = {}): number {
+    return this.#ring(LinkDirection.TO_DEVICE, part, facts, true);
+  }
+
+  #ring(direction: LinkDirection, bytes: Uint8Array, facts: BatchFacts, isState: boolean): number {
     const prefix = new Uint8Array(RING_PREFIX_BYTES);
     const personality = facts.personality ?? RingPersonality.ENA;
     const view = new DataView(prefix.buffer);
-    writeRingPrefix(view, direction, facts.epoch ?? 1, personality, facts.told);
+    writeRingPrefix(view, direction, facts.epoch ?? 1, personality, isState);
+    if (facts.oldSnapshot === true) prefix[RING_PREFIX_BYTES - 7] = 1;
     // USER0 has no tags in front: the header begins where the names end.
     const head = this.#linkType === USER0 ? prefix.subarray(RING_PREFIX_BYTES - 16) : prefix;
     const kept = bytes.subarray(0, facts.snap ?? bytes.length);

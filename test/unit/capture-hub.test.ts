@@ -1,6 +1,6 @@
 /** The captures of a device: who sees what, under which id, and what comes and goes meanwhile. */
 import { describe, expect, it } from "vitest";
-import { traceBatch } from "../../cli/trace/wire.ts";
+import { Tracer } from "../../cli/trace/wire.ts";
 import {
   CaptureHub,
   type CaptureRefusal,
@@ -11,10 +11,10 @@ import { DropReason, type SwitchPort, Verdict } from "../../device/switch/port.t
 import { Switch } from "../../device/switch/switch.ts";
 import { SinkError } from "../../shared/capture/output.ts";
 import { parseRingPacket } from "../../shared/capture/ring-header.ts";
-import type { RingState } from "../../shared/capture/ring-snapshot.ts";
 import { type Frame, Gso } from "../../shared/net/frame.ts";
 import { Direction } from "../../shared/pcapng/layout.ts";
 import type { LinkTap } from "../../shared/wire/link.ts";
+import type { LinkState } from "../../shared/wire/link-state.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
 import { type CaptureSoFar, captureSoFar } from "../support/capture-reading.ts";
 import { buildPacket, frameOf } from "../support/packets.ts";
@@ -42,7 +42,8 @@ class TestLink implements RingSource {
   readonly personality = "ena";
   readonly epoch = 7;
   readonly taps = new Set<LinkTap>();
-  state: RingState = { windows: [], grants: undefined, queues: undefined };
+  /** What it has come to. */
+  windows: readonly Uint8Array[] = [];
   constructor(name: string) {
     this.name = name;
   }
@@ -52,8 +53,9 @@ class TestLink implements RingSource {
   removeTap(tap: LinkTap): void {
     this.taps.delete(tap);
   }
-  ringState(): RingState {
-    return this.state;
+  tellState(state: LinkState): void {
+    for (const bytes of this.windows) state.window(0x10000, bytes);
+    state.flush();
   }
   batch(direction: "in" | "out", bytes: Uint8Array): void {
     for (const tap of this.taps) tap(direction, bytes);
@@ -350,30 +352,18 @@ describe("rings", () => {
     await recorder.stop("test");
     const { packets, reader } = read(output);
     expect(packets.map((p) => parseRingPacket(p.bytes))).toEqual([
-      { direction: 0, epoch: 7, personality: 0, told: false, batch: EMPTY },
-      { direction: 1, epoch: 7, personality: 0, told: false, batch: BEATS },
+      { direction: 0, epoch: 7, personality: 0, isState: false, bytes: EMPTY },
+      { direction: 1, epoch: 7, personality: 0, isState: false, bytes: BEATS },
     ]);
     expect(packets.map((p) => p.flags & 3)).toEqual([Direction.OUT, Direction.IN]);
     expect(reader.interfaces).toMatchObject([{ name: "a:ring", linkType: 252 }]);
     expect(reader.statistics).toHaveLength(1);
   });
 
-  it("begin with a snapshot of windows and grants where the link has a past", async () => {
+  it("begin with a state record where the link has a past", async () => {
     const stage = new Stage();
     const link = new TestLink("a");
-    const bytes = new Uint8Array(3 * 4096);
-    bytes[4096] = 0xaa;
-    const records = new Uint8Array(12);
-    new DataView(records.buffer).setUint32(0, 9, true);
-    records[4] = 1;
-    const uses = new Uint8Array(8);
-    uses[0] = 9;
-    uses[4] = 1;
-    link.state = {
-      windows: [{ address: 0x10000, bytes }],
-      grants: { version: 1, records, uses },
-      queues: undefined,
-    };
+    link.windows = [new Uint8Array(4096), new Uint8Array(8192)];
     stage.hub.linkJoined(link);
     const output = new MemoryOutput();
     const recorder = stage.hub.start(output, RING);
@@ -382,17 +372,12 @@ describe("rings", () => {
     await turn();
     expect(link.taps.size).toBe(0);
     const { packets } = read(output);
-    expect(packets.map((p) => p.comments)).toEqual([["snapshot"], ["snapshot"], []]);
-    const lines = packets.flatMap((p) => {
-      const { direction, batch } = parseRingPacket(p.bytes)!;
-      return traceBatch(direction === 0 ? "out" : "in", batch);
-    });
-    expect(lines.slice(0, 4)).toEqual([
-      "-> window 0x10000 length=12288",
-      // The pages around it are zeroes, as every window begins.
-      "-> write 1 record: RAW 4096 bytes at 0x11000",
-      expect.stringMatching(/^-> grant v1 1 record: 9 PERMIT_ACCESS/),
-      expect.stringMatching(/^<- grant_use 1 record: 9 readers\+1/),
+    expect(packets.map((p) => p.comments)).toEqual([["snapshot"], []]);
+    expect(packets.map((p) => p.flags & 3)).toEqual([Direction.UNKNOWN, Direction.OUT]);
+    const [state, batch] = packets.map((p) => parseRingPacket(p.bytes)!);
+    expect([state!.isState, batch!.isState]).toEqual([true, false]);
+    expect(new Tracer().state(state!.bytes)).toEqual([
+      "state WINDOW 2 records: address=0x10000 length=4096; address=0x10000 length=8192",
     ]);
   });
 

@@ -4,8 +4,10 @@ import { SqDirection } from "../../shared/ena/admin.ts";
 import { FeatureId, mtuFeature } from "../../shared/ena/features.ts";
 import { L3Proto, L4Proto, rxCdesc } from "../../shared/ena/io.ts";
 import { RSS_INLINE_INDEX_NONE, rssHashFunction, rssIndTable } from "../../shared/ena/rss.ts";
+import { StateKind } from "../../shared/wire/link-state.ts";
 import { EnaTwin, type TwinQueue } from "../support/ena-twin.ts";
 import { FakeHost } from "../support/fake-host.ts";
+import { stateParts, stateRecords } from "../support/link-state.ts";
 import { buildPacket, frameOf } from "../support/packets.ts";
 
 async function rig(options: EnaOptions = {}, windows = true, depth = 64) {
@@ -409,9 +411,8 @@ test.each([
       twin.ring(q);
     };
     posts(16);
-    const state = nic.queues();
-    if (state?.personality !== "ena") throw new Error("no queues");
-    expect(state.submissionQueues[0]?.outstanding.map((r) => r.reqId)).toEqual(
+    const parts = stateParts((state) => nic.tellState(state));
+    expect(stateRecords(parts, StateKind.ENA_REQUEST).map((r) => r.values["reqId"])).toEqual(
       Array.from({ length: 16 }, (_, i) => idOf(i)),
     );
     const seen: number[] = [];

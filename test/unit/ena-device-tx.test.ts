@@ -6,8 +6,10 @@ import { FeatureId } from "../../shared/ena/features.ts";
 import { L3Proto, L4Proto, txDesc, txMeta } from "../../shared/ena/io.ts";
 import { AccelMode, llqFeature } from "../../shared/ena/llq.ts";
 import { Gso } from "../../shared/net/frame.ts";
+import { StateKind } from "../../shared/wire/link-state.ts";
 import { EnaTwin, ETH_META_TYPE, EXT_VALID, type TwinQueue } from "../support/ena-twin.ts";
 import { FakeHost, settle } from "../support/fake-host.ts";
+import { stateParts, stateRecords } from "../support/link-state.ts";
 import { buildPacket, plainSum, pseudoHeader } from "../support/packets.ts";
 
 async function rig(options: EnaOptions = {}, windows = true, depth = 64) {
@@ -497,10 +499,9 @@ describe("case-W1 a request id is any 16-bit number of the driver's", () => {
     host.switchPort.verdict = Verdict.HELD;
     for (const id of [65_535, 3, 4096]) twin.postTx(q, id, twin.buffer(pattern(60)), 60);
     twin.ring(q);
-    const state = nic.queues();
-    if (state?.personality !== "ena") throw new Error("no queues");
-    const ids = state.submissionQueues.map((sq) => sq.outstanding.map((r) => r.reqId));
-    expect(ids).toEqual([[65_535, 3, 4096]]);
+    const parts = stateParts((state) => nic.tellState(state));
+    const ids = stateRecords(parts, StateKind.ENA_REQUEST).map((r) => r.values["reqId"]);
+    expect(ids).toEqual([65_535, 3, 4096]);
   });
 });
 

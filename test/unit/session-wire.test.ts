@@ -27,7 +27,7 @@ function idleDriver(): Driver {
     writableAgain: nothing,
     detach: done,
     counters: () => ({}),
-    queues: () => undefined,
+    tellState: nothing,
   };
 }
 

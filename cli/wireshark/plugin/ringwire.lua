@@ -17,7 +17,8 @@ local rw = {
   prefs = { frames = true, max_frames = 64, max_items = 512 },
 }
 for _, part in ipairs({ "catalogue", "fields", "msgpack", "state", "frames", "ena_names", "ena_features", "ena_admin",
-  "ena_registers", "ena_io", "xen_ring", "xen_grant", "xen_hypercall", "xen_xenstore", "column", "wire" }) do
+  "ena_registers", "ena_io", "xen_ring", "xen_grant", "xen_hypercall", "xen_xenstore", "column", "wire",
+  "link_state" }) do
   assert(loadfile(here .. "/ringwire/" .. part .. ".lua"))()(rw)
 end
 
@@ -130,22 +131,24 @@ local function walk(m, words)
   end
 end
 
--- One batch, from byte `start`. `place` is { connection, message within the file, ordinal in the packet };
--- `told` when it was never sent, but tells what a capture that begins late has missed.
-local function dissect_batch(tvb, start, pinfo, root, direction, place, told)
+-- One message, from byte `start`: a batch, or where `direction` is nil a part of a state record. `place`
+-- is { connection, message within the file, ordinal in the packet }; `old_snapshot` when it is a batch that
+-- was never sent, with which captures of older programs begin.
+local function dissect_message(tvb, start, pinfo, root, direction, place, old_snapshot)
   local m = {
-    tvb = tvb, start = start, visible = root.visible, detail = rw.wants_detail(root), pinfo = pinfo, root = root, direction = direction,
+    tvb = tvb, start = start, visible = root.visible, detail = rw.wants_detail(root), pinfo = pinfo, root = root, direction = direction or "out",
+    old_snapshot = old_snapshot, unjudged = old_snapshot,
     limit = tvb:len(), reported = tvb:reported_len(), cut = tvb:len() < tvb:reported_len(),
     experts = 0, shown = {}, hidden = {}, frames = 0, pieces = {}, piece_at = {},
   }
-  rw.begin_message(m, place[1], place[2], pinfo.visited, told)
+  rw.begin_message(m, place[1], place[2], pinfo.visited)
   local dropped = drop_count()
   if place.gap or dropped and dropped.value ~= UInt64.new(0) then rw.lost(m) end
 
   -- Frames inside a batch set addresses and ports; those of the packet are given back.
   local src, dst, src_port, dst_port = pinfo.src, pinfo.dst, pinfo.src_port, pinfo.dst_port
   local words = {}
-  local ok, err = pcall(walk, m, words)
+  local ok, err = pcall(direction and walk or rw.link_state, m, words)
   if ok then ok, err = pcall(rw.frames.rest, m, root) end
   if not ok then
     rw.lost(m)
@@ -170,7 +173,7 @@ local function dissect_batch(tvb, start, pinfo, root, direction, place, told)
 
   local joined = table.concat(words, "; ")
   root:add(words_field, joined):set_generated()
-  local arrow = direction == "out" and "-> " or "<- "
+  local arrow = direction == "out" and "-> " or direction == "in" and "<- " or ""
   local text = arrow .. joined
   if m.untold then text = text .. "; " .. rw.dec(m.untold) .. " more transactions" end
   root:append_text(", " .. text:sub(1, INFO_BYTES))
@@ -185,7 +188,7 @@ function ringwire.dissector(tvb, pinfo, tree)
   root:add(direction_field, direction == "out" and 0 or 1):set_generated()
   local place = { "tcp " .. stream_of(), pinfo.number .. "/" .. ordinal, ordinal }
   place.gap = not pinfo.visited and has_gap(pinfo)
-  dissect_batch(tvb, 0, pinfo, root, direction, place)
+  dissect_message(tvb, 0, pinfo, root, direction, place)
   return tvb:len()
 end
 
@@ -193,13 +196,14 @@ end
 local function set_ends(pinfo, direction)
   local interface = interface_name()
   local nic = interface and tostring(interface.value):gsub(":ring$", "") or "frontend"
-  pinfo.cols.src = direction == "out" and nic or "device"
-  pinfo.cols.dst = direction == "out" and "device" or nic
+  pinfo.cols.src = direction == "in" and "device" or nic
+  if direction then pinfo.cols.dst = direction == "in" and nic or "device" end
 end
 
 local HEADER = 16
 
---- A packet of a ring capture: the pseudo header of shared/capture, then the batch.
+--- A packet of a ring capture: the pseudo header of shared/capture, then a batch or a part of a state
+--- record, which has no direction.
 function capture.dissector(tvb, pinfo, tree)
   local root = tree:add(ringwire, tvb())
   pinfo.cols.protocol = "Ringwire"
@@ -209,11 +213,13 @@ function capture.dissector(tvb, pinfo, tree)
     return tvb:len()
   end
   root:add(version_field, tvb(2, 1))
-  root:add(direction_field, tvb(3, 1))
+  local flags = tvb(9, 1):uint()
+  local is_snapshot, is_state = rw.bit(flags, 0) == 1, rw.bit(flags, 1) == 1
+  if not is_state then root:add(direction_field, tvb(3, 1)) end
   root:add_le(epoch_field, tvb(4, 4))
   root:add(personality_field, tvb(8, 1))
   root:add(snapshot_field, tvb(9, 1))
-  local direction = tvb(3, 1):uint() == 0 and "out" or "in"
+  local direction = not is_state and (tvb(3, 1):uint() == 0 and "out" or "in") or nil
   set_ends(pinfo, direction)
   local interface = interface_id()
   local section = has_sections and section_number()
@@ -224,8 +230,8 @@ function capture.dissector(tvb, pinfo, tree)
     pinfo.cols.info = "! cut short by the capture"
     return HEADER
   end
-  dissect_batch(tvb, HEADER, pinfo, root, direction, { key, tostring(pinfo.number), 1 },
-    tvb(9, 1):uint() % 2 == 1)
+  dissect_message(tvb, HEADER, pinfo, root, direction, { key, tostring(pinfo.number), 1 },
+    is_snapshot and not is_state)
   return tvb:len()
 end
 

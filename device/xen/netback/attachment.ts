@@ -4,7 +4,7 @@
  */
 
 import type { VifStatus } from "../../../shared/status/device-status.ts";
-import type { XenQueueState } from "../../../shared/wire/queue-state.ts";
+import { type LinkState, XenRingKind } from "../../../shared/wire/link-state.ts";
 import { RecordType } from "../../../shared/wire/records.ts";
 import { CTRL_SLOT_SIZE } from "../../../shared/xen/control.ts";
 import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../../shared/xen/netif.ts";
@@ -166,24 +166,16 @@ export class Attachment {
     for (const channel of this.#channels.splice(0)) channel.close();
   }
 
-  queues(): XenQueueState {
-    const channel = this.#controlChannel;
-    return {
-      personality: "xen",
-      queues: this.tx.map((tx, i) => {
-        const pair = this.#pairs[i]!;
-        return {
-          tx: tx.ring.state(),
-          rx: this.rx[i]!.ring.state(),
-          txPort: pair.tx.guestPort,
-          rxPort: pair.rx.guestPort,
-        };
-      }),
-      control:
-        this.control === undefined || channel === undefined
-          ? undefined
-          : { ring: this.control.ring.state(), port: channel.guestPort },
-    };
+  tellState(state: LinkState): void {
+    const { TX, RX, CTRL } = XenRingKind;
+    for (const [i, { tx, rx }] of this.#pairs.entries()) {
+      state.xenRing(this.tx[i]!.ring.state(TX, i, tx.guestPort));
+      state.xenRing(this.rx[i]!.ring.state(RX, i, rx.guestPort));
+    }
+    const port = this.#controlChannel?.guestPort;
+    if (this.control !== undefined && port !== undefined) {
+      state.xenRing(this.control.ring.state(CTRL, 0, port));
+    }
   }
 
   #controlSnapshot(): Pick<VifStatus, "control"> {

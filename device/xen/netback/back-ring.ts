@@ -26,7 +26,7 @@ import {
   unconsumedRequests,
 } from "../../../shared/ring/index32.ts";
 import type { XenRingStatus } from "../../../shared/status/device-status.ts";
-import type { XenRingState } from "../../../shared/wire/queue-state.ts";
+import type { XenRing, XenRingKind } from "../../../shared/wire/link-state.ts";
 import { RecordType, Space } from "../../../shared/wire/records.ts";
 import { Gntst, GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
 import { GntMap } from "../../../shared/xen/grant-ops.ts";
@@ -204,16 +204,23 @@ export class BackRing {
     }
   }
 
-  /** Our copy of the page, and where a read finds the guest's. */
-  mirror(): Mirror {
-    const { reference, page } = this.state();
-    return { space: Space.GRANT, address: reference * GRANT_PAGE_BYTES, bytes: page };
+  /** Our copy of the page. */
+  get #page(): Uint8Array {
+    return this.#window.bytes.subarray(this.#base, this.#base + GRANT_PAGE_BYTES);
   }
 
-  state(): XenRingState {
-    const { reference } = this;
-    const page = this.#window.bytes.subarray(this.#base, this.#base + GRANT_PAGE_BYTES);
-    return { reference, address: this.#window.address + this.#base, page };
+  /** Our copy of the page, and where a read finds the guest's. */
+  mirror(): Mirror {
+    return {
+      space: Space.GRANT,
+      address: this.reference * GRANT_PAGE_BYTES,
+      bytes: this.#page,
+    };
+  }
+
+  state(ring: XenRingKind, queue: number, port: number): XenRing {
+    const address = this.#window.address + this.#base;
+    return { ring, queue, port, reference: this.reference, address, page: this.#page };
   }
 
   snapshot(): XenRingStatus {

@@ -18,7 +18,7 @@ import { type Frame, Gso } from "../../../shared/net/frame.ts";
 import { type Headers, L3, L4 } from "../../../shared/net/headers.ts";
 import { Segmenter } from "../../../shared/net/segment.ts";
 import type { VifStatus } from "../../../shared/status/device-status.ts";
-import type { XenQueueState } from "../../../shared/wire/queue-state.ts";
+import type { LinkState } from "../../../shared/wire/link-state.ts";
 import { FaultSeverity } from "../../../shared/wire/transactions.ts";
 import { GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
 import type { Mirror } from "../../dma/mirror-check.ts";
@@ -347,9 +347,8 @@ export class Netback implements Port, TurnOwner, Vif {
     return this.#attached?.rings.map((ring) => ring.mirror()) ?? [];
   }
 
-  /** Undefined while it is not connected. */
-  queues(): XenQueueState | undefined {
-    return this.#attached?.queues();
+  tellState(state: LinkState): void {
+    this.#attached?.tellState(state);
   }
 
   snapshot(): VifStatus {

@@ -96,16 +96,37 @@ return function(rw)
     c.commands[id] = info
     if info.buffer then c.control[info.buffer] = info.feature or "metrics" end
     if info.opcode == 9 and info.llq then c.llq = info.llq end
-    return rw.ring_holds(c.aq, address) and rw.entry_written(c.aq, address, phase, c.told) or nil
+    return rw.ring_holds(c.aq, address) and rw.entry_written(c.aq, address, phase) or nil
   end
 
   local function add_queue(c, key, queue)
     c.queues[key] = queue
     c.last_queue = nil
+    return queue
+  end
+
+  --- Takes note of a completion queue. `unmask` and `numa` are offsets of its registers, or 0.
+  function ena.add_cq(c, index, base, depth, entry, unmask, numa)
+    if unmask ~= 0 then c.places[unmask] = string.format("unmask of CQ %.0f", index) end
+    if numa ~= 0 then c.places[numa] = string.format("numa node of CQ %.0f", index) end
+    local ring = rw.new_ring(base, depth, entry)
+    ring.name, ring.kind = string.format("CQ %.0f", index), "cq"
+    return add_queue(c, string.format("cq %.0f", index), ring)
+  end
+
+  --- Takes note of a submission queue; `dir` is "tx" or "rx", `llq` that it lies in the device.
+  function ena.add_sq(c, dir, index, cq_index, base, depth, llq, doorbell)
+    local name = string.format("%s SQ %.0f", dir, index)
+    c.places[doorbell] = "doorbell of " .. name
+    local ring = rw.new_ring(base, depth, llq and c.llq.entry or 16)
+    ring.name, ring.kind, ring.llq, ring.outstanding = name, dir, llq, {}
+    local cq = c.queues[string.format("cq %.0f", cq_index)]
+    if cq then cq.sq = ring end
+    return add_queue(c, string.format("sq %s %.0f", dir, index), ring)
   end
 
   local function command_completed(c, address, id, phase, made)
-    local verdict = rw.ring_holds(c.acq, address) and rw.entry_written(c.acq, address, phase, c.told) or nil
+    local verdict = rw.ring_holds(c.acq, address) and rw.entry_written(c.acq, address, phase) or nil
     local command = c.commands[id]
     c.commands[id] = nil
     if command == nil then
@@ -114,24 +135,12 @@ return function(rw)
     end
     if made and made.ok then
       if command.opcode == 1 then
-        local dir = command.direction == 1 and "tx" or "rx"
-        local name = string.format("%s SQ %.0f", dir, made.index)
-        c.places[made.doorbell] = "doorbell of " .. name
         local llq = command.placement == 3
-        local ring = rw.new_ring(llq and made.llq or command.base, command.depth, llq and c.llq.entry or 16)
-        ring.name, ring.kind, ring.llq, ring.outstanding = name, dir, llq, {}
-        -- A snapshot's queue stands where its doorbell says, and has no word of its own before.
-        if c.told then ring.next, ring.outstanding, ring.told = nil, nil, {} end
-        c.doorbells[made.doorbell] = ring
-        add_queue(c, string.format("sq %s %.0f", dir, made.index), ring)
-        local cq = c.queues[string.format("cq %.0f", command.cq)]
-        if cq then cq.sq = ring end
+        ena.add_sq(c, command.direction == 1 and "tx" or "rx", made.index, command.cq,
+          llq and made.llq or command.base, command.depth, llq, made.doorbell)
       elseif command.opcode == 3 then
-        if made.unmask ~= 0 then c.places[made.unmask] = string.format("unmask of CQ %.0f", made.index) end
-        if made.numa ~= 0 then c.places[made.numa] = string.format("numa node of CQ %.0f", made.index) end
-        local ring = rw.new_ring(command.base, made.depth ~= 0 and made.depth or command.depth, command.entry)
-        ring.name, ring.kind = string.format("CQ %.0f", made.index), "cq"
-        add_queue(c, string.format("cq %.0f", made.index), ring)
+        ena.add_cq(c, made.index, command.base, made.depth ~= 0 and made.depth or command.depth, command.entry,
+          made.unmask, made.numa)
       elseif command.opcode == 2 then
         c.queues[string.format("sq %s %.0f", command.direction == 1 and "tx" or "rx", command.index)] = nil
         c.last_queue = nil
@@ -144,7 +153,7 @@ return function(rw)
   end
 
   local function event_written(c, address, phase)
-    return rw.ring_holds(c.aenq, address) and rw.entry_written(c.aenq, address, phase, c.told) or nil
+    return rw.ring_holds(c.aenq, address) and rw.entry_written(c.aenq, address, phase) or nil
   end
 
   local function say_verdict(m, tree, verdict)

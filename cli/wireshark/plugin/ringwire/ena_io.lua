@@ -60,7 +60,6 @@ return function(rw)
   -- A request id is posted. Returns whether it was outstanding already.
   local function post(queue, req_id, value)
     queue.seen = true
-    if queue.told then queue.told[req_id] = value end
     if queue.outstanding == nil then return false end
     local twice = queue.outstanding[req_id] ~= nil
     queue.outstanding[req_id] = value
@@ -71,7 +70,7 @@ return function(rw)
   local function tx_posted(c, address, llq, entry, phase, is_meta, first, req_id, wants_completion)
     local queue = queue_at(c, address, llq)
     if queue == nil then return nil end
-    local verdict = entry and rw.entry_written(queue, address, phase, c.told) or nil
+    local verdict = entry and rw.entry_written(queue, address, phase) or nil
     if first then queue.wants_id = true end
     local twice = false
     if queue.wants_id and not is_meta then
@@ -86,7 +85,7 @@ return function(rw)
   local function rx_posted(c, address, phase, req_id, buffer)
     local queue = queue_at(c, address, false)
     if queue == nil then return nil end
-    local verdict = rw.entry_written(queue, address, phase, c.told)
+    local verdict = rw.entry_written(queue, address, phase)
     local twice = post(queue, req_id, buffer)
     if verdict or twice then return { name = queue.name, verdict = verdict, twice = twice } end
     return queue.name
@@ -95,11 +94,11 @@ return function(rw)
   local function completed(c, address, phase, req_id)
     local cq = queue_at(c, address, false)
     if cq == nil then return nil end
-    local verdict = rw.entry_written(cq, address, phase, c.told)
+    local verdict = rw.entry_written(cq, address, phase)
     local sq = cq.sq
     local held, unknown
     -- A ring outside the windows is read by the device, and no descriptor of it is seen.
-    if sq and sq.outstanding and not c.told then
+    if sq and sq.outstanding then
       held = sq.outstanding[req_id]
       unknown = held == nil and sq.seen
       sq.outstanding[req_id] = nil

@@ -65,8 +65,6 @@ return function(rw)
     [0x34] = "aenq", [0x38] = "aenq", [0x3c] = "aenq" }
   local BASE = { aq = { 0x10, 0x14, 0x18 }, acq = { 0x20, 0x24, 0x28 }, aenq = { 0x38, 0x3c, 0x34 } }
 
-  local AQ_DB = 0x2c
-
   local function register_written(c, offset, value)
     local ring = RINGS[offset]
     if ring then
@@ -80,16 +78,9 @@ return function(rw)
         if ring == "aq" then c.admin_seen = true end
       end
     elseif offset == 0x54 and value % 2 == 1 then
-      c.queues, c.commands, c.control, c.registers, c.doorbells, c.last_queue = {}, {}, {}, {}, {}, nil
+      c.queues, c.commands, c.control, c.registers, c.last_queue = {}, {}, {}, {}, nil
       c.aq, c.acq, c.aenq, c.admin_seen = nil, nil, nil, nil
       c.kept, c.open = {}, {}
-    end
-    if c.told then
-      local sq = c.doorbells[offset]
-      if sq then
-        rw.ring_stands(sq, value)
-        sq.outstanding, sq.told = sq.told, nil
-      elseif offset == AQ_DB and c.aq then rw.ring_stands(c.aq, value) end
     end
     return c.places[offset]
   end

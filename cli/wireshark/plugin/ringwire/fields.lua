@@ -79,6 +79,8 @@ return function(rw)
 
   --- Adds an expert item to a tree item, or to the batch's where that one is not shown.
   function rw.expert(m, tree, name, text)
+    -- What was never sent is not judged.
+    if m.unjudged then return end
     m.experts = m.experts + 1
     if m.experts > MAX_EXPERTS then return end
     (tree or m.root):add_proto_expert_info(rw.experts[name], text)

@@ -23,7 +23,6 @@ return function(rw)
 
   local function new_connection()
     return { commands = {}, places = {}, queues = {}, control = {}, registers = {}, tags = {},
-      doorbells = {},
       kept = {}, open = {}, joined = joined,
       llq = { entry = 128, before = 2 }, grants = {}, rings = {}, requests = {}, ring_refs = {},
       remembered = 0 }
@@ -32,9 +31,8 @@ return function(rw)
   --- What a hostile peer can make a table hold.
   rw.MAX_REMEMBERED = 65536
 
-  --- Gives a message its tape. `key` names the connection, `place` the message within the file;
-  --- `told` when it belongs to the snapshot with which a capture begins.
-  function rw.begin_message(m, key, place, visited, told)
+  --- Gives a message its tape. `key` names the connection, `place` the message within the file.
+  function rw.begin_message(m, key, place, visited)
     local tape = tapes[place]
     m.asked = 0
     if tape == nil then
@@ -44,8 +42,9 @@ return function(rw)
       if m.live then
         connections[key] = connections[key] or new_connection()
         m.connection = connections[key]
-        -- A batch that was never sent: a capture that begins late tells what it has missed.
-        m.connection.told = told
+        -- Behind the snapshot of an older program names are known, and no positions.
+        if m.connection.old_snapshot and not m.old_snapshot then rw.lost(m) end
+        m.connection.old_snapshot = m.old_snapshot
       end
     end
     m.tape = tape
@@ -81,20 +80,12 @@ return function(rw)
     return { base = base, depth = depth, entry = entry, next = 0, phase = 1 }
   end
 
-  --- A snapshot's doorbell: where the ring stands. Entries may have been written that the doorbell
-  --- does not announce, so the next one is believed about its slot.
-  function rw.ring_stands(ring, head)
-    ring.next = head % ring.depth
-    ring.phase = 1 - math.floor(head / ring.depth) % 2
-    ring.believe = true
-  end
-
   --- Takes note of an entry. Returns nil when slot and phase are those expected, else what is
-  --- wrong, after which it goes on from what it saw. What a snapshot tells is not judged.
-  function rw.entry_written(ring, address, phase, told)
+  --- wrong, after which it goes on from what it saw.
+  function rw.entry_written(ring, address, phase)
     local slot = math.floor((address - ring.base) / ring.entry)
     local verdict
-    if ring.believe and not told then
+    if ring.believe then
       ring.believe = nil
       if ring.next ~= nil and slot ~= ring.next then
         if slot < ring.next then ring.phase = 1 - ring.phase end
@@ -102,7 +93,7 @@ return function(rw)
         ring.next, ring.outstanding = slot, nil
       end
     end
-    if ring.next == nil or told then
+    if ring.next == nil then
       ring.next, ring.phase = slot, phase
     elseif slot ~= ring.next then
       verdict = { "order", string.format("slot %.0f is written where slot %.0f is next", slot, ring.next) }

@@ -151,7 +151,7 @@ return function(rw)
   SAY[25] = function(_, _, v) return "vector=" .. rw.dec(v.vector) end
 
   -- Packed records that are no column: the first few in words.
-  local function packed(m, tree, at, length, size, describe)
+  function rw.packed(m, tree, at, length, size, describe)
     local count = math.floor(length / size)
     if length % size ~= 0 then rw.expert(m, tree, "record", rw.dec(length % size) .. " bytes behind the last whole record") end
     local words = {}
@@ -168,11 +168,11 @@ return function(rw)
       rw.expert(m, tree, "record", "grant version " .. rw.dec(v.version) .. " is unknown")
       return "version=" .. rw.dec(v.version)
     end
-    return "v" .. rw.dec(v.version) .. " " .. packed(m, tree, v.records[1], v.records[2], size,
+    return "v" .. rw.dec(v.version) .. " " .. rw.packed(m, tree, v.records[1], v.records[2], size,
       function(mm, item, at) return xen.grant(mm, item, at, v.version) end)
   end
-  SAY[33] = function(m, tree, v) return packed(m, tree, v.records[1], v.records[2], 4, xen.end_grant) end
-  SAY[34] = function(m, tree, v) return packed(m, tree, v.records[1], v.records[2], 8, xen.grant_use) end
+  SAY[33] = function(m, tree, v) return rw.packed(m, tree, v.records[1], v.records[2], 4, xen.end_grant) end
+  SAY[34] = function(m, tree, v) return rw.packed(m, tree, v.records[1], v.records[2], 8, xen.grant_use) end
   SAY[35] = function(m, tree, v)
     return "tag=" .. rw.dec(v.tag) .. " " .. xen.hypercall(m, tree, v.tag, { v.number, v.ranges.number },
       { v.command, v.ranges.command }, v.bytes[1], v.bytes[2])

@@ -93,7 +93,7 @@ return function(rw)
       ring.slots[slot] = nil
       return { name = ring.name, extra = true }
     end
-    local twice = ring.ids and ring.ids[id] ~= nil and not c.told
+    local twice = ring.ids and ring.ids[id] ~= nil
     if ring.ids then ring.ids[id] = slot end
     ring.slots[slot] = id
     ring.grefs[slot] = gref
@@ -124,6 +124,12 @@ return function(rw)
     local frame = frame_of(c, space, address)
     if frame then c.rings[frame] = { ids = {}, slots = {}, grefs = {}, extra = {}, name = c.ring_refs[frame] } end
     return c.ring_refs[frame or -1]
+  end
+
+  -- A ring of a state record, whose grants were told before.
+  local function ring_told(c, frame, name)
+    c.ring_refs[frame] = name
+    return nil
   end
 
   local function name_at(c, space, address)
@@ -276,5 +282,27 @@ return function(rw)
       if INDEX[place] and tree then tree:add_le(INDEX_FIELD[place], m.tvb(at + i * 4, 4)) end
     end
     return table.concat(words, " ")
+  end
+
+  -- By the ring's kind in a state record: name, record type of a request, slots.
+  local RING = { [0] = { "tx", 33, 256 }, { "rx", 35, 256 }, { "ctrl", 37, 128 } }
+
+  --- A ring of a state record: its page, and the requests from rsp_prod to req_prod, which stand
+  --- there until they are answered. Returns the words of the ring's header.
+  function xen.ring_state(m, tree, at, address, kind, queue)
+    local ring = RING[kind]
+    if ring == nil then return nil end
+    rw.ask(m, ring_told, math.floor(address / PAGE), string.format("%s ring of queue %.0f", ring[1], queue))
+    local said = xen.ring_header(m, tree, at, PAGE, 0, address, true)
+    local bytes, slots, from = xen.SLOT_BYTES[ring[2]], ring[3], rw.u32(m, at + 8)
+    local count = (rw.u32(m, at) - from) % 2 ^ 32
+    -- More requests than slots are a lie of the guest: then no request is known.
+    m.unjudged = true
+    for i = 0, count <= slots and count - 1 or -1 do
+      local offset = HEADER + (from + i) % slots * bytes
+      SLOT[ring[2]](m, tree, at + offset, 0, address + offset)
+    end
+    m.unjudged = false
+    return said
   end
 end

@@ -20,8 +20,7 @@ return function(rw)
   local RING_KEY = { ["tx-ring-ref"] = "tx", ["rx-ring-ref"] = "rx", ["ctrl-ring-ref"] = "ctrl" }
 
   local function asked(c, id, path, key, value)
-    -- What a snapshot tells is answered already.
-    if not c.told and c.remembered < rw.MAX_REMEMBERED then
+    if c.remembered < rw.MAX_REMEMBERED then
       if c.requests[id] == nil then c.remembered = c.remembered + 1 end
       c.requests[id] = path
     end
