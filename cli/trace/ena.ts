@@ -37,18 +37,6 @@ import {
   phcConfig,
   SET_FEATURE_BODY,
 } from "../../shared/ena/features.ts";
-import {
-  DESC_SIZE,
-  L3Proto,
-  L4Proto,
-  RX_CDESC_SIZE,
-  rxCdesc,
-  rxDesc,
-  TX_CDESC_SIZE,
-  txCdesc,
-  txDesc,
-  txMeta,
-} from "../../shared/ena/io.ts";
 import { llqFeature } from "../../shared/ena/llq.ts";
 import { nameOf, namesOf } from "../../shared/ena/names.ts";
 import {
@@ -190,74 +178,7 @@ export function describeAenq(bytes: Uint8Array): string {
   }
 }
 
-/** "tx req=7 len=1514 FL C addr=0x1000 TCP/IPV4 tso", or "tx meta mss=1448 ..." */
-export function describeTxDesc(bytes: Uint8Array): string {
-  if (bytes.length < DESC_SIZE) return truncated("tx descriptor", bytes, DESC_SIZE);
-  const v = viewOf(bytes);
-  const ends = marks(txDesc.first(v, 0), txDesc.last(v, 0), txDesc.phase(v, 0));
-  if (txDesc.isMeta(v, 0) === 1) {
-    const l3 = `l3=${txMeta.l3HdrLen(v, 0)}@${txMeta.l3HdrOffset(v, 0)}`;
-    const l4 = `l4=${txMeta.l4HdrLenWords(v, 0) * 4}`;
-    return line("tx meta", `mss=${txMeta.mss(v, 0)}`, l3, l4, ends);
-  }
-  const pushed = txDesc.headerLength(v, 0);
-  return line(
-    `tx req=${txDesc.reqId(v, 0)} len=${txDesc.length(v, 0)}`,
-    pushed > 0 ? `header=${pushed}` : "",
-    `addr=${hex(txDesc.address(v, 0))}`,
-    protocols(txDesc.l3Proto(v, 0), txDesc.l4Proto(v, 0)),
-    txDesc.l3CsumEnable(v, 0) === 1 ? "l3csum" : "",
-    txDesc.l4CsumEnable(v, 0) === 1 ? "l4csum" : "",
-    txDesc.l4Partial(v, 0) === 1 ? "partial" : "",
-    txDesc.tsoEnable(v, 0) === 1 ? "tso" : "",
-    txDesc.df(v, 0) === 1 ? "df" : "",
-    txDesc.compReq(v, 0) === 1 ? "comp" : "",
-    ends,
-  );
-}
-
-export function describeTxCdesc(bytes: Uint8Array): string {
-  if (bytes.length < TX_CDESC_SIZE) return truncated("tx completion", bytes, TX_CDESC_SIZE);
-  const v = viewOf(bytes);
-  const mbz = txCdesc.mbz(v, 0) === 0 ? "" : "MBZ";
-  const head = `head=${txCdesc.sqHeadIdx(v, 0)}`;
-  return line(`tx done req=${txCdesc.reqId(v, 0)}`, head, mbz, `phase=${txCdesc.phase(v, 0)}`);
-}
-
-export function describeRxDesc(bytes: Uint8Array): string {
-  if (bytes.length < DESC_SIZE) return truncated("rx descriptor", bytes, DESC_SIZE);
-  const v = viewOf(bytes);
-  const addr = `addr=${hex(rxDesc.address(v, 0))}`;
-  const ends = marks(rxDesc.first(v, 0), rxDesc.last(v, 0), rxDesc.phase(v, 0));
-  return line(`rx req=${rxDesc.reqId(v, 0)} len=${rxDesc.length(v, 0)}`, addr, ends);
-}
-
-export function describeRxCdesc(bytes: Uint8Array): string {
-  if (bytes.length < RX_CDESC_SIZE) return truncated("rx completion", bytes, RX_CDESC_SIZE);
-  const v = viewOf(bytes);
-  const status = rxCdesc.status(v, 0);
-  return line(
-    `rx done req=${rxCdesc.reqId(v, 0)} len=${rxCdesc.length(v, 0)}`,
-    rxCdesc.offset(v, 0) > 0 ? `offset=${rxCdesc.offset(v, 0)}` : "",
-    protocols(rxCdesc.l3ProtoOf(status), rxCdesc.l4ProtoOf(status)),
-    rxCdesc.l3CsumErrOf(status) === 1 ? "l3bad" : "",
-    rxCdesc.l4CsumCheckedOf(status) === 1 ? "l4checked" : "",
-    rxCdesc.l4CsumErrOf(status) === 1 ? "l4bad" : "",
-    rxCdesc.ipv4FragOf(status) === 1 ? "fragment" : "",
-    rxCdesc.mbzOf(status) === 0 ? "" : "MBZ",
-    `hash=${hex(rxCdesc.hash(v, 0))}`,
-    marks(rxCdesc.firstOf(status), rxCdesc.lastOf(status), rxCdesc.phaseOf(status)),
-  );
-}
-
 const direction = (d: number): string => nameOf(SqDirection, d);
-
-const marks = (first: number, last: number, phase: number): string =>
-  line(first === 1 ? "first" : "", last === 1 ? "last" : "", `phase=${phase}`);
-
-/** "TCP/IPV4"; nothing at all when both are unknown. */
-const protocols = (l3: number, l4: number): string =>
-  l3 === 0 && l4 === 0 ? "" : `${nameOf(L4Proto, l4)}/${nameOf(L3Proto, l3)}`;
 
 /** The fields that are not zero: "mtu=9001". */
 export function fieldsOf(value: object): string {

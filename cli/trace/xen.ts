@@ -12,8 +12,6 @@ import {
   CtrlType,
   ctrlRequest,
   ctrlResponse,
-  HashAlgorithm,
-  HashType,
 } from "../../shared/xen/control.ts";
 import {
   EvtchnOp,
@@ -27,7 +25,6 @@ import {
   evtchnStatus,
   evtchnUnmask,
 } from "../../shared/xen/event-channel.ts";
-import { EXTRA_FLAG_MORE, EXTRA_SIZE, ExtraType, extra, GsoType } from "../../shared/xen/extra.ts";
 import {
   Gntst,
   GRANT_ENTRY_V1_SIZE,
@@ -53,96 +50,9 @@ import {
   gnttabUnmapGrantRef,
 } from "../../shared/xen/grant-ops.ts";
 import { Domid, Hypercall, XenErrno } from "../../shared/xen/hypercall.ts";
-import {
-  NetifStatus,
-  RX_SLOT_SIZE,
-  RxFlag,
-  rxRequest,
-  rxResponse,
-  TX_SLOT_SIZE,
-  TxFlag,
-  txRequest,
-  txResponse,
-} from "../../shared/xen/netif.ts";
 import { RingWord } from "../../shared/xen/ring.ts";
 import { SchedOp, ShutdownReason, schedShutdown } from "../../shared/xen/sched.ts";
 import { parseXsMessage, XsType, xsMalformed, xsText } from "../../shared/xen/xenstore.ts";
-
-/** "tx id=7 gref=9 size=1514 offset=64 CSUM_BLANK|DATA_VALIDATED" */
-export function describeTxRequest(bytes: Uint8Array): string {
-  if (bytes.length < TX_SLOT_SIZE) return truncated("tx request", bytes, TX_SLOT_SIZE);
-  const v = viewOf(bytes);
-  const offset = txRequest.offset(v, 0);
-  return line(
-    `tx id=${txRequest.id(v, 0)} gref=${txRequest.gref(v, 0)} size=${txRequest.size(v, 0)}`,
-    offset === 0 ? "" : `offset=${offset}`,
-    flagsOf(TxFlag, txRequest.flags(v, 0)),
-  );
-}
-
-/** "tx done id=7 OKAY" */
-export function describeTxResponse(bytes: Uint8Array): string {
-  if (bytes.length < TX_SLOT_SIZE) return truncated("tx response", bytes, TX_SLOT_SIZE);
-  const v = viewOf(bytes);
-  return `tx done id=${txResponse.id(v, 0)} ${nameOf(NetifStatus, txResponse.status(v, 0))}`;
-}
-
-/** "rx id=3 gref=12" */
-export function describeRxRequest(bytes: Uint8Array): string {
-  if (bytes.length < RX_SLOT_SIZE) return truncated("rx request", bytes, RX_SLOT_SIZE);
-  const v = viewOf(bytes);
-  return `rx id=${rxRequest.id(v, 0)} gref=${rxRequest.gref(v, 0)}`;
-}
-
-/** "rx done id=3 bytes=1514 DATA_VALIDATED", "rx done id=3 ERROR" */
-export function describeRxResponse(bytes: Uint8Array): string {
-  if (bytes.length < RX_SLOT_SIZE) return truncated("rx response", bytes, RX_SLOT_SIZE);
-  const v = viewOf(bytes);
-  const status = rxResponse.status(v, 0);
-  const offset = rxResponse.offset(v, 0);
-  return line(
-    `rx done id=${rxResponse.id(v, 0)}`,
-    status < 0 ? rxError(status) : `bytes=${status}`,
-    offset === 0 ? "" : `offset=${offset}`,
-    flagsOf(RxFlag, rxResponse.flags(v, 0)),
-  );
-}
-
-/** A backend may say what went wrong with the grant; -1 and -2 are the ring's own. */
-const rxError = (status: number): string =>
-  status >= NetifStatus.DROPPED ? nameOf(NetifStatus, status) : nameOf(Gntst, status);
-
-/** "extra GSO TCPV4 size=1448", "extra MCAST_ADD 33:33:00:00:00:01 more". Either ring's slot. */
-export function describeExtra(bytes: Uint8Array): string {
-  if (bytes.length < EXTRA_SIZE) return truncated("extra info", bytes, EXTRA_SIZE);
-  const v = viewOf(bytes);
-  const type = extra.type(v, 0);
-  const more = (extra.flags(v, 0) & EXTRA_FLAG_MORE) === 0 ? "" : "more";
-  const head = `extra ${nameOf(ExtraType, type)}`;
-  switch (type) {
-    case ExtraType.GSO: {
-      const features = extra.gsoFeatures(v, 0);
-      return line(
-        `${head} ${nameOf(GsoType, extra.gsoType(v, 0))} size=${extra.gsoSize(v, 0)}`,
-        features === 0 ? "" : `features=${hex(features)}`,
-        more,
-      );
-    }
-    case ExtraType.MCAST_ADD:
-    case ExtraType.MCAST_DEL: {
-      const octets = [0, 1, 2, 3, 4, 5].map((i) => extra.mcastByte(v, 0, i));
-      const address = octets.map((b) => b.toString(16).padStart(2, "0")).join(":");
-      return line(head, address, more);
-    }
-    case ExtraType.HASH: {
-      const what = nameOf(HashType, extra.hashType(v, 0));
-      const how = nameOf(HashAlgorithm, extra.hashAlgorithm(v, 0));
-      return line(head, what, how, hex(extra.hashValue(v, 0)), more);
-    }
-    default:
-      return line(head, more);
-  }
-}
 
 /** "ctrl SET_HASH_ALGORITHM id=1 data=1,0,0" */
 export function describeCtrlRequest(bytes: Uint8Array): string {

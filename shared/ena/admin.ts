@@ -16,8 +16,6 @@ export const ACQ_ENTRY_SIZE = 64;
 export const ADMIN_QUEUE_DEPTH = 32;
 /** Where the body of a completion begins. */
 export const ACQ_BODY = 8;
-export const ACQ_BODY_SIZE = ACQ_ENTRY_SIZE - ACQ_BODY;
-
 /** enum ena_admin_aq_opcode */
 export const Opcode = {
   CREATE_SQ: 1,
@@ -77,7 +75,6 @@ const aqHeader = {
   ctrlDataIndirect: flag(AQ_FLAGS, 2),
 } as const;
 export const aqCommon = struct(4, aqHeader);
-export type AqCommon = Parsed<typeof aqCommon>;
 
 /** Gives a written command its id and phase, leaving everything else: the last act before posting. */
 export function stampCommand(view: DataView, at: number, commandId: number, phase: number): void {
@@ -94,9 +91,6 @@ const controlBufferFields = {
 } as const;
 
 // ena_admin_aq_entry: the header and control buffer of any command, with the rest left alone
-/** Header and control buffer, as any command with a buffer begins: 16 bytes. */
-export const aqEntry = struct(16, { ...aqHeader, ...controlBufferFields });
-export type AqEntry = Parsed<typeof aqEntry>;
 /** For features.ts and stats.ts, whose commands begin the same way. */
 export const aqEntryFields = { ...aqHeader, ...controlBufferFields } as const;
 
@@ -114,7 +108,6 @@ export const acqFields = {
 } as const;
 /** Also the whole answer of SET_FEATURE, DESTROY_SQ and DESTROY_CQ. */
 export const acqCommon = struct(ACQ_BODY, acqFields);
-export type AcqCommon = Parsed<typeof acqCommon>;
 
 // ena_admin_aq_create_sq_cmd: 36 bytes
 //   4          5   6        7        8        10         12      18  20          26  28  36
@@ -145,7 +138,6 @@ export const createSqResp = struct(24, {
   llqDescriptorsOffset: u32(16),
   llqHeadersOffset: u32(20),
 });
-export type CreateSqResp = Parsed<typeof createSqResp>;
 
 // ena_admin_aq_destroy_sq_cmd: 8 bytes
 //   4        6          7   8
@@ -183,7 +175,6 @@ export const createCqResp = struct(24, {
   cqHeadDbRegisterOffset: u32(16),
   cqInterruptUnmaskRegisterOffset: u32(20),
 });
-export type CreateCqResp = Parsed<typeof createCqResp>;
 
 // ena_admin_aq_destroy_cq_cmd: 8 bytes
 //   4        6   8
@@ -196,4 +187,3 @@ export type DestroyCq = Parsed<typeof destroyCq>;
 //   | req id | reg off | reg value |     the value must be visible before req id is
 /** The block at MMIO_RESP to which the device answers a readless register read. */
 export const mmioReadResp = struct(8, { reqId: u16(0), regOff: u16(2), regVal: u32(4) });
-export type MmioReadResp = Parsed<typeof mmioReadResp>;

@@ -5,7 +5,7 @@
  * structs ena_admin_aenq_*. An entry has 64 bytes; a NOTIFICATION with syndrome
  * UPDATE_HINTS carries `hwHints` of features.ts at AENQ_BODY.
  */
-import { bits, flag, type Parsed, struct, u8, u16, u32, u64 } from "../bytes/struct.ts";
+import { bits, flag, struct, u8, u16, u32, u64 } from "../bytes/struct.ts";
 
 export const AENQ_ENTRY_SIZE = 64;
 /** Depth of the event ring in every known driver. */
@@ -39,13 +39,11 @@ const aenqFields = {
   timestamp: u64(8),
 } as const;
 export const aenqCommon = struct(AENQ_BODY, aenqFields);
-export type AenqCommon = Parsed<typeof aenqCommon>;
 
 // ena_admin_aenq_link_change_desc: 20 bytes
 //   16      20
 //   | flags |     0 link up
 export const aenqLinkChange = struct(20, { ...aenqFields, linkUp: flag(u32(16), 0) });
-export type AenqLinkChange = Parsed<typeof aenqLinkChange>;
 
 // ena_admin_aenq_keep_alive_desc: 40 bytes, low and high halves: a u64 each
 //   16         24         32            40
@@ -56,10 +54,8 @@ export const aenqKeepAlive = struct(40, {
   txDrops: u64(24),
   rxOverruns: u64(32),
 });
-export type AenqKeepAlive = Parsed<typeof aenqKeepAlive>;
 
 // ena_admin_aenq_conf_notifications_desc: 32 bytes
 //   16       24  32
 //   | bitmap | - |     bit n stands for notification code n + 1
 export const aenqConfNotifications = struct(32, { ...aenqFields, notificationsBitmap: u64(16) });
-export type AenqConfNotifications = Parsed<typeof aenqConfNotifications>;

@@ -54,7 +54,6 @@ export type FeatureSelect = (typeof FeatureSelect)[keyof typeof FeatureSelect];
 //   4                16      17           18        19  20             64
 //   | control buffer | flags | feature id | version | - | body, if SET |     flags: 1:0 select
 export const SET_FEATURE_BODY = 20;
-export const SET_FEATURE_BODY_SIZE = AQ_ENTRY_SIZE - SET_FEATURE_BODY;
 const featureFields = {
   ...aqEntryFields,
   select: bits(u8(16), 0, 2),
@@ -98,7 +97,6 @@ export const maxQueues = struct(32, {
   maxPacketTxDescs: u16(28),
   maxPacketRxDescs: u16(30),
 });
-export type MaxQueues = Parsed<typeof maxQueues>;
 
 // ena_admin_queue_ext_feature_desc: 44 bytes
 //   0         1   4           8           12          16          20
@@ -121,7 +119,6 @@ export const maxQueuesExt = struct(44, {
   maxPerPacketTxDescs: u16(40),
   maxPerPacketRxDescs: u16(42),
 });
-export type MaxQueuesExt = Parsed<typeof maxQueuesExt>;
 
 // ena_admin_ena_hw_hints: 32 bytes, sixteen u16
 //   0           2          4            6                   8       10          12     14     16  32
@@ -139,15 +136,6 @@ export const hwHints = struct(32, {
   maxRxSglSize: u16(14),
 });
 export type HwHints = Parsed<typeof hwHints>;
-
-// ena_admin_get_extra_properties_strings_desc, ..._flags_desc: 4 bytes each
-//   0               4
-//   | count / flags |
-export const EXTRA_PROPERTIES_STRING_LEN = 32;
-export const extraPropertiesStrings = struct(4, { count: u32(0) });
-export type ExtraPropertiesStrings = Parsed<typeof extraPropertiesStrings>;
-export const extraPropertiesFlags = struct(4, { flags: u32(0) });
-export type ExtraPropertiesFlags = Parsed<typeof extraPropertiesFlags>;
 
 /** ena_admin_feature_offload_desc.tx */
 export const TxOffload = {
@@ -181,19 +169,16 @@ export type StatelessOffload = Parsed<typeof statelessOffload>;
 //   0     4
 //   | mtu |     without the Ethernet header
 export const mtuFeature = struct(4, { mtu: u32(0) });
-export type MtuFeature = Parsed<typeof mtuFeature>;
 
 // ena_admin_feature_intr_moder_desc: 4 bytes
 //   0            2   4
 //   | resolution | - |     microseconds for one step of the delays in the unmask register
 export const intrModeration = struct(4, { intrDelayResolutionUs: u16(0) });
-export type IntrModeration = Parsed<typeof intrModeration>;
 
 // ena_admin_feature_aenq_desc: 8 bytes
 //   0                  4                8
 //   | supported groups | enabled groups |     bit n: AenqGroup n. SET reads only the second
 export const aenqConfig = struct(8, { supportedGroups: u32(0), enabledGroups: u32(4) });
-export type AenqConfig = Parsed<typeof aenqConfig>;
 
 /** enum ena_admin_link_types */
 export const LinkSpeed = {
@@ -220,7 +205,6 @@ export const linkConfig = struct(12, {
   autoneg: flag(LINK_FLAGS, 0),
   fullDuplex: flag(LINK_FLAGS, 1),
 });
-export type LinkConfig = Parsed<typeof linkConfig>;
 
 // ena_admin_set_feature_host_attr_desc: 20 bytes
 //   0            6   8          14  16           20
@@ -230,7 +214,6 @@ export const hostAttr = struct(20, {
   debugBa: u48(8),
   debugAreaSize: u32(16),
 });
-export type HostAttr = Parsed<typeof hostAttr>;
 
 // ena_admin_feature_phc_desc: 28 bytes
 //   0         1   4          8        12      16               22  24              28
@@ -244,4 +227,3 @@ export const phcConfig = struct(28, {
   outputAddress: u48(16),
   outputLength: u32(24),
 });
-export type PhcConfig = Parsed<typeof phcConfig>;

@@ -26,9 +26,6 @@ export type DriverFeature = (typeof DriverFeature)[keyof typeof DriverFeature];
 
 /** ENA_COMMON_SPEC_VERSION: major in the high byte. */
 export const ENA_SPEC_VERSION = 0x0200;
-/** The page a driver allocates; only `hostInfo.size` bytes of it are used. */
-export const HOST_INFO_PAGE_SIZE = 4096;
-
 // ena_admin_host_info: 196 bytes
 //   0         4                  132       136             168          172              176
 //   | os type | os dist str[128] | os dist | kernel v.[32] | kernel ver | driver version |

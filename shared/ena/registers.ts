@@ -147,14 +147,6 @@ export const mmioReadReg = {
   reqId: (r: number): number => r & 0xffff,
 } as const;
 
-/** RSS_IND_ENTRY_UPDATE: | 31:16 completion queue | 15:0 table index |. No known driver writes it. */
-export const rssEntryReg = {
-  pack: (index: number, cqIdx: number): number =>
-    (((cqIdx & 0xffff) << 16) | (index & 0xffff)) >>> 0,
-  index: (r: number): number => r & 0xffff,
-  cqIdx: (r: number): number => r >>> 16,
-} as const;
-
 /** Why a driver resets its device; travels in DEV_CTL. */
 export const ResetReason = {
   NORMAL: 0,

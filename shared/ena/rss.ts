@@ -9,7 +9,7 @@
  *   RSS_INDIRECTION_TABLE_CONFIG   rssIndTable     2^size entries of 4 bytes
  *   RSS_HASH_INPUT                 rssHashInput    rssHashFields, 256 bytes
  */
-import { bits, flag, list, type Parsed, struct, u8, u16, u32 } from "../bytes/struct.ts";
+import { bits, flag, list, struct, u8, u16, u32 } from "../bytes/struct.ts";
 import { HASH_PROTOCOLS } from "../net/toeplitz.ts";
 
 /** enum ena_admin_hash_functions: bit numbers in the bitmaps below. */
@@ -24,7 +24,6 @@ export const rssHashFunction = struct(12, {
   selectedFunc: bits(u32(4), 0, 8),
   initVal: u32(8),
 });
-export type RssHashFunction = Parsed<typeof rssHashFunction>;
 
 // ena_admin_feature_rss_flow_hash_control: 48 bytes
 //   0           4   8         48
@@ -37,7 +36,6 @@ export const rssHashKey = struct(RSS_KEY_OFFSET + RSS_KEY_SIZE, {
   keyParts: u32(0),
   key: list(u32(RSS_KEY_OFFSET), RSS_KEY_PARTS, 4),
 });
-export type RssHashKey = Parsed<typeof rssHashKey>;
 
 /**
  * enum ena_admin_flow_hash_proto (indexes of the arrays in `rssHashFields`) and enum
@@ -53,7 +51,6 @@ export const HASH_PROTO_NUM = HASH_PROTOCOLS;
 export const HashSort = { L3: 1 << 1, L4: 1 << 2 } as const;
 export type HashSort = (typeof HashSort)[keyof typeof HashSort];
 export const rssHashInput = struct(4, { supportedInputSort: u16(0), enabledInputSort: u16(2) });
-export type RssHashInput = Parsed<typeof rssHashInput>;
 
 // ena_admin_feature_rss_hash_control: 256 bytes of ena_admin_proto_input, 4 bytes each
 //   0               64             128 256
@@ -63,7 +60,6 @@ export const rssHashFields = struct(256, {
   supported: list(u16(0), HASH_PROTO_NUM, PROTO_INPUT_SIZE),
   selected: list(u16(HASH_PROTO_NUM * PROTO_INPUT_SIZE), HASH_PROTO_NUM, PROTO_INPUT_SIZE),
 });
-export type RssHashFields = Parsed<typeof rssHashFields>;
 
 // ena_admin_feature_rss_ind_table: 16 bytes
 //   0          2          4      6       7   8              12     14  16
@@ -78,7 +74,6 @@ export const rssIndTable = struct(16, {
   inlineIndex: u32(8),
   inlineCqIdx: u16(12),
 });
-export type RssIndTable = Parsed<typeof rssIndTable>;
 
 // ena_admin_rss_ind_table_entry: 4 bytes
 //   0        2   4
@@ -86,4 +81,3 @@ export type RssIndTable = Parsed<typeof rssIndTable>;
 /** Drivers write the index of the rx submission queue here, whatever the field is called. */
 export const RSS_IND_ENTRY_SIZE = 4;
 export const rssIndEntry = struct(RSS_IND_ENTRY_SIZE, { cqIdx: u16(0) });
-export type RssIndEntry = Parsed<typeof rssIndEntry>;

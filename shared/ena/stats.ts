@@ -6,7 +6,7 @@
  *
  * Command offsets count from the entry; body offsets from byte ACQ_BODY of the answer.
  */
-import { flag, type Parsed, struct, u8, u16, u32, u64 } from "../bytes/struct.ts";
+import { type Parsed, struct, u8, u16, u64 } from "../bytes/struct.ts";
 import { aqEntryFields } from "./admin.ts";
 
 /** enum ena_admin_get_stats_type */
@@ -22,22 +22,6 @@ export type StatsType = (typeof StatsType)[keyof typeof StatsType];
 /** enum ena_admin_get_stats_scope */
 export const StatsScope = { SPECIFIC_QUEUE: 0, ETH_TRAFFIC: 1 } as const;
 export type StatsScope = (typeof StatsScope)[keyof typeof StatsScope];
-
-/** enum ena_admin_customer_metrics_id: bit numbers of the metrics bitmaps. */
-export const CustomerMetric = {
-  BW_IN_ALLOWANCE_EXCEEDED: 0,
-  BW_OUT_ALLOWANCE_EXCEEDED: 1,
-  PPS_ALLOWANCE_EXCEEDED: 2,
-  CONNTRACK_ALLOWANCE_EXCEEDED: 3,
-  LINKLOCAL_ALLOWANCE_EXCEEDED: 4,
-  CONNTRACK_ALLOWANCE_AVAILABLE: 5,
-} as const;
-export type CustomerMetric = (typeof CustomerMetric)[keyof typeof CustomerMetric];
-export const CUSTOMER_METRICS_SUPPORT_MASK = 0x3f;
-export const CUSTOMER_METRICS_MIN_SUPPORT_MASK = 0x1f;
-
-/** deviceId that means the caller's own device. */
-export const STATS_DEVICE_MINE = 0xffff;
 
 // ena_admin_aq_get_stats_cmd: 32 bytes
 //   4                16     17      18  20          22          24                  32
@@ -64,7 +48,6 @@ export const basicStats = struct(56, {
   txDrops: u64(40),
   rxOverruns: u64(48),
 });
-export type BasicStats = Parsed<typeof basicStats>;
 
 // ena_admin_eni_stats: 40 bytes, packets shaped because an allowance was exceeded
 //   0       8        16    24          32          40
@@ -77,24 +60,3 @@ export const eniStats = struct(40, {
   linklocalAllowanceExceeded: u64(32),
 });
 export type EniStats = Parsed<typeof eniStats>;
-
-// ena_admin_ena_srd_info: 40 bytes
-//   0       8         16                 24        32            40
-//   | flags | tx pkts | eligible tx pkts | rx pkts | utilization |   utilization: per cent
-const SRD_FLAGS = u32(0);
-export const enaSrdInfo = struct(40, {
-  enabled: flag(SRD_FLAGS, 0),
-  udpEnabled: flag(SRD_FLAGS, 1),
-  udpOrderingBypassEnabled: flag(SRD_FLAGS, 2),
-  txPkts: u64(8),
-  eligibleTxPkts: u64(16),
-  rxPkts: u64(24),
-  resourceUtilization: u64(32),
-});
-export type EnaSrdInfo = Parsed<typeof enaSrdInfo>;
-
-// ena_admin_customer_metrics: 8 bytes; the values go to the control buffer, a u64 for each bit set
-//   0                  8
-//   | reported metrics |
-export const customerMetrics = struct(8, { reportedMetrics: u64(0) });
-export type CustomerMetrics = Parsed<typeof customerMetrics>;

@@ -77,8 +77,5 @@ export class PhaseCursor {
   }
 }
 
-/** The phase of the entry that the free-running index `at` names; `at` counts modulo 2^16. */
-export const phaseAt = (at: number, depth: number): Phase => lapPhase(index16(at), depth);
-
 const lapPhase = (start: number, depth: number): Phase =>
   (Math.floor(start / depth) & 1) === 0 ? 1 : 0;

@@ -69,14 +69,6 @@ export const ctrlResponse = struct(CTRL_SLOT_SIZE, {
   status: u32(4),
   data: u32(8),
 });
-export type CtrlResponse = Parsed<typeof ctrlResponse>;
 
 /** An entry of the table that SET_HASH_MAPPING brings: 4 bytes. */
 export const ctrlMappingEntry = struct(4, { queue: u32(0) });
-
-// xen_netif_gref: 8 bytes, an entry of ADD_GREF_MAPPING and DEL_GREF_MAPPING
-//   0     4       6        8
-//   | ref | flags | status |
-export const ctrlGref = struct(8, { ref: u32(0), flags: u16(4), status: u16(6) });
-export type CtrlGref = Parsed<typeof ctrlGref>;
-export const CTRL_GREF_READONLY = 1 << 0;

@@ -4,7 +4,7 @@
  * Source: xen: xen/include/public/event_channel.h. OUT marks what the hypervisor
  * fills in; it does so with `patch`, so that the guest's own words stay.
  */
-import { type Parsed, struct, u16, u32 } from "../bytes/struct.ts";
+import { struct, u16, u32 } from "../bytes/struct.ts";
 
 /** Ports of a domain in the 2-level ABI of 64-bit guests; port 0 is never given out. */
 export const EVTCHN_2L_NR_CHANNELS = 4096;
@@ -43,7 +43,6 @@ export type EvtchnStatus = (typeof EvtchnStatus)[keyof typeof EvtchnStatus];
 //   0     2            4      8
 //   | dom | remote dom | port |     OUT port
 export const evtchnAllocUnbound = struct(8, { dom: u16(0), remoteDom: u16(2), port: u32(4) });
-export type EvtchnAllocUnbound = Parsed<typeof evtchnAllocUnbound>;
 
 // evtchn_bind_interdomain: 12 bytes
 //   0            2   4             8            12
@@ -53,7 +52,6 @@ export const evtchnBindInterdomain = struct(12, {
   remotePort: u32(4),
   localPort: u32(8),
 });
-export type EvtchnBindInterdomain = Parsed<typeof evtchnBindInterdomain>;
 
 /** evtchn_close, 4 bytes. */
 export const evtchnClose = struct(4, { port: u32(0) });
@@ -61,7 +59,6 @@ export const evtchnClose = struct(4, { port: u32(0) });
 export const evtchnSend = struct(4, { port: u32(0) });
 /** evtchn_unmask, 4 bytes. */
 export const evtchnUnmask = struct(4, { port: u32(0) });
-export type EvtchnPort = Parsed<typeof evtchnClose>;
 
 // evtchn_status: 24 bytes
 //   0     2   4      8        12     16           18  20            24
@@ -75,12 +72,9 @@ export const evtchnStatus = struct(24, {
   remoteDom: u16(16),
   remotePort: u32(20),
 });
-export type EvtchnStatusInfo = Parsed<typeof evtchnStatus>;
 
 // evtchn_bind_vcpu: 8 bytes
 export const evtchnBindVcpu = struct(8, { port: u32(0), vcpu: u32(4) });
-export type EvtchnBindVcpu = Parsed<typeof evtchnBindVcpu>;
 
 // evtchn_reset: 2 bytes
 export const evtchnReset = struct(2, { dom: u16(0) });
-export type EvtchnReset = Parsed<typeof evtchnReset>;

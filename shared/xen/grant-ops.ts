@@ -7,7 +7,7 @@
  * not be written back. A call carries one structure or several behind each
  * other, each with its own status.
  */
-import { i16, type Parsed, struct, u16, u32, u64 } from "../bytes/struct.ts";
+import { i16, struct, u16, u32, u64 } from "../bytes/struct.ts";
 
 export const GnttabOp = {
   MAP_GRANT_REF: 0,
@@ -50,7 +50,6 @@ export const gnttabMapGrantRef = struct(32, {
   handle: u32(20),
   devBusAddr: u64(24),
 });
-export type GnttabMapGrantRef = Parsed<typeof gnttabMapGrantRef>;
 
 // gnttab_unmap_grant_ref: 24 bytes
 //   0           8              16       20       22  24
@@ -61,7 +60,6 @@ export const gnttabUnmapGrantRef = struct(24, {
   handle: u32(16),
   status: i16(20),
 });
-export type GnttabUnmapGrantRef = Parsed<typeof gnttabUnmapGrantRef>;
 
 // gnttab_setup_table: 24 bytes
 //   0     2   4           8        10  16           24
@@ -72,7 +70,6 @@ export const gnttabSetupTable = struct(24, {
   status: i16(8),
   frameList: u64(16),
 });
-export type GnttabSetupTable = Parsed<typeof gnttabSetupTable>;
 
 // gnttab_transfer: 24 bytes
 //   0     8       10  12    16       18  24
@@ -83,7 +80,6 @@ export const gnttabTransfer = struct(24, {
   ref: u32(12),
   status: i16(16),
 });
-export type GnttabTransfer = Parsed<typeof gnttabTransfer>;
 
 // gnttab_copy: 40 bytes: two gnttab_copy_ptr of 16, then what they share
 //   0       8       10       12  16   24      26       28  32    34      36       38  40
@@ -103,7 +99,6 @@ export const gnttabCopy = struct(40, {
   flags: u16(34),
   status: i16(36),
 });
-export type GnttabCopy = Parsed<typeof gnttabCopy>;
 
 // gnttab_query_size: 16 bytes
 //   0     2   4           8               12       14  16
@@ -114,11 +109,9 @@ export const gnttabQuerySize = struct(16, {
   maxNrFrames: u32(8),
   status: i16(12),
 });
-export type GnttabQuerySize = Parsed<typeof gnttabQuerySize>;
 
 /** gnttab_set_version: 4 bytes; version is IN, and OUT the one in force afterwards. */
 export const gnttabSetVersion = struct(4, { version: u32(0) });
-export type GnttabSetVersion = Parsed<typeof gnttabSetVersion>;
 
 // gnttab_get_status_frames: 16 bytes
 //   0           4     6        8            16
@@ -129,10 +122,8 @@ export const gnttabGetStatusFrames = struct(16, {
   status: i16(6),
   frameList: u64(8),
 });
-export type GnttabGetStatusFrames = Parsed<typeof gnttabGetStatusFrames>;
 
 // gnttab_get_version: 8 bytes
 //   0     2   4         8
 //   | dom | - | version |     OUT version
 export const gnttabGetVersion = struct(8, { dom: u16(0), version: u32(4) });
-export type GnttabGetVersion = Parsed<typeof gnttabGetVersion>;

@@ -14,9 +14,6 @@ const LE = true;
 export const GRANT_PAGE_BYTES = 4096;
 /** References below this are reserved; the first two have names. */
 export const GNTTAB_NR_RESERVED_ENTRIES = 8;
-export const GNTTAB_RESERVED_CONSOLE = 0;
-export const GNTTAB_RESERVED_XENSTORE = 1;
-
 export const GRANT_ENTRY_V1_SIZE = 8;
 export const GRANT_ENTRY_V2_SIZE = 16;
 

@@ -3,7 +3,7 @@
  *
  * Source: xen: xen/include/public/sched.h.
  */
-import { type Parsed, struct, u32 } from "../bytes/struct.ts";
+import { struct, u32 } from "../bytes/struct.ts";
 
 export const SchedOp = { YIELD: 0, BLOCK: 1, SHUTDOWN: 2, POLL: 3 } as const;
 export type SchedOp = (typeof SchedOp)[keyof typeof SchedOp];
@@ -20,4 +20,3 @@ export type ShutdownReason = (typeof ShutdownReason)[keyof typeof ShutdownReason
 
 // sched_shutdown: 4 bytes
 export const schedShutdown = struct(4, { reason: u32(0) });
-export type SchedShutdown = Parsed<typeof schedShutdown>;

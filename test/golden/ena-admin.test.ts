@@ -11,7 +11,6 @@ import { describe } from "vitest";
 import {
   acqCommon,
   aqCommon,
-  aqEntry,
   createCq,
   createCqResp,
   createSq,
@@ -20,13 +19,7 @@ import {
   destroySq,
   mmioReadResp,
 } from "../../shared/ena/admin.ts";
-import {
-  basicStats,
-  customerMetrics,
-  enaSrdInfo,
-  eniStats,
-  getStats,
-} from "../../shared/ena/stats.ts";
+import { basicStats, eniStats, getStats } from "../../shared/ena/stats.ts";
 import { golden } from "./ena-golden.ts";
 
 describe("ENA admin queue, byte for byte", () => {
@@ -36,15 +29,6 @@ describe("ENA admin queue, byte for byte", () => {
     phase: 0x1,
     ctrlData: false,
     ctrlDataIndirect: true,
-  });
-  golden("ena_admin_aq_entry (first 16 bytes)", aqEntry, 16, "1f00090204030201f6e5d4c3b2a10000", {
-    commandId: 0x1f,
-    opcode: 0x9,
-    phase: 0x0,
-    ctrlData: true,
-    ctrlDataIndirect: false,
-    controlLength: 0x1020304,
-    controlAddress: 0xa1b2c3d4e5f6,
   });
   golden("ena_admin_acq_common_desc", acqCommon, 8, "de09050134127856", {
     commandId: 0x9de,
@@ -192,22 +176,4 @@ describe("ENA admin queue, byte for byte", () => {
       linklocalAllowanceExceeded: 0x80000000,
     },
   );
-  golden(
-    "ena_admin_ena_srd_info",
-    enaSrdInfo,
-    40,
-    "0500000000000000304050607080000031415161718101002425262728000000" + "6300000000000000",
-    {
-      enabled: true,
-      udpEnabled: false,
-      udpOrderingBypassEnabled: true,
-      txPkts: 0x807060504030,
-      eligibleTxPkts: 0x1817161514131,
-      rxPkts: 0x2827262524,
-      resourceUtilization: 0x63,
-    },
-  );
-  golden("ena_admin_customer_metrics", customerMetrics, 8, "3f00000000000000", {
-    reportedMetrics: 0x3f,
-  });
 });

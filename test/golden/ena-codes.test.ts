@@ -33,13 +33,7 @@ import {
 import { type Codes, nameOf, namesOf } from "../../shared/ena/names.ts";
 import { DevCtl, DevSts, Register, ResetReason } from "../../shared/ena/registers.ts";
 import { HashField, HashFunction, HashProto, HashSort } from "../../shared/ena/rss.ts";
-import {
-  CUSTOMER_METRICS_MIN_SUPPORT_MASK,
-  CUSTOMER_METRICS_SUPPORT_MASK,
-  CustomerMetric,
-  StatsScope,
-  StatsType,
-} from "../../shared/ena/stats.ts";
+import { StatsScope, StatsType } from "../../shared/ena/stats.ts";
 
 const TABLES: readonly (readonly [string, Codes, Codes])[] = [
   [
@@ -78,18 +72,6 @@ const TABLES: readonly (readonly [string, Codes, Codes])[] = [
   ],
   ["StatsType", StatsType, { BASIC: 0, EXTENDED: 1, ENI: 2, ENA_SRD: 3, CUSTOMER_METRICS: 4 }],
   ["StatsScope", StatsScope, { SPECIFIC_QUEUE: 0, ETH_TRAFFIC: 1 }],
-  [
-    "CustomerMetric",
-    CustomerMetric,
-    {
-      BW_IN_ALLOWANCE_EXCEEDED: 0,
-      BW_OUT_ALLOWANCE_EXCEEDED: 1,
-      PPS_ALLOWANCE_EXCEEDED: 2,
-      CONNTRACK_ALLOWANCE_EXCEEDED: 3,
-      LINKLOCAL_ALLOWANCE_EXCEEDED: 4,
-      CONNTRACK_ALLOWANCE_AVAILABLE: 5,
-    },
-  ],
   [
     "FeatureId",
     FeatureId,
@@ -293,12 +275,6 @@ describe("ENA constants", () => {
 
   test("ENA_ADMIN_OS_*, from ena_plat.h of kernel/fbsd and ena_com.h of kernel/linux", () => {
     expect(OsType).toEqual({ LINUX: 1, FREEBSD: 4 });
-  });
-
-  test("masks of customer metrics", () => {
-    expect([CUSTOMER_METRICS_SUPPORT_MASK, CUSTOMER_METRICS_MIN_SUPPORT_MASK]).toEqual([
-      0x3f, 0x1f,
-    ]);
   });
 
   test("a number without a name is shown", () => {

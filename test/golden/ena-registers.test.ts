@@ -16,7 +16,6 @@ import {
   mmioReadReg,
   queueCapsReg,
   ResetReason,
-  rssEntryReg,
   versionReg,
 } from "../../shared/ena/registers.ts";
 
@@ -73,13 +72,6 @@ describe("ENA registers", () => {
     expect(mmioReadReg.pack(0x8058, 0xbeef)).toBe(word);
     expect(mmioReadReg.registerOffset(word)).toBe(0x8058);
     expect(mmioReadReg.reqId(word)).toBe(0xbeef);
-  });
-
-  test("rssEntryReg", () => {
-    const word = 0xfedc1234;
-    expect(rssEntryReg.pack(0x1234, 0xfedc)).toBe(word);
-    expect(rssEntryReg.index(word)).toBe(0x1234);
-    expect(rssEntryReg.cqIdx(word)).toBe(0xfedc);
   });
 
   test("ena_eth_io_intr_reg", () => {

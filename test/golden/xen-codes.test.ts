@@ -8,7 +8,6 @@
 import { describe, expect, test } from "vitest";
 import type { Codes } from "../../shared/bytes/names.ts";
 import {
-  CTRL_GREF_READONLY,
   CtrlStatus,
   CtrlType,
   HashAlgorithm,
@@ -19,8 +18,6 @@ import { EVTCHN_2L_NR_CHANNELS, EvtchnOp, EvtchnStatus } from "../../shared/xen/
 import { EXTRA_FLAG_MORE, EXTRA_TYPE_MAX, ExtraType, GsoType } from "../../shared/xen/extra.ts";
 import {
   GNTTAB_NR_RESERVED_ENTRIES,
-  GNTTAB_RESERVED_CONSOLE,
-  GNTTAB_RESERVED_XENSTORE,
   Gntst,
   GRANT_PAGE_BYTES,
   GrantFlag,
@@ -276,14 +273,11 @@ const SINGLE: readonly (readonly [string, number, number])[] = [
   ["XENSTORE_ABS_PATH_MAX", XENSTORE_ABS_PATH_MAX, 3072],
   ["XENSTORE_REL_PATH_MAX", XENSTORE_REL_PATH_MAX, 2048],
   ["GNTTAB_NR_RESERVED_ENTRIES", GNTTAB_NR_RESERVED_ENTRIES, 8],
-  ["GNTTAB_RESERVED_CONSOLE", GNTTAB_RESERVED_CONSOLE, 0],
-  ["GNTTAB_RESERVED_XENSTORE", GNTTAB_RESERVED_XENSTORE, 1],
   ["GTF_type_mask", GTF_TYPE_MASK, 3],
   ["XEN_NETIF_NR_SLOTS_MIN", NR_SLOTS_MIN, 18],
   ["XEN_NETIF_MAX_TX_SIZE", MAX_TX_SIZE, 65535],
   ["XEN_NETIF_EXTRA_TYPE_MAX", EXTRA_TYPE_MAX, 5],
   ["XEN_NETIF_EXTRA_FLAG_MORE", EXTRA_FLAG_MORE, 1],
-  ["XEN_NETIF_CTRLF_GREF_readonly", CTRL_GREF_READONLY, 1],
   ["DOMID_FIRST_RESERVED", DOMID_FIRST_RESERVED, 0x7ff0],
   ["a page, for grants", GRANT_PAGE_BYTES, 4096],
   ["a page, for rings", RING_PAGE_BYTES, 4096],

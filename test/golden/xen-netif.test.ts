@@ -11,7 +11,6 @@ import { index32 } from "../../shared/ring/index32.ts";
 import {
   CTRL_RING_SLOTS,
   CTRL_SLOT_SIZE,
-  ctrlGref,
   ctrlRequest,
   ctrlResponse,
 } from "../../shared/xen/control.ts";
@@ -171,9 +170,4 @@ describe("the control ring", () => {
     "2211060003000000efbeadde00000000",
     { id: 0x1122, type: 6, status: 3, data: 0xdeadbeef },
   );
-  golden("xen_netif_gref", ctrlGref, 8, "8877665501000200", {
-    ref: 0x55667788,
-    flags: 1,
-    status: 2,
-  });
 });

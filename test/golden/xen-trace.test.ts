@@ -5,54 +5,16 @@ import {
   describeCtrlRequest,
   describeCtrlResponse,
   describeErrno,
-  describeExtra,
   describeGntst,
   describeGrantEntry,
   describeHypercall,
   describeRingIndexes,
-  describeRxRequest,
-  describeRxResponse,
-  describeTxRequest,
-  describeTxResponse,
   describeXsMessage,
 } from "../../cli/trace/xen.ts";
 
 const bytesOf = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, "hex"));
 
 describe("Xen in words", () => {
-  test("tx slots", () => {
-    expect(describeTxRequest(bytesOf("efcdab89ed0f0d003412feff"))).toBe(
-      "tx id=4660 gref=2309737967 size=65534 offset=4077 CSUM_BLANK|MORE_DATA|EXTRA_INFO",
-    );
-    expect(describeTxRequest(bytesOf("090000000000000001003c00"))).toBe("tx id=1 gref=9 size=60");
-    expect(describeTxResponse(bytesOf("efbefeff0000000000000000"))).toBe(
-      "tx done id=48879 DROPPED",
-    );
-    expect(describeTxResponse(bytesOf("000001000000000000000000"))).toBe("tx done id=0 NULL");
-  });
-
-  test("rx slots: bytes, the ring's own errors, a grant's", () => {
-    expect(describeRxRequest(bytesOf("0201000098badcfe"))).toBe("rx id=258 gref=4275878552");
-    expect(describeRxResponse(bytesOf("0b0abc0a1500f6ff"))).toBe(
-      "rx done id=2571 BAD_COPY_ARG offset=2748 DATA_VALIDATED|MORE_DATA|GSO_PREFIX",
-    );
-    expect(describeRxResponse(bytesOf("030000000000ea05"))).toBe("rx done id=3 bytes=1514");
-    expect(describeRxResponse(bytesOf("030000000000ffff"))).toBe("rx done id=3 ERROR");
-    expect(describeRxResponse(bytesOf("030000000000feff"))).toBe("rx done id=3 DROPPED");
-  });
-
-  test("extra info, in either slot", () => {
-    expect(describeExtra(bytesOf("0101a80502000180"))).toBe(
-      "extra GSO TCPV6 size=1448 features=0x8001 more",
-    );
-    expect(describeExtra(bytesOf("0100a8050100000000000000"))).toBe("extra GSO TCPV4 size=1448");
-    expect(describeExtra(bytesOf("03003333ff010203"))).toBe("extra MCAST_DEL 33:33:ff:01:02:03");
-    expect(describeExtra(bytesOf("04010301f4e3d2c1"))).toBe(
-      "extra HASH IPV6_TCP TOEPLITZ 0xc1d2e3f4 more",
-    );
-    expect(describeExtra(bytesOf("0900000000000000"))).toBe("extra ?9");
-  });
-
   test("control slots", () => {
     expect(describeCtrlRequest(bytesOf("221106000403020180000000d0c0b0a0"))).toBe(
       "ctrl SET_HASH_MAPPING id=4386 data=16909060,128,2695938256",
@@ -133,11 +95,6 @@ describe("Xen in words", () => {
 
   test("what is too short is said to be so", () => {
     for (const describeShort of [
-      describeTxRequest,
-      describeTxResponse,
-      describeRxRequest,
-      describeRxResponse,
-      describeExtra,
       describeCtrlRequest,
       describeCtrlResponse,
       (b: Uint8Array) => describeGrantEntry(1, b),
@@ -152,11 +109,6 @@ describe("Xen in words", () => {
     fc.assert(
       fc.property(any, fc.nat(40), fc.nat(16), (bytes, number, command) => {
         const told = [
-          describeTxRequest(bytes),
-          describeTxResponse(bytes),
-          describeRxRequest(bytes),
-          describeRxResponse(bytes),
-          describeExtra(bytes),
           describeCtrlRequest(bytes),
           describeCtrlResponse(bytes),
           describeRingIndexes(number, bytes),
