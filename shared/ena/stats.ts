@@ -59,4 +59,3 @@ export const eniStats = struct(40, {
   conntrackAllowanceExceeded: u64(24),
   linklocalAllowanceExceeded: u64(32),
 });
-export type EniStats = Parsed<typeof eniStats>;
