@@ -3,43 +3,21 @@ import { Command } from "commander";
 import { z } from "zod";
 import type { Nic } from "../frontend/nic.ts";
 import type { Logger } from "../shared/log.ts";
-import { PERSONALITIES, UNIT_PREFIX } from "../shared/wire/personality.ts";
+import { UNIT_PREFIX } from "../shared/wire/personality.ts";
 import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
 import { ExitCode, Failure } from "./common/failure.ts";
 import { createLog } from "./common/log.ts";
-import { newNic, opened } from "./common/nic.ts";
-import {
-  addCommonFlags,
-  addConnectFlag,
-  addWaitFlag,
-  CommonShape,
-  ConnectShape,
-  logOptions,
-  nicName,
-  oneOf,
-  readOptions,
-  unicastMac,
-  WaitShape,
-  whole,
-} from "./common/options.ts";
+import { addNicFlags, driverName, NicShape, newNic, opened } from "./common/nic.ts";
+import { addCommonFlags, CommonShape, logOptions, readOptions } from "./common/options.ts";
 import { Output } from "./common/output.ts";
 import { onStop, unlessStopped } from "./common/signals.ts";
-import { TAKE_OVER } from "./netmap/port-set.ts";
 import { countersLine } from "./status/text.ts";
 import { traceTap } from "./trace/trace.ts";
 
 const Shape = z.object({
   ...CommonShape,
-  driver: oneOf(...PERSONALITIES).default("ena"),
-  ...ConnectShape,
-  ...WaitShape,
-  name: nicName.optional(),
-  mac: unicastMac.optional(),
-  queues: whole(1, 128).optional(),
-  mtu: whole(128, 9216).optional(),
-  tap: z.string().optional(),
-  zeroMask: z.boolean().default(false),
-  takeOver: z.boolean().default(false),
+  ...NicShape,
+  driver: driverName.default("ena"),
   lro: z.boolean().default(true),
   llq: z.boolean().default(false),
   untrusted: z.boolean().default(false),
@@ -49,25 +27,14 @@ const Shape = z.object({
 type Options = z.infer<typeof Shape>;
 
 export function frontendCommand(): Command {
-  const command = addWaitFlag(addConnectFlag(new Command("frontend")))
-    .description("A NIC: its driver here, its ENA function or Xen vif on the device.")
-    .option("--driver <ena|xen>", "driver of the NIC (ena)")
-    .option(
-      "--name <name>",
-      "name of the NIC, one of a kind on the device (ena0 or xn0, or the next free number)",
-    )
-    .option("--mac <address>", "MAC address of the NIC (made from name and segment)")
-    .option(
-      "--queues <n>",
+  const command = addNicFlags(new Command("frontend"), {
+    driver: "driver of the NIC (ena)",
+    name: "name of the NIC, one of a kind on the device (ena0 or xn0, or the next free number)",
+    queues:
       "queue pairs, up to what the device offers (1); one thread serves all, so more are not faster",
-    )
-    .option("--mtu <bytes>", "largest packet, its Ethernet header not counted (1500)")
-    .option("--tap <interface>", "TAP interface through which the kernel uses the NIC")
-    .option(
-      "--zero-mask",
-      "do not hide what is sent from proxies on the way (less work): for loopback and TLS only",
-    )
-    .option("--take-over", TAKE_OVER)
+    tap: "TAP interface through which the kernel uses the NIC",
+  })
+    .description("A NIC: its driver here, its ENA function or Xen vif on the device.")
     .option("--no-lro", "do not merge received TCP segments")
     .option("--llq", "ENA: put transmit descriptors into device memory (low-latency queues)")
     .option(

@@ -8,11 +8,12 @@ import { shareMemory } from "../../frontend/apps/slots.ts";
 import type { NmPort } from "../../frontend/netmap/descriptor.ts";
 import { ExitCode, Failure } from "../common/failure.ts";
 import { createLog } from "../common/log.ts";
+import { NicShape } from "../common/nic.ts";
 import { addCommonFlags, CommonShape, logOptions, readOptions, whole } from "../common/options.ts";
 import { Output } from "../common/output.ts";
 import { onStop } from "../common/signals.ts";
 import { type Running, whileRunning } from "./netmap-run.ts";
-import { addNicFlags, NicShape, PortSet, portName } from "./port-set.ts";
+import { addPortFlags, PortSet, portName } from "./port-set.ts";
 
 const Shape = z.object({
   ...CommonShape,
@@ -45,7 +46,7 @@ export function bridgeCommand(): Command {
     .option("-w, --wait-link <s>", "seconds to pause between link up and start (0)")
     .option("-L, --loopback", "with one port: send back what it receives")
     .option("-T, --report-ms <ms>", "time between two reports (1000)");
-  return addCommonFlags(addNicFlags(command))
+  return addCommonFlags(addPortFlags(command))
     .addHelpText("before", EXAMPLES)
     .action(async (_flags: unknown, self: Command) => runBridge(readOptions(self, Shape)));
 }

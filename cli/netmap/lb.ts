@@ -11,11 +11,12 @@ import type { NmPort } from "../../frontend/netmap/descriptor.ts";
 import { statsOf } from "../capture/output.ts";
 import { ExitCode, Failure, messageOf } from "../common/failure.ts";
 import { createLog } from "../common/log.ts";
+import { NicShape } from "../common/nic.ts";
 import { addCommonFlags, CommonShape, logOptions, readOptions, whole } from "../common/options.ts";
 import { Output } from "../common/output.ts";
 import { onStop } from "../common/signals.ts";
 import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
-import { addNicFlags, NicShape, PortSet, portName } from "./port-set.ts";
+import { addPortFlags, PortSet, portName } from "./port-set.ts";
 
 const Shape = z.object({
   ...CommonShape,
@@ -47,7 +48,7 @@ export function lbCommand(): Command {
       "module to run for each pipe; workerData has the pipe's end (a counter of packets)",
     )
     .option("--worker", "run the distribution in a worker thread, too");
-  return addCommonFlags(addNicFlags(command))
+  return addCommonFlags(addPortFlags(command))
     .addHelpText("before", EXAMPLES)
     .action(async (_flags: unknown, self: Command) => runLb(readOptions(self, Shape)));
 }

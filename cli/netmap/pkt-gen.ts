@@ -11,6 +11,7 @@ import type { NmPort } from "../../frontend/netmap/descriptor.ts";
 import { formatMac, macFromName, parseMac } from "../../shared/net/ethernet.ts";
 import { ExitCode, Failure, messageOf } from "../common/failure.ts";
 import { createLog } from "../common/log.ts";
+import { NicShape } from "../common/nic.ts";
 import {
   addCommonFlags,
   amount,
@@ -23,7 +24,7 @@ import {
 import { Output } from "../common/output.ts";
 import { onStop } from "../common/signals.ts";
 import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
-import { addNicFlags, NicShape, PortSet, portName } from "./port-set.ts";
+import { addPortFlags, PortSet, portName } from "./port-set.ts";
 
 const MODES = ["rx", "tx", "ping", "pong", "txseq", "rxseq"] as const;
 const LEAST_FRAME = 60;
@@ -187,7 +188,7 @@ export function pktGenCommand(): Command {
     .option("-B, --framing", "count preamble, checksum and gap of each frame as bits, too");
   for (const [flag] of REFUSED) command.addOption(new Option(flag).hideHelp());
   command.addOption(new Option("-4", "IPv4, as in any case").hideHelp());
-  return addCommonFlags(addNicFlags(command))
+  return addCommonFlags(addPortFlags(command))
     .addHelpText("before", EXAMPLES)
     .action(async (_flags: unknown, self: Command) => {
       for (const [flag, why] of REFUSED) {

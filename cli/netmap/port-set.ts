@@ -15,31 +15,9 @@ import type { Nic } from "../../frontend/nic.ts";
 import type { Logger } from "../../shared/log.ts";
 import { PERSONALITIES, type Personality, UNIT_PREFIX } from "../../shared/wire/personality.ts";
 import { ExitCode, Failure, messageOf } from "../common/failure.ts";
-import { newNic, opened } from "../common/nic.ts";
-import {
-  addConnectFlag,
-  addWaitFlag,
-  ConnectShape,
-  nicName,
-  oneOf,
-  unicastMac,
-  WaitShape,
-  whole,
-} from "../common/options.ts";
+import { addNicFlags, type NicShape, newNic, opened } from "../common/nic.ts";
 import { type Stop, unlessStopped } from "../common/signals.ts";
 
-export const NicShape = {
-  ...ConnectShape,
-  ...WaitShape,
-  driver: oneOf(...PERSONALITIES).optional(),
-  name: nicName.optional(),
-  mac: unicastMac.optional(),
-  queues: whole(1, 128).optional(),
-  mtu: whole(128, 9216).optional(),
-  tap: z.string().optional(),
-  zeroMask: z.boolean().default(false),
-  takeOver: z.boolean().default(false),
-};
 type NicFlags = z.infer<z.ZodObject<typeof NicShape>>;
 
 /**
@@ -56,30 +34,13 @@ export const portName = z.string().transform((text, context) => {
 });
 
 /** The flags of NicShape. */
-export function addNicFlags(command: Command): Command {
-  return addWaitFlag(addConnectFlag(command))
-    .option("--driver <ena|xen>", "driver of a NIC whose name begins with neither ena nor xn")
-    .option(
-      "--name <name>",
-      "name of the NIC on the device (that of the port, or the next free number)",
-    )
-    .option("--mac <address>", "MAC address of the NIC (made from name and segment)")
-    .option("--queues <n>", "ring pairs of the NIC (as many as the port names and -p need)")
-    .option("--mtu <bytes>", "largest packet, its Ethernet header not counted (1500)")
-    .option(
-      "--tap <interface>",
-      "TAP interface through which the kernel uses the rings that are not opened here",
-    )
-    .option(
-      "--zero-mask",
-      "do not hide what is sent from proxies on the way (less work): for loopback and TLS only",
-    )
-    .option("--take-over", TAKE_OVER);
-}
-
-/** What --take-over changes, in every command that has it. */
-export const TAKE_OVER =
-  "take the name even from a NIC that is alive; that NIC waits until the name is free";
+export const addPortFlags = (command: Command): Command =>
+  addNicFlags(command, {
+    driver: "driver of a NIC whose name begins with neither ena nor xn",
+    name: "name of the NIC on the device (that of the port, or the next free number)",
+    queues: "ring pairs of the NIC (as many as the port names and -p need)",
+    tap: "TAP interface through which the kernel uses the rings that are not opened here",
+  });
 
 const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 

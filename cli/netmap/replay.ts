@@ -9,29 +9,14 @@ import { totalOf, totalText } from "../../frontend/apps/report.ts";
 import type { Nic } from "../../frontend/nic.ts";
 import { CaptureFileReader } from "../../shared/capture/read.ts";
 import { printable } from "../../shared/pcapng/text.ts";
-import { PERSONALITIES } from "../../shared/wire/personality.ts";
 import { statsOf } from "../capture/output.ts";
 import { ExitCode, Failure, messageOf } from "../common/failure.ts";
 import { createLog } from "../common/log.ts";
-import { newNic, opened } from "../common/nic.ts";
-import {
-  addCommonFlags,
-  addConnectFlag,
-  addWaitFlag,
-  CommonShape,
-  ConnectShape,
-  logOptions,
-  nicName,
-  oneOf,
-  readOptions,
-  unicastMac,
-  WaitShape,
-  whole,
-} from "../common/options.ts";
+import { addNicFlags, driverName, NicShape, newNic, opened } from "../common/nic.ts";
+import { addCommonFlags, CommonShape, logOptions, readOptions, whole } from "../common/options.ts";
 import { Output } from "../common/output.ts";
 import { onStop, type Stop, unlessStopped } from "../common/signals.ts";
 import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
-import { TAKE_OVER } from "./port-set.ts";
 
 const STDIN = "-";
 const MAX_COUNT = 999_999_999;
@@ -42,14 +27,8 @@ const IFNAME = "replay0";
 
 const Shape = z.object({
   ...CommonShape,
-  ...ConnectShape,
-  ...WaitShape,
-  driver: oneOf(...PERSONALITIES).default("ena"),
-  name: nicName.optional(),
-  mac: unicastMac.optional(),
-  mtu: whole(128, 9216).optional(),
-  zeroMask: z.boolean().default(false),
-  takeOver: z.boolean().default(false),
+  ...NicShape,
+  driver: driverName.default("ena"),
   loop: whole(0, MAX_COUNT).default(1),
   rate: whole(0, MAX_COUNT).default(0),
   preserveTiming: z.boolean().default(false),
@@ -61,24 +40,13 @@ const Shape = z.object({
 type Options = z.infer<typeof Shape>;
 
 export function replayCommand(): Command {
-  const command = addWaitFlag(addConnectFlag(new Command("replay")))
+  const command = addNicFlags(new Command("replay"), {
+    driver: "driver of the NIC (ena)",
+    name: `name of the NIC, one of a kind on the device (${IFNAME}, or the next free number)`,
+    mac: "MAC address of the NIC (made from name and segment); frames keep theirs",
+  })
     .description("Sends the Ethernet frames of a pcap or pcapng file through a NIC.")
     .argument("<file>", "pcap or pcapng, of any size; - for standard input")
-    .option("--driver <ena|xen>", "driver of the NIC (ena)")
-    .option(
-      "--name <name>",
-      `name of the NIC, one of a kind on the device (${IFNAME}, or the next free number)`,
-    )
-    .option(
-      "--mac <address>",
-      "MAC address of the NIC (made from name and segment); frames keep theirs",
-    )
-    .option("--mtu <bytes>", "largest packet, its Ethernet header not counted (1500)")
-    .option("--take-over", TAKE_OVER)
-    .option(
-      "--zero-mask",
-      "do not hide what is sent from proxies on the way (less work): for loopback and TLS only",
-    )
     .option(
       "-i, --interface <name...>",
       "send the frames of this interface of the file, by name or number; may be repeated (all, each frame once)",
