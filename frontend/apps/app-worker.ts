@@ -1,10 +1,10 @@
-/** The worker of runInWorker: attaches to the rings, runs the loop, tells its result. */
+/** The worker of runInWorker: attaches to the rings, runs the loop, reports its result. */
 import { parentPort, workerData } from "node:worker_threads";
 import { WorkerPort } from "../netmap/shared-port.ts";
 import { type AppPort, Control, Counts } from "./app.ts";
 import { runApp, type WorkerWork } from "./run.ts";
 
-/** Blocks instead of waiting for a promise: nobody else wants this thread. */
+/** Blocks in place of waiting for a promise, because this thread has no other work. */
 class BlockingPort extends WorkerPort implements AppPort {
   override async poll(events: number, timeoutMs: number): Promise<number> {
     return this.pollSync(events, timeoutMs);

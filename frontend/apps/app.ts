@@ -1,6 +1,6 @@
 /**
- * What every netmap application here stands on, in whichever thread it runs: its ports, the
- * counters that others read while it works, and the word that ends it.
+ * The base of every netmap application here, in any thread: its ports, its counters, which other
+ * threads read while it works, and the word that stops it.
  *
  *   thread of the command                     thread of the application (the same, or a worker)
  *   Counts  ◄──────────── shared memory ───────────  adds
@@ -27,12 +27,12 @@ const BEGAN = 6;
 const ENDED = 7;
 const COUNTS = 8;
 
-/** What pkt-gen prints while nothing was measured. */
+/** The value that pkt-gen prints while nothing is measured. */
 export const NO_SPACE_SEEN = 99_999;
 
 /**
- * Counters of one loop, in shared memory. The loop adds, anybody reads; only minSpace is put back
- * by its reader, once a report. Numbers are whole and below 2^53.
+ * Counters of one loop, in shared memory. The loop adds, and any thread may read. Only minSpace is
+ * reset by its reader, once for each report. Numbers are integers below 2^53.
  */
 export class Counts {
   readonly buffer: SharedArrayBuffer;
@@ -50,15 +50,15 @@ export class Counts {
   get bytes(): number {
     return this.#n[BYTES]!;
   }
-  /** Turns of the loop that moved something. */
+  /** Turns of the loop that moved packets. */
   get events(): number {
     return this.#n[EVENTS]!;
   }
-  /** Packets that there was no room for. */
+  /** Packets dropped for want of room. */
   get drops(): number {
     return this.#n[DROPS]!;
   }
-  /** Times that a port said Poll.ERR: its device was away, or is being reset. */
+  /** Polls that returned Poll.ERR: the device was away or in a reset. */
   get errors(): number {
     return this.#n[ERRORS]!;
   }
@@ -83,11 +83,11 @@ export class Counts {
   addError(): void {
     this.#n[ERRORS]! += 1;
   }
-  /** Least slots of a ring that were free. */
+  /** Smallest number of free slots of a ring. */
   sawSpace(slots: number): void {
     if (slots < this.#n[MIN_SPACE]!) this.#n[MIN_SPACE] = slots;
   }
-  /** Gives the least since the last call. */
+  /** Returns the smallest number since the last call, and resets it. */
   takeMinSpace(): number {
     const least = this.#n[MIN_SPACE]!;
     this.#n[MIN_SPACE] = NO_SPACE_SEEN;
@@ -96,7 +96,7 @@ export class Counts {
   begin(): void {
     this.#n[BEGAN] = clockMs();
   }
-  /** `idleMs`: how long nothing had happened when the end was noticed. */
+  /** `idleMs`: time without any packet before the end was noticed. */
   end(idleMs = 0): void {
     this.#n[ENDED] = clockMs() - idleMs;
   }
@@ -112,7 +112,7 @@ export class Control {
   readonly #mayBlock: boolean;
   readonly #sleepers = new Set<() => void>();
 
-  /** `mayBlock`: the thread has nothing else to do while it sleeps, as in a worker. */
+  /** `mayBlock`: the thread may block while it sleeps, as in a worker. */
   constructor(buffer = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT), mayBlock = false) {
     this.buffer = buffer;
     this.#stop = new Int32Array(buffer);
@@ -148,12 +148,12 @@ export class Control {
   }
 }
 
-/** How long a loop waits for a port before it looks whether it was stopped. */
+/** Time (ms) that a loop waits for a port before it checks whether it was stopped. */
 export const LOOK_MS = 250;
-/** While a port is in error its device is away or being reset: netmap's rings stay open. */
+/** Pause (ms) while a port is in error: its device is away or in a reset, and the rings stay open. */
 const AWAY_MS = 20;
 
-/** Waits for `events` as a loop does that outlives resets. 0: not now, look at `control`. */
+/** Waits for `events` and survives resets of the device. Returns 0 when the caller must check `control`. */
 export async function waitFor(
   port: AppPort,
   events: number,
@@ -168,7 +168,7 @@ export async function waitFor(
   return found & ~Poll.ERR;
 }
 
-/** Resolves once all that was handed over is sent, or the application is stopped. */
+/** Resolves when all filled slots are sent, or the application is stopped. */
 export async function drain(ports: readonly AppPort[], control: Control): Promise<void> {
   for (const port of ports) {
     const rings = port.txRings();

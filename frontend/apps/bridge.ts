@@ -1,11 +1,11 @@
 /**
- * bridge: what one port receives the other sends, both ways. After netmap's program of that name.
+ * bridge: each port sends the packets that the other receives. After netmap's program of that name.
  *
  *   a.rx [head, tail) ── buffers change places ──► b.tx [head, ...) ── txsync
  *   a.tx ◄────────────── the same the other way ── b.rx
  *
  * Ports of one memory region swap buffers and copy nothing: two NICs, or a NIC and its own host
- * rings. A full transmit ring stops the way that leads to it, and nothing else. One loop a way.
+ * rings. A full transmit ring stops only the direction that leads to it. Each direction has a loop.
  */
 import { Poll } from "../netmap/flags.ts";
 import type { NetmapRing } from "../netmap/ring.ts";
@@ -13,9 +13,9 @@ import { type AppPort, type Control, type Counts, drain, waitFor } from "./app.t
 import { copySlot, packetSlots, shareMemory, swapSlot } from "./slots.ts";
 
 export interface BridgeConfig {
-  /** Packets moved before the other way has its turn. */
+  /** Packets moved before the other direction has its turn. */
   readonly burst: number;
-  /** Copies also where buffers could be swapped. */
+  /** Copies even where buffers could be swapped. */
   readonly copy: boolean;
 }
 
@@ -27,7 +27,7 @@ export async function bridge(
   control: Control,
 ): Promise<void> {
   const ways = [forward(new Way(a, b, config, counts[0]), counts[0], control)];
-  // A port with itself is a mirror, and has one way.
+  // A port bridged to itself is a mirror with a single direction.
   if (a !== b) ways.push(forward(new Way(b, a, config, counts[1]), counts[1], control));
   await Promise.all(ways);
   await drain([a, b], control);
@@ -38,7 +38,7 @@ async function forward(way: Way, counts: Counts, control: Control): Promise<void
   while (!control.isStopped) {
     if ((await waitFor(way.from, Poll.IN, counts, control)) === 0) continue;
     if (way.move() > 0) way.to.txsync();
-    // Frames are left although the burst was not: there is no room for them.
+    // Frames are left although the burst is not used up: the other port has no room.
     if (way.isBlocked) await waitFor(way.to, Poll.OUT, counts, control);
   }
   counts.end();
@@ -65,7 +65,7 @@ class Way {
     this.#tx = to.txRings();
   }
 
-  /** Goes through both lists of rings at once, as far as either lasts. Returns packets moved. */
+  /** Walks through both lists of rings together, until one ends. Returns the packets moved. */
   move(): number {
     let moved = 0;
     let out = 0;
@@ -108,7 +108,7 @@ class Way {
       packets++;
     }
     if (packets === 0) {
-      // Room for a part of a packet is none: whoever waits for room waits for more.
+      // Room for part of a packet does not help: wait for room for all of it.
       if (frames > 0) tx.cur = tx.tail;
       return 0;
     }

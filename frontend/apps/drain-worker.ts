@@ -1,4 +1,4 @@
-/** The least application in a worker: gives back what it receives, until its port is closed. */
+/** The smallest application in a worker: it releases all received slots until its port is closed. */
 import { workerData } from "node:worker_threads";
 import { nmAttach } from "../netmap/descriptor.ts";
 import { Poll } from "../netmap/flags.ts";

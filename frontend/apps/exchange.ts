@@ -1,6 +1,6 @@
 /**
- * Two of these, each on the interface of its own NIC, find each other, measure the round trip and
- * exchange frames that the receiver can check to the last byte. `ringwire demo` runs two.
+ * A traffic test between two interfaces. Two peers find each other, measure the round trip, and
+ * exchange frames that the receiver checks to the last byte. `ringwire demo` runs two of them.
  *
  *   CALL   broadcast until the peer is heard
  *   PING, PONG   one after the other, before the data
@@ -29,25 +29,25 @@ const SIZES = [60, 60, 128, 256, 594, 1024, 1514, 1514] as const;
  */
 const WINDOW = 96;
 const BURST = 64;
-/** The first of them find cold code; the median does not. */
+/** Number of PINGs. The first ones run cold code, which does not change the median. */
 const PINGS = 300;
 const CALL_MS = 50;
 
-/** Counted here, frame by frame. Frames of DATA unless said otherwise. */
+/** Counters of this end. They count frames of DATA, unless the comment says otherwise. */
 export interface ExchangeReport {
   sent: number;
   sentBytes: number;
   acknowledged: number;
   received: number;
   receivedBytes: number;
-  /** Received with the right bytes, and a number not seen before. */
+  /** Received frames with correct bytes and a new number. */
   verified: number;
   corrupt: number;
   duplicate: number;
-  /** Numbers skipped, and those of them that came after all. */
+  /** Numbers that were skipped, and those of them that arrived later. */
   missing: number;
   late: number;
-  /** Microseconds, sorted: one number for each PING. */
+  /** Round trips in microseconds, sorted: one for each PING. */
   roundTripUs: number[];
 }
 
@@ -117,7 +117,7 @@ export class Exchange {
     this.#sending = false;
   }
 
-  /** Adds a frame to the batch at hand, as far as there are mbufs. */
+  /** Adds a frame to the current batch, if there is an mbuf. */
   #add(kind: number, seq: number, length: number): void {
     const m = this.#pool.get();
     if (m === undefined) return;
@@ -137,7 +137,7 @@ export class Exchange {
     this.#batch.push(m);
   }
 
-  /** Sends the batch at hand. Returns how many frames the driver accepted; the others are made again. */
+  /** Sends the current batch. Returns the number of frames that the driver accepted. The rest is made again. */
   #sendBatch(): number {
     const batch = this.#batch;
     if (batch.length === 0) return 0;
@@ -153,7 +153,7 @@ export class Exchange {
     this.#sendBatch();
   }
 
-  /** Sends what window and ring allow, a burst at a time so that arrivals get their turn. */
+  /** Sends as much as window and ring allow, in bursts, so that arrivals get their turn. */
   #pump(): void {
     const r = this.report;
     const room = this.#sending ? WINDOW - (r.sent - r.acknowledged) : 0;
@@ -222,14 +222,14 @@ export class Exchange {
     r.verified++;
   }
 
-  /** A burst came in, or there is room again: sends what that allows and asks for. */
+  /** Called after a received burst, or when there is room again. Sends data or an acknowledgement. */
   #answer(): void {
     this.#pump();
     if (this.#ackSent !== this.#expected) this.#send(Kind.ACK, 0, 60);
     this.#judgeQuiet();
   }
 
-  /** Until the round trip is known: nobody heard us yet, or a PING or its answer was lost. */
+  /** Repeats CALL or PING until the round trip is known, because a frame may have been lost. */
   #call(): void {
     const { length } = this.report.roundTripUs;
     this.#send(Kind.CALL, 0, 60);
@@ -237,7 +237,7 @@ export class Exchange {
     this.#pongsAtCall = length;
   }
 
-  /** The first frame tells the peer's address; an answer to it lets the peer know ours. */
+  /** The first frame carries the peer's address. The answer carries the address of this end. */
   #meet(): void {
     this.#peer.set(this.#bytes.subarray(6, 12));
     this.#send(Kind.CALL, 0, 60);
@@ -246,7 +246,7 @@ export class Exchange {
 
   #pong(us: number): void {
     const { roundTripUs } = this.report;
-    // A PING that was taken for lost may be answered all the same.
+    // A PING that counted as lost may still be answered.
     if (roundTripUs.length === this.#pings) return;
     roundTripUs.push(us);
     if (roundTripUs.length < this.#pings) {

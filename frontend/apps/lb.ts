@@ -1,10 +1,10 @@
 /**
- * lb: shares the frames of a port out to pipes, all frames of a flow to the same one, both ways of
- * a connection too. After netmap's program of that name.
+ * lb: distributes the frames of a port to pipes. All frames of a flow go to the same pipe, and so do
+ * both directions of a connection. After netmap's program of that name.
  *
  *   input.rx ── hash of addresses and ports ──► pipe k: buffers change places ── txsync ──► its reader
  *
- * A pipe whose reader is slow fills up and loses its own frames, counted; nobody waits for it.
+ * A pipe with a slow reader fills up. Its frames are dropped and counted, and no other pipe waits.
  */
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import { Frame } from "../../shared/net/frame.ts";
@@ -16,7 +16,7 @@ import { Fragments } from "./lb/fragments.ts";
 import { copySlot, packetSlots, shareMemory, swapSlot } from "./slots.ts";
 
 export interface LbConfig {
-  /** Packets taken from a ring between two syncs. */
+  /** Most packets taken from a ring between two syncs. */
   readonly burst: number;
 }
 
@@ -62,7 +62,7 @@ class Splitter {
     return this.#outputs[hash % this.#outputs.length]!;
   }
 
-  /** Fragments wait for the first of their datagram. */
+  /** Fragments that wait for the first fragment of their datagram. */
   get isWaiting(): boolean {
     return this.#fragments.heldCount > 0;
   }
@@ -77,7 +77,7 @@ class Splitter {
     let packets = 0;
     let bytes = 0;
     while (left > 0 && packets < burst) {
-      // A packet without its end is one of a sender who broke off.
+      // The sender stopped in the middle of this packet.
       const slots = packetSlots(ring, slot, left) || left;
       bytes += this.#gather(ring, slot, slots);
       this.#flow.look(this.#frame);
@@ -121,7 +121,7 @@ class Splitter {
     return next;
   }
 
-  /** Makes the frame of a packet; returns its bytes. */
+  /** Joins the slots of a packet. Returns the bytes of the frame. */
   #gather(ring: NetmapRing, first: number, slots: number): number {
     const frame = this.#frame;
     frame.reset();
@@ -201,7 +201,7 @@ class Output {
   }
 
   flush(): void {
-    // Also with nothing new: slots that the reader gave back come to us by a sync.
+    // Sync even without new packets: only a sync returns the slots that the reader released.
     this.#pipe.txsync();
     if (this.#packets > 0) this.#counts.add(this.#packets, this.#bytes);
     this.#packets = 0;

@@ -4,7 +4,7 @@
  *
  *   tx, txseq     wait for room ─► fill slots from head on ─► head, cur forward ─► next poll sends
  *   rx, rxseq     wait for frames ─► look at slots [head, tail) ─► head, cur to tail
- *   ping          one frame a time, the clock's time in it ─► its echo: so long it took
+ *   ping          one frame at a time, with a time stamp ─► its echo gives the round trip
  *   pong          swap the buffer into a transmit slot, swap its addresses
  *
  * One call of `pktGen` is one loop over the rings of one port. It runs where the port was opened,
@@ -22,7 +22,7 @@ import type { SequenceReport } from "./pkt-gen/sequence.ts";
 
 export type PktGenMode = "tx" | "rx" | "ping" | "pong" | "txseq" | "rxseq";
 
-/** Crosses to a worker as it is. */
+/** Can be passed to a worker. */
 export interface PktGenConfig extends FrameOptions {
   readonly mode: PktGenMode;
   /** Packets, or round trips; 0 for no end. */
@@ -35,13 +35,13 @@ export interface PktGenConfig extends FrameOptions {
   readonly frags: number;
   /** Bytes of a slot that is not its packet's last; 0: an equal share. */
   readonly fragBytes: number;
-  /** Frames of a capture file, to be sent instead of our own. */
+  /** Frames of a capture file, sent in place of generated ones. */
   readonly captured: readonly Uint8Array[];
-  /** Sends what the buffers hold. */
+  /** Sends the buffers without writing them. */
   readonly rubbish: boolean;
   /** Shows each packet on stderr. */
   readonly dump: boolean;
-  /** A receiver ends when nothing came for a second, once something did. */
+  /** A receiver ends after a second without packets, once it has received one. */
   readonly endWhenIdle: boolean;
 }
 

@@ -23,11 +23,11 @@ export interface ReplaySource {
   next(): CapturedPacket | undefined;
   more(): Promise<boolean>;
   rewind(): Promise<void>;
-  /** At the end: the byte where what is cut off begins; undefined when the file is whole. */
+  /** At the end: the offset at which a truncated file was cut; undefined for a whole file. */
   readonly cutAt: number | undefined;
 }
 
-/** A gap of the file that is told when it is kept: a clock that was set looks like one of years. */
+/** A gap (ms) that is reported when it is kept. A clock that was set looks like a gap of years. */
 const TOLD_GAP_MS = 60_000;
 
 export interface ReplayConfig {
@@ -38,18 +38,18 @@ export interface ReplayConfig {
   /** Keeps the gaps of the file. */
   readonly preserveTiming: boolean;
   readonly sendTruncated: boolean;
-  /** Names or numbers of the file's interfaces whose frames are sent; none: of all. */
+  /** Names or numbers of the interfaces whose frames are sent. Empty: all interfaces. */
   readonly interfaces: readonly string[];
 }
 
 export interface ReplayHooks {
-  /** Hears about the first packet of each reason. */
+  /** Called for the first packet of each reason. */
   warn(sentence: string): void;
   /** Milliseconds of a monotonic clock; the process's own when not given. */
   readonly now?: () => number;
 }
 
-/** Resolves when all passes are through, or the file turns out to be damaged, or when stopped. */
+/** Resolves after all passes, or when the file is damaged, or when stopped. */
 export async function replay(
   source: ReplaySource,
   ifnet: Ifnet,
@@ -79,11 +79,11 @@ export async function replay(
         break;
       }
       result.passes++;
-      // Nothing again and again would have no end and no use.
+      // Repeating a file without frames would never end.
       if (loops === 0 && counts.packets === before) break;
     }
   } catch (error) {
-    // A damaged file, or one that can't be read on, is a result. The rest is a bug of ours.
+    // A damaged or unreadable file is a result. Any other error is a fault of this program.
     if (!(error instanceof CaptureFormatError || isSystemError(error))) throw error;
     result.broken = error.message;
   } finally {
@@ -94,7 +94,7 @@ export async function replay(
   return result;
 }
 
-/** The file from where it stands to its end, or until stopped. */
+/** Sends the rest of the file, or until stopped. */
 async function pass(
   source: ReplaySource,
   timetable: Timetable | undefined,

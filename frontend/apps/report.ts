@@ -1,5 +1,5 @@
 /**
- * What pkt-gen says, in its own words.
+ * The report lines of pkt-gen, in the format of the original.
  *
  *   907.878 Kpps (908.789 Kpkts 435.781 Mbps in 1001003 usec) 16.00 avg_batch 99999 min_space
  *   Sent 1000 packets 60000 bytes 2 events 60 bytes each in 1.00 seconds.
@@ -12,7 +12,7 @@ import type { DelayReport } from "./pkt-gen/histogram.ts";
 
 /** Preamble, checksum and gap of a frame on a wire, in bits: 4 + 20 bytes. */
 const FRAMING_BITS = 24 * 8;
-/** Reports that the averages of -A look back on. */
+/** Number of reports in the averages of -A. */
 const WINDOW = 40;
 const UNITS = ["", "K", "M", "G", "T"] as const;
 
@@ -21,7 +21,7 @@ export interface ReportStyle {
   readonly plain: boolean;
   /** -A: mean and deviation over the last reports. */
   readonly averages: boolean;
-  /** -B: bits of framing count. */
+  /** -B: rates include the bits of framing. */
   readonly framing: boolean;
 }
 
@@ -54,7 +54,7 @@ export interface Total {
   readonly packetsPerSecond: number;
   readonly bitsPerSecond: number;
   readonly averageBatch: number;
-  /** Frames that there was no room for, and times that a port was in error. */
+  /** Frames dropped for want of room, and polls with an error. */
   readonly drops: number;
   readonly errors: number;
 }
@@ -73,7 +73,7 @@ export class Reporter {
     this.#style = style;
   }
 
-  /** Since the last call. */
+  /** Differences since the last call. */
   rate(): Rate {
     const now = clockMs();
     const usec = Math.max(1, Math.round((now - this.#at) * 1000));
@@ -125,7 +125,7 @@ export class Reporter {
   }
 }
 
-/** The whole run: all loops together, as long as the longest took. */
+/** The whole run: the sums of all loops, and the time of the longest. */
 export function totalOf(counts: readonly Counts[]): Total {
   const sum = (of: (c: Counts) => number): number => counts.reduce((n, c) => n + of(c), 0);
   const seconds = Math.max(0, ...counts.map((c) => c.ms)) / 1000;
@@ -159,7 +159,7 @@ export function totalText(verb: string, total: Total, { plain }: ReportStyle): s
   ];
 }
 
-/** ping: the original's lines, and quantiles, which it has not. */
+/** ping: the lines of the original, and quantiles, which the original does not print. */
 export function delayText(report: DelayReport): string[] {
   const { count, octaves } = report;
   if (count === 0) return ["RTT over 0 packets."];

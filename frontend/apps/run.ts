@@ -14,7 +14,7 @@ export type AppWork =
   | { readonly app: "pkt-gen"; readonly config: PktGenConfig }
   | { readonly app: "lb"; readonly config: LbConfig };
 
-/** What a worker is given. */
+/** The data that a worker receives. */
 export interface WorkerWork {
   readonly work: AppWork;
   readonly handles: readonly PortHandle[];
@@ -56,7 +56,7 @@ export async function runInWorker(
   const { promise, resolve, reject } = Promise.withResolvers<PktGenResult>();
   worker.on("message", resolve);
   worker.on("error", reject);
-  // Behind its message; without one it was ended from outside.
+  // It exits after its message. Without a message it was terminated from outside.
   worker.on("exit", (code) => reject(new Error(`the ${work.app} thread ended with ${code}`)));
   return await promise;
 }

@@ -14,10 +14,10 @@ export function packetSlots(ring: NetmapRing, first: number, available: number):
   return 0;
 }
 
-/** Ports of one region: a buffer moves by its index. */
+/** True for ports of one region, between which a buffer moves by its index. */
 export const shareMemory = (a: AppPort, b: AppPort): boolean => a.place.region === b.place.region;
 
-/** Zero copy: the two slots change buffers. */
+/** Zero copy: swaps the buffers of the two slots. */
 export function swapSlot(rx: NetmapRing, from: number, tx: NetmapRing, to: number): void {
   const spare = tx.bufIdx(to);
   const flags = rx.slotFlags(from);
@@ -26,7 +26,7 @@ export function swapSlot(rx: NetmapRing, from: number, tx: NetmapRing, to: numbe
   rx.setSlotFlags(from, flags | Ns.BUF_CHANGED);
 }
 
-/** Between regions: the bytes are copied. They must fit: see `fits`. */
+/** Between regions: copies the bytes. They must fit: see `fits`. */
 export function copySlot(
   source: AppPort,
   rx: NetmapRing,

@@ -33,7 +33,7 @@ export const AdminStatus = {
   SUCCESS: 0,
   RESOURCE_ALLOCATION_FAILURE: 1,
   BAD_OPCODE: 2,
-  /** The one status that lets a driver go on without an optional feature. */
+  /** The only status after which a driver continues without an optional feature. */
   UNSUPPORTED_OPCODE: 3,
   MALFORMED_REQUEST: 4,
   ILLEGAL_PARAMETER: 5,
@@ -71,12 +71,12 @@ const aqHeader = {
   opcode: AQ_OPCODE,
   phase: bits(AQ_FLAGS, 0, 1),
   ctrlData: flag(AQ_FLAGS, 1),
-  /** Drivers set this for RSS and yet give the address of the data itself: treat it as direct. */
+  /** Drivers set this for RSS although they give the address of the data itself: treat it as direct. */
   ctrlDataIndirect: flag(AQ_FLAGS, 2),
 } as const;
 export const aqCommon = struct(4, aqHeader);
 
-/** Gives a written command its id and phase, leaving everything else: the last act before posting. */
+/** Writes id and phase into a command and leaves all other bytes. The last step before posting. */
 export function stampCommand(view: DataView, at: number, commandId: number, phase: number): void {
   aqHeader.commandId.set(view, at, commandId);
   aqHeader.phase.set(view, at, phase);
@@ -156,7 +156,7 @@ export type DestroySq = Parsed<typeof destroySq>;
 export const createCq = struct(20, {
   ...aqHeader,
   interruptMode: flag(u8(4), 5),
-  /** 2 for tx and 4 for rx, whatever the header's remark says (4, 8). */
+  /** 2 for tx and 4 for rx. The comment in the C header (4, 8) is wrong. */
   entrySizeWords: bits(u8(5), 0, 5),
   cqDepth: u16(6),
   msixVector: u32(8),

@@ -1,5 +1,5 @@
 /**
- * The asynchronous event notification queue: what a device tells unasked.
+ * The asynchronous event notification queue: events that a device reports without a request.
  *
  * Source: amzn-drivers: kernel/fbsd/ena/ena-com/ena_defs/ena_admin_defs.h,
  * structs ena_admin_aenq_*. An entry has 64 bytes; a NOTIFICATION with syndrome

@@ -46,7 +46,7 @@ export const Capability = {
 } as const;
 export type Capability = (typeof Capability)[keyof typeof Capability];
 
-/** `select` of a GET. Drivers leave it 0 and mean the current value. */
+/** `select` of a GET. Drivers leave it 0, which means the current value. */
 export const FeatureSelect = { CURRENT: 1, DEFAULT: 3 } as const;
 export type FeatureSelect = (typeof FeatureSelect)[keyof typeof FeatureSelect];
 
@@ -76,7 +76,7 @@ export const deviceAttributes = struct(36, {
   capabilities: u32(12),
   physAddrWidthBits: u32(16),
   virtAddrWidthBits: u32(20),
-  /** Network byte order, as it stands in a frame. */
+  /** Network byte order, as in a frame. */
   macAddr: raw(24, MAC_ADDRESS_SIZE),
   flowSteeringMaxEntries: u16(30),
   maxMtu: u32(32),
@@ -115,7 +115,7 @@ export const maxQueuesExt = struct(44, {
   maxRxSqDepth: u32(28),
   maxRxCqDepth: u32(32),
   maxTxHeaderSize: u32(36),
-  /** The meta descriptor counts. */
+  /** The number includes the meta descriptor. */
   maxPerPacketTxDescs: u16(40),
   maxPerPacketRxDescs: u16(42),
 });
@@ -123,7 +123,7 @@ export const maxQueuesExt = struct(44, {
 // ena_admin_ena_hw_hints: 32 bytes, sixteen u16
 //   0           2          4            6                   8       10          12     14     16  32
 //   | mmio read | watchdog | missing tx | missing tx thresh | admin | netdev wd | tx sgl | rx sgl | - |
-/** A timeout hint that means never; 0 means the driver's own default. */
+/** Timeout hint for "never". The hint 0 selects the driver's own default. */
 export const HW_HINTS_NO_TIMEOUT = 0xffff;
 export const hwHints = struct(32, {
   mmioReadTimeoutMs: u16(0),

@@ -1,5 +1,5 @@
 /**
- * The host information page: a driver says who it is, and what it can take.
+ * The host information page: a driver's identity and its supported features.
  *
  * Source: amzn-drivers: kernel/fbsd/ena/ena-com/ena_defs/ena_admin_defs.h,
  * struct ena_admin_host_info; operating systems: kernel/fbsd/ena/ena-com/ena_plat.h

@@ -1,9 +1,9 @@
 /**
- * Receive descriptors: the empty buffers a driver posts, and what the device
- * says about each buffer it filled.
+ * Receive descriptors: the empty buffers that a driver posts, and the device's
+ * completion for each buffer that it has filled.
  *
  * Source: amzn-drivers: kernel/fbsd/ena/ena-com/ena_defs/ena_eth_io_defs.h.
- * Conventions are in io.ts, through which everybody imports this.
+ * Conventions are in io.ts, which exports this file.
  */
 import { type Bit, bit } from "../bytes/bits.ts";
 
@@ -35,7 +35,7 @@ export const RX_LENGTH_ZERO_MEANS = 0x1_0000;
 
 /** An rx descriptor: an empty buffer for the device to fill. */
 export const rxDesc = {
-  /** In bytes, the zero already turned into 64 KiB. */
+  /** In bytes. A stored 0 is returned as 65536. */
   length: (v: DataView, at: number): number =>
     v.getUint16(at + RX_LENGTH, LE) || RX_LENGTH_ZERO_MEANS,
   ctrl: (v: DataView, at: number): number => v.getUint8(at + RX_CTRL),
@@ -114,7 +114,7 @@ export const rxCdesc = {
   firstOf: (status: number): Bit => bit(status, RXC_FIRST_BIT),
   lastOf: (status: number): Bit => bit(status, RXC_LAST_BIT),
   bufferOf: (status: number): Bit => bit(status, RXC_BUFFER_BIT),
-  /** Non-zero is malformed, to drivers of a device with Capability.CDESC_MBZ. */
+  /** With Capability.CDESC_MBZ, drivers treat a non-zero value as malformed. */
   mbzOf: (status: number): number => status & RXC_MBZ_MASK,
 
   phase: (v: DataView, at: number): Bit => bit(statusAt(v, at), RXC_PHASE_BIT),
@@ -126,7 +126,7 @@ export const rxCdesc = {
   subQid: (v: DataView, at: number): number => v.getUint16(at + RXC_SUB_QID, LE),
   offset: (v: DataView, at: number): number => v.getUint8(at + RXC_OFFSET),
 
-  /** The status word without phase, first and last: what the parser found out about a packet. */
+  /** The status word without phase, first and last: the parser's results for a packet. */
   packVerdict: (
     l3Proto: number,
     l4Proto: number,

@@ -1,9 +1,9 @@
 /**
- * Transmit descriptors: what a driver posts for each buffer of a packet, and
- * what the device answers once for the packet.
+ * Transmit descriptors: one for each buffer of a packet, posted by the driver,
+ * and the device's one completion for the packet.
  *
  * Source: amzn-drivers: kernel/fbsd/ena/ena-com/ena_defs/ena_eth_io_defs.h.
- * Conventions are in io.ts, through which everybody imports this.
+ * Conventions are in io.ts, which exports this file.
  */
 import { type Bit, bit } from "../bytes/bits.ts";
 
@@ -185,7 +185,7 @@ const META_L4_HDR_WORDS_SHIFT = 16;
 const META_MSS_LO_SHIFT = 22;
 const META_MSS_LO_BITS = 10;
 const META_MSS_LO_MASK = 0x3ff;
-/** What a driver sets in every meta descriptor. */
+/** The bits that drivers set in every meta descriptor. */
 const META_ALWAYS =
   ((1 << META_EXT_VALID_BIT) |
     (1 << META_ETH_META_TYPE_BIT) |
@@ -262,7 +262,7 @@ export const txCdesc = {
   status: (v: DataView, at: number): number => v.getUint8(at + TXC_STATUS),
   flags: (v: DataView, at: number): number => v.getUint8(at + TXC_FLAGS),
   phase: (v: DataView, at: number): Bit => bit(v.getUint8(at + TXC_FLAGS), 0),
-  /** Non-zero is malformed, to drivers of a device with Capability.CDESC_MBZ. */
+  /** With Capability.CDESC_MBZ, drivers treat a non-zero value as malformed. */
   mbz: (v: DataView, at: number): number => v.getUint8(at + TXC_FLAGS) >>> 6,
   subQid: (v: DataView, at: number): number => v.getUint16(at + TXC_SUB_QID, LE),
   sqHeadIdx: (v: DataView, at: number): number => v.getUint16(at + TXC_SQ_HEAD, LE),

@@ -1,14 +1,14 @@
 /**
- * IO descriptors and registers: all that moves once a queue is up.
+ * IO descriptors and registers: the structures that the data path uses.
  *
  * Source: amzn-drivers: kernel/fbsd/ena/ena-com/ena_defs/ena_eth_io_defs.h.
  * Everything is little-endian. These run for every packet: one function per
  * field over (view, at), writers that take numbers, no objects. `at` is always
  * the descriptor's first byte. Bits come as 0 or 1, so that they can be passed on.
  *
- * A word read once can be picked apart without reading it again: the `...Of`
- * functions take the word, the others read it first. What the other side can
- * change is read once, checked, then used.
+ * The `...Of` functions accept a word that was read before; the others read it
+ * from memory. The other side can change the memory at any time, so a word is
+ * read once, checked, then used.
  */
 import { type Bit, bit } from "../bytes/bits.ts";
 

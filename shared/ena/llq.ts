@@ -1,6 +1,6 @@
 /**
- * Low latency queues: the feature that negotiates them, and where things lie in
- * BAR 2 once it is agreed.
+ * Low latency queues: the feature that negotiates them, and the layout of their
+ * entries in BAR 2.
  *
  * Source: amzn-drivers: kernel/fbsd/ena/ena-com/ena_defs/ena_admin_defs.h,
  * struct ena_admin_feature_llq_desc; placement follows ena_eth_com.c.
@@ -60,18 +60,18 @@ export type LlqFeature = Parsed<typeof llqFeature>;
 //   | desc  | desc  | desc | ... zeroes |      further entries, stride MULTIPLE
 const DESC_SIZE = 16;
 
-/** What `LlqEntrySize` stands for in bytes, 0 for a value that names no size. */
+/** Bytes of an `LlqEntrySize`; 0 for a value without a size. */
 export function llqEntryBytes(size: number): number {
   if (size === LlqEntrySize.SIZE_128B) return 128;
   if (size === LlqEntrySize.SIZE_192B) return 192;
   return size === LlqEntrySize.SIZE_256B ? 256 : 0;
 }
 
-/** Where the entry that the running `tail` names begins; `depth` is a power of two, in entries. */
+/** Offset of the entry at the free-running index `tail`; `depth` is a power of two, in entries. */
 export const llqEntryAt = (base: number, tail: number, depth: number, entryBytes: number): number =>
   base + (tail & (depth - 1)) * entryBytes;
 
-/** Where the header begins inside a packet's first entry. */
+/** Offset of the header inside a packet's first entry. */
 export const llqHeaderAt = (descsBeforeHeader: number): number => descsBeforeHeader * DESC_SIZE;
 
 /** The longest header that fits behind the descriptors of a packet's first entry. */

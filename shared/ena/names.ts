@@ -1,2 +1,2 @@
-/** Numbers to names: the tables are ENA's, the looking up is everybody's. */
+/** Looks up the names of ENA's numbers. */
 export { type Codes, nameOf, namesOf } from "../bytes/names.ts";

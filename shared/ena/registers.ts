@@ -45,7 +45,7 @@ export const Register = {
 } as const;
 export type Register = (typeof Register)[keyof typeof Register];
 
-/** What a read answers when it failed; so no register may legitimately hold it. */
+/** Result of a failed read. No register may hold this value otherwise. */
 export const REGISTER_READ_FAILED = 0xffff_ffff;
 /** INTR_MASK: the only two values that drivers write. */
 export const INTR_MASK_ALL = 1;
@@ -70,7 +70,7 @@ export const controllerVersionReg = {
   major: (r: number): number => (r >>> 16) & 0xff,
   minor: (r: number): number => (r >>> 8) & 0xff,
   subminor: (r: number): number => r & 0xff,
-  /** What drivers compare with their minimum: everything but the implementation. */
+  /** The version without the implementation. Drivers compare it with their minimum. */
   comparable: (r: number): number => r & 0xff_ffff,
 } as const;
 
@@ -115,8 +115,8 @@ export type DevCtl = (typeof DevCtl)[keyof typeof DevCtl];
 
 /**
  * DEV_CTL: | 31:28 reason, low half | 27:24 reason, high half | 3:0 bits of DevCtl |
- * The high half means something only to devices with Capability.EXTENDED_RESET_REASONS;
- * for others `packReset` says GENERIC in place of a reason that needs it.
+ * Only devices with Capability.EXTENDED_RESET_REASONS read the high half. For other devices
+ * `packReset` writes GENERIC in place of a reason that needs it.
  */
 export const devCtlReg = {
   packReset: (reason: number, extendedReasons: boolean): number => {
@@ -147,7 +147,7 @@ export const mmioReadReg = {
   reqId: (r: number): number => r & 0xffff,
 } as const;
 
-/** Why a driver resets its device; travels in DEV_CTL. */
+/** The reason for which a driver resets its device. DEV_CTL carries it. */
 export const ResetReason = {
   NORMAL: 0,
   KEEP_ALIVE_TO: 1,

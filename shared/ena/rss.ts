@@ -29,7 +29,7 @@ export const rssHashFunction = struct(12, {
 //   0           4   8         48
 //   | key parts | - | key[10] |     key parts counts 32-bit words
 export const RSS_KEY_PARTS = 10;
-/** Where the key begins, for those who want its 40 bytes and not its words. */
+/** Offset of the key, for callers that use its 40 bytes and not its words. */
 export const RSS_KEY_OFFSET = 8;
 export const RSS_KEY_SIZE = RSS_KEY_PARTS * 4;
 export const rssHashKey = struct(RSS_KEY_OFFSET + RSS_KEY_SIZE, {
@@ -78,6 +78,6 @@ export const rssIndTable = struct(16, {
 // ena_admin_rss_ind_table_entry: 4 bytes
 //   0        2   4
 //   | cq idx | - |
-/** Drivers write the index of the rx submission queue here, whatever the field is called. */
+/** Drivers write the index of the rx submission queue here, although the field is named cq idx. */
 export const RSS_IND_ENTRY_SIZE = 4;
 export const rssIndEntry = struct(RSS_IND_ENTRY_SIZE, { cqIdx: u16(0) });

@@ -1,5 +1,5 @@
 /**
- * The control ring: hashing and its table, asked for by the frontend.
+ * The control ring: the frontend's requests for hashing and its table.
  *
  * Source: xen: xen/include/public/io/netif.h, structs xen_netif_ctrl_*.
  * A slot has 16 bytes, a response uses 12 of them; `ctrlResponse` owns all 16.

@@ -1,12 +1,12 @@
 /**
  * event_channel_op: its numbers and argument structures.
  *
- * Source: xen: xen/include/public/event_channel.h. OUT marks what the hypervisor
- * fills in; it does so with `patch`, so that the guest's own words stay.
+ * Source: xen: xen/include/public/event_channel.h. OUT marks the fields that the
+ * hypervisor writes. It uses `patch`, so that the guest's own words stay.
  */
 import { struct, u16, u32 } from "../bytes/struct.ts";
 
-/** Ports of a domain in the 2-level ABI of 64-bit guests; port 0 is never given out. */
+/** Ports of a domain in the 2-level ABI of 64-bit guests. Port 0 is never allocated. */
 export const EVTCHN_2L_NR_CHANNELS = 4096;
 /** Ports of a domain in the FIFO ABI. */
 export const EVTCHN_FIFO_NR_CHANNELS = 1 << 17;

@@ -17,7 +17,7 @@ import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "./netif.ts";
 
 const LE = true;
 
-/** Bytes that mean something, in either ring. */
+/** Bytes in use, in either ring. */
 export const EXTRA_SIZE = 8;
 
 export const ExtraType = {
@@ -29,13 +29,13 @@ export const ExtraType = {
   HASH: 4,
 } as const;
 export type ExtraType = (typeof ExtraType)[keyof typeof ExtraType];
-/** The first number that is no type. */
+/** The first number that is not a type. */
 export const EXTRA_TYPE_MAX = 5;
 
 /** In `flags`: another extra info slot follows. */
 export const EXTRA_FLAG_MORE = 1 << 0;
 
-/** Type of a GSO body: what the packet is cut into. */
+/** Type of a GSO body: the protocol of the segments. */
 export const GsoType = { NONE: 0, TCPV4: 1, TCPV6: 2 } as const;
 export type GsoType = (typeof GsoType)[keyof typeof GsoType];
 

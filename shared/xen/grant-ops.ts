@@ -1,11 +1,11 @@
 /**
  * grant_table_op: its numbers and argument structures.
  *
- * Source: xen: xen/include/public/grant_table.h. OUT marks what the hypervisor
- * fills in; it does so with `patch`, so that the guest's own words stay: an
+ * Source: xen: xen/include/public/grant_table.h. OUT marks the fields that the
+ * hypervisor writes. It uses `patch`, so that the guest's own words stay: an
  * address of a 64-bit kernel reads as Infinity (shared/bytes/u64.ts) and could
- * not be written back. A call carries one structure or several behind each
- * other, each with its own status.
+ * not be written back. A call carries one or more structures in a row, each with
+ * its own status.
  */
 import { i16, struct, u16, u32, u64 } from "../bytes/struct.ts";
 
@@ -35,7 +35,7 @@ export const GntMap = {
   CONTAINS_PTE: 1 << 4,
 } as const;
 
-/** Flags of COPY: which side is a reference; a side without is a frame of the caller. */
+/** Flags of COPY: they mark a side as a reference. Without its flag a side is a frame of the caller. */
 export const GntCopy = { SOURCE_GREF: 1 << 0, DEST_GREF: 1 << 1 } as const;
 
 // gnttab_map_grant_ref: 32 bytes
@@ -81,7 +81,7 @@ export const gnttabTransfer = struct(24, {
   status: i16(16),
 });
 
-// gnttab_copy: 40 bytes: two gnttab_copy_ptr of 16, then what they share
+// gnttab_copy: 40 bytes: two gnttab_copy_ptr of 16, then their common fields
 //   0       8       10       12  16   24      26       28  32    34      36       38  40
 //   | union | domid | offset | - | union | domid | offset | - | len | flags | status | - |
 //     source                       dest                                       OUT status

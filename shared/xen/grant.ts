@@ -66,7 +66,7 @@ export type Gntst = (typeof Gntst)[keyof typeof Gntst];
 const FLAGS = 0;
 const DOMID = 2;
 
-/** What entries of both versions share; `at` is the entry's first byte. */
+/** The fields that entries of both versions share; `at` is the entry's first byte. */
 export const grantEntry = {
   flags: (v: DataView, at: number): number => v.getUint16(at + FLAGS, LE),
   domid: (v: DataView, at: number): number => v.getUint16(at + DOMID, LE),
@@ -109,10 +109,10 @@ export const grantEntryV2 = {
   domid: grantEntry.domid,
   /** Infinity when the number does not fit a double exactly. */
   frame: (v: DataView, at: number): number => getU64(v, at + V2_FRAME),
-  /** Count only with GrantFlag.SUB_PAGE. */
+  /** Valid only with GrantFlag.SUB_PAGE. */
   pageOff: (v: DataView, at: number): number => v.getUint16(at + V2_PAGE_OFF, LE),
   length: (v: DataView, at: number): number => v.getUint16(at + V2_LENGTH, LE),
-  /** Count only with GrantType.TRANSITIVE. */
+  /** Valid only with GrantType.TRANSITIVE. */
   transDomid: (v: DataView, at: number): number => v.getUint16(at + V2_TRANS_DOMID, LE),
   gref: (v: DataView, at: number): number => v.getUint32(at + V2_GREF, LE),
 

@@ -1,11 +1,11 @@
 /**
- * Numbers that every hypercall shares: which one, its errors, and domain ids.
+ * Numbers that all hypercalls share: the calls, their errors, and domain ids.
  *
  * Source: xen: xen/include/public/xen.h, xen/include/public/errno.h.
  * The argument structures are in grant-ops.ts, event-channel.ts and sched.ts.
  */
 
-/** Those that a paravirtual NIC needs; all others are ENOSYS here. */
+/** The hypercalls that a paravirtual NIC needs. All others return ENOSYS here. */
 export const Hypercall = { GRANT_TABLE_OP: 20, SCHED_OP: 29, EVENT_CHANNEL_OP: 32 } as const;
 export type Hypercall = (typeof Hypercall)[keyof typeof Hypercall];
 
@@ -63,7 +63,7 @@ export type XenErrno = (typeof XenErrno)[keyof typeof XenErrno];
 
 /** Domain ids that name no guest. A guest's own id is below FIRST_RESERVED. */
 export const Domid = {
-  /** Whoever makes the call; the same number as FIRST_RESERVED. */
+  /** The caller itself. It is the same number as FIRST_RESERVED. */
   SELF: 0x7ff0,
   IO: 0x7ff1,
   XEN: 0x7ff2,

@@ -6,9 +6,9 @@
  * field over (view, at), writers that take numbers, no objects. `at` is always
  * the slot's first byte.
  *
- * Every writer owns its whole slot, padding included: a request and its
- * response share the bytes, and what nobody wrote would carry old content to
- * the other domain.
+ * Every writer fills its whole slot, padding included. A request and its
+ * response share the bytes, so an unwritten byte would carry old content to the
+ * other domain.
  */
 import { ringSlots } from "./ring.ts";
 
@@ -19,9 +19,9 @@ export const RX_SLOT_SIZE = 8;
 export const TX_RING_SLOTS = ringSlots(TX_SLOT_SIZE);
 export const RX_RING_SLOTS = ringSlots(RX_SLOT_SIZE);
 
-/** Slots of one packet that every backend takes: data slots, extra info not counted. */
+/** Slots of one packet that every backend accepts: data slots, without extra info. */
 export const NR_SLOTS_MIN = 18;
-/** The longest packet a first tx slot can state. */
+/** Bytes of the longest packet that a first tx slot can announce. */
 export const MAX_TX_SIZE = 0xffff;
 
 /** Flags of a tx request. Bits 0 and 1 mean the opposite on receive. */

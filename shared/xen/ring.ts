@@ -6,8 +6,8 @@
  *   0          4           8          12          16         64                4096
  *   | req_prod | req_event | rsp_prod | rsp_event | padding  | slot 0 | slot 1 ...
  *
- * What may be done with the indexes is arithmetic and lies in ../ring/index32.ts.
- * An index read here is the peer's word: it is read once, checked there, then used.
+ * The arithmetic of indexes is in ../ring/index32.ts. The peer writes its indexes at
+ * any time, so an index is read once here, checked there, then used.
  */
 import { zero } from "../bytes/struct.ts";
 import { type Index32, index32, slotOf } from "../ring/index32.ts";
@@ -15,14 +15,14 @@ import { type Index32, index32, slotOf } from "../ring/index32.ts";
 const LE = true;
 
 export const RING_PAGE_BYTES = 4096;
-/** Where the slots begin. */
+/** Offset of the first slot. */
 export const RING_HEADER_SIZE = 64;
 
 /** Offsets of the header's words: each is written on its own. */
 export const RingWord = { REQ_PROD: 0, REQ_EVENT: 4, RSP_PROD: 8, RSP_EVENT: 12 } as const;
 export type RingWord = (typeof RingWord)[keyof typeof RingWord];
 
-/** Slots that fit a page behind the header, rounded down to a power of two: masking needs one. */
+/** Slots that fit in a page behind the header, rounded down to a power of two, as masking needs. */
 export const ringSlots = (slotBytes: number): number =>
   1 << (31 - Math.clz32(Math.floor((RING_PAGE_BYTES - RING_HEADER_SIZE) / slotBytes)));
 
@@ -46,9 +46,9 @@ export const sring = {
     v.setUint32(at + RingWord.RSP_EVENT, index, LE),
 
   /**
-   * An empty ring, SHARED_RING_INIT: the frontend does this once, before it grants the page. Each
-   * end asks to be woken by the very first message. Header and slots: the page may have held
-   * something else.
+   * Initialises an empty ring, as SHARED_RING_INIT does. The frontend calls it once, before it grants
+   * the page. Each end asks for an event at the first message. It clears the header and all slots,
+   * because the page may have held other data.
    */
   init(v: DataView, at: number): void {
     zero(v, at, RING_PAGE_BYTES);
@@ -57,6 +57,6 @@ export const sring = {
   },
 } as const;
 
-/** Where the slot that `index` names begins, counted from the page's first byte. */
+/** Offset in the page of the slot at `index`. */
 export const slotOffset = (index: Index32, slotBytes: number, size: number): number =>
   RING_HEADER_SIZE + slotOf(index, size) * slotBytes;

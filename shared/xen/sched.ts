@@ -1,5 +1,5 @@
 /**
- * sched_op, as far as a guest's NIC needs it: to suspend.
+ * sched_op: the part that a guest's NIC needs to suspend.
  *
  * Source: xen: xen/include/public/sched.h.
  */

@@ -25,7 +25,7 @@ export type XenbusState = (typeof XenbusState)[keyof typeof XenbusState];
 
 const STATES: readonly number[] = Object.values(XenbusState);
 
-/** The state a `state` key holds; UNKNOWN for none, as when the peer's domain died, and for junk. */
+/** Parses a `state` key. UNKNOWN for a missing key, as after the peer's death, and for an invalid one. */
 export function xenbusStateOf(value: string | undefined): XenbusState {
   if (value === undefined || !/^\d$/.test(value)) return XenbusState.UNKNOWN;
   const state = Number(value);
@@ -35,7 +35,7 @@ export function xenbusStateOf(value: string | undefined): XenbusState {
 /** The domain of every backend. */
 export const BACKEND_DOMID = 0;
 
-/** Keys of both ends' directories, as they are spelt. */
+/** Keys of both ends' directories. */
 export const VifKey = {
   // Both.
   STATE: "state",
@@ -72,7 +72,7 @@ export const VifKey = {
   RATE: "rate",
   HOTPLUG_STATUS: "hotplug-status",
   CARRIER: "carrier",
-  // The backend's: what it offers.
+  // The backend's: the features that it offers.
   FEATURE_RX_COPY: "feature-rx-copy",
   FEATURE_RX_FLIP: "feature-rx-flip",
   FEATURE_SPLIT_EVENT_CHANNELS: "feature-split-event-channels",

@@ -1,5 +1,5 @@
 /**
- * xenstore's wire messages, and which paths and errors they may name.
+ * xenstore's wire messages, and the paths and errors that are valid in them.
  *
  * Source: xen: xen/include/public/io/xs_wire.h, docs/misc/xenstore.txt.
  *
@@ -7,17 +7,17 @@
  *   | type | req id | tx id | len | payload, len bytes: strings that each end with a NUL,
  *                                   values without one
  *
- * Text is latin1 here: xenstore carries octets, and so each of them survives.
- * Nothing here throws on a peer's bytes.
+ * Text is latin1 here, because xenstore carries octets, and latin1 keeps each of
+ * them. No function here throws on a peer's bytes.
  */
 import { viewOf } from "../bytes/words.ts";
 
 const LE = true;
 
 export const XS_HEADER_SIZE = 16;
-/** A longer payload is the end of the connection, in either direction. */
+/** Bytes of the longest payload. A longer one ends the connection, in either direction. */
 export const XENSTORE_PAYLOAD_MAX = 4096;
-/** Longer paths are only answered with EINVAL. */
+/** Bytes of the longest path. A longer one is answered with EINVAL. */
 export const XENSTORE_ABS_PATH_MAX = 3072;
 export const XENSTORE_REL_PATH_MAX = 2048;
 
@@ -53,7 +53,7 @@ export const XsType = {
 } as const;
 export type XsType = (typeof XsType)[keyof typeof XsType];
 
-/** What an ERROR may say: these names, in this order, and no others. */
+/** The error names that an ERROR may carry, in the order of the protocol. */
 export const XS_ERRORS = [
   "EINVAL",
   "EACCES",
@@ -98,7 +98,7 @@ export const xsHeader = {
   },
 } as const;
 
-/** A message taken apart. `payload` is a view into the bytes it came from. */
+/** A parsed message. `payload` is a view into the bytes of the message. */
 export interface XsMessage {
   readonly type: number;
   readonly reqId: number;
@@ -106,7 +106,7 @@ export interface XsMessage {
   readonly payload: Uint8Array;
 }
 
-/** Why these bytes are not exactly one message, or undefined when they are. */
+/** The reason why these bytes are not exactly one message; undefined when they are. */
 export function xsMalformed(bytes: Uint8Array): string | undefined {
   if (bytes.length < XS_HEADER_SIZE) return `${bytes.length} bytes are no message header`;
   const len = xsHeader.len(viewOf(bytes), 0);
@@ -115,7 +115,7 @@ export function xsMalformed(bytes: Uint8Array): string | undefined {
   return held === len ? undefined : `${held} bytes of payload, the header says ${len}`;
 }
 
-/** undefined for what `xsMalformed` explains. */
+/** Parses one message. Undefined for bytes that `xsMalformed` explains. */
 export function parseXsMessage(bytes: Uint8Array): XsMessage | undefined {
   if (xsMalformed(bytes) !== undefined) return undefined;
   const view = viewOf(bytes);
@@ -127,7 +127,7 @@ export function parseXsMessage(bytes: Uint8Array): XsMessage | undefined {
   };
 }
 
-/** A message of its own memory. Throws RangeError on a payload no peer would take: our own fault. */
+/** Makes a message in new memory. Throws RangeError for a payload that is too long: a fault of this program. */
 export function xsMessage(
   type: XsType,
   reqId: number,
@@ -182,19 +182,20 @@ export function splitXsPayload(
 const PATH_CHARACTERS = /^[-/_@0-9A-Za-z]+$/;
 const DOMAIN_PREFIX = /^\/local\/domain\/\d{1,5}\//;
 
-/** Where relative paths of a domain begin, and what GET_DOMAIN_PATH answers. */
+/** The home directory of a domain: base of its relative paths, and the answer to GET_DOMAIN_PATH. */
 export const domainPath = (domid: number): string => `/local/domain/${domid}`;
 
-/** "@introduceDomain", "@releaseDomain": watched, never stored. */
+/** Whether a path is a special event: "@introduceDomain", "@releaseDomain". These are watched, never stored. */
 export const isSpecialPath = (path: string): boolean => path.startsWith("@");
 
-/** The path as stored: relative ones begin at the domain's own directory. Does not check it. */
+/** The absolute form of a path: a relative one begins at the domain's own directory. It is not checked. */
 export const absolutePath = (path: string, domid: number): string =>
   path.startsWith("/") || isSpecialPath(path) ? path : `${domainPath(domid)}/${path}`;
 
 /**
- * Whether an absolute path may name a node: characters, single slashes, none at the end but of the
- * root, lengths. What is behind the domain's own directory counts as relative, however it was said.
+ * Whether an absolute path may name a node. It checks the characters, that slashes are single and
+ * not at the end (except "/"), and the lengths. A path below the domain's own directory has the limit
+ * of a relative path, in whichever form it was given.
  */
 export function isValidPath(path: string): boolean {
   if (!path.startsWith("/") || path.length > XENSTORE_ABS_PATH_MAX) return false;
