@@ -122,7 +122,7 @@ export class Connection implements RingSource {
     if (owner.checkWindows) {
       this.#mirrors = new MirrorCheck(
         (address, length, space) => this.#end.memory.ask(address, length, space),
-        () => this.#nic?.guest?.sharedRings() ?? this.#windows(),
+        () => this.#nic?.sharedRings?.() ?? this.#windows(),
         (where) => this.#windowDiverged(where),
       );
     }

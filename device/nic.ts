@@ -56,11 +56,10 @@ export type GuestPosts = "event" | "grant_use" | "hypercall_reply" | "xenstore";
  * What a paravirtual guest asks of its hypervisor. A NIC model without it refuses these.
  * `hypercall` is answered with `hypercall_reply`, at once or later.
  */
-export interface GuestCalls
-  extends Pick<DeviceSink, "grant" | "endGrant" | "hypercall" | "event" | "xenstore"> {
-  /** The rings that the guest shares with the model now, as its grants let them be read. */
-  sharedRings(): readonly Mirror[];
-}
+export type GuestCalls = Pick<
+  DeviceSink,
+  "grant" | "endGrant" | "hypercall" | "event" | "xenstore"
+>;
 
 /** What a driver asks of a PCI function. A NIC model without it refuses these. */
 export interface PciCalls {
@@ -77,6 +76,8 @@ export interface PciCalls {
 export interface Nic {
   readonly pci?: PciCalls;
   readonly guest?: GuestCalls;
+  /** Memory that driver and model share now, as a read finds it. Without it: every window. */
+  sharedRings?(): readonly Mirror[];
   /** A window is about to go away. */
   windowRemoved(address: number, length: number): void;
   /**

@@ -22,6 +22,8 @@ export interface VifStore {
   writeBack(key: string, value: string): void;
   /** Writes the error to the place where administrators look for it. */
   writeError(text: string): void;
+  /** The vif is closed and not online: its directory goes. */
+  remove(): void;
 }
 
 /** The vif that the state machine controls. */
@@ -32,8 +34,6 @@ export interface VifDevice {
   setRate(rate: { bytes: number; usec: number } | undefined): void;
   /** The vif is unusable until the frontend starts again. Called once, with the reason. */
   failed(code: string, text: string): void;
-  /** Called when the vif is closed and not online: the device may be removed. */
-  gone(): void;
 }
 
 const S = XenbusState;
@@ -108,7 +108,7 @@ export class XenbusBackend {
     }
     if (wanted !== undefined) this.#goTo(wanted);
     const over = state === S.CLOSED || state === S.UNKNOWN;
-    if (over && this.#store.back(VifKey.ONLINE) !== "1") this.#device.gone();
+    if (over && this.#store.back(VifKey.ONLINE) !== "1") this.#store.remove();
   }
 
   /** `rate` was written. It applies at once when connected, else from the next connect on. */

@@ -52,7 +52,7 @@ class Stage implements VifStore, VifDevice {
   failed(code: string): void {
     this.did.push(`failed ${code}`);
   }
-  gone(): void {
+  remove(): void {
     this.did.push("gone");
   }
 

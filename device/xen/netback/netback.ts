@@ -24,6 +24,7 @@ import { GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
 import type { Mirror } from "../../dma/mirror-check.ts";
 import { DropReason, type Port, type PortOffloads, type SwitchPort } from "../../switch/port.ts";
 import { Turn, type TurnOwner } from "../../turn.ts";
+import type { VifDevice } from "../xenbus-backend.ts";
 import { Attachment } from "./attachment.ts";
 import type { NetbackConfig, NetbackContext, Rate } from "./config.ts";
 import { MulticastList } from "./multicast.ts";
@@ -39,7 +40,7 @@ const MAX_TIMER_MS = 60_000;
 const NO_QUEUES: readonly TxQueue[] = [];
 const NO_OFFLOADS: PortOffloads = { csum: false, tso4: false, tso6: false };
 
-export class Netback implements Port, TurnOwner, Vif {
+export class Netback implements Port, TurnOwner, Vif, VifDevice {
   readonly name: string;
   readonly kind = "xen";
   readonly context: NetbackContext;
@@ -118,6 +119,10 @@ export class Netback implements Port, TurnOwner, Vif {
   /** Releases every pin, mapping and channel. What waited is abandoned. Harmless when repeated. */
   disconnect(): void {
     this.#release();
+  }
+
+  failed(code: string, text: string): void {
+    this.context.host.fault(FaultSeverity.DEVICE, code, text);
   }
 
   /** `disconnect`, and the port leaves the switch. */

@@ -1,0 +1,108 @@
+/** A guest as its hypervisor knows it: a domain, its grant table, and the calls in both directions. */
+import { viewOf } from "../../shared/bytes/words.ts";
+import type { XenStatus } from "../../shared/status/device-status.ts";
+import type { Received } from "../../shared/wire/catalogue.ts";
+import {
+  FaultSeverity,
+  GRANT_RECORD_BYTES,
+  type WireError,
+} from "../../shared/wire/transactions.ts";
+import {
+  END_GRANT_RECORD_SIZE,
+  GRANT_USE_RECORD_SIZE,
+  grantUseRecord,
+} from "../../shared/xen/grant.ts";
+import { XenErrno } from "../../shared/xen/hypercall.ts";
+import type { GuestCalls, GuestHost } from "../nic.ts";
+import { GrantTable } from "./grant-table.ts";
+import type { Domain, XenMachine } from "./machine.ts";
+import { shutdownPath } from "./toolstack.ts";
+
+export class GuestDomain implements Domain, GuestCalls {
+  readonly domid: number;
+  readonly grants: GrantTable;
+  readonly #machine: XenMachine;
+  readonly #host: GuestHost;
+  readonly #useRecord = new Uint8Array(GRANT_USE_RECORD_SIZE);
+  readonly #useView = new DataView(this.#useRecord.buffer);
+  #suspended: (() => void) | undefined;
+  #released = false;
+
+  /** Introduces itself to the machine. */
+  constructor(machine: XenMachine, host: GuestHost) {
+    this.#machine = machine;
+    this.#host = host;
+    this.domid = machine.newDomid();
+    this.grants = new GrantTable({
+      domid: this.domid,
+      // One record at a time: a use that outlasts a batch is rare.
+      use: (reference, readers, writers) => {
+        grantUseRecord.write(this.#useView, 0, reference, readers, writers);
+        host.post("grant_use", { records: this.#useRecord });
+      },
+    });
+    machine.introduce(this);
+  }
+
+  // What the machine tells the guest.
+
+  upcall(port: number): void {
+    this.#host.post("event", { port });
+  }
+  deliver(message: Uint8Array): void {
+    this.#host.post("xenstore", { bytes: message });
+  }
+  room(): boolean {
+    return !this.#host.backlogged;
+  }
+  cut(reason: WireError): void {
+    this.#host.fault(FaultSeverity.DEVICE, reason.code, reason.message);
+  }
+  suspended(): number {
+    const done = this.#suspended;
+    if (done === undefined) return XenErrno.EINVAL;
+    this.#suspended = undefined;
+    done();
+    return 0;
+  }
+
+  // What the guest asks.
+
+  grant({ version, records }: Received<"grant">): void {
+    const count = records.length / GRANT_RECORD_BYTES[version];
+    this.grants.grant(version, viewOf(records), 0, count);
+  }
+  endGrant({ records }: Received<"end_grant">): void {
+    this.grants.endGrant(viewOf(records), 0, records.length / END_GRANT_RECORD_SIZE);
+  }
+  hypercall({ tag, number, command, bytes }: Received<"hypercall">): void {
+    const result = this.#machine.hypercalls.dispatch(this.domid, number, command, bytes);
+    this.#host.post("hypercall_reply", { tag, ...result });
+  }
+  event({ port }: Received<"event">): void {
+    this.#machine.events.send(this.domid, port);
+  }
+  xenstore({ bytes }: Received<"xenstore">): void {
+    this.#machine.xenstore.request(this.domid, bytes);
+  }
+
+  /** Asks the guest to suspend. Calls `done` when it has. */
+  suspend(done: () => void): void {
+    this.#suspended = done;
+    this.#machine.store.write(shutdownPath(this.domid), "suspend");
+    this.#machine.settle();
+  }
+
+  /** The domain ends: its ports, watches, transactions and grants with it. */
+  release(): void {
+    this.#released = true;
+    this.#machine.release(this);
+  }
+
+  /** What the domain has taken of the machine; nothing when it is released. */
+  use(): Pick<XenStatus, "store" | "events"> {
+    if (this.#released) return {};
+    const { xenstore, events } = this.#machine;
+    return { store: xenstore.use(this.domid), events: events.use(this.domid) };
+  }
+}
