@@ -384,7 +384,7 @@ export class DeviceEnd implements GuestHost {
 
   /** The guest's grants as its transactions told them. */
   get grants(): GrantTable {
-    return (this.nic as Nic & { readonly grants: GrantTable }).grants;
+    return (this.nic.guest as unknown as { readonly grants: GrantTable }).grants;
   }
 
   get guest() {
