@@ -45,7 +45,7 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
   readonly #frame = new Frame();
   readonly #segmenter = new Segmenter();
   readonly #sink = { segment: (frame: Frame): void => this.#keep(frame) };
-  /** The rings of the driver bound it. */
+  /** Without a limit: no more of it is in use than the driver's rings hold. */
   readonly #pool = new MbufPool(CLUSTER_BYTES, Number.POSITIVE_INFINITY);
   /** Callers of `send`, in order: the first of them waits for room. */
   readonly #senders = new AsyncLock();
@@ -74,7 +74,7 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
     return reader.promise;
   }
 
-  /** A loop was left. Frames that come are kept for the next one. */
+  /** Called when a loop is left. Frames that come are kept for the next loop. */
   return(): Promise<Read> {
     return Promise.resolve(END);
   }

@@ -96,7 +96,19 @@ const READER_FRAMES = 1024;
 /** A link that does not come up within this is left as it is. */
 const LINK_UP_MS = 5000;
 
-/** Connects, attaches the driver, brings the interface up. Rejects with SessionError or TapError. */
+/**
+ * Connects to a device, attaches the driver and brings the interface up. Resolves when the link is
+ * up, or after a while with the link as it is, or with the TAP down. Rejects with a SessionError,
+ * whose message is a sentence for a person, or with a TapError.
+ *
+ * @example A NIC whose frames this program reads and sends.
+ *   await using nic = await openNic({ connect: "127.0.0.1:7700", driver: "xen", mtu: 9000 });
+ *   for await (const frame of nic) await nic.send(reply(frame));
+ *
+ * @example The kernel's interface rw0, on a device that may start later.
+ *   const nic = await openNic({ connect: "ws://lab:7700", tap: "rw0", waitForDevice: true });
+ *   nic.once("failed", (reason) => console.error(reason));
+ */
 export async function openNic(options: NicOptions): Promise<Nic> {
   const nic = new Nic(options);
   await nic.open();
@@ -214,7 +226,7 @@ export class Nic extends EventEmitter<NicEvents> {
     await once(this, "up", { signal: AbortSignal.timeout(LINK_UP_MS) }).catch(() => {});
   }
 
-  /** Whoever is on top of the interface hears of its link first. */
+  /** Emits `up` and `down`, after the TAP has followed the link. */
   #tellLink(ifnet: Ifnet): void {
     const { onLinkState } = ifnet;
     ifnet.onLinkState = (up) => {

@@ -47,6 +47,13 @@ export function nmAttach(handle: PortHandle): WorkerPort {
 /** The adapter behind a port, which is no part of the face: tests look at its rings. */
 export let adapterOf: (port: NmPort) => NetmapAdapter;
 
+/**
+ * An open port. The application owns the slots of a ring from head up to tail, and their buffers;
+ * `advance` gives them to the driver. Everything else is written inside a sync only.
+ *
+ * `poll` reports Poll.ERR while the device of the port is away or being reset, and when the port is
+ * closed. `txsync` and `rxsync` throw NetmapError (ENXIO) on a closed port.
+ */
 export class NmPort extends PortRings {
   static {
     adapterOf = (port) => port.#na;
