@@ -20,7 +20,7 @@ import {
   WireError,
 } from "../shared/wire/transactions.ts";
 import { Refusal } from "./admission.ts";
-import type { RingSource } from "./capture/hub.ts";
+import type { RingSource } from "./capture/capture.ts";
 import { type ConnectionEvents, ConnectionSink } from "./connection-sink.ts";
 import { Deliveries } from "./deliveries.ts";
 import { type Divergence, type Mirror, MirrorCheck } from "./dma/mirror-check.ts";

@@ -2,6 +2,7 @@
 import type { Readable } from "node:stream";
 import { Command } from "commander";
 import { z } from "zod";
+import { DescriptorOutput } from "../../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../../shared/capture/output.ts";
 import type { CaptureSummary } from "../../shared/capture/recorder-types.ts";
 import { PcapngReader } from "../../shared/pcapng/reader.ts";
@@ -23,7 +24,6 @@ import {
 import { bytesText, countText, isTerminalGone } from "../common/output.ts";
 import { onStop, unlessStopped } from "../common/signals.ts";
 import { FifoOutput } from "./fifo-output.ts";
-import { DescriptorOutput } from "./file-output.ts";
 import { checkFile, pathOutput } from "./output.ts";
 import { CaptureRelay } from "./relay.ts";
 import { openCapture, whyCut } from "./stream.ts";

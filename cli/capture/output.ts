@@ -1,10 +1,10 @@
 /** Where a capture of the command line goes, by its path. */
 import { accessSync, constants, existsSync, type Stats, statSync } from "node:fs";
 import { dirname } from "node:path";
+import { FileOutput, type FileOutputOptions } from "../../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../../shared/capture/output.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "../common/failure.ts";
 import { FifoOutput } from "./fifo-output.ts";
-import { FileOutput, type FileOutputOptions } from "./file-output.ts";
 
 /**
  * A file, or files by turns; or the pipe that has this name already: opened as files are, it would

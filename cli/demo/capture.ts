@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
-import { FileOutput } from "../capture/file-output.ts";
+import { FileOutput } from "../../shared/capture/file-output.ts";
 import { checkFile } from "../capture/output.ts";
 import { CaptureRelay } from "../capture/relay.ts";
 import { openCapture } from "../capture/stream.ts";

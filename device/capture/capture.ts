@@ -7,7 +7,19 @@ import type { Logger } from "../../shared/log.ts";
 import type { LinkTap } from "../../shared/wire/link.ts";
 import { LinkState } from "../../shared/wire/link-state.ts";
 import type { Port } from "../switch/port.ts";
-import type { RingSource } from "./hub.ts";
+
+/** A link whose batches can be captured: what captures need of a connection. */
+export interface RingSource {
+  readonly name: string;
+  readonly mac: Uint8Array | undefined;
+  readonly personality: string;
+  /** Number of the connection. */
+  readonly epoch: number;
+  addTap(tap: LinkTap): void;
+  removeTap(tap: LinkTap): void;
+  /** Tells what the link has come to. */
+  tellState(state: LinkState): void;
+}
 
 export interface CaptureRequest {
   /**

@@ -15,25 +15,10 @@ import type { Logger } from "../../shared/log.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import { Direction } from "../../shared/pcapng/layout.ts";
 import { packetNote, Verdict } from "../../shared/pcapng/writer.ts";
-import type { LinkTap } from "../../shared/wire/link.ts";
-import type { LinkState } from "../../shared/wire/link-state.ts";
 import { DropReason, type Port } from "../switch/port.ts";
 import type { Switch } from "../switch/switch.ts";
 import type { PortTap } from "../switch/tap.ts";
-import { Capture, type CaptureRequest } from "./capture.ts";
-
-/** A link whose batches can be captured: what the hub needs of a connection. */
-export interface RingSource {
-  readonly name: string;
-  readonly mac: Uint8Array | undefined;
-  readonly personality: string;
-  /** Number of the connection. */
-  readonly epoch: number;
-  addTap(tap: LinkTap): void;
-  removeTap(tap: LinkTap): void;
-  /** Tells what the link has come to. */
-  tellState(state: LinkState): void;
-}
+import { Capture, type CaptureRequest, type RingSource } from "./capture.ts";
 
 export interface CaptureHubOptions {
   readonly segment: Switch;

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { FileOutput } from "../../cli/capture/file-output.ts";
+import { FileOutput } from "../../shared/capture/file-output.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
 import { LinkDirection, RingPersonality } from "../../shared/capture/ring-header.ts";
 import { Frame } from "../../shared/net/frame.ts";

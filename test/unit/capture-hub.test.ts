@@ -1,12 +1,8 @@
 /** The captures of a device: who sees what, under which id, and what comes and goes meanwhile. */
 import { describe, expect, it } from "vitest";
 import { Tracer } from "../../cli/trace/wire.ts";
-import {
-  CaptureHub,
-  type CaptureRefusal,
-  MAX_CAPTURES,
-  type RingSource,
-} from "../../device/capture/hub.ts";
+import type { RingSource } from "../../device/capture/capture.ts";
+import { CaptureHub, type CaptureRefusal, MAX_CAPTURES } from "../../device/capture/hub.ts";
 import { DropReason, type SwitchPort, Verdict } from "../../device/switch/port.ts";
 import { Switch } from "../../device/switch/switch.ts";
 import { SinkError } from "../../shared/capture/output.ts";

@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { DescriptorOutput, FileOutput, rotatedName } from "../../cli/capture/file-output.ts";
+import { DescriptorOutput, FileOutput, rotatedName } from "../../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../../shared/capture/output.ts";
 import { CaptureFileReader, readCapture, readCaptureFile } from "../../shared/capture/read.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";

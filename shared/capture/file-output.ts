@@ -7,7 +7,7 @@ import { close, ftruncate, open, write } from "node:fs";
 import { unlink } from "node:fs/promises";
 import { basename, dirname, extname, join } from "node:path";
 import { promisify } from "node:util";
-import { type CaptureOutput, type CaptureSink, SinkError } from "../../shared/capture/output.ts";
+import { type CaptureOutput, type CaptureSink, SinkError } from "./output.ts";
 
 /** A capture holds other people's traffic: for its owner only, as dumpcap's. */
 const MODE = 0o600;
