@@ -9,6 +9,7 @@ import type { Mbuf } from "../../frontend/net/mbuf.ts";
 import { getMapGref } from "../../frontend/xen/pool.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { XsType, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
+import { holds } from "../support/counts.ts";
 import { frame, MAC } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
 import { RecordingLog } from "../support/recording-log.ts";
@@ -541,7 +542,7 @@ test("random words in ring pages, random events: named or harmless, and the next
     value: fc.oneof(fc.integer({ min: 0, max: 600 }), fc.integer({ min: 0, max: 0xffffffff })),
   });
   const runs = process.env["RINGWIRE_SOAK"] === "1" ? 2000 : 60;
-  await fc.assert(
+  await holds(
     fc.asyncProperty(fc.array(word, { minLength: 1, maxLength: 60 }), async (words) => {
       const pair = await XenPair.started();
       for (let i = 0; i < 10; i++) pair.send(frame(100, i));

@@ -13,7 +13,7 @@ import { LinkDirection, RingPersonality } from "../../shared/capture/ring-header
 import { Frame } from "../../shared/net/frame.ts";
 import { Direction } from "../../shared/pcapng/layout.ts";
 import { packetNote, Verdict } from "../../shared/pcapng/writer.ts";
-import { cases } from "../support/counts.ts";
+import { cases, holds } from "../support/counts.ts";
 import { missingProgram, outputOf } from "../support/installed.ts";
 
 const why = missingProgram("tshark", "capinfos");
@@ -108,7 +108,7 @@ function frameOf(data: Uint8Array, id: number): Frame {
 
 describe.skipIf(why !== undefined)(`tshark${why ?? ""}`, () => {
   it("shows every packet as it was written", async () => {
-    await fc.assert(
+    await holds(
       fc.asyncProperty(
         fc.array(given, { minLength: 200, maxLength: 200 }),
         plainText,
@@ -163,7 +163,7 @@ describe.skipIf(why !== undefined)(`tshark${why ?? ""}`, () => {
     const texts = fc
       .array(fc.integer({ min: 0, max: 0xffff }), { minLength: 1, maxLength: 60 })
       .map((units) => String.fromCharCode(...units));
-    await fc.assert(
+    await holds(
       fc.asyncProperty(fc.array(texts, { minLength: 20, maxLength: 20 }), async (hostile) => {
         const path = join(folder, "hostile.pcapng");
         const recorder = new Recorder(new FileOutput(path), { application: hostile[0]! });

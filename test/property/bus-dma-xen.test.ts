@@ -17,8 +17,9 @@ import {
   type XenDmaMap,
   type XenDmaTag,
 } from "../../frontend/xen/bus-dma-xen/index.ts";
-import { cases } from "../support/counts.ts";
+import { cases, holds } from "../support/counts.ts";
 import { GrantStage } from "../support/grant-stage.ts";
+import { same, sameBytes } from "../support/same.ts";
 
 const PAGE = 4096;
 const SEGMENTS = 4;
@@ -26,6 +27,7 @@ const MAPS = 6;
 /** References that maps may fight over; the test holds the others. */
 const SCARCE = 10;
 const DOMID = 0;
+const STILL_LOADED = Uint8Array.of(0x11);
 
 interface Slot {
   map: XenDmaMap;
@@ -83,7 +85,7 @@ class World {
     if (this.slots[at] !== undefined) return;
     const map = this.tag.createMap(prealloc ? BUS_DMA_XEN_PREALLOC_REFS : 0);
     if (prealloc && this.free < SEGMENTS) {
-      expect(map).toBe(Errno.ENOSPC);
+      same(map, Errno.ENOSPC);
       return;
     }
     if (typeof map === "number") throw new Error(`createMap: ${map}`);
@@ -113,14 +115,14 @@ class World {
     slot.readonly = readonly;
     if (pages === 0 || pages > SEGMENTS) {
       // Where maxSize and the segments end together, maxSize is looked at first.
-      expect(act()).toBe(Errno.EINVAL);
+      same(act(), Errno.EINVAL);
     } else if (slot.prealloc || pages <= this.free) {
-      expect(act()).toBe(0);
-      expect(slot.state).toBe("loaded");
+      same(act(), 0);
+      same(slot.state, "loaded");
     } else if (nowait) {
-      expect(act()).toBe(Errno.ENOSPC);
+      same(act(), Errno.ENOSPC);
     } else {
-      expect(act()).toBe(Errno.EINPROGRESS);
+      same(act(), Errno.EINPROGRESS);
       slot.state = "loading";
       this.waiting.push(slot);
     }
@@ -128,8 +130,8 @@ class World {
 
   calledBack(slot: Slot): void {
     const deferred = slot.state === "loading";
-    expect(this.locked).toBe(deferred);
-    if (deferred) expect(this.waiting.shift()).toBe(slot);
+    same(this.locked, deferred);
+    if (deferred) same(this.waiting.shift(), slot);
     slot.state = "loaded";
     if (!slot.prealloc) this.free -= slot.pages;
   }
@@ -138,9 +140,9 @@ class World {
     if (slot.state === "idle") {
       expect(() => slot.map.unload()).toThrow("unloaded while not loaded");
     } else if (slot.uses > 0) {
-      expect(slot.map.unload()).toBe(Errno.EBUSY);
+      same(slot.map.unload(), Errno.EBUSY);
     } else {
-      expect(slot.map.unload()).toBe(0);
+      same(slot.map.unload(), 0);
       if (slot.state === "loading") this.waiting.splice(this.waiting.indexOf(slot), 1);
       else if (!slot.prealloc) this.free += slot.pages;
       slot.state = "idle";
@@ -168,7 +170,7 @@ class World {
       const i = this.kept.indexOf(entry);
       if (i >= 0) this.kept.splice(i, 1);
     });
-    expect(over).toBe(slot.uses === 0);
+    same(over, slot.uses === 0);
     this.slots[at] = undefined;
     this.free += references;
     if (slot.uses > 0) {
@@ -189,16 +191,16 @@ class World {
     this.stage.use(kept.reference, -1);
     kept.uses--;
     if (kept.uses === 0) {
-      expect(this.kept.includes(kept)).toBe(false);
+      same(this.kept.includes(kept), false);
       this.free++;
     } else {
-      expect(this.kept.includes(kept)).toBe(true);
+      same(this.kept.includes(kept), true);
     }
   }
 
   take(): void {
     const reference = this.stage.grants.allocGrantReference();
-    expect(reference >= 0).toBe(this.free > 0);
+    same(reference >= 0, this.free > 0);
     if (reference < 0) return;
     this.free--;
     this.held.push(reference);
@@ -227,30 +229,31 @@ class World {
 
   check(): void {
     const { grants, device } = this.stage;
-    expect(grants.freeCount).toBe(this.free);
-    expect(grants.quarantined).toBe(this.kept.length);
+    same(grants.freeCount, this.free);
+    same(grants.quarantined, this.kept.length);
     grants.post();
     const owners = new Map<number, boolean>();
     for (const slot of this.slots) {
       if (slot === undefined) continue;
-      expect(slot.map.loaded).toBe(slot.state === "loaded");
-      expect(slot.map.loading).toBe(slot.state === "loading");
-      expect(slot.map.segmentCount).toBe(slot.state === "loaded" ? slot.pages : 0);
+      same(slot.map.loaded, slot.state === "loaded");
+      same(slot.map.loading, slot.state === "loading");
+      same(slot.map.segmentCount, slot.state === "loaded" ? slot.pages : 0);
       for (let i = 0; i < slot.map.segmentCount; i++) {
-        expect(owners.has(slot.map.gref(i))).toBe(false);
+        same(owners.has(slot.map.gref(i)), false);
         owners.set(slot.map.gref(i), slot.readonly);
       }
     }
     for (const { reference } of this.kept) {
-      expect(device.entries.has(reference)).toBe(true);
+      same(device.entries.has(reference), true);
       // What the device still uses is still what was loaded.
-      expect(this.stage.read(reference, 0, 1)).toEqual(Uint8Array.of(0x11));
+      sameBytes(this.stage.read(reference, 0, 1) as Uint8Array, STILL_LOADED);
     }
-    expect(device.entries.size).toBe(owners.size + this.kept.length);
-    expect(grants.liveCount).toBe(device.entries.size);
+    same(device.entries.size, owners.size + this.kept.length);
+    same(grants.liveCount, device.entries.size);
     for (const [reference, readonly] of owners) {
       const entry = device.entries.get(reference);
-      expect([entry?.flags, entry?.domid]).toEqual([readonly ? 5 : 1, DOMID]);
+      same(entry?.flags, readonly ? 5 : 1);
+      same(entry?.domid, DOMID);
     }
   }
 }
@@ -299,7 +302,7 @@ async function apply(world: World, { what, at, pages, yes, also }: Step): Promis
 }
 
 it("fault-E11: references are conserved by every step, and all come back in the end", async () => {
-  await fc.assert(
+  await holds(
     fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 120 }), async (steps) => {
       const world = new World();
       for (const s of steps) {
@@ -315,7 +318,7 @@ it("fault-E11: references are conserved by every step, and all come back in the 
       while (world.held.length > 0) world.give();
       world.tag.destroy();
       world.check();
-      expect(world.free).toBe(world.stage.grants.capacity);
+      same(world.free, world.stage.grants.capacity);
     }),
     { numRuns: cases(3000) },
   );

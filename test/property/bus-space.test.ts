@@ -11,6 +11,7 @@ import { DmaSpace } from "../../frontend/bus/space.ts";
 import type { DmaDirection, DmaTag } from "../../frontend/bus/tag.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
+import { holds } from "../support/counts.ts";
 import { FakeDeviceLink } from "../support/fake-device-link.ts";
 
 const TWO_32 = 2 ** 32;
@@ -262,7 +263,7 @@ function access(w: World, s: Step): void {
 }
 
 it("memory changes only where a loaded range lets the device write", () => {
-  fc.assert(
+  holds(
     fc.property(fc.array(step, { minLength: 20, maxLength: 120 }), (steps) => {
       const w = new World();
       // Begin with something mapped, so that short cases reach past the first checks.
@@ -286,7 +287,7 @@ it("nothing that a device sends makes an access throw", () => {
       inMap: fc.constant(false),
     }),
   );
-  fc.assert(
+  holds(
     fc.property(address, fc.nat(5000), fc.nat(3), ({ at, inMap }, length, space) => {
       const w = new World();
       const slot = w.slots[0]!;

@@ -12,6 +12,7 @@ import {
   Placement,
   SqDirection,
 } from "../../shared/ena/admin.ts";
+import { holds } from "../support/counts.ts";
 import { EnaTwin } from "../support/ena-twin.ts";
 import { FakeHost, settle } from "../support/fake-host.ts";
 
@@ -26,7 +27,7 @@ test("CREATE and DESTROY in any order agree with a model", async () => {
     tx: fc.boolean(),
     good: fc.integer({ min: 0, max: 9 }).map((n) => n > 0),
   });
-  await fc.assert(
+  await holds(
     fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
       const host = new FakeHost({ queues: QUEUES });
       const twin = new EnaTwin(createEnaNic(host), host);
@@ -102,7 +103,7 @@ test("case-W1, case-W2 a correct driver with ids of its own and empty meta descr
     pushed: fc.integer({ min: 0, max: 9 }).map((n) => n > 0),
   });
   const burst = fc.record({ packets: fc.array(packet, { maxLength: 6 }), hold: fc.boolean() });
-  await fc.assert(
+  await holds(
     fc.asyncProperty(
       fc.boolean(),
       fc.constantFrom("fifo" as const, "shuffle" as const),

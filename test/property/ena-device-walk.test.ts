@@ -9,6 +9,7 @@ import { Verdict } from "../../device/switch/port.ts";
 import { AdminStatus, Placement, SqDirection } from "../../shared/ena/admin.ts";
 import { FeatureId } from "../../shared/ena/features.ts";
 import { llqFeature } from "../../shared/ena/llq.ts";
+import { holds } from "../support/counts.ts";
 import { EnaTwin, type TwinQueue } from "../support/ena-twin.ts";
 import { FakeHost, MEMORY_BASE, settle } from "../support/fake-host.ts";
 import { frameOf } from "../support/packets.ts";
@@ -52,7 +53,7 @@ describe("a driver that does anything", () => {
   );
 
   test("never throws and still comes up after a reset", async () => {
-    await fc.assert(
+    await holds(
       fc.asyncProperty(options, fc.array(step, { maxLength: 60 }), async (o, steps) => {
         const host = new FakeHost({ queues: 2 }, MEMORY);
         const nic = createEnaNic(host, o);
@@ -113,7 +114,7 @@ describe("random descriptors", () => {
   }
 
   test("tx: ring bytes and doorbells at will", async () => {
-    await fc.assert(
+    await holds(
       fc.asyncProperty(
         options,
         fc.boolean(),
@@ -155,7 +156,7 @@ describe("random descriptors", () => {
   });
 
   test("rx: descriptors at will, frames of any size", async () => {
-    await fc.assert(
+    await holds(
       fc.asyncProperty(
         options,
         fc.boolean(),

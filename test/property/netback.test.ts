@@ -8,6 +8,7 @@ import { expect, test } from "vitest";
 import { Verdict } from "../../device/switch/port.ts";
 import { index32 } from "../../shared/ring/index32.ts";
 import { rxRequest, txRequest } from "../../shared/xen/netif.ts";
+import { holds } from "../support/counts.ts";
 import { FakeGuest, type Piece } from "../support/fake-guest.ts";
 import { PAGE } from "../support/fake-guest-host.ts";
 import { settle } from "../support/fake-host.ts";
@@ -73,7 +74,7 @@ const honestStep = fc.oneof(
 );
 
 test("random honest splits of random frames come out as sent, in order, and nothing stays in use", async () => {
-  await fc.assert(
+  await holds(
     fc.asyncProperty(
       fc.array(honestStep, { maxLength: 40 }),
       fc.constantFrom(0, 2 ** 32 - 5, 2 ** 31 - 5),
@@ -230,7 +231,7 @@ const hostileStep = fc.oneof(
 );
 
 test("random hostile slots never throw, are answered one for one, and leave nothing in use", async () => {
-  await fc.assert(
+  await holds(
     fc.asyncProperty(fc.array(hostileStep, { maxLength: 30 }), async (steps) => {
       const guest = FakeGuest.connected({ queues: QUEUES, maxFrameBytes: 9234 });
       const { switchPort } = guest.host;

@@ -29,6 +29,7 @@ import { adapterOf, type NmPort, nmOpen } from "../../frontend/netmap/descriptor
 import { Poll, Txrx } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import type { NetmapRing } from "../../frontend/netmap/ring.ts";
+import { holds } from "../support/counts.ts";
 import { FakeNic } from "../support/fake-netmap-adapter.ts";
 import { ethernet, putFrame, takeFrame } from "../support/netmap-frames.ts";
 
@@ -61,7 +62,7 @@ describe("frames", () => {
     ["pipe", "netmap:p{1", "netmap:p}1", 16],
     ["VALE", "vale0:a", "vale0:b", 64],
   ])("%s: what is sent comes, whole, in order, once", async (kind, from, to, slots) => {
-    await fc.assert(
+    await holds(
       fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 120 }), async (steps) => {
         const netmap = new Netmap({ memory: sizes });
         const a = await nmOpen(from, { netmap, txSlots: slots, rxSlots: slots });
@@ -133,7 +134,7 @@ describe("buffers", () => {
   );
 
   test("open, close, traffic and monitors in any order: each buffer in one place, none lost", async () => {
-    await fc.assert(
+    await holds(
       fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 60 }), async (steps) => {
         const netmap = new Netmap({ memory: sizes });
         const nic = new FakeNic(netmap, { txRings: 2, rxRings: 2 });
@@ -237,7 +238,7 @@ describe("nonsense from the application", () => {
   test.each(["netmap:fake0*", "netmap:p{1", "vale0:a", "netmap:plain0*"])(
     "%s: any words in its rings: no throw, no other port's buffer touched, and it can recover",
     async (name) => {
-      await fc.assert(
+      await holds(
         fc.asyncProperty(fc.array(poke, { minLength: 1, maxLength: 60 }), async (pokes) => {
           const netmap = new Netmap({ memory: sizes, emulated: { slots: 8, rings: 1 } });
           const nic = new FakeNic(netmap, { rxBufMaxsize: 256 });

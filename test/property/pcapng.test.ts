@@ -6,7 +6,7 @@ import { BlockBuffer } from "../../shared/pcapng/block-buffer.ts";
 import { type CapturedPacket, CaptureFormatError } from "../../shared/pcapng/packet.ts";
 import { PcapngReader } from "../../shared/pcapng/reader.ts";
 import { PcapngWriter, packetNote, Verdict } from "../../shared/pcapng/writer.ts";
-import { cases } from "../support/counts.ts";
+import { cases, holds } from "../support/counts.ts";
 
 /** Any sequence of UTF-16 units: halves of pairs, control characters, everything. */
 const hostileText = fc.oneof(
@@ -130,7 +130,7 @@ function expectPacket(got: CapturedPacket, given: Written): void {
 
 describe("pcapng", () => {
   it("reads back what was written, in pieces of any size", () => {
-    fc.assert(
+    holds(
       fc.property(session, fc.integer({ min: 1, max: 200 }), (given, step) => {
         const { bytes } = write(given);
         const [reader, packets] = readAll(bytes, step);
@@ -148,7 +148,7 @@ describe("pcapng", () => {
   });
 
   it("opens a file cut at any byte up to the last whole packet", () => {
-    fc.assert(
+    holds(
       fc.property(session, (given) => {
         const { bytes, ends } = write(given);
         for (let cut = 0; cut <= bytes.length; cut++) {
@@ -166,7 +166,7 @@ describe("pcapng", () => {
       byte: fc.oneof(fc.nat(255), fc.constantFrom(0, 1, 0x7f, 0x80, 0xff)),
     });
     let errors = 0;
-    fc.assert(
+    holds(
       fc.property(session, fc.array(damage, { minLength: 1, maxLength: 6 }), (given, damages) => {
         const { bytes } = write(given);
         for (const { at, byte } of damages) bytes[at % bytes.length] = byte;
@@ -192,7 +192,7 @@ describe("pcapng", () => {
       "a1b23c4d",
       "d4c3b2a1020004000000000000000000000004000100000000000000",
     );
-    fc.assert(
+    holds(
       fc.property(words, fc.uint8Array({ maxLength: 120 }), (head, tail) => {
         const bytes = Buffer.concat([Buffer.from(head, "hex"), tail]);
         try {

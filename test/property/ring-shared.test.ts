@@ -18,7 +18,7 @@ import {
   unconsumedResponses,
 } from "../../shared/ring/index32.ts";
 import { RING_HEADER_SIZE, slotOffset } from "../../shared/xen/ring.ts";
-import { cases } from "../support/counts.ts";
+import { cases, holds } from "../support/counts.ts";
 
 const TWO_32 = 1n << 32n;
 const fold = (position: bigint): Index32 =>
@@ -40,7 +40,7 @@ describe("a shared ring close to the wrap", () => {
         cuts: fc.tuple(fc.nat(n), fc.nat(n), fc.nat(n)),
       }),
     );
-    fc.assert(
+    holds(
       fc.property(ring, ({ n, rspCons, cuts }) => {
         const [a, b, c] = [...cuts].sort((x, y) => x - y).map(BigInt) as [bigint, bigint, bigint];
         const [rspProd, reqCons, reqProd] = [rspCons + a, rspCons + b, rspCons + c];
@@ -66,7 +66,7 @@ describe("a shared ring close to the wrap", () => {
       base: start,
       ahead: fc.oneof(fc.integer({ min: -600, max: 600 }), fc.integer()).map(BigInt),
     });
-    fc.assert(
+    holds(
       fc.property(lie, ({ n, base, ahead }) => {
         const index = fold(base + ahead);
         // Behind is the same as almost 2^32 ahead.
@@ -81,7 +81,7 @@ describe("a shared ring close to the wrap", () => {
 
   test("whatever reqProd says, a backend takes no more than it can answer", () => {
     const lie = fc.record({ n: size, base: start, taken: fc.nat(256), prod: fc.integer() });
-    fc.assert(
+    holds(
       fc.property(lie, ({ n, base, taken, prod }) => {
         const unanswered = Math.min(taken, n);
         const reqCons = base + BigInt(unanswered);
@@ -99,7 +99,7 @@ describe("a shared ring close to the wrap", () => {
       by: fc.nat(256),
       event: fc.integer({ min: -300, max: 300 }).map(BigInt),
     });
-    fc.assert(
+    holds(
       fc.property(push, ({ before, by, event }) => {
         const after = before + BigInt(by);
         const at = before + event;
@@ -111,7 +111,7 @@ describe("a shared ring close to the wrap", () => {
   });
 
   test("neighbours in index are neighbours in the page, the last slot's is the first", () => {
-    fc.assert(
+    holds(
       fc.property(size, fc.constantFrom(8, 12, 16), start, (n, bytes, position) => {
         const slot = Number(((position % BigInt(n)) + BigInt(n)) % BigInt(n));
         expect(slotOffset(fold(position), bytes, n)).toBe(RING_HEADER_SIZE + slot * bytes);

@@ -5,6 +5,7 @@ import { Lro, type LroMerge } from "../../frontend/net/lro-merge.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
 import { Headers, L3, L4 } from "../../shared/net/headers.ts";
 import { Refusal, Segmenter } from "../../shared/net/segment.ts";
+import { holds } from "../support/counts.ts";
 import {
   type Built,
   buildPacket,
@@ -97,7 +98,7 @@ function expected(options: TcpOptions, mss: number): Uint8Array[] {
 
 describe("segmentation", () => {
   it("gives the frames that a sender without TSO would have sent, however the input is cut", () => {
-    fc.assert(
+    holds(
       fc.property(tcp, fc.integer({ min: 8, max: 3000 }), cuts, (options, mss, spans) => {
         const built = buildPacket(options);
         const before = Uint8Array.from(built.bytes);
@@ -226,7 +227,7 @@ describe("segmentation", () => {
   });
 
   it("never throws, whatever facts and bytes a peer makes up", () => {
-    fc.assert(
+    holds(
       fc.property(
         fc.uint8Array({ maxLength: 300 }),
         fc.boolean(),
@@ -253,7 +254,7 @@ describe("segmentation", () => {
 
 describe("finishing a partial checksum", () => {
   it("gives the complete frame for TCP and UDP, however the input is cut", () => {
-    fc.assert(
+    holds(
       fc.property(
         tcp,
         fc.constantFrom(6 as const, 17 as const),
@@ -424,7 +425,7 @@ const step = fc.record({
 describe("merging", () => {
   it("is undone by cutting: the same frames, each flow in its order", () => {
     let supers = 0;
-    fc.assert(
+    holds(
       fc.property(fc.array(step, { maxLength: 120 }), fc.constantFrom(3, 1000), (steps, room) => {
         const sequence = new Array<number>(12).fill(0xffff_ff00);
         const acknowledgement = new Array<number>(12).fill(9);

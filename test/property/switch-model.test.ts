@@ -5,7 +5,9 @@ import { FLAP_MOVES, FLAP_WINDOW_MS } from "../../device/switch/mac-table.ts";
 import { DropReason, type SwitchPort, Verdict } from "../../device/switch/port.ts";
 import { Switch } from "../../device/switch/switch.ts";
 import { Gso } from "../../shared/net/frame.ts";
+import { holds } from "../support/counts.ts";
 import { buildPacket, frameOf } from "../support/packets.ts";
+import { same } from "../support/same.ts";
 import { sum } from "../support/status.ts";
 import { NO_OFFLOADS, TestPort } from "../support/switch-port.ts";
 
@@ -68,8 +70,8 @@ interface Plugged {
 
 function checkAccounts(segment: Switch): void {
   for (const { in: into, out } of segment.snapshot().ports) {
-    expect(into.frames).toBe(into.forwarded + into.flooded + sum(into.dropped));
-    expect(out.offered).toBe(out.frames + sum(out.dropped));
+    same(into.frames, into.forwarded + into.flooded + sum(into.dropped));
+    same(out.offered, out.frames + sum(out.dropped));
   }
 }
 
@@ -77,7 +79,7 @@ describe("Switch", () => {
   it.each(["drop", "hold"] as const)(
     "does as the model, and every frame is accounted for (%s)",
     (whenFull) => {
-      fc.assert(
+      holds(
         fc.property(fc.array(step, { maxLength: 150 }), (steps) => {
           let time = 0;
           const segment = new Switch({
@@ -173,10 +175,10 @@ describe("Switch", () => {
                 fits &&
                 !out.port.room
               ) {
-                expect(verdict).toBe(Verdict.HELD);
+                same(verdict, Verdict.HELD);
                 continue;
               }
-              expect(verdict).toBe(Verdict.DONE);
+              same(verdict, Verdict.DONE);
               if (!bad) {
                 const mine = [...learned.values()].filter((entry) => entry.port === s.port).length;
                 const settled = known?.port === s.port;
@@ -196,7 +198,7 @@ describe("Switch", () => {
               }
             }
             checkAccounts(segment);
-            for (const p of plugged.values()) expect(p.port.got.length).toBe(p.expected);
+            for (const p of plugged.values()) same(p.port.got.length, p.expected);
           }
           for (const [i] of plugged) settle(i);
           expect([totals.offered, totals.whole, totals.sent]).toEqual([units, copies, copies]);

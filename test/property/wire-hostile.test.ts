@@ -9,6 +9,7 @@ import { Op } from "../../shared/wire/catalogue.ts";
 import { applyBatch } from "../../shared/wire/decode.ts";
 import { RECORD_BYTES } from "../../shared/wire/records.ts";
 import { CloseCode, Limits, WireError } from "../../shared/wire/transactions.ts";
+import { holds } from "../support/counts.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 
 const RUNS = 10_000;
@@ -230,7 +231,7 @@ describe("a batch from a hostile peer", () => {
   });
 
   it("property: random bytes never do worse than a WireError", () => {
-    fc.assert(
+    holds(
       fc.property(fc.uint8Array({ maxLength: 300 }), (bytes) => {
         refusal(bytes);
       }),
@@ -240,7 +241,7 @@ describe("a batch from a hostile peer", () => {
 
   it("property: legal batches with flipped bytes never do worse than a WireError", () => {
     const whole = pack(legal);
-    fc.assert(
+    holds(
       fc.property(
         fc.array(fc.tuple(fc.nat(whole.length - 1), fc.nat(255)), { minLength: 1, maxLength: 6 }),
         (flips) => {
@@ -264,7 +265,7 @@ describe("a batch from a hostile peer", () => {
       fc.boolean(),
       fc.dictionary(fc.string(), fc.anything({ maxDepth: 2 })),
     );
-    fc.assert(
+    holds(
       fc.property(
         fc.array(fc.tuple(fc.nat(40), fc.array(field, { maxLength: 6 })), { maxLength: 5 }),
         (transactions) => {

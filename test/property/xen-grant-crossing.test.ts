@@ -18,7 +18,8 @@ import { GrantTable as GuestTable } from "../../frontend/xen/grant-table.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Space } from "../../shared/wire/records.ts";
 import type { GrantVersion } from "../../shared/wire/transactions.ts";
-import { cases } from "../support/counts.ts";
+import { cases, holds } from "../support/counts.ts";
+import { same, sameBytes } from "../support/same.ts";
 
 const PAGE_BYTES = 4096;
 const PAGES = 4;
@@ -108,8 +109,8 @@ class World implements HypervisorLink {
 
   grant(reference: number, page: number, readonly: boolean): void {
     const known = [...this.granted, ...this.quarantined].map((g) => g.reference);
-    expect(known).not.toContain(reference);
-    expect(this.guest.queryForeignAccess(reference), "given out while in use").toBe(0);
+    same(known.includes(reference), false, "granted already");
+    same(this.guest.queryForeignAccess(reference), 0, "given out while in use");
     this.guest.grantForeignAccessRef(reference, 0, this.pages[page]!.address, readonly);
     this.granted.push({ reference, page, readonly });
   }
@@ -133,7 +134,7 @@ class World implements HypervisorLink {
     if (g === undefined) return;
     const { reference } = g;
     const busy = this.guest.queryForeignAccess(reference) !== 0;
-    expect(this.guest.endForeignAccessRef(reference)).toBe(!busy);
+    same(this.guest.endForeignAccessRef(reference), !busy);
     if (busy && after !== "quarantine") return;
     this.granted.splice(at, 1);
     if (busy) {
@@ -170,7 +171,7 @@ class World implements HypervisorLink {
     const [use] = this.uses.splice(at, 1);
     if (use === undefined) return;
     if (use.handle === undefined) this.device.unpin(use.reference, use.write);
-    else expect(this.device.unmap(use.handle, 0)).toBe(0);
+    else same(this.device.unmap(use.handle, 0), 0);
   }
 
   /** A copy into the page, or a write through a mapping of it. */
@@ -196,9 +197,9 @@ class World implements HypervisorLink {
     const allowed = now !== undefined && !now.readonly;
     if (allowed) expected[now.page]![offset] = byte[0]!;
     const address = reference * PAGE_BYTES + offset;
-    expect(this.space.deviceWrite(Space.GRANT, address, 0, byte, 0, 1)).toBe(allowed);
+    same(this.space.deviceWrite(Space.GRANT, address, 0, byte, 0, 1), allowed);
     for (const [i, page] of this.pages.entries()) {
-      expect(Buffer.compare(page.bytes, expected[i]!), `page ${i}`).toBe(0);
+      sameBytes(page.bytes, expected[i]!, `page ${i}`);
     }
     if (allowed) this.writes.landed++;
     else this.writes.refused++;
@@ -221,13 +222,12 @@ class World implements HypervisorLink {
     this.deliver(this.toDevice, this.toDevice.length);
     for (const reference of this.references) {
       const { readers, writers } = this.device.usesOf(reference);
-      expect(this.guest.queryForeignAccess(reference), `reference ${reference}`).toBe(
-        readers + writers,
-      );
+      same(this.guest.queryForeignAccess(reference), readers + writers);
       const frame = this.granted.find((g) => g.reference === reference)?.page;
       const kept = this.quarantined.find((g) => g.reference === reference)?.page;
       const page = frame ?? kept;
-      expect(this.device.frameOf(reference)).toBe(
+      same(
+        this.device.frameOf(reference),
         page === undefined ? -1 : this.pages[page]!.address / PAGE_BYTES,
       );
     }
@@ -236,17 +236,17 @@ class World implements HypervisorLink {
   /** Every reference is in one place. */
   conserved(): void {
     const { guest } = this;
-    expect(guest.liveCount).toBe(this.granted.length + this.quarantined.length);
-    expect(guest.quarantined).toBe(this.quarantined.length);
+    same(guest.liveCount, this.granted.length + this.quarantined.length);
+    same(guest.quarantined, this.quarantined.length);
     const owned = this.granted.length + this.idle.length + this.quarantined.length;
-    expect(guest.freeCount + guest.heldCount + owned + this.#drained).toBe(guest.capacity);
+    same(guest.freeCount + guest.heldCount + owned + this.#drained, guest.capacity);
   }
 
   /** The device lets go of everything, and the guest then takes everything back. */
   finishAll(): void {
     while (this.uses.length > 0) this.finish(0);
     this.settle();
-    for (const r of this.references) expect(this.guest.queryForeignAccess(r)).toBe(0);
+    for (const r of this.references) same(this.guest.queryForeignAccess(r), 0);
     while (this.granted.length > 0) this.end(0, "free");
     while (this.idle.length > 0) this.free(0);
     this.settle();
@@ -345,7 +345,7 @@ function apply(world: World, s: Step): void {
 describe("grants that cross", () => {
   it("property: nothing throws, nothing lands where it may not, and the counts meet", () => {
     const seen = { landed: 0, refused: 0, crossings: 0, endedInUse: 0 };
-    fc.assert(
+    holds(
       fc.property(fc.array(step, { maxLength: 150 }), (steps) => {
         const world = new World();
         for (const s of steps) {
@@ -373,7 +373,7 @@ describe("grants that cross", () => {
       readers: fc.constantFrom(-0x8000, -1, 0, 1, 2, 0x7fff),
       writers: fc.constantFrom(-0x8000, -1, 0, 1, 0x7fff),
     });
-    fc.assert(
+    holds(
       fc.property(fc.array(fc.oneof(step, lie), { maxLength: 100 }), (steps) => {
         const world = new World();
         for (const s of steps) {
@@ -392,7 +392,7 @@ describe("grants that cross", () => {
         expect([world.guest.heldCount, world.guest.quarantined]).toEqual([0, 0]);
         while (world.granted.length > 0) world.end(0, "free");
         while (world.idle.length > 0) world.free(0);
-        expect(world.guest.freeCount).toBe(REFERENCES);
+        same(world.guest.freeCount, REFERENCES);
       }),
       { numRuns: cases(5000) },
     );

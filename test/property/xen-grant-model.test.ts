@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { WireError } from "../../shared/wire/transactions.ts";
-import { cases } from "../support/counts.ts";
+import { cases, holds } from "../support/counts.ts";
 import { GuestGrants } from "../support/guest-grants.ts";
+import { same } from "../support/same.ts";
 
 // The model knows an entry as the guest wrote it and a list of uses; it counts by looking through
 // the list. Numbers are those of xen/include/public/grant_table.h.
@@ -121,7 +122,7 @@ function expectThrow(code: string | undefined, act: () => void): void {
     if (!(error instanceof WireError)) throw error;
     thrown = error.code;
   }
-  expect(thrown).toBe(code);
+  same(thrown, code);
 }
 
 /** What the guest must not do to this entry now, if anything. */
@@ -170,9 +171,12 @@ function apply(guest: GuestGrants, m: Model, s: Step): void {
       if (m.uses.filter((use) => use.handle !== undefined).length === MAPTRACK) expected = -13;
       if ((s.flags & 3) === 0) expected = -3;
       const handle = table.map(s.reference, s.flags, s.caller);
-      expect(Math.min(handle, 0)).toBe(expected);
+      same(Math.min(handle, 0), expected);
       if (handle < 0) return;
-      expect(m.uses.some((use) => use.handle === handle)).toBe(false);
+      same(
+        m.uses.some((use) => use.handle === handle),
+        false,
+      );
       const life = lifeOf(m, s.reference);
       m.uses.push({ reference: s.reference, write, life, caller: s.caller, handle });
       return;
@@ -180,16 +184,16 @@ function apply(guest: GuestGrants, m: Model, s: Step): void {
     case "unmap": {
       const maps = m.uses.filter((use) => use.handle !== undefined);
       if (s.spent && m.spent.length > 0) {
-        expect(table.unmap(m.spent[s.pick % m.spent.length]!, s.caller)).toBe(-4);
+        same(table.unmap(m.spent[s.pick % m.spent.length]!, s.caller), -4);
         return;
       }
       const use = maps[s.pick % maps.length];
       if (use === undefined) {
-        expect(table.unmap(s.pick % 100, s.caller)).toBe(-4);
+        same(table.unmap(s.pick % 100, s.caller), -4);
         return;
       }
       const own = use.caller === s.caller;
-      expect(table.unmap(use.handle!, s.caller)).toBe(own ? 0 : -4);
+      same(table.unmap(use.handle!, s.caller), own ? 0 : -4);
       if (!own) return;
       m.uses = m.uses.filter((other) => other !== use);
       m.spent.push(use.handle!);
@@ -205,12 +209,12 @@ function apply(guest: GuestGrants, m: Model, s: Step): void {
         if (!inside) expected = -1;
       }
       if (length === 0) expected = 0;
-      expect(table.checkCopy(s.reference, offset, length, s.write, s.caller)).toBe(expected);
+      same(table.checkCopy(s.reference, offset, length, s.write, s.caller), expected);
       return;
     }
     case "pin": {
       const expected = allowed(m, s.reference, s.write, m.entries.get(s.reference)?.domid ?? 0);
-      expect(table.pin(s.reference, s.write)).toBe(expected);
+      same(table.pin(s.reference, s.write), expected);
       const life = lifeOf(m, s.reference);
       if (expected === 0) m.uses.push({ reference: s.reference, write: s.write, life });
       return;
@@ -233,7 +237,7 @@ function apply(guest: GuestGrants, m: Model, s: Step): void {
         if (s.version === 1 && parts) expected = -34;
         if (used) expected = -16;
       }
-      expect(table.setVersion(s.version)).toBe(expected);
+      same(table.setVersion(s.version), expected);
       if (expected !== 0 || s.version === m.version) return;
       for (const [r, e] of m.entries) if (r >= 8 || e.flags % 4 !== 1) m.entries.delete(r);
       m.version = s.version as 1 | 2;
@@ -244,8 +248,8 @@ function apply(guest: GuestGrants, m: Model, s: Step): void {
       // What the guest was told in all is what is used now, entry by entry.
       for (const r of REFERENCES) {
         const uses = usesOf(m, r);
-        expect(guest.readers.get(r) ?? 0).toBe(uses.length);
-        expect(guest.writers.get(r) ?? 0).toBe(uses.filter((use) => use.write).length);
+        same(guest.readers.get(r) ?? 0, uses.length);
+        same(guest.writers.get(r) ?? 0, uses.filter((use) => use.write).length);
       }
   }
 }
@@ -254,26 +258,25 @@ function compare(guest: GuestGrants, m: Model): void {
   const { table } = guest;
   for (const r of REFERENCES) {
     const uses = usesOf(m, r);
-    expect(table.usesOf(r)).toEqual({
-      readers: uses.length,
-      writers: uses.filter((use) => use.write).length,
-    });
+    const told = table.usesOf(r);
+    same(told.readers, uses.length);
+    same(told.writers, uses.filter((use) => use.write).length);
     const e = m.entries.get(r);
     const granted = e !== undefined && e.flags % 4 === 1 && r < m.frames * perFrame(m);
-    expect(table.frameOf(r)).toBe(granted ? e.frame : -1);
+    same(table.frameOf(r), granted ? e.frame : -1);
   }
   for (const use of m.uses) {
     if (use.handle === undefined) continue;
     const holds = use.life === lifeOf(m, use.reference);
-    expect(table.reaches(use.handle)).toBe(holds);
-    expect(table.mapped(use.handle)).toEqual(
-      holds
-        ? { reference: use.reference, frame: use.reference + 0x1000, readonly: !use.write }
-        : undefined,
-    );
+    same(table.reaches(use.handle), holds);
+    const mapped = table.mapped(use.handle);
+    same(mapped?.reference, holds ? use.reference : undefined);
+    same(mapped?.frame, holds ? use.reference + 0x1000 : undefined);
+    same(mapped?.readonly, holds ? !use.write : undefined);
   }
   const maps = m.uses.filter((use) => use.handle !== undefined).length;
-  expect(table.snapshot()).toMatchObject({
+  const said = table.snapshot();
+  const counts = {
     version: m.version,
     frames: m.frames,
     readers: m.uses.length,
@@ -281,12 +284,15 @@ function compare(guest: GuestGrants, m: Model): void {
     inUse: new Set(m.uses.map((use) => use.reference)).size,
     mapped: maps,
     endedInUse: m.endedInUse,
-  });
+  };
+  for (const [name, count] of Object.entries(counts)) {
+    same(said[name as keyof typeof counts], count, name);
+  }
 }
 
 describe("the grant table against a list of uses", () => {
   it("property: every status and every count, after every step", () => {
-    fc.assert(
+    holds(
       fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
         const guest = new GuestGrants({ maxFrames: MAX_FRAMES, maxMaptrack: MAPTRACK });
         const m: Model = {
@@ -305,7 +311,7 @@ describe("the grant table against a list of uses", () => {
         // All uses end: the guest knows, and may end and change what it likes.
         for (const use of m.uses) {
           if (use.handle === undefined) guest.table.unpin(use.reference, use.write);
-          else expect(guest.table.unmap(use.handle, use.caller!)).toBe(0);
+          else same(guest.table.unmap(use.handle, use.caller!), 0);
         }
         m.uses = [];
         apply(guest, m, { do: "flush" });
@@ -317,7 +323,7 @@ describe("the grant table against a list of uses", () => {
   });
 
   it("property: flushes at any time tell the same sums", () => {
-    fc.assert(
+    holds(
       fc.property(
         fc.array(fc.record({ pin: fc.boolean(), write: fc.boolean(), flush: fc.boolean() }), {
           maxLength: 200,
@@ -338,11 +344,11 @@ describe("the grant table against a list of uses", () => {
             if (!flush) continue;
             const before = guest.told.length;
             guest.table.flushUses();
-            expect(guest.readers.get(8) ?? 0).toBe(held.ro + held.rw);
-            expect(guest.writers.get(8) ?? 0).toBe(held.rw);
-            expect(guest.told.length - before).toBeLessThanOrEqual(1);
+            same(guest.readers.get(8) ?? 0, held.ro + held.rw);
+            same(guest.writers.get(8) ?? 0, held.rw);
+            same(guest.told.length - before <= 1, true, "told once");
             for (const t of guest.told.slice(before)) {
-              expect(t.readers !== 0 || t.writers !== 0).toBe(true);
+              same(t.readers !== 0 || t.writers !== 0, true);
             }
           }
         },

@@ -7,7 +7,8 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { TRANSACTION_MS, TURN_MS } from "../../device/xen/xenstore/index.ts";
-import { cases } from "../support/counts.ts";
+import { cases, holds } from "../support/counts.ts";
+import { same } from "../support/same.ts";
 import { addGuest, machineOf, type StoreGuest } from "../support/store-guest.ts";
 
 const GUESTS = [1, 2, 3];
@@ -358,19 +359,22 @@ class Pair {
       for (const name of names) visit(`${at === "/" ? "" : at}/${name}`);
     };
     visit("/");
-    const expected = [...this.model.now].map(([at, n]) => [at, `${n.value} ${n.perms}`] as const);
-    expect([...nodes].sort()).toEqual(expected.sort());
-    expect(this.machine.store.nodes).toBe(nodes.size - 1);
+    for (const [at, { value, perms }] of this.model.now) {
+      same(nodes.get(at), `${value} ${perms}`, at);
+    }
+    same(nodes.size, this.model.now.size, "nodes");
+    same(this.machine.store.nodes, nodes.size - 1);
     for (const use of this.machine.store.snapshot()) {
       const { nodes: count, bytes } = owned.get(use.domid)!;
-      expect(use, `domain ${use.domid}`).toMatchObject({ nodes: count, nodeBytes: bytes });
-      expect(use.transactions).toBe(this.model.open.get(use.domid)!.size);
-      expect(use.memoryBytes > bytes).toBe(use.transactions > 0);
+      same(use.nodes, count, "nodes of a domain");
+      same(use.nodeBytes, bytes, "bytes of a domain");
+      same(use.transactions, this.model.open.get(use.domid)!.size);
+      same(use.memoryBytes > bytes, use.transactions > 0);
     }
   }
 
   #same(what: string, real: string, model: string): void {
-    expect(real, what).toBe(model);
+    same(real, model, what);
     const outcome = /^E[A-Z]+$/.test(real) ? real : "OK";
     this.outcomes.set(outcome, (this.outcomes.get(outcome) ?? 0) + 1);
   }
@@ -378,7 +382,7 @@ class Pair {
   #start(index: number): void {
     const open = this.model.open.get(GUESTS[index]!)!;
     const tx = this.guests[index]!.start();
-    expect(Number.isNaN(tx)).toBe(open.size >= TRANSACTIONS);
+    same(Number.isNaN(tx), open.size >= TRANSACTIONS);
     if (Number.isNaN(tx)) return;
     this.txs[index]!.push(tx);
     const startedAt = this.machine.clock.now;
@@ -444,7 +448,7 @@ class Pair {
 
 it("random requests of three guests do what the model does, and the accounts what the tree says", () => {
   const outcomes = new Map<string, number>();
-  fc.assert(
+  holds(
     fc.property(fc.array(step, { minLength: 20, maxLength: 120 }), (steps) => {
       const pair = new Pair();
       for (const one of steps) pair.do(one);

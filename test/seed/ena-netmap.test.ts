@@ -254,7 +254,10 @@ test("E11 the slot's buffer is mapped for the device; a failure leaves the slot 
 
   const sync = vi.spyOn(map, "sync");
   expect(allocRxSlot(pair.adapter, ring, id)).toBe(0);
-  expect(load).toHaveBeenLastCalledWith(memory.bytes, memory.bufferAt(bufIdx), 2048);
+  const [bytes, ...where] = load.mock.lastCall!;
+  // Not compared as an argument: that walks through the whole memory.
+  expect(bytes).toBe(memory.bytes);
+  expect(where).toEqual([memory.bufferAt(bufIdx), 2048]);
   expect(sync.mock.calls).toEqual([[SyncOp.PREREAD]]);
   expect(map.loaded).toBe(true);
 });

@@ -1,7 +1,59 @@
+/** How many cases a property runs: by a budget of CPU time in the check, by full counts in a soak. */
+import fc from "fast-check";
+
+export const SOAK = process.env["RINGWIRE_SOAK"] === "1";
+/** Of the CPU, for one property, in ms. */
+const BUDGET_MS = 1500;
+/** Runs that take place whatever they take, and the share of all that does. */
+const LEAST_RUNS = 15;
+const LEAST_SHARE = 0.15;
+
+/** All of them in a soak, a tenth otherwise. */
+export const cases = (all: number): number => (SOAK ? all : Math.ceil(all / 10));
+
 /**
- * How many cases a property runs: all of them in a soak, a tenth otherwise, for blocks that would
- * take longer than 20 s in every run of the tests.
+ * fast-check's assert, which prints the seed of a failure. Outside of a soak a property ends early
+ * when its budget is used up, yet not before it had its least runs.
  */
-export function cases(all: number): number {
-  return process.env["RINGWIRE_SOAK"] === "1" ? all : Math.ceil(all / 10);
+export function holds<Ts>(
+  property: fc.IAsyncProperty<Ts>,
+  parameters: fc.Parameters<Ts> & { numRuns: number },
+): Promise<void>;
+export function holds<Ts>(
+  property: fc.IProperty<Ts>,
+  parameters: fc.Parameters<Ts> & { numRuns: number },
+): void;
+export function holds<Ts>(
+  property: fc.IRawProperty<Ts>,
+  parameters: fc.Parameters<Ts> & { numRuns: number },
+): Promise<void> | void {
+  if (!SOAK) endEarly(property, Math.max(LEAST_RUNS, parameters.numRuns * LEAST_SHARE));
+  return fc.assert(property as fc.IProperty<Ts>, parameters);
+}
+
+function endEarly<Ts>(property: fc.IRawProperty<Ts>, least: number): void {
+  const run = property.run.bind(property);
+  const begin = process.cpuUsage();
+  let runs = 0;
+  // What has failed is made smaller, without a limit.
+  let failed = false;
+  const spent = (): boolean => {
+    const { user, system } = process.cpuUsage(begin);
+    return user + system > BUDGET_MS * 1000;
+  };
+  property.run = (value) => {
+    if (!failed && ++runs > least && spent()) {
+      const end = new fc.PreconditionFailure(true);
+      return property.isAsync() ? Promise.resolve(end) : end;
+    }
+    const out = run(value);
+    if (out instanceof Promise) {
+      return out.then((failure) => {
+        failed ||= failure !== null;
+        return failure;
+      });
+    }
+    failed ||= out !== null;
+    return out;
+  };
 }

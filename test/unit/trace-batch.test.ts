@@ -17,6 +17,7 @@ import { BatchWriter, inspectBatches } from "../../shared/wire/batch.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import type { Hello } from "../../shared/wire/hello.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
+import { holds } from "../support/counts.ts";
 import { packBatch } from "../support/raw-frontend.ts";
 
 // These batches hold what no receiver accepts, too.
@@ -121,7 +122,7 @@ describe("traceBatch", () => {
   });
 
   it("never throws, whatever the bytes", () => {
-    fc.assert(
+    holds(
       fc.property(fc.uint8Array({ maxLength: 300 }), (bytes) => {
         const lines = traceBatch("in", bytes);
         expect(lines.length).toBeGreaterThan(0);
@@ -140,7 +141,7 @@ describe("traceBatch", () => {
       type: types,
       data: fc.uint8Array({ minLength: 1, maxLength: 200 }),
     });
-    fc.assert(
+    holds(
       fc.property(fc.array(piece, { minLength: 1, maxLength: 20 }), (pieces) => {
         const bytes = batch((w) => {
           for (const { op, space, address, type, data } of pieces) {
@@ -279,7 +280,7 @@ describe("traceBatch, personality xen", () => {
       fc.tuple(fc.constant(Op.HYPERCALL_REPLY), uint, uint, bin),
       fc.tuple(fc.constant(Op.EVENT), uint),
     );
-    fc.assert(
+    holds(
       fc.property(fc.array(transaction, { minLength: 1, maxLength: 20 }), (transactions) => {
         const lines = new Tracer().trace("in", packBatch(transactions));
         expect(lines).toHaveLength(transactions.length);
