@@ -14,6 +14,12 @@ function kinds(...names: string[]): string[] {
   return names.map((name) => `test/${name}/**/*.test.ts`);
 }
 
+/** They measure what a line or a machine carries, or fill it: one file at a time, nothing beside it. */
+const ALONE = [
+  ...["accounting", "device-restart", "file-limit", "silent-host", "slow-line"],
+  ...["three-hosts", "traffic"],
+].map((name) => `test/scenario/${name}.test.ts`);
+
 /** On the idle machine; test/support/time-limits.ts makes of it what a file gets. */
 function limits(testSeconds: number, hookSeconds: number): TimeLimits {
   return { test: soak ? 3600 * second : testSeconds * second, hook: hookSeconds * second };
@@ -47,23 +53,23 @@ export default defineConfig({
         },
       },
       {
-        // Real processes that share nothing: two files at a time.
+        // Real processes that share nothing. They wait more than they work.
         extends: true,
         test: {
           name: "beside",
-          include: kinds("hostile", "interop"),
+          include: kinds("hostile", "interop", "scenario"),
+          exclude: ALONE,
           pool: "forks",
-          maxWorkers: 2,
+          maxWorkers: 2 * Math.max(2, availableParallelism()),
           provide: { limits: limits(180, 60) },
           sequence: { groupOrder: 1 },
         },
       },
       {
-        // Network namespaces, a whole machine's load, clocks: one file at a time, nothing beside it.
         extends: true,
         test: {
           name: "outside",
-          include: kinds("scenario"),
+          include: ALONE,
           pool: "forks",
           fileParallelism: false,
           maxWorkers: 1,

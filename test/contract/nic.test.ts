@@ -25,6 +25,7 @@ import {
 } from "../support/nic-frames.ts";
 import { NICS, type NicOptions, type NicUnderTest } from "../support/nic-under-test.ts";
 import { type Built, buildPacket } from "../support/packets.ts";
+import { same, sameBytes } from "../support/same.ts";
 
 const BROADCAST = [255, 255, 255, 255, 255, 255];
 const GROUP = [0x33, 0x33, 0, 0, 0, 1];
@@ -98,15 +99,15 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
     const nic = await started();
     const seen = { out: 0, in: 0 };
     for (let round = 0; round < 30; round++) {
-      for (let i = 0; i < 100; i++) expect(nic.send(frame(60 + i, round))).toBe(0);
-      for (let i = 0; i < 100; i++) expect(nic.deliver(arriving(90 + i, round))).toBeUndefined();
+      for (let i = 0; i < 100; i++) same(nic.send(frame(60 + i, round)), 0);
+      for (let i = 0; i < 100; i++) same(nic.deliver(arriving(90 + i, round)), undefined);
       nic.flush();
       await nic.settle();
       for (; seen.out < nic.segment.length; seen.out++) {
-        expect(nic.segment[seen.out]!.bytes).toEqual(frame(60 + (seen.out % 100), round));
+        sameBytes(nic.segment[seen.out]!.bytes, frame(60 + (seen.out % 100), round));
       }
       for (; seen.in < nic.inputs.length; seen.in++) {
-        expect(nic.inputs[seen.in]!.bytes).toEqual(arriving(90 + (seen.in % 100), round));
+        sameBytes(nic.inputs[seen.in]!.bytes, arriving(90 + (seen.in % 100), round));
       }
     }
     expect(seen).toEqual({ out: 3000, in: 3000 });

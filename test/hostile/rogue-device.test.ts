@@ -2,11 +2,11 @@
  * Devices that lie to our frontend: it refuses what it may not believe, tells so, and goes on or
  * gives up with a sentence. (fault-A9, C1, C2, D10, G2, inv-I2, inv-I5)
  */
-import { createServer, type Server, type Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { CloseCode } from "../../shared/wire/transactions.ts";
-import { cases } from "../support/counts.ts";
+import { cases, SOAK } from "../support/counts.ts";
 import { DeviceProcess } from "../support/device-process.ts";
 import { type Child, eventually, startRingwire } from "../support/process.ts";
 import { Random, seedOfRun } from "../support/random.ts";
@@ -28,24 +28,9 @@ async function givesUp(child: Child, sentence: RegExp): Promise<void> {
   expect(child.stderr).not.toMatch(/^\s+at .*:\d+/m);
 }
 
-describe("a port that is no device's", () => {
-  let server: Server;
-  let answer: (socket: Socket) => void = () => {};
-  let url = "";
+// Most of these wait for a frontend that waits: side by side.
 
-  beforeAll(async () => {
-    server = createServer((socket) => {
-      socket.on("error", () => {});
-      answer(socket);
-    });
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    url = `ws://127.0.0.1:${(server.address() as { port: number }).port}`;
-  });
-
-  afterAll(() => {
-    server.close();
-  });
-
+describe.concurrent("a port that is no device's", () => {
   it.each<[string, (socket: Socket) => void, RegExp]>([
     ["closes at once", (s) => s.destroy(), /127\.0\.0\.1/],
     ["answers garbage", (s) => s.end(random.bytes(300)), /does not answer as HTTP/],
@@ -75,12 +60,18 @@ describe("a port that is no device's", () => {
     ],
     ["says nothing", () => {}, /did not answer/],
   ])("%s: one sentence, exit code 1", async (_what, answering, sentence) => {
-    answer = answering;
-    await givesUp(frontend(url), sentence);
+    const server = createServer((socket) => {
+      socket.on("error", () => {});
+      answering(socket);
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as { port: number };
+    await givesUp(frontend(`ws://127.0.0.1:${port}`), sentence);
+    server.close();
   });
 });
 
-describe("a device that welcomes wrongly", () => {
+describe.concurrent("a device that welcomes wrongly", () => {
   const wrong: [string, unknown[]][] = [
     ["of another version", [Op.WELCOME, { ...WELCOME, version: 2 }]],
     ["without a MAC", [Op.WELCOME, { ...WELCOME, mac: undefined }]],
@@ -109,7 +100,7 @@ describe("a device that welcomes wrongly", () => {
   });
 });
 
-describe("a device that welcomes, and then", () => {
+describe.concurrent("a device that welcomes, and then", () => {
   /** A rogue that welcomes everybody and answers each register read with zeros. */
   async function welcoming(then: (link: RogueLink) => void): Promise<RogueDevice> {
     return await RogueDevice.start((link) => {
@@ -220,7 +211,7 @@ describe("a device that lies to a NIC that runs", () => {
   });
 
   it("property: random writes, interrupts and faults: it refuses, resets, and comes back", async () => {
-    const total = 10_000;
+    const total = SOAK ? 10_000 : 2000;
     for (let done = 0; done < total; ) {
       const victimLink = await link();
       for (; done < total && victimLink.open; done++) {
@@ -301,7 +292,7 @@ describe("a device that lies to a NIC that runs", () => {
   }
 });
 
-describe("close codes", () => {
+describe.concurrent("close codes", () => {
   it.each([
     [CloseCode.REFUSED, "never again", true],
     [CloseCode.REPLACED, "another took the name", false],

@@ -10,7 +10,9 @@ export interface IperfOptions {
   readonly to: Namespace;
   /** Address of `to`, IPv4 or IPv6, without prefix length. */
   readonly address: string;
-  readonly seconds: number;
+  /** How long, or until so much was sent, all streams together. */
+  readonly seconds?: number;
+  readonly bytes?: number;
   /** Data flows from `to` to `from`. */
   readonly reverse?: boolean;
   readonly streams?: number;
@@ -21,6 +23,7 @@ export interface IperfOptions {
 export interface IperfResult {
   /** As the receiver counts it. */
   readonly bitsPerSecond: number;
+  readonly receivedBytes: number;
   /** TCP only. */
   readonly retransmits: number;
   /** UDP only: datagrams the sender counted, and those the receiver missed. */
@@ -31,7 +34,7 @@ export interface IperfResult {
 interface IperfJson {
   error?: string;
   end?: {
-    sum_received?: { bits_per_second: number };
+    sum_received?: { bits_per_second: number; bytes: number };
     sum_sent?: { retransmits?: number };
     sum?: { bits_per_second: number; packets?: number; lost_packets?: number };
   };
@@ -46,11 +49,14 @@ export async function iperf(options: IperfOptions): Promise<IperfResult> {
   await server.waitFor(/Server listening/);
 
   const args = ["iperf3", "-J", "-c", options.address, "-p", port];
-  args.push("-t", String(options.seconds), "-P", String(options.streams ?? 1));
+  const { seconds, bytes, streams = 1 } = options;
+  if (bytes === undefined) args.push("-t", String(seconds ?? 1));
+  else args.push("-n", String(bytes));
+  args.push("-P", String(streams));
   if (options.reverse) args.push("-R");
   if (options.udpBitsPerSecond !== undefined)
     args.push("-u", "-b", String(options.udpBitsPerSecond));
-  const client = await run(args, { namespace: options.from }, options.seconds * 1000 + 30_000);
+  const client = await run(args, { namespace: options.from }, (seconds ?? 1) * 1000 + 30_000);
 
   const report = JSON.parse(client.stdout || "{}") as IperfJson;
   if (report.error !== undefined || report.end === undefined) {
@@ -59,6 +65,7 @@ export async function iperf(options: IperfOptions): Promise<IperfResult> {
   const { sum, sum_received: received, sum_sent: sent } = report.end;
   return {
     bitsPerSecond: received?.bits_per_second ?? sum?.bits_per_second ?? 0,
+    receivedBytes: received?.bytes ?? 0,
     retransmits: sent?.retransmits ?? 0,
     datagrams: sum?.packets ?? 0,
     lost: sum?.lost_packets ?? 0,

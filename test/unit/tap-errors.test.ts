@@ -36,6 +36,12 @@ test.each([
   ["a\u00a0b", "\u00a0"],
   ["\u00e0", "\u00e0"],
   ["a\u007f", "holds"],
+  ["%", '"%"'],
+  ["%%", '"%"'],
+  ["a%s", '"%"'],
+  ["\u00e4\u00e4\u00e4\u00e4\u00e4\u00e4\u00e4\u00e4", "16 bytes"],
+  ["a\nb", "\\n"],
+  ["a\u200bb", "holds"],
 ])("case-W10 %j is a bad name", (name, why) => {
   const error = refusal(() => checkTapName(name));
   expect(error.code).toBe("TAP_BAD_NAME");
