@@ -192,7 +192,7 @@ async function runCapture(options: Options): Promise<void> {
       await relay?.feed(chunk);
     }
   } catch (error) {
-    // What we cut ourselves ends with an error too.
+    // A stream that we cut ourselves ends with an error too.
     if (left === undefined) broken = whyCut(error);
   }
   const packets = told?.packets ?? relay?.packets ?? 0;
@@ -236,7 +236,7 @@ function summaryLines(summary: CaptureSummary, keep: number): string[] {
   const where = files.length === 1 ? files[0]!.name : `${files.length} files${kept}`;
   return [
     `${countText(packets)} packets, ${bytesText(bytes)}, in ${where}; ${countText(dropped)} dropped; ended: ${reason}`,
-    // What came of each interface is not known when the output has failed.
+    // The counts of each interface are not known when the output has failed.
     ...(code === undefined ? interfaces : []).map(
       (i) =>
         `${printable(i.name)}: ${countText(i.received)} seen, ${countText(i.delivered)} written`,

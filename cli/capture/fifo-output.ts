@@ -3,7 +3,7 @@
  * programs.
  *
  * The pipe is opened and written without blocking: a write that waits in Node's thread pool for a
- * reader that never comes could not be ended, not even by process.exit. Who only writes learns
+ * reader that never comes could not be ended, not even by process.exit. A process that only writes learns
  * that the reader has left at the next write, which may never come; so the pipe is opened once
  * more from time to time, which fails without a reader (fifo(7): ENXIO).
  */

@@ -11,7 +11,7 @@ import { bytesText, countText } from "../common/output.ts";
 import { FifoOutput } from "./fifo-output.ts";
 import { checkFile, pathOutput } from "./output.ts";
 
-/** What can be begun and ended: a Recorder. */
+/** A capture that can be ended: a Recorder. */
 export interface Recording {
   readonly ended: boolean;
   readonly done: Promise<CaptureSummary>;
@@ -74,7 +74,7 @@ export class CaptureFiles {
       const output = pathOutput(path);
       const running = { recording: this.#begin(output), output };
       this.#running.add(running);
-      // What failed is said by whoever records.
+      // The recorder says what failed.
       void running.recording.done.then(({ reason, code, packets, bytes }) => {
         this.#running.delete(running);
         if (code !== undefined) return;

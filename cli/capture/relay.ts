@@ -47,7 +47,7 @@ export interface RelayOptions {
 
 /** Bytes that wait for the output before `feed` waits too: the sender has a queue of its own. */
 const WAIT_BYTES = 4 * 1024 * 1024;
-/** What every file begins with. A device has 1024 interfaces at most, of some hundred bytes. */
+/** Most bytes of the blocks with which every file begins. A device has 1024 interfaces at most, of some hundred bytes. */
 const DESCRIPTIONS: ReadonlySet<number> = new Set([
   BlockType.SECTION,
   BlockType.INTERFACE,
@@ -58,7 +58,7 @@ const MAX_DESCRIPTION_BYTES = 4 * 1024 * 1024;
 const STATISTICS_BYTES = 24 + 7 * 12 + 4;
 const WORD = 2 ** 32;
 
-/** What one interface of the stream had. */
+/** The counts of one interface of the stream. */
 class Counts implements InterfaceCounts {
   /** As the stream's own statistics say; they may come before its end, when a NIC leaves. */
   told: InterfaceCounts | undefined;

@@ -1,4 +1,4 @@
-/** What the devices of a list have: their pages, asked all at once. */
+/** The ports of several devices. All devices are asked at once. */
 
 import { httpUrl } from "../../shared/transport/address.ts";
 import { getPage } from "../common/device-page.ts";
@@ -20,7 +20,7 @@ async function askDevice(written: string): Promise<DeviceFacts> {
     const { value } = await getPage(device, "/status", ANSWER_MS);
     return { device, ports: portsOf(value) };
   } catch (error) {
-    // What to do about it stands behind the semicolon: too long for a list.
+    // The advice stands behind the semicolon, and is too long for a list.
     const problem = messageOf(error).split(";")[0] ?? "";
     return { device: device.replaceAll(/[\s@{}]/g, "_"), ports: [], problem };
   }

@@ -90,7 +90,7 @@ export class BpfProgram {
   }
 
   /**
-   * What the program returns for a packet of `length` bytes whose first `have` lie at `at`: 0 to
+   * The value that the program returns for a packet of `length` bytes whose first `have` lie at `at`: 0 to
    * refuse it, more to accept, or NEED_MORE. A load behind the packet's end refuses it, and so does
    * a loop that goes on for too long.
    */
@@ -210,7 +210,7 @@ function compute(op: number, a: number, operand: number): number {
   }
 }
 
-/** What bpf_validate checks: known codes, jumps that stay inside, memory that exists, an end. */
+/** The checks of bpf_validate: known codes, jumps that stay inside, memory that exists, an end. */
 function check(code: number, jt: number, jf: number, k: number, i: number, length: number): void {
   const left = length - i - 1;
   const fail = (why: string): RangeError =>

@@ -3,7 +3,7 @@
  *
  *   compileFilter ──► waiting, a few of each owner ──► process, killed when it takes too long
  *
- * So whoever asks for many filters waits behind himself, and others are served in between.
+ * An address that asks for many filters waits behind its own, and others are served in between.
  */
 import { fork } from "node:child_process";
 import { CaptureFilterError } from "./filter-error.ts";

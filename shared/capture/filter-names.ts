@@ -12,7 +12,7 @@
  */
 import { isIPv6 } from "node:net";
 
-/** What a name would be, by the qualifier before it. NOTHING: libpcap refuses a name there. */
+/** The meaning of a name, by the qualifier before it. NOTHING: libpcap refuses a name there. */
 const Kind = { NOTHING: 0, ADDRESS: 1, LOCAL: 2 } as const;
 type Kind = (typeof Kind)[keyof typeof Kind];
 
@@ -87,7 +87,7 @@ export function networkNameIn(text: string): string | undefined {
     }
     const word = match(WORD);
     if (word === undefined) {
-      // What stands in parentheses begins with the qualifier outside, and leaves it as it was.
+      // The text in parentheses begins with the qualifier outside, and leaves it as it was.
       if (text[at] === "(") outer.push(kind);
       else if (text[at] === ")") kind = outer.pop() ?? kind;
       at++;

@@ -1,4 +1,4 @@
-/** What of a captured packet is the frame that was on the wire. */
+/** The bytes of a captured packet that are the frame on the wire. */
 import { flagFcsBytes } from "../pcapng/layout.ts";
 import type { CapturedPacket } from "../pcapng/packet.ts";
 

@@ -110,7 +110,7 @@ export class GzipInput {
     await this.#scout.write(Uint8Array.of(0));
     if (this.#scout.failed?.message === NO_MEMBER && this.#last !== MAGIC[0]) return;
     await this.#gunzip.end();
-    // What had come is decompressed already, and more was to come.
+    // The bytes so far are decompressed already, and more were to come.
     this.#isCut = this.#gunzip.failed?.code === "Z_BUF_ERROR";
   }
 

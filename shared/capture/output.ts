@@ -1,7 +1,7 @@
 /** Where a capture goes: files, a descriptor, a stream; or a test's stub. */
 
 export interface CaptureSink {
-  /** What it is called in messages. */
+  /** Its name in messages. */
   readonly name: string;
   /**
    * Takes bytes behind those before; never called again before it has settled. Then the bytes

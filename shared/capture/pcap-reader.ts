@@ -72,7 +72,7 @@ export class PcapReader implements PacketReader {
   #little = true;
   #fractionNs = 1n;
   #order: Order = Order.CAPTURED_FIRST;
-  /** What the records may be; undefined: it is known. */
+  /** The variants that the records may be of; undefined once the variant is known. */
   #variants: readonly Variant[] | undefined;
   /** Bytes of records that it takes to find out, as far as is known. */
   #decidedBy: number = Variant.STANDARD;

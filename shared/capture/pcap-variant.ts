@@ -30,7 +30,7 @@ export const Variant = { STANDARD: 16, NOKIA: 20, PATCHED: 24, PATCHED_MORE: 28 
 /** Bytes of a record's header. */
 export type Variant = (typeof Variant)[keyof typeof Variant];
 
-/** What two kinds of file that share a magic number may be; the first one in doubt. */
+/** The kinds of file that share a magic number. In doubt the first one is taken. */
 export const STANDARD_VARIANTS = [Variant.STANDARD, Variant.PATCHED, Variant.NOKIA] as const;
 export const PATCHED_VARIANTS = [Variant.PATCHED, Variant.PATCHED_MORE] as const;
 
@@ -38,7 +38,7 @@ export const PATCHED_VARIANTS = [Variant.PATCHED, Variant.PATCHED_MORE] as const
 export const Rest = { COMES: 0, UNSEEN: 1, NOTHING: 2 } as const;
 export type Rest = (typeof Rest)[keyof typeof Rest];
 
-/** What the first records say: their variant, or how many bytes of them it takes to say more. */
+/** The variant of the first records, or the number of bytes that are needed to tell it. */
 export type Verdict = { readonly variant: Variant } | { readonly needs: number };
 
 /**

@@ -9,7 +9,7 @@ import { isPcapMagic, PcapReader } from "./pcap-reader.ts";
 
 const BUFFER_BYTES = 1024 * 1024;
 const MAGIC_BYTES = 4;
-/** First words, big-endian, of files that were compressed by something else; who reads those. */
+/** First words, big-endian, of files of other compressors, and the program that reads those. */
 const COMPRESSED: ReadonlyMap<number, string> = new Map([
   [0x28b52ffd, "zstdcat"],
   [0xfd377a58, "xzcat"],
@@ -46,8 +46,9 @@ export function* readCapture(bytes: Uint8Array): Generator<CapturedPacket, void,
   yield* packets(reader);
 }
 
-/** What `readCaptureFile` gives when it is through: bytes behind the last whole packet. */
+/** The return value of `readCaptureFile`. */
 export interface ReadEnd {
+  /** Bytes behind the last whole packet. */
   readonly cutBytes: number;
 }
 
@@ -68,7 +69,7 @@ export async function* readCaptureFile(
 }
 
 /**
- * The packets of a file on disk, for whoever takes many of them without a promise each: `next`
+ * The packets of a file on disk, for callers that read many of them without a promise each: `next`
  * until it has none, then `more`. A file of any size is read through one buffer, which grows to
  * twice the longest block.
  */
@@ -171,7 +172,7 @@ export class CaptureFileReader implements AsyncDisposable {
     await this.#file.close();
   }
 
-  /** What waits goes to the front; a block that fills half of the buffer gets a larger one. */
+  /** Moves the waiting bytes to the front; a block that fills half of the buffer gets a larger one. */
   #makeRoom(): void {
     const { pending } = this;
     const waiting = this.#buffer.subarray(this.#have - pending, this.#have);

@@ -1,4 +1,4 @@
-/** What a recorder is told and what it tells. */
+/** Options and results of a recorder. */
 import type { Logger } from "../log.ts";
 import type { Frame } from "../net/frame.ts";
 import type { TimeSource } from "./clock.ts";

@@ -1,5 +1,5 @@
 /**
- * Records frames and batches as pcapng. Whoever moves traffic calls `frame`, `span` or `batch` and
+ * Records frames and batches as pcapng. A data path calls `frame`, `span` or `batch` and
  * goes on: a packet is one copy of its first bytes into a buffer, or a number counted when there is
  * no room. Nothing here waits, and nothing that happens to the output comes back to the caller.
  */
@@ -47,7 +47,7 @@ const SNAPSHOT = commentNote("snapshot");
 const DEFAULT_QUEUE_BYTES = 8 * 1024 * 1024;
 /** A buffer fuller than this goes to the output without waiting for the rest of the burst. */
 const FULL_BYTES = 480 * 1024;
-/** What is not full leaves no sooner after what left before: a write costs a thread's wake-up. */
+/** Least time between writes that are not full, because a write costs a thread's wake-up. */
 const DEFAULT_FLUSH_MS = 5;
 /**
  * The clock is read for the first packet of a burst and for every eighth after it: reading it takes
@@ -463,7 +463,7 @@ export class Recorder {
   }
 }
 
-/** What epb_flags can say of a frame's offload facts. */
+/** The bits of epb_flags for a frame's offload facts. */
 function offloadFlags(frame: Frame): number {
   let flags = 0;
   if (frame.needsCsum) flags |= FLAG_CHECKSUM_NOT_READY;

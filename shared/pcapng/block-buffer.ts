@@ -1,6 +1,6 @@
 /**
  * Memory that blocks are written into, one behind the other. It grows when a block does not fit,
- * so nobody has to guess; whoever reserves enough beforehand never sees it grow.
+ * so no caller has to guess; after a large enough `reserve` it never grows.
  */
 import { BLOCK_BODY, BLOCK_LENGTH, BLOCK_TYPE, LE, OPTION_HEADER_BYTES, padded } from "./layout.ts";
 
@@ -25,7 +25,7 @@ export class BlockBuffer {
     this.view = new DataView(larger.buffer);
   }
 
-  /** What has been written; good until the next write. */
+  /** The bytes written so far; good until the next write. */
   written(): Uint8Array<ArrayBuffer> {
     return this.bytes.subarray(0, this.used);
   }

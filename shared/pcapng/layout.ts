@@ -1,7 +1,7 @@
 /**
  * Byte layouts of pcapng, one block at a time.
  *
- * Source: draft-ietf-opsawg-pcapng, sections 3 and 4. A section is in the byte order of whoever
+ * Source: draft-ietf-opsawg-pcapng, sections 3 and 4. A section is in the byte order of the program that
  * wrote it, so every number is read with the section's order; we write little-endian.
  */
 

@@ -1,4 +1,4 @@
-/** What a reader of capture files gives, whatever the format. */
+/** Packets, interfaces and errors of capture files, whatever the format. */
 
 /** An option as it stood in the file. */
 export interface CaptureOption {
@@ -48,8 +48,9 @@ export interface PacketReader {
   /** More bytes. They are kept, not copied: the caller leaves them alone from now on. */
   feed(bytes: Uint8Array): void;
   /**
-   * Instead of `feed`, for who reads into one buffer again and again: the `pending` bytes that
-   * waited, moved, and more behind them. What earlier packets view may be overwritten now.
+   * In place of `feed`, for callers that read into one buffer again and again. `bytes` are the
+   * `pending` bytes that waited, moved, and more behind them. Bytes that earlier packets view may be
+   * overwritten now.
    */
   refill(bytes: Uint8Array): void;
   /** The next whole packet; undefined when more bytes are needed. Throws CaptureFormatError. */

@@ -90,7 +90,7 @@ interface Described {
 
 export class PcapngReader implements PacketReader {
   /**
-   * What the blocks that are no packets said, up to now. Who reads without end empties `names` and
+   * The contents of blocks that are no packets, so far. A caller that reads without end empties `names` and
    * `statistics` from time to time.
    */
   readonly sections: CaptureSection[] = [];

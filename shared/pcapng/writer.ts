@@ -71,7 +71,7 @@ export interface PacketFacts {
   flags: number;
   /** Queue of the interface, or -1. */
   queue: number;
-  /** What all sightings of one packet share, below 2^53; 0 when there is none. */
+  /** Id that all sightings of one packet share, below 2^53; 0 when there is none. */
   id: number;
   /** Packets lost on this interface since the last one written; 0 is not written. */
   drops: number;
@@ -91,7 +91,7 @@ export interface InterfaceCounts {
   readonly delivered: number;
 }
 
-/** What the interface did with a packet: the byte behind the hardware mark of epb_verdict. */
+/** The fate of a packet at the interface: the byte behind the hardware mark of epb_verdict. */
 export const Verdict = { PASSED: 0, DROPPED: 1 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 
