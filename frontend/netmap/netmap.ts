@@ -198,14 +198,7 @@ export class Netmap {
       throw new NetmapError(Errno.EOPNOTSUPP, `${port.name}: options ${port.options} are unknown`);
     }
     const request: RegisterRequest = {
-      txSlots: 0,
-      rxSlots: 0,
-      txRings: 0,
-      rxRings: 0,
-      hostTxRings: 0,
-      hostRxRings: 0,
-      extraBufs: 0,
-      pipes: 0,
+      ...NO_REQUEST,
       ...options,
       mode: port.mode,
       ringId: port.ringId,
@@ -638,13 +631,7 @@ function boundSlots(n: number, dflt: number, most: number): number {
   return Math.min(Math.max(n === 0 ? dflt : n, 1), most);
 }
 
-function configOf(request: RegisterRequest): {
-  numTxRings: number;
-  numTxDesc: number;
-  numRxRings: number;
-  numRxDesc: number;
-  rxBufMaxsize: number;
-} {
+function configOf(request: RegisterRequest): NmConfig {
   return {
     numTxRings: request.txRings,
     numTxDesc: request.txSlots,

@@ -36,6 +36,12 @@ export interface PortHandle {
   readonly doorbell: SharedArrayBuffer;
 }
 
+/** An answer of `#arm` beside Poll bits. */
+const SLEEP = -1;
+/** When a wait of `timeoutMs` is over; -1 ms has no end. */
+const endOf = (timeoutMs: number): number =>
+  timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+
 /** A port as its application sees it, in any thread but the data path's. */
 export class WorkerPort extends PortRings {
   readonly #control: Int32Array<SharedArrayBuffer>;
@@ -74,48 +80,41 @@ export class WorkerPort extends PortRings {
    * or the port is in error. Returns the events that hold; 0 at the end of the time.
    */
   pollSync(events: number, timeoutMs: number): number {
-    const end = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+    const end = endOf(timeoutMs);
     for (;;) {
       const seq = Atomics.load(this.#control, Word.WAKE);
-      const now = this.#look(events);
-      if (now !== 0) {
-        // Filled slots go out and read ones go back even when nobody has to wait.
-        this.#ask(0);
-        return now;
-      }
-      Atomics.store(this.#control, Word.ARMED, events | Poll.ERR);
-      this.#ask(events);
-      const again = this.#look(events);
-      const left = end - performance.now();
-      if (again !== 0 || left <= 0) {
-        Atomics.store(this.#control, Word.ARMED, 0);
-        return again;
-      }
-      Atomics.wait(this.#control, Word.WAKE, seq, left);
+      const found = this.#arm(events, end);
+      if (found !== SLEEP) return found;
+      Atomics.wait(this.#control, Word.WAKE, seq, end - performance.now());
     }
   }
 
   /** The same without blocking. */
   async poll(events: number, timeoutMs: number): Promise<number> {
-    const end = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+    const end = endOf(timeoutMs);
     for (;;) {
       const seq = Atomics.load(this.#control, Word.WAKE);
-      const now = this.#look(events);
-      if (now !== 0) {
-        this.#ask(0);
-        return now;
-      }
-      Atomics.store(this.#control, Word.ARMED, events | Poll.ERR);
-      this.#ask(events);
-      const again = this.#look(events);
-      const left = end - performance.now();
-      if (again !== 0 || left <= 0) {
-        Atomics.store(this.#control, Word.ARMED, 0);
-        return again;
-      }
-      const sleep = Atomics.waitAsync(this.#control, Word.WAKE, seq, left);
+      const found = this.#arm(events, end);
+      if (found !== SLEEP) return found;
+      const sleep = Atomics.waitAsync(this.#control, Word.WAKE, seq, end - performance.now());
       if (sleep.async) await sleep.value;
     }
+  }
+
+  /** The events that hold, 0 at the end of the time, or SLEEP: the wake-up is asked for. */
+  #arm(events: number, end: number): number {
+    const now = this.#look(events);
+    if (now !== 0) {
+      // Filled slots go out and read ones go back even when nobody has to wait.
+      this.#ask(0);
+      return now;
+    }
+    Atomics.store(this.#control, Word.ARMED, events | Poll.ERR);
+    this.#ask(events);
+    const again = this.#look(events);
+    if (again === 0 && performance.now() < end) return SLEEP;
+    Atomics.store(this.#control, Word.ARMED, 0);
+    return again;
   }
 
   #look(events: number): number {
