@@ -1,6 +1,6 @@
 /**
- * What a link needs of the thing that carries its messages. `websocket.ts` is the portable
- * implementation, `loopback.ts` joins two ends in one process for tests.
+ * What a link needs of the thing that carries its messages. `websocket.ts` is the implementation;
+ * tests join two ends in one process.
  */
 export interface Transport {
   /**

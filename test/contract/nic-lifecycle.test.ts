@@ -5,10 +5,10 @@ import { describe, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Iff } from "../../frontend/net/ifnet.ts";
 import { arrive, arriving, bytesOf, frame, MAC } from "../support/nic-frames.ts";
-import { NICS, type NicOptions, type NicUnderTest } from "../support/nic-under-test.ts";
+import { type AnyPair, NICS, type NicOptions } from "../support/pair.ts";
 
 describe.each(NICS)("$kind", ({ kind, make }) => {
-  async function started(options: NicOptions = {}): Promise<NicUnderTest> {
+  async function started(options: NicOptions = {}): Promise<AnyPair> {
     const nic = make(options);
     await nic.start();
     return nic;
@@ -44,8 +44,8 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       const nic = await started();
       await nic.down();
       let refused = 0;
-      for (let i = 0; i < 5; i++) if (nic.deliver(arriving(100, i)) !== undefined) refused++;
-      nic.flush();
+      for (let i = 0; i < 5; i++) if (nic.inject(arriving(100, i)) !== undefined) refused++;
+      nic.flushPort();
       await nic.settle();
       expect(nic.inputs).toEqual([]);
       expect(refused + nic.droppedDown).toBe(5);
@@ -76,8 +76,8 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
     test("detached with packets under way, each way: every mbuf is freed once", async () => {
       const nic = await started({ queues: 2 });
       for (let i = 0; i < 60; i++) expect(nic.send(frame(300, i))).toBe(0);
-      for (let i = 0; i < 60; i++) expect(nic.deliver(arriving(300, i))).toBeUndefined();
-      nic.flush();
+      for (let i = 0; i < 60; i++) expect(nic.inject(arriving(300, i))).toBeUndefined();
+      nic.flushPort();
       expect(nic.outstanding).toBe(60);
       await nic.detach();
       expect(nic.outstanding).toBe(0);
@@ -88,11 +88,11 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
 
   describe("recovery", () => {
     /** Some of each direction is under way, some has just arrived. */
-    function traffic(nic: NicUnderTest, round: number): number {
+    function traffic(nic: AnyPair, round: number): number {
       let sent = 0;
       for (let i = 0; i < 40; i++) if (nic.send(frame(300 + i, round)) === 0) sent++;
-      for (let i = 0; i < 40; i++) nic.deliver(arriving(300 + i, round));
-      nic.flush();
+      for (let i = 0; i < 40; i++) nic.inject(arriving(300 + i, round));
+      nic.flushPort();
       return sent;
     }
 
@@ -102,14 +102,14 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       let sent = 0;
       for (let round = 0; round < 30; round++) {
         sent += traffic(nic, round);
-        if (round % 3 > 0) nic.step();
+        if (round % 3 > 0) nic.pump();
         if (round % 3 === 2) await nic.settle();
-        nic.linkLost();
+        nic.cut();
         expect(nic.outstanding).toBe(0);
         expect(nic.ifnet.linkState).toBe("down");
         expect(nic.send(frame(60))).toBe(Errno.ENOBUFS);
         const ready = nic.readyCalls;
-        await nic.linkBack();
+        await nic.reconnect();
         expect(nic.ifnet.linkState).toBe("up");
         expect(nic.readyCalls).toBe(ready + 1);
         const [out, up] = [nic.segment.length, nic.inputs.length];
@@ -130,7 +130,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
     test("what was under way when the link went is counted", async () => {
       const nic = await started();
       for (let i = 0; i < 25; i++) expect(nic.send(frame(300, i))).toBe(0);
-      nic.linkLost();
+      nic.cut();
       expect(nic.ifnet.counters.oqdrops).toBe(25);
       expect(nic.segment).toEqual([]);
     });
@@ -140,7 +140,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       let first: object | undefined;
       for (let round = 0; round < 20; round++) {
         traffic(nic, round);
-        if (round % 2 === 0) nic.step();
+        if (round % 2 === 0) nic.pump();
         await nic.resetByDevice();
         await nic.settle();
         expect(nic.ifnet.linkState).toBe("up");
@@ -162,8 +162,8 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
     test("a link that goes and comes while the interface is down leaves it down", async () => {
       const nic = await started();
       await nic.down();
-      nic.linkLost();
-      await nic.linkBack();
+      nic.cut();
+      await nic.reconnect();
       expect(nic.send(frame(60))).toBe(Errno.ENETDOWN);
       await nic.up();
       expect(nic.send(frame(60))).toBe(0);
@@ -177,10 +177,10 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
     test("brought up without a link, it works when there is one", async () => {
       const nic = make();
       await nic.attach();
-      nic.linkLost();
+      nic.cut();
       await nic.up();
       expect(nic.send(frame(60))).toBe(Errno.ENOBUFS);
-      await nic.linkBack();
+      await nic.reconnect();
       expect(nic.send(frame(60))).toBe(0);
       await nic.settle();
       expect(nic.segment.at(-1)!.bytes).toEqual(frame(60));
@@ -189,7 +189,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
     test("detached without a link, nothing is left", async () => {
       const nic = await started();
       traffic(nic, 0);
-      nic.linkLost();
+      nic.cut();
       await nic.detach();
       expect(Object.values(nic.held()).every((n) => n === 0)).toBe(true);
     });
@@ -210,8 +210,8 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
     test("suspended and moved to another device, traffic goes on", async () => {
       const nic = await started();
       await nic.suspend();
-      nic.linkLost();
-      await nic.linkBack();
+      nic.cut();
+      await nic.reconnect();
       const out = nic.segment.length;
       expect(nic.send(frame(70))).toBe(0);
       await arrive(nic, arriving(80));

@@ -23,8 +23,8 @@ import {
   payload,
   withOffload,
 } from "../support/nic-frames.ts";
-import { NICS, type NicOptions, type NicUnderTest } from "../support/nic-under-test.ts";
 import { type Built, buildPacket } from "../support/packets.ts";
+import { type AnyPair, NICS, type NicOptions } from "../support/pair.ts";
 import { same, sameBytes } from "../support/same.ts";
 
 const BROADCAST = [255, 255, 255, 255, 255, 255];
@@ -32,14 +32,14 @@ const GROUP = [0x33, 0x33, 0, 0, 0, 1];
 const CHECKED = Csum.L4_CALC | Csum.L4_VALID;
 const LENGTHS = [14, 15, 59, 60, 61, 96, 97, 128, 577, 1499, 1513, 1514];
 describe.each(NICS)("$kind", ({ kind, make }) => {
-  async function started(options: NicOptions = {}): Promise<NicUnderTest> {
+  async function started(options: NicOptions = {}): Promise<AnyPair> {
     const nic = make(options);
     await nic.start();
     return nic;
   }
 
   describe("frames", () => {
-    let nic: NicUnderTest;
+    let nic: AnyPair;
     beforeEach(async () => {
       nic = await started({ mtu: 9000 });
     });
@@ -100,8 +100,8 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
     const seen = { out: 0, in: 0 };
     for (let round = 0; round < 30; round++) {
       for (let i = 0; i < 100; i++) same(nic.send(frame(60 + i, round)), 0);
-      for (let i = 0; i < 100; i++) same(nic.deliver(arriving(90 + i, round)), undefined);
-      nic.flush();
+      for (let i = 0; i < 100; i++) same(nic.inject(arriving(90 + i, round)), undefined);
+      nic.flushPort();
       await nic.settle();
       for (; seen.out < nic.segment.length; seen.out++) {
         sameBytes(nic.segment[seen.out]!.bytes, frame(60 + (seen.out % 100), round));
@@ -151,8 +151,8 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
     test("that the segment vouches for come up as checked", async () => {
       const nic = await started();
       const { bytes } = packet("full", MAC);
-      expect(nic.deliver(bytes, { csumValid: true })).toBeUndefined();
-      nic.flush();
+      expect(nic.inject(bytes, { csumValid: true })).toBeUndefined();
+      nic.flushPort();
       await nic.settle();
       expect(bytesOf(nic.inputs)).toEqual([bytes]);
       expect(nic.inputs[0]!.csumFlags & CHECKED).toBe(CHECKED);
@@ -173,11 +173,11 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       const built = packet("partial", MAC);
       const csumOffset = CHECKSUM_AT[protocol];
       const facts = { needsCsum: true, csumStart: built.l4, csumOffset, csumValid: true };
-      expect(nic.deliver(built.bytes, facts)).toBeUndefined();
-      nic.flush();
+      expect(nic.inject(built.bytes, facts)).toBeUndefined();
+      nic.flushPort();
       await nic.settle();
       expect(bytesOf(nic.inputs)).toEqual([built.bytes]);
-      expect(nic.places).toMatchObject([{ csumStart: built.l4, csumOffset }]);
+      expect(nic.inputs).toMatchObject([{ csumStart: built.l4, csumOffset }]);
     });
   });
 
@@ -230,12 +230,12 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
         gsoSize: 1400,
         headerLength: built.payload,
       };
-      expect(nic.deliver(built.bytes, facts)).toBeUndefined();
-      nic.flush();
+      expect(nic.inject(built.bytes, facts)).toBeUndefined();
+      nic.flushPort();
       await nic.settle();
       expect(bytesOf(nic.inputs)).toEqual([built.bytes]);
       expect(nic.inputs[0]).toMatchObject({ tsoSegsz: 1400 });
-      expect(nic.places).toMatchObject([{ headerLength: built.payload, isIp6: v6 }]);
+      expect(nic.inputs).toMatchObject([{ headerLength: built.payload, isIp6: v6 }]);
     });
 
     test("come of segments that follow each other", async () => {
@@ -249,9 +249,9 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
           df: true,
           destination: MAC,
         });
-        expect(nic.deliver(bytes, { csumValid: true })).toBeUndefined();
+        expect(nic.inject(bytes, { csumValid: true })).toBeUndefined();
       }
-      nic.flush();
+      nic.flushPort();
       await nic.settle();
       expect(nic.inputs).toHaveLength(1);
       expect(nic.inputs[0]).toMatchObject({ tsoSegsz: 1000 });
@@ -347,11 +347,11 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       for (let i = 0; i < FRAMES; i++) {
         for (let f = 0; f < FLOWS; f++) {
           expect(nic.send(ofFlow(f, i, PEER))).toBe(0);
-          expect(nic.deliver(ofFlow(f, i, MAC))).toBeUndefined();
+          expect(nic.inject(ofFlow(f, i, MAC))).toBeUndefined();
         }
-        nic.flush();
+        nic.flushPort();
         // Now and then some of it arrives, so that queues are at different places.
-        if (i % 3 === 0) nic.step();
+        if (i % 3 === 0) nic.pump();
       }
       await nic.settle();
       const whole = Array.from({ length: FLOWS }, () =>

@@ -7,8 +7,8 @@ import { Errno } from "../../frontend/bus/errno.ts";
 import type { Mbuf } from "../../frontend/net/mbuf.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
 import { bytesOf, frame, PEER, payload, withOffload } from "../support/nic-frames.ts";
-import { NICS, type NicOptions, type NicUnderTest } from "../support/nic-under-test.ts";
 import { type Built, buildPacket } from "../support/packets.ts";
+import { type AnyPair, NICS, type NicOptions } from "../support/pair.ts";
 
 const SMALLEST = { pushBytes: Limits.PUSH_BYTES_MIN };
 /** Ethernet, IPv4 and TCP header of a super-frame. */
@@ -19,11 +19,11 @@ const LONGEST_IPV4 = 14 + 65_535;
 const superFrame = (bytes: number): Built =>
   buildPacket({ payload: payload(bytes - HEADERS), checksum: "partial", destination: PEER });
 
-const tso = (nic: NicUnderTest, built: Built): Mbuf =>
+const tso = (nic: AnyPair, built: Built): Mbuf =>
   withOffload(nic.mbuf(built.bytes), built, false, 6, 1400);
 
 describe.each(NICS)("transmit gate, $kind", ({ make }) => {
-  async function started(options: NicOptions = {}): Promise<NicUnderTest> {
+  async function started(options: NicOptions = {}): Promise<AnyPair> {
     const nic = make(options);
     await nic.start();
     return nic;

@@ -12,9 +12,9 @@ import { XsType, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
 import { holds } from "../support/counts.ts";
 import { frame, MAC } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
+import { XenPair } from "../support/pair.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 import { allReferencesFree, rxMaps, txMaps, violations } from "../support/xen-invariants.ts";
-import { XenPair } from "../support/xen-pair.ts";
 
 const RSP_PROD = 8;
 /** NETRXF_csum_blank. */
@@ -28,7 +28,7 @@ const u32 = (n: number): Uint8Array => {
 
 /** The rogue backend writes a word of a ring's page and notifies. */
 function writeRing(pair: XenPair, reference: number, offset: number, bytes: Uint8Array): void {
-  expect(pair.rogueWrite(reference, offset, bytes)).toBe(true);
+  expect(pair.hostileWrite(reference, offset, bytes)).toBe(true);
   pair.hypervisor.onEvent(pair.txq().port);
   pair.driver.batchApplied();
 }
@@ -79,7 +79,7 @@ describe("a backend that makes no sense stops the NIC, by name, until the next c
         pair.send(frame(100));
         pair.driver.batchApplied();
         const ring = pair.txq().ring!;
-        pair.rogueWrite(ring.reference, 64 + 12 * 1, Uint8Array.of(1, 0, 1, 0));
+        pair.hostileWrite(ring.reference, 64 + 12 * 1, Uint8Array.of(1, 0, 1, 0));
         writeRing(pair, ring.reference, RSP_PROD, u32(2));
       },
     ],
@@ -93,7 +93,7 @@ describe("a backend that makes no sense stops the NIC, by name, until the next c
         const ring = pair.txq().ring!;
         const [first] = [1];
         for (const slot of [0, 1]) {
-          pair.rogueWrite(ring.reference, 64 + 12 * slot, Uint8Array.of(first, 0, 0, 0));
+          pair.hostileWrite(ring.reference, 64 + 12 * slot, Uint8Array.of(first, 0, 0, 0));
         }
         writeRing(pair, ring.reference, RSP_PROD, u32(2));
       },
@@ -122,7 +122,7 @@ test("fault-E9 XSA-155 a slot is read once: what changes after that changes noth
   const ring = pair.rxq().ring!;
   pair.onInput = (m: Mbuf) => {
     // The packet is in the stack's hands; the backend rewrites its response, and then the page.
-    pair.rogueWrite(ring.reference, 64 + 6, Uint8Array.of(0xff, 0x0f));
+    pair.hostileWrite(ring.reference, 64 + 6, Uint8Array.of(0xff, 0x0f));
     expect(m.pktLength).toBe(100);
     expect(m.length).toBe(100);
     m.free();
@@ -240,7 +240,7 @@ describe("XSA-391", () => {
   test("fault-G4: a backend that flaps is followed some times a second, and at its last word", async () => {
     const log = new RecordingLog();
     const pair = await XenPair.started({ log });
-    const { machine } = pair.end;
+    const { machine } = pair;
     const before = pair.counter("connects");
     for (let i = 0; i < 100; i++) {
       for (const state of ["5", "1"]) {
@@ -329,9 +329,9 @@ describe("XSA-396", () => {
     await pair.run(pair.driver.detach());
     await pair.settle();
     expect(pair.info.grants.quarantined).toBe(1);
-    expect(pair.rogueWrite(reference, RSP_PROD, u32(3))).toBe(true);
+    expect(pair.hostileWrite(reference, RSP_PROD, u32(3))).toBe(true);
     pair.hypervisor.onGrantUse(reference, -1, -1);
-    expect(pair.rogueWrite(reference, RSP_PROD, u32(3))).toBe(false);
+    expect(pair.hostileWrite(reference, RSP_PROD, u32(3))).toBe(false);
     expect(allReferencesFree(pair)).toBe(true);
   });
 });
@@ -405,7 +405,7 @@ test("XSA-405 a buffer has one owner: what was freed is never written, nor freed
   }
   const copies = held.map((m) => m.buffer.slice());
   for (const map of rxMaps(pair.rxq())) {
-    pair.rogueWrite(getMapGref(map), 0, new Uint8Array(4096).fill(0xdd));
+    pair.hostileWrite(getMapGref(map), 0, new Uint8Array(4096).fill(0xdd));
   }
   held.forEach((m, i) => {
     expect(Buffer.compare(m.buffer, copies[i]!)).toBe(0);
@@ -426,9 +426,8 @@ describe("XSA-465", () => {
     storm();
     pair.cut();
     storm();
-    pair.plug();
+    const back = pair.reconnect();
     storm();
-    const back = pair.driver.linkBack();
     let over = false;
     void back.then(() => {
       over = true;
@@ -473,8 +472,9 @@ describe("a store and a hypervisor that lie while the NIC connects (fault-H7, fa
   ];
   test.each(keys)("%s = %j is refused by name", async (path, value, code) => {
     const pair = new XenPair({ driver: { connectMs: 20 } });
-    pair.end.machine.store.write(path, value);
-    await expect(pair.run(pair.driver.attach())).rejects.toMatchObject({ code });
+    await pair.connect();
+    pair.machine.store.write(path, value);
+    await expect(pair.attach()).rejects.toMatchObject({ code });
     await pair.settle();
     expect(allReferencesFree(pair)).toBe(true);
   });
@@ -488,7 +488,8 @@ describe("a store and a hypervisor that lie while the NIC connects (fault-H7, fa
   ];
   test.each(harmless)("%s = %j does not matter", async (path, value) => {
     const pair = new XenPair();
-    pair.end.machine.store.write(path, value);
+    await pair.connect();
+    pair.machine.store.write(path, value);
     await pair.start();
     expect(pair.send(frame(100))).toBe(0);
     await pair.settle();
@@ -502,14 +503,14 @@ describe("a store and a hypervisor that lie while the NIC connects (fault-H7, fa
         new DataView(act.bytes.buffer).setUint32(4, 9, true);
       return [act];
     };
-    await expect(pair.run(pair.driver.attach())).rejects.toMatchObject({ code: "HYPERCALL" });
+    await expect(pair.attach()).rejects.toMatchObject({ code: "HYPERCALL" });
     await pair.settle();
     expect(allReferencesFree(pair)).toBe(true);
   });
 
   test("a backend that closes, offers itself again and then does not connect is tried again", async () => {
     const pair = await XenPair.started({ driver: { connectMs: 20 } });
-    const { machine } = pair.end;
+    const { machine } = pair;
     const say = async (key: string, value: string): Promise<void> => {
       machine.store.write(`${back}/${key}`, value);
       machine.settle();
@@ -549,7 +550,7 @@ test("random words in ring pages, random events: named or harmless, and the next
       for (const { tx, offset, value } of words) {
         const ring = tx ? pair.txq().ring : pair.rxq().ring;
         if (ring === undefined) break;
-        pair.rogueWrite(ring.reference, offset, u32(value));
+        pair.hostileWrite(ring.reference, offset, u32(value));
         pair.hypervisor.onEvent(pair.txq().port);
         pair.driver.batchApplied();
         expect(violations(pair)).toEqual([]);

@@ -12,8 +12,8 @@ import { Gso } from "../../shared/net/frame.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { holds } from "../support/counts.ts";
 import { buildPacket } from "../support/packets.ts";
+import { XenPair } from "../support/pair.ts";
 import { allReferencesFree, backendViolations, violations } from "../support/xen-invariants.ts";
-import { XenPair } from "../support/xen-pair.ts";
 
 /** Steps of one run; 100,000 in a soak. */
 const STEPS = 250;
@@ -36,7 +36,7 @@ const length = fc.oneof(
 
 /** The toolstack, or the backend, writes a key. */
 async function say(pair: XenPair, key: string, value: string): Promise<void> {
-  const { machine } = pair.end;
+  const { machine } = pair;
   const domid = pair.snapshot.domid;
   const path = key
     .replace("back", `/local/domain/0/backend/vif/${domid}/0`)

@@ -21,12 +21,13 @@ import { disconnectRxq, disconnectTxq } from "../../frontend/xen/queues.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { index32 } from "../../shared/ring/index32.ts";
-import { loopbackPair } from "../../shared/transport/loopback.ts";
 import { Link } from "../../shared/wire/link.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
+import { loopbackPair } from "../support/loopback.ts";
 import { frame, MAC, PEER } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
+import { XenPair } from "../support/pair.ts";
 import { Random } from "../support/random.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 import { StockNetfront, type StockPacket } from "../support/stock-netfront.ts";
@@ -39,7 +40,6 @@ import {
   txMaps,
   violations,
 } from "../support/xen-invariants.ts";
-import { XenPair } from "../support/xen-pair.ts";
 
 const PAGE = 4096;
 
@@ -146,12 +146,12 @@ test("N6 getMapGref is the one reference that the load granted", async () => {
   pair.pump();
   const reference = getMapGref(map);
   const page = Math.floor(map.segmentAddress(0) / PAGE) % 2 ** 32;
-  expect(pair.end.grants.frameOf(reference)).toBe(page);
+  expect(pair.grants.frameOf(reference)).toBe(page);
   expect(map.unload()).toBe(0);
   repoolTxMap(txq, map);
   pair.info.grants.post();
   pair.pump();
-  expect(pair.end.grants.frameOf(reference)).toBe(-1);
+  expect(pair.grants.frameOf(reference)).toBe(-1);
 });
 
 test.each([1, 3])(
@@ -237,11 +237,10 @@ test("N14 a packet is loaded piece by piece, and granted read-only", async () =>
   const references = txMaps(pair.txq()).map(getMapGref);
   expect(references).toHaveLength(4);
   for (const reference of references) {
-    expect(pair.rogueWrite(reference, 0, Uint8Array.of(1))).toBe(false);
+    expect(pair.hostileWrite(reference, 0, Uint8Array.of(1))).toBe(false);
     expect(pair.space.deviceRead(reference * PAGE, 10, 1)).toBeDefined();
   }
-  const down = pair.toDevice.splice(0);
-  for (const deliver of down) deliver();
+  pair.pumpDown();
   expect(backendViolations(pair)).toEqual([]);
 });
 
@@ -269,7 +268,7 @@ test("N16 a fragment's access has ended before the stack sees it", async () => {
   pair.onInput = (m) => {
     const live = rxMaps(pair.rxq()).map(getMapGref);
     for (const reference of new Set([...old, ...live])) {
-      pair.rogueWrite(reference, 0, new Uint8Array(4096).fill(0xee));
+      pair.hostileWrite(reference, 0, new Uint8Array(4096).fill(0xee));
     }
     for (let piece: Mbuf | undefined = m, at = 0; piece !== undefined; piece = piece.next) {
       const part = piece.buffer.subarray(piece.at, piece.at + piece.length);
@@ -488,9 +487,7 @@ test("N22 no lock is shared by two queues: one works while another is in the mid
     const other = info.rxqs[1 - at]!;
     if (rxeof(info, other)) both.push(other.id);
   };
-  const up = pair.toDriver.splice(0);
-  for (const deliver of up) deliver();
-  pair.driver.batchApplied();
+  pair.pumpUp();
   expect(both.sort()).toEqual([0, 1]);
   await pair.settle();
   expect(pair.inputs).toHaveLength(32);
@@ -775,7 +772,8 @@ test("N32 on the wire: 256 reads outstanding, each answered by its tag, in whate
 
 test("N33 without a mac in its own directory netfront has the backend's", async () => {
   const pair = new XenPair();
-  const { store } = pair.end.machine;
+  await pair.connect();
+  const { store } = pair.machine;
   store.rm("/local/domain/1/device/vif/0/mac");
   await pair.start();
   expect([...pair.driver.ifnet.mac]).toEqual(MAC);
@@ -783,8 +781,9 @@ test("N33 without a mac in its own directory netfront has the backend's", async 
 
 test("N33 with none in either the NIC does not come up, and says which key", async () => {
   const pair = new XenPair();
-  const { store } = pair.end.machine;
+  await pair.connect();
+  const { store } = pair.machine;
   store.rm("/local/domain/1/device/vif/0/mac");
   store.rm("/local/domain/0/backend/vif/1/0/mac");
-  await expect(pair.run(pair.driver.attach())).rejects.toThrow("key mac of the NIC");
+  await expect(pair.attach()).rejects.toThrow("key mac of the NIC");
 });

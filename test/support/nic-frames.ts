@@ -2,8 +2,8 @@
 
 import { expect } from "vitest";
 import { Csum, type Mbuf } from "../../frontend/net/mbuf.ts";
-import type { NicUnderTest } from "./nic-under-test.ts";
 import type { Built } from "./packets.ts";
+import type { AnyPair } from "./pair.ts";
 
 /** The NIC's address, and that of somebody in its segment. */
 export const MAC = [2, 0, 0, 0, 0, 1];
@@ -30,9 +30,9 @@ export const bytesOf = (list: readonly { readonly bytes: Uint8Array }[]): Uint8A
   list.map(({ bytes }) => bytes);
 
 /** Frames from the segment, as one burst, all the way up. */
-export async function arrive(nic: NicUnderTest, ...frames: Uint8Array[]): Promise<void> {
-  for (const bytes of frames) expect(nic.deliver(bytes)).toBeUndefined();
-  nic.flush();
+export async function arrive(nic: AnyPair, ...frames: Uint8Array[]): Promise<void> {
+  for (const bytes of frames) expect(nic.inject(bytes)).toBeUndefined();
+  nic.flushPort();
   await nic.settle();
 }
 

@@ -1,244 +1,637 @@
 /**
- * ENA driver and ENA device in one process, joined by two queues instead of a link.
+ * A driver and a device in one process. Both ends are the product's own: a Session and a Connection.
  *
- *   driver ── bus ── PairLink ──► toDevice ──► nic (device/ena)
- *                    deviceWrite ◄── toDriver ◄── PairHost
+ *   driver ── bus ── Session ── loopback ── Connection ── NIC model ── segment
+ *              ▲
+ *              tamper: what arrives for the driver can be changed, dropped or repeated
  *
- * Nothing is delivered until `pump`, so a test decides what is under way when. `tamper` sees all
- * that the device posts and may change, drop or repeat it: how a device misbehaves on purpose.
+ * Nothing is delivered until `pump`, and time stands still, so a test decides what is under way when.
  */
-
-import { DmaError, type HostMemory, type Span, type Window } from "../../device/dma/host-memory.ts";
-import { PushQueue } from "../../device/dma/push-queue.ts";
-import { WindowTable } from "../../device/dma/window-table.ts";
+import { Connection, type ConnectionOwner, type NicFault } from "../../device/connection.ts";
+import type { LinkMemory } from "../../device/dma/link-memory.ts";
 import {
   createEnaNic,
-  type EnaOptions as DeviceOptions,
+  type EnaOptions as EnaDeviceOptions,
   type EnaNic,
 } from "../../device/ena/index.ts";
-import type { NicConfig, NicHost } from "../../device/nic.ts";
-import type { Port, SwitchPort } from "../../device/switch/port.ts";
-import type { DeviceLink } from "../../frontend/bus/device-link.ts";
-import { Hypervisor } from "../../frontend/bus/hypervisor.ts";
-import { PciFunction } from "../../frontend/bus/pci.ts";
+import type { GuestCalls, GuestHost, Nic, NicConfig } from "../../device/nic.ts";
+import { type DropReason, type Port, type SwitchPort, Verdict } from "../../device/switch/port.ts";
+import type { GrantTable } from "../../device/xen/grant-table.ts";
+import { createXenPersonality } from "../../device/xen/index.ts";
+import { XenMachine } from "../../device/xen/machine.ts";
+import type { XenOptions as XenDeviceOptions } from "../../device/xen/options.ts";
+import type { Hypervisor } from "../../frontend/bus/hypervisor.ts";
+import type { PciFunction } from "../../frontend/bus/pci.ts";
+import type { DmaSpace } from "../../frontend/bus/space.ts";
+import type { Driver, DriverContext } from "../../frontend/driver.ts";
 import { createEnaDriver, type EnaDriver, type EnaOptions } from "../../frontend/ena/index.ts";
+import type { Ifnet } from "../../frontend/net/ifnet.ts";
+import { Mbuf } from "../../frontend/net/mbuf.ts";
+import type { Netmap } from "../../frontend/netmap/netmap.ts";
+import { Session } from "../../frontend/session.ts";
+import type { SessionLink } from "../../frontend/session-link.ts";
+import { createXenDriver, type XenDriver, type XenOptions } from "../../frontend/xen/index.ts";
+import type { NetfrontInfo } from "../../frontend/xen/info.ts";
+import type { Rxq, Txq } from "../../frontend/xen/rings.ts";
 import { DevCtl, devCtlReg, Register } from "../../shared/ena/registers.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
+import { LogLimit } from "../../shared/log-limit.ts";
+import { Frame } from "../../shared/net/frame.ts";
+import type { XenStatus } from "../../shared/status/device-status.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { FAULT_SEVERITY_NAMES, Limits } from "../../shared/wire/transactions.ts";
-import { NicPair, SegmentEnd } from "./nic-pair.ts";
-import type { TestClock } from "./test-clock.ts";
+import { type LoopbackEnd, loopbackPair } from "./loopback.ts";
+import { PairClock } from "./test-clock.ts";
 
-/** What the device posts: a DMA write, or an interrupt. */
+/** What arrives for the driver. */
 export type DeviceAct =
-  | { readonly kind: "write"; readonly address: number; readonly type: number; bytes: Uint8Array }
-  | { readonly kind: "interrupt"; readonly vector: number };
+  | {
+      readonly kind: "write";
+      readonly space: number;
+      readonly address: number;
+      readonly type: number;
+      bytes: Uint8Array;
+    }
+  | { readonly kind: "interrupt"; readonly vector: number }
+  | { readonly kind: "event"; readonly port: number }
+  | { readonly kind: "xenstore"; readonly bytes: Uint8Array }
+  | {
+      readonly kind: "grantUse";
+      readonly reference: number;
+      readonly readers: number;
+      readonly writers: number;
+    }
+  | {
+      readonly kind: "hypercallReply";
+      readonly tag: number;
+      readonly errno: number;
+      readonly bytes: Uint8Array;
+    };
 
 /** Returns what reaches the driver in the place of `act`: nothing, it, or more. */
 export type Tamper = (act: DeviceAct) => readonly DeviceAct[];
 
-export interface PairOptions {
-  readonly driver?: EnaOptions;
-  readonly device?: DeviceOptions;
-  readonly queues?: number;
-  readonly mtu?: number;
-  readonly config?: Partial<NicConfig>;
-  readonly log?: Logger;
-  readonly pushBudget?: number;
+/** What netfront posts, as far as a backend could see it. */
+export type GuestAct =
+  | { readonly kind: "write"; readonly address: number; readonly bytes: Uint8Array }
+  | {
+      readonly kind: "push";
+      readonly reference: number;
+      readonly offset: number;
+      readonly bytes: Uint8Array;
+    }
+  | { readonly kind: "grant"; readonly count: number }
+  | { readonly kind: "endGrant"; readonly count: number }
+  | { readonly kind: "event"; readonly port: number }
+  | { readonly kind: "hypercall"; readonly number: number; readonly command: number }
+  | { readonly kind: "xenstore"; readonly bytes: Uint8Array };
+
+/** A frame as the segment got it: bytes copied, facts kept. */
+export interface Delivered {
+  readonly bytes: Uint8Array;
+  readonly needsCsum: boolean;
+  readonly csumStart: number;
+  readonly csumOffset: number;
+  readonly csumValid: boolean;
+  readonly gso: number;
+  readonly gsoSize: number;
 }
 
-export class EnaPair extends NicPair<DeviceAct> {
-  readonly pci: PciFunction;
-  readonly driver: EnaDriver;
-  readonly options: PairOptions;
-  /** Reasons of the resets that the driver asked for, in order. */
-  readonly resets: number[] = [];
-  /** Admin commands that the driver has posted, 64 bytes each. */
-  readonly commands: Uint8Array[] = [];
-  #end: DeviceEnd | undefined;
+/** A packet as the stack got it. */
+export interface Input {
+  readonly bytes: Uint8Array;
+  readonly pieces: number;
+  readonly csumFlags: number;
+  readonly csumStart: number;
+  readonly csumOffset: number;
+  readonly headerLength: number;
+  readonly isIp6: boolean;
+  readonly tsoSegsz: number;
+  readonly flowId: number;
+  readonly hashType: number;
+}
 
-  constructor(options: PairOptions = {}) {
-    const log = options.log ?? silentLogger;
-    super(log);
+export interface PairOptions<DriverOptions = object, DeviceOptions = object> {
+  readonly driver?: DriverOptions | undefined;
+  readonly device?: DeviceOptions | undefined;
+  readonly queues?: number | undefined;
+  readonly mtu?: number | undefined;
+  readonly config?: Partial<NicConfig> | undefined;
+  readonly log?: Logger | undefined;
+  /** Bytes of pushes that the device holds for the NIC. */
+  readonly pushBudget?: number | undefined;
+}
+export type EnaPairOptions = PairOptions<EnaOptions, EnaDeviceOptions>;
+export type XenPairOptions = PairOptions<XenOptions, XenDeviceOptions>;
+
+/** The common part of both personalities. `D` is the driver, `N` the NIC model, `O` its options. */
+export abstract class NicPair<D extends Driver, N extends Nic, O extends object> {
+  abstract readonly driver: D;
+  readonly options: PairOptions<object, O>;
+  readonly clock = new PairClock();
+  readonly session: Session;
+  /** What the driver sent, as it arrived in the segment. */
+  readonly segment: Delivered[] = [];
+  /** What the stack above the driver got. */
+  readonly inputs: Input[] = [];
+  readonly deviceFaults: string[] = [];
+  readonly driverFaults: string[] = [];
+  linkStates: boolean[] = [];
+  readyCalls = 0;
+  inputDones = 0;
+  /** As DeviceLink.writable. */
+  writable = true;
+  tamper: Tamper | undefined;
+  /** What the stack does with a packet, beside being recorded. */
+  onInput: ((m: Mbuf) => void) | undefined;
+  /** Mbufs handed to transmit and not freed yet. */
+  outstanding = 0;
+  /** Messages under way. */
+  toDevice: (() => void)[] = [];
+  toDriver: (() => void)[] = [];
+  readonly #log: Logger;
+  readonly #netmap: Netmap | undefined;
+  #end: DeviceEnd<N> | undefined;
+  /** A session waits for a device to appear. */
+  #dialled: ((end: LoopbackEnd) => void) | undefined;
+  #link: SessionLink | undefined;
+  #started: Promise<void> | undefined;
+  /** Lets the driver attach that the session has been given. */
+  #mayAttach: (() => void) | undefined;
+  #attachError: unknown;
+  /** An act is on its way to the driver, past `tamper`. */
+  #applying = false;
+  /** An error of the driver or the device, to be thrown at the test. */
+  #error: Error | undefined;
+
+  constructor(options: PairOptions<object, O>, personality: "ena" | "xen", netmap?: Netmap) {
     this.options = options;
-    this.pci = new PciFunction(this.space, { revision: 0, hasBar2: false });
-    this.plug();
-    this.driver = createEnaDriver(
-      {
-        space: this.space,
-        pci: this.pci,
-        hypervisor: new Hypervisor(),
-        name: "ena0",
-        queues: options.queues ?? 1,
-        mtu: options.mtu ?? 1500,
-        log,
-        clock: this.clock,
+    this.#netmap = netmap;
+    const log = options.log ?? silentLogger;
+    this.#log = {
+      debug: (fields, message) => log.debug(fields, message),
+      info: (fields, message) => log.info(fields, message),
+      warn: (fields, message) => log.warn(fields, message),
+      error: (fields, message) => {
+        if ("err" in fields) this.#error ??= fields.err as Error;
+        log.error(fields, message);
       },
-      { llq: true, ...options.driver },
-    );
-    this.listen();
+    };
+    this.session = new Session({
+      connect: "ws://device:1",
+      name: "nic0",
+      personality,
+      agent: "test",
+      log: this.#log,
+      clock: this.clock,
+      driver: () => this.#held(),
+      dial: () =>
+        new Promise((resolve) => {
+          this.#dialled = resolve;
+          if (this.#end !== undefined) this.#connect(this.#end);
+        }),
+    });
+    this.plug();
   }
 
-  get nic(): EnaNic {
+  protected abstract create(host: GuestHost, options: O | undefined): N;
+  protected abstract watch(link: SessionLink): void;
+
+  /** The device makes the driver begin anew, with the link in place. */
+  abstract resetByDevice(): Promise<void>;
+  /** As before a move: what was sent is finished, nothing more is sent. */
+  abstract suspend(): Promise<void>;
+  /** Packets of each queue, out and in. */
+  abstract queueCounts(): { readonly tx: readonly number[]; readonly rx: readonly number[] };
+  /** Frames that came while the interface was down and that the driver dropped. */
+  abstract readonly droppedDown: number;
+  /** What the driver, and the device for it, hold: all 0 once it is detached. */
+  abstract held(): Readonly<Record<string, number>>;
+
+  get ifnet(): Ifnet {
+    return this.driver.ifnet;
+  }
+  get space(): DmaSpace {
+    return this.session.space;
+  }
+  get pci(): PciFunction {
+    return this.session.pci;
+  }
+  get hypervisor(): Hypervisor {
+    return this.session.hypervisor;
+  }
+  /** Bus space ever taken. */
+  get busGranules(): number {
+    return this.space.granules.end;
+  }
+  /** What either side says that the other one broke. */
+  get faults(): readonly string[] {
+    return [...this.deviceFaults, ...this.driverFaults];
+  }
+
+  get plugged(): boolean {
+    return this.#end !== undefined;
+  }
+  get end(): DeviceEnd<N> {
     if (this.#end === undefined) throw new Error("no device is plugged");
-    return this.#end.nic;
-  }
-
-  protected get far(): DeviceEnd | undefined {
     return this.#end;
   }
-
-  /** Delivers the oldest step of one direction, or else of the other. */
-  deliverOne(): void {
-    const step = this.toDevice.shift() ?? this.toDriver.shift();
-    step?.();
-    this.driver.batchApplied();
+  get nic(): N {
+    return this.end.nic;
   }
 
-  /** A device appears at the other end. */
-  plug(
-    device: DeviceOptions | undefined = this.options.device,
-    config = this.options.config,
-  ): void {
-    const end = new DeviceEnd(this, device ?? {}, config ?? {});
-    this.#end = end;
-    this.pci.configure({
-      revision: end.nic.pci.revision,
-      hasBar2: end.nic.pci.deviceMemory,
+  /** The driver, its attach held back until `attach`. */
+  #held(): D {
+    intercept(this.driver as Driver, "attach", (attach) => async () => {
+      await new Promise<void>((resolve) => {
+        this.#mayAttach = resolve;
+      });
+      try {
+        await attach();
+      } catch (error) {
+        this.#attachError = error;
+        throw error;
+      }
     });
-    this.space.attachLink(new PairLink(this, end));
+    return this.driver;
+  }
+
+  /** What a Session gives its driver. */
+  protected context(name: string): DriverContext {
+    const { queues = 1, mtu = 1500 } = this.options;
+    const { space, pci, hypervisor, clock } = this;
+    return { space, pci, hypervisor, name, queues, mtu, log: this.#log, clock };
+  }
+
+  /** Takes the stack's place on top of the driver. */
+  protected listen(): void {
+    this.#divertMachine();
+    const { ifnet } = this.driver;
+    ifnet.onLinkState = (up) => this.linkStates.push(up);
+    ifnet.onTransmitReady = () => this.readyCalls++;
+    ifnet.inputDone = () => this.inputDones++;
+    ifnet.input = (m) => {
+      this.inputs.push(inputOf(m));
+      if (this.onInput !== undefined) this.onInput(m);
+      else m.free();
+    };
+  }
+
+  /** A device appears at the other end; a session that waits for one connects to it. */
+  plug(device = this.options.device, config = this.options.config): void {
+    const end = new DeviceEnd<N>(this, this.#log, config ?? {}, (host) =>
+      this.create(host, device),
+    );
+    this.#end = end;
+    if (this.#dialled !== undefined) this.#connect(end);
+  }
+
+  #connect(end: DeviceEnd<N>): void {
+    const dialled = this.#dialled;
+    this.#dialled = undefined;
+    dialled?.(end.connect());
   }
 
   /** The link breaks: what is under way is lost, the device is gone. */
   cut(): void {
     this.toDevice = [];
     this.toDriver = [];
-    this.space.detachLink();
     const end = this.#end;
     this.#end = undefined;
-    end?.nic.destroy();
-    this.driver.linkLost();
+    end?.lose();
+    this.#rethrow();
   }
 
-  async reconnect(device?: DeviceOptions, config?: Partial<NicConfig>): Promise<void> {
+  /** Another device appears, and the driver recovers. */
+  async reconnect(device?: O, config?: Partial<NicConfig>): Promise<void> {
     this.plug(device ?? this.options.device, config ?? this.options.config);
-    await this.run(this.driver.linkBack());
+    const before = this.session.reconnects;
+    await this.until(() => this.session.reconnects > before && this.session.state !== "connecting");
+    await this.settle();
   }
 
-  protected apply(act: DeviceAct): void {
-    if (act.kind === "interrupt") this.pci.interrupt(act.vector);
-    else this.space.deviceWrite(Space.BUS, act.address, act.type, act.bytes, 0, act.bytes.length);
+  /** Connects the session: the device has a NIC, and the driver waits for `attach`. */
+  async connect(): Promise<void> {
+    this.#started = this.session.start();
+    this.#started.catch(() => {});
+    await this.until(() => this.#mayAttach !== undefined);
+  }
+
+  /** Attaches the driver, connected before or not. Rejects with the driver's error. */
+  async attach(): Promise<void> {
+    if (this.#started === undefined) await this.connect();
+    this.#mayAttach?.();
+    await this.run(this.#started!).catch((error: unknown) => {
+      throw this.#attachError ?? error;
+    });
+    // As openNic does: an interface that has no ports of its own gets the emulated adapter.
+    if (this.#netmap?.hasInterface(this.ifnet.name) === false) {
+      this.#netmap.addInterface(this.ifnet);
+    }
+    await this.settle();
+  }
+  up(): Promise<void> {
+    return this.#done(this.driver.up());
+  }
+  down(): Promise<void> {
+    return this.#done(this.driver.down());
+  }
+  detach(): Promise<void> {
+    return this.#done(this.driver.detach());
+  }
+  /** Attach, up, link up. */
+  async start(): Promise<void> {
+    await this.attach();
+    await this.up();
+  }
+
+  async #done(step: Promise<void>): Promise<void> {
+    await this.run(step);
+    await this.settle();
+  }
+
+  /** Delivers everything there is and what comes of it, in one turn. True when there was any. */
+  pump(): boolean {
+    let any = false;
+    this.session.link?.flush();
+    while (this.clock.turn() || this.toDevice.length > 0 || this.toDriver.length > 0) {
+      any = true;
+      this.pumpDown();
+      this.pumpUp();
+    }
+    return any;
+  }
+
+  /** Delivers what the driver has posted. */
+  pumpDown(): void {
+    this.clock.turn();
+    this.session.link?.flush();
+    this.#deliver(this.toDevice.splice(0));
+  }
+
+  /** Delivers what the device has posted. */
+  pumpUp(): void {
+    this.clock.turn();
+    this.#deliver(this.toDriver.splice(0));
+  }
+
+  /** Delivers the oldest message of one direction, or else of the other. */
+  deliverOne(): void {
+    this.clock.turn();
+    const deliver = this.toDevice.shift() ?? this.toDriver.shift();
+    if (deliver !== undefined) this.#deliver([deliver]);
+  }
+
+  /** Throws the error that ended the link, if any, before the errors that follow from that end. */
+  #deliver(steps: readonly (() => void)[]): void {
+    try {
+      for (const deliver of steps) deliver();
+    } finally {
+      this.#rethrow();
+    }
+  }
+
+  /** Pumps until nothing has moved for a few turns of the event loop. */
+  async settle(): Promise<void> {
+    for (let quiet = 0; quiet < 4; ) {
+      quiet = this.pump() ? 0 : quiet + 1;
+      await turn();
+    }
+  }
+
+  /** Pumps until the promise settles; when nothing is under way, until the next timer runs. */
+  async run<T>(promise: Promise<T>): Promise<T> {
+    let done = false;
+    const mark = (): void => {
+      done = true;
+    };
+    promise.then(mark, mark);
+    await this.until(() => done);
+    return promise;
+  }
+
+  async until(done: () => boolean): Promise<void> {
+    for (let quiet = 0; !done(); quiet++) {
+      if (this.pump()) quiet = 0;
+      if (quiet > 8) this.clock.advanceToNext();
+      await turn();
+    }
+  }
+
+  /** One second passes on both sides. */
+  async second(): Promise<void> {
+    this.clock.advance(1000);
+    this.#end?.connection?.tick();
+    this.pump();
+    this.clock.tick();
+    await this.settle();
+  }
+
+  /** Whether the link has room for more. */
+  setRoom(hasRoom: boolean): void {
+    this.writable = hasRoom;
+    if (hasRoom) this.driver.writableAgain();
+  }
+
+  /** A frame from the segment to the NIC. Answers why it was not taken. */
+  inject(bytes: Uint8Array, facts: Partial<Frame> = {}): DropReason | undefined {
+    const port = this.#end?.port;
+    if (port === undefined) throw new Error("the NIC has no port");
+    const frame = new Frame();
+    frame.push(bytes, 0, bytes.length);
+    Object.assign(frame, facts);
+    return port.deliver(frame);
+  }
+
+  flushPort(): void {
+    this.#end?.port?.flush();
+  }
+
+  /** An mbuf over these pieces that counts itself in `outstanding`. */
+  mbuf(...pieces: Uint8Array[]): Mbuf {
+    let head: Mbuf | undefined;
+    let last: Mbuf | undefined;
+    let length = 0;
+    for (const piece of pieces) {
+      const m = new Mbuf();
+      m.attach(piece, 0, piece.length, last === undefined ? this.#release : undefined);
+      if (last !== undefined) last.next = m;
+      head ??= m;
+      last = m;
+      length += piece.length;
+    }
+    if (head === undefined) throw new Error("an mbuf without pieces");
+    head.pktLength = length;
+    this.outstanding++;
+    return head;
+  }
+
+  /** Sends; frees what is refused. Returns transmit's answer. */
+  send(...pieces: Uint8Array[]): number {
+    return this.sendMbuf(this.mbuf(...pieces));
+  }
+
+  sendMbuf(m: Mbuf): number {
+    const errno = this.ifnet.send(m);
+    if (errno !== 0) m.free();
+    return errno;
+  }
+
+  /** A counter by path: `counter("queue0", "tx_ring", "count")`. */
+  counter(...path: string[]): number {
+    let at: unknown = this.driver.counters();
+    for (const name of path) at = (at as Record<string, unknown>)[name];
+    if (typeof at !== "number") throw new Error(`no counter ${path.join(".")}`);
+    return at;
+  }
+
+  /** Queues an act as the device's, to be delivered as a batch of its own. */
+  post(act: DeviceAct): void {
+    this.toDriver.push(() => {
+      this.#arrive(act);
+      if (this.plugged) this.driver.batchApplied();
+    });
+  }
+
+  readonly #release = (): void => {
+    this.outstanding--;
+  };
+
+  #rethrow(): void {
+    const error = this.#error;
+    this.#error = undefined;
+    if (error !== undefined) throw error;
+  }
+
+  /** Brings an act to the driver, or what `tamper` makes of it. False when the driver refused a write. */
+  #arrive(act: DeviceAct): boolean {
+    let taken = true;
+    for (const one of this.tamper?.(act) ?? [act]) taken = this.#apply(one) && taken;
+    return taken;
+  }
+
+  #apply(act: DeviceAct): boolean {
+    const { space, pci, hypervisor } = this;
+    this.#applying = true;
+    switch (act.kind) {
+      case "write":
+        return space.deviceWrite(act.space, act.address, act.type, act.bytes, 0, act.bytes.length);
+      case "interrupt":
+        pci.interrupt(act.vector);
+        break;
+      case "event":
+        hypervisor.onEvent(act.port);
+        break;
+      case "xenstore":
+        hypervisor.onXenstore(act.bytes, 0, act.bytes.length);
+        break;
+      case "grantUse":
+        hypervisor.onGrantUse(act.reference, act.readers, act.writers);
+        break;
+      case "hypercallReply":
+        this.#link?.hypercallReply(act);
+    }
+    return true;
+  }
+
+  /** What a Session brings to its driver goes by `tamper` instead. */
+  #divert<T extends object, K extends keyof T>(
+    target: T,
+    name: K,
+    actOf: (...args: Args<T, K>) => DeviceAct,
+  ): void {
+    intercept(target, name, (original) => (...args) => {
+      if (this.tamper !== undefined && !this.#applying) return this.#arrive(actOf(...args));
+      this.#applying = false;
+      return original(...args);
+    });
+  }
+
+  #divertMachine(): void {
+    const { space, pci, hypervisor } = this;
+    this.#divert(space, "deviceWrite", (to, address, type, src, at, length) => {
+      return { kind: "write", space: to, address, type, bytes: src.slice(at, at + length) };
+    });
+    this.#divert(pci, "interrupt", (vector) => ({ kind: "interrupt", vector }));
+    this.#divert(hypervisor, "onEvent", (port) => ({ kind: "event", port }));
+    this.#divert(hypervisor, "onXenstore", (src, at, length) => {
+      return { kind: "xenstore", bytes: src.slice(at, at + length) };
+    });
+    this.#divert(hypervisor, "onGrantUse", (reference, readers, writers) => {
+      return { kind: "grantUse", reference, readers, writers };
+    });
+    intercept(space, "attachLink", (attach) => (link) => {
+      this.#link = link as SessionLink;
+      this.#divert(this.#link, "hypercallReply", ({ tag, errno, bytes }) => {
+        return { kind: "hypercallReply", tag, errno, bytes: bytes.slice() };
+      });
+      observe(this.#link, "fault", (_severity, code, text) => {
+        this.driverFaults.push(`${code}: ${text}`);
+      });
+      Object.defineProperty(link, "writable", { get: () => this.writable });
+      this.watch(this.#link);
+      attach(link);
+    });
   }
 }
 
-/** What the driver posts, towards one device. */
-class PairLink implements DeviceLink {
-  readonly #pair: EnaPair;
-  readonly #end: DeviceEnd;
+type Args<T, K extends keyof T> = T[K] extends (...args: infer A) => unknown ? A : never;
+type Method<T, K extends keyof T> = (...args: Args<T, K>) => unknown;
 
-  constructor(pair: EnaPair, end: DeviceEnd) {
-    this.#pair = pair;
-    this.#end = end;
-  }
+/** Puts what `wrap` makes of it in the place of a method. */
+function intercept<T extends object, K extends keyof T>(
+  target: T,
+  name: K,
+  wrap: (original: Method<T, K>) => Method<T, K>,
+): void {
+  const method = target[name] as Method<T, K>;
+  Object.assign(target, { [name]: wrap(method.bind(target)) });
+}
 
-  window(address: number, length: number): void {
-    const end = this.#end;
-    this.#pair.toDevice.push(() => {
-      end.memory.windows.add(address, length);
-    });
-  }
+/** Shows each call of a method to `see`, before it is made. */
+function observe<T extends object, K extends keyof T>(target: T, name: K, see: Method<T, K>): void {
+  intercept(target, name, (original) => (...args) => {
+    see(...args);
+    return original(...args);
+  });
+}
 
-  endWindow(address: number): void {
-    const end = this.#end;
-    this.#pair.toDevice.push(() => {
-      const { bytes } = end.memory.windows.remove(address);
-      end.nic.windowRemoved(address, bytes.length);
-    });
-  }
-
-  write(address: number, type: number, src: Uint8Array, at: number, length: number): void {
-    const end = this.#end;
-    const bytes = src.slice(at, at + length);
-    if (type === RecordType.ENA_AQ) this.#pair.commands.push(bytes);
-    this.#pair.toDevice.push(() => {
-      const window = end.memory.windows.find(address, length);
-      if (window === undefined) throw new Error(`write of ${length} at ${address}: no window`);
-      window.bytes.set(bytes, address - window.address);
-    });
-  }
-
-  push(address: number, _type: number, src: Uint8Array, at: number, length: number): void {
-    const end = this.#end;
-    const bytes = src.slice(at, at + length);
-    this.#pair.toDevice.push(() => {
-      if (!end.memory.pushes.add(address, bytes, 0, length)) throw new Error("push refused");
-      const budget = this.#pair.options.pushBudget ?? Limits.PUSH_BYTES;
-      if (end.memory.pushes.bytes > budget) throw new Error("push budget exceeded");
-    });
-  }
-
-  mmioWrite(
-    bar: number,
-    offset: number,
-    _type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
-    const end = this.#end;
-    const bytes = src.slice(at, at + length);
-    this.#pair.toDevice.push(() => end.nic.pci.mmioWrite(bar, offset, bytes, 0, length));
-  }
-
-  mmioWrite32(bar: number, offset: number, value: number): void {
-    if (bar === 0 && offset === Register.DEV_CTL && (value & DevCtl.DEV_RESET) !== 0) {
-      this.#pair.resets.push(devCtlReg.reason(value));
-    }
-    const bytes = new Uint8Array(4);
-    new DataView(bytes.buffer).setUint32(0, value, true);
-    this.mmioWrite(bar, offset, RecordType.REGISTER, bytes, 0, 4);
-  }
-
-  mmioRead(bar: number, offset: number, length: number): Promise<Uint8Array> {
-    const end = this.#end;
-    return new Promise((resolve) => {
-      this.#pair.toDevice.push(() => {
-        const bytes = end.nic.pci.mmioRead(bar, offset, length);
-        this.#pair.toDriver.push(() => resolve(bytes));
-      });
-    });
-  }
-
-  fault(_severity: number, code: string, text: string): void {
-    this.#pair.driverFaults.push(`${code}: ${text}`);
-  }
-
-  scheduleFlush(): void {}
-  mark(): void {}
-
-  get writable(): boolean {
-    return this.#pair.writable;
-  }
+/** What a device needs of its pair. */
+interface Surroundings
+  extends Pick<EnaPair, "clock" | "segment" | "deviceFaults" | "toDevice" | "toDriver"> {
+  readonly options: PairOptions;
 }
 
 /** One incarnation of the device, and the world around it. */
-class DeviceEnd implements NicHost {
-  readonly memory: PairMemory;
-  readonly config: NicConfig;
+export class DeviceEnd<N extends Nic> implements ConnectionOwner {
   readonly log: Logger;
-  readonly clock: TestClock;
-  readonly nic: EnaNic;
-  readonly writable = true;
-  readonly backlogged = false;
-  readonly roundTripMs = 0;
+  readonly lines: LogLimit;
+  readonly clock: PairClock;
+  readonly agent = "test";
+  readonly segment = "lan0";
+  readonly pushBytes: number;
+  readonly checkWindows = false;
+  readonly config: NicConfig;
   port: Port | undefined;
-  readonly #pair: EnaPair;
+  connection: Connection | undefined;
+  readonly #pair: Surroundings;
+  readonly #make: (host: GuestHost) => N;
+  #host: GuestHost | undefined;
+  #nic: N | undefined;
+  #transport: LoopbackEnd | undefined;
 
-  constructor(pair: EnaPair, options: DeviceOptions, config: Partial<NicConfig>) {
+  constructor(
+    pair: Surroundings,
+    log: Logger,
+    config: Partial<NicConfig>,
+    make: (host: GuestHost) => N,
+  ) {
     this.#pair = pair;
+    this.#make = make;
+    this.log = log;
     this.clock = pair.clock;
-    this.log = pair.options.log ?? silentLogger;
-    this.memory = new PairMemory(pair);
+    this.lines = new LogLimit(log, pair.clock.now, 1000);
+    this.pushBytes = pair.options.pushBudget ?? Limits.PUSH_BYTES;
     this.config = {
       name: "nic0",
       mac: Uint8Array.of(2, 0, 0, 0, 0, 1),
@@ -246,84 +639,313 @@ class DeviceEnd implements NicHost {
       maxMtu: 9216,
       ...config,
     };
-    this.nic = createEnaNic(this, options);
   }
 
-  interrupt(vector: number): void {
-    this.#pair.post({ kind: "interrupt", vector });
+  /** The session's end of a connection to this device. */
+  connect(): LoopbackEnd {
+    const [front, back] = loopbackPair(
+      (deliver) => this.#pair.toDevice.push(deliver),
+      (deliver) => this.#pair.toDriver.push(deliver),
+    );
+    this.#transport = back;
+    this.connection = new Connection(back, "driver:1", "127.0.0.1", this);
+    return front;
   }
 
-  fault(severity: number, code: string, text: string): void {
-    this.#pair.deviceFaults.push(`${FAULT_SEVERITY_NAMES[severity]} ${code}: ${text}`);
+  /** The connection is gone at once. */
+  lose(): void {
+    this.#transport?.end(1006, "");
   }
 
+  get nic(): N {
+    if (this.#nic === undefined) throw new Error("the device has no NIC yet");
+    return this.#nic;
+  }
+  get memory(): LinkMemory {
+    return this.#host!.memory as LinkMemory;
+  }
+
+  admit() {
+    return { config: this.config, epoch: 1 };
+  }
+  create(_personality: string, host: GuestHost): Nic {
+    this.#host = host;
+    this.#nic = this.#make(host);
+    return this.#nic;
+  }
   plug(port: Port): SwitchPort {
     this.port = port;
-    return new SegmentEnd(this.#pair);
+    return new SegmentEnd(this.#pair.segment);
   }
-
-  scheduleFlush(): void {}
+  faulted({ severity, code, text }: NicFault): void {
+    this.#pair.deviceFaults.push(`${FAULT_SEVERITY_NAMES[severity]} ${code}: ${text}`);
+  }
+  named(): void {}
+  joined(): void {}
+  left(): void {}
+  totals(): void {}
+  roundTrip(): void {}
+  gone(): void {}
 }
 
-class PairMemory implements HostMemory {
-  readonly windows = new WindowTable();
-  readonly pushes = new PushQueue(64 << 20);
-  outgoing = new Uint8Array(0);
-  readonly #pair: EnaPair;
+/** The segment at a pair's device: takes every frame, and copies it. */
+class SegmentEnd implements SwitchPort {
+  readonly #frames: Delivered[];
+  onReady: (() => void) | undefined;
+  readonly taken = 0;
 
-  constructor(pair: EnaPair) {
-    this.#pair = pair;
+  constructor(frames: Delivered[]) {
+    this.#frames = frames;
   }
 
-  window(address: number, length: number): Window | undefined {
-    return this.windows.find(address, length);
+  input(frame: Frame): Verdict {
+    const bytes = new Uint8Array(frame.length);
+    frame.copyTo(bytes, 0, 0, frame.length);
+    const { needsCsum, csumStart, csumOffset, csumValid, gso, gsoSize } = frame;
+    this.#frames.push({ bytes, needsCsum, csumStart, csumOffset, csumValid, gso, gsoSize });
+    return Verdict.DONE;
   }
 
-  pushed(address: number, length: number, out: Span): boolean {
-    return this.pushes.find(address, length, out);
+  flush(): void {}
+  roomAgain(): void {}
+  drop(): void {}
+  detach(): void {}
+}
+
+function inputOf(m: Mbuf): Input {
+  const parts: Uint8Array[] = [];
+  for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) {
+    parts.push(piece.buffer.subarray(piece.at, piece.at + piece.length));
+  }
+  const bytes = new Uint8Array(Buffer.concat(parts));
+  if (bytes.length !== m.pktLength) throw new Error(`${bytes.length} bytes, says ${m.pktLength}`);
+  const { csumFlags, csumStart, csumOffset, headerLength, isIp6, tsoSegsz, flowId, hashType } = m;
+  return {
+    bytes,
+    pieces: parts.length,
+    csumFlags,
+    csumStart,
+    csumOffset,
+    headerLength,
+    isIp6,
+    tsoSegsz,
+    flowId,
+    hashType,
+  };
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+export class EnaPair extends NicPair<EnaDriver, EnaNic, EnaDeviceOptions> {
+  readonly driver: EnaDriver;
+  /** Reasons of the resets that the driver asked for, in order. */
+  readonly resets: number[] = [];
+  /** Admin commands that the driver has posted, 64 bytes each. */
+  readonly commands: Uint8Array[] = [];
+  readonly droppedDown = 0;
+
+  constructor(options: EnaPairOptions = {}, netmap?: Netmap) {
+    super(options, "ena", netmap);
+    this.driver = createEnaDriver(this.context("ena0"), { llq: true, netmap, ...options.driver });
+    this.listen();
   }
 
-  releasePushed(address: number): void {
-    this.pushes.release(address);
+  protected create(host: GuestHost, options: EnaDeviceOptions = {}): EnaNic {
+    return createEnaNic(host, options);
   }
 
-  read(address: number, length: number): Promise<Uint8Array> {
-    const window = this.windows.find(address, length);
-    if (window !== undefined) {
-      const at = address - window.address;
-      return Promise.resolve(window.bytes.slice(at, at + length));
-    }
-    return new Promise((resolve, reject) => {
-      this.#pair.toDriver.push(() => {
-        const span = this.#pair.space.deviceRead(address, length);
-        const bytes = span?.buffer.slice(span.at, span.at + span.length);
-        this.#pair.toDevice.push(() => {
-          if (bytes === undefined) reject(new DmaError("DMA_REFUSED", "refused"));
-          else resolve(bytes);
-        });
-      });
+  protected watch(link: SessionLink): void {
+    observe(link, "write", (_address, type, src, at, length) => {
+      if (type === RecordType.ENA_AQ) this.commands.push(src.slice(at, at + length));
+    });
+    observe(link, "mmioWrite32", (bar, offset, value) => {
+      if (bar === 0 && offset === Register.DEV_CTL && (value & DevCtl.DEV_RESET) !== 0) {
+        this.resets.push(devCtlReg.reason(value));
+      }
     });
   }
 
-  /** The act is made when its turn comes: the caller fills `outgoing` after this returns. */
-  reserve(address: number, length: number, type: RecordType): number {
-    const bytes = new Uint8Array(length);
-    this.outgoing = bytes;
-    this.#pair.post({ kind: "write", address, type, bytes });
-    return 0;
+  /** The event of ENA_ADMIN_DEVICE_REQUEST_RESET; the driver's watchdog heeds it. */
+  async resetByDevice(): Promise<void> {
+    if (!this.nic.requestReset()) throw new Error("the event queue is full");
+    this.pump();
+    await this.second();
   }
 
-  write(address: number, type: RecordType, src: Uint8Array, at: number, length: number): void {
-    const bytes = src.slice(at, at + length);
-    this.windows.find(address, length)?.bytes.set(bytes, address - this.#windowBase(address));
-    this.#pair.post({ kind: "write", address, type, bytes });
+  async suspend(): Promise<void> {
+    await this.run(this.driver.suspend());
   }
 
-  abandon(): void {
-    this.pushes.clear();
+  queueCounts() {
+    const { queues } = this.driver.adapter;
+    const count = (ring: string) => queues.map((_, q) => this.counter(`queue${q}`, ring, "count"));
+    return { tx: count("tx_ring"), rx: count("rx_ring") };
   }
 
-  #windowBase(address: number): number {
-    return this.windows.find(address, 1)?.address ?? address;
+  held() {
+    return {
+      mbufs: this.outstanding,
+      rxMbufs: this.counter("rx_mbufs_in_use"),
+      pushedBytes: this.counter("pushed_bytes"),
+      pushes: this.driver.adapter.gate.pushes,
+    };
   }
 }
+
+/** The guest's domain. */
+type GuestDomain = GuestCalls & { readonly grants: GrantTable };
+
+/** The backend's directory of the one vif there is. */
+const BACKEND_STATE = "/local/domain/0/backend/vif/1/0/state";
+const INITIALISING = "1";
+const CLOSING = "5";
+
+export class XenPair extends NicPair<XenDriver, Nic, XenDeviceOptions> {
+  readonly driver: XenDriver;
+  /** What the driver has posted, in order. */
+  readonly sent: GuestAct[] = [];
+  #machine!: XenMachine;
+
+  constructor(options: XenPairOptions = {}, netmap?: Netmap) {
+    super(options, "xen", netmap);
+    this.driver = createXenDriver(this.context("xn0"), { netmap, ...options.driver });
+    this.listen();
+  }
+
+  /** A driver that is attached, up, and connected. */
+  static async started(options: XenPairOptions = {}): Promise<XenPair> {
+    const pair = new XenPair(options);
+    await pair.start();
+    return pair;
+  }
+
+  get info(): NetfrontInfo {
+    return this.driver.info;
+  }
+  rxq(i = 0): Rxq {
+    return this.info.rxqs[i]!;
+  }
+  txq(i = 0): Txq {
+    return this.info.txqs[i]!;
+  }
+  /** What the device says of its guest. */
+  get snapshot(): XenStatus {
+    const status = this.nic.snapshot();
+    if (status.personality !== "xen") throw new Error(`a NIC of ${status.personality}`);
+    return status;
+  }
+  /** The machine of the device that is there now, or was there last. */
+  get machine(): XenMachine {
+    return this.#machine;
+  }
+  /** The guest's grants as its transactions told them. */
+  get grants(): GrantTable {
+    return (this.nic.guest as GuestDomain).grants;
+  }
+
+  /** Each device has a machine of its own, as another process has. */
+  protected create(host: GuestHost, options: XenDeviceOptions | undefined): Nic {
+    this.#machine = new XenMachine(host.log, this.clock);
+    return createXenPersonality(this.#machine, options)(host);
+  }
+
+  protected watch(link: SessionLink): void {
+    const { sent } = this;
+    observe(link, "write", (address, _type, src, at, length) => {
+      sent.push({ kind: "write", address, bytes: src.slice(at, at + length) });
+    });
+    observe(link, "push", (address, _type, src, at, length, space) => {
+      if (space !== Space.GRANT) throw new Error("a push that names no grant");
+      const [reference, offset] = [Math.floor(address / 4096), address % 4096];
+      sent.push({ kind: "push", reference, offset, bytes: src.slice(at, at + length) });
+    });
+    observe(link, "grants", (_version, _records, count) => sent.push({ kind: "grant", count }));
+    observe(link, "endGrants", (_records, count) => sent.push({ kind: "endGrant", count }));
+    observe(link, "event", (port) => sent.push({ kind: "event", port }));
+    observe(link, "hypercall", (number, command) => {
+      sent.push({ kind: "hypercall", number, command });
+    });
+    observe(link, "xenstore", (message) => {
+      sent.push({ kind: "xenstore", bytes: message.slice() });
+    });
+  }
+
+  /** A hostile backend writes into a granted page, at once. False when the driver refused it. */
+  hostileWrite(reference: number, offset: number, bytes: Uint8Array): boolean {
+    return this.space.deviceWrite(
+      Space.GRANT,
+      reference * 4096 + offset,
+      RecordType.RAW,
+      bytes,
+      0,
+      bytes.length,
+    );
+  }
+
+  /** The toolstack closes the backend, and offers it again; not more often than once a second. */
+  async resetByDevice(): Promise<void> {
+    for (const state of [CLOSING, INITIALISING]) {
+      this.machine.store.write(BACKEND_STATE, state);
+      this.machine.settle();
+      await this.settle();
+    }
+    await this.second();
+  }
+
+  async suspend(): Promise<void> {
+    const { nic } = this;
+    await this.run(new Promise<void>((resolve) => nic.suspend?.(resolve)));
+  }
+
+  queueCounts() {
+    const count = (side: string) =>
+      this.info.txqs.map((_, q) => this.counter(`queue${q}`, side, "count"));
+    return { tx: count("tx"), rx: count("rx") };
+  }
+
+  get droppedDown(): number {
+    return this.counter("queue0", "rx", "dropped_down");
+  }
+
+  held() {
+    const { grants, gate } = this.info;
+    const granted = this.plugged ? this.grants.snapshot() : undefined;
+    return {
+      mbufs: this.outstanding,
+      rxMbufs: this.counter("rx_mbufs_in_use"),
+      pushedBytes: this.counter("pushed_bytes"),
+      pushes: gate.pushes,
+      grants: grants.liveCount,
+      references: grants.capacity - grants.availableCount,
+      quarantined: grants.quarantined,
+      granted: (granted?.["granted"] ?? 0) as number,
+      used: (granted?.["readers"] ?? 0) as number,
+    };
+  }
+}
+
+/** Any pair, for what holds of both personalities. */
+export type AnyPair = EnaPair | XenPair;
+
+export interface NicOptions {
+  readonly queues?: number;
+  readonly mtu?: number;
+  /** Where the NIC's ports are to be opened. */
+  readonly netmap?: Netmap;
+  /** Bytes of pushes that the device holds for the NIC; more of them end the link. */
+  readonly pushBytes?: number;
+}
+
+const pairOptions = ({ queues, mtu, pushBytes }: NicOptions) => ({
+  queues,
+  mtu,
+  // A device offers no less; a driver may use less of it.
+  pushBudget: Math.max(pushBytes ?? Limits.PUSH_BYTES, Limits.PUSH_BYTES_MIN),
+  driver: pushBytes === undefined ? {} : { pushBytes },
+});
+
+/** Both personalities, for the contract suites. */
+export const NICS: readonly { kind: "ena" | "xen"; make(options?: NicOptions): AnyPair }[] = [
+  { kind: "ena", make: (options = {}) => new EnaPair(pairOptions(options), options.netmap) },
+  { kind: "xen", make: (options = {}) => new XenPair(pairOptions(options), options.netmap) },
+];

@@ -70,3 +70,38 @@ export class TestClock implements Clock {
     return timer;
   }
 }
+
+/**
+ * The clock of a pair. Turns of the event loop run when the pair pumps, so a link sends nothing by
+ * itself; what runs every second runs at `tick` only, so `advance` alone is a process that stalls.
+ */
+export class PairClock extends TestClock {
+  #turns: (() => void)[] = [];
+  readonly #ticks = new Map<Timer, () => void>();
+
+  override setImmediate(run: () => void): void {
+    this.#turns.push(run);
+  }
+
+  override setInterval(run: () => void): Timer {
+    const timer = { unref() {} };
+    this.#ticks.set(timer, run);
+    return timer;
+  }
+
+  override clear(timer: Timer | undefined): void {
+    super.clear(timer);
+    if (timer !== undefined) this.#ticks.delete(timer);
+  }
+
+  /** Runs what waits for the next turn. True when there was any. */
+  turn(): boolean {
+    const turns = this.#turns.splice(0);
+    for (const run of turns) run();
+    return turns.length > 0;
+  }
+
+  tick(): void {
+    for (const run of [...this.#ticks.values()]) run();
+  }
+}

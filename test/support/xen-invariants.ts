@@ -4,7 +4,7 @@
  */
 import type { XenDmaMap } from "../../frontend/xen/bus-dma-xen/index.ts";
 import type { Rxq, Txq } from "../../frontend/xen/rings.ts";
-import type { XenPair } from "./xen-pair.ts";
+import type { XenPair } from "./pair.ts";
 
 /** Maps of a queue: its ring's slots and one. */
 export const MAPS = 257;
@@ -80,7 +80,7 @@ export function violations(pair: XenPair): string[] {
 /** The same on the other side: each reference in use is granted there, to whom and as it must be. */
 export function backendViolations(pair: XenPair): string[] {
   const wrong: string[] = [];
-  const { grants } = pair.end;
+  const { grants } = pair;
   const check = (map: XenDmaMap, readonly: boolean): void => {
     const reference = map.gref(0);
     const frame = Math.floor(map.segmentAddress(0) / 4096) % 2 ** 32;

@@ -4,10 +4,10 @@ import { describe, expect, it } from "vitest";
 import { HypercallError, Hypervisor } from "../../frontend/bus/hypervisor.ts";
 import { SessionLink } from "../../frontend/session-link.ts";
 import { silentLogger } from "../../shared/log.ts";
-import { loopbackPair } from "../../shared/transport/loopback.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { Link } from "../../shared/wire/link.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
+import { loopbackPair } from "../support/loopback.ts";
 
 /** A session's end of a link; `sent` is what left it. */
 function stage() {

@@ -3,11 +3,12 @@ import { afterEach, expect, test, vi } from "vitest";
 import type { DmaError } from "../../device/dma/host-memory.ts";
 import { LinkMemory } from "../../device/dma/link-memory.ts";
 import { silentLogger } from "../../shared/log.ts";
-import { loopbackPair } from "../../shared/transport/loopback.ts";
 import { Link, type LinkOwner } from "../../shared/wire/link.ts";
 import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
 import { settle } from "../support/fake-host.ts";
+import { loopbackPair } from "../support/loopback.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
+import { TestClock } from "../support/test-clock.ts";
 
 const BYTES = Uint8Array.of(1, 2, 3, 4);
 
@@ -23,7 +24,6 @@ class Owner implements LinkOwner {
 
 const links: Link[] = [];
 afterEach(() => {
-  vi.restoreAllMocks();
   for (const link of links.splice(0)) link.close(CloseCode.NORMAL, "");
 });
 
@@ -90,10 +90,12 @@ test("reads beyond the limit wait for answers, in order", async () => {
 });
 
 /** A device's end of a link that makes windows, and what a frontend may send it. */
-function windowMaker() {
+function windowMaker(now: () => number) {
   const [near, far] = loopbackPair();
   const owner = new Owner();
-  const link = new Link(near, owner, silentLogger);
+  // No heartbeat of either end comes between two batches.
+  const clock = Object.assign(new TestClock(), { now });
+  const link = new Link(near, owner, silentLogger, undefined, clock);
   const device = new LinkMemory(link, Limits.PUSH_BYTES);
   const made = { windows: 0 };
   Object.assign(owner.sink, {
@@ -106,7 +108,7 @@ function windowMaker() {
   const ended = new Promise<number>((resolve) => {
     Object.assign(owner, { closed: resolve });
   });
-  const peer = new Link(far, new Owner(), silentLogger);
+  const peer = new Link(far, new Owner(), silentLogger, undefined, new TestClock());
   links.push(link, peer);
   const churn = (times: number): void => {
     for (let i = 0; i < times; i++) {
@@ -122,11 +124,10 @@ test.each([0, 1, 60_000])(
   "page-W3 one batch makes no more windows than a second allows: a clock that moves %d ms at each look",
   async (step) => {
     let ms = 0;
-    vi.spyOn(performance, "now").mockImplementation(() => {
+    const { made, ended, churn } = windowMaker(() => {
       ms += step;
       return ms;
     });
-    const { made, ended, churn } = windowMaker();
     const most = Limits.WINDOWS_BYTES_A_SECOND / Limits.WINDOW_BYTES;
     churn(2 * most);
     expect(await ended).toBe(CloseCode.LIMIT);
@@ -136,8 +137,8 @@ test.each([0, 1, 60_000])(
 
 test("page-W3 the time that a batch takes is no time that pays for the next one", async () => {
   let ms = 0;
-  const now = vi.spyOn(performance, "now").mockImplementation(() => ms);
-  const { made, ended, churn } = windowMaker();
+  const now = vi.fn(() => ms);
+  const { made, ended, churn } = windowMaker(now);
   const most = Limits.WINDOWS_BYTES_A_SECOND / Limits.WINDOW_BYTES;
   now.mockImplementation(() => {
     ms += 60_000;

@@ -271,7 +271,7 @@ describe("admin queue", () => {
   test("a device that answers no register read fails attach with a sentence", async () => {
     const pair = new EnaPair({});
     pair.tamper = () => [];
-    const attach = pair.driver.attach();
+    const attach = pair.attach();
     attach.catch(() => undefined);
     for (let i = 0; i < 8; i++) {
       await pair.settle();
@@ -302,7 +302,8 @@ describe("link loss", () => {
   test("in the middle of attach: attach rejects", async () => {
     for (let after = 0; after < 12; after++) {
       const pair = new EnaPair({});
-      const attach = pair.driver.attach();
+      await pair.connect();
+      const attach = pair.attach();
       attach.catch(() => undefined);
       for (let i = 0; i < after; i++) {
         pair.pump();

@@ -17,8 +17,8 @@ import {
 } from "../../frontend/xen/pool.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { frame, MAC } from "../support/nic-frames.ts";
+import { XenPair } from "../support/pair.ts";
 import { allReferencesFree, txMaps, violations } from "../support/xen-invariants.ts";
-import { XenPair } from "../support/xen-pair.ts";
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -83,7 +83,7 @@ describe("setting up queues", () => {
     async (n) => {
       shortOfMaps(n);
       const pair = new XenPair();
-      await expect(pair.run(pair.driver.attach())).rejects.toMatchObject({ code: "NO_MEMORY" });
+      await expect(pair.attach()).rejects.toMatchObject({ code: "NO_MEMORY" });
       expect(pair.info.rxqs).toEqual([]);
       expect(pair.info.txqs).toEqual([]);
       await pair.settle();
@@ -104,7 +104,7 @@ describe("setting up queues", () => {
         return ofRing && single++ === n ? -1 : real.call(this);
       });
       const pair = new XenPair({ queues: 2 });
-      await expect(pair.run(pair.driver.attach())).rejects.toMatchObject({ code: "NO_MEMORY" });
+      await expect(pair.attach()).rejects.toMatchObject({ code: "NO_MEMORY" });
       await pair.settle();
       expect(allReferencesFree(pair)).toBe(true);
     },
@@ -113,7 +113,7 @@ describe("setting up queues", () => {
   test("an array freed after a failed setup is left dangling", async () => {
     shortOfMaps(600);
     const pair = new XenPair({ queues: 2 });
-    await expect(pair.run(pair.driver.attach())).rejects.toThrow("map refused");
+    await expect(pair.attach()).rejects.toThrow("map refused");
     vi.restoreAllMocks();
     // Everything that walks the queues finds none.
     pair.driver.batchApplied();
@@ -291,7 +291,7 @@ describe("disconnecting", () => {
     const ring = pair.rxq().ring!;
     pair.cut();
     expect(pair.rxq()).toBeUndefined();
-    expect(pair.rogueWrite(ring.reference, 8, Uint8Array.of(1, 0, 0, 0))).toBe(false);
+    expect(pair.hostileWrite(ring.reference, 8, Uint8Array.of(1, 0, 0, 0))).toBe(false);
     expect(() => ring.end()).not.toThrow();
   });
 

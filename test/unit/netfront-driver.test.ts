@@ -6,8 +6,8 @@ import { Csum, type Mbuf } from "../../frontend/net/mbuf.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { frame, MAC, PEER } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
+import { XenPair } from "../support/pair.ts";
 import { allReferencesFree, backendViolations, violations } from "../support/xen-invariants.ts";
-import { XenPair } from "../support/xen-pair.ts";
 
 /** A TCP super-frame as a TAP has it, asking to be cut. */
 function superFrame(pair: XenPair, bytes: number, v6 = false): { m: Mbuf; bytes: Uint8Array } {
@@ -42,14 +42,14 @@ describe("connecting", () => {
 
   test("several queues have their keys in directories, one has them at the top", async () => {
     const keys = (pair: XenPair): readonly string[] =>
-      pair.end.machine.store.directory("/local/domain/1/device/vif/0");
+      pair.machine.store.directory("/local/domain/1/device/vif/0");
     const one = await XenPair.started();
     expect(keys(one)).toContain("tx-ring-ref");
     expect(keys(one)).not.toContain("multi-queue-num-queues");
     const four = await XenPair.started({ queues: 4 });
     expect(keys(four)).not.toContain("tx-ring-ref");
     expect(keys(four)).toEqual(expect.arrayContaining(["queue-0", "queue-3"]));
-    const { store } = four.end.machine;
+    const { store } = four.machine;
     expect(store.read("/local/domain/1/device/vif/0/multi-queue-num-queues")).toBe("4");
     expect(four.info.rxqs).toHaveLength(4);
   });
@@ -61,7 +61,7 @@ describe("connecting", () => {
 
   test("an MTU beyond the backend's is a sentence", async () => {
     const pair = new XenPair({ mtu: 9500 });
-    await expect(pair.run(pair.driver.attach())).rejects.toThrow("MTU 9500: the backend takes 68");
+    await expect(pair.attach()).rejects.toThrow("MTU 9500: the backend takes 68");
     await pair.settle();
     expect(allReferencesFree(pair)).toBe(true);
   });
@@ -70,7 +70,7 @@ describe("connecting", () => {
     const pair = new XenPair({ driver: { connectMs: 20 } });
     // No event of the store arrives.
     pair.tamper = (act) => (act.kind === "xenstore" && act.bytes[0] === 15 ? [] : [act]);
-    await expect(pair.run(pair.driver.attach())).rejects.toThrow(
+    await expect(pair.attach()).rejects.toThrow(
       "the backend did not offer a connection: its state is Unknown",
     );
     await pair.settle();
@@ -80,7 +80,7 @@ describe("connecting", () => {
   test("a link that goes in the middle ends attach, at any message", async () => {
     for (let steps = 1; steps < 60; steps += 3) {
       const pair = new XenPair();
-      const attached = pair.driver.attach().then(
+      const attached = pair.attach().then(
         () => "attached",
         () => "ended",
       );
@@ -106,7 +106,7 @@ describe("sending", () => {
     await pair.settle();
     expect(pair.segment.map((f) => f.bytes)).toEqual([bytes]);
     expect(pair.outstanding).toBe(0);
-    expect(pair.end.memory.reads).toBe(0);
+    expect(pair.end.memory.readCount).toBe(0);
     expect(violations(pair)).toEqual([]);
   });
 
@@ -437,7 +437,7 @@ describe("coming and going", () => {
     expect(pair.outstanding).toBe(0);
     expect(pair.send(frame(100))).toBe(Errno.ENOBUFS);
     expect(pair.linkStates.at(-1)).toBe(false);
-    const acknowledged = pair.end.machine.store.read("/local/domain/1/control/shutdown");
+    const acknowledged = pair.machine.store.read("/local/domain/1/control/shutdown");
     expect(acknowledged).toHaveLength(0);
     pair.cut();
     await pair.reconnect();
@@ -448,9 +448,9 @@ describe("coming and going", () => {
 
   test("a suspend that the hypervisor refuses is cancelled: the rings go on", async () => {
     const pair = await XenPair.started();
-    const { store } = pair.end.machine;
+    const { store } = pair.machine;
     store.write("/local/domain/1/control/shutdown", "suspend");
-    pair.end.machine.settle();
+    pair.machine.settle();
     await pair.settle();
     await new Promise((resolve) => setTimeout(resolve, 20));
     await pair.settle();
@@ -464,9 +464,9 @@ describe("coming and going", () => {
   test("a backend that closes is followed, and one that offers itself again too", async () => {
     const pair = await XenPair.started();
     const state = "/local/domain/0/backend/vif/1/0/state";
-    const { store } = pair.end.machine;
+    const { store } = pair.machine;
     store.write(state, "5");
-    pair.end.machine.settle();
+    pair.machine.settle();
     await pair.settle();
     expect(pair.info.carrier).toBe(false);
     expect(pair.info.xenbus.state).toBe(6);

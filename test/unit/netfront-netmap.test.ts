@@ -6,7 +6,7 @@ import { adapterOf, nmOpen } from "../../frontend/netmap/descriptor.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { putFrame } from "../support/netmap-frames.ts";
 import { buildPacket } from "../support/packets.ts";
-import { XenPair } from "../support/xen-pair.ts";
+import { XenPair } from "../support/pair.ts";
 
 const MAC = [2, 0, 0, 0, 0, 1];
 

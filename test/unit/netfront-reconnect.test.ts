@@ -5,8 +5,8 @@
 import { describe, expect, test } from "vitest";
 import { RingWord } from "../../shared/xen/ring.ts";
 import { frame, MAC } from "../support/nic-frames.ts";
+import { type DeviceAct, XenPair } from "../support/pair.ts";
 import { allReferencesFree, violations } from "../support/xen-invariants.ts";
-import { type BackendAct, XenPair } from "../support/xen-pair.ts";
 
 const BACKEND = "/local/domain/0/backend/vif/1/0";
 const CLOSING = "5";
@@ -15,7 +15,7 @@ const INIT_WAIT = "2";
 
 /** The toolstack, or a backend of its own accord, writes a key of the backend's directory. */
 async function backendSays(pair: XenPair, key: string, value: string): Promise<void> {
-  const { machine } = pair.end;
+  const { machine } = pair;
   machine.store.write(`${BACKEND}/${key}`, value);
   machine.settle();
   await pair.settle();
@@ -33,13 +33,13 @@ async function bothWays(pair: XenPair, seed: number): Promise<void> {
 
 test("a suspend that is cancelled: what came while it lasted is taken, with no other event", async () => {
   const pair = await XenPair.started();
-  const late: BackendAct[] = [];
+  const late: DeviceAct[] = [];
   pair.tamper = (act) => {
     if (act.kind !== "hypercallReply") return [act];
     late.push(act);
     return [];
   };
-  const { machine } = pair.end;
+  const { machine } = pair;
   machine.store.write("/local/domain/1/control/shutdown", "suspend");
   machine.settle();
   await pair.settle();
@@ -95,13 +95,13 @@ test("who waited for a new link sends when the backend takes it: nothing pushed 
   await pair.reconnect();
   expect(waiting).toBe(0);
   expect(pair.segment.filter(({ bytes }) => bytes.length === 1000)).toHaveLength(50);
-  expect(pair.end.memory.reads).toBe(0);
+  expect(pair.end.memory.readCount).toBe(0);
 });
 
 describe("a backend that closes and offers itself again", () => {
   test("mutant-M4 again and again on one link: no event channel and no handler is left behind", async () => {
     const pair = await XenPair.started({ queues: 2 });
-    const { machine } = pair.end;
+    const { machine } = pair;
     const domid = 1;
     const { ports } = machine.events.use(domid);
     const old: number[] = [];
@@ -192,7 +192,7 @@ describe("a backend that closes and offers itself again", () => {
     expect(pair.info.retryTicks).toBe(1);
     await backendSays(pair, "feature-rx-copy", "1");
     await backendSays(pair, "state", CLOSING);
-    const { machine } = pair.end;
+    const { machine } = pair;
     machine.store.write(`${BACKEND}/state`, INITIALISING);
     machine.settle();
     for (let turns = 0; pair.info.broken === undefined && turns < 1000; turns++) {
@@ -212,7 +212,7 @@ describe("a backend that closes and offers itself again", () => {
 
   test("after it was gone from the store", async () => {
     const pair = await XenPair.started();
-    const { machine } = pair.end;
+    const { machine } = pair;
     machine.store.rm(`${BACKEND}/state`);
     machine.settle();
     await pair.settle();

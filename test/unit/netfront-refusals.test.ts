@@ -4,8 +4,8 @@
  */
 import { expect, test } from "vitest";
 import { XsType, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
+import { type DeviceAct, XenPair } from "../support/pair.ts";
 import { allReferencesFree, backendViolations, violations } from "../support/xen-invariants.ts";
-import { type BackendAct, XenPair } from "../support/xen-pair.ts";
 
 const BACKEND_STATE = "/local/domain/0/backend/vif/1/0/state";
 const EACCES = 13;
@@ -15,11 +15,11 @@ const CLOSED = 6;
 const CONNECT_MS = 10;
 
 const typeOf = (bytes: Uint8Array): number => bytes[0]!;
-const isAnswer = (act: BackendAct): boolean =>
+const isAnswer = (act: DeviceAct): boolean =>
   act.kind === "hypercallReply" ||
   (act.kind === "xenstore" && typeOf(act.bytes) !== XsType.WATCH_EVENT);
 
-function refusal(act: BackendAct): BackendAct {
+function refusal(act: DeviceAct): DeviceAct {
   if (act.kind === "hypercallReply") return { ...act, errno: EACCES };
   if (act.kind !== "xenstore") throw new Error("no answer");
   const view = new DataView(act.bytes.buffer, act.bytes.byteOffset);
@@ -46,7 +46,7 @@ function refuse(pair: XenPair, n: number): { reached: boolean } {
 
 /** The backend closes, and offers itself again. */
 async function offer(pair: XenPair): Promise<void> {
-  const { machine } = pair.end;
+  const { machine } = pair;
   for (const state of ["5", "1"]) {
     machine.store.write(BACKEND_STATE, state);
     machine.settle();
@@ -71,7 +71,7 @@ test("each answer while it attaches is a refusal: attach fails with nothing left
   for (let last = false; !last; n++) {
     const pair = new XenPair({ queues: QUEUES, driver: { connectMs: CONNECT_MS } });
     const seen = refuse(pair, n);
-    const end = await pair.run(pair.driver.attach()).then(
+    const end = await pair.attach().then(
       () => "attached",
       (error: Error & { code: string }) => error.code,
     );
@@ -86,7 +86,7 @@ test("each answer while it attaches is a refusal: attach fails with nothing left
     // A backend that was told Connected, and lied about it, uses ring pages until it is gone.
     if (pair.info.grants.quarantined > 0) pair.cut();
     expect([n, allReferencesFree(pair)]).toEqual([n, true]);
-    if (pair.plugged) expect([n, pair.end.grants.snapshot()["granted"]]).toEqual([n, 0]);
+    if (pair.plugged) expect([n, pair.grants.snapshot()["granted"]]).toEqual([n, 0]);
     expect([n, pair.counter("rx_mbufs_in_use")]).toEqual([n, 0]);
   }
   // Keys, watches, ports, the transaction.

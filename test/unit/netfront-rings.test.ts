@@ -10,8 +10,8 @@ import { EXTRA_TYPE_MAX } from "../../shared/xen/extra.ts";
 import { RingWord } from "../../shared/xen/ring.ts";
 import { frame, MAC } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
+import { XenPair } from "../support/pair.ts";
 import { freeIds, violations } from "../support/xen-invariants.ts";
-import { XenPair } from "../support/xen-pair.ts";
 
 afterEach(() => {
   vi.restoreAllMocks();
@@ -87,8 +87,7 @@ test.each([
     for (let i = 0; i < answered; i++) pair.send(frame(100, i));
     await Promise.resolve();
     // The backend answers what it has seen, and more is on the way when the answers come.
-    for (const deliver of pair.toDevice.splice(0)) deliver();
-    pair.end.nic.batchEnd();
+    pair.pumpDown();
     for (let i = 0; i < out; i++) pair.send(frame(100, i));
     await Promise.resolve();
     pair.pumpUp();

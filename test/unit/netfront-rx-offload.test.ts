@@ -13,8 +13,8 @@ import {
   pseudoHeader,
   type TcpOptions,
 } from "../support/packets.ts";
+import { XenPair } from "../support/pair.ts";
 import { violations } from "../support/xen-invariants.ts";
-import { XenPair } from "../support/xen-pair.ts";
 
 const MSS = 1400;
 const TCP_FIELD = 16;

@@ -2,8 +2,8 @@
 import { describe, expect, test, vi } from "vitest";
 import { index32 } from "../../shared/ring/index32.ts";
 import { frame, MAC, PEER } from "../support/nic-frames.ts";
+import { XenPair } from "../support/pair.ts";
 import { violations } from "../support/xen-invariants.ts";
-import { XenPair } from "../support/xen-pair.ts";
 
 const begin = vi.hoisted(() => ({ at: 0 }));
 

@@ -1,11 +1,11 @@
 /** Two links over the transport in memory: what one posts the other applies, in order. */
 import { describe, expect, it } from "vitest";
 import { silentLogger } from "../../shared/log.ts";
-import { loopbackPair } from "../../shared/transport/loopback.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { Link, type LinkOwner } from "../../shared/wire/link.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { CloseCode } from "../../shared/wire/transactions.ts";
+import { loopbackPair } from "../support/loopback.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 
 function ownerOf(sink: RecordingSink, closed: (code: number) => void): LinkOwner {
