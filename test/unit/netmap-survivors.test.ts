@@ -268,11 +268,14 @@ test.each([
     Object.defineProperty(sq, "llq", { value: { ...sq.llq, maxEntriesInBurst: limit } });
     sq.entriesInBurstLeft = limit;
     const before = stats.doorbells;
-    for (let n = 0; n < 10; n++) {
-      if (port === undefined) expect(pair.send(out(n, 60))).toBe(0);
-      else expect(putFrame(port, port.txRing(0), out(n, 60))).toBe(true);
+    const frames = Array.from({ length: 10 }, (_, n) => out(n, 60));
+    if (port === undefined) {
+      const batch = frames.map((frame) => pair.mbuf(frame));
+      expect(pair.driver.ifnet.transmit(batch, batch.length)).toBe(batch.length);
+    } else {
+      for (const frame of frames) expect(putFrame(port, port.txRing(0), frame)).toBe(true);
+      port.txsync();
     }
-    port?.txsync();
     await pair.settle();
     expect(stats.doorbells - before).toBe(doorbells);
     expect(pair.segment.length).toBe(10);
