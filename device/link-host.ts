@@ -65,12 +65,12 @@ export class LinkHost implements GuestHost {
     this.#link.scheduleFlush();
   }
 
-  get writable(): boolean {
-    return this.#link.writable;
+  askForRoom(): boolean {
+    return this.#link.askForRoom();
   }
 
-  get backlogged(): boolean {
-    return this.#link.backlogged;
+  askToWork(): boolean {
+    return this.#link.askToWork();
   }
 
   get roundTripMs(): number {

@@ -34,11 +34,12 @@ export interface NicHost {
   /** Sends what was posted at the end of this turn of the event loop. */
   scheduleFlush(): void;
   /**
-   * Room on the link: false while more is sent and not yet acknowledged than the link's limit
-   * (about 20 ms of its rate). `backlogged` is the 1 MiB mark of the send side.
+   * False while more is sent and not yet acknowledged than the link's limit (about 20 ms of its
+   * rate). `writableAgain` of the NIC follows.
    */
-  readonly writable: boolean;
-  readonly backlogged: boolean;
+  askForRoom(): boolean;
+  /** False while more than 1 MiB is unsent. `writableAgain` follows. */
+  askToWork(): boolean;
   /** Round trip in ms as the heartbeat measures it; 0 before the first. */
   readonly roundTripMs: number;
   readonly clock: Clock;

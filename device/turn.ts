@@ -8,6 +8,7 @@
  *   budget used   ──► schedule: the rest at the next turn of the event loop
  *   switch has room again ──► queues whose frame was held resume ──► schedule
  */
+import type { NicHost } from "./nic.ts";
 import type { SwitchPort } from "./switch/port.ts";
 
 /** Packets of one queue before the next queue has its slice. */
@@ -36,14 +37,14 @@ export interface TurnOwner {
 export class Turn {
   readonly #owner: TurnOwner;
   readonly #port: SwitchPort;
-  readonly #link: { readonly backlogged: boolean };
+  readonly #link: Pick<NicHost, "askToWork">;
   /** Another port holds a frame for this NIC. */
   #holding = false;
   #running = false;
   #scheduled: NodeJS.Immediate | undefined;
   #closed = false;
 
-  constructor(owner: TurnOwner, port: SwitchPort, link: { readonly backlogged: boolean }) {
+  constructor(owner: TurnOwner, port: SwitchPort, link: Pick<NicHost, "askToWork">) {
     this.#owner = owner;
     this.#port = port;
     this.#link = link;
@@ -60,7 +61,7 @@ export class Turn {
     owner.beginTurn?.();
     let budget = TURN;
     let progress = true;
-    while (progress && budget > 0 && !this.#link.backlogged) {
+    while (progress && budget > 0 && this.#link.askToWork()) {
       progress = false;
       for (let i = 0; i < owner.tx.length && budget > 0; i++) {
         const used = owner.tx[i]?.run(Math.min(SLICE, budget)) ?? 0;
@@ -72,7 +73,7 @@ export class Turn {
     if (budget < TURN) this.#port.flush();
     owner.endTurn();
     // A link whose send queue is full reports when it has drained. Everything else needs a new turn.
-    if (budget <= 0 && !this.#link.backlogged) this.schedule();
+    if (budget <= 0 && this.#link.askToWork()) this.schedule();
   }
 
   /** Runs at the next turn of the event loop. */

@@ -176,8 +176,8 @@ export class SessionLink implements DeviceLink, HypervisorLink {
     if (this.#link.writer.pendingBytes >= bytes) this.#link.flush();
   }
 
-  get writable(): boolean {
-    return this.#link.writable;
+  askForRoom(): boolean {
+    return this.#link.askForRoom();
   }
 
   /** The link is gone: nobody will answer. */

@@ -67,7 +67,7 @@ export class Datapath implements Port, TurnOwner {
     const first = this.#firstRx;
     let reason: DropReason | undefined;
     if (first === undefined) reason = DropReason.PORT_DOWN;
-    else if (!host.writable) reason = DropReason.LINK_BACKLOG;
+    else if (!host.askForRoom()) reason = DropReason.LINK_BACKLOG;
     else if (frame.needsCsum || frame.gsoSize !== 0) reason = DropReason.MALFORMED_OFFLOAD;
     else if (frame.length > this.maxFrameBytes) reason = DropReason.TOO_BIG;
     else reason = this.#receive(frame, first);
@@ -84,7 +84,7 @@ export class Datapath implements Port, TurnOwner {
   ready(length: number, frames: number): boolean {
     // A port that is down would drop the frame; holding it would stop its sender for good.
     if (this.#firstRx === undefined) return true;
-    let room = this.#context.host.writable;
+    let room = this.#context.host.askForRoom();
     // The frame's queue is not known yet, so each must have room: holding must never end in a drop.
     for (let i = 0; room && i < this.rx.length; i++)
       room = this.rx[i]?.ready(length, frames) ?? true;

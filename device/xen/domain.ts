@@ -53,7 +53,7 @@ export class GuestDomain implements Domain, GuestCalls {
     this.#host.post("xenstore", { bytes: message });
   }
   room(): boolean {
-    return !this.#host.backlogged;
+    return this.#host.askToWork();
   }
   cut(reason: WireError): void {
     this.#host.fault(FaultSeverity.DEVICE, reason.code, reason.message);

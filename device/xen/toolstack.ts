@@ -5,6 +5,7 @@
  * Source: xen: docs/misc/xenstore-paths.pandoc; tools/libs/light/libxl_create.c and libxl_nic.c
  * (owners and permissions).
  */
+
 import { posix } from "node:path";
 import { formatMac } from "../../shared/net/ethernet.ts";
 import {
@@ -14,10 +15,9 @@ import {
   VifKey,
   XenbusState,
 } from "../../shared/xen/xenbus.ts";
-import { domainPath } from "../../shared/xen/xenstore.ts";
+import { domainPath, XenstoreError } from "../../shared/xen/xenstore.ts";
 import type { VifOffer } from "./vif-keys.ts";
 import type { VifStore } from "./xenbus-backend.ts";
-import { XenstoreError } from "./xenstore/errors.ts";
 import type { XenstoreClient } from "./xenstore/index.ts";
 
 const { dirname } = posix;

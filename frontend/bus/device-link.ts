@@ -43,6 +43,6 @@ export interface DeviceLink {
    * leaves now.
    */
   mark(bytes: number): void;
-  /** False while more is sent and not yet acknowledged than the link's limit. */
-  readonly writable: boolean;
+  /** False while more is sent and not yet acknowledged than the link's limit; `writableAgain` follows. */
+  askForRoom(): boolean;
 }

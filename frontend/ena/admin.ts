@@ -8,6 +8,7 @@
  * A completion may come in any order. One for a context that nobody waits on (it came after the
  * timeout, or twice) is ignored; an id that no context has stops the queue.
  */
+
 import {
   ACQ_ENTRY_SIZE,
   ADMIN_QUEUE_DEPTH,
@@ -24,8 +25,9 @@ import { RecordType } from "../../shared/wire/records.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
 import type { DmaSpace } from "../bus/space.ts";
+import { Abandoned } from "../driver-error.ts";
 import type { Registers } from "./registers.ts";
-import { Abandoned, type Waits } from "./waits.ts";
+import type { Waits } from "./waits.ts";
 
 /** What became of a command: an errno, and the completion's 64 bytes when there was one. */
 export interface AdminReply {

@@ -8,6 +8,7 @@
  *
  * Methods that talk to the device answer 0 or a FreeBSD errno.
  */
+
 import {
   ACQ_BODY,
   createCq,
@@ -49,11 +50,12 @@ import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
 import type { DmaSpace } from "../bus/space.ts";
 import type { DriverContext } from "../driver.ts";
+import { Abandoned } from "../driver-error.ts";
 import { AdminQueue, type AdminReply, type AdminStats } from "./admin.ts";
 import { Aenq, type AenqHandler } from "./aenq.ts";
 import { chooseLlq, type LlqConfig } from "./llq.ts";
 import { Registers } from "./registers.ts";
-import { Abandoned, Waits } from "./waits.ts";
+import { Waits } from "./waits.ts";
 
 /** What a device says it can do, of all that the driver asks in probe. */
 export interface DeviceFeatures {

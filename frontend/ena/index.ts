@@ -4,10 +4,12 @@
  * Everything the session asks of a driver, put together from the room's parts: lifecycle behind
  * one lock, watchdogs on the tick, waits looked at after each batch.
  */
+
 import { Register } from "../../shared/ena/registers.ts";
 import type { CounterTree } from "../../shared/status/frontend-status.ts";
 import type { LinkState } from "../../shared/wire/link-state.ts";
 import type { Driver, DriverContext } from "../driver.ts";
+import { Abandoned, DriverError } from "../driver-error.ts";
 import { Iff, type Ifnet } from "../net/ifnet.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import { Adapter, type EnaOptions } from "./adapter.ts";
@@ -18,7 +20,6 @@ import {
   changeMtu,
   detach,
   down,
-  EnaError,
   linkLost,
   resetTask,
   restoreDevice,
@@ -26,7 +27,6 @@ import {
 } from "./lifecycle.ts";
 import { netmapAttach, netmapDetach } from "./netmap.ts";
 import { tellQueues } from "./queue-state.ts";
-import { Abandoned } from "./waits.ts";
 import { checkAll } from "./watchdog.ts";
 
 export type { EnaOptions } from "./adapter.ts";
@@ -74,7 +74,7 @@ export class EnaDriver implements Driver {
       }
       const errno = await up(adapter).catch(waitForLink);
       if (errno !== 0)
-        throw new EnaError("UP", errno, `the interface can't come up (errno ${errno})`);
+        throw new DriverError("UP", errno, `the interface can't come up (errno ${errno})`);
     });
   }
 

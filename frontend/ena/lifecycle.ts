@@ -13,6 +13,7 @@
  * After ena_attach, ena_up, ena_down, ena_destroy_device, ena_restore_device and ena_reset_task
  * (amzn-drivers: kernel/fbsd/ena/ena.c).
  */
+
 import { availableParallelism } from "node:os";
 import { AenqGroup } from "../../shared/ena/aenq.ts";
 import { FeatureId, RxOffload, TxOffload } from "../../shared/ena/features.ts";
@@ -21,6 +22,7 @@ import { DevSts, REGISTER_READ_FAILED, Register, ResetReason } from "../../share
 import { MAX_FRAME_BYTES } from "../../shared/net/frame.ts";
 import { Errno } from "../bus/errno.ts";
 import { BusSpaceExhausted } from "../bus/misuse.ts";
+import { Abandoned, DriverError, type DriverErrorCode } from "../driver-error.ts";
 import { Ifcap, Iff } from "../net/ifnet.ts";
 import { type Adapter, L2_BYTES, MIN_MTU } from "./adapter.ts";
 import { Com, type DeviceFeatures } from "./control.ts";
@@ -40,19 +42,6 @@ import {
 } from "./queues.ts";
 import { MAX_RX_BUFFER_BYTES, MapCache, PKT_MAX_BUFS } from "./rings.ts";
 import { configureRss } from "./rss.ts";
-import { Abandoned } from "./waits.ts";
-
-/** A device that can't be used; `message` is a sentence for a person. */
-export class EnaError extends Error {
-  readonly code: string;
-  readonly errno: number;
-  constructor(code: string, errno: number, message: string) {
-    super(message);
-    this.name = "EnaError";
-    this.code = code;
-    this.errno = errno;
-  }
-}
 
 /** Ticks between attempts to restore, at most. */
 const MAX_RETRY_TICKS = 32;
@@ -61,7 +50,7 @@ const DETACH_TIMEOUT_MS = 1000;
 
 // Finding the device.
 
-/** ena_device_init: from reset to negotiated placement. Throws EnaError or Abandoned. */
+/** ena_device_init: from reset to negotiated placement. Throws DriverError or Abandoned. */
 async function deviceInit(adapter: Adapter): Promise<[Com, DeviceFeatures]> {
   const { ctx } = adapter;
   if (ctx.space.link === undefined) throw new Abandoned("there is no link");
@@ -73,7 +62,7 @@ async function deviceInit(adapter: Adapter): Promise<[Com, DeviceFeatures]> {
   } catch (error) {
     if (com !== undefined) dropCom(adapter, com, "initialisation failed");
     if (error instanceof BusSpaceExhausted) {
-      throw new EnaError("NO_MEMORY", Errno.ENOMEM, error.message);
+      throw new DriverError("NO_MEMORY", Errno.ENOMEM, error.message);
     }
     throw error;
   }
@@ -90,17 +79,17 @@ async function bringUp(adapter: Adapter, com: Com): Promise<DeviceFeatures> {
     "the device's version is too low or unreadable",
   );
   if ((await com.regs.dmaWidthBits()) === 0) {
-    throw new EnaError("DMA_WIDTH", Errno.EINVAL, "the device gives no usable DMA width");
+    throw new DriverError("DMA_WIDTH", Errno.EINVAL, "the device gives no usable DMA width");
   }
   const status = await com.regs.read(Register.DEV_STS);
   if (status === REGISTER_READ_FAILED || (status & DevSts.READY) === 0) {
-    throw new EnaError("NOT_READY", Errno.ENODEV, "the device is not ready after its reset");
+    throw new DriverError("NOT_READY", Errno.ENODEV, "the device is not ready after its reset");
   }
   com.startAdmin();
   await com.sendHostInfo(availableParallelism());
   const features = await com.getFeatures();
   if (typeof features === "number") {
-    throw new EnaError("FEATURES", features, "the device does not tell its attributes");
+    throw new DriverError("FEATURES", features, "the device does not tell its attributes");
   }
   const groups = await com.enableEvents(features.aenqGroups);
   need(groups < 0 ? -groups : 0, "EVENTS", "the device takes no event configuration");
@@ -112,13 +101,13 @@ async function bringUp(adapter: Adapter, com: Com): Promise<DeviceFeatures> {
   adapter.offload = features.offload;
   adapter.rssActive = com.supports(FeatureId.RSS_INDIRECTION_TABLE_CONFIG);
   if (!sizeQueues(adapter, com, features)) {
-    throw new EnaError("QUEUES", Errno.EFAULT, "the device offers no usable queues");
+    throw new DriverError("QUEUES", Errno.EFAULT, "the device offers no usable queues");
   }
   return features;
 }
 
-function need(errno: number, code: string, sentence: string): void {
-  if (errno !== 0) throw new EnaError(code, errno, `${sentence} (errno ${errno})`);
+function need(errno: number, code: DriverErrorCode, sentence: string): void {
+  if (errno !== 0) throw new DriverError(code, errno, `${sentence} (errno ${errno})`);
 }
 
 /** Lets go of a device: no handler, no wait and no memory of it is left. */
@@ -153,7 +142,7 @@ function startRunning(adapter: Adapter, com: Com): void {
 
 // Attach and detach.
 
-/** ena_attach. Rejects with EnaError or Abandoned. */
+/** ena_attach. Rejects with DriverError or Abandoned. */
 export async function attach(adapter: Adapter): Promise<void> {
   if (adapter.attached) throw new Error("ena: attached twice");
   const [com, features] = await deviceInit(adapter);
@@ -162,7 +151,7 @@ export async function attach(adapter: Adapter): Promise<void> {
     adapter.maxMtu = features.attributes.maxMtu;
     if (ifnet.mtu < MIN_MTU || ifnet.mtu > adapter.maxMtu) {
       const range = `${MIN_MTU} to ${adapter.maxMtu}`;
-      throw new EnaError("MTU", Errno.EINVAL, `MTU ${ifnet.mtu}: the device takes ${range}`);
+      throw new DriverError("MTU", Errno.EINVAL, `MTU ${ifnet.mtu}: the device takes ${range}`);
     }
     ifnet.mac.set(features.attributes.macAddr);
     setCapabilities(adapter);
@@ -400,18 +389,18 @@ export async function restoreDevice(adapter: Adapter): Promise<void> {
 function validate(adapter: Adapter, features: DeviceFeatures): void {
   const { macAddr, maxMtu } = features.attributes;
   if (!macAddr.every((byte, i) => byte === adapter.ifnet.mac[i])) {
-    throw new EnaError("MAC_CHANGED", Errno.EINVAL, "the device has another MAC address now");
+    throw new DriverError("MAC_CHANGED", Errno.EINVAL, "the device has another MAC address now");
   }
   if (maxMtu < adapter.ifnet.mtu) {
     const limits = `takes an MTU of at most ${maxMtu}, the interface has ${adapter.ifnet.mtu}`;
-    throw new EnaError("MTU_SHRUNK", Errno.EINVAL, `the device ${limits}`);
+    throw new DriverError("MTU_SHRUNK", Errno.EINVAL, `the device ${limits}`);
   }
 }
 
 function restoreFailed(adapter: Adapter, com: Com | undefined, error: unknown): void {
   // A link that went away has cleaned up behind itself, and linkBack comes.
   if (error instanceof Abandoned) return;
-  if (!(error instanceof EnaError)) throw error;
+  if (!(error instanceof DriverError)) throw error;
   adapter.devStats.reset_failures++;
   adapter.deviceRunning = false;
   adapter.linkUp = false;

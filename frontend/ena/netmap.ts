@@ -10,8 +10,10 @@
  * still know whose it is. After ena_netmap_attach and ena_netmap_reg (amzn-drivers:
  * kernel/fbsd/ena/ena_netmap.c).
  */
+
 import { ResetReason } from "../../shared/ena/registers.ts";
 import { Errno } from "../bus/errno.ts";
+import { Abandoned } from "../driver-error.ts";
 import { Ifcap, Iff } from "../net/ifnet.ts";
 import type { NativeAdapter, NmConfig } from "../netmap/adapter.ts";
 import { Naf, RingMode, Txrx } from "../netmap/flags.ts";
@@ -22,7 +24,6 @@ import { down, resetTask, up } from "./lifecycle.ts";
 import { EnaNetmap } from "./netmap-mode.ts";
 import { rxsync } from "./netmap-rx.ts";
 import { txsync } from "./netmap-tx.ts";
-import { Abandoned } from "./waits.ts";
 
 /** ena_netmap_attach, once the device has told its queues. Throws NetmapError. */
 export function netmapAttach(adapter: Adapter, netmap: Netmap): void {

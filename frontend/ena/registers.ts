@@ -6,6 +6,7 @@
  * block of host memory; here both cross a network, so the default timeout is a network's, not the
  * original's 200 ms, until a hint of the device says otherwise.
  */
+
 import { mmioReadResp } from "../../shared/ena/admin.ts";
 import {
   CAPS_TIMEOUT_UNIT_MS,
@@ -23,7 +24,8 @@ import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
 import type { PciFunction } from "../bus/pci.ts";
 import type { DmaSpace } from "../bus/space.ts";
-import { Abandoned, type Waits } from "./waits.ts";
+import { Abandoned } from "../driver-error.ts";
+import type { Waits } from "./waits.ts";
 
 export const REGISTER_BAR = 0;
 const DEFAULT_READ_TIMEOUT_MS = 3000;

@@ -7,15 +7,7 @@
  */
 
 import type { Clock, Timer } from "../../shared/clock.ts";
-
-/** The device that a step was waiting for is gone: link lost, reset, or detach. */
-export class Abandoned extends Error {
-  readonly code = "ENA_ABANDONED";
-  constructor(why: string) {
-    super(`ena: ${why}`);
-    this.name = "Abandoned";
-  }
-}
+import { Abandoned } from "../driver-error.ts";
 
 interface Wait {
   readonly ready: () => boolean;

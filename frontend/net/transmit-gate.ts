@@ -143,7 +143,7 @@ export class TransmitGate<Q extends GateQueue> {
 
   /** A burst begins: asks link and budget, for all of its packets. */
   beginBurst(): void {
-    this.#linkHasRoom = this.#space.link?.writable === true;
+    this.#linkHasRoom = this.#space.link?.askForRoom() === true;
     this.#limit = this.pushBytes;
     this.#packets = 0;
     this.#bytes = 0;
@@ -228,7 +228,7 @@ export class TransmitGate<Q extends GateQueue> {
   get hasRoom(): boolean {
     const { link } = this.#space;
     return (
-      link?.writable === true && this.pushedBytes < this.pushBytes && this.pushes <= MOST_PUSHES
+      link?.askForRoom() === true && this.pushedBytes < this.pushBytes && this.pushes <= MOST_PUSHES
     );
   }
 

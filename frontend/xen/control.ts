@@ -5,12 +5,13 @@
  * After talk_to_backend, write_queue_xenstore_keys, xn_query_features and xn_configure_features
  * (freebsd-src: sys/dev/xen/netfront/netfront.c). Keys: xen: xen/include/public/io/netif.h.
  */
+
 import { parseUnicastMac } from "../../shared/net/ethernet.ts";
 import { MAX_TX_SIZE, NR_SLOTS_MIN } from "../../shared/xen/netif.ts";
 import { queueName, VifKey } from "../../shared/xen/xenbus.ts";
 import { Errno } from "../bus/errno.ts";
+import { DriverError } from "../driver-error.ts";
 import { Ifcap } from "../net/ifnet.ts";
-import { XenError } from "./error.ts";
 import type { NetfrontInfo } from "./info.ts";
 import { setupDevice } from "./queues.ts";
 import { NODE } from "./xenbus.ts";
@@ -22,7 +23,7 @@ export const MIN_MTU = 68;
 /** A backend without scatter-gather takes one page for a packet. */
 const PLAIN_MTU = 1500;
 
-/** The toolstack's description of the NIC. Rejects with XenError or XenstoreError. */
+/** The toolstack's description of the NIC. Rejects with DriverError or XenstoreError. */
 export async function readDescription(info: NetfrontInfo): Promise<void> {
   const { xenbus, ifnet } = info;
   const [macText, mtuText, trusted] = await Promise.all([
@@ -34,7 +35,7 @@ export async function readDescription(info: NetfrontInfo): Promise<void> {
   const mac = parseMacKey(macText ?? (await xenbus.theirs(VifKey.MAC)));
   if (!info.attached) ifnet.mac.set(mac);
   else if (!mac.every((byte, i) => byte === ifnet.mac[i])) {
-    throw new XenError("MAC_CHANGED", Errno.EINVAL, "the NIC has another MAC address now");
+    throw new DriverError("MAC_CHANGED", Errno.EINVAL, "the NIC has another MAC address now");
   }
   const mtu = mtuText !== undefined && /^\d{1,5}$/.test(mtuText) ? Number(mtuText) : MAX_MTU;
   info.describedMtu = Math.max(MIN_MTU, Math.min(MAX_MTU, mtu));
@@ -43,32 +44,32 @@ export async function readDescription(info: NetfrontInfo): Promise<void> {
 
 const MAX_MTU = MAX_TX_SIZE - ETHER_HEADER_BYTES;
 
-/** Throws XenError when the interface's MTU is more than `most`, or less than any link's. */
+/** Throws DriverError when the interface's MTU is more than `most`, or less than any link's. */
 export function needMtu(info: NetfrontInfo, most: number): void {
   const { mtu } = info.ifnet;
   if (mtu >= MIN_MTU && mtu <= most) return;
   const text = `MTU ${mtu}: the backend takes ${MIN_MTU} to ${most}`;
-  throw new XenError("MTU", Errno.EINVAL, text);
+  throw new DriverError("MTU", Errno.EINVAL, text);
 }
 
 function parseMacKey(text: string | undefined): Uint8Array {
   try {
     return parseUnicastMac(text ?? "");
   } catch (error) {
-    throw new XenError("MAC", Errno.ENXIO, `key mac of the NIC: ${(error as Error).message}`);
+    throw new DriverError("MAC", Errno.ENXIO, `key mac of the NIC: ${(error as Error).message}`);
   }
 }
 
 /**
  * talk_to_backend: makes the queues and writes what the backend needs to find them, all of it or
- * nothing. Rejects with XenError, XenstoreError, Shortage, HypercallError or Abandoned.
+ * nothing. Rejects with DriverError, XenstoreError, Shortage, HypercallError or Abandoned.
  */
 export async function talkToBackend(info: NetfrontInfo): Promise<void> {
   const { generation } = info;
   const { xenbus } = info;
   if ((await xenbus.theirNumber(VifKey.FEATURE_RX_COPY, 0)) !== 1) {
     const text = "the backend can't copy what is received into our pages (feature-rx-copy)";
-    throw new XenError("RX_COPY", Errno.EOPNOTSUPP, text);
+    throw new DriverError("RX_COPY", Errno.EOPNOTSUPP, text);
   }
   const most = await xenbus.theirNumber(VifKey.MULTI_QUEUE_MAX_QUEUES, 1);
   info.check(generation);

@@ -12,6 +12,7 @@
  * Source: xen: xen/include/public/event_channel.h; freebsd-src: sys/x86/xen/xen_intr.c (what a
  * handler is); linux: drivers/xen/events/events_base.c (the late end of an interrupt).
  */
+
 import {
   EVTCHN_2L_NR_CHANNELS,
   EvtchnOp,
@@ -20,7 +21,7 @@ import {
 } from "../../shared/xen/event-channel.ts";
 import { Domid, Hypercall } from "../../shared/xen/hypercall.ts";
 import { HypercallError, type Hypervisor } from "../bus/hypervisor.ts";
-import { Abandoned } from "./abandoned.ts";
+import { Abandoned } from "../driver-error.ts";
 
 /** Looks after the port's work; false when there was none. */
 export type EventHandler = () => boolean;

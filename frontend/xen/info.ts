@@ -2,16 +2,17 @@
  * One interface: everything that lives as long as the driver is attached, whatever backend is at
  * the other end. struct netfront_info of the original (freebsd-src: sys/dev/xen/netfront/netfront.c).
  */
+
 import type { Logger } from "../../shared/log.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { NR_SLOTS_MIN } from "../../shared/xen/netif.ts";
 import { AsyncLock } from "../async-lock.ts";
 import type { DriverContext } from "../driver.ts";
+import { Abandoned } from "../driver-error.ts";
 import { Iff, Ifnet } from "../net/ifnet.ts";
 import { type Mbuf, MbufPool } from "../net/mbuf.ts";
 import { TransmitGate } from "../net/transmit-gate.ts";
 import type { Netmap } from "../netmap/netmap.ts";
-import { Abandoned } from "./abandoned.ts";
 import { getXenDmaTag, type XenParentTag } from "./bus-dma-xen/index.ts";
 import { DevStats, type RxStats, type TxStats } from "./counters.ts";
 import { assembleTxRequest, pickQueue } from "./datapath-tx.ts";

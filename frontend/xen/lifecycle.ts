@@ -19,22 +19,21 @@
 import { Hypercall } from "../../shared/xen/hypercall.ts";
 import { SchedOp, ShutdownReason, schedShutdown } from "../../shared/xen/sched.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";
+import { XenstoreError } from "../../shared/xen/xenstore.ts";
 import { Errno } from "../bus/errno.ts";
 import { HypercallError } from "../bus/hypervisor.ts";
+import { Abandoned, DriverError } from "../driver-error.ts";
 import { selfAnnouncement } from "../net/announce.ts";
 import { Iff } from "../net/ifnet.ts";
 import { Mbuf } from "../net/mbuf.ts";
-import { Abandoned } from "./abandoned.ts";
 import { MIN_MTU, needMtu, queryFeatures, readDescription, talkToBackend } from "./control.ts";
 import { poll } from "./datapath.ts";
 import { allocRxBuffers, rebuildRxBufs } from "./datapath-rx.ts";
 import { txIdle } from "./datapath-tx.ts";
-import { XenError } from "./error.ts";
 import type { NetfrontInfo } from "./info.ts";
 import { Shortage } from "./memory.ts";
 import { flush } from "./notify.ts";
 import { disconnectQueues, dropKept } from "./queues.ts";
-import { XenstoreError } from "./xenstore-client.ts";
 
 const S = XenbusState;
 /** Where the toolstack asks for a suspend, from the domain's own directory. */
@@ -53,7 +52,7 @@ const ANNOUNCEMENTS = 3;
 
 // Connecting.
 
-/** netfront_attach, until the backend is connected. Rejects with XenError or Abandoned. */
+/** netfront_attach, until the backend is connected. Rejects with DriverError or Abandoned. */
 export async function attach(info: NetfrontInfo): Promise<void> {
   if (info.attached) throw new Error("xen: attached twice");
   try {
@@ -108,7 +107,7 @@ async function reach(info: NetfrontInfo, state: XenbusState, what: string): Prom
   if (reached === state) return;
   const now = STATE_NAMES[xenbus.otherend];
   const text = `the backend did not ${what}: its state is ${now}`;
-  throw new XenError("BACKEND", Errno.ETIMEDOUT, text);
+  throw new DriverError("BACKEND", Errno.ETIMEDOUT, text);
 }
 
 const STATE_NAMES = [
@@ -348,7 +347,7 @@ export async function tryResume(info: NetfrontInfo): Promise<void> {
 }
 
 function resumeFailed(info: NetfrontInfo, error: Error): void {
-  if (!(error instanceof XenError)) throw error;
+  if (!(error instanceof DriverError)) throw error;
   info.stats.resume_failures++;
   disconnectBackend(info, true);
   const final = error.code === "MAC_CHANGED" || error.code === "MTU";
@@ -391,10 +390,11 @@ export async function detach(info: NetfrontInfo): Promise<void> {
 
 /** Everything that the peer or a shortage may do, as an error that a person can read. */
 function explain(error: unknown): Error {
-  if (error instanceof XenError || error instanceof Abandoned) return error;
-  if (error instanceof XenstoreError) return new XenError("XENSTORE", Errno.EIO, error.message);
-  if (error instanceof HypercallError) return new XenError("HYPERCALL", Errno.EIO, error.message);
-  if (error instanceof Shortage) return new XenError("NO_MEMORY", Errno.ENOMEM, error.message);
+  if (error instanceof DriverError || error instanceof Abandoned) return error;
+  if (error instanceof XenstoreError) return new DriverError("XENSTORE", Errno.EIO, error.message);
+  if (error instanceof HypercallError)
+    return new DriverError("HYPERCALL", Errno.EIO, error.message);
+  if (error instanceof Shortage) return new DriverError("NO_MEMORY", Errno.ENOMEM, error.message);
   return error instanceof Error ? error : new Error(String(error));
 }
 

@@ -6,6 +6,7 @@
  * is made, and unmaking passes over what is not there, so that any failure, and a link that goes in
  * the middle, is undone by the same step. Unmaking twice is harmless.
  */
+
 import { RecordType } from "../../shared/wire/records.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../shared/xen/netif.ts";

@@ -9,13 +9,13 @@
  *
  * Source: xen: xen/include/public/io/xenbus.h; freebsd-src: sys/xen/xenbus/xenbusb.c.
  */
+
 import type { Clock, Timer } from "../../shared/clock.ts";
 import { DOMID_FIRST_RESERVED } from "../../shared/xen/hypercall.ts";
 import { VIF_NODE, VifKey, XenbusState, xenbusStateOf } from "../../shared/xen/xenbus.ts";
 import { isValidPath } from "../../shared/xen/xenstore.ts";
 import { Errno } from "../bus/errno.ts";
-import { Abandoned } from "./abandoned.ts";
-import { XenError } from "./error.ts";
+import { Abandoned, DriverError } from "../driver-error.ts";
 import type { XenstoreClient, XenstoreRequests } from "./xenstore-client.ts";
 
 /** Our directory, from the domain's own. */
@@ -50,7 +50,7 @@ export class Xenbus {
     this.#clock = clock;
   }
 
-  /** Finds the other end and watches its state. Rejects with XenstoreError or XenError. */
+  /** Finds the other end and watches its state. Rejects with XenstoreError or DriverError. */
   async findOtherend(): Promise<void> {
     const [path, id] = await Promise.all([
       this.#store.read(`${NODE}/${VifKey.BACKEND}`),
@@ -59,7 +59,7 @@ export class Xenbus {
     // Every key of theirs is asked for below it: one too long would not fit a message.
     if (!isValidPath(path)) {
       const shown = JSON.stringify(path.slice(0, 64));
-      throw new XenError(
+      throw new DriverError(
         "BACKEND_PATH",
         Errno.ENXIO,
         `key backend of the NIC: ${shown} is no path`,
@@ -69,7 +69,7 @@ export class Xenbus {
     this.otherendId = /^\d{1,5}$/.test(id) ? Number(id) : Number.NaN;
     if (!(this.otherendId < DOMID_FIRST_RESERVED)) {
       const text = `key backend-id of the NIC: ${JSON.stringify(id)} is no domain`;
-      throw new XenError("BACKEND_ID", Errno.ENXIO, text);
+      throw new DriverError("BACKEND_ID", Errno.ENXIO, text);
     }
     await this.#store.watch(`${path}/${VifKey.STATE}`, () => this.#look());
   }

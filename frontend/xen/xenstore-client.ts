@@ -11,10 +11,12 @@
  *
  * Source: xen: docs/misc/xenstore.txt; xen/include/public/io/xs_wire.h.
  */
+
 import { WireError } from "../../shared/wire/transactions.ts";
 import {
   parseXsMessage,
   parseXsStrings,
+  XenstoreError,
   type XsError,
   XsType,
   xsBytes,
@@ -24,17 +26,7 @@ import {
   xsStrings,
   xsText,
 } from "../../shared/xen/xenstore.ts";
-import { Abandoned } from "./abandoned.ts";
-
-/** The store said no. `code` is one of its error names. */
-export class XenstoreError extends Error {
-  readonly code: XsError;
-  constructor(code: XsError, message: string) {
-    super(message);
-    this.name = "XenstoreError";
-    this.code = code;
-  }
-}
+import { Abandoned } from "../driver-error.ts";
 
 /** Requests under way at a time; the store's quota is 20. */
 const MOST_OUTSTANDING = 16;
@@ -187,7 +179,7 @@ export class XenstoreClient implements XenstoreRequests {
     this.#pending.delete(reqId);
     if (type === XsType.ERROR) {
       const name = (parseXsStrings(payload)?.[0] ?? "EIO") as XsError;
-      waiting.reject(new XenstoreError(name, `xenstore: ${waiting.what}: ${name}`));
+      waiting.reject(new XenstoreError(name, `xenstore: ${waiting.what}`));
     } else {
       // The payload lies in the message at hand.
       waiting.resolve(payload.slice());

@@ -33,7 +33,7 @@ export interface LinkOwner {
   readonly sink: Sink;
   /** A batch has been applied in full. */
   batchApplied(): void;
-  /** Room again after `writable` was false, or `backlogged` true. */
+  /** There is room again after `askForRoom` or `askToWork` answered false. */
   writableAgain(): void;
   /** A batch leaves; `bytes` is what was sent since the start, with it. */
   batchSent?(bytes: number): void;
@@ -108,18 +108,26 @@ export class Link {
     return this.#closed;
   }
 
-  /** False while more is sent and not yet acknowledged than the limit, or too much is unsent. */
-  get writable(): boolean {
-    if (this.flow.open && this.#transport.unsentBytes < BACKLOG_BYTES) return true;
-    this.#blocked = true;
-    return false;
+  /**
+   * False while more bytes are sent and not yet acknowledged than the limit of the link, or more
+   * than BACKLOG_BYTES wait in the socket. `writableAgain` is called after a false answer.
+   */
+  askForRoom(): boolean {
+    if (!this.flow.open) {
+      this.#blocked = true;
+      return false;
+    }
+    return this.askToWork();
   }
 
-  /** Too much is unsent for more work to be taken up. Who hears so is told when there is room. */
-  get backlogged(): boolean {
-    if (this.#transport.unsentBytes < BACKLOG_BYTES) return false;
+  /**
+   * False while more than BACKLOG_BYTES wait in the socket: the caller stops accepting work, and
+   * `writableAgain` is called when the socket has drained.
+   */
+  askToWork(): boolean {
+    if (this.#transport.unsentBytes < BACKLOG_BYTES) return true;
     this.#blocked = true;
-    return true;
+    return false;
   }
 
   get unsentBytes(): number {
@@ -263,7 +271,7 @@ export class Link {
     }
     this.#owner.batchReported?.(bytes);
     this.#missed = 0;
-    if (this.#blocked && this.writable) {
+    if (this.#blocked && this.askForRoom()) {
       this.#blocked = false;
       this.#owner.writableAgain();
     }
@@ -312,7 +320,7 @@ export class Link {
     if (this.#missed >= MISSED_HEARTBEATS) {
       this.giveUp(CloseCode.DEAD_PEER, `no sign of life for ${MISSED_HEARTBEATS} s`);
     }
-    if (this.#blocked && this.writable) {
+    if (this.#blocked && this.askForRoom()) {
       this.#blocked = false;
       this.#owner.writableAgain();
     }

@@ -74,6 +74,16 @@ export const XS_ERRORS = [
 ] as const;
 export type XsError = (typeof XS_ERRORS)[number];
 
+/** A request that the store refuses. A guest receives the code alone. */
+export class XenstoreError extends Error {
+  readonly code: XsError;
+  constructor(code: XsError, why: string) {
+    super(`${code}: ${why}`);
+    this.name = "XenstoreError";
+    this.code = code;
+  }
+}
+
 const TYPE = 0;
 const REQ_ID = 4;
 const TX_ID = 8;

@@ -25,6 +25,7 @@ export class FakeDeviceLink implements DeviceLink {
   /** What a register read answers, by "bar:offset"; absent registers read as zero. */
   readonly registers = new Map<string, Uint8Array>();
   writable = true;
+  readonly askForRoom = () => this.writable;
   flushes = 0;
   /** When set, register reads wait until `settle`. */
   holdReads = false;

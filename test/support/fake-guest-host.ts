@@ -206,6 +206,8 @@ export class FakeGuestHost implements GuestHost {
   flushes = 0;
   writable = true;
   backlogged = false;
+  readonly askForRoom = () => this.writable;
+  readonly askToWork = () => !this.backlogged;
   roundTripMs = 0;
   readonly clock = new TestClock();
 

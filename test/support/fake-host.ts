@@ -252,6 +252,8 @@ export class FakeHost implements NicHost {
   flushes = 0;
   writable = true;
   backlogged = false;
+  readonly askForRoom = () => this.writable;
+  readonly askToWork = () => !this.backlogged;
   roundTripMs = 0;
   readonly clock = new TestClock(0);
 

@@ -568,7 +568,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
       observe(this.#link, "fault", (_severity, code, text) => {
         this.driverFaults.push(`${code}: ${text}`);
       });
-      Object.defineProperty(link, "writable", { get: () => this.writable });
+      Object.assign(link, { askForRoom: () => this.writable });
       this.watch(this.#link);
       attach(link);
     });

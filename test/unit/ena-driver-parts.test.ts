@@ -1,11 +1,13 @@
 /** Parts of the driver that one frame or one negotiation shows. */
+
 import { describe, expect, test } from "vitest";
 import { AsyncLock } from "../../frontend/async-lock.ts";
 import { PciFunction } from "../../frontend/bus/pci.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
+import { Abandoned } from "../../frontend/driver-error.ts";
 import { chooseLlq } from "../../frontend/ena/llq.ts";
 import { IoSq } from "../../frontend/ena/memory.ts";
-import { Abandoned, Waits } from "../../frontend/ena/waits.ts";
+import { Waits } from "../../frontend/ena/waits.ts";
 import { findFacts } from "../../frontend/net/facts.ts";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
 import { Csum, Mbuf, mbufByte } from "../../frontend/net/mbuf.ts";

@@ -1,6 +1,7 @@
 /** The guest's end of xenstore: requests by number, transactions, watches, and a store that goes. */
+
 import { describe, expect, test } from "vitest";
-import { Abandoned } from "../../frontend/xen/abandoned.ts";
+import { Abandoned } from "../../frontend/driver-error.ts";
 import { XenstoreClient } from "../../frontend/xen/xenstore-client.ts";
 import { WireError } from "../../shared/wire/transactions.ts";
 

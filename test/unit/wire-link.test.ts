@@ -237,20 +237,20 @@ describe("Link", () => {
     const frame = new Uint8Array(60_000);
     for (let i = 0; i < 3; i++) link.writer.column(Op.WRITE, 0, 4096, 0, frame, 0, frame.length);
     link.flush();
-    expect(link.writable).toBe(false);
+    expect(link.askForRoom()).toBe(false);
     const total = link.writer.sentBytes;
     transport.arrive(peerBatch((peer) => peer.writer.post("progress", { bytes: total })));
     expect(owner.again).toBe(1);
-    expect(link.writable).toBe(true);
+    expect(link.askForRoom()).toBe(true);
     link.close(CloseCode.NORMAL, "");
   });
 
   it("tells those who only asked for the backlog, too", () => {
     const { link, transport, owner } = open();
     transport.unsentBytes = 1 << 20;
-    expect(link.backlogged).toBe(true);
+    expect(link.askToWork()).toBe(false);
     transport.unsentBytes = 0;
-    expect(link.backlogged).toBe(false);
+    expect(link.askToWork()).toBe(true);
     transport.arrive(peerBatch((peer) => peer.writer.post("progress", { bytes: 0 })));
     expect(owner.again).toBe(1);
     link.close(CloseCode.NORMAL, "");

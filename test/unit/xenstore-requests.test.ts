@@ -1,8 +1,9 @@
 /** xenstore's requests one by one: what they answer, and the name of each error. */
+
 import { describe, expect, it } from "vitest";
-import { Xenstore, XenstoreError } from "../../device/xen/xenstore/index.ts";
+import { Xenstore } from "../../device/xen/xenstore/index.ts";
 import { WireError } from "../../shared/wire/transactions.ts";
-import { XsType, xsBytes, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
+import { XenstoreError, XsType, xsBytes, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
 import { machineOf } from "../support/store-guest.ts";
 
 /** One guest, and another whose nodes it may not see. */

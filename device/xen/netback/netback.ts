@@ -208,7 +208,7 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
     // A port that is down would drop the frame; holding it would stop its sender for good.
     if (attached === undefined || this.#stalled) return true;
     const extras = (length > this.maxFrameBytes ? 1 : 0) + (attached.hashing.active ? 1 : 0);
-    let room = this.context.host.writable;
+    let room = this.context.host.askForRoom();
     // The frame's queue is not known yet, so each must have room: holding must never end in a drop.
     for (let i = 0; room && i < attached.rx.length; i++) {
       room = attached.rx[i]!.ready(length, frames, extras);
@@ -293,7 +293,7 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
 
   /** Receive requests that somebody waits for may have come, or room on the link. */
   #pollRx(): void {
-    if (!this.context.host.writable) return;
+    if (!this.context.host.askForRoom()) return;
     let room = false;
     // A ring that is none ends all of them.
     for (let i = 0; i < (this.#attached?.rx.length ?? 0); i++) {

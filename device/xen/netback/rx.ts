@@ -84,7 +84,7 @@ export class RxQueue {
     const fifo = this.#fifo;
     const { host } = this.#vif.context;
     const needed = slotsFor(frame.length, frame.gso !== Gso.NONE, hashType);
-    if (fifo.length === 0 && host.writable && this.#enough(needed)) {
+    if (fifo.length === 0 && host.askForRoom() && this.#enough(needed)) {
       this.#place(frame, needed, hash, hashType);
       if (!this.#vif.held) this.#needed = 0;
       return undefined;
@@ -92,7 +92,7 @@ export class RxQueue {
     // Looking may have found that this is no ring any more.
     if (this.#closed) return DropReason.PORT_DOWN;
     const now = host.clock.now();
-    const { writable } = host;
+    const writable = host.askForRoom();
     const late = !writable && fifo.length > 0 && now - fifo.since > LINK_WAIT_MS;
     if ((late && frame.length > SMALL_BYTES) || !fifo.fits(frame.length, now)) {
       this.drops++;
@@ -133,7 +133,7 @@ export class RxQueue {
     const { host } = this.#vif.context;
     const now = host.clock.now();
     while (fifo.length > 0) {
-      if (!host.writable) return false;
+      if (!host.askForRoom()) return false;
       const needed = slotsFor(fifo.frameBytes, fifo.isGso, fifo.hashType);
       if (!this.#enough(needed)) {
         if (!this.#closed) this.#wait(needed, now);

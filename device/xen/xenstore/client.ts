@@ -4,9 +4,13 @@
  * All methods throw XenstoreError, whose `code` is the name of the error. A path without a leading
  * "/" is relative to the domain's own directory.
  */
-import { XENSTORE_PAYLOAD_MAX, xsBytes, xsText } from "../../../shared/xen/xenstore.ts";
+import {
+  XENSTORE_PAYLOAD_MAX,
+  XenstoreError,
+  xsBytes,
+  xsText,
+} from "../../../shared/xen/xenstore.ts";
 import type { Domain } from "./domain.ts";
-import { XenstoreError } from "./errors.ts";
 import * as operations from "./operations.ts";
 import { formatPermissions, parsePermissions } from "./permissions.ts";
 import { newWatch, nodePath, type Parts } from "./requests.ts";

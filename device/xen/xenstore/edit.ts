@@ -8,7 +8,7 @@
  * The base is the whole tree as it was when the edit began, held by reference. An edit that is
  * discarded changes nothing.
  */
-import { XenstoreError } from "./errors.ts";
+import { XenstoreError } from "../../../shared/xen/xenstore.ts";
 import {
   type Change,
   Finder,

@@ -10,10 +10,12 @@
  * Everything is synchronous. The only clock is `now` (monotonic milliseconds). A guest's request
  * never throws, except WireError, which ends the guest's connection.
  */
+
 import { WireError } from "../../../shared/wire/transactions.ts";
 import {
   domainPath,
   parseXsMessage,
+  XenstoreError,
   type XsMessage,
   XsType,
   xsMalformed,
@@ -22,7 +24,6 @@ import {
 } from "../../../shared/xen/xenstore.ts";
 import { XenstoreClient } from "./client.ts";
 import { Domain, type Outlet } from "./domain.ts";
-import { XenstoreError } from "./errors.ts";
 import { childPath, type Node } from "./node.ts";
 import { Notices } from "./notices.ts";
 import * as operations from "./operations.ts";
@@ -33,7 +34,6 @@ import { Store } from "./store.ts";
 
 export type { XenstoreClient } from "./client.ts";
 export { DEBT_MAX, PAID_PER_MS } from "./debt.ts";
-export { XenstoreError } from "./errors.ts";
 export { FAIR_AFTER, TURN_MS } from "./fairness.ts";
 export { DEFAULT_QUOTAS, type Quotas } from "./quota.ts";
 export { REPLACED_BYTES_MAX, TRANSACTION_MS } from "./store.ts";

@@ -14,10 +14,12 @@
  * itself receives one event for its own path in place of all that exceed the quota. A watch may fire
  * spuriously, so its handler reads the tree in any case.
  */
+
 import { WireError } from "../../../shared/wire/transactions.ts";
 import {
   isSpecialPath,
   XENSTORE_PAYLOAD_MAX,
+  XenstoreError,
   XsType,
   xsMessage,
   xsStrings,
@@ -25,7 +27,6 @@ import {
 import { EVENT_WORK } from "./debt.ts";
 import type { Domain, PendingEvent } from "./domain.ts";
 import type { Happened } from "./edit.ts";
-import { XenstoreError } from "./errors.ts";
 import { find, type Node, parentOf } from "./node.ts";
 import { Access, accessOf, type Permissions, PRIVILEGED } from "./permissions.ts";
 import type { Quotas } from "./quota.ts";

@@ -6,8 +6,8 @@
  *
  * Source: xen: docs/misc/xenstore.txt, "Database read, write and permissions operations".
  */
+import { XenstoreError } from "../../../shared/xen/xenstore.ts";
 import type { Edit } from "./edit.ts";
-import { XenstoreError } from "./errors.ts";
 import {
   type Change,
   childPath,

@@ -8,7 +8,8 @@
  *
  * Source: xen: docs/misc/xenstore.txt, SET_PERMS.
  */
-import { XenstoreError } from "./errors.ts";
+
+import { XenstoreError } from "../../../shared/xen/xenstore.ts";
 
 export const Access = { NONE: 0, READ: 1, WRITE: 2, BOTH: 3 } as const;
 export type Access = (typeof Access)[keyof typeof Access];

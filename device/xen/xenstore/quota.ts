@@ -5,7 +5,8 @@
  * pending events. Each change of these changes the account, and is compared with the quota before it
  * is made. So a change that was refused or undone leaves nothing in the account.
  */
-import { XenstoreError } from "./errors.ts";
+
+import { XenstoreError } from "../../../shared/xen/xenstore.ts";
 
 export interface Quotas {
   readonly nodes: number;

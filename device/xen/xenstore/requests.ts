@@ -29,12 +29,12 @@ import {
   splitXsPayload,
   XENSTORE_PAYLOAD_MAX,
   XENSTORE_REL_PATH_MAX,
+  XenstoreError,
   type XsMessage,
   XsType,
   xsStrings,
 } from "../../../shared/xen/xenstore.ts";
 import type { Domain } from "./domain.ts";
-import { XenstoreError } from "./errors.ts";
 import type { Notices } from "./notices.ts";
 import * as operations from "./operations.ts";
 import { formatPermissions, parseDomid, parsePermissions } from "./permissions.ts";

@@ -4,9 +4,9 @@
  * Every change of the tree is an Edit. After a check of the quotas the Edit becomes the tree as a
  * whole, or not at all. notices.ts holds the watches and their events.
  */
+import { XenstoreError } from "../../../shared/xen/xenstore.ts";
 import type { Domain, Transaction } from "./domain.ts";
 import { Edit, type EditLimits } from "./edit.ts";
-import { XenstoreError } from "./errors.ts";
 import { Fairness } from "./fairness.ts";
 import { emptyTree, Finder, type Node, type NodeRecord, nearest, nodeBytes } from "./node.ts";
 import type { Notices } from "./notices.ts";
