@@ -2,6 +2,7 @@
  * The device's end of one connection: applies what the frontend sends to its memory and to the NIC
  * model. Before hello, and in the batch of hello itself, a frontend may send nothing else.
  */
+import { copyBytes } from "../shared/bytes/copy.ts";
 import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import type { Transport } from "../shared/transport/transport.ts";
@@ -86,7 +87,7 @@ export class ConnectionSink implements DeviceSink {
         `write: space ${space} 0x${address.toString(16)}+${length} lies in no window`,
       );
     }
-    window.bytes.set(src.subarray(at, at + length), address - window.address);
+    copyBytes(src, at, window.bytes, address - window.address, length);
   }
 
   push(access: MemoryAccess): void {

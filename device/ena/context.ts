@@ -13,9 +13,6 @@ export const MIN_DEPTH = 2;
 export const MAX_PACKET_DESCS = 19;
 /** Addresses have 48 bits. */
 export const ADDRESS_END = 2 ** 48;
-/** An Ethernet header and one VLAN tag: what a frame has beyond its MTU. */
-export const L2_BYTES = 14 + 4;
-export const MIN_FRAME_BYTES = 14;
 /** Smallest MTU: ENA_MIN_MTU of the drivers. */
 export const MIN_MTU = 128;
 

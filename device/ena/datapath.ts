@@ -10,12 +10,13 @@
 
 import { L3Proto, L4Proto, rxCdesc } from "../../shared/ena/io.ts";
 import { verifyL3 } from "../../shared/net/checksum.ts";
+import { L2_BYTES } from "../../shared/net/ethernet.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import { type Headers, L3, L4 } from "../../shared/net/headers.ts";
 import { DropReason, type Port, type PortOffloads, type SwitchPort } from "../switch/port.ts";
 import { Turn, type TurnOwner } from "../turn.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
-import { type EnaContext, L2_BYTES } from "./context.ts";
+import type { EnaContext } from "./context.ts";
 import type { Vectors } from "./notify.ts";
 import type { Rss } from "./rss.ts";
 import type { RxQueue } from "./rx.ts";

@@ -17,18 +17,14 @@
  * other. Rules whose breaking leaves no way to tell where the next packet begins, or whom to
  * complete, stop the queue.
  */
+
 import { TX_DESC_SIZE, txCdesc, txDesc, txMeta } from "../../shared/ena/io.ts";
+import { ETHER_HEADER_BYTES, L2_BYTES } from "../../shared/net/ethernet.ts";
 import { Frame, MAX_FRAME_BYTES } from "../../shared/net/frame.ts";
 import type { Span } from "../dma/host-memory.ts";
 import { DropReason, type SwitchPort, Verdict } from "../switch/port.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
-import {
-  ADDRESS_END,
-  type EnaContext,
-  L2_BYTES,
-  MAX_PACKET_DESCS,
-  MIN_FRAME_BYTES,
-} from "./context.ts";
+import { ADDRESS_END, type EnaContext, MAX_PACKET_DESCS } from "./context.ts";
 import type { DescriptorRing } from "./memory.ts";
 import { TxMeta, TxOffloads } from "./offload.ts";
 import { IdSet } from "./request-ids.ts";
@@ -326,7 +322,7 @@ export class TxQueue {
     const tso = txDesc.tsoEnableOf(this.#metaCtrl) === 1;
     const limit = tso ? MAX_FRAME_BYTES : this.#context.host.config.maxMtu + L2_BYTES;
     if (length > limit) this.#breaks("TX_TOO_LONG");
-    if (length < MIN_FRAME_BYTES) this.#breaks("TX_TOO_SHORT");
+    if (length < ETHER_HEADER_BYTES) this.#breaks("TX_TOO_SHORT");
     return true;
   }
 

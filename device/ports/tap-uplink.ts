@@ -4,15 +4,14 @@
  *   kernel ──► Tap.receive ──► SwitchPort.input      a frame stays in its slot while HELD
  *   kernel ◄── Tap.send    ◄── deliver               copied into a slot, shown at flush
  */
+
 import type { Logger } from "../../shared/log.ts";
+import { L2_BYTES } from "../../shared/net/ethernet.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import { NO_TOKEN, type PumpUser, TapPump } from "../../shared/tap/pump.ts";
 import { Tap, type TapEnd, type TapLink } from "../../shared/tap/tap.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "../switch/port.ts";
 import type { Uplink, UplinkOptions } from "./uplinks.ts";
-
-/** Ethernet header with one VLAN tag. */
-const HEADER_BYTES = 14 + 4;
 
 /**
  * Opens the TAP and plugs it in. Rejects with TapError. Closing the uplink removes a TAP that this
@@ -61,7 +60,7 @@ export class TapUplink implements Uplink, Port, PumpUser {
 
   /** Follows the kernel's MTU. */
   get maxFrameBytes(): number {
-    return this.tap.mtu + HEADER_BYTES;
+    return this.tap.mtu + L2_BYTES;
   }
 
   deliver(frame: Frame): DropReason | undefined {

@@ -3,6 +3,7 @@
  * README.md in this folder draws it.
  */
 
+import { L2_BYTES } from "../../shared/net/ethernet.ts";
 import type { XenStatus } from "../../shared/status/device-status.ts";
 import type { LinkState } from "../../shared/wire/link-state.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";
@@ -26,7 +27,6 @@ export function createXenPersonality(
 
 /** Queue pairs of a vif, as Linux's backend caps them (linux: xenvif_max_queues' usual value). */
 const MAX_QUEUES = 8;
-const ETHERNET_BYTES = 18;
 
 const STATE_NAMES = new Map<number, string>(
   Object.entries(XenbusState).map(([name, state]) => [state, name.toLowerCase()]),
@@ -59,7 +59,7 @@ class XenGuest implements Nic {
       grants,
       events,
       domid,
-      maxFrameBytes: maxMtu + ETHERNET_BYTES,
+      maxFrameBytes: maxMtu + L2_BYTES,
       fatal: (code, text) => this.#backend.fatal(code, text),
     });
     createHome(store, domid, name);

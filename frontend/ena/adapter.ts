@@ -48,8 +48,6 @@ export const DEFAULT_RING_SIZE = 1024;
 const DEFAULT_RX_RING_SIZE = 4096;
 export const MIN_RING_SIZE = 256;
 export const MIN_MTU = 128;
-/** Ethernet header and one VLAN tag: what a frame has beyond its MTU. */
-export const L2_BYTES = 18;
 const DEFAULT_KEEP_ALIVE_TIMEOUT_MS = 6000;
 const DEFAULT_TX_TIMEOUT_MS = 5000;
 const DEFAULT_TX_THRESHOLD = 128;

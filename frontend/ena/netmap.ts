@@ -12,6 +12,7 @@
  */
 
 import { ResetReason } from "../../shared/ena/registers.ts";
+import { L2_BYTES } from "../../shared/net/ethernet.ts";
 import { Errno } from "../bus/errno.ts";
 import { Abandoned } from "../driver-error.ts";
 import { Ifcap, Iff } from "../net/ifnet.ts";
@@ -19,7 +20,7 @@ import type { NativeAdapter, NmConfig } from "../netmap/adapter.ts";
 import { Naf, RingMode, Txrx } from "../netmap/flags.ts";
 import type { Kring } from "../netmap/kring.ts";
 import type { Netmap } from "../netmap/netmap.ts";
-import { type Adapter, L2_BYTES } from "./adapter.ts";
+import type { Adapter } from "./adapter.ts";
 import { down, resetTask, up } from "./lifecycle.ts";
 import { EnaNetmap } from "./netmap-mode.ts";
 import { rxsync } from "./netmap-rx.ts";

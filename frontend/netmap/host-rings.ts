@@ -16,7 +16,9 @@
  * Source: netmap: sys/dev/netmap/netmap.c, netmap_transmit, netmap_rxsync_from_host,
  * netmap_txsync_to_host, netmap_grab_packets, netmap_sw_to_nic.
  */
+
 import { copyBytes } from "../../shared/bytes/copy.ts";
+import { ETHER_HEADER_BYTES } from "../../shared/net/ethernet.ts";
 import { Csum, type Mbuf, mCopyData } from "../net/mbuf.ts";
 import type { NetmapAdapter } from "./adapter.ts";
 import { Naf, Nkr, Ns, RingFlag, RingMode, SyncFlag, Txrx } from "./flags.ts";
@@ -25,8 +27,6 @@ import { nmNext, nmPrev } from "./ring.ts";
 
 /** Queue number, for captures, of a frame that belongs to no queue of the NIC. */
 export const NO_QUEUE = -1;
-/** Bytes of the Ethernet header, the shortest frame. */
-const LEAST_FRAME = 14;
 const TSO = Csum.IP_TSO | Csum.IP6_TSO;
 const UNFINISHED = Csum.IP | Csum.IP_UDP | Csum.IP_TCP | Csum.IP6_UDP | Csum.IP6_TCP;
 
@@ -169,7 +169,7 @@ export function grabPackets(kring: Kring, force: boolean): boolean {
     const flags = ring.slotFlags(i);
     if ((flags & Ns.FORWARD) === 0 && !force) continue;
     const length = ring.len(i);
-    if (length < LEAST_FRAME || length > memory.bufSize) {
+    if (length < ETHER_HEADER_BYTES || length > memory.bufSize) {
       counters.toHostDropLength++;
       continue;
     }

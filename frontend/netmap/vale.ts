@@ -11,7 +11,9 @@
  *
  * Source: netmap: sys/dev/netmap/netmap_vale.c, netmap_bdg.c.
  */
+
 import { copyBytes } from "../../shared/bytes/copy.ts";
+import { ETHER_HEADER_BYTES } from "../../shared/net/ethernet.ts";
 import { NetmapAdapter, type NmConfig } from "./adapter.ts";
 import { MAX_FRAGS, Naf, Ns, RFRAGS_SHIFT, RingMode } from "./flags.ts";
 import type { Kring } from "./kring.ts";
@@ -22,7 +24,6 @@ import { BROADCAST, NO_PORT, ValeTable } from "./vale-table.ts";
 
 export const MAX_SWITCHES = 8;
 export const MAX_PORTS = 254;
-const LEAST_FRAME = 14;
 
 export class ValeSwitch {
   /** The name up to the colon: "vale0". */
@@ -215,7 +216,7 @@ export class ValePort extends NetmapAdapter {
       frag = 1;
       skip = 0;
     }
-    if (this.#len[frag]! - skip < LEAST_FRAME) return NO_PORT;
+    if (this.#len[frag]! - skip < ETHER_HEADER_BYTES) return NO_PORT;
     const at = this.#at[frag]! + skip;
     const src = at + 6;
     if ((bytes[src]! & 1) === 0) this.#learn(bridge, bytes, src);

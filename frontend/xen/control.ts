@@ -6,7 +6,7 @@
  * (freebsd-src: sys/dev/xen/netfront/netfront.c). Keys: xen: xen/include/public/io/netif.h.
  */
 
-import { parseUnicastMac } from "../../shared/net/ethernet.ts";
+import { ETHER_HEADER_BYTES, parseUnicastMac } from "../../shared/net/ethernet.ts";
 import { MAX_TX_SIZE, NR_SLOTS_MIN } from "../../shared/xen/netif.ts";
 import { queueName, VifKey } from "../../shared/xen/xenbus.ts";
 import { Errno } from "../bus/errno.ts";
@@ -17,7 +17,6 @@ import { setupDevice } from "./queues.ts";
 import { NODE } from "./xenbus.ts";
 import type { XenstoreRequests } from "./xenstore-client.ts";
 
-const ETHER_HEADER_BYTES = 14;
 /** RFC 791: what every link carries. */
 export const MIN_MTU = 68;
 /** A backend without scatter-gather takes one page for a packet. */

@@ -10,6 +10,7 @@
  * After xn_assemble_tx_request, xn_txeof and xn_release_tx_bufs (freebsd-src:
  * sys/dev/xen/netfront/netfront.c).
  */
+import { ETHER_HEADER_BYTES } from "../../shared/net/ethernet.ts";
 import { advance } from "../../shared/ring/index32.ts";
 import { extra, GsoType } from "../../shared/xen/extra.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
@@ -41,7 +42,6 @@ import {
 
 /** A ring with fewer free slots is full: the largest packet, its extra info, and one. */
 const ROOM_SLOTS = MAX_TX_REQ_FRAGS + 2;
-const ETHER_HEADER_BYTES = 14;
 
 const CSUM_TSO = Csum.IP_TSO | Csum.IP6_TSO;
 const CSUM_V4 = Csum.IP_TCP | Csum.IP_UDP;

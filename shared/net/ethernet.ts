@@ -15,6 +15,8 @@ export const SOURCE = 6;
 export const ETHER_TYPE = 12;
 export const ETHER_HEADER_BYTES = 14;
 export const VLAN_TAG_BYTES = 4;
+/** What a frame may have in front of an MTU's worth of bytes: a header with one VLAN tag. */
+export const L2_BYTES = ETHER_HEADER_BYTES + VLAN_TAG_BYTES;
 
 export const EtherType = {
   IPV4: 0x0800,

@@ -1,11 +1,14 @@
 /** Cutting super-frames, finishing checksums, and merging again, against plain models. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { Lro, type LroMerge } from "../../frontend/net/lro-merge.ts";
+import { mbufToFrame } from "../../frontend/net/facts.ts";
+import { LroQueue } from "../../frontend/net/lro.ts";
+import type { Mbuf } from "../../frontend/net/mbuf.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
 import { Headers, L3, L4 } from "../../shared/net/headers.ts";
 import { Refusal, Segmenter } from "../../shared/net/segment.ts";
 import { holds } from "../support/counts.ts";
+import { mbufOf } from "../support/fake-netmap-adapter.ts";
 import {
   type Built,
   buildPacket,
@@ -318,11 +321,16 @@ describe("finishing a partial checksum", () => {
   });
 });
 
-/** Items of the merge tests: the frame's bytes, growing as segments are put behind. */
+/** What LRO passes on: bytes, and for a merged packet the facts of its frame. */
 interface Item {
   bytes: Uint8Array;
-  merged?: { facts: LroMerge; segments: number };
+  merged?: { facts: Facts; segments: number };
 }
+
+type Facts = Pick<
+  Frame,
+  "length" | "gso" | "gsoSize" | "headerLength" | "csumStart" | "csumOffset"
+>;
 
 function merge(
   frames: readonly Uint8Array[],
@@ -330,34 +338,27 @@ function merge(
   valid = true,
 ): Item[] {
   const out: Item[] = [];
-  const parts = new Map<Item, Uint8Array[]>();
-  const lro = new Lro<Item>({
-    append(head, item, headerBytes) {
-      const list = parts.get(head) ?? [];
-      if (list.length >= room) return false;
-      list.push(item.bytes.subarray(headerBytes));
-      parts.set(head, list);
-      return true;
+  const stats = { lro_queued: 0, lro_flushed: 0 };
+  const frame = new Frame();
+  const lro = new LroQueue(
+    stats,
+    (m) => {
+      mbufToFrame(m, frame);
+      const bytes = bytesOf(frame);
+      let segments = 0;
+      for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) segments++;
+      const { length, gso, gsoSize, headerLength, csumStart, csumOffset } = frame;
+      const facts = { length, gso, gsoSize, headerLength, csumStart, csumOffset };
+      out.push(gso === Gso.NONE ? { bytes } : { bytes, merged: { facts, segments } });
     },
-    deliver(item, facts) {
-      const bytes = Uint8Array.from(Buffer.concat([item.bytes, ...(parts.get(item) ?? [])]));
-      if (facts === undefined) out.push({ bytes });
-      else out.push({ bytes, merged: { facts: snapshot(facts), segments: facts.segments } });
-    },
-  });
-  const h = new Headers();
-  for (const frame of frames) {
-    const bytes = Uint8Array.from(frame);
-    h.parse(frameOf(bytes));
-    lro.input(h, bytes.length, valid, { bytes });
-  }
+    room + 1,
+  );
+  for (const bytes of frames) lro.offer(mbufOf(Uint8Array.from(bytes)), valid);
   lro.flush();
+  const merged = out.filter((item) => item.merged !== undefined);
+  expect(stats.lro_flushed).toBe(merged.length);
+  expect(stats.lro_queued).toBe(frames.length - out.length);
   return out;
-}
-
-function snapshot(f: LroMerge): LroMerge {
-  const { segments, length, gso, gsoSize, headerLength, csumStart, csumOffset } = f;
-  return { segments, length, gso, gsoSize, headerLength, csumStart, csumOffset };
 }
 
 /** Cuts what was merged, as the switch on the far side of a TAP would. */
@@ -376,7 +377,7 @@ function cutAgain(items: readonly Item[]): Uint8Array[] {
       plainSum(pseudoHeader(item.bytes, h.l3Offset, h.l4Offset, 6)),
     );
     const out = cut(frame);
-    expect(out).toHaveLength(facts.segments);
+    expect(out).toHaveLength(item.merged.segments);
     return out as Uint8Array[];
   });
 }

@@ -11,7 +11,7 @@
  * back; the pins go before the responses, in the same batch. Bytes come from what was pushed, else
  * they are asked for; every piece is checked against the grant table first, as a grant copy is.
  */
-import { macHigh, macLow } from "../../../shared/net/ethernet.ts";
+import { ETHER_HEADER_BYTES, macHigh, macLow } from "../../../shared/net/ethernet.ts";
 import type { XenQueueStatus } from "../../../shared/status/device-status.ts";
 import { Space } from "../../../shared/wire/records.ts";
 import { ExtraType } from "../../../shared/xen/extra.ts";
@@ -30,7 +30,6 @@ const Stage = { IDLE: 0, CREDIT: 1, READING: 2, READY: 3, HELD: 4, CLOSED: 5 } a
 type Stage = (typeof Stage)[keyof typeof Stage];
 const STAGE_NAMES = ["idle", "credit", "reading", "ready", "held", "closed"] as const;
 
-const MIN_FRAME_BYTES = 14;
 /** Stands for a piece that was pushed, among those that were read. */
 const PUSHED = new Uint8Array(0);
 
@@ -129,7 +128,7 @@ export class TxQueue {
   #sound(): boolean {
     const { total, broken, gsoSize } = this.#packet;
     if (broken !== "") this.#lose(broken, DropReason.TX_MALFORMED, NetifStatus.ERROR);
-    else if (total < MIN_FRAME_BYTES) {
+    else if (total < ETHER_HEADER_BYTES) {
       this.#lose("TX_TOO_SHORT", DropReason.TX_MALFORMED, NetifStatus.ERROR);
     } else if (gsoSize === 0 && total > this.#vif.context.maxFrameBytes) {
       this.#lose("TX_TOO_LONG", DropReason.TOO_BIG, NetifStatus.ERROR);

@@ -1,12 +1,13 @@
 /** The frames of a capture file, for pkt-gen -P: all of them in memory, each once. */
+
 import { heldBytes } from "../../../shared/capture/frame-bytes.ts";
 import { CaptureFileReader } from "../../../shared/capture/read.ts";
+import { ETHER_HEADER_BYTES } from "../../../shared/net/ethernet.ts";
 import { CaptureFormatError } from "../../../shared/pcapng/packet.ts";
 import { LINK_ETHERNET } from "../replay/outgoing.ts";
 import { Selection } from "../replay/selection.ts";
 
 const MAX_FRAMES = 65_536;
-const LEAST_FRAME = 14;
 
 /**
  * Reads at most 65,536 frames. Rejects with a TypeError, a sentence, when the file has no Ethernet
@@ -35,8 +36,10 @@ async function framesOf(
         packets++;
         if (p.linkType !== LINK_ETHERNET || selection.skips(p) !== undefined) continue;
         const bytes = heldBytes(p);
-        if (bytes < LEAST_FRAME || bytes > maxBytes) {
-          throw refuse(`has a frame of ${bytes} bytes; ${LEAST_FRAME} to ${maxBytes} can be sent`);
+        if (bytes < ETHER_HEADER_BYTES || bytes > maxBytes) {
+          throw refuse(
+            `has a frame of ${bytes} bytes; ${ETHER_HEADER_BYTES} to ${maxBytes} can be sent`,
+          );
         }
         frames.push(p.bytes.slice(0, bytes));
       }

@@ -15,7 +15,15 @@ import {
   sumShort,
 } from "../../../shared/net/checksum.ts";
 import { ETHER_TYPE, EtherType, isVlanType, VLAN_TAG_BYTES } from "../../../shared/net/ethernet.ts";
-import { type Headers, IPV6_HEADER_BYTES, L3, L4, Problem } from "../../../shared/net/headers.ts";
+import {
+  type Headers,
+  IPV6_HEADER_BYTES,
+  L3,
+  L4,
+  Problem,
+  TCP_CHECKSUM,
+  UDP_CHECKSUM,
+} from "../../../shared/net/headers.ts";
 
 const IPV4_LENGTH = 2;
 const IPV4_CHECKSUM = 10;
@@ -24,8 +32,6 @@ const IPV6_NEXT = 6;
 const NEXT_HOP_BY_HOP = 0;
 const NEXT_NONE = 59;
 const UDP_LENGTH = 4;
-const UDP_CHECKSUM = 6;
-const TCP_CHECKSUM = 16;
 
 const PAD1 = 0;
 const PADN = 1;
