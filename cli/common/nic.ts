@@ -3,10 +3,9 @@ import type { Command } from "commander";
 import { z } from "zod";
 import type { Nic, NicOptions } from "../../frontend/nic.ts";
 import type { Logger } from "../../shared/log.ts";
-import { TapError } from "../../shared/tap/errors.ts";
 import { PERSONALITIES } from "../../shared/wire/personality.ts";
 import { sentenceOf } from "./advice.ts";
-import { Failure } from "./failure.ts";
+import { Failure, systemCode } from "./failure.ts";
 import {
   addConnectFlag,
   addWaitFlag,
@@ -81,7 +80,8 @@ export async function opened(nic: Nic, connect: string): Promise<Nic> {
     return nic;
   } catch (error) {
     if (error instanceof Failure) throw error;
-    if (error instanceof TapError) throw tapFailure("--tap", error);
+    // By its code: where there is no TAP, nothing of it is loaded.
+    if (systemCode(error)?.startsWith("TAP_")) throw tapFailure("--tap", error);
     throw Failure.from(error, sentenceOf(error, connect));
   }
 }
