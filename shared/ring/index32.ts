@@ -35,10 +35,6 @@ export const passed = (event: Index32, before: Index32, after: Index32): boolean
 export const freeRequests = (size: number, reqProdPvt: Index32, rspCons: Index32): number =>
   size - distance(rspCons, reqProdPvt);
 
-/** Responses a frontend has not taken. Check `responseProdOverflow` before walking them. */
-export const unconsumedResponses = (rspProd: Index32, rspCons: Index32): number =>
-  distance(rspCons, rspProd);
-
 /**
  * Requests a backend has not taken, never more than it has room to answer: a frontend that lies
  * about reqProd can't make it overrun responses.
@@ -50,17 +46,9 @@ export const unconsumedRequests = (
   rspProdPvt: Index32,
 ): number => Math.min(distance(reqCons, reqProd), (size - distance(rspProdPvt, reqCons)) >>> 0);
 
-/** RING_REQUEST_CONS_OVERFLOW: taking a request at `reqCons` would pass the unanswered ones. */
-export const requestConsOverflow = (size: number, reqCons: Index32, rspProdPvt: Index32): boolean =>
-  distance(rspProdPvt, reqCons) >= size;
-
 /** RING_REQUEST_PROD_OVERFLOW: no honest frontend has `reqProd` there. */
 export const requestProdOverflow = (size: number, reqProd: Index32, rspProdPvt: Index32): boolean =>
   distance(rspProdPvt, reqProd) > size;
-
-/** RING_RESPONSE_PROD_OVERFLOW: no honest backend has `rspProd` there. */
-export const responseProdOverflow = (size: number, rspProd: Index32, rspCons: Index32): boolean =>
-  distance(rspCons, rspProd) > size;
 
 /** The notify rule in the order in which a push knows its words: see `passed`. */
 export const needNotify = (before: Index32, after: Index32, event: Index32): boolean =>

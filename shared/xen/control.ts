@@ -5,10 +5,8 @@
  * A slot has 16 bytes, a response uses 12 of them; `ctrlResponse` owns all 16.
  */
 import { type Parsed, struct, u16, u32 } from "../bytes/struct.ts";
-import { ringSlots } from "./ring.ts";
 
 export const CTRL_SLOT_SIZE = 16;
-export const CTRL_RING_SLOTS = ringSlots(CTRL_SLOT_SIZE);
 
 export const CtrlType = {
   INVALID: 0,
