@@ -8,11 +8,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { index32 } from "../../shared/ring/index32.ts";
-import {
-  CTRL_SLOT_SIZE,
-  ctrlRequest,
-  ctrlResponse,
-} from "../../shared/xen/control.ts";
+import { CTRL_SLOT_SIZE, ctrlRequest, ctrlResponse } from "../../shared/xen/control.ts";
 import { EXTRA_SIZE, extra } from "../../shared/xen/extra.ts";
 import {
   RX_RING_SLOTS,
@@ -24,7 +20,13 @@ import {
   txRequest,
   txResponse,
 } from "../../shared/xen/netif.ts";
-import { RING_HEADER_SIZE, RING_PAGE_BYTES, ringSlots, slotOffset, sring } from "../../shared/xen/ring.ts";
+import {
+  RING_HEADER_SIZE,
+  RING_PAGE_BYTES,
+  ringSlots,
+  slotOffset,
+  sring,
+} from "../../shared/xen/ring.ts";
 import { golden, inJunk, writtenHex } from "./ena-golden.ts";
 import { decodes, encodes } from "./xen-golden.ts";
 
