@@ -1,5 +1,5 @@
 // API pages of the library in docs/api, by typedoc: npm run docs. With --check it writes none, and
-// fails for what would be wrong with them.
+// fails for what would be wrong with them. It reads the declarations in dist/, so build first.
 //
 // typedoc needs the compiler as a library, which TypeScript 7 no longer is. A TypeScript 5 stands
 // beside ours under another name for this script alone, and typedoc's import is led to it.
@@ -15,12 +15,13 @@ process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 
 const { exports } = JSON.parse(readFileSync("package.json", "utf8"));
 const entryPoints = Object.values(exports).flatMap(({ types }) =>
-  types === undefined ? [] : [types.replace("./dist/", "").replace(".d.ts", ".ts")],
+  types === undefined ? [] : [types],
 );
 
 const { Application } = await import("typedoc");
 const app = await Application.bootstrapWithPlugins({
   entryPoints,
+  tsconfig: "scripts/tsconfig.docs.json",
   out: "docs/api",
   readme: "README.md",
   // The project's own compiler has checked the types.
