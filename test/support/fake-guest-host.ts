@@ -16,14 +16,10 @@ import {
   type Window,
 } from "../../device/dma/host-memory.ts";
 import type { GuestHost, GuestPosts, NicConfig } from "../../device/nic.ts";
-import type { Port, SwitchPort } from "../../device/switch/port.ts";
-import { type Logger, silentLogger } from "../../shared/log.ts";
 import type { Sent } from "../../shared/wire/catalogue.ts";
 import { type RecordType, Space } from "../../shared/wire/records.ts";
-import type { FaultSeverity } from "../../shared/wire/transactions.ts";
 import { GRANT_USE_RECORD_SIZE, grantUseRecord } from "../../shared/xen/grant.ts";
-import { FakeSwitchPort, type Fault } from "./fake-host.ts";
-import { TestClock } from "./test-clock.ts";
+import { FakeSurroundings } from "./fake-host.ts";
 
 export const PAGE = 4096;
 
@@ -193,32 +189,13 @@ export class FakeGuestMemory implements GuestMemory {
   }
 }
 
-export class FakeGuestHost implements GuestHost {
-  readonly memory = new FakeGuestMemory();
-  readonly config: NicConfig;
-  readonly log: Logger = silentLogger;
-  readonly switchPort = new FakeSwitchPort();
-  readonly faults: Fault[] = [];
+export class FakeGuestHost extends FakeSurroundings<FakeGuestMemory> implements GuestHost {
   /** What the guest was told of its entries' uses, summed. */
   readonly readers = new Map<number, number>();
   readonly writers = new Map<number, number>();
-  port: Port | undefined;
-  flushes = 0;
-  writable = true;
-  backlogged = false;
-  readonly askForRoom = () => this.writable;
-  readonly askToWork = () => !this.backlogged;
-  roundTripMs = 0;
-  readonly clock = new TestClock();
 
   constructor(config: Partial<NicConfig> = {}) {
-    this.config = {
-      name: "vif1.0",
-      mac: Uint8Array.of(2, 0, 0, 0, 0, 1),
-      queues: 8,
-      maxMtu: 9216,
-      ...config,
-    };
+    super(new FakeGuestMemory(), { name: "vif1.0", queues: 8, ...config });
   }
 
   interrupt(): void {
@@ -252,23 +229,5 @@ export class FakeGuestHost implements GuestHost {
     this.memory.posted.push({ kind: "use", reference, readers, writers });
     this.readers.set(reference, (this.readers.get(reference) ?? 0) + readers);
     this.writers.set(reference, (this.writers.get(reference) ?? 0) + writers);
-  }
-
-  fault(severity: FaultSeverity, code: string, text: string): void {
-    this.faults.push({ severity, code, text });
-  }
-
-  plug(port: Port): SwitchPort {
-    this.port = port;
-    return this.switchPort;
-  }
-
-  scheduleFlush(): void {
-    this.flushes++;
-  }
-
-  /** Codes of the faults so far; forgets them. */
-  takeFaults(): string[] {
-    return this.faults.splice(0).map((f) => f.code);
   }
 }

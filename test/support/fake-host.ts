@@ -241,12 +241,12 @@ export interface Fault {
   readonly text: string;
 }
 
-export class FakeHost implements NicHost {
-  readonly memory: FakeMemory;
+/** What both kinds of NIC have around them, over memory of either kind. */
+export class FakeSurroundings<M extends HostMemory> {
+  readonly memory: M;
   readonly config: NicConfig;
   log: Logger = silentLogger;
   readonly switchPort = new FakeSwitchPort();
-  readonly interrupts: number[] = [];
   readonly faults: Fault[] = [];
   port: Port | undefined;
   flushes = 0;
@@ -255,10 +255,10 @@ export class FakeHost implements NicHost {
   readonly askForRoom = () => this.writable;
   readonly askToWork = () => !this.backlogged;
   roundTripMs = 0;
-  readonly clock = new TestClock(0);
+  readonly clock = new TestClock();
 
-  constructor(config: Partial<NicConfig> = {}, memoryBytes = 1 << 22) {
-    this.memory = new FakeMemory(memoryBytes);
+  constructor(memory: M, config: Partial<NicConfig>) {
+    this.memory = memory;
     this.config = {
       name: "nic0",
       mac: Uint8Array.of(2, 0, 0, 0, 0, 1),
@@ -266,10 +266,6 @@ export class FakeHost implements NicHost {
       maxMtu: 9216,
       ...config,
     };
-  }
-
-  interrupt(vector: number): void {
-    this.interrupts.push(vector);
   }
 
   fault(severity: FaultSeverity, code: string, text: string): void {
@@ -288,6 +284,18 @@ export class FakeHost implements NicHost {
   /** Codes of the faults so far; forgets them. */
   takeFaults(): string[] {
     return this.faults.splice(0).map((f) => f.code);
+  }
+}
+
+export class FakeHost extends FakeSurroundings<FakeMemory> implements NicHost {
+  readonly interrupts: number[] = [];
+
+  constructor(config: Partial<NicConfig> = {}, memoryBytes = 1 << 22) {
+    super(new FakeMemory(memoryBytes), config);
+  }
+
+  interrupt(vector: number): void {
+    this.interrupts.push(vector);
   }
 
   /** Vectors raised so far; forgets them. */

@@ -15,7 +15,7 @@ import {
   type EnaNic,
 } from "../../device/ena/index.ts";
 import type { GuestCalls, GuestHost, Nic, NicConfig } from "../../device/nic.ts";
-import { type DropReason, type Port, type SwitchPort, Verdict } from "../../device/switch/port.ts";
+import type { DropReason, Port, SwitchPort } from "../../device/switch/port.ts";
 import type { GrantTable } from "../../device/xen/grant-table.ts";
 import { createXenPersonality } from "../../device/xen/index.ts";
 import { XenMachine } from "../../device/xen/machine.ts";
@@ -40,6 +40,7 @@ import { Frame } from "../../shared/net/frame.ts";
 import type { XenStatus } from "../../shared/status/device-status.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { FAULT_SEVERITY_NAMES, Limits } from "../../shared/wire/transactions.ts";
+import { FakeSwitchPort, type Received } from "./fake-host.ts";
 import { type LoopbackEnd, loopbackPair } from "./loopback.ts";
 import { PairClock } from "./test-clock.ts";
 
@@ -86,17 +87,6 @@ export type GuestAct =
   | { readonly kind: "hypercall"; readonly number: number; readonly command: number }
   | { readonly kind: "xenstore"; readonly bytes: Uint8Array };
 
-/** A frame as the segment got it: bytes copied, facts kept. */
-export interface Delivered {
-  readonly bytes: Uint8Array;
-  readonly needsCsum: boolean;
-  readonly csumStart: number;
-  readonly csumOffset: number;
-  readonly csumValid: boolean;
-  readonly gso: number;
-  readonly gsoSize: number;
-}
-
 /** A packet as the stack got it. */
 export interface Input {
   readonly bytes: Uint8Array;
@@ -130,8 +120,8 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   readonly options: PairOptions<object, O>;
   readonly clock = new PairClock();
   readonly session: Session;
-  /** What the driver sent, as it arrived in the segment. */
-  readonly segment: Delivered[] = [];
+  /** The segment behind every device that is plugged: takes each frame. */
+  readonly switchPort = new FakeSwitchPort();
   /** What the stack above the driver got. */
   readonly inputs: Input[] = [];
   readonly deviceFaults: string[] = [];
@@ -139,7 +129,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   linkStates: boolean[] = [];
   readyCalls = 0;
   inputDones = 0;
-  /** As DeviceLink.writable. */
+  /** What DeviceLink.askForRoom answers. */
   writable = true;
   tamper: Tamper | undefined;
   /** What the stack does with a packet, beside being recorded. */
@@ -229,6 +219,10 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     return [...this.deviceFaults, ...this.driverFaults];
   }
 
+  /** What the driver sent, as it arrived in the segment. */
+  get segment(): Received[] {
+    return this.switchPort.frames;
+  }
   get plugged(): boolean {
     return this.#end !== undefined;
   }
@@ -598,7 +592,7 @@ function observe<T extends object, K extends keyof T>(target: T, name: K, see: M
 
 /** What a device needs of its pair. */
 interface Surroundings
-  extends Pick<EnaPair, "clock" | "segment" | "deviceFaults" | "toDevice" | "toDriver"> {
+  extends Pick<EnaPair, "clock" | "switchPort" | "deviceFaults" | "toDevice" | "toDriver"> {
   readonly options: PairOptions;
 }
 
@@ -675,7 +669,7 @@ export class DeviceEnd<N extends Nic> implements ConnectionOwner {
   }
   plug(port: Port): SwitchPort {
     this.port = port;
-    return new SegmentEnd(this.#pair.segment);
+    return this.#pair.switchPort;
   }
   faulted({ severity, code, text }: NicFault): void {
     this.#pair.deviceFaults.push(`${FAULT_SEVERITY_NAMES[severity]} ${code}: ${text}`);
@@ -686,30 +680,6 @@ export class DeviceEnd<N extends Nic> implements ConnectionOwner {
   totals(): void {}
   roundTrip(): void {}
   gone(): void {}
-}
-
-/** The segment at a pair's device: takes every frame, and copies it. */
-class SegmentEnd implements SwitchPort {
-  readonly #frames: Delivered[];
-  onReady: (() => void) | undefined;
-  readonly taken = 0;
-
-  constructor(frames: Delivered[]) {
-    this.#frames = frames;
-  }
-
-  input(frame: Frame): Verdict {
-    const bytes = new Uint8Array(frame.length);
-    frame.copyTo(bytes, 0, 0, frame.length);
-    const { needsCsum, csumStart, csumOffset, csumValid, gso, gsoSize } = frame;
-    this.#frames.push({ bytes, needsCsum, csumStart, csumOffset, csumValid, gso, gsoSize });
-    return Verdict.DONE;
-  }
-
-  flush(): void {}
-  roomAgain(): void {}
-  drop(): void {}
-  detach(): void {}
 }
 
 function inputOf(m: Mbuf): Input {
