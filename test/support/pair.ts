@@ -234,12 +234,16 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     return this.end.nic;
   }
 
-  /** The driver, its attach held back until `attach`. */
+  /** The driver, its first attach held back until `attach`. A session attaches its driver once. */
   #held(): D {
+    let isFirst = true;
     intercept(this.driver as Driver, "attach", (attach) => async () => {
-      await new Promise<void>((resolve) => {
-        this.#mayAttach = resolve;
-      });
+      if (isFirst) {
+        isFirst = false;
+        await new Promise<void>((resolve) => {
+          this.#mayAttach = resolve;
+        });
+      }
       try {
         await attach();
       } catch (error) {
@@ -311,11 +315,16 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     await this.until(() => this.#mayAttach !== undefined);
   }
 
-  /** Attaches the driver, connected before or not. Rejects with the driver's error. */
+  /**
+   * Attaches the driver, connected before or not, or again after a detach. Rejects with the driver's
+   * error.
+   */
   async attach(): Promise<void> {
     if (this.#started === undefined) await this.connect();
+    const attached = this.#mayAttach === undefined ? this.driver.attach() : this.#started!;
     this.#mayAttach?.();
-    await this.run(this.#started!).catch((error: unknown) => {
+    this.#mayAttach = undefined;
+    await this.run(attached).catch((error: unknown) => {
       throw this.#attachError ?? error;
     });
     // As openNic does: an interface that has no ports of its own gets the emulated adapter.
