@@ -1,6 +1,6 @@
 /**
- * What frontend and backend tell each other through the store: who can do what, and where the
- * rings are.
+ * What frontend and backend exchange through the store: their features, and the references of the
+ * rings.
  *
  * After talk_to_backend, write_queue_xenstore_keys, xn_query_features and xn_configure_features
  * (freebsd-src: sys/dev/xen/netfront/netfront.c). Keys: xen: xen/include/public/io/netif.h.
@@ -17,12 +17,12 @@ import { setupDevice } from "./queues.ts";
 import { NODE } from "./xenbus.ts";
 import type { XenstoreRequests } from "./xenstore-client.ts";
 
-/** RFC 791: what every link carries. */
+/** RFC 791: bytes of the largest datagram that every link carries. */
 export const MIN_MTU = 68;
-/** A backend without scatter-gather takes one page for a packet. */
+/** MTU for a backend without scatter-gather, which accepts one page for each packet. */
 const PLAIN_MTU = 1500;
 
-/** The toolstack's description of the NIC. Rejects with DriverError or XenstoreError. */
+/** Reads the toolstack's description of the NIC. Rejects with DriverError or XenstoreError. */
 export async function readDescription(info: NetfrontInfo): Promise<void> {
   const { xenbus, ifnet } = info;
   const [macText, mtuText, trusted] = await Promise.all([
@@ -30,7 +30,7 @@ export async function readDescription(info: NetfrontInfo): Promise<void> {
     xenbus.own(VifKey.MTU),
     xenbus.own(VifKey.TRUSTED),
   ]);
-  // xen_net_read_mac: a device model in a stub domain may not write our directory, only the backend's.
+  // xen_net_read_mac: a device model in a stub domain can write the backend's directory, not ours.
   const mac = parseMacKey(macText ?? (await xenbus.theirs(VifKey.MAC)));
   if (!info.attached) ifnet.mac.set(mac);
   else if (!mac.every((byte, i) => byte === ifnet.mac[i])) {
@@ -43,7 +43,7 @@ export async function readDescription(info: NetfrontInfo): Promise<void> {
 
 const MAX_MTU = MAX_TX_SIZE - ETHER_HEADER_BYTES;
 
-/** Throws DriverError when the interface's MTU is more than `most`, or less than any link's. */
+/** Throws DriverError when the interface's MTU is above `most` or below MIN_MTU. */
 export function needMtu(info: NetfrontInfo, most: number): void {
   const { mtu } = info.ifnet;
   if (mtu >= MIN_MTU && mtu <= most) return;
@@ -60,8 +60,8 @@ function parseMacKey(text: string | undefined): Uint8Array {
 }
 
 /**
- * talk_to_backend: makes the queues and writes what the backend needs to find them, all of it or
- * nothing. Rejects with DriverError, XenstoreError, Shortage, HypercallError or Abandoned.
+ * talk_to_backend: creates the queues, then writes the keys by which the backend finds them, all in
+ * one transaction. Rejects with DriverError, XenstoreError, Shortage, HypercallError or Abandoned.
  */
 export async function talkToBackend(info: NetfrontInfo): Promise<void> {
   const { generation } = info;
@@ -84,19 +84,19 @@ async function writeKeys(info: NetfrontInfo, store: XenstoreRequests): Promise<v
   };
   const count = info.rxqs.length;
   for (let i = 0; i < count; i++) {
-    // One queue has its keys in the directory itself, as before there were several.
+    // The keys of a single queue are in the directory itself, as before multi-queue.
     const dir = count === 1 ? "" : `${queueName(i)}/`;
     put(`${dir}${VifKey.TX_RING_REF}`, info.txqs[i]!.ring!.reference);
     put(`${dir}${VifKey.RX_RING_REF}`, info.rxqs[i]!.ring!.reference);
     put(`${dir}${VifKey.EVENT_CHANNEL}`, info.txqs[i]!.port);
   }
   if (count > 1) put(VifKey.MULTI_QUEUE_NUM_QUEUES, count);
-  // An older life of this frontend may have had several.
+  // An earlier attachment of this frontend may have had several queues.
   else writes.push(store.rm(`${NODE}/${VifKey.MULTI_QUEUE_NUM_QUEUES}`));
   put(VifKey.REQUEST_RX_COPY, 1);
   put(VifKey.FEATURE_RX_NOTIFY, 1);
   put(VifKey.FEATURE_SG, 1);
-  // What we can receive. Written as 0 too: an older life of this frontend may have said more.
+  // What we can receive. A 0 is written too: an earlier attachment may have written a 1.
   const gso = info.wantLro && info.wantRxcsum ? 1 : 0;
   put(VifKey.FEATURE_GSO_TCPV4, gso);
   put(VifKey.FEATURE_GSO_TCPV6, gso);
@@ -106,7 +106,7 @@ async function writeKeys(info: NetfrontInfo, store: XenstoreRequests): Promise<v
   for (const result of all) if (result.status === "rejected") throw result.reason;
 }
 
-/** xn_query_features and xn_configure_features: what may be asked of this backend. */
+/** xn_query_features and xn_configure_features: sets capabilities from the backend's features. */
 export async function queryFeatures(info: NetfrontInfo): Promise<void> {
   const { xenbus, ifnet, generation } = info;
   const [sg, gso4, gso6, noCsum, csum6] = await Promise.all([
@@ -123,10 +123,10 @@ export async function queryFeatures(info: NetfrontInfo): Promise<void> {
   if (info.maxMtu > PLAIN_MTU) caps |= Ifcap.JUMBO_MTU;
   if (noCsum === 0) caps |= Ifcap.TXCSUM;
   if (csum6 === 1) caps |= Ifcap.TXCSUM_IPV6;
-  // A packet to be cut needs more than a page, and its checksum left blank.
+  // A super-frame needs more than a page, and a blank checksum.
   if (sg === 1 && gso4 === 1 && noCsum === 0) caps |= Ifcap.TSO4;
   if (sg === 1 && gso6 === 1 && csum6 === 1) caps |= Ifcap.TSO6;
-  // Another backend may offer more or less; what somebody switched off stays off.
+  // Another backend may offer more or less. Capabilities that were disabled stay disabled.
   const off = info.attached ? ifnet.capabilities & ~ifnet.capEnable : wishedOff(info);
   ifnet.capabilities = caps | (ifnet.capabilities & Ifcap.NETMAP);
   ifnet.capEnable = (ifnet.capabilities & ~off) | (ifnet.capEnable & Ifcap.NETMAP);

@@ -1,13 +1,13 @@
 /**
- * The guest's event channels: ports asked of the hypervisor, a handler for each.
+ * The guest's event channels. The hypervisor allocates the ports, and each port has a handler.
  *
  *   alloc_unbound ──► port ──► published in xenstore ──► the backend binds it
  *   onEvent(port) ──► handler: true when there was work
  *
- * A backend may notify as often as it likes, and each notification that finds nothing to do costs
- * us time (XSA-391). So a port whose notifications find no work several times in a row is masked
- * for a while, twice as long each time. One that finds work is never delayed, nor is anything
- * lost: an event that came meanwhile is taken when the time is over.
+ * A backend may notify as often as it wants, and each notification without work costs us time
+ * (XSA-391). So a port is masked for a while after several notifications in a row without work, and
+ * each time twice as long. A notification that finds work is never delayed. No event is lost: an
+ * event of a masked port is handled when the time is over.
  *
  * Source: xen: xen/include/public/event_channel.h; freebsd-src: sys/x86/xen/xen_intr.c (what a
  * handler is); linux: drivers/xen/events/events_base.c (the late end of an interrupt).
@@ -23,19 +23,19 @@ import { Domid, Hypercall } from "../../shared/xen/hypercall.ts";
 import { HypercallError, type Hypervisor } from "../bus/hypervisor.ts";
 import { Abandoned } from "../driver-error.ts";
 
-/** Looks after the port's work; false when there was none. */
+/** Handles the port's work. Returns false when there was none. */
 export type EventHandler = () => boolean;
 
-/** Notifications in a row that may find nothing. */
+/** Number of notifications in a row without work before the port is masked. */
 const FREE_SPURIOUS = 16;
 const FIRST_DELAY_MS = 1;
 const MAX_DELAY_MS = 1000;
 
 class Binding {
   readonly handler: EventHandler;
-  /** Notifications in a row without work. */
+  /** Number of notifications in a row without work. */
   spurious = 0;
-  /** Masked until then; 0 for not masked. */
+  /** Time (ms) until which the port is masked; 0 while it is not masked. */
   maskedUntil = 0;
   pending = false;
 
@@ -45,23 +45,23 @@ class Binding {
 }
 
 export class EventChannels {
-  /** Notifications: of ports with a handler, without one, without work, and while masked. */
+  /** Numbers of notifications: to ports with a handler, without one, without work, while masked. */
   readonly counters = { events: 0, stray: 0, spurious: 0, throttled: 0 };
   readonly #hypervisor: Hypervisor;
   readonly #now: () => number;
   readonly #bindings: (Binding | undefined)[] = new Array<Binding | undefined>(
     EVTCHN_2L_NR_CHANNELS,
   ).fill(undefined);
-  /** Bindings that are masked now. */
+  /** Number of masked bindings. */
   #masked = 0;
 
-  /** `now`: milliseconds of a monotonic clock. */
+  /** `now` returns the time (ms) of a monotonic clock. */
   constructor(hypervisor: Hypervisor, now: () => number) {
     this.#hypervisor = hypervisor;
     this.#now = now;
   }
 
-  /** EVTCHNOP_alloc_unbound: a port of ours that `remote` may bind. Rejects with HypercallError. */
+  /** EVTCHNOP_alloc_unbound: returns a port that `remote` may bind. Rejects with HypercallError. */
   async allocUnbound(remote: number): Promise<number> {
     const bytes = new Uint8Array(evtchnAllocUnbound.size);
     const view = new DataView(bytes.buffer);
@@ -77,13 +77,13 @@ export class EventChannels {
     return port;
   }
 
-  /** xen_intr_bind: the handler runs at the event's place in the batch. */
+  /** xen_intr_bind: sets the handler, which runs at the event's place in the batch. */
   bind(port: number, handler: EventHandler): void {
     if (this.#bindings[port] !== undefined) throw new Error(`event channel ${port} is bound`);
     this.#bindings[port] = new Binding(handler);
   }
 
-  /** xen_intr_unbind: no handler any more; the port is closed where there is a hypervisor. */
+  /** xen_intr_unbind: removes the handler, and closes the port if the hypervisor is attached. */
   unbind(port: number): void {
     const binding = this.#bindings[port];
     if (binding === undefined) return;
@@ -92,7 +92,7 @@ export class EventChannels {
     if (!this.#hypervisor.attached) return;
     const bytes = new Uint8Array(evtchnClose.size);
     evtchnClose.write(new DataView(bytes.buffer), 0, { port });
-    // A port that can't be closed goes with the domain.
+    // If the close fails, the port ends with the domain.
     this.#call(EvtchnOp.CLOSE, bytes).catch(() => undefined);
   }
 
@@ -101,7 +101,7 @@ export class EventChannels {
     this.#hypervisor.event(port);
   }
 
-  /** By the hypervisor. Ports without a handler are of the past, or were never ours. */
+  /** Called by the hypervisor. A port without a handler was unbound before, or was never ours. */
   handle(port: number): void {
     const binding = this.#bindings[port];
     if (binding === undefined) {
@@ -117,7 +117,7 @@ export class EventChannels {
     this.#run(port, binding);
   }
 
-  /** Takes what came to ports whose time is over. Cheap while none is masked. */
+  /** Unmasks ports whose time is over, and handles their events. Cheap while no port is masked. */
   poll(): void {
     if (this.#masked === 0) return;
     const now = this.#now();
@@ -136,7 +136,7 @@ export class EventChannels {
     return this.#masked;
   }
 
-  /** The hypervisor has forgotten every port. */
+  /** Forgets every port, as the hypervisor has done. */
   linkGone(): void {
     this.#bindings.fill(undefined);
     this.#masked = 0;

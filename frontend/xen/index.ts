@@ -1,8 +1,8 @@
 /**
- * netfront, after FreeBSD's. README.md in this folder draws it.
+ * netfront, after FreeBSD's. README.md in this folder has a drawing.
  *
- * Everything the session asks of a driver, put together from the room's parts: lifecycle behind one
- * lock, rings looked at after each batch.
+ * XenDriver connects the driver interface of the session to the parts in this folder. One lock
+ * serializes the lifecycle steps. The rings are polled after each batch.
  */
 
 import type { CounterTree } from "../../shared/status/frontend-status.ts";
@@ -36,7 +36,7 @@ export function createXenDriver(ctx: DriverContext, options: XenOptions = {}): X
 }
 
 export class XenDriver implements Driver {
-  /** What the driver knows; for those who look inside. */
+  /** State of the driver, for tests and inspection. */
   readonly info: NetfrontInfo;
   readonly ifnet: Ifnet;
 
@@ -65,13 +65,13 @@ export class XenDriver implements Driver {
     down(this.info);
   }
 
-  /** The rings drain first; when the backend is left, nothing that was sent is without an answer. */
+  /** Stops transmission and waits, for a limited time, until the backend has answered everything. */
   suspend(): Promise<void> {
     const { info } = this;
     return info.lock.run(() => suspend(info));
   }
 
-  /** An answer of the store comes back behind everything posted before its request. */
+  /** Resolves when the device has applied everything posted so far: it then answers a request. */
   async settled(): Promise<void> {
     flush(this.info);
     await this.info.store.readOptional("domid");
@@ -105,7 +105,8 @@ export class XenDriver implements Driver {
     if (info.retryTicks === 0 || --info.retryTicks > 0) return;
     const { generation } = info;
     const again = async (): Promise<void> => {
-      // It may have been connected meanwhile, and even be broken again, which no try mends.
+      // The NIC may have been connected meanwhile, and may even be broken again. Another attempt
+      // does not repair a broken NIC.
       const due = info.attached && info.generation === generation && info.rxqs.length === 0;
       if (due) await tryResume(info);
     };
@@ -129,7 +130,7 @@ export class XenDriver implements Driver {
     const { info } = this;
     info.grants.post();
     info.grants.tellState(state);
-    // Until the backend has connected to the rings they mean nothing.
+    // The rings have no meaning until the backend has connected to them.
     if (!info.carrier) return;
     for (const [i, { ring, port }] of info.txqs.entries()) {
       state.xenRing(ring!.state(XenRingKind.TX, i, port));
@@ -137,7 +138,7 @@ export class XenDriver implements Driver {
     }
   }
 
-  /** Rings that could not be filled when they were last looked at. */
+  /** Fills the rings for which buffers were short at the last attempt. */
   #refill(): void {
     const { info } = this;
     for (const rxq of info.rxqs) {

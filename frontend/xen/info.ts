@@ -1,6 +1,6 @@
 /**
- * One interface: everything that lives as long as the driver is attached, whatever backend is at
- * the other end. struct netfront_info of the original (freebsd-src: sys/dev/xen/netfront/netfront.c).
+ * State of one interface. It lives as long as the driver and outlives any single backend.
+ * struct netfront_info of the original (freebsd-src: sys/dev/xen/netfront/netfront.c).
  */
 
 import type { Logger } from "../../shared/log.ts";
@@ -24,31 +24,32 @@ import { Xenbus } from "./xenbus.ts";
 import { XenstoreClient } from "./xenstore-client.ts";
 
 export interface XenOptions {
-  /** Merge received TCP segments, and take super-frames from the backend. Default true. */
+  /** Merge received TCP segments, and accept super-frames from the backend. Default true. */
   readonly lro?: boolean | undefined;
   /**
-   * Take packets with blank checksums from the backend. Default true, but false with `netmap`, in
-   * whose rings nobody finishes them; false also means no GSO.
+   * Accept packets with blank checksums from the backend. Default true. With `netmap` the default
+   * is false, because nothing completes the checksums of frames in its rings. False also disables
+   * GSO.
    */
   readonly rxcsum?: boolean | undefined;
   /**
-   * False: nothing but copies in zeroed pages is shown to the backend. The store's `trusted` = 0
-   * asks for the same.
+   * False: the backend reads only copies in zeroed pages. The store's `trusted` = 0 has the same
+   * effect.
    */
   readonly trusted?: boolean | undefined;
-  /** Most bytes pushed and not yet answered, beside the limit of the device. Default: none. */
+  /** Maximum bytes pushed and not answered, in addition to the device's limit. Default: none. */
   readonly pushBytes?: number | undefined;
-  /** The module in which applications open the interface, through the emulated adapter. */
+  /** The netmap module in which applications open the interface, through the emulated adapter. */
   readonly netmap?: Netmap | undefined;
-  /** How long a backend may take for each of its steps, ms. Default 10 s. */
+  /** Maximum time (ms) of a backend for each of its steps. Default 10 s. */
   readonly connectMs?: number | undefined;
 }
 
-/** Pages that the stack may hold beside those in rings. */
+/** Pages that the stack may hold in addition to those in rings. */
 const SPARE_MBUFS = 2048;
 const DEFAULT_CONNECT_MS = 10_000;
 
-/** Why a NIC stopped for good: what the backend did that none may do. */
+/** Reason why the NIC stopped: the violation of the protocol by the backend. */
 export type BrokenReason =
   | "RX_RESPONSES"
   | "TX_RESPONSES"
@@ -61,7 +62,7 @@ export class NetfrontInfo {
   readonly ctx: DriverContext;
   readonly log: Logger;
   readonly ifnet: Ifnet;
-  /** Steps that await, one at a time: sc_lock. */
+  /** sc_lock: serializes the steps that await. */
   readonly lock = new AsyncLock();
   readonly grants: GrantTable;
   readonly dmaParent: XenParentTag;
@@ -69,51 +70,51 @@ export class NetfrontInfo {
   readonly store: XenstoreClient;
   readonly xenbus: Xenbus;
 
-  // Wishes, from options; nobody changes them.
+  // Values of the options. They never change.
   readonly wantLro: boolean;
   readonly wantRxcsum: boolean;
   readonly wantTrusted: boolean;
   readonly connectMs: number;
 
   // lifecycle.ts: steps that hold the lock, and linkLost, which raises the generation instead.
-  /** Raised whenever the backend is left: a step that resumes and finds another one stops. */
+  /** Increased whenever the backend is left. A step that resumes under another generation stops. */
   generation = 0;
   attached = false;
-  /** Nothing more is sent: a suspend is under way, or done. */
+  /** True during and after a suspend: nothing more is sent. */
   suspended = false;
-  /** The interface has been connected before: the next time it announces itself. */
+  /** True after the first connection. Each later connection is announced. */
   connectedBefore = false;
-  /** Announcements still to be sent, one a tick. */
+  /** Number of announcements still to be sent, one in each tick. */
   announceLeft = 0;
-  /** Ticks to wait after the next resume that fails. */
+  /** Number of ticks to wait after the next failed resume. */
   retryBackoff = 1;
 
   // lifecycle.ts; index.ts at each tick.
-  /** Ticks until a resume that failed is tried again, 0 for none. */
+  /** Number of ticks until a failed resume is retried; 0 for none. */
   retryTicks = 0;
-  /** Offers of a backend that closed before, taken since the last tick. */
+  /** Number of renewed offers of a backend accepted since the last tick. */
   offersTaken = 0;
 
   // info.ts: setCarrier and setBroken, for lifecycle.ts and the data paths; lifecycle.ts clears.
-  /** netfront_carrier: rings are connected and may be used. */
+  /** netfront_carrier: true while the rings are connected and usable. */
   carrier = false;
-  /** Why nothing of this backend is used any more. Cleared when another one is connected. */
+  /** Reason why the driver ignores this backend. Cleared by the next connection. */
   broken: BrokenReason | undefined;
 
   // control.ts: what the backend offers.
-  /** The toolstack's MTU, and what this backend takes of it. */
+  /** The MTU of the toolstack, and the part of it that this backend accepts, bytes. */
   describedMtu = 0;
   maxMtu = 0;
   maxTxFrags = NR_SLOTS_MIN;
   trusted = true;
 
   // queues.ts.
-  /** Queue i of each belongs together. */
+  /** Queue i of both arrays is one pair. */
   rxqs: Rxq[] = [];
   txqs: Txq[] = [];
 
   // queues.ts, lifecycle.ts.
-  /** Buffers that were posted to the backend before, by Rx queue: rebuildRxBufs takes them. */
+  /** Buffers that the last backend owned, by Rx queue. rebuildRxBufs posts them again. */
   kept: Mbuf[][] = [];
 
   // info.ts: renewPool, for queues.ts.
@@ -122,9 +123,9 @@ export class NetfrontInfo {
   // datapath-tx.ts counts its pushed bytes; queues.ts makes it forget queues that are gone.
   readonly gate: TransmitGate<Txq>;
 
-  // queues.ts makes them; each count is whose event it is.
+  // queues.ts creates them. The file that handles an event increases its counter.
   readonly stats = new DevStats();
-  /** By queue; they outlive the rings. */
+  /** Counters by queue. They outlive the rings. */
   readonly txStats: TxStats[] = [];
   readonly rxStats: RxStats[] = [];
 
@@ -139,7 +140,7 @@ export class NetfrontInfo {
       ifnet: this.ifnet,
       space: ctx.space,
       pushBytes: options.pushBytes,
-      // Suspended, or without a backend: one comes back, and the source is told then.
+      // While suspended or without a backend, a source waits: the next connection wakes it.
       isOpen: () => this.running && this.carrier && !this.suspended,
       queueOf: (m) => pickQueue(this, m),
       stage: (txq, m) => assembleTxRequest(this, txq, m),
@@ -158,25 +159,25 @@ export class NetfrontInfo {
     this.rxPool = newPool(ctx.queues);
   }
 
-  /** The stack wants packets, and gets them. */
+  /** True while the interface is up and running. */
   get running(): boolean {
     return (this.ifnet.flags & Iff.DRV_RUNNING) !== 0;
   }
 
-  /** Throws Abandoned when the backend of that generation was left meanwhile. */
+  /** Throws Abandoned when the backend of `generation` was left meanwhile. */
   check(generation: number): void {
     if (this.generation !== generation) throw new Abandoned("the backend was left");
   }
 
   /**
-   * Fresh pages for a new backend: what an old one wrote into a page is not shown to the next
-   * (XSA-403). Buffers that the stack still holds go back to the pool they came from.
+   * Creates a pool of fresh pages for a new backend, which must not see what the last backend wrote
+   * (XSA-403). Buffers that the stack still holds return to the old pool.
    */
   renewPool(): void {
     this.rxPool = newPool(Math.max(1, this.rxqs.length));
   }
 
-  /** The backend did what none may do: nothing of it is used any more until another connects. */
+  /** Stops the NIC after a protocol violation. It ignores the backend until the next connection. */
   setBroken(reason: BrokenReason, what: string): void {
     if (this.broken !== undefined) return;
     this.broken = reason;

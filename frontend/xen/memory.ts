@@ -1,6 +1,6 @@
 /**
- * The front half of a shared ring: a coherent page, its grant, and the two indexes that only this
- * end sees.
+ * The front half of a shared ring: a coherent page, its grant, and the two private indexes of this
+ * end.
  *
  *   page (window, granted read-write)          here
  *     req_prod   ours   requests published       reqProdPvt   requests written
@@ -40,7 +40,7 @@ import type { GrantTable } from "./grant-table.ts";
 export class FrontRing {
   readonly memory: CoherentMemory;
   readonly view: DataView;
-  /** The page's grant, for xenstore. */
+  /** Grant reference of the page, for xenstore. */
   readonly reference: number;
   readonly size: number;
   readonly #grants: GrantTable;
@@ -48,14 +48,14 @@ export class FrontRing {
   readonly #slotType: RecordType;
   reqProdPvt: Index32;
   rspCons: Index32;
-  /** The shared words as we wrote them last. */
+  /** The shared words as this end wrote them last. */
   #reqProd: Index32;
   #rspEvent: Index32;
   #ended = false;
 
   /**
-   * A fresh page, granted to `domid`. Throws BusSpaceExhausted, or Shortage when no reference is
-   * left. `start` is where its indexes begin: tests come near the wrap with it.
+   * Allocates a page and grants it to `domid`. Throws BusSpaceExhausted, or Shortage when no
+   * reference is left. `start` is the first value of the indexes: tests start near the wrap.
    */
   constructor(
     space: DmaSpace,
@@ -102,12 +102,12 @@ export class FrontRing {
     return freeRequests(this.size, this.reqProdPvt, this.rspCons);
   }
 
-  /** Requests published and not answered. */
+  /** Number of requests published and not answered. */
   get inFlight(): number {
     return distance(this.rspCons, this.#reqProd);
   }
 
-  /** Requests written, published or not, and not answered. */
+  /** Number of requests written, published or not, and not answered. */
   get claimed(): number {
     return distance(this.rspCons, this.reqProdPvt);
   }
@@ -116,17 +116,17 @@ export class FrontRing {
     return distance(this.#reqProd, this.reqProdPvt);
   }
 
-  /** Where the slot of an index begins in `view`. */
+  /** Returns the byte offset in `view` of the slot of an index. */
   at(index: Index32): number {
     return slotOffset(index, this.#slotBytes, this.size);
   }
 
-  /** The slot number of an index. */
+  /** Returns the slot number of an index. */
   slot(index: Index32): number {
     return slotOf(index, this.size);
   }
 
-  /** The next request slot, ours to write. */
+  /** Returns the index of the next request slot, which the caller then writes. */
   claim(): Index32 {
     const index = this.reqProdPvt;
     this.reqProdPvt = advance(index, 1);
@@ -134,8 +134,8 @@ export class FrontRing {
   }
 
   /**
-   * RING_PUSH_REQUESTS_AND_CHECK_NOTIFY: contents, then index. True when the backend asked to be
-   * told. Grants of what the requests name must have been posted before.
+   * RING_PUSH_REQUESTS_AND_CHECK_NOTIFY: publishes the requests, then the index. Returns true when
+   * the backend asked for an event. The grants that the requests name must be posted before.
    */
   publish(): boolean {
     const before = this.#reqProd;
@@ -156,15 +156,15 @@ export class FrontRing {
   }
 
   /**
-   * Responses that wait; -1 when rsp_prod is where no honest backend has it. The word is read once
-   * for each call.
+   * Returns the number of unconsumed responses, or -1 when the value of rsp_prod is impossible.
+   * Each call reads the word once.
    */
   unconsumed(): number {
     const n = distance(this.rspCons, sring.rspProd(this.view, 0));
     return n > distance(this.rspCons, this.#reqProd) ? -1 : n;
   }
 
-  /** Asks to be woken by the response at `index`. */
+  /** Asks the backend for an event with the response at `index`. */
   arm(index: Index32): void {
     if (this.#rspEvent === index) return;
     this.#rspEvent = index;
@@ -173,8 +173,8 @@ export class FrontRing {
   }
 
   /**
-   * Ends the backend's access and frees the page: at once, or when the backend lets go of it. Twice
-   * is harmless.
+   * Ends the backend's access and frees the page, at once or when the backend's use of it ends. A
+   * second call has no effect.
    */
   end(): void {
     if (this.#ended) return;
@@ -189,7 +189,7 @@ export class FrontRing {
   }
 }
 
-/** No grant reference, or no room for one more map, is left. */
+/** Error: no grant reference, or no bus space for another map, is left. */
 export class Shortage extends Error {
   constructor(message: string) {
     super(message);

@@ -1,17 +1,17 @@
 /**
- * The queues. One thread runs them, each step to its end, so what the original locks is here owned:
- * the fields of a group belong to the files named above it, and no other file writes them. So it
- * is in NetfrontInfo, and of a ring's own indexes (memory.ts).
+ * The queues. One thread runs them, each step to its end. So ownership replaces the original's
+ * locks: the files named above a group of fields own these fields, and no other file writes them.
+ * The same holds for NetfrontInfo and for a ring's own indexes (memory.ts).
  *
  *   original            here
- *   rxq.lock            datapath-rx.ts, from its entry to its return; it hands packets on only
- *                       after the ring is in order again
+ *   rxq.lock            datapath-rx.ts, from its entry to its return; it passes packets up only
+ *                       after the ring is consistent again
  *   txq.lock            datapath-tx.ts with tx-pieces.ts, likewise; mbufs are freed only after the
- *                       ring is in order
- *   sc_lock             NetfrontInfo.lock: steps that await. No data path takes it or asks for it
+ *                       ring is consistent
+ *   sc_lock             NetfrontInfo.lock: steps that await. No data path acquires it
  *   all of them         a step that does not await sees every queue at rest
  *
- * No field is shared by two queues: each has its tag, its maps and its counters.
+ * Two queues share no field: each has its own tag, maps and counters.
  */
 import { RX_RING_SLOTS, TX_RING_SLOTS } from "../../shared/xen/netif.ts";
 import { LroQueue } from "../net/lro.ts";
@@ -21,11 +21,11 @@ import type { XenDmaMap, XenDmaTag } from "./bus-dma-xen/index.ts";
 import type { RxStats, TxStats } from "./counters.ts";
 import type { FrontRing } from "./memory.ts";
 
-/** Maps of a queue: one for each slot and one over, as the original's arrays. */
+/** Maps of a queue: one for each slot and one more, as in the original's arrays. */
 export const RX_MAPS = RX_RING_SLOTS + 1;
 export const TX_MAPS = TX_RING_SLOTS + 1;
 
-/** Maps that are nobody's at the moment. pool.ts owns it. */
+/** The maps of a queue that are not in use. pool.ts owns the pool. */
 export class MapPool {
   readonly maps: (XenDmaMap | undefined)[];
   count = 0;
@@ -47,20 +47,20 @@ export class Rxq {
   readonly pool = new MapPool(RX_MAPS);
 
   // datapath-rx.ts; pool.ts takes maps out for it.
-  /** By slot: the buffer that the backend has, and its map. */
+  /** By slot: the buffer that the backend owns, and its map. */
   readonly mbufs: (Mbuf | undefined)[] = new Array<Mbuf | undefined>(RX_RING_SLOTS).fill(undefined);
   readonly maps: (XenDmaMap | undefined)[] = new Array<XenDmaMap | undefined>(RX_RING_SLOTS).fill(
     undefined,
   );
-  /** Returned by the backend and still in use: the NIC has stopped over it. */
+  /** A buffer that the backend returned and still uses. The NIC has stopped because of it. */
   stuckMbuf: Mbuf | undefined;
   stuckMap: XenDmaMap | undefined;
-  /** The first `readyCount` are packets taken from the ring, on their way to the stack. */
+  /** The first `readyCount` entries are packets from the ring that the stack will receive. */
   readonly ready: Mbuf[] = [];
   readyCount = 0;
-  /** Fewer buffers out than a packet may need: the refill is due again. */
+  /** True while the backend owns fewer buffers than a packet may need: the refill is due again. */
   short = false;
-  /** rxeof is under way: what it calls must not enter it. */
+  /** True while packets go up: the code that receives them must not enter rxeof again. */
   busy = false;
   readonly lro: LroQueue;
 
@@ -72,7 +72,7 @@ export class Rxq {
   }
 }
 
-/** No packet. */
+/** Value of `packetOf` for an id without a packet. */
 export const NO_PACKET = 0xffff;
 
 /** struct netfront_txq */
@@ -84,19 +84,19 @@ export class Txq implements GateQueue {
   // queues.ts: set by setupTxq, unset by disconnectTxq.
   ring: FrontRing | undefined;
   dmat: XenDmaTag | undefined;
-  /** Event channel of this queue and of the Rx queue of the same number; 0 for none. */
+  /** Event channel of this queue and of the Rx queue with the same number; 0 for none. */
   port = 0;
   readonly pool = new MapPool(TX_MAPS);
 
   // datapath-tx.ts, tx-pieces.ts.
-  /** Request ids are 1 to TX_RING_SLOTS; 0 ends the list of the free ones. */
+  /** List of the free request ids, which are 1 to TX_RING_SLOTS. 0 ends the list. */
   readonly nextId = new Uint16Array(TX_MAPS);
   freeId = 0;
-  /** Ids in requests that are not answered. */
+  /** Number of ids in requests without a response. */
   idsOut = 0;
-  /** Extra info slots that are not answered. */
+  /** Number of extra info slots without a response. */
   extrasOut = 0;
-  /** By id: its map while it is in use, the packet it is a piece of, a page for bouncing. */
+  /** By id: the map while the id is in use, the packet that its piece is of, and a bounce page. */
   readonly maps: (XenDmaMap | undefined)[] = new Array<XenDmaMap | undefined>(TX_MAPS).fill(
     undefined,
   );
@@ -104,16 +104,16 @@ export class Txq implements GateQueue {
   readonly bounce: (Uint8Array | undefined)[] = new Array<Uint8Array | undefined>(TX_MAPS).fill(
     undefined,
   );
-  /** By packet: the chain, its pieces without an answer, its pushed bytes. */
+  /** By packet: the chain, the number of pieces without a response, the pushed bytes. */
   readonly packets: (Mbuf | undefined)[] = new Array<Mbuf | undefined>(TX_RING_SLOTS).fill(
     undefined,
   );
   readonly pieces = new Uint16Array(TX_RING_SLOTS);
   readonly pushed = new Int32Array(TX_RING_SLOTS);
-  /** The first `freePackets` are the numbers of free packets. */
+  /** The first `freePackets` entries are the numbers of free packets. */
   readonly packetStack = Uint16Array.from({ length: TX_RING_SLOTS }, (_, i) => i);
   freePackets = TX_RING_SLOTS;
-  /** Too full for the largest packet. */
+  /** True while the ring is too full for the largest packet. */
   full = false;
 
   constructor(id: number, name: string, stats: TxStats) {
@@ -125,7 +125,7 @@ export class Txq implements GateQueue {
     this.nextId[TX_RING_SLOTS] = 0;
   }
 
-  /** A queue without a ring keeps nobody waiting: its successor may have room. */
+  /** True also for a queue without a ring: no source waits for it, its successor may have room. */
   get hasRoom(): boolean {
     return this.ring === undefined || !this.full;
   }

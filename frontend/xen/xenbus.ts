@@ -1,11 +1,11 @@
 /**
- * xenbus, the frontend's end: two directories of the store, a state in each.
+ * The frontend's end of xenbus: two directories of the store, with a state in each.
  *
  *   device/vif/0   ours     state, rings, features, written by `set` and by control.ts
- *   backend        theirs   state, watched; what it offers
+ *   backend        theirs   state, watched; the backend's features
  *
- * The other end's state is read again for every event, so that an event is only a reason to look.
- * One look is under way at a time; events that come meanwhile make one more (XSA-349).
+ * A watch event only causes a new read of the other end's state. One read is under way at a time;
+ * events that come meanwhile cause one more (XSA-349).
  *
  * Source: xen: xen/include/public/io/xenbus.h; freebsd-src: sys/xen/xenbus/xenbusb.c.
  */
@@ -18,7 +18,7 @@ import { Errno } from "../bus/errno.ts";
 import { Abandoned, DriverError } from "../driver-error.ts";
 import type { XenstoreClient, XenstoreRequests } from "./xenstore-client.ts";
 
-/** Our directory, from the domain's own. */
+/** Path of our directory, relative to the domain's own. */
 export const NODE = VIF_NODE;
 
 interface StateWait {
@@ -29,20 +29,20 @@ interface StateWait {
 }
 
 export class Xenbus {
-  /** Ours, as we set it last. */
+  /** Our state, as we set it last. */
   state: XenbusState = XenbusState.UNKNOWN;
   otherend: XenbusState = XenbusState.UNKNOWN;
-  /** Directory of the backend, and its domain. */
+  /** Directory of the backend, and the number of its domain. */
   otherendPath = "";
   otherendId = 0;
-  /** The other end went to another state. Runs to its end. */
+  /** Called synchronously after each change of the other end's state. */
   onOtherend: (state: XenbusState) => void = () => {};
   readonly #store: XenstoreClient;
   readonly #clock: Clock;
   readonly #waits = new Set<StateWait>();
   #looking = false;
   #lookAgain = false;
-  /** Raised by `abandon`: what resumes from before it changes nothing. */
+  /** Increased by `abandon`: a read that began before it has no effect. */
   #life = 0;
 
   constructor(store: XenstoreClient, clock: Clock) {
@@ -56,7 +56,7 @@ export class Xenbus {
       this.#store.read(`${NODE}/${VifKey.BACKEND}`),
       this.#store.read(`${NODE}/${VifKey.BACKEND_ID}`),
     ]);
-    // Every key of theirs is asked for below it: one too long would not fit a message.
+    // All keys of the backend are below this path. A request with a longer path would not fit.
     if (!isValidPath(path)) {
       const shown = JSON.stringify(path.slice(0, 64));
       throw new DriverError(
@@ -74,17 +74,17 @@ export class Xenbus {
     await this.#store.watch(`${path}/${VifKey.STATE}`, () => this.#look());
   }
 
-  /** A key of ours. */
+  /** Reads a key of our directory. */
   own(key: string, store: XenstoreRequests = this.#store): Promise<string | undefined> {
     return store.readOptional(`${NODE}/${key}`);
   }
 
-  /** A key of the other end. */
+  /** Reads a key of the other end's directory. */
   theirs(key: string): Promise<string | undefined> {
     return this.#store.readOptional(`${this.otherendPath}/${key}`);
   }
 
-  /** A number among their keys; `missing` for none, and for what is no number. */
+  /** Reads a number from their directory. Returns `missing` if there is no key or no number. */
   async theirNumber(key: string, missing: number): Promise<number> {
     const value = await this.theirs(key);
     return value !== undefined && /^\d{1,9}$/.test(value) ? Number(value) : missing;
@@ -96,12 +96,12 @@ export class Xenbus {
     await this.#store.write(`${NODE}/${VifKey.STATE}`, String(state));
   }
 
-  /** The other end's state once it is one of these; undefined after `timeoutMs`. */
+  /** Resolves when the other end's state is one of `states`; with undefined after `timeoutMs`. */
   until(states: readonly XenbusState[], timeoutMs: number): Promise<XenbusState | undefined> {
     if (states.includes(this.otherend)) return Promise.resolve(this.otherend);
     return new Promise((settle, fail) => {
       const timer = this.#clock.setTimeout(() => {
-        // The event may lie unread behind our own stall.
+        // After a stall of this process, the event may have arrived and not been read yet.
         this.#clock.setImmediate(() => {
           if (this.#waits.delete(wait)) settle(undefined);
         });
@@ -111,7 +111,7 @@ export class Xenbus {
     });
   }
 
-  /** The store is gone: nothing is known of the other end, and nobody waits for it any more. */
+  /** Forgets the other end's state and rejects all waits, because the store is gone. */
   abandon(why: string): void {
     this.#life++;
     this.otherend = XenbusState.UNKNOWN;
@@ -133,7 +133,7 @@ export class Xenbus {
     const life = this.#life;
     this.theirs(VifKey.STATE).then(
       (value) => this.#seen(life, xenbusStateOf(value)),
-      // Not readable for us any more, or the store is gone.
+      // The key is not readable any more, or the store is gone.
       () => this.#seen(life, XenbusState.UNKNOWN),
     );
   }

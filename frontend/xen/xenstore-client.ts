@@ -1,13 +1,13 @@
 /**
- * The guest's end of xenstore: requests with answers, transactions, watches.
+ * The guest's end of xenstore: requests and replies, transactions, watches.
  *
  *   read, write, ... ──► req_id ──► hypervisor.xenstore ──► store
  *   promise          ◄── by req_id ◄── reply
  *   watch handler    ◄── by token  ◄── watch event
  *
- * Paths may be relative: the store then begins at the domain's own directory, so a driver need not
- * know its domain's number. Nothing here blocks the data path, and nothing is remembered over a
- * link: `abandon` rejects what waits and forgets every watch, and the next life starts over.
+ * The store resolves a relative path from the domain's own directory, so a driver need not know its
+ * domain's number. Nothing here blocks the data path. No state outlives a link: `abandon` rejects
+ * the waiting requests and forgets every watch, and the next attachment starts over.
  *
  * Source: xen: docs/misc/xenstore.txt; xen/include/public/io/xs_wire.h.
  */
@@ -28,9 +28,9 @@ import {
 } from "../../shared/xen/xenstore.ts";
 import { Abandoned } from "../driver-error.ts";
 
-/** Requests under way at a time; the store's quota is 20. */
+/** Maximum number of requests sent and not answered; the store's quota is 20. */
 const MOST_OUTSTANDING = 16;
-/** Times that a transaction is begun anew after EAGAIN. */
+/** Maximum number of attempts of a transaction that fails with EAGAIN. */
 const TRANSACTION_TRIES = 64;
 
 interface Waiting {
@@ -40,11 +40,11 @@ interface Waiting {
   reject(error: Error): void;
 }
 
-/** The way to the store: the hypervisor. */
+/** The connection to the store, which the hypervisor provides. */
 export interface XenstoreLink {
-  /** False: nobody would answer. */
+  /** False while no store would answer. */
   readonly attached: boolean;
-  /** Takes one whole message. */
+  /** Sends one whole message. */
   xenstore(message: Uint8Array): void;
 }
 
@@ -58,13 +58,16 @@ export interface Watch {
   readonly token: string;
 }
 
-/** Called at its place in the batch, to its end. `path` is what changed, as the watch was said. */
+/**
+ * Called synchronously at the event's place in the batch. `path` is the changed node, in the form
+ * (absolute or relative) in which the watch was set.
+ */
 export type WatchHandler = (path: string) => void;
 
-/** Requests of one transaction, or outside of any. Rejects with XenstoreError or Abandoned. */
+/** Requests within one transaction, or without. They reject with XenstoreError or Abandoned. */
 export interface XenstoreRequests {
   read(path: string): Promise<string>;
-  /** As `read`; undefined for a node that is not there. */
+  /** As `read`, but resolves with undefined for a missing node. */
   readOptional(path: string): Promise<string | undefined>;
   directory(path: string): Promise<readonly string[]>;
   write(path: string, value: string): Promise<void>;
@@ -75,9 +78,9 @@ export interface XenstoreRequests {
 export class XenstoreClient implements XenstoreRequests {
   readonly #link: XenstoreLink;
   readonly #pending = new Map<number, Waiting>();
-  /** Requests that nobody waits for any more. */
+  /** Ids of abandoned requests whose replies are still to come. */
   readonly #abandoned = new Set<number>();
-  /** Those that wait until fewer are outstanding. */
+  /** Requests that wait until fewer are outstanding. */
   readonly #queue: Unsent[] = [];
   readonly #watches = new Map<string, WatchHandler>();
   #nextRequest = 1;
@@ -114,7 +117,7 @@ export class XenstoreClient implements XenstoreRequests {
     return this.#plain(XsType.RM, 0, path);
   }
 
-  /** `handler` is called for the path and everything below it, and once at once. */
+  /** Sets a watch on `path` and all nodes below it. The store sends the first event at once. */
   async watch(path: string, handler: WatchHandler): Promise<Watch> {
     const token = `w${this.#nextToken++}`;
     this.#watches.set(token, handler);
@@ -132,15 +135,16 @@ export class XenstoreClient implements XenstoreRequests {
     await this.#request(XsType.UNWATCH, 0, xsStrings(path, token), `unwatch ${path}`);
   }
 
-  /** XS_RESET_WATCHES: a life before this one may have left some, and transactions too. */
+  /** XS_RESET_WATCHES: removes watches and transactions that an earlier attachment has left. */
   async resetWatches(): Promise<void> {
     this.#watches.clear();
     await this.#request(XsType.RESET_WATCHES, 0, xsStrings(""), "reset watches");
   }
 
   /**
-   * All that `body` asks of `store` happens, or nothing. Begun anew when somebody else changed what
-   * it saw (EAGAIN), so `body` may run several times. What `body` throws ends it without effect.
+   * Runs `body` as one transaction: all of its changes are made, or none. The transaction starts
+   * again when another domain changed a node that it used (EAGAIN), so `body` may run several
+   * times. An error of `body` ends the transaction without effect and is thrown on.
    */
   async transaction<T>(body: (store: XenstoreRequests) => Promise<T>): Promise<T> {
     for (let tries = 1; ; tries++) {
@@ -156,7 +160,10 @@ export class XenstoreClient implements XenstoreRequests {
     }
   }
 
-  /** One message of the store. Throws WireError when it is none, or answers nothing we asked. */
+  /**
+   * Accepts one message of the store. Throws WireError when the bytes are not a message, or the
+   * reply matches no request.
+   */
   receive(src: Uint8Array, at: number, length: number): void {
     const bytes = src.subarray(at, at + length);
     const message = parseXsMessage(bytes);
@@ -181,13 +188,13 @@ export class XenstoreClient implements XenstoreRequests {
       const name = (parseXsStrings(payload)?.[0] ?? "EIO") as XsError;
       waiting.reject(new XenstoreError(name, `xenstore: ${waiting.what}`));
     } else {
-      // The payload lies in the message at hand.
+      // The payload is part of the message, whose bytes are valid during this call only.
       waiting.resolve(payload.slice());
     }
     this.#queue.shift()?.send();
   }
 
-  /** Nobody waits for the store any more, and no watch is ours. Its answers are still to come. */
+  /** Rejects all waiting requests and forgets all watches. Replies may still come. */
   abandon(why: string): void {
     this.#watches.clear();
     const waiting = [...this.#pending];
@@ -200,7 +207,7 @@ export class XenstoreClient implements XenstoreRequests {
     for (const { reject } of unsent) reject(new Abandoned(why));
   }
 
-  /** The store is gone: as `abandon`, and nothing will come. */
+  /** As `abandon`, for a store that is gone: no replies will come. */
   linkGone(why: string): void {
     this.abandon(why);
     this.#abandoned.clear();
@@ -211,7 +218,7 @@ export class XenstoreClient implements XenstoreRequests {
     if (strings?.length !== 2) {
       throw new WireError("XENSTORE_EVENT", "xenstore: a watch event is no path and token");
     }
-    // One that crossed with our unwatch finds nobody.
+    // An event that crossed with our unwatch has no handler any more.
     this.#watches.get(strings[1]!)?.(strings[0]!);
   }
 
@@ -240,7 +247,7 @@ export class XenstoreClient implements XenstoreRequests {
         rm: (path) => this.#plain(XsType.RM, id, path),
       });
     } catch (error) {
-      // The store drops it by itself when the domain goes: nothing to add to the first reason.
+      // The caller needs the first error. If the store is gone, it has dropped the transaction.
       await this.#end(id, false).catch(() => undefined);
       throw error;
     }

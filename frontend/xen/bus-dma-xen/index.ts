@@ -1,4 +1,4 @@
-/** The public header of bus_dma(9) for Xen: all that a driver imports of it. */
+/** The public header of bus_dma(9) for Xen. A driver imports nothing else of it. */
 export { SyncOp } from "../../bus/map.ts";
 export {
   BUS_DMA_NOWAIT,

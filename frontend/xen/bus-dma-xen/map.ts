@@ -1,5 +1,5 @@
 /**
- * A Xen DMA map: a machine map, and one grant reference for each of its segments.
+ * A Xen DMA map is a machine map and one grant reference for each of its segments.
  *
  *             load: refs there                      unload
  *     idle ───────────────────────────► loaded ────────────► idle ──destroy──► gone
@@ -7,9 +7,9 @@
  *      └──────────────────► loading ──┘    └─quarantine───────┼──(use ends)─────┘
  *                              └─────────unload───────────────┘
  *
- * Granting is the last step of a load and ending access the first of an unload, so a reference
- * never grants a page that is not mapped. A load for which references are short keeps its machine
- * map, which no grant leads to, until the table has as many as it needs.
+ * Granting is the last step of a load, and ending access is the first step of an unload. So a
+ * reference never grants a page that is not mapped. A load without enough references keeps its
+ * machine map, which no grant reaches, and waits until the table has enough.
  *
  * Source: prati0100/freebsd: sys/x86/xen/busdma_xen.c (xen_bus_dmamap_*).
  */
@@ -23,8 +23,8 @@ import { BUS_DMA_NOWAIT, BUS_DMA_XEN_RO, DmaLockOp } from "./flags.ts";
 import type { XenDmaTag } from "./tag.ts";
 
 /**
- * Called once the buffer is granted: at once, inside `load`, or later under the tag's lock.
- * `error` is 0: a load that fails returns its errno instead of calling.
+ * Called when the buffer is granted: within `load`, or later under the tag's lock. `error` is 0: a
+ * load that fails returns its errno and does not call.
  */
 export type XenDmaCallback<T> = (arg: T, map: XenDmaMap, nseg: number, error: number) => void;
 
@@ -37,20 +37,20 @@ export class XenDmaMap {
   readonly tag: XenDmaTag;
   readonly #machine: DmaMap;
   readonly #prealloc: boolean;
-  /** Reference of each segment. The first #nrefs are this map's. */
+  /** Reference of each segment. This map owns the first #nrefs of them. */
   readonly #refs: Int32Array;
   #nrefs = 0;
   #state: State = State.IDLE;
   #segments = 0;
   #readonly = false;
-  /** References of an abandoned map that the device still uses. */
+  /** Number of references of an abandoned map that the device still uses. */
   #busy = 0;
-  /** Of a load that waits. */
+  /** Request for free references of a deferred load. */
   #wish: FreeCallback | undefined;
   #callback: XenDmaCallback<unknown> = NO_CALLBACK;
   #arg: unknown;
 
-  /** Through XenDmaTag.createMap, which has made sure of the references. */
+  /** Called by XenDmaTag.createMap only, which has reserved the references. */
   constructor(tag: XenDmaTag, machine: DmaMap, prealloc: boolean) {
     this.tag = tag;
     this.#machine = machine;
@@ -67,29 +67,29 @@ export class XenDmaMap {
     return this.#state === State.LOADED;
   }
 
-  /** A load waits for references. */
+  /** True while a load waits for references. */
   get loading(): boolean {
     return this.#state === State.LOADING;
   }
 
-  /** Segments of this load; 0 while not loaded. */
+  /** Number of segments of this load; 0 while not loaded. */
   get segmentCount(): number {
     return this.#segments;
   }
 
-  /** Bus address of segment `i`, 48 bits; its lowest 12 are the offset in the granted page. */
+  /** Returns the bus address (48 bits) of segment `i`. Bits 11..0: offset in the granted page. */
   segmentAddress(i: number): number {
     this.#needSegment(i);
     return this.#machine.segmentAddress(i);
   }
 
-  /** Bytes of segment `i`. */
+  /** Returns the number of bytes in segment `i`. */
   segmentLength(i: number): number {
     this.#needSegment(i);
     return this.#machine.segmentLength(i);
   }
 
-  /** xen_dmamap_get_grefs(map)[i]: the reference of segment `i`, while loaded. */
+  /** xen_dmamap_get_grefs(map)[i]: returns the reference of segment `i`. Valid while loaded. */
   gref(i: number): number {
     this.#needSegment(i);
     return this.#refs[i]!;
@@ -97,9 +97,10 @@ export class XenDmaMap {
 
   /**
    * bus_dmamap_load(9). `flags`: BUS_DMA_NOWAIT, BUS_DMA_XEN_RO. Returns 0 (the callback was
-   * called) or EINPROGRESS (it will be, unless unload comes first). Else nothing is loaded and the
-   * callback is never called: ENOSPC (no references, and NOWAIT or never enough), EFBIG (more
-   * segments than the tag has), EINVAL (nothing, more than maxSize, or flags that make no sense).
+   * called) or EINPROGRESS (the callback will be called, unless unload comes first). After any other
+   * errno nothing is loaded and the callback is never called: ENOSPC (no references, and NOWAIT or
+   * more than the table can have), EFBIG (more segments than the tag allows), EINVAL (no bytes,
+   * more than maxSize, or invalid flags).
    */
   load<T>(
     buffer: Uint8Array,
@@ -115,7 +116,7 @@ export class XenDmaMap {
     return error === 0 ? this.#referTo(callback, arg, flags) : (error as Errno);
   }
 
-  /** bus_dmamap_load_mbuf_sg(9): pieces as DmaMap.loadPieces takes them. Returns as `load` does. */
+  /** bus_dmamap_load_mbuf_sg(9). Pieces as for DmaMap.loadPieces; returns the values of `load`. */
   loadPieces<T>(
     buffers: readonly Uint8Array[],
     offsets: ArrayLike<number>,
@@ -132,8 +133,8 @@ export class XenDmaMap {
   }
 
   /**
-   * bus_dmamap_sync(9) of everything loaded. PREWRITE pushes the bytes, each segment under its
-   * reference, ahead of the event that needs them; the other three move nothing here.
+   * bus_dmamap_sync(9) of everything loaded. PREWRITE pushes the bytes of each segment under its
+   * reference, ahead of the event that needs them. The other three operations move no bytes here.
    */
   sync(op: SyncOp): void {
     this.#needLoaded("synced");
@@ -142,7 +143,7 @@ export class XenDmaMap {
     for (let i = 0; i < this.#segments; i++) this.#push(i, 0, this.#machine.segmentLength(i));
   }
 
-  /** As `sync`, of `length` bytes from byte `offset` of what was loaded. */
+  /** As `sync`, for `length` loaded bytes from byte `offset`. */
   syncRange(op: SyncOp, offset: number, length: number): void {
     this.#needLoaded("synced");
     this.#machine.syncRange(movingNothing(op), offset, length);
@@ -161,8 +162,8 @@ export class XenDmaMap {
   }
 
   /**
-   * bus_dmamap_unload(9): access has ended when it returns 0. EBUSY, and nothing changed, while the
-   * device uses one of the references. A load that waits is cancelled: its callback never comes.
+   * bus_dmamap_unload(9). Returns 0 when access has ended. Returns EBUSY and changes nothing while
+   * the device uses one of the references. Cancels a deferred load: its callback is never called.
    */
   unload(): 0 | typeof Errno.EBUSY {
     if (this.#state === State.LOADING) {
@@ -186,7 +187,7 @@ export class XenDmaMap {
     return 0;
   }
 
-  /** bus_dmamap_destroy(9): when idle. Preallocated references go back to the free list. */
+  /** bus_dmamap_destroy(9) of an idle map. Returns preallocated references to the free list. */
   destroy(): void {
     this.#needIdle("destroyed");
     this.#state = State.DESTROYED;
@@ -196,9 +197,9 @@ export class XenDmaMap {
   }
 
   /**
-   * Instead of unload and destroy, where unload said EBUSY: the map leaves its tag, and keeps its
+   * Replaces unload and destroy after unload returned EBUSY. The map leaves its tag, and keeps its
    * buffers mapped until the device's use of each reference has ended or the link is gone. The
-   * buffers must not be used again before `released` is called.
+   * buffers must not be reused before `released` is called.
    */
   quarantine(released?: () => void): void {
     this.#needLoaded("given up");
@@ -211,14 +212,14 @@ export class XenDmaMap {
       this.tag.mapReleased();
       released?.();
     };
-    // One more than there are references, so that those not in use can't end it too early.
+    // One more than the number of references, so that unused references can't end it too early.
     this.#busy = this.#nrefs + 1;
     for (let i = 0; i < this.#nrefs; i++) {
       const reference = this.#refs[i]!;
       if (i < this.#segments) {
         this.tag.grants.quarantine(reference, over);
       } else {
-        // Preallocated for a segment that this load does not have.
+        // A preallocated reference beyond the segments of this load.
         this.tag.grants.freeGrantReference(reference);
         over();
       }
@@ -228,7 +229,7 @@ export class XenDmaMap {
     over();
   }
 
-  /** Whether a load may begin, before anything is mapped. */
+  /** Checks whether a load may begin, before anything is mapped. */
   #checkLoad(flags: number): Errno | 0 {
     this.#needIdle("loaded");
     const readsNothing = (flags & BUS_DMA_XEN_RO) !== 0 && !this.#machine.deviceMayRead;
@@ -243,7 +244,7 @@ export class XenDmaMap {
     return (flags & BUS_DMA_NOWAIT) === 0 && !this.#prealloc;
   }
 
-  /** The machine map is loaded: gives each segment its reference, now or later, or unloads again. */
+  /** Grants the segments of the loaded machine map, now or later, or unloads it with an errno. */
   #referTo<T>(callback: XenDmaCallback<T>, arg: T, flags: number): Errno | 0 {
     const segments = this.#machine.segmentCount;
     this.#readonly = (flags & BUS_DMA_XEN_RO) !== 0;
@@ -267,13 +268,13 @@ export class XenDmaMap {
     return Errno.EINPROGRESS;
   }
 
-  /** The references that a load waited for are there. */
+  /** Completes a deferred load: its references are free now. */
   #finish(): void {
     const callback = this.#callback;
     const arg = this.#arg;
     const lock = this.tag.params.lock;
     this.#forgetWait();
-    // As in the original: the lock is the client's, and is held around the callback alone.
+    // As in the original, the lock belongs to the client and is held around the callback only.
     this.#grantAll();
     lock?.(DmaLockOp.LOCK);
     try {
@@ -296,7 +297,7 @@ export class XenDmaMap {
     this.#arg = undefined;
   }
 
-  /** Sees to it that nobody uses the preallocated references. False when there are none instead. */
+  /** Replaces preallocated references that the device uses. False when no others are free. */
   #renew(count: number): boolean {
     for (let i = 0; i < count; i++) {
       const reference = this.tag.grants.renew(this.#refs[i]!);
@@ -306,7 +307,7 @@ export class XenDmaMap {
     return true;
   }
 
-  /** Grants every segment of the machine map; the references are this map's or reserved. */
+  /** Grants every segment of the machine map. This map owns the references, or reserved them. */
   #grantAll(): void {
     const { grants, domid } = this.tag;
     const segments = this.#machine.segmentCount;
@@ -319,7 +320,7 @@ export class XenDmaMap {
     this.#state = State.LOADED;
   }
 
-  /** `count` references that were reserved. */
+  /** Allocates `count` references that were reserved before. */
   #takeReferences(count: number): void {
     for (let i = 0; i < count; i++) {
       const reference = this.tag.grants.allocGrantReference();
@@ -370,6 +371,6 @@ export class XenDmaMap {
 
 const TWO_32 = 2 ** 32;
 
-/** The same checks as `op`, but the machine map does not push: its addresses are not the device's. */
+/** Keeps the checks of `op`, without a push by the machine map: the device lacks its addresses. */
 const movingNothing = (op: SyncOp): SyncOp =>
   (op & SyncOp.PREWRITE) === 0 ? op : (op & ~SyncOp.PREWRITE) | SyncOp.POSTWRITE;

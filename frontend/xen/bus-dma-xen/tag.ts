@@ -1,10 +1,10 @@
 /**
- * Xen DMA tags: a machine tag, and the domain to which its maps are granted.
+ * A Xen DMA tag is a machine tag and the domain to which its maps are granted.
  *
- * The machine tag (the original's shadow) decides where buffers lie on the bus; it differs from
- * what the driver asked for in one thing: no segment crosses a page, because a grant is a page.
- * Where segments may be whole pages, every buffer of a load also begins a page of its own, so that
- * no page is granted twice.
+ * The machine tag (the original's shadow) decides where buffers lie on the bus. It adds one
+ * restriction to the driver's parameters: no segment crosses a page, because a grant covers a page.
+ * Where segments may be whole pages, every buffer of a load also begins on a page of its own, so
+ * that no page is granted twice.
  *
  * Source: prati0100/freebsd: sys/x86/xen/busdma_xen.c (xen_bus_dma_tag_create and so on).
  */
@@ -18,21 +18,21 @@ import type { GrantTable } from "../grant-table.ts";
 import { BUS_DMA_XEN_DOMID_SHIFT, BUS_DMA_XEN_PREALLOC_REFS, type DmaLockOp } from "./flags.ts";
 import { XenDmaMap } from "./map.ts";
 
-/** Taken around the callback of a deferred load. */
+/** Locks and unlocks around the callback of a deferred load. */
 export type DmaLock = (op: DmaLockOp) => void;
 
 export interface XenTagParams extends TagParams {
   /** Bits 31..16: the other domain (BUS_DMA_XEN_DOMID_SHIFT). Bits 15..0: none are defined. */
   flags: number;
-  /** Without one, loads that might have to wait for references are a misuse. */
+  /** Without a lock, a load that may have to wait for references is a misuse. */
   lock?: DmaLock;
 }
 
-/** What a tag is made below: the root, or another tag. */
+/** The parent of a tag: the root, or another tag. */
 export interface XenParentTag {
   readonly space: DmaSpace;
   readonly grants: GrantTable;
-  /** Every tag below keeps it, bytes; never 0 and never more than a page. */
+  /** Boundary (bytes) that every tag below observes; never 0 and never more than a page. */
   readonly boundary: number;
 }
 
@@ -40,16 +40,16 @@ export class XenDmaTag implements XenParentTag {
   readonly space: DmaSpace;
   readonly grants: GrantTable;
   readonly boundary: number;
-  /** As asked for. */
+  /** The parameters given to createXenTag. */
   readonly params: Readonly<XenTagParams>;
   readonly domid: number;
   readonly #machine: DmaTag;
   #maps = 0;
-  /** Maps given up while busy: the machine tag outlives this one by them. */
+  /** Number of maps abandoned while busy. The machine tag lives until the last of them is gone. */
   #abandoned = 0;
   #destroyed = false;
 
-  /** Through createXenTag. */
+  /** Called by createXenTag only. */
   constructor(parent: XenParentTag, params: XenTagParams, machine: DmaTag, boundary: number) {
     this.space = parent.space;
     this.grants = parent.grants;
@@ -63,14 +63,15 @@ export class XenDmaTag implements XenParentTag {
     return this.params.name;
   }
 
-  /** Maps alive, without those given up while busy. */
+  /** Number of live maps, without those abandoned while busy. */
   get maps(): number {
     return this.#maps;
   }
 
   /**
-   * bus_dmamap_create(9). `flags`: BUS_DMA_XEN_PREALLOC_REFS or 0. Returns EINVAL (another flag),
-   * ENOSPC (no grant references) or ENOMEM (no bus space) in place of a map; then nothing is taken.
+   * bus_dmamap_create(9). `flags`: BUS_DMA_XEN_PREALLOC_REFS or 0. Returns a map, or EINVAL
+   * (another flag), ENOSPC (no grant references) or ENOMEM (no bus space). A failure allocates
+   * nothing.
    */
   createMap(flags: number): XenDmaMap | Errno {
     if (this.#destroyed) {
@@ -85,7 +86,7 @@ export class XenDmaTag implements XenParentTag {
     return new XenDmaMap(this, machine, prealloc);
   }
 
-  /** bus_dma_tag_destroy(9): after the last of its maps. */
+  /** bus_dma_tag_destroy(9). Throws DmaMisuse while a map of the tag is alive. */
   destroy(): void {
     if (this.#destroyed) throw new DmaMisuse("TAG_DESTROYED", `tag ${this.name}: destroyed twice`);
     if (this.#maps > 0) {
@@ -98,18 +99,18 @@ export class XenDmaTag implements XenParentTag {
     this.#destroyMachine();
   }
 
-  /** By XenDmaMap.destroy. */
+  /** Called by XenDmaMap.destroy. */
   mapGone(): void {
     this.#maps--;
   }
 
-  /** By XenDmaMap.quarantine. */
+  /** Called by XenDmaMap.quarantine. */
   mapAbandoned(): void {
     this.#maps--;
     this.#abandoned++;
   }
 
-  /** By an abandoned map, once the device's use of it has ended. */
+  /** Called by an abandoned map when the device's use of it has ended. */
   mapReleased(): void {
     this.#abandoned--;
     this.#destroyMachine();
@@ -129,14 +130,14 @@ export class XenDmaTag implements XenParentTag {
   }
 }
 
-/** xen_get_dma_tag: the root of a device's Xen tags. */
+/** xen_get_dma_tag: returns the root of a device's Xen tags. */
 export function getXenDmaTag(space: DmaSpace, grants: GrantTable): XenParentTag {
   return { space, grants, boundary: GRANT_PAGE_BYTES };
 }
 
 /**
- * bus_dma_tag_create(9) below a Xen tag. Returns EINVAL when maxSegSize is more than a page, or
- * `flags` has bits that mean nothing. Throws DmaMisuse for what DmaSpace.createTag refuses.
+ * bus_dma_tag_create(9) below a Xen tag. Returns EINVAL when maxSegSize is more than a page or
+ * `flags` has undefined bits. Throws DmaMisuse for parameters that DmaSpace.createTag refuses.
  */
 export function createXenTag(parent: XenParentTag, params: XenTagParams): XenDmaTag | Errno {
   if (params.maxSegSize > GRANT_PAGE_BYTES) return Errno.EINVAL;
@@ -147,7 +148,7 @@ export function createXenTag(parent: XenParentTag, params: XenTagParams): XenDma
   const asked = { name, maxSize, nSegments, maxSegSize, direction };
   const wholePages = maxSegSize === GRANT_PAGE_BYTES || maxSize <= maxSegSize;
   const machine = parent.space.createTag(
-    // A buffer that begins a page, cut at pages, crosses none: no boundary has to be looked at.
+    // Segments of whole pages in a page-aligned buffer never cross a page: no boundary is needed.
     boundary === GRANT_PAGE_BYTES && wholePages
       ? { ...asked, alignment: Math.max(alignment, GRANT_PAGE_BYTES), boundary: 0 }
       : { ...asked, alignment, boundary },
