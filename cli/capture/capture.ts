@@ -1,4 +1,4 @@
-/** `ringwire capture`: what a device sees, as pcapng or in words, while it happens. */
+/** `ringwire capture`: the live traffic of a device, as pcapng or as text. */
 import type { Readable } from "node:stream";
 import { Command } from "commander";
 import { z } from "zod";
@@ -31,7 +31,7 @@ import { PacketText } from "./text.ts";
 
 const MAX_SNAP = 262_144;
 const STDOUT = 1;
-/** Of a rotated file: each begins with a description of every interface. */
+/** Smallest size of a rotated file. Each file begins with a description of every interface. */
 const MIN_ROTATE_BYTES = 64 * 1024;
 const UNITS: Readonly<Record<string, number>> = { "": 1, k: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
 
@@ -58,7 +58,7 @@ const Shape = z.object({
 });
 type Options = z.infer<typeof Shape>;
 
-/** "size:10M", "seconds:60", "files:5". */
+/** Parses the rules of --rotate: "size:10M", "seconds:60", "files:5". */
 function rotation(rules: readonly string[], context: z.RefinementCtx): Rotation {
   let [bytes, seconds, files] = [0, 0, 0];
   for (const rule of rules) {
@@ -140,7 +140,7 @@ function check({ write, print, json, rotate, frames, ring, filter }: Options): v
   if (rotate.files > 0 && !rotates) throw wrong("-b files:N goes with size:N or seconds:N");
   if (!frames && !ring) throw wrong("--no-frames without --ring captures nothing");
   if (!frames && filter !== undefined) throw wrong("--filter is for frames");
-  // Before the device is asked for anything.
+  // A file that can't be written fails here, before any request to the device.
   if (write !== undefined && write !== "-") checkFile("-w", write);
 }
 
@@ -157,7 +157,7 @@ async function runCapture(options: Options): Promise<void> {
     return asked;
   };
   const stream = await (options.wait ? whenThere(ask, stop, log) : unlessStopped(stop, ask()));
-  // The device may be compiling the filter: there is nothing to end yet.
+  // The device may still be compiling the filter. Its answer is cut as soon as it arrives.
   if (stream === undefined) return void asked?.then(cut, () => {});
   const output = outputOf(write, options.rotate);
   const relay =
@@ -172,7 +172,7 @@ async function runCapture(options: Options): Promise<void> {
   const what = sources.length === 0 ? (frames ? "the switch" : "all rings") : sources.join(", ");
   log.info({}, `capture of ${what} at ${connect} has begun`);
 
-  /** Why we ended it, if we did. */
+  /** Reason for which this process ended the capture; undefined if it did not. */
   let left: string | undefined;
   const leave = (why: string): void => {
     if (stream.destroyed) return;
@@ -192,14 +192,14 @@ async function runCapture(options: Options): Promise<void> {
       await relay?.feed(chunk);
     }
   } catch (error) {
-    // A stream that we cut ourselves ends with an error too.
+    // A stream that this process cut ends with an error, too.
     if (left === undefined) broken = whyCut(error);
   }
   const packets = told?.packets ?? relay?.packets ?? 0;
   const counted = count > 0 && packets >= count;
   const reason = left ?? (counted ? "count" : "the device ended it");
   const summary = await relay?.end(broken ?? reason);
-  // A signal that comes now finds nothing left to stop.
+  // From here on nothing is left that a signal could stop.
   stop.forget();
   if (json && (told !== undefined || summary !== undefined)) {
     lines.value({ event: "result", reason, packets, ...summary });
@@ -228,7 +228,7 @@ function outputOf(
   return pathOutput(write, { rotating, ...(files === 0 ? {} : { keep: files }) });
 }
 
-/** `keep`: how many files of a rotation stay; 0: all. */
+/** Returns the last lines of the log. `keep` is the number of rotated files that stay; 0: all. */
 function summaryLines(summary: CaptureSummary, keep: number): string[] {
   const { reason, code, packets, bytes, files, interfaces } = summary;
   const dropped = interfaces.reduce((sum, { dropped: n }) => sum + n, 0);
@@ -236,7 +236,7 @@ function summaryLines(summary: CaptureSummary, keep: number): string[] {
   const where = files.length === 1 ? files[0]!.name : `${files.length} files${kept}`;
   return [
     `${countText(packets)} packets, ${bytesText(bytes)}, in ${where}; ${countText(dropped)} dropped; ended: ${reason}`,
-    // The counts of each interface are not known when the output has failed.
+    // After a failure of the output the counts of each interface are not known.
     ...(code === undefined ? interfaces : []).map(
       (i) =>
         `${printable(i.name)}: ${countText(i.received)} seen, ${countText(i.delivered)} written`,
@@ -244,12 +244,12 @@ function summaryLines(summary: CaptureSummary, keep: number): string[] {
   ];
 }
 
-/** Standard output, for as long as it takes anything. */
+/** Standard output, until its reader leaves or a write fails. */
 class Lines {
-  /** It takes no more. */
+  /** Resolves when standard output accepts no more. */
   readonly gone: Promise<void>;
   isGone = false;
-  /** Why, unless its reader has left. */
+  /** Error of the failed write; undefined when the reader has left. */
   failure: string | undefined;
 
   constructor() {
@@ -272,7 +272,7 @@ class Lines {
   }
 }
 
-/** Packets in words. */
+/** Prints packets as text. */
 class Printer {
   packets = 0;
   readonly #lines: Lines;
@@ -294,7 +294,7 @@ class Printer {
       if (this.#json) lines.value(this.#text.value(p));
       else for (const line of this.#text.lines(p)) lines.line(line);
     }
-    // Nobody asks for them, and a capture may go on for weeks.
+    // The printer needs neither names nor statistics, and a capture may run for weeks.
     this.#reader.names.length = 0;
     this.#reader.statistics.length = 0;
   }

@@ -1,10 +1,10 @@
 /**
- * A capture into a named pipe that somebody else made and reads, as Wireshark does with its extcap
- * programs.
+ * A capture into a named pipe that another program created and reads, as Wireshark does for its
+ * extcap programs.
  *
- * The pipe is opened and written without blocking: a write that waits in Node's thread pool for a
- * reader that never comes could not be ended, not even by process.exit. A process that only writes learns
- * that the reader has left at the next write, which may never come; so the pipe is opened once
+ * The pipe is opened and written without blocking. A write that waits in Node's thread pool for a
+ * reader could not be ended, not even by process.exit. A process that only writes notices at its
+ * next write that the reader has left, and that write may never come. So the pipe is opened once
  * more from time to time, which fails without a reader (fifo(7): ENXIO).
  */
 import { close, constants, open } from "node:fs";
@@ -14,7 +14,7 @@ import { promisify } from "node:util";
 import { type CaptureOutput, type CaptureSink, SinkError } from "../../shared/capture/output.ts";
 import { StreamOutput } from "../../shared/capture/stream-output.ts";
 
-/** How often it is tried again while there is no reader. */
+/** Time (ms) between two tries to open the pipe while there is no reader. */
 const RETRY_MS = 20;
 const WATCH_MS = 1000;
 
@@ -30,12 +30,12 @@ export class FifoOutput implements CaptureOutput {
     this.name = path;
   }
 
-  /** `abort` was called: what fails from then on is no news. */
+  /** True after `abort`. Later failures are not reported. */
   get aborted(): boolean {
     return this.#aborted;
   }
 
-  /** Waits for a reader. Rejects with SinkError: there is no such pipe, or `abort` was called. */
+  /** Waits for a reader. Rejects with SinkError without such a pipe, and after `abort`. */
   async attach(): Promise<void> {
     const fd = await this.#opened();
     const socket = new Socket({ fd, readable: false, writable: true });
@@ -44,7 +44,7 @@ export class FifoOutput implements CaptureOutput {
     socket.once("close", () => clearInterval(watch));
   }
 
-  /** The pipe; waits for a reader when nobody did. */
+  /** Returns the pipe. Waits for a reader if `attach` was not called. */
   async open(
     number: number,
     startMs: number,
@@ -58,12 +58,12 @@ export class FifoOutput implements CaptureOutput {
     return new StreamOutput(socket, this.name).open(number, startMs, onGone);
   }
 
-  /** If there never was a reader, waits for none any more. */
+  /** Ends the wait for a first reader. */
   waitNoLonger(): void {
     if (this.#socket === undefined) this.#aborted = true;
   }
 
-  /** Closes the pipe, and waits no longer: for a reader, or for one that does not read. */
+  /** Closes the pipe. Ends the wait for a reader, or for a reader that does not read. */
   abort(): void {
     this.#aborted = true;
     this.#socket?.destroy();
@@ -78,7 +78,7 @@ export class FifoOutput implements CaptureOutput {
     }
   }
 
-  /** Undefined: there is no reader. */
+  /** Opens the pipe. Returns undefined while there is no reader. */
   async #tried(): Promise<number | undefined> {
     try {
       return await openFile(this.name, constants.O_WRONLY | constants.O_NONBLOCK);
@@ -95,7 +95,7 @@ export class FifoOutput implements CaptureOutput {
       if (fd === undefined) socket.destroy();
       else await closeFile(fd);
     } catch {
-      // The name may be gone while the pipe is in use: then it says nothing.
+      // The name may be removed while the pipe is in use. That says nothing about the reader.
     }
   }
 }

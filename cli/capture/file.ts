@@ -1,6 +1,6 @@
 /**
- * --capture FILE of a command that runs for long: a capture from its start, which SIGUSR2 ends, and
- * begins anew in a file with the next number.
+ * --capture FILE of a long-running command: a capture that begins with the command. SIGUSR2 ends
+ * the file, and the next SIGUSR2 begins a file with the next number.
  */
 import { basename, dirname, extname, join } from "node:path";
 import type { CaptureOutput } from "../../shared/capture/output.ts";
@@ -11,7 +11,7 @@ import { bytesText, countText } from "../common/output.ts";
 import { FifoOutput } from "./fifo-output.ts";
 import { checkFile, pathOutput } from "./output.ts";
 
-/** A capture that can be ended: a Recorder. */
+/** The part of a Recorder that ends a capture. */
 export interface Recording {
   readonly ended: boolean;
   readonly done: Promise<CaptureSummary>;
@@ -19,15 +19,15 @@ export interface Recording {
 }
 
 const SIGNAL = "SIGUSR2";
-/** At the end, for the reader of a pipe to take what waits. */
+/** Time (ms) that the reader of a pipe gets at the end for the bytes that wait. */
 const GRACE_MS = 1000;
 
-/** Without --capture: the signal that would end the process does nothing, and says so. */
+/** Makes SIGUSR2, which would end a process without --capture, log a warning only. */
 export function ignoreSignal(log: Logger): void {
   process.on(SIGNAL, () => log.warn({}, `${SIGNAL}: nothing to begin or end without --capture`));
 }
 
-/** A capture that goes on, or whose last bytes are on their way. */
+/** A capture that runs, or whose last bytes are being written. */
 interface Running {
   readonly recording: Recording;
   readonly output: CaptureOutput;
@@ -45,7 +45,7 @@ export class CaptureFiles {
     else void at.recording.stop(SIGNAL);
   };
 
-  /** Begins at once. Throws Failure when no file can be made there. */
+  /** Begins the first capture. Throws Failure when no file can be created at `path`. */
   constructor(path: string, begin: (output: CaptureOutput) => Recording, log: Logger) {
     this.#path = path;
     this.#begin = begin;
@@ -55,7 +55,7 @@ export class CaptureFiles {
     process.on(SIGNAL, this.#toggle);
   }
 
-  /** Ends the capture. Settles when every file is whole, or the reader of a pipe takes no more. */
+  /** Ends the capture. Settles when every file is complete, or a pipe's reader reads no more. */
   async close(reason: string): Promise<void> {
     process.off(SIGNAL, this.#toggle);
     const running = [...this.#running];
@@ -74,7 +74,7 @@ export class CaptureFiles {
       const output = pathOutput(path);
       const running = { recording: this.#begin(output), output };
       this.#running.add(running);
-      // The recorder says what failed.
+      // The recorder reports failures itself.
       void running.recording.done.then(({ reason, code, packets, bytes }) => {
         this.#running.delete(running);
         if (code !== undefined) return;
@@ -88,7 +88,7 @@ export class CaptureFiles {
   }
 }
 
-/** The second file of trace.pcapng is trace-2.pcapng. */
+/** Returns the path of a file by its number: the second file of trace.pcapng is trace-2.pcapng. */
 function numbered(path: string, number: number): string {
   if (number === 1) return path;
   const extension = extname(path);

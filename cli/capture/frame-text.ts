@@ -1,6 +1,6 @@
 /**
- * An Ethernet frame in a line: addresses, what it carries, ports and flags. It reads what a capture
- * has kept of it, and says "cut" where that is too little.
+ * An Ethernet frame as one line: addresses, protocol, ports and flags. Where the bytes that a
+ * capture kept end too early, the line says "cut".
  *
  *   02:00:00:00:00:0a > 02:00:00:00:00:0b IPv4 10.0.0.1 > 10.0.0.2 TCP 40000 > 80 SYN seq 1 len 0
  *
@@ -39,7 +39,7 @@ const ICMPV6_NAMES: Readonly<Record<number, string>> = {
   143: "listener report",
 };
 
-/** The line. Never throws, whatever the bytes are. */
+/** Returns the line of a frame. Never throws, for any bytes. */
 export function frameText(bytes: Uint8Array): string {
   if (bytes.length < ETHER_HEADER_BYTES) return `${bytes.length} bytes, no Ethernet header`;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -61,7 +61,7 @@ export function frameText(bytes: Uint8Array): string {
   return words.join(" ");
 }
 
-/** Bytes from a place on; reading behind the end throws RangeError, as DataView does. */
+/** Bytes from an offset on. A read behind the end throws RangeError, as in DataView. */
 class Bytes {
   readonly view: DataView;
   readonly base: number;
@@ -114,11 +114,11 @@ function ipv4(b: Bytes): string {
 
 function ipv6(b: Bytes): string {
   const text = `IPv6 ${ipv6Text(b, 8)} > ${ipv6Text(b, 24)}`;
-  // Extension headers are named by their number, and not followed.
+  // An extension header is printed by its number, and the headers behind it are not read.
   return withinIp(text, b.from(IPV6_BYTES), b.u8(6), b.u16(4));
 }
 
-/** A cut transport header costs its own words, not the addresses. */
+/** Appends the transport header. If that is cut, the addresses before it stay. */
 function withinIp(text: string, b: Bytes, protocol: number, length: number): string {
   try {
     return `${text} ${transport(b, protocol, length)}`;
@@ -149,7 +149,7 @@ function tcp(b: Bytes, length: number): string {
   const header = (b.u8(12) >> 4) * 4;
   const ack = (flags & 0x10) === 0 ? "" : ` ack ${b.u32(8)}`;
   const words = `TCP ${b.u16(0)} > ${b.u16(2)} ${names.join("+") || "-"} seq ${b.u32(4)}${ack}`;
-  // A super-frame may leave out its length.
+  // A frame for segmentation offload may have a length of 0 in its IP header.
   return `${words} win ${b.u16(14)} len ${Math.max(0, length - header)}`;
 }
 
@@ -168,7 +168,7 @@ function ipv4Text(b: Bytes, at: number): string {
   return [b.u8(at), b.u8(at + 1), b.u8(at + 2), b.u8(at + 3)].join(".");
 }
 
-/** RFC 5952: the longest run of zero groups, two at least, is left out. */
+/** Formats an address as in RFC 5952: the longest run of at least two zero groups is left out. */
 function ipv6Text(b: Bytes, at: number): string {
   const groups = Array.from({ length: 8 }, (_, i) => b.u16(at + 2 * i).toString(16)).join(":");
   const runs = [...groups.matchAll(/\b0(?::0)+\b/g)].map(([run]) => run);
@@ -179,7 +179,7 @@ function ipv6Text(b: Bytes, at: number): string {
 }
 
 function splitAt(text: string, part: string): [string, string] {
-  // A run of zeros is whole groups: "10:0" is none.
+  // A run consists of whole groups. The "0:0" within "10:0" is not a run.
   const at = text.search(new RegExp(`\\b${part}\\b`));
   return [text.slice(0, at), text.slice(at + part.length)];
 }

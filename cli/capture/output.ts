@@ -1,4 +1,4 @@
-/** Where a capture of the command line goes, by its path. */
+/** Outputs of a capture, chosen by the path on the command line. */
 import { accessSync, constants, existsSync, type Stats, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { FileOutput, type FileOutputOptions } from "../../shared/capture/file-output.ts";
@@ -7,15 +7,15 @@ import { ExitCode, Failure, messageOf, systemCode } from "../common/failure.ts";
 import { FifoOutput } from "./fifo-output.ts";
 
 /**
- * A file, or files by turns; or the pipe that has this name already: opened as files are, it would
- * wait for a reader in the thread pool, where no signal ends it.
+ * Returns the output for a path: a file, rotated files, or a named pipe that exists there. A pipe
+ * that is opened like a file would wait for a reader in the thread pool, where no signal ends it.
  */
 export function pathOutput(path: string, options: FileOutputOptions = {}): CaptureOutput {
   const isPipe = options.rotating !== true && statsOf(path)?.isFIFO() === true;
   return isPipe ? new FifoOutput(path) : new FileOutput(path, options);
 }
 
-/** A path that can't be is a wrong call; rights and full disks are of the machine. */
+/** Errors of a path that mean wrong usage. Permissions and full disks are failures instead. */
 const WRONG_PATHS = new Set(["ENOENT", "ENOTDIR", "ENAMETOOLONG"]);
 
 /** Throws Failure when no file can be written at `path`, which is the value of `flag`. */
@@ -31,7 +31,7 @@ export function checkFile(flag: string, path: string): void {
   throw new Failure(`${flag} ${path} is a folder: name a file in it`, ExitCode.USAGE);
 }
 
-/** Undefined when there is nothing of that name, or nothing that can be seen. */
+/** Returns undefined when the path does not exist or can't be examined. */
 export function statsOf(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });

@@ -1,11 +1,11 @@
 /**
- * A capture that comes over the network, on its way to files: blocks are passed on as they came,
- * and each file is made whole, with the stream's descriptions in front and statistics at its end.
+ * Writes a capture that arrives over the network to files. Blocks are passed on unchanged. Each
+ * file is complete: it begins with the stream's descriptions and ends with statistics.
  *
  *   bytes ── feed ──► whole blocks ──► Pump ──► file 1 | file 2 | ...
  *                     descriptions kept, packets counted; statistics kept back
  *
- * So a file ends well however the stream ended: by itself, cut off, or because nobody wanted more.
+ * So a file is complete however the stream ended: by itself, by a cut, or by the user's wish.
  */
 import type { CaptureOutput, SinkError } from "../../shared/capture/output.ts";
 import { readerGone } from "../../shared/capture/output.ts";
@@ -39,28 +39,31 @@ import { PcapngReader } from "../../shared/pcapng/reader.ts";
 import { type InterfaceCounts, PcapngWriter } from "../../shared/pcapng/writer.ts";
 
 export interface RelayOptions {
-  /** Begins a new file before one gets longer than this; 0, the default, never. */
+  /** Bytes after which a new file begins. No file gets longer; 0, the default: no limit. */
   readonly rotateBytes?: number;
-  /** Begins a new file with the first packet that is so much younger than the file's first. */
+  /** Time (ms) after the file's first packet from which on a packet begins a new file. */
   readonly rotateMs?: number;
 }
 
-/** Bytes that wait for the output before `feed` waits too: the sender has a queue of its own. */
+/** Bytes that may wait for the output. Above, `feed` waits too; the sender has its own queue. */
 const WAIT_BYTES = 4 * 1024 * 1024;
-/** Most bytes of the blocks with which every file begins. A device has 1024 interfaces at most, of some hundred bytes. */
+/**
+ * Block types with which every file begins, and the most bytes of all these blocks. A device has
+ * at most 1024 interfaces, of some hundred bytes each.
+ */
 const DESCRIPTIONS: ReadonlySet<number> = new Set([
   BlockType.SECTION,
   BlockType.INTERFACE,
   BlockType.NAMES,
 ]);
 const MAX_DESCRIPTION_BYTES = 4 * 1024 * 1024;
-/** An Interface Statistics Block. */
+/** Bytes of an Interface Statistics Block. */
 const STATISTICS_BYTES = 24 + 7 * 12 + 4;
 const WORD = 2 ** 32;
 
 /** The counts of one interface of the stream. */
 class Counts implements InterfaceCounts {
-  /** As the stream's own statistics say; they may come before its end, when a NIC leaves. */
+  /** Counts from the stream's own statistics, which come early when a NIC leaves. */
   told: InterfaceCounts | undefined;
   delivered = 0;
   lost = 0;
@@ -77,17 +80,17 @@ class Counts implements InterfaceCounts {
 }
 
 export class CaptureRelay {
-  /** Settles when everything has been written, or the output has failed; never rejects. */
+  /** Resolves when everything has been written, or the output has failed. Never rejects. */
   readonly done: Promise<CaptureSummary>;
   readonly #input = new ByteQueue();
   readonly #pump: Pump;
   readonly #writer: PcapngWriter;
-  /** Understands the blocks that are not packets. */
+  /** Parses the blocks that are not packets. */
   readonly #reader = new PcapngReader();
   readonly #rotateBytes: number;
   readonly #rotateNs: number;
   readonly #counts: Counts[] = [];
-  /** Section, interfaces and names, as they came: every file begins with them. */
+  /** Blocks of the section, interfaces and names, unchanged. Every file begins with them. */
   readonly #descriptions: Uint8Array[] = [];
   #descriptionBytes = 0;
   #out: BlockBuffer;
@@ -95,7 +98,7 @@ export class CaptureRelay {
   #fileBytes = 0;
   #filePackets = 0;
   #offset = 0;
-  /** Nanoseconds since 1970 as two words: of the stream's first packet, the file's, the last. */
+  /** Times (ns since 1970, two words): stream's first packet, file's first packet, last packet. */
   #startHigh = 0;
   #startLow = 0;
   #fileHigh = 0;
@@ -120,14 +123,14 @@ export class CaptureRelay {
     return this.#ended;
   }
 
-  /** Packets that have come. */
+  /** Number of packets received. */
   get packets(): number {
     return this.#counts.reduce((sum, { delivered }) => sum + delivered, 0);
   }
 
   /**
-   * More of the stream; the bytes are kept, not copied. Settles when there is room for more. Rejects
-   * with CaptureFormatError when this is no stream of a device.
+   * Accepts more of the stream. Keeps the bytes without a copy. Settles when there is room for
+   * more. Rejects with CaptureFormatError when the bytes are not the stream of a device.
    */
   async feed(bytes: Uint8Array): Promise<void> {
     if (this.#ended) return;
@@ -137,7 +140,7 @@ export class CaptureRelay {
     if (this.#pump.queuedBytes > WAIT_BYTES) await this.#pump.drained();
   }
 
-  /** The stream is over, or nobody wants more of it. */
+  /** Ends the capture, at the end of the stream or before it. */
   end(reason: string): Promise<CaptureSummary> {
     if (!this.#ended) {
       this.#ended = true;
@@ -147,7 +150,7 @@ export class CaptureRelay {
     return this.done;
   }
 
-  /** The next whole block. */
+  /** Returns the next block; undefined until all its bytes have arrived. */
   #block(): DataView | undefined {
     const head = this.#input.peek(SHB_MAGIC + 4);
     if (head === undefined) return undefined;
@@ -185,7 +188,7 @@ export class CaptureRelay {
     const copy = new Uint8Array(block.buffer, block.byteOffset, block.byteLength).slice();
     this.#reader.feed(copy);
     if (this.#reader.next() !== undefined) {
-      // Passed on, it would be in the file and in no count.
+      // If it were passed on, the file would hold a packet that no counter includes.
       throw new CaptureFormatError("FORMAT", this.#offset, "a packet block of an old kind");
     }
     if (type === BlockType.STATISTICS) {
@@ -241,9 +244,9 @@ export class CaptureRelay {
     this.#filePackets++;
   }
 
-  /** The stream's own statistics: kept for those that the files end with. */
+  /** Keeps the stream's own statistics for the statistics at the end of the files. */
   #statistics(): void {
-    // Taken out, because a stream may go on for weeks.
+    // They are removed from the reader, because a stream may run for weeks.
     for (const {
       interface: described,
       received,
@@ -328,7 +331,7 @@ export class CaptureRelay {
   }
 }
 
-/** Bytes of the options that readers take for numbers. */
+/** Bytes of the options that readers parse as numbers. */
 const NUMBER_BYTES: readonly (number | undefined)[] = Object.assign([], {
   [EpbOption.FLAGS]: 4,
   [EpbOption.DROP_COUNT]: 8,
@@ -337,14 +340,14 @@ const NUMBER_BYTES: readonly (number | undefined)[] = Object.assign([], {
 });
 
 /**
- * epb_dropcount of a packet block, whose packet is within it; 0 when it has none, -1 when a reader
- * would stumble over its options.
+ * Returns epb_dropcount of a packet block; 0 without that option, -1 for options that a reader
+ * can't parse. The caller has checked that the packet lies within the block.
  */
 function dropsOf(block: DataView): number {
   const end = block.byteLength - 4;
   let at = EPB_DATA + padded(block.getUint32(EPB_CAPTURED, LE));
   let drops = 0;
-  // Blocks and all that is in them are whole words.
+  // Blocks and all their parts are padded to whole words.
   while (at < end) {
     const code = block.getUint16(at + OPTION_CODE, LE);
     const length = block.getUint16(at + OPTION_LENGTH, LE);

@@ -1,4 +1,4 @@
-/** Asks a device for a capture. The answer is pcapng, for as long as both ends want it. */
+/** Requests a capture from a device. The answer is pcapng and lasts until one end closes it. */
 
 import type { IncomingMessage } from "node:http";
 import { FILTER_MS } from "../../shared/capture/filter.ts";
@@ -8,11 +8,11 @@ import { notOurs, openPage, whyNot } from "../common/device-page.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "../common/failure.ts";
 
 const ANSWER_MS = 5000;
-/** Filters are compiled before the answer, those of others too. */
+/** Time (ms) to wait for an answer. The device compiles filters before it, also for other users. */
 const FILTER_ANSWER_MS = ANSWER_MS + FILTER_MS;
-/** A device that vanishes without a word is noticed, however quiet the capture. */
+/** Interval (ms) of TCP keep-alives. They detect a vanished device while the capture is quiet. */
 const KEEP_ALIVE_MS = 10_000;
-/** A refusal is a sentence; a stranger's page may be anything. */
+/** Most bytes read of a refusal. A device sends a sentence; another server may send anything. */
 const MAX_REFUSAL_BYTES = 64 * 1024;
 
 export interface CaptureQuery {
@@ -29,7 +29,8 @@ function pathOf({ sources, frames, ring, filter, snap = 0, count = 0 }: CaptureQ
   for (const source of sources) query.append("source", source);
   query.set("frames", frames ? "1" : "0");
   query.set("ring", ring ? "1" : "0");
-  // A filter out of a file has lines; to libpcap they are spaces, and a device takes no others.
+  // A filter from a file has several lines. libpcap reads line ends as spaces, and a device accepts
+  // spaces only.
   const oneLine = filter?.replace(/[\t\r\n]+/g, " ").trim() ?? "";
   if (oneLine !== "") query.set("filter", oneLine);
   if (snap > 0) query.set("snap", String(snap));
@@ -37,7 +38,7 @@ function pathOf({ sources, frames, ring, filter, snap = 0, count = 0 }: CaptureQ
   return `/capture?${query}`;
 }
 
-/** GET /capture. Rejects with Failure: what the device says against it, or why it can't be reached. */
+/** Sends GET /capture. Rejects with Failure: the device's refusal, or why it can't be reached. */
 export async function openCapture(connect: string, query: CaptureQuery): Promise<IncomingMessage> {
   const url = new URL(pathOf(query), httpUrl(connect, "/"));
   const { host } = url;
@@ -57,9 +58,9 @@ export async function openCapture(connect: string, query: CaptureQuery): Promise
   throw new Failure(printable(refusal), usage);
 }
 
-/** Why a capture that was under way ended. */
+/** Returns why a running capture ended. */
 export function whyCut(error: unknown): string {
-  // Node calls this "aborted", which says nothing about who did it.
+  // Node's word "aborted" does not tell which side ended the connection.
   return systemCode(error) === "ECONNRESET" ? "the device is gone" : messageOf(error);
 }
 

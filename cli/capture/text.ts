@@ -1,6 +1,6 @@
 /**
- * Captured packets in words: a line for each frame, a line for each transaction of a batch. Nothing
- * in a line depends on the run but its time, so two runs can be compared.
+ * Captured packets as text: a line for each frame, and a line for each transaction of a batch. Only
+ * the time in a line depends on the run, so two runs can be compared.
  *
  *   0.000731 ena0     out q0 98 02:00:00:00:00:0a > 02:00:00:00:00:0b IPv4 ... #1
  *   0.000745 ena0:ring -> mmio_write 1 record: doorbell of tx SQ 0 = 0x1
@@ -15,17 +15,17 @@ import { Tracer } from "../trace/wire.ts";
 import { frameText } from "./frame-text.ts";
 
 const DIRECTIONS = ["?", "in", "out", "?"] as const;
-/** Ids remembered: sightings of a frame are close together. */
+/** Number of packet ids remembered. The copies of a frame are close together. */
 const MAX_IDS = 65_536;
-/** Says nothing but that time passes and bytes arrive: never the same in two runs. */
+/** Transactions that only report time and received bytes, so they differ between two runs. */
 const PULSE = /^(->|<-) (heartbeat|progress) /;
 
 export class PacketText {
   readonly #times: boolean;
   #firstNs: bigint | undefined;
-  /** By interface and epoch: each connection has doorbells of its own. */
+  /** Tracers by interface and epoch, because each connection has doorbells of its own. */
   readonly #tracers = new Map<string, Tracer>();
-  /** Ids as they are met, 1, 2, 3 ..., whatever the device calls them. */
+  /** Printed ids (1, 2, 3 ... in order of appearance) by the device's packet ids. */
   readonly #ids = new Map<bigint, number>();
   #lastId = 0;
 
@@ -33,7 +33,7 @@ export class PacketText {
     this.#times = times;
   }
 
-  /** None for a batch of heartbeats when times are left out. Terminals can be shown them. */
+  /** Returns lines safe for a terminal; none for a batch of heartbeats when times are left out. */
   lines(packet: CapturedPacket): string[] {
     return this.#lines(packet).map(printable);
   }
@@ -54,7 +54,7 @@ export class PacketText {
     return [`${time}${name} ${direction} ${queue} ${frameBytes(packet)} ${what}${id}${tail}`];
   }
 
-  /** The same for programs. */
+  /** Returns the packet as an object for JSON. */
   value(packet: CapturedPacket): object {
     const { interface: from, flags, originalLength, capturedLength, comments } = packet;
     const common = {
@@ -86,7 +86,7 @@ export class PacketText {
     let tracer = this.#tracers.get(key);
     if (tracer === undefined) {
       tracer = new Tracer();
-      // The connection before it on this interface is over.
+      // A new epoch ends the previous connection of this interface.
       for (const known of this.#tracers.keys()) {
         if (known.startsWith(`${packet.interface.index} `)) this.#tracers.delete(known);
       }
