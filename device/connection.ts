@@ -24,35 +24,16 @@ import type { RingSource } from "./capture/capture.ts";
 import { type ConnectionEvents, ConnectionSink } from "./connection-sink.ts";
 import { Deliveries } from "./deliveries.ts";
 import { type Divergence, type Mirror, MirrorCheck } from "./dma/mirror-check.ts";
-import { LinkHost } from "./link-host.ts";
-import type { GuestHost, Nic, NicConfig } from "./nic.ts";
-import { DropReason, type Port, type SwitchPort } from "./switch/port.ts";
+import { type HostOwner, LinkHost } from "./link-host.ts";
+import type { GuestHost, Nic, NicConfig, NicEvent, NicLevers } from "./nic.ts";
+import { DropReason } from "./switch/port.ts";
 import type { SpoofNotice } from "./switch/switch.ts";
 
-/** Told when a NIC came or went. */
-export interface NicEvent {
-  readonly name: string;
-  readonly mac: string;
-  readonly peer: string;
-  /** Why it left. */
-  readonly reason?: string;
-}
-
-/** Told when a NIC's driver broke a rule. */
-export interface NicFault {
-  readonly name: string;
-  readonly severity: FaultSeverity;
-  readonly code: string;
-  readonly text: string;
-}
-
 /** What a connection asks of the server. */
-export interface ConnectionOwner {
+export interface ConnectionOwner extends HostOwner {
   readonly log: Logger;
   /** For what any peer can cause: shared by all connections, and written at a bounded rate. */
   readonly lines: LogLimit;
-  /** The system's when not given. */
-  readonly clock?: Clock;
   readonly agent: string;
   readonly segment: string;
   readonly pushBytes: number;
@@ -61,14 +42,11 @@ export interface ConnectionOwner {
   /** Decides about a hello. Throws Refusal. */
   admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number };
   create(personality: string, host: GuestHost): Nic;
-  /** `mac` is the address of the NIC behind the port. */
-  plug(port: Port, mac: Uint8Array): SwitchPort;
   /** It has a name; its NIC is not made yet. The hello's batch is still to be seen by taps. */
   named(connection: Connection): void;
   /** A NIC was welcomed; later, why it left. */
   joined(nic: NicEvent): void;
   left(nic: NicEvent): void;
-  faulted(fault: NicFault): void;
   /** The last snapshot of a NIC whose connection has ended. */
   totals(last: NicStatus): void;
   /** A heartbeat came back. */
@@ -147,6 +125,11 @@ export class Connection implements RingSource {
   /** Seconds without a sign of life from the frontend. */
   get silentSeconds(): number {
     return this.#end.link.silentSeconds;
+  }
+
+  /** What a test of a driver can do to the NIC; nothing before welcome. */
+  get levers(): NicLevers | undefined {
+    return this.#nic?.levers;
   }
 
   // What a capture asks of it.

@@ -12,10 +12,11 @@ import type { LinkTap } from "../shared/wire/link.ts";
 import { Limits } from "../shared/wire/transactions.ts";
 import type { AdmissionPolicy } from "./admission.ts";
 import type { CaptureHub } from "./capture/hub.ts";
-import type { NicEvent, NicFault } from "./connection.ts";
 import { createEnaNic, type EnaOptions } from "./ena/index.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
-import { parseUplink, type Uplink } from "./ports/uplinks.ts";
+import type { NicEvent, NicFault, NicLevers } from "./nic.ts";
+import type { Uplink } from "./ports/uplink.ts";
+import { parseUplink } from "./ports/uplinks.ts";
 import { DeviceServer } from "./server.ts";
 import { Switch } from "./switch/switch.ts";
 import { createXenPersonality } from "./xen/index.ts";
@@ -24,8 +25,8 @@ import type { XenOptions } from "./xen/options.ts";
 
 export { type Admission, type AdmissionPolicy, type JoinRequest, Refusal } from "./admission.ts";
 export type { CaptureRequest } from "./capture/capture.ts";
-export type { NicEvent, NicFault } from "./connection.ts";
 export type { EnaOptions } from "./ena/options.ts";
+export type { NicEvent, NicFault, NicLevers } from "./nic.ts";
 export type { XenOptions } from "./xen/options.ts";
 
 /** One Ethernet segment: a switch, with the uplinks that join it to other networks. */
@@ -181,6 +182,11 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
    */
   migrate(nic: string, url: string): Promise<MoveRefusal | undefined> {
     return this.#server.migrate(nic, url);
+  }
+
+  /** Breaks a NIC or asks for its reset, to test its driver. Undefined when the NIC cannot do that. */
+  levers(nic: string): NicLevers | undefined {
+    return this.#server.levers(nic);
   }
 
   /** Tells every frontend, ends captures, and closes the port and the uplinks. */

@@ -4,13 +4,18 @@ import { type Clock, systemClock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import type { Link } from "../shared/wire/link.ts";
 import { FAULT_SEVERITY_NAMES, type FaultSeverity } from "../shared/wire/transactions.ts";
-import type { ConnectionOwner } from "./connection.ts";
 import type { LinkMemory } from "./dma/link-memory.ts";
 import { FaultLog } from "./fault-log.ts";
-import type { GuestHost, NicConfig } from "./nic.ts";
+import type { GuestHost, NicConfig, NicFault } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 
-type HostOwner = Pick<ConnectionOwner, "plug" | "faulted" | "clock">;
+/** What a NIC reaches of its device. */
+export interface HostOwner {
+  readonly clock?: Clock | undefined;
+  /** `mac` is the address of the NIC behind the port. */
+  plug(port: Port, mac: Uint8Array): SwitchPort;
+  faulted(fault: NicFault): void;
+}
 
 export class LinkHost implements GuestHost {
   readonly memory: LinkMemory;

@@ -9,6 +9,23 @@ import type { GuestMemory, HostMemory } from "./dma/host-memory.ts";
 import type { Mirror } from "./dma/mirror-check.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 
+/** Told when a NIC came or went. */
+export interface NicEvent {
+  readonly name: string;
+  readonly mac: string;
+  readonly peer: string;
+  /** Why it left. */
+  readonly reason?: string;
+}
+
+/** Told when a NIC's driver broke a rule. */
+export interface NicFault {
+  readonly name: string;
+  readonly severity: FaultSeverity;
+  readonly code: string;
+  readonly text: string;
+}
+
 /** What was agreed in hello and welcome. */
 export interface NicConfig {
   readonly name: string;
@@ -74,7 +91,16 @@ export interface PciCalls {
   mmioRead(bar: number, offset: number, length: number): Uint8Array;
 }
 
+/** What a test of a driver can do to a NIC. */
+export interface NicLevers {
+  /** Breaks the NIC until its driver resets it. The fault carries code and text. */
+  fail(code: string, text: string): void;
+  /** Asks the driver for a reset. False when the driver did not ask to hear of that. */
+  requestReset(): boolean;
+}
+
 export interface Nic {
+  readonly levers?: NicLevers;
   readonly pci?: PciCalls;
   readonly guest?: GuestCalls;
   /** Memory that driver and model share now, as a read finds it. Without it: every window. */

@@ -11,7 +11,7 @@ import type { LinkTap } from "../shared/wire/link.ts";
 import { CloseCode, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
 import { type AdmissionPolicy, Refusal } from "./admission.ts";
 import { CaptureHub } from "./capture/hub.ts";
-import { Connection, type ConnectionOwner, type NicEvent, type NicFault } from "./connection.ts";
+import { Connection, type ConnectionOwner } from "./connection.ts";
 import { Front, NO_PLACE, type Peer, Refused } from "./http/front.ts";
 import { type PageSource, Pages } from "./http/pages.ts";
 import type { Occupant } from "./http/places.ts";
@@ -19,7 +19,7 @@ import type { Target } from "./http/target.ts";
 import { LeftNics } from "./left-nics.ts";
 import { RoundTrips } from "./metrics.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
-import type { GuestHost, Nic, NicConfig } from "./nic.ts";
+import type { GuestHost, Nic, NicConfig, NicEvent, NicFault, NicLevers } from "./nic.ts";
 import { isOwnAddress } from "./own-address.ts";
 import { Roster } from "./roster.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
@@ -170,6 +170,10 @@ export class DeviceServer implements ConnectionOwner, PageSource {
 
   addresses(): AddressTable {
     return this.#options.segment.addresses();
+  }
+
+  levers(name: string): NicLevers | undefined {
+    return this.#nics.get(name)?.levers;
   }
 
   /** Moves a NIC to the device at `url`. Resolves to why not, or undefined when it has left. */

@@ -11,6 +11,10 @@ export const MAX_LLQ_DEPTH = 1024;
 export const MIN_DEPTH = 2;
 /** Most descriptors of a packet, as both drivers cap it (ENA_PKT_MAX_BUFS). */
 export const MAX_PACKET_DESCS = 19;
+/** Offsets in BAR 0 of the first doorbell, interrupt register and NUMA register (registers.ts). */
+export const DOORBELLS = 0x1000;
+export const UNMASKS = 0x2000;
+export const NUMAS = 0x3000;
 /** Addresses have 48 bits. */
 export const ADDRESS_END = 2 ** 48;
 /** Smallest MTU: ENA_MIN_MTU of the drivers. */

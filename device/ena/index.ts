@@ -7,7 +7,7 @@ import { nameOf } from "../../shared/ena/names.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
 import type { EnaStatus } from "../../shared/status/device-status.ts";
 import type { LinkState } from "../../shared/wire/link-state.ts";
-import type { Nic, NicHost, PciCalls } from "../nic.ts";
+import type { Nic, NicHost, NicLevers, PciCalls } from "../nic.ts";
 import { EventQueue } from "./aenq.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
 import { EnaContext } from "./context.ts";
@@ -27,16 +27,13 @@ import { Rss } from "./rss.ts";
 
 export type { EnaOptions } from "./options.ts";
 
-/** An ENA NIC: what the server needs, and the levers of fault scripts. */
+/** An ENA NIC: what the server needs, and its event queue. */
 export interface EnaNic extends Nic {
+  readonly levers: NicLevers;
   readonly pci: PciCalls;
   snapshot(): EnaStatus;
   /** Events at will; false when the driver did not enable the group or its ring is full. */
   readonly events: EventQueue;
-  /** FATAL_ERROR in DEV_STS and as an event: admin and event queues rest until a reset. */
-  fail(code: string, text: string): void;
-  /** Asks the driver for a reset (AENQ group DEVICE_REQUEST_RESET). */
-  requestReset(): boolean;
 }
 
 export function createEnaNic(host: NicHost, options: EnaOptions = {}): EnaNic {
@@ -209,16 +206,13 @@ class EnaFunction implements EnaNic {
     tellQueues(state, this.#admin, this.events, this.#features.llq, this.#datapath);
   }
 
-  // Levers of fault scripts.
-
-  fail(code: string, text: string): void {
-    this.events.plain(AenqGroup.FATAL_ERROR);
-    this.#lifecycle.fail(code, text);
-  }
-
-  requestReset(): boolean {
-    return this.events.plain(AenqGroup.DEVICE_REQUEST_RESET);
-  }
+  readonly levers: NicLevers = {
+    fail: (code, text) => {
+      this.events.plain(AenqGroup.FATAL_ERROR);
+      this.#lifecycle.fail(code, text);
+    },
+    requestReset: () => this.events.plain(AenqGroup.DEVICE_REQUEST_RESET),
+  };
 
   #dropAll(): void {
     this.#admin.reset();

@@ -1,12 +1,12 @@
 /** The function's queues for a capture that begins now. */
 import { EnaRingKind, type EnaRingState, type LinkState } from "../../shared/wire/link-state.ts";
 import type { EventQueue } from "./aenq.ts";
+import { DOORBELLS, NUMAS, UNMASKS } from "./context.ts";
 import type { AdminQueue } from "./control.ts";
 import type { Datapath } from "./datapath.ts";
 import type { LlqConfig } from "./features.ts";
 import type { CompletionRing, DescriptorRing } from "./memory.ts";
 import { LLQ_BYTES } from "./queues.ts";
-import { DOORBELLS, NUMAS, UNMASKS } from "./registers.ts";
 
 /** Tells nothing while no admin queue runs: then there is no other queue either. */
 export function tellQueues(

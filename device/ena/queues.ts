@@ -21,12 +21,20 @@ import { llqDescsPerEntry, llqHeaderAt, llqHeaderRoom } from "../../shared/ena/l
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { CompletionQueue } from "./completion-queue.ts";
-import { ADDRESS_END, type EnaContext, MAX_DEPTH, MAX_LLQ_DEPTH, MIN_DEPTH } from "./context.ts";
+import {
+  ADDRESS_END,
+  DOORBELLS,
+  type EnaContext,
+  MAX_DEPTH,
+  MAX_LLQ_DEPTH,
+  MIN_DEPTH,
+  NUMAS,
+  UNMASKS,
+} from "./context.ts";
 import type { Datapath } from "./datapath.ts";
 import type { LlqConfig } from "./features.ts";
 import { CompletionRing, DescriptorRing, overlaps } from "./memory.ts";
 import { NO_VECTOR, type Vectors } from "./notify.ts";
-import { DOORBELLS, NUMAS, UNMASKS } from "./registers.ts";
 import { RxQueue } from "./rx.ts";
 import { type LlqLayout, TxQueue } from "./tx.ts";
 

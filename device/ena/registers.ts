@@ -23,7 +23,7 @@ import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import type { PciCalls } from "../nic.ts";
 import type { EventQueue } from "./aenq.ts";
-import { ADDRESS_END, type EnaContext } from "./context.ts";
+import { ADDRESS_END, DOORBELLS, type EnaContext, NUMAS, UNMASKS } from "./context.ts";
 import type { AdminQueue } from "./control.ts";
 import type { Datapath } from "./datapath.ts";
 import type { Lifecycle } from "./lifecycle.ts";
@@ -31,9 +31,6 @@ import { NO_VECTOR, type Vectors } from "./notify.ts";
 import type { Queues } from "./queues.ts";
 
 const BAR0_BYTES = 0x8000;
-export const DOORBELLS = 0x1000;
-export const UNMASKS = 0x2000;
-export const NUMAS = 0x3000;
 const MSIX_TABLE = 0x4000;
 
 const TWO_32 = 0x1_0000_0000;

@@ -11,7 +11,7 @@ import type { Frame } from "../../shared/net/frame.ts";
 import { NO_TOKEN, type PumpUser, TapPump } from "../../shared/tap/pump.ts";
 import { Tap, type TapEnd, type TapLink } from "../../shared/tap/tap.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "../switch/port.ts";
-import type { Uplink, UplinkOptions } from "./uplinks.ts";
+import type { Uplink, UplinkOptions } from "./uplink.ts";
 
 /**
  * Opens the TAP and plugs it in. Rejects with TapError. Closing the uplink removes a TAP that this

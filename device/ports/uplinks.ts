@@ -1,23 +1,7 @@
 /** Uplinks by scheme: what `tap:NAME` and its like open. A new scheme is a row of the table. */
-import type { Logger } from "../../shared/log.ts";
 import { isTapName } from "../../shared/tap/errors.ts";
 import { isReservedName, RESERVED_REASON } from "../../shared/wire/hello.ts";
-import type { Port, SwitchPort } from "../switch/port.ts";
-
-/** What an uplink needs to open its port on a segment. */
-export interface UplinkOptions {
-  /** The text behind the scheme. */
-  readonly name: string;
-  readonly log: Logger;
-  readonly segment: { attach(port: Port): SwitchPort };
-  /** Called when the far end is gone for good. The port has left the segment by then. */
-  readonly onGone?: (error: Error) => void;
-}
-
-export interface Uplink {
-  /** Unplugs the port and closes the far end. */
-  close(): Promise<void>;
-}
+import type { Uplink, UplinkOptions } from "./uplink.ts";
 
 interface Scheme {
   /** The whole form, for messages. */

@@ -8,7 +8,7 @@
 
 import { Limits } from "../../shared/wire/transactions.ts";
 import { queueName, VifKey } from "../../shared/xen/xenbus.ts";
-import type { NetbackConfig, QueueConfig } from "./netback/index.ts";
+import type { NetbackConfig, QueueConfig } from "./netback/config.ts";
 
 /** An unusable key of the frontend. `key` is relative to its directory. */
 export class VifKeyError extends Error {

@@ -220,7 +220,8 @@ test("many resets under load, for every reason, no buffer lost or doubled", asyn
     if (i % 2 === 0) pair.pump();
     const reason = reasons[i % reasons.length]!;
     if (reason !== ResetReason.DEVICE_REQUEST) pair.driver.adapter.requestReset(reason);
-    else if (!pair.nic.requestReset()) throw new Error(`reset ${i}: the event queue is full`);
+    else if (!pair.nic.levers.requestReset())
+      throw new Error(`reset ${i}: the event queue is full`);
     pair.pump();
     await pair.second();
   }

@@ -110,7 +110,7 @@ test("frames whole and once, buffers neither lost nor doubled", async () => {
         } else if (s.do === "second") {
           await pair.second();
         } else if (s.do === "reset") {
-          if (pair.plugged) pair.nic.requestReset();
+          if (pair.plugged) pair.nic.levers.requestReset();
         } else if (s.do === "link") {
           for (let i = 0; i < s.steps; i++) pair.deliverOne();
           pair.cut();

@@ -139,7 +139,7 @@ class World {
         await pair.second();
         break;
       case "reset":
-        if (pair.plugged) pair.nic.requestReset();
+        if (pair.plugged) pair.nic.levers.requestReset();
         break;
       case "updown":
         await pair.run(pair.driver.down());

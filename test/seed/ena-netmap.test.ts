@@ -674,7 +674,7 @@ test("E29 reset, down and up keep the buffers, and unread frames stay unread", a
       await pair.run(pair.driver.up());
       await pair.settle();
     } else if (round % 4 === 2) {
-      pair.nic.requestReset();
+      pair.nic.levers.requestReset();
       await pair.settle();
       await pair.second();
     }

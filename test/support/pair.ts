@@ -7,14 +7,14 @@
  *
  * Nothing is delivered until `pump`, and time stands still, so a test decides what is under way when.
  */
-import { Connection, type ConnectionOwner, type NicFault } from "../../device/connection.ts";
+import { Connection, type ConnectionOwner } from "../../device/connection.ts";
 import type { LinkMemory } from "../../device/dma/link-memory.ts";
 import {
   createEnaNic,
   type EnaOptions as EnaDeviceOptions,
   type EnaNic,
 } from "../../device/ena/index.ts";
-import type { GuestCalls, GuestHost, Nic, NicConfig } from "../../device/nic.ts";
+import type { GuestCalls, GuestHost, Nic, NicConfig, NicFault } from "../../device/nic.ts";
 import type { DropReason, Port, SwitchPort } from "../../device/switch/port.ts";
 import type { GrantTable } from "../../device/xen/grant-table.ts";
 import { createXenPersonality } from "../../device/xen/index.ts";
@@ -746,7 +746,7 @@ export class EnaPair extends NicPair<EnaDriver, EnaNic, EnaDeviceOptions> {
 
   /** The event of ENA_ADMIN_DEVICE_REQUEST_RESET; the driver's watchdog heeds it. */
   async resetByDevice(): Promise<void> {
-    if (!this.nic.requestReset()) throw new Error("the event queue is full");
+    if (!this.nic.levers.requestReset()) throw new Error("the event queue is full");
     this.pump();
     await this.second();
   }

@@ -78,6 +78,21 @@ function badRegister(): Buffer {
   return record;
 }
 
+describe("levers", () => {
+  it("break an ENA function, and a Xen vif has none", async () => {
+    const device = await open();
+    const raw = await RawFrontend.join(device.port, "a");
+    await RawFrontend.join(device.port, "b", { personality: "xen" });
+    device.levers("a")!.fail("SCRIPT", "the script says so");
+    const fault = await raw.until("the fault", ([what]) => what === "fault");
+    expect(fault).toEqual(expect.arrayContaining(["SCRIPT", "the script says so"]));
+    // The driver has no event ring, so it cannot be asked.
+    expect(device.levers("a")!.requestReset()).toBe(false);
+    expect(device.levers("b")).toBeUndefined();
+    expect(device.levers("nobody")).toBeUndefined();
+  });
+});
+
 describe("admission", () => {
   it("refuses a frontend with the policy's words, and limits another", async () => {
     const asked: unknown[] = [];

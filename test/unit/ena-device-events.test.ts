@@ -99,7 +99,7 @@ describe("the event queue", () => {
     await twin.attach(1 << AenqGroup.LINK_CHANGE);
     takeEvents(twin);
     nic.tick();
-    expect(nic.requestReset()).toBe(false);
+    expect(nic.levers.requestReset()).toBe(false);
     expect(takeEvents(twin)).toEqual([]);
   });
 
@@ -180,9 +180,9 @@ describe("the event queue", () => {
     const { host, nic, twin } = rig();
     await twin.attach();
     takeEvents(twin);
-    expect(nic.requestReset()).toBe(true);
+    expect(nic.levers.requestReset()).toBe(true);
     expect(nic.events.confNotifications(5)).toBe(true);
-    nic.fail("SCRIPT", "the script says so");
+    nic.levers.fail("SCRIPT", "the script says so");
     expect(takeEvents(twin).map((e) => e.group)).toEqual([
       AenqGroup.DEVICE_REQUEST_RESET,
       AenqGroup.CONF_NOTIFICATIONS,

@@ -116,7 +116,7 @@ describe("guest-5 the admin commands are those of the original, in its order", (
     const before = Buffer.from(key).toString("hex");
     expect(Buffer.from(key.slice(RSS_KEY_OFFSET)).reverse().toString("hex", 0, 4)).toBe("6d5a56da");
     pair.commands.length = 0;
-    pair.nic.requestReset();
+    pair.nic.levers.requestReset();
     for (let i = 0; i < 3; i++) await pair.second();
     expect(pair.commands.map(word)).toEqual([...INIT, ...QUEUES, ...RSS]);
     expect(Buffer.from(pair.driver.adapter.rss.key).toString("hex")).toBe(before);

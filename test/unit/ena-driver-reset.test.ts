@@ -198,7 +198,7 @@ describe("reset reasons", () => {
   });
 
   test("the device asks: DEVICE_REQUEST", async () => {
-    expect(pair.nic.requestReset()).toBe(true);
+    expect(pair.nic.levers.requestReset()).toBe(true);
     await pair.settle();
     await recovered(pair, ResetReason.DEVICE_REQUEST, "device_request_reset");
   });
@@ -208,7 +208,7 @@ describe("reset reasons", () => {
     const noisy = new EnaPair({ log });
     await noisy.start();
     for (let i = 0; i < 100; i++) {
-      noisy.nic.requestReset();
+      noisy.nic.levers.requestReset();
       await noisy.settle();
     }
     const asked = log.warnings.filter((line) => line === "the device asks for a reset");
@@ -221,7 +221,7 @@ describe("reset reasons", () => {
       return true;
     });
     await injectAll(pair, 1);
-    expect(pair.nic.requestReset()).toBe(true);
+    expect(pair.nic.levers.requestReset()).toBe(true);
     await pair.settle();
     await recovered(pair, ResetReason.INV_RX_REQ_ID, "bad_rx_req_id");
   });
@@ -283,7 +283,7 @@ describe("admin queue", () => {
   test("a reset waits while the device answers no reads, and comes when it does", async () => {
     const pair = new EnaPair({});
     await pair.start();
-    pair.nic.requestReset();
+    pair.nic.levers.requestReset();
     await pair.settle();
     pair.tamper = () => [];
     pair.clock.advance(1000);
@@ -319,7 +319,7 @@ describe("link loss", () => {
       const pair = new EnaPair({ queues: 2 });
       await pair.start();
       await sendAll(pair, 5);
-      pair.nic.requestReset();
+      pair.nic.levers.requestReset();
       await pair.settle();
       pair.clock.advance(1000);
       pair.driver.tick();
@@ -426,7 +426,7 @@ test("case-X9 an event that comes while the driver detaches rings no doorbell du
     if (inReset) pair.pci.interrupt(0);
   });
   pair.tamper = dropInterrupt(0);
-  pair.nic.requestReset();
+  pair.nic.levers.requestReset();
   await pair.settle();
   await pair.run(pair.driver.detach());
   expect(doorbells).toEqual([]);

@@ -145,7 +145,7 @@ test("an application survives 100 resets and a device restart with its rings ope
     for (const length of [100, 9000]) putFrame(port, port.txRing(0), out(i, length));
     port.txsync();
     pair.inject(into(i, 3000));
-    pair.nic.requestReset();
+    pair.nic.levers.requestReset();
     await pair.second();
     expect(pair.adapter.devStats.total_resets).toBe(i + 1);
     expect(port.look(Poll.IN | Poll.OUT) & Poll.ERR).toBe(0);

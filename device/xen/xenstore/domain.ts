@@ -2,9 +2,8 @@
 import type { WireError } from "../../../shared/wire/transactions.ts";
 import { Debt } from "./debt.ts";
 import type { Edit } from "./edit.ts";
-import type { Permissions } from "./permissions.ts";
 import { Account } from "./quota.ts";
-import type { Watch } from "./watches.ts";
+import type { PendingEvent, Watch } from "./watches.ts";
 
 /** How the store reaches a guest. */
 export interface Outlet {
@@ -29,15 +28,6 @@ export interface Transaction {
   readonly failuresBefore: number;
   /** Bytes that this transaction adds to its domain's memory. */
   chargedBytes: number;
-}
-
-export interface PendingEvent {
-  readonly watch: Watch;
-  readonly path: string;
-  /** Permissions of a node that was removed, as they were at its last removal. */
-  gone: Permissions | undefined;
-  /** True for the event that confirms a new watch. It is delivered without a permission check. */
-  readonly first: boolean;
 }
 
 export class Domain {

@@ -25,12 +25,12 @@ import {
   xsStrings,
 } from "../../../shared/xen/xenstore.ts";
 import { EVENT_WORK } from "./debt.ts";
-import type { Domain, PendingEvent } from "./domain.ts";
+import type { Domain } from "./domain.ts";
 import type { Happened } from "./edit.ts";
 import { find, type Node, parentOf } from "./node.ts";
 import { Access, accessOf, type Permissions, PRIVILEGED } from "./permissions.ts";
 import type { Quotas } from "./quota.ts";
-import { eventPath, type Watch, WatchTable, watchBytes } from "./watches.ts";
+import { eventPath, type PendingEvent, type Watch, WatchTable, watchBytes } from "./watches.ts";
 
 export class Notices {
   readonly #quotas: Quotas;

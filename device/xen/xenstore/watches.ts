@@ -8,9 +8,9 @@
  * Source: xen: docs/misc/xenstore.txt, "Watches".
  */
 import { domainPath, isSpecialPath, XENSTORE_ABS_PATH_MAX } from "../../../shared/xen/xenstore.ts";
-import type { PendingEvent } from "./domain.ts";
 import type { Happened } from "./edit.ts";
 import { parentOf } from "./node.ts";
+import type { Permissions } from "./permissions.ts";
 
 /** Handler of a watch of the device itself. It may use the store. */
 export type WatchHandler = (path: string, token: string) => void;
@@ -26,6 +26,15 @@ export interface Watch {
   readonly handler: WatchHandler | undefined;
   /** Pending events of this watch, by path. */
   readonly pending: Map<string, PendingEvent>;
+}
+
+export interface PendingEvent {
+  readonly watch: Watch;
+  readonly path: string;
+  /** Permissions of a node that was removed, as they were at its last removal. */
+  gone: Permissions | undefined;
+  /** True for the event that confirms a new watch. It is delivered without a permission check. */
+  readonly first: boolean;
 }
 
 const WATCH_BYTES = 64;
