@@ -1,32 +1,32 @@
-/** What the driver counts, queue by queue and as a whole. Every drop has a name. */
+/** Counters of the driver, for each queue and for the device. Every drop has a counter. */
 
 export class TxStats {
   count = 0;
   bytes = 0;
-  /** Requests of all kinds, extra info among them. */
+  /** Requests of all kinds, including extra info. */
   requests = 0;
   notifications = 0;
-  /** Super-frames that the backend cuts. */
+  /** Super-frames for the backend to segment. */
   tso = 0;
   /** Chains of too many pieces, copied together. */
   defrag = 0;
-  /** Packets that no backend takes: too long, too many slots, too short. */
+  /** Packets that no backend accepts: too long, too many slots, too short. */
   too_long = 0;
   too_short = 0;
   bad_offload = 0;
   dma_mapping_err = 0;
-  /** Responses that say so. */
+  /** Responses with this status. */
   error = 0;
   dropped = 0;
   /** Bytes copied to bounce pages. */
   bounced = 0;
   queue_stops = 0;
   queue_wakeups = 0;
-  /** Times a packet was refused for want of room: ring, link, or push budget. */
+  /** Number of times a packet was refused for lack of room: ring, link, or push budget. */
   refused_ring = 0;
   refused_link = 0;
   refused_budget = 0;
-  /** Packets without an answer when the link went, or the backend. */
+  /** Packets without a response when the link or the backend was lost. */
   dropped_link = 0;
   dropped_down = 0;
 }
@@ -37,22 +37,22 @@ export class RxStats {
   requests = 0;
   notifications = 0;
   gso = 0;
-  /** Responses with a status below zero, or that leave their page. */
+  /** Responses with a negative status, or whose bytes exceed the page. */
   bad_response = 0;
-  /** Packets whose last fragments never came, or of too many. */
+  /** Packets whose last fragments are missing; packets of too many fragments. */
   missing_frags = 0;
   too_many_frags = 0;
-  /** Extra info missing, or of no kind that there is. */
+  /** Extra info that is missing, invalid or of an unknown type. */
   bad_extra = 0;
-  /** Packets whose blank checksum has no place. */
+  /** Packets with a blank checksum whose headers have no checksum field. */
   bad_csum = 0;
   csum_good = 0;
   csum_blank = 0;
-  /** Super-frames that came without a blank checksum: their field was recalculated. */
+  /** Super-frames that came without a blank checksum. The driver recalculated the field. */
   gso_checksum_fixup = 0;
   mbuf_alloc_fail = 0;
   dma_mapping_err = 0;
-  /** Too few buffers to go on with: the refill is tried again later. */
+  /** Refills with too few buffers. The driver retries them later. */
   refill_retries = 0;
   dropped_down = 0;
   lro_queued = 0;
@@ -67,8 +67,8 @@ export class DevStats {
   resume_failures = 0;
   link_losses = 0;
   announcements = 0;
-  /** The backend made no sense: the NIC stopped. */
+  /** Protocol violations of the backend, each of which stopped the NIC. */
   broken = 0;
-  /** Maps given up while the backend still used their page. */
+  /** Maps quarantined because the backend still used their page. */
   quarantined_maps = 0;
 }

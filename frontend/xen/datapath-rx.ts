@@ -1,12 +1,12 @@
 /**
- * Receive: pages out, responses in, mbuf chains up.
+ * Receive: pages to the backend, responses back, mbuf chains to the stack.
  *
  *   allocRxBuffers ─► request in slot s: page granted ─► response in the same slot s
- *   rxeof: takes what is there, ring in order, refill, then the stack gets its packets
+ *   rxeof: consumes the responses, refills the ring, then passes the packets to the stack
  *
- * A fragment that can't be used, and the slot of each extra info, goes back to the backend as a new
- * request: page, map and reference together, still granted. Everything else is ended before the
- * stack sees it.
+ * The page of an invalid fragment, or of a slot with extra info, returns to the backend as a new
+ * request: page, map and reference together, still granted. For all other pages the access of the
+ * backend ends before the stack reads them.
  *
  * After xn_alloc_rx_buffers, xn_rxeof, xn_get_responses, xn_get_extras, xn_move_rx_slot,
  * xn_rebuild_rx_bufs and xn_release_rx_bufs (freebsd-src: sys/dev/xen/netfront/netfront.c).
@@ -27,20 +27,20 @@ import { dmaCallback, getMapGref, getRxMap, loadFailed, repoolRxMap, unpoolRxMap
 import type { Rxq } from "./rings.ts";
 import { offerToStack, RxExtras } from "./rx-offload.ts";
 
-/** NET_RX_SLOTS_MIN: with fewer buffers out, the largest packet may never come. */
+/** NET_RX_SLOTS_MIN: with fewer posted buffers, the largest packet may never come. */
 export const RX_SLOTS_MIN = NR_SLOTS_MIN + 1;
-/** Slots of one packet; a super-frame has one more than NR_SLOTS_MIN when its head is short. */
+/** Maximum slots of a packet: a super-frame with a short head needs one more than NR_SLOTS_MIN. */
 const MAX_RX_FRAGS = NR_SLOTS_MIN + 1;
 
-/** A packet as getResponses found it. One at a time: nothing here awaits. */
+/** Result of getResponses for one packet. It is shared, because nothing here awaits. */
 const packet = {
-  /** The chain; undefined when nothing of it is left. */
+  /** The chain; undefined when no fragment is usable. */
   head: undefined as Mbuf | undefined,
-  /** 0 or an errno: the chain is not to be used. */
+  /** 0, or the errno for which the chain is dropped. */
   error: 0,
   /** Flags of its first response. */
   flags: 0,
-  /** The backend made no sense: nothing more is taken. */
+  /** True after a protocol violation of the backend: no more packets are consumed. */
   broken: false,
 };
 const extras = new RxExtras();
@@ -66,7 +66,7 @@ export function allocRxBuffers(info: NetfrontInfo, rxq: Rxq): void {
   }
   const short = ring.claimed < RX_SLOTS_MIN;
   if (short) {
-    // Tried again later; the backend can't do much with what there is.
+    // The refill is retried later. The few requests stay unpublished: they serve no large packet.
     rxq.stats.refill_retries++;
     rxq.short = true;
     return;
@@ -88,7 +88,7 @@ function loadRx(rxq: Rxq, map: XenDmaMap, m: Mbuf): boolean {
   return true;
 }
 
-/** Writes the next request: this page, by its map's reference. */
+/** Writes the next request, for the page of `m` with the reference of `map`. */
 function putRequest(rxq: Rxq, ring: FrontRing, m: Mbuf, map: XenDmaMap): void {
   const index = ring.claim();
   const id = ring.slot(index);
@@ -101,7 +101,7 @@ function putRequest(rxq: Rxq, ring: FrontRing, m: Mbuf, map: XenDmaMap): void {
   rxq.stats.requests++;
 }
 
-/** xn_get_rx_mbuf: the buffer of a slot, which has none from then on. */
+/** xn_get_rx_mbuf: removes the buffer from its slot and returns it. Throws for an empty slot. */
 function getRxMbuf(rxq: Rxq, slot: number): Mbuf {
   const m = rxq.mbufs[slot];
   if (m === undefined) throw new Error(`${rxq.name}: slot ${slot} has no buffer`);
@@ -109,15 +109,15 @@ function getRxMbuf(rxq: Rxq, slot: number): Mbuf {
   return m;
 }
 
-/** xn_move_rx_slot: the backend gets this page once more, under the same reference. */
+/** xn_move_rx_slot: posts this page again, under the same reference. */
 function moveRxSlot(rxq: Rxq, ring: FrontRing, m: Mbuf, map: XenDmaMap): void {
   map.sync(SyncOp.PREREAD);
   putRequest(rxq, ring, m, map);
 }
 
 /**
- * xn_rxeof: takes the responses, refills, and hands the packets on. False when there were none.
- * What makes no sense stops the NIC.
+ * xn_rxeof: consumes the responses, refills the ring, and passes the packets up. Returns false when
+ * there were no responses. An invalid response stops the NIC.
  */
 export function rxeof(info: NetfrontInfo, rxq: Rxq): boolean {
   const { ring } = rxq;
@@ -133,7 +133,7 @@ export function rxeof(info: NetfrontInfo, rxq: Rxq): boolean {
     const rp = advance(ring.rspCons, waiting);
     if (!takePackets(info, rxq, ring, rp)) break;
     allocRxBuffers(info, rxq);
-    // RING_FINAL_CHECK_FOR_RESPONSES: ask to be woken, then look again.
+    // RING_FINAL_CHECK_FOR_RESPONSES: ask for an event, then check again.
     ring.arm(advance(ring.rspCons, 1));
   } while (ring.unconsumed() !== 0);
   if (rxq.readyCount > 0) deliver(info, rxq);
@@ -141,8 +141,8 @@ export function rxeof(info: NetfrontInfo, rxq: Rxq): boolean {
 }
 
 /**
- * The backend is left, and what it sent last has not been looked at, as in a suspend: the stack
- * gets it. Nothing is given back.
+ * Passes the unread packets up when the backend is left, for example those that came during a
+ * suspend. Publishes no requests.
  */
 export function takeUnread(info: NetfrontInfo, rxq: Rxq): void {
   const { ring } = rxq;
@@ -152,7 +152,7 @@ export function takeUnread(info: NetfrontInfo, rxq: Rxq): void {
   if (rxq.readyCount > 0) deliver(info, rxq);
 }
 
-/** All packets before `rp`. False when the backend made no sense. */
+/** Consumes all packets before `rp`. Returns false after a protocol violation of the backend. */
 function takePackets(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32): boolean {
   while (ring.rspCons !== rp && !packet.broken) {
     getResponses(info, rxq, ring, rp);
@@ -163,7 +163,7 @@ function takePackets(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32)
   return makesSense;
 }
 
-/** The packet at hand goes to the stack later, or nowhere. */
+/** Stores the current packet for the stack, or drops it on an error. */
 function keepPacket(info: NetfrontInfo, rxq: Rxq): void {
   const { head, error } = packet;
   packet.head = undefined;
@@ -183,7 +183,7 @@ function keepPacket(info: NetfrontInfo, rxq: Rxq): void {
   rxq.stats.bytes += head.pktLength;
 }
 
-/** The ring is in order: whatever the stack does now finds it so. */
+/** Passes the packets up. The ring is consistent by now, so the stack may call the driver. */
 function deliver(info: NetfrontInfo, rxq: Rxq): void {
   rxq.busy = true;
   const count = rxq.readyCount;
@@ -204,15 +204,15 @@ function deliver(info: NetfrontInfo, rxq: Rxq): void {
 }
 
 /**
- * xn_get_responses: the packet that begins at rspCons, into `packet`; its slots are consumed.
+ * xn_get_responses: reads the packet that begins at rspCons into `packet` and consumes its slots.
  * Reads no further than `rp`.
  */
 function getResponses(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32): void {
   const { stats } = rxq;
   let index = ring.rspCons;
   let at = ring.at(index);
-  // Each response is read once, into locals: the page is the backend's to change (XSA-155). Its
-  // id is not looked at: a response answers the request of its slot.
+  // Each response is read once, into locals, because the backend can change the page (XSA-155).
+  // The id of a response is ignored: a response answers the request of its slot.
   let flags = rxResponse.flags(ring.view, at);
   let offset = rxResponse.offset(ring.view, at);
   let status = rxResponse.status(ring.view, at);
@@ -230,15 +230,15 @@ function getResponses(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32
   }
   let last: Mbuf | undefined;
   for (let frags = 1; ; frags++) {
-    // While the map is loaded: what the backend wrote is ours to read from here on.
+    // Sync before unload. From here on the driver may read what the backend wrote.
     map.sync(SyncOp.POSTREAD);
     if (status < 0 || offset + status > GRANT_PAGE_BYTES) {
       stats.bad_response++;
       packet.error = Errno.EINVAL;
       moveRxSlot(rxq, ring, m, map);
     } else if (map.unload() !== 0) {
-      // XSA-396: page and map are kept until the backend lets go of them. Their slot may have been
-      // given to an extra info's buffer by now.
+      // XSA-396: page and map are kept until the backend's use of them ends. Their slot may already
+      // contain the buffer of an extra info.
       rxq.stuckMbuf = m;
       rxq.stuckMap = map;
       info.setBroken("RX_GRANT_IN_USE", `${rxq.name}: a page is returned and still in use`);
@@ -263,7 +263,7 @@ function getResponses(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32
       break;
     }
     if (frags === MAX_RX_FRAGS) {
-      // What follows is taken all the same, and dropped with the rest.
+      // The further fragments are consumed too, and dropped with the packet.
       stats.too_many_frags++;
       packet.error = Errno.EFBIG;
     }
@@ -279,8 +279,8 @@ function getResponses(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32
 }
 
 /**
- * xn_get_extras: extra info from rspCons on. The buffer of each such slot goes back to the backend.
- * 0, or EINVAL when one is missing or of no kind.
+ * xn_get_extras: consumes extra info from rspCons on. The buffer of each such slot is posted again.
+ * Returns 0, or EINVAL when an extra info is missing or of an unknown type.
  */
 function getExtras(rxq: Rxq, ring: FrontRing, rp: Index32): number {
   let error = 0;
@@ -310,8 +310,8 @@ function getExtras(rxq: Rxq, ring: FrontRing, rp: Index32): number {
 }
 
 /**
- * xn_rebuild_rx_bufs: the buffers that the last backend had become the first requests of a new ring,
- * without a gap. Their pages are zeroed: what the last one wrote is not shown to this one.
+ * xn_rebuild_rx_bufs: posts the buffers of the last backend as the first requests of a new ring,
+ * without a gap. Their pages are zeroed, so the new backend can't read what the last one wrote.
  */
 export function rebuildRxBufs(info: NetfrontInfo, rxq: Rxq, kept: Mbuf[]): void {
   const ring = rxq.ring;
@@ -335,8 +335,8 @@ export function rebuildRxBufs(info: NetfrontInfo, rxq: Rxq, kept: Mbuf[]): void 
 }
 
 /**
- * xn_release_rx_bufs: ends the backend's access to every buffer, and frees it or, with `kept`, puts
- * it there. A page that the backend still uses stays with its map until that ends.
+ * xn_release_rx_bufs: ends the backend's access to every buffer. Frees each buffer, or adds it to
+ * `kept` if given. A page that the backend still uses stays with its map until that use ends.
  */
 export function releaseRxBufs(info: NetfrontInfo, rxq: Rxq, kept: Mbuf[] | undefined): void {
   for (let slot = 0; slot < rxq.mbufs.length; slot++) {

@@ -5,7 +5,7 @@
  *   ─► requests: first piece, extra info, other pieces ─► published at the end of the burst
  *
  * A packet's requests are written only when all its pieces are loaded, so a load that fails leaves
- * nothing behind. A chain is freed when its last piece is answered.
+ * no requests behind. A chain is freed with the response to its last piece.
  *
  * After xn_assemble_tx_request, xn_txeof and xn_release_tx_bufs (freebsd-src:
  * sys/dev/xen/netfront/netfront.c).
@@ -40,7 +40,7 @@ import {
   takeMap,
 } from "./tx-pieces.ts";
 
-/** A ring with fewer free slots is full: the largest packet, its extra info, and one. */
+/** A ring needs more free slots than this: the largest packet, its extra info, and one. */
 const ROOM_SLOTS = MAX_TX_REQ_FRAGS + 2;
 
 const CSUM_TSO = Csum.IP_TSO | Csum.IP6_TSO;
@@ -48,7 +48,7 @@ const CSUM_V4 = Csum.IP_TCP | Csum.IP_UDP;
 const CSUM_V6 = Csum.IP6_TCP | Csum.IP6_UDP;
 const CSUM_ANY = CSUM_TSO | CSUM_V4 | CSUM_V6 | Csum.IP;
 
-/** The queue of the packet's flow. */
+/** Returns the queue of the packet's flow. */
 export function pickQueue({ gate, txqs }: NetfrontInfo, m: Mbuf): Txq {
   const txq = txqs[gate.pick(m, txqs.length)]!;
   txq.full = !txSlotAvailable(txq);
@@ -60,8 +60,8 @@ export function pickQueue({ gate, txqs }: NetfrontInfo, m: Mbuf): Txq {
 const txSlotAvailable = (txq: Txq): boolean => ringOf(txq).freeRequests > ROOM_SLOTS;
 
 /**
- * xn_assemble_tx_request, for a packet that the gate has admitted. Consumes it, except on EMSGSIZE:
- * this backend accepts a single page.
+ * xn_assemble_tx_request, for a packet that the gate has admitted. Consumes the packet and returns
+ * 0. On EMSGSIZE the caller keeps it: this backend accepts a single page.
  */
 export function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   const { stats } = txq;
@@ -99,7 +99,8 @@ export function assembleTxRequest(info: NetfrontInfo, txq: Txq, m: Mbuf): number
     let flags = i === count - 1 ? 0 : TxFlag.MORE_DATA;
     if (i === 0) flags |= facts;
     const offset = map.segmentAddress(0) % GRANT_PAGE_BYTES;
-    // The first request says how long the packet is; what is left over for it is its own part.
+    // The first request carries the length of the whole packet, each further one the length of its
+    // piece. The backend finds the first piece's length by subtraction.
     const size = i === 0 ? m.pktLength : lengths[i]!;
     txRequest.write(view, ring.at(ring.claim()), getMapGref(map), offset, flags, id, size);
     if (i === 0 && tso) writeGso(txq, m);
@@ -120,7 +121,7 @@ function writeGso(txq: Txq, m: Mbuf): void {
   txq.stats.tso++;
 }
 
-/** Flags of the first request, or -1 for what this backend can't do. */
+/** Returns the flags of the first request, or -1 for an offload that this backend lacks. */
 function txFacts(info: NetfrontInfo, m: Mbuf): number {
   const asked = m.csumFlags & CSUM_ANY;
   if (asked === 0) return 0;
@@ -130,7 +131,7 @@ function txFacts(info: NetfrontInfo, m: Mbuf): number {
   if ((asked & CSUM_V6) !== 0) needed |= Ifcap.TXCSUM_IPV6;
   if ((asked & Csum.IP_TSO) !== 0) needed |= Ifcap.TSO4;
   if ((asked & Csum.IP6_TSO) !== 0) needed |= Ifcap.TSO6;
-  // Nobody at the other end fills in a checksum of layer 3, unless it cuts the packet anyway.
+  // A backend completes a checksum of layer 3 only when it segments the packet.
   const tso = (asked & CSUM_TSO) !== 0;
   if ((asked & Csum.IP) !== 0 && !tso) return -1;
   if ((capEnable & needed) !== needed) return -1;
@@ -141,8 +142,8 @@ function txFacts(info: NetfrontInfo, m: Mbuf): number {
 }
 
 /**
- * xn_txeof: takes the responses and frees what they complete. False when there were none. What
- * makes no sense stops the NIC.
+ * xn_txeof: consumes the responses and frees the packets that they complete. Returns false when
+ * there were none. An invalid response stops the NIC.
  */
 export function txeof(info: NetfrontInfo, txq: Txq): boolean {
   const ring = txq.ring;
@@ -159,14 +160,14 @@ export function txeof(info: NetfrontInfo, txq: Txq): boolean {
     const prod = advance(ring.rspCons, waiting);
     while (ring.rspCons !== prod) {
       const at = ring.at(ring.rspCons);
-      // Read once each: the page is the backend's to change (XSA-155).
+      // Each field is read once, because the backend can change the page at any time (XSA-155).
       const status = txResponse.status(ring.view, at);
       const id = txResponse.id(ring.view, at);
       if (!takeResponse(info, txq, status, id)) return any;
-      // Freeing an mbuf may have called into anything, up to taking the ring away.
+      // Freeing an mbuf calls its owner, which may even have caused the ring to be removed.
       if (txq.ring !== ring || !info.carrier) return any;
     }
-    // Half of what is out comes before we are woken: the original's way of fewer events.
+    // As in the original, the event comes after half of the open requests: fewer events.
     ring.arm(advance(prod, (ring.inFlight >>> 1) + 1));
   }
   if (txq.full && txSlotAvailable(txq)) {
@@ -176,7 +177,7 @@ export function txeof(info: NetfrontInfo, txq: Txq): boolean {
   return any;
 }
 
-/** One response. False when it makes no sense; it is not consumed then. */
+/** Consumes one response. Returns false, and consumes nothing, when the response is invalid. */
 function takeResponse(info: NetfrontInfo, txq: Txq, status: number, id: number): boolean {
   const ring = ringOf(txq);
   if (status === NetifStatus.NULL) {
@@ -195,7 +196,7 @@ function takeResponse(info: NetfrontInfo, txq: Txq, status: number, id: number):
   }
   map.sync(SyncOp.POSTWRITE);
   if (map.unload() !== 0) {
-    // XSA-396: the page stays the backend's until it lets go of it, or is gone.
+    // XSA-396: the page belongs to the backend until its use ends or the backend is gone.
     info.setBroken("TX_GRANT_IN_USE", `${txq.name}: request ${id} is answered and still in use`);
     return false;
   }
@@ -214,7 +215,7 @@ function takeResponse(info: NetfrontInfo, txq: Txq, status: number, id: number):
   return true;
 }
 
-/** A piece of the packet is nobody's any more; with the last one the chain is freed. */
+/** Counts a piece of the packet as complete. Frees the chain with the last piece. */
 function pieceDone(info: NetfrontInfo, txq: Txq, packet: number): void {
   const left = txq.pieces[packet]! - 1;
   info.gate.pushes--;
@@ -229,8 +230,8 @@ function pieceDone(info: NetfrontInfo, txq: Txq, packet: number): void {
 }
 
 /**
- * xn_release_tx_bufs: packets whose answers will not come. Returns how many. A page that the
- * backend still uses stays where it is, with its packet, until that ends.
+ * xn_release_tx_bufs: releases packets whose responses will not come. Returns their number. A page
+ * that the backend still uses is quarantined, with its packet, until that use ends.
  */
 export function releaseTxBufs(info: NetfrontInfo, txq: Txq): number {
   const before = txq.freePackets;
@@ -245,7 +246,7 @@ export function releaseTxBufs(info: NetfrontInfo, txq: Txq): number {
       pieceDone(info, txq, packet);
     } else {
       info.stats.quarantined_maps++;
-      // The bounce page stays with it.
+      // The quarantined map keeps the bounce page.
       txq.bounce[id] = undefined;
       map.quarantine(() => pieceDone(info, txq, packet));
     }
@@ -259,6 +260,6 @@ function ringOf(txq: Txq) {
   return txq.ring;
 }
 
-/** Everything sent is answered. */
+/** Returns true when every request has a response. */
 export const txIdle = (info: NetfrontInfo): boolean =>
   info.txqs.every((txq) => (txq.ring?.claimed ?? 0) === 0);

@@ -1,6 +1,6 @@
 /**
- * The event of a queue pair, and the look at the end of each batch that stands in for one that
- * was not sent (notify.ts says why). Receive side in datapath-rx.ts, send side in datapath-tx.ts.
+ * The event of a queue pair, and the poll after each batch, which replaces an event that was not
+ * sent (notify.ts explains the reason). datapath-rx.ts receives, datapath-tx.ts sends.
  *
  * After xn_intr, xn_rxq_intr and xn_txq_intr (freebsd-src: sys/dev/xen/netfront/netfront.c).
  */
@@ -11,8 +11,8 @@ import { flush } from "./notify.ts";
 import type { Rxq, Txq } from "./rings.ts";
 
 /**
- * xn_intr: rx, then tx. True when there was work. Never awaits; harmless at any time, in particular
- * while the rings are being connected anew (XSA-465).
+ * xn_intr: handles rx, then tx. Returns true when there was work. Never awaits. A call is safe at
+ * any time, in particular while the rings are being reconnected (XSA-465).
  */
 export function interrupt(info: NetfrontInfo, rxq: Rxq, txq: Txq): boolean {
   const received = rxeof(info, rxq);
@@ -23,14 +23,14 @@ export function interrupt(info: NetfrontInfo, rxq: Rxq, txq: Txq): boolean {
   return received || sent;
 }
 
-/** What came in this batch, event or none. */
+/** Handles the responses that came in this batch, with or without an event. */
 export function poll(info: NetfrontInfo): void {
   if (!info.carrier) return;
   const { rxqs, txqs } = info;
   for (let i = 0; i < rxqs.length && info.carrier && info.rxqs === rxqs; i++) {
     const rxq = rxqs[i]!;
     const txq = txqs[i]!;
-    // A count below zero is work too: it has to be named.
+    // A negative count is work too: the interrupt reports the violation.
     const waits = (rxq.ring?.unconsumed() ?? 0) !== 0 || (txq.ring?.unconsumed() ?? 0) !== 0;
     if (waits) interrupt(info, rxq, txq);
   }

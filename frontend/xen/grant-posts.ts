@@ -1,6 +1,7 @@
 /**
- * Changes of the grant table on their way to the device: packed records, in order. A column holds
- * changes of one kind, so a change of the other kind sends what has gathered; so does a full one.
+ * Gathers changes of the grant table for the device: packed records, in order. A column contains
+ * changes of one kind. So a change of the other kind sends the gathered records first, and so does
+ * a full column.
  */
 
 import type { GrantVersion } from "../../shared/wire/transactions.ts";
@@ -20,7 +21,7 @@ export class GrantPosts {
   readonly #records = new Uint8Array(RECORDS * GRANT_RECORD_V2_SIZE);
   readonly #view = new DataView(this.#records.buffer);
   #count = 0;
-  /** What the gathered records are; only while there are some. */
+  /** True when the gathered records are ends of grants. Meaningful while `#count` is not 0. */
   #ends = false;
 
   constructor(hypervisor: Hypervisor, version: GrantVersion) {
@@ -28,7 +29,7 @@ export class GrantPosts {
     this.#version = version;
   }
 
-  /** `frame` is the bus address in pages, up to 36 bits; `start` and `length` count in version 2. */
+  /** `frame`: bus address in pages, up to 36 bits. Only version 2 uses `start` and `length`. */
   grant(
     reference: number,
     flags: number,
@@ -58,7 +59,7 @@ export class GrantPosts {
     else this.#hypervisor.grants(this.#version, this.#records, count);
   }
 
-  /** Forgets what has gathered. */
+  /** Discards the gathered records. */
   drop(): void {
     this.#count = 0;
     this.#ends = false;

@@ -1,23 +1,23 @@
 /**
- * Who owns which grant reference: the free list, the lists cut from it, and those who wait for more.
+ * Ownership of grant references: the free list, lists taken from it, and requests that wait.
  *
  *   not yet grown ──grow──► free ──alloc──► listed ──claim──► owned ──quarantine──► quarantined
  *                            ▲ └──────────take────────────────►│ └◄─release─ listed       │
  *                            │└◄──────────────────free──────────┴──────────────────────────┘
  *                            └──the device uses it──► held ──its use ends──► free
  *
- * A reference that the device uses, though it grants nothing, is given to nobody until that use
- * ends: it is held in the place of being free, and passed over in a list.
+ * A reference that the device uses, though it grants nothing, is not allocated until that use ends.
+ * It is held instead of free, and a claim from a list skips it.
  *
- * A reference just given back is the last to be used again, which keeps an access that comes late
- * apart from whatever is granted next. References 0 to 7 are reserved and never given out.
+ * The free list is a FIFO: a reference just returned is allocated last, so a late access of the
+ * device does not meet a new grant. References 0 to 7 are reserved and never allocated.
  *
  * Source: freebsd-src: sys/dev/xen/grant_table/grant_table.c (gnttab_alloc_grant_references and so
- * on), which keeps the free list the other way round.
+ * on), whose free list is a stack.
  */
 import { GNTTAB_NR_RESERVED_ENTRIES } from "../../shared/xen/grant.ts";
 
-/** What a driver did wrong with the grant table. Bugs of ours, so they throw at once. */
+/** Misuse of the grant table by a driver. It is a bug of this program, so it throws at once. */
 export type GrantMisuseCode =
   | "GRANT_OWNER"
   | "GRANT_LIVE"
@@ -39,15 +39,15 @@ export const Owner = { NOBODY: 0, FREE: 1, LISTED: 2, OWNED: 3, QUARANTINED: 4, 
 export type Owner = (typeof Owner)[keyof typeof Owner];
 const OWNER_NAMES = ["not in use", "free", "in a list", "owned", "quarantined", "held"];
 
-/** References taken out of the free list together, to be claimed one by one. */
+/** References allocated together from the free list. A driver claims them one by one. */
 export class GrantReferences {
-  /** Of the pool: the first of them, or NONE. */
+  /** First reference of the list, or NONE. The pool owns this field. */
   head = NONE;
-  /** How many are left. */
+  /** Number of references left. */
   count = 0;
 }
 
-/** A wish for free references; `pending` until it is granted or cancelled. */
+/** A request for free references; `pending` until it is satisfied or cancelled. */
 export class FreeCallback {
   readonly run: () => void;
   readonly count: number;
@@ -65,9 +65,9 @@ export class ReferencePool {
   readonly #perFrame: number;
   readonly #maxFrames: number;
   readonly #owners: Uint8Array;
-  /** The reference behind each one in its list, or NONE. */
+  /** By reference: the next one in its list, or NONE. */
   readonly #next: Int32Array;
-  /** The one before it in the free list, or NONE. */
+  /** By reference: the previous one in the free list, or NONE. */
   readonly #previous: Int32Array;
   readonly #isInUse: (reference: number) => boolean;
   #frames = 0;
@@ -92,7 +92,7 @@ export class ReferencePool {
     return this.#frames;
   }
 
-  /** References below this have an entry. */
+  /** Number of references with an entry: 0 to `end` - 1. */
   get end(): number {
     return this.#frames * this.#perFrame;
   }
@@ -101,17 +101,17 @@ export class ReferencePool {
     return this.#free;
   }
 
-  /** Kept from being free because the device uses them. */
+  /** Number of references that would be free but for the device's use of them. */
   get held(): number {
     return this.#held;
   }
 
-  /** As many as can ever be free at once. */
+  /** Maximum number of references that can ever be free at once. */
   get most(): number {
     return this.#maxFrames * this.#perFrame - GNTTAB_NR_RESERVED_ENTRIES;
   }
 
-  /** Free ones, and those that growth would add. */
+  /** Number of free references, plus those that growth would add. */
   get available(): number {
     return this.#free + (this.#maxFrames - this.#frames) * this.#perFrame;
   }
@@ -120,12 +120,12 @@ export class ReferencePool {
     return (this.#owners[reference] ?? Owner.NOBODY) as Owner;
   }
 
-  /** Throws GrantMisuse unless `reference` is owned: out of the free list and of every other. */
+  /** Throws GrantMisuse unless `reference` is owned, that is, in no list. */
   needOwned(reference: number): void {
     if (this.#owners[reference] !== Owner.OWNED) this.#wrongOwner(reference);
   }
 
-  /** True when `count` are free now; the table grows for it, but not for nothing. */
+  /** Returns true when `count` are free now. Grows the table only if that is enough. */
   reserve(count: number): boolean {
     if (count <= this.#free) return true;
     if (count > this.available) return false;
@@ -143,7 +143,7 @@ export class ReferencePool {
     return list;
   }
 
-  /** One, owned, or -1. */
+  /** Allocates one reference, which is then owned. Returns -1 when none is free. */
   take(): number {
     if (!this.reserve(1)) return NONE;
     const reference = this.#shift();
@@ -151,7 +151,7 @@ export class ReferencePool {
     return reference;
   }
 
-  /** The first of the list that the device does not use, owned, or -1. */
+  /** Claims the first reference of the list that the device does not use. Returns -1 for none. */
   claim(list: GrantReferences): number {
     let before = NONE;
     let reference = list.head;
@@ -182,7 +182,7 @@ export class ReferencePool {
     this.#kick();
   }
 
-  /** An owned or quarantined reference is free again, or held while the device uses it. */
+  /** Frees an owned or quarantined reference, or holds it while the device uses it. */
   give(reference: number): void {
     const owner = this.#owners[reference];
     if (owner !== Owner.OWNED && owner !== Owner.QUARANTINED) this.#wrongOwner(reference);
@@ -190,7 +190,7 @@ export class ReferencePool {
     this.#kick();
   }
 
-  /** The device's use of `reference` begins or has ended: a free one is held, a held one free. */
+  /** Moves `reference` from free to held when the device's use begins, and back when it ends. */
   useChanged(reference: number): void {
     const owner = this.#owners[reference];
     if (owner === Owner.FREE && this.#isInUse(reference)) {
@@ -203,7 +203,7 @@ export class ReferencePool {
     }
   }
 
-  /** All uses have ended at once. */
+  /** Frees all held references: all uses have ended at once. */
   usesEnded(): void {
     for (let reference = 0; this.#held > 0; reference++) this.useChanged(reference);
   }
@@ -232,8 +232,8 @@ export class ReferencePool {
   }
 
   /**
-   * Callbacks run in a turn of their own: whoever gave a reference back is inside something, and
-   * may hold the very lock that a callback takes.
+   * Schedules the first callback. It runs in a turn of its own, because the caller that returned a
+   * reference may hold the lock that the callback acquires.
    */
   #kick(): void {
     const first = this.#wishes[0];
@@ -242,11 +242,11 @@ export class ReferencePool {
     queueMicrotask(() => this.#runFirst());
   }
 
-  /** Strictly in order: a large wish would starve behind small ones. */
+  /** Runs the first callback. The order is strict, so that large requests do not starve. */
   #runFirst(): void {
     this.#scheduled = false;
     const wish = this.#wishes[0];
-    // Others may have been quicker since; the next reference given back tries again.
+    // The references may be allocated by now. The next reference that is returned tries again.
     if (wish === undefined || !this.reserve(wish.count)) return;
     this.#wishes.shift();
     wish.pending = false;
@@ -263,14 +263,14 @@ export class ReferencePool {
     for (let reference = from; reference < this.end; reference++) this.#append(reference);
   }
 
-  /** Takes the first of the free list, which is not empty. */
+  /** Removes the first reference of the free list, which must not be empty, and returns it. */
   #shift(): number {
     const reference = this.#head;
     this.#unlink(reference);
     return reference;
   }
 
-  /** Takes `reference`, which is in it, out of the free list. */
+  /** Removes `reference` from the free list, which must contain it. */
   #unlink(reference: number): void {
     const previous = this.#previous[reference]!;
     const next = this.#next[reference]!;

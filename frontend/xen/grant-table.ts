@@ -1,16 +1,16 @@
 /**
- * The guest's grant table: which page of ours which domain may reach, and how.
+ * The guest's grant table: the pages of the guest, the domain that may reach each page, and how.
  *
  *   entry by reference                            access of the device
  *   flags domid page start end                    reference*4096 + offset ─► check ─► page + offset
- *   readers writers: what the device told         then the bus space checks what is mapped there
+ *   readers writers: reported by the device       then the bus space checks what is mapped there
  *
- * The table is ours, and every access of the device is decided by it here, whatever the device
- * thinks it was granted. The device holds a copy, told by packed records before anything that lets
- * it act on them. Use counts are the device's word, and decide two things: whether access can be
- * ended, as Xen's in-use bits do, and whether a reference may be granted anew. In between lies the
- * time of a message: a device that begins to use a reference while its end is on the way is refused
- * each access, and its use is counted all the same, so that what it tells later still adds up.
+ * The guest owns the table, and this file checks every access of the device against it. The device
+ * has only a copy. Packed records update the copy before any message that lets the device use them.
+ * The device reports use counts. They decide, as Xen's in-use bits do, whether access can be ended,
+ * and also whether a reference may be granted again. Messages take time: a device may begin to use
+ * a reference while the end of its grant is on the way. Each such access is refused. The use is
+ * counted all the same, so that later reports of the device still add up.
  *
  * Source: freebsd-src: sys/dev/xen/grant_table/grant_table.c; xen: xen/common/grant_table.c.
  */
@@ -43,7 +43,7 @@ export interface GrantTableOptions {
   readonly hypervisor: Hypervisor;
   readonly space: DmaSpace;
   readonly log: Logger;
-  /** Most frames of 4096 bytes that the table may have. */
+  /** Maximum size of the table, in frames of 4096 bytes. */
   readonly maxFrames?: number;
   /** 2 only after GNTTABOP_set_version. */
   readonly version?: GrantVersion;
@@ -52,22 +52,22 @@ export interface GrantTableOptions {
 const FRAME_BYTES = 4096;
 /** The domain at the other end of the link: the backend. */
 const PEER_DOMID = 0;
-/** Far more uses at a time than an honest device has of one page. */
+/** Maximum of a use count: far more uses of one page than an honest device has at a time. */
 const MAX_USES = 0x7fff;
 
 export class GrantTable implements GrantAccess {
   readonly version: GrantVersion;
-  /** Negated GNTST status of the access that was refused last. */
+  /** Negated GNTST status of the last refused access. */
   refusal: number = -Gntst.GENERAL_ERROR;
 
   readonly #space: DmaSpace;
   readonly #log: Logger;
   readonly #pool: ReferencePool;
   readonly #posts: GrantPosts;
-  /** 0 where nothing is granted. */
+  /** Flags by reference; 0 for a reference that grants nothing. */
   readonly #flags: Uint16Array;
   readonly #domids: Uint16Array;
-  /** Bus address of the page, with its generation. */
+  /** Bus address of the page, including its generation. */
   readonly #pages: Float64Array;
   /** The part of the page that is granted: [start, end). */
   readonly #starts: Uint16Array;
@@ -96,76 +96,76 @@ export class GrantTable implements GrantAccess {
     hypervisor.onGrantUse = (reference, readers, writers) => this.#use(reference, readers, writers);
   }
 
-  /** Frames that the table has grown to. */
+  /** Number of frames of the table now. */
   get frames(): number {
     return this.#pool.frames;
   }
 
-  /** References on the free list now; the table may still grow. */
+  /** Number of references on the free list now. The table may still grow. */
   get freeCount(): number {
     return this.#pool.free;
   }
 
-  /** Free references, and those that growth would add: constant but for those that someone has. */
+  /** Number of free references, plus those that growth would add: all that no driver owns. */
   get availableCount(): number {
     return this.#pool.available;
   }
 
-  /** Most references that can ever be free. */
+  /** Maximum number of references that can ever be free. */
   get capacity(): number {
     return this.#pool.most;
   }
 
-  /** Entries that grant something. */
+  /** Number of entries that grant something. */
   get liveCount(): number {
     return this.#live;
   }
 
-  /** References given up by their owner while the device still used the page. */
+  /** Number of references whose owner gave them up while the device still used the page. */
   get quarantined(): number {
     return this.#quarantine.size;
   }
 
-  /** References that grant nothing, would be free, and are used by the device all the same. */
+  /** Number of references that grant nothing and would be free, but that the device uses. */
   get heldCount(): number {
     return this.#pool.held;
   }
 
-  /** gnttab_alloc_grant_references: `count` of them, or undefined (ENOSPC). */
+  /** gnttab_alloc_grant_references: returns `count` references, or undefined (ENOSPC). */
   allocGrantReferences(count: number): GrantReferences | undefined {
     return this.#pool.alloc(count);
   }
 
-  /** gnttab_claim_grant_reference: one of the list, or -1 when it has none that is not in use. */
+  /** gnttab_claim_grant_reference: returns a reference of the list, or -1 when all are in use. */
   claim(list: GrantReferences): number {
     return this.#pool.claim(list);
   }
 
-  /** gnttab_release_grant_reference: back to the list. Access to it has ended. */
+  /** gnttab_release_grant_reference: puts a reference into the list. Its access must have ended. */
   release(list: GrantReferences, reference: number): void {
     this.#needNotLive(reference);
     this.#pool.release(list, reference);
   }
 
-  /** gnttab_free_grant_references: what is left of the list goes to the free list. */
+  /** gnttab_free_grant_references: frees the remaining references of the list. */
   freeGrantReferences(list: GrantReferences): void {
     this.#pool.freeList(list);
   }
 
-  /** True when `count` references are free now, for as many allocGrantReference calls. */
+  /** Returns true when `count` references are free for as many calls of allocGrantReference. */
   reserve(count: number): boolean {
     return this.#pool.reserve(count);
   }
 
-  /** One reference, or -1 (ENOSPC). */
+  /** Returns one reference, or -1 (ENOSPC). */
   allocGrantReference(): number {
     return this.#pool.take();
   }
 
   /**
-   * The owner of `reference`, which grants nothing, wants to grant. The same one, or another in its
-   * place when a use of the device that crossed with the end of access keeps it; -1 (ENOSPC), and
-   * nothing changed, when there is no other.
+   * Prepares an owned reference, which grants nothing, for a new grant. Returns the same reference.
+   * Returns another in its place when the device's use, which crossed with the end of access, still
+   * keeps the old one. Returns -1 (ENOSPC) and changes nothing when no other is free.
    */
   renew(reference: number): number {
     this.#pool.needOwned(reference);
@@ -176,7 +176,7 @@ export class GrantTable implements GrantAccess {
     return other;
   }
 
-  /** gnttab_free_grant_reference. Access to it has ended. */
+  /** gnttab_free_grant_reference. Access by `reference` must have ended. */
   freeGrantReference(reference: number): void {
     this.#pool.needOwned(reference);
     this.#needNotLive(reference);
@@ -184,8 +184,8 @@ export class GrantTable implements GrantAccess {
   }
 
   /**
-   * gnttab_grant_foreign_access_ref: `domid` may reach the page of 4096 bytes around `busAddress`,
-   * as far as something is mapped there. `reference` was taken, or renewed, in this turn.
+   * gnttab_grant_foreign_access_ref: grants `domid` the mapped bytes of the 4096-byte page around
+   * `busAddress`. `reference` must have been allocated or renewed in this turn.
    */
   grantForeignAccessRef(
     reference: number,
@@ -198,7 +198,7 @@ export class GrantTable implements GrantAccess {
     this.#grant(reference, flags, domid, busAddress - offset, 0, GRANT_PAGE_BYTES);
   }
 
-  /** As grantForeignAccessRef, of `length` bytes from `busAddress` on within its page; version 2. */
+  /** As grantForeignAccessRef, for `length` bytes from `busAddress` in one page. Version 2 only. */
   grantForeignAccessSubPage(
     reference: number,
     domid: number,
@@ -218,7 +218,7 @@ export class GrantTable implements GrantAccess {
     this.#grant(reference, flags, domid, busAddress - offset, offset, offset + length);
   }
 
-  /** gnttab_query_foreign_access: uses that the device told; at 0 access can be ended. */
+  /** gnttab_query_foreign_access: returns the number of reported uses. At 0 access can be ended. */
   queryForeignAccess(reference: number): number {
     return this.#readers[reference]! + this.#writers[reference]!;
   }
@@ -233,9 +233,9 @@ export class GrantTable implements GrantAccess {
   }
 
   /**
-   * The owner gives a reference up that is still in use: nobody uses it, or its page, until the
-   * device's use ends or the link is gone. Then access ends, the reference is free, and `released`
-   * is called; at once when the reference is not in use. XSA-396.
+   * Gives up a reference that is still in use. Reference and page stay unused until the device's
+   * use ends or the link is gone. Then access ends, the reference becomes free, and `released` is
+   * called. All this happens at once when the reference is not in use. XSA-396.
    */
   quarantine(reference: number, released?: () => void): void {
     this.#needLive(reference);
@@ -245,7 +245,7 @@ export class GrantTable implements GrantAccess {
       this.#leaveQuarantine(reference);
       return;
     }
-    // A backend may do it to all of them at once: a line whenever there are twice as many.
+    // A backend may keep all pages at once, so only each doubling of the number is logged.
     const quarantined = this.#quarantine.size;
     if ((quarantined & (quarantined - 1)) !== 0) return;
     this.#log.warn(
@@ -255,8 +255,8 @@ export class GrantTable implements GrantAccess {
   }
 
   /**
-   * gnttab_request_free_callback: runs `callback` once, in a turn of its own, when `count` are
-   * free. Callbacks run in the order of the requests.
+   * gnttab_request_free_callback: runs `callback` once, in a turn of its own, when `count`
+   * references are free. Callbacks run in the order of the requests.
    */
   requestFreeCallback(callback: () => void, count: number): FreeCallback {
     return this.#pool.request(callback, count);
@@ -267,14 +267,14 @@ export class GrantTable implements GrantAccess {
   }
 
   /**
-   * Sends the changes that have gathered. The hypervisor does so before all that it posts; who
-   * publishes a ring index by a window write calls this before.
+   * Sends the gathered changes. The hypervisor does so before everything that it posts. A driver
+   * that publishes a ring index by a write of its own memory calls this first.
    */
   post(): void {
     this.#posts.send();
   }
 
-  /** The link is gone, and with it every use: what was quarantined is free. */
+  /** Forgets all uses, because the link is gone. Quarantined references become free. */
   linkGone(): void {
     this.#readers.fill(0);
     this.#writers.fill(0);
@@ -284,8 +284,8 @@ export class GrantTable implements GrantAccess {
   }
 
   /**
-   * A new link, right after the hypervisor has it: no page is in use, and the device is told every
-   * live entry. It knows none: one that ended meanwhile is not mentioned.
+   * Starts on a new link, directly after the hypervisor: no page is in use. Sends every live entry
+   * to the device, which knows none. So ends of grants before that are not sent.
    */
   resume(): void {
     this.linkGone();
@@ -295,7 +295,7 @@ export class GrantTable implements GrantAccess {
     this.#posts.send();
   }
 
-  /** Tells what is granted, and what of it is in use, to a capture that begins now. */
+  /** Reports all grants and their uses to a capture that begins now. */
   tellState(state: LinkState): void {
     const to: Pick<GrantPosts, "grant"> = {
       grant: (...entry) => state.grant(this.version, ...entry),
@@ -340,7 +340,7 @@ export class GrantTable implements GrantAccess {
     return span;
   }
 
-  /** Xen's rules for a grant copy, in Xen's order. */
+  /** Checks an access by Xen's rules for a grant copy, in Xen's order. */
   #check(reference: number, offset: number, length: number, writes: boolean): Gntst {
     if (!(reference >= 0 && reference < this.#pool.end)) return Gntst.BAD_GNTREF;
     const flags = this.#flags[reference]!;
@@ -358,10 +358,11 @@ export class GrantTable implements GrantAccess {
   }
 
   /**
-   * What the device says of its uses. Counts go by reference, whatever the entry is by now: an
-   * entry may have ended while the device told of its use, and the end of that use comes later. A
-   * use of what grants no such thing is a fault all the same, for a lie looks just like it. What
-   * can't be even so (counts out of bounds, references never given out) changes nothing.
+   * Handles a report of the device about its uses. Counts belong to the reference, whatever its
+   * entry is now: an entry may have ended while the report was on the way, and the end of that use
+   * comes later. A use that the entry does not grant is a fault all the same, because a false
+   * report looks the same. An impossible report (counts out of bounds, references never allocated)
+   * changes nothing.
    */
   #use(reference: number, readers: number, writers: number): void {
     const r = (this.#readers[reference] ?? 0) + readers;
@@ -415,7 +416,7 @@ export class GrantTable implements GrantAccess {
   #tell(reference: number, to: Pick<GrantPosts, "grant"> = this.#posts): void {
     const flags = this.#flags[reference]!;
     const start = this.#starts[reference]!;
-    // Offset and length mean nothing in the entry of a whole page.
+    // Offset and length have no meaning in the entry of a whole page.
     const length = (flags & GrantFlag.SUB_PAGE) === 0 ? 0 : this.#ends[reference]! - start;
     const frame = this.#pages[reference]! / GRANT_PAGE_BYTES;
     to.grant(reference, flags, this.#domids[reference]!, frame, start, length);

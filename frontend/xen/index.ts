@@ -65,7 +65,7 @@ export class XenDriver implements Driver {
     down(this.info);
   }
 
-  /** Stops transmission and waits, for a limited time, until the backend has answered everything. */
+  /** Stops transmission and waits, for a limited time, until every request has a response. */
   suspend(): Promise<void> {
     const { info } = this;
     return info.lock.run(() => suspend(info));

@@ -1,5 +1,5 @@
 /**
- * An interface's life: attach, up, down, suspend, a link lost and found again, detach.
+ * The lifecycle of an interface: attach, up, down, suspend, loss and return of the link, detach.
  *
  *   ours     Initialising ──(theirs InitWait)──► rings, keys ──► Connected ──► Closing ──► Closed
  *   theirs   InitWait ────────────────────────────────────────► Connected ──► Closing ──► Closed
@@ -8,9 +8,9 @@
  *   connected ──────────────► quiet ──► linkLost ──────────► connected, announced
  *       └──── linkLost ───────────────────▲
  *
- * One async lock stands for the original's sx lock: steps that await run one at a time. linkLost
- * does not wait for it: it raises the generation, frees everything at once, and whoever holds the
- * lock finds out at its next step.
+ * One async lock replaces the original's sx lock: steps that await run one at a time. linkLost does
+ * not wait for the lock. It increments the generation and frees everything at once. The step that
+ * holds the lock notices the new generation at its next check and stops.
  *
  * After netfront_attach, netfront_backend_changed, xn_connect, netfront_suspend, netfront_resume and
  * netfront_detach (freebsd-src: sys/dev/xen/netfront/netfront.c).
@@ -36,23 +36,23 @@ import { flush } from "./notify.ts";
 import { disconnectQueues, dropKept } from "./queues.ts";
 
 const S = XenbusState;
-/** Where the toolstack asks for a suspend, from the domain's own directory. */
+/** Key by which the toolstack requests a suspend, relative to the domain's own directory. */
 const SHUTDOWN_KEY = "control/shutdown";
-/** Packets sent before a suspend may take this long to be answered. */
+/** Time (ms) to wait in a suspend for the responses to packets sent before. */
 const DRAIN_MS = 1000;
 const DRAIN_POLL_MS = 5;
-/** Detach does not wait longer than this for the backend. */
+/** Time (ms) that a detach waits for the backend. */
 const DETACH_MS = 1000;
-/** Ticks between attempts to resume, at most. */
+/** Maximum number of ticks between attempts to resume. */
 const MAX_RETRY_TICKS = 32;
-/** A backend that comes and goes is followed so often between two ticks; then the next one must do. */
+/** Renewed offers of a backend that are accepted between two ticks. Others wait for the tick. */
 const OFFERS_PER_TICK = 8;
-/** As often as QEMU's self-announcement goes out, but one. */
+/** Number of announcements after a reconnect: one less than QEMU's self-announcement sends. */
 const ANNOUNCEMENTS = 3;
 
 // Connecting.
 
-/** netfront_attach, until the backend is connected. Rejects with DriverError or Abandoned. */
+/** netfront_attach. Resolves when the backend is connected. Rejects with DriverError or Abandoned. */
 export async function attach(info: NetfrontInfo): Promise<void> {
   if (info.attached) throw new Error("xen: attached twice");
   try {
@@ -64,7 +64,7 @@ export async function attach(info: NetfrontInfo): Promise<void> {
   }
 }
 
-/** From nothing to two states Connected. */
+/** Connects from the start: finds the backend, reads the description, then does the handshake. */
 async function bringUp(info: NetfrontInfo): Promise<void> {
   const { generation, xenbus } = info;
   await watchShutdown(info);
@@ -77,7 +77,7 @@ async function bringUp(info: NetfrontInfo): Promise<void> {
   await handshake(info);
 }
 
-/** From Initialising to Connected, both ends. */
+/** Brings both ends from Initialising to Connected. */
 async function handshake(info: NetfrontInfo): Promise<void> {
   const { generation, xenbus } = info;
   await xenbus.set(S.INITIALISING);
@@ -98,7 +98,7 @@ async function handshake(info: NetfrontInfo): Promise<void> {
   announce(info);
 }
 
-/** Waits for the backend to get to `state`; one that goes away instead, or nowhere, is an error. */
+/** Waits until the backend is in `state`. Rejects with DriverError if it closes or times out. */
 async function reach(info: NetfrontInfo, state: XenbusState, what: string): Promise<void> {
   const { xenbus, generation } = info;
   const closing = state === S.CONNECTED ? [S.CLOSING, S.CLOSED] : [];
@@ -122,7 +122,7 @@ const STATE_NAMES = [
   "Reconfigured",
 ] as const;
 
-/** xn_connect: rings, features, receive buffers, carrier. */
+/** xn_connect: sets up rings, features, receive buffers and carrier. */
 async function connect(info: NetfrontInfo): Promise<void> {
   const { generation } = info;
   await talkToBackend(info);
@@ -140,14 +140,14 @@ async function connect(info: NetfrontInfo): Promise<void> {
     kept[rxq.id] = [];
     rebuildRxBufs(info, rxq, buffers);
   }
-  // Fewer queues than before.
+  // Frees the buffers of queues that no longer exist.
   for (const buffers of kept) for (const m of buffers ?? []) m.free();
   info.setCarrier(true);
 }
 
 /**
- * xn_kick_rings: every ring is looked at once, and filled, and who waited may send. Not before the
- * backend knows that we are connected: it keeps no pushed bytes until then.
+ * xn_kick_rings: polls and fills every ring once, then wakes waiting sources. Call only after the
+ * state is Connected: until then the backend keeps no pushed bytes.
  */
 function kickRings(info: NetfrontInfo): void {
   if (!info.carrier) return;
@@ -158,7 +158,7 @@ function kickRings(info: NetfrontInfo): void {
   info.gate.ready();
 }
 
-/** Says where the NIC is now, so that switches send there; one a tick until none is left. */
+/** Sends one of the remaining announcements, from which switches learn where the NIC is. */
 export function announce(info: NetfrontInfo): void {
   if (info.announceLeft === 0 || !info.carrier || info.suspended) return;
   info.announceLeft--;
@@ -168,7 +168,7 @@ export function announce(info: NetfrontInfo): void {
   if (info.running) info.stats.announcements += info.gate.sendOwn([m], 1);
 }
 
-/** The other end went to another state, and nobody was waiting for it. Holds the lock. */
+/** Handles a change of the other end's state. The caller holds the lock. */
 export async function backendChanged(info: NetfrontInfo): Promise<void> {
   const { xenbus } = info;
   if (!info.attached) return;
@@ -177,7 +177,7 @@ export async function backendChanged(info: NetfrontInfo): Promise<void> {
     case S.CLOSED:
     case S.UNKNOWN: {
       if (xenbus.state === S.CLOSED) return;
-      // Unknown: its domain, or its directory, is gone; another may be made there.
+      // Unknown: its domain or its directory is gone. A new one may be created there.
       const what = xenbus.otherend === S.UNKNOWN ? "is gone" : "closed the NIC";
       info.log.warn({}, `the backend ${what}`);
       disconnectBackend(info, true);
@@ -186,7 +186,7 @@ export async function backendChanged(info: NetfrontInfo): Promise<void> {
     }
     case S.INIT_WAIT:
     case S.INITIALISING:
-      // Offered again, after it was closed.
+      // The backend offers a connection again after it was closed.
       if (xenbus.state !== S.CLOSED) return;
       if (info.offersTaken++ < OFFERS_PER_TICK) await reconnect(info);
       else info.retryTicks ||= 1;
@@ -196,7 +196,7 @@ export async function backendChanged(info: NetfrontInfo): Promise<void> {
   }
 }
 
-/** The same backend once more. What fails is logged, and tried again if it may pass. */
+/** Connects to the same backend again. Logs a failure, and retries it if it may be temporary. */
 async function reconnect(info: NetfrontInfo): Promise<void> {
   const { generation } = info;
   try {
@@ -207,7 +207,7 @@ async function reconnect(info: NetfrontInfo): Promise<void> {
   }
 }
 
-/** netif_disconnect_backend: nothing is sent, received or granted any more. */
+/** netif_disconnect_backend: stops all traffic and ends all grants. `keep`: keep receive buffers. */
 export function disconnectBackend(info: NetfrontInfo, keep: boolean): void {
   if (info.carrier || info.rxqs.length > 0) info.stats.disconnects++;
   info.setCarrier(false);
@@ -230,13 +230,13 @@ export function up(info: NetfrontInfo): void {
   info.gate.ready();
 }
 
-/** xn_stop: the rings stay connected; what still comes is dropped, counted. */
+/** xn_stop: the rings stay connected. Packets that still come are dropped and counted. */
 export function down(info: NetfrontInfo): void {
   const { ifnet } = info;
   ifnet.flags &= ~(Iff.UP | Iff.DRV_RUNNING);
 }
 
-/** 0 or an errno; then the MTU is as before. */
+/** Sets the MTU and returns 0, or returns an errno and changes nothing. */
 export function changeMtu(info: NetfrontInfo, mtu: number): number {
   if (!Number.isInteger(mtu) || mtu < MIN_MTU || mtu > info.maxMtu) return Errno.EINVAL;
   info.ifnet.mtu = mtu;
@@ -251,7 +251,7 @@ async function watchShutdown(info: NetfrontInfo): Promise<void> {
   await store.watch(SHUTDOWN_KEY, asked);
 }
 
-/** The toolstack wrote control/shutdown. Holds the lock. */
+/** Handles a request of the toolstack in control/shutdown. The caller holds the lock. */
 async function shutdownAsked(info: NetfrontInfo, generation: number): Promise<void> {
   if (info.generation !== generation || !info.attached) return;
   const asked = await info.store.readOptional(SHUTDOWN_KEY);
@@ -277,7 +277,7 @@ async function shutdownAsked(info: NetfrontInfo, generation: number): Promise<vo
   }
 }
 
-/** netfront_suspend: nothing new is sent, what was sent is answered or waited for long enough. */
+/** netfront_suspend: stops sending, then waits up to DRAIN_MS for the outstanding responses. */
 export async function suspend(info: NetfrontInfo): Promise<void> {
   if (info.suspended) return;
   const { generation } = info;
@@ -295,7 +295,7 @@ export async function suspend(info: NetfrontInfo): Promise<void> {
   info.setCarrier(false);
 }
 
-/** The suspend did not happen: the rings are as they were. */
+/** Continues after a cancelled suspend: the rings are unchanged. */
 function resumeCancelled(info: NetfrontInfo): void {
   info.suspended = false;
   if (info.rxqs.length === 0 || info.broken !== undefined) return;
@@ -304,8 +304,8 @@ function resumeCancelled(info: NetfrontInfo): void {
 }
 
 /**
- * The hypervisor is out of reach and has forgotten us. Everything that was granted is ours again;
- * receive buffers wait for the next ring.
+ * Handles the loss of the link. The hypervisor has forgotten this domain, so all granted memory
+ * belongs to the driver again. Receive buffers are kept for the next ring.
  */
 export function linkLost(info: NetfrontInfo): void {
   info.generation++;
@@ -313,7 +313,7 @@ export function linkLost(info: NetfrontInfo): void {
   info.store.linkGone("the link is gone");
   info.xenbus.abandon("the link is gone");
   info.events.linkGone();
-  // Before anything is unloaded: no use outlives the link.
+  // This comes before any unload, because no use outlives the link.
   info.grants.linkGone();
   disconnectBackend(info, true);
   info.xenbus.state = S.UNKNOWN;
@@ -322,9 +322,9 @@ export function linkLost(info: NetfrontInfo): void {
 }
 
 /**
- * netfront_resume: another life of the same NIC, here or on another device, perhaps as another
- * domain. Holds the lock. Never rejects but with bugs of ours; what fails is logged, and tried
- * again if it may pass.
+ * netfront_resume: connects the same NIC again, on this device or another, perhaps as another
+ * domain. The caller holds the lock. Logs a failure, and retries it if it may be temporary. Rejects
+ * only for bugs of this program.
  */
 export async function resume(info: NetfrontInfo): Promise<void> {
   info.stats.resumes++;
@@ -332,7 +332,7 @@ export async function resume(info: NetfrontInfo): Promise<void> {
   await tryResume(info);
 }
 
-/** As `resume`, again on the same link. */
+/** As `resume`, for another attempt on the same link. */
 export async function tryResume(info: NetfrontInfo): Promise<void> {
   const { generation } = info;
   try {
@@ -360,7 +360,10 @@ function resumeFailed(info: NetfrontInfo, error: Error): void {
 
 // The end.
 
-/** netfront_detach: the backend is told, and lets go before our pages are freed. Holds the lock. */
+/**
+ * netfront_detach: closes the connection and waits for the backend before the pages are freed. The
+ * caller holds the lock.
+ */
 export async function detach(info: NetfrontInfo): Promise<void> {
   info.ifnet.flags &= ~(Iff.UP | Iff.DRV_RUNNING);
   if (!info.attached) return;
@@ -388,7 +391,7 @@ export async function detach(info: NetfrontInfo): Promise<void> {
   }
 }
 
-/** Everything that the peer or a shortage may do, as an error that a person can read. */
+/** Converts an error that the peer or a shortage may cause into a DriverError; returns any other. */
 function explain(error: unknown): Error {
   if (error instanceof DriverError || error instanceof Abandoned) return error;
   if (error instanceof XenstoreError) return new DriverError("XENSTORE", Errno.EIO, error.message);
@@ -398,7 +401,10 @@ function explain(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error));
 }
 
-/** For steps nobody waits for: a backend that goes is no error, a bug of ours is. */
+/**
+ * Handles the error of a step without a waiting caller. Ignores the loss of the backend; throws any
+ * other error as uncaught.
+ */
 export function passing(error: unknown): void {
   if (error instanceof Abandoned || error instanceof XenstoreError) return;
   setImmediate(() => {

@@ -1,26 +1,29 @@
 /**
- * Publishing and being told: how frontend and backend learn that there is something new.
+ * Publishing and notification between frontend and backend.
  *
  *   transmit   kick: grants, requests, index; one event for each queue
- *   event  a response stands where we asked to be woken: rx, then tx of the queue
- *   poll   at the end of each batch: has a response come, told or not?
+ *   event  a response reached the index at which we asked for an event: rx, then tx of the queue
+ *   poll   at the end of each batch: has a response come, with or without an event?
  *
- * The link sends what was posted at the end of the turn, so the batches of a turn share a message.
+ * The link sends the posted changes at the end of the turn, so the batches of a turn share a
+ * message.
  *
- * On one machine a consumer that arms its event index and looks again can't miss a response. Here
- * index and response may cross on the link: each side has armed, or looked, before the other's word
- * was there. So what arrives is looked at once more when it has arrived; that closes the gap.
+ * On one machine a consumer that arms its event index and checks again can't miss a response. Here
+ * index and response may cross on the link: each side has armed, or checked, before the other's
+ * write arrived. So both sides also check their rings after each batch that arrives. This closes
+ * the race.
  */
 import type { NetfrontInfo } from "./info.ts";
 import type { Rxq, Txq } from "./rings.ts";
 
 /**
- * A batch this long leaves with its index: two super-frames, for half the system calls and wake-ups
- * of one each. A third would reach the limit at which a batch leaves in the middle of a packet.
+ * Bytes after which a batch is sent, at the end of a packet. Two super-frames fit: half the system
+ * calls and wake-ups of one each. A third would reach the limit at which the link sends a batch in
+ * the middle of a packet.
  */
 const BATCH_BYTES = 88 * 1024;
 
-/** Grants first, then what names them, then the index; and the event, where it was asked for. */
+/** Publishes grants, then the requests that name them, then the index. Sends an event if asked. */
 export function publishTx(info: NetfrontInfo, txq: Txq): void {
   if (txq.ring === undefined || txq.ring.unpublished === 0) return;
   info.grants.post();
@@ -28,7 +31,7 @@ export function publishTx(info: NetfrontInfo, txq: Txq): void {
     txq.stats.notifications++;
     info.events.notify(txq.port);
   }
-  // With or without an event: the device looks at its rings after each batch.
+  // With or without an event: the device polls its rings after each batch.
   info.ctx.space.link?.mark(BATCH_BYTES);
 }
 
@@ -40,17 +43,17 @@ export function publishRx(info: NetfrontInfo, rxq: Rxq): void {
   info.events.notify(portOf(info, rxq));
 }
 
-/** The channel of a queue pair hangs at its Tx queue. */
+/** Returns the port of the queue pair, which its Tx queue holds; 0 for none. */
 export const portOf = (info: NetfrontInfo, rxq: Rxq): number => info.txqs[rxq.id]?.port ?? 0;
 
-/** Publishes for each queue that has something new. */
+/** Publishes the new requests of each Tx queue. */
 export function kick(info: NetfrontInfo): void {
   if (!info.carrier) return;
   for (const txq of info.txqs) publishTx(info, txq);
   flush(info);
 }
 
-/** What was posted, ends of grants among it, leaves at the end of this turn. */
+/** Sends everything posted, including ends of grants, at the end of this turn. */
 export function flush(info: NetfrontInfo): void {
   info.grants.post();
   info.ctx.space.link?.scheduleFlush();

@@ -1,10 +1,10 @@
 /**
- * Making and unmaking the queues: tag, maps, ring page, event channel.
+ * Creates and destroys the queues: tag, maps, ring page, event channel.
  *
  * After setup_rxqs, setup_txqs, disconnect_rxq and disconnect_txq (freebsd-src and
  * prati0100/freebsd: sys/dev/xen/netfront/netfront.c). A queue is in the list before its first part
- * is made, and unmaking passes over what is not there, so that any failure, and a link that goes in
- * the middle, is undone by the same step. Unmaking twice is harmless.
+ * is created, and destroying skips missing parts. So the same step undoes any failure, and a loss
+ * of the link in the middle. Destroying twice has no further effect.
  */
 
 import { RecordType } from "../../shared/wire/records.ts";
@@ -28,8 +28,8 @@ import { FrontRing, Shortage } from "./memory.ts";
 import { type MapPool, Rxq, Txq } from "./rings.ts";
 
 /**
- * setup_device: `count` queue pairs, granted to the other end. Rejects with Shortage,
- * HypercallError or Abandoned; what is there by then is undone by `disconnectQueues`.
+ * setup_device: creates `count` queue pairs and grants them to the other end. Rejects with
+ * Shortage, HypercallError or Abandoned; `disconnectQueues` then removes the parts that exist.
  */
 export async function setupDevice(info: NetfrontInfo, count: number): Promise<void> {
   const { generation } = info;
@@ -75,7 +75,7 @@ function setupTxq(info: NetfrontInfo, id: number): void {
   txq.ring = createRing(info, name, TX_SLOT_SIZE, RecordType.XEN_TX_REQ);
 }
 
-/** One page to one domain: what a request can name. No lock: no load of it waits for references. */
+/** Creates a tag for loads of one page, as a request names it. No load waits, so it has no lock. */
 function createTag(info: NetfrontInfo, name: string, direction: DmaDirection): XenDmaTag {
   const tag = createXenTag(info.dmaParent, {
     name,
@@ -110,9 +110,9 @@ function createRing(
 }
 
 /**
- * netif_disconnect_backend, for each queue: nothing of ours is granted any more when it returns,
- * but for pages that the backend still uses. With `keep`, receive buffers wait for a new ring.
- * Returns packets that were not answered.
+ * netif_disconnect_backend for all queues: ends every grant, except of pages that the backend still
+ * uses. With `keep`, receive buffers are kept for a new ring. Returns the number of packets without
+ * a response.
  */
 export function disconnectQueues(info: NetfrontInfo, keep: boolean): number {
   const { rxqs, txqs } = info;
@@ -121,7 +121,7 @@ export function disconnectQueues(info: NetfrontInfo, keep: boolean): number {
   info.gate.forgetQueues();
   let unanswered = 0;
   for (const rxq of rxqs) disconnectRxq(info, rxq, keep);
-  // What was read last, or was being merged, went up.
+  // The last unread and merged packets went up.
   if (rxqs.length > 0) info.ifnet.inputDone();
   for (const txq of txqs) unanswered += disconnectTxq(info, txq);
   return unanswered;
@@ -144,7 +144,7 @@ export function disconnectRxq(info: NetfrontInfo, rxq: Rxq, keep: boolean): void
   rxq.ring = undefined;
 }
 
-/** disconnect_txq. Returns packets that were not answered. */
+/** disconnect_txq. Returns the number of packets without a response. */
 export function disconnectTxq(info: NetfrontInfo, txq: Txq): number {
   const unanswered = releaseTxBufs(info, txq);
   destroyPool(txq.pool);
@@ -165,7 +165,7 @@ function destroyPool(pool: MapPool): void {
   }
 }
 
-/** Frees what was kept for a ring that does not come. */
+/** Frees the buffers that were kept for a new ring. */
 export function dropKept(info: NetfrontInfo): void {
   for (const buffers of info.kept) for (const m of buffers ?? []) m.free();
   info.kept = [];

@@ -1,10 +1,12 @@
 /**
- * What a received packet's flags and extra info mean to the stack: checksums, super-frames, hashes.
+ * Translates flags and extra info of a received packet for the stack: checksums, super-frames,
+ * hashes.
  *
- *   csum_blank       the field holds the pseudo-header sum: the stack is told where, or finishes it
- *   data_validated   checked by whoever sent it
- *   GSO extra        a super-frame, cut later by whoever needs to. Without csum_blank its field is
- *                    not the pseudo-header sum that a cutter starts from: it is made so here
+ *   csum_blank       the field contains the pseudo-header sum; the mbuf names the field's place, so
+ *                    that a later component completes it
+ *   data_validated   the sender has checked the checksum
+ *   GSO extra        a super-frame, which a later component may segment. Segmentation starts from
+ *                    the pseudo-header sum; without csum_blank this file writes that sum
  *
  * Source: xen: xen/include/public/io/netif.h; linux: drivers/net/xen-netfront.c (checksum_setup,
  * rx_gso_checksum_fixup), net/core/skbuff.c (skb_checksum_setup).
@@ -23,7 +25,7 @@ import type { Rxq } from "./rings.ts";
 
 const CHECKED = Csum.L4_CALC | Csum.L4_VALID;
 
-/** Facts of the packet at hand, from the flags of its first response and its extra info. */
+/** Facts of the current packet, from the flags of its first response and its extra info. */
 export class RxExtras {
   #flags = 0;
   #gsoSize = 0;
@@ -39,7 +41,7 @@ export class RxExtras {
     this.#hash = 0;
   }
 
-  /** One extra info slot, of a type that exists. False when what it says can't be. */
+  /** Reads one extra info slot of a known type. Returns false when its contents are invalid. */
   take(view: DataView, at: number, type: number): boolean {
     if (type === ExtraType.GSO) {
       this.#gsoSize = extra.gsoSize(view, at);
@@ -51,11 +53,11 @@ export class RxExtras {
       this.#hash = extra.hashValue(view, at);
       this.#hashType = hashTypeOf(extra.hashType(view, at));
     }
-    // Multicast lists are for backends; one that sends them gets no answer.
+    // Multicast lists are for backends. The driver ignores one that a backend sends.
     return true;
   }
 
-  /** Into the packet header, until `offerToStack` reads it out again. */
+  /** Stores the facts in the packet header, from which `offerToStack` reads them. */
   apply(m: Mbuf): void {
     m.flowId = this.#hash;
     m.hashType = this.#hashType;
@@ -74,7 +76,7 @@ function hashTypeOf(type: number): number {
 
 const frame = new Frame();
 
-/** Hands a packet to the stack, at once or merged with its neighbours; or drops it, counted. */
+/** Passes a packet to the stack, at once or merged with its neighbours; or drops and counts it. */
 export function offerToStack(info: NetfrontInfo, rxq: Rxq, m: Mbuf): void {
   const { stats } = rxq;
   const flags = m.cookie;
@@ -82,7 +84,7 @@ export function offerToStack(info: NetfrontInfo, rxq: Rxq, m: Mbuf): void {
   const said = (flags & RxFlag.CSUM_BLANK) !== 0;
   const blank = said || m.tsoSegsz > 0;
   const validated = (flags & RxFlag.DATA_VALIDATED) !== 0;
-  // The headers are in front: pieces beyond what a frame can have don't matter here.
+  // Only the headers matter here, and they are in the first pieces: a frame may omit later ones.
   if (blank || lro) frameOver(m, frame);
   if (m.tsoSegsz > 0) stats.gso++;
   if (blank) {
@@ -107,15 +109,15 @@ export function offerToStack(info: NetfrontInfo, rxq: Rxq, m: Mbuf): void {
     rxq.lro.offerParsed(frame.headers(), m, blank || validated);
     return;
   }
-  // A super-frame must not overtake what is being merged for its flow.
+  // A super-frame must not overtake packets of its flow that are being merged.
   if (lro) rxq.lro.flush();
   info.ifnet.received(m, rxq.id);
 }
 
-/** Says where the checksum is to be finished. False when the packet has no such place. */
+/** Sets the place of the blank checksum. Returns false when the packet has no checksum field. */
 function blankChecksum(m: Mbuf, h: Headers): boolean {
   const v6 = h.l3 === L3.IPV6;
-  // A header that is not all there has no length.
+  // The parser sets no length for an incomplete header.
   if (h.l3 === L3.NONE || h.fragment || h.l4HeaderLength === 0) return false;
   m.csumStart = h.l4Offset;
   if (h.l4 === L4.TCP) {
@@ -133,14 +135,14 @@ function blankChecksum(m: Mbuf, h: Headers): boolean {
   return true;
 }
 
-/** Puts the pseudo-header sum where the checksum stands. The place is known: see `blankChecksum`. */
+/** Writes the pseudo-header sum into the checksum field, whose place `blankChecksum` has set. */
 function makeBlank(m: Mbuf, h: Headers): void {
   const sum = foldSum(sumPseudoHeader(h, h.l3End - h.l4Offset));
   setByte(m, m.csumStart + m.csumOffset, sum >>> 8);
   setByte(m, m.csumStart + m.csumOffset + 1, sum & 0xff);
 }
 
-/** Changes the byte at `at` of the packet, wherever the backend has cut it. */
+/** Changes the byte at offset `at` of the packet, in whichever piece it lies. */
 function setByte(m: Mbuf, at: number, value: number): void {
   let left = at;
   let piece = m;

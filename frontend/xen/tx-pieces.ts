@@ -1,10 +1,10 @@
 /**
- * The pieces of a packet: at most a page each, with an id, a map and a grant of its own.
+ * The pieces of a packet. Each piece is at most a page and has its own id, map and grant.
  *
  *   chain ─► gather: (buffer, offset, length) ... ─► loadPieces: ids, maps loaded, granted read-only
  *
- * The scratch arrays hold one packet's pieces from `gather` until its requests are written; nothing
- * in between awaits.
+ * The scratch arrays contain the pieces of one packet from `gather` until its requests are written.
+ * Nothing in between awaits.
  */
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { type Mbuf, mCopyData } from "../net/mbuf.ts";
@@ -13,19 +13,19 @@ import type { NetfrontInfo } from "./info.ts";
 import { dmaCallback, loadFailed, repoolTxMap, unpoolTxMap } from "./pool.ts";
 import { NO_PACKET, type Txq } from "./rings.ts";
 
-/** MAX_TX_REQ_FRAGS: pieces of the longest packet, when it begins in the middle of a page. */
+/** MAX_TX_REQ_FRAGS: pieces of the longest packet that begins in the middle of a page. */
 export const MAX_TX_REQ_FRAGS = 18;
 const NO_BYTES = new Uint8Array(0);
 
 const buffers: Uint8Array[] = new Array<Uint8Array>(MAX_TX_REQ_FRAGS).fill(NO_BYTES);
 const offsets = new Int32Array(MAX_TX_REQ_FRAGS);
-/** Bytes and ids of the pieces at hand, for their requests. */
+/** Bytes and ids of the current pieces, for their requests. */
 export const lengths = new Int32Array(MAX_TX_REQ_FRAGS);
 export const ids = new Uint16Array(MAX_TX_REQ_FRAGS);
 
 /**
- * Cuts the packet into pieces of at most a page, in the scratch arrays. Returns how many; a chain
- * of too many is copied together; -1 when that does not help.
+ * Cuts the packet into pieces of at most a page, in the scratch arrays. Copies a chain of too many
+ * pieces into one buffer. Returns the number of pieces, or -1 when the copy has too many as well.
  */
 export function gather(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   let count = 0;
@@ -56,7 +56,7 @@ function defrag(info: NetfrontInfo, txq: Txq, m: Mbuf): number {
   return count;
 }
 
-/** As `gather`, for a backend that is not trusted: pieces are bounce pages, filled by loadPieces. */
+/** As `gather`, for an untrusted backend: the pieces are bounce pages, which loadPieces fills. */
 export function gatherBounced(info: NetfrontInfo, m: Mbuf): number {
   const count = Math.ceil(m.pktLength / GRANT_PAGE_BYTES);
   if (count > info.maxTxFrags) return -1;
@@ -66,12 +66,12 @@ export function gatherBounced(info: NetfrontInfo, m: Mbuf): number {
   return count;
 }
 
-/** Takes an id and a map for each piece and loads it. False, with all undone, when one fails. */
+/** Allocates an id and a map for each piece and loads it. A failure undoes all, returns false. */
 export function loadPieces(info: NetfrontInfo, txq: Txq, m: Mbuf, count: number): boolean {
   for (let i = 0; i < count; i++) {
     const id = takeId(txq);
     const map = unpoolTxMap(txq);
-    // There are more maps than ids: as long as both are conserved, none can be missing.
+    // There are more maps than ids. So a free id always finds a map, if no map or id was lost.
     if (map === undefined) throw new Error(`${txq.name}: no map for a free id`);
     if (!info.trusted) bouncePiece(txq, m, i, id);
     const flags = BUS_DMA_NOWAIT | BUS_DMA_XEN_RO;
@@ -90,7 +90,7 @@ export function loadPieces(info: NetfrontInfo, txq: Txq, m: Mbuf, count: number)
   return true;
 }
 
-/** No backend has heard of this grant: ending it can't fail. */
+/** Unloads a piece whose grant no backend has seen, so the unload can't fail. */
 function unloadUnsent(txq: Txq, id: number): void {
   const map = takeMap(txq, id);
   if (map.unload() !== 0) throw new Error(`${txq.name}: a grant nobody was told of is in use`);
@@ -98,7 +98,7 @@ function unloadUnsent(txq: Txq, id: number): void {
   giveId(txq, id);
 }
 
-/** Copies piece `i` to the id's own page; the rest of the page is zero (XSA-403). */
+/** Copies piece `i` to the bounce page of the id. The rest of the page is zeroed (XSA-403). */
 function bouncePiece(txq: Txq, m: Mbuf, i: number, id: number): void {
   const page = txq.bounce[id] ?? new Uint8Array(GRANT_PAGE_BYTES);
   txq.bounce[id] = page;
@@ -110,7 +110,7 @@ function bouncePiece(txq: Txq, m: Mbuf, i: number, id: number): void {
   txq.stats.bounced += length;
 }
 
-/** The map of an id that is in use, which has none from then on. */
+/** Removes the map from an id in use and returns it. Throws for an id without a map. */
 export function takeMap(txq: Txq, id: number): XenDmaMap {
   const map = txq.maps[id];
   if (map === undefined) throw new Error(`${txq.name}: id ${id} has no map`);
@@ -120,13 +120,13 @@ export function takeMap(txq: Txq, id: number): XenDmaMap {
 
 function takeId(txq: Txq): number {
   const id = txq.freeId;
-  // Every id out has a slot of the ring, and the ring had room.
+  // Every id in use has a slot of the ring, and the ring had room.
   if (id === 0) throw new Error(`${txq.name}: no free id`);
   txq.freeId = txq.nextId[id]!;
   return id;
 }
 
-/** The id is free again. */
+/** Frees the id. */
 export function giveId(txq: Txq, id: number): void {
   txq.packetOf[id] = NO_PACKET;
   txq.nextId[id] = txq.freeId;

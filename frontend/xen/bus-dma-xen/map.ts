@@ -97,10 +97,10 @@ export class XenDmaMap {
 
   /**
    * bus_dmamap_load(9). `flags`: BUS_DMA_NOWAIT, BUS_DMA_XEN_RO. Returns 0 (the callback was
-   * called) or EINPROGRESS (the callback will be called, unless unload comes first). After any other
-   * errno nothing is loaded and the callback is never called: ENOSPC (no references, and NOWAIT or
-   * more than the table can have), EFBIG (more segments than the tag allows), EINVAL (no bytes,
-   * more than maxSize, or invalid flags).
+   * called) or EINPROGRESS (the callback will be called, unless unload comes first). After any
+   * other errno nothing is loaded and the callback is never called: ENOSPC (no references, and
+   * NOWAIT or more than the table can have), EFBIG (more segments than the tag allows), EINVAL (no
+   * bytes, more than maxSize, or invalid flags).
    */
   load<T>(
     buffer: Uint8Array,
