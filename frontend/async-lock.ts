@@ -1,4 +1,4 @@
-/** One at a time, in order of arrival: what the original's sx lock is to its threads. */
+/** Runs steps one at a time, in order of arrival. Replaces the sx lock of the original driver. */
 export class AsyncLock {
   #tail: Promise<unknown> = Promise.resolve();
 
@@ -9,8 +9,8 @@ export class AsyncLock {
   }
 
   /**
-   * For steps that a peer sets off, as often as it likes: a function that asks for `step`, which
-   * waits in the queue once at most. Asked again before it has begun, it runs once for all.
+   * Returns a function that queues `step`. While `step` is queued and has not begun, further calls
+   * of the function do nothing. For steps that a peer can cause as often as it likes.
    */
   coalesced(step: () => Promise<void>, failed: (error: unknown) => void): () => void {
     let isDue = false;

@@ -1,4 +1,4 @@
-/** How a driver fails; both drivers use the same two errors. */
+/** The two errors of a driver. Both drivers use them. */
 
 /** Why a device or backend cannot be used. */
 export type DriverErrorCode =
@@ -22,7 +22,7 @@ export type DriverErrorCode =
   | "VERSION"
   | "XENSTORE";
 
-/** A device that cannot be used. `message` is a sentence for a person, `errno` what ioctl returns. */
+/** The device cannot be used. `message` is a sentence for the user, `errno` the result of ioctl. */
 export class DriverError extends Error {
   readonly code: DriverErrorCode;
   readonly errno: number;
@@ -35,8 +35,9 @@ export class DriverError extends Error {
 }
 
 /**
- * The device that a step was waiting for is out of reach: link lost, suspended, reset or detached.
- * A step that resumes with this changes nothing: the code that took the link away has cleaned up.
+ * A step waited for a device that is out of reach: link lost, suspended, reset or detached. A step
+ * that resumes with this error changes nothing, because the code that ended the wait has cleaned
+ * up.
  */
 export class Abandoned extends Error {
   readonly code = "ABANDONED";

@@ -1,4 +1,4 @@
-/** What the session needs of any driver; the rooms `ena` and `xen` implement it. */
+/** Interface between the session and any driver. The modules `ena` and `xen` implement it. */
 
 import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
@@ -9,16 +9,16 @@ import type { PciFunction } from "./bus/pci.ts";
 import type { DmaSpace } from "./bus/space.ts";
 import type { Ifnet } from "./net/ifnet.ts";
 
-/** Everything a driver is given. It never sees a socket. */
+/** Everything that a driver works with. A driver has no access to a socket. */
 export interface DriverContext {
-  /** Where coherent memory and maps come from. */
+  /** Source of coherent memory and of DMA maps. */
   readonly space: DmaSpace;
   readonly pci: PciFunction;
-  /** For drivers of paravirtual devices. */
+  /** The hypervisor, for drivers of paravirtual devices. */
   readonly hypervisor: Hypervisor;
-  /** Unit name, as `ena0`. */
+  /** Unit name, for example `ena0`. */
   readonly name: string;
-  /** Queue pairs wanted; the driver takes no more than the device offers. */
+  /** Number of queue pairs wanted. The driver uses no more than the device offers. */
   readonly queues: number;
   readonly mtu: number;
   readonly log: Logger;
@@ -26,34 +26,34 @@ export interface DriverContext {
 }
 
 export interface Driver {
-  /** Finds the device, registers the interface. Rejects with a sentence when it can't. */
+  /** Finds the device and registers the interface. Rejects with a sentence for the user. */
   attach(): Promise<void>;
   readonly ifnet: Ifnet;
-  /** ifconfig up / down. */
+  /** Brings the interface up or down, as ifconfig does. */
   up(): Promise<void>;
   down(): Promise<void>;
   /**
-   * The link is gone, and with it the device's memory of us: carrier down, nothing is sent,
-   * every wait is abandoned. Buffers owned by the application stay its own.
+   * Called when the link is lost. The device then forgets this NIC. The driver sets the carrier
+   * down, sends nothing, and abandons every wait. The application keeps the buffers that it owns.
    */
   linkLost(): void;
-  /** A link is back, perhaps to another device: the driver's own reset and restore. */
+  /** Called when a link is back, perhaps to another device. Runs the driver's reset and restore. */
   linkBack(): Promise<void>;
   /**
-   * The NIC is about to move to another device: nothing more is sent, what was sent is finished.
-   * `linkLost` and `linkBack` follow. Resolves when the device may be left.
+   * Called before the NIC moves to another device. The driver sends nothing more and waits for what
+   * was sent. Resolves when the NIC may leave the device. `linkLost` and `linkBack` follow.
    */
   suspend(): Promise<void>;
-  /** Resolves once the device has all that was posted before, receive buffers for one. */
+  /** Resolves once the device has received all that was posted before, for example Rx buffers. */
   settled(): Promise<void>;
-  /** Called once a batch has been applied in full. */
+  /** Called when a batch has been applied in full. */
   batchApplied(): void;
-  /** Once a second: the watchdog. */
+  /** Called once a second. Runs the watchdog. */
   tick(): void;
-  /** Room on the link again. */
+  /** Called when the link has room again. */
   writableAgain(): void;
   detach(): Promise<void>;
   counters(): CounterTree;
-  /** Posts what the driver keeps back, then tells queues and grants as what was posted makes them. */
+  /** Posts what the driver holds back, then reports the resulting queues and grants to `state`. */
   tellState(state: LinkState): void;
 }

@@ -1,4 +1,4 @@
-/** The drivers by personality: the one place that knows them all. */
+/** The drivers by personality. Only this file imports all of them. */
 import { PERSONALITIES, type Personality, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import type { Driver, DriverContext } from "./driver.ts";
 import { createEnaDriver } from "./ena/index.ts";
@@ -9,16 +9,16 @@ export interface DriverOptions {
   readonly netmap?: Netmap | undefined;
   /** Merges received TCP segments before the stack. */
   readonly lro?: boolean | undefined;
-  /** ENA: descriptors and headers go to device memory. */
+  /** ENA: puts transmit descriptors and headers into device memory. */
   readonly llq?: boolean | undefined;
-  /** Xen: false shows the device nothing but copies in zeroed pages. */
+  /** Xen: false grants the device nothing but copies in zeroed pages. */
   readonly trusted?: boolean | undefined;
-  /** Slots of each ring, where the hardware leaves a choice. */
+  /** Slots of each ring, where the hardware allows a choice. */
   readonly rxRingSize?: number | undefined;
   readonly txRingSize?: number | undefined;
 }
 
-/** Makes the driver of a NIC. */
+/** Creates the driver of a NIC. */
 export function createDriver(
   personality: Personality,
   context: DriverContext,
@@ -29,7 +29,7 @@ export function createDriver(
     : createEnaDriver(context, options);
 }
 
-/** The personality behind an interface name: by its prefix. */
+/** Returns the personality that the prefix of an interface name stands for. */
 export function personalityOf(ifname: string): Personality | undefined {
   return PERSONALITIES.find((p) => new RegExp(`^${UNIT_PREFIX[p]}\\d`).test(ifname));
 }

@@ -1,11 +1,12 @@
 /**
- * Frames for a program on top of an interface: whole Ethernet frames, in order, each a copy of its own.
+ * Sends and receives frames for a program on top of an interface. Frames are whole Ethernet frames,
+ * in order. Each is a separate copy.
  *
  *   program ── send ──► mbuf ──► ifnet.transmit        waits while the driver has no room
  *   program ◄── next ── queue ◄── ifnet.input          drops and counts when the queue is full
  *
- * Offloads end here. A merged or unfinished packet is cut and finished in software, so a frame that
- * is read has every checksum and is no longer than the MTU allows.
+ * Offloads end here. Software cuts a merged packet into segments and finishes checksums. A frame
+ * that the program reads therefore has every checksum, and is no longer than the MTU allows.
  */
 
 import {
@@ -27,12 +28,12 @@ import { SessionError } from "./session-error.ts";
 
 type Read = IteratorResult<Uint8Array, undefined>;
 
-/** What of a frame the MTU does not count. */
+/** Bytes of a frame that do not count against the MTU. */
 const headerBytes = (frame: Uint8Array): number =>
   ETHER_HEADER_BYTES +
   (isVlanType((frame[ETHER_TYPE]! << 8) | frame[ETHER_TYPE + 1]!) ? VLAN_TAG_BYTES : 0);
 
-/** Storage of a frame to send: an Ethernet header with tags, and the largest MTU. */
+/** Bytes of storage of a frame to send: an Ethernet header with tags, and the largest MTU. */
 const CLUSTER_BYTES = 9216 + 64;
 const END: Read = { done: true, value: undefined };
 
@@ -45,15 +46,15 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
   readonly #frame = new Frame();
   readonly #segmenter = new Segmenter();
   readonly #sink = { segment: (frame: Frame): void => this.#keep(frame) };
-  /** Without a limit: no more of it is in use than the driver's rings hold. */
+  /** The pool needs no limit: the driver's rings bound the number of mbufs in use. */
   readonly #pool = new MbufPool(CLUSTER_BYTES, Number.POSITIVE_INFINITY);
-  /** Callers of `send`, in order: the first of them waits for room. */
+  /** Callers of `send`, in order. The first of them waits for room. */
   readonly #senders = new AsyncLock();
   #waiting = 0;
   #room: (() => void) | undefined;
   #end: { readonly error: Error | undefined } | undefined;
 
-  /** Keeps at most `limit` frames that nobody has read yet. */
+  /** Keeps at most `limit` frames that the program has not read yet. */
   constructor(ifnet: Ifnet, limit: number) {
     this.#ifnet = ifnet;
     this.#limit = limit;
@@ -74,14 +75,15 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
     return reader.promise;
   }
 
-  /** Called when a loop is left. Frames that come are kept for the next loop. */
+  /** Called when the program leaves a loop. Frames that arrive are kept for the next loop. */
   return(): Promise<Read> {
     return Promise.resolve(END);
   }
 
   /**
-   * Resolves when the driver has the frame; its bytes may change then. Waits while there is no
-   * room, or no device. Rejects with SessionError: EMSGSIZE, ENETDOWN, or why the NIC has ended.
+   * Sends a frame. Waits while there is no room, or no device. Resolves when the driver has
+   * accepted the frame; its bytes may change then. Rejects with SessionError: EMSGSIZE, ENETDOWN,
+   * or the reason why the NIC has ended.
    */
   async send(frame: Uint8Array): Promise<void> {
     if (this.#waiting === 0 && this.#transmit(frame)) return;
@@ -99,7 +101,7 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
     }
   }
 
-  /** Nothing more goes or comes. Readers get what is queued, then `error` or the end. */
+  /** Stops sending and receiving. Readers get the queued frames, then `error` or the end. */
   end(error?: Error): void {
     if (this.#end !== undefined) return;
     this.#end = { error };
@@ -113,7 +115,7 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
     else reject(error);
   }
 
-  /** False: no room now. */
+  /** Gives a copy of the frame to the driver. Returns false without room. Throws SessionError. */
   #transmit(frame: Uint8Array): boolean {
     const { length } = frame;
     const { mtu, name } = this.#ifnet;
@@ -135,7 +137,7 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
     throw new SessionError(code, `${name}: a frame of ${length} bytes: ${code}`);
   }
 
-  /** A packet from the driver, ours to free. */
+  /** Receives a packet from the driver, and frees it. */
   #input(m: Mbuf): void {
     const frame = this.#frame;
     if (!mbufToFrame(m, frame)) this.#malformed();

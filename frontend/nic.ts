@@ -1,11 +1,11 @@
 /**
- * One NIC: its link, its driver, and what sits on top of its interface. The only assembly of these.
+ * One NIC: its link, its driver, and the users of its interface. Only this file assembles them.
  *
  *   program ── send, for await, readable, writable ──┐
  *   kernel ─── TAP (tap) ────────────────────────────┤ Ifnet ── driver ── Session ══ device
  *   netmap ports (netmap) ───────────────────────────┘
  *
- * One of the program and the kernel has the interface. Netmap ports take rings away from either.
+ * Either the program or the kernel uses the interface. Netmap ports take rings away from that user.
  */
 import { EventEmitter, once } from "node:events";
 import { ReadableStream, WritableStream } from "node:stream/web";
@@ -31,75 +31,76 @@ import { Session } from "./session.ts";
 import { SessionError } from "./session-error.ts";
 
 export interface NicOptions {
-  /** The device: ws, wss, http, https or HOST:PORT. */
+  /** Address of the device: a ws, wss, http or https URL, or HOST:PORT. */
   readonly connect: string;
-  /** By the prefix of `ifname` (ena0, xn0) when not given, else ena. */
+  /** The driver. Default: by the prefix of `ifname` (ena0, xn0), else ena. */
   readonly driver?: Personality | undefined;
   /**
-   * The NIC's name on the device; two NICs of a device have two names. When not given it is `ifname`,
-   * or the next free number of it: a second ena0 is ena1 on the device. `status().name` tells.
+   * Name of the NIC on the device. Two NICs of a device have different names. Default: `ifname`, or
+   * the same prefix with the next free number. For example, a second ena0 becomes ena1 on the
+   * device. `status().name` is the name in use.
    */
   readonly name?: string | undefined;
-  /** The interface's name in this process, as in "netmap:ena0"; the NIC's name when not given. */
+  /** Name of the interface in this process, as in "netmap:ena0". Default: the NIC's name. */
   readonly ifname?: string | undefined;
   /** Takes the name even from a NIC that is alive. That NIC then waits until the name is free. */
   readonly takeOver?: boolean | undefined;
-  /** Waits without limit for a device that is not there yet. Else opening rejects. */
+  /** Waits without limit for a device that is not running yet. Otherwise opening rejects. */
   readonly waitForDevice?: boolean | undefined;
-  /** A unicast address, as "02:00:00:00:00:01"; made from name and segment when not given. */
+  /** A unicast address, such as "02:00:00:00:00:01". Default: made from name and segment. */
   readonly mac?: string | undefined;
-  /** Queue pairs wanted, so ring pairs; 1. The device may offer fewer. */
+  /** Number of queue pairs (ring pairs) wanted. Default: 1. The device may offer fewer. */
   readonly queues?: number | undefined;
-  /** Bytes of a packet without its Ethernet header; 1500. */
+  /** Highest number of bytes of a packet without its Ethernet header. Default: 1500. */
   readonly mtu?: number | undefined;
-  /** ENA: slots of each receive ring, a power of two; 4096. Xen's have 256. */
+  /** ENA: slots of each receive ring, a power of two. Default: 4096. Xen rings have 256 slots. */
   readonly rxRingSize?: number | undefined;
-  /** ENA: slots of each transmit ring, a power of two; 1024. */
+  /** ENA: slots of each transmit ring, a power of two. Default: 1024. */
   readonly txRingSize?: number | undefined;
-  /** Merges received TCP segments. On under a TAP, else off: a program and netmap get frames as they came. */
+  /** Merges received TCP segments. Default: true with a TAP and without netmap, else false. */
   readonly lro?: boolean | undefined;
-  /** ENA: transmit descriptors go to device memory (low-latency queues), where the device has some. */
+  /** ENA: puts Tx descriptors into device memory (low-latency queues), if the device has it. */
   readonly llq?: boolean | undefined;
-  /** Xen: false grants the device nothing but copies, in pages that hold nothing else. */
+  /** Xen: false grants the device nothing but copies, in pages that contain nothing else. */
   readonly trusted?: boolean | undefined;
-  /** Does not mask what is sent from proxies on the way: for loopback and TLS only. */
+  /** Uses a WebSocket mask of zero, which does not protect proxies: for loopback and TLS only. */
   readonly zeroMask?: boolean | undefined;
-  /** Name of a TAP interface, through which the kernel uses the NIC. Made when there is none. */
+  /** Name of the TAP interface through which the kernel uses the NIC. Created if missing. */
   readonly tap?: string | undefined;
-  /** True: ports can be opened in `nic.netmap`. Or the Netmap to join, which several NICs may share. */
+  /** True: creates `nic.netmap` to open ports in. Or a Netmap to join, shared by several NICs. */
   readonly netmap?: boolean | Netmap | undefined;
-  /** Received frames that wait for the program; more are dropped as rxReaderFull. 1024. */
+  /** Received frames that may wait for the program; more count as rxReaderFull. Default: 1024. */
   readonly readerFrames?: number | undefined;
-  /** Program and version, for the device's status. */
+  /** Program and version, which the device reports in its status. */
   readonly agent?: string | undefined;
   readonly log?: Logger | undefined;
-  /** Sees every batch of the link. */
+  /** Called for every batch of the link. */
   readonly trace?: LinkTap | undefined;
 }
 
 export interface NicEvents {
-  /** All that this machine gives is there; the first connection follows. */
+  /** Emitted when all local resources, such as the TAP, are ready, before the first connection. */
   connecting: [];
-  /** The interface's link. */
+  /** Emitted when the interface's link goes up or down. */
   up: [];
   down: [];
-  /** The connection to the device. It comes back by itself. */
+  /** Emitted when the connection to the device is lost or back. The NIC reconnects by itself. */
   "link-gone": [reason: string];
   "link-back": [];
-  /** The device reports something that it refused or found wrong. */
+  /** Emitted when the device reports something that it refused or found wrong. */
   fault: [code: string, text: string];
-  /** The NIC has given up, or its TAP was deleted. Only `close` is left to do. */
+  /** Emitted when the NIC has given up, or its TAP was deleted. Only `close` remains to call. */
   failed: [reason: string];
 }
 
 const READER_FRAMES = 1024;
-/** A link that does not come up within this is left as it is. */
+/** Time (ms) for which `open` waits for the interface's link to come up. */
 const LINK_UP_MS = 5000;
 
 /**
  * Connects to a device, attaches the driver and brings the interface up. Resolves when the link is
- * up, or after a while with the link as it is, or with the TAP down. Rejects with a SessionError,
- * whose message is a sentence for a person, or with a TapError.
+ * up, or after 5 s with the link still down, or when the TAP is down. Rejects with a SessionError,
+ * whose message is a sentence for the user, or with a TapError.
  *
  * @example A NIC whose frames this program reads and sends.
  *   await using nic = await openNic({ connect: "127.0.0.1:7700", driver: "xen", mtu: 9000 });
@@ -131,7 +132,7 @@ export class Nic extends EventEmitter<NicEvents> {
   #isStarted = false;
   #closing: Promise<void> | undefined;
 
-  /** Throws an Error for a `connect` that is no address. Nothing happens before `open`. */
+  /** Throws an Error if `connect` is not an address. Does not connect before `open`. */
   constructor(options: NicOptions) {
     super();
     const { ifname, agent = "ringwire", log = silentLogger, netmap } = options;
@@ -156,7 +157,7 @@ export class Nic extends EventEmitter<NicEvents> {
     });
   }
 
-  /** Once. Rejects with SessionError or TapError; the NIC is closed then. */
+  /** Opens the NIC; call once. After a SessionError or TapError the NIC is closed. */
   async open(): Promise<void> {
     try {
       const { netmap, tap, mac, mtu } = this.#options;
@@ -168,7 +169,7 @@ export class Nic extends EventEmitter<NicEvents> {
         this.#netmap = netmap;
       }
       if (tap !== undefined) {
-        // Before connecting: a NIC without its TAP must not take the name from one that works.
+        // Open the TAP before connecting: a NIC without its TAP must not take a working NIC's name.
         const { Tap } = await import("../shared/tap/tap.ts");
         this.#tap = await Tap.open({
           name: tap,
@@ -192,13 +193,13 @@ export class Nic extends EventEmitter<NicEvents> {
       await this.#bringUp(ifnet);
     } catch (error) {
       await this.close();
-      // It may have come after that began.
+      // The TAP may have opened after `close` began.
       await this.#tap?.close();
       throw error;
     }
   }
 
-  /** Resolves with the link up, or as it is after a while, or the TAP being down. */
+  /** Resolves when the link is up, or after LINK_UP_MS, or when the TAP is down. */
   async #bringUp(ifnet: Ifnet): Promise<void> {
     const tap = this.#tap;
     if (tap === undefined) {
@@ -214,7 +215,7 @@ export class Nic extends EventEmitter<NicEvents> {
         gone: (error) => this.#failed(error.message),
       });
       this.#tellLink(ifnet);
-      // The driver follows the interface: up now, or when `ip link set up` says so.
+      // The driver follows the TAP: up now, or when `ip link set up` is called.
       await this.#host.settled();
       if (!tap.up) {
         this.#log.warn({}, `${tap.name} is down: "sudo ip link set ${tap.name} up"`);
@@ -222,7 +223,7 @@ export class Nic extends EventEmitter<NicEvents> {
       }
     }
     if (ifnet.linkState === "up") return;
-    // The device tells the link's state in an event of its own, soon after the queues are there.
+    // The device reports the link's state in a separate event, soon after the queues are created.
     await once(this, "up", { signal: AbortSignal.timeout(LINK_UP_MS) }).catch(() => {});
   }
 
@@ -235,31 +236,31 @@ export class Nic extends EventEmitter<NicEvents> {
     };
   }
 
-  /** The interface, for programs that deal in mbufs. The frames below stand on it too. */
+  /** The interface, for programs that use mbufs. `send` and the readers below use it too. */
   get ifnet(): Ifnet {
     return this.#session.driver.ifnet;
   }
 
-  /** Where ports are opened. Throws when the NIC was opened without netmap. */
+  /** The Netmap to open ports in. Throws when the NIC was opened without netmap. */
   get netmap(): Netmap {
     if (this.#netmap === undefined) throw new Error(`${this.#name} was opened without netmap`);
     return this.#netmap;
   }
 
   /**
-   * Sends an Ethernet frame, without its FCS. Resolves when the driver has it, so that awaiting it
-   * is the back-pressure; `frame` may change then. Rejects with SessionError.
+   * Sends an Ethernet frame, without its FCS. Resolves when the driver has accepted the frame;
+   * `frame` may change then. Await each call for back-pressure. Rejects with SessionError.
    */
   send(frame: Uint8Array): Promise<void> {
     return this.#framesEnd().send(frame);
   }
 
-  /** Received frames, each a copy. From the first call on they are kept for the reader. */
+  /** Received frames, each a copy. From the first call on, frames are kept for the reader. */
   [Symbol.asyncIterator](): AsyncIterator<Uint8Array, undefined> {
     return this.#framesEnd();
   }
 
-  /** The same frames as a stream. */
+  /** The received frames as a stream. */
   get readable(): ReadableStream<Uint8Array> {
     this.#readable ??= ReadableStream.from(this.#framesEnd());
     return this.#readable;
@@ -278,7 +279,7 @@ export class Nic extends EventEmitter<NicEvents> {
     return this.#frames;
   }
 
-  /** Records the link's batches and the interface's frames; also before the NIC is open. */
+  /** Records the link's batches and the interface's frames. Works before the NIC is open, too. */
   capture(output: CaptureOutput): Recorder {
     const { agent: application } = this.#options;
     const facts = { name: this.#name, personality: this.#driver, application, log: this.#log };
@@ -287,7 +288,7 @@ export class Nic extends EventEmitter<NicEvents> {
     return capture.recorder;
   }
 
-  /** ifconfig up and down. */
+  /** Brings the interface up or down, as ifconfig does. */
   up(): Promise<void> {
     return this.#session.driver.up();
   }
@@ -295,12 +296,12 @@ export class Nic extends EventEmitter<NicEvents> {
     return this.#session.driver.down();
   }
 
-  /** Resolves once the device has all that was posted before, receive buffers for one. */
+  /** Resolves once the device has received all that was posted before, for example Rx buffers. */
   settled(): Promise<void> {
     return this.#session.driver.settled();
   }
 
-  /** Throws before the NIC is open. */
+  /** Returns the state and the counters of the NIC. Throws before the NIC is open. */
   status(): FrontendStatus {
     const { agreed, reconnects, faults, state } = this.#session;
     const { mac, mtu, linkState } = this.ifnet;
@@ -332,7 +333,7 @@ export class Nic extends EventEmitter<NicEvents> {
     };
   }
 
-  /** Leaves the device in good order. Netmap ports must be closed before. */
+  /** Detaches from the device in good order. Close the netmap ports before. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

@@ -1,19 +1,19 @@
-/** Why a session cannot start or go on, in a sentence for a person. The command line adds what to type. */
+/** Reasons why a session can't start or continue, as sentences. The command line adds remedies. */
 import { tlsTrouble } from "../shared/transport/tls-trouble.ts";
 import { ABSENT, unreachable } from "../shared/transport/unreachable.ts";
 import { ConnectError } from "../shared/transport/websocket.ts";
 import { type Again, type RefusalCode, refusals } from "../shared/wire/transactions.ts";
 
-/** Why a session can't start, or ended for good; the message is meant for a person. */
+/** A session can't start, or has ended for good. The message is a sentence for the user. */
 export class SessionError extends Error {
   /**
-   * What it is for programs: `REFUSED_` and the device's code, the system's code of a failed
+   * The error for programs: `REFUSED_` and the device's code, the system's code of a failed
    * connect (ECONNREFUSED, ...), NO_PLACE, HUNG_UP, HTTP_STATUS, CLOSED, ATTACH ...
    */
   readonly code: string;
-  /** Whether another try may succeed. "once up": only a NIC that was up before tries again. */
+  /** Says whether another try may succeed. "once up": only a NIC that was up before tries again. */
   readonly again: Again;
-  /** Time that the device asks a frontend to wait before the next try, in ms. */
+  /** Time (ms) that the device asks a frontend to wait before the next try. */
   readonly retryAfterMs: number;
   constructor(code: string, message: string, again: Again = "once up", retryAfterMs = 0) {
     super(message);
@@ -24,21 +24,21 @@ export class SessionError extends Error {
   }
 }
 
-/** A device's refusal, by `refuse` or by a close that stands for one. */
+/** Returns the error for a device's refusal: a `refuse`, or a close that stands for a refusal. */
 export function refused(code: string, message: string): SessionError {
   const again = Object.hasOwn(refusals, code) ? refusals[code as RefusalCode].again : "never";
   return new SessionError(`REFUSED_${code}`, message, again);
 }
 
-/** HTTP status of a server that may have a place later (RFC 9110, 15.6.4). */
+/** HTTP status of a server that may accept a NIC later (RFC 9110, 15.6.4). */
 const UNAVAILABLE = 503;
-/** Times that a first connection tries again where it was cut without a word. */
+/** Retries of a first connection that the other side closed without an answer. */
 const HANG_UPS = 5;
 
 /**
- * True when a NIC that was never up tries again. It waits for a device that has no place now, and
- * with `waitForDevice` for a device that is not there. A connection that is cut without a word is
- * ambiguous: a device at its limit of connections does that, and so does a stranger's port.
+ * True when a NIC that was never up tries again. The NIC waits for a device that has no place now,
+ * and with `waitForDevice` for a device that is not running. A connection that closes without an
+ * answer is ambiguous: the port may be a device at its connection limit, or another program.
  */
 export function isWorthAnotherTry(
   { code, again }: SessionError,
@@ -50,7 +50,7 @@ export function isWorthAnotherTry(
   return waitForDevice && ABSENT.has(code);
 }
 
-/** What a failed dial means. */
+/** Returns the error that explains a failed dial to the user. */
 export function explainDial(error: unknown, url: string): SessionError {
   const target = new URL(url);
   const { host, protocol } = target;
@@ -101,10 +101,10 @@ function explainStatus({ code, status, message, retryAfterMs }: ConnectError, ho
   return new SessionError(code, `${what}${said && `: ${said}`}`);
 }
 
-/** Characters of a stranger's page that are quoted. */
+/** Characters quoted from the page of an unknown server. */
 const QUOTED_CHARS = 120;
 
-/** What a page says, as far as it is a sentence: its first line, nothing of HTML. */
+/** Returns the first line of a page, at most QUOTED_CHARS of it, or "" for HTML. */
 function firstSentence(page: string): string {
   const line = page.split(/[\r\n]/, 1)[0]!.trim();
   if (/^</.test(line)) return "";

@@ -1,4 +1,6 @@
-/** DeviceLink over one connection: what bus_dma(9) and the PCI function post goes into its batch. */
+/**
+ * DeviceLink over one connection: puts what bus_dma(9) and the PCI function post into its batch.
+ */
 
 import { Op, type Received } from "../shared/wire/catalogue.ts";
 import type { Link } from "../shared/wire/link.ts";
@@ -16,8 +18,9 @@ import type { DeviceLink } from "./bus/device-link.ts";
 import { HypercallError, type HypervisorLink } from "./bus/hypervisor.ts";
 
 /**
- * A batch this long is sent with its doorbell. Bytes pushed in one batch and announced in the next
- * would have to be kept by the device; together they are used where they arrived.
+ * Bytes at which a batch is sent with its doorbell. If payload were pushed in one batch and
+ * announced in the next, the device would have to keep it. In the same batch, the device uses it in
+ * place.
  */
 const SEND_BYTES = 64 * 1024;
 
@@ -30,7 +33,7 @@ export class SessionLink implements DeviceLink, HypervisorLink {
   readonly #link: Link;
   readonly #reads = new Map<number, PendingRead>();
   readonly #hypercalls = new Map<number, PendingRead>();
-  /** Calls that wait until one of the others is answered. */
+  /** Hypercalls that wait until an earlier hypercall is answered. */
   readonly #waiting: (() => void)[] = [];
   #nextTag = 1;
 
@@ -94,7 +97,7 @@ export class SessionLink implements DeviceLink, HypervisorLink {
     });
   }
 
-  /** An answer arrived. Throws WireError when nobody asked. */
+  /** Accepts the answer to a read. Throws WireError when no such read is pending. */
   mmioReadReply({ tag, bytes }: Received<"mmio_read_reply">): void {
     const pending = this.#reads.get(tag);
     if (pending === undefined) {
@@ -135,7 +138,7 @@ export class SessionLink implements DeviceLink, HypervisorLink {
     });
   }
 
-  /** An answer arrived. Throws WireError when nobody asked. */
+  /** Accepts the answer to a hypercall. Throws WireError when no such call is pending. */
   hypercallReply({ tag, errno, bytes }: Received<"hypercall_reply">): void {
     const pending = this.#hypercalls.get(tag);
     if (pending === undefined) {
@@ -156,7 +159,7 @@ export class SessionLink implements DeviceLink, HypervisorLink {
   }
 
   fault(severity: FaultSeverity, code: string, text: string, space: number, address: number): void {
-    // What a hostile address was is told as far as the wire can say it.
+    // A hostile peer's address may be outside the range of the wire format; 0 is sent then.
     const told = address >= 0 && address <= Limits.ADDRESS ? address : 0;
     this.#link.post("fault", {
       severity,
@@ -180,7 +183,7 @@ export class SessionLink implements DeviceLink, HypervisorLink {
     return this.#link.askForRoom();
   }
 
-  /** The link is gone: nobody will answer. */
+  /** Called when the link is gone. Rejects every pending read and hypercall. */
   abandon(): void {
     for (const pending of this.#reads.values()) pending.reject(new Error("the link went away"));
     this.#reads.clear();

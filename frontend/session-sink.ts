@@ -1,7 +1,7 @@
 /**
- * The frontend's end of one connection: applies what the device sends to the machine (bus space,
- * PCI function, hypervisor) that its driver runs on. Before the welcome only `welcome` and `refuse`
- * are allowed; anything else ends the connection.
+ * The frontend's end of one connection. Applies the device's transactions to the machine (bus
+ * space, PCI function, hypervisor) on which the driver runs. Before the welcome only `welcome` and
+ * `refuse` are allowed. Any other transaction ends the connection.
  */
 import { viewOf } from "../shared/bytes/words.ts";
 import type { Clock } from "../shared/clock.ts";
@@ -21,21 +21,21 @@ import type { PciFunction } from "./bus/pci.ts";
 import type { DmaSpace } from "./bus/space.ts";
 import { SessionLink } from "./session-link.ts";
 
-/** What a device acts on. */
+/** The parts of the frontend on which a device acts. */
 export interface Machine {
   readonly space: DmaSpace;
   readonly pci: PciFunction;
   readonly hypervisor: Hypervisor;
 }
 
-/** What a session is told about one of its connections. */
+/** Events of one connection, reported to its session. */
 export interface SessionEvents extends Omit<LinkOwner, "sink"> {
-  /** The device accepts the NIC; the machine is attached to this connection already. */
+  /** The device accepts the NIC. The machine is already attached to this connection. */
   welcomed(welcome: Welcome): void;
   refused(code: string, text: string): void;
   /** The device reports a broken rule or a refused access. */
   faultReported(code: string, text: string): void;
-  /** The NIC is to connect to the device at `url` instead. */
+  /** The device asks the NIC to connect to the device at `url` instead. */
   moveAsked(url: string): void;
 }
 
@@ -62,7 +62,7 @@ export class SessionSink implements FrontendSink {
     this.#out = new SessionLink(this.link);
   }
 
-  /** The link is gone: detaches the machine, rejects what waits for an answer. */
+  /** Called when the link is gone. Detaches the machine and rejects what waits for an answer. */
   abandon(): void {
     this.#machine.space.detachLink();
     this.#machine.hypervisor.detachLink();
@@ -157,7 +157,9 @@ export class SessionSink implements FrontendSink {
     this.#events.moveAsked(url);
   }
 
-  /** Throws WireError before the welcome: until then nothing of a device is believed. */
+  /**
+   * Returns the outgoing side. Throws WireError before the welcome: the device is not trusted yet.
+   */
   #working(what: string): SessionLink {
     if (!this.#welcomed) throw new WireError("WIRE_STATE", `${what}: before welcome`);
     return this.#out;

@@ -1,14 +1,14 @@
 /**
- * A NIC's life at the end of a link: connects, says hello, attaches the driver, and when the link
- * goes away connects again and lets the driver recover.
+ * The life of a NIC at the end of a link. The session connects, sends hello and attaches the
+ * driver. When the link is lost, the session connects again and lets the driver recover.
  *
  *   connecting ──welcome──► attached ──link lost──► waiting ──backoff──► connecting
  *       │ refused                 │ close()             │ close(), refused for good
  *       ▼                         ▼                     ▼
  *     failed                   closed                closed
  *
- * Before the first welcome a refusal ends it. A NIC that was up comes back: it tries again while
- * another has its name or address.
+ * Before the first welcome, a refusal ends the session. A NIC that was up before keeps trying, also
+ * while another NIC has its name or address.
  */
 
 import { randomUUID } from "node:crypto";
@@ -31,89 +31,89 @@ import { explainDial, isWorthAnotherTry, refused, SessionError } from "./session
 import { type SessionEvents, SessionSink } from "./session-sink.ts";
 
 export interface SessionOptions {
-  /** ws, wss, http, https or HOST:PORT. */
+  /** Address of the device: a ws, wss, http or https URL, or HOST:PORT. */
   readonly connect: string;
-  /** What the device is to call us; `agreed.name` is what it does call us. */
+  /** Name of the NIC that the device is asked for. `agreed.name` is the name that it gave. */
   readonly name: string;
-  /** When the name is in use, the device may give the next free one: ena1 for ena0. */
+  /** When the name is in use, the device may give the next free name: ena1 for ena0. */
   readonly numbered?: boolean | undefined;
-  /** The name is wanted although a NIC that is alive has it: that one loses it. */
+  /** Takes the name even from a NIC that is alive. That NIC loses it. */
   readonly takeOver?: boolean | undefined;
-  /** A device that is not there yet is waited for, without limit. Else `start` rejects. */
+  /** Waits without limit for a device that is not running yet. Otherwise `start` rejects. */
   readonly waitForDevice?: boolean | undefined;
-  /** What the interface is called in this process; the NIC's name when not given. */
+  /** Name of the interface in this process. Default: the NIC's name. */
   readonly ifname?: string | undefined;
   readonly personality: string;
-  /** Makes the driver, once the first device has welcomed us. */
+  /** Creates the driver, after the first device has sent its welcome. */
   readonly driver: (context: DriverContext) => Driver;
   readonly mac?: string | undefined;
-  /** Queue pairs wanted; 1 when absent, because one thread runs them all. */
+  /** Number of queue pairs wanted. Default: 1, because one thread runs them all. */
   readonly queues?: number | undefined;
   readonly mtu?: number | undefined;
   readonly zeroMask?: boolean | undefined;
   readonly agent: string;
   readonly log: Logger;
   readonly tap?: LinkTap | undefined;
-  /** Told when the link is lost, back, or given up for good. */
+  /** Called when the link is lost, is back, or is given up for good. */
   readonly onState?: (state: SessionState, reason: string) => void;
   /** Called after each batch, when the driver has acted on it. */
   readonly onBatch?: () => void;
-  /** Told what the device reports, also where the log has had enough of it. */
+  /** Called for every fault that the device reports, also for those that the log suppresses. */
   readonly onFault?: (code: string, text: string) => void;
-  /** The system's when not given. The driver and the link use the same one. */
+  /** Default: the system's clock. The driver and the link use the same clock. */
   readonly clock?: Clock;
-  /** Opens the connection; over a WebSocket when not given. */
+  /** Opens the connection. Default: over a WebSocket. */
   readonly dial?: (options: DialOptions) => Promise<Transport>;
 }
 
 const WELCOME_MS = 10_000;
-/** A driver takes no longer to leave its device in good order. */
+/** Time (ms) that a driver may use to detach from its device in good order. */
 const DETACH_MS = 4000;
 const BACKOFF_FIRST_MS = 100;
 const BACKOFF_MAX_MS = 2_000;
 /**
- * Time for the TCP connection of a NIC that was up. SYNs leave at 0, 1 and 3 s: one that is lost is
- * better followed by a new try than by a long wait.
+ * Time (ms) for the TCP connection of a NIC that was up. SYNs leave at 0, 1 and 3 s. After a lost
+ * SYN, a new try is better than a long wait.
  */
 const RECONNECT_MS = 2200;
 const MAX_REPORTS = 64;
-/** Lines of a kind in a second, before the rest is summed up. */
+/** Log lines of one kind in a second. Further lines are summed up. */
 const LINES_A_SECOND = 10;
 
 export class Session {
   readonly space: DmaSpace;
   readonly pci: PciFunction;
   readonly hypervisor = new Hypervisor();
-  /** What the device said it refused or found wrong, by code. */
+  /** Number of faults that the device reported, by code. */
   readonly faults = new Map<string, number>();
   reconnects = 0;
-  /** Number of the connection, as welcome says; 0 before it has. */
+  /** Number of the connection, from the device's welcome; 0 before the welcome. */
   epoch = 0;
   readonly #options: SessionOptions;
   readonly #clock: Clock;
-  /** For what a device can cause at will. */
+  /** Limits the log lines that a device can cause at will. */
   readonly #lines: LogLimit;
   readonly #instance = randomUUID();
-  /** Where the device is; a move changes it. */
+  /** Address of the device. A move changes it. */
   #url: string;
-  /** Where it was before the last move, until the new device has welcomed us. */
+  /** Address before the last move, until the new device has sent its welcome. */
   #cameFrom: string | undefined;
   #state: SessionState = "connecting";
-  /** The connection at hand. */
+  /** The current connection. */
   #end: SessionSink | undefined;
-  /** Put on every link. */
+  /** Taps that are added to every link. */
   readonly #taps = new Set<LinkTap>();
   #driver: Driver | undefined;
   #welcome: Welcome | undefined;
   #onWelcome: ((welcome: Welcome) => void) | undefined;
   #onRefused: ((error: SessionError) => void) | undefined;
-  /** The device said why there is no welcome; the link's end is on its way. */
+  /** The device's refusal, until the link has closed. */
   #refusal: SessionError | undefined;
   #ticker: Timer | undefined;
   #retry: Timer | undefined;
-  /** Ends the wait before another first try. */
+  /** Ends the wait before the next try of the first connection. */
   #hurry: (() => void) | undefined;
-  /** Why the last try failed, as far as the log has it. */
+  /** Reason of the last failed try that the log reported. */
   #told = "";
   #backoffMs = BACKOFF_FIRST_MS;
 
@@ -132,7 +132,7 @@ export class Session {
     return this.#state;
   }
 
-  /** There is a driver. */
+  /** True when the driver exists. */
   get isStarted(): boolean {
     return this.#driver !== undefined;
   }
@@ -142,7 +142,7 @@ export class Session {
     return this.#driver;
   }
 
-  /** What the device said last. */
+  /** The device's last welcome. Throws before the first. */
   get agreed(): Welcome {
     if (this.#welcome === undefined) throw new Error("the session has not started");
     return this.#welcome;
@@ -152,7 +152,7 @@ export class Session {
     return this.#end?.link;
   }
 
-  /** Shows every batch of this link and of those to come. */
+  /** Calls `tap` for every batch of this link and of later links. */
   addTap(tap: LinkTap): void {
     this.#taps.add(tap);
     this.link?.addTap(tap);
@@ -163,13 +163,13 @@ export class Session {
     this.link?.removeTap(tap);
   }
 
-  /** Tells a capture that begins now what it has missed; nothing while there is no link. */
+  /** Reports the current state to a capture that begins now. Does nothing without a link. */
   tellState(state: LinkState): void {
     const driver = this.#driver;
     const link = this.link;
     if (driver === undefined || link === undefined) return;
     driver.tellState(state);
-    // What is posted and not sent would be told twice: by the record, and when it is sent.
+    // Anything posted and not yet sent would be captured twice: in this state, and when it is sent.
     link.flush();
     for (const { address, bytes } of this.space.windows) state.window(address, bytes);
     state.flush();
@@ -207,7 +207,7 @@ export class Session {
     }
   }
 
-  /** Connects until the device welcomes us, or refuses. Rejects with SessionError. */
+  /** Connects until the device accepts or refuses the NIC. Rejects with SessionError. */
   async #firstWelcome(): Promise<Welcome> {
     const { waitForDevice = false, log } = this.#options;
     for (let tries = 1; ; tries++) {
@@ -232,7 +232,7 @@ export class Session {
     }
   }
 
-  /** The log has each reason once, however often it comes. */
+  /** Warns about a reason once while it repeats. Repetitions go to the debug log. */
   #tellOnce({ code, message }: SessionError): void {
     const { log } = this.#options;
     if (message === this.#told) {
@@ -243,14 +243,14 @@ export class Session {
     log.warn({ code }, `${message}; trying again`);
   }
 
-  /** Detaches the driver, tells the device, and ends. */
+  /** Detaches the driver, closes the link with `reason`, and ends the session. */
   async close(reason = "the frontend stops"): Promise<void> {
     if (this.#state === "closed") return;
     this.#setState("closed", reason);
     this.#clock.clear(this.#ticker);
     this.#clock.clear(this.#retry);
     this.#hurry?.();
-    // A driver waits for answers, and a device need not give any: without a link it waits no more.
+    // The driver waits for answers that a device may never send. Closing the link ends its waits.
     const late = this.#clock.setTimeout(
       () => this.link?.close(CloseCode.NORMAL, reason),
       DETACH_MS,
@@ -263,7 +263,7 @@ export class Session {
     }
   }
 
-  /** What a connection tells us. Not methods of the session, because nobody else may call them. */
+  /** Handlers of a connection's events. Not methods of the session: no other caller is allowed. */
   #events(): SessionEvents {
     return {
       batchApplied: () => {
@@ -283,7 +283,7 @@ export class Session {
       },
       refused: (code, text) => {
         this.#refusal = refused(code, `the device refused: ${text}`);
-        // The session closes, because the device's close could come when there is another link already.
+        // The session closes the link itself: the device's close could arrive during the next link.
         this.link?.close(CloseCode.NORMAL, "refused");
       },
       faultReported: (code, text) => this.#faultReported(code, text),
@@ -315,7 +315,7 @@ export class Session {
       );
       return;
     }
-    // Also at the end: a driver that detaches waits for answers that nobody can give any more.
+    // Also while closing: a detaching driver would wait for answers that can't arrive any more.
     this.#driver?.linkLost();
     if (this.#state === "closed") return;
     if (closeOf(code)?.again === false) {
@@ -327,7 +327,7 @@ export class Session {
     this.#retryLater();
   }
 
-  /** A move that fails ends where it began. */
+  /** After a failed move, returns to the old device. Returns false when there was no move. */
   #goBack(failure: SessionError): boolean {
     const from = this.#cameFrom;
     if (from === undefined) return false;
@@ -349,7 +349,7 @@ export class Session {
     this.#setState("closed", reason);
   }
 
-  /** Asked after an await, where the compiler still believes the state from before it. */
+  /** Reads the state again after an await, across which TypeScript keeps the narrowed type. */
   #over(): boolean {
     return this.#state === "closed";
   }
@@ -365,7 +365,7 @@ export class Session {
   }
 
   #nextWait(leastMs: number): number {
-    // Jitter: many frontends of one device must not all come back in the same instant.
+    // Jitter: the frontends of one device must not all reconnect at the same instant.
     const ms = this.#backoffMs * (0.5 + Math.random() / 2);
     this.#backoffMs = Math.min(BACKOFF_MAX_MS, this.#backoffMs * 2);
     return Math.max(leastMs, ms);
@@ -409,7 +409,7 @@ export class Session {
   async #connect(): Promise<Welcome> {
     const { personality, queues, mtu, agent, log, numbered, takeOver } = this.#options;
     const before = this.#welcome;
-    // A device that makes name and address itself may make others: the first ones stay.
+    // A device that assigns name and address could assign others now, so ask for the first ones.
     const mac = before?.mac ?? this.#options.mac;
     const name = before?.name ?? this.#options.name;
     this.epoch = 0;
@@ -424,7 +424,7 @@ export class Session {
       throw explainDial(error, this.#url);
     }
     if (this.#over()) {
-      // Closed while it dialled: nobody else would end this connection.
+      // The session was closed while it dialled. No other code would close this connection.
       transport.close(CloseCode.NORMAL, "the frontend stops");
       throw new SessionError("CLOSED", "stopped before it was connected");
     }
@@ -434,7 +434,7 @@ export class Session {
       name,
       instance: this.#instance,
       agent,
-      // Said once: two NICs that take a name from each other would do so for ever.
+      // Sent once only: two NICs would otherwise take the name from each other for ever.
       ...(before === undefined && numbered === true ? { numbered } : {}),
       ...(before === undefined && takeOver === true ? { takeOver } : {}),
       ...(mac === undefined ? {} : { mac }),
