@@ -1,17 +1,17 @@
 /**
- * What a person at a command line can type about an error of the library. The library's sentences
- * name no flags: programs show them, too.
+ * Advice for errors of the library: what a user of the command line can type. The library's
+ * sentences name no flags, because other programs show them, too.
  */
 import { httpUrl } from "../../shared/transport/address.ts";
 import { messageOf, systemCode } from "./failure.ts";
 
-/** The sentence of an error, and behind a semicolon the advice, where there is one. */
+/** Returns the sentence of an error, with a semicolon and the advice where there is any. */
 export function sentenceOf(error: unknown, connect: string): string {
   const advice = adviceOn(systemCode(error), new URL(httpUrl(connect, "/")).host);
   return `${messageOf(error)}${advice}`;
 }
 
-/** "; do this" for an error's code, or nothing. `host` is the device's HOST:PORT. */
+/** Returns "; do this" for an error's code, or "". `host` is the device's HOST:PORT. */
 export function adviceOn(code: string | undefined, host: string): string {
   switch (code) {
     case "ECONNREFUSED":

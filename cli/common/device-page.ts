@@ -1,6 +1,7 @@
 /**
- * Asks the HTTP pages of a device, and says in one sentence what went wrong. Not by fetch, which
- * refuses ports that the web has reserved (6000, 10080 and others): a device may listen there.
+ * Requests the HTTP pages of a device, and reports a failure in one sentence. The module does not
+ * use fetch, which refuses ports reserved by browsers (6000, 10080 and others) on which a device
+ * may listen.
  */
 import { type IncomingMessage, type RequestOptions, request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
@@ -14,12 +15,12 @@ import { Failure, messageOf, systemCode } from "./failure.ts";
 import { type Stop, unlessStopped } from "./signals.ts";
 
 const ANSWER_MS = 5000;
-/** Between two tries to reach a device that is waited for. */
+/** Time (ms) between two tries to reach a device with --wait. */
 const AGAIN_MS = 500;
-/** A device's page is far smaller; a stranger's may not be. */
+/** Most characters read of a page. A device's page is far smaller; another server's may not be. */
 const MAX_CHARS = 64 << 20;
 
-/** What a device answers in text: foreign pages, foreign host names, no place. */
+/** HTTP statuses with a sentence of the device: foreign pages, foreign host names, no place. */
 const SPOKEN = new Set([400, 403, 421, 503]);
 
 export interface Answer {
@@ -29,12 +30,12 @@ export interface Answer {
   readonly value: object;
 }
 
-/** GET of a page; `path` may end in a query. Throws Failure. */
+/** Sends GET for a page; `path` may end in a query. Rejects with Failure. */
 export function getPage(connect: string, path: string, waitMs = ANSWER_MS): Promise<Answer> {
   return ask(new URL(path, httpUrl(connect, "/")), {}, waitMs);
 }
 
-/** POST of a JSON body. Throws Failure. */
+/** Sends POST with a JSON body. Rejects with Failure. */
 export function postPage(
   connect: string,
   path: string,
@@ -86,8 +87,8 @@ async function ask(
 }
 
 /**
- * The head of an answer, its body still to be read. Rejects with the system's error; with ETIMEDOUT
- * when there was no connection within `waitMs`, with a TimeoutError when there was no answer.
+ * Returns the head of an answer; its body is still to be read. Rejects with the system's error. If
+ * there is no connection within `waitMs`, that is ETIMEDOUT; if no answer, a TimeoutError.
  */
 export function openPage(
   url: URL,
@@ -97,7 +98,7 @@ export function openPage(
 ): Promise<IncomingMessage> {
   const request = url.protocol === "https:" ? requestHttps : requestHttp;
   return new Promise((resolve, reject) => {
-    // No agent: the connection is this question's own, and ends with it.
+    // Without an agent the connection belongs to this request and ends with it.
     const asked = request(url, { ...DIALLING, ...options, agent: false }, resolve);
     let error: Error = Object.assign(new Error("no connection"), { code: "ETIMEDOUT" });
     asked.on("socket", (socket) => {
@@ -113,7 +114,7 @@ export function openPage(
   });
 }
 
-/** A device says in one line of text which rule of HTTP or of its own a request broke. */
+/** Makes a Failure of a refusal. A device names the broken rule in one line of text. */
 function refusedBy(host: string, status: number, text: string): Failure {
   const [sentence = "", ...more] = text.trim().split("\n");
   const plain = more.length === 0 && /^[\x20-\x7e]{1,400}$/.test(sentence);
@@ -122,8 +123,8 @@ function refusedBy(host: string, status: number, text: string): Failure {
 }
 
 /**
- * What `ask` comes to once the device is there; undefined when the command is stopped before. Each
- * reason to wait is logged once. Rejects with what another try would meet again.
+ * Repeats `ask` until the device is there, and returns its result; undefined when the command is
+ * stopped before. Logs each reason to wait once. Rejects with an error that a new try can't change.
  */
 export async function whenThere<T>(
   ask: () => Promise<T>,
@@ -152,7 +153,7 @@ const noAnswer = (): Error => new DOMException("no answer", "TimeoutError");
 export const notOurs = (host: string, why: string): Failure =>
   new Failure(`${host} is not a ringwire device's port: ${why}`);
 
-/** Why a page can't be had. */
+/** Returns the reason why a page can't be read. */
 export function whyNot(error: unknown, url: URL): string {
   const { host, protocol } = url;
   const way = unreachable(systemCode(error), url);

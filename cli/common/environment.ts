@@ -1,32 +1,32 @@
 /**
- * Variables of the environment that begin with RINGWIRE_ and mean nothing: most likely misspelt. That
- * is a warning and no error, since others put such names there too: Kubernetes does for every service
- * that is called ringwire.
+ * Finds environment variables that begin with RINGWIRE_ and have no meaning, most likely misspelt.
+ * They cause a warning and not an error, because other programs set such names, too: Kubernetes
+ * sets them for every service called ringwire.
  */
 import type { Command } from "commander";
 import { similar } from "./similar.ts";
 
-/** Variables that are no flags, and who reads them. */
+/** Variables that are not flags, by the program that reads them. */
 const OTHERS = [
-  // The log; the file of options.
+  // Every command: the log, and the file of options.
   ...["RINGWIRE_LOG", "RINGWIRE_CONFIG"],
   // The program in Wireshark's extcap folder.
   ...["RINGWIRE_BIN", "RINGWIRE_NODE"],
   // The tests.
   ...["RINGWIRE_SEED", "RINGWIRE_SOAK", "RINGWIRE_STRICT_SKIPS"],
 ];
-/** Where the tests have more of them. */
+/** Prefix of further variables of the tests. */
 const TEST = "RINGWIRE_TEST_";
-/** Kubernetes: for each service NAME_SERVICE_HOST, NAME_PORT_7700_TCP_ADDR and the like. */
+/** Variables that Kubernetes sets for a service: NAME_SERVICE_HOST, NAME_PORT_7700_TCP_ADDR ... */
 const SERVICE = /_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?$/;
-/** Its NAME_PORT looks like a flag; its value does not. */
+/** Value of Kubernetes' NAME_PORT. The name could be that of a flag; the value could not. */
 const SERVICE_VALUE = /^(tcp|udp|sctp):\/\//;
 
-/** The variable of a flag: RINGWIRE_WHEN_FULL for --when-full. */
+/** Returns the variable of a flag: RINGWIRE_WHEN_FULL for --when-full. */
 export const variableOf = (flag: string): string =>
   `RINGWIRE_${flag.replace(/^--/, "").replaceAll("-", "_").toUpperCase()}`;
 
-/** One sentence for each variable that no command of `program` knows. */
+/** Returns one sentence for each variable that no command of `program` reads. */
 export function unknownVariables(program: Command, env: NodeJS.ProcessEnv): string[] {
   const flags = program.commands.flatMap((command) => command.options);
   const known = new Set(OTHERS);

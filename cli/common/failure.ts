@@ -1,11 +1,11 @@
 /**
- * Why a command ends early. The message is one sentence for a person; no stack is shown. `code` is
- * for programs: that of the error behind it, where there is one.
+ * An error that ends a command. The message is one sentence for a user, printed without a stack.
+ * `code` is for programs: the code of the error that caused the failure, if there is one.
  */
 export class Failure extends Error {
   readonly exitCode: ExitCode;
   readonly code: string;
-  /** Programs know it by an event of the command itself. */
+  /** True when an event of the command has already reported the failure to programs. */
   isTold = false;
   constructor(message: string, exitCode: ExitCode = ExitCode.FAILED, code?: string) {
     super(message);
@@ -14,7 +14,7 @@ export class Failure extends Error {
     this.code = code ?? (exitCode === ExitCode.USAGE ? "USAGE" : "FAILED");
   }
 
-  /** That an error of the library or the system ended a command. */
+  /** Makes a failure of an error of the library or the system. */
   static from(error: unknown, message = messageOf(error)): Failure {
     return new Failure(message, ExitCode.FAILED, systemCode(error));
   }
@@ -23,12 +23,12 @@ export class Failure extends Error {
 export const ExitCode = { DONE: 0, FAILED: 1, USAGE: 2 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
-/** The text of whatever was thrown. */
+/** Returns the text of a thrown value of any type. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** The system's name of an error, as "EADDRINUSE"; undefined when it has none. */
+/** Returns the code of an error, such as "EADDRINUSE"; undefined without one. */
 export function systemCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || !("code" in error)) return undefined;
   return typeof error.code === "string" ? error.code : undefined;

@@ -13,7 +13,7 @@ export interface LogOptions {
   readonly form: LogForm;
 }
 
-/** Fields that every record has, and that are not shown as name=value. */
+/** Common fields of all records. They are not printed as name=value. */
 const COMMON = new Set(["level", "time", "msg", "err"]);
 
 export function createLog(options: LogOptions): Logger {
@@ -34,7 +34,7 @@ interface LogRecord {
   readonly [field: string]: unknown;
 }
 
-/** "10:01:02 warn  ena0: fault: ...  code=TX_PHASE"; a stack only while debugging. */
+/** Formats "10:01:02 warn  ena0: fault: ...  code=TX_PHASE". `stacks` adds stacks of errors. */
 export function wordsOf(record: LogRecord, stacks: boolean): string {
   const words = [
     new Date(record.time).toTimeString().slice(0, 8),
@@ -53,6 +53,6 @@ export function wordsOf(record: LogRecord, stacks: boolean): string {
   return words.join(" ");
 }
 
-/** Some of it are a peer's own words: no line of its own, nothing that a terminal obeys. */
+/** Escapes control characters, so that a peer's text can't begin a line or control the terminal. */
 const plain = (text: string): string =>
   text.replace(/\p{Cc}/gu, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);

@@ -1,4 +1,4 @@
-/** A NIC for a command: its flags, the NIC made of them, and failures that name them. */
+/** A NIC for a command: its flags, the NIC created from them, and failures that name a flag. */
 import type { Command } from "commander";
 import { z } from "zod";
 import type { Nic, NicOptions } from "../../frontend/nic.ts";
@@ -21,7 +21,7 @@ import { AGENT } from "./version.ts";
 
 export const driverName = oneOf(...PERSONALITIES);
 
-/** The flags of addNicFlags. */
+/** Values of the flags of addNicFlags. */
 export const NicShape = {
   ...ConnectShape,
   ...WaitShape,
@@ -35,7 +35,7 @@ export const NicShape = {
   takeOver: z.boolean().default(false),
 };
 
-/** What a flag changes in a command. A command without `queues` or `tap` has no such flag. */
+/** Descriptions of the flags in one command. Without `queues` or `tap` that flag does not exist. */
 interface NicFlagTexts {
   readonly driver: string;
   readonly name: string;
@@ -63,24 +63,24 @@ export function addNicFlags(command: Command, texts: NicFlagTexts): Command {
     );
 }
 
-/** Not open yet. */
+/** Creates a NIC from flags, without opening it. */
 export async function newNic(
   { wait, ...options }: Omit<NicOptions, "log"> & { readonly wait?: boolean },
   log: Logger,
 ): Promise<Nic> {
-  // Only here: a command that shows its help loads no driver.
+  // Imported here, so that a command that prints its help loads no driver.
   const { Nic } = await import("../../frontend/nic.ts");
   return new Nic({ ...options, waitForDevice: wait, agent: AGENT, log });
 }
 
-/** Opens it. Throws Failure. */
+/** Opens the NIC and returns it. Rejects with Failure. */
 export async function opened(nic: Nic, connect: string): Promise<Nic> {
   try {
     await nic.open();
     return nic;
   } catch (error) {
     if (error instanceof Failure) throw error;
-    // By its code: where there is no TAP, nothing of it is loaded.
+    // The check reads the code, because a command without a TAP does not load the error's class.
     if (systemCode(error)?.startsWith("TAP_")) throw tapFailure("--tap", error);
     throw Failure.from(error, sentenceOf(error, connect));
   }

@@ -1,12 +1,12 @@
 /**
- * Says in one sentence that this Node is too old; undefined when it is not.
+ * Says in one sentence that this Node is too old; undefined when it is new enough.
  *
- * Nothing is imported here and nothing recent is used: an old Node has to be able to read it.
+ * This file imports nothing and uses nothing recent, because an old Node must be able to parse it.
  */
 const OLDEST_MAJOR = 22;
 const OLDEST_MINOR = 12;
 
-/** `version` as process.versions.node has it: "22.12.0". */
+/** Checks `version`, in the form of process.versions.node: "22.12.0". */
 export function tooOld(version: string): string | undefined {
   const parts = version.split(".");
   const major = Number(parts[0]);

@@ -1,8 +1,8 @@
 /**
- * What a user wrote, as typed options. A flag beats the environment (RINGWIRE_ and the flag's name),
- * which beats the file of --config, which beats the default.
+ * Typed options of a command. A flag overrides the environment (RINGWIRE_ and the flag's name), the
+ * environment overrides the file of --config, and the file overrides the default.
  *
- * The file is JSON, one section a command, keys as the flags are called:
+ * The file is JSON with one section for each command. Its keys are the names of the flags:
  *   { "device": { "listen": "0.0.0.0:7700", "insecure": true, "uplink": ["tap:lab0"] } }
  */
 import { readFileSync } from "node:fs";
@@ -23,12 +23,12 @@ import { similar } from "./similar.ts";
 
 type Raw = string | boolean | string[];
 
-/** Handled before or apart from the layers. */
+/** Flags that are read before or apart from the layers. */
 const APART = new Set(["help", "version", "config", "log"]);
 
 const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
-/** Flags that every command has. */
+/** Adds the flags that every command has. */
 export function addCommonFlags(command: Command): Command {
   return command
     .option("--json", "print results as JSON on stdout, one object a line")
@@ -38,7 +38,7 @@ export function addCommonFlags(command: Command): Command {
     .option("--log <text|json>", "write the log on stderr in this form (text)");
 }
 
-/** The flag of every command that speaks to a device. */
+/** Adds the flag of every command that connects to a device. */
 export function addConnectFlag(command: Command): Command {
   return command.option(
     "--connect <device>",
@@ -46,14 +46,14 @@ export function addConnectFlag(command: Command): Command {
   );
 }
 
-/** The flag of every command that can wait for its device. */
+/** Adds the flag of every command that can wait for its device. */
 export function addWaitFlag(command: Command): Command {
   return command.option("--wait", "wait for a device that is not there yet");
 }
 
 /**
- * The options of `command`, checked by `shape`. Throws Failure (wrong usage) naming the flag and
- * where its value came from.
+ * Returns the options of `command`, checked by `shape`. Throws Failure (wrong usage), which names
+ * the flag and the source of its value.
  */
 export function readOptions<T>(
   command: Command,
@@ -98,8 +98,8 @@ export function readOptions<T>(
 const isYes = (word: string): boolean => ["true", "1", "yes", "on"].includes(word.toLowerCase());
 
 /**
- * True when results are asked for as JSON, in whatever layer. For a command whose options are wrong,
- * or that is not known (undefined), only the environment counts.
+ * Returns true when any layer requests results as JSON. For a command with wrong options, or an
+ * unknown command (undefined), only the environment counts.
  */
 export function asksForJson(
   command: Command | undefined,
@@ -108,16 +108,16 @@ export function asksForJson(
   try {
     if (command !== undefined) return readOptions(command, z.object(JsonShape), env).json;
   } catch (error) {
-    // That is another error's to say.
+    // The command itself reports wrong options later.
     if (!(error instanceof Failure)) throw error;
   }
   return isYes(env[variableOf("json")] ?? "");
 }
 
-/** Environment and file give text, numbers and lists where the command line gives text. */
+/** Converts a value of the environment or the file to the form of the command line. */
 function fromLayer(option: Option, value: unknown, where: string): Raw {
   const word = String(value).toLowerCase();
-  // A flag whose value may be left out: true is the flag without a value.
+  // For a flag with an optional value, true means the flag without a value.
   if (option.optional && word === "true") return true;
   if (!option.required && !option.optional) {
     const yes = isYes(word);
@@ -147,7 +147,7 @@ function configSection(
   if (typeof path !== "string" || path === "") return {};
   let value: unknown;
   try {
-    // Editors of Windows put a byte order mark in front.
+    // Editors of Windows write a byte order mark at the start.
     value = JSON.parse(readFileSync(path, "utf8").replace(/^\uFEFF/, ""));
   } catch (error) {
     throw wrong(`the config file ${path} can't be used: ${messageOf(error)}`);
@@ -184,7 +184,7 @@ function configSection(
 
 const suggestion = (word: string): string => (word === "" ? "" : ` (Did you mean ${word}?)`);
 
-/** What is logged: -v, --quiet and --log beat RINGWIRE_LOG ("debug", "json", or "debug,json"). */
+/** Returns level and form of the log. Flags override RINGWIRE_LOG ("debug,json" or one of them). */
 export function logOptions(
   options: {
     readonly verbose: boolean;
@@ -206,19 +206,19 @@ export function logOptions(
   return { level, form: options.log ?? form };
 }
 
-// Values. Each says in its message what it takes, to stand behind the flag's name.
+// Values. The message of each says what the flag accepts, and is printed behind the flag's name.
 
-/** A whole number in decimal. */
+/** A whole decimal number from `min` to `max`. */
 export const whole = (min: number, max: number) =>
   checked((text) => {
     const n = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
     return n >= min && n <= max ? n : undefined;
   }, `takes a whole number from ${min} to ${max}`);
 
-/** Decimal powers that may stand behind an amount. */
+/** Powers of ten by the suffix of an amount. */
 const POWER_OF: Readonly<Record<string, number>> = { k: 3, m: 6, g: 9 };
 
-/** A number of things that may be large: 1000000, 1e6, 1M or 1.5k. */
+/** An amount that may be large: 1000000, 1e6, 1M or 1.5k. */
 export const amount = checked((text) => {
   const match = /^(\d{1,16}(?:\.\d{1,9})?)(?:e(\d{1,2})|([kmg]))?$/i.exec(text);
   if (match === null) return undefined;
@@ -230,13 +230,13 @@ export const amount = checked((text) => {
 
 const isWord = (text: string): boolean => /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/.test(text);
 
-/** What ends up in logs, metrics and file names. */
+/** A word that is safe in logs, metrics and file names. */
 export const word = checked(
   (text) => (isWord(text) ? text : undefined),
   "takes 1 to 63 letters, digits and . _ -, beginning with a letter or digit",
 );
 
-/** A name that hello takes. */
+/** A NIC's name that `hello` accepts. */
 export const nicName = word.refine((text) => !isReservedName(text), {
   error: ({ input }) => `takes no reserved name: "${String(input)}" ${RESERVED_REASON}`,
 });
@@ -251,7 +251,7 @@ export const unicastMac = z.string().transform((text, context) => {
   }
 });
 
-/** Where a device is. Kept as written; whoever dials makes the URL. */
+/** The place of a device, as written. The code that connects turns the text into a URL. */
 export const target = z.string().transform((text, context) => {
   try {
     httpUrl(text, "/");
@@ -262,7 +262,7 @@ export const target = z.string().transform((text, context) => {
   }
 });
 
-/** Where to listen: HOST:PORT, or HOST for the usual port; port 0 is any free one. */
+/** The place to listen: HOST:PORT, or HOST for the default port. Port 0 is any free port. */
 export const hostPort = z.string().transform((text, context): { host: string; port: number } => {
   try {
     const { host, port = DEVICE_PORT } = parseHostPort(text);
@@ -290,15 +290,15 @@ export function oneOf<const W extends string>(...words: readonly W[]) {
   );
 }
 
-/** The flag of addConnectFlag. */
+/** Value of the flag of addConnectFlag. */
 export const ConnectShape = { connect: target.default(DEFAULT_DEVICE) };
 
-/** The flag of addWaitFlag. */
+/** Value of the flag of addWaitFlag. */
 export const WaitShape = { wait: z.boolean().default(false) };
 
 const JsonShape = { json: z.boolean().default(false) };
 
-/** The flags of addCommonFlags. */
+/** Values of the flags of addCommonFlags. */
 export const CommonShape = {
   ...JsonShape,
   verbose: z.boolean().default(false),

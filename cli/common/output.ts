@@ -1,13 +1,13 @@
 /**
- * Data on stdout: lines of text for people, or with --json one JSON object a line. What is said
- * about the work goes to stderr, through log.ts.
+ * Data on stdout: lines of text for users, or with --json one JSON object a line. Messages about
+ * the work go to stderr, through log.ts.
  */
 import { styleText } from "node:util";
 import { printable } from "../../shared/pcapng/text.ts";
 
 /**
- * Standard output takes no more. A reader that has seen enough ("| head") is not a failure; a full
- * disk is one. A terminal that has gone is neither: SIGHUP asks for the end, which is to be orderly.
+ * Handles an error of standard output. A reader that closes early ("| head") is not a failure; a
+ * full disk is a failure. A closed terminal is ignored, because SIGHUP requests an orderly end.
  */
 export function endWithoutStdout(error: NodeJS.ErrnoException): void {
   if (isTerminalGone(error)) return;
@@ -27,17 +27,17 @@ export class Output {
     process.stdout.on("error", endWithoutStdout);
   }
 
-  /** Tells one event: `text` to people, `value` to programs. */
+  /** Prints one event: `text` for users, `value` for programs. */
   event(text: string, value: object): void {
     this.#line(this.json ? JSON.stringify(value) : text);
   }
 
-  /** A line for people only. */
+  /** Prints a line for users only. */
   text(line: string): void {
     if (!this.json) this.#line(line);
   }
 
-  /** A line for programs only. */
+  /** Prints a line for programs only. */
   value(value: object): void {
     if (this.json) this.#line(JSON.stringify(value));
   }
@@ -47,7 +47,7 @@ export class Output {
   }
 }
 
-/** Bold on a terminal; as it is elsewhere, and with NO_COLOR. */
+/** Returns the text in bold on a terminal; unchanged elsewhere, and with NO_COLOR. */
 export function bold(text: string): string {
   return styleText("bold", text, { stream: process.stdout, validateStream: true });
 }
@@ -55,18 +55,18 @@ export function bold(text: string): string {
 export type Cell = string | number;
 
 export interface TableOptions {
-  /** Columns at the left that say what a row is about. */
+  /** Number of columns at the left that identify a row. */
   readonly keys?: number;
-  /** Columns of a terminal; those of standard output when it is one, else there is no limit. */
+  /** Width in characters. Default: that of the terminal on standard output, else no limit. */
   readonly width?: number;
 }
 
 const GAP = "  ";
 
 /**
- * Rows under a heading, columns aligned, numbers to the right. Every row has as many cells as the
- * heading. No rows, no table. No line ends in spaces. What is too wide for the terminal goes on below, in a second
- * table with the same keys.
+ * Formats rows under a heading, with aligned columns and numbers to the right. Every row has as
+ * many cells as the heading. Without rows there is no table. No line ends in spaces. Columns that
+ * do not fit the terminal follow below, in a second table with the same keys.
  */
 export function table(
   heading: readonly string[],
@@ -89,10 +89,10 @@ export function table(
   );
 }
 
-/** A heading, and the cell under it. */
+/** Headings, each with a function that returns the cell under it. */
 export type Columns<T> = readonly (readonly [heading: string, cell: (of: T) => Cell])[];
 
-/** A table with a row for each of `things`. Texts may be a stranger's: no terminal obeys them. */
+/** Formats a table with a row for each of `things`. Escapes texts, which may come from a peer. */
 export function tableOf<T>(
   things: readonly T[],
   columns: Columns<T>,
@@ -106,7 +106,7 @@ export function tableOf<T>(
   );
 }
 
-/** Indexes of the columns that stand beside each other; each list begins with the keys. */
+/** Returns the column indexes of each partial table; each list begins with the keys. */
 function blocksOf(widths: readonly number[], keys: number, width: number): number[][] {
   const blocks: number[][] = [];
   const begin = [...widths.keys()].slice(0, keys);
@@ -123,9 +123,9 @@ function blocksOf(widths: readonly number[], keys: number, width: number): numbe
   return [...blocks, block];
 }
 
-/** As many lines as a screen of `rows` shows without scrolling; the last says how many are below. */
+/** Cuts lines to a screen of `rows`; the last line says how many more there are. */
 export function topOf(lines: readonly string[], rows: number): readonly string[] {
-  // The cursor stands on a row of its own.
+  // The cursor needs a row of its own.
   if (lines.length < rows) return lines;
   const shown = Math.max(1, rows - 2);
   return [
@@ -138,26 +138,26 @@ function terminalWidth(): number {
   return process.stdout.isTTY === true ? process.stdout.columns : Number.POSITIVE_INFINITY;
 }
 
-/** What is not known ("-") stands with the numbers. */
+/** Returns true for a column of numbers. An unknown value ("-") counts as a number. */
 const isNumericColumn = (cells: readonly (Cell | undefined)[]): boolean =>
   cells.some(isNumeric) && cells.every((cell) => cell === "-" || isNumeric(cell));
 
 const isNumeric = (cell: Cell | undefined): boolean =>
   typeof cell === "number" || cell === "" || /^[\d.,]+( ms| s| B| KiB| MiB)?$/.test(String(cell));
 
-/** 1536 is "1.5 KiB". */
+/** Formats bytes: 1536 is "1.5 KiB". */
 export function bytesText(bytes: number): string {
   if (bytes < 1024) return `${bytes} B`;
   if (bytes < 1 << 20) return `${(bytes / 1024).toFixed(1)} KiB`;
   return `${(bytes / (1 << 20)).toFixed(1)} MiB`;
 }
 
-/** 0.3151 is "0.32 ms". */
+/** Formats milliseconds: 0.3151 is "0.32 ms". */
 export function msText(ms: number): string {
   return `${ms < 10 ? ms.toFixed(2) : ms.toFixed(0)} ms`;
 }
 
-/** 1234567 is "1,234,567". */
+/** Formats a count: 1234567 is "1,234,567". */
 export function countText(n: number): string {
   return n.toLocaleString("en-US");
 }

@@ -1,24 +1,25 @@
 /**
- * SIGINT, SIGTERM and SIGHUP: the first asks the command to end in good order, a second one ends the
- * process at once.
+ * Handles SIGINT, SIGTERM and SIGHUP. The first signal requests an orderly end of the command; a
+ * second signal ends the process at once.
  *
- * One wish may arrive as several signals, and those are no second one:
+ * One request may arrive as several signals. These do not count as a second signal:
  *
- *   GNU timeout    signals its child, and then the group that its child is in
- *   a terminal     that goes away sends SIGHUP by the kernel and again by the shell, at any distance
+ *   GNU timeout    signals its child, and then the process group of the child
+ *   a terminal     that closes causes a SIGHUP by the kernel and, any time later, one by the shell
  *
- * A SIGHUP that was ignored when the process began (nohup) can't be told apart: Node sets every signal
- * to its default before the program runs. `setsid` or a service manager keeps a process alive.
+ * A SIGHUP that was ignored when the process began (nohup) can't be distinguished, because Node
+ * sets every signal to its default before the program runs. `setsid` or a service manager keeps a
+ * process alive.
  */
 export interface Stop {
   /** Resolves at the first signal. */
   readonly asked: Promise<NodeJS.Signals>;
-  /** From now on signals end the process again as they do by default. */
+  /** Restores the default of the signals, which ends the process. */
   forget(): void;
 }
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-/** Signals of the same kind this close together are one wish. */
+/** Time (ms) within which signals of the same kind count as one request. */
 const SAME_MS = 200;
 
 export function onStop(): Stop {
@@ -46,13 +47,13 @@ export function onStop(): Stop {
   };
 }
 
-/** What `work` comes to, or undefined at a signal: then its end is of no interest any more. */
+/** Returns the result of `work`, or undefined at a signal. The result of `work` is then ignored. */
 export async function unlessStopped<T>(stop: Stop, work: Promise<T>): Promise<T | undefined> {
   work.catch(() => {});
   return await Promise.race([work, stop.asked.then(() => undefined)]);
 }
 
-/** Resolves when whoever started this process closes its stdin, or is gone. */
+/** Resolves when the parent process closes this process's stdin, or has ended. */
 export function stdinEnd(): Promise<"stdin"> {
   return new Promise((resolve) => {
     process.stdin.on("end", () => resolve("stdin"));
@@ -61,7 +62,7 @@ export function stdinEnd(): Promise<"stdin"> {
   });
 }
 
-/** Resolves when whoever started this process says something on stdin, whatever it is. */
+/** Resolves when the parent process writes anything to this process's stdin. */
 export function stdinSays(): Promise<"go"> {
   return new Promise((resolve) => process.stdin.once("data", () => resolve("go")));
 }

@@ -1,9 +1,9 @@
-/** "Did you mean", for all that is not a flag on the command line. */
+/** "Did you mean" for words that are not flags on the command line. */
 import { Command } from "commander";
 
-/** The word of `words` that `word` is most likely a slip of; empty when it is like none. */
+/** Returns the word of `words` that the user most likely meant; "" when `word` is like none. */
 export function similar(word: string, words: readonly string[]): string {
-  // Commander compares flags. It does not export the comparison, so it gets flags to compare.
+  // Commander can compare flags but does not export that function. So the words become flags.
   const flags = words.map(flagOf);
   // The same word in another form.
   const same = words[flags.indexOf(flagOf(word))];
@@ -20,7 +20,7 @@ export function similar(word: string, words: readonly string[]): string {
   return words[flags.indexOf(flag)] ?? "";
 }
 
-/** One form for RINGWIRE_WHEN_FULL, whenFull and when-full. */
+/** Returns the same flag for RINGWIRE_WHEN_FULL, whenFull and when-full. */
 const flagOf = (word: string): string =>
   `--${word
     .replace(/^RINGWIRE_/, "")

@@ -1,4 +1,4 @@
-/** Who we are, from package.json: one folder up from the sources, two from dist/cli. */
+/** Version of this program. package.json is one folder above the sources, two above dist/cli. */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
@@ -19,7 +19,7 @@ function read(): { version: string; folder: URL } {
 
 const { version, folder } = read();
 export const VERSION = version;
-/** README.md of this installation, as a path. */
+/** Path of this installation's README.md. */
 export const README = fileURLToPath(new URL("README.md", folder));
-/** How this program names itself to its peers. */
+/** Name and version that this program sends to its peers. */
 export const AGENT = `ringwire/${VERSION}`;
