@@ -99,7 +99,7 @@ export class Connection implements RingSource {
     );
     if (owner.checkWindows) {
       this.#mirrors = new MirrorCheck(
-        (address, length, space) => this.#end.memory.ask(address, length, space),
+        (space, address, length) => this.#end.memory.ask(space, address, length),
         () => this.#nic?.sharedRings?.() ?? this.#windows(),
         (where) => this.#windowDiverged(where),
       );

@@ -5,7 +5,7 @@ import type { NicStatus } from "../shared/status/device-status.ts";
 import type { DeviceSink, Sent } from "../shared/wire/catalogue.ts";
 import type { LinkState } from "../shared/wire/link-state.ts";
 import type { FaultSeverity } from "../shared/wire/transactions.ts";
-import type { GuestMemory, HostMemory } from "./dma/host-memory.ts";
+import type { HostMemory } from "./dma/host-memory.ts";
 import type { Mirror } from "./dma/mirror-check.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 
@@ -64,7 +64,7 @@ export interface NicHost {
 
 /** What a model of a paravirtual device may do beside that. */
 export interface GuestHost extends NicHost {
-  readonly memory: GuestMemory;
+  readonly memory: HostMemory;
   /** Posts to the guest; the bytes are copied at once. */
   post<N extends GuestPosts>(name: N, fields: Sent<N>): void;
 }

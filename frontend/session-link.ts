@@ -55,12 +55,12 @@ export class SessionLink implements DeviceLink, HypervisorLink {
   }
 
   push(
+    space: Space,
     address: number,
     type: number,
     src: Uint8Array,
     at: number,
     length: number,
-    space: Space = Space.BUS,
   ): void {
     if (this.#link.closed) return;
     this.#link.writer.column(Op.PUSH, space, address, type, src, at, length);

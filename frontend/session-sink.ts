@@ -100,7 +100,7 @@ export class SessionSink implements FrontendSink {
     this.#working("read");
     this.#readTags.add(tag);
     const memory = this.#machine.space;
-    const span = memory.deviceRead(address, length, space);
+    const span = memory.deviceRead(space, address, length);
     if (span === undefined) {
       this.link.post("read_reply", { tag, status: memory.refusal, bytes: EMPTY });
     } else {

@@ -31,51 +31,42 @@ export class DmaError extends Error {
   }
 }
 
+/**
+ * In Space.BUS an address is the frontend's own. In Space.GRANT it is reference * 4096 + offset, and
+ * no window is looked for there: writing a window through its grant changes this side's copy too.
+ */
 export interface HostMemory {
-  /** The window that holds the whole range, or undefined. Address in bytes, space 0. */
+  /** The window that holds the whole range, or undefined. Address in bytes, Space.BUS. */
   window(address: number, length: number): Window | undefined;
 
   /**
    * Finds pushed bytes that cover the range and fills `out`. False on a miss (counted). The span
    * is valid until the model returns to its caller; a packet that waits copies it or looks again.
-   * The entry stays until `releasePushed(address, length)`: once the packet is completed.
+   * The entry stays until `releasePushed(space, address)`: once the packet is completed.
    */
-  pushed(address: number, length: number, out: Span): boolean;
-  releasePushed(address: number): void;
+  pushed(space: Space, address: number, length: number, out: Span): boolean;
+  releasePushed(space: Space, address: number): void;
 
   /** Asks the frontend. Rejects with DmaError. At most 64 KiB a call. */
-  read(address: number, length: number): Promise<Uint8Array>;
+  read(space: Space, address: number, length: number): Promise<Uint8Array>;
 
   /**
    * A posted DMA write of `length` bytes: makes room for it in the outgoing batch and returns
    * where; the caller fills outgoing[at .. at + length) before any other call on this object.
    */
-  reserve(address: number, length: number, type: RecordType): number;
+  reserve(space: Space, address: number, type: RecordType, length: number): number;
   /** The batch under construction; valid until the next call of `reserve` or `write`. */
   readonly outgoing: Uint8Array;
   /** A posted DMA write. Where the range is a window, this side's copy changes too. */
-  write(address: number, type: RecordType, src: Uint8Array, at: number, length: number): void;
-
-  /** Reset: pushes forgotten, outstanding reads rejected with DMA_ABANDONED. */
-  abandon(): void;
-}
-
-/**
- * The memory of a paravirtual guest. In Space.GRANT an address is reference * 4096 + offset; no
- * window is looked for there, so who changes one through its grant changes this side's copy too.
- */
-export interface GuestMemory extends HostMemory {
-  pushed(address: number, length: number, out: Span, space?: Space): boolean;
-  releasePushed(address: number, space?: Space): void;
-  read(address: number, length: number, space?: Space): Promise<Uint8Array>;
-  reserve(address: number, length: number, type: RecordType, space?: Space): number;
-  /** A posted write of src[at .. at + length) to `offset` of the page behind `reference`. */
-  writeGranted(
-    reference: number,
-    offset: number,
+  write(
+    space: Space,
+    address: number,
     type: RecordType,
     src: Uint8Array,
     at: number,
     length: number,
   ): void;
+
+  /** Reset: pushes forgotten, outstanding reads rejected with DMA_ABANDONED. */
+  abandon(): void;
 }

@@ -1,5 +1,5 @@
 /**
- * HostMemory and GuestMemory over a link: window bytes, else pushed bytes, else a `read`.
+ * HostMemory over a link: window bytes, else pushed bytes, else a `read`.
  *
  * Writes go into the batch under construction, so they keep their order with interrupts and
  * register replies without any effort here.
@@ -9,8 +9,7 @@ import { Op, type Received } from "../../shared/wire/catalogue.ts";
 import type { Link } from "../../shared/wire/link.ts";
 import { type MemoryAccess, type RecordType, Space } from "../../shared/wire/records.ts";
 import { CloseCode, Limits, ReadStatus, WireError } from "../../shared/wire/transactions.ts";
-import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
-import { DmaError, type GuestMemory, type Span, type Window } from "./host-memory.ts";
+import { DmaError, type HostMemory, type Span, type Window } from "./host-memory.ts";
 import { PushQueue } from "./push-queue.ts";
 import { WindowTable } from "./window-table.ts";
 
@@ -27,7 +26,7 @@ const GRANT_KEY = 2 ** 48;
 const key = (address: number, space: Space): number =>
   space === Space.BUS ? address : address + GRANT_KEY;
 
-export class LinkMemory implements GuestMemory {
+export class LinkMemory implements HostMemory {
   readonly windows: WindowTable;
   readonly pushes: PushQueue;
   readonly #link: Link;
@@ -55,11 +54,11 @@ export class LinkMemory implements GuestMemory {
     return this.windows.find(address, length);
   }
 
-  pushed(address: number, length: number, out: Span, space: Space = Space.BUS): boolean {
+  pushed(space: Space, address: number, length: number, out: Span): boolean {
     return this.pushes.find(key(address, space), length, out);
   }
 
-  releasePushed(address: number, space: Space = Space.BUS): void {
+  releasePushed(space: Space, address: number): void {
     this.pushes.release(key(address, space));
   }
 
@@ -82,7 +81,7 @@ export class LinkMemory implements GuestMemory {
     this.pushes.settle();
   }
 
-  async read(address: number, length: number, space: Space = Space.BUS): Promise<Uint8Array> {
+  async read(space: Space, address: number, length: number): Promise<Uint8Array> {
     if (length > Limits.READ_BYTES) {
       throw new DmaError("DMA_TOO_LONG", `a read of ${length} bytes at 0x${address.toString(16)}`);
     }
@@ -91,11 +90,11 @@ export class LinkMemory implements GuestMemory {
       const at = address - window.address;
       return window.bytes.slice(at, at + length);
     }
-    return await this.ask(address, length, space);
+    return await this.ask(space, address, length);
   }
 
   /** As `read`, and asks the frontend even for what lies in a window: its copy is wanted. */
-  async ask(address: number, length: number, space: Space): Promise<Uint8Array> {
+  async ask(space: Space, address: number, length: number): Promise<Uint8Array> {
     const life = this.#life;
     while (this.#reads.size + this.#abandoned.size >= Limits.READS) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
@@ -142,26 +141,21 @@ export class LinkMemory implements GuestMemory {
     return this.#link.writer.outgoing;
   }
 
-  reserve(address: number, length: number, type: RecordType, space: Space = Space.BUS): number {
+  reserve(space: Space, address: number, type: RecordType, length: number): number {
     return this.#link.writer.reserve(Op.WRITE, space, address, type, length);
   }
 
-  writeGranted(
-    reference: number,
-    offset: number,
+  write(
+    space: Space,
+    address: number,
     type: RecordType,
     src: Uint8Array,
     at: number,
     length: number,
   ): void {
-    const address = reference * GRANT_PAGE_BYTES + offset;
-    this.#link.writer.column(Op.WRITE, Space.GRANT, address, type, src, at, length);
-  }
-
-  write(address: number, type: RecordType, src: Uint8Array, at: number, length: number): void {
-    const window = this.windows.find(address, length);
+    const window = space === Space.BUS ? this.windows.find(address, length) : undefined;
     if (window !== undefined) copyBytes(src, at, window.bytes, address - window.address, length);
-    this.#link.writer.column(Op.WRITE, Space.BUS, address, type, src, at, length);
+    this.#link.writer.column(Op.WRITE, space, address, type, src, at, length);
   }
 
   abandon(): void {

@@ -39,7 +39,7 @@ const TICK_BYTES = 1 << 20;
 const LOOKS = 3;
 
 export class MirrorCheck {
-  readonly #ask: (address: number, length: number, space: Space) => Promise<Uint8Array>;
+  readonly #ask: (space: Space, address: number, length: number) => Promise<Uint8Array>;
   readonly #mirrors: () => readonly Mirror[];
   readonly #diverged: (where: Divergence) => void;
   #busy = false;
@@ -55,7 +55,7 @@ export class MirrorCheck {
 
   /** `diverged` is called once; nothing is looked at after that. */
   constructor(
-    ask: (address: number, length: number, space: Space) => Promise<Uint8Array>,
+    ask: (space: Space, address: number, length: number) => Promise<Uint8Array>,
     mirrors: () => readonly Mirror[],
     diverged: (where: Divergence) => void,
   ) {
@@ -117,7 +117,7 @@ export class MirrorCheck {
   async #look(mirror: Mirror, at: number, length: number): Promise<void> {
     const { space, address, bytes } = mirror;
     const before = bytes.slice(at, at + length);
-    const theirs = await this.#ask(address + at, length, space);
+    const theirs = await this.#ask(space, address + at, length);
     // Another window may lie there by now.
     const same = this.#mirrors().some(
       (each) => each.address === address && each.bytes.buffer === bytes.buffer,

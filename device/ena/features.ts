@@ -59,7 +59,7 @@ import {
   rssIndTable,
 } from "../../shared/ena/rss.ts";
 import { basicStats, eniStats, type GetStats, StatsType } from "../../shared/ena/stats.ts";
-import { RecordType } from "../../shared/wire/records.ts";
+import { RecordType, Space } from "../../shared/wire/records.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
 import type { EventQueue } from "./aenq.ts";
 import { AENQ_GROUPS } from "./aenq.ts";
@@ -498,7 +498,7 @@ export class Features {
       );
     }
     const { memory } = this.#context.host;
-    memory.write(controlAddress, RecordType.ENA_CONTROL, bytes, 0, bytes.length);
+    memory.write(Space.BUS, controlAddress, RecordType.ENA_CONTROL, bytes, 0, bytes.length);
     return AdminStatus.SUCCESS;
   }
 

@@ -11,7 +11,7 @@
  */
 import { advance, distance, type Index16, index16, slotOf } from "../../shared/ring/index16.ts";
 import { PhaseCursor } from "../../shared/ring/phase.ts";
-import type { RecordType } from "../../shared/wire/records.ts";
+import { type RecordType, Space } from "../../shared/wire/records.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
 import type { HostMemory, Span, Window } from "../dma/host-memory.ts";
 
@@ -123,7 +123,7 @@ export class DescriptorRing {
       const length = count * this.entryBytes;
       let bytes: Uint8Array;
       try {
-        bytes = await this.#memory.read(this.address + at, length);
+        bytes = await this.#memory.read(Space.BUS, this.address + at, length);
       } catch (error) {
         if (!this.#closed) this.#onRefused(error);
         return;
@@ -195,7 +195,7 @@ export class CompletionRing {
   #write(slot: number, count: number): void {
     const at = slot * this.entryBytes;
     const length = count * this.entryBytes;
-    this.#memory.write(this.address + at, this.#type, this.bytes, at, length);
+    this.#memory.write(Space.BUS, this.address + at, this.#type, this.bytes, at, length);
   }
 }
 
@@ -224,12 +224,12 @@ export function fetchBytes(
     return window.bytes.slice(at, at + length);
   }
   const span: Span = { buffer: NOTHING, at: 0, length: 0 };
-  if (memory.pushed(address, length, span)) {
+  if (memory.pushed(Space.BUS, address, length, span)) {
     const copy = span.buffer.slice(span.at, span.at + length);
-    memory.releasePushed(address);
+    memory.releasePushed(Space.BUS, address);
     return copy;
   }
-  return memory.read(address, length);
+  return memory.read(Space.BUS, address, length);
 }
 
 const NOTHING = new Uint8Array(0);

@@ -20,7 +20,7 @@ import {
   versionReg,
 } from "../../shared/ena/registers.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
-import { RecordType } from "../../shared/wire/records.ts";
+import { RecordType, Space } from "../../shared/wire/records.ts";
 import type { PciCalls } from "../nic.ts";
 import type { EventQueue } from "./aenq.ts";
 import { ADDRESS_END, DOORBELLS, type EnaContext, NUMAS, UNMASKS } from "./context.ts";
@@ -315,8 +315,8 @@ export class Registers implements PciCalls {
       regVal: this.#read(offset),
     });
     const { host } = this.#context;
-    host.memory.write(address + 2, RecordType.MMIO_RESPONSE, this.#response, 2, 6);
-    host.memory.write(address, RecordType.MMIO_RESPONSE, this.#response, 0, 2);
+    host.memory.write(Space.BUS, address + 2, RecordType.MMIO_RESPONSE, this.#response, 2, 6);
+    host.memory.write(Space.BUS, address, RecordType.MMIO_RESPONSE, this.#response, 0, 2);
     host.scheduleFlush();
   }
 }

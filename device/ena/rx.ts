@@ -11,7 +11,7 @@
 import { rxCdesc, rxDesc } from "../../shared/ena/io.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import type { EnaRequest } from "../../shared/wire/link-state.ts";
-import { RecordType } from "../../shared/wire/records.ts";
+import { RecordType, Space } from "../../shared/wire/records.ts";
 import { DropReason } from "../switch/port.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
 import { ADDRESS_END, type EnaContext, MAX_PACKET_DESCS } from "./context.ts";
@@ -110,7 +110,7 @@ export class RxQueue {
     let from = 0;
     for (let i = 0; i < count; i++) {
       const length = Math.min(this.#lengths[i]!, frame.length - from);
-      const at = memory.reserve(this.#addresses[i]!, length, RecordType.FRAME);
+      const at = memory.reserve(Space.BUS, this.#addresses[i]!, RecordType.FRAME, length);
       frame.copyTo(memory.outgoing, at, from, length);
       from += length;
       this.#complete(i, count, length, verdict, hash);

@@ -73,7 +73,7 @@ export class TapUplink implements Uplink, Port, PumpUser {
    * says yes: `deliver` then drops, where holding would last for ever.
    */
   ready(): boolean {
-    return !this.tap.up || this.tap.pending() > 0;
+    return !this.tap.up || this.tap.askForSlots() > 0;
   }
 
   flush(): void {

@@ -16,12 +16,12 @@ export interface DeviceLink {
    * address is reference * 4096 + offset.
    */
   push(
+    space: Space,
     address: number,
     type: number,
     src: Uint8Array,
     at: number,
     length: number,
-    space?: Space,
   ): void;
   /** A register, doorbell or device-memory write, posted. */
   mmioWrite(

@@ -15,7 +15,7 @@
  *
  * Source: bus_dma(9).
  */
-import { RecordType } from "../../shared/wire/records.ts";
+import { RecordType, Space } from "../../shared/wire/records.ts";
 import { Errno } from "./errno.ts";
 import { GRANULE_BYTES } from "./granules.ts";
 import { DmaMisuse } from "./misuse.ts";
@@ -215,7 +215,14 @@ export class DmaMap {
       const place = this.#segPlaces[i]!;
       while (place >= this.#places[piece]! + this.#lengths[piece]!) piece++;
       const at = this.#ats[piece]! + place - this.#places[piece]!;
-      link.push(top + place, RecordType.FRAME, this.#buffers[piece]!, at, this.#segLengths[i]!);
+      link.push(
+        Space.BUS,
+        top + place,
+        RecordType.FRAME,
+        this.#buffers[piece]!,
+        at,
+        this.#segLengths[i]!,
+      );
     }
   }
 
@@ -242,7 +249,7 @@ export class DmaMap {
       while (place >= this.#places[piece]! + this.#lengths[piece]!) piece++;
       const at = this.#ats[piece]! + place - this.#places[piece]!;
       const n = Math.min(left, have - skip);
-      link.push(top + place, RecordType.FRAME, this.#buffers[piece]!, at, n);
+      link.push(Space.BUS, top + place, RecordType.FRAME, this.#buffers[piece]!, at, n);
       skip = 0;
       left -= n;
     }

@@ -198,7 +198,7 @@ export class DmaSpace {
     length: number,
   ): boolean {
     if (this.grants !== undefined) return this.#grantWrite(space, address, type, src, at, length);
-    return this.busWrite(address, src, at, length, space);
+    return this.busWrite(space, address, src, at, length);
   }
 
   #grantWrite(
@@ -219,13 +219,7 @@ export class DmaSpace {
   }
 
   /** A write to a bus address, whoever was allowed to ask for it. As `deviceWrite`. */
-  busWrite(
-    address: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-    space: number = Space.BUS,
-  ): boolean {
+  busWrite(space: number, address: number, src: Uint8Array, at: number, length: number): boolean {
     const generation = Math.floor(address / TWO_32);
     // NaN for an address that is no number below 2^53: NaN >>> 12 is granule 0, which nobody owns.
     const low = address - generation * TWO_32;
@@ -252,7 +246,7 @@ export class DmaSpace {
    * The bytes that a `read` asks for, or undefined when the device may not have them.
    * The span is the caller's until the next call on this object; it is the memory itself, no copy.
    */
-  deviceRead(address: number, length: number, space: number = Space.BUS): Span | undefined {
+  deviceRead(space: number, address: number, length: number): Span | undefined {
     if (this.grants === undefined) return this.#find(space, address, length, false);
     if (space !== Space.GRANT) return this.#refuse("space", space, address, length, false);
     const reference = Math.floor(address / GRANT_PAGE_BYTES);

@@ -16,6 +16,7 @@
  */
 import type { Logger } from "../../shared/log.ts";
 import type { LinkState } from "../../shared/wire/link-state.ts";
+import { Space } from "../../shared/wire/records.ts";
 import type { GrantVersion } from "../../shared/wire/transactions.ts";
 import {
   Gntst,
@@ -323,7 +324,8 @@ export class GrantTable implements GrantAccess {
       this.#refuse(status, reference, offset, length, "device write refused");
       return false;
     }
-    if (this.#space.busWrite(this.#pages[reference]! + offset, src, at, length)) return true;
+    if (this.#space.busWrite(Space.BUS, this.#pages[reference]! + offset, src, at, length))
+      return true;
     this.refusal = -Gntst.GENERAL_ERROR;
     return false;
   }

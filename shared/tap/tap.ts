@@ -87,7 +87,7 @@ export interface TapEnd {
   /** Milliseconds since the frame in this slot was read from the kernel. */
   age(token: number): number;
   release(token: number): void;
-  pending(): number;
+  askForSlots(): number;
   send(frame: Frame): boolean;
   flush(): void;
   setCarrier(up: boolean): void;
@@ -105,7 +105,7 @@ export class Tap implements TapEnd {
    * until it answers -1, then and each time it is called.
    */
   onFrames: (() => void) | undefined;
-  /** Room again after `send` answered false or `pending` answered 0. */
+  /** Room again after `send` answered false or `askForSlots` answered 0. */
   onDrain: (() => void) | undefined;
   /** `ip link` changed the MTU or took the interface up or down. */
   onLinkChange: ((link: TapLink) => void) | undefined;
@@ -218,8 +218,8 @@ export class Tap implements TapEnd {
     if (out === 0 || this.#freeProd % REFEED === 0) this.#wake();
   }
 
-  /** Free slots for `send`. At 0, `onDrain` is called when there is room again. */
-  pending(): number {
+  /** Free slots for `send`. At 0 it arms a wake-up: `onDrain` is called when there is room again. */
+  askForSlots(): number {
     const { slots } = this.#rings;
     const free = slots - ahead(this.#txCons, this.#txProd);
     return free > 0 ? free : this.#room();
@@ -234,7 +234,7 @@ export class Tap implements TapEnd {
       this.#tooLong++;
       return true;
     }
-    if (this.pending() === 0) return false;
+    if (this.askForSlots() === 0) return false;
     const rings = this.#rings;
     const header = rings.txHeader(this.#txProd);
     writeVnetHeader(rings.view, header, frame);

@@ -140,11 +140,27 @@ export type CloseCode = number;
 export const closeOf = (code: number): Close | undefined =>
   Object.values(closes).find((known) => known.code === code);
 
+/** The rule of the wire that a peer broke: for logs, and as a refusal of its hello. */
+export type WireErrorCode =
+  | `WIRE_${"DEPTH" | "DIRECTION" | "EMPTY" | "FIELDS" | "FLOOD" | "HELLO" | "OPCODE" | "PROGRESS"}`
+  | `WIRE_${"RANGE" | "RECORDS" | "STATE" | "TAG" | "TEXT" | "TRAILING" | "TRUNCATED" | "TYPE"}`
+  | `WINDOW_${"CHURN" | "EMPTY" | "LIMIT" | "OVERLAP" | "RANGE" | "UNKNOWN"}`
+  | `XENSTORE_${"EVENT" | "MESSAGE" | "OUTSTANDING" | "REPLY" | "WATCHER_STUCK"}`
+  | "GRANT_REFERENCE"
+  | "GRANT_VERSION"
+  | "HYPERCALL_TAG"
+  | "MOVE_URL"
+  | "PUSH_BUDGET"
+  | "PUSH_SPACE"
+  | "READ_TAG"
+  | "WIRE_VERSION"
+  | "WRITE_OUTSIDE";
+
 /** A rule of the wire broken by the peer: ends the connection, and only that. */
 export class WireError extends Error {
-  readonly code: string;
+  readonly code: WireErrorCode;
   readonly close: CloseCode;
-  constructor(code: string, message: string, close: CloseCode = CloseCode.PROTOCOL) {
+  constructor(code: WireErrorCode, message: string, close: CloseCode = CloseCode.PROTOCOL) {
     super(message);
     this.name = "WireError";
     this.code = code;

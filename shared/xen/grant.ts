@@ -12,6 +12,9 @@ const LE = true;
 
 /** Bytes of a granted page. */
 export const GRANT_PAGE_BYTES = 4096;
+/** Where byte `offset` of the page behind `reference` lies in Space.GRANT. */
+export const grantAddress = (reference: number, offset: number): number =>
+  reference * GRANT_PAGE_BYTES + offset;
 /** References below this are reserved; the first two have names. */
 export const GNTTAB_NR_RESERVED_ENTRIES = 8;
 export const GRANT_ENTRY_V1_SIZE = 8;

@@ -252,7 +252,7 @@ function access(w: World, s: Step): void {
     return;
   }
   const may = range?.reads === true;
-  const span = w.space.deviceRead(address, s.length, s.space);
+  const span = w.space.deviceRead(s.space, address, s.length);
   expect(span !== undefined).toBe(may);
   if (span !== undefined && range !== undefined) {
     expect(span.buffer).toBe(w.memories[range.memory]);
@@ -300,7 +300,7 @@ it("nothing that a device sends makes an access throw", () => {
       if (may) {
         w.model[range.memory]!.set(source.subarray(0, length), range.at + place - range.address);
       }
-      expect(w.space.deviceRead(place, length, space) !== undefined).toBe(may);
+      expect(w.space.deviceRead(space, place, length) !== undefined).toBe(may);
       w.check();
     }),
     { numRuns: 1500 },

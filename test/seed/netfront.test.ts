@@ -238,7 +238,7 @@ test("N14 a packet is loaded piece by piece, and granted read-only", async () =>
   expect(references).toHaveLength(4);
   for (const reference of references) {
     expect(pair.hostileWrite(reference, 0, Uint8Array.of(1))).toBe(false);
-    expect(pair.space.deviceRead(reference * PAGE, 10, 1)).toBeDefined();
+    expect(pair.space.deviceRead(Space.GRANT, reference * PAGE, 10)).toBeDefined();
   }
   pair.pumpDown();
   expect(backendViolations(pair)).toEqual([]);
@@ -744,7 +744,7 @@ test("N32 on the wire: 256 reads outstanding, each answered by its tag, in whate
   device.readReply = (reply) => memory.readReply(reply);
   const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
   const reads = Promise.all(
-    Array.from({ length: 300 }, (_, i) => memory.read((16 + i) * PAGE, 4, Space.GRANT)),
+    Array.from({ length: 300 }, (_, i) => memory.read(Space.GRANT, (16 + i) * PAGE, 4)),
   );
   while (asked.length < Limits.READS) await turn();
   for (let i = 0; i < 10; i++) await turn();

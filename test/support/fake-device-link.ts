@@ -3,6 +3,7 @@
  * windows as a device would. It refuses what no honest frontend posts, so that a test notices.
  */
 import type { DeviceLink } from "../../frontend/bus/device-link.ts";
+import type { Space } from "../../shared/wire/records.ts";
 import type { FaultSeverity } from "../../shared/wire/transactions.ts";
 
 interface Fields {
@@ -67,7 +68,14 @@ export class FakeDeviceLink implements DeviceLink {
     this.posted.push({ kind: "write", address, type, bytes });
   }
 
-  push(address: number, type: number, src: Uint8Array, at: number, length: number): void {
+  push(
+    _space: Space,
+    address: number,
+    type: number,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
     this.posted.push({ kind: "push", address, type, bytes: slice(src, at, length) });
   }
 

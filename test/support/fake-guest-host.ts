@@ -9,12 +9,7 @@
  * A write by grant lands in the guest's page when the guest's own entry allows it; one that it
  * does not allow is kept in `violations`, and lands nowhere.
  */
-import {
-  DmaError,
-  type GuestMemory,
-  type Span,
-  type Window,
-} from "../../device/dma/host-memory.ts";
+import { DmaError, type HostMemory, type Span, type Window } from "../../device/dma/host-memory.ts";
 import type { GuestHost, GuestPosts, NicConfig } from "../../device/nic.ts";
 import type { Sent } from "../../shared/wire/catalogue.ts";
 import { type RecordType, Space } from "../../shared/wire/records.ts";
@@ -72,7 +67,7 @@ export class GrantRead {
   }
 }
 
-export class FakeGuestMemory implements GuestMemory {
+export class FakeGuestMemory implements HostMemory {
   readonly pages = new Map<number, Uint8Array>();
   readonly windows: Window[] = [];
   readonly entries = new Map<number, OwnEntry>();
@@ -111,7 +106,7 @@ export class FakeGuestMemory implements GuestMemory {
     this.pushes.push({ address: reference * PAGE + offset, bytes });
   }
 
-  pushed(address: number, length: number, out: Span, space: Space = Space.BUS): boolean {
+  pushed(space: Space, address: number, length: number, out: Span): boolean {
     if (space !== Space.GRANT) return false;
     const push = this.pushes.find(
       (p) => address >= p.address && address + length <= p.address + p.bytes.length,
@@ -123,7 +118,7 @@ export class FakeGuestMemory implements GuestMemory {
     return true;
   }
 
-  releasePushed(address: number, space: Space = Space.BUS): void {
+  releasePushed(space: Space, address: number): void {
     if (space !== Space.GRANT) throw new Error("a push of space 0");
     const i = this.pushes.findIndex(
       (p) => address >= p.address && address < p.address + p.bytes.length,
@@ -131,7 +126,7 @@ export class FakeGuestMemory implements GuestMemory {
     if (i >= 0) this.pushes.splice(i, 1);
   }
 
-  read(address: number, length: number, space: Space = Space.BUS): Promise<Uint8Array> {
+  read(space: Space, address: number, length: number): Promise<Uint8Array> {
     if (space !== Space.GRANT) throw new Error(`a read of space ${space}`);
     return new Promise((resolve, reject) => {
       const read = new GrantRead(address, length, resolve, reject);
@@ -149,7 +144,7 @@ export class FakeGuestMemory implements GuestMemory {
     }
   }
 
-  reserve(address: number, length: number, type: RecordType, space: Space = Space.BUS): number {
+  reserve(space: Space, address: number, type: RecordType, length: number): number {
     if (space !== Space.GRANT) throw new Error(`a write to space ${space}`);
     const reference = Math.floor(address / PAGE);
     const offset = address % PAGE;
@@ -164,20 +159,16 @@ export class FakeGuestMemory implements GuestMemory {
     return offset;
   }
 
-  writeGranted(
-    reference: number,
-    offset: number,
+  write(
+    space: Space,
+    address: number,
     type: RecordType,
     src: Uint8Array,
     at: number,
     length: number,
   ): void {
-    const to = this.reserve(reference * PAGE + offset, length, type, Space.GRANT);
+    const to = this.reserve(space, address, type, length);
     this.outgoing.set(src.subarray(at, at + length), to);
-  }
-
-  write(): void {
-    throw new Error("a write without a grant");
   }
 
   abandon(): void {

@@ -10,7 +10,7 @@ import type { NicConfig, NicHost } from "../../device/nic.ts";
 import { type DropReason, type Port, type SwitchPort, Verdict } from "../../device/switch/port.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
 import type { Frame } from "../../shared/net/frame.ts";
-import type { RecordType } from "../../shared/wire/records.ts";
+import type { RecordType, Space } from "../../shared/wire/records.ts";
 import type { FaultSeverity } from "../../shared/wire/transactions.ts";
 import { TestClock } from "./test-clock.ts";
 
@@ -114,7 +114,7 @@ export class FakeMemory implements HostMemory {
     this.pushes.push({ address, length, bytes: this.bytes.slice(at, at + length) });
   }
 
-  pushed(address: number, length: number, out: Span): boolean {
+  pushed(_space: Space, address: number, length: number, out: Span): boolean {
     const push = this.pushes.find(
       (p) => address >= p.address && address + length <= p.address + p.length,
     );
@@ -125,12 +125,12 @@ export class FakeMemory implements HostMemory {
     return true;
   }
 
-  releasePushed(address: number): void {
+  releasePushed(_space: Space, address: number): void {
     const i = this.pushes.findIndex((p) => address >= p.address && address < p.address + p.length);
     if (i >= 0) this.pushes.splice(i, 1);
   }
 
-  read(address: number, length: number): Promise<Uint8Array> {
+  read(_space: Space, address: number, length: number): Promise<Uint8Array> {
     return new Promise((resolve, reject) => {
       this.reads.push(new PendingRead(this, address, length, resolve, reject));
     });
@@ -144,7 +144,7 @@ export class FakeMemory implements HostMemory {
     }
   }
 
-  reserve(address: number, length: number, type: RecordType): number {
+  reserve(_space: Space, address: number, type: RecordType, length: number): number {
     this.#note({ address, length, type });
     const at = this.at(address);
     if (at >= 0 && at + length <= this.bytes.length) {
@@ -156,8 +156,15 @@ export class FakeMemory implements HostMemory {
     return 0;
   }
 
-  write(address: number, type: RecordType, src: Uint8Array, at: number, length: number): void {
-    const to = this.reserve(address, length, type);
+  write(
+    space: Space,
+    address: number,
+    type: RecordType,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): void {
+    const to = this.reserve(space, address, type, length);
     this.outgoing.set(src.subarray(at, at + length), to);
   }
 

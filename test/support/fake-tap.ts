@@ -126,14 +126,14 @@ export class FakeTap implements TapEnd {
     this.#wake();
   }
 
-  pending(): number {
+  askForSlots(): number {
     if (this.room === 0) this.#drainAsked = true;
     return this.room;
   }
 
   send(frame: Frame): boolean {
     if (this.closed) throw new Error("send into a closed TAP");
-    if (this.pending() === 0) return false;
+    if (this.askForSlots() === 0) return false;
     this.room--;
     this.#unflushed.push(tell(frame));
     return true;

@@ -83,12 +83,12 @@ export class FakeXenDevice extends FakeDeviceLink implements HypervisorLink {
   }
 
   override push(
+    space: Space,
     address: number,
     _type: number,
     src: Uint8Array,
     at: number,
     length: number,
-    space: Space = Space.BUS,
   ): void {
     const reference = Math.floor(address / 4096);
     const bytes = src.slice(at, at + length);
@@ -144,7 +144,7 @@ export class GrantStage {
 
   /** A copy of what the device reads through a grant, or the negated status. */
   read(reference: number, offset: number, length: number): Uint8Array | number {
-    const span = this.space.deviceRead(reference * 4096 + offset, length, Space.GRANT);
+    const span = this.space.deviceRead(Space.GRANT, reference * 4096 + offset, length);
     if (span === undefined) return this.space.refusal;
     return span.buffer.slice(span.at, span.at + span.length);
   }

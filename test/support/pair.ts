@@ -833,7 +833,7 @@ export class XenPair extends NicPair<XenDriver, Nic, XenDeviceOptions> {
     observe(link, "write", (address, _type, src, at, length) => {
       sent.push({ kind: "write", address, bytes: src.slice(at, at + length) });
     });
-    observe(link, "push", (address, _type, src, at, length, space) => {
+    observe(link, "push", (space, address, _type, src, at, length) => {
       if (space !== Space.GRANT) throw new Error("a push that names no grant");
       const [reference, offset] = [Math.floor(address / 4096), address % 4096];
       sent.push({ kind: "push", reference, offset, bytes: src.slice(at, at + length) });

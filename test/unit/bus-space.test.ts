@@ -130,7 +130,7 @@ describe("a refused access", () => {
     const s = loaded();
     const [address, length] = at(s);
     expect(s.space.deviceWrite(Space.BUS, address, RAW, src, 0, length)).toBe(false);
-    expect(s.space.deviceRead(address, length)).toBeUndefined();
+    expect(s.space.deviceRead(Space.BUS, address, length)).toBeUndefined();
     expect(s.space.faults).toEqual({ ...noFaults, [name]: 2 });
     expect(s.buffer).toEqual(new Uint8Array(64).fill(0xa5));
   });
@@ -140,12 +140,12 @@ describe("a refused access", () => {
     expect(s.space.deviceWrite(Space.BUS, s.address, RAW, src, 0, 4)).toBe(false);
     expect(s.space.faults).toEqual({ ...noFaults, direction: 1 });
     expect(s.buffer).toEqual(new Uint8Array(64).fill(0xa5));
-    expect(s.space.deviceRead(s.address, 64)?.buffer).toBe(s.buffer);
+    expect(s.space.deviceRead(Space.BUS, s.address, 64)?.buffer).toBe(s.buffer);
   });
 
   it("direction: reading what the device may only write", () => {
     const s = loaded("fromDevice");
-    expect(s.space.deviceRead(s.address, 4)).toBeUndefined();
+    expect(s.space.deviceRead(Space.BUS, s.address, 4)).toBeUndefined();
     expect(s.space.faults).toEqual({ ...noFaults, direction: 1 });
     expect(s.space.deviceWrite(Space.BUS, s.address, RAW, src, 0, 64)).toBe(true);
   });
@@ -153,7 +153,7 @@ describe("a refused access", () => {
   it("space: not the bus", () => {
     const s = loaded();
     expect(s.space.deviceWrite(Space.GRANT, s.address, RAW, src, 0, 4)).toBe(false);
-    expect(s.space.deviceRead(s.address, 4, 7)).toBeUndefined();
+    expect(s.space.deviceRead(7, s.address, 4)).toBeUndefined();
     expect(s.space.faults).toEqual({ ...noFaults, space: 2 });
     expect(s.buffer).toEqual(new Uint8Array(64).fill(0xa5));
   });
@@ -215,10 +215,10 @@ describe("a refused access", () => {
 
   it("the next second's first refusal brings the summary of the last one", () => {
     const s = loaded();
-    for (let i = 0; i < 12; i++) s.space.deviceRead(0, 1);
+    for (let i = 0; i < 12; i++) s.space.deviceRead(Space.BUS, 0, 1);
     s.link.forget();
     s.pass(1000);
-    s.space.deviceRead(0, 1);
+    s.space.deviceRead(Space.BUS, 0, 1);
     expect(s.link.of("fault").map((f) => f.text.slice(0, 11))).toEqual([
       "2 more acce",
       "device read",
@@ -303,10 +303,10 @@ describe("coherent memory", () => {
     const memory = space.allocCoherent(100, 1, "ring");
     expect(space.deviceWrite(Space.BUS, memory.address + 98, RAW, src, 0, 2)).toBe(true);
     expect([...memory.bytes.subarray(97)]).toEqual([0, 1, 2]);
-    const span = space.deviceRead(memory.address, 100)!;
+    const span = space.deviceRead(Space.BUS, memory.address, 100)!;
     expect(span).toEqual({ buffer: memory.bytes, at: 0, length: 100 });
     expect(space.deviceWrite(Space.BUS, memory.address + 99, RAW, src, 0, 2)).toBe(false);
-    expect(space.deviceRead(memory.address + 100, 1)).toBeUndefined();
+    expect(space.deviceRead(Space.BUS, memory.address + 100, 1)).toBeUndefined();
     expect(space.faults).toEqual({ ...noFaults, range: 2 });
   });
 

@@ -4,6 +4,7 @@ import type { DmaError } from "../../device/dma/host-memory.ts";
 import { LinkMemory } from "../../device/dma/link-memory.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Link, type LinkOwner } from "../../shared/wire/link.ts";
+import { Space } from "../../shared/wire/records.ts";
 import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
 import { settle } from "../support/fake-host.ts";
 import { loopbackPair } from "../support/loopback.ts";
@@ -41,7 +42,7 @@ function memory() {
 function readMany(from: LinkMemory, count: number): Promise<(string | Uint8Array)[]> {
   return Promise.all(
     Array.from({ length: count }, (_, i) =>
-      from.read(0x1000 * i, BYTES.length).catch((error: DmaError) => error.code),
+      from.read(Space.BUS, 0x1000 * i, BYTES.length).catch((error: DmaError) => error.code),
     ),
   );
 }

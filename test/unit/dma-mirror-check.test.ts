@@ -27,7 +27,7 @@ function copies(bytes: number) {
   const between = { run: () => {} };
   const lengths: number[] = [];
   const check = new MirrorCheck(
-    async (address, length) => {
+    async (_space, address, length) => {
       lengths.push(length);
       const answer = theirs.slice(address - ADDRESS, address - ADDRESS + length);
       between.run();

@@ -408,11 +408,11 @@ describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", ()
     const one = Uint8Array.of(0xee);
     for (const address of [pages[0]!.address, refs.rw * PAGE_BYTES]) {
       expect(stage.space.deviceWrite(Space.BUS, address, 0, one, 0, 1)).toBe(false);
-      expect(stage.space.deviceRead(address, 1, Space.BUS)).toBeUndefined();
+      expect(stage.space.deviceRead(Space.BUS, address, 1)).toBeUndefined();
     }
     for (const address of [Number.NaN, Number.POSITIVE_INFINITY, -1, 2 ** 53]) {
       expect(stage.space.deviceWrite(Space.GRANT, address, 0, one, 0, 1)).toBe(false);
-      expect(stage.space.deviceRead(address, 1, Space.GRANT)).toBeUndefined();
+      expect(stage.space.deviceRead(Space.GRANT, address, 1)).toBeUndefined();
     }
     for (const page of pages) expect(page.bytes.every((byte) => byte === 0x11)).toBe(true);
   });

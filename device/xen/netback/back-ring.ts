@@ -28,7 +28,7 @@ import {
 import type { XenRingStatus } from "../../../shared/status/device-status.ts";
 import type { XenRing, XenRingKind } from "../../../shared/wire/link-state.ts";
 import { RecordType, Space } from "../../../shared/wire/records.ts";
-import { Gntst, GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
+import { Gntst, GRANT_PAGE_BYTES, grantAddress } from "../../../shared/xen/grant.ts";
 import { GntMap } from "../../../shared/xen/grant-ops.ts";
 import {
   RING_HEADER_SIZE,
@@ -38,7 +38,7 @@ import {
   sring,
 } from "../../../shared/xen/ring.ts";
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
-import type { GuestMemory, Window } from "../../dma/host-memory.ts";
+import type { HostMemory, Window } from "../../dma/host-memory.ts";
 import type { Mirror } from "../../dma/mirror-check.ts";
 import type { GrantTable } from "../grant-table.ts";
 import type { NetbackContext } from "./config.ts";
@@ -52,7 +52,7 @@ export class BackRing {
   /** Number of slots, a power of two. */
   readonly size: number;
   readonly view: DataView;
-  readonly #memory: GuestMemory;
+  readonly #memory: HostMemory;
   readonly #grants: GrantTable;
   readonly #handle: number;
   readonly #slotBytes: number;
@@ -248,30 +248,19 @@ export class BackRing {
     // When the guest took the page back, only the copy here is written: its reference may grant another page.
     if (!this.#grants.reaches(this.#handle)) return;
     const offset = RING_HEADER_SIZE + first * this.#slotBytes;
-    const { bytes } = this.#window;
-    const length = count * this.#slotBytes;
-    this.#memory.writeGranted(
-      this.reference,
-      offset,
-      this.#responseType,
-      bytes,
-      this.#base + offset,
-      length,
-    );
+    this.#write(offset, this.#responseType, count * this.#slotBytes);
   }
 
   #writeWord(word: RingWord, index: Index32): void {
     this.#posted = true;
     sring.setWord(this.view, this.#base, word, index);
     if (!this.#grants.reaches(this.#handle)) return;
-    const { bytes } = this.#window;
-    this.#memory.writeGranted(
-      this.reference,
-      word,
-      RecordType.XEN_RING_INDEX,
-      bytes,
-      this.#base + word,
-      WORD_BYTES,
-    );
+    this.#write(word, RecordType.XEN_RING_INDEX, WORD_BYTES);
+  }
+
+  #write(offset: number, type: RecordType, length: number): void {
+    const address = grantAddress(this.reference, offset);
+    const at = this.#base + offset;
+    this.#memory.write(Space.GRANT, address, type, this.#window.bytes, at, length);
   }
 }

@@ -126,7 +126,7 @@ export class ControlRing {
       return;
     }
     const span = this.#span;
-    if (host.memory.pushed(address, length, span, Space.GRANT)) {
+    if (host.memory.pushed(Space.GRANT, address, length, span)) {
       this.#apply(request, span.buffer.subarray(span.at, span.at + length));
       return;
     }
@@ -144,7 +144,7 @@ export class ControlRing {
     const { grants, host } = this.#vif.context;
     let bytes: Uint8Array | undefined;
     try {
-      bytes = await host.memory.read(address, length, Space.GRANT);
+      bytes = await host.memory.read(Space.GRANT, address, length);
     } catch {
       // The read was refused, or the ring was closed meanwhile.
     }
@@ -169,7 +169,7 @@ export class ControlRing {
   #answer({ id, type, data0 }: CtrlRequest, status: CtrlStatus, data = 0): void {
     if (type === CtrlType.SET_HASH_KEY || type === CtrlType.SET_HASH_MAPPING) {
       // The bytes pushed for the request end with it, used or not.
-      this.#vif.context.host.memory.releasePushed(data0 * GRANT_PAGE_BYTES, Space.GRANT);
+      this.#vif.context.host.memory.releasePushed(Space.GRANT, data0 * GRANT_PAGE_BYTES);
     }
     this.requests++;
     if (status !== CtrlStatus.SUCCESS) this.refused++;

@@ -226,7 +226,7 @@ export class RxQueue {
     let status = grants.checkCopy(gref, 0, length, true, BACKEND_DOMID);
     if (status === Gntst.OKAY) {
       const address = gref * GRANT_PAGE_BYTES;
-      const to = host.memory.reserve(address, length, RecordType.FRAME, Space.GRANT);
+      const to = host.memory.reserve(Space.GRANT, address, RecordType.FRAME, length);
       frame.copyTo(host.memory.outgoing, to, from, length);
       status = length;
     } else this.copyErrors++;

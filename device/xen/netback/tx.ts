@@ -162,7 +162,7 @@ export class TxQueue {
         return true;
       }
       const address = gref * GRANT_PAGE_BYTES + offset;
-      if (!host.memory.pushed(address, size, this.#span, Space.GRANT)) complete = false;
+      if (!host.memory.pushed(Space.GRANT, address, size, this.#span)) complete = false;
       else this.#built.setPiece(i, this.#span.buffer, this.#span.at);
     }
     return complete;
@@ -243,7 +243,7 @@ export class TxQueue {
       const address = grefs[i]! * GRANT_PAGE_BYTES + offsets[i]!;
       if (bytes !== PUSHED) this.#built.setPiece(i, bytes, 0);
       // Pushed bytes are looked up again, for views may have moved.
-      else if (memory.pushed(address, sizes[i]!, this.#span, Space.GRANT)) {
+      else if (memory.pushed(Space.GRANT, address, sizes[i]!, this.#span)) {
         this.#built.setPiece(i, this.#span.buffer, this.#span.at);
       } else this.#lose("TX_PUSH_GONE", DropReason.TX_FAULT, NetifStatus.ERROR);
     }
@@ -257,8 +257,8 @@ export class TxQueue {
     const { grefs, offsets, sizes } = this.#packet;
     const size = sizes[i]!;
     const address = grefs[i]! * GRANT_PAGE_BYTES + offsets[i]!;
-    if (size === 0 || memory.pushed(address, size, this.#span, Space.GRANT)) return PUSHED;
-    return memory.read(address, size, Space.GRANT);
+    if (size === 0 || memory.pushed(Space.GRANT, address, size, this.#span)) return PUSHED;
+    return memory.read(Space.GRANT, address, size);
   }
 
   /** Each grant of the packet is in use until `#release`. One that can't be pinned is left out. */
@@ -279,7 +279,7 @@ export class TxQueue {
     const { grefs, offsets, sizes, slots } = this.#packet;
     for (let i = 0; i < slots; i++) {
       if (sizes[i] === 0) continue;
-      host.memory.releasePushed(grefs[i]! * GRANT_PAGE_BYTES + offsets[i]!, Space.GRANT);
+      host.memory.releasePushed(Space.GRANT, grefs[i]! * GRANT_PAGE_BYTES + offsets[i]!);
       if (this.#pinned && this.#pins[i] === 1) grants.unpin(grefs[i]!, false);
     }
     this.#pinned = false;

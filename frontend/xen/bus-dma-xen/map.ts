@@ -345,7 +345,7 @@ export class XenDmaMap {
     const piece = machine.pieceHolding(place, length);
     const memory = machine.pieceMemory(piece);
     const at = machine.pieceOffset(piece, place);
-    link.push(address, RecordType.FRAME, memory, at, length, Space.GRANT);
+    link.push(Space.GRANT, address, RecordType.FRAME, memory, at, length);
   }
 
   #needIdle(what: string): void {
