@@ -16,7 +16,7 @@ import { entriesOf } from "../support/batch-entries.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
 import { testDevice } from "../support/device-server.ts";
 import { RingFile, tshark } from "../support/dissector.ts";
-import { sendFrame } from "../support/nic-session.ts";
+import { sendFrames } from "../support/nic-session.ts";
 import { eventually } from "../support/process.ts";
 
 interface Variant {
@@ -169,8 +169,8 @@ async function runSession(variant: Variant): Promise<readonly Captures[]> {
   for (let burst = 1; burst <= BURSTS; burst++) {
     if (burst === IDLE_AT) late.push(beginOnDevice());
     for (const [i, length] of BURST.entries()) {
-      sendFrame(pool, ifA, ifB, length);
-      sendFrame(pool, ifB, ifA, length);
+      sendFrames(pool, ifA, ifB, [length]);
+      sendFrames(pool, ifB, ifA, [length]);
       // Between two frames of a burst that is not told yet, and while it is on its way.
       if (burst === BUSY_AT && i === BURST.length >> 1) {
         late.push(beginOnFrontend(), beginOnDevice());

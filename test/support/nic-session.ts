@@ -74,14 +74,14 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
     m.free();
   };
   const pool = new MbufPool(9216, 256);
-  // Frames for a NIC without receive buffers would be dropped.
-  await eventually("both NICs", () => (receiving.size === 2 ? true : undefined));
+  // Frames for a NIC without receive buffers would be dropped, and a NIC whose link is down refuses
+  // them. openNic waits a limited time for the link.
+  const ready = () => receiving.size === 2 && [ifA, ifB].every((i) => i.linkState === "up");
+  await eventually("both NICs", () => (ready() ? true : undefined));
   const { frames, bursts = 1 } = options;
   for (let burst = 1; burst <= bursts; burst++) {
-    for (const length of frames) {
-      sendFrame(pool, ifA, ifB, length);
-      sendFrame(pool, ifB, ifA, length);
-    }
+    sendFrames(pool, ifA, ifB, frames);
+    sendFrames(pool, ifB, ifA, frames);
     const expected = 2 * burst * frames.length;
     await eventually("all frames", () => (received === expected ? true : undefined));
   }
@@ -92,18 +92,31 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
   return record;
 }
 
-/** A frame of the local experimental EtherType. Throws when it is refused. */
-export function sendFrame(pool: MbufPool, from: Ifnet, to: Ifnet, length: number): void {
-  const m = pool.get();
-  if (m === undefined) throw new Error("no mbuf");
-  const frame = Buffer.from(m.buffer.buffer, m.buffer.byteOffset, length);
-  frame.fill(0x5a);
-  frame.set(to.mac, 0);
-  frame.set(from.mac, 6);
-  frame.writeUInt16BE(ETHER_TYPE, 12);
-  m.length = length;
-  m.pktLength = length;
-  if (from.send(m) !== 0) throw new Error("a frame was refused");
+/** Sends frames of the local experimental EtherType as one batch. Throws when one is refused. */
+export function sendFrames(
+  pool: MbufPool,
+  from: Ifnet,
+  to: Ifnet,
+  lengths: readonly number[],
+): void {
+  const mbufs = lengths.map((length) => {
+    const m = pool.get();
+    if (m === undefined) throw new Error("no mbuf");
+    const frame = Buffer.from(m.buffer.buffer, m.buffer.byteOffset, length);
+    frame.fill(0x5a);
+    frame.set(to.mac, 0);
+    frame.set(from.mac, 6);
+    frame.writeUInt16BE(ETHER_TYPE, 12);
+    m.length = length;
+    m.pktLength = length;
+    return m;
+  });
+  const sent = from.transmit(mbufs, mbufs.length);
+  if (sent < mbufs.length) {
+    throw new Error(
+      `${from.name}: frame ${sent} of ${mbufs.length} was refused, errno ${from.transmitErrno}, link ${from.linkState}`,
+    );
+  }
 }
 
 const macText = (mac: Uint8Array): string =>
