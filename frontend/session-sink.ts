@@ -157,9 +157,7 @@ export class SessionSink implements FrontendSink {
     this.#events.moveAsked(url);
   }
 
-  /**
-   * Returns the outgoing side. Throws WireError before the welcome: the device is not trusted yet.
-   */
+  /** Returns the outgoing side. Throws WireError before the welcome: no device is trusted yet. */
   #working(what: string): SessionLink {
     if (!this.#welcomed) throw new WireError("WIRE_STATE", `${what}: before welcome`);
     return this.#out;

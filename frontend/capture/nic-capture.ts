@@ -5,7 +5,8 @@
  *   stack ── ifnet ── bpf ── driver ── rings ── link ── tap ──► device
  *                      '────── Recorder ────────────────'
  *
- * Both are the NIC's directions: out is what it sends. A packet that the driver refused is none.
+ * Directions are those of the NIC: out means sent by the NIC. A packet that the driver refused is
+ * not recorded.
  */
 import { nextFrameId } from "../../shared/capture/frame-id.ts";
 import type { CaptureOutput } from "../../shared/capture/output.ts";
@@ -33,7 +34,7 @@ export class NicCapture implements BpfTap {
   #ifnet: Ifnet | undefined;
   #number = -1;
 
-  /** Begins with the link, in the middle of its life or before it. */
+  /** Records the link from now on, or from its start if there is no link yet. */
   constructor(session: Session, output: CaptureOutput, options: NicCaptureOptions) {
     const { name } = options;
     this.#name = name;
@@ -57,7 +58,7 @@ export class NicCapture implements BpfTap {
     });
   }
 
-  /** Packets at the interface, from now on. */
+  /** Records packets at the interface from now on. Does nothing from the second call on. */
   see(ifnet: Ifnet): void {
     if (this.#ifnet !== undefined || this.recorder.ended) return;
     this.#ifnet = ifnet;
@@ -82,7 +83,7 @@ export class NicCapture implements BpfTap {
 
   #record(m: Mbuf, direction: Direction, queue: number): void {
     if (m.frameId === 0) m.frameId = nextFrameId();
-    // A chain of more pieces than a frame can have is no packet that a driver makes.
+    // No driver makes a chain of more pieces than a frame can have.
     if (!mbufToFrame(m, this.#frame)) return;
     this.recorder.frame(this.#number, direction, queue, this.#frame);
   }

@@ -1,9 +1,9 @@
 /**
- * Makes the driver follow what `ip link` does to the TAP: MTU, up, down.
+ * Applies changes that `ip link` makes to the TAP to the driver: MTU, up, down.
  *
- * Only the latest state counts, not how it came about: each look compares the kernel's with the
- * driver's and passes on the difference, one step at a time, because each step is a conversation
- * with a device. A change during a step leads to another look.
+ * Only the latest state counts. The follower compares the kernel's state with the driver's, and
+ * applies the differences one at a time, because each step exchanges messages with a device. After
+ * a change during a step, the follower compares again.
  */
 
 import type { Logger } from "../../shared/log.ts";
@@ -13,7 +13,7 @@ import { errnoText } from "./errno-text.ts";
 
 export interface FollowerHooks {
   readonly log: Logger;
-  /** ifconfig up and down: the driver sets or clears IFF_UP, also when the rest fails. */
+  /** Brings the interface up or down. The driver sets or clears IFF_UP even if the rest fails. */
   up(): Promise<void>;
   down(): Promise<void>;
 }
@@ -32,7 +32,7 @@ export class LinkFollower {
     this.#hooks = hooks;
   }
 
-  /** Something may have changed. */
+  /** Call after a possible change of the TAP's state. */
   look(): void {
     this.#again = true;
     this.#running ??= this.#run();
@@ -64,7 +64,7 @@ export class LinkFollower {
       this.#hooks.log.info({ tap: name, mtu }, "MTU changed");
       return;
     }
-    // The kernel must not go on sending what the NIC can't carry.
+    // Set the kernel's MTU back, so that the kernel sends no frames that the NIC can't carry.
     const stays = this.#ifnet.mtu;
     const why = errno === undefined ? "the driver failed" : errnoText(errno);
     this.#hooks.log.warn(

@@ -6,8 +6,9 @@
  *                    └──── release ◄────┘
  *   kernel ◄── Tap.send ◄── frame over the mbuf chain ◄── ifnet.input
  *
- * A frame from the kernel is not copied here: the mbuf points into its slot until the driver frees
- * it. Only what the driver can't do (checksum, TSO) is done here, into clusters of our own.
+ * Frames from the kernel are not copied here: the mbuf points into the slot of the TAP until the
+ * driver frees the mbuf. Only work that the driver can't do (checksum, TSO) is done here, into
+ * clusters of this file.
  */
 
 import { Frame, Gso } from "../../shared/net/frame.ts";
@@ -23,30 +24,31 @@ import { Mbuf, MbufPool } from "../net/mbuf.ts";
 import { type FollowerHooks, LinkFollower } from "./link-follower.ts";
 
 /**
- * Bytes that go to the driver as one batch: super-frames go one by one, so that the device works on
- * the first while the next is staged. So much may also wait here when the driver has no room.
+ * Bytes of one batch to the driver. Super-frames go one by one, so that the device processes the
+ * first while the next is staged. As many bytes may wait here while the driver has no room.
  */
 const BATCH_BYTES = 60 * 1024;
 /**
- * How long a frame may wait for a link that is slower than its source. The kernel's own queue in
- * front of a TAP knows no bytes and no time: without this a sender fills it with seconds.
+ * Time (ms) that a frame may wait for a link that is slower than its source. The kernel's queue in
+ * front of a TAP limits neither bytes nor time. Without this limit, a sender fills that queue with
+ * seconds of data.
  */
 const MAX_WAIT_MS = 100;
-/** A segment or frame made here: an Ethernet header with tags, and the largest MTU. */
+/** Bytes of a segment or frame made here: an Ethernet header with tags, and the largest MTU. */
 const CLUSTER_BYTES = 9216 + 64;
-/** Enough for some super-frames in flight; beyond that the software path drops. */
+/** Number of clusters, enough for some super-frames in flight. The software path drops the rest. */
 const CLUSTERS = 1024;
 
 export interface TapHostHooks extends FollowerHooks {
-  /** The TAP was deleted from outside. */
+  /** Called when another program has deleted the TAP. */
   gone?(error: TapError): void;
 }
 
 export interface TapHost {
   readonly counters: Readonly<TapHostCounters>;
-  /** Resolves when changes seen so far have been passed on; for tests and orderly ends. */
+  /** Resolves when the driver has applied the changes seen so far. For tests and orderly ends. */
   settled(): Promise<void>;
-  /** Lets go of both ends; closes neither. Slots still in the driver come back as it frees them. */
+  /** Detaches from both ends and closes neither. Slots in the driver return as it frees them. */
   leave(): void;
 }
 
@@ -71,13 +73,13 @@ class Join implements TapHost, PumpUser {
   readonly #rxFrame = new Frame();
   readonly #segmenter = new Segmenter();
   readonly #pool = new MbufPool(CLUSTER_BYTES, CLUSTERS);
-  /** One mbuf for each slot of the TAP, for as long as the driver may hold it. */
+  /** One mbuf for each slot of the TAP. The driver may hold it until it frees the mbuf. */
   readonly #slotMbufs: Mbuf[];
   readonly #pump: TapPump;
-  /** The batch at hand: received from the TAP, and not yet the driver's. */
+  /** The current batch: received from the TAP, and not yet accepted by the driver. */
   readonly #batch: Mbuf[] = [];
   #batchBytes = 0;
-  /** The driver had no room, and what waited since then has not all been seen. */
+  /** True from the driver's lack of room until the frames that waited since then are processed. */
   #congested = false;
   #left = false;
   readonly #giveBack = (m: Mbuf): void => this.#tap.release(m.cookie);
@@ -122,7 +124,7 @@ class Join implements TapHost, PumpUser {
     for (const m of this.#batch.splice(0)) m.free();
   }
 
-  // As the pump's user: from the kernel to the driver.
+  // Methods of PumpUser: from the kernel to the driver.
 
   resume(): boolean {
     return this.#sendBatch();
@@ -131,7 +133,7 @@ class Join implements TapHost, PumpUser {
   take(frame: Frame, token: number): boolean {
     if (this.#congested && this.#isTooOld(token)) this.#tap.release(token);
     else this.#lineUp(frame, token);
-    // While the driver is full again and again, no more than one frame is to wait here.
+    // While the driver is full again and again, at most one frame waits here.
     return (!this.#congested && this.#batchBytes < BATCH_BYTES) || this.#sendBatch();
   }
 
@@ -141,7 +143,7 @@ class Join implements TapHost, PumpUser {
     return room;
   }
 
-  /** False: the driver is full, keeps the rest of the batch waiting, and calls onTransmitReady. */
+  /** Returns false when the driver is full. The rest of the batch waits for onTransmitReady. */
   #sendBatch(): boolean {
     const batch = this.#batch;
     while (batch.length > 0) {
@@ -168,7 +170,7 @@ class Join implements TapHost, PumpUser {
     return true;
   }
 
-  /** Adds the frame in slot `token` to the batch, as something that the driver can send. */
+  /** Adds the frame in slot `token` to the batch, in a form that the driver can send. */
   #lineUp(frame: Frame, token: number): void {
     const asked = askedOf(frame);
     if (asked === 0 || (asked > 0 && this.#driverCan(frame, asked))) {
@@ -179,7 +181,7 @@ class Join implements TapHost, PumpUser {
       this.#add(m);
       return;
     }
-    // What the driver can't do is done here. The copies that result go in the slot's place.
+    // Do in software what the driver can't do. The resulting copies are sent in place of the slot.
     this.counters.txSoftware++;
     if (this.#segmenter.complete(frame, this.#sink) !== undefined) {
       this.counters.txMalformed++;
@@ -212,7 +214,7 @@ class Join implements TapHost, PumpUser {
     this.#add(m);
   }
 
-  /** A packet from the driver, ours to free. */
+  /** Sends a packet from the driver to the kernel, and frees the packet. */
   #input(m: Mbuf): void {
     const counters = this.counters;
     if (!mbufToFrame(m, this.#rxFrame)) counters.rxTooManyPieces++;
