@@ -1,13 +1,14 @@
 /**
- * The flow that a frame belongs to, as a number: addresses and ports, the same both ways.
+ * The flow that a frame belongs to, as a hash of addresses and ports. Both directions of a flow
+ * have the same hash.
  *
  *   VLAN tags are passed over    IPv6 extension headers too
  *   GRE, IPv4 or IPv6 in IP      the flow inside decides, as in netmap's lb (pkt_hash.c)
  *   a later fragment             has no ports: the first fragment of its datagram decides
  *   no ports, or cut before them addresses alone;  no IP: the two MAC addresses
  *
- * netmap's program reads ports from any fragment, also from the middle of a payload, so fragments
- * of a datagram go anywhere there.
+ * netmap's program reads ports from every fragment, also from the middle of a payload. Fragments of
+ * one datagram may go to different pipes there.
  *
  * Source: netmap: apps/lb/pkt_hash.c; RFC 2784 and 2890 (GRE); RFC 791; RFC 8200 section 4.5.
  */
@@ -24,30 +25,30 @@ const IPV4 = 0x0800;
 const IPV6 = 0x86dd;
 /** Transparent Ethernet bridging: a whole frame in GRE. */
 const BRIDGED = 0x6558;
-/** Flags of a GRE header's first 16 bits: checksum, key, sequence number; the rest must be 0. */
+/** Flags in the first 16 bits of a GRE header: checksum, key, sequence number. Others must be 0. */
 const GRE_CHECKSUM = 0x8000;
 const GRE_KEY = 0x2000;
 const GRE_SEQUENCE = 0x1000;
 
-/** Tunnels in tunnels that are looked into. */
+/** Number of nested headers that are parsed. */
 const MAX_DEPTH = 4;
 const FNV_OFFSET = 0x811c9dc5;
 const FNV_PRIME = 0x01000193;
 
 export class FlowHash {
-  /** The frame's flow, 32 bits unsigned, unless `isLater`. */
+  /** The flow of the frame, 32 bits unsigned, unless `isLater`. */
   hash = 0;
   /**
-   * Some layer of the frame is a later fragment, whose ports are unknown; `hash` holds addresses
-   * alone. The datagram is `ids[depth - 1]`.
+   * True when a layer of the frame is a later fragment, whose ports are unknown. `hash` then covers
+   * the addresses alone. The datagram is `ids[depth - 1]`.
    */
   isLater = false;
-  /** Datagrams that the frame is a fragment of, outermost first: two hashes of 32 bits each. */
+  /** Datagrams of which the frame is a fragment, outermost first: two 32-bit hashes for each. */
   readonly ids = new Uint32Array(2 * MAX_DEPTH);
   depth = 0;
   readonly #layers = Array.from({ length: MAX_DEPTH }, () => new Headers());
 
-  /** Looks at a frame; the fields say what was found, until the next look. */
+  /** Parses a frame. The fields describe the frame until the next call. */
   look(frame: Frame): void {
     this.depth = 0;
     this.isLater = false;
@@ -77,7 +78,7 @@ export class FlowHash {
     this.hash = this.#ofEnds(h, source, size, ports, ports === 0 ? 0 : 2);
   }
 
-  /** Parses what a tunnel carries into `inner`. False when this is none. */
+  /** Parses the packet in a tunnel into `inner`. Returns false when `h` is not a tunnel. */
   #inner(h: Headers, inner: Headers): boolean {
     const at = h.l4Offset;
     if (at < 0) return false;
@@ -101,7 +102,7 @@ export class FlowHash {
     let a = fnv(h.bytes, source, bytes, FNV_OFFSET);
     let b = fnv(h.bytes, source, bytes, ~FNV_OFFSET);
     const protocol = h.l3 === L3.IPV4 ? h.u8(h.l3Offset + 9) : 0;
-    // IPv6 numbers datagrams in the fragment header, which ends the headers that all fragments have.
+    // In IPv6 the number is in the fragment header, the last header that all fragments have.
     const id = h.l3 === L3.IPV4 ? h.u16(h.l3Offset + 4) : h.u32(h.fragmentOffset + 4);
     for (let shift = 0; shift < 32; shift += 8) {
       a = Math.imul(a ^ ((id >>> shift) & 0xff), FNV_PRIME);
@@ -117,7 +118,7 @@ export class FlowHash {
     return both(fnv(h.bytes, h.at, 6, FNV_OFFSET), fnv(h.bytes, h.at + 6, 6, FNV_OFFSET));
   }
 
-  /** The two ends, address and port each, in either order. */
+  /** Returns the hash of the two ends (address and port), the same for either order. */
   #ofEnds(h: Headers, source: number, size: number, ports: number, portBytes: number): number {
     const { bytes } = h;
     const one = fnv(bytes, ports, portBytes, fnv(bytes, source, size, FNV_OFFSET));
@@ -126,13 +127,13 @@ export class FlowHash {
   }
 }
 
-/** Damage further inside does not matter, because the addresses are there. */
+/** True when the inner packet has IP addresses. Damage behind the IP header does not matter. */
 function hasIp(inner: Headers, outer: Headers, offset: number, etherType: number): boolean {
   inner.parseInner(outer, offset, etherType);
   return inner.l3 !== L3.NONE;
 }
 
-/** The first four bytes of the layer-4 header are there, and are ports. */
+/** True when the first four bytes of the layer-4 header are present, and are ports. */
 function hasPorts(h: Headers): boolean {
   const { l4 } = h;
   const isKnown = l4 === L4.TCP || l4 === L4.UDP || l4 === L4.SCTP || l4 === DCCP || l4 === UDPLITE;
@@ -153,7 +154,7 @@ function mix(hash: number): number {
   return (h ^ (h >>> 16)) >>> 0;
 }
 
-/** The same for both orders. */
+/** Combines two hashes. The result is the same for both orders. */
 const both = (one: number, two: number): number => {
   const a = mix(one);
   const b = mix(two);

@@ -1,31 +1,34 @@
 /**
- * Fragments of a datagram follow its first one, which has the ports.
+ * Sends the fragments of a datagram where its first fragment went, which has the ports.
  *
  *   first fragment  ──► remembered: datagram ─► flow          what waited for it is given out
  *   later fragment  ──► known: that flow.  Not yet: a copy waits, at most HOLD_MS
  *
- * A fragment of a tunnel may carry a later fragment. Once its flow is decided, it decides for the
- * other fragments of that tunnel, as a first fragment does.
+ * The first fragment of a tunnel's datagram may carry a later fragment. Once the flow of the inner
+ * fragment is known, it also decides for the other fragments of the tunnel's datagram.
  *
- * Both tables are bounded. What finds no place, or waits in vain, goes by its addresses alone.
+ * Both tables are bounded. A fragment that finds no place, or waits in vain, is sent by its
+ * addresses alone.
  */
 
-/** Datagrams whose first fragment was seen. A power of two. */
+/** Datagrams remembered by their first fragment. A power of two. */
 const DATAGRAMS = 4096;
-/** Identifications are used again: an older first fragment belongs to another datagram. */
+/**
+ * Time (ms) to remember a datagram. Senders reuse identifications, so an older one is another's.
+ */
 const REMEMBER_MS = 5000;
-/** Copies of later fragments that wait, and how long. */
+/** Highest number of waiting copies of later fragments, and their longest wait (ms). */
 const MAX_HELD = 256;
 const HOLD_MS = 500;
 
 interface Held {
   readonly id0: number;
   readonly id1: number;
-  /** By addresses alone. */
+  /** Hash of the addresses alone. */
   readonly hash: number;
   readonly bytes: Uint8Array;
   readonly since: number;
-  /** Datagrams around it, of which it is the first fragment: two words each, as in FlowHash. */
+  /** Outer datagrams of which this is the first fragment: two words each, as in FlowHash. */
   readonly outer: Uint32Array;
 }
 
@@ -41,7 +44,7 @@ export class Fragments {
   #held: Held[] = [];
   readonly #giveOut: GiveOut;
 
-  /** `giveOut` gets each fragment that waited, once. */
+  /** Calls `giveOut` once for each fragment that waited. */
   constructor(giveOut: GiveOut) {
     this.#giveOut = giveOut;
   }
@@ -50,14 +53,14 @@ export class Fragments {
     return this.#held.length;
   }
 
-  /** The flow of a later fragment's datagram, or -1 while its first one was not seen. */
+  /** Returns the flow of a datagram, or -1 while its first fragment has not been seen. */
   find(id0: number, id1: number, now: number): number {
     const i = id0 & (DATAGRAMS - 1);
     const isKnown = this.#id0[i] === id0 && this.#id1[i] === id1;
     return isKnown && now - this.#seen[i]! <= REMEMBER_MS ? this.#hash[i]! : -1;
   }
 
-  /** The first fragment of a datagram is of flow `hash`: gives out what waited for it. */
+  /** Records flow `hash` for a datagram, and gives out the fragments that waited for it. */
   remember(id0: number, id1: number, hash: number, now: number): void {
     const i = id0 & (DATAGRAMS - 1);
     this.#id0[i] = id0;
@@ -73,8 +76,8 @@ export class Fragments {
   }
 
   /**
-   * A later fragment came before the first: `bytes`, a copy, waits. It is the first fragment of
-   * each datagram in `outer`, two words each; they get its flow when that is decided.
+   * Holds `bytes`, a copy of a later fragment that came before the first. It is also the first
+   * fragment of each datagram in `outer` (two words each), which get its flow once that is known.
    */
   hold(
     id0: number,
@@ -88,20 +91,22 @@ export class Fragments {
     this.#held.push({ id0, id1, hash, bytes, since: now, outer });
   }
 
-  /** Gives out what has waited too long; all of it with `now` = Infinity. */
+  /** Gives out the fragments that have waited for HOLD_MS, or all with `now` = Infinity. */
   expire(now: number): void {
     while (this.#held.length > 0 && now - this.#held[0]!.since >= HOLD_MS) {
       this.#giveOldest(now);
     }
   }
 
-  /** By its addresses alone. */
+  /** Gives out the oldest waiting fragment by its addresses alone. */
   #giveOldest(now: number): void {
     const oldest = this.#held.shift()!;
     this.#give(oldest, oldest.hash, now);
   }
 
-  /** `held` is out of the table by now: each step of this recursion has left fewer. */
+  /**
+   * Gives out a fragment that has left the table. Each step of the recursion leaves fewer there.
+   */
   #give({ bytes, outer }: Held, hash: number, now: number): void {
     this.#giveOut(hash, bytes);
     for (let i = 0; i < outer.length; i += 2) this.remember(outer[i]!, outer[i + 1]!, hash, now);

@@ -1,4 +1,4 @@
-/** -X: a packet on stderr, as netmap's pkt-gen shows it. */
+/** Option -X: prints a packet on stderr, in the format of netmap's pkt-gen. */
 
 import type { NetmapRing } from "../../netmap/ring.ts";
 import type { AppPort } from "../app.ts";

@@ -1,4 +1,4 @@
-/** Addresses as pkt-gen takes them: IP[:PORT[-IP[:PORT]]], one or a range. */
+/** Addresses in pkt-gen's format IP[:PORT[-IP[:PORT]]]: one address, or a range. */
 
 export interface EndpointRange {
   /** IPv4 addresses as numbers, first and last. */
@@ -10,7 +10,7 @@ export interface EndpointRange {
 
 const DEFAULT_PORT = 1234;
 
-/** Throws a TypeError with a sentence for who typed it. */
+/** Parses one address or a range. Throws a TypeError with a sentence for the user. */
 export function parseEndpoints(text: string): EndpointRange {
   const ends = text.split("-");
   if (ends.length > 2) throw new TypeError(`"${text}" has more than one hyphen`);
@@ -22,7 +22,7 @@ export function parseEndpoints(text: string): EndpointRange {
   return { ip0: first.ip, ip1: last.ip, port0: first.port, port1: last.port };
 }
 
-/** As parseEndpoints takes it: one address and port, or the first and the last. */
+/** Returns the text of a range, in the format that parseEndpoints accepts. */
 export function endpointsText({ ip0, ip1, port0, port1 }: EndpointRange): string {
   const first = `${ipText(ip0)}:${port0}`;
   return ip0 === ip1 && port0 === port1 ? first : `${first}-${ipText(ip1)}:${port1}`;
@@ -41,7 +41,7 @@ function parseEndpoint(text: string, defaultPort: number): { ip: number; port: n
   return { ip: bytes.reduce((ip, byte) => ip * 256 + byte, 0), port };
 }
 
-/** Walks a range, ports first. */
+/** Steps through a range, ports first. */
 export class EndpointWalk {
   ip: number;
   port: number;
@@ -53,7 +53,7 @@ export class EndpointWalk {
     this.port = range.port0;
   }
 
-  /** The next one; true when it begins again. */
+  /** Steps to the next address and port. Returns true when the range starts again. */
   step(): boolean {
     const { ip0, ip1, port0, port1 } = this.#range;
     if (this.port < port1) {
@@ -69,7 +69,7 @@ export class EndpointWalk {
     return true;
   }
 
-  /** Any address and port, as -z and -Z ask. */
+  /** Chooses any address and port at random, for -z and -Z. */
   random(): void {
     this.ip = (Math.random() * 0x1_0000_0000) >>> 0;
     this.port = (Math.random() * 0x1_0000) & 0xffff;

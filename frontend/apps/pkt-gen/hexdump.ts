@@ -1,7 +1,7 @@
-/** Bytes as people read them: offset, sixteen bytes in hex, the same as text. */
+/** Bytes as text for the user: per line an offset, sixteen bytes in hex, and the same as ASCII. */
 const WIDTH = 16;
 
-/** `base` is the number printed for the first byte: an address, or an offset into something larger. */
+/** Returns the dump. `base` is the offset printed for the first byte, for example an address. */
 export function hexdump(bytes: Uint8Array, base = 0): string {
   const lines: string[] = [];
   for (let at = 0; at < bytes.length; at += WIDTH) {

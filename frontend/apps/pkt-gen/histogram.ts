@@ -1,6 +1,6 @@
 /**
- * Delays in nanoseconds, in buckets whose width is a sixteenth of their octave: any quantile is
- * right to 6 %. Nothing is allocated after the beginning.
+ * Histogram of delays in nanoseconds. The width of a bucket is a sixteenth of its octave, so any
+ * quantile is exact to 6 %. Allocates all memory at the start.
  */
 const SUB_BITS = 4;
 const SUBS = 1 << SUB_BITS;
@@ -14,7 +14,7 @@ export interface DelayReport {
   readonly p50Ns: number;
   readonly p90Ns: number;
   readonly p99Ns: number;
-  /** Per octave, [lower end in ns, count]; empty ones at both ends left out. */
+  /** Octaves as [lower end in ns, count], without the empty octaves at both ends. */
   readonly octaves: readonly (readonly [number, number])[];
 }
 
@@ -62,7 +62,7 @@ export class DelayHistogram {
     };
   }
 
-  /** The middle of the bucket in which the quantile lies, not beyond what was seen. */
+  /** Returns the middle (ns) of the quantile's bucket, limited to the measured range. */
   #quantile(q: number): number {
     let left = Math.ceil(this.count * q);
     for (let i = 0; i < this.#buckets.length; i++) {

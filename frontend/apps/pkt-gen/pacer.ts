@@ -1,11 +1,11 @@
 /**
- * Keeps a loop to a rate, in bursts: so many packets are due by now, the rest is slept for.
- * As in netmap's pkt-gen the burst shrinks so that something leaves 300 times a second.
+ * Limits a loop to a rate, in bursts: computes the number of packets that are due, and sleeps while
+ * none is due. As in netmap's pkt-gen, the burst shrinks so that bursts leave 300 times a second.
  */
 import { type Control, clockMs } from "../app.ts";
 
 const BURSTS_PER_SECOND = 300;
-/** A stall longer than this is not made up for: what follows would be a flood. */
+/** Longest stall (ms) that is made up for. After a longer stall, the packets would be a flood. */
 export const LATEST_MS = 200;
 
 export class Pacer {
@@ -16,7 +16,7 @@ export class Pacer {
   #since = 0;
   #given = 0;
 
-  /** `rate`: packets a second, 0 for no limit. `now`: milliseconds of a monotonic clock. */
+  /** `rate` is in packets a second, 0 for no limit. `now` returns ms of a monotonic clock. */
   constructor(rate: number, burst: number, control: Control, now: () => number = clockMs) {
     this.#perMs = rate / 1000;
     this.burst =
@@ -25,7 +25,7 @@ export class Pacer {
     this.#now = now;
   }
 
-  /** Resolves to how many packets may leave now; 0 when stopped meanwhile. */
+  /** Waits until packets are due. Resolves to their number, or to 0 when stopped meanwhile. */
   async due(): Promise<number> {
     if (this.#perMs === 0) return this.burst;
     const now = this.#now();
@@ -36,7 +36,7 @@ export class Pacer {
       await this.#control.sleep(-late);
       if (this.#control.isStopped) return 0;
     }
-    // Timers are coarse: what became due while we slept leaves together.
+    // Timers are coarse: packets that became due during the sleep leave together.
     const due = Math.floor((this.#now() - this.#since) * this.#perMs) + 1 - this.#given;
     return Math.max(0, Math.min(this.burst, due));
   }

@@ -4,9 +4,9 @@
  *   0     6     12     14        34     42    46    50     54
  *   | dst | src | 0800 | IPv4    | UDP  | seq | sec | nsec | text, again and again ...
  *
- * As in netmap's pkt-gen: TTL 64, don't fragment, low delay, both checksums right. seq, sec and
- * nsec are 0 unless the mode uses them. Sums of what never changes are taken once; a frame costs
- * its few changing words.
+ * As in netmap's pkt-gen, frames have TTL 64, don't fragment, low delay, and both checksums right.
+ * seq, sec and nsec are 0 unless the mode uses them. The constant parts of the checksums are
+ * computed once. For each frame, only its few changing words are added.
  */
 import { type EndpointRange, EndpointWalk } from "./endpoints.ts";
 
@@ -14,9 +14,9 @@ export const SEQ = 42;
 export const SECONDS = 46;
 export const NANOSECONDS = 50;
 export const TEXT = 54;
-/** Ethernet's least, without the checksum that a NIC adds. */
+/** Least bytes of an Ethernet frame, without the checksum that a NIC adds. */
 export const LEAST_FRAME = 60;
-/** The first four letters of the text: whose frame it is. */
+/** The first four letters of the text, by which pkt-gen recognizes its frames. */
 export const MARK = 0x7269_6e67;
 
 const WORDS = "ringwire pkt-gen payload, bytes to fill a frame with ";
@@ -24,13 +24,13 @@ const IP = 14;
 const UDP = 34;
 const IP_HEADER_BYTES = 20;
 const UDP_PROTOCOL = 17;
-/** Version 4, five words; low delay. Don't fragment. TTL 64, UDP. */
+/** Words of the IPv4 header: version 4, five words, low delay; don't fragment; TTL 64, UDP. */
 const VERSION_TOS = 0x4510;
 const DONT_FRAGMENT = 0x4000;
 const TTL_UDP = 0x4011;
 
 export interface FrameOptions {
-  /** Bytes of a frame; between the two, at random, when they differ. */
+  /** Bytes of a frame. If the two differ, each frame has a random length between them. */
   readonly lengthMin: number;
   readonly lengthMax: number;
   readonly src: EndpointRange;
@@ -42,18 +42,20 @@ export interface FrameOptions {
 }
 
 export interface FrameSource {
-  /** The frame that `next` made, from its first byte. */
+  /** The frame that `next` made. It begins at the first byte. */
   readonly bytes: Uint8Array;
-  /** Every frame is the same, so a buffer that has it need not get it again. */
+  /**
+   * True when all frames are the same. A buffer that contains the frame is then not written again.
+   */
   readonly isSame: boolean;
-  /** Makes the next frame; returns its bytes. */
+  /** Makes the next frame. Returns its length in bytes. */
   next(): number;
 }
 
 export class UdpFrames implements FrameSource {
   readonly bytes: Uint8Array;
   readonly isSame: boolean;
-  /** What the next frame says. */
+  /** Number and time in the next frame. */
   seq = 0;
   seconds = 0;
   nanoseconds = 0;
@@ -61,13 +63,13 @@ export class UdpFrames implements FrameSource {
   readonly #options: FrameOptions;
   readonly #src: EndpointWalk;
   readonly #dst: EndpointWalk;
-  /** Sum of the first k words of text. */
+  /** Checksum sums of the first k words of text, by k. */
   readonly #textSums: Float64Array;
   #isFirst = true;
 
   readonly #isNumbered: boolean;
 
-  /** `isNumbered`: seq grows with each frame. */
+  /** With `isNumbered`, seq grows by 1 with each frame. */
   constructor(options: FrameOptions, isNumbered: boolean) {
     const { lengthMin, lengthMax, randomSrc, randomDst } = options;
     this.#options = options;
@@ -120,7 +122,7 @@ export class UdpFrames implements FrameSource {
     return length;
   }
 
-  /** The next source; when its range is through, the next destination. */
+  /** Steps to the next source, and at the end of its range to the next destination. */
   #walk(): void {
     const { randomSrc, randomDst } = this.#options;
     if (randomSrc) this.#src.random();
@@ -129,7 +131,7 @@ export class UdpFrames implements FrameSource {
     if (isThrough && !randomDst) this.#dst.step();
   }
 
-  /** Writes what changes, and both checksums. */
+  /** Writes the changing fields and both checksums. */
   #seal(length: number): void {
     const view = this.#view;
     const src = this.#src;
@@ -169,7 +171,7 @@ function fold(sum: number): number {
   return s;
 }
 
-/** Frames of a capture file, one after the other and again. */
+/** Frames of a capture file in order, again and again. */
 export class CapturedFrames implements FrameSource {
   bytes: Uint8Array;
   readonly isSame: boolean;

@@ -1,4 +1,4 @@
-/** The frames of a capture file, for pkt-gen -P: all of them in memory, each once. */
+/** Frames of a capture file, for pkt-gen -P. All of them are in memory, each frame once. */
 
 import { heldBytes } from "../../../shared/capture/frame-bytes.ts";
 import { CaptureFileReader } from "../../../shared/capture/read.ts";
@@ -10,8 +10,8 @@ import { Selection } from "../replay/selection.ts";
 const MAX_FRAMES = 65_536;
 
 /**
- * Reads at most 65,536 frames. Rejects with a TypeError, a sentence, when the file has no Ethernet
- * frames or one that can't be sent, and with what the file system says.
+ * Reads at most 65,536 frames. Rejects with errors of the file system. Rejects with a TypeError, a
+ * sentence for the user, if the file has no Ethernet frames or a frame that can't be sent.
  */
 export async function readFrames(path: string, maxBytes: number): Promise<Uint8Array[]> {
   const file = await CaptureFileReader.open(path);

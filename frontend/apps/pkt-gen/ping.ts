@@ -1,6 +1,6 @@
 /**
- * ping: sends numbered frames with the time in them and looks how old their echoes are.
- * With a burst of 1, as by default, the next leaves when the echo is there, or is given up.
+ * ping: sends numbered frames that contain the time, and measures the age of their echoes. With a
+ * burst of 1, the default, the next frame leaves when the echo has arrived or is given up.
  */
 import { copyBytes } from "../../../shared/bytes/copy.ts";
 import { Poll } from "../../netmap/flags.ts";
@@ -12,7 +12,7 @@ import { Pacer } from "./pacer.ts";
 import { LEAST_FRAME, MARK, NANOSECONDS, SECONDS, SEQ, TEXT, UdpFrames } from "./packet.ts";
 import { SequenceLog } from "./sequence.ts";
 
-/** An echo that takes longer is given up, as in netmap's pkt-gen. */
+/** Longest wait (ms) for an echo, as in netmap's pkt-gen. Later echoes are given up. */
 const ANSWER_MS = 3000;
 
 export async function ping(
@@ -39,7 +39,7 @@ export async function ping(
   return { delays: pinger.delays.report(), sequence, unanswered: sent - sequence.unique };
 }
 
-/** Until all are there, nothing came for a time, or the end. */
+/** Waits until all echoes have arrived, none arrived for ANSWER_MS, or the ping is stopped. */
 async function answers(
   port: AppPort,
   pinger: Pinger,

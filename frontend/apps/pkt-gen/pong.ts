@@ -1,6 +1,6 @@
 /**
- * pong: sends every UDP frame back where it came from. The buffer itself goes: it is swapped into
- * a transmit slot. Addresses and ports change places in it, which no checksum notices.
+ * pong: sends every UDP frame back to its sender. The buffer is not copied, but swapped into a
+ * transmit slot. Addresses and ports are swapped in the frame, which leaves its checksums valid.
  */
 import { Ns, Poll } from "../../netmap/flags.ts";
 import type { NetmapRing } from "../../netmap/ring.ts";
@@ -9,7 +9,7 @@ import type { PktGenConfig } from "../pkt-gen.ts";
 import { dumpSlot } from "./dump.ts";
 
 const UDP_PROTOCOL = 17;
-/** Of an Ethernet, an IPv4 and a UDP header. */
+/** Bytes of an Ethernet, an IPv4 and a UDP header. */
 const HEADERS = 42;
 
 export async function pong(
@@ -46,7 +46,10 @@ class Ponger {
     this.#view = new DataView(port.bytes.buffer);
   }
 
-  /** Answers what is there. Without room in the transmit ring a frame is dropped, and counted. */
+  /**
+   * Answers the received frames. Drops and counts frames for which the transmit ring has no room.
+   * Returns the number of answers.
+   */
   turn(limit: number, counts: Counts): number {
     const tx = this.#tx;
     let packets = 0;
@@ -86,7 +89,7 @@ class Ponger {
     return packets;
   }
 
-  /** IPv4 without options, and UDP. */
+  /** True for UDP over IPv4 without options. */
   #isUdp(at: number, length: number): boolean {
     const view = this.#view;
     return (
@@ -106,7 +109,7 @@ class Ponger {
     view.setUint32(at + 26, view.getUint32(at + 30));
     view.setUint32(at + 30, source);
     this.#swap16(at + 34, at + 36);
-    // What was sent to all can't come from all.
+    // A multicast destination is not valid as a source.
     if ((view.getUint8(at + 6) & 1) !== 0) this.#port.bytes.set(this.#mac, at + 6);
   }
 

@@ -1,4 +1,4 @@
-/** rx: empties receive rings and counts; rxseq reads the slots by itself. */
+/** rx: empties receive rings and counts the packets. rxseq has its own reader of slots. */
 import { Ns, Poll } from "../../netmap/flags.ts";
 import type { NetmapRing } from "../../netmap/ring.ts";
 import { type AppPort, type Control, type Counts, LOOK_MS, waitFor } from "../app.ts";
@@ -7,7 +7,10 @@ import { dumpSlot } from "./dump.ts";
 
 const IDLE_MS = 1000;
 
-/** Looks at slots [from, to) of a receive ring and counts what is there. */
+/**
+ * Reads `slots` slots of a receive ring, beginning at slot `from`, and counts the packets. Returns
+ * the slot behind the last one read.
+ */
 export type SlotReader = (
   port: AppPort,
   ring: NetmapRing,
@@ -16,7 +19,7 @@ export type SlotReader = (
   counts: Counts,
 ) => number;
 
-/** Takes what comes until the count is reached, the port is idle, or it is stopped. */
+/** Receives until the count is reached, the port is idle, or the command is stopped. */
 export async function receive(
   port: AppPort,
   config: PktGenConfig,
@@ -42,7 +45,7 @@ export async function receive(
       ring.advance(read(port, ring, ring.head, slots, counts));
     }
   }
-  // What was read is given back before the port is closed.
+  // Return the slots that were read before the port is closed.
   port.rxsync();
   counts.end(idleMs);
 }
@@ -54,7 +57,7 @@ function dumpSlots(port: AppPort, ring: NetmapRing, slots: number): void {
   }
 }
 
-/** A packet ends with its first slot without NS_MOREFRAG. Returns the slot behind the last read. */
+/** Counts packets. A packet ends with its first slot without NS_MOREFRAG. */
 export function countSlots(
   _port: AppPort,
   ring: NetmapRing,

@@ -1,6 +1,6 @@
 /**
- * rxseq: receives numbered frames, checks their sums, and accounts for every number.
- * A frame in several slots is put together first.
+ * rxseq: receives numbered frames, checks their checksums, and accounts for every number. A frame
+ * in several slots is copied into one buffer first.
  */
 import { copyBytes } from "../../../shared/bytes/copy.ts";
 import { foldSum, sumBytes } from "../../../shared/net/checksum.ts";
@@ -29,7 +29,7 @@ export async function receiveNumbered(
   return reader.log.report();
 }
 
-/** A frame of several slots, put together. */
+/** A frame of several slots in one buffer. */
 class Gathered {
   readonly bytes = new Uint8Array(LONGEST_FRAME);
   readonly view = new DataView(this.bytes.buffer);
@@ -39,7 +39,7 @@ class Gathered {
 class NumberedReader {
   readonly log = new SequenceLog();
   readonly #inPort: DataView;
-  /** By ring number. */
+  /** The frame that each ring has begun, by ring number. */
   readonly #gathered: Gathered[] = [];
 
   constructor(port: AppPort) {
@@ -92,7 +92,7 @@ class NumberedReader {
   }
 }
 
-/** Both checksums of a pkt-gen frame, and that its lengths are those of the frame. */
+/** True when a pkt-gen frame has both checksums right, and its lengths match the frame's. */
 function isIntact(bytes: Uint8Array, view: DataView, at: number, length: number): boolean {
   const ipLength = view.getUint16(at + IP + 2);
   const udpLength = view.getUint16(at + UDP + 4);

@@ -21,7 +21,7 @@ export async function send(
     config.captured.length > 0
       ? new CapturedFrames(config.captured)
       : new UdpFrames(config, isNumbered);
-  // Numbers that arrive in order left by one ring.
+  // Numbered frames leave by one ring, so that they arrive in order.
   const rings = isNumbered ? port.txRings().slice(0, 1) : port.txRings();
   const fillers = rings.map((ring) => new Filler(port, ring, source, config));
   const pacer = new Pacer(config.rate, config.burst, control);
@@ -37,11 +37,11 @@ export async function send(
       const packets = filler.fill(limit, counts);
       sent += packets;
       pacer.gave(packets);
-      // Without a rate the burst is each ring's; a rate is shared by all.
+      // Without a rate, each ring may send a whole burst. All rings share a rate.
       if (config.rate > 0) due -= packets;
     }
     if (sent > before || due === 0) continue;
-    // The room is in rings that we don't use, so poll did not look for more in ours.
+    // Only rings that this mode does not use have room, so poll did not sync the rings in use.
     port.txsync();
     await control.sleep(FULL_MS);
   }
@@ -55,7 +55,7 @@ class Filler {
   readonly #ring: NetmapRing;
   readonly #source: FrameSource;
   readonly #config: PktGenConfig;
-  /** Slots whose buffer has the frame already, from the first on. */
+  /** Number of slots, from the first on, whose buffers contain the frame already. */
   #filled = 0;
 
   constructor(port: AppPort, ring: NetmapRing, source: FrameSource, config: PktGenConfig) {
@@ -65,13 +65,13 @@ class Filler {
     this.#config = config;
   }
 
-  /** Hands over at most `limit` packets, by head and cur; the next poll sends them. */
+  /** Hands over at most `limit` packets by head and cur. The next poll sends them. */
   fill(limit: number, counts: Counts): number {
     const ring = this.#ring;
     const { frags, dump } = this.#config;
     const packets = Math.min(limit, Math.floor(ring.space / frags));
     if (packets <= 0) {
-      // Room for a part of a packet is none: ask to be woken when there is more.
+      // The room is less than one packet: move cur, so that poll waits for more room.
       if (limit > 0) ring.cur = ring.tail;
       return 0;
     }
@@ -91,7 +91,7 @@ class Filler {
     return packets;
   }
 
-  /** Lays one packet into its slots; returns the slot behind them. */
+  /** Puts one packet into its slots. Returns the slot behind them. */
   #put(first: number, length: number): number {
     const ring = this.#ring;
     const { frags, fragBytes } = this.#config;
@@ -113,7 +113,7 @@ class Filler {
     return slot;
   }
 
-  /** The first time round, and where the buffer is another one: it does not hold the frame. */
+  /** True when the slot's buffer does not contain the frame: it is new to the ring, or replaced. */
   #mustCopy(flags: number): boolean {
     if (this.#config.rubbish) return false;
     if (!this.#source.isSame || this.#config.frags > 1) return true;

@@ -1,11 +1,11 @@
 /**
- * Accounts for numbered frames: every number between the first and the highest is unique,
- * missing, or came again.
+ * Accounts for numbered frames. Every number between the first and the highest arrived once
+ * (unique), never (missing), or again.
  *
  *   first ... | highest - WINDOW ... highest |      the window remembers number by number
  *   missing, if it was not there by then       seen: one bit each
  *
- * A number from before the window can't be told from a repetition: it counts as `stale`.
+ * A number from before the window may be new or a repetition. It counts as `stale`.
  */
 const WINDOW = 1 << 17;
 const MASK = WINDOW - 1;
@@ -13,17 +13,17 @@ const MASK = WINDOW - 1;
 export interface SequenceReport {
   readonly first: number;
   readonly highest: number;
-  /** Numbers that came, each counted once. */
+  /** Numbers that arrived, each counted once. */
   readonly unique: number;
-  /** Numbers between first and highest that did not come. */
+  /** Numbers between first and highest that did not arrive. */
   readonly missing: number;
-  /** Came after a higher one. */
+  /** Numbers that arrived after a higher number. */
   readonly late: number;
   readonly duplicate: number;
   readonly stale: number;
-  /** Ours, with a wrong checksum. */
+  /** Frames of pkt-gen with a wrong checksum. */
   readonly corrupt: number;
-  /** Not pkt-gen's: neighbours talk, too. */
+  /** Frames of other programs: neighbours on the network send, too. */
   readonly foreign: number;
 }
 
@@ -35,12 +35,12 @@ export class SequenceLog {
   #duplicate = 0;
   #stale = 0;
   #first = 0;
-  /** Numbers from first to highest. */
+  /** Count of the numbers from first to highest. */
   #span = 0;
   #highest = 0;
   readonly #seen = new Uint8Array(WINDOW);
 
-  /** A frame numbered `seq`, 32 bits that may wrap. */
+  /** Accounts for a frame numbered `seq`, 32 bits that may wrap. */
   saw(seq: number): void {
     if (this.#span === 0) {
       this.#first = seq;
