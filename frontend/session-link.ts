@@ -1,6 +1,4 @@
-/**
- * DeviceLink over one connection: puts what bus_dma(9) and the PCI function post into its batch.
- */
+/** DeviceLink over one connection. Its batch collects what bus_dma(9) and the PCI function post. */
 
 import { Op, type Received } from "../shared/wire/catalogue.ts";
 import type { Link } from "../shared/wire/link.ts";

@@ -1,25 +1,25 @@
-/** Where each packet of a replayed file went. */
+/** Accounts for each packet of a replayed file. */
 import type { CapturedPacket } from "../../../shared/pcapng/packet.ts";
 import type { Ifnet } from "../../net/ifnet.ts";
 import { explain, type FileSkip, Skip } from "./outgoing.ts";
 import type { Selection } from "./selection.ts";
 
 export interface ReplayResult {
-  /** Passes that came to the end of the file. */
+  /** Number of passes that reached the end of the file. */
   passes: number;
-  /** Packets: Counts.packets and all that were skipped. */
+  /** Number of packets read: Counts.packets and all skipped packets. */
   read: number;
   readonly skipped: Record<Skip, number>;
-  /** Names of the file's interfaces that have Ethernet frames, as far as it was read. */
+  /** Names of the interfaces with Ethernet frames, in the part of the file that was read. */
   interfaces: string[];
-  /** Interfaces that were chosen and are not among those. */
+  /** Interfaces that the user chose and that are not in `interfaces`. */
   missing: string[];
-  /** Runts among the sent. */
+  /** Number of runts among the sent packets. */
   padded: number;
-  /** Of those sent: dropped by the driver, and still with it at the end. */
+  /** Number of sent packets that the driver dropped, and that it still held at the end. */
   lost: number;
   inFlight: number;
-  /** Why the file could not be read to its end. */
+  /** Reason why the file could not be read to its end. */
   broken?: string;
 }
 
@@ -40,7 +40,7 @@ export class Account {
   readonly #ifnet: Ifnet;
   readonly #warn: (sentence: string) => void;
   readonly #lostBefore: number;
-  /** Reasons that were told, and link types. */
+  /** Reasons and link types that were reported already. */
   readonly #told = new Set<Skip | number>();
 
   constructor(ifnet: Ifnet, warn: (sentence: string) => void) {
@@ -59,7 +59,7 @@ export class Account {
     this.#skip(why, key, () => explain(why, packet, this.#ifnet));
   }
 
-  /** The driver refused the packet for good. */
+  /** Counts a packet that the driver refused for good. */
   refused(): void {
     this.#skip(Skip.REFUSED, Skip.REFUSED, () => "was refused by the driver");
   }
@@ -67,13 +67,13 @@ export class Account {
   #skip(why: Skip, key: Skip | number, what: () => string): void {
     this.result.read++;
     this.result.skipped[why]++;
-    // Nothing is wrong with these.
+    // These two are no faults, so they are not reported.
     if (why === Skip.COPY || why === Skip.NOT_CHOSEN || this.#told.has(key)) return;
     this.#told.add(key);
     this.#warn(`packet ${this.result.read} ${what()}; skipped, as are others like it`);
   }
 
-  /** A gap so long that somebody may wonder. */
+  /** Warns about a long gap (ms), in which the user may wonder why nothing is sent. */
   waits(gapMs: number): void {
     const what = `${this.result.read + 1} comes ${longText(gapMs)} behind the one before it`;
     this.#warn(`packet ${what}: it is waited for, to keep the gaps of the file`);
@@ -87,7 +87,7 @@ export class Account {
   }
 }
 
-/** "90 s", "40 min", "20 h", "20541 days": two of a unit, or more. */
+/** Returns a text such as "90 s", "40 min", "20 h" or "20541 days": at least two of the unit. */
 function longText(ms: number): string {
   const [, each, unit] = UNITS.find(([least]) => ms >= least)!;
   return `${Math.round(ms / each)} ${unit}`;
@@ -100,5 +100,5 @@ const UNITS = [
   [0, 1000, "s"],
 ] as const;
 
-/** Frames that the driver took and then had to drop. */
+/** Number of frames that the driver accepted and then dropped. */
 const lostBy = ({ counters }: Ifnet): number => counters.oqdrops + counters.oerrors;

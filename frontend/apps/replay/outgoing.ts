@@ -1,13 +1,15 @@
 /**
- * What of a captured packet can be sent, and as what: an mbuf with a copy of its bytes, or the reason
- * why not. A copy, because the driver keeps mbufs while the file is read on into the same buffer.
+ * Turns a captured packet into an mbuf with a copy of its bytes, or returns the reason why it can't
+ * be sent. The bytes are copied, because the driver keeps mbufs while the next part of the file is
+ * read into the same buffer.
  *
  *   captured    | Ethernet frame ............ | FCS |
  *   sent        | Ethernet frame ............ | zeros up to 60 bytes, for a runt
  *
- * A frame's length never tells a jumbo frame from a super-frame that some NIC was still to cut. It
- * counts as a super-frame when the file says so (epb_flags), when no NIC has such an MTU, or when
- * its IP header states no length. What has no stated length and needs no cut gets its length.
+ * The length of a frame does not tell a jumbo frame from a super-frame that a NIC was still to cut.
+ * A frame counts as a super-frame when the file says so (epb_flags), when no NIC has such an MTU,
+ * or when its IP header states no length. A frame without a stated length that needs no cut gets
+ * its length.
  *
  * Source: draft-ietf-opsawg-pcapng, section 4.3.1 (epb_flags).
  */
@@ -35,44 +37,44 @@ import { canFill, dropJumboOption, fillIn, isUnstated } from "./unstated.ts";
 export const LINK_ETHERNET = 1;
 /** Largest MTU that a NIC here can have. */
 const MAX_MTU = 9216;
-/** Without its FCS. */
+/** Least bytes of a frame, without its FCS. */
 const LEAST_FRAME_BYTES = 60;
 
-/** Why a packet is not sent. */
+/** Reasons why a packet is not sent. */
 export const Skip = {
   /** Another sighting of a frame that was sent. */
   COPY: "copy",
-  /** Of an interface that was not chosen. */
+  /** The packet of an interface that was not chosen. */
   NOT_CHOSEN: "notChosen",
   /** The packet of another link layer. */
   NOT_ETHERNET: "notEthernet",
-  /** The file has only its beginning. */
+  /** A packet of which the file contains the beginning only. */
   TRUNCATED: "truncated",
   /** Shorter than an Ethernet header. */
   NO_HEADER: "noHeader",
   /** Longer than the MTU allows. */
   TOO_LONG: "tooLong",
-  /** To be cut in segments, and longer than the driver can have cut. */
+  /** A super-frame that is longer than the driver can have cut. */
   TOO_LONG_TO_CUT: "tooLongToCut",
-  /** To be cut in segments, and the driver can't have it done, or it is no whole TCP packet. */
+  /** A super-frame that the driver can't have cut, or that is not a whole TCP packet. */
   SUPER_FRAME: "superFrame",
-  /** Its checksum was still to be finished, and the driver can't have it done. */
+  /** A packet with an unfinished checksum that the driver can't have finished. */
   UNFINISHED: "unfinished",
-  /** The driver did not take it. */
+  /** A packet that the driver did not accept. */
   REFUSED: "refused",
 } as const;
 export type Skip = (typeof Skip)[keyof typeof Skip];
-/** Those that are the packet's own fault. */
+/** Reasons that lie in the packet, not in the driver. */
 export type FileSkip = Exclude<Skip, typeof Skip.REFUSED>;
 
-/** Storage of an mbuf that is used again: for frames of the largest MTU, from the usual size on. */
+/** Bytes of storage of a reused mbuf: the usual size, and a limit for frames of the largest MTU. */
 const USUAL_BYTES = 2048;
 const LARGEST_BYTES = 10 * 1024;
 const NO_BYTES = new Uint8Array(0);
 
-/** Makes mbufs of packets. They come back as the driver frees them. */
+/** Makes mbufs of packets. Mbufs are reused after the driver frees them. */
 export class Outgoing {
-  /** Mbufs that the driver has, or the loop. */
+  /** Number of mbufs that the driver or the loop holds. */
   inUse = 0;
   readonly #ifnet: Ifnet;
   readonly #sendTruncated: boolean;
@@ -80,20 +82,20 @@ export class Outgoing {
   readonly #frame = new Frame();
   readonly #release = (m: Mbuf): void => {
     this.inUse--;
-    // A super-frame's would add up to much memory.
+    // Kept storage of super-frames would add up to much memory.
     if (m.buffer.length > LARGEST_BYTES) m.buffer = NO_BYTES;
     this.#free.push(m);
   };
 
-  /** `sendTruncated`: what there is of a truncated packet is a frame. */
+  /** With `sendTruncated`, the captured part of a truncated packet counts as a frame. */
   constructor(ifnet: Ifnet, sendTruncated: boolean) {
     this.#ifnet = ifnet;
     this.#sendTruncated = sendTruncated;
   }
 
   /**
-   * The packet as an mbuf, which the caller owns, or why it can't be sent. The mbuf's cookie is the
-   * number of bytes that were added.
+   * Returns the packet as an mbuf, which the caller owns, or the reason why it can't be sent. The
+   * cookie of the mbuf is the number of bytes of padding.
    */
   take(packet: CapturedPacket): Mbuf | FileSkip {
     if (packet.linkType !== LINK_ETHERNET) return Skip.NOT_ETHERNET;
@@ -103,7 +105,7 @@ export class Outgoing {
     if (length < ETHER_HEADER_BYTES) return Skip.NO_HEADER;
     const { bytes, flags } = packet;
     const limit = limitOf(bytes, this.#ifnet.mtu);
-    // Where padding begins can't be seen in a frame of the least length.
+    // In a frame of the least length, the start of the padding is unknown.
     if (length === whole && length > LEAST_FRAME_BYTES && isUnstated(bytes, length)) {
       return this.#unstated(bytes, length, limit);
     }
@@ -116,14 +118,16 @@ export class Outgoing {
     return this.#mbuf(bytes, length);
   }
 
-  /** A frame whose IP header states no length: to be cut, or as it would have been sent. */
+  /**
+   * Handles a frame whose IP header states no length: leaves it to be cut, or fills in the length.
+   */
   #unstated(bytes: Uint8Array, length: number, limit: number): Mbuf | FileSkip {
     const frame = this.#frame;
     frame.reset();
     frame.push(bytes, 0, length);
     const h = frame.headers();
     if (length > limit) {
-      // Of anything else than TCP nobody knows where it was to be cut.
+      // For other protocols than TCP, the place of the cuts is unknown.
       const isTcp = h.l4 === L4.TCP && !h.fragment;
       if (isTcp || length > limitOf(bytes, MAX_MTU)) return this.#toFinish(bytes, length, true);
       return Skip.TOO_LONG;
@@ -145,7 +149,7 @@ export class Outgoing {
     return m;
   }
 
-  /** A frame that leaves work to the NIC: segments for this MTU, or just the checksum. */
+  /** Makes an mbuf that leaves work to the NIC: segments for this MTU, or only the checksum. */
   #toFinish(bytes: Uint8Array, length: number, isSuper: boolean): Mbuf | FileSkip {
     const frame = this.#frame;
     const skip = isSuper ? Skip.SUPER_FRAME : Skip.UNFINISHED;
@@ -153,14 +157,14 @@ export class Outgoing {
     frame.reset();
     frame.push(bytes, 0, length);
     const h = frame.headers();
-    // A fragment's checksum is that of the whole packet.
+    // The checksum in a fragment covers the whole packet.
     if (h.fragment || (h.l4 !== L4.TCP && h.l4 !== L4.UDP)) return skip;
     frame.needsCsum = true;
     frame.csumStart = h.l4Offset;
     frame.csumOffset = h.l4 === L4.TCP ? TCP_CHECKSUM : UDP_CHECKSUM;
     if (isSuper) {
       frame.gso = h.l3 === L3.IPV6 ? Gso.TCPV6 : Gso.TCPV4;
-      // The file does not say how large the segments were: as large as fit.
+      // The file does not contain the size of the segments: use the largest that fit.
       frame.gsoSize = this.#ifnet.mtu - (h.payloadOffset - h.l3Offset);
       frame.headerLength = h.payloadOffset;
       if (checkGso(frame) !== undefined) return skip;
@@ -175,13 +179,13 @@ export class Outgoing {
   }
 }
 
-/** A VLAN tag does not count against the MTU. */
+/** Returns the longest frame (bytes) for `mtu`. A VLAN tag does not count against the MTU. */
 function limitOf(bytes: Uint8Array, mtu: number): number {
   const isTagged = isVlanType((bytes[ETHER_TYPE]! << 8) | bytes[ETHER_TYPE + 1]!);
   return mtu + ETHER_HEADER_BYTES + (isTagged ? VLAN_TAG_BYTES : 0);
 }
 
-/** Why `packet` was skipped, in words that say what can be done about it. */
+/** Returns the reason why `packet` was skipped, with a remedy where there is one. */
 export function explain(skip: FileSkip, packet: CapturedPacket, { mtu, hwTsomax }: Ifnet): string {
   const { linkType, capturedLength, originalLength, bytes } = packet;
   const length = heldBytes(packet);

@@ -1,22 +1,22 @@
 /**
- * Which packets of a capture are to be sent: those of the interfaces that were chosen, and each frame
- * once. A capture of several ports has a frame at every port that it passed, under one id.
+ * Selects the packets of a capture to send: those of the chosen interfaces, and each frame once. A
+ * capture of several ports contains a frame at every port that the frame passed, with one id.
  *
  *   ena0  out  id 7  super-frame     the first sighting: sent
  *   switch     id 7  super-frame     another interface: a copy
  *   ena1  in   id 7  segment 1       a copy
  *   ena1  in   id 7  segment 2       a copy
  *
- * Where only ena1 was captured, both segments are first sightings: copies are on other interfaces.
- * Ids of different programs may be the same in a file that was put together. So a copy also has the
- * addresses of the first sighting, and nearly its time.
+ * If only ena1 was captured, both segments are first sightings, because a copy is always on another
+ * interface. A file merged from captures of several programs may contain an id twice. So a copy
+ * must also have the addresses of the first sighting, and nearly its time.
  *
  * Source: draft-ietf-opsawg-pcapng, section 4.3 (epb_packetid).
  */
 import type { CapturedPacket } from "../../../shared/pcapng/packet.ts";
 import { type FileSkip, LINK_ETHERNET, Skip } from "./outgoing.ts";
 
-/** Ids remembered: sightings of a frame are close together. */
+/** Number of ids remembered. Sightings of a frame are close together in the file. */
 const MAX_IDS = 65_536;
 const NEAR_NS = 1_000_000_000n;
 const ADDRESS_BYTES = 12;
@@ -28,13 +28,13 @@ interface Sighting {
 }
 
 export class Selection {
-  /** Interfaces with Ethernet frames, by index: what they are called. */
+  /** Names of the interfaces with Ethernet frames, by index. */
   readonly interfaces = new Map<number, string>();
   readonly #chosen: ReadonlySet<string>;
   readonly #found = new Set<string>();
   readonly #seen = new Map<bigint, Sighting>();
 
-  /** Names or numbers of interfaces; none: all of them. */
+  /** `chosen` contains names or numbers of interfaces. An empty array chooses all. */
   constructor(chosen: readonly string[]) {
     this.#chosen = new Set(chosen);
   }
@@ -44,12 +44,12 @@ export class Selection {
     return [...this.#chosen].filter((name) => !this.#found.has(name));
   }
 
-  /** The file begins again. */
+  /** Forgets all sightings. Call when the file begins again. */
   rewind(): void {
     this.#seen.clear();
   }
 
-  /** Why the packet is left out; undefined: it is to be sent. */
+  /** Returns the reason why the packet is left out, or undefined if it is to be sent. */
   skips(packet: CapturedPacket): FileSkip | undefined {
     const { interface: on, linkType } = packet;
     const name = on.name ?? String(on.index);

@@ -1,6 +1,6 @@
 /**
- * Hands mbufs to an interface: in batches, at a rate, at the file's pace, and no faster than the
- * driver accepts them.
+ * Hands mbufs to an interface in batches, at a rate or with the gaps of the file, and no faster
+ * than the driver accepts them.
  */
 import { setImmediate, setTimeout } from "node:timers/promises";
 import { Errno } from "../../bus/errno.ts";
@@ -12,9 +12,9 @@ import type { Account } from "./account.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Timetable } from "./timetable.ts";
 
-/** Packets handed over before the link gets its turn. */
+/** Number of packets handed over before the link gets its turn. */
 const BURST = 64;
-/** How long a stopped replay waits for the device to take what the driver has. */
+/** Time (about ms) that a stopped replay waits for the device to finish the driver's packets. */
 const LEAVE_MS = 1000;
 
 export interface SenderOptions {
@@ -28,7 +28,7 @@ export interface SenderOptions {
   readonly now: () => number;
 }
 
-/** The interface's onTransmitReady is its own until `leave`. */
+/** Sends packets. Uses the interface's onTransmitReady until `leave`. */
 export class Sender {
   readonly #ifnet: Ifnet;
   readonly #counts: Counts;
@@ -38,7 +38,7 @@ export class Sender {
   readonly #timetable: Timetable | undefined;
   readonly #look: NodeJS.Timeout;
   #wake: (() => void) | undefined;
-  /** Gathered, and not yet given to the driver. */
+  /** Packets that are not yet given to the driver. */
   readonly #batch: Mbuf[] = [];
   /** Packets that may still leave in this burst. */
   #due = 0;
@@ -51,11 +51,11 @@ export class Sender {
     this.#pacer = new Pacer(rate, BURST, control, now);
     this.#timetable = timetable;
     ifnet.onTransmitReady = () => this.#wake?.();
-    // A wait for room also ends when the replay is to stop.
+    // Also wakes a wait for room when the replay is to stop.
     this.#look = setInterval(() => this.#wake?.(), LOOK_MS);
   }
 
-  /** The packet at hand may leave now; else wait for `due`, and look again. */
+  /** True when the current packet may leave now. If not, wait for `due` and check again. */
   get isDue(): boolean {
     return this.#due > 0 && this.#timetable?.isEarly !== true;
   }
@@ -67,12 +67,12 @@ export class Sender {
     await setImmediate();
   }
 
-  /** A packet that is not sent takes its place in the burst all the same: others get a turn. */
+  /** Counts a skipped packet against the burst, so that other work gets a turn. */
   skipped(): void {
     this.#due--;
   }
 
-  /** Sends the packet with the batch at hand. True when it is time for `flush`. */
+  /** Adds the packet to the batch. Returns true when `flush` is due. */
   add(m: Mbuf): boolean {
     this.#due--;
     return this.#batch.push(m) === BURST;
@@ -84,8 +84,8 @@ export class Sender {
   }
 
   /**
-   * Gives the batch to the driver. Resolves when the driver has accepted, or refused for good, all
-   * of it. When the replay is stopped meanwhile, packets that still wait count as never read.
+   * Gives the batch to the driver. Resolves when the driver has accepted or finally refused all
+   * packets. If the replay is stopped meanwhile, packets that still wait count as never read.
    */
   async flush(): Promise<void> {
     const batch = this.#batch;
@@ -106,7 +106,7 @@ export class Sender {
     }
   }
 
-  /** The first `sent` packets of the batch are the driver's: it leaves their cookies alone. */
+  /** Accounts for the first `sent` packets, now the driver's. A driver does not change cookies. */
   #accepted(sent: number): void {
     let bytes = 0;
     for (const m of this.#batch.splice(0, sent)) {
@@ -118,7 +118,7 @@ export class Sender {
     this.#pacer.gave(sent);
   }
 
-  /** Sends what was gathered. Resolves when the driver has given back every mbuf, or soon after a stop. */
+  /** Sends the batch. Resolves when the driver has freed every mbuf, or soon after a stop. */
   async leave(outgoing: Outgoing): Promise<void> {
     await this.flush();
     for (let waited = 0; outgoing.inUse > 0; waited++) {

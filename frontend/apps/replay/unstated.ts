@@ -1,6 +1,7 @@
 /**
- * Packets whose IP header states no length. A sender leaves it at 0 in what a NIC is to cut, and that
- * is what a capture on the sender's side has. On a wire no receiver takes such a packet.
+ * Packets whose IP header states no length. A sender leaves the length at 0 in packets that a NIC
+ * is to cut, so a capture at the sender contains such packets. On the wire no receiver accepts
+ * them.
  *
  *   IPv4   total length 0                          header checksum, TCP or UDP checksum follow it
  *   IPv6   payload length 0, next header not 59    perhaps with a jumbo option (BIG TCP)
@@ -45,7 +46,7 @@ function put16(bytes: Uint8Array, at: number, value: number): void {
   bytes[at + 1] = value & 0xff;
 }
 
-/** True when the frame's IP header states no length, though something follows. */
+/** True when the frame's IP header states no length, though more bytes follow. */
 export function isUnstated(bytes: Uint8Array, length: number): boolean {
   let at = ETHER_TYPE;
   while (at + VLAN_TAG_BYTES + 2 <= length && isVlanType(u16(bytes, at))) at += VLAN_TAG_BYTES;
@@ -57,15 +58,15 @@ export function isUnstated(bytes: Uint8Array, length: number): boolean {
   return u16(bytes, at + IPV6_LENGTH) === 0 && bytes[at + IPV6_NEXT] !== NEXT_NONE;
 }
 
-/** True when these headers, of a packet without a stated length, have no other fault. */
+/** True when the headers of a packet without a stated length have no other fault. */
 export function canFill(h: Headers): boolean {
   if (h.problems === Problem.L3_LENGTH) return true;
-  // UDP states its length once more, and leaves it out likewise.
+  // The UDP header has a length of its own, which is also 0 then.
   const both = Problem.L3_LENGTH | Problem.L4_HEADER;
   return h.problems === both && h.l4 === L4.UDP && h.u16(h.l4Offset + UDP_LENGTH) === 0;
 }
 
-/** Makes padding of a jumbo option: no piece of the packet is that long. */
+/** Replaces a jumbo option by padding, because no segment of the packet is that long. */
 export function dropJumboOption(frame: Uint8Array, h: Headers): void {
   if (h.l3 !== L3.IPV6 || h.u8(h.l3Offset + IPV6_NEXT) !== NEXT_HOP_BY_HOP) return;
   const from = h.l3Offset + IPV6_HEADER_BYTES;
@@ -80,8 +81,8 @@ export function dropJumboOption(frame: Uint8Array, h: Headers): void {
 }
 
 /**
- * Writes the lengths that a frame of `length` bytes has, and the checksums that they are part of.
- * `h` are the headers of the frame as it was.
+ * Writes the lengths of a frame of `length` bytes, and the checksums that cover these lengths. `h`
+ * are the headers of the frame before the change.
  */
 export function fillIn(frame: Uint8Array, length: number, h: Headers): void {
   const l3 = h.l3Offset;
@@ -93,7 +94,7 @@ export function fillIn(frame: Uint8Array, length: number, h: Headers): void {
     put16(frame, l3 + IPV6_LENGTH, length - l3 - IPV6_HEADER_BYTES);
     dropJumboOption(frame, h);
   }
-  // A fragment's checksum is that of the whole packet.
+  // The checksum in a fragment covers the whole packet.
   if (h.fragment) return;
   const l4 = h.l4Offset;
   const bytes = length - l4;
@@ -103,7 +104,7 @@ export function fillIn(frame: Uint8Array, length: number, h: Headers): void {
     put16(frame, l4 + TCP_CHECKSUM, finishChecksum(sum));
   } else if (h.l4 === L4.UDP) {
     if (u16(frame, l4 + UDP_LENGTH) === 0) put16(frame, l4 + UDP_LENGTH, bytes);
-    // In IPv4 a sender may leave it out.
+    // In IPv4 a sender may leave out the UDP checksum.
     if (h.l3 === L3.IPV4 && u16(frame, l4 + UDP_CHECKSUM) === 0) return;
     put16(frame, l4 + UDP_CHECKSUM, 0);
     const stated = u16(frame, l4 + UDP_LENGTH);
