@@ -1,6 +1,6 @@
 /**
- * One interface: everything that lives as long as the driver is attached, whatever device is at
- * the other end. struct ena_adapter of the original (amzn-drivers: kernel/fbsd/ena/ena.h).
+ * State of one interface. It lives as long as the driver and outlives any single device.
+ * struct ena_adapter of the original (amzn-drivers: kernel/fbsd/ena/ena.h).
  */
 import {
   HW_HINTS_NO_TIMEOUT,
@@ -25,25 +25,25 @@ import { newRssConfig } from "./rss.ts";
 
 export interface EnaOptions {
   /**
-   * Use device memory for Tx descriptors where the device offers it. Default false: on a wire a
-   * push already brings the bytes with the doorbell, and an LLQ entry is the longer way.
+   * Use device memory for Tx descriptors where the device offers it. Default false: here a push
+   * already sends the bytes with the doorbell, and an LLQ entry takes a longer path.
    */
   readonly llq?: boolean | undefined;
-  /** Entries; clamped to what the device takes. Default 4096 and 1024. */
+  /** Entries of a ring, limited to the device's maximum. Default 4096 for Rx and 1024 for Tx. */
   readonly rxRingSize?: number | undefined;
   readonly txRingSize?: number | undefined;
   /** Merge received TCP segments. Default true. */
   readonly lro?: boolean | undefined;
-  /** Most bytes pushed and not yet completed, beside the limit of the device. Default: none. */
+  /** Maximum bytes pushed and not completed, in addition to the device's limit. Default: none. */
   readonly pushBytes?: number | undefined;
-  /** Where the interface can be opened by netmap, natively. Without it the driver has no such support. */
+  /** The netmap module in which applications open the interface natively. Default: no netmap. */
   readonly netmap?: Netmap | undefined;
 }
 
 export const DEFAULT_RING_SIZE = 1024;
 /**
- * More than the original's 1024: a descriptor comes back after a round trip of the link, not of a
- * bus, and a TCP window of 6 MB may arrive before that.
+ * More than the original's 1024. A descriptor returns after a round trip of the link, which takes
+ * longer than on a bus, and a TCP window of 6 MB may arrive in that time.
  */
 const DEFAULT_RX_RING_SIZE = 4096;
 export const MIN_RING_SIZE = 256;
@@ -52,9 +52,9 @@ const DEFAULT_KEEP_ALIVE_TIMEOUT_MS = 6000;
 const DEFAULT_TX_TIMEOUT_MS = 5000;
 const DEFAULT_TX_THRESHOLD = 128;
 const DEFAULT_TX_MONITORED_QUEUES = 4;
-/** Lines between two ticks about what the device tells unasked: a flood of events is no flood of logs. */
+/** Maximum log lines about events between two ticks, so that many events do not flood the log. */
 const LOGS_PER_TICK = 10;
-/** Ticks come each second. One that is later by a stall of our own process counts as this much. */
+/** Maximum time (ms) that a tick counts for. Ticks come each second; a stall may delay one. */
 const LONGEST_TICK_MS = 1500;
 
 export class Adapter {
@@ -63,21 +63,21 @@ export class Adapter {
   readonly ifnet: Ifnet;
   readonly lock = new AsyncLock();
 
-  // Wishes, from options.
+  // Values of the options.
   readonly wantLlq: boolean;
-  /** Ifcap bits that are off from the start. */
+  /** Ifcap bits that are disabled from the start. */
   readonly wantOff: number;
   readonly wantRxRingSize: number;
   readonly wantTxRingSize: number;
 
-  /** Raised by each reset, link loss and detach; a step that resumes and finds another one stops. */
+  /** Increased by each reset, link loss and detach. A step of another generation stops. */
   generation = 0;
   /** The device while it is initialised. */
   com: Com | undefined;
 
   // ENA_FLAG_*.
   attached = false;
-  /** The device has been initialised and its events are handled. */
+  /** True when the device has been initialised and its events are handled. */
   deviceRunning = false;
   devUp = false;
   linkUp = false;
@@ -86,16 +86,16 @@ export class Adapter {
   ongoingReset = false;
 
   resetReason: ResetReason = ResetReason.NORMAL;
-  /** The link is about to end on purpose: its end is no missing keep-alive. */
+  /** True when the link ends on purpose: its end is then no missing keep-alive. */
   suspending = false;
-  /** A reset task waits for the lock or runs. */
+  /** True while a reset task waits for the lock or runs. */
   resetPending = false;
-  /** A restore failed for a reason that may pass: ticks until the next attempt, 0 for none. */
+  /** Number of ticks until a failed restore is retried; 0 for none. */
   retryTicks = 0;
   retryBackoff = 1;
   #logsLeft = LOGS_PER_TICK;
 
-  // What the device offers and was asked for.
+  // The device's offer, and the values that the driver requests.
   maxMtu = 0;
   maxTxSgl = 0;
   maxRxSgl = 0;
@@ -122,7 +122,7 @@ export class Adapter {
   txMaps: MapCache | undefined;
   rxMaps: MapCache | undefined;
   readonly gate: TransmitGate<TxRing>;
-  /** Watchdog time of the transmit batch at hand: one look at the clock serves all its packets. */
+  /** Watchdog time (ms) of the current transmit batch: one clock read serves all its packets. */
   txStamp = 0;
 
   netmap: EnaNetmap | undefined;
@@ -130,7 +130,7 @@ export class Adapter {
   readonly devStats = new DevStats();
   readonly hwStats = new HwStats();
   readonly adminStats = newAdminStats();
-  /** By queue; they outlive the rings. */
+  /** Counters by queue. They outlive the rings. */
   readonly txStats: TxStats[] = [];
   readonly rxStats: RxStats[] = [];
   readonly rss = newRssConfig();
@@ -147,7 +147,7 @@ export class Adapter {
       ifnet: this.ifnet,
       space: ctx.space,
       pushBytes: options.pushBytes,
-      // Resetting, or the link is gone: it comes back, and the source is told then.
+      // During a reset or without a link a source waits: the return of the device wakes it.
       isOpen: () => this.running && this.linkUp && !this.triggerReset,
       queueOf: (m) => pickRing(this, m),
       stage: (ring, m) => xmitMbuf(this, ring, m),
@@ -157,15 +157,15 @@ export class Adapter {
   }
 
   /**
-   * Watchdog time in ms, never 0. It stands still while this process does: what arrived meanwhile
-   * lies unread, and a device must not be blamed for it.
+   * Returns the watchdog time in ms, never 0. It does not advance while this process stalls: data
+   * that arrived meanwhile is unread, and the device must not be blamed for that.
    */
   clock(): number {
     const since = this.ctx.clock.now() - this.#lastTick;
     return this.#watchdogBase + Math.max(0, Math.min(since, LONGEST_TICK_MS)) + 1;
   }
 
-  /** One tick: a late one counts for little more than one. */
+  /** Advances the watchdog time at a tick. A late tick counts for at most LONGEST_TICK_MS. */
   advanceClock(): void {
     const now = this.ctx.clock.now();
     const since = now - this.#lastTick;
@@ -174,7 +174,7 @@ export class Adapter {
     this.#logsLeft = LOGS_PER_TICK;
   }
 
-  /** Whether one more line about an event is in order. */
+  /** Returns true while another log line about an event is allowed before the next tick. */
   mayLog(): boolean {
     return this.#logsLeft-- > 0;
   }
@@ -183,14 +183,14 @@ export class Adapter {
     return (this.ifnet.flags & Iff.DRV_RUNNING) !== 0;
   }
 
-  /** ena_trigger_reset: the first reason wins; the next tick acts on it. */
+  /** ena_trigger_reset: the first reason wins. The next tick starts the reset. */
   requestReset(reason: ResetReason): void {
     if (this.triggerReset) return;
     this.triggerReset = true;
     this.resetReason = reason;
   }
 
-  /** ena_update_hints. Zero means: as before. */
+  /** ena_update_hints. A zero leaves a value unchanged. */
   updateHints(hints: HwHints): void {
     const { missingTxCompletionTimeoutMs: tx, driverWatchdogTimeoutMs: watchdog } = hints;
     if (hints.missedTxCompletionCountThresholdToReset !== 0) {
@@ -202,5 +202,5 @@ export class Adapter {
   }
 }
 
-/** A wait that never ends would never be judged: the longest that a hint can say instead. */
+/** Replaces "no timeout" by the longest timeout of a hint, so that every wait ends. */
 const never = (ms: number): number => (ms === HW_HINTS_NO_TIMEOUT ? HW_HINTS_NO_TIMEOUT - 1 : ms);

@@ -2,11 +2,11 @@
  * The admin queue of one device incarnation: 32 commands, each with a context until its
  * completion comes. After ena_com.c (amzn-drivers: kernel/fbsd/ena/ena-com).
  *
- *   our bytes     AQ   32 x 64   we write, publish, ring AQ_DB with the running tail
- *   theirs        ACQ  32 x 64   the device writes; phase says what is new
+ *   ours          AQ   32 x 64   the driver writes, publishes, writes the running tail to AQ_DB
+ *   theirs        ACQ  32 x 64   the device writes; the phase bit marks new entries
  *
- * A completion may come in any order. One for a context that nobody waits on (it came after the
- * timeout, or twice) is ignored; an id that no context has stops the queue.
+ * Completions may come in any order. A completion without a waiting context (late or duplicate) is
+ * ignored. A completion with an impossible id stops the queue.
  */
 
 import {
@@ -29,13 +29,13 @@ import { Abandoned } from "../driver-error.ts";
 import type { Registers } from "./registers.ts";
 import type { Waits } from "./waits.ts";
 
-/** What became of a command: an errno, and the completion's 64 bytes when there was one. */
+/** Result of a command: 0 or an errno, and the 64 bytes of the completion if there was one. */
 export interface AdminReply {
   readonly errno: number;
   readonly view: DataView;
 }
 
-/** Under the names of the original's sysctl tree, its spelling included. */
+/** Counters with the names of the original's sysctl tree, including its spelling. */
 export interface AdminStats {
   aborted_cmd: number;
   sumbitted_cmd: number;
@@ -62,9 +62,9 @@ export class AdminQueue {
   readonly #contexts: Context[] = [];
   #commandId = 0;
   #outstanding = 0;
-  /** Until interrupts are set up, completions are looked for after each applied batch. */
+  /** True until interrupts are set up: completions are polled after each applied batch. */
   polling = true;
-  /** False after a timeout or nonsense from the device: only a reset helps. */
+  /** False after a timeout or an invalid completion, until a reset. */
   running = true;
   missingInterrupt = false;
   timeoutMs: number;
@@ -90,8 +90,8 @@ export class AdminQueue {
   }
 
   /**
-   * Posts the command that `write` lays out (opcode included; id and phase are stamped here) and
-   * waits for its completion. Rejects with Abandoned when the device goes.
+   * Posts the command that `write` writes (with its opcode; this method adds id and phase) and
+   * waits for its completion. Rejects with Abandoned when the device is lost.
    */
   async execute(write: (view: DataView, at: number) => void): Promise<AdminReply> {
     if (this.#waits.gone !== undefined) throw new Abandoned(this.#waits.gone);
@@ -135,7 +135,7 @@ export class AdminQueue {
     };
     if (!(await this.#waits.until(seen, this.timeoutMs))) {
       this.stats.no_completion++;
-      // The completion may be there and only its interrupt lost: that is a reason of its own.
+      // The completion may be there with only its interrupt lost. That reset has its own reason.
       this.handleCompletions();
       if (context.completed) this.missingInterrupt = true;
       this.running = false;
@@ -148,7 +148,7 @@ export class AdminQueue {
     return { errno, view: context.view };
   }
 
-  /** ena_com_handle_admin_completion: runs at the management interrupt, or when polling. */
+  /** ena_com_handle_admin_completion: called at the management interrupt, or when polling. */
   handleCompletions(): void {
     const { view, bytes } = this.#acq;
     for (let i = 0; i < ADMIN_QUEUE_DEPTH; i++) {
@@ -172,7 +172,7 @@ export class AdminQueue {
     }
   }
 
-  /** Both rings, and the commands that nothing has answered, for a capture that begins now. */
+  /** Reports both rings and the unanswered commands to a capture that begins now. */
   tellQueues(state: LinkState): void {
     const answered = new Set<number>();
     const parse = (slot: number) => acqCommon.parse(this.#acq.view, slot * ACQ_ENTRY_SIZE);
@@ -185,7 +185,7 @@ export class AdminQueue {
     const acq = { address: this.#acq.address, entryBytes: ACQ_ENTRY_SIZE, head };
     state.enaRing({ ring: EnaRingKind.AQ, depth, ...aq });
     state.enaRing({ ring: EnaRingKind.ACQ, depth, ...acq });
-    // Ids and entries are given out together, so a command's entry has the number of its id.
+    // Ids and entries are allocated together, so a command's entry has the number of its id.
     for (const [id, { occupied, completed }] of this.#contexts.entries()) {
       if (!occupied || completed || answered.has(id)) continue;
       state.adminCommand(this.#aq.bytes.subarray(id * AQ_ENTRY_SIZE, (id + 1) * AQ_ENTRY_SIZE));

@@ -1,8 +1,8 @@
 /**
- * The event queue of one device incarnation: what the device tells unasked.
+ * The event queue of one device incarnation: notifications that the device sends.
  *
  * After ena_com_aenq_intr_handler (amzn-drivers: kernel/fbsd/ena/ena-com/ena_com.c). The device
- * owns the entries; AENQ_HEAD_DB gives back those that were handled. Its first write opens the
+ * owns the entries; a write to AENQ_HEAD_DB returns the handled entries. Its first write opens the
  * queue, with all entries free.
  */
 import { AENQ_DEPTH, AENQ_ENTRY_SIZE, AenqGroup, aenqCommon } from "../../shared/ena/aenq.ts";
@@ -13,7 +13,7 @@ import type { CoherentMemory } from "../bus/coherent.ts";
 import type { DmaSpace } from "../bus/space.ts";
 import type { Registers } from "./registers.ts";
 
-/** Called for each event; `at` is its first byte, `view` holds for the call. */
+/** Called for each event. `at` is its first byte in `view`, which is valid during the call. */
 export type AenqHandler = (group: number, syndrome: number, view: DataView, at: number) => void;
 
 export class Aenq {
@@ -28,12 +28,12 @@ export class Aenq {
     regs.write(Register.AENQ_CAPS, queueCapsReg.pack(AENQ_DEPTH, AENQ_ENTRY_SIZE));
   }
 
-  /** The device may write from now on: all entries are free. */
+  /** Opens the queue: the device may write to all entries from now on. */
   enable(): void {
     this.#regs.write(Register.AENQ_HEAD_DB, AENQ_DEPTH);
   }
 
-  /** Handles what is there, at most one lap, and gives the entries back with one doorbell. */
+  /** Handles the events, at most one lap, and returns their entries with one doorbell. */
   handle(handler: AenqHandler): void {
     const { view } = this.#memory;
     let handled = 0;
@@ -49,7 +49,7 @@ export class Aenq {
     this.#regs.write(Register.AENQ_HEAD_DB, (this.#cursor.head + AENQ_DEPTH) & 0xffff);
   }
 
-  /** ena_com_aenq_has_keep_alive: one lies there, so only its interrupt was lost. */
+  /** ena_com_aenq_has_keep_alive: true when one is unhandled, so only its interrupt was lost. */
   hasKeepAlive(): boolean {
     let found = false;
     this.#unread((group) => {
@@ -58,14 +58,14 @@ export class Aenq {
     return found;
   }
 
-  /** The ring with the events that are not handled yet, for a capture that begins now. */
+  /** Reports the ring, with its unhandled events, to a capture that begins now. */
   tellQueue(state: LinkState): void {
     const { address } = this.#memory;
     const place = { address, depth: AENQ_DEPTH, entryBytes: AENQ_ENTRY_SIZE, head: this.#unread() };
     state.enaRing({ ring: EnaRingKind.AENQ, ...place });
   }
 
-  /** Calls `look` with the group of each event that is not handled. Returns the device's head. */
+  /** Calls `look` with the group of each unhandled event. Returns the device's head. */
   #unread(look: (group: number) => void = () => {}): number {
     const parse = (slot: number) => aenqCommon.parse(this.#memory.view, slot * AENQ_ENTRY_SIZE);
     return this.#cursor.unread(

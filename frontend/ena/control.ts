@@ -1,12 +1,12 @@
 /**
- * One incarnation of the device, from its reset to its next one: registers, admin queue, events,
- * features, queues. The part of the driver that ena_com is in the original (amzn-drivers:
+ * One incarnation of the device, from its reset to the next one: registers, admin queue, events,
+ * features, queues. It corresponds to ena_com in the original (amzn-drivers:
  * kernel/fbsd/ena/ena-com/ena_com.c).
  *
- * A `Com` never comes back: a reset or a new link makes another one. Once it is killed, whatever
- * awaits it rejects with `Abandoned`, so no step of an older incarnation reaches a newer device.
+ * A `Com` is never reused: a reset or a new link creates another one. After `kill`, every pending
+ * wait rejects with `Abandoned`, so no step of an older incarnation reaches a newer device.
  *
- * Methods that talk to the device answer 0 or a FreeBSD errno.
+ * Methods that send commands to the device return 0 or a FreeBSD errno.
  */
 
 import {
@@ -57,7 +57,7 @@ import { chooseLlq, type LlqConfig } from "./llq.ts";
 import { Registers } from "./registers.ts";
 import { Waits } from "./waits.ts";
 
-/** What a device says it can do, of all that the driver asks in probe. */
+/** Features and limits of a device, as the driver reads them during probe. */
 export interface DeviceFeatures {
   readonly attributes: DeviceAttributes;
   readonly offload: StatelessOffload;
@@ -75,15 +75,15 @@ export interface DeviceFeatures {
   readonly maxRxDescs: number;
 }
 
-/** The two halves of a created queue, as the device numbers and places them. */
+/** The two halves of a created queue: indexes and register offsets, as the device assigned them. */
 export interface CreatedQueue {
   readonly errno: number;
   readonly cqIdx: number;
   readonly sqIdx: number;
-  /** Offsets in BAR 0. */
+  /** Offsets (bytes) in BAR 0. */
   readonly unmaskRegister: number;
   readonly doorbell: number;
-  /** Offset in BAR 2; LLQ only. */
+  /** Offset (bytes) in BAR 2; LLQ only. */
   readonly llqDescriptors: number;
 }
 
@@ -94,7 +94,7 @@ export interface QueueRequest {
   readonly vector: number;
   readonly cqAddress: number;
   readonly cqEntryBytes: number;
-  /** Not used by a queue placed in the device. */
+  /** Bus address of the SQ; unused for a queue placed in the device. */
   readonly sqAddress: number;
 }
 
@@ -119,7 +119,7 @@ export class Com {
   /** Bits 1 << FeatureId; 0 until the attributes are known. */
   supportedFeatures = 0;
   capabilities = 0;
-  /** How Tx descriptors go into the device, or undefined for host placement. */
+  /** Configuration of Tx queues placed in the device, or undefined for host placement. */
   llq: LlqConfig | undefined;
 
   constructor({ space, pci, log, clock }: DriverContext, adminStats: AdminStats) {
@@ -134,7 +134,7 @@ export class Com {
     return this.waits.gone === undefined;
   }
 
-  /** Throws Abandoned once killed: called by every step that resumes. */
+  /** Throws Abandoned after `kill`. Every step calls it when it resumes. */
   check(): void {
     if (this.waits.gone !== undefined) throw new Abandoned(this.waits.gone);
   }
@@ -147,7 +147,7 @@ export class Com {
     return ((this.supportedFeatures >>> feature) & 1) === 1;
   }
 
-  /** Ends every wait, gives the memory back. The device has been reset, or is out of reach. */
+  /** Ends every wait and frees the memory. The device has been reset, or is out of reach. */
   kill(why: string): void {
     if (!this.alive) return;
     this.waits.abandon(why);
@@ -159,8 +159,8 @@ export class Com {
   }
 
   /**
-   * A page that the device reads or fills on command, always the same one for a name; freed with
-   * this incarnation.
+   * Returns the page of this name, which the device reads or fills on command. The first call
+   * allocates it; `kill` frees it.
    */
   allocate(bytes: number, name: string): CoherentMemory {
     this.check();
@@ -171,7 +171,7 @@ export class Com {
     return memory;
   }
 
-  /** Between the reset and its end the device takes no doorbell, of events neither. */
+  /** True during a reset, when the device accepts no doorbells, including those of events. */
   resetting = false;
 
   async reset(reason: number): Promise<number> {
@@ -193,7 +193,7 @@ export class Com {
     this.regs.write(Register.INTR_MASK, INTR_MASK_ALL);
   }
 
-  /** The management vector is claimed: completions and events come by interrupt from now on. */
+  /** Ends polling: completions and events come by interrupt from now on. Needs a vector handler. */
   enableInterrupts(): void {
     this.check();
     if (this.#admin === undefined) throw new Error("ena: interrupts before the admin queue");
@@ -202,13 +202,13 @@ export class Com {
     this.#aenq?.enable();
   }
 
-  /** The management interrupt's first half. */
+  /** First half of the management interrupt. */
   handleAdminCompletions(): void {
     this.#admin?.handleCompletions();
     this.waits.poll();
   }
 
-  /** The management interrupt's second half. */
+  /** Second half of the management interrupt. */
   handleEvents(handler: AenqHandler): void {
     if (this.alive) this.#aenq?.handle(handler);
   }
@@ -217,7 +217,7 @@ export class Com {
     return this.alive && this.#aenq?.hasKeepAlive() === true;
   }
 
-  /** The admin rings, for a capture that begins now. Returns false before they are there. */
+  /** Reports the admin rings to a capture that begins now. Returns false before they exist. */
   tellQueues(state: LinkState): boolean {
     if (!this.alive || this.#admin === undefined || this.#aenq === undefined) return false;
     this.#admin.tellQueues(state);
@@ -233,7 +233,7 @@ export class Com {
     return this.#admin?.missingInterrupt === true;
   }
 
-  /** What a destroy that is not graceful does first: no further command is sent. */
+  /** Stops further commands. It is the first step of a destroy that is not graceful. */
   stopAdmin(): void {
     if (this.#admin !== undefined) this.#admin.running = false;
   }
@@ -250,7 +250,10 @@ export class Com {
 
   // Features.
 
-  /** GET_FEATURE. `buffer` is what RSS features are told in. EOPNOTSUPP without asking when the bit is missing. */
+  /**
+   * GET_FEATURE. `buffer` is the control buffer of RSS features. Returns EOPNOTSUPP without a
+   * command when the feature bit is missing.
+   */
   getFeature(id: number, version = 0, buffer?: CoherentMemory): Promise<AdminReply> {
     if (id !== FeatureId.DEVICE_ATTRIBUTES && !this.supports(id)) return UNSUPPORTED;
     return this.execute((view, at) => {
@@ -263,13 +266,13 @@ export class Com {
     });
   }
 
-  /** SET_FEATURE with a body laid out by `body`. */
+  /** SET_FEATURE, whose body `body` writes. Returns 0 or an errno. */
   async setFeature(
     id: number,
     body: (view: DataView, at: number) => void,
     buffer?: CoherentMemory,
   ): Promise<number> {
-    // Host attributes go first of all, when nothing is known of the device yet.
+    // Host attributes are sent first, before the features of the device are known.
     if (id !== FeatureId.HOST_ATTR_CONFIG && !this.supports(id)) return Errno.EOPNOTSUPP;
     const reply = await this.execute((view, at) => {
       featureCommand.write(view, at, {
@@ -282,7 +285,7 @@ export class Com {
     return reply.errno;
   }
 
-  /** Tells the device who drives it. A device that does not want to know is fine. */
+  /** Sends the identity of the driver. A refusal by the device is logged and ignored. */
   async sendHostInfo(cpus: number): Promise<void> {
     const page = this.allocate(4096, "host info");
     hostInfo.write(page.view, 0, {
@@ -304,7 +307,7 @@ export class Com {
     if (errno !== 0) this.log.warn({ errno }, "device did not take the host information");
   }
 
-  /** ena_com_get_dev_attr_feat. The features, or an errno of the first that failed. */
+  /** ena_com_get_dev_attr_feat. Returns the features, or the errno of the first failed command. */
   async getFeatures(): Promise<DeviceFeatures | number> {
     const attr = await this.getFeature(FeatureId.DEVICE_ATTRIBUTES);
     if (attr.errno !== 0) return attr.errno;
@@ -364,8 +367,8 @@ export class Com {
   }
 
   /**
-   * ena_com_set_aenq_config: asks for the events that the driver handles and the device has, after
-   * another look at what it has. Answers the groups, or -errno.
+   * ena_com_set_aenq_config: reads the supported groups again, then enables the events that driver
+   * and device support. Returns the groups, or -errno.
    */
   async enableEvents(supportedGroups: number): Promise<number> {
     const groups = supportedGroups & WANTED_AENQ_GROUPS;
@@ -379,7 +382,7 @@ export class Com {
     return errno === 0 ? groups : -errno;
   }
 
-  /** ena_set_queues_placement_policy: LLQ when both sides can, host placement in every other case. */
+  /** ena_set_queues_placement_policy: LLQ when both sides support it, otherwise host placement. */
   async placeQueues(offered: LlqFeature | undefined, hasMemoryBar: boolean): Promise<void> {
     this.llq = undefined;
     if (offered === undefined || offered.maxLlqNum === 0 || !hasMemoryBar) return;
@@ -401,7 +404,7 @@ export class Com {
 
   // Queues.
 
-  /** ena_com_create_io_queue: completion queue, then submission queue; none or both exist after. */
+  /** ena_com_create_io_queue: creates the CQ, then the SQ. Afterwards both exist or none. */
   async createQueue(q: QueueRequest): Promise<CreatedQueue> {
     const cqReply = await this.execute((view, at) => {
       createCq.write(view, at, {
@@ -441,7 +444,7 @@ export class Com {
     };
   }
 
-  /** ena_com_destroy_io_queue: submission queue first. */
+  /** ena_com_destroy_io_queue: destroys the SQ, then the CQ. */
   async destroyQueue(direction: SqDirection, sqIdx: number, cqIdx: number): Promise<void> {
     const reply = await this.execute((view, at) => {
       destroySq.write(view, at, { opcode: Opcode.DESTROY_SQ, sqIdx, direction });
@@ -478,8 +481,9 @@ const notCreated = (errno: number): CreatedQueue => ({
 });
 
 /**
- * The control buffer of an RSS command. Drivers mark it indirect and yet give the address of the
- * data itself (amzn-drivers: ena_com.c, ena_com_set_hash_function), so devices expect just that.
+ * Returns the control buffer fields of an RSS command. Drivers mark the buffer as indirect but give
+ * the address of the data itself (amzn-drivers: ena_com.c, ena_com_set_hash_function), so devices
+ * expect that.
  */
 function controlOf(buffer: CoherentMemory | undefined) {
   if (buffer === undefined) return {};

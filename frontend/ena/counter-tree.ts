@@ -1,4 +1,4 @@
-/** The driver's counters as one tree, shaped as the original's sysctl tree (ena_sysctl.c). */
+/** The driver's counters as one tree, in the shape of the original's sysctl tree (ena_sysctl.c). */
 import type { CounterTree } from "../../shared/status/frontend-status.ts";
 import type { Adapter } from "./adapter.ts";
 import { RSS_TABLE_SIZE } from "./rss.ts";

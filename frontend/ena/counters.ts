@@ -1,5 +1,5 @@
 /**
- * What the driver counts, under the names of the original's sysctl tree, its spelling included.
+ * Counters of the driver, with the names of the original's sysctl tree, including its spelling.
  * After ena_sysctl.c and ena.h (amzn-drivers: kernel/fbsd/ena).
  */
 
@@ -19,21 +19,21 @@ export class TxStats {
   queue_stops = 0;
   llq_buffer_copy = 0;
   unmask_interrupt_num = 0;
-  // Not in the original, which has no link to lose and no caller that waits.
-  /** Packets whose completion never came: the device was reset or the link went. */
+  // Not in the original, which has no link that can be lost and no waiting caller.
+  /** Packets whose completion never came, because of a device reset or the loss of the link. */
   dropped_reset = 0;
   dropped_link = 0;
   dropped_down = 0;
-  /** Packets whose offload facts make no sense. */
+  /** Packets with invalid offload facts. */
   bad_offload = 0;
-  /** Times a packet was refused for want of room: ring, link, or push budget. */
+  /** Number of times a packet was refused for lack of room: ring, link, or push budget. */
   refused_ring = 0;
   refused_link = 0;
   refused_budget = 0;
-  /** Times a packet was refused for good: longer than the device accepts. */
+  /** Number of times a packet was refused for good: longer than the device accepts. */
   too_long = 0;
-  /** Netmap: packets that can't be sent, that were released and not sent before the ring was set up
-   * anew, and slots that an application wrote to while they were not its own. */
+  /** Netmap: packets that can't be sent; packets that were released and not sent before the ring
+   * was created again; slots that an application wrote to while it did not own them. */
   bad_packet = 0;
   dropped_unsent = 0;
   bad_slot = 0;
@@ -55,7 +55,7 @@ export class RxStats {
   bad_desc = 0;
   lro_queued = 0;
   lro_flushed = 0;
-  /** Netmap: slots released without a buffer, or written to while they were not the application's. */
+  /** Netmap: slots released without a buffer, or written to while the driver owned them. */
   bad_slot = 0;
 }
 
@@ -101,7 +101,7 @@ export const newAdminStats = (): AdminStats => ({
   no_completion: 0,
 });
 
-/** resets_stats_offset of the original: the counter behind each reason. */
+/** resets_stats_offset of the original: the counter of each reason. */
 const RESET_COUNTERS: Readonly<Record<number, Exclude<keyof DevStats, "total_resets">>> = {
   [ResetReason.KEEP_ALIVE_TO]: "wd_expired",
   [ResetReason.ADMIN_TO]: "admin_to",

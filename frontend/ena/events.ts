@@ -1,4 +1,4 @@
-/** What the driver does about each event of the device. aenq_handlers of the original (ena.c). */
+/** Handles each event of the device. aenq_handlers of the original (ena.c). */
 import {
   AENQ_BODY,
   AenqGroup,
@@ -25,7 +25,7 @@ export function onEvent(
       return;
     case AenqGroup.KEEP_ALIVE: {
       const { rxDrops, txDrops, rxOverruns } = aenqKeepAlive.parse(view, at);
-      // Absolute values: the device counts, we repeat.
+      // Absolute values: the driver copies the counters of the device.
       adapter.hwStats.rx_drops = rxDrops;
       adapter.hwStats.tx_drops = txDrops;
       adapter.hwStats.rx_overruns = rxOverruns;
@@ -39,7 +39,7 @@ export function onEvent(
       }
       break;
     case AenqGroup.DEVICE_REQUEST_RESET:
-      // A device may ask as often as it likes; one reset is due, and one line.
+      // A device may ask any number of times. That causes one reset and one log line.
       if (!adapter.triggerReset) adapter.log.warn({}, "the device asks for a reset");
       adapter.requestReset(ResetReason.DEVICE_REQUEST);
       return;
@@ -64,7 +64,7 @@ function onLinkChange(adapter: Adapter, up: boolean): void {
   if (!up || !adapter.ongoingReset) adapter.ifnet.setLinkState(up);
   if (!up) return;
   transmitReady(adapter);
-  // Frames may have come while the carrier was down, when nobody was allowed to take them.
+  // Frames may have come while the carrier was down, when no sync was allowed to consume them.
   const { netmap } = adapter;
   for (const { rx } of adapter.queues) if (netmap?.hasRxRing(rx.qid)) netmap.na.rxIrq(rx.qid);
 }

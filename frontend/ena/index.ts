@@ -1,8 +1,8 @@
 /**
- * The ENA driver, after FreeBSD's. README.md in this folder draws it.
+ * The ENA driver, after FreeBSD's. README.md in this folder has a drawing.
  *
- * Everything the session asks of a driver, put together from the room's parts: lifecycle behind
- * one lock, watchdogs on the tick, waits looked at after each batch.
+ * EnaDriver connects the driver interface of the session to the parts in this folder. One lock
+ * serializes the lifecycle steps. Watchdogs run on the tick. Waits are polled after each batch.
  */
 
 import { Register } from "../../shared/ena/registers.ts";
@@ -36,7 +36,7 @@ export function createEnaDriver(ctx: DriverContext, options: EnaOptions = {}): E
 }
 
 export class EnaDriver implements Driver {
-  /** What the driver knows; for those who look inside. */
+  /** State of the driver, for tests and inspection. */
   readonly adapter: Adapter;
   readonly #netmap: Netmap | undefined;
   readonly ifnet: Ifnet;
@@ -61,14 +61,14 @@ export class EnaDriver implements Driver {
     });
   }
 
-  /** Resolves also while no device is there: the interface comes up with the next one. */
+  /** Brings the interface up. Without a device it resolves too: the next device brings it up. */
   async up(): Promise<void> {
     const adapter = this.adapter;
     await adapter.lock.run(async () => {
       adapter.ifnet.flags |= Iff.UP;
       if (!adapter.deviceRunning) return;
       if (adapter.triggerReset) {
-        // A device that waits for its reset takes no commands; the restore brings us up.
+        // A device that waits for its reset accepts no commands. The restore calls `up`.
         await resetTask(adapter);
         return;
       }
@@ -91,12 +91,12 @@ export class EnaDriver implements Driver {
     return adapter.lock.run(() => changeMtu(adapter, mtu).catch(waitForLink));
   }
 
-  /** ENA has no suspend: the reset after the link is back does all of it. */
+  /** Notes that the link ends on purpose. ENA has no suspend: the next link starts with a reset. */
   async suspend(): Promise<void> {
     this.adapter.suspending = true;
   }
 
-  /** A register read comes back behind everything posted before it. */
+  /** Resolves when the device has applied everything posted so far: it then answers a read. */
   async settled(): Promise<void> {
     await this.adapter.ctx.pci.read32(0, Register.VERSION);
   }
@@ -160,7 +160,7 @@ export class EnaDriver implements Driver {
     });
   }
 
-  /** Behind the lock, for nobody who waits. A device that goes is no error; a bug of ours is. */
+  /** Runs `step` under the lock in the background. Ignores Abandoned; throws any other error. */
   #background(step: () => Promise<void>): void {
     this.adapter.lock.run(step).catch((error: unknown) => {
       if (error instanceof Abandoned) return;
@@ -171,7 +171,7 @@ export class EnaDriver implements Driver {
   }
 }
 
-/** The device went in the middle: what was wanted is done when it is back. */
+/** Handles a device lost within a step: the step's aim is reached when the device is back. */
 function waitForLink(error: unknown): 0 {
   if (error instanceof Abandoned) return 0;
   throw error;

@@ -1,10 +1,10 @@
 /**
- * Low latency queues: what to ask of a device that offers them.
+ * Low latency queues: chooses the configuration to request from the device's offer.
  *
  * After ena_set_llq_configurations and ena_com_config_llq_info (amzn-drivers:
- * kernel/fbsd/ena/ena.c, ena-com/ena_com.c): inline header, several descriptors an entry, two
- * before the header, 128-byte entries unless the device recommends 256; what is not offered falls
- * back to the next best.
+ * kernel/fbsd/ena/ena.c, ena-com/ena_com.c): inline header, several descriptors in an entry, two
+ * before the header, 128-byte entries unless the device recommends 256. A choice that the device
+ * does not offer falls back to the next best.
  */
 import {
   AccelMode,
@@ -22,22 +22,22 @@ export interface LlqConfig {
   /** The body of SET_FEATURE. */
   readonly request: Partial<LlqFeature>;
   readonly entryBytes: number;
-  /** 256-byte entries: fewer of them fit. */
+  /** True for 256-byte entries, of which fewer fit. */
   readonly wide: boolean;
   readonly descsBeforeHeader: number;
-  /** In each entry after a packet's first. */
+  /** Descriptors in each entry after a packet's first. */
   readonly descsPerEntry: number;
-  /** The longest header that can be pushed, in bytes; the field that tells it has eight bits. */
+  /** Maximum bytes of a pushed header. The field of its length has eight bits. */
   readonly headerRoom: number;
-  /** A meta descriptor precedes every packet. */
+  /** True when a meta descriptor must precede every packet. */
   readonly disableMetaCaching: boolean;
-  /** Entries between two doorbells; 0 when not limited. */
+  /** Maximum entries between two doorbells; 0 for no limit. */
   readonly maxEntriesInBurst: number;
 }
 
 const MAX_HEADER_BYTES = 255;
 
-/** The configuration to ask for, or undefined when the offer cannot be met. */
+/** Returns the configuration to request, or undefined when no choice fits the offer. */
 export function chooseLlq(offer: LlqFeature): LlqConfig | undefined {
   if ((offer.headerLocationSupported & LlqHeaderLocation.INLINE) === 0) return undefined;
   const stride = firstOf(offer.strideSupported, STRIDES);
@@ -56,7 +56,7 @@ export function chooseLlq(offer: LlqFeature): LlqConfig | undefined {
       entrySizeEnabled: size,
       descsBeforeHeaderEnabled: before,
       strideEnabled: stride,
-      // Both, whatever the offer: the device ignores what it does not have.
+      // Both flags, whatever the offer: the device ignores a flag that it does not support.
       accelFlags: AccelMode.DISABLE_META_CACHING | AccelMode.LIMIT_TX_BURST,
     },
     entryBytes,
@@ -79,6 +79,6 @@ const DESCS_BEFORE = [
   LlqDescsBeforeHeader.EIGHT,
 ] as const;
 
-/** The first of `wanted` whose bit the device offers. */
+/** Returns the first of `wanted` whose bit the device offers. */
 const firstOf = (offered: number, wanted: readonly number[]): number | undefined =>
   wanted.find((bit) => (offered & bit) !== 0);

@@ -1,12 +1,12 @@
 /**
- * The memory of an I/O queue: where descriptors are written and completions are read.
+ * The memory of an I/O queue: descriptors of its SQ and completions of its CQ.
  *
  *            host placement                        placed in the device (LLQ)
  *   SQ   a window of depth x 16 bytes        BAR 2: depth entries of 128 or 256 bytes, built one
  *        written, then published             at a time in a bounce buffer of ours, then written
- *   CQ   a window of depth entries: the device writes, phase says what is new
+ *   CQ   a window of depth entries: the device writes, the phase bit marks new entries
  *
- * Who writes: SQ ours, CQ the device's. Indexes run freely over 16 bits.
+ * The driver writes the SQ, the device writes the CQ. Indexes run freely over 16 bits.
  * After ena_eth_com.c (amzn-drivers: kernel/fbsd/ena/ena-com).
  */
 import { Placement } from "../../shared/ena/admin.ts";
@@ -34,7 +34,7 @@ export class IoCq {
   readonly view: DataView;
   readonly cursor: PhaseCursor;
   idx = 0;
-  /** Offset in BAR 0. */
+  /** Offset (bytes) of the unmask register in BAR 0. */
   unmaskRegister = 0;
 
   constructor(space: DmaSpace, name: string, depth: number, entryBytes: number) {
@@ -56,30 +56,30 @@ export class IoCq {
 }
 
 /**
- * A submission queue. Writing a packet is: `nextDesc` for a place, the descriptor written there in
- * `view`, `descDone`; after the packet's last `packetDone`; after the burst `ring`.
+ * A submission queue. To write a packet, repeat for each descriptor: call `nextDesc`, write the
+ * descriptor there in `view`, call `descDone`. Then call `packetDone`, and `ring` after the burst.
  */
 export class IoSq {
   readonly depth: number;
   readonly placement: Placement;
-  /** Where `nextDesc` points into: the ring itself, or the bounce buffer. */
+  /** Memory for the offsets of `nextDesc`: the ring itself, or the bounce buffer. */
   readonly view: DataView;
   readonly cursor: PhaseCursor;
-  /** Given back by the device; entries before it are free again. */
+  /** Index before which the device has returned all entries: they are free again. */
   nextToComp: Index16 = index16(0);
   idx = 0;
   readonly memory: CoherentMemory | undefined;
   readonly llq: LlqConfig | undefined;
-  /** Entries left before a doorbell must be rung; counts only where the device limits bursts. */
+  /** Entries left before the next doorbell is required, if the device limits bursts. */
   entriesInBurstLeft = 0;
   readonly #pci: PciFunction;
   readonly #recordType: RecordType;
   readonly #bounce: Uint8Array | undefined;
   #doorbell = 0;
   #llqDescriptors = 0;
-  /** Entries before it are announced: by a doorbell, and in host memory published before it. */
+  /** Index before which all entries are announced by a doorbell, and published in host memory. */
   #announced: Index16 = index16(0);
-  /** LLQ: descriptors in the entry under construction, and how many more it takes. */
+  /** LLQ: descriptors in the entry under construction, and the number that still fit. */
   #inEntry = 0;
   #leftInEntry = 0;
 
@@ -117,7 +117,7 @@ export class IoSq {
     this.#llqDescriptors = queue.llqDescriptors;
   }
 
-  /** Entries posted so far; in host memory those that were published. */
+  /** Index after the entries posted so far; in host memory, after the published ones. */
   get posted(): number {
     return this.llq === undefined ? this.#announced : this.cursor.head;
   }
@@ -126,17 +126,17 @@ export class IoSq {
     return this.#announced !== this.cursor.head;
   }
 
-  /** Offset in BAR 2; LLQ only. */
+  /** Offset (bytes) of the descriptors in BAR 2; LLQ only. */
   get llqDescriptors(): number {
     return this.#llqDescriptors;
   }
 
-  /** Offset in BAR 0. */
+  /** Offset (bytes) of the doorbell in BAR 0. */
   get doorbell(): number {
     return this.#doorbell;
   }
 
-  /** ena_com_free_q_entries: one entry always stays empty. */
+  /** ena_com_free_q_entries: returns the number of free entries. One always stays empty. */
   freeEntries(): number {
     return this.depth - 1 - distance(this.nextToComp, this.cursor.head);
   }
@@ -144,28 +144,28 @@ export class IoSq {
   /** ena_com_sq_have_enough_space, for `descs` descriptors of one packet. */
   hasSpace(descs: number): boolean {
     if (this.llq === undefined) return this.freeEntries() >= descs;
-    // Not exact: one entry for the header, one for the division rounding down.
+    // An estimate: it adds one entry for the header, and one because the division rounds down.
     return this.freeEntries() > Math.floor(descs / this.llq.descsPerEntry) + 2;
   }
 
-  /** ena_com_comp_ack: `entries` are free again. */
+  /** ena_com_comp_ack: frees `entries` entries. */
   ack(entries: number): void {
     this.nextToComp = advance(this.nextToComp, entries);
   }
 
-  /** Phase to stamp into the descriptor at hand. */
+  /** Phase bit for the next descriptor. */
   get phase(): number {
     return this.cursor.phase;
   }
 
-  /** Where in `view` the next descriptor goes. */
+  /** Returns the byte offset in `view` for the next descriptor. */
   nextDesc(): number {
     if (this.llq === undefined) return this.cursor.slot * DESC_SIZE;
     this.#leftInEntry--;
     return this.#inEntry++ * DESC_SIZE;
   }
 
-  /** The descriptor at `nextDesc` is complete. */
+  /** Completes the descriptor at `nextDesc`. */
   descDone(): void {
     const llq = this.llq;
     if (llq === undefined) {
@@ -176,18 +176,18 @@ export class IoSq {
     }
   }
 
-  /** LLQ: copies the packet's header behind the descriptors of its first entry. */
+  /** LLQ: returns the bounce buffer, where the caller writes the header. Throws without LLQ. */
   headerSpace(): Uint8Array {
     if (this.#bounce === undefined) throw new Error("ena: header pushed to a queue in host memory");
     return this.#bounce;
   }
 
-  /** LLQ: where in `headerSpace` the header begins. */
+  /** LLQ: byte offset of the header in `headerSpace`. */
   get headerAt(): number {
     return this.llq === undefined ? 0 : llqHeaderAt(this.llq.descsBeforeHeader);
   }
 
-  /** The packet is complete: every packet begins a new LLQ entry. */
+  /** Completes the packet. Every packet begins a new LLQ entry. */
   packetDone(): void {
     const llq = this.llq;
     if (llq === undefined) return;
@@ -195,7 +195,7 @@ export class IoSq {
     this.#leftInEntry = llq.descsBeforeHeader;
   }
 
-  /** ena_com_is_doorbell_needed: the packet would exceed the burst that the device allows. */
+  /** ena_com_is_doorbell_needed: true when the packet would exceed the device's burst limit. */
   burstExceededBy(descs: number): boolean {
     const llq = this.llq;
     if (llq === undefined || llq.maxEntriesInBurst === 0) return false;
@@ -203,7 +203,7 @@ export class IoSq {
     return 1 + Math.ceil(after / llq.descsPerEntry) > this.entriesInBurstLeft;
   }
 
-  /** Publishes what was written since the last time, at most two ranges, and rings the doorbell. */
+  /** Publishes the new entries, at most two ranges, and rings the doorbell. */
   ring(): void {
     if (this.memory !== undefined) this.#publish(this.memory);
     this.#announced = this.cursor.head;

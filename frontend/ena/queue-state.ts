@@ -1,6 +1,6 @@
 /**
- * The driver's queues for a capture that begins now. The device's word counts as soon as it lies in
- * a ring, handled or not: the wire has carried it.
+ * Reports the driver's queues to a capture that begins now. A completion counts as soon as it is in
+ * a ring, handled or not, because the wire has carried it already.
  */
 import { Placement } from "../../shared/ena/admin.ts";
 import { DESC_SIZE, rxCdesc, txCdesc } from "../../shared/ena/io.ts";
@@ -10,7 +10,7 @@ import type { IoCq, IoSq } from "./memory.ts";
 import { ioVector } from "./notify.ts";
 import { RxOwner } from "./rings.ts";
 
-/** Tells nothing while there is no device, or no admin queue. */
+/** Reports all queues. Reports nothing while there is no device or no admin queue. */
 export function tellQueues(state: LinkState, { com, queues }: Adapter): void {
   if (com?.tellQueues(state) !== true) return;
   if (com.llq !== undefined) state.llq(com.llq.entryBytes, com.llq.descsBeforeHeader);
@@ -28,7 +28,7 @@ export function tellQueues(state: LinkState, { com, queues }: Adapter): void {
   }
 }
 
-/** The request ids below `size` that are outstanding, each with its buffer's address if kept. */
+/** Returns the outstanding request ids below `size`, with the buffer addresses if there are any. */
 function requestsOf(
   size: number,
   isOutstanding: (reqId: number) => boolean,
@@ -41,7 +41,7 @@ function requestsOf(
   return requests;
 }
 
-/** `requests` gets the ids whose completions were written and not handled. */
+/** Reports one CQ and its SQ. `requests` receives the ids with an unhandled completion. */
 function tellPair(
   state: LinkState,
   qid: number,
@@ -51,7 +51,7 @@ function tellPair(
   cdesc: Pick<typeof txCdesc | typeof rxCdesc, "phase" | "reqId">,
   requests: (done: ReadonlySet<number>) => readonly EnaRequest[],
 ): void {
-  // A queue that the device has not created yet has no place for its doorbell.
+  // A queue that the device has not created yet has no doorbell register.
   if (sq.doorbell === 0) return;
   const done = new Set<number>();
   const head = cq.cursor.unread(

@@ -2,9 +2,9 @@
  * Register access of one device incarnation, and the reset handshake.
  *
  * After ena_com_reg_bar_read32 and ena_com_dev_reset (amzn-drivers:
- * kernel/fbsd/ena/ena-com/ena_com.c). A readless read writes a request and finds the answer in a
- * block of host memory; here both cross a network, so the default timeout is a network's, not the
- * original's 200 ms, until a hint of the device says otherwise.
+ * kernel/fbsd/ena/ena-com/ena_com.c). A readless read writes a request, and the device writes the
+ * answer to a block of host memory. Here both cross a network. So the default timeout is longer
+ * than the original's 200 ms, until a hint of the device replaces it.
  */
 
 import { mmioReadResp } from "../../shared/ena/admin.ts";
@@ -30,9 +30,9 @@ import type { Waits } from "./waits.ts";
 export const REGISTER_BAR = 0;
 const DEFAULT_READ_TIMEOUT_MS = 3000;
 const DEFAULT_ADMIN_TIMEOUT_MS = 3000;
-/** ENA_MMIO_DISABLE_REG_READ in the PCI revision: plain reads instead of readless ones. */
+/** ENA_MMIO_DISABLE_REG_READ in the PCI revision: use plain reads instead of readless ones. */
 const REVISION_PLAIN_READS = 1;
-/** Makes the answer block's id differ from the id waited for. */
+/** Added to the expected id, so that the answer block starts with another id. */
 const NOT_THIS_ID = 0xdead;
 const POLL_FIRST_MS = 1;
 const POLL_MAX_MS = 50;
@@ -46,11 +46,11 @@ export class Registers {
   readonly #response: CoherentMemory;
   readonly #plainReads: boolean;
   #seq = 0;
-  /** Reads share one answer block: one at a time. */
+  /** End of the last read. Reads run one at a time, because they share one answer block. */
   #reads: Promise<unknown> = Promise.resolve();
-  /** Milliseconds; a hint replaces it. */
+  /** Timeout (ms) of a register read; a hint of the device replaces it. */
   readTimeoutMs = DEFAULT_READ_TIMEOUT_MS;
-  /** What CAPS says about admin commands; set by `reset`. */
+  /** Timeout (ms) of admin commands, from CAPS; set by `reset`. */
   adminTimeoutMs = DEFAULT_ADMIN_TIMEOUT_MS;
 
   constructor(space: DmaSpace, pci: PciFunction, log: Logger, waits: Waits) {
@@ -62,7 +62,7 @@ export class Registers {
     this.#tellResponseAddress();
   }
 
-  /** Throws Abandoned once this incarnation is over: a stale step must not reach the next device. */
+  /** Writes a register. Throws Abandoned after the end of this incarnation (see Waits). */
   write(offset: number, value: number): void {
     if (this.#waits.gone !== undefined) throw new Abandoned(this.#waits.gone);
     this.#pci.write32(REGISTER_BAR, offset, value);
@@ -73,7 +73,7 @@ export class Registers {
     this.write(highOffset, Math.floor(address / TWO_32));
   }
 
-  /** The value, or REGISTER_READ_FAILED. */
+  /** Resolves with the value, or with REGISTER_READ_FAILED. */
   read(offset: number): Promise<number> {
     const mine = this.#reads.then(() =>
       this.#plainReads ? this.#readPlain(offset) : this.#readless(offset),
@@ -100,7 +100,7 @@ export class Registers {
     this.#seq = (this.#seq + 1) & 0xffff;
     const seq = this.#seq;
     const { view } = this.#response;
-    // Our own copy only: the device never reads the block, so nothing has to travel.
+    // This changes our own copy only. The device never reads the block, so nothing is sent.
     view.setUint16(0, (seq + NOT_THIS_ID) & 0xffff, LE);
     this.write(Register.MMIO_REG_READ, mmioReadReg.pack(offset, seq));
     const answered = await this.#waits.until(
@@ -116,7 +116,7 @@ export class Registers {
     return REGISTER_READ_FAILED;
   }
 
-  /** ena_com_dev_reset: the handshake. Returns 0 or an errno. */
+  /** ena_com_dev_reset: does the reset handshake. Returns 0 or an errno. */
   async reset(reason: number, extendedReasons: boolean): Promise<number> {
     const status = await this.read(Register.DEV_STS);
     const caps = await this.read(Register.CAPS);
@@ -131,7 +131,7 @@ export class Registers {
       return Errno.EINVAL;
     }
     this.write(Register.DEV_CTL, devCtlReg.packReset(reason, extendedReasons));
-    // The device has just forgotten where to answer reads.
+    // The reset clears the address for answers, so it is written again.
     this.#tellResponseAddress();
     if (!(await this.#resetBit(true, timeoutMs))) return Errno.ETIMEDOUT;
     this.write(Register.DEV_CTL, 0);
@@ -142,7 +142,7 @@ export class Registers {
     return 0;
   }
 
-  /** Polls DEV_STS until RESET_IN_PROGRESS has the wanted value. */
+  /** Polls DEV_STS until RESET_IN_PROGRESS has the wanted value. Returns false on a timeout. */
   async #resetBit(wanted: boolean, timeoutMs: number): Promise<boolean> {
     let waited = 0;
     for (let pause = POLL_FIRST_MS; ; pause = Math.min(pause * 2, POLL_MAX_MS)) {
@@ -158,7 +158,7 @@ export class Registers {
     }
   }
 
-  /** ena_com_validate_version: logs the versions. 0, Errno.ETIMEDOUT, or Errno.EINVAL when too old. */
+  /** ena_com_validate_version: logs the versions. Returns 0, ETIMEDOUT, or EINVAL when too old. */
   async validateVersion(): Promise<number> {
     const version = await this.read(Register.VERSION);
     const controller = await this.read(Register.CONTROLLER_VERSION);
@@ -171,11 +171,11 @@ export class Registers {
       },
       "ena device versions",
     );
-    // Controllers below 0.0.1 are refused, whatever their implementation id.
+    // A controller below 0.0.1 is refused, whatever its implementation id.
     return controllerVersionReg.comparable(controller) === 0 ? Errno.EINVAL : 0;
   }
 
-  /** Bits of a DMA address, or 0 when the device names a width no driver takes. */
+  /** Returns the bits of a DMA address, or 0 when the width is not 32 to 48 or unreadable. */
   async dmaWidthBits(): Promise<number> {
     const caps = await this.read(Register.CAPS);
     if (caps === REGISTER_READ_FAILED) return 0;
@@ -183,7 +183,7 @@ export class Registers {
     return width >= 32 && width <= 48 ? width : 0;
   }
 
-  /** The device's last word about us: it is not to write the block again. */
+  /** Clears the address for answers, so that the device does not write the block again. */
   forgetResponseAddress(): void {
     this.writeAddress(Register.MMIO_RESP_LO, Register.MMIO_RESP_HI, 0);
   }

@@ -1,9 +1,9 @@
 /**
- * The rings of an interface while it is up: who holds which request id.
+ * The rings of an interface while it is up, with the owner of each request id.
  *
  *   freeIds     [ .... nextToClean .... nextToUse .... ]    a queue of ids, both cursors advance
- *   Tx id       free -> a packet's, from transmit to its completion -> free
- *   Rx id       free -> a buffer's, from refill to its completion   -> free
+ *   Tx id       free -> owned by a packet, from transmit to its completion -> free
+ *   Rx id       free -> owned by a buffer, from refill to its completion   -> free
  *
  * Ids are not ring slots: the device may complete them in any order. After struct ena_ring
  * (amzn-drivers: kernel/fbsd/ena/ena.h).
@@ -17,12 +17,12 @@ import type { GateQueue } from "../net/transmit-gate.ts";
 import type { RxStats, TxStats } from "./counters.ts";
 import type { IoCq, IoSq } from "./memory.ts";
 
-/** ENA_PKT_MAX_BUFS: descriptors of one packet, whatever the device would take. */
+/** ENA_PKT_MAX_BUFS: maximum descriptors of a packet, even if the device accepts more. */
 export const PKT_MAX_BUFS = 19;
-/** A receive map holds one buffer: an mbuf's cluster, or a netmap buffer. */
+/** Maximum bytes of a receive map, which maps one buffer: a cluster or a netmap buffer. */
 export const MAX_RX_BUFFER_BYTES = 16384;
 
-/** Maps are costly to make and rings come and go with every reset: they are kept for the next. */
+/** Keeps maps for the next ring: they are costly to create, and each reset creates new rings. */
 export class MapCache {
   readonly #tag: DmaTag;
   readonly #free: DmaMap[] = [];
@@ -31,7 +31,7 @@ export class MapCache {
     this.#tag = tag;
   }
 
-  /** Throws BusSpaceExhausted; then none is taken. */
+  /** Returns `count` maps. Throws BusSpaceExhausted; then the cache keeps all maps. */
   take(count: number): DmaMap[] {
     const taken: DmaMap[] = [];
     try {
@@ -43,7 +43,7 @@ export class MapCache {
     return taken;
   }
 
-  /** Unloaded maps, for the next ring. */
+  /** Returns unloaded maps to the cache. */
   give(maps: readonly DmaMap[]): void {
     for (const map of maps) this.#free.push(map);
   }
@@ -62,24 +62,24 @@ function allIds(size: number): Uint16Array {
 
 const NO_SLOTS = new Uint8Array(0);
 
-/** What a Tx ring in netmap mode knows besides: the slots of each packet in flight. */
+/** Additional state of a Tx ring in netmap mode: the slots of each packet in flight. */
 export class TxSlots {
-  /** Slots of the netmap ring, which need not be as many as the queue has descriptors. */
+  /** Number of slots of the netmap ring. It may differ from the number of descriptors. */
   readonly numSlots: number;
-  /** By request id: buffers of its slots (PKT_MAX_BUFS each), and how many; 0 when not in flight. */
+  /** By request id: buffers of its slots (PKT_MAX_BUFS each); their number, 0 if not in flight. */
   readonly bufIdx: Uint32Array;
   readonly used: Uint8Array;
-  /** Slots whose buffers are ours now: how many, and by slot 1 for each of them. */
+  /** Slots whose buffers the driver owns: their number, and by slot 1 for each of them. */
   slotsOut = 0;
   readonly slotTaken: Uint8Array;
-  /** Slot at hand in the sync under way. */
+  /** Current slot of the running sync. */
   nmSlot = 0;
-  /** Within a packet that can't be sent, and whose end was not released yet. */
+  /** True within a packet that can't be sent, until its end is released. */
   dropping: boolean;
-  /** Buffers of such packets, until the end of the sync. */
+  /** Buffers of dropped packets, until the end of the sync. */
   readonly dropped: Uint32Array;
   droppedCount = 0;
-  /** A completion made no sense: none is taken until the reset. */
+  /** True after an invalid completion: no completion is consumed until the reset. */
   stopped = false;
 
   constructor(ids: number, numSlots: number, dropping: boolean) {
@@ -106,17 +106,17 @@ export class TxRing implements GateQueue {
   // By request id.
   readonly mbufs: (Mbuf | undefined)[];
   readonly maps: readonly DmaMap[];
-  /** SQ entries that completing the id gives back. */
+  /** Number of SQ entries that become free with the completion of the id. */
   readonly entries: Uint16Array;
-  /** Bytes pushed to the device for it, and in how many pieces. */
+  /** Bytes pushed to the device for the id, and their number of pieces. */
   readonly pushed: Int32Array;
   readonly pieces: Uint8Array;
-  /** Watchdog time of the transmit, ms; 0 when not in flight. */
+  /** Watchdog time (ms) of the transmit; 0 when not in flight. */
   readonly stamps: Float64Array;
-  /** The missing completion has been told. */
+  /** 1 when the missing completion has been counted. */
   readonly reported: Uint8Array;
 
-  /** False while too full for the largest packet. */
+  /** False while the ring is too full for the largest packet. */
   running = true;
   lastCleanup = 0;
   firstInterrupt = false;
@@ -124,7 +124,7 @@ export class TxRing implements GateQueue {
   /** Present while the ring is in netmap mode. */
   slots: TxSlots | undefined = undefined;
 
-  // What the last meta descriptor said; the device remembers it for the packets that follow.
+  // Values of the last meta descriptor. The device uses them for the packets that follow.
   metaMss = 0;
   metaL3HdrLen = 0;
   metaL3HdrOffset = 0;
@@ -152,7 +152,7 @@ export class TxRing implements GateQueue {
   }
 }
 
-/** Where the buffer of an Rx id is: nowhere, prepared but not told, with the device, being taken. */
+/** Owner of the buffer of an Rx id: none, prepared and not posted, the device, being consumed. */
 export const RxOwner = { NONE: 0, READY: 1, DEVICE: 2, TAKEN: 3 } as const;
 
 export class RxRing {
@@ -169,32 +169,32 @@ export class RxRing {
 
   // By request id.
   readonly mbufs: (Mbuf | undefined)[];
-  /** Netmap buffer index behind the id, 0 when it holds none. */
+  /** Netmap buffer index of the id; 0 for none. */
   readonly netmapBufIdx: Uint32Array;
   readonly maps: readonly DmaMap[];
   /** Bus address and bytes of the loaded buffer. */
   readonly address: Float64Array;
   readonly length: Uint32Array;
-  /** RxOwner. */
+  /** RxOwner of the id. */
   readonly owner: Uint8Array;
 
-  /** The packet at hand, as `rxPkt` found it. */
+  /** The current packet, as `rxPkt` read it. */
   readonly pktReqIds = new Uint16Array(PKT_MAX_BUFS);
   readonly pktLengths = new Uint32Array(PKT_MAX_BUFS);
-  /** Status word of its last completion, hash, and where data starts in its first buffer. */
+  /** Status word of the packet's last completion, hash, and byte offset in its first buffer. */
   pktStatus = 0;
   pktHash = 0;
   pktOffset = 0;
 
   // In netmap mode.
-  /** Slot whose buffer the device gets next. */
+  /** Slot whose buffer is posted to the device next. */
   nicCur = 0;
-  /** Slots whose buffers are behind ids: how many, and by slot 1 for each of them. */
+  /** Slots whose buffers belong to ids: their number, and by slot 1 for each of them. */
   nicSlots = 0;
   slotTaken = NO_SLOTS;
-  /** Slot at hand in the sync under way. */
+  /** Current slot of the running sync. */
   nmSlot = 0;
-  /** A completion made no sense: none is taken until the reset. */
+  /** True after an invalid completion: no completion is consumed until the reset. */
   nmStopped = false;
 
   firstInterrupt = false;
@@ -226,7 +226,7 @@ export class RxRing {
   }
 }
 
-/** Tx and Rx ring that share a vector. */
+/** A Tx and an Rx ring that share a vector. */
 export interface QueuePair {
   readonly tx: TxRing;
   readonly rx: RxRing;

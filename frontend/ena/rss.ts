@@ -1,5 +1,5 @@
 /**
- * Receive side scaling: key, hash input and indirection table, told to the device when the
+ * Receive side scaling: sends key, hash input and indirection table to the device when the
  * interface comes up. After ena_rss.c and ena_com.c (amzn-drivers: kernel/fbsd/ena).
  */
 import { ACQ_BODY } from "../../shared/ena/admin.ts";
@@ -30,7 +30,7 @@ export const RSS_TABLE_SIZE = 1 << TABLE_SIZE_LOG2;
 
 const L3 = HashField.L3_SA | HashField.L3_DA;
 const L3_L4 = L3 | HashField.L4_SP | HashField.L4_DP;
-/** Fields hashed for each protocol. */
+/** HashField bits to hash for each protocol. */
 const SELECTED: Readonly<Record<number, number>> = {
   [HashProto.TCP4]: L3_L4,
   [HashProto.UDP4]: L3_L4,
@@ -43,17 +43,17 @@ const SELECTED: Readonly<Record<number, number>> = {
 };
 
 /**
- * What the driver keeps over resets, so that flows stay on their queues: the control buffers of the
- * hash function (key) and of the hash input, as they were sent.
+ * The control buffers of the hash function (key) and of the hash input, as they were sent. The
+ * driver keeps them over resets, so that flows stay on their queues.
  */
 export interface RssConfig {
   readonly key: Uint8Array;
   readonly fields: Uint8Array;
-  /** False before the device was asked for its own. */
+  /** False until the device's own values have been read. */
   known: boolean;
-  /** False when the device that was asked does not hash by Toeplitz. */
+  /** False when the device whose values were read does not hash by Toeplitz. */
   hasKey: boolean;
-  /** False when the device can't hash all the fields that we want: it keeps its own choice. */
+  /** False when the device can't hash all wanted fields. Then it keeps its own choice. */
   hasFields: boolean;
 }
 
@@ -66,8 +66,9 @@ export const newRssConfig = (): RssConfig => ({
 });
 
 /**
- * ena_rss_configure. 0; EOPNOTSUPP when the device has no indirection table (one queue gets all);
- * else an errno. Hash function and input are optional: a device without them uses its own.
+ * ena_rss_configure. Returns 0, EOPNOTSUPP when the device has no indirection table (one queue
+ * receives all frames), or another errno. Hash function and input are optional: a device without
+ * these commands uses its own.
  */
 export async function configureRss(
   com: Com,
@@ -85,8 +86,8 @@ export async function configureRss(
 }
 
 /**
- * ena_rss_init_default, as it runs without ENA_RSS_KEY_API: the key that the device has becomes
- * ours. It is read into the buffer that is then set.
+ * ena_rss_init_default, as it runs without ENA_RSS_KEY_API: the driver adopts the key of the
+ * device. The key is read into the buffer that is then set.
  */
 async function initDefault(com: Com, rss: RssConfig): Promise<number> {
   const table = await checkTableSize(com);
@@ -100,7 +101,7 @@ async function initDefault(com: Com, rss: RssConfig): Promise<number> {
   return reply.errno;
 }
 
-/** An errno, where EOPNOTSUPP is as good as 0. */
+/** Returns the errno of `step`, but 0 instead of EOPNOTSUPP. */
 async function optional(step: Promise<number>): Promise<number> {
   const errno = await step;
   return errno === Errno.EOPNOTSUPP ? 0 : errno;
@@ -122,7 +123,7 @@ async function checkTableSize(com: Com): Promise<number> {
   return 0;
 }
 
-/** The table names rx submission queues, though its field is called after completion queues. */
+/** Sets the table. Its entries name rx submission queues, although the field is named `cqIdx`. */
 function setTable(com: Com, rxSqIndexes: readonly number[]): Promise<number> {
   const table = tablePage(com);
   for (let i = 0; i < RSS_TABLE_SIZE; i++) {
@@ -152,9 +153,9 @@ async function fillHashFunction(com: Com, rss: RssConfig): Promise<number> {
   return setHashFunction(com, rss);
 }
 
-/** ena_com_set_hash_function: looks again whether the function is there, then sets the key. */
+/** ena_com_set_hash_function: checks again that the device has the function, then sets the key. */
 async function setHashFunction(com: Com, rss: RssConfig): Promise<number> {
-  // Another device may hash where the first did not: it keeps its own key.
+  // Another device may hash although the first did not. It keeps its own key.
   if (!rss.hasKey) return Errno.EOPNOTSUPP;
   const errno = await findToeplitz(com);
   if (errno !== 0) return errno;
@@ -170,7 +171,7 @@ async function setHashFunction(com: Com, rss: RssConfig): Promise<number> {
   );
 }
 
-/** 0 when the device hashes by Toeplitz. With a page the device's key is read into it. */
+/** Returns 0 when the device hashes by Toeplitz. Reads the device's key into `page` if given. */
 async function findToeplitz(com: Com, page?: CoherentMemory): Promise<number> {
   const reply = await com.getFeature(FeatureId.RSS_HASH_FUNCTION, 0, page);
   if (reply.errno !== 0) return reply.errno;

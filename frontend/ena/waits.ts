@@ -1,9 +1,9 @@
 /**
- * Waiting for a device that is a network away: look at a condition after each applied batch,
- * give up after a time, or be abandoned when the device goes.
+ * Waits for a remote device: each wait polls a condition after each applied batch, ends after a
+ * timeout, or is abandoned when the device is lost.
  *
- * One `Waits` belongs to one incarnation of the device (one `Com`). Whatever resumes after it was
- * abandoned resumes with `Abandoned`, so a stale step cannot reach the next incarnation.
+ * One `Waits` belongs to one incarnation of the device (one `Com`). After `abandon`, every waiting
+ * step resumes with the error `Abandoned`, so a stale step cannot reach the next incarnation.
  */
 
 import type { Clock, Timer } from "../../shared/clock.ts";
@@ -25,12 +25,12 @@ export class Waits {
     this.#clock = clock;
   }
 
-  /** Set once the device is gone; the reason. */
+  /** Reason why the device is gone; undefined while it is there. */
   get gone(): string | undefined {
     return this.#gone;
   }
 
-  /** True once `ready` holds, false after `timeoutMs`; rejects with Abandoned. */
+  /** Resolves with true once `ready` holds, or false after `timeoutMs`. Rejects with Abandoned. */
   until(ready: () => boolean, timeoutMs: number): Promise<boolean> {
     if (this.#gone !== undefined) return Promise.reject(new Abandoned(this.#gone));
     if (ready()) return Promise.resolve(true);
@@ -41,7 +41,7 @@ export class Waits {
     });
   }
 
-  /** Rejects with Abandoned like everything else here. */
+  /** Resolves after `ms`. Rejects with Abandoned. */
   async sleep(ms: number): Promise<void> {
     await this.until(() => false, ms);
   }
@@ -51,7 +51,7 @@ export class Waits {
     for (const wait of this.#waits) if (wait.ready()) this.#finish(wait, true);
   }
 
-  /** Ends every wait, now and later. */
+  /** Rejects every wait, the present ones and any later one, with Abandoned. */
   abandon(why: string): void {
     if (this.#gone !== undefined) return;
     this.#gone = why;
@@ -63,8 +63,8 @@ export class Waits {
   }
 
   /**
-   * The answer may lie unread in the socket when this process was the one that stalled, so a
-   * timeout is judged one turn later, after the event loop has read what is there.
+   * Checks the condition once more, one turn of the event loop after the timeout. After a stall of
+   * this process the answer may still be unread in the socket, and that turn reads it.
    */
   #expired(wait: Wait): void {
     this.#clock.setImmediate(() => {

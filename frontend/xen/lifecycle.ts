@@ -52,7 +52,7 @@ const ANNOUNCEMENTS = 3;
 
 // Connecting.
 
-/** netfront_attach. Resolves when the backend is connected. Rejects with DriverError or Abandoned. */
+/** netfront_attach: resolves when the backend is connected. Rejects: DriverError, Abandoned. */
 export async function attach(info: NetfrontInfo): Promise<void> {
   if (info.attached) throw new Error("xen: attached twice");
   try {
@@ -207,7 +207,7 @@ async function reconnect(info: NetfrontInfo): Promise<void> {
   }
 }
 
-/** netif_disconnect_backend: stops all traffic and ends all grants. `keep`: keep receive buffers. */
+/** netif_disconnect_backend: stops all traffic, ends all grants. `keep`: keep receive buffers. */
 export function disconnectBackend(info: NetfrontInfo, keep: boolean): void {
   if (info.carrier || info.rxqs.length > 0) info.stats.disconnects++;
   info.setCarrier(false);
@@ -391,7 +391,7 @@ export async function detach(info: NetfrontInfo): Promise<void> {
   }
 }
 
-/** Converts an error that the peer or a shortage may cause into a DriverError; returns any other. */
+/** Converts an error that the peer or a shortage can cause to a DriverError; returns any other. */
 function explain(error: unknown): Error {
   if (error instanceof DriverError || error instanceof Abandoned) return error;
   if (error instanceof XenstoreError) return new DriverError("XENSTORE", Errno.EIO, error.message);
