@@ -1,4 +1,4 @@
-/** `--device-option KEY=VALUE`: how the device models differ from the plain ones. */
+/** `--device-option KEY=VALUE`: changes to the default behaviour of the device models. */
 import type { AddHelpTextContext } from "commander";
 import { z } from "zod";
 import { ENA_OPTIONS, type EnaOptions } from "../device/ena/options.ts";
@@ -18,7 +18,7 @@ const KEYS = MODELS.flatMap(([, , shape]) => Object.keys(shape));
 
 const textOf = (option: z.ZodType): OptionText => option.meta() as unknown as OptionText;
 
-/** What `--help` says below the flags. */
+/** Returns the text that `--help` prints below the flags. */
 export function deviceOptionsHelp({ command }: AddHelpTextContext): string {
   const rows = MODELS.flatMap(([, title, shape]) =>
     Object.entries(shape).map(([key, option]) => {
@@ -33,7 +33,7 @@ export function deviceOptionsHelp({ command }: AddHelpTextContext): string {
   return `\nDevice options:\n${lines.join("\n")}\n`;
 }
 
-/** The values of the flag, by model. The message of an issue stands behind the flag's name. */
+/** Values of the flag, by model. The message of an issue is printed behind the flag's name. */
 export const deviceOptions = z.array(z.string()).transform((texts, context): DeviceOptions => {
   const found: Record<keyof DeviceOptions, Record<string, unknown>> = { ena: {}, xen: {} };
   const refuse = (message: string): never => {

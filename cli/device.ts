@@ -1,4 +1,4 @@
-/** `ringwire device`: the hardware's side, until it is told to stop. */
+/** `ringwire device`: runs a device until a signal stops it. */
 import { BlockList, isIP } from "node:net";
 import { Command, Option } from "commander";
 import { z } from "zod";
@@ -52,7 +52,7 @@ const Shape = z.object({
   capture: z.string().min(1).optional(),
   captureSnap: whole(0, MAX_SNAP).default(0),
   captureOnly: oneOf("frames", "ring").optional(),
-  /** For whoever starts a device as a child: it never outlives its parent. */
+  /** Ends the device when its stdin closes, so that a child never outlives its parent. */
   endWithStdin: z.boolean().default(false),
 });
 type Options = z.infer<typeof Shape>;
@@ -64,7 +64,7 @@ function uplink() {
   });
 }
 
-/** A name as it stands in a Host header, without its port. */
+/** A host name in the form of a Host header, without a port. */
 function hostName() {
   return z.string().transform((text, context) => {
     const name = text.toLowerCase().replace(/\.$/, "");
@@ -164,7 +164,7 @@ async function runDevice(options: Options): Promise<void> {
     log.info({}, `${await Promise.race(ends)}: the device stops`);
   } finally {
     const last = device?.status();
-    // Ends the capture too, when the last NIC has left; a pipe that nobody reads is not waited for.
+    // The capture ends when the last NIC has left. A pipe that nobody reads does not delay the end.
     const closed = device?.close();
     await capture?.close("the device stops");
     await closed;
@@ -184,17 +184,17 @@ function captureOf(options: Options, start: StartCapture, log: Logger): CaptureF
   }
   const frames = captureOnly !== "ring";
   const ring = captureOnly !== "frames";
-  // As `ringwire capture --ring` has it: each frame once, and the rings of every NIC.
+  // The same content as in `ringwire capture --ring`: each frame once, and the rings of every NIC.
   const request = { sources: ["switch"], frames, ring, snapLength };
   return new CaptureFiles(capture, (output) => start(output, request), log);
 }
 
 type Place = Options["listen"];
 
-/** As it is written on the command line. */
+/** Formats a place as on the command line. */
 const placeOf = ({ host, port }: Place): string => `${bracketed(host)}:${port}`;
 
-/** The address to bind. Names are looked up first, so that what is judged is what is bound. */
+/** Returns the address to bind. A name is resolved first, so the checked address is the bound one. */
 async function bindAddress(listen: Place, insecure: boolean, log: Logger): Promise<string> {
   let address: string;
   try {
@@ -225,7 +225,7 @@ function isLoopback(address: string): boolean {
   return loopback.check(address, isIP(address) === 6 ? "ipv6" : "ipv4");
 }
 
-/** Why the device can't be opened. */
+/** Returns an error that says why the device can't be opened. */
 function openFailure(error: unknown, place: Place): Error {
   if (error instanceof Failure) return error;
   if (error instanceof TapError) return tapFailure("--uplink", error);

@@ -79,7 +79,7 @@ async function runFrontend(options: Options): Promise<void> {
   }
   let isReady = false;
   try {
-    // Stopped while it connects: its end is of no interest any more.
+    // After a signal while the NIC connects, the result of that attempt is ignored.
     if ((await unlessStopped(stop, opened(nic, options.connect))) === undefined) return;
     isReady = true;
     const name = sayReady(nic, options, output, log);
@@ -97,7 +97,7 @@ function giveUp(reason: string): never {
   throw new Failure(reason);
 }
 
-/** Returns the NIC's name on the device. */
+/** Prints that the NIC is up, and returns its name on the device. */
 function sayReady(
   nic: Nic,
   { queues: wanted = 1, llq, tap }: Options,
@@ -125,7 +125,7 @@ function sayEvents(nic: Nic, name: string, output: Output): void {
   });
 }
 
-/** The counters of a NIC that was ready. */
+/** Prints the counters of a NIC that was ready. */
 function sayStopped(nic: Nic, output: Output): void {
   const { name, reconnects, counters } = nic.status();
   output.value({ event: "stopped", name, reconnects, ...counters });

@@ -1,4 +1,4 @@
-/** Finds the command in the arguments, runs it, and turns what comes out into an exit code. */
+/** Finds the command in the arguments, runs it, and turns its result into an exit code. */
 import { Command, CommanderError } from "commander";
 import { PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
 import { unknownVariables } from "./common/environment.ts";
@@ -8,7 +8,7 @@ import { asksForJson, logOptions } from "./common/options.ts";
 import { endWithoutStdout } from "./common/output.ts";
 import { VERSION } from "./common/version.ts";
 
-/** Every command by name, in the order of the help. A start loads the one that it needs. */
+/** Every command by name, in the order of the help. A start loads only the command it needs. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   demo: async () => (await import("./demo/demo.ts")).demoCommand(),
   device: async () => (await import("./device.ts")).deviceCommand(),
@@ -25,27 +25,27 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   exchange: async () => (await import("./demo/exchange.ts")).exchangeCommand(),
 };
 const HIDDEN = "exchange";
-/** Prints something about all commands. */
+/** The command that needs the flags of all commands. */
 const OF_ALL = "completion";
 
-/** Time that closed sockets and files get to go; what is still there then is a leak of ours. */
+/** Time (ms) for closed sockets and files to end. A handle that is still open then is a leak. */
 const LINGER_MS = 2000;
 
 /** Runs the command line `argv` (node, program, arguments) and sets process.exitCode. */
 export async function main(argv: readonly string[]): Promise<void> {
   process.stdout.on("error", (error) => {
-    // A command that has a better end for this listens itself.
+    // A command that handles the error itself has a listener of its own.
     if (process.stdout.listenerCount("error") === 1) endWithoutStdout(error);
   });
-  // The log is for whoever reads it: that nobody does any more stops no work.
+  // A log without a reader does not stop the work.
   process.stderr.on("error", () => {});
   process.exitCode = await run(argv);
   setTimeout(() => process.exit(), LINGER_MS).unref();
 }
 
 /**
- * The whole command line, from which the build generates the manual page. With `only` the other
- * commands have a name and nothing more.
+ * Returns the whole command line. The build generates the manual page from it. With `only`, the
+ * other commands have just a name.
  */
 export async function commandLine(only?: string): Promise<Command> {
   const program = new Command("ringwire")
@@ -72,7 +72,7 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
   let begun: Command | undefined;
   program.hook("preAction", async (_program, command) => {
     begun = command;
-    // "MainThread" is what lists of processes call every Node.
+    // Without a title, lists of processes call every Node "MainThread".
     process.title = ["ringwire", ...argv.slice(2)].join(" ");
     if (unknownVariables(program, process.env).length === 0) return;
     warnOf(unknownVariables(await commandLine(), process.env), command);
@@ -89,7 +89,7 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
   }
 }
 
-/** In the form of the command's log; where the options of the log are wrong, that is said later. */
+/** Logs sentences in the form of the command's log. Wrong options of the log are reported later. */
 function warnOf(sentences: readonly string[], command: Command): void {
   if (sentences.length === 0) return;
   const { verbose = false, quiet = false, log } = command.opts<Record<string, unknown>>();
@@ -108,7 +108,7 @@ function inherit(command: Command): Command {
     .configureOutput({ outputError: () => {} });
 }
 
-/** Commander's words in the form of ours: one line, the program's name in front. */
+/** Converts commander's message to the form of this program: one line, without "error:". */
 const wordsOf = ({ message }: CommanderError): string =>
   message
     .replace(/^error: /, "")
@@ -116,10 +116,10 @@ const wordsOf = ({ message }: CommanderError): string =>
     .replace(/'([^']*)'/g, '"$1"')
     .replace(/\.$/, "");
 
-/** Says on stderr what went wrong, and to programs on stdout as well. */
+/** Prints an error on stderr, and with `json` on stdout, too. Returns the exit code. */
 function explain(error: unknown, json: boolean): ExitCode {
   if (error instanceof CommanderError) {
-    // Help and version are thrown too, with exit code 0.
+    // Commander also throws for help and version, with exit code 0.
     if (error.exitCode === 0) return ExitCode.DONE;
     return explain(new Failure(wordsOf(error), ExitCode.USAGE), json);
   }

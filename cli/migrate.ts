@@ -1,7 +1,7 @@
 /**
- * `ringwire migrate`: has a device suspend a NIC and name the device where it goes on, then looks
- * where the NIC is. The device knows that its NIC left; whether the frontend could get on at the
- * other one shows only there, or by the NIC's return.
+ * `ringwire migrate`: asks a device to suspend a NIC and to name the next device to it, then
+ * watches where the NIC arrives. The first device only sees that its NIC left. Success shows at
+ * the other device, and failure by the return of the NIC.
  */
 import { Command } from "commander";
 import { z } from "zod";
@@ -25,13 +25,13 @@ import { Output } from "./common/output.ts";
 import { askStatus } from "./status/ask.ts";
 import { nicState } from "./status/text.ts";
 
-/** The driver suspends and the connection ends: seconds, where the device is busy. */
+/** Time (ms) for the driver to suspend and the connection to end. A busy device needs seconds. */
 const MOVE_MS = 20_000;
-/** A frontend gives a device 5 s to connect and 10 s to welcome it before it goes back. */
+/** Default of --wait. A frontend waits 5 s to connect and 10 s for a welcome before it returns. */
 const SEEN_SECONDS = 20;
 const MAX_SECONDS = 3600;
 const LOOK_MS = 100;
-/** For one answer: the other device may be out of reach from here, and the first is asked beside it. */
+/** Time (ms) for one answer. The other device may be unreachable; both are asked at once. */
 const ANSWER_MS = 2000;
 
 const Shape = z.object({
@@ -77,12 +77,12 @@ async function runMigrate(nic: string, { connect, to, wait, ...options }: Option
     output.event(words, { event: "moved", nic, to, ...outcome });
   };
   const [before, there] = await Promise.all([look(connect, nic), look(to, nic)]);
-  // Without the NIC here the device refuses, below.
+  // If the NIC is not here, the request below is refused by the device.
   if (before.nic !== undefined) {
     if (there.connection !== undefined && there.connection === before.connection) {
       throw new Failure(`${nic} is at ${hostOf(to)} already`);
     }
-    // Names are one of a kind on a device: the one that comes would be refused.
+    // Names are unique on a device, so the other device would refuse the arriving NIC.
     if (there.nic !== undefined) {
       throw new Failure(
         `${hostOf(to)} has another NIC ${nic} already: stop that one, or start this one with another --name`,
@@ -121,38 +121,38 @@ const reasonOf = (value: object): string =>
 
 const hostOf = (written: string): string => new URL(httpUrl(written, "/")).host;
 
-/** How a move ended, as --json tells it. */
+/** Outcome of a move, as printed with --json. */
 interface Outcome {
   readonly outcome: "arrived" | "came-back" | "not-seen" | "left";
-  /** Where it arrived. */
+  /** Name of the segment where the NIC arrived. */
   readonly segment?: string;
   readonly state?: string;
-  /** Why it did not, or may not have: a sentence. */
+  /** Sentence that says why the NIC did not arrive, or may not have arrived. */
   readonly reason?: string;
 }
 
-/** What a device's page says about a NIC. */
+/** State of a NIC according to a device's page. */
 interface Sight {
-  /** Undefined: it is not there. */
+  /** Undefined when the NIC is not on the device. */
   readonly nic?: NicStatus;
   readonly segment: string;
-  /** Of its segment; "" where it is not known. */
+  /** Id of the segment; "" when unknown. */
   readonly id: string;
-  /** One connection of the NIC to one device; another connection has another. */
+  /** Identifies one connection of the NIC to one device. */
   readonly connection?: string;
-  /** Why the page could not be read. */
+  /** Reason for which the page could not be read. */
   readonly problem?: string;
 }
 
 const NOWHERE: Sight = { segment: "", id: "" };
 
-/** Never rejects. */
+/** Reads the state of NIC `name` from a device's page. Never rejects. */
 async function look(device: string, name: string): Promise<Sight> {
   let page: DeviceStatus;
   try {
     page = await askStatus(device, ANSWER_MS);
   } catch (error) {
-    // What to do about it stands behind the semicolon, and is not for whoever moves a NIC.
+    // The advice behind the semicolon does not help a user who moves a NIC.
     return { ...NOWHERE, problem: messageOf(error).split(";")[0] ?? "" };
   }
   const { id, name: segment } = page.segment;
@@ -164,12 +164,12 @@ async function look(device: string, name: string): Promise<Sight> {
 interface Journey {
   readonly connect: string;
   readonly to: string;
-  /** The NIC as it was. */
+  /** State of the NIC before the move. */
   readonly before: Sight;
   readonly seconds: number;
 }
 
-/** Looks at both devices until the NIC is at work on one of them, or the time is over. */
+/** Polls both devices until the NIC works on one of them, or the time is over. */
 async function whereabouts(nic: string, journey: Journey): Promise<Outcome> {
   const { connect, to, before, seconds } = journey;
   const end = performance.now() + seconds * 1000;
@@ -199,12 +199,13 @@ async function whereabouts(nic: string, journey: Journey): Promise<Outcome> {
   }
 }
 
-/** In a state in which frames pass, or in the one that it had before. */
+/** Returns true when the NIC passes frames, or has the state that it had before the move. */
 function isAtWork(nic: NicStatus, before: NicStatus | undefined): boolean {
   const state = nicState(nic);
   const known = ["connected", "ready", before === undefined ? "" : nicState(before)];
   if (!known.includes(state)) return false;
-  // An ENA function is ready before its driver has made queues; one that is down has none.
+  // An ENA function is ready before its driver has created queues. An interface that is down has
+  // no queues.
   const queues = (of: NicStatus | undefined): number =>
     of?.nic.personality === "ena" ? of.nic.tx.length : 0;
   return queues(nic) > 0 || queues(before) === 0;

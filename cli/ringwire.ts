@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * The `ringwire` command. First a look at the Node that runs it; everything else, which an old
- * Node could not even parse, is loaded after that.
+ * The `ringwire` command. It first checks the version of Node. All other modules are loaded after
+ * that, because an old Node could not even parse them.
  */
 import { tooOld } from "./common/node-version.ts";
 
@@ -10,7 +10,7 @@ if (sentence !== undefined) {
   process.stderr.write(`${sentence}\n`);
   process.exitCode = 1;
 } else if (process.argv[2] === "extcap") {
-  // Not a command for people, and one that Wireshark waits for: see there.
+  // Wireshark calls this command and waits for it, so it has its own fast start (see extcap.ts).
   const { extcap } = await import("./wireshark/extcap.ts");
   await extcap(process.argv.slice(3));
 } else {

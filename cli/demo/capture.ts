@@ -1,4 +1,4 @@
-/** The capture that the demo leaves behind: the first packets of everything, small enough to open. */
+/** The capture that the demo leaves behind. Only the first packets are kept, so the file is small. */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,16 +10,16 @@ import { CaptureRelay } from "../capture/relay.ts";
 import { openCapture } from "../capture/stream.ts";
 import { Failure, messageOf } from "../common/failure.ts";
 
-/** From the first word of each NIC into its traffic; a few megabytes. */
+/** Number of packets, from the first message of each NIC into its traffic; a few megabytes. */
 const PACKETS = 3000;
 const SNAP_BYTES = 256;
 
-/** Wireshark needs it to read the batches. */
+/** Path of the dissector. Wireshark needs it to read the batches. */
 export const DISSECTOR = fileURLToPath(
   new URL("../wireshark/plugin/ringwire.lua", import.meta.url),
 );
 
-/** What a demo leaves behind. */
+/** The finished capture of a demo. */
 export interface LeftCapture {
   readonly file: string;
   readonly packets: number;
@@ -28,7 +28,7 @@ export interface LeftCapture {
 
 export class DemoCapture {
   readonly #path: string;
-  /** Made here, for the file alone. */
+  /** Temporary folder created for the file; undefined when the user chose the path. */
   readonly #folder: string | undefined;
   #stream: Readable | undefined;
   #relay: CaptureRelay | undefined;
@@ -41,8 +41,8 @@ export class DemoCapture {
   }
 
   /**
-   * For a file at `asked`, or one in a new temporary folder; undefined when `asked` is false. Throws
-   * Failure.
+   * Prepares a capture to the file `asked`, or to a file in a new temporary folder. Returns
+   * undefined when `asked` is false. Rejects with Failure.
    */
   static async at(asked: string | boolean | undefined): Promise<DemoCapture | undefined> {
     if (asked === false) return undefined;
@@ -60,7 +60,7 @@ export class DemoCapture {
     }
   }
 
-  /** Begins before there is any NIC, so that the file has their first words. Rejects with Failure. */
+  /** Begins before there is any NIC, so that the file has all messages. Rejects with Failure. */
   async begin(url: string): Promise<void> {
     const stream = await openCapture(url, {
       sources: ["any"],
@@ -76,7 +76,7 @@ export class DemoCapture {
     void relay.done.then(() => stream.destroy());
   }
 
-  /** Ends it, if it has not ended by itself. Rejects with Failure when the file is not whole. */
+  /** Ends the capture, unless it has ended. Rejects with Failure when the file is incomplete. */
   async end(): Promise<LeftCapture | undefined> {
     if (this.#relay === undefined) return undefined;
     this.#stream?.destroy();
@@ -87,7 +87,7 @@ export class DemoCapture {
     return { file: this.#path, packets, bytes };
   }
 
-  /** Removes the folder, when the demo came to no end at which it names the file. */
+  /** Removes the folder, unless the demo reached its end and named the file to the user. */
   async clear(): Promise<void> {
     if (this.#isLeft) return;
     this.#stream?.destroy();
@@ -100,7 +100,7 @@ async function copy(stream: Readable, relay: CaptureRelay): Promise<void> {
   try {
     for await (const chunk of stream as AsyncIterable<Buffer>) await relay.feed(chunk);
   } catch {
-    // Cut by `end`, or with the device: the file ends with what came.
+    // `end` or the end of the device cut the stream. The file ends with what was received.
   }
   await relay.end("the device ended it");
 }

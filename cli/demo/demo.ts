@@ -6,7 +6,7 @@
  *                                   ├── ringwire exchange ena0
  *                                   └── ringwire exchange xn0
  *
- * The children end when their stdin closes, so none is left behind, whatever becomes of us.
+ * The children end when their stdin closes, so no child outlives this process.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -26,13 +26,13 @@ import { DemoCapture, DISSECTOR, type LeftCapture } from "./capture.ts";
 const Shape = z.object({
   ...CommonShape,
   seconds: whole(1, 3600).default(3),
-  /** A path; false: none; else one in a temporary folder. */
+  /** Path of the capture; false: no capture; otherwise a file in a temporary folder. */
   capture: z.union([z.string().min(1), z.boolean()]).optional(),
 });
 type Options = z.infer<typeof Shape>;
 
 const DRIVER_NAMES = { ena: "ENA", xen: "Xen" } as const;
-/** As it was called: through npx it may be nowhere in PATH. */
+/** The command as the user called it. With npx it may be missing from PATH. */
 const COMMAND = process.env["npm_command"] === "exec" ? "npx ringwire" : "ringwire";
 const NEXT = [
   [`${COMMAND} device --trace`, "a device that shows all it does"],
@@ -40,7 +40,7 @@ const NEXT = [
   [`${COMMAND} status`, "queues and counters, in a third"],
 ] as const;
 const NEXT_WIDTH = Math.max(...NEXT.map(([what]) => what.length));
-/** From the start of a child to its first word, and from the last frame to the last word. */
+/** Time (ms) for a child to start, and to report after the last frame. */
 const STEP_MS = 20_000;
 /** One NIC of each personality, on one switch. */
 const NICS = [
@@ -79,7 +79,7 @@ interface Report extends ExchangeReport {
 async function runDemo(options: Options): Promise<void> {
   const output = new Output(options.json);
   const stop = onStop();
-  // Before anything runs: what can't be left behind is known now.
+  // A file that can't be written fails here, before anything runs.
   const capture = await DemoCapture.at(options.capture);
   const interrupted = stop.asked.then((signal) => {
     throw new Failure(`stopped by ${signal} before the end`);
@@ -148,8 +148,8 @@ async function exchange(
   output.text(`           frames of 60 to 1514 bytes both ways for ${seconds} s ...`);
   const during = seconds * 1000 + STEP_MS;
   await Promise.all(sides.map((side) => side.event("quiet", during)));
-  // Both are quiet, so nothing is on its way: now the counters can be compared. The device is asked
-  // while both are there, because a port takes its counters along.
+  // Both sides are quiet and no frame is on its way, so the counters can be compared. The device is
+  // asked while both NICs are connected, because the counters of a port go with the port.
   const { segment } = await askStatus(url, STEP_MS);
   const reports = await Promise.all(sides.map((side) => side.lastWords<Report>("report")));
   await Promise.all(sides.map((side) => side.end()));
@@ -229,7 +229,7 @@ function summarise(
   if (!good) throw new Failure("frames were lost or wrong");
 }
 
-/** A child process that is spoken to in JSON lines, and ends when its stdin does. */
+/** A child process that reports in JSON lines, and ends when its stdin closes. */
 class Helper {
   readonly pid: number | undefined;
   readonly #name: string;
@@ -267,7 +267,7 @@ class Helper {
     });
   }
 
-  /** The first event of that name. Rejects with Failure when the child ends before, or hangs. */
+  /** Waits for the first event `name`. Rejects with Failure when the child ends first or hangs. */
   async event<T>(name: string, timeoutMs = STEP_MS): Promise<T> {
     const found = Promise.withResolvers<T>();
     const look = () => {
@@ -289,18 +289,18 @@ class Helper {
     }
   }
 
-  /** Lets it begin. */
+  /** Lets the child begin its traffic. */
   go(): void {
     this.#child.stdin?.write("go\n");
   }
 
-  /** Closes its stdin and waits for what it says then. */
+  /** Closes the child's stdin and waits for its event `name`. */
   lastWords<T>(name: string): Promise<T> {
     this.#child.stdin?.end();
     return this.event<T>(name);
   }
 
-  /** Ends it, in good order if it can, and waits. */
+  /** Ends the child, in an orderly way if possible, and waits for its end. */
   async end(): Promise<void> {
     if (this.#over !== undefined) return;
     this.#child.stdin?.end();
@@ -325,7 +325,7 @@ class Helper {
   }
 }
 
-/** Ours without what would configure the children: the demo is the same everywhere. */
+/** Returns the environment without RINGWIRE_ variables, so that the demo is the same everywhere. */
 function childEnvironment(): NodeJS.ProcessEnv {
   const mine = Object.entries(process.env).filter(([name]) => !name.startsWith("RINGWIRE_"));
   return Object.fromEntries(mine);

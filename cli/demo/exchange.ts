@@ -1,7 +1,7 @@
 /**
- * `ringwire exchange`, not shown in the help: a frontend of the demo. It prints one JSON object a
- * line ("up", "ready", "quiet", "report"), begins when its stdin says something, and ends when its
- * stdin does, so that it never outlives who started it.
+ * `ringwire exchange`, not listed in the help: a frontend of the demo. It prints one JSON object a
+ * line ("up", "ready", "quiet", "report"). It begins when its stdin delivers anything, and ends
+ * when its stdin closes, so that it never outlives the process that started it.
  */
 import { Command } from "commander";
 import { z } from "zod";
@@ -18,7 +18,7 @@ const Shape = z.object({
   name: nicName,
   seconds: whole(1, 3600),
 });
-/** After the last frame was sent, this long for it to be acknowledged. */
+/** Time (ms) to wait for the acknowledgement of the last frame. */
 const QUIET_MS = 5000;
 
 export function exchangeCommand(): Command {
@@ -39,7 +39,7 @@ async function runExchange(options: z.infer<typeof Shape>): Promise<void> {
   const nic = await opened(await newNic(options, log), options.connect);
   await nic.settled();
   output.value({ event: "up", name: options.name });
-  // Both NICs must be up before the first frame, or the switch has to drop it.
+  // Both NICs must be up before the first frame, otherwise the switch drops it.
   const first = await Promise.race([stop.asked, stdinEnd(), stdinSays()]);
   const exchange = new Exchange(nic.ifnet);
   let since = 0;

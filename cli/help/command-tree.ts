@@ -1,10 +1,10 @@
 /**
- * The command line as data, read from the commands themselves: what the man page and the shell
- * completions are generated from, so that neither can lack a flag.
+ * The command line as data, read from the commands themselves. The man page and the shell
+ * completions are generated from it, so that neither can lack a flag.
  */
 import type { Command, Option } from "commander";
 
-/** What a shell can offer for a value. */
+/** Kinds of values that a shell can complete. */
 export type ValueKind =
   | { readonly kind: "words"; readonly words: readonly string[] }
   | { readonly kind: "file" }
@@ -12,13 +12,13 @@ export type ValueKind =
   | { readonly kind: "other" };
 
 export interface Flag {
-  /** As on the command line: "-f", "--function". One of them may be absent. */
+  /** Forms on the command line: "-f", "--function". One of them may be absent. */
   readonly short: string | undefined;
   readonly long: string | undefined;
-  /** "<name>"; undefined for a switch. */
+  /** Placeholder of the value, as "<name>"; undefined for a flag without a value. */
   readonly placeholder: string | undefined;
   readonly value: ValueKind | undefined;
-  /** May be given several times. */
+  /** True when the flag may be given several times. */
   readonly repeats: boolean;
   readonly description: string;
 }
@@ -32,11 +32,11 @@ export interface Operand {
 export interface CommandPage {
   readonly name: string;
   readonly description: string;
-  /** "ringwire device [options]". */
+  /** Usage line: "ringwire device [options]". */
   readonly usage: string;
-  /** What --help prints before the usage, without its heading; empty where there is none. */
+  /** Text that --help prints before the usage, without its heading; may be empty. */
   readonly examples: string;
-  /** What --help prints behind the flags; empty where there is nothing. */
+  /** Text that --help prints behind the flags; may be empty. */
   readonly notes: string;
   readonly flags: readonly Flag[];
   readonly operands: readonly Operand[];
@@ -46,7 +46,7 @@ export interface CommandTree extends CommandPage {
   readonly commands: readonly CommandPage[];
 }
 
-/** The visible commands and flags below `program`. */
+/** Returns the visible commands and flags below `program`. */
 export function commandTree(program: Command): CommandTree {
   const help = program.createHelp();
   const commands = help.visibleCommands(program);
@@ -55,7 +55,7 @@ export function commandTree(program: Command): CommandTree {
     ...pageOf(program),
     commands: commands.map((command) => {
       const page = pageOf(command);
-      // The operand of "help" is one of our commands; commander knows it only as a word.
+      // The operand of "help" is one of these commands. Commander describes it only as a word.
       if (page.name !== "help") return page;
       const operands = page.operands.map((operand) => ({ ...operand, value: wordsOf(names) }));
       return { ...page, operands };
@@ -91,7 +91,7 @@ function flagOf(option: Option): Flag {
   };
 }
 
-/** The kind follows from the placeholder: `<file>`, `<dir>`, `<ena|xen>`. */
+/** Returns the kind of value that a placeholder names: `<file>`, `<dir>`, `<ena|xen>`. */
 function kindOf(placeholder: string, choices: readonly string[] | undefined): ValueKind {
   const name = placeholder.replaceAll(/[<>[\].]/g, "");
   if (choices !== undefined) return wordsOf(choices);
@@ -105,7 +105,7 @@ function wordsOf(words: readonly string[]): ValueKind {
   return { kind: "words", words };
 }
 
-/** The texts that stand before and behind the help that commander makes of a command. */
+/** Returns the texts before and behind the help that commander generates for a command. */
 function textsOf(command: Command): Pick<CommandPage, "examples" | "notes"> {
   let text = "";
   const before = command.configureOutput();

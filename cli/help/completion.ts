@@ -2,7 +2,7 @@
  * `ringwire completion`: scripts that complete commands, flags and their words in a shell.
  *
  * The scripts are static, so that a key press starts no program. They are generated from the
- * commands, so that they know every flag.
+ * commands, so that they contain every flag.
  */
 import { Argument, Command } from "commander";
 import { ExitCode, Failure } from "../common/failure.ts";
@@ -42,7 +42,7 @@ function isShell(name: string): name is Shell {
   return Object.hasOwn(SHELLS, name);
 }
 
-/** The script for a shell that completes `program`. */
+/** Returns the script with which a shell completes `program`. */
 export function completionScript(shell: Shell, program: Command): string {
   return SHELLS[shell](commandTree(program));
 }
@@ -50,10 +50,10 @@ export function completionScript(shell: Shell, program: Command): string {
 const spellings = (flag: Flag): string[] =>
   [flag.short, flag.long].filter((name) => name !== undefined);
 
-/** All spellings of a page's flags. */
+/** Returns all spellings of a page's flags. */
 const flagWords = (page: CommandPage): string => page.flags.flatMap(spellings).join(" ");
 
-// bash: one function. It finds the command among the words, then asks what the cursor stands behind.
+// bash: one function. It finds the command among the words, then checks the word before the cursor.
 
 function bash(tree: CommandTree): string {
   const commands = tree.commands.map((command) => command.name).join(" ");
@@ -78,7 +78,7 @@ complete -F _ringwire ringwire
 `;
 }
 
-/** Cases of the flags that have a value: its words, a path, or nothing that could be offered. */
+/** Returns the cases of flags with a value. A shell offers words, a path, or nothing. */
 function bashValues(command: CommandPage): string[] {
   return command.flags
     .filter((flag) => flag.value !== undefined)
@@ -96,12 +96,12 @@ function bashOffer(value: NonNullable<Flag["value"]>): string {
   return "";
 }
 
-/** Files or folders, one a line: their names may hold blanks. A bash before 4 has no compopt. */
+/** Lists files or folders, one a line, as names may contain blanks. bash before 4 lacks compopt. */
 function bashPaths(what: "f" | "d"): string {
   return `compopt -o filenames 2>/dev/null; local IFS=$'\\n'; COMPREPLY=($(compgen -${what} -- "$cur")); `;
 }
 
-/** What follows a command: a flag, or its operand. */
+/** Completes the words after a command: a flag, or the operand. */
 function bashCommand(command: CommandPage): string {
   const flags = `COMPREPLY=($(compgen -W "${flagWords(command)}" -- "$cur"))`;
   const operand = command.operands[0] === undefined ? "" : bashOffer(command.operands[0].value);
@@ -141,7 +141,7 @@ if [[ $funcstack[1] == _ringwire ]]; then _ringwire "$@"; else compdef _ringwire
 
 function zshFlag(flag: Flag): string[] {
   const names = spellings(flag);
-  // A flag that is given does not come again, whichever spelling it had.
+  // A flag on the line is not offered again, in neither spelling.
   const once = flag.repeats ? "*" : names.length > 1 ? `(${names.join(" ")})` : "";
   const text = `[${flag.description.replaceAll(/[[\]\\]/g, "\\$&")}]`;
   const value =
@@ -196,7 +196,7 @@ function fishValue({ value }: Flag): string[] {
   return ["-x"];
 }
 
-/** A word in single quotes, as all three shells read it. */
+/** Quotes a word with single quotes, in the form that all three shells accept. */
 function quote(text: string): string {
   return `'${text.replaceAll("'", `'"'"'`)}'`;
 }

@@ -3,11 +3,11 @@ import type { Command } from "commander";
 import { VERSION } from "../common/version.ts";
 import { type CommandPage, commandTree, type Flag } from "./command-tree.ts";
 
-/** The page as man(7) reads it. The build writes it to dist/man. */
+/** Returns the page in the format of man(7). The build writes it to dist/man. */
 export function manPage(program: Command): string {
   const tree = commandTree(program);
   const lines = [
-    // No date: one tree gives one page, whenever it is built.
+    // Without a date, the same tree gives the same page at any time.
     `.TH RINGWIRE 1 "" "ringwire ${VERSION}" "User Commands"`,
     ".SH NAME",
     `ringwire \\- ${text(tree.description.replace(/\.$/, "").replace(/^A /, "a "))}`,
@@ -62,12 +62,12 @@ function flagEntry(flag: Flag): string[] {
   return [".TP", `\\fB${names.join("\\fR, \\fB")}\\fR${value}`, text(flag.description)];
 }
 
-/** Lines that keep their breaks and blanks. */
+/** Returns a block whose line breaks and blanks are kept. */
 function verbatim(block: string): string[] {
   return [".PP", ".nf", ...block.split("\n").map(text), ".fi"];
 }
 
-/** Text of ours without a meaning for troff: no requests, no escapes, hyphens that can be copied. */
+/** Escapes text for troff, so that it holds no requests or escapes, and hyphens can be copied. */
 function text(plain: string): string {
   return plain
     .replaceAll("\\", "\\e")

@@ -1,18 +1,18 @@
-/** Asks a device for its status and its address table, and checks what comes. */
+/** Requests the status and the address table of a device, and checks the answers. */
 import type { AddressEntry, DeviceStatus } from "../../shared/status/device-status.ts";
 import { readAddresses, readStatus, StatusError } from "../../shared/status/read.ts";
 import { httpUrl } from "../../shared/transport/address.ts";
 import { getPage, notOurs } from "../common/device-page.ts";
 import { Failure } from "../common/failure.ts";
 
-/** Entries that are asked for with one page of the address table; its largest. */
+/** Number of entries requested with one page of the address table; the largest allowed. */
 const PAGE_LIMIT = 1024;
 
-/** GET /status. Throws Failure with a sentence. */
+/** Sends GET /status. Rejects with Failure. */
 export const askStatus = (connect: string, waitMs?: number): Promise<DeviceStatus> =>
   ask(connect, "/status", readStatus, waitMs);
 
-/** GET /addresses until there is no next page, or `mostPages` were read. Throws Failure. */
+/** Reads pages of /addresses until the last, at most `mostPages`. Rejects with Failure. */
 export async function askAddresses(connect: string, mostPages: number): Promise<AddressEntry[]> {
   const all: AddressEntry[] = [];
   let after = "";

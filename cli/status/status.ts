@@ -1,4 +1,4 @@
-/** `ringwire status`: asks a device once, or each second. */
+/** `ringwire status`: prints the status of a device once, or each second. */
 import { Command } from "commander";
 import { z } from "zod";
 import { ABSENT } from "../../shared/transport/unreachable.ts";
@@ -21,9 +21,9 @@ import { askAddresses, askStatus } from "./ask.ts";
 import { type StatusPage, statusLines } from "./text.ts";
 
 const WATCH_MS = 1000;
-/** Pages of the address table that are read at most: more than a device's table has. */
+/** Most pages of the address table to read. A device's table has fewer. */
 const MAX_PAGES = 64;
-/** Cursor home, and clear to the end of the screen (ECMA-48). */
+/** Moves the cursor home and clears to the end of the screen (ECMA-48). */
 const CLEAR = "\x1b[H\x1b[J";
 
 const Shape = z.object({
@@ -62,7 +62,7 @@ async function once({ connect, wait, ...options }: Options, output: Output): Pro
   if (status !== undefined) show(status, output, false);
 }
 
-/** Until a signal. A device that was there and goes away is waited for: it may be starting anew. */
+/** Runs until a signal. Waits for a device that was there and left, since it may be restarting. */
 async function watch({ connect, wait, ...options }: Options, output: Output): Promise<void> {
   const log = createLog(logOptions(options));
   const stop = onStop();
@@ -97,7 +97,7 @@ function show(status: StatusPage, output: Output, clear: boolean): void {
   output.event((clear ? topOf(lines, process.stdout.rows) : lines).join("\n"), status);
 }
 
-/** The device's status, with the address table as `addresses`. Throws Failure with a sentence. */
+/** Returns the device's status, with the address table as `addresses`. Rejects with Failure. */
 async function ask(connect: string, mostPages = MAX_PAGES): Promise<StatusPage> {
   const status = await askStatus(connect);
   return { ...status, addresses: await askAddresses(connect, mostPages) };

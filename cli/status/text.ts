@@ -1,4 +1,4 @@
-/** What `status` and the ends of commands show to people. */
+/** Texts for users: the output of `status`, and the last lines of other commands. */
 
 import { printable } from "../../shared/pcapng/text.ts";
 import type {
@@ -13,12 +13,12 @@ import type {
 import { bold, bytesText, type Columns, countText, msText, tableOf } from "../common/output.ts";
 import { domainTable, ringTable, vifState } from "./xen.ts";
 
-/** A device's status with what is known of its address table. */
+/** A device's status with the entries read of its address table. */
 export interface StatusPage extends DeviceStatus {
   readonly addresses: readonly AddressEntry[];
 }
 
-/** The whole page: NICs, queues, ports, drops, addresses, faults. */
+/** Returns the whole page: NICs, queues, ports, drops, addresses, faults. */
 export function statusLines(status: StatusPage): string[] {
   const nics = status.nics.toSorted(byName);
   const { agent, pid, seconds, segment, addresses, left } = status;
@@ -42,15 +42,15 @@ export function statusLines(status: StatusPage): string[] {
   return lines;
 }
 
-/** A NIC in one word: its backend's xenbus state, or its function's status; or what is worse. */
+/** Returns the state of a NIC in a word: xenbus state, ENA's status, or a worse condition. */
 export const nicState = ({ nic }: NicStatus): string =>
   nic.personality === "xen" ? vifState(nic) : nic.status;
 
-/** ena2 before ena10. */
+/** Sorts ena2 before ena10. */
 const byName = (a: { readonly name: string }, b: { readonly name: string }): number =>
   a.name.localeCompare(b.name, "en", { numeric: true });
 
-/** A driver of ENA begins with a reset, which is left out. */
+/** Returns the number of resets without the first, with which every ENA driver begins. */
 const laterResets = ({ nic }: NicStatus): number =>
   nic.personality === "ena" ? Math.max(0, nic.counters.resets - 1) : 0;
 
@@ -88,7 +88,7 @@ function queuesOf({ name, nic }: NicStatus) {
 
 type AnyPort = PortStatus | LeftPortStatus;
 
-/** Ports and their drops by reason; also the last words of a device. */
+/** Formats ports and their drops by reason. A device also prints this at its end. */
 export function segmentTable({ segment }: DeviceStatus): string[] {
   const tableOfPorts = (title: string, ports: readonly AnyPort[]) =>
     ports.length === 0 ? [] : [bold(title), ...tableOf(ports.toSorted(byName), PORTS)];
@@ -107,11 +107,11 @@ const PORTS: Columns<AnyPort> = [
   ["drops", (port) => countsText(dropsOf(port))],
 ];
 
-/** Frames dropped at a port, both ways, by reason. */
+/** Returns the frames dropped at a port in both directions, by reason. */
 export const dropsOf = ({ in: into, out, lost }: AnyPort): Counts =>
   sumOf([into.dropped, out.dropped, lost.in, lost.out]);
 
-/** All of `counts` together. */
+/** Adds `counts` by name. */
 export function sumOf(counts: readonly Counts[]): Counts {
   const sums: Record<string, number> = {};
   for (const [name, n] of counts.flatMap(Object.entries<number>))
@@ -119,7 +119,7 @@ export function sumOf(counts: readonly Counts[]): Counts {
   return sums;
 }
 
-/** "rx_overrun 12, mac_limit 1"; "-" without any. */
+/** Formats "rx_overrun 12, mac_limit 1"; "-" without any. */
 function countsText(counts: Counts): string {
   const parts = Object.entries(counts).map(([name, n]) => `${name} ${countText(n)}`);
   return parts.join(", ") || "-";
@@ -132,7 +132,7 @@ const ADDRESSES: Columns<AddressEntry> = [
   ["moves", (entry) => entry.moves],
 ];
 
-/** `total` addresses, of which `entries` are known. */
+/** Formats `entries`, and the number of the others out of `total`. */
 function macTable(entries: readonly AddressEntry[], total: number): string[] {
   const lines = tableOf(entries, ADDRESSES);
   const more = total - entries.length;
@@ -151,7 +151,7 @@ const faultsOf = ({ name: nic, faults: device, reports: frontend }: NicStatus) =
     Object.entries(counts).map(([code, times]) => ({ nic, finder, code, times })),
   );
 
-/** Totals of NICs, by name, over the connections that have ended. */
+/** Columns for NICs whose connections have ended: totals by name. */
 const LEFT_NICS: Columns<LeftNicStatus> = [
   ["NIC", (nic) => nic.name],
   ["kind", (nic) => nic.personality],
@@ -160,7 +160,7 @@ const LEFT_NICS: Columns<LeftNicStatus> = [
   ["faults", (nic) => countsText(nic.faults)],
 ];
 
-/** A frontend's last words. */
+/** Returns the last line of a frontend. */
 export const countersLine = (name: string, counters: Counts): string =>
   `${name}: ${countsText(counters)}`;
 

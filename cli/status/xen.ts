@@ -1,4 +1,4 @@
-/** The Xen part of what `status` shows: domains, both ends' xenbus states, grants, rings. */
+/** The Xen part of the status page: domains, xenbus states of both ends, grants, rings. */
 import type {
   NicStatus,
   XenQueueStatus,
@@ -7,7 +7,7 @@ import type {
 } from "../../shared/status/device-status.ts";
 import { type Columns, countText, tableOf } from "../common/output.ts";
 
-/** A vif in one word: its backend's xenbus state, or a worse one. */
+/** Returns the state of a vif in a word: the backend's xenbus state, or a worse condition. */
 export function vifState({ disabled, stalled, backend }: XenStatus): string {
   return disabled ? "disabled" : stalled ? "stalled" : backend;
 }
@@ -35,10 +35,10 @@ const DOMAINS: Columns<Vif> = [
   ["frontend takes", ({ xen }) => featuresText(xen.features)],
 ];
 
-/** One row a domain: where both ends stand, and what the domain has of the machine. */
+/** Formats one row a domain: the states of both ends, and the resources of the domain. */
 export const domainTable = (nics: readonly NicStatus[]): string[] => tableOf(vifsOf(nics), DOMAINS);
 
-/** Short names of features, in the order in which they are shown. */
+/** Short names of features, in the order of output. */
 const FEATURES = {
   sg: "sg",
   gsoTcpv4: "gso4",
@@ -48,7 +48,7 @@ const FEATURES = {
   multicastControl: "mcast",
 } as const satisfies { [name in keyof XenStatus["features"]]: string };
 
-/** "sg gso4 csum4"; "-" before a frontend has said anything. */
+/** Formats "sg gso4 csum4"; "-" before a frontend has announced any feature. */
 function featuresText(features: XenStatus["features"]): string {
   const names = Object.keys(FEATURES) as (keyof typeof FEATURES)[];
   const told = names.filter((name) => features[name] === true);
@@ -80,13 +80,13 @@ const RINGS: Columns<Ring> = [
   ["lost", (row) => countText(row.lost)],
 ];
 
-/** One row a ring: its indexes, the slots left to the guest, its event channel. */
+/** Formats one row a ring: its indexes, the slots left to the guest, its event channel. */
 export const ringTable = (nics: readonly NicStatus[]): string[] =>
   tableOf(vifsOf(nics).flatMap(ringsOf), RINGS, { keys: 2 });
 
 function ringsOf({ name: nic, xen: { queues = [], control } }: Vif): Ring[] {
   const rings = queues.flatMap(({ tx, rx, txPort, rxPort, spuriousEvents: spurious }, i) => [
-    // Both rings of a pair may share one event channel, which counts for both.
+    // Both rings of a pair may share one event channel. Its spurious events count for both.
     { ...flow(tx), nic, name: `tx ${i}`, state: txState(tx), port: txPort, spurious },
     { ...flow(rx), nic, name: `rx ${i}`, state: rxState(rx), port: rxPort, spurious },
   ]);
@@ -101,11 +101,11 @@ const flow = ({ ring, packets, drops: lost }: XenQueueStatus["tx" | "rx"]) => ({
   lost,
 });
 
-/** "idle", or "credit, 0 B left" where there is a rate: what the packet at hand waits for. */
+/** Formats what the current packet waits for: "idle", or with a rate "credit, 0 B left". */
 const txState = ({ stage, credit }: XenQueueStatus["tx"]): string =>
   credit === undefined ? stage : `${stage}, ${countText(credit)} B left`;
 
-/** "ready", "3 queued", "stalled". */
+/** Formats "ready", "3 queued" or "stalled". */
 function rxState({ stalled, queued }: XenQueueStatus["rx"]): string {
   if (stalled) return "stalled";
   return queued === 0 ? "ready" : `${countText(queued)} queued`;
