@@ -194,7 +194,7 @@ type Place = Options["listen"];
 /** Formats a place as on the command line. */
 const placeOf = ({ host, port }: Place): string => `${bracketed(host)}:${port}`;
 
-/** Returns the address to bind. A name is resolved first, so the checked address is the bound one. */
+/** Returns the address to bind. Resolves names first, so that the check sees the bound address. */
 async function bindAddress(listen: Place, insecure: boolean, log: Logger): Promise<string> {
   let address: string;
   try {

@@ -1,4 +1,4 @@
-/** The capture that the demo leaves behind. Only the first packets are kept, so the file is small. */
+/** The capture that the demo leaves behind: a small file with the first packets. */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

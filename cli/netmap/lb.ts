@@ -1,4 +1,4 @@
-/** `ringwire lb`: shares a port's flows out to pipes, each read by a thread of this process. */
+/** `ringwire lb`: distributes a port's flows to pipes. A thread of this process reads each pipe. */
 
 import { resolve } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -95,7 +95,7 @@ async function runLb(options: Options): Promise<void> {
   tell(base, counts, set, output);
 }
 
-/** Throws Failure when `path` is no file. */
+/** Throws Failure when `path` is not a file. */
 function checkApp(path: string): void {
   const stats = statsOf(path);
   if (stats === undefined) throw new Failure(`--app: there is no file ${path}`, ExitCode.USAGE);
@@ -103,7 +103,7 @@ function checkApp(path: string): void {
   throw new Failure(`--app: ${path} is a folder: name a file`, ExitCode.USAGE);
 }
 
-/** "netmap:ena0-1/x" has its pipes on "netmap:ena0". */
+/** Returns the port that carries the pipes: "netmap:ena0" for "netmap:ena0-1/x". */
 function pipeBase(name: string): string {
   if (/[{}]/.test(name)) {
     throw new Failure(`-i ${name}: a pipe has no pipes of its own`, ExitCode.USAGE);
@@ -157,7 +157,7 @@ class Reader {
     this.#exited = new Promise((done) => this.#worker.on("exit", () => done()));
   }
 
-  /** Closing the port lets pollSync end with Poll.ERR; a thread that goes on is ended. */
+  /** Closes the port, which ends pollSync with Poll.ERR. Terminates a thread that does not end. */
   async end(): Promise<void> {
     await this.#end.close();
     const timer = setTimeout(() => void this.#worker.terminate(), GRACE_MS);

@@ -1,4 +1,4 @@
-/** The middle of pkt-gen, bridge and lb: from open ports to the last words. */
+/** The common part of pkt-gen, bridge and lb while their ports are open. */
 import { type Control, Counts } from "../../frontend/apps/app.ts";
 import { Reporter, type ReportStyle } from "../../frontend/apps/report.ts";
 import type { Logger } from "../../shared/log.ts";
@@ -7,7 +7,7 @@ import type { Output } from "../common/output.ts";
 import type { Stop } from "../common/signals.ts";
 
 export interface Running {
-  /** The NICs, or one of them: why there is nothing left to work on. */
+  /** Resolves with the reason when a NIC gives up. */
   readonly gaveUp: Promise<string>;
   readonly output: Output;
   readonly log: Logger;
@@ -15,15 +15,15 @@ export interface Running {
   readonly control: Control;
   readonly counts: readonly Counts[];
   readonly style: ReportStyle;
-  /** Milliseconds between reports. */
+  /** Time (ms) between two reports. */
   readonly reportMs: number;
-  /** Nothing about rates on stderr. */
+  /** True when no rates are printed on stderr. */
   readonly quiet: boolean;
 }
 
 /**
- * Reports while `work` goes on; stops it at a signal, or when a NIC gives up, which is a Failure
- * once the work has ended.
+ * Prints reports while `work` runs. Stops the work at a signal, or when a NIC gives up. In the
+ * latter case it rejects with Failure after the work has ended.
  */
 export async function whileRunning<T>(work: Promise<T>, running: Running): Promise<T> {
   const { gaveUp, stop, control, log } = running;

@@ -51,7 +51,7 @@ const mac = z.string().transform((text, context) => {
     return z.NEVER;
   }
 });
-/** -r N of pkt-gen.8, or the bare -r of newer versions of pkt-gen, which means rubbish: true. */
+/** -r N of pkt-gen.8, or the -r without a value of newer versions (rubbish), which gives true. */
 const countOrRubbish = z.unknown().transform((value, context): number | true => {
   if (value === true) return true;
   const { data, error } = amount.safeParse(value);
@@ -59,7 +59,7 @@ const countOrRubbish = z.unknown().transform((value, context): number | true => 
   context.addIssue({ code: "custom", message: error?.issues[0]?.message ?? "" });
   return z.NEVER;
 });
-/** tx_slots[,rx_slots[,tx_rings[,rx_rings]]]; one number stands for both kinds of slots. */
+/** tx_slots[,rx_slots[,tx_rings[,rx_rings]]]. A single number sets both kinds of slots. */
 const ringConfig = z.string().transform((text, context) => {
   if (!/^\d{1,4}(,\d{1,4}){0,3}$/.test(text)) {
     context.addIssue({
@@ -111,13 +111,13 @@ const Shape = z.object({
 });
 type Flags = z.infer<typeof Shape>;
 
-/** The flags, with -t, -r, -f and -n brought together. */
+/** The flags, with -t, -r, -f and -n combined into a function and a count. */
 interface Options extends Omit<Flags, "function" | "count"> {
   readonly function: PktGenMode;
   readonly count: number;
 }
 
-/** Flags of the original that mean nothing here, and why. */
+/** Flags of netmap's pkt-gen that are not supported, with the reason. */
 const REFUSED: readonly (readonly [string, string])[] = [
   ["-a <cpu>", "threads can't be bound to processors from here: use taskset"],
   ["-c <cpus>", "threads can't be bound to processors from here: use taskset, and -p for threads"],
@@ -127,7 +127,7 @@ const REFUSED: readonly (readonly [string, string])[] = [
   ["-o <options>", "its bits have flags of their own: -r, -z, -Z, -X, -A"],
 ];
 
-/** The words only for help and shells: what is no mode is refused by the shape, as all values are. */
+/** Makes the option -f. Its words serve help and completion only; the shape checks the value. */
 function modeOption(): Option {
   const option = new Option("-f, --function <name>", "what it does (rx)");
   option.argChoices = [...MODES];
@@ -211,7 +211,7 @@ const EXAMPLES = `Examples:
       ring 1; the kernel has ring 0
 `;
 
-/** pkt-gen.8: -t and -r are a count and a direction; -n is a count for any function. */
+/** Combines the flags of pkt-gen.8: -t and -r give count and direction, -n a count alone. */
 function optionsOf(flags: Flags): Options {
   const { transmit, receive, count } = flags;
   const received = receive === true ? undefined : receive;
@@ -254,7 +254,7 @@ async function runPktGen(options: Options): Promise<void> {
   tell(options, results, set, output);
 }
 
-/** What pkt-gen says before it begins: rings, threads, addresses, burst, rate and wait. */
+/** Logs the settings before the start: rings, threads, addresses, burst, rate and wait. */
 function announce(
   options: Options,
   ports: readonly NmPort[],
@@ -313,7 +313,7 @@ async function pcapOf(path: string): Promise<Uint8Array[]> {
   }
 }
 
-/** One port with all its rings, or for each thread one with a ring pair. */
+/** Opens one port with all its rings, or one port with a ring pair for each thread. */
 async function openPorts(set: PortSet, options: Options, threads: number): Promise<NmPort[]> {
   const { interface: name, ringConfig = {} } = options;
   if (threads > 1 && !/^[^-^*/@]*$/.test(name)) {
@@ -354,7 +354,7 @@ function configOf(
   const isPing = mode === "ping" || mode === "pong";
   return {
     mode,
-    // What is left over goes to the first threads.
+    // The first threads send the remainder.
     count: shareOf(count, thread, threads),
     burst: options.burst ?? (isPing ? 1 : 512),
     rate: rate === 0 ? 0 : Math.max(1, shareOf(rate, thread, threads)),
@@ -382,7 +382,7 @@ const shareOf = (n: number, i: number, of: number): number =>
 
 const isSender = (mode: PktGenMode): boolean => mode === "tx" || mode === "txseq";
 
-/** Throws Failure when a frame can't be laid into so many slots. */
+/** Throws Failure when a frame does not fit into `frags` slots. */
 function checkFits(longest: number, frags: number, fragSize: number, port: NmPort): void {
   const { bufSize } = port;
   const first = fragSize > 0 ? fragSize : Math.ceil(longest / frags);
@@ -427,7 +427,7 @@ const styleOf = (options: Options): ReportStyle => ({
   framing: options.framing,
 });
 
-/** The last lines, and all of it as one JSON object. */
+/** Prints the last lines, or the whole result as one JSON object. */
 function tell(
   options: Options,
   { counts, results }: { counts: Counts[]; results: PktGenResult[] },

@@ -1,9 +1,9 @@
 /**
- * What pkt-gen, bridge and lb have in common: the NICs behind port names, the ports themselves,
- * the kernel's share through --tap, and the order in which all of it comes and goes.
+ * The common parts of pkt-gen, bridge and lb: the NICs behind port names, the ports themselves, the
+ * kernel's share through --tap, and the order in which all of them are opened and closed.
  *
  *   netmap:ena0-1   base ena0: a NIC of this process, its driver by the prefix ena, one link
- *   netmap:ena0{p   the same NIC; the pipe hangs on it
+ *   netmap:ena0{p   the same NIC; the pipe belongs to it
  *   netmap:p{1      no NIC: a pipe on nothing else      vale0:a   no NIC: a switch in this process
  */
 import type { Command } from "commander";
@@ -21,8 +21,8 @@ import { type Stop, unlessStopped } from "../common/signals.ts";
 type NicFlags = z.infer<z.ZodObject<typeof NicShape>>;
 
 /**
- * A netmap port name. As netmap's pkt-gen does, a name without a prefix gets "netmap:". Its tap: and
- * pcap: stand for other kinds of devices, which there are none of here.
+ * A netmap port name. As in netmap's pkt-gen, a name without a prefix gets "netmap:". The prefixes
+ * tap: and pcap: of the original name other kinds of devices, which do not exist here.
  */
 export const portName = z.string().transform((text, context) => {
   if (/^(tap|pcap):/.test(text)) {
@@ -33,7 +33,7 @@ export const portName = z.string().transform((text, context) => {
   return /^(netmap|vale)/.test(text) ? text : `netmap:${text}`;
 });
 
-/** The flags of NicShape. */
+/** Adds the flags of NicShape. */
 export const addPortFlags = (command: Command): Command =>
   addNicFlags(command, {
     driver: "driver of a NIC whose name begins with neither ena nor xn",
@@ -44,7 +44,7 @@ export const addPortFlags = (command: Command): Command =>
 
 const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
-/** The NIC that a port name needs, if any. */
+/** Returns the NIC that a port name needs, if any. */
 function baseOf({ name }: PortName): string | undefined {
   if (name.startsWith("vale")) return undefined;
   const base = name.split(/[{}]/)[0] ?? name;
@@ -53,7 +53,7 @@ function baseOf({ name }: PortName): string | undefined {
 
 /** Open ports, and the NICs behind them. */
 export class PortSet {
-  /** A NIC gave up, or its TAP is gone: a sentence. */
+  /** Resolves with a sentence when a NIC gives up, or its TAP is gone. */
   readonly gaveUp: Promise<string>;
   readonly #giveUp: (reason: string) => void;
   readonly #flags: NicFlags;
@@ -72,7 +72,8 @@ export class PortSet {
 
   /**
    * Checks names and flags, then connects a NIC for each base, with at least `rings` ring pairs
-   * and those that the names choose. False: stopped before all were there. Throws Failure.
+   * and those that the names choose. Returns false when stopped before all NICs are connected.
+   * Rejects with Failure.
    */
   async connect(names: readonly string[], stop: Stop, rings = 1): Promise<boolean> {
     const { parsePortName } = await import("../../frontend/netmap/port-name.ts");
@@ -129,8 +130,8 @@ export class PortSet {
   }
 
   /**
-   * Makes room for ports that are to be open at the same time. Throws Failure when that can't be;
-   * then nothing has been opened.
+   * Reserves room for ports that will be open at the same time. Throws Failure when there is not
+   * enough; then no port has been opened.
    */
   reserve(names: readonly string[], options: RequestOptions = {}): void {
     try {
@@ -151,7 +152,7 @@ export class PortSet {
     }
   }
 
-  /** Resolves once every device has the receive buffers of the ports opened so far. */
+  /** Resolves when every device has the receive buffers of the ports opened so far. */
   async settled(): Promise<void> {
     for (const nic of this.#nics.values()) {
       await nic.settled().catch((error: unknown) => {
@@ -160,14 +161,14 @@ export class PortSet {
     }
   }
 
-  /** What interfaces and ports counted, for --json. */
+  /** Returns the counters of interfaces and ports, for --json. */
   counters(): object {
     const nics = [...this.#nics].map(([name, nic]) => ({ name, ...nic.counters() }));
     const ports = this.#ports.map((port) => ({ name: port.name, ...port.counters }));
     return { nics, ports };
   }
 
-  /** Ports, then NICs. */
+  /** Closes the ports, then the NICs. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const port of this.#ports.toReversed()) await port.close();
     for (const nic of this.#nics.values()) await nic.close();

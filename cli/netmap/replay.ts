@@ -1,4 +1,4 @@
-/** `ringwire replay`: the Ethernet frames of a capture file, sent through a NIC of this process. */
+/** `ringwire replay`: sends the Ethernet frames of a capture file through a NIC of this process. */
 
 import { Command } from "commander";
 import { z } from "zod";
@@ -20,9 +20,9 @@ import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
 
 const STDIN = "-";
 const MAX_COUNT = 999_999_999;
-/** Interfaces of a file that a sentence names. */
+/** Most interfaces of a file that a sentence names. */
 const MAX_NAMES = 8;
-/** What the NIC is called here and, without --name, on the device. */
+/** Name of the NIC in this process and, without --name, on the device. */
 const IFNAME = "replay0";
 
 const Shape = z.object({
@@ -81,7 +81,7 @@ async function runReplay(path: string, options: Options): Promise<void> {
   const output = new Output(options.json);
   const log = createLog(logOptions(options));
   const stop = onStop();
-  // Before connecting: a file that can't be read must not take the name from a NIC that works.
+  // The file is opened first, so that an unreadable file takes no name from a running NIC.
   const source = await openFile(path, options.loop, stop);
   const nic = await newNic({ ...options, ifname: IFNAME }, log);
   const gaveUp = new Promise<string>((resolve) => {
@@ -137,7 +137,7 @@ function sayReady(path: string, nic: Nic, output: Output): void {
   });
 }
 
-/** What each reason to skip is called behind a number. */
+/** Texts of the reasons to skip a packet. Each is printed behind a number. */
 const SKIPPED: Readonly<Record<keyof ReplayResult["skipped"], string>> = {
   copy: "seen before on another interface",
   notChosen: "of other interfaces",
@@ -151,7 +151,7 @@ const SKIPPED: Readonly<Record<keyof ReplayResult["skipped"], string>> = {
   refused: "refused by the driver",
 };
 
-/** The last lines, and all of it as one JSON object. Throws Failure when the file was not sent. */
+/** Prints the last lines, or the result as a JSON object. Throws Failure for a file not sent. */
 function tell(
   path: string,
   result: ReplayResult,
@@ -204,7 +204,7 @@ function tell(
   );
 }
 
-/** Names out of a file, as a terminal may be shown them. */
+/** Formats names from a file, safe for a terminal. */
 function namesText(names: readonly string[]): string {
   const more = names.length - MAX_NAMES;
   const shown = names.slice(0, MAX_NAMES).map(printable).join(", ") || "none";

@@ -1,7 +1,7 @@
 /**
- * One line for each thing that passes between an ENA driver and its device:
- * for logs, captures, the inspector and failing tests. Never on the data path,
- * and never throws: what is too short or unknown is said to be so.
+ * Describes each structure between an ENA driver and its device in one line, for logs, captures,
+ * the inspector and failing tests. The data path never calls these functions. They never throw: a
+ * line says where a structure is too short or unknown.
  */
 import type { Struct } from "../../shared/bytes/struct.ts";
 import { hex, line, showNumber, truncated, viewOf } from "../../shared/bytes/words.ts";
@@ -50,13 +50,13 @@ import {
 import { rssHashFunction, rssHashInput, rssIndTable } from "../../shared/ena/rss.ts";
 import { getStats, StatsType } from "../../shared/ena/stats.ts";
 
-/** "DEV_CTL"; a doorbell or unmask register, placed by the device, is only a number. */
+/** Returns "DEV_CTL"; only a number for a doorbell or unmask register, placed by the device. */
 export function describeRegister(offset: number): string {
   const name = nameOf(Register, offset);
   return name.startsWith("?") ? hex(offset) : name;
 }
 
-/** "DEV_CTL = DEV_RESET reason=KEEP_ALIVE_TO" */
+/** Returns "DEV_CTL = DEV_RESET reason=KEEP_ALIVE_TO" */
 export function describeRegisterWrite(offset: number, value: number): string {
   const name = describeRegister(offset);
   if (offset === Register.DEV_CTL) {
@@ -71,7 +71,7 @@ export function describeRegisterWrite(offset: number, value: number): string {
   return `${name} = ${hex(value)}`;
 }
 
-/** "GET_FEATURE DEVICE_ATTRIBUTES id=3" */
+/** Returns "GET_FEATURE DEVICE_ATTRIBUTES id=3" */
 export function describeAdminCommand(bytes: Uint8Array): string {
   const view = viewOf(bytes);
   if (bytes.length < aqCommon.size) return truncated("admin command", bytes, AQ_ENTRY_SIZE);
@@ -131,7 +131,7 @@ export function describeAdminCommand(bytes: Uint8Array): string {
   return truncated(head, bytes, AQ_ENTRY_SIZE);
 }
 
-/** Bodies of those features that drivers set. */
+/** Layouts of the features that drivers set. */
 const SET_BODY: ReadonlyMap<number, Struct<object>> = new Map<number, Struct<object>>([
   [FeatureId.LLQ, llqFeature],
   [FeatureId.RSS_HASH_FUNCTION, rssHashFunction],
@@ -143,7 +143,7 @@ const SET_BODY: ReadonlyMap<number, Struct<object>> = new Map<number, Struct<obj
   [FeatureId.PHC_CONFIG, phcConfig],
 ]);
 
-/** "SUCCESS id=3", "ILLEGAL_PARAMETER id=3 extended=0x12" */
+/** Returns "SUCCESS id=3", "ILLEGAL_PARAMETER id=3 extended=0x12" */
 export function describeAdminCompletion(bytes: Uint8Array): string {
   if (bytes.length < acqCommon.size) return truncated("admin completion", bytes, ACQ_ENTRY_SIZE);
   const c = acqCommon.parse(viewOf(bytes), 0);
@@ -151,7 +151,7 @@ export function describeAdminCompletion(bytes: Uint8Array): string {
   return line(nameOf(AdminStatus, c.status), `id=${c.commandId}`, extended);
 }
 
-/** "LINK_CHANGE up", "KEEP_ALIVE rxDrops=0 txDrops=2 rxOverruns=0" */
+/** Returns "LINK_CHANGE up", "KEEP_ALIVE rxDrops=0 txDrops=2 rxOverruns=0" */
 export function describeAenq(bytes: Uint8Array): string {
   if (bytes.length < aenqKeepAlive.size) return truncated("event", bytes, AENQ_ENTRY_SIZE);
   const view = viewOf(bytes);
@@ -180,7 +180,7 @@ export function describeAenq(bytes: Uint8Array): string {
 
 const direction = (d: number): string => nameOf(SqDirection, d);
 
-/** The fields that are not zero: "mtu=9001". */
+/** Returns the fields that are not zero: "mtu=9001". */
 export function fieldsOf(value: object): string {
   const set = Object.entries(value).filter(([, v]) => v !== 0 && v !== false);
   return set.map(([name, v]) => `${name}=${typeof v === "number" ? showNumber(v) : v}`).join(" ");

@@ -1,6 +1,6 @@
 /**
- * A part of a state record in words, a line for each entry: what the link of a capture that begins
- * late has come to. It reads what any file may hold, so it never throws.
+ * Describes a part of a state record, a line for each entry: the state of the link at the start of
+ * a capture that begins late. It never throws, because a file may hold any bytes.
  *
  *   state WINDOW 2 records: address=0x10000 length=4096; address=0x20000 length=4096
  *   state ENA_RING 3 records: AQ 0 address=0x10000 depth=32 entryBytes=64 head=9; ...
@@ -19,7 +19,7 @@ import { describeAdminCommand, fieldsOf } from "./ena.ts";
 import { describeGrant, describeGrantUse } from "./wire-xen.ts";
 import { describeRingIndexes } from "./xen.ts";
 
-/** Records of an entry that are told one by one; of the rest only the number. */
+/** Number of records printed of an entry. Only the number of the others is printed. */
 const MAX_TOLD = 4;
 
 type Fields = Readonly<Record<string, number | boolean>>;
@@ -27,7 +27,7 @@ type Fields = Readonly<Record<string, number | boolean>>;
 const enaRing = ({ ring, index, ...rest }: Fields): string =>
   `${nameOf(EnaRingKind, Number(ring))} ${index} ${fieldsOf(rest)}`;
 
-/** Records that are more than a list of fields. */
+/** Descriptions of records that are more than a list of fields. */
 const TELL = new Map<number, (fields: Fields, tail: Uint8Array) => string>([
   [StateKind.MEMORY, (fields, tail) => `${fieldsOf(fields)} bytes=${tail.length}`],
   [StateKind.GRANT_V1, (_, tail) => describeGrant(1, tail)],
@@ -43,7 +43,7 @@ const TELL = new Map<number, (fields: Fields, tail: Uint8Array) => string>([
   ],
 ]);
 
-/** The lines. Calls `name` with each register of BAR 0 that belongs to a queue. */
+/** Returns the lines. Calls `name` with each register of BAR 0 that belongs to a queue. */
 export function describeState(
   part: Uint8Array,
   name: (offset: number, what: string) => void,

@@ -1,7 +1,7 @@
-/** --trace: what the link's taps see, in lines on stderr. Loaded only when asked for. */
+/** --trace: prints the batches of the link's taps on stderr. Loaded only with the flag. */
 import type { LinkTap } from "../../shared/wire/link.ts";
 
-/** Makes a tap for each link, so that each remembers its own doorbells. */
+/** Returns a function that makes a tap for a link. Each tap remembers its own doorbells. */
 export async function traceTap(): Promise<(name: string) => LinkTap> {
   const { Tracer } = await import("./wire.ts");
   return (name) => {

@@ -1,5 +1,5 @@
 /**
- * The transactions of the personality `xen` in words, for trace.ts: grants, hypercalls, events,
+ * Describes the transactions of the personality `xen` for trace.ts: grants, hypercalls, events,
  * xenstore.
  *
  *   -> grant v1 2 records: 9 PERMIT_ACCESS dom=0 frame=0x12; 10 PERMIT_ACCESS dom=0 frame=0x13
@@ -19,12 +19,12 @@ import {
 } from "../../shared/xen/grant.ts";
 import { describeErrno, describeGrantEntry, describeHypercall, describeXsMessage } from "./xen.ts";
 
-/** Records told one by one; of the rest only the number. Grants come by the hundred. */
+/** Number of records printed one by one, as grants come by the hundred. The others are counted. */
 const MAX_TOLD = 4;
 
 type XenName = "grant" | "end_grant" | "grant_use" | "hypercall" | "hypercall_reply" | "xenstore";
 
-/** Words for the transactions of one link: a reply is read with the hypercall that it answers. */
+/** Returns descriptions for one link. A reply is read with the hypercall that it answers. */
 export function xenDescriptions(): { readonly [N in XenName]: (fields: Received<N>) => string } {
   /** Hypercalls without a reply, by tag. */
   const calls = new Map<number, { readonly number: number; readonly command: number }>();
@@ -55,13 +55,13 @@ export function xenDescriptions(): { readonly [N in XenName]: (fields: Received<
   };
 }
 
-/** "9 PERMIT_ACCESS dom=0 frame=0x12": one record of `grant`. */
+/** Describes one record of `grant`: "9 PERMIT_ACCESS dom=0 frame=0x12". */
 export function describeGrant(version: number, record: Uint8Array): string {
   const entry = record.subarray(GRANT_RECORD_ENTRY);
   return `${endGrantRecord.reference(viewOf(record), 0)} ${describeGrantEntry(version, entry)}`;
 }
 
-/** "9 readers+1": one record of `grant_use`. */
+/** Describes one record of `grant_use`: "9 readers+1". */
 export function describeGrantUse(record: Uint8Array): string {
   const view = viewOf(record);
   const readers = change("readers", grantUseRecord.readers(view, 0));
@@ -69,11 +69,11 @@ export function describeGrantUse(record: Uint8Array): string {
   return `${grantUseRecord.reference(view, 0)}${readers}${writers}`;
 }
 
-/** " readers+1", " writers-2"; nothing for no change. */
+/** Returns " readers+1", " writers-2"; "" without a change. */
 const change = (what: string, by: number): string =>
   by === 0 ? "" : ` ${what}${by > 0 ? "+" : ""}${by}`;
 
-/** Packed records: the first few in words, of the rest the number. */
+/** Describes packed records: the first few one by one, and the number of the others. */
 export function packed(
   bytes: Uint8Array,
   size: number,

@@ -1,15 +1,15 @@
 /**
- * A batch in words: one line for each transaction, admin commands, completions, events, registers
- * and doorbells by name, and what Xen says instead of them (trace-xen.ts). For --trace and failing
- * tests; never on a path that has to be fast.
+ * Describes a batch, one line for each transaction. Admin commands, completions, events, registers
+ * and doorbells have their names, and so have their counterparts of Xen (wire-xen.ts). The module
+ * is for --trace and failing tests, never for a path that has to be fast.
  *
  *   <- heartbeat sent=1203345 echo=0
  *   -> write 2 records: ENA_AQ 0x1000 GET_FEATURE DEVICE_ATTRIBUTES id=3
  *   -> mmio_write 1 record: AQ_DB = 0x1
  *   <- write 1 record: ENA_RX_CDESC x 12 at 0x5000
  *
- * It reads what any peer may have sent, so it never throws: where the bytes stop making sense the
- * last line says so, in the words of the decoder.
+ * It never throws, because a peer may send any bytes. Where the bytes are not a valid transaction,
+ * the last line is the message of the decoder.
  */
 import { hex, viewOf } from "../../shared/bytes/words.ts";
 import {
@@ -58,12 +58,12 @@ import {
 
 export type TraceDirection = "in" | "out";
 
-/** Records of a column that are told one by one; of the rest only the number. */
+/** Number of records printed of a column. Only the number of the others is printed. */
 const MAX_TOLD = 16;
 const TYPE_NAMES = new Map<number, string>(
   Object.entries(RecordType).map(([name, type]) => [type, name]),
 );
-/** Bytes of one entry of the types that come in arrays. */
+/** Bytes of one entry, for the types that come in arrays. */
 const ENTRY_BYTES = new Map<number, number>([
   [RecordType.ENA_AQ, AQ_ENTRY_SIZE],
   [RecordType.ENA_ACQ, ACQ_ENTRY_SIZE],
@@ -81,20 +81,20 @@ const ENTRY_BYTES = new Map<number, number>([
 ]);
 const KNOWN_REGISTERS = new Set<number>(Object.values(Register));
 
-/** The tables a device that lies could make us fill. */
+/** Most entries of each table below, because a hostile device could fill them without end. */
 const MAX_REMEMBERED = 4096;
 
 /**
- * Follows one link: it remembers where the device put its doorbells, so that they have names. For
- * a single batch `traceBatch` does.
+ * Describes the batches of one link. It remembers the offsets of the device's doorbells, so that
+ * they have names. `traceBatch` is enough for a single batch.
  */
 export class Tracer {
-  /** What the register at an offset of BAR 0 is, as CREATE_SQ and CREATE_CQ answered. */
+  /** Names of registers by offset in BAR 0, from the answers to CREATE_SQ and CREATE_CQ. */
   readonly #places = new Map<number, string>();
-  /** Opcode and queue direction of the admin command with that id. */
+  /** Opcode and queue direction of admin commands by id. */
   readonly #commands = new Map<number, { opcode: number; direction: string }>();
 
-  /** One line for each transaction of the batch, in order. Never throws. */
+  /** Returns one line for each transaction of the batch, in order. Never throws. */
   trace(direction: TraceDirection, batch: Uint8Array): string[] {
     const arrow = direction === "out" ? "->" : "<-";
     const lines: string[] = [];
@@ -105,14 +105,14 @@ export class Tracer {
       for (let i = 0; i < n; i++) lines.push(`${arrow} ${this.#transaction(r, i)}`);
       r.finish("batch");
     } catch (error) {
-      // Also what is not a WireError: a tracer that ends the process hides what it should show.
+      // All errors are caught, because a tracer that ends the process would hide the trace.
       const why = error instanceof WireError ? error.message : `can't be read: ${String(error)}`;
       lines.push(`${arrow} ! ${why}`);
     }
     return lines;
   }
 
-  /** One line for each entry of a part of a state record. Never throws. */
+  /** Returns one line for each entry of a part of a state record. Never throws. */
   state(part: Uint8Array): string[] {
     return describeState(part, (offset, what) => this.#place(offset, what));
   }
@@ -132,7 +132,7 @@ export class Tracer {
     return `${name} ${describe?.(fields) ?? plainFields(entry, fields)}`;
   }
 
-  /** Transactions that say more than their fields. */
+  /** Descriptions of transactions that contain more than plain fields. */
   readonly #special: { readonly [N in Name]?: (fields: Received<N>) => string } = {
     hello: ({ greeting }) => JSON.stringify(greeting),
     welcome: ({ greeting }) => JSON.stringify(greeting),
@@ -176,7 +176,7 @@ export class Tracer {
         data,
       );
       if (detail === undefined) {
-        // What moves frames comes by the hundred: the first of a run stands for it.
+        // Records that move frames come by the hundred. Only the first of a run is printed.
         const run = `${op}/${type}`;
         if (run === lastRun) {
           left++;
@@ -197,7 +197,7 @@ export class Tracer {
     return `${count} ${count === 1 ? "record" : "records"}: ${told.join("; ")}${more}`;
   }
 
-  /** Control traffic, told in full; undefined for what moves frames. */
+  /** Describes control traffic in full; returns undefined for records that move frames. */
   #detail(
     op: number,
     type: number,
@@ -237,7 +237,7 @@ export class Tracer {
     return `${this.#places.get(offset) ?? hex(offset)} = ${hex(value)}`;
   }
 
-  /** Remembers which register is whose doorbell. */
+  /** Remembers the queue of each doorbell register. */
   #learn(type: number, entry: Uint8Array): void {
     if (entry.length < AQ_ENTRY_SIZE) return;
     const view = viewOf(entry);
@@ -271,7 +271,7 @@ export class Tracer {
   }
 }
 
-/** One batch in words, without what earlier batches would tell about doorbells. Never throws. */
+/** Describes one batch without the doorbell names of earlier batches. Never throws. */
 export function traceBatch(direction: TraceDirection, batch: Uint8Array): string[] {
   return new Tracer().trace(direction, batch);
 }
@@ -284,7 +284,7 @@ const DESCRIBE = new Map<number, (bytes: Uint8Array) => string>([
   [RecordType.XEN_CTRL_RSP, describeCtrlResponse],
 ]);
 
-/** As the catalogue declares them: `0x1000 length=4096`, `sent=12 echo=0`, `"ws://there"`. */
+/** Formats fields as the catalogue declares them: `0x1000 length=4096`, `"ws://there"`. */
 function plainFields({ fields }: Entry, values: Readonly<Record<string, unknown>>): string {
   return fields
     .map(({ name, field }) => {
@@ -296,20 +296,20 @@ function plainFields({ fields }: Entry, values: Readonly<Record<string, unknown>
     .join(" ");
 }
 
-/** "0x1000", or reference and offset of a grant: "gref 9+0x40". */
+/** Formats an address as "0x1000", or reference and offset of a grant as "gref 9+0x40". */
 function place(space: number, address: number): string {
   if (space !== Space.GRANT) return hex(address);
   const offset = address % GRANT_PAGE_BYTES;
   return `gref ${(address - offset) / GRANT_PAGE_BYTES}+${hex(offset)}`;
 }
 
-/** A grant is refused with the negated status of a grant operation; 1 is also a bus's only one. */
+/** Describes a refusal. A grant's is a negated grant status; a bus uses only the status 1. */
 function refusal(status: number): string {
   if (status === ReadStatus.OK) return "";
   return status === ReadStatus.REFUSED ? " refused" : ` refused ${describeGntst(-status)}`;
 }
 
-/** "ENA_RX_CDESC x 12 at 0x5000", "FRAME 1514 bytes at 0x10002000". */
+/** Returns "ENA_RX_CDESC x 12 at 0x5000", "FRAME 1514 bytes at 0x10002000". */
 function bulk(op: number, type: number, address: number, space: number, length: number): string {
   const name = TYPE_NAMES.get(type) ?? `type ${type}`;
   const entry = ENTRY_BYTES.get(type);
@@ -319,7 +319,7 @@ function bulk(op: number, type: number, address: number, space: number, length: 
   return `${name} ${what} at ${where}`;
 }
 
-/** Value and offset come first, the request id behind them: two records, or one. */
+/** Describes a readless answer: value and offset, then the request id, in one or two records. */
 function readlessAnswer(address: number, data: Uint8Array): string {
   const view = viewOf(data);
   if (data.length === mmioReadResp.size) {

@@ -1,7 +1,7 @@
 /**
- * One line for each thing that passes between a Xen guest's NIC and its backend: for logs,
- * captures, the inspector and failing tests. Never on the data path, and never throws: what is too
- * short or unknown is said to be so.
+ * Describes each structure between a Xen guest's NIC and its backend in one line, for logs,
+ * captures, the inspector and failing tests. The data path never calls these functions. They never
+ * throw: a line says where a structure is too short or unknown.
  */
 import { type Codes, nameOf, namesOf } from "../../shared/bytes/names.ts";
 import type { Struct } from "../../shared/bytes/struct.ts";
@@ -54,21 +54,21 @@ import { RingWord } from "../../shared/xen/ring.ts";
 import { SchedOp, ShutdownReason, schedShutdown } from "../../shared/xen/sched.ts";
 import { parseXsMessage, XsType, xsMalformed, xsText } from "../../shared/xen/xenstore.ts";
 
-/** "ctrl SET_HASH_ALGORITHM id=1 data=1,0,0" */
+/** Returns "ctrl SET_HASH_ALGORITHM id=1 data=1,0,0" */
 export function describeCtrlRequest(bytes: Uint8Array): string {
   if (bytes.length < CTRL_SLOT_SIZE) return truncated("ctrl request", bytes, CTRL_SLOT_SIZE);
   const { id, type, data0, data1, data2 } = ctrlRequest.parse(viewOf(bytes), 0);
   return `ctrl ${nameOf(CtrlType, type)} id=${id} data=${data0},${data1},${data2}`;
 }
 
-/** "ctrl done SET_HASH_ALGORITHM id=1 SUCCESS data=0" */
+/** Returns "ctrl done SET_HASH_ALGORITHM id=1 SUCCESS data=0" */
 export function describeCtrlResponse(bytes: Uint8Array): string {
   if (bytes.length < CTRL_SLOT_SIZE) return truncated("ctrl response", bytes, CTRL_SLOT_SIZE);
   const { id, type, status, data } = ctrlResponse.parse(viewOf(bytes), 0);
   return `ctrl done ${nameOf(CtrlType, type)} id=${id} ${nameOf(CtrlStatus, status)} data=${data}`;
 }
 
-/** "req_prod=17 req_event=1": words of a ring's header, `offset` being the first one's. */
+/** Describes words of a ring's header from `offset` on: "req_prod=17 req_event=1". */
 export function describeRingIndexes(offset: number, bytes: Uint8Array): string {
   if (bytes.length === 0 || bytes.length % 4 !== 0) return `${bytes.length} bytes, no indexes`;
   const view = viewOf(bytes);
@@ -79,7 +79,7 @@ export function describeRingIndexes(offset: number, bytes: Uint8Array): string {
   return words.join(" ");
 }
 
-/** "PERMIT_ACCESS dom=0 frame=0x12 READONLY"; the entry alone, without its reference. */
+/** Describes an entry without its reference: "PERMIT_ACCESS dom=0 frame=0x12 READONLY". */
 export function describeGrantEntry(version: number, bytes: Uint8Array): string {
   const size = version === 1 ? GRANT_ENTRY_V1_SIZE : GRANT_ENTRY_V2_SIZE;
   if (bytes.length < size) return truncated(`grant entry v${version}`, bytes, size);
@@ -103,12 +103,12 @@ export function describeGrantEntry(version: number, bytes: Uint8Array): string {
 
 interface Call {
   readonly args: Struct<object>;
-  /** What its fields named here hold; domains are known by their name. */
+  /** Codes of the named fields. Domains have their own names. */
   readonly codes?: Readonly<Record<string, Codes>>;
 }
 const grantCall = (args: Struct<object>): Call => ({ args, codes: { status: Gntst } });
 
-/** Commands of each hypercall, and the structures of those that a NIC's guest makes. */
+/** Commands of each hypercall, and the argument structures of commands that a NIC's guest uses. */
 const CALLS: readonly {
   readonly number: number;
   readonly commands: Codes;
@@ -152,10 +152,10 @@ const CALLS: readonly {
   },
 ];
 
-/** Argument structures of one call that are told; of the rest only the number. */
+/** Number of argument structures printed of a call. Only the number of the others is printed. */
 const MAX_STRUCTURES = 4;
 
-/** "event_channel_op ALLOC_UNBOUND dom=SELF remoteDom=0", several structures with "; " between. */
+/** Returns "event_channel_op ALLOC_UNBOUND dom=SELF remoteDom=0"; "; " separates structures. */
 export function describeHypercall(number: number, command: number, bytes: Uint8Array): string {
   const known = CALLS.find((c) => c.number === number);
   if (known === undefined) return `hypercall ${number} command=${command} bytes=${bytes.length}`;
@@ -175,19 +175,19 @@ export function describeHypercall(number: number, command: number, bytes: Uint8A
   return line(head, told.join("; "));
 }
 
-/** "ok", "EINVAL"; a reply's structures are told by describeHypercall. */
+/** Returns "ok" or "EINVAL". describeHypercall describes the structures of a reply. */
 export const describeErrno = (errno: number): string =>
   errno === 0 ? "ok" : nameOf(XenErrno, errno);
 
-/** "GENERAL_ERROR": a status of a grant operation, or of an access by grant. */
+/** Names a status of a grant operation, or of an access by grant: "GENERAL_ERROR". */
 export const describeGntst = (status: number): string => nameOf(Gntst, status);
 
-/** 'WRITE req=7 tx=1 "device/vif/0/state" "4"' */
+/** Returns 'WRITE req=7 tx=1 "device/vif/0/state" "4"' */
 export function describeXsMessage(bytes: Uint8Array): string {
   const message = parseXsMessage(bytes);
   if (message === undefined) return `malformed: ${xsMalformed(bytes)}`;
   const { type, reqId, txId, payload } = message;
-  // An end mark, as most messages have, would show as one more empty string.
+  // Most messages end with NUL, which would be printed as one more empty string.
   const text = xsText(payload[payload.length - 1] === 0 ? payload.subarray(0, -1) : payload);
   const strings = payload.length === 0 ? [] : text.split("\0");
   const shown = strings.slice(0, MAX_STRINGS).map(quoted);
@@ -206,7 +206,7 @@ const MAX_STRING = 128;
 const quoted = (s: string): string =>
   JSON.stringify(s.length > MAX_STRING ? `${s.slice(0, MAX_STRING)}...` : s);
 
-/** The fields that are not zero, and every domain: 0 is one. */
+/** Returns the fields that are not zero, and every domain, because 0 is a domain. */
 function argumentsOf(call: Call, view: DataView, at: number): string {
   const words: string[] = [];
   for (const [name, value] of Object.entries(call.args.parse(view, at)) as [string, number][]) {
@@ -218,7 +218,7 @@ function argumentsOf(call: Call, view: DataView, at: number): string {
   return words.join(" ");
 }
 
-/** "SELF", or the guest's number. */
+/** Returns "SELF", or the guest's number. */
 const domain = (domid: number): string => {
   const name = nameOf(Domid, domid);
   return name.startsWith("?") ? `${domid}` : name;
