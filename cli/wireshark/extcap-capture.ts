@@ -1,4 +1,4 @@
-/** The part of `ringwire extcap` that has packets: a device's capture into Wireshark's pipe. */
+/** The part of `ringwire extcap` with packets: it writes a device's capture to Wireshark's pipe. */
 
 import { CaptureFilterError, compileFilter } from "../../shared/capture/filter.ts";
 import { readerGone, SinkError } from "../../shared/capture/output.ts";
@@ -14,20 +14,20 @@ export interface ExtcapCapture {
   readonly source: string;
   readonly ring: boolean;
   readonly filter: string | undefined;
-  /** Bytes kept of a frame; 0: all. */
+  /** Bytes kept of each frame; 0: all. */
   readonly snap: number;
-  /** 0: no end. */
+  /** Number of packets after which the capture ends; 0: no limit. */
   readonly count: number;
-  /** The pipe, made by who reads it. */
+  /** Path of the pipe, which its reader has created. */
   readonly fifo: string;
 }
 
-/** After a signal: for a reader that is late, before it counts as gone. */
+/** Time (ms) after a signal for a late reader, before the reader counts as gone. */
 const GRACE_MS = 1000;
 
 /**
- * Captures until a signal, the count, or the end of either side. Says nothing when all is well:
- * Wireshark shows whatever an extcap program writes to stderr as an error. Throws Failure.
+ * Captures until a signal, the count, or the end of either side. Prints nothing without an error,
+ * because Wireshark shows any stderr output of an extcap program as an error. Rejects with Failure.
  */
 export async function captureToFifo(options: ExtcapCapture): Promise<void> {
   const output = new FifoOutput(options.fifo);
@@ -37,8 +37,8 @@ export async function captureToFifo(options: ExtcapCapture): Promise<void> {
     grace = setTimeout(() => output.abort(), GRACE_MS);
   });
   try {
-    // First of all, and also when there will be nothing to write: dumpcap waits for a writer, and
-    // only one that has come can be seen to go.
+    // The pipe is opened first, even if nothing will be written. dumpcap waits for a writer, and
+    // can notice the end only of a writer that has opened the pipe.
     await output.attach();
     await relay(options, output, stop);
   } catch (error) {
@@ -67,7 +67,7 @@ async function relay(options: ExtcapCapture, output: FifoOutput, stop: Stop): Pr
   try {
     for await (const chunk of stream as AsyncIterable<Buffer>) await relayed.feed(chunk);
   } catch (error) {
-    // What is cut from here ends with an error too.
+    // A stream that this process cut ends with an error, too.
     if (!left) broken = whyCut(error);
   }
   const { code, reason } = await relayed.end(broken ?? "the capture is over");
@@ -76,13 +76,13 @@ async function relay(options: ExtcapCapture, output: FifoOutput, stop: Stop): Pr
   if (broken !== undefined) throw new Failure(`the connection to ${device} broke: ${broken}`);
 }
 
-/** What is wrong with a capture filter; undefined: nothing that is known here. */
+/** Returns what is wrong with a capture filter; undefined when no mistake is known here. */
 export async function filterProblem(text: string): Promise<string | undefined> {
   try {
     await compileFilter(text);
   } catch (error) {
     if (!(error instanceof CaptureFilterError)) throw error;
-    // Without libpcap here it is the device that judges, when the capture begins.
+    // Without libpcap on this host the device checks the filter when the capture begins.
     if (error.code === "FILTER") return error.message;
   }
   return undefined;

@@ -1,14 +1,14 @@
-/** The ports of several devices. All devices are asked at once. */
+/** Reads the ports of several devices, all at the same time. */
 
 import { httpUrl } from "../../shared/transport/address.ts";
 import { getPage } from "../common/device-page.ts";
 import { messageOf } from "../common/failure.ts";
 import type { DeviceFacts, PortFacts } from "./extcap-sentences.ts";
 
-/** Wireshark shows nothing until every extcap program has answered. */
+/** Time (ms) for an answer. Wireshark shows no list until every extcap program has answered. */
 const ANSWER_MS = 1500;
 
-/** Never rejects: what is wrong with a device stands in its facts. */
+/** Returns facts about each device, which include any problem. Never rejects. */
 export function askDevices(devices: readonly string[]): Promise<DeviceFacts[]> {
   return Promise.all(devices.map(askDevice));
 }
@@ -20,16 +20,16 @@ async function askDevice(written: string): Promise<DeviceFacts> {
     const { value } = await getPage(device, "/status", ANSWER_MS);
     return { device, ports: portsOf(value) };
   } catch (error) {
-    // The advice stands behind the semicolon, and is too long for a list.
+    // The advice behind the semicolon is too long for a list.
     const problem = messageOf(error).split(";")[0] ?? "";
     return { device: device.replaceAll(/[\s@{}]/g, "_"), ports: [], problem };
   }
 }
 
-/** HOST:PORT is enough for http; https keeps its scheme. */
+/** Returns HOST:PORT for http. For https the scheme is kept. */
 const shortName = (written: string): string => httpUrl(written, "").replace(/^http:\/\//, "");
 
-/** The ports of a status page. Throws when it is none. */
+/** Returns the ports of a status page. Throws for any other page. */
 function portsOf(page: object): PortFacts[] {
   const { segment, nics } = page as { segment?: { ports?: unknown }; nics?: unknown };
   const ports = segment?.ports;
@@ -37,7 +37,7 @@ function portsOf(page: object): PortFacts[] {
   const names = new Set((nics as { name?: unknown }[]).map((nic) => nic?.name));
   return (ports as { name?: unknown; kind?: unknown }[]).flatMap((port) => {
     const { name, kind } = port ?? {};
-    // Names of any other form could not be found again in that of an interface.
+    // A name of another form could not be parsed out of an interface's name.
     if (typeof name !== "string" || !/^[^@\s+{}]+$/.test(name)) return [];
     return [{ name, kind: String(kind), isNic: names.has(name) }];
   });

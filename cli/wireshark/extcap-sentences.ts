@@ -1,43 +1,43 @@
 /**
- * What Wireshark's extcap interface is answered with: lines of `word {field=value}...`, and the
- * names under which NICs stand in its list.
+ * Answers for Wireshark's extcap interface: lines of `word {field=value}...`, and the names of NICs
+ * in Wireshark's list.
  *
  *   ringwire:ena0@127.0.0.1:7700         a NIC or an uplink, or "switch", or "any"
  *   ringwire:switch+ring@127.0.0.1:7700  with the batches of the links: here of all
  *
- * A name says all that a capture needs, so most questions are answered without asking a device:
- * Wireshark asks two of every interface each time that it starts.
+ * A name contains all that a capture needs, so most questions need no request to a device.
+ * Wireshark asks two questions about every interface each time it starts.
  *
  * Source: Wireshark: doc/extcap.adoc, doc/wsdg_src/wsdg_capture.adoc ("Adding Capture Interfaces And
- * Log Sources Using Extcap"); what the fields may hold: extcap_parser.c.
+ * Log Sources Using Extcap"); extcap_parser.c for the values of fields.
  */
 
 /** One entry of Wireshark's list. */
 export interface ExtcapInterface {
   /** A port of the device, "switch", or "any". */
   readonly source: string;
-  /** The batches of the links too. */
+  /** True when the capture includes the batches of the links. */
   readonly ring: boolean;
-  /** HOST:PORT, or a URL where that is not enough. */
+  /** Place of the device: HOST:PORT, or a URL where HOST:PORT is not enough. */
   readonly device: string;
 }
 
 /** A port of a device's switch. */
 export interface PortFacts {
   readonly name: string;
-  /** "ena", "xen", "tap" ... */
+  /** Kind of the port: "ena", "xen", "tap" ... */
   readonly kind: string;
   readonly isNic: boolean;
 }
 
-/** What a device has, or why that is not known. */
+/** The ports of a device, or the reason why they are not known. */
 export interface DeviceFacts {
   readonly device: string;
   readonly ports: readonly PortFacts[];
   readonly problem?: string;
 }
 
-/** Each entry costs Wireshark two processes at its start; the dialog's list of NICs has them all. */
+/** Most ports listed. Wireshark starts two processes for each; the dialog lists all NICs. */
 const MAX_LISTED = 64;
 export const MAX_SNAP = 262_144;
 export const MAX_COUNT = 999_999_999;
@@ -49,14 +49,14 @@ export function interfaceName({ source, ring, device }: ExtcapInterface): string
   return `ringwire:${source}${ring ? RING : ""}@${device}`;
 }
 
-/** The reverse of `interfaceName`; undefined for what is none of ours. */
+/** Parses a name of `interfaceName`; returns undefined for any other name. */
 export function parseInterfaceName(name: string): ExtcapInterface | undefined {
   const [, source, ring, device] = /^ringwire:([^@\s+]+)(\+ring)?@(\S+)$/.exec(name) ?? [];
   if (source === undefined || device === undefined) return undefined;
   return { source, ring: ring !== undefined, device };
 }
 
-/** A sentence. Its reader ends a value at a brace, and a sentence at the end of the line. */
+/** Formats a sentence. Wireshark ends a value at a brace, and a sentence at the end of the line. */
 function sentence(word: string, fields: Readonly<Record<string, string | number>>): string {
   const text = Object.entries(fields).map(([name, value]) => `{${name}=${plain(String(value))}}`);
   return `${word} ${text.join("")}`;
@@ -69,7 +69,7 @@ function plain(text: string): string {
     .replace(/\p{C}+/gu, " ");
 }
 
-/** The answer to --extcap-interfaces. */
+/** Returns the answer to --extcap-interfaces. */
 export function interfaceSentences(
   version: string,
   help: string,
@@ -87,7 +87,7 @@ function deviceSentences({ device, ports, problem }: DeviceFacts): string[] {
       value: interfaceName({ source, ring, device }),
       display: `ringwire: ${display}`,
     });
-  // The name is that of the switch, so it is good as soon as the device is there.
+  // The entry names the switch, so it can be used as soon as the device is there.
   if (problem !== undefined) return [line("switch", problem)];
   const more = ports.length - MAX_LISTED;
   const those = more > 0 ? `all ${ports.length} ports` : "all ports";
@@ -104,8 +104,8 @@ const portText = ({ name, kind, isNic }: PortFacts): string =>
   `${isNic ? "NIC" : "uplink"} ${name} (${kind})`;
 
 /**
- * The answer to --extcap-dlts. A capture is pcapng and names the link type of each of its
- * interfaces itself; this is what Wireshark shows before there is one.
+ * Returns the answer to --extcap-dlts, which Wireshark shows before there is a capture. A capture
+ * is pcapng and names the link type of each of its interfaces itself.
  */
 export function dltSentences({ ring }: ExtcapInterface): string[] {
   const ethernet = sentence("dlt", { number: 1, name: "EN10MB", display: "Ethernet" });
@@ -117,7 +117,7 @@ export function dltSentences({ ring }: ExtcapInterface): string[] {
   return ring ? [rings, ethernet] : [ethernet];
 }
 
-/** The answer to --extcap-config: the fields of the interface's dialog. */
+/** Returns the answer to --extcap-config: the fields of the interface's dialog. */
 export function configSentences(at: ExtcapInterface): string[] {
   const { source, ring, device } = at;
   const arg = (
@@ -138,7 +138,7 @@ export function configSentences(at: ExtcapInterface): string[] {
       reload: "true",
       placeholder: "Ask the device",
     }),
-    // Of an interface that is there for the rings nobody has to ask for them.
+    // An interface with rings in its name needs no field for them.
     ...(ring
       ? []
       : [
@@ -162,7 +162,7 @@ export function configSentences(at: ExtcapInterface): string[] {
   ];
 }
 
-/** The answer to --extcap-reload-option nic: what the device has now. */
+/** Returns the answer to --extcap-reload-option nic: the NICs that the device has now. */
 export function nicSentences({ source }: ExtcapInterface, { ports }: DeviceFacts): string[] {
   const known = [
     { name: "switch", text: "switch" },

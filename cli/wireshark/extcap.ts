@@ -1,8 +1,8 @@
 /**
- * `ringwire extcap`: what Wireshark asks of a program in its extcap folder. People call
- * `ringwire capture`; this one is called by Wireshark, several times for each interface whenever it
- * starts. So it parses its few arguments itself and loads only what a question needs: an answer
- * takes a fifth of the time that the whole command line takes to load.
+ * `ringwire extcap`: answers Wireshark's calls to a program in its extcap folder. Users call
+ * `ringwire capture` instead. Wireshark calls this command several times for each interface
+ * whenever it starts. So the command parses its few arguments itself, and loads only the modules
+ * that a question needs. An answer takes a fifth of the time for loading the whole command line.
  *
  *   --extcap-interfaces                               the list
  *   --extcap-interface I --extcap-dlts                link types
@@ -10,8 +10,8 @@
  *   --extcap-interface I --extcap-capture-filter F    is the filter good?
  *   --extcap-interface I --capture --fifo P [...]     packets
  *
- * Exit code: 0 done, 1 failed, 2 wrong arguments or an interface that is none of ours. A filter that
- * is not good is an answer too: its first line says why, and the exit code is 0.
+ * Exit code: 0 done, 1 failed, 2 wrong arguments or an interface that is not of ringwire. For a bad
+ * filter the first line of the answer says why, and the exit code is 0.
  */
 import { DEFAULT_DEVICE } from "../../shared/transport/address.ts";
 import { ExitCode, Failure } from "../common/failure.ts";
@@ -45,7 +45,7 @@ const VALUES = [
   "--extcap-config-option-name",
   "--extcap-config-option-value",
   "--extcap-capture-filter",
-  // Pipes of a toolbar; there is none.
+  // Pipes of a toolbar, which this program does not have.
   "--extcap-control-in",
   "--extcap-control-out",
   "--fifo",
@@ -64,7 +64,7 @@ interface Arguments {
 
 const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
-/** Answers `args`, what stands behind `ringwire extcap`, and sets process.exitCode. */
+/** Answers the arguments behind `ringwire extcap`, and sets process.exitCode. */
 export async function extcap(args: readonly string[]): Promise<void> {
   try {
     await answer(parse(args));
@@ -115,7 +115,7 @@ async function answer({ flags, values }: Arguments): Promise<void> {
   }
 }
 
-/** RINGWIRE_DEVICES, a list; else RINGWIRE_CONNECT; else a device on this machine. */
+/** Returns the list of RINGWIRE_DEVICES, else RINGWIRE_CONNECT, else a device on this machine. */
 function devicesOf(env: NodeJS.ProcessEnv): string[] {
   const listed = (env["RINGWIRE_DEVICES"] ?? "").split(/[\s,]+/).filter((word) => word !== "");
   if (listed.length > 0) return [...new Set(listed)];

@@ -1,4 +1,4 @@
-/** Where Wireshark looks for plugins and extcap programs, as it tells itself. */
+/** Folders of Wireshark for plugins and extcap programs, as Wireshark prints them. */
 import { execFile } from "node:child_process";
 import { constants } from "node:fs";
 import { access } from "node:fs/promises";
@@ -7,17 +7,17 @@ import { isAbsolute, join, relative, sep } from "node:path";
 import { promisify } from "node:util";
 
 export interface WiresharkFolders {
-  /** Lua scripts of this user. */
+  /** Folder for Lua scripts of this user. */
   readonly plugins: string;
   readonly extcap: string;
-  /** What the user has to know besides. */
+  /** Sentences about the folders that the user needs to read. */
   readonly notes: readonly string[];
 }
 
 const ANSWER_MS = 10_000;
 const run = promisify(execFile);
 
-/** Asks tshark, else wireshark; without either the folders are those that new versions have. */
+/** Asks tshark, else wireshark. Without either, returns the folders of new versions. */
 export async function wiresharkFolders(home = homedir()): Promise<WiresharkFolders> {
   const usual = join(home, ".local/lib/wireshark");
   const told = (await foldersOf("tshark")) ?? (await foldersOf("wireshark"));
@@ -29,7 +29,7 @@ export async function wiresharkFolders(home = homedir()): Promise<WiresharkFolde
   }
   const extcap = told.get("Personal Extcap path");
   if (extcap !== undefined) return { plugins, extcap, notes: [] };
-  // Wireshark before 4.2 has one folder, for everybody on the machine.
+  // Wireshark before 4.2 has one folder for all users of the machine.
   const common = told.get("Extcap path") ?? told.get("Global Extcap path");
   if (common === undefined) return { plugins, extcap: personal, notes: [] };
   if (await mayWrite(common)) {
@@ -40,7 +40,7 @@ export async function wiresharkFolders(home = homedir()): Promise<WiresharkFolde
   return { plugins, extcap: personal, notes: [note] };
 }
 
-/** Lines of `-G folders`: a title, a colon, spaces or a tab, a path. */
+/** Parses lines of `-G folders`: a title, a colon, spaces or a tab, a path. */
 async function foldersOf(program: string): Promise<ReadonlyMap<string, string> | undefined> {
   let text: string;
   try {

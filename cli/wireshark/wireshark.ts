@@ -1,4 +1,4 @@
-/** `ringwire wireshark`: puts the dissector and the extcap program where Wireshark finds them. */
+/** `ringwire wireshark`: installs the dissector and the extcap program in Wireshark's folders. */
 import { existsSync } from "node:fs";
 import { lstat, mkdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
@@ -11,16 +11,16 @@ import { addCommonFlags, CommonShape, readOptions, target } from "../common/opti
 import { Output } from "../common/output.ts";
 import { wiresharkFolders } from "./folders.ts";
 
-/** The dissector and `ringwire-extcap`, beside the program that runs. */
+/** Folder of the dissector and `ringwire-extcap`, beside the running program. */
 const OURS = fileURLToPath(new URL("./plugin", import.meta.url));
-/** The compiled program: Wireshark does not run the sources. */
+/** Path of the compiled program. Wireshark does not run the sources. */
 const PROGRAM = fileURLToPath(
   new URL(
     import.meta.url.endsWith(".ts") ? "../../dist/cli/ringwire.js" : "../ringwire.js",
     import.meta.url,
   ),
 );
-/** In every program that was put into an extcap folder: only such a one is changed or taken away. */
+/** Line of every installed extcap program. Only a file with this line is changed or removed. */
 const MARK = "# Made by: ringwire wireshark --install";
 
 const Shape = z.object({
@@ -46,7 +46,7 @@ export function wiresharkCommand(): Command {
     .addHelpText("before", EXAMPLES)
     .action(async (_flags: unknown, self: Command) => {
       const options = readOptions(self, Shape);
-      // In the environment they are those of the extcap program, whatever is done here.
+      // RINGWIRE_DEVICES in the environment is for the extcap program, so it is no error here.
       const said = self.getOptionValueSource("devices") === "cli";
       if (said && !options.install) {
         throw new Failure("--devices goes with --install", ExitCode.USAGE);
@@ -70,7 +70,7 @@ async function runWireshark(options: z.infer<typeof Shape>): Promise<void> {
   const found = await wiresharkFolders();
   const dissector = new Link(join(resolve(options.plugins ?? found.plugins), "ringwire"));
   const extcap = new Program(join(resolve(options.extcap ?? found.extcap), "ringwire-extcap"));
-  // Before anything is written: a folder may be that of all users.
+  // The notes are printed before anything is written, as a folder may belong to all users.
   if (!uninstall && options.extcap === undefined) {
     for (const note of found.notes) output.text(`note: ${note}`);
   }
@@ -99,7 +99,7 @@ async function runWireshark(options: z.infer<typeof Shape>): Promise<void> {
   output.text("Wireshark shows them when it starts anew, or by Capture, Refresh Interfaces.");
 }
 
-/** The dissector: a link to the folder, so that an update of the package is one of the plugin. */
+/** The dissector: a link to its folder, so that an update of the package updates the plugin. */
 class Link {
   readonly what = "dissector";
   readonly path: string;
@@ -110,7 +110,7 @@ class Link {
 
   async isThere(): Promise<boolean> {
     const copy = `${this.path}.lua`;
-    // Loaded twice, Wireshark would greet its user with a Lua error.
+    // With the dissector loaded twice, Wireshark would start with a Lua error.
     if (existsSync(copy)) throw new Failure(`${copy} is a copy of the dissector: remove it first`);
     const entry = await lstat(this.path).catch(() => undefined);
     if (entry === undefined) return false;
@@ -131,8 +131,8 @@ class Link {
 }
 
 /**
- * The extcap program: a few lines that know this Node, this ringwire and the devices. A Wireshark
- * that was started from a desktop has neither the shell's PATH nor its variables.
+ * The extcap program: a short script with the paths of this Node and this ringwire, and the
+ * devices. A Wireshark started from a desktop has neither the shell's PATH nor its variables.
  */
 class Program {
   readonly what = "extcap program";
@@ -145,7 +145,7 @@ class Program {
   async isThere(): Promise<boolean> {
     const entry = await lstat(this.path).catch(() => undefined);
     if (entry === undefined) return false;
-    // A link made by hand is as good; it is replaced by what knows more.
+    // A link that the user made counts as installed. The script, which holds more, replaces it.
     if (entry.isSymbolicLink() && /ringwire-extcap$/.test(await readlink(this.path))) return true;
     if (entry.isFile() && (await readFile(this.path, "utf8")).includes(MARK)) return true;
     throw new Failure(`${this.path} is there and not made by ringwire: remove it first`);
@@ -178,5 +178,5 @@ function script(devices: readonly string[]): string {
   ].join("\n");
 }
 
-/** For sh: as it is, whatever it holds. */
+/** Quotes any text for sh. */
 const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
