@@ -1,15 +1,15 @@
 /**
  * Builds batches: the sender's half of the wire.
  *
- * Columns are written in place. Bytes of a record go straight into the message that will be sent,
- * so a frame is copied once in this process; the records that name them gather beside it and are
- * appended when another kind of transaction follows. The bytes are those msgpackr would write.
+ * Columns are written in place. The bytes of a record go straight into the message that will be
+ * sent, so a frame is copied once in this process. The records gather beside the message and are
+ * appended when another kind of transaction follows. The output equals that of msgpackr.
  *
  *   | room | array n | 0x93 op bin | data ............ | bin | records | next transaction ...
  *          ^ start                  ^ dataAt          ^ at
  *
- * A batch ends when the burst of work ends (`flush`), or by itself at its soft limit. It is never
- * ended by a timer.
+ * A batch ends when the burst of work ends (`flush`), or by itself at its soft limit. No timer
+ * ends a batch.
  */
 import { copyBytes } from "../bytes/copy.ts";
 import { BufferPool } from "../bytes/pool.ts";
@@ -20,35 +20,35 @@ import { RECORD_BYTES, record } from "./records.ts";
 import { Limits } from "./transactions.ts";
 import { packTransaction } from "./values.ts";
 
-/** A batch that reaches this is sent: above it a receiver pays for reassembly and gains nothing. */
+/** Soft limit of a batch. A larger batch costs the receiver reassembly and has no advantage. */
 const SOFT_BYTES = 96 * 1024;
 /** The largest soft limit that a writer may be given. */
 export const MAX_SOFT_BYTES = 160 * 1024;
-/** Records that gather beside a column before it is closed. */
+/** Largest number of records in one column; then the writer opens another column. */
 const COLUMN_RECORDS = 1024;
-/** Front room for the batch's own array header and, before it, the transport's frame header. */
+/** Front room for the transport's frame header and the batch's own array header behind it. */
 const ROOM = FRAME_ROOM + 10;
 /** Largest bin header. */
 const BIN_HEADER = 5;
-/** Everything that can follow the soft limit: one record, its column's records, one control. */
+/** The largest batch: beyond the soft limit one record, its column's records and one control. */
 const BATCH_BYTES =
   MAX_SOFT_BYTES + Limits.RECORD_BYTES + COLUMN_RECORDS * RECORD_BYTES + 16 * 1024;
 
 const BE = false; // msgpack's own integers
 
-/** One pool for all links: idle links hold nothing, busy ones reuse what is warm in the cache. */
+/** One pool for all links. Idle links hold no buffer; busy links reuse buffers still in the cache. */
 const pool = new BufferPool(BATCH_BYTES, 64);
 
 const ZERO = new Uint8Array(Limits.RECORD_BYTES);
 
-/** Takes a finished message; `release` must be called once its bytes are no longer needed. */
+/** Sends a finished message and calls `release` once when its bytes are no longer needed. */
 export type SendMessage = (message: Uint8Array, release: () => void) => void;
 
 let inspect: ((batch: Uint8Array) => void) | undefined;
 
 /**
- * Shows every batch of this process to `look` before it is sent. The tests use it to decode what
- * they send, so that a field out of bounds is found at its sender.
+ * Passes every batch of this process to `look` before the batch is sent. The tests decode the
+ * batches there, so that a field out of bounds is found at its sender.
  */
 export function inspectBatches(look: typeof inspect): void {
   inspect = look;
@@ -60,15 +60,15 @@ export class BatchWriter {
   readonly #records = new Uint8Array(COLUMN_RECORDS * RECORD_BYTES);
   readonly #recordView = new DataView(this.#records.buffer);
   #recordCount = 0;
-  /** The column under construction, or -1. */
+  /** Opcode of the column under construction, or -1. */
   #open = -1;
   #dataAt = 0;
   #buffer: Uint8Array = ZERO;
   #view: DataView = new DataView(ZERO.buffer);
-  /** 0 while there is no buffer. */
+  /** Offset of the next byte in the buffer; 0 while there is no buffer. */
   #at = 0;
   #transactions = 0;
-  /** Total bytes handed to `send`. */
+  /** Total bytes passed to `send`. */
   sentBytes = 0;
   sentBatches = 0;
 
@@ -77,7 +77,7 @@ export class BatchWriter {
     this.#softBytes = Math.min(softBytes, MAX_SOFT_BYTES);
   }
 
-  /** Bytes of the batch under construction, about. */
+  /** Approximate number of bytes in the batch under construction. */
   get pendingBytes(): number {
     return this.#at === 0 ? 0 : this.#at - this.#start;
   }
@@ -86,15 +86,15 @@ export class BatchWriter {
     return this.#transactions === 0;
   }
 
-  /** The message under construction; `reserve` says where to write. Changes at each reserve. */
+  /** Buffer of the message under construction. Each `reserve` may replace it. */
   get outgoing(): Uint8Array {
     return this.#buffer;
   }
 
   /**
-   * Opens a record of `length` bytes in a column of `op` and returns where its bytes go in
-   * `outgoing`. The caller fills them before it calls anything else here. `space` is the BAR
-   * for MMIO_WRITE.
+   * Opens a record of `length` bytes in a column of `op` and returns the offset of its bytes in
+   * `outgoing`. The caller fills them before any other call to this writer. `space` is the BAR for
+   * MMIO_WRITE. Throws RangeError for a length outside 1 to Limits.RECORD_BYTES.
    */
   reserve(op: Op, space: number, address: number, type: number, length: number): number {
     if (length > Limits.RECORD_BYTES || length <= 0) {
@@ -109,7 +109,7 @@ export class BatchWriter {
     return at;
   }
 
-  /** A record whose bytes are src[at .. at + length); longer ones are split. */
+  /** Adds the bytes src[at .. at + length) as one record, or several above Limits.RECORD_BYTES. */
   column(
     op: Op,
     space: number,
@@ -128,7 +128,7 @@ export class BatchWriter {
     }
   }
 
-  /** A doorbell or register: one record of four bytes, little-endian. */
+  /** Adds a write of a doorbell or register: one record of four bytes, little-endian. */
   mmioWrite32(bar: number, offset: number, type: number, value: number): void {
     const at = this.reserve(Op.MMIO_WRITE, bar, offset, type, 4);
     this.#view.setUint32(at, value, true);
@@ -143,7 +143,7 @@ export class BatchWriter {
     b[this.#at++] = vector;
   }
 
-  /** Any other transaction. */
+  /** Adds any other transaction. */
   post<N extends PostName>(name: N, fields: Sent<N>): void {
     const entry = entryOf(name);
     const values: unknown[] = [entry.op];
@@ -154,7 +154,7 @@ export class BatchWriter {
     this.#at += bytes.byteLength;
   }
 
-  /** Sends what has gathered. Returns whether there was anything. */
+  /** Sends the batch under construction. Returns false when it is empty. */
   flush(): boolean {
     if (this.#transactions === 0) return false;
     this.#closeColumn();
@@ -179,7 +179,7 @@ export class BatchWriter {
     return true;
   }
 
-  /** The link is gone: forget what was not sent. */
+  /** Drops the batch under construction, because the link has ended. */
   discard(): void {
     if (this.#at !== 0) pool.put(this.#buffer);
     this.#buffer = ZERO;
@@ -189,10 +189,10 @@ export class BatchWriter {
     this.#recordCount = 0;
   }
 
-  /** First byte of the first transaction. */
+  /** Offset of the first transaction. */
   #start = ROOM;
 
-  /** Makes sure that a transaction of `bytes` that is not a column can follow. */
+  /** Begins a transaction: closes an open column and makes sure that `bytes` more bytes fit. */
   #begin(bytes: number): void {
     if (this.#at + bytes >= this.#softBytes + Limits.RECORD_BYTES) this.flush();
     this.#closeColumn();
@@ -227,7 +227,7 @@ export class BatchWriter {
     this.#dataAt = this.#at;
   }
 
-  /** Writes the data's header, now that its length is known, and the records behind it. */
+  /** Writes the header of the data, whose length is known now, and the records behind the data. */
   #closeColumn(): void {
     if (this.#open < 0) return;
     const b = this.#buffer;
@@ -235,7 +235,7 @@ export class BatchWriter {
     const header = binHeaderBytes(length);
     const gap = BIN_HEADER - header;
     if (gap !== 0) {
-      // The room kept for the longest header is too much: move the shorter side over the gap.
+      // This header is shorter than the space kept for it: move the shorter side over the gap.
       const before = this.#dataAt - BIN_HEADER - this.#start;
       if (before <= length) {
         b.copyWithin(this.#start + gap, this.#start, this.#start + before);

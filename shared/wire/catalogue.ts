@@ -1,12 +1,12 @@
 /**
- * The catalogue of the wire: each transaction is declared here once. The decoder, the type of a
- * sink, the typed `post` of a writer, traces, the tables of README.md and those of the Wireshark
+ * The catalogue of the wire. Each transaction is declared here once. The decoder, the type of a
+ * sink, the typed `post` of a writer, the traces, and the tables of README.md and of the Wireshark
  * dissector (`npm run generate`) are all derived from it.
  *
  * A transaction is a msgpack array: opcode, then the fields in the order of their declaration.
- * `write`, `push` and `mmio_write` are columns: [opcode, data bin, records bin], where the records
- * (records.ts) cut the data into pieces. They and `interrupt` are the hot path: batch.ts and
- * decode.ts have codecs written by hand for them, and a test compares those with this catalogue.
+ * `write`, `push` and `mmio_write` are columns: [opcode, data bin, records bin]. The records
+ * (records.ts) cut the data into pieces. The columns and `interrupt` are the hot path. Their codecs
+ * in batch.ts and decode.ts are written by hand, and a test compares them with this catalogue.
  */
 import { END_GRANT_RECORD_SIZE, GRANT_USE_RECORD_SIZE } from "../xen/grant.ts";
 import type { Hello, Welcome } from "./hello.ts";
@@ -21,17 +21,17 @@ import {
   type ReadStatus,
 } from "./transactions.ts";
 
-/** One field. `Sent` is its type for a sender; a receiver of a map gets `unknown` and checks it. */
+/** One field. `Sent` is its type for a sender. The receiver of a map gets `unknown` and checks it. */
 export interface Field<Sent = unknown> {
   readonly kind: "uint" | "text" | "bin" | "packed" | "map";
   /** Least and largest value of a uint; largest number of bytes of anything else. */
   readonly min: number;
   readonly max: number;
-  /** Bytes of one record of a `packed` field; by the field `version` where there are several. */
+  /** Bytes of one record of a `packed` field; a table where they depend on the field `version`. */
   readonly recordBytes?: number | Readonly<Record<number, number>>;
-  /** Traces print it in hexadecimal. */
+  /** Present when traces print the field in hexadecimal. */
   readonly hex?: true;
-  /** For the compiler only. */
+  /** Carries the type `Sent` for the compiler; never set. */
   readonly sent?: Sent;
 }
 
@@ -66,14 +66,14 @@ const COLUMN = { data: bin(Limits.MESSAGE_BYTES), records: packed(RECORD_BYTES) 
 
 interface Transaction {
   readonly op: number;
-  /** The end that receives it. `link`: both ends, and the link itself answers. */
+  /** The receiving end. `link`: both ends receive it, and the link itself handles it. */
   readonly to: "device" | "frontend" | "both" | "link";
   readonly fields: Readonly<Record<string, Field>>;
-  /** The transaction that answers it. One without a reply is posted: nothing answers it. */
+  /** Name of the transaction that answers this one. Absent for a posted transaction. */
   readonly reply?: string;
-  /** The only personality that has it; any, when absent. */
+  /** The only personality that uses this transaction. Absent when all do. */
   readonly personality?: Personality;
-  /** For the protocol page. */
+  /** Meaning, for the table of the protocol page. */
   readonly says: string;
 }
 
@@ -89,7 +89,7 @@ export const catalogue = {
     op: 1,
     to: "frontend",
     fields: { greeting: map<Welcome>() },
-    says: "the NIC exists, work may begin",
+    says: "the NIC exists and work may begin",
   },
   refuse: {
     op: 2,
@@ -107,7 +107,7 @@ export const catalogue = {
     op: 4,
     to: "link",
     fields: { bytes: COUNT },
-    says: "bytes of messages received and applied since the start",
+    says: "bytes of messages that the sender has received and applied since the start",
   },
   fault: {
     op: 5,
@@ -125,15 +125,15 @@ export const catalogue = {
     op: 6,
     to: "frontend",
     fields: { url: TEXT },
-    says: "the NIC is to connect to this device instead",
+    says: "asks the NIC to connect to another device",
   },
   window: {
     op: 16,
     to: "device",
     fields: { address: ADDRESS, length: uint(Limits.WINDOW_BYTES) },
-    says: "coherent memory: zeroed bytes on both sides",
+    says: "creates coherent memory, zeroed on both sides",
   },
-  end_window: { op: 17, to: "device", fields: { address: ADDRESS }, says: "the window is gone" },
+  end_window: { op: 17, to: "device", fields: { address: ADDRESS }, says: "removes a window" },
   write: {
     op: 18,
     to: "both",
@@ -157,7 +157,7 @@ export const catalogue = {
     op: 21,
     to: "device",
     fields: { tag: TAG, status: uint<ReadStatus>(READ_STATUS_MAX), bytes: bin(Limits.READ_BYTES) },
-    says: "status 0 with the bytes, else refused with none",
+    says: "status 0 and the bytes, or another status and no bytes",
   },
   mmio_write: {
     op: 22,
@@ -194,14 +194,14 @@ export const catalogue = {
     to: "device",
     fields: { version: uint<GrantVersion>(2, 1), records: packed(GRANT_RECORD_BYTES) },
     personality: "xen",
-    says: "grant entries as they are from here on",
+    says: "new values of grant entries",
   },
   end_grant: {
     op: 33,
     to: "device",
     fields: { records: packed(END_GRANT_RECORD_SIZE) },
     personality: "xen",
-    says: "these entries are 0 from here on",
+    says: "grant entries that are 0 now",
   },
   grant_use: {
     op: 34,
@@ -228,14 +228,14 @@ export const catalogue = {
     to: "frontend",
     fields: { tag: TAG, errno: uint(0xff), bytes: bin(Limits.HYPERCALL_BYTES) },
     personality: "xen",
-    says: "the structures as the hypervisor left them",
+    says: "the structures with the hypervisor's results",
   },
   event: {
     op: 37,
     to: "both",
     fields: { port: uint(Limits.PORTS - 1) },
     personality: "xen",
-    says: "event-channel notify; the port is the frontend's",
+    says: "event-channel notification; the port is the frontend's",
   },
   xenstore: {
     op: 38,
@@ -247,7 +247,7 @@ export const catalogue = {
 } as const satisfies Record<string, Transaction>;
 
 type Catalogue = typeof catalogue;
-/** The name that a transaction has on the wire's page, in traces and in error texts. */
+/** Name of a transaction on the protocol page, in traces and in error texts. */
 export type Name = keyof Catalogue;
 type NamesTo<End extends Transaction["to"]> = {
   [N in Name]: Catalogue[N]["to"] extends End ? N : never;
@@ -259,24 +259,24 @@ export const Op = Object.fromEntries(
 ) as { readonly [N in Name as Uppercase<N>]: Catalogue[N]["op"] };
 export type Op = Catalogue[Name]["op"];
 
-/** The fields of a transaction as its sender gives them. */
+/** The fields of a transaction for its sender. */
 export type Sent<N extends Name> = {
   readonly [F in keyof Catalogue[N]["fields"]]: Catalogue[N]["fields"][F] extends Field<infer T>
     ? T
     : never;
 };
-/** The fields as a handler gets them: checked, and bytes are views that are valid during the call. */
+/** The fields of a transaction for its handler: checked. Bytes are views, valid during the call. */
 export type Received<N extends Name> = {
   readonly [F in keyof Catalogue[N]["fields"]]: Catalogue[N]["fields"][F] extends MapField<unknown>
     ? unknown
     : Sent<N>[F & keyof Sent<N>];
 };
 
-/** Transactions with a codec of their own. */
+/** Handlers of the transactions with codecs written by hand. */
 interface HotHandlers {
-  /** One record of a column; `access` is used again for the next one. */
+  /** Handles one record of a column. The decoder reuses `access` for the next record. */
   write(access: MemoryAccess): void;
-  /** As `write`, but `access.src` is valid until the batch has been applied and worked on. */
+  /** As `write`, but `access.src` stays valid until the batch has been applied and processed. */
   push(access: MemoryAccess): void;
   /** `access.space` is the BAR, `access.address` the offset in it. */
   mmioWrite(access: MemoryAccess): void;
@@ -295,26 +295,26 @@ type Camel<S extends string> = S extends `${infer Head}_${infer Rest}`
 export type Handlers = HotHandlers & {
   [N in PostName as Camel<N>]: (fields: Received<N>) => void;
 };
-/** What a device does with what it receives. */
+/** Handlers of the transactions that a device receives. */
 export type DeviceSink = Pick<Handlers, Camel<NamesTo<"device" | "both">>>;
-/** What a frontend does with what it receives. */
+/** Handlers of the transactions that a frontend receives. */
 export type FrontendSink = Pick<Handlers, Camel<NamesTo<"frontend" | "both">>>;
-/** What the link itself answers. */
+/** Handlers of the transactions that the link itself processes. */
 export type LinkControl = Pick<Handlers, Camel<NamesTo<"link">>>;
-/** What one end does with what it receives; a missing method means: not for this end. */
+/** Handlers of one end. A transaction without a handler is not meant for this end. */
 export type Sink = Partial<Handlers>;
 
-/** A declaration, ready for the decoder. */
+/** A declaration in the form that the decoder uses. */
 export interface Entry {
   readonly op: number;
   readonly name: Name;
-  /** The method of a sink. */
+  /** Name of the handler in a sink. */
   readonly method: keyof Handlers;
   readonly to: Transaction["to"];
   readonly fields: readonly {
     readonly name: string;
     readonly field: Field;
-    /** `read: tag`, for error texts. */
+    /** Transaction and field for error texts, such as `read: tag`. */
     readonly what: string;
   }[];
 }
@@ -339,7 +339,7 @@ for (const [key, { op, to, fields }] of Object.entries(catalogue)) {
 }
 
 export const entryOf = (name: Name): Entry => byName.get(name)!;
-/** Undefined for an opcode, 0 to 255, that the catalogue lacks. */
+/** Returns the entry of opcode 0 to 255, or undefined when the catalogue lacks it. */
 export const entryOfOp = (op: number): Entry | undefined => byOp[op];
-/** "mmio_write" for 22; "opcode 99" for an opcode that the catalogue lacks. */
+/** Returns "mmio_write" for 22, and "opcode 99" for an opcode that the catalogue lacks. */
 export const opName = (op: number): string => byOp[op]?.name ?? `opcode ${op}`;

@@ -1,8 +1,9 @@
 /**
- * Applies a batch: walks its transactions in order and hands each to a Sink.
+ * Applies a batch: walks over its transactions in order and passes each to a Sink.
  *
- * Every field is checked against the catalogue before the sink sees it. What was applied before an
- * error stays applied, nothing after it is; the caller ends the connection with the WireError.
+ * Every field is checked against the catalogue before the sink gets it. At an error, earlier
+ * transactions stay applied and later ones are not. The caller ends the connection with the
+ * WireError.
  */
 
 import {
@@ -19,7 +20,7 @@ import { type MemoryAccess, RECORD_BYTES, record } from "./records.ts";
 import { Limits, WireError } from "./transactions.ts";
 import { unpackGuarded } from "./values.ts";
 
-/** Decodes `message` and hands it on. Throws WireError at the first thing that is wrong. */
+/** Decodes `message` and passes each transaction on. Throws WireError at the first error. */
 export function applyBatch(message: Uint8Array, sink: Sink, link: LinkControl): void {
   const r = new Reader(message);
   const n = r.array("batch", Limits.BATCH_TRANSACTIONS);
@@ -27,7 +28,7 @@ export function applyBatch(message: Uint8Array, sink: Sink, link: LinkControl): 
   r.finish("batch");
 }
 
-/** Reads array header and opcode of a transaction and checks the number of its fields. */
+/** Reads the array header and opcode of a transaction and checks the number of its fields. */
 export function readEntry(r: Reader, index: number): Entry {
   const fields = r.array(`transaction ${index}`, 16);
   if (fields === 0) throw new WireError("WIRE_EMPTY", `transaction ${index}: no opcode`);
@@ -48,7 +49,7 @@ export function readEntry(r: Reader, index: number): Entry {
   return entry;
 }
 
-/** Reads and checks the fields behind the opcode. Bytes are views into the message. */
+/** Reads and checks the fields behind the opcode. Binary values are views into the message. */
 export function readFields(r: Reader, entry: Entry): Readonly<Record<string, unknown>> {
   const values: Record<string, unknown> = {};
   for (const { name, field, what } of entry.fields) {
@@ -130,7 +131,7 @@ function applyColumn(r: Reader, sink: Sink, op: number): void {
   if (op === Op.WRITE && sink.write === undefined) throw notForUs(op);
   const stop = records + r.binLength;
   const { view } = r;
-  // One object for all records of the column, so that a record allocates nothing.
+  // All records of the column share one object, so that a record allocates nothing.
   const access: MemoryAccess = { space: 0, address: 0, type: 0, src: r.bytes, at: 0, length: 0 };
   for (let rec = records; rec < stop; rec += RECORD_BYTES) {
     const address = record.address(view, rec);

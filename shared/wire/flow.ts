@@ -1,20 +1,20 @@
 /**
- * How much may be under way on a link: the byte queue limit.
+ * The byte queue limit: how many bytes may be under way on a link.
  *
- * As the kernel's byte queue limits do for a NIC, it keeps just enough bytes between sender and
- * receiver to keep the link busy: about 20 ms of the rate that it measures, so that on a slow link
- * a heartbeat or a reset never waits long behind data. The receiver reports what it has applied
- * (`progress`), so that bytes in the buffers of sockets and proxies count as under way.
+ * The limit works as the kernel's byte queue limits do for a NIC. It allows just enough bytes to
+ * keep the link busy: about 20 ms of the measured rate. So a heartbeat or a reset never waits long
+ * behind data, even on a slow link. The receiver reports the bytes that it has applied
+ * (`progress`), so bytes in the buffers of sockets and proxies count as under way.
  */
 
-/** Never less: on a link of 10 Mbit/s this is 105 ms of queue. */
+/** Lower bound of the limit. On a link of 10 Mbit/s this is 105 ms of queue. */
 const MIN_BYTES = 128 * 1024;
-/** Never more: what a receiver may be made to buffer. */
+/** Upper bound of the limit, which is also the most that a receiver must buffer. */
 const MAX_BYTES = 8 << 20;
 const AIM_MS = 20;
-/** A rate is measured over at least this long. */
+/** Least time (ms) over which a rate is measured. */
 const WINDOW_MS = 20;
-/** The best of so many windows counts: an idle moment does not shrink the limit. */
+/** Number of measurements kept. The highest rate counts, so a short pause keeps the limit. */
 const WINDOWS = 16;
 
 export class ByteQueueLimit {
@@ -53,13 +53,13 @@ export class ByteQueueLimit {
   }
 
   /**
-   * The receiver has applied `total` bytes since the start. False when that is impossible: it
-   * went backwards or past what was sent.
+   * Notes the receiver's report that it has applied `total` bytes since the start. Returns false
+   * for an impossible report: below the previous one, or above the bytes sent.
    */
   acknowledge(total: number, now: number): boolean {
     if (total < this.#acknowledged || total > this.#sent) return false;
     const elapsed = now - this.#windowStart;
-    // Bytes of a burst after an idle time would look like a slow link: start over.
+    // After an idle time a burst would look like a slow link, so the measurement starts again.
     if (elapsed > 10 * WINDOW_MS) {
       this.#windowStart = now;
       this.#windowBytes = 0;

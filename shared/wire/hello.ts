@@ -1,24 +1,24 @@
 /**
- * What is said before the first batch of work: hello from the frontend, welcome from the device.
- * Both are maps, so that a newer peer may add fields; unknown ones are ignored.
+ * The handshake before the first batch of work: hello from the frontend, welcome from the device.
+ * Both are maps, so that a newer peer may add fields. Unknown fields are ignored.
  */
 import { z } from "zod";
 import { parseUnicastMac } from "../net/ethernet.ts";
 import { Limits, PROTOCOL_VERSION, WireError } from "./transactions.ts";
 
-/** Letters, digits and . _ - : what fits a log line, a metric and a file name. */
+/** Names: letters, digits and . _ - are allowed. They fit a log line, a metric and a file name. */
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 
 /**
- * Words that no NIC and no uplink may be called: a capture asks by them for the switch, for
- * everything, and for every port.
+ * Words that are no valid name of a NIC or an uplink. In a capture they select the switch, all
+ * interfaces, or every port.
  */
 const RESERVED_NAMES: readonly string[] = ["any", "all", "switch"];
 
-/** True when a NIC or an uplink may not be called so, because captures use the word. */
+/** True for a word that captures use, so that no NIC or uplink may have it as its name. */
 export const isReservedName = (text: string): boolean => RESERVED_NAMES.includes(text);
 
-/** Why, as the end of a sentence about the name. */
+/** The reason for the refusal, as the end of a sentence about the name. */
 export const RESERVED_REASON = `is a word that captures use; no NIC may be called ${RESERVED_NAMES.join(", ")}`;
 
 const word = z.string().max(Limits.NAME_BYTES).regex(NAME);
@@ -31,11 +31,11 @@ const helloShape = z.object({
   version: z.number().int().min(0).max(0xffff),
   personality: word,
   name,
-  /** Random, chosen once by a process: tells a reconnect from another process of that name. */
+  /** Random text of a process. It tells a reconnect from another process with the same name. */
   instance: z.string().min(1).max(64),
-  /** When the name is in use, the device may give the next free one: `welcome` says which. */
+  /** True: if the name is in use, the device may give the next free one, named in `welcome`. */
   numbered: z.boolean().optional(),
-  /** The name of a NIC that is alive is wanted: that NIC's connection ends. */
+  /** True: the frontend takes the name from a live NIC, whose connection then ends. */
   takeOver: z.boolean().optional(),
   agent: z.string().max(64).optional(),
   mac: mac.optional(),
@@ -50,7 +50,7 @@ const welcomeShape = z.object({
   name,
   mac,
   segment: word,
-  /** Number of this connection, raised at each: nothing of an older one is applied. */
+  /** Number of this connection; it rises with each. Nothing of an older connection is applied. */
   epoch: z.number().int().min(0),
   /** Queue pairs that the device offers. */
   queues: z.number().int().min(1).max(128),
@@ -59,17 +59,17 @@ const welcomeShape = z.object({
   pushBytes: z.number().int().min(Limits.PUSH_BYTES_MIN),
   /** PCI revision id; bit 0 set: no readless register reads. */
   revision: z.number().int().min(0).max(255),
-  /** There is a BAR 2, the device's own memory. */
+  /** True when there is a BAR 2, the device's own memory. */
   deviceMemory: z.boolean(),
 });
 export type Welcome = z.infer<typeof welcomeShape>;
 
-/** Checks a decoded hello. Throws WireError naming the field. */
+/** Checks a decoded hello. Throws a WireError that names the field. */
 export function parseHello(value: unknown): Hello {
   return check(helloShape, value, "hello");
 }
 
-/** Checks a decoded welcome. Throws WireError naming the field. */
+/** Checks a decoded welcome. Throws a WireError that names the field. */
 export function parseWelcome(value: unknown): Welcome {
   const welcome = check(welcomeShape, value, "welcome");
   if (welcome.version !== PROTOCOL_VERSION) {

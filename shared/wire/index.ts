@@ -3,8 +3,8 @@
  *
  *   import { applyBatch, BatchWriter, catalogue } from "ringwire/wire";
  *
- * A message of the WebSocket is a batch. `BatchWriter` makes batches, `applyBatch` checks one and
- * calls a method for each transaction. README.md in this folder describes the protocol.
+ * A message of the WebSocket is a batch. `BatchWriter` creates batches. `applyBatch` checks a batch
+ * and calls a method for each transaction. README.md in this folder describes the protocol.
  */
 export { BatchWriter, type SendMessage } from "./batch.ts";
 export {

@@ -1,13 +1,13 @@
 /**
- * The state record: what a link has come to when a ring capture begins in the middle of its life.
- * Device and frontend fill it, each from its own tables; tracer and dissector read it, and go on
- * from there as if they had seen the link from its first word.
+ * The state record: the state of a link when a ring capture begins in the middle of its life.
+ * Device and frontend each fill it from their own tables. Tracer and dissector read it and go on
+ * from there as if they had seen the link from its start.
  *
  *   0      2          4        8                     8 + length
  *   | kind | reserved | length | records of the kind | the next entry ...
  *
- * It counts what the link has carried, and nothing that is still to be sent. A long record comes in
- * parts, each with whole entries.
+ * The record describes what the link has carried, without data that still waits to be sent. A long
+ * record is written in parts of whole entries.
  *
  * Source: README.md of this room, "State of a link".
  */
@@ -57,12 +57,12 @@ const memoryState = struct(8, { address: u64(0) });
 const llqState = struct(4, { entryBytes: u16(0), descsBeforeHeader: u16(2) });
 export const enaRingState = struct(32, {
   ring: u8(0),
-  /** The ring lies in BAR 2, and `address` is an offset there. */
+  /** True when the ring lies in BAR 2, where `address` is an offset. */
   inDevice: flag(u8(1), 0),
-  /** Each of its outstanding requests is an ENA_REQUEST of this record. */
+  /** True when this record has an ENA_REQUEST for each outstanding request of the ring. */
   requestsTold: flag(u8(1), 1),
   index: u16(2),
-  /** The completion queue of a submission queue. */
+  /** Index of the completion queue of a submission queue. */
   cqIndex: u16(4),
   /** Interrupt vector of a completion queue. */
   vector: u16(6),
@@ -71,7 +71,7 @@ export const enaRingState = struct(32, {
   entryBytes: u16(20),
   /** Entries written since the ring was made, modulo 2^16. */
   head: u16(22),
-  /** Offset in BAR 0: the doorbell of a submission queue, the unmask register of a CQ. */
+  /** Offset in BAR 0 of a submission queue's doorbell or of a CQ's unmask register. */
   register: u32(24),
   /** Offset in BAR 0 of a CQ's NUMA register; 0 when it is not known. */
   numaRegister: u32(28),
@@ -102,17 +102,17 @@ export interface XenRing extends Parsed<typeof xenRingState> {
 /** A descriptor without a completion. */
 export interface EnaRequest {
   readonly reqId: number;
-  /** Bus address of its buffer; 0 when its owner has not kept it. */
+  /** Bus address of the buffer; 0 when the owner of the queue did not keep it. */
   readonly address: number;
 }
 
-/** A record of a kind: its fields, then `tail` bytes; 0 when the entry is one record to its end. */
+/** Layout of one kind of record: the fields, then `tail` bytes (Infinity: to the entry's end). */
 export interface StateRecord {
   readonly fields: Struct<object> | undefined;
   readonly tail: number;
 }
 
-/** The records of each kind. Those of grants and admin commands are the wire's own, all tail. */
+/** Layouts by kind. Records of grants and admin commands have only a tail, in their wire format. */
 export const STATE_RECORDS: ReadonlyMap<number, StateRecord> = new Map<StateKind, StateRecord>([
   [StateKind.WINDOW, { fields: windowState, tail: 0 }],
   [StateKind.MEMORY, { fields: memoryState, tail: Number.POSITIVE_INFINITY }],
@@ -126,23 +126,23 @@ export const STATE_RECORDS: ReadonlyMap<number, StateRecord> = new Map<StateKind
   [StateKind.XEN_RING, { fields: xenRingState, tail: GRANT_PAGE_BYTES }],
 ]);
 
-/** Bytes of a part of the record: small enough for a packet that Wireshark opens. */
+/** Largest part of the record in bytes, small enough for a packet that Wireshark opens. */
 const PART_BYTES = 64 * 1024;
-/** Memory is looked through, and told, by pieces of this size: most rings are mostly zeroes. */
+/** Bytes of a piece of memory. Pieces of zeroes are left out: most rings are mostly zeroes. */
 const PIECE_BYTES = 4096;
 const ZEROES = new Uint8Array(PIECE_BYTES);
-/** Most bytes of windows that are told; the recorder's queue takes twice as many. */
+/** Most bytes of window contents in a record. The recorder's queue accepts twice as many. */
 const MAX_MEMORY_BYTES = 4 * 1024 * 1024;
-/** Outstanding descriptors that are told, over all queues; a full ring has up to 4096. */
+/** Most outstanding descriptors in a record, over all queues. A full ring has up to 4096. */
 const MAX_REQUESTS = 0x1_0000;
 
-/** Writes a state record. Calls `show` with each part, whose bytes are good during the call. */
+/** Writes a state record. Calls `show` with each part, whose bytes are valid during the call. */
 export class LinkState {
   readonly #show: (part: Uint8Array) => void;
   readonly #bytes = new Uint8Array(PART_BYTES);
   readonly #view = viewOf(this.#bytes);
   #used = 0;
-  /** The entry that a record of the same kind may join. */
+  /** Offset of the open entry, which further records of the same kind join. */
   #entry = 0;
   #kind = 0;
   #memoryLeft = MAX_MEMORY_BYTES;
@@ -152,7 +152,7 @@ export class LinkState {
     this.#show = show;
   }
 
-  /** A window, and what is in it. */
+  /** Adds a window and its contents. */
   window(address: number, bytes: Uint8Array): void {
     windowState.write(this.#view, this.#record(StateKind.WINDOW, windowState.size), {
       address,
@@ -168,7 +168,7 @@ export class LinkState {
     }
   }
 
-  /** An entry of a grant table that is not 0; `start` and `length` count in version 2. */
+  /** Adds a nonzero entry of a grant table. `start` and `length` are used in version 2 only. */
   grant(
     version: GrantVersion,
     reference: number,
@@ -184,7 +184,7 @@ export class LinkState {
     writeGrantRecord(view, 0, version, reference, flags, domid, frame, start, length);
   }
 
-  /** A grant in use: how many uses read, and how many of them write. */
+  /** Adds the use counts of a grant. `readers` counts all uses, `writers` those that write. */
   grantUse(reference: number, readers: number, writers: number): void {
     const at = this.#record(StateKind.GRANT_USE, GRANT_USE_RECORD_SIZE);
     grantUseRecord.write(this.#view, at, reference, readers, writers);
@@ -195,13 +195,13 @@ export class LinkState {
     llqState.write(this.#view, at, { entryBytes, descsBeforeHeader });
   }
 
-  /** A ring that is no submission queue. Completion queues come before the queues that use them. */
+  /** Adds a ring other than a submission queue. Add a CQ before the queues that use it. */
   enaRing(ring: Partial<EnaRingState>): void {
     const at = this.#record(StateKind.ENA_RING, enaRingState.size);
     enaRingState.write(this.#view, at, ring);
   }
 
-  /** A submission queue and its outstanding requests, in the order of their posting. */
+  /** Adds a submission queue and its outstanding requests, in the order of their posting. */
   submissionQueue(queue: Partial<EnaRingState>, requests: readonly EnaRequest[]): void {
     const { ring = 0, index = 0 } = queue;
     const requestsTold = requests.length <= this.#requestsLeft;
@@ -214,26 +214,26 @@ export class LinkState {
     }
   }
 
-  /** An admin command that waits for its completion: a whole entry. */
+  /** Adds an admin command without a completion. `entry` is a whole queue entry. */
   adminCommand(entry: Uint8Array): void {
     this.#bytes.set(entry, this.#record(StateKind.ENA_COMMAND, AQ_ENTRY_SIZE));
   }
 
-  /** A shared ring and its page, behind the grants. */
+  /** Adds a shared ring with its page. Add all grants before. */
   xenRing(ring: XenRing): void {
     const at = this.#record(StateKind.XEN_RING, xenRingState.size + GRANT_PAGE_BYTES);
     xenRingState.write(this.#view, at, ring);
     this.#bytes.set(ring.page, at + xenRingState.size);
   }
 
-  /** Shows what is not shown yet. */
+  /** Passes the last, unfinished part to `show`. */
   flush(): void {
     if (this.#used > 0) this.#show(this.#bytes.subarray(0, this.#used));
     this.#used = 0;
     this.#kind = 0;
   }
 
-  /** Room for a record, in the open entry where that is of its kind. Returns the first byte. */
+  /** Reserves a record, in the open entry if the kinds agree. Returns the record's offset. */
   #record(kind: StateKind, bytes: number): number {
     if (this.#used + ENTRY_HEADER_BYTES + bytes > PART_BYTES) this.flush();
     if (kind !== this.#kind || kind === StateKind.MEMORY) {
@@ -253,13 +253,13 @@ export class LinkState {
 export interface StateEntry {
   readonly kind: number;
   readonly records: readonly Uint8Array[];
-  /** Bytes behind the last whole record, or of a kind that is not known. */
+  /** Number of bytes behind the last whole record; all bytes of an unknown kind. */
   readonly rest: number;
 }
 
 /**
- * The entries of a part of a record, which may be any bytes. Undefined ends them early: the entry
- * does not lie within the part.
+ * Yields the entries of a part, which may contain any bytes. Yields undefined and ends when the next
+ * entry does not lie within the part.
  */
 export function* stateEntries(part: Uint8Array): Generator<StateEntry | undefined> {
   const view = viewOf(part);

@@ -1,9 +1,9 @@
 /**
- * One link: a transport, the batch under construction, and what keeps both honest (heartbeat,
+ * One link: a transport, the batch under construction, and the checks of both (heartbeat,
  * progress, limits). Device and frontend use the same class with different sinks.
  *
- * A link is always read: nothing here stops reading because sending is slow. Two peers that pause
- * reading while they can't send stay stuck for ever.
+ * A link is always read, even while sending is slow. Two peers that both stop reading while they
+ * can't send would block each other for ever.
  */
 import { type Clock, systemClock, type Timer } from "../clock.ts";
 import type { Logger } from "../log.ts";
@@ -15,37 +15,37 @@ import { ByteQueueLimit } from "./flow.ts";
 import { CloseCode, WireError } from "./transactions.ts";
 
 export const HEARTBEAT_MS = 1000;
-/** Seconds without a sign of life before a peer is dead: noticed 4 to 5 s after its last byte. */
+/** Ticks without a byte before a peer counts as dead. That is 4 to 5 s after its last byte. */
 const MISSED_HEARTBEATS = 4;
-/** Progress is reported at least this often, in bytes received. */
+/** Bytes received after which progress is reported at the latest. */
 const PROGRESS_BYTES = 32 * 1024;
-/** More unsent than this and the owner should take no more work for this peer. */
+/** Unsent bytes above which the owner should accept no more work for this peer. */
 const BACKLOG_BYTES = 1 << 20;
-/** More unsent than this and the peer is given up. */
+/** Unsent bytes above which the link ends. */
 const HARD_BYTES = 16 << 20;
-/** A peer may ask for this many heartbeat answers between two of our own ticks. */
+/** Most heartbeats that a peer may send between two ticks of this side. */
 const HEARTBEAT_BURST = 32;
 
-/** A tap sees every batch with its bytes; it must copy what it keeps. */
+/** Receives every batch of a link. The bytes are valid during the call; a tap copies its data. */
 export type LinkTap = (direction: "in" | "out", batch: Uint8Array) => void;
 
 export interface LinkOwner {
   readonly sink: Sink;
-  /** A batch has been applied in full. */
+  /** Called when a batch has been applied in full. */
   batchApplied(): void;
-  /** There is room again after `askForRoom` or `askToWork` answered false. */
+  /** Called when there is room again after `askForRoom` or `askToWork` returned false. */
   writableAgain(): void;
-  /** A batch leaves; `bytes` is what was sent since the start, with it. */
+  /** Called before a batch is sent. `bytes` is the total since the start, this batch included. */
   batchSent?(bytes: number): void;
-  /** The peer has applied so many bytes since the start. */
+  /** Called when the peer reports the bytes that it has applied since the start. */
   batchReported?(bytes: number): void;
-  /** A heartbeat came back after `ms`; at most one for each that was sent. */
+  /** Called when a heartbeat came back after `ms`; at most once for each tick of this side. */
   roundTrip?(ms: number): void;
   /** Called once. `code` is a WebSocket close code. */
   closed(code: number, reason: string): void;
   /**
-   * Something broke while our own code applied what the peer sent, or worked on it. The link is
-   * ended after this.
+   * Called with an error of this program's own code, thrown while a batch was applied or
+   * processed. The link closes after this call.
    */
   broken(error: unknown): void;
 }
@@ -59,9 +59,9 @@ export class Link {
   readonly #log: Logger;
   readonly #clock: Clock;
   readonly #timer: Timer;
-  /** Nobody looks, most of the time. */
+  /** The taps; most of the time there are none. */
   #taps: readonly LinkTap[] = [];
-  /** The message that is being applied. */
+  /** The message that is being applied, else undefined. */
   #applying: Uint8Array | undefined;
   #flushDue = false;
   #closed = false;
@@ -71,18 +71,18 @@ export class Link {
   #lastUnsent = 0;
   #missed = 0;
   #answers = 0;
-  /** A heartbeat was sent since the last echo. */
+  /** True when a heartbeat was sent since the last echo. */
   #echoDue = false;
-  /** Milliseconds spent on the peer's batches, and when the one at hand began. */
+  /** Time (ms) spent on the peer's batches, and the time at which the present one began. */
   #workedMs = 0;
   #startedMs = 0;
   #working = false;
   receivedBatches = 0;
   receivedBytes = 0;
-  /** Smoothed round trip in ms; 0 before the first heartbeat came back. */
+  /** Smoothed round-trip time (ms); 0 before the first heartbeat came back. */
   roundTripMs = 0;
 
-  /** `softBytes`: a batch that reaches this leaves by itself. */
+  /** `softBytes`: size at which a batch is sent before its flush. */
   constructor(
     transport: Transport,
     owner: LinkOwner,
@@ -141,16 +141,16 @@ export class Link {
 
   /**
    * Milliseconds of a monotonic clock that stands still while a batch of this peer is applied. A
-   * budget that refills with it is not refilled by the very work that it bounds, however slow that
-   * is here.
+   * work budget that refills by this clock gains nothing while its own work runs, however slow this
+   * machine is.
    */
   get restMs(): number {
     return (this.#working ? this.#startedMs : this.#clock.now()) - this.#workedMs;
   }
 
   /**
-   * Shows every batch to `tap` from now on, before it is applied or sent. One that is added while a
-   * batch is applied sees that batch too: a link's name comes with its first.
+   * Passes every further batch to `tap` before the batch is applied or sent. A tap that is added
+   * while a batch is applied gets that batch too, because a link's name comes in its first batch.
    */
   addTap(tap: LinkTap): void {
     this.#taps = [...this.#taps, tap];
@@ -165,7 +165,7 @@ export class Link {
     for (const tap of this.#taps) tap(direction, message);
   }
 
-  /** One flush per turn of the event loop, after everything that arrived has been looked at. */
+  /** Flushes once in this turn of the event loop, after all input that has arrived. */
   scheduleFlush(): void {
     if (this.#flushDue || this.#closed) return;
     this.#flushDue = true;
@@ -186,7 +186,7 @@ export class Link {
   /** Ends the link and tells the peer why. */
   close(code: CloseCode, reason: string): void {
     if (this.#closed) return;
-    // The last report says which frames were received.
+    // The last report tells the peer which frames were received.
     this.#reportProgress();
     this.flush();
     this.#transport.close(code, reason);
@@ -199,7 +199,7 @@ export class Link {
   }
 
   #send(message: Uint8Array, release: () => void): void {
-    // The peer has said goodbye, and we have yet to hear so: a tap sees nothing that was never sent.
+    // The transport has ended, but `onClose` was not called yet. Taps must not see unsent batches.
     if (!this.#transport.open) {
       release();
       return;
@@ -280,7 +280,7 @@ export class Link {
   #heartbeat(sent: number, echo: number): void {
     if (echo !== 0) {
       const ms = this.#clock.now() - echo / 1000;
-      // A future echo is a peer's invention: it measures nothing.
+      // An echo from the future is invented by the peer, so it is ignored.
       if (ms >= 0) {
         this.roundTripMs = this.roundTripMs === 0 ? ms : 0.75 * this.roundTripMs + 0.25 * ms;
         if (this.#echoDue) this.#owner.roundTrip?.(ms);
@@ -303,8 +303,8 @@ export class Link {
     const sent = Math.max(1, Math.round(this.#clock.now() * 1000));
     this.writer.post("heartbeat", { sent, echo: 0 });
     this.flush();
-    // Timers run before the sockets are read. What already arrived must count, or our own stall
-    // would look like the peer's death.
+    // Timers run before the sockets are read. Bytes that have already arrived must count, or a
+    // stall of this process would look like a dead peer.
     this.#clock.setImmediate(() => this.#judge());
   }
 
@@ -312,7 +312,7 @@ export class Link {
     if (this.#closed) return;
     const received = this.#transport.receivedBytes;
     const unsent = this.#transport.unsentBytes;
-    // Bytes that wait in this process and get fewer are taken by somebody alive.
+    // When the unsent bytes of this process become fewer, the peer still reads.
     const drained = unsent > 0 && unsent < this.#lastUnsent;
     this.#missed = received !== this.#lastReceived || drained ? 0 : this.#missed + 1;
     this.#lastReceived = received;
@@ -326,7 +326,7 @@ export class Link {
     }
   }
 
-  /** Ends the link at once: the peer is told why, and its answer is not waited for. */
+  /** Ends the link at once: sends the reason to the peer and does not wait for its answer. */
   giveUp(code: CloseCode, reason: string): void {
     if (this.#closed) return;
     this.#transport.close(code, reason);

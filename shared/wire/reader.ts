@@ -1,9 +1,9 @@
 /**
  * Reads the subset of msgpack that the wire uses: arrays, unsigned integers, text, binary.
  *
- * A general decoder would first build whatever the sender claims (an array of 2^32 elements, a
- * hundred thousand levels of nesting) and let us look afterwards. This one is told what must come
- * next and refuses everything else before it allocates.
+ * A general decoder would first build everything that the sender claims (an array of 2^32 elements,
+ * a hundred thousand levels of nesting) and leave the checks for later. The caller of this decoder
+ * names the next expected type, and the decoder refuses everything else before it allocates.
  *
  * Source: msgpack specification (msgpack: spec.md), "Formats".
  */
@@ -39,7 +39,7 @@ export class Reader {
   readonly view: DataView;
   readonly end: number;
   at = 0;
-  /** Where the last `bin` lies. */
+  /** Offset and length of the last `bin`. */
   binAt = 0;
   binLength = 0;
 
@@ -49,7 +49,7 @@ export class Reader {
     this.end = bytes.byteLength;
   }
 
-  /** Number of elements of the array that starts here. */
+  /** Reads an array header and returns the number of elements, at most `max`. */
   array(what: string, max: number): number {
     const f = this.#first(what);
     let n: number;
@@ -61,7 +61,7 @@ export class Reader {
     return n;
   }
 
-  /** An unsigned integer up to `max`, in any of msgpack's integer formats. */
+  /** Reads an unsigned integer up to `max`, in any of msgpack's integer formats. */
   uint(what: string, max: number): number {
     const f = this.#first(what);
     let n: number;
@@ -71,7 +71,7 @@ export class Reader {
     else if (f === Fmt.UINT32) n = this.#number(4, what);
     else if (f === Fmt.UINT64) n = this.#number(8, what);
     else if (f >= Fmt.INT8 && f <= Fmt.INT64) {
-      // Some encoders choose a signed format for any number: fine as long as it is not negative.
+      // Some encoders use a signed format for every number. It is accepted if not negative.
       const width = 1 << (f - Fmt.INT8);
       this.#need(width, what);
       if (this.bytes[this.at]! >= 0x80) {
@@ -83,7 +83,7 @@ export class Reader {
     return n;
   }
 
-  /** Finds a binary string: afterwards binAt and binLength say where it lies. */
+  /** Steps over a binary string of at most `max` bytes; sets binAt and binLength to its place. */
   bin(what: string, max: number): void {
     const f = this.#first(what);
     let n: number;
@@ -98,7 +98,7 @@ export class Reader {
     this.at += n;
   }
 
-  /** Text of at most `max` bytes of UTF-8. */
+  /** Reads text of at most `max` bytes of UTF-8. */
   text(what: string, max: number): string {
     const f = this.#first(what);
     let n: number;
@@ -136,7 +136,7 @@ export class Reader {
     if (width === 1) return this.bytes[at]!;
     if (width === 2) return this.view.getUint16(at, LE);
     if (width === 4) return this.view.getUint32(at, LE);
-    // Above 2^53 the sum is inexact, and far above every bound that is then checked.
+    // Above 2^53 the sum is inexact, but every bound checked afterwards is far below.
     return this.view.getUint32(at, LE) * 2 ** 32 + this.view.getUint32(at + 4, LE);
   }
 

@@ -16,7 +16,7 @@ const TYPE = 12;
 const SPACE = 14;
 const LE = true;
 
-/** What the bytes of a record are. Taps decode by the type; neither end acts on it. */
+/** Types of the bytes of a record. Taps decode by the type; neither end acts on it. */
 export const recordTypes = {
   RAW: { type: 0, says: "raw" },
   FRAME: { type: 1, says: "frame" },
@@ -47,13 +47,13 @@ export const RecordType = Object.fromEntries(
 ) as { readonly [Name in keyof RecordTypes]: RecordTypes[Name]["type"] };
 export type RecordType = RecordTypes[keyof RecordTypes]["type"];
 
-/** Address spaces of `write`, `push` and `read`; for `mmioWrite` the field holds the BAR. */
+/** Address spaces of `write`, `push` and `read`. For `mmioWrite` the field holds the BAR. */
 export const Space = { BUS: 0, GRANT: 1 } as const;
 export type Space = (typeof Space)[keyof typeof Space];
 
 /**
- * A piece of memory that a transaction names, with its bytes src[at .. at + length). These six have
- * this order wherever they are arguments.
+ * A piece of memory that a transaction names, with its bytes src[at .. at + length). Functions with
+ * these six arguments use the same order.
  */
 export interface MemoryAccess {
   space: number;
@@ -64,9 +64,9 @@ export interface MemoryAccess {
   length: number;
 }
 
-/** One record in place, `at` being its first byte. */
+/** Reads and writes one record in place. `at` is the offset of its first byte. */
 export const record = {
-  /** Infinity when the number does not fit a double exactly. */
+  /** Returns Infinity for an address that a double can't hold exactly. */
   address: (v: DataView, at: number): number => getU64(v, at + ADDRESS),
   length: (v: DataView, at: number): number => v.getUint32(at + LENGTH, LE),
   type: (v: DataView, at: number): number => v.getUint16(at + TYPE, LE),
@@ -79,7 +79,7 @@ export const record = {
     v.setUint16(at + SPACE, space, LE);
   },
 
-  /** Lengthens a record whose bytes go on: the batch writer merges what is contiguous. */
+  /** Sets the length of a record; the batch writer merges contiguous records. */
   setLength: (v: DataView, at: number, length: number): void =>
     v.setUint32(at + LENGTH, length, LE),
 } as const;

@@ -1,46 +1,46 @@
 /**
- * Numbers of the protocol that both ends agree on: version, limits, severities, statuses, close
- * codes. The transactions are in catalogue.ts.
+ * Numbers of the protocol that both ends share: version, limits, severities, statuses, close codes.
+ * The transactions are in catalogue.ts.
  */
 import { MAX_FRAME_BYTES } from "../net/frame.ts";
 import { GRANT_RECORD_V1_SIZE, GRANT_RECORD_V2_SIZE } from "../xen/grant.ts";
 
 export const PROTOCOL_VERSION = 1;
 export const SUBPROTOCOL = "ringwire.v1";
-/** Where the device listens for NICs. */
+/** URL path at which the device accepts NICs. */
 export const NIC_PATH = "/nic";
 
-/** Bounds that every decoder enforces; the session may agree on smaller ones. */
+/** Bounds that every decoder enforces. A session may agree on smaller ones. */
 export const Limits = {
-  /** Bytes of one message, so of one batch. */
+  /** Bytes of one message, which is one batch. */
   MESSAGE_BYTES: 1 << 20,
   /** Transactions in a batch. */
   BATCH_TRANSACTIONS: 4096,
   /** Records in a column. */
   COLUMN_RECORDS: 8192,
-  /** Bytes of one record; of a read and its reply. */
+  /** Bytes of one record, and of a read and its reply. */
   RECORD_BYTES: 1 << 17,
   READ_BYTES: 1 << 16,
   /** Bytes of one window, of all windows of a NIC, and their number. */
   WINDOW_BYTES: 1 << 22,
   WINDOWS_BYTES: 1 << 26,
   WINDOWS: 1024,
-  /** Bytes of windows made in a second, the taken away ones too: zeroing them is the device's work. */
+  /** Bytes of windows created in a second, removed ones included. The device must zero them. */
   WINDOWS_BYTES_A_SECOND: 1 << 29,
   /** Bytes of a register access. */
   MMIO_BYTES: 256,
-  /** BAR2 (device memory) ends here; register offsets are checked by the NIC. */
+  /** Highest offset in BAR 2 (device memory). The NIC checks the offsets of registers. */
   BAR_OFFSET: 0xffffffff,
   /** Highest address: 48 bits, as ENA's DMA width. */
   ADDRESS: 2 ** 48 - 1,
   VECTORS: 256,
   /** Reads that a device may have outstanding with one frontend. */
   READS: 256,
-  /** Ranges of used tags that a receiver keeps for each kind of request: a peer that counts has one. */
+  /** Ranges of used tags kept for each kind of request. A sender that counts needs one range. */
   TAG_RANGES: 1024,
-  /** Bytes of pushed data a device holds for a NIC, unless welcome says otherwise. */
+  /** Default of the bytes of pushed data that a device holds for a NIC; see `welcome`. */
   PUSH_BYTES: 16 << 20,
-  /** The least that welcome may say: one whole frame. With less, a frame could wait for ever. */
+  /** Least `pushBytes` of a welcome: one whole frame. With less, a frame could wait for ever. */
   PUSH_BYTES_MIN: MAX_FRAME_BYTES,
   /** Pushes that a device holds for a NIC, whatever their length. */
   PUSHES: 1 << 16,
@@ -57,14 +57,14 @@ export const Limits = {
   HELLO_BYTES: 4096,
 } as const;
 
-/** Only the last two stop anything. */
+/** Severity of a fault. QUEUE stops a queue, DEVICE stops the device, NOTE stops nothing. */
 export const FaultSeverity = { NOTE: 0, QUEUE: 1, DEVICE: 2 } as const;
 export type FaultSeverity = (typeof FaultSeverity)[keyof typeof FaultSeverity];
 export const FAULT_SEVERITY_NAMES = ["note", "queue", "device"] as const;
 
 /**
- * Outcome of a read, in its reply. For a grant it is the negated GNTST status, of which
- * REFUSED is general_error.
+ * Status in the reply of a read. For a grant the status is the negated GNTST value; REFUSED then is
+ * general_error.
  */
 export const ReadStatus = { OK: 0, REFUSED: 1 } as const;
 export type ReadStatus = number;
@@ -75,10 +75,10 @@ export const READ_STATUS_MAX = 13;
 export const GRANT_RECORD_BYTES = { 1: GRANT_RECORD_V1_SIZE, 2: GRANT_RECORD_V2_SIZE } as const;
 export type GrantVersion = 1 | 2;
 
-/** When a frontend tries again: never, only if its NIC was up before, or in any case. */
+/** When a frontend connects again: never, only if its NIC was up before, or in any case. */
 export type Again = "never" | "once up" | "always";
 
-/** Reasons for which a device refuses a hello. A frontend takes a code that is not here as final. */
+/** Reasons for which a device refuses a hello. A frontend gives up on any other code. */
 export const refusals = {
   VERSION: { again: "never", says: "the device speaks another version of the protocol" },
   PERSONALITY: { again: "never", says: "the device has no NIC of this personality" },
@@ -136,7 +136,7 @@ export const CloseCode = Object.fromEntries(
 ) as { readonly [Name in keyof typeof closes]: number };
 export type CloseCode = number;
 
-/** Undefined for a code that is not in the table, as of a connection that was lost (1006). */
+/** Returns undefined for a code outside the table, such as 1006 for a lost connection. */
 export const closeOf = (code: number): Close | undefined =>
   Object.values(closes).find((known) => known.code === code);
 
@@ -156,7 +156,7 @@ export type WireErrorCode =
   | "WIRE_VERSION"
   | "WRITE_OUTSIDE";
 
-/** A rule of the wire broken by the peer: ends the connection, and only that. */
+/** The peer broke a rule of the wire. The error ends this connection and has no other effect. */
 export class WireError extends Error {
   readonly code: WireErrorCode;
   readonly close: CloseCode;

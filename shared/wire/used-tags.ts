@@ -1,8 +1,9 @@
 /**
- * The tags that one kind of request has used in a connection: none may come again, so that a reply
- * names one request and no other.
+ * The tags that one kind of request has used in a connection. No tag may be used twice, so a reply
+ * names exactly one request.
  *
- * Kept as ranges, because peers count. A peer that jumps about needs more of them, up to a limit.
+ * The tags are kept as ranges, because most peers count. A peer with gaps between its tags needs
+ * more ranges, up to a limit.
  */
 import { CloseCode, Limits, WireError } from "./transactions.ts";
 
@@ -12,12 +13,12 @@ export class UsedTags {
   readonly #firsts: number[] = [];
   readonly #lasts: number[] = [];
 
-  /** `what`: the request, for sentences. */
+  /** `what`: name of the request, for error texts. */
   constructor(what: string) {
     this.#what = what;
   }
 
-  /** Throws WireError when `tag` was used before, or when there are too many gaps between tags. */
+  /** Adds `tag`. Throws WireError when it was used before, or when the tags have too many gaps. */
   add(tag: number): void {
     const i = this.#above(tag);
     if (i > 0 && tag <= this.#lasts[i - 1]!) {
@@ -43,7 +44,7 @@ export class UsedTags {
     }
   }
 
-  /** Index of the first range that begins above `tag`. */
+  /** Returns the index of the first range that begins above `tag`. */
   #above(tag: number): number {
     let low = 0;
     let high = this.#firsts.length;

@@ -1,14 +1,14 @@
 /**
- * Free-form values: the maps of hello and welcome, and the control transactions that repeat
- * seldom. msgpackr does the work; before it decodes anything the bytes are walked, so that what
- * it builds is small, shallow and plain.
+ * Free-form values: the maps of hello and welcome, and the rare control transactions. msgpackr
+ * encodes and decodes them. Before it decodes, this file walks over the bytes, so that the decoded
+ * value is small, shallow and plain.
  */
 import { Packr, Unpackr } from "msgpackr";
 import type { Reader } from "./reader.ts";
 import { Limits, WireError } from "./transactions.ts";
 
-// Records and structured clones are msgpackr's own extensions: another implementation has none.
-// copyBuffers stays false: binary values are views into the message.
+// Records and structured clones are extensions of msgpackr that other implementations lack.
+// copyBuffers is false, so binary values are views into the message.
 const options = {
   useRecords: false,
   copyBuffers: false,
@@ -21,12 +21,12 @@ const unpackr = new Unpackr(options);
 const MAX_DEPTH = 4;
 const MAX_ITEMS = 256;
 
-/** Encodes a transaction of the kinds that are not columns. Large integers travel as uint64. */
+/** Encodes a transaction that is not a column. Large integers become uint64. */
 export function packTransaction(fields: readonly unknown[]): Uint8Array {
   return packr.pack(fields.map((f) => (typeof f === "number" && f > 0xffffffff ? BigInt(f) : f)));
 }
 
-/** Decodes the value at the reader's position; the caller checks its shape. */
+/** Decodes the value at the reader's position. The caller checks its shape. */
 export function unpackGuarded(r: Reader, what: string): unknown {
   const start = r.at;
   const budget = { items: MAX_ITEMS };
@@ -40,7 +40,7 @@ export function unpackGuarded(r: Reader, what: string): unknown {
   return unpackr.unpack(r.bytes.subarray(start, r.at));
 }
 
-/** Steps over one value without building it. No extension types, no deep nesting. */
+/** Steps over one value without building it. Refuses extension types and deep nesting. */
 function skip(r: Reader, what: string, depth: number, budget: { items: number }): void {
   if (depth > MAX_DEPTH)
     throw new WireError("WIRE_DEPTH", `${what}: nested deeper than ${MAX_DEPTH}`);
@@ -93,7 +93,7 @@ function skipMap(
   }
 }
 
-/** Steps over `width` bytes; their value when that is at most two bytes. */
+/** Steps over `width` bytes. Returns their value for a width of 2, else 0. */
 function take(r: Reader, width: number, what: string): number {
   if (width > r.end - r.at)
     throw new WireError("WIRE_TRUNCATED", `${what}: the message ends inside it`);
