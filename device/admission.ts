@@ -1,32 +1,32 @@
-/** Which frontends may join a device: the policy that its owner gives, and the refusal of a hello. */
+/** Admission of frontends: the policy that the device's owner gives, and the refusal of a hello. */
 
-/** A frontend that asks to join, as its hello describes it. Nothing of it is verified. */
+/** A request to join, as the frontend's hello describes it. None of its fields is verified. */
 export interface JoinRequest {
   readonly name: string;
-  /** The address that the frontend asks for; undefined: the device computes one. */
+  /** The MAC address that the frontend asks for. If undefined, the device computes one. */
   readonly mac: string | undefined;
   readonly personality: string;
-  /** Program and version. */
+  /** Program and version of the frontend. */
   readonly agent: string;
   /** HOST:PORT of the frontend's end of the connection. */
   readonly peer: string;
 }
 
-/** Limits of one NIC. What is absent is as the device has it. */
+/** Limits of one NIC. An absent limit is that of the device. */
 export interface Admission {
-  /** Queue pairs, at most what the device offers. */
+  /** Number of queue pairs, at most the number that the device offers. */
   readonly queues?: number;
-  /** Bytes, at most what the device offers. */
+  /** MTU in bytes, at most the MTU that the device offers. */
   readonly maxMtu?: number;
 }
 
 /**
  * Called for each hello, before the NIC gets its name. Throws Refusal for a frontend that may not
- * join; the frontend learns code and message.
+ * join. The frontend receives the code and the message.
  */
 export type AdmissionPolicy = (request: JoinRequest) => Admission | undefined;
 
-/** A refusal before welcome. The frontend learns the code and the sentence. */
+/** A refusal before welcome. The frontend receives the code and the sentence. */
 export class Refusal extends Error {
   readonly code: string;
   constructor(code: string, message: string) {

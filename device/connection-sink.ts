@@ -1,6 +1,6 @@
 /**
- * The device's end of one connection: applies what the frontend sends to its memory and to the NIC
- * model. Before hello, and in the batch of hello itself, a frontend may send nothing else.
+ * The device's end of one connection. It applies the frontend's transactions to the memory and to
+ * the NIC model. Before hello, and in the batch of hello, a frontend may send nothing but hello.
  */
 import { copyBytes } from "../shared/bytes/copy.ts";
 import type { Clock } from "../shared/clock.ts";
@@ -14,11 +14,11 @@ import { UsedTags } from "../shared/wire/used-tags.ts";
 import { LinkMemory } from "./dma/link-memory.ts";
 import type { GuestCalls, Nic } from "./nic.ts";
 
-/** What a connection is told about its link. */
+/** Events of the link for its connection. */
 export interface ConnectionEvents extends Omit<LinkOwner, "sink"> {
-  /** The first hello; its fields are not checked yet. */
+  /** The first hello arrived. Its fields are not checked yet. */
   hello(value: unknown): void;
-  /** The frontend reports an access that it refused. */
+  /** The frontend reported an access that it refused. */
   faultReported(code: string, text: string): void;
 }
 
@@ -31,7 +31,7 @@ export class ConnectionSink implements DeviceSink {
   #greeted = false;
   #nic: Nic | undefined;
   #personality = "";
-  /** The frontend can have been told that it may begin: the batch of hello is over. */
+  /** True after the batch of hello: only then can the frontend have received welcome. */
   #open = false;
 
   constructor(
@@ -50,7 +50,7 @@ export class ConnectionSink implements DeviceSink {
     this.memory = new LinkMemory(this.link, pushBytes);
   }
 
-  /** The model that is to do the work, from the next batch on; undefined when it is gone. */
+  /** Sets the NIC model that serves transactions from the next batch on; undefined for none. */
   serve(nic: Nic | undefined, personality = ""): void {
     this.#nic = nic;
     this.#personality = personality;

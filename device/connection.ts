@@ -1,6 +1,6 @@
 /**
  * One connection of a frontend: the handshake, then a NIC model on one side and a link on the
- * other. Whatever a peer does wrong ends here, and ends this connection only.
+ * other. An error of a peer ends its own connection and no other.
  */
 import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
 import { type Logger, withFields } from "../shared/log.ts";
@@ -29,41 +29,41 @@ import type { GuestHost, Nic, NicConfig, NicEvent, NicLevers } from "./nic.ts";
 import { DropReason } from "./switch/port.ts";
 import type { SpoofNotice } from "./switch/switch.ts";
 
-/** What a connection asks of the server. */
+/** Services of the server for a connection. */
 export interface ConnectionOwner extends HostOwner {
   readonly log: Logger;
-  /** For what any peer can cause: shared by all connections, and written at a bounded rate. */
+  /** Log of events that any peer can cause. All connections share it, and its rate is bounded. */
   readonly lines: LogLimit;
   readonly agent: string;
   readonly segment: string;
   readonly pushBytes: number;
-  /** Compare both copies of coherent memory, once a second. */
+  /** True: compare both copies of coherent memory once a second. */
   readonly checkWindows: boolean;
   /** Decides about a hello. Throws Refusal. */
   admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number };
   create(personality: string, host: GuestHost): Nic;
-  /** It has a name; its NIC is not made yet. The hello's batch is still to be seen by taps. */
+  /** The connection got its name. Its NIC does not exist yet, and taps have not seen hello yet. */
   named(connection: Connection): void;
-  /** A NIC was welcomed; later, why it left. */
+  /** A NIC was welcomed. `left` follows with the reason when its connection ends. */
   joined(nic: NicEvent): void;
   left(nic: NicEvent): void;
-  /** The last snapshot of a NIC whose connection has ended. */
+  /** Receives the last snapshot of a NIC whose connection has ended. */
   totals(last: NicStatus): void;
-  /** A heartbeat came back. */
+  /** A heartbeat came back after `ms`. */
   roundTrip(ms: number): void;
-  /** Called once, when all that the connection held is free. */
+  /** Called once, when the connection has released everything. */
   gone(connection: Connection): void;
 }
 
-/** Time for a peer to say hello. */
+/** Time (ms) within which a peer must send hello. */
 const HELLO_MS = 10_000;
-/** Kinds of reports kept of what a frontend says that it refused. */
+/** Most kinds of reports that are counted for one frontend. */
 const MAX_REPORTS = 64;
-/** Time for a driver to suspend. */
+/** Time (ms) within which a driver should suspend. */
 const SUSPEND_MS = 5_000;
 
 export class Connection implements RingSource {
-  /** Number of the connection, as welcome says; 0 before. */
+  /** Number of the connection, which welcome carries; 0 before welcome. */
   epoch = 0;
   readonly reachedAt: string;
   /** HOST:PORT of the frontend's end. */
@@ -75,15 +75,15 @@ export class Connection implements RingSource {
   readonly #clock: Clock;
   readonly #helloTimer: Timer;
   readonly #since: number;
-  /** Faults that the frontend reported to us, by code. */
+  /** Number of faults that the frontend reported, by code. */
   readonly #reports = new Map<string, number>();
   #hello: Hello | undefined;
   #host: LinkHost | undefined;
   #nic: Nic | undefined;
-  /** Told how the connection ended, once a move has begun. */
+  /** Set while a move is under way. Called with true if the connection ended by the move. */
   #moved: ((moved: boolean) => void) | undefined;
 
-  /** `reachedAt`: the device's end of it, an IP address. */
+  /** `reachedAt` is the IP address of the device's end of the connection. */
   constructor(transport: Transport, peer: string, reachedAt: string, owner: ConnectionOwner) {
     this.#owner = owner;
     this.reachedAt = reachedAt;
@@ -109,7 +109,7 @@ export class Connection implements RingSource {
     }, HELLO_MS);
   }
 
-  /** Empty before hello. */
+  /** Name of the NIC; empty before hello. */
   get name(): string {
     return this.#host?.config.name ?? "";
   }
@@ -122,17 +122,17 @@ export class Connection implements RingSource {
     return this.#hello?.personality ?? "";
   }
 
-  /** Seconds without a sign of life from the frontend. */
+  /** Time (s) without a sign of life from the frontend. */
   get silentSeconds(): number {
     return this.#end.link.silentSeconds;
   }
 
-  /** What a test of a driver can do to the NIC; nothing before welcome. */
+  /** Levers for tests of a driver; undefined before welcome. */
   get levers(): NicLevers | undefined {
     return this.#nic?.levers;
   }
 
-  // What a capture asks of it.
+  // Services for a capture.
 
   addTap(tap: LinkTap): void {
     this.#end.link.addTap(tap);
@@ -143,37 +143,37 @@ export class Connection implements RingSource {
   }
 
   tellState(state: LinkState): void {
-    // What is written and not sent would be told twice: by the record, and when it is sent.
+    // Unsent data would appear twice in the capture: in the state record, and when it is sent.
     this.#end.link.flush();
     for (const { address, bytes } of this.#end.memory.windows.all) state.window(address, bytes);
     this.#nic?.tellState(state);
     state.flush();
   }
 
-  /** Ends the connection and says why. */
+  /** Ends the connection. The peer receives code and reason. */
   close(code: CloseCode, reason: string): void {
     this.#end.link.close(code, reason);
   }
 
-  /** As `close`, for a connection whose place is wanted now. */
+  /** Ends the connection as `close` does, but at once, because another one needs its place. */
   cut(code: CloseCode, reason: string): void {
     this.#end.link.giveUp(code, reason);
   }
 
-  /** Once a second. */
+  /** Called once a second. */
   tick(): void {
     this.#host?.faults.tick();
     this.#nic?.tick();
     void this.#mirrors?.tick();
   }
 
-  /** Memory that the driver of a PCI function shares with the model. */
+  /** Yields all windows: the memory that the driver of a PCI function shares with the model. */
   #windows(): readonly Mirror[] {
     const { all } = this.#end.memory.windows;
     return all.map(({ address, bytes }) => ({ space: Space.BUS, address, bytes }));
   }
 
-  /** The frontend connects again and tells all of its memory anew: so the copies are one again. */
+  /** Ends the link. The frontend connects again and sends all its memory, so the copies agree. */
   #windowDiverged({ space, address, ours, theirs }: Divergence): void {
     const where = `${space === Space.BUS ? "bus address" : "grant"} 0x${address.toString(16)}`;
     const text = `both copies of coherent memory differ at ${where}: the frontend has ${theirs}, the device ${ours}`;
@@ -181,7 +181,7 @@ export class Connection implements RingSource {
     this.close(CloseCode.FAILED, text);
   }
 
-  /** What the link tells us. Not methods of the connection, because nobody else may call them. */
+  /** Returns the handlers of the link's events. Not methods: only the link may call them. */
   #events(): ConnectionEvents {
     const owner = this.#owner;
     return {
@@ -204,7 +204,7 @@ export class Connection implements RingSource {
     };
   }
 
-  /** Frames for the driver that are in a batch, sent or not. */
+  /** Number of frames for the driver that are in a batch, sent or not. */
   get #posted(): number {
     return (this.#host?.port?.taken ?? 0) - (this.#nic?.rxQueued ?? 0);
   }
@@ -229,7 +229,7 @@ export class Connection implements RingSource {
     this.#moved?.(code === CloseCode.MOVED);
   }
 
-  /** Counts what is lost with the link, and leaves the NIC's totals behind. */
+  /** Counts the frames that are lost with the link, and hands over the NIC's last totals. */
   #last(): void {
     const lost = this.#posted - this.#deliveries.arrived;
     if (lost > 0) this.#host?.port?.drop(DropReason.LINK_LOST, "out", lost);
@@ -237,7 +237,7 @@ export class Connection implements RingSource {
     if (last !== undefined) this.#owner.totals(last);
   }
 
-  /** The frontend refused one of our accesses. */
+  /** Counts an access of the device that the frontend refused. Logs the first of each code. */
   #faultReported(code: string, text: string): void {
     const n = this.#reports.get(code);
     if (n === undefined) {
@@ -316,8 +316,8 @@ export class Connection implements RingSource {
   }
 
   /**
-   * Has the driver suspend and then connect to the device at `url` instead. Resolves when the
-   * connection has ended, to whether it was for that.
+   * Lets the driver suspend, then tells the frontend to connect to the device at `url`. Resolves
+   * when the connection has ended: true if it ended by this move.
    */
   migrate(url: string): Promise<boolean> {
     const nic = this.#nic;
@@ -334,13 +334,13 @@ export class Connection implements RingSource {
     if (nic.suspend === undefined) tell();
     else {
       nic.suspend(tell);
-      // A driver that does not answer is told all the same.
+      // If the driver has not suspended within SUSPEND_MS, the frontend is told to move anyway.
       this.#clock.setTimeout(tell, SUSPEND_MS).unref();
     }
     return promise;
   }
 
-  /** Frames of this NIC had the address of another: told to its frontend and in the log. */
+  /** Reports frames with another NIC's source address, to the frontend and in the log. */
   spoofed({ mac, owner, frames }: SpoofNotice): void {
     this.#host?.fault(
       FaultSeverity.NOTE,
@@ -349,12 +349,12 @@ export class Connection implements RingSource {
     );
   }
 
-  /** The driver did not leave in time: it stays, and may be asked again. */
+  /** Ends a move whose driver did not leave in time. The NIC stays, and a new move may begin. */
   giveUpMove(): void {
     this.#moved = undefined;
   }
 
-  /** Undefined before hello. */
+  /** Returns the NIC's status, or undefined before hello. */
   snapshot(): NicStatus | undefined {
     const nic = this.#nic?.snapshot();
     if (nic === undefined) return undefined;

@@ -1,14 +1,14 @@
 /**
- * How many of the frames that went to a frontend it has: it reports bytes, and each batch that was
- * sent stands here with the frames given to the NIC until then.
+ * Counts the frames that have arrived at a frontend. The frontend reports bytes. For each batch
+ * sent, this list holds its bytes and frames, as totals.
  *
  *   sent:      | 1,400 B: 3 frames | 9,000 B: 20 | 17,200 B: 41 |      progress: 9,000 -> 20 arrived
  *
- * When the link ends, what did not arrive is lost with it. A batch that was applied and not reported
- * yet counts as lost: a report rides with every batch of the frontend, and with its close.
+ * When the link ends, frames that did not arrive are lost. A batch that was applied but not
+ * reported yet counts as lost. Every batch of the frontend carries a report, and so does its close.
  */
 
-/** Batches under way; beyond it the last two become one. */
+/** Most batches under way. Beyond this number the last two entries are merged. */
 const MAX_BATCHES = 4096;
 
 export class Deliveries {
@@ -19,12 +19,12 @@ export class Deliveries {
   #last = 0;
   #arrived = 0;
 
-  /** Frames that have arrived. */
+  /** Number of frames that have arrived. */
   get arrived(): number {
     return this.#arrived;
   }
 
-  /** A batch left: bytes and frames are totals since the connection began. */
+  /** Records a batch that was sent. Bytes and frames are totals since the connection began. */
   sent(bytes: number, frames: number): void {
     if (frames === this.#last) return;
     this.#last = frames;
@@ -34,7 +34,7 @@ export class Deliveries {
     this.#frames[at] = frames;
   }
 
-  /** The frontend has applied so many bytes since the connection began. */
+  /** Records the frontend's report: it has applied `bytes` since the connection began. */
   reported(bytes: number): void {
     while (this.#count > 0 && this.#bytes[this.#head]! <= bytes) {
       this.#arrived = this.#frames[this.#head]!;

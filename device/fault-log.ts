@@ -1,12 +1,12 @@
 /**
- * Faults are counted always and told at a bounded rate: the first few of a kind in each second,
- * then a summary. A peer that breaks a rule a hundred thousand times fills neither log nor link.
+ * All faults are counted. They are reported at a bounded rate: the first few of a kind in each
+ * second, then a summary. So a peer that breaks a rule 100,000 times fills neither log nor link.
  */
 import { FaultSeverity, Limits } from "../shared/wire/transactions.ts";
 
-/** Reports of one code in a second before the rest is summed up. */
+/** Number of reports of one code in a second before the rest is summed up. */
 const TOLD_PER_SECOND = 5;
-/** Kinds kept; a code is a constant of ours, so this is only a belt to the braces. */
+/** Most codes counted. Codes are constants of this program, so this bound is never reached. */
 const MAX_CODES = 256;
 
 export class FaultLog {
@@ -32,7 +32,7 @@ export class FaultLog {
     this.#tell(severity, code, text.slice(0, Limits.TEXT_BYTES / 4));
   }
 
-  /** Once a second: sums up what was hushed. */
+  /** Called once a second. Reports how many faults of each code were left out. */
   tick(): void {
     for (const [code, { hushed }] of this.#told) {
       if (hushed > 0) {

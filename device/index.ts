@@ -1,5 +1,5 @@
 /**
- * The device's face. `openDevice` is the only assembly of a device.
+ * The public interface of the device. Only `openDevice` assembles a device.
  *
  *   await using device = await openDevice({ listen: { port: 0 } });
  *   device.on("joined", ({ name }) => console.log(`${name} joined ${device.url}`));
@@ -33,58 +33,58 @@ export type { XenOptions } from "./xen/options.ts";
 export interface SegmentOptions {
   /** Default "lan0". */
   readonly name?: string;
-  /** Devices with the same id say that their uplinks join them to one segment. Default: random. */
+  /** Devices with the same id state that uplinks join them to one segment. Default: random. */
   readonly id?: string | undefined;
-  /** What happens to a frame whose receiver has no room. Default "drop". */
+  /** Policy for a frame whose receiver has no room. Default "drop". */
   readonly whenFull?: "drop" | "hold";
-  /** Each as SCHEME:NAME; today `tap:NAME`, an interface of the kernel. */
+  /** Uplinks, each as SCHEME:NAME. Today only `tap:NAME`, an interface of the kernel. */
   readonly uplinks?: readonly string[];
 }
 
 export interface DeviceOptions {
-  /** Where frontends connect. Default 127.0.0.1:7700; port 0 lets the system choose. */
+  /** Address for frontends. Default 127.0.0.1:7700. With port 0 the system chooses the port. */
   readonly listen?: { readonly host?: string; readonly port?: number };
-  /** One segment today. */
+  /** The segment. A device has one today. */
   readonly segments?: SegmentOptions | readonly SegmentOptions[];
-  /** Decides who may join. Default: every frontend. */
+  /** Decides which frontends may join. Default: every frontend. */
   readonly admission?: AdmissionPolicy;
-  /** Called before the port opens. A capture that begins here sees the first word of each NIC. */
+  /** Called before the port opens. A capture that begins here sees the first batch of each NIC. */
   readonly capture?: (start: StartCapture) => void;
-  /** Default: no log. */
+  /** The log. Default: none. */
   readonly log?: Logger;
-  /** Program and version, as peers and captures name this device. Default "ringwire". */
+  /** Program and version of this device for peers and captures. Default "ringwire". */
   readonly agent?: string;
-  /** Queue pairs that each NIC may have. Default 8. */
+  /** Largest number of queue pairs of each NIC. Default 8. */
   readonly maxQueues?: number;
-  /** Bytes; the largest MTU that a NIC may have. Default 9216. */
+  /** Largest MTU of a NIC, in bytes. Default 9216. */
   readonly maxMtu?: number;
-  /** Compares both copies of shared memory once a second; a NIC whose copies differ connects anew. */
+  /** Compare both copies of shared memory once a second. If they differ, the NIC connects again. */
   readonly checkWindows?: boolean;
-  /** Host names, besides the machine's own, under which pages are served. */
+  /** Host names under which pages are served, in addition to the machine's own names. */
   readonly allowHosts?: readonly string[];
-  /** How ENA functions differ from the plain one. */
+  /** Options of ENA functions that differ from the defaults. */
   readonly ena?: EnaOptions;
-  /** How Xen vifs differ from the plain one. */
+  /** Options of Xen vifs that differ from the defaults. */
   readonly xen?: XenOptions;
-  /** Called for each NIC that joins. What it returns sees every batch of that NIC. */
+  /** Called for each NIC that joins. The tap that it returns sees every batch of that NIC. */
   readonly tap?: (nic: string) => LinkTap;
 }
 
-/** Begins a capture. Throws CaptureRefusal when a source does not exist or too many captures run. */
+/** Begins a capture. Throws CaptureRefusal if a source does not exist or too many captures run. */
 export type StartCapture = CaptureHub["start"];
 
 export interface DeviceEvents {
   /** A NIC was welcomed. */
   joined: [nic: NicEvent];
-  /** A NIC's connection ended, with the reason. */
+  /** A NIC's connection ended. The event carries the reason. */
   left: [nic: NicEvent];
-  /** A NIC's driver broke a rule. At most a few of one code in a second. */
+  /** A NIC's driver broke a rule. Emitted at most a few times a second for one code. */
   fault: [fault: NicFault];
-  /** The far end of an uplink is gone for good; the segment goes on without it. */
+  /** The far end of an uplink is gone for good. The segment continues without this uplink. */
   "uplink-lost": [uplink: { readonly name: string; readonly reason: string }];
 }
 
-/** A device that runs. `openDevice` makes it. */
+/** A running device. `openDevice` creates it. */
 export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposable {
   readonly #server: DeviceServer;
   readonly #uplinks: Uplink[] = [];
@@ -122,7 +122,7 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
     });
   }
 
-  /** `openDevice` is this. */
+  /** Implements `openDevice`. */
   static async open(options: DeviceOptions): Promise<Device> {
     const { segments = {}, log = silentLogger } = options;
     const all = [segments].flat() as SegmentOptions[];
@@ -142,7 +142,7 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
     try {
       options.capture?.(device.capture);
       for (const uplink of parsed) {
-        // The uplink has logged it.
+        // The uplink has logged its failure.
         const onGone = ({ message: reason }: Error): void => {
           device.emit("uplink-lost", { name: uplink.name, reason });
         };
@@ -157,17 +157,17 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
     return device;
   }
 
-  /** The port that frontends connect to. */
+  /** TCP port for frontends. */
   get port(): number {
     return this.#port;
   }
 
-  /** What a frontend's `connect` takes. */
+  /** URL of this device for a frontend's `connect`. */
   get url(): string {
     return `ws://${bracketed(this.#host)}:${this.#port}`;
   }
 
-  /** The page /status as a value: the segment, the NICs, their counters. */
+  /** Returns the content of the page /status: the segment, the NICs, their counters. */
   status(): DeviceStatus {
     return this.#server.snapshot();
   }
@@ -177,19 +177,19 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
     this.#server.captures.start(output, request);
 
   /**
-   * Asks a NIC to move to the device at `url`. Resolves when the NIC has left, to undefined, or to
-   * why it stays.
+   * Asks a NIC to move to the device at `url`. Resolves to undefined when the NIC has left, or to
+   * the reason why it stays.
    */
   migrate(nic: string, url: string): Promise<MoveRefusal | undefined> {
     return this.#server.migrate(nic, url);
   }
 
-  /** Breaks a NIC or asks for its reset, to test its driver. Undefined when the NIC cannot do that. */
+  /** Returns levers that break or reset a NIC, to test its driver; undefined if it has none. */
   levers(nic: string): NicLevers | undefined {
     return this.#server.levers(nic);
   }
 
-  /** Tells every frontend, ends captures, and closes the port and the uplinks. */
+  /** Informs every frontend, ends captures, and closes the port and the uplinks. */
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
@@ -206,10 +206,10 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
 }
 
 /**
- * Opens a device: a switch, an ENA function or a Xen vif for each frontend that connects, and the
- * pages (/status, /metrics, /capture, ...) on the same port.
+ * Opens a device. It consists of a switch, an ENA function or a Xen vif for each frontend that
+ * connects, and the pages (/status, /metrics, /capture, ...) on the same port.
  *
- * Rejects with a TypeError for options that contradict each other, with the system's error
- * (EADDRINUSE, ...) when the port can't be opened, and with TapError when an uplink can't.
+ * Rejects with a TypeError if options contradict each other, with the system's error (EADDRINUSE,
+ * ...) if the port can't be opened, and with TapError if an uplink can't be opened.
  */
 export const openDevice = (options: DeviceOptions = {}): Promise<Device> => Device.open(options);

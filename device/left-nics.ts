@@ -1,11 +1,11 @@
 /**
- * What NICs counted whose connections have ended, by name: faults, reports and reset reasons. The
- * reset that begins a new connection would otherwise be the only one that status knows of.
+ * Totals of faults, reports and reset reasons of NICs whose connections have ended, by name.
+ * Without them the status would contain only the reset that begins a new connection.
  */
 import type { Counts, DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
 
 const MAX_NAMES = 256;
-/** Kinds of one record; codes are constants of the program, reports are bounded where they come in. */
+/** Most kinds in one record. Codes are constants of the program, and reports are bounded, too. */
 const MAX_KINDS = 256;
 
 interface LeftNic {
@@ -17,12 +17,12 @@ interface LeftNic {
 type Sum = "faults" | "reports" | "resets";
 
 export class LeftNics {
-  /** In the order in which they left. */
+  /** Records in the order in which the NICs left. */
   readonly #byName = new Map<string, LeftNic>();
-  /** Names that were forgotten to make room. */
+  /** Number of names that were removed to make room. */
   #forgotten = 0;
 
-  /** `last` is the NIC's snapshot before it is gone. */
+  /** Adds the counters of `last`, the last snapshot of a NIC that left. */
   add(last: NicStatus): void {
     const { name } = last;
     const left = this.#byName.get(name) ?? {

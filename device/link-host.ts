@@ -1,4 +1,4 @@
-/** NicHost and GuestHost over a link: what one NIC model may do to the world outside it. */
+/** NicHost and GuestHost over a link: the services that one NIC model may use. */
 
 import { type Clock, systemClock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
@@ -9,10 +9,10 @@ import { FaultLog } from "./fault-log.ts";
 import type { GuestHost, NicConfig, NicFault } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 
-/** What a NIC reaches of its device. */
+/** Services of the device for a NIC. */
 export interface HostOwner {
   readonly clock?: Clock | undefined;
-  /** `mac` is the address of the NIC behind the port. */
+  /** Plugs a port into the segment. `mac` is the address of the NIC behind the port. */
   plug(port: Port, mac: Uint8Array): SwitchPort;
   faulted(fault: NicFault): void;
 }
@@ -25,7 +25,7 @@ export class LinkHost implements GuestHost {
   readonly clock: Clock;
   readonly #link: Link;
   readonly #owner: HostOwner;
-  /** The NIC's port, once it is plugged in. */
+  /** The NIC's port; undefined until it is plugged in. */
   port: SwitchPort | undefined;
 
   constructor(link: Link, memory: LinkMemory, config: NicConfig, log: Logger, owner: HostOwner) {

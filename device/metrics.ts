@@ -1,14 +1,14 @@
 /**
- * The device's numbers for Prometheus (text exposition format 0.0.4), made from one status for each
- * scrape: nothing is counted twice, and a NIC that left is gone here too.
+ * The device's numbers for Prometheus (text exposition format 0.0.4). Each scrape is made from one
+ * status, so no value is counted twice, and a NIC that left is gone here too.
  *
  *   status ──► rows: labels and a part of the status ──► columns: name, help, value ──► families
  *
- * Labels are bounded: names of ports and NICs as hello allows them, one driver and one address for
- * each NIC, reasons and codes from our own source. Never an address of a frame.
+ * The number of labels is bounded: names of ports and NICs that hello allows, one driver and one
+ * address for each NIC, reasons and codes from our own source. No label is an address of a frame.
  *
  * The text is made in slices. A device with hundreds of NICs has tens of thousands of values, and
- * the frames of all NICs wait in the meantime.
+ * the frames of all NICs wait while a slice is made.
  *
  * Source: https://prometheus.io/docs/instrumenting/exposition_formats/
  */
@@ -28,20 +28,20 @@ import type {
 import { PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
 
 export interface MetricsText {
-  /** The Content-Type. */
+  /** Content-Type of the page. */
   readonly type: string;
   readonly text: string;
 }
 
-/** Longest time of work before other events of the process have their turn, ms. */
+/** Longest time (ms) of work before other events of the process have their turn. */
 const SLICE_MS = 5;
-/** Most characters of a text that a frontend chose. */
+/** Most characters of a label that a frontend chose. */
 const MAX_LABEL_CHARS = 64;
 
-/** Event loop, memory and the like of this process; begun by the first scrape. */
+/** Metrics of this process: event loop, memory and the like. The first scrape starts them. */
 let processMetrics: Registry | undefined;
 
-/** Round trips of all links, as their heartbeats measure them. */
+/** Histogram of the round trips of all links, which heartbeats measure. */
 export class RoundTrips {
   readonly registry = new Registry();
   readonly #histogram = new Histogram({
@@ -59,8 +59,8 @@ export class RoundTrips {
 type Labels = Readonly<Record<string, string>>;
 
 /**
- * A metric of something in the status. A name that ends in `_total` is a counter, every other a
- * gauge. Counts by name need a label for the name. Undefined: there is no value.
+ * A metric of one value in the status. A name that ends in `_total` is a counter, every other name
+ * a gauge. Counts by name need a label for the name. Undefined means that there is no value.
  */
 type Column<T> = readonly [
   name: string,
@@ -122,7 +122,7 @@ const portColumns = (way: Way): readonly Column<AnyPort>[] => [
     (p) => p[way].frames,
   ],
   ["port_bytes_total", "Bytes of those frames.", (p) => p[way].bytes],
-  // A frame dies once: in the switch, or in the port before or after it. Reasons may be shared.
+  // A frame is dropped once: in the switch, or in the port before or after it. Reasons may repeat.
   ["port_drops_total", "Frames dropped, by reason.", (p) => p[way].dropped, "reason"],
   ["port_drops_total", "Frames dropped, by reason.", (p) => p.lost[way], "reason"],
 ];
@@ -245,7 +245,7 @@ const XEN_QUEUE: readonly Column<XenQueueStatus>[] = [
   ["xen_rx_queued_bytes", "Frames that wait for requests.", (q) => q.rx.queuedBytes],
 ];
 
-/** The status as a page for a scraper. */
+/** Returns the status as a page for a scraper. */
 export async function metricsText(
   status: DeviceStatus,
   roundTrips?: RoundTrips,
@@ -260,7 +260,7 @@ export async function metricsText(
   const version = status.agent.replace(/^[^/]*\//, "");
   page.add({ version, wire: String(PROTOCOL_VERSION), node: status.node }, status, BUILD);
   page.add({ segment: segment.name }, segment, SEGMENT);
-  // A port that comes back goes on where it left: a total of a name never goes backwards.
+  // A port that comes back continues its totals, so the total of a name never decreases.
   for (const port of [...segment.ports, ...segment.left]) {
     for (const direction of ["in", "out"] as const) {
       const labels = { segment: segment.name, port: port.name, direction };
@@ -299,7 +299,7 @@ function addNic(page: Page, status: NicStatus): void {
     nic: name,
     personality,
     driver: driver.replace(/[^\x20-\x7e]/g, "?").slice(0, MAX_LABEL_CHARS),
-    // Without the port: a frontend that comes back is the same one.
+    // The label omits the TCP port, so that a frontend that comes back keeps its label.
     peer: peer.replace(/:\d+$/, ""),
     mac,
   };
@@ -316,7 +316,7 @@ function addNic(page: Page, status: NicStatus): void {
   });
 }
 
-/** Counters that go on when a NIC of the same name comes back. */
+/** Counters that continue when a NIC of the same name comes back. */
 function addTotals(
   page: Page,
   nic: NicStatus | LeftNicStatus,
@@ -327,13 +327,13 @@ function addTotals(
   if (resets !== undefined) page.add({ nic: nic.name }, resets, RESETS);
 }
 
-/** Values of one metric by their labels. */
+/** Values of one metric, by their labels. */
 interface Family {
   readonly help: string;
   readonly values: Map<string, number>;
 }
 
-/** The metrics of one scrape, each begun by its first value. */
+/** The metrics of one scrape. The first value of a metric creates it. */
 class Page {
   readonly #families = new Map<string, Family>();
 
@@ -351,7 +351,7 @@ class Page {
     }
   }
 
-  /** Counters add up. A gauge keeps its first value: a NIC that is here comes before those that left. */
+  /** Adds a value. Counters add up. A gauge keeps its first value, and present NICs come first. */
   #set(name: string, help: string, labels: string, value: number): void {
     let family = this.#families.get(name);
     if (family === undefined) {
@@ -363,7 +363,7 @@ class Page {
     else if (name.endsWith("_total")) family.values.set(labels, before + value);
   }
 
-  /** The text of each metric, ended by a line feed. */
+  /** Yields the text of each metric, with a line feed at its end. */
   *families(): Generator<string> {
     for (const [name, { help, values }] of this.#families) {
       const full = `ringwire_${name}`;
@@ -384,7 +384,7 @@ const ESCAPES: Readonly<Record<string, string>> = { "\\": "\\\\", '"': '\\"', "\
 const labelText = ([name, value]: readonly [string, string]): string =>
   `${name}="${value.replace(/[\\"\n]/g, (c) => ESCAPES[c]!)}"`;
 
-/** Lets other events run when this much work was done without. */
+/** Lets other events run after each SLICE_MS of work. */
 class Slices {
   #since = performance.now();
 

@@ -7,22 +7,22 @@ import { JSON_TYPE, refuse, reply } from "./http/answers.ts";
 import type { Asked } from "./http/front.ts";
 
 const MAX_BODY_BYTES = 4096;
-/** Neither a form nor fetch(no-cors) can send this type. */
+/** The only accepted Content-Type. Neither a form nor fetch(no-cors) can send it. */
 const JSON_BODY = /^application\/json *(?:; *charset="?utf-8"? *)?$/i;
 const moveShape = z.object({ nic: z.string(), to: z.string().max(Limits.TEXT_BYTES / 4) });
 
-/** Why a NIC did not leave: HTTP status and sentence. */
+/** The reason why a NIC did not leave: HTTP status and sentence. */
 export interface MoveRefusal {
   readonly status: number;
   readonly error: string;
 }
 
 export interface Mover {
-  /** Resolves to why not, or undefined when the NIC has left. */
+  /** Moves a NIC. Resolves to undefined when the NIC has left, or to the reason why it stays. */
   migrate(name: string, url: string): Promise<MoveRefusal | undefined>;
 }
 
-/** Answers when the NIC has left. Rejects only by a bug of ours. */
+/** Answers when the NIC has left or stays. Rejects only if this program has a bug. */
 export async function migratePage(
   mover: Mover,
   { wantBody }: Asked,
@@ -30,7 +30,7 @@ export async function migratePage(
   response: ServerResponse,
 ): Promise<void> {
   if (request.method !== "POST") return refuse(response, 405, "only POST");
-  // A page can post forms, but neither JSON nor without Origin. No page of ours asks for this.
+  // A web page can post forms, but it can neither post JSON nor omit Origin. Our pages do not post.
   const { origin, "content-type": type = "" } = request.headers;
   if (origin !== undefined || !JSON_BODY.test(type)) {
     return refuse(response, 403, "only programs may ask this, with a body of application/json");
@@ -60,7 +60,7 @@ export async function migratePage(
   else reply(response, 200, JSON_TYPE, '{"ok":true}\n');
 }
 
-/** The whole body; or that it is too long, or that its sender left before it was whole. */
+/** Reads the body. Resolves to "long" if it is too long, to "gone" if its sender left early. */
 function bodyOf(request: IncomingMessage): Promise<Buffer | "long" | "gone"> {
   const chunks: Buffer[] = [];
   let bytes = 0;

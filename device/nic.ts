@@ -1,4 +1,4 @@
-/** What the server needs of any NIC model; the rooms `ena` and `xen` implement it. */
+/** The interface between the server and a NIC model. The rooms `ena` and `xen` implement it. */
 import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import type { NicStatus } from "../shared/status/device-status.ts";
@@ -9,16 +9,16 @@ import type { HostMemory } from "./dma/host-memory.ts";
 import type { Mirror } from "./dma/mirror-check.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 
-/** Told when a NIC came or went. */
+/** Event of a NIC that joined or left. */
 export interface NicEvent {
   readonly name: string;
   readonly mac: string;
   readonly peer: string;
-  /** Why it left. */
+  /** Reason why the NIC left. */
   readonly reason?: string;
 }
 
-/** Told when a NIC's driver broke a rule. */
+/** Event of a NIC whose driver broke a rule. */
 export interface NicFault {
   readonly name: string;
   readonly severity: FaultSeverity;
@@ -26,76 +26,76 @@ export interface NicFault {
   readonly text: string;
 }
 
-/** What was agreed in hello and welcome. */
+/** Properties of a NIC, as agreed in hello and welcome. */
 export interface NicConfig {
   readonly name: string;
-  /** Six bytes, network order. */
+  /** MAC address: six bytes in network order. */
   readonly mac: Uint8Array;
   /** Largest number of queue pairs offered. */
   readonly queues: number;
-  /** Largest MTU offered, without the Ethernet header. */
+  /** Largest MTU offered, in bytes without the Ethernet header. */
   readonly maxMtu: number;
 }
 
-/** What a NIC model may do to the world outside it. */
+/** Services of the device for a NIC model. */
 export interface NicHost {
   readonly memory: HostMemory;
   readonly config: NicConfig;
   readonly log: Logger;
-  /** Posts an MSI-X vector behind everything posted so far. */
+  /** Posts an MSI-X vector after everything posted so far. */
   interrupt(vector: number): void;
-  /** Names a broken rule, in the log and to the frontend. Rate limited; counted always. */
+  /** Reports a broken rule in the log and to the frontend, at a limited rate. Counts each one. */
   fault(severity: FaultSeverity, code: string, text: string): void;
   /** Plugs a port into the NIC's segment. */
   plug(port: Port): SwitchPort;
-  /** Sends what was posted at the end of this turn of the event loop. */
+  /** Sends posted records at the end of this turn of the event loop. */
   scheduleFlush(): void;
   /**
-   * False while more is sent and not yet acknowledged than the link's limit (about 20 ms of its
-   * rate). `writableAgain` of the NIC follows.
+   * Returns false while more bytes are unacknowledged than the link's limit, which is about 20 ms
+   * of its rate. The NIC's `writableAgain` is called when there is room.
    */
   askForRoom(): boolean;
-  /** False while more than 1 MiB is unsent. `writableAgain` follows. */
+  /** Returns false while more than 1 MiB is unsent. `writableAgain` follows when there is room. */
   askToWork(): boolean;
-  /** Round trip in ms as the heartbeat measures it; 0 before the first. */
+  /** Round trip (ms) as the heartbeat measures it; 0 before the first heartbeat. */
   readonly roundTripMs: number;
   readonly clock: Clock;
 }
 
-/** What a model of a paravirtual device may do beside that. */
+/** Further services for a model of a paravirtual device. */
 export interface GuestHost extends NicHost {
   readonly memory: HostMemory;
-  /** Posts to the guest; the bytes are copied at once. */
+  /** Posts bytes to the guest. The bytes are copied at once. */
   post<N extends GuestPosts>(name: N, fields: Sent<N>): void;
 }
 export type GuestPosts = "event" | "grant_use" | "hypercall_reply" | "xenstore";
 
 /**
- * What a paravirtual guest asks of its hypervisor. A NIC model without it refuses these.
- * `hypercall` is answered with `hypercall_reply`, at once or later.
+ * Calls of a paravirtual guest to its hypervisor. Without this interface they are refused.
+ * The model answers `hypercall` with `hypercall_reply`, at once or later.
  */
 export type GuestCalls = Pick<
   DeviceSink,
   "grant" | "endGrant" | "hypercall" | "event" | "xenstore"
 >;
 
-/** What a driver asks of a PCI function. A NIC model without it refuses these. */
+/** Accesses of a driver to a PCI function. Without this interface they are refused. */
 export interface PciCalls {
-  /** PCI revision id; told in welcome. */
+  /** PCI revision id, which welcome carries. */
   readonly revision: number;
-  /** True when there is a BAR 2; told in welcome. */
+  /** True if the function has a BAR 2. Welcome carries this flag. */
   readonly deviceMemory: boolean;
-  /** A posted register, doorbell or device-memory write; bytes are src[at .. at + length). */
+  /** Performs a posted write: register, doorbell or memory. Bytes are src[at .. at + length). */
   mmioWrite(bar: number, offset: number, src: Uint8Array, at: number, length: number): void;
-  /** A plain register read. Returns the bytes. */
+  /** Reads a register. Returns its bytes. */
   mmioRead(bar: number, offset: number, length: number): Uint8Array;
 }
 
-/** What a test of a driver can do to a NIC. */
+/** Actions on a NIC that test its driver. */
 export interface NicLevers {
-  /** Breaks the NIC until its driver resets it. The fault carries code and text. */
+  /** Breaks the NIC until its driver resets it. The reported fault carries code and text. */
   fail(code: string, text: string): void;
-  /** Asks the driver for a reset. False when the driver did not ask to hear of that. */
+  /** Asks the driver for a reset. Returns false if the driver did not enable that event. */
   requestReset(): boolean;
 }
 
@@ -103,26 +103,26 @@ export interface Nic {
   readonly levers?: NicLevers;
   readonly pci?: PciCalls;
   readonly guest?: GuestCalls;
-  /** Memory that driver and model share now, as a read finds it. Without it: every window. */
+  /** Yields the memory that driver and model share now. Default: every window. */
   sharedRings?(): readonly Mirror[];
-  /** A window is about to go away. */
+  /** Called before a window goes away. */
   windowRemoved(address: number, length: number): void;
   /**
-   * The NIC is about to move to another device: has the driver suspend, calls `done` when it has.
-   * A model without it lets the driver find out.
+   * Lets the driver suspend before a move to another device. Calls `done` when it has suspended.
+   * Without this method the driver moves without notice.
    */
   suspend?(done: () => void): void;
-  /** The batch has been applied in full. */
+  /** Called when a batch has been applied in full. */
   batchEnd(): void;
-  /** The link can take more again. */
+  /** Called when the link has room again. */
   writableAgain(): void;
-  /** Once a second, and only here, time passes: keep-alive, ageing. */
+  /** Called once a second, for keep-alive and ageing. The model has no other clock. */
   tick(): void;
-  /** Everything is released; the port leaves the switch. */
+  /** Releases everything. The port leaves the switch. */
   destroy(): void;
   snapshot(): NicStatus["nic"];
-  /** Frames taken from the switch that are not on their way to the driver yet. */
+  /** Number of frames accepted from the switch that are not on their way to the driver yet. */
   readonly rxQueued: number;
-  /** Tells queues and grants as the wire has made them. */
+  /** Writes the state of queues and grants, as the wire has made them, into `state`. */
   tellState(state: LinkState): void;
 }

@@ -1,20 +1,20 @@
 /**
- * Options of the device models that a person can set by name (`ringwire device --device-option`).
- * Each is a schema from text to value; its metadata says which values it accepts and what it
- * changes, so that checks, help text and types have one source.
+ * Options of the device models that a user can set by name (`ringwire device --device-option`).
+ * Each option is a schema from text to value. Its metadata describes the accepted values and the
+ * effect of the option, so checks, help text and types have one source.
  */
 import { z } from "zod";
 
-/** What the metadata of every option holds. */
+/** Metadata of an option. */
 export interface OptionText {
-  /** The values, as a person writes them. */
+  /** Accepted values, as a user writes them. */
   readonly values: string;
-  /** What the option changes; a default stands in brackets at the end. */
+  /** Effect of the option. A default stands in brackets at the end. */
   readonly description: string;
 }
 
 export type OptionShape = Readonly<Record<string, z.ZodType<unknown, string>>>;
-/** The values of a shape's options; each may be absent. */
+/** Values of a shape's options. Each may be absent. */
 export type OptionValues<S extends OptionShape> = {
   readonly [K in keyof S]?: z.output<S[K]> | undefined;
 };

@@ -1,12 +1,12 @@
-/** Whether a URL names this device itself, as far as can be seen from the device. */
+/** Finds out whether a URL names this device, as far as the device can decide. */
 import { BlockList, isIP } from "node:net";
 
-/** Where the device listens, and where a frontend reached it: addresses without brackets. */
+/** Addresses of the device's listening socket and of one connection, without brackets. */
 export interface OwnPlace {
-  /** The listening socket's address, "0.0.0.0" and "::" included. */
+  /** Address of the listening socket; may be "0.0.0.0" or "::". */
   readonly listening: string;
   readonly port: number;
-  /** The device's end of the frontend's connection. The frontend dials the URL, from where it is. */
+  /** Address of the device's end of the frontend's connection. The frontend will dial the URL. */
   readonly reachedAt: string;
 }
 
@@ -15,9 +15,9 @@ LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");
 LOOPBACK.addAddress("::1", "ipv6");
 
 /**
- * True when the frontend would evidently arrive here again by `url`, which is as nicUrl makes it.
- * Loopback means this machine only for a frontend that came over loopback. False for names that a
- * resolver would have to be asked for, and for wss, behind which a proxy stands.
+ * Returns true if `url` would evidently lead the frontend to this device again. `url` is in the
+ * form of nicUrl. Loopback means this machine only for a frontend that came over loopback. Returns
+ * false for names that need a resolver, and for wss, because a proxy stands before the device then.
  */
 export function isOwnAddress(url: string, { listening, port, reachedAt }: OwnPlace): boolean {
   const to = new URL(url);
@@ -35,7 +35,7 @@ const isLoopback = (address: string): boolean => {
   return version !== 0 && LOOPBACK.check(address, version === 4 ? "ipv4" : "ipv6");
 };
 
-/** Without brackets; an IPv4 address that IPv6 maps is an IPv4 address. */
+/** Removes brackets, and turns an IPv4-mapped IPv6 address into an IPv4 address. */
 function bare(host: string): string {
   const [, mapped] = /^::ffff:([\d.]+)$/i.exec(host) ?? [];
   return mapped ?? host.replace(/^\[|\]$/g, "");

@@ -1,5 +1,5 @@
 /**
- * The NICs of a device by name and address, and the decision about one more.
+ * The NICs of a device by name and address, and the decision about a newcomer.
  *
  *   hello ──► name or address in use?
  *               │ by the same process ................. it takes its own place back
@@ -13,17 +13,17 @@ import type { Hello } from "../shared/wire/hello.ts";
 import { CloseCode, Limits } from "../shared/wire/transactions.ts";
 import { Refusal } from "./admission.ts";
 
-/** What the roster needs of a connection with a NIC. */
+/** Properties of a connection with a NIC that the roster needs. */
 export interface Member {
   readonly mac: Uint8Array | undefined;
-  /** Seconds without a sign of life; a frontend gives one each second. */
+  /** Time (s) without a sign of life. A frontend gives one each second. */
   readonly silentSeconds: number;
   close(code: CloseCode, reason: string): void;
 }
 
-/** A frontend that has missed so many heartbeats loses its place to a newcomer that wants it. */
+/** Number of missed heartbeats after which a frontend loses its place to a newcomer. */
 const SILENT_SECONDS = 2;
-/** More digits than this at the end of a name are part of it, and no number. */
+/** Most digits of a number at the end of a name. With more digits they are part of the name. */
 const MAX_DIGITS = 9;
 
 export interface Place {
@@ -32,11 +32,11 @@ export interface Place {
 }
 
 export interface RosterOptions {
-  /** Its name is a part of computed addresses. */
+  /** Name of the segment, which is a part of computed addresses. */
   readonly segment: string;
-  /** NICs at once. */
+  /** Most NICs at once. */
   readonly most: number;
-  /** Whether the switch has a port of a name. Ports of NICs are ports, too. */
+  /** Returns true if the switch has a port of this name. Ports of NICs count, too. */
   hasPort(name: string): boolean;
 }
 
@@ -60,7 +60,7 @@ export class Roster<M extends Member> {
     return [...this.#byName.values()].map(({ member }) => member);
   }
 
-  /** Gives `newcomer` a place, and ends the connection that had it. Throws Refusal. */
+  /** Gives `newcomer` a place, and ends the connection that held it before. Throws Refusal. */
   admit(newcomer: M, hello: Hello): Place {
     const { most } = this.#options;
     const { name, mac } = this.#choose(hello);
@@ -94,7 +94,7 @@ export class Roster<M extends Member> {
     const first = { name, mac: this.#macOf(hello, name) };
     const why = this.#inTheWay(first, hello);
     if (why === undefined) return first;
-    // With an address of its own no other name helps against another NIC that has it.
+    // The newcomer asks for an address that another NIC has. No other name would solve that.
     if (why.code === "MAC_IN_USE" && hello.mac !== undefined) throw why;
     const next = this.#nextFree(hello);
     if (hello.numbered !== true) {
@@ -111,7 +111,7 @@ export class Roster<M extends Member> {
       : parseUnicastMac(hello.mac);
   }
 
-  /** Why a place can't be had, or undefined. */
+  /** Returns the reason why the place is not available, or undefined if it is. */
   #inTheWay({ name, mac }: Place, hello: Hello): Refusal | undefined {
     const owner = this.#byName.get(name);
     if (owner === undefined && this.#options.hasPort(name)) {
@@ -130,15 +130,15 @@ export class Roster<M extends Member> {
     return undefined;
   }
 
-  /** The next name whose place is free; with an address of its own, the next free name. */
+  /** Returns the next name whose place is free, or with a requested address the next free name. */
   #nextFree(hello: Hello): Place {
     const [, stem = "", digits = ""] = /^(.*?)(\d*)$/.exec(hello.name) ?? [];
     const numbered = digits.length > 0 && digits.length <= MAX_DIGITS;
     const base = numbered ? stem : hello.name;
     for (let n = (numbered ? Number(digits) : 0) + 1; ; n++) {
       const number = String(n);
-      // A name of full length gives up its last letters to the number. None that ends in a digit is
-      // reserved.
+      // In a name of full length the number replaces the last letters. No reserved name ends in a
+      // digit.
       const name = `${base.slice(0, Limits.NAME_BYTES - 1 - number.length)}${number}`;
       if (this.#byName.has(name) || this.#options.hasPort(name)) continue;
       const place = { name, mac: this.#macOf(hello, name) };
@@ -147,7 +147,7 @@ export class Roster<M extends Member> {
   }
 }
 
-/** By another process that is alive. */
+/** Returns true if another process that is alive holds the place. */
 function isHeld(
   { member, instance }: { readonly member: Member; readonly instance: string },
   hello: Hello,

@@ -1,4 +1,4 @@
-/** The device: its NICs by name, its segment and captures, and the port through which both are reached. */
+/** The device: its NICs by name, its segment, its captures, and the port that serves them. */
 import type { IncomingMessage } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
@@ -25,48 +25,48 @@ import { Roster } from "./roster.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
 import type { AddressTable, SpoofNotice, Switch } from "./switch/switch.ts";
 
-/** A kind of NIC that a device has. */
+/** A kind of NIC that a device offers. */
 export interface Personality {
   create(host: GuestHost): Nic;
 }
 
 export interface ServerOptions {
   readonly host: string;
-  /** 0 lets the system choose. */
+  /** TCP port. With 0 the system chooses one. */
   readonly port: number;
   readonly agent: string;
   readonly segment: Switch;
   readonly segmentName: string;
-  /** Makes a NIC model of each personality this device has. */
+  /** Makers of NIC models, one for each personality of this device. */
   readonly personalities: Readonly<Record<string, Personality>>;
-  /** The part of the status about what all Xen guests share. */
+  /** Returns the part of the status that all Xen guests share. */
   readonly xenStatus: () => XenMachineStatus;
-  /** Bytes of pushes held for a NIC. */
+  /** Most bytes of pushes held for a NIC. */
   readonly pushBytes: number;
   readonly maxMtu: number;
   readonly maxQueues: number;
-  /** Compare both copies of each NIC's coherent memory once a second, and end a link where they differ. */
+  /** True: compare both copies of coherent memory once a second. A link ends if they differ. */
   readonly checkWindows: boolean;
   readonly log: Logger;
-  /** Of the NICs, their links and the moves; the system's when not given. */
+  /** Clock of the NICs, their links and the moves. Default: the system's clock. */
   readonly clock?: Clock;
-  /** Host names, besides the machine's own, under which pages are served. */
+  /** Host names under which pages are served, in addition to the machine's own names. */
   readonly allowHosts: readonly string[];
   readonly admission: AdmissionPolicy | undefined;
-  /** Sees the batches of every NIC. */
+  /** Returns a tap that sees the batches of a NIC. */
   readonly tap: ((name: string) => LinkTap) | undefined;
   onJoined(nic: NicEvent): void;
   onLeft(nic: NicEvent): void;
   onFault(fault: NicFault): void;
 }
 
-/** NICs at once. Connections that are no NICs have places of their own. */
+/** Most NICs at once. Connections without a NIC have places of their own. */
 const MAX_NICS = 1024;
-/** Lines of a kind (joined, left, refused ...) in a second, before the rest is summed up. */
+/** Lines of a kind (joined, left, refused ...) in a second before the rest is summed up. */
 const LINES_A_SECOND = 10;
-/** Time for a NIC to suspend and leave. */
+/** Time (ms) for a NIC to suspend and leave. */
 const MOVE_MS = 15_000;
-/** Time for answers to be read when the device stops. */
+/** Time (ms) for peers to read their answers when the device stops. */
 const CLOSE_MS = 500;
 
 export class DeviceServer implements ConnectionOwner, PageSource {
@@ -85,7 +85,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   readonly #connections = new Set<Connection>();
   readonly #nics: Roster<Connection>;
   readonly #left = new LeftNics();
-  /** Connections before hello, and the places that they hold. */
+  /** Connections that have not sent hello yet, and the places that they hold. */
   readonly #hellos = new Map<Connection, Occupant>();
   readonly #started: number;
   #listening: AddressInfo | undefined;
@@ -133,7 +133,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     return address;
   }
 
-  /** Tells every frontend, then closes the port. */
+  /** Informs every frontend, then closes the port. */
   async close(): Promise<void> {
     this.#draining = true;
     this.clock.clear(this.#ticker);
@@ -141,7 +141,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
       connection.close(CloseCode.GOING_AWAY, "the device stops");
     }
     this.lines.flush();
-    // Those whose reader stands still end when its socket is cut, below.
+    // A capture whose reader does not read ends when its socket is cut, below.
     const captured = this.captures.close("the device stops");
     await this.#front.close(CLOSE_MS);
     await captured;
@@ -176,7 +176,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     return this.#nics.get(name)?.levers;
   }
 
-  /** Moves a NIC to the device at `url`. Resolves to why not, or undefined when it has left. */
+  /** Moves a NIC to the device at `url`. Resolves to undefined, or to the reason why it stays. */
   async migrate(name: string, url: string): Promise<MoveRefusal | undefined> {
     const connection = this.#nics.get(name);
     if (connection === undefined) {
@@ -211,7 +211,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     return isOwnAddress(url, { listening, port, reachedAt });
   }
 
-  // What a connection asks.
+  // Services for a connection.
 
   admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number } {
     const { personalities, maxMtu, maxQueues, admission } = this.#options;
@@ -319,7 +319,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     });
   }
 
-  /** The connection has said hello, or ended: its place among those that have not is free. */
+  /** Frees the place of a connection that waited for hello: it sent hello, or it ended. */
   #said(connection: Connection): void {
     const occupant = this.#hellos.get(connection);
     if (occupant === undefined) return;
@@ -331,7 +331,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     { path }: Target,
     { httpVersion, headers }: IncomingMessage,
   ): readonly [string, string] | undefined {
-    // Headers behind a request line without a version: HTTP 0.9, which has neither.
+    // A request line without a version means HTTP 0.9. Headers and upgrades do not exist there.
     if (httpVersion !== "1.1") return ["400 Bad Request", "HTTP/1.1 is needed here"];
     if (path !== NIC_PATH) return ["404 Not Found", `frontends connect to ${NIC_PATH}`];
     const offered = String(headers["sec-websocket-protocol"] ?? "").split(/\s*,\s*/, 16);

@@ -1,6 +1,6 @@
 /**
- * A NIC's turn: its transmit queues in slices, at most so many packets in all, then what the turn
- * has to tell. Other NICs get theirs before the next.
+ * A NIC's turn. The transmit queues run in slices, up to TURN packets in all. Then the turn
+ * publishes its results. Other NICs have their turn before the next turn of this NIC.
  *
  *   batch applied ──► run: beginTurn
  *                          each queue SLICE packets, round and round, at most TURN in all
@@ -11,26 +11,26 @@
 import type { NicHost } from "./nic.ts";
 import type { SwitchPort } from "./switch/port.ts";
 
-/** Packets of one queue before the next queue has its slice. */
+/** Number of packets of one queue before the next queue has its slice. */
 const SLICE = 64;
-/** Packets of one NIC before other NICs have their turn. */
+/** Number of packets of one NIC before other NICs have their turn. */
 const TURN = 256;
 
 /** A transmit queue. It works in order, and stops while it waits for bytes or for room. */
 export interface TurnQueue {
-  /** Takes packets worth up to `budget`. Returns what it used of it; a little more is allowed. */
+  /** Sends packets worth up to `budget`. Returns the used budget, which may be a little more. */
   run(budget: number): number;
-  /** The switch has room for the frame that it held. */
+  /** Called when the switch has room for the frame that this queue holds. */
   resume(): void;
 }
 
 /** A NIC model that takes turns. */
 export interface TurnOwner {
-  /** By index, holes where no queue is. May become shorter while a queue runs. */
+  /** Queues by index, undefined where none exists. May become shorter while a queue runs. */
   readonly tx: readonly (TurnQueue | undefined)[];
-  /** What comes before the transmit queues. */
+  /** Called before the transmit queues run. */
   beginTurn?(): void;
-  /** The frames of the turn are delivered. Publishes what the turn completed. */
+  /** Called when the frames of the turn are delivered. Publishes what the turn completed. */
   endTurn(): void;
 }
 
@@ -38,7 +38,7 @@ export class Turn {
   readonly #owner: TurnOwner;
   readonly #port: SwitchPort;
   readonly #link: Pick<NicHost, "askToWork">;
-  /** Another port holds a frame for this NIC. */
+  /** True while another port holds a frame for this NIC. */
   #holding = false;
   #running = false;
   #scheduled: NodeJS.Immediate | undefined;
@@ -72,11 +72,11 @@ export class Turn {
     this.#running = false;
     if (budget < TURN) this.#port.flush();
     owner.endTurn();
-    // A link whose send queue is full reports when it has drained. Everything else needs a new turn.
+    // A link whose send queue is full reports when it has drained. Otherwise a new turn is needed.
     if (budget <= 0 && this.#link.askToWork()) this.schedule();
   }
 
-  /** Runs at the next turn of the event loop. */
+  /** Schedules a run at the next turn of the event loop. */
   schedule(): void {
     if (this.#scheduled !== undefined || this.#closed) return;
     this.#scheduled = setImmediate(() => {
@@ -90,19 +90,19 @@ export class Turn {
     return this.#holding;
   }
 
-  /** The NIC refused a frame for want of room, so its sender holds it until `roomAgain`. */
+  /** Records that the NIC had no room for a frame. The sender holds the frame until `roomAgain`. */
   hold(): void {
     this.#holding = true;
   }
 
-  /** Receive buffers, or room on the link, have come: senders that hold a frame may try again. */
+  /** Called when receive buffers or the link have room. Senders that hold a frame may try again. */
   roomAgain(): void {
     if (!this.#holding) return;
     this.#holding = false;
     this.#port.roomAgain();
   }
 
-  /** No further turn; the port leaves the switch. */
+  /** Ends all turns. The port leaves the switch. */
   close(): void {
     this.#closed = true;
     if (this.#scheduled !== undefined) clearImmediate(this.#scheduled);
