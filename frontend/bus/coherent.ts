@@ -1,25 +1,25 @@
 /**
- * Coherent memory: a window, the same bytes on both sides of the link. bus_dmamem_alloc(9).
+ * Coherent memory (bus_dmamem_alloc(9)): a window with the same bytes on both sides of the link.
  *
- * Writer of each byte: whoever the ring protocol says, one side at a time. What the driver writes
- * stays its own until `publish`, which sends exactly the bytes named, in the order of the calls:
- * contents first, then whatever makes them valid.
+ * The ring protocol decides which side writes a byte, one side at a time. The driver's changes stay
+ * local until `publish`, which sends exactly the named bytes, in the order of the calls. Publish
+ * the contents first, then the bytes that make them valid.
  */
 import type { RecordType } from "../../shared/wire/records.ts";
 import { DmaMisuse } from "./misuse.ts";
 import type { DmaSpace } from "./space.ts";
 
 export class CoherentMemory {
-  /** For DmaMisuse and logs: `ena0 admin sq`. */
+  /** Name for DmaMisuse and logs, for example `ena0 admin sq`. */
   readonly name: string;
-  /** Bus address, below 2^32: generation 0. */
+  /** Bus address, below 2^32 because the generation of a window is 0. */
   readonly address: number;
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly #space: DmaSpace;
   #freed = false;
 
-  /** Through DmaSpace.allocCoherent. */
+  /** Called by DmaSpace.allocCoherent. */
   constructor(space: DmaSpace, name: string, address: number, bytes: number) {
     this.#space = space;
     this.name = name;
@@ -28,7 +28,7 @@ export class CoherentMemory {
     this.view = new DataView(this.bytes.buffer);
   }
 
-  /** Posts bytes [offset .. offset + length) as they are now. Nothing is sent without a link. */
+  /** Posts the current bytes [offset .. offset + length). Sends nothing without a link. */
   publish(offset: number, length: number, type: RecordType): void {
     if (this.#freed) {
       throw new DmaMisuse("COHERENT_FREED", `${this.name}: published after free`);
@@ -41,7 +41,7 @@ export class CoherentMemory {
     this.#space.link?.write(this.address + offset, type, this.bytes, offset, length);
   }
 
-  /** bus_dmamem_free(9). */
+  /** Frees the memory, as bus_dmamem_free(9) does. */
   free(): void {
     if (this.#freed) throw new DmaMisuse("COHERENT_FREED", `${this.name}: freed twice`);
     this.#freed = true;

@@ -1,19 +1,19 @@
-/** The device at the other end of the link, as bus_dma(9) and the PCI function need it. */
+/** The device at the other end of the link, for bus_dma(9) and the PCI function. */
 import type { Space } from "../../shared/wire/records.ts";
 import type { FaultSeverity } from "../../shared/wire/transactions.ts";
 
 export interface DeviceLink {
-  /** Coherent memory allocated or freed. */
+  /** Announces that coherent memory was allocated, or freed (`endWindow`). */
   window(address: number, length: number): void;
   endWindow(address: number): void;
   /**
-   * A change of a window: bytes src[at .. at + length) now stand at `address`. Copied at once, and
-   * split where it is longer than one record may be.
+   * Posts a change of a window: bytes src[at .. at + length) are now at `address`. Copies the bytes
+   * at once, and splits them if they are longer than one record may be.
    */
   write(address: number, type: number, src: Uint8Array, at: number, length: number): void;
   /**
-   * Streaming bytes ahead of the doorbell that needs them. Copied at once. In Space.GRANT the
-   * address is reference * 4096 + offset.
+   * Posts streaming bytes ahead of the doorbell that needs them. Copies the bytes at once. In
+   * Space.GRANT the address is reference * 4096 + offset.
    */
   push(
     space: Space,
@@ -23,7 +23,7 @@ export interface DeviceLink {
     at: number,
     length: number,
   ): void;
-  /** A register, doorbell or device-memory write, posted. */
+  /** Posts a write to a register, a doorbell or device memory. */
   mmioWrite(
     bar: number,
     offset: number,
@@ -33,16 +33,16 @@ export interface DeviceLink {
     length: number,
   ): void;
   mmioWrite32(bar: number, offset: number, value: number): void;
-  /** A register read. Rejects when the link goes away. */
+  /** Reads a register. Rejects when the link is lost. */
   mmioRead(bar: number, offset: number, length: number): Promise<Uint8Array>;
   fault(severity: FaultSeverity, code: string, text: string, space: number, address: number): void;
-  /** Sends what was posted at the end of this turn of the event loop. */
+  /** Sends everything posted, at the end of this turn of the event loop. */
   scheduleFlush(): void;
   /**
-   * What was posted so far is complete, though the burst may go on: a batch of `bytes` or more
-   * leaves now.
+   * Marks everything posted so far as complete, though the burst may continue. Sends the batch now
+   * if it has `bytes` or more.
    */
   mark(bytes: number): void;
-  /** False while more is sent and not yet acknowledged than the link's limit; `writableAgain` follows. */
+  /** Returns false while unacknowledged bytes exceed the link's limit. `writableAgain` follows. */
   askForRoom(): boolean;
 }

@@ -1,8 +1,8 @@
 /**
  * The error numbers that the drivers return, with FreeBSD's values.
  *
- * Source: FreeBSD sys/sys/errno.h, errno(2). Linux numbers several of these differently, so the
- * host's own constants (node:os) must not be mixed in.
+ * Source: FreeBSD sys/sys/errno.h, errno(2). Linux has other values for several of these, so do not
+ * mix in the host's constants (node:os).
  */
 export const Errno = {
   EIO: 5,

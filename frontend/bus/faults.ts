@@ -1,15 +1,16 @@
 /**
- * Refused device accesses: counted by name, and told to the device and the log at a bounded rate.
+ * Counts refused device accesses by name, and reports them to the device and the log at a bounded
+ * rate.
  *
- * A hostile device can earn a refusal for every few bytes that it sends, so what a refusal costs
- * must not grow with their number: the first ten of a name in a second are told one by one, the rest
- * as one summary when the second is over.
+ * A hostile device can cause a refusal for every few bytes that it sends, so the cost of reports is
+ * bounded. In each second the first ten refusals of a name are reported one by one. The rest are
+ * reported as one summary when the second is over.
  */
 import type { Logger } from "../../shared/log.ts";
 import { FaultSeverity } from "../../shared/wire/transactions.ts";
 import type { DeviceLink } from "./device-link.ts";
 
-/** Why an access was refused; `unload_busy` is the driver's doing, see DmaMap.busy. */
+/** Reasons of a refused access. The driver causes `unload_busy`, see DmaMap.busy. */
 const DMA_FAULTS = [
   "unmapped",
   "stale_generation",
@@ -23,13 +24,13 @@ export type DmaFault = (typeof DMA_FAULTS)[number];
 
 export type FaultCounters = Record<DmaFault, number>;
 
-/** The code that travels in `fault`: DMA_UNMAPPED and so on. */
+/** Returns the code in the `fault` transaction: DMA_UNMAPPED and so on. */
 const faultCode = (name: DmaFault): string => `DMA_${name.toUpperCase()}`;
 
 const PER_SECOND = 10;
 const SECOND_MS = 1000;
 
-/** What of one name was told in the running second. */
+/** Reports of one name in the current second. */
 interface Told {
   since: number;
   count: number;
@@ -66,12 +67,12 @@ export class FaultReporter {
     };
   }
 
-  /** Counts only. */
+  /** Counts a refusal without a report. */
   count(name: DmaFault): void {
     this.counters[name]++;
   }
 
-  /** Counts, and says it unless this name has been said often enough in this second. */
+  /** Counts a refusal. Reports it unless PER_SECOND of this name were reported in this second. */
   report(name: DmaFault, space: number, address: number, what: string, length: number): void {
     this.counters[name]++;
     const told = this.#told[name];
@@ -89,7 +90,7 @@ export class FaultReporter {
     this.#say(name, `${what}, ${length} bytes at ${hex(address)}: ${name}`, space, address);
   }
 
-  /** Tells the summaries that are due: whoever has a clock calls it, once a second or so. */
+  /** Reports the summaries that are due. Call it about once a second. */
   tick(): void {
     const now = this.#now();
     for (const name of DMA_FAULTS) {
@@ -107,7 +108,7 @@ export class FaultReporter {
 
   #say(name: DmaFault, text: string, space: number, address: number): void {
     this.#log.warn({ fault: faultCode(name), space, address: hex(address) }, text);
-    // A peer can name addresses that no fault can carry back.
+    // A peer can use addresses that do not fit into a `fault`.
     const told = Number.isSafeInteger(address) && address >= 0 ? address : 0;
     this.link?.fault(FaultSeverity.NOTE, faultCode(name), text, space, told);
   }

@@ -1,38 +1,38 @@
 /**
- * Which parts of the function's 32-bit bus space are free, in granules of 4 KiB.
+ * Free parts of the function's 32-bit bus space, in granules of 4 KiB.
  *
  *   granule    0      1 ................ end        2^20
  *            | none | taken and free runs | not yet used |
  *
- * Granule 0 is never given out, so that address 0 always faults. The search goes on where the last
- * one ended (next fit): a place just given back is the last to be used again, which keeps late
- * device accesses to it apart from whatever comes next. `end` grows only when nothing fits, so that
- * tables indexed by granule stay as small as the space in use.
+ * Granule 0 is never allocated, so that address 0 always faults. A search continues where the last
+ * one ended (next fit). A place just freed is therefore reused last, so late device accesses to the
+ * place do not reach its next owner. `end` grows only when nothing fits, so that tables indexed by
+ * granule stay as small as the space in use.
  *
- * Nothing here runs per frame: maps are made when a ring is set up.
+ * Nothing here runs for each frame, because maps are created when a ring is set up.
  */
 
 export const GRANULE_SHIFT = 12;
 export const GRANULE_BYTES = 1 << GRANULE_SHIFT;
-/** 4 GiB. */
+/** Number of granules in 4 GiB. */
 export const GRANULES = 1 << 20;
 
-/** Granules that hold `bytes` bytes. */
+/** Returns the number of granules for `bytes` bytes. */
 export const granulesFor = (bytes: number): number => Math.ceil(bytes / GRANULE_BYTES);
 
 export class GranuleAllocator {
-  /** Free runs below `end`, sorted by place, never touching: starts[i] up to, not with, ends[i]. */
+  /** Free runs below `end`, sorted by place, with gaps between them. ends[i] is not in the run. */
   readonly #starts: number[] = [];
   readonly #ends: number[] = [];
   readonly #limit: number;
-  /** First granule beyond all that was ever used. */
+  /** First granule above all that were ever used. */
   #end: number;
-  /** Where the next search begins. */
+  /** Granule at which the next search begins. */
   #cursor = 1;
-  /** Granules given out. */
+  /** Number of allocated granules. */
   inUse = 0;
 
-  /** `initial` and `limit` in granules. */
+  /** `initial` and `limit` are in granules. */
   constructor(initial = 4096, limit = GRANULES) {
     this.#limit = limit;
     this.#end = Math.min(Math.max(initial, 2), limit);
@@ -40,17 +40,17 @@ export class GranuleAllocator {
     this.#ends.push(this.#end);
   }
 
-  /** Every granule ever given out is below this. */
+  /** Upper bound of the allocated granules: each is below this number. */
   get end(): number {
     return this.#end;
   }
 
-  /** How many pieces the free part is in. */
+  /** Number of free runs. */
   get freeRuns(): number {
     return this.#starts.length;
   }
 
-  /** Takes `count` granules, the first a multiple of `align`. Returns it, or 0 when none fit. */
+  /** Allocates `count` granules. Returns the first, a multiple of `align`, or 0 when none fit. */
   take(count: number, align = 1): number {
     for (;;) {
       const first = this.#runAt(this.#cursor);
@@ -58,7 +58,7 @@ export class GranuleAllocator {
         const start = this.#fit(i, Math.max(this.#starts[i]!, this.#cursor), count, align);
         if (start !== 0) return start;
       }
-      // Round again from the bottom; the run that holds the cursor is tried whole this time.
+      // Search again from the bottom, this time with the whole run that contains the cursor.
       for (let i = 0; i < this.#starts.length && i <= first; i++) {
         const start = this.#fit(i, this.#starts[i]!, count, align);
         if (start !== 0) return start;
@@ -67,7 +67,9 @@ export class GranuleAllocator {
     }
   }
 
-  /** Gives back what `take` returned. The caller keeps the count, and gives back once. */
+  /**
+   * Frees granules of `take`. The caller remembers the count. Throws RangeError when free already.
+   */
   give(start: number, count: number): void {
     const i = this.#runAt(start);
     const startsInFree = i < this.#starts.length && this.#starts[i]! < start + count;
@@ -78,7 +80,7 @@ export class GranuleAllocator {
     this.inUse -= count;
   }
 
-  /** Index of the first run that ends beyond `granule`. */
+  /** Returns the index of the first run that ends above `granule`. */
   #runAt(granule: number): number {
     let low = 0;
     let high = this.#ends.length;
@@ -90,7 +92,7 @@ export class GranuleAllocator {
     return low;
   }
 
-  /** Cuts `count` out of run `i`, not before `from`. Returns the first granule, or 0. */
+  /** Cuts `count` granules out of run `i`, from `from` or later. Returns the first, or 0. */
   #fit(i: number, from: number, count: number, align: number): number {
     const start = Math.ceil(from / align) * align;
     const end = this.#ends[i]!;
@@ -114,7 +116,7 @@ export class GranuleAllocator {
     return start;
   }
 
-  /** Adds a free run before run `i`, joined with the neighbours that it touches. */
+  /** Adds a free run before run `i`, and joins it with neighbours that it touches. */
   #insert(i: number, start: number, end: number): void {
     const joinsBefore = i > 0 && this.#ends[i - 1] === start;
     const joinsAfter = i < this.#starts.length && this.#starts[i] === end;
@@ -132,7 +134,9 @@ export class GranuleAllocator {
     }
   }
 
-  /** Moves `end` up, twice as far at least, so that growth is rare. False at the limit. */
+  /**
+   * Raises `end`, at least to twice its value, so that growth is rare. Returns false at the limit.
+   */
   #grow(count: number): boolean {
     if (this.#end === this.#limit) return false;
     const end = Math.min(this.#limit, Math.max(this.#end * 2, this.#end + count));

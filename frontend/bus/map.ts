@@ -1,17 +1,17 @@
 /**
- * A DMA map: buffers of ours that the device may reach, for as long as they are loaded.
+ * A DMA map: buffers of the driver that the device may access while they are loaded.
  *
  *   bus space      | piece 0        |..guard..| piece 1    |......... reserved ...|
  *   segments       | seg 0  | seg 1 |         | seg 2      |
  *   memory         buffers[0] from its offset  buffers[1] from its offset
  *
- * A piece is one buffer of a load, contiguous on the bus and in memory. A segment is what the
- * driver writes into a descriptor: a piece, or a part of one where maxSegSize or the boundary cut
- * it. Address checks look at pieces, so a device may cross a cut, but never from piece to piece.
+ * A piece is one buffer of a load, contiguous on the bus and in memory. A driver writes segments
+ * into descriptors. A segment is a piece, or a part of a piece that maxSegSize or the boundary cut.
+ * Address checks use pieces, so a device may cross a cut, but never from piece to piece.
  *
- * Address of a byte: bits 0..31 its place in the function's bus space, bits 32..47 the generation
- * of the load, never 0. Alignment holds by construction: places are chosen by the map, not by where
- * the buffer lies in memory, so nothing is ever bounced.
+ * In the address of a byte, bits 0..31 are the place in the function's bus space, and bits 32..47
+ * are the generation of the load, never 0. The map chooses places independently of the buffer's
+ * place in memory. Alignment always holds, so nothing is ever bounced.
  *
  * Source: bus_dma(9).
  */
@@ -22,7 +22,7 @@ import { DmaMisuse } from "./misuse.ts";
 import type { DmaSpace } from "./space.ts";
 import type { DmaTag } from "./tag.ts";
 
-/** BUS_DMASYNC_*, FreeBSD sys/bus_dma.h. May be or'ed: PREREAD | PREWRITE. */
+/** BUS_DMASYNC_*, FreeBSD sys/bus_dma.h. Values may be combined: PREREAD | PREWRITE. */
 export const SyncOp = { PREREAD: 1, POSTREAD: 2, PREWRITE: 4, POSTWRITE: 8 } as const;
 export type SyncOp = number;
 
@@ -33,7 +33,7 @@ const ALL_OPS = FROM_DEVICE_OPS | TO_DEVICE_OPS;
 const TWO_32 = 2 ** 32;
 const MAX_GENERATION = 0xffff;
 const NO_BYTES = new Uint8Array(0);
-/** For loads of one buffer, so that they need no arrays of their own. */
+/** Shared arrays for loads of one buffer, which need no allocation then. */
 const oneBuffer: Uint8Array[] = [NO_BYTES];
 const oneOffset = [0];
 const oneLength = [0];
@@ -41,25 +41,27 @@ const oneLength = [0];
 export class DmaMap {
   readonly tag: DmaTag;
   readonly name: string;
-  /** Place in bus space, below 2^32; the address without its generation. */
+  /** Place in bus space, below 2^32: the address without its generation. */
   readonly base: number;
-  /** Generation that accesses must carry now; 0 while nothing is loaded. The space reads it. */
+  /** Generation that accesses must have now; 0 while nothing is loaded. Read by DmaSpace. */
   current = 0;
-  /** Generation of the latest load, whether loaded still or not. */
+  /** Generation of the latest load, also after its unload. */
   generation: number;
-  /** The first piece once more, in plain fields: most maps have no other, and every frame asks. */
+  /**
+   * Copy of the first piece in plain fields: most maps have one piece, and every frame reads it.
+   */
   pieceBuffer: Uint8Array = NO_BYTES;
   pieceAt = 0;
   pieceLength = 0;
   readonly deviceMayWrite: boolean;
   readonly deviceMayRead: boolean;
-  /** Set by drivers while a descriptor names this map: unloading it then is a named fault. */
+  /** Set by drivers while a descriptor names this map. An unload then is a fault with a name. */
   busy = false;
 
   readonly #space: DmaSpace;
   readonly #granule: number;
   readonly #reserved: number;
-  /** Pieces: memory, where in it, place from `base`, bytes. */
+  /** Pieces: memory, offset in that memory, place from `base`, bytes. */
   readonly #buffers: Uint8Array[];
   readonly #ats: Int32Array;
   readonly #places: Int32Array;
@@ -70,10 +72,12 @@ export class DmaMap {
   readonly #segLengths: Int32Array;
   #segments = 0;
   #destroyed = false;
-  /** Bytes up to which one piece is always one segment at `base`; 0 with a boundary. */
+  /**
+   * Highest number of bytes for which one piece is always one segment at `base`; 0 with a boundary.
+   */
   readonly #plainBytes: number;
 
-  /** Through DmaTag.createMap. */
+  /** Called by DmaTag.createMap. */
   constructor(space: DmaSpace, tag: DmaTag, index: number, granule: number) {
     const n = tag.params.nSegments;
     this.tag = tag;
@@ -99,27 +103,26 @@ export class DmaMap {
     return this.current !== 0;
   }
 
-  /** Segments of this load; 0 while not loaded. */
+  /** Number of segments of this load; 0 while not loaded. */
   get segmentCount(): number {
     return this.#segments;
   }
 
-  /** Bus address of segment `i`, 48 bits. */
+  /** Returns the bus address of segment `i`, 48 bits. */
   segmentAddress(i: number): number {
     this.#needSegment(i);
     return this.current * TWO_32 + this.base + this.#segPlaces[i]!;
   }
 
-  /** Bytes of segment `i`. */
+  /** Returns the bytes of segment `i`. */
   segmentLength(i: number): number {
     this.#needSegment(i);
     return this.#segLengths[i]!;
   }
 
   /**
-   * bus_dmamap_load(9): buffer[at .. at + length) becomes reachable.
-   * Returns 0, or EFBIG (more than nSegments), or EINVAL (nothing, or more than maxSize);
-   * then nothing is loaded.
+   * bus_dmamap_load(9): lets the device access buffer[at .. at + length). Returns 0. Loads nothing
+   * and returns EFBIG for more than nSegments, or EINVAL for no bytes or more than maxSize.
    */
   load(buffer: Uint8Array, at: number, length: number): number {
     if (this.#loadPlain(buffer, at, length)) return 0;
@@ -132,8 +135,8 @@ export class DmaMap {
   }
 
   /**
-   * bus_dmamap_load_mbuf_sg(9): piece i is buffers[i] from offsets[i], lengths[i] bytes, for i up to
-   * `count`. Empty pieces are passed over. Returns as `load` does.
+   * bus_dmamap_load_mbuf_sg(9): loads `count` pieces. Piece i is buffers[i] from offsets[i],
+   * lengths[i] bytes. Skips empty pieces. Returns as `load` does.
    */
   loadPieces(
     buffers: readonly Uint8Array[],
@@ -173,8 +176,8 @@ export class DmaMap {
   }
 
   /**
-   * What nearly every load is: one piece, one segment. False, having done nothing, for any other
-   * and for misuse, which the long way names.
+   * Loads one piece as one segment, the case of nearly every load. Returns false and changes
+   * nothing for other loads, and for misuse, which `loadPieces` reports.
    */
   #loadPlain(buffer: Uint8Array, at: number, length: number): boolean {
     if (!(length > 0 && length <= this.#plainBytes && at >= 0)) return false;
@@ -194,14 +197,14 @@ export class DmaMap {
     return true;
   }
 
-  /** A load is complete: a new generation, and the device may come. */
+  /** Completes a load: starts a new generation, with which the device may access the pieces. */
   #begin(): void {
     this.generation = this.generation === MAX_GENERATION ? 1 : this.generation + 1;
     this.current = this.generation;
   }
 
   /**
-   * bus_dmamap_sync(9) of everything loaded. PREWRITE sends the bytes ahead of the doorbell; the
+   * bus_dmamap_sync(9) of all loaded bytes. PREWRITE sends the bytes ahead of the doorbell. The
    * other three move nothing here, because device writes go straight to the buffer.
    */
   sync(op: SyncOp): void {
@@ -226,7 +229,7 @@ export class DmaMap {
     }
   }
 
-  /** As `sync`, of `length` bytes from byte `offset` of what was loaded, counted without the guards. */
+  /** Syncs `length` bytes from byte `offset` of the loaded bytes, counted without the guards. */
   syncRange(op: SyncOp, offset: number, length: number): void {
     this.#checkSync(op);
     if (!(offset >= 0 && length >= 0 && offset + length <= this.#loadedBytes())) {
@@ -255,7 +258,7 @@ export class DmaMap {
     }
   }
 
-  /** bus_dmamap_unload(9): from here on the device reaches nothing of it. */
+  /** bus_dmamap_unload(9): ends all access of the device to the loaded bytes. */
   unload(): void {
     if (this.current === 0) this.#misuse("MAP_NOT_LOADED", "unloaded while not loaded");
     if (this.busy) {
@@ -266,7 +269,7 @@ export class DmaMap {
     this.#clear();
   }
 
-  /** bus_dmamap_destroy(9): after unload. */
+  /** bus_dmamap_destroy(9): destroys the map. Unload it before. */
   destroy(): void {
     if (this.#destroyed) this.#misuse("MAP_DESTROYED", "destroyed twice");
     if (this.current !== 0) this.#misuse("MAP_LOADED", "destroyed while loaded");
@@ -274,7 +277,7 @@ export class DmaMap {
     this.tag.mapGone(this, this.#granule);
   }
 
-  /** Index of the piece that holds the whole range, `place` counted from `base`; or -1. */
+  /** Returns the index of the piece that contains the range at `place` (from `base`), or -1. */
   pieceHolding(place: number, length: number): number {
     for (let i = 0; i < this.#pieces; i++) {
       const start = this.#places[i]!;
@@ -288,7 +291,7 @@ export class DmaMap {
     return this.#buffers[i]!;
   }
 
-  /** Offset in pieceMemory(i) of the byte at `place`. */
+  /** Returns the offset in pieceMemory(i) of the byte at `place`. */
   pieceOffset(i: number, place: number): number {
     return this.#ats[i]! + place - this.#places[i]!;
   }
@@ -299,7 +302,7 @@ export class DmaMap {
     if (this.#pieces === nSegments) return Errno.EFBIG;
     let place = from === 0 ? 0 : roundUp(from + 1, this.tag.pieceAlignment);
     if (boundary !== 0 && length <= boundary) {
-      // A piece that fits between two boundaries is not cut by one.
+      // A piece that fits between two boundaries must not be cut.
       const line = roundUp(this.base + place + 1, boundary) - this.base;
       if (place + length > line) place = line;
     }

@@ -1,7 +1,9 @@
-/** What a driver did wrong with bus_dma(9). Bugs of ours, so they throw at once. */
+/**
+ * Errors for a driver that breaks the rules of bus_dma(9). They are bugs, so they throw at once.
+ */
 import { Errno } from "./errno.ts";
 
-/** Stable names; the sentence beside them may change. */
+/** Stable names. The sentence of an error may change. */
 export type MisuseCode =
   | "TAG_PARAMS"
   | "TAG_DESTROYED"
@@ -28,7 +30,7 @@ export class DmaMisuse extends Error {
   }
 }
 
-/** No misuse: the 32 bits of bus space, or the windows one link may have, are all taken. */
+/** All of the 32-bit bus space, or all windows of a link, are in use. Not a misuse. */
 export class BusSpaceExhausted extends Error {
   readonly errno = Errno.ENOMEM;
   constructor(message: string) {

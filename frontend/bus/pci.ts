@@ -1,8 +1,8 @@
 /**
- * The PCI function as its driver sees it: BARs to read and write, MSI-X vectors to hang handlers on.
+ * The PCI function for its driver: BARs to read and write, and MSI-X vectors with handlers.
  *
- * Writes are posted: they leave in order with everything else, and nobody waits. Reads cross the
- * link and back; a driver that wants none of that uses ENA's readless MMIO, which only writes.
+ * Writes are posted: they leave in order with all other posts, and the driver does not wait. A read
+ * waits for a round trip over the link. ENA's readless MMIO avoids reads, because it only writes.
  */
 import type { RecordType } from "../../shared/wire/records.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
@@ -13,13 +13,13 @@ const REGISTER_BYTES = 4;
 const LE = true;
 
 export interface PciConfig {
-  /** PCI revision id; bit 0 set means readless MMIO is not there. */
+  /** PCI revision id. Bit 0 is set if the device has no readless MMIO. */
   revision: number;
-  /** Whether BAR 2, the device's memory for LLQ, is there. */
+  /** True if BAR 2, the device's memory for LLQ, exists. */
   hasBar2: boolean;
 }
 
-/** A register read that cannot be answered: no device is connected, or it went away meanwhile. */
+/** A register read failed: no device is connected, or the link was lost meanwhile. */
 export class RegisterReadFailed extends Error {
   constructor(message: string, cause?: unknown) {
     super(message, { cause });
@@ -28,13 +28,13 @@ export class RegisterReadFailed extends Error {
 }
 
 export class PciFunction {
-  /** Amazon. */
+  /** Vendor id of Amazon. */
   readonly vendor = 0x1d0f;
-  /** ENA virtual function. */
+  /** Device id of an ENA virtual function. */
   readonly device = 0xec20;
   revision: number;
   hasBar2: boolean;
-  /** Interrupts that no handler took. */
+  /** Number of interrupts without a handler. */
   unclaimedInterrupts = 0;
   readonly #space: DmaSpace;
   readonly #handlers = new Array<(() => void) | undefined>(Limits.VECTORS).fill(undefined);
@@ -45,13 +45,13 @@ export class PciFunction {
     this.hasBar2 = config.hasBar2;
   }
 
-  /** By the session, at each welcome: another device may be behind the same slot. */
+  /** Called by the session at each welcome, because another device may be in the same slot. */
   configure(config: PciConfig): void {
     this.revision = config.revision;
     this.hasBar2 = config.hasBar2;
   }
 
-  /** Posts a register write or doorbell, and sees to it that the batch leaves this turn. */
+  /** Posts a register write or doorbell. The batch leaves in this turn. */
   write32(bar: number, offset: number, value: number): void {
     this.#check(bar, offset, REGISTER_BYTES);
     const link = this.#space.link;
@@ -60,7 +60,9 @@ export class PciFunction {
     link.scheduleFlush();
   }
 
-  /** Posts src[at .. at + length) to device memory: LLQ entries. The doorbell after it sends them. */
+  /**
+   * Posts src[at .. at + length) to device memory (LLQ entries). The doorbell after it sends them.
+   */
   writeMemory(
     bar: number,
     offset: number,
@@ -94,7 +96,7 @@ export class PciFunction {
     return new DataView(bytes.buffer, bytes.byteOffset, REGISTER_BYTES).getUint32(0, LE);
   }
 
-  /** bus_setup_intr(9); undefined takes the handler off. Handlers run to their end, no await. */
+  /** bus_setup_intr(9). Undefined removes the handler. Handlers run to their end without await. */
   setVectorHandler(vector: number, handler: (() => void) | undefined): void {
     if (!(Number.isInteger(vector) && vector >= 0 && vector < Limits.VECTORS)) {
       throw new DmaMisuse("REGISTER_PARAMS", `MSI-X vector ${vector}`);
@@ -102,7 +104,7 @@ export class PciFunction {
     this.#handlers[vector] = handler;
   }
 
-  /** By the session, at the interrupt's place in the batch. The vector is the peer's word. */
+  /** Called by the session at the interrupt's place in the batch. The peer may send any vector. */
   interrupt(vector: number): void {
     const handler = this.#handlers[vector];
     if (handler === undefined) {

@@ -1,4 +1,4 @@
-/** A DMA tag: what a device can take, and which way its bytes go. bus_dma_tag_create(9). */
+/** A DMA tag (bus_dma_tag_create(9)): limits of a device's accesses, and their direction. */
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
 import { GRANULE_BYTES, granulesFor } from "./granules.ts";
@@ -6,29 +6,29 @@ import { DmaMap } from "./map.ts";
 import { BusSpaceExhausted, DmaMisuse } from "./misuse.ts";
 import type { DmaSpace } from "./space.ts";
 
-/** The device reads (toDevice), writes (fromDevice), or both. */
+/** Direction of the bytes: the device reads (toDevice), writes (fromDevice), or both. */
 export type DmaDirection = "toDevice" | "fromDevice" | "both";
 
 export interface TagParams {
-  /** For faults, logs and DmaMisuse: `ena0 rx`. */
+  /** Name for faults, logs and DmaMisuse, for example `ena0 rx`. */
   name: string;
-  /** Power of two, bytes. Every segment begins at a multiple of it. */
+  /** Alignment in bytes, a power of two. Every segment begins at a multiple of the alignment. */
   alignment: number;
-  /** Power of two, bytes, or 0 for none: no segment crosses a multiple of it. */
+  /** Boundary in bytes, a power of two, or 0. No segment crosses a multiple of the boundary. */
   boundary: number;
-  /** Most bytes of one load. */
+  /** Highest number of bytes of one load. */
   maxSize: number;
-  /** Most segments of one load. */
+  /** Highest number of segments of one load. */
   nSegments: number;
-  /** Most bytes of one segment. */
+  /** Highest number of bytes of one segment. */
   maxSegSize: number;
   direction: DmaDirection;
 }
 
 /**
- * Pieces of a load start this far apart at least, and no map ends at the next one's first byte.
- * The byte in between belongs to nobody: an access that runs over the end of a piece faults
- * instead of reaching the next, and two pushes never look like one.
+ * Least distance (bytes) between the starts of two pieces. No map ends at the first byte of the
+ * next map. The byte in between belongs to nobody: an access beyond the end of a piece faults and
+ * does not reach the next piece, and two pushes are never adjacent.
  */
 const GUARD_BYTES = 64;
 
@@ -37,11 +37,11 @@ export class DmaTag {
   readonly name: string;
   readonly deviceMayRead: boolean;
   readonly deviceMayWrite: boolean;
-  /** Segments are cut at this many bytes: maxSegSize, within boundary and one wire record. */
+  /** Longest segment in bytes: maxSegSize, limited by the boundary and by one wire record. */
   readonly segmentBytes: number;
-  /** Bus addresses at which pieces may start are multiples of it. */
+  /** Alignment (bytes) of the bus addresses at which pieces may start. */
   readonly pieceAlignment: number;
-  /** Granules that every map of this tag reserves, and the multiple at which they start. */
+  /** Number of granules that every map of this tag reserves, and the alignment of their start. */
   readonly granules: number;
   readonly granuleAlignment: number;
   readonly #space: DmaSpace;
@@ -49,7 +49,7 @@ export class DmaTag {
   #created = 0;
   #destroyed = false;
 
-  /** Through DmaSpace.createTag. */
+  /** Called by DmaSpace.createTag. */
   constructor(space: DmaSpace, params: TagParams) {
     check(params);
     this.#space = space;
@@ -67,7 +67,7 @@ export class DmaTag {
     return this.#maps;
   }
 
-  /** bus_dmamap_create(9). Throws BusSpaceExhausted when the 32 bits are full. */
+  /** Creates a map, as bus_dmamap_create(9) does. Throws BusSpaceExhausted without free space. */
   createMap(): DmaMap {
     if (this.#destroyed) {
       throw new DmaMisuse("TAG_DESTROYED", `tag ${this.name}: map created after destroy`);
@@ -82,14 +82,14 @@ export class DmaTag {
     return map;
   }
 
-  /** By DmaMap.destroy. */
+  /** Called by DmaMap.destroy. */
   mapGone(map: DmaMap, granule: number): void {
     this.#space.leaveMap(map, granule, this.granules);
     this.#space.granules.give(granule, this.granules);
     this.#maps--;
   }
 
-  /** bus_dma_tag_destroy(9): after the last of its maps. */
+  /** Destroys the tag, as bus_dma_tag_destroy(9) does. Destroy all its maps before. */
   destroy(): void {
     if (this.#destroyed) throw new DmaMisuse("TAG_DESTROYED", `tag ${this.name}: destroyed twice`);
     if (this.#maps > 0) {
@@ -102,22 +102,22 @@ export class DmaTag {
   }
 }
 
-/** FreeBSD folds the boundary into the segment size in the same way. */
+/** Returns the longest segment. FreeBSD also limits the segment size by the boundary. */
 function segmentBytesOf(p: TagParams): number {
   const most = p.boundary === 0 ? p.maxSegSize : Math.min(p.maxSegSize, p.boundary);
   return Math.min(most, Limits.RECORD_BYTES);
 }
 
 /**
- * Room for every piece to start aligned and with its guard. A piece moves up to a boundary only by
- * less than its own length, so all such moves together take less than maxSize.
+ * Returns the bytes that let every piece start aligned and with its guard. A piece moves up to a
+ * boundary by less than its own length, so all such moves together need less than maxSize.
  */
 function reserveBytes(p: TagParams, pieceAlignment: number): number {
   const moves = p.boundary === 0 ? 0 : p.maxSize;
   return p.maxSize + moves + p.nSegments * pieceAlignment;
 }
 
-/** Where a boundary is wider than a granule, a map that fits inside one does not straddle it. */
+/** Returns the alignment of a map. A map that fits between two boundaries crosses none of them. */
 function baseAlignment(p: TagParams, granules: number): number {
   const reserved = 2 ** Math.ceil(Math.log2(granules * GRANULE_BYTES));
   return Math.max(GRANULE_BYTES, p.alignment, Math.min(p.boundary, reserved));
