@@ -1,7 +1,7 @@
-/** Names of errnos without koffi, for the data-path thread and for tests. */
+/** Names of errnos without koffi. The data-path thread and tests use them. */
 import { getSystemErrorName } from "node:util";
 
-/** "EPERM" and the like; the number when there is no name for it. */
+/** Returns a name such as "EPERM", or the number when it has no name. */
 export function errnoText(errno: number): string {
   try {
     return getSystemErrorName(-errno);

@@ -1,4 +1,4 @@
-/** What can be wrong with a TAP, each as one sentence that says what to do about it. */
+/** Errors of a TAP. Each message is one sentence that names the remedy. */
 import { userInfo } from "node:os";
 
 export type TapErrorCode =
@@ -25,16 +25,16 @@ export class TapError extends Error {
 /** IFNAMSIZ without the closing zero. linux: include/uapi/linux/if.h */
 export const NAME_BYTES = 15;
 
-/** Directories of /proc/sys/net/ipv4/conf and ipv6/conf that stand for no single interface. */
+/** Directories of /proc/sys/net/ipv4/conf and ipv6/conf that belong to no single interface. */
 const KEPT = new Set(["all", "default"]);
 
 /**
- * Throws TapError (TAP_BAD_NAME) for a name that the kernel would refuse, and for one with "%", which
- * it would take as a pattern: the interface would get another name than the one asked for.
+ * Throws TapError (TAP_BAD_NAME) for a name that the kernel would refuse, and for a name with "%".
+ * The kernel treats "%" as a pattern and would give the interface another name.
  *
  * Source: linux: net/core/dev.c (dev_valid_name, __dev_alloc_name); net/core/sysctl_net_core.c
- * (sysctl_dev_name_is_allowed); lib/ctype.c for what isspace() is to the kernel: the byte 0xa0 too,
- * which is in the UTF-8 of "à".
+ * (sysctl_dev_name_is_allowed); lib/ctype.c for isspace(), which the kernel also applies to the byte
+ * 0xa0. That byte is in the UTF-8 of "à".
  */
 export function checkTapName(name: string): void {
   const bytes = Buffer.from(name);
@@ -48,7 +48,7 @@ export function checkTapName(name: string): void {
   if (bad !== undefined) throw badName(name, `holds ${JSON.stringify(bad)}`);
 }
 
-/** False for what `checkTapName` refuses. */
+/** Returns false for a name that `checkTapName` refuses. */
 export function isTapName(name: string): boolean {
   try {
     checkTapName(name);
@@ -66,7 +66,7 @@ export const badName = (name: string, why: string): TapError =>
     `the interface name ${JSON.stringify(name)} ${why}: choose one of 1 to ${NAME_BYTES} letters and digits, as rw0`,
   );
 
-/** Rejects on anything but Linux, before anything of it is loaded. */
+/** Throws TapError on systems other than Linux, before koffi is loaded. */
 export function checkPlatform(platform: NodeJS.Platform = process.platform): void {
   if (platform === "linux") return;
   throw new TapError(
@@ -75,7 +75,7 @@ export function checkPlatform(platform: NodeJS.Platform = process.platform): voi
   );
 }
 
-/** The lines that root types once, so that this user needs no root from then on. */
+/** Returns the commands that root runs once, so that this user needs no root afterwards. */
 export const createLine = (name: string): string =>
   `sudo ip tuntap add mode tap user ${userName()} name ${name}`;
 
@@ -83,7 +83,7 @@ function userName(): string {
   try {
     return userInfo().username;
   } catch {
-    // No passwd entry, as in many containers; ip takes a number too.
+    // No passwd entry, as in many containers. ip accepts a number, too.
     return String(process.getuid?.() ?? "$USER");
   }
 }

@@ -6,8 +6,8 @@
  *               | family | hardware address |
  *
  * Source: linux: include/uapi/linux/if.h "struct ifreq"; include/uapi/linux/sockios.h;
- * include/uapi/linux/if_tun.h. In the machine's byte order; the ioctl numbers are those of x86 and
- * ARM (mips, powerpc and sparc encode the direction otherwise and are not served).
+ * include/uapi/linux/if_tun.h. Fields have the machine's byte order. The ioctl numbers are those of
+ * x86 and ARM. mips, powerpc and sparc encode the direction otherwise and are not supported.
  */
 import { endianness } from "node:os";
 
@@ -43,7 +43,7 @@ export const TUNGETDEVNETNS = 0x54e3;
 export const IFF_UP = 0x1;
 // if_tun.h, flags of TUNSETIFF and TUNGETIFF
 export const IFF_TAP = 0x0002;
-/** Known since Linux 6.3, passed over by older kernels. */
+/** Supported since Linux 6.3, ignored by older kernels. */
 export const IFF_NO_CARRIER = 0x0040;
 export const IFF_MULTI_QUEUE = 0x0100;
 export const IFF_PERSIST = 0x0800;
@@ -57,12 +57,12 @@ export const TUN_F_TSO_ECN = 0x08;
 // if_arp.h
 export const ARPHRD_ETHER = 1;
 
-/** One ifreq in memory of its own, used for call after call. */
+/** One ifreq in its own memory, reused for all calls. */
 export class Ifreq {
   readonly bytes = new Uint8Array(IFREQ_BYTES);
   readonly #view = new DataView(this.bytes.buffer);
 
-  /** Starts a request about `name`, the rest zeroes. Returns the bytes to pass. */
+  /** Starts a request about `name` and zeroes the other fields. Returns the bytes for the ioctl. */
   about(name: string): Uint8Array {
     this.bytes.fill(0);
     new TextEncoder().encodeInto(name, this.bytes.subarray(NAME, NAME_BYTES - 1));
@@ -81,7 +81,7 @@ export class Ifreq {
     this.#view.setUint16(UNION, flags, NATIVE_LE);
   }
 
-  /** ifr_mtu, and every other field that is one int. */
+  /** ifr_mtu, and every other field of one int. */
   get number(): number {
     return this.#view.getInt32(UNION, NATIVE_LE);
   }
@@ -89,7 +89,7 @@ export class Ifreq {
     this.#view.setInt32(UNION, n, NATIVE_LE);
   }
 
-  /** sa_family of ifr_hwaddr: the link type, ARPHRD_... */
+  /** The link type (ARPHRD_...): sa_family of ifr_hwaddr. */
   get linkType(): number {
     return this.flags;
   }

@@ -1,13 +1,13 @@
 /**
- * Follows what `ip link` does to the interface, through an rtnetlink socket in the worker's poll
+ * Follows changes of the interface by `ip link`, through an rtnetlink socket in the worker's poll
  * set.
  *
- * A message only says "look": the state is then read afresh, and told when it differs from what was
- * told last. So no message has to be understood, and a full socket buffer loses nothing.
+ * A message is only a trigger. The worker then reads the state again and reports it when it differs
+ * from the last report. So messages need no parser, and a full socket buffer loses nothing.
  *
- * An interface that is moved to another namespace leaves this one's view. The kernel hands its
- * owner a descriptor of the new namespace (TUNGETDEVNETNS), and the worker, a thread of its own,
- * goes after it; that takes root, which moving took too.
+ * An interface that is moved to another namespace is no longer visible in this one. The kernel gives
+ * the holder of the TAP a descriptor of the new namespace (TUNGETDEVNETNS). The worker is a thread of
+ * its own and enters that namespace. This needs root, but the move needed root, too.
  */
 import { TUNGETDEVNETNS } from "./ifreq.ts";
 import { currentName, failed, linkState, openControlSocket } from "./open.ts";
@@ -29,21 +29,21 @@ export class LinkWatch {
   readonly #scratch = sys.addressOf(new Uint8Array(SCRATCH_BYTES));
   #control: number;
   #netlink: number;
-  /** Follows renames. */
+  /** Present name of the interface, also after a rename. */
   name: string;
   #told: LinkState;
 
-  /** Owns `control` from here on. Throws TapError when there is no netlink socket. */
+  /** Closes `control` in the end. Throws TapError when no netlink socket can be opened. */
   constructor(tap: number, control: number, name: string) {
     this.#tap = tap;
     this.#control = control;
     this.name = name;
-    // Subscribed before the first look, so that no change falls between.
+    // Subscribe before the first read of the state, so that no change is lost in between.
     this.#netlink = openNetlink();
     this.#told = linkState(control, name) ?? { mtu: 0, up: false };
   }
 
-  /** The socket to poll for input; another one after a move. */
+  /** The socket to poll for input. After a move it is another socket. */
   get fd(): number {
     return this.#netlink;
   }
@@ -56,7 +56,10 @@ export class LinkWatch {
     return this.#told;
   }
 
-  /** The socket is readable. Returns the state when it changed, "gone" when the interface is. */
+  /**
+   * Reads the state after the socket became readable. Returns the state when it changed, "gone"
+   * when the interface was deleted, else undefined.
+   */
   look(): LinkState | "gone" | undefined {
     let n: number;
     do n = sys.read(this.#netlink, this.#scratch, SCRATCH_BYTES);
@@ -76,8 +79,8 @@ export class LinkWatch {
   }
 
   /**
-   * Into the namespace where the interface is now. When that is refused the state is unknown: the
-   * MTU is taken as it was, and the link as up, so that traffic goes on.
+   * Enters the namespace of the interface. When the kernel refuses that, the state is unknown. The
+   * result is then the last MTU and a link that is up, so that traffic goes on.
    */
   #follow(): LinkState {
     const unknown = { mtu: this.#told.mtu, up: true };

@@ -1,29 +1,29 @@
-/** What the data-path thread and the TAP worker say to each other beside the rings. */
+/** Messages between the data-path thread and the TAP worker, in addition to the rings. */
 import type { TapErrorCode } from "./errors.ts";
 
-/** Handed to the worker as it starts. */
+/** The worker's start parameters. */
 export interface TapWorkerData {
   readonly memory: SharedArrayBuffer;
   readonly slots: number;
   readonly name: string;
-  /** Six bytes, or undefined to keep what the kernel chose. */
+  /** MAC address of six bytes, or undefined to keep the kernel's choice. */
   readonly mac: Uint8Array | undefined;
   readonly mtu: number | undefined;
   readonly offloads: boolean;
-  /** Brings an interface that is created here up at once. */
+  /** True to bring up an interface that the worker creates. */
   readonly bringUp: boolean;
 }
 
-/** Data path to worker. Each is followed by a wake-up. */
+/** Messages from data path to worker. A wake-up follows each. */
 export type TapRequest =
   | { readonly kind: "carrier"; readonly up: boolean }
   | { readonly kind: "mtu"; readonly id: number; readonly mtu: number }
   | { readonly kind: "start"; readonly id: number; readonly mac: Uint8Array };
 
-/** The two that repeat travel as bare numbers. */
+/** The two frequent messages to the data path, sent as plain numbers. */
 export const Wake = { FRAMES: 0, ROOM: 1 } as const;
 
-/** Worker to data path. */
+/** Messages from worker to data path. */
 export type TapReport =
   | (typeof Wake)[keyof typeof Wake]
   | {

@@ -1,6 +1,6 @@
 /**
- * Opens a TAP: attaches to the persistent one of that name, or creates one that vanishes with its
- * file descriptor. Runs in the worker. Every refusal is a TapError that says what to do.
+ * Opens a TAP: attaches to the persistent TAP of that name, or creates a TAP that vanishes with its
+ * file descriptor. Runs in the worker. Every refusal is a TapError that names the remedy.
  *
  * Source: linux: Documentation/networking/tuntap.rst; drivers/net/tun.c (tun_set_iff,
  * __tun_chr_ioctl) for which call needs which right.
@@ -20,7 +20,7 @@ export interface OpenOptions {
 
 export interface OpenedTap {
   readonly fd: number;
-  /** A persistent one, which stays when the descriptor is closed. */
+  /** True for a persistent TAP, which stays when the descriptor is closed. */
   readonly existing: boolean;
   readonly mac: Uint8Array;
   readonly offloads: boolean;
@@ -30,12 +30,12 @@ const TUN_PATH = "/dev/net/tun";
 const TUN_FLAGS = ifr.IFF_TAP | ifr.IFF_NO_PI | ifr.IFF_VNET_HDR | ifr.IFF_NO_CARRIER;
 const OFFLOADS = ifr.TUN_F_CSUM | ifr.TUN_F_TSO4 | ifr.TUN_F_TSO6 | ifr.TUN_F_TSO_ECN;
 const VNET_HEADER_BYTES = 10;
-/** Instead of the descriptor of an eBPF program. */
+/** Value in place of the descriptor of an eBPF program: no program. */
 const NO_PROGRAM = -1;
 
 type Warn = (fields: object, message: string) => void;
 
-/** Interface questions go through a socket of any family; the caller closes it. */
+/** Opens a socket for the interface ioctls; any family serves. The caller closes the socket. */
 export function openControlSocket(): number {
   const fd = sys.socket(sys.AF_INET, sys.SOCK_DGRAM | sys.O_CLOEXEC, 0);
   if (fd < 0) throw failed("no socket to ask about interfaces");
@@ -48,14 +48,14 @@ export function openTap(options: OpenOptions, control: number, warn: Warn): Open
   const fd = openTun();
   try {
     attach(fd, name, control);
-    // For kernels that pass over IFF_NO_CARRIER. A refusal (before 5.0) leaves the carrier on.
+    // For kernels that ignore IFF_NO_CARRIER. Kernels before 5.0 refuse, and the carrier stays on.
     setCarrier(fd, false);
     const existing = (tunFlags(fd) & ifr.IFF_PERSIST) !== 0;
     shapeHeaders(fd);
     clearFilters(fd);
     settleLinkType(fd, name);
     const offloads = options.offloads && setOffloads(fd, OFFLOADS);
-    // A persistent TAP keeps what its last user asked for, so "none" has to be said too.
+    // A persistent TAP keeps the offloads of its last user, so "none" must be set explicitly.
     if (!offloads) setOffloads(fd, 0);
     const mac = settleMac(fd, name, options.mac);
     settleMtu(control, name, options.mtu, warn);
@@ -87,9 +87,9 @@ function openTun(): number {
 }
 
 /**
- * TUNSETIFF. A persistent TAP must be asked for with the queue flag that it was made with, or it
- * answers EINVAL; vnet_hdr and the like follow whoever attaches. EINVAL both ways means that the
- * name belongs to an interface of another kind.
+ * Attaches by TUNSETIFF. The queue flag must be the flag that a persistent TAP was created with, or
+ * the kernel returns EINVAL. Flags such as vnet_hdr are set by each user that attaches. EINVAL with
+ * and without the queue flag means that the name belongs to an interface of another kind.
  */
 function attach(fd: number, name: string, control: number): void {
   let why = trySetIff(fd, name, TUN_FLAGS);
@@ -120,7 +120,7 @@ function attach(fd: number, name: string, control: number): void {
       `creating the TAP ${name} needs root: run as root, or let root make it once with "${createLine(name)}"`,
     );
   }
-  // Each kernel has names that it keeps for itself; all that are known are refused before.
+  // Each kernel reserves some names. `checkTapName` has refused all known ones before.
   if (why === sys.EINVAL) throw badName(name, "is refused by the kernel (EINVAL)");
   throw failed(`the TAP ${name} can't be attached`, why);
 }
@@ -132,14 +132,14 @@ function trySetIff(fd: number, name: string, flags: number): number {
   return sys.ioctl(fd, ifr.TUNSETIFF, request.bytes) === 0 ? 0 : sys.errno();
 }
 
-/** Flags as TUNSETIFF left them. Throws when the interface is gone. */
+/** Returns the flags of the TAP after TUNSETIFF. Throws when the interface is gone. */
 function tunFlags(fd: number): number {
   const request = new ifr.Ifreq();
   if (sys.ioctl(fd, ifr.TUNGETIFF, request.bytes) !== 0) throw failed("the TAP can't be asked");
   return request.flags;
 }
 
-/** The name that the interface has now, or undefined when it is gone. */
+/** Returns the present name of the interface, or undefined when it is gone. */
 export function currentName(fd: number): string | undefined {
   const request = new ifr.Ifreq();
   return sys.ioctl(fd, ifr.TUNGETIFF, request.bytes) === 0 ? request.name : undefined;
@@ -148,7 +148,7 @@ export function currentName(fd: number): string | undefined {
 const exists = (control: number, name: string): boolean =>
   sys.ioctl(control, ifr.SIOCGIFINDEX, new ifr.Ifreq().about(name)) === 0;
 
-/** A persistent TAP may stand at the 12-byte header of its last user. */
+/** Sets the header format. A persistent TAP may still have the 12-byte header of its last user. */
 function shapeHeaders(fd: number): void {
   if (sys.ioctl(fd, ifr.TUNSETVNETHDRSZ, int(VNET_HEADER_BYTES)) !== 0) {
     throw failed("the TAP takes no 10-byte vnet header");
@@ -159,24 +159,24 @@ function shapeHeaders(fd: number): void {
 }
 
 /**
- * A persistent TAP keeps what its last users set for the kernel's frames: which are handed out (a
- * list of addresses, an eBPF program), and to which queue. All of it is set back to what a new TAP
- * has. A classic BPF program and the size of the send buffer are not handed on; for the program, the
- * bit of IFF_NO_PI is also that of IFF_NOFILTER.
+ * Resets the filters to those of a new TAP. A persistent TAP keeps the filters of its last users,
+ * which select the frames (a list of addresses, an eBPF program) and their queue. A classic BPF
+ * program and the size of the send buffer do not persist. For the program, the bit of IFF_NO_PI is
+ * also the bit of IFF_NOFILTER.
  *
  * Source: linux: drivers/net/tun.c (tun_attach, update_filter, tun_set_ebpf).
  */
 function clearFilters(fd: number): void {
-  // struct tun_filter: flags u16, count u16, addresses. A count of 0 lets everything through.
+  // struct tun_filter: flags u16, count u16, addresses. With a count of 0 every frame passes.
   if (sys.ioctl(fd, ifr.TUNSETTXFILTER, new Uint8Array(4)) !== 0) {
     throw failed("the TAP keeps its transmit filter");
   }
-  // Kernels before 4.16 know neither, so none is there.
+  // Kernels before 4.16 support neither program, so there is none to remove.
   sys.ioctl(fd, ifr.TUNSETSTEERINGEBPF, int(NO_PROGRAM));
   sys.ioctl(fd, ifr.TUNSETFILTEREBPF, int(NO_PROGRAM));
 }
 
-/** Another link type makes the kernel refuse MAC addresses and send no Ethernet. */
+/** Sets the link type to Ethernet. With another type the kernel refuses MACs and sends no Ethernet. */
 function settleLinkType(fd: number, name: string): void {
   const request = new ifr.Ifreq();
   if (sys.ioctl(fd, ifr.SIOCGIFHWADDR, request.about(name)) !== 0) {
@@ -194,17 +194,17 @@ function settleLinkType(fd: number, name: string): void {
 
 const int = (n: number): Uint8Array => new Uint8Array(new Int32Array([n]).buffer);
 
-/** What `ip link` shows as NO-CARRIER when down. False: the kernel can't, see errno. */
+/** Sets the carrier (`ip link`: NO-CARRIER when down). Returns false on failure; see errno. */
 export const setCarrier = (fd: number, up: boolean): boolean =>
   sys.ioctl(fd, ifr.TUNSETCARRIER, int(up ? 1 : 0)) === 0;
 
-/** The argument travels by value. False: the kernel knows none of these. */
+/** Sets the offloads; the argument is passed by value. Returns false if the kernel refuses. */
 const setOffloads = (fd: number, flags: number): boolean =>
   sys.ioctlByValue(fd, ifr.TUNSETOFFLOAD, flags) === 0;
 
 /**
- * The address the interface has in the end. Asked through the TAP's own descriptor: whoever may
- * hold that may set the address, with or without root.
+ * Sets the MAC if one is wanted and returns the interface's MAC. Uses the TAP's own descriptor,
+ * because its holder may set the address even without root. Throws TapError.
  */
 export function settleMac(fd: number, name: string, wanted: Uint8Array | undefined): Uint8Array {
   const request = new ifr.Ifreq();
@@ -237,12 +237,13 @@ function settleMtu(control: number, name: string, mtu: number | undefined, warn:
   if (mtu === undefined || linkState(control, name)?.mtu === mtu) return;
   const refusal = setMtu(control, name, mtu);
   if (refusal === undefined) return;
-  // A wrong MTU still carries traffic, so it is told, not fatal; one out of range is a wrong wish.
+  // Traffic works with a wrong MTU, so missing permission is only a warning. An MTU that the kernel
+  // refuses for its value is an error of the user.
   if (refusal.code !== "TAP_NO_PERMISSION") throw refusal;
   warn({ tap: name, mtu }, refusal.message);
 }
 
-/** SIOCSIFMTU. Returns why not, or undefined. */
+/** Sets the MTU by SIOCSIFMTU. Returns the error, or undefined on success. */
 export function setMtu(control: number, name: string, mtu: number): TapError | undefined {
   const request = new ifr.Ifreq();
   request.about(name);
@@ -261,7 +262,7 @@ export function setMtu(control: number, name: string, mtu: number): TapError | u
   return failed(`the MTU of ${name} can't be set`, why);
 }
 
-/** The state that `ip link` shows, or undefined when no interface of that name is here. */
+/** Returns the state that `ip link` shows, or undefined when this namespace lacks the interface. */
 export function linkState(control: number, name: string): { mtu: number; up: boolean } | undefined {
   const request = new ifr.Ifreq();
   if (sys.ioctl(control, ifr.SIOCGIFFLAGS, request.about(name)) !== 0) return undefined;
@@ -270,7 +271,7 @@ export function linkState(control: number, name: string): { mtu: number; up: boo
   return { mtu: request.number, up };
 }
 
-/** Only for an interface made here: it then needs no more than "ip addr add". */
+/** Brings up an interface that this process created. The user then only needs "ip addr add". */
 export function bringUp(control: number, name: string): void {
   const request = new ifr.Ifreq();
   if (sys.ioctl(control, ifr.SIOCGIFFLAGS, request.about(name)) !== 0) {

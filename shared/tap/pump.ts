@@ -1,5 +1,5 @@
 /**
- * Moves frames from a TAP to whatever uses it, a burst at a time, so that others get their turn.
+ * Moves frames from a TAP to its user, a burst at a time, so that other work gets its turn.
  *
  *   onFrames, room again ─► run: resume ─► receive, take, receive, take ... ─► burstOver
  *                                              BURST frames, and more wait ─► run at the next turn
@@ -9,17 +9,17 @@
 import { Frame } from "../net/frame.ts";
 import type { TapEnd } from "./tap.ts";
 
-/** Frames moved before others get a turn. */
+/** Number of frames moved before other work gets a turn. */
 const BURST = 64;
 export const NO_TOKEN = -1;
 
-/** Where a pump moves frames to. Each answer says whether there is room for more. */
+/** The receiver of a pump's frames. Each method returns true while there is room for more. */
 export interface PumpUser {
-  /** Passes on what was kept when there was no room. */
+  /** Passes on the frames that were kept for want of room. */
   resume(): boolean;
-  /** Takes over the frame in slot `token`, even where the answer is false. */
+  /** Accepts the frame in slot `token`, even when it returns false. */
   take(frame: Frame, token: number): boolean;
-  /** The burst is over. `drained`: because nothing more waits in the TAP. */
+  /** Called at the end of a burst. `drained` is true when no more frames wait in the TAP. */
   burstOver(drained: boolean): boolean;
 }
 
@@ -41,9 +41,9 @@ export class TapPump {
     tap.onFrames = () => this.run();
   }
 
-  /** Moves one burst. Call it also when the user has room again. */
+  /** Moves one burst. The user also calls it when it has room again. */
   run(): void {
-    // Room may be announced in the middle of a burst, which goes on anyway.
+    // The user may call in the middle of a burst, which goes on anyway.
     if (this.#turnAsked || this.#running || this.#stopped) return;
     this.#running = true;
     const frame = this.#frame;
@@ -59,7 +59,7 @@ export class TapPump {
     }
     if (!this.#stopped) room = this.#user.burstOver(drained) && room;
     this.#running = false;
-    // Without room the user calls again; with more to come, others go first.
+    // Without room, the user calls again later. If more frames wait, other work goes first.
     if (!room || drained || this.#stopped) return;
     this.#turnAsked = true;
     setImmediate(this.#nextTurn);

@@ -7,12 +7,12 @@
  *   send       fill slot ----> txProd ---------->     write(2) from the slot
  *                         <---- txCons <---------     slot may be filled again
  *
- * Every index is free-running, and has one writer. Receive has two rings because its slots come
- * back in any order: a driver keeps a slot until its transmit completion. Send is in order, so a
- * slot is its index masked.
+ * Every index is free-running and has one writer. Receive has two rings because its slots come back
+ * in any order: a driver keeps a slot until its transmit completion. Send works in order, so a slot
+ * number is the masked index.
  *
- * A slot holds the vnet header and the frame behind it. The header ends at byte 16, so that the
- * frame is aligned for copies by words.
+ * A slot holds the vnet header and the frame behind the header. The header ends at byte 16, so that
+ * the frame is aligned for copies by words.
  *
  *   0       6              16
  *   | ----- | vnet header  | frame, up to MAX_FRAME_BYTES |
@@ -26,38 +26,38 @@ const LINE_WORDS = LINE_BYTES / 4;
 
 export const FRAME_AT = 16;
 export const HEADER_AT = FRAME_AT - VNET_HEADER_BYTES;
-/** One byte more than the longest frame has room, so that a truncated read shows. */
+/** Bytes of a slot. One byte more than the longest frame fits, so a truncated read is detected. */
 export const SLOT_BYTES = Math.ceil((FRAME_AT + MAX_FRAME_BYTES + 1) / LINE_BYTES) * LINE_BYTES;
 export const SLOT_ROOM = SLOT_BYTES - HEADER_AT;
 export const DEFAULT_SLOTS = 256;
 export const MAX_SLOTS = 4096;
 
-/** Words of the control area, each on a cache line of its own. Written by (d)ata path, (w)orker. */
+/** Words of the control area, each on its own cache line. (d) and (w): data path or worker writes. */
 export const Word = {
-  /** (d) The worker is to end. */
+  /** (d) Nonzero when the worker must end. */
   STOP: 0 * LINE_WORDS,
-  /** (d) A message waits on the worker's port. */
+  /** (d) Nonzero while a message waits on the worker's port. */
   CONTROL: 1 * LINE_WORDS,
-  /** (w) sets it before it sleeps; (d) takes it back and owes one eventfd write. */
+  /** (w) sets it before it sleeps. (d) clears it and then must write to the eventfd once. */
   WORKER_ARMED: 2 * LINE_WORDS,
-  /** (w) Frames in used[]. */
+  /** (w) Producer index of used[]: frames read. */
   RX_USED_PROD: 3 * LINE_WORDS,
-  /** (d) Slots given back in free[]. */
+  /** (d) Producer index of free[]: slots given back. */
   RX_FREE_PROD: 4 * LINE_WORDS,
-  /** (d) sets it before it sleeps; (w) takes it back and owes one message. */
+  /** (d) sets it before it sleeps. (w) clears it and then must send one message. */
   RX_ARMED: 5 * LINE_WORDS,
-  /** (w) The worker has no empty slot and does not read the TAP. */
+  /** (w) Nonzero while the worker has no empty slot and does not read the TAP. */
   RX_STARVED: 6 * LINE_WORDS,
-  /** (d) */
+  /** (d) Producer index of the send ring. */
   TX_PROD: 7 * LINE_WORDS,
-  /** (w) */
+  /** (w) Consumer index of the send ring. */
   TX_CONS: 8 * LINE_WORDS,
-  /** (d) sets it when send has no slot; (w) takes it back and owes one message. */
+  /** (d) sets it when send has no slot. (w) clears it and then must send one message. */
   TX_WAITING: 9 * LINE_WORDS,
 } as const;
 const CONTROL_BYTES = 16 * LINE_BYTES;
 
-/** Doubles that the worker alone writes; the other side reads them for status. */
+/** Counters (doubles) that only the worker writes. The data path reads them for status. */
 export const Count = {
   RX_FRAMES: 0,
   RX_BYTES: 1,
@@ -68,7 +68,7 @@ export const Count = {
   LATE_WAKES: 6,
 } as const;
 const COUNTS = 8;
-/** Send errors by errno; Linux has none at or above this number. */
+/** Size of the table of send errors by errno. Linux has no errno at or above this number. */
 export const ERRNO_LIMIT = 256;
 
 /** Views of the shared memory. Each side builds its own from the same SharedArrayBuffer. */
@@ -84,9 +84,9 @@ export class TapRings {
   /** Bytes of vnet header plus frame, by slot. */
   readonly rxLength: Int32Array<SharedArrayBuffer>;
   readonly txLength: Int32Array<SharedArrayBuffer>;
-  /** When the worker read the frame, by receive slot: `sharedNow`. */
+  /** Time (ms, `sharedNow`) at which the worker read the frame, by receive slot. */
   readonly rxStamp: Float64Array<SharedArrayBuffer>;
-  /** All of the memory; slot offsets below count from its first byte. */
+  /** The whole memory. The slot offsets below count from its first byte. */
   readonly bytes: Uint8Array<SharedArrayBuffer>;
   readonly view: DataView<SharedArrayBuffer>;
   readonly #rxAt: number;
@@ -126,12 +126,12 @@ export class TapRings {
     this.#txAt = take(slots * SLOT_BYTES);
   }
 
-  /** Byte offset of the vnet header of a receive slot. */
+  /** Returns the byte offset of the vnet header of a receive slot. */
   rxHeader(slot: number): number {
     return this.#rxAt + slot * SLOT_BYTES + HEADER_AT;
   }
 
-  /** Byte offset of the vnet header of the send slot that `index` names. */
+  /** Returns the byte offset of the vnet header of the send slot that `index` names. */
   txHeader(index: number): number {
     return this.#txAt + (index & this.mask) * SLOT_BYTES + HEADER_AT;
   }
@@ -146,8 +146,8 @@ const memoryBytes = (slots: number): number =>
   LINE_BYTES +
   2 * slots * SLOT_BYTES;
 
-/** Milliseconds on a monotonic clock that all threads of the process share. */
+/** Returns milliseconds of a monotonic clock that all threads of the process share. */
 export const sharedNow = (): number => performance.timeOrigin + performance.now();
 
-/** How far a free-running index is ahead of another, across the wrap of the 32-bit words. */
+/** Returns how far a free-running index is ahead of another, across the wrap of 32-bit words. */
 export const ahead = (from: number, to: number): number => (to - from) | 0;

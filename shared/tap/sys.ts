@@ -1,10 +1,10 @@
 /**
- * The system calls of this room, through koffi. Loaded by the worker alone, so that a process
+ * The system calls of this room, through koffi. Only the worker loads this file, so that a process
  * without a TAP, or on another system, never loads koffi.
  *
  * Buffers are passed to read, write and poll as numbers: an address from `addressOf` plus an
- * offset, which saves a view object per call. Nothing tells V8 that such an address is in use, so
- * `addressOf` keeps every buffer it is asked about alive for good.
+ * offset. This saves a view object per call. V8 does not know that such an address is in use, so
+ * `addressOf` keeps each of its buffers alive until the process ends.
  */
 import { constants } from "node:os";
 import koffi from "koffi";
@@ -12,8 +12,8 @@ import koffi from "koffi";
 const libc = koffi.load(null);
 
 // open and ioctl are variadic in C. On Linux a variadic call passes integers and pointers as any
-// other call does, so plain prototypes serve; ioctl has two, for an argument by value or by address.
-// koffi has no ssize_t: long is the same width.
+// other call does, so plain prototypes suffice. ioctl has two, for an argument by value or by
+// address. koffi has no ssize_t, but long has the same width.
 type Call<A extends unknown[]> = (...args: A) => number;
 const declare = <A extends unknown[]>(prototype: string): Call<A> =>
   libc.func(prototype) as unknown as Call<A>;
@@ -49,7 +49,7 @@ const memcpy = declare<[to: Uint8Array, from: Uint8Array, bytes: number]>(
   "uintptr_t memcpy(void *to, void *from, size_t bytes)",
 );
 
-/** The errno of the last call that answered -1. */
+/** Returns the errno of the last call that returned -1. */
 export const errno = (): number => koffi.errno();
 
 export const { EAGAIN, EBUSY, EINTR, EINVAL, ENODEV, ENOENT, ENXIO, EPERM, EACCES } =
@@ -57,7 +57,7 @@ export const { EAGAIN, EBUSY, EINTR, EINVAL, ENODEV, ENOENT, ENXIO, EPERM, EACCE
 
 const kept = new Set<ArrayBufferLike>();
 
-/** The address of the first byte of `bytes`, which is never collected from then on. */
+/** Returns the address of the first byte of `bytes`. The buffer is never collected afterwards. */
 export function addressOf(bytes: Uint8Array): number {
   kept.add(bytes.buffer);
   return memcpy(bytes, bytes, 0);

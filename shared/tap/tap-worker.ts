@@ -1,7 +1,7 @@
 /**
- * The worker that owns a TAP: it waits in poll(2), reads frames into shared slots and writes
- * frames from shared slots, in bursts. Its event loop never runs; messages to it are taken from the
- * port after a wake-up through an eventfd.
+ * The worker that owns a TAP. It waits in poll(2), reads frames into shared slots and writes frames
+ * from shared slots, in bursts. Its event loop never runs. After a wake-up through an eventfd it
+ * reads its messages from the port.
  *
  *   forever:  write a burst, read a burst, look at messages
  *             nothing moved?  arm, look again, poll [eventfd, rtnetlink, TAP]
@@ -25,14 +25,17 @@ import * as sys from "./sys.ts";
 import { VNET_HEADER_BYTES } from "./vnet-header.ts";
 
 const BURST = 64;
-/** Indexes are published in between, so that the other thread starts before a burst ends. */
+/** Frames between two updates of an index, so that the data path starts before a burst ends. */
 const PUBLISH_EVERY = 16;
-/** Starved, the worker wakes for one slot; a sender waits until there is room for a burst. */
+/** Share of the slots (1/n) that must be free before a waiting sender is woken. */
 const ROOM_FRACTION = 4;
-/** Only a belt: everything that matters wakes the poll. What it finds all the same is counted. */
+/**
+ * Fallback timeout (ms) of poll(2). Every event also wakes it; what the timeout finds alone is
+ * counted as a missed wake-up.
+ */
 const POLL_MS = 1000;
 
-// Places in the poll set.
+// Indexes of the poll set.
 const WAKE = 0;
 const NETLINK = 1;
 const TAP = 2;
@@ -56,7 +59,7 @@ class TapLoop {
   #usedProd = 0;
   #freeCons = 0;
   #txCons = 0;
-  /** write(2) answered EAGAIN: POLLOUT is waited for too. */
+  /** True after write(2) returned EAGAIN; the next poll then waits for POLLOUT, too. */
   #txBlocked = false;
   #starved = false;
   #gone = false;
@@ -80,7 +83,7 @@ class TapLoop {
     }
   }
 
-  /** TAP to ring. Returns how many frames were read. */
+  /** Reads a burst from the TAP into the ring. Returns the number of frames read. */
   #readBurst(): number {
     const rings = this.#rings;
     const { words, free, used, rxLength, mask, counts } = rings;
@@ -100,7 +103,7 @@ class TapLoop {
       }
       moved++;
       if (n === SLOT_ROOM || n < VNET_HEADER_BYTES) {
-        // Longer than any frame we carry (a host set to "big TCP"): its end is cut off.
+        // The frame is longer than a slot (a host with "big TCP") and was cut off: drop it.
         counts[Count.RX_TRUNCATED] = counts[Count.RX_TRUNCATED]! + 1;
         continue;
       }
@@ -122,7 +125,7 @@ class TapLoop {
     if (Atomics.exchange(this.#words, Word.RX_ARMED, 0) === 1) report(Wake.FRAMES);
   }
 
-  /** No empty slot: the TAP is left alone, and the kernel's queue holds what comes. */
+  /** Stops reading the TAP for want of slots. The kernel's queue holds further frames. */
   #starve(): void {
     if (this.#starved) return;
     this.#starved = true;
@@ -136,7 +139,7 @@ class TapLoop {
     this.#lose(why);
   }
 
-  /** Ring to TAP. Returns how many slots were emptied. */
+  /** Writes a burst from the ring to the TAP. Returns the number of slots emptied. */
   #writeBurst(): number {
     const rings = this.#rings;
     const { words, txLength, mask, counts, errors } = rings;
@@ -152,7 +155,7 @@ class TapLoop {
           this.#txBlocked = true;
           break;
         }
-        // EIO while the interface is down, EINVAL for facts that the kernel does not take.
+        // EIO while the interface is down, EINVAL for offload facts that the kernel refuses.
         const at = why < ERRNO_LIMIT ? why : 0;
         errors[at] = errors[at]! + 1;
       } else {
@@ -178,7 +181,7 @@ class TapLoop {
   #sleep(): void {
     const words = this.#words;
     Atomics.store(words, Word.WORKER_ARMED, 1);
-    // Arm, then look again: whoever published before it saw the word armed did not wake us.
+    // Check again after setting the word: a publisher that saw it unset has sent no wake-up.
     if (!this.#somethingWaits()) this.#poll();
     Atomics.store(words, Word.WORKER_ARMED, 0);
     this.#refed();
@@ -194,7 +197,7 @@ class TapLoop {
     );
   }
 
-  /** Slots came back: the TAP is read again. */
+  /** Resumes reading the TAP when slots have come back. */
   #refed(): void {
     if (!this.#starved || Atomics.load(this.#words, Word.RX_FREE_PROD) === this.#freeCons) return;
     this.#starved = false;
@@ -208,11 +211,11 @@ class TapLoop {
     this.#watchFor(TAP, this.#fd, tapEvents);
     let count = sys.poll(this.#setAddress, POLL_COUNT, POLL_MS);
     if (count === 0 && this.#somethingWaits()) {
-      // Who published it may stand still before it wakes us: not forgotten until as long again.
+      // The publisher may be stalled just before its wake-up. Wait once more before counting.
       count = sys.poll(this.#setAddress, POLL_COUNT, POLL_MS);
       if (count === 0) this.#belt();
     }
-    // Tried again after every sleep, whatever ended it: a wrong guess costs one EAGAIN.
+    // Try to write again after every sleep. A wrong guess costs one EAGAIN.
     this.#txBlocked = false;
     if (count <= 0) return;
     if (this.#came(WAKE) !== 0) sys.read(this.#wakeFd, this.#wakeScratch, 8);
@@ -220,7 +223,7 @@ class TapLoop {
     if ((this.#came(TAP) & sys.POLLERR) !== 0) this.#lose(sys.ENODEV);
   }
 
-  /** There is work. With the word still ours, whoever published it has wrongly woken nobody. */
+  /** Counts a missed wake-up: there is work, but its publisher has not cleared the word. */
   #belt(): void {
     const { words, counts } = this.#rings;
     if (Atomics.load(words, Word.WORKER_ARMED) === 0) return;
@@ -283,7 +286,7 @@ class TapLoop {
     });
   }
 
-  /** The address first: an interface that comes up makes its link-local address from it. */
+  /** Sets the MAC before the interface comes up and derives its link-local address from it. */
   #start(mac: Uint8Array): TapError | undefined {
     const { control, name } = this.#watch;
     try {
@@ -293,7 +296,7 @@ class TapLoop {
       if (error instanceof TapError) return error;
       throw error;
     }
-    // Told before the answer, so that whoever asked knows the state when it comes.
+    // Report the state before the reply, so that the data path has the state when the reply comes.
     this.#look();
     return undefined;
   }
@@ -311,7 +314,7 @@ function main(data: TapWorkerData): void {
     );
     opened.push(tap);
     watch = new LinkWatch(tap.fd, control, data.name);
-    // The data path writes to it, so the data path closes it, after this thread has ended.
+    // The data path writes to the eventfd, so it closes the eventfd after this thread has ended.
     const wakeFd = sys.eventfd(0, sys.O_NONBLOCK | sys.O_CLOEXEC);
     const { mtu, up } = watch.state;
     const { existing, mac, offloads } = tap;

@@ -1,6 +1,6 @@
 /**
- * The kernel's TAP device as the data path sees it: frames in and out of shared slots, while a
- * worker does the system calls. See README.md for the picture.
+ * The data path's side of the kernel's TAP device. It moves frames in and out of shared slots, while
+ * a worker makes the system calls. README.md has a drawing.
  */
 import { closeSync, writeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
@@ -25,24 +25,24 @@ const WORKER = new URL(
   import.meta.url.endsWith(".ts") ? "./tap-worker.ts" : "./tap-worker.js",
   import.meta.url,
 );
-/** Frames are shown to the worker in groups, so that it starts before a burst ends. */
+/** Size of the groups in which frames are published, so that the worker starts before a burst ends. */
 const PUBLISH_EVERY = 16;
-/** A starved worker is woken when it has this many slots, or when nothing else is left to do. */
+/** Slots returned between two wake-ups of a starved worker; see `release`. */
 const REFEED = 32;
 const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
 
 export interface TapOptions {
-  /** At most 15 bytes. A persistent TAP of that name is attached, otherwise one is created. */
+  /** Name of at most 15 bytes. Attaches to the persistent TAP of that name, or creates a TAP. */
   readonly name: string;
-  /** Six bytes; without it the kernel's choice stands. */
+  /** MAC address of six bytes. Without it the kernel's choice stands. */
   readonly mac?: Uint8Array | undefined;
-  /** Bytes behind the Ethernet header; without it the kernel's value stands. */
+  /** Bytes behind the Ethernet header. Without it the kernel's value stands. */
   readonly mtu?: number | undefined;
-  /** Whether the kernel may hand over unfinished checksums and TCP super-frames. */
+  /** True when the kernel may deliver unfinished checksums and TCP super-frames. */
   readonly offloads: boolean;
-  /** False leaves an interface that is created down, until `start`. Default true. */
+  /** False leaves a created interface down until `start`. Default true. */
   readonly bringUp?: boolean | undefined;
-  /** Frame slots in each direction, a power of two. */
+  /** Number of frame slots in each direction, a power of two. */
   readonly slots?: number | undefined;
   readonly log: Logger;
 }
@@ -50,7 +50,7 @@ export interface TapOptions {
 export interface TapLink {
   /** Bytes behind the Ethernet header. */
   readonly mtu: number;
-  /** Administratively up, as `ip link set up`. */
+  /** True while administratively up, as by `ip link set up`. */
   readonly up: boolean;
 }
 
@@ -58,21 +58,21 @@ export interface TapLink {
 export interface TapCounters {
   readonly rxFrames: number;
   readonly rxBytes: number;
-  /** Read, but contradicting their own vnet header. */
+  /** Frames read that contradict their own vnet header. */
   readonly rxMalformed: number;
-  /** Read, but longer than any slot. Not in rxFrames. */
+  /** Frames read that are longer than a slot. Not in rxFrames. */
   readonly rxTruncated: number;
-  /** How often every receive slot was in use, and the kernel's queue had to hold. */
+  /** Number of times that all receive slots were in use and frames waited in the kernel's queue. */
   readonly rxStalls: number;
   readonly txFrames: number;
   readonly txBytes: number;
-  /** Work that waited for a second because nobody woke the worker: a defect of ours. */
+  /** Missed wake-ups: work that waited for the fallback timeout. Each is a bug of this program. */
   readonly lateWakes: number;
-  /** Frames taken by `send` that the kernel then refused, by errno name. */
+  /** Frames accepted by `send` that the kernel then refused, by errno name. */
   readonly txErrors: { readonly [errno: string]: number };
 }
 
-/** What the users of a TAP need of it; test/support has a twin in memory. */
+/** The interface of a TAP for its users. test/support has an implementation in memory. */
 export interface TapEnd {
   readonly name: string;
   readonly mtu: number;
@@ -97,19 +97,19 @@ export interface TapEnd {
 
 export class Tap implements TapEnd {
   readonly name: string;
-  /** A persistent one was opened: it stays, with its addresses, when this process ends. */
+  /** True for a persistent TAP. It stays, with its addresses, when this process ends. */
   readonly existing: boolean;
   readonly offloads: boolean;
   /**
-   * Frames wait. Called once after each -1 of `receive`, so an owner that sets this calls `receive`
-   * until it answers -1, then and each time it is called.
+   * Called when frames wait, once after each -1 of `receive`. An owner that sets it calls `receive`
+   * until that returns -1, at once and again at each call.
    */
   onFrames: (() => void) | undefined;
-  /** Room again after `send` answered false or `askForSlots` answered 0. */
+  /** Called when there is room again after `send` returned false or `askForSlots` returned 0. */
   onDrain: (() => void) | undefined;
-  /** `ip link` changed the MTU or took the interface up or down. */
+  /** Called when `ip link` changed the MTU or brought the interface up or down. */
   onLinkChange: ((link: TapLink) => void) | undefined;
-  /** The interface was deleted, or the worker failed: only `close` is left to do. */
+  /** Called when the interface was deleted or the worker failed. Only `close` may follow. */
   onGone: ((error: TapError) => void) | undefined;
   /** Frames dropped in `receive` because they contradict their vnet header. */
   rxMalformed = 0;
@@ -130,12 +130,12 @@ export class Tap implements TapEnd {
   #freeProd: number;
   #txProd = 0;
   #txShown = 0;
-  /** The worker was woken for everything up to here, or was awake. */
+  /** Send index up to which the worker was woken, or was awake. */
   #txTold = 0;
   #txCons = 0;
   #tooLong = 0;
 
-  /** Rejects with TapError. */
+  /** Opens a TAP. Rejects with TapError. */
   static open(options: TapOptions): Promise<Tap> {
     return openTap(options, (parts) => new Tap(options, parts));
   }
@@ -152,19 +152,19 @@ export class Tap implements TapEnd {
     this.#wakeFd = parts.opened.wakeFd;
     this.#freeProd = parts.rings.slots;
     this.#exited = parts.exited.then(() => this.#ended());
-    // A thread inside poll(2) can't be ended from outside, and process.exit waits for it.
+    // No other thread can end a thread inside poll(2), and process.exit waits for that thread.
     this.#onExit = () => this.#stop();
     process.on("exit", this.#onExit);
     parts.worker.removeAllListeners("message");
     parts.worker.on("message", (report: TapReport) => this.#heard(report));
   }
 
-  /** Six bytes. */
+  /** MAC address of six bytes. */
   get mac(): Uint8Array {
     return this.#mac;
   }
 
-  /** As the kernel has them now. */
+  /** The kernel's present value. */
   get mtu(): number {
     return this.#link.mtu;
   }
@@ -178,9 +178,9 @@ export class Tap implements TapEnd {
   }
 
   /**
-   * Takes the next frame. `frame` is overwritten: one span, in the shared slot that the returned
-   * token names. The bytes stay until `release(token)`. Returns -1 when none waits; `onFrames` is
-   * then called for the next.
+   * Receives the next frame. Overwrites `frame` with one span in the shared slot that the returned
+   * token names. The bytes stay until `release(token)`. Returns -1 when no frame waits; `onFrames`
+   * is then called for the next frame.
    */
   receive(frame: Frame): number {
     const rings = this.#rings;
@@ -205,7 +205,7 @@ export class Tap implements TapEnd {
     return sharedNow() - this.#rings.rxStamp[token]!;
   }
 
-  /** Gives a slot back, in any order. */
+  /** Returns a slot to the worker. Slots may come back in any order. */
   release(token: number): void {
     const rings = this.#rings;
     const { words } = rings;
@@ -213,12 +213,13 @@ export class Tap implements TapEnd {
     this.#freeProd = (this.#freeProd + 1) | 0;
     Atomics.store(words, Word.RX_FREE_PROD, this.#freeProd);
     if (Atomics.load(words, Word.RX_STARVED) === 0) return;
-    // A burst at a time, unless this thread has nothing else to do and would wait for ever.
+    // Wake the worker once per burst. With no slot left in use, wake it at once: no other call
+    // would follow.
     const out = ahead(this.#usedCons, this.#usedProd);
     if (out === 0 || this.#freeProd % REFEED === 0) this.#wake();
   }
 
-  /** Free slots for `send`. At 0 it arms a wake-up: `onDrain` is called when there is room again. */
+  /** Returns the free slots for `send`. After 0, `onDrain` is called when there is room again. */
   askForSlots(): number {
     const { slots } = this.#rings;
     const free = slots - ahead(this.#txCons, this.#txProd);
@@ -226,8 +227,9 @@ export class Tap implements TapEnd {
   }
 
   /**
-   * Copies the frame into a slot. False when none is free: the caller counts the drop, or keeps the
-   * frame and waits for `onDrain`. Nothing moves before `flush`, or a full group.
+   * Copies the frame into a slot. Returns false when no slot is free. The caller then counts the
+   * drop, or keeps the frame and waits for `onDrain`. The worker gets frames at `flush` or when a
+   * group is full.
    */
   send(frame: Frame): boolean {
     if (frame.length > MAX_FRAME_BYTES) {
@@ -245,28 +247,28 @@ export class Tap implements TapEnd {
     return true;
   }
 
-  /** The burst is over: shows the worker what was sent, and wakes it if it sleeps. */
+  /** Ends a burst: publishes the sent frames and wakes the worker if it sleeps. */
   flush(): void {
-    // Not what was shown: full groups are shown without waking anybody.
+    // Compare with #txTold, not with #txShown: full groups are published without a wake-up.
     if (this.#txTold === this.#txProd) return;
     this.#txTold = this.#txProd;
     this.#show();
     this.#wake();
   }
 
-  /** Carrier as `ip link` shows it (NO-CARRIER when false). Off when opened: the kernel waits. */
+  /** Sets the carrier (`ip link`: NO-CARRIER when false). It is off after `open`. */
   setCarrier(up: boolean): void {
     this.#ask({ kind: "carrier", up });
   }
 
-  /** Sets the kernel's MTU. Rejects with TapError when it may not or the kernel refuses. */
+  /** Sets the kernel's MTU. Rejects with TapError without permission, or if the kernel refuses. */
   setMtu(mtu: number): Promise<void> {
     return this.#askAndWait((id) => ({ kind: "mtu", id, mtu }));
   }
 
   /**
-   * Gives the interface its address and brings it up if it was created here: for an owner that
-   * learns the address only after `open` with bringUp false. Rejects with TapError.
+   * Sets the MAC of the interface and brings it up if this TAP created it. Meant for an owner that
+   * learns the MAC only after `open` with bringUp false. Rejects with TapError.
    */
   async start(mac: Uint8Array): Promise<void> {
     await this.#askAndWait((id) => ({ kind: "start", id, mac }));
@@ -291,7 +293,7 @@ export class Tap implements TapEnd {
     };
   }
 
-  /** Frames not yet written are lost. The interface vanishes, unless it is persistent. */
+  /** Closes the TAP. Unwritten frames are lost. The interface vanishes, unless persistent. */
   close(): Promise<void> {
     this.#stop();
     return this.#exited;
@@ -302,7 +304,10 @@ export class Tap implements TapEnd {
     return this.#usedProd !== this.#usedCons;
   }
 
-  /** Arm, then look again: frames published before the worker saw the word would wait unseen. */
+  /**
+   * Asks the worker for a message about the next frames. Returns true when frames wait already;
+   * they may have been published before the worker saw the word.
+   */
   #arm(): boolean {
     const { words } = this.#rings;
     Atomics.store(words, Word.RX_ARMED, 1);
@@ -311,13 +316,13 @@ export class Tap implements TapEnd {
     return true;
   }
 
-  /** Looks at the worker's index; asks for `onDrain`, and looks again, when there is no slot. */
+  /** Reads the worker's index. Without a free slot it requests `onDrain` and reads again. */
   #room(): number {
     const { words, slots } = this.#rings;
     this.#txCons = Atomics.load(words, Word.TX_CONS);
     let free = slots - ahead(this.#txCons, this.#txProd);
     if (free > 0) return free;
-    // What the worker has not been shown it can't empty.
+    // The worker can only empty slots that are published.
     this.flush();
     Atomics.store(words, Word.TX_WAITING, 1);
     this.#txCons = Atomics.load(words, Word.TX_CONS);
@@ -382,7 +387,7 @@ export class Tap implements TapEnd {
     }
   }
 
-  /** The worker has ended, so nobody else uses the descriptor. */
+  /** Cleans up after the end of the worker. No other thread uses the descriptor any more. */
   #ended(): void {
     this.#open = false;
     process.off("exit", this.#onExit);
@@ -404,7 +409,7 @@ interface OpenParts {
   readonly opened: Opened;
 }
 
-/** Starts the worker and waits for its first word. */
+/** Starts the worker and waits for its first message. */
 async function openTap(options: TapOptions, build: (parts: OpenParts) => Tap): Promise<Tap> {
   checkPlatform();
   checkTapName(options.name);

@@ -5,9 +5,9 @@
  *   0       1          2         4          6            8            10
  *   | flags | gso_type | hdr_len | gso_size | csum_start | csum_offset |
  *
- * Source: virtio 1.2, section 5.1.6; linux: include/uapi/linux/virtio_net.h. The ten-byte form,
- * without num_buffers, is what a TAP uses unless told otherwise. Little-endian: the opener asks for
- * that order (TUNSETVNETLE), so it holds on every machine.
+ * Source: virtio 1.2, section 5.1.6; linux: include/uapi/linux/virtio_net.h. A TAP uses the ten-byte
+ * form, without num_buffers, by default. Fields are little-endian on every machine, because the
+ * opener requests that order (TUNSETVNETLE).
  */
 import { type Frame, Gso } from "../net/frame.ts";
 
@@ -32,7 +32,7 @@ const TCP_DATA_OFFSET = 12;
 const TCP_MIN_HEADER = 20;
 const CSUM_BYTES = 2;
 
-/** Ways in which a header can contradict its frame; such a frame is dropped and counted. */
+/** Ways in which a header can contradict its frame. Such a frame is dropped and counted. */
 export const VnetRefusal = {
   CSUM_BEYOND_FRAME: "csum_beyond_frame",
   GSO_KIND: "gso_kind",
@@ -43,8 +43,8 @@ export const VnetRefusal = {
 export type VnetRefusal = (typeof VnetRefusal)[keyof typeof VnetRefusal];
 
 /**
- * Reads the header at `at` into the facts of `frame`, which already holds its spans.
- * Returns why the two don't fit, or undefined. Never throws.
+ * Reads the header at `at` into the facts of `frame`, which already holds its spans. Returns the
+ * reason when header and frame disagree, else undefined. Never throws.
  */
 export function readVnetHeader(v: DataView, at: number, frame: Frame): VnetRefusal | undefined {
   const flags = v.getUint8(at + FLAGS);
@@ -66,14 +66,14 @@ export function readVnetHeader(v: DataView, at: number, frame: Frame): VnetRefus
 
 function readGso(v: DataView, at: number, gsoType: number, frame: Frame): VnetRefusal | undefined {
   const kind = gsoType & ~VNET_GSO_ECN;
-  // Only TCP is asked for at TUNSETOFFLOAD, so the kernel segments everything else itself.
+  // TUNSETOFFLOAD requests TCP only, so the kernel segments everything else itself.
   if (kind !== Gso.TCPV4 && kind !== Gso.TCPV6) return VnetRefusal.GSO_KIND;
   if (!frame.needsCsum) return VnetRefusal.GSO_WITHOUT_CSUM;
   const size = v.getUint16(at + GSO_SIZE, LE);
   if (size === 0) return VnetRefusal.GSO_SIZE;
 
-  // hdr_len is only a hint of how much is linear in the sender's buffer, often more than the
-  // headers. The TCP header starts where the checksum does, and says itself how long it is.
+  // hdr_len is only a hint about the linear part of the sender's buffer, often longer than the
+  // headers. The TCP header starts where the checksum does and contains its own length.
   const words = frame.byteAt(frame.csumStart + TCP_DATA_OFFSET) >> 4;
   const tcpBytes = words * 4;
   const header = frame.csumStart + tcpBytes;
