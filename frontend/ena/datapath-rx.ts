@@ -1,8 +1,8 @@
 /**
- * ENA receive: completions in, mbuf chains out, fresh buffers back to the device.
+ * ENA receive: completions in, mbuf chains out, new buffers to the device.
  *
- * A packet is taken whole or not at all: all its completions are there, are well formed, and name
- * buffers that the device holds, before the first of them is consumed. After ena_datapath.c,
+ * A packet is consumed as a whole or not at all. Before the first completion is consumed, all of
+ * them must be there, be well formed, and name buffers that the device owns. After ena_datapath.c,
  * ena.c and ena_eth_com.c (amzn-drivers: kernel/fbsd/ena), which consume first and check after.
  */
 import { Capability } from "../../shared/ena/features.ts";
@@ -17,17 +17,17 @@ import type { Adapter } from "./adapter.ts";
 import { allocRxSlot, returnRxSlot, rxRoom } from "./netmap-rx-slots.ts";
 import { RxOwner, type RxRing } from "./rings.ts";
 
-/** ENA_RX_DESC_BUDGET: descriptors, so that jumbo frames don't starve the refill. */
+/** ENA_RX_DESC_BUDGET: counts descriptors, so that jumbo frames do not starve the refill. */
 const RX_DESC_BUDGET = 256;
 const REFILL_DIVIDER = 8;
 const REFILL_THRESHOLD = 256;
 
-/** Answers of `rxPkt` that are no number of descriptors. */
+/** Errors that `rxPkt` returns instead of a number of descriptors. */
 export const RxError = { TOO_MANY: -1, MALFORMED: -2, BAD_REQ_ID: -3 } as const;
 
 /**
- * ena_com_rx_pkt: the next whole packet, described in the ring's pkt fields and consumed from its
- * completion queue. Returns its descriptors, 0 when none is complete, or an RxError.
+ * ena_com_rx_pkt: reads the next whole packet into the ring's pkt fields and consumes its
+ * completions. Returns its number of descriptors, 0 when no packet is complete, or an RxError.
  */
 export function rxPkt(adapter: Adapter, ring: RxRing): number {
   const { view, cursor, depth } = ring.cq;
@@ -64,7 +64,7 @@ export function rxPkt(adapter: Adapter, ring: RxRing): number {
   return count;
 }
 
-/** Marks the packet's buffers as taken; when one can't be, none is. 0 or an RxError. */
+/** Marks all buffers of the packet as taken, or none. Returns 0 or an RxError. */
 function takeBuffers(ring: RxRing, count: number): number {
   let error = 0;
   let taken = 0;
@@ -81,7 +81,7 @@ function takeBuffers(ring: RxRing, count: number): number {
   return error;
 }
 
-/** Counts what rxPkt found wrong and asks for the reset that belongs to it. */
+/** Counts an error of rxPkt and requests the reset with its reason. */
 export function rxPktFailed(adapter: Adapter, ring: RxRing, error: number): void {
   let reason: ResetReason = ResetReason.RX_DESCRIPTOR_MALFORMED;
   if (error === RxError.TOO_MANY) {
@@ -97,14 +97,14 @@ export function rxPktFailed(adapter: Adapter, ring: RxRing, error: number): void
   adapter.requestReset(reason);
 }
 
-/** The id is free again: the refill will use it. */
+/** Frees the id for the next refill. */
 export function returnRxId(ring: RxRing, id: number): void {
   ring.owner[id] = RxOwner.NONE;
   ring.freeIds[ring.nextToClean] = id;
   ring.nextToClean = (ring.nextToClean + 1) & (ring.size - 1);
 }
 
-/** ena_rx_cleanup: true when more may be there. */
+/** ena_rx_cleanup: receives packets, up to a budget, and refills. Returns true if more may wait. */
 export function rxCleanup(adapter: Adapter, ring: RxRing): boolean {
   const { netmap } = adapter;
   if (netmap?.hasRxRing(ring.qid)) {
@@ -121,7 +121,7 @@ export function rxCleanup(adapter: Adapter, ring: RxRing): boolean {
     }
     if (descs === 0) break;
     deliver(adapter, ring, rxMbuf(ring, descs));
-    // The stack may have done anything, the ring may be gone.
+    // The stack may have changed any state. The ring may be gone.
     if (!adapter.running) return false;
     budget -= descs;
   }
@@ -133,7 +133,7 @@ export function rxCleanup(adapter: Adapter, ring: RxRing): boolean {
   return budget <= 0;
 }
 
-/** ena_rx_mbuf: the packet's buffers as one chain, in the order of its completions. */
+/** ena_rx_mbuf: returns the packet's buffers as one chain, in the order of its completions. */
 function rxMbuf(ring: RxRing, descs: number): Mbuf {
   const head = takeMbuf(ring, 0);
   head.at += ring.pktOffset;
@@ -182,12 +182,12 @@ function deliver(adapter: Adapter, ring: RxRing, m: Mbuf): void {
     ring.lro.offer(m, (m.csumFlags & Csum.L4_VALID) !== 0);
     return;
   }
-  // What the device could not parse may belong to a flow that is being merged: no overtaking.
+  // A packet that the device could not parse must not overtake a flow that is being merged.
   if (l4 !== L4Proto.UDP) ring.lro.flush();
   ifnet.received(m, ring.qid);
 }
 
-/** ena_rx_checksum: only what the device says it checked is passed on as checked. */
+/** ena_rx_checksum: marks as checked only the checksums that the device reports as checked. */
 function rxChecksum(ring: RxRing, m: Mbuf, status: number): void {
   const v4 = rxCdesc.l3ProtoOf(status) === L3Proto.IPV4;
   if (v4 && rxCdesc.l3CsumErrOf(status) === 1) {
@@ -231,8 +231,8 @@ function hashTypeOf(status: number): number {
 }
 
 /**
- * ena_refill_rx_bufs: gives the device up to `num` buffers, mbufs or netmap slots as the ring is
- * used, and rings the doorbell once. Returns how many.
+ * ena_refill_rx_bufs: posts up to `num` buffers, which are mbufs or netmap slots by the ring's
+ * mode, and rings the doorbell once. Returns the number of posted buffers.
  */
 export function refillRxBufs(adapter: Adapter, ring: RxRing, num: number): number {
   const { sq } = ring;
@@ -241,7 +241,7 @@ export function refillRxBufs(adapter: Adapter, ring: RxRing, num: number): numbe
   while (i < num && sq.hasSpace(1)) {
     const id = ring.freeIds[ring.nextToUse]!;
     if (ring.owner[id] === RxOwner.DEVICE) throw new Error(`ena: rx id ${id} is posted and free`);
-    // A buffer that was prepared and could not be posted the last time is still there.
+    // A buffer that was prepared before and could not be posted is used first.
     if (ring.owner[id] === RxOwner.NONE) {
       if (alloc(adapter, ring, id) !== 0) break;
       ring.owner[id] = RxOwner.READY;
@@ -258,7 +258,7 @@ export function refillRxBufs(adapter: Adapter, ring: RxRing, num: number): numbe
   return i;
 }
 
-/** ena_alloc_rx_mbuf: an mbuf of the pool behind the id, mapped. 0 or an errno. */
+/** ena_alloc_rx_mbuf: maps an mbuf of the pool and assigns it to the id. Returns 0 or an errno. */
 export function allocRxMbuf(adapter: Adapter, ring: RxRing, id: number): number {
   const m = adapter.rxPool?.get();
   if (m === undefined) {
@@ -280,8 +280,8 @@ export function allocRxMbuf(adapter: Adapter, ring: RxRing, id: number): number 
 }
 
 /**
- * ena_refill_all_rx_bufs: the first fill. One descriptor always stays empty; a netmap ring gives
- * what its application has not to read yet.
+ * ena_refill_all_rx_bufs: does the first fill. One descriptor always stays empty. A netmap ring
+ * posts only slots without unread frames.
  */
 export function refillAllRxBufs(adapter: Adapter): void {
   for (const { rx } of adapter.queues) {
@@ -292,7 +292,7 @@ export function refillAllRxBufs(adapter: Adapter): void {
   }
 }
 
-/** ena_free_rx_bufs: every buffer goes back where it came from; the device must not write any more. */
+/** ena_free_rx_bufs: returns every buffer to its pool or slot. The device must no longer write. */
 export function freeRxBufs(adapter: Adapter, ring: RxRing): void {
   ring.lro.flush();
   for (let id = 0; id < ring.size; id++) {

@@ -2,10 +2,10 @@
  * ENA transmit: mbuf chains in, descriptors out, completions back.
  *
  * The order for each packet: room (the transmit gate), offload facts, map, push the bytes
- * (PREWRITE), descriptors. The gate rings the doorbells behind the batch. After ena_datapath.c and
- * ena_eth_com.c (amzn-drivers: kernel/fbsd/ena). Two differences: there is no queue between the
- * stack and the ring, so a caller without room keeps its packet; and bytes are pushed before their
- * descriptor is written, because an LLQ entry leaves at once.
+ * (PREWRITE), descriptors. The gate rings the doorbells after the batch. After ena_datapath.c and
+ * ena_eth_com.c (amzn-drivers: kernel/fbsd/ena), with two differences. There is no queue between
+ * the stack and the ring, so without room the caller keeps its packet. And bytes are pushed before
+ * their descriptor is written, because an LLQ entry is sent at once.
  */
 import { Capability, TxOffload } from "../../shared/ena/features.ts";
 import {
@@ -28,9 +28,9 @@ import { freeTxSlots } from "./netmap-tx-slots.ts";
 import { txDoorbell } from "./notify.ts";
 import { PKT_MAX_BUFS, type TxRing } from "./rings.ts";
 
-/** ENA_TX_RESUME_THRESH: descriptors that must be free before a stopped ring goes on. */
+/** ENA_TX_RESUME_THRESH: descriptors that must be free before a stopped ring continues. */
 export const RESUME_THRESHOLD = PKT_MAX_BUFS + 2;
-/** Completions of one look, and after how many of them their entries are given back. */
+/** Maximum completions of one cleanup; completions after which their entries are freed. */
 const TX_BUDGET = 128;
 const TX_COMMIT = 32;
 
@@ -39,27 +39,27 @@ const CSUM_TCP = Csum.IP_TCP | Csum.IP6_TCP;
 const CSUM_UDP = Csum.IP_UDP | Csum.IP6_UDP;
 const CSUM_ANY = CSUM_TSO | CSUM_TCP | CSUM_UDP | Csum.IP;
 const CSUM_V6 = Csum.IP6_TCP | Csum.IP6_UDP | Csum.IP6_TSO;
-/** Widths of the meta descriptor's fields. */
+/** Maximum values of fields in the meta descriptor. */
 const MAX_META_BYTE = 0xff;
 const MAX_L4_WORDS = 0x3f;
 
-/** The packet at hand, for its descriptors. One at a time: nothing here awaits. */
+/** The current packet's values for its descriptors. It is shared, because nothing here awaits. */
 const ctx = { offload: 0, metaValid: false, mss: 0, l3HdrLen: 0, l3HdrOffset: 0, l4HdrWords: 0 };
-/** Its pieces, for the map. */
+/** The packet's pieces, for the map. */
 const MAX_PIECES = PKT_MAX_BUFS;
 const NO_BYTES = new Uint8Array(0);
 const buffers: Uint8Array[] = new Array<Uint8Array>(MAX_PIECES).fill(NO_BYTES);
 const offsets = new Int32Array(MAX_PIECES);
 const lengths = new Int32Array(MAX_PIECES);
 
-/** The reason of a refusal may be gone: tells the stack and netmap. */
+/** Wakes the stack and netmap after a refusal, because there may be room now. */
 export function transmitReady(adapter: Adapter): void {
   const { gate, netmap } = adapter;
   if (adapter.running && adapter.linkUp && gate.hasRoom) netmap?.txReady();
   gate.ready();
 }
 
-/** The ring of the packet's flow, or the next one that no netmap application has for itself. */
+/** Returns the ring of the packet's flow, or the next ring that is not in netmap mode. */
 export function pickRing(adapter: Adapter, m: Mbuf): TxRing | undefined {
   const { queues } = adapter;
   const n = queues.length;
@@ -71,7 +71,7 @@ export function pickRing(adapter: Adapter, m: Mbuf): TxRing | undefined {
   return undefined;
 }
 
-/** ena_xmit_mbuf, for a packet that the gate has admitted. Consumes it, except on ENOBUFS. */
+/** ena_xmit_mbuf, for a packet that the gate has admitted. On ENOBUFS the caller keeps it. */
 export function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
   const { sq, stats } = ring;
   if (!txCsum(adapter, ring, m)) {
@@ -80,7 +80,7 @@ export function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
   }
   const headerLength = sq.llq === undefined ? 0 : Math.min(m.pktLength, sq.llq.headerRoom);
   const pieces = gather(adapter, ring, m, headerLength);
-  // One descriptor for meta, and one because a piece beyond 64 KiB is cut in two.
+  // One descriptor more for meta, and one because a piece above 64 KiB becomes two segments.
   const descs = Math.max(pieces, 1) + 2;
   if (!sq.hasSpace(descs)) {
     stats.prepare_ctx_err++;
@@ -108,7 +108,7 @@ export function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
     if (headerLength > m.length) stats.llq_buffer_copy++;
     mCopyData(m, 0, headerLength, sq.headerSpace(), sq.headerAt);
   }
-  // A piece beyond 64 KiB is two segments.
+  // A piece above 64 KiB has two segments.
   const segments = pieces > 0 ? map.segmentCount : 0;
   prepareTx(ring, id, map, segments, headerLength);
 
@@ -116,7 +116,7 @@ export function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
   const pushed = m.pktLength - headerLength;
   txAccount(adapter, ring, id, distance(start, sq.cursor.head), m.pktLength, pushed, segments);
   if (adapter.ifnet.bpf !== undefined) adapter.ifnet.bpf.output(m, ring.qid);
-  // A packet can need a meta descriptor and one for the header besides its pieces.
+  // In addition to its pieces a packet can need a meta descriptor and one for the header.
   if (!sq.hasSpace(adapter.maxTxSgl + 2)) {
     ring.running = false;
     stats.queue_stops++;
@@ -124,7 +124,7 @@ export function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
   return 0;
 }
 
-/** Notes what packet `id` occupies until it is completed, and counts it. */
+/** Records the entries and pushed bytes of packet `id` until its completion, and counts it. */
 export function txAccount(
   adapter: Adapter,
   ring: TxRing,
@@ -146,11 +146,12 @@ export function txAccount(
 }
 
 /**
- * Lists the packet's bytes behind `skip` in the scratch arrays. Returns the number of pieces. More
- * than the device takes in one packet are copied together (ena_check_and_collapse_mbuf).
+ * Lists the packet's bytes after the first `skip` in the scratch arrays. Returns the number of
+ * pieces. A packet of more pieces than the device accepts is copied into one buffer
+ * (ena_check_and_collapse_mbuf).
  */
 function gather(adapter: Adapter, ring: TxRing, m: Mbuf, skip: number): number {
-  // One descriptor is kept for meta, one for a piece beyond 64 KiB.
+  // One descriptor is reserved for meta, and one for a piece above 64 KiB.
   const most = Math.max(1, Math.min(adapter.maxTxSgl, MAX_PIECES) - 2);
   let count = 0;
   let left = skip;
@@ -169,7 +170,7 @@ function gather(adapter: Adapter, ring: TxRing, m: Mbuf, skip: number): number {
   return count;
 }
 
-/** Rare: a chain in more pieces than the device takes. Allocates. */
+/** Copies a chain of too many pieces into one buffer. Rare; allocates. */
 function collapse(ring: TxRing, m: Mbuf, skip: number): number {
   const bytes = mLength(m) - skip;
   const linear = new Uint8Array(bytes);
@@ -181,7 +182,7 @@ function collapse(ring: TxRing, m: Mbuf, skip: number): number {
   return 1;
 }
 
-/** ena_com_prepare_tx for a packet that asks nothing of the device. */
+/** ena_com_prepare_tx for a packet without offloads. */
 export function prepareTxPlain(
   ring: TxRing,
   id: number,
@@ -193,7 +194,7 @@ export function prepareTxPlain(
   prepareTx(ring, id, map, segments, headerLength);
 }
 
-/** ena_com_prepare_tx: the packet's descriptors, meta first where facts changed. */
+/** ena_com_prepare_tx: writes the packet's descriptors, with meta first if the facts changed. */
 function prepareTx(
   ring: TxRing,
   id: number,
@@ -211,7 +212,7 @@ function prepareTx(
   }
   const offload = ctx.metaValid ? ctx.offload : 0;
   if (segments === 0) {
-    // The whole packet lies in the pushed header.
+    // The whole packet is in the pushed header.
     txDesc.write(sq.view, sq.nextDesc(), 0, id, sq.phase, first, 1, 1, offload, 0, headerLength);
     sq.descDone();
   }
@@ -242,7 +243,7 @@ function prepareTx(
   sq.packetDone();
 }
 
-/** The device's idea of the facts differs (or it keeps none): remembers ours, says to tell it. */
+/** Returns true when the device remembers other facts, or none. The ring stores changed facts. */
 function metaNeeded(ring: TxRing): boolean {
   const same =
     ring.metaMss === ctx.mss &&
@@ -267,8 +268,8 @@ function noOffload(ring: TxRing): void {
 }
 
 /**
- * ena_tx_csum: what the device is to compute, into `ctx`. False when the facts make no sense. The
- * original parses the packet here; ours comes with its facts.
+ * ena_tx_csum: writes the requested offloads to `ctx`. Returns false when the facts are invalid.
+ * The original parses the packet here; our packets come with their facts.
  */
 function txCsum(adapter: Adapter, ring: TxRing, m: Mbuf): boolean {
   noOffload(ring);
@@ -303,7 +304,7 @@ function txCsum(adapter: Adapter, ring: TxRing, m: Mbuf): boolean {
     tcp ? L4Proto.TCP : udp ? L4Proto.UDP : L4Proto.UNKNOWN,
     !v6 && (flags & (Csum.IP | CSUM_TSO)) !== 0 ? 1 : 0,
     tcp || udp ? 1 : 0,
-    // The stack leaves the pseudo header's sum in the field; a device that takes it saves work.
+    // The stack leaves the pseudo header's sum in the field. A device that accepts it saves work.
     (tcp || udp) && !tso && (adapter.offload.tx & part) !== 0 ? 1 : 0,
     tso ? 1 : 0,
     v6 || (mbufByte(m, l3 + IPV4_FRAGMENT) & IPV4_DF) !== 0 ? 1 : 0,
@@ -312,8 +313,8 @@ function txCsum(adapter: Adapter, ring: TxRing, m: Mbuf): boolean {
 }
 
 /**
- * ena_tx_cleanup: takes completions, at most a budget, and frees their packets. True when more may
- * be there. Nonsense from the device asks for a reset and ends the look.
+ * ena_tx_cleanup: consumes completions, up to a budget, and frees their packets. Returns true when
+ * more may be there. An invalid completion requests a reset and ends the cleanup.
  */
 export function txCleanup(adapter: Adapter, ring: TxRing): boolean {
   const { netmap } = adapter;
@@ -329,7 +330,7 @@ export function txCleanup(adapter: Adapter, ring: TxRing): boolean {
     if (id < 0) break;
     const m = ring.mbufs[id];
     if (m === undefined) {
-      // Never sent, or completed before: there is no way to tell what else is wrong.
+      // The id was never sent, or was completed before. Other completions may be wrong too.
       badReqId(adapter, ring, id, "completion for a tx id that is not in flight");
       break;
     }
@@ -355,7 +356,10 @@ export function txCleanup(adapter: Adapter, ring: TxRing): boolean {
   return budget === 0;
 }
 
-/** ena_com_tx_comp_req_id_get, without consuming: the id, -1 for none, -2 for nonsense, which is told. */
+/**
+ * ena_com_tx_comp_req_id_get, without consuming. Returns the id, -1 for none, or -2 for an invalid
+ * completion, which it reports.
+ */
 export function txCompReqId(adapter: Adapter, ring: TxRing): number {
   const { view, cursor } = ring.cq;
   const at = cursor.slot * TX_CDESC_SIZE;
@@ -379,7 +383,7 @@ export function badReqId(adapter: Adapter, ring: TxRing, id: number, what: strin
   adapter.requestReset(ResetReason.INV_TX_REQ_ID);
 }
 
-/** Everything that was taken for the id but its mbuf. */
+/** Releases the map and the pushed bytes of the id. The caller frees the mbuf. */
 export function txUnload(adapter: Adapter, ring: TxRing, id: number): void {
   const map = ring.maps[id]!;
   map.busy = false;
@@ -395,7 +399,7 @@ export function txUnload(adapter: Adapter, ring: TxRing, id: number): void {
   ring.stamps[id] = 0;
 }
 
-/** ena_free_tx_bufs: packets whose completion will not come any more. Returns how many. */
+/** ena_free_tx_bufs: frees packets whose completion will not come. Returns their number. */
 export function freeTxBufs(adapter: Adapter, ring: TxRing): number {
   const { netmap } = adapter;
   let freed = 0;

@@ -1,11 +1,11 @@
 /**
- * The I/O interrupt: what a queue pair does when the device says that there is something new.
+ * The I/O interrupt of a queue pair.
  *
- *   interrupt -> rx, tx, rx, tx ... within a budget -> stack told -> unmask
- *                    \- more is there: go on next turn, still masked
+ *   interrupt -> rx, tx, rx, tx ... within a budget -> notify the stack -> unmask
+ *                    \- more completions: continue in the next turn, still masked
  *
- * After ena_cleanup (amzn-drivers: kernel/fbsd/ena/ena_datapath.c), which leaves what exceeds its
- * budget to the next interrupt. Send side in datapath-tx.ts, receive side in datapath-rx.ts.
+ * After ena_cleanup (amzn-drivers: kernel/fbsd/ena/ena_datapath.c), which leaves completions beyond
+ * its budget to the next interrupt. datapath-tx.ts sends, datapath-rx.ts receives.
  */
 import type { Adapter } from "./adapter.ts";
 import { rxCleanup } from "./datapath-rx.ts";
@@ -13,10 +13,10 @@ import { transmitReady, txCleanup } from "./datapath-tx.ts";
 import { unmask } from "./notify.ts";
 import type { QueuePair } from "./rings.ts";
 
-/** ENA_CLEAN_BUDGET: rounds in one turn. */
+/** ENA_CLEAN_BUDGET: maximum rounds in one turn. */
 const CLEAN_BUDGET = 8;
 
-/** Runs in the interrupt's place in the batch, or from a watchdog; never awaits. */
+/** Handles completions, at the interrupt's place in the batch or for a watchdog. Never awaits. */
 export function cleanup(adapter: Adapter, pair: QueuePair): void {
   if (!adapter.running || adapter.triggerReset) return;
   pair.tx.cleanupPending = false;
@@ -31,7 +31,7 @@ export function cleanup(adapter: Adapter, pair: QueuePair): void {
   }
   if (pair.rx.stats.count !== before) adapter.ifnet.inputDone();
   transmitReady(adapter);
-  // The stack was called: it may have asked for anything.
+  // The stack was called and may have changed any state.
   if (!adapter.running || adapter.triggerReset) return;
   if (again) scheduleCleanup(adapter, pair);
   else unmask(adapter, pair);

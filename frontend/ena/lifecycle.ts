@@ -1,14 +1,14 @@
 /**
- * An interface's life: attach, up, down, reset, a link lost and found again, detach.
+ * The lifecycle of an interface: attach, up, down, reset, loss and return of the link, detach.
  *
  *            attach            up                     reset task: destroy, then restore
  *   (none) ──────────► down ◄──────► up ──trigger──► destroy ──► restore ──► up
  *                        ▲            │                              ▲
  *                        └─ linkLost ─┴──► no device ──── linkBack ──┘
  *
- * One async lock stands for the original's sx lock: attach, up, down, MTU, reset and restore run
- * one at a time. linkLost does not wait for it: it kills the `Com`, frees everything at once, and
- * whoever holds the lock finds out at its next step.
+ * One async lock replaces the original's sx lock: attach, up, down, MTU, reset and restore run one
+ * at a time. linkLost does not wait for the lock. It kills the `Com` and frees everything at once.
+ * The step that holds the lock notices the loss when it resumes, and stops.
  *
  * After ena_attach, ena_up, ena_down, ena_destroy_device, ena_restore_device and ena_reset_task
  * (amzn-drivers: kernel/fbsd/ena/ena.c).
@@ -44,14 +44,14 @@ import {
 import { MAX_RX_BUFFER_BYTES, MapCache, PKT_MAX_BUFS } from "./rings.ts";
 import { configureRss } from "./rss.ts";
 
-/** Ticks between attempts to restore, at most. */
+/** Maximum number of ticks between attempts to restore. */
 const MAX_RETRY_TICKS = 32;
-/** Detach does not wait longer than this for an answer, ms. */
+/** Time (ms) that a detach waits for each answer of the device. */
 const DETACH_TIMEOUT_MS = 1000;
 
 // Finding the device.
 
-/** ena_device_init: from reset to negotiated placement. Throws DriverError or Abandoned. */
+/** ena_device_init: from the reset to the placement of queues. Throws DriverError or Abandoned. */
 async function deviceInit(adapter: Adapter): Promise<[Com, DeviceFeatures]> {
   const { ctx } = adapter;
   if (ctx.space.link === undefined) throw new Abandoned("there is no link");
@@ -70,8 +70,8 @@ async function deviceInit(adapter: Adapter): Promise<[Com, DeviceFeatures]> {
 }
 
 async function bringUp(adapter: Adapter, com: Com): Promise<DeviceFeatures> {
-  // The original resets with NORMAL here. The first reset behind a lost link also tells the device,
-  // which has forgotten us, why the last one ended.
+  // The original resets with NORMAL here. The first reset after a lost link also tells the device,
+  // which has no state of us any more, why the last link ended.
   need(await com.reset(adapter.resetReason), "RESET", "the device can't be reset");
   adapter.resetReason = ResetReason.NORMAL;
   need(
@@ -111,7 +111,7 @@ function need(errno: number, code: DriverErrorCode, sentence: string): void {
   if (errno !== 0) throw new DriverError(code, errno, `${sentence} (errno ${errno})`);
 }
 
-/** Lets go of a device: no handler, no wait and no memory of it is left. */
+/** Releases a device: its vector handler, its waits and its memory. */
 function dropCom(adapter: Adapter, com: Com, why: string): void {
   adapter.ctx.pci.setVectorHandler(MANAGEMENT_VECTOR, undefined);
   com.kill(why);
@@ -122,7 +122,7 @@ function dropCom(adapter: Adapter, com: Com, why: string): void {
 function enableManagement(adapter: Adapter, com: Com): void {
   adapter.ctx.pci.setVectorHandler(MANAGEMENT_VECTOR, () => {
     com.handleAdminCompletions();
-    // An event whose interrupt was on its way when a reset began is the old device's.
+    // An event whose interrupt was on its way when a reset began belongs to the old incarnation.
     if (adapter.deviceRunning && !com.resetting) handleEvents(adapter, com);
   });
   com.enableInterrupts();
@@ -132,7 +132,7 @@ function handleEvents(adapter: Adapter, com: Com): void {
   com.handleEvents((group, syndrome, view, at) => onEvent(adapter, group, syndrome, view, at));
 }
 
-/** The device runs; events that came before are still unhandled, their interrupt is gone. */
+/** Marks the device as running. Handles earlier events, whose interrupt was ignored. */
 function startRunning(adapter: Adapter, com: Com): void {
   adapter.deviceRunning = true;
   adapter.keepAliveTimestamp = adapter.clock();
@@ -166,7 +166,7 @@ export async function attach(adapter: Adapter): Promise<void> {
   }
 }
 
-/** ENA_TSO_MAXSIZE: bytes of the longest frame that the device cuts. */
+/** ENA_TSO_MAXSIZE: bytes of the longest frame that the device segments. */
 const TSO_MAX_BYTES = 65_536;
 
 /** ena_get_dev_offloads */
@@ -182,11 +182,11 @@ function setCapabilities(adapter: Adapter): void {
   if ((rxSupported & (RxOffload.L4_IPV4_CSUM | RxOffload.L3_CSUM_IPV4)) !== 0) caps |= Ifcap.RXCSUM;
   if ((rxSupported & RxOffload.L4_IPV6_CSUM) !== 0) caps |= Ifcap.RXCSUM_IPV6;
   const { ifnet } = adapter;
-  // Another device may offer more or less; what somebody switched off stays off.
+  // Another device may offer more or less. Capabilities that were disabled stay disabled.
   const off = adapter.attached ? ifnet.capabilities & ~ifnet.capEnable : adapter.wantOff;
   ifnet.capabilities = caps | (ifnet.capabilities & Ifcap.NETMAP);
   ifnet.capEnable = ifnet.capabilities & ~off;
-  // Link headers included; the original says the same without them.
+  // This includes link headers. The original's value is without them.
   ifnet.hwTsomax = Math.min(TSO_MAX_BYTES, adapter.gate.pushBytes);
   adapter.gate.maxFrameBytes = adapter.maxMtu + L2_BYTES;
 }
@@ -218,7 +218,7 @@ function createTags(adapter: Adapter): void {
   );
 }
 
-/** ena_detach: down, reset, everything freed. Holds the lock. */
+/** ena_detach: down, reset, then frees everything. The caller holds the lock. */
 export async function detach(adapter: Adapter): Promise<void> {
   adapter.ifnet.flags &= ~Iff.UP;
   if (!adapter.attached) return;
@@ -248,7 +248,7 @@ export async function detach(adapter: Adapter): Promise<void> {
 
 // Up and down.
 
-/** ena_up, for an interface whose device runs. Holds the lock. 0 or an errno. */
+/** ena_up, for a running device. The caller holds the lock. Returns 0 or an errno. */
 export async function up(adapter: Adapter): Promise<number> {
   const { com, ifnet, ctx } = adapter;
   if (!adapter.attached || com === undefined) return Errno.ENXIO;
@@ -291,7 +291,7 @@ async function upComplete(adapter: Adapter, com: Com): Promise<number> {
   return 0;
 }
 
-/** ena_down. Holds the lock. A pending reset is done first, so that nothing is written any more. */
+/** ena_down. Needs the lock. A pending reset comes first, to stop the writes of the device. */
 export async function down(adapter: Adapter): Promise<void> {
   const { com } = adapter;
   if (!adapter.devUp || com === undefined) return;
@@ -305,13 +305,14 @@ export async function down(adapter: Adapter): Promise<void> {
     await destroyQueues(adapter, com);
   }
   com.check();
-  // A device that did not answer may still write: to memory that is no longer mapped.
+  // A device that did not answer may still write to memory that is no longer mapped. For a while
+  // such accesses are only counted.
   adapter.ctx.space.onDeviceReset();
   teardownRings(adapter, drops);
   adapter.devStats.interface_down++;
 }
 
-/** Nothing is taken from the stack any more, and no interrupt reaches the rings. */
+/** Stops transmission by the stack, and interrupts of the rings. */
 function quiesce(adapter: Adapter): void {
   adapter.devUp = false;
   const { ifnet } = adapter;
@@ -321,12 +322,12 @@ function quiesce(adapter: Adapter): void {
   }
 }
 
-/** ena_change_mtu. Holds the lock. 0 or an errno; then the MTU is as before. */
+/** ena_change_mtu. The caller holds the lock. Returns 0, or an errno and keeps the old MTU. */
 export async function changeMtu(adapter: Adapter, mtu: number): Promise<number> {
   const { ifnet, com } = adapter;
   if (!Number.isInteger(mtu) || mtu < MIN_MTU || mtu > adapter.maxMtu) return Errno.EINVAL;
   if (!adapter.deviceRunning || com === undefined) {
-    // No device to ask: the next one is told, or refuses to work for us.
+    // Without a device the MTU is only stored. The next device accepts it, or its restore fails.
     ifnet.mtu = mtu;
     return 0;
   }
@@ -334,7 +335,7 @@ export async function changeMtu(adapter: Adapter, mtu: number): Promise<number> 
   if (errno !== 0) return errno;
   const otherBuffers = clusterFor(mtu) !== clusterFor(ifnet.mtu);
   ifnet.mtu = mtu;
-  // With a reset due, the restore makes the buffers.
+  // If a reset is due, the restore creates the buffers.
   if (!adapter.devUp || !otherBuffers || adapter.triggerReset) return 0;
   await down(adapter);
   return up(adapter);
@@ -342,14 +343,14 @@ export async function changeMtu(adapter: Adapter, mtu: number): Promise<number> 
 
 // Reset.
 
-/** ena_destroy_device. Holds the lock. */
+/** ena_destroy_device. The caller holds the lock. */
 async function destroyDevice(adapter: Adapter, com: Com): Promise<void> {
   adapter.generation++;
   adapter.ifnet.setLinkState(false);
   com.stopAdmin();
   const wasUp = adapter.devUp;
   await down(adapter);
-  // An interface that was up has had its device reset on the way down.
+  // If the interface was up, `down` has reset the device.
   if (!wasUp) await com.reset(adapter.resetReason);
   com.check();
   dropCom(adapter, com, "the device was reset");
@@ -360,8 +361,9 @@ async function destroyDevice(adapter: Adapter, com: Com): Promise<void> {
 }
 
 /**
- * ena_restore_device: the same device again, or another that will do. Holds the lock. Never
- * rejects but with bugs of ours; what fails is logged, and tried again if it may pass.
+ * ena_restore_device: initialises the same device again, or a compatible one. The caller holds the
+ * lock. Logs a failure, and retries it if it may be temporary. Rejects only for bugs of this
+ * program.
  */
 export async function restoreDevice(adapter: Adapter): Promise<void> {
   adapter.ongoingReset = true;
@@ -399,7 +401,7 @@ function validate(adapter: Adapter, features: DeviceFeatures): void {
 }
 
 function restoreFailed(adapter: Adapter, com: Com | undefined, error: unknown): void {
-  // A link that went away has cleaned up behind itself, and linkBack comes.
+  // linkLost has already cleaned up, and linkBack will come.
   if (error instanceof Abandoned) return;
   if (!(error instanceof DriverError)) throw error;
   adapter.devStats.reset_failures++;
@@ -415,12 +417,12 @@ function restoreFailed(adapter: Adapter, com: Com | undefined, error: unknown): 
   adapter.retryBackoff = Math.min(adapter.retryBackoff * 2, MAX_RETRY_TICKS);
 }
 
-/** ena_reset_task. Holds the lock. */
+/** ena_reset_task. The caller holds the lock. */
 export async function resetTask(adapter: Adapter): Promise<void> {
   const { com } = adapter;
   if (!adapter.triggerReset || com === undefined) return;
   try {
-    // A device that does not answer reads can't be reset either: again at the next tick.
+    // A device that does not answer reads can't be reset either. The next tick tries again.
     if ((await com.regs.validateVersion()) === Errno.ETIMEDOUT) {
       adapter.log.warn({}, "device does not answer, its reset waits");
       return;
@@ -440,7 +442,7 @@ export async function resetTask(adapter: Adapter): Promise<void> {
 
 // The link.
 
-/** The device is out of reach and has forgotten us: everything that was its is ours again. */
+/** Handles the loss of the link. The device has no state of us, so its buffers are ours again. */
 export function linkLost(adapter: Adapter): void {
   const { com } = adapter;
   if (com === undefined) return;

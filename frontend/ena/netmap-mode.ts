@@ -1,10 +1,9 @@
 /**
- * What the driver keeps for netmap while the interface can be opened by it, and which rings are in
- * netmap mode. Each ring chooses for itself between mbufs and netmap slots, so partly opened ports
- * work.
+ * The driver's netmap state while netmap can open the interface, and the test for rings in netmap
+ * mode. Each ring uses either mbufs or netmap slots, so partly opened ports work.
  *
  *   netmap.ts          attach, and register when a port is opened or closed
- *   netmap-rx.ts       rxsync     netmap-rx-slots.ts   one buffer between a slot and the device
+ *   netmap-rx.ts       rxsync     netmap-rx-slots.ts   moves a buffer between slot and device
  *   netmap-tx.ts       txsync     netmap-tx-slots.ts
  *
  * After ena_netmap.h and the netmap parts of ena.c (amzn-drivers: kernel/fbsd/ena).
@@ -14,11 +13,11 @@ import type { NativeAdapter } from "../netmap/adapter.ts";
 import { RingMode, Txrx } from "../netmap/flags.ts";
 
 export class EnaNetmap {
-  /** What the core of netmap knows the interface by. */
+  /** The interface's adapter in the core of netmap. */
   readonly na: NativeAdapter;
-  /** By queue: a packet that can't be sent goes on beyond what was released of it so far. */
+  /** By queue: true while the end of a packet that can't be sent is not released yet. */
   readonly txDropping: boolean[] = [];
-  /** Released slots wait for the link, the push budget or the device. */
+  /** True while released slots wait for the link, the push budget or the device. */
   txWaits = false;
 
   constructor(na: NativeAdapter) {
@@ -41,7 +40,7 @@ export class EnaNetmap {
     return na.kringOn(qid, t) !== undefined;
   }
 
-  /** There is room: applications whose slots wait may sync again. */
+  /** Wakes the applications with waiting slots, because there is room: they may sync again. */
   txReady(): void {
     if (!this.txWaits) return;
     this.txWaits = false;

@@ -1,6 +1,6 @@
 /**
- * Native netmap, receive: one buffer between a slot and the device. Set-up, refill and teardown of
- * rings use it, and rxsync, whose file netmap-rx.ts draws the ring.
+ * Native netmap, receive: moves one buffer between a slot and the device. Set-up, refill and
+ * teardown of rings use this file, and so does rxsync. netmap-rx.ts has a drawing of the ring.
  *
  * After ena_netmap.c (amzn-drivers: kernel/fbsd/ena).
  */
@@ -13,14 +13,14 @@ import type { Adapter } from "./adapter.ts";
 import type { EnaNetmap } from "./netmap-mode.ts";
 import { MAX_RX_BUFFER_BYTES, type RxRing } from "./rings.ts";
 
-/** The kring behind a ring of ours. Its shared half is absent while nobody has it open. */
+/** Returns the kring of a driver ring. Its shared half exists only while a port has it open. */
 export function kringOf(adapter: Adapter, ring: RxRing): Kring {
   const kring = adapter.netmap?.na.rxRings[ring.qid];
   if (kring === undefined) throw new Error(`ena: rx queue ${ring.qid} has no kring`);
   return kring;
 }
 
-/** ena_netmap_reset_rx_ring: every buffer is back in its slot; unread frames stay. */
+/** ena_netmap_reset_rx_ring: starts with every buffer in a slot. Unread frames stay. */
 export function resetRxRing({ na }: EnaNetmap, ring: RxRing): void {
   na.reset(Txrx.RX, ring.qid);
   const kring = na.rxRings[ring.qid]!;
@@ -30,27 +30,27 @@ export function resetRxRing({ na }: EnaNetmap, ring: RxRing): void {
 }
 
 /**
- * Slots that can be given to the device now: those released, but one, and no more than its queue
- * takes. The rule holds in every state: drained ring, full ring, nothing released.
+ * Returns the number of slots that can go to the device now: all released ones except one, and no
+ * more than fit its queue. The rule holds in every state: drained ring, full ring, none released.
  */
 export function rxRoom(adapter: Adapter, ring: RxRing): number {
   const released = releasedSlots(kringOf(adapter, ring), ring);
   return Math.max(0, Math.min(released - 1, ring.sq.freeEntries()));
 }
 
-/** N - unread - with the device. Not positive only if the application moved head where it must not. */
+/** Returns N - unread - with the device: positive unless the application moved head wrongly. */
 function releasedSlots(kring: Kring, ring: RxRing): number {
   const n = kring.nkrNumSlots;
   return n - slotsBetween(kring.rhead, kring.nrHwtail, n) - ring.nicSlots;
 }
 
 /**
- * ena_netmap_alloc_rx_slot: the next released slot's buffer goes behind the id, mapped. 0; ENOMEM
- * when no slot is to be had; EFAULT when the ring is not open, the slot names no buffer or it can't
- * be mapped. On an error nothing has changed.
+ * ena_netmap_alloc_rx_slot: maps the buffer of the next released slot and assigns it to the id.
+ * Returns 0; ENOMEM when no slot is available; EFAULT when the ring is not open, or the slot names
+ * no buffer, or the buffer can't be mapped. An error changes nothing.
  */
 export function allocRxSlot(adapter: Adapter, ring: RxRing, id: number): number {
-  // Taken before, and never given to the device.
+  // The id has a buffer already, which was never posted to the device.
   if (ring.netmapBufIdx[id] !== 0) return 0;
   const kring = kringOf(adapter, ring);
   const { memory } = kring.na;
@@ -81,8 +81,8 @@ export function allocRxSlot(adapter: Adapter, ring: RxRing, id: number): number 
 }
 
 /**
- * ena_netmap_free_rx_slot: the buffer behind the id goes to the slot before nicCur. Not more can
- * come back than was taken, and no occupied slot is overwritten: either is a bug of ours and throws.
+ * ena_netmap_free_rx_slot: returns the buffer of the id to the slot before nicCur. Returning more
+ * buffers than were taken, or into an occupied slot, is a bug of the driver and throws.
  */
 export function freeRxSlot(adapter: Adapter, ring: RxRing, id: number): void {
   const slots = kringOf(adapter, ring).openRing;
@@ -106,7 +106,7 @@ export function freeRxSlot(adapter: Adapter, ring: RxRing, id: number): void {
 const occupied = (ring: RxRing, slots: NetmapRing, slot: number): Error =>
   new Error(`ena: rx queue ${ring.qid} slot ${slot} already has buffer ${slots.bufIdx(slot)}`);
 
-/** As freeRxSlot, for a ring that goes: an application that wrote into our slots ends nothing. */
+/** As freeRxSlot, at teardown: an application that wrote into the driver's slots does no harm. */
 export function returnRxSlot(adapter: Adapter, ring: RxRing, id: number): void {
   const slots = kringOf(adapter, ring).openRing;
   takeBackSlot(ring, slots, nmPrev(ring.nicCur, slots.lim));
@@ -114,10 +114,10 @@ export function returnRxSlot(adapter: Adapter, ring: RxRing, id: number): void {
 }
 
 /**
- * Empties a slot that a buffer is about to return to. A slot that we never took and that has a buffer
- * is a bug of ours, and throws: its buffer would be lost. In a slot that we did take the application
- * has written, though it was not its own. That is counted and overwritten: the index may be copied
- * from anywhere, so nobody can say whether its buffer is free.
+ * Empties a slot before a buffer returns to it. A slot with a buffer that the driver never emptied
+ * is a bug of the driver and throws, because its buffer would be lost. A slot that the driver did
+ * empty has a buffer only if the application wrote there without owning the slot. The write is
+ * counted and overwritten: its index may be a copy, so its buffer may not be free.
  */
 export function takeBackSlot(ring: RxRing, slots: NetmapRing, slot: number): void {
   if (slots.bufIdx(slot) === 0) return;

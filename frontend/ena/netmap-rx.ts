@@ -1,22 +1,23 @@
 /**
- * Native netmap, receive: buffers of slots to the device, and received frames back to slots.
+ * Native netmap, receive: posts buffers of slots to the device, and returns frames to slots.
  *
  *   rxsync -> rxFrames -> rxFrame -> rxLoadDesc        completions in, slots out
  *          -> rxCleanup -> refillRxBufs -> allocRxSlot released slots in, descriptors out
  *
  *            rhead           nrHwtail           nicCur             rhead
  *   slots  ----|-- unread -------|-- empty --------|-- released ------|----
- *   buffers      the application's  with the device    nobody's
+ *   buffers      the application's  with the device    not in use
  *
  * A slot whose buffer is with the device has buffer index 0. Frames go to slots in the order of
- * arrival, with whichever buffer the device used: buffers change places, frames don't. Always
+ * arrival, with whichever buffer the device used. So buffers change their slots, but frames keep
+ * their order. The following always holds:
  *
  *   unread + with the device + released = N,   released >= 1
  *
- * because with N unread frames nrHwtail would meet rhead, which looks like none. nrHwcur keeps
- * netmap's meaning and equals rhead after a sync; where the next buffer is taken from is the
- * driver's own nicCur. (The original keeps that in nrHwcur, and then netmap's own checks refuse
- * what applications may do.)
+ * With N unread frames nrHwtail would equal rhead, which means no frames. nrHwcur keeps netmap's
+ * meaning and equals rhead after a sync. The driver's own nicCur is the slot of the next buffer to
+ * post. (The original keeps that slot in nrHwcur. Then netmap's own checks refuse valid actions of
+ * applications.)
  *
  * After ena_netmap.c (amzn-drivers: kernel/fbsd/ena).
  */
@@ -31,13 +32,13 @@ import { refillRxBufs, returnRxId, rxPkt, rxPktFailed } from "./datapath-rx.ts";
 import { kringOf, rxRoom, takeBackSlot } from "./netmap-rx-slots.ts";
 import type { RxRing } from "./rings.ts";
 
-/** ENA_MAX_FRAMES: frames of one sync, so that no device keeps us for ever. */
+/** ENA_MAX_FRAMES: maximum frames of one sync, so that a device can't keep the sync running. */
 export const MAX_FRAMES_PER_SYNC = 16384;
 
 /**
- * ena_netmap_rxsync. 0 also for every error that the driver repairs by a reset, which is under way
- * then; EFAULT when the application released a slot that names no buffer; netmap_ring_reinit's
- * answer when its ring makes no sense.
+ * ena_netmap_rxsync. Returns 0, also for an error that the driver repairs by a reset, which is
+ * under way then. Returns EFAULT when the application released a slot that names no buffer, and the
+ * result of netmap_ring_reinit when its ring is invalid.
  */
 export function rxsync(adapter: Adapter, kring: Kring): number {
   if (kring.rhead >= kring.nkrNumSlots) return ringReinit(kring);
@@ -53,8 +54,8 @@ export function rxsync(adapter: Adapter, kring: Kring): number {
 }
 
 /**
- * ena_netmap_rx_frames: every frame that is there, and then the new tail. False when the ring waits
- * for a reset; the frames before the bad one are good.
+ * ena_netmap_rx_frames: receives every available frame, then sets the new tail. Returns false when
+ * the ring waits for a reset; the frames before the invalid one are good.
  */
 function rxFrames(adapter: Adapter, kring: Kring, ring: RxRing, slots: NetmapRing): boolean {
   ring.nmSlot = kring.nrHwtail;
@@ -68,9 +69,9 @@ function rxFrames(adapter: Adapter, kring: Kring, ring: RxRing, slots: NetmapRin
   return !ring.nmStopped;
 }
 
-/** ena_netmap_rx_frame: one frame, whole, into the slots from nmSlot on. False when there is none. */
+/** ena_netmap_rx_frame: moves a whole frame to the slots from nmSlot on. Returns false for none. */
 export function rxFrame(adapter: Adapter, ring: RxRing, slots: NetmapRing): boolean {
-  // The packet that makes no sense is still there: it is told once.
+  // The invalid packet is still in the queue. It is reported only once.
   if (ring.nmStopped) return false;
   const descs = rxPkt(adapter, ring);
   if (descs === 0) return false;
@@ -94,7 +95,7 @@ export function rxFrame(adapter: Adapter, ring: RxRing, slots: NetmapRing): bool
   return true;
 }
 
-/** ena_netmap_rx_load_desc: buffer `i` of the packet at hand into the next slot. Returns its bytes. */
+/** ena_netmap_rx_load_desc: moves buffer `i` of the packet to the next slot. Returns its bytes. */
 export function rxLoadDesc(adapter: Adapter, ring: RxRing, slots: NetmapRing, i: number): number {
   const id = ring.pktReqIds[i]!;
   const bufIdx = ring.netmapBufIdx[id]!;
@@ -105,14 +106,14 @@ export function rxLoadDesc(adapter: Adapter, ring: RxRing, slots: NetmapRing, i:
   map.unload();
   const length = ring.pktLengths[i]!;
   if (i === 0 && ring.pktOffset !== 0) {
-    // A slot has no place to say where data starts.
+    // A slot has no field for the offset of the data.
     const { memory } = kringOf(adapter, ring).na;
     const at = memory.bufferAt(bufIdx);
     memory.bytes.copyWithin(at, at + ring.pktOffset, at + ring.pktOffset + length);
   }
   takeBackSlot(ring, slots, ring.nmSlot);
   ring.slotTaken[ring.nmSlot] = 0;
-  // All 16 bytes: no flag that an application left there has a meaning now.
+  // This writes all 16 bytes, because flags that an application left there are invalid now.
   slots.setSlot(ring.nmSlot, bufIdx, length, Ns.MOREFRAG | Ns.BUF_CHANGED);
   ring.netmapBufIdx[id] = 0;
   ring.nicSlots--;
@@ -121,7 +122,7 @@ export function rxLoadDesc(adapter: Adapter, ring: RxRing, slots: NetmapRing, i:
   return length;
 }
 
-/** ena_netmap_rx_cleanup: what the application released goes to the device. */
+/** ena_netmap_rx_cleanup: posts the slots that the application released. */
 function rxCleanup(adapter: Adapter, ring: RxRing): void {
   const room = rxRoom(adapter, ring);
   if (room > 0) refillRxBufs(adapter, ring, room);

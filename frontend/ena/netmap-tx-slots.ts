@@ -1,6 +1,6 @@
 /**
- * Native netmap, transmit: buffers back to slots. Set-up and teardown of rings use it, and txsync,
- * whose file netmap-tx.ts draws the ring.
+ * Native netmap, transmit: returns buffers to slots. Set-up and teardown of rings use this file,
+ * and so does txsync. netmap-tx.ts has a drawing of the ring.
  *
  * After ena_netmap.c (amzn-drivers: kernel/fbsd/ena).
  */
@@ -10,8 +10,8 @@ import type { EnaNetmap } from "./netmap-mode.ts";
 import { PKT_MAX_BUFS, type TxRing, TxSlots } from "./rings.ts";
 
 /**
- * ena_netmap_reset_tx_ring: every slot is the application's; what was not sent counts as sent. The
- * rest of a packet that was released in part is not sent either, as there is no such packet any more.
+ * ena_netmap_reset_tx_ring: the application owns every slot, and unsent packets count as sent. The
+ * rest of a partly released packet is not sent either, because its first part is gone.
  */
 export function resetTxRing(netmap: EnaNetmap, ring: TxRing): void {
   const { na, txDropping } = netmap;
@@ -33,12 +33,13 @@ export function resetTxRing(netmap: EnaNetmap, ring: TxRing): void {
   ring.slots = new TxSlots(ring.size, kring.nkrNumSlots, isDropping);
 }
 
-/** A buffer returns to the next empty slot. */
+/** Returns a buffer to the next empty slot. */
 export function returnTxSlot(ring: TxRing, out: TxSlots, slots: NetmapRing, bufIdx: number): void {
   if (out.slotsOut === 0) throw new Error(`ena: tx queue ${ring.qid} gives back an untaken slot`);
   const slot = nmNext(out.nmSlot, slots.lim);
   if (slots.bufIdx(slot) !== 0) {
-    // Never taken by us: its buffer would be lost. Else an application wrote there, see takeBackSlot.
+    // A slot that the driver never emptied would lose its buffer. Otherwise an application has
+    // written there, see takeBackSlot.
     if (out.slotTaken[slot] !== 1) {
       throw new Error(
         `ena: tx queue ${ring.qid} slot ${slot} already has buffer ${slots.bufIdx(slot)}`,
@@ -53,7 +54,7 @@ export function returnTxSlot(ring: TxRing, out: TxSlots, slots: NetmapRing, bufI
   out.nmSlot = slot;
 }
 
-/** All buffers of a packet. */
+/** Returns all buffers of a packet to slots. */
 export function returnTxSlots(ring: TxRing, out: TxSlots, slots: NetmapRing, id: number): void {
   const base = id * PKT_MAX_BUFS;
   const used = out.used[id]!;
@@ -62,8 +63,8 @@ export function returnTxSlots(ring: TxRing, out: TxSlots, slots: NetmapRing, id:
 }
 
 /**
- * For a ring that goes: buffers of packets in flight, which are unmapped already, return to their
- * slots. The original forgets them.
+ * At the teardown of a ring, returns the buffers of packets in flight, which are unmapped already,
+ * to slots. The original loses them.
  */
 export function freeTxSlots({ na, txDropping }: EnaNetmap, ring: TxRing): void {
   const out = ring.slots;

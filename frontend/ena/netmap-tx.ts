@@ -1,5 +1,5 @@
 /**
- * Native netmap, transmit: released slots to the device, and their buffers back.
+ * Native netmap, transmit: sends released slots to the device, and returns their buffers.
  *
  *   txsync -> txFrames -> txFrame -> txMapSlots   slots in, descriptors out
  *          -> txCleanup -> txCleanOne             completions in, buffers back to slots
@@ -8,11 +8,11 @@
  *   slots  ------|-- empty -------|-- to send ---|-- the application's --|--
  *   buffers        with the device
  *
- * A packet is read once, slot by slot into scratch arrays, and judged as a whole; only a packet that
- * can be sent changes anything. So there is nothing to undo, and what an application writes after it
- * released a slot has no effect on lengths and buffers. A packet that can't ever be sent (too many
- * slots, no such buffer, a length beyond it) is dropped and counted: its slots come back, and those
- * behind it go out. A packet whose last slot is not released yet waits.
+ * A packet is read once, slot by slot into scratch arrays, and checked as a whole. Only a packet
+ * that can be sent changes any state, so nothing has to be undone. Writes of an application after
+ * it released a slot have no effect on lengths and buffers. A packet that can never be sent (too
+ * many slots, no such buffer, a length beyond the buffer) is dropped and counted. Its slots return,
+ * and the slots behind it are sent. A packet whose last slot is not released yet waits.
  *
  * After ena_netmap.c (amzn-drivers: kernel/fbsd/ena).
  */
@@ -40,29 +40,29 @@ import { txDoorbell } from "./notify.ts";
 import { PKT_MAX_BUFS, type TxRing, type TxSlots } from "./rings.ts";
 
 /**
- * The answers of txFrame. WAIT: the queue is full or the packet is not complete. HELD: the link or
- * the push budget has no room. The slots stay where they are on both.
+ * Results of txFrame. WAIT: the queue is full, or the packet is not complete. HELD: the link or the
+ * push budget has no room. In both cases the slots are unchanged.
  */
 const Sent = { WAIT: 0, HELD: 1, SENT: 2, DROPPED: 3 } as const;
 type Sent = (typeof Sent)[keyof typeof Sent];
 
 const NO_BYTES = new Uint8Array(0);
-/** The packet at hand, slot by slot. One at a time: nothing here awaits. */
+/** The current packet, slot by slot. It is shared, because nothing here awaits. */
 const pkt = {
   slots: 0,
   bytes: 0,
   bufIdx: new Uint32Array(PKT_MAX_BUFS),
   lengths: new Int32Array(PKT_MAX_BUFS),
 };
-/** What of it is mapped. */
+/** The parts of the packet to map. */
 const buffers: Uint8Array[] = new Array<Uint8Array>(PKT_MAX_BUFS).fill(NO_BYTES);
 const offsets = new Int32Array(PKT_MAX_BUFS);
 const lengths = new Int32Array(PKT_MAX_BUFS);
 
 /**
- * ena_netmap_txsync. 0 where the application's ring is sound: a full queue is no error, what the
- * driver repairs by a reset is none either, and a bad packet is dropped and counted. Else EINVAL,
- * or netmap_ring_reinit's answer.
+ * ena_netmap_txsync. Returns 0 when the application's ring is valid. A full queue is not an error,
+ * nor is a fault that the driver repairs by a reset; a bad packet is dropped and counted. For an
+ * invalid ring returns EINVAL, or the result of netmap_ring_reinit.
  */
 export function txsync(adapter: Adapter, netmap: EnaNetmap, kring: Kring): number {
   if (kring.rhead >= kring.nkrNumSlots) return ringReinit(kring);
@@ -72,7 +72,7 @@ export function txsync(adapter: Adapter, netmap: EnaNetmap, kring: Kring): numbe
     return 0;
   }
   const slots = kring.openRing;
-  // More than is not in flight: head was moved back, over slots that are ours.
+  // More slots than are not in flight: the application moved head back over the driver's slots.
   if (slotsBetween(kring.nrHwcur, kring.rhead, slots.numSlots) > slots.lim - ring.slots.slotsOut) {
     ring.stats.bad_slot++;
     return Errno.EINVAL;
@@ -82,7 +82,10 @@ export function txsync(adapter: Adapter, netmap: EnaNetmap, kring: Kring): numbe
   return 0;
 }
 
-/** ena_netmap_tx_frames: packets until none is complete or there is no room; then the doorbell. */
+/**
+ * ena_netmap_tx_frames: sends packets until none is complete or there is no room, then rings the
+ * doorbell. Returns false when the link or the push budget has no room.
+ */
 function txFrames(
   adapter: Adapter,
   kring: Kring,
@@ -107,11 +110,11 @@ function txFrames(
   return sent !== Sent.HELD;
 }
 
-/** Slots and descriptors for the largest packet. Without, the watchdog is stricter with the ring. */
+/** True with room for the largest packet. Without, the watchdog checks the ring more strictly. */
 const hasRoom = (adapter: Adapter, ring: TxRing, out: TxSlots): boolean =>
   ring.sq.hasSpace(adapter.maxTxSgl + 2) && out.slotsOut + RESUME_THRESHOLD < out.numSlots;
 
-/** ena_netmap_tx_frame: the packet that begins at nmSlot. */
+/** ena_netmap_tx_frame: sends or drops the packet that begins at nmSlot. */
 function txFrame(
   adapter: Adapter,
   kring: Kring,
@@ -129,13 +132,13 @@ function txFrame(
   const refused = adapter.gate.mayPush(stats, bytes);
   if (refused === Errno.EMSGSIZE) return dropPacket(adapter, ring, out, slots, kring.rhead);
   if (refused !== 0) {
-    // The slots stay, and transmitReady comes back to them.
+    // The slots stay. transmitReady wakes the application for another sync.
     return Sent.HELD;
   }
-  // Some devices want a meta descriptor before every packet.
+  // Some devices need a meta descriptor before every packet.
   const descs = pkt.slots + (sq.llq?.disableMetaCaching === true ? 1 : 0);
   if (!sq.hasSpace(descs)) {
-    // A full queue is nothing that an application has to be told: its slots stay its to count.
+    // A full queue is not an error for the application: it sees that its slots are not sent yet.
     stats.prepare_ctx_err++;
     return Sent.WAIT;
   }
@@ -167,8 +170,8 @@ function txFrame(
 
 /**
  * ena_netmap_count_slots, ena_netmap_packet_len: reads the packet at nmSlot into `pkt`, up to rhead
- * and no further. `pkt.slots` is 0 when its end is not released yet. False for a packet that can't
- * ever be sent.
+ * and no further. `pkt.slots` is 0 when its end is not released yet. Returns false for a packet
+ * that can never be sent.
  */
 function readPacket(adapter: Adapter, kring: Kring, out: TxSlots, slots: NetmapRing): boolean {
   const { memory } = kring.na;
@@ -201,8 +204,8 @@ function readPacket(adapter: Adapter, kring: Kring, out: TxSlots, slots: NetmapR
 }
 
 /**
- * ena_netmap_tx_map_slots: lists what of the packet lies behind its first `skip` bytes, which go in
- * the pushed header, for the map. Returns the pieces: fewer than slots where a slot is all header.
+ * ena_netmap_tx_map_slots: lists the packet's bytes after the first `skip`, which are in the pushed
+ * header, for the map. Returns the number of pieces. A slot that is all header has no piece.
  */
 function txMapSlots(memory: NetmapMemory, skip: number): number {
   let left = skip;
@@ -220,7 +223,7 @@ function txMapSlots(memory: NetmapMemory, skip: number): number {
   return pieces;
 }
 
-/** ena_netmap_copy_data: the packet's first bytes, from as many slots as they lie in, one after another. */
+/** ena_netmap_copy_data: copies the packet's first bytes, from one slot after another. */
 function pushHeader(memory: NetmapMemory, ring: TxRing, headerLength: number): void {
   const { sq } = ring;
   if (headerLength > pkt.lengths[0]!) ring.stats.llq_buffer_copy++;
@@ -233,7 +236,7 @@ function pushHeader(memory: NetmapMemory, ring: TxRing, headerLength: number): v
   }
 }
 
-/** The packet's buffers are the id's until it is completed; its slots are empty. */
+/** Moves the packet's buffers to the id, until its completion. The slots become empty. */
 function takeSlots(out: TxSlots, slots: NetmapRing, id: number): void {
   const base = id * PKT_MAX_BUFS;
   for (let i = 0; i < pkt.slots; i++) {
@@ -247,8 +250,8 @@ function takeSlots(out: TxSlots, slots: NetmapRing, id: number): void {
 }
 
 /**
- * Takes the slots of a packet that can't be sent, up to its end or to rhead; what is released of it
- * later follows. Their buffers come back in this sync's txCleanup, as those of sent ones do.
+ * Empties the slots of a packet that can't be sent, up to its end or to rhead. Slots of it that are
+ * released later follow. txCleanup of the same sync returns the buffers, as those of sent packets.
  */
 function dropPacket(
   adapter: Adapter,
@@ -274,7 +277,7 @@ function dropPacket(
   return Sent.DROPPED;
 }
 
-/** ena_netmap_tx_cleanup: buffers of completed packets return, and nrHwtail moves over their slots. */
+/** ena_netmap_tx_cleanup: returns buffers of completed packets, moves nrHwtail over their slots. */
 function txCleanup(
   adapter: Adapter,
   kring: Kring,
@@ -291,7 +294,7 @@ function txCleanup(
     const id = txCompReqId(adapter, ring);
     if (id === -1) break;
     if (id < 0 || out.used[id] === 0) {
-      // Never sent, or completed before. It stays where it is and is told once.
+      // The id was never sent, or was completed before. The completion stays and is reported once.
       if (id >= 0) badReqId(adapter, ring, id, "completion for a tx id that is not in flight");
       out.stopped = true;
       break;
@@ -306,7 +309,7 @@ function txCleanup(
   kring.nrHwtail = out.nmSlot;
   if (!any) return;
   ring.sq.ack(entries);
-  // Only what the device did counts for the watchdog; a sync by itself proves nothing.
+  // For the watchdog only completions count. A sync alone does not prove that the device works.
   ring.lastCleanup = adapter.clock();
   if (!ring.running && hasRoom(adapter, ring, out)) {
     ring.running = true;
@@ -314,7 +317,7 @@ function txCleanup(
   }
 }
 
-/** ena_netmap_tx_clean_one: unmaps the packet and gives its buffers to the next empty slots. */
+/** ena_netmap_tx_clean_one: unmaps the packet and returns its buffers to the next empty slots. */
 function txCleanOne(
   adapter: Adapter,
   ring: TxRing,

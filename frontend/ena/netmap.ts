@@ -1,14 +1,14 @@
 /**
- * Native netmap support: the interface becomes known to netmap, and rings change between mbufs and
- * slots as ports are opened and closed.
+ * Native netmap support: registers the interface with netmap, and changes rings between mbufs and
+ * slots when ports are opened and closed.
  *
  *   netmapAttach ──► Netmap.attach({ register, txsync, rxsync, config })
  *   open, close  ──► register: down (buffers return to where they came from), modes, up
- *   traffic      ──► netmap-rx.ts, netmap-tx.ts       which ring is in which mode: netmap-mode.ts
+ *   traffic      ──► netmap-rx.ts, netmap-tx.ts       the mode of each ring: netmap-mode.ts
  *
- * Down before the modes change is what keeps buffers: rings give back what they hold while they
- * still know whose it is. After ena_netmap_attach and ena_netmap_reg (amzn-drivers:
- * kernel/fbsd/ena/ena_netmap.c).
+ * The interface goes down before the modes change. So each ring returns its buffers while its mode
+ * still tells whether they are mbufs or slots. After ena_netmap_attach and ena_netmap_reg
+ * (amzn-drivers: kernel/fbsd/ena/ena_netmap.c).
  */
 
 import { ResetReason } from "../../shared/ena/registers.ts";
@@ -26,7 +26,7 @@ import { EnaNetmap } from "./netmap-mode.ts";
 import { rxsync } from "./netmap-rx.ts";
 import { txsync } from "./netmap-tx.ts";
 
-/** ena_netmap_attach, once the device has told its queues. Throws NetmapError. */
+/** ena_netmap_attach, after the device's queue limits are known. Throws NetmapError. */
 export function netmapAttach(adapter: Adapter, netmap: Netmap): void {
   const state: EnaNetmap = new EnaNetmap(
     netmap.attach({
@@ -44,7 +44,7 @@ export function netmapAttach(adapter: Adapter, netmap: Netmap): void {
   adapter.netmap = state;
 }
 
-/** The driver goes: open ports show errors from here on. The interface is down. */
+/** Detaches from netmap. Open ports report errors from now on. The interface must be down. */
 export function netmapDetach(adapter: Adapter, netmap: Netmap): void {
   if (adapter.netmap === undefined) return;
   netmap.detach(adapter.netmap.na);
@@ -63,36 +63,36 @@ function sizes(adapter: Adapter): Omit<NmConfig, "rxBufMaxsize"> {
 }
 
 /**
- * nm_config, which stands for ena_reinit_netmap: another device may offer other queues, and the next
- * first opening sees them. A port that is open keeps its rings; those without a queue rest.
+ * nm_config, which replaces ena_reinit_netmap: another device may offer other queues. The next port
+ * uses them if no other port is open. An open port keeps its rings; rings without a queue are idle.
  *
- * The device fills a buffer to its end, whatever the MTU. The original says a ring length here,
+ * The device fills a buffer to its end, whatever the MTU. The original gives a ring length here,
  * which refuses MTUs that would work.
  */
 function config(adapter: Adapter, na: NativeAdapter): NmConfig {
   return { ...sizes(adapter), rxBufMaxsize: na.memory.bufSize };
 }
 
-/** ena_netmap_reg, behind the interface's lock. 0 or an errno, and then no ring has changed. */
+/** ena_netmap_reg, under the interface's lock. Returns 0, or an errno and changes no ring. */
 async function register(adapter: Adapter, on: boolean): Promise<number> {
   const na = adapter.netmap?.na;
   if (na === undefined) return Errno.ENXIO;
   const mostBytes = adapter.maxRxSgl * na.memory.bufSize;
   if (on && adapter.ifnet.mtu + L2_BYTES > mostBytes) return Errno.EINVAL;
-  // A device that waits for its reset takes no commands, and the reset is not forgotten.
+  // A device that waits for its reset accepts no commands, so the reset comes first.
   await resetTask(adapter);
   await unlessLinkLost(down(adapter));
   const changed = on ? modesOn(adapter, na) : modesOff(na);
   const errno = await bringUp(adapter);
   if (errno === 0 || !on) return 0;
-  // Netmap hears that it failed: nothing may stay in a mode that nobody asked for.
+  // The errno tells netmap of the failure, so no ring may stay in the new mode.
   for (const kring of changed) kring.nrMode = RingMode.OFF;
   na.clearNativeFlags();
   await resetTask(adapter);
   return errno;
 }
 
-/** Returns the krings that went into netmap mode. */
+/** Sets the pending rings to netmap mode. Returns their krings. */
 function modesOn(adapter: Adapter, na: NativeAdapter): readonly Kring[] {
   const changed = [...na.rxRings, ...na.txRings].filter((kring) => kring.isPendingOn);
   for (const kring of changed) {
@@ -104,7 +104,7 @@ function modesOn(adapter: Adapter, na: NativeAdapter): readonly Kring[] {
   return changed;
 }
 
-/** A ring that is opened again is made anew: what its last user left unread is not in it. */
+/** Drops the frames that the last user of a ring left unread: an opened ring starts empty. */
 function forgetUnread(kring: Kring): void {
   kring.nrHwcur = kring.rhead;
   kring.nrHwtail = kring.rhead;
@@ -118,7 +118,7 @@ function modesOff(na: NativeAdapter): readonly Kring[] {
   return [];
 }
 
-/** Up again, where there is a device and somebody wants it up. A device that refuses gets reset. */
+/** Brings the interface up again if it was up and there is a device. A refusal requests a reset. */
 async function bringUp(adapter: Adapter): Promise<number> {
   if (!adapter.deviceRunning || adapter.triggerReset) return 0;
   if ((adapter.ifnet.flags & Iff.UP) === 0) return 0;
@@ -129,7 +129,7 @@ async function bringUp(adapter: Adapter): Promise<number> {
   return errno;
 }
 
-/** The device went in the middle: its return brings the interface up, in whatever mode it is then. */
+/** Resolves with undefined if the device is lost. Its return brings the interface up again. */
 async function unlessLinkLost<T>(step: Promise<T>): Promise<T | undefined> {
   try {
     return await step;

@@ -1,18 +1,19 @@
 /**
- * Doorbells and interrupts: how driver and device tell each other that there is something new.
+ * Doorbells and interrupts, by which driver and device notify each other.
  *
  *   transmit, txsync   staged descriptors ──► published, one doorbell for each ring
  *   vector 0      admin completions, events
  *   vector 1 + q  completions of queue pair q; masked from the interrupt until it is unmasked
  *
- * The link sends what was posted at the end of the turn, so the batches of a turn share a message.
+ * The link sends the posted changes at the end of the turn, so the batches of a turn share a
+ * message.
  */
 import { intrReg } from "../../shared/ena/io.ts";
 import type { Adapter } from "./adapter.ts";
 import { REGISTER_BAR } from "./registers.ts";
 import type { QueuePair, TxRing } from "./rings.ts";
 
-/** Units of the device's moderation resolution, as the original asks after each cleanup. */
+/** Moderation delays after each cleanup, as in the original. Unit: the device's resolution. */
 const RX_IRQ_INTERVAL = 20;
 const TX_IRQ_INTERVAL = 50;
 
@@ -26,7 +27,7 @@ export function txDoorbell(ring: TxRing): void {
   ring.stats.doorbells++;
 }
 
-/** A doorbell for each ring with entries that the device has not heard of. */
+/** Rings the doorbell of each Tx ring with entries that are not announced yet. */
 export function kick(queues: readonly QueuePair[]): void {
   for (const { tx } of queues) if (tx.sq.isDoorbellDue) txDoorbell(tx);
 }

@@ -1,5 +1,5 @@
 /**
- * Making and unmaking the rings of an interface: how many, how large, here and in the device.
+ * Creates and destroys the rings of an interface, here and in the device; decides number and size.
  * After ena_calc_max_io_queue_num, ena_calc_io_queue_size, create_queues_with_size_backoff and
  * ena_create_io_queues (amzn-drivers: kernel/fbsd/ena/ena.c).
  */
@@ -23,14 +23,14 @@ import { PKT_MAX_BUFS, type QueuePair, RxRing, TxRing } from "./rings.ts";
 
 /** ENA_MAX_NUM_IO_QUEUES */
 const MAX_QUEUES = 128;
-/** Ethernet header, one VLAN tag, FCS: what a buffer holds besides the MTU. */
+/** Bytes of a buffer in addition to the MTU: Ethernet header, one VLAN tag, FCS. */
 const FRAME_OVERHEAD = 22;
 const SMALL_CLUSTER = 2048;
 const PAGE_CLUSTER = 4096;
-/** Mbufs that the stack may hold besides those in rings. */
+/** Mbufs that the stack may hold in addition to those in rings. */
 const SPARE_MBUFS = 1024;
 
-/** Decides number and sizes of queues by what the device offers. False when it offers nothing usable. */
+/** Sets number and sizes of queues by the device's offer. Returns false if no offer is usable. */
 export function sizeQueues(adapter: Adapter, com: Com, f: DeviceFeatures): boolean {
   const { llq } = com;
   const offered = f.llq;
@@ -41,7 +41,7 @@ export function sizeQueues(adapter: Adapter, com: Com, f: DeviceFeatures): boole
   let maxTx = f.maxTxCqDepth;
   if (llq !== undefined && offered !== undefined) {
     maxTx = Math.min(maxTx, offered.maxLlqDepth);
-    // Wide entries take twice the memory: fewer of them, unless the device says how many.
+    // Wide entries need twice the memory. So half as many fit, unless the device gives a number.
     if (llq.wide) maxTx = offered.maxWideLlqDepth || Math.floor(maxTx / 2);
   } else {
     maxTx = Math.min(maxTx, f.maxTxSqDepth);
@@ -51,25 +51,25 @@ export function sizeQueues(adapter: Adapter, com: Com, f: DeviceFeatures): boole
   adapter.maxTxSgl = Math.min(PKT_MAX_BUFS, f.maxTxDescs);
   adapter.maxRxSgl = Math.min(PKT_MAX_BUFS, f.maxRxDescs);
   const enough = adapter.requestedTxRingSize > 0 && adapter.requestedRxRingSize > 0;
-  // Meta, header and one piece: with less, no packet could be sent.
+  // A packet needs at least three descriptors: meta, header and one piece.
   return enough && adapter.numQueues > 0 && adapter.maxTxSgl >= 3 && adapter.maxRxSgl >= 1;
 }
 
-/** A power of two, at most the device's maximum, at least the smallest that makes sense; 0 for none. */
+/** Returns a power of two up to `max`, MIN_RING_SIZE or more if `max` allows; 0 for no ring. */
 function ringSize(wanted: number, max: number): number {
   const size = Math.min(Math.max(wanted || DEFAULT_RING_SIZE, MIN_RING_SIZE), max, 1 << 15);
   return size < 1 ? 0 : 1 << (31 - Math.clz32(size));
 }
 
-/** ena_com's queues as the device made them, for destroying. */
+/** A queue that the device has created, for its destruction. */
 interface Created {
   readonly direction: SqDirection;
   readonly queue: CreatedQueue;
 }
 
 /**
- * Sets up rings and creates them in the device; halves the larger kind when memory runs out here
- * or there (the original does so only for its own). 0 or an errno, with nothing left over.
+ * Sets up rings and creates them in the device. Halves the larger kind when memory is short here or
+ * in the device (the original only for its own memory). Returns 0, or an errno and leaves no rings.
  */
 export async function createQueuesWithBackoff(adapter: Adapter, com: Com): Promise<number> {
   let tx = adapter.requestedTxRingSize;
@@ -101,7 +101,7 @@ async function createQueues(
   }
   const created: Created[] = [];
   let errno = 0;
-  // All tx queues, then all rx queues, as every known driver does.
+  // First all tx queues, then all rx queues, as in every known driver.
   for (const { tx } of adapter.queues) {
     if (errno === 0) errno = await createOne(com, SqDirection.TX, tx, TX_CDESC_SIZE, created);
   }
@@ -145,7 +145,7 @@ async function createOne(
   return 0;
 }
 
-/** ena_destroy_all_io_queues: tx, then rx, each submission queue before its completion queue. */
+/** ena_destroy_all_io_queues: destroys tx, then rx queues, each SQ before its CQ. */
 export async function destroyQueues(adapter: Adapter, com: Com): Promise<void> {
   for (const { tx } of adapter.queues) {
     await com.destroyQueue(SqDirection.TX, tx.sq.idx, tx.cq.idx);
@@ -201,7 +201,7 @@ function setupRings(adapter: Adapter, com: Com, txSize: number, rxSize: number):
   }
 }
 
-/** Mbufs that are still with the stack go back to the pool that they came from. */
+/** Creates an Rx pool if the old one does not fit. Mbufs of the stack return to their own pool. */
 function setupPool(adapter: Adapter, rxSize: number): void {
   const clusterBytes = clusterFor(adapter.ifnet.mtu);
   const limit = adapter.numQueues * rxSize * 2 + SPARE_MBUFS;
@@ -210,14 +210,14 @@ function setupPool(adapter: Adapter, rxSize: number): void {
   adapter.rxPool = new MbufPool(clusterBytes, limit);
 }
 
-/** Bytes of an Rx buffer: a whole frame of the usual MTU, or a page of a larger one. */
+/** Returns the bytes of an Rx buffer: a frame of the usual MTU, or a page for larger ones. */
 export const clusterFor = (mtu: number): number =>
   mtu + FRAME_OVERHEAD <= SMALL_CLUSTER ? SMALL_CLUSTER : PAGE_CLUSTER;
 
-/** What becomes of packets whose completion will not come. */
+/** Counter for packets whose completion will not come. */
 export type DropCounter = "dropped_reset" | "dropped_link" | "dropped_down";
 
-/** Frees every buffer and every ring of ours. The device no longer uses them, or is out of reach. */
+/** Frees every buffer and every ring. The device no longer uses them, or is out of reach. */
 export function teardownRings(adapter: Adapter, drops: DropCounter = "dropped_down"): void {
   const queues = adapter.queues;
   adapter.queues = [];

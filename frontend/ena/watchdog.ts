@@ -1,7 +1,7 @@
 /**
- * The watchdogs, once a second, in the original's order. After ena_timer_service and the
- * check_for_* functions (amzn-drivers: kernel/fbsd/ena/ena.c). They ask for a reset; the reset
- * itself is lifecycle's.
+ * The watchdogs run once a second, in the original's order. After ena_timer_service and the
+ * check_for_* functions (amzn-drivers: kernel/fbsd/ena/ena.c). They only request a reset; the code
+ * of the reset is in lifecycle.ts.
  */
 import { HW_HINTS_NO_TIMEOUT } from "../../shared/ena/features.ts";
 import { RX_CDESC_SIZE, rxCdesc, TX_CDESC_SIZE, txCdesc } from "../../shared/ena/io.ts";
@@ -10,9 +10,9 @@ import type { Adapter } from "./adapter.ts";
 import { scheduleCleanup } from "./datapath.ts";
 import type { RxRing, TxRing } from "./rings.ts";
 
-/** ENA_MAX_NO_INTERRUPT_ITERATIONS: ticks with completions and never an interrupt. */
+/** ENA_MAX_NO_INTERRUPT_ITERATIONS: ticks with completions and no interrupt so far. */
 const MAX_NO_INTERRUPT_TICKS = 3;
-/** EMPTY_RX_REFILL: ticks with no buffer at the device. */
+/** EMPTY_RX_REFILL: ticks during which the device has no buffer. */
 const EMPTY_RX_TICKS = 2;
 
 export function checkAll(adapter: Adapter): void {
@@ -27,7 +27,7 @@ function checkKeepAlive(adapter: Adapter): void {
   const silentMs = adapter.clock() - adapter.keepAliveTimestamp;
   if (silentMs <= adapter.keepAliveTimeoutMs) return;
   if (!adapter.triggerReset) adapter.log.error({ silentMs }, "keep-alive watchdog timeout");
-  // It may lie in the event queue, and only its interrupt be lost.
+  // The keep-alive may be in the event queue, with only its interrupt lost.
   const missedInterrupt = adapter.com?.hasKeepAlive === true;
   adapter.requestReset(
     missedInterrupt ? ResetReason.MISSING_ADMIN_INTERRUPT : ResetReason.KEEP_ALIVE_TO,
@@ -44,7 +44,7 @@ function checkAdminState(adapter: Adapter): void {
   );
 }
 
-/** A few queues each tick, the next few in the next. */
+/** Checks missingTxMaxQueues queues in each tick, and the next ones in the next tick. */
 function checkMissingCompletions(adapter: Adapter): void {
   if (!adapter.devUp || adapter.triggerReset) return;
   if (adapter.missingTxTimeoutMs === HW_HINTS_NO_TIMEOUT) return;
@@ -57,13 +57,13 @@ function checkMissingCompletions(adapter: Adapter): void {
   adapter.nextMonitoredQid = qid % count;
 }
 
-/** check_missing_comp_in_tx_queue: true when it asked for a reset. */
+/** check_missing_comp_in_tx_queue: returns true when it has requested a reset. */
 function checkTxRing(adapter: Adapter, ring: TxRing): boolean {
   const now = adapter.clock();
   const timeout = adapter.missingTxTimeoutMs;
   const { view, cursor } = ring.cq;
   const there = txCdesc.phase(view, cursor.slot * TX_CDESC_SIZE) === cursor.phase;
-  // An application takes its completions when it syncs. That it does not is no fault of the device.
+  // A netmap ring consumes completions only in a sync. A missing sync is no fault of the device.
   if (there && ring.firstInterrupt && adapter.netmap?.hasTxRing(ring.qid)) return false;
   let missed = 0;
   for (let id = 0; id < ring.size; id++) {
@@ -82,7 +82,8 @@ function checkTxRing(adapter: Adapter, ring: TxRing): boolean {
       ring.stats.missing_tx_comp++;
     }
   }
-  // A stopped ring may be too short for the threshold: then nothing at all for the time is enough.
+  // A stopped ring may be too short for the threshold. Then no completion within the timeout is
+  // sufficient for a reset.
   const dead = !ring.running && missed > 0 && now - ring.lastCleanup > timeout;
   if (missed <= adapter.missingTxThreshold && !dead) return false;
   adapter.log.error(
@@ -95,7 +96,7 @@ function checkTxRing(adapter: Adapter, ring: TxRing): boolean {
   return true;
 }
 
-/** check_for_rx_interrupt_queue: true when it asked for a reset. */
+/** check_for_rx_interrupt_queue: returns true when it has requested a reset. */
 function checkRxInterrupt(adapter: Adapter, ring: RxRing): boolean {
   if (ring.firstInterrupt) return false;
   const { view, cursor } = ring.cq;
@@ -106,7 +107,7 @@ function checkRxInterrupt(adapter: Adapter, ring: RxRing): boolean {
   return true;
 }
 
-/** A ring whose refill failed gets no interrupt any more: nothing else would try again. */
+/** Refills empty rings. Such a ring receives no interrupts, so no other code would retry. */
 function checkEmptyRxRings(adapter: Adapter): void {
   if (!adapter.devUp || adapter.triggerReset) return;
   for (const pair of adapter.queues) {
