@@ -83,13 +83,13 @@ export function deviceCommand(): Command {
     .option("--insecure", "allow --listen with an address that other hosts can reach")
     .option(
       "--allow-host <name...>",
-      "serve the HTTP pages to browsers under this host name too; may be repeated",
+      "also serve the HTTP pages to browsers that use this host name; may be repeated",
     )
     .option("--uplink <tap:name...>", "connect the segment to this TAP interface; may be repeated")
     .option("--segment <name>", "name of the Ethernet segment (lan0)")
     .option(
       "--segment-id <id>",
-      "say that devices with this id share one segment, by their uplinks (random)",
+      "id of the segment, the same for all devices that uplinks join to one segment (random)",
     )
     .option("--queues <n>", "queue pairs that each NIC may have (8)")
     .option("--mtu <bytes>", `largest MTU that a NIC may have (${MAX_MTU})`)
@@ -97,18 +97,18 @@ export function deviceCommand(): Command {
     .option("--no-llq", "offer no device memory for ENA's low-latency queues")
     .option(
       "--device-option <key=value...>",
-      "change what the device models are like, by the keys below; may be repeated",
+      "change the behaviour of the device models, by the keys below; may be repeated",
     )
     .option(
       "--check-windows",
-      "compare both copies of shared memory all the time; a NIC whose copies differ connects anew",
+      "for debugging: compare both copies of shared memory all the time; a NIC whose copies differ reconnects",
     )
     .option("--trace", "write each transaction as a line on stderr")
     .option(
       "--capture <file>",
       "write frames and rings of all NICs to a pcapng file; SIGUSR2 ends the capture or begins another",
     )
-    .option("--capture-snap <bytes>", "keep at most this much of each frame (all of it)")
+    .option("--capture-snap <bytes>", "keep at most this many bytes of each frame (all)")
     .option("--capture-only <frames|ring>", "capture frames only, or rings only (both)")
     .addOption(new Option("--end-with-stdin").hideHelp());
   return addCommonFlags(command)

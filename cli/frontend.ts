@@ -39,7 +39,7 @@ export function frontendCommand(): Command {
     .option("--llq", "ENA: put transmit descriptors into device memory (low-latency queues)")
     .option(
       "--untrusted",
-      "Xen: do not trust the device: grant it copies of what is sent, in pages that hold nothing else",
+      "Xen: do not trust the device; it can read copies of sent data only, in pages that hold nothing else",
     )
     .option("--trace", "write each transaction as a line on stderr")
     .option(

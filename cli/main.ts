@@ -51,8 +51,8 @@ export async function commandLine(only?: string): Promise<Command> {
   const program = new Command("ringwire")
     .description("A virtual NIC whose driver and whose device live in different processes.")
     .version(VERSION)
-    .helpOption("-h, --help", "this page")
-    .helpCommand("help [command]", "the page of a command")
+    .helpOption("-h, --help", "print this help")
+    .helpCommand("help [command]", "print the help of a command")
     .showSuggestionAfterError()
     .exitOverride()
     .configureOutput({ outputError: () => {} })
@@ -102,7 +102,7 @@ function warnOf(sentences: readonly string[], command: Command): void {
 
 function inherit(command: Command): Command {
   return command
-    .helpOption("-h, --help", "this page")
+    .helpOption("-h, --help", "print this help")
     .showSuggestionAfterError()
     .exitOverride()
     .configureOutput({ outputError: () => {} });

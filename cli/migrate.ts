@@ -49,7 +49,7 @@ export function migrateCommand(): Command {
     .option("--to <device>", "the device that gets the NIC, as the NIC's frontend can reach it")
     .option(
       "--wait <s>",
-      `seconds to look whether the NIC arrives; 0: do not look (${SEEN_SECONDS})`,
+      `seconds to watch for the NIC's arrival; 0: do not watch (${SEEN_SECONDS})`,
     );
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)

@@ -89,22 +89,22 @@ export function captureCommand(): Command {
     )
     .option(
       "-i, --interface <name...>",
-      "a NIC or an uplink; switch, which has each frame once; any, every port, where a frame is seen as often as it passes one; may be repeated (switch)",
+      "capture at this NIC or uplink; at switch: each frame once; at any: each frame at every port that it passes; may be repeated (switch)",
     )
     .option(
       "--ring",
-      "capture the batches of the links, too: of the NICs named with -i, else of all; Wireshark reads such a file, tcpdump does not",
+      "also capture the ring transactions of the NICs named with -i, else of all NICs; Wireshark reads such a file, tcpdump does not",
     )
     .option("--no-frames", "capture no Ethernet frames")
     .option(
       "--filter <expr>",
-      "capture only frames that match, in the language of libpcap; with addresses, not names",
+      "capture only frames that match a filter as for tcpdump, with addresses in place of host names",
     )
     .option(
       "-c, --count <n>",
-      "end after so many packets; the first picture of the rings does not count",
+      "end after this many packets; the state of the rings at the start does not count",
     )
-    .option("-s, --snap <bytes>", "keep at most this much of each frame (all of it)")
+    .option("-s, --snap <bytes>", "keep at most this many bytes of each frame (all)")
     .option("-w, --write <file>", "write pcapng to a file; - for standard output")
     .option(
       "-b, --rotate <rule...>",
@@ -113,7 +113,7 @@ export function captureCommand(): Command {
     .option("--print", "print a line for each frame or transaction (the default without -w)")
     .option(
       "--no-time",
-      "leave times, heartbeats and acknowledgements out, so that two runs can be compared",
+      "print no times, heartbeats or acknowledgements, so that diff can compare two runs",
     );
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)

@@ -50,16 +50,16 @@ export function addNicFlags(command: Command, texts: NicFlagTexts): Command {
     .option("--name <name>", texts.name)
     .option("--mac <address>", texts.mac ?? "MAC address of the NIC (made from name and segment)");
   if (texts.queues !== undefined) command.option("--queues <n>", texts.queues);
-  command.option("--mtu <bytes>", "largest packet, its Ethernet header not counted (1500)");
+  command.option("--mtu <bytes>", "largest packet, without its Ethernet header (1500)");
   if (texts.tap !== undefined) command.option("--tap <interface>", texts.tap);
   return command
     .option(
       "--zero-mask",
-      "do not hide what is sent from proxies on the way (less work): for loopback and TLS only",
+      "send data unscrambled, which saves work; proxies could misread it, so only for loopback and TLS",
     )
     .option(
       "--take-over",
-      "take the name even from a NIC that is alive; that NIC waits until the name is free",
+      "take the name even from a NIC that is connected; that NIC waits until the name is free",
     );
 }
 

@@ -35,7 +35,7 @@ export function addCommonFlags(command: Command): Command {
     .option("--config <file>", 'read options from a file: {"COMMAND": {"FLAG": VALUE}}')
     .addOption(new Option("-v, --verbose", "log more").conflicts("quiet"))
     .option("-q, --quiet", "log only warnings and errors")
-    .option("--log <text|json>", "write the log on stderr in this form (text)");
+    .option("--log <text|json>", "form of the log on stderr (text)");
 }
 
 /** Adds the flag of every command that connects to a device. */
@@ -48,7 +48,7 @@ export function addConnectFlag(command: Command): Command {
 
 /** Adds the flag of every command that can wait for its device. */
 export function addWaitFlag(command: Command): Command {
-  return command.option("--wait", "wait for a device that is not there yet");
+  return command.option("--wait", "if no device listens yet, wait for one instead of failing");
 }
 
 /**

@@ -45,7 +45,7 @@ export function lbCommand(): Command {
     .option("-T, --report-ms <ms>", "time between two reports (1000)")
     .option(
       "--app <file>",
-      "module to run for each pipe; workerData has the pipe's end (a counter of packets)",
+      "module to run in the thread of each pipe, which gets the pipe's end in workerData (a counter of packets)",
     )
     .option("--worker", "run the distribution in a worker thread, too");
   return addCommonFlags(addPortFlags(command))

@@ -129,7 +129,7 @@ const REFUSED: readonly (readonly [string, string])[] = [
 
 /** Makes the option -f. Its words serve help and completion only; the shape checks the value. */
 function modeOption(): Option {
-  const option = new Option("-f, --function <name>", "what it does (rx)");
+  const option = new Option("-f, --function <name>", "what to do (rx)");
   option.argChoices = [...MODES];
   return option;
 }
@@ -171,11 +171,11 @@ export function pktGenCommand(): Command {
     .option("-P, --pcap <file>", "send the frames of a pcap or pcapng file, in turn")
     .option("-z, --random-src", "random source address and port")
     .option("-Z, --random-dst", "random destination address and port")
-    .option("--rubbish", "send the buffers as they are, without a frame made in them")
+    .option("--rubbish", "send the buffers as they are, without writing a frame into them")
     .option("-X, --dump", "print each packet on stderr")
     .option(
       "-C, --ring-config <n>",
-      "of a VALE port or pipe: TX_SLOTS[,RX_SLOTS[,TX_RINGS[,RX_RINGS]]]",
+      "size of a VALE port or pipe: TX_SLOTS[,RX_SLOTS[,TX_RINGS[,RX_RINGS]]]",
     )
     .option(
       "-p, --threads <n>",

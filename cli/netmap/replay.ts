@@ -54,7 +54,10 @@ export function replayCommand(): Command {
     .option("--loop <n>", "send the file this many times; 0: without end (1)")
     .option("-R, --rate <pps>", "at most this many packets per second; 0: as fast as possible (0)")
     .option("--preserve-timing", "keep the gaps between the packets of the file")
-    .option("--send-truncated", "send packets that the capture cut short, as far as they go")
+    .option(
+      "--send-truncated",
+      "also send packets that the capture cut short, with the bytes that are left",
+    )
     .option("-T, --report-ms <ms>", "time between two reports (1000)")
     .option("-N, --plain-units", "print plain numbers instead of K, M, G");
   return addCommonFlags(command)

@@ -37,7 +37,7 @@ type Options = z.infer<typeof Shape>;
 export function statusCommand(): Command {
   const command = addWaitFlag(addConnectFlag(new Command("status")))
     .description("Shows NICs, queues, ports, drops and faults of a device.")
-    .option("--watch", "show it again each second, until Ctrl-C");
+    .option("--watch", "print the status each second, until Ctrl-C");
   return addCommonFlags(command)
     .addHelpText("before", EXAMPLES)
     .action(async (_flags: unknown, self: Command) => {
