@@ -1,6 +1,6 @@
 /**
- * The hypervisor as a paravirtual guest sees it: hypercalls, grants, event channels, xenstore.
- * Beside the PCI function, it is the other way in which a driver reaches its device.
+ * The hypervisor for a paravirtual guest: hypercalls, grants, event channels, xenstore. A driver
+ * reaches its device through the hypervisor or through the PCI function.
  *
  *   driver ── grant, event, hypercall, xenstore ──► Hypervisor ──► HypervisorLink ──► wire
  *          ◄── onEvent, onXenstore, onGrantUse ────     ◄── session
@@ -10,20 +10,20 @@
  */
 import type { GrantVersion } from "../../shared/wire/transactions.ts";
 
-/** What the session's end of the link does for the hypervisor. */
+/** Interface of the session's end of the link for the hypervisor. */
 export interface HypervisorLink {
-  /** Posts `count` packed records of `grant`; copied at once. */
+  /** Posts `count` packed records of `grant`. Copies them at once. */
   grants(version: GrantVersion, records: Uint8Array, count: number): void;
   endGrants(records: Uint8Array, count: number): void;
   event(port: number): void;
-  /** Resolves to the structures as the hypervisor left them. Rejects with HypercallError. */
+  /** Resolves to the structures as the hypervisor changed them. Rejects with HypercallError. */
   hypercall(number: number, command: number, bytes: Uint8Array): Promise<Uint8Array>;
-  /** One whole xs_wire message. */
+  /** Sends one whole xs_wire message. */
   xenstore(message: Uint8Array): void;
   scheduleFlush(): void;
 }
 
-/** A hypercall that was refused (`errno` as Xen numbers it), or that nobody answers (errno 0). */
+/** A hypercall was refused (`errno` as Xen numbers it), or gets no answer (errno 0). */
 export class HypercallError extends Error {
   readonly errno: number;
   constructor(errno: number, message: string) {
@@ -35,20 +35,20 @@ export class HypercallError extends Error {
 
 export class Hypervisor {
   #link: HypervisorLink | undefined;
-  /** An event channel of ours was notified. */
+  /** Called when an event channel of this guest was notified. */
   onEvent: (port: number) => void = () => {};
-  /** A message of xenstore: src[at .. at + length), valid during the call. */
+  /** Called for a message of xenstore: src[at .. at + length), valid during the call. */
   onXenstore: (src: Uint8Array, at: number, length: number) => void = () => {};
   /** The backend's use counts of a reference change by these. The numbers are the peer's word. */
   onGrantUse: (reference: number, readers: number, writers: number) => void = () => {};
-  /** Called before anything that may let the device act on grants: see `beforeNotice`. */
+  /** Called before any post that may let the device act on grants, see `beforeNotice`. */
   #gathered: (() => void) | undefined;
 
   get attached(): boolean {
     return this.#link !== undefined;
   }
 
-  /** By the session, at each welcome and at the end of each connection. */
+  /** Called by the session at each welcome, and (`detachLink`) at the end of each connection. */
   attachLink(link: HypervisorLink): void {
     this.#link = link;
   }
@@ -57,14 +57,14 @@ export class Hypervisor {
   }
 
   /**
-   * The grant table gathers its changes; `post` sends them. It is called before everything by
-   * which the device could learn of them too early, so that no caller has to think of it.
+   * Sets the function that sends the gathered changes of the grant table. This class calls `post`
+   * before every message that lets the device use a new grant, so callers need not call it.
    */
   beforeNotice(post: (() => void) | undefined): void {
     this.#gathered = post;
   }
 
-  /** Sends what the grant table has gathered. */
+  /** Sends the changes that the grant table has gathered. */
   post(): void {
     this.#gathered?.();
   }
@@ -77,7 +77,7 @@ export class Hypervisor {
     this.#link?.endGrants(records, count);
   }
 
-  /** EVTCHNOP_send on a port of ours; the batch leaves at the end of this turn. */
+  /** EVTCHNOP_send on a port of this guest. The batch leaves at the end of this turn. */
   event(port: number): void {
     this.post();
     this.#link?.event(port);

@@ -1,14 +1,14 @@
 /**
- * The function's bus space: who owns which address, and whether the device may touch it.
+ * The function's bus space: the owner of each address, and the checks of device accesses.
  *
  *   bit   47 ........ 32 31 ................ 12 11 ....... 0
  *        | generation   |  granule             | within it   |
  *         0: coherent     owner: one map or one window, never both
  *         else: a load
  *
- * Every device access is decided here, against what is mapped at that moment: two array loads and
- * a few compares for a frame into one buffer. A refusal changes nothing, is counted by name, and is
- * told to the device; nothing that a device sends makes these methods throw.
+ * Every device access is checked here, against the mappings at that moment. A frame into one buffer
+ * costs two array loads and a few compares. A refused access changes nothing, is counted by name,
+ * and is reported to the device. No message of a device makes these methods throw.
  */
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import type { Logger } from "../../shared/log.ts";
@@ -24,7 +24,7 @@ import type { DmaMap } from "./map.ts";
 import { BusSpaceExhausted, DmaMisuse } from "./misuse.ts";
 import { DmaTag, type TagParams } from "./tag.ts";
 
-/** Bytes of this process: buffer[at .. at + length). */
+/** Bytes in memory of this process: buffer[at .. at + length). */
 export interface Span {
   buffer: Uint8Array;
   at: number;
@@ -32,12 +32,12 @@ export interface Span {
 }
 
 const TWO_32 = 2 ** 32;
-/** After a reset, late accesses of the old life are expected for this long. */
+/** Time (ms) after a reset in which late accesses to old mappings are expected. */
 const RESET_GRACE_MS = 1000;
 
 /**
- * Access by grant: what stands behind Space.GRANT. It checks the grant and then asks the space for
- * the bus address behind it.
+ * Access by grant, for addresses in Space.GRANT. Checks the grant, and then accesses its bus
+ * address through DmaSpace.
  */
 export interface GrantAccess {
   /** As DmaSpace.deviceWrite, for bytes at `offset` of the page granted by `reference`. */
@@ -61,12 +61,12 @@ export interface DmaSpaceOptions {
 }
 
 export class DmaSpace {
-  /** For tags and windows of this space. */
+  /** Allocator for the tags and windows of this space. */
   readonly granules = new GranuleAllocator();
-  /** Owner of each granule. Two tables, so that each holds objects of one shape. */
+  /** Owner of each granule. Each of the two tables contains objects of one shape only. */
   readonly #maps: (DmaMap | undefined)[] = [];
   readonly #windows: (CoherentMemory | undefined)[] = [];
-  /** Latest generation of the map that a granule belonged to, so that its next owner goes on. */
+  /** Latest generation of a granule's last map, from which its next owner continues. */
   #generations = new Uint16Array(0);
   readonly #allWindows = new Set<CoherentMemory>();
   #windowBytes = 0;
@@ -75,9 +75,9 @@ export class DmaSpace {
   #graceUntil = Number.NEGATIVE_INFINITY;
   readonly #span: Span = { buffer: new Uint8Array(0), at: 0, length: 0 };
   #link: DeviceLink | undefined;
-  /** Bytes of pushes that the device holds for us, as its welcome says. */
+  /** Bytes of pushes that the device keeps for this NIC, from its welcome. */
   pushBytes: number = Limits.PUSH_BYTES;
-  /** Once there is one, a device reaches this memory by grant only. */
+  /** When set, a device reaches this memory by grant only. */
   grants: GrantAccess | undefined;
 
   constructor({ log, now = () => performance.now() }: DmaSpaceOptions) {
@@ -86,7 +86,7 @@ export class DmaSpace {
     this.#fitTables();
   }
 
-  /** Undefined while no device is connected: what is posted then goes nowhere. */
+  /** The link, or undefined while no device is connected. Posts are dropped then. */
   get link(): DeviceLink | undefined {
     return this.#link;
   }
@@ -96,14 +96,15 @@ export class DmaSpace {
     return this.#allWindows;
   }
 
-  /** Accesses refused, by name, since the process began. */
+  /** Number of refused accesses by name, since the space was created. */
   get faults(): Readonly<FaultCounters> {
     return this.#faults.counters;
   }
 
   /**
-   * A device is there, and knows nothing: tells it every window, and the contents of those that are
-   * not all zero, so that both sides hold the same bytes again. Streaming maps need no word.
+   * Attaches the link to a device, which has no state of this NIC. Announces every window, and
+   * sends the contents of those that are not all zero, so that both sides have the same bytes
+   * again. Streaming maps need no message.
    */
   attachLink(link: DeviceLink): void {
     this.#link = link;
@@ -123,8 +124,8 @@ export class DmaSpace {
   }
 
   /**
-   * bus_dmamem_alloc(9): `bytes` zeroes at a multiple of `alignment`, a power of two.
-   * Throws BusSpaceExhausted (ENOMEM) when neither side may have more.
+   * bus_dmamem_alloc(9): allocates `bytes` zeroes at a multiple of `alignment`, a power of two.
+   * Throws BusSpaceExhausted (ENOMEM) when the link's windows or the bus space are used up.
    */
   allocCoherent(bytes: number, alignment: number, name: string): CoherentMemory {
     if (!Number.isInteger(bytes) || bytes < 1 || bytes > Limits.WINDOW_BYTES) {
@@ -149,7 +150,7 @@ export class DmaSpace {
     return window;
   }
 
-  /** By CoherentMemory.free. */
+  /** Called by CoherentMemory.free. */
   freeCoherent(window: CoherentMemory): void {
     const granule = window.address / GRANULE_BYTES;
     const count = windowGranules(window.bytes.length);
@@ -160,24 +161,24 @@ export class DmaSpace {
     this.#link?.endWindow(window.address);
   }
 
-  /** bus_dma_tag_create(9). */
+  /** Creates a tag, as bus_dma_tag_create(9) does. Throws DmaMisuse for bad parameters. */
   createTag(params: TagParams): DmaTag {
     return new DmaTag(this, params);
   }
 
-  /** By DmaTag: the map answers for these granules from now on. */
+  /** Called by DmaTag. Makes the map the owner of these granules. */
   enterMap(map: DmaMap, granule: number, count: number): void {
     this.#fitTables();
     this.#maps.fill(map, granule, granule + count);
   }
 
-  /** By DmaTag: nobody answers for them any more. */
+  /** Called by DmaTag. Removes the owner of these granules. */
   leaveMap(map: DmaMap, granule: number, count: number): void {
     this.#maps.fill(undefined, granule, granule + count);
     this.#generations.fill(map.generation, granule, granule + count);
   }
 
-  /** The latest generation that any of these granules has seen. */
+  /** Returns the latest generation of any of these granules. */
   lastGeneration(granule: number, count: number): number {
     this.#fitTables();
     let last = 0;
@@ -186,8 +187,8 @@ export class DmaSpace {
   }
 
   /**
-   * One record of a `write`: the device puts src[at .. at + length) at `address`.
-   * Returns false, having changed nothing, when the device may not.
+   * Applies one record of a `write`: the device puts src[at .. at + length) at `address`. Returns
+   * false and changes nothing when the device may not.
    */
   deviceWrite(
     space: number,
@@ -218,13 +219,13 @@ export class DmaSpace {
     return this.grants.deviceWrite(reference, offset, type, src, at, length);
   }
 
-  /** A write to a bus address, whoever was allowed to ask for it. As `deviceWrite`. */
+  /** Writes to a bus address as `deviceWrite` does, but without the check for grants. */
   busWrite(space: number, address: number, src: Uint8Array, at: number, length: number): boolean {
     const generation = Math.floor(address / TWO_32);
-    // NaN for an address that is no number below 2^53: NaN >>> 12 is granule 0, which nobody owns.
+    // An address of NaN or Infinity gives NaN, and NaN >>> 12 is granule 0, which has no owner.
     const low = address - generation * TWO_32;
     const map = this.#maps[low >>> GRANULE_SHIFT];
-    // The quick way: one buffer, loaded now. A map that is not loaded has a piece of no bytes.
+    // Fast path: one buffer, loaded now. The piece of a map that is not loaded has 0 bytes.
     if (
       map !== undefined &&
       map.current === generation &&
@@ -243,8 +244,8 @@ export class DmaSpace {
   }
 
   /**
-   * The bytes that a `read` asks for, or undefined when the device may not have them.
-   * The span is the caller's until the next call on this object; it is the memory itself, no copy.
+   * Returns the bytes for a `read`, or undefined when the device may not read them. The span is the
+   * memory itself, not a copy. The caller may use it until the next call on this object.
    */
   deviceRead(space: number, address: number, length: number): Span | undefined {
     if (this.grants === undefined) return this.#find(space, address, length, false);
@@ -253,12 +254,12 @@ export class DmaSpace {
     return this.grants.deviceRead(reference, address - reference * GRANT_PAGE_BYTES, length);
   }
 
-  /** The bytes at a bus address, whoever was allowed to ask for them. As `deviceRead`. */
+  /** Reads at a bus address as `deviceRead` does, but without the check for grants. */
   busRead(address: number, length: number): Span | undefined {
     return this.#find(Space.BUS, address, length, false);
   }
 
-  /** Negated GNTST status, or 1 (general_error), of the read that was refused last. */
+  /** Negated GNTST status of the last refused read, or 1 (general_error). */
   get refusal(): number {
     return this.grants?.refusal ?? 1;
   }
@@ -268,23 +269,23 @@ export class DmaSpace {
     this.#faults.report("grant", Space.GRANT, reference * GRANT_PAGE_BYTES + offset, what, length);
   }
 
-  /** Late accesses to what the reset took away are only counted for the next second. */
+  /** For the next second, late accesses to mappings that the reset ended are only counted. */
   onDeviceReset(): void {
     this.#graceUntil = this.#now() + RESET_GRACE_MS;
   }
 
-  /** Once a second: tells how many faults of a burst were kept back. */
+  /** Call once a second. Reports how many faults of a burst were not reported one by one. */
   tick(): void {
     this.#faults.tick();
   }
 
-  /** By DmaMap.unload. */
+  /** Called by DmaMap.unload. */
   unloadedBusy(map: DmaMap, address: number, length: number): void {
     const what = `${map.name} unloaded before its descriptor completed`;
     this.#faults.report("unload_busy", Space.BUS, address, what, length);
   }
 
-  /** All checks, in order: space, numbers, owner, generation, range, direction. */
+  /** Makes all checks, in order: space, numbers, owner, generation, range, direction. */
   #find(space: number, address: number, length: number, writes: boolean): Span | undefined {
     if (space !== Space.BUS) return this.#refuse("space", space, address, length, writes);
     const sane = Number.isSafeInteger(address) && address >= 0 && address <= Limits.ADDRESS;
@@ -334,7 +335,7 @@ export class DmaSpace {
     return this.#span;
   }
 
-  /** An access to what was mapped a moment ago: expected after a reset, else a fault as any. */
+  /** Handles an access to an ended mapping: expected after a reset, otherwise a fault. */
   #late(name: DmaFault, address: number, length: number, writes: boolean): undefined {
     if (this.#now() < this.#graceUntil) this.#faults.count(name);
     else this.#refuse(name, Space.BUS, address, length, writes);
@@ -353,7 +354,7 @@ export class DmaSpace {
     return undefined;
   }
 
-  /** Makes every table reach the allocator's end, without holes. */
+  /** Extends every table to the allocator's end, without holes. */
   #fitTables(): void {
     const end = this.granules.end;
     if (this.#generations.length >= end) return;
@@ -365,5 +366,5 @@ export class DmaSpace {
   }
 }
 
-/** One byte more than asked for: no window ends where the next begins. */
+/** Returns the granules for one byte more than asked for: no window ends where the next begins. */
 const windowGranules = (bytes: number): number => granulesFor(bytes + 1);
