@@ -1,11 +1,12 @@
 /**
- * The event queue: what the device tells unasked.
+ * The event queue: events that the device sends on its own.
  * Source: amzn-drivers: kernel/fbsd/ena/ena-com/ena_com.c, ena_com_admin_init_aenq and
  * ena_com_aenq_intr_handler.
  *
- * Nothing is sent before the ring is configured, the driver has enabled the event's group, and
- * AENQ_HEAD_DB was written once. That doorbell is a running head that starts at the depth: the
- * entries between it and what was produced are free. A full ring loses the event and counts it.
+ * The device sends no event before the ring is configured, the driver has enabled the event's
+ * group, and AENQ_HEAD_DB was written once. The value of that doorbell is a running head. It starts
+ * at the depth. Entries between the last one produced and this head are free. If the ring is full,
+ * the event is lost and counted.
  */
 
 import { zero } from "../../shared/bytes/struct.ts";
@@ -26,7 +27,7 @@ import type { EnaContext } from "./context.ts";
 import { CompletionRing } from "./memory.ts";
 import type { Vectors } from "./notify.ts";
 
-/** Everything that FreeBSD's and Linux's drivers ask for and this device can send. */
+/** Event groups that FreeBSD's and Linux's drivers ask for and this device can send. */
 export const AENQ_GROUPS =
   (1 << AenqGroup.LINK_CHANGE) |
   (1 << AenqGroup.FATAL_ERROR) |
@@ -41,7 +42,7 @@ export class EventQueue {
   readonly #context: EnaContext;
   readonly #vectors: Vectors;
   #ring: CompletionRing | undefined;
-  /** Entries before this are free; undefined before the first AENQ_HEAD_DB. */
+  /** Entries before this index are free. Undefined before the first AENQ_HEAD_DB. */
   #head: Index16 | undefined;
   #linkTold = false;
 
@@ -54,7 +55,7 @@ export class EventQueue {
     return this.#ring;
   }
 
-  /** Depth and address were checked. */
+  /** Sets the ring. The caller has checked depth and address. */
   configure(address: number, depth: number): void {
     const { memory } = this.#context.host;
     this.#ring = new CompletionRing(memory, address, depth, AENQ_ENTRY_SIZE, RecordType.ENA_AENQ);
@@ -67,7 +68,7 @@ export class EventQueue {
     this.#linkTold = false;
   }
 
-  /** AENQ_HEAD_DB; without a ring nothing happens. */
+  /** Handles AENQ_HEAD_DB. Without a ring the write has no effect. */
   headDoorbell(value: number): void {
     const ring = this.#ring;
     if (ring === undefined) return;
@@ -90,7 +91,7 @@ export class EventQueue {
     this.tellLink();
   }
 
-  /** Drivers start with the link down, so the first thing they must hear is that it is up. */
+  /** Sends link up. Drivers start with the link down, so this must be the first event. */
   tellLink(): void {
     if (this.#linkTold) return;
     this.#linkTold = this.linkChange(true);
@@ -102,7 +103,7 @@ export class EventQueue {
     );
   }
 
-  /** The values are absolute: they replace the driver's. */
+  /** Sends the counters. The values are absolute: they replace those of the driver. */
   keepAlive(): boolean {
     const { rxDrops, txDrops, rxOverruns } = this.#context.counters;
     return this.#send(AenqGroup.KEEP_ALIVE, 0, (view, at, common) =>
@@ -117,14 +118,14 @@ export class EventQueue {
     });
   }
 
-  /** Bit n of the bitmap stands for notification code n + 1. */
+  /** Sends notifications. Bit n of the bitmap stands for notification code n + 1. */
   confNotifications(notificationsBitmap: number): boolean {
     return this.#send(AenqGroup.CONF_NOTIFICATIONS, 0, (view, at, common) =>
       aenqConfNotifications.write(view, at, { ...common, notificationsBitmap }),
     );
   }
 
-  /** FATAL_ERROR, WARNING, DEVICE_REQUEST_RESET and others whose body is empty. */
+  /** Sends an event with an empty body: FATAL_ERROR, WARNING, DEVICE_REQUEST_RESET and others. */
   plain(group: AenqGroup, syndrome = 0): boolean {
     return this.#send(group, syndrome, (view, at, common) => aenqCommon.write(view, at, common));
   }
@@ -160,7 +161,7 @@ interface EventHeader {
   readonly group: number;
   readonly syndrome: number;
   readonly phase: number;
-  /** Microseconds of the device's monotonic clock. */
+  /** Returns the time (us) of the device's monotonic clock. */
   readonly timestamp: number;
 }
 type WriteEvent = (view: DataView, at: number, common: EventHeader) => void;

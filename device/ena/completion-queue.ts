@@ -1,10 +1,10 @@
 /**
- * An IO completion queue: staged entries, one posted write and at most one interrupt a burst.
+ * An IO completion queue: staged entries, one posted write and at most one interrupt per burst.
  *
- * Nothing is overwritten before the driver has read it, although no driver writes a head doorbell:
- * a completion is outstanding until the submission entry that it answers is posted again. A queue
- * pair has as many completion entries as submission entries (CREATE_SQ insists), and the driver
- * never has more than that many descriptors unanswered, so there is always room.
+ * No entry is overwritten before the driver has read it, although no driver writes a head doorbell.
+ * A completion is outstanding until the driver posts the submission entry that it answers again. A
+ * queue pair has as many completion entries as submission entries (CREATE_SQ enforces this). The
+ * driver never has more descriptors unanswered, so there is always room.
  */
 import type { CompletionRing } from "./memory.ts";
 import { NO_VECTOR, type Vectors } from "./notify.ts";
@@ -14,12 +14,12 @@ export class CompletionQueue {
   readonly ring: CompletionRing;
   readonly vector: number;
   readonly interrupts: boolean;
-  /** The submission queue that reports here: at most one. */
+  /** The submission queue that completes here. There is at most one. */
   user: "tx" | "rx" | undefined;
-  /** Published in the burst that ends now. */
+  /** True if entries were published in the burst that ends now. */
   fresh = false;
   numaNode = -1;
-  /** As last written to the unmask register; units of 1 microsecond. */
+  /** Delay in units of 1 us, as last written to the unmask register. */
   rxDelay = 0;
   txDelay = 0;
 
@@ -30,7 +30,7 @@ export class CompletionQueue {
     this.interrupts = interrupts && vector !== NO_VECTOR;
   }
 
-  /** Sends what is staged. True when there was something. The interrupt is a step of its own. */
+  /** Sends the staged entries. Returns true if there were any. The interrupt is a separate step. */
   publish(): boolean {
     return this.ring.publish() > 0;
   }

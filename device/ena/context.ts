@@ -1,39 +1,39 @@
-/** What the parts of one ENA function share, and the figures they agree on. */
+/** State and constants that the parts of one ENA function share. */
 import { LogLimit } from "../../shared/log-limit.ts";
 import { FaultSeverity } from "../../shared/wire/transactions.ts";
 import type { NicHost } from "../nic.ts";
 import type { EnaCounters } from "./counters.ts";
 import type { EnaOptions } from "./options.ts";
 
-/** Deepest IO queue, in entries; the rings may be any power of two from MIN_DEPTH on. */
+/** Deepest IO queue, in entries. A depth is any power of two from MIN_DEPTH on. */
 export const MAX_DEPTH = 4096;
 export const MAX_LLQ_DEPTH = 1024;
 export const MIN_DEPTH = 2;
-/** Most descriptors of a packet, as both drivers cap it (ENA_PKT_MAX_BUFS). */
+/** Most descriptors of a packet. Both drivers have the same limit (ENA_PKT_MAX_BUFS). */
 export const MAX_PACKET_DESCS = 19;
 /** Offsets in BAR 0 of the first doorbell, interrupt register and NUMA register (registers.ts). */
 export const DOORBELLS = 0x1000;
 export const UNMASKS = 0x2000;
 export const NUMAS = 0x3000;
-/** Addresses have 48 bits. */
+/** End of the address space: addresses have 48 bits. */
 export const ADDRESS_END = 2 ** 48;
-/** Smallest MTU: ENA_MIN_MTU of the drivers. */
+/** Smallest MTU in bytes: ENA_MIN_MTU of the drivers. */
 export const MIN_MTU = 128;
 
 export class EnaContext {
   readonly host: NicHost;
-  /** Lines that the driver can cause at will, each kind at most once a second. */
+  /** Log of lines that the driver can cause at will. Each kind is written at most once a second. */
   readonly lines: LogLimit;
   readonly counters: EnaCounters;
   readonly llq: boolean;
   readonly readless: boolean;
   readonly disableMetaCaching: boolean;
   readonly rssKeyReversed: boolean;
-  /** Picks below n at random when completions are shuffled; undefined when they are not. */
+  /** Returns a random number below n. Undefined if completions are not shuffled. */
   readonly pick: ((n: number) => number) | undefined;
-  /** Raised by every reset: a step that resumes after an await compares it and stops. */
+  /** Number of resets. A step that resumes after an await compares it, and stops if it changed. */
   generation = 0;
-  /** MTU in force, without the Ethernet header. */
+  /** Current MTU in bytes, without the Ethernet header. */
   mtu: number;
 
   constructor(host: NicHost, counters: EnaCounters, options: EnaOptions) {
@@ -48,17 +48,17 @@ export class EnaContext {
     this.mtu = host.config.maxMtu;
   }
 
-  /** Hardware tolerates it, or answers with a status. */
+  /** Reports a fault that hardware tolerates or answers with a status. */
   note(code: string, text: string): void {
     this.#fault(FaultSeverity.NOTE, code, text);
   }
 
-  /** One queue stops until it is destroyed or the device is reset. */
+  /** Reports a fault that stops one queue until it is destroyed or the device is reset. */
   queueFault(code: string, text: string): void {
     this.#fault(FaultSeverity.QUEUE, code, text);
   }
 
-  /** The device needs a reset. */
+  /** Reports a fault after which the device needs a reset. */
   deviceFault(code: string, text: string): void {
     this.#fault(FaultSeverity.DEVICE, code, text);
   }
@@ -69,7 +69,7 @@ export class EnaContext {
   }
 }
 
-/** xorshift32: small, seeded, good enough to disturb an order. */
+/** Random generator xorshift32: small, seeded, and good enough to shuffle an order. */
 function picker(seed: number): (n: number) => number {
   let x = seed | 0 || 1;
   return (n) => {

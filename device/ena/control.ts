@@ -3,8 +3,8 @@
  * Source: amzn-drivers: kernel/fbsd/ena/ena-com/ena_com.c, ena_com_submit_admin_cmd and
  * ena_com_handle_admin_completion.
  *
- * Commands are executed in the order of the ring. One that needs bytes from the driver's memory
- * waits for them alone; those behind it overtake. Reset abandons what waits.
+ * Commands are executed in the order of the ring. A command that needs bytes from the driver's
+ * memory waits for them, and later commands overtake it. A reset abandons waiting commands.
  */
 import { zero } from "../../shared/bytes/struct.ts";
 import {
@@ -38,7 +38,7 @@ export class AdminQueue {
   readonly #vectors: Vectors;
   #commands: DescriptorRing | undefined;
   #completions: CompletionRing | undefined;
-  /** Commands that wait for bytes, by their ids. */
+  /** Ids of commands that wait for bytes. */
   readonly #waiting = new Map<number, DataView>();
 
   constructor(
@@ -59,7 +59,7 @@ export class AdminQueue {
     return this.#commands !== undefined;
   }
 
-  /** Commands without a completion, each a whole entry. */
+  /** Commands without a completion, each as its whole ring entry. */
   get waiting(): readonly DataView[] {
     return [...this.#waiting.values()];
   }
@@ -72,7 +72,7 @@ export class AdminQueue {
     return this.#completions;
   }
 
-  /** Addresses and depths were checked; the completion ring is at least as deep. */
+  /** Starts the queue with checked addresses and depths. The completion ring is not less deep. */
   start(address: number, depth: number, acqAddress: number, acqDepth: number): void {
     const { memory } = this.#context.host;
     this.#completions = new CompletionRing(
@@ -93,7 +93,7 @@ export class AdminQueue {
     );
   }
 
-  /** AQ_DB of a started queue: the running tail. */
+  /** Handles AQ_DB, the running tail, of a started queue. */
   doorbell(value: number): void {
     const ring = this.#commands;
     if (ring === undefined) return;
@@ -119,7 +119,7 @@ export class AdminQueue {
     const ring = this.#commands;
     if (ring === undefined) return;
     while (ring.readable > 0 && !this.#lifecycle.fatal) {
-      // The driver may use the entry again as soon as it is taken: we work on a copy.
+      // The driver may reuse the entry as soon as it is consumed, so this works on a copy.
       const view = new DataView(new ArrayBuffer(AQ_ENTRY_SIZE));
       const at = ring.at(0);
       for (let i = 0; i < AQ_ENTRY_SIZE; i++) view.setUint8(i, ring.view.getUint8(at + i));
@@ -184,7 +184,7 @@ export class AdminQueue {
     const ring = this.#completions;
     const commands = this.#commands;
     if (ring === undefined || commands === undefined) return;
-    // A refused command has no body, whatever was written to it before the refusal.
+    // The completion of a refused command has no body, so bytes written before the refusal go.
     if (status !== AdminStatus.SUCCESS) zero(response, 0, ACQ_ENTRY_SIZE);
     const sqHeadIndx = commands.cursor.head;
     const { phase } = ring.cursor;

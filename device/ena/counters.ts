@@ -1,5 +1,5 @@
 /**
- * What the device counts. Counters live as long as the NIC: a reset does not clear them, because
+ * Counters of the device. They live as long as the NIC. A reset does not clear them, because
  * keep-alive events carry absolute values that replace the driver's own.
  */
 export class EnaCounters {
@@ -7,21 +7,21 @@ export class EnaCounters {
   txBytes = 0;
   rxPackets = 0;
   rxBytes = 0;
-  /** Frames from the driver that did not leave. */
+  /** Number of frames from the driver that were dropped. */
   txDrops = 0;
   /**
-   * Frames for the driver that were lost for another reason than missing buffers. What was lost
-   * before its interface was up, or because of our link, is the port's loss: drivers report this
-   * count as their own.
+   * Number of frames for the driver that were lost for another reason than missing buffers. Frames
+   * lost before its interface was up, or because of the link, count for the port only, because
+   * drivers report this counter as their own.
    */
   rxDrops = 0;
-  /** Frames for the driver that found no receive buffer. */
+  /** Number of frames for the driver that found no receive buffer. */
   rxOverruns = 0;
   aenqEvents = 0;
   aenqOverflows = 0;
   adminCommands = 0;
   resets = 0;
-  /** Packet bytes that no push had brought and that had to be asked for. */
+  /** Packet bytes that were not pushed and had to be read from the frontend. */
   txReads = 0;
   readonly #faults = new Map<string, number>();
   readonly #resetReasons = new Map<number, number>();
@@ -39,7 +39,7 @@ export class EnaCounters {
     return this.#faults;
   }
 
-  /** How often each reason of DEV_CTL was given. */
+  /** Number of resets for each reason in DEV_CTL. */
   get resetReasons(): ReadonlyMap<number, number> {
     return this.#resetReasons;
   }

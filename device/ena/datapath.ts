@@ -1,6 +1,7 @@
 /**
- * Packets between the queues and the switch. Transmit queues work in turns (device/turn.ts). At the
- * end of a burst one write for each completion queue, one interrupt for each vector, and one flush.
+ * Packets between the queues and the switch. Transmit queues work in turns (device/turn.ts). A
+ * burst ends with one write for each completion queue, one interrupt for each vector, and one
+ * flush.
  *
  *   batch applied -> turn -> publish
  *   a frame for us -> deliver ... flush -> publish
@@ -25,11 +26,11 @@ import type { TxQueue } from "./tx.ts";
 export class Datapath implements Port, TurnOwner {
   readonly name: string;
   readonly kind = "ena";
-  /** Receive buffers get whole checksums and no super-frames: the switch does that work. */
+  /** Receive buffers get full checksums and no super-frames. The switch does that work. */
   readonly offloads: PortOffloads = { csum: false, tso4: false, tso6: false };
   readonly switchPort: SwitchPort;
   readonly turn: Turn;
-  /** By index, holes where none was created. */
+  /** Queues by index, undefined where none was created. */
   readonly tx: (TxQueue | undefined)[] = [];
   readonly rx: (RxQueue | undefined)[] = [];
   readonly cqs: (CompletionQueue | undefined)[] = [];
@@ -37,7 +38,7 @@ export class Datapath implements Port, TurnOwner {
   readonly #vectors: Vectors;
   readonly #rss: Rss;
   #rxCount = 0;
-  /** The one receive queue, or the lowest, which takes everything until a table is set. */
+  /** The only or the lowest receive queue. It receives all frames until a table is set. */
   #firstRx: RxQueue | undefined;
 
   constructor(context: EnaContext, vectors: Vectors, rss: Rss) {
@@ -53,7 +54,7 @@ export class Datapath implements Port, TurnOwner {
     return this.#context.mtu + L2_BYTES;
   }
 
-  /** Call after `rx` changed. */
+  /** Called after `rx` changed. */
   rxChanged(): void {
     const all = this.rx.filter((queue) => queue !== undefined);
     this.#rxCount = all.length;
@@ -61,7 +62,7 @@ export class Datapath implements Port, TurnOwner {
     this.turn.roomAgain();
   }
 
-  // As a port of the switch.
+  // Methods of a port of the switch.
 
   deliver(frame: Frame): DropReason | undefined {
     const { host, counters } = this.#context;
@@ -83,10 +84,11 @@ export class Datapath implements Port, TurnOwner {
   }
 
   ready(length: number, frames: number): boolean {
-    // A port that is down would drop the frame; holding it would stop its sender for good.
+    // A port that is down drops the frame. A hold would stop the sender for good.
     if (this.#firstRx === undefined) return true;
     let room = this.#context.host.askForRoom();
-    // The frame's queue is not known yet, so each must have room: holding must never end in a drop.
+    // The frame's queue is not known yet, so every queue must have room. A frame that was held must
+    // not be dropped.
     for (let i = 0; room && i < this.rx.length; i++)
       room = this.rx[i]?.ready(length, frames) ?? true;
     if (!room) this.turn.hold();
@@ -104,14 +106,14 @@ export class Datapath implements Port, TurnOwner {
       return first.deliver(frame, verdict, 0);
     const hash = this.#rss.hash(headers);
     const queue = this.rx[this.#rss.queueOf(hash)];
-    // The table may still name a queue that was destroyed since.
+    // The table may still name a queue that was destroyed.
     if (queue === undefined) return DropReason.PORT_DOWN;
     return queue.deliver(frame, verdict, hash);
   }
 
-  // Work.
+  // Turns.
 
-  /** A last turn for a queue that is about to go. */
+  /** Runs a queue for the last time, before it is destroyed. */
   finish(queue: TxQueue): void {
     if (queue.run(queue.ring.depth) > 0) this.switchPort.flush();
   }
@@ -138,7 +140,7 @@ export class Datapath implements Port, TurnOwner {
     this.#context.host.scheduleFlush();
   }
 
-  /** Reset: every queue is gone, what was under way is abandoned. */
+  /** Resets: removes every queue and abandons packets under way. */
   dropQueues(): void {
     for (const queue of this.tx) queue?.close();
     for (const queue of this.rx) queue?.close();
@@ -155,9 +157,9 @@ export class Datapath implements Port, TurnOwner {
 }
 
 /**
- * Status bits of a receive completion. A protocol is named only when its header is sound, because
- * drivers take an IPv4 without an error bit for one whose header checksum was verified; and the
- * layer-4 bit only stands over what was computed or verified in this process.
+ * Returns the status bits of a receive completion. A protocol is named only if its header is valid,
+ * because drivers treat IPv4 without an error bit as a verified header checksum. The layer-4 bit is
+ * set only for a checksum that was computed or verified in this process.
  */
 function verdictOf(h: Headers, csumValid: boolean): number {
   if (h.l3 === L3.NONE) return 0;

@@ -5,11 +5,11 @@
  *
  *   offered      1 2 3 4(llq) 7 10 11 12 14 18 20 26 27 28; statistics basic and ENI
  *   not offered  extra properties (5, 6), fragment bypass (8), PHC (29), flow steering (30),
- *                timestamps (31), SRD and customer metrics: UNSUPPORTED_OPCODE, on which drivers
- *                go on without
+ *                timestamps (31), SRD and customer metrics: UNSUPPORTED_OPCODE; drivers
+ *                continue without the feature
  *
- * RSS commands set the "indirect" flag and yet give the address of the data itself; so the control
- * buffer's address is always that of the data.
+ * RSS commands set the "indirect" flag but contain the address of the data itself. So the control
+ * buffer's address is always treated as that of the data.
  */
 import { ACQ_BODY, AdminStatus } from "../../shared/ena/admin.ts";
 import {
@@ -77,7 +77,7 @@ import { RSS_FUNCTIONS, RSS_MAX_SIZE_LOG2, RSS_MIN_SIZE_LOG2, type Rss } from ".
 
 export type Outcome = AdminStatus | Promise<AdminStatus>;
 
-/** What the driver chose for its low latency queues. */
+/** The driver's choices for its low latency queues. */
 export class LlqConfig {
   enabled = false;
   entryBytes = 128;
@@ -91,7 +91,7 @@ export class LlqConfig {
   }
 }
 
-/** Header bytes that fit behind two descriptors of the smallest LLQ entry. */
+/** Bytes of header that fit after two descriptors in the smallest LLQ entry. */
 const MAX_TX_HEADER_BYTES = 96;
 const ADDRESS_BITS = 48;
 const LINK_MBIT = 25_000;
@@ -117,10 +117,10 @@ const LLQ_DESCS_BEFORE = LlqDescsBeforeHeader.ONE | LlqDescsBeforeHeader.TWO;
 const LLQ_STRIDES = LlqStride.SINGLE_DESC_PER_ENTRY | LlqStride.MULTIPLE_DESCS_PER_ENTRY;
 
 export class Features {
-  /** The driver's host information page, once it was read. */
+  /** The driver's host information page; undefined until it was read. */
   host: HostInfo | undefined;
   rxOffloads = RX_OFFLOADS;
-  /** The slack of the hints that the driver was told last. */
+  /** Slack (ms) of the hints that the driver received last. */
   toldSlackMs = 0;
   readonly llq = new LlqConfig();
   readonly #context: EnaContext;
@@ -140,7 +140,7 @@ export class Features {
     this.#hasRxQueue = hasRxQueue;
   }
 
-  /** Bitmap of the ids that GET and SET know. */
+  /** Bitmap of the feature ids that GET and SET support. */
   get supported(): number {
     let ids = 0;
     for (const id of OFFERED) if (id !== FeatureId.LLQ || this.#context.llq) ids |= 1 << id;
@@ -156,7 +156,7 @@ export class Features {
     this.#context.mtu = this.#context.host.config.maxMtu;
   }
 
-  /** Fills the answer's body. */
+  /** Writes the body of the answer. */
   get(cmd: FeatureCommand, response: DataView): Outcome {
     const { maxMtu, mac, queues } = this.#context.host.config;
     const at = ACQ_BODY;
@@ -283,7 +283,7 @@ export class Features {
   }
 
   stats(cmd: GetStats, response: DataView): Outcome {
-    // Drivers leave scope and queue 0 and want the device's totals, whatever the names say.
+    // Drivers leave scope and queue 0 and expect the device's totals, although the names differ.
     switch (cmd.type) {
       case StatsType.BASIC: {
         const c = this.#context.counters;
@@ -299,7 +299,7 @@ export class Features {
         return AdminStatus.SUCCESS;
       }
       case StatsType.ENI:
-        // No allowance is enforced here, so none is ever exceeded.
+        // This device enforces no allowances, so none is ever exceeded.
         eniStats.write(response, ACQ_BODY, {});
         return AdminStatus.SUCCESS;
       default:
@@ -347,7 +347,7 @@ export class Features {
     if (!oneOf(asked.strideEnabled, LLQ_STRIDES)) {
       return this.#refuse(`LLQ stride ${asked.strideEnabled}`);
     }
-    // ena_com_set_llq asks for every acceleration that it knows, and goes by what was offered.
+    // ena_com_set_llq asks for every acceleration it supports, and uses those that were offered.
     const accel = asked.accelFlags & this.#accelOffered;
     const { llq } = this;
     llq.enabled = true;
@@ -488,7 +488,7 @@ export class Features {
     });
   }
 
-  /** Writes the control buffer of a GET, if the driver gave one. */
+  /** Writes the control buffer of a GET, if the driver provided one. */
   #answerControl(cmd: FeatureCommand, bytes: Uint8Array): AdminStatus {
     const { controlAddress, controlLength } = cmd;
     if (controlAddress === 0) return AdminStatus.SUCCESS;
@@ -527,7 +527,7 @@ export class Features {
           : use(got, viewOf(got));
       },
       () =>
-        // A read that a reset abandoned was not refused by anybody.
+        // The frontend did not refuse a read that a reset abandoned.
         this.#context.generation === generation
           ? this.#refuse(`the frontend refused ${length} bytes at 0x${address.toString(16)}`)
           : AdminStatus.UNKNOWN_ERROR,
@@ -570,6 +570,6 @@ const OFFERED: readonly FeatureId[] = [
 const viewOf = (bytes: Uint8Array): DataView =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-/** Exactly one bit, and one of those supported. */
+/** Returns true if exactly one bit is set and it is a supported one. */
 const oneOf = (value: number, supported: number): boolean =>
   value !== 0 && (value & (value - 1)) === 0 && (value & ~supported) === 0;

@@ -1,12 +1,12 @@
 /**
- * Hardware hints: timeouts for the driver that fit the link between it and us.
+ * Hardware hints: timeouts for the driver that fit the link between driver and device.
  *
  *   hint = default of the drivers + SLACK_TRIPS round trips, in steps of 100 ms, at most + 30 s
  *   admin completion timeout: the same, rounded up to whole seconds
  *
- * The default is what a driver uses with a device in the same machine, so a hint is never below
- * it. A command crosses the link once each way and may stand behind queued data, which the link
- * keeps to about 20 ms; twenty trips leave room for that and for a retry of TCP's.
+ * The default fits a device in the same machine, so a hint is never below it. A command crosses
+ * the link once each way. It may wait behind queued data, which the link limits to about 20 ms.
+ * Twenty trips leave room for that and for a retransmission of TCP.
  */
 import type { HwHints } from "../../shared/ena/features.ts";
 import { MAX_PACKET_DESCS } from "./context.ts";
@@ -14,9 +14,9 @@ import { MAX_PACKET_DESCS } from "./context.ts";
 const SLACK_TRIPS = 20;
 const STEP_MS = 100;
 /**
- * DPDK waits for an admin completion with pthread_cond_timedwait and lets tv_nsec pass a second
- * unless the timeout is whole seconds; the wait then fails at once (amzn-drivers:
- * userspace/dpdk/ena/base/ena_plat_dpdk.h, ENA_WAIT_EVENT_WAIT). No other hint goes that way.
+ * DPDK waits for an admin completion with pthread_cond_timedwait. Unless the timeout is whole
+ * seconds, tv_nsec may exceed a second and the wait fails at once (amzn-drivers:
+ * userspace/dpdk/ena/base/ena_plat_dpdk.h, ENA_WAIT_EVENT_WAIT). No other hint is affected.
  */
 const ADMIN_STEP_MS = 1000;
 const MAX_SLACK_MS = 30_000;
@@ -29,11 +29,11 @@ const DEFAULTS = {
   netdevWdTimeoutMs: 5000,
 } as const;
 const MISSED_TX_THRESHOLD = 128;
-/** A change smaller than both is not worth an event. */
+/** Smallest change that causes an event: it must reach both. */
 const NEWS_MS = 500;
 const NEWS_SHARE = 0.25;
 
-/** What a round trip of `ms` adds to every timeout. */
+/** Returns the time (ms) that a round trip of `ms` adds to every timeout. */
 export function slackMs(ms: number): number {
   return Math.min(MAX_SLACK_MS, Math.ceil((SLACK_TRIPS * ms) / STEP_MS) * STEP_MS);
 }
@@ -52,7 +52,7 @@ export function hintsFor(slack: number): HwHints {
   };
 }
 
-/** True when a driver that was told `told` should hear of `now`. */
+/** Returns true if `now` differs enough from `told`, the last hint sent, to send it. */
 export function worthTelling(told: number, now: number): boolean {
   return Math.abs(now - told) >= Math.max(NEWS_MS, told * NEWS_SHARE);
 }

@@ -1,6 +1,6 @@
 /**
- * An ENA function as the device process offers it: registers, admin and event queues, IO queues,
- * and a port on the segment. See README.md beside this file.
+ * An ENA function: registers, admin and event queues, IO queues, and a port on the segment. See
+ * README.md in this directory.
  */
 import { AenqGroup } from "../../shared/ena/aenq.ts";
 import { nameOf } from "../../shared/ena/names.ts";
@@ -27,12 +27,12 @@ import { Rss } from "./rss.ts";
 
 export type { EnaOptions } from "./options.ts";
 
-/** An ENA NIC: what the server needs, and its event queue. */
+/** An ENA NIC: the server's interface, and the event queue. */
 export interface EnaNic extends Nic {
   readonly levers: NicLevers;
   readonly pci: PciCalls;
   snapshot(): EnaStatus;
-  /** Events at will; false when the driver did not enable the group or its ring is full. */
+  /** Sends any event. Returns false if the driver did not enable the group, or its ring is full. */
   readonly events: EventQueue;
 }
 
@@ -85,7 +85,7 @@ class EnaFunction implements EnaNic {
     });
   }
 
-  // Nic.
+  // Methods of Nic.
 
   windowRemoved(address: number, length: number): void {
     this.#queues.windowRemoved(address, length);
@@ -125,7 +125,7 @@ class EnaFunction implements EnaNic {
     this.#context.lines.flush();
   }
 
-  /** A frame is in the driver's buffers when it was taken, or was not taken. */
+  /** Always 0: an accepted frame is in the driver's buffers at once. */
   readonly rxQueued = 0;
 
   snapshot(): EnaStatus {

@@ -1,11 +1,11 @@
 /**
  * The reset handshake and DEV_STS. Source: amzn-drivers: kernel/fbsd/ena/ena-com/ena_com.c,
- * ena_com_dev_reset; the device's half is what that function waits for.
+ * ena_com_dev_reset. This file does what that function waits for.
  *
  *   READY --DEV_CTL=reset--> RESET_IN_PROGRESS --DEV_CTL=0--> READY
  *     '--broken rule--> READY|FATAL_ERROR --DEV_CTL=reset--> ...
  *
- * RESET_IN_PROGRESS stands until the driver writes 0: it insists on having seen it.
+ * RESET_IN_PROGRESS stays until the driver writes 0, because the driver waits until it has seen it.
  */
 
 import { nameOf } from "../../shared/ena/names.ts";
@@ -35,17 +35,17 @@ export class Lifecycle {
     return this.#resetting;
   }
 
-  /** Neither in reset nor broken. */
+  /** True if the device is neither in reset nor broken. */
   get ready(): boolean {
     return !this.#resetting && !this.#fatal;
   }
 
-  /** A device fault happened: admin and event queues rest until a reset. */
+  /** Handles a device fault. Admin and event queues stop until a reset. */
   get fatal(): boolean {
     return this.#fatal;
   }
 
-  /** The function is gone: it rests as behind a device fault, and no reset comes. */
+  /** Ends the function. Its queues stop as after a device fault, and no reset follows. */
   close(): void {
     this.#fatal = true;
   }
@@ -79,7 +79,7 @@ export class Lifecycle {
     this.#resetting = true;
     this.#fatal = false;
     const fields = { reason: this.lastReason };
-    // Every driver begins with a reset; one that comes later is news.
+    // Every driver begins with a reset, so only later resets are logged.
     if (this.#isFirst) this.#context.lines.debug("first reset", fields, "ena: reset");
     else this.#context.lines.info("reset", fields, "ena: reset");
     this.#isFirst = false;

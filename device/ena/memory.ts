@@ -1,13 +1,13 @@
 /**
- * Rings in the driver's memory: those the device reads (DescriptorRing) and those it writes
- * (CompletionRing).
+ * Rings in the driver's memory: those that the device reads (DescriptorRing) and those that it
+ * writes (CompletionRing).
  *
- *   ring base lies in a window      the view stands on the window itself: nothing is fetched
- *   ring base lies anywhere else    a shadow of the ring; entries that a doorbell announces are
- *                                   fetched by `read`, in order, and count once they are here
- *   low latency queue               the view stands on the device's own memory
+ *   ring base lies in a window      the view is the window itself, and nothing is fetched
+ *   ring base lies anywhere else    the view is a shadow of the ring; `read` fetches the entries
+ *                                   that a doorbell announces, in order, before they count
+ *   low latency queue               the view is the device's own memory
  *
- * Completions go out as posted writes either way: at most two a burst, one unless the ring wraps.
+ * Completions always go out as posted writes: one per burst, or two if the ring wraps.
  */
 import { advance, distance, type Index16, index16, slotOf } from "../../shared/ring/index16.ts";
 import { PhaseCursor } from "../../shared/ring/phase.ts";
@@ -15,21 +15,21 @@ import { type RecordType, Space } from "../../shared/wire/records.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
 import type { HostMemory, Span, Window } from "../dma/host-memory.ts";
 
-/** Why a doorbell value is impossible. */
+/** Reason why a doorbell value is impossible. */
 export type DoorbellError = "BEYOND_RING" | "BACKWARDS";
 
 export class DescriptorRing {
   readonly address: number;
   readonly depth: number;
   readonly entryBytes: number;
-  /** Next entry to take, and the phase it must carry. */
+  /** Next entry to consume, and the phase that it must carry. */
   readonly cursor: PhaseCursor;
   readonly view: DataView;
   /** Offset of entry 0 in `view`. */
   readonly base: number;
-  /** Doorbell: entries before this were announced. */
+  /** Last doorbell: entries before this index were announced. */
   tail: Index16 = index16(0);
-  /** Entries before this can be read now; behind `tail` only while a fetch is under way. */
+  /** Entries before this index can be read now. It differs from `tail` only during a fetch. */
   #limit: Index16 = index16(0);
   readonly #memory: HostMemory;
   readonly #shadow: Uint8Array | undefined;
@@ -40,7 +40,7 @@ export class DescriptorRing {
 
   /**
    * `local` is device memory for a low latency queue, with entry 0 at its first byte.
-   * `onMore` is called after a fetch; `onRefused` when the frontend refuses one.
+   * `onMore` is called after a fetch, and `onRefused` if the frontend refuses a fetch.
    */
   constructor(
     memory: HostMemory,
@@ -71,29 +71,29 @@ export class DescriptorRing {
     }
   }
 
-  /** Entries that can be read now. */
+  /** Number of entries that can be read now. */
   get readable(): number {
     return distance(this.cursor.head, this.#limit);
   }
 
-  /** Entries announced and not yet taken. */
+  /** Number of entries that are announced and not yet consumed. */
   get announced(): number {
     return distance(this.cursor.head, this.tail);
   }
 
-  /** Offset in `view` of the entry `ahead` places beyond the next one. */
+  /** Returns the offset in `view` of the entry `ahead` places after the next one. */
   at(ahead: number): number {
     return this.base + ((this.cursor.slot + ahead) & (this.depth - 1)) * this.entryBytes;
   }
 
-  /** The phase that entry must carry; `ahead` stays below the depth. */
+  /** Returns the phase that this entry must carry. `ahead` must be below the depth. */
   phase(ahead: number): 0 | 1 {
     const { phase, slot } = this.cursor;
     if (slot + ahead < this.depth) return phase;
     return phase === 1 ? 0 : 1;
   }
 
-  /** A doorbell: checks the value against what is possible, then believes it. */
+  /** Handles a doorbell. Returns an error if the value is impossible, else announces entries. */
   announce(value: number): DoorbellError | undefined {
     const tail = index16(value);
     const ahead = distance(this.cursor.head, tail);
@@ -105,7 +105,7 @@ export class DescriptorRing {
     return undefined;
   }
 
-  /** Reset or destroy: a fetch under way comes to nothing. */
+  /** Closes the ring for a reset or destroy. A fetch under way has no effect then. */
   close(): void {
     this.#closed = true;
   }
@@ -138,13 +138,13 @@ export class DescriptorRing {
   }
 }
 
-/** A ring that the device fills. Entries are staged in `view` and go out at `publish`. */
+/** A ring that the device fills. Entries are staged in `view`, and `publish` sends them. */
 export class CompletionRing {
   readonly address: number;
   readonly depth: number;
   readonly entryBytes: number;
   readonly cursor: PhaseCursor;
-  /** The whole ring as last written by the device; entry 0 at byte 0. */
+  /** The whole ring as the device wrote it last, with entry 0 at byte 0. */
   readonly view: DataView;
   readonly bytes: Uint8Array;
   readonly #memory: HostMemory;
@@ -168,19 +168,19 @@ export class CompletionRing {
     this.#type = type;
   }
 
-  /** Offset in `view` of the entry to fill next; it carries `cursor.phase`. */
+  /** Offset in `view` of the entry to fill next. The entry carries `cursor.phase`. */
   get at(): number {
     return this.cursor.slot * this.entryBytes;
   }
 
-  /** The entry is filled. */
+  /** Advances to the next entry, after the caller has filled this one. */
   next(): void {
     this.cursor.next();
-    // A staged entry must not be overwritten by the next lap before it went out.
+    // The next lap must not overwrite a staged entry before it is sent.
     if (distance(this.#published, this.cursor.head) === this.depth) this.publish();
   }
 
-  /** Writes what was filled since the last call. Returns the number of entries. */
+  /** Writes the entries filled since the last call. Returns their number. */
   publish(): number {
     const count = distance(this.#published, this.cursor.head);
     if (count === 0) return 0;
@@ -199,7 +199,7 @@ export class CompletionRing {
   }
 }
 
-/** True when the queue's ring lies, even partly, in the window that goes away. */
+/** Returns true if the queue's ring lies, even partly, in the window that goes away. */
 export function overlaps(
   address: number,
   bytes: number,
@@ -210,8 +210,8 @@ export function overlaps(
 }
 
 /**
- * A control buffer or host page, wherever it lies: window, push, or a read that takes time.
- * The bytes are a copy. Rejects with DmaError. `length` is at most 64 KiB.
+ * Returns a copy of a control buffer or host page, from a window, a push or a `read`. Rejects with
+ * DmaError. `length` is at most 64 KiB.
  */
 export function fetchBytes(
   memory: HostMemory,

@@ -1,15 +1,16 @@
 /**
- * MSI-X vectors. Arming belongs to the vector, not to a queue: the transmit and receive completion
- * queues of a pair share one, and drivers write only the transmit queue's unmask register.
+ * MSI-X vectors. The armed state belongs to the vector, not to a queue. The transmit and receive
+ * completion queues of a pair share a vector, and drivers write only the transmit queue's unmask
+ * register.
  *
  *   post     armed     -> interrupt, disarmed
  *            disarmed  -> remembered
  *   unmask   remembered -> interrupt, disarmed      (the race: entries posted while masked)
  *            otherwise  -> armed
  *
- * Vector 0 serves the admin and event queues and obeys INTR_MASK in place of an unmask register.
- * Delays for moderation are taken and reported but not timed: interrupts are moderated by the
- * burst, one a vector however many frames it carried, and no timer runs in the data path.
+ * Vector 0 serves the admin and event queues. INTR_MASK masks it in place of an unmask register.
+ * Moderation delays are accepted and reported but not timed. Instead each burst causes at most one
+ * interrupt for a vector, for any number of frames. No timer runs in the data path.
  */
 import type { NicHost } from "../nic.ts";
 
@@ -33,7 +34,7 @@ export class Vectors {
     this.#pending = new Uint8Array(count);
   }
 
-  /** Entries were published to a completion queue of this vector. */
+  /** Called after entries were published to a completion queue of this vector. */
   post(vector: number): void {
     if (this.#armed[vector] === 1) this.#fire(vector);
     else this.#pending[vector] = 1;
@@ -44,7 +45,7 @@ export class Vectors {
     else this.#armed[vector] = 1;
   }
 
-  /** A write without the unmask bit leaves the arming as it is. */
+  /** Handles the unmask register. A write without the unmask bit keeps the armed state. */
   isArmed(vector: number): boolean {
     return this.#armed[vector] === 1;
   }
@@ -53,7 +54,7 @@ export class Vectors {
     return this.#pending[vector] === 1;
   }
 
-  /** An admin completion or an event was written. */
+  /** Called after an admin completion or an event was written. */
   postManagement(): void {
     if (this.#managementMasked) this.#managementPending = true;
     else this.#raise(0);
@@ -63,7 +64,7 @@ export class Vectors {
     return this.#managementMasked;
   }
 
-  /** INTR_MASK. Unmasking raises at once what was held back: the driver has polled, or has not. */
+  /** Handles INTR_MASK. Unmasking raises a pending interrupt at once, even if the driver polled. */
   maskManagement(masked: boolean): void {
     this.#managementMasked = masked;
     if (masked || !this.#managementPending) return;

@@ -3,12 +3,12 @@
  * Source: what ena_tx_csum (amzn-drivers: kernel/fbsd/ena/ena_datapath.c, kernel/linux/ena/
  * ena_netdev.c) asks for.
  *
- *   l4 csum, partial     the field holds the pseudo-header sum already: only told on
- *   l4 csum, full        the pseudo-header sum is computed and put there, then as above
- *   tso                  as full: drivers leave the field as it comes
- *   l3 csum              the IPv4 header checksum is computed and put there
+ *   l4 csum, partial     the field holds the pseudo-header sum already; it is only passed on
+ *   l4 csum, full        the pseudo-header sum is computed and stored there, then as above
+ *   tso                  as full, because drivers do not prepare the field
+ *   l3 csum              the IPv4 header checksum is computed and stored there
  *
- * The driver's bytes are never changed: headers that need a change are copied first.
+ * The driver's bytes are never changed. Headers that need a change are copied first.
  */
 import { L3Proto, L4Proto, txDesc } from "../../shared/ena/io.ts";
 import { finishChecksum, foldSum, sumShort } from "../../shared/net/checksum.ts";
@@ -23,13 +23,13 @@ import {
   UDP_CHECKSUM,
 } from "../../shared/net/headers.ts";
 
-/** Smallest segment worth believing; below it a 64 KiB packet would become a flood. */
+/** Smallest accepted segment size. With a smaller one a 64 KiB packet would become a flood. */
 export const MIN_MSS = 40;
 const TCP_MIN_WORDS = 5;
-/** Header offset and header length are 8 bits each; 18 reach past TCP's checksum. */
+/** Most header bytes: offset and length have 8 bits each, and 18 more reach past TCP's checksum. */
 const SCRATCH_BYTES = 255 + 255 + 18;
 
-/** What is wrong with a packet's offloads; the empty string says nothing is. */
+/** Error of a packet's offloads. The empty string means no error. */
 export type OffloadError =
   | ""
   | "TX_META_MISSING"
@@ -39,7 +39,7 @@ export type OffloadError =
   | "TX_MSS_ZERO"
   | "TX_MSS_TOO_SMALL";
 
-/** The last meta descriptor of a queue; it holds for later packets too. */
+/** The last meta descriptor of a queue. It applies to later packets too. */
 export class TxMeta {
   valid = false;
   mss = 0;
@@ -51,7 +51,7 @@ export class TxMeta {
 export class TxOffloads {
   readonly #scratch = new Uint8Array(SCRATCH_BYTES);
 
-  /** Fills the facts of `frame`, whose bytes are all there. `metaCtrl` is the descriptor's word. */
+  /** Sets the facts of a complete `frame`. `metaCtrl` is the word of the packet's descriptor. */
   apply(frame: Frame, metaCtrl: number, meta: TxMeta): OffloadError {
     const tso = txDesc.tsoEnableOf(metaCtrl) === 1;
     const l4Csum = tso || txDesc.l4CsumEnableOf(metaCtrl) === 1;
@@ -62,7 +62,7 @@ export class TxOffloads {
     const l3At = meta.l3HdrOffset;
     const l4At = l3At + meta.l3HdrLen;
     if (l4At > frame.length || meta.l3HdrLen === 0) return "TX_META_BEYOND_PACKET";
-    // The driver's word is checked against the packet, whose headers are found here once and for all.
+    // The driver's claims are checked against the packet. Its headers are parsed here only once.
     const h = frame.headers();
     const v4 = h.l3 === L3.IPV4;
     const told = txDesc.l3ProtoOf(metaCtrl);
@@ -90,7 +90,7 @@ export class TxOffloads {
       if (headerLength > frame.length) return "TX_META_BEYOND_PACKET";
       if (meta.mss === 0) return "TX_MSS_ZERO";
       if (meta.mss < MIN_MSS) return "TX_MSS_TOO_SMALL";
-      // What fits one segment is an ordinary frame to everybody behind us.
+      // A packet that fits one segment is an ordinary frame for all receivers.
       if (frame.length - headerLength > meta.mss) {
         frame.gso = v4 ? Gso.TCPV4 : Gso.TCPV6;
         frame.gsoSize = meta.mss;
@@ -108,7 +108,7 @@ export class TxOffloads {
     return "";
   }
 
-  /** The IPv4 header checksum (RFC 791, 3.1). */
+  /** Stores the IPv4 header checksum (RFC 791, 3.1). */
   #l3(frame: Frame, l3At: number, length: number): void {
     const bytes = this.#own(frame, l3At + length);
     bytes[l3At + 10] = 0;
@@ -116,7 +116,7 @@ export class TxOffloads {
     put16(bytes, l3At + 10, finishChecksum(sumShort(bytes, l3At, length)));
   }
 
-  /** The sum of the pseudo-header, not inverted, where the checksum will stand. */
+  /** Stores the sum of the pseudo-header, not inverted, in the checksum field. */
   #pseudoHeader(
     frame: Frame,
     l3At: number,
@@ -131,12 +131,12 @@ export class TxOffloads {
     put16(bytes, l4At + csumOffset, foldSum(addresses + ipProto + l4Length));
   }
 
-  /** Puts our own copy of the first `length` bytes in front of the frame's spans. */
+  /** Replaces the first `length` bytes of the frame by a copy that may be changed. */
   #own(frame: Frame, length: number): Uint8Array {
     const scratch = this.#scratch;
     const { buffers, offsets, lengths } = frame;
     if (buffers[0] === scratch && lengths[0]! >= length) return scratch;
-    // The range may begin in an earlier, shorter copy of ours: copying it onto itself is harmless.
+    // The range may begin in an earlier, shorter copy. A copy onto itself does no harm.
     const from = buffers[0] === scratch ? lengths[0]! : 0;
     frame.copyTo(scratch, from, from, length - from);
     let gone = 0;

@@ -1,4 +1,4 @@
-/** How an ENA device differs from the plain one. */
+/** Options of an ENA device. */
 import { type OptionValues, oneWord, wholeNumber, yesOrNo } from "../option.ts";
 
 export const ENA_OPTIONS = {
@@ -8,14 +8,14 @@ export const ENA_OPTIONS = {
   disableMetaCaching: yesOrNo(
     "with low-latency queues: whether every packet needs a meta descriptor (false)",
   ),
-  // Legal either way: requests are known by their id.
+  // Both orders are legal, because drivers identify requests by their id.
   completionOrder: oneWord(
     ["fifo", "shuffle"],
     "use of receive buffers and order of transmit completions (fifo)",
   ),
   seed: wholeNumber(1, 999_999_999, "where the random order of shuffle begins (1)"),
-  // FreeBSD's driver reverses the 40 bytes and says that hardware wants it so, Linux's does not.
-  // Which of them is right is not known.
+  // FreeBSD's driver reverses the 40 bytes and claims that hardware needs this. Linux's driver does
+  // not. It is not known which of them is right.
   rssKeyOrder: oneWord(
     ["reversed", "asSent"],
     "byte order in which a driver sends its hash key (reversed)",

@@ -1,4 +1,4 @@
-/** The function's queues for a capture that begins now. */
+/** Describes the function's queues to a capture that begins now. */
 import { EnaRingKind, type EnaRingState, type LinkState } from "../../shared/wire/link-state.ts";
 import type { EventQueue } from "./aenq.ts";
 import { DOORBELLS, NUMAS, UNMASKS } from "./context.ts";
@@ -8,7 +8,7 @@ import type { LlqConfig } from "./features.ts";
 import type { CompletionRing, DescriptorRing } from "./memory.ts";
 import { LLQ_BYTES } from "./queues.ts";
 
-/** Tells nothing while no admin queue runs: then there is no other queue either. */
+/** Writes the queues into `state`. Without an admin queue there is no other queue either. */
 export function tellQueues(
   state: LinkState,
   admin: AdminQueue,

@@ -2,8 +2,8 @@
  * CREATE and DESTROY of IO queues. Source: the checks are what ena_com_create_io_sq and
  * ena_com_create_io_cq (amzn-drivers: kernel/fbsd/ena/ena-com/ena_com.c) rely on.
  *
- *   CQ index = SQ index: one submission queue a completion queue, with the same number, so that the
- *   RSS table may hold either. Destroying goes the other way round: SQ, then CQ.
+ *   CQ index = SQ index: a completion queue serves one submission queue with the same number, so an
+ *   RSS table may hold either number. They are destroyed in reverse order: SQ, then CQ.
  */
 import {
   AdminStatus,
@@ -40,7 +40,7 @@ import { type LlqLayout, TxQueue } from "./tx.ts";
 
 const TX_CDESC_WORDS = TX_CDESC_SIZE / 4;
 const RX_CDESC_WORDS = RX_CDESC_SIZE / 4;
-/** BAR 2: this much for each queue index. */
+/** Bytes of BAR 2 for each queue index. */
 export const LLQ_BYTES = MAX_LLQ_DEPTH * 256;
 
 export class Queues {
@@ -114,7 +114,7 @@ export class Queues {
     if (queue === undefined) {
       return this.#refuse("DESTROY_SQ", `no queue ${cmd.sqIdx} of direction ${cmd.direction}`);
     }
-    // What was announced before this command goes, as far as it goes at once; the rest is abandoned.
+    // Packets announced before this command are sent if that is possible at once, else abandoned.
     if (cmd.direction === SqDirection.TX) this.#datapath.finish(tx[cmd.sqIdx]!);
     this.#datapath.publish();
     queue.close();
@@ -137,7 +137,7 @@ export class Queues {
     return AdminStatus.SUCCESS;
   }
 
-  /** BAR 2: bytes of a low latency queue. */
+  /** Handles a write to BAR 2: bytes of a low latency queue. */
   writeLlq(offset: number, src: Uint8Array, at: number, length: number): void {
     const queue = this.#datapath.tx[Math.floor(offset / LLQ_BYTES)];
     const memory = queue?.llq?.memory;
@@ -152,7 +152,7 @@ export class Queues {
     for (let i = 0; i < length; i++) memory[from + i] = src[at + i]!;
   }
 
-  /** The driver frees memory that a ring stands on: that queue can only stop. */
+  /** Stops each queue whose ring lies in memory that the driver frees. */
   windowRemoved(address: number, length: number): void {
     const { tx, rx, cqs } = this.#datapath;
     const gone = (ring: { address: number; depth: number; entryBytes: number }): boolean =>

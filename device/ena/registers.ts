@@ -1,12 +1,12 @@
 /**
- * BAR 0 as registers. Offsets: shared/ena/registers.ts. Behind them, at places of our choice:
+ * Registers in BAR 0. Offsets: shared/ena/registers.ts. After them, at places chosen here:
  *
  *   0x0000 registers       0x2000 interrupt (unmask), 4 bytes for each completion queue
  *   0x1000 doorbells       0x3000 NUMA, 4 bytes for each completion queue
  *   0x4000 MSI-X table and 0x6000 pending bits: a PCI front end answers these, not this file
  *
- * A register without a meaning reads as 0, and a write to it is named and changes nothing. No
- * register reads as all ones, which drivers take for a failed read.
+ * A register without a meaning reads as 0. A write to it is reported and has no effect. No register
+ * reads as all ones, because drivers treat that as a failed read.
  */
 import { ACQ_ENTRY_SIZE, AQ_ENTRY_SIZE, mmioReadResp } from "../../shared/ena/admin.ts";
 import { AENQ_ENTRY_SIZE } from "../../shared/ena/aenq.ts";
@@ -36,17 +36,17 @@ const MSIX_TABLE = 0x4000;
 const TWO_32 = 0x1_0000_0000;
 const VERSION = versionReg.pack(2, 0);
 const CONTROLLER_VERSION = controllerVersionReg.pack(0, 1, 0, 0);
-/** Contiguous queues; 3.1 s for a reset; 48 address bits; 0: the driver's own admin timeout. */
+/** Contiguous queues, 3.1 s for a reset, 48 address bits; 0: the driver's own admin timeout. */
 const CAPS = capsReg.pack(1, 31, 48, 0);
 
-/** Register block, and memory of low latency queues. */
+/** The register block, and the memory of low latency queues. */
 const BAR0 = 0;
 const BAR2 = 2;
-/** PCI revision bit 0: drivers read registers plainly, and not through MMIO_RESP. */
+/** PCI revision bit 0: drivers read registers directly, not through MMIO_RESP. */
 const REVISION_NO_READLESS = 1;
 const MAX_ADMIN_DEPTH = 1024;
 
-/** The parts that registers reach. */
+/** Parts of the function that registers control. */
 interface RegisterParts {
   readonly lifecycle: Lifecycle;
   readonly admin: AdminQueue;
@@ -67,7 +67,7 @@ export class Registers implements PciCalls {
   readonly #context: EnaContext;
   readonly #parts: RegisterParts;
   readonly #datapath: Datapath;
-  /** What was written, by offset / 4. */
+  /** Written values, by offset / 4. */
   readonly #words = new Uint32Array(0x200 / 4);
   readonly #response = new Uint8Array(mmioReadResp.size);
   readonly #responseView = new DataView(this.#response.buffer);
@@ -128,13 +128,13 @@ export class Registers implements PciCalls {
     this.#words.fill(0);
   }
 
-  /** The 64-bit address in a pair of registers; Infinity when it has more than 48 bits. */
+  /** Returns the address in a pair of registers, or Infinity if it has more than 48 bits. */
   #address(low: Register): number {
     const address = this.#words[(low >>> 2) + 1]! * TWO_32 + this.#words[low >>> 2]!;
     return address < ADDRESS_END ? address : Number.POSITIVE_INFINITY;
   }
 
-  /** Any offset; what is not a register reads as 0. */
+  /** Reads at any offset. Offsets without a register read as 0. */
   #read(offset: number): number {
     switch (offset) {
       case Register.VERSION:
@@ -152,7 +152,7 @@ export class Registers implements PciCalls {
     }
   }
 
-  /** `offset` is a multiple of 4. */
+  /** Writes a register. `offset` is a multiple of 4. */
   #write(offset: number, value: number): void {
     switch (offset) {
       case Register.AQ_BASE_LO:
@@ -192,7 +192,7 @@ export class Registers implements PciCalls {
     }
   }
 
-  /** The interrupt or NUMA register of a completion queue. */
+  /** Writes the interrupt or NUMA register of a completion queue. */
   #writeQueue(offset: number, value: number): void {
     const numa = offset >= NUMAS;
     const name = numa ? "NUMA" : "interrupt";
@@ -219,7 +219,7 @@ export class Registers implements PciCalls {
     }
   }
 
-  /** True when the device is neither in reset nor broken. */
+  /** Returns true if the device is neither in reset nor broken. */
   #ready(what: string): boolean {
     const { lifecycle } = this.#parts;
     if (lifecycle.resetting) {
@@ -243,9 +243,9 @@ export class Registers implements PciCalls {
   }
 
   /**
-   * The first AQ_DB: both admin rings must be there, and the event ring too. Hardware dies with a
-   * fatal error when the event ring comes after the first command, and gives no reason. This device
-   * names it.
+   * Handles the first AQ_DB. Both admin rings and the event ring must be configured. If the event
+   * ring comes after the first command, hardware stops with a fatal error and gives no reason. This
+   * device reports the reason.
    */
   #startAdmin(): boolean {
     const { admin, lifecycle } = this.#parts;
@@ -286,7 +286,7 @@ export class Registers implements PciCalls {
     return ring !== undefined;
   }
 
-  /** A ring as its base and caps registers describe it, or undefined when they do not. */
+  /** Returns the ring that base and caps registers describe, or undefined if they are not valid. */
   #ring(base: Register, caps: Register, entryBytes: number): RingPlace | undefined {
     const address = this.#address(base);
     const value = this.#words[caps >>> 2]!;
@@ -297,8 +297,8 @@ export class Registers implements PciCalls {
   }
 
   /**
-   * A readless read: the answer is DMA'd to MMIO_RESP. Value and offset go out in a write of their
-   * own, ahead of the request id, because the driver polls for the id and then believes the rest.
+   * Handles a readless read: writes the answer to MMIO_RESP by DMA. Value and offset go out in a
+   * separate write before the request id, because the driver polls for the id and then uses them.
    */
   #answer(offset: number, reqId: number): void {
     const address = this.#address(Register.MMIO_RESP_LO);

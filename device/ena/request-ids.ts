@@ -1,7 +1,7 @@
 /**
- * Request ids of a queue. An id is the driver's own 16-bit number; the device echoes it and looks
- * for one thing only: that no id is in flight twice. The memory is the same whatever ids a driver
- * uses: a bit for each of them.
+ * Request ids of a queue. An id is a 16-bit number of the driver. The device echoes it and checks
+ * only that no id is in flight twice. A set needs one bit for each possible id, so its memory does
+ * not depend on the ids that a driver uses.
  */
 const IDS = 1 << 16;
 
@@ -21,7 +21,7 @@ export class IdSet {
     this.#words[id >>> 5]! &= ~(1 << (id & 31));
   }
 
-  /** All of them, in ascending order. */
+  /** Returns all ids of the set, in ascending order. */
   list(): number[] {
     const ids: number[] = [];
     this.#words.forEach((word, at) => {
@@ -32,9 +32,9 @@ export class IdSet {
 }
 
 /**
- * The ids of receive buffers. A buffer is in flight from the moment that its descriptor is taken
- * until its completion. A driver may use the id again once it has seen the completion, so a
- * descriptor that was announced before names a buffer that is still the device's:
+ * The ids of receive buffers. A buffer is in flight from the moment its descriptor is consumed
+ * until its completion. A driver may use the id again only after it has seen the completion. If a
+ * descriptor that was announced earlier carries the id, the device still owns that buffer:
  *
  *   descriptors   taken | announced      | not yet
  *                       | id: in flight  | id: free        `id` was completed just now
@@ -43,17 +43,17 @@ export class IdSet {
  */
 export class RxIds {
   readonly #inFlight = new IdSet();
-  /** Completed ids, oldest first, and the number of the descriptor from which each is free. */
+  /** Completed ids, oldest first, and the number of the descriptor from which on each is free. */
   readonly #ids: Uint16Array;
   readonly #from: Uint32Array;
   #first = 0;
   #count = 0;
-  /** Descriptors taken from the ring since it was made, 32 bits. */
+  /** Number of descriptors consumed since the ring was created, modulo 2^32. */
   #taken: number;
 
   /**
-   * `most`: descriptors that can be announced or held at one time. `start` lets a test begin just
-   * short of the wrap.
+   * `most` is the number of descriptors that can be announced or held at one time. With `start` a
+   * test begins just before the wrap.
    */
   constructor(most: number, start = 0) {
     this.#taken = start;
@@ -61,7 +61,7 @@ export class RxIds {
     this.#from = new Uint32Array(most);
   }
 
-  /** The descriptor at the ring's head is taken. False when its id is in flight. */
+  /** Records that the ring's next descriptor is consumed. Returns false if its id is in flight. */
   take(id: number): boolean {
     const size = this.#ids.length;
     while (this.#count > 0 && ((this.#from[this.#first]! - this.#taken) | 0) <= 0) {
@@ -75,7 +75,7 @@ export class RxIds {
     return free;
   }
 
-  /** The id is completed while `announced` descriptors wait in the ring. */
+  /** Records that `id` is completed while `announced` descriptors wait in the ring. */
   complete(id: number, announced: number): void {
     const size = this.#ids.length;
     if (this.#count === size) throw new Error("more receive ids were completed than were taken");

@@ -1,10 +1,10 @@
 /**
- * Receive side scaling: which receive queue a frame goes to. The hash is shared/net's Toeplitz;
- * here are what a driver may choose, and the indirection table.
+ * Receive side scaling: the choice of the receive queue for a frame. The hash is shared/net's
+ * Toeplitz. This file holds the driver's settings and the indirection table.
  *
- * The table's entries name receive submission queues, whatever the field is called. A frame whose
- * hash decides nothing (one queue, or no table yet) is not hashed, and its completion says 0.
- * The input sort that drivers ask for without looking at what is supported is not done.
+ * The table's entries name receive submission queues, although the field's name differs. A frame
+ * is not hashed if there is one queue or no table yet, and its completion contains 0 then. Drivers
+ * ask for the input sort without a check for support. It is not implemented.
  */
 import { HASH_PROTO_NUM, HashFunction, RSS_KEY_SIZE } from "../../shared/ena/rss.ts";
 import type { Headers } from "../../shared/net/headers.ts";
@@ -18,7 +18,7 @@ const L2 = HashField.L2_SA | HashField.L2_DA;
 const L3 = HashField.L3_SA | HashField.L3_DA;
 const L4 = HashField.L4_SP | HashField.L4_DP;
 
-/** Fields that can be hashed, by protocol: what the drivers' defaults need. */
+/** Fields that can be hashed, by protocol: those that the drivers' defaults need. */
 const SUPPORTED: readonly number[] = supportedFields();
 
 function supportedFields(): number[] {
@@ -33,12 +33,12 @@ function supportedFields(): number[] {
 export class Rss {
   /** Bitmap of HashFunction. */
   selectedFunction = RSS_FUNCTIONS;
-  /** Kept for GET; Toeplitz has no initial value. */
+  /** Initial value, kept only for GET: Toeplitz has none. */
   initVal = 0;
-  /** The key in force, in the driver's order. Drivers read it and set what they have read. */
+  /** Current key, in the driver's order. Drivers read it and set the same key. */
   readonly key = new Uint8Array(RSS_KEY_SIZE);
   readonly supportedFields = SUPPORTED;
-  /** Receive queue of each hash value; length a power of two, 0 before the first SET. */
+  /** Receive queue of each hash value. The length is a power of two, or 0 before the first SET. */
   table: Uint16Array = new Uint16Array(0);
   readonly #toeplitz = new ToeplitzHash(DEFAULT_KEY);
   readonly #keyReversed: boolean;
@@ -56,13 +56,13 @@ export class Rss {
     this.setKey(this.#inOrder(DEFAULT_KEY));
   }
 
-  /** 40 bytes in the driver's order. */
+  /** Sets the key: 40 bytes in the driver's order. */
   setKey(key: Uint8Array): void {
     this.key.set(key);
     this.#toeplitz.setKey(this.#inOrder(key));
   }
 
-  /** From the driver's order to that of the hash, and back. */
+  /** Converts a key from the driver's order to that of the hash, and back. */
   #inOrder(key: Uint8Array): Uint8Array {
     return this.#keyReversed ? Uint8Array.from(key).reverse() : key;
   }
@@ -76,18 +76,18 @@ export class Rss {
     return this.#toeplitz.fields(protocol);
   }
 
-  /** 32 bits unsigned. */
+  /** Returns the hash of a frame, 32 bits unsigned. */
   hash(headers: Headers): number {
     return this.#toeplitz.hash(headers);
   }
 
-  /** The receive queue that `hash` selects; the table must not be empty. */
+  /** Returns the receive queue that `hash` selects. The table must not be empty. */
   queueOf(hash: number): number {
     return this.table[hash & (this.table.length - 1)]!;
   }
 }
 
-/** Microsoft's example key, in force until a driver sets its own. */
+/** Microsoft's example key, used until a driver sets its own. */
 const DEFAULT_KEY = Uint8Array.from([
   0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
   0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c,

@@ -4,9 +4,9 @@
  *   ring (driver writes)      pool (device's)               CQ (device writes)
  *   | desc | desc | desc | -> | address length reqId | ... -> | cdesc | cdesc |
  *
- * A descriptor is read once, checked, and moved to the pool; from there it is used in order, or in
- * any other: the completion names it by request id. The bytes are written before the completion,
- * and completions go out when the burst ends.
+ * A descriptor is read once, checked, and moved to the pool. Buffers of the pool may be used in any
+ * order, because the completion names a buffer by request id. The bytes are written before the
+ * completion, and completions are sent when the burst ends.
  */
 import { rxCdesc, rxDesc } from "../../shared/ena/io.ts";
 import type { Frame } from "../../shared/net/frame.ts";
@@ -18,10 +18,10 @@ import { ADDRESS_END, type EnaContext, MAX_PACKET_DESCS } from "./context.ts";
 import type { DescriptorRing } from "./memory.ts";
 import { RxIds } from "./request-ids.ts";
 
-/** Descriptors held out of the ring when buffers are used out of order. */
+/** Number of descriptors held in the pool when buffers are used out of order. */
 const SHUFFLE_DEPTH = 16;
 const POOL = MAX_PACKET_DESCS + SHUFFLE_DEPTH;
-/** A buffer longer than a wire record is used up to here. */
+/** Most bytes used of a buffer that is longer than a wire record. */
 const MAX_BUFFER_BYTES = 0xffff;
 
 export class RxQueue {
@@ -31,7 +31,7 @@ export class RxQueue {
   packets = 0;
   bytes = 0;
   overruns = 0;
-  /** The rule that stopped the queue. */
+  /** Code of the fault that stopped the queue; empty while it runs. */
   stopped = "";
   readonly #context: EnaContext;
   readonly #addresses = new Float64Array(POOL);
@@ -48,12 +48,12 @@ export class RxQueue {
     this.#inFlight = new RxIds(ring.depth + POOL);
   }
 
-  /** Empty buffers that the device holds or can read. */
+  /** Number of empty buffers that the device holds or can read. */
   get buffers(): number {
     return this.#pooled + this.ring.readable;
   }
 
-  /** Buffers that the device holds or can read, oldest first. */
+  /** Returns the buffers that the device holds or can read, oldest first. */
   outstanding(): EnaRequest[] {
     const { ring } = this;
     const requests: EnaRequest[] = [];
@@ -75,8 +75,9 @@ export class RxQueue {
   }
 
   /**
-   * Would `frames` frames of `length` bytes find their buffers, used in order? What would be
-   * dropped whatever comes is not waited for, nor is more than half a ring: drivers refill late.
+   * Returns true if there are buffers, used in order, for `frames` frames of `length` bytes. It is
+   * also true for a frame that would be dropped in any case. Half a ring of buffers is always
+   * enough, because drivers refill late.
    */
   ready(length: number, frames: number): boolean {
     if (this.stopped !== "") return true;
@@ -96,7 +97,7 @@ export class RxQueue {
     return true;
   }
 
-  /** Takes the frame, or says why not. Nothing is used up unless the whole frame fits. */
+  /** Delivers the frame, or returns the reason for a drop. A drop uses no buffer. */
   deliver(frame: Frame, verdict: number, hash: number): DropReason | undefined {
     frame.queue = this.index;
     if (this.stopped !== "") return DropReason.RX_OVERRUN;
@@ -133,8 +134,8 @@ export class RxQueue {
   }
 
   /**
-   * Brings enough descriptors for `length` bytes to the pool's front. Returns how many they are,
-   * 0 when there are too few, -1 when no number would do.
+   * Brings enough descriptors for `length` bytes to the front of the pool. Returns their number, 0
+   * if there are too few, or -1 if no number would be enough.
    */
   #collect(length: number): number {
     const pick = this.#context.pick;
@@ -157,14 +158,14 @@ export class RxQueue {
     return count;
   }
 
-  /** Bytes of the buffer `ahead` places on: in the pool, or still in the ring and not yet checked. */
+  /** Returns the length of the buffer `ahead` places on: in the pool, or unchecked in the ring. */
   #lengthAt(ahead: number): number {
     if (ahead < this.#pooled) return this.#lengths[ahead]!;
     const { ring } = this;
     return Math.min(rxDesc.length(ring.view, ring.at(ahead - this.#pooled)), MAX_BUFFER_BYTES);
   }
 
-  /** Moves one descriptor from ring to pool. False when there is none, or the queue stopped. */
+  /** Moves a descriptor from ring to pool. Returns false if there is none, or the queue stopped. */
   #fetch(): boolean {
     const { ring } = this;
     if (ring.readable === 0) return false;
@@ -186,7 +187,7 @@ export class RxQueue {
       return false;
     }
     if (!this.#inFlight.take(reqId)) {
-      // Hardware keeps no book of receive ids: it uses the buffer, and the driver finds out.
+      // Hardware does not track receive ids. It uses the buffer, and the driver detects the error.
       this.#context.note(
         "RX_REQ_ID_IN_FLIGHT",
         `rx queue ${this.index}: request id ${reqId} was posted again before it completed`,

@@ -9,13 +9,13 @@
  *     '--bytes not pushed--> READING --read--> READY --'
  *                            offered, no room --> HELD --room again--> READY
  *
- * A queue works alone and in order: while it reads or is held, its ring waits and others go on.
- * Each descriptor is read once. The bytes are never copied: the frame's spans are the pushed
- * bytes themselves, given back when the packet is completed.
+ * A queue works alone and in order. While it reads or is held, its ring waits and other queues
+ * continue. Each descriptor is read once. The bytes are never copied: the frame's spans are the
+ * pushed bytes themselves, which are released when the packet is completed.
  *
- * Rules broken inside one packet cost that packet: it is named, dropped, and completed like any
- * other. Rules whose breaking leaves no way to tell where the next packet begins, or whom to
- * complete, stop the queue.
+ * An error inside one packet costs that packet only. The packet is reported, dropped, and completed
+ * like any other. The queue stops after an error that hides the start of the next packet or the
+ * request id to complete.
  */
 
 import { TX_DESC_SIZE, txCdesc, txDesc, txMeta } from "../../shared/ena/io.ts";
@@ -30,14 +30,14 @@ import type { DescriptorRing } from "./memory.ts";
 import { TxMeta, TxOffloads } from "./offload.ts";
 import { IdSet } from "./request-ids.ts";
 
-/** How a low latency queue's entries are laid out. */
+/** Layout of the entries of a low latency queue. */
 export interface LlqLayout {
   readonly memory: Uint8Array;
   readonly descsBeforeHeader: number;
   readonly descsPerEntry: number;
   readonly headerAt: number;
   readonly headerRoom: number;
-  /** Meta caching is off: every packet begins with a meta descriptor. */
+  /** True if meta caching is off: every packet begins with a meta descriptor. */
   readonly metaRequired: boolean;
 }
 
@@ -45,9 +45,9 @@ const Stage = { IDLE: 0, READING: 1, READY: 2, HELD: 3, STOPPED: 4 } as const;
 type Stage = (typeof Stage)[keyof typeof Stage];
 const STAGE_NAMES = ["idle", "reading", "ready", "held", "stopped"] as const;
 
-/** Buffers of a packet: drivers post one more than they are told when a meta descriptor leads. */
+/** Most buffers of a packet. With a meta descriptor, drivers post one more than the device allows. */
 const MAX_DESCS = MAX_PACKET_DESCS + 1;
-/** Bits 22, 25 and 31:29 of len_ctrl must be zero. */
+/** Reserved bits of len_ctrl: 22, 25 and 31:29 must be zero. */
 const LEN_CTRL_MBZ = ((1 << 22) | (1 << 25) | (7 << 29)) >>> 0;
 const INCOMPLETE = 0;
 const STOPPED = -1;
@@ -63,7 +63,7 @@ export class TxQueue {
   stopped = "";
   readonly #context: EnaContext;
   readonly #port: SwitchPort;
-  /** Called when a read has brought the bytes of the packet at hand. */
+  /** Called when a read has brought the bytes of the current packet. */
   readonly #onReady: () => void;
   readonly #meta = new TxMeta();
   readonly #offloads = new TxOffloads();
@@ -71,11 +71,11 @@ export class TxQueue {
   readonly #span: Span = { buffer: new Uint8Array(0), at: 0, length: 0 };
   /** Request ids that are not completed yet. */
   readonly #inFlight = new IdSet();
-  /** Completions of this burst in random order, when asked for. */
+  /** Ids of this burst that `settle` completes in random order, if that option is set. */
   readonly #shuffled: number[] = [];
   #stage: Stage = Stage.IDLE;
 
-  // The packet at hand.
+  // The current packet.
   readonly #addresses = new Float64Array(MAX_DESCS);
   readonly #lengths = new Int32Array(MAX_DESCS);
   #buffers = 0;
@@ -84,7 +84,7 @@ export class TxQueue {
   #reqId = 0;
   #headerAt = 0;
   #headerLength = 0;
-  /** The rule that this packet breaks. */
+  /** Code of the error in this packet; empty if there is none. */
   #broken = "";
   #brokenReason: DropReason = DropReason.TX_MALFORMED;
 
@@ -121,7 +121,7 @@ export class TxQueue {
     }
   }
 
-  /** Takes up to `budget` packets. Returns how many; fewer when the ring is empty or waits. */
+  /** Sends up to `budget` packets. Returns their number: fewer if the ring is empty or waits. */
   run(budget: number): number {
     let done = 0;
     while (done < budget) {
@@ -159,13 +159,13 @@ export class TxQueue {
   }
 
   /**
-   * Request ids without a completion: of packets taken, then of those announced. A packet that is
-   * announced in part counts.
+   * Returns the request ids without a completion: of consumed packets, then of announced packets. A
+   * packet that is announced in part counts.
    */
   outstanding(): number[] {
     const ids = this.#inFlight.list();
     const { ring, llq } = this;
-    // Only a packet's first entry has the first bit, in its first descriptor.
+    // Only the first descriptor of a packet's first entry has the first bit set.
     for (let entry = 0; entry < ring.readable; entry++) {
       const at = ring.at(entry);
       if (txDesc.first(ring.view, at) === 0) continue;
@@ -177,7 +177,7 @@ export class TxQueue {
     return ids;
   }
 
-  /** The switch has room again. */
+  /** Called when the switch has room again. */
   resume(): void {
     if (this.#stage === Stage.HELD) this.#stage = Stage.READY;
   }
@@ -202,7 +202,7 @@ export class TxQueue {
     this.#context.queueFault(code, `tx queue ${this.index}: ${text}`);
   }
 
-  /** Destroyed, or the device was reset: nothing more is completed, pushed bytes are given back. */
+  /** Closes the queue for destroy or reset. Completes nothing more, and releases pushed bytes. */
   close(): void {
     if (
       this.#stage === Stage.READING ||
@@ -218,8 +218,8 @@ export class TxQueue {
   }
 
   /**
-   * Reads one packet's descriptors. Returns the number of ring entries it takes, INCOMPLETE when
-   * its last descriptor was not announced yet, STOPPED when the queue had to stop.
+   * Reads one packet's descriptors. Returns the packet's number of ring entries, INCOMPLETE if its
+   * last descriptor is not announced yet, or STOPPED if the queue had to stop.
    */
   #parse(): number {
     const { ring, llq } = this;
@@ -289,7 +289,7 @@ export class TxQueue {
   #storeMeta(view: DataView, at: number): void {
     const meta = this.#meta;
     if (txMeta.extValid(view, at) === 0 || txMeta.ethMetaType(view, at) === 0) {
-      // The descriptor says nothing. An earlier one still holds, unless the queue caches none.
+      // This descriptor is empty. An earlier one still applies, unless the queue caches none.
       if (this.llq?.metaRequired === true) meta.valid = false;
       return;
     }
@@ -300,7 +300,7 @@ export class TxQueue {
     meta.valid = true;
   }
 
-  /** The packet as a whole. False when the queue had to stop. */
+  /** Checks the packet as a whole. Returns false if the queue had to stop. */
   #check(metaSeen: boolean): boolean {
     const reqId = txDesc.reqIdOf(this.#lenCtrl, this.#metaCtrl);
     if (this.#inFlight.has(reqId)) {
@@ -315,7 +315,7 @@ export class TxQueue {
     let length = this.#headerLength;
     for (let i = 0; i < this.#buffers; i++) {
       const part = this.#lengths[i]!;
-      // Only a header pushed whole leaves nothing for a buffer to hold.
+      // Only with a header in the entry may the packet have an empty buffer, the first one.
       if (part === 0 && (i > 0 || this.#headerLength === 0)) this.#breaks("TX_ZERO_LENGTH");
       if (this.#addresses[i]! + part > ADDRESS_END) this.#breaks("TX_ADDRESS_RANGE");
       length += part;
@@ -327,7 +327,7 @@ export class TxQueue {
     return true;
   }
 
-  /** Makes the frame of pushed bytes. False when some are missing. */
+  /** Builds the frame from pushed bytes. Returns false if some are missing. */
   #gather(): boolean {
     const { memory } = this.#context.host;
     const frame = this.#frame;
@@ -349,7 +349,7 @@ export class TxQueue {
     }
   }
 
-  /** The slow path: asks for what no push has brought. The queue waits. */
+  /** Reads the bytes that were not pushed (slow path). The queue waits. */
   async #read(): Promise<void> {
     const { memory } = this.#context.host;
     const parts: (Uint8Array | Promise<Uint8Array>)[] = [];
@@ -370,7 +370,7 @@ export class TxQueue {
         if (length === 0) continue;
         const bytes = got[i]!;
         if (bytes.length === length) this.#frame.push(bytes, 0, length);
-        // A marker for "pushed": those bytes are looked up again, for views may have moved.
+        // PUSHED: the bytes are looked up again, because views may have moved.
         else if (memory.pushed(Space.BUS, this.#addresses[i]!, length, this.#span)) {
           this.#frame.push(this.#span.buffer, this.#span.at, length);
         } else this.#breaks("TX_READ_SHORT");
@@ -392,7 +392,7 @@ export class TxQueue {
     return window.bytes.subarray(at, at + length);
   }
 
-  /** The bytes are all there: offload facts. */
+  /** Sets the offload facts of the frame, whose bytes are complete. */
   #prepare(): void {
     if (this.#broken !== "") return;
     const error = this.#offloads.apply(this.#frame, this.#metaCtrl, this.#meta);
@@ -438,7 +438,7 @@ export class TxQueue {
     }
   }
 
-  /** Announced descriptors that nobody will look at again may have pushes. */
+  /** Releases the pushes of announced descriptors, which will not be read any more. */
   #releaseRing(): void {
     const { ring, llq } = this;
     const slots = llq === undefined ? 1 : ring.entryBytes / TX_DESC_SIZE;
@@ -462,5 +462,5 @@ export class TxQueue {
   }
 }
 
-/** Stands for a buffer that was pushed, among those that were read. No buffer of a packet is empty. */
+/** Marks a pushed buffer among those that were read. Buffers that were read are never empty. */
 const PUSHED = new Uint8Array(0);
