@@ -1,28 +1,28 @@
 /**
  * Addresses of devices as users write them: HOST, HOST:PORT, or a URL of ws, wss, http or https.
  *
- * The host is checked before a URL is made of it. A URL turns every number into an IPv4 address
- * (WHATWG URL, "ends in a number"): "7700" would be 0.0.30.20, and "010.0.0.1" 8.0.0.1.
+ * The host is checked before it becomes part of a URL, because a URL turns every number into an
+ * IPv4 address (WHATWG URL, "ends in a number"). "7700" would be 0.0.30.20, "010.0.0.1" 8.0.0.1.
  */
 import { isIPv4, isIPv6 } from "node:net";
 import { NIC_PATH } from "../wire/transactions.ts";
 
-/** Where a device listens unless it was told another port. */
+/** Default port of a device. */
 export const DEVICE_PORT = 7700;
-/** The device that every command means when it is given no address. */
+/** Default address of a device for every command. */
 export const DEFAULT_DEVICE = `127.0.0.1:${DEVICE_PORT}`;
-/** A device speaks no TLS. Behind wss and https stands a proxy, at the port that proxies have. */
+/** Default port of a proxy for wss and https. A device itself does not support TLS. */
 const TLS_PORT = 443;
 const MAX_PORT = 65_535;
 
 export interface HostPort {
   /** A name, an IPv4 address of four numbers, or an IPv6 address without brackets. */
   readonly host: string;
-  /** Undefined: none was written. */
+  /** Undefined when the user wrote no port. */
   readonly port: number | undefined;
 }
 
-/** Splits HOST, HOST:PORT, [IPV6]:PORT or IPV6. Throws a TypeError that says what is wrong. */
+/** Splits HOST, HOST:PORT, [IPV6]:PORT or IPV6. Throws a TypeError that names the mistake. */
 export function parseHostPort(text: string): HostPort {
   if (/^\d+$/.test(text)) throw justNumber(text);
   if (isIPv6(text)) return { host: bareIPv6(text), port: undefined };
@@ -37,7 +37,7 @@ export function parseHostPort(text: string): HostPort {
   return { host, port: digits === undefined ? undefined : checkedPort(digits) };
 }
 
-/** Brackets an IPv6 address, for URLs and for HOST:PORT. */
+/** Puts brackets around an IPv6 address, for URLs and for HOST:PORT. */
 export const bracketed = (host: string): string => (isIPv6(host) ? `[${host}]` : host);
 
 function justNumber(text: string): TypeError {
@@ -89,22 +89,22 @@ function checkedPort(digits: string): number {
 
 interface Target {
   readonly isTls: boolean;
-  /** HOST:PORT; only the port that the scheme implies under TLS is left out. */
+  /** HOST:PORT, or HOST when a TLS scheme implies the port. */
   readonly place: string;
-  /** What follows, with its slash; empty when there is nothing. */
+  /** Path and query with the leading slash, or empty. */
   readonly path: string;
 }
 
 /**
- * The URL to dial for what a user wrote. Without a port it is 7700, or 443 under TLS. Throws a
- * TypeError that says what is wrong and, where it can, the corrected form.
+ * Returns the URL to dial for the text of a user. The default port is 7700, or 443 under TLS. Throws
+ * a TypeError that names the mistake and, if possible, the corrected form.
  */
 export function nicUrl(written: string): string {
   const { isTls, place, path } = parseTarget(written);
   return `${isTls ? "wss" : "ws"}://${place}${path === "" || path === "/" ? NIC_PATH : path}`;
 }
 
-/** The URL of one of the device's pages, at the same host and port. Throws as `nicUrl` does. */
+/** Returns the URL of a page of the device, at the same host and port. Throws as `nicUrl` does. */
 export function httpUrl(written: string, path: string): string {
   const { isTls, place } = parseTarget(written);
   return `${isTls ? "https" : "http"}://${place}${path}`;
@@ -127,7 +127,7 @@ function parseTarget(written: string): Target {
   const { host, port = isTls ? TLS_PORT : DEVICE_PORT } = parseHostPort(authority);
   if (port === 0) throw new TypeError(`"${written}": nobody can be called at port 0`);
   const place = isTls && port === TLS_PORT ? bracketed(host) : `${bracketed(host)}:${port}`;
-  // What a URL would not hold as it is written is escaped by the URL.
+  // URL escapes the characters that are not allowed in a URL.
   const { pathname, search } = new URL(`ws://${place}${path}`);
   return { isTls, place, path: `${pathname}${search}` };
 }

@@ -1,20 +1,20 @@
 /**
- * WebSocket data frames without garbage: the part of RFC 6455 that carries nearly every byte.
+ * WebSocket data frames without garbage. This part of RFC 6455 carries nearly every byte.
  *
  *   0        1            2                4/10             +4
  *   | FIN op | MASK  len7 | len16 or len64 | masking key     | payload ...
  *
- * The `ws` library copies a message once to mask it, and each 64 KiB that it receives is a buffer
- * of its own; at full speed the collector then takes a third of the time. Here a message is masked
- * where it lies, its header written into the room in front of it, and what arrives is read into
- * one buffer for the life of the connection. Everything else (handshake, control frames, closing)
- * stays the library's.
+ * The `ws` library copies a message once to mask it, and it allocates a buffer for each 64 KiB
+ * received. At full speed the collector then needs a third of the time. This file masks a message
+ * in place and writes the header into the room in front of the message. It reads all input into one
+ * buffer for the life of the connection. The library does everything else: handshake, control
+ * frames, closing.
  *
  * Source: RFC 6455, section 5.2 (base framing), 5.3 (masking).
  */
 import { copyBytes } from "../bytes/copy.ts";
 
-/** Room that `send` needs in front of a message: the longest header with a key. */
+/** Bytes that `send` needs in front of a message: the longest header with a key. */
 export const FRAME_ROOM = 14;
 
 const FIN_BINARY = 0x82;
@@ -25,8 +25,8 @@ const LEN64 = 127;
 const BE = false;
 
 /**
- * Writes the header into the room in front of `message` and, with a key, masks the payload in
- * place. Returns the whole frame. The message is then no longer readable as it was.
+ * Writes the header into the room in front of `message`. With a key it also masks the payload in
+ * place, so the message is no longer readable. Returns the whole frame.
  */
 export function frameInPlace(message: Uint8Array, key: Uint8Array | undefined): Uint8Array {
   const n = message.byteLength;
@@ -54,9 +54,9 @@ export function frameInPlace(message: Uint8Array, key: Uint8Array | undefined): 
   return frame;
 }
 
-/** Exclusive-or of every byte with the key, by words where the bytes are aligned. */
+/** Applies the key to every byte by exclusive or, by words where the bytes are aligned. */
 function maskInPlace(bytes: Uint8Array, key: Uint8Array): void {
-  // The zero key is chosen to spare exactly this.
+  // The zero key exists to avoid this work.
   if ((key[0]! | key[1]! | key[2]! | key[3]!) === 0) return;
   const n = bytes.byteLength;
   const lead = Math.min(n, (4 - (bytes.byteOffset & 3)) & 3);
@@ -72,18 +72,18 @@ function maskInPlace(bytes: Uint8Array, key: Uint8Array): void {
   for (let i = lead + 4 * words; i < n; i++) bytes[i]! ^= key[i & 3]!;
 }
 
-/** Room for a message in parts, at first. */
+/** Initial size in bytes of the buffer for a message in parts. */
 const FIRST_PARTIAL = 4096;
 
 /**
- * Finds whole binary messages in a stream of frames: unmasked, as a client receives them, or
- * masked, as a server does; masks are taken off in place.
+ * Finds whole binary messages in a stream of frames. A client receives unmasked frames, a server
+ * masked ones. Masks are removed in place.
  *
- * A message that lies whole in a chunk is handed on as a view of it, one that does not is put
- * together in a buffer that is used again: either is valid during the call only. Control frames go
- * to the library, byte for byte. From the first frame that is neither (text, a fragment, reserved
- * bits, a mask too many or too few, a length over the limit), the library gets the whole stream: it knows what to
- * answer.
+ * A message that lies whole in a chunk is passed on as a view of the chunk. Any other message is
+ * joined in a buffer that is reused. Both are valid during the call only. Control frames go to the
+ * library, byte for byte. Any other frame (text, a fragment, reserved bits, a missing or unexpected
+ * mask, a length over the limit) ends this: from there on the library gets the whole stream and
+ * answers.
  */
 export class DataFrameReader {
   readonly #onMessage: (message: Uint8Array) => void;
@@ -92,15 +92,15 @@ export class DataFrameReader {
   /** MASKED when every frame must carry a key, else 0. */
   readonly #mask: number;
   readonly #key = new Uint8Array(KEY_BYTES);
-  /** Header bytes of a frame that a chunk cut. */
+  /** First bytes of a header that continues in the next chunk. */
   readonly #header = new Uint8Array(FRAME_ROOM);
   #headerBytes = 0;
-  /** Grows with what arrives, not with what a header promises. */
+  /** Buffer of a message in parts. It grows with the bytes received, not by a header's length. */
   #partial = new Uint8Array(0);
   #partialBytes = 0;
   /** Payload bytes of the message under construction; 0 while there is none. */
   #wanted = 0;
-  /** Bytes of a control frame that still belong to the library. */
+  /** Bytes of a control frame that must still go to the library. */
   #control = 0;
   #handedOver = false;
 
@@ -116,7 +116,7 @@ export class DataFrameReader {
     this.#toLibrary = toLibrary;
   }
 
-  /** The next `n` bytes of the stream, at the start of `chunk`, which is the caller's again after. */
+  /** Processes the first `n` bytes of `chunk`. The caller may reuse the chunk afterwards. */
   feed(chunk: Uint8Array, n: number): void {
     let at = 0;
     while (at < n && !this.#handedOver) {
@@ -131,9 +131,9 @@ export class DataFrameReader {
     if (at < n) this.#library(chunk, at, n - at);
   }
 
-  /** Looks at a frame's header. Returns where to go on. */
+  /** Parses a frame's header. Returns the offset at which to go on. */
   #begin(chunk: Uint8Array, at: number, n: number): number {
-    // A header that a chunk cut is completed byte by byte; it is rare.
+    // The rare header that spans two chunks is completed byte by byte.
     let header = chunk;
     let from = at;
     let have = n - at;
@@ -166,8 +166,8 @@ export class DataFrameReader {
       return after;
     }
     this.#library(header, from, length);
-    // Close, ping and pong with a legal length are the library's alone; anything else is the end
-    // of our part.
+    // Close, ping and pong with a legal length go to the library. Any other frame ends the work of
+    // this reader.
     const isControl = (first & 0xf8) === 0x88 && masking === this.#mask && bytes < LEN16;
     if (isControl) this.#control = bytes;
     else this.#handedOver = true;
@@ -202,7 +202,7 @@ export class DataFrameReader {
   }
 }
 
-/** Bytes of the header that starts at `at`; 2 while only its first byte is there. */
+/** Returns the bytes of the header at `at`; 2 while only its first byte is there. */
 function headerLength(bytes: Uint8Array, at: number, have: number): number {
   if (have < 2) return 2;
   const second = bytes[at + 1]!;
@@ -211,7 +211,7 @@ function headerLength(bytes: Uint8Array, at: number, have: number): number {
   return (length === LEN16 ? 4 : length === LEN64 ? 10 : 2) + key;
 }
 
-/** Infinity for a length that no limit allows. */
+/** Returns the payload length, or Infinity for a length that no limit allows. */
 function payloadLength(bytes: Uint8Array, at: number): number {
   const length = bytes[at + 1]! & 0x7f;
   if (length < LEN16) return length;

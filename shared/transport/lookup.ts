@@ -1,14 +1,14 @@
 /**
- * Names of hosts to addresses, for everything that dials or listens.
+ * Resolves names of hosts to addresses, for all code that dials or listens.
  *
- * Node asks getaddrinfo with AI_ADDRCONFIG, which leaves out the addresses of a family that is
- * configured on loopback only. On a machine whose network is IPv6 alone, a name that stands for
- * 127.0.0.1 is then not known at all.
+ * Node calls getaddrinfo with AI_ADDRCONFIG, which omits the addresses of a family that is
+ * configured on loopback only. On a machine with an IPv6-only network, a name for 127.0.0.1 would
+ * not resolve at all.
  */
 import { ADDRCONFIG, type LookupAddress, type LookupOptions, lookup } from "node:dns";
 import type { LookupFunction } from "node:net";
 
-/** localhost and everything below it is this machine, whatever a resolver says: RFC 6761, 6.3. */
+/** localhost and its subdomains are this machine, whatever a resolver returns: RFC 6761, 6.3. */
 const LOCALHOST = /(^|\.)localhost\.?$/i;
 const LOOPBACK: readonly LookupAddress[] = [
   { address: "127.0.0.1", family: 4 },
@@ -41,12 +41,12 @@ const lookupHost: LookupFunction = (host, options, callback) => {
 };
 
 /**
- * For `net.connect` and all that passes its options on. A host of several addresses is tried at one
- * after the other; Node's own quarter of a second for each is too short for a busy machine.
+ * Options for `net.connect` and for callers that pass its options on. Node tries the addresses of a
+ * host one after the other. Its default of 250 ms for each is too short on a busy machine.
  */
 export const DIALLING = { lookup: lookupHost, autoSelectFamilyAttemptTimeout: 1000 } as const;
 
-/** The address to bind for the name or address `host`. Rejects with the system's error. */
+/** Returns the address to bind for the name or address `host`. Rejects with the system's error. */
 export function addressOf(host: string): Promise<string> {
   return new Promise((resolve, reject) => {
     find(host, {}, (error, [first] = []) => {

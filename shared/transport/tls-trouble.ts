@@ -1,9 +1,9 @@
 /**
- * Why a TLS handshake failed, and what to do about it.
+ * Explains why a TLS handshake failed, and names the remedy.
  *
- * Codes: Node.js documentation, tls, "X509 certificate error codes"; ERR_TLS_CERT_ALTNAME_INVALID is
- * Node's own check of the name, HOSTNAME_MISMATCH that of OpenSSL. Node's own sentences advise
- * command-line options of Node, which a user of an installed program cannot give.
+ * Codes: Node.js documentation, tls, "X509 certificate error codes". ERR_TLS_CERT_ALTNAME_INVALID
+ * comes from Node's own check of the name, HOSTNAME_MISMATCH from OpenSSL's. Node's own messages
+ * recommend command-line options of Node, which a user of an installed program can't set.
  */
 
 const UNTRUSTED = [
@@ -35,11 +35,11 @@ const OTHER = [
   "INVALID_PURPOSE",
   "CERT_REJECTED",
 ];
-/** What OpenSSL says of an answer that is no TLS record. */
+/** OpenSSL's errors for an answer that is not a TLS record. */
 const NO_TLS = /wrong version number|packet length too long|unknown protocol|record layer failure/i;
 /**
- * A sentence about `error`, which a connection over TLS to `host` (HOST or HOST:PORT) ended with.
- * `plain` is the scheme to use without TLS. Undefined when the error is not about TLS.
+ * Returns a sentence about `error`, with which a TLS connection to `host` (HOST or HOST:PORT) ended.
+ * `plain` is the scheme to use without TLS. Returns undefined when the error is not about TLS.
  */
 export function tlsTrouble(
   error: { readonly code?: string | undefined; readonly message: string },
@@ -68,6 +68,6 @@ export function tlsTrouble(
   return `the TLS handshake with ${host} failed: ${reasonOf(message)}`;
 }
 
-/** The part of OpenSSL's line that is meant for people: error:NUMBER:library:function:REASON. */
+/** Returns the readable part of OpenSSL's message: error:NUMBER:library:function:REASON. */
 const reasonOf = (message: string): string =>
   /error:[0-9A-F]+:[^:]*:[^:]*:([^:]+)/.exec(message)?.[1] ?? message.trim();

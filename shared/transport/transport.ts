@@ -1,28 +1,28 @@
 /**
- * What a link needs of the thing that carries its messages. `websocket.ts` is the implementation;
- * tests join two ends in one process.
+ * The interface through which a link sends and receives messages. `websocket.ts` implements it.
+ * Tests join two ends in one process.
  */
 export interface Transport {
   /**
-   * Sends one message. `done` is called once, when its bytes are no longer needed. Until then the
-   * message and the FRAME_ROOM bytes in front of it in its buffer are the transport's to change.
+   * Sends one message. Calls `done` once, when the bytes are no longer needed. Until then the
+   * transport may change the message and the FRAME_ROOM bytes in front of the message.
    */
   send(message: Uint8Array, done: () => void): void;
-  /** False once either side has said that it ends: what is sent then goes nowhere. */
+  /** False after either side has announced the end. Later messages are not sent. */
   readonly open: boolean;
-  /** Bytes handed to `send` that the system has not taken yet. */
+  /** Bytes passed to `send` that the system has not accepted yet. */
   readonly unsentBytes: number;
-  /** Bytes ever received, counted below the message level: a half message is life too. */
+  /** Bytes received since the start, incomplete messages included: they are signs of life, too. */
   readonly receivedBytes: number;
-  /** One whole message, no Buffer. Its bytes are valid during the call only. */
+  /** Called with one whole message, not a Buffer. The bytes are valid during the call only. */
   onMessage: (message: Uint8Array) => void;
-  /** Called once, whoever closed. */
+  /** Called once, whichever side closed. */
   onClose: (code: number, reason: string) => void;
-  /** Says why and ends after what is unsent. */
+  /** Sends all unsent messages and the reason, then ends. */
   close(code: number, reason: string): void;
-  /** Ends now. */
+  /** Ends at once. */
   terminate(): void;
-  /** Everything sent until `uncork` may leave in one system call. */
+  /** Holds messages until `uncork`, so that one system call may send all of them. */
   cork(): void;
   uncork(): void;
 }

@@ -1,6 +1,6 @@
 /**
- * What the system's error codes of a failed connect mean. Undefined for codes that say nothing about
- * the way to the host.
+ * Explains the system's error codes of a failed connect. Returns undefined for codes that do not
+ * concern the way to the host.
  */
 export function unreachable(code: string | undefined, url: URL): string | undefined {
   const { host, hostname, port, protocol } = url;
@@ -28,7 +28,7 @@ export function unreachable(code: string | undefined, url: URL): string | undefi
   }
 }
 
-/** Codes of a failed connect to a device that is not there, or not yet. */
+/** Codes of a failed connect to a device that does not run, or does not run yet. */
 export const ABSENT: ReadonlySet<string> = new Set([
   "ECONNREFUSED",
   "ENOTFOUND",

@@ -1,6 +1,6 @@
 /**
- * The portable transport: one WebSocket (RFC 6455) by the `ws` library. This is the only file
- * that imports it.
+ * The portable transport: one WebSocket (RFC 6455) by the `ws` library. No other file imports that
+ * library.
  */
 import { randomFillSync } from "node:crypto";
 import type { IncomingMessage } from "node:http";
@@ -21,24 +21,24 @@ import type { Transport } from "./transport.ts";
 /** Longest reason that fits a close frame (RFC 6455, 5.5: 125 bytes with the code). */
 const REASON_BYTES = 123;
 
-/** Limits on what one message may cost before it is whole. */
+/** Limits on the cost of an incomplete message. */
 const RECEIVE_LIMITS = {
   maxPayload: Limits.MESSAGE_BYTES,
   maxFragments: 1024,
   maxBufferedChunks: 65_536,
   perMessageDeflate: false,
-  /** How long a peer may take to answer a close before its socket is cut. */
+  /** Time (ms) in which a peer must answer a close before its socket is cut. */
   closeTimeout: 5000,
   autoPong: false,
 } as const;
 
-/** What a peer may still send after it was told that the connection ends, in bytes and time. */
+/** Bytes and time (ms) that a peer may still send after this side has sent its close frame. */
 const LAST_BYTES = 256 * 1024;
 const LAST_MS = 1000;
 
-/** Answers to pings that may wait for a peer that does not read them. */
+/** Most answers to pings that may wait for a peer that does not read. */
 const MAX_PENDING_PONGS = 64;
-/** What the library's receiver refuses, in words: it closes with the bare code (RFC 6455, 7.4.1). */
+/** Reasons for the library's receiver, which closes with a code only (RFC 6455, 7.4.1). */
 const RECEIVER_WORDS: Readonly<Record<number, string>> = {
   1002: "a frame that RFC 6455 does not allow",
   1007: "text that is not UTF-8",
@@ -46,9 +46,9 @@ const RECEIVER_WORDS: Readonly<Record<number, string>> = {
   1009: `a message of more than ${Limits.MESSAGE_BYTES} bytes`,
 };
 
-/** A WebSocket of the library whose close frames always say why. */
+/** A WebSocket of the library whose close frames always contain a reason. */
 class WordedWebSocket extends WebSocket {
-  /** What its own receiver refused last. */
+  /** The last error of the receiver: close code and reason. */
   refused: { readonly code: number; readonly reason: string } | undefined;
 
   override close(code?: number, reason?: string | Buffer): void {
@@ -58,23 +58,23 @@ class WordedWebSocket extends WebSocket {
   }
 }
 
-/** Masking keys, drawn many at a time. */
+/** Masking keys. Random bytes are drawn for many keys at a time. */
 const KEY_BYTES = 4;
 const KEY_POOL_BYTES = 4096;
 
-/** Who masks: nobody (a server), a client, or a client with the zero key. */
+/** Masking of sent frames: none (a server), random keys (a client), or the zero key (a client). */
 type Masking = "none" | "random" | "zero";
 
 class WebSocketTransport implements Transport {
   readonly #ws: WordedWebSocket;
   readonly #socket: Socket;
   readonly #masking: Masking;
-  /** Only a client masks. */
+  /** Pool of random keys, empty unless frames are masked with random keys. */
   readonly #keys: Uint8Array;
   #nextKey = KEY_POOL_BYTES;
-  /** The peer broke a rule of WebSocket: what it still sends is not looked at. */
+  /** True after the peer broke a rule of WebSocket. Further input is ignored. */
   #cut = false;
-  /** `receivedBytes` behind which nothing is read any more; set when this side ends. */
+  /** Value of `receivedBytes` after which reading stops; set when this side ends. */
   #lastByte = Number.POSITIVE_INFINITY;
   #deaf = false;
   onMessage: (message: Uint8Array) => void = () => {};
@@ -103,7 +103,7 @@ class WebSocketTransport implements Transport {
         pongs--;
       });
     });
-    // Without a listener, what goes wrong in the receiver would end the process.
+    // Without a listener, an error of the receiver would end the process.
     ws.on("error", () => {
       if (ws.refused === undefined) return;
       this.#cut = true;
@@ -113,7 +113,7 @@ class WebSocketTransport implements Transport {
     ws.on("close", (code, reason) => this.onClose(code, reason.toString()));
   }
 
-  /** Our owner hears of the end now, however long the peer takes to answer the close. */
+  /** Closes the connection and calls `onClose` at once, without waiting for the peer's answer. */
   #end(code: number, reason: string): void {
     this.#cut = true;
     this.#ws.close(code, reason);
@@ -122,21 +122,21 @@ class WebSocketTransport implements Transport {
   }
 
   /**
-   * A peer that goes on sending costs nothing more: its bytes stay in the kernel, whose window
-   * closes. It may read the close frame and the end of the stream, then the socket is cut.
+   * Stops reading, so that further bytes of the peer stay in the kernel and the TCP window closes.
+   * The peer may still read the close frame and the end of the stream; then the socket is cut.
    */
   #stopReading(): void {
     if (this.#deaf) return;
     this.#deaf = true;
     const socket = this.#socket;
     socket.pause();
-    // The library resumes, in the next tick, a socket whose receiver has failed.
+    // After an error of the receiver the library resumes the socket in the next tick.
     setImmediate(() => socket.pause());
     socket.end();
     setTimeout(() => socket.destroy(), LAST_MS).unref();
   }
 
-  /** One whole binary message. */
+  /** Accepts one whole binary message. */
   receive(message: Uint8Array): void {
     if (this.#cut || this.#deaf) return;
     if (this.#socket.bytesRead > this.#lastByte) this.#stopReading();
@@ -180,7 +180,7 @@ class WebSocketTransport implements Transport {
     if (this.#lastByte !== Number.POSITIVE_INFINITY) return;
     const socket = this.#socket;
     this.#lastByte = socket.bytesRead + LAST_BYTES;
-    // Control frames and unfinished messages come by here, whole messages by `receive`.
+    // Counts control frames and unfinished messages. `receive` counts whole messages.
     socket.on("data", () => {
       if (socket.bytesRead > this.#lastByte) this.#stopReading();
     });
@@ -199,7 +199,7 @@ class WebSocketTransport implements Transport {
   }
 }
 
-/** Not a Buffer, whose `slice` is a view: who slices a message means a copy. */
+/** Returns a plain Uint8Array, whose `slice` copies. The `slice` of a Buffer is a view. */
 function plain(bytes: Buffer): Uint8Array {
   return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
@@ -210,7 +210,7 @@ const ZERO_KEY = new Uint8Array(KEY_BYTES);
 export class ConnectError extends Error {
   readonly code: string;
   readonly status: number | undefined;
-  /** What the server's Retry-After asks for; 0 without one. */
+  /** Time (ms) of the server's Retry-After; 0 without one. */
   readonly retryAfterMs: number;
   constructor(code: string, message: string, status?: number, retryAfterMs = 0) {
     super(message);
@@ -224,11 +224,11 @@ export class ConnectError extends Error {
 export interface DialOptions {
   /** ws: or wss: URL. */
   readonly url: string;
-  /** Mask with the zero key: legal on the wire, for TLS or loopback only (RFC 6455, 10.3). */
+  /** True to mask with the zero key. Legal on the wire; for TLS or loopback only (RFC 6455, 10.3). */
   readonly zeroMask?: boolean;
-  /** Time until the server has answered the upgrade; 5000. */
+  /** Time (ms) until the server has answered the upgrade. Default 5000. */
   readonly timeoutMs?: number;
-  /** Time until there is a TCP connection, a part of the other; as long when not given. */
+  /** Time (ms) until TCP is connected, a part of `timeoutMs`. Default: all of `timeoutMs`. */
   readonly connectMs?: number;
 }
 
@@ -288,7 +288,7 @@ export function dial(options: DialOptions): Promise<Transport> {
     });
     ws.once("error", (error: NodeJS.ErrnoException) => {
       clearTimeout(late);
-      // A host behind a wall says nothing at all; the library's time-out tells the two not apart.
+      // A host behind a firewall sends nothing. The library's timeout has one error for both phases.
       const silent = !connected && /timed out/.test(error.message) ? "ETIMEDOUT" : "WEBSOCKET";
       reject(new ConnectError(error.code ?? silent, error.message));
     });
@@ -305,29 +305,29 @@ export function dial(options: DialOptions): Promise<Transport> {
 
 const MAX_RETRY_AFTER_SECONDS = 30;
 
-/** Of Retry-After in seconds (RFC 9110, 10.2.3); its other form, a date, is not looked at. */
+/** Parses Retry-After in seconds (RFC 9110, 10.2.3). Returns 0 for its other form, a date. */
 function retryAfterMs(header: string | undefined): number {
   if (header === undefined || !/^\d{1,9}$/.test(header)) return 0;
   return 1000 * Math.min(Number(header), MAX_RETRY_AFTER_SECONDS);
 }
 
-/** One read of a socket: what the kernel gives at once. */
+/** Bytes of one read of a socket. */
 const READ_BYTES = 256 * 1024;
-/** The same for a peer that has not filled one such read yet: most strangers never do. */
+/** Bytes of a read until a peer has filled one such read. Most unknown peers never do. */
 const FIRST_READ_BYTES = 4096;
 
 /**
- * Reads a socket into one buffer. Until `start`, and for all that is no data frame, the bytes go
- * where they would go without us: to the socket's `data` listeners.
+ * Reads a socket into one buffer. Until `start`, and for all other than data frames, the bytes go
+ * to the socket's `data` listeners, as without this class.
  */
 class SocketReading {
   #buffer = new Uint8Array(FIRST_READ_BYTES);
   #socket: Socket | undefined;
   #frames: DataFrameReader | undefined;
-  /** The handshake's answer was followed by more: the library has it, so it keeps reading. */
+  /** True when bytes followed the handshake's answer. The library has them and continues to read. */
   #behindHead = false;
 
-  /** Node's option for a socket that is to read here. */
+  /** Node's option for a socket that this class reads. */
   get onread(): OnReadOpts {
     return {
       buffer: () => this.#buffer,
@@ -341,16 +341,16 @@ class SocketReading {
     };
   }
 
-  /** For a client: opens the socket. */
+  /** Opens the socket of a client. */
   readonly connect = (options: object): Socket => {
     this.#socket = connect({ ...(options as TcpNetConnectOpts), onread: this.onread });
     return this.#socket;
   };
 
   /**
-   * For a server, which Node gives no such option: puts a new socket on the handle of the one that
-   * was accepted. Undefined where the handle is not to be had (TLS, another runtime): the library
-   * reads there.
+   * Puts a new socket on the handle of a socket that a server has accepted, because Node has no such
+   * option for a server. Returns undefined when there is no handle (TLS, another runtime). The
+   * library then reads the socket.
    */
   adopt(accepted: Socket): Socket | undefined {
     const owner = accepted as unknown as { _handle?: object | null };
@@ -362,7 +362,7 @@ class SocketReading {
     owner._handle = null;
     const options = { handle, onread: this.onread, allowHalfOpen: accepted.allowHalfOpen };
     this.#socket = new Socket(options as SocketConstructorOpts);
-    // The server counts its connections by the sockets it made: that one ends when this one does.
+    // The server counts the sockets that it created, so the accepted one must end with this one.
     this.#socket.once("close", () => accepted.destroy());
     return this.#socket;
   }
@@ -389,7 +389,7 @@ class SocketReading {
   }
 }
 
-/** Turns HTTP upgrades into transports; who may upgrade is decided before this is called. */
+/** Turns HTTP upgrades into transports. The caller has checked before that the peer may upgrade. */
 export class WebSocketAcceptor {
   readonly #server = new WebSocketServer({
     ...RECEIVE_LIMITS,
@@ -407,7 +407,7 @@ export class WebSocketAcceptor {
   ): void {
     const reading = new SocketReading();
     const accepted = socket as Socket;
-    // Bytes behind the request are in the library's hands already.
+    // The library already has the bytes behind the request.
     const own = (head.byteLength === 0 ? reading.adopt(accepted) : undefined) ?? accepted;
     this.#server.handleUpgrade(request, own, head, (ws) => {
       const transport = new WebSocketTransport(ws, own, "none");
