@@ -1,6 +1,6 @@
 /**
- * What frontend and backend exchange through the store: their features, and the references of the
- * rings.
+ * The exchange between frontend and backend through the store: their features, and the references
+ * of the rings.
  *
  * After talk_to_backend, write_queue_xenstore_keys, xn_query_features and xn_configure_features
  * (freebsd-src: sys/dev/xen/netfront/netfront.c). Keys: xen: xen/include/public/io/netif.h.
@@ -30,7 +30,7 @@ export async function readDescription(info: NetfrontInfo): Promise<void> {
     xenbus.own(VifKey.MTU),
     xenbus.own(VifKey.TRUSTED),
   ]);
-  // xen_net_read_mac: a device model in a stub domain can write the backend's directory, not ours.
+  // xen_net_read_mac: a device model in a stub domain may write only the backend's directory.
   const mac = parseMacKey(macText ?? (await xenbus.theirs(VifKey.MAC)));
   if (!info.attached) ifnet.mac.set(mac);
   else if (!mac.every((byte, i) => byte === ifnet.mac[i])) {
@@ -96,7 +96,7 @@ async function writeKeys(info: NetfrontInfo, store: XenstoreRequests): Promise<v
   put(VifKey.REQUEST_RX_COPY, 1);
   put(VifKey.FEATURE_RX_NOTIFY, 1);
   put(VifKey.FEATURE_SG, 1);
-  // What we can receive. A 0 is written too: an earlier attachment may have written a 1.
+  // Receive features. A 0 is written too: an earlier attachment may have written a 1.
   const gso = info.wantLro && info.wantRxcsum ? 1 : 0;
   put(VifKey.FEATURE_GSO_TCPV4, gso);
   put(VifKey.FEATURE_GSO_TCPV6, gso);

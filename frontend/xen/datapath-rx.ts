@@ -45,7 +45,7 @@ const packet = {
 };
 const extras = new RxExtras();
 
-/** xn_alloc_rx_buffers: gives the backend a page for every free slot. */
+/** xn_alloc_rx_buffers: posts a page for every free slot. */
 export function allocRxBuffers(info: NetfrontInfo, rxq: Rxq): void {
   const { ring } = rxq;
   if (!info.carrier || ring === undefined) return;

@@ -101,7 +101,7 @@ export class NetfrontInfo {
   /** Reason why the driver ignores this backend. Cleared by the next connection. */
   broken: BrokenReason | undefined;
 
-  // control.ts: what the backend offers.
+  // control.ts: the offer of the backend.
   /** The MTU of the toolstack, and the part of it that this backend accepts, bytes. */
   describedMtu = 0;
   maxMtu = 0;
