@@ -41,7 +41,7 @@ export class Hypervisor {
   onXenstore: (src: Uint8Array, at: number, length: number) => void = () => {};
   /** The backend's use counts of a reference change by these. The numbers are the peer's word. */
   onGrantUse: (reference: number, readers: number, writers: number) => void = () => {};
-  /** Called before any post that may let the device act on grants, see `beforeNotice`. */
+  /** Called before anything that may let the device act on grants: see `beforeNotice`. */
   #gathered: (() => void) | undefined;
 
   get attached(): boolean {
