@@ -10,6 +10,7 @@ import {
 import {
   END_GRANT_RECORD_SIZE,
   GRANT_USE_RECORD_SIZE,
+  grantRef,
   grantUseRecord,
 } from "../../shared/xen/grant.ts";
 import { XenErrno } from "../../shared/xen/hypercall.ts";
@@ -37,7 +38,7 @@ export class GuestDomain implements Domain, GuestCalls {
       domid: this.domid,
       // One record at a time: a use that outlasts a batch is rare.
       use: (reference, readers, writers) => {
-        grantUseRecord.write(this.#useView, 0, reference, readers, writers);
+        grantUseRecord.write(this.#useView, 0, grantRef(reference), readers, writers);
         host.post("grant_use", { records: this.#useRecord });
       },
     });

@@ -26,6 +26,7 @@ import {
   GrantFlag,
   grantRecordV1,
   grantRecordV2,
+  grantRef,
 } from "../../shared/xen/grant.ts";
 import { GntMap } from "../../shared/xen/grant-ops.ts";
 import { XenErrno } from "../../shared/xen/hypercall.ts";
@@ -206,12 +207,12 @@ export class GrantTable {
       const isPart = entries.isSubPage(reference);
       const start = isPart ? entries.start[reference]! : 0;
       const length = isPart ? entries.end[reference]! - start : 0;
-      state.grant(this.#version, reference, flags, domid, frame, start, length);
+      state.grant(this.#version, grantRef(reference), flags, domid, frame, start, length);
     }
     for (let reference = 0; reference < this.#limit; reference++) {
       const uses = entries.uses(reference);
       // A use that writes reads too.
-      if (uses !== 0) state.grantUse(reference, uses, entries.writable[reference]!);
+      if (uses !== 0) state.grantUse(grantRef(reference), uses, entries.writable[reference]!);
     }
   }
 

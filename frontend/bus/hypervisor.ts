@@ -8,7 +8,9 @@
  * While no link is there, what is posted goes nowhere and calls are refused. Handlers run at their
  * place in the batch, to their end; they do not await.
  */
+
 import type { GrantVersion } from "../../shared/wire/transactions.ts";
+import type { GrantRef } from "../../shared/xen/grant.ts";
 
 /** Interface of the session's end of the link for the hypervisor. */
 export interface HypervisorLink {
@@ -40,7 +42,7 @@ export class Hypervisor {
   /** Called for a message of xenstore: src[at .. at + length), valid during the call. */
   onXenstore: (src: Uint8Array, at: number, length: number) => void = () => {};
   /** The backend's use counts of a reference change by these. The numbers are the peer's word. */
-  onGrantUse: (reference: number, readers: number, writers: number) => void = () => {};
+  onGrantUse: (reference: GrantRef, readers: number, writers: number) => void = () => {};
   /** Called before anything that may let the device act on grants: see `beforeNotice`. */
   #gathered: (() => void) | undefined;
 

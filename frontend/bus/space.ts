@@ -15,7 +15,7 @@ import type { Logger } from "../../shared/log.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
-import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
+import { GRANT_PAGE_BYTES, type GrantRef, grantAddress, grantRef } from "../../shared/xen/grant.ts";
 import { CoherentMemory } from "./coherent.ts";
 import type { DeviceLink } from "./device-link.ts";
 import { type DmaFault, type FaultCounters, FaultReporter } from "./faults.ts";
@@ -42,7 +42,7 @@ const RESET_GRACE_MS = 1000;
 export interface GrantAccess {
   /** As DmaSpace.deviceWrite, for bytes at `offset` of the page granted by `reference`. */
   deviceWrite(
-    reference: number,
+    reference: GrantRef,
     offset: number,
     type: number,
     src: Uint8Array,
@@ -50,7 +50,7 @@ export interface GrantAccess {
     length: number,
   ): boolean;
   /** The bytes, or undefined; then `refusal` is the negated GNTST status. */
-  deviceRead(reference: number, offset: number, length: number): Span | undefined;
+  deviceRead(reference: GrantRef, offset: number, length: number): Span | undefined;
   readonly refusal: number;
 }
 
@@ -214,7 +214,7 @@ export class DmaSpace {
       this.#refuse("space", space, address, length, true);
       return false;
     }
-    const reference = Math.floor(address / GRANT_PAGE_BYTES);
+    const reference = grantRef(Math.floor(address / GRANT_PAGE_BYTES));
     const offset = address - reference * GRANT_PAGE_BYTES;
     return this.grants.deviceWrite(reference, offset, type, src, at, length);
   }
@@ -250,7 +250,7 @@ export class DmaSpace {
   deviceRead(space: number, address: number, length: number): Span | undefined {
     if (this.grants === undefined) return this.#find(space, address, length, false);
     if (space !== Space.GRANT) return this.#refuse("space", space, address, length, false);
-    const reference = Math.floor(address / GRANT_PAGE_BYTES);
+    const reference = grantRef(Math.floor(address / GRANT_PAGE_BYTES));
     return this.grants.deviceRead(reference, address - reference * GRANT_PAGE_BYTES, length);
   }
 
@@ -265,8 +265,8 @@ export class DmaSpace {
   }
 
   /** By the grant table: names, counts and tells an access that it refused. */
-  refuseGrant(reference: number, offset: number, length: number, what: string): void {
-    this.#faults.report("grant", Space.GRANT, reference * GRANT_PAGE_BYTES + offset, what, length);
+  refuseGrant(reference: GrantRef, offset: number, length: number, what: string): void {
+    this.#faults.report("grant", Space.GRANT, grantAddress(reference, offset), what, length);
   }
 
   /** For the next second, late accesses to mappings that the reset ended are only counted. */

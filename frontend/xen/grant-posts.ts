@@ -9,6 +9,7 @@ import {
   END_GRANT_RECORD_SIZE,
   endGrantRecord,
   GRANT_RECORD_V2_SIZE,
+  type GrantRef,
   writeGrantRecord,
 } from "../../shared/xen/grant.ts";
 import type { Hypervisor } from "../bus/hypervisor.ts";
@@ -31,7 +32,7 @@ export class GrantPosts {
 
   /** `frame`: bus address in pages, up to 36 bits. Only version 2 uses `start` and `length`. */
   grant(
-    reference: number,
+    reference: GrantRef,
     flags: number,
     domid: number,
     frame: number,
@@ -44,7 +45,7 @@ export class GrantPosts {
     writeGrantRecord(this.#view, i, version, reference, flags, domid, frame, start, length);
   }
 
-  end(reference: number): void {
+  end(reference: GrantRef): void {
     if ((!this.#ends && this.#count > 0) || this.#count === RECORDS) this.send();
     this.#ends = true;
     endGrantRecord.write(this.#view, this.#count++ * END_GRANT_RECORD_SIZE, reference);

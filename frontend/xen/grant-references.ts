@@ -15,7 +15,7 @@
  * Source: freebsd-src: sys/dev/xen/grant_table/grant_table.c (gnttab_alloc_grant_references and so
  * on), whose free list is a stack.
  */
-import { GNTTAB_NR_RESERVED_ENTRIES } from "../../shared/xen/grant.ts";
+import { GNTTAB_NR_RESERVED_ENTRIES, type GrantRef, grantRef } from "../../shared/xen/grant.ts";
 
 /** Misuse of the grant table by a driver. It is a bug of this program, so it throws at once. */
 export type GrantMisuseCode =
@@ -59,7 +59,8 @@ export class FreeCallback {
   }
 }
 
-const NONE = -1;
+/** No reference: the end of a list. */
+const NONE = grantRef(-1);
 
 export class ReferencePool {
   readonly #perFrame: number;
@@ -69,16 +70,16 @@ export class ReferencePool {
   readonly #next: Int32Array;
   /** By reference: the previous one in the free list, or NONE. */
   readonly #previous: Int32Array;
-  readonly #isInUse: (reference: number) => boolean;
+  readonly #isInUse: (reference: GrantRef) => boolean;
   #frames = 0;
-  #head = NONE;
-  #tail = NONE;
+  #head: GrantRef = NONE;
+  #tail: GrantRef = NONE;
   #free = 0;
   #held = 0;
   readonly #wishes: FreeCallback[] = [];
   #scheduled = false;
 
-  constructor(perFrame: number, maxFrames: number, isInUse: (reference: number) => boolean) {
+  constructor(perFrame: number, maxFrames: number, isInUse: (reference: GrantRef) => boolean) {
     this.#isInUse = isInUse;
     this.#perFrame = perFrame;
     this.#maxFrames = maxFrames;
@@ -116,12 +117,12 @@ export class ReferencePool {
     return this.#free + (this.#maxFrames - this.#frames) * this.#perFrame;
   }
 
-  ownerOf(reference: number): Owner {
+  ownerOf(reference: GrantRef): Owner {
     return (this.#owners[reference] ?? Owner.NOBODY) as Owner;
   }
 
   /** Throws GrantMisuse unless `reference` is owned, that is, in no list. */
-  needOwned(reference: number): void {
+  needOwned(reference: GrantRef): void {
     if (this.#owners[reference] !== Owner.OWNED) this.#wrongOwner(reference);
   }
 
@@ -144,7 +145,7 @@ export class ReferencePool {
   }
 
   /** Allocates one reference, which is then owned. Returns -1 when none is free. */
-  take(): number {
+  take(): GrantRef {
     if (!this.reserve(1)) return NONE;
     const reference = this.#shift();
     this.#owners[reference] = Owner.OWNED;
@@ -152,22 +153,22 @@ export class ReferencePool {
   }
 
   /** Claims the first reference of the list that the device does not use. Returns -1 for none. */
-  claim(list: GrantReferences): number {
-    let before = NONE;
+  claim(list: GrantReferences): GrantRef {
+    let before: GrantRef = NONE;
     let reference = list.head;
     while (reference !== NONE && this.#isInUse(reference)) {
       before = reference;
-      reference = this.#next[reference]!;
+      reference = grantRef(this.#next[reference]!);
     }
     if (reference === NONE) return NONE;
-    if (before === NONE) list.head = this.#next[reference]!;
-    else this.#next[before] = this.#next[reference]!;
+    if (before === NONE) list.head = grantRef(this.#next[reference]!);
+    else this.#next[before] = grantRef(this.#next[reference]!);
     list.count--;
     this.#owners[reference] = Owner.OWNED;
     return reference;
   }
 
-  release(list: GrantReferences, reference: number): void {
+  release(list: GrantReferences, reference: GrantRef): void {
     this.needOwned(reference);
     this.#push(list, reference);
   }
@@ -175,7 +176,7 @@ export class ReferencePool {
   freeList(list: GrantReferences): void {
     while (list.head !== NONE) {
       const reference = list.head;
-      list.head = this.#next[reference]!;
+      list.head = grantRef(this.#next[reference]!);
       this.#putBack(reference);
     }
     list.count = 0;
@@ -183,7 +184,7 @@ export class ReferencePool {
   }
 
   /** Frees an owned or quarantined reference, or holds it while the device uses it. */
-  give(reference: number): void {
+  give(reference: GrantRef): void {
     const owner = this.#owners[reference];
     if (owner !== Owner.OWNED && owner !== Owner.QUARANTINED) this.#wrongOwner(reference);
     this.#putBack(reference);
@@ -191,7 +192,7 @@ export class ReferencePool {
   }
 
   /** Moves `reference` from free to held when the device's use begins, and back when it ends. */
-  useChanged(reference: number): void {
+  useChanged(reference: GrantRef): void {
     const owner = this.#owners[reference];
     if (owner === Owner.FREE && this.#isInUse(reference)) {
       this.#unlink(reference);
@@ -205,10 +206,10 @@ export class ReferencePool {
 
   /** Frees all held references: all uses have ended at once. */
   usesEnded(): void {
-    for (let reference = 0; this.#held > 0; reference++) this.useChanged(reference);
+    for (let reference = 0; this.#held > 0; reference++) this.useChanged(grantRef(reference));
   }
 
-  quarantine(reference: number): void {
+  quarantine(reference: GrantRef): void {
     this.needOwned(reference);
     this.#owners[reference] = Owner.QUARANTINED;
   }
@@ -260,20 +261,20 @@ export class ReferencePool {
   #grow(frames: number): void {
     const from = Math.max(this.end, GNTTAB_NR_RESERVED_ENTRIES);
     this.#frames += frames;
-    for (let reference = from; reference < this.end; reference++) this.#append(reference);
+    for (let reference = from; reference < this.end; reference++) this.#append(grantRef(reference));
   }
 
   /** Removes the first reference of the free list, which must not be empty, and returns it. */
-  #shift(): number {
+  #shift(): GrantRef {
     const reference = this.#head;
     this.#unlink(reference);
     return reference;
   }
 
   /** Removes `reference` from the free list, which must contain it. */
-  #unlink(reference: number): void {
-    const previous = this.#previous[reference]!;
-    const next = this.#next[reference]!;
+  #unlink(reference: GrantRef): void {
+    const previous = grantRef(this.#previous[reference]!);
+    const next = grantRef(this.#next[reference]!);
     if (previous === NONE) this.#head = next;
     else this.#next[previous] = next;
     if (next === NONE) this.#tail = previous;
@@ -281,14 +282,14 @@ export class ReferencePool {
     this.#free--;
   }
 
-  #putBack(reference: number): void {
+  #putBack(reference: GrantRef): void {
     if (this.#isInUse(reference)) {
       this.#owners[reference] = Owner.HELD;
       this.#held++;
     } else this.#append(reference);
   }
 
-  #append(reference: number): void {
+  #append(reference: GrantRef): void {
     this.#owners[reference] = Owner.FREE;
     this.#next[reference] = NONE;
     this.#previous[reference] = this.#tail;
@@ -298,14 +299,14 @@ export class ReferencePool {
     this.#free++;
   }
 
-  #push(list: GrantReferences, reference: number): void {
+  #push(list: GrantReferences, reference: GrantRef): void {
     this.#owners[reference] = Owner.LISTED;
     this.#next[reference] = list.head;
     list.head = reference;
     list.count++;
   }
 
-  #wrongOwner(reference: number): never {
+  #wrongOwner(reference: GrantRef): never {
     const owner = OWNER_NAMES[this.ownerOf(reference)];
     throw new GrantMisuse("GRANT_OWNER", `grant reference ${reference} is ${owner}`);
   }

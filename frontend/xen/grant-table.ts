@@ -24,8 +24,10 @@ import {
   GRANT_ENTRY_V2_SIZE,
   GRANT_PAGE_BYTES,
   GrantFlag,
+  type GrantRef,
   GrantType,
   GTF_TYPE_MASK,
+  grantRef,
 } from "../../shared/xen/grant.ts";
 import type { Hypervisor } from "../bus/hypervisor.ts";
 import type { DmaSpace, GrantAccess, Span } from "../bus/space.ts";
@@ -75,7 +77,7 @@ export class GrantTable implements GrantAccess {
   readonly #ends: Uint16Array;
   readonly #readers: Uint16Array;
   readonly #writers: Uint16Array;
-  readonly #quarantine = new Map<number, (() => void) | undefined>();
+  readonly #quarantine = new Map<GrantRef, (() => void) | undefined>();
   #live = 0;
 
   constructor({ hypervisor, space, log, maxFrames = 64, version = 1 }: GrantTableOptions) {
@@ -138,12 +140,12 @@ export class GrantTable implements GrantAccess {
   }
 
   /** gnttab_claim_grant_reference: returns a reference of the list, or -1 when all are in use. */
-  claim(list: GrantReferences): number {
+  claim(list: GrantReferences): GrantRef {
     return this.#pool.claim(list);
   }
 
   /** gnttab_release_grant_reference: puts a reference into the list. Its access must have ended. */
-  release(list: GrantReferences, reference: number): void {
+  release(list: GrantReferences, reference: GrantRef): void {
     this.#needNotLive(reference);
     this.#pool.release(list, reference);
   }
@@ -159,7 +161,7 @@ export class GrantTable implements GrantAccess {
   }
 
   /** Returns one reference, or -1 (ENOSPC). */
-  allocGrantReference(): number {
+  allocGrantReference(): GrantRef {
     return this.#pool.take();
   }
 
@@ -168,7 +170,7 @@ export class GrantTable implements GrantAccess {
    * Returns another in its place when the device's use, which crossed with the end of access, still
    * keeps the old one. Returns -1 (ENOSPC) and changes nothing when no other is free.
    */
-  renew(reference: number): number {
+  renew(reference: GrantRef): GrantRef {
     this.#pool.needOwned(reference);
     this.#needNotLive(reference);
     if (this.queryForeignAccess(reference) === 0) return reference;
@@ -178,7 +180,7 @@ export class GrantTable implements GrantAccess {
   }
 
   /** gnttab_free_grant_reference. Access by `reference` must have ended. */
-  freeGrantReference(reference: number): void {
+  freeGrantReference(reference: GrantRef): void {
     this.#pool.needOwned(reference);
     this.#needNotLive(reference);
     this.#pool.give(reference);
@@ -189,7 +191,7 @@ export class GrantTable implements GrantAccess {
    * `busAddress`. `reference` must have been allocated or renewed in this turn.
    */
   grantForeignAccessRef(
-    reference: number,
+    reference: GrantRef,
     domid: number,
     busAddress: number,
     readonly: boolean,
@@ -201,7 +203,7 @@ export class GrantTable implements GrantAccess {
 
   /** As grantForeignAccessRef, for `length` bytes from `busAddress` in one page. Version 2 only. */
   grantForeignAccessSubPage(
-    reference: number,
+    reference: GrantRef,
     domid: number,
     busAddress: number,
     length: number,
@@ -220,12 +222,12 @@ export class GrantTable implements GrantAccess {
   }
 
   /** gnttab_query_foreign_access: returns the number of reported uses. At 0 access can be ended. */
-  queryForeignAccess(reference: number): number {
+  queryForeignAccess(reference: GrantRef): number {
     return this.#readers[reference]! + this.#writers[reference]!;
   }
 
   /** gnttab_end_foreign_access_ref: false, and nothing changed, while the device uses it. */
-  endForeignAccessRef(reference: number): boolean {
+  endForeignAccessRef(reference: GrantRef): boolean {
     this.#pool.needOwned(reference);
     this.#needLive(reference);
     if (this.queryForeignAccess(reference) !== 0) return false;
@@ -238,7 +240,7 @@ export class GrantTable implements GrantAccess {
    * use ends or the link is gone. Then access ends, the reference becomes free, and `released` is
    * called. All this happens at once when the reference is not in use. XSA-396.
    */
-  quarantine(reference: number, released?: () => void): void {
+  quarantine(reference: GrantRef, released?: () => void): void {
     this.#needLive(reference);
     this.#pool.quarantine(reference);
     this.#quarantine.set(reference, released);
@@ -290,9 +292,7 @@ export class GrantTable implements GrantAccess {
    */
   resume(): void {
     this.linkGone();
-    for (let reference = 0; reference < this.#pool.end; reference++) {
-      if (this.#flags[reference] !== 0) this.#tell(reference);
-    }
+    this.#tellAll(this.#posts);
     this.#posts.send();
   }
 
@@ -301,17 +301,15 @@ export class GrantTable implements GrantAccess {
     const to: Pick<GrantPosts, "grant"> = {
       grant: (...entry) => state.grant(this.version, ...entry),
     };
-    for (let reference = 0; reference < this.#pool.end; reference++) {
-      if (this.#flags[reference] !== 0) this.#tell(reference, to);
-    }
+    this.#tellAll(to);
     for (let reference = 0; reference < this.#pool.end; reference++) {
       const [readers, writers] = [this.#readers[reference]!, this.#writers[reference]!];
-      if (readers + writers !== 0) state.grantUse(reference, readers, writers);
+      if (readers + writers !== 0) state.grantUse(grantRef(reference), readers, writers);
     }
   }
 
   deviceWrite(
-    reference: number,
+    reference: GrantRef,
     offset: number,
     _type: number,
     src: Uint8Array,
@@ -330,7 +328,7 @@ export class GrantTable implements GrantAccess {
     return false;
   }
 
-  deviceRead(reference: number, offset: number, length: number): Span | undefined {
+  deviceRead(reference: GrantRef, offset: number, length: number): Span | undefined {
     const status = length === 0 ? Gntst.OKAY : this.#check(reference, offset, length, false);
     if (status !== Gntst.OKAY) {
       this.#refuse(status, reference, offset, length, "device read refused");
@@ -343,7 +341,7 @@ export class GrantTable implements GrantAccess {
   }
 
   /** Checks an access by Xen's rules for a grant copy, in Xen's order. */
-  #check(reference: number, offset: number, length: number, writes: boolean): Gntst {
+  #check(reference: GrantRef, offset: number, length: number, writes: boolean): Gntst {
     if (!(reference >= 0 && reference < this.#pool.end)) return Gntst.BAD_GNTREF;
     const flags = this.#flags[reference]!;
     const granted = (flags & GTF_TYPE_MASK) === GrantType.PERMIT_ACCESS;
@@ -354,7 +352,7 @@ export class GrantTable implements GrantAccess {
     return inside ? Gntst.OKAY : Gntst.GENERAL_ERROR;
   }
 
-  #refuse(status: Gntst, reference: number, offset: number, length: number, what: string): void {
+  #refuse(status: Gntst, reference: GrantRef, offset: number, length: number, what: string): void {
     this.refusal = -status;
     this.#space.refuseGrant(reference, offset, length, what);
   }
@@ -366,7 +364,7 @@ export class GrantTable implements GrantAccess {
    * report looks the same. An impossible report (counts out of bounds, references never allocated)
    * changes nothing.
    */
-  #use(reference: number, readers: number, writers: number): void {
+  #use(reference: GrantRef, readers: number, writers: number): void {
     const r = (this.#readers[reference] ?? 0) + readers;
     const w = (this.#writers[reference] ?? 0) + writers;
     const counts = r >= 0 && w >= 0 && r <= MAX_USES && w <= MAX_USES;
@@ -385,7 +383,7 @@ export class GrantTable implements GrantAccess {
     else this.#pool.useChanged(reference);
   }
 
-  #leaveQuarantine(reference: number): void {
+  #leaveQuarantine(reference: GrantRef): void {
     const released = this.#quarantine.get(reference);
     this.#quarantine.delete(reference);
     this.#end(reference);
@@ -394,7 +392,7 @@ export class GrantTable implements GrantAccess {
   }
 
   #grant(
-    reference: number,
+    reference: GrantRef,
     flags: number,
     domid: number,
     page: number,
@@ -415,7 +413,13 @@ export class GrantTable implements GrantAccess {
     this.#tell(reference);
   }
 
-  #tell(reference: number, to: Pick<GrantPosts, "grant"> = this.#posts): void {
+  #tellAll(to: Pick<GrantPosts, "grant">): void {
+    for (let reference = 0; reference < this.#pool.end; reference++) {
+      if (this.#flags[reference] !== 0) this.#tell(grantRef(reference), to);
+    }
+  }
+
+  #tell(reference: GrantRef, to: Pick<GrantPosts, "grant"> = this.#posts): void {
     const flags = this.#flags[reference]!;
     const start = this.#starts[reference]!;
     // Offset and length have no meaning in the entry of a whole page.
@@ -424,18 +428,18 @@ export class GrantTable implements GrantAccess {
     to.grant(reference, flags, this.#domids[reference]!, frame, start, length);
   }
 
-  #end(reference: number): void {
+  #end(reference: GrantRef): void {
     this.#flags[reference] = 0;
     this.#live--;
     this.#posts.end(reference);
   }
 
-  #needLive(reference: number): void {
+  #needLive(reference: GrantRef): void {
     if (this.#flags[reference]) return;
     throw new GrantMisuse("GRANT_NOT_LIVE", `grant reference ${reference} grants nothing`);
   }
 
-  #needNotLive(reference: number): void {
+  #needNotLive(reference: GrantRef): void {
     if (!this.#flags[reference]) return;
     throw new GrantMisuse("GRANT_LIVE", `grant reference ${reference} grants a page still`);
   }

@@ -14,6 +14,7 @@
  * Source: xen: xen/include/public/io/ring.h; freebsd-src: sys/xen/xenbus/xenbus_client.c
  * (xenbus_grant_ring).
  */
+
 import {
   advance,
   distance,
@@ -25,6 +26,7 @@ import {
 } from "../../shared/ring/index32.ts";
 import type { XenRing, XenRingKind } from "../../shared/wire/link-state.ts";
 import { RecordType } from "../../shared/wire/records.ts";
+import type { GrantRef } from "../../shared/xen/grant.ts";
 import {
   RING_HEADER_SIZE,
   RING_PAGE_BYTES,
@@ -41,7 +43,7 @@ export class FrontRing {
   readonly memory: CoherentMemory;
   readonly view: DataView;
   /** Grant reference of the page, for xenstore. */
-  readonly reference: number;
+  readonly reference: GrantRef;
   readonly size: number;
   readonly #grants: GrantTable;
   readonly #slotBytes: number;

@@ -10,7 +10,9 @@
  * After xn_get_rx_map, xn_unpool_*_map, xn_repool_*_map, xn_get_map_gref and xn_dma_cb of the
  * reviewed driver (prati0100/freebsd: sys/dev/xen/netfront/netfront.c).
  */
+
 import { type Index32, slotOf } from "../../shared/ring/index32.ts";
+import type { GrantRef } from "../../shared/xen/grant.ts";
 import { RX_RING_SLOTS } from "../../shared/xen/netif.ts";
 import { Errno } from "../bus/errno.ts";
 import type { XenDmaMap } from "./bus-dma-xen/index.ts";
@@ -34,7 +36,7 @@ export const repoolRxMap = (rxq: Rxq, map: XenDmaMap): void => repool(rxq.pool, 
 export const repoolTxMap = (txq: Txq, map: XenDmaMap): void => repool(txq.pool, map, txq.name);
 
 /** Returns the grant reference of a loaded map. */
-export const getMapGref = (map: XenDmaMap): number => map.gref(0);
+export const getMapGref = (map: XenDmaMap): GrantRef => map.gref(0);
 
 /**
  * Handles the errno of a failed `load`. A shortage of references (ENOSPC) is not a bug, because a

@@ -19,6 +19,7 @@ import {
   GRANT_RECORD_V1_SIZE,
   GRANT_RECORD_V2_SIZE,
   GRANT_USE_RECORD_SIZE,
+  type GrantRef,
   grantUseRecord,
   writeGrantRecord,
 } from "../xen/grant.ts";
@@ -171,7 +172,7 @@ export class LinkState {
   /** Adds a nonzero entry of a grant table. `start` and `length` are used in version 2 only. */
   grant(
     version: GrantVersion,
-    reference: number,
+    reference: GrantRef,
     flags: number,
     domid: number,
     frame: number,
@@ -185,7 +186,7 @@ export class LinkState {
   }
 
   /** Adds the use counts of a grant. `readers` counts all uses, `writers` those that write. */
-  grantUse(reference: number, readers: number, writers: number): void {
+  grantUse(reference: GrantRef, readers: number, writers: number): void {
     const at = this.#record(StateKind.GRANT_USE, GRANT_USE_RECORD_SIZE);
     grantUseRecord.write(this.#view, at, reference, readers, writers);
   }

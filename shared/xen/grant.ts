@@ -12,8 +12,11 @@ const LE = true;
 
 /** Bytes of a granted page. */
 export const GRANT_PAGE_BYTES = 4096;
+/** Index of an entry in a grant table: one that a table gave, or that was read from a record. */
+export type GrantRef = number & { readonly __grantRef: unique symbol };
+export const grantRef = (n: number): GrantRef => n as GrantRef;
 /** Where byte `offset` of the page behind `reference` lies in Space.GRANT. */
-export const grantAddress = (reference: number, offset: number): number =>
+export const grantAddress = (reference: GrantRef, offset: number): number =>
   reference * GRANT_PAGE_BYTES + offset;
 /** References below this are reserved; the first two have names. */
 export const GNTTAB_NR_RESERVED_ENTRIES = 8;
@@ -117,7 +120,7 @@ export const grantEntryV2 = {
   length: (v: DataView, at: number): number => v.getUint16(at + V2_LENGTH, LE),
   /** Valid only with GrantType.TRANSITIVE. */
   transDomid: (v: DataView, at: number): number => v.getUint16(at + V2_TRANS_DOMID, LE),
-  gref: (v: DataView, at: number): number => v.getUint32(at + V2_GREF, LE),
+  gref: (v: DataView, at: number): GrantRef => grantRef(v.getUint32(at + V2_GREF, LE)),
 
   /** All 16 bytes, flags last. */
   writeFullPage(v: DataView, at: number, flags: number, domid: number, frame: number): void {
@@ -151,7 +154,8 @@ export const GRANT_RECORD_ENTRY = 4;
 export const GRANT_RECORD_V1_SIZE = GRANT_RECORD_ENTRY + GRANT_ENTRY_V1_SIZE;
 export const GRANT_RECORD_V2_SIZE = GRANT_RECORD_ENTRY + GRANT_ENTRY_V2_SIZE;
 
-const referenceAt = (v: DataView, at: number): number => v.getUint32(at + REFERENCE, LE);
+const referenceAt = (v: DataView, at: number): GrantRef =>
+  grantRef(v.getUint32(at + REFERENCE, LE));
 
 /** One record of a `grant` column of version 1. */
 export const grantRecordV1 = {
@@ -165,7 +169,7 @@ export const grantRecordV1 = {
   write(
     v: DataView,
     at: number,
-    reference: number,
+    reference: GrantRef,
     flags: number,
     domid: number,
     frame: number,
@@ -189,7 +193,7 @@ export const grantRecordV2 = {
   write(
     v: DataView,
     at: number,
-    reference: number,
+    reference: GrantRef,
     flags: number,
     domid: number,
     pageOff: number,
@@ -206,7 +210,7 @@ export const END_GRANT_RECORD_SIZE = 4;
 export const endGrantRecord = {
   size: END_GRANT_RECORD_SIZE,
   reference: referenceAt,
-  write: (v: DataView, at: number, reference: number): void =>
+  write: (v: DataView, at: number, reference: GrantRef): void =>
     v.setUint32(at + REFERENCE, reference, LE),
 } as const;
 
@@ -223,7 +227,7 @@ export const grantUseRecord = {
   writers: (v: DataView, at: number): number => v.getInt16(at + WRITERS, LE),
 
   /** All 8 bytes. */
-  write(v: DataView, at: number, reference: number, readers: number, writers: number): void {
+  write(v: DataView, at: number, reference: GrantRef, readers: number, writers: number): void {
     v.setUint32(at + REFERENCE, reference, LE);
     v.setInt16(at + READERS, readers, LE);
     v.setInt16(at + WRITERS, writers, LE);
@@ -240,7 +244,7 @@ export function writeGrantRecord(
   view: DataView,
   i: number,
   version: 1 | 2,
-  reference: number,
+  reference: GrantRef,
   flags: number,
   domid: number,
   frame: number,

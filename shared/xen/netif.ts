@@ -10,6 +10,7 @@
  * response share the bytes, so an unwritten byte would carry old content to the
  * other domain.
  */
+import { type GrantRef, grantRef } from "./grant.ts";
 import { ringSlots } from "./ring.ts";
 
 const LE = true;
@@ -63,7 +64,7 @@ const TX_SIZE = 10;
 
 /** A buffer to send: bytes [offset, offset + size) of the granted page. */
 export const txRequest = {
-  gref: (v: DataView, at: number): number => v.getUint32(at + TX_GREF, LE),
+  gref: (v: DataView, at: number): GrantRef => grantRef(v.getUint32(at + TX_GREF, LE)),
   offset: (v: DataView, at: number): number => v.getUint16(at + TX_OFFSET, LE),
   flags: (v: DataView, at: number): number => v.getUint16(at + TX_FLAGS, LE),
   id: (v: DataView, at: number): number => v.getUint16(at + TX_ID, LE),
@@ -73,7 +74,7 @@ export const txRequest = {
   write(
     v: DataView,
     at: number,
-    gref: number,
+    gref: GrantRef,
     offset: number,
     flags: number,
     id: number,
@@ -118,10 +119,10 @@ const RX_GREF = 4;
 /** A page to receive into. */
 export const rxRequest = {
   id: (v: DataView, at: number): number => v.getUint16(at + RX_ID, LE),
-  gref: (v: DataView, at: number): number => v.getUint32(at + RX_GREF, LE),
+  gref: (v: DataView, at: number): GrantRef => grantRef(v.getUint32(at + RX_GREF, LE)),
 
   /** All 8 bytes. */
-  write(v: DataView, at: number, id: number, gref: number): void {
+  write(v: DataView, at: number, id: number, gref: GrantRef): void {
     v.setUint16(at + RX_ID, id, LE);
     v.setUint16(at + RX_PAD, 0, LE);
     v.setUint32(at + RX_GREF, gref, LE);

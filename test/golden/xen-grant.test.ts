@@ -17,6 +17,7 @@ import {
   grantEntryV2,
   grantRecordV1,
   grantRecordV2,
+  grantRef,
   grantUseRecord,
 } from "../../shared/xen/grant.ts";
 import {
@@ -76,7 +77,9 @@ describe("records of the wire", () => {
     const hex = `84838281${V1_HEX}`;
     expect(hex.length).toBe(2 * GRANT_RECORD_V1_SIZE);
     decodes(hex, { reference: 0x81828384, ...V1 }, grantRecordV1);
-    encodes(hex, (v, at) => grantRecordV1.write(v, at, 0x81828384, V1.flags, V1.domid, V1.frame));
+    encodes(hex, (v, at) =>
+      grantRecordV1.write(v, at, grantRef(0x81828384), V1.flags, V1.domid, V1.frame),
+    );
   });
   test("grant, version 2: reference and entry", () => {
     const hex = `84838281${SUB_HEX}`;
@@ -86,7 +89,7 @@ describe("records of the wire", () => {
       grantRecordV2.write(
         v,
         at,
-        0x81828384,
+        grantRef(0x81828384),
         SUB.flags,
         SUB.domid,
         SUB.pageOff,
@@ -98,13 +101,13 @@ describe("records of the wire", () => {
   test("end_grant: the reference", () => {
     expect(END_GRANT_RECORD_SIZE).toBe(4);
     decodes("84838281", { reference: 0x81828384 }, endGrantRecord);
-    encodes("84838281", (v, at) => endGrantRecord.write(v, at, 0x81828384));
+    encodes("84838281", (v, at) => endGrantRecord.write(v, at, grantRef(0x81828384)));
   });
   test("grant_use: reference and signed changes", () => {
     const hex = "84838281feff0300";
     expect(hex.length).toBe(2 * GRANT_USE_RECORD_SIZE);
     decodes(hex, { reference: 0x81828384, readers: -2, writers: 3 }, grantUseRecord);
-    encodes(hex, (v, at) => grantUseRecord.write(v, at, 0x81828384, -2, 3));
+    encodes(hex, (v, at) => grantUseRecord.write(v, at, grantRef(0x81828384), -2, 3));
   });
 });
 

@@ -6,10 +6,12 @@
  * each structure, or ring entry, set the values listed through the structure's own members and the
  * headers' own macros, and printed sizeof and the bytes. None of our code took part.
  */
+
 import { describe, expect, test } from "vitest";
 import { index32 } from "../../shared/ring/index32.ts";
 import { CTRL_SLOT_SIZE, ctrlRequest, ctrlResponse } from "../../shared/xen/control.ts";
 import { EXTRA_SIZE, extra } from "../../shared/xen/extra.ts";
+import { grantRef } from "../../shared/xen/grant.ts";
 import {
   RX_RING_SLOTS,
   RX_SLOT_SIZE,
@@ -81,7 +83,15 @@ describe("netif_tx_request", () => {
   test("decodes", () => decodes(HEX, VALUE, txRequest));
   test("encodes every byte", () =>
     encodes(HEX, (view, at) =>
-      txRequest.write(view, at, VALUE.gref, VALUE.offset, VALUE.flags, VALUE.id, VALUE.size),
+      txRequest.write(
+        view,
+        at,
+        grantRef(VALUE.gref),
+        VALUE.offset,
+        VALUE.flags,
+        VALUE.id,
+        VALUE.size,
+      ),
     ));
 });
 
@@ -97,7 +107,7 @@ describe("netif_rx_request", () => {
   test("8 bytes", () => expect(HEX.length).toBe(2 * RX_SLOT_SIZE));
   test("decodes", () => decodes(HEX, { id: 0x0102, gref: 0xfedcba98 }, rxRequest));
   test("encodes every byte, padding too", () =>
-    encodes(HEX, (view, at) => rxRequest.write(view, at, 0x0102, 0xfedcba98)));
+    encodes(HEX, (view, at) => rxRequest.write(view, at, 0x0102, grantRef(0xfedcba98))));
 });
 
 describe("netif_rx_response", () => {

@@ -3,6 +3,7 @@
  * references run short and the device keeps some of them busy. After every step each reference is
  * free, or held by exactly one map or by the test; what the device was told is what is loaded.
  */
+
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
@@ -17,6 +18,7 @@ import {
   type XenDmaMap,
   type XenDmaTag,
 } from "../../frontend/xen/bus-dma-xen/index.ts";
+import { grantRef } from "../../shared/xen/grant.ts";
 import { cases, holds } from "../support/counts.ts";
 import { GrantStage } from "../support/grant-stage.ts";
 import { same, sameBytes } from "../support/same.ts";
@@ -209,7 +211,7 @@ class World {
   give(): void {
     const reference = this.held.pop();
     if (reference === undefined) return;
-    this.stage.grants.freeGrantReference(reference);
+    this.stage.grants.freeGrantReference(grantRef(reference));
     this.free++;
   }
 

@@ -3,10 +3,12 @@
  * random slots of a frontend that lies never throw, are answered one for one, and leave no grant in
  * use (fault rows of the rings, XSA-423, XSA-432, XSA-448).
  */
+
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { Verdict } from "../../device/switch/port.ts";
 import { index32 } from "../../shared/ring/index32.ts";
+import { grantRef } from "../../shared/xen/grant.ts";
 import { rxRequest, txRequest } from "../../shared/xen/netif.ts";
 import { holds } from "../support/counts.ts";
 import { FakeGuest, type Piece } from "../support/fake-guest.ts";
@@ -248,7 +250,7 @@ test("random hostile slots never throw, are answered one for one, and leave noth
               guest.memory.push(gref(s.gref), s.offset, s.size);
             }
             tx.request((view, at) =>
-              txRequest.write(view, at, gref(s.gref), s.offset, s.flags, s.id, s.size),
+              txRequest.write(view, at, grantRef(gref(s.gref)), s.offset, s.flags, s.id, s.size),
             );
           }
           guest.kick(step.queue);
@@ -263,7 +265,7 @@ test("random hostile slots never throw, are answered one for one, and leave noth
         } else if (step.do === "rx") {
           const { rx } = guest.queue(step.queue);
           for (const n of step.grefs) {
-            rx.request((view, at) => rxRequest.write(view, at, n & 0xffff, gref(n)));
+            rx.request((view, at) => rxRequest.write(view, at, n & 0xffff, grantRef(gref(n))));
           }
           rx.publish();
           guest.netback.batchEnd();

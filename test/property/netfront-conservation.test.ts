@@ -4,12 +4,14 @@
  * after a disconnect every reference is free again. Every frame arrives whole and once, or not at
  * all (inv-I1, inv-I3, fault-E5, fault-E11).
  */
+
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Mbuf } from "../../frontend/net/mbuf.ts";
 import { Csum } from "../../frontend/net/mbuf.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { RecordType } from "../../shared/wire/records.ts";
+import { grantRef } from "../../shared/xen/grant.ts";
 import { holds } from "../support/counts.ts";
 import { buildPacket } from "../support/packets.ts";
 import { XenPair } from "../support/pair.ts";
@@ -244,7 +246,7 @@ test("maps, references and buffers are conserved", async () => {
           await pair.reconnect();
           expect(info.carrier).toBe(false);
           expect(violations(pair)).toEqual([]);
-          for (const reference of taken) info.grants.freeGrantReference(reference);
+          for (const reference of taken) info.grants.freeGrantReference(grantRef(reference));
           const back = (): boolean => info.carrier || info.broken !== undefined;
           for (let i = 0; i < 40 && !back(); i++) await pair.second();
           expect(back()).toBe(true);

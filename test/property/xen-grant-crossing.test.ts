@@ -8,6 +8,7 @@
  * The model is the list of what the guest granted, kept by the test from its own calls: it says
  * which page a write of the device may change at the moment when it arrives.
  */
+
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { GrantTable as DeviceTable } from "../../device/xen/grant-table.ts";
@@ -18,6 +19,7 @@ import { GrantTable as GuestTable } from "../../frontend/xen/grant-table.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Space } from "../../shared/wire/records.ts";
 import type { GrantVersion } from "../../shared/wire/transactions.ts";
+import { grantRef } from "../../shared/xen/grant.ts";
 import { cases, holds } from "../support/counts.ts";
 import { same, sameBytes } from "../support/same.ts";
 
@@ -78,13 +80,13 @@ class World implements HypervisorLink {
       maxFrames: 1,
       maxMaptrack: 8,
       use: (reference, readers, writers) => {
-        this.toGuest.push(() => this.hypervisor.onGrantUse(reference, readers, writers));
+        this.toGuest.push(() => this.hypervisor.onGrantUse(grantRef(reference), readers, writers));
       },
     });
     const all = this.guest.freeCount;
     for (let i = 0; i < all - REFERENCES; i++) this.guest.allocGrantReference();
     for (let i = 0; i < REFERENCES; i++) this.references.push(this.guest.allocGrantReference());
-    for (const reference of this.references) this.guest.freeGrantReference(reference);
+    for (const reference of this.references) this.guest.freeGrantReference(grantRef(reference));
     this.#drained = all - REFERENCES;
   }
 
@@ -110,8 +112,8 @@ class World implements HypervisorLink {
   grant(reference: number, page: number, readonly: boolean): void {
     const known = [...this.granted, ...this.quarantined].map((g) => g.reference);
     same(known.includes(reference), false, "granted already");
-    same(this.guest.queryForeignAccess(reference), 0, "given out while in use");
-    this.guest.grantForeignAccessRef(reference, 0, this.pages[page]!.address, readonly);
+    same(this.guest.queryForeignAccess(grantRef(reference)), 0, "given out while in use");
+    this.guest.grantForeignAccessRef(grantRef(reference), 0, this.pages[page]!.address, readonly);
     this.granted.push({ reference, page, readonly });
   }
 
@@ -123,7 +125,7 @@ class World implements HypervisorLink {
   regrant(at: number, page: number, readonly: boolean): void {
     const old = this.idle[at];
     if (old === undefined) return;
-    const reference = this.guest.renew(old);
+    const reference = this.guest.renew(grantRef(old));
     if (reference < 0) return;
     this.idle.splice(at, 1);
     this.grant(reference, page, readonly);
@@ -133,25 +135,25 @@ class World implements HypervisorLink {
     const g = this.granted[at];
     if (g === undefined) return;
     const { reference } = g;
-    const busy = this.guest.queryForeignAccess(reference) !== 0;
-    same(this.guest.endForeignAccessRef(reference), !busy);
+    const busy = this.guest.queryForeignAccess(grantRef(reference)) !== 0;
+    same(this.guest.endForeignAccessRef(grantRef(reference)), !busy);
     if (busy && after !== "quarantine") return;
     this.granted.splice(at, 1);
     if (busy) {
       this.quarantined.push(g);
-      this.guest.quarantine(reference, () => {
+      this.guest.quarantine(grantRef(reference), () => {
         this.quarantined = this.quarantined.filter((other) => other !== g);
       });
       return;
     }
     if (this.device.usesOf(reference).readers !== 0) this.crossings++;
     if (after === "keep") this.idle.push(reference);
-    else this.guest.freeGrantReference(reference);
+    else this.guest.freeGrantReference(grantRef(reference));
   }
 
   free(at: number): void {
     const [reference] = this.idle.splice(at, 1);
-    if (reference !== undefined) this.guest.freeGrantReference(reference);
+    if (reference !== undefined) this.guest.freeGrantReference(grantRef(reference));
   }
 
   // The device: honest, so it asks its table first.
@@ -222,7 +224,7 @@ class World implements HypervisorLink {
     this.deliver(this.toDevice, this.toDevice.length);
     for (const reference of this.references) {
       const { readers, writers } = this.device.usesOf(reference);
-      same(this.guest.queryForeignAccess(reference), readers + writers);
+      same(this.guest.queryForeignAccess(grantRef(reference)), readers + writers);
       const frame = this.granted.find((g) => g.reference === reference)?.page;
       const kept = this.quarantined.find((g) => g.reference === reference)?.page;
       const page = frame ?? kept;
@@ -246,7 +248,7 @@ class World implements HypervisorLink {
   finishAll(): void {
     while (this.uses.length > 0) this.finish(0);
     this.settle();
-    for (const r of this.references) same(this.guest.queryForeignAccess(r), 0);
+    for (const r of this.references) same(this.guest.queryForeignAccess(grantRef(r)), 0);
     while (this.granted.length > 0) this.end(0, "free");
     while (this.idle.length > 0) this.free(0);
     this.settle();
@@ -382,7 +384,7 @@ describe("grants that cross", () => {
             if (s.do !== "settle") apply(world, s);
           } else {
             const turn = world.references[s.reference + REFERENCES];
-            world.hypervisor.onGrantUse(turn ?? s.reference, s.readers, s.writers);
+            world.hypervisor.onGrantUse(grantRef(turn ?? s.reference), s.readers, s.writers);
           }
           world.conserved();
         }

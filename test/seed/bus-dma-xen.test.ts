@@ -1,4 +1,5 @@
 /** Rows of the netfront checklist that are about bus_dma for Xen, through its public header. */
+
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -14,6 +15,7 @@ import {
   type XenDmaMap,
   type XenDmaTag,
 } from "../../frontend/xen/bus-dma-xen/index.ts";
+import { grantRef } from "../../shared/xen/grant.ts";
 import { GrantStage, nextTurn } from "../support/grant-stage.ts";
 
 const PAGE = 4096;
@@ -131,7 +133,7 @@ test("N28 a shortage of references: NOWAIT fails, another load completes after a
   expect(later.load(two, 0, 2 * PAGE, count, 0, 0)).toBe(Errno.EINPROGRESS);
   await nextTurn();
   expect([called, later.loaded]).toEqual([0, false]);
-  grants.freeGrantReference(taken.pop()!);
+  grants.freeGrantReference(grantRef(taken.pop()!));
   await nextTurn();
   expect([called, later.loaded, grants.liveCount, grants.freeCount]).toEqual([1, true, 2, 0]);
   expect(locks).toEqual([DmaLockOp.LOCK, DmaLockOp.UNLOCK]);
@@ -147,7 +149,7 @@ test("N34 a deferred load is granted first, then its callback runs under the tag
   const map = create(tag, 0);
   const note = (): void => void order.push("callback");
   expect(map.load(new Uint8Array(PAGE), 0, PAGE, note, 0, 0)).toBe(Errno.EINPROGRESS);
-  grants.freeGrantReference(taken.pop()!);
+  grants.freeGrantReference(grantRef(taken.pop()!));
   await nextTurn();
   expect(order).toEqual(["lock 1", "callback", "unlock 1"]);
 });

@@ -25,6 +25,7 @@ import {
   GrantFlag,
   GrantType,
   grantRecordV1,
+  grantRef,
 } from "../../shared/xen/grant.ts";
 import {
   RX_SLOT_SIZE,
@@ -214,7 +215,7 @@ export class FakeGuest {
     const isReadonly = options.readonly ?? false;
     const flags = GrantType.PERMIT_ACCESS | (isReadonly ? GrantFlag.READONLY : 0);
     const view = new DataView(new ArrayBuffer(grantRecordV1.size));
-    grantRecordV1.write(view, 0, reference, flags, options.domid ?? BACKEND, frame);
+    grantRecordV1.write(view, 0, grantRef(reference), flags, options.domid ?? BACKEND, frame);
     this.grants.grant(1, view, 0, 1);
     this.memory.entries.set(reference, { frame, readonly: isReadonly });
     return reference;
@@ -224,7 +225,7 @@ export class FakeGuest {
   end(reference: number): boolean {
     if ((this.host.readers.get(reference) ?? 0) > 0) return false;
     const view = new DataView(new ArrayBuffer(endGrantRecord.size));
-    endGrantRecord.write(view, 0, reference);
+    endGrantRecord.write(view, 0, grantRef(reference));
     this.grants.endGrant(view, 0, 1);
     this.memory.entries.delete(reference);
     this.#freeRefs.push(reference);
@@ -268,7 +269,7 @@ export class FakeGuest {
       let flags = i < pieces.length - 1 ? TxFlag.MORE_DATA : 0;
       if (i === 0) flags |= (options.flags ?? 0) | (extras.length > 0 ? TxFlag.EXTRA_INFO : 0);
       const size = i === 0 ? total : (piece.size ?? piece.bytes.length);
-      tx.request((view, at) => txRequest.write(view, at, gref, offset, flags, id, size));
+      tx.request((view, at) => txRequest.write(view, at, grantRef(gref), offset, flags, id, size));
       if (i > 0) return;
       extras.forEach((write, n) => {
         tx.request((view, at) => write(view, at, n < extras.length - 1 ? 1 : 0));
@@ -319,7 +320,7 @@ export class FakeGuest {
       const reference = gref ?? this.grant(this.newFrame());
       const slot = rx.reqProdPvt & (rx.size - 1);
       posted[slot] = reference;
-      rx.request((view, at) => rxRequest.write(view, at, slot, reference));
+      rx.request((view, at) => rxRequest.write(view, at, slot, grantRef(reference)));
     }
     if (rx.publish()) this.notify(rxPort);
     this.netback.batchEnd();

@@ -8,7 +8,7 @@ import { GrantTable } from "../../frontend/xen/grant-table.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Space } from "../../shared/wire/records.ts";
 import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/transactions.ts";
-import { END_GRANT_RECORD_SIZE } from "../../shared/xen/grant.ts";
+import { END_GRANT_RECORD_SIZE, grantRef } from "../../shared/xen/grant.ts";
 import { FakeDeviceLink } from "./fake-device-link.ts";
 
 /** An entry as the device was told. */
@@ -122,7 +122,7 @@ export class GrantStage {
 
   /** The device tells changes of its use counts. */
   use(reference: number, readers: number, writers = 0): void {
-    this.hypervisor.onGrantUse(reference, readers, writers);
+    this.hypervisor.onGrantUse(grantRef(reference), readers, writers);
   }
 
   /** The link breaks, and another device is there. */

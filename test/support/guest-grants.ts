@@ -1,6 +1,6 @@
 /** A guest's side of a grant table: makes the records that `grant` and `end_grant` carry. */
 import { GrantTable, type GrantTableOptions } from "../../device/xen/grant-table.ts";
-import { endGrantRecord, grantRecordV1, grantRecordV2 } from "../../shared/xen/grant.ts";
+import { endGrantRecord, grantRecordV1, grantRecordV2, grantRef } from "../../shared/xen/grant.ts";
 
 export interface Told {
   readonly reference: number;
@@ -45,10 +45,20 @@ export class GuestGrants {
     const view = new DataView(new ArrayBuffer(at + entries.length * size));
     entries.forEach(([reference, e], i) => {
       const here = at + i * size;
-      if (version === 1) grantRecordV1.write(view, here, reference, e.flags, e.domid, e.frame);
+      if (version === 1)
+        grantRecordV1.write(view, here, grantRef(reference), e.flags, e.domid, e.frame);
       else {
         const { pageOff = 0, length = 0 } = e;
-        grantRecordV2.write(view, here, reference, e.flags, e.domid, pageOff, length, e.frame);
+        grantRecordV2.write(
+          view,
+          here,
+          grantRef(reference),
+          e.flags,
+          e.domid,
+          pageOff,
+          length,
+          e.frame,
+        );
       }
     });
     this.table.grant(version, view, at, entries.length);
@@ -58,7 +68,7 @@ export class GuestGrants {
     const at = 5;
     const view = new DataView(new ArrayBuffer(at + references.length * endGrantRecord.size));
     references.forEach((reference, i) => {
-      endGrantRecord.write(view, at + i * endGrantRecord.size, reference);
+      endGrantRecord.write(view, at + i * endGrantRecord.size, grantRef(reference));
     });
     this.table.endGrant(view, at, references.length);
   }

@@ -1,4 +1,5 @@
 /** State records as tests look at them. */
+
 import { viewOf } from "../../shared/bytes/words.ts";
 import {
   EnaRingKind,
@@ -8,6 +9,7 @@ import {
   stateEntries,
   XenRingKind,
 } from "../../shared/wire/link-state.ts";
+import { grantRef } from "../../shared/xen/grant.ts";
 import { RingWord } from "../../shared/xen/ring.ts";
 
 /** The parts of the record that `fill` tells. */
@@ -37,9 +39,9 @@ type StateFields = Readonly<Record<string, number | boolean>>;
 export function sampleState(): Uint8Array[] {
   return stateParts((state) => {
     state.window(0x10000, new Uint8Array(64).fill(1));
-    state.grant(1, 9, 1, 0, 0x12, 0, 0);
-    state.grant(2, 10, 1, 0, 0x13, 0, 0);
-    state.grantUse(9, 1, 0);
+    state.grant(1, grantRef(9), 1, 0, 0x12, 0, 0);
+    state.grant(2, grantRef(10), 1, 0, 0x13, 0, 0);
+    state.grantUse(grantRef(9), 1, 0);
     state.llq(128, 2);
     for (const ring of [EnaRingKind.AQ, EnaRingKind.ACQ, EnaRingKind.AENQ]) {
       state.enaRing({ ring, address: 0x1000 * (1 + ring), depth: 32, entryBytes: 64, head: 40 });

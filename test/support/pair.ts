@@ -7,6 +7,7 @@
  *
  * Nothing is delivered until `pump`, and time stands still, so a test decides what is under way when.
  */
+
 import { Connection, type ConnectionOwner } from "../../device/connection.ts";
 import type { LinkMemory } from "../../device/dma/link-memory.ts";
 import {
@@ -40,6 +41,7 @@ import { Frame } from "../../shared/net/frame.ts";
 import type { XenStatus } from "../../shared/status/device-status.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { FAULT_SEVERITY_NAMES, Limits } from "../../shared/wire/transactions.ts";
+import { grantRef } from "../../shared/xen/grant.ts";
 import { FakeSwitchPort, type Received } from "./fake-host.ts";
 import { type LoopbackEnd, loopbackPair } from "./loopback.ts";
 import { PairClock } from "./test-clock.ts";
@@ -529,7 +531,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
         hypervisor.onXenstore(act.bytes, 0, act.bytes.length);
         break;
       case "grantUse":
-        hypervisor.onGrantUse(act.reference, act.readers, act.writers);
+        hypervisor.onGrantUse(grantRef(act.reference), act.readers, act.writers);
         break;
       case "hypercallReply":
         this.#link?.hypercallReply(act);

@@ -25,6 +25,7 @@ import {
   GrantFlag,
   GrantType,
   grantRecordV1,
+  grantRef,
 } from "../../shared/xen/grant.ts";
 import { Domid, Hypercall } from "../../shared/xen/hypercall.ts";
 import {
@@ -290,7 +291,7 @@ export class RawXen {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     references.forEach((reference, i) => {
       this.pages.delete(reference);
-      endGrantRecord.write(view, i * END_GRANT_RECORD_SIZE, reference);
+      endGrantRecord.write(view, i * END_GRANT_RECORD_SIZE, grantRef(reference));
     });
     this.raw.batch([Op.END_GRANT, bytes]);
   }
@@ -378,7 +379,9 @@ export class RawXen {
   /** One tx request, shown; no bytes are pushed. Returns its index. */
   transmit(reference: number, size: number, { offset = 0, flags = 0, id = 0 } = {}): number {
     const index = this.tx.reqProd;
-    this.tx.request((v, at) => txRequest.write(v, at, reference, offset, flags, id, size));
+    this.tx.request((v, at) =>
+      txRequest.write(v, at, grantRef(reference), offset, flags, id, size),
+    );
     this.tx.publish();
     return index;
   }
@@ -394,7 +397,7 @@ export class RawXen {
   /** One page to receive into, shown. Returns the request's index. */
   post(reference: number, id = 0): number {
     const index = this.rx.reqProd;
-    this.rx.request((v, at) => rxRequest.write(v, at, id, reference));
+    this.rx.request((v, at) => rxRequest.write(v, at, id, grantRef(reference)));
     this.rx.publish();
     return index;
   }
@@ -418,7 +421,7 @@ export function grantRecords(records: readonly GrantRecord[]): Buffer {
   const bytes = Buffer.alloc(records.length * GRANT_RECORD_V1_SIZE);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   records.forEach(({ reference, flags, domid, frame }, i) => {
-    grantRecordV1.write(view, i * GRANT_RECORD_V1_SIZE, reference, flags, domid, frame);
+    grantRecordV1.write(view, i * GRANT_RECORD_V1_SIZE, grantRef(reference), flags, domid, frame);
   });
   return bytes;
 }

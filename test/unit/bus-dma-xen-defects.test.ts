@@ -2,6 +2,7 @@
  * What goes wrong in the original bus_dma for Xen (prati0100/freebsd: sys/x86/xen/busdma_xen.c),
  * by reading, and does not here: one test each, named after the fault.
  */
+
 import { expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import {
@@ -15,6 +16,7 @@ import {
   type XenDmaTag,
   type XenTagParams,
 } from "../../frontend/xen/bus-dma-xen/index.ts";
+import { grantRef } from "../../shared/xen/grant.ts";
 import { GrantStage, nextTurn } from "../support/grant-stage.ts";
 
 const PAGE = 4096;
@@ -47,7 +49,7 @@ function stageWith(left: number, over: Partial<XenTagParams> = {}) {
   const taken: number[] = [];
   while (grants.freeCount > left) taken.push(grants.allocGrantReference());
   const giveBack = (count: number): void => {
-    for (const r of taken.splice(0, count)) grants.freeGrantReference(r);
+    for (const r of taken.splice(0, count)) grants.freeGrantReference(grantRef(r));
   };
   return { stage, grants, root, tag, giveBack };
 }

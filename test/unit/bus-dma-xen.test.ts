@@ -1,4 +1,5 @@
 /** bus_dma(9) for Xen: tags, loads now and later, what is pushed, unload while busy. */
+
 import { describe, expect, it, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { DmaMisuse, type MisuseCode } from "../../frontend/bus/misuse.ts";
@@ -16,6 +17,7 @@ import {
   type XenTagParams,
 } from "../../frontend/xen/bus-dma-xen/index.ts";
 import { Space } from "../../shared/wire/records.ts";
+import { grantRef } from "../../shared/xen/grant.ts";
 import { GrantStage, type GrantStageOptions, nextTurn } from "../support/grant-stage.ts";
 
 const PAGE = 4096;
@@ -295,7 +297,7 @@ describe("without references", () => {
     expect(map.load(buffer, 0, 5000, ignore, 0, BUS_DMA_NOWAIT)).toBe(Errno.ENOSPC);
     expect([map.loaded, map.loading, map.segmentCount]).toEqual([false, false, 0]);
     expect([grants.liveCount, grants.freeCount]).toEqual([0, 1]);
-    grants.freeGrantReference(taken.pop()!);
+    grants.freeGrantReference(grantRef(taken.pop()!));
     expect(map.load(buffer, 0, 5000, ignore, 0, BUS_DMA_NOWAIT)).toBe(0);
   });
 
@@ -313,7 +315,7 @@ describe("without references", () => {
     expect([map.loading, map.loaded, map.segmentCount]).toEqual([true, false, 0]);
     expect(misuse(() => map.gref(0))).toBe("SEGMENT_INDEX");
     expect(misuse(() => map.sync(SyncOp.PREWRITE))).toBe("MAP_NOT_LOADED");
-    grants.freeGrantReference(taken.pop()!);
+    grants.freeGrantReference(grantRef(taken.pop()!));
     expect(calls).toEqual([]);
     await nextTurn();
     expect(calls).toEqual([["x", true, 2, 0, [DmaLockOp.LOCK], 2]]);
@@ -338,7 +340,7 @@ describe("without references", () => {
       );
     }
     for (let i = 0; i < 5; i++) {
-      grants.freeGrantReference(taken.pop()!);
+      grants.freeGrantReference(grantRef(taken.pop()!));
       await nextTurn();
     }
     await nextTurn();
@@ -355,7 +357,7 @@ describe("without references", () => {
     expect(misuse(() => map.destroy())).toBe("MAP_LOADED");
     expect(misuse(() => map.load(counting(8), 0, 8, ignore, 0, 0))).toBe("MAP_LOADED");
     expect(map.unload()).toBe(0);
-    for (const r of taken) grants.freeGrantReference(r);
+    for (const r of taken) grants.freeGrantReference(grantRef(r));
     await nextTurn();
     expect([called, locks.length, grants.liveCount, grants.freeCount]).toEqual([
       0,

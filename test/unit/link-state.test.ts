@@ -1,4 +1,5 @@
 /** The state record of a link: what is told, in the tracer's words, and what is read of bad bytes. */
+
 import { describe, expect, it } from "vitest";
 import { Tracer } from "../../cli/trace/wire.ts";
 import { viewOf } from "../../shared/bytes/words.ts";
@@ -13,6 +14,7 @@ import {
   XenRingKind,
 } from "../../shared/wire/link-state.ts";
 import { RecordType } from "../../shared/wire/records.ts";
+import { grantRef } from "../../shared/xen/grant.ts";
 import { RingWord } from "../../shared/xen/ring.ts";
 import { batchOf } from "../support/dissector.ts";
 import { sampleState, stateParts, stateRecords } from "../support/link-state.ts";
@@ -54,9 +56,9 @@ describe("what is told", () => {
     bytes[bytes.length - 1] = 0xbb;
     const parts = stateParts((state) => {
       state.window(0x10000, bytes);
-      state.grant(1, 9, 1, 0, 0x12, 0, 0);
-      state.grant(2, 10, 1 | (1 << 8), 0, 0x13, 100, 50);
-      state.grantUse(9, 1, 0);
+      state.grant(1, grantRef(9), 1, 0, 0x12, 0, 0);
+      state.grant(2, grantRef(10), 1 | (1 << 8), 0, 0x13, 100, 50);
+      state.grantUse(grantRef(9), 1, 0);
     });
     expect(linesOf(parts)).toEqual([
       "state WINDOW 1 record: address=0x10000 length=12192",

@@ -1,8 +1,10 @@
 /** Xen's security advisories whose rules concern a network backend, each by its number. */
+
 import { expect, test } from "vitest";
 import { Verdict } from "../../device/switch/port.ts";
 import { advance, index32 } from "../../shared/ring/index32.ts";
 import { extra, GsoType } from "../../shared/xen/extra.ts";
+import { grantRef } from "../../shared/xen/grant.ts";
 import { NetifStatus, TX_SLOT_SIZE, TxFlag, txRequest } from "../../shared/xen/netif.ts";
 import { FakeGuest } from "../support/fake-guest.ts";
 import { frameOf } from "../support/packets.ts";
@@ -68,7 +70,7 @@ test("fault-F1 XSA-155 slots that change while their packet waits change nothing
   const { ids } = guest.send(pieces(3), { push: false });
   for (let i = 0; i < 3; i++) {
     const at = tx.at(index32(i));
-    txRequest.write(tx.view, at, other, 50, TxFlag.MORE_DATA, 0xdead, 4000);
+    txRequest.write(tx.view, at, grantRef(other), 50, TxFlag.MORE_DATA, 0xdead, 4000);
     tx.copy(at, TX_SLOT_SIZE);
   }
   guest.memory.answerReads();

@@ -2,6 +2,7 @@
  * Defects of the original netfront and of its rewrite under review that are not copied: one test for
  * each, named after it.
  */
+
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Mbuf } from "../../frontend/net/mbuf.ts";
@@ -16,6 +17,7 @@ import {
   unpoolTxMap,
 } from "../../frontend/xen/pool.ts";
 import { RecordType } from "../../shared/wire/records.ts";
+import { grantRef } from "../../shared/xen/grant.ts";
 import { frame, MAC } from "../support/nic-frames.ts";
 import { XenPair } from "../support/pair.ts";
 import { allReferencesFree, txMaps, violations } from "../support/xen-invariants.ts";
@@ -101,7 +103,7 @@ describe("setting up queues", () => {
         this: GrantTable,
       ) {
         const ofRing = new Error().stack?.includes("FrontRing") === true;
-        return ofRing && single++ === n ? -1 : real.call(this);
+        return ofRing && single++ === n ? grantRef(-1) : real.call(this);
       });
       const pair = new XenPair({ queues: 2 });
       await expect(pair.attach()).rejects.toMatchObject({ code: "NO_MEMORY" });

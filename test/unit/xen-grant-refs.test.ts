@@ -5,7 +5,7 @@ import { DmaSpace } from "../../frontend/bus/space.ts";
 import { GrantMisuse, type GrantReferences, GrantTable } from "../../frontend/xen/grant-table.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
-import { GrantFlag, GrantType } from "../../shared/xen/grant.ts";
+import { GrantFlag, type GrantRef, GrantType, grantRef } from "../../shared/xen/grant.ts";
 import { FakeXenDevice, GrantStage, nextTurn } from "../support/grant-stage.ts";
 
 /** 4096 / 8 less the reserved ones: free references of a table of one frame. */
@@ -95,8 +95,8 @@ describe("references", () => {
     expect(misuse(() => grants.release(list, owned))).toBe("GRANT_OWNER");
     expect(misuse(() => grants.freeGrantReference(owned))).toBe("GRANT_OWNER");
     expect(misuse(() => grants.grantForeignAccessRef(owned, 0, 4096, false))).toBe("GRANT_OWNER");
-    expect(misuse(() => grants.freeGrantReference(3))).toBe("GRANT_OWNER");
-    expect(misuse(() => grants.freeGrantReference(100_000))).toBe("GRANT_OWNER");
+    expect(misuse(() => grants.freeGrantReference(grantRef(3)))).toBe("GRANT_OWNER");
+    expect(misuse(() => grants.freeGrantReference(grantRef(100_000)))).toBe("GRANT_OWNER");
     expect(list.count).toBe(inList);
   });
 
@@ -127,14 +127,14 @@ describe("free callbacks", () => {
     const ran: string[] = [];
     grants.requestFreeCallback(() => ran.push(`a ${grants.freeCount}`), 2);
     grants.requestFreeCallback(() => ran.push(`b ${grants.freeCount}`), 1);
-    grants.freeGrantReference(owned.pop()!);
+    grants.freeGrantReference(grantRef(owned.pop()!));
     await nextTurn();
     expect(ran).toEqual([]);
-    grants.freeGrantReference(owned.pop()!);
+    grants.freeGrantReference(grantRef(owned.pop()!));
     await nextTurn();
     await nextTurn();
     expect(ran).toEqual(["a 2", "b 2"]);
-    grants.freeGrantReference(owned.pop()!);
+    grants.freeGrantReference(grantRef(owned.pop()!));
     await nextTurn();
     expect(ran.length).toBe(2);
   });
@@ -143,7 +143,7 @@ describe("free callbacks", () => {
     const { grants, owned } = drained();
     let ran = 0;
     grants.requestFreeCallback(() => ran++, 1);
-    grants.freeGrantReference(owned.pop()!);
+    grants.freeGrantReference(grantRef(owned.pop()!));
     expect(ran).toBe(0);
     await nextTurn();
     grants.requestFreeCallback(() => ran++, 1);
@@ -156,7 +156,7 @@ describe("free callbacks", () => {
     const { grants, owned } = drained();
     let ran = 0;
     grants.requestFreeCallback(() => ran++, 1);
-    grants.freeGrantReference(owned.pop()!);
+    grants.freeGrantReference(grantRef(owned.pop()!));
     const quicker = grants.allocGrantReference();
     await nextTurn();
     expect(ran).toBe(0);
@@ -170,7 +170,7 @@ describe("free callbacks", () => {
     const ran: string[] = [];
     const large = grants.requestFreeCallback(() => ran.push("large"), 100);
     grants.requestFreeCallback(() => ran.push("small"), 1);
-    grants.freeGrantReference(owned.pop()!);
+    grants.freeGrantReference(grantRef(owned.pop()!));
     await nextTurn();
     expect(ran).toEqual([]);
     grants.cancelFreeCallback(large);
@@ -185,7 +185,7 @@ describe("free callbacks", () => {
     let called = 0;
     const large = grants.requestFreeCallback(() => expect.fail("cancelled"), 10);
     const small = grants.requestFreeCallback(() => called++, 2);
-    for (const reference of owned.splice(0, 3)) grants.freeGrantReference(reference);
+    for (const reference of owned.splice(0, 3)) grants.freeGrantReference(grantRef(reference));
     await nextTurn();
     expect([called, small.pending]).toEqual([0, true]);
     // Nothing is given back from here on.
@@ -293,20 +293,24 @@ describe("a new link", () => {
   it("hears of every live entry, of none that ended, and counts from 0", () => {
     const stage = new GrantStage();
     const { grants } = stage;
-    const [a, b, c] = [0, 1, 2].map(() => grants.allocGrantReference()) as [number, number, number];
-    grants.grantForeignAccessRef(a, 0, 4096, false);
-    grants.grantForeignAccessRef(b, 0, 8192, true);
+    const [a, b, c] = [0, 1, 2].map(() => grants.allocGrantReference()) as [
+      GrantRef,
+      GrantRef,
+      GrantRef,
+    ];
+    grants.grantForeignAccessRef(grantRef(a), 0, 4096, false);
+    grants.grantForeignAccessRef(grantRef(b), 0, 8192, true);
     grants.post();
     stage.use(a, 2, 1);
-    expect(grants.endForeignAccessRef(a)).toBe(false);
-    grants.endForeignAccessRef(b);
-    grants.grantForeignAccessRef(c, 0, 12288, true);
+    expect(grants.endForeignAccessRef(grantRef(a))).toBe(false);
+    grants.endForeignAccessRef(grantRef(b));
+    grants.grantForeignAccessRef(grantRef(c), 0, 12288, true);
     // Neither the end of b nor the grant of c was sent when the link broke.
     stage.reconnect();
     expect([...stage.device.entries.keys()].sort()).toEqual([a, c].sort());
     expect(stage.device.entries.get(c)).toMatchObject({ flags: 5, frame: 3 });
-    expect(grants.queryForeignAccess(a)).toBe(0);
-    expect(grants.endForeignAccessRef(a)).toBe(true);
+    expect(grants.queryForeignAccess(grantRef(a))).toBe(0);
+    expect(grants.endForeignAccessRef(grantRef(a))).toBe(true);
     grants.post();
     expect([...stage.device.entries.keys()]).toEqual([c]);
   });
@@ -324,12 +328,12 @@ describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", ()
     for (const page of pages) page.bytes.fill(0x11);
     const of = (i: number) => pages[i]!.address;
     const [rw, ro, other, freed] = pages.map(() => grants.allocGrantReference()) as number[];
-    grants.grantForeignAccessRef(rw!, 0, of(0), false);
-    grants.grantForeignAccessRef(ro!, 0, of(1), true);
-    grants.grantForeignAccessRef(other!, 1, of(2), false);
-    grants.grantForeignAccessRef(freed!, 0, of(3), false);
-    grants.endForeignAccessRef(freed!);
-    grants.freeGrantReference(freed!);
+    grants.grantForeignAccessRef(grantRef(rw!), 0, of(0), false);
+    grants.grantForeignAccessRef(grantRef(ro!), 0, of(1), true);
+    grants.grantForeignAccessRef(grantRef(other!), 1, of(2), false);
+    grants.grantForeignAccessRef(grantRef(freed!), 0, of(3), false);
+    grants.endForeignAccessRef(grantRef(freed!));
+    grants.freeGrantReference(grantRef(freed!));
     const claimed = grants.allocGrantReference();
     const end = version === 1 ? 512 : 256;
     const refs = { rw, ro, other, freed, claimed, reserved: 1, last: end - 1, end, far: 2 ** 36 };
@@ -370,7 +374,7 @@ describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", ()
       const bytes = new Uint8Array(Math.min(length, 8192)).fill(0xee);
       const { grants, space } = stage;
       const before = space.faults.grant;
-      const wrote = grants.deviceWrite(reference, offset, 0, bytes, 0, length);
+      const wrote = grants.deviceWrite(grantRef(reference), offset, 0, bytes, 0, length);
       expect(wrote ? OK : grants.refusal).toBe(w);
       const expected = pages.map(() => new Uint8Array(PAGE_BYTES).fill(0x11));
       if (w === OK) expected[0]!.fill(0xee, offset, offset + length);
@@ -493,7 +497,7 @@ describe("use counts", () => {
     const { stage, grants } = granted();
     for (const other of [0, 7, 512, 0xffff_ffff]) stage.use(other, 1, 0);
     expect([stage.space.faults.grant, grants.heldCount]).toEqual([4, 0]);
-    expect([0, 7].map((other) => grants.queryForeignAccess(other))).toEqual([0, 0]);
+    expect([0, 7].map((other) => grants.queryForeignAccess(grantRef(other)))).toEqual([0, 0]);
   });
 
   it("of writers to a read-only grant are a fault, and are counted until they end", () => {
@@ -557,13 +561,13 @@ describe("a use that crosses with the end of access", () => {
   it("keeps references out of the free list wherever in it they stand", () => {
     const { grants, hypervisor } = new GrantStage({ maxFrames: 1 });
     const held = [8, 9, 200, 510, 511];
-    for (const r of held) hypervisor.onGrantUse(r, 1, 0);
+    for (const r of held) hypervisor.onGrantUse(grantRef(r), 1, 0);
     expect([grants.freeCount, grants.heldCount]).toEqual([ONE_FRAME - 5, 5]);
     const got = new Set<number>();
     for (let r = grants.allocGrantReference(); r >= 0; r = grants.allocGrantReference()) got.add(r);
     expect(got.size).toBe(ONE_FRAME - 5);
     expect(held.some((r) => got.has(r))).toBe(false);
-    for (const r of held) hypervisor.onGrantUse(r, -1, 0);
+    for (const r of held) hypervisor.onGrantUse(grantRef(r), -1, 0);
     expect(held.map(() => grants.allocGrantReference())).toEqual(held);
   });
 

@@ -7,6 +7,7 @@ import type { VifStatus } from "../../../shared/status/device-status.ts";
 import { type LinkState, XenRingKind } from "../../../shared/wire/link-state.ts";
 import { RecordType } from "../../../shared/wire/records.ts";
 import { CTRL_SLOT_SIZE } from "../../../shared/xen/control.ts";
+import { grantRef } from "../../../shared/xen/grant.ts";
 import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../../shared/xen/netif.ts";
 import { queueName, VifKey } from "../../../shared/xen/xenbus.ts";
 import { BackRing } from "./back-ring.ts";
@@ -102,7 +103,7 @@ export class Attachment {
   }
 
   #openRing(key: string, reference: number, slotBytes: number, type: RecordType): BackRing {
-    const ring = BackRing.open(this.#vif.context, reference, slotBytes, type);
+    const ring = BackRing.open(this.#vif.context, grantRef(reference), slotBytes, type);
     if (typeof ring === "string") throw new KeyError(`${key}: ${ring}`);
     this.#loose.push(ring);
     return ring;

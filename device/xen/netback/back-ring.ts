@@ -28,7 +28,7 @@ import {
 import type { XenRingStatus } from "../../../shared/status/device-status.ts";
 import type { XenRing, XenRingKind } from "../../../shared/wire/link-state.ts";
 import { RecordType, Space } from "../../../shared/wire/records.ts";
-import { Gntst, GRANT_PAGE_BYTES, grantAddress } from "../../../shared/xen/grant.ts";
+import { Gntst, GRANT_PAGE_BYTES, type GrantRef, grantAddress } from "../../../shared/xen/grant.ts";
 import { GntMap } from "../../../shared/xen/grant-ops.ts";
 import {
   RING_HEADER_SIZE,
@@ -48,7 +48,7 @@ export const OVERRUN = -1;
 const WORD_BYTES = 4;
 
 export class BackRing {
-  readonly reference: number;
+  readonly reference: GrantRef;
   /** Number of slots, a power of two. */
   readonly size: number;
   readonly view: DataView;
@@ -71,7 +71,7 @@ export class BackRing {
   /** Maps the page. Returns the ring, or the reason why the page can't be a ring. */
   static open(
     context: NetbackContext,
-    reference: number,
+    reference: GrantRef,
     slotBytes: number,
     responseType: RecordType,
   ): BackRing | string {
@@ -102,7 +102,7 @@ export class BackRing {
     handle: number,
     window: Window,
     base: number,
-    reference: number,
+    reference: GrantRef,
     slotBytes: number,
     responseType: RecordType,
     start: Index32,
@@ -213,7 +213,7 @@ export class BackRing {
   mirror(): Mirror {
     return {
       space: Space.GRANT,
-      address: this.reference * GRANT_PAGE_BYTES,
+      address: grantAddress(this.reference, 0),
       bytes: this.#page,
     };
   }

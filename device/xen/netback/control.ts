@@ -19,7 +19,7 @@ import {
   ctrlRequest,
   ctrlResponse,
 } from "../../../shared/xen/control.ts";
-import { Gntst, GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
+import { Gntst, grantAddress, grantRef } from "../../../shared/xen/grant.ts";
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
 import type { Span } from "../../dma/host-memory.ts";
 import { type BackRing, OVERRUN } from "./back-ring.ts";
@@ -40,7 +40,7 @@ export class ControlRing {
   #reading = false;
   #closed = false;
   /** Pinned while `#reading`. */
-  #gref = 0;
+  #gref = grantRef(0);
 
   constructor(vif: Vif, ring: BackRing, hashing: Hashing) {
     this.#vif = vif;
@@ -115,8 +115,8 @@ export class ControlRing {
   /** A request with `length` bytes at the front of the page that data0 grants. */
   #withPage(request: CtrlRequest, length: number): void {
     const { grants, host } = this.#vif.context;
-    const gref = request.data0;
-    const address = gref * GRANT_PAGE_BYTES;
+    const gref = grantRef(request.data0);
+    const address = grantAddress(gref, 0);
     if (length === 0) {
       this.#apply(request, EMPTY);
       return;
@@ -169,7 +169,7 @@ export class ControlRing {
   #answer({ id, type, data0 }: CtrlRequest, status: CtrlStatus, data = 0): void {
     if (type === CtrlType.SET_HASH_KEY || type === CtrlType.SET_HASH_MAPPING) {
       // The bytes pushed for the request end with it, used or not.
-      this.#vif.context.host.memory.releasePushed(Space.GRANT, data0 * GRANT_PAGE_BYTES);
+      this.#vif.context.host.memory.releasePushed(Space.GRANT, grantAddress(grantRef(data0), 0));
     }
     this.requests++;
     if (status !== CtrlStatus.SUCCESS) this.refused++;

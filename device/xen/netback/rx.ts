@@ -20,7 +20,7 @@ import type { XenQueueStatus } from "../../../shared/status/device-status.ts";
 import { RecordType, Space } from "../../../shared/wire/records.ts";
 import { HashAlgorithm } from "../../../shared/xen/control.ts";
 import { extra, GsoType } from "../../../shared/xen/extra.ts";
-import { Gntst, GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
+import { Gntst, GRANT_PAGE_BYTES, grantAddress } from "../../../shared/xen/grant.ts";
 import { RX_SLOT_SIZE, RxFlag, rxRequest, rxResponse } from "../../../shared/xen/netif.ts";
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
 import { DropReason } from "../../switch/port.ts";
@@ -225,7 +225,7 @@ export class RxQueue {
     ring.consume(1);
     let status = grants.checkCopy(gref, 0, length, true, BACKEND_DOMID);
     if (status === Gntst.OKAY) {
-      const address = gref * GRANT_PAGE_BYTES;
+      const address = grantAddress(gref, 0);
       const to = host.memory.reserve(Space.GRANT, address, RecordType.FRAME, length);
       frame.copyTo(host.memory.outgoing, to, from, length);
       status = length;

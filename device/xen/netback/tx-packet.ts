@@ -20,7 +20,7 @@ import {
   extra,
   GsoType,
 } from "../../../shared/xen/extra.ts";
-import { GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
+import { GRANT_PAGE_BYTES, grantAddress, grantRef } from "../../../shared/xen/grant.ts";
 import { NR_SLOTS_MIN, TxFlag, txRequest } from "../../../shared/xen/netif.ts";
 import type { BackRing } from "./back-ring.ts";
 
@@ -98,6 +98,11 @@ export class TxPacket {
     }
     if (this.broken === "" && this.#crosses(0)) this.fatal = "TX_CROSSES_PAGE";
     return this.fatal === "";
+  }
+
+  /** Where the bytes of slot `i` lie in Space.GRANT. */
+  address(i: number): number {
+    return grantAddress(grantRef(this.grefs[i]!), this.offsets[i]!);
   }
 
   #readSlot(view: DataView, at: number): void {

@@ -15,7 +15,7 @@ import { ETHER_HEADER_BYTES, macHigh, macLow } from "../../../shared/net/etherne
 import type { XenQueueStatus } from "../../../shared/status/device-status.ts";
 import { Space } from "../../../shared/wire/records.ts";
 import { ExtraType } from "../../../shared/xen/extra.ts";
-import { Gntst, GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
+import { Gntst } from "../../../shared/xen/grant.ts";
 import { NetifStatus, txResponse } from "../../../shared/xen/netif.ts";
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
 import type { Span } from "../../dma/host-memory.ts";
@@ -161,7 +161,7 @@ export class TxQueue {
         this.#lose("TX_GRANT_REFUSED", DropReason.HOST_REFUSED, NetifStatus.ERROR);
         return true;
       }
-      const address = gref * GRANT_PAGE_BYTES + offset;
+      const address = this.#packet.address(i);
       if (!host.memory.pushed(Space.GRANT, address, size, this.#span)) complete = false;
       else this.#built.setPiece(i, this.#span.buffer, this.#span.at);
     }
@@ -226,7 +226,7 @@ export class TxQueue {
   /** The slow path: asks for what no push has brought. */
   async #read(): Promise<void> {
     const { memory } = this.#vif.context.host;
-    const { grefs, offsets, sizes, slots } = this.#packet;
+    const { sizes, slots } = this.#packet;
     const parts: (Uint8Array | Promise<Uint8Array>)[] = [];
     let got: Uint8Array[] = [];
     try {
@@ -240,7 +240,7 @@ export class TxQueue {
     for (let i = 0; i < slots && this.#lost === ""; i++) {
       if (sizes[i] === 0) continue;
       const bytes = got[i]!;
-      const address = grefs[i]! * GRANT_PAGE_BYTES + offsets[i]!;
+      const address = this.#packet.address(i);
       if (bytes !== PUSHED) this.#built.setPiece(i, bytes, 0);
       // Pushed bytes are looked up again, for views may have moved.
       else if (memory.pushed(Space.GRANT, address, sizes[i]!, this.#span)) {
@@ -254,9 +254,9 @@ export class TxQueue {
 
   #piece(i: number): Uint8Array | Promise<Uint8Array> {
     const { memory } = this.#vif.context.host;
-    const { grefs, offsets, sizes } = this.#packet;
+    const { sizes } = this.#packet;
     const size = sizes[i]!;
-    const address = grefs[i]! * GRANT_PAGE_BYTES + offsets[i]!;
+    const address = this.#packet.address(i);
     if (size === 0 || memory.pushed(Space.GRANT, address, size, this.#span)) return PUSHED;
     return memory.read(Space.GRANT, address, size);
   }
@@ -276,10 +276,10 @@ export class TxQueue {
   /** The packet's bytes are not needed any more. */
   #release(): void {
     const { grants, host } = this.#vif.context;
-    const { grefs, offsets, sizes, slots } = this.#packet;
+    const { grefs, sizes, slots } = this.#packet;
     for (let i = 0; i < slots; i++) {
       if (sizes[i] === 0) continue;
-      host.memory.releasePushed(Space.GRANT, grefs[i]! * GRANT_PAGE_BYTES + offsets[i]!);
+      host.memory.releasePushed(Space.GRANT, this.#packet.address(i));
       if (this.#pinned && this.#pins[i] === 1) grants.unpin(grefs[i]!, false);
     }
     this.#pinned = false;

@@ -14,7 +14,7 @@
  * Source: prati0100/freebsd: sys/x86/xen/busdma_xen.c (xen_bus_dmamap_*).
  */
 import { RecordType, Space } from "../../../shared/wire/records.ts";
-import { GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
+import { GRANT_PAGE_BYTES, type GrantRef, grantAddress } from "../../../shared/xen/grant.ts";
 import { Errno } from "../../bus/errno.ts";
 import { type DmaMap, SyncOp } from "../../bus/map.ts";
 import { DmaMisuse } from "../../bus/misuse.ts";
@@ -38,7 +38,7 @@ export class XenDmaMap {
   readonly #machine: DmaMap;
   readonly #prealloc: boolean;
   /** Reference of each segment. This map owns the first #nrefs of them. */
-  readonly #refs: Int32Array;
+  readonly #refs: GrantRef[] = [];
   #nrefs = 0;
   #state: State = State.IDLE;
   #segments = 0;
@@ -55,8 +55,7 @@ export class XenDmaMap {
     this.tag = tag;
     this.#machine = machine;
     this.#prealloc = prealloc;
-    this.#refs = new Int32Array(tag.params.nSegments);
-    if (prealloc) this.#takeReferences(this.#refs.length);
+    if (prealloc) this.#takeReferences(tag.params.nSegments);
   }
 
   get name(): string {
@@ -90,7 +89,7 @@ export class XenDmaMap {
   }
 
   /** xen_dmamap_get_grefs(map)[i]: returns the reference of segment `i`. Valid while loaded. */
-  gref(i: number): number {
+  gref(i: number): GrantRef {
     this.#needSegment(i);
     return this.#refs[i]!;
   }
@@ -341,7 +340,7 @@ export class XenDmaMap {
     if (link === undefined) return;
     const machine = this.#machine;
     const place = (machine.segmentAddress(i) % TWO_32) - machine.base + skip;
-    const address = this.#refs[i]! * GRANT_PAGE_BYTES + (place % GRANT_PAGE_BYTES);
+    const address = grantAddress(this.#refs[i]!, place % GRANT_PAGE_BYTES);
     const piece = machine.pieceHolding(place, length);
     const memory = machine.pieceMemory(piece);
     const at = machine.pieceOffset(piece, place);
