@@ -5,8 +5,8 @@
  *   driver ── grant, event, hypercall, xenstore ──► Hypervisor ──► HypervisorLink ──► wire
  *          ◄── onEvent, onXenstore, onGrantUse ────     ◄── session
  *
- * While no link is there, what is posted goes nowhere and calls are refused. Handlers run at their
- * place in the batch, to their end; they do not await.
+ * Without a link, posts are dropped and hypercalls are refused. Handlers run at their place in the
+ * batch, to their end without await.
  */
 
 import type { GrantVersion } from "../../shared/wire/transactions.ts";
