@@ -41,9 +41,9 @@ export class Hypervisor {
   onEvent: (port: number) => void = () => {};
   /** Called for a message of xenstore: src[at .. at + length), valid during the call. */
   onXenstore: (src: Uint8Array, at: number, length: number) => void = () => {};
-  /** The backend's use counts of a reference change by these. The numbers are the peer's word. */
+  /** Called when the backend's use counts of a reference change by these unverified numbers. */
   onGrantUse: (reference: GrantRef, readers: number, writers: number) => void = () => {};
-  /** Called before anything that may let the device act on grants: see `beforeNotice`. */
+  /** Called before any post that may let the device act on grants, see `beforeNotice`. */
   #gathered: (() => void) | undefined;
 
   get attached(): boolean {

@@ -49,7 +49,7 @@ export interface GrantAccess {
     at: number,
     length: number,
   ): boolean;
-  /** The bytes, or undefined; then `refusal` is the negated GNTST status. */
+  /** Returns the bytes, or undefined. `refusal` is the negated GNTST status then. */
   deviceRead(reference: GrantRef, offset: number, length: number): Span | undefined;
   readonly refusal: number;
 }
@@ -264,7 +264,7 @@ export class DmaSpace {
     return this.grants?.refusal ?? 1;
   }
 
-  /** By the grant table: names, counts and tells an access that it refused. */
+  /** Called by the grant table. Counts and reports an access that the table refused. */
   refuseGrant(reference: GrantRef, offset: number, length: number, what: string): void {
     this.#faults.report("grant", Space.GRANT, grantAddress(reference, offset), what, length);
   }
