@@ -27,20 +27,20 @@ const ARENA_BYTES = 2 * 65536;
 if (MAX_FRAME_BYTES + 16 > ARENA_BYTES) throw new RangeError("the checksum arena is too small");
 
 const wasm = instantiateSum();
-/** Gathered bytes: nobody keeps them across a call into somebody else's code. */
+/** Gathered bytes. No code relies on them across a call into foreign code. */
 const arena = wasm?.memory ?? new Uint8Array(ARENA_BYTES);
 
-/** Folds a sum below 2^32 to 16 bits: 128 KiB of words stay below. */
+/** Folds a sum below 2^32 to 16 bits. The sum of 128 KiB of words stays below 2^32. */
 export function foldSum(sum: number): number {
   let s = sum;
   while (s > 0xffff) s = (s & 0xffff) + (s >>> 16);
   return s;
 }
 
-/** A folded sum moved by one byte: what the same bytes add up to from an odd offset on. */
+/** Returns the folded sum of the same bytes at an odd offset. */
 export const swapSum = (sum: number): number => ((sum & 0xff) << 8) | (sum >>> 8);
 
-/** The value of a checksum field over bytes that add up to `sum`. */
+/** Returns the checksum field for bytes whose sum is `sum`. */
 export const finishChecksum = (sum: number): number => ~foldSum(sum) & 0xffff;
 
 /** As finishChecksum where zero means "none was computed" (RFC 768): zero is sent as 0xffff. */
@@ -67,14 +67,14 @@ export function sumFrame(frame: Frame, from: number, length: number): number {
 }
 
 /**
- * Puts bytes [from, from + length) of the frame into the arena, for `sumGathered`. They stay until
- * the next sum that is not `sumGathered`'s or short: use them before anything else is called.
+ * Copies bytes [from, from + length) of the frame into the arena, for `sumGathered`. The next long
+ * sum other than `sumGathered` overwrites them, so use them before any other call.
  */
 export function gather(frame: Frame, from: number, length: number): void {
   frame.copyTo(arena, 0, from, length);
 }
 
-/** Sums gathered bytes [at, at + length), `at` counted from the gathered range's first byte. */
+/** Sums gathered bytes [at, at + length). `at` counts from the first gathered byte. */
 export const sumGathered = (at: number, length: number): number => sumArena(at, length);
 
 /** Sum of the pseudo-header of RFC 9293 3.1 (IPv4) or RFC 8200 8.1 (IPv6), from parsed headers. */
@@ -87,17 +87,17 @@ export function sumPseudoHeader(h: Headers, l4Length: number): number {
 }
 
 export const L4Checksum = {
-  /** Computed and right. */
+  /** The checksum is present and correct. */
   GOOD: 0,
   BAD: 1,
-  /** Nothing to verify: no layer 4 that we know, a fragment, a malformed header, UDP without. */
+  /** No checksum to verify: unknown layer 4, a fragment, a malformed header, UDP without one. */
   NONE: 2,
 } as const;
 export type L4Checksum = (typeof L4Checksum)[keyof typeof L4Checksum];
 
 /**
- * Verifies the TCP, UDP or ICMPv6 checksum of a frame as it stands; `h` is its parsed headers.
- * A frame with needsCsum set holds no checksum yet, so nobody asks for it.
+ * Verifies the TCP, UDP or ICMPv6 checksum of a frame with the parsed headers `h`. Not for a frame
+ * with needsCsum set, which has no checksum yet.
  */
 export function verifyL4(frame: Frame, h: Headers): L4Checksum {
   if (h.problems !== 0 || h.fragment || h.l4Offset < 0) return L4Checksum.NONE;
@@ -106,7 +106,7 @@ export function verifyL4(frame: Frame, h: Headers): L4Checksum {
     if (h.u16(h.l4Offset + 6) === 0) {
       return h.l3 === L3.IPV6 ? L4Checksum.BAD : L4Checksum.NONE;
     }
-    // UDP's own length rules; what IP carries behind it is not covered.
+    // UDP's own length decides. The checksum does not cover further bytes of the IP packet.
     const stated = h.u16(h.l4Offset + 4);
     return verdict(sumPseudoHeader(h, stated) + sumFrame(frame, h.l4Offset, stated));
   }
@@ -114,7 +114,7 @@ export function verifyL4(frame: Frame, h: Headers): L4Checksum {
   return verdict(sumPseudoHeader(h, length) + sumFrame(frame, h.l4Offset, length));
 }
 
-/** True when the IPv4 header's own checksum is right, and for IPv6, which has none. */
+/** Returns true for a correct checksum of the IPv4 header, and for IPv6, which has none. */
 export function verifyL3(h: Headers): boolean {
   if ((h.problems & (Problem.RUNT | Problem.VLAN | Problem.L3_HEADER)) !== 0) return false;
   if (h.l3 !== L3.IPV4) return h.l3 === L3.IPV6;
@@ -128,12 +128,12 @@ function verdict(sum: number): L4Checksum {
 function sumArena(at: number, length: number): number {
   if (wasm === undefined || length < 16) return sumShort(arena, at, length);
   const blocks = length & ~15;
-  // The module adds little-endian words: one swap of the folded sum puts that right.
+  // The module adds little-endian words, so the folded sum is swapped once.
   const words = swapSum(foldSum(wasm.sum(at, at + blocks)));
   return foldSum(words + sumShort(arena, at + blocks, length - blocks));
 }
 
-/** Plain and exact, eight words a round. Also what runs where WebAssembly SIMD does not. */
+/** Sums in plain code, eight words a round. Also used where WebAssembly SIMD is missing. */
 export function sumShort(bytes: Uint8Array, at: number, length: number): number {
   let sum = 0;
   let i = at;

@@ -5,8 +5,8 @@
  * TAP speaks them and Xen's extra-info slots map onto them one to one. The facts of its headers are
  * found once, by the first caller of `headers`, and travel with the frame.
  *
- * Ownership: the caller that hands a frame on owns the frame and its bytes. The receiver may look at
- * both only during the call and copies what it keeps. So one scratch frame serves a whole burst.
+ * Ownership: the caller that passes a frame on owns the frame and its bytes. The receiver may read
+ * both only during the call, and copies the data that it keeps. So one scratch frame serves a burst.
  */
 import { copyBytes } from "../bytes/copy.ts";
 import { Headers } from "./headers.ts";
@@ -35,7 +35,7 @@ export class Frame {
   /** Byte offsets as in virtio_net_hdr: the sum runs from csumStart to the end of the frame. */
   csumStart = 0;
   csumOffset = 0;
-  /** The layer-4 checksum was computed or verified by us, or will be when needsCsum is honoured. */
+  /** True when this program computed or verified the layer-4 checksum, or will by needsCsum. */
   csumValid = false;
   gso: Gso = Gso.NONE;
   /** The TCP stack behind this frame understands ECN (virtio's VIRTIO_NET_HDR_GSO_ECN). */
@@ -44,14 +44,14 @@ export class Frame {
   gsoSize = 0;
   /** Ethernet + IP + TCP header bytes in front of the payload of a GSO frame. */
   headerLength = 0;
-  /** Names all sightings of one frame in captures; 0 when nobody asked. */
+  /** Identifies one frame in all captures; 0 when no capture needs it. */
   id = 0;
-  /** Queue of the port that the frame was seen at last, for captures; -1 when there is none. */
+  /** Queue of the port where the frame was captured last; -1 when there is none. */
   queue = -1;
   readonly #headers = new Headers();
   #isParsed = false;
 
-  /** Forgets everything, so that the next frame starts clean. */
+  /** Resets all spans and facts for the next frame. */
   reset(): void {
     this.#isParsed = false;
     this.count = 0;
@@ -80,7 +80,7 @@ export class Frame {
     return true;
   }
 
-  /** Where the layers begin. Parsed at the first call; the spans must be complete by then. */
+  /** Returns the parsed headers. The first call parses, so the spans must be complete by then. */
   headers(): Headers {
     if (!this.#isParsed) this.#headers.parse(this);
     this.#isParsed = true;
@@ -92,7 +92,7 @@ export class Frame {
     if (this.#isParsed) this.#headers.movedTo(this);
   }
 
-  /** This frame was made of another one and has its headers `of`, in its own first span. */
+  /** Adopts the headers `of` of another frame, which this frame has in its own first span. */
   adoptHeaders(of: Headers): Headers {
     this.#headers.adopt(of, this);
     this.#isParsed = true;
@@ -129,7 +129,7 @@ export class Frame {
     this.headersMoved();
   }
 
-  /** The byte at `at`, or -1 beyond the end. For headers, not for walking a payload. */
+  /** Returns the byte at `at`, or -1 beyond the end. For headers only: too slow for a payload. */
   byteAt(at: number): number {
     let skip = at;
     for (let i = 0; i < this.count; i++) {
@@ -140,7 +140,7 @@ export class Frame {
     return -1;
   }
 
-  /** The 16-bit big-endian number at `at`, or -1 when it is not wholly there. */
+  /** Returns the 16-bit big-endian number at `at`, or -1 when the frame ends inside it. */
   u16At(at: number): number {
     if (at + 2 > this.length) return -1;
     return (this.byteAt(at) << 8) | this.byteAt(at + 1);

@@ -5,8 +5,8 @@
  *   | Ether, | IP, options or    | TCP, UDP, ... | payload            | padding |
  *   | tags   | extension headers |               |                    |         |
  *
- * The peer's bytes never make this throw. What is wrong with them is told as bits of `problems`,
- * and every offset up to the first problem is good. A layer that was not found has offset -1.
+ * The parser never throws for a peer's bytes. It reports errors as bits of `problems`, and every
+ * offset up to the first problem is valid. A layer that was not found has offset -1.
  *
  * Source: IEEE 802.1Q; RFC 791; RFC 8200 section 4; RFC 9293 section 3.1; RFC 768.
  */
@@ -24,7 +24,7 @@ export const L3 = { NONE: 0, IPV4: 4, IPV6: 6 } as const;
 /** IANA protocol numbers. NONE stands for "no layer 4 found" (0 is IPv6's hop-by-hop header). */
 export const L4 = { NONE: 0, ICMP: 1, TCP: 6, UDP: 17, ICMPV6: 58, SCTP: 132 } as const;
 
-/** What is wrong with a frame; 0 is nothing. */
+/** Errors of a frame, as bits; 0 when there is none. */
 export const Problem = {
   /** Shorter than an Ethernet header. */
   RUNT: 1 << 0,
@@ -32,7 +32,7 @@ export const Problem = {
   VLAN: 1 << 1,
   /** Ends inside the IP header, or its version or header length is impossible. */
   L3_HEADER: 1 << 2,
-  /** The IP header says less than itself, or more bytes than the frame has. */
+  /** The length in the IP header is below the header's own size, or beyond the frame. */
   L3_LENGTH: 1 << 3,
   /** IPv6 extension headers run out of the packet, or go on past the bound. */
   EXTENSIONS: 1 << 4,
@@ -72,8 +72,8 @@ export const TcpFlag = {
 } as const;
 
 /**
- * Headers must end within these first bytes: Ethernet and three tags (26), IPv6 with as many
- * extensions as anyone sends, TCP with all options (60).
+ * Headers must end within this number of bytes: Ethernet and three tags (26), IPv6 with all
+ * extensions found in practice, TCP with all options (60).
  */
 export const HEADER_WINDOW_BYTES = 512;
 const MAX_EXTENSIONS = 8;
@@ -88,8 +88,8 @@ const NEXT_MOBILITY = 135;
 
 export class Headers {
   /**
-   * The header window: frame byte n is bytes[at + n] for n < window. It is the frame's own first
-   * span where that is long enough, so it holds as long as the frame does.
+   * The header window: frame byte n is bytes[at + n] for n < window. If the frame's first span is
+   * long enough, the window is that span and stays valid as long as the frame.
    */
   bytes: Uint8Array = EMPTY;
   at = 0;
@@ -102,9 +102,9 @@ export class Headers {
   etherType = 0;
   l3: number = L3.NONE;
   l3Offset = -1;
-  /** With IPv4 options, or with all IPv6 extension headers walked. */
+  /** Bytes of the IP header, with IPv4 options or all IPv6 extension headers walked. */
   l3HeaderLength = 0;
-  /** End of the IP packet: l3Offset + total length, or the frame's end where that field lies. */
+  /** End of the IP packet: l3Offset + total length, or the frame's end when that field is wrong. */
   l3End = 0;
   /** The length that the IP header states for the whole packet, header included; 0 when unstated. */
   l3StatedLength = 0;
@@ -135,7 +135,7 @@ export class Headers {
   parse(frame: Frame): boolean {
     const want = Math.min(frame.length, HEADER_WINDOW_BYTES);
     const first = frame.count > 0 ? frame.lengths[0]! : 0;
-    // Senders put whole headers in the first span; only the odd one makes us gather and look again.
+    // Most senders put whole headers in the first span. Otherwise gather the bytes and parse again.
     if (frame.count > 0) {
       this.bytes = frame.buffers[0]!;
       this.at = frame.offsets[0]!;
@@ -152,8 +152,8 @@ export class Headers {
   }
 
   /**
-   * Parses what `outer` carries from its byte `offset` on, as a tunnel does: a packet of `etherType`,
-   * or for 0 a whole Ethernet frame. Offsets count from there. True when nothing is wrong with it.
+   * Parses the contents of a tunnel from byte `offset` of `outer`: a packet of `etherType`, or for 0
+   * a whole Ethernet frame. Offsets count from there. Returns true when there is no problem.
    */
   parseInner(outer: Headers, offset: number, etherType: number): boolean {
     this.bytes = outer.bytes;
@@ -169,14 +169,14 @@ export class Headers {
     return this.problems === 0;
   }
 
-  /** The same headers have been copied to the frame's first span. */
+  /** Moves the window to the frame's first span, which has a copy of the same headers. */
   movedTo(frame: Frame): void {
     this.bytes = frame.buffers[0]!;
     this.at = frame.offsets[0]!;
     this.window = Math.min(frame.lengths[0]!, HEADER_WINDOW_BYTES);
   }
 
-  /** Takes over what was found in `other`, whose headers stand in front of `frame` too. */
+  /** Copies the results of `other`, whose headers are also those of `frame`. */
   adopt(other: Headers, frame: Frame): void {
     this.movedTo(frame);
     this.problems = other.problems;
@@ -197,7 +197,7 @@ export class Headers {
     this.payloadOffset = other.payloadOffset;
   }
 
-  /** The IP packet now ends with its frame, at byte `length`, and its header says so. */
+  /** Notes that the IP packet, by its header, now ends with its frame at byte `length`. */
   endAt(length: number): void {
     this.problems = 0;
     this.l3End = length;
@@ -304,7 +304,7 @@ export class Headers {
     this.l3 = L3.IPV6;
     this.l3Offset = at;
     let next = this.u8(at + 6);
-    // No payload although something follows: a jumbogram, or a length left to the segmenting NIC.
+    // Length 0 with a next header: a jumbogram, or a length that the segmenting NIC must fill in.
     const payload = this.u16(at + 4);
     const unstated = payload === 0 && next !== NEXT_NONE;
     this.#setEnd(length, unstated ? 0 : payload + IPV6_HEADER_BYTES, IPV6_HEADER_BYTES);
@@ -323,7 +323,7 @@ export class Headers {
         bytes = 8;
         this.fragmentOffset = offset;
         const field = this.u16(offset + 2);
-        // Offset 0 and no more to come is a whole packet in disguise (RFC 6946).
+        // Offset 0 without more fragments is a whole packet: an atomic fragment (RFC 6946).
         if ((field & 0xfff9) !== 0) {
           this.fragment = true;
           this.firstFragment = field >>> 3 === 0;
@@ -346,7 +346,7 @@ export class Headers {
     if (next !== NEXT_NONE) this.#parseL4(next, offset);
   }
 
-  /** Notes where the packet ends; a lie about it is noted and the frame's end taken instead. */
+  /** Sets the end of the packet. A wrong length is a problem, and the frame's end counts then. */
   #setEnd(length: number, stated: number, header: number): void {
     this.l3StatedLength = stated;
     if (stated < header || this.l3Offset + stated > length) {

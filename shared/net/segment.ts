@@ -40,7 +40,7 @@ import {
   TcpFlag,
 } from "./headers.ts";
 
-/** Why the facts of a frame can't be honoured. */
+/** Reasons for which the facts of a frame can't be honoured. */
 export const Refusal = {
   /** A GSO type that is not TCP, or a checksum that is not the internet checksum (SCTP's). */
   UNSUPPORTED: "unsupported",
@@ -48,11 +48,11 @@ export const Refusal = {
   HEADERS: "headers",
   /** The segment size is zero, or so small that only an attack would ask for it. */
   GSO_SIZE: "gso_size",
-  /** SYN or RST in something to be cut in two. */
+  /** SYN or RST in a frame that would become several segments. */
   TCP_FLAGS: "tcp_flags",
-  /** The place of the checksum lies outside the frame, or not where the headers have it. */
+  /** The checksum lies outside the frame, or at another place than the headers require. */
   CSUM_RANGE: "csum_range",
-  /** One span more than a frame can have. */
+  /** The result would have one span more than a frame can have. */
   SPANS: "spans",
 } as const;
 export type Refusal = (typeof Refusal)[keyof typeof Refusal];
@@ -64,28 +64,28 @@ const MAX_SEGMENTS = Math.ceil(65535 / MIN_GSO_SIZE);
 const SCTP_CHECKSUM = 8;
 
 export interface SegmentSink {
-  /** Takes one segment. The frame is the segmenter's again when this returns. */
+  /** Accepts one segment. The segmenter reuses the frame after this call. */
   segment(frame: Frame): void;
 }
 
-/** Bytes of payload to be cut; `h` is the super-frame's headers. */
+/** Returns the bytes of payload to be cut. `h` holds the super-frame's headers. */
 const payloadBytes = (h: Headers): number => h.l3End - h.payloadOffset;
 
-/** Length in bytes of the longest segment of a super-frame that was found good. */
+/** Returns the bytes of the longest segment of a super-frame that `checkGso` accepts. */
 export function longestSegment(frame: Frame): number {
   const h = frame.headers();
   return h.payloadOffset + Math.min(frame.gsoSize, payloadBytes(h));
 }
 
-/** Number of segments of a super-frame that was found good. */
+/** Returns the number of segments of a super-frame that `checkGso` accepts. */
 export const segmentCount = (frame: Frame): number =>
   Math.max(1, Math.ceil(payloadBytes(frame.headers()) / frame.gsoSize));
 
-/** Why this super-frame can't be cut, or undefined when it can. */
+/** Returns the reason why this super-frame can't be cut, or undefined when it can. */
 export function checkGso(frame: Frame): Refusal | undefined {
   const h = frame.headers();
   if (frame.gso !== Gso.TCPV4 && frame.gso !== Gso.TCPV6) return Refusal.UNSUPPORTED;
-  // A sender may leave the total length to whoever segments; then the frame's end is the packet's.
+  // A sender may leave the total length to the segmenter. The packet then ends with the frame.
   const unstated = h.problems === Problem.L3_LENGTH && h.l3StatedLength === 0;
   if ((h.problems !== 0 && !unstated) || h.fragment || h.l4 !== L4.TCP) return Refusal.HEADERS;
   if (h.l3 !== (frame.gso === Gso.TCPV4 ? L3.IPV4 : L3.IPV6)) return Refusal.HEADERS;
@@ -109,8 +109,8 @@ export class Segmenter {
   readonly #payloadSums = new Uint16Array(MAX_SEGMENTS);
 
   /**
-   * Does in software what `frame` leaves undone, and gives `sink` the complete frame, or its
-   * segments in order. Returns why not when facts or headers are bad; then the sink saw nothing.
+   * Completes `frame` in software and passes the frame, or its segments in order, to `sink`. Returns
+   * the reason when facts or headers are bad. `sink` is not called then.
    */
   complete(frame: Frame, sink: SegmentSink): Refusal | undefined {
     if (frame.gso !== Gso.NONE) return this.segment(frame, sink);
@@ -120,7 +120,7 @@ export class Segmenter {
     return undefined;
   }
 
-  /** Cuts a TCP super-frame and gives the segments to `sink` in order. Answers as `complete`. */
+  /** Cuts a TCP super-frame and passes the segments to `sink` in order. Returns as `complete`. */
   segment(frame: Frame, sink: SegmentSink): Refusal | undefined {
     const refusal = checkGso(frame);
     if (refusal !== undefined) return refusal;
@@ -139,8 +139,8 @@ export class Segmenter {
     const l3HeaderLength = h.l3HeaderLength;
     const l4HeaderLength = h.l4HeaderLength;
 
-    // The arena and the parsed headers may be reused by whoever gets the first segment: all that
-    // is needed of either is taken before.
+    // The receiver of the first segment may overwrite the arena and the parsed headers, so this
+    // method reads all that it needs of them before.
     this.#sumPayload(frame, headerLength, payload, mss, count);
     const pseudoSum = sumPseudoHeader(h, 0);
     frame.copyTo(header, 0, 0, headerLength);
@@ -207,9 +207,9 @@ export class Segmenter {
   }
 
   /**
-   * Finishes the partial checksum of a frame that is not GSO: returns a scratch frame, good until
-   * the next call, with the checksum complete and the facts cleared, or why not. Whatever protocol
-   * it is: the sum runs from csumStart to the frame's end, the pseudo-header's is in its place.
+   * Finishes the partial checksum of a frame that is not GSO. Returns a scratch frame with complete
+   * checksum and cleared facts, valid until the next call, or the reason for a refusal. Any protocol
+   * works: the sum runs from csumStart to the frame's end and includes the pseudo-header's sum.
    */
   finish(frame: Frame): Frame | Refusal {
     const h = frame.headers();
@@ -219,7 +219,7 @@ export class Segmenter {
       return Refusal.CSUM_RANGE;
     }
     if (end > HEADER_WINDOW_BYTES) return Refusal.CSUM_RANGE;
-    // SCTP's is a CRC: the internet checksum in its place would be a lie.
+    // SCTP has a CRC. The internet checksum in its place would be wrong.
     if (h.l4 === L4.SCTP && frame.csumOffset === SCTP_CHECKSUM) return Refusal.UNSUPPORTED;
     if (frame.count === MAX_SPANS && end < frame.lengths[0]!) return Refusal.SPANS;
 

@@ -60,11 +60,11 @@ export function hashProtocol(h: Headers): number {
   return HashProtocol.NOT_IP;
 }
 
-/** Before the first frame that is hashed. */
+/** Value of the tables before the first frame is hashed. */
 const NO_TABLES = new Uint32Array(0);
 
 export class ToeplitzHash {
-  /** Times that the tables were built; for tests of what a reset costs. */
+  /** Number of times that the tables were built; tests measure the cost of a reset by it. */
   builds = 0;
   readonly #key = new Uint8Array(RSS_KEY_BYTES);
   /** The tables of `#key`, or of a key before it while `#stale`. */
@@ -84,8 +84,8 @@ export class ToeplitzHash {
   }
 
   /**
-   * Throws when the key has not 40 bytes: the caller checks a peer's before. The tables are built
-   * when the next frame is hashed, so a peer that changes its key without end costs little.
+   * Sets the key. Throws RangeError when it has not 40 bytes; the caller checks a peer's key before.
+   * The next hash builds the tables, so a peer that changes its key again and again costs little.
    */
   setKey(key: Uint8Array): void {
     if (key.length !== RSS_KEY_BYTES) throw new RangeError(`an RSS key has ${RSS_KEY_BYTES} bytes`);
@@ -125,7 +125,7 @@ export class ToeplitzHash {
   }
 
   /**
-   * The hash of a frame, 32 bits unsigned; 0 when no selected field is there. Order of the input:
+   * Returns the unsigned 32-bit hash of a frame, 0 without any selected field. Order of the input:
    * L2 destination, L2 source, L3 source, L3 destination, L4 source, L4 destination.
    */
   hash(h: Headers): number {
