@@ -57,11 +57,11 @@ local interface_name = Field.new("frame.interface_name")
 -- Files behind each other in one number their interfaces each from 0. Since Wireshark 4.0.
 local has_sections, section_number = pcall(Field.new, "frame.section_number")
 
-local infos = {} -- what earlier messages of a packet said
+local infos = {} -- texts of earlier messages of a packet
 
--- Bytes that a capture of the port has missed: TCP's analysis finds the gap, or an acknowledgement of
--- bytes that nobody saw. It shows in packets that complete no message, too, so every packet is looked
--- at, after its dissection. By stream: the packet in which a gap was found, and not told since.
+-- Bytes that a capture of the port has missed: TCP's analysis finds the gap, or an acknowledgement
+-- of bytes that were not captured. Such packets may complete no message, so every packet is checked
+-- after its dissection. By stream: the packet in which a gap was found and not yet reported.
 local lost_segment, ack_lost_segment = Field.new("tcp.analysis.lost_segment"), Field.new("tcp.analysis.ack_lost_segment")
 local gaps = {}
 local watch = Proto("ringwire.gaps", "Ringwire, gaps in a capture of TCP")
@@ -77,7 +77,7 @@ function watch.dissector(_, pinfo)
   if gaps[stream] ~= -pinfo.number then gaps[stream] = pinfo.number end
 end
 
--- Whether bytes were missed since the stream's last message. Asked in the first pass.
+-- Returns whether bytes were missed since the stream's last message. Called in the first pass.
 local function has_gap(pinfo)
   local stream = stream_of()
   if not (lost_segment() or ack_lost_segment()) and (gaps[stream] or 0) <= 0 then return false end
@@ -85,7 +85,7 @@ local function has_gap(pinfo)
   return true
 end
 
---- A new file, or the same one again.
+--- Wireshark opens a new file, or the same file again.
 function ringwire.init()
   rw.reset_state()
   infos, gaps = {}, {}
@@ -105,7 +105,7 @@ local function set_info(pinfo, ordinal, text)
   pinfo.cols.info = text
 end
 
--- The way of a message that has no header of its own: a client masks, a server does not
+-- Returns the direction of a message without its own header. A client masks, a server does not
 -- (RFC 6455, 5.1).
 local function ws_direction()
   local masks = { ws_mask() }
@@ -131,9 +131,9 @@ local function walk(m, words)
   end
 end
 
--- One message, from byte `start`: a batch, or where `direction` is nil a part of a state record. `place`
--- is { connection, message within the file, ordinal in the packet }; `old_snapshot` when it is a batch that
--- was never sent, with which captures of older programs begin.
+-- One message, from byte `start`: a batch, or where `direction` is nil a part of a state record.
+-- `place` is { connection, message within the file, ordinal in the packet }; `old_snapshot` when it
+-- is a batch that was never sent, with which captures of older programs begin.
 local function dissect_message(tvb, start, pinfo, root, direction, place, old_snapshot)
   local m = {
     tvb = tvb, start = start, visible = root.visible, detail = rw.wants_detail(root), pinfo = pinfo, root = root, direction = direction or "out",
@@ -145,14 +145,14 @@ local function dissect_message(tvb, start, pinfo, root, direction, place, old_sn
   local dropped = drop_count()
   if place.gap or dropped and dropped.value ~= UInt64.new(0) then rw.lost(m) end
 
-  -- Frames inside a batch set addresses and ports; those of the packet are given back.
+  -- Frames inside a batch set addresses and ports. Those of the packet are restored.
   local src, dst, src_port, dst_port = pinfo.src, pinfo.dst, pinfo.src_port, pinfo.dst_port
   local words = {}
   local ok, err = pcall(direction and walk or rw.link_state, m, words)
   if ok then ok, err = pcall(rw.frames.rest, m, root) end
   if not ok then
     rw.lost(m)
-    m.experts = 0 -- what ends the message is always told
+    m.experts = 0 -- the error that ends the message is always reported
     local tree = m.tree or root
     if type(err) ~= "table" then
       rw.expert(m, tree, "internal", tostring(err))
@@ -202,8 +202,8 @@ end
 
 local HEADER = 16
 
---- A packet of a ring capture: the pseudo header of shared/capture, then a batch or a part of a state
---- record, which has no direction.
+--- A packet of a ring capture: the pseudo header of shared/capture, then a batch or a part of a
+--- state record, which has no direction.
 function capture.dissector(tvb, pinfo, tree)
   local root = tree:add(ringwire, tvb())
   pinfo.cols.protocol = "Ringwire"

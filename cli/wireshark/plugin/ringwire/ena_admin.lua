@@ -1,4 +1,4 @@
--- The admin queue and the event queue: entries field by field, and what they teach about queues.
+-- The admin queue and the event queue: entries field by field, and the queues that they define.
 -- Layouts: shared/ena/admin.ts, aenq.ts; words: cli/trace/ena.ts.
 return function(rw)
   local ena = rw.ena
@@ -130,7 +130,7 @@ return function(rw)
     local command = c.commands[id]
     c.commands[id] = nil
     if command == nil then
-      -- Without the command in the capture's reach nobody can tell.
+      -- If the capture lacks the command, the answer is not known.
       return { verdict = verdict, unknown = c.admin_seen }
     end
     if made and made.ok then

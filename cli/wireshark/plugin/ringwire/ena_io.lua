@@ -66,7 +66,7 @@ return function(rw)
     return twice
   end
 
-  -- Answers are a name, or a table when there is more to say: most descriptors are unremarkable.
+  -- An answer is a name, or a table if there is more to report. Most descriptors need only a name.
   local function tx_posted(c, address, llq, entry, phase, is_meta, first, req_id, wants_completion)
     local queue = queue_at(c, address, llq)
     if queue == nil then return nil end
@@ -75,7 +75,7 @@ return function(rw)
     local twice = false
     if queue.wants_id and not is_meta then
       queue.wants_id = false
-      -- Without a completion nobody can say how long the id is in use.
+      -- Without a completion the end of the id's use is not known.
       if wants_completion then twice = post(queue, req_id, true) end
     end
     if verdict or twice then return { name = queue.name, verdict = verdict, twice = twice } end
@@ -186,7 +186,7 @@ return function(rw)
         tx_meta:add(m, item, at, at + 16)
         item:add(tx_mss, m.tvb(at, 12), rw.bits(len_ctrl, 16, 4) * 1024 + rw.bits(rw.u32(m, at + 8), 22, 10))
       else
-        -- Only a packet's first data descriptor has an id; in the others the bits are nothing.
+        -- Only a packet's first data descriptor has an id. In the others the bits have no meaning.
         if leads or packet == nil then
           item:add(tx_req_id, m.tvb(at, 8), req_id)
           tx_offload:add(m, item, at, at + 16)

@@ -79,19 +79,19 @@ return function(rw)
 
   --- Adds an expert item to a tree item, or to the batch's where that one is not shown.
   function rw.expert(m, tree, name, text)
-    -- What was never sent is not judged.
+    -- A packet that was never sent is not checked.
     if m.unjudged then return end
     m.experts = m.experts + 1
     if m.experts > MAX_EXPERTS then return end
     (tree or m.root):add_proto_expert_info(rw.experts[name], text)
   end
 
-  -- The field that was asked for last: it will be asked for again.
+  -- The field requested last. It is likely to be requested again.
   local wanted = 1
 
-  --- Whether anybody wants to see what is inside a batch: the tree is shown, or a filter, a column
-  --- or a colouring rule names one of our fields. Building a tree costs several times what the
-  --- dissection costs, and a file is mostly loaded for its Info column.
+  --- Returns whether a batch needs a tree: the tree is shown, or a filter, a column or a colouring
+  --- rule names a field of ringwire. Building a tree costs several times as much as the dissection,
+  --- and a file is mostly loaded for its Info column.
   function rw.wants_detail(root)
     if root.visible then return true end
     if root:referenced(all[wanted]) then return true end
@@ -104,8 +104,9 @@ return function(rw)
     return false
   end
 
-  --- `tree` while the message has room for another item of a level, else nil: what is not shown
-  --- is still followed. False where there is room and nobody looks (`rw.wants_detail`). Levels are "transactions", "records", "entries", each with its own room,
+  --- Returns `tree` while the message has room for another item of a level, else nil. Items that
+  --- are not shown are still followed. Returns false where there is room but no tree is needed
+  --- (`rw.wants_detail`). Levels are "transactions", "records", "entries", each with its own room,
   --- so that a ring full of descriptors does not hide the doorbell behind it.
   function rw.room(m, tree, level)
     if tree == nil then return nil end

@@ -1,17 +1,17 @@
--- Ethernet frames out of their pieces.
+-- Joins Ethernet frames from their pieces.
 --
 -- A frame travels as one record or as several: the pieces of a scatter list, or behind a header
 -- that lies in an LLQ entry. Descriptors, completions or slots say which pieces belong together, so
 -- a frame is shown where its packet is complete, not where its bytes are.
 --
--- A long burst leaves in several batches, and its descriptors in the last. So pieces that nothing in
--- their batch names, and packets whose end it lacks, are kept for the batches behind it:
+-- A long burst is sent in several batches, with its descriptors in the last. So pieces that nothing
+-- in their batch names, and packets without their end, are kept for later batches:
 --
 --   batch   piece ──► not named ──► kept, by direction and address ──► named by a later batch
 --   batch   descriptor, not the last ──► open packet ────────────────► its last descriptor
 --
--- What is kept is bounded (KEPT_BYTES of a direction), and so is what later passes need of it
--- (JOINED_BYTES of the file): the oldest piece, or the frame, is not shown then.
+-- Kept pieces are bounded (KEPT_BYTES of a direction), and so are the frames that later passes need
+-- (JOINED_BYTES of the file). Above the limits the oldest piece, or the frame, is not shown.
 return function(rw)
   local frames = {}
   rw.frames = frames
@@ -87,7 +87,7 @@ return function(rw)
     return piece and piece.length == length and take(c, kept, kept.first) or nil
   end
 
-  -- Whether the pieces of a direction are named by something: a queue is known, or was seen.
+  -- Returns whether anything names the pieces of a direction: a queue that is known, or was seen.
   local function are_named(c)
     return c.names_frames or next(c.queues) ~= nil or next(c.ring_refs) ~= nil
   end
@@ -106,7 +106,7 @@ return function(rw)
   function frames.packets(m)
     if m.packets then return m.packets end
     m.packets = {}
-    -- What an earlier batch left open is on the tape: it is copied, not changed.
+    -- A packet that an earlier batch left open is on the tape, so it is copied and not changed.
     for key, packet in pairs(rw.ask(m, open_packets, m.direction) or {}) do
       local copy = {}
       for name, value in pairs(packet) do
@@ -125,7 +125,7 @@ return function(rw)
   local function find(m, key)
     local piece = m.piece_at[key]
     if piece then return piece end
-    -- A buffer that begins inside a piece is rare; only so many are looked through.
+    -- A buffer that begins inside a piece is rare, so the search is limited.
     for i = #m.pieces, math.max(1, #m.pieces - MAX_LOOKED_AT), -1 do
       piece = m.pieces[i]
       if key >= piece.from and key < piece.from + piece.length then return piece end
@@ -153,7 +153,7 @@ return function(rw)
     return true
   end
 
-  --- For completions whose buffer is not known: the next piece not taken, if it has that length.
+  --- Appends the next unused piece if it has that length, for completions with an unknown buffer.
   function frames.gather_next(m, parts, length)
     local piece = rw.ask(m, kept_next, m.direction, length)
     if piece == nil then
@@ -195,12 +195,12 @@ return function(rw)
       branch:set_text(string.format("%s, %.0f bytes%s", title, total, whole and "" or ", begun in an earlier batch"))
       branch:add(length_field, total):set_generated()
     end
-    -- A frame that ends too early raises; Wireshark has marked it by then.
+    -- A frame that ends too early raises an error. Wireshark has marked the frame before that.
     pcall(ethernet.call, ethernet, tvb, m.pinfo, branch)
   end
 
-  -- The packets that a batch leaves open, with their bytes; nil for none. No honest queue has more
-  -- pieces of one under way, no honest NIC more queues.
+  -- Returns the packets that a batch leaves open, with their bytes; nil for none. No honest queue
+  -- has more pieces of an open packet, and no honest NIC has more queues.
   local function left_open(m)
     local open, count = nil, 0
     for key, packet in pairs(m.packets or {}) do
@@ -222,8 +222,8 @@ return function(rw)
     return open
   end
 
-  --- At the end of a batch: what it leaves open is kept. Pieces of a connection in which nothing
-  --- names any are taken for whole frames.
+  --- Ends a batch: keeps its open packets. In a connection where nothing names pieces, each piece
+  --- counts as a whole frame.
   function frames.rest(m, tree)
     if m.live and m.packets then m.connection.open[m.direction] = left_open(m) end
     if #m.pieces == 0 or not rw.prefs.frames then return end

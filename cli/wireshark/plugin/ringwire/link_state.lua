@@ -1,11 +1,11 @@
--- The state record: what a link has come to when a capture begins in the middle of its life.
+-- The state record: the state of a link at the start of a capture that begins late.
 -- Layouts: shared/wire/link-state.ts.
 --
 --   0      2          4        8                     8 + length
 --   | kind | reserved | length | records of the kind | the next entry ...
 --
--- A record of a queue puts its ring where it stands. An entry may have been written that no doorbell
--- has announced yet, so the next one of a driver's ring is believed about its slot.
+-- A record of a queue sets the position of its ring. An entry may have been written that no
+-- doorbell has announced yet, so the next entry of a driver's ring sets the slot.
 return function(rw)
   local ena, xen = rw.ena, rw.xen
   local S = "ringwire.state"
@@ -41,7 +41,7 @@ return function(rw)
     if kind >= 4 then
       ring = ena.add_sq(c, kind == 4 and "tx" or "rx", index, cq_index, base, depth, llq_ring, register)
       ring.entry = entry
-      -- What is not told may be outstanding all the same.
+      -- Ids that the record does not name may still be outstanding.
       if not told then ring.outstanding = nil end
     elseif kind == 3 then ring = ena.add_cq(c, index, base, depth, entry, register, numa)
     else

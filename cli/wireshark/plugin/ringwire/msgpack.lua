@@ -1,8 +1,9 @@
--- msgpack, as far as a reader needs it: where an item's content lies, and where the next begins.
+-- The parts of msgpack that a reader needs: where an item's content lies, and where the next
+-- begins.
 --
 -- Every format of the specification (msgpack: spec.md, "Formats") is known; the wire uses a few of
--- them. Nothing is trusted: what ends before its announced end is malformed, which is raised as a
--- table { malformed = text, at = offset } and caught around the whole message.
+-- them. No input is trusted. An item that ends before its announced end is malformed. The error is
+-- a table { malformed = text, at = offset }, which is caught around the whole message.
 return function(rw)
   local msgpack = {}
   rw.msgpack = msgpack
@@ -136,7 +137,8 @@ return function(rw)
     end
     local words = {}
     local is_map = kind == "map"
-    -- Each element has at least one byte, so the count can't make this loop longer than the message.
+    -- Each element has at least one byte, so the count can't make this loop longer than the
+    -- message.
     for _ = 1, value do
       local word
       if is_map then

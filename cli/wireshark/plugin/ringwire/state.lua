@@ -1,11 +1,11 @@
--- What the dissector knows about a connection, and how it stays right when packets are looked at
--- again in any order.
+-- The state of a connection, and how answers stay right when Wireshark dissects packets again in
+-- any order.
 --
--- Some words need the past: which queue a doorbell belongs to, which feature a completion answers,
--- whether a request id is outstanding. Wireshark dissects a file once from front to back and then
--- any packet at any time. So each message keeps a tape: in the first pass every question is put to
--- the connection, which changes as it answers, and the answer is recorded; later the answers are
--- played back and the connection is left alone.
+-- Some texts depend on earlier packets: the queue of a doorbell, the feature that a completion
+-- answers, whether a request id is outstanding. Wireshark dissects a file once from front to back,
+-- and then any packet at any time. So each message keeps a tape. In the first pass every question
+-- goes to the connection, which changes as it answers, and the answer is recorded. In later passes
+-- the answers are read from the tape and the connection does not change.
 --
 --   first pass    ask(m, question, ...) ──► question(connection, ...) ──► answer ──► tape
 --   later                               ◄────────────────────────────────────────── tape
@@ -28,7 +28,7 @@ return function(rw)
       remembered = 0 }
   end
 
-  --- What a hostile peer can make a table hold.
+  --- Most entries of a table that a hostile peer can fill.
   rw.MAX_REMEMBERED = 65536
 
   --- Gives a message its tape. `key` names the connection, `place` the message within the file.
@@ -42,7 +42,7 @@ return function(rw)
       if m.live then
         connections[key] = connections[key] or new_connection()
         m.connection = connections[key]
-        -- Behind the snapshot of an older program names are known, and no positions.
+        -- The snapshot of an older program contains names, but no positions.
         if m.connection.old_snapshot and not m.old_snapshot then rw.lost(m) end
         m.connection.old_snapshot = m.old_snapshot
       end
@@ -60,7 +60,7 @@ return function(rw)
     return answer
   end
 
-  --- Bytes of the connection are missing: what was outstanding, and where rings stand, is unknown.
+  --- Drops outstanding ids and ring positions, because bytes of the connection are missing.
   function rw.lost(m)
     if not m.live then return end
     local c = m.connection
@@ -80,8 +80,8 @@ return function(rw)
     return { base = base, depth = depth, entry = entry, next = 0, phase = 1 }
   end
 
-  --- Takes note of an entry. Returns nil when slot and phase are those expected, else what is
-  --- wrong, after which it goes on from what it saw.
+  --- Records an entry. Returns nil when slot and phase are as expected, else what is wrong. The
+  --- ring then continues from this entry.
   function rw.entry_written(ring, address, phase)
     local slot = math.floor((address - ring.base) / ring.entry)
     local verdict

@@ -57,7 +57,7 @@ return function(rw)
     return grant and grant.frame
   end
 
-  -- The ring on a page; what is known of it is made up from what is written to it.
+  -- Returns the ring on a page. Its state is derived from the writes to it.
   local function ring_at(c, space, address)
     local frame = frame_of(c, space, address)
     if frame == nil then return nil end
@@ -65,7 +65,7 @@ return function(rw)
     if ring == nil then
       if c.remembered >= rw.MAX_REMEMBERED then return nil end
       c.remembered = c.remembered + 1
-      -- Of requests from before nothing is known, so there are no ids until the page is made anew.
+      -- Earlier requests are unknown, so there are no ids until the page is created again.
       ring = { slots = {}, grefs = {}, extra = {} }
       c.rings[frame] = ring
     end
@@ -73,7 +73,7 @@ return function(rw)
     return ring
   end
 
-  -- Which writer's chain of extra slots goes on: requests and responses have one each.
+  -- Returns whether a slot continues a chain of extra slots. Requests and responses each have one.
   local function is_extra(ring, side, slot, announces)
     local next = ring.extra[side]
     ring.extra[side] = nil
@@ -105,7 +105,7 @@ return function(rw)
     local ring = ring_at(c, space, address)
     if ring == nil then return nil end
     local gref = ring.grefs[slot]
-    -- An extra slot, or its answer, has no id of its own: it spends the request of its slot.
+    -- An extra slot, or its answer, has no id of its own. It uses up the request of its slot.
     if is_extra(ring, "response", slot, announces) then
       extra_goes_on(ring, "response", slot, more)
       local spent = ring.slots[slot]
@@ -250,7 +250,7 @@ return function(rw)
     end
   end
 
-  -- Slots of the control ring are told one by one: they are few.
+  -- Slots of the control ring are described one by one, because they are few.
   SLOT[37] = function(m, tree, at, _, address)
     local words = string.format("ctrl %s id=%.0f data=%.0f,%.0f,%.0f", rw.name_of(CTRL, rw.u16(m, at + 2)), rw.u16(m, at),
       rw.u32(m, at + 4), rw.u32(m, at + 8), rw.u32(m, at + 12))
@@ -296,7 +296,7 @@ return function(rw)
     local said = xen.ring_header(m, tree, at, PAGE, 0, address, true)
     local bytes, slots, from = xen.SLOT_BYTES[ring[2]], ring[3], rw.u32(m, at + 8)
     local count = (rw.u32(m, at) - from) % 2 ^ 32
-    -- More requests than slots are a lie of the guest: then no request is known.
+    -- More requests than slots come from a hostile guest. Then no request is known.
     m.unjudged = true
     for i = 0, count <= slots and count - 1 or -1 do
       local offset = HEADER + (from + i) % slots * bytes
