@@ -60,7 +60,7 @@ const EXAMPLES = `Examples:
       a mirror
 `;
 
-/** Returns two ports. As in the original, one port, or the same twice, meets its host rings. */
+/** Returns two ports. One port, or the same twice, is bridged to its host rings, as in netmap. */
 function portsOf({ interface: names, loopback, tap }: Options): [string, string] {
   const [a, b = a] = names;
   if (a === undefined || b === undefined || names.length > 2) {
