@@ -1,4 +1,4 @@
-/** Time, as everything that waits sees it: the system's, or one that a test turns by hand. */
+/** The clock of all code that waits: the system's clock, or one that a test advances. */
 
 /** A timer of a clock, to be handed to `clear`. */
 export interface Timer {

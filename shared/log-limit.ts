@@ -20,7 +20,7 @@ interface Held {
   level: Level;
   fields: object;
   message: string;
-  /** Time (ms) at which its second began. */
+  /** Time (ms) at which the present second of this kind began. */
   writtenAt: number;
   /** Lines written since then. */
   written: number;

@@ -9,7 +9,7 @@ export interface Logger {
 /** A logger for code that runs before, or without, one. */
 export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
-/** A logger whose every record also has `fields`: whom it is about, say. */
+/** Returns a logger that adds `fields` to each record, such as the subject of the lines. */
 export function withFields(log: Logger, fields: object): Logger {
   return {
     debug: (more, message) => log.debug({ ...fields, ...more }, message),

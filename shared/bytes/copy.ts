@@ -47,8 +47,8 @@ export function copyBytes(
 }
 
 /**
- * The same between two views, for descriptors and frames up to about 64 bytes.
- * Outside a view it throws, perhaps after having copied a part.
+ * Copies between two views, for descriptors and frames up to about 64 bytes.
+ * Throws for bytes outside a view, perhaps after having copied a part.
  */
 export function copyViews(
   src: DataView,

@@ -6,7 +6,7 @@
  */
 export type Codes = Readonly<Record<string, number>>;
 
-/** `nameOf(Opcode, 8)` is "GET_FEATURE"; a number without a name is shown as such: "?77". */
+/** `nameOf(Opcode, 8)` returns "GET_FEATURE". A number without a name gives "?77". */
 export function nameOf(codes: Codes, value: number): string {
   for (const [name, code] of Object.entries(codes)) if (code === value) return name;
   return `?${value}`;

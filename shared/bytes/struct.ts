@@ -37,7 +37,7 @@ export interface Struct<T> {
   readonly size: number;
   parse(view: DataView, at: number): T;
   write(view: DataView, at: number, value: Partial<T>): void;
-  /** Sets the fields given and leaves every other byte: how a callee fills in what is OUT. */
+  /** Sets the given fields and keeps every other byte, as a callee fills in its OUT fields. */
   patch(view: DataView, at: number, value: Partial<T>): void;
 }
 

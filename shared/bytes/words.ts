@@ -1,8 +1,8 @@
-/** What the one-line descriptions of all rooms are made of. Never on the data path. */
+/** Helpers for the one-line descriptions of all rooms. Never on the data path. */
 
 export const hex = (n: number): string => `0x${n.toString(16)}`;
 
-/** The words that are not empty, with a space between. */
+/** Joins the words that are not empty with a space. */
 export const line = (...words: readonly string[]): string =>
   words.filter((word) => word !== "").join(" ");
 

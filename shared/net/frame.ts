@@ -6,7 +6,7 @@
  * found once, by the first caller of `headers`, and travel with the frame.
  *
  * Ownership: the caller that passes a frame on owns the frame and its bytes. The receiver may read
- * both only during the call, and copies the data that it keeps. So one scratch frame serves a burst.
+ * both only during the call, and copies what it keeps. So one scratch frame serves a whole burst.
  */
 import { copyBytes } from "../bytes/copy.ts";
 import { Headers } from "./headers.ts";

@@ -7,13 +7,13 @@
  */
 export type Index16 = number & { readonly __index16: unique symbol };
 
-/** Any number, folded into 16 bits: how a doorbell value read from a register enters. */
+/** Folds any number into 16 bits, such as a doorbell value read from a register. */
 export const index16 = (n: number): Index16 => (n & 0xffff) as Index16;
 
 export const advance = (i: Index16, by: number): Index16 => ((i + by) & 0xffff) as Index16;
 
-/** How far `to` is ahead of `from`, across the wrap: 0 to 65535. */
+/** Returns how far `to` is ahead of `from`, across the wrap: 0 to 65535. */
 export const distance = (from: Index16, to: Index16): number => (to - from) & 0xffff;
 
-/** The slot that an index names in a ring of `depth` slots, a power of two. */
+/** Returns the slot of an index in a ring of `depth` slots, a power of two. */
 export const slotOf = (i: Index16, depth: number): number => i & (depth - 1);

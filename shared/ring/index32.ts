@@ -7,15 +7,15 @@
  */
 export type Index32 = number & { readonly __index32: unique symbol };
 
-/** Any number, folded into 32 bits: how an index read from a shared page enters. */
+/** Folds any number into 32 bits, such as an index read from a shared page. */
 export const index32 = (n: number): Index32 => (n >>> 0) as Index32;
 
 export const advance = (i: Index32, by: number): Index32 => ((i + by) >>> 0) as Index32;
 
-/** How far `to` is ahead of `from`, across the wrap: 0 to 2^32 - 1. */
+/** Returns how far `to` is ahead of `from`, across the wrap: 0 to 2^32 - 1. */
 export const distance = (from: Index32, to: Index32): number => (to - from) >>> 0;
 
-/** The slot that an index names in a ring of `size` slots, a power of two. */
+/** Returns the slot of an index in a ring of `size` slots, a power of two. */
 export const slotOf = (i: Index32, size: number): number => (i & (size - 1)) >>> 0;
 
 /**

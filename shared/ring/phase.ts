@@ -23,7 +23,7 @@ export class PhaseCursor {
   readonly depth: number;
   /** Free-running: how many entries were ever passed, modulo 2^16. Doorbells send this. */
   head: Index16;
-  /** What to stamp into, or expect in, the entry at `slot`. */
+  /** Phase to stamp into, or to expect in, the entry at `slot`. */
   phase: Phase;
 
   /**
@@ -38,7 +38,7 @@ export class PhaseCursor {
     this.phase = lapPhase(start, depth);
   }
 
-  /** The slot number of the entry at hand. */
+  /** Slot number of the present entry. */
   get slot(): number {
     return slotOf(this.head, this.depth);
   }
@@ -70,7 +70,7 @@ export class PhaseCursor {
     return ahead.head;
   }
 
-  /** Back to the first entry of the first lap: what a device reset does to a ring. */
+  /** Returns to the first entry of the first lap, as a device reset does with a ring. */
   reset(): void {
     this.head = index16(0);
     this.phase = 1;

@@ -20,10 +20,10 @@ export interface FrontendStatus {
   readonly segment: string;
   /** Number of the connection. */
   readonly epoch: number;
-  /** The device has memory for low-latency queues. */
+  /** True when the device has memory for low-latency queues. */
   readonly deviceMemory: boolean;
   readonly link: LinkState;
-  /** Times that the link came back. */
+  /** Number of times that the link came back. */
   readonly reconnects: number;
   /** How often the device reported each fault, by code. */
   readonly faults: Counts;

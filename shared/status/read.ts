@@ -1,8 +1,8 @@
-/** Reads what a device prints. A page comes from a stranger until its shape is known. */
+/** Reads the pages of a device. A page is untrusted until its shape has been checked. */
 import type { z } from "zod";
 import { type AddressPage, addressPage, type DeviceStatus, deviceStatus } from "./device-status.ts";
 
-/** Most characters of a place in a page that are repeated. */
+/** Most characters of a place in a page that an error message repeats. */
 const MAX_PLACE_CHARS = 80;
 
 /** A page has another shape than this version expects. The message names the first place that differs. */
