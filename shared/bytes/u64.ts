@@ -11,7 +11,7 @@ const TWO_32 = 0x1_0000_0000;
 /** The first high word that no longer fits: 2^53 / 2^32. */
 const HIGH_LIMIT = 0x20_0000;
 
-/** The value, or Infinity when it is 2^53 or more. */
+/** Returns the value, or Infinity when it is 2^53 or more. */
 export function getU64(view: DataView, at: number): number {
   const high = view.getUint32(at + 4, LE);
   return high < HIGH_LIMIT ? high * TWO_32 + view.getUint32(at, LE) : Number.POSITIVE_INFINITY;

@@ -15,7 +15,7 @@ export const SOURCE = 6;
 export const ETHER_TYPE = 12;
 export const ETHER_HEADER_BYTES = 14;
 export const VLAN_TAG_BYTES = 4;
-/** What a frame may have in front of an MTU's worth of bytes: a header with one VLAN tag. */
+/** Bytes that a frame may have in front of the MTU: a header with one VLAN tag. */
 export const L2_BYTES = ETHER_HEADER_BYTES + VLAN_TAG_BYTES;
 
 export const EtherType = {
@@ -34,11 +34,11 @@ const TWO_32 = 0x1_0000_0000;
 const RESERVED_HIGH = 0x0180;
 const RESERVED_LOW = 0xc200_0000 | 0;
 
-/** The first two bytes of the address at `at`, 0 to 0xffff. */
+/** Returns the first two bytes of the address at `at`, 0 to 0xffff. */
 export const macHigh = (bytes: Uint8Array, at: number): number =>
   (bytes[at]! << 8) | bytes[at + 1]!;
 
-/** The last four bytes of the address at `at`, as a signed 32-bit number. */
+/** Returns the last four bytes of the address at `at`, as a signed 32-bit number. */
 export const macLow = (bytes: Uint8Array, at: number): number =>
   (bytes[at + 2]! << 24) | (bytes[at + 3]! << 16) | (bytes[at + 4]! << 8) | bytes[at + 5]!;
 
@@ -68,7 +68,7 @@ export function formatMacParts(high: number, low: number): string {
   return formatMac(Uint8Array.of(high >>> 8, high, low >>> 24, low >>> 16, low >>> 8, low));
 }
 
-/** Six bytes from text with colons or hyphens. Throws a sentence meant for the person who typed it. */
+/** Parses text with colons or hyphens into six bytes. Throws an error written for the user. */
 export function parseMac(text: string): Uint8Array {
   const parts = text.trim().split(/[:-]/);
   if (parts.length !== MAC_BYTES || !parts.every((part) => /^[0-9a-f]{1,2}$/i.test(part))) {
@@ -92,8 +92,9 @@ const FNV_PRIME = 0x100_0000_01b3n;
 const MASK_64 = (1n << 64n) - 1n;
 
 /**
- * The MAC of a NIC that was given none: the same for the same name and segment, on every host and
- * after every restart. Locally administered (bit 1 set), unicast (bit 0 clear). 46 bits of FNV-1a.
+ * Returns the MAC of a NIC without a configured one. It is the same for the same name and segment,
+ * on every host and after every restart. Locally administered (bit 1 set), unicast (bit 0 clear).
+ * 46 bits of FNV-1a.
  */
 export function macFromName(name: string, segment: string): Uint8Array {
   const text = new TextEncoder().encode(`${segment}\0${name}`);

@@ -57,8 +57,8 @@ export class PhaseCursor {
   }
 
   /**
-   * Looks at the entries that the producer has written and this cursor has not passed, without
-   * moving. Returns where the producer stands. Not for the data path.
+   * Walks over the entries that the producer has written and this cursor has not passed, without
+   * moving the cursor. Returns the producer's position. Not for the data path.
    */
   unread(phaseOf: (slot: number) => number, look: (slot: number) => void = () => {}): Index16 {
     const ahead = new PhaseCursor(this.depth, this.head);
