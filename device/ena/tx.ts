@@ -45,7 +45,7 @@ const Stage = { IDLE: 0, READING: 1, READY: 2, HELD: 3, STOPPED: 4 } as const;
 type Stage = (typeof Stage)[keyof typeof Stage];
 const STAGE_NAMES = ["idle", "reading", "ready", "held", "stopped"] as const;
 
-/** Most buffers of a packet. With a meta descriptor, drivers post one more than the device allows. */
+/** Most buffers of a packet. With a meta descriptor, drivers post one more than is allowed. */
 const MAX_DESCS = MAX_PACKET_DESCS + 1;
 /** Reserved bits of len_ctrl: 22, 25 and 31:29 must be zero. */
 const LEN_CTRL_MBZ = ((1 << 22) | (1 << 25) | (7 << 29)) >>> 0;

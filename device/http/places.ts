@@ -1,13 +1,13 @@
 /**
- * Places for connections that are no NICs. A stranger can hold as many as one address may have, and
- * no more; a newcomer always finds one where the oldest can be sent away.
+ * Places for connections without a NIC. The number of places for one address is bounded. A newcomer
+ * always gets a place if the oldest occupant can be sent away.
  */
 
 /** A connection that holds a place. */
 export interface Occupant {
   /** As addressKey makes it. */
   readonly address: string;
-  /** Its place is wanted by a newer connection: it has lost it already, and ends. */
+  /** Ends the connection. A newer connection already has its place. */
   evict(): void;
 }
 
@@ -40,7 +40,7 @@ export class Places {
     this.#put(occupant);
   }
 
-  /** Gives a place that is free. False when there is none; nobody is sent away. */
+  /** Gives a free place. Returns false if there is none. Sends no occupant away. */
   tryAdd(occupant: Occupant): boolean {
     const same = this.#byAddress.get(occupant.address)?.size ?? 0;
     if (same >= this.#limits.perAddress || this.#all.size >= this.#limits.total) return false;
@@ -56,7 +56,7 @@ export class Places {
     if (same.size === 0) this.#byAddress.delete(occupant.address);
   }
 
-  /** Sends the oldest away. False when nobody is there. */
+  /** Sends the oldest occupant away. Returns false if there is none. */
   shed(): boolean {
     if (this.#all.size === 0) return false;
     this.#evict(first(this.#all));

@@ -1,4 +1,4 @@
-/** A value that is dear to make: made at most four times a second, and shared by all who ask. */
+/** A value that is expensive to make. It is made at most four times a second, and shared. */
 
 /** Shortest time from the end of one making to the start of the next, ms. */
 const APART_MS = 250;
@@ -6,12 +6,12 @@ const APART_MS = 250;
 const PAUSES = 10;
 /** but of no more than this, ms. */
 const MOST_APART_MS = 2000;
-/** So many may wait for the next value. More than these get the last one at once. */
+/** Most callers that wait for the next value. Further callers get the last value at once. */
 const MOST_WAITING = 64;
 
 export class SharedValue<T> {
   readonly #make: () => T | Promise<T>;
-  /** Not begun yet: shared by all who ask now. */
+  /** The next value, not begun yet. All callers of now share it. */
   #next: Promise<T> | undefined;
   /** Begun: who asks now might miss what it has looked at already. */
   #making: Promise<T> | undefined;
