@@ -57,9 +57,9 @@ export class RxQueue {
   readonly #notifies: boolean;
   readonly #fifo = new FrameFifo();
   readonly #waiting = new Frame();
-  /** Slots that somebody waits for; 0 when nobody does. */
+  /** Number of slots that waiting frames or senders need; 0 if none waits. */
   #needed = 0;
-  /** Since when somebody waits without a packet having gone, in ms. */
+  /** Time (ms) at which the guest stopped accepting packets while some wait. */
   #waitsSince = 0;
   #closed = false;
 
@@ -78,7 +78,7 @@ export class RxQueue {
     return this.#fifo.bytes;
   }
 
-  /** Takes the frame, or says why not. */
+  /** Delivers or queues the frame, or returns the reason for a drop. */
   deliver(frame: Frame, hash: number, hashType: number): DropReason | undefined {
     if (this.#closed) return DropReason.PORT_DOWN;
     const fifo = this.#fifo;

@@ -201,7 +201,7 @@ export class TxQueue {
     return true;
   }
 
-  /** The switch has room again. */
+  /** Called when the switch has room again. */
   resume(): void {
     if (this.#stage === Stage.HELD) this.#stage = Stage.READY;
   }
@@ -223,7 +223,7 @@ export class TxQueue {
     void this.#read();
   }
 
-  /** The slow path: asks for what no push has brought. */
+  /** Reads the bytes that were not pushed (slow path). */
   async #read(): Promise<void> {
     const { memory } = this.#vif.context.host;
     const { sizes, slots } = this.#packet;
