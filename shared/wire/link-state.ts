@@ -274,7 +274,9 @@ export function* stateEntries(part: Uint8Array): Generator<StateEntry | undefine
     const { kind, length } = header;
     const { fields, tail } = STATE_RECORDS.get(kind) ?? { fields: undefined, tail: 0 };
     const body = part.subarray(at + ENTRY_HEADER_BYTES, at + ENTRY_HEADER_BYTES + length);
-    const size = Math.min((fields?.size ?? 0) + tail, Math.max(length, fields?.size ?? 0));
+    const fixed = fields?.size ?? 0;
+    // A piece of memory fills its entry. Every other record has one size.
+    const size = tail === Number.POSITIVE_INFINITY ? Math.max(length, fixed) : fixed + tail;
     const count = size === 0 ? 0 : Math.floor(length / size);
     const records = Array.from({ length: count }, (_, i) =>
       body.subarray(i * size, (i + 1) * size),

@@ -149,6 +149,15 @@ describe("what is read of bytes that are no record", () => {
     ]);
   });
 
+  it.each(Object.entries(StateKind))("%s: a record that is cut short is none", (_, kind) => {
+    for (let length = 0; length < 64; length++) {
+      const part = new Uint8Array(8 + length);
+      viewOf(part).setUint16(0, kind, true);
+      viewOf(part).setUint32(4, length, true);
+      linesOf([part]);
+    }
+  });
+
   it("never throws", () => {
     const seed = seedOfRun();
     const random = new Random(seed);
