@@ -463,6 +463,7 @@ describe("what the dissector complains about", () => {
     ["a reserved format", Buffer.of(0x91, 0xc1), "malformed", /format 0xc1/],
     ["an unknown opcode", packBatch([[63, "a", [1]]]), "opcode", /63 is not in the catalogue/],
     ["too many fields", packBatch([[Op.PROGRESS, 1, 2]]), "malformed", /progress with 3 fields/],
+    ["a greeting without its map", packBatch([[Op.HELLO]]), "malformed", /hello with 1 fields/],
     ["another type", packBatch([[Op.PROGRESS, "x"]]), "malformed", /unsigned integer, found str/],
     ["a negative number", packBatch([[Op.PROGRESS, -5]]), "malformed", /found int/],
     ["a record too long", packBatch([outside]), "record", /record 0 has 9 bytes, 1 are left/],

@@ -232,7 +232,8 @@ return function(rw)
       if tree then tree:set_len(stop - at):append_text(" " .. words) end
       return name .. " " .. words, stop
     end
-    if fields == nil or count ~= #fields + 1 then
+    -- A greeting without its map has no fields either.
+    if op <= 1 or fields == nil or count ~= #fields + 1 then
       if fields == nil and op > 1 then rw.expert(m, tree, "opcode", name .. " is not in the catalogue")
       else rw.expert(m, tree, "malformed", string.format("%s with %.0f fields", name, count)) end
       local said = {}
