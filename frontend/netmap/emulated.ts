@@ -38,6 +38,8 @@ const BATCH = 64;
 class TxPool {
   readonly mbufs: Mbuf[] = [];
   readonly busy: Uint8Array;
+  /** True after the driver had no room for a frame of this ring. */
+  isRefused = false;
 
   constructor(slots: number, bufSize: number, freed: () => void) {
     this.busy = new Uint8Array(slots);
@@ -191,14 +193,17 @@ export class EmulatedAdapter extends NetmapAdapter {
     const ring = kring.openRing;
     const lim = kring.nkrNumSlots - 1;
     const batch = this.#batch;
+    // A driver that had no room is asked with one frame, so that a retry copies no whole batch.
+    const most = pool.isRefused ? 1 : BATCH;
     let n = 0;
-    for (let i = kring.nrHwcur; i !== kring.rhead && n < BATCH; i = nmNext(i, lim)) {
+    for (let i = kring.nrHwcur; i !== kring.rhead && n < most; i = nmNext(i, lim)) {
       batch[n++] = this.#copyOut(kring, pool, i);
     }
     const sent = this.driverTransmit(batch, n);
     const errno = sent === n ? 0 : this.#ifnet.transmitErrno;
     const wait = errno === Errno.ENOBUFS || errno === Errno.ENETDOWN;
     // A frame that can never go is dropped. Else the slot stays until the driver has room again.
+    pool.isRefused = wait;
     if (wait) this.txNoRoom++;
     else if (sent < n) {
       this.txDropRefused++;
