@@ -1,20 +1,20 @@
 /**
- * The status of a device: what it fills in, what `/status` prints as JSON, and what metrics,
- * `ringwire status`, the inspector and tests read.
+ * The status of a device. The device fills it in, and `/status` prints it as JSON. Metrics,
+ * `ringwire status`, the inspector and tests read it.
  *
  *   DeviceStatus ─┬─ segment ── ports, left: PortStatus
  *                 ├─ nics: NicStatus ── nic: EnaStatus or XenStatus, by personality
  *                 ├─ left: totals of connections that ended
- *                 └─ captures, http, xen: what all NICs share
+ *                 └─ captures, http, xen: shared by all NICs
  *
- * Each schema is the only description of its part. A device imports the types, a reader of a page
- * the schemas too (read.ts). A name that ends in `Bytes`, `Ms` or `Seconds` is in that unit; every
- * other number is a count, an index or an identifier.
+ * Each schema is the only description of its part. A device imports the types. A reader of a page
+ * imports the schemas too (read.ts). A field whose name ends in `Bytes`, `Ms` or `Seconds` is in
+ * that unit. Every other number is a count, an index or an identifier.
  */
 import { z } from "zod";
 
 const text = z.string();
-/** Numbers by a name that is not known beforehand: a reason, a code, a status. */
+/** Numbers by a name that is not known in advance: a reason, a code or a status. */
 export type Counts = Readonly<Record<string, number>>;
 const counts = z.custom<Counts>(
   (value) =>
@@ -23,7 +23,7 @@ const counts = z.custom<Counts>(
   "expected numbers by name",
 );
 
-/** Stops at the first entry that is wrong, so that a page of millions of them costs no memory. */
+/** Reports only the first wrong entry, so that a page with millions of them costs no memory. */
 const list = <T>(entry: z.ZodType<T>) =>
   z.array(z.unknown()).transform((entries, { issues }): T[] => {
     for (const [i, value] of entries.entries()) {
@@ -41,7 +41,10 @@ function fields<K extends string, T>(names: readonly K[], type: T): Record<K, T>
 const numbers = <K extends string>(...names: K[]) => fields(names, z.number());
 const flags = <K extends string>(...names: K[]) => fields(names, z.boolean());
 
-/** Frames and bytes both ways, and frames that died, by reason. device/switch/counters.ts has the sums. */
+/**
+ * Frames and bytes in both directions, and lost frames by reason. The file
+ * device/switch/counters.ts lists the equations that the counts satisfy.
+ */
 const portCounts = z.object({
   in: z.object({
     ...numbers("frames", "bytes", "forwarded", "flooded", "copies", "held"),
@@ -51,19 +54,19 @@ const portCounts = z.object({
     ...numbers("offered", "frames", "bytes", "segmentedFrames", "segments", "checksummed"),
     dropped: counts,
   }),
-  // Died in the port itself: before the switch saw the frame, or after the port accepted it.
+  // Frames lost in the port: before the switch saw them, or after the port accepted them.
   lost: z.object({ in: counts, out: counts }),
 });
 
 const port = z.object({
   name: text,
   kind: text,
-  // Addresses learned behind the port.
+  // Number of addresses learned behind the port.
   macs: z.number(),
   ...portCounts.shape,
 });
 
-/** Totals of a port's name over the times it left. */
+/** Totals of all ports with one name that have left, and how many they were. */
 const leftPort = z.object({ name: text, kind: text, times: z.number(), ...portCounts.shape });
 
 const segment = z.object({
@@ -71,25 +74,25 @@ const segment = z.object({
   id: text,
   ports: list(port),
   left: list(leftPort),
-  // Entries of the address table, and those among them that were learned.
+  // Number of entries of the address table, and number of learned ones among them.
   ...numbers("addresses", "learned"),
   ...numbers("macMoves", "macMovesDamped", "macsAged", "macTableFull", "lateFrames"),
 });
 
-/** A descriptor ring. Indexes are 16 bits wide and run freely. */
+/** A descriptor ring. Its indexes are free-running and 16 bits wide. */
 const enaRing = numbers("index", "depth", "head", "tail", "cqHead", "vector");
 
 const ena = z.object({
   personality: z.literal("ena"),
   // "ready", "resetting" or "fatal".
   status: text,
-  // Reason of the last reset, by its name in ena_regs_reset_reason_types.
+  // Reason of the last reset: a name of ena_regs_reset_reason_types.
   lastReset: text,
   mtu: z.number(),
   // Bits of ena_admin_aq_feature_id.
   features: z.number(),
   llq: z.boolean(),
-  // Kernel and version as the driver gave them, or "unknown".
+  // Kernel and version that the driver reported, or "unknown".
   driver: text,
   counters: z.object({
     ...numbers("txPackets", "txBytes", "rxPackets", "rxBytes"),
@@ -117,7 +120,7 @@ const ena = z.object({
   roundTripMs: z.number(),
 });
 
-/** A shared ring of xen/include/public/io/ring.h. `free`: slots that the guest may fill. */
+/** A ring of xen/include/public/io/ring.h. `free`: number of slots that the guest may fill. */
 const xenRing = z.object({
   ...numbers("reference", "size", "free"),
   ...numbers("reqProd", "reqCons", "reqEvent", "rspProd", "rspProdPvt", "rspEvent"),
@@ -125,10 +128,10 @@ const xenRing = z.object({
 
 const xenQueue = z.object({
   tx: z.object({
-    // What the packet at hand waits for.
+    // The step for which the current packet waits.
     stage: text,
     ...numbers("packets", "bytes", "drops", "reads", "creditWaits", "checksumFixups"),
-    // Bytes that may go now; absent without a rate.
+    // Bytes that may be sent now. Absent without a rate limit.
     credit: z.number().optional(),
     ring: xenRing,
   }),
@@ -138,7 +141,7 @@ const xenQueue = z.object({
     ...numbers("queued", "queuedBytes"),
     ring: xenRing,
   }),
-  // Event channels, by the guest's ports; one may serve both rings.
+  // The guest's ports of the event channels. One channel may serve both rings.
   ...numbers("txPort", "rxPort", "spuriousEvents"),
 });
 
@@ -146,7 +149,7 @@ const xenQueue = z.object({
 const vif = z.object({
   ...flags("connected", "disabled", "stalled"),
   offloads: z.object(flags("csum", "tso4", "tso6")),
-  // What the frontend said when it connected; empty before.
+  // Features that the frontend announced when it connected. Empty before.
   features: z
     .object({
       ...flags("sg", "gsoTcpv4", "gsoTcpv6", "csumOffload", "ipv6CsumOffload"),
@@ -154,10 +157,10 @@ const vif = z.object({
     })
     .partial(),
   multicastGroups: z.number(),
-  // Transmit credit: bytes in each period of `usec` microseconds.
+  // Transmit credit: bytes per period of `usec` microseconds.
   rate: z.object(numbers("bytes", "usec")).optional(),
   faults: counts,
-  // While rings are mapped.
+  // Present while rings are mapped.
   queues: list(xenQueue).optional(),
   control: z
     .object({
@@ -171,17 +174,17 @@ const vif = z.object({
 const xen = z.object({
   personality: z.literal("xen"),
   domid: z.number(),
-  // xenbus states of both ends.
+  // The xenbus states of both ends.
   backend: text,
   frontend: text,
   grants: z.object({
     ...numbers("domid", "version", "frames", "maxFrames"),
     ...numbers("granted", "inUse", "readers", "writers", "mapped", "endedInUse"),
-    // By GNTST status.
+    // Refused operations by GNTST status.
     refused: counts,
   }),
   ...vif.shape,
-  // What the domain has of the machine; absent once it is gone.
+  // Resources of the machine that the domain uses. Absent when the domain is gone.
   store: z
     .object({
       ...numbers("domid", "nodes", "watches", "transactions", "nodeBytes", "memoryBytes"),
@@ -199,7 +202,7 @@ const nic = z.object({
   peer: text,
   // Program and version of the frontend.
   agent: text,
-  // Since it connected.
+  // Time since the frontend connected.
   seconds: z.number(),
   link: z.object({
     ...numbers("roundTripMs", "unsentBytes", "inFlightBytes", "limitBytes"),
@@ -208,16 +211,17 @@ const nic = z.object({
   memory: z.object({
     ...numbers("windows", "windowBytes"),
     ...numbers("pushesLive", "pushBytes", "pushMisses", "pushSearches", "reads"),
-    // With `--check-windows`.
+    // Present with `--check-windows`.
     windowBytesCompared: z.number().optional(),
   }),
-  // Rules that the frontend broke, and accesses of the device that the frontend refused, by code.
+  // `faults`: rules that the frontend broke, by code. `reports`: accesses of the device that the
+  // frontend refused, by code.
   faults: counts,
   reports: counts,
   nic: z.discriminatedUnion("personality", [ena, xen]),
 });
 
-/** Totals of a NIC's name over its connections that ended. */
+/** Totals of all connections of one NIC name that have ended. */
 const leftNic = z.object({
   name: text,
   personality: text,
@@ -227,7 +231,7 @@ const leftNic = z.object({
   resets: counts,
 });
 
-/** What all Xen guests share. */
+/** The machine that all Xen guests share. */
 const xenMachine = z.object({
   ...numbers("domains", "storeNodes", "backendPorts"),
   events: z.object({
@@ -238,22 +242,23 @@ const xenMachine = z.object({
 export const deviceStatus = z.object({
   agent: text,
   pid: z.number(),
-  // Version of Node.
+  // Version of Node.js.
   node: text,
-  // Since the device started.
+  // Time since the device started.
   seconds: z.number(),
   memoryBytes: z.number(),
-  // Of frontends, those before hello too.
+  // Number of connections of frontends, including those before hello.
   connections: z.number(),
   segment,
   nics: list(nic),
   left: z.object({
-    // Names that made room for others.
+    // Number of names that were removed to make room for others.
     forgotten: z.number(),
     nics: list(leftNic),
   }),
   captures: z.object(numbers("running", "begun", "cutOff")),
-  // `requests`, `pages` and `hellos`: connections without a whole request, with a page, before hello.
+  // Numbers of connections. `requests`: their request is not complete yet. `pages`: they get a
+  // page. `hellos`: the frontend has not sent its hello yet.
   http: z.object({ ...numbers("accepted", "requests", "pages", "hellos"), refused: counts }),
   xen: xenMachine,
 });
@@ -262,14 +267,14 @@ export const deviceStatus = z.object({
 const address = z.object({
   mac: text,
   port: text,
-  // The device put it there; it neither ages nor moves.
+  // True for an entry of the device itself. It neither ages nor moves.
   static: z.boolean(),
   ...numbers("ageSeconds", "moves"),
-  // The port it moved from last; "" when it never moved.
+  // The port from which the address moved last; "" when it never moved.
   movedFrom: text,
 });
 
-/** A page of `/addresses`. `next` is the `after` of the next page, where there is one. */
+/** A page of `/addresses`. `next` is the `after` of the next page; absent on the last page. */
 export const addressPage = z.object({
   total: z.number(),
   addresses: list(address),

@@ -1,19 +1,19 @@
-/** Reads the pages of a device. A page is untrusted until its shape has been checked. */
+/** Checks the pages of a device. A page is untrusted until its shape has been checked. */
 import type { z } from "zod";
 import { type AddressPage, addressPage, type DeviceStatus, deviceStatus } from "./device-status.ts";
 
-/** Most characters of a place in a page that an error message repeats. */
+/** Maximum number of characters of a path in a page that an error message repeats. */
 const MAX_PLACE_CHARS = 80;
 
-/** A page has another shape than this version expects. The message names the first place that differs. */
+/** A page does not have the expected shape. The message names the first place that differs. */
 export class StatusError extends Error {
   override readonly name = "StatusError";
   readonly code = "STATUS_SHAPE";
 }
 
-/** Throws StatusError. Keys that this version does not know stay in the result. */
+/** Checks a page of `/status`. Throws StatusError. Unknown keys stay in the result. */
 export const readStatus = (page: unknown): DeviceStatus => read(deviceStatus, page);
-/** A page of `/addresses`. Throws StatusError. */
+/** Checks a page of `/addresses`. Throws StatusError. */
 export const readAddresses = (page: unknown): AddressPage => read(addressPage, page);
 
 function read<T>(schema: z.ZodType<T>, page: unknown): T {
