@@ -1,13 +1,13 @@
 /**
- * What a switch port counts. Every number is counted where it happens; none is the difference of
- * two others, so that these hold or something is wrong:
+ * Counters of a switch port. Each counter is raised where its event happens, and no counter is
+ * computed from two others. These sums must therefore hold:
  *
  *   in.frames   = in.forwarded + in.flooded + sum of in.dropped
  *   out.offered = out.frames + sum of out.dropped
  *   over all ports: in.forwarded + in.copies = out.offered - out.segments + out.segmentedFrames
  *
- * The port itself counts what never reached the switch and what it lost after taking it
- * (`SwitchPort.drop`): that stands apart, under `lost`.
+ * The port itself counts the frames that never reached the switch and those that it accepted and
+ * then lost (`SwitchPort.drop`). Those counters are separate, under `lost`.
  */
 import type { Counts, PortCounts } from "../../shared/status/device-status.ts";
 import { DropReason } from "./port.ts";
@@ -17,26 +17,26 @@ export type DropCounts = Record<DropReason, number>;
 export class InCounters {
   frames = 0;
   bytes = 0;
-  /** Sent towards the one port of a known address, whatever that port said. */
+  /** Frames sent to the one port of a known address, whether that port accepted them or not. */
   forwarded = 0;
-  /** Sent towards all other ports, `copies` of it in all. */
+  /** Frames sent to all other ports; `copies` is the number of their copies. */
   flooded = 0;
   copies = 0;
-  /** Times that a frame was given back to the sender; such a frame is not counted elsewhere. */
+  /** Times that a frame was returned to its sender. Such a frame is not counted elsewhere. */
   held = 0;
   readonly dropped = noDrops();
 }
 
 export class OutCounters {
-  /** Frames meant for the port, each segment being one. */
+  /** Frames for the port. Each segment counts as one. */
   offered = 0;
-  /** Frames and bytes that it took. */
+  /** Frames and bytes that the port accepted. */
   frames = 0;
   bytes = 0;
-  /** Super-frames cut for this port, and the segments that came of them. */
+  /** Number of super-frames cut for this port, and of the resulting segments. */
   segmentedFrames = 0;
   segments = 0;
-  /** Frames whose checksum was finished for this port. */
+  /** Frames whose checksum the switch completed for this port. */
   checksummed = 0;
   readonly dropped = noDrops();
 }
@@ -49,7 +49,7 @@ export class PortCounters {
   /** Sum of lostOut. */
   lostOutFrames = 0;
 
-  /** Adds what another port, or this one in an earlier life, has counted. */
+  /** Adds the counters of another port, or those of this port before a reconnect. */
   add(other: PortCounters): void {
     addNumbers(this.in, other.in);
     addNumbers(this.out, other.out);
@@ -69,7 +69,7 @@ export class PortCounters {
   }
 }
 
-/** Adds each number of `from` to the one of the same name. */
+/** Adds each number of `from` to the number of the same name in `to`. */
 function addNumbers(to: object, from: object): void {
   const sums = to as Record<string, unknown>;
   for (const [key, value] of Object.entries(from)) {

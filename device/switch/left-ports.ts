@@ -1,30 +1,31 @@
 /**
- * What ports counted that have left, by name, so that nothing lost before a reconnect is without a
- * counter. A name that comes back goes on in its live port; both together are the name's totals.
+ * Counters of ports that have left, by name. Losses before a reconnect therefore stay counted.
+ * When a port of the name is attached again, it counts from 0. The totals of a name are the sum of
+ * both.
  *
- * The number of names is bounded. Beyond it the name that left longest ago, and is not back, joins
- * the totals under OTHERS: the sums over all ports stay whole.
+ * The number of names is bounded. Above the bound, the counters of the name that left longest ago
+ * and is not back are added to OTHERS. The sums over all ports stay complete.
  */
 import type { LeftPortStatus } from "../../shared/status/device-status.ts";
 import { PortCounters } from "./counters.ts";
 
 const MAX_NAMES = 256;
-/** No port is called so: names hold no parentheses. */
+/** No port can have this name, because names contain no parentheses. */
 const OTHERS = "(others)";
 
 interface Left {
   kind: string;
-  /** Times that a port of the name left; of OTHERS, the names in it. */
+  /** Number of times that a port of the name left. For OTHERS: the number of names in it. */
   times: number;
   readonly counters: PortCounters;
 }
 
 export class LeftPorts {
-  /** In the order in which they left. */
+  /** Entries in the order in which their ports left. */
   readonly #byName = new Map<string, Left>();
   #others: Left | undefined;
 
-  /** `isBack`: whether a port of a name is plugged in now. */
+  /** Adds the counters of a port. `isBack` tells whether a port of a name is attached now. */
   add(
     port: { readonly name: string; readonly kind: string },
     counters: PortCounters,

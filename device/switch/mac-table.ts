@@ -1,55 +1,57 @@
 /**
- * A table of MAC addresses and the ports behind which they were seen.
+ * A table of MAC addresses and of the ports behind which they were seen.
  *
- * An address is passed as two small integers, `high` and `low` (macHigh, macLow of ethernet.ts): a
- * 48-bit number would be boxed at each call.
+ * An address is passed as two small integers, `high` and `low` (macHigh, macLow of ethernet.ts).
+ * A 48-bit number would be boxed at each call.
  *
  *   bucket = hash(address, seed)      8 ways a bucket, one array per field, high -1 = free
  *   | way 0 | way 1 | ... | way 7 |
  *
- * A look-up reads at most one bucket, so chosen addresses cannot make it slow; the seed is random,
- * so they cannot fill one bucket either. (A JavaScript Map hashes numbers without a seed, and boxes
- * a 48-bit key; with 1024 addresses it takes 20 to 26 ns a look-up, this 14 to 24.)
+ * A look-up reads at most one bucket, so a hostile peer cannot slow it down with chosen addresses.
+ * The seed is random, so such a peer cannot fill one bucket either. (A JavaScript Map hashes
+ * numbers without a seed, and boxes a 48-bit key. With 1024 addresses a look-up in a Map needs 20
+ * to 26 ns, and a look-up here 14 to 24.)
  *
- * The table doubles while less than four slots stand by each address, up to its bound; doubling
- * splits each bucket in two, so nothing is lost by it. Entries of one port are never evicted for
- * another's: what finds no room is not learned, and floods. In a table full to its bound that
- * happens to about one address in eight thousand. Static entries always find room: the bound does
- * not count them, and in a full bucket a learned entry makes way.
+ * The table doubles while there are fewer than four slots per address, up to its bound. Doubling
+ * splits each bucket in two and loses no entry. Entries of one port are never evicted for those of
+ * another port. An address without a free slot is not learned, and frames for it are flooded. In a
+ * table full to its bound that happens to about one address in eight thousand. Static entries
+ * always find a slot: the bound does not count them, and in a full bucket they replace a learned
+ * entry.
  *
- * An address that several ports claim has a home: the port that held it before they began. It moves
- * with each frame at first, as a host that has moved wants it. When it moves too often it stays at
- * its home, for as long as frames of that address still come from there.
+ * An address that several ports claim has a home: the port that held the address before the
+ * claims began. At first the address moves with each frame, because a host may really have moved.
+ * When the address moves too often, it stays at its home while its frames still come from there.
  *
- * Time is a monotonic clock in milliseconds, passed in. Nothing here reads a clock.
+ * The caller passes the time in, in milliseconds of a monotonic clock.
  *
  * Source: IEEE 802.1D-2004, 7.8 and 7.9 (learning process, ageing, 300 s).
  */
 import { formatMacParts } from "../../shared/net/ethernet.ts";
 
 export const Learned = {
-  /** Already there; its age starts again. */
+  /** The address is in the table already. Its age starts again. */
   KNOWN: 0,
   NEW: 1,
   MOVED: 2,
-  /** It moves too often: it stays with its older owner until it calms down. */
+  /** The address moves too often. It stays with its older owner until the moves end. */
   DAMPED: 3,
-  /** A static entry says it is somewhere else. */
+  /** A static entry holds the address for another port. */
   STATIC: 4,
-  /** The port has as many addresses as it may. */
+  /** The port has reached its maximum number of addresses. */
   PORT_FULL: 5,
-  /** The table has as many as it may. */
+  /** The table has no slot for the address, or has reached its maximum number of addresses. */
   TABLE_FULL: 6,
 } as const;
 export type Learned = (typeof Learned)[keyof typeof Learned];
 
 export interface MacTableOptions {
   readonly ageMs: number;
-  /** Most addresses learned behind one port. */
+  /** Maximum number of addresses learned behind one port. */
   readonly perPort: number;
-  /** Most learned addresses in all; 16384 when not given. */
+  /** Maximum number of learned addresses in all. Default: 16384. */
   readonly capacity?: number;
-  /** Fixes the hash, for tests. */
+  /** Seed of the hash, for tests. Default: random. */
   readonly seed?: number;
 }
 
@@ -60,17 +62,17 @@ export interface MacEntry {
   readonly isStatic: boolean;
   readonly ageMs: number;
   readonly moves: number;
-  /** The port it moved from last; -1 when it never did. */
+  /** Port from which the address moved last; -1 if it never moved. */
   readonly previousPort: number;
 }
 
 /**
- * More moves than this within the window, and the address is damped. Each frame that is damped
- * prolongs the window: it ends when the claims end.
+ * Maximum number of moves within the flap window. After more moves the address is damped. Each
+ * damped frame restarts the window, so it ends when the claims end.
  */
 export const FLAP_MOVES = 5;
 export const FLAP_WINDOW_MS = 10_000;
-/** An owner that has not sent for so long has lost its claim to the port that holds the address. */
+/** An owner that is silent for this time (ms) loses its claim to the port that has the address. */
 export const HOME_QUIET_MS = 5_000;
 
 const WAYS = 8;
@@ -78,9 +80,9 @@ const FIRST_SLOTS = 256;
 const SLOTS_PER_ENTRY = 4;
 const DEFAULT_CAPACITY = 16384;
 const NOWHERE = -1;
-/** A key is an address as one whole number. */
+/** A key is an address as one integer: high * KEY_HIGH + low. */
 const KEY_HIGH = 2 ** 32;
-/** No address begins so: any may be asked for, the all-zero address too. */
+/** Marks a free slot. No address has this `high`, so a look-up of any address is safe. */
 const FREE = -1;
 
 export class MacTable {
@@ -90,7 +92,7 @@ export class MacTable {
   readonly #mostSlots: number;
   readonly #seed: number;
 
-  /** The address: its first two bytes, or FREE, and its last four. */
+  /** First two bytes of the address, or FREE. `#lows` holds the last four. */
   #highs = new Int32Array(FIRST_SLOTS).fill(FREE);
   #lows = new Int32Array(FIRST_SLOTS);
   #ports = new Int32Array(FIRST_SLOTS);
@@ -98,13 +100,13 @@ export class MacTable {
   #static = new Uint8Array(FIRST_SLOTS);
   #moves = new Uint32Array(FIRST_SLOTS);
   #previous = new Int32Array(FIRST_SLOTS);
-  /** The older owner among the ports that claim the address, and when it sent last. */
+  /** Older owner among the ports that claim the address, and the time (ms) of its last frame. */
   #homes = new Int32Array(FIRST_SLOTS);
   #homeSeen = new Float64Array(FIRST_SLOTS);
-  /** Moves within the flap window that began at #flapSince. */
+  /** Number of moves within the flap window that began at #flapSince. */
   #flaps = new Uint32Array(FIRST_SLOTS);
   #flapSince = new Float64Array(FIRST_SLOTS);
-  /** Learned (not static) entries for each port number. */
+  /** Number of learned (not static) entries for each port number. */
   readonly #perPortCount: number[] = [];
   #size = 0;
   #statics = 0;
@@ -123,18 +125,18 @@ export class MacTable {
     this.#seed = options.seed ?? crypto.getRandomValues(new Int32Array(1))[0]!;
   }
 
-  /** Entries held, some of them perhaps too old to be found. */
+  /** Number of entries, including entries too old for a look-up that are not yet removed. */
   get size(): number {
     return this.#size;
   }
 
-  /** The port (a small number, 0 or more) of an address, or -1. */
+  /** Returns the port (a small number, 0 or more) of an address, or -1. */
   lookup(high: number, low: number, now: number): number {
     const slot = this.#find(high, low);
     return slot < 0 || this.#expired(slot, now) ? NOWHERE : this.#ports[slot]!;
   }
 
-  /** Notes that a unicast address other than zero was seen behind `port`. */
+  /** Records that a unicast address other than zero was seen behind `port`. */
   learn(high: number, low: number, port: number, now: number): Learned {
     const slot = this.#find(high, low);
     if (slot >= 0) {
@@ -163,8 +165,8 @@ export class MacTable {
   }
 
   /**
-   * Pins an address to a port: it neither moves nor ages nor counts. In a full bucket a learned
-   * address is forgotten for it. False when all of the bucket is static.
+   * Pins an address to a port. The entry does not move, does not age and is not counted. In a full
+   * bucket it replaces a learned entry. Returns false if all entries of the bucket are static.
    */
   addStatic(high: number, low: number, port: number): boolean {
     const known = this.#find(high, low);
@@ -181,13 +183,13 @@ export class MacTable {
     return true;
   }
 
-  /** Forgets an address, static or not. */
+  /** Removes an address, static or not. */
   forget(high: number, low: number): void {
     const slot = this.#find(high, low);
     if (slot >= 0) this.#remove(slot);
   }
 
-  /** Forgets everything behind a port, static entries too: the number may be used again. */
+  /** Removes all entries of a port, static ones too. Its number may be used again afterwards. */
   forgetPort(port: number): void {
     for (let slot = 0; slot < this.#highs.length; slot++) {
       if (this.#highs[slot] === FREE) continue;
@@ -200,7 +202,7 @@ export class MacTable {
     }
   }
 
-  /** Removes what is too old. Look-ups don't need it: it makes room and keeps counts honest. */
+  /** Removes entries that are too old. Look-ups ignore them. Frees slots for new entries. */
   sweep(now: number): void {
     for (let slot = 0; slot < this.#highs.length; slot++) {
       if (this.#highs[slot] === FREE || !this.#expired(slot, now)) continue;
@@ -209,12 +211,12 @@ export class MacTable {
     }
   }
 
-  /** Addresses learned behind a port, static ones not counted. */
+  /** Returns the number of addresses learned behind a port, without static ones. */
   learnedBy(port: number): number {
     return this.#perPortCount[port] ?? 0;
   }
 
-  /** Keys of all addresses that are not too old, in the order of the addresses. */
+  /** Returns the keys of all addresses that are not too old, in the order of the addresses. */
   keys(now: number): Float64Array {
     const found = new Float64Array(this.#size);
     let count = 0;
@@ -226,12 +228,12 @@ export class MacTable {
     return found.subarray(0, count).sort();
   }
 
-  /** All that are not too old, in the order of the addresses. */
+  /** Returns all entries that are not too old, in the order of the addresses. */
   entries(now: number): MacEntry[] {
     return Array.from(this.keys(now), (key) => this.entry(key, now)!);
   }
 
-  /** The entry of a key, as `keys` gives it; undefined when it is gone. */
+  /** Returns the entry of a key from `keys`, or undefined if the entry is gone. */
   entry(key: number, now: number): MacEntry | undefined {
     const high = Math.floor(key / KEY_HIGH);
     const low = (key % KEY_HIGH) | 0;
@@ -280,7 +282,7 @@ export class MacTable {
     return Learned.MOVED;
   }
 
-  /** The port that holds the address is its home from here on. */
+  /** Makes the port that holds the address its home. */
   #settle(slot: number): void {
     this.#homes[slot] = this.#ports[slot]!;
     this.#homeSeen[slot] = this.#seen[slot]!;
@@ -298,7 +300,7 @@ export class MacTable {
     return -1;
   }
 
-  /** A free slot for a key that is not there, or -1. */
+  /** Returns a free slot for a key that is not in the table, or -1. */
   #claim(high: number, low: number): number {
     if (this.#size * SLOTS_PER_ENTRY >= this.#highs.length) this.#double();
     for (;;) {
@@ -334,7 +336,7 @@ export class MacTable {
     this.#size--;
   }
 
-  /** First slot of the key's bucket. The finaliser is MurmurHash3's, seeded twice. */
+  /** Returns the first slot of the key's bucket. The finaliser is MurmurHash3's, seeded twice. */
   #bucket(high: number, low: number): number {
     let h = Math.imul(low ^ this.#seed, 0x9e37_79b1);
     h ^= h >>> 15;
@@ -345,7 +347,7 @@ export class MacTable {
     return (h & (this.#highs.length / WAYS - 1)) * WAYS;
   }
 
-  /** Twice the slots. Each bucket splits into itself and its twin, keeping the order of ways. */
+  /** Doubles the slots. Each bucket splits in two and keeps the order of its ways. */
   #double(): boolean {
     const old = this.#highs.length;
     if (old >= this.#mostSlots) return false;

@@ -6,7 +6,7 @@ import { type Frame, Gso } from "../../shared/net/frame.ts";
 import { checkGso } from "../../shared/net/segment.ts";
 import type { PortOffloads } from "./port.ts";
 
-/** True when the facts of a frame hang together. */
+/** Returns whether the offload facts of a frame are consistent. */
 export function factsHold(frame: Frame): boolean {
   if (frame.gso !== Gso.NONE) return checkGso(frame) === undefined;
   return (
@@ -17,10 +17,10 @@ export function factsHold(frame: Frame): boolean {
   );
 }
 
-/** True when a port accepts this frame as it is. */
+/** Returns whether a port accepts this frame as it is. */
 export function takes(offloads: PortOffloads, frame: Frame): boolean {
   if (frame.gso === Gso.NONE) return offloads.csum || !frame.needsCsum;
-  // A super-frame that leaves out its own length passes no IP stack: it must be cut.
+  // No IP stack accepts a super-frame whose headers omit its length, so it must be cut.
   if (!offloads.csum || frame.headers().problems !== 0) return false;
   return frame.gso === Gso.TCPV4 ? offloads.tso4 : frame.gso === Gso.TCPV6 && offloads.tso6;
 }

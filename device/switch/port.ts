@@ -1,7 +1,7 @@
-/** What the switch needs of anything that is plugged into it. */
+/** The interface between the switch and its ports. */
 import type { Frame } from "../../shared/net/frame.ts";
 
-/** Why a frame was not delivered. Names end up in counters, status and captures. */
+/** Reasons for a drop. Their names appear in counters, status and captures. */
 export const DropReason = {
   RUNT: "runt",
   TOO_BIG: "too_big",
@@ -11,7 +11,7 @@ export const DropReason = {
   NO_PORT: "no_port",
   PORT_DOWN: "port_down",
   MAC_LIMIT: "mac_limit",
-  /** The source is the address of a NIC that has another port. */
+  /** The source is the address of a NIC behind another port. */
   MAC_SPOOF: "mac_spoof",
   MALFORMED_OFFLOAD: "malformed_offload",
   RX_OVERRUN: "rx_overrun",
@@ -20,72 +20,72 @@ export const DropReason = {
   TX_MALFORMED: "tx_malformed",
   TX_FAULT: "tx_fault",
   HOST_REFUSED: "host_refused",
-  /** A group that the port did not ask for. */
+  /** The destination is a group that the port did not request. */
   MULTICAST_FILTER: "multicast_filter",
-  /** The frontend's link ended before it had them. */
+  /** The frontend's link ended before the frames arrived. */
   LINK_LOST: "link_lost",
-  /** Waited too long for room. */
+  /** The frame waited too long for room. */
   EXPIRED: "expired",
-  /** The guest has taken nothing for so long that its carrier is off. */
+  /** The guest has accepted nothing for so long that its carrier is off. */
   STALLED: "stalled",
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 
-/** What a port takes as it is; for the rest the switch does the work before `deliver`. */
+/** Offloads that a port accepts. The switch does the other ones in software before `deliver`. */
 export interface PortOffloads {
-  /** Takes frames with needsCsum set (checksum still to be finished). */
+  /** True if the port accepts frames with needsCsum set (the checksum is not complete). */
   readonly csum: boolean;
-  /** Takes TCP super-frames over IPv4 and IPv6. */
+  /** True if the port accepts TCP super-frames over IPv4 (`tso4`) and IPv6 (`tso6`). */
   readonly tso4: boolean;
   readonly tso6: boolean;
 }
 
 export interface Port {
   readonly name: string;
-  /** "ena", "xen", "tap", ... for status. */
+  /** Kind of the port for status: "ena", "xen", "tap", ... */
   readonly kind: string;
   readonly offloads: PortOffloads;
-  /** Longest frame after segmentation, Ethernet header included, FCS not. */
+  /** Bytes of the longest frame after segmentation, with the Ethernet header, without the FCS. */
   readonly maxFrameBytes: number;
   /**
-   * Takes one frame or says why not. The frame is the caller's again when this returns.
-   * The port copies what it keeps and posts it at `flush`. It never calls `SwitchPort.input` from
-   * within: the switch is in the middle of a frame, and throws.
+   * Accepts one frame, or returns the reason for a drop. The caller owns the frame again after the
+   * return. The port copies the bytes that it keeps and posts them at `flush`. The port must not
+   * call `SwitchPort.input` from `deliver`: the switch would throw, because it is handling a frame.
    */
   deliver(frame: Frame): DropReason | undefined;
   /**
-   * Room right now for `frames` more frames (one if not said) of at most `length` bytes each? More
-   * than one are the segments of one super-frame. Asked only when the switch is set to hold
-   * instead of drop, before `deliver`.
+   * Returns whether there is room now for `frames` (default 1) more frames of at most `length`
+   * bytes each. More than one frame are the segments of one super-frame. The switch calls this
+   * before `deliver`, and only if it is set to hold instead of drop.
    */
   ready(length: number, frames?: number): boolean;
-  /** The burst is over: publish completions, ring, send. */
+  /** Called at the end of a burst: publishes completions, rings and sends. */
   flush(): void;
 }
 
-/** What became of a frame handed to the switch. */
+/** Result of `SwitchPort.input`. */
 export const Verdict = {
-  /** Delivered to at least one port, or dropped and counted: the sender may let go. */
+  /** Delivered to at least one port, or dropped and counted. The sender may release the frame. */
   DONE: 0,
-  /** A port set to hold has no room: keep the frame, `onReady` is called when to try again. */
+  /** The destination has no room. Keep the frame and try again when `onReady` is called. */
   HELD: 1,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 
-/** The switch as a plugged-in port sees it. */
+/** The switch's interface for one attached port. */
 export interface SwitchPort {
-  /** Hands a frame to the segment. */
+  /** Sends a frame to the segment. */
   input(frame: Frame): Verdict;
-  /** The sender's burst is over: every port that got something flushes. */
+  /** Ends the sender's burst: flushes each port that received a frame. */
   flush(): void;
-  /** A port that held has room again; wakes those that were told HELD. */
+  /** Reports that this port has room again. Wakes the senders that got HELD for this port. */
   roomAgain(): void;
-  /** Counts a frame that died in the port before it reached the switch, or on its way out. */
+  /** Counts frames lost in the port: before they reached the switch, or on their way out. */
   drop(reason: DropReason, direction: "in" | "out", frames?: number): void;
-  /** Frames that the port took and has not counted as lost since. */
+  /** Number of frames that the port accepted and has not counted as lost later. */
   readonly taken: number;
   /** Called when a frame refused with HELD may be tried again. */
   onReady: (() => void) | undefined;
-  /** Unplugs: its addresses are forgotten, frames for it flood or drop. */
+  /** Detaches the port and forgets its addresses. Frames for them are flooded or dropped. */
   detach(): void;
 }

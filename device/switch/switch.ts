@@ -6,11 +6,12 @@
  *                                                        ▼
  *                                                 port.deliver(frame)      ... flush()
  *
- * A frame is a list of views; the switch copies nothing and keeps nothing. `deliver` runs inside
- * `input`, and no port may call `input` from within `deliver`: scratch frames are in use there.
- * That is asserted. A port that throws in `deliver` is our own bug, and the throw goes through.
+ * A frame is a list of views. The switch copies no bytes and keeps no frame. `deliver` runs inside
+ * `input`. No port may call `input` from `deliver`, because scratch frames are in use there; the
+ * switch asserts this. A port that throws in `deliver` is a bug of this program, and the exception
+ * reaches the caller of `input`.
  *
- * Time is read in `tick` only, so ages are exact to the tick.
+ * The clock is read in `tick` only, so ages are exact to the tick.
  *
  * Source: IEEE 802.1D-2004, 7.7 to 7.9 (forwarding, learning, ageing); 802.1Q table 8-1 (addresses
  * a bridge never forwards).
@@ -45,53 +46,53 @@ import type { PortTap, TapOfPort } from "./tap.ts";
 
 export interface SwitchOptions {
   readonly name: string;
-  /** The same for switches whose uplinks join them; random when not given. */
+  /** Id of the segment: the same for switches that uplinks connect. Default: random. */
   readonly id?: string;
-  /** Milliseconds of a monotonic clock. */
+  /** Returns the time (ms) of a monotonic clock. */
   now(): number;
-  /** An address not seen for this long is forgotten. */
+  /** Time (s) after which an address that was not seen is forgotten. Default: 300. */
   readonly ageSeconds?: number;
-  /** Most addresses learned behind one port; a frame from one more is dropped. */
+  /** Maximum number of addresses learned behind one port. A frame from one more is dropped. */
   readonly macsPerPort?: number;
-  /** What becomes of a unicast frame for a port without room. */
+  /** Whether a unicast frame for a port without room is dropped (default) or held. */
   readonly whenFull?: "drop" | "hold";
 }
 
-/** The address table at one moment; entries are read when they are asked for. */
+/** The address table at one moment. Each entry is read when `entry` is called. */
 export interface AddressTable {
-  /** Each address as a whole number, in rising order. */
+  /** Addresses as integers, in rising order. */
   readonly keys: Float64Array;
-  /** What stands behind a key; undefined when it is gone since. */
+  /** Returns the entry of a key, or undefined if the entry is gone. */
   entry(key: number): AddressEntry | undefined;
 }
 
-/** Told once a second of a port that sent frames under the address of another port's NIC. */
+/** Report, once a second, of a port that sent frames with the address of another port's NIC. */
 export interface SpoofNotice {
-  /** Names of the ports. */
+  /** Name of the sending port; `owner` is the name of the port that owns the address. */
   readonly spoofer: string;
   readonly owner: string;
-  /** The address, as text. Of several the one that was used last. */
+  /** The address as text. If the sender used several, the last one. */
   readonly mac: string;
-  /** Frames since the last notice, all of them dropped. */
+  /** Number of frames since the last notice. All of them were dropped. */
   readonly frames: number;
 }
 
-/** One port as the switch sees it. */
+/** The switch's state of one port. */
 interface Plug {
   readonly port: Port;
   readonly number: number;
   readonly counters: PortCounters;
   readonly handle: SwitchPort;
-  /** Somebody captures. */
+  /** Set while a capture runs. */
   tap: PortTap | undefined;
   attached: boolean;
-  /** Frames under addresses of other ports' NICs since the last tick, and the last address. */
+  /** Number of frames with addresses of other ports' NICs since the tick, and the last address. */
   spoofs: number;
   spoofHigh: number;
   spoofLow: number;
-  /** Got frames since its last flush. */
+  /** True if the port received frames since its last flush. */
   dirty: boolean;
-  /** Ports that were told HELD on account of this one. */
+  /** Ports whose frames were held because this port had no room. */
   waiters: Plug[];
 }
 
@@ -104,29 +105,29 @@ export class Switch {
   readonly #segmenter = new Segmenter();
   readonly #ether = new Uint8Array(ETHER_HEADER_BYTES);
 
-  /** By number; a freed number is used again. */
+  /** Ports by number. A freed number is used again. */
   readonly #plugs: (Plug | undefined)[] = [];
   readonly #dirty: Plug[] = [];
   #dirtyCount = 0;
-  /** Ports of the frame at hand that don't take it as it is. */
+  /** Destinations of the current frame that don't accept it as it is. */
   readonly #lacking: Plug[] = [];
   #lackingCount = 0;
   readonly #fixed: SegmentSink;
   #time: number;
   #delivering = false;
-  /** Ports that found room again in the middle of a delivery: whom they wake must wait for its end. */
+  /** Ports that reported room during a delivery. Their waiters are woken after the delivery. */
   #roomLater: Plug[] = [];
   readonly #left = new LeftPorts();
   #tapOf: TapOfPort | undefined;
-  /** Somebody to tell of spoofed sources. */
+  /** Called in `tick` for each port that sent frames with a spoofed source. */
   onSpoof: ((notice: SpoofNotice) => void) | undefined;
-  /** Frames handed in through a handle that is unplugged already. */
+  /** Number of frames passed to a handle after its port was detached. */
   #lateFrames = 0;
 
   constructor(options: SwitchOptions) {
     this.name = options.name;
     this.id = options.id ?? randomUUID();
-    // Whole milliseconds: for weeks of them a small integer, which is never boxed.
+    // Whole milliseconds are small integers for weeks, and small integers are never boxed.
     this.#now = () => Math.floor(options.now());
     this.#time = this.#now();
     this.#hold = options.whenFull === "hold";
@@ -145,15 +146,15 @@ export class Switch {
     return this.#plugs.some((plug) => plug?.port.name === name);
   }
 
-  /** Shows the frames of every port, of those to come too, to taps made by `tapOf`; or to nobody. */
+  /** Taps all ports, later ones too, with taps that `tapOf` creates. Undefined removes all taps. */
   setTap(tapOf: TapOfPort | undefined): void {
     this.#tapOf = tapOf;
     for (const plug of this.#plugs) if (plug !== undefined) plug.tap = tapOf?.(plug.port);
   }
 
   /**
-   * Plugs a port in. `mac` is the address of the NIC behind it: no other port may use it as a source,
-   * and it has its place in the table for as long as the port is plugged in.
+   * Attaches a port. `mac` is the address of the NIC behind the port. No other port may use that
+   * address as a source, and its table entry stays while the port is attached.
    */
   attach(port: Port, mac?: Uint8Array): SwitchPort {
     let number = this.#plugs.indexOf(undefined);
@@ -191,7 +192,7 @@ export class Switch {
     return plug.handle;
   }
 
-  /** Time passes, here only: call it about once a second. */
+  /** Reads the clock, removes old addresses and reports spoofing. Call it about once a second. */
   tick(): void {
     this.#time = this.#now();
     this.#macs.sweep(this.#time);
@@ -272,7 +273,7 @@ export class Switch {
 
     const number = isGroup(high) ? -1 : this.#macs.lookup(high, low, this.#time);
     const to = number < 0 ? undefined : this.#plugs[number];
-    // Before anything is counted or learned: a frame given back comes again.
+    // Must precede all counting and learning, because the sender sends a held frame again.
     if (this.#hold && to !== undefined && to !== from && !this.#hasRoom(to, frame)) {
       from.counters.in.held++;
       if (!to.waiters.includes(from)) to.waiters.push(from);
@@ -319,7 +320,7 @@ export class Switch {
     return Verdict.DONE;
   }
 
-  /** Is anybody there but the sender? */
+  /** Returns whether any port but the sender is attached. */
   #others(from: Plug): boolean {
     for (let i = 0; i < this.#plugs.length; i++) {
       const to = this.#plugs[i];
@@ -339,7 +340,7 @@ export class Switch {
     return copies;
   }
 
-  /** Gives the frame to a port that takes it as it is; other ports are kept for `#fix`. */
+  /** Delivers the frame if the port accepts it as it is. Other ports are recorded for `#fix`. */
   #offer(to: Plug, frame: Frame): void {
     if (!this.#fits(to, frame)) {
       to.counters.out.offered++;
@@ -352,7 +353,7 @@ export class Switch {
     }
   }
 
-  /** Does the missing work once, whatever number of ports wants it. */
+  /** Segments the frame or completes its checksum, once for all recorded ports. */
   #fix(frame: Frame): void {
     const cut = frame.gso !== Gso.NONE;
     const segments = cut ? segmentCount(frame) : 0;
@@ -383,7 +384,7 @@ export class Switch {
   #give(to: Plug, frame: Frame): void {
     const out = to.counters.out;
     out.offered++;
-    // A port may unplug itself, or another, in the middle of a frame.
+    // A port may detach itself or another port while a frame is delivered.
     const reason = !to.attached
       ? DropReason.PORT_DOWN
       : to.tap === undefined
@@ -400,7 +401,7 @@ export class Switch {
     this.#dirty[this.#dirtyCount++] = to;
   }
 
-  /** The switch itself drops what was meant for `to`. */
+  /** Reports to the tap of `to` a frame that the switch itself dropped. */
   #showLost(to: Plug, frame: Frame, reason: DropReason): void {
     if (to.tap === undefined) return;
     const { queue } = frame;
@@ -409,7 +410,7 @@ export class Switch {
     frame.queue = queue;
   }
 
-  /** As `deliver`, and shows what became of it. The frame goes on to others as it came. */
+  /** Calls `deliver` and reports the result to the tap. Restores `frame.queue` for other ports. */
   #deliverSeen(to: Plug, tap: PortTap, frame: Frame): DropReason | undefined {
     const { queue } = frame;
     frame.queue = -1;
@@ -424,7 +425,7 @@ export class Switch {
     return bytes <= to.port.maxFrameBytes;
   }
 
-  /** Too big a frame never finds room, so it is not asked about: it is dropped instead. */
+  /** Returns whether `to` has room. True for a frame that is too big, which is then dropped. */
   #hasRoom(to: Plug, frame: Frame): boolean {
     if (!this.#fits(to, frame)) return true;
     if (frame.gso === Gso.NONE || takes(to.port.offloads, frame)) {
@@ -442,14 +443,14 @@ export class Switch {
     return Verdict.DONE;
   }
 
-  /** The span that holds the Ethernet header, or a copy of the header where none does. */
+  /** Returns the span with the whole Ethernet header, or a copy of the header if no span has it. */
   #etherHeader(frame: Frame): Uint8Array {
     if (frame.lengths[0]! >= ETHER_HEADER_BYTES) return frame.buffers[0]!;
     frame.copyTo(this.#ether, 0, 0, ETHER_HEADER_BYTES);
     return this.#ether;
   }
 
-  /** Taken from the end, so that a port whose flush leads to another flush finds the rest. */
+  /** Flushes from the end of the list, so that a nested flush continues with the rest. */
   #flush(): void {
     while (this.#dirtyCount > 0) {
       const plug = this.#dirty[--this.#dirtyCount]!;
@@ -487,7 +488,7 @@ export class Switch {
       const at = other?.waiters.indexOf(plug) ?? -1;
       if (at >= 0) other?.waiters.splice(at, 1);
     }
-    // What they hold for this port floods now, or goes nowhere.
+    // Frames that the waiters hold for this port are flooded now, or dropped.
     this.#wakeWaiters(plug);
   }
 }

@@ -1,29 +1,29 @@
 /**
- * What a capture sees of the switch. Off, it costs a port one look at a field per frame.
+ * Hooks of the switch for captures. Without a capture they cost a port one field read per frame.
  *
  *   driver ──► port ── entered ──► switch ── delivered ──► port ──► driver
  *                         '── with a reason: dropped here ──'
  *
- * A frame that was held is seen when it has come through at last, not each time it was tried.
+ * A held frame is reported once, when the switch accepts it, and not at each attempt.
  */
 import type { Frame } from "../../shared/net/frame.ts";
 import type { DropReason, Port } from "./port.ts";
 
-/** Sees the frames of one port. It only looks, except that it may give a frame its id. */
+/** Receives the frames of one port. A tap changes nothing in a frame except its id. */
 export interface PortTap {
   /**
-   * The port handed in this frame, which has its offload facts; `frame.queue` is the queue that it
-   * came from. Called before anybody gets it.
+   * Called for a frame that the port sends, with its offload facts, before any port receives the
+   * frame. `frame.queue` is the queue of its origin.
    */
   entered(frame: Frame, reason: DropReason | undefined): void;
   /**
-   * The port was given this frame, in the form that it takes, and took it or said why not.
-   * `frame.queue` is the queue that it went to.
+   * Called for a frame that was offered to the port, in the form that the port accepts. `reason`
+   * is undefined if the port accepted the frame. `frame.queue` is the queue of its destination.
    */
   delivered(frame: Frame, reason: DropReason | undefined): void;
   /** The port left the switch. */
   detached(): void;
 }
 
-/** Makes the tap of a port: called for those that are there, and for each that comes. */
+/** Creates the tap of a port. Called for each attached port and for each port attached later. */
 export type TapOfPort = (port: Port) => PortTap | undefined;
