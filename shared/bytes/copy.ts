@@ -1,9 +1,9 @@
 /**
- * Copying bytes without allocating, short or long, at any alignment.
+ * Copies bytes without allocation, short or long, at any alignment.
  *
- * Measured on Node 24.21, two cores of an AMD EPYC shared with other work, each
- * variant in its own process, sources being Buffers and Uint8Arrays in turn
- * (as messages and memory regions are). Nanoseconds for one copy, about:
+ * Measured on Node 24.21, on two cores of an AMD EPYC shared with other work. Each
+ * variant ran in its own process. Sources were Buffers and Uint8Arrays in turn,
+ * as messages and memory regions are. Nanoseconds for one copy, about:
  *
  *   bytes   element loop   set(subarray)   Buffer copy   DataView words
  *      16        21              43             41             10
@@ -11,21 +11,21 @@
  *     256       315              47             43            115
  *    1514      1730              84             80            390
  *
- * So the element loop wins up to 24 bytes (half of Buffer copy at 16) and is a
- * twentieth of its speed on a full frame; Buffer copy is as fast as
- * set(subarray) or faster, and does not allocate where subarray does (0 to 199
- * scavenges in that run). Who already holds two DataViews halves the time of a
- * small copy with `copyViews`; making a view, or looking one up, costs more
- * than it saves. 64-bit lanes were a little faster still, but each lane is a
- * BigInt on the heap until the optimiser has seen the loop; Float64 lanes may
- * change NaNs.
+ * The element loop wins up to 24 bytes: at 16 bytes it needs half the time of
+ * Buffer copy. On a full frame it has a twentieth of Buffer copy's speed. Buffer
+ * copy is as fast as set(subarray) or faster, and does not allocate, as subarray
+ * does (0 to 199 scavenges in that run). A caller that already holds two
+ * DataViews halves the time of a small copy with `copyViews`. To create or look
+ * up a view costs more than it saves. Lanes of 64 bits were a little faster, but
+ * each lane is a BigInt on the heap until the loop is optimised. Float64 lanes
+ * may change NaNs.
  */
 const LOOP_BYTES = 24;
 const bufferCopy = Buffer.prototype.copy;
 
 /**
- * Copies `length` bytes; overlapping spans of one array are the caller's bug.
- * A span outside its array throws: peers' numbers are checked before they get here.
+ * Copies `length` bytes. Throws RangeError for a span outside its array, because
+ * numbers of a peer are checked before this call. Spans must not overlap.
  */
 export function copyBytes(
   src: Uint8Array,
@@ -34,7 +34,7 @@ export function copyBytes(
   dstAt: number,
   length: number,
 ): void {
-  // Buffer copy would shorten a span that does not fit, and leave old bytes behind.
+  // Buffer copy would shorten a span that does not fit. Old bytes would stay in `dst`.
   if (!(length >= 0 && srcAt >= 0 && dstAt >= 0)) throw new RangeError("copyBytes: negative span");
   if (srcAt + length > src.length || dstAt + length > dst.length) {
     throw new RangeError("copyBytes: span outside its array");
@@ -48,7 +48,7 @@ export function copyBytes(
 
 /**
  * Copies between two views, for descriptors and frames up to about 64 bytes.
- * Throws for bytes outside a view, perhaps after having copied a part.
+ * Throws RangeError for bytes outside a view, perhaps after it has copied a part.
  */
 export function copyViews(
   src: DataView,
@@ -60,7 +60,7 @@ export function copyViews(
   const end = srcAt + length;
   let from = srcAt;
   let to = dstAt;
-  // Endianness cancels out; naming it keeps the load a plain one.
+  // Endianness cancels out. Little-endian keeps the load a plain one.
   for (; from + 8 <= end; from += 8, to += 8) {
     dst.setInt32(to, src.getInt32(from, true), true);
     dst.setInt32(to + 4, src.getInt32(from + 4, true), true);

@@ -1,20 +1,20 @@
 /**
- * A pool of equal buffers, last in first out: the buffer that was used last is the one whose
- * lines are still in the cache.
+ * A pool of buffers of equal size, last in first out, because the lines of the buffer that was
+ * used last are still in the cache.
  */
 export class BufferPool {
   readonly #bytes: number;
   readonly #keep: number;
   readonly #free: Uint8Array[] = [];
 
-  /** Buffers of `bytes`; at most `keep` of them are held back for reuse. */
+  /** Creates a pool of buffers of `bytes` bytes. It keeps at most `keep` returned buffers. */
   constructor(bytes: number, keep: number) {
     this.#bytes = bytes;
     this.#keep = keep;
   }
 
   get(): Uint8Array {
-    // Not from Node's shared slab: a buffer handed to a socket must be ours alone.
+    // Not from Node's shared slab, because no other code may share a buffer given to a socket.
     return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#bytes);
   }
 

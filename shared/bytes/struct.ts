@@ -1,27 +1,27 @@
 /**
- * Structures declared once: each field's place is written down in one spot and
- * used by reader and writer alike, so the two cannot disagree.
+ * Declares byte layouts. The offset of each field is written once, and reader
+ * and writer use the same declaration, so the two cannot disagree.
  *
- * For cold structures only (admin queue, features, events): parse builds an
- * object. Descriptors touched for every packet have hand-written field
+ * For cold structures only (admin queue, features, events), because `parse`
+ * allocates an object. Descriptors on the data path have hand-written field
  * functions instead; see shared/ena/io.ts.
  *
  *   const mtuBody = struct(4, { mtu: u32(0) });
  *   mtuBody.parse(view, at).mtu
  *   mtuBody.write(view, at, { mtu: 1500 });
  *
- * `write` owns all `size` bytes: it zeroes them, then sets the fields given.
- * A field left out is zero, as in a C initialiser, and so is every reserved byte.
+ * `write` zeroes all `size` bytes, then sets the given fields. Reserved bytes and
+ * fields that are not given are zero, as in a C initialiser.
  */
 import { getU48, getU64, setU48, setU64 } from "./u64.ts";
 
 const LE = true;
 
-/** One field: where it lies, and how it is read and written. `at` is the structure's first byte. */
+/** One field: its offset, its reader and its writer. `at` is the first byte of the structure. */
 export interface Field<T> {
   readonly offset: number;
   readonly bytes: number;
-  /** Bits used inside those bytes, counted from `shift`; only narrower fields name it. */
+  /** First bit of the field in those bytes, and its width in bits. Absent for whole bytes. */
   readonly shift?: number;
   readonly width?: number;
   get(view: DataView, at: number): T;
@@ -37,14 +37,17 @@ export interface Struct<T> {
   readonly size: number;
   parse(view: DataView, at: number): T;
   write(view: DataView, at: number, value: Partial<T>): void;
-  /** Sets the given fields and keeps every other byte, as a callee fills in its OUT fields. */
+  /** Sets the given fields and keeps every other byte, as a callee does with its OUT fields. */
   patch(view: DataView, at: number, value: Partial<T>): void;
 }
 
 /** The plain value of a structure: `type Mtu = Parsed<typeof mtuBody>`. */
 export type Parsed<S> = S extends Struct<infer T> ? T : never;
 
-/** Throws when the module loads if a field leaves the structure or two fields share a bit. */
+/**
+ * Returns the structure of the fields. Throws RangeError, so when the module loads, if a field ends
+ * past `size` bytes or two fields share a bit.
+ */
 export function struct<const F extends Fields>(size: number, fields: F): Struct<ValueOf<F>> {
   const entries = Object.entries(fields);
   const owner: (string | undefined)[] = [];
@@ -97,7 +100,7 @@ export const u16 = (offset: number): Field<number> => ({
   set: (v, at, n) => v.setUint16(at + offset, n, LE),
 });
 
-/** Signed: status words. */
+/** A signed field, for status words. */
 export const i16 = (offset: number): Field<number> => ({
   offset,
   bytes: 2,
@@ -112,7 +115,7 @@ export const u32 = (offset: number): Field<number> => ({
   set: (v, at, n) => v.setUint32(at + offset, n, LE),
 });
 
-/** See u64.ts for values from 2^53 on. */
+/** A field of 64 bits. See u64.ts for values from 2^53 on. */
 export const u64 = (offset: number): Field<number> => ({
   offset,
   bytes: 8,
@@ -120,7 +123,7 @@ export const u64 = (offset: number): Field<number> => ({
   set: (v, at, n) => setU64(v, at + offset, n),
 });
 
-/** 48 bits in six bytes. */
+/** A field of 48 bits in six bytes. */
 export const u48 = (offset: number): Field<number> => ({
   offset,
   bytes: 6,
@@ -128,7 +131,7 @@ export const u48 = (offset: number): Field<number> => ({
   set: (v, at, n) => setU48(v, at + offset, n),
 });
 
-/** `width` bits from bit `shift` of the byte, word or long at `offset`; its neighbours stay. */
+/** A field of `width` bits from bit `shift` of `word`. A write keeps the other bits of `word`. */
 export function bits(word: Field<number>, shift: number, width: number): Field<number> {
   const mask = (2 ** width - 1) >>> 0;
   return {
@@ -144,7 +147,7 @@ export function bits(word: Field<number>, shift: number, width: number): Field<n
   };
 }
 
-/** One bit, as a boolean. */
+/** A field of one bit, as a boolean. */
 export function flag(word: Field<number>, bit: number): Field<boolean> {
   const field = bits(word, bit, 1);
   return {
@@ -154,7 +157,7 @@ export function flag(word: Field<number>, bit: number): Field<boolean> {
   };
 }
 
-/** `length` raw bytes. Reading copies; writing cuts off what is too long and pads with zeroes. */
+/** A field of `length` raw bytes. A read copies. A write truncates or pads with zeroes. */
 export const raw = (offset: number, length: number): Field<Uint8Array> => ({
   offset,
   bytes: length,
@@ -166,7 +169,7 @@ export const raw = (offset: number, length: number): Field<Uint8Array> => ({
   },
 });
 
-/** A C string in `length` bytes: ends at the first zero byte, and always leaves room for one. */
+/** A C string in `length` bytes. A read ends at the first zero byte. A write always adds one. */
 export const cString = (offset: number, length: number): Field<string> => {
   const field = raw(offset, length);
   return {
@@ -180,7 +183,7 @@ export const cString = (offset: number, length: number): Field<string> => {
   };
 };
 
-/** `count` equal fields, `stride` bytes apart; `item` is the field as it lies in the first. */
+/** `count` equal fields, `stride` bytes apart. `item` is the first of them. */
 export const list = <T>(item: Field<T>, count: number, stride: number): Field<readonly T[]> => ({
   offset: item.offset,
   bytes: (count - 1) * stride + item.bytes,

@@ -1,9 +1,9 @@
 /**
  * Free-running 32-bit ring indexes, as Xen's shared rings use them.
  *
- * The same idea as index16.ts at another width. The sign bit needs care in
- * JavaScript: bitwise operators answer signed numbers, so each result passes
- * through `>>> 0`, and nobody else does arithmetic on these.
+ * The same functions as in index16.ts at another width. The sign bit needs care:
+ * JavaScript's bitwise operators return signed numbers, so each result passes
+ * through `>>> 0`. No other module does arithmetic on these indexes.
  */
 export type Index32 = number & { readonly __index32: unique symbol };
 
@@ -19,25 +19,25 @@ export const distance = (from: Index32, to: Index32): number => (to - from) >>> 
 export const slotOf = (i: Index32, size: number): number => (i & (size - 1)) >>> 0;
 
 /**
- * True when `event` lies in (before, after]: moving the producer from `before`
- * to `after` has stepped over the place where the peer asked to be woken.
- * This is the notify rule of Xen's ring.h. One unsigned subtraction on each
- * side, no cases, so the wrap is not special.
+ * Returns true when `event` lies in (before, after]. Then the producer, on its
+ * way from `before` to `after`, has passed the index at which the peer wants an
+ * event. This is the notify rule of Xen's ring.h. Each side is one unsigned
+ * subtraction, so the wrap is not a special case.
  */
 export const passed = (event: Index32, before: Index32, after: Index32): boolean =>
   distance(event, after) < distance(before, after);
 
-// What ring.h asks of the indexes of a shared ring of `size` slots. A frontend keeps reqProdPvt and
-// rspCons to itself, a backend rspProdPvt and reqCons; reqProd and rspProd are read from the page,
-// once, and are the peer's word.
+// The rules of ring.h for the indexes of a shared ring of `size` slots. reqProdPvt and rspCons are
+// private to a frontend, rspProdPvt and reqCons to a backend. reqProd and rspProd come from the
+// page. They are read once, and are claims of the peer.
 
-/** RING_FREE_REQUESTS: slots a frontend may still fill; 0 is a full ring. */
+/** RING_FREE_REQUESTS. Returns the number of slots that a frontend may fill; 0 for a full ring. */
 export const freeRequests = (size: number, reqProdPvt: Index32, rspCons: Index32): number =>
   size - distance(rspCons, reqProdPvt);
 
 /**
- * Requests a backend has not taken, never more than it has room to answer: a frontend that lies
- * about reqProd can't make it overrun responses.
+ * Returns the number of requests that a backend has not consumed, at most the number for which it
+ * has room to respond. So a frontend with a false reqProd can't make it overrun responses.
  */
 export const unconsumedRequests = (
   size: number,
@@ -46,10 +46,10 @@ export const unconsumedRequests = (
   rspProdPvt: Index32,
 ): number => Math.min(distance(reqCons, reqProd), (size - distance(rspProdPvt, reqCons)) >>> 0);
 
-/** RING_REQUEST_PROD_OVERFLOW: no honest frontend has `reqProd` there. */
+/** RING_REQUEST_PROD_OVERFLOW. Returns true for a `reqProd` that no honest frontend writes. */
 export const requestProdOverflow = (size: number, reqProd: Index32, rspProdPvt: Index32): boolean =>
   distance(rspProdPvt, reqProd) > size;
 
-/** The notify rule in the order in which a push knows its words: see `passed`. */
+/** The notify rule of `passed`, with the arguments in the order in which a push obtains them. */
 export const needNotify = (before: Index32, after: Index32, event: Index32): boolean =>
   passed(event, before, after);
