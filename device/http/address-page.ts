@@ -1,8 +1,8 @@
 /**
  * GET /addresses: the address table in pages, in the order of the addresses.
  *
- *   after=MAC   only addresses behind this one: the `next` of the page before
- *   limit=N     entries of a page, 1 to 1024 (256)
+ *   after=MAC   only addresses above this one, which is the `next` of the page before
+ *   limit=N     most entries of a page, 1 to 1024 (default 256)
  */
 import { macHigh, macLow, parseMac } from "../../shared/net/ethernet.ts";
 import type { AddressEntry, AddressPage } from "../../shared/status/device-status.ts";
@@ -10,10 +10,10 @@ import type { AddressTable } from "../switch/switch.ts";
 
 const MAX_LIMIT = 1024;
 const DEFAULT_LIMIT = 256;
-/** More of a wrong word is not repeated. */
+/** Most characters of a wrong word that an error message repeats. */
 const MAX_WORD_CHARS = 40;
 
-/** The page that `query` asks for; or a sentence about what is wrong with it. */
+/** Returns the page that `query` asks for, or a sentence that names the mistake in `query`. */
 export function addressPage({ keys, entry }: AddressTable, query: string): AddressPage | string {
   const asked = new URLSearchParams(query);
   let after = -1;
@@ -50,7 +50,7 @@ export function addressPage({ keys, entry }: AddressTable, query: string): Addre
 
 const quoted = (text: string): string => JSON.stringify(text.slice(0, MAX_WORD_CHARS));
 
-/** Index of the first key behind `key`. */
+/** Returns the index of the first key above `key`. */
 function firstBehind(keys: Float64Array, key: number): number {
   let low = 0;
   let high = keys.length;

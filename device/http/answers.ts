@@ -1,20 +1,20 @@
-/** How the device's pages answer. Each connection carries one request, so each answer closes it. */
+/** Answers of the device's pages. A connection carries one request, so each answer closes it. */
 import type { ServerResponse } from "node:http";
 
 export const JSON_TYPE = "application/json";
 export const TEXT_TYPE = "text/plain";
 
-/** Headers that every answer has. */
+/** Headers of every answer. */
 export const COMMON_HEADERS = {
   "cache-control": "no-store",
   "x-content-type-options": "nosniff",
   connection: "close",
 } as const;
 
-/** Seconds after which a client that found no place may ask again. */
+/** Time (s) after which a client that was refused for want of a place may ask again. */
 export const RETRY_SECONDS = 1;
 
-/** Sends an answer. The bytes of a buffer are shared with other answers, and stay as they are. */
+/** Sends an answer. Several answers may share one buffer as `body`; its bytes must not change. */
 export function reply(
   response: ServerResponse,
   status: number,
@@ -31,12 +31,12 @@ export function reply(
   response.end(body);
 }
 
-/** A refusal: {"error": SENTENCE}. */
+/** Sends a refusal as JSON: {"error": SENTENCE}. */
 export function refuse(response: ServerResponse, status: number, error: string): void {
   reply(response, status, JSON_TYPE, `${JSON.stringify({ error })}\n`);
 }
 
-/** A whole answer for a socket that has no ServerResponse. */
+/** Returns the text of a whole answer, for a socket without a ServerResponse. */
 export function rawAnswer(status: string, sentence: string, headers: readonly string[] = []) {
   const text = `${sentence}\n`;
   const lines = [

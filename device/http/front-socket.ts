@@ -1,52 +1,52 @@
 /**
- * One TCP connection on its way to the HTTP parser, which sees the first request and nothing
+ * One TCP connection in front of the HTTP parser. The parser sees the first request and nothing
  * behind it:
  *
- *   socket ──► first request ──► parser            what follows the head is read when a handler
- *          ──► a body that is wanted ──►           wants it, dropped when not
+ *   socket ──► first request ──► parser            bytes behind the head are read when a handler
+ *          ──► a body that is wanted ──►           wants a body, else dropped
  *          ◄── the answer, then the end ──
  *
- * A client that sends many requests at once thus gets one answer. Its other requests cost neither
- * parsing nor memory.
+ * So a client that sends many requests at once gets one answer. Its other requests are not parsed
+ * and use no memory.
  */
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
 import type { Occupant } from "./places.ts";
 
-/** What a connection is about, in the order of its life. */
+/** Stages of a connection, in the order of its life. */
 export const Stage = {
-  /** Its first request is not whole. */
+  /** The first request is not whole yet. */
   REQUEST: 0,
-  /** A page answers it. */
+  /** A page answers the request. */
   PAGE: 1,
-  /** It has had its answer, or left HTTP. */
+  /** The answer was sent, or the connection left HTTP. */
   OVER: 2,
 } as const;
 export type Stage = (typeof Stage)[keyof typeof Stage];
 
 const CR = 13;
 const LF = 10;
-/** CR LF CR LF ends the head. */
+/** Length of CR LF CR LF, which ends the head. */
 const END_BYTES = 4;
-/** A body is handed on in pieces of this size, so that little behind it gets to the parser. */
+/** Size of the pieces in which the parser gets a body, so that few bytes behind it come along. */
 const BODY_PIECE_BYTES = 512;
-/** A wanted body with all that frames it. */
+/** Upper bound of a wanted body with its chunk framing. */
 const MAX_BODY_BYTES = 16 * 1024;
-/** Bytes behind the first request that are read and dropped before the connection is cut. */
+/** Most bytes behind the first request that are read and dropped. More cut the connection. */
 const MAX_DROPPED_BYTES = 1 << 20;
-/** Time for a client to read the answer and close, once all of it has left this process. */
+/** Time (ms) for a client to close, counted from when the whole answer has left this process. */
 const LINGER_MS = 1000;
 
 export interface FrontOwner {
-  /** First bytes: the parser is needed. */
+  /** The first bytes of a request have arrived, so the connection needs the parser. */
   begun(front: FrontSocket): void;
-  /** The head is whole, and the parser has seen it. */
+  /** The head is whole, and the parser has read it. */
   headEnded(front: FrontSocket): void;
-  /** The answer has left; only the client's end is waited for. */
+  /** The answer has left this process. The connection waits for the client to close. */
   answered(front: FrontSocket): void;
   /** The client sent more than one request. Called once. */
   pipelined(front: FrontSocket): void;
-  /** The connection is no longer ours: closed, or upgraded. Called once. */
+  /** The connection was closed or upgraded, and no longer belongs to this module. Called once. */
   left(front: FrontSocket): void;
 }
 
@@ -56,22 +56,22 @@ export class FrontSocket extends Duplex implements Occupant {
   readonly remotePort: number;
   readonly since = performance.now();
   stage: Stage = Stage.REQUEST;
-  /** The answer goes on until the client ends the connection. */
+  /** True for an answer that goes on until the client ends the connection. */
   streams = false;
-  /** When the first byte of the answer was written, in ms of performance.now; 0 before. */
+  /** Time (ms, performance.now) at which the first byte of the answer was written; 0 before. */
   answeredSince = 0;
   readonly #raw: Socket;
   readonly #owner: FrontOwner;
   readonly #evicted: (front: FrontSocket) => void;
-  /** Bytes of the head's end that were seen. */
+  /** Number of bytes of CR LF CR LF that have matched so far. */
   #ending = 0;
   #begun = false;
   #headDone = false;
-  /** Set by the page that reads the body: true when the body is whole. */
+  /** Returns true when the body is whole. Set by a page that reads the body. */
   #bodyWanted: (() => boolean) | undefined;
   #bodyBytes = 0;
   #dropped = 0;
-  /** Bytes that came in one read with the head, and lie behind it. */
+  /** Bytes behind the head that arrived in the same read. */
   #rest: Buffer | undefined;
   #gone = false;
   #linger: NodeJS.Timeout | undefined;
@@ -92,7 +92,7 @@ export class FrontSocket extends Duplex implements Occupant {
     raw.on("data", this.#onData);
     raw.on("end", this.#onEnd);
     raw.on("close", this.#onClose);
-    // The parser listens too, but only from the first byte on.
+    // The parser adds its own listener only when the first byte arrives.
     this.on("error", () => {});
   }
 
@@ -101,13 +101,16 @@ export class FrontSocket extends Duplex implements Occupant {
     return `${this.remoteAddress}:${this.remotePort}`;
   }
 
-  /** Part of the request is still to come. */
+  /** True while a part of the request has not arrived. */
   get incomplete(): boolean {
     if (this.stage === Stage.PAGE) return this.#bodyWanted?.() === false;
     return this.stage === Stage.REQUEST;
   }
 
-  /** As `answeredSince`, of an answer that is to end and has not left this process; 0: none. */
+  /**
+   * As `answeredSince`, while an answer has not left this process. 0 when there is no such answer,
+   * and for an answer that streams.
+   */
   get unreadSince(): number {
     return this.streams || this.#linger !== undefined ? 0 : this.answeredSince;
   }
@@ -120,7 +123,7 @@ export class FrontSocket extends Duplex implements Occupant {
     this.#raw.setKeepAlive(enable, delayMs);
   }
 
-  /** Sends a whole answer past the parser, and ends the connection. */
+  /** Sends a whole answer without the parser, and ends the connection. */
   answer(text: string): void {
     if (this.#gone) return;
     this.#headDone = true;
@@ -129,7 +132,7 @@ export class FrontSocket extends Duplex implements Occupant {
     this.#endRaw();
   }
 
-  /** As `answer`, but the place is wanted now: what the client has not read it need not get. */
+  /** As `answer`, but closes at once to free the place. The client may lose a part of the answer. */
   dismiss(text: string): void {
     if (this.#gone) return;
     if (this.#raw.writable) this.#raw.write(text);
@@ -137,12 +140,12 @@ export class FrontSocket extends Duplex implements Occupant {
   }
 
   /**
-   * The request has no body, or nobody wants it: what still comes is dropped. `complete` is asked
-   * where a body is wanted: it says whether the body is whole.
+   * Resumes reading behind the head. With `complete`, the parser gets the body until `complete`
+   * returns true. Without it, or after that, all further bytes are dropped.
    */
   takeBody(complete?: () => boolean): void {
     this.#bodyWanted = complete;
-    // A handler runs inside the parser, which must be through with the head before it gets more.
+    // A handler runs inside the parser. The parser must finish the head before it gets more bytes.
     setImmediate(() => {
       const rest = this.#rest;
       this.#rest = undefined;
@@ -151,7 +154,7 @@ export class FrontSocket extends Duplex implements Occupant {
     });
   }
 
-  /** Leaves HTTP: the socket, and what came behind the request. */
+  /** Leaves HTTP. Returns the socket and the bytes that have arrived behind the request. */
   detach(): { socket: Socket; head: Buffer } {
     const head = this.#rest ?? Buffer.alloc(0);
     this.#rest = undefined;
@@ -162,7 +165,7 @@ export class FrontSocket extends Duplex implements Occupant {
     return { socket: this.#raw, head };
   }
 
-  // What the parser and its answers do.
+  // Calls of the parser and of its answers.
 
   override _read(): void {}
 
@@ -183,7 +186,7 @@ export class FrontSocket extends Duplex implements Occupant {
     done(error);
   }
 
-  // What the client does.
+  // Events of the client's socket.
 
   readonly #onData = (bytes: Buffer): void => {
     if (this.#headDone) {
@@ -204,18 +207,18 @@ export class FrontSocket extends Duplex implements Occupant {
       return;
     }
     this.#headDone = true;
-    // Until a handler has said what it wants of the rest.
+    // The socket stays paused until a handler calls takeBody or detach.
     this.#raw.pause();
     if (end < bytes.length) this.#rest = bytes.subarray(end);
     this.push(bytes.subarray(from, end));
-    // A stream may hand on what was pushed later in this turn.
+    // A stream may deliver pushed bytes later in this turn of the event loop.
     setImmediate(() => {
       if (!this.#gone) this.#owner.headEnded(this);
     });
   };
 
   readonly #onEnd = (): void => {
-    // A client that half-closes has left a stream, but still waits for a short answer.
+    // A client that half-closes still waits for a short answer. A stream ends here.
     if (this.stage === Stage.PAGE && !this.streams && !this.incomplete) return;
     this.destroy();
   };
@@ -224,7 +227,7 @@ export class FrontSocket extends Duplex implements Occupant {
     this.destroy();
   };
 
-  /** Index behind the end of the head, or -1. */
+  /** Returns the index behind the end of the head, or -1 when the end has not arrived. */
   #headEnd(bytes: Buffer, from: number): number {
     for (let i = from; i < bytes.length; i++) {
       const wanted = this.#ending % 2 === 0 ? CR : LF;
@@ -254,8 +257,8 @@ export class FrontSocket extends Duplex implements Occupant {
   }
 
   /**
-   * Says the end, and reads on until the client says it too: a socket that is closed with bytes
-   * unread resets the connection, and the client might lose the answer.
+   * Sends the end, and reads on until the client sends its own end. Closing a socket with unread
+   * bytes would reset the connection, and the client might lose the answer.
    */
   #endRaw(): void {
     if (this.#linger !== undefined) return;

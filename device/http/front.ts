@@ -1,6 +1,6 @@
 /**
- * The device's listening socket. It gives every connection a place, hands its first request to
- * Node's HTTP parser, and answers what can't be served.
+ * The device's listening socket. It gives every connection a place, passes the first request to
+ * Node's HTTP parser, and refuses requests that can't be served.
  *
  *   TCP ──► FrontSocket ──► http.Server (parses, never listens) ──► page(...) or upgrade(...)
  *                 └ Places: requests, pages, frontends before hello
@@ -23,84 +23,84 @@ import { addressKey, type PlaceLimits, Places } from "./places.ts";
 import { readTarget, type Target, TargetError } from "./target.ts";
 
 /**
- * Connections without a whole request, and those that only wait for their client to close. More
- * than the kernel's backlog (511) may come from one address in one turn of the event loop.
+ * Connections without a whole request, and those that only wait for their client to close. One
+ * address may open more than the kernel's backlog (511) in one turn of the event loop.
  */
 const REQUEST_PLACES: PlaceLimits = { total: 1024, perAddress: 640 };
-/** Whole requests that are being answered, captures among them. */
+/** Whole requests that are being answered, including captures. */
 const PAGE_PLACES: PlaceLimits = { total: 512, perAddress: 256 };
-/** Frontends that have not said hello. A host may start hundreds of them at once. */
+/** Frontends that have not sent hello. A host may start hundreds of them at once. */
 const HELLO_PLACES: PlaceLimits = { total: 1024, perAddress: 640 };
-/** Time for a request to be whole, and for an answer to be read. */
+/** Time limit (ms) for a request to be whole, and for a client to read an answer. */
 const REQUEST_MS = 10_000;
 /** Most bytes of a request's head. */
 const MAX_HEAD_BYTES = 16 * 1024;
-/** Pages that always have a place: their answers are small and need no work. */
+/** Pages that are served without a free place. Their answers are small and need no work. */
 const ALWAYS_SERVED = new Set(["/livez", "/readyz"]);
 
 export const NO_PLACE = "the device has no place for another connection; try again in a moment";
 
-/** Why connections and requests were refused, as status and metrics name it. */
+/** Reasons of refused connections and requests, with their names in status and metrics. */
 export const Refused = {
-  /** Sent away while idle, for a newer connection. */
+  /** An idle connection was closed to give its place to a newer one. */
   EVICTED: "evicted",
   /** No place was free, or the process may open no more files. */
   NO_PLACE: "no_place",
-  /** The request was not whole, or the answer not read, in time. */
+  /** The request was not whole in time, or the client did not read the answer in time. */
   TIMEOUT: "timeout",
-  /** No HTTP, or a target or Host that says nothing. */
+  /** The bytes are not HTTP, or the target or Host names nothing. */
   MALFORMED: "malformed",
   /** A head of more than 16 KB. */
   HEAD_TOO_LARGE: "head_too_large",
-  /** A Host that is not served. */
+  /** The device does not serve this Host. */
   HOST: "host",
-  /** A page of another origin. */
+  /** A page of another origin sent the request. */
   ORIGIN: "origin",
-  /** An upgrade that is no frontend's. */
+  /** The upgrade does not come from a frontend. */
   UPGRADE: "upgrade",
-  /** Requests behind the first of a connection, counted once for each connection. */
+  /** The client sent more requests behind the first. Counted once for each connection. */
   PIPELINED: "pipelined",
 } as const;
 export type Refused = (typeof Refused)[keyof typeof Refused];
 
 export interface FrontOptions {
   readonly host: string;
-  /** 0 lets the system choose. */
+  /** TCP port; 0 lets the system choose. */
   readonly port: number;
   readonly allowHosts: readonly string[];
   readonly log: Logger;
-  /** True when it answered a request that asks for nothing that could be served to anybody. */
+  /** Answers a request that can't be served to any client. Returns false for other requests. */
   misses(target: Target, request: IncomingMessage, response: ServerResponse): boolean;
-  /** Answers a request that may be served. */
+  /** Answers a request that passed all checks. */
   page(asked: Asked, request: IncomingMessage, response: ServerResponse): void;
-  /** Why an upgrade is not accepted: HTTP status line and sentence. */
+  /** Returns the HTTP status and a sentence for a refused upgrade, or undefined to accept it. */
   upgradeRefusal(target: Target, request: IncomingMessage): readonly [string, string] | undefined;
   upgrade(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void;
 }
 
-/** A request that may be served. */
+/** A request that passed all checks. */
 export interface Asked extends Target {
-  /** Reads the request's body. Without it what follows the head is dropped. */
+  /** Reads the request's body. Without this call all bytes behind the head are dropped. */
   wantBody(): void;
-  /** The answer goes on until its reader leaves. */
+  /** Declares that the answer goes on until its reader leaves. */
   stream(): void;
 }
 
-/** Refusals that a person who runs the device wants to know of. */
+/** Refusals that matter to an operator. They are logged as warnings. */
 const LOUD: ReadonlySet<Refused> = new Set([
   ...[Refused.EVICTED, Refused.NO_PLACE, Refused.HOST, Refused.ORIGIN, Refused.UPGRADE],
 ]);
 
-/** Where a connection comes from. */
+/** The remote end of a connection. */
 export interface Peer {
   /** HOST:PORT, for logs. */
   readonly name: string;
-  /** As addressKey makes it. */
+  /** Key of the address, as addressKey returns it. */
   readonly address: string;
 }
 
 export class Front {
-  /** Frontends that have not said hello; the server adds and deletes them. */
+  /** Frontends that have not sent hello. The server adds and deletes them. */
   readonly hellos = new Places(HELLO_PLACES);
   readonly #refused = new Map<Refused, number>();
   readonly #log: LogLimit;
@@ -113,7 +113,7 @@ export class Front {
   readonly #fronts = new Set<FrontSocket>();
   readonly #mostSockets = mostSockets();
   #accepted = 0;
-  /** Sockets that are open, those of NICs too. */
+  /** Number of open sockets, including those of NICs. */
   #sockets = 0;
 
   constructor(options: FrontOptions) {
@@ -124,7 +124,7 @@ export class Front {
       { maxHeaderSize: MAX_HEAD_BYTES, requireHostHeader: false },
       (request, response) => this.#page(request, response),
     );
-    // All of them are looked at: two Hosts are refused wherever they stand.
+    // No limit, so that readTarget sees all headers and refuses a second Host at any position.
     this.#parser.maxHeadersCount = 0;
     this.#parser.maxRequestsPerSocket = 1;
     this.#parser.on("upgrade", (request) => this.#upgrade(request));
@@ -155,7 +155,7 @@ export class Front {
     return this.#listener.address() as AddressInfo;
   }
 
-  /** Stops listening; ends what idles now, and the rest after `graceMs`. */
+  /** Stops listening. Closes idle connections now, and the rest after `graceMs`. */
   async close(graceMs: number): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#listener.close(() => resolve()));
     for (const front of this.#fronts) if (front.stage !== Stage.PAGE) front.destroy();
@@ -165,7 +165,7 @@ export class Front {
     await closed;
   }
 
-  /** Once a second: cuts what is too slow. */
+  /** Cuts connections that are too slow. Called once a second. */
   tick(): void {
     this.#log.tick();
     const due = performance.now() - REQUEST_MS;
@@ -179,7 +179,7 @@ export class Front {
     }
   }
 
-  /** Counts a refusal; the log names at most one of its kind a second. */
+  /** Counts a refusal. At most one refusal of each reason is logged in a second. */
   count(reason: Refused, peer: string, sentence: string): void {
     const level = LOUD.has(reason) ? "warn" : "debug";
     this.#log[level](reason, { peer, reason }, `refused a connection: ${sentence}`);
@@ -205,7 +205,7 @@ export class Front {
       this.#sockets--;
     });
     raw.on("error", () => {
-      // "close" follows, and says all that we need.
+      // "close" follows, and its listener does all the work.
     });
     if (this.#sockets > this.#mostSockets && !this.#requests.shed() && !this.hellos.shed()) {
       this.count(Refused.NO_PLACE, raw.remoteAddress ?? "", "no file is left for its socket");
@@ -226,7 +226,7 @@ export class Front {
       this.#parser.emit("connection", front);
     },
     headEnded: (front: FrontSocket): void => {
-      // The parser waits for more after what looked like a head: the preface of HTTP/2.
+      // The bytes looked like a head, but the parser waits for more. HTTP/2's preface does that.
       if (front.stage === Stage.REQUEST) {
         this.#refuse(front, Refused.MALFORMED, "400 Bad Request", "this port speaks HTTP/1.1");
       }
@@ -246,7 +246,7 @@ export class Front {
     },
   };
 
-  /** The connection waits in the kernel, or is gone. The listener goes on. */
+  /** Handles a failed accept. The connection waits in the kernel or is gone; listening goes on. */
   #acceptFailed(error: NodeJS.ErrnoException): void {
     this.count(Refused.NO_PLACE, "", `the system accepts no more: ${error.message}`);
     this.#requests.shed();
@@ -258,7 +258,7 @@ export class Front {
     const front = frontOf(request);
     front.stage = Stage.PAGE;
     response.on("error", () => {
-      // The client left before it had all: nobody is there to be told.
+      // The client left before the end of the answer, so there is no receiver for an error.
     });
     const refuse = (reason: Refused, status: number, text: string, headers = {}): void => {
       this.count(reason, front.peer, text);
@@ -286,7 +286,7 @@ export class Front {
       return;
     }
     if (request.method === "POST") {
-      // It keeps its place as a request until its body is whole. Those that then wait are one a NIC.
+      // A POST keeps its request place until its body is whole. Then at most one for each NIC waits.
       request.once("end", () => this.#requests.delete(front));
     } else if (this.#pages.tryAdd(front) || ALWAYS_SERVED.has(target.path)) {
       this.#requests.delete(front);
@@ -309,7 +309,7 @@ export class Front {
   #upgrade(request: IncomingMessage): void {
     const front = frontOf(request);
     if (!WEBSOCKET.test(request.headers.upgrade ?? "")) {
-      // RFC 9110, 7.8: an upgrade to anything else (h2c) may be ignored, and the page is served.
+      // RFC 9110, 7.8: a server may ignore an upgrade to another protocol (h2c) and serve the page.
       const response = new ServerResponse(request);
       response.assignSocket(front as unknown as Socket);
       response.on("finish", () => front.end());
@@ -325,7 +325,8 @@ export class Front {
       return;
     }
     const { headers } = request;
-    // A browser sends Origin with every upgrade. Without it a program asks, which may use any name.
+    // Browsers send Origin with every upgrade. A request without it comes from a program, which may
+    // use any host name.
     const browser = headers.origin !== undefined || headers["sec-fetch-site"] !== undefined;
     if (browser && !this.#rule.allows(target.hostname)) {
       const sentence = this.#rule.refusal(target.hostname);
@@ -346,7 +347,7 @@ export class Front {
     const { socket, head } = front.detach();
     const { peer: name, address } = front;
     this.#options.upgrade(request, socket, head, { name, address });
-    // It was paused behind the head. What reads it now has its listeners.
+    // FrontSocket paused the socket behind the head. The new reader has added its listeners.
     socket.resume();
   }
 
@@ -384,5 +385,5 @@ const HEADERS_OF: Readonly<Record<string, readonly string[]>> = {
 };
 const NO_PLACE_ANSWER = rawAnswer("503 Service Unavailable", NO_PLACE, [RETRY_AFTER]);
 
-/** The parser knows its sockets as streams; here each is one of ours. */
+/** Returns the FrontSocket of a request. The parser has no sockets of another class. */
 const frontOf = ({ socket }: IncomingMessage): FrontSocket => socket as unknown as FrontSocket;

@@ -1,6 +1,6 @@
 /**
- * Which requests a browser may have been tricked into. A page of another site can send requests to
- * the device, and by DNS rebinding its host name can lead here: then Host is the attacker's name.
+ * Detects requests that another site made a browser send. A page of another site can send requests
+ * to the device. By DNS rebinding its host name can lead here, and then Host is the attacker's name.
  *
  * Sources: RFC 9110, 7.4 (421); RFC 6454 (Origin); W3C Fetch Metadata (Sec-Fetch-Site).
  */
@@ -10,7 +10,7 @@ import { isIP } from "node:net";
 import { hostname as systemName } from "node:os";
 import { type Target, urlOf } from "./target.ts";
 
-/** Longest host name of DNS; more of one is not repeated. */
+/** Longest host name of DNS. Messages repeat no more of a name. */
 const MAX_NAME_CHARS = 253;
 const MAX_HOSTS_FILE_BYTES = 1 << 20;
 
@@ -18,12 +18,12 @@ const MAX_HOSTS_FILE_BYTES = 1 << 20;
 export class HostRule {
   readonly #names: ReadonlySet<string>;
 
-  /** `allowed` are further names; `own` is the machine's host name in all its forms. */
+  /** `allowed`: names of --allow-host. `own`: the machine's host name in all its forms. */
   constructor(allowed: readonly string[] = [], own: readonly string[] = ownNames()) {
     this.#names = new Set([...allowed, ...own].map(plainName));
   }
 
-  /** `hostname` as in Target. */
+  /** Returns whether pages are served under `hostname`, which has the form of Target. */
   allows(hostname: string): boolean {
     const address = hostname.startsWith("[") ? hostname.slice(1, -1) : hostname;
     return (
@@ -34,7 +34,7 @@ export class HostRule {
     );
   }
 
-  /** The sentence for a host that is not allowed; it goes with 421. */
+  /** Returns the sentence for a host that is not allowed. The HTTP status is 421. */
   refusal(hostname: string): string {
     const name = hostname.slice(0, MAX_NAME_CHARS);
     return `this device does not answer to the host name ${name}: use an address, or start it with --allow-host ${name}`;
@@ -42,8 +42,8 @@ export class HostRule {
 }
 
 /**
- * True when a page of another origin asks. A browser sends Origin, Sec-Fetch-Site or both, and
- * does not ask us first. Programs send none.
+ * Returns true when a page of another origin sent the request. A browser sends Origin,
+ * Sec-Fetch-Site or both, and sends no request for permission before. Programs send neither.
  */
 export function isForeign(headers: IncomingHttpHeaders, { authority }: Target): boolean {
   const site = headers["sec-fetch-site"];
@@ -57,12 +57,12 @@ export function isForeign(headers: IncomingHttpHeaders, { authority }: Target): 
   return theirs === undefined || theirs.host !== urlOf(scheme, authority)?.host;
 }
 
-/** Lower case, without a trailing dot. */
+/** Returns the name in lower case, without a trailing dot. */
 const plainName = (name: string): string => name.toLowerCase().replace(/\.$/, "");
 
 /**
- * The machine's host name, its first label, that in the domain of multicast DNS (RFC 6762), and the
- * full names that /etc/hosts gives it.
+ * Returns the machine's host name, its first label, that label in the domain of multicast DNS
+ * (RFC 6762), and the full names of the machine in /etc/hosts.
  */
 export function ownNames(name = systemName(), hostsFile = readHosts()): string[] {
   const full = plainName(name);
@@ -81,7 +81,7 @@ function readHosts(): string {
     const text = readFileSync("/etc/hosts", "utf8");
     return text.length > MAX_HOSTS_FILE_BYTES ? "" : text;
   } catch {
-    // Another system, or a container without one: the host name itself remains.
+    // Other systems and some containers have no such file. The host name itself remains.
     return "";
   }
 }

@@ -1,16 +1,17 @@
 /**
- * How many sockets this process may have. When a process has no file left, libuv accepts what waits
- * and closes it at once: a stranger's idle sockets would keep everybody out, without a word.
+ * Number of sockets that this process may open. When a process has no file descriptor left, libuv
+ * accepts waiting connections and closes them at once. So the idle sockets of one stranger would
+ * keep all clients out, and nothing would be logged.
  */
 import { readdirSync, readFileSync } from "node:fs";
 
-/** Files that stay free for captures, configuration and bursts of connections. */
+/** Number of files that stay free for captures, configuration and bursts of connections. */
 const SPARE_FILES = 16;
 const LEAST_SOCKETS = 4;
 
 /**
- * The largest number of sockets, from the limit of the process and the files that are open now.
- * Infinity where the system does not tell.
+ * Returns the largest number of sockets, from the limit of the process and the files that are open
+ * now. Returns Infinity where the system does not report them.
  */
 export function mostSockets(): number {
   try {

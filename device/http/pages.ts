@@ -21,7 +21,7 @@ import type { Asked } from "./front.ts";
 import { SharedValue } from "./shared-value.ts";
 import type { Target } from "./target.ts";
 
-/** What the pages ask of the device. */
+/** The parts of the device that the pages use. */
 export interface PageSource extends Mover {
   readonly log: Logger;
   readonly captures: CaptureHub;
@@ -34,10 +34,10 @@ export interface PageSource extends Mover {
 const PATHS = ["status", "addresses", "metrics", "livez", "readyz", "capture", "migrate"] as const;
 const PAGES = PATHS.map((path) => `/${path}`).join(" ");
 const ALLOW = { allow: "GET, HEAD" };
-/** More of an unknown path is not repeated. */
+/** Most characters of an unknown path that an answer repeats. */
 const MAX_PATH_CHARS = 100;
 
-/** One snapshot, and the texts that are made of it when somebody asks. */
+/** One snapshot and its texts. Each text is made at the first request for it. */
 class SharedStatus {
   readonly #snapshot: DeviceStatus;
   readonly #roundTrips: RoundTrips;
@@ -74,7 +74,7 @@ export class Pages {
     this.#addresses = new SharedValue(() => source.addresses());
   }
 
-  /** Answers what asks for no page at all. False when there is a page to be served. */
+  /** Answers a request that can't reach a page. Returns false when `answer` must serve it. */
   misses({ path }: Target, { method }: IncomingMessage, response: ServerResponse): boolean {
     if (path === NIC_PATH) {
       const text = `a frontend connects here by WebSocket (${SUBPROTOCOL})\n`;
@@ -89,7 +89,7 @@ export class Pages {
     return true;
   }
 
-  /** Answers a request, or begins to. */
+  /** Begins the answer of a request. Some pages finish it later. */
   answer(asked: Asked, request: IncomingMessage, response: ServerResponse): void {
     const { path } = asked;
     if (path === "/migrate") {
@@ -125,7 +125,7 @@ export class Pages {
     }
   }
 
-  /** Waits for a page; what it throws is a fault of ours. */
+  /** Waits for a page. An error of a page is a bug of the device: it is logged, and answered 500. */
   #late(path: string, response: ServerResponse, answered: Promise<void>): void {
     answered.catch((error: unknown) => {
       this.#source.log.error({ err: error }, `the page ${path} failed`);

@@ -5,7 +5,7 @@
 
 /** A connection that holds a place. */
 export interface Occupant {
-  /** As addressKey makes it. */
+  /** Key of the address, as addressKey returns it. */
   readonly address: string;
   /** Ends the connection. A newer connection already has its place. */
   evict(): void;
@@ -21,7 +21,7 @@ export class Places {
   readonly #limits: PlaceLimits;
   readonly #all = new Set<Occupant>();
   readonly #byAddress = new Map<string, Set<Occupant>>();
-  /** Occupants sent away for newer ones. */
+  /** Number of occupants that were sent away. */
   evicted = 0;
 
   constructor(limits: PlaceLimits) {
@@ -32,7 +32,10 @@ export class Places {
     return this.#all.size;
   }
 
-  /** Gives a place, also when the oldest occupant has to leave for it: of the same address first. */
+  /**
+   * Gives a place. At the limit of the address the oldest occupant of that address is sent away, at
+   * the total limit the oldest of all.
+   */
   add(occupant: Occupant): void {
     const same = this.#byAddress.get(occupant.address);
     if (same !== undefined && same.size >= this.#limits.perAddress) this.#evict(first(same));
@@ -48,7 +51,7 @@ export class Places {
     return true;
   }
 
-  /** Gives the place of an occupant back; nothing when it holds none. */
+  /** Frees the place of an occupant. Does nothing for an occupant without a place. */
   delete(occupant: Occupant): void {
     if (!this.#all.delete(occupant)) return;
     const same = this.#byAddress.get(occupant.address)!;
@@ -83,15 +86,15 @@ function first(occupants: ReadonlySet<Occupant>): Occupant {
 }
 
 /**
- * What counts as one address: an IPv4 address, also where it is mapped into IPv6, or the /64 of an
- * IPv6 address, which is what one host commonly has (RFC 6177).
+ * Returns the key of an address. All addresses with the same key count as one: an IPv4 address, also
+ * when it is mapped into IPv6, or an IPv6 /64, which one host commonly has (RFC 6177).
  */
 export function addressKey(address: string): string {
   const plain = address.replace(/%.*$/, "").toLowerCase();
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(plain);
   if (mapped !== null) return mapped[1]!;
   if (!plain.includes(":")) return plain;
-  // The part before "::" are the first groups; what it leaves out is zero.
+  // The first groups stand before "::". The groups that "::" leaves out are zero.
   const [head = "", tail] = plain.split("::");
   const groups = head === "" ? [] : head.split(":");
   const behind = tail === undefined || tail === "" ? 0 : tail.split(":").length;

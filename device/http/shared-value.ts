@@ -1,19 +1,19 @@
-/** A value that is expensive to make. It is made at most four times a second, and shared. */
+/** A value that is expensive to make. It is made at most four times a second, for all callers. */
 
-/** Shortest time from the end of one making to the start of the next, ms. */
+/** Shortest time (ms) from the end of one making to the start of the next. */
 const APART_MS = 250;
-/** A making is followed by a pause of this many times its own length, */
+/** Length of the pause after a making, as a multiple of the time that the making took. */
 const PAUSES = 10;
-/** but of no more than this, ms. */
+/** Longest pause (ms) after a making. */
 const MOST_APART_MS = 2000;
 /** Most callers that wait for the next value. Further callers get the last value at once. */
 const MOST_WAITING = 64;
 
 export class SharedValue<T> {
   readonly #make: () => T | Promise<T>;
-  /** The next value, not begun yet. All callers of now share it. */
+  /** The next value, whose making has not begun. All callers until then share it. */
   #next: Promise<T> | undefined;
-  /** Begun: who asks now might miss what it has looked at already. */
+  /** The value being made. A new caller can't use it, as its parts may be older than the call. */
   #making: Promise<T> | undefined;
   #notBefore = 0;
   #waiting = 0;
@@ -24,8 +24,9 @@ export class SharedValue<T> {
   }
 
   /**
-   * Resolves with a value that is made after this call. In a crowd it is the last one, which is as
-   * old as the pause between two makings. Rejects as the making does.
+   * Resolves with a value that is made after this call. When MOST_WAITING callers wait already, it
+   * resolves with the last value, which is as old as the pause between two makings. Rejects with the
+   * error of the making.
    */
   get(): Promise<T> {
     if (this.#waiting >= MOST_WAITING && this.#last !== undefined) {

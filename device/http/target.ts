@@ -1,27 +1,27 @@
 /**
- * What a request asks for, and of which host. Node hands on the request line as it came.
+ * The target and the host of a request. Node passes the request line on unchanged.
  *
  * Source: RFC 9112, 3.2 (forms of the request target, Host) and RFC 9110, 7.2 (Host).
  */
 import type { IncomingMessage } from "node:http";
 
-/** The request as the pages see it. */
+/** Target and host, in the form that the pages use. */
 export interface Target {
-  /** Lower case, without port and trailing dot; an IPv6 address stands in brackets. */
+  /** Host in lower case, without port and trailing dot. An IPv6 address stands in brackets. */
   readonly hostname: string;
   /** Host and port as the client wrote them. */
   readonly authority: string;
-  /** The path, its percent-encoding removed; "*" for OPTIONS *. */
+  /** Path without percent-encoding; "*" for OPTIONS *. */
   readonly path: string;
   readonly query: string;
 }
 
-/** A request that names no target or no host, with the sentence that its sender gets. */
+/** The request names no valid target or host. The message is the sentence for the client. */
 export class TargetError extends Error {
   override readonly name = "TargetError";
 }
 
-/** Reads target and Host of a request. Throws TargetError; its answer is HTTP 400. */
+/** Reads target and Host of a request. Throws TargetError, to be answered with HTTP 400. */
 export function readTarget(request: Pick<IncomingMessage, "url" | "rawHeaders">): Target {
   const hosts = request.rawHeaders.filter(
     (_, i, all) => i % 2 === 1 && all[i - 1]!.toLowerCase() === "host",
@@ -29,7 +29,7 @@ export function readTarget(request: Pick<IncomingMessage, "url" | "rawHeaders">)
   if (hosts.length === 0) throw new TargetError("the request has no Host header");
   if (hosts.length > 1) throw new TargetError("the request has more than one Host header");
   const url = request.url ?? "";
-  // RFC 9112, 3.2.2: a target in absolute form names the host, and the header is ignored.
+  // RFC 9112, 3.2.2: a target in absolute form names the host. The Host header is ignored then.
   const absolute = /^(?:https?|wss?):\/\/([^/?#]*)(.*)$/is.exec(url);
   const authority = absolute?.[1] ?? hosts[0]!;
   const rest = absolute?.[2] ?? url;
@@ -46,11 +46,11 @@ export function readTarget(request: Pick<IncomingMessage, "url" | "rawHeaders">)
   };
 }
 
-/** A URL of `authority` as browsers read it; undefined when it names no host. */
+/** Returns the URL of `authority` as browsers read it, or undefined when it names no host. */
 export function urlOf(scheme: "http" | "https", authority: string): URL | undefined {
-  // A zone names an interface of the client (RFC 6874); a URL here has no place for it.
+  // A zone names an interface of the client (RFC 6874). URL does not accept a zone.
   const host = authority.replace(/^(\[[^\]%]*)%[^\]]*\]/, "$1]");
-  // Such signs would end the host, or hide in it: the parser of URLs is lenient.
+  // The URL parser is lenient: these characters would end the host, or be removed from it.
   if (host === "" || /[^\x21-\x7e]|[/\\?#@,]/.test(host)) return undefined;
   try {
     return new URL(`${scheme}://${host}/`);
@@ -67,7 +67,7 @@ function hostnameOf(authority: string, where: string): string {
   return url.hostname.replace(/\.$/, "");
 }
 
-/** "%73tatus" is "status" (RFC 3986, 6.2.2.2). */
+/** Decodes percent-encoding: "%73tatus" is "status" (RFC 3986, 6.2.2.2). Throws TargetError. */
 function decoded(path: string): string {
   try {
     return decodeURIComponent(path);
