@@ -3,12 +3,12 @@
  *
  *   sum(at: i32, end: i32): i32     at and end in bytes, end - at a multiple of 16
  *
- * adds the little-endian 16-bit words of its memory and returns four folded lanes added up: below
- * 2^19, to be folded by the caller. A lane of 32 bits takes 2^16 words, which is 512 KiB of input
- * spread over its lanes; the memory has 128 KiB.
+ * `sum` adds the little-endian 16-bit words of its memory, and returns the sum of four folded
+ * lanes. That is below 2^19, and the caller folds it. A lane of 32 bits can add 2^16 words, so all
+ * lanes can add 512 KiB of input. The memory has 128 KiB.
  *
- * Source: WebAssembly core specification 2.0, section 5 (binary format); opcodes are named beside
- * the bytes.
+ * Source: WebAssembly core specification 2.0, section 5 (binary format). The constants have the
+ * names of their opcodes.
  */
 const V128 = 0x7b;
 const I32 = 0x7f;
@@ -29,13 +29,13 @@ const load = (offset: number) => [0xfd, 0x00, 0x00, offset];
 const I32X4_ADD = [0xfd, 0xae, 0x01];
 const I32X4_SHL = [0xfd, 0xab, 0x01];
 const I32X4_SHR_U = [0xfd, 0xad, 0x01];
-/** i32x4.extadd_pairwise_i16x8_u: eight words become four sums of two. */
+/** i32x4.extadd_pairwise_i16x8_u: adds eight words in pairs, to four sums. */
 const ADD_PAIRS = [0xfd, 0x7f];
 const lane = (n: number) => [0xfd, 0x1b, n];
 
 const AT = 0;
 const END = 1;
-const LANES = 2; // and 3, 4, 5: four sums, so that one addition need not wait for the last
+const LANES = 2; // to 5: four sums, so that an addition does not wait for the one before
 
 const addBlock = (into: number, offset: number) => [
   ...get(into),
@@ -70,7 +70,7 @@ const body = [
   ...end,
   ...[...get(LANES), ...get(LANES + 1), ...I32X4_ADD],
   ...[...get(LANES + 2), ...I32X4_ADD, ...get(LANES + 3), ...I32X4_ADD, ...set(LANES)],
-  // Fold each lane once, so that the four add up in 32 bits: high half + low half.
+  // Fold each lane once (high half + low half), so that the sum of all four fits in 32 bits.
   ...[...get(LANES), ...i32Const(16), ...I32X4_SHR_U],
   ...[...get(LANES), ...i32Const(16), ...I32X4_SHL, ...i32Const(16), ...I32X4_SHR_U],
   ...[...I32X4_ADD, ...set(LANES)],
@@ -95,12 +95,12 @@ const module = Uint8Array.from([
 ]);
 
 export interface WasmSum {
-  /** Both byte offsets lie in `memory`. */
+  /** Returns the sum of the words from `at` to `end`, which are byte offsets in `memory`. */
   sum(at: number, end: number): number;
   readonly memory: Uint8Array;
 }
 
-/** Only what is used of the global: its full types belong to the browser's library. */
+/** The used part of the global WebAssembly. Its full types are in the browser's library. */
 interface WebAssemblyGlobal {
   validate(bytes: Uint8Array): boolean;
   readonly Module: new (bytes: Uint8Array) => object;
@@ -108,8 +108,9 @@ interface WebAssemblyGlobal {
 }
 
 /**
- * Undefined where the engine has no WebAssembly (--jitless) or the processor lacks the SIMD it
- * needs (QEMU's oldest CPU models): the caller then adds in plain code.
+ * Returns a new instance of the module. Returns undefined if the engine has no WebAssembly
+ * (--jitless) or the processor lacks its SIMD (QEMU's oldest CPU models). The caller then adds
+ * without it.
  */
 export function instantiateSum(): WasmSum | undefined {
   const engine = (globalThis as { WebAssembly?: WebAssemblyGlobal }).WebAssembly;
@@ -129,12 +130,12 @@ function name(text: string): number[] {
   return [text.length, ...Array.from(text, (c) => c.charCodeAt(0))];
 }
 
-/** Unsigned LEB128. */
+/** Returns a number as unsigned LEB128. */
 function leb(n: number): number[] {
   return n < 0x80 ? [n] : [(n & 0x7f) | 0x80, ...leb(n >>> 7)];
 }
 
-/** Signed LEB128 of a small positive number: bit 6 of the last byte is the sign, so it stays 0. */
+/** Returns a small positive number as signed LEB128. Bit 6 of the last byte is the sign: 0. */
 function signedLeb(n: number): number[] {
   return n < 0x40 ? [n] : [(n & 0x7f) | 0x80, ...signedLeb(n >>> 7)];
 }

@@ -5,9 +5,9 @@
  *   | destination | source      | type | payload
  *   | destination | source      | tpid | tci | type | payload      one tag more: 4 bytes more
  *
- * Source: IEEE 802.3, 802.1Q (tpid 0x8100) and 802.1ad (tpid 0x88a8). No FCS anywhere.
- * Per frame an address travels as two integers, high and low: neither is ever boxed. A MAC key is
- * the same as one 48-bit number, for maps and comparisons off the data path.
+ * Source: IEEE 802.3, 802.1Q (tpid 0x8100) and 802.1ad (tpid 0x88a8). Frames have no FCS.
+ * On the data path an address is two integers, high and low, because the engine never boxes them.
+ * A MAC key is the address as one 48-bit number, for maps and comparisons off the data path.
  */
 export const MAC_BYTES = 6;
 export const DESTINATION = 0;
@@ -15,7 +15,7 @@ export const SOURCE = 6;
 export const ETHER_TYPE = 12;
 export const ETHER_HEADER_BYTES = 14;
 export const VLAN_TAG_BYTES = 4;
-/** Bytes that a frame may have in front of the MTU: a header with one VLAN tag. */
+/** Bytes of a frame that the MTU does not include: an Ethernet header with one VLAN tag. */
 export const L2_BYTES = ETHER_HEADER_BYTES + VLAN_TAG_BYTES;
 
 export const EtherType = {
@@ -26,11 +26,11 @@ export const EtherType = {
   SERVICE_VLAN: 0x88a8,
 } as const;
 
-/** Most tags walked: outer and inner, and one more for stacks in the field. */
+/** Maximum number of VLAN tags that are parsed: outer, inner, and one more for unusual stacks. */
 export const MAX_VLAN_TAGS = 3;
 
 const TWO_32 = 0x1_0000_0000;
-/** 01-80-C2-00-00-00 to -0F: a bridge never forwards these (IEEE 802.1Q, table 8-1). */
+/** 01-80-C2-00-00-00 to -0F. A bridge never forwards these (IEEE 802.1Q, table 8-1). */
 const RESERVED_HIGH = 0x0180;
 const RESERVED_LOW = 0xc200_0000 | 0;
 
@@ -42,11 +42,11 @@ export const macHigh = (bytes: Uint8Array, at: number): number =>
 export const macLow = (bytes: Uint8Array, at: number): number =>
   (bytes[at + 2]! << 24) | (bytes[at + 3]! << 16) | (bytes[at + 4]! << 8) | bytes[at + 5]!;
 
-/** The six bytes at `at` as a 48-bit number, first byte highest. The bytes must exist. */
+/** Returns the six bytes at `at` as a 48-bit number, first byte highest. The bytes must exist. */
 export const macKey = (bytes: Uint8Array, at: number): number =>
   macHigh(bytes, at) * TWO_32 + (macLow(bytes, at) >>> 0);
 
-/** Multicast or broadcast: the lowest bit of the first byte. */
+/** Returns true for a multicast or broadcast address: the lowest bit of the first byte is set. */
 export const isGroup = (high: number): boolean => (high & 0x100) !== 0;
 export const isZero = (high: number, low: number): boolean => (high | low) === 0;
 export const isReserved = (high: number, low: number): boolean =>
@@ -55,7 +55,7 @@ export const isReserved = (high: number, low: number): boolean =>
 export const isVlanType = (type: number): boolean =>
   type === EtherType.VLAN || type === EtherType.SERVICE_VLAN;
 
-/** `02:00:00:ab:cd:ef`. */
+/** Returns the address at `at` as text, for example `02:00:00:ab:cd:ef`. */
 export function formatMac(bytes: Uint8Array, at = 0): string {
   let text = "";
   for (let i = 0; i < MAC_BYTES; i++) {
@@ -77,7 +77,7 @@ export function parseMac(text: string): Uint8Array {
   return Uint8Array.from(parts, (part) => Number.parseInt(part, 16));
 }
 
-/** As parseMac, for an address that a NIC is to have: group and all-zero addresses are refused. */
+/** Parses the address of a NIC, as parseMac. Also throws for group and all-zero addresses. */
 export function parseUnicastMac(text: string): Uint8Array {
   const mac = parseMac(text);
   if ((mac[0]! & 1) !== 0) {
@@ -92,15 +92,15 @@ const FNV_PRIME = 0x100_0000_01b3n;
 const MASK_64 = (1n << 64n) - 1n;
 
 /**
- * Returns the MAC of a NIC without a configured one. It is the same for the same name and segment,
- * on every host and after every restart. Locally administered (bit 1 set), unicast (bit 0 clear).
- * 46 bits of FNV-1a.
+ * Returns the MAC of a NIC without a configured one. The address is the same for the same name and
+ * segment, on every host and after every restart. It is locally administered (bit 1 set) and
+ * unicast (bit 0 clear). The other 46 bits are an FNV-1a hash.
  */
 export function macFromName(name: string, segment: string): Uint8Array {
   const text = new TextEncoder().encode(`${segment}\0${name}`);
   let hash = FNV_OFFSET;
   for (const byte of text) hash = ((hash ^ BigInt(byte)) * FNV_PRIME) & MASK_64;
-  // FNV's high bits mix worst on short text: fold them over the low ones.
+  // On short text the high bits of FNV are mixed worst. Fold them over the low bits.
   hash ^= hash >> 29n;
   hash = (hash * FNV_PRIME) & MASK_64;
   hash ^= hash >> 32n;
