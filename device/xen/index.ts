@@ -1,6 +1,6 @@
 /**
- * A Xen network device: one guest domain with one vif, for each connection.
- * README.md in this folder draws it.
+ * A Xen network device: one guest domain with one vif for each connection.
+ * README.md in this folder has a drawing.
  */
 
 import { L2_BYTES } from "../../shared/net/ethernet.ts";
@@ -17,7 +17,7 @@ import { createHome, VifDirectories } from "./toolstack.ts";
 import type { VifOffer } from "./vif-keys.ts";
 import { XenbusBackend } from "./xenbus-backend.ts";
 
-/** Makes the NICs of one machine, one for each connection. */
+/** Returns a function that creates a NIC of the machine for each connection. */
 export function createXenPersonality(
   machine: XenMachine,
   options: XenOptions = {},
@@ -25,7 +25,7 @@ export function createXenPersonality(
   return (host) => new XenGuest(machine, host, options);
 }
 
-/** Queue pairs of a vif, as Linux's backend caps them (linux: xenvif_max_queues' usual value). */
+/** Maximum number of queue pairs of a vif (linux: usual value of xenvif_max_queues). */
 const MAX_QUEUES = 8;
 
 const STATE_NAMES = new Map<number, string>(

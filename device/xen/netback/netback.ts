@@ -9,8 +9,9 @@
  *   connect ──► CONNECTED ── disconnect ──► CLOSED
  *                  '── fatal ──► DISABLED, until it connects     entered once, no work after (XSA-374)
  *
- * The order on the wire is: use counts, bytes, responses, index, events. Rings are looked at after
- * every batch, whether an event came or not: requests may cross with the word that asks for one.
+ * The order on the wire is: use counts, bytes, responses, index, events. Netback polls the rings
+ * after every batch, with or without an event, because requests may cross with the index that asks
+ * for an event.
  */
 import type { Timer } from "../../../shared/clock.ts";
 import { MAC_BYTES, macHigh, macLow } from "../../../shared/net/ethernet.ts";
@@ -34,7 +35,7 @@ import type { Vif } from "./vif.ts";
 
 const BROADCAST_HIGH = 0xffff;
 const BROADCAST_LOW = -1;
-/** A timer is armed for no longer: time is looked at again then. */
+/** Maximum delay (ms) of the timer. When the timer expires, the clock is read again. */
 const MAX_TIMER_MS = 60_000;
 
 const NO_QUEUES: readonly TxQueue[] = [];
@@ -52,18 +53,18 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
   maxFrameBytes: number;
   readonly #finisher = new Segmenter();
   readonly #group = new Uint8Array(MAC_BYTES);
-  /** The rings and channels while connected. */
+  /** Rings and channels; undefined while not connected. */
   #attached: Attachment | undefined;
   #config: NetbackConfig | undefined;
   #rate: Rate | undefined;
   #disabled = false;
   #stalled = false;
   #timer: Timer | undefined;
-  /** When `#timer` goes off, in ms of the clock. */
+  /** Time (ms of the clock) at which `#timer` expires. */
   #timerAt = Number.POSITIVE_INFINITY;
   #destroyed = false;
 
-  /** Plugs itself into the segment; a port that is not connected drops what it gets. */
+  /** Attaches the port to the segment. While not connected, the port drops all frames. */
   constructor(context: NetbackContext) {
     this.context = context;
     this.name = context.host.config.name;
@@ -72,7 +73,7 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
     this.#turn = new Turn(this, this.port, context.host);
   }
 
-  /** Frames that wait for receive requests. */
+  /** Number of frames that wait for receive requests. */
   get rxQueued(): number {
     let frames = 0;
     for (const queue of this.#attached?.rx ?? []) frames += queue.queued;
@@ -88,8 +89,8 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
   }
 
   /**
-   * Maps the rings, binds the ports, and takes up work. Returns undefined, or a sentence that names
-   * the key whose value does not do; everything is undone then.
+   * Maps the rings, binds the ports and starts work. Returns undefined, or, after undoing
+   * everything, a sentence that names the key with an unusable value. Throws when called twice.
    */
   connect(config: NetbackConfig): string | undefined {
     if (this.connected || this.#destroyed) throw new Error(`${this.name}: connect twice`);
@@ -110,13 +111,13 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
     const { maxFrameBytes } = this.context;
     this.maxFrameBytes = config.sg ? maxFrameBytes : Math.min(maxFrameBytes, GRANT_PAGE_BYTES);
     for (const queue of attached.tx) queue.credit.setRate(this.#rate);
-    // Requests may have been posted before we looked.
+    // The guest may have posted requests before the rings were mapped.
     this.wake();
     this.#turn.roomAgain();
     return undefined;
   }
 
-  /** Releases every pin, mapping and channel. What waited is abandoned. Harmless when repeated. */
+  /** Releases all pins, mappings and channels. Drops waiting packets. May be called repeatedly. */
   disconnect(): void {
     this.#release();
   }
@@ -125,7 +126,7 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
     this.context.host.fault(FaultSeverity.DEVICE, code, text);
   }
 
-  /** `disconnect`, and the port leaves the switch. */
+  /** Disconnects, and detaches the port from the switch. */
   destroy(): void {
     if (this.#destroyed) return;
     this.disconnect();
@@ -144,13 +145,13 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
     this.context.host.clock.clear(this.#timer);
     this.#timerAt = Number.POSITIVE_INFINITY;
     attached.close();
-    // Pushes of packets that nobody will take, and reads that nobody waits for.
+    // Drops pushed bytes of packets that will not be sent, and pending reads.
     this.context.host.memory.abandon();
     this.context.grants.flushUses();
     this.#turn.roomAgain();
   }
 
-  // As the interface that its queues belong to.
+  // Methods of Vif, for the queues.
 
   note(code: string, text: string): void {
     this.faults.set(code, (this.faults.get(code) ?? 0) + 1);
@@ -173,7 +174,7 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
     return this.#turn.holding;
   }
 
-  // As a port of the switch.
+  // Methods of Port, for the switch.
 
   deliver(frame: Frame): DropReason | undefined {
     const attached = this.#attached;
@@ -205,17 +206,17 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
 
   ready(length: number, frames = 1): boolean {
     const attached = this.#attached;
-    // A port that is down would drop the frame; holding it would stop its sender for good.
+    // A port that is down drops the frame. To hold it would stop its sender for good.
     if (attached === undefined || this.#stalled) return true;
     const extras = (length > this.maxFrameBytes ? 1 : 0) + (attached.hashing.active ? 1 : 0);
     let room = this.context.host.askForRoom();
-    // The frame's queue is not known yet, so each must have room: holding must never end in a drop.
+    // The queue is not known yet, so each queue needs room: a held frame must not be dropped.
     for (let i = 0; room && i < attached.rx.length; i++) {
       room = attached.rx[i]!.ready(length, frames, extras);
     }
     if (!room) {
       this.#turn.hold();
-      // A queue may have asked for an event, and no flush follows.
+      // A queue may have asked for an event, and no flush follows a refusal.
       this.context.host.scheduleFlush();
     }
     return room;
@@ -225,7 +226,7 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
     this.#publish();
   }
 
-  /** Does the guest listen to this frame's address? */
+  /** Returns whether the guest accepts the destination address of this frame. */
   #wants(frame: Frame): boolean {
     const group = this.#group;
     if ((frame.byteAt(0) & 1) === 0) return true;
@@ -235,7 +236,7 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
     return (high === BROADCAST_HIGH && low === BROADCAST_LOW) || this.multicast.has(high, low);
   }
 
-  /** May the checksum of a frame with these headers be left to the guest? */
+  /** Returns whether the guest accepts frames with these headers and a blank checksum. */
   #takesBlank(h: Headers): boolean {
     if ((h.l4 !== L4.TCP && h.l4 !== L4.UDP) || h.l4HeaderLength === 0) return false;
     const { noCsumOffload, ipv6CsumOffload } = this.#config!;
@@ -244,38 +245,38 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
 
   // Work.
 
-  /** A batch of the guest was applied: looks at every ring. */
+  /** Called after a batch of the guest was applied. Polls every ring. */
   batchEnd(): void {
-    // An interface without rings takes nothing, and what is pushed to it is not kept.
+    // An interface without rings sends nothing, so bytes pushed to it are dropped.
     if (!this.connected) this.context.host.memory.abandon();
     this.#turn.run();
   }
 
-  /** The link has room again. */
+  /** Called when the link has room again. */
   writableAgain(): void {
     this.#turn.roomAgain();
     this.#turn.run();
   }
 
-  /** Coherent memory goes away: an honest frontend disconnects before it takes a ring's. */
+  /** Called when a window is removed. An honest frontend disconnects first. */
   windowRemoved(address: number, length: number): void {
     if (this.#attached?.touches(address, length)) {
       this.fatal("RING_WINDOW_GONE", `the window at 0x${address.toString(16)} held a mapped ring`);
     }
   }
 
-  /** Each queue's transmit credit; undefined is no limit. */
+  /** Sets the transmit credit of each queue. Undefined means no limit. */
   setRate(rate: Rate | undefined): void {
     this.#rate = rate;
     for (const queue of this.#attached?.tx ?? []) queue.credit.setRate(rate);
     this.wake();
   }
 
-  /** About once a second, or more often: stalls, frames that are too old, credit. */
+  /** Checks for stalls, old frames and credit. Call it at least about once a second. */
   tick(nowMs: number): void {
     for (const queue of this.#attached?.rx ?? []) queue.tick(nowMs);
     this.#judge();
-    // Who held back for a guest that takes nothing is not to wait for ever.
+    // Senders that hold frames for a guest that accepts nothing must not wait forever.
     this.#turn.roomAgain();
     this.#turn.run();
   }
@@ -291,11 +292,11 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
     this.#armTimer();
   }
 
-  /** Receive requests that somebody waits for may have come, or room on the link. */
+  /** Serves waiting frames if receive requests or room on the link allow it. */
   #pollRx(): void {
     if (!this.context.host.askForRoom()) return;
     let room = false;
-    // A ring that is none ends all of them.
+    // A poll that finds a broken ring closes all rings and clears `#attached`.
     for (let i = 0; i < (this.#attached?.rx.length ?? 0); i++) {
       if (this.#attached!.rx[i]!.poll()) room = true;
     }
@@ -303,7 +304,7 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
     if (room) this.#turn.roomAgain();
   }
 
-  /** One queue that stalled takes the carrier: frames are dropped before they are copied. */
+  /** One stalled queue turns the carrier off: frames are dropped before they are copied. */
   #judge(): void {
     const attached = this.#attached;
     let stalled = false;
@@ -321,7 +322,7 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
     if (attached.publish()) this.context.host.scheduleFlush();
   }
 
-  /** Credit comes with time, and time is the only thing that nobody tells us of. */
+  /** Arms a timer for the next Tx credit. Credit refills with time, and no event announces it. */
   #armTimer(): void {
     if (!this.connected) return;
     let due = Number.POSITIVE_INFINITY;
@@ -333,7 +334,7 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
     const { clock } = this.context.host;
     const now = clock.now();
     const at = Math.min(Math.max(now + 1, due), now + MAX_TIMER_MS);
-    // Another queue's credit may come sooner, and so may that of another rate.
+    // An armed timer stays, unless another queue or a new rate makes credit due earlier.
     if (at >= this.#timerAt) return;
     clock.clear(this.#timer);
     this.#timerAt = at;
@@ -347,7 +348,7 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
     this.#timer.unref();
   }
 
-  /** Every ring's page, for a check of both copies. */
+  /** Returns the page of every ring, for a check of both copies. */
   sharedRings(): readonly Mirror[] {
     return this.#attached?.rings.map((ring) => ring.mirror()) ?? [];
   }
@@ -371,7 +372,7 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
   }
 }
 
-/** What the frontend can do, as it said when it connected. */
+/** Returns the features that the frontend announced when it connected. */
 function featuresOf(config: NetbackConfig): VifStatus["features"] {
   const { sg, gsoTcpv4, gsoTcpv6, noCsumOffload, ipv6CsumOffload } = config;
   const { rxNotify, multicastControl } = config;

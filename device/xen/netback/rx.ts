@@ -1,17 +1,17 @@
 /**
- * Receive: frames into the pages that the guest posted, by grant copy.
+ * Receive: copies frames into the pages that the guest posted, by grant copy.
  *
  *   deliver ── slots enough, and room on the link ──► copied, responses staged ── flush ──► published
  *      '── else ──► fifo, req_event set ── requests posted, link drained ──► copied ...
  *                     | 10 s old: dropped           | full: dropped
  *                     '-- 60 s without a packet: stalled, until there is room for one
  *
- * A packet takes a slot for each 4096 bytes and one for each extra info. Slots are used in order,
- * so a response lies in the slot of its request. Nothing is taken unless the whole packet fits. A
- * page that can't be copied to costs its fragment: the response's status says why.
+ * A packet needs a slot for each 4096 bytes and one for each extra info. Slots are used in order,
+ * so a response lies in the slot of its request. No slot is used unless the whole packet fits. If
+ * a page can't be copied to, its fragment is lost and the status of its response gives the reason.
  *
- * What counts as progress is a packet, never a free slot: a guest that posts one slot at a time
- * and needs two would look alive for ever (XSA-392).
+ * Only a delivered packet counts as progress, never a free slot. Otherwise a guest that posts one
+ * slot at a time and needs two would seem alive forever (XSA-392).
  *
  * Source: linux: drivers/net/xen-netback/rx.c.
  */
@@ -28,18 +28,19 @@ import { type BackRing, OVERRUN } from "./back-ring.ts";
 import { FrameFifo } from "./frame-fifo.ts";
 import type { Vif } from "./vif.ts";
 
-/** A frame that waited longer is dropped: what answers it has given up. */
+/** Maximum wait (ms) of a frame. After it, the peer of the frame's sender has given up. */
 export const DRAIN_MS = 10_000;
 /**
- * While the link has no room, and the oldest frame has waited for longer, a queue takes small frames
- * only: on a slow link its bytes are half a second, and whatever comes has to wait behind them.
+ * While the link has no room and the oldest frame has waited for longer than this (ms), a queue
+ * accepts small frames only. On a slow link its bytes take half a second, and each new frame waits
+ * behind them.
  */
 export const LINK_WAIT_MS = 100;
-/** What delays nobody. */
+/** Maximum bytes of a small frame, which delays no other frame. */
 const SMALL_BYTES = 256;
-/** Frames wait and none went for so long: the guest is not there. */
+/** Time (ms) without a packet, while frames wait, after which the guest counts as stalled. */
 export const STALL_MS = 60_000;
-/** No hash of the frame is known, or none that the guest asked for. */
+/** Hash type of a frame without a hash, or without one that the guest requested. */
 export const NO_HASH = -1;
 
 export class RxQueue {
@@ -53,7 +54,7 @@ export class RxQueue {
   copyErrors = 0;
   stalled = false;
   readonly #vif: Vif;
-  /** feature-rx-notify: without, nothing is known of a guest that is silent. */
+  /** Value of feature-rx-notify. Without this feature a silent guest is not seen as stalled. */
   readonly #notifies: boolean;
   readonly #fifo = new FrameFifo();
   readonly #waiting = new Frame();
@@ -89,7 +90,7 @@ export class RxQueue {
       if (!this.#vif.held) this.#needed = 0;
       return undefined;
     }
-    // Looking may have found that this is no ring any more.
+    // The look at the ring may have found it broken, which closes this queue.
     if (this.#closed) return DropReason.PORT_DOWN;
     const now = host.clock.now();
     const writable = host.askForRoom();
@@ -104,9 +105,9 @@ export class RxQueue {
   }
 
   /**
-   * Would `frames` frames of `length` bytes with `extras` slots of extra info find their slots? No
-   * more than half a ring is waited for, for guests refill late; and not for ever: a guest that
-   * takes nothing gets its queue filled, then drops.
+   * Returns whether there are slots for `frames` frames of `length` bytes with `extras` slots of
+   * extra info each. Asks for at most half a ring, because guests refill late. Returns true after
+   * DRAIN_MS without a packet: the queue of a guest that accepts nothing fills, then drops.
    */
   ready(length: number, frames: number, extras: number): boolean {
     if (this.#closed || this.stalled) return true;
@@ -120,11 +121,11 @@ export class RxQueue {
     return now - this.#waitsSince > DRAIN_MS;
   }
 
-  /** New requests may be there: whoever waits is served. True when there is room that was not. */
+  /** Serves waiting frames from new requests. Returns true if there is room again. */
   poll(): boolean {
     if (this.#needed === 0 || this.#closed) return false;
     if (!this.#enough(this.#needed)) {
-      // Fewer than needed are posted: the next is to bring an event too.
+      // Too few requests are posted, so the next one must cause an event too.
       if (!this.#closed) this.ring.arm(this.ring.look() + 1);
       return false;
     }
@@ -147,7 +148,7 @@ export class RxQueue {
     return true;
   }
 
-  /** Time has passed: what is too old goes, and a guest that takes nothing is given up. */
+  /** Drops frames that are too old. Marks the queue stalled if the guest accepts nothing. */
   tick(now: number): void {
     if (this.#closed) return;
     const fifo = this.#fifo;
@@ -171,7 +172,7 @@ export class RxQueue {
     this.ring.close();
   }
 
-  /** Are `needed` slots posted? False too when the guest's index is a lie. */
+  /** Returns whether `needed` slots are posted. A false index of the guest is fatal: false. */
   #enough(needed: number): boolean {
     const have = this.ring.look();
     if (have >= needed) return true;
@@ -181,7 +182,7 @@ export class RxQueue {
     return false;
   }
 
-  /** Somebody waits for `needed` slots: an event is asked for with the next that is posted. */
+  /** Records that frames or senders wait for `needed` slots. Asks for an event at the next slot. */
   #wait(needed: number, now: number): void {
     if (this.#needed === 0) this.#waitsSince = now;
     this.#needed = needed;
@@ -263,7 +264,7 @@ export class RxQueue {
   }
 }
 
-/** Slots that a frame takes: its pages, and its extra info. */
+/** Returns the number of slots of a frame: its pages and its extra info. */
 function slotsFor(length: number, isGso: boolean, hashType: number): number {
   return Math.ceil(length / GRANT_PAGE_BYTES) + (isGso ? 1 : 0) + (hashType === NO_HASH ? 0 : 1);
 }

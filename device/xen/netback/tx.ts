@@ -1,5 +1,5 @@
 /**
- * Transmit: from the guest's requests to frames for the switch, and their responses.
+ * Transmit: turns the guest's requests into frames for the switch, and answers the requests.
  *
  *   IDLE --packet read, credit, bytes here--> offered --> answered
  *     |--no credit-------> CREDIT --time passes-----> (the bytes are looked for)
@@ -8,8 +8,9 @@
  *
  * A queue works alone and in order, so a packet's responses lie in the slots of its requests. A
  * packet that waits for a read or for room pins its grants, so that its guest can't take the pages
- * back; the pins go before the responses, in the same batch. Bytes come from what was pushed, else
- * they are asked for; every piece is checked against the grant table first, as a grant copy is.
+ * back. The pins end before the responses, in the same batch. The bytes are those that were pushed;
+ * bytes that were not pushed are read. Every piece is first checked against the grant table, as for
+ * a grant copy.
  */
 import { ETHER_HEADER_BYTES, macHigh, macLow } from "../../../shared/net/ethernet.ts";
 import type { XenQueueStatus } from "../../../shared/status/device-status.ts";
@@ -30,7 +31,7 @@ const Stage = { IDLE: 0, CREDIT: 1, READING: 2, READY: 3, HELD: 4, CLOSED: 5 } a
 type Stage = (typeof Stage)[keyof typeof Stage];
 const STAGE_NAMES = ["idle", "credit", "reading", "ready", "held", "closed"] as const;
 
-/** Stands for a piece that was pushed, among those that were read. */
+/** Marks a pushed piece among pieces that were read. */
 const PUSHED = new Uint8Array(0);
 
 export class TxQueue {
@@ -41,7 +42,7 @@ export class TxQueue {
   bytes = 0;
   drops = 0;
   reads = 0;
-  /** Packets that had to wait for credit. */
+  /** Number of packets that waited for credit. */
   creditWaits = 0;
   readonly #vif: Vif;
   readonly #packet = new TxPacket();
@@ -51,7 +52,7 @@ export class TxQueue {
   readonly #pins = new Uint8Array(FATAL_SLOTS);
   #pinned = false;
   #stage: Stage = Stage.IDLE;
-  /** Why the packet at hand is lost, and what its guest is told. */
+  /** Fault code of the current packet if it is lost, else "". `#status` goes into its responses. */
   #lost = "";
   #reason: DropReason = DropReason.TX_MALFORMED;
   #status: NetifStatus = NetifStatus.OKAY;
@@ -67,14 +68,14 @@ export class TxQueue {
     return STAGE_NAMES[this.#stage];
   }
 
-  /** A packet waits for credit. */
+  /** True while a packet waits for credit. */
   get starved(): boolean {
     return this.#stage === Stage.CREDIT;
   }
 
   /**
-   * Takes up to `budget` packets, fewer when the ring is empty or waits. Returns how many packets'
-   * work it was, which may be more.
+   * Processes up to `budget` packets, fewer when the ring is empty or a packet waits. Returns the
+   * work done, in packets, which may exceed `budget`.
    */
   run(budget: number): number {
     let done = 0;
@@ -82,7 +83,7 @@ export class TxQueue {
     return done;
   }
 
-  /** One packet, as far as it goes: true when it was answered. */
+  /** Advances one packet as far as possible. Returns true if the packet was answered. */
   #advance(): boolean {
     if (this.#stage === Stage.IDLE && !this.#next()) return false;
     if (this.#stage <= Stage.CREDIT) {
@@ -101,7 +102,7 @@ export class TxQueue {
     return this.#stage === Stage.READY && this.#offer();
   }
 
-  /** Reads the next packet's slots. False when there is none, or no longer a queue. */
+  /** Reads the slots of the next packet. Returns false if there is none, or after a fatal error. */
   #next(): boolean {
     const { ring } = this;
     const packet = this.#packet;
@@ -124,7 +125,7 @@ export class TxQueue {
     return true;
   }
 
-  /** The packet as a whole, before anybody looks at its bytes. */
+  /** Checks the packet as a whole, before its bytes are used. Returns false if it is lost. */
   #sound(): boolean {
     const { total, broken, gsoSize } = this.#packet;
     if (broken !== "") this.#lose(broken, DropReason.TX_MALFORMED, NetifStatus.ERROR);
@@ -136,7 +137,7 @@ export class TxQueue {
     return this.#lost === "";
   }
 
-  /** The list of groups changes; there is no packet. */
+  /** Changes the list of groups. Such a request carries no packet. */
   #amend(): void {
     const { multicast } = this.#vif;
     const { group } = this.#packet;
@@ -146,7 +147,7 @@ export class TxQueue {
     else if (!multicast.add(high, low)) this.#status = NetifStatus.ERROR;
   }
 
-  /** Finds the bytes of every piece. False when some were not pushed. */
+  /** Finds the bytes of every piece. Returns false if some were not pushed. */
   #gather(): boolean {
     const { grants, host } = this.#vif.context;
     const { grefs, offsets, sizes, slots } = this.#packet;
@@ -175,7 +176,7 @@ export class TxQueue {
     }
   }
 
-  /** Hands the packet at hand on, and answers it. False when it has to wait. */
+  /** Sends the current packet to the switch and answers it. Returns false if it must wait. */
   #offer(): boolean {
     const { port } = this.#vif;
     const packet = this.#packet;
@@ -206,7 +207,7 @@ export class TxQueue {
     if (this.#stage === Stage.HELD) this.#stage = Stage.READY;
   }
 
-  /** Closed: nothing more is answered. The ring's mapping ends with it. */
+  /** Closes the queue and the ring's mapping. No request is answered afterwards. */
   close(): void {
     if (this.#stage === Stage.CLOSED) return;
     if (this.#stage !== Stage.IDLE) this.#release();
@@ -218,7 +219,7 @@ export class TxQueue {
     this.#stage = Stage.READING;
     this.reads++;
     this.#pin();
-    // The guest is told of the uses ahead of the reads that they are for.
+    // The use counts must reach the guest before the reads that they cover.
     this.#vif.context.grants.flushUses();
     void this.#read();
   }
@@ -242,7 +243,7 @@ export class TxQueue {
       const bytes = got[i]!;
       const address = this.#packet.address(i);
       if (bytes !== PUSHED) this.#built.setPiece(i, bytes, 0);
-      // Pushed bytes are looked up again, for views may have moved.
+      // Pushed bytes are looked up again, because their views may have moved.
       else if (memory.pushed(Space.GRANT, address, sizes[i]!, this.#span)) {
         this.#built.setPiece(i, this.#span.buffer, this.#span.at);
       } else this.#lose("TX_PUSH_GONE", DropReason.TX_FAULT, NetifStatus.ERROR);
@@ -261,7 +262,7 @@ export class TxQueue {
     return memory.read(Space.GRANT, address, size);
   }
 
-  /** Each grant of the packet is in use until `#release`. One that can't be pinned is left out. */
+  /** Pins each grant of the packet until `#release`. A grant that can't be pinned is skipped. */
   #pin(): void {
     if (this.#pinned) return;
     this.#pinned = true;
@@ -273,7 +274,7 @@ export class TxQueue {
     }
   }
 
-  /** The packet's bytes are not needed any more. */
+  /** Releases the pushed bytes and the pins of the packet. */
   #release(): void {
     const { grants, host } = this.#vif.context;
     const { grefs, sizes, slots } = this.#packet;
@@ -286,7 +287,7 @@ export class TxQueue {
     this.#built.release(this.#packet);
   }
 
-  /** A response for every slot: those of extra info say that they were none of the data. */
+  /** Stages a response for every slot. The status of slots with extra info is NULL. */
   #answer(): void {
     const { ring } = this;
     const { ids, extras, slots } = this.#packet;
