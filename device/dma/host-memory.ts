@@ -1,6 +1,6 @@
 /**
- * The frontend's memory as a device model sees it. A device model reads windows and pushed bytes
- * at once, and asks for the rest; it knows nothing of sockets.
+ * The interface through which a device model accesses the frontend's memory. A device model reads
+ * windows and pushed bytes at once, and requests other bytes. It does not depend on sockets.
  */
 import type { RecordType, Space } from "../../shared/wire/records.ts";
 
@@ -11,14 +11,14 @@ export interface Span {
   length: number;
 }
 
-/** Coherent memory, this side's copy. `view` and `bytes` cover the whole window. */
+/** The device's copy of coherent memory. `view` and `bytes` cover the whole window. */
 export interface Window {
   readonly address: number;
   readonly bytes: Uint8Array;
   readonly view: DataView;
 }
 
-/** A read that the frontend refused, or that a reset abandoned. */
+/** The frontend refused a read, a reset abandoned it, or it was too long. */
 export class DmaError extends Error {
   readonly code: "DMA_REFUSED" | "DMA_ABANDONED" | "DMA_TOO_LONG";
   /** Negated GNTST status of a refused access by grant; else 1. */
@@ -32,32 +32,34 @@ export class DmaError extends Error {
 }
 
 /**
- * In Space.BUS an address is the frontend's own. In Space.GRANT it is reference * 4096 + offset, and
- * no window is looked for there: writing a window through its grant changes this side's copy too.
+ * In Space.BUS an address is the frontend's own. In Space.GRANT it is reference * 4096 + offset.
+ * Accesses in Space.GRANT do not use windows. So a caller that writes a window through its grant changes
+ * the device's copy itself.
  */
 export interface HostMemory {
-  /** The window that holds the whole range, or undefined. Address in bytes, Space.BUS. */
+  /** Returns the window that holds the whole range, or undefined. Address in bytes, Space.BUS. */
   window(address: number, length: number): Window | undefined;
 
   /**
-   * Finds pushed bytes that cover the range and fills `out`. False on a miss (counted). The span
-   * is valid until the model returns to its caller; a packet that waits copies it or looks again.
-   * The entry stays until `releasePushed(space, address)`: once the packet is completed.
+   * Finds pushed bytes that cover the range and fills `out`. Returns false on a miss, and counts it.
+   * The span is valid until the model returns to its caller. For a packet that waits, the model
+   * copies the span or calls `pushed` again. The entry stays until `releasePushed(space, address)`,
+   * which the model calls when the packet is completed.
    */
   pushed(space: Space, address: number, length: number, out: Span): boolean;
   releasePushed(space: Space, address: number): void;
 
-  /** Asks the frontend. Rejects with DmaError. At most 64 KiB a call. */
+  /** Reads up to 64 KiB from the frontend. Rejects with DmaError. */
   read(space: Space, address: number, length: number): Promise<Uint8Array>;
 
   /**
-   * A posted DMA write of `length` bytes: makes room for it in the outgoing batch and returns
-   * where; the caller fills outgoing[at .. at + length) before any other call on this object.
+   * Reserves room in the outgoing batch for a posted DMA write of `length` bytes. Returns its offset
+   * `at`. The caller fills outgoing[at .. at + length) before any other call on this object.
    */
   reserve(space: Space, address: number, type: RecordType, length: number): number;
-  /** The batch under construction; valid until the next call of `reserve` or `write`. */
+  /** Bytes of the batch under construction. Valid until the next call of `reserve` or `write`. */
   readonly outgoing: Uint8Array;
-  /** A posted DMA write. Where the range is a window, this side's copy changes too. */
+  /** Posts a DMA write. If the range lies in a window, the device's copy changes too. */
   write(
     space: Space,
     address: number,
@@ -67,6 +69,6 @@ export interface HostMemory {
     length: number,
   ): void;
 
-  /** Reset: pushes forgotten, outstanding reads rejected with DMA_ABANDONED. */
+  /** Resets: drops all pushes and rejects outstanding reads with DMA_ABANDONED. */
   abandon(): void;
 }

@@ -1,8 +1,8 @@
 /**
- * HostMemory over a link: window bytes, else pushed bytes, else a `read`.
+ * HostMemory over a link: windows, pushed bytes, and `read` records for other bytes.
  *
- * Writes go into the batch under construction, so they keep their order with interrupts and
- * register replies without any effort here.
+ * Writes go into the batch under construction. So they keep their order with interrupts and register
+ * replies, and this module need not order them.
  */
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import { Op, type Received } from "../../shared/wire/catalogue.ts";
@@ -20,7 +20,7 @@ interface PendingRead {
   reject(error: DmaError): void;
 }
 
-/** One push queue for both spaces: grants above every bus address. */
+/** Offset of grant addresses in the push queue, which both spaces share. Above all bus addresses. */
 const GRANT_KEY = 2 ** 48;
 
 const key = (address: number, space: Space): number =>
@@ -33,13 +33,14 @@ export class LinkMemory implements HostMemory {
   readonly #pushBudget: number;
   readonly #reads = new Map<number, PendingRead>();
   /**
-   * Tags that a reset abandoned: their replies are still to come and are dropped. They count as
-   * under way, or a frontend that answers none and resets without end fills the memory with them.
+   * Tags of reads that a reset abandoned. Their replies will still arrive, and are dropped. These
+   * tags count as outstanding reads. Otherwise a frontend that never answers and resets without end
+   * would fill the device's memory with tags.
    */
   readonly #abandoned = new Set<number>();
   readonly #waiting: (() => void)[] = [];
   #nextTag = 1;
-  /** Raised at each reset: who waits for a free tag from before it gives up. */
+  /** Number of resets. A read that waited for a free tag during a reset is rejected. */
   #life = 0;
   readCount = 0;
 
@@ -62,7 +63,7 @@ export class LinkMemory implements HostMemory {
     this.pushes.release(key(address, space));
   }
 
-  /** A `push` record arrived. Throws WireError when the sender ignores its budget. */
+  /** Stores the bytes of a `push` record. Throws WireError when the peer exceeds its budget. */
   addPush({ space, address, src, at, length }: Readonly<MemoryAccess>): void {
     if (
       !this.pushes.add(key(address, space as Space), src, at, length) ||
@@ -76,7 +77,7 @@ export class LinkMemory implements HostMemory {
     }
   }
 
-  /** The batch has been applied and worked on: its message is the transport's again. */
+  /** Called when a batch has been processed. The transport may reuse the message after this call. */
   settle(): void {
     this.pushes.settle();
   }
@@ -93,7 +94,7 @@ export class LinkMemory implements HostMemory {
     return await this.ask(space, address, length);
   }
 
-  /** As `read`, and asks the frontend even for what lies in a window: its copy is wanted. */
+  /** As `read`, but also for ranges in a window: always returns the frontend's copy. */
   async ask(space: Space, address: number, length: number): Promise<Uint8Array> {
     const life = this.#life;
     while (this.#reads.size + this.#abandoned.size >= Limits.READS) {
@@ -109,7 +110,7 @@ export class LinkMemory implements HostMemory {
     });
   }
 
-  /** A `readReply` arrived. Throws WireError when nobody asked. */
+  /** Settles the read that a `read_reply` answers. Throws WireError for a tag without a read. */
   readReply({ tag, status, bytes }: Received<"read_reply">): void {
     if (this.#abandoned.delete(tag)) {
       this.#waiting.shift()?.();

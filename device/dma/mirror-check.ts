@@ -1,28 +1,28 @@
 /**
- * For finding faults: are the two copies of coherent memory the same?
+ * Finds faults by comparing the two copies of coherent memory.
  *
  *   device's copy ── kept ──┐                       ┌── as it is then
  *                           ▼                       ▼
  *   `read` ──────────► frontend's copy ──► `read_reply`: bytes that the device did not change
  *                                          in between must be equal
  *
- * Both directions of a link keep their order, so the reply shows all that the device had written
- * before it asked, and comes behind all that the frontend had posted before it answered. A byte that
- * differs all the same was changed in memory by nobody's right, or never posted by its writer. A
- * writer may post late (a descriptor before its doorbell), so a byte is believed when it differs in
- * several looks in a row.
+ * Both directions of a link keep their order. So the reply contains all bytes that the device wrote
+ * before the `read`, and arrives behind all bytes that the frontend posted before the reply. If a
+ * byte differs all the same, its memory was corrupted, or its writer never posted it. A writer may
+ * post late (a descriptor before its doorbell). So a byte is reported only when it differs in
+ * several ticks in a row.
  */
 
 import type { Space } from "../../shared/wire/records.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
 import { DmaError } from "./host-memory.ts";
 
-/** A piece of memory that both sides hold. */
+/** A piece of memory of which both sides hold a copy. */
 export interface Mirror {
-  /** Where a `read` finds it. */
+  /** Space and address for a `read` of the frontend's copy. */
   readonly space: Space;
   readonly address: number;
-  /** Our copy. */
+  /** The device's copy. */
   readonly bytes: Uint8Array;
 }
 
@@ -33,9 +33,9 @@ export interface Divergence {
   readonly theirs: number;
 }
 
-/** Bytes looked at in a tick. */
+/** Number of bytes compared in a tick. */
 const TICK_BYTES = 1 << 20;
-/** Ticks in a row in which the same byte is found different. */
+/** Number of ticks in a row in which a byte must differ before it is reported. */
 const LOOKS = 3;
 
 export class MirrorCheck {
@@ -44,16 +44,16 @@ export class MirrorCheck {
   readonly #diverged: (where: Divergence) => void;
   #busy = false;
   #over = false;
-  /** Number of the mirror, and the byte in it, that is looked at next. */
+  /** Index of the mirror to compare next, and in `#offset` the next byte in it. */
   #next = 0;
   #offset = 0;
-  /** What differed last, in how many ticks in a row, and the last of them. */
+  /** The last difference, the number of ticks in a row that found it, and the last such tick. */
   #suspect: (Divergence & { readonly looks: number; readonly tick: number }) | undefined;
   #tick = 0;
-  /** Bytes that were compared so far. */
+  /** Number of bytes compared so far. */
   compared = 0;
 
-  /** `diverged` is called once; nothing is looked at after that. */
+  /** `diverged` is called at most once. No bytes are compared after that. */
   constructor(
     ask: (space: Space, address: number, length: number) => Promise<Uint8Array>,
     mirrors: () => readonly Mirror[],
@@ -64,7 +64,10 @@ export class MirrorCheck {
     this.#diverged = diverged;
   }
 
-  /** Once a second: looks at the suspect, then on from where it stopped. One read at a time. */
+  /**
+   * Compares the suspect again, then continues where the last tick stopped. Called once a second.
+   * Only one read is outstanding at a time.
+   */
   async tick(): Promise<void> {
     if (this.#busy || this.#over) return;
     this.#busy = true;
@@ -73,7 +76,7 @@ export class MirrorCheck {
       await this.#lookAgain();
       await this.#lookOn();
     } catch (error) {
-      // The frontend refused: the memory is gone by now. Or a reset abandoned the read.
+      // The frontend refused because the memory is gone by now, or a reset abandoned the read.
       if (!(error instanceof DmaError)) throw error;
     } finally {
       this.#busy = false;
@@ -118,7 +121,7 @@ export class MirrorCheck {
     const { space, address, bytes } = mirror;
     const before = bytes.slice(at, at + length);
     const theirs = await this.#ask(space, address + at, length);
-    // Another window may lie there by now.
+    // Another window may have taken this address during the read.
     const same = this.#mirrors().some(
       (each) => each.address === address && each.bytes.buffer === bytes.buffer,
     );
@@ -145,8 +148,8 @@ export class MirrorCheck {
       before.space === found.space &&
       before.ours === found.ours &&
       before.theirs === found.theirs;
-    // Confirmed in this tick already: what differs elsewhere waits, or the two would replace each
-    // other for ever.
+    // This tick has confirmed a suspect already. A difference elsewhere waits for a later tick.
+    // Otherwise the two would replace each other for ever.
     if (before?.tick === this.#tick) return;
     const looks = again ? before.looks + 1 : 1;
     this.#suspect = { ...found, looks, tick: this.#tick };

@@ -1,10 +1,10 @@
 /**
  * Bytes pushed ahead of the doorbells that need them, in order of arrival. Entries are views of
- * the message at hand until `settle`, then of a copy; most are used and gone before that.
+ * the current message until `settle`, then of a copy. Most entries are released before that.
  *
- * A driver uses what it pushed in the order in which it pushed it, nearly always. So a look-up
- * first tries the entry after the last hit. Only when that fails is an index by address built,
- * and from then on kept, for as long as anything in it is alive.
+ * A driver nearly always uses pushed bytes in the order of its pushes. So a look-up first tries
+ * the entry after the last hit. Only when that fails, an index by address is built. The index is
+ * kept until the queue is empty.
  *
  *   released | live (hit before) | next expected | live ... | room
  *            ^ head                ^ cursor                   ^ tail
@@ -13,48 +13,48 @@ import { Limits } from "../../shared/wire/transactions.ts";
 import type { Span } from "./host-memory.ts";
 
 const FIRST_SLOTS = 1024;
-/** Entries a peer may have alive; beyond that it is closed, as for bytes. */
+/** Most live entries of a peer. More close its connection, as too many bytes do. */
 export const MAX_PUSHES = Limits.PUSHES;
-/** A queue that is full of released entries is packed when at most so many of them live. */
+/** Most live entries with which a full queue is packed. */
 const PACKED_MAX = (MAX_PUSHES / 4) * 3;
-/** Entries looked through for a range that begins inside one. */
+/** Number of entries searched for a range that begins inside an entry. */
 const CONTAIN_SCAN = 256;
 
 const EMPTY = new Uint8Array(0);
 
 export class PushQueue {
   readonly #pinLimit: number;
-  /** Bytes of all messages that some entry between head and tail still keeps in memory. */
+  /** Bytes of all messages that entries between head and tail keep in memory. */
   #pinned = 0;
   #lastMessage: Uint8Array = EMPTY;
-  /** Bytes of all live entries. */
+  /** Bytes in all live entries. */
   bytes = 0;
   live = 0;
-  /** Look-ups that found nothing: the bytes were asked for by `read`. */
+  /** Number of look-ups that found nothing, so that the bytes were requested by `read`. */
   misses = 0;
-  /** Look-ups that had to leave the arrival order. */
+  /** Number of look-ups that did not follow the order of arrival. */
   searches = 0;
   #size = FIRST_SLOTS;
   #address = new Float64Array(FIRST_SLOTS);
   #length = new Int32Array(FIRST_SLOTS);
   #at = new Int32Array(FIRST_SLOTS);
   #buffer: Uint8Array[] = new Array<Uint8Array>(FIRST_SLOTS).fill(EMPTY);
-  /** What the entry added to `#pinned`: its message, if it was the first of it. */
+  /** Bytes that the entry added to `#pinned`. The first entry of a message adds the whole message. */
   #share = new Int32Array(FIRST_SLOTS);
-  /** Free-running counts; a slot is count & (size - 1). */
+  /** Free-running counts. The slot of a count is count & (size - 1). */
   #head = 0;
   #tail = 0;
   #cursor = 0;
-  /** Count of the entry by its address; undefined while arrival order is enough. */
+  /** Counts of entries by address; undefined while the order of arrival is enough. */
   #index: Map<number, number> | undefined;
   #indexed = 0;
 
-  /** Entries are views; when they keep more than `pinLimit` bytes of messages, they are copied. */
+  /** Entries that keep more than `pinLimit` bytes of messages in memory are copied. */
   constructor(pinLimit: number) {
     this.#pinLimit = pinLimit;
   }
 
-  /** Returns false when there are too many entries. */
+  /** Adds an entry. Returns false when there are too many. */
   add(address: number, buffer: Uint8Array, at: number, length: number): boolean {
     if (this.#tail - this.#head === this.#size && !this.#grow()) return false;
     const i = this.#tail & (this.#size - 1);
@@ -75,12 +75,12 @@ export class PushQueue {
     return true;
   }
 
-  /** Bytes of messages kept alive by entries. */
+  /** Bytes of messages that entries keep in memory. */
   get pinned(): number {
     return this.#pinned;
   }
 
-  /** Finds the entry that covers [address, address + length) and fills `out`. */
+  /** Finds the entry that covers [address, address + length) and fills `out`. False on a miss. */
   find(address: number, length: number, out: Span): boolean {
     const count = this.#locate(address, length);
     if (count < 0) {
@@ -95,9 +95,9 @@ export class PushQueue {
     return true;
   }
 
-  /** Forgets the entry that covers `address`. Unknown addresses are nothing to forget. */
+  /** Releases the entry that covers `address`. Ignores an unknown address. */
   release(address: number): void {
-    // Packets complete in order, so the oldest entry is the usual answer.
+    // Packets complete in order, so the entry is usually the oldest one.
     let count = this.#head;
     if (!this.#covers(count, address, 1)) {
       count = this.#locate(address, 1);
@@ -118,8 +118,8 @@ export class PushQueue {
   }
 
   /**
-   * The message at hand is about to be used again: what is left of it in live entries is copied,
-   * all at once.
+   * Replaces the current message in live entries by one copy, because the transport is about to
+   * reuse the message.
    */
   settle(): void {
     const message = this.#lastMessage;
@@ -127,7 +127,7 @@ export class PushQueue {
     this.#lastMessage = EMPTY;
     if (this.live === 0) return;
     let copy: Uint8Array | undefined;
-    // Entries of one message stand together, at the end.
+    // The entries of the current message stand together at the tail.
     for (let c = this.#tail - 1; c >= this.#head; c--) {
       const i = c & (this.#size - 1);
       if (this.#length[i] === 0) continue;
@@ -152,7 +152,7 @@ export class PushQueue {
     this.#lastMessage = EMPTY;
   }
 
-  /** Copies live entries out of their messages, so that the messages can go. */
+  /** Copies live entries out of their messages, so that the messages can be freed. */
   #unpin(): void {
     this.#pinned = 0;
     for (let c = this.#head; c < this.#tail; c++) {
@@ -177,7 +177,7 @@ export class PushQueue {
 
   #locate(address: number, length: number): number {
     if (this.#covers(this.#cursor, address, length)) return this.#cursor;
-    // Several pieces of one push, or a second look at the last.
+    // The range is another piece of the last push, or the last range again.
     if (this.#covers(this.#cursor - 1, address, length)) return this.#cursor - 1;
     if (this.#head === this.#tail) return -1;
     this.searches++;
@@ -197,12 +197,13 @@ export class PushQueue {
   }
 
   /**
-   * The places of released entries are given out again. One that waits at the head, while others
-   * come and go behind it, keeps them all: a packet that is held in one of several queues does.
+   * Reuses the slots of released entries. Returns false when too many entries live. An entry that
+   * stays at the head keeps all slots behind it, even when their entries are released. A packet that
+   * is held in one of several queues has such an entry.
    */
   #pack(): boolean {
     if (this.live > PACKED_MAX) return false;
-    // What a released entry keeps of its message would be lost with it.
+    // Packing removes released entries, and the shares of `#pinned` that they carry.
     this.#unpin();
     const mask = this.#size - 1;
     const tail = this.#tail;

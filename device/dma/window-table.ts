@@ -1,27 +1,27 @@
-/** The windows of one NIC, sorted by address. Looked up when queues are made, not per frame. */
+/** The windows of one NIC, sorted by address. Look-ups happen per queue set-up, not per frame. */
 import { CloseCode, Limits, WireError } from "../../shared/wire/transactions.ts";
 import type { Window } from "./host-memory.ts";
 
 export class WindowTable {
   readonly #sorted: Window[] = [];
   readonly #now: () => number;
-  /** The last hit: accesses come in runs. */
+  /** The window of the last hit. Successive accesses often use the same window. */
   #last: Window | undefined;
   bytes = 0;
-  /** Bytes made in the last second, oldest first. There is one entry for each millisecond at most. */
+  /** Bytes of windows made in the last second, oldest first. At most one entry per millisecond. */
   readonly #made: { readonly at: number; bytes: number }[] = [];
-  /** Sum of `#made`. */
+  /** Sum of the bytes in `#made`. */
   #lately = 0;
 
   /**
-   * `now`: milliseconds. The clock must stand still while a batch is applied: making windows is
-   * slow on a busy host, and would otherwise pay for itself.
+   * `now` returns milliseconds. Its clock must stand still while a batch is applied. Otherwise the
+   * time that a busy host needs to make windows would raise the limit for more windows.
    */
   constructor(now: () => number = () => performance.now()) {
     this.#now = now;
   }
 
-  /** All of them, by address. */
+  /** All windows, sorted by address. */
   get all(): readonly Window[] {
     return this.#sorted;
   }
@@ -30,7 +30,10 @@ export class WindowTable {
     return this.#sorted.length;
   }
 
-  /** Adds a zeroed window. Throws WireError when it overlaps another or there are too many. */
+  /**
+   * Adds a zeroed window. Throws WireError when it is empty, leaves the address range, overlaps
+   * another window, or exceeds a limit.
+   */
   add(address: number, length: number): Window {
     if (length === 0) throw new WireError("WINDOW_EMPTY", "window: length 0");
     if (address + length - 1 > Limits.ADDRESS) {
@@ -60,8 +63,9 @@ export class WindowTable {
   }
 
   /**
-   * A window that is made and taken away costs twenty bytes to ask for, and a millisecond to make.
-   * Rounding makes a second longer, never shorter. A clock that goes back stands still.
+   * Limits the bytes of windows made in a second. Throws WireError. A peer needs twenty bytes to
+   * request and remove a window, which takes the device a millisecond to make. Rounding makes the
+   * second longer, never shorter. A clock that goes back counts as standing still.
    */
   #count(length: number): void {
     const made = this.#made;
@@ -83,7 +87,7 @@ export class WindowTable {
     else made.push({ at, bytes: length });
   }
 
-  /** Removes the window that begins at `address`. Throws WireError when there is none. */
+  /** Removes and returns the window that begins at `address`. Throws WireError if there is none. */
   remove(address: number): Window {
     const i = this.#above(address) - 1;
     const window = this.#sorted[i];
@@ -96,7 +100,7 @@ export class WindowTable {
     return window;
   }
 
-  /** The window that holds all of [address, address + length). */
+  /** Returns the window that holds all of [address, address + length), or undefined. */
   find(address: number, length: number): Window | undefined {
     const last = this.#last;
     if (last !== undefined && holds(last, address, length)) return last;
@@ -106,7 +110,7 @@ export class WindowTable {
     return window;
   }
 
-  /** Index of the first window that begins above `address`. */
+  /** Returns the index of the first window that begins above `address`. */
   #above(address: number): number {
     let low = 0;
     let high = this.#sorted.length;
