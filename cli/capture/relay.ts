@@ -1,11 +1,11 @@
 /**
- * Writes a capture that arrives over the network to files. Blocks are passed on unchanged. Each
- * file is complete: it begins with the stream's descriptions and ends with statistics.
+ * Writes a capture that arrives over the network to files. Blocks are written unchanged. Each file
+ * begins with the descriptions of the stream and ends with statistics, so it is complete.
  *
  *   bytes ── feed ──► whole blocks ──► Pump ──► file 1 | file 2 | ...
  *                     descriptions kept, packets counted; statistics kept back
  *
- * So a file is complete however the stream ended: by itself, by a cut, or by the user's wish.
+ * A file is complete in all three cases: the stream ended, it was cut, or the user stopped it.
  */
 import type { CaptureOutput, SinkError } from "../../shared/capture/output.ts";
 import { readerGone } from "../../shared/capture/output.ts";
@@ -48,8 +48,8 @@ export interface RelayOptions {
 /** Bytes that may wait for the output. Above, `feed` waits too; the sender has its own queue. */
 const WAIT_BYTES = 4 * 1024 * 1024;
 /**
- * Block types with which every file begins, and the most bytes of all these blocks. A device has
- * at most 1024 interfaces, of some hundred bytes each.
+ * Types of the blocks with which every file begins, and the maximum bytes of all these blocks. A
+ * device has at most 1024 interfaces, of some hundred bytes each.
  */
 const DESCRIPTIONS: ReadonlySet<number> = new Set([
   BlockType.SECTION,
@@ -129,7 +129,7 @@ export class CaptureRelay {
   }
 
   /**
-   * Accepts more of the stream. Keeps the bytes without a copy. Settles when there is room for
+   * Accepts more bytes of the stream, and keeps them without a copy. Settles when there is room for
    * more. Rejects with CaptureFormatError when the bytes are not the stream of a device.
    */
   async feed(bytes: Uint8Array): Promise<void> {
@@ -340,8 +340,8 @@ const NUMBER_BYTES: readonly (number | undefined)[] = Object.assign([], {
 });
 
 /**
- * Returns epb_dropcount of a packet block; 0 without that option, -1 for options that a reader
- * can't parse. The caller has checked that the packet lies within the block.
+ * Returns the epb_dropcount of a packet block, 0 without that option, or -1 for options that a
+ * reader can't parse. The caller has checked that the packet lies within the block.
  */
 function dropsOf(block: DataView): number {
   const end = block.byteLength - 4;

@@ -1,44 +1,45 @@
 /**
- * The bytes of a gzip file, of one member or several, decompressed as they are asked for. What waits
- * is bounded, however much a few bytes become: a little is read, and no more until that is taken.
+ * Decompresses a gzip file of one or several members on demand. A few compressed bytes can become
+ * many, so it reads a small piece, and the next one only after the caller has read the result. So
+ * the bytes that wait here are bounded.
  *
  *   FileInput ── 4 KiB ──► scout ──► gunzip ──► at most 4 MiB ──► read
  *
- * zlib fails with all that one call was given, also with what it made of the bytes in front of the
- * damage. So a scout decompresses each piece first. A piece that fails there goes on byte by byte,
- * and all in front of the damage arrives. A file that is cut off ends where it ends, and `isCut` says
- * so. Behind a whole member anything may follow that does not begin as one: it is left alone, as
- * gzip(1) does.
+ * When zlib fails, it drops the whole output of that call, also the output of the bytes in front of
+ * the damage. So a second decompressor, the scout, gets each piece first. If the scout fails, gunzip
+ * gets the piece byte by byte, and all bytes in front of the damage arrive. For a truncated file the
+ * bytes end early, and `isCut` is true. Bytes behind a whole member that do not begin as a member are
+ * ignored, as by gzip(1).
  */
 import { createGunzip, type Gunzip } from "node:zlib";
 import { CaptureFormatError } from "../pcapng/packet.ts";
 import type { FileInput } from "./file-input.ts";
 
-/** deflate makes at most 1032 bytes of one. */
+/** Bytes of a piece. deflate makes at most 1032 bytes of one. */
 const READ_BYTES = 4096;
 const CHUNK_BYTES = 256 * 1024;
 const MAGIC = [0x1f, 0x8b] as const;
-/** zlib's words for a member that does not begin with MAGIC. */
+/** Error message of zlib for a member that does not begin with MAGIC. */
 const NO_MEMBER = "incorrect header check";
 
-/** True for what begins as gzip files do. */
+/** Returns true for bytes that begin like a gzip file. */
 export const isGzip = (head: Uint8Array): boolean => head[0] === MAGIC[0] && head[1] === MAGIC[1];
 
 export class GzipInput {
   readonly #file: FileInput;
   readonly #scout = new Member();
   readonly #gunzip = new Member();
-  /** The file ended before its gzip data did. */
+  /** True when the file has ended before its gzip data. */
   #isCut = false;
-  /** Bytes that were read from the file before and are not decompressed yet. */
+  /** Bytes that the caller had read from the file and that are not decompressed yet. */
   #head: Uint8Array;
   readonly #waiting: Buffer[] = [];
-  /** Compressed bytes in front of the damage, or all that were read; and the last byte. */
+  /** Number of compressed bytes in front of the damage, or of all read so far; and the last byte. */
   #bytes = 0;
   #last = 0;
   #ended = false;
 
-  /** `head` is what was read of the file already. */
+  /** `head` holds the bytes that the caller has already read from the file. */
   constructor(file: FileInput, head: Uint8Array) {
     this.#file = file;
     this.#head = head;
@@ -46,12 +47,12 @@ export class GzipInput {
     this.#gunzip.stream.on("data", (chunk: Buffer) => this.#waiting.push(chunk));
   }
 
-  /** True at the end of a file that is cut off. */
+  /** True at the end of a truncated file. */
   get isCut(): boolean {
     return this.#isCut;
   }
 
-  /** As FileInput's. Rejects with CaptureFormatError where the file makes no sense. */
+  /** Reads as FileInput's `read`. Rejects with CaptureFormatError where the file is damaged. */
   async read(into: Uint8Array, at: number): Promise<number> {
     for (;;) {
       const bytes = this.#take(into, at);
@@ -103,18 +104,19 @@ export class GzipInput {
     this.#ended = this.#gunzip.stream.closed;
   }
 
-  /** The file has ended: behind a member, or within one. */
+  /** Handles the end of the file, which is behind a member or within one. */
   async #finish(): Promise<void> {
     this.#ended = true;
-    // One byte alone is no member, unless it begins as one. The scout knows with one more.
+    // A single byte behind a member begins the next one only if it is the first byte of MAGIC. zlib
+    // rejects it after a second byte only, so the scout gets one more.
     await this.#scout.write(Uint8Array.of(0));
     if (this.#scout.failed?.message === NO_MEMBER && this.#last !== MAGIC[0]) return;
     await this.#gunzip.end();
-    // The bytes so far are decompressed already, and more were to come.
+    // All bytes so far are decompressed, and the member is not complete.
     this.#isCut = this.#gunzip.failed?.code === "Z_BUF_ERROR";
   }
 
-  /** 0 at the end. Throws CaptureFormatError at damage. */
+  /** Returns 0 at the end of the data. Throws CaptureFormatError at damage. */
   #end(): 0 {
     const { failed } = this.#gunzip;
     if (failed === undefined || this.#isCut || failed.message === NO_MEMBER) return 0;
@@ -122,7 +124,7 @@ export class GzipInput {
     throw new CaptureFormatError("FORMAT", this.#bytes, why);
   }
 
-  /** A little of the file, in memory of its own; nothing: it has ended. */
+  /** Returns the next piece of the file, in its own memory; no bytes at the end of the file. */
   async #compressed(): Promise<Uint8Array> {
     if (this.#head.length > 0) {
       const some = this.#head.slice(0, READ_BYTES);
@@ -134,18 +136,18 @@ export class GzipInput {
   }
 }
 
-/** A gunzip whose writes can be waited for, also when it fails. It closes behind its last member. */
+/** A gunzip with writes that settle, also when it fails. It closes behind the last member. */
 class Member {
   readonly stream: Gunzip = createGunzip({ chunkSize: CHUNK_BYTES });
   failed: NodeJS.ErrnoException | undefined;
-  /** Ends the wait for what gunzip is doing. */
+  /** Settles the current write or end. */
   #wake: () => void = () => {};
 
   constructor() {
     this.stream.on("error", (error) => {
       this.failed ??= error;
     });
-    // After a failure gunzip answers nothing else.
+    // After a failure gunzip calls no callback of a write.
     this.stream.once("close", () => this.#wake());
   }
 
@@ -157,7 +159,7 @@ class Member {
     return this.#done(() => this.stream.end());
   }
 
-  /** Settles when gunzip has done what `begin` begins, or has closed, as it does when it fails. */
+  /** Settles when gunzip has done the step of `begin`, or has closed. It closes when it fails. */
   #done(begin: (done: (error?: Error | null) => void) => void): Promise<void> {
     return new Promise((resolve) => {
       this.#wake = resolve;

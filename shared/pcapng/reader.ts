@@ -1,6 +1,6 @@
 /**
  * Reads pcapng: both byte orders, any number of sections, all packet blocks, every option. Blocks
- * that it does not know are skipped. A file may end anywhere: what is whole can be read.
+ * of unknown types are skipped. If a file ends within a block, the whole blocks can be read.
  *
  * Source: draft-ietf-opsawg-pcapng.
  */
@@ -57,13 +57,13 @@ export interface CaptureSection {
   readonly options: readonly CaptureOption[];
 }
 
-/** A name, and the address's bytes: 4 or 16 for IP, 6 or 8 for Ethernet. */
+/** Names of an address, and its bytes: 4 or 16 for IP, 6 or 8 for Ethernet. */
 export interface CaptureName {
   readonly address: Uint8Array;
   readonly names: readonly string[];
 }
 
-/** Counts are undefined where the file has none. Times are nanoseconds since 1970. */
+/** Statistics of an interface. Missing counts are undefined. Times are nanoseconds since 1970. */
 export interface CaptureStatistics {
   readonly interface: CapturedInterface;
   readonly tsNs: bigint;
@@ -77,7 +77,7 @@ export interface CaptureStatistics {
   readonly options: readonly CaptureOption[];
 }
 
-/** The clock of an interface: ticks in a second, and seconds to add. */
+/** The clock of an interface: ticks per second, and seconds to add. */
 interface Clock {
   readonly ticks: bigint;
   readonly offset: bigint;
@@ -90,18 +90,18 @@ interface Described {
 
 export class PcapngReader implements PacketReader {
   /**
-   * The contents of blocks that are no packets, so far. A caller that reads without end empties `names` and
-   * `statistics` from time to time.
+   * The contents of all blocks so far that are not packets. A caller that reads without end empties
+   * `names` and `statistics` from time to time.
    */
   readonly sections: CaptureSection[] = [];
   readonly interfaces: CapturedInterface[] = [];
   readonly names: CaptureName[] = [];
   readonly statistics: CaptureStatistics[] = [];
-  /** Blocks of unknown types, and statistics that make no sense: no packet depends on them. */
+  /** Number of skipped blocks: unknown types and malformed statistics. No packet needs them. */
   skipped = 0;
 
   readonly #input = new ByteQueue();
-  /** Bytes in front of the input. */
+  /** Number of bytes of the file in front of the input. */
   #offset = 0;
   #little = true;
   /** Interfaces of this section, by number. */
@@ -127,13 +127,13 @@ export class PcapngReader implements PacketReader {
     return undefined;
   }
 
-  /** The next whole block, taken from the input. */
+  /** Removes the next whole block from the input and returns it. */
   #block(): Block | undefined {
     const head = this.#input.peek(SHB_MAGIC + 4);
     if (head === undefined) return undefined;
     const at = this.#offset;
     const view = new DataView(head.buffer, head.byteOffset, head.length);
-    // A section's type reads the same in both orders; what follows says which one it is.
+    // The type of a section is the same in both byte orders. The magic number tells the order.
     if (view.getUint32(0, true) === BlockType.SECTION) {
       this.#little = view.getUint32(SHB_MAGIC, true) === BYTE_ORDER_MAGIC;
       if (!this.#little && view.getUint32(SHB_MAGIC, false) !== BYTE_ORDER_MAGIC) {
@@ -202,7 +202,7 @@ export class PcapngReader implements PacketReader {
     block.atLeast(IDB_OPTIONS);
     const options = block.options(IDB_OPTIONS);
     const option = (code: number) => options.find((candidate) => candidate.code === code)?.bytes;
-    // As Wireshark does: an option of another length than its own says nothing.
+    // Options of an unexpected length are ignored, as in Wireshark.
     const resolution = option(IdbOption.TS_RESOLUTION);
     const offset = option(IdbOption.TS_OFFSET);
     const filter = option(IdbOption.FILTER);
@@ -247,7 +247,7 @@ export class PcapngReader implements PacketReader {
       }
       at += padded(length);
     }
-    // Some writers leave out the record that says so.
+    // Some writers omit the record that ends the list.
   }
 
   #tryStatistics(block: Block): void {
@@ -283,7 +283,7 @@ export class PcapngReader implements PacketReader {
     });
   }
 
-  /** An Enhanced Packet Block, or an obsolete Packet Block: they differ in the first word. */
+  /** An Enhanced Packet Block, or an obsolete Packet Block. They differ in the first word. */
   #packet(block: Block): CapturedPacket {
     block.atLeast(EPB_DATA);
     const old = block.type === BlockType.PACKET;
@@ -350,15 +350,15 @@ export class PcapngReader implements PacketReader {
 
 const ADDRESS_BYTES: readonly (number | undefined)[] = [undefined, 4, 16, 6, 8];
 
-/** if_tsresol: the top bit says whether the rest is a power of two or of ten. */
+/** if_tsresol. The top bit tells whether the other bits are a power of two or of ten. */
 function ticksPerSecond(resolution: number): bigint {
   const power = BigInt(resolution & 0x7f);
   return (resolution & 0x80) === 0 ? 10n ** power : 2n ** power;
 }
 
 /**
- * if_fcslen. Writers disagree on its unit: the draft says bits and shows a 4 for Ethernet's four
- * bytes. No link has a check sequence of as few as seven bits, nor one of eight bytes.
+ * if_fcslen, in bytes. Writers disagree on its unit: the draft says bits, but shows a 4 for the four
+ * bytes of Ethernet. No link has a check sequence of seven bits or fewer, or of eight bytes or more.
  */
 function fcsBytes(option: Uint8Array | undefined): number | undefined {
   if (option?.length !== 1) return undefined;
@@ -380,7 +380,7 @@ function splitNames(bytes: Uint8Array): string[] {
   return names;
 }
 
-/** A property for an object literal, left out when there is no value. */
+/** Returns a property for an object literal, or an empty object without a value. */
 function optional<K extends string, V>(key: K, value: V | undefined): { readonly [P in K]?: V } {
   return value === undefined ? {} : ({ [key]: value } as { readonly [P in K]: V });
 }
