@@ -1,4 +1,4 @@
-/** One capture: what it was asked for, its recorder, and the number of each interface in it. */
+/** One capture: its request, its recorder, and the number of each of its interfaces. */
 import type { CaptureOutput } from "../../shared/capture/output.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
 import type { CaptureInterface, FrameFilter } from "../../shared/capture/recorder-types.ts";
@@ -8,37 +8,37 @@ import type { LinkTap } from "../../shared/wire/link.ts";
 import { LinkState } from "../../shared/wire/link-state.ts";
 import type { Port } from "../switch/port.ts";
 
-/** A link whose batches can be captured: what captures need of a connection. */
+/** The parts of a connection that a capture of its link needs. */
 export interface RingSource {
   readonly name: string;
   readonly mac: Uint8Array | undefined;
   readonly personality: string;
-  /** Number of the connection. */
+  /** Sequence number of the connection. */
   readonly epoch: number;
   addTap(tap: LinkTap): void;
   removeTap(tap: LinkTap): void;
-  /** Tells what the link has come to. */
+  /** Writes the present state of the link into `state`. */
   tellState(state: LinkState): void;
 }
 
 export interface CaptureRequest {
   /**
-   * Names of ports; "any" is every port, those to come too, "switch" the switch itself. The rings of
-   * "switch" alone are those of every NIC.
+   * Names of ports. "any" stands for every port, including later ones, "switch" for the switch itself.
+   * If "switch" is the only source, its rings are those of all NICs.
    */
   readonly sources: readonly string[];
   readonly frames: boolean;
   readonly ring: boolean;
   readonly filter?: FrameFilter;
-  /** Most bytes kept of a frame; 0: all. */
+  /** Most bytes recorded of a frame; 0 for all. */
   readonly snapLength?: number;
-  /** The capture ends after so many packets; 0: never. */
+  /** Number of packets after which the capture ends; 0 for no limit. */
   readonly maxPackets?: number;
 }
 
-/** Interfaces that one capture may come to have: NICs with ever new names must not fill memory. */
+/** Most interfaces of one capture, so that NICs with ever new names can't fill memory. */
 const MAX_INTERFACES = 1024;
-/** Given to what has no interface for want of room: its packets go nowhere. */
+/** Number of a port or link beyond MAX_INTERFACES. Its packets are not recorded. */
 const NO_INTERFACE = -1;
 
 interface RingTap {
@@ -55,7 +55,7 @@ export class Capture {
   readonly #request: CaptureRequest;
   readonly #sources: ReadonlySet<string>;
   readonly #log: Logger;
-  /** Interface numbers by what they are of. */
+  /** Interface numbers by name, layer, description and MAC address. */
   readonly #numbers = new Map<string, number>();
   readonly #rings: RingTap[] = [];
   #full = false;
@@ -76,7 +76,7 @@ export class Capture {
     });
   }
 
-  /** There is a port whose frames it may see. */
+  /** True while the capture runs and records frames. */
   get seesFrames(): boolean {
     return this.#request.frames && !this.recorder.ended;
   }
@@ -99,14 +99,14 @@ export class Capture {
     this.switchInterface = this.#interface({ name: "switch", description, layer: "frame" });
   }
 
-  /** Frames of a port: out is what it sends into the segment. */
+  /** Returns the interface for a port's frames. Direction "out" means from the port to the segment. */
   portInterface({ name, kind }: Port, mac: Uint8Array | undefined): number {
     const description = mac === undefined ? `${kind} uplink` : `${kind} NIC`;
     const own = mac === undefined ? {} : { mac };
     return this.#interface({ name, description, layer: "frame", ...own });
   }
 
-  /** Batches of a link from now on, behind its state where it has a past. */
+  /** Records the batches of a link from now on. With `hasPast`, the state of the link comes first. */
   tapRing(link: RingSource, hasPast: boolean): void {
     const { name, mac, personality, epoch } = link;
     const description = `ring traffic of ${name}: ${personality}`;
@@ -133,12 +133,12 @@ export class Capture {
     this.recorder.endInterface(ring!.number);
   }
 
-  /** The capture has ended: its links go on without it. */
+  /** Removes the taps from all links. Called when the capture has ended. */
   untap(): void {
     for (const { link, tap } of this.#rings.splice(0)) link.removeTap(tap);
   }
 
-  /** A NIC that comes again as it was gets the number that it had. */
+  /** Returns the number of an interface. A NIC that returns unchanged gets its former number. */
   #interface(given: CaptureInterface): number {
     const key = [given.name, given.layer, given.description, String(given.mac)].join(" ");
     const known = this.#numbers.get(key);

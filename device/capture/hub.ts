@@ -1,12 +1,12 @@
 /**
- * The captures of one device: which are running, and what each of them sees.
+ * The running captures of one device, with the ports and links that each of them records.
  *
  *   Switch ── PortTap ──┐                       ┌─► Recorder ─► an answer over HTTP
  *                       ├──► interface numbers ─┤
  *   Link ──── LinkTap ──┘                       └─► Recorder ─► a file
  *
- * A NIC that joins is added to the captures that want it, with a new interface, or with the one that
- * it had. What nobody captures has no tap.
+ * A NIC that joins is added to the captures that want it. It gets a new interface, or its former one
+ * if it was captured before. A port or link that no capture wants has no tap.
  */
 import { nextFrameId } from "../../shared/capture/frame-id.ts";
 import type { CaptureOutput, StallingOutput } from "../../shared/capture/output.ts";
@@ -23,23 +23,24 @@ import { Capture, type CaptureRequest, type RingSource } from "./capture.ts";
 export interface CaptureHubOptions {
   readonly segment: Switch;
   readonly segmentName: string;
-  /** Program and version, for the file's header. */
+  /** Program and version, for the header of the capture file. */
   readonly agent: string;
   readonly log: Logger;
-  /** Milliseconds as of performance.now, which it is when not given. */
+  /** Returns the time in ms. The default is performance.now. */
   readonly now?: () => number;
 }
 
-/** Captures at once; each may keep a queue of 8 MiB. */
+/** Most captures at the same time. Each may keep a queue of 8 MiB. */
 export const MAX_CAPTURES = 16;
 /**
- * A reader that takes nothing may be a person who reads (a pager, a paused Wireshark): it has
- * minutes. It has seconds when all places are taken and somebody else asks for one.
+ * Time (ms) for which a reader may accept no data before its capture is cut off. A person may use a
+ * pager or a paused Wireshark, so the time is minutes. When all places are taken and a new capture
+ * needs one, the time is seconds (CROWDED_STALL_MS).
  */
 export const STALL_MS = 600_000;
 export const CROWDED_STALL_MS = 10_000;
 
-/** A capture that is not begun: an HTTP status, and a sentence. */
+/** Reason why a capture is not started: an HTTP status and a sentence. */
 export class CaptureRefusal extends Error {
   readonly status: number;
   constructor(status: number, message: string) {
@@ -66,12 +67,12 @@ export class CaptureHub {
     return this.#captures.size;
   }
 
-  /** For the status page: captures that run, that ever began, and whose reader stood still. */
+  /** Counts for the status page: captures that run, that ever began, and that were cut off. */
   snapshot(): { running: number; begun: number; cutOff: number } {
     return { running: this.#captures.size, begun: this.#begun, cutOff: this.#cutOff };
   }
 
-  /** To be called now and then: ends captures whose reader has stood still for too long. */
+  /** Cuts off captures whose reader has stalled for STALL_MS. Call it regularly. */
   tick(): void {
     for (const capture of this.#captures) {
       if (this.#stalledMs(capture) >= STALL_MS) this.#end(capture);
@@ -79,8 +80,8 @@ export class CaptureHub {
   }
 
   /**
-   * Begins a capture, with the state of the rings that it sees. Throws CaptureRefusal: 503 when
-   * there are too many, 404 when a source is not there.
+   * Starts a capture. It begins with the state of the rings that it records. Throws CaptureRefusal:
+   * 503 when too many captures run, 404 when a source does not exist.
    */
   start(output: CaptureOutput, request: CaptureRequest): Recorder {
     this.check(request);
@@ -101,7 +102,7 @@ export class CaptureHub {
     return capture.recorder;
   }
 
-  /** As `start`, of a request whose answer has not begun. */
+  /** Throws CaptureRefusal as `start` does. Call it before the answer of the request begins. */
   check({ sources }: Pick<CaptureRequest, "sources">): void {
     if (this.#captures.size >= MAX_CAPTURES) this.#makePlace();
     if (this.#captures.size >= MAX_CAPTURES) {
@@ -115,7 +116,7 @@ export class CaptureHub {
     }
   }
 
-  /** A frontend has said its name; its NIC is not made yet. */
+  /** Adds a link. Called when its frontend has sent its name, before its NIC is made. */
   linkJoined(link: RingSource): void {
     this.#links.set(link.name, link);
     for (const capture of this.#captures) {
@@ -128,12 +129,12 @@ export class CaptureHub {
     for (const capture of this.#captures) capture.ringGone(link);
   }
 
-  /** Ends every capture, each with its statistics. */
+  /** Ends every capture. Each capture writes its statistics first. */
   async close(reason: string): Promise<void> {
     await Promise.all([...this.#captures].map(({ recorder }) => recorder.stop(reason)));
   }
 
-  /** Of all captures whose reader stands still, ends the one that has for longest. */
+  /** Cuts off the capture whose reader has stalled longest, if that is CROWDED_STALL_MS or more. */
   #makePlace(): void {
     let most = CROWDED_STALL_MS;
     let found: Capture | undefined;
@@ -146,13 +147,13 @@ export class CaptureHub {
     if (found !== undefined) this.#end(found);
   }
 
-  /** How long its reader has taken nothing, though there is something to take. */
+  /** Returns the time (ms) for which data has waited and the reader has accepted none. */
   #stalledMs({ output }: Capture): number {
     if (!stalls(output) || output.waitingSince === undefined) return 0;
     return this.#now() - output.waitingSince;
   }
 
-  /** Ends a capture that stands still. No last word: that would wait behind what is not taken. */
+  /** Cuts off a stalled capture. No statistics are sent: they would wait behind the unread data. */
   #end(capture: Capture): void {
     const { output } = capture;
     if (!stalls(output)) return;
@@ -168,7 +169,7 @@ export class CaptureHub {
     this.#watchPorts();
   }
 
-  /** Taps anew: captures have come or gone. */
+  /** Sets the taps of the ports again. Called when a capture was added or removed. */
   #watchPorts(): void {
     const wanted = [...this.#captures].some((capture) => capture.seesFrames);
     this.#options.segment.setTap(wanted ? (port) => this.#watchPort(port) : undefined);
@@ -193,7 +194,7 @@ export class CaptureHub {
   }
 }
 
-/** What a dropped frame's packet says, by reason. */
+/** Packet options of a dropped frame, by reason. */
 const NOTES = Object.fromEntries(
   Object.values(DropReason).map((reason) => [
     reason,
@@ -204,13 +205,13 @@ const NOTES = Object.fromEntries(
 const noteOf = (reason: DropReason | undefined): Uint8Array | undefined =>
   reason === undefined ? undefined : NOTES[reason];
 
-/** An interface of a recorder. */
+/** A recorder, and the number of an interface in it. */
 interface Place {
   readonly recorder: Recorder;
   readonly number: number;
 }
 
-/** One port's frames, for all captures that see the port or the switch. */
+/** Records one port's frames in all captures of the port or of the switch. */
 class PortWatch implements PortTap {
   readonly #places: readonly Place[];
   readonly #atSwitch: readonly Place[];
@@ -221,7 +222,7 @@ class PortWatch implements PortTap {
   }
 
   entered(frame: Frame, reason: DropReason | undefined): void {
-    // The first sighting: copies of the frame, whole or cut, carry the id with them.
+    // The frame is captured for the first time here. Its copies and its segments carry the same id.
     if (frame.id === 0) frame.id = nextFrameId();
     const note = noteOf(reason);
     for (let i = 0; i < this.#places.length; i++) {

@@ -1,11 +1,11 @@
 /**
- * GET /capture: a capture as the answer, pcapng for as long as both ends want it.
+ * GET /capture: the answer is a capture as pcapng. It goes on until one end stops it.
  *
- *   source=switch|any|NAME   what to look at; several times; switch (each frame once) when not given
- *   frames=0|1  ring=0|1     Ethernet frames (1), ring transactions (0)
- *   filter=EXPR              frames that libpcap's language describes
- *   snap=N                   most bytes kept of a frame; 0, the default, is all of it
- *   count=N                  ends after so many packets
+ *   source=switch|any|NAME   what to capture; may be repeated; default switch (each frame once)
+ *   frames=0|1  ring=0|1     Ethernet frames (default 1), ring transactions (default 0)
+ *   filter=EXPR              only frames that match this expression in libpcap's language
+ *   snap=N                   most bytes recorded of a frame; 0, the default, for all
+ *   count=N                  number of packets after which the capture ends
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { CaptureFilterError, compileFilter } from "../../shared/capture/filter.ts";
@@ -23,7 +23,7 @@ const MAX_SOURCES = 64;
 const MAX_COUNT = 2 ** 40;
 const KNOWN = new Set(["source", "frames", "ring", "filter", "snap", "count"]);
 
-/** Answers the request, at the latest when the capture ends. Rejects only by a bug of ours. */
+/** Answers the request. Resolves when the capture has ended. Rejects only by a bug. */
 export async function capturePage(
   hub: CaptureHub,
   { query, stream }: Pick<Asked, "query" | "stream">,
@@ -36,7 +36,7 @@ export async function capturePage(
     const asked = await parse(new URLSearchParams(query), request.socket.remoteAddress ?? "");
     hub.check(asked);
     const { remoteAddress, remotePort } = request.socket;
-    // A reader whose host vanished is noticed, though there may be nothing to send.
+    // TCP keep-alive detects a reader whose host has vanished, even when there is nothing to send.
     request.socket.setKeepAlive(true, KEEP_ALIVE_MS);
     const output = new StreamOutput(response, `${remoteAddress}:${remotePort}`);
     stream();
@@ -44,7 +44,7 @@ export async function capturePage(
       "content-type": TYPE,
       ...COMMON_HEADERS,
     });
-    // A reader that leaves before the first packet shows at the first block, which is due now.
+    // The first block is sent now. So a reader that has left is noticed before the first packet.
     await hub.start(output, asked).done;
     return;
   } catch (error) {
@@ -54,7 +54,7 @@ export async function capturePage(
   refuse(response, refusal.status, refusal.message);
 }
 
-/** `owner`: the address of whoever asks. */
+/** Reads the arguments. `owner` is the client's address. Throws CaptureRefusal. */
 async function parse(query: URLSearchParams, owner: string): Promise<CaptureRequest> {
   for (const name of query.keys()) {
     if (!KNOWN.has(name)) throw wrong(`"${name}" is unknown; there is ${[...KNOWN].join(", ")}`);
