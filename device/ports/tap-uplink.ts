@@ -1,5 +1,5 @@
 /**
- * A switch port that is a kernel interface: the uplink `tap:NAME`.
+ * The uplink `tap:NAME`: a switch port whose far end is a kernel interface.
  *
  *   kernel ──► Tap.receive ──► SwitchPort.input      a frame stays in its slot while HELD
  *   kernel ◄── Tap.send    ◄── deliver               copied into a slot, shown at flush
@@ -14,8 +14,8 @@ import { DropReason, type Port, type SwitchPort, Verdict } from "../switch/port.
 import type { Uplink, UplinkOptions } from "./uplink.ts";
 
 /**
- * Opens the TAP and plugs it in. Rejects with TapError. Closing the uplink removes a TAP that this
- * process created.
+ * Opens the TAP and attaches it to the switch. Rejects with TapError. Closing the uplink removes a
+ * TAP that this process created.
  */
 export async function openTapUplink(options: UplinkOptions): Promise<Uplink> {
   const { name, log } = options;
@@ -31,15 +31,15 @@ export class TapUplink implements Uplink, Port, PumpUser {
   readonly #onGone: ((error: Error) => void) | undefined;
   readonly #switchPort: SwitchPort;
   readonly #pump: TapPump;
-  /** The frame that the switch told us to keep, and its slot. */
+  /** The frame for which the switch returned HELD, and in `#heldToken` its slot. */
   #held: Frame | undefined;
   #heldToken = NO_TOKEN;
-  /** The segment has got frames since the last flush. */
+  /** True when the segment has received frames since the last flush. */
   #unflushed = false;
   #malformedSeen = 0;
   #closed = false;
 
-  /** Plugs in a TAP that is open already. */
+  /** Attaches a TAP that is already open. */
   constructor(tap: TapEnd, options: Omit<UplinkOptions, "name">) {
     this.tap = tap;
     this.name = tap.name;
@@ -58,7 +58,7 @@ export class TapUplink implements Uplink, Port, PumpUser {
     this.#pump.run();
   }
 
-  /** Follows the kernel's MTU. */
+  /** Bytes of the longest frame, from the kernel's present MTU. */
   get maxFrameBytes(): number {
     return this.tap.mtu + L2_BYTES;
   }
@@ -69,8 +69,9 @@ export class TapUplink implements Uplink, Port, PumpUser {
   }
 
   /**
-   * A super-frame is one frame here, so it is never asked for more than one. A port that is down
-   * says yes: `deliver` then drops, where holding would last for ever.
+   * Returns whether there is a free slot. A super-frame is one frame here, so the switch never asks
+   * for more. A port that is down returns true, so that `deliver` drops the frame. Otherwise the
+   * sender would hold it for ever.
    */
   ready(): boolean {
     return !this.tap.up || this.tap.askForSlots() > 0;
@@ -93,7 +94,10 @@ export class TapUplink implements Uplink, Port, PumpUser {
     await this.tap.close();
   }
 
-  /** The pump's scratch frame still describes the held one: nothing was received since. */
+  /**
+   * Offers the held frame again. `#held` is the pump's scratch frame, which is still valid because
+   * nothing was received since.
+   */
   resume(): boolean {
     return this.#held === undefined || this.take(this.#held, this.#heldToken);
   }
@@ -124,7 +128,7 @@ export class TapUplink implements Uplink, Port, PumpUser {
 
   #linkChanged(link: TapLink): void {
     this.#log.info({ port: this.name, ...link }, "the kernel changed the uplink");
-    // Whoever holds a frame for this port may let go of it, or deliver it now.
+    // Senders that hold a frame for this port can now deliver it, or have it dropped.
     this.#switchPort.roomAgain();
   }
 }
