@@ -5,11 +5,11 @@
  *
  *   FileInput ── 4 KiB ──► scout ──► gunzip ──► at most 4 MiB ──► read
  *
- * When zlib fails, it drops the whole output of that call, also the output of the bytes in front of
- * the damage. So a second decompressor, the scout, gets each piece first. If the scout fails, gunzip
- * gets the piece byte by byte, and all bytes in front of the damage arrive. For a truncated file the
- * bytes end early, and `isCut` is true. Bytes behind a whole member that do not begin as a member are
- * ignored, as by gzip(1).
+ * When zlib fails, it drops the whole output of that call, also the output of the bytes in front
+ * of the damage. So a second decompressor, the scout, gets each piece first. If the scout fails,
+ * gunzip gets the piece byte by byte, and all bytes in front of the damage arrive. For a truncated
+ * file the bytes end early, and `isCut` is true. Bytes behind a whole member that do not begin as a
+ * member are ignored, as by gzip(1).
  */
 import { createGunzip, type Gunzip } from "node:zlib";
 import { CaptureFormatError } from "../pcapng/packet.ts";
@@ -34,7 +34,7 @@ export class GzipInput {
   /** Bytes that the caller had read from the file and that are not decompressed yet. */
   #head: Uint8Array;
   readonly #waiting: Buffer[] = [];
-  /** Number of compressed bytes in front of the damage, or of all read so far; and the last byte. */
+  /** Number of compressed bytes in front of the damage, or read so far; and the last byte. */
   #bytes = 0;
   #last = 0;
   #ended = false;
