@@ -23,8 +23,8 @@ export interface RingSource {
 
 export interface CaptureRequest {
   /**
-   * Names of ports. "any" stands for every port, including later ones, "switch" for the switch itself.
-   * If "switch" is the only source, its rings are those of all NICs.
+   * Names of ports. "any" stands for every port, including later ones. "switch" stands for the
+   * switch itself. If "switch" is the only source, its rings are those of all NICs.
    */
   readonly sources: readonly string[];
   readonly frames: boolean;
@@ -99,14 +99,14 @@ export class Capture {
     this.switchInterface = this.#interface({ name: "switch", description, layer: "frame" });
   }
 
-  /** Returns the interface for a port's frames. Direction "out" means from the port to the segment. */
+  /** Returns the interface number for a port's frames. "Out" means from the port to the segment. */
   portInterface({ name, kind }: Port, mac: Uint8Array | undefined): number {
     const description = mac === undefined ? `${kind} uplink` : `${kind} NIC`;
     const own = mac === undefined ? {} : { mac };
     return this.#interface({ name, description, layer: "frame", ...own });
   }
 
-  /** Records the batches of a link from now on. With `hasPast`, the state of the link comes first. */
+  /** Records the batches of a link from now on. With `hasPast`, the link's state comes first. */
   tapRing(link: RingSource, hasPast: boolean): void {
     const { name, mac, personality, epoch } = link;
     const description = `ring traffic of ${name}: ${personality}`;

@@ -5,8 +5,8 @@
  *                       ├──► interface numbers ─┤
  *   Link ──── LinkTap ──┘                       └─► Recorder ─► a file
  *
- * A NIC that joins is added to the captures that want it. It gets a new interface, or its former one
- * if it was captured before. A port or link that no capture wants has no tap.
+ * A NIC that joins is added to the captures that want it. It gets a new interface, or its former
+ * one if it was captured before. A port or link that no capture wants has no tap.
  */
 import { nextFrameId } from "../../shared/capture/frame-id.ts";
 import type { CaptureOutput, StallingOutput } from "../../shared/capture/output.ts";

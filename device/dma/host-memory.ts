@@ -33,15 +33,15 @@ export class DmaError extends Error {
 
 /**
  * In Space.BUS an address is the frontend's own. In Space.GRANT it is reference * 4096 + offset.
- * Accesses in Space.GRANT do not use windows. So a caller that writes a window through its grant changes
- * the device's copy itself.
+ * Accesses in Space.GRANT do not use windows. So a caller that writes a window through its grant
+ * changes the device's copy itself.
  */
 export interface HostMemory {
   /** Returns the window that holds the whole range, or undefined. Address in bytes, Space.BUS. */
   window(address: number, length: number): Window | undefined;
 
   /**
-   * Finds pushed bytes that cover the range and fills `out`. Returns false on a miss, and counts it.
+   * Finds pushed bytes that cover the range and fills `out`. Returns false on a miss (counted).
    * The span is valid until the model returns to its caller. For a packet that waits, the model
    * copies the span or calls `pushed` again. The entry stays until `releasePushed(space, address)`,
    * which the model calls when the packet is completed.
@@ -53,8 +53,8 @@ export interface HostMemory {
   read(space: Space, address: number, length: number): Promise<Uint8Array>;
 
   /**
-   * Reserves room in the outgoing batch for a posted DMA write of `length` bytes. Returns its offset
-   * `at`. The caller fills outgoing[at .. at + length) before any other call on this object.
+   * Reserves room in the outgoing batch for a posted DMA write of `length` bytes. Returns the
+   * offset `at`. The caller fills outgoing[at .. at + length) before any other call on this object.
    */
   reserve(space: Space, address: number, type: RecordType, length: number): number;
   /** Bytes of the batch under construction. Valid until the next call of `reserve` or `write`. */

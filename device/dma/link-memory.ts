@@ -1,8 +1,8 @@
 /**
  * HostMemory over a link: windows, pushed bytes, and `read` records for other bytes.
  *
- * Writes go into the batch under construction. So they keep their order with interrupts and register
- * replies, and this module need not order them.
+ * Writes go into the batch under construction. So they keep their order with interrupts and
+ * register replies, and this module need not order them.
  */
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import { Op, type Received } from "../../shared/wire/catalogue.ts";
@@ -20,7 +20,7 @@ interface PendingRead {
   reject(error: DmaError): void;
 }
 
-/** Offset of grant addresses in the push queue, which both spaces share. Above all bus addresses. */
+/** Offset of grant addresses in the push queue of both spaces. Above all bus addresses. */
 const GRANT_KEY = 2 ** 48;
 
 const key = (address: number, space: Space): number =>
@@ -77,7 +77,7 @@ export class LinkMemory implements HostMemory {
     }
   }
 
-  /** Called when a batch has been processed. The transport may reuse the message after this call. */
+  /** Called when a batch has been processed. The transport may then reuse the message. */
   settle(): void {
     this.pushes.settle();
   }

@@ -39,7 +39,7 @@ export class PushQueue {
   #length = new Int32Array(FIRST_SLOTS);
   #at = new Int32Array(FIRST_SLOTS);
   #buffer: Uint8Array[] = new Array<Uint8Array>(FIRST_SLOTS).fill(EMPTY);
-  /** Bytes that the entry added to `#pinned`. The first entry of a message adds the whole message. */
+  /** Bytes that the entry added to `#pinned`. A message's first entry adds the whole message. */
   #share = new Int32Array(FIRST_SLOTS);
   /** Free-running counts. The slot of a count is count & (size - 1). */
   #head = 0;
@@ -198,8 +198,8 @@ export class PushQueue {
 
   /**
    * Reuses the slots of released entries. Returns false when too many entries live. An entry that
-   * stays at the head keeps all slots behind it, even when their entries are released. A packet that
-   * is held in one of several queues has such an entry.
+   * stays at the head keeps all slots behind it, even when their entries are released. A packet
+   * that is held in one of several queues has such an entry.
    */
   #pack(): boolean {
     if (this.live > PACKED_MAX) return false;

@@ -132,7 +132,7 @@ export class FrontSocket extends Duplex implements Occupant {
     this.#endRaw();
   }
 
-  /** As `answer`, but closes at once to free the place. The client may lose a part of the answer. */
+  /** As `answer`, but closes at once to free the place. The client may lose part of the answer. */
   dismiss(text: string): void {
     if (this.#gone) return;
     if (this.#raw.writable) this.#raw.write(text);

@@ -286,7 +286,7 @@ export class Front {
       return;
     }
     if (request.method === "POST") {
-      // A POST keeps its request place until its body is whole. Then at most one for each NIC waits.
+      // A POST keeps its request place until its body is whole. Then at most one per NIC waits.
       request.once("end", () => this.#requests.delete(front));
     } else if (this.#pages.tryAdd(front) || ALWAYS_SERVED.has(target.path)) {
       this.#requests.delete(front);

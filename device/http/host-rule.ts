@@ -1,6 +1,6 @@
 /**
  * Detects requests that another site made a browser send. A page of another site can send requests
- * to the device. By DNS rebinding its host name can lead here, and then Host is the attacker's name.
+ * to the device. By DNS rebinding its host name can lead here. Then Host is the attacker's name.
  *
  * Sources: RFC 9110, 7.4 (421); RFC 6454 (Origin); W3C Fetch Metadata (Sec-Fetch-Site).
  */

@@ -125,7 +125,7 @@ export class Pages {
     }
   }
 
-  /** Waits for a page. An error of a page is a bug of the device: it is logged, and answered 500. */
+  /** Waits for a page. An error of a page is a bug of the device, logged and answered with 500. */
   #late(path: string, response: ServerResponse, answered: Promise<void>): void {
     answered.catch((error: unknown) => {
       this.#source.log.error({ err: error }, `the page ${path} failed`);

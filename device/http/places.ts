@@ -86,8 +86,8 @@ function first(occupants: ReadonlySet<Occupant>): Occupant {
 }
 
 /**
- * Returns the key of an address. All addresses with the same key count as one: an IPv4 address, also
- * when it is mapped into IPv6, or an IPv6 /64, which one host commonly has (RFC 6177).
+ * Returns the key of an address. Addresses with the same key count as one. The key is an IPv4
+ * address, also when mapped into IPv6, or an IPv6 /64, which one host commonly has (RFC 6177).
  */
 export function addressKey(address: string): string {
   const plain = address.replace(/%.*$/, "").toLowerCase();

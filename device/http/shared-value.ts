@@ -25,8 +25,8 @@ export class SharedValue<T> {
 
   /**
    * Resolves with a value that is made after this call. When MOST_WAITING callers wait already, it
-   * resolves with the last value, which is as old as the pause between two makings. Rejects with the
-   * error of the making.
+   * resolves with the last value, which is as old as the pause between two makings. Rejects with
+   * the error of the making.
    */
   get(): Promise<T> {
     if (this.#waiting >= MOST_WAITING && this.#last !== undefined) {
