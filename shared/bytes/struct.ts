@@ -45,8 +45,8 @@ export interface Struct<T> {
 export type Parsed<S> = S extends Struct<infer T> ? T : never;
 
 /**
- * Returns the structure of the fields. Throws RangeError, so when the module loads, if a field ends
- * past `size` bytes or two fields share a bit.
+ * Returns the structure of the fields. Throws RangeError if a field ends past `size` bytes or two
+ * fields share a bit. Layouts are constants, so this happens when their module loads.
  */
 export function struct<const F extends Fields>(size: number, fields: F): Struct<ValueOf<F>> {
   const entries = Object.entries(fields);

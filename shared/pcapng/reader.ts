@@ -358,8 +358,8 @@ function ticksPerSecond(resolution: number): bigint {
 
 /**
  * Returns if_fcslen in bytes. Writers disagree on its unit: the draft says bits, but shows a 4 for
- * the four bytes of Ethernet. No check sequence of a link has seven bits or fewer, or eight bytes or
- * more.
+ * the four bytes of Ethernet. No link has a check sequence of seven bits or fewer, nor of eight
+ * bytes or more.
  */
 function fcsBytes(option: Uint8Array | undefined): number | undefined {
   if (option?.length !== 1) return undefined;
