@@ -99,6 +99,9 @@ async function runWireshark(options: z.infer<typeof Shape>): Promise<void> {
   output.text("Wireshark shows them when it starts anew, or by Capture, Refresh Interfaces.");
 }
 
+/** The folder of the dissector, here and in older versions, whose links are replaced too. */
+const DISSECTOR_FOLDER = /wireshark\/plugin$|capture\/wireshark$/;
+
 /** The dissector: a link to its folder, so that an update of the package updates the plugin. */
 class Link {
   readonly what = "dissector";
@@ -114,8 +117,7 @@ class Link {
     if (existsSync(copy)) throw new Failure(`${copy} is a copy of the dissector: remove it first`);
     const entry = await lstat(this.path).catch(() => undefined);
     if (entry === undefined) return false;
-    if (entry.isSymbolicLink() && /capture\/wireshark$/.test(await readlink(this.path)))
-      return true;
+    if (entry.isSymbolicLink() && DISSECTOR_FOLDER.test(await readlink(this.path))) return true;
     throw new Failure(`${this.path} is there and not a link to a dissector: remove it first`);
   }
 

@@ -5,6 +5,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   realpathSync,
   symlinkSync,
   writeFileSync,
@@ -120,6 +121,16 @@ it("takes a link made by hand for its own", async () => {
   // The link is replaced, and what it led to is as it was.
   expect(lstatSync(join(home.extcap, "ringwire-extcap")).isSymbolicLink()).toBe(false);
   expect(readFileSync(EXTCAP_PROGRAM, "utf8")).not.toContain("Made by");
+});
+
+it("replaces the link of an older version, whose folder had another name", async () => {
+  using home = new WiresharkHome();
+  const link = join(plugins(home), "ringwire");
+  mkdirSync(plugins(home));
+  symlinkSync("/opt/ringwire/dist/shared/capture/wireshark", link);
+  const child = await wireshark(home, "--install");
+  expect(child.exit?.code, child.said()).toBe(0);
+  expect(readlinkSync(link)).toMatch(/wireshark\/plugin$/);
 });
 
 it.each([
