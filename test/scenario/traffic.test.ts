@@ -15,6 +15,11 @@ const FAMILIES = ["address", "address6"] as const;
 /** More than all windows and rings between the ends hold. The last window may be on its way at the end. */
 const TCP_BYTES = 16 << 20;
 /**
+ * Bytes that the receiver's program has read at least when the sender ends. The kernels' buffers may
+ * hold 10 MiB of a stream at that moment.
+ */
+const TCP_ARRIVED = TCP_BYTES / 16;
+/**
  * Low enough for any machine that runs tests: what both flows send in a second that a process stands
  * still fits the 128 KiB in flight, and what is lost then is lost by us.
  */
@@ -74,16 +79,16 @@ describe.skipIf(why !== undefined)(`two hosts on one device${why ? `: ${why}` : 
       const results = await Promise.all(
         [false, true].map((reverse) => iperf({ ...ends(0, family), bytes: TCP_BYTES, reverse })),
       );
-      for (const { receivedBytes } of results) expect(receivedBytes).toBeGreaterThan(TCP_BYTES / 2);
+      for (const { receivedBytes } of results) expect(receivedBytes).toBeGreaterThan(TCP_ARRIVED);
     });
 
     it("carries several TCP streams", async () => {
       const { receivedBytes } = await iperf({
         ...ends(0, "address"),
-        bytes: TCP_BYTES,
+        bytes: 4 * TCP_BYTES,
         streams: 4,
       });
-      expect(receivedBytes).toBeGreaterThan(TCP_BYTES / 2);
+      expect(receivedBytes).toBeGreaterThan(TCP_ARRIVED);
     });
 
     it("carries UDP without loss at a moderate rate, IPv4 and IPv6 at once", async () => {
