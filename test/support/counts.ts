@@ -35,7 +35,7 @@ function endEarly<Ts>(property: fc.IRawProperty<Ts>, least: number): void {
   const run = property.run.bind(property);
   const begin = process.cpuUsage();
   let runs = 0;
-  // What has failed is made smaller, without a limit.
+  // A failing case is shrunk without a limit of time.
   let failed = false;
   const spent = (): boolean => {
     const { user, system } = process.cpuUsage(begin);

@@ -355,7 +355,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     await this.settle();
   }
 
-  /** Delivers everything there is and what comes of it, in one turn. True when there was any. */
+  /** Delivers all waiting messages and those that they cause, in one turn. Returns whether there were any. */
   pump(): boolean {
     let any = false;
     this.session.link?.flush();

@@ -94,7 +94,7 @@ export class PairClock extends TestClock {
     if (timer !== undefined) this.#ticks.delete(timer);
   }
 
-  /** Runs what waits for the next turn. True when there was any. */
+  /** Runs the callbacks of the next turn. Returns whether there were any. */
   turn(): boolean {
     const turns = this.#turns.splice(0);
     for (const run of turns) run();

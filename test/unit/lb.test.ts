@@ -314,7 +314,7 @@ describe("fragments", () => {
       });
       const got = await sharedOut(flows.flatMap(({ all }) => all));
       for (const { all } of flows) onePipe(got, all);
-      // What is inside never gets its first fragment: the pieces are together all the same.
+      // The inner datagram never gets its first fragment, and its other fragments still stay together.
       const alone = await sharedOut(flows.flatMap(({ pieces }) => pieces));
       for (const { pieces } of flows) onePipe(alone, pieces);
     },
