@@ -109,7 +109,7 @@ describe.skipIf(missingProgram("npm", "tar"))("the examples of README", () => {
 
   it("wire.ts", async () => {
     expect(await example("wire.ts")).toBe(
-      "4096 4096\ncoherent memory: zeroed bytes on both sides\n",
+      "4096 4096\ncreates coherent memory, zeroed on both sides\n",
     );
   });
 
