@@ -15,10 +15,11 @@ export interface KnownSurvivor {
   readonly reason: string;
 }
 
-export const knownSurvivors: readonly KnownSurvivor[] = [];
+const knownSurvivors: readonly KnownSurvivor[] = [];
 
-export function isKnown(file: string, site: Site, was: string): boolean {
-  return knownSurvivors.some(
+/** The entry of an edit; undefined for one that is not listed. */
+export function knownSurvivor(file: string, site: Site, was: string): KnownSurvivor | undefined {
+  return knownSurvivors.find(
     (known) =>
       known.file === file &&
       known.inFunction === site.inFunction &&

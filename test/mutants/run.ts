@@ -6,16 +6,12 @@
  *   npm run mutants -- E5 E27    those rows
  */
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Mutant, mutants, SEED_TEST } from "./mutants.ts";
 import { netfrontMutants } from "./netfront.ts";
 import { survivors } from "./survivors.ts";
-
-const root = join(import.meta.dirname, "../..");
-const PARTS = ["cli", "device", "frontend", "shared", "test"];
-const FILES = ["package.json", "tsconfig.json", "vitest.config.ts"];
+import { copyTree } from "./tree-copy.ts";
 
 interface Outcome {
   readonly mutant: Mutant;
@@ -37,12 +33,8 @@ function main(): number {
     console.error(`no mutant of ${rows.join(", ")}`);
     return 2;
   }
-  const copy = mkdtempSync(join(tmpdir(), "ringwire-mutants-"));
+  const copy = copyTree();
   try {
-    for (const part of [...PARTS, ...FILES]) {
-      cpSync(join(root, part), join(copy, part), { recursive: true });
-    }
-    symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
     for (const file of new Set(wanted.map(testOf))) {
       const sound = runTests(copy, file, "");
       if (sound === undefined || sound.numFailedTests > 0) {

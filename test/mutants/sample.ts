@@ -13,30 +13,24 @@
  */
 import { type ChildProcess, fork } from "node:child_process";
 import {
-  cpSync,
   existsSync,
   globSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
-  symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { dirname, join, normalize } from "node:path";
 import { parseArgs } from "node:util";
 import { Random, seedOfRun } from "../support/random.ts";
 import { AREAS } from "./areas.ts";
-import { isKnown, type KnownSurvivor, knownSurvivors } from "./known-survivors.ts";
+import { knownSurvivor } from "./known-survivors.ts";
 import type { RunReply, RunRequest } from "./sample-worker.ts";
 import { type Site, sitesOf } from "./sites.ts";
+import { copyTree, ROOT } from "./tree-copy.ts";
 
-const root = join(import.meta.dirname, "../..");
 const WORKER = join(import.meta.dirname, "sample-worker.ts");
-const PARTS = ["cli", "device", "frontend", "shared", "test", "scripts"];
-const FILES = ["package.json", "tsconfig.json", "vitest.config.ts", "README.md"];
 const KINDS = ["unit", "golden", "contract", "seed", "property"];
 /** CPU seconds of tests that an edit meets at most, as measured without any edit. */
 const MOST_SECONDS = 20;
@@ -75,9 +69,12 @@ async function main(): Promise<number> {
   const end = Date.now() + Number(values.minutes) * 60_000;
   const random = new Random(seed);
   console.log(`seed ${seed}: ${values.count} edits in each of ${areas.join(", ")}`);
-  const edits = areas.flatMap((area) => sample(area, Number(values.count), random));
-  // In turn, so that a run that ends early has looked at every area.
-  edits.sort((a, b) => order(edits, a) - order(edits, b));
+  const count = Number(values.count);
+  const samples = areas.map((area) => sample(area, count, random));
+  // One of each area in turn, so that a run that ends early has tried edits of every area.
+  const edits = Array.from({ length: count }, (_, i) =>
+    samples.flatMap((some) => some.slice(i, i + 1)),
+  ).flat();
 
   const tests = new Tests();
   const verdicts: Verdict[] = [];
@@ -88,9 +85,10 @@ async function main(): Promise<number> {
       copies.map(async (copy) => {
         for (let edit = queue.shift(); edit !== undefined; edit = queue.shift()) {
           if (Date.now() > end) return;
-          const verdict = isKnown(edit.file, edit.site, edit.was)
-            ? ({ ...edit, verdict: "known" } as const)
-            : await tryOne(copy, tests, edit);
+          const verdict =
+            knownSurvivor(edit.file, edit.site, edit.was) !== undefined
+              ? ({ ...edit, verdict: "known" } as const)
+              : await tryOne(copy, tests, edit);
           verdicts.push(verdict);
           console.log(lineOf(verdict, verdicts.length, edits.length));
           if (values.out !== undefined)
@@ -104,22 +102,17 @@ async function main(): Promise<number> {
   return summary(areas, verdicts, edits.length);
 }
 
-/** The place of an edit in its area. */
-function order(edits: readonly Edit[], edit: Edit): number {
-  return edits.filter(({ area }) => area === edit.area).indexOf(edit);
-}
-
-/** `count` different edits of an area's files, each place as likely as any other. */
+/** Chooses `count` different edits of an area's files. Every place has the same chance. */
 function sample(area: string, count: number, random: Random): Edit[] {
   const paths = AREAS[area];
   if (paths === undefined) throw new Error(`no area ${area}: ${Object.keys(AREAS).join(", ")}`);
   const files = paths.flatMap((path) =>
-    statSync(join(root, path)).isDirectory()
-      ? globSync(`${path}/**/*.ts`, { cwd: root }).sort()
+    statSync(join(ROOT, path)).isDirectory()
+      ? globSync(`${path}/**/*.ts`, { cwd: ROOT }).sort()
       : [path],
   );
   const all = files.flatMap((file) => {
-    const source = readFileSync(join(root, file), "utf8");
+    const source = readFileSync(join(ROOT, file), "utf8");
     return sitesOf(source).map((site) => ({
       area,
       file,
@@ -137,15 +130,8 @@ function sample(area: string, count: number, random: Random): Edit[] {
 
 /** A copy of the tree in which one edit at a time is made. */
 class Copy {
-  readonly folder = mkdtempSync(join(tmpdir(), "ringwire-mutants-"));
+  readonly folder = copyTree();
   #worker: ChildProcess | undefined;
-
-  constructor() {
-    for (const part of [...PARTS, ...FILES]) {
-      cpSync(join(root, part), join(this.folder, part), { recursive: true });
-    }
-    symlinkSync(join(root, "node_modules"), join(this.folder, "node_modules"));
-  }
 
   /**
    * Runs tests after a change of `changed`. Undefined when the time ran out: the worker has been
@@ -239,7 +225,7 @@ function cpuSecondsOf(group: number): number {
 }
 
 const testFiles = (): string[] =>
-  globSync(`test/{${KINDS.join(",")}}/**/*.test.ts`, { cwd: root }).sort();
+  globSync(`test/{${KINDS.join(",")}}/**/*.test.ts`, { cwd: ROOT }).sort();
 
 const importsOf = new Map<string, string[]>();
 /** Files of the product to which imports of `test` lead, with the length of the way. */
@@ -254,10 +240,10 @@ function distances(test: string): Map<string, number> {
 function imports(file: string): string[] {
   let known = importsOf.get(file);
   if (known === undefined) {
-    const text = readFileSync(join(root, file), "utf8");
+    const text = readFileSync(join(ROOT, file), "utf8");
     known = [...text.matchAll(/(?:from|import|import\()\s*"(\.[^"]+\.ts)"/g)]
       .map(([, path]) => normalize(join(dirname(file), path!)))
-      .filter((path) => existsSync(join(root, path)));
+      .filter((path) => existsSync(join(ROOT, path)));
     importsOf.set(file, known);
   }
   return known;
@@ -382,7 +368,7 @@ function lineOf(v: Verdict, done: number, all: number): string {
 /** Prints the share that was noticed by area. Exit code 1 below 85 %. */
 function summary(areas: readonly string[], verdicts: readonly Verdict[], wanted: number): number {
   const equivalent = (v: Verdict): boolean =>
-    v.verdict === "known" && reasonOf(v)?.equivalent === true;
+    knownSurvivor(v.file, v.site, v.was)?.equivalent === true;
   const share = (some: readonly Verdict[]): string => {
     const real = some.filter((v) => !equivalent(v));
     const noticed = real.filter(({ verdict }) => verdict === "noticed" || verdict === "endless");
@@ -396,16 +382,6 @@ function summary(areas: readonly string[], verdicts: readonly Verdict[], wanted:
   const real = verdicts.filter((v) => !equivalent(v));
   const noticed = real.filter(({ verdict }) => verdict === "noticed" || verdict === "endless");
   return noticed.length >= 0.85 * real.length ? 0 : 1;
-}
-
-function reasonOf(v: Verdict): KnownSurvivor | undefined {
-  return knownSurvivors.find(
-    (known) =>
-      known.file === v.file &&
-      known.inFunction === v.site.inFunction &&
-      known.was === v.was &&
-      known.becomes === v.site.text,
-  );
 }
 
 process.exitCode = await main();
