@@ -9,8 +9,9 @@ import type { Transport } from "../shared/transport/transport.ts";
 import type { DeviceSink, Received } from "../shared/wire/catalogue.ts";
 import { Link, type LinkOwner } from "../shared/wire/link.ts";
 import { type MemoryAccess, Space } from "../shared/wire/records.ts";
-import { WireError } from "../shared/wire/transactions.ts";
+import { CloseCode, WireError } from "../shared/wire/transactions.ts";
 import { UsedTags } from "../shared/wire/used-tags.ts";
+import { GRANT_PUSHES } from "./dma/host-memory.ts";
 import { LinkMemory } from "./dma/link-memory.ts";
 import type { GuestCalls, Nic } from "./nic.ts";
 
@@ -26,6 +27,8 @@ export class ConnectionSink implements DeviceSink {
   readonly link: Link;
   readonly memory: LinkMemory;
   readonly #events: ConnectionEvents;
+  /** Most bytes of pushes that wait. */
+  readonly #pushBytes: number;
   readonly #readTags = new UsedTags("mmio_read");
   readonly #callTags = new UsedTags("hypercall");
   #greeted = false;
@@ -42,6 +45,7 @@ export class ConnectionSink implements DeviceSink {
     clock: Clock,
   ) {
     this.#events = events;
+    this.#pushBytes = pushBytes;
     const batchApplied = (): void => {
       this.#open = this.#nic !== undefined;
       events.batchApplied();
@@ -90,12 +94,21 @@ export class ConnectionSink implements DeviceSink {
     copyBytes(src, at, window.bytes, address - window.address, length);
   }
 
-  push(access: MemoryAccess): void {
+  push({ space, address, src, at, length }: MemoryAccess): void {
     const { guest } = this.#working("push");
-    if (access.space !== Space.BUS && guest === undefined) {
-      throw new WireError("PUSH_SPACE", `push: space ${access.space} has no pushes`);
+    const isBus = space === Space.BUS;
+    if (!isBus && guest === undefined) {
+      throw new WireError("PUSH_SPACE", `push: space ${space} has no pushes`);
     }
-    this.memory.addPush(access);
+    const { pushes } = this.memory;
+    const added = pushes.add(isBus ? address : GRANT_PUSHES + address, src, at, length);
+    if (!added || pushes.bytes > this.#pushBytes) {
+      throw new WireError(
+        "PUSH_BUDGET",
+        `push: ${pushes.live} entries of ${pushes.bytes} bytes wait, ${this.#pushBytes} bytes are allowed`,
+        CloseCode.LIMIT,
+      );
+    }
   }
 
   readReply(reply: Received<"read_reply">): void {

@@ -187,7 +187,8 @@ export class Connection implements RingSource {
     return {
       batchApplied: () => {
         this.#nic?.batchEnd();
-        this.#end.memory.settle();
+        // The transport may reuse the message.
+        this.#end.memory.pushes.settle();
       },
       batchSent: (bytes) => this.#deliveries.sent(bytes, this.#posted),
       batchReported: (bytes) => this.#deliveries.reported(bytes),

@@ -3,6 +3,7 @@
  * windows and pushed bytes at once, and requests other bytes. It does not depend on sockets.
  */
 import type { RecordType, Space } from "../../shared/wire/records.ts";
+import type { PushQueue } from "./push-queue.ts";
 
 /** A span of bytes somewhere in this process: buffer[at .. at + length). */
 export interface Span {
@@ -31,6 +32,9 @@ export class DmaError extends Error {
   }
 }
 
+/** Offset of grant addresses in the push queue of both spaces. Above all bus addresses. */
+export const GRANT_PUSHES = 2 ** 48;
+
 /**
  * In Space.BUS an address is the frontend's own. In Space.GRANT it is reference * 4096 + offset.
  * Accesses in Space.GRANT do not use windows. So a caller that writes a window through its grant
@@ -41,13 +45,11 @@ export interface HostMemory {
   window(address: number, length: number): Window | undefined;
 
   /**
-   * Finds pushed bytes that cover the range and fills `out`. Returns false on a miss (counted).
-   * The span is valid until the model returns to its caller. For a packet that waits, the model
-   * copies the span or calls `pushed` again. The entry stays until `releasePushed(space, address)`,
-   * which the model calls when the packet is completed.
+   * The pushed bytes of both spaces. Those of Space.GRANT are at GRANT_PUSHES + address. A span that
+   * `find` fills is valid until the model returns to its caller. For a packet that waits, the model
+   * copies the span or calls `find` again. The model calls `release` when the packet is completed.
    */
-  pushed(space: Space, address: number, length: number, out: Span): boolean;
-  releasePushed(space: Space, address: number): void;
+  readonly pushes: Pick<PushQueue, "find" | "release">;
 
   /** Reads up to 64 KiB from the frontend. Rejects with DmaError. */
   read(space: Space, address: number, length: number): Promise<Uint8Array>;

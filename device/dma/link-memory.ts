@@ -7,9 +7,9 @@
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import { Op, type Received } from "../../shared/wire/catalogue.ts";
 import type { Link } from "../../shared/wire/link.ts";
-import { type MemoryAccess, type RecordType, Space } from "../../shared/wire/records.ts";
-import { CloseCode, Limits, ReadStatus, WireError } from "../../shared/wire/transactions.ts";
-import { DmaError, type HostMemory, type Span, type Window } from "./host-memory.ts";
+import { type RecordType, Space } from "../../shared/wire/records.ts";
+import { Limits, ReadStatus, WireError } from "../../shared/wire/transactions.ts";
+import { DmaError, type HostMemory, type Window } from "./host-memory.ts";
 import { PushQueue } from "./push-queue.ts";
 import { WindowTable } from "./window-table.ts";
 
@@ -20,17 +20,10 @@ interface PendingRead {
   reject(error: DmaError): void;
 }
 
-/** Offset of grant addresses in the push queue of both spaces. Above all bus addresses. */
-const GRANT_KEY = 2 ** 48;
-
-const key = (address: number, space: Space): number =>
-  space === Space.BUS ? address : address + GRANT_KEY;
-
 export class LinkMemory implements HostMemory {
   readonly windows: WindowTable;
   readonly pushes: PushQueue;
   readonly #link: Link;
-  readonly #pushBudget: number;
   readonly #reads = new Map<number, PendingRead>();
   /**
    * Tags of reads that a reset abandoned. Their replies will still arrive, and are dropped. These
@@ -46,40 +39,12 @@ export class LinkMemory implements HostMemory {
 
   constructor(link: Link, pushBudget: number) {
     this.#link = link;
-    this.#pushBudget = pushBudget;
     this.windows = new WindowTable(() => link.restMs);
     this.pushes = new PushQueue(2 * pushBudget);
   }
 
   window(address: number, length: number): Window | undefined {
     return this.windows.find(address, length);
-  }
-
-  pushed(space: Space, address: number, length: number, out: Span): boolean {
-    return this.pushes.find(key(address, space), length, out);
-  }
-
-  releasePushed(space: Space, address: number): void {
-    this.pushes.release(key(address, space));
-  }
-
-  /** Stores the bytes of a `push` record. Throws WireError when the peer exceeds its budget. */
-  addPush({ space, address, src, at, length }: Readonly<MemoryAccess>): void {
-    if (
-      !this.pushes.add(key(address, space as Space), src, at, length) ||
-      this.pushes.bytes > this.#pushBudget
-    ) {
-      throw new WireError(
-        "PUSH_BUDGET",
-        `push: ${this.pushes.live} entries of ${this.pushes.bytes} bytes wait, ${this.#pushBudget} bytes are allowed`,
-        CloseCode.LIMIT,
-      );
-    }
-  }
-
-  /** Called when a batch has been processed. The transport may then reuse the message. */
-  settle(): void {
-    this.pushes.settle();
   }
 
   async read(space: Space, address: number, length: number): Promise<Uint8Array> {

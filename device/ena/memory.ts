@@ -224,9 +224,9 @@ export function fetchBytes(
     return window.bytes.slice(at, at + length);
   }
   const span: Span = { buffer: NOTHING, at: 0, length: 0 };
-  if (memory.pushed(Space.BUS, address, length, span)) {
+  if (memory.pushes.find(address, length, span)) {
     const copy = span.buffer.slice(span.at, span.at + length);
-    memory.releasePushed(Space.BUS, address);
+    memory.pushes.release(address);
     return copy;
   }
   return memory.read(Space.BUS, address, length);

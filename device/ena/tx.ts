@@ -336,7 +336,7 @@ export class TxQueue {
     for (let i = 0; i < this.#buffers; i++) {
       const length = this.#lengths[i]!;
       if (length === 0) continue;
-      if (!memory.pushed(Space.BUS, this.#addresses[i]!, length, span)) return false;
+      if (!memory.pushes.find(this.#addresses[i]!, length, span)) return false;
       frame.push(span.buffer, span.at, length);
     }
     return true;
@@ -371,7 +371,7 @@ export class TxQueue {
         const bytes = got[i]!;
         if (bytes.length === length) this.#frame.push(bytes, 0, length);
         // PUSHED: the bytes are looked up again, because views may have moved.
-        else if (memory.pushed(Space.BUS, this.#addresses[i]!, length, this.#span)) {
+        else if (memory.pushes.find(this.#addresses[i]!, length, this.#span)) {
           this.#frame.push(this.#span.buffer, this.#span.at, length);
         } else this.#breaks("TX_READ_SHORT");
       }
@@ -385,7 +385,7 @@ export class TxQueue {
     const { memory } = this.#context.host;
     const length = this.#lengths[i]!;
     const address = this.#addresses[i]!;
-    if (length === 0 || memory.pushed(Space.BUS, address, length, this.#span)) return PUSHED;
+    if (length === 0 || memory.pushes.find(address, length, this.#span)) return PUSHED;
     const window = memory.window(address, length);
     if (window === undefined) return memory.read(Space.BUS, address, length);
     const at = address - window.address;
@@ -434,7 +434,7 @@ export class TxQueue {
   #release(): void {
     const { memory } = this.#context.host;
     for (let i = 0; i < this.#buffers; i++) {
-      if (this.#lengths[i] !== 0) memory.releasePushed(Space.BUS, this.#addresses[i]!);
+      if (this.#lengths[i] !== 0) memory.pushes.release(this.#addresses[i]!);
     }
   }
 
@@ -446,7 +446,7 @@ export class TxQueue {
       for (let slot = 0; slot < slots; slot++) {
         const at = ring.at(entry) + slot * TX_DESC_SIZE;
         if (txDesc.isMeta(ring.view, at) === 1 || txDesc.length(ring.view, at) === 0) continue;
-        this.#context.host.memory.releasePushed(Space.BUS, txDesc.address(ring.view, at));
+        this.#context.host.memory.pushes.release(txDesc.address(ring.view, at));
         if (txDesc.last(ring.view, at) === 1) break;
       }
     }

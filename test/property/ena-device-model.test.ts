@@ -161,7 +161,7 @@ test("case-W1, case-W2 a correct driver with ids of its own and empty meta descr
           true,
         );
         expect(host.takeFaults()).toEqual([]);
-        expect(host.memory.pushes).toEqual([]);
+        expect(host.memory.pushes.all).toEqual([]);
         twin.nic.destroy();
       },
     ),

@@ -9,12 +9,17 @@
  * A write by grant lands in the guest's page when the guest's own entry allows it; one that it
  * does not allow is kept in `violations`, and lands nowhere.
  */
-import { DmaError, type HostMemory, type Span, type Window } from "../../device/dma/host-memory.ts";
+import {
+  DmaError,
+  GRANT_PUSHES,
+  type HostMemory,
+  type Window,
+} from "../../device/dma/host-memory.ts";
 import type { GuestHost, GuestPosts, NicConfig } from "../../device/nic.ts";
 import type { Sent } from "../../shared/wire/catalogue.ts";
 import { type RecordType, Space } from "../../shared/wire/records.ts";
 import { GRANT_USE_RECORD_SIZE, grantUseRecord } from "../../shared/xen/grant.ts";
-import { FakeSurroundings } from "./fake-host.ts";
+import { FakePushes, FakeSurroundings } from "./fake-host.ts";
 
 export const PAGE = 4096;
 
@@ -71,7 +76,7 @@ export class FakeGuestMemory implements HostMemory {
   readonly pages = new Map<number, Uint8Array>();
   readonly windows: Window[] = [];
   readonly entries = new Map<number, OwnEntry>();
-  readonly pushes: { address: number; bytes: Uint8Array }[] = [];
+  readonly pushes = new FakePushes();
   readonly reads: GrantRead[] = [];
   readonly posted: Posted[] = [];
   readonly violations: string[] = [];
@@ -103,27 +108,7 @@ export class FakeGuestMemory implements HostMemory {
   push(reference: number, offset: number, length: number): void {
     const page = this.page(this.entries.get(reference)!.frame);
     const bytes = page.slice(offset, offset + length);
-    this.pushes.push({ address: reference * PAGE + offset, bytes });
-  }
-
-  pushed(space: Space, address: number, length: number, out: Span): boolean {
-    if (space !== Space.GRANT) return false;
-    const push = this.pushes.find(
-      (p) => address >= p.address && address + length <= p.address + p.bytes.length,
-    );
-    if (push === undefined) return false;
-    out.buffer = push.bytes;
-    out.at = address - push.address;
-    out.length = length;
-    return true;
-  }
-
-  releasePushed(space: Space, address: number): void {
-    if (space !== Space.GRANT) throw new Error("a push of space 0");
-    const i = this.pushes.findIndex(
-      (p) => address >= p.address && address < p.address + p.bytes.length,
-    );
-    if (i >= 0) this.pushes.splice(i, 1);
+    this.pushes.all.push({ address: GRANT_PUSHES + reference * PAGE + offset, bytes });
   }
 
   read(space: Space, address: number, length: number): Promise<Uint8Array> {
@@ -173,7 +158,7 @@ export class FakeGuestMemory implements HostMemory {
 
   abandon(): void {
     this.abandoned++;
-    this.pushes.length = 0;
+    this.pushes.all.length = 0;
     for (const read of this.reads.splice(0)) {
       read.reject(new DmaError("DMA_ABANDONED", "reset"));
     }

@@ -63,15 +63,39 @@ export class PendingRead {
   }
 }
 
-interface Push extends Range {
+interface Push {
+  readonly address: number;
   readonly bytes: Uint8Array;
+}
+
+/** Pushed bytes, oldest first. */
+export class FakePushes {
+  readonly all: Push[] = [];
+
+  find(address: number, length: number, out: Span): boolean {
+    const push = this.all.find(
+      (p) => address >= p.address && address + length <= p.address + p.bytes.length,
+    );
+    if (push === undefined) return false;
+    out.buffer = push.bytes;
+    out.at = address - push.address;
+    out.length = length;
+    return true;
+  }
+
+  release(address: number): void {
+    const i = this.all.findIndex(
+      (p) => address >= p.address && address < p.address + p.bytes.length,
+    );
+    if (i >= 0) this.all.splice(i, 1);
+  }
 }
 
 export class FakeMemory implements HostMemory {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly windows: Window[] = [];
-  readonly pushes: Push[] = [];
+  readonly pushes = new FakePushes();
   readonly writes: DmaWrite[] = [];
   readonly reads: PendingRead[] = [];
   /** Where DMA may write; everything when undefined. */
@@ -111,23 +135,7 @@ export class FakeMemory implements HostMemory {
   /** Pushes a copy of what memory holds there. */
   push(address: number, length: number): void {
     const at = this.at(address);
-    this.pushes.push({ address, length, bytes: this.bytes.slice(at, at + length) });
-  }
-
-  pushed(_space: Space, address: number, length: number, out: Span): boolean {
-    const push = this.pushes.find(
-      (p) => address >= p.address && address + length <= p.address + p.length,
-    );
-    if (push === undefined) return false;
-    out.buffer = push.bytes;
-    out.at = address - push.address;
-    out.length = length;
-    return true;
-  }
-
-  releasePushed(_space: Space, address: number): void {
-    const i = this.pushes.findIndex((p) => address >= p.address && address < p.address + p.length);
-    if (i >= 0) this.pushes.splice(i, 1);
+    this.pushes.all.push({ address, bytes: this.bytes.slice(at, at + length) });
   }
 
   read(_space: Space, address: number, length: number): Promise<Uint8Array> {
@@ -169,7 +177,7 @@ export class FakeMemory implements HostMemory {
   }
 
   abandon(): void {
-    this.pushes.length = 0;
+    this.pushes.all.length = 0;
     for (const read of this.reads.splice(0)) read.abandon();
   }
 

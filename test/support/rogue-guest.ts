@@ -26,7 +26,7 @@ export function expectDisabled(guest: FakeGuest, code: string): void {
   expect(guest.takeFatals()).toEqual([code]);
   expect(guest.netback.connected).toBe(false);
   expect(guest.inUse).toEqual([]);
-  expect(guest.memory.pushes).toEqual([]);
+  expect(guest.memory.pushes.all).toEqual([]);
   expect(guest.memory.reads).toEqual([]);
   for (const { txPort, rxPort } of guest.queues) {
     for (const port of [txPort, rxPort]) {

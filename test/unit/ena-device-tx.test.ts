@@ -42,7 +42,7 @@ describe.each([
     expect(frames.map((f) => f.bytes)).toEqual([bytes, pattern(60)]);
     expect(twin.takeTx(q).map((c) => c.reqId)).toEqual([5, 9]);
     expect(host.memory.writes.length).toBe(1);
-    expect(host.memory.pushes).toEqual([]);
+    expect(host.memory.pushes.all).toEqual([]);
     expect(host.takeFaults()).toEqual([]);
   });
 
@@ -82,7 +82,7 @@ test("bytes that were not pushed are read, the queue waits in order, others go o
   expect(frames.map((f) => f.bytes.length)).toEqual([70, 500, 60]);
   expect(frames[1]!.bytes).toEqual(bytes);
   expect(twin.takeTx(q).map((c) => c.reqId)).toEqual([0, 1]);
-  expect(host.memory.pushes).toEqual([]);
+  expect(host.memory.pushes.all).toEqual([]);
 });
 
 test("a refused read costs that packet, which is completed all the same", async () => {
@@ -110,7 +110,7 @@ test("destroying the queue while it reads completes nothing, and gives pushes ba
   await settle();
   expect(frames).toEqual([]);
   expect(twin.takeTx(q)).toEqual([]);
-  expect(host.memory.pushes).toEqual([]);
+  expect(host.memory.pushes.all).toEqual([]);
 });
 
 test("a held frame waits, unfinished, until there is room", async () => {
@@ -120,9 +120,9 @@ test("a held frame waits, unfinished, until there is room", async () => {
   twin.postTx(q, 1, twin.buffer(pattern(61)), 61);
   twin.ring(q);
   expect(twin.takeTx(q)).toEqual([]);
-  expect(host.memory.pushes.length).toBe(2);
+  expect(host.memory.pushes.all.length).toBe(2);
   // The message that brought the bytes is used again: what is kept was copied elsewhere.
-  for (const push of host.memory.pushes) {
+  for (const push of host.memory.pushes.all) {
     const old = push.bytes;
     Object.assign(push, { bytes: old.slice() });
     old.fill(0x5a);
@@ -290,7 +290,7 @@ describe("rules whose breaking costs the packet", () => {
     expect(twin.takeTx(q).map((c) => c.reqId)).toEqual([2, 3]);
     expect(host.switchPort.drops.get("tx_malformed")).toBe(1);
     expect(nic.snapshot().counters).toMatchObject({ txDrops: 1, txPackets: 1 });
-    expect(host.memory.pushes).toEqual([]);
+    expect(host.memory.pushes.all).toEqual([]);
   });
 });
 
@@ -600,7 +600,7 @@ describe.each([
         expect(twin.takeTx(q)).toEqual([{ reqId: i % 16 }]);
       }
       expect(host.takeFaults()).toEqual([]);
-      expect(host.memory.pushes).toEqual([]);
+      expect(host.memory.pushes.all).toEqual([]);
     });
 
     test("case-W1 ids beyond the ring are echoed", async () => {

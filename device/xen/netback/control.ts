@@ -21,7 +21,7 @@ import {
 } from "../../../shared/xen/control.ts";
 import { Gntst, grantAddress, grantRef } from "../../../shared/xen/grant.ts";
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
-import type { Span } from "../../dma/host-memory.ts";
+import { GRANT_PUSHES, type Span } from "../../dma/host-memory.ts";
 import { type BackRing, OVERRUN } from "./back-ring.ts";
 import { type Hashing, MAX_KEY_BYTES, MAX_MAPPING } from "./hash.ts";
 import type { Vif } from "./vif.ts";
@@ -126,7 +126,7 @@ export class ControlRing {
       return;
     }
     const span = this.#span;
-    if (host.memory.pushed(Space.GRANT, address, length, span)) {
+    if (host.memory.pushes.find(GRANT_PUSHES + address, length, span)) {
       this.#apply(request, span.buffer.subarray(span.at, span.at + length));
       return;
     }
@@ -169,7 +169,7 @@ export class ControlRing {
   #answer({ id, type, data0 }: CtrlRequest, status: CtrlStatus, data = 0): void {
     if (type === CtrlType.SET_HASH_KEY || type === CtrlType.SET_HASH_MAPPING) {
       // The bytes pushed for the request end with it, used or not.
-      this.#vif.context.host.memory.releasePushed(Space.GRANT, grantAddress(grantRef(data0), 0));
+      this.#vif.context.host.memory.pushes.release(GRANT_PUSHES + grantAddress(grantRef(data0), 0));
     }
     this.requests++;
     if (status !== CtrlStatus.SUCCESS) this.refused++;
