@@ -49,6 +49,20 @@ module.exports = {
       to: { path: "^$1/(ena|xen)/", pathNot: "^$1/$2/" },
     },
     {
+      name: "bus-dma-xen-by-its-header",
+      comment: "N24: the driver uses what bus_dma for Xen publishes, and nothing behind it.",
+      severity: "error",
+      from: { path: "^frontend/xen/[^/]+$" },
+      to: { path: "^frontend/xen/bus-dma-xen/", pathNot: "/index\\.ts$" },
+    },
+    {
+      name: "bus-dma-xen-knows-only-grants",
+      comment: "N24: bus_dma for Xen uses the grant table, and knows nothing of the driver.",
+      severity: "error",
+      from: { path: "^frontend/xen/bus-dma-xen/" },
+      to: { path: "^frontend/xen/[^/]+$", pathNot: "/grant-table\\.ts$" },
+    },
+    {
       name: "ws-in-one-file",
       comment: "The transport is an interface; one file knows that it is a WebSocket from npm.",
       severity: "error",

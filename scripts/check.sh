@@ -9,12 +9,12 @@ cd "$(dirname "$0")/.."
 
 case "${1-}" in
   "")
-    stages='typecheck lint imports dead build test'
+    stages='typecheck lint imports dead fits build test'
     echo 'Everything: about 18 minutes on two cores, and longer where others work too.'
     echo 'Types, lint and the short tests alone take a minute and a half: npm run check -- --quick'
     ;;
   --quick)
-    stages='typecheck lint imports dead build test:quick'
+    stages='typecheck lint imports dead fits build test:quick'
     echo 'Without the tests that start processes or run long: about a minute and a half on two idle cores.'
     ;;
   *)

@@ -1,6 +1,6 @@
 /**
  * One small edit of the source for each behaviour, and the test that has to notice. Each `search`
- * stands in its file exactly once; a test of its own watches that, so that a list gone stale shows.
+ * stands in its file exactly once. `npm run mutants -- --fits` reports the rows that are stale.
  */
 export interface Mutant {
   /** Row of the checklist; the test's name begins with it. */

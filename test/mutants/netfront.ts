@@ -44,14 +44,6 @@ export const netfrontMutants: readonly Mutant[] = [
     breaks: "destroy keeps the references",
   },
   {
-    row: "N24",
-    test: BUS_DMA_TEST,
-    file: "frontend/xen/pool.ts",
-    search: 'from "./bus-dma-xen/index.ts"',
-    replace: 'from "./bus-dma-xen/map.ts"',
-    breaks: "the driver looks behind the public header",
-  },
-  {
     row: "N28",
     test: BUS_DMA_TEST,
     file: MAP,

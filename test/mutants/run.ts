@@ -4,6 +4,7 @@
  *
  *   npm run mutants              all
  *   npm run mutants -- E5 E27    those rows
+ *   npm run mutants -- --fits    none: reports only the rows whose text or test is gone
  */
 import { spawnSync } from "node:child_process";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -11,7 +12,10 @@ import { join } from "node:path";
 import { type Mutant, mutants, SEED_TEST } from "./mutants.ts";
 import { netfrontMutants } from "./netfront.ts";
 import { survivors } from "./survivors.ts";
-import { copyTree } from "./tree-copy.ts";
+import { copyTree, ROOT } from "./tree-copy.ts";
+
+/** The checklist of netmap has the rows E1 to E34. */
+const NETMAP_ROWS = 34;
 
 interface Outcome {
   readonly mutant: Mutant;
@@ -24,11 +28,39 @@ interface Report {
   readonly numFailedTests: number;
 }
 
+const all: readonly Mutant[] = [...mutants, ...survivors, ...netfrontMutants];
+
+/** Rows that prove nothing, each with the reason. */
+function misfits(): string[] {
+  const read = (file: string): string => readFileSync(join(ROOT, file), "utf8");
+  const lines = all.flatMap((mutant) => {
+    const { row, file, search, replace } = mutant;
+    const places = read(file).split(search).length - 1;
+    return [
+      ...(places === 1 ? [] : [`${row}: its text stands in ${file} ${places} times, not once`]),
+      ...(search === replace ? [`${row}: changes nothing`] : []),
+      ...(read(testOf(mutant)).includes(`"${row} `)
+        ? []
+        : [`${row}: ${testOf(mutant)} has no such test`]),
+    ];
+  });
+  const rows = mutants.map(({ row }) => row);
+  for (let i = 1; i <= NETMAP_ROWS; i++) {
+    const count = rows.filter((row) => row === `E${i}`).length;
+    if (count !== 1) lines.push(`E${i}: ${count} mutants, not one`);
+  }
+  return lines;
+}
+
 function main(): number {
   const rows = process.argv.slice(2);
-  const wanted = [...mutants, ...survivors, ...netfrontMutants].filter(
-    ({ row }) => rows.length === 0 || rows.includes(row),
-  );
+  if (rows[0] === "--fits") {
+    const lines = misfits();
+    for (const line of lines) console.error(line);
+    console.log(`${all.length} mutants, ${lines.length} misfits`);
+    return lines.length === 0 ? 0 : 1;
+  }
+  const wanted = all.filter(({ row }) => rows.length === 0 || rows.includes(row));
   if (wanted.length === 0) {
     console.error(`no mutant of ${rows.join(", ")}`);
     return 2;

@@ -1,7 +1,4 @@
 /** Rows of the netfront checklist that are about bus_dma for Xen, through its public header. */
-
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import { expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import {
@@ -94,28 +91,6 @@ test("N11 bus_dmamap_destroy equals freeing the references", () => {
   for (const map of maps) map.destroy();
   tag.destroy();
   expect([grants.freeCount, grants.liveCount, tag.maps]).toEqual([ONE_FRAME, 0, 0]);
-});
-
-test("N24 the driver imports the public header of bus_dma for Xen, and nothing behind it", () => {
-  const room = join(import.meta.dirname, "../../frontend/xen");
-  const imports = (folder: string): [file: string, from: string][] =>
-    readdirSync(folder)
-      .filter((file) => file.endsWith(".ts"))
-      .flatMap((file) => {
-        const text = readFileSync(join(folder, file), "utf8");
-        return [...text.matchAll(/\bfrom "(\.[^"]+)"/g)].map(([, from]): [string, string] => [
-          file,
-          from!,
-        ]);
-      });
-  const used = imports(room).filter(([, from]) => from.includes("bus-dma-xen"));
-  expect(used.length).toBeGreaterThan(0);
-  for (const [file, from] of used) expect([file, from]).toEqual([file, "./bus-dma-xen/index.ts"]);
-  // The module knows the grant table, and of the driver nothing.
-  const behind = imports(join(room, "bus-dma-xen")).filter(
-    ([, from]) => from.startsWith("../") && !from.startsWith("../../"),
-  );
-  expect(new Set(behind.map(([, from]) => from))).toEqual(new Set(["../grant-table.ts"]));
 });
 
 test("N28 a shortage of references: NOWAIT fails, another load completes after a release", async () => {

@@ -16,6 +16,7 @@ import {
   unpoolRxMap,
   unpoolTxMap,
 } from "../../frontend/xen/pool.ts";
+import { TX_MAPS } from "../../frontend/xen/rings.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { grantRef } from "../../shared/xen/grant.ts";
 import { frame, MAC } from "../support/nic-frames.ts";
@@ -96,17 +97,20 @@ describe("setting up queues", () => {
   test.each([0, 1, 2, 3])(
     "a failure before the tag is there disconnects without one (ring %d fails)",
     async (n) => {
-      // References of ring pages are taken one by one.
       const real = GrantTable.prototype.allocGrantReference;
-      let single = 0;
+      let calls = 0;
+      // A queue allocates a reference for each of its maps, then one for its ring.
+      const ofRing = (n + 1) * (TX_MAPS + 1);
       vi.spyOn(GrantTable.prototype, "allocGrantReference").mockImplementation(function (
         this: GrantTable,
       ) {
-        const ofRing = new Error().stack?.includes("FrontRing") === true;
-        return ofRing && single++ === n ? grantRef(-1) : real.call(this);
+        return ++calls === ofRing ? grantRef(-1) : real.call(this);
       });
       const pair = new XenPair({ queues: 2 });
-      await expect(pair.attach()).rejects.toMatchObject({ code: "NO_MEMORY" });
+      await expect(pair.attach()).rejects.toMatchObject({
+        code: "NO_MEMORY",
+        message: expect.stringMatching(/ ring: no grant reference is free/),
+      });
       await pair.settle();
       expect(allReferencesFree(pair)).toBe(true);
     },

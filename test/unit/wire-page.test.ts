@@ -1,43 +1,41 @@
-/** The protocol page and the catalogue say the same. */
-import { readFileSync } from "node:fs";
-import { describe, expect, it } from "vitest";
-import { PERSONALITIES } from "../../shared/wire/personality.ts";
+/** Numbers and bytes that shared/wire/README.md shows to the authors of other implementations. */
+import { expect, it } from "vitest";
+import { BatchWriter } from "../../shared/wire/batch.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
+import { RecordType } from "../../shared/wire/records.ts";
 import { Limits, NIC_PATH, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
 
-const page = readFileSync(new URL("../../shared/wire/README.md", import.meta.url), "utf8");
-
-describe("shared/wire/README.md", () => {
-  it("tells the limits", () => {
-    const numbers = [
-      Limits.MESSAGE_BYTES,
-      Limits.BATCH_TRANSACTIONS,
-      Limits.COLUMN_RECORDS,
-      Limits.RECORD_BYTES,
-      Limits.READ_BYTES,
-      Limits.WINDOWS,
-      Limits.HELLO_BYTES,
-      Limits.MMIO_BYTES,
-      Limits.PUSH_BYTES_MIN,
-    ];
-    const plain = page.replaceAll(",", "");
-    for (const n of numbers) expect(plain).toContain(String(n));
-    expect(page).toContain(NIC_PATH);
-    expect(page).toContain(SUBPROTOCOL);
+it("the names and limits of the protocol are those of the page", () => {
+  expect([NIC_PATH, SUBPROTOCOL]).toEqual(["/nic", "ringwire.v1"]);
+  expect(Limits).toMatchObject({
+    MESSAGE_BYTES: 1_048_576,
+    BATCH_TRANSACTIONS: 4096,
+    COLUMN_RECORDS: 8192,
+    RECORD_BYTES: 131_072,
+    READ_BYTES: 65_536,
+    WINDOW_BYTES: 4 * 2 ** 20,
+    WINDOWS_BYTES: 64 * 2 ** 20,
+    WINDOWS: 1024,
+    WINDOWS_BYTES_A_SECOND: 512 * 2 ** 20,
+    MMIO_BYTES: 256,
+    ADDRESS: 2 ** 48 - 1,
+    READS: 256,
+    TAG_RANGES: 1024,
+    PUSH_BYTES_MIN: 65_557,
+    PUSHES: 65_536,
+    HYPERCALLS: 256,
+    HELLO_BYTES: 4096,
   });
+});
 
-  it("shows a doorbell whose bytes a test of the writer holds", () => {
-    const hex = /^91 93 16 .*$/m.exec(page)?.[0].replaceAll(" ", "");
-    expect(hex).toBe("919316c40401020304c410001000000000000004000000" + "02000000");
+it("a doorbell has the bytes of the page's example", () => {
+  const sent: string[] = [];
+  const writer = new BatchWriter((message, release) => {
+    sent.push(Buffer.from(message).toString("hex"));
+    release();
   });
-
-  it("page-P7 the table of hello names every personality", () => {
-    const row = /^\| `personality` \|.*$/m.exec(page)?.[0];
-    for (const personality of PERSONALITIES) expect(row).toContain(`\`${personality}\``);
-  });
-
-  it("page-P2 says which references there are, and page-P5 how many reads", () => {
-    for (const words of ["32,768", "References 0 to 7", "DOMID_SELF", "at most 256"]) {
-      expect(page.replaceAll("\n", " ")).toContain(words);
-    }
-  });
+  const value = Uint8Array.of(1, 2, 3, 4);
+  writer.column(Op.MMIO_WRITE, 0, 0x1000, RecordType.REGISTER, value, 0, 4);
+  writer.flush();
+  expect(sent).toEqual(["919316c40401020304c41000100000000000000400000002000000"]);
 });
