@@ -38,11 +38,7 @@ export const rxDesc = {
   /** In bytes. A stored 0 is returned as 65536. */
   length: (v: DataView, at: number): number =>
     v.getUint16(at + RX_LENGTH, LE) || RX_LENGTH_ZERO_MEANS,
-  ctrl: (v: DataView, at: number): number => v.getUint8(at + RX_CTRL),
   phase: (v: DataView, at: number): Bit => bit(v.getUint8(at + RX_CTRL), 0),
-  first: (v: DataView, at: number): Bit => bit(v.getUint8(at + RX_CTRL), RX_FIRST_BIT),
-  last: (v: DataView, at: number): Bit => bit(v.getUint8(at + RX_CTRL), RX_LAST_BIT),
-  compReq: (v: DataView, at: number): Bit => bit(v.getUint8(at + RX_CTRL), RX_COMP_REQ_BIT),
   reqId: (v: DataView, at: number): number => v.getUint16(at + RX_REQ_ID, LE),
   address: (v: DataView, at: number): number =>
     v.getUint16(at + RX_ADDR_HI, LE) * TWO_32 + v.getUint32(at + RX_ADDR_LO, LE),
@@ -80,14 +76,12 @@ const RXC_HASH = 8;
 const RXC_SUB_QID = 12;
 const RXC_OFFSET = 14;
 const RXC_RESERVED15 = 15;
-const RXC_VLAN_CNT_SHIFT = 5;
 const RXC_L4_PROTO_SHIFT = 8;
 const RXC_L3_CSUM_ERR_BIT = 13;
 const RXC_L4_CSUM_ERR_BIT = 14;
 const RXC_IPV4_FRAG_BIT = 15;
 const RXC_L4_CSUM_CHECKED_BIT = 16;
 const RXC_PHASE_BIT = 24;
-const RXC_L3_CSUM2_BIT = 25;
 const RXC_FIRST_BIT = 26;
 const RXC_LAST_BIT = 27;
 const RXC_BUFFER_BIT = 30;
@@ -103,27 +97,21 @@ export const rxCdesc = {
   status: statusAt,
 
   l3ProtoOf: (status: number): number => status & 0x1f,
-  vlanCountOf: (status: number): number => (status >>> RXC_VLAN_CNT_SHIFT) & 3,
   l4ProtoOf: (status: number): number => (status >>> RXC_L4_PROTO_SHIFT) & 0x1f,
   l3CsumErrOf: (status: number): Bit => bit(status, RXC_L3_CSUM_ERR_BIT),
   l4CsumErrOf: (status: number): Bit => bit(status, RXC_L4_CSUM_ERR_BIT),
   ipv4FragOf: (status: number): Bit => bit(status, RXC_IPV4_FRAG_BIT),
   l4CsumCheckedOf: (status: number): Bit => bit(status, RXC_L4_CSUM_CHECKED_BIT),
   phaseOf: (status: number): Bit => bit(status, RXC_PHASE_BIT),
-  l3Csum2Of: (status: number): Bit => bit(status, RXC_L3_CSUM2_BIT),
   firstOf: (status: number): Bit => bit(status, RXC_FIRST_BIT),
   lastOf: (status: number): Bit => bit(status, RXC_LAST_BIT),
-  bufferOf: (status: number): Bit => bit(status, RXC_BUFFER_BIT),
   /** With Capability.CDESC_MBZ, drivers treat a non-zero value as malformed. */
   mbzOf: (status: number): number => status & RXC_MBZ_MASK,
 
   phase: (v: DataView, at: number): Bit => bit(statusAt(v, at), RXC_PHASE_BIT),
-  first: (v: DataView, at: number): Bit => bit(statusAt(v, at), RXC_FIRST_BIT),
-  last: (v: DataView, at: number): Bit => bit(statusAt(v, at), RXC_LAST_BIT),
   length: (v: DataView, at: number): number => v.getUint16(at + RXC_LENGTH, LE),
   reqId: (v: DataView, at: number): number => v.getUint16(at + RXC_REQ_ID, LE),
   hash: (v: DataView, at: number): number => v.getUint32(at + RXC_HASH, LE),
-  subQid: (v: DataView, at: number): number => v.getUint16(at + RXC_SUB_QID, LE),
   offset: (v: DataView, at: number): number => v.getUint8(at + RXC_OFFSET),
 
   /** The status word without phase, first and last: the parser's results for a packet. */

@@ -38,7 +38,6 @@ const TX_TSO_BIT = 7;
 const TX_L4_PROTO_SHIFT = 8;
 const TX_L3_CSUM_BIT = 13;
 const TX_L4_CSUM_BIT = 14;
-const TX_FCS_DISABLE_BIT = 15;
 const TX_L4_PARTIAL_BIT = 17;
 const TX_HEADER_LENGTH_SHIFT = 24;
 
@@ -66,12 +65,10 @@ export const txDesc = {
   compReqOf: (lenCtrl: number): Bit => bit(lenCtrl, TX_COMP_REQ_BIT),
   // Out of meta_ctrl.
   l3ProtoOf: (metaCtrl: number): number => metaCtrl & 0xf,
-  dfOf: (metaCtrl: number): Bit => bit(metaCtrl, TX_DF_BIT),
   tsoEnableOf: (metaCtrl: number): Bit => bit(metaCtrl, TX_TSO_BIT),
   l4ProtoOf: (metaCtrl: number): number => (metaCtrl >>> TX_L4_PROTO_SHIFT) & 0x1f,
   l3CsumEnableOf: (metaCtrl: number): Bit => bit(metaCtrl, TX_L3_CSUM_BIT),
   l4CsumEnableOf: (metaCtrl: number): Bit => bit(metaCtrl, TX_L4_CSUM_BIT),
-  fcsDisableOf: (metaCtrl: number): Bit => bit(metaCtrl, TX_FCS_DISABLE_BIT),
   l4PartialOf: (metaCtrl: number): Bit => bit(metaCtrl, TX_L4_PARTIAL_BIT),
   // Out of both: the id is split between them.
   reqIdOf: (lenCtrl: number, metaCtrl: number): number =>
@@ -80,19 +77,9 @@ export const txDesc = {
 
   length: (v: DataView, at: number): number => lenCtrlAt(v, at) & TX_LENGTH_MASK,
   isMeta: (v: DataView, at: number): Bit => bit(lenCtrlAt(v, at), TX_META_BIT),
-  phase: (v: DataView, at: number): Bit => bit(lenCtrlAt(v, at), TX_PHASE_BIT),
   first: (v: DataView, at: number): Bit => bit(lenCtrlAt(v, at), TX_FIRST_BIT),
   last: (v: DataView, at: number): Bit => bit(lenCtrlAt(v, at), TX_LAST_BIT),
-  compReq: (v: DataView, at: number): Bit => bit(lenCtrlAt(v, at), TX_COMP_REQ_BIT),
   reqId: (v: DataView, at: number): number => txDesc.reqIdOf(lenCtrlAt(v, at), metaCtrlAt(v, at)),
-  l3Proto: (v: DataView, at: number): number => metaCtrlAt(v, at) & 0xf,
-  df: (v: DataView, at: number): Bit => bit(metaCtrlAt(v, at), TX_DF_BIT),
-  tsoEnable: (v: DataView, at: number): Bit => bit(metaCtrlAt(v, at), TX_TSO_BIT),
-  l4Proto: (v: DataView, at: number): number => (metaCtrlAt(v, at) >>> TX_L4_PROTO_SHIFT) & 0x1f,
-  l3CsumEnable: (v: DataView, at: number): Bit => bit(metaCtrlAt(v, at), TX_L3_CSUM_BIT),
-  l4CsumEnable: (v: DataView, at: number): Bit => bit(metaCtrlAt(v, at), TX_L4_CSUM_BIT),
-  fcsDisable: (v: DataView, at: number): Bit => bit(metaCtrlAt(v, at), TX_FCS_DISABLE_BIT),
-  l4Partial: (v: DataView, at: number): Bit => bit(metaCtrlAt(v, at), TX_L4_PARTIAL_BIT),
   address: (v: DataView, at: number): number =>
     v.getUint16(at + TX_ADDR_HI_HDR, LE) * TWO_32 + v.getUint32(at + TX_ADDR_LO, LE),
   headerLength: (v: DataView, at: number): number =>
@@ -206,7 +193,6 @@ const word2At = (v: DataView, at: number): number => v.getUint32(at + META_WORD2
 export const txMeta = {
   extValid: (v: DataView, at: number): Bit => bit(lenCtrlAt(v, at), META_EXT_VALID_BIT),
   ethMetaType: (v: DataView, at: number): Bit => bit(lenCtrlAt(v, at), META_ETH_META_TYPE_BIT),
-  metaStore: (v: DataView, at: number): Bit => bit(lenCtrlAt(v, at), META_STORE_BIT),
   mss: (v: DataView, at: number): number =>
     (((lenCtrlAt(v, at) >>> META_MSS_HI_SHIFT) & META_MSS_HI_MASK) << META_MSS_LO_BITS) |
     (word2At(v, at) >>> META_MSS_LO_SHIFT),
@@ -259,13 +245,9 @@ const TXC_SQ_HEAD = 6;
 /** A tx completion: one for each packet, whatever number of descriptors it took. */
 export const txCdesc = {
   reqId: (v: DataView, at: number): number => v.getUint16(at + TXC_REQ_ID, LE),
-  status: (v: DataView, at: number): number => v.getUint8(at + TXC_STATUS),
-  flags: (v: DataView, at: number): number => v.getUint8(at + TXC_FLAGS),
   phase: (v: DataView, at: number): Bit => bit(v.getUint8(at + TXC_FLAGS), 0),
   /** With Capability.CDESC_MBZ, drivers treat a non-zero value as malformed. */
   mbz: (v: DataView, at: number): number => v.getUint8(at + TXC_FLAGS) >>> 6,
-  subQid: (v: DataView, at: number): number => v.getUint16(at + TXC_SUB_QID, LE),
-  sqHeadIdx: (v: DataView, at: number): number => v.getUint16(at + TXC_SQ_HEAD, LE),
 
   write(
     v: DataView,

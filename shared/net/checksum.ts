@@ -20,7 +20,7 @@
 import { copyBytes } from "../bytes/copy.ts";
 import { instantiateSum } from "./checksum-wasm.ts";
 import { type Frame, MAX_FRAME_BYTES } from "./frame.ts";
-import { type Headers, L3, L4, Problem } from "./headers.ts";
+import { type Headers, L3, Problem } from "./headers.ts";
 
 const SHORT_BYTES = 192;
 const ARENA_BYTES = 2 * 65536;
@@ -86,43 +86,11 @@ export function sumPseudoHeader(h: Headers, l4Length: number): number {
   return foldSum(addresses + h.l4 + l4Length);
 }
 
-export const L4Checksum = {
-  /** The checksum is present and correct. */
-  GOOD: 0,
-  BAD: 1,
-  /** No checksum to verify: unknown layer 4, a fragment, a malformed header, UDP without one. */
-  NONE: 2,
-} as const;
-export type L4Checksum = (typeof L4Checksum)[keyof typeof L4Checksum];
-
-/**
- * Verifies the TCP, UDP or ICMPv6 checksum of a frame with the parsed headers `h`. Not for a frame
- * with needsCsum set, which has no checksum yet.
- */
-export function verifyL4(frame: Frame, h: Headers): L4Checksum {
-  if (h.problems !== 0 || h.fragment || h.l4Offset < 0) return L4Checksum.NONE;
-  const length = h.l3End - h.l4Offset;
-  if (h.l4 === L4.UDP) {
-    if (h.u16(h.l4Offset + 6) === 0) {
-      return h.l3 === L3.IPV6 ? L4Checksum.BAD : L4Checksum.NONE;
-    }
-    // UDP's own length decides. The checksum does not cover further bytes of the IP packet.
-    const stated = h.u16(h.l4Offset + 4);
-    return verdict(sumPseudoHeader(h, stated) + sumFrame(frame, h.l4Offset, stated));
-  }
-  if (h.l4 !== L4.TCP && h.l4 !== L4.ICMPV6) return L4Checksum.NONE;
-  return verdict(sumPseudoHeader(h, length) + sumFrame(frame, h.l4Offset, length));
-}
-
 /** Returns true for a correct checksum of the IPv4 header, and for IPv6, which has none. */
 export function verifyL3(h: Headers): boolean {
   if ((h.problems & (Problem.RUNT | Problem.VLAN | Problem.L3_HEADER)) !== 0) return false;
   if (h.l3 !== L3.IPV4) return h.l3 === L3.IPV6;
   return sumShort(h.bytes, h.at + h.l3Offset, h.l3HeaderLength) === 0xffff;
-}
-
-function verdict(sum: number): L4Checksum {
-  return foldSum(sum) === 0xffff ? L4Checksum.GOOD : L4Checksum.BAD;
 }
 
 function sumArena(at: number, length: number): number {

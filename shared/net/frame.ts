@@ -139,12 +139,6 @@ export class Frame {
     }
     return -1;
   }
-
-  /** Returns the 16-bit big-endian number at `at`, or -1 when the frame ends inside it. */
-  u16At(at: number): number {
-    if (at + 2 > this.length) return -1;
-    return (this.byteAt(at) << 8) | this.byteAt(at + 1);
-  }
 }
 
 const EMPTY = new Uint8Array(0);

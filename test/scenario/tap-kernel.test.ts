@@ -6,6 +6,7 @@ import { silentLogger } from "../../shared/log.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
 import { Tap, type TapOptions } from "../../shared/tap/tap.ts";
 import { pingResult } from "../support/iperf.ts";
+import { bytesOf } from "../support/packets.ts";
 import { noNamespaces, ThreadNetns } from "../support/thread-netns.ts";
 
 const why = noNamespaces();
@@ -171,8 +172,9 @@ describeKernel(`traffic between two TAPs${suffix}`, () => {
 
 /** Sequence number of an ICMP echo request over IPv4 without options; -1 for anything else. */
 function echoSequence(frame: Frame): number {
-  if (frame.u16At(12) !== 0x0800 || frame.byteAt(23) !== 1 || frame.byteAt(34) !== 8) return -1;
-  return frame.u16At(40);
+  const bytes = bytesOf(frame);
+  if (bytes[12] !== 8 || bytes[13] !== 0 || bytes[23] !== 1 || bytes[34] !== 8) return -1;
+  return (bytes[40]! << 8) | bytes[41]!;
 }
 
 /** Makes the kernel of `a` send `count` echo requests that nobody answers. */

@@ -748,7 +748,7 @@ function offsetFirst(pair: NetmapPair, offset: number): void {
       for (let at = 0; at < act.bytes.length; at += RX_CDESC_SIZE) {
         // What later completions say about an offset means nothing.
         act.bytes[at + OFFSET] = offset;
-        if (rxCdesc.first(view, at) === 1) {
+        if (rxCdesc.firstOf(rxCdesc.status(view, at)) === 1) {
           view.setUint16(at + LENGTH, Math.min(rxCdesc.length(view, at), 2048 - offset), true);
         }
       }
