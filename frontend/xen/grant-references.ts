@@ -1,19 +1,17 @@
 /**
- * Ownership of grant references: the free list, lists taken from it, and requests that wait.
+ * Ownership of grant references: the free list, and requests that wait for free references.
  *
- *   not yet grown ──grow──► free ──alloc──► listed ──claim──► owned ──quarantine──► quarantined
- *                            ▲ └──────────take────────────────►│ └◄─release─ listed       │
- *                            │└◄──────────────────free──────────┴──────────────────────────┘
+ *   not yet grown ──grow──► free ──alloc──► owned ──quarantine──► quarantined
+ *                            ▲ └◄────free─────┴───────────────────────┘
  *                            └──the device uses it──► held ──its use ends──► free
  *
  * A reference that the device uses, though it grants nothing, is not allocated until that use ends.
- * It is held instead of free, and a claim from a list skips it.
+ * It is held instead of free.
  *
  * The free list is a FIFO: a reference just returned is allocated last, so a late access of the
  * device does not meet a new grant. References 0 to 7 are reserved and never allocated.
  *
- * Source: freebsd-src: sys/dev/xen/grant_table/grant_table.c (gnttab_alloc_grant_references and so
- * on), whose free list is a stack.
+ * Source: freebsd-src: sys/dev/xen/grant_table/grant_table.c, whose free list is a stack.
  */
 import { GNTTAB_NR_RESERVED_ENTRIES, type GrantRef, grantRef } from "../../shared/xen/grant.ts";
 
@@ -35,17 +33,8 @@ export class GrantMisuse extends Error {
   }
 }
 
-export const Owner = { NOBODY: 0, FREE: 1, LISTED: 2, OWNED: 3, QUARANTINED: 4, HELD: 5 } as const;
-export type Owner = (typeof Owner)[keyof typeof Owner];
-const OWNER_NAMES = ["not in use", "free", "in a list", "owned", "quarantined", "held"];
-
-/** References allocated together from the free list. A driver claims them one by one. */
-export class GrantReferences {
-  /** First reference of the list, or NONE. The pool owns this field. */
-  head = NONE;
-  /** Number of references left. */
-  count = 0;
-}
+const Owner = { NOBODY: 0, FREE: 1, OWNED: 2, QUARANTINED: 3, HELD: 4 } as const;
+const OWNER_NAMES = ["not in use", "free", "owned", "quarantined", "held"];
 
 /** A request for free references; `pending` until it is satisfied or cancelled. */
 export class FreeCallback {
@@ -62,25 +51,26 @@ export class FreeCallback {
 /** No reference: the end of a list. */
 const NONE = grantRef(-1);
 
-export class ReferencePool {
+/** The references of a grant table. The table itself extends this class. */
+export abstract class ReferencePool {
+  /** Number of frames of the table now. */
+  frames = 0;
+  /** Number of references on the free list now. The table may still grow. */
+  freeCount = 0;
+  /** Number of references that grant nothing and would be free, but that the device uses. */
+  heldCount = 0;
   readonly #perFrame: number;
   readonly #maxFrames: number;
   readonly #owners: Uint8Array;
-  /** By reference: the next one in its list, or NONE. */
+  /** By reference: its neighbours in the free list, or NONE. */
   readonly #next: Int32Array;
-  /** By reference: the previous one in the free list, or NONE. */
   readonly #previous: Int32Array;
-  readonly #isInUse: (reference: GrantRef) => boolean;
-  #frames = 0;
   #head: GrantRef = NONE;
   #tail: GrantRef = NONE;
-  #free = 0;
-  #held = 0;
   readonly #wishes: FreeCallback[] = [];
   #scheduled = false;
 
-  constructor(perFrame: number, maxFrames: number, isInUse: (reference: GrantRef) => boolean) {
-    this.#isInUse = isInUse;
+  constructor(perFrame: number, maxFrames: number) {
     this.#perFrame = perFrame;
     this.#maxFrames = maxFrames;
     this.#owners = new Uint8Array(perFrame * maxFrames);
@@ -89,102 +79,56 @@ export class ReferencePool {
     this.#grow(1);
   }
 
-  get frames(): number {
-    return this.#frames;
-  }
+  /** gnttab_query_foreign_access: returns the number of reported uses. At 0 access can be ended. */
+  abstract queryForeignAccess(reference: GrantRef): number;
 
   /** Number of references with an entry: 0 to `end` - 1. */
   get end(): number {
-    return this.#frames * this.#perFrame;
-  }
-
-  get free(): number {
-    return this.#free;
-  }
-
-  /** Number of references that would be free but for the device's use of them. */
-  get held(): number {
-    return this.#held;
+    return this.frames * this.#perFrame;
   }
 
   /** Maximum number of references that can ever be free at once. */
-  get most(): number {
+  get capacity(): number {
     return this.#maxFrames * this.#perFrame - GNTTAB_NR_RESERVED_ENTRIES;
   }
 
-  /** Number of free references, plus those that growth would add. */
-  get available(): number {
-    return this.#free + (this.#maxFrames - this.#frames) * this.#perFrame;
+  /** Number of free references, plus those that growth would add: all that no driver owns. */
+  get availableCount(): number {
+    return this.freeCount + (this.#maxFrames - this.frames) * this.#perFrame;
   }
 
-  ownerOf(reference: GrantRef): Owner {
-    return (this.#owners[reference] ?? Owner.NOBODY) as Owner;
+  /** Whether the reference was ever free: the reserved ones, and those not yet grown, were not. */
+  protected isKnown(reference: GrantRef): boolean {
+    return (this.#owners[reference] ?? Owner.NOBODY) !== Owner.NOBODY;
   }
 
   /** Throws GrantMisuse unless `reference` is owned, that is, in no list. */
-  needOwned(reference: GrantRef): void {
+  protected needOwned(reference: GrantRef): void {
     if (this.#owners[reference] !== Owner.OWNED) this.#wrongOwner(reference);
   }
 
-  /** Returns true when `count` are free now. Grows the table only if that is enough. */
+  /**
+   * Returns true when `count` references are free for as many calls of allocGrantReference. Grows
+   * the table only if that is enough.
+   */
   reserve(count: number): boolean {
-    if (count <= this.#free) return true;
-    if (count > this.available) return false;
-    this.#grow(Math.ceil((count - this.#free) / this.#perFrame));
+    if (count <= this.freeCount) return true;
+    if (count > this.availableCount) return false;
+    this.#grow(Math.ceil((count - this.freeCount) / this.#perFrame));
     return true;
   }
 
-  alloc(count: number): GrantReferences | undefined {
-    if (!(Number.isInteger(count) && count >= 0)) {
-      throw new GrantMisuse("GRANT_COUNT", `${count} grant references asked for`);
-    }
-    if (!this.reserve(count)) return undefined;
-    const list = new GrantReferences();
-    for (let i = 0; i < count; i++) this.#push(list, this.#shift());
-    return list;
-  }
-
-  /** Allocates one reference, which is then owned. Returns -1 when none is free. */
-  take(): GrantRef {
+  /** Allocates one reference, which is then owned. Returns -1 (ENOSPC) when none is free. */
+  allocGrantReference(): GrantRef {
     if (!this.reserve(1)) return NONE;
-    const reference = this.#shift();
+    const reference = this.#head;
+    this.#unlink(reference);
     this.#owners[reference] = Owner.OWNED;
     return reference;
-  }
-
-  /** Claims the first reference of the list that the device does not use. Returns -1 for none. */
-  claim(list: GrantReferences): GrantRef {
-    let before: GrantRef = NONE;
-    let reference = list.head;
-    while (reference !== NONE && this.#isInUse(reference)) {
-      before = reference;
-      reference = grantRef(this.#next[reference]!);
-    }
-    if (reference === NONE) return NONE;
-    if (before === NONE) list.head = grantRef(this.#next[reference]!);
-    else this.#next[before] = grantRef(this.#next[reference]!);
-    list.count--;
-    this.#owners[reference] = Owner.OWNED;
-    return reference;
-  }
-
-  release(list: GrantReferences, reference: GrantRef): void {
-    this.needOwned(reference);
-    this.#push(list, reference);
-  }
-
-  freeList(list: GrantReferences): void {
-    while (list.head !== NONE) {
-      const reference = list.head;
-      list.head = grantRef(this.#next[reference]!);
-      this.#putBack(reference);
-    }
-    list.count = 0;
-    this.#kick();
   }
 
   /** Frees an owned or quarantined reference, or holds it while the device uses it. */
-  give(reference: GrantRef): void {
+  protected give(reference: GrantRef): void {
     const owner = this.#owners[reference];
     if (owner !== Owner.OWNED && owner !== Owner.QUARANTINED) this.#wrongOwner(reference);
     this.#putBack(reference);
@@ -192,39 +136,43 @@ export class ReferencePool {
   }
 
   /** Moves `reference` from free to held when the device's use begins, and back when it ends. */
-  useChanged(reference: GrantRef): void {
+  protected useChanged(reference: GrantRef): void {
     const owner = this.#owners[reference];
     if (owner === Owner.FREE && this.#isInUse(reference)) {
       this.#unlink(reference);
       this.#putBack(reference);
     } else if (owner === Owner.HELD && !this.#isInUse(reference)) {
-      this.#held--;
+      this.heldCount--;
       this.#putBack(reference);
       this.#kick();
     }
   }
 
   /** Frees all held references: all uses have ended at once. */
-  usesEnded(): void {
-    for (let reference = 0; this.#held > 0; reference++) this.useChanged(grantRef(reference));
+  protected usesEnded(): void {
+    for (let reference = 0; this.heldCount > 0; reference++) this.useChanged(grantRef(reference));
   }
 
-  quarantine(reference: GrantRef): void {
+  protected setQuarantined(reference: GrantRef): void {
     this.needOwned(reference);
     this.#owners[reference] = Owner.QUARANTINED;
   }
 
-  request(run: () => void, count: number): FreeCallback {
-    if (!(Number.isInteger(count) && count >= 0 && count <= this.most)) {
-      throw new GrantMisuse("GRANT_COUNT", `waiting for ${count} references of ${this.most}`);
+  /**
+   * gnttab_request_free_callback: runs `callback` once, in a turn of its own, when `count`
+   * references are free. Callbacks run in the order of the requests.
+   */
+  requestFreeCallback(callback: () => void, count: number): FreeCallback {
+    if (!(Number.isInteger(count) && count >= 0 && count <= this.capacity)) {
+      throw new GrantMisuse("GRANT_COUNT", `waiting for ${count} references of ${this.capacity}`);
     }
-    const wish = new FreeCallback(run, count);
+    const wish = new FreeCallback(callback, count);
     this.#wishes.push(wish);
     this.#kick();
     return wish;
   }
 
-  cancel(wish: FreeCallback): void {
+  cancelFreeCallback(wish: FreeCallback): void {
     if (!wish.pending) return;
     wish.pending = false;
     this.#wishes.splice(this.#wishes.indexOf(wish), 1);
@@ -238,7 +186,7 @@ export class ReferencePool {
    */
   #kick(): void {
     const first = this.#wishes[0];
-    if (first === undefined || this.#scheduled || first.count > this.available) return;
+    if (first === undefined || this.#scheduled || first.count > this.availableCount) return;
     this.#scheduled = true;
     queueMicrotask(() => this.#runFirst());
   }
@@ -260,15 +208,8 @@ export class ReferencePool {
 
   #grow(frames: number): void {
     const from = Math.max(this.end, GNTTAB_NR_RESERVED_ENTRIES);
-    this.#frames += frames;
+    this.frames += frames;
     for (let reference = from; reference < this.end; reference++) this.#append(grantRef(reference));
-  }
-
-  /** Removes the first reference of the free list, which must not be empty, and returns it. */
-  #shift(): GrantRef {
-    const reference = this.#head;
-    this.#unlink(reference);
-    return reference;
   }
 
   /** Removes `reference` from the free list, which must contain it. */
@@ -279,13 +220,17 @@ export class ReferencePool {
     else this.#next[previous] = next;
     if (next === NONE) this.#tail = previous;
     else this.#previous[next] = previous;
-    this.#free--;
+    this.freeCount--;
+  }
+
+  #isInUse(reference: GrantRef): boolean {
+    return this.queryForeignAccess(reference) !== 0;
   }
 
   #putBack(reference: GrantRef): void {
     if (this.#isInUse(reference)) {
       this.#owners[reference] = Owner.HELD;
-      this.#held++;
+      this.heldCount++;
     } else this.#append(reference);
   }
 
@@ -296,18 +241,11 @@ export class ReferencePool {
     if (this.#tail === NONE) this.#head = reference;
     else this.#next[this.#tail] = reference;
     this.#tail = reference;
-    this.#free++;
-  }
-
-  #push(list: GrantReferences, reference: GrantRef): void {
-    this.#owners[reference] = Owner.LISTED;
-    this.#next[reference] = list.head;
-    list.head = reference;
-    list.count++;
+    this.freeCount++;
   }
 
   #wrongOwner(reference: GrantRef): never {
-    const owner = OWNER_NAMES[this.ownerOf(reference)];
+    const owner = OWNER_NAMES[this.#owners[reference] ?? Owner.NOBODY];
     throw new GrantMisuse("GRANT_OWNER", `grant reference ${reference} is ${owner}`);
   }
 }

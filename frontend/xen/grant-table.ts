@@ -32,15 +32,9 @@ import {
 import type { Hypervisor } from "../bus/hypervisor.ts";
 import type { DmaSpace, GrantAccess, Span } from "../bus/space.ts";
 import { GrantPosts } from "./grant-posts.ts";
-import {
-  type FreeCallback,
-  GrantMisuse,
-  type GrantReferences,
-  Owner,
-  ReferencePool,
-} from "./grant-references.ts";
+import { GrantMisuse, ReferencePool } from "./grant-references.ts";
 
-export { type FreeCallback, GrantMisuse, type GrantReferences } from "./grant-references.ts";
+export { type FreeCallback, GrantMisuse } from "./grant-references.ts";
 
 export interface GrantTableOptions {
   readonly hypervisor: Hypervisor;
@@ -58,14 +52,13 @@ const PEER_DOMID = 0;
 /** Maximum of a use count: far more uses of one page than an honest device has at a time. */
 const MAX_USES = 0x7fff;
 
-export class GrantTable implements GrantAccess {
+export class GrantTable extends ReferencePool implements GrantAccess {
   readonly version: GrantVersion;
   /** Negated GNTST status of the last refused access. */
   refusal: number = -Gntst.GENERAL_ERROR;
 
   readonly #space: DmaSpace;
   readonly #log: Logger;
-  readonly #pool: ReferencePool;
   readonly #posts: GrantPosts;
   /** Flags by reference; 0 for a reference that grants nothing. */
   readonly #flags: Uint16Array;
@@ -83,6 +76,7 @@ export class GrantTable implements GrantAccess {
   constructor({ hypervisor, space, log, maxFrames = 64, version = 1 }: GrantTableOptions) {
     const perFrame = FRAME_BYTES / (version === 1 ? GRANT_ENTRY_V1_SIZE : GRANT_ENTRY_V2_SIZE);
     const entries = perFrame * maxFrames;
+    super(perFrame, maxFrames);
     this.version = version;
     this.#space = space;
     this.#log = log;
@@ -94,29 +88,8 @@ export class GrantTable implements GrantAccess {
     this.#ends = new Uint16Array(entries);
     this.#readers = new Uint16Array(entries);
     this.#writers = new Uint16Array(entries);
-    this.#pool = new ReferencePool(perFrame, maxFrames, (r) => this.queryForeignAccess(r) !== 0);
     hypervisor.beforeNotice(() => this.#posts.send());
     hypervisor.onGrantUse = (reference, readers, writers) => this.#use(reference, readers, writers);
-  }
-
-  /** Number of frames of the table now. */
-  get frames(): number {
-    return this.#pool.frames;
-  }
-
-  /** Number of references on the free list now. The table may still grow. */
-  get freeCount(): number {
-    return this.#pool.free;
-  }
-
-  /** Number of free references, plus those that growth would add: all that no driver owns. */
-  get availableCount(): number {
-    return this.#pool.available;
-  }
-
-  /** Maximum number of references that can ever be free. */
-  get capacity(): number {
-    return this.#pool.most;
   }
 
   /** Number of entries that grant something. */
@@ -129,61 +102,25 @@ export class GrantTable implements GrantAccess {
     return this.#quarantine.size;
   }
 
-  /** Number of references that grant nothing and would be free, but that the device uses. */
-  get heldCount(): number {
-    return this.#pool.held;
-  }
-
-  /** gnttab_alloc_grant_references: returns `count` references, or undefined (ENOSPC). */
-  allocGrantReferences(count: number): GrantReferences | undefined {
-    return this.#pool.alloc(count);
-  }
-
-  /** gnttab_claim_grant_reference: returns a reference of the list, or -1 when all are in use. */
-  claim(list: GrantReferences): GrantRef {
-    return this.#pool.claim(list);
-  }
-
-  /** gnttab_release_grant_reference: puts a reference into the list. Its access must have ended. */
-  release(list: GrantReferences, reference: GrantRef): void {
-    this.#needNotLive(reference);
-    this.#pool.release(list, reference);
-  }
-
-  /** gnttab_free_grant_references: frees the remaining references of the list. */
-  freeGrantReferences(list: GrantReferences): void {
-    this.#pool.freeList(list);
-  }
-
-  /** Returns true when `count` references are free for as many calls of allocGrantReference. */
-  reserve(count: number): boolean {
-    return this.#pool.reserve(count);
-  }
-
-  /** Returns one reference, or -1 (ENOSPC). */
-  allocGrantReference(): GrantRef {
-    return this.#pool.take();
-  }
-
   /**
    * Prepares an owned reference, which grants nothing, for a new grant. Returns the same reference.
    * Returns another in its place when the device's use, which crossed with the end of access, still
    * keeps the old one. Returns -1 (ENOSPC) and changes nothing when no other is free.
    */
   renew(reference: GrantRef): GrantRef {
-    this.#pool.needOwned(reference);
+    this.needOwned(reference);
     this.#needNotLive(reference);
     if (this.queryForeignAccess(reference) === 0) return reference;
-    const other = this.#pool.take();
-    if (other >= 0) this.#pool.give(reference);
+    const other = this.allocGrantReference();
+    if (other >= 0) this.give(reference);
     return other;
   }
 
   /** gnttab_free_grant_reference. Access by `reference` must have ended. */
   freeGrantReference(reference: GrantRef): void {
-    this.#pool.needOwned(reference);
+    this.needOwned(reference);
     this.#needNotLive(reference);
-    this.#pool.give(reference);
+    this.give(reference);
   }
 
   /**
@@ -221,14 +158,13 @@ export class GrantTable implements GrantAccess {
     this.#grant(reference, flags, domid, busAddress - offset, offset, offset + length);
   }
 
-  /** gnttab_query_foreign_access: returns the number of reported uses. At 0 access can be ended. */
-  queryForeignAccess(reference: GrantRef): number {
+  override queryForeignAccess(reference: GrantRef): number {
     return this.#readers[reference]! + this.#writers[reference]!;
   }
 
   /** gnttab_end_foreign_access_ref: false, and nothing changed, while the device uses it. */
   endForeignAccessRef(reference: GrantRef): boolean {
-    this.#pool.needOwned(reference);
+    this.needOwned(reference);
     this.#needLive(reference);
     if (this.queryForeignAccess(reference) !== 0) return false;
     this.#end(reference);
@@ -242,7 +178,7 @@ export class GrantTable implements GrantAccess {
    */
   quarantine(reference: GrantRef, released?: () => void): void {
     this.#needLive(reference);
-    this.#pool.quarantine(reference);
+    this.setQuarantined(reference);
     this.#quarantine.set(reference, released);
     if (this.queryForeignAccess(reference) === 0) {
       this.#leaveQuarantine(reference);
@@ -258,18 +194,6 @@ export class GrantTable implements GrantAccess {
   }
 
   /**
-   * gnttab_request_free_callback: runs `callback` once, in a turn of its own, when `count`
-   * references are free. Callbacks run in the order of the requests.
-   */
-  requestFreeCallback(callback: () => void, count: number): FreeCallback {
-    return this.#pool.request(callback, count);
-  }
-
-  cancelFreeCallback(wish: FreeCallback): void {
-    this.#pool.cancel(wish);
-  }
-
-  /**
    * Sends the gathered changes. The hypervisor does so before everything that it posts. A driver
    * that publishes a ring index by a write of its own memory calls this first.
    */
@@ -281,7 +205,7 @@ export class GrantTable implements GrantAccess {
   linkGone(): void {
     this.#readers.fill(0);
     this.#writers.fill(0);
-    this.#pool.usesEnded();
+    this.usesEnded();
     for (const reference of [...this.#quarantine.keys()]) this.#leaveQuarantine(reference);
     this.#posts.drop();
   }
@@ -302,7 +226,7 @@ export class GrantTable implements GrantAccess {
       grant: (...entry) => state.grant(this.version, ...entry),
     };
     this.#tellAll(to);
-    for (let reference = 0; reference < this.#pool.end; reference++) {
+    for (let reference = 0; reference < this.end; reference++) {
       const [readers, writers] = [this.#readers[reference]!, this.#writers[reference]!];
       if (readers + writers !== 0) state.grantUse(grantRef(reference), readers, writers);
     }
@@ -342,7 +266,7 @@ export class GrantTable implements GrantAccess {
 
   /** Checks an access by Xen's rules for a grant copy, in Xen's order. */
   #check(reference: GrantRef, offset: number, length: number, writes: boolean): Gntst {
-    if (!(reference >= 0 && reference < this.#pool.end)) return Gntst.BAD_GNTREF;
+    if (!(reference >= 0 && reference < this.end)) return Gntst.BAD_GNTREF;
     const flags = this.#flags[reference]!;
     const granted = (flags & GTF_TYPE_MASK) === GrantType.PERMIT_ACCESS;
     if (!granted || this.#domids[reference] !== PEER_DOMID) return Gntst.GENERAL_ERROR;
@@ -368,7 +292,7 @@ export class GrantTable implements GrantAccess {
     const r = (this.#readers[reference] ?? 0) + readers;
     const w = (this.#writers[reference] ?? 0) + writers;
     const counts = r >= 0 && w >= 0 && r <= MAX_USES && w <= MAX_USES;
-    if (!counts || this.#pool.ownerOf(reference) === Owner.NOBODY) {
+    if (!counts || !this.isKnown(reference)) {
       this.#space.refuseGrant(reference, 0, 0, "use that cannot be, of a grant");
       return;
     }
@@ -380,14 +304,14 @@ export class GrantTable implements GrantAccess {
     this.#readers[reference] = r;
     this.#writers[reference] = w;
     if (r + w === 0 && this.#quarantine.has(reference)) this.#leaveQuarantine(reference);
-    else this.#pool.useChanged(reference);
+    else this.useChanged(reference);
   }
 
   #leaveQuarantine(reference: GrantRef): void {
     const released = this.#quarantine.get(reference);
     this.#quarantine.delete(reference);
     this.#end(reference);
-    this.#pool.give(reference);
+    this.give(reference);
     released?.();
   }
 
@@ -399,7 +323,7 @@ export class GrantTable implements GrantAccess {
     start: number,
     end: number,
   ): void {
-    this.#pool.needOwned(reference);
+    this.needOwned(reference);
     this.#needNotLive(reference);
     if (this.queryForeignAccess(reference) !== 0) {
       throw new GrantMisuse("GRANT_IN_USE", `grant reference ${reference} was not renewed`);
@@ -414,7 +338,7 @@ export class GrantTable implements GrantAccess {
   }
 
   #tellAll(to: Pick<GrantPosts, "grant">): void {
-    for (let reference = 0; reference < this.#pool.end; reference++) {
+    for (let reference = 0; reference < this.end; reference++) {
       if (this.#flags[reference] !== 0) this.#tell(grantRef(reference), to);
     }
   }

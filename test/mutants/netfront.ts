@@ -128,7 +128,7 @@ export const netfrontMutants: readonly Mutant[] = [
     test: NETFRONT_TEST,
     file: QUEUES,
     search: "fillPool(rxq.pool, rxq.dmat);",
-    replace: "info.grants.allocGrantReferences(257);\n  fillPool(rxq.pool, rxq.dmat);",
+    replace: "info.grants.allocGrantReference();\n  fillPool(rxq.pool, rxq.dmat);",
     breaks: "references are asked of the grant table",
   },
   {

@@ -2,7 +2,7 @@
 import { describe, expect, it, test } from "vitest";
 import { Hypervisor } from "../../frontend/bus/hypervisor.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
-import { GrantMisuse, type GrantReferences, GrantTable } from "../../frontend/xen/grant-table.ts";
+import { GrantMisuse, GrantTable } from "../../frontend/xen/grant-table.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { GrantFlag, type GrantRef, GrantType, grantRef } from "../../shared/xen/grant.ts";
@@ -11,15 +11,9 @@ import { FakeXenDevice, GrantStage, nextTurn } from "../support/grant-stage.ts";
 /** 4096 / 8 less the reserved ones: free references of a table of one frame. */
 const ONE_FRAME = 504;
 
-function taken(list: GrantReferences | undefined): GrantReferences {
-  if (list === undefined) return expect.fail("no references");
-  return list;
-}
-
-function claimAll(stage: GrantStage, list: GrantReferences): number[] {
-  const all: number[] = [];
-  for (let r = stage.grants.claim(list); r >= 0; r = stage.grants.claim(list)) all.push(r);
-  return all;
+/** Allocates `count` references, one by one. */
+function take({ grants }: GrantStage, count: number): GrantRef[] {
+  return Array.from({ length: count }, () => grants.allocGrantReference());
 }
 
 /** The code of the misuse that `act` is. */
@@ -36,7 +30,7 @@ function misuse(act: () => unknown): string {
 describe("references", () => {
   it("gives out every one of a frame but the eight reserved ones, once", () => {
     const stage = new GrantStage({ maxFrames: 1 });
-    const all = claimAll(stage, taken(stage.grants.allocGrantReferences(ONE_FRAME)));
+    const all = take(stage, ONE_FRAME);
     expect(new Set(all).size).toBe(ONE_FRAME);
     expect(Math.min(...all)).toBe(8);
     expect(Math.max(...all)).toBe(511);
@@ -49,33 +43,18 @@ describe("references", () => {
   ] as const)("grows by frames of version %i, %i entries each", (version, perFrame) => {
     const stage = new GrantStage({ maxFrames: 4, version });
     expect([stage.grants.frames, stage.grants.freeCount]).toEqual([1, perFrame - 8]);
-    taken(stage.grants.allocGrantReferences(perFrame));
+    expect(stage.grants.reserve(perFrame)).toBe(true);
+    take(stage, perFrame);
     expect([stage.grants.frames, stage.grants.freeCount]).toEqual([2, perFrame - 8]);
-    taken(stage.grants.allocGrantReferences(3 * perFrame - 8));
+    expect(stage.grants.reserve(3 * perFrame - 8)).toBe(true);
+    take(stage, 3 * perFrame - 8);
     expect([stage.grants.frames, stage.grants.freeCount]).toEqual([4, 0]);
   });
 
   it("does not grow for what it can't give anyway", () => {
     const { grants } = new GrantStage({ maxFrames: 2 });
-    expect(grants.allocGrantReferences(grants.capacity + 1)).toBeUndefined();
+    expect(grants.reserve(grants.capacity + 1)).toBe(false);
     expect([grants.frames, grants.freeCount]).toEqual([1, ONE_FRAME]);
-  });
-
-  it("claims from a list, takes back into it, and frees what is left", () => {
-    const { grants } = new GrantStage({ maxFrames: 1 });
-    const list = taken(grants.allocGrantReferences(3));
-    expect(grants.freeCount).toBe(ONE_FRAME - 3);
-    const a = grants.claim(list);
-    const b = grants.claim(list);
-    grants.claim(list);
-    expect(grants.claim(list)).toBe(-1);
-    grants.release(list, a);
-    grants.release(list, b);
-    expect(list.count).toBe(2);
-    expect([grants.claim(list), grants.claim(list)].sort()).toEqual([a, b].sort());
-    grants.release(list, a);
-    grants.freeGrantReferences(list);
-    expect([list.count, grants.freeCount]).toEqual([0, ONE_FRAME - 2]);
   });
 
   it("uses a reference that was given back last of all", () => {
@@ -88,16 +67,14 @@ describe("references", () => {
 
   it("refuses what would count a reference twice", () => {
     const { grants } = new GrantStage({ maxFrames: 1 });
-    const list = taken(grants.allocGrantReferences(2));
-    const inList = list.count;
-    const owned = grants.claim(list);
-    grants.release(list, owned);
-    expect(misuse(() => grants.release(list, owned))).toBe("GRANT_OWNER");
+    const owned = grants.allocGrantReference();
+    grants.freeGrantReference(owned);
     expect(misuse(() => grants.freeGrantReference(owned))).toBe("GRANT_OWNER");
+    expect(misuse(() => grants.renew(owned))).toBe("GRANT_OWNER");
     expect(misuse(() => grants.grantForeignAccessRef(owned, 0, 4096, false))).toBe("GRANT_OWNER");
     expect(misuse(() => grants.freeGrantReference(grantRef(3)))).toBe("GRANT_OWNER");
     expect(misuse(() => grants.freeGrantReference(grantRef(100_000)))).toBe("GRANT_OWNER");
-    expect(list.count).toBe(inList);
+    expect(grants.freeCount).toBe(ONE_FRAME);
   });
 
   it("refuses to free or grant again what is granted, and to end what is not", () => {
@@ -118,7 +95,7 @@ describe("free callbacks", () => {
   /** A table of one frame with all references owned by the caller. */
   function drained() {
     const stage = new GrantStage({ maxFrames: 1 });
-    const owned = claimAll(stage, taken(stage.grants.allocGrantReferences(ONE_FRAME)));
+    const owned = take(stage, ONE_FRAME);
     return { grants: stage.grants, owned };
   }
 
@@ -569,24 +546,6 @@ describe("a use that crosses with the end of access", () => {
     expect(held.some((r) => got.has(r))).toBe(false);
     for (const r of held) hypervisor.onGrantUse(grantRef(r), -1, 0);
     expect(held.map(() => grants.allocGrantReference())).toEqual(held);
-  });
-
-  it("passes a reference over in a list, and holds it when the list is freed", () => {
-    const { grants, hypervisor } = new GrantStage({ maxFrames: 1 });
-    const list = taken(grants.allocGrantReferences(3));
-    const all = [grants.claim(list), grants.claim(list), grants.claim(list)];
-    for (const r of all) grants.release(list, r);
-    hypervisor.onGrantUse(all[1]!, 1, 0);
-    expect([grants.claim(list), grants.claim(list), grants.claim(list)]).toEqual([
-      all[2],
-      all[0],
-      -1,
-    ]);
-    expect(list.count).toBe(1);
-    grants.freeGrantReferences(list);
-    expect([list.count, grants.freeCount, grants.heldCount]).toEqual([0, ONE_FRAME - 3, 1]);
-    hypervisor.onGrantUse(all[1]!, -1, 0);
-    expect([grants.freeCount, grants.heldCount]).toEqual([ONE_FRAME - 2, 0]);
   });
 
   it("an owner who wants to grant again gets another reference in its place", () => {

@@ -21,8 +21,6 @@ import {
   parentOf,
   recordBytes,
   withChanges,
-  without,
-  withRecord,
 } from "./node.ts";
 import type { Permissions } from "./permissions.ts";
 
@@ -133,19 +131,12 @@ export class Edit {
       this.work += workOf(path);
       this.changed.set(path, record);
     }
-    const [only] = changes;
-    this.#root =
-      changes.length === 1 ? this.#withOne(only!) : withChanges(this.#root, changes, this);
+    this.#root = withChanges(this.#root, changes, this);
   }
 
   /** Records an event for the watches: one for each path, because an event carries no value. */
   tell(path: string, gone?: Permissions, exact = false): void {
     this.#happened.set(path, { path, gone, exact });
-  }
-
-  #withOne({ path, record }: Change): Node {
-    const root = this.#root;
-    return record === undefined ? without(root, path, this) : withRecord(root, path, record, this);
   }
 
   /** The paths that this edit read or changed and whose record is a different one in `now`. */

@@ -111,42 +111,6 @@ export interface Work {
 /** Cost of copying a node: one unit for each eight children. */
 const copyWork = (node: Node): number => node.children.size >>> 3;
 
-/** A tree in which `path` has `record` and its former children. The parent must exist. */
-export function withRecord(root: Node, path: string, record: NodeRecord, cost: Work): Node {
-  return replace(root, namesOf(path), 0, cost, (old) => ({
-    record,
-    children: old?.children ?? NO_CHILDREN,
-  }));
-}
-
-/** A tree without `path` and all nodes below it. */
-export function without(root: Node, path: string, cost: Work): Node {
-  return replace(root, namesOf(path), 0, cost, () => undefined) ?? root;
-}
-
-type Replacement<R> = (old: Node | undefined) => R;
-
-function replace<R extends Node | undefined>(
-  node: Node,
-  names: readonly string[],
-  depth: number,
-  cost: Work,
-  replacement: Replacement<R>,
-): Node | R {
-  const name = names[depth];
-  if (name === undefined) return replacement(node);
-  const old = node.children.get(name);
-  const last = depth === names.length - 1;
-  if (!last && old === undefined) return node;
-  const child = last ? replacement(old) : replace(old!, names, depth + 1, cost, replacement);
-  if (child === old) return node;
-  cost.work += copyWork(node);
-  const children = new Map(node.children);
-  if (child === undefined) children.delete(name);
-  else children.set(name, child);
-  return { record: node.record, children };
-}
-
 /** A new record for one node. Undefined removes the node and all nodes below it. */
 export interface Change {
   readonly path: string;
