@@ -184,7 +184,8 @@ function deliver(adapter: Adapter, ring: RxRing, m: Mbuf): void {
   }
   // A packet that the device could not parse must not overtake a flow that is being merged.
   if (l4 !== L4Proto.UDP) ring.lro.flush();
-  ifnet.received(m, ring.qid);
+  if (ifnet.bpf !== undefined) ifnet.bpf.input(m, ring.qid);
+  ifnet.input(m);
 }
 
 /** ena_rx_checksum: marks as checked only the checksums that the device reports as checked. */

@@ -185,7 +185,7 @@ function setupRings(adapter: Adapter, com: Com, txSize: number, rxSize: number):
       undo.push(() => txMaps.give(tMaps));
       const rMaps = rxMaps.take(rxSize);
       undo.push(() => rxMaps.give(rMaps));
-      const lro = new LroQueue(rxStats, (m) => adapter.ifnet.received(m, qid));
+      const lro = new LroQueue(rxStats, adapter.ifnet, qid);
       const tx = new TxRing(qid, txSq, txCq, tMaps, txStats);
       const rx = new RxRing(qid, rxSq, rxCq, rMaps, rxStats, lro);
       adapter.queues.push({ tx, rx });

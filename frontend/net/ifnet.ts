@@ -103,14 +103,8 @@ export class Ifnet {
     m.free();
   };
 
-  /** A capture is running. */
+  /** A capture is running. Whoever calls `input` shows it the packet before. */
   bpf: BpfTap | undefined = undefined;
-
-  /** By the driver or netmap: shows a packet of queue `queue` to whoever captures, then hands it to `input`. */
-  received(m: Mbuf, queue: number): void {
-    if (this.bpf !== undefined) this.bpf.input(m, queue);
-    this.input(m);
-  }
 
   /** The burst of `input` calls is over: what was gathered can go on its way. */
   inputDone: () => void = () => {};

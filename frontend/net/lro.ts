@@ -36,6 +36,7 @@ import {
 } from "../../shared/net/headers.ts";
 import { MIN_GSO_SIZE } from "../../shared/net/segment.ts";
 import { frameOver } from "./facts.ts";
+import type { Ifnet } from "./ifnet.ts";
 import { Csum, type Mbuf } from "./mbuf.ts";
 
 /** Flows held at a time, as many as FreeBSD's tcp_lro starts with. */
@@ -54,13 +55,16 @@ export class LroQueue {
   #count = 0;
   readonly #frame = new Frame();
   readonly #stats: LroStats;
-  readonly #input: (m: Mbuf) => void;
+  readonly #ifnet: Ifnet;
+  readonly #queue: number;
   /** Pieces of a merged chain. */
   readonly #maxPieces: number;
 
-  constructor(stats: LroStats, input: (m: Mbuf) => void, maxPieces = MAX_SPANS) {
+  /** `queue` is the number of the ring, for captures. */
+  constructor(stats: LroStats, ifnet: Ifnet, queue: number, maxPieces = MAX_SPANS) {
     this.#stats = stats;
-    this.#input = input;
+    this.#ifnet = ifnet;
+    this.#queue = queue;
     this.#maxPieces = maxPieces;
   }
 
@@ -152,6 +156,12 @@ export class LroQueue {
       this.#stats.lro_flushed++;
     }
     this.#input(m);
+  }
+
+  #input(m: Mbuf): void {
+    const ifnet = this.#ifnet;
+    if (ifnet.bpf !== undefined) ifnet.bpf.input(m, this.#queue);
+    ifnet.input(m);
   }
 }
 

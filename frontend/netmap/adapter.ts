@@ -407,9 +407,12 @@ export abstract class NetmapAdapter {
    * the emulated adapter every frame takes this way.
    */
   hostInput(m: Mbuf): void {
+    const { ifnet } = this;
     if (this.stacksInput !== undefined) this.stacksInput(m);
-    else if (this.ifnet !== undefined) this.ifnet.received(m, NO_QUEUE);
-    else m.free();
+    else if (ifnet !== undefined) {
+      if (ifnet.bpf !== undefined) ifnet.bpf.input(m, NO_QUEUE);
+      ifnet.input(m);
+    } else m.free();
   }
   hostInputDone(): void {
     this.ifnet?.inputDone();

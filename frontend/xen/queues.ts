@@ -58,7 +58,7 @@ export async function setupDevice(info: NetfrontInfo, count: number): Promise<vo
 function setupRxq(info: NetfrontInfo, id: number): void {
   info.rxStats[id] ??= new RxStats();
   const name = `${info.ctx.name} rx ${id}`;
-  const rxq = new Rxq(id, name, info.rxStats[id]!, (m) => info.ifnet.received(m, id));
+  const rxq = new Rxq(id, name, info.rxStats[id]!, info.ifnet);
   info.rxqs.push(rxq);
   rxq.dmat = createTag(info, name, "fromDevice");
   fillPool(rxq.pool, rxq.dmat);

@@ -14,6 +14,7 @@
  * Two queues share no field: each has its own tag, maps and counters.
  */
 import { RX_RING_SLOTS, TX_RING_SLOTS } from "../../shared/xen/netif.ts";
+import type { Ifnet } from "../net/ifnet.ts";
 import { LroQueue } from "../net/lro.ts";
 import type { Mbuf } from "../net/mbuf.ts";
 import type { GateQueue } from "../net/transmit-gate.ts";
@@ -64,11 +65,11 @@ export class Rxq {
   busy = false;
   readonly lro: LroQueue;
 
-  constructor(id: number, name: string, stats: RxStats, input: (m: Mbuf) => void) {
+  constructor(id: number, name: string, stats: RxStats, ifnet: Ifnet) {
     this.id = id;
     this.name = name;
     this.stats = stats;
-    this.lro = new LroQueue(stats, input);
+    this.lro = new LroQueue(stats, ifnet, id);
   }
 }
 

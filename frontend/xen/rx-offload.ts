@@ -79,8 +79,9 @@ const frame = new Frame();
 /** Passes a packet to the stack, at once or merged with its neighbours; or drops and counts it. */
 export function offerToStack(info: NetfrontInfo, rxq: Rxq, m: Mbuf): void {
   const { stats } = rxq;
+  const { ifnet } = info;
   const flags = m.cookie;
-  const lro = (info.ifnet.capEnable & Ifcap.LRO) !== 0;
+  const lro = (ifnet.capEnable & Ifcap.LRO) !== 0;
   const said = (flags & RxFlag.CSUM_BLANK) !== 0;
   const blank = said || m.tsoSegsz > 0;
   const validated = (flags & RxFlag.DATA_VALIDATED) !== 0;
@@ -90,7 +91,7 @@ export function offerToStack(info: NetfrontInfo, rxq: Rxq, m: Mbuf): void {
   if (blank) {
     if (!blankChecksum(m, frame.headers())) {
       stats.bad_csum++;
-      info.ifnet.counters.ierrors++;
+      ifnet.counters.ierrors++;
       m.free();
       return;
     }
@@ -103,15 +104,16 @@ export function offerToStack(info: NetfrontInfo, rxq: Rxq, m: Mbuf): void {
     stats.csum_good++;
     m.csumFlags |= CHECKED;
   }
-  info.ifnet.counters.ipackets++;
-  info.ifnet.counters.ibytes += m.pktLength;
+  ifnet.counters.ipackets++;
+  ifnet.counters.ibytes += m.pktLength;
   if (lro && m.tsoSegsz === 0) {
     rxq.lro.offerParsed(frame.headers(), m, blank || validated);
     return;
   }
   // A super-frame must not overtake packets of its flow that are being merged.
   if (lro) rxq.lro.flush();
-  info.ifnet.received(m, rxq.id);
+  if (ifnet.bpf !== undefined) ifnet.bpf.input(m, rxq.id);
+  ifnet.input(m);
 }
 
 /** Sets the place of the blank checksum. Returns false when the packet has no checksum field. */

@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { mbufToFrame } from "../../frontend/net/facts.ts";
+import { Ifnet } from "../../frontend/net/ifnet.ts";
 import { LroQueue } from "../../frontend/net/lro.ts";
 import type { Mbuf } from "../../frontend/net/mbuf.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
@@ -341,19 +342,17 @@ function merge(
   const out: Item[] = [];
   const stats = { lro_queued: 0, lro_flushed: 0 };
   const frame = new Frame();
-  const lro = new LroQueue(
-    stats,
-    (m) => {
-      mbufToFrame(m, frame);
-      const bytes = bytesOf(frame);
-      let segments = 0;
-      for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) segments++;
-      const { length, gso, gsoSize, headerLength, csumStart, csumOffset } = frame;
-      const facts = { length, gso, gsoSize, headerLength, csumStart, csumOffset };
-      out.push(gso === Gso.NONE ? { bytes } : { bytes, merged: { facts, segments } });
-    },
-    room + 1,
-  );
+  const ifnet = new Ifnet("ena0", new Uint8Array(6), 1500);
+  ifnet.input = (m) => {
+    mbufToFrame(m, frame);
+    const bytes = bytesOf(frame);
+    let segments = 0;
+    for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) segments++;
+    const { length, gso, gsoSize, headerLength, csumStart, csumOffset } = frame;
+    const facts = { length, gso, gsoSize, headerLength, csumStart, csumOffset };
+    out.push(gso === Gso.NONE ? { bytes } : { bytes, merged: { facts, segments } });
+  };
+  const lro = new LroQueue(stats, ifnet, 0, room + 1);
   for (const bytes of frames) lro.offer(mbufOf(Uint8Array.from(bytes)), valid);
   lro.flush();
   const merged = out.filter((item) => item.merged !== undefined);
