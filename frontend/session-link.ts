@@ -64,16 +64,9 @@ export class SessionLink implements DeviceLink, HypervisorLink {
     this.#link.writer.column(Op.PUSH, space, address, type, src, at, length);
   }
 
-  mmioWrite(
-    bar: number,
-    offset: number,
-    type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
+  mmioWrite(bar: number, offset: number, type: number, bytes: Uint8Array): void {
     if (this.#link.closed) return;
-    this.#link.writer.column(Op.MMIO_WRITE, bar, offset, type, src, at, length);
+    this.#link.writer.column(Op.MMIO_WRITE, bar, offset, type, bytes, 0, bytes.length);
   }
 
   mmioWrite32(bar: number, offset: number, value: number): void {

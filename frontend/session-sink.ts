@@ -74,7 +74,8 @@ export class SessionSink implements FrontendSink {
     const welcome = parseWelcome(greeting);
     this.#welcomed = true;
     const { space, pci, hypervisor } = this.#machine;
-    pci.configure({ revision: welcome.revision, hasBar2: welcome.deviceMemory });
+    pci.revision = welcome.revision;
+    pci.hasBar2 = welcome.deviceMemory;
     space.pushBytes = welcome.pushBytes;
     space.attachLink(this.#out);
     hypervisor.attachLink(this.#out);

@@ -125,7 +125,7 @@ export class Session {
     this.#url = nicUrl(options.connect);
     if (options.tap !== undefined) this.#taps.add(options.tap);
     this.space = new DmaSpace({ log: options.log, now });
-    this.pci = new PciFunction(this.space, { revision: 0, hasBar2: false });
+    this.pci = new PciFunction(this.space);
   }
 
   get state(): SessionState {

@@ -24,14 +24,7 @@ export interface DeviceLink {
     length: number,
   ): void;
   /** Posts a write to a register, a doorbell or device memory. */
-  mmioWrite(
-    bar: number,
-    offset: number,
-    type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void;
+  mmioWrite(bar: number, offset: number, type: number, bytes: Uint8Array): void;
   mmioWrite32(bar: number, offset: number, value: number): void;
   /** Reads a register. Rejects when the link is lost. */
   mmioRead(bar: number, offset: number, length: number): Promise<Uint8Array>;

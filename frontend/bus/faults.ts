@@ -10,19 +10,17 @@ import type { Logger } from "../../shared/log.ts";
 import { FaultSeverity } from "../../shared/wire/transactions.ts";
 import type { DeviceLink } from "./device-link.ts";
 
-/** Reasons of a refused access. The driver causes `unload_busy`, see DmaMap.busy. */
-const DMA_FAULTS = [
-  "unmapped",
-  "stale_generation",
-  "direction",
-  "range",
-  "space",
-  "unload_busy",
-  "grant",
-] as const;
-export type DmaFault = (typeof DMA_FAULTS)[number];
-
-export type FaultCounters = Record<DmaFault, number>;
+/** Number of refused accesses by reason. The driver causes `unload_busy`, see DmaMap.busy. */
+export class FaultCounters {
+  unmapped = 0;
+  stale_generation = 0;
+  direction = 0;
+  range = 0;
+  space = 0;
+  unload_busy = 0;
+  grant = 0;
+}
+export type DmaFault = keyof FaultCounters;
 
 /** Returns the code in the `fault` transaction: DMA_UNMAPPED and so on. */
 const faultCode = (name: DmaFault): string => `DMA_${name.toUpperCase()}`;
@@ -38,16 +36,9 @@ interface Told {
 }
 
 export class FaultReporter {
-  readonly counters: FaultCounters = {
-    unmapped: 0,
-    stale_generation: 0,
-    direction: 0,
-    range: 0,
-    space: 0,
-    unload_busy: 0,
-    grant: 0,
-  };
-  readonly #told: Record<DmaFault, Told>;
+  readonly counters = new FaultCounters();
+  /** The names with a report in the current second, or with reports withheld since an earlier one. */
+  readonly #told = new Map<DmaFault, Told>();
   readonly #log: Logger;
   readonly #now: () => number;
   link: DeviceLink | undefined;
@@ -55,16 +46,6 @@ export class FaultReporter {
   constructor(log: Logger, now: () => number) {
     this.#log = log;
     this.#now = now;
-    const fresh = (): Told => ({ since: Number.NEGATIVE_INFINITY, count: 0, withheld: 0 });
-    this.#told = {
-      unmapped: fresh(),
-      stale_generation: fresh(),
-      direction: fresh(),
-      range: fresh(),
-      space: fresh(),
-      unload_busy: fresh(),
-      grant: fresh(),
-    };
   }
 
   /** Counts a refusal without a report. */
@@ -75,12 +56,12 @@ export class FaultReporter {
   /** Counts a refusal. Reports it unless PER_SECOND of this name were reported in this second. */
   report(name: DmaFault, space: number, address: number, what: string, length: number): void {
     this.counters[name]++;
-    const told = this.#told[name];
     const now = this.#now();
-    if (now - told.since >= SECOND_MS) {
-      this.#summarise(name, told);
-      told.since = now;
-      told.count = 0;
+    let told = this.#told.get(name);
+    if (told === undefined || now - told.since >= SECOND_MS) {
+      if (told !== undefined) this.#summarise(name, told);
+      told = { since: now, count: 0, withheld: 0 };
+      this.#told.set(name, told);
     }
     if (told.count === PER_SECOND) {
       told.withheld++;
@@ -93,17 +74,15 @@ export class FaultReporter {
   /** Reports the summaries that are due. Call it about once a second. */
   tick(): void {
     const now = this.#now();
-    for (const name of DMA_FAULTS) {
-      const told = this.#told[name];
-      if (told.withheld > 0 && now - told.since >= SECOND_MS) this.#summarise(name, told);
+    for (const [name, told] of this.#told) {
+      if (now - told.since < SECOND_MS) continue;
+      this.#summarise(name, told);
+      this.#told.delete(name);
     }
   }
 
-  #summarise(name: DmaFault, told: Told): void {
-    if (told.withheld === 0) return;
-    const withheld = told.withheld;
-    told.withheld = 0;
-    this.#say(name, `${withheld} more accesses refused: ${name}`, 0, 0);
+  #summarise(name: DmaFault, { withheld }: Told): void {
+    if (withheld > 0) this.#say(name, `${withheld} more accesses refused: ${name}`, 0, 0);
   }
 
   #say(name: DmaFault, text: string, space: number, address: number): void {

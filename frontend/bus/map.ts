@@ -229,35 +229,6 @@ export class DmaMap {
     }
   }
 
-  /** Syncs `length` bytes from byte `offset` of the loaded bytes, counted without the guards. */
-  syncRange(op: SyncOp, offset: number, length: number): void {
-    this.#checkSync(op);
-    if (!(offset >= 0 && length >= 0 && offset + length <= this.#loadedBytes())) {
-      this.#misuse("SYNC_RANGE", `sync of ${length} bytes at ${offset} of ${this.#loadedBytes()}`);
-    }
-    if ((op & SyncOp.PREWRITE) === 0) return;
-    const link = this.#space.link;
-    if (link === undefined) return;
-    const top = this.current * TWO_32 + this.base;
-    let skip = offset;
-    let left = length;
-    let piece = 0;
-    for (let i = 0; left > 0; i++) {
-      const have = this.#segLengths[i]!;
-      if (skip >= have) {
-        skip -= have;
-        continue;
-      }
-      const place = this.#segPlaces[i]! + skip;
-      while (place >= this.#places[piece]! + this.#lengths[piece]!) piece++;
-      const at = this.#ats[piece]! + place - this.#places[piece]!;
-      const n = Math.min(left, have - skip);
-      link.push(Space.BUS, top + place, RecordType.FRAME, this.#buffers[piece]!, at, n);
-      skip = 0;
-      left -= n;
-    }
-  }
-
   /** bus_dmamap_unload(9): ends all access of the device to the loaded bytes. */
   unload(): void {
     if (this.current === 0) this.#misuse("MAP_NOT_LOADED", "unloaded while not loaded");

@@ -15,7 +15,6 @@ export type MisuseCode =
   | "SEGMENT_INDEX"
   | "SYNC_OP"
   | "SYNC_DIRECTION"
-  | "SYNC_RANGE"
   | "COHERENT_PARAMS"
   | "COHERENT_FREED"
   | "PUBLISH_RANGE"

@@ -12,13 +12,6 @@ import type { DmaSpace } from "./space.ts";
 const REGISTER_BYTES = 4;
 const LE = true;
 
-export interface PciConfig {
-  /** PCI revision id. Bit 0 is set if the device has no readless MMIO. */
-  revision: number;
-  /** True if BAR 2, the device's memory for LLQ, exists. */
-  hasBar2: boolean;
-}
-
 /** A register read failed: no device is connected, or the link was lost meanwhile. */
 export class RegisterReadFailed extends Error {
   constructor(message: string, cause?: unknown) {
@@ -28,27 +21,15 @@ export class RegisterReadFailed extends Error {
 }
 
 export class PciFunction {
-  /** Vendor id of Amazon. */
-  readonly vendor = 0x1d0f;
-  /** Device id of an ENA virtual function. */
-  readonly device = 0xec20;
-  revision: number;
-  hasBar2: boolean;
-  /** Number of interrupts without a handler. */
-  unclaimedInterrupts = 0;
+  /** PCI revision id, from the welcome. Bit 0 is set if the device has no readless MMIO. */
+  revision = 0;
+  /** True if BAR 2, the device's memory for LLQ, exists. Each welcome says so. */
+  hasBar2 = false;
   readonly #space: DmaSpace;
   readonly #handlers = new Array<(() => void) | undefined>(Limits.VECTORS).fill(undefined);
 
-  constructor(space: DmaSpace, config: PciConfig) {
+  constructor(space: DmaSpace) {
     this.#space = space;
-    this.revision = config.revision;
-    this.hasBar2 = config.hasBar2;
-  }
-
-  /** Called by the session at each welcome, because another device may be in the same slot. */
-  configure(config: PciConfig): void {
-    this.revision = config.revision;
-    this.hasBar2 = config.hasBar2;
   }
 
   /** Posts a register write or doorbell. The batch leaves in this turn. */
@@ -60,25 +41,10 @@ export class PciFunction {
     link.scheduleFlush();
   }
 
-  /**
-   * Posts src[at .. at + length) to device memory (LLQ entries). The doorbell after it sends them.
-   */
-  writeMemory(
-    bar: number,
-    offset: number,
-    type: RecordType,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
-    this.#check(bar, offset, length);
-    if (!(at >= 0 && at + length <= src.length)) {
-      throw new DmaMisuse(
-        "REGISTER_PARAMS",
-        `${length} bytes at ${at} of a buffer of ${src.length}`,
-      );
-    }
-    this.#space.link?.mmioWrite(bar, offset, type, src, at, length);
+  /** Posts bytes to device memory (LLQ entries). The doorbell after it sends them. */
+  writeMemory(bar: number, offset: number, type: RecordType, bytes: Uint8Array): void {
+    this.#check(bar, offset, bytes.length);
+    this.#space.link?.mmioWrite(bar, offset, type, bytes);
   }
 
   /** Reads a 32-bit register. Rejects with RegisterReadFailed. */
@@ -106,12 +72,7 @@ export class PciFunction {
 
   /** Called by the session at the interrupt's place in the batch. The peer may send any vector. */
   interrupt(vector: number): void {
-    const handler = this.#handlers[vector];
-    if (handler === undefined) {
-      this.unclaimedInterrupts++;
-      return;
-    }
-    handler();
+    this.#handlers[vector]?.();
   }
 
   #check(bar: number, offset: number, length: number): void {

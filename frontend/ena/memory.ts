@@ -226,7 +226,7 @@ export class IoSq {
   #writeEntry(llq: LlqConfig): void {
     const bounce = this.#bounce!;
     const at = llqEntryAt(this.#llqDescriptors, this.cursor.head, this.depth, llq.entryBytes);
-    this.#pci.writeMemory(MEMORY_BAR, at, RecordType.ENA_LLQ_ENTRY, bounce, 0, llq.entryBytes);
+    this.#pci.writeMemory(MEMORY_BAR, at, RecordType.ENA_LLQ_ENTRY, bounce);
     bounce.fill(0);
     this.cursor.next();
     this.#inEntry = 0;

@@ -79,15 +79,8 @@ export class FakeDeviceLink implements DeviceLink {
     this.posted.push({ kind: "push", address, type, bytes: slice(src, at, length) });
   }
 
-  mmioWrite(
-    bar: number,
-    offset: number,
-    type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
-    this.posted.push({ kind: "mmioWrite", bar, offset, type, bytes: slice(src, at, length) });
+  mmioWrite(bar: number, offset: number, type: number, src: Uint8Array): void {
+    this.posted.push({ kind: "mmioWrite", bar, offset, type, bytes: slice(src, 0, src.length) });
   }
 
   mmioWrite32(bar: number, offset: number, value: number): void {

@@ -412,27 +412,6 @@ describe("sync", () => {
     ]);
   });
 
-  it("of a part pushes that part", () => {
-    const { stage, tag } = setUp();
-    const a = counting(9000);
-    const map = plain(tag);
-    map.load(a, 0, 9000, ignore, 0, BUS_DMA_NOWAIT);
-    map.syncRange(SyncOp.PREWRITE, 4000, 4300);
-    const space = Space.GRANT;
-    expect(stage.device.pushes).toEqual([
-      { space, reference: map.gref(0), offset: 4000, bytes: a.slice(4000, PAGE) },
-      { space, reference: map.gref(1), offset: 0, bytes: a.slice(PAGE, 2 * PAGE) },
-      { space, reference: map.gref(2), offset: 0, bytes: a.slice(2 * PAGE, 8300) },
-    ]);
-    stage.device.pushes.length = 0;
-    map.syncRange(SyncOp.PREWRITE, 8192, 0);
-    map.syncRange(SyncOp.PREWRITE, 8200, 100);
-    expect(stage.device.pushes).toEqual([
-      { space, reference: map.gref(2), offset: 8, bytes: a.slice(8200, 8300) },
-    ]);
-    expect(misuse(() => map.syncRange(SyncOp.PREWRITE, 8999, 2))).toBe("SYNC_RANGE");
-  });
-
   it("cuts segments smaller than a page at their offset in the page", () => {
     const { stage, tag } = setUp({ maxSegSize: 1500, maxSize: 6000 });
     const a = counting(6000);
@@ -456,7 +435,6 @@ describe("sync", () => {
     const map = plain(tag);
     map.load(counting(8), 0, 8, ignore, 0, BUS_DMA_NOWAIT);
     map.sync(op);
-    map.syncRange(op, 0, 8);
     expect(stage.device.pushes).toEqual([]);
   });
 

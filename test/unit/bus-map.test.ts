@@ -195,32 +195,10 @@ describe("sync", () => {
     ]);
   });
 
-  it("syncRange pushes just that, across segments and pieces", () => {
-    const { map, link } = setUp({ maxSegSize: 100 });
-    const bytes = counting(256);
-    map.loadPieces([bytes, bytes], [0, 200], [150, 20], 2);
-    map.syncRange(SyncOp.PREWRITE, 90, 65);
-    const pushes = link.of("push");
-    expect(pushes.map((p) => p.address)).toEqual([
-      map.segmentAddress(0) + 90,
-      map.segmentAddress(1),
-      map.segmentAddress(2),
-    ]);
-    expect(pushes.map((p) => [...p.bytes])).toEqual([
-      [...bytes.subarray(90, 100)],
-      [...bytes.subarray(100, 150)],
-      [...bytes.subarray(200, 205)],
-    ]);
-  });
-
   it("the other three send nothing", () => {
     const { map, link } = setUp();
     map.load(counting(64), 0, 64);
-    for (const op of [SyncOp.PREREAD, SyncOp.POSTREAD, SyncOp.POSTWRITE]) {
-      map.sync(op);
-      map.syncRange(op, 0, 64);
-    }
-    map.syncRange(SyncOp.PREWRITE, 64, 0);
+    for (const op of [SyncOp.PREREAD, SyncOp.POSTREAD, SyncOp.POSTWRITE]) map.sync(op);
     expect(link.of("push")).toEqual([]);
   });
 
@@ -229,7 +207,6 @@ describe("sync", () => {
     map.load(counting(64), 0, 64);
     space.detachLink();
     map.sync(SyncOp.PREWRITE);
-    map.syncRange(SyncOp.PREWRITE, 1, 2);
     expect(link.of("push")).toEqual([]);
   });
 });
@@ -240,7 +217,6 @@ describe("misuse", () => {
   it.each<[MisuseCode, string, (s: ReturnType<typeof setUp>) => unknown]>([
     ["MAP_NOT_LOADED", "unload", ({ map }) => map.unload()],
     ["MAP_NOT_LOADED", "sync", ({ map }) => map.sync(SyncOp.PREREAD)],
-    ["MAP_NOT_LOADED", "syncRange", ({ map }) => map.syncRange(SyncOp.PREREAD, 0, 0)],
     ["SEGMENT_INDEX", "segmentAddress", ({ map }) => map.segmentAddress(0)],
     ["SEGMENT_INDEX", "segmentLength", ({ map }) => map.segmentLength(0)],
     ["TAG_IN_USE", "destroy of a tag with maps", ({ tag }) => tag.destroy()],
@@ -257,8 +233,6 @@ describe("misuse", () => {
     ["MAP_LOADED", "destroy", (map) => map.destroy()],
     ["SYNC_OP", "sync of nothing", (map) => map.sync(0)],
     ["SYNC_OP", "sync of an unknown kind", (map) => map.sync(16)],
-    ["SYNC_RANGE", "syncRange past the end", (map) => map.syncRange(SyncOp.PREREAD, 10, 55)],
-    ["SYNC_RANGE", "syncRange before the start", (map) => map.syncRange(SyncOp.PREREAD, -1, 5)],
     ["SEGMENT_INDEX", "segment 1 of 1", (map) => map.segmentAddress(1)],
     ["SEGMENT_INDEX", "segment -1", (map) => map.segmentLength(-1)],
   ])("%s: %s while loaded", (code, _, act) => {

@@ -10,7 +10,8 @@ function setUp() {
   const space = new DmaSpace({ log: silentLogger });
   const link = new FakeDeviceLink();
   space.attachLink(link);
-  const pci = new PciFunction(space, { revision: 0, hasBar2: true });
+  const pci = new PciFunction(space);
+  pci.hasBar2 = true;
   return { space, link, pci };
 }
 
@@ -19,7 +20,7 @@ describe("writes", () => {
     const { link, pci } = setUp();
     const entry = Uint8Array.from([1, 2, 3, 4, 5, 6, 7, 8]);
     const flushes = link.flushes;
-    pci.writeMemory(2, 128, RecordType.ENA_LLQ_ENTRY, entry, 2, 4);
+    pci.writeMemory(2, 128, RecordType.ENA_LLQ_ENTRY, entry.subarray(2, 6));
     expect(link.flushes).toBe(flushes);
     pci.write32(0, 0x54, -1);
     expect(link.flushes).toBe(flushes + 1);
@@ -39,20 +40,18 @@ describe("writes", () => {
     const { space, link, pci } = setUp();
     space.detachLink();
     pci.write32(0, 0, 1);
-    pci.writeMemory(2, 0, RecordType.RAW, new Uint8Array(4), 0, 4);
+    pci.writeMemory(2, 0, RecordType.RAW, new Uint8Array(4));
     expect(link.posted).toEqual([]);
   });
 
-  it("misuse: a BAR that is not there, a place outside it, bytes outside the buffer", () => {
+  it("misuse: a BAR that is not there, a place outside it, no bytes", () => {
     const { pci } = setUp();
     expect(() => pci.write32(1, 0, 0)).toThrow("BAR 1");
     expect(() => pci.write32(0, -4, 0)).toThrow("offset -4");
     expect(() => pci.write32(0, 0xfffffffe, 0)).toThrow("BAR 0");
-    const bytes = new Uint8Array(8);
-    expect(() => pci.writeMemory(2, 0, RecordType.RAW, bytes, 4, 5)).toThrow("5 bytes at 4");
-    pci.configure({ revision: 1, hasBar2: false });
-    expect(() => pci.writeMemory(2, 0, RecordType.RAW, bytes, 0, 8)).toThrow("BAR 2");
-    expect(pci.revision).toBe(1);
+    expect(() => pci.writeMemory(2, 0, RecordType.RAW, new Uint8Array(0))).toThrow("0 bytes");
+    pci.hasBar2 = false;
+    expect(() => pci.writeMemory(2, 0, RecordType.RAW, new Uint8Array(8))).toThrow("BAR 2");
   });
 });
 
@@ -77,17 +76,17 @@ describe("reads", () => {
 });
 
 describe("interrupts", () => {
-  it("run their handler at once, and count without one", () => {
+  it("run their handler at once, and do nothing without one", () => {
     const { pci } = setUp();
     let runs = 0;
     pci.setVectorHandler(3, () => runs++);
     pci.interrupt(3);
     pci.interrupt(3);
     pci.interrupt(4);
-    expect([runs, pci.unclaimedInterrupts]).toEqual([2, 1]);
+    expect(runs).toBe(2);
     pci.setVectorHandler(3, undefined);
     for (const vector of [3, -1, 256, 1e9, Number.NaN]) pci.interrupt(vector);
-    expect([runs, pci.unclaimedInterrupts]).toEqual([2, 6]);
+    expect(runs).toBe(2);
     expect(() => pci.setVectorHandler(256, () => {})).toThrow("vector 256");
   });
 });

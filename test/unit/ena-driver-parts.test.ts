@@ -166,7 +166,7 @@ describe("submission queue in host memory", () => {
     const space = new DmaSpace({ log: silentLogger });
     const link = new FakeDeviceLink();
     space.attachLink(link);
-    const pci = new PciFunction(space, { revision: 0, hasBar2: false });
+    const pci = new PciFunction(space);
     const sq = new IoSq(space, pci, "sq", 8, RecordType.ENA_TX_DESC, undefined);
     const base = sq.memory!.address;
     const fill = (n: number): void => {
@@ -190,7 +190,7 @@ describe("submission queue in host memory", () => {
 
   test("indexes wrap at 2^16: free entries and doorbells go on", () => {
     const space = new DmaSpace({ log: silentLogger });
-    const pci = new PciFunction(space, { revision: 0, hasBar2: false });
+    const pci = new PciFunction(space);
     const sq = new IoSq(space, pci, "sq", 16, RecordType.RAW, undefined);
     for (let lap = 0; lap < 2 ** 16 / 8 + 4; lap++) {
       if (sq.freeEntries() !== 15) throw new Error(`lap ${lap}: ${sq.freeEntries()} free`);

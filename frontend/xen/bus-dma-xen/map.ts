@@ -139,25 +139,7 @@ export class XenDmaMap {
     this.#needLoaded("synced");
     this.#machine.sync(movingNothing(op));
     if ((op & SyncOp.PREWRITE) === 0) return;
-    for (let i = 0; i < this.#segments; i++) this.#push(i, 0, this.#machine.segmentLength(i));
-  }
-
-  /** As `sync`, for `length` loaded bytes from byte `offset`. */
-  syncRange(op: SyncOp, offset: number, length: number): void {
-    this.#needLoaded("synced");
-    this.#machine.syncRange(movingNothing(op), offset, length);
-    if ((op & SyncOp.PREWRITE) === 0) return;
-    let skip = offset;
-    let left = length;
-    for (let i = 0; left > 0; i++) {
-      const have = this.#machine.segmentLength(i);
-      const n = Math.min(left, have - skip);
-      if (n > 0) {
-        this.#push(i, skip, n);
-        left -= n;
-      }
-      skip = Math.max(0, skip - have);
-    }
+    for (let i = 0; i < this.#segments; i++) this.#push(i);
   }
 
   /**
@@ -334,12 +316,13 @@ export class XenDmaMap {
     this.#nrefs = 0;
   }
 
-  /** Pushes bytes [skip .. skip + length) of segment `i` under its reference. */
-  #push(i: number, skip: number, length: number): void {
+  /** Pushes the bytes of segment `i` under its reference. */
+  #push(i: number): void {
     const link = this.tag.space.link;
     if (link === undefined) return;
     const machine = this.#machine;
-    const place = (machine.segmentAddress(i) % TWO_32) - machine.base + skip;
+    const place = (machine.segmentAddress(i) % TWO_32) - machine.base;
+    const length = machine.segmentLength(i);
     const address = grantAddress(this.#refs[i]!, place % GRANT_PAGE_BYTES);
     const piece = machine.pieceHolding(place, length);
     const memory = machine.pieceMemory(piece);
