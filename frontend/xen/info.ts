@@ -76,7 +76,7 @@ export class NetfrontInfo {
   readonly wantTrusted: boolean;
   readonly connectMs: number;
 
-  // lifecycle.ts: steps that hold the lock, and linkLost, which raises the generation instead.
+  // Written by steps that hold the lock, and by linkLost, which raises the generation instead.
   /** Increased whenever the backend is left. A step that resumes under another generation stops. */
   generation = 0;
   attached = false;
@@ -89,41 +89,34 @@ export class NetfrontInfo {
   /** Number of ticks to wait after the next failed resume. */
   retryBackoff = 1;
 
-  // lifecycle.ts; index.ts at each tick.
   /** Number of ticks until a failed resume is retried; 0 for none. */
   retryTicks = 0;
   /** Number of renewed offers of a backend accepted since the last tick. */
   offersTaken = 0;
 
-  // info.ts: setCarrier and setBroken, for lifecycle.ts and the data paths; lifecycle.ts clears.
   /** netfront_carrier: true while the rings are connected and usable. */
   carrier = false;
   /** Reason why the driver ignores this backend. Cleared by the next connection. */
   broken: BrokenReason | undefined;
 
-  // control.ts: the offer of the backend.
+  // The offer of the backend.
   /** The MTU of the toolstack, and the part of it that this backend accepts, bytes. */
   describedMtu = 0;
   maxMtu = 0;
   maxTxFrags = NR_SLOTS_MIN;
   trusted = true;
 
-  // queues.ts.
   /** Queue i of both arrays is one pair. */
   rxqs: Rxq[] = [];
   txqs: Txq[] = [];
 
-  // queues.ts, lifecycle.ts.
   /** Buffers that the last backend owned, by Rx queue. rebuildRxBufs posts them again. */
   kept: Mbuf[][] = [];
 
-  // info.ts: renewPool, for queues.ts.
   rxPool: MbufPool;
 
-  // datapath-tx.ts counts its pushed bytes; queues.ts makes it forget queues that are gone.
   readonly gate: TransmitGate<Txq>;
 
-  // queues.ts creates them. The file that handles an event increases its counter.
   readonly stats = new DevStats();
   /** Counters by queue. They outlive the rings. */
   readonly txStats: TxStats[] = [];

@@ -1,7 +1,7 @@
 /**
  * The queues. One thread runs them, each step to its end. So ownership replaces the original's
- * locks: the files named above a group of fields own these fields, and no other file writes them.
- * The same holds for NetfrontInfo and for a ring's own indexes (memory.ts).
+ * locks: the data path of a queue writes the fields of that queue, and no field of NetfrontInfo or
+ * of another queue.
  *
  *   original            here
  *   rxq.lock            datapath-rx.ts, from its entry to its return; it passes packets up only
@@ -42,12 +42,12 @@ export class Rxq {
   readonly name: string;
   readonly stats: RxStats;
 
-  // queues.ts: set by setupRxq, unset by disconnectRxq.
+  // Set by setupRxq, unset by disconnectRxq.
   ring: FrontRing | undefined;
   dmat: XenDmaTag | undefined;
   readonly pool = new MapPool(RX_MAPS);
 
-  // datapath-rx.ts; pool.ts takes maps out for it.
+  // Written by the data path only.
   /** By slot: the buffer that the backend owns, and its map. */
   readonly mbufs: (Mbuf | undefined)[] = new Array<Mbuf | undefined>(RX_RING_SLOTS).fill(undefined);
   readonly maps: (XenDmaMap | undefined)[] = new Array<XenDmaMap | undefined>(RX_RING_SLOTS).fill(
@@ -82,14 +82,14 @@ export class Txq implements GateQueue {
   readonly name: string;
   readonly stats: TxStats;
 
-  // queues.ts: set by setupTxq, unset by disconnectTxq.
+  // Set by setupTxq, unset by disconnectTxq.
   ring: FrontRing | undefined;
   dmat: XenDmaTag | undefined;
   /** Event channel of this queue and of the Rx queue with the same number; 0 for none. */
   port = 0;
   readonly pool = new MapPool(TX_MAPS);
 
-  // datapath-tx.ts, tx-pieces.ts.
+  // Written by the data path only.
   /** List of the free request ids, which are 1 to TX_RING_SLOTS. 0 ends the list. */
   readonly nextId = new Uint16Array(TX_MAPS);
   freeId = 0;
