@@ -5,7 +5,7 @@
 import { expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { DmaMap, SyncOp } from "../../frontend/bus/map.ts";
-import { type allocRxMbuf, freeRxBufs, refillRxBufs } from "../../frontend/ena/datapath-rx.ts";
+import { freeRxBufs, refillRxBufs } from "../../frontend/ena/datapath-rx.ts";
 import { IoSq } from "../../frontend/ena/memory.ts";
 import { MAX_FRAMES_PER_SYNC, rxFrame, rxLoadDesc } from "../../frontend/ena/netmap-rx.ts";
 import { allocRxSlot, freeRxSlot } from "../../frontend/ena/netmap-rx-slots.ts";
@@ -109,31 +109,38 @@ test("E3 refill in netmap mode takes slots and no mbufs", async () => {
 });
 
 test("E4 mbuf or slot: by capability, ring mode and native adapter", async () => {
-  const { pair } = await stage();
-  const ring = pair.rx();
-  const kinds = (): string => {
-    freeRxBufs(pair.adapter, ring);
-    ring.nextToUse = 0;
-    ring.freeIds.forEach((_, i) => {
-      ring.freeIds[i] = i;
-    });
-    // A ring that forgets what it posted is allowed to post again.
-    ring.sq.nextToComp = ring.sq.cursor.head;
-    expect(refillRxBufs(pair.adapter, ring, 1)).toBe(1);
-    return `${ring.netmapBufIdx[0] !== 0 ? "slot" : ""}${ring.mbufs[0] ? "mbuf" : ""}`;
+  const { pair, port } = await stage();
+  const ring = port.rxRing(0);
+  let n = 0;
+  /** Sets the rings up anew, and returns who gets the next frame. */
+  const receiver = async (): Promise<string> => {
+    await pair.run(pair.driver.down());
+    await pair.run(pair.driver.up());
+    await pair.settle();
+    const [frame] = frames(n++, 1);
+    pair.inputs.length = 0;
+    await pair.arrive(frame!);
+    if (pair.inputs.length > 0) {
+      expect(pair.inputs.map(({ bytes }) => bytes)).toEqual([frame]);
+      return "stack";
+    }
+    port.rxsync();
+    expect(takeAll(port, ring)).toEqual([Buffer.from(frame!)]);
+    port.rxsync();
+    return "application";
   };
-  expect(kinds()).toBe("slot");
+  expect(await receiver()).toBe("application");
   pair.driver.ifnet.capEnable &= ~Ifcap.NETMAP;
-  expect(kinds()).toBe("mbuf");
+  expect(await receiver()).toBe("stack");
   pair.driver.ifnet.capEnable |= Ifcap.NETMAP;
-  expect(kinds()).toBe("slot");
+  expect(await receiver()).toBe("application");
   pair.rxKring().nrMode = RingMode.OFF;
-  expect(kinds()).toBe("mbuf");
+  expect(await receiver()).toBe("stack");
   pair.rxKring().nrMode = RingMode.ON;
   pair.na.flags &= ~Naf.NATIVE;
-  expect(kinds()).toBe("mbuf");
+  expect(await receiver()).toBe("stack");
   pair.na.flags |= Naf.NATIVE;
-  expect(kinds()).toBe("slot");
+  expect(await receiver()).toBe("application");
 });
 
 test("E5 one refill for both: 10,000 frames out of order stay in order, no buffer is lost", async () => {
@@ -170,14 +177,25 @@ async function withRoom(count: number): Promise<{ pair: NetmapPair; port: NmPort
   return { pair, port, id: ring.freeIds[ring.nextToUse]! };
 }
 
-test("E6 allocRxSlot is called as allocRxMbuf is, and takes one slot a call", async () => {
-  const sameArguments: typeof allocRxMbuf = allocRxSlot;
-  const { pair, id } = await withRoom(3);
-  const ring = pair.rx();
-  const at = ring.nicCur;
-  expect(sameArguments(pair.adapter, ring, id)).toBe(0);
-  expect(ring.nicCur).toBe((at + 1) % SLOTS);
-  expect(ring.nicSlots).toBe(SLOTS - 1 - 3 + 1);
+test("E6 a buffer for the device takes one slot, the next one", async () => {
+  const { pair, port } = await stage();
+  const ring = port.rxRing(0);
+  /** Numbers of the slots that have a buffer; the device has all others. */
+  const full = (): number[] =>
+    Array.from({ length: SLOTS }, (_, i) => i).filter((i) => ring.bufIdx(i) !== 0);
+  const posted = () => pair.nic.snapshot().rx[0]!.buffers;
+  expect([full(), posted()]).toEqual([[SLOTS - 1], SLOTS - 1]);
+  await pair.arrive(...frames(0, 3));
+  port.rxsync();
+  expect([full(), posted()]).toEqual([[0, 1, 2, SLOTS - 1], SLOTS - 1 - 3]);
+  takeAll(port, ring);
+  port.rxsync();
+  await pair.settle();
+  expect([full(), posted()]).toEqual([[2], SLOTS - 1]);
+  const more = frames(3, SLOTS - 1);
+  await pair.arrive(...more);
+  port.rxsync();
+  expect(takeAll(port, ring)).toEqual(more.map((f) => Buffer.from(f)));
 });
 
 test("E7 the netmap ring is found by the queue's number", async () => {
