@@ -41,7 +41,8 @@ export class EventQueue {
   enabledGroups = 0;
   readonly #context: EnaContext;
   readonly #vectors: Vectors;
-  #ring: CompletionRing | undefined;
+  /** Undefined before `configure`. */
+  ring: CompletionRing | undefined;
   /** Entries before this index are free. Undefined before the first AENQ_HEAD_DB. */
   #head: Index16 | undefined;
   #linkTold = false;
@@ -51,18 +52,14 @@ export class EventQueue {
     this.#vectors = vectors;
   }
 
-  get ring(): CompletionRing | undefined {
-    return this.#ring;
-  }
-
   /** Sets the ring. The caller has checked depth and address. */
   configure(address: number, depth: number): void {
     const { memory } = this.#context.host;
-    this.#ring = new CompletionRing(memory, address, depth, AENQ_ENTRY_SIZE, RecordType.ENA_AENQ);
+    this.ring = new CompletionRing(memory, address, depth, AENQ_ENTRY_SIZE, RecordType.ENA_AENQ);
   }
 
   reset(): void {
-    this.#ring = undefined;
+    this.ring = undefined;
     this.#head = undefined;
     this.enabledGroups = 0;
     this.#linkTold = false;
@@ -70,7 +67,7 @@ export class EventQueue {
 
   /** Handles AENQ_HEAD_DB. Without a ring the write has no effect. */
   headDoorbell(value: number): void {
-    const ring = this.#ring;
+    const ring = this.ring;
     if (ring === undefined) return;
     const head = index16(value);
     const free = distance(ring.cursor.head, head);
@@ -131,7 +128,7 @@ export class EventQueue {
   }
 
   #send(group: number, syndrome: number, write: WriteEvent): boolean {
-    const ring = this.#ring;
+    const ring = this.ring;
     const head = this.#head;
     if (ring === undefined || head === undefined) return false;
     if ((this.enabledGroups & (1 << group)) === 0) return false;

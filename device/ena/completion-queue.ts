@@ -18,21 +18,12 @@ export class CompletionQueue {
   user: "tx" | "rx" | undefined;
   /** True if entries were published in the burst that ends now. */
   fresh = false;
-  numaNode = -1;
-  /** Delay in units of 1 us, as last written to the unmask register. */
-  rxDelay = 0;
-  txDelay = 0;
 
   constructor(index: number, ring: CompletionRing, vector: number, interrupts: boolean) {
     this.index = index;
     this.ring = ring;
     this.vector = vector;
     this.interrupts = interrupts && vector !== NO_VECTOR;
-  }
-
-  /** Sends the staged entries. Returns true if there were any. The interrupt is a separate step. */
-  publish(): boolean {
-    return this.ring.publish() > 0;
   }
 
   notify(vectors: Vectors): void {

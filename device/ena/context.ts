@@ -1,8 +1,9 @@
 /** State and constants that the parts of one ENA function share. */
+import { AdminStatus } from "../../shared/ena/admin.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
 import { FaultSeverity } from "../../shared/wire/transactions.ts";
 import type { NicHost } from "../nic.ts";
-import type { EnaCounters } from "./counters.ts";
+import { EnaCounters } from "./counters.ts";
 import type { EnaOptions } from "./options.ts";
 
 /** Deepest IO queue, in entries. A depth is any power of two from MIN_DEPTH on. */
@@ -20,11 +21,25 @@ export const ADDRESS_END = 2 ** 48;
 /** Smallest MTU in bytes: ENA_MIN_MTU of the drivers. */
 export const MIN_MTU = 128;
 
+/** Refuses an admin command. Code and message are reported as a fault. */
+export class AdminRefusal extends Error {
+  readonly code: string;
+  readonly status: AdminStatus;
+  constructor(code: string, message: string, status: AdminStatus = AdminStatus.ILLEGAL_PARAMETER) {
+    super(message);
+    this.name = "AdminRefusal";
+    this.code = code;
+    this.status = status;
+  }
+}
+
 export class EnaContext {
   readonly host: NicHost;
   /** Log of lines that the driver can cause at will. Each kind is written at most once a second. */
   readonly lines: LogLimit;
-  readonly counters: EnaCounters;
+  readonly counters = new EnaCounters();
+  /** Number of faults, by code. */
+  readonly faults = new Map<string, number>();
   readonly llq: boolean;
   readonly readless: boolean;
   readonly disableMetaCaching: boolean;
@@ -36,10 +51,9 @@ export class EnaContext {
   /** Current MTU in bytes, without the Ethernet header. */
   mtu: number;
 
-  constructor(host: NicHost, counters: EnaCounters, options: EnaOptions) {
+  constructor(host: NicHost, options: EnaOptions) {
     this.host = host;
     this.lines = new LogLimit(host.log, host.clock.now);
-    this.counters = counters;
     this.llq = options.llq ?? true;
     this.readless = options.readless ?? true;
     this.disableMetaCaching = options.disableMetaCaching ?? false;
@@ -64,7 +78,7 @@ export class EnaContext {
   }
 
   #fault(severity: FaultSeverity, code: string, text: string): void {
-    this.counters.fault(code);
+    this.faults.set(code, (this.faults.get(code) ?? 0) + 1);
     this.host.fault(severity, code, text);
   }
 }

@@ -23,8 +23,8 @@ import { featureCommand } from "../../shared/ena/features.ts";
 import { nameOf } from "../../shared/ena/names.ts";
 import { getStats } from "../../shared/ena/stats.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import type { EnaContext } from "./context.ts";
-import type { Features, Outcome } from "./features.ts";
+import { AdminRefusal, type EnaContext } from "./context.ts";
+import type { Features, Pending } from "./features.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import { CompletionRing, DescriptorRing } from "./memory.ts";
 import type { Vectors } from "./notify.ts";
@@ -36,10 +36,10 @@ export class AdminQueue {
   readonly #features: Features;
   readonly #queues: Queues;
   readonly #vectors: Vectors;
-  #commands: DescriptorRing | undefined;
-  #completions: CompletionRing | undefined;
-  /** Ids of commands that wait for bytes. */
-  readonly #waiting = new Map<number, DataView>();
+  /** Undefined while the queue does not run. */
+  rings: { readonly commands: DescriptorRing; readonly completions: CompletionRing } | undefined;
+  /** Commands that wait for bytes, each as its whole ring entry, by command id. */
+  readonly waiting = new Map<number, DataView>();
 
   constructor(
     context: EnaContext,
@@ -55,68 +55,50 @@ export class AdminQueue {
     this.#vectors = vectors;
   }
 
-  get running(): boolean {
-    return this.#commands !== undefined;
-  }
-
-  /** Commands without a completion, each as its whole ring entry. */
-  get waiting(): readonly DataView[] {
-    return [...this.#waiting.values()];
-  }
-
-  get commands(): DescriptorRing | undefined {
-    return this.#commands;
-  }
-
-  get completions(): CompletionRing | undefined {
-    return this.#completions;
-  }
-
   /** Starts the queue with checked addresses and depths. The completion ring is not less deep. */
   start(address: number, depth: number, acqAddress: number, acqDepth: number): void {
     const { memory } = this.#context.host;
-    this.#completions = new CompletionRing(
-      memory,
-      acqAddress,
-      acqDepth,
-      ACQ_ENTRY_SIZE,
-      RecordType.ENA_ACQ,
-    );
-    this.#commands = new DescriptorRing(
-      memory,
-      address,
-      depth,
-      AQ_ENTRY_SIZE,
-      () => this.#run(),
-      () =>
-        this.#lifecycle.fail("AQ_RING_REFUSED", "the frontend refused a read of the admin ring"),
-    );
+    this.rings = {
+      commands: new DescriptorRing(
+        memory,
+        address,
+        depth,
+        AQ_ENTRY_SIZE,
+        () => this.#run(),
+        () =>
+          this.#lifecycle.fail("AQ_RING_REFUSED", "the frontend refused a read of the admin ring"),
+      ),
+      completions: new CompletionRing(
+        memory,
+        acqAddress,
+        acqDepth,
+        ACQ_ENTRY_SIZE,
+        RecordType.ENA_ACQ,
+      ),
+    };
   }
 
   /** Handles AQ_DB, the running tail, of a started queue. */
   doorbell(value: number): void {
-    const ring = this.#commands;
-    if (ring === undefined) return;
-    const error = ring.announce(value);
-    if (error !== undefined) {
+    const ring = this.rings?.commands;
+    const error = ring?.announce(value);
+    if (ring !== undefined && error !== undefined) {
       this.#lifecycle.fail(
         `AQ_DOORBELL_${error}`,
         `AQ_DB ${value}: head ${ring.cursor.head}, depth ${ring.depth}`,
       );
-      return;
     }
     this.#run();
   }
 
   reset(): void {
-    this.#commands?.close();
-    this.#commands = undefined;
-    this.#completions = undefined;
-    this.#waiting.clear();
+    this.rings?.commands.close();
+    this.rings = undefined;
+    this.waiting.clear();
   }
 
   #run(): void {
-    const ring = this.#commands;
+    const ring = this.rings?.commands;
     if (ring === undefined) return;
     while (ring.readable > 0 && !this.#lifecycle.fatal) {
       // The driver may reuse the entry as soon as it is consumed, so this works on a copy.
@@ -139,51 +121,78 @@ export class AdminQueue {
   #start(commandId: number, opcode: number, view: DataView): void {
     this.#context.counters.adminCommands++;
     const response = new DataView(new ArrayBuffer(ACQ_ENTRY_SIZE));
-    if (this.#waiting.has(commandId)) {
-      this.#context.note("AQ_COMMAND_ID_IN_USE", `command id ${commandId} is not completed yet`);
-      this.#complete(commandId, AdminStatus.ILLEGAL_PARAMETER, response);
+    let pending: Pending;
+    try {
+      if (this.waiting.has(commandId)) {
+        throw new AdminRefusal(
+          "AQ_COMMAND_ID_IN_USE",
+          `command id ${commandId} is not completed yet`,
+        );
+      }
+      pending = this.#execute(opcode, view, response);
+    } catch (error) {
+      this.#refuse(commandId, error, response);
       return;
     }
-    const outcome = this.#execute(opcode, view, response);
-    if (typeof outcome === "number") {
-      this.#complete(commandId, outcome, response);
+    if (pending === undefined) {
+      this.#complete(commandId, AdminStatus.SUCCESS, response);
       return;
     }
-    this.#waiting.set(commandId, view);
+    this.waiting.set(commandId, view);
+    // A reset abandons the command.
     const { generation } = this.#context;
-    void outcome.then((status) => {
+    const settle = (complete: () => void): void => {
       if (this.#context.generation !== generation) return;
-      this.#waiting.delete(commandId);
-      this.#complete(commandId, status, response);
-    });
+      this.waiting.delete(commandId);
+      complete();
+    };
+    void pending.then(
+      () => settle(() => this.#complete(commandId, AdminStatus.SUCCESS, response)),
+      (error: unknown) => settle(() => this.#refuse(commandId, error, response)),
+    );
   }
 
-  #execute(opcode: number, view: DataView, response: DataView): Outcome {
+  /** Reports a refusal and completes its command. */
+  #refuse(commandId: number, error: unknown, response: DataView): void {
+    if (!(error instanceof AdminRefusal)) throw error;
+    this.#context.note(error.code, error.message);
+    this.#complete(commandId, error.status, response);
+  }
+
+  #execute(opcode: number, view: DataView, response: DataView): Pending {
     switch (opcode) {
       case Opcode.CREATE_CQ:
-        return this.#queues.createCq(createCq.parse(view, 0), response);
+        this.#queues.createCq(createCq.parse(view, 0), response);
+        return;
       case Opcode.CREATE_SQ:
-        return this.#queues.createSq(createSq.parse(view, 0), response);
+        this.#queues.createSq(createSq.parse(view, 0), response);
+        return;
       case Opcode.DESTROY_SQ:
-        return this.#queues.destroySq(destroySq.parse(view, 0));
+        this.#queues.destroySq(destroySq.parse(view, 0));
+        return;
       case Opcode.DESTROY_CQ:
-        return this.#queues.destroyCq(destroyCq.parse(view, 0));
+        this.#queues.destroyCq(destroyCq.parse(view, 0));
+        return;
       case Opcode.GET_FEATURE:
-        return this.#features.get(featureCommand.parse(view, 0), response);
+        this.#features.get(featureCommand.parse(view, 0), response);
+        return;
       case Opcode.SET_FEATURE:
         return this.#features.set(featureCommand.parse(view, 0), view);
       case Opcode.GET_STATS:
-        return this.#features.stats(getStats.parse(view, 0), response);
+        this.#features.stats(getStats.parse(view, 0), response);
+        return;
       default:
-        this.#context.note("AQ_OPCODE_UNSUPPORTED", `admin opcode ${nameOf(Opcode, opcode)}`);
-        return AdminStatus.UNSUPPORTED_OPCODE;
+        throw new AdminRefusal(
+          "AQ_OPCODE_UNSUPPORTED",
+          `admin opcode ${nameOf(Opcode, opcode)}`,
+          AdminStatus.UNSUPPORTED_OPCODE,
+        );
     }
   }
 
   #complete(commandId: number, status: AdminStatus, response: DataView): void {
-    const ring = this.#completions;
-    const commands = this.#commands;
-    if (ring === undefined || commands === undefined) return;
+    if (this.rings === undefined) return;
+    const { commands, completions: ring } = this.rings;
     // The completion of a refused command has no body, so bytes written before the refusal go.
     if (status !== AdminStatus.SUCCESS) zero(response, 0, ACQ_ENTRY_SIZE);
     const sqHeadIndx = commands.cursor.head;

@@ -1,6 +1,6 @@
 /**
  * Counters of the device. They live as long as the NIC. A reset does not clear them, because
- * keep-alive events carry absolute values that replace the driver's own.
+ * keep-alive events carry absolute values that replace the driver's own. The status shows them all.
  */
 export class EnaCounters {
   txPackets = 0;
@@ -17,30 +17,10 @@ export class EnaCounters {
   rxDrops = 0;
   /** Number of frames for the driver that found no receive buffer. */
   rxOverruns = 0;
+  /** Packet bytes that were not pushed and had to be read from the frontend. */
+  txReads = 0;
   aenqEvents = 0;
   aenqOverflows = 0;
   adminCommands = 0;
   resets = 0;
-  /** Packet bytes that were not pushed and had to be read from the frontend. */
-  txReads = 0;
-  readonly #faults = new Map<string, number>();
-  readonly #resetReasons = new Map<number, number>();
-
-  fault(code: string): void {
-    this.#faults.set(code, (this.#faults.get(code) ?? 0) + 1);
-  }
-
-  reset(reason: number): void {
-    this.resets++;
-    this.#resetReasons.set(reason, (this.#resetReasons.get(reason) ?? 0) + 1);
-  }
-
-  get faults(): ReadonlyMap<string, number> {
-    return this.#faults;
-  }
-
-  /** Number of resets for each reason in DEV_CTL. */
-  get resetReasons(): ReadonlyMap<number, number> {
-    return this.#resetReasons;
-  }
 }

@@ -104,7 +104,7 @@ export class Datapath implements Port, TurnOwner {
     const verdict = verdictOf(headers, frame.csumValid);
     if (this.#rxCount === 1 || this.#rss.table.length === 0)
       return first.deliver(frame, verdict, 0);
-    const hash = this.#rss.hash(headers);
+    const hash = this.#rss.toeplitz.hash(headers);
     const queue = this.rx[this.#rss.queueOf(hash)];
     // The table may still name a queue that was destroyed.
     if (queue === undefined) return DropReason.PORT_DOWN;
@@ -129,7 +129,7 @@ export class Datapath implements Port, TurnOwner {
     for (let i = 0; i < this.cqs.length; i++) {
       const cq = this.cqs[i];
       if (cq === undefined) continue;
-      cq.fresh = cq.publish();
+      cq.fresh = cq.ring.publish() > 0;
       if (cq.fresh) any = true;
     }
     if (!any) return;

@@ -3,27 +3,23 @@
  * README.md in this directory.
  */
 import { AenqGroup } from "../../shared/ena/aenq.ts";
-import { nameOf } from "../../shared/ena/names.ts";
-import { ResetReason } from "../../shared/ena/registers.ts";
 import type { EnaStatus } from "../../shared/status/device-status.ts";
-import type { LinkState } from "../../shared/wire/link-state.ts";
+import { EnaRingKind, type LinkState } from "../../shared/wire/link-state.ts";
 import type { Nic, NicHost, NicLevers, PciCalls } from "../nic.ts";
 import { EventQueue } from "./aenq.ts";
-import type { CompletionQueue } from "./completion-queue.ts";
-import { EnaContext } from "./context.ts";
+import { DOORBELLS, EnaContext, NUMAS, UNMASKS } from "./context.ts";
 import { AdminQueue } from "./control.ts";
-import { EnaCounters } from "./counters.ts";
 import { Datapath } from "./datapath.ts";
 import { Features } from "./features.ts";
 import { hintsFor, slackMs, worthTelling } from "./hints.ts";
 import { Lifecycle } from "./lifecycle.ts";
-import type { DescriptorRing } from "./memory.ts";
 import { Vectors } from "./notify.ts";
 import type { EnaOptions } from "./options.ts";
-import { tellQueues } from "./queue-state.ts";
-import { Queues } from "./queues.ts";
+import { LLQ_BYTES, Queues } from "./queues.ts";
 import { Registers } from "./registers.ts";
 import { Rss } from "./rss.ts";
+import type { RxQueue } from "./rx.ts";
+import type { TxQueue } from "./tx.ts";
 
 export type { EnaOptions } from "./options.ts";
 
@@ -54,19 +50,14 @@ class EnaFunction implements EnaNic {
   #destroyed = false;
 
   constructor(host: NicHost, options: EnaOptions) {
-    const context = new EnaContext(host, new EnaCounters(), options);
+    const context = new EnaContext(host, options);
     this.#context = context;
     this.#vectors = new Vectors(host, host.config.queues + 1);
     this.events = new EventQueue(context, this.#vectors);
     this.#rss = new Rss(context.rssKeyReversed);
     this.#datapath = new Datapath(context, this.#vectors, this.#rss);
-    this.#features = new Features(
-      context,
-      this.#rss,
-      this.events,
-      (index) => this.#datapath.rx[index] !== undefined,
-    );
-    this.#queues = new Queues(context, this.#vectors, this.#datapath, this.#features.llq);
+    this.#features = new Features(context, this.#rss, this.events, this.#datapath);
+    this.#queues = new Queues(context, this.#vectors, this.#datapath, this.#features);
     this.#lifecycle = new Lifecycle(context, () => this.#dropAll());
     this.#admin = new AdminQueue(
       context,
@@ -129,38 +120,24 @@ class EnaFunction implements EnaNic {
   readonly rxQueued = 0;
 
   snapshot(): EnaStatus {
-    const { counters, host } = this.#context;
+    const { counters, faults, host } = this.#context;
+    const { rings, waiting } = this.#admin;
     return {
       personality: "ena",
       status: this.#lifecycle.resetting ? "resetting" : this.#lifecycle.fatal ? "fatal" : "ready",
       lastReset: this.#lifecycle.lastReason,
       mtu: this.#context.mtu,
       features: this.#features.supported,
-      llq: this.#features.llq.enabled,
+      llq: this.#features.llq !== undefined,
       driver: this.#driver(),
-      counters: {
-        txPackets: counters.txPackets,
-        txBytes: counters.txBytes,
-        rxPackets: counters.rxPackets,
-        rxBytes: counters.rxBytes,
-        txDrops: counters.txDrops,
-        rxDrops: counters.rxDrops,
-        rxOverruns: counters.rxOverruns,
-        txReads: counters.txReads,
-        aenqEvents: counters.aenqEvents,
-        aenqOverflows: counters.aenqOverflows,
-        adminCommands: counters.adminCommands,
-        resets: counters.resets,
-      },
-      faults: Object.fromEntries(counters.faults),
-      resets: Object.fromEntries(
-        [...counters.resetReasons].map(([reason, n]) => [nameOf(ResetReason, reason), n]),
-      ),
+      counters: { ...counters },
+      faults: Object.fromEntries(faults),
+      resets: Object.fromEntries(this.#lifecycle.resets),
       admin: {
-        running: this.#admin.running,
-        waiting: this.#admin.waiting.length,
-        head: this.#admin.commands?.cursor.head ?? 0,
-        tail: this.#admin.commands?.tail ?? 0,
+        running: rings !== undefined,
+        waiting: waiting.size,
+        head: rings?.commands.cursor.head ?? 0,
+        tail: rings?.commands.tail ?? 0,
         events: this.events.ring?.cursor.head ?? 0,
         eventGroups: this.events.enabledGroups,
       },
@@ -170,40 +147,58 @@ class EnaFunction implements EnaNic {
         armed: this.#vectors.isArmed(vector),
         pending: this.#vectors.isPending(vector),
       })),
-      tx: this.#datapath.tx.flatMap((q) =>
-        q === undefined
-          ? []
-          : [
-              {
-                ...ringSnapshot(q.index, q.ring, q.cq),
-                placement: q.llq === undefined ? "host" : "device",
-                state: q.stopped || q.stage,
-                packets: q.packets,
-                bytes: q.bytes,
-                drops: q.drops,
-              },
-            ],
-      ),
-      rx: this.#datapath.rx.flatMap((q) =>
-        q === undefined
-          ? []
-          : [
-              {
-                ...ringSnapshot(q.index, q.ring, q.cq),
-                state: q.stopped || "running",
-                buffers: q.buffers,
-                packets: q.packets,
-                bytes: q.bytes,
-                overruns: q.overruns,
-              },
-            ],
-      ),
+      tx: this.#datapath.tx
+        .filter((q) => q !== undefined)
+        .map((q) => ({
+          ...ringSnapshot(q),
+          placement: q.llq === undefined ? "host" : "device",
+          state: q.stopped || q.stage,
+          packets: q.packets,
+          bytes: q.bytes,
+          drops: q.drops,
+        })),
+      rx: this.#datapath.rx
+        .filter((q) => q !== undefined)
+        .map((q) => ({
+          ...ringSnapshot(q),
+          state: q.stopped || "running",
+          buffers: q.buffers,
+          packets: q.packets,
+          bytes: q.bytes,
+          overruns: q.overruns,
+        })),
       roundTripMs: host.roundTripMs,
     };
   }
 
   tellState(state: LinkState): void {
-    tellQueues(state, this.#admin, this.events, this.#features.llq, this.#datapath);
+    const { rings, waiting } = this.#admin;
+    // Without an admin queue there is no other queue either.
+    if (rings === undefined || this.events.ring === undefined) return;
+    state.enaRing({ ring: EnaRingKind.AQ, ...rings.commands.place });
+    state.enaRing({ ring: EnaRingKind.ACQ, ...rings.completions.place });
+    state.enaRing({ ring: EnaRingKind.AENQ, ...this.events.ring.place });
+    for (const { buffer } of waiting.values()) state.adminCommand(new Uint8Array(buffer));
+    const { llq } = this.#features;
+    if (llq !== undefined) state.llq(llq.entryBytes, llq.descsBeforeHeader);
+    const { cqs, tx, rx } = this.#datapath;
+    for (const { index, vector, ring } of cqs.filter((cq) => cq !== undefined)) {
+      const [register, numaRegister] = [UNMASKS + index * 4, NUMAS + index * 4];
+      const facts = { index, vector, register, numaRegister };
+      state.enaRing({ ring: EnaRingKind.CQ, ...facts, ...ring.place });
+    }
+    for (const queue of tx.filter((q) => q !== undefined)) {
+      const { index, ring } = queue;
+      const inDevice = ring.local !== undefined;
+      const address = inDevice ? index * LLQ_BYTES : ring.address;
+      const requests = queue.outstanding().map((reqId) => ({ reqId, address: 0 }));
+      const kind = EnaRingKind.TX_SQ;
+      state.submissionQueue({ ...submission(queue), ring: kind, inDevice, address }, requests);
+    }
+    for (const queue of rx.filter((q) => q !== undefined)) {
+      const place = { ...submission(queue), ring: EnaRingKind.RX_SQ };
+      state.submissionQueue(place, queue.outstanding());
+    }
   }
 
   readonly levers: NicLevers = {
@@ -231,13 +226,19 @@ class EnaFunction implements EnaNic {
   }
 }
 
-function ringSnapshot(index: number, ring: DescriptorRing, cq: CompletionQueue) {
-  return {
-    index,
-    depth: ring.depth,
-    head: ring.cursor.head,
-    tail: ring.tail,
-    cqHead: cq.ring.cursor.head,
-    vector: cq.vector,
-  };
-}
+/** The properties of a submission queue that a capture gets. */
+const submission = ({ index, cq, ring }: TxQueue | RxQueue) => ({
+  index,
+  cqIndex: cq.index,
+  register: DOORBELLS + index * 4,
+  ...ring.place,
+});
+
+const ringSnapshot = ({ index, ring, cq }: TxQueue | RxQueue) => ({
+  index,
+  depth: ring.depth,
+  head: ring.cursor.head,
+  tail: ring.tail,
+  cqHead: cq.ring.cursor.head,
+  vector: cq.vector,
+});

@@ -17,9 +17,12 @@ export class Lifecycle {
   /** Drops every queue and all configuration. */
   readonly #dropAll: () => void;
   #isFirst = true;
-  #resetting = false;
-  #fatal = false;
+  resetting = false;
+  /** True after a device fault. Admin and event queues stop until a reset. */
+  fatal = false;
   lastReason = "none";
+  /** Number of resets, by the name of the reason in DEV_CTL. */
+  readonly resets = new Map<string, number>();
 
   constructor(context: EnaContext, dropAll: () => void) {
     this.#context = context;
@@ -27,31 +30,23 @@ export class Lifecycle {
   }
 
   get status(): number {
-    if (this.#resetting) return DevSts.RESET_IN_PROGRESS;
-    return DevSts.READY | (this.#fatal ? DevSts.FATAL_ERROR : 0);
-  }
-
-  get resetting(): boolean {
-    return this.#resetting;
+    if (this.resetting) return DevSts.RESET_IN_PROGRESS;
+    return DevSts.READY | (this.fatal ? DevSts.FATAL_ERROR : 0);
   }
 
   /** True if the device is neither in reset nor broken. */
   get ready(): boolean {
-    return !this.#resetting && !this.#fatal;
-  }
-
-  /** Handles a device fault. Admin and event queues stop until a reset. */
-  get fatal(): boolean {
-    return this.#fatal;
+    return !this.resetting && !this.fatal;
   }
 
   /** Ends the function. Its queues stop as after a device fault, and no reset follows. */
   close(): void {
-    this.#fatal = true;
+    this.fatal = true;
   }
 
+  /** Handles a device fault. */
   fail(code: string, text: string): void {
-    this.#fatal = true;
+    this.fatal = true;
     this.#context.deviceFault(code, text);
   }
 
@@ -67,17 +62,18 @@ export class Lifecycle {
       );
       return;
     }
-    if (!this.#resetting) return;
-    this.#resetting = false;
+    if (!this.resetting) return;
+    this.resetting = false;
     this.#context.lines.debug("reset finished", {}, "ena: reset finished");
   }
 
   #reset(reason: number): void {
     this.#context.generation++;
-    this.#context.counters.reset(reason);
+    this.#context.counters.resets++;
     this.lastReason = nameOf(ResetReason, reason);
-    this.#resetting = true;
-    this.#fatal = false;
+    this.resets.set(this.lastReason, (this.resets.get(this.lastReason) ?? 0) + 1);
+    this.resetting = true;
+    this.fatal = false;
     const fields = { reason: this.lastReason };
     // Every driver begins with a reset, so only later resets are logged.
     if (this.#isFirst) this.#context.lines.debug("first reset", fields, "ena: reset");

@@ -11,9 +11,13 @@
  */
 import { advance, distance, type Index16, index16, slotOf } from "../../shared/ring/index16.ts";
 import { PhaseCursor } from "../../shared/ring/phase.ts";
+import type { EnaRingState } from "../../shared/wire/link-state.ts";
 import { type RecordType, Space } from "../../shared/wire/records.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
 import type { HostMemory, Span, Window } from "../dma/host-memory.ts";
+
+/** A ring and the driver's or the device's index in it, for a capture. */
+type RingPlace = Pick<EnaRingState, "address" | "depth" | "entryBytes" | "head">;
 
 /** Reason why a doorbell value is impossible. */
 export type DoorbellError = "BEYOND_RING" | "BACKWARDS";
@@ -27,6 +31,8 @@ export class DescriptorRing {
   readonly view: DataView;
   /** Offset of entry 0 in `view`. */
   readonly base: number;
+  /** The device memory of a low latency queue. */
+  readonly local: Uint8Array | undefined;
   /** Last doorbell: entries before this index were announced. */
   tail: Index16 = index16(0);
   /** Entries before this index can be read now. It differs from `tail` only during a fetch. */
@@ -55,6 +61,7 @@ export class DescriptorRing {
     this.depth = depth;
     this.entryBytes = entryBytes;
     this.cursor = new PhaseCursor(depth);
+    this.local = local;
     this.#memory = memory;
     this.#onMore = onMore;
     this.#onRefused = onRefused;
@@ -69,6 +76,11 @@ export class DescriptorRing {
       this.base = 0;
       this.#shadow = local === undefined ? bytes : undefined;
     }
+  }
+
+  get place(): RingPlace {
+    const { address, depth, entryBytes, tail } = this;
+    return { address, depth, entryBytes, head: tail };
   }
 
   /** Number of entries that can be read now. */
@@ -168,6 +180,11 @@ export class CompletionRing {
     this.#type = type;
   }
 
+  get place(): RingPlace {
+    const { address, depth, entryBytes, cursor } = this;
+    return { address, depth, entryBytes, head: cursor.head };
+  }
+
   /** Offset in `view` of the entry to fill next. The entry carries `cursor.phase`. */
   get at(): number {
     return this.cursor.slot * this.entryBytes;
@@ -197,16 +214,6 @@ export class CompletionRing {
     const length = count * this.entryBytes;
     this.#memory.write(Space.BUS, this.address + at, this.#type, this.bytes, at, length);
   }
-}
-
-/** Returns true if the queue's ring lies, even partly, in the window that goes away. */
-export function overlaps(
-  address: number,
-  bytes: number,
-  windowAddress: number,
-  windowBytes: number,
-): boolean {
-  return address < windowAddress + windowBytes && windowAddress < address + bytes;
 }
 
 /**

@@ -9,7 +9,7 @@
  *            otherwise  -> armed
  *
  * Vector 0 serves the admin and event queues. INTR_MASK masks it in place of an unmask register.
- * Moderation delays are accepted and reported but not timed. Instead each burst causes at most one
+ * Moderation delays are accepted but not timed. Instead each burst causes at most one
  * interrupt for a vector, for any number of frames. No timer runs in the data path.
  */
 import type { NicHost } from "../nic.ts";
@@ -40,12 +40,12 @@ export class Vectors {
     else this.#pending[vector] = 1;
   }
 
+  /** Handles the unmask register. A write without the unmask bit keeps the armed state. */
   unmask(vector: number): void {
     if (this.#pending[vector] === 1) this.#fire(vector);
     else this.#armed[vector] = 1;
   }
 
-  /** Handles the unmask register. A write without the unmask bit keeps the armed state. */
   isArmed(vector: number): boolean {
     return this.#armed[vector] === 1;
   }
@@ -58,10 +58,6 @@ export class Vectors {
   postManagement(): void {
     if (this.#managementMasked) this.#managementPending = true;
     else this.#raise(0);
-  }
-
-  get managementMasked(): boolean {
-    return this.#managementMasked;
   }
 
   /** Handles INTR_MASK. Unmasking raises a pending interrupt at once, even if the driver polled. */

@@ -17,12 +17,12 @@ import {
   SqDirection,
 } from "../../shared/ena/admin.ts";
 import { DESC_SIZE, RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
-import { llqDescsPerEntry, llqHeaderAt, llqHeaderRoom } from "../../shared/ena/llq.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { CompletionQueue } from "./completion-queue.ts";
 import {
   ADDRESS_END,
+  AdminRefusal,
   DOORBELLS,
   type EnaContext,
   MAX_DEPTH,
@@ -32,11 +32,11 @@ import {
   UNMASKS,
 } from "./context.ts";
 import type { Datapath } from "./datapath.ts";
-import type { LlqConfig } from "./features.ts";
-import { CompletionRing, DescriptorRing, overlaps } from "./memory.ts";
+import type { Features } from "./features.ts";
+import { CompletionRing, DescriptorRing } from "./memory.ts";
 import { NO_VECTOR, type Vectors } from "./notify.ts";
 import { RxQueue } from "./rx.ts";
-import { type LlqLayout, TxQueue } from "./tx.ts";
+import { TxQueue } from "./tx.ts";
 
 const TX_CDESC_WORDS = TX_CDESC_SIZE / 4;
 const RX_CDESC_WORDS = RX_CDESC_SIZE / 4;
@@ -47,24 +47,23 @@ export class Queues {
   readonly #context: EnaContext;
   readonly #vectors: Vectors;
   readonly #datapath: Datapath;
-  readonly #llq: LlqConfig;
+  readonly #features: Features;
 
-  constructor(context: EnaContext, vectors: Vectors, datapath: Datapath, llq: LlqConfig) {
+  constructor(context: EnaContext, vectors: Vectors, datapath: Datapath, features: Features) {
     this.#context = context;
     this.#vectors = vectors;
     this.#datapath = datapath;
-    this.#llq = llq;
+    this.#features = features;
   }
 
-  createCq(cmd: CreateCq, response: DataView): AdminStatus {
-    const refused = this.#checkCq(cmd);
-    if (refused !== "") return this.#refuse("CREATE_CQ", refused);
+  createCq(cmd: CreateCq, response: DataView): void {
+    const wrong = this.#checkCq(cmd);
+    if (wrong !== "") throw refused("CREATE_CQ", wrong);
     const { cqs } = this.#datapath;
     let index = 0;
     while (cqs[index] !== undefined) index++;
     if (index >= 2 * this.#context.host.config.queues) {
-      this.#refuse("CREATE_CQ", `all ${index} completion queues are in use`);
-      return AdminStatus.RESOURCE_ALLOCATION_FAILURE;
+      throw refused("CREATE_CQ", `all ${index} completion queues are in use`, NO_RESOURCE);
     }
     const tx = cmd.entrySizeWords === TX_CDESC_WORDS;
     const ring = new CompletionRing(
@@ -81,18 +80,19 @@ export class Queues {
       numaNodeRegisterOffset: NUMAS + index * 4,
       cqInterruptUnmaskRegisterOffset: UNMASKS + index * 4,
     });
-    return AdminStatus.SUCCESS;
   }
 
-  createSq(cmd: CreateSq, response: DataView): AdminStatus {
+  createSq(cmd: CreateSq, response: DataView): void {
     const cq = this.#datapath.cqs[cmd.cqIdx];
-    if (cq === undefined)
-      return this.#refuse("CREATE_SQ", `completion queue ${cmd.cqIdx} does not exist`);
-    const refused = this.#checkSq(cmd, cq);
-    if (refused !== "") return this.#refuse("CREATE_SQ", refused);
-    if (this.#count(cmd.direction) >= this.#context.host.config.queues) {
-      this.#refuse("CREATE_SQ", "all submission queues of this direction are in use");
-      return AdminStatus.RESOURCE_ALLOCATION_FAILURE;
+    if (cq === undefined) {
+      throw refused("CREATE_SQ", `completion queue ${cmd.cqIdx} does not exist`);
+    }
+    const wrong = this.#checkSq(cmd, cq);
+    if (wrong !== "") throw refused("CREATE_SQ", wrong);
+    const used = this.#list(cmd.direction).filter((queue) => queue !== undefined);
+    if (used.length >= this.#context.host.config.queues) {
+      const text = "all submission queues of this direction are in use";
+      throw refused("CREATE_SQ", text, NO_RESOURCE);
     }
     if (cmd.direction === SqDirection.TX) this.#createTx(cmd, cq);
     else this.#createRx(cmd, cq);
@@ -101,46 +101,38 @@ export class Queues {
       sqDoorbellOffset: DOORBELLS + cq.index * 4,
       llqDescriptorsOffset: cmd.placement === Placement.DEV ? cq.index * LLQ_BYTES : 0,
     });
-    return AdminStatus.SUCCESS;
   }
 
-  destroySq(cmd: DestroySq): AdminStatus {
-    const { cqs, tx, rx } = this.#datapath;
-    const list = cmd.direction === SqDirection.TX ? tx : rx;
-    const queue =
-      cmd.direction === SqDirection.TX || cmd.direction === SqDirection.RX
-        ? list[cmd.sqIdx]
-        : undefined;
+  destroySq(cmd: DestroySq): void {
+    const list = this.#list(cmd.direction);
+    const queue = list[cmd.sqIdx];
     if (queue === undefined) {
-      return this.#refuse("DESTROY_SQ", `no queue ${cmd.sqIdx} of direction ${cmd.direction}`);
+      throw refused("DESTROY_SQ", `no queue ${cmd.sqIdx} of direction ${cmd.direction}`);
     }
     // Packets announced before this command are sent if that is possible at once, else abandoned.
-    if (cmd.direction === SqDirection.TX) this.#datapath.finish(tx[cmd.sqIdx]!);
+    if (queue instanceof TxQueue) this.#datapath.finish(queue);
     this.#datapath.publish();
     queue.close();
     list[cmd.sqIdx] = undefined;
-    const cq = cqs[queue.cq.index];
-    if (cq !== undefined) cq.user = undefined;
+    queue.cq.user = undefined;
     this.#datapath.rxChanged();
-    return AdminStatus.SUCCESS;
   }
 
-  destroyCq(cmd: DestroyCq): AdminStatus {
+  destroyCq(cmd: DestroyCq): void {
     const { cqs } = this.#datapath;
     const cq = cqs[cmd.cqIdx];
-    if (cq === undefined) return this.#refuse("DESTROY_CQ", `no completion queue ${cmd.cqIdx}`);
+    if (cq === undefined) throw refused("DESTROY_CQ", `no completion queue ${cmd.cqIdx}`);
     if (cq.user !== undefined) {
-      this.#refuse("DESTROY_CQ", `completion queue ${cmd.cqIdx} still serves a ${cq.user} queue`);
-      return AdminStatus.RESOURCE_BUSY;
+      const text = `completion queue ${cmd.cqIdx} still serves a ${cq.user} queue`;
+      throw refused("DESTROY_CQ", text, AdminStatus.RESOURCE_BUSY);
     }
     cqs[cmd.cqIdx] = undefined;
-    return AdminStatus.SUCCESS;
   }
 
   /** Handles a write to BAR 2: bytes of a low latency queue. */
   writeLlq(offset: number, src: Uint8Array, at: number, length: number): void {
     const queue = this.#datapath.tx[Math.floor(offset / LLQ_BYTES)];
-    const memory = queue?.llq?.memory;
+    const memory = queue?.ring.local;
     const from = offset % LLQ_BYTES;
     if (memory === undefined || from + length > memory.length) {
       this.#context.note(
@@ -155,12 +147,12 @@ export class Queues {
   /** Stops each queue whose ring lies in memory that the driver frees. */
   windowRemoved(address: number, length: number): void {
     const { tx, rx, cqs } = this.#datapath;
-    const gone = (ring: { address: number; depth: number; entryBytes: number }): boolean =>
-      overlaps(ring.address, ring.depth * ring.entryBytes, address, length);
+    const gone = (ring: DescriptorRing | CompletionRing): boolean =>
+      ring.address < address + length && address < ring.address + ring.depth * ring.entryBytes;
     for (const queue of [...tx, ...rx]) {
       if (queue === undefined || queue.stopped !== "") continue;
-      const local = queue instanceof TxQueue && queue.llq !== undefined;
-      if ((!local && gone(queue.ring)) || gone(queue.cq.ring)) {
+      const { ring, cq } = queue;
+      if ((ring.local === undefined && gone(ring)) || gone(cq.ring)) {
         queue.stop("RING_WINDOW_FREED", "the window of its ring was freed while the queue exists");
       }
     }
@@ -174,11 +166,10 @@ export class Queues {
     if (words !== TX_CDESC_WORDS && words !== RX_CDESC_WORDS) {
       return `entry size ${words} words; ${TX_CDESC_WORDS} (tx) and ${RX_CDESC_WORDS} (rx) are supported`;
     }
-    if (!goodDepth(cmd.cqDepth, MAX_DEPTH)) return depthText(cmd.cqDepth, MAX_DEPTH);
     if (cmd.msixVector !== NO_VECTOR && cmd.msixVector >= this.#vectors.count) {
       return `vector ${cmd.msixVector}; the function has ${this.#vectors.count}`;
     }
-    return addressText(cmd.cqBa, cmd.cqDepth * words * 4);
+    return depthText(cmd.cqDepth, MAX_DEPTH) || addressText(cmd.cqBa, cmd.cqDepth * words * 4);
   }
 
   #checkSq(cmd: CreateSq, cq: CompletionQueue): string {
@@ -191,35 +182,35 @@ export class Queues {
     }
     const device = cmd.placement === Placement.DEV;
     if (!device && cmd.placement !== Placement.HOST) return `placement ${cmd.placement}`;
-    if (device && (!tx || !this.#llq.enabled)) {
+    if (device && (!tx || this.#features.llq === undefined)) {
       return tx
         ? "device placement before the LLQ feature was set"
         : "device placement of an rx queue";
     }
     if (!device && !cmd.contiguous) return "a ring that is not physically contiguous";
     if (cmd.completionPolicy !== 0) return `completion policy ${cmd.completionPolicy}`;
-    const max = device ? MAX_LLQ_DEPTH : MAX_DEPTH;
-    if (!goodDepth(cmd.sqDepth, max)) return depthText(cmd.sqDepth, max);
     if (cq.ring.depth < cmd.sqDepth) {
       return `depth ${cmd.sqDepth} is more than the ${cq.ring.depth} entries of its completion queue`;
     }
-    return device ? "" : addressText(cmd.sqBa, cmd.sqDepth * DESC_SIZE);
+    if (device) return depthText(cmd.sqDepth, MAX_LLQ_DEPTH);
+    return depthText(cmd.sqDepth, MAX_DEPTH) || addressText(cmd.sqBa, cmd.sqDepth * DESC_SIZE);
   }
 
   #createTx(cmd: CreateSq, cq: CompletionQueue): void {
     const datapath = this.#datapath;
-    const layout = cmd.placement === Placement.DEV ? this.#layout(cmd.sqDepth) : undefined;
+    const llq = cmd.placement === Placement.DEV ? this.#features.llq : undefined;
+    const memory = llq === undefined ? undefined : new Uint8Array(cmd.sqDepth * llq.entryBytes);
     const ring = new DescriptorRing(
       this.#context.host.memory,
       cmd.sqBa,
       cmd.sqDepth,
-      layout === undefined ? DESC_SIZE : this.#llq.entryBytes,
+      llq?.entryBytes ?? DESC_SIZE,
       () => datapath.turn.run(),
       () => queue.stop("TX_RING_REFUSED", "the frontend refused a read of the descriptor ring"),
-      layout?.memory,
+      memory,
     );
     const port = datapath.switchPort;
-    const queue = new TxQueue(this.#context, cq.index, ring, cq, layout, port, () =>
+    const queue = new TxQueue(this.#context, cq.index, ring, cq, llq, port, () =>
       datapath.turn.run(),
     );
     cq.user = "tx";
@@ -242,34 +233,22 @@ export class Queues {
     datapath.rxChanged();
   }
 
-  #layout(depth: number): LlqLayout {
-    const { entryBytes, descsBeforeHeader, stride } = this.#llq;
-    return {
-      memory: new Uint8Array(depth * entryBytes),
-      descsBeforeHeader,
-      descsPerEntry: llqDescsPerEntry(entryBytes, stride),
-      headerAt: llqHeaderAt(descsBeforeHeader),
-      headerRoom: llqHeaderRoom(entryBytes, descsBeforeHeader),
-      metaRequired: this.#llq.metaCachingDisabled,
-    };
-  }
-
-  #count(direction: number): number {
-    const list = direction === SqDirection.TX ? this.#datapath.tx : this.#datapath.rx;
-    return list.reduce((n, queue) => (queue === undefined ? n : n + 1), 0);
-  }
-
-  #refuse(command: string, text: string): AdminStatus {
-    this.#context.note(`${command}_REFUSED`, `${command}: ${text}`);
-    return AdminStatus.ILLEGAL_PARAMETER;
+  /** Returns the queues of a direction: none for a direction that does not exist. */
+  #list(direction: number): (TxQueue | RxQueue | undefined)[] {
+    if (direction === SqDirection.TX) return this.#datapath.tx;
+    return direction === SqDirection.RX ? this.#datapath.rx : [];
   }
 }
 
-const goodDepth = (depth: number, max: number): boolean =>
-  isPowerOfTwo(depth) && depth >= MIN_DEPTH && depth <= max;
+const NO_RESOURCE = AdminStatus.RESOURCE_ALLOCATION_FAILURE;
 
-const depthText = (depth: number, max: number): string =>
-  `depth ${depth} is not a power of two from ${MIN_DEPTH} to ${max}`;
+const refused = (command: string, text: string, status?: AdminStatus): AdminRefusal =>
+  new AdminRefusal(`${command}_REFUSED`, `${command}: ${text}`, status);
+
+function depthText(depth: number, max: number): string {
+  if (isPowerOfTwo(depth) && depth >= MIN_DEPTH && depth <= max) return "";
+  return `depth ${depth} is not a power of two from ${MIN_DEPTH} to ${max}`;
+}
 
 function addressText(address: number, bytes: number): string {
   if (address === 0) return "a ring at address 0";

@@ -10,7 +10,7 @@
  */
 import { ACQ_ENTRY_SIZE, AQ_ENTRY_SIZE, mmioReadResp } from "../../shared/ena/admin.ts";
 import { AENQ_ENTRY_SIZE } from "../../shared/ena/aenq.ts";
-import { intrReg, numaReg } from "../../shared/ena/io.ts";
+import { intrReg } from "../../shared/ena/io.ts";
 import {
   capsReg,
   controllerVersionReg,
@@ -206,15 +206,8 @@ export class Registers implements PciCalls {
       );
       return;
     }
-    if (numa) {
-      cq.numaNode = numaReg.enabled(value) === 1 ? numaReg.node(value) : -1;
-      return;
-    }
-    if (intrReg.noModerationUpdate(value) === 0) {
-      cq.rxDelay = intrReg.rxDelay(value);
-      cq.txDelay = intrReg.txDelay(value);
-    }
-    if (intrReg.unmask(value) === 1 && cq.vector !== NO_VECTOR) {
+    // The node is only advice, and moderation delays are not timed (notify.ts).
+    if (!numa && intrReg.unmask(value) === 1 && cq.vector !== NO_VECTOR) {
       this.#parts.vectors.unmask(cq.vector);
     }
   }
@@ -249,7 +242,7 @@ export class Registers implements PciCalls {
    */
   #startAdmin(): boolean {
     const { admin, lifecycle } = this.#parts;
-    if (admin.running) return true;
+    if (admin.rings !== undefined) return true;
     const commands = this.#ring(Register.AQ_BASE_LO, Register.AQ_CAPS, AQ_ENTRY_SIZE);
     const completions = this.#ring(Register.ACQ_BASE_LO, Register.ACQ_CAPS, ACQ_ENTRY_SIZE);
     if (commands === undefined || completions === undefined) {

@@ -7,7 +7,6 @@
  * ask for the input sort without a check for support. It is not implemented.
  */
 import { HASH_PROTO_NUM, HashFunction, RSS_KEY_SIZE } from "../../shared/ena/rss.ts";
-import type { Headers } from "../../shared/net/headers.ts";
 import { HashField, HashProtocol, ToeplitzHash } from "../../shared/net/toeplitz.ts";
 
 export const RSS_MIN_SIZE_LOG2 = 1;
@@ -18,8 +17,8 @@ const L2 = HashField.L2_SA | HashField.L2_DA;
 const L3 = HashField.L3_SA | HashField.L3_DA;
 const L4 = HashField.L4_SP | HashField.L4_DP;
 
-/** Fields that can be hashed, by protocol: those that the drivers' defaults need. */
-const SUPPORTED: readonly number[] = supportedFields();
+/** HashField bits that can be hashed, by HashProtocol: those that the drivers' defaults need. */
+export const RSS_FIELDS: readonly number[] = supportedFields();
 
 function supportedFields(): number[] {
   const fields = new Array<number>(HASH_PROTO_NUM).fill(0);
@@ -37,10 +36,9 @@ export class Rss {
   initVal = 0;
   /** Current key, in the driver's order. Drivers read it and set the same key. */
   readonly key = new Uint8Array(RSS_KEY_SIZE);
-  readonly supportedFields = SUPPORTED;
   /** Receive queue of each hash value. The length is a power of two, or 0 before the first SET. */
   table: Uint16Array = new Uint16Array(0);
-  readonly #toeplitz = new ToeplitzHash(DEFAULT_KEY);
+  readonly toeplitz = new ToeplitzHash(DEFAULT_KEY);
   readonly #keyReversed: boolean;
 
   constructor(keyReversed: boolean) {
@@ -52,14 +50,14 @@ export class Rss {
     this.selectedFunction = RSS_FUNCTIONS;
     this.initVal = 0;
     this.table = new Uint16Array(0);
-    for (let p = 0; p < HASH_PROTO_NUM; p++) this.setFields(p, SUPPORTED[p]!);
+    this.setFields(RSS_FIELDS);
     this.setKey(this.#inOrder(DEFAULT_KEY));
   }
 
   /** Sets the key: 40 bytes in the driver's order. */
   setKey(key: Uint8Array): void {
     this.key.set(key);
-    this.#toeplitz.setKey(this.#inOrder(key));
+    this.toeplitz.setKey(this.#inOrder(key));
   }
 
   /** Converts a key from the driver's order to that of the hash, and back. */
@@ -67,18 +65,9 @@ export class Rss {
     return this.#keyReversed ? Uint8Array.from(key).reverse() : key;
   }
 
-  /** HashField bits of a HashProtocol. */
-  setFields(protocol: number, fields: number): void {
-    this.#toeplitz.setFields(protocol, fields);
-  }
-
-  fields(protocol: number): number {
-    return this.#toeplitz.fields(protocol);
-  }
-
-  /** Returns the hash of a frame, 32 bits unsigned. */
-  hash(headers: Headers): number {
-    return this.#toeplitz.hash(headers);
+  /** Sets the fields to hash, by protocol. */
+  setFields(fields: readonly number[]): void {
+    for (const [protocol, bits] of fields.entries()) this.toeplitz.setFields(protocol, bits);
   }
 
   /** Returns the receive queue that `hash` selects. The table must not be empty. */

@@ -26,20 +26,10 @@ import type { Span } from "../dma/host-memory.ts";
 import { DropReason, type SwitchPort, Verdict } from "../switch/port.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
 import { ADDRESS_END, type EnaContext, MAX_PACKET_DESCS } from "./context.ts";
+import type { LlqConfig } from "./features.ts";
 import type { DescriptorRing } from "./memory.ts";
 import { TxMeta, TxOffloads } from "./offload.ts";
 import { IdSet } from "./request-ids.ts";
-
-/** Layout of the entries of a low latency queue. */
-export interface LlqLayout {
-  readonly memory: Uint8Array;
-  readonly descsBeforeHeader: number;
-  readonly descsPerEntry: number;
-  readonly headerAt: number;
-  readonly headerRoom: number;
-  /** True if meta caching is off: every packet begins with a meta descriptor. */
-  readonly metaRequired: boolean;
-}
 
 const Stage = { IDLE: 0, READING: 1, READY: 2, HELD: 3, STOPPED: 4 } as const;
 type Stage = (typeof Stage)[keyof typeof Stage];
@@ -56,7 +46,7 @@ export class TxQueue {
   readonly index: number;
   readonly ring: DescriptorRing;
   readonly cq: CompletionQueue;
-  readonly llq: LlqLayout | undefined;
+  readonly llq: LlqConfig | undefined;
   packets = 0;
   bytes = 0;
   drops = 0;
@@ -93,7 +83,7 @@ export class TxQueue {
     index: number,
     ring: DescriptorRing,
     cq: CompletionQueue,
-    llq: LlqLayout | undefined,
+    llq: LlqConfig | undefined,
     port: SwitchPort,
     onReady: () => void,
   ) {
@@ -344,8 +334,9 @@ export class TxQueue {
 
   #begin(): void {
     this.#frame.reset();
-    if (this.llq !== undefined && this.#headerLength > 0) {
-      this.#frame.push(this.llq.memory, this.#headerAt, this.#headerLength);
+    const { local } = this.ring;
+    if (local !== undefined && this.#headerLength > 0) {
+      this.#frame.push(local, this.#headerAt, this.#headerLength);
     }
   }
 
