@@ -12,29 +12,22 @@ import { readerGone } from "../../shared/capture/output.ts";
 import { Pump } from "../../shared/capture/pump.ts";
 import type { CaptureSummary } from "../../shared/capture/recorder-types.ts";
 import type { BlockBuffer } from "../../shared/pcapng/block-buffer.ts";
-import { plausibleLength } from "../../shared/pcapng/block-reader.ts";
+import { type Block, nextBlock } from "../../shared/pcapng/block-reader.ts";
 import { ByteQueue } from "../../shared/pcapng/byte-queue.ts";
 import {
-  BLOCK_LENGTH,
-  BLOCK_TYPE,
   BlockType,
-  BYTE_ORDER_MAGIC,
   EPB_CAPTURED,
   EPB_DATA,
   EPB_INTERFACE,
   EPB_TIME_HIGH,
   EPB_TIME_LOW,
   EpbOption,
-  LE,
-  MAX_BLOCK_BYTES,
   OPT_END,
   OPTION_CODE,
   OPTION_HEADER_BYTES,
   OPTION_LENGTH,
   padded,
-  SHB_MAGIC,
 } from "../../shared/pcapng/layout.ts";
-import { CaptureFormatError } from "../../shared/pcapng/packet.ts";
 import { PcapngReader } from "../../shared/pcapng/reader.ts";
 import { type InterfaceCounts, PcapngWriter } from "../../shared/pcapng/writer.ts";
 
@@ -97,7 +90,6 @@ export class CaptureRelay {
   #outPackets = 0;
   #fileBytes = 0;
   #filePackets = 0;
-  #offset = 0;
   /** Times (ns since 1970, two words): stream's first packet, file's first packet, last packet. */
   #startHigh = 0;
   #startLow = 0;
@@ -135,7 +127,11 @@ export class CaptureRelay {
   async feed(bytes: Uint8Array): Promise<void> {
     if (this.#ended) return;
     this.#input.feed(bytes);
-    for (let block = this.#block(); block !== undefined; block = this.#block()) this.#take(block);
+    for (;;) {
+      const block = nextBlock(this.#input, true);
+      if (block === undefined) break;
+      this.#take(block);
+    }
     if (this.#out.used > 0) this.#handOver(false);
     if (this.#pump.queuedBytes > WAIT_BYTES) await this.#pump.drained();
   }
@@ -150,84 +146,52 @@ export class CaptureRelay {
     return this.done;
   }
 
-  /** Returns the next block; undefined until all its bytes have arrived. */
-  #block(): DataView | undefined {
-    const head = this.#input.peek(SHB_MAGIC + 4);
-    if (head === undefined) return undefined;
-    const view = new DataView(head.buffer, head.byteOffset, head.length);
-    if (this.#descriptions.length === 0) {
-      const ours =
-        view.getUint32(BLOCK_TYPE, LE) === BlockType.SECTION &&
-        view.getUint32(SHB_MAGIC, LE) === BYTE_ORDER_MAGIC;
-      if (!ours) throw new CaptureFormatError("FORMAT", 0, "no capture of a device");
-    }
-    const length = view.getUint32(BLOCK_LENGTH, LE);
-    if (!plausibleLength(length, MAX_BLOCK_BYTES)) {
-      throw new CaptureFormatError("BLOCK_LENGTH", this.#offset, `a block of ${length} bytes`);
-    }
-    const block = this.#input.peek(length);
-    if (block === undefined) return undefined;
-    const whole = new DataView(block.buffer, block.byteOffset, length);
-    if (whole.getUint32(length - 4, LE) !== length) {
-      throw new CaptureFormatError("BLOCK_LENGTH", this.#offset, "a block with two lengths");
-    }
-    this.#input.skip(length);
-    this.#offset += length;
-    return whole;
-  }
-
-  #take(block: DataView): void {
-    const type = block.getUint32(BLOCK_TYPE, LE);
+  #take(block: Block): void {
+    const { type } = block;
     if (type === BlockType.ENHANCED_PACKET) {
       this.#packet(block);
       return;
     }
-    if (type === BlockType.SECTION && this.#descriptions.length > 0) {
-      throw new CaptureFormatError("FORMAT", this.#offset, "a second section");
+    if (type === BlockType.SECTION) {
+      if (this.#descriptions.length > 0) throw block.fail("FORMAT", "a second section");
+      if (!block.little) throw block.fail("FORMAT", "no capture of a device");
     }
-    const copy = new Uint8Array(block.buffer, block.byteOffset, block.byteLength).slice();
+    const copy = new Uint8Array(block.bytes);
     this.#reader.feed(copy);
     if (this.#reader.next() !== undefined) {
       // If it were passed on, the file would hold a packet that no counter includes.
-      throw new CaptureFormatError("FORMAT", this.#offset, "a packet block of an old kind");
+      throw block.fail("FORMAT", "a packet block of an old kind");
     }
     if (type === BlockType.STATISTICS) {
       this.#statistics();
       return;
     }
     if (type === BlockType.INTERFACE) this.#counts.push(new Counts());
-    if (DESCRIPTIONS.has(type)) this.#describe(copy);
+    if (DESCRIPTIONS.has(type)) this.#describe(block, copy);
     this.#append(copy);
   }
 
-  #describe(block: Uint8Array): void {
-    this.#descriptionBytes += block.length;
+  #describe(block: Block, copy: Uint8Array): void {
+    this.#descriptionBytes += copy.length;
     if (this.#descriptionBytes > MAX_DESCRIPTION_BYTES) {
-      throw new CaptureFormatError("FORMAT", this.#offset, "descriptions without end");
+      throw block.fail("FORMAT", "descriptions without end");
     }
-    this.#descriptions.push(block);
+    this.#descriptions.push(copy);
     this.#reader.names.length = 0;
   }
 
-  #packet(block: DataView): void {
-    const length = block.byteLength;
-    const room = length - EPB_DATA - 4;
-    if (room < 0 || block.getUint32(EPB_CAPTURED, LE) > room) {
-      throw new CaptureFormatError(
-        "BLOCK_LENGTH",
-        this.#offset,
-        "a packet that is longer than its block",
-      );
+  #packet(block: Block): void {
+    const { length } = block.bytes;
+    const room = block.end - EPB_DATA;
+    if (room < 0 || block.u32(EPB_CAPTURED) > room) {
+      throw block.fail("BLOCK_LENGTH", "a packet that is longer than its block");
     }
-    const counts = this.#counts[block.getUint32(EPB_INTERFACE, LE)];
-    if (counts === undefined) {
-      throw new CaptureFormatError("INTERFACE", this.#offset, "a packet of no interface");
-    }
+    const counts = this.#counts[block.u32(EPB_INTERFACE)];
+    if (counts === undefined) throw block.fail("INTERFACE", "a packet of no interface");
     const drops = dropsOf(block);
-    if (drops < 0)
-      throw new CaptureFormatError("OPTION", this.#offset, "options that can't be read");
-    this.#high = block.getUint32(EPB_TIME_HIGH, LE);
-    this.#low = block.getUint32(EPB_TIME_LOW, LE);
+    if (drops < 0) throw block.fail("OPTION", "options that can't be read");
+    this.#high = block.u32(EPB_TIME_HIGH);
+    this.#low = block.u32(EPB_TIME_LOW);
     this.#rotateIfDue(length);
     if (this.#filePackets === 0) {
       this.#fileHigh = this.#high;
@@ -239,7 +203,7 @@ export class CaptureRelay {
     }
     counts.delivered++;
     counts.lost += drops;
-    this.#append(new Uint8Array(block.buffer, block.byteOffset, length));
+    this.#append(block.bytes);
     this.#outPackets++;
     this.#filePackets++;
   }
@@ -343,19 +307,19 @@ const NUMBER_BYTES: readonly (number | undefined)[] = Object.assign([], {
  * Returns the epb_dropcount of a packet block, 0 without that option, or -1 for options that a
  * reader can't parse. The caller has checked that the packet lies within the block.
  */
-function dropsOf(block: DataView): number {
-  const end = block.byteLength - 4;
-  let at = EPB_DATA + padded(block.getUint32(EPB_CAPTURED, LE));
+function dropsOf(block: Block): number {
+  const { end } = block;
+  let at = EPB_DATA + padded(block.u32(EPB_CAPTURED));
   let drops = 0;
   // Blocks and all their parts are padded to whole words.
   while (at < end) {
-    const code = block.getUint16(at + OPTION_CODE, LE);
-    const length = block.getUint16(at + OPTION_LENGTH, LE);
+    const code = block.u16(at + OPTION_CODE);
+    const length = block.u16(at + OPTION_LENGTH);
     if (code === OPT_END) break;
     at += OPTION_HEADER_BYTES;
     if (length > end - at || length !== (NUMBER_BYTES[code] ?? length)) return -1;
     if (code === EpbOption.DROP_COUNT) {
-      drops = block.getUint32(at, LE) + block.getUint32(at + 4, LE) * WORD;
+      drops = block.u32(at) + block.u32(at + 4) * WORD;
     }
     at += padded(length);
   }

@@ -102,16 +102,14 @@ export class Capture {
   /** Returns the interface number for a port's frames. "Out" means from the port to the segment. */
   portInterface({ name, kind }: Port, mac: Uint8Array | undefined): number {
     const description = mac === undefined ? `${kind} uplink` : `${kind} NIC`;
-    const own = mac === undefined ? {} : { mac };
-    return this.#interface({ name, description, layer: "frame", ...own });
+    return this.#interface({ name, description, mac, layer: "frame" });
   }
 
   /** Records the batches of a link from now on. With `hasPast`, the link's state comes first. */
   tapRing(link: RingSource, hasPast: boolean): void {
     const { name, mac, personality, epoch } = link;
     const description = `ring traffic of ${name}: ${personality}`;
-    const own = mac === undefined ? {} : { mac };
-    const number = this.#interface({ name: `${name}:ring`, description, layer: "ring", ...own });
+    const number = this.#interface({ name: `${name}:ring`, description, mac, layer: "ring" });
     const { recorder } = this;
     if (number === NO_INTERFACE) return;
     const kind = ringPersonality(personality);

@@ -8,13 +8,14 @@
  * Source: draft-ietf-opsawg-pcap; Wireshark: wiretap/libpcap.c for what the draft leaves out.
  */
 
-import { ByteQueue } from "../pcapng/byte-queue.ts";
+import { viewOf } from "../bytes/words.ts";
 import { LinkType, MAX_BLOCK_BYTES } from "../pcapng/layout.ts";
 import {
   type CapturedInterface,
   type CapturedPacket,
   CaptureFormatError,
-  type PacketReader,
+  PacketReader,
+  plainPacket,
 } from "../pcapng/packet.ts";
 import { PATCHED_VARIANTS, Rest, STANDARD_VARIANTS, Variant, variantOf } from "./pcap-variant.ts";
 
@@ -64,11 +65,9 @@ const LOOK_BYTES = 256 * 1024;
 const Order = { CAPTURED_FIRST: 0, ORIGINAL_FIRST: 1, SMALLER_IS_CAPTURED: 2 } as const;
 type Order = (typeof Order)[keyof typeof Order];
 
-export class PcapReader implements PacketReader {
+export class PcapReader extends PacketReader {
   /** The one interface, once the file's header is whole. */
   readonly interfaces: CapturedInterface[] = [];
-  readonly #input = new ByteQueue();
-  #offset = 0;
   #little = true;
   #fractionNs = 1n;
   #order: Order = Order.CAPTURED_FIRST;
@@ -78,18 +77,6 @@ export class PcapReader implements PacketReader {
   #decidedBy: number = Variant.STANDARD;
   #headerBytes: Variant = Variant.STANDARD;
   #ended = false;
-
-  feed(bytes: Uint8Array): void {
-    this.#input.feed(bytes);
-  }
-
-  refill(bytes: Uint8Array): void {
-    this.#input.refill(bytes);
-  }
-
-  get pending(): number {
-    return this.#input.length;
-  }
 
   /**
    * No more bytes will come. True: records waited for more of them to tell what kind they are, and
@@ -106,7 +93,7 @@ export class PcapReader implements PacketReader {
     if (info === undefined) return undefined;
     if (this.#variants !== undefined && !this.#decide(this.#variants)) return undefined;
     const headerBytes = this.#headerBytes;
-    const head = this.#input.peek(headerBytes);
+    const head = this.input.peek(headerBytes);
     if (head === undefined) return undefined;
     const view = viewOf(head);
     const [captured, original] = this.#lengths(view);
@@ -114,29 +101,16 @@ export class PcapReader implements PacketReader {
       throw this.#fail("PACKET_LENGTH", `a packet of ${captured} bytes`);
     // A whole second and more, as some writers have it, counts as what it is.
     const fraction = BigInt(view.getUint32(FRACTION, this.#little));
-    const record = this.#input.peek(headerBytes + captured);
+    const record = this.input.peek(headerBytes + captured);
     if (record === undefined) return undefined;
-    this.#take(record.length);
-    return {
-      interface: info,
-      linkType: info.linkType,
-      tsNs:
-        BigInt(view.getUint32(SECONDS, this.#little)) * 1_000_000_000n +
-        fraction * this.#fractionNs,
-      capturedLength: captured,
-      originalLength: original,
-      bytes: record.subarray(headerBytes),
-      flags: 0,
-      queue: undefined,
-      id: undefined,
-      drops: undefined,
-      comments: [],
-      options: [],
-    };
+    this.input.skip(record.length);
+    const seconds = BigInt(view.getUint32(SECONDS, this.#little));
+    const tsNs = seconds * 1_000_000_000n + fraction * this.#fractionNs;
+    return plainPacket(info, tsNs, original, record.subarray(headerBytes));
   }
 
   #header(): CapturedInterface | undefined {
-    const head = this.#input.peek(FILE_HEADER_BYTES);
+    const head = this.input.peek(FILE_HEADER_BYTES);
     if (head === undefined) return undefined;
     const view = viewOf(head);
     this.#little = isPcapMagic(view.getUint32(MAGIC, true));
@@ -144,7 +118,7 @@ export class PcapReader implements PacketReader {
     if (!isPcapMagic(magic)) throw this.#fail("FORMAT", "no pcap file");
     const isIxia = magic === Magic.IXIA_NANOSECONDS || magic === Magic.IXIA_MICROSECONDS;
     const headBytes = isIxia ? IXIA_HEADER_BYTES : FILE_HEADER_BYTES;
-    if (this.#input.length < headBytes) return undefined;
+    if (this.input.length < headBytes) return undefined;
     const major = view.getUint16(MAJOR, this.#little);
     const minor = view.getUint16(MINOR, this.#little);
     if (major < 2) throw this.#fail("VERSION", `pcap of version ${major}.${minor}`);
@@ -166,22 +140,22 @@ export class PcapReader implements PacketReader {
       index: 0,
       linkType: aix ?? link & LINK_TYPE_MASK,
       snapLength: view.getUint32(SNAP_LENGTH, this.#little),
-      ...((link & FCS_PRESENT) === 0 ? {} : { fcsBytes: 2 * (link >>> FCS_SHIFT) }),
+      fcsBytes: (link & FCS_PRESENT) === 0 ? undefined : 2 * (link >>> FCS_SHIFT),
       options: [],
     };
     this.interfaces.push(info);
-    this.#take(headBytes);
+    this.input.skip(headBytes);
     return info;
   }
 
   /** Which kind of record the file has. False: that takes more of them. */
   #decide(variants: readonly Variant[]): boolean {
-    const { length } = this.#input;
+    const { length } = this.input;
     const ending = this.#ended ? Rest.NOTHING : Rest.COMES;
     const rest = length >= LOOK_BYTES ? Rest.UNSEEN : ending;
     if (length < Variant.STANDARD) return false;
     if (length < this.#decidedBy && rest === Rest.COMES) return false;
-    const records = this.#input.peek(Math.min(length, LOOK_BYTES))!;
+    const records = this.input.peek(Math.min(length, LOOK_BYTES))!;
     const { snapLength } = this.interfaces[0]!;
     const verdict = variantOf(viewOf(records), this.#little, snapLength, variants, rest);
     if ("needs" in verdict) {
@@ -203,13 +177,8 @@ export class PcapReader implements PacketReader {
     return isSwapped ? [second, first] : [first, second];
   }
 
-  #take(bytes: number): void {
-    this.#input.skip(bytes);
-    this.#offset += bytes;
-  }
-
   #fail(code: "FORMAT" | "VERSION" | "PACKET_LENGTH", text: string): CaptureFormatError {
-    return new CaptureFormatError(code, this.#offset, text);
+    return new CaptureFormatError(code, this.input.offset, text);
   }
 }
 
@@ -221,6 +190,3 @@ function orderOf(major: number, minor: number): Order {
   if (major === DG_UX || (major === 2 && minor < 3)) return Order.ORIGINAL_FIRST;
   return major === 2 && minor === 3 ? Order.SMALLER_IS_CAPTURED : Order.CAPTURED_FIRST;
 }
-
-const viewOf = (bytes: Uint8Array): DataView =>
-  new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

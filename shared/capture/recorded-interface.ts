@@ -26,10 +26,10 @@ export class RecordedInterface implements InterfaceStats {
       linkType: given.layer === "ring" ? LinkType.WIRESHARK_UPPER_PDU : LinkType.ETHERNET,
       snapLength: snapBytes,
       name,
-      ...(description === undefined ? {} : { description }),
-      ...(mac === undefined ? {} : { mac }),
-      ...(speed === undefined ? {} : { speed }),
-      ...(filter === undefined ? {} : { filter }),
+      description,
+      mac,
+      speed,
+      filter,
       os: osName(),
     };
   }

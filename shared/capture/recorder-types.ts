@@ -38,12 +38,12 @@ export interface RecorderOptions {
 
 export interface CaptureInterface {
   readonly name: string;
-  readonly description?: string;
+  readonly description?: string | undefined;
   /** Six bytes; also gets the name in the file's name block. */
-  readonly mac?: Uint8Array;
+  readonly mac?: Uint8Array | undefined;
   readonly layer: "frame" | "ring";
   /** Bits per second. */
-  readonly speed?: number;
+  readonly speed?: number | undefined;
 }
 
 export interface InterfaceStats {

@@ -76,17 +76,14 @@ export class BlockBuffer {
 
   /** An option that is a u64, from a number below 2^53. */
   optionU64(code: number, value: number): void {
-    this.u16(code);
-    this.u16(8);
-    this.u32(value);
-    this.u32(Math.floor(value / 2 ** 32));
+    this.optionWords(code, value, Math.floor(value / 2 ** 32));
   }
 
-  /** An option that is a time: two words, the high one first in either byte order. */
-  optionTime(code: number, high: number, low: number): void {
+  /** An option of two words, as a time is: the high one first in either byte order. */
+  optionWords(code: number, first: number, second: number): void {
     this.u16(code);
     this.u16(8);
-    this.u32(high);
-    this.u32(low);
+    this.u32(first);
+    this.u32(second);
   }
 }

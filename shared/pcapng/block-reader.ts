@@ -1,12 +1,18 @@
 /** One whole block of a pcapng file: its numbers in the section's byte order, and its options. */
+import type { ByteQueue } from "./byte-queue.ts";
 import {
+  BLOCK_LENGTH,
   BLOCK_OVERHEAD_BYTES,
+  BlockType,
+  BYTE_ORDER_MAGIC,
+  MAX_BLOCK_BYTES,
   OPT_COMMENT,
   OPT_END,
   OPTION_CODE,
   OPTION_HEADER_BYTES,
   OPTION_LENGTH,
   padded,
+  SHB_MAGIC,
 } from "./layout.ts";
 import { type CaptureFormatCode, CaptureFormatError, type CaptureOption } from "./packet.ts";
 
@@ -18,20 +24,20 @@ export class Block {
   readonly bytes: Uint8Array;
   /** Bytes from the start of the file. */
   readonly offset: number;
+  readonly little: boolean;
   readonly #view: DataView;
-  readonly #little: boolean;
 
   constructor(type: number, bytes: Uint8Array, offset: number, little: boolean) {
     this.type = type;
     this.bytes = bytes;
     this.offset = offset;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    this.#little = little;
+    this.little = little;
   }
 
   /** The same in memory of its own: for a block that is remembered longer than its input. */
   copy(): Block {
-    return new Block(this.type, new Uint8Array(this.bytes), this.offset, this.#little);
+    return new Block(this.type, new Uint8Array(this.bytes), this.offset, this.little);
   }
 
   /** Bytes in front of the second length. */
@@ -40,11 +46,11 @@ export class Block {
   }
 
   u16(at: number): number {
-    return this.#view.getUint16(at, this.#little);
+    return this.#view.getUint16(at, this.little);
   }
 
   u32(at: number): number {
-    return this.#view.getUint32(at, this.#little);
+    return this.#view.getUint32(at, this.little);
   }
 
   fail(code: CaptureFormatCode, text: string): CaptureFormatError {
@@ -94,7 +100,7 @@ export class Block {
       throw this.fail("OPTION", `option ${code} of ${option.bytes.length} bytes, not ${bytes}`);
     }
     const at = option.bytes.byteOffset - this.bytes.byteOffset;
-    return bytes === 4 ? this.u32(at) : this.#view.getBigUint64(at, this.#little);
+    return bytes === 4 ? this.u32(at) : this.#view.getBigUint64(at, this.little);
   }
 
   /** Two words, the high one first in either byte order. */
@@ -103,9 +109,37 @@ export class Block {
   }
 }
 
-/** Bytes of a block must be a multiple of four that holds at least the overhead. */
-export function plausibleLength(bytes: number, most: number): boolean {
-  return bytes >= BLOCK_OVERHEAD_BYTES && bytes <= most && bytes % 4 === 0;
+/**
+ * Takes the next whole block from the input. A section block tells its own byte order; `little` is
+ * the order of the section at hand. Returns undefined until a block is whole.
+ */
+export function nextBlock(input: ByteQueue, little: boolean): Block | undefined {
+  const head = input.peek(SHB_MAGIC + 4);
+  if (head === undefined) return undefined;
+  const { offset } = input;
+  const view = new DataView(head.buffer, head.byteOffset, head.length);
+  // The type of a section is the same in both byte orders. The magic number tells the order.
+  if (view.getUint32(0, true) === BlockType.SECTION) {
+    little = view.getUint32(SHB_MAGIC, true) === BYTE_ORDER_MAGIC;
+    if (!little && view.getUint32(SHB_MAGIC, false) !== BYTE_ORDER_MAGIC) {
+      throw new CaptureFormatError("FORMAT", offset, "a section without a byte order");
+    }
+  } else if (offset === 0) {
+    throw new CaptureFormatError("FORMAT", offset, "no pcapng file");
+  }
+  const type = view.getUint32(0, little);
+  const length = view.getUint32(BLOCK_LENGTH, little);
+  if (length < BLOCK_OVERHEAD_BYTES || length > MAX_BLOCK_BYTES || length % 4 !== 0) {
+    throw new CaptureFormatError("BLOCK_LENGTH", offset, `a block that claims ${length} bytes`);
+  }
+  const bytes = input.peek(length);
+  if (bytes === undefined) return undefined;
+  const block = new Block(type, bytes, offset, little);
+  if (block.u32(block.end) !== length) {
+    throw block.fail("BLOCK_LENGTH", `${length} bytes in front, ${block.u32(block.end)} behind`);
+  }
+  input.skip(length);
+  return block;
 }
 
 export function optionText(options: readonly CaptureOption[], code: number): string | undefined {

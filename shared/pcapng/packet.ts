@@ -1,4 +1,5 @@
-/** Packets, interfaces and errors of capture files, whatever the format. */
+/** Packets, interfaces, readers and errors of capture files, whatever the format. */
+import { ByteQueue } from "./byte-queue.ts";
 
 /** An option as it stood in the file. */
 export interface CaptureOption {
@@ -12,13 +13,13 @@ export interface CapturedInterface {
   readonly linkType: number;
   /** Most bytes kept of a packet; 0 when there is no limit. */
   readonly snapLength: number;
-  readonly name?: string;
-  readonly description?: string;
-  readonly mac?: Uint8Array;
+  readonly name?: string | undefined;
+  readonly description?: string | undefined;
+  readonly mac?: Uint8Array | undefined;
   /** Bytes of frame check sequence at the end of each packet, where the file says so. */
-  readonly fcsBytes?: number;
+  readonly fcsBytes?: number | undefined;
   /** The filter's text. */
-  readonly filter?: string;
+  readonly filter?: string | undefined;
   readonly options: readonly CaptureOption[];
 }
 
@@ -43,20 +44,52 @@ export interface CapturedPacket {
   readonly options: readonly CaptureOption[];
 }
 
+/** A packet of which the file tells no more than its place, time, lengths and bytes. */
+export const plainPacket = (
+  info: CapturedInterface,
+  tsNs: bigint | undefined,
+  originalLength: number,
+  bytes: Uint8Array,
+): CapturedPacket => ({
+  interface: info,
+  linkType: info.linkType,
+  tsNs,
+  capturedLength: bytes.length,
+  originalLength,
+  bytes,
+  flags: 0,
+  queue: undefined,
+  id: undefined,
+  drops: undefined,
+  comments: [],
+  options: [],
+});
+
 /** A reader that is fed bytes as they come: from a file, a pipe, a socket. */
-export interface PacketReader {
+export abstract class PacketReader {
+  protected readonly input = new ByteQueue();
+
   /** More bytes. They are kept, not copied: the caller leaves them alone from now on. */
-  feed(bytes: Uint8Array): void;
+  feed(bytes: Uint8Array): void {
+    this.input.feed(bytes);
+  }
+
   /**
    * In place of `feed`, for callers that read into one buffer again and again. `bytes` are the
    * `pending` bytes that waited, moved, and more behind them. Bytes that earlier packets view may be
    * overwritten now.
    */
-  refill(bytes: Uint8Array): void;
-  /** The next whole packet; undefined when more bytes are needed. Throws CaptureFormatError. */
-  next(): CapturedPacket | undefined;
+  refill(bytes: Uint8Array): void {
+    this.input.refill(bytes);
+  }
+
   /** Bytes of a block or record that has begun and is not whole: what is lost if nothing follows. */
-  readonly pending: number;
+  get pending(): number {
+    return this.input.length;
+  }
+
+  /** The next whole packet; undefined when more bytes are needed. Throws CaptureFormatError. */
+  abstract next(): CapturedPacket | undefined;
 }
 
 export type CaptureFormatCode =

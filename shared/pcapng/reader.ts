@@ -4,12 +4,9 @@
  *
  * Source: draft-ietf-opsawg-pcapng.
  */
-import { Block, comments, optionText, plausibleLength, text } from "./block-reader.ts";
-import { ByteQueue } from "./byte-queue.ts";
+import { type Block, comments, nextBlock, optionText, text } from "./block-reader.ts";
 import {
-  BLOCK_LENGTH,
   BlockType,
-  BYTE_ORDER_MAGIC,
   EPB_CAPTURED,
   EPB_DATA,
   EPB_INTERFACE,
@@ -25,7 +22,6 @@ import {
   ISB_OPTIONS,
   ISB_TIME_HIGH,
   IsbOption,
-  MAX_BLOCK_BYTES,
   NRB_RECORDS,
   NrbRecord,
   OPTION_CODE,
@@ -34,7 +30,6 @@ import {
   PB_DROPS,
   PB_DROPS_UNKNOWN,
   padded,
-  SHB_MAGIC,
   SHB_MAJOR,
   SHB_OPTIONS,
   ShbOption,
@@ -47,13 +42,14 @@ import {
   type CapturedPacket,
   CaptureFormatError,
   type CaptureOption,
-  type PacketReader,
+  PacketReader,
+  plainPacket,
 } from "./packet.ts";
 
 export interface CaptureSection {
-  readonly hardware?: string;
-  readonly os?: string;
-  readonly application?: string;
+  readonly hardware: string | undefined;
+  readonly os: string | undefined;
+  readonly application: string | undefined;
   readonly options: readonly CaptureOption[];
 }
 
@@ -88,7 +84,7 @@ interface Described {
   readonly clock: Clock;
 }
 
-export class PcapngReader implements PacketReader {
+export class PcapngReader extends PacketReader {
   /**
    * The contents of all blocks so far that are not packets. A caller that reads without end empties
    * `names` and `statistics` from time to time.
@@ -100,62 +96,18 @@ export class PcapngReader implements PacketReader {
   /** Number of skipped blocks: unknown types and malformed statistics. No packet needs them. */
   skipped = 0;
 
-  readonly #input = new ByteQueue();
-  /** Number of bytes of the file in front of the input. */
-  #offset = 0;
   #little = true;
   /** Interfaces of this section, by number. */
   #described: Described[] = [];
 
-  feed(bytes: Uint8Array): void {
-    this.#input.feed(bytes);
-  }
-
-  refill(bytes: Uint8Array): void {
-    this.#input.refill(bytes);
-  }
-
-  get pending(): number {
-    return this.#input.length;
-  }
-
   next(): CapturedPacket | undefined {
-    for (let block = this.#block(); block !== undefined; block = this.#block()) {
+    for (;;) {
+      const block = nextBlock(this.input, this.#little);
+      if (block === undefined) return undefined;
+      this.#little = block.little;
       const packet = this.#understand(block);
       if (packet !== undefined) return packet;
     }
-    return undefined;
-  }
-
-  /** Removes the next whole block from the input and returns it. */
-  #block(): Block | undefined {
-    const head = this.#input.peek(SHB_MAGIC + 4);
-    if (head === undefined) return undefined;
-    const at = this.#offset;
-    const view = new DataView(head.buffer, head.byteOffset, head.length);
-    // The type of a section is the same in both byte orders. The magic number tells the order.
-    if (view.getUint32(0, true) === BlockType.SECTION) {
-      this.#little = view.getUint32(SHB_MAGIC, true) === BYTE_ORDER_MAGIC;
-      if (!this.#little && view.getUint32(SHB_MAGIC, false) !== BYTE_ORDER_MAGIC) {
-        throw new CaptureFormatError("FORMAT", at, "a section without a byte order");
-      }
-    } else if (this.sections.length === 0) {
-      throw new CaptureFormatError("FORMAT", at, "no pcapng file");
-    }
-    const type = view.getUint32(0, this.#little);
-    const length = view.getUint32(BLOCK_LENGTH, this.#little);
-    if (!plausibleLength(length, MAX_BLOCK_BYTES)) {
-      throw new CaptureFormatError("BLOCK_LENGTH", at, `a block that claims ${length} bytes`);
-    }
-    const bytes = this.#input.peek(length);
-    if (bytes === undefined) return undefined;
-    const block = new Block(type, bytes, at, this.#little);
-    if (block.u32(block.end) !== length) {
-      throw block.fail("BLOCK_LENGTH", `${length} bytes in front, ${block.u32(block.end)} behind`);
-    }
-    this.#input.skip(length);
-    this.#offset += length;
-    return block;
   }
 
   #understand(block: Block): CapturedPacket | undefined {
@@ -191,9 +143,9 @@ export class PcapngReader implements PacketReader {
     const options = block.options(SHB_OPTIONS);
     this.#described = [];
     this.sections.push({
-      ...optional("hardware", optionText(options, ShbOption.HARDWARE)),
-      ...optional("os", optionText(options, ShbOption.OS)),
-      ...optional("application", optionText(options, ShbOption.APPLICATION)),
+      hardware: optionText(options, ShbOption.HARDWARE),
+      os: optionText(options, ShbOption.OS),
+      application: optionText(options, ShbOption.APPLICATION),
       options,
     });
   }
@@ -211,11 +163,11 @@ export class PcapngReader implements PacketReader {
       index: this.interfaces.length,
       linkType: block.u16(IDB_LINK_TYPE),
       snapLength: block.u32(IDB_SNAP_LENGTH),
-      ...optional("name", optionText(options, IdbOption.NAME)),
-      ...optional("description", optionText(options, IdbOption.DESCRIPTION)),
-      ...optional("mac", mac?.length === 6 ? mac : undefined),
-      ...optional("fcsBytes", fcsBytes(option(IdbOption.FCS_LENGTH))),
-      ...optional("filter", filter?.[0] === FILTER_TEXT ? text(filter.subarray(1)) : undefined),
+      name: optionText(options, IdbOption.NAME),
+      description: optionText(options, IdbOption.DESCRIPTION),
+      mac: mac?.length === 6 ? mac : undefined,
+      fcsBytes: fcsBytes(option(IdbOption.FCS_LENGTH)),
+      filter: filter?.[0] === FILTER_TEXT ? text(filter.subarray(1)) : undefined,
       options,
     };
     const seconds = offset?.length === 8 ? block.number(options, IdbOption.TS_OFFSET, 8) : 0n;
@@ -323,20 +275,8 @@ export class PcapngReader implements PacketReader {
     if (captured > block.end - SPB_DATA) {
       throw block.fail("PACKET_LENGTH", `a packet of ${captured} bytes in a shorter block`);
     }
-    return {
-      interface: info,
-      linkType: info.linkType,
-      tsNs: undefined,
-      capturedLength: captured,
-      originalLength: original,
-      bytes: block.bytes.subarray(SPB_DATA, SPB_DATA + captured),
-      flags: 0,
-      queue: undefined,
-      id: undefined,
-      drops: undefined,
-      comments: [],
-      options: [],
-    };
+    const bytes = block.bytes.subarray(SPB_DATA, SPB_DATA + captured);
+    return plainPacket(info, undefined, original, bytes);
   }
 
   #find(block: Block, number: number): Described {
@@ -379,9 +319,4 @@ function splitNames(bytes: Uint8Array): string[] {
     at = end < 0 ? bytes.length : end + 1;
   }
   return names;
-}
-
-/** Returns a property for an object literal, or an empty object without a value. */
-function optional<K extends string, V>(key: K, value: V | undefined): { readonly [P in K]?: V } {
-  return value === undefined ? {} : ({ [key]: value } as { readonly [P in K]: V });
 }

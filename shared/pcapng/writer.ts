@@ -4,7 +4,7 @@
  *
  * Source: draft-ietf-opsawg-pcapng.
  */
-import type { BlockBuffer } from "./block-buffer.ts";
+import { BlockBuffer } from "./block-buffer.ts";
 import {
   BLOCK_LENGTH,
   BLOCK_TYPE,
@@ -24,9 +24,7 @@ import {
   NrbRecord,
   OPT_COMMENT,
   OPT_END,
-  OPTION_CODE,
   OPTION_HEADER_BYTES,
-  OPTION_LENGTH,
   padded,
   ShbOption,
   TS_NANOSECONDS,
@@ -35,26 +33,26 @@ import {
 import { commentBytes, nameBytes } from "./text.ts";
 
 export interface SectionInfo {
-  readonly hardware?: string;
-  readonly os?: string;
+  readonly hardware?: string | undefined;
+  readonly os?: string | undefined;
   /** The program that writes, with its version. */
-  readonly application?: string;
-  readonly comment?: string;
+  readonly application?: string | undefined;
+  readonly comment?: string | undefined;
 }
 
 export interface InterfaceInfo {
   readonly linkType: number;
   /** Most bytes kept of a packet; 0 when there is no limit. */
   readonly snapLength: number;
-  readonly name?: string;
-  readonly description?: string;
+  readonly name?: string | undefined;
+  readonly description?: string | undefined;
   /** Six bytes. */
-  readonly mac?: Uint8Array;
+  readonly mac?: Uint8Array | undefined;
   /** Bits per second. */
-  readonly speed?: number;
+  readonly speed?: number | undefined;
   /** The filter's text, in the libpcap language. */
-  readonly filter?: string;
-  readonly os?: string;
+  readonly filter?: string | undefined;
+  readonly os?: string | undefined;
 }
 
 /** One packet's facts. Mutable, so that one object serves a whole capture. */
@@ -97,26 +95,17 @@ export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 
 /** A verdict and its reason as options for `PacketFacts.note`: made once, used for many packets. */
 export function packetNote(verdict: Verdict, reason: string): Uint8Array {
-  const comment = commentNote(reason);
-  const bytes = new Uint8Array(OPTION_HEADER_BYTES + 4 + comment.length);
-  const view = new DataView(bytes.buffer);
-  view.setUint16(OPTION_CODE, EpbOption.VERDICT, LE);
-  view.setUint16(OPTION_LENGTH, 2, LE);
-  bytes[OPTION_HEADER_BYTES] = VERDICT_HARDWARE;
-  bytes[OPTION_HEADER_BYTES + 1] = verdict;
-  bytes.set(comment, OPTION_HEADER_BYTES + 4);
-  return bytes;
+  const out = new BlockBuffer(256);
+  out.option(EpbOption.VERDICT, Uint8Array.of(VERDICT_HARDWARE, verdict));
+  out.option(OPT_COMMENT, commentBytes(reason));
+  return out.written().slice();
 }
 
 /** A comment as an option for `PacketFacts.note`. */
 export function commentNote(text: string): Uint8Array {
-  const comment = commentBytes(text);
-  const bytes = new Uint8Array(OPTION_HEADER_BYTES + padded(comment.length));
-  const view = new DataView(bytes.buffer);
-  view.setUint16(OPTION_CODE, OPT_COMMENT, LE);
-  view.setUint16(OPTION_LENGTH, comment.length, LE);
-  bytes.set(comment, OPTION_HEADER_BYTES);
-  return bytes;
+  const out = new BlockBuffer(256);
+  out.option(OPT_COMMENT, commentBytes(text));
+  return out.written().slice();
 }
 
 /** Bytes of an option with a u32 and one with a u64. */
@@ -247,8 +236,8 @@ export class PcapngWriter {
     out.u32(number);
     out.u32(endHigh);
     out.u32(endLow);
-    out.optionTime(IsbOption.START_TIME, startHigh, startLow);
-    out.optionTime(IsbOption.END_TIME, endHigh, endLow);
+    out.optionWords(IsbOption.START_TIME, startHigh, startLow);
+    out.optionWords(IsbOption.END_TIME, endHigh, endLow);
     out.optionU64(IsbOption.RECEIVED, counts.received);
     out.optionU64(IsbOption.DROPPED, counts.dropped);
     out.optionU64(IsbOption.FILTER_ACCEPTED, counts.accepted);
