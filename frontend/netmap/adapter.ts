@@ -16,30 +16,25 @@ import { type Logger, silentLogger } from "../../shared/log.ts";
 import { Errno } from "../bus/errno.ts";
 import { Ifcap, type Ifnet } from "../net/ifnet.ts";
 import { type Mbuf, MbufPool } from "../net/mbuf.ts";
-import {
-  type Irq,
-  Irq as IrqValue,
-  Naf,
-  Nkr,
-  RING_MASK,
-  RingMode,
-  type Stopped,
-  Txrx,
-} from "./flags.ts";
+import { Naf, Nkr, RingMode, type Stopped, Txrx } from "./flags.ts";
 import { NO_QUEUE, netmapTransmit, rxsyncFromHost, txsyncToHost } from "./host-rings.ts";
-import { Kring, type NmNotify, type NmSync, notifyUsers } from "./kring.ts";
+import { Kring, type NmSync } from "./kring.ts";
 import { ringBytes, writeRing } from "./layout.ts";
 import { MbufQueue } from "./mbuf-queue.ts";
 import { type NetmapMemory, RESERVED_BUFFERS } from "./memory.ts";
 import { NetmapRing, nmPrev } from "./ring.ts";
 import { SelInfo } from "./wait.ts";
 
-/** Sizes as nm_config reports them. */
-export interface NmConfig {
+/** Numbers of rings in each direction, without host rings, and of the slots of each. */
+export interface RingCounts {
   readonly numTxRings: number;
   readonly numTxDesc: number;
   readonly numRxRings: number;
   readonly numRxDesc: number;
+}
+
+/** Sizes as nm_config reports them. */
+export interface NmConfig extends RingCounts {
   /** Largest number of bytes that the NIC writes into one slot. */
   readonly rxBufMaxsize: number;
 }
@@ -68,23 +63,37 @@ const DEFAULT_RX_BUF = 4096;
 /** Most frames that go to the stack within one sync. */
 const UP_LIMIT = 4096;
 
+/**
+ * Puts `fn` in the place of a function of the interface. Returns the function that undoes this. If
+ * other code has replaced `fn` meanwhile, its function stays.
+ */
+export function replace<K extends "transmit" | "input" | "onTransmitReady">(
+  ifnet: Ifnet,
+  key: K,
+  fn: Ifnet[K],
+): () => void {
+  const before = ifnet[key];
+  ifnet[key] = fn;
+  return () => {
+    if (ifnet[key] === fn) ifnet[key] = before;
+  };
+}
+
 export abstract class NetmapAdapter {
   name: string;
   /** Naf bits. */
-  flags = 0;
+  flags: number;
   readonly ifnet: Ifnet | undefined;
-  numTxRings: number;
-  numRxRings: number;
-  numTxDesc: number;
-  numRxDesc: number;
+  numTxRings = 0;
+  numRxRings = 0;
+  numTxDesc = 0;
+  numRxDesc = 0;
   numHostTxRings = 0;
   numHostRxRings = 0;
-  rxBufMaxsize: number;
+  rxBufMaxsize = DEFAULT_RX_BUF;
   memory: NetmapMemory;
   /** The region to which `memory` returns when the last registration ends. */
   memoryPrev: NetmapMemory | undefined = undefined;
-  /** A region that was created for this port and is freed with it. */
-  ownMemory: NetmapMemory | undefined = undefined;
   /** NIC rings, then host rings. Empty while the port is not open. */
   txRings: Kring[] = [];
   rxRings: Kring[] = [];
@@ -93,7 +102,6 @@ export abstract class NetmapAdapter {
   readonly siUsers = [0, 0];
   readonly si = [new SelInfo(), new SelInfo()];
   refs = 0;
-  nmNotify: NmNotify = notifyUsers;
   /** Number of monitors created for this port, for their names. */
   monitorId = 0;
   /** Master ends of the pipes whose base is this port. */
@@ -105,23 +113,40 @@ export abstract class NetmapAdapter {
   log: Logger = silentLogger;
   #nextComplaint = Number.NEGATIVE_INFINITY;
   /** The driver's transmit and the stack's input, while netmap replaces one of them. */
-  protected driversTransmit: Ifnet["transmit"] | undefined = undefined;
+  #driversTransmit: Ifnet["transmit"] | undefined = undefined;
   protected stacksInput: ((m: Mbuf) => void) | undefined = undefined;
-  #hook: Ifnet["transmit"] | undefined = undefined;
+  #undoTransmit: () => void = () => {};
   /** Scratch of netmapTransmit: frames that go to the driver together. */
   readonly nicRun: Mbuf[] = [];
   #hostPool: MbufPool | undefined = undefined;
   #upQueue: MbufQueue | undefined = undefined;
 
-  constructor(name: string, ifnet: Ifnet | undefined, config: NmConfig, memory: NetmapMemory) {
+  constructor(
+    name: string,
+    ifnet: Ifnet | undefined,
+    counts: RingCounts,
+    memory: NetmapMemory,
+    flags: number,
+  ) {
     this.name = name;
     this.ifnet = ifnet;
-    this.numTxRings = config.numTxRings;
-    this.numRxRings = config.numRxRings;
-    this.numTxDesc = config.numTxDesc;
-    this.numRxDesc = config.numRxDesc;
-    this.rxBufMaxsize = config.rxBufMaxsize === 0 ? DEFAULT_RX_BUF : config.rxBufMaxsize;
     this.memory = memory;
+    this.flags = flags;
+    this.#setCounts(counts);
+    this.resetHostRings();
+  }
+
+  #setCounts(counts: RingCounts): void {
+    this.numTxRings = counts.numTxRings;
+    this.numRxRings = counts.numRxRings;
+    this.numTxDesc = counts.numTxDesc;
+    this.numRxDesc = counts.numRxDesc;
+  }
+
+  /** One host ring in each direction, or none. */
+  resetHostRings(): void {
+    this.numHostTxRings = this.hasHostRings ? 1 : 0;
+    this.numHostRxRings = this.numHostTxRings;
   }
 
   /** nm_sync. Returns 0 or an errno. It runs on the data path: no await, no allocation. */
@@ -139,7 +164,7 @@ export abstract class NetmapAdapter {
     return undefined;
   }
 
-  /** Called when the last reference is gone. */
+  /** nm_dtor: runs when the last reference is gone. Set by the creator of the adapter. */
   dtor(): void {}
 
   get hasHostRings(): boolean {
@@ -150,10 +175,13 @@ export abstract class NetmapAdapter {
     return (this.flags & Naf.NETMAP_ON) !== 0;
   }
   get isNativeOn(): boolean {
-    const both = Naf.NETMAP_ON | Naf.NATIVE;
-    return (this.flags & both) === both;
+    return this.isOn && (this.flags & Naf.NATIVE) !== 0;
   }
 
+  /** For cold paths: it allocates. */
+  get allKrings(): Kring[] {
+    return [...this.rxRings, ...this.txRings];
+  }
   krings(t: Txrx): Kring[] {
     return t === Txrx.TX ? this.txRings : this.rxRings;
   }
@@ -167,13 +195,9 @@ export abstract class NetmapAdapter {
   ndesc(t: Txrx): number {
     return t === Txrx.TX ? this.numTxDesc : this.numRxDesc;
   }
-  /** Number of rings that can be opened. */
-  realRings(t: Txrx): number {
-    return this.nrings(t) + (this.hasHostRings ? this.hostRings(t) : 0);
-  }
   /** Number of all rings, including the placeholder of a missing host ring. */
   allRings(t: Txrx): number {
-    return Math.max(this.nrings(t) + 1, this.realRings(t));
+    return this.nrings(t) + Math.max(1, this.hostRings(t));
   }
 
   /** The kring of NIC queue `q` when it is in native netmap mode (netmap_kring_on). */
@@ -183,55 +207,30 @@ export abstract class NetmapAdapter {
     return kring !== undefined && kring.nrMode === RingMode.ON ? kring : undefined;
   }
 
-  /** netmap_attach_common: initialisation of every kind of port, after its flags are set. */
-  protected attachCommon(): void {
-    if (!this.hasHostRings) return;
-    if (this.numHostTxRings === 0) this.numHostTxRings = 1;
-    if (this.numHostRxRings === 0) this.numHostRxRings = 1;
-  }
-
-  /** netmap_update_config. True when sizes changed while rings are open; these keep the old sizes. */
-  updateConfig(): boolean {
+  /** netmap_update_config: adopts the sizes that the driver has now. No ring may be open. */
+  updateConfig(): void {
     if (this.ifnet !== undefined) this.name = this.ifnet.name;
-    const c = this.config();
-    if (
-      c === undefined ||
-      (c.numTxRings === this.numTxRings &&
-        c.numRxRings === this.numRxRings &&
-        c.numTxDesc === this.numTxDesc &&
-        c.numRxDesc === this.numRxDesc &&
-        c.rxBufMaxsize === this.rxBufMaxsize)
-    ) {
-      return false;
-    }
-    if (this.activeFds > 0) return true;
-    this.numTxRings = c.numTxRings;
-    this.numRxRings = c.numRxRings;
-    this.numTxDesc = c.numTxDesc;
-    this.numRxDesc = c.numRxDesc;
-    this.rxBufMaxsize = c.rxBufMaxsize;
-    return false;
+    const config = this.config();
+    if (config === undefined) return;
+    this.#setCounts(config);
+    this.rxBufMaxsize = config.rxBufMaxsize;
   }
 
-  /** nm_krings_create: returns 0 or an errno. Existing krings stay. */
-  kringsCreate(): number {
-    if (this.txRings.length > 0) return 0;
+  /** nm_krings_create. Existing krings stay. */
+  kringsCreate(): void {
+    if (this.txRings.length > 0) return;
     for (const t of [Txrx.RX, Txrx.TX]) {
-      const krings = this.krings(t);
-      const nic: NmSync =
+      const own: NmSync =
         t === Txrx.TX ? (k, flags) => this.txsync(k, flags) : (k, flags) => this.rxsync(k, flags);
-      const host: NmSync = t === Txrx.TX ? txsyncToHost : rxsyncFromHost;
+      // The host rings of a monitor have no stack behind them.
+      const host = this.ifnet === undefined ? own : t === Txrx.TX ? txsyncToHost : rxsyncFromHost;
       for (let i = 0; i < this.allRings(t); i++) {
-        const isNic = i < this.nrings(t);
-        const kring = new Kring(this, t, i, this.ndesc(t), isNic ? nic : host);
-        if (!isNic && !this.hasHostRings) kring.nrKflags |= Nkr.FAKERING;
-        if (!isNic && this.hasHostRings && t === Txrx.RX) {
-          kring.rxQueue = new MbufQueue(kring.nkrNumSlots);
-        }
-        krings.push(kring);
+        const kring = new Kring(this, t, i, this.ndesc(t), i < this.nrings(t) ? own : host);
+        if (kring.isHost && !this.hasHostRings) kring.nrKflags |= Nkr.FAKERING;
+        else if (kring.isHost && t === Txrx.RX) kring.rxQueue = new MbufQueue(kring.nkrNumSlots);
+        this.krings(t).push(kring);
       }
     }
-    return 0;
   }
 
   /** nm_krings_delete */
@@ -243,13 +242,10 @@ export abstract class NetmapAdapter {
 
   /** netmap_mem_rings_create: shared rings for krings that are used or needed. Returns 0 or ENOMEM. */
   ringsCreate(): number {
-    for (const t of [Txrx.RX, Txrx.TX]) {
-      for (const kring of this.krings(t)) {
-        const isNeeded = kring.users > 0 || (kring.nrKflags & Nkr.NEEDRING) !== 0;
-        if (kring.ring !== undefined || !isNeeded) continue;
-        const error = this.#ringCreate(kring);
-        if (error !== 0) return error;
-      }
+    for (const kring of this.allKrings) {
+      if (kring.ring !== undefined || !kring.isNeeded) continue;
+      const error = this.#ringCreate(kring);
+      if (error !== 0) return error;
     }
     return 0;
   }
@@ -285,49 +281,32 @@ export abstract class NetmapAdapter {
 
   /** netmap_mem_rings_delete: frees shared rings that are neither used nor needed any more. */
   ringsDelete(): void {
-    for (const t of [Txrx.RX, Txrx.TX]) {
-      for (const kring of this.krings(t)) {
-        const { ring } = kring;
-        const isNeeded = kring.users > 0 || (kring.nrKflags & Nkr.NEEDRING) !== 0;
-        if (ring === undefined || isNeeded) continue;
-        if (!kring.isFake) this.memory.freeBuffers(ring);
-        this.memory.ringFree(ring.at);
-        kring.ring = undefined;
-      }
+    for (const kring of this.allKrings) {
+      const { ring } = kring;
+      if (ring === undefined || kring.isNeeded) continue;
+      if (!kring.isFake) this.memory.freeBuffers(ring);
+      this.memory.ringFree(ring.at);
+      kring.ring = undefined;
     }
   }
 
   /** netmap_krings_mode_commit: pending modes become modes. */
   modeCommit(on: boolean): void {
-    for (const t of [Txrx.RX, Txrx.TX]) {
-      const krings = this.krings(t);
-      for (let i = 0; i < this.realRings(t); i++) {
-        const kring = krings[i]!;
-        if (on && kring.isPendingOn) kring.nrMode = RingMode.ON;
-        else if (!on && kring.isPendingOff) kring.nrMode = RingMode.OFF;
-      }
+    for (const kring of this.allKrings) {
+      if (on ? kring.isPendingOn : kring.isPendingOff) kring.nrMode = kring.nrPendingMode;
     }
   }
 
   /** netmap_update_hostrings_mode: host rings need no driver to change mode. */
   updateHostRingsMode(): void {
-    for (const t of [Txrx.RX, Txrx.TX]) {
-      const krings = this.krings(t);
-      for (let i = this.nrings(t); i < this.realRings(t); i++) {
-        krings[i]!.nrMode = krings[i]!.nrPendingMode;
-      }
-    }
+    for (const kring of this.allKrings) if (kring.isHost) kring.nrMode = kring.nrPendingMode;
   }
 
   /** netmap_set_all_rings: while `stopped`, no ring is synced. Clearing it wakes sleepers. */
   setAllRings(stopped: Stopped): void {
-    for (const t of [Txrx.RX, Txrx.TX]) {
-      const krings = this.krings(t);
-      for (let i = 0; i < Math.min(this.realRings(t), krings.length); i++) {
-        const kring = krings[i]!;
-        kring.stopped = stopped;
-        kring.notify(0);
-      }
+    for (const kring of this.allKrings) {
+      kring.stopped = stopped;
+      kring.notify();
     }
   }
 
@@ -336,36 +315,36 @@ export abstract class NetmapAdapter {
    * driver's. Drivers call it from nm_register. Only the first registration changes anything.
    */
   setNativeFlags(): void {
-    if (this.activeFds > 0) return;
-    this.flags |= Naf.NETMAP_ON;
-    this.catchTransmit();
+    this.setOn(true);
+    if (this.activeFds === 0) this.catchTransmit();
   }
 
   /** nm_clear_native_flags: undoes it. Only the end of the last registration changes anything. */
   clearNativeFlags(): void {
+    if (this.activeFds === 0) this.releaseTransmit();
+    this.setOn(false);
+  }
+
+  /** NAF_NETMAP_ON, which the first registration sets and the end of the last one clears. */
+  protected setOn(on: boolean): void {
     if (this.activeFds > 0) return;
-    this.releaseTransmit();
-    this.flags &= ~Naf.NETMAP_ON;
+    this.flags = on ? this.flags | Naf.NETMAP_ON : this.flags & ~Naf.NETMAP_ON;
   }
 
   protected catchTransmit(): void {
     const { ifnet } = this;
-    if (ifnet === undefined || this.#hook !== undefined) return;
-    this.driversTransmit = ifnet.transmit;
-    this.#hook = (mbufs, n) => netmapTransmit(this, mbufs, n);
-    ifnet.transmit = this.#hook;
+    if (ifnet === undefined || this.#driversTransmit !== undefined) return;
+    this.#driversTransmit = ifnet.transmit;
+    const hook = (mbufs: readonly Mbuf[], n: number): number => netmapTransmit(this, mbufs, n);
+    this.#undoTransmit = replace(ifnet, "transmit", hook);
     ifnet.capEnable |= Ifcap.NETMAP;
   }
 
   protected releaseTransmit(): void {
     const { ifnet } = this;
-    if (ifnet === undefined || this.#hook === undefined) return;
-    // If the driver has replaced transmit meanwhile, its function stays.
-    if (ifnet.transmit === this.#hook && this.driversTransmit !== undefined) {
-      ifnet.transmit = this.driversTransmit;
-    }
-    this.#hook = undefined;
-    this.driversTransmit = undefined;
+    if (ifnet === undefined || this.#driversTransmit === undefined) return;
+    this.#undoTransmit();
+    this.#driversTransmit = undefined;
     ifnet.capEnable &= ~Ifcap.NETMAP;
   }
 
@@ -399,7 +378,7 @@ export abstract class NetmapAdapter {
 
   /** The driver's own transmit, which netmap has replaced. */
   driverTransmit(mbufs: readonly Mbuf[], n: number): number {
-    return this.driversTransmit?.(mbufs, n) ?? 0;
+    return this.#driversTransmit?.(mbufs, n) ?? 0;
   }
 
   /**
@@ -448,28 +427,22 @@ export abstract class NetmapAdapter {
     }
     kring.nrHwcur = kring.rhead;
     kring.nrMode = RingMode.ON;
-    kring.notify(0);
+    kring.notify();
     return kring.ring;
   }
 
-  /** netmap_rx_irq: PASS when the driver must handle queue `q` itself. */
-  rxIrq(q: number): Irq {
-    if (!this.isOn || (this.flags & Naf.SKIP_INTR) !== 0) return IrqValue.PASS;
-    return this.commonIrq(q, Txrx.RX);
+  /** netmap_rx_irq: returns false when the driver must handle queue `q` itself. */
+  rxIrq(q: number): boolean {
+    const kring = this.kringOn(q, Txrx.RX);
+    if (kring !== undefined) kring.nrKflags |= Nkr.PENDINTR;
+    kring?.notify();
+    return kring !== undefined;
   }
   /** netmap_tx_irq */
-  txIrq(q: number): Irq {
-    if (!this.isOn || (this.flags & Naf.SKIP_INTR) !== 0) return IrqValue.PASS;
-    return this.commonIrq(q, Txrx.TX);
-  }
-
-  protected commonIrq(queue: number, t: Txrx): Irq {
-    const q = queue & RING_MASK;
-    if (q >= this.nrings(t)) return IrqValue.PASS;
-    const kring = this.krings(t)[q];
-    if (kring === undefined || kring.nrMode === RingMode.OFF) return IrqValue.PASS;
-    if (t === Txrx.RX) kring.nrKflags |= Nkr.PENDINTR;
-    return kring.notify(0);
+  txIrq(q: number): boolean {
+    const kring = this.kringOn(q, Txrx.TX);
+    kring?.notify();
+    return kring !== undefined;
   }
 }
 
@@ -487,15 +460,13 @@ export interface NativeParams extends NmConfig {
 /** Adapter of a NIC whose driver supports netmap. */
 export class NativeAdapter extends NetmapAdapter {
   readonly #params: NativeParams;
-  readonly #gone: (na: NativeAdapter) => void;
 
-  /** Use Netmap.attach. `gone` runs when the last reference goes. */
-  constructor(params: NativeParams, memory: NetmapMemory, gone: (na: NativeAdapter) => void) {
-    super(params.ifnet.name, params.ifnet, params, memory);
-    this.flags = params.flags | Naf.HOST_RINGS | Naf.NATIVE;
+  /** Use Netmap.attach. */
+  constructor(params: NativeParams, memory: NetmapMemory) {
+    const { ifnet, flags } = params;
+    super(ifnet.name, ifnet, params, memory, flags | Naf.HOST_RINGS | Naf.NATIVE);
     this.#params = params;
-    this.#gone = gone;
-    this.attachCommon();
+    if (params.rxBufMaxsize > 0) this.rxBufMaxsize = params.rxBufMaxsize;
   }
 
   override txsync(kring: Kring, flags: number): number {
@@ -516,9 +487,5 @@ export class NativeAdapter extends NetmapAdapter {
     this.flags &= ~Naf.NETMAP_ON;
     this.modeCommit(false);
     return 0;
-  }
-
-  override dtor(): void {
-    this.#gone(this);
   }
 }

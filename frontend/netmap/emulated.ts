@@ -11,15 +11,15 @@
  */
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import { Errno } from "../bus/errno.ts";
-import { Ifcap, type Ifnet } from "../net/ifnet.ts";
+import type { Ifnet } from "../net/ifnet.ts";
 import { Mbuf, mCopyData } from "../net/mbuf.ts";
-import { NetmapAdapter } from "./adapter.ts";
+import { NetmapAdapter, type RingCounts, replace } from "./adapter.ts";
 import { Naf, Nkr, Ns, RingMode, SyncFlag } from "./flags.ts";
 import type { Kring } from "./kring.ts";
 import { MbufQueue } from "./mbuf-queue.ts";
 import type { NetmapMemory } from "./memory.ts";
-import { nmNext, nmPrev } from "./ring.ts";
-import { ringReinit } from "./sync.ts";
+import { nmNext, nmPrev, slotsBetween } from "./ring.ts";
+import { ringReinit, takeReleased } from "./sync.ts";
 
 export interface EmulatedOptions {
   /** Slots of each ring. */
@@ -29,6 +29,13 @@ export interface EmulatedOptions {
 }
 
 export const EMULATED_DEFAULTS: EmulatedOptions = { slots: 1024, rings: 1 };
+
+export const emulatedCounts = ({ rings, slots }: EmulatedOptions): RingCounts => ({
+  numTxRings: rings,
+  numTxDesc: slots,
+  numRxRings: rings,
+  numRxDesc: slots,
+});
 
 const RX_BUF_MAX = 32768;
 /** Slots that go to the driver in one batch. */
@@ -67,56 +74,30 @@ export class EmulatedAdapter extends NetmapAdapter {
   readonly #ifnet: Ifnet;
   #pools: TxPool[] = [];
   readonly #batch: Mbuf[] = [];
-  #caught: ((m: Mbuf) => void) | undefined = undefined;
-  #savedReady: (() => void) | undefined = undefined;
-  #ready: (() => void) | undefined = undefined;
-  readonly #gone: (na: EmulatedAdapter) => void;
+  /** Undoes what `#enter` did to the interface. */
+  #undo: readonly (() => void)[] = [];
 
-  constructor(
-    ifnet: Ifnet,
-    options: EmulatedOptions,
-    memory: NetmapMemory,
-    gone: (na: EmulatedAdapter) => void,
-  ) {
-    super(
-      ifnet.name,
-      ifnet,
-      {
-        numTxRings: options.rings,
-        numTxDesc: options.slots,
-        numRxRings: options.rings,
-        numRxDesc: options.slots,
-        rxBufMaxsize: RX_BUF_MAX,
-      },
-      memory,
-    );
+  constructor(ifnet: Ifnet, options: EmulatedOptions, memory: NetmapMemory) {
+    super(ifnet.name, ifnet, emulatedCounts(options), memory, Naf.HOST_RINGS);
     this.#ifnet = ifnet;
-    this.#gone = gone;
-    this.flags = Naf.SKIP_INTR | Naf.HOST_RINGS;
-    this.attachCommon();
+    this.rxBufMaxsize = RX_BUF_MAX;
   }
 
-  override kringsCreate(): number {
-    const error = super.kringsCreate();
-    for (let i = 0; i < this.numRxRings; i++) {
+  override kringsCreate(): void {
+    super.kringsCreate();
+    for (const kring of this.rxRings) {
       // As in the original, one more than the ring has slots.
-      this.rxRings[i]!.rxQueue = new MbufQueue(this.numRxDesc + 1);
+      if (!kring.isHost) kring.rxQueue = new MbufQueue(kring.nkrNumSlots + 1);
     }
-    return error;
   }
 
   override register(on: boolean): number {
-    if (!on) {
-      if (this.activeFds === 0) this.#leave();
-      this.modeCommit(false);
-      for (let i = 0; i < this.numRxRings; i++) {
-        const kring = this.rxRings[i]!;
-        if (kring.nrMode === RingMode.OFF) kring.rxQueue?.purge();
-      }
-      return 0;
+    if (!on && this.activeFds === 0) this.#leave();
+    this.modeCommit(on);
+    if (on && this.activeFds === 0) this.#enter();
+    for (const kring of this.rxRings) {
+      if (!kring.isHost && kring.nrMode === RingMode.OFF) kring.rxQueue?.purge();
     }
-    this.modeCommit(true);
-    if (this.activeFds === 0) this.#enter();
     return 0;
   }
 
@@ -126,40 +107,30 @@ export class EmulatedAdapter extends NetmapAdapter {
     // The pool lives until the driver has released all of its mbufs, so a late release is harmless.
     this.#pools = this.txRings.slice(0, this.numTxRings).map((kring) => {
       const freed = (): void => {
-        if (kring.isTxEmpty) kring.notify(0);
+        if (kring.isTxEmpty) kring.notify();
       };
       return new TxPool(kring.nkrNumSlots, bufSize, freed);
     });
     this.stacksInput = ifnet.input;
-    this.#caught = (m) => this.#receive(m);
-    ifnet.input = this.#caught;
-    this.#savedReady = ifnet.onTransmitReady;
-    this.#ready = () => this.#transmitReady();
-    ifnet.onTransmitReady = this.#ready;
+    const stacksReady = ifnet.onTransmitReady;
+    const ready = (): void => {
+      for (let i = 0; i < this.numTxRings; i++) this.txRings[i]?.notify();
+      stacksReady();
+    };
+    this.#undo = [
+      replace(ifnet, "input", (m) => this.#receive(m)),
+      replace(ifnet, "onTransmitReady", ready),
+    ];
     this.catchTransmit();
     this.flags |= Naf.NETMAP_ON;
   }
 
   #leave(): void {
-    const ifnet = this.#ifnet;
     this.flags &= ~Naf.NETMAP_ON;
-    // If other code has replaced these functions meanwhile, its functions stay.
-    if (ifnet.input === this.#caught && this.stacksInput !== undefined) {
-      ifnet.input = this.stacksInput;
-    }
-    if (ifnet.onTransmitReady === this.#ready && this.#savedReady !== undefined) {
-      ifnet.onTransmitReady = this.#savedReady;
-    }
+    for (const undo of this.#undo) undo();
     this.stacksInput = undefined;
-    this.#caught = undefined;
     this.releaseTransmit();
-    ifnet.capEnable &= ~Ifcap.NETMAP;
     this.#pools = [];
-  }
-
-  #transmitReady(): void {
-    for (let i = 0; i < this.numTxRings; i++) this.txRings[i]?.notify(0);
-    this.#savedReady?.();
   }
 
   /** generic_rx_handler */
@@ -174,7 +145,8 @@ export class EmulatedAdapter extends NetmapAdapter {
       this.#ifnet.counters.iqdrops++;
       m.free();
     }
-    this.commonIrq(kring.ringId, kring.tx);
+    kring.nrKflags |= Nkr.PENDINTR;
+    kring.notify();
   }
 
   /** generic_netmap_txsync */
@@ -252,21 +224,14 @@ export class EmulatedAdapter extends NetmapAdapter {
     const { memory } = this;
     const { bufSize } = memory;
     const lim = kring.nkrNumSlots - 1;
-    const head = kring.rhead;
     const queue = kring.rxQueue;
-    if (head > lim) return ringReinit(kring);
-    let i = kring.nrHwcur;
-    while (i !== head) {
-      ring.setSlotFlags(i, ring.slotFlags(i) & ~Ns.BUF_CHANGED);
-      i = nmNext(i, lim);
-    }
-    kring.nrHwcur = head;
+    if (kring.rhead > lim) return ringReinit(kring);
+    takeReleased(kring, ring);
     const isDue = (flags & SyncFlag.FORCE_READ) !== 0 || (kring.nrKflags & Nkr.PENDINTR) !== 0;
     if (!isDue || queue === undefined) return 0;
 
-    i = kring.nrHwtail;
-    let room = nmPrev(head, lim) - i;
-    if (room < 0) room += kring.nkrNumSlots;
+    let i = kring.nrHwtail;
+    let room = slotsBetween(i, nmPrev(kring.rhead, lim), kring.nkrNumSlots);
     for (let m = queue.peek(); m !== undefined; m = queue.peek()) {
       const slots = Math.ceil(m.pktLength / bufSize);
       if (slots > room) break;
@@ -290,9 +255,5 @@ export class EmulatedAdapter extends NetmapAdapter {
     }
     if (queue.length === 0) kring.nrKflags &= ~Nkr.PENDINTR;
     return 0;
-  }
-
-  override dtor(): void {
-    this.#gone(this);
   }
 }

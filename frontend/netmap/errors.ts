@@ -10,11 +10,7 @@ export class NetmapError extends Error {
     super(message);
     this.name = "NetmapError";
     this.errno = errno;
-    this.code = errnoName(errno);
+    const name = Object.entries(Errno).find(([, value]) => value === errno)?.[0];
+    this.code = name ?? `E${errno}`;
   }
-}
-
-function errnoName(errno: number): string {
-  for (const [name, value] of Object.entries(Errno)) if (value === errno) return name;
-  return `E${errno}`;
 }

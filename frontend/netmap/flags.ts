@@ -41,13 +41,10 @@ export const RingFlag = {
 
 /** NR_REG_*: the rings that a registration binds. */
 export const RegMode = {
-  DEFAULT: 0,
   ALL_NIC: 1,
   SW: 2,
   NIC_SW: 3,
   ONE_NIC: 4,
-  PIPE_MASTER: 5,
-  PIPE_SLAVE: 6,
   NULL: 7,
   ONE_SW: 8,
 } as const;
@@ -72,20 +69,14 @@ export const MONITOR_FLAGS = RegFlag.MONITOR_TX | RegFlag.MONITOR_RX | RegFlag.Z
 
 /** NAF_*: an adapter. */
 export const Naf = {
-  SKIP_INTR: 1,
-  SW_ONLY: 2,
-  BDG_MAYSLEEP: 4,
   /** The memory region may not be replaced at registration. */
   MEM_OWNER: 8,
   NATIVE: 16,
   NETMAP_ON: 32,
   HOST_RINGS: 64,
-  FORCE_NATIVE: 128,
   MOREFRAG: 512,
   /** The driver has detached. */
   ZOMBIE: 1 << 30,
-  /** In use by the program itself, by a switch for example. It can't be opened. */
-  BUSY: 1 << 31,
 } as const;
 
 /** NKR_*: a kring. */
@@ -95,7 +86,6 @@ export const Nkr = {
   /** Frames of the host ring were moved to NIC rings, which must be synced. */
   FORWARD: 0x4,
   NEEDRING: 0x8,
-  NOINTR: 0x10,
   /** The ring's buffers belong to another ring. */
   FAKERING: 0x20,
 } as const;
@@ -109,10 +99,6 @@ export type Stopped = (typeof Stopped)[keyof typeof Stopped];
 
 /** Flags of nm_sync. */
 export const SyncFlag = { FORCE_READ: 1, FORCE_RECLAIM: 2, CAN_FORWARD_DOWN: 4 } as const;
-
-/** Answer of an interrupt helper to the driver. PASS: the ring is not in netmap mode, proceed as usual. */
-export const Irq = { PASS: 0, COMPLETED: -1, RESCHED: -2 } as const;
-export type Irq = (typeof Irq)[keyof typeof Irq];
 
 /** poll(2). */
 export const Poll = { IN: 1, OUT: 4, ERR: 8 } as const;

@@ -77,13 +77,13 @@ function toHostRing(na: NetmapAdapter, m: Mbuf): void {
     let busy = kring.nrHwtail - kring.nrHwcur;
     if (busy < 0) busy += kring.nkrNumSlots;
     if (queue !== undefined && busy + queue.length < kring.nkrNumSlots - 1 && queue.push(m)) {
-      kring.notify(0);
+      kring.notify();
       return;
     }
     counters.hostDropFull++;
   }
   drop(na, m);
-  kring.notify(0);
+  kring.notify();
 }
 
 function drop(na: NetmapAdapter, m: Mbuf): void {

@@ -15,14 +15,15 @@
  * Source: netmap: sys/dev/netmap/netmap_kern.h, "struct netmap_kring".
  */
 import type { NetmapAdapter } from "./adapter.ts";
-import { Irq, Nkr, RingMode, Stopped, Txrx, txrxName } from "./flags.ts";
+import { Nkr, RingMode, Stopped, Txrx, txrxName } from "./flags.ts";
 import type { MbufQueue } from "./mbuf-queue.ts";
 import type { NetmapRing } from "./ring.ts";
 import { SelInfo } from "./wait.ts";
 
 /** nm_sync: returns 0, or an errno, which poll reports to the application as an error. */
 export type NmSync = (kring: Kring, flags: number) => number;
-export type NmNotify = (kring: Kring, flags: number) => Irq;
+/** nm_notify: wakes the users of a ring. */
+export type NmNotify = (kring: Kring) => void;
 
 export class Kring {
   /** Undefined while the ring is not open (partial opening). Such a ring must not be used. */
@@ -49,7 +50,7 @@ export class Kring {
   readonly na: NetmapAdapter;
   readonly name: string;
   nmSync: NmSync;
-  nmNotify: NmNotify;
+  nmNotify: NmNotify = notifyUsers;
   readonly si = new SelInfo();
   /** Frames on their way into a host ring, or into one of the emulated adapter. */
   rxQueue: MbufQueue | undefined = undefined;
@@ -64,9 +65,8 @@ export class Kring {
   /** Zero-copy monitors: a chain for each direction. `prev` of the monitored ring is the chain's tail. */
   readonly zmonNext: [Kring | undefined, Kring | undefined] = [undefined, undefined];
   readonly zmonPrev: [Kring | undefined, Kring | undefined] = [undefined, undefined];
-  /** The functions that the monitors have replaced. */
+  /** The nmSync that the monitors have replaced. */
   monSync: NmSync | undefined = undefined;
-  monNotify: NmNotify | undefined = undefined;
   monTail = 0;
 
   constructor(na: NetmapAdapter, tx: Txrx, ringId: number, slots: number, sync: NmSync) {
@@ -78,7 +78,6 @@ export class Kring {
     this.nrHwtail = tx === Txrx.TX ? slots - 1 : 0;
     this.rtail = this.nrHwtail;
     this.nmSync = sync;
-    this.nmNotify = na.nmNotify;
   }
 
   /** nm_kring_pending_on, nm_kring_pending_off: whether the mode is about to change. */
@@ -89,12 +88,21 @@ export class Kring {
     return this.nrPendingMode === RingMode.OFF && this.nrMode === RingMode.ON;
   }
 
+  /** A host ring, or the placeholder of a missing one. */
+  get isHost(): boolean {
+    return this.ringId >= this.na.nrings(this.tx);
+  }
+
   /** The shared ring. A registration guarantees that it exists before a sync. */
   get openRing(): NetmapRing {
     if (this.ring === undefined) throw new Error(`${this.name}: not open`);
     return this.ring;
   }
 
+  /** Whether its shared ring must exist. */
+  get isNeeded(): boolean {
+    return this.users > 0 || (this.nrKflags & Nkr.NEEDRING) !== 0;
+  }
   get isFake(): boolean {
     return (this.nrKflags & Nkr.FAKERING) !== 0;
   }
@@ -105,8 +113,8 @@ export class Kring {
   }
 
   /** Wakes all sleepers of this ring. */
-  notify(flags: number): Irq {
-    return this.nmNotify(this, flags);
+  notify(): void {
+    this.nmNotify(this);
   }
 }
 
@@ -114,5 +122,4 @@ export class Kring {
 export const notifyUsers: NmNotify = (kring) => {
   kring.si.wakeup();
   if (kring.na.siUsers[kring.tx]! > 0) kring.na.si[kring.tx]!.wakeup();
-  return Irq.COMPLETED;
 };

@@ -15,6 +15,7 @@
  * Source: netmap: sys/dev/netmap/netmap_mem2.c.
  */
 import { Errno } from "../bus/errno.ts";
+import type { RingCounts } from "./adapter.ts";
 import { ifBytes, ringBytes } from "./layout.ts";
 import type { NetmapRing } from "./ring.ts";
 
@@ -58,17 +59,15 @@ export const SPARE_SIZES: MemorySizes = {
 
 /** Sizes of a private region (netmap_mem_private_new). */
 export function privateSizes(
-  txRings: number,
-  txSlots: number,
-  rxRings: number,
-  rxSlots: number,
+  counts: RingCounts,
   extraBuffers: number,
   pipes: number,
   pipe: { readonly rings: number; readonly slots: number } = { rings: 0, slots: 0 },
 ): MemorySizes {
+  const { numTxDesc: txSlots, numRxDesc: rxSlots } = counts;
   // One more ring in each direction: the host ring or its placeholder.
-  const tx = txRings + 1;
-  const rx = rxRings + 1;
+  const tx = counts.numTxRings + 1;
+  const rx = counts.numRxRings + 1;
   // A pipe has four rings with buffers and four placeholders. A pipe that asks for more rings has
   // `pipe.rings` at each end, for both directions together.
   const perPipe = Math.max(4 * (rxSlots + txSlots), pipe.rings * pipe.slots);
@@ -154,9 +153,9 @@ export class NetmapMemory {
   readonly id: number;
   readonly isPrivate: boolean;
   sizes: MemorySizes;
-  #ifs: ObjectPool;
-  #rings: ObjectPool;
-  #buffers: ObjectPool;
+  ifs: ObjectPool;
+  rings: ObjectPool;
+  buffers: ObjectPool;
   /** Number of registrations that use the region. */
   active = 0;
   /** Buffer indexes that could not be freed: duplicates, and indexes of no buffer. */
@@ -172,28 +171,18 @@ export class NetmapMemory {
     this.id = id;
     this.isPrivate = isPrivate;
     this.sizes = sizes;
-    this.#ifs = new ObjectPool(sizes.ifs, 0);
-    this.#rings = new ObjectPool(sizes.rings, 0);
-    this.#buffers = new ObjectPool(sizes.buffers, RESERVED_BUFFERS);
-  }
-
-  get ifs(): ObjectPool {
-    return this.#ifs;
-  }
-  get rings(): ObjectPool {
-    return this.#rings;
-  }
-  get buffers(): ObjectPool {
-    return this.#buffers;
+    this.ifs = new ObjectPool(sizes.ifs, 0);
+    this.rings = new ObjectPool(sizes.rings, 0);
+    this.buffers = new ObjectPool(sizes.buffers, RESERVED_BUFFERS);
   }
 
   /** netmap_mem_config: creates a new region with other pools. The old one must be unused. */
   resize(sizes: MemorySizes): void {
     if (this.active > 0) throw new Error(`netmap memory ${this.id} is in use`);
     this.sizes = sizes;
-    this.#ifs = new ObjectPool(sizes.ifs, 0);
-    this.#rings = new ObjectPool(sizes.rings, 0);
-    this.#buffers = new ObjectPool(sizes.buffers, RESERVED_BUFFERS);
+    this.ifs = new ObjectPool(sizes.ifs, 0);
+    this.rings = new ObjectPool(sizes.rings, 0);
+    this.buffers = new ObjectPool(sizes.buffers, RESERVED_BUFFERS);
     this.#region = undefined;
     this.#bytes = undefined;
     this.#view = undefined;

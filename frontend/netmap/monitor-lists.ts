@@ -10,22 +10,13 @@
  */
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import type { NetmapAdapter } from "./adapter.ts";
-import { Irq, Ns, SyncFlag, Txrx } from "./flags.ts";
-import type { Kring } from "./kring.ts";
-import { nmNext } from "./ring.ts";
+import { Ns, SyncFlag, Txrx } from "./flags.ts";
+import { type Kring, notifyUsers } from "./kring.ts";
+import type { MonitorAdapter } from "./monitor.ts";
+import { type NetmapRing, nmNext, slotsBetween } from "./ring.ts";
 import { put, Try, tryGet } from "./sync.ts";
 
-/** The part of a monitor's adapter that the lists use. */
-export interface MonitorPort extends NetmapAdapter {
-  readonly isZeroCopy: boolean;
-  /** The monitored port; undefined once it has left netmap mode. */
-  parent: NetmapAdapter | undefined;
-  /** Frames that found no room, or were cut to the size of the monitor's buffers. */
-  dropped: number;
-  truncated: number;
-}
-
-const portOf = (mkring: Kring): MonitorPort => mkring.na as unknown as MonitorPort;
+const portOf = (mkring: Kring): MonitorAdapter => mkring.na as MonitorAdapter;
 
 function hasNone(kring: Kring): boolean {
   return (
@@ -37,7 +28,6 @@ function hasNone(kring: Kring): boolean {
 
 function intercept(kring: Kring): void {
   kring.monSync = kring.nmSync;
-  kring.monNotify = kring.nmNotify;
   if (kring.tx === Txrx.TX) {
     kring.nmSync = parentTxsync;
   } else {
@@ -49,9 +39,8 @@ function intercept(kring: Kring): void {
 
 function restore(kring: Kring): void {
   if (kring.monSync !== undefined) kring.nmSync = kring.monSync;
-  if (kring.tx === Txrx.RX && kring.monNotify !== undefined) kring.nmNotify = kring.monNotify;
   kring.monSync = undefined;
-  kring.monNotify = undefined;
+  kring.nmNotify = notifyUsers;
 }
 
 /** netmap_monitor_add */
@@ -104,7 +93,7 @@ export function monitorDel(mkring: Kring, kring: Kring): void {
 
 /** netmap_monitor_stop: the port leaves netmap mode, and its monitors are notified. */
 export function monitorStop(na: NetmapAdapter): void {
-  const { isZeroCopy = false } = na as Partial<MonitorPort>;
+  const isZeroCopy = "isZeroCopy" in na && na.isZeroCopy === true;
   for (const t of [Txrx.RX, Txrx.TX]) {
     for (const kring of na.krings(t)) {
       if (hasNone(kring)) continue;
@@ -125,25 +114,21 @@ export function monitorStop(na: NetmapAdapter): void {
 
 function orphan(mkring: Kring): void {
   portOf(mkring).parent = undefined;
-  mkring.notify(0);
+  mkring.notify();
 }
 
 const ownSync = (kring: Kring, flags: number): number => kring.monSync?.(kring, flags) ?? 0;
 
 /** Transmit: copy monitors see frames before they are sent, zero-copy monitors after. */
 function parentTxsync(kring: Kring, flags: number): number {
-  if (kring.monitors.length > 0) {
-    const fresh = distance(kring.nrHwcur, kring.rhead, kring.nkrNumSlots);
-    if (fresh > 0) copyToMonitors(kring, kring.nrHwcur, fresh);
-  }
+  copyToMonitors(kring, kring.nrHwcur, kring.rhead);
   const zmon = kring.zmonNext[Txrx.TX];
   if (zmon === undefined) return ownSync(kring, flags);
   const lim = kring.nkrNumSlots - 1;
   const begin = nmNext(kring.nrHwtail, lim);
   const error = ownSync(kring, flags);
   if (error !== 0) return error;
-  const end = nmNext(kring.nrHwtail, lim);
-  swapToMonitor(kring, zmon, begin, distance(begin, end, kring.nkrNumSlots));
+  toMonitor(kring, zmon, begin, nmNext(kring.nrHwtail, lim));
   return 0;
 }
 
@@ -151,108 +136,78 @@ function parentTxsync(kring: Kring, flags: number): number {
 function parentRxsync(kring: Kring, flags: number): number {
   const zmon = kring.zmonNext[Txrx.RX];
   if (zmon !== undefined && kring.rhead < kring.nkrNumSlots) {
-    swapToMonitor(
-      kring,
-      zmon,
-      kring.nrHwcur,
-      distance(kring.nrHwcur, kring.rhead, kring.nkrNumSlots),
-    );
+    toMonitor(kring, zmon, kring.nrHwcur, kring.rhead);
   }
   const error = ownSync(kring, flags);
   if (error !== 0) return error;
-  if (kring.monitors.length > 0) {
-    const fresh = distance(kring.monTail, kring.nrHwtail, kring.nkrNumSlots);
-    if (fresh > 0) copyToMonitors(kring, kring.monTail, fresh);
-    kring.monTail = kring.nrHwtail;
-  }
+  copyToMonitors(kring, kring.monTail, kring.nrHwtail);
+  kring.monTail = kring.nrHwtail;
   return 0;
 }
 
 /** Copy monitors must see received frames even before the application asks for them. */
-function parentNotify(kring: Kring, flags: number): Irq {
-  if (kring.ring === undefined || tryGet(kring) !== Try.GOT) return Irq.COMPLETED;
+function parentNotify(kring: Kring): void {
+  if (kring.ring === undefined || tryGet(kring) !== Try.GOT) return;
   if (kring.monitors.length > 0) parentRxsync(kring, SyncFlag.FORCE_READ);
-  const notify = hasNone(kring) ? kring.nmNotify : kring.monNotify;
   put(kring);
-  return notify?.(kring, flags) ?? Irq.COMPLETED;
+  notifyUsers(kring);
 }
 
-function distance(from: number, to: number, n: number): number {
-  const d = to - from;
-  return d < 0 ? d + n : d;
+/** netmap_monitor_parent_sync */
+function copyToMonitors(kring: Kring, first: number, end: number): void {
+  for (let j = 0; j < kring.monitors.length; j++) toMonitor(kring, kring.monitors[j]!, first, end);
 }
 
-/** netmap_monitor_parent_sync: copies the newest frames that fit. Older ones are dropped. */
-function copyToMonitors(kring: Kring, first: number, count: number): void {
-  const ring = kring.openRing;
-  const { memory } = kring.na;
-  const lim = kring.nkrNumSlots - 1;
-  const mark = kring.tx === Txrx.TX ? Ns.TXMON : 0;
-  for (let j = 0; j < kring.monitors.length; j++) {
-    const mkring = kring.monitors[j]!;
-    const mring = mkring.ring;
-    const port = portOf(mkring);
-    if (mring === undefined) continue;
-    const mlim = mkring.nkrNumSlots - 1;
-    const free = mlim - distance(mkring.nrHwcur, mkring.nrHwtail, mkring.nkrNumSlots);
-    const taken = Math.min(free, count);
-    port.dropped += count - taken;
-    if (taken <= 0) continue;
-    let from = (first + count - taken) % kring.nkrNumSlots;
-    let to = mkring.nrHwtail;
-    for (let k = 0; k < taken; k++) {
-      // Read once: the monitored application owns the slot and may run in another thread.
-      const length = ring.len(from);
-      let bytes = length;
-      const room = Math.min(port.memory.bufSize, memory.bufSize);
-      if (bytes > room) {
-        bytes = room;
-        port.truncated++;
-      }
-      copyBytes(
-        memory.bytes,
-        memory.bufferAt(ring.bufIdx(from)),
-        port.memory.bytes,
-        port.memory.bufferAt(mring.bufIdx(to)),
-        bytes,
-      );
-      mring.setLen(to, bytes);
-      mring.setSlotFlags(to, (ring.slotFlags(from) & ~Ns.TXMON) | mark);
-      from = nmNext(from, lim);
-      to = nmNext(to, mlim);
-    }
-    mkring.nrHwtail = to;
-    mkring.notify(0);
-  }
-}
-
-/** netmap_zmon_parent_sync: swaps buffers with the monitor's free slots. */
-function swapToMonitor(kring: Kring, mkring: Kring, first: number, count: number): void {
+/** Passes the newest frames of [first, end) that fit. The monitor counts older ones as dropped. */
+function toMonitor(kring: Kring, mkring: Kring, first: number, end: number): void {
   const ring = kring.openRing;
   const mring = mkring.ring;
-  if (mring === undefined || count <= 0) return;
-  const lim = kring.nkrNumSlots - 1;
-  const mlim = mkring.nkrNumSlots - 1;
-  const mark = kring.tx === Txrx.TX ? Ns.TXMON : 0;
-  const free = mlim - distance(mkring.nrHwcur, mkring.nrHwtail, mkring.nkrNumSlots);
-  const taken = Math.min(free, count);
-  portOf(mkring).dropped += count - taken;
+  const port = portOf(mkring);
+  if (mring === undefined) return;
+  const count = slotsBetween(first, end, kring.nkrNumSlots);
+  const busy = slotsBetween(mkring.nrHwcur, mkring.nrHwtail, mkring.nkrNumSlots);
+  const taken = Math.min(mring.lim - busy, count);
+  port.dropped += count - taken;
   if (taken <= 0) return;
   let from = (first + count - taken) % kring.nkrNumSlots;
   let to = mkring.nrHwtail;
   for (let k = 0; k < taken; k++) {
-    const index = mring.bufIdx(to);
-    const length = mring.len(to);
     const flags = ring.slotFlags(from);
-    mring.setBufIdx(to, ring.bufIdx(from));
-    mring.setLen(to, ring.len(from));
-    mring.setSlotFlags(to, (flags & ~Ns.TXMON) | mark);
-    ring.setBufIdx(from, index);
-    ring.setLen(from, length);
-    ring.setSlotFlags(from, flags | Ns.BUF_CHANGED);
-    from = nmNext(from, lim);
-    to = nmNext(to, mlim);
+    if (port.isZeroCopy) swapSlot(ring, from, mring, to);
+    else copySlot(kring.na, ring, from, port, mring, to);
+    mring.setSlotFlags(to, (flags & ~Ns.TXMON) | (kring.tx === Txrx.TX ? Ns.TXMON : 0));
+    from = ring.next(from);
+    to = mring.next(to);
   }
   mkring.nrHwtail = to;
-  mkring.notify(0);
+  mkring.notify();
+}
+
+/** Swaps the frame with the monitor's free slot (netmap_zmon_parent_sync). */
+function swapSlot(ring: NetmapRing, from: number, mring: NetmapRing, to: number): void {
+  const index = mring.bufIdx(to);
+  const length = mring.len(to);
+  mring.setBufIdx(to, ring.bufIdx(from));
+  mring.setLen(to, ring.len(from));
+  ring.setBufIdx(from, index);
+  ring.setLen(from, length);
+  ring.setSlotFlags(from, ring.slotFlags(from) | Ns.BUF_CHANGED);
+}
+
+function copySlot(
+  na: NetmapAdapter,
+  ring: NetmapRing,
+  from: number,
+  port: MonitorAdapter,
+  mring: NetmapRing,
+  to: number,
+): void {
+  const { memory } = na;
+  // Read once: the monitored application owns the slot and may run in another thread.
+  const length = ring.len(from);
+  const bytes = Math.min(length, port.memory.bufSize, memory.bufSize);
+  if (bytes < length) port.truncated++;
+  const at = memory.bufferAt(ring.bufIdx(from));
+  copyBytes(memory.bytes, at, port.memory.bytes, port.memory.bufferAt(mring.bufIdx(to)), bytes);
+  mring.setLen(to, bytes);
 }

@@ -11,48 +11,35 @@
  * Source: netmap: sys/dev/netmap/netmap_monitor.c.
  */
 import { Errno } from "../bus/errno.ts";
-import { NetmapAdapter, type NmConfig } from "./adapter.ts";
-import { Naf, RegFlag, RingMode, Txrx } from "./flags.ts";
+import { NetmapAdapter, type RingCounts } from "./adapter.ts";
+import { Naf, RegFlag, Txrx } from "./flags.ts";
 import type { Kring } from "./kring.ts";
 import type { NetmapMemory } from "./memory.ts";
-import { type MonitorPort, monitorAdd, monitorDel } from "./monitor-lists.ts";
+import { monitorAdd, monitorDel } from "./monitor-lists.ts";
 
-export class MonitorAdapter extends NetmapAdapter implements MonitorPort {
+export class MonitorAdapter extends NetmapAdapter {
   readonly isZeroCopy: boolean;
+  /** The monitored port; undefined once it has left netmap mode. */
   parent: NetmapAdapter | undefined;
+  /** Frames that found no room, or were cut to the size of the monitor's buffers. */
   dropped = 0;
   truncated = 0;
   /** RegFlag.MONITOR_TX and MONITOR_RX. */
   readonly #watched: number;
-  readonly #gone: () => void;
 
-  /** The caller holds a reference to `parent`; `gone` releases it. */
-  constructor(
-    parent: NetmapAdapter,
-    flags: number,
-    config: NmConfig,
-    memory: NetmapMemory,
-    gone: () => void,
-  ) {
+  /** The caller holds a reference to `parent`. */
+  constructor(parent: NetmapAdapter, flags: number, counts: RingCounts, memory: NetmapMemory) {
     const isZeroCopy = (flags & RegFlag.ZCOPY_MON) !== 0;
     const letters =
       (isZeroCopy ? "z" : "") +
       ((flags & RegFlag.MONITOR_RX) !== 0 ? "r" : "") +
       ((flags & RegFlag.MONITOR_TX) !== 0 ? "t" : "");
-    super(`${parent.name}/${letters}#${parent.monitorId++}`, undefined, config, memory);
+    const name = `${parent.name}/${letters}#${parent.monitorId++}`;
+    const naFlags = (parent.flags & Naf.HOST_RINGS) | (isZeroCopy ? Naf.MEM_OWNER : 0);
+    super(name, undefined, counts, memory, naFlags);
     this.isZeroCopy = isZeroCopy;
     this.parent = parent;
-    this.flags = (parent.flags & Naf.HOST_RINGS) | (isZeroCopy ? Naf.MEM_OWNER : 0);
     this.#watched = flags & (RegFlag.MONITOR_TX | RegFlag.MONITOR_RX);
-    this.#gone = gone;
-    this.attachCommon();
-  }
-
-  override kringsCreate(): number {
-    const error = super.kringsCreate();
-    for (const kring of this.txRings) kring.nmSync = () => this.txsync();
-    for (const kring of this.rxRings) kring.nmSync = (k) => this.rxsync(k);
-    return error;
   }
 
   /** A monitor sends nothing. */
@@ -69,13 +56,10 @@ export class MonitorAdapter extends NetmapAdapter implements MonitorPort {
   override register(on: boolean): number {
     const { parent } = this;
     if (on && parent === undefined) return Errno.ENXIO;
-    if (!on && this.activeFds === 0) this.flags &= ~Naf.NETMAP_ON;
-    for (const kring of this.txRings) commit(kring, on);
-    for (const mkring of this.rxRings) {
-      if (!commit(mkring, on) || parent === undefined) continue;
-      this.#listen(mkring, parent, on);
-    }
-    if (on) this.flags |= Naf.NETMAP_ON;
+    const changed = this.rxRings.filter((kring) => (on ? kring.isPendingOn : kring.isPendingOff));
+    this.modeCommit(on);
+    if (parent !== undefined) for (const mkring of changed) this.#listen(mkring, parent, on);
+    this.setOn(on);
     return 0;
   }
 
@@ -89,15 +73,4 @@ export class MonitorAdapter extends NetmapAdapter implements MonitorPort {
       else monitorDel(mkring, kring);
     }
   }
-
-  override dtor(): void {
-    this.#gone();
-  }
-}
-
-/** True when the ring's mode changed. */
-function commit(kring: Kring, on: boolean): boolean {
-  if (on ? !kring.isPendingOn : !kring.isPendingOff) return false;
-  kring.nrMode = on ? RingMode.ON : RingMode.OFF;
-  return true;
 }

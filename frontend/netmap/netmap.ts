@@ -14,8 +14,18 @@
 import { type Logger, silentLogger } from "../../shared/log.ts";
 import { Errno } from "../bus/errno.ts";
 import type { Ifnet } from "../net/ifnet.ts";
-import { NativeAdapter, type NativeParams, type NetmapAdapter, type NmConfig } from "./adapter.ts";
-import { EMULATED_DEFAULTS, EmulatedAdapter, type EmulatedOptions } from "./emulated.ts";
+import {
+  NativeAdapter,
+  type NativeParams,
+  type NetmapAdapter,
+  type RingCounts,
+} from "./adapter.ts";
+import {
+  EMULATED_DEFAULTS,
+  EmulatedAdapter,
+  type EmulatedOptions,
+  emulatedCounts,
+} from "./emulated.ts";
 import { NetmapError } from "./errors.ts";
 import { MAX_RINGS, MAX_SLOTS, MONITOR_FLAGS, Naf, RegFlag, RegMode, Stopped } from "./flags.ts";
 import {
@@ -29,7 +39,7 @@ import { MonitorAdapter } from "./monitor.ts";
 import { NullAdapter } from "./null.ts";
 import { PipeAdapter } from "./pipe.ts";
 import { type PortName, parsePortName } from "./port-name.ts";
-import { checkRegion, RegionNeed, type RingCounts } from "./region-need.ts";
+import { checkRegion, RegionNeed } from "./region-need.ts";
 import { Priv, type RegisterRequest } from "./register.ts";
 import { SharedPorts } from "./shared-port.ts";
 import { MAX_SWITCHES, ValePort, ValeSwitch } from "./vale.ts";
@@ -114,8 +124,7 @@ export class Netmap {
   reserve(names: readonly string[], options: RequestOptions = {}): void {
     const need = new RegionNeed();
     for (const ifnet of this.#interfaces.values()) {
-      const { counts, host } = this.#countsOf(ifnet);
-      need.addInterface(counts, host, host);
+      need.addInterface(this.#countsOf(ifnet));
     }
     const pipes = new Set<string>();
     for (const text of names) {
@@ -124,13 +133,13 @@ export class Netmap {
       const ifnet = this.#interfaces.get(base!);
       // VALE ports, and pipes on nothing else, have regions of their own.
       if (ifnet === undefined || port.memId > GLOBAL_MEMORY) continue;
-      const { counts, host } = this.#countsOf(ifnet);
+      const counts = this.#countsOf(ifnet);
       if (rest.length === 0) {
         checkRings(text, port, counts);
-        need.addOpening(counts, host, host);
+        need.addOpening(counts);
       } else if (!pipes.has(`${base}{${rest[0]}`)) {
         pipes.add(`${base}{${rest[0]}`);
-        need.addPipe(pipeConfig({ ...NO_REQUEST, ...options }, counts));
+        need.addPipe(pipeCounts({ ...NO_REQUEST, ...options }, counts));
       }
     }
     if (!this.#mayGrow || this.memory.active > 0) return;
@@ -140,12 +149,9 @@ export class Netmap {
   }
 
   /** Rings of an interface as its next first opening has them. */
-  #countsOf(ifnet: Ifnet): { readonly counts: RingCounts; readonly host: number } {
+  #countsOf(ifnet: Ifnet): RingCounts {
     const na = this.#adapters.get(ifnet);
-    if (na !== undefined) return { counts: na.config() ?? na, host: 1 };
-    const { rings, slots } = this.#emulated;
-    const counts = { numTxRings: rings, numTxDesc: slots, numRxRings: rings, numRxDesc: slots };
-    return { counts, host: 1 };
+    return na?.config() ?? na ?? emulatedCounts(this.#emulated);
   }
 
   hasInterface(name: string): boolean {
@@ -173,9 +179,10 @@ export class Netmap {
       throw new NetmapError(Errno.EBUSY, `${ifnet.name}: has a netmap adapter already`);
     }
     if (this.#interfaces.get(ifnet.name) !== ifnet) this.addInterface(ifnet);
-    const na = new NativeAdapter(params, this.memory, (gone) => {
-      if (this.#adapters.get(ifnet) === gone) this.#adapters.delete(ifnet);
-    });
+    const na = new NativeAdapter(params, this.memory);
+    na.dtor = () => {
+      if (this.#adapters.get(ifnet) === na) this.#adapters.delete(ifnet);
+    };
     na.refs = 1;
     this.#adapters.set(ifnet, na);
     return na;
@@ -223,12 +230,9 @@ export class Netmap {
   }
 
   async #register(name: string, request: RegisterRequest): Promise<Priv> {
-    const na = this.#getNa(name, request, true);
+    const na = this.#getNa(name, request);
     na.refs++;
     try {
-      if ((na.flags & Naf.BUSY) !== 0) {
-        throw new NetmapError(Errno.EBUSY, `${name} is in use by the program itself`);
-      }
       if (na.virtHdrLen !== 0 && (request.flags & RegFlag.ACCEPT_VNET_HDR) === 0) {
         throw new NetmapError(Errno.EIO, `${name} has virtio-net headers, which were not accepted`);
       }
@@ -250,16 +254,15 @@ export class Netmap {
     if (na.refs > 0) return;
     if (na.refs < 0) throw new Error(`${na.name}: released once too often`);
     na.dtor();
-    if (na.ownMemory !== undefined) this.#memories.delete(na.ownMemory.id);
   }
 
   /** netmap_get_na: the adapter for a name, made when there is none; the caller counts its use. */
-  #getNa(name: string, request: RegisterRequest, create: boolean): NetmapAdapter {
+  #getNa(name: string, request: RegisterRequest): NetmapAdapter {
     const na =
       this.#getNull(name, request) ??
-      this.#getMonitor(name, request, create) ??
-      this.#getPipe(name, request, create) ??
-      this.#getVale(name, request, create) ??
+      this.#getMonitor(name, request) ??
+      this.#getPipe(name, request) ??
+      this.#getVale(name, request) ??
       this.#getInterface(name, request);
     if (na === undefined) {
       throw new NetmapError(Errno.ENXIO, `there is no interface ${name}`);
@@ -290,39 +293,37 @@ export class Netmap {
     if (memory === undefined) {
       throw new NetmapError(Errno.EINVAL, `${name}: a null port needs the id of a memory region`);
     }
-    return new NullAdapter(name, configOf(request), memory);
+    const { txRings, txSlots, rxRings, rxSlots } = request;
+    return new NullAdapter(name, ringCounts(txRings, txSlots, rxRings, rxSlots), memory);
   }
 
-  #getMonitor(name: string, request: RegisterRequest, create: boolean): Found {
+  #getMonitor(name: string, request: RegisterRequest): Found {
     let { flags } = request;
     if ((flags & MONITOR_FLAGS) === 0) return undefined;
     if ((flags & RegFlag.ZCOPY_MON) !== 0) flags |= RegFlag.MONITOR_TX | RegFlag.MONITOR_RX;
-    const parent = this.#getNa(name, { ...request, flags: flags & ~MONITOR_FLAGS }, create);
+    const parent = this.#getNa(name, { ...request, flags: flags & ~MONITOR_FLAGS });
     parent.refs++;
     if (!parent.isOn) {
       this.put(parent);
       throw new NetmapError(Errno.EINVAL, `${name} is not open, so there is nothing to monitor`);
     }
-    const bound = (n: number, dflt: number): number => boundSlots(n, dflt, MAX_SLOTS.MONITOR);
-    const config = {
-      numTxRings: 1,
-      numTxDesc: bound(request.txSlots, parent.numTxDesc),
-      numRxRings: Math.max(parent.numTxRings, parent.numRxRings),
-      numRxDesc: bound(request.rxSlots, parent.numRxDesc),
-      rxBufMaxsize: 0,
-    };
+    const counts = ringCounts(
+      1,
+      bounded(request.txSlots, parent.numTxDesc, MAX_SLOTS.MONITOR),
+      Math.max(parent.numTxRings, parent.numRxRings),
+      bounded(request.rxSlots, parent.numRxDesc, MAX_SLOTS.MONITOR),
+    );
     const isZeroCopy = (flags & RegFlag.ZCOPY_MON) !== 0;
-    const memory = isZeroCopy
-      ? parent.memory
-      : this.#newMemory(
-          privateSizes(1, config.numTxDesc, config.numRxRings, config.numRxDesc, 0, 0),
-        );
-    const na = new MonitorAdapter(parent, flags, config, memory, () => this.put(parent));
-    if (!isZeroCopy) na.ownMemory = memory;
+    const memory = isZeroCopy ? parent.memory : this.#newMemory(privateSizes(counts, 0, 0));
+    const na = new MonitorAdapter(parent, flags, counts, memory);
+    na.dtor = () => {
+      this.put(parent);
+      if (!isZeroCopy) this.#memories.delete(memory.id);
+    };
     return na;
   }
 
-  #getPipe(name: string, request: RegisterRequest, create: boolean): Found {
+  #getPipe(name: string, request: RegisterRequest): Found {
     const at = Math.max(name.lastIndexOf("{"), name.lastIndexOf("}"));
     if (at < 0) return undefined;
     const base = name.slice(0, at);
@@ -332,70 +333,50 @@ export class Netmap {
     if (base === "" || id === "" || !hasRings) {
       throw new NetmapError(Errno.EINVAL, `${name}: not how a pipe is named or opened`);
     }
-    const parent = this.#pipeParent(base, request, create);
-    if ((parent.flags & Naf.BUSY) !== 0) {
-      throw new NetmapError(Errno.EBUSY, `${base} is in use by the program itself`);
-    }
+    const parent = this.#pipeParent(base, request);
     const master = parent.pipes.get(id) as PipeAdapter | undefined;
     if (master !== undefined) return isMaster ? master : master.peer;
-    if (!create) throw new NetmapError(Errno.ENODEV, `there is no pipe ${name}`);
-    const config = pipeConfig(request, parent);
-    parent.refs += 2;
-    return PipeAdapter.pair(parent, id, isMaster, config, {
-      put: (na) => this.put(na),
-      gone: () => this.put(parent),
-    });
+    const put = (na: NetmapAdapter): void => this.put(na);
+    return PipeAdapter.pair(parent, id, isMaster, pipeCounts(request, parent), put);
   }
 
   /** A pipe may hang on a name that is no port: it then gets a VALE port of its own to hang on. */
-  #pipeParent(base: string, request: RegisterRequest, create: boolean): NetmapAdapter {
+  #pipeParent(base: string, request: RegisterRequest): NetmapAdapter {
     const ofParent = { ...request, txSlots: 0, rxSlots: 0, txRings: 0, rxRings: 0 };
-    const valeCounts = {
-      numTxRings: 1,
-      numTxDesc: VALE_SLOTS,
-      numRxRings: 1,
-      numRxDesc: VALE_SLOTS,
-    };
-    const pipe = pipeConfig(request, valeCounts);
     try {
-      return this.#getNa(base, ofParent, create);
+      return this.#getNa(base, ofParent);
     } catch (error) {
-      if (!(error instanceof NetmapError) || error.errno !== Errno.ENXIO || !create) throw error;
+      if (!(error instanceof NetmapError) || error.errno !== Errno.ENXIO) throw error;
     }
+    const pipe = pipeCounts(request, ringCounts(1, VALE_SLOTS, 1, VALE_SLOTS));
     return this.#newPersistent(base, ofParent, true, {
       rings: pipe.numTxRings + pipe.numRxRings,
       slots: Math.max(pipe.numTxDesc, pipe.numRxDesc),
     });
   }
 
-  #getVale(name: string, request: RegisterRequest, create: boolean): Found {
+  #getVale(name: string, request: RegisterRequest): Found {
     const colon = name.indexOf(":");
     if (!name.startsWith("vale") || colon < 0) return undefined;
-    const bridge = this.#bridge(name.slice(0, colon), create);
-    const known = bridge?.find(name);
+    const bridge = this.#bridge(switchName(name.slice(0, colon)));
+    const known = bridge.find(name);
     if (known !== undefined) return known;
-    if (!create || bridge === undefined) {
-      throw new NetmapError(Errno.ENXIO, `there is no port ${name}`);
-    }
     const local = name.slice(colon + 1);
     if (this.#interfaces.has(local) || this.#persistent.has(local)) {
       throw new NetmapError(Errno.EINVAL, `${name}: ${local} is an interface, to be attached`);
     }
-    const port = this.#newValePort(name, request, false);
+    const port = this.#newValePort(name, request);
     if (!bridge.plug(port)) {
-      this.#memories.delete(port.memory.id);
+      port.dtor();
       throw new NetmapError(Errno.ENOMEM, `${bridge.name} is full`);
     }
     return port;
   }
 
-  /** nm_find_bridge */
-  #bridge(name: string, create: boolean): ValeSwitch | undefined {
-    if (!SWITCH_NAME.test(name)) {
-      throw new NetmapError(Errno.EINVAL, `${name} is no name of a VALE switch`);
-    }
+  /** nm_find_bridge: creates the switch when there is none. */
+  #bridge(name: string): ValeSwitch {
     const known = this.#switches.find((s) => s.name === name);
-    if (known !== undefined || !create) return known;
+    if (known !== undefined) return known;
     const free = this.#switches.findIndex((s) => s.active === 0);
     if (free < 0 && this.#switches.length === MAX_SWITCHES) {
       throw new NetmapError(Errno.ENOMEM, `there are ${MAX_SWITCHES} VALE switches already`);
@@ -409,30 +390,24 @@ export class Netmap {
   #newValePort(
     name: string,
     request: RegisterRequest,
-    isPersistent: boolean,
     pipe?: { readonly rings: number; readonly slots: number },
   ): ValePort {
-    const config = {
-      numTxRings: boundSlots(request.txRings, 1, MAX_RINGS.VALE),
-      numTxDesc: boundSlots(request.txSlots, VALE_SLOTS, MAX_SLOTS.VALE),
-      numRxRings: boundSlots(request.rxRings, 1, MAX_RINGS.VALE),
-      numRxDesc: boundSlots(request.rxSlots, VALE_SLOTS, MAX_SLOTS.VALE),
-      rxBufMaxsize: 0,
-    };
-    const given = this.#memoryOf(request);
-    const sizes = privateSizes(
-      config.numTxRings,
-      config.numTxDesc,
-      config.numRxRings,
-      config.numRxDesc,
-      Math.min(request.extraBufs, VALE_EXTRA_LIMIT),
-      Math.max(VALE_PIPES, request.pipes),
-      pipe,
+    const counts = ringCounts(
+      bounded(request.txRings, 1, MAX_RINGS.VALE),
+      bounded(request.txSlots, VALE_SLOTS, MAX_SLOTS.VALE),
+      bounded(request.rxRings, 1, MAX_RINGS.VALE),
+      bounded(request.rxSlots, VALE_SLOTS, MAX_SLOTS.VALE),
     );
+    const extra = Math.min(request.extraBufs, VALE_EXTRA_LIMIT);
+    const sizes = privateSizes(counts, extra, Math.max(VALE_PIPES, request.pipes), pipe);
+    const given = this.#memoryOf(request);
     if (given === undefined) checkRegion(sizes, name);
     const memory = given ?? this.#newMemory(sizes);
-    const port = new ValePort(name, config, memory, isPersistent, (p) => p.bridge?.unplug(p));
-    if (given === undefined) port.ownMemory = memory;
+    const port = new ValePort(name, counts, memory);
+    port.dtor = () => {
+      port.bridge?.unplug(port);
+      if (given === undefined) this.#memories.delete(memory.id);
+    };
     return port;
   }
 
@@ -445,9 +420,9 @@ export class Netmap {
     if (this.#persistent.has(name) || this.#interfaces.has(name)) {
       throw new NetmapError(Errno.EEXIST, `there is an interface ${name} already`);
     }
-    const port = this.#newValePort(name, request, true, pipe);
+    const port = this.#newValePort(name, request, pipe);
     if (!autodelete) port.refs = 1;
-    const dtor = port.dtor.bind(port);
+    const { dtor } = port;
     port.dtor = () => {
       dtor();
       this.#persistent.delete(name);
@@ -480,19 +455,17 @@ export class Netmap {
     const before = this.#adapters.get(ifnet);
     if (before !== undefined) {
       const isWanted =
-        this.#adapterMode !== "generic" ||
-        before.activeFds > 0 ||
-        before.pipes.size > 0 ||
-        (before.flags & (Naf.BUSY | Naf.FORCE_NATIVE)) !== 0;
+        this.#adapterMode !== "generic" || before.activeFds > 0 || before.pipes.size > 0;
       if (isWanted) return before;
     } else if (this.#adapterMode === "native") {
       throw new NetmapError(Errno.EOPNOTSUPP, `${name}: its driver does not support netmap`);
     }
-    const na = new EmulatedAdapter(ifnet, this.#emulated, this.memory, () => {
+    const na = new EmulatedAdapter(ifnet, this.#emulated, this.memory);
+    na.dtor = () => {
       if (this.#adapters.get(ifnet) !== na) return;
       if (before === undefined) this.#adapters.delete(ifnet);
       else this.#adapters.set(ifnet, before);
-    });
+    };
     this.#adapters.set(ifnet, na);
     this.log.debug({ port: name }, "netmap is emulated here");
     return na;
@@ -517,27 +490,25 @@ export class Netmap {
 
   /** NETMAP_REQ_VALE_ATTACH of a persistent port, as "vale0:name". NICs can't be attached. */
   valeAttach(name: string): void {
-    const { bridge, port } = this.#attachable(name, true);
+    const { bridgeName, port } = this.#attachable(name);
+    const bridge = this.#bridge(bridgeName);
     if (port.bridge !== undefined) {
       throw new NetmapError(Errno.EBUSY, `${name} is attached to ${port.bridge.name} already`);
     }
-    if (bridge?.plug(port) !== true) throw new NetmapError(Errno.ENOMEM, `${name}: switch full`);
+    if (!bridge.plug(port)) throw new NetmapError(Errno.ENOMEM, `${name}: switch full`);
     port.name = name;
   }
 
   valeDetach(name: string): void {
-    const { bridge, local, port } = this.#attachable(name, false);
-    if (bridge === undefined || port.bridge !== bridge) {
+    const { bridgeName, local, port } = this.#attachable(name);
+    if (port.bridge?.name !== bridgeName) {
       throw new NetmapError(Errno.ENXIO, `${name} is not attached`);
     }
-    bridge.unplug(port);
+    port.bridge.unplug(port);
     port.name = local;
   }
 
-  #attachable(
-    name: string,
-    create: boolean,
-  ): { bridge: ValeSwitch | undefined; local: string; port: ValePort } {
+  #attachable(name: string): { bridgeName: string; local: string; port: ValePort } {
     const colon = name.indexOf(":");
     if (colon < 0) throw new NetmapError(Errno.EINVAL, `${name}: no colon`);
     const local = name.slice(colon + 1);
@@ -549,7 +520,7 @@ export class Netmap {
         isNic ? `${local}: NICs can't be attached to VALE here` : `there is no interface ${local}`,
       );
     }
-    return { bridge: this.#bridge(name.slice(0, colon), create), local, port: entry.port };
+    return { bridgeName: switchName(name.slice(0, colon)), local, port: entry.port };
   }
 
   /** NETMAP_REQ_PORT_HDR_SET: bytes of virtio-net header on a VALE port. */
@@ -567,10 +538,7 @@ export class Netmap {
   valeList(): { readonly name: string; readonly ports: readonly string[] }[] {
     return this.#switches
       .filter((s) => s.active > 0)
-      .map((s) => ({
-        name: s.name,
-        ports: s.plugged.map((port) => port.name),
-      }));
+      .map(({ name, plugged }) => ({ name, ports: plugged.map((port) => port.name) }));
   }
 
   async #locked<T>(step: () => Promise<T>): Promise<T> {
@@ -598,24 +566,27 @@ const NO_REQUEST: RegisterRequest = {
 
 /** Throws a NetmapError when the port names a ring pair that the interface does not have. */
 function checkRings(text: string, { mode, ringId }: PortName, counts: RingCounts): void {
-  const { numTxRings, numRxRings } = counts;
-  if (mode !== RegMode.ONE_NIC || ringId < Math.max(numTxRings, numRxRings)) return;
-  throw new NetmapError(
-    Errno.EINVAL,
-    `${text}: the port has no such rings: it has ${numTxRings} to transmit and ${numRxRings} to receive, from 0`,
-  );
+  if (mode !== RegMode.ONE_NIC || ringId < Math.max(counts.numTxRings, counts.numRxRings)) return;
+  throw new NetmapError(Errno.EINVAL, noSuchRings(text, counts));
 }
 
-function pipeConfig(request: RegisterRequest, parent: RingCounts): NmConfig {
-  const bound = (n: number, dflt: number): number => boundSlots(n, dflt, MAX_SLOTS.PIPE);
-  return {
-    numTxRings: boundSlots(request.txRings, 1, MAX_RINGS.PIPE),
-    numTxDesc: bound(request.txSlots, parent.numTxDesc),
-    numRxRings: boundSlots(request.rxRings, 1, MAX_RINGS.PIPE),
-    numRxDesc: bound(request.rxSlots, parent.numRxDesc),
-    rxBufMaxsize: 0,
-  };
-}
+const noSuchRings = (name: string, { numTxRings, numRxRings }: RingCounts): string =>
+  `${name}: the port has no such rings: it has ${numTxRings} to transmit and ${numRxRings} to receive, from 0`;
+
+const ringCounts = (
+  numTxRings: number,
+  numTxDesc: number,
+  numRxRings: number,
+  numRxDesc: number,
+): RingCounts => ({ numTxRings, numTxDesc, numRxRings, numRxDesc });
+
+const pipeCounts = (request: RegisterRequest, parent: RingCounts): RingCounts =>
+  ringCounts(
+    bounded(request.txRings, 1, MAX_RINGS.PIPE),
+    bounded(request.txSlots, parent.numTxDesc, MAX_SLOTS.PIPE),
+    bounded(request.rxRings, 1, MAX_RINGS.PIPE),
+    bounded(request.rxSlots, parent.numRxDesc, MAX_SLOTS.PIPE),
+  );
 
 const isLarger = (a: MemorySizes, b: MemorySizes): boolean =>
   (["ifs", "rings", "buffers"] as const).some(
@@ -626,20 +597,14 @@ const isLarger = (a: MemorySizes, b: MemorySizes): boolean =>
 const describe = ([first, ...rest]: readonly string[]): string =>
   rest.length === 0 ? `${first}` : `${first} and ${rest.length} more`;
 
-/** nm_bound_var: 0 asks for the default. */
-function boundSlots(n: number, dflt: number, most: number): number {
-  return Math.min(Math.max(n === 0 ? dflt : n, 1), most);
+function switchName(name: string): string {
+  if (SWITCH_NAME.test(name)) return name;
+  throw new NetmapError(Errno.EINVAL, `${name} is no name of a VALE switch`);
 }
 
-function configOf(request: RegisterRequest): NmConfig {
-  return {
-    numTxRings: request.txRings,
-    numTxDesc: request.txSlots,
-    numRxRings: request.rxRings,
-    numRxDesc: request.rxSlots,
-    rxBufMaxsize: 0,
-  };
-}
+/** nm_bound_var: 0 asks for the default. */
+const bounded = (n: number, dflt: number, most: number): number =>
+  Math.min(Math.max(n === 0 ? dflt : n, 1), most);
 
 function refusal(name: string, na: NetmapAdapter, error: number): string {
   switch (error) {
@@ -651,7 +616,7 @@ function refusal(name: string, na: NetmapAdapter, error: number): string {
       const mtu = na.ifnet?.mtu ?? 0;
       return mtu > na.memory.bufSize
         ? `${name}: frames of ${mtu} bytes don't fit buffers of ${na.memory.bufSize}`
-        : `${name}: the port has no such rings: it has ${na.numTxRings} to transmit and ${na.numRxRings} to receive, from 0`;
+        : noSuchRings(name, na);
     }
     default:
       return `${name}: could not enter netmap mode (error ${error})`;

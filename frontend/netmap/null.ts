@@ -4,13 +4,12 @@
  *
  * Source: netmap: sys/dev/netmap/netmap_null.c.
  */
-import { NetmapAdapter, type NmConfig } from "./adapter.ts";
-import { Naf } from "./flags.ts";
+import { NetmapAdapter, type RingCounts } from "./adapter.ts";
 import type { NetmapMemory } from "./memory.ts";
 
 export class NullAdapter extends NetmapAdapter {
-  constructor(name: string, config: NmConfig, memory: NetmapMemory) {
-    super(`null:${name}`, undefined, config, memory);
+  constructor(name: string, counts: RingCounts, memory: NetmapMemory) {
+    super(`null:${name}`, undefined, counts, memory, 0);
   }
 
   override txsync(): number {
@@ -21,8 +20,7 @@ export class NullAdapter extends NetmapAdapter {
   }
 
   override register(on: boolean): number {
-    if (this.activeFds > 0) return 0;
-    this.flags = on ? this.flags | Naf.NETMAP_ON : this.flags & ~Naf.NETMAP_ON;
+    this.setOn(on);
     return 0;
   }
 }

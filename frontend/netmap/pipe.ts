@@ -10,11 +10,10 @@
  *
  * Source: netmap: sys/dev/netmap/netmap_pipe.c.
  */
-import { NetmapAdapter, type NmConfig } from "./adapter.ts";
+import { NetmapAdapter, type RingCounts } from "./adapter.ts";
 import { Naf, Nkr, Ns, RingMode, Txrx } from "./flags.ts";
 import type { Kring } from "./kring.ts";
-import type { NetmapMemory } from "./memory.ts";
-import { nmNext, nmPrev } from "./ring.ts";
+import { nmPrev } from "./ring.ts";
 
 export class PipeAdapter extends NetmapAdapter {
   readonly parent: NetmapAdapter;
@@ -23,50 +22,46 @@ export class PipeAdapter extends NetmapAdapter {
   peer!: PipeAdapter;
   /** True while this end keeps the other end alive, because the other end is not open. */
   holdsPeer = false;
-  readonly #gone: (end: PipeAdapter) => void;
   readonly #put: (na: NetmapAdapter) => void;
 
   private constructor(
     parent: NetmapAdapter,
     pipeId: string,
     isMaster: boolean,
-    config: NmConfig,
-    memory: NetmapMemory,
-    refs: PipeRefs,
+    counts: RingCounts,
+    put: (na: NetmapAdapter) => void,
   ) {
-    super(`${parent.name}${isMaster ? "{" : "}"}${pipeId}`, undefined, config, memory);
+    const name = `${parent.name}${isMaster ? "{" : "}"}${pipeId}`;
+    super(name, undefined, counts, parent.memory, Naf.MEM_OWNER);
     this.parent = parent;
     this.pipeId = pipeId;
     this.isMaster = isMaster;
-    this.flags = Naf.MEM_OWNER;
-    this.#gone = refs.gone;
-    this.#put = refs.put;
+    this.#put = put;
   }
 
   /**
    * Creates both ends and returns the requested one, which holds the other. Each end holds a
-   * reference to `parent`, which the caller has taken.
+   * reference to `parent`. `put` releases a reference.
    */
   static pair(
     parent: NetmapAdapter,
     pipeId: string,
     wantMaster: boolean,
-    config: NmConfig,
-    refs: PipeRefs,
+    counts: RingCounts,
+    put: (na: NetmapAdapter) => void,
   ): PipeAdapter {
-    const turned: NmConfig = {
-      numTxRings: config.numRxRings,
-      numTxDesc: config.numRxDesc,
-      numRxRings: config.numTxRings,
-      numRxDesc: config.numTxDesc,
-      rxBufMaxsize: config.rxBufMaxsize,
+    const turned = {
+      numTxRings: counts.numRxRings,
+      numTxDesc: counts.numRxDesc,
+      numRxRings: counts.numTxRings,
+      numRxDesc: counts.numTxDesc,
     };
-    const { memory } = parent;
-    const master = new PipeAdapter(parent, pipeId, true, config, memory, refs);
-    const slave = new PipeAdapter(parent, pipeId, false, turned, memory, refs);
+    const master = new PipeAdapter(parent, pipeId, true, counts, put);
+    const slave = new PipeAdapter(parent, pipeId, false, turned, put);
     master.peer = slave;
     slave.peer = master;
     parent.pipes.set(pipeId, master);
+    parent.refs += 2;
     const wanted = wantMaster ? master : slave;
     wanted.holdsPeer = true;
     wanted.peer.refs++;
@@ -75,57 +70,31 @@ export class PipeAdapter extends NetmapAdapter {
 
   override txsync(txkring: Kring): number {
     const rxkring = peerRing(txkring);
-    const tx = txkring.openRing;
-    const rx = rxkring.openRing;
-    const lim = txkring.nkrNumSlots - 1;
     txkring.nrHwtail = txkring.pipeTail;
-    let k = txkring.nrHwcur;
-    const head = txkring.rhead;
-    if (k === head) return 0;
-    // An index beyond the ring: no whole packet seen yet.
-    let publish = lim + 1;
-    while (k !== head) {
-      const flags = tx.slotFlags(k);
-      rx.copySlot(k, tx, k);
-      if ((flags & Ns.BUF_CHANGED) !== 0) tx.setSlotFlags(k, flags & ~Ns.BUF_CHANGED);
-      k = nmNext(k, lim);
-      if ((flags & Ns.MOREFRAG) === 0) publish = k;
-    }
-    txkring.nrHwcur = k;
-    if (publish <= lim) {
-      rxkring.pipeTail = publish;
-      rxkring.notify(0);
-    }
+    const publish = passSlots(txkring, rxkring);
+    if (publish < 0) return 0;
+    rxkring.pipeTail = publish;
+    rxkring.notify();
     return 0;
   }
 
   override rxsync(rxkring: Kring): number {
     const txkring = peerRing(rxkring);
-    const rx = rxkring.openRing;
-    const tx = txkring.openRing;
     const lim = rxkring.nkrNumSlots - 1;
     rxkring.nrHwtail = rxkring.pipeTail;
-    let k = rxkring.nrHwcur;
-    const head = rxkring.rhead;
     // The original counts modulo the ring, which ends with any head. This loop checks the head instead.
-    if (k === head || head > lim) return 0;
-    while (k !== head) {
-      const flags = rx.slotFlags(k);
-      tx.copySlot(k, rx, k);
-      if ((flags & Ns.BUF_CHANGED) !== 0) rx.setSlotFlags(k, flags & ~Ns.BUF_CHANGED);
-      k = nmNext(k, lim);
-    }
-    txkring.pipeTail = nmPrev(k, lim);
-    rxkring.nrHwcur = k;
-    txkring.notify(0);
+    if (rxkring.nrHwcur === rxkring.rhead || rxkring.rhead > lim) return 0;
+    passSlots(rxkring, txkring);
+    txkring.pipeTail = nmPrev(rxkring.nrHwcur, lim);
+    txkring.notify();
     return 0;
   }
 
   /** Creates the rings of both ends. Those of the peer are placeholders: this end owns the buffers. */
-  override kringsCreate(): number {
+  override kringsCreate(): void {
     const { peer } = this;
     if (!this.holdsPeer) {
-      if (this.txRings.length > 0) return 0;
+      if (this.txRings.length > 0) return;
       // The other end was closed, and only its monitor keeps the pair. Continue as if this end had
       // been opened first.
       peer.holdsPeer = false;
@@ -134,24 +103,20 @@ export class PipeAdapter extends NetmapAdapter {
       this.#put(this);
     }
     super.kringsCreate();
-    peer.#plainKringsCreate();
-    for (const t of [Txrx.RX, Txrx.TX]) {
-      const r = t === Txrx.TX ? Txrx.RX : Txrx.TX;
-      for (let i = 0; i < this.nrings(t); i++) {
-        const ours = this.krings(t)[i]!;
-        const theirs = peer.krings(r)[i]!;
-        ours.pipe = theirs;
-        theirs.pipe = ours;
-        theirs.nrKflags |= Nkr.FAKERING;
-        ours.pipeTail = ours.nrHwtail;
-        theirs.pipeTail = theirs.nrHwtail;
-      }
+    super.kringsCreate.call(peer);
+    for (const ours of this.#joined) {
+      const theirs = peer.krings(ours.tx === Txrx.TX ? Txrx.RX : Txrx.TX)[ours.ringId]!;
+      ours.pipe = theirs;
+      theirs.pipe = ours;
+      theirs.nrKflags |= Nkr.FAKERING;
+      ours.pipeTail = ours.nrHwtail;
+      theirs.pipeTail = theirs.nrHwtail;
     }
-    return 0;
   }
 
-  #plainKringsCreate(): void {
-    super.kringsCreate();
+  /** The rings that are joined with rings of the peer. */
+  get #joined(): Kring[] {
+    return this.allKrings.filter((kring) => !kring.isHost);
   }
 
   override register(on: boolean): number {
@@ -159,11 +124,8 @@ export class PipeAdapter extends NetmapAdapter {
     if (on) {
       const error = this.#open();
       if (error !== 0) return error;
-      if (this.activeFds === 0) this.flags |= Naf.NETMAP_ON;
-    } else {
-      if (this.activeFds === 0) this.flags &= ~Naf.NETMAP_ON;
-      this.modeCommit(false);
-    }
+    } else this.modeCommit(false);
+    this.setOn(on);
     if (this.activeFds > 0 || this.holdsPeer) return 0;
     if (on) {
       // From now on its own user keeps this end.
@@ -178,28 +140,20 @@ export class PipeAdapter extends NetmapAdapter {
 
   /** netmap_pipe_reg_both */
   #open(): number {
-    for (const t of [Txrx.RX, Txrx.TX]) {
-      for (let i = 0; i < this.nrings(t); i++) {
-        const kring = this.krings(t)[i]!;
-        if (kring.isPendingOn) peerRing(kring).nrKflags |= Nkr.NEEDRING;
-      }
-    }
+    const opened = this.#joined.filter((kring) => kring.isPendingOn);
+    for (const kring of opened) peerRing(kring).nrKflags |= Nkr.NEEDRING;
     const error = this.peer.ringsCreate();
     if (error !== 0) return error;
-    for (const t of [Txrx.RX, Txrx.TX]) {
-      for (let i = 0; i < this.nrings(t); i++) {
-        const kring = this.krings(t)[i]!;
-        if (!kring.isPendingOn) continue;
-        kring.nrMode = RingMode.ON;
-        const other = peerRing(kring);
-        // This end is opened again while the other end was open: its rings are unchanged.
-        if (kring.isFake && other.isFake) continue;
-        const ring = kring.openRing;
-        const twin = other.openRing;
-        for (let slot = 0; slot < ring.numSlots; slot++) twin.copySlot(slot, ring, slot);
-        // From here on the end that closes first frees no buffers.
-        kring.nrKflags |= Nkr.FAKERING | Nkr.NEEDRING;
-      }
+    for (const kring of opened) {
+      kring.nrMode = RingMode.ON;
+      const other = peerRing(kring);
+      // This end is opened again while the other end was open: its rings are unchanged.
+      if (kring.isFake && other.isFake) continue;
+      const ring = kring.openRing;
+      const twin = other.openRing;
+      for (let slot = 0; slot < ring.numSlots; slot++) twin.copySlot(slot, ring, slot);
+      // From here on the end that closes first frees no buffers.
+      kring.nrKflags |= Nkr.FAKERING | Nkr.NEEDRING;
     }
     return 0;
   }
@@ -208,16 +162,11 @@ export class PipeAdapter extends NetmapAdapter {
   override kringsDelete(): void {
     if (!this.holdsPeer) return;
     const { peer } = this;
-    clearTwins(this);
-    clearTwins(peer);
+    for (const kring of [...this.#joined, ...peer.#joined]) clearTwin(kring);
     this.ringsDelete();
     peer.ringsDelete();
     super.kringsDelete();
-    peer.#plainKringsDelete();
-  }
-
-  #plainKringsDelete(): void {
-    super.kringsDelete();
+    super.kringsDelete.call(peer);
   }
 
   override dtor(): void {
@@ -226,15 +175,28 @@ export class PipeAdapter extends NetmapAdapter {
       this.#put(this.peer);
     }
     if (this.isMaster) this.parent.pipes.delete(this.pipeId);
-    this.#gone(this);
+    this.#put(this.parent);
   }
 }
 
-/** Releases the references of a pipe. */
-export interface PipeRefs {
-  put(na: NetmapAdapter): void;
-  /** Called when one end is destroyed. Releases its reference to the parent. */
-  gone(end: PipeAdapter): void;
+/**
+ * Copies the slots [nrHwcur, rhead) to the other ring. Returns the index behind the last whole
+ * packet, or -1.
+ */
+function passSlots(kring: Kring, peer: Kring): number {
+  const from = kring.openRing;
+  const to = peer.openRing;
+  const head = kring.rhead;
+  let whole = -1;
+  for (let k = kring.nrHwcur; k !== head; ) {
+    const flags = from.slotFlags(k);
+    to.copySlot(k, from, k);
+    if ((flags & Ns.BUF_CHANGED) !== 0) from.setSlotFlags(k, flags & ~Ns.BUF_CHANGED);
+    k = from.next(k);
+    if ((flags & Ns.MOREFRAG) === 0) whole = k;
+  }
+  kring.nrHwcur = head;
+  return whole;
 }
 
 function peerRing(kring: Kring): Kring {
@@ -246,19 +208,12 @@ function peerRing(kring: Kring): Kring {
  * Zeroes the slots that belong to the other side, which hold copies of its indexes. So no buffer is
  * freed twice. The remaining slots name every buffer once, unless the application wrote wrong ones.
  */
-function clearTwins(end: PipeAdapter): void {
-  for (const t of [Txrx.RX, Txrx.TX]) {
-    for (let i = 0; i < end.nrings(t); i++) {
-      const kring = end.krings(t)[i];
-      if (kring === undefined) continue;
-      const { ring } = kring;
-      kring.nrKflags &= ~(Nkr.FAKERING | Nkr.NEEDRING);
-      if (ring === undefined) continue;
-      const lim = kring.nkrNumSlots - 1;
-      if (t === Txrx.RX) ring.setBufIdx(kring.pipeTail, 0);
-      for (let j = nmNext(kring.pipeTail, lim); j !== kring.nrHwcur; j = nmNext(j, lim)) {
-        ring.setBufIdx(j, 0);
-      }
-    }
+function clearTwin(kring: Kring): void {
+  const { ring } = kring;
+  kring.nrKflags &= ~(Nkr.FAKERING | Nkr.NEEDRING);
+  if (ring === undefined) return;
+  if (kring.tx === Txrx.RX) ring.setBufIdx(kring.pipeTail, 0);
+  for (let j = ring.next(kring.pipeTail); j !== kring.nrHwcur; j = ring.next(j)) {
+    ring.setBufIdx(j, 0);
   }
 }

@@ -78,7 +78,7 @@ function pollRx(priv: Priv, krings: readonly Kring[], first: number, last: numbe
     if (found) {
       result |= Poll.IN;
       // Another user may share the ring.
-      kring.notify(0);
+      kring.notify();
     }
   }
   return result;
@@ -109,7 +109,7 @@ function pollTx(
     if (found) {
       result |= Poll.OUT;
       want = false;
-      kring.notify(0);
+      kring.notify();
     }
   }
   return result;

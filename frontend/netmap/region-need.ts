@@ -7,17 +7,10 @@
  *   pipe        two openings; both ends have rings and share one set of buffers
  */
 import { Errno } from "../bus/errno.ts";
+import type { RingCounts } from "./adapter.ts";
 import { NetmapError } from "./errors.ts";
 import { ifBytes, ringBytes } from "./layout.ts";
 import { type MemorySizes, RESERVED_BUFFERS } from "./memory.ts";
-
-/** Rings of one kind of port in each direction, without host rings. */
-export interface RingCounts {
-  readonly numTxRings: number;
-  readonly numTxDesc: number;
-  readonly numRxRings: number;
-  readonly numRxDesc: number;
-}
 
 /** Offsets into a region are kept in 32-bit integers. */
 export const MAX_REGION_BYTES = 2 ** 31 - 1;
@@ -30,30 +23,22 @@ export class RegionNeed {
   #buffers = 0;
 
   /** Need of a whole interface, with a host ring or its placeholder in each direction. */
-  addInterface(counts: RingCounts, hostTxRings: number, hostRxRings: number): void {
-    const tx = counts.numTxRings + Math.max(1, hostTxRings);
-    const rx = counts.numRxRings + Math.max(1, hostRxRings);
-    this.#addRings(tx + rx, counts);
-    this.#addIf(tx + rx);
-    this.#buffers += tx * counts.numTxDesc + rx * counts.numRxDesc;
+  addInterface(counts: RingCounts): void {
+    this.addOpening(counts);
+    this.#addRings(allRings(counts), counts);
+    this.#buffers += slotsOf(counts) + counts.numTxDesc + counts.numRxDesc;
   }
 
-  addOpening(counts: RingCounts, hostTxRings: number, hostRxRings: number): void {
-    const host = Math.max(1, hostTxRings) + Math.max(1, hostRxRings);
-    this.#addIf(counts.numTxRings + counts.numRxRings + host);
+  addOpening(counts: RingCounts): void {
+    this.#ifs++;
+    this.#ifBytes = Math.max(this.#ifBytes, ifBytes(allRings(counts)));
   }
 
   addPipe(counts: RingCounts): void {
-    const all = counts.numTxRings + counts.numRxRings + 2;
-    this.#addIf(all);
-    this.#addIf(all);
-    this.#addRings(2 * all, counts);
-    this.#buffers += counts.numTxRings * counts.numTxDesc + counts.numRxRings * counts.numRxDesc;
-  }
-
-  #addIf(rings: number): void {
-    this.#ifs++;
-    this.#ifBytes = Math.max(this.#ifBytes, ifBytes(rings));
+    this.addOpening(counts);
+    this.addOpening(counts);
+    this.#addRings(2 * allRings(counts), counts);
+    this.#buffers += slotsOf(counts);
   }
 
   #addRings(rings: number, { numTxDesc, numRxDesc }: RingCounts): void {
@@ -80,6 +65,12 @@ export class RegionNeed {
     };
   }
 }
+
+/** A port has one more ring in each direction: the host ring, or its placeholder. */
+const allRings = ({ numTxRings, numRxRings }: RingCounts): number => numTxRings + numRxRings + 2;
+
+const slotsOf = ({ numTxRings, numTxDesc, numRxRings, numRxDesc }: RingCounts): number =>
+  numTxRings * numTxDesc + numRxRings * numRxDesc;
 
 /** Throws a NetmapError (ENOMEM) with the size of `what` when no region can be that large. */
 export function checkRegion(sizes: MemorySizes, what: string): void {

@@ -128,6 +128,10 @@ export class Priv {
     return this.na?.krings(t).slice(this.ranges.first[t], this.ranges.last[t]) ?? [];
   }
 
+  get #bound(): Kring[] {
+    return DIRECTIONS.flatMap((t) => this.selected(t));
+  }
+
   /** netmap_do_regif: resolves to 0 or an errno. The caller holds the reference to `na`. */
   async regif(na: NetmapAdapter, request: RegisterRequest): Promise<number> {
     this.na = na;
@@ -157,17 +161,14 @@ export class Priv {
         const error = bufSizeValidate(na, na.ifnet.mtu);
         if (error !== 0) return error;
       }
-      const error = na.kringsCreate();
-      if (error !== 0) return error;
+      na.kringsCreate();
     }
-    const busy = this.#kringsGet();
-    if (busy !== 0) {
-      if (na.activeFds === 0) na.kringsDelete();
-      return busy;
+    let error = this.#kringsGet();
+    if (error === 0) {
+      error = await this.#share(na, request);
+      if (error === 0) return 0;
+      this.#kringsPut();
     }
-    const error = await this.#share(na, request);
-    if (error === 0) return 0;
-    this.#kringsPut();
     na.updateHostRingsMode();
     na.ringsDelete();
     if (na.activeFds === 0) na.kringsDelete();
@@ -208,14 +209,13 @@ export class Priv {
     this.ifAt = -1;
     na.activeFds--;
     this.#kringsPut();
-    if (na.activeFds <= 0) monitorStop(na);
+    if (na.activeFds === 0) monitorStop(na);
     na.updateHostRingsMode();
-    if (na.activeFds <= 0 || this.#isKringPending()) await changeMode(na, false);
+    if (na.activeFds === 0 || this.#isKringPending()) await changeMode(na, false);
     na.ringsDelete();
-    if (na.activeFds <= 0) {
+    if (na.activeFds === 0) {
       na.kringsDelete();
-      na.numHostTxRings = na.hasHostRings ? 1 : 0;
-      na.numHostRxRings = na.hasHostRings ? 1 : 0;
+      na.resetHostRings();
     }
     this.#unsetRings(na);
     // The application may have written anything into its list of extra buffers.
@@ -245,41 +245,31 @@ export class Priv {
   /** netmap_krings_get: EBUSY when a ring is in exclusive use, or wanted exclusively and in use. */
   #kringsGet(): number {
     const isExclusive = (this.flags & RegFlag.EXCLUSIVE) !== 0;
-    for (const t of DIRECTIONS) {
-      for (const kring of this.selected(t)) {
-        const isTaken = (kring.nrKflags & Nkr.EXCLUSIVE) !== 0;
-        if (isTaken || (isExclusive && kring.users > 0)) return Errno.EBUSY;
-      }
+    const krings = this.#bound;
+    for (const kring of krings) {
+      const isTaken = (kring.nrKflags & Nkr.EXCLUSIVE) !== 0;
+      if (isTaken || (isExclusive && kring.users > 0)) return Errno.EBUSY;
     }
-    for (const t of DIRECTIONS) {
-      for (const kring of this.selected(t)) {
-        kring.users++;
-        if (isExclusive) kring.nrKflags |= Nkr.EXCLUSIVE;
-        kring.nrPendingMode = RingMode.ON;
-      }
+    for (const kring of krings) {
+      kring.users++;
+      if (isExclusive) kring.nrKflags |= Nkr.EXCLUSIVE;
+      kring.nrPendingMode = RingMode.ON;
     }
     return 0;
   }
 
   #kringsPut(): void {
     const isExclusive = (this.flags & RegFlag.EXCLUSIVE) !== 0;
-    for (const t of DIRECTIONS) {
-      for (const kring of this.selected(t)) {
-        if (isExclusive) kring.nrKflags &= ~Nkr.EXCLUSIVE;
-        kring.users--;
-        if (kring.users === 0) kring.nrPendingMode = RingMode.OFF;
-      }
+    for (const kring of this.#bound) {
+      if (isExclusive) kring.nrKflags &= ~Nkr.EXCLUSIVE;
+      kring.users--;
+      if (kring.users === 0) kring.nrPendingMode = RingMode.OFF;
     }
   }
 
   /** nm_kring_pending: whether any NIC ring is about to change its mode. */
   #isKringPending(): boolean {
-    for (const t of DIRECTIONS) {
-      for (const kring of this.selected(t)) {
-        if (kring.nrMode !== kring.nrPendingMode) return true;
-      }
-    }
-    return false;
+    return this.#bound.some((kring) => kring.nrMode !== kring.nrPendingMode);
   }
 
   /** netmap_mem_if_new: returns the offset, or -1. Rings that are not bound have offset 0. */

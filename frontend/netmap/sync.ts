@@ -13,7 +13,7 @@
  * Source: netmap: sys/dev/netmap/netmap.c, nm_txsync_prologue, nm_rxsync_prologue,
  * netmap_ring_reinit, nm_sync_finalize, netmap_ioctl.
  */
-import { Naf, Poll, Stopped, SyncFlag, Txrx } from "./flags.ts";
+import { Naf, Ns, Poll, Stopped, SyncFlag, Txrx } from "./flags.ts";
 import { grabPackets, mayForwardUp, sendUp } from "./host-rings.ts";
 import type { Kring } from "./kring.ts";
 import { RESERVED_BUFFERS } from "./memory.ts";
@@ -107,6 +107,14 @@ export function ringReinit(kring: Kring): number {
   ring.cur = kring.nrHwcur;
   ring.tail = kring.nrHwtail;
   return 1;
+}
+
+/** Takes the released slots [nrHwcur, rhead) of a receive ring that has no device behind it. */
+export function takeReleased(kring: Kring, ring: NetmapRing): void {
+  for (let i = kring.nrHwcur; i !== kring.rhead; i = ring.next(i)) {
+    ring.setSlotFlags(i, ring.slotFlags(i) & ~Ns.BUF_CHANGED);
+  }
+  kring.nrHwcur = kring.rhead;
 }
 
 /** nm_sync_finalize: publishes the result of the sync to the application. */

@@ -14,12 +14,12 @@
 
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import { ETHER_HEADER_BYTES } from "../../shared/net/ethernet.ts";
-import { NetmapAdapter, type NmConfig } from "./adapter.ts";
-import { MAX_FRAGS, Naf, Ns, RFRAGS_SHIFT, RingMode } from "./flags.ts";
+import { NetmapAdapter, type RingCounts } from "./adapter.ts";
+import { MAX_FRAGS, Ns, RFRAGS_SHIFT, RingMode } from "./flags.ts";
 import type { Kring } from "./kring.ts";
 import type { NetmapMemory } from "./memory.ts";
-import { type NetmapRing, nmNext, nmPrev } from "./ring.ts";
-import { ringReinit } from "./sync.ts";
+import { type NetmapRing, nmNext, nmPrev, slotsBetween } from "./ring.ts";
+import { ringReinit, takeReleased } from "./sync.ts";
 import { BROADCAST, NO_PORT, ValeTable } from "./vale-table.ts";
 
 export const MAX_SWITCHES = 8;
@@ -66,8 +66,6 @@ export class ValeSwitch {
 }
 
 export class ValePort extends NetmapAdapter {
-  /** True for a persistent port, which stays when it is not open. */
-  readonly isPersistent: boolean;
   number: number = NO_PORT;
   bridge: ValeSwitch | undefined = undefined;
   /** Packets of this port that reached no receiver, by reason. */
@@ -93,20 +91,9 @@ export class ValePort extends NetmapAdapter {
   readonly #isFull = new Uint8Array(MAX_PORTS);
   #lastLow = -1;
   #lastHigh = -1;
-  readonly #gone: (port: ValePort) => void;
 
-  constructor(
-    name: string,
-    config: NmConfig,
-    memory: NetmapMemory,
-    isPersistent: boolean,
-    gone: (port: ValePort) => void,
-  ) {
-    super(name, undefined, config, memory);
-    this.isPersistent = isPersistent;
-    this.flags = Naf.BDG_MAYSLEEP | (isPersistent ? Naf.NATIVE : 0);
-    this.#gone = gone;
-    this.attachCommon();
+  constructor(name: string, counts: RingCounts, memory: NetmapMemory) {
+    super(name, undefined, counts, memory, 0);
   }
 
   plugged(bridge: ValeSwitch | undefined, number: number): void {
@@ -118,26 +105,15 @@ export class ValePort extends NetmapAdapter {
 
   /** netmap_vp_reg */
   override register(on: boolean): number {
-    if (on) {
-      this.modeCommit(true);
-      if (this.activeFds === 0) this.flags |= Naf.NETMAP_ON;
-    } else {
-      if (this.activeFds === 0) this.flags &= ~Naf.NETMAP_ON;
-      this.modeCommit(false);
-    }
+    this.modeCommit(on);
+    this.setOn(on);
     return 0;
   }
 
   /** netmap_vp_rxsync: the sender has already put the frames into the ring. */
   override rxsync(kring: Kring): number {
-    const ring = kring.openRing;
-    const lim = kring.nkrNumSlots - 1;
-    const head = kring.rhead;
-    if (head > lim) return ringReinit(kring);
-    for (let i = kring.nrHwcur; i !== head; i = nmNext(i, lim)) {
-      ring.setSlotFlags(i, ring.slotFlags(i) & ~Ns.BUF_CHANGED);
-    }
-    kring.nrHwcur = head;
+    if (kring.rhead >= kring.nkrNumSlots) return ringReinit(kring);
+    takeReleased(kring, kring.openRing);
     return 0;
   }
 
@@ -166,7 +142,7 @@ export class ValePort extends NetmapAdapter {
       else this.#forward(bridge, frags, kring.ringId);
       frags = 0;
     }
-    for (let i = 0; i < this.#touched.length; i++) this.#touched[i]!.notify(0);
+    for (let i = 0; i < this.#touched.length; i++) this.#touched[i]!.notify();
     this.#touched.length = 0;
     this.#isFull.fill(0);
   }
@@ -247,8 +223,7 @@ export class ValePort extends NetmapAdapter {
       return;
     }
     const lim = kring.nkrNumSlots - 1;
-    let busy = kring.nrHwtail - kring.nrHwcur;
-    if (busy < 0) busy += kring.nkrNumSlots;
+    const busy = slotsBetween(kring.nrHwcur, kring.nrHwtail, kring.nkrNumSlots);
     if (this.#isFull[port.number] !== 0 || frags > lim - busy) {
       this.#isFull[port.number] = 1;
       this.drops.full++;
@@ -270,9 +245,5 @@ export class ValePort extends NetmapAdapter {
     }
     kring.nrHwtail = i;
     if (!this.#touched.includes(kring)) this.#touched.push(kring);
-  }
-
-  override dtor(): void {
-    this.#gone(this);
   }
 }

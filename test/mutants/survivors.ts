@@ -20,7 +20,7 @@ const edits: readonly Omit<Mutant, "test">[] = [
   {
     row: "mutant-M3",
     file: "frontend/netmap/adapter.ts",
-    search: "kring.nrMode = RingMode.ON;\n    kring.notify(0);\n    return kring.ring;",
+    search: "kring.nrMode = RingMode.ON;\n    kring.notify();\n    return kring.ring;",
     replace: "kring.nrMode = RingMode.ON;\n    return kring.ring;",
     breaks: "a reset wakes nobody who waits for room",
   },
