@@ -16,7 +16,7 @@ import { VIF_NODE, VifKey, XenbusState, xenbusStateOf } from "../../shared/xen/x
 import { isValidPath } from "../../shared/xen/xenstore.ts";
 import { Errno } from "../bus/errno.ts";
 import { Abandoned, DriverError } from "../driver-error.ts";
-import type { XenstoreClient, XenstoreRequests } from "./xenstore-client.ts";
+import type { XenstoreClient } from "./xenstore-client.ts";
 
 /** Path of our directory, relative to the domain's own. */
 export const NODE = VIF_NODE;
@@ -75,8 +75,8 @@ export class Xenbus {
   }
 
   /** Reads a key of our directory. */
-  own(key: string, store: XenstoreRequests = this.#store): Promise<string | undefined> {
-    return store.readOptional(`${NODE}/${key}`);
+  own(key: string): Promise<string | undefined> {
+    return this.#store.readOptional(`${NODE}/${key}`);
   }
 
   /** Reads a key of the other end's directory. */

@@ -53,29 +53,51 @@ interface Unsent {
   reject(error: Error): void;
 }
 
-export interface Watch {
-  readonly path: string;
-  readonly token: string;
-}
-
 /**
  * Called synchronously at the event's place in the batch. `path` is the changed node, in the form
  * (absolute or relative) in which the watch was set.
  */
 export type WatchHandler = (path: string) => void;
 
+/** Sends a request of a transaction, or of none (0). Resolves with the payload of the reply. */
+type Request = (type: XsType, tx: number, payload: Uint8Array, what: string) => Promise<Uint8Array>;
+
 /** Requests within one transaction, or without. They reject with XenstoreError or Abandoned. */
-export interface XenstoreRequests {
-  read(path: string): Promise<string>;
+export class XenstoreRequests {
+  protected readonly request: Request;
+  readonly #tx: number;
+
+  constructor(request: Request, tx: number) {
+    this.request = request;
+    this.#tx = tx;
+  }
+
+  async read(path: string): Promise<string> {
+    return xsText(await this.request(XsType.READ, this.#tx, xsStrings(path), `read ${path}`));
+  }
+
   /** As `read`, but resolves with undefined for a missing node. */
-  readOptional(path: string): Promise<string | undefined>;
-  directory(path: string): Promise<readonly string[]>;
-  write(path: string, value: string): Promise<void>;
-  mkdir(path: string): Promise<void>;
-  rm(path: string): Promise<void>;
+  async readOptional(path: string): Promise<string | undefined> {
+    try {
+      return await this.read(path);
+    } catch (error) {
+      if (error instanceof XenstoreError && error.code === "ENOENT") return undefined;
+      throw error;
+    }
+  }
+
+  async write(path: string, value: string): Promise<void> {
+    const payload = xsPathAndValue(path, xsBytes(value));
+    const what = `write ${path} = ${JSON.stringify(value)}`;
+    await this.request(XsType.WRITE, this.#tx, payload, what);
+  }
+
+  async rm(path: string): Promise<void> {
+    await this.request(XsType.RM, this.#tx, xsStrings(path), `rm ${path}`);
+  }
 }
 
-export class XenstoreClient implements XenstoreRequests {
+export class XenstoreClient extends XenstoreRequests {
   readonly #link: XenstoreLink;
   readonly #pending = new Map<number, Waiting>();
   /** Ids of abandoned requests whose replies are still to come. */
@@ -87,6 +109,8 @@ export class XenstoreClient implements XenstoreRequests {
   #nextToken = 1;
 
   constructor(link: XenstoreLink) {
+    const request: Request = (...args) => this.#send(...args);
+    super(request, 0);
     this.#link = link;
   }
 
@@ -94,51 +118,22 @@ export class XenstoreClient implements XenstoreRequests {
     return this.#pending.size + this.#queue.length;
   }
 
-  get watches(): number {
-    return this.#watches.size;
-  }
-
-  read(path: string): Promise<string> {
-    return this.#read(0, path);
-  }
-  readOptional(path: string): Promise<string | undefined> {
-    return this.#readOptional(0, path);
-  }
-  directory(path: string): Promise<readonly string[]> {
-    return this.#directory(0, path);
-  }
-  write(path: string, value: string): Promise<void> {
-    return this.#write(0, path, value);
-  }
-  mkdir(path: string): Promise<void> {
-    return this.#plain(XsType.MKDIR, 0, path);
-  }
-  rm(path: string): Promise<void> {
-    return this.#plain(XsType.RM, 0, path);
-  }
-
   /** Sets a watch on `path` and all nodes below it. The store sends the first event at once. */
-  async watch(path: string, handler: WatchHandler): Promise<Watch> {
+  async watch(path: string, handler: WatchHandler): Promise<void> {
     const token = `w${this.#nextToken++}`;
     this.#watches.set(token, handler);
     try {
-      await this.#request(XsType.WATCH, 0, xsStrings(path, token), `watch ${path}`);
+      await this.request(XsType.WATCH, 0, xsStrings(path, token), `watch ${path}`);
     } catch (error) {
       this.#watches.delete(token);
       throw error;
     }
-    return { path, token };
-  }
-
-  async unwatch({ path, token }: Watch): Promise<void> {
-    if (!this.#watches.delete(token)) return;
-    await this.#request(XsType.UNWATCH, 0, xsStrings(path, token), `unwatch ${path}`);
   }
 
   /** XS_RESET_WATCHES: removes watches and transactions that an earlier attachment has left. */
   async resetWatches(): Promise<void> {
     this.#watches.clear();
-    await this.#request(XsType.RESET_WATCHES, 0, xsStrings(""), "reset watches");
+    await this.request(XsType.RESET_WATCHES, 0, xsStrings(""), "reset watches");
   }
 
   /**
@@ -218,12 +213,12 @@ export class XenstoreClient implements XenstoreRequests {
     if (strings?.length !== 2) {
       throw new WireError("XENSTORE_EVENT", "xenstore: a watch event is no path and token");
     }
-    // An event that crossed with our unwatch has no handler any more.
+    // An event that crossed with the end of its watch has no handler any more.
     this.#watches.get(strings[1]!)?.(strings[0]!);
   }
 
   async #begin(): Promise<number> {
-    const bytes = await this.#request(
+    const bytes = await this.request(
       XsType.TRANSACTION_START,
       0,
       xsStrings(""),
@@ -238,14 +233,7 @@ export class XenstoreClient implements XenstoreRequests {
 
   async #inside<T>(id: number, body: (store: XenstoreRequests) => Promise<T>): Promise<T> {
     try {
-      return await body({
-        read: (path) => this.#read(id, path),
-        readOptional: (path) => this.#readOptional(id, path),
-        directory: (path) => this.#directory(id, path),
-        write: (path, value) => this.#write(id, path, value),
-        mkdir: (path) => this.#plain(XsType.MKDIR, id, path),
-        rm: (path) => this.#plain(XsType.RM, id, path),
-      });
+      return await body(new XenstoreRequests(this.request, id));
     } catch (error) {
       // The caller needs the first error. If the store is gone, it has dropped the transaction.
       await this.#end(id, false).catch(() => undefined);
@@ -255,46 +243,10 @@ export class XenstoreClient implements XenstoreRequests {
 
   async #end(id: number, commit: boolean): Promise<void> {
     const word = commit ? "T" : "F";
-    await this.#request(XsType.TRANSACTION_END, id, xsStrings(word), "transaction end");
+    await this.request(XsType.TRANSACTION_END, id, xsStrings(word), "transaction end");
   }
 
-  async #read(tx: number, path: string): Promise<string> {
-    return xsText(await this.#request(XsType.READ, tx, xsStrings(path), `read ${path}`));
-  }
-
-  async #readOptional(tx: number, path: string): Promise<string | undefined> {
-    try {
-      return await this.#read(tx, path);
-    } catch (error) {
-      if (error instanceof XenstoreError && error.code === "ENOENT") return undefined;
-      throw error;
-    }
-  }
-
-  async #directory(tx: number, path: string): Promise<readonly string[]> {
-    const what = `directory ${path}`;
-    return parseXsStrings(await this.#request(XsType.DIRECTORY, tx, xsStrings(path), what)) ?? [];
-  }
-
-  async #write(tx: number, path: string, value: string): Promise<void> {
-    await this.#request(
-      XsType.WRITE,
-      tx,
-      xsPathAndValue(path, xsBytes(value)),
-      `write ${path} = ${JSON.stringify(value)}`,
-    );
-  }
-
-  async #plain(type: XsType, tx: number, path: string): Promise<void> {
-    await this.#request(
-      type,
-      tx,
-      xsStrings(path),
-      `${type === XsType.RM ? "rm" : "mkdir"} ${path}`,
-    );
-  }
-
-  #request(type: XsType, tx: number, payload: Uint8Array, what: string): Promise<Uint8Array> {
+  #send(type: XsType, tx: number, payload: Uint8Array, what: string): Promise<Uint8Array> {
     if (!this.#link.attached) return Promise.reject(new Abandoned("the store is gone"));
     return new Promise((resolve, reject) => {
       const send = (): void => {

@@ -348,7 +348,8 @@ class Pair {
     const nodes = new Map<string, string>();
     const owned = new Map(GUESTS.map((domid) => [domid, { nodes: 0, bytes: 0 }]));
     const visit = (at: string): void => {
-      const [value, perms, names] = [local.read(at), local.getPerms(at), local.directory(at)];
+      const [value, perms] = [local.read(at), local.getPerms(at)];
+      const names = [...local.directory(at).children.keys()];
       nodes.set(at, `${value} ${perms}`);
       const owner = owned.get(Number(perms[0]!.slice(1)));
       if (owner !== undefined) {

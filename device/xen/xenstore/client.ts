@@ -1,27 +1,42 @@
 /**
- * The requests of xenstore as method calls, for the device's own use. Values are latin1 text.
+ * The requests of xenstore as method calls of one domain, for messages of guests and for the
+ * device's own use. Values are latin1 text.
  *
  * All methods throw XenstoreError, whose `code` is the name of the error. A path without a leading
  * "/" is relative to the domain's own directory.
  */
 import {
+  absolutePath,
+  isSpecialPath,
+  isValidPath,
   XENSTORE_PAYLOAD_MAX,
+  XENSTORE_REL_PATH_MAX,
   XenstoreError,
   xsBytes,
   xsText,
 } from "../../../shared/xen/xenstore.ts";
 import type { Domain } from "./domain.ts";
+import type { Edit } from "./edit.ts";
+import type { Node } from "./node.ts";
+import type { Notices } from "./notices.ts";
 import * as operations from "./operations.ts";
-import { formatPermissions, parsePermissions } from "./permissions.ts";
-import { newWatch, nodePath, type Parts } from "./requests.ts";
+import { Access, formatPermissions, parsePermissions } from "./permissions.ts";
+import type { Store } from "./store.ts";
 import type { WatchHandler } from "./watches.ts";
+
+/** The parts of the store that requests use. */
+export interface Parts {
+  readonly store: Store;
+  readonly notices: Notices;
+  readonly domains: ReadonlyMap<number, Domain>;
+}
 
 export class XenstoreClient {
   readonly #parts: Parts;
   readonly #domain: Domain;
   readonly #txId: number;
 
-  /** A client of one domain. Xenstore.local and `transaction` create it. */
+  /** `txId`: the transaction of all requests of this client; 0 for none. */
   constructor(parts: Parts, domain: Domain, txId = 0) {
     this.#parts = parts;
     this.#domain = domain;
@@ -29,100 +44,107 @@ export class XenstoreClient {
   }
 
   read(path: string): string {
-    const absolute = this.#path(path);
-    return xsText(
-      this.#parts.store.run(this.#domain, this.#txId, (edit) =>
-        operations.read(edit, this.#domain.domid, absolute),
-      ),
-    );
+    return xsText(this.#readable(path).record.value);
   }
 
   /** Sets the value of a node. Creates the node and its missing ancestors. */
   write(path: string, value: string): void {
-    const absolute = this.#path(path);
     // A value fits in one message, so that every guest can read it.
     if (value.length > XENSTORE_PAYLOAD_MAX) throw new XenstoreError("E2BIG", "a value too long");
     const bytes = xsBytes(value);
-    this.#parts.store.run(this.#domain, this.#txId, (edit, author) =>
-      operations.write(edit, author, absolute, bytes),
-    );
+    this.#run(path, (edit, author, at) => operations.write(edit, author, at, bytes));
   }
 
   mkdir(path: string): void {
-    const absolute = this.#path(path);
-    this.#parts.store.run(this.#domain, this.#txId, (edit, author) =>
-      operations.mkdir(edit, author, absolute),
-    );
+    this.#run(path, operations.mkdir);
   }
 
   /** Removes a node and all nodes below it. A missing node is not an error if its parent exists. */
   rm(path: string): void {
-    const absolute = this.#path(path);
-    this.#parts.store.run(this.#domain, this.#txId, (edit, author) =>
-      operations.rm(edit, author, absolute),
-    );
+    this.#run(path, operations.rm);
   }
 
-  /** The names of the children. */
-  directory(path: string): string[] {
-    const absolute = this.#path(path);
-    const node = this.#parts.store.run(this.#domain, this.#txId, (edit) =>
-      operations.directory(edit, this.#domain.domid, absolute),
-    );
-    return [...node.children.keys()];
+  /** The node whose children are to be listed. */
+  directory(path: string): Node {
+    return this.#run(path, (edit, author, at) => operations.directory(edit, author.domid, at));
   }
 
   /** Permissions in the form of messages: "n1", "r0". The first entry names the owner. */
   getPerms(path: string): string[] {
-    const absolute = this.#path(path);
-    return formatPermissions(
-      this.#parts.store.run(this.#domain, this.#txId, (edit) =>
-        operations.permissionsOf(edit, this.#domain.domid, absolute),
-      ),
-    );
+    return formatPermissions(this.#readable(path).record.permissions);
   }
 
   setPerms(path: string, permissions: readonly string[]): void {
-    const absolute = this.#path(path);
     const parsed = parsePermissions(permissions);
-    const { store } = this.#parts;
-    store.run(this.#domain, this.#txId, (edit, author) =>
-      operations.setPermissions(edit, author, absolute, parsed, store.quotas.permissions),
-    );
-  }
-
-  /** Sets a watch. flushWatches calls `handler` once for the watch itself, then for each change. */
-  watch(path: string, token: string, handler: WatchHandler): void {
-    this.#parts.notices.watch(this.#domain, newWatch(this.#domain.domid, path, token, handler));
-  }
-
-  unwatch(path: string, token: string): void {
-    this.#parts.notices.unwatch(
-      this.#domain,
-      newWatch(this.#domain.domid, path, token).path,
-      token,
+    const most = this.#parts.store.quotas.permissions;
+    this.#run(path, (edit, author, at) =>
+      operations.setPermissions(edit, author, at, parsed, most),
     );
   }
 
   /**
-   * Runs `work` as one transaction: all of its changes are made, or none when it throws. Everything
-   * is synchronous, so no other change can come between.
+   * Sets a watch of a node or of a special event. flushWatches reports the watch itself once, then
+   * each change: to `handler`, or to the guest in a message.
    */
-  transaction<T>(work: (client: XenstoreClient) => T): T {
+  watch(path: string, token: string, handler?: WatchHandler): void {
+    const { domid } = this.#domain;
+    this.#parts.notices.watch(this.#domain, {
+      domid,
+      path: this.#watchPath(path),
+      token,
+      relative: !isSpecialPath(path) && !path.startsWith("/"),
+      handler,
+      pending: new Map(),
+    });
+  }
+
+  unwatch(path: string, token: string): void {
+    this.#parts.notices.unwatch(this.#domain, this.#watchPath(path), token);
+  }
+
+  /** Removes all watches of the domain, and discards its transactions. */
+  resetWatches(): void {
+    this.#parts.notices.unwatchAll(this.#domain);
+    this.#parts.store.endAll(this.#domain);
+  }
+
+  /** Begins a transaction and returns its id. */
+  begin(): number {
     if (this.#txId !== 0) throw new XenstoreError("EBUSY", "transactions do not nest");
-    const { store } = this.#parts;
-    const txId = store.begin(this.#domain);
-    let done = false;
-    try {
-      const result = work(new XenstoreClient(this.#parts, this.#domain, txId));
-      done = true;
-      return result;
-    } finally {
-      store.end(this.#domain, txId, done);
-    }
+    return this.#parts.store.begin(this.#domain);
+  }
+
+  /** Ends the transaction of this client. */
+  end(commit: boolean): void {
+    this.#parts.store.end(this.#domain, this.#txId, commit);
+  }
+
+  isIntroduced(domid: number): boolean {
+    return this.#parts.domains.has(domid);
+  }
+
+  #readable(path: string): Node {
+    return this.#run(path, (edit, author, at) =>
+      operations.existing(edit, author.domid, at, Access.READ),
+    );
+  }
+
+  #run<T>(path: string, work: (edit: Edit, author: operations.Author, at: string) => T): T {
+    const at = this.#path(path);
+    return this.#parts.store.run(this.#domain, this.#txId, (edit, author) =>
+      work(edit, author, at),
+    );
+  }
+
+  #watchPath(path: string): string {
+    if (!isSpecialPath(path)) return this.#path(path);
+    if (path.length <= XENSTORE_REL_PATH_MAX) return path;
+    throw new XenstoreError("EINVAL", "not a special event");
   }
 
   #path(path: string): string {
-    return nodePath(this.#domain.domid, path);
+    const absolute = absolutePath(path, this.#domain.domid);
+    if (!isValidPath(absolute)) throw new XenstoreError("EINVAL", "not a path");
+    return absolute;
   }
 }

@@ -11,6 +11,7 @@
  * never throws, except WireError, which ends the guest's connection.
  */
 
+import type { XenStatus } from "../../../shared/status/device-status.ts";
 import { WireError } from "../../../shared/wire/transactions.ts";
 import {
   domainPath,
@@ -22,14 +23,14 @@ import {
   xsMessage,
   xsStrings,
 } from "../../../shared/xen/xenstore.ts";
-import { XenstoreClient } from "./client.ts";
+import { type Parts, XenstoreClient } from "./client.ts";
 import { Domain, type Outlet } from "./domain.ts";
 import { childPath, type Node } from "./node.ts";
 import { Notices } from "./notices.ts";
 import * as operations from "./operations.ts";
 import { ownerOf, PRIVILEGED, withoutDomain } from "./permissions.ts";
 import { DEFAULT_QUOTAS, type Quotas } from "./quota.ts";
-import { answer, changesTree, type Parts } from "./requests.ts";
+import { answer, changesTree } from "./requests.ts";
 import { Store } from "./store.ts";
 
 export type { XenstoreClient } from "./client.ts";
@@ -46,20 +47,7 @@ export interface XenstoreOptions {
 }
 
 /** Resources that a guest uses, for the status page. */
-export interface DomainUse {
-  readonly domid: number;
-  readonly nodes: number;
-  readonly watches: number;
-  readonly transactions: number;
-  /** Bytes of its nodes in the tree. */
-  readonly nodeBytes: number;
-  /** All its memory: nodes, watches, transactions, pending events and held requests. */
-  readonly memoryBytes: number;
-  readonly overSoftQuota: boolean;
-  /** Requests and events that wait for room or for another domain's turn. */
-  readonly held: number;
-  readonly pending: number;
-}
+type DomainUse = NonNullable<XenStatus["store"]>;
 
 /**
  * Highest number of rounds in one flush. Handlers can cause new events, and replies new requests.
@@ -256,7 +244,8 @@ export class Xenstore {
     const { type, reqId, txId } = message;
     let reply: Uint8Array;
     try {
-      reply = xsMessage(type as XsType, reqId, txId, answer(this.#parts, domain, message));
+      const client = new XenstoreClient(this.#parts, domain, txId);
+      reply = xsMessage(type as XsType, reqId, txId, answer(client, message));
     } catch (error) {
       if (!(error instanceof XenstoreError)) throw error;
       reply = xsMessage(XsType.ERROR, reqId, txId, xsStrings(error.code));

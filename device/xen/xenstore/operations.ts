@@ -26,19 +26,11 @@ export interface Author {
   readonly generation: number;
 }
 
-export function read(edit: Edit, domid: number, path: string): Uint8Array {
-  return existing(edit, domid, path, Access.READ).record.value;
-}
-
-/** The names of the children. */
+/** The node, to list its children. */
 export function directory(edit: Edit, domid: number, path: string): Node {
   const node = existing(edit, domid, path, Access.READ);
   edit.work += node.children.size >>> 3;
   return node;
-}
-
-export function permissionsOf(edit: Edit, domid: number, path: string): Permissions {
-  return existing(edit, domid, path, Access.READ).record.permissions;
 }
 
 /** Sets the value of a node. Creates the node and its missing ancestors. */
@@ -110,7 +102,8 @@ export function setPermissions(
   edit.tell(path);
 }
 
-function existing(edit: Edit, domid: number, path: string, access: Access): Node {
+/** The node, of which the caller has all of `access`. */
+export function existing(edit: Edit, domid: number, path: string, access: Access): Node {
   const node = edit.look(path);
   if (node !== undefined && (accessOf(domid, node.record.permissions) & access) === access) {
     edit.pin(path);

@@ -21,64 +21,21 @@
  * Source: xen: docs/misc/xenstore.txt.
  */
 import {
-  absolutePath,
   domainPath,
-  isSpecialPath,
-  isValidPath,
   parseXsStrings,
   splitXsPayload,
   XENSTORE_PAYLOAD_MAX,
-  XENSTORE_REL_PATH_MAX,
   XenstoreError,
   type XsMessage,
   XsType,
+  xsBytes,
   xsStrings,
+  xsText,
 } from "../../../shared/xen/xenstore.ts";
-import type { Domain } from "./domain.ts";
-import type { Notices } from "./notices.ts";
-import * as operations from "./operations.ts";
-import { formatPermissions, parseDomid, parsePermissions } from "./permissions.ts";
-import type { Store } from "./store.ts";
-import type { Watch, WatchHandler } from "./watches.ts";
-
-/** The parts of the store that requests use. */
-export interface Parts {
-  readonly store: Store;
-  readonly notices: Notices;
-  readonly domains: ReadonlyMap<number, Domain>;
-}
-
-type Handler = (parts: Parts, domain: Domain, message: XsMessage) => Uint8Array;
+import type { XenstoreClient } from "./client.ts";
+import { parseDomid } from "./permissions.ts";
 
 const OK = xsStrings("OK");
-
-/** The absolute path. Throws EINVAL. */
-export function nodePath(domid: number, path: string): string {
-  const absolute = absolutePath(path, domid);
-  if (!isValidPath(absolute)) throw new XenstoreError("EINVAL", "not a path");
-  return absolute;
-}
-
-/** A watch of a node or of a special event. Throws EINVAL. */
-export function newWatch(
-  domid: number,
-  path: string,
-  token: string,
-  handler?: WatchHandler,
-): Watch {
-  const special = isSpecialPath(path);
-  if (special && path.length > XENSTORE_REL_PATH_MAX) {
-    throw new XenstoreError("EINVAL", "not a special event");
-  }
-  return {
-    domid,
-    path: special ? path : nodePath(domid, path),
-    token,
-    relative: !special && !path.startsWith("/"),
-    handler,
-    pending: new Map(),
-  };
-}
 
 /** Whether a request changes the tree at once. Such a request waits while another domain has a turn. */
 export function changesTree({ type, txId }: XsMessage): boolean {
@@ -91,33 +48,35 @@ export function changesTree({ type, txId }: XsMessage): boolean {
   return writes && txId === 0;
 }
 
-/** The payload of the reply. Throws XenstoreError. */
-export function answer(parts: Parts, domain: Domain, message: XsMessage): Uint8Array {
-  const handler = HANDLERS.get(message.type);
-  if (handler === undefined) throw new XenstoreError("ENOSYS", `request ${message.type}`);
-  return handler(parts, domain, message);
+/** The payload of the reply. `client` works in the message's transaction. Throws XenstoreError. */
+export function answer(client: XenstoreClient, message: XsMessage): Uint8Array {
+  const act = ACTIONS.get(message.type);
+  if (act !== undefined) {
+    act(client, message);
+    return OK;
+  }
+  const ask = QUESTIONS.get(message.type);
+  if (ask === undefined) throw new XenstoreError("ENOSYS", `request ${message.type}`);
+  return ask(client, message);
 }
 
-const refused: Handler = () => {
+type Action = (client: XenstoreClient, message: XsMessage) => void;
+type Question = (client: XenstoreClient, message: XsMessage) => Uint8Array;
+
+const refused: Action = () => {
   throw new XenstoreError("EACCES", "for the toolstack only");
 };
 
-const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
-  [XsType.DIRECTORY, directory],
-  [XsType.DIRECTORY_PART, directoryPart],
-  [XsType.READ, read],
-  [XsType.GET_PERMS, getPermissions],
+/** The requests that are answered with OK. */
+const ACTIONS: ReadonlyMap<number, Action> = new Map<number, Action>([
   [XsType.SET_PERMS, setPermissions],
   [XsType.WRITE, write],
-  [XsType.MKDIR, mkdir],
-  [XsType.RM, rm],
-  [XsType.WATCH, watch],
-  [XsType.UNWATCH, unwatch],
-  [XsType.RESET_WATCHES, resetWatches],
-  [XsType.TRANSACTION_START, transactionStart],
+  [XsType.MKDIR, (client, message) => client.mkdir(only(message))],
+  [XsType.RM, (client, message) => client.rm(only(message))],
+  [XsType.WATCH, (client, message) => client.watch(...strings(message, 2))],
+  [XsType.UNWATCH, (client, message) => client.unwatch(...strings(message, 2))],
+  [XsType.RESET_WATCHES, (client) => client.resetWatches()],
   [XsType.TRANSACTION_END, transactionEnd],
-  [XsType.GET_DOMAIN_PATH, getDomainPath],
-  [XsType.IS_DOMAIN_INTRODUCED, isDomainIntroduced],
   [XsType.CONTROL, refused],
   [XsType.INTRODUCE, refused],
   [XsType.RELEASE, refused],
@@ -125,24 +84,31 @@ const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [XsType.SET_TARGET, refused],
 ]);
 
-function directory({ store }: Parts, domain: Domain, message: XsMessage): Uint8Array {
-  const path = nodePath(domain.domid, strings(message, 1)[0]);
-  const node = store.run(domain, message.txId, (edit) =>
-    operations.directory(edit, domain.domid, path),
-  );
+const QUESTIONS: ReadonlyMap<number, Question> = new Map<number, Question>([
+  [XsType.DIRECTORY, directory],
+  [XsType.DIRECTORY_PART, directoryPart],
+  [XsType.READ, (client, message) => xsBytes(client.read(only(message)))],
+  [XsType.GET_PERMS, (client, message) => xsStrings(...client.getPerms(only(message)))],
+  [XsType.TRANSACTION_START, (client) => xsStrings(`${client.begin()}`)],
+  [XsType.GET_DOMAIN_PATH, (_, message) => xsStrings(domainPath(parseDomid(only(message))))],
+  [
+    XsType.IS_DOMAIN_INTRODUCED,
+    (client, message) => xsStrings(client.isIntroduced(parseDomid(only(message))) ? "T" : "F"),
+  ],
+]);
+
+function directory(client: XenstoreClient, message: XsMessage): Uint8Array {
+  const node = client.directory(only(message));
   if (node.record.namesBytes > XENSTORE_PAYLOAD_MAX) {
     throw new XenstoreError("E2BIG", "the names do not fit in one message");
   }
   return xsStrings(...node.children.keys());
 }
 
-function directoryPart({ store }: Parts, domain: Domain, message: XsMessage): Uint8Array {
-  const [name, from] = strings(message, 2);
-  const path = nodePath(domain.domid, name);
+function directoryPart(client: XenstoreClient, message: XsMessage): Uint8Array {
+  const [path, from] = strings(message, 2);
   if (!/^\d{1,10}$/.test(from)) throw new XenstoreError("EINVAL", "not an offset");
-  const { record, children } = store.run(domain, message.txId, (edit) =>
-    operations.directory(edit, domain.domid, path),
-  );
+  const { record, children } = client.directory(path);
   const generation = `${record.generation}`;
   let room = XENSTORE_PAYLOAD_MAX - generation.length - 2;
   let at = 0;
@@ -160,89 +126,26 @@ function directoryPart({ store }: Parts, domain: Domain, message: XsMessage): Ui
   return xsStrings(generation, ...part, "");
 }
 
-function read({ store }: Parts, domain: Domain, message: XsMessage): Uint8Array {
-  const path = nodePath(domain.domid, strings(message, 1)[0]);
-  return store.run(domain, message.txId, (edit) => operations.read(edit, domain.domid, path));
+function setPermissions(client: XenstoreClient, message: XsMessage): void {
+  const [path, ...permissions] = parseXsStrings(message.payload) ?? [];
+  if (path === undefined) throw new XenstoreError("EINVAL", "no path");
+  client.setPerms(path, permissions);
 }
 
-function getPermissions({ store }: Parts, domain: Domain, message: XsMessage): Uint8Array {
-  const path = nodePath(domain.domid, strings(message, 1)[0]);
-  const permissions = store.run(domain, message.txId, (edit) =>
-    operations.permissionsOf(edit, domain.domid, path),
-  );
-  return xsStrings(...formatPermissions(permissions));
-}
-
-function setPermissions({ store }: Parts, domain: Domain, message: XsMessage): Uint8Array {
-  const [name, ...texts] = parseXsStrings(message.payload) ?? [];
-  if (name === undefined) throw new XenstoreError("EINVAL", "no path");
-  const path = nodePath(domain.domid, name);
-  const permissions = parsePermissions(texts);
-  store.run(domain, message.txId, (edit, author) =>
-    operations.setPermissions(edit, author, path, permissions, store.quotas.permissions),
-  );
-  return OK;
-}
-
-function write({ store }: Parts, domain: Domain, message: XsMessage): Uint8Array {
+function write(client: XenstoreClient, message: XsMessage): void {
   const split = splitXsPayload(message.payload);
   if (split === undefined) throw new XenstoreError("EINVAL", "no path");
-  const path = nodePath(domain.domid, split.first);
-  // The link reuses the bytes of the message after this call, so the value is a copy.
-  const value = split.rest.slice();
-  store.run(domain, message.txId, (edit, author) => operations.write(edit, author, path, value));
-  return OK;
+  client.write(split.first, xsText(split.rest));
 }
 
-function mkdir({ store }: Parts, domain: Domain, message: XsMessage): Uint8Array {
-  const path = nodePath(domain.domid, strings(message, 1)[0]);
-  store.run(domain, message.txId, (edit, author) => operations.mkdir(edit, author, path));
-  return OK;
-}
-
-function rm({ store }: Parts, domain: Domain, message: XsMessage): Uint8Array {
-  const path = nodePath(domain.domid, strings(message, 1)[0]);
-  store.run(domain, message.txId, (edit, author) => operations.rm(edit, author, path));
-  return OK;
-}
-
-function watch({ notices }: Parts, domain: Domain, message: XsMessage): Uint8Array {
-  const [path, token] = strings(message, 2);
-  notices.watch(domain, newWatch(domain.domid, path, token));
-  return OK;
-}
-
-function unwatch({ notices }: Parts, domain: Domain, message: XsMessage): Uint8Array {
-  const [path, token] = strings(message, 2);
-  notices.unwatch(domain, newWatch(domain.domid, path, token).path, token);
-  return OK;
-}
-
-function resetWatches({ store, notices }: Parts, domain: Domain): Uint8Array {
-  notices.unwatchAll(domain);
-  store.endAll(domain);
-  return OK;
-}
-
-function transactionStart({ store }: Parts, domain: Domain, message: XsMessage): Uint8Array {
-  if (message.txId !== 0) throw new XenstoreError("EBUSY", "transactions do not nest");
-  return xsStrings(`${store.begin(domain)}`);
-}
-
-function transactionEnd({ store }: Parts, domain: Domain, message: XsMessage): Uint8Array {
-  const [how] = strings(message, 1);
+function transactionEnd(client: XenstoreClient, message: XsMessage): void {
+  const how = only(message);
   if (how !== "T" && how !== "F") throw new XenstoreError("EINVAL", "neither T nor F");
-  store.end(domain, message.txId, how === "T");
-  return OK;
+  client.end(how === "T");
 }
 
-function getDomainPath(_parts: Parts, _domain: Domain, message: XsMessage): Uint8Array {
-  return xsStrings(domainPath(parseDomid(strings(message, 1)[0])));
-}
-
-function isDomainIntroduced({ domains }: Parts, _domain: Domain, message: XsMessage): Uint8Array {
-  return xsStrings(domains.has(parseDomid(strings(message, 1)[0])) ? "T" : "F");
-}
+/** The one string of the payload. */
+const only = (message: XsMessage): string => strings(message, 1)[0];
 
 type Exactly<N extends 1 | 2> = N extends 1 ? [string] : [string, string];
 

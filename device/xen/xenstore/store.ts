@@ -97,12 +97,10 @@ export class Store {
 
   /** Begins a transaction and returns its id. Throws ENOSPC, ENOMEM. */
   begin(domain: Domain): number {
-    if (domain.domid !== PRIVILEGED) {
-      if (domain.transactions.size >= this.quotas.transactions) {
-        throw new XenstoreError("ENOSPC", `more than ${this.quotas.transactions} transactions`);
-      }
-      domain.account.admitBytes(TRANSACTION_BYTES, this.quotas);
+    if (domain.transactions.size >= this.quotas.transactions) {
+      throw new XenstoreError("ENOSPC", `more than ${this.quotas.transactions} transactions`);
     }
+    domain.account.admitBytes(TRANSACTION_BYTES, this.quotas);
     const transaction: Transaction = {
       id: this.#freeId(domain),
       edit: new Edit(
@@ -187,7 +185,6 @@ export class Store {
   }
 
   #limits(domain: Domain, transaction: () => Transaction): EditLimits {
-    if (domain.domid === PRIVILEGED) return UNLIMITED;
     return {
       nodeBytes: this.quotas.nodeBytes,
       nodes: this.quotas.transactionNodes,
