@@ -3,13 +3,20 @@
  * guest with too much debt waits until time has paid it.
  *
  *   request ── work beyond FREE_WORK ─┐
- *                                     ├─► debt ── less with time ──► replies and events go out
- *   event of a watch ── EVENT_WORK ───┘                              while it is at most DEBT_MAX
+ *   event of a watch ── EVENT_WORK ───┼─► debt ── less with time ──► replies and events go out
+ *   conflict ── CONFLICT_WORK ────────┘                              while it is at most DEBT_MAX
  *
  * One message of 2 KiB can create a thousand nodes whose paths are 2 KiB long. A message of 20 bytes
  * can remove them all, or change a node that its domain watches 128 times. Without a budget, a guest
  * that repeats such messages would occupy the whole device. One unit is about a microsecond of work:
  * a node that is read or changed, 64 bytes of its path, or eight names beside it.
+ *
+ * A transaction fails when another domain changes a node that the transaction has read. A domain
+ * that changes such a node all the time could let another's transactions fail for ever (XSA-206). So
+ * the change costs its domain CONFLICT_WORK, once, however many transactions fail by it. The third
+ * conflict in a row makes the domain wait for a second, in which the other domain succeeds.
+ *
+ * Source of this rule: xen: tools/ocaml/xenstored, the credit for conflicts.
  */
 
 /** Work of a request that is free. The requests of ordinary drivers stay below it. */
@@ -18,6 +25,8 @@ export const FREE_WORK = 16;
 export const DEBT_MAX = 100_000;
 /** Cost of a new pending event. The domain that set the watch pays it. */
 export const EVENT_WORK = 2;
+/** Cost of a change by which a transaction of another domain failed. The domain that made it pays. */
+export const CONFLICT_WORK = DEBT_MAX / 2;
 /** Units that a millisecond pays back: a twentieth of a processor. */
 export const PAID_PER_MS = 50;
 

@@ -24,8 +24,6 @@ export interface Transaction {
   readonly startedAt: number;
   /** Total of bytes that the store had replaced when this transaction began. */
   readonly replacedBytes: number;
-  /** Number of transactions that had failed when this one began. */
-  readonly failuresBefore: number;
   /** Bytes that this transaction adds to its domain's memory. */
   chargedBytes: number;
 }

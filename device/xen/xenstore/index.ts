@@ -30,12 +30,11 @@ import { Notices } from "./notices.ts";
 import * as operations from "./operations.ts";
 import { ownerOf, PRIVILEGED, withoutDomain } from "./permissions.ts";
 import { DEFAULT_QUOTAS, type Quotas } from "./quota.ts";
-import { answer, changesTree } from "./requests.ts";
+import { answer } from "./requests.ts";
 import { Store } from "./store.ts";
 
 export type { XenstoreClient } from "./client.ts";
-export { DEBT_MAX, PAID_PER_MS } from "./debt.ts";
-export { FAIR_AFTER, TURN_MS } from "./fairness.ts";
+export { CONFLICT_WORK, DEBT_MAX, PAID_PER_MS } from "./debt.ts";
 export { DEFAULT_QUOTAS, type Quotas } from "./quota.ts";
 export { REPLACED_BYTES_MAX, TRANSACTION_MS } from "./store.ts";
 
@@ -108,7 +107,6 @@ export class Xenstore {
     if (domid === PRIVILEGED) throw new Error("the privileged domain stays");
     const { store, notices } = this.#parts;
     store.endAll(domain);
-    store.fairness.forget(domid);
     store.loseGrantsTo(domid);
     notices.unwatchAll(domain);
     domain.held.length = 0;
@@ -131,7 +129,7 @@ export class Xenstore {
     if (parsed === undefined) {
       throw new WireError("XENSTORE_MESSAGE", `xenstore: ${xsMalformed(message)}`);
     }
-    if (domain.held.length === 0 && this.#mayServe(domain, parsed)) {
+    if (domain.held.length === 0 && domain.hasRoom()) {
       this.#serve(domain, parsed);
       return;
     }
@@ -150,7 +148,7 @@ export class Xenstore {
   }
 
   /**
-   * Ends transactions and turns whose time is over, serves held requests, and delivers pending
+   * Ends transactions whose time is over, serves held requests, and delivers pending
    * events. Call it after each batch, when a link has room again, and at `nextTick`.
    */
   flushWatches(): void {
@@ -218,22 +216,16 @@ export class Xenstore {
     return domain;
   }
 
-  #mayServe(domain: Domain, message: XsMessage): boolean {
-    if (!domain.hasRoom()) return false;
-    return !(changesTree(message) && this.#parts.store.fairness.holds(domain.domid));
-  }
-
   /** Serves held requests while possible. Returns whether it served any. */
   #serveHeld(): boolean {
     let served = false;
     for (const domain of [...this.#holding]) {
       for (let oldest = domain.held[0]; oldest !== undefined; oldest = domain.held[0]) {
-        const message = parseXsMessage(oldest)!;
-        if (domain.cut !== undefined || !this.#mayServe(domain, message)) break;
+        if (domain.cut !== undefined || !domain.hasRoom()) break;
         domain.held.shift();
         domain.account.otherBytes -= oldest.length;
         if (domain.held.length === 0) this.#holding.delete(domain);
-        this.#serve(domain, message);
+        this.#serve(domain, parseXsMessage(oldest)!);
         served = true;
       }
     }

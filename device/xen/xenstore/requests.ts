@@ -37,17 +37,6 @@ import { parseDomid } from "./permissions.ts";
 
 const OK = xsStrings("OK");
 
-/** Whether a request changes the tree at once. Such a request waits while another domain has a turn. */
-export function changesTree({ type, txId }: XsMessage): boolean {
-  if (type === XsType.TRANSACTION_END) return true;
-  const writes =
-    type === XsType.WRITE ||
-    type === XsType.MKDIR ||
-    type === XsType.RM ||
-    type === XsType.SET_PERMS;
-  return writes && txId === 0;
-}
-
 /** The payload of the reply. `client` works in the message's transaction. Throws XenstoreError. */
 export function answer(client: XenstoreClient, message: XsMessage): Uint8Array {
   const act = ACTIONS.get(message.type);

@@ -5,9 +5,9 @@
  * whole, or not at all. notices.ts holds the watches and their events.
  */
 import { XenstoreError } from "../../../shared/xen/xenstore.ts";
+import { CONFLICT_WORK } from "./debt.ts";
 import type { Domain, Transaction } from "./domain.ts";
 import { Edit, type EditLimits } from "./edit.ts";
-import { Fairness } from "./fairness.ts";
 import { emptyTree, Finder, type Node, type NodeRecord, nearest, nodeBytes } from "./node.ts";
 import type { Notices } from "./notices.ts";
 import type { Author } from "./operations.ts";
@@ -31,7 +31,6 @@ const UNLIMITED: EditLimits = { nodeBytes: Infinity, nodes: Infinity, admit: () 
 
 export class Store {
   readonly quotas: Quotas;
-  readonly fairness = new Fairness();
   readonly #domains: ReadonlyMap<number, Domain>;
   readonly #now: () => number;
   readonly #notices: Notices;
@@ -40,6 +39,8 @@ export class Store {
   #root: Node = emptyTree();
   /** Number of permission entries in the tree that name each domain, the owner's entry included. */
   readonly #named = new Map<number, number>([[PRIVILEGED, 1]]);
+  /** Changes for which their domains have been charged, because a transaction failed by them. */
+  readonly #blamed = new WeakSet<NodeRecord>();
   /** Number of nodes in the tree, without the root, for all owners. */
   #nodes = 0;
   #generation = 0;
@@ -91,7 +92,7 @@ export class Store {
       return work(edit, author);
     } finally {
       domain.debt.add(edit.work - before, this.#now());
-      this.#charge(domain, transaction, TRANSACTION_BYTES + edit.bytes);
+      this.#account(domain, transaction, TRANSACTION_BYTES + edit.bytes);
     }
   }
 
@@ -110,13 +111,11 @@ export class Store {
       ),
       startedAt: this.#now(),
       replacedBytes: this.#replacedBytes,
-      failuresBefore: this.fairness.failures,
       chargedBytes: 0,
     };
     domain.transactions.set(transaction.id, transaction);
     this.#open.set(transaction, domain);
-    this.#charge(domain, transaction, TRANSACTION_BYTES);
-    this.fairness.begun(domain.domid, transaction, transaction.startedAt);
+    this.#account(domain, transaction, TRANSACTION_BYTES);
     return transaction.id;
   }
 
@@ -132,9 +131,8 @@ export class Store {
     const conflicts = commit ? edit.conflicts(this.#root) : [];
     // Each node that was read is compared, and each change is made again, so the work counts twice.
     if (commit) domain.debt.add(edit.work, this.#now());
-    this.fairness.ended(domain.domid, transaction, conflicts.length > 0);
     if (conflicts.length > 0) {
-      this.fairness.failed(domain.domid, this.#culprits(conflicts), transaction.failuresBefore);
+      this.#blame(domain.domid, conflicts);
       throw new XenstoreError("EAGAIN", `${conflicts[0]} was changed meanwhile`);
     }
     if (!commit) return;
@@ -149,17 +147,13 @@ export class Store {
 
   /** Discards all transactions of a domain. */
   endAll(domain: Domain): void {
-    for (const transaction of domain.transactions.values()) {
-      this.#close(domain, transaction);
-      this.fairness.ended(domain.domid, transaction, false);
-    }
+    for (const transaction of domain.transactions.values()) this.#close(domain, transaction);
     domain.lost.clear();
   }
 
-  /** Ends transactions and turns that have been open for too long. */
+  /** Ends transactions that have been open for too long. */
   expire(): void {
     const now = this.#now();
-    this.fairness.expire(now);
     for (const [transaction, domain] of this.#open) {
       if (now - transaction.startedAt < TRANSACTION_MS) break;
       this.#lose(domain, transaction);
@@ -180,8 +174,7 @@ export class Store {
   /** Time (ms) at which `expire` has work; Infinity when nothing is open. */
   get nextTick(): number {
     const oldest: Transaction | undefined = this.#open.keys().next().value;
-    const lostAt = oldest === undefined ? Infinity : oldest.startedAt + TRANSACTION_MS;
-    return Math.min(lostAt, this.fairness.nextTick);
+    return oldest === undefined ? Infinity : oldest.startedAt + TRANSACTION_MS;
   }
 
   #limits(domain: Domain, transaction: () => Transaction): EditLimits {
@@ -239,27 +232,35 @@ export class Store {
   }
 
   /**
-   * Ends the oldest transactions while they keep too many replaced bytes alive. A transaction with a
-   * turn stays: its domain's rivals change nothing meanwhile.
+   * Ends the oldest transactions while they keep too many replaced bytes alive. The domain that
+   * replaced the last of them pays for it, as for any transaction that fails by its change.
    */
   #unpin(by: number): void {
+    const culprits = new Set<number>();
     for (const [transaction, domain] of this.#open) {
       if (this.#replacedBytes - transaction.replacedBytes <= REPLACED_BYTES_MAX) break;
-      if (this.fairness.hasTurn(domain.domid, transaction)) continue;
       this.#lose(domain, transaction);
-      if (by !== PRIVILEGED) {
-        this.fairness.failed(domain.domid, [by], transaction.failuresBefore);
-      }
+      if (domain.domid !== by) culprits.add(by);
     }
+    this.#charge(culprits);
   }
 
-  #culprits(paths: readonly string[]): Set<number> {
+  /** Charges the domains by whose changes of `paths` a transaction of `domid` failed. */
+  #blame(domid: number, paths: readonly string[]): void {
     const culprits = new Set<number>();
     for (const path of paths) {
-      const { by } = nearest(this.#root, path).node.record;
-      if (by !== PRIVILEGED) culprits.add(by);
+      const { record } = nearest(this.#root, path).node;
+      if (record.by === domid || this.#blamed.has(record)) continue;
+      this.#blamed.add(record);
+      culprits.add(record.by);
     }
-    return culprits;
+    this.#charge(culprits);
+  }
+
+  #charge(culprits: Iterable<number>): void {
+    for (const domid of culprits) {
+      if (domid !== PRIVILEGED) this.#domains.get(domid)?.debt.charge(CONFLICT_WORK, this.#now());
+    }
   }
 
   #transaction(domain: Domain, txId: number): Transaction {
@@ -272,7 +273,6 @@ export class Store {
 
   #lose(domain: Domain, transaction: Transaction): void {
     this.#close(domain, transaction);
-    this.fairness.ended(domain.domid, transaction, false);
     domain.lost.add(transaction.id);
     if (domain.lost.size > LOST_MAX) domain.lost.delete(domain.lost.values().next().value!);
   }
@@ -280,10 +280,10 @@ export class Store {
   #close(domain: Domain, transaction: Transaction): void {
     domain.transactions.delete(transaction.id);
     this.#open.delete(transaction);
-    this.#charge(domain, transaction, 0);
+    this.#account(domain, transaction, 0);
   }
 
-  #charge(domain: Domain, transaction: Transaction, bytes: number): void {
+  #account(domain: Domain, transaction: Transaction, bytes: number): void {
     domain.account.otherBytes += bytes - transaction.chargedBytes;
     transaction.chargedBytes = bytes;
   }
