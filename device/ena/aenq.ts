@@ -27,16 +27,6 @@ import type { EnaContext } from "./context.ts";
 import { CompletionRing } from "./memory.ts";
 import type { Vectors } from "./notify.ts";
 
-/** Event groups that FreeBSD's and Linux's drivers ask for and this device can send. */
-export const AENQ_GROUPS =
-  (1 << AenqGroup.LINK_CHANGE) |
-  (1 << AenqGroup.FATAL_ERROR) |
-  (1 << AenqGroup.WARNING) |
-  (1 << AenqGroup.NOTIFICATION) |
-  (1 << AenqGroup.KEEP_ALIVE) |
-  (1 << AenqGroup.CONF_NOTIFICATIONS) |
-  (1 << AenqGroup.DEVICE_REQUEST_RESET);
-
 export class EventQueue {
   enabledGroups = 0;
   readonly #context: EnaContext;

@@ -12,6 +12,7 @@
  * buffer's address is always treated as that of the data.
  */
 import { ACQ_BODY, AdminStatus } from "../../shared/ena/admin.ts";
+import { AENQ_GROUPS } from "../../shared/ena/aenq.ts";
 import {
   aenqConfig,
   Capability,
@@ -64,7 +65,6 @@ import { basicStats, eniStats, type GetStats, StatsType } from "../../shared/ena
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { Limits } from "../../shared/wire/transactions.ts";
 import type { EventQueue } from "./aenq.ts";
-import { AENQ_GROUPS } from "./aenq.ts";
 import {
   ADDRESS_END,
   AdminRefusal,

@@ -16,7 +16,7 @@ import type { MbufPool } from "../net/mbuf.ts";
 import { TransmitGate } from "../net/transmit-gate.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import type { Com } from "./control.ts";
-import { DevStats, HwStats, newAdminStats, type RxStats, type TxStats } from "./counters.ts";
+import { AdminStats, DevStats, HwStats, type RxStats, type TxStats } from "./counters.ts";
 import { pickRing, xmitMbuf } from "./datapath-tx.ts";
 import type { EnaNetmap } from "./netmap-mode.ts";
 import { kick } from "./notify.ts";
@@ -129,7 +129,7 @@ export class Adapter {
 
   readonly devStats = new DevStats();
   readonly hwStats = new HwStats();
-  readonly adminStats = newAdminStats();
+  readonly adminStats = new AdminStats();
   /** Counters by queue. They outlive the rings. */
   readonly txStats: TxStats[] = [];
   readonly rxStats: RxStats[] = [];

@@ -17,6 +17,7 @@ import {
   acqCommon,
   stampCommand,
 } from "../../shared/ena/admin.ts";
+import { nameOf } from "../../shared/ena/names.ts";
 import { queueCapsReg, Register } from "../../shared/ena/registers.ts";
 import type { Logger } from "../../shared/log.ts";
 import { PhaseCursor } from "../../shared/ring/phase.ts";
@@ -24,24 +25,42 @@ import { EnaRingKind, type LinkState } from "../../shared/wire/link-state.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
+import { BusSpaceExhausted } from "../bus/misuse.ts";
 import type { DmaSpace } from "../bus/space.ts";
 import { Abandoned } from "../driver-error.ts";
+import type { AdminStats } from "./counters.ts";
 import type { Registers } from "./registers.ts";
 import type { Waits } from "./waits.ts";
 
-/** Result of a command: 0 or an errno, and the 64 bytes of the completion if there was one. */
-export interface AdminReply {
-  readonly errno: number;
-  readonly view: DataView;
+/** The device refused a command or did not answer it. `errno` is what the original returns. */
+export class AdminError extends Error {
+  readonly errno: Errno;
+  constructor(errno: Errno) {
+    super(`admin command failed (${nameOf(Errno, errno)})`);
+    this.name = "AdminError";
+    this.errno = errno;
+  }
 }
 
-/** Counters with the names of the original's sysctl tree, including its spelling. */
-export interface AdminStats {
-  aborted_cmd: number;
-  sumbitted_cmd: number;
-  completed_cmd: number;
-  out_of_space: number;
-  no_completion: number;
+/** Resolves with 0, or with the errno of a failed command or of a lack of memory. */
+export async function errnoOf(step: Promise<unknown>): Promise<Errno | 0> {
+  try {
+    await step;
+    return 0;
+  } catch (error) {
+    if (error instanceof AdminError || error instanceof BusSpaceExhausted) return error.errno;
+    throw error;
+  }
+}
+
+/** Resolves with the result of `step`, or with undefined if the device lacks what it needs. */
+export async function ifSupported<T>(step: Promise<T>): Promise<T | undefined> {
+  try {
+    return await step;
+  } catch (error) {
+    if (error instanceof AdminError && error.errno === Errno.EOPNOTSUPP) return undefined;
+    throw error;
+  }
 }
 
 interface Context {
@@ -91,18 +110,19 @@ export class AdminQueue {
 
   /**
    * Posts the command that `write` writes (with its opcode; this method adds id and phase) and
-   * waits for its completion. Rejects with Abandoned when the device is lost.
+   * waits for its completion, whose 64 bytes it returns. Rejects with AdminError, or with Abandoned
+   * when the device is lost.
    */
-  async execute(write: (view: DataView, at: number) => void): Promise<AdminReply> {
+  async execute(write: (view: DataView, at: number) => void): Promise<DataView> {
     if (this.#waits.gone !== undefined) throw new Abandoned(this.#waits.gone);
-    if (!this.running) return failed(Errno.ENODEV);
+    if (!this.running) throw new AdminError(Errno.ENODEV);
     if (this.#outstanding >= ADMIN_QUEUE_DEPTH) {
       this.stats.out_of_space++;
-      return failed(Errno.ENOSPC);
+      throw new AdminError(Errno.ENOSPC);
     }
     const id = this.#commandId;
     const context = this.#contexts[id]!;
-    if (context.occupied) return failed(Errno.EINVAL);
+    if (context.occupied) throw new AdminError(Errno.EINVAL);
     context.occupied = true;
     context.completed = false;
     this.#outstanding++;
@@ -120,7 +140,7 @@ export class AdminQueue {
     try {
       return await this.#completion(context);
     } catch (error) {
-      this.stats.aborted_cmd++;
+      if (error instanceof Abandoned) this.stats.aborted_cmd++;
       throw error;
     } finally {
       context.occupied = false;
@@ -128,7 +148,7 @@ export class AdminQueue {
     }
   }
 
-  async #completion(context: Context): Promise<AdminReply> {
+  async #completion(context: Context): Promise<DataView> {
     const seen = (): boolean => {
       if (this.polling) this.handleCompletions();
       return context.completed;
@@ -141,11 +161,13 @@ export class AdminQueue {
       this.running = false;
       const what = context.completed ? "came without an interrupt" : "did not come";
       this.#log.error({ timeoutMs: this.timeoutMs }, `admin completion ${what}`);
-      return failed(Errno.ETIMEDOUT);
+      throw new AdminError(Errno.ETIMEDOUT);
     }
-    const errno = errnoOfStatus(context.status);
-    if (errno !== 0) this.#log.debug({ status: context.status, errno }, "admin command failed");
-    return { errno, view: context.view };
+    const { status, view } = context;
+    if (status === AdminStatus.SUCCESS) return view;
+    const errno = STATUS_ERRNO[status] ?? Errno.EINVAL;
+    this.#log.debug({ status, errno }, "admin command failed");
+    throw new AdminError(errno);
   }
 
   /** ena_com_handle_admin_completion: called at the management interrupt, or when polling. */
@@ -199,21 +221,9 @@ export class AdminQueue {
   }
 }
 
-const NO_REPLY = new DataView(new ArrayBuffer(ACQ_ENTRY_SIZE));
-const failed = (errno: number): AdminReply => ({ errno, view: NO_REPLY });
-
-/** ena_com_comp_status_to_errno */
-function errnoOfStatus(status: number): number {
-  switch (status) {
-    case AdminStatus.SUCCESS:
-      return 0;
-    case AdminStatus.RESOURCE_ALLOCATION_FAILURE:
-      return Errno.ENOMEM;
-    case AdminStatus.UNSUPPORTED_OPCODE:
-      return Errno.EOPNOTSUPP;
-    case AdminStatus.RESOURCE_BUSY:
-      return Errno.EBUSY;
-    default:
-      return Errno.EINVAL;
-  }
-}
+/** ena_com_comp_status_to_errno; any other status is EINVAL. */
+const STATUS_ERRNO: Readonly<Record<number, Errno>> = {
+  [AdminStatus.RESOURCE_ALLOCATION_FAILURE]: Errno.ENOMEM,
+  [AdminStatus.UNSUPPORTED_OPCODE]: Errno.EOPNOTSUPP,
+  [AdminStatus.RESOURCE_BUSY]: Errno.EBUSY,
+};

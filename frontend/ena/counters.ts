@@ -4,7 +4,6 @@
  */
 
 import { ResetReason } from "../../shared/ena/registers.ts";
-import type { AdminStats } from "./admin.ts";
 
 export class TxStats {
   count = 0;
@@ -93,13 +92,13 @@ export class HwStats {
   rx_overruns = 0;
 }
 
-export const newAdminStats = (): AdminStats => ({
-  aborted_cmd: 0,
-  sumbitted_cmd: 0,
-  completed_cmd: 0,
-  out_of_space: 0,
-  no_completion: 0,
-});
+export class AdminStats {
+  aborted_cmd = 0;
+  sumbitted_cmd = 0;
+  completed_cmd = 0;
+  out_of_space = 0;
+  no_completion = 0;
+}
 
 /** resets_stats_offset of the original: the counter of each reason. */
 const RESET_COUNTERS: Readonly<Record<number, Exclude<keyof DevStats, "total_resets">>> = {

@@ -9,7 +9,7 @@ import { Register } from "../../shared/ena/registers.ts";
 import type { CounterTree } from "../../shared/status/frontend-status.ts";
 import type { LinkState } from "../../shared/wire/link-state.ts";
 import type { Driver, DriverContext } from "../driver.ts";
-import { Abandoned, DriverError } from "../driver-error.ts";
+import { Abandoned } from "../driver-error.ts";
 import { Iff, type Ifnet } from "../net/ifnet.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import { Adapter, type EnaOptions } from "./adapter.ts";
@@ -21,6 +21,7 @@ import {
   detach,
   down,
   linkLost,
+  refusal,
   resetTask,
   restoreDevice,
   up,
@@ -72,9 +73,7 @@ export class EnaDriver implements Driver {
         await resetTask(adapter);
         return;
       }
-      const errno = await up(adapter).catch(waitForLink);
-      if (errno !== 0)
-        throw new DriverError("UP", errno, `the interface can't come up (errno ${errno})`);
+      await up(adapter).catch(refusal("UP", "the interface can't come up")).catch(waitForLink);
     });
   }
 

@@ -26,6 +26,7 @@ import { BusSpaceExhausted } from "../bus/misuse.ts";
 import { Abandoned, DriverError, type DriverErrorCode } from "../driver-error.ts";
 import { Ifcap, Iff } from "../net/ifnet.ts";
 import { type Adapter, MIN_MTU } from "./adapter.ts";
+import { AdminError, errnoOf } from "./admin.ts";
 import { Com, type DeviceFeatures } from "./control.ts";
 import { countReset } from "./counters.ts";
 import { cleanup } from "./datapath.ts";
@@ -38,6 +39,7 @@ import {
   createQueuesWithBackoff,
   type DropCounter,
   destroyQueues,
+  ringsOf,
   sizeQueues,
   teardownRings,
 } from "./queues.ts";
@@ -88,12 +90,12 @@ async function bringUp(adapter: Adapter, com: Com): Promise<DeviceFeatures> {
   }
   com.startAdmin();
   await com.sendHostInfo(availableParallelism());
-  const features = await com.getFeatures();
-  if (typeof features === "number") {
-    throw new DriverError("FEATURES", features, "the device does not tell its attributes");
-  }
-  const groups = await com.enableEvents(features.aenqGroups);
-  need(groups < 0 ? -groups : 0, "EVENTS", "the device takes no event configuration");
+  const features = await com
+    .getFeatures()
+    .catch(refusal("FEATURES", "the device does not tell its attributes"));
+  const groups = await com
+    .enableEvents(features.aenqGroups)
+    .catch(refusal("EVENTS", "the device takes no event configuration"));
   adapter.wdActive = ((groups >>> AenqGroup.KEEP_ALIVE) & 1) === 1;
   if (features.hints !== undefined) adapter.updateHints(features.hints);
   const memoryBar = adapter.ctx.pci.hasBar2;
@@ -111,6 +113,16 @@ function need(errno: number, code: DriverErrorCode, sentence: string): void {
   if (errno !== 0) throw new DriverError(code, errno, `${sentence} (errno ${errno})`);
 }
 
+/** For `catch`: turns a failed step of the device into the reason why it cannot be used. */
+export function refusal(code: DriverErrorCode, sentence: string): (error: unknown) => never {
+  return (error) => {
+    if (error instanceof AdminError || error instanceof BusSpaceExhausted) {
+      need(error.errno, code, sentence);
+    }
+    throw error;
+  };
+}
+
 /** Releases a device: its vector handler, its waits and its memory. */
 function dropCom(adapter: Adapter, com: Com, why: string): void {
   adapter.ctx.pci.setVectorHandler(MANAGEMENT_VECTOR, undefined);
@@ -121,7 +133,8 @@ function dropCom(adapter: Adapter, com: Com, why: string): void {
 /** ena_enable_msix_and_set_admin_interrupts */
 function enableManagement(adapter: Adapter, com: Com): void {
   adapter.ctx.pci.setVectorHandler(MANAGEMENT_VECTOR, () => {
-    com.handleAdminCompletions();
+    com.admin?.handleCompletions();
+    com.waits.poll();
     // An event whose interrupt was on its way when a reset began belongs to the old incarnation.
     if (adapter.deviceRunning && !com.resetting) handleEvents(adapter, com);
   });
@@ -129,7 +142,7 @@ function enableManagement(adapter: Adapter, com: Com): void {
 }
 
 function handleEvents(adapter: Adapter, com: Com): void {
-  com.handleEvents((group, syndrome, view, at) => onEvent(adapter, group, syndrome, view, at));
+  com.aenq?.handle((group, syndrome, view, at) => onEvent(adapter, group, syndrome, view, at));
 }
 
 /** Marks the device as running. Handles earlier events, whose interrupt was ignored. */
@@ -248,19 +261,19 @@ export async function detach(adapter: Adapter): Promise<void> {
 
 // Up and down.
 
-/** ena_up, for a running device. The caller holds the lock. Returns 0 or an errno. */
-export async function up(adapter: Adapter): Promise<number> {
+/** ena_up. The caller holds the lock. Rejects with AdminError, BusSpaceExhausted or Abandoned. */
+export async function up(adapter: Adapter): Promise<void> {
   const { com, ifnet, ctx } = adapter;
-  if (!adapter.attached || com === undefined) return Errno.ENXIO;
-  if (adapter.devUp) return 0;
-  const created = await createQueuesWithBackoff(adapter, com);
-  if (created !== 0) return created;
-  const errno = await upComplete(adapter, com);
-  if (errno !== 0) {
-    await destroyQueues(adapter, com);
+  if (!adapter.attached || com === undefined) throw new AdminError(Errno.ENXIO);
+  if (adapter.devUp) return;
+  await createQueuesWithBackoff(adapter, com);
+  try {
+    await upComplete(adapter, com);
+  } catch (error) {
+    await destroyQueues(com, ringsOf(adapter));
     com.check();
     teardownRings(adapter);
-    return errno;
+    throw error;
   }
   for (const pair of adapter.queues) {
     ctx.pci.setVectorHandler(ioVector(pair.rx.qid), () => cleanup(adapter, pair));
@@ -270,25 +283,17 @@ export async function up(adapter: Adapter): Promise<number> {
   adapter.devUp = true;
   unmaskAll(adapter);
   transmitReady(adapter);
-  return 0;
 }
 
 /** ena_up_complete */
-async function upComplete(adapter: Adapter, com: Com): Promise<number> {
+async function upComplete(adapter: Adapter, com: Com): Promise<void> {
   if (adapter.rssActive) {
-    const rss = await configureRss(
-      com,
-      adapter.rss,
-      adapter.queues.map(({ rx }) => rx.sq.idx),
-    );
-    if (rss === Errno.EOPNOTSUPP) adapter.rssActive = false;
-    else if (rss !== 0) return rss;
+    const rxSqIndexes = adapter.queues.map(({ rx }) => rx.sq.idx);
+    adapter.rssActive = await configureRss(com, adapter.rss, rxSqIndexes);
   }
-  const mtu = await com.setMtu(adapter.ifnet.mtu);
-  if (mtu !== 0) return mtu;
+  await com.setMtu(adapter.ifnet.mtu);
   com.check();
   refillAllRxBufs(adapter);
-  return 0;
 }
 
 /** ena_down. Needs the lock. A pending reset comes first, to stop the writes of the device. */
@@ -302,7 +307,7 @@ export async function down(adapter: Adapter): Promise<void> {
     const errno = await com.reset(adapter.resetReason);
     if (errno !== 0) adapter.log.error({ errno }, "device reset failed");
   } else {
-    await destroyQueues(adapter, com);
+    await destroyQueues(com, ringsOf(adapter));
   }
   com.check();
   // A device that did not answer may still write to memory that is no longer mapped. For a while
@@ -331,14 +336,14 @@ export async function changeMtu(adapter: Adapter, mtu: number): Promise<number> 
     ifnet.mtu = mtu;
     return 0;
   }
-  const errno = await com.setMtu(mtu);
+  const errno = await errnoOf(com.setMtu(mtu));
   if (errno !== 0) return errno;
   const otherBuffers = clusterFor(mtu) !== clusterFor(ifnet.mtu);
   ifnet.mtu = mtu;
   // If a reset is due, the restore creates the buffers.
   if (!adapter.devUp || !otherBuffers || adapter.triggerReset) return 0;
   await down(adapter);
-  return up(adapter);
+  return errnoOf(up(adapter));
 }
 
 // Reset.
@@ -347,7 +352,7 @@ export async function changeMtu(adapter: Adapter, mtu: number): Promise<number> 
 async function destroyDevice(adapter: Adapter, com: Com): Promise<void> {
   adapter.generation++;
   adapter.ifnet.setLinkState(false);
-  com.stopAdmin();
+  if (com.admin !== undefined) com.admin.running = false;
   const wasUp = adapter.devUp;
   await down(adapter);
   // If the interface was up, `down` has reset the device.
@@ -378,7 +383,7 @@ export async function restoreDevice(adapter: Adapter): Promise<void> {
     if (adapter.linkUp) adapter.ifnet.setLinkState(true);
     enableManagement(adapter, com);
     if ((adapter.ifnet.flags & Iff.UP) !== 0) {
-      need(await up(adapter), "UP", "the interface can't be brought up again");
+      await up(adapter).catch(refusal("UP", "the interface can't be brought up again"));
     }
     startRunning(adapter, com);
   } catch (error) {

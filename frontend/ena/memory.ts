@@ -18,7 +18,6 @@ import { RecordType } from "../../shared/wire/records.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import type { PciFunction } from "../bus/pci.ts";
 import type { DmaSpace } from "../bus/space.ts";
-import type { CreatedQueue } from "./control.ts";
 import type { LlqConfig } from "./llq.ts";
 import { REGISTER_BAR } from "./registers.ts";
 
@@ -45,11 +44,6 @@ export class IoCq {
     this.cursor = new PhaseCursor(depth);
   }
 
-  created(queue: CreatedQueue): void {
-    this.idx = queue.cqIdx;
-    this.unmaskRegister = queue.unmaskRegister;
-  }
-
   free(): void {
     this.memory.free();
   }
@@ -68,6 +62,10 @@ export class IoSq {
   /** Index before which the device has returned all entries: they are free again. */
   nextToComp: Index16 = index16(0);
   idx = 0;
+  /** Offset (bytes) of the doorbell in BAR 0; 0 before the device has created the queue. */
+  doorbell = 0;
+  /** Offset (bytes) of the descriptors in BAR 2; LLQ only. */
+  llqDescriptors = 0;
   readonly memory: CoherentMemory | undefined;
   readonly llq: LlqConfig | undefined;
   /** Entries left before the next doorbell is required, if the device limits bursts. */
@@ -75,8 +73,6 @@ export class IoSq {
   readonly #pci: PciFunction;
   readonly #recordType: RecordType;
   readonly #bounce: Uint8Array | undefined;
-  #doorbell = 0;
-  #llqDescriptors = 0;
   /** Index before which all entries are announced by a doorbell, and published in host memory. */
   #announced: Index16 = index16(0);
   /** LLQ: descriptors in the entry under construction, and the number that still fit. */
@@ -111,12 +107,6 @@ export class IoSq {
     }
   }
 
-  created(queue: CreatedQueue): void {
-    this.idx = queue.sqIdx;
-    this.#doorbell = queue.doorbell;
-    this.#llqDescriptors = queue.llqDescriptors;
-  }
-
   /** Index after the entries posted so far; in host memory, after the published ones. */
   get posted(): number {
     return this.llq === undefined ? this.#announced : this.cursor.head;
@@ -124,16 +114,6 @@ export class IoSq {
 
   get isDoorbellDue(): boolean {
     return this.#announced !== this.cursor.head;
-  }
-
-  /** Offset (bytes) of the descriptors in BAR 2; LLQ only. */
-  get llqDescriptors(): number {
-    return this.#llqDescriptors;
-  }
-
-  /** Offset (bytes) of the doorbell in BAR 0. */
-  get doorbell(): number {
-    return this.#doorbell;
   }
 
   /** ena_com_free_q_entries: returns the number of free entries. One always stays empty. */
@@ -207,7 +187,7 @@ export class IoSq {
   ring(): void {
     if (this.memory !== undefined) this.#publish(this.memory);
     this.#announced = this.cursor.head;
-    this.#pci.write32(REGISTER_BAR, this.#doorbell, this.cursor.head);
+    this.#pci.write32(REGISTER_BAR, this.doorbell, this.cursor.head);
     if (this.llq !== undefined) this.entriesInBurstLeft = this.llq.maxEntriesInBurst;
   }
 
@@ -225,7 +205,7 @@ export class IoSq {
 
   #writeEntry(llq: LlqConfig): void {
     const bounce = this.#bounce!;
-    const at = llqEntryAt(this.#llqDescriptors, this.cursor.head, this.depth, llq.entryBytes);
+    const at = llqEntryAt(this.llqDescriptors, this.cursor.head, this.depth, llq.entryBytes);
     this.#pci.writeMemory(MEMORY_BAR, at, RecordType.ENA_LLQ_ENTRY, bounce);
     bounce.fill(0);
     this.cursor.next();

@@ -21,6 +21,7 @@ import { Naf, RingMode, Txrx } from "../netmap/flags.ts";
 import type { Kring } from "../netmap/kring.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import type { Adapter } from "./adapter.ts";
+import { errnoOf } from "./admin.ts";
 import { down, resetTask, up } from "./lifecycle.ts";
 import { EnaNetmap } from "./netmap-mode.ts";
 import { rxsync } from "./netmap-rx.ts";
@@ -122,7 +123,7 @@ function modesOff(na: NativeAdapter): readonly Kring[] {
 async function bringUp(adapter: Adapter): Promise<number> {
   if (!adapter.deviceRunning || adapter.triggerReset) return 0;
   if ((adapter.ifnet.flags & Iff.UP) === 0) return 0;
-  const errno = await unlessLinkLost(up(adapter));
+  const errno = await unlessLinkLost(errnoOf(up(adapter)));
   if (errno === undefined || errno === 0) return 0;
   adapter.log.error({ errno }, "netmap: the interface can't come up in the new mode");
   adapter.requestReset(ResetReason.DRIVER_INVALID_STATE);

@@ -12,7 +12,9 @@ import { RxOwner } from "./rings.ts";
 
 /** Reports all queues. Reports nothing while there is no device or no admin queue. */
 export function tellQueues(state: LinkState, { com, queues }: Adapter): void {
-  if (com?.tellQueues(state) !== true) return;
+  if (com?.admin === undefined || com.aenq === undefined) return;
+  com.admin.tellQueues(state);
+  com.aenq.tellQueue(state);
   if (com.llq !== undefined) state.llq(com.llq.entryBytes, com.llq.descsBeforeHeader);
   for (const { tx, rx } of queues) {
     tellPair(state, tx.qid, EnaRingKind.TX_SQ, tx.sq, tx.cq, txCdesc, (done) =>

@@ -3,15 +3,14 @@
  * After ena_calc_max_io_queue_num, ena_calc_io_queue_size, create_queues_with_size_backoff and
  * ena_create_io_queues (amzn-drivers: kernel/fbsd/ena/ena.c).
  */
-import { Placement, SqDirection } from "../../shared/ena/admin.ts";
 import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { Errno } from "../bus/errno.ts";
-import { BusSpaceExhausted } from "../bus/misuse.ts";
 import { LroQueue } from "../net/lro.ts";
 import { MbufPool } from "../net/mbuf.ts";
 import { type Adapter, DEFAULT_RING_SIZE, MIN_RING_SIZE } from "./adapter.ts";
-import type { Com, CreatedQueue, DeviceFeatures } from "./control.ts";
+import { AdminError, errnoOf } from "./admin.ts";
+import type { Com, DeviceFeatures } from "./control.ts";
 import { RxStats, TxStats } from "./counters.ts";
 import { freeRxBufs } from "./datapath-rx.ts";
 import { freeTxBufs } from "./datapath-tx.ts";
@@ -33,23 +32,21 @@ const SPARE_MBUFS = 1024;
 /** Sets number and sizes of queues by the device's offer. Returns false if no offer is usable. */
 export function sizeQueues(adapter: Adapter, com: Com, f: DeviceFeatures): boolean {
   const { llq } = com;
-  const offered = f.llq;
-  const maxTxSqNum = llq !== undefined && offered !== undefined ? offered.maxLlqNum : f.maxTxSqNum;
-  adapter.maxQueues = Math.min(MAX_QUEUES, f.maxRxNum, maxTxSqNum, f.maxTxCqNum);
+  const { queues } = f;
+  const offered = llq === undefined ? undefined : f.llq;
+  const maxTxSqNum = offered?.maxLlqNum ?? queues.maxTxSqNum;
+  const most = [maxTxSqNum, queues.maxTxCqNum, queues.maxRxSqNum, queues.maxRxCqNum];
+  adapter.maxQueues = Math.min(MAX_QUEUES, ...most);
   adapter.numQueues = Math.min(adapter.ctx.queues, adapter.maxQueues);
 
-  let maxTx = f.maxTxCqDepth;
-  if (llq !== undefined && offered !== undefined) {
-    maxTx = Math.min(maxTx, offered.maxLlqDepth);
-    // Wide entries need twice the memory. So half as many fit, unless the device gives a number.
-    if (llq.wide) maxTx = offered.maxWideLlqDepth || Math.floor(maxTx / 2);
-  } else {
-    maxTx = Math.min(maxTx, f.maxTxSqDepth);
-  }
+  let maxTx = Math.min(queues.maxTxCqDepth, offered?.maxLlqDepth ?? queues.maxTxSqDepth);
+  // Wide entries need twice the memory. So half as many fit, unless the device gives a number.
+  if (llq?.wide) maxTx = offered?.maxWideLlqDepth || Math.floor(maxTx / 2);
+  const maxRx = Math.min(queues.maxRxSqDepth, queues.maxRxCqDepth);
   adapter.requestedTxRingSize = ringSize(adapter.wantTxRingSize, maxTx);
-  adapter.requestedRxRingSize = ringSize(adapter.wantRxRingSize, f.maxRxDepth);
-  adapter.maxTxSgl = Math.min(PKT_MAX_BUFS, f.maxTxDescs);
-  adapter.maxRxSgl = Math.min(PKT_MAX_BUFS, f.maxRxDescs);
+  adapter.requestedRxRingSize = ringSize(adapter.wantRxRingSize, maxRx);
+  adapter.maxTxSgl = Math.min(PKT_MAX_BUFS, queues.maxPerPacketTxDescs);
+  adapter.maxRxSgl = Math.min(PKT_MAX_BUFS, queues.maxPerPacketRxDescs);
   const enough = adapter.requestedTxRingSize > 0 && adapter.requestedRxRingSize > 0;
   // A packet needs at least three descriptors: meta, header and one piece.
   return enough && adapter.numQueues > 0 && adapter.maxTxSgl >= 3 && adapter.maxRxSgl >= 1;
@@ -61,26 +58,21 @@ function ringSize(wanted: number, max: number): number {
   return size < 1 ? 0 : 1 << (31 - Math.clz32(size));
 }
 
-/** A queue that the device has created, for its destruction. */
-interface Created {
-  readonly direction: SqDirection;
-  readonly queue: CreatedQueue;
-}
-
 /**
  * Sets up rings and creates them in the device. Halves the larger kind when memory is short here or
- * in the device (the original only for its own memory). Returns 0, or an errno and leaves no rings.
+ * in the device (the original only for its own memory). Rejects and leaves no rings when a smaller
+ * size does not help.
  */
-export async function createQueuesWithBackoff(adapter: Adapter, com: Com): Promise<number> {
+export async function createQueuesWithBackoff(adapter: Adapter, com: Com): Promise<void> {
   let tx = adapter.requestedTxRingSize;
   let rx = adapter.requestedRxRingSize;
   for (;;) {
-    const errno = await createQueues(adapter, com, tx, rx);
-    if (errno !== Errno.ENOMEM) return errno;
+    const created = createQueues(adapter, com, tx, rx);
+    if ((await errnoOf(created)) !== Errno.ENOMEM) return created;
     adapter.log.warn({ tx, rx }, "not enough memory for queues of these sizes");
     const halfTx = rx <= tx ? tx / 2 : tx;
     const halfRx = rx >= tx ? rx / 2 : rx;
-    if (halfTx < MIN_RING_SIZE || halfRx < MIN_RING_SIZE) return errno;
+    if (halfTx < MIN_RING_SIZE || halfRx < MIN_RING_SIZE) return created;
     tx = halfTx;
     rx = halfRx;
   }
@@ -91,68 +83,39 @@ async function createQueues(
   com: Com,
   txSize: number,
   rxSize: number,
-): Promise<number> {
+): Promise<void> {
+  const created: (TxRing | RxRing)[] = [];
   try {
     setupRings(adapter, com, txSize, rxSize);
+    for (const ring of ringsOf(adapter)) {
+      await createOne(com, ring);
+      created.push(ring);
+    }
   } catch (error) {
+    await destroyQueues(com, created.reverse());
+    com.check();
     teardownRings(adapter);
-    if (error instanceof BusSpaceExhausted) return Errno.ENOMEM;
     throw error;
   }
-  const created: Created[] = [];
-  let errno = 0;
-  // First all tx queues, then all rx queues, as in every known driver.
-  for (const { tx } of adapter.queues) {
-    if (errno === 0) errno = await createOne(com, SqDirection.TX, tx, TX_CDESC_SIZE, created);
-  }
-  for (const { rx } of adapter.queues) {
-    if (errno === 0) errno = await createOne(com, SqDirection.RX, rx, RX_CDESC_SIZE, created);
-  }
-  if (errno === 0) return 0;
-  for (const { direction, queue } of created.reverse()) {
-    await com.destroyQueue(direction, queue.sqIdx, queue.cqIdx);
-  }
-  com.check();
-  teardownRings(adapter);
-  return errno;
 }
 
-async function createOne(
-  com: Com,
-  direction: SqDirection,
-  ring: TxRing | RxRing,
-  cqEntryBytes: number,
-  created: Created[],
-): Promise<number> {
-  const { sq, cq } = ring;
-  const queue = await com.createQueue({
-    direction,
-    placement: sq.placement,
-    depth: sq.depth,
-    vector: ioVector(ring.qid),
-    cqAddress: cq.memory.address,
-    cqEntryBytes,
-    sqAddress: sq.placement === Placement.HOST ? sq.memory!.address : 0,
-  });
+async function createOne(com: Com, { direction, qid, sq, cq }: TxRing | RxRing): Promise<void> {
+  const errno = await errnoOf(com.createQueue(direction, sq, cq, ioVector(qid)));
   com.check();
-  if (queue.errno !== 0) {
-    com.log.error({ direction, queue: ring.qid, errno: queue.errno }, "queue was not created");
-    return queue.errno;
-  }
-  cq.created(queue);
-  sq.created(queue);
-  created.push({ direction, queue });
-  return 0;
+  if (errno === 0) return;
+  com.log.error({ direction, queue: qid, errno }, "queue was not created");
+  throw new AdminError(errno);
 }
 
-/** ena_destroy_all_io_queues: destroys tx, then rx queues, each SQ before its CQ. */
-export async function destroyQueues(adapter: Adapter, com: Com): Promise<void> {
-  for (const { tx } of adapter.queues) {
-    await com.destroyQueue(SqDirection.TX, tx.sq.idx, tx.cq.idx);
-  }
-  for (const { rx } of adapter.queues) {
-    await com.destroyQueue(SqDirection.RX, rx.sq.idx, rx.cq.idx);
-  }
+/** First all tx rings, then all rx rings, as in every known driver. */
+export const ringsOf = ({ queues }: Adapter): (TxRing | RxRing)[] => [
+  ...queues.map(({ tx }) => tx),
+  ...queues.map(({ rx }) => rx),
+];
+
+/** ena_destroy_all_io_queues: destroys each SQ before its CQ. */
+export async function destroyQueues(com: Com, rings: readonly (TxRing | RxRing)[]): Promise<void> {
+  for (const { direction, sq, cq } of rings) await com.destroyQueue(direction, sq.idx, cq.idx);
 }
 
 function setupRings(adapter: Adapter, com: Com, txSize: number, rxSize: number): void {

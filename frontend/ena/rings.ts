@@ -8,6 +8,7 @@
  * Ids are not ring slots: the device may complete them in any order. After struct ena_ring
  * (amzn-drivers: kernel/fbsd/ena/ena.h).
  */
+import { SqDirection } from "../../shared/ena/admin.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import type { DmaMap } from "../bus/map.ts";
 import type { DmaTag } from "../bus/tag.ts";
@@ -55,11 +56,6 @@ export class MapCache {
   }
 }
 
-function allIds(size: number): Uint16Array {
-  if (!isPowerOfTwo(size)) throw new RangeError(`ring of ${size} entries`);
-  return Uint16Array.from({ length: size }, (_, id) => id);
-}
-
 const NO_SLOTS = new Uint8Array(0);
 
 /** Additional state of a Tx ring in netmap mode: the slots of each packet in flight. */
@@ -92,12 +88,14 @@ export class TxSlots {
   }
 }
 
-export class TxRing implements GateQueue {
+/** What a Tx and an Rx ring have in common. */
+class Ring<Stats> {
+  readonly direction: SqDirection;
   readonly qid: number;
   readonly size: number;
   readonly sq: IoSq;
   readonly cq: IoCq;
-  readonly stats: TxStats;
+  readonly stats: Stats;
 
   readonly freeIds: Uint16Array;
   nextToUse = 0;
@@ -106,6 +104,33 @@ export class TxRing implements GateQueue {
   // By request id.
   readonly mbufs: (Mbuf | undefined)[];
   readonly maps: readonly DmaMap[];
+
+  firstInterrupt = false;
+
+  constructor(
+    direction: SqDirection,
+    qid: number,
+    sq: IoSq,
+    cq: IoCq,
+    maps: readonly DmaMap[],
+    stats: Stats,
+  ) {
+    const size = sq.depth;
+    if (!isPowerOfTwo(size)) throw new RangeError(`ring of ${size} entries`);
+    this.direction = direction;
+    this.qid = qid;
+    this.size = size;
+    this.sq = sq;
+    this.cq = cq;
+    this.maps = maps;
+    this.stats = stats;
+    this.freeIds = Uint16Array.from({ length: size }, (_, id) => id);
+    this.mbufs = new Array<Mbuf | undefined>(size).fill(undefined);
+  }
+}
+
+export class TxRing extends Ring<TxStats> implements GateQueue {
+  // By request id.
   /** Number of SQ entries that become free with the completion of the id. */
   readonly entries: Uint16Array;
   /** Bytes pushed to the device for the id, and their number of pieces. */
@@ -119,7 +144,6 @@ export class TxRing implements GateQueue {
   /** False while the ring is too full for the largest packet. */
   running = true;
   lastCleanup = 0;
-  firstInterrupt = false;
   cleanupPending = false;
   /** Present while the ring is in netmap mode. */
   slots: TxSlots | undefined = undefined;
@@ -131,15 +155,8 @@ export class TxRing implements GateQueue {
   metaL4HdrWords = 0;
 
   constructor(qid: number, sq: IoSq, cq: IoCq, maps: readonly DmaMap[], stats: TxStats) {
-    const size = sq.depth;
-    this.qid = qid;
-    this.size = size;
-    this.sq = sq;
-    this.cq = cq;
-    this.maps = maps;
-    this.stats = stats;
-    this.freeIds = allIds(size);
-    this.mbufs = new Array<Mbuf | undefined>(size).fill(undefined);
+    super(SqDirection.TX, qid, sq, cq, maps, stats);
+    const { size } = this;
     this.entries = new Uint16Array(size);
     this.pushed = new Int32Array(size);
     this.pieces = new Uint8Array(size);
@@ -155,23 +172,12 @@ export class TxRing implements GateQueue {
 /** Owner of the buffer of an Rx id: none, prepared and not posted, the device, being consumed. */
 export const RxOwner = { NONE: 0, READY: 1, DEVICE: 2, TAKEN: 3 } as const;
 
-export class RxRing {
-  readonly qid: number;
-  readonly size: number;
-  readonly sq: IoSq;
-  readonly cq: IoCq;
-  readonly stats: RxStats;
+export class RxRing extends Ring<RxStats> {
   readonly lro: LroQueue;
 
-  readonly freeIds: Uint16Array;
-  nextToUse = 0;
-  nextToClean = 0;
-
   // By request id.
-  readonly mbufs: (Mbuf | undefined)[];
   /** Netmap buffer index of the id; 0 for none. */
   readonly netmapBufIdx: Uint32Array;
-  readonly maps: readonly DmaMap[];
   /** Bus address and bytes of the loaded buffer. */
   readonly address: Float64Array;
   readonly length: Uint32Array;
@@ -197,7 +203,6 @@ export class RxRing {
   /** True after an invalid completion: no completion is consumed until the reset. */
   nmStopped = false;
 
-  firstInterrupt = false;
   noInterruptEventCnt = 0;
   emptyRxQueue = 0;
 
@@ -209,16 +214,9 @@ export class RxRing {
     stats: RxStats,
     lro: LroQueue,
   ) {
-    const size = sq.depth;
-    this.qid = qid;
-    this.size = size;
-    this.sq = sq;
-    this.cq = cq;
-    this.maps = maps;
-    this.stats = stats;
+    super(SqDirection.RX, qid, sq, cq, maps, stats);
+    const { size } = this;
     this.lro = lro;
-    this.freeIds = allIds(size);
-    this.mbufs = new Array<Mbuf | undefined>(size).fill(undefined);
     this.netmapBufIdx = new Uint32Array(size);
     this.address = new Float64Array(size);
     this.length = new Uint32Array(size);

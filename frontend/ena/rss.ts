@@ -19,9 +19,9 @@ import {
   rssIndEntry,
   rssIndTable,
 } from "../../shared/ena/rss.ts";
-import { RecordType } from "../../shared/wire/records.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
+import { AdminError, ifSupported } from "./admin.ts";
 import type { Com } from "./control.ts";
 
 /** ENA_RX_RSS_TABLE_LOG_SIZE */
@@ -66,45 +66,45 @@ export const newRssConfig = (): RssConfig => ({
 });
 
 /**
- * ena_rss_configure. Returns 0, EOPNOTSUPP when the device has no indirection table (one queue
- * receives all frames), or another errno. Hash function and input are optional: a device without
- * these commands uses its own.
+ * ena_rss_configure. Resolves with false when the device has no indirection table: then one queue
+ * receives all frames. Hash function and input are optional: a device without these commands uses
+ * its own. Rejects with AdminError.
  */
 export async function configureRss(
   com: Com,
   rss: RssConfig,
   rxSqIndexes: readonly number[],
-): Promise<number> {
+): Promise<boolean> {
+  const hasTable = await ifSupported(initTable(com, rss, rxSqIndexes));
+  if (hasTable === undefined) return false;
+  await ifSupported(setHashFunction(com, rss));
+  await ifSupported(setHashInput(com, rss));
+  return true;
+}
+
+async function initTable(
+  com: Com,
+  rss: RssConfig,
+  rxSqIndexes: readonly number[],
+): Promise<boolean> {
   if (!rss.known) {
-    const errno = await initDefault(com, rss);
-    if (errno !== 0) return errno;
+    await initDefault(com, rss);
     rss.known = true;
   }
-  const table = await setTable(com, rxSqIndexes);
-  if (table !== 0) return table;
-  return (await optional(setHashFunction(com, rss))) || (await optional(setHashInput(com, rss)));
+  await setTable(com, rxSqIndexes);
+  return true;
 }
 
 /**
  * ena_rss_init_default, as it runs without ENA_RSS_KEY_API: the driver adopts the key of the
  * device. The key is read into the buffer that is then set.
  */
-async function initDefault(com: Com, rss: RssConfig): Promise<number> {
-  const table = await checkTableSize(com);
-  if (table !== 0) return table;
-  const hash = await optional(fillHashFunction(com, rss));
-  if (hash !== 0) return hash;
-  const input = await optional(fillHashInput(com, rss));
-  if (input !== 0) return input;
+async function initDefault(com: Com, rss: RssConfig): Promise<void> {
+  await checkTableSize(com);
+  await ifSupported(fillHashFunction(com, rss));
+  await ifSupported(fillHashInput(com, rss));
   // ena_rss_indir_init reads the table back, for its sysctl.
-  const reply = await com.getFeature(FeatureId.RSS_INDIRECTION_TABLE_CONFIG, 0, tablePage(com));
-  return reply.errno;
-}
-
-/** Returns the errno of `step`, but 0 instead of EOPNOTSUPP. */
-async function optional(step: Promise<number>): Promise<number> {
-  const errno = await step;
-  return errno === Errno.EOPNOTSUPP ? 0 : errno;
+  await com.getFeature(FeatureId.RSS_INDIRECTION_TABLE_CONFIG, 0, tablePage(com));
 }
 
 const tablePage = (com: Com): CoherentMemory =>
@@ -112,102 +112,87 @@ const tablePage = (com: Com): CoherentMemory =>
 const keyPage = (com: Com): CoherentMemory => com.allocate(rssHashKey.size, "rss key");
 const fieldsPage = (com: Com): CoherentMemory => com.allocate(rssHashFields.size, "rss hash input");
 
-async function checkTableSize(com: Com): Promise<number> {
+async function checkTableSize(com: Com): Promise<void> {
   const reply = await com.getFeature(FeatureId.RSS_INDIRECTION_TABLE_CONFIG);
-  if (reply.errno !== 0) return reply.errno;
-  const sizes = rssIndTable.parse(reply.view, ACQ_BODY);
-  if (sizes.minSizeLog2 > TABLE_SIZE_LOG2 || sizes.maxSizeLog2 < TABLE_SIZE_LOG2) {
-    com.log.warn({ sizes }, "the device accepts no RSS table of 128 entries");
-    return Errno.EINVAL;
-  }
-  return 0;
+  const sizes = rssIndTable.parse(reply, ACQ_BODY);
+  if (sizes.minSizeLog2 <= TABLE_SIZE_LOG2 && sizes.maxSizeLog2 >= TABLE_SIZE_LOG2) return;
+  com.log.warn({ sizes }, "the device accepts no RSS table of 128 entries");
+  throw new AdminError(Errno.EINVAL);
 }
 
 /** Sets the table. Its entries name rx submission queues, although the field is named `cqIdx`. */
-function setTable(com: Com, rxSqIndexes: readonly number[]): Promise<number> {
+function setTable(com: Com, rxSqIndexes: readonly number[]): Promise<void> {
   const table = tablePage(com);
   for (let i = 0; i < RSS_TABLE_SIZE; i++) {
     const cqIdx = rxSqIndexes[i % rxSqIndexes.length]!;
     rssIndEntry.write(table.view, i * RSS_IND_ENTRY_SIZE, { cqIdx });
   }
-  table.publish(0, table.bytes.length, RecordType.ENA_CONTROL);
+  const request = { sizeLog2: TABLE_SIZE_LOG2, inlineIndex: RSS_INLINE_INDEX_NONE };
   return com.setFeature(
     FeatureId.RSS_INDIRECTION_TABLE_CONFIG,
-    (view, at) => {
-      rssIndTable.write(view, at, {
-        sizeLog2: TABLE_SIZE_LOG2,
-        inlineIndex: RSS_INLINE_INDEX_NONE,
-      });
-    },
+    (view, at) => rssIndTable.write(view, at, request),
     table,
   );
 }
 
 /** ena_com_fill_hash_function without a key. */
-async function fillHashFunction(com: Com, rss: RssConfig): Promise<number> {
+async function fillHashFunction(com: Com, rss: RssConfig): Promise<void> {
   const page = keyPage(com);
-  const errno = await findToeplitz(com, page);
-  if (errno !== 0) return errno;
+  await needToeplitz(com, page);
   rss.key.set(page.bytes);
   rss.hasKey = true;
-  return setHashFunction(com, rss);
+  await setHashFunction(com, rss);
 }
 
 /** ena_com_set_hash_function: checks again that the device has the function, then sets the key. */
-async function setHashFunction(com: Com, rss: RssConfig): Promise<number> {
+async function setHashFunction(com: Com, rss: RssConfig): Promise<void> {
   // Another device may hash although the first did not. It keeps its own key.
-  if (!rss.hasKey) return Errno.EOPNOTSUPP;
-  const errno = await findToeplitz(com);
-  if (errno !== 0) return errno;
+  if (!rss.hasKey) return;
+  await needToeplitz(com);
   const page = keyPage(com);
   page.bytes.set(rss.key);
-  page.publish(0, page.bytes.length, RecordType.ENA_CONTROL);
-  return com.setFeature(
+  const request = { selectedFunc: 1 << HashFunction.TOEPLITZ, initVal: 0 };
+  await com.setFeature(
     FeatureId.RSS_HASH_FUNCTION,
-    (view, at) => {
-      rssHashFunction.write(view, at, { selectedFunc: 1 << HashFunction.TOEPLITZ, initVal: 0 });
-    },
+    (view, at) => rssHashFunction.write(view, at, request),
     page,
   );
 }
 
-/** Returns 0 when the device hashes by Toeplitz. Reads the device's key into `page` if given. */
-async function findToeplitz(com: Com, page?: CoherentMemory): Promise<number> {
+/** Rejects when the device does not hash by Toeplitz. Reads its key into `page` if given. */
+async function needToeplitz(com: Com, page?: CoherentMemory): Promise<void> {
   const reply = await com.getFeature(FeatureId.RSS_HASH_FUNCTION, 0, page);
-  if (reply.errno !== 0) return reply.errno;
-  const { supportedFunc } = rssHashFunction.parse(reply.view, ACQ_BODY);
-  return ((supportedFunc >>> HashFunction.TOEPLITZ) & 1) === 1 ? 0 : Errno.EOPNOTSUPP;
+  const { supportedFunc } = rssHashFunction.parse(reply, ACQ_BODY);
+  const hasToeplitz = ((supportedFunc >>> HashFunction.TOEPLITZ) & 1) === 1;
+  if (!hasToeplitz) throw new AdminError(Errno.EOPNOTSUPP);
 }
 
 /** ena_com_set_default_hash_ctrl */
-async function fillHashInput(com: Com, rss: RssConfig): Promise<number> {
+async function fillHashInput(com: Com, rss: RssConfig): Promise<void> {
   const page = fieldsPage(com);
-  const reply = await com.getFeature(FeatureId.RSS_HASH_INPUT, 0, page);
-  if (reply.errno !== 0) return reply.errno;
+  await com.getFeature(FeatureId.RSS_HASH_INPUT, 0, page);
   const { supported } = rssHashFields.parse(page.view, 0);
   const selected = Array.from({ length: HASH_PROTO_NUM }, (_, proto) => SELECTED[proto] ?? 0);
   const missing = selected.findIndex((fields, proto) => (fields & ~(supported[proto] ?? 0)) !== 0);
   if (missing >= 0) {
     com.log.warn({ proto: missing }, "device can't hash all fields wanted, keeps its own choice");
-    return Errno.EOPNOTSUPP;
+    return;
   }
   rssHashFields.write(page.view, 0, { supported, selected });
   rss.fields.set(page.bytes);
   rss.hasFields = true;
-  return setHashInput(com, rss);
+  await setHashInput(com, rss);
 }
 
 /** ena_com_set_hash_ctrl */
-async function setHashInput(com: Com, rss: RssConfig): Promise<number> {
-  if (!rss.hasFields) return Errno.EOPNOTSUPP;
+async function setHashInput(com: Com, rss: RssConfig): Promise<void> {
+  if (!rss.hasFields) return;
   const page = fieldsPage(com);
   page.bytes.set(rss.fields);
-  page.publish(0, page.bytes.length, RecordType.ENA_CONTROL);
-  return com.setFeature(
+  const request = { enabledInputSort: HashSort.L3 | HashSort.L4 };
+  await com.setFeature(
     FeatureId.RSS_HASH_INPUT,
-    (view, at) => {
-      rssHashInput.write(view, at, { enabledInputSort: HashSort.L3 | HashSort.L4 });
-    },
+    (view, at) => rssHashInput.write(view, at, request),
     page,
   );
 }

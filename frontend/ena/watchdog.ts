@@ -28,7 +28,7 @@ function checkKeepAlive(adapter: Adapter): void {
   if (silentMs <= adapter.keepAliveTimeoutMs) return;
   if (!adapter.triggerReset) adapter.log.error({ silentMs }, "keep-alive watchdog timeout");
   // The keep-alive may be in the event queue, with only its interrupt lost.
-  const missedInterrupt = adapter.com?.hasKeepAlive === true;
+  const missedInterrupt = adapter.com?.aenq?.hasKeepAlive() === true;
   adapter.requestReset(
     missedInterrupt ? ResetReason.MISSING_ADMIN_INTERRUPT : ResetReason.KEEP_ALIVE_TO,
   );
@@ -36,11 +36,13 @@ function checkKeepAlive(adapter: Adapter): void {
 
 function checkAdminState(adapter: Adapter): void {
   const { com } = adapter;
-  if (com === undefined || com.adminRunning) return;
+  if (com === undefined || com.admin?.running === true) return;
   adapter.devStats.admin_q_pause++;
   if (!adapter.triggerReset) adapter.log.error({}, "admin queue is not running");
   adapter.requestReset(
-    com.missingAdminInterrupt ? ResetReason.MISSING_ADMIN_INTERRUPT : ResetReason.ADMIN_TO,
+    com.admin?.missingInterrupt === true
+      ? ResetReason.MISSING_ADMIN_INTERRUPT
+      : ResetReason.ADMIN_TO,
   );
 }
 

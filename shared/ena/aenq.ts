@@ -25,6 +25,9 @@ export const AenqGroup = {
 } as const;
 export type AenqGroup = (typeof AenqGroup)[keyof typeof AenqGroup];
 
+/** The groups that FreeBSD's and Linux's drivers ask for, as bits. Our device can send them all. */
+export const AENQ_GROUPS = 0xff & ~(1 << AenqGroup.REFRESH_CAPABILITIES);
+
 /** enum ena_admin_aenq_notification_syndrome */
 export const AenqSyndrome = { UPDATE_HINTS: 2 } as const;
 export type AenqSyndrome = (typeof AenqSyndrome)[keyof typeof AenqSyndrome];

@@ -5,6 +5,7 @@
 import { describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { DmaMap } from "../../frontend/bus/map.ts";
+import { AdminError } from "../../frontend/ena/admin.ts";
 import { cleanup } from "../../frontend/ena/datapath.ts";
 import { allocRxSlot, freeRxSlot } from "../../frontend/ena/netmap-rx-slots.ts";
 import type { NmPort } from "../../frontend/netmap/descriptor.ts";
@@ -80,7 +81,9 @@ describe("attach and register", () => {
   test("reg: when the interface can't come up, no ring stays in netmap mode", async () => {
     const pair = new NetmapPair({ queues: 2 });
     await pair.start();
-    const setMtu = vi.spyOn(pair.adapter.com!, "setMtu").mockResolvedValueOnce(Errno.EIO);
+    const setMtu = vi
+      .spyOn(pair.adapter.com!, "setMtu")
+      .mockRejectedValueOnce(new AdminError(Errno.EIO));
     await expect(pair.open()).rejects.toThrow(/netmap mode/);
     expect(setMtu).toHaveBeenCalledTimes(1);
     await pair.settle();
