@@ -9,20 +9,10 @@ import { TapError } from "../shared/tap/errors.ts";
 import { bracketed, DEFAULT_DEVICE, DEVICE_PORT } from "../shared/transport/address.ts";
 import { addressOf } from "../shared/transport/lookup.ts";
 import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
+import { begin } from "./common/begin.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "./common/failure.ts";
-import { createLog } from "./common/log.ts";
-import {
-  addCommonFlags,
-  CommonShape,
-  hostPort,
-  logOptions,
-  oneOf,
-  readOptions,
-  whole,
-  word,
-} from "./common/options.ts";
-import { Output } from "./common/output.ts";
-import { onStop, stdinEnd } from "./common/signals.ts";
+import { CommonShape, checked, completed, hostPort, oneOf, whole, word } from "./common/options.ts";
+import { stdinEnd } from "./common/signals.ts";
 import { tapFailure } from "./common/tap.ts";
 import { AGENT } from "./common/version.ts";
 import { deviceOptions, deviceOptionsHelp } from "./device-options.ts";
@@ -66,14 +56,12 @@ function uplink() {
 
 /** A host name in the form of a Host header, without a port. */
 function hostName() {
-  return z.string().transform((text, context) => {
+  return checked((text) => {
     const name = text.toLowerCase().replace(/\.$/, "");
     const label = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/;
-    if (name.length <= 253 && name.split(".").every((part) => label.test(part))) return name;
-    const message = `takes a host name without scheme and port, not ${JSON.stringify(text)}`;
-    context.addIssue({ code: "custom", message });
-    return z.NEVER;
-  });
+    const fits = name.length <= 253 && name.split(".").every((part) => label.test(part));
+    return fits ? name : undefined;
+  }, "takes a host name without scheme and port");
 }
 
 export function deviceCommand(): Command {
@@ -110,11 +98,9 @@ export function deviceCommand(): Command {
     )
     .option("--capture-snap <bytes>", "keep at most this many bytes of each frame (all)")
     .option("--capture-only <frames|ring>", "capture frames only, or rings only (both)")
-    .addOption(new Option("--end-with-stdin").hideHelp());
-  return addCommonFlags(command)
-    .addHelpText("before", EXAMPLES)
-    .addHelpText("after", deviceOptionsHelp)
-    .action(async (_flags: unknown, self: Command) => runDevice(readOptions(self, Shape)));
+    .addOption(new Option("--end-with-stdin").hideHelp())
+    .addHelpText("after", deviceOptionsHelp);
+  return completed(command, EXAMPLES, Shape, runDevice);
 }
 
 const EXAMPLES = `Examples:
@@ -124,9 +110,7 @@ const EXAMPLES = `Examples:
 `;
 
 async function runDevice(options: Options): Promise<void> {
-  const output = new Output(options.json);
-  const log = createLog(logOptions(options));
-  const stop = onStop();
+  const { output, log, stop } = begin(options);
   const host = await bindAddress(options.listen, options.insecure, log);
   const { openDevice } = await import("../device/index.ts");
   let device: Device | undefined;

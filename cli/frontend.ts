@@ -5,12 +5,12 @@ import type { Nic } from "../frontend/nic.ts";
 import type { Logger } from "../shared/log.ts";
 import { UNIT_PREFIX } from "../shared/wire/personality.ts";
 import { CaptureFiles, ignoreSignal } from "./capture/file.ts";
+import { begin } from "./common/begin.ts";
 import { ExitCode, Failure } from "./common/failure.ts";
-import { createLog } from "./common/log.ts";
 import { addNicFlags, driverName, NicShape, newNic, opened } from "./common/nic.ts";
-import { addCommonFlags, CommonShape, logOptions, readOptions } from "./common/options.ts";
-import { Output } from "./common/output.ts";
-import { onStop, unlessStopped } from "./common/signals.ts";
+import { CommonShape, completed } from "./common/options.ts";
+import type { Output } from "./common/output.ts";
+import { unlessStopped } from "./common/signals.ts";
 import { countersLine } from "./status/text.ts";
 import { traceTap } from "./trace/trace.ts";
 
@@ -46,9 +46,7 @@ export function frontendCommand(): Command {
       "--capture <file>",
       "write the NIC's frames and rings to a pcapng file; SIGUSR2 ends the capture or begins another",
     );
-  return addCommonFlags(command)
-    .addHelpText("before", EXAMPLES)
-    .action(async (_flags: unknown, self: Command) => runFrontend(readOptions(self, Shape)));
+  return completed(command, EXAMPLES, Shape, runFrontend);
 }
 
 const EXAMPLES = `Examples:
@@ -62,9 +60,7 @@ async function runFrontend(options: Options): Promise<void> {
   if (options.untrusted && options.driver !== "xen") {
     throw new Failure("--untrusted goes with --driver xen", ExitCode.USAGE);
   }
-  const output = new Output(options.json);
-  const log = createLog(logOptions(options));
-  const stop = onStop();
+  const { output, log, stop } = begin(options);
   const asked = options.name ?? `${UNIT_PREFIX[options.driver]}0`;
   const trace = options.trace ? (await traceTap())(asked) : undefined;
   const nic = await newNic({ ...options, trusted: !options.untrusted, trace }, log);

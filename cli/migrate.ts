@@ -11,13 +11,12 @@ import { postPage } from "./common/device-page.ts";
 import { ExitCode, Failure, messageOf } from "./common/failure.ts";
 import { createLog } from "./common/log.ts";
 import {
-  addCommonFlags,
   addConnectFlag,
   CommonShape,
   ConnectShape,
+  completed,
   logOptions,
   nicName,
-  readOptions,
   target,
   whole,
 } from "./common/options.ts";
@@ -51,16 +50,12 @@ export function migrateCommand(): Command {
       "--wait <s>",
       `seconds to watch for the NIC's arrival; 0: do not watch (${SEEN_SECONDS})`,
     );
-  return addCommonFlags(command)
-    .addHelpText("before", EXAMPLES)
-    .action(async (nic: string, _flags: unknown, self: Command) => {
-      const options = readOptions(self, Shape);
-      const name = nicName.safeParse(nic);
-      if (!name.success) {
-        throw new Failure(`"${nic}" is no name of a NIC`, ExitCode.USAGE);
-      }
-      await runMigrate(name.data, options);
-    });
+  return completed(command, EXAMPLES, Shape, async (options, nic = "") => {
+    if (!nicName.safeParse(nic).success) {
+      throw new Failure(`"${nic}" is no name of a NIC`, ExitCode.USAGE);
+    }
+    await runMigrate(nic, options);
+  });
 }
 
 const EXAMPLES = `Examples:

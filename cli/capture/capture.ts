@@ -11,13 +11,12 @@ import { whenThere } from "../common/device-page.ts";
 import { ExitCode, Failure } from "../common/failure.ts";
 import { createLog } from "../common/log.ts";
 import {
-  addCommonFlags,
   addConnectFlag,
   addWaitFlag,
   CommonShape,
   ConnectShape,
+  completed,
   logOptions,
-  readOptions,
   WaitShape,
   whole,
 } from "../common/options.ts";
@@ -115,9 +114,7 @@ export function captureCommand(): Command {
       "--no-time",
       "print no times, heartbeats or acknowledgements, so that diff can compare two runs",
     );
-  return addCommonFlags(command)
-    .addHelpText("before", EXAMPLES)
-    .action(async (_flags: unknown, self: Command) => runCapture(readOptions(self, Shape)));
+  return completed(command, EXAMPLES, Shape, runCapture);
 }
 
 const EXAMPLES = `Examples:

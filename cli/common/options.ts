@@ -28,6 +28,21 @@ const APART = new Set(["help", "version", "config", "log"]);
 
 const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
+/**
+ * Completes a command: adds the flags that every command has, and the examples of its help. `run`
+ * gets the options, checked by `shape`, and the operands.
+ */
+export function completed<T>(
+  command: Command,
+  examples: string,
+  shape: z.ZodType<T>,
+  run: (options: T, ...operands: string[]) => Promise<void>,
+): Command {
+  return addCommonFlags(command)
+    .addHelpText("before", examples)
+    .action(async () => run(readOptions(command, shape), ...command.args));
+}
+
 /** Adds the flags that every command has. */
 export function addCommonFlags(command: Command): Command {
   return command
@@ -241,39 +256,37 @@ export const nicName = word.refine((text) => !isReservedName(text), {
   error: ({ input }) => `takes no reserved name: "${String(input)}" ${RESERVED_REASON}`,
 });
 
-export const unicastMac = z.string().transform((text, context) => {
-  try {
-    parseUnicastMac(text);
-    return text;
-  } catch (error) {
-    context.addIssue({ code: "custom", message: `takes a unicast MAC: ${messageOf(error)}` });
-    return z.NEVER;
-  }
+export const unicastMac = parsed("a unicast MAC", (text) => {
+  parseUnicastMac(text);
+  return text;
 });
 
 /** The place of a device, as written. The code that connects turns the text into a URL. */
-export const target = z.string().transform((text, context) => {
-  try {
-    httpUrl(text, "/");
-    return text;
-  } catch (error) {
-    context.addIssue({ code: "custom", message: `takes an address: ${messageOf(error)}` });
-    return z.NEVER;
-  }
+export const target = parsed("an address", (text) => {
+  httpUrl(text, "/");
+  return text;
 });
 
 /** The place to listen: HOST:PORT, or HOST for the default port. Port 0 is any free port. */
-export const hostPort = z.string().transform((text, context): { host: string; port: number } => {
-  try {
-    const { host, port = DEVICE_PORT } = parseHostPort(text);
-    return { host, port };
-  } catch (error) {
-    context.addIssue({ code: "custom", message: `takes HOST:PORT or HOST: ${messageOf(error)}` });
-    return z.NEVER;
-  }
+export const hostPort = parsed("HOST:PORT or HOST", (text) => {
+  const { host, port = DEVICE_PORT } = parseHostPort(text);
+  return { host, port };
 });
 
-function checked<T>(parse: (text: string) => T | undefined, takes: string) {
+/** A text that `parse` accepts. Its error is printed behind `takes`. */
+export function parsed<T>(takes: string, parse: (text: string) => T) {
+  return z.string().transform((text, context): T => {
+    try {
+      return parse(text);
+    } catch (error) {
+      context.addIssue({ code: "custom", message: `takes ${takes}: ${messageOf(error)}` });
+      return z.NEVER;
+    }
+  });
+}
+
+/** A text for which `parse` returns a value. `takes` says what the flag accepts. */
+export function checked<T>(parse: (text: string) => T | undefined, takes: string) {
   return z.string().transform((text, context): T => {
     const value = parse(text);
     if (value !== undefined) return value;

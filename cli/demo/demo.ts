@@ -14,10 +14,10 @@ import { Command } from "commander";
 import { z } from "zod";
 import type { ExchangeReport } from "../../frontend/apps/exchange.ts";
 import type { PortStatus } from "../../shared/status/device-status.ts";
+import { begin } from "../common/begin.ts";
 import { Failure } from "../common/failure.ts";
-import { addCommonFlags, CommonShape, readOptions, whole } from "../common/options.ts";
-import { bytesText, countText, msText, Output, table } from "../common/output.ts";
-import { onStop } from "../common/signals.ts";
+import { CommonShape, completed, whole } from "../common/options.ts";
+import { bytesText, countText, msText, type Output, table } from "../common/output.ts";
 import { README } from "../common/version.ts";
 import { askStatus } from "../status/ask.ts";
 import { dropsOf, sumOf } from "../status/text.ts";
@@ -59,9 +59,7 @@ export function demoCommand(): Command {
       "file for the capture (ringwire-demo.pcapng in a new temporary folder)",
     )
     .option("--no-capture", "make no capture");
-  return addCommonFlags(command)
-    .addHelpText("before", EXAMPLES)
-    .action(async (_flags: unknown, self: Command) => runDemo(readOptions(self, Shape)));
+  return completed(command, EXAMPLES, Shape, runDemo);
 }
 
 const EXAMPLES = `Examples:
@@ -77,8 +75,7 @@ interface Report extends ExchangeReport {
 }
 
 async function runDemo(options: Options): Promise<void> {
-  const output = new Output(options.json);
-  const stop = onStop();
+  const { output, stop } = begin(options);
   // A file that can't be written fails here, before anything runs.
   const capture = await DemoCapture.at(options.capture);
   const interrupted = stop.asked.then((signal) => {

@@ -5,14 +5,12 @@ import { Control, Counts } from "../../frontend/apps/app.ts";
 import { bridge } from "../../frontend/apps/bridge.ts";
 import { totalOf, totalText } from "../../frontend/apps/report.ts";
 import { shareMemory } from "../../frontend/apps/slots.ts";
-import type { NmPort } from "../../frontend/netmap/descriptor.ts";
+import { begin } from "../common/begin.ts";
 import { ExitCode, Failure } from "../common/failure.ts";
-import { createLog } from "../common/log.ts";
 import { NicShape } from "../common/nic.ts";
-import { addCommonFlags, CommonShape, logOptions, readOptions, whole } from "../common/options.ts";
-import { Output } from "../common/output.ts";
-import { onStop } from "../common/signals.ts";
-import { type Running, whileRunning } from "./netmap-run.ts";
+import { CommonShape, completed, whole } from "../common/options.ts";
+import type { Output } from "../common/output.ts";
+import { STYLE, whileRunning } from "./netmap-run.ts";
 import { addPortFlags, PortSet, portName } from "./port-set.ts";
 
 const Shape = z.object({
@@ -28,7 +26,6 @@ const Shape = z.object({
 type Options = z.infer<typeof Shape>;
 
 const collect = (value: string, before: string[]): string[] => [...before, value];
-const STYLE = { plain: false, averages: false, framing: false };
 
 export function bridgeCommand(): Command {
   const command = new Command("bridge")
@@ -46,9 +43,7 @@ export function bridgeCommand(): Command {
     .option("-w, --wait-link <s>", "seconds to pause between link up and start (0)")
     .option("-L, --loopback", "with one port: send back what it receives")
     .option("-T, --report-ms <ms>", "time between two reports (1000)");
-  return addCommonFlags(addPortFlags(command))
-    .addHelpText("before", EXAMPLES)
-    .action(async (_flags: unknown, self: Command) => runBridge(readOptions(self, Shape)));
+  return completed(addPortFlags(command), EXAMPLES, Shape, runBridge);
 }
 
 const EXAMPLES = `Examples:
@@ -83,41 +78,29 @@ function portsOf({ interface: names, loopback, tap }: Options): [string, string]
 }
 
 async function runBridge(options: Options): Promise<void> {
-  const output = new Output(options.json);
-  const log = createLog(logOptions(options));
-  const stop = onStop();
   const names = portsOf(options);
-  await using set = new PortSet(options, log);
-  if (!(await set.connect(names, stop))) return;
+  const begun = begin(options);
+  await using set = new PortSet(options, begun);
+  if (!(await set.connect(names))) return;
   set.reserve(names);
   const a = await set.open(names[0]);
   const b = names[0] === names[1] ? a : await set.open(names[1]);
   await set.settled();
   const zeroCopy = !options.copy && shareMemory(a, b);
-  output.event(`${names[0]} <-> ${names[1]}, ${zeroCopy ? "zero copy" : "by copies"}`, {
+  begun.output.event(`${names[0]} <-> ${names[1]}, ${zeroCopy ? "zero copy" : "by copies"}`, {
     event: "ready",
     ports: names,
     zeroCopy,
     pid: process.pid,
   });
-  const counts = await run(options, a, b, { gaveUp: set.gaveUp, output, log, stop });
-  tell(names, counts, set, output);
-}
-
-async function run(
-  options: Options,
-  a: NmPort,
-  b: NmPort,
-  parts: Pick<Running, "gaveUp" | "output" | "log" | "stop">,
-): Promise<readonly [Counts, Counts]> {
   const counts = [new Counts(), new Counts()] as const;
   const control = new Control();
-  const { burst, copy, reportMs, quiet } = options;
   const work = control
     .sleep(options.waitLink * 1000)
-    .then(() => bridge(a, b, { burst, copy }, counts, control));
-  await whileRunning(work, { ...parts, control, counts, style: STYLE, reportMs, quiet });
-  return counts;
+    .then(() => bridge(a, b, options, counts, control));
+  const { gaveUp } = set;
+  await whileRunning(work, { ...options, ...begun, gaveUp, control, counts, style: STYLE });
+  tell(names, counts, set, begun.output);
 }
 
 function tell(

@@ -9,13 +9,12 @@ import { totalOf, totalText } from "../../frontend/apps/report.ts";
 import { runApp, runInWorker } from "../../frontend/apps/run.ts";
 import type { NmPort } from "../../frontend/netmap/descriptor.ts";
 import { statsOf } from "../capture/output.ts";
+import { begin } from "../common/begin.ts";
 import { ExitCode, Failure, messageOf } from "../common/failure.ts";
-import { createLog } from "../common/log.ts";
 import { NicShape } from "../common/nic.ts";
-import { addCommonFlags, CommonShape, logOptions, readOptions, whole } from "../common/options.ts";
-import { Output } from "../common/output.ts";
-import { onStop } from "../common/signals.ts";
-import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
+import { CommonShape, completed, whole } from "../common/options.ts";
+import type { Output } from "../common/output.ts";
+import { newCounts, type Running, STYLE, whileRunning } from "./netmap-run.ts";
 import { addPortFlags, PortSet, portName } from "./port-set.ts";
 
 const Shape = z.object({
@@ -30,8 +29,6 @@ const Shape = z.object({
   worker: z.boolean().default(false),
 });
 type Options = z.infer<typeof Shape>;
-
-const STYLE = { plain: false, averages: false, framing: false };
 
 export function lbCommand(): Command {
   const command = new Command("lb")
@@ -48,9 +45,7 @@ export function lbCommand(): Command {
       "module to run in the thread of each pipe, which gets the pipe's end in workerData (a counter of packets)",
     )
     .option("--worker", "run the distribution in a worker thread, too");
-  return addCommonFlags(addPortFlags(command))
-    .addHelpText("before", EXAMPLES)
-    .action(async (_flags: unknown, self: Command) => runLb(readOptions(self, Shape)));
+  return completed(addPortFlags(command), EXAMPLES, Shape, runLb);
 }
 
 const EXAMPLES = `Examples:
@@ -67,13 +62,12 @@ const EXAMPLES = `Examples:
 `;
 
 async function runLb(options: Options): Promise<void> {
-  const output = new Output(options.json);
-  const log = createLog(logOptions(options));
-  const stop = onStop();
+  const begun = begin(options);
+  const { output } = begun;
   const { interface: name, pipes, app } = options;
   if (app !== undefined) checkApp(app);
-  await using set = new PortSet(options, log);
-  if (!(await set.connect([name], stop))) return;
+  await using set = new PortSet(options, begun);
+  if (!(await set.connect([name]))) return;
   const base = pipeBase(name);
   const numbers = Array.from({ length: pipes }, (_, k) => k);
   set.reserve([name, ...numbers.map((k) => `${base}{${k}`)]);
@@ -91,7 +85,15 @@ async function runLb(options: Options): Promise<void> {
     pipes,
     pid: process.pid,
   });
-  const counts = await run(options, ports, ends, { gaveUp: set.gaveUp, output, log, stop });
+  const counts = newCounts(ports.length);
+  const running = {
+    ...options,
+    ...begun,
+    gaveUp: set.gaveUp,
+    control: new Control(),
+    style: STYLE,
+  };
+  await run(options, ports, ends, counts, { ...running, counts: counts.slice(0, 1) });
   tell(base, counts, set, output);
 }
 
@@ -115,18 +117,17 @@ async function run(
   options: Options,
   ports: readonly NmPort[],
   ends: readonly NmPort[],
-  parts: Pick<Running, "gaveUp" | "output" | "log" | "stop">,
-): Promise<readonly Counts[]> {
-  const { burst, waitLink, worker, reportMs, quiet } = options;
-  const counts = newCounts(ports.length);
-  const control = new Control();
-  const start = worker ? runInWorker : runApp;
+  counts: readonly Counts[],
+  running: Running,
+): Promise<void> {
+  const { control } = running;
+  const { burst } = options;
+  const start = options.worker ? runInWorker : runApp;
   const readers = ends.map((end, k) => new Reader(end, options.app, k));
   const failed = Promise.race(readers.map((reader) => reader.failed));
   const work = control
-    .sleep(waitLink * 1000)
+    .sleep(options.waitLink * 1000)
     .then(() => start({ app: "lb", config: { burst } }, ports, counts, control));
-  const running = { ...parts, control, counts: counts.slice(0, 1), style: STYLE, reportMs, quiet };
   void failed.catch(() => control.stop());
   try {
     await whileRunning(work, running);
@@ -134,7 +135,6 @@ async function run(
     await Promise.all(readers.map((reader) => reader.end()));
   }
   await Promise.race([failed, Promise.resolve()]);
-  return counts;
 }
 
 /** The thread at the far end of a pipe: the user's module, or a counter. */

@@ -1,17 +1,15 @@
-/** The common part of pkt-gen, bridge and lb while their ports are open. */
+/** The common part of pkt-gen, bridge, lb and replay while their ports or their NIC are open. */
 import { type Control, Counts } from "../../frontend/apps/app.ts";
 import { Reporter, type ReportStyle } from "../../frontend/apps/report.ts";
-import type { Logger } from "../../shared/log.ts";
+import type { Begun } from "../common/begin.ts";
 import { Failure } from "../common/failure.ts";
-import type { Output } from "../common/output.ts";
-import type { Stop } from "../common/signals.ts";
 
-export interface Running {
+/** Style of the reports of a command without flags for it. */
+export const STYLE: ReportStyle = { plain: false, averages: false, framing: false };
+
+export interface Running extends Begun {
   /** Resolves with the reason when a NIC gives up. */
   readonly gaveUp: Promise<string>;
-  readonly output: Output;
-  readonly log: Logger;
-  readonly stop: Stop;
   readonly control: Control;
   readonly counts: readonly Counts[];
   readonly style: ReportStyle;

@@ -9,21 +9,20 @@ import { delayText, type ReportStyle, totalOf, totalText } from "../../frontend/
 import { runApp, runInWorker } from "../../frontend/apps/run.ts";
 import type { NmPort } from "../../frontend/netmap/descriptor.ts";
 import { formatMac, macFromName, parseMac } from "../../shared/net/ethernet.ts";
+import { type Begun, begin } from "../common/begin.ts";
 import { ExitCode, Failure, messageOf } from "../common/failure.ts";
-import { createLog } from "../common/log.ts";
 import { NicShape } from "../common/nic.ts";
 import {
-  addCommonFlags,
   amount,
   CommonShape,
-  logOptions,
+  checked,
+  completed,
   oneOf,
-  readOptions,
+  parsed,
   whole,
 } from "../common/options.ts";
-import { Output } from "../common/output.ts";
-import { onStop } from "../common/signals.ts";
-import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
+import type { Output } from "../common/output.ts";
+import { newCounts, whileRunning } from "./netmap-run.ts";
 import { addPortFlags, PortSet, portName } from "./port-set.ts";
 
 const MODES = ["rx", "tx", "ping", "pong", "txseq", "rxseq"] as const;
@@ -32,25 +31,8 @@ const MAX_FRAME = 16_384;
 const MAX_FRAGS = 64;
 const MAX_THREADS = 64;
 
-const endpoints = z.string().transform((text, context) => {
-  try {
-    return parseEndpoints(text);
-  } catch (error) {
-    context.addIssue({
-      code: "custom",
-      message: `takes IP[:PORT[-IP[:PORT]]]: ${messageOf(error)}`,
-    });
-    return z.NEVER;
-  }
-});
-const mac = z.string().transform((text, context) => {
-  try {
-    return parseMac(text);
-  } catch (error) {
-    context.addIssue({ code: "custom", message: `takes a MAC: ${messageOf(error)}` });
-    return z.NEVER;
-  }
-});
+const endpoints = parsed("IP[:PORT[-IP[:PORT]]]", parseEndpoints);
+const mac = parsed("a MAC", parseMac);
 /** -r N of pkt-gen.8, or the -r without a value of newer versions (rubbish), which gives true. */
 const countOrRubbish = z.unknown().transform((value, context): number | true => {
   if (value === true) return true;
@@ -60,19 +42,12 @@ const countOrRubbish = z.unknown().transform((value, context): number | true => 
   return z.NEVER;
 });
 /** tx_slots[,rx_slots[,tx_rings[,rx_rings]]]. A single number sets both kinds of slots. */
-const ringConfig = z.string().transform((text, context) => {
-  if (!/^\d{1,4}(,\d{1,4}){0,3}$/.test(text)) {
-    context.addIssue({
-      code: "custom",
-      message: `takes TX_SLOTS[,RX_SLOTS[,TX_RINGS[,RX_RINGS]]], not "${text}"`,
-    });
-    return z.NEVER;
-  }
-  const [txSlots = 0, rxSlots = txSlots, txRings = 0, rxRings = txRings] = text
-    .split(",")
-    .map(Number);
+const ringConfig = checked((text) => {
+  if (!/^\d{1,4}(,\d{1,4}){0,3}$/.test(text)) return undefined;
+  const numbers = text.split(",").map(Number);
+  const [txSlots = 0, rxSlots = txSlots, txRings = 0, rxRings = txRings] = numbers;
   return { txSlots, rxSlots, txRings, rxRings };
-});
+}, "takes TX_SLOTS[,RX_SLOTS[,TX_RINGS[,RX_RINGS]]]");
 
 const Shape = z.object({
   ...CommonShape,
@@ -188,15 +163,13 @@ export function pktGenCommand(): Command {
     .option("-B, --framing", "count preamble, checksum and gap of each frame as bits, too");
   for (const [flag] of REFUSED) command.addOption(new Option(flag).hideHelp());
   command.addOption(new Option("-4", "IPv4, as in any case").hideHelp());
-  return addCommonFlags(addPortFlags(command))
-    .addHelpText("before", EXAMPLES)
-    .action(async (_flags: unknown, self: Command) => {
-      for (const [flag, why] of REFUSED) {
-        const key = flag.slice(1, 2);
-        if (self.getOptionValue(key) !== undefined) throw usage(`-${key} is not offered: ${why}`);
-      }
-      await runPktGen(optionsOf(readOptions(self, Shape)));
-    });
+  command.hook("preAction", () => {
+    for (const [flag, why] of REFUSED) {
+      const key = flag.slice(1, 2);
+      if (command.getOptionValue(key) !== undefined) throw usage(`-${key} is not offered: ${why}`);
+    }
+  });
+  return completed(addPortFlags(command), EXAMPLES, Shape, (flags) => runPktGen(optionsOf(flags)));
 }
 
 const EXAMPLES = `Examples:
@@ -236,21 +209,20 @@ function optionsOf(flags: Flags): Options {
 const usage = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
 async function runPktGen(options: Options): Promise<void> {
-  const output = new Output(options.json);
-  const log = createLog(logOptions(options));
-  const stop = onStop();
+  const begun = begin(options);
+  const { output } = begun;
   const threads = options.threads;
   const isNumbered = options.function.endsWith("seq") || options.function === "ping";
   if (threads > 1 && isNumbered) throw usage(`-p ${threads}: ${options.function} has one thread`);
   const captured = options.pcap === undefined ? [] : await pcapOf(options.pcap);
-  await using set = new PortSet(options, log);
-  if (!(await set.connect([options.interface], stop, threads))) return;
+  await using set = new PortSet(options, begun);
+  if (!(await set.connect([options.interface], threads))) return;
   const ports = await openPorts(set, options, threads);
   checkRings(options, ports);
   await set.settled();
   const configs = ports.map((port, i) => configOf(options, port, captured, i, threads));
   announce(options, ports, configs, output);
-  const results = await run(options, ports, configs, { gaveUp: set.gaveUp, output, log, stop });
+  const results = await run(options, ports, configs, { ...begun, gaveUp: set.gaveUp });
   tell(options, results, set, output);
 }
 
@@ -400,7 +372,7 @@ async function run(
   options: Options,
   ports: readonly NmPort[],
   configs: readonly PktGenConfig[],
-  parts: Pick<Running, "gaveUp" | "output" | "log" | "stop">,
+  parts: Begun & { readonly gaveUp: Promise<string> },
 ): Promise<{ counts: Counts[]; results: PktGenResult[] }> {
   const counts = newCounts(ports.length);
   const control = new Control();
@@ -415,9 +387,7 @@ async function run(
       }),
     );
   };
-  const { reportMs, quiet } = options;
-  const style = styleOf(options);
-  const running = { ...parts, control, counts, style, reportMs, quiet };
+  const running = { ...options, ...parts, control, counts, style: styleOf(options) };
   return { counts, results: await whileRunning(start(), running) };
 }
 

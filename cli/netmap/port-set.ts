@@ -12,11 +12,11 @@ import type { NmPort } from "../../frontend/netmap/descriptor.ts";
 import type { Netmap, RequestOptions } from "../../frontend/netmap/netmap.ts";
 import type { PortName } from "../../frontend/netmap/port-name.ts";
 import type { Nic } from "../../frontend/nic.ts";
-import type { Logger } from "../../shared/log.ts";
 import { PERSONALITIES, type Personality, UNIT_PREFIX } from "../../shared/wire/personality.ts";
+import type { Begun } from "../common/begin.ts";
 import { ExitCode, Failure, messageOf } from "../common/failure.ts";
 import { addNicFlags, type NicShape, newNic, opened } from "../common/nic.ts";
-import { type Stop, unlessStopped } from "../common/signals.ts";
+import { unlessStopped } from "../common/signals.ts";
 
 type NicFlags = z.infer<z.ZodObject<typeof NicShape>>;
 
@@ -57,14 +57,14 @@ export class PortSet {
   readonly gaveUp: Promise<string>;
   readonly #giveUp: (reason: string) => void;
   readonly #flags: NicFlags;
-  readonly #log: Logger;
+  readonly #begun: Begun;
   readonly #nics = new Map<string, Nic>();
   readonly #ports: NmPort[] = [];
   #netmap: Netmap | undefined;
 
-  constructor(flags: NicFlags, log: Logger) {
+  constructor(flags: NicFlags, begun: Begun) {
     this.#flags = flags;
-    this.#log = log;
+    this.#begun = begun;
     const { promise, resolve } = Promise.withResolvers<string>();
     this.gaveUp = promise;
     this.#giveUp = resolve;
@@ -75,11 +75,11 @@ export class PortSet {
    * and those that the names choose. Returns false when stopped before all NICs are connected.
    * Rejects with Failure.
    */
-  async connect(names: readonly string[], stop: Stop, rings = 1): Promise<boolean> {
+  async connect(names: readonly string[], rings = 1): Promise<boolean> {
     const { parsePortName } = await import("../../frontend/netmap/port-name.ts");
     const { RegMode } = await import("../../frontend/netmap/flags.ts");
     const { Netmap } = await import("../../frontend/netmap/netmap.ts");
-    this.#netmap = new Netmap({ log: this.#log });
+    this.#netmap = new Netmap({ log: this.#begun.log });
     const { tap, name } = this.#flags;
     const bases = new Set<string>();
     let queues = rings;
@@ -100,7 +100,7 @@ export class PortSet {
     if (count > 1 && tap !== undefined) throw wrong("--tap goes with one NIC, not with several");
     if (count !== 1 && name !== undefined) throw wrong("--name goes with one NIC");
     const opened = this.#openAll(bases, this.#flags.queues ?? queues);
-    return (await unlessStopped(stop, opened)) !== undefined;
+    return (await unlessStopped(this.#begun.stop, opened)) !== undefined;
   }
 
   #checkDriver(base: string): void {
@@ -117,7 +117,7 @@ export class PortSet {
     for (const ifname of bases) {
       const driver = flags.driver ?? driverOf(ifname);
       const wishes = { ...flags, ifname, driver, queues, netmap: this.#netmap };
-      const nic = await newNic(wishes, this.#log);
+      const nic = await newNic(wishes, this.#begun.log);
       nic.once("failed", (reason) => this.#giveUp(`${ifname}: ${reason}`));
       this.#nics.set(ifname, nic);
       await opened(nic, flags.connect);

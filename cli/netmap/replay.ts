@@ -10,13 +10,13 @@ import type { Nic } from "../../frontend/nic.ts";
 import { CaptureFileReader } from "../../shared/capture/read.ts";
 import { printable } from "../../shared/pcapng/text.ts";
 import { statsOf } from "../capture/output.ts";
+import { begin } from "../common/begin.ts";
 import { ExitCode, Failure, messageOf } from "../common/failure.ts";
-import { createLog } from "../common/log.ts";
 import { addNicFlags, driverName, NicShape, newNic, opened } from "../common/nic.ts";
-import { addCommonFlags, CommonShape, logOptions, readOptions, whole } from "../common/options.ts";
-import { Output } from "../common/output.ts";
-import { onStop, type Stop, unlessStopped } from "../common/signals.ts";
-import { newCounts, type Running, whileRunning } from "./netmap-run.ts";
+import { CommonShape, completed, whole } from "../common/options.ts";
+import type { Output } from "../common/output.ts";
+import { type Stop, unlessStopped } from "../common/signals.ts";
+import { newCounts, type Running, STYLE, whileRunning } from "./netmap-run.ts";
 
 const STDIN = "-";
 const MAX_COUNT = 999_999_999;
@@ -60,11 +60,7 @@ export function replayCommand(): Command {
     )
     .option("-T, --report-ms <ms>", "time between two reports (1000)")
     .option("-N, --plain-units", "print plain numbers instead of K, M, G");
-  return addCommonFlags(command)
-    .addHelpText("before", EXAMPLES)
-    .action(async (file: string, _flags: unknown, self: Command) => {
-      await runReplay(file, readOptions(self, Shape));
-    });
+  return completed(command, EXAMPLES, Shape, (options, file = "") => runReplay(file, options));
 }
 
 const EXAMPLES = `Examples:
@@ -81,9 +77,8 @@ const EXAMPLES = `Examples:
 `;
 
 async function runReplay(path: string, options: Options): Promise<void> {
-  const output = new Output(options.json);
-  const log = createLog(logOptions(options));
-  const stop = onStop();
+  const begun = begin(options);
+  const { output, log, stop } = begun;
   // The file is opened first, so that an unreadable file takes no name from a running NIC.
   const source = await openFile(path, options.loop, stop);
   const nic = await newNic({ ...options, ifname: IFNAME }, log);
@@ -96,9 +91,8 @@ async function runReplay(path: string, options: Options): Promise<void> {
     sayReady(path, nic, output);
     const counts = newCounts(1);
     const control = new Control();
-    const { reportMs, quiet, plainUnits: plain } = options;
-    const style = { plain, averages: false, framing: false };
-    const running = { gaveUp, output, log, stop, control, counts, style, reportMs, quiet };
+    const style = { ...STYLE, plain: options.plainUnits };
+    const running = { ...options, ...begun, gaveUp, control, counts, style };
     const config = { ...options, loops: options.loop, interfaces: options.interface };
     const warn = (sentence: string) => log.warn({}, `${path}: ${sentence}`);
     const work = replay(source, nic.ifnet, config, counts[0]!, control, { warn });

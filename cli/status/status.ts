@@ -6,13 +6,12 @@ import { whenThere } from "../common/device-page.ts";
 import { Failure } from "../common/failure.ts";
 import { createLog } from "../common/log.ts";
 import {
-  addCommonFlags,
   addConnectFlag,
   addWaitFlag,
   CommonShape,
   ConnectShape,
+  completed,
   logOptions,
-  readOptions,
   WaitShape,
 } from "../common/options.ts";
 import { Output, topOf } from "../common/output.ts";
@@ -38,14 +37,10 @@ export function statusCommand(): Command {
   const command = addWaitFlag(addConnectFlag(new Command("status")))
     .description("Shows NICs, queues, ports, drops and faults of a device.")
     .option("--watch", "print the status each second, until Ctrl-C");
-  return addCommonFlags(command)
-    .addHelpText("before", EXAMPLES)
-    .action(async (_flags: unknown, self: Command) => {
-      const options = readOptions(self, Shape);
-      const output = new Output(options.json);
-      if (options.watch) await watch(options, output);
-      else await once(options, output);
-    });
+  return completed(command, EXAMPLES, Shape, async (options) => {
+    const output = new Output(options.json);
+    await (options.watch ? watch(options, output) : once(options, output));
+  });
 }
 
 const EXAMPLES = `Examples:

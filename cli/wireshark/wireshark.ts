@@ -7,7 +7,7 @@ import { Command } from "commander";
 import { z } from "zod";
 import { DEFAULT_DEVICE } from "../../shared/transport/address.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "../common/failure.ts";
-import { addCommonFlags, CommonShape, readOptions, target } from "../common/options.ts";
+import { CommonShape, completed, target } from "../common/options.ts";
 import { Output } from "../common/output.ts";
 import { wiresharkFolders } from "./folders.ts";
 
@@ -42,17 +42,13 @@ export function wiresharkCommand(): Command {
     .option("--devices <device...>", `the devices whose NICs are listed (${DEFAULT_DEVICE})`)
     .option("--plugins <dir>", "folder for Lua plugins (the one that tshark -G folders names)")
     .option("--extcap <dir>", "folder for extcap programs (the one that tshark -G folders names)");
-  return addCommonFlags(command)
-    .addHelpText("before", EXAMPLES)
-    .action(async (_flags: unknown, self: Command) => {
-      const options = readOptions(self, Shape);
-      // RINGWIRE_DEVICES in the environment is for the extcap program, so it is no error here.
-      const said = self.getOptionValueSource("devices") === "cli";
-      if (said && !options.install) {
-        throw new Failure("--devices goes with --install", ExitCode.USAGE);
-      }
-      await runWireshark(options);
-    });
+  return completed(command, EXAMPLES, Shape, async (options) => {
+    // RINGWIRE_DEVICES in the environment is for the extcap program, so it is no error here.
+    if (command.getOptionValueSource("devices") === "cli" && !options.install) {
+      throw new Failure("--devices goes with --install", ExitCode.USAGE);
+    }
+    await runWireshark(options);
+  });
 }
 
 const EXAMPLES = `Examples:
