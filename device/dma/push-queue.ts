@@ -22,6 +22,17 @@ const CONTAIN_SCAN = 256;
 
 const EMPTY = new Uint8Array(0);
 
+/** Makes slots: one array per field, in which an entry has the same index. */
+const slotsOf = (count: number) => ({
+  address: new Float64Array(count),
+  /** 0 for a released entry. */
+  length: new Int32Array(count),
+  at: new Int32Array(count),
+  buffer: new Array<Uint8Array>(count).fill(EMPTY),
+  /** Bytes that the entry added to `#pinned`. A message's first entry adds the whole message. */
+  share: new Int32Array(count),
+});
+
 export class PushQueue {
   readonly #pinLimit: number;
   /** Bytes of all messages that entries between head and tail keep in memory. */
@@ -35,12 +46,7 @@ export class PushQueue {
   /** Number of look-ups that did not follow the order of arrival. */
   searches = 0;
   #size = FIRST_SLOTS;
-  #address = new Float64Array(FIRST_SLOTS);
-  #length = new Int32Array(FIRST_SLOTS);
-  #at = new Int32Array(FIRST_SLOTS);
-  #buffer: Uint8Array[] = new Array<Uint8Array>(FIRST_SLOTS).fill(EMPTY);
-  /** Bytes that the entry added to `#pinned`. A message's first entry adds the whole message. */
-  #share = new Int32Array(FIRST_SLOTS);
+  #slots = slotsOf(FIRST_SLOTS);
   /** Free-running counts. The slot of a count is count & (size - 1). */
   #head = 0;
   #tail = 0;
@@ -56,16 +62,17 @@ export class PushQueue {
 
   /** Adds an entry. Returns false when there are too many. */
   add(address: number, buffer: Uint8Array, at: number, length: number): boolean {
-    if (this.#tail - this.#head === this.#size && !this.#grow()) return false;
+    if (this.#tail - this.#head === this.#size && !this.#makeRoom()) return false;
+    const slots = this.#slots;
     const i = this.#tail & (this.#size - 1);
-    this.#address[i] = address;
-    this.#length[i] = length;
-    this.#at[i] = at;
-    this.#buffer[i] = buffer;
-    this.#share[i] = 0;
+    slots.address[i] = address;
+    slots.length[i] = length;
+    slots.at[i] = at;
+    slots.buffer[i] = buffer;
+    slots.share[i] = 0;
     if (buffer !== this.#lastMessage) {
       this.#lastMessage = buffer;
-      this.#share[i] = buffer.byteLength;
+      slots.share[i] = buffer.byteLength;
       this.#pinned += buffer.byteLength;
     }
     this.#tail++;
@@ -87,9 +94,10 @@ export class PushQueue {
       this.misses++;
       return false;
     }
+    const slots = this.#slots;
     const i = count & (this.#size - 1);
-    out.buffer = this.#buffer[i]!;
-    out.at = this.#at[i]! + (address - this.#address[i]!);
+    out.buffer = slots.buffer[i]!;
+    out.at = slots.at[i]! + (address - slots.address[i]!);
     out.length = length;
     this.#cursor = count + 1;
     return true;
@@ -103,14 +111,15 @@ export class PushQueue {
       count = this.#locate(address, 1);
       if (count < 0) return;
     }
+    const slots = this.#slots;
     const i = count & (this.#size - 1);
-    this.bytes -= this.#length[i]!;
+    this.bytes -= slots.length[i]!;
     this.live--;
-    this.#index?.delete(this.#address[i]!);
-    this.#buffer[i] = EMPTY;
-    this.#length[i] = 0;
-    while (this.#head < this.#tail && this.#length[this.#head & (this.#size - 1)] === 0) {
-      this.#pinned -= this.#share[this.#head & (this.#size - 1)]!;
+    this.#index?.delete(slots.address[i]!);
+    slots.buffer[i] = EMPTY;
+    slots.length[i] = 0;
+    while (this.#head < this.#tail && slots.length[this.#head & (this.#size - 1)] === 0) {
+      this.#pinned -= slots.share[this.#head & (this.#size - 1)]!;
       this.#head++;
     }
     if (this.#cursor < this.#head) this.#cursor = this.#head;
@@ -130,15 +139,15 @@ export class PushQueue {
     // The entries of the current message stand together at the tail.
     for (let c = this.#tail - 1; c >= this.#head; c--) {
       const i = c & (this.#size - 1);
-      if (this.#length[i] === 0) continue;
-      if (this.#buffer[i] !== message) break;
+      if (this.#slots.length[i] === 0) continue;
+      if (this.#slots.buffer[i] !== message) break;
       copy ??= message.slice();
-      this.#buffer[i] = copy;
+      this.#slots.buffer[i] = copy;
     }
   }
 
   clear(): void {
-    for (let c = this.#head; c < this.#tail; c++) this.#buffer[c & (this.#size - 1)] = EMPTY;
+    for (let c = this.#head; c < this.#tail; c++) this.#slots.buffer[c & (this.#size - 1)] = EMPTY;
     this.#head = this.#tail;
     this.#cursor = this.#tail;
     this.bytes = 0;
@@ -154,25 +163,27 @@ export class PushQueue {
 
   /** Copies live entries out of their messages, so that the messages can be freed. */
   #unpin(): void {
+    const slots = this.#slots;
     this.#pinned = 0;
     for (let c = this.#head; c < this.#tail; c++) {
       const i = c & (this.#size - 1);
-      const length = this.#length[i]!;
-      this.#share[i] = length;
+      const length = slots.length[i]!;
+      slots.share[i] = length;
       this.#pinned += length;
       if (length === 0) continue;
-      const at = this.#at[i]!;
-      this.#buffer[i] = this.#buffer[i]!.slice(at, at + length);
-      this.#at[i] = 0;
+      const at = slots.at[i]!;
+      slots.buffer[i] = slots.buffer[i]!.slice(at, at + length);
+      slots.at[i] = 0;
     }
     this.#lastMessage = EMPTY;
   }
 
   #covers(count: number, address: number, length: number): boolean {
     if (count < this.#head || count >= this.#tail) return false;
+    const slots = this.#slots;
     const i = count & (this.#size - 1);
-    const from = this.#address[i]!;
-    return address >= from && address + length <= from + this.#length[i]!;
+    const from = slots.address[i]!;
+    return address >= from && address + length <= from + slots.length[i]!;
   }
 
   #locate(address: number, length: number): number {
@@ -187,7 +198,7 @@ export class PushQueue {
     }
     for (; this.#indexed < this.#tail; this.#indexed++) {
       const i = this.#indexed & (this.#size - 1);
-      if (this.#length[i] !== 0) this.#index.set(this.#address[i]!, this.#indexed);
+      if (this.#slots.length[i] !== 0) this.#index.set(this.#slots.address[i]!, this.#indexed);
     }
     const exact = this.#index.get(address);
     if (exact !== undefined && this.#covers(exact, address, length)) return exact;
@@ -197,58 +208,40 @@ export class PushQueue {
   }
 
   /**
-   * Reuses the slots of released entries. Returns false when too many entries live. An entry that
-   * stays at the head keeps all slots behind it, even when their entries are released. A packet
-   * that is held in one of several queues has such an entry.
+   * Doubles the slots. When there are as many as a peer may have, it reuses those of released
+   * entries, and returns false when too many entries live. An entry that stays at the head keeps
+   * all slots behind it, even when their entries are released. A packet that is held in one of
+   * several queues has such an entry.
    */
-  #pack(): boolean {
-    if (this.live > PACKED_MAX) return false;
+  #makeRoom(): boolean {
+    const packs = this.#size >= MAX_PUSHES;
+    if (packs && this.live > PACKED_MAX) return false;
     // Packing removes released entries, and the shares of `#pinned` that they carry.
-    this.#unpin();
-    const mask = this.#size - 1;
-    const tail = this.#tail;
-    let to = this.#head;
-    for (let c = this.#head; c < tail; c++) {
-      if (c === this.#cursor) this.#cursor = to;
-      const from = c & mask;
-      if (this.#length[from] === 0) continue;
-      const i = to++ & mask;
-      this.#address[i] = this.#address[from]!;
-      this.#length[i] = this.#length[from]!;
-      this.#at[i] = this.#at[from]!;
-      this.#buffer[i] = this.#buffer[from]!;
-      this.#share[i] = this.#share[from]!;
+    if (packs) this.#unpin();
+    const from = this.#slots;
+    const fromMask = this.#size - 1;
+    if (!packs) {
+      this.#size *= 2;
+      this.#slots = slotsOf(this.#size);
     }
-    for (let c = to; c < tail; c++) this.#buffer[c & mask] = EMPTY;
-    this.#tail = to;
-    this.#cursor = Math.min(this.#cursor, to);
-    this.#index = undefined;
-    return true;
-  }
-
-  #grow(): boolean {
-    if (this.#size >= MAX_PUSHES) return this.#pack();
-    const size = this.#size * 2;
-    const address = new Float64Array(size);
-    const length = new Int32Array(size);
-    const at = new Int32Array(size);
-    const buffer = new Array<Uint8Array>(size).fill(EMPTY);
-    const share = new Int32Array(size);
+    const to = this.#slots;
+    const toMask = this.#size - 1;
+    let next = this.#head;
     for (let c = this.#head; c < this.#tail; c++) {
-      const from = c & (this.#size - 1);
-      const to = c & (size - 1);
-      address[to] = this.#address[from]!;
-      length[to] = this.#length[from]!;
-      at[to] = this.#at[from]!;
-      buffer[to] = this.#buffer[from]!;
-      share[to] = this.#share[from]!;
+      if (c === this.#cursor) this.#cursor = next;
+      const i = c & fromMask;
+      if (packs && from.length[i] === 0) continue;
+      const j = next++ & toMask;
+      to.address[j] = from.address[i]!;
+      to.length[j] = from.length[i]!;
+      to.at[j] = from.at[i]!;
+      to.buffer[j] = from.buffer[i]!;
+      to.share[j] = from.share[i]!;
     }
-    this.#address = address;
-    this.#length = length;
-    this.#at = at;
-    this.#buffer = buffer;
-    this.#share = share;
-    this.#size = size;
+    for (let c = next; c < this.#tail; c++) to.buffer[c & toMask] = EMPTY;
+    this.#tail = next;
+    this.#cursor = Math.min(this.#cursor, next);
+    this.#index = undefined;
     return true;
   }
 }

@@ -85,6 +85,24 @@ const KEY_HIGH = 2 ** 32;
 /** Marks a free slot. No address has this `high`, so a look-up of any address is safe. */
 const FREE = -1;
 
+/** Makes free slots: one array per field, in which an entry has the same index. */
+const slotsOf = (count: number) => ({
+  /** First two bytes of the address, or FREE. `lows` holds the last four. */
+  highs: new Int32Array(count).fill(FREE),
+  lows: new Int32Array(count),
+  ports: new Int32Array(count),
+  seen: new Float64Array(count),
+  isStatic: new Uint8Array(count),
+  moves: new Uint32Array(count),
+  previous: new Int32Array(count),
+  /** Older owner among the ports that claim the address, and the time (ms) of its last frame. */
+  homes: new Int32Array(count),
+  homeSeen: new Float64Array(count),
+  /** Number of moves within the flap window that began at flapSince. */
+  flaps: new Uint32Array(count),
+  flapSince: new Float64Array(count),
+});
+
 export class MacTable {
   readonly #ageMs: number;
   readonly #perPort: number;
@@ -92,20 +110,7 @@ export class MacTable {
   readonly #mostSlots: number;
   readonly #seed: number;
 
-  /** First two bytes of the address, or FREE. `#lows` holds the last four. */
-  #highs = new Int32Array(FIRST_SLOTS).fill(FREE);
-  #lows = new Int32Array(FIRST_SLOTS);
-  #ports = new Int32Array(FIRST_SLOTS);
-  #seen = new Float64Array(FIRST_SLOTS);
-  #static = new Uint8Array(FIRST_SLOTS);
-  #moves = new Uint32Array(FIRST_SLOTS);
-  #previous = new Int32Array(FIRST_SLOTS);
-  /** Older owner among the ports that claim the address, and the time (ms) of its last frame. */
-  #homes = new Int32Array(FIRST_SLOTS);
-  #homeSeen = new Float64Array(FIRST_SLOTS);
-  /** Number of moves within the flap window that began at #flapSince. */
-  #flaps = new Uint32Array(FIRST_SLOTS);
-  #flapSince = new Float64Array(FIRST_SLOTS);
+  #slots = slotsOf(FIRST_SLOTS);
   /** Number of learned (not static) entries for each port number. */
   readonly #perPortCount: number[] = [];
   #size = 0;
@@ -115,7 +120,6 @@ export class MacTable {
   damped = 0;
   aged = 0;
   tableFull = 0;
-  portFull = 0;
 
   constructor(options: MacTableOptions) {
     this.#ageMs = options.ageMs;
@@ -133,27 +137,24 @@ export class MacTable {
   /** Returns the port (a small number, 0 or more) of an address, or -1. */
   lookup(high: number, low: number, now: number): number {
     const slot = this.#find(high, low);
-    return slot < 0 || this.#expired(slot, now) ? NOWHERE : this.#ports[slot]!;
+    return slot < 0 || this.#expired(slot, now) ? NOWHERE : this.#slots.ports[slot]!;
   }
 
   /** Records that a unicast address other than zero was seen behind `port`. */
   learn(high: number, low: number, port: number, now: number): Learned {
     const slot = this.#find(high, low);
     if (slot >= 0) {
-      if (this.#ports[slot] === port) {
-        this.#seen[slot] = now;
-        if (this.#homes[slot] === port) this.#homeSeen[slot] = now;
+      if (this.#slots.ports[slot] === port) {
+        this.#slots.seen[slot] = now;
+        if (this.#slots.homes[slot] === port) this.#slots.homeSeen[slot] = now;
         return Learned.KNOWN;
       }
-      if (this.#static[slot] === 1) return Learned.STATIC;
+      if (this.#slots.isStatic[slot] === 1) return Learned.STATIC;
       if (!this.#expired(slot, now)) return this.#move(slot, port, now);
       this.#remove(slot);
       this.aged++;
     }
-    if (this.learnedBy(port) >= this.#perPort) {
-      this.portFull++;
-      return Learned.PORT_FULL;
-    }
+    if (this.learnedBy(port) >= this.#perPort) return Learned.PORT_FULL;
     const free = this.#size - this.#statics < this.#capacity ? this.#claim(high, low) : -1;
     if (free < 0) {
       this.tableFull++;
@@ -174,7 +175,7 @@ export class MacTable {
     let slot = this.#claim(high, low);
     if (slot < 0) {
       const first = this.#bucket(high, low);
-      slot = this.#static.subarray(first, first + WAYS).indexOf(0);
+      slot = this.#slots.isStatic.subarray(first, first + WAYS).indexOf(0);
       if (slot < 0) return false;
       slot += first;
       this.#remove(slot);
@@ -191,21 +192,21 @@ export class MacTable {
 
   /** Removes all entries of a port, static ones too. Its number may be used again afterwards. */
   forgetPort(port: number): void {
-    for (let slot = 0; slot < this.#highs.length; slot++) {
-      if (this.#highs[slot] === FREE) continue;
-      if (this.#ports[slot] === port) {
+    for (let slot = 0; slot < this.#slots.highs.length; slot++) {
+      if (this.#slots.highs[slot] === FREE) continue;
+      if (this.#slots.ports[slot] === port) {
         this.#remove(slot);
         continue;
       }
-      if (this.#homes[slot] === port) this.#homes[slot] = this.#ports[slot]!;
-      if (this.#previous[slot] === port) this.#previous[slot] = NOWHERE;
+      if (this.#slots.homes[slot] === port) this.#slots.homes[slot] = this.#slots.ports[slot]!;
+      if (this.#slots.previous[slot] === port) this.#slots.previous[slot] = NOWHERE;
     }
   }
 
   /** Removes entries that are too old. Look-ups ignore them. Frees slots for new entries. */
   sweep(now: number): void {
-    for (let slot = 0; slot < this.#highs.length; slot++) {
-      if (this.#highs[slot] === FREE || !this.#expired(slot, now)) continue;
+    for (let slot = 0; slot < this.#slots.highs.length; slot++) {
+      if (this.#slots.highs[slot] === FREE || !this.#expired(slot, now)) continue;
       this.#remove(slot);
       this.aged++;
     }
@@ -220,10 +221,10 @@ export class MacTable {
   keys(now: number): Float64Array {
     const found = new Float64Array(this.#size);
     let count = 0;
-    for (let slot = 0; slot < this.#highs.length; slot++) {
-      const high = this.#highs[slot]!;
+    for (let slot = 0; slot < this.#slots.highs.length; slot++) {
+      const high = this.#slots.highs[slot]!;
       if (high === FREE || this.#expired(slot, now)) continue;
-      found[count++] = high * KEY_HIGH + (this.#lows[slot]! >>> 0);
+      found[count++] = high * KEY_HIGH + (this.#slots.lows[slot]! >>> 0);
     }
     return found.subarray(0, count).sort();
   }
@@ -239,100 +240,101 @@ export class MacTable {
     const low = (key % KEY_HIGH) | 0;
     const slot = this.#find(high, low);
     if (slot < 0 || this.#expired(slot, now)) return undefined;
-    const isStatic = this.#static[slot] === 1;
+    const isStatic = this.#slots.isStatic[slot] === 1;
     return {
       mac: formatMacParts(high, low),
-      port: this.#ports[slot]!,
+      port: this.#slots.ports[slot]!,
       isStatic,
-      ageMs: isStatic ? 0 : now - this.#seen[slot]!,
-      moves: this.#moves[slot]!,
-      previousPort: this.#previous[slot]!,
+      ageMs: isStatic ? 0 : now - this.#slots.seen[slot]!,
+      moves: this.#slots.moves[slot]!,
+      previousPort: this.#slots.previous[slot]!,
     };
   }
 
   #move(slot: number, port: number, now: number): Learned {
-    const calm = now - this.#flapSince[slot]! >= FLAP_WINDOW_MS;
+    const calm = now - this.#slots.flapSince[slot]! >= FLAP_WINDOW_MS;
     if (calm) {
-      this.#flapSince[slot] = now;
-      this.#flaps[slot] = 0;
+      this.#slots.flapSince[slot] = now;
+      this.#slots.flaps[slot] = 0;
     }
     if (calm) this.#settle(slot);
-    if (port === this.#homes[slot]) this.#homeSeen[slot] = now;
+    if (port === this.#slots.homes[slot]) this.#slots.homeSeen[slot] = now;
     else {
-      if (now - this.#homeSeen[slot]! >= HOME_QUIET_MS) this.#settle(slot);
-      if (this.#flaps[slot]! >= FLAP_MOVES && now - this.#homeSeen[slot]! < HOME_QUIET_MS) {
-        this.#flapSince[slot] = now;
+      if (now - this.#slots.homeSeen[slot]! >= HOME_QUIET_MS) this.#settle(slot);
+      if (
+        this.#slots.flaps[slot]! >= FLAP_MOVES &&
+        now - this.#slots.homeSeen[slot]! < HOME_QUIET_MS
+      ) {
+        this.#slots.flapSince[slot] = now;
         this.damped++;
         return Learned.DAMPED;
       }
     }
-    if (this.learnedBy(port) >= this.#perPort) {
-      this.portFull++;
-      return Learned.PORT_FULL;
-    }
-    const from = this.#ports[slot]!;
+    if (this.learnedBy(port) >= this.#perPort) return Learned.PORT_FULL;
+    const from = this.#slots.ports[slot]!;
     this.#perPortCount[from] = this.learnedBy(from) - 1;
     this.#perPortCount[port] = this.learnedBy(port) + 1;
-    this.#ports[slot] = port;
-    this.#previous[slot] = from;
-    this.#seen[slot] = now;
-    this.#flaps[slot]! += 1;
-    this.#moves[slot]! += 1;
+    this.#slots.ports[slot] = port;
+    this.#slots.previous[slot] = from;
+    this.#slots.seen[slot] = now;
+    this.#slots.flaps[slot]! += 1;
+    this.#slots.moves[slot]! += 1;
     this.moves++;
     return Learned.MOVED;
   }
 
   /** Makes the port that holds the address its home. */
   #settle(slot: number): void {
-    this.#homes[slot] = this.#ports[slot]!;
-    this.#homeSeen[slot] = this.#seen[slot]!;
+    this.#slots.homes[slot] = this.#slots.ports[slot]!;
+    this.#slots.homeSeen[slot] = this.#slots.seen[slot]!;
   }
 
   #expired(slot: number, now: number): boolean {
-    return this.#static[slot] === 0 && now - this.#seen[slot]! > this.#ageMs;
+    return this.#slots.isStatic[slot] === 0 && now - this.#slots.seen[slot]! > this.#ageMs;
   }
 
   #find(high: number, low: number): number {
+    const { highs, lows } = this.#slots;
     const first = this.#bucket(high, low);
     for (let slot = first; slot < first + WAYS; slot++) {
-      if (this.#highs[slot] === high && this.#lows[slot] === low) return slot;
+      if (highs[slot] === high && lows[slot] === low) return slot;
     }
     return -1;
   }
 
   /** Returns a free slot for a key that is not in the table, or -1. */
   #claim(high: number, low: number): number {
-    if (this.#size * SLOTS_PER_ENTRY >= this.#highs.length) this.#double();
+    if (this.#size * SLOTS_PER_ENTRY >= this.#slots.highs.length) this.#double();
     for (;;) {
       const first = this.#bucket(high, low);
       for (let slot = first; slot < first + WAYS; slot++) {
-        if (this.#highs[slot] === FREE) return slot;
+        if (this.#slots.highs[slot] === FREE) return slot;
       }
       if (!this.#double()) return -1;
     }
   }
 
   #fill(slot: number, high: number, low: number, port: number, now: number, isStatic: 0 | 1): void {
-    this.#highs[slot] = high;
-    this.#lows[slot] = low;
-    this.#ports[slot] = port;
-    this.#seen[slot] = now;
-    this.#static[slot] = isStatic;
-    this.#moves[slot] = 0;
-    this.#previous[slot] = NOWHERE;
-    this.#homes[slot] = port;
-    this.#homeSeen[slot] = now;
-    this.#flaps[slot] = 0;
-    this.#flapSince[slot] = now;
+    this.#slots.highs[slot] = high;
+    this.#slots.lows[slot] = low;
+    this.#slots.ports[slot] = port;
+    this.#slots.seen[slot] = now;
+    this.#slots.isStatic[slot] = isStatic;
+    this.#slots.moves[slot] = 0;
+    this.#slots.previous[slot] = NOWHERE;
+    this.#slots.homes[slot] = port;
+    this.#slots.homeSeen[slot] = now;
+    this.#slots.flaps[slot] = 0;
+    this.#slots.flapSince[slot] = now;
     this.#size++;
     this.#statics += isStatic;
   }
 
   #remove(slot: number): void {
-    const port = this.#ports[slot]!;
-    if (this.#static[slot] === 0) this.#perPortCount[port] = this.learnedBy(port) - 1;
+    const port = this.#slots.ports[slot]!;
+    if (this.#slots.isStatic[slot] === 0) this.#perPortCount[port] = this.learnedBy(port) - 1;
     else this.#statics--;
-    this.#highs[slot] = FREE;
+    this.#slots.highs[slot] = FREE;
     this.#size--;
   }
 
@@ -344,52 +346,21 @@ export class MacTable {
     h ^= h >>> 13;
     h = Math.imul(h ^ (this.#seed >>> 7), 0xc2b2_ae35);
     h ^= h >>> 16;
-    return (h & (this.#highs.length / WAYS - 1)) * WAYS;
+    return (h & (this.#slots.highs.length / WAYS - 1)) * WAYS;
   }
 
   /** Doubles the slots. Each bucket splits in two and keeps the order of its ways. */
   #double(): boolean {
-    const old = this.#highs.length;
-    if (old >= this.#mostSlots) return false;
-    const highs = this.#highs;
-    const lows = this.#lows;
-    const ports = this.#ports;
-    const seen = this.#seen;
-    const isStatic = this.#static;
-    const moves = this.#moves;
-    const previous = this.#previous;
-    const homes = this.#homes;
-    const homeSeen = this.#homeSeen;
-    const flaps = this.#flaps;
-    const flapSince = this.#flapSince;
-    this.#highs = new Int32Array(old * 2).fill(FREE);
-    this.#lows = new Int32Array(old * 2);
-    this.#ports = new Int32Array(old * 2);
-    this.#seen = new Float64Array(old * 2);
-    this.#static = new Uint8Array(old * 2);
-    this.#moves = new Uint32Array(old * 2);
-    this.#previous = new Int32Array(old * 2);
-    this.#homes = new Int32Array(old * 2);
-    this.#homeSeen = new Float64Array(old * 2);
-    this.#flaps = new Uint32Array(old * 2);
-    this.#flapSince = new Float64Array(old * 2);
-    for (let from = 0; from < old; from++) {
-      const high = highs[from]!;
-      const low = lows[from]!;
+    const { highs, lows } = this.#slots;
+    if (highs.length >= this.#mostSlots) return false;
+    const old = Object.values(this.#slots);
+    this.#slots = slotsOf(highs.length * 2);
+    const columns = Object.values(this.#slots);
+    for (const [from, high] of highs.entries()) {
       if (high === FREE) continue;
-      let to = this.#bucket(high, low);
-      while (this.#highs[to] !== FREE) to++;
-      this.#highs[to] = high;
-      this.#lows[to] = low;
-      this.#ports[to] = ports[from]!;
-      this.#seen[to] = seen[from]!;
-      this.#static[to] = isStatic[from]!;
-      this.#moves[to] = moves[from]!;
-      this.#previous[to] = previous[from]!;
-      this.#homes[to] = homes[from]!;
-      this.#homeSeen[to] = homeSeen[from]!;
-      this.#flaps[to] = flaps[from]!;
-      this.#flapSince[to] = flapSince[from]!;
+      let to = this.#bucket(high, lows[from]!);
+      while (this.#slots.highs[to] !== FREE) to++;
+      for (let i = 0; i < columns.length; i++) columns[i]![to] = old[i]![from]!;
     }
     return true;
   }
