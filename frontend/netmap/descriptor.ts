@@ -10,7 +10,7 @@
  * that wants a thread of its own takes `port.share()` there and gives it to `nmAttach`; its port
  * can block.
  */
-
+import { setImmediate } from "node:timers/promises";
 import { Errno } from "../bus/errno.ts";
 import type { NetmapAdapter, NetmapCounters } from "./adapter.ts";
 import { NetmapError } from "./errors.ts";
@@ -20,7 +20,7 @@ import { netmapPoll } from "./poll.ts";
 import { type PortPlace, PortRings } from "./port.ts";
 import { parsePortName } from "./port-name.ts";
 import type { Priv } from "./register.ts";
-import { type PortHandle, type SharedPort, WorkerPort } from "./shared-port.ts";
+import { endOf, type PortHandle, type SharedPort, WorkerPort } from "./shared-port.ts";
 import { syncRings } from "./sync.ts";
 
 export interface OpenOptions extends RequestOptions {
@@ -113,7 +113,7 @@ export class NmPort extends PortRings {
    * is in error or closed, or to 0 after `timeoutMs` (-1: waits for ever).
    */
   async poll(events: number, timeoutMs: number): Promise<number> {
-    const end = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+    const end = endOf(timeoutMs);
     for (;;) {
       const now = netmapPoll(this.#priv, events);
       const left = end - performance.now();
@@ -121,9 +121,7 @@ export class NmPort extends PortRings {
         // A loop of looks that always succeed would keep the link from being read.
         if (++this.#looks >= LOOKS_PER_TURN || now === 0) {
           this.#looks = 0;
-          await new Promise((resolve) => {
-            setImmediate(resolve);
-          });
+          await setImmediate();
         }
         return now;
       }
@@ -138,12 +136,12 @@ export class NmPort extends PortRings {
       let timer: NodeJS.Timeout | undefined;
       const wake = (): void => {
         clearTimeout(timer);
-        rx?.forget(wake);
-        tx?.forget(wake);
+        rx?.sleepers.delete(wake);
+        tx?.sleepers.delete(wake);
         resolve();
       };
-      rx?.sleep(wake);
-      tx?.sleep(wake);
+      rx?.sleepers.add(wake);
+      tx?.sleepers.add(wake);
       if (ms !== Number.POSITIVE_INFINITY) timer = setTimeout(wake, ms);
     });
   }

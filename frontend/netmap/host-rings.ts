@@ -21,9 +21,9 @@ import { copyBytes } from "../../shared/bytes/copy.ts";
 import { ETHER_HEADER_BYTES } from "../../shared/net/ethernet.ts";
 import { Csum, type Mbuf, mCopyData } from "../net/mbuf.ts";
 import type { NetmapAdapter } from "./adapter.ts";
-import { Naf, Nkr, Ns, RingFlag, RingMode, SyncFlag, Txrx } from "./flags.ts";
+import { Naf, Nkr, Ns, RingFlag, RingMode, SyncFlag } from "./flags.ts";
 import type { Kring } from "./kring.ts";
-import { nmNext, nmPrev } from "./ring.ts";
+import { nmNext, nmPrev, slotsBetween } from "./ring.ts";
 
 /** Queue number, for captures, of a frame that belongs to no queue of the NIC. */
 export const NO_QUEUE = -1;
@@ -74,8 +74,7 @@ function toHostRing(na: NetmapAdapter, m: Mbuf): void {
     // ETHER_BPF_MTAP: a capture at the interface sees the frames of the stack. The host ring is not a
     // queue of the NIC.
     na.ifnet?.bpf?.output(m, NO_QUEUE);
-    let busy = kring.nrHwtail - kring.nrHwcur;
-    if (busy < 0) busy += kring.nkrNumSlots;
+    const busy = slotsBetween(kring.nrHwcur, kring.nrHwtail, kring.nkrNumSlots);
     if (queue !== undefined && busy + queue.length < kring.nkrNumSlots - 1 && queue.push(m)) {
       kring.notify();
       return;
@@ -129,28 +128,17 @@ export function rxsyncFromHost(kring: Kring, flags: number): number {
   return 0;
 }
 
-function mayForward(kring: Kring): boolean {
-  const { ring, na } = kring;
-  return (
-    kring.tx === Txrx.RX &&
-    ring !== undefined &&
-    (ring.flags & RingFlag.FORWARD) !== 0 &&
-    (na.flags & Naf.HOST_RINGS) !== 0
-  );
-}
+const mayForward = ({ ring, na }: Kring): boolean =>
+  ring !== undefined && (ring.flags & RingFlag.FORWARD) !== 0 && na.hasHostRings;
 
-/** nm_may_forward_up: whether frames of this NIC ring may go on to the host. */
-export function mayForwardUp(kring: Kring): boolean {
-  return kring.ringId !== kring.na.numRxRings && mayForward(kring);
-}
+/** nm_may_forward_up: whether frames of this receive ring may go on to the host. */
+export const mayForwardUp = (kring: Kring): boolean =>
+  kring.ringId !== kring.na.numRxRings && mayForward(kring);
 
-function mayForwardDown(kring: Kring, flags: number): boolean {
-  return (
-    (flags & SyncFlag.CAN_FORWARD_DOWN) !== 0 &&
-    kring.ringId === kring.na.numRxRings &&
-    mayForward(kring)
-  );
-}
+const mayForwardDown = (kring: Kring, flags: number): boolean =>
+  (flags & SyncFlag.CAN_FORWARD_DOWN) !== 0 &&
+  kring.ringId === kring.na.numRxRings &&
+  mayForward(kring);
 
 /**
  * netmap_grab_packets: copies the frames of [nrHwcur, rhead) for `sendUp`: those with NS_FORWARD, or

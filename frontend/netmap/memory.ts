@@ -160,9 +160,10 @@ export class NetmapMemory {
   active = 0;
   /** Buffer indexes that could not be freed: duplicates, and indexes of no buffer. */
   badFrees = 0;
-  #region: SharedArrayBuffer | undefined;
-  #bytes: Uint8Array<SharedArrayBuffer> | undefined;
-  #view: DataView<SharedArrayBuffer> | undefined;
+  /** The region and two views of it. `acquire` allocates it at the first use. */
+  region = new SharedArrayBuffer(0);
+  bytes = new Uint8Array(this.region);
+  view = new DataView(this.region);
 
   constructor(id: number, sizes: MemorySizes, isPrivate: boolean) {
     if (sizes.buffers.count < RESERVED_BUFFERS || sizes.buffers.bytes > 0xffff) {
@@ -183,23 +184,7 @@ export class NetmapMemory {
     this.ifs = new ObjectPool(sizes.ifs, 0);
     this.rings = new ObjectPool(sizes.rings, 0);
     this.buffers = new ObjectPool(sizes.buffers, RESERVED_BUFFERS);
-    this.#region = undefined;
-    this.#bytes = undefined;
-    this.#view = undefined;
-  }
-
-  /** The bytes of the region, allocated at the first use. */
-  get region(): SharedArrayBuffer {
-    this.#region ??= new SharedArrayBuffer(this.bytesTotal);
-    return this.#region;
-  }
-  get bytes(): Uint8Array<SharedArrayBuffer> {
-    this.#bytes ??= new Uint8Array(this.region);
-    return this.#bytes;
-  }
-  get view(): DataView<SharedArrayBuffer> {
-    this.#view ??= new DataView(this.region);
-    return this.#view;
+    this.region = new SharedArrayBuffer(0);
   }
 
   get bytesTotal(): number {
@@ -231,6 +216,11 @@ export class NetmapMemory {
 
   /** netmap_mem_finalize, netmap_mem_deref: called when a registration begins and ends. */
   acquire(): void {
+    if (this.region.byteLength === 0) {
+      this.region = new SharedArrayBuffer(this.bytesTotal);
+      this.bytes = new Uint8Array(this.region);
+      this.view = new DataView(this.region);
+    }
     this.active++;
   }
   release(): void {

@@ -35,7 +35,14 @@ export interface PortName {
 /** Bytes of the longest nr_name. */
 const NAME_LIMIT = 63;
 const IDENTIFIER = /^[A-Za-z0-9_]*$/;
-const DIGIT = /^[0-9]$/;
+/** By the part of the suffix that names rings. K stands for a number. */
+const MODE_OF: Readonly<Record<string, RegMode>> = {
+  "": RegMode.ALL_NIC,
+  "*": RegMode.NIC_SW,
+  "-K": RegMode.ONE_NIC,
+  "^": RegMode.SW,
+  "^K": RegMode.ONE_SW,
+};
 const FLAG_OF: Readonly<Record<string, number>> = {
   x: RegFlag.EXCLUSIVE,
   z: RegFlag.ZCOPY_MON,
@@ -47,15 +54,15 @@ const FLAG_OF: Readonly<Record<string, number>> = {
 
 /** Parses a port name. Throws a NetmapError (EINVAL) that names the wrong part. */
 export function parsePortName(port: string): PortName {
-  const { name, rest } = splitHead(port);
-  return new SuffixParser(port, name, rest).parse();
+  const { name, suffix } = splitHead(port);
+  return { name, ...parseSuffix(port, suffix) };
 }
 
 function bad(port: string, why: string): NetmapError {
   return new NetmapError(Errno.EINVAL, `${port === "" ? "an empty port name" : port}: ${why}`);
 }
 
-function splitHead(port: string): { name: string; rest: string } {
+function splitHead(port: string): { name: string; suffix: string } {
   const isVale = port.startsWith("vale");
   if (!isVale && !port.startsWith("netmap")) throw bad(port, "must begin with netmap: or vale");
   const prefix = isVale ? "vale" : "netmap";
@@ -77,106 +84,43 @@ function splitHead(port: string): { name: string; rest: string } {
   const name = isVale ? port.slice(0, colon + 1) + local : local;
   if (name === "") throw bad(port, "the port has no name");
   if (name.length > NAME_LIMIT) throw bad(port, `a name has at most ${NAME_LIMIT} characters`);
-  return { name, rest: end < 0 ? "" : body.slice(end) };
+  return { name, suffix: end < 0 ? "" : body.slice(end) };
 }
 
-class SuffixParser {
-  readonly #port: string;
-  readonly #name: string;
-  readonly #text: string;
-  #at = 0;
-  #mode: RegMode = RegMode.ALL_NIC;
-  #ringId = 0;
-  #flags = 0;
-  #memId = 0;
-  #options = "";
+function parseSuffix(port: string, suffix: string): Omit<PortName, "name"> {
+  const [rings, number = ""] = /^(?:\*|[-^](\d*))?/.exec(suffix)!;
+  const mode = MODE_OF[number === "" ? rings : `${rings[0]}K`];
+  if (mode === undefined) throw bad(port, "a ring number is expected");
+  const ringId = Number(number);
+  if (ringId >= RING_MASK) throw bad(port, `ring ${ringId} is not below ${RING_MASK}`);
 
-  constructor(port: string, name: string, text: string) {
-    this.#port = port;
-    this.#name = name;
-    this.#text = text;
+  let flags = 0;
+  let memId = 0;
+  for (let rest = suffix.slice(rings.length); rest !== ""; ) {
+    const [part, letters, id] = /^\/([^@]*)|^@(\d*)/.exec(rest) ?? [];
+    if (part === undefined) throw bad(port, `"${rest[0]}" is not expected here`);
+    if (rest === "/") throw bad(port, "no flags behind the slash");
+    if (rest === "@") throw bad(port, "no memory id behind the @");
+    if (id === "") return { mode, ringId, flags, memId, options: rest };
+    if (letters !== undefined) flags |= flagsOf(port, letters);
+    else memId = memoryId(port, Number(id), memId);
+    rest = rest.slice(part.length);
   }
+  return { mode, ringId, flags, memId, options: "" };
+}
 
-  parse(): PortName {
-    this.#rings();
-    while (this.#at < this.#text.length && this.#options === "") {
-      const c = this.#take();
-      if (c === "/") this.#flagLetters();
-      else if (c === "@") this.#memory();
-      else throw bad(this.#port, `"${c}" is not expected here`);
-    }
-    return {
-      name: this.#name,
-      mode: this.#mode,
-      ringId: this.#ringId,
-      flags: this.#flags,
-      memId: this.#memId,
-      options: this.#options,
-    };
+function flagsOf(port: string, letters: string): number {
+  let flags = 0;
+  for (const letter of letters) {
+    const flag = FLAG_OF[letter];
+    if (flag === undefined) throw bad(port, `"${letter}" is no flag`);
+    flags |= flag;
   }
+  return flags;
+}
 
-  #peek(): string {
-    return this.#text.charAt(this.#at);
-  }
-  #take(): string {
-    return this.#text.charAt(this.#at++);
-  }
-
-  #rings(): void {
-    switch (this.#peek()) {
-      case "*":
-        this.#at++;
-        this.#mode = RegMode.NIC_SW;
-        break;
-      case "-":
-        this.#at++;
-        this.#mode = RegMode.ONE_NIC;
-        this.#ringId = this.#ringNumber();
-        break;
-      case "^":
-        this.#at++;
-        this.#mode = RegMode.SW;
-        if (!DIGIT.test(this.#peek())) break;
-        this.#mode = RegMode.ONE_SW;
-        this.#ringId = this.#ringNumber();
-    }
-  }
-
-  #ringNumber(): number {
-    const n = this.#number("a ring number");
-    if (n >= RING_MASK) throw bad(this.#port, `ring ${n} is not below ${RING_MASK}`);
-    return n;
-  }
-
-  #flagLetters(): void {
-    if (this.#at === this.#text.length) throw bad(this.#port, "no flags behind the slash");
-    if (this.#peek() === "@") return;
-    while (this.#at < this.#text.length && this.#peek() !== "@") {
-      const letter = this.#take();
-      const flag = FLAG_OF[letter];
-      if (flag === undefined) throw bad(this.#port, `"${letter}" is no flag`);
-      this.#flags |= flag;
-    }
-  }
-
-  #memory(): void {
-    if (this.#at === this.#text.length) throw bad(this.#port, "no memory id behind the @");
-    if (!DIGIT.test(this.#peek())) {
-      this.#options = this.#text.slice(this.#at - 1);
-      return;
-    }
-    const id = this.#number("a memory id");
-    if (id === 0) throw bad(this.#port, "memory ids begin with 1");
-    if (this.#memId !== 0 && this.#memId !== id) {
-      throw bad(this.#port, `two memory ids, ${this.#memId} and ${id}`);
-    }
-    this.#memId = id;
-  }
-
-  #number(what: string): number {
-    const digits = /^[0-9]+/.exec(this.#text.slice(this.#at))?.[0];
-    if (digits === undefined) throw bad(this.#port, `${what} is expected`);
-    this.#at += digits.length;
-    return Number(digits);
-  }
+function memoryId(port: string, id: number, before: number): number {
+  if (id === 0) throw bad(port, "memory ids begin with 1");
+  if (before !== 0 && before !== id) throw bad(port, `two memory ids, ${before} and ${id}`);
+  return id;
 }

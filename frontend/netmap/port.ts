@@ -11,7 +11,7 @@
  *
  * It is built only from the netmap_if in the shared region, as in a C program.
  */
-import { Txrx } from "./flags.ts";
+import { Poll, Txrx } from "./flags.ts";
 import { bufsHead, parseIf, ringOfs, setBufsHead } from "./layout.ts";
 import { NetmapRing } from "./ring.ts";
 
@@ -144,10 +144,10 @@ export class PortRings {
   }
 
   /** The Poll bits of `wanted` that hold: a transmit ring has room, or a receive ring frames, beyond cur. */
-  ready(wanted: number, pollIn: number, pollOut: number): number {
+  ready(wanted: number): number {
     let result = 0;
-    if ((wanted & pollIn) !== 0 && anyBeyondCur(this.#rings[Txrx.RX])) result |= pollIn;
-    if ((wanted & pollOut) !== 0 && anyBeyondCur(this.#rings[Txrx.TX])) result |= pollOut;
+    if ((wanted & Poll.IN) !== 0 && anyBeyondCur(this.#rings[Txrx.RX])) result |= Poll.IN;
+    if ((wanted & Poll.OUT) !== 0 && anyBeyondCur(this.#rings[Txrx.TX])) result |= Poll.OUT;
     return result;
   }
 }

@@ -16,12 +16,12 @@
  *   ERRORS  (d) sets Poll.ERR; (a) takes it
  *   CLOSED  (d)
  */
+import { setImmediate } from "node:timers/promises";
 import { Poll, RegFlag, SyncFlag, Txrx } from "./flags.ts";
 import type { Kring } from "./kring.ts";
 import { type PortPlace, PortRings } from "./port.ts";
 import type { Priv } from "./register.ts";
 import { put, syncRing, Try, tryGet } from "./sync.ts";
-import type { Watcher } from "./wait.ts";
 
 const Word = { WAKE: 0, ARMED: 1, ASKED: 2, ERRORS: 3, CLOSED: 4 } as const;
 const WORDS = 16;
@@ -39,7 +39,7 @@ export interface PortHandle {
 /** An answer of `#arm` beside Poll bits. */
 const SLEEP = -1;
 /** When a wait of `timeoutMs` is over; -1 ms has no end. */
-const endOf = (timeoutMs: number): number =>
+export const endOf = (timeoutMs: number): number =>
   timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
 
 /** A port as its application sees it, in any thread but the data path's. */
@@ -120,18 +120,23 @@ export class WorkerPort extends PortRings {
   #look(events: number): number {
     const errors = Atomics.exchange(this.#control, Word.ERRORS, 0);
     if (errors !== 0 || this.isClosed) return Poll.ERR;
-    return this.ready(events, Poll.IN, Poll.OUT);
+    return this.ready(events);
   }
 }
 
 /** A shared port as the data path sees it. */
-export class SharedPort implements Watcher {
+export class SharedPort {
   readonly handle: PortHandle;
   readonly #priv: Priv;
   readonly #control: Int32Array<SharedArrayBuffer>;
   readonly #hub: SharedPorts;
   readonly #krings: readonly [Kring[], Kring[]];
   #isNotified = true;
+  /** Watches every ring. */
+  readonly #notified = (): void => {
+    this.#isNotified = true;
+    this.#hub.schedule();
+  };
 
   constructor(priv: Priv, place: PortPlace, hub: SharedPorts) {
     const control = new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT);
@@ -140,16 +145,13 @@ export class SharedPort implements Watcher {
     this.#control = new Int32Array(control);
     this.#hub = hub;
     this.#krings = [priv.selected(Txrx.RX), priv.selected(Txrx.TX)];
-    for (const krings of this.#krings) for (const kring of krings) kring.si.watch(this);
-  }
-
-  ringNotified(): void {
-    this.#isNotified = true;
-    this.#hub.schedule();
+    for (const krings of this.#krings)
+      for (const kring of krings) kring.si.watchers.add(this.#notified);
   }
 
   close(): void {
-    for (const krings of this.#krings) for (const kring of krings) kring.si.unwatch(this);
+    for (const krings of this.#krings)
+      for (const kring of krings) kring.si.watchers.delete(this.#notified);
     Atomics.store(this.#control, Word.CLOSED, 1);
     this.#wake();
   }
@@ -264,18 +266,13 @@ export class SharedPorts {
       if (this.service()) {
         Atomics.store(this.#bell, BELL_ARMED, 0);
         // The link has its turn before the next look.
-        await nextTurn();
+        await setImmediate();
         continue;
       }
       const sleep = Atomics.waitAsync(this.#bell, SEQ, seq);
       if (sleep.async) await sleep.value;
-      else await nextTurn();
+      else await setImmediate();
     }
     this.#isRunning = false;
   }
 }
-
-const nextTurn = (): Promise<void> =>
-  new Promise((resolve) => {
-    setImmediate(resolve);
-  });
