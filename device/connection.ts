@@ -2,7 +2,7 @@
  * One connection of a frontend: the handshake, then a NIC model on one side and a link on the
  * other. An error of a peer ends its own connection and no other.
  */
-import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
+import type { Clock, Timer } from "../shared/clock.ts";
 import { type Logger, withFields } from "../shared/log.ts";
 import type { LogLimit } from "../shared/log-limit.ts";
 import { formatMac } from "../shared/net/ethernet.ts";
@@ -25,6 +25,7 @@ import { type ConnectionEvents, ConnectionSink } from "./connection-sink.ts";
 import { Deliveries } from "./deliveries.ts";
 import { type Divergence, type Mirror, MirrorCheck } from "./dma/mirror-check.ts";
 import { type HostOwner, LinkHost } from "./link-host.ts";
+import type { RoundTrips } from "./metrics.ts";
 import type { GuestHost, Nic, NicConfig, NicEvent, NicLevers } from "./nic.ts";
 import { DropReason } from "./switch/port.ts";
 import type { SpoofNotice } from "./switch/switch.ts";
@@ -35,24 +36,19 @@ export interface ConnectionOwner extends HostOwner {
   /** Log of events that any peer can cause. All connections share it, and its rate is bounded. */
   readonly lines: LogLimit;
   readonly agent: string;
-  readonly segment: string;
   readonly pushBytes: number;
   /** True: compare both copies of coherent memory once a second. */
   readonly checkWindows: boolean;
+  readonly roundTrips: Pick<RoundTrips, "observe">;
   /** Decides about a hello. Throws Refusal. */
   admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number };
-  create(personality: string, host: GuestHost): Nic;
-  /** The connection got its name. Its NIC does not exist yet, and taps have not seen hello yet. */
-  named(connection: Connection): void;
-  /** A NIC was welcomed. `left` follows with the reason when its connection ends. */
-  joined(nic: NicEvent): void;
-  left(nic: NicEvent): void;
-  /** Receives the last snapshot of a NIC whose connection has ended. */
-  totals(last: NicStatus): void;
-  /** A heartbeat came back after `ms`. */
-  roundTrip(ms: number): void;
-  /** Called once, when the connection has released everything. */
-  gone(connection: Connection): void;
+  /** Creates the NIC of a connection that got its name. Taps have not seen hello yet. */
+  create(connection: Connection, host: GuestHost): Nic;
+  /**
+   * Called once, when the connection has released everything. `last` is the last snapshot of its
+   * NIC, if it had one.
+   */
+  gone(connection: Connection, last: NicStatus | undefined): void;
 }
 
 /** Time (ms) within which a peer must send hello. */
@@ -61,6 +57,8 @@ const HELLO_MS = 10_000;
 const MAX_REPORTS = 64;
 /** Time (ms) within which a driver should suspend. */
 const SUSPEND_MS = 5_000;
+/** Time (ms) for a NIC to suspend and leave. */
+export const MOVE_MS = 15_000;
 
 export class Connection implements RingSource {
   /** Number of the connection, which welcome carries; 0 before welcome. */
@@ -81,14 +79,14 @@ export class Connection implements RingSource {
   #host: LinkHost | undefined;
   #nic: Nic | undefined;
   /** Set while a move is under way. Called with true if the connection ended by the move. */
-  #moved: ((moved: boolean) => void) | undefined;
+  #moved: ((moved: boolean | undefined) => void) | undefined;
 
   /** `reachedAt` is the IP address of the device's end of the connection. */
   constructor(transport: Transport, peer: string, reachedAt: string, owner: ConnectionOwner) {
     this.#owner = owner;
     this.reachedAt = reachedAt;
     this.peer = peer;
-    this.#clock = owner.clock ?? systemClock;
+    this.#clock = owner.clock;
     this.#since = this.#clock.now();
     this.#end = new ConnectionSink(
       transport,
@@ -193,7 +191,7 @@ export class Connection implements RingSource {
       batchSent: (bytes) => this.#deliveries.sent(bytes, this.#posted),
       batchReported: (bytes) => this.#deliveries.reported(bytes),
       writableAgain: () => this.#nic?.writableAgain(),
-      roundTrip: (ms) => owner.roundTrip(ms),
+      roundTrip: (ms) => owner.roundTrips.observe(ms),
       closed: (code, reason) => this.#closed(code, reason),
       broken: (error) =>
         owner.log.error(
@@ -213,29 +211,25 @@ export class Connection implements RingSource {
   #closed(code: number, reason: string): void {
     this.#clock.clear(this.#helloTimer);
     const nic = this.#nic;
-    if (nic !== undefined) this.#last();
+    const last = nic === undefined ? undefined : this.#last();
     this.#nic = undefined;
     this.#end.serve(undefined);
     nic?.destroy();
     this.#end.memory.abandon();
+    this.#owner.gone(this, last);
     if (nic !== undefined) {
-      this.#owner.lines.info(
-        "left",
-        { nic: this.name, code },
-        `${this.name} left: ${reason || "connection lost"}`,
-      );
-      this.#owner.left({ ...this.#event(), reason: reason || "connection lost" });
+      const why = reason || "connection lost";
+      this.#owner.lines.info("left", { nic: this.name, code }, `${this.name} left: ${why}`);
+      this.#owner.events.emit("left", { ...this.#event(), reason: why });
     }
-    this.#owner.gone(this);
     this.#moved?.(code === CloseCode.MOVED);
   }
 
-  /** Counts the frames that are lost with the link, and hands over the NIC's last totals. */
-  #last(): void {
+  /** Counts the frames that are lost with the link. Returns the NIC's last totals. */
+  #last(): NicStatus | undefined {
     const lost = this.#posted - this.#deliveries.arrived;
     if (lost > 0) this.#host?.port?.drop(DropReason.LINK_LOST, "out", lost);
-    const last = this.snapshot();
-    if (last !== undefined) this.#owner.totals(last);
+    return this.snapshot();
   }
 
   /** Counts an access of the device that the frontend refused. Logs the first of each code. */
@@ -281,15 +275,14 @@ export class Connection implements RingSource {
     const log = withFields(this.#owner.log, { nic: config.name });
     this.#host = new LinkHost(this.#end.link, this.#end.memory, config, log, this.#owner);
     this.epoch = epoch;
-    this.#owner.named(this);
-    this.#nic = this.#owner.create(hello.personality, this.#host);
+    this.#nic = this.#owner.create(this, this.#host);
     this.#end.serve(this.#nic, hello.personality);
     const welcome: Welcome = {
       version: PROTOCOL_VERSION,
       agent: this.#owner.agent,
       name: config.name,
       mac: formatMac(config.mac),
-      segment: this.#owner.segment,
+      segment: this.#owner.segment.name,
       epoch,
       queues: config.queues,
       maxMtu: config.maxMtu,
@@ -304,7 +297,7 @@ export class Connection implements RingSource {
       { nic: config.name, mac: welcome.mac, peer: this.peer, personality: hello.personality },
       `${config.name} joined`,
     );
-    this.#owner.joined(this.#event());
+    this.#owner.events.emit("joined", this.#event());
   }
 
   #event(): NicEvent {
@@ -318,13 +311,18 @@ export class Connection implements RingSource {
 
   /**
    * Lets the driver suspend, then tells the frontend to connect to the device at `url`. Resolves
-   * when the connection has ended: true if it ended by this move.
+   * when the connection has ended: true if it ended by this move. Resolves to undefined after
+   * MOVE_MS: the NIC stays, and a new move may begin.
    */
-  migrate(url: string): Promise<boolean> {
+  async migrate(url: string): Promise<boolean | undefined> {
     const nic = this.#nic;
-    if (nic === undefined || this.#moved !== undefined) return Promise.resolve(false);
-    const { promise, resolve } = Promise.withResolvers<boolean>();
+    if (nic === undefined || this.#moved !== undefined) return false;
+    const { promise, resolve } = Promise.withResolvers<boolean | undefined>();
     this.#moved = resolve;
+    const late = this.#clock.setTimeout(() => {
+      this.#moved = undefined;
+      resolve(undefined);
+    }, MOVE_MS);
     let told = false;
     const tell = (): void => {
       if (told || this.#end.link.closed) return;
@@ -338,7 +336,7 @@ export class Connection implements RingSource {
       // If the driver has not suspended within SUSPEND_MS, the frontend is told to move anyway.
       this.#clock.setTimeout(tell, SUSPEND_MS).unref();
     }
-    return promise;
+    return promise.finally(() => this.#clock.clear(late));
   }
 
   /** Reports frames with another NIC's source address, to the frontend and in the log. */
@@ -348,11 +346,6 @@ export class Connection implements RingSource {
       "MAC_SPOOF",
       `${this.name} sent ${frames} frames with the source ${mac}, which is the address of ${owner}: dropped`,
     );
-  }
-
-  /** Ends a move whose driver did not leave in time. The NIC stays, and a new move may begin. */
-  giveUpMove(): void {
-    this.#moved = undefined;
   }
 
   /** Returns the NIC's status, or undefined before hello. */

@@ -7,20 +7,17 @@
 import { EventEmitter } from "node:events";
 import { type Logger, silentLogger } from "../shared/log.ts";
 import type { DeviceStatus } from "../shared/status/device-status.ts";
-import { bracketed, DEVICE_PORT } from "../shared/transport/address.ts";
+import { bracketed } from "../shared/transport/address.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
-import { Limits } from "../shared/wire/transactions.ts";
 import type { AdmissionPolicy } from "./admission.ts";
 import type { CaptureHub } from "./capture/hub.ts";
-import { createEnaNic, type EnaOptions } from "./ena/index.ts";
+import type { EnaOptions } from "./ena/index.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
 import type { NicEvent, NicFault, NicLevers } from "./nic.ts";
 import type { Uplink } from "./ports/uplink.ts";
 import { parseUplink } from "./ports/uplinks.ts";
 import { DeviceServer } from "./server.ts";
 import { Switch } from "./switch/switch.ts";
-import { createXenPersonality } from "./xen/index.ts";
-import { XenMachine } from "./xen/machine.ts";
 import type { XenOptions } from "./xen/options.ts";
 
 export { type Admission, type AdmissionPolicy, type JoinRequest, Refusal } from "./admission.ts";
@@ -88,38 +85,11 @@ export interface DeviceEvents {
 export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposable {
   readonly #server: DeviceServer;
   readonly #uplinks: Uplink[] = [];
-  readonly #host: string;
-  #port = 0;
   #closed: Promise<void> | undefined;
 
-  private constructor(options: DeviceOptions, segment: Switch, name: string) {
+  private constructor(options: DeviceOptions, segment: Switch) {
     super();
-    const { listen, log = silentLogger, ena, xen } = options;
-    const machine = new XenMachine(log);
-    this.#host = listen?.host ?? "127.0.0.1";
-    this.#server = new DeviceServer({
-      host: this.#host,
-      port: listen?.port ?? DEVICE_PORT,
-      agent: options.agent ?? "ringwire",
-      segment,
-      segmentName: name,
-      personalities: {
-        ena: { create: (host) => createEnaNic(host, ena) },
-        xen: { create: createXenPersonality(machine, { ...xen, bridge: name }) },
-      },
-      xenStatus: () => machine.snapshot(),
-      pushBytes: Limits.PUSH_BYTES,
-      maxMtu: options.maxMtu ?? 9216,
-      maxQueues: options.maxQueues ?? 8,
-      checkWindows: options.checkWindows ?? false,
-      allowHosts: options.allowHosts ?? [],
-      log,
-      admission: options.admission,
-      tap: options.tap,
-      onJoined: (nic) => this.emit("joined", nic),
-      onLeft: (nic) => this.emit("left", nic),
-      onFault: (fault) => this.emit("fault", fault),
-    });
+    this.#server = new DeviceServer(options, segment, this);
   }
 
   /** Implements `openDevice`. */
@@ -138,7 +108,7 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
     });
     const now = () => performance.now();
     const segment = new Switch({ name, now, whenFull, ...(id === undefined ? {} : { id }) });
-    const device = new Device(options, segment, name);
+    const device = new Device(options, segment);
     try {
       options.capture?.(device.capture);
       for (const uplink of parsed) {
@@ -149,7 +119,7 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
         const opened = uplink.scheme.open({ name: uplink.name, log, segment, onGone });
         device.#uplinks.push(await opened);
       }
-      ({ port: device.#port } = await device.#server.listen());
+      await device.#server.listen();
     } catch (error) {
       await device.close();
       throw error;
@@ -159,12 +129,12 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
 
   /** TCP port for frontends. */
   get port(): number {
-    return this.#port;
+    return this.#server.address?.port ?? 0;
   }
 
   /** URL of this device for a frontend's `connect`. */
   get url(): string {
-    return `ws://${bracketed(this.#host)}:${this.#port}`;
+    return `ws://${bracketed(this.#server.host)}:${this.port}`;
   }
 
   /** Returns the content of the page /status: the segment, the NICs, their counters. */

@@ -1,20 +1,22 @@
 /** NicHost and GuestHost over a link: the services that one NIC model may use. */
 
-import { type Clock, systemClock } from "../shared/clock.ts";
+import type { EventEmitter } from "node:events";
+import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import type { Link } from "../shared/wire/link.ts";
 import { FAULT_SEVERITY_NAMES, type FaultSeverity } from "../shared/wire/transactions.ts";
 import type { LinkMemory } from "./dma/link-memory.ts";
 import { FaultLog } from "./fault-log.ts";
-import type { GuestHost, NicConfig, NicFault } from "./nic.ts";
+import type { DeviceEvents } from "./index.ts";
+import type { GuestHost, NicConfig } from "./nic.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";
+import type { Switch } from "./switch/switch.ts";
 
 /** Services of the device for a NIC. */
 export interface HostOwner {
-  readonly clock?: Clock | undefined;
-  /** Plugs a port into the segment. `mac` is the address of the NIC behind the port. */
-  plug(port: Port, mac: Uint8Array): SwitchPort;
-  faulted(fault: NicFault): void;
+  readonly clock: Clock;
+  readonly segment: Pick<Switch, "name" | "attach">;
+  readonly events: Pick<EventEmitter<DeviceEvents>, "emit">;
 }
 
 export class LinkHost implements GuestHost {
@@ -29,7 +31,7 @@ export class LinkHost implements GuestHost {
   port: SwitchPort | undefined;
 
   constructor(link: Link, memory: LinkMemory, config: NicConfig, log: Logger, owner: HostOwner) {
-    this.clock = owner.clock ?? systemClock;
+    this.clock = owner.clock;
     this.#link = link;
     this.memory = memory;
     this.config = config;
@@ -40,7 +42,7 @@ export class LinkHost implements GuestHost {
         { nic: config.name, code, severity: FAULT_SEVERITY_NAMES[severity] },
         `fault: ${text}`,
       );
-      owner.faulted({ name: config.name, severity, code, text });
+      owner.events.emit("fault", { name: config.name, severity, code, text });
       link.post("fault", { severity, code, text, space: 0, address: 0 });
       link.scheduleFlush();
     });
@@ -62,7 +64,7 @@ export class LinkHost implements GuestHost {
   }
 
   plug(port: Port): SwitchPort {
-    this.port = this.#owner.plug(port, this.config.mac);
+    this.port = this.#owner.segment.attach(port, this.config.mac);
     return this.port;
   }
 

@@ -5,6 +5,7 @@ import { nicUrl } from "../shared/transport/address.ts";
 import { Limits } from "../shared/wire/transactions.ts";
 import { JSON_TYPE, refuse, reply } from "./http/answers.ts";
 import type { Asked } from "./http/front.ts";
+import type { DeviceServer } from "./server.ts";
 
 const MAX_BODY_BYTES = 4096;
 /** The only accepted Content-Type. Neither a form nor fetch(no-cors) can send it. */
@@ -17,14 +18,9 @@ export interface MoveRefusal {
   readonly error: string;
 }
 
-export interface Mover {
-  /** Moves a NIC. Resolves to undefined when the NIC has left, or to the reason why it stays. */
-  migrate(name: string, url: string): Promise<MoveRefusal | undefined>;
-}
-
 /** Answers when the NIC has left or stays. Rejects only if this program has a bug. */
 export async function migratePage(
-  mover: Mover,
+  device: Pick<DeviceServer, "migrate">,
   { wantBody }: Asked,
   request: IncomingMessage,
   response: ServerResponse,
@@ -55,7 +51,7 @@ export async function migratePage(
   } catch (error) {
     return refuse(response, 400, `to: ${error instanceof Error ? error.message : String(error)}`);
   }
-  const why = await mover.migrate(body.data.nic, to);
+  const why = await device.migrate(body.data.nic, to);
   if (why !== undefined) refuse(response, why.status, why.error);
   else reply(response, 200, JSON_TYPE, '{"ok":true}\n');
 }

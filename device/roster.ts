@@ -12,6 +12,7 @@ import { formatMac, macFromName, macKey, parseUnicastMac } from "../shared/net/e
 import type { Hello } from "../shared/wire/hello.ts";
 import { CloseCode, Limits } from "../shared/wire/transactions.ts";
 import { Refusal } from "./admission.ts";
+import type { Switch } from "./switch/switch.ts";
 
 /** Properties of a connection with a NIC that the roster needs. */
 export interface Member {
@@ -31,21 +32,15 @@ export interface Place {
   readonly mac: Uint8Array;
 }
 
-export interface RosterOptions {
-  /** Name of the segment, which is a part of computed addresses. */
-  readonly segment: string;
-  /** Most NICs at once. */
-  readonly most: number;
-  /** Returns true if the switch has a port of this name. Ports of NICs count, too. */
-  hasPort(name: string): boolean;
-}
-
 export class Roster<M extends Member> {
-  readonly #options: RosterOptions;
+  readonly #segment: Pick<Switch, "name" | "hasPort">;
+  readonly #most: number;
   readonly #byName = new Map<string, { readonly member: M; readonly instance: string }>();
 
-  constructor(options: RosterOptions) {
-    this.#options = options;
+  /** The name of `segment` is a part of computed addresses. `most` is the largest number of NICs. */
+  constructor(segment: Pick<Switch, "name" | "hasPort">, most: number) {
+    this.#segment = segment;
+    this.#most = most;
   }
 
   get(name: string): M | undefined {
@@ -62,13 +57,12 @@ export class Roster<M extends Member> {
 
   /** Gives `newcomer` a place, and ends the connection that held it before. Throws Refusal. */
   admit(newcomer: M, hello: Hello): Place {
-    const { most } = this.#options;
     const { name, mac } = this.#choose(hello);
     const replaced = [...this.#byName].filter(
       ([other, { member }]) => other === name || sameMac(member.mac, mac),
     );
-    if (this.#byName.size - replaced.length >= most) {
-      throw new Refusal("NO_PLACE", `the device has ${most} NICs and no place for another`);
+    if (this.#byName.size - replaced.length >= this.#most) {
+      throw new Refusal("NO_PLACE", `the device has ${this.#most} NICs and no place for another`);
     }
     for (const [other, { member, instance }] of replaced) {
       const silent = member.silentSeconds >= SILENT_SECONDS;
@@ -107,14 +101,14 @@ export class Roster<M extends Member> {
 
   #macOf(hello: Hello, name: string): Uint8Array {
     return hello.mac === undefined
-      ? macFromName(name, this.#options.segment)
+      ? macFromName(name, this.#segment.name)
       : parseUnicastMac(hello.mac);
   }
 
   /** Returns the reason why the place is not available, or undefined if it is. */
   #inTheWay({ name, mac }: Place, hello: Hello): Refusal | undefined {
     const owner = this.#byName.get(name);
-    if (owner === undefined && this.#options.hasPort(name)) {
+    if (owner === undefined && this.#segment.hasPort(name)) {
       return new Refusal("NAME_IN_USE", `"${name}" is the name of an uplink of this device`);
     }
     if (owner !== undefined && hello.takeOver !== true && isHeld(owner, hello)) {
@@ -140,7 +134,7 @@ export class Roster<M extends Member> {
       // In a name of full length the number replaces the last letters. No reserved name ends in a
       // digit.
       const name = `${base.slice(0, Limits.NAME_BYTES - 1 - number.length)}${number}`;
-      if (this.#byName.has(name) || this.#options.hasPort(name)) continue;
+      if (this.#byName.has(name) || this.#segment.hasPort(name)) continue;
       const place = { name, mac: this.#macOf(hello, name) };
       if (hello.mac !== undefined || this.#inTheWay(place, hello) === undefined) return place;
     }

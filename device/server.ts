@@ -2,84 +2,59 @@
 import type { IncomingMessage } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { type Clock, systemClock, type Timer } from "../shared/clock.ts";
-import type { Logger } from "../shared/log.ts";
+import { type Logger, silentLogger } from "../shared/log.ts";
 import { LogLimit } from "../shared/log-limit.ts";
-import type { DeviceStatus, NicStatus, XenMachineStatus } from "../shared/status/device-status.ts";
+import type { DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
+import { DEVICE_PORT } from "../shared/transport/address.ts";
 import { WebSocketAcceptor } from "../shared/transport/websocket.ts";
 import type { Hello } from "../shared/wire/hello.ts";
-import type { LinkTap } from "../shared/wire/link.ts";
-import { CloseCode, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
-import { type AdmissionPolicy, Refusal } from "./admission.ts";
+import { CloseCode, Limits, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
+import { Refusal } from "./admission.ts";
 import { CaptureHub } from "./capture/hub.ts";
-import { Connection, type ConnectionOwner } from "./connection.ts";
+import { Connection, type ConnectionOwner, MOVE_MS } from "./connection.ts";
+import { createEnaNic } from "./ena/index.ts";
 import { Front, NO_PLACE, type Peer, Refused } from "./http/front.ts";
-import { type PageSource, Pages } from "./http/pages.ts";
+import { Pages } from "./http/pages.ts";
 import type { Occupant } from "./http/places.ts";
 import type { Target } from "./http/target.ts";
+import type { DeviceOptions } from "./index.ts";
 import { LeftNics } from "./left-nics.ts";
 import { RoundTrips } from "./metrics.ts";
 import type { MoveRefusal } from "./migrate-page.ts";
-import type { GuestHost, Nic, NicConfig, NicEvent, NicFault, NicLevers } from "./nic.ts";
+import type { GuestHost, Nic, NicConfig, NicLevers } from "./nic.ts";
 import { isOwnAddress } from "./own-address.ts";
 import { Roster } from "./roster.ts";
-import type { Port, SwitchPort } from "./switch/port.ts";
-import type { AddressTable, SpoofNotice, Switch } from "./switch/switch.ts";
-
-/** A kind of NIC that a device offers. */
-export interface Personality {
-  create(host: GuestHost): Nic;
-}
-
-export interface ServerOptions {
-  readonly host: string;
-  /** TCP port. With 0 the system chooses one. */
-  readonly port: number;
-  readonly agent: string;
-  readonly segment: Switch;
-  readonly segmentName: string;
-  /** Makers of NIC models, one for each personality of this device. */
-  readonly personalities: Readonly<Record<string, Personality>>;
-  /** Returns the part of the status that all Xen guests share. */
-  readonly xenStatus: () => XenMachineStatus;
-  /** Most bytes of pushes held for a NIC. */
-  readonly pushBytes: number;
-  readonly maxMtu: number;
-  readonly maxQueues: number;
-  /** True: compare both copies of coherent memory once a second. A link ends if they differ. */
-  readonly checkWindows: boolean;
-  readonly log: Logger;
-  /** Clock of the NICs, their links and the moves. Default: the system's clock. */
-  readonly clock?: Clock;
-  /** Host names under which pages are served, in addition to the machine's own names. */
-  readonly allowHosts: readonly string[];
-  readonly admission: AdmissionPolicy | undefined;
-  /** Returns a tap that sees the batches of a NIC. */
-  readonly tap: ((name: string) => LinkTap) | undefined;
-  onJoined(nic: NicEvent): void;
-  onLeft(nic: NicEvent): void;
-  onFault(fault: NicFault): void;
-}
+import type { SpoofNotice, Switch } from "./switch/switch.ts";
+import { createXenPersonality } from "./xen/index.ts";
+import { XenMachine } from "./xen/machine.ts";
 
 /** Most NICs at once. Connections without a NIC have places of their own. */
 const MAX_NICS = 1024;
 /** Lines of a kind (joined, left, refused ...) in a second before the rest is summed up. */
 const LINES_A_SECOND = 10;
-/** Time (ms) for a NIC to suspend and leave. */
-const MOVE_MS = 15_000;
 /** Time (ms) for peers to read their answers when the device stops. */
 const CLOSE_MS = 500;
 
-export class DeviceServer implements ConnectionOwner, PageSource {
+export class DeviceServer implements ConnectionOwner {
+  readonly host: string;
   readonly log: Logger;
   readonly lines: LogLimit;
-  readonly clock: Clock;
+  readonly clock: Clock = systemClock;
   readonly agent: string;
-  readonly segment: string;
-  readonly pushBytes: number;
+  readonly segment: Switch;
+  readonly pushBytes = Limits.PUSH_BYTES;
   readonly checkWindows: boolean;
+  readonly events: ConnectionOwner["events"];
   readonly captures: CaptureHub;
   readonly roundTrips = new RoundTrips();
-  readonly #options: ServerOptions;
+  /** Undefined before `listen`. */
+  address: AddressInfo | undefined;
+  /** True when the device stops. */
+  draining = false;
+  readonly #options: DeviceOptions;
+  readonly #machine: XenMachine;
+  /** Makers of NIC models, by the name of the personality. */
+  readonly #personalities: Readonly<Record<string, (host: GuestHost) => Nic>>;
   readonly #front: Front;
   readonly #acceptor = new WebSocketAcceptor();
   readonly #connections = new Set<Connection>();
@@ -87,36 +62,35 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   readonly #left = new LeftNics();
   /** Connections that have not sent hello yet, and the places that they hold. */
   readonly #hellos = new Map<Connection, Occupant>();
-  readonly #started: number;
-  #listening: AddressInfo | undefined;
+  readonly #started = this.clock.now();
   #ticker: Timer | undefined;
   #epoch = 0;
-  #draining = false;
 
-  constructor(options: ServerOptions) {
+  constructor(options: DeviceOptions, segment: Switch, events: ConnectionOwner["events"]) {
+    const { listen, log = silentLogger, agent = "ringwire" } = options;
     this.#options = options;
-    this.log = options.log;
-    this.clock = options.clock ?? systemClock;
-    this.#started = this.clock.now();
-    this.lines = new LogLimit(options.log, this.clock.now, LINES_A_SECOND);
-    this.agent = options.agent;
-    this.segment = options.segmentName;
-    this.pushBytes = options.pushBytes;
-    this.checkWindows = options.checkWindows;
-    const { segment, segmentName, agent, log } = options;
+    this.host = listen?.host ?? "127.0.0.1";
+    this.log = log;
+    this.lines = new LogLimit(log, this.clock.now, LINES_A_SECOND);
+    this.agent = agent;
+    this.segment = segment;
+    this.checkWindows = options.checkWindows ?? false;
+    this.events = events;
+    this.#machine = new XenMachine(log);
+    this.#personalities = {
+      ena: (host) => createEnaNic(host, options.ena),
+      xen: createXenPersonality(this.#machine, { ...options.xen, bridge: segment.name }),
+    };
     segment.onSpoof = (notice) => this.#spoofed(notice);
-    this.#nics = new Roster({
-      segment: segmentName,
-      most: MAX_NICS,
-      hasPort: (name) => segment.hasPort(name),
-    });
+    this.#nics = new Roster(segment, MAX_NICS);
     const captureLog = this.lines.of("capture");
+    const segmentName = segment.name;
     this.captures = new CaptureHub({ segment, segmentName, agent, log: captureLog });
     const pages = new Pages(this);
     this.#front = new Front({
-      host: options.host,
-      port: options.port,
-      allowHosts: options.allowHosts,
+      host: this.host,
+      port: listen?.port ?? DEVICE_PORT,
+      allowHosts: options.allowHosts ?? [],
       log,
       misses: (target, request, response) => pages.misses(target, request, response),
       page: (asked, request, response) => pages.answer(asked, request, response),
@@ -126,16 +100,14 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   }
 
   /** Binds the port. Rejects with the system's error. */
-  async listen(): Promise<AddressInfo> {
-    const address = await this.#front.listen();
-    this.#listening = address;
+  async listen(): Promise<void> {
+    this.address = await this.#front.listen();
     this.#ticker = this.clock.setInterval(() => this.#tick(), 1000);
-    return address;
   }
 
   /** Informs every frontend, then closes the port. */
   async close(): Promise<void> {
-    this.#draining = true;
+    this.draining = true;
     this.clock.clear(this.#ticker);
     for (const connection of [...this.#connections]) {
       connection.close(CloseCode.GOING_AWAY, "the device stops");
@@ -155,21 +127,13 @@ export class DeviceServer implements ConnectionOwner, PageSource {
       seconds: Math.round((this.clock.now() - this.#started) / 1000),
       memoryBytes: process.memoryUsage.rss(),
       connections: this.#connections.size,
-      segment: this.#options.segment.snapshot(),
+      segment: this.segment.snapshot(),
       nics: this.#nics.all.flatMap((connection) => connection.snapshot() ?? []),
       left: this.#left.snapshot(),
       captures: this.captures.snapshot(),
       http: this.#front.snapshot(),
-      xen: this.#options.xenStatus(),
+      xen: this.#machine.snapshot(),
     };
-  }
-
-  get draining(): boolean {
-    return this.#draining;
-  }
-
-  addresses(): AddressTable {
-    return this.#options.segment.addresses();
   }
 
   levers(name: string): NicLevers | undefined {
@@ -188,14 +152,8 @@ export class DeviceServer implements ConnectionOwner, PageSource {
         error: `${name} is at ${new URL(url).host} already: that is this device`,
       };
     }
-    let timer: Timer | undefined;
-    const late = new Promise<undefined>((resolve) => {
-      timer = this.clock.setTimeout(() => resolve(undefined), MOVE_MS);
-    });
-    const moved = await Promise.race([connection.migrate(url), late]);
-    this.clock.clear(timer);
+    const moved = await connection.migrate(url);
     if (moved === true) return undefined;
-    if (moved === undefined) connection.giveUpMove();
     return {
       status: 409,
       error:
@@ -206,20 +164,20 @@ export class DeviceServer implements ConnectionOwner, PageSource {
   }
 
   #isHere(url: string, { reachedAt }: Connection): boolean {
-    if (this.#listening === undefined) return false;
-    const { address: listening, port } = this.#listening;
+    if (this.address === undefined) return false;
+    const { address: listening, port } = this.address;
     return isOwnAddress(url, { listening, port, reachedAt });
   }
 
   // Services for a connection.
 
   admit(connection: Connection, hello: Hello): { config: NicConfig; epoch: number } {
-    const { personalities, maxMtu, maxQueues, admission } = this.#options;
-    if (this.#draining) throw new Refusal("STOPPING", "the device is stopping");
-    if (!Object.hasOwn(personalities, hello.personality)) {
+    const { maxMtu = 9216, maxQueues = 8, admission } = this.#options;
+    if (this.draining) throw new Refusal("STOPPING", "the device is stopping");
+    if (!Object.hasOwn(this.#personalities, hello.personality)) {
       throw new Refusal(
         "PERSONALITY",
-        `this device has no "${hello.personality}" NIC; it has ${Object.keys(personalities).join(", ")}`,
+        `this device has no "${hello.personality}" NIC; it has ${Object.keys(this.#personalities).join(", ")}`,
       );
     }
     const { peer } = connection;
@@ -239,42 +197,16 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     };
   }
 
-  create(personality: string, host: GuestHost): Nic {
-    return this.#options.personalities[personality]!.create(host);
-  }
-
-  plug(port: Port, mac: Uint8Array): SwitchPort {
-    return this.#options.segment.attach(port, mac);
-  }
-
-  named(connection: Connection): void {
+  create(connection: Connection, host: GuestHost): Nic {
     const tap = this.#options.tap?.(connection.name);
     if (tap !== undefined) connection.addTap(tap);
     this.captures.linkJoined(connection);
+    return this.#personalities[connection.personality]!(host);
   }
 
-  joined(nic: NicEvent): void {
-    this.#options.onJoined(nic);
-  }
-
-  left(nic: NicEvent): void {
-    this.#options.onLeft(nic);
-  }
-
-  faulted(fault: NicFault): void {
-    this.#options.onFault(fault);
-  }
-
-  totals(last: NicStatus): void {
-    this.#left.add(last);
-  }
-
-  roundTrip(ms: number): void {
-    this.roundTrips.observe(ms);
-  }
-
-  gone(connection: Connection): void {
+  gone(connection: Connection, last: NicStatus | undefined): void {
     this.captures.linkLeft(connection);
+    if (last !== undefined) this.#left.add(last);
     this.#said(connection);
     this.#connections.delete(connection);
     this.#nics.remove(connection);
@@ -295,7 +227,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
 
   #tick(): void {
     this.lines.tick();
-    this.#options.segment.tick();
+    this.segment.tick();
     for (const connection of this.#connections) connection.tick();
     this.captures.tick();
     this.#front.tick();
@@ -338,7 +270,7 @@ export class DeviceServer implements ConnectionOwner, PageSource {
     if (!offered.includes(SUBPROTOCOL)) {
       return ["400 Bad Request", `this port speaks the WebSocket subprotocol ${SUBPROTOCOL}`];
     }
-    if (this.#draining) return ["503 Service Unavailable", "the device is stopping"];
+    if (this.draining) return ["503 Service Unavailable", "the device is stopping"];
     return undefined;
   }
 }

@@ -7,29 +7,18 @@
  *   /nic        frontends (WebSocket)           /status   everything else as JSON
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Logger } from "../../shared/log.ts";
 import type { DeviceStatus } from "../../shared/status/device-status.ts";
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
-import type { CaptureHub } from "../capture/hub.ts";
 import { capturePage } from "../capture/page.ts";
 import { metricsText, type RoundTrips } from "../metrics.ts";
-import { type Mover, migratePage } from "../migrate-page.ts";
+import { migratePage } from "../migrate-page.ts";
+import type { DeviceServer } from "../server.ts";
 import type { AddressTable } from "../switch/switch.ts";
 import { addressPage } from "./address-page.ts";
 import { JSON_TYPE, refuse, reply, TEXT_TYPE } from "./answers.ts";
 import type { Asked } from "./front.ts";
 import { SharedValue } from "./shared-value.ts";
 import type { Target } from "./target.ts";
-
-/** The parts of the device that the pages use. */
-export interface PageSource extends Mover {
-  readonly log: Logger;
-  readonly captures: CaptureHub;
-  readonly draining: boolean;
-  readonly roundTrips: RoundTrips;
-  snapshot(): DeviceStatus;
-  addresses(): AddressTable;
-}
 
 const PATHS = ["status", "addresses", "metrics", "livez", "readyz", "capture", "migrate"] as const;
 const PAGES = PATHS.map((path) => `/${path}`).join(" ");
@@ -64,14 +53,14 @@ class SharedStatus {
 }
 
 export class Pages {
-  readonly #source: PageSource;
+  readonly #device: DeviceServer;
   readonly #status: SharedValue<SharedStatus>;
   readonly #addresses: SharedValue<AddressTable>;
 
-  constructor(source: PageSource) {
-    this.#source = source;
-    this.#status = new SharedValue(() => new SharedStatus(source.snapshot(), source.roundTrips));
-    this.#addresses = new SharedValue(() => source.addresses());
+  constructor(device: DeviceServer) {
+    this.#device = device;
+    this.#status = new SharedValue(() => new SharedStatus(device.snapshot(), device.roundTrips));
+    this.#addresses = new SharedValue(() => device.segment.addresses());
   }
 
   /** Answers a request that can't reach a page. Returns false when `answer` must serve it. */
@@ -93,9 +82,9 @@ export class Pages {
   answer(asked: Asked, request: IncomingMessage, response: ServerResponse): void {
     const { path } = asked;
     if (path === "/migrate") {
-      this.#late(path, response, migratePage(this.#source, asked, request, response));
+      this.#late(path, response, migratePage(this.#device, asked, request, response));
     } else if (path === "/capture") {
-      this.#late(path, response, capturePage(this.#source.captures, asked, request, response));
+      this.#late(path, response, capturePage(this.#device.captures, asked, request, response));
     } else if (PATHS.some((known) => path === `/${known}`)) {
       this.#late(path, response, this.#read(asked, response));
     } else {
@@ -108,7 +97,7 @@ export class Pages {
     if (path === "/livez") {
       reply(response, 200, JSON_TYPE, '{"ok":true}\n');
     } else if (path === "/readyz") {
-      const ok = !this.#source.draining;
+      const ok = !this.#device.draining;
       reply(response, ok ? 200 : 503, JSON_TYPE, `${JSON.stringify({ ok })}\n`);
     } else if (path === "/addresses") {
       const page = addressPage(await this.#addresses.get(), query);
@@ -128,7 +117,7 @@ export class Pages {
   /** Waits for a page. An error of a page is a bug of the device, logged and answered with 500. */
   #late(path: string, response: ServerResponse, answered: Promise<void>): void {
     answered.catch((error: unknown) => {
-      this.#source.log.error({ err: error }, `the page ${path} failed`);
+      this.#device.log.error({ err: error }, `the page ${path} failed`);
       if (response.headersSent) response.destroy();
       else refuse(response, 500, `${path} failed by a fault of the device; its log says more`);
     });

@@ -8,6 +8,7 @@
  * Nothing is delivered until `pump`, and time stands still, so a test decides what is under way when.
  */
 
+import { EventEmitter } from "node:events";
 import { Connection, type ConnectionOwner } from "../../device/connection.ts";
 import type { LinkMemory } from "../../device/dma/link-memory.ts";
 import {
@@ -15,7 +16,8 @@ import {
   type EnaOptions as EnaDeviceOptions,
   type EnaNic,
 } from "../../device/ena/index.ts";
-import type { GuestCalls, GuestHost, Nic, NicConfig, NicFault } from "../../device/nic.ts";
+import type { DeviceEvents } from "../../device/index.ts";
+import type { GuestCalls, GuestHost, Nic, NicConfig } from "../../device/nic.ts";
 import type { DropReason, Port, SwitchPort } from "../../device/switch/port.ts";
 import type { GrantTable } from "../../device/xen/grant-table.ts";
 import { createXenPersonality } from "../../device/xen/index.ts";
@@ -613,7 +615,15 @@ export class DeviceEnd<N extends Nic> implements ConnectionOwner {
   readonly lines: LogLimit;
   readonly clock: PairClock;
   readonly agent = "test";
-  readonly segment = "lan0";
+  readonly segment = {
+    name: "lan0",
+    attach: (port: Port): SwitchPort => {
+      this.port = port;
+      return this.#pair.switchPort;
+    },
+  };
+  readonly events = new EventEmitter<DeviceEvents>();
+  readonly roundTrips = { observe: () => {} };
   readonly pushBytes: number;
   readonly checkWindows = false;
   readonly config: NicConfig;
@@ -637,6 +647,9 @@ export class DeviceEnd<N extends Nic> implements ConnectionOwner {
     this.clock = pair.clock;
     this.lines = new LogLimit(log, pair.clock.now, 1000);
     this.pushBytes = pair.options.pushBudget ?? Limits.PUSH_BYTES;
+    this.events.on("fault", ({ severity, code, text }) => {
+      pair.deviceFaults.push(`${FAULT_SEVERITY_NAMES[severity]} ${code}: ${text}`);
+    });
     this.config = {
       name: "nic0",
       mac: Uint8Array.of(2, 0, 0, 0, 0, 1),
@@ -673,23 +686,11 @@ export class DeviceEnd<N extends Nic> implements ConnectionOwner {
   admit() {
     return { config: this.config, epoch: 1 };
   }
-  create(_personality: string, host: GuestHost): Nic {
+  create(_connection: Connection, host: GuestHost): Nic {
     this.#host = host;
     this.#nic = this.#make(host);
     return this.#nic;
   }
-  plug(port: Port): SwitchPort {
-    this.port = port;
-    return this.#pair.switchPort;
-  }
-  faulted({ severity, code, text }: NicFault): void {
-    this.#pair.deviceFaults.push(`${FAULT_SEVERITY_NAMES[severity]} ${code}: ${text}`);
-  }
-  named(): void {}
-  joined(): void {}
-  left(): void {}
-  totals(): void {}
-  roundTrip(): void {}
   gone(): void {}
 }
 

@@ -26,11 +26,7 @@ let processes: number;
 beforeEach(() => {
   uplinks = [];
   processes = 0;
-  roster = new Roster({
-    segment: "lan0",
-    most: 64,
-    hasPort: (name) => uplinks.includes(name),
-  });
+  roster = new Roster({ name: "lan0", hasPort: (name) => uplinks.includes(name) }, 64);
 });
 
 /** Says hello; what comes of it. Each call is another process unless `more` says otherwise. */
