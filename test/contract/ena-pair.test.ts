@@ -87,7 +87,7 @@ for (const llq of [false, true]) {
       }
       expect(pair.segment.length).toBe(4000);
       expect(pair.inputs.length).toBe(4000);
-      expect(pair.inputs.every((f, i) => f.bytes.length === 200 + (i % 100))).toBe(true);
+      expect(pair.inputs.filter((f, i) => f.bytes.length !== 200 + (i % 100))).toEqual([]);
       expect(pair.deviceFaults).toEqual([]);
       expect(pair.driverFaults).toEqual([]);
       expect(pair.outstanding).toBe(0);
@@ -161,8 +161,8 @@ for (const llq of [false, true]) {
       expect(pair.segment.length).toBe(64);
       expect(pair.inputs.length).toBe(64);
       const queues = [0, 1, 2, 3];
-      expect(queues.every((q) => pair.counter(`queue${q}`, "tx_ring", "count") > 0)).toBe(true);
-      expect(queues.every((q) => pair.counter(`queue${q}`, "rx_ring", "count") > 0)).toBe(true);
+      expect(queues.map((q) => pair.counter(`queue${q}`, "tx_ring", "count"))).not.toContain(0);
+      expect(queues.map((q) => pair.counter(`queue${q}`, "rx_ring", "count"))).not.toContain(0);
     });
 
     test("down and up, and traffic goes on", async () => {

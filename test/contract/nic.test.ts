@@ -50,7 +50,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       await nic.settle();
       expect(bytesOf(nic.segment)).toEqual(lengths.map((n) => frame(n, n)));
       expect(nic.outstanding).toBe(0);
-      expect(nic.segment.every((f) => !f.needsCsum && f.gso === Gso.NONE)).toBe(true);
+      expect(nic.segment.filter((f) => f.needsCsum || f.gso !== Gso.NONE)).toEqual([]);
       expect(nic.faults).toEqual([]);
     });
 
@@ -362,7 +362,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       const { tx, rx } = nic.queueCounts();
       for (const counts of [tx, rx]) {
         expect(counts).toHaveLength(4);
-        expect(counts.every((count) => count > 0 && count % FRAMES === 0)).toBe(true);
+        expect(counts.filter((count) => count === 0 || count % FRAMES !== 0)).toEqual([]);
         expect(counts.reduce((a, b) => a + b)).toBe(FLOWS * FRAMES);
       }
       expect(nic.faults).toEqual([]);
@@ -376,7 +376,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       expect(hashes.slice(0, 2).map((flow) => flow.length)).toEqual([2, 2]);
       const ids = nic.inputs.map(({ bytes, flowId }) => `${port(bytes)}:${flowId}`);
       expect(new Set(ids).size).toBe(2);
-      expect(nic.inputs.every(({ hashType }) => hashType !== 0)).toBe(true);
+      expect(nic.inputs.map(({ hashType }) => hashType)).not.toContain(0);
     });
   });
 

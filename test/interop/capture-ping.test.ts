@@ -87,7 +87,7 @@ describe.skipIf(why !== undefined)(`a ping, captured${why ? `: ${why}` : ""}`, (
       const { type, id } = seen[0]!;
       expect(new Set(seen.map((s) => s.id)), `one id of ${id}`).toHaveProperty("size", 1);
       const [from, to] = type === REQUEST ? ["host0", "host1"] : ["host1", "host0"];
-      expect(type === REQUEST || type === REPLY).toBe(true);
+      expect([REQUEST, REPLY]).toContain(type);
       // Out (2) where it comes from, in (1) at the switch and where it goes.
       expect(seen.map(({ name, direction }) => [name, direction])).toEqual([
         [from, 2],

@@ -148,7 +148,7 @@ describe.skipIf(why !== undefined)(`tshark${why ?? ""}`, () => {
             });
             // Seconds with nine digits behind the point: text of equal length compares as numbers.
             const time = packet["frame.time_epoch"]![0]!;
-            expect(time >= last).toBe(true);
+            expect([last, time].sort()).toEqual([last, time]);
             last = time;
           }
           const kept = frames.map(({ data }) => data.subarray(0, snapLength));
@@ -204,8 +204,8 @@ describe.skipIf(why !== undefined)(`tshark${why ?? ""}`, () => {
     await recorder.stop("enough");
     const [packet] = shown(path);
     const comment = packet!["frame.comment"]![0]!;
-    expect(comment.endsWith("…")).toBe(true);
-    expect(long.startsWith(comment.slice(0, -1))).toBe(true);
+    expect(comment).toMatch(/…$/);
+    expect(comment.slice(0, -1)).toBe(long.slice(0, comment.length - 1));
     expect(Buffer.byteLength(comment)).toBeLessThanOrEqual(65_535);
     expect(Buffer.byteLength(comment)).toBeGreaterThan(65_528);
   });

@@ -94,7 +94,7 @@ test("random honest splits of random frames come out as sent, in order, and noth
             got.push(...guest.received(q).map((p) => p.bytes));
             const done = guest.sent(q);
             answered += done.length;
-            expect(done.every((d) => d.status === 0)).toBe(true);
+            expect(done.filter((d) => d.status !== 0)).toEqual([]);
           }
         };
         for (const step of steps) {

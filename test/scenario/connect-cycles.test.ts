@@ -28,7 +28,7 @@ async function join(port: number, name: string, personality: string): Promise<We
   ws.send(packr.pack([[Op.HELLO, hello]]));
   const [data] = (await once(ws, "message")) as [Buffer];
   const batch = packr.unpack(data) as [number, ...unknown[]][];
-  expect(batch.some(([op]) => op === Op.WELCOME)).toBe(true);
+  expect(batch.map(([op]) => op)).toContain(Op.WELCOME);
   return ws;
 }
 

@@ -99,8 +99,8 @@ export function backendViolations(pair: XenPair): string[] {
   return wrong;
 }
 
-/** Every reference that the table has is free. */
-export function allReferencesFree(pair: XenPair): boolean {
+/** The number of references that are not free, and of grants among them that are live. */
+export function referencesInUse(pair: XenPair): number {
   const { grants } = pair.info;
-  return grants.freeCount === grants.frames * 512 - RESERVED_REFERENCES && grants.liveCount === 0;
+  return grants.frames * 512 - RESERVED_REFERENCES - grants.freeCount + grants.liveCount;
 }

@@ -131,7 +131,7 @@ describe("frames", () => {
         ["b", Direction.IN, 3],
         ["c", Direction.IN, undefined],
       ]);
-      expect(sightings.every(({ comments }) => comments.length === 0)).toBe(true);
+      expect(sightings.flatMap(({ comments }) => comments)).toEqual([]);
     }
   });
 

@@ -11,6 +11,7 @@ import { CaptureFileReader, readCapture, readCaptureFile } from "../../shared/ca
 import type { CapturedPacket } from "../../shared/pcapng/packet.ts";
 import { pcapFile, pcapngFile } from "../support/capture-files.ts";
 import { frame, KINDS, PACKETS } from "../support/pcap-kinds.ts";
+import { sameBytes } from "../support/same.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ringwire-kinds-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -63,7 +64,7 @@ describe("pcap", () => {
     expect(reader.next()).toBeUndefined();
     reader.feed(file.subarray(90));
     reader.end();
-    expect(Buffer.from(reader.next()!.bytes).equals(bytes)).toBe(true);
+    sameBytes(reader.next()!.bytes, bytes);
   });
 
   it.each(KINDS)("case-X2 that comes byte by byte is of the same kind: %s", (_what, kind, link) => {

@@ -124,7 +124,7 @@ describe("opening", () => {
     await device.close();
     const { bytes, closed } = output.files[0]!;
     // The hello is in it: only a capture from the first word on has it.
-    expect(bytes.includes("instance")).toBe(true);
+    expect(Buffer.from(bytes).toString("latin1")).toContain("instance");
     expect(closed).toBe(true);
   });
 
@@ -137,7 +137,7 @@ describe("opening", () => {
         capture: (start) => start(output, { sources: ["switch"], frames: true, ring: true }),
       }),
     ).rejects.toMatchObject({ code: "EADDRINUSE" });
-    expect(output.files.every(({ closed }) => closed)).toBe(true);
+    expect(output.files.filter(({ closed }) => !closed)).toEqual([]);
   });
 
   it.each<[DeviceOptions, RegExp]>([

@@ -88,7 +88,7 @@ describe("attach and register", () => {
     expect(setMtu).toHaveBeenCalledTimes(1);
     await pair.settle();
     const modes = [...pair.na.rxRings, ...pair.na.txRings].map((k) => k.nrMode);
-    expect(modes.every((m) => m === RingMode.OFF)).toBe(true);
+    expect(modes).toEqual(modes.map(() => RingMode.OFF));
     expect(pair.na.isOn).toBe(false);
     expect(pair.resets.at(-2)).toBe(ResetReason.DRIVER_INVALID_STATE);
     // The stack has its interface back.
@@ -369,7 +369,7 @@ describe("transmit", () => {
     await pair.settle();
     port.txsync();
     // Whole or not at all: the device refuses it, or the driver does.
-    expect(pair.segment.every((f) => f.bytes.length === 17 * 4096)).toBe(true);
+    expect(pair.segment.filter((f) => f.bytes.length !== 17 * 4096)).toEqual([]);
     expect(port.txRing(0).space).toBe(SLOTS - 1);
     pair.check();
   });

@@ -11,7 +11,7 @@ import type { CapturedPacket, PacketReader } from "../../shared/pcapng/packet.ts
 import { pcapFile, pcapngFile, type WrittenPacket } from "../support/capture-files.ts";
 import { cases, holds } from "../support/counts.ts";
 import { buildPacket, plainSum, pseudoHeader } from "../support/packets.ts";
-import { same } from "../support/same.ts";
+import { same, sameBytes } from "../support/same.ts";
 import { transmitEach } from "../support/transmit.ts";
 
 const CONFIG: ReplayConfig = {
@@ -392,7 +392,7 @@ describe("an IP packet without a length", () => {
         const protocol = of.udp === true ? 17 : 6;
         if (of.udp === true) expect(sent!.readUInt16BE(l4 + 4)).toBe(bytes.length - l4);
         expect(plainSum(pseudoHeader(sent!, l3, l4, protocol), sent!.subarray(l4))).toBe(0xffff);
-        expect(sent!.subarray(-payload).equals(bytes.subarray(-payload))).toBe(true);
+        sameBytes(sent!.subarray(-payload), bytes.subarray(-payload));
       }
     },
   );

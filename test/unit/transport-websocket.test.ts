@@ -66,7 +66,7 @@ describe("a side that has ended a connection", () => {
     const before = transport.receivedBytes;
     expect((await flood(raw, frame, transport)) - before).toBeLessThanOrEqual(READ_BYTES);
     // The close frame came through before the cut.
-    expect(raw.received.includes("only binary messages are understood here")).toBe(true);
+    expect(raw.received.toString("latin1")).toContain("only binary messages are understood here");
   });
 
   it("attack-S2b reads no more behind a frame that RFC 6455 does not allow", async () => {
@@ -94,7 +94,7 @@ describe("a side that has ended a connection", () => {
     transport.close(CloseCode.PROTOCOL, "a rule was broken");
     const read = await flood(raw, wsFrame(Buffer.alloc(1000)), transport);
     expect(read).toBeLessThanOrEqual(3 * READ_BYTES);
-    expect(raw.received.includes("a rule was broken")).toBe(true);
+    expect(raw.received.toString("latin1")).toContain("a rule was broken");
   });
 
   it("hears the answer of a peer that ends as the protocol asks", async () => {
