@@ -38,7 +38,10 @@ const SLICE_MS = 5;
 /** Most characters of a label that a frontend chose. */
 const MAX_LABEL_CHARS = 64;
 
-/** Metrics of this process: event loop, memory and the like. The first scrape starts them. */
+/**
+ * Metrics of this process: event loop, memory and the like. All devices in it show the same values.
+ * The first scrape starts them.
+ */
 let processMetrics: Registry | undefined;
 
 /** Histogram of the round trips of all links, which heartbeats measure. */

@@ -8,6 +8,7 @@
  * A NIC that joins is added to the captures that want it. It gets a new interface, or its former
  * one if it was captured before. A port or link that no capture wants has no tap.
  */
+import { FilterCompiler } from "../../shared/capture/filter-compiler.ts";
 import { nextFrameId } from "../../shared/capture/frame-id.ts";
 import type { CaptureOutput, StallingOutput } from "../../shared/capture/output.ts";
 import type { Recorder } from "../../shared/capture/recorder.ts";
@@ -55,6 +56,8 @@ export class CaptureHub {
   readonly #captures = new Set<Capture>();
   readonly #links = new Map<string, RingSource>();
   readonly #now: () => number;
+  /** Compiles the filters of the clients of this device. */
+  readonly filters = new FilterCompiler();
   #begun = 0;
   #cutOff = 0;
 

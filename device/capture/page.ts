@@ -9,6 +9,7 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { CaptureFilterError, compileFilter } from "../../shared/capture/filter.ts";
+import type { FilterCompiler } from "../../shared/capture/filter-compiler.ts";
 import { MAX_SNAP_BYTES } from "../../shared/capture/recorder.ts";
 import { StreamOutput } from "../../shared/capture/stream-output.ts";
 import { COMMON_HEADERS, refuse } from "../http/answers.ts";
@@ -33,7 +34,8 @@ export async function capturePage(
   let refusal: CaptureRefusal;
   try {
     if (request.method !== "GET") throw new CaptureRefusal(405, "only GET");
-    const asked = await parse(new URLSearchParams(query), request.socket.remoteAddress ?? "");
+    const owner = request.socket.remoteAddress ?? "";
+    const asked = await parse(new URLSearchParams(query), owner, hub.filters);
     hub.check(asked);
     const { remoteAddress, remotePort } = request.socket;
     // TCP keep-alive detects a reader whose host has vanished, even when there is nothing to send.
@@ -55,7 +57,11 @@ export async function capturePage(
 }
 
 /** Reads the arguments. `owner` is the client's address. Throws CaptureRefusal. */
-async function parse(query: URLSearchParams, owner: string): Promise<CaptureRequest> {
+async function parse(
+  query: URLSearchParams,
+  owner: string,
+  compiler: FilterCompiler,
+): Promise<CaptureRequest> {
   for (const name of query.keys()) {
     if (!KNOWN.has(name)) throw wrong(`"${name}" is unknown; there is ${[...KNOWN].join(", ")}`);
     if (name !== "source" && query.getAll(name).length > 1) throw wrong(`"${name}" is given twice`);
@@ -76,13 +82,13 @@ async function parse(query: URLSearchParams, owner: string): Promise<CaptureRequ
     ring,
     snapLength: whole(query, "snap", MAX_SNAP_BYTES),
     maxPackets: whole(query, "count", MAX_COUNT),
-    ...(text === "" ? {} : { filter: await filterOf(text, owner) }),
+    ...(text === "" ? {} : { filter: await filterOf(text, owner, compiler) }),
   };
 }
 
-async function filterOf(text: string, owner: string) {
+async function filterOf(text: string, owner: string, compiler: FilterCompiler) {
   try {
-    return await compileFilter(text, owner);
+    return await compileFilter(text, owner, compiler);
   } catch (error) {
     if (!(error instanceof CaptureFilterError)) throw error;
     const { code, message } = error;

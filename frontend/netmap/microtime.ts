@@ -2,7 +2,8 @@
  * microtime(9): the wall clock in microseconds since 1970.
  *
  * Date.now() has whole milliseconds, so the fraction comes from the monotonic clock. The result
- * always lies within the millisecond of Date.now(), also after the wall clock was set.
+ * always lies within the millisecond of Date.now(), also after the wall clock was set. A process has
+ * one such clock, so the stamps of all NICs compare.
  */
 let offsetMs = performance.timeOrigin;
 

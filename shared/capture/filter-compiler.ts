@@ -1,7 +1,7 @@
 /**
  * Runs libpcap's compiler in processes, a few at a time.
  *
- *   compileFilter ──► waiting, a few of each owner ──► process, killed when it takes too long
+ *   compile ──► waiting, a few of each owner ──► process, killed when it takes too long
  *
  * An address that asks for many filters waits behind its own, and others are served in between.
  */
@@ -24,52 +24,55 @@ const WORKER = new URL(
   import.meta.url,
 );
 
-/** All that are being compiled or wait, by owner. */
-const owned = new Map<string, number>();
-/** Each is called when its turn has come. */
-const waiting: (() => void)[] = [];
-let asked = 0;
-let running = 0;
+/** The compiler of one device, or of a program. Its bounds hold for all owners together. */
+export class FilterCompiler {
+  /** Number of filters that are being compiled or wait, by owner. */
+  readonly #owned = new Map<string, number>();
+  /** Each is called when its turn has come. */
+  readonly #waiting: (() => void)[] = [];
+  #asked = 0;
+  #running = 0;
 
-/**
- * The program of a filter, or what is wrong. `owner` says on whose behalf: an address. Rejects with
- * CaptureFilterError BUSY when the owner, or all together, ask for too much.
- */
-export async function compileInProcess(owner: string, work: FilterWork): Promise<FilterAnswer> {
-  const own = owned.get(owner) ?? 0;
-  if (own >= MAX_OWNED) {
-    const message = `${own} filters of yours are being compiled; try again`;
-    throw new CaptureFilterError("BUSY", message);
-  }
-  if (asked >= MAX_ASKED) {
-    throw new CaptureFilterError("BUSY", `${asked} filters are being compiled; try again`);
-  }
-  owned.set(owner, own + 1);
-  asked++;
-  try {
-    if (running >= MAX_RUNNING) {
-      await new Promise<void>((begin) => waiting.push(begin));
-    } else {
-      running++;
+  /**
+   * The program of a filter, or what is wrong. `owner` says on whose behalf: an address. Rejects
+   * with CaptureFilterError BUSY when the owner, or all together, ask for too much.
+   */
+  async compile(owner: string, work: FilterWork): Promise<FilterAnswer> {
+    const own = this.#owned.get(owner) ?? 0;
+    if (own >= MAX_OWNED) {
+      const message = `${own} filters of yours are being compiled; try again`;
+      throw new CaptureFilterError("BUSY", message);
     }
+    if (this.#asked >= MAX_ASKED) {
+      throw new CaptureFilterError("BUSY", `${this.#asked} filters are being compiled; try again`);
+    }
+    this.#owned.set(owner, own + 1);
+    this.#asked++;
     try {
-      return await inProcess(work);
+      if (this.#running >= MAX_RUNNING) {
+        await new Promise<void>((begin) => this.#waiting.push(begin));
+      } else {
+        this.#running++;
+      }
+      try {
+        return await inProcess(work);
+      } finally {
+        this.#passOn();
+      }
     } finally {
-      passOn();
+      this.#asked--;
+      const left = this.#owned.get(owner)! - 1;
+      if (left === 0) this.#owned.delete(owner);
+      else this.#owned.set(owner, left);
     }
-  } finally {
-    asked--;
-    const left = owned.get(owner)! - 1;
-    if (left === 0) owned.delete(owner);
-    else owned.set(owner, left);
   }
-}
 
-/** A place has become free. */
-function passOn(): void {
-  const next = waiting.shift();
-  if (next === undefined) running--;
-  else next();
+  /** A place has become free. */
+  #passOn(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#running--;
+    else next();
+  }
 }
 
 function inProcess(work: FilterWork): Promise<FilterAnswer> {

@@ -2,7 +2,7 @@
 import type { Frame } from "../net/frame.ts";
 import { LinkType } from "../pcapng/layout.ts";
 import { BpfProgram, isAbsoluteLoad, NEED_MORE } from "./bpf.ts";
-import { compileInProcess } from "./filter-compiler.ts";
+import { FilterCompiler } from "./filter-compiler.ts";
 import { CaptureFilterError } from "./filter-error.ts";
 import { networkNameIn } from "./filter-names.ts";
 import type { FrameFilter } from "./recorder-types.ts";
@@ -15,6 +15,8 @@ const MAX_FILTER_CHARS = 4096;
 const HEAD_BYTES = 256;
 /** From here on a program's offsets name facts of a Linux socket (SKF_AD_OFF of linux/filter.h). */
 const SOCKET_FACTS = 0xffff_f000;
+/** Compiles the filters of programs, which compile their own. Each device has a compiler. */
+const ofPrograms = new FilterCompiler();
 /** pcap_compile's snap length becomes the "accept" answer: a whole frame. */
 const ACCEPT_BYTES = 262_144;
 
@@ -24,11 +26,15 @@ const ACCEPT_BYTES = 262_144;
  * nothing else: what libpcap says of the text, in its words, what can't be done here, which package
  * brings libpcap where there is none, or that too many filters are being compiled.
  */
-export async function compileFilter(text: string, owner = ""): Promise<FrameFilter> {
+export async function compileFilter(
+  text: string,
+  owner = "",
+  compiler = ofPrograms,
+): Promise<FrameFilter> {
   const problem = problemOf(text);
   if (problem !== undefined) throw new CaptureFilterError("FILTER", problem);
   const work = { text, linkType: LinkType.ETHERNET, snapLength: ACCEPT_BYTES };
-  const answer = await compileInProcess(owner, work);
+  const answer = await compiler.compile(owner, work);
   if ("code" in answer) throw new CaptureFilterError(answer.code, answer.message);
   if (answer.program.some(({ code, k }) => isAbsoluteLoad(code) && k >= SOCKET_FACTS)) {
     const message = "it asks what only a Linux socket knows (inbound, outbound), and no frame";

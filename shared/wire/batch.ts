@@ -44,6 +44,7 @@ const ZERO = new Uint8Array(Limits.RECORD_BYTES);
 /** Sends a finished message and calls `release` once when its bytes are no longer needed. */
 export type SendMessage = (message: Uint8Array, release: () => void) => void;
 
+/** Of the process: the tests see the batches of all links, also of links that begin later. */
 let inspect: ((batch: Uint8Array) => void) | undefined;
 
 /**
