@@ -28,10 +28,8 @@ import {
   grantRecordV2,
   grantRef,
 } from "../../shared/xen/grant.ts";
-import { GntMap } from "../../shared/xen/grant-ops.ts";
 import { XenErrno } from "../../shared/xen/hypercall.ts";
 import { GrantEntries, MAX_USES } from "./grant-entries.ts";
-import { Maptrack, type TrackedMapping } from "./maptrack.ts";
 
 /** References in one page of the table. */
 const PER_FRAME = {
@@ -58,23 +56,28 @@ export interface GrantTableOptions {
   /** Most pages of the table. A page holds 512 entries of version 1 or 256 of version 2. */
   readonly maxFrames?: number;
   /** Most mappings at a time, for all backends together. */
-  readonly maxMaptrack?: number;
+  readonly maxMappings?: number;
   /** A use that may write counts as a reader and as a writer: Xen sets both bits. */
   readonly use: UseSink;
 }
 
-/** A mapping. `frame` is the guest's frame number: bus address / 4096. */
+/** A mapping of an entry, from `map` to `unmap`. Only the table changes it. */
 export interface Mapping {
   readonly reference: number;
+  readonly write: boolean;
+  /** The guest's frame number: bus address / 4096. */
   readonly frame: number;
-  readonly readonly: boolean;
+  /** The `lives` of the entry when it was mapped. */
+  readonly life: number;
+  ended: boolean;
 }
 
 export class GrantTable {
   readonly domid: number;
   readonly maxFrames: number;
   readonly #use: UseSink;
-  readonly #maptrack: Maptrack;
+  readonly #maxMappings: number;
+  #mappings = 0;
   #version: GrantVersion = 1;
   #frames = 1;
   #entries = new GrantEntries();
@@ -86,11 +89,11 @@ export class GrantTable {
   /** Number of refusals, by negated status. */
   readonly #refused = new Float64Array(STATUS_NAMES.length);
 
-  constructor({ domid, maxFrames = 64, maxMaptrack = 1024, use }: GrantTableOptions) {
+  constructor({ domid, maxFrames = 64, maxMappings = 1024, use }: GrantTableOptions) {
     this.domid = domid;
     this.maxFrames = maxFrames;
     this.#use = use;
-    this.#maptrack = new Maptrack(maxMaptrack);
+    this.#maxMappings = maxMappings;
     this.#setFrames(1);
   }
 
@@ -235,57 +238,40 @@ export class GrantTable {
   }
 
   /**
-   * Maps an entry for the domain `caller`; `flags` are GntMap's. Returns a handle (0 or more), or a
-   * negative GNTST status. The use lasts until the same caller calls `unmap` with this handle.
+   * Maps an entry for the domain `caller`, for reading or also for writing. Returns the mapping, or a
+   * negative GNTST status. The use lasts until `unmap`.
    */
-  map(reference: number, flags: number, caller: number): number {
-    const readonly = (flags & GntMap.READONLY) !== 0;
-    if ((flags & (GntMap.DEVICE_MAP | GntMap.HOST_MAP)) === 0) {
-      return this.#refuse(Gntst.BAD_GNTREF);
-    }
-    if (this.#maptrack.full) return this.#refuse(Gntst.NO_SPACE);
-    const status = this.#check(reference, !readonly, caller);
+  map(reference: number, write: boolean, caller: number): Mapping | number {
+    if (this.#mappings === this.#maxMappings) return this.#refuse(Gntst.NO_SPACE);
+    const status = this.#check(reference, write, caller);
     if (status !== Gntst.OKAY) return this.#refuse(status);
+    const entries = this.#entries;
     // A part of a page can't be mapped: a mapping would expose the rest of the page.
-    if (this.#entries.isSubPage(reference) || this.#entries.uses(reference) === MAX_USES) {
+    if (entries.isSubPage(reference) || entries.uses(reference) === MAX_USES) {
       return this.#refuse(Gntst.GENERAL_ERROR);
     }
-    this.#entries.begin(reference, !readonly);
-    return this.#maptrack.add(caller, reference, readonly, this.#entries.lives[reference]!);
+    entries.begin(reference, write);
+    this.#mappings++;
+    const frame = entries.frame[reference]!;
+    return { reference, write, frame, life: entries.lives[reference]!, ended: false };
   }
 
-  /** Ends a mapping. Returns a GNTST status. */
-  unmap(handle: number, caller: number): number {
-    const mapping = this.#maptrack.find(handle);
-    if (mapping === undefined || mapping.caller !== caller) {
-      return this.#refuse(Gntst.BAD_HANDLE);
-    }
-    const { reference, readonly } = mapping;
-    this.#maptrack.remove(handle);
-    this.#end(reference, !readonly);
+  /** Ends a mapping. Returns a GNTST status: a mapping ends once, or with its domain (XSA-224). */
+  unmap(mapping: Mapping): number {
+    if (this.#dead || mapping.ended) return this.#refuse(Gntst.BAD_HANDLE);
+    mapping.ended = true;
+    this.#mappings--;
+    this.#end(mapping.reference, mapping.write);
     return Gntst.OKAY;
   }
 
-  /** The mapping of `handle`, as long as `reaches` is true. */
-  mapped(handle: number): Mapping | undefined {
-    const mapping = this.#maptrack.find(handle);
-    if (mapping === undefined || !this.#isCurrent(mapping)) return undefined;
-    const { reference, readonly } = mapping;
-    return { reference, readonly, frame: this.#entries.frame[reference]! };
-  }
-
   /**
-   * Whether the guest still grants the page of `handle` by the entry that was mapped. When it does
-   * not, nothing may be written under the reference, because it may grant another page by now. The
-   * handle must still be unmapped.
+   * Whether the guest still grants the page by the entry that was mapped. When it does not, nothing
+   * may be written under the reference, because it may grant another page by now. The mapping must
+   * still be ended.
    */
-  reaches(handle: number): boolean {
-    const mapping = this.#maptrack.find(handle);
-    return mapping !== undefined && this.#isCurrent(mapping);
-  }
-
-  #isCurrent({ reference, life }: TrackedMapping): boolean {
-    return this.#entries.lives[reference] === life;
+  reaches({ reference, life, ended }: Mapping): boolean {
+    return !ended && this.#entries.lives[reference] === life;
   }
 
   /**
@@ -370,14 +356,14 @@ export class GrantTable {
   }
 
   /**
-   * The domain died. Removes every entry, mapping and pin without a report. All handles become
-   * invalid, and `unpin` of an earlier pin does nothing.
+   * The domain died. Removes every entry, mapping and pin without a report. `unpin` of an earlier pin
+   * does nothing.
    */
   revokeAll(): void {
     this.#dead = true;
     this.#limit = 0;
     this.#entries = new GrantEntries();
-    this.#maptrack.clear();
+    this.#mappings = 0;
   }
 
   #refuse(status: number): number {
@@ -410,7 +396,7 @@ export class GrantTable {
       inUse,
       readers,
       writers,
-      mapped: this.#maptrack.live,
+      mapped: this.#mappings,
       endedInUse: this.#endedInUse,
       refused,
     };

@@ -15,7 +15,6 @@ export const AREAS: Readonly<Record<string, readonly string[]>> = {
     "device/xen/grant-table.ts",
     "device/xen/grant-entries.ts",
     "device/xen/grant-calls.ts",
-    "device/xen/maptrack.ts",
     "shared/xen/grant.ts",
   ],
   bus: ["frontend/bus", "frontend/xen/bus-dma-xen", "device/dma"],

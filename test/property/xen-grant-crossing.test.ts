@@ -11,7 +11,7 @@
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { GrantTable as DeviceTable } from "../../device/xen/grant-table.ts";
+import { GrantTable as DeviceTable, type Mapping } from "../../device/xen/grant-table.ts";
 import type { HypervisorLink } from "../../frontend/bus/hypervisor.ts";
 import { Hypervisor } from "../../frontend/bus/hypervisor.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
@@ -27,8 +27,6 @@ const PAGE_BYTES = 4096;
 const PAGES = 4;
 /** References that take turns; the rest of the frame is taken away first, so that they come back soon. */
 const REFERENCES = 5;
-const GNTMAP_HOST = 2;
-const GNTMAP_READONLY = 4;
 
 interface Granted {
   readonly reference: number;
@@ -39,7 +37,7 @@ interface Use {
   readonly reference: number;
   readonly write: boolean;
   /** Of a mapping; a pin has none. */
-  readonly handle?: number;
+  readonly handle?: Mapping;
 }
 
 class World implements HypervisorLink {
@@ -78,7 +76,7 @@ class World implements HypervisorLink {
     this.device = new DeviceTable({
       domid: 1,
       maxFrames: 1,
-      maxMaptrack: 8,
+      maxMappings: 8,
       use: (reference, readers, writers) => {
         this.toGuest.push(() => this.hypervisor.onGrantUse(grantRef(reference), readers, writers));
       },
@@ -163,9 +161,8 @@ class World implements HypervisorLink {
   }
 
   map(reference: number, write: boolean): void {
-    const flags = write ? GNTMAP_HOST : GNTMAP_HOST | GNTMAP_READONLY;
-    const handle = this.device.map(reference, flags, 0);
-    if (handle >= 0) this.uses.push({ reference, write, handle });
+    const handle = this.device.map(reference, write, 0);
+    if (typeof handle !== "number") this.uses.push({ reference, write, handle });
   }
 
   /** A pin or a mapping ends. */
@@ -173,7 +170,7 @@ class World implements HypervisorLink {
     const [use] = this.uses.splice(at, 1);
     if (use === undefined) return;
     if (use.handle === undefined) this.device.unpin(use.reference, use.write);
-    else same(this.device.unmap(use.handle, 0), 0);
+    else same(this.device.unmap(use.handle), 0);
   }
 
   /** A copy into the page, or a write through a mapping of it. */

@@ -1,5 +1,5 @@
 /** A guest's side of a grant table: makes the records that `grant` and `end_grant` carry. */
-import { GrantTable, type GrantTableOptions } from "../../device/xen/grant-table.ts";
+import { GrantTable, type GrantTableOptions, type Mapping } from "../../device/xen/grant-table.ts";
 import { endGrantRecord, grantRecordV1, grantRecordV2, grantRef } from "../../shared/xen/grant.ts";
 
 export interface Told {
@@ -35,6 +35,13 @@ export class GuestGrants {
         this.writers.set(reference, (this.writers.get(reference) ?? 0) + writers);
       },
     });
+  }
+
+  /** Maps for domain 0, or for another, and expects that to succeed. */
+  map(reference: number, write = true, caller = 0): Mapping {
+    const mapping = this.table.map(reference, write, caller);
+    if (typeof mapping === "number") throw new Error(`map of ${reference}: GNTST ${mapping}`);
+    return mapping;
   }
 
   /** Posts entries, `[reference, entry]` each, in the table's version or in `version`. */

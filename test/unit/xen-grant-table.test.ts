@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import type { Mapping } from "../../device/xen/grant-table.ts";
 import { StateKind } from "../../shared/wire/link-state.ts";
 import { WireError } from "../../shared/wire/transactions.ts";
 import { GuestGrants } from "../support/guest-grants.ts";
@@ -11,9 +12,6 @@ const TRANSFER = 2;
 const TRANSITIVE = 3;
 const READONLY = 4;
 const SUB_PAGE = 0x100;
-const HOST = 2;
-const DEVICE = 1;
-const MAP_RO = 4;
 const OKAY = 0;
 const GENERAL = -1;
 const BAD_GNTREF = -3;
@@ -45,7 +43,7 @@ describe("references", () => {
       const { table } = guest;
       expect(table.setVersion(version)).toBe(0);
       const both = (reference: number) => [
-        table.map(reference, HOST, 0),
+        table.map(reference, true, 0),
         table.checkCopy(reference, 0, 1, false, 0),
         table.checkCopy(reference, 0, 1, true, 0),
       ];
@@ -78,10 +76,10 @@ describe("references", () => {
   it("fault-E2: granted to another domain", () => {
     const guest = new GuestGrants();
     guest.grant([[8, page(PERMIT, 3)]]);
-    expect(guest.table.map(8, HOST, 0)).toBe(GENERAL);
+    expect(guest.table.map(8, true, 0)).toBe(GENERAL);
     expect(guest.table.checkCopy(8, 0, 8, false, 0)).toBe(GENERAL);
     expect(guest.table.checkCopy(8, 0, 8, false, 3)).toBe(OKAY);
-    expect(guest.table.map(8, HOST, 3)).toBeGreaterThanOrEqual(0);
+    guest.map(8, true, 3);
   });
 
   it("records beyond the table or of another version end the connection", () => {
@@ -109,7 +107,7 @@ describe("references", () => {
       [8, page(PERMIT, 0, 2 ** 36)],
       [9, page(PERMIT, 0, 2 ** 36 - 1)],
     ]);
-    expect(guest.table.map(8, HOST, 0)).toBe(BAD_PAGE);
+    expect(guest.table.map(8, true, 0)).toBe(BAD_PAGE);
     expect(guest.table.checkCopy(8, 0, 1, false, 0)).toBe(BAD_PAGE);
     expect(guest.table.checkCopy(9, 0, 1, false, 0)).toBe(OKAY);
   });
@@ -142,24 +140,14 @@ describe("modes", () => {
     const guest = new GuestGrants();
     guest.grant([[8, page(flags)]]);
     const write = operation.endsWith("rw") || operation.endsWith("in");
-    let status: number;
+    let status: number | Mapping;
     if (operation.startsWith("copy")) status = guest.table.checkCopy(8, 0, 4096, write, 0);
     else if (operation.startsWith("pin")) status = guest.table.pin(8, write);
-    else status = guest.table.map(8, write ? HOST : HOST | MAP_RO, 0);
-    expect(Math.min(status, OKAY)).toBe(expected);
+    else status = guest.table.map(8, write, 0);
+    expect(typeof status === "number" ? status : OKAY).toBe(expected);
     guest.table.flushUses();
     const told = expected === OKAY && !operation.startsWith("copy");
     expect(guest.told).toEqual(told ? [{ reference: 8, readers: 1, writers: write ? 1 : 0 }] : []);
-  });
-
-  it("a mapping is for the host, the device, or both: one use", () => {
-    const guest = new GuestGrants();
-    guest.grant([[8, page()]]);
-    expect(guest.table.map(8, 0, 0)).toBe(BAD_GNTREF);
-    expect(guest.table.map(8, MAP_RO, 0)).toBe(BAD_GNTREF);
-    expect(guest.table.map(8, DEVICE, 0)).toBeGreaterThanOrEqual(0);
-    expect(guest.table.map(8, DEVICE | HOST, 0)).toBeGreaterThanOrEqual(0);
-    expect(guest.table.usesOf(8)).toEqual({ readers: 2, writers: 2 });
   });
 });
 
@@ -205,64 +193,49 @@ describe("copies", () => {
   it("a part of a page is copied, never mapped; version 1 has no parts", () => {
     const guest = new GuestGrants();
     guest.grant([[8, page(PERMIT | SUB_PAGE)]]);
-    expect(guest.table.map(8, HOST, 0)).toBe(GENERAL);
+    expect(guest.table.map(8, true, 0)).toBe(GENERAL);
     expect(guest.table.checkCopy(8, 0, 4096, false, 0)).toBe(OKAY);
     guest.end(8);
     guest.table.setVersion(2);
     guest.grant([[8, { ...page(PERMIT | SUB_PAGE), pageOff: 0, length: 4096 }]]);
-    expect(guest.table.map(8, HOST, 0)).toBe(GENERAL);
-    expect(guest.table.map(8, HOST | MAP_RO, 0)).toBe(GENERAL);
+    expect(guest.table.map(8, true, 0)).toBe(GENERAL);
+    expect(guest.table.map(8, false, 0)).toBe(GENERAL);
   });
 });
 
-describe("handles", () => {
-  it("fault-E4: mapped twice, unmapped twice, wrong handle, another domain's handle", () => {
+describe("mappings", () => {
+  it("fault-E4: mapped twice, unmapped twice, for another domain", () => {
     const guest = new GuestGrants();
     const { table } = guest;
     guest.grant([
       [8, page()],
       [9, page(PERMIT, 3)],
     ]);
-    const first = table.map(8, HOST, 0);
-    const second = table.map(8, HOST | MAP_RO, 0);
-    const theirs = table.map(9, HOST, 3);
-    expect(new Set([first, second, theirs]).size).toBe(3);
+    expect(table.map(9, true, 0)).toBe(GENERAL);
+    const first = guest.map(8);
+    const second = guest.map(8, false);
+    guest.map(9, true, 3);
     expect(table.usesOf(8)).toEqual({ readers: 2, writers: 1 });
-    expect(table.mapped(second)).toEqual({ reference: 8, frame: 0x1234, readonly: true });
-    expect(table.unmap(theirs, 0)).toBe(BAD_HANDLE);
-    expect(table.unmap(first, 3)).toBe(BAD_HANDLE);
-    expect(table.unmap(12345, 0)).toBe(BAD_HANDLE);
-    expect(table.unmap(-1, 0)).toBe(BAD_HANDLE);
-    expect(table.unmap(first, 0)).toBe(OKAY);
-    expect(table.unmap(first, 0)).toBe(BAD_HANDLE);
-    expect(table.mapped(first)).toBeUndefined();
+    expect(second).toMatchObject({ reference: 8, frame: 0x1234, write: false });
+    expect(table.unmap(first)).toBe(OKAY);
+    expect(table.unmap(first)).toBe(BAD_HANDLE);
+    expect(table.reaches(first)).toBe(false);
     expect(table.usesOf(8)).toEqual({ readers: 1, writers: 0 });
     expect(table.usesOf(9)).toEqual({ readers: 1, writers: 1 });
   });
 
-  it("a handle stays bad when its place is taken again", () => {
-    const guest = new GuestGrants();
-    guest.grant([[8, page()]]);
-    const old = guest.table.map(8, HOST, 0);
-    guest.table.unmap(old, 0);
-    const taken = guest.table.map(8, HOST, 0);
-    expect(guest.table.unmap(old, 0)).toBe(BAD_HANDLE);
-    expect(guest.table.usesOf(8)).toEqual({ readers: 1, writers: 1 });
-    expect(guest.table.unmap(taken, 0)).toBe(OKAY);
-  });
-
-  it("fault-E8: the map track is full, and recovers; another guest does not notice", () => {
-    const guest = new GuestGrants({ maxMaptrack: 3 });
-    const other = new GuestGrants({ domid: 2, maxMaptrack: 3 });
+  it("fault-E8: a guest has its most mappings, and recovers; another guest does not notice", () => {
+    const guest = new GuestGrants({ maxMappings: 3 });
+    const other = new GuestGrants({ domid: 2, maxMappings: 3 });
     guest.grant([[8, page()]]);
     other.grant([[8, page()]]);
-    const handles = [0, 1, 2].map(() => guest.table.map(8, HOST, 0));
-    expect(guest.table.map(8, HOST, 0)).toBe(NO_SPACE);
-    expect(other.table.map(8, HOST, 0)).toBeGreaterThanOrEqual(0);
+    const mappings = [0, 1, 2].map(() => guest.map(8));
+    expect(guest.table.map(8, true, 0)).toBe(NO_SPACE);
+    other.map(8);
     expect(guest.table.usesOf(8).readers).toBe(3);
-    expect(guest.table.unmap(handles[1]!, 0)).toBe(OKAY);
-    expect(guest.table.map(8, HOST, 0)).toBeGreaterThanOrEqual(0);
-    expect(guest.table.map(8, HOST, 0)).toBe(NO_SPACE);
+    expect(guest.table.unmap(mappings[1]!)).toBe(OKAY);
+    guest.map(8);
+    expect(guest.table.map(8, true, 0)).toBe(NO_SPACE);
   });
 });
 
@@ -305,7 +278,7 @@ describe("uses", () => {
     for (let i = 0; i < 32767; i++) guest.table.pin(8, i % 2 === 0);
     expect(guest.table.pin(8, false)).toBe(GENERAL);
     expect(guest.table.pin(8, true)).toBe(GENERAL);
-    expect(guest.table.map(8, HOST, 0)).toBe(GENERAL);
+    expect(guest.table.map(8, true, 0)).toBe(GENERAL);
     guest.table.flushUses();
     expect(guest.told).toEqual([{ reference: 8, readers: 32767, writers: 16384 }]);
     guest.table.unpin(8, true);
@@ -317,7 +290,7 @@ describe("uses", () => {
     const { table } = guest;
     guest.grant([[8, page()]]);
     table.pin(8, false);
-    const handle = table.map(8, HOST, 0);
+    const handle = guest.map(8, true);
     table.flushUses();
     expect(table.reaches(handle)).toBe(true);
     guest.end(8);
@@ -325,10 +298,10 @@ describe("uses", () => {
       table.checkCopy(8, 0, 1, false, 0),
       table.checkCopy(8, 0, 1, true, 0),
       table.pin(8, false),
-      table.map(8, HOST | MAP_RO, 0),
+      table.map(8, false, 0),
       table.frameOf(8),
     ]).toEqual([GENERAL, GENERAL, GENERAL, GENERAL, -1]);
-    expect([table.reaches(handle), table.mapped(handle)]).toEqual([false, undefined]);
+    expect(table.reaches(handle)).toBe(false);
     expect(table.usesOf(8)).toEqual({ readers: 2, writers: 1 });
     expect(table.snapshot()).toMatchObject({ granted: 0, inUse: 1, mapped: 1, endedInUse: 1 });
     // Ended once more, it is what it was.
@@ -336,8 +309,8 @@ describe("uses", () => {
     expect(table.snapshot()).toMatchObject({ endedInUse: 1 });
     table.unpin(8, false);
     table.flushUses();
-    expect(table.unmap(handle, 0)).toBe(OKAY);
-    expect(table.unmap(handle, 0)).toBe(BAD_HANDLE);
+    expect(table.unmap(handle)).toBe(OKAY);
+    expect(table.unmap(handle)).toBe(BAD_HANDLE);
     table.flushUses();
     expect(guest.told).toEqual([
       { reference: 8, readers: 2, writers: 1 },
@@ -350,20 +323,20 @@ describe("uses", () => {
     const guest = new GuestGrants();
     const { table } = guest;
     guest.grant([[8, page()]]);
-    const old = table.map(8, HOST, 0);
+    const old = guest.map(8, true);
     guest.end(8);
     guest.grant([[8, page(PERMIT | READONLY, 0, 0x5678)]]);
     expect(table.frameOf(8)).toBe(0x5678);
-    expect([table.reaches(old), table.mapped(old)]).toEqual([false, undefined]);
-    const fresh = table.map(8, HOST | MAP_RO, 0);
-    expect(table.mapped(fresh)).toEqual({ reference: 8, frame: 0x5678, readonly: true });
+    expect(table.reaches(old)).toBe(false);
+    const fresh = guest.map(8, false);
+    expect(fresh).toMatchObject({ reference: 8, frame: 0x5678, write: false });
     expect(table.usesOf(8)).toEqual({ readers: 2, writers: 1 });
     // The same without an end in between.
     guest.grant([[8, page(PERMIT, 0, 0x9abc)]]);
     expect([table.reaches(old), table.reaches(fresh)]).toEqual([false, false]);
     expect(table.snapshot()).toMatchObject({ granted: 1, readers: 2, mapped: 2, endedInUse: 2 });
-    table.unmap(old, 0);
-    table.unmap(fresh, 0);
+    table.unmap(old);
+    table.unmap(fresh);
     table.flushUses();
     expect(guest.told).toEqual([]);
   });
@@ -392,15 +365,15 @@ describe("uses", () => {
     const guest = new GuestGrants();
     const { table } = guest;
     guest.grant([[8, page()]]);
-    const handle = table.map(8, HOST, 0);
+    const handle = guest.map(8, true);
     table.pin(8, false);
     table.revokeAll();
     table.flushUses();
     expect(guest.told).toEqual([]);
-    expect(table.mapped(handle)).toBeUndefined();
-    expect(table.unmap(handle, 0)).toBe(BAD_HANDLE);
+    expect(table.reaches(handle)).toBe(false);
+    expect(table.unmap(handle)).toBe(BAD_HANDLE);
     table.unpin(8, false);
-    expect(table.map(8, HOST, 0)).toBe(BAD_GNTREF);
+    expect(table.map(8, true, 0)).toBe(BAD_GNTREF);
     expect(table.checkCopy(8, 0, 1, false, 0)).toBe(BAD_GNTREF);
     expect(table.frameOf(8)).toBe(-1);
     expect(table.snapshot()).toMatchObject({ granted: 0, inUse: 0, readers: 0, mapped: 0 });
@@ -418,11 +391,11 @@ describe("versions", () => {
       [511, page()],
     ]);
     table.pin(1, false);
-    const handle = table.map(8, HOST, 0);
+    const handle = guest.map(8, true);
     expect(table.setVersion(2)).toBe(-16);
     expect(table.version).toBe(1);
     expect(table.frameOf(8)).toBe(0x1234);
-    table.unmap(handle, 0);
+    table.unmap(handle);
     expect(table.setVersion(3)).toBe(-22);
     expect(table.setVersion(2)).toBe(0);
     expect(table.version).toBe(2);
@@ -481,7 +454,9 @@ it("the snapshot counts grants, uses and refusals by name", () => {
   guest.table.pin(8, true);
   guest.table.checkCopy(9, 0, 1, true, 0);
   guest.table.checkCopy(9, 4095, 2, false, 0);
-  guest.table.unmap(0, 0);
+  const mapping = guest.map(8);
+  guest.table.unmap(mapping);
+  guest.table.unmap(mapping);
   expect(guest.table.snapshot()).toEqual({
     domid: 1,
     version: 1,

@@ -29,7 +29,6 @@ import type { XenRingStatus } from "../../../shared/status/device-status.ts";
 import type { XenRing, XenRingKind } from "../../../shared/wire/link-state.ts";
 import { RecordType, Space } from "../../../shared/wire/records.ts";
 import { Gntst, GRANT_PAGE_BYTES, type GrantRef, grantAddress } from "../../../shared/xen/grant.ts";
-import { GntMap } from "../../../shared/xen/grant-ops.ts";
 import {
   RING_HEADER_SIZE,
   RingWord,
@@ -40,7 +39,7 @@ import {
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
 import type { HostMemory, Window } from "../../dma/host-memory.ts";
 import type { Mirror } from "../../dma/mirror-check.ts";
-import type { GrantTable } from "../grant-table.ts";
+import type { GrantTable, Mapping } from "../grant-table.ts";
 import type { NetbackContext } from "./config.ts";
 
 /** Result of `look` for a producer index that no correct frontend writes. */
@@ -54,7 +53,7 @@ export class BackRing {
   readonly view: DataView;
   readonly #memory: HostMemory;
   readonly #grants: GrantTable;
-  readonly #handle: number;
+  readonly #mapping: Mapping;
   readonly #slotBytes: number;
   readonly #responseType: RecordType;
   readonly #window: Window;
@@ -76,10 +75,11 @@ export class BackRing {
     responseType: RecordType,
   ): BackRing | string {
     const { grants, host } = context;
-    const handle = grants.map(reference, GntMap.HOST_MAP, BACKEND_DOMID);
-    if (handle < 0) return `reference ${reference} can't be mapped (GNTST ${handle})`;
-    const { frame } = grants.mapped(handle)!;
-    const address = frame * GRANT_PAGE_BYTES;
+    const mapping = grants.map(reference, true, BACKEND_DOMID);
+    if (typeof mapping === "number") {
+      return `reference ${reference} can't be mapped (GNTST ${mapping})`;
+    }
+    const address = mapping.frame * GRANT_PAGE_BYTES;
     const window = host.memory.window(address, GRANT_PAGE_BYTES);
     let problem = "";
     if (window === undefined) problem = "names a page that is no coherent memory";
@@ -88,18 +88,27 @@ export class BackRing {
       const size = ringSlots(slotBytes);
       const start = sring.rspProd(window.view, at);
       if (!requestProdOverflow(size, sring.reqProd(window.view, at), start)) {
-        return new BackRing(context, handle, window, at, reference, slotBytes, responseType, start);
+        return new BackRing(
+          context,
+          mapping,
+          window,
+          at,
+          reference,
+          slotBytes,
+          responseType,
+          start,
+        );
       }
       problem = "names a ring with more requests than slots";
     }
-    const status = grants.unmap(handle, BACKEND_DOMID);
+    const status = grants.unmap(mapping);
     if (status !== Gntst.OKAY) throw new Error(`unmapping ring ${reference}: GNTST ${status}`);
     return `reference ${reference} ${problem}`;
   }
 
   private constructor(
     context: NetbackContext,
-    handle: number,
+    mapping: Mapping,
     window: Window,
     base: number,
     reference: GrantRef,
@@ -112,7 +121,7 @@ export class BackRing {
     this.view = window.view;
     this.#memory = context.host.memory;
     this.#grants = context.grants;
-    this.#handle = handle;
+    this.#mapping = mapping;
     this.#window = window;
     this.#base = base;
     this.#slotBytes = slotBytes;
@@ -197,7 +206,7 @@ export class BackRing {
 
   /** Ends the mapping. Nothing may be called after. */
   close(): void {
-    const status = this.#grants.unmap(this.#handle, BACKEND_DOMID);
+    const status = this.#grants.unmap(this.#mapping);
     // When the guest has died, its mappings are gone already.
     if (status !== Gntst.OKAY && status !== Gntst.BAD_HANDLE) {
       throw new Error(`unmapping ring ${this.reference}: GNTST ${status}`);
@@ -246,7 +255,7 @@ export class BackRing {
 
   #writeSlots(first: number, count: number): void {
     // When the guest took the page back, only the copy here is written: its reference may grant another page.
-    if (!this.#grants.reaches(this.#handle)) return;
+    if (!this.#grants.reaches(this.#mapping)) return;
     const offset = RING_HEADER_SIZE + first * this.#slotBytes;
     this.#write(offset, this.#responseType, count * this.#slotBytes);
   }
@@ -254,7 +263,7 @@ export class BackRing {
   #writeWord(word: RingWord, index: Index32): void {
     this.#posted = true;
     sring.setWord(this.view, this.#base, word, index);
-    if (!this.#grants.reaches(this.#handle)) return;
+    if (!this.#grants.reaches(this.#mapping)) return;
     this.#write(word, RecordType.XEN_RING_INDEX, WORD_BYTES);
   }
 
