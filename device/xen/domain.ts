@@ -16,6 +16,7 @@ import {
 import { XenErrno } from "../../shared/xen/hypercall.ts";
 import type { GuestCalls, GuestHost } from "../nic.ts";
 import { GrantTable } from "./grant-table.ts";
+import { dispatch } from "./hypercalls.ts";
 import type { Domain, XenMachine } from "./machine.ts";
 import { shutdownPath } from "./toolstack.ts";
 
@@ -77,7 +78,7 @@ export class GuestDomain implements Domain, GuestCalls {
     this.grants.endGrant(viewOf(records), 0, records.length / END_GRANT_RECORD_SIZE);
   }
   hypercall({ tag, number, command, bytes }: Received<"hypercall">): void {
-    const result = this.#machine.hypercalls.dispatch(this.domid, number, command, bytes);
+    const result = dispatch(this.#machine, this.domid, number, command, bytes);
     this.#host.post("hypercall_reply", { tag, ...result });
   }
   event({ port }: Received<"event">): void {

@@ -8,6 +8,7 @@
  *
  * Source: xen: xen/common/grant_table.c, do_grant_table_op.
  */
+import type { Parsed } from "../../shared/bytes/struct.ts";
 import { Gntst, GRANT_ENTRY_V1_SIZE, GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import {
   GntCopy,
@@ -23,8 +24,8 @@ import {
   gnttabUnmapGrantRef,
 } from "../../shared/xen/grant-ops.ts";
 import { Domid, XenErrno } from "../../shared/xen/hypercall.ts";
-import { cutOff, wrongLength } from "./call-arguments.ts";
 import type { GrantTable } from "./grant-table.ts";
+import { type Operations, operation, runBatch, runSingle } from "./operation.ts";
 
 type GrantTables = (domid: number) => GrantTable | undefined;
 
@@ -52,9 +53,12 @@ class Caller {
     return dom === DOMAIN_0 || this.#tables(dom) !== undefined;
   }
 
-  /** Status for a call about the table of `dom`: a guest may manage its own table only. */
-  manages(dom: number): number {
-    if (this.isSelf(dom)) return Gntst.OKAY;
+  /**
+   * Status for a call about the table of `dom`: a guest may manage its own table only. `can` says
+   * whether the table does what is asked.
+   */
+  manages(dom: number, can: () => boolean = () => true): number {
+    if (this.isSelf(dom)) return can() ? Gntst.OKAY : Gntst.GENERAL_ERROR;
     return this.exists(dom) ? Gntst.PERMISSION_DENIED : Gntst.BAD_DOMAIN;
   }
 }
@@ -64,26 +68,8 @@ function notGranted(reference: number): number {
   return reference < FOREIGN_REFERENCES ? Gntst.GENERAL_ERROR : Gntst.BAD_GNTREF;
 }
 
-function map(caller: Caller, view: DataView, at: number): void {
-  const { flags, ref, dom } = gnttabMapGrantRef.parse(view, at);
-  let status: number;
-  if ((flags & (GntMap.DEVICE_MAP | GntMap.HOST_MAP)) === 0) status = Gntst.BAD_GNTREF;
-  else if (!caller.exists(dom)) status = Gntst.BAD_DOMAIN;
-  else status = notGranted(ref);
-  gnttabMapGrantRef.patch(view, at, { status });
-}
-
-function unmap(_caller: Caller, view: DataView, at: number): void {
-  gnttabUnmapGrantRef.patch(view, at, { status: Gntst.BAD_HANDLE });
-}
-
-function copy(caller: Caller, view: DataView, at: number): void {
-  gnttabCopy.patch(view, at, { status: copyStatus(caller, view, at) });
-}
-
 /** Checks in Xen's order: length, both domains, source, destination. */
-function copyStatus(caller: Caller, view: DataView, at: number): number {
-  const op = gnttabCopy.parse(view, at);
+function copyStatus(caller: Caller, op: Parsed<typeof gnttabCopy>): number {
   if (op.len === 0) return Gntst.OKAY;
   const fromGrant = (op.flags & GntCopy.SOURCE_GREF) !== 0;
   const toGrant = (op.flags & GntCopy.DEST_GREF) !== 0;
@@ -102,69 +88,45 @@ function copyDomain(caller: Caller, dom: number, byGrant: boolean): number {
   return caller.isSelf(dom) || caller.exists(dom) ? Gntst.OKAY : Gntst.BAD_DOMAIN;
 }
 
-function setupTable(caller: Caller, view: DataView): number {
-  const { dom, nrFrames } = gnttabSetupTable.parse(view, 0);
-  let status = caller.manages(dom);
-  if (status === Gntst.OKAY && !caller.table.setup(nrFrames)) status = Gntst.GENERAL_ERROR;
-  gnttabSetupTable.patch(view, 0, { status });
-  return 0;
-}
-
-function querySize(caller: Caller, view: DataView): number {
-  const status = caller.manages(gnttabQuerySize.parse(view, 0).dom);
-  if (status !== Gntst.OKAY) {
-    gnttabQuerySize.patch(view, 0, { status });
-    return 0;
-  }
-  const { frames, maxFrames } = caller.table;
-  gnttabQuerySize.patch(view, 0, { nrFrames: frames, maxNrFrames: maxFrames, status });
-  return 0;
-}
-
-/** Writes back the version in force, also when it refuses the change. */
-function setVersion(caller: Caller, view: DataView): number {
-  const errno = Math.abs(caller.table.setVersion(gnttabSetVersion.parse(view, 0).version));
-  gnttabSetVersion.patch(view, 0, { version: caller.table.version });
-  return errno;
-}
-
-function getVersion(caller: Caller, view: DataView): number {
-  const { dom } = gnttabGetVersion.parse(view, 0);
-  if (!caller.isSelf(dom)) return caller.exists(dom) ? XenErrno.EPERM : XenErrno.ESRCH;
-  gnttabGetVersion.patch(view, 0, { version: caller.table.version });
-  return 0;
-}
-
-function getStatusFrames(caller: Caller, view: DataView): number {
-  const { dom, nrFrames } = gnttabGetStatusFrames.parse(view, 0);
-  let status = caller.manages(dom);
-  if (status === Gntst.OKAY && nrFrames > caller.table.statusFrames) status = Gntst.GENERAL_ERROR;
-  gnttabGetStatusFrames.patch(view, 0, { status });
-  return 0;
-}
-
-/** Handles the structures one by one, each with its own status. */
-interface BatchOp {
-  readonly size: number;
-  readonly each: (caller: Caller, view: DataView, at: number) => void;
-}
-const BATCHES: Readonly<Record<number, BatchOp>> = {
-  [GnttabOp.MAP_GRANT_REF]: { size: gnttabMapGrantRef.size, each: map },
-  [GnttabOp.UNMAP_GRANT_REF]: { size: gnttabUnmapGrantRef.size, each: unmap },
-  [GnttabOp.COPY]: { size: gnttabCopy.size, each: copy },
+/** The operations on many structures, each with its own status. */
+const BATCHES: Operations<Caller> = {
+  [GnttabOp.MAP_GRANT_REF]: operation(gnttabMapGrantRef, (caller, { flags, ref, dom }) => {
+    if ((flags & (GntMap.DEVICE_MAP | GntMap.HOST_MAP)) === 0) return { status: Gntst.BAD_GNTREF };
+    return { status: caller.exists(dom) ? notGranted(ref) : Gntst.BAD_DOMAIN };
+  }),
+  [GnttabOp.UNMAP_GRANT_REF]: operation(gnttabUnmapGrantRef, () => ({ status: Gntst.BAD_HANDLE })),
+  [GnttabOp.COPY]: operation(gnttabCopy, (caller, given) => ({
+    status: copyStatus(caller, given),
+  })),
 };
 
-/** Handles one structure. Returns a positive errno or 0. */
-interface SingleOp {
-  readonly size: number;
-  readonly call: (caller: Caller, view: DataView) => number;
-}
-const SINGLES: Readonly<Record<number, SingleOp>> = {
-  [GnttabOp.SETUP_TABLE]: { size: gnttabSetupTable.size, call: setupTable },
-  [GnttabOp.QUERY_SIZE]: { size: gnttabQuerySize.size, call: querySize },
-  [GnttabOp.SET_VERSION]: { size: gnttabSetVersion.size, call: setVersion },
-  [GnttabOp.GET_VERSION]: { size: gnttabGetVersion.size, call: getVersion },
-  [GnttabOp.GET_STATUS_FRAMES]: { size: gnttabGetStatusFrames.size, call: getStatusFrames },
+/** The operations on one structure. */
+const SINGLES: Operations<Caller> = {
+  [GnttabOp.SETUP_TABLE]: operation(gnttabSetupTable, (caller, { dom, nrFrames }) => ({
+    status: caller.manages(dom, () => caller.table.setup(nrFrames)),
+  })),
+  [GnttabOp.QUERY_SIZE]: operation(gnttabQuerySize, (caller, { dom }) => {
+    const status = caller.manages(dom);
+    if (status !== Gntst.OKAY) return { status };
+    const { frames, maxFrames } = caller.table;
+    return { nrFrames: frames, maxNrFrames: maxFrames, status };
+  }),
+  [GnttabOp.SET_VERSION]: {
+    size: gnttabSetVersion.size,
+    run({ table }, view, at) {
+      const errno = table.setVersion(gnttabSetVersion.parse(view, at).version);
+      // The version in force, also when the change is refused.
+      gnttabSetVersion.patch(view, at, { version: table.version });
+      return errno;
+    },
+  },
+  [GnttabOp.GET_VERSION]: operation(gnttabGetVersion, (caller, { dom }) => {
+    if (caller.isSelf(dom)) return { version: caller.table.version };
+    return caller.exists(dom) ? XenErrno.EPERM : XenErrno.ESRCH;
+  }),
+  [GnttabOp.GET_STATUS_FRAMES]: operation(gnttabGetStatusFrames, (caller, { dom, nrFrames }) => ({
+    status: caller.manages(dom, () => nrFrames <= caller.table.statusFrames),
+  })),
 };
 
 /** Returns the positive errno of the call, or 0. Writes the OUT fields of the structures in `view`. */
@@ -177,19 +139,10 @@ export function grantCall(
   const table = tables(domid);
   if (table === undefined) return XenErrno.ESRCH;
   const caller = new Caller(domid, table, tables);
-
   const single = SINGLES[command];
-  if (single !== undefined) {
-    const wrong = wrongLength(view, single.size);
-    return wrong !== 0 ? wrong : single.call(caller, view);
-  }
+  if (single !== undefined) return runSingle(single, caller, view);
   const batch = BATCHES[command];
-  if (batch !== undefined) {
-    const wrong = cutOff(view, batch.size);
-    if (wrong !== 0) return wrong;
-    for (let at = 0; at < view.byteLength; at += batch.size) batch.each(caller, view, at);
-    return 0;
-  }
+  if (batch !== undefined) return runBatch(batch, caller, view);
   // Pages can't move between guests over a wire. Xen with transfers disabled answers the same.
   return command === GnttabOp.TRANSFER ? XenErrno.EOPNOTSUPP : XenErrno.ENOSYS;
 }

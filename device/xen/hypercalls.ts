@@ -13,60 +13,62 @@
  */
 import { Hypercall, XenErrno } from "../../shared/xen/hypercall.ts";
 import { SchedOp, ShutdownReason, schedShutdown } from "../../shared/xen/sched.ts";
-import { wrongLength } from "./call-arguments.ts";
 import { eventCall } from "./event-calls.ts";
 import type { EventChannels } from "./event-channel.ts";
 import { grantCall } from "./grant-calls.ts";
 import type { GrantTable } from "./grant-table.ts";
+import { operation, runSingle } from "./operation.ts";
 
-export interface HypercallsOptions {
+/** The parts of a hypervisor that the calls use. */
+export interface Hypervisor {
   /** The grant table of a live domain. */
-  readonly grants: (domid: number) => GrantTable | undefined;
+  grants(domid: number): GrantTable | undefined;
   readonly events: EventChannels;
   /** The guest asks to be suspended. Returns 0, or a positive errno that refuses it. */
-  readonly suspend: (domid: number) => number;
+  suspended(domid: number): number;
 }
 
-/** Content of `hypercall_reply`: 0 or a positive errno, and the structures. */
-export interface HypercallResult {
-  readonly errno: number;
-  readonly bytes: Uint8Array;
+/**
+ * Runs a hypercall. Returns the content of `hypercall_reply`: 0 or a positive errno, and the
+ * structures. It never throws for any bytes, and neither keeps nor changes `bytes`.
+ */
+export function dispatch(
+  hypervisor: Hypervisor,
+  domid: number,
+  number: number,
+  command: number,
+  bytes: Uint8Array,
+): { readonly errno: number; readonly bytes: Uint8Array } {
+  // Not `slice`: on a Buffer of the link it would share the bytes.
+  const copy = new Uint8Array(bytes);
+  const view = new DataView(copy.buffer);
+  return { errno: call(hypervisor, domid, number, command, view), bytes: copy };
 }
 
-export class Hypercalls {
-  readonly #options: HypercallsOptions;
-
-  constructor(options: HypercallsOptions) {
-    this.#options = options;
-  }
-
-  /** Runs a hypercall. It never throws for any bytes, and neither keeps nor changes `bytes`. */
-  dispatch(domid: number, number: number, command: number, bytes: Uint8Array): HypercallResult {
-    // Not `slice`: on a Buffer of the link it would share the bytes.
-    const copy = new Uint8Array(bytes);
-    const view = new DataView(copy.buffer);
-    return { errno: this.#call(domid, number, command, view), bytes: copy };
-  }
-
-  #call(domid: number, number: number, command: number, view: DataView): number {
-    switch (number) {
-      case Hypercall.GRANT_TABLE_OP:
-        return grantCall(this.#options.grants, domid, command, view);
-      case Hypercall.EVENT_CHANNEL_OP:
-        return eventCall(this.#options.events, domid, command, view);
-      case Hypercall.SCHED_OP:
-        return this.#sched(domid, command, view);
-      default:
-        return XenErrno.ENOSYS;
-    }
-  }
-
-  /** sched_op: a guest here may suspend. It has no processor and no power to control. */
-  #sched(domid: number, command: number, view: DataView): number {
-    if (command !== SchedOp.SHUTDOWN) return XenErrno.ENOSYS;
-    const wrong = wrongLength(view, schedShutdown.size);
-    if (wrong !== 0) return wrong;
-    if (schedShutdown.parse(view, 0).reason !== ShutdownReason.SUSPEND) return XenErrno.ENOSYS;
-    return this.#options.suspend(domid);
+function call(
+  hypervisor: Hypervisor,
+  domid: number,
+  number: number,
+  command: number,
+  view: DataView,
+): number {
+  const { events } = hypervisor;
+  switch (number) {
+    case Hypercall.GRANT_TABLE_OP:
+      return grantCall((of) => hypervisor.grants(of), domid, command, view);
+    case Hypercall.EVENT_CHANNEL_OP:
+      return eventCall({ events, domid }, command, view);
+    case Hypercall.SCHED_OP:
+      if (command !== SchedOp.SHUTDOWN) return XenErrno.ENOSYS;
+      return runSingle(shutdown, { hypervisor, domid }, view);
+    default:
+      return XenErrno.ENOSYS;
   }
 }
+
+/** A guest here may suspend. It has no processor and no power to control. */
+const shutdown = operation(
+  schedShutdown,
+  ({ hypervisor, domid }: { hypervisor: Hypervisor; domid: number }, { reason }) =>
+    reason === ShutdownReason.SUSPEND ? hypervisor.suspended(domid) : XenErrno.ENOSYS,
+);

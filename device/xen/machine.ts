@@ -13,7 +13,7 @@ import type { WireError } from "../../shared/wire/transactions.ts";
 import { BACKEND_DOMID } from "../../shared/xen/xenbus.ts";
 import { EventChannels } from "./event-channel.ts";
 import type { GrantTable } from "./grant-table.ts";
-import { Hypercalls } from "./hypercalls.ts";
+import type { Hypervisor } from "./hypercalls.ts";
 import { Xenstore, type XenstoreClient } from "./xenstore/index.ts";
 
 /** The calls that the machine makes to a domain. */
@@ -34,10 +34,9 @@ export interface Domain {
 /** DOMID_FIRST_RESERVED: domain ids wrap below it. */
 const MAX_DOMID = 0x7ff0;
 
-export class XenMachine {
+export class XenMachine implements Hypervisor {
   readonly xenstore: Xenstore;
   readonly events: EventChannels;
-  readonly hypercalls: Hypercalls;
   /** The store as domain 0 sees it. */
   readonly store: XenstoreClient;
   readonly #clock: Clock;
@@ -54,11 +53,14 @@ export class XenMachine {
     this.store = this.xenstore.local(0);
     this.events = new EventChannels({ now });
     this.events.attach(0, (port) => log.debug({ port }, "an event for domain 0 that nobody takes"));
-    this.hypercalls = new Hypercalls({
-      grants: (domid) => this.#domains.get(domid)?.grants,
-      events: this.events,
-      suspend: (domid) => this.#domains.get(domid)?.suspended() ?? 0,
-    });
+  }
+
+  grants(domid: number): GrantTable | undefined {
+    return this.#domains.get(domid)?.grants;
+  }
+
+  suspended(domid: number): number {
+    return this.#domains.get(domid)?.suspended() ?? 0;
   }
 
   get domains(): number {

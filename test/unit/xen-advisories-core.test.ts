@@ -1,7 +1,7 @@
 /** Rules that Xen's advisories left us, where grant table, event channels and calls keep them. */
 import { describe, expect, it } from "vitest";
 import { EventChannels } from "../../device/xen/event-channel.ts";
-import { Hypercalls } from "../../device/xen/hypercalls.ts";
+import { dispatch, type Hypervisor } from "../../device/xen/hypercalls.ts";
 import { GuestGrants } from "../support/guest-grants.ts";
 
 const PERMIT = 1;
@@ -198,11 +198,11 @@ describe("XSA-361/362/365", () => {
   /** k is the entry that would succeed: a copy of no bytes. All others name no domain. */
   it("fault-E7 XSA-361/362/365 every batch entry has its status, whichever one differs", () => {
     const guest = new GuestGrants();
-    const calls = new Hypercalls({
+    const calls: Hypervisor = {
       grants: (domid) => (domid === 1 ? guest.table : undefined),
       events: new EventChannels({ now: () => 0 }),
-      suspend: () => 0,
-    });
+      suspended: () => 0,
+    };
     for (let k = 0; k <= ENTRIES; k++) {
       const view = new DataView(new ArrayBuffer(ENTRIES * 40));
       for (let i = 0; i < ENTRIES; i++) {
@@ -213,7 +213,7 @@ describe("XSA-361/362/365", () => {
         // Poison: a status that was never written would stay.
         view.setInt16(i * 40 + 36, 0x7777, true);
       }
-      const { errno, bytes } = calls.dispatch(1, 20, 5, new Uint8Array(view.buffer));
+      const { errno, bytes } = dispatch(calls, 1, 20, 5, new Uint8Array(view.buffer));
       const out = new DataView(bytes.buffer, bytes.byteOffset);
       expect(errno).toBe(0);
       expect(Array.from({ length: ENTRIES }, (_, i) => out.getInt16(i * 40 + 36, true))).toEqual(

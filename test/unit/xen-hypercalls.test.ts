@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { EventChannels } from "../../device/xen/event-channel.ts";
 import type { GrantTable } from "../../device/xen/grant-table.ts";
-import { Hypercalls } from "../../device/xen/hypercalls.ts";
+import { dispatch, type Hypervisor } from "../../device/xen/hypercalls.ts";
 import { GuestGrants } from "../support/guest-grants.ts";
 
 const GRANT = 20;
@@ -9,7 +9,7 @@ const SCHED = 29;
 const EVENT = 32;
 
 interface Rig {
-  readonly calls: Hypercalls;
+  readonly calls: Hypervisor;
   readonly guest: GuestGrants;
   readonly events: EventChannels;
   readonly suspends: number[];
@@ -27,18 +27,18 @@ function rig(suspendErrno = 0): Rig {
   events.attach(1, () => {});
   events.attach(2, () => {});
   const suspends: number[] = [];
-  const calls = new Hypercalls({
+  const calls: Hypervisor = {
     grants: (domid) => tables[domid],
     events,
-    suspend: (domid) => {
+    suspended: (domid) => {
       suspends.push(domid);
       return suspendErrno;
     },
-  });
+  };
   const ask = (number: number, command: number, text: string): [number, string] => {
     const given = Buffer.from(text.replaceAll(/\s/g, ""), "hex");
     const before = given.toString("hex");
-    const { errno, bytes } = calls.dispatch(1, number, command, given);
+    const { errno, bytes } = dispatch(calls, 1, number, command, given);
     expect(given.toString("hex"), "the caller's bytes stay as they are").toBe(before);
     return [errno, Buffer.from(bytes).toString("hex")];
   };
@@ -75,7 +75,7 @@ describe("any call", () => {
 
   it("a domain without a grant table is none", () => {
     const { calls } = rig();
-    expect(calls.dispatch(9, GRANT, 6, new Uint8Array(16)).errno).toBe(3);
+    expect(dispatch(calls, 9, GRANT, 6, new Uint8Array(16)).errno).toBe(3);
   });
 
   const single: [name: string, number: number, command: number, size: number][] = [
