@@ -9,24 +9,18 @@
 import { type Clock, systemClock, type Timer } from "../../shared/clock.ts";
 import type { Logger } from "../../shared/log.ts";
 import type { XenMachineStatus } from "../../shared/status/device-status.ts";
-import type { WireError } from "../../shared/wire/transactions.ts";
 import { BACKEND_DOMID } from "../../shared/xen/xenbus.ts";
 import { EventChannels } from "./event-channel.ts";
 import type { GrantTable } from "./grant-table.ts";
 import type { Hypervisor } from "./hypercalls.ts";
-import { Xenstore, type XenstoreClient } from "./xenstore/index.ts";
+import { type Outlet, Xenstore, type XenstoreClient } from "./xenstore/index.ts";
 
-/** The calls that the machine makes to a domain. */
-export interface Domain {
+/** The calls that the machine makes to a domain. As an outlet it takes the messages of xenstore. */
+export interface Domain extends Outlet {
   readonly domid: number;
   readonly grants: GrantTable;
   /** An event channel of the guest became pending. */
   upcall(port: number): void;
-  /** A message of xenstore for the guest, and whether its link accepts one now. */
-  deliver(message: Uint8Array): void;
-  room(): boolean;
-  /** The guest has not read its xenstore messages for too long. It receives nothing more. */
-  cut(reason: WireError): void;
   /** The guest asks to be suspended. Returns 0 or a positive errno. */
   suspended(): number;
 }
@@ -79,10 +73,7 @@ export class XenMachine implements Hypervisor {
   introduce(domain: Domain): void {
     this.#domains.set(domain.domid, domain);
     this.events.attach(domain.domid, (port) => domain.upcall(port));
-    this.xenstore.introduce(domain.domid, (message) => domain.deliver(message), {
-      room: () => domain.room(),
-      cut: (reason) => domain.cut(reason),
-    });
+    this.xenstore.introduce(domain.domid, domain);
   }
 
   /** Removes a domain: its ports close, its watches and transactions end, its grants become void. */

@@ -28,7 +28,8 @@ export class StoreGuest {
   constructor(store: Xenstore, domid: number) {
     this.store = store;
     this.domid = domid;
-    store.introduce(domid, (message) => this.#deliver(message), {
+    store.introduce(domid, {
+      deliver: (message) => this.#deliver(message),
       room: () => this.room,
       cut: (reason) => {
         this.cutBy = reason.code;

@@ -268,7 +268,7 @@ describe("errors", () => {
     expect(() => store.request(9, xsMessage(XsType.READ, 1, 0, xsStrings("a")))).toThrow(
       "domain 9 is not introduced",
     );
-    expect(() => store.introduce(1, () => {})).toThrow("introduced already");
+    expect(() => store.introduce(1, { deliver: () => {} })).toThrow("introduced already");
     expect(() => store.release(0)).toThrow("stays");
   });
 });

@@ -8,14 +8,14 @@ import type { PendingEvent, Watch } from "./watches.ts";
 /** How the store reaches a guest. */
 export interface Outlet {
   /** Sends a reply or an event: one whole message. The receiver owns its bytes. */
-  readonly deliver: (message: Uint8Array) => void;
+  deliver(message: Uint8Array): void;
   /**
    * Whether the link accepts more now. While it does not, requests and events wait in the store, up
    * to their quotas. Without this function the link always accepts.
    */
-  readonly room?: (() => boolean) | undefined;
+  room?(): boolean;
   /** Called when the guest has not read for too long. It receives nothing more: release it. */
-  readonly cut?: ((reason: WireError) => void) | undefined;
+  cut?(reason: WireError): void;
 }
 
 export interface Transaction {

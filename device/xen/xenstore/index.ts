@@ -35,6 +35,7 @@ import { Store } from "./store.ts";
 
 export type { XenstoreClient } from "./client.ts";
 export { CONFLICT_WORK, DEBT_MAX, PAID_PER_MS } from "./debt.ts";
+export type { Outlet } from "./domain.ts";
 export { DEFAULT_QUOTAS, type Quotas } from "./quota.ts";
 export { REPLACED_BYTES_MAX, TRANSACTION_MS } from "./store.ts";
 
@@ -83,17 +84,10 @@ export class Xenstore {
     this.#domains.set(PRIVILEGED, new Domain(PRIVILEGED, { deliver: () => {} }, this.#now));
   }
 
-  /**
-   * Adds a guest. The toolstack makes the guest's directory. `outlet` tells when the guest's link is
-   * full, and hears of a guest that does not read.
-   */
-  introduce(
-    domid: number,
-    deliver: (message: Uint8Array) => void,
-    outlet: Omit<Outlet, "deliver"> = {},
-  ): void {
+  /** Adds a guest. The toolstack makes the guest's directory. */
+  introduce(domid: number, outlet: Outlet): void {
     if (this.#domains.has(domid)) throw new Error(`domain ${domid} is introduced already`);
-    this.#domains.set(domid, new Domain(domid, { ...outlet, deliver }, this.#now));
+    this.#domains.set(domid, new Domain(domid, outlet, this.#now));
     this.#parts.notices.happened({ path: "@introduceDomain", exact: true, gone: undefined });
   }
 
