@@ -67,8 +67,8 @@ export function describeState(
 
 function describe(kind: number, record: Uint8Array): string {
   const { fields } = STATE_RECORDS.get(kind)!;
-  const value = (fields?.parse(viewOf(record), 0) ?? {}) as Fields;
-  const tail = record.subarray(fields?.size ?? 0);
+  const value = fields.parse(viewOf(record), 0) as Fields;
+  const tail = record.subarray(fields.size);
   return TELL.get(kind)?.(value, tail) ?? fieldsOf(value);
 }
 

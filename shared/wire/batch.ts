@@ -13,6 +13,7 @@
  */
 import { copyBytes } from "../bytes/copy.ts";
 import { BufferPool } from "../bytes/pool.ts";
+import { viewOf } from "../bytes/words.ts";
 import { FRAME_ROOM } from "../transport/frames.ts";
 import { entryOf, Op, type PostName, type Sent } from "./catalogue.ts";
 import { Fmt } from "./reader.ts";
@@ -195,26 +196,17 @@ export class BatchWriter {
 
   /** Begins a transaction: closes an open column and makes sure that `bytes` more bytes fit. */
   #begin(bytes: number): void {
-    if (this.#at + bytes >= this.#softBytes + Limits.RECORD_BYTES) this.flush();
+    const isFull = this.#transactions === Limits.BATCH_TRANSACTIONS - 1;
+    if (isFull || this.#at + bytes >= this.#softBytes + Limits.RECORD_BYTES) this.flush();
     this.#closeColumn();
     this.#take();
     this.#transactions++;
-    if (this.#transactions === Limits.BATCH_TRANSACTIONS) {
-      this.#transactions--;
-      this.flush();
-      this.#take();
-      this.#transactions = 1;
-    }
   }
 
   #take(): void {
     if (this.#at !== 0) return;
     this.#buffer = pool.get();
-    this.#view = new DataView(
-      this.#buffer.buffer,
-      this.#buffer.byteOffset,
-      this.#buffer.byteLength,
-    );
+    this.#view = viewOf(this.#buffer);
     this.#start = ROOM;
     this.#at = ROOM;
   }

@@ -6,15 +6,7 @@
  * WireError.
  */
 
-import {
-  type Entry,
-  entryOfOp,
-  type Field,
-  type LinkControl,
-  Op,
-  opName,
-  type Sink,
-} from "./catalogue.ts";
+import { type Entry, entryOfOp, type Field, type LinkControl, Op, type Sink } from "./catalogue.ts";
 import { Reader } from "./reader.ts";
 import { type MemoryAccess, RECORD_BYTES, record } from "./records.ts";
 import { Limits, WireError } from "./transactions.ts";
@@ -101,11 +93,11 @@ function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: numbe
     case Op.WRITE:
     case Op.PUSH:
     case Op.MMIO_WRITE:
-      applyColumn(r, sink, entry.op);
+      applyColumn(r, sink, entry);
       return;
     case Op.INTERRUPT: {
       const vector = r.uint("interrupt: vector", Limits.VECTORS - 1);
-      if (sink.interrupt === undefined) throw notForUs(entry.op);
+      if (sink.interrupt === undefined) throw notForUs(entry);
       sink.interrupt(vector);
       return;
     }
@@ -113,22 +105,20 @@ function applyTransaction(r: Reader, sink: Sink, link: LinkControl, index: numbe
       const fields = readFields(r, entry);
       const target: Sink = entry.to === "link" ? link : sink;
       const handler = target[entry.method] as ((fields: unknown) => void) | undefined;
-      if (handler === undefined) throw notForUs(entry.op);
+      if (handler === undefined) throw notForUs(entry);
       handler.call(target, fields);
     }
   }
 }
 
-function applyColumn(r: Reader, sink: Sink, op: number): void {
-  const name = opName(op);
+function applyColumn(r: Reader, sink: Sink, entry: Entry): void {
+  const { op, name, method } = entry;
   r.bin(`${name}: data`, Limits.MESSAGE_BYTES);
   let at = r.binAt;
   const end = at + r.binLength;
   readPacked(r, `${name}: records`, RECORD_BYTES);
   const records = r.binAt;
-  if (op === Op.PUSH && sink.push === undefined) throw notForUs(op);
-  if (op === Op.MMIO_WRITE && sink.mmioWrite === undefined) throw notForUs(op);
-  if (op === Op.WRITE && sink.write === undefined) throw notForUs(op);
+  if (sink[method] === undefined) throw notForUs(entry);
   const stop = records + r.binLength;
   const { view } = r;
   // All records of the column share one object, so that a record allocates nothing.
@@ -169,6 +159,6 @@ function badRecord(name: string, index: number, what: string): WireError {
   return new WireError("WIRE_RECORDS", `${name}: record ${index}: ${what} is out of bounds`);
 }
 
-function notForUs(op: number): WireError {
-  return new WireError("WIRE_DIRECTION", `${opName(op)} does not travel in this direction`);
+function notForUs({ name }: Entry): WireError {
+  return new WireError("WIRE_DIRECTION", `${name} does not travel in this direction`);
 }

@@ -107,23 +107,26 @@ export interface EnaRequest {
   readonly address: number;
 }
 
+/** Fields of a record that has only a tail: of a grant or an admin command, in its wire format. */
+const noFields = struct(0, {});
+
 /** Layout of one kind of record: the fields, then `tail` bytes (Infinity: to the entry's end). */
-export interface StateRecord {
-  readonly fields: Struct<object> | undefined;
+interface StateRecord {
+  readonly fields: Struct<object>;
   readonly tail: number;
 }
 
-/** Layouts by kind. Records of grants and admin commands have only a tail, in their wire format. */
+/** Layouts by kind. */
 export const STATE_RECORDS: ReadonlyMap<number, StateRecord> = new Map<StateKind, StateRecord>([
   [StateKind.WINDOW, { fields: windowState, tail: 0 }],
   [StateKind.MEMORY, { fields: memoryState, tail: Number.POSITIVE_INFINITY }],
-  [StateKind.GRANT_V1, { fields: undefined, tail: GRANT_RECORD_V1_SIZE }],
-  [StateKind.GRANT_V2, { fields: undefined, tail: GRANT_RECORD_V2_SIZE }],
-  [StateKind.GRANT_USE, { fields: undefined, tail: GRANT_USE_RECORD_SIZE }],
+  [StateKind.GRANT_V1, { fields: noFields, tail: GRANT_RECORD_V1_SIZE }],
+  [StateKind.GRANT_V2, { fields: noFields, tail: GRANT_RECORD_V2_SIZE }],
+  [StateKind.GRANT_USE, { fields: noFields, tail: GRANT_USE_RECORD_SIZE }],
   [StateKind.ENA_LLQ, { fields: llqState, tail: 0 }],
   [StateKind.ENA_RING, { fields: enaRingState, tail: 0 }],
   [StateKind.ENA_REQUEST, { fields: enaRequestState, tail: 0 }],
-  [StateKind.ENA_COMMAND, { fields: undefined, tail: AQ_ENTRY_SIZE }],
+  [StateKind.ENA_COMMAND, { fields: noFields, tail: AQ_ENTRY_SIZE }],
   [StateKind.XEN_RING, { fields: xenRingState, tail: GRANT_PAGE_BYTES }],
 ]);
 
@@ -132,6 +135,7 @@ const PART_BYTES = 64 * 1024;
 /** Bytes of a piece of memory. Pieces of zeroes are left out: most rings are mostly zeroes. */
 const PIECE_BYTES = 4096;
 const ZEROES = new Uint8Array(PIECE_BYTES);
+const NO_BYTES: Uint8Array = ZEROES.subarray(0, 0);
 /** Most bytes of window contents in a record. The recorder's queue accepts twice as many. */
 const MAX_MEMORY_BYTES = 4 * 1024 * 1024;
 /** Most outstanding descriptors in a record, over all queues. A full ring has up to 4096. */
@@ -155,16 +159,11 @@ export class LinkState {
 
   /** Adds a window and its contents. */
   window(address: number, bytes: Uint8Array): void {
-    windowState.write(this.#view, this.#record(StateKind.WINDOW, windowState.size), {
-      address,
-      length: bytes.length,
-    });
+    this.#add(StateKind.WINDOW, windowState, { address, length: bytes.length });
     for (let at = 0; at < bytes.length && this.#memoryLeft > 0; at += PIECE_BYTES) {
       const piece = bytes.subarray(at, at + PIECE_BYTES);
       if (Buffer.compare(piece, ZEROES.subarray(0, piece.length)) === 0) continue;
-      const to = this.#record(StateKind.MEMORY, memoryState.size + piece.length);
-      memoryState.write(this.#view, to, { address: address + at });
-      this.#bytes.set(piece, to + memoryState.size);
+      this.#add(StateKind.MEMORY, memoryState, { address: address + at }, piece);
       this.#memoryLeft -= piece.length;
     }
   }
@@ -192,14 +191,12 @@ export class LinkState {
   }
 
   llq(entryBytes: number, descsBeforeHeader: number): void {
-    const at = this.#record(StateKind.ENA_LLQ, llqState.size);
-    llqState.write(this.#view, at, { entryBytes, descsBeforeHeader });
+    this.#add(StateKind.ENA_LLQ, llqState, { entryBytes, descsBeforeHeader });
   }
 
   /** Adds a ring other than a submission queue. Add a CQ before the queues that use it. */
   enaRing(ring: Partial<EnaRingState>): void {
-    const at = this.#record(StateKind.ENA_RING, enaRingState.size);
-    enaRingState.write(this.#view, at, ring);
+    this.#add(StateKind.ENA_RING, enaRingState, ring);
   }
 
   /** Adds a submission queue and its outstanding requests, in the order of their posting. */
@@ -210,21 +207,18 @@ export class LinkState {
     if (!requestsTold) return;
     this.#requestsLeft -= requests.length;
     for (const { reqId, address } of requests) {
-      const at = this.#record(StateKind.ENA_REQUEST, enaRequestState.size);
-      enaRequestState.write(this.#view, at, { ring, index, reqId, address });
+      this.#add(StateKind.ENA_REQUEST, enaRequestState, { ring, index, reqId, address });
     }
   }
 
   /** Adds an admin command without a completion. `entry` is a whole queue entry. */
   adminCommand(entry: Uint8Array): void {
-    this.#bytes.set(entry, this.#record(StateKind.ENA_COMMAND, AQ_ENTRY_SIZE));
+    this.#add(StateKind.ENA_COMMAND, noFields, {}, entry);
   }
 
   /** Adds a shared ring with its page. Add all grants before. */
   xenRing(ring: XenRing): void {
-    const at = this.#record(StateKind.XEN_RING, xenRingState.size + GRANT_PAGE_BYTES);
-    xenRingState.write(this.#view, at, ring);
-    this.#bytes.set(ring.page, at + xenRingState.size);
+    this.#add(StateKind.XEN_RING, xenRingState, ring, ring.page);
   }
 
   /** Passes the last, unfinished part to `show`. */
@@ -232,6 +226,12 @@ export class LinkState {
     if (this.#used > 0) this.#show(this.#bytes.subarray(0, this.#used));
     this.#used = 0;
     this.#kind = 0;
+  }
+
+  #add<T>(kind: StateKind, fields: Struct<T>, value: Partial<T>, tail = NO_BYTES): void {
+    const at = this.#record(kind, fields.size + tail.length);
+    fields.write(this.#view, at, value);
+    this.#bytes.set(tail, at + fields.size);
   }
 
   /** Reserves a record, in the open entry if the kinds agree. Returns the record's offset. */
@@ -272,11 +272,11 @@ export function* stateEntries(part: Uint8Array): Generator<StateEntry | undefine
       return;
     }
     const { kind, length } = header;
-    const { fields, tail } = STATE_RECORDS.get(kind) ?? { fields: undefined, tail: 0 };
+    const { fields, tail } = STATE_RECORDS.get(kind) ?? { fields: noFields, tail: 0 };
     const body = part.subarray(at + ENTRY_HEADER_BYTES, at + ENTRY_HEADER_BYTES + length);
-    const fixed = fields?.size ?? 0;
     // A piece of memory fills its entry. Every other record has one size.
-    const size = tail === Number.POSITIVE_INFINITY ? Math.max(length, fixed) : fixed + tail;
+    const size =
+      tail === Number.POSITIVE_INFINITY ? Math.max(length, fields.size) : fields.size + tail;
     const count = size === 0 ? 0 : Math.floor(length / size);
     const records = Array.from({ length: count }, (_, i) =>
       body.subarray(i * size, (i + 1) * size),

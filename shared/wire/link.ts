@@ -64,12 +64,10 @@ export class Link {
   /** The message that is being applied, else undefined. */
   #applying: Uint8Array | undefined;
   #flushDue = false;
-  #closed = false;
   #blocked = false;
   #reported = 0;
   #lastReceived = 0;
   #lastUnsent = 0;
-  #missed = 0;
   #answers = 0;
   /** True when a heartbeat was sent since the last echo. */
   #echoDue = false;
@@ -77,6 +75,9 @@ export class Link {
   #workedMs = 0;
   #startedMs = 0;
   #working = false;
+  closed = false;
+  /** Whole seconds without a sign of life from the peer, which sends one each second. */
+  silentSeconds = 0;
   receivedBatches = 0;
   receivedBytes = 0;
   /** Smoothed round-trip time (ms); 0 before the first heartbeat came back. */
@@ -100,12 +101,8 @@ export class Link {
       progress: ({ bytes }) => this.#progress(bytes),
     };
     transport.onMessage = (message) => this.#receive(message);
-    transport.onClose = (code, reason) => this.#onClose(code, reason);
+    transport.onClose = (code, reason) => this.#finish(code, reason);
     this.#timer = clock.setInterval(() => this.#tick(), HEARTBEAT_MS);
-  }
-
-  get closed(): boolean {
-    return this.#closed;
   }
 
   /**
@@ -132,11 +129,6 @@ export class Link {
 
   get unsentBytes(): number {
     return this.#transport.unsentBytes;
-  }
-
-  /** Whole seconds without a sign of life from the peer, which sends one each second. */
-  get silentSeconds(): number {
-    return this.#missed;
   }
 
   /**
@@ -167,7 +159,7 @@ export class Link {
 
   /** Flushes once in this turn of the event loop, after all input that has arrived. */
   scheduleFlush(): void {
-    if (this.#flushDue || this.#closed) return;
+    if (this.#flushDue || this.closed) return;
     this.#flushDue = true;
     this.#clock.setImmediate(() => {
       this.#flushDue = false;
@@ -176,7 +168,7 @@ export class Link {
   }
 
   flush(): void {
-    if (this.#closed) return;
+    if (this.closed) return;
     if (!this.writer.empty) this.#reportProgress();
     this.#transport.cork();
     this.writer.flush();
@@ -185,7 +177,7 @@ export class Link {
 
   /** Ends the link and tells the peer why. */
   close(code: CloseCode, reason: string): void {
-    if (this.#closed) return;
+    if (this.closed) return;
     // The last report tells the peer which frames were received.
     this.#reportProgress();
     this.flush();
@@ -195,7 +187,7 @@ export class Link {
 
   /** Adds a transaction to the batch; `flush` sends it. Does nothing once the link is closed. */
   post<N extends PostName>(name: N, fields: Sent<N>): void {
-    if (!this.#closed) this.writer.post(name, fields);
+    if (!this.closed) this.writer.post(name, fields);
   }
 
   #send(message: Uint8Array, release: () => void): void {
@@ -214,7 +206,7 @@ export class Link {
   }
 
   #receive(message: Uint8Array): void {
-    if (this.#closed) return;
+    if (this.closed) return;
     this.receivedBytes += message.byteLength;
     this.receivedBatches++;
     if (this.#taps.length > 0) this.#show("in", message);
@@ -238,7 +230,7 @@ export class Link {
     } finally {
       this.#applying = undefined;
     }
-    if (this.#closed) return;
+    if (this.closed) return;
     try {
       this.#owner.batchApplied();
     } catch (error) {
@@ -270,11 +262,14 @@ export class Link {
       );
     }
     this.#owner.batchReported?.(bytes);
-    this.#missed = 0;
-    if (this.#blocked && this.askForRoom()) {
-      this.#blocked = false;
-      this.#owner.writableAgain();
-    }
+    this.silentSeconds = 0;
+    this.#resume();
+  }
+
+  #resume(): void {
+    if (!this.#blocked || !this.askForRoom()) return;
+    this.#blocked = false;
+    this.#owner.writableAgain();
   }
 
   #heartbeat(sent: number, echo: number): void {
@@ -297,7 +292,7 @@ export class Link {
   }
 
   #tick(): void {
-    if (this.#closed) return;
+    if (this.closed) return;
     this.#answers = 0;
     this.#echoDue = true;
     const sent = Math.max(1, Math.round(this.#clock.now() * 1000));
@@ -309,38 +304,31 @@ export class Link {
   }
 
   #judge(): void {
-    if (this.#closed) return;
+    if (this.closed) return;
     const received = this.#transport.receivedBytes;
     const unsent = this.#transport.unsentBytes;
     // When the unsent bytes of this process become fewer, the peer still reads.
     const drained = unsent > 0 && unsent < this.#lastUnsent;
-    this.#missed = received !== this.#lastReceived || drained ? 0 : this.#missed + 1;
+    this.silentSeconds = received !== this.#lastReceived || drained ? 0 : this.silentSeconds + 1;
     this.#lastReceived = received;
     this.#lastUnsent = unsent;
-    if (this.#missed >= MISSED_HEARTBEATS) {
+    if (this.silentSeconds >= MISSED_HEARTBEATS) {
       this.giveUp(CloseCode.DEAD_PEER, `no sign of life for ${MISSED_HEARTBEATS} s`);
     }
-    if (this.#blocked && this.askForRoom()) {
-      this.#blocked = false;
-      this.#owner.writableAgain();
-    }
+    this.#resume();
   }
 
   /** Ends the link at once: sends the reason to the peer and does not wait for its answer. */
   giveUp(code: CloseCode, reason: string): void {
-    if (this.#closed) return;
+    if (this.closed) return;
     this.#transport.close(code, reason);
     this.#transport.terminate();
     this.#finish(code, reason);
   }
 
-  #onClose(code: number, reason: string): void {
-    if (this.#closed) return;
-    this.#finish(code, reason);
-  }
-
   #finish(code: number, reason: string): void {
-    this.#closed = true;
+    if (this.closed) return;
+    this.closed = true;
     this.#clock.clear(this.#timer);
     this.writer.discard();
     this.#owner.closed(code, reason);

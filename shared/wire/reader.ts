@@ -1,5 +1,5 @@
 /**
- * Reads the subset of msgpack that the wire uses: arrays, unsigned integers, text, binary.
+ * Reads the subset of msgpack that the wire uses: arrays, maps, unsigned integers, text, binary.
  *
  * A general decoder would first build everything that the sender claims (an array of 2^32 elements,
  * a hundred thousand levels of nesting) and leave the checks for later. The caller of this decoder
@@ -13,12 +13,16 @@ const LE = false; // msgpack integers are big-endian, unlike everything inside o
 
 /** Formats by first byte. */
 export const Fmt = {
+  FIXMAP: 0x80,
   FIXARRAY: 0x90,
   FIXSTR: 0xa0,
   NIL: 0xc0,
+  FALSE: 0xc2,
+  TRUE: 0xc3,
   BIN8: 0xc4,
   BIN16: 0xc5,
   BIN32: 0xc6,
+  FLOAT32: 0xca,
   UINT8: 0xcc,
   UINT16: 0xcd,
   UINT32: 0xce,
@@ -30,6 +34,8 @@ export const Fmt = {
   STR32: 0xdb,
   ARRAY16: 0xdc,
   ARRAY32: 0xdd,
+  MAP16: 0xde,
+  NEGATIVE_FIXINT: 0xe0,
 } as const;
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
@@ -52,12 +58,18 @@ export class Reader {
   /** Reads an array header and returns the number of elements, at most `max`. */
   array(what: string, max: number): number {
     const f = this.#first(what);
-    let n: number;
-    if ((f & 0xf0) === Fmt.FIXARRAY) n = f & 0x0f;
-    else if (f === Fmt.ARRAY16) n = this.#number(2, what);
-    else if (f === Fmt.ARRAY32) n = this.#number(4, what);
-    else throw wrong(what, "an array", f);
+    const isShort = (f & 0xf0) === Fmt.FIXARRAY;
+    const n = isShort ? f & 0x0f : this.#sized(f, Fmt.ARRAY16, Fmt.ARRAY32, 2, what, "an array");
     if (n > max) throw tooMuch(what, `${n} elements`, max);
+    return n;
+  }
+
+  /** Reads the header of a map and returns the number of keys, at most `max`. */
+  map(what: string, max: number): number {
+    const f = this.#first(what);
+    const isShort = (f & 0xf0) === Fmt.FIXMAP;
+    const n = isShort ? f & 0x0f : this.#sized(f, Fmt.MAP16, Fmt.MAP16, 2, what, "a map");
+    if (n > max) throw tooMuch(what, `${n} keys`, max);
     return n;
   }
 
@@ -66,10 +78,6 @@ export class Reader {
     const f = this.#first(what);
     let n: number;
     if (f < 0x80) n = f;
-    else if (f === Fmt.UINT8) n = this.#number(1, what);
-    else if (f === Fmt.UINT16) n = this.#number(2, what);
-    else if (f === Fmt.UINT32) n = this.#number(4, what);
-    else if (f === Fmt.UINT64) n = this.#number(8, what);
     else if (f >= Fmt.INT8 && f <= Fmt.INT64) {
       // Some encoders use a signed format for every number. It is accepted if not negative.
       const width = 1 << (f - Fmt.INT8);
@@ -78,44 +86,44 @@ export class Reader {
         throw new WireError("WIRE_RANGE", `${what}: a negative number`);
       }
       n = this.#number(width, what);
-    } else throw wrong(what, "an unsigned integer", f);
+    } else n = this.#sized(f, Fmt.UINT8, Fmt.UINT64, 1, what, "an unsigned integer");
     if (n > max) throw tooMuch(what, `${n}`, max);
     return n;
   }
 
   /** Steps over a binary string of at most `max` bytes; sets binAt and binLength to its place. */
   bin(what: string, max: number): void {
-    const f = this.#first(what);
-    let n: number;
-    if (f === Fmt.BIN8) n = this.#number(1, what);
-    else if (f === Fmt.BIN16) n = this.#number(2, what);
-    else if (f === Fmt.BIN32) n = this.#number(4, what);
-    else throw wrong(what, "binary", f);
+    const n = this.#sized(this.#first(what), Fmt.BIN8, Fmt.BIN32, 1, what, "binary");
     if (n > max) throw tooMuch(what, `${n} bytes`, max);
-    this.#need(n, what);
     this.binAt = this.at;
     this.binLength = n;
-    this.at += n;
+    this.skip(n, what);
   }
 
   /** Reads text of at most `max` bytes of UTF-8. */
   text(what: string, max: number): string {
     const f = this.#first(what);
-    let n: number;
-    if ((f & 0xe0) === Fmt.FIXSTR) n = f & 0x1f;
-    else if (f === Fmt.STR8) n = this.#number(1, what);
-    else if (f === Fmt.STR16) n = this.#number(2, what);
-    else if (f === Fmt.STR32) n = this.#number(4, what);
-    else throw wrong(what, "text", f);
+    const isShort = (f & 0xe0) === Fmt.FIXSTR;
+    const n = isShort ? f & 0x1f : this.#sized(f, Fmt.STR8, Fmt.STR32, 1, what, "text");
     if (n > max) throw tooMuch(what, `${n} bytes of text`, max);
-    this.#need(n, what);
-    const bytes = this.bytes.subarray(this.at, this.at + n);
-    this.at += n;
+    this.skip(n, what);
     try {
-      return utf8.decode(bytes);
+      return utf8.decode(this.bytes.subarray(this.at - n, this.at));
     } catch {
       throw new WireError("WIRE_TEXT", `${what}: text that is not UTF-8`);
     }
+  }
+
+  /** Returns the format of the next value. */
+  peek(what: string): number {
+    this.#need(1, what);
+    return this.bytes[this.at]!;
+  }
+
+  /** Steps over `n` bytes. */
+  skip(n: number, what: string): void {
+    this.#need(n, what);
+    this.at += n;
   }
 
   finish(what: string): void {
@@ -127,6 +135,12 @@ export class Reader {
   #first(what: string): number {
     this.#need(1, what);
     return this.bytes[this.at++]!;
+  }
+
+  /** Reads the number behind `f`, one of the formats `from` to `to`. Each doubles the width. */
+  #sized(f: number, from: number, to: number, width: number, what: string, wanted: string): number {
+    if (f < from || f > to) throw wrong(what, wanted, f);
+    return this.#number(width << (f - from), what);
   }
 
   #number(width: number, what: string): number {

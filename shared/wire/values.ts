@@ -4,7 +4,7 @@
  * value is small, shallow and plain.
  */
 import { Packr, Unpackr } from "msgpackr";
-import type { Reader } from "./reader.ts";
+import { Fmt, type Reader } from "./reader.ts";
 import { Limits, WireError } from "./transactions.ts";
 
 // Records and structured clones are extensions of msgpackr that other implementations lack.
@@ -20,6 +20,8 @@ const unpackr = new Unpackr(options);
 
 const MAX_DEPTH = 4;
 const MAX_ITEMS = 256;
+/** Formats of values without further bytes, besides small integers. */
+const PLAIN: ReadonlySet<number> = new Set([Fmt.NIL, Fmt.FALSE, Fmt.TRUE]);
 
 /** Encodes a transaction that is not a column. Large integers become uint64. */
 export function packTransaction(fields: readonly unknown[]): Uint8Array {
@@ -46,58 +48,31 @@ function skip(r: Reader, what: string, depth: number, budget: { items: number })
     throw new WireError("WIRE_DEPTH", `${what}: nested deeper than ${MAX_DEPTH}`);
   if (budget.items-- === 0)
     throw new WireError("WIRE_RANGE", `${what}: more than ${MAX_ITEMS} values`);
-  if (r.at >= r.end) throw new WireError("WIRE_TRUNCATED", `${what}: the message ends inside it`);
-  const f = r.bytes[r.at]!;
-  if (f < 0x80 || f >= 0xe0 || f === 0xc0 || f === 0xc2 || f === 0xc3) {
-    r.at += 1;
-  } else if ((f & 0xf0) === 0x80) {
-    r.at += 1;
-    skipMap(r, what, f & 0x0f, depth, budget);
-  } else if (f === 0xde) {
-    r.at += 1;
-    skipMap(r, what, take(r, 2, what), depth, budget);
-  } else if ((f & 0xf0) === 0x90 || f === 0xdc) {
+  const f = r.peek(what);
+  if (f < Fmt.FIXMAP || f >= Fmt.NEGATIVE_FIXINT || PLAIN.has(f)) {
+    r.skip(1, what);
+  } else if (f < Fmt.FIXARRAY || f === Fmt.MAP16) {
+    const keys = r.map(what, MAX_ITEMS);
+    for (let i = 0; i < keys; i++) {
+      const key = r.text(`${what}: key`, Limits.NAME_BYTES);
+      if (key === "__proto__") throw new WireError("WIRE_TYPE", `${what}: a key named __proto__`);
+      skip(r, `${what}.${key}`, depth + 1, budget);
+    }
+  } else if (f < Fmt.FIXSTR || f === Fmt.ARRAY16) {
     const n = r.array(what, MAX_ITEMS);
     for (let i = 0; i < n; i++) skip(r, what, depth + 1, budget);
-  } else if ((f & 0xe0) === 0xa0 || f === 0xd9 || f === 0xda) {
+  } else if (f < Fmt.NIL || f === Fmt.STR8 || f === Fmt.STR16) {
     r.text(what, Limits.HELLO_BYTES);
-  } else if (f === 0xc4 || f === 0xc5) {
+  } else if (f === Fmt.BIN8 || f === Fmt.BIN16) {
     r.bin(what, Limits.HELLO_BYTES);
-  } else if (f === 0xca || f === 0xcb) {
-    r.at += 1;
-    take(r, f === 0xca ? 4 : 8, what);
-  } else if (f >= 0xcc && f <= 0xd3) {
-    r.at += 1;
-    take(r, 1 << ((f - 0xcc) & 3), what);
+  } else if (f >= Fmt.FLOAT32 && f <= Fmt.INT64) {
+    // Floats of 4 and 8 bytes, then integers of 1, 2, 4 and 8: without a sign, and with one.
+    r.skip(1, what);
+    r.skip(1 << (f & 3), what);
   } else {
     throw new WireError(
       "WIRE_TYPE",
       `${what}: msgpack format 0x${f.toString(16)} is not used here`,
     );
   }
-}
-
-function skipMap(
-  r: Reader,
-  what: string,
-  n: number,
-  depth: number,
-  budget: { items: number },
-): void {
-  if (n > MAX_ITEMS)
-    throw new WireError("WIRE_RANGE", `${what}: ${n} keys, the limit is ${MAX_ITEMS}`);
-  for (let i = 0; i < n; i++) {
-    const key = r.text(`${what}: key`, Limits.NAME_BYTES);
-    if (key === "__proto__") throw new WireError("WIRE_TYPE", `${what}: a key named __proto__`);
-    skip(r, `${what}.${key}`, depth + 1, budget);
-  }
-}
-
-/** Steps over `width` bytes. Returns their value for a width of 2, else 0. */
-function take(r: Reader, width: number, what: string): number {
-  if (width > r.end - r.at)
-    throw new WireError("WIRE_TRUNCATED", `${what}: the message ends inside it`);
-  const n = width === 2 ? r.view.getUint16(r.at, false) : 0;
-  r.at += width;
-  return n;
 }

@@ -28,8 +28,8 @@ export function stateRecords(parts: readonly Uint8Array[], kind: StateKind) {
     .flatMap((entry) => (entry?.kind === kind ? entry.records : []))
     .map((record) => {
       const { fields } = STATE_RECORDS.get(kind)!;
-      const values = (fields?.parse(viewOf(record), 0) ?? {}) as StateFields;
-      return { values, tail: record.subarray(fields?.size ?? 0) };
+      const values = fields.parse(viewOf(record), 0) as StateFields;
+      return { values, tail: record.subarray(fields.size) };
     });
 }
 
