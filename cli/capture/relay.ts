@@ -9,7 +9,7 @@
  */
 import type { CaptureOutput, SinkError } from "../../shared/capture/output.ts";
 import { readerGone } from "../../shared/capture/output.ts";
-import { Pump } from "../../shared/capture/pump.ts";
+import { Pump, totalOf } from "../../shared/capture/pump.ts";
 import type { CaptureSummary } from "../../shared/capture/recorder-types.ts";
 import type { BlockBuffer } from "../../shared/pcapng/block-buffer.ts";
 import { type Block, nextBlock } from "../../shared/pcapng/block-reader.ts";
@@ -280,9 +280,8 @@ export class CaptureRelay {
     const { files } = this.#pump;
     this.#resolve({
       reason,
-      ...(code === undefined ? {} : { code }),
-      packets: files.reduce((sum, file) => sum + file.packets, 0),
-      bytes: files.reduce((sum, file) => sum + file.bytes, 0),
+      code,
+      ...totalOf(files),
       files,
       interfaces: this.#counts.map((counts, i) => ({
         name: this.#reader.interfaces[i]?.name ?? "",

@@ -6,6 +6,7 @@
 import { close, ftruncate, open, write } from "node:fs";
 import { unlink } from "node:fs/promises";
 import { basename, dirname, extname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { type CaptureOutput, type CaptureSink, SinkError } from "./output.ts";
 
@@ -16,6 +17,7 @@ const RETRY_MS = 5;
 
 const openFile = promisify(open);
 const closeFile = promisify(close);
+const writeFile = promisify(write);
 const truncateFile = promisify(ftruncate);
 
 export interface FileOutputOptions {
@@ -108,19 +110,15 @@ class DescriptorSink implements CaptureSink {
     }
   }
 
-  #some(bytes: Uint8Array, at: number): Promise<number> {
-    return new Promise((resolve, reject) => {
-      write(this.#fd, bytes, at, bytes.length - at, null, (error, written) => {
-        if (error === null) {
-          if (written > 0) resolve(written);
-          else reject(new SinkError("EIO", "a write of no bytes"));
-        } else if (error.code === "EAGAIN") {
-          setTimeout(resolve, RETRY_MS, 0);
-        } else {
-          reject(error);
-        }
-      });
-    });
+  async #some(bytes: Uint8Array, at: number): Promise<number> {
+    try {
+      const { bytesWritten } = await writeFile(this.#fd, bytes, at, bytes.length - at, null);
+      if (bytesWritten === 0) throw new SinkError("EIO", "a write of no bytes");
+      return bytesWritten;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
+      return sleep(RETRY_MS, 0);
+    }
   }
 }
 

@@ -12,15 +12,6 @@ const NAMES = ["libpcap.so.0.8", "libpcap.so.1", "libpcap.A.dylib"];
 /** pcap_compile's netmask when there is none: the filter "ip broadcast" is then refused. */
 const PCAP_NETMASK_UNKNOWN = 0xffffffff;
 
-// struct bpf_insn, in the machine's order
-//   0      2    3    4   8
-//   | code | jt | jf | k |
-const CODE = 0;
-const JT = 2;
-const JF = 3;
-const K = 4;
-const INSN_BYTES = 8;
-
 /** struct bpf_insn. */
 export interface BpfInstruction {
   readonly code: number;
@@ -48,6 +39,12 @@ let library: Library | undefined;
 function load(): Library {
   const lib = openLibrary(NAMES);
   koffi.struct("ringwire_bpf_program", { bf_len: "unsigned int", bf_insns: "void *" });
+  koffi.struct("ringwire_bpf_insn", {
+    code: "uint16_t",
+    jt: "uint8_t",
+    jf: "uint8_t",
+    k: "uint32_t",
+  });
   return {
     openDead: lib.func("void *pcap_open_dead(int linktype, int snaplen)"),
     compile: lib.func(
@@ -88,25 +85,11 @@ export function compile(text: string, linkType: number, snapLength: number): Bpf
     if (library.compile(handle, program, text, 1, PCAP_NETMASK_UNKNOWN) !== 0) {
       throw new CaptureFilterError("FILTER", library.error(handle));
     }
-    const instructions = copyOut(program);
+    const all = koffi.array("ringwire_bpf_insn", program.bf_len ?? 0);
+    const instructions = koffi.decode(program.bf_insns, all) as BpfInstruction[];
     library.freeCode(program);
     return instructions;
   } finally {
     library.close(handle);
   }
-}
-
-function copyOut(program: Program): BpfInstruction[] {
-  const count = program.bf_len ?? 0;
-  const bytes = Uint8Array.from(
-    koffi.decode(program.bf_insns, koffi.array("uint8_t", count * INSN_BYTES)) as Iterable<number>,
-  );
-  const view = new DataView(bytes.buffer);
-  const little = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
-  return Array.from({ length: count }, (_, i) => ({
-    code: view.getUint16(i * INSN_BYTES + CODE, little),
-    jt: view.getUint8(i * INSN_BYTES + JT),
-    jf: view.getUint8(i * INSN_BYTES + JF),
-    k: view.getUint32(i * INSN_BYTES + K, little),
-  }));
 }

@@ -17,6 +17,17 @@ export interface CaptureFile {
   readonly bytes: number;
 }
 
+/** Packets and bytes of all files. */
+export function totalOf(files: readonly CaptureFile[]): { packets: number; bytes: number } {
+  let packets = 0;
+  let bytes = 0;
+  for (const file of files) {
+    packets += file.packets;
+    bytes += file.bytes;
+  }
+  return { packets, bytes };
+}
+
 interface Item {
   readonly buffer: BlockBuffer;
   readonly packets: number;

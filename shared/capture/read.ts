@@ -59,13 +59,9 @@ export interface ReadEnd {
 export async function* readCaptureFile(
   path: string,
 ): AsyncGenerator<CapturedPacket, ReadEnd, undefined> {
-  const file = await CaptureFileReader.open(path);
-  try {
-    while (await file.more()) yield* packets(file);
-    return { cutBytes: file.pending };
-  } finally {
-    await file[Symbol.asyncDispose]();
-  }
+  await using file = await CaptureFileReader.open(path);
+  while (await file.more()) yield* packets(file);
+  return { cutBytes: file.pending };
 }
 
 /**

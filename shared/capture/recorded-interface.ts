@@ -5,6 +5,7 @@ import type { InterfaceInfo } from "../pcapng/writer.ts";
 import type { CaptureInterface, InterfaceStats } from "./recorder-types.ts";
 
 export class RecordedInterface implements InterfaceStats {
+  readonly number: number;
   readonly name: string;
   readonly info: InterfaceInfo;
   /** Most bytes kept of a packet. */
@@ -18,8 +19,14 @@ export class RecordedInterface implements InterfaceStats {
   /** Drops since the last packet that was written. */
   recentDrops = 0;
 
-  constructor(given: CaptureInterface, snapBytes: number, filter: string | undefined) {
+  constructor(
+    number: number,
+    given: CaptureInterface,
+    snapBytes: number,
+    filter: string | undefined,
+  ) {
     const { name, description, mac, speed } = given;
+    this.number = number;
     this.name = name;
     this.snapBytes = snapBytes;
     this.info = {

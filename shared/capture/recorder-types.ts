@@ -62,7 +62,7 @@ export interface CaptureSummary {
   /** As given to `stop`; or "count", "reader gone", "failed". */
   readonly reason: string;
   /** The system's word for a failure: ENOSPC ... */
-  readonly code?: string;
+  readonly code?: string | undefined;
   /** Packets and bytes of whole blocks that the output has taken. */
   readonly packets: number;
   readonly bytes: number;

@@ -22,7 +22,7 @@ import {
 } from "../pcapng/writer.ts";
 import { CaptureClock, systemTime, type TimeSource } from "./clock.ts";
 import { type CaptureOutput, readerGone, type SinkError } from "./output.ts";
-import { Pump } from "./pump.ts";
+import { Pump, totalOf } from "./pump.ts";
 import { osName, RecordedInterface } from "./recorded-interface.ts";
 import type {
   CaptureInterface,
@@ -34,8 +34,7 @@ import type {
 import {
   LinkDirection,
   RING_PREFIX_BYTES,
-  RingPersonality,
-  setPseudoHeader,
+  type RingPersonality,
   writeRingPrefix,
 } from "./ring-header.ts";
 
@@ -54,6 +53,7 @@ const DEFAULT_FLUSH_MS = 5;
  * as long as writing a packet (0.15 to 0.23 microseconds on the machine that this was measured on).
  */
 const PACKETS_PER_TICK = 8;
+const NO_ROOM = -1;
 /** An Interface Statistics Block. */
 const STATISTICS_BYTES = 24 + 7 * 12 + 4;
 
@@ -61,7 +61,7 @@ export class Recorder {
   /** Settles when the capture has ended, for whatever reason; never rejects. */
   readonly done: Promise<CaptureSummary>;
 
-  readonly #options: RecorderOptions;
+  readonly #application: string;
   readonly #output: CaptureOutput;
   readonly #log: Logger;
   readonly #filter: FrameFilter | undefined;
@@ -84,7 +84,7 @@ export class Recorder {
   #outPackets = 0;
   /** Packets of the whole capture, state records not counted. */
   #packets = 0;
-  /** The file that is being filled. */
+  /** The file that is being filled: its bytes that are no longer in `#out`, its packets. */
   #fileBytes = 0;
   #filePackets = 0;
   #fileStartNs = 0;
@@ -129,11 +129,9 @@ export class Recorder {
     drops: 0,
     note: undefined,
   };
-  readonly #prefix = new Uint8Array(RING_PREFIX_BYTES);
-  readonly #prefixView = new DataView(this.#prefix.buffer);
 
   constructor(output: CaptureOutput, options: RecorderOptions = {}) {
-    this.#options = options;
+    this.#application = options.application ?? "ringwire";
     this.#output = output;
     this.#log = options.log ?? silentLogger;
     this.#filter = options.filter;
@@ -159,7 +157,6 @@ export class Recorder {
     };
     this.#out = this.#pump.empty();
     this.#writer = new PcapngWriter(this.#out);
-    writeRingPrefix(this.#prefixView, LinkDirection.TO_DEVICE, 0, RingPersonality.UNKNOWN);
     this.#beginFile();
     this.#askFlush();
   }
@@ -174,18 +171,17 @@ export class Recorder {
 
   /** Describes an interface, at any time. Returns its number for the calls below. */
   addInterface(given: CaptureInterface): number {
-    const ring = given.layer === "ring";
-    const counted = ring
-      ? new RecordedInterface(given, MAX_SNAP_BYTES, undefined)
-      : new RecordedInterface(given, this.#snapBytes, this.#filter?.text);
+    const number = this.#interfaces.length;
+    const counted =
+      given.layer === "ring"
+        ? new RecordedInterface(number, given, MAX_SNAP_BYTES, undefined)
+        : new RecordedInterface(number, given, this.#snapBytes, this.#filter?.text);
     this.#interfaces.push(counted);
     if (!this.#ended) {
-      const before = this.#out.used;
       this.#describe(counted);
-      this.#fileBytes += this.#out.used - before;
       this.#askFlush();
     }
-    return this.#interfaces.length - 1;
+    return number;
   }
 
   /** Nothing more comes from an interface for now: its statistics are written. */
@@ -193,9 +189,7 @@ export class Recorder {
     const counted = this.#interfaces[number]!;
     if (this.#ended || counted.told === counted.received) return;
     this.#clock.tick();
-    const before = this.#out.used;
-    this.#writeStatistics(number);
-    this.#fileBytes += this.#out.used - before;
+    this.#writeStatistics(counted);
     this.#askFlush();
   }
 
@@ -214,16 +208,11 @@ export class Recorder {
     const counted = this.#interfaces[number]!;
     counted.received++;
     if (this.#filter !== undefined && !this.#filter.matches(frame)) return;
-    counted.accepted++;
-    const captured = Math.min(frame.length, counted.snapBytes);
-    if (!this.#room(counted, captured, note)) return;
-    const facts = this.#facts;
-    facts.flags = direction | offloadFlags(frame);
-    facts.queue = queue;
-    facts.id = frame.id;
-    const at = this.#begin(number, counted, captured, frame.length, note);
-    frame.copyTo(this.#out.bytes, at, 0, captured);
-    this.#after();
+    const flags = direction | offloadFlags(frame);
+    const at = this.#begin(counted, flags, queue, frame.id, frame.length, note);
+    if (at === NO_ROOM) return;
+    frame.copyTo(this.#out.bytes, at, 0, this.#facts.captured);
+    this.#after(false);
   }
 
   /** The same for a frame that is one run of bytes: a netmap slot, an mbuf. `id` as Frame.id. */
@@ -241,16 +230,10 @@ export class Recorder {
     const counted = this.#interfaces[number]!;
     counted.received++;
     if (this.#filter !== undefined && !this.#filter.matchesSpan(bytes, from, length)) return;
-    counted.accepted++;
-    const captured = Math.min(length, counted.snapBytes);
-    if (!this.#room(counted, captured, note)) return;
-    const facts = this.#facts;
-    facts.flags = direction;
-    facts.queue = queue;
-    facts.id = id;
-    const at = this.#begin(number, counted, captured, length, note);
-    copyBytes(bytes, from, this.#out.bytes, at, captured);
-    this.#after();
+    const at = this.#begin(counted, direction, queue, id, length, note);
+    if (at === NO_ROOM) return;
+    copyBytes(bytes, from, this.#out.bytes, at, this.#facts.captured);
+    this.#after(false);
   }
 
   /**
@@ -281,23 +264,16 @@ export class Recorder {
     isState: boolean,
   ): void {
     if (this.#ended) return;
-    const note = isState ? SNAPSHOT : undefined;
     const counted = this.#interfaces[number]!;
     counted.received++;
-    counted.accepted++;
-    const original = RING_PREFIX_BYTES + bytes.length;
-    const captured = Math.min(original, counted.snapBytes);
-    if (!this.#room(counted, captured, note)) return;
-    const facts = this.#facts;
-    facts.flags = direction === LinkDirection.TO_DEVICE ? Direction.OUT : Direction.IN;
-    if (isState) facts.flags = Direction.UNKNOWN;
-    facts.queue = -1;
-    facts.id = 0;
-    const at = this.#begin(number, counted, captured, original, note);
-    setPseudoHeader(this.#prefixView, direction, epoch, personality, isState);
-    const out = this.#out.bytes;
-    copyBytes(this.#prefix, 0, out, at, RING_PREFIX_BYTES);
-    copyBytes(bytes, 0, out, at + RING_PREFIX_BYTES, captured - RING_PREFIX_BYTES);
+    const sent = direction === LinkDirection.TO_DEVICE ? Direction.OUT : Direction.IN;
+    const flags = isState ? Direction.UNKNOWN : sent;
+    const note = isState ? SNAPSHOT : undefined;
+    const at = this.#begin(counted, flags, -1, 0, RING_PREFIX_BYTES + bytes.length, note);
+    if (at === NO_ROOM) return;
+    writeRingPrefix(this.#out, at, direction, epoch, personality, isState);
+    const kept = this.#facts.captured - RING_PREFIX_BYTES;
+    copyBytes(bytes, 0, this.#out.bytes, at + RING_PREFIX_BYTES, kept);
     this.#after(isState);
   }
 
@@ -318,7 +294,8 @@ export class Recorder {
     if (this.#sinceTick === 0) this.#clock.tick();
     this.#sinceTick = (this.#sinceTick + 1) % PACKETS_PER_TICK;
     if (this.#filePackets > 0) {
-      const end = this.#fileBytes + need + this.#interfaces.length * STATISTICS_BYTES;
+      const written = this.#fileBytes + this.#out.used;
+      const end = written + need + this.#interfaces.length * STATISTICS_BYTES;
       const age = this.#clock.elapsedNs - this.#fileStartNs;
       if (end > this.#rotateBytes || age >= this.#rotateNs) this.#rotate();
     }
@@ -326,31 +303,39 @@ export class Recorder {
     return true;
   }
 
+  /**
+   * Begins a packet that passed the filter, of `original` bytes. Returns where in `#out` its
+   * `#facts.captured` bytes go, or NO_ROOM.
+   */
   #begin(
-    number: number,
     counted: RecordedInterface,
-    captured: number,
+    flags: number,
+    queue: number,
+    id: number,
     original: number,
     note: Uint8Array | undefined,
   ): number {
+    counted.accepted++;
+    const captured = Math.min(original, counted.snapBytes);
+    if (!this.#room(counted, captured, note)) return NO_ROOM;
     const facts = this.#facts;
-    facts.interface = number;
+    facts.interface = counted.number;
     facts.timeHigh = this.#clock.high;
     facts.timeLow = this.#clock.low;
     facts.captured = captured;
     facts.original = original;
+    facts.flags = flags;
+    facts.queue = queue;
+    facts.id = id;
     facts.drops = counted.recentDrops;
     facts.note = note;
     counted.recentDrops = 0;
     counted.delivered++;
-    const before = this.#out.used;
-    const at = this.#writer.packet(facts);
-    this.#fileBytes += this.#out.used - before;
-    return at;
+    return this.#writer.packet(facts);
   }
 
   /** A packet has been written. */
-  #after(isState = false): void {
+  #after(isState: boolean): void {
     this.#outPackets++;
     this.#filePackets++;
     // A user that asks for nine packets wants nine that crossed the link.
@@ -372,6 +357,7 @@ export class Recorder {
     const full = this.#out;
     this.#out = this.#pump.empty();
     this.#writer.out = this.#out;
+    this.#fileBytes = last ? 0 : this.#fileBytes + full.used;
     this.#pump.give(full, this.#outPackets, last, this.#fileStartMs);
     this.#outPackets = 0;
   }
@@ -380,14 +366,12 @@ export class Recorder {
     this.#fileStartNs = this.#clock.elapsedNs;
     this.#fileStartMs = this.#clock.ms;
     this.#filePackets = 0;
-    const before = this.#out.used;
     this.#writer.section({
       hardware: machine(),
       os: osName(),
-      application: this.#options.application ?? "ringwire",
+      application: this.#application,
     });
     for (const counted of this.#interfaces) this.#describe(counted);
-    this.#fileBytes = this.#out.used - before;
   }
 
   #describe(counted: RecordedInterface): void {
@@ -405,16 +389,15 @@ export class Recorder {
 
   /** Of every interface that has something to tell. */
   #writeAllStatistics(): void {
-    for (const [number, counted] of this.#interfaces.entries()) {
-      if (counted.told !== counted.received) this.#writeStatistics(number);
+    for (const counted of this.#interfaces) {
+      if (counted.told !== counted.received) this.#writeStatistics(counted);
     }
   }
 
-  #writeStatistics(number: number): void {
+  #writeStatistics(counted: RecordedInterface): void {
     const { high, low } = this.#clock;
-    const counted = this.#interfaces[number]!;
     counted.told = counted.received;
-    this.#writer.statistics(number, this.#startHigh, this.#startLow, high, low, counted);
+    this.#writer.statistics(counted.number, this.#startHigh, this.#startLow, high, low, counted);
   }
 
   #end(reason: string): void {
@@ -428,7 +411,7 @@ export class Recorder {
 
   #fail(error: SinkError): void {
     this.#ended = true;
-    const { packets, bytes } = this.#held();
+    const { packets, bytes } = totalOf(this.#pump.files);
     const holds = `it holds ${packets} packets in ${bytes} bytes`;
     if (readerGone(error.code)) {
       this.#log.info({ capture: this.#output.name }, `capture: the reader has gone; ${holds}`);
@@ -442,21 +425,11 @@ export class Recorder {
     }
   }
 
-  #held(): { packets: number; bytes: number } {
-    let packets = 0;
-    let bytes = 0;
-    for (const file of this.#pump.files) {
-      packets += file.packets;
-      bytes += file.bytes;
-    }
-    return { packets, bytes };
-  }
-
   #finish(reason: string, code?: string): void {
     this.#resolve({
       reason,
-      ...(code === undefined ? {} : { code }),
-      ...this.#held(),
+      code,
+      ...totalOf(this.#pump.files),
       files: this.#pump.files,
       interfaces: this.#interfaces.map(({ counts }) => counts),
     });

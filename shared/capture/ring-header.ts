@@ -8,13 +8,11 @@
  * Source: wireshark: epan/exported_pdu.h (EXP_PDU_TAG_DISSECTOR_NAME, EXP_PDU_TAG_END_OF_OPT);
  * README.md of this room.
  */
-
-export const DISSECTOR_NAME = "ringwire.batch";
+import { viewOf } from "../bytes/words.ts";
+import type { BlockBuffer } from "../pcapng/block-buffer.ts";
 
 const TAG_DISSECTOR_NAME = 12;
-/** Tags are big-endian, and their values padded to a multiple of four. */
-const TAG_NAME = 0;
-const TAG_NAME_LENGTH = 2;
+/** Where the dissector's name stands, padded to a multiple of four. */
 const NAME = 4;
 const NAME_BYTES = 16;
 const PSEUDO_HEADER = 24;
@@ -22,19 +20,24 @@ const PSEUDO_HEADER = 24;
 // The pseudo header, little-endian, offsets from its first byte
 //   0      2         3           4       8             9       10            16
 //   | "RW" | version | direction | epoch | personality | flags | reserved, 0 |
-const MAGIC = 0;
-const VERSION = 2;
 const DIRECTION = 3;
 const EPOCH = 4;
 const PERSONALITY = 8;
 const FLAGS = 9;
-export const PSEUDO_HEADER_BYTES = 16;
+const PSEUDO_HEADER_BYTES = 16;
 /** Tags and pseudo header. */
 export const RING_PREFIX_BYTES = PSEUDO_HEADER + PSEUDO_HEADER_BYTES;
 
 const LE = true;
-const MAGIC_RW = 0x5752;
-const VERSION_1 = 1;
+const VERSION = 1;
+
+/** Tags, magic number and version, which are the same in every packet. Tags are big-endian. */
+const FIXED = Buffer.alloc(PSEUDO_HEADER + DIRECTION);
+FIXED.writeUInt16BE(TAG_DISSECTOR_NAME, 0);
+FIXED.writeUInt16BE(NAME_BYTES, 2);
+FIXED.write("ringwire.batch", NAME);
+FIXED.write("RW", PSEUDO_HEADER);
+FIXED[PSEUDO_HEADER + 2] = VERSION;
 
 /** The packet never crossed the link: it tells what a capture that begins late has missed. */
 const SNAPSHOT = 1 << 0;
@@ -55,37 +58,22 @@ export function ringPersonality(name: string): RingPersonality {
   return name === "xen" ? RingPersonality.XEN : RingPersonality.UNKNOWN;
 }
 
-/** Writes all of `prefix`, which has RING_PREFIX_BYTES. `epoch` counts modulo 2^32. */
+/** Writes all RING_PREFIX_BYTES of a prefix at `at`. `epoch` counts modulo 2^32. */
 export function writeRingPrefix(
-  prefix: DataView,
-  direction: LinkDirection,
-  epoch: number,
-  personality: RingPersonality,
-  isState = false,
-): void {
-  for (let at = 0; at < RING_PREFIX_BYTES; at++) prefix.setUint8(at, 0);
-  prefix.setUint16(TAG_NAME, TAG_DISSECTOR_NAME);
-  prefix.setUint16(TAG_NAME_LENGTH, NAME_BYTES);
-  for (let i = 0; i < DISSECTOR_NAME.length; i++) {
-    prefix.setUint8(NAME + i, DISSECTOR_NAME.charCodeAt(i));
-  }
-  prefix.setUint16(PSEUDO_HEADER + MAGIC, MAGIC_RW, LE);
-  prefix.setUint8(PSEUDO_HEADER + VERSION, VERSION_1);
-  setPseudoHeader(prefix, direction, epoch, personality, isState);
-}
-
-/** Changes the fields that differ between packets. */
-export function setPseudoHeader(
-  prefix: DataView,
+  { bytes, view }: Pick<BlockBuffer, "bytes" | "view">,
+  at: number,
   direction: LinkDirection,
   epoch: number,
   personality: RingPersonality,
   isState: boolean,
 ): void {
-  prefix.setUint8(PSEUDO_HEADER + DIRECTION, direction);
-  prefix.setUint32(PSEUDO_HEADER + EPOCH, epoch, LE);
-  prefix.setUint8(PSEUDO_HEADER + PERSONALITY, personality);
-  prefix.setUint8(PSEUDO_HEADER + FLAGS, isState ? SNAPSHOT | STATE : 0);
+  bytes.fill(0, at, at + RING_PREFIX_BYTES);
+  bytes.set(FIXED, at);
+  const header = at + PSEUDO_HEADER;
+  view.setUint8(header + DIRECTION, direction);
+  view.setUint32(header + EPOCH, epoch, LE);
+  view.setUint8(header + PERSONALITY, personality);
+  view.setUint8(header + FLAGS, isState ? SNAPSHOT | STATE : 0);
 }
 
 export interface RingPacket {
@@ -101,30 +89,16 @@ export interface RingPacket {
 /** Reads a packet of link type 252; undefined when it is none of ours, or cut within the prefix. */
 export function parseRingPacket(bytes: Uint8Array): RingPacket | undefined {
   if (bytes.length < RING_PREFIX_BYTES) return undefined;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  for (let i = 0; i < DISSECTOR_NAME.length; i++) {
-    if (view.getUint8(NAME + i) !== DISSECTOR_NAME.charCodeAt(i)) return undefined;
-  }
-  if (
-    view.getUint16(TAG_NAME) !== TAG_DISSECTOR_NAME ||
-    view.getUint16(TAG_NAME_LENGTH) !== NAME_BYTES ||
-    view.getUint16(PSEUDO_HEADER + MAGIC, LE) !== MAGIC_RW ||
-    view.getUint8(PSEUDO_HEADER + VERSION) !== VERSION_1
-  ) {
-    return undefined;
-  }
-  const personality = view.getUint8(PSEUDO_HEADER + PERSONALITY);
+  if (Buffer.compare(bytes.subarray(0, FIXED.length), FIXED) !== 0) return undefined;
+  const header = viewOf(bytes.subarray(PSEUDO_HEADER, RING_PREFIX_BYTES));
+  const { TO_DEVICE, TO_FRONTEND } = LinkDirection;
+  const { ENA, XEN, UNKNOWN } = RingPersonality;
+  const personality = header.getUint8(PERSONALITY);
   return {
-    direction:
-      view.getUint8(PSEUDO_HEADER + DIRECTION) === LinkDirection.TO_DEVICE
-        ? LinkDirection.TO_DEVICE
-        : LinkDirection.TO_FRONTEND,
-    epoch: view.getUint32(PSEUDO_HEADER + EPOCH, LE),
-    personality:
-      personality === RingPersonality.ENA || personality === RingPersonality.XEN
-        ? personality
-        : RingPersonality.UNKNOWN,
-    isState: (view.getUint8(PSEUDO_HEADER + FLAGS) & STATE) !== 0,
+    direction: header.getUint8(DIRECTION) === TO_DEVICE ? TO_DEVICE : TO_FRONTEND,
+    epoch: header.getUint32(EPOCH, LE),
+    personality: personality === ENA || personality === XEN ? personality : UNKNOWN,
+    isState: (header.getUint8(FLAGS) & STATE) !== 0,
     bytes: bytes.subarray(RING_PREFIX_BYTES),
   };
 }

@@ -305,8 +305,8 @@ describe("read", () => {
 
 test("ring prefix", () => {
   const prefix = new Uint8Array(RING_PREFIX_BYTES).fill(0xa5);
-  const view = new DataView(prefix.buffer);
-  writeRingPrefix(view, LinkDirection.TO_FRONTEND, 0x01020304, RingPersonality.XEN);
+  const out = { bytes: prefix, view: new DataView(prefix.buffer) };
+  writeRingPrefix(out, 0, LinkDirection.TO_FRONTEND, 0x01020304, RingPersonality.XEN, false);
   const expected = hex(
     "000c 0010 72696e67776972652e6261746368 0000 0000 0000", // tag 12 ringwire.batch, end
     "5257 01 01 04030201 01 00000000000000", // "RW", 1, to the frontend, epoch, Xen
@@ -321,7 +321,7 @@ test("ring prefix", () => {
     bytes: Buffer.from([0x90]),
   });
   // A state record: it never crossed the link.
-  writeRingPrefix(view, LinkDirection.TO_DEVICE, 1, RingPersonality.ENA, true);
+  writeRingPrefix(out, 0, LinkDirection.TO_DEVICE, 1, RingPersonality.ENA, true);
   expect(Buffer.from(prefix.subarray(24)).toString("hex")).toBe("52570100010000000003000000000000");
   expect(parseRingPacket(prefix)).toMatchObject({ isState: true, bytes: new Uint8Array(0) });
   expect(parseRingPacket(expected.subarray(0, -1))).toBeUndefined();

@@ -72,8 +72,8 @@ export class RingFile {
   #ring(direction: LinkDirection, bytes: Uint8Array, facts: BatchFacts, isState: boolean): number {
     const prefix = new Uint8Array(RING_PREFIX_BYTES);
     const personality = facts.personality ?? RingPersonality.ENA;
-    const view = new DataView(prefix.buffer);
-    writeRingPrefix(view, direction, facts.epoch ?? 1, personality, isState);
+    const out = { bytes: prefix, view: new DataView(prefix.buffer) };
+    writeRingPrefix(out, 0, direction, facts.epoch ?? 1, personality, isState);
     if (facts.oldSnapshot === true) prefix[RING_PREFIX_BYTES - 7] = 1;
     // USER0 has no tags in front: the header begins where the names end.
     const head = this.#linkType === USER0 ? prefix.subarray(RING_PREFIX_BYTES - 16) : prefix;
