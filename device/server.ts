@@ -6,7 +6,7 @@ import { type Logger, silentLogger } from "../shared/log.ts";
 import { LogLimit } from "../shared/log-limit.ts";
 import type { DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
 import { DEVICE_PORT } from "../shared/transport/address.ts";
-import { WebSocketAcceptor } from "../shared/transport/websocket.ts";
+import { acceptUpgrade } from "../shared/transport/websocket.ts";
 import type { Hello } from "../shared/wire/hello.ts";
 import { CloseCode, Limits, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
 import { Refusal } from "./admission.ts";
@@ -56,7 +56,6 @@ export class DeviceServer implements ConnectionOwner {
   /** Makers of NIC models, by the name of the personality. */
   readonly #personalities: Readonly<Record<string, (host: GuestHost) => Nic>>;
   readonly #front: Front;
-  readonly #acceptor = new WebSocketAcceptor();
   readonly #connections = new Set<Connection>();
   readonly #nics: Roster<Connection>;
   readonly #left = new LeftNics();
@@ -235,7 +234,7 @@ export class DeviceServer implements ConnectionOwner {
 
   #upgrade(request: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): void {
     const reachedAt = socket.localAddress ?? "";
-    this.#acceptor.accept(request, socket, head, (transport) => {
+    acceptUpgrade(request, socket, head, (transport) => {
       const connection = new Connection(transport, peer.name, reachedAt, this);
       this.#connections.add(connection);
       const occupant: Occupant = {

@@ -266,25 +266,12 @@ export function dial(options: DialOptions): Promise<Transport> {
       socket = response.socket;
     });
     ws.once("unexpected-response", (request, response) => {
-      const parts: Buffer[] = [];
-      let size = 0;
-      response.on("data", (part: Buffer) => {
-        size += part.byteLength;
-        if (size <= 1024) parts.push(part);
-      });
-      const settle = () => {
+      const { statusCode, headers } = response;
+      const after = retryAfterMs(headers["retry-after"]);
+      void firstText(response).then((text) => {
         request.destroy();
-        reject(
-          new ConnectError(
-            "HTTP_STATUS",
-            Buffer.concat(parts).toString().trim(),
-            response.statusCode,
-            retryAfterMs(response.headers["retry-after"]),
-          ),
-        );
-      };
-      response.on("end", settle);
-      response.on("error", settle);
+        reject(new ConnectError("HTTP_STATUS", text.trim(), statusCode, after));
+      });
     });
     ws.once("error", (error: NodeJS.ErrnoException) => {
       clearTimeout(late);
@@ -303,6 +290,21 @@ export function dial(options: DialOptions): Promise<Transport> {
   });
 }
 
+/** Returns the text of an answer until it ends, breaks off or is longer than a sentence. */
+async function firstText(response: IncomingMessage): Promise<string> {
+  let text = "";
+  try {
+    for await (const part of response.setEncoding("utf8")) {
+      text += part;
+      if (text.length > MAX_TEXT) break;
+    }
+  } catch {
+    // What has arrived counts.
+  }
+  return text.slice(0, MAX_TEXT);
+}
+
+const MAX_TEXT = 1024;
 const MAX_RETRY_AFTER_SECONDS = 30;
 
 /** Parses Retry-After in seconds (RFC 9110, 10.2.3). Returns 0 for its other form, a date. */
@@ -389,32 +391,30 @@ class SocketReading {
   }
 }
 
-/** Turns HTTP upgrades into transports. The caller has checked before that the peer may upgrade. */
-export class WebSocketAcceptor {
-  readonly #server = new WebSocketServer({
-    ...RECEIVE_LIMITS,
-    WebSocket: WordedWebSocket,
-    noServer: true,
-    clientTracking: false,
-    handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
-  });
+const upgrades = new WebSocketServer({
+  ...RECEIVE_LIMITS,
+  WebSocket: WordedWebSocket,
+  noServer: true,
+  clientTracking: false,
+  handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
+});
 
-  accept(
-    request: IncomingMessage,
-    socket: Duplex,
-    head: Buffer,
-    take: (transport: Transport) => void,
-  ): void {
-    const reading = new SocketReading();
-    const accepted = socket as Socket;
-    // The library already has the bytes behind the request.
-    const own = (head.byteLength === 0 ? reading.adopt(accepted) : undefined) ?? accepted;
-    this.#server.handleUpgrade(request, own, head, (ws) => {
-      const transport = new WebSocketTransport(ws, own, "none");
-      reading.start(transport, true);
-      take(transport);
-    });
-  }
+/** Turns an HTTP upgrade into a transport. The caller has checked that the peer may upgrade. */
+export function acceptUpgrade(
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+  take: (transport: Transport) => void,
+): void {
+  const reading = new SocketReading();
+  const accepted = socket as Socket;
+  // The library already has the bytes behind the request.
+  const own = (head.byteLength === 0 ? reading.adopt(accepted) : undefined) ?? accepted;
+  upgrades.handleUpgrade(request, own, head, (ws) => {
+    const transport = new WebSocketTransport(ws, own, "none");
+    reading.start(transport, true);
+    take(transport);
+  });
 }
 
 function clip(reason: string): string {

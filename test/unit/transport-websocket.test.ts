@@ -4,7 +4,7 @@ import { createServer, type Server } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import type { Transport } from "../../shared/transport/transport.ts";
-import { ConnectError, dial, WebSocketAcceptor } from "../../shared/transport/websocket.ts";
+import { acceptUpgrade, ConnectError, dial } from "../../shared/transport/websocket.ts";
 import { CloseCode } from "../../shared/wire/transactions.ts";
 import { NODE, start } from "../support/process.ts";
 import { RawSocket, WsOpcode, wsFrame } from "../support/raw-socket.ts";
@@ -23,11 +23,10 @@ async function joined(): Promise<{
   transport: Transport;
   closed: Promise<number>;
 }> {
-  const acceptor = new WebSocketAcceptor();
   const { promise, resolve } = Promise.withResolvers<Transport>();
   const server = createServer();
   servers.push(server);
-  server.on("upgrade", (request, socket, head) => acceptor.accept(request, socket, head, resolve));
+  server.on("upgrade", (request, socket, head) => acceptUpgrade(request, socket, head, resolve));
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const raw = await RawSocket.upgraded((server.address() as AddressInfo).port);
