@@ -1,5 +1,6 @@
 /** Errors of a TAP. Each message is one sentence that names the remedy. */
 import { userInfo } from "node:os";
+import { getSystemErrorName } from "node:util";
 
 export type TapErrorCode =
   | "TAP_NO_PERMISSION"
@@ -19,6 +20,15 @@ export class TapError extends Error {
     super(message);
     this.name = "TapError";
     this.code = code;
+  }
+}
+
+/** Returns a name such as "EPERM", or the number when it has no name. */
+export function errnoText(errno: number): string {
+  try {
+    return getSystemErrorName(-errno);
+  } catch {
+    return `errno ${errno}`;
   }
 }
 

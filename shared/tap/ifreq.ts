@@ -17,7 +17,7 @@ const UNION = 16;
 const MAC = UNION + 2;
 const MAC_BYTES = 6;
 export const IFREQ_BYTES = 40;
-const NATIVE_LE = endianness() === "LE";
+export const NATIVE_LE = endianness() === "LE";
 
 // sockios.h
 export const SIOCGIFFLAGS = 0x8913;

@@ -5,10 +5,11 @@
  * Source: linux: Documentation/networking/tuntap.rst; drivers/net/tun.c (tun_set_iff,
  * __tun_chr_ioctl) for which call needs which right.
  */
-import { errnoText } from "./errno-text.ts";
-import { badName, checkTapName, createLine, TapError } from "./errors.ts";
+import { formatMac } from "../net/ethernet.ts";
+import { badName, checkTapName, createLine, errnoText, TapError } from "./errors.ts";
 import * as ifr from "./ifreq.ts";
 import * as sys from "./sys.ts";
+import { VNET_HEADER_BYTES } from "./vnet-header.ts";
 
 export interface OpenOptions {
   readonly name: string;
@@ -29,7 +30,6 @@ export interface OpenedTap {
 const TUN_PATH = "/dev/net/tun";
 const TUN_FLAGS = ifr.IFF_TAP | ifr.IFF_NO_PI | ifr.IFF_VNET_HDR | ifr.IFF_NO_CARRIER;
 const OFFLOADS = ifr.TUN_F_CSUM | ifr.TUN_F_TSO4 | ifr.TUN_F_TSO6 | ifr.TUN_F_TSO_ECN;
-const VNET_HEADER_BYTES = 10;
 /** Value in place of the descriptor of an eBPF program: no program. */
 const NO_PROGRAM = -1;
 
@@ -67,6 +67,14 @@ export function openTap(options: OpenOptions, control: number, warn: Warn): Open
   }
 }
 
+/** Makes a call that no kernel should refuse. Throws TapError with the words `refused`. */
+function mustIoctl(fd: number, request: number, argument: Uint8Array, refused: string): void {
+  if (sys.ioctl(fd, request, argument) !== 0) throw failed(refused);
+}
+
+/** True when the user lacks a right for what the kernel has refused. */
+const isForbidden = (why: number): boolean => why === sys.EPERM || why === sys.EACCES;
+
 function openTun(): number {
   const fd = sys.open(TUN_PATH, sys.O_RDWR | sys.O_NONBLOCK | sys.O_CLOEXEC);
   if (fd >= 0) return fd;
@@ -77,7 +85,7 @@ function openTun(): number {
       `${TUN_PATH} is not there: load the module with "sudo modprobe tun", or start the container with "--device ${TUN_PATH} --cap-add NET_ADMIN"`,
     );
   }
-  if (why === sys.EACCES || why === sys.EPERM) {
+  if (isForbidden(why)) {
     throw new TapError(
       "TAP_NO_PERMISSION",
       `this user may not open ${TUN_PATH}: run as root, or allow it with "sudo chmod 0666 ${TUN_PATH}" (safe: creating interfaces still needs root)`,
@@ -135,7 +143,7 @@ function trySetIff(fd: number, name: string, flags: number): number {
 /** Returns the flags of the TAP after TUNSETIFF. Throws when the interface is gone. */
 function tunFlags(fd: number): number {
   const request = new ifr.Ifreq();
-  if (sys.ioctl(fd, ifr.TUNGETIFF, request.bytes) !== 0) throw failed("the TAP can't be asked");
+  mustIoctl(fd, ifr.TUNGETIFF, request.bytes, "the TAP can't be asked");
   return request.flags;
 }
 
@@ -150,12 +158,9 @@ const exists = (control: number, name: string): boolean =>
 
 /** Sets the header format. A persistent TAP may still have the 12-byte header of its last user. */
 function shapeHeaders(fd: number): void {
-  if (sys.ioctl(fd, ifr.TUNSETVNETHDRSZ, int(VNET_HEADER_BYTES)) !== 0) {
-    throw failed("the TAP takes no 10-byte vnet header");
-  }
-  if (sys.ioctl(fd, ifr.TUNSETVNETLE, int(1)) !== 0) {
-    throw failed("the TAP takes no little-endian vnet header");
-  }
+  const size = int(VNET_HEADER_BYTES);
+  mustIoctl(fd, ifr.TUNSETVNETHDRSZ, size, "the TAP takes no 10-byte vnet header");
+  mustIoctl(fd, ifr.TUNSETVNETLE, int(1), "the TAP takes no little-endian vnet header");
 }
 
 /**
@@ -168,9 +173,7 @@ function shapeHeaders(fd: number): void {
  */
 function clearFilters(fd: number): void {
   // struct tun_filter: flags u16, count u16, addresses. With a count of 0 every frame passes.
-  if (sys.ioctl(fd, ifr.TUNSETTXFILTER, new Uint8Array(4)) !== 0) {
-    throw failed("the TAP keeps its transmit filter");
-  }
+  mustIoctl(fd, ifr.TUNSETTXFILTER, new Uint8Array(4), "the TAP keeps its transmit filter");
   // Kernels before 4.16 support neither program, so there is none to remove.
   sys.ioctl(fd, ifr.TUNSETSTEERINGEBPF, int(NO_PROGRAM));
   sys.ioctl(fd, ifr.TUNSETFILTEREBPF, int(NO_PROGRAM));
@@ -179,9 +182,8 @@ function clearFilters(fd: number): void {
 /** Sets the link type to Ethernet. With another type the kernel refuses MACs and sends no Ethernet. */
 function settleLinkType(fd: number, name: string): void {
   const request = new ifr.Ifreq();
-  if (sys.ioctl(fd, ifr.SIOCGIFHWADDR, request.about(name)) !== 0) {
-    throw failed(`the link type of ${name} can't be read`);
-  }
+  const unread = `the link type of ${name} can't be read`;
+  mustIoctl(fd, ifr.SIOCGIFHWADDR, request.about(name), unread);
   if (request.linkType === ifr.ARPHRD_ETHER) return;
   if (sys.ioctlByValue(fd, ifr.TUNSETLINK, ifr.ARPHRD_ETHER) === 0) return;
   const why = sys.errno();
@@ -208,20 +210,18 @@ const setOffloads = (fd: number, flags: number): boolean =>
  */
 export function settleMac(fd: number, name: string, wanted: Uint8Array | undefined): Uint8Array {
   const request = new ifr.Ifreq();
-  if (sys.ioctl(fd, ifr.SIOCGIFHWADDR, request.about(name)) !== 0) {
-    throw failed(`the MAC of ${name} can't be read`);
-  }
+  mustIoctl(fd, ifr.SIOCGIFHWADDR, request.about(name), `the MAC of ${name} can't be read`);
   const had = request.mac;
   if (wanted === undefined || Buffer.compare(had, wanted) === 0) return had;
   request.about(name);
   request.mac = wanted;
   if (sys.ioctl(fd, ifr.SIOCSIFHWADDR, request.bytes) === 0) return wanted;
   const why = sys.errno();
-  const text = macText(wanted);
-  if (why === sys.EPERM || why === sys.EACCES) {
+  const text = formatMac(wanted);
+  if (isForbidden(why)) {
     throw new TapError(
       "TAP_NO_PERMISSION",
-      `${name} has the MAC ${macText(had)} and this user may not change it: "sudo ip link set dev ${name} address ${text}"`,
+      `${name} has the MAC ${formatMac(had)} and this user may not change it: "sudo ip link set dev ${name} address ${text}"`,
     );
   }
   throw new TapError(
@@ -229,9 +229,6 @@ export function settleMac(fd: number, name: string, wanted: Uint8Array | undefin
     `the kernel refuses the MAC ${text} for ${name} (${errnoText(why)}): choose a unicast address`,
   );
 }
-
-const macText = (mac: Uint8Array): string =>
-  Array.from(mac, (byte) => byte.toString(16).padStart(2, "0")).join(":");
 
 function settleMtu(control: number, name: string, mtu: number | undefined, warn: Warn): void {
   if (mtu === undefined || linkState(control, name)?.mtu === mtu) return;
@@ -250,7 +247,7 @@ export function setMtu(control: number, name: string, mtu: number): TapError | u
   request.number = mtu;
   if (sys.ioctl(control, ifr.SIOCSIFMTU, request.bytes) === 0) return undefined;
   const why = sys.errno();
-  if (why === sys.EPERM || why === sys.EACCES) {
+  if (isForbidden(why)) {
     return new TapError(
       "TAP_NO_PERMISSION",
       `this user may not change the MTU of ${name}: "sudo ip link set dev ${name} mtu ${mtu}"`,
@@ -274,13 +271,10 @@ export function linkState(control: number, name: string): { mtu: number; up: boo
 /** Brings up an interface that this process created. The user then only needs "ip addr add". */
 export function bringUp(control: number, name: string): void {
   const request = new ifr.Ifreq();
-  if (sys.ioctl(control, ifr.SIOCGIFFLAGS, request.about(name)) !== 0) {
-    throw failed(`the flags of ${name} can't be read`);
-  }
+  const flags = request.about(name);
+  mustIoctl(control, ifr.SIOCGIFFLAGS, flags, `the flags of ${name} can't be read`);
   request.flags = request.flags | ifr.IFF_UP;
-  if (sys.ioctl(control, ifr.SIOCSIFFLAGS, request.bytes) !== 0) {
-    throw failed(`${name} can't be brought up`);
-  }
+  mustIoctl(control, ifr.SIOCSIFFLAGS, flags, `${name} can't be brought up`);
 }
 
 export const failed = (what: string, why: number = sys.errno()): TapError =>

@@ -7,8 +7,8 @@
  *             nothing moved?  arm, look again, poll [eventfd, rtnetlink, TAP]
  */
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
-import { errnoText } from "./errno-text.ts";
-import { TapError } from "./errors.ts";
+import { errnoText, TapError } from "./errors.ts";
+import { NATIVE_LE } from "./ifreq.ts";
 import { LinkWatch } from "./link-watch.ts";
 import { type TapReport, type TapRequest, type TapWorkerData, Wake } from "./messages.ts";
 import {
@@ -98,18 +98,19 @@ class TapLoop {
       const slot = free[this.#freeCons & mask]!;
       const n = sys.read(this.#fd, this.#base + rings.rxHeader(slot), SLOT_ROOM);
       if (n < 0) {
-        this.#readFailed(sys.errno());
+        const why = sys.errno();
+        if (why !== sys.EAGAIN && why !== sys.EINTR) this.#lose(why);
         break;
       }
       moved++;
       if (n === SLOT_ROOM || n < VNET_HEADER_BYTES) {
         // The frame is longer than a slot (a host with "big TCP") and was cut off: drop it.
-        counts[Count.RX_TRUNCATED] = counts[Count.RX_TRUNCATED]! + 1;
+        counts[Count.RX_TRUNCATED]!++;
         continue;
       }
       this.#freeCons = (this.#freeCons + 1) | 0;
-      counts[Count.RX_FRAMES] = counts[Count.RX_FRAMES]! + 1;
-      counts[Count.RX_BYTES] = counts[Count.RX_BYTES]! + n - VNET_HEADER_BYTES;
+      counts[Count.RX_FRAMES]!++;
+      counts[Count.RX_BYTES]! += n - VNET_HEADER_BYTES;
       rxLength[slot] = n;
       rings.rxStamp[slot] = now;
       used[this.#usedProd & mask] = slot;
@@ -129,14 +130,8 @@ class TapLoop {
   #starve(): void {
     if (this.#starved) return;
     this.#starved = true;
-    const { counts } = this.#rings;
-    counts[Count.RX_STALLS] = counts[Count.RX_STALLS]! + 1;
+    this.#rings.counts[Count.RX_STALLS]!++;
     Atomics.store(this.#words, Word.RX_STARVED, 1);
-  }
-
-  #readFailed(why: number): void {
-    if (why === sys.EAGAIN || why === sys.EINTR) return;
-    this.#lose(why);
   }
 
   /** Writes a burst from the ring to the TAP. Returns the number of slots emptied. */
@@ -156,11 +151,10 @@ class TapLoop {
           break;
         }
         // EIO while the interface is down, EINVAL for offload facts that the kernel refuses.
-        const at = why < ERRNO_LIMIT ? why : 0;
-        errors[at] = errors[at]! + 1;
+        errors[why < ERRNO_LIMIT ? why : 0]!++;
       } else {
-        counts[Count.TX_FRAMES] = counts[Count.TX_FRAMES]! + 1;
-        counts[Count.TX_BYTES] = counts[Count.TX_BYTES]! + bytes - VNET_HEADER_BYTES;
+        counts[Count.TX_FRAMES]!++;
+        counts[Count.TX_BYTES]! += bytes - VNET_HEADER_BYTES;
       }
       moved++;
       this.#txCons = (this.#txCons + 1) | 0;
@@ -213,7 +207,10 @@ class TapLoop {
     if (count === 0 && this.#somethingWaits()) {
       // The publisher may be stalled just before its wake-up. Wait once more before counting.
       count = sys.poll(this.#setAddress, POLL_COUNT, POLL_MS);
-      if (count === 0) this.#belt();
+      // A missed wake-up: there is work, but its publisher has not cleared the word.
+      if (count === 0 && Atomics.load(this.#words, Word.WORKER_ARMED) !== 0) {
+        this.#rings.counts[Count.LATE_WAKES]!++;
+      }
     }
     // Try to write again after every sleep. A wrong guess costs one EAGAIN.
     this.#txBlocked = false;
@@ -221,13 +218,6 @@ class TapLoop {
     if (this.#came(WAKE) !== 0) sys.read(this.#wakeFd, this.#wakeScratch, 8);
     if (this.#came(NETLINK) !== 0) this.#look();
     if ((this.#came(TAP) & sys.POLLERR) !== 0) this.#lose(sys.ENODEV);
-  }
-
-  /** Counts a missed wake-up: there is work, but its publisher has not cleared the word. */
-  #belt(): void {
-    const { words, counts } = this.#rings;
-    if (Atomics.load(words, Word.WORKER_ARMED) === 0) return;
-    counts[Count.LATE_WAKES] = counts[Count.LATE_WAKES]! + 1;
   }
 
   #watchFor(place: number, fd: number, events: number): void {
@@ -302,17 +292,12 @@ class TapLoop {
   }
 }
 
-const NATIVE_LE = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
-
 function main(data: TapWorkerData): void {
-  const opened: OpenedTap[] = [];
+  let tap: OpenedTap | undefined;
   let watch: LinkWatch | undefined;
   try {
     const control = openControlSocket();
-    const tap = openTap(data, control, (fields, message) =>
-      report({ kind: "warn", fields, message }),
-    );
-    opened.push(tap);
+    tap = openTap(data, control, (fields, message) => report({ kind: "warn", fields, message }));
     watch = new LinkWatch(tap.fd, control, data.name);
     // The data path writes to the eventfd, so it closes the eventfd after this thread has ended.
     const wakeFd = sys.eventfd(0, sys.O_NONBLOCK | sys.O_CLOEXEC);
@@ -326,7 +311,7 @@ function main(data: TapWorkerData): void {
     report({ kind: "refused", code: error.code, message: error.message });
   } finally {
     watch?.close();
-    for (const tap of opened) sys.close(tap.fd);
+    if (tap !== undefined) sys.close(tap.fd);
   }
 }
 

@@ -6,8 +6,7 @@ import { closeSync, writeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import type { Logger } from "../log.ts";
 import { type Frame, MAX_FRAME_BYTES } from "../net/frame.ts";
-import { errnoText } from "./errno-text.ts";
-import { checkPlatform, checkTapName, TapError } from "./errors.ts";
+import { checkPlatform, checkTapName, errnoText, TapError } from "./errors.ts";
 import { type TapReport, type TapRequest, type TapWorkerData, Wake } from "./messages.ts";
 import {
   ahead,
@@ -100,6 +99,13 @@ export class Tap implements TapEnd {
   /** True for a persistent TAP. It stays, with its addresses, when this process ends. */
   readonly existing: boolean;
   readonly offloads: boolean;
+  /** MAC address of six bytes. */
+  mac: Uint8Array;
+  /** The kernel's present value. */
+  mtu: number;
+  up: boolean;
+  /** Frame slots in each direction; tokens are below this. */
+  readonly slots: number;
   /**
    * Called when frames wait, once after each -1 of `receive`. An owner that sets it calls `receive`
    * until that returns -1, at once and again at each call.
@@ -121,8 +127,6 @@ export class Tap implements TapEnd {
   readonly #exited: Promise<void>;
   readonly #onExit: () => void;
   readonly #replies = new Map<number, (error: TapError | undefined) => void>();
-  #link: TapLink;
-  #mac: Uint8Array;
   #open = true;
   #nextReply = 1;
   #usedCons = 0;
@@ -135,46 +139,59 @@ export class Tap implements TapEnd {
   #txCons = 0;
   #tooLong = 0;
 
-  /** Opens a TAP. Rejects with TapError. */
-  static open(options: TapOptions): Promise<Tap> {
-    return openTap(options, (parts) => new Tap(options, parts));
+  /** Opens a TAP: starts the worker and waits for its first message. Rejects with TapError. */
+  static async open(options: TapOptions): Promise<Tap> {
+    const { name, log } = options;
+    checkPlatform();
+    checkTapName(name);
+    const rings = TapRings.allocate(options.slots ?? DEFAULT_SLOTS);
+    const data: TapWorkerData = {
+      memory: rings.memory,
+      slots: rings.slots,
+      name,
+      mac: options.mac,
+      mtu: options.mtu,
+      offloads: options.offloads,
+      bringUp: options.bringUp ?? true,
+    };
+    const worker = new Worker(WORKER, { name: `tap ${name}`, workerData: data });
+    return new Promise((resolve, reject) => {
+      let tap: Tap | undefined;
+      worker.on("error", (error: Error) => {
+        const failure = new TapError("TAP_FAILED", `the worker of ${name} failed: ${error}`);
+        if (tap === undefined) reject(failure);
+        else tap.onGone?.(failure);
+      });
+      worker.on("message", (report: TapReport) => {
+        if (tap !== undefined) tap.#heard(report);
+        else if (typeof report === "number") return;
+        else if (report.kind === "warn") log.warn(report.fields, report.message);
+        else if (report.kind === "refused") reject(new TapError(report.code, report.message));
+        else if (report.kind === "opened") {
+          tap = new Tap(name, log, rings, worker, report);
+          resolve(tap);
+        }
+      });
+    });
   }
 
-  private constructor(options: TapOptions, parts: OpenParts) {
-    this.name = options.name;
-    this.existing = parts.opened.existing;
-    this.#mac = parts.opened.mac;
-    this.offloads = parts.opened.offloads;
-    this.#link = { mtu: parts.opened.mtu, up: parts.opened.up };
-    this.#log = options.log;
-    this.#rings = parts.rings;
-    this.#worker = parts.worker;
-    this.#wakeFd = parts.opened.wakeFd;
-    this.#freeProd = parts.rings.slots;
-    this.#exited = parts.exited.then(() => this.#ended());
+  private constructor(name: string, log: Logger, rings: TapRings, worker: Worker, opened: Opened) {
+    this.name = name;
+    this.existing = opened.existing;
+    this.mac = opened.mac;
+    this.offloads = opened.offloads;
+    this.mtu = opened.mtu;
+    this.up = opened.up;
+    this.slots = rings.slots;
+    this.#log = log;
+    this.#rings = rings;
+    this.#worker = worker;
+    this.#wakeFd = opened.wakeFd;
+    this.#freeProd = rings.slots;
+    this.#exited = new Promise((resolve) => worker.once("exit", resolve)).then(() => this.#ended());
     // No other thread can end a thread inside poll(2), and process.exit waits for that thread.
     this.#onExit = () => this.#stop();
     process.on("exit", this.#onExit);
-    parts.worker.removeAllListeners("message");
-    parts.worker.on("message", (report: TapReport) => this.#heard(report));
-  }
-
-  /** MAC address of six bytes. */
-  get mac(): Uint8Array {
-    return this.#mac;
-  }
-
-  /** The kernel's present value. */
-  get mtu(): number {
-    return this.#link.mtu;
-  }
-  get up(): boolean {
-    return this.#link.up;
-  }
-
-  /** Frame slots in each direction; tokens are below this. */
-  get slots(): number {
-    return this.#rings.slots;
   }
 
   /**
@@ -195,7 +212,7 @@ export class Tap implements TapEnd {
         header + VNET_HEADER_BYTES,
         rings.rxLength[slot]! - VNET_HEADER_BYTES,
       );
-      if (readVnetHeader(rings.view, header, frame) === undefined) return slot;
+      if (readVnetHeader(rings.view, header, frame)) return slot;
       this.rxMalformed++;
       this.release(slot);
     }
@@ -221,8 +238,7 @@ export class Tap implements TapEnd {
 
   /** Returns the free slots for `send`. After 0, `onDrain` is called when there is room again. */
   askForSlots(): number {
-    const { slots } = this.#rings;
-    const free = slots - ahead(this.#txCons, this.#txProd);
+    const free = this.slots - ahead(this.#txCons, this.#txProd);
     return free > 0 ? free : this.#room();
   }
 
@@ -272,7 +288,7 @@ export class Tap implements TapEnd {
    */
   async start(mac: Uint8Array): Promise<void> {
     await this.#askAndWait((id) => ({ kind: "start", id, mac }));
-    this.#mac = mac;
+    this.mac = mac;
   }
 
   get counters(): TapCounters {
@@ -374,8 +390,9 @@ export class Tap implements TapEnd {
     } else if (report === Wake.ROOM) {
       this.onDrain?.();
     } else if (report.kind === "link") {
-      this.#link = { mtu: report.mtu, up: report.up };
-      this.onLinkChange?.(this.#link);
+      this.mtu = report.mtu;
+      this.up = report.up;
+      this.onLinkChange?.({ mtu: report.mtu, up: report.up });
     } else if (report.kind === "reply") {
       const settle = this.#replies.get(report.id);
       this.#replies.delete(report.id);
@@ -401,45 +418,3 @@ const closedError = (name: string): TapError =>
   new TapError("TAP_GONE", `the TAP ${name} is closed`);
 
 type Opened = Extract<TapReport, { readonly kind: "opened" }>;
-
-interface OpenParts {
-  readonly rings: TapRings;
-  readonly worker: Worker;
-  readonly exited: Promise<void>;
-  readonly opened: Opened;
-}
-
-/** Starts the worker and waits for its first message. */
-async function openTap(options: TapOptions, build: (parts: OpenParts) => Tap): Promise<Tap> {
-  checkPlatform();
-  checkTapName(options.name);
-  const rings = TapRings.allocate(options.slots ?? DEFAULT_SLOTS);
-  const data: TapWorkerData = {
-    memory: rings.memory,
-    slots: rings.slots,
-    name: options.name,
-    mac: options.mac,
-    mtu: options.mtu,
-    offloads: options.offloads,
-    bringUp: options.bringUp ?? true,
-  };
-  const worker = new Worker(WORKER, { name: `tap ${options.name}`, workerData: data });
-  const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
-  return new Promise((resolve, reject) => {
-    let tap: Tap | undefined;
-    worker.on("error", (error: Error) => {
-      const failure = new TapError("TAP_FAILED", `the worker of ${options.name} failed: ${error}`);
-      if (tap === undefined) reject(failure);
-      else tap.onGone?.(failure);
-    });
-    worker.on("message", (report: TapReport) => {
-      if (typeof report === "number") return;
-      if (report.kind === "warn") options.log.warn(report.fields, report.message);
-      else if (report.kind === "refused") reject(new TapError(report.code, report.message));
-      else if (report.kind === "opened") {
-        tap = build({ rings, worker, exited, opened: report });
-        resolve(tap);
-      }
-    });
-  });
-}

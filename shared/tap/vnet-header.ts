@@ -32,27 +32,17 @@ const TCP_DATA_OFFSET = 12;
 const TCP_MIN_HEADER = 20;
 const CSUM_BYTES = 2;
 
-/** Ways in which a header can contradict its frame. Such a frame is dropped and counted. */
-export const VnetRefusal = {
-  CSUM_BEYOND_FRAME: "csum_beyond_frame",
-  GSO_KIND: "gso_kind",
-  GSO_SIZE: "gso_size",
-  GSO_WITHOUT_CSUM: "gso_without_csum",
-  HEADER_BEYOND_FRAME: "header_beyond_frame",
-} as const;
-export type VnetRefusal = (typeof VnetRefusal)[keyof typeof VnetRefusal];
-
 /**
- * Reads the header at `at` into the facts of `frame`, which already holds its spans. Returns the
- * reason when header and frame disagree, else undefined. Never throws.
+ * Reads the header at `at` into the facts of `frame`, which already holds its spans. Returns false
+ * when header and frame disagree: such a frame is dropped and counted. Never throws.
  */
-export function readVnetHeader(v: DataView, at: number, frame: Frame): VnetRefusal | undefined {
+export function readVnetHeader(v: DataView, at: number, frame: Frame): boolean {
   const flags = v.getUint8(at + FLAGS);
   const gsoType = v.getUint8(at + GSO_TYPE);
   if ((flags & VNET_F_NEEDS_CSUM) !== 0) {
     const start = v.getUint16(at + CSUM_START, LE);
     const offset = v.getUint16(at + CSUM_OFFSET, LE);
-    if (start + offset + CSUM_BYTES > frame.length) return VnetRefusal.CSUM_BEYOND_FRAME;
+    if (start + offset + CSUM_BYTES > frame.length) return false;
     frame.needsCsum = true;
     frame.csumStart = start;
     frame.csumOffset = offset;
@@ -60,17 +50,16 @@ export function readVnetHeader(v: DataView, at: number, frame: Frame): VnetRefus
   } else if ((flags & VNET_F_DATA_VALID) !== 0) {
     frame.csumValid = true;
   }
-  if (gsoType === Gso.NONE) return undefined;
-  return readGso(v, at, gsoType, frame);
+  return gsoType === Gso.NONE || readGso(v, at, gsoType, frame);
 }
 
-function readGso(v: DataView, at: number, gsoType: number, frame: Frame): VnetRefusal | undefined {
+function readGso(v: DataView, at: number, gsoType: number, frame: Frame): boolean {
   const kind = gsoType & ~VNET_GSO_ECN;
   // TUNSETOFFLOAD requests TCP only, so the kernel segments everything else itself.
-  if (kind !== Gso.TCPV4 && kind !== Gso.TCPV6) return VnetRefusal.GSO_KIND;
-  if (!frame.needsCsum) return VnetRefusal.GSO_WITHOUT_CSUM;
+  if (kind !== Gso.TCPV4 && kind !== Gso.TCPV6) return false;
+  if (!frame.needsCsum) return false;
   const size = v.getUint16(at + GSO_SIZE, LE);
-  if (size === 0) return VnetRefusal.GSO_SIZE;
+  if (size === 0) return false;
 
   // hdr_len is only a hint about the linear part of the sender's buffer, often longer than the
   // headers. The TCP header starts where the checksum does and contains its own length.
@@ -78,13 +67,13 @@ function readGso(v: DataView, at: number, gsoType: number, frame: Frame): VnetRe
   const tcpBytes = words * 4;
   const header = frame.csumStart + tcpBytes;
   if (words < 0 || tcpBytes < TCP_MIN_HEADER || header > frame.length) {
-    return VnetRefusal.HEADER_BEYOND_FRAME;
+    return false;
   }
   frame.gso = kind;
   frame.gsoEcn = (gsoType & VNET_GSO_ECN) !== 0;
   frame.gsoSize = size;
   frame.headerLength = header;
-  return undefined;
+  return true;
 }
 
 /** Writes the facts of `frame` as the ten bytes at `at`; every byte is set. */

@@ -3,7 +3,6 @@ import { Frame, Gso } from "../../shared/net/frame.ts";
 import {
   readVnetHeader,
   VNET_HEADER_BYTES,
-  VnetRefusal,
   writeVnetHeader,
 } from "../../shared/tap/vnet-header.ts";
 
@@ -63,7 +62,7 @@ describe("golden bytes, both ways", () => {
     ["TCP over IPv6 super-frame", TSO6, frameOf(20000, 54), tso6],
   ])("%s", (_name, hex, frame, expected) => {
     const header = headerView(hex);
-    expect(readVnetHeader(header, 0, frame)).toBeUndefined();
+    expect(readVnetHeader(header, 0, frame)).toBe(true);
     expect(facts(frame)).toEqual(expected);
 
     const out = new DataView(new Uint8Array(VNET_HEADER_BYTES + 2).fill(0xa5).buffer);
@@ -75,25 +74,25 @@ describe("golden bytes, both ways", () => {
 test("the header length is the TCP header's own, not the sender's hint", () => {
   const frame = frameOf(20000);
   // The kernel puts there what is linear in its buffer: here 256 bytes.
-  expect(readVnetHeader(headerView("01 01 0001 a805 2200 1000"), 0, frame)).toBeUndefined();
+  expect(readVnetHeader(headerView("01 01 0001 a805 2200 1000"), 0, frame)).toBe(true);
   expect(frame.headerLength).toBe(66);
 });
 
-describe("a header that contradicts its frame is refused by name", () => {
+describe("a header that contradicts its frame is refused", () => {
   test.each([
-    ["checksum in the last byte", "01 00 0000 0000 2200 1000", frameOf(51), "CSUM_BEYOND_FRAME"],
-    ["checksum far outside", "01 00 0000 0000 ffff ffff", frameOf(60), "CSUM_BEYOND_FRAME"],
-    ["GSO of UDP", "01 03 4200 a805 2200 1000", frameOf(2000), "GSO_KIND"],
-    ["GSO kind unknown", "01 7f 4200 a805 2200 1000", frameOf(2000), "GSO_KIND"],
-    ["GSO without a checksum", "00 01 4200 a805 2200 1000", frameOf(2000), "GSO_WITHOUT_CSUM"],
-    ["segments of nothing", "01 01 4200 0000 2200 1000", frameOf(2000), "GSO_SIZE"],
-    ["TCP header too short", TSO4, frameOf(2000, 34, 4), "HEADER_BEYOND_FRAME"],
-    ["TCP header behind the end", TSO4, frameOf(60, 34, 8), "HEADER_BEYOND_FRAME"],
-  ] as const)("%s", (_name, hex, frame, refusal) => {
-    expect(readVnetHeader(headerView(hex), 0, frame)).toBe(VnetRefusal[refusal]);
+    ["checksum in the last byte", "01 00 0000 0000 2200 1000", frameOf(51)],
+    ["checksum far outside", "01 00 0000 0000 ffff ffff", frameOf(60)],
+    ["GSO of UDP", "01 03 4200 a805 2200 1000", frameOf(2000)],
+    ["GSO kind unknown", "01 7f 4200 a805 2200 1000", frameOf(2000)],
+    ["GSO without a checksum", "00 01 4200 a805 2200 1000", frameOf(2000)],
+    ["segments of nothing", "01 01 4200 0000 2200 1000", frameOf(2000)],
+    ["TCP header too short", TSO4, frameOf(2000, 34, 4)],
+    ["TCP header behind the end", TSO4, frameOf(60, 34, 8)],
+  ])("%s", (_name, hex, frame) => {
+    expect(readVnetHeader(headerView(hex), 0, frame)).toBe(false);
   });
 
   test("the checksum may be the last two bytes", () => {
-    expect(readVnetHeader(headerView(CSUM), 0, frameOf(52))).toBeUndefined();
+    expect(readVnetHeader(headerView(CSUM), 0, frameOf(52))).toBe(true);
   });
 });
