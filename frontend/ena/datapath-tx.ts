@@ -20,7 +20,7 @@ import {
 import { ResetReason } from "../../shared/ena/registers.ts";
 import { IPV4_DF, IPV4_FRAGMENT, IPV4_HEADER_BYTES, TCP_OFFSET } from "../../shared/net/headers.ts";
 import { distance } from "../../shared/ring/index16.ts";
-import { type DmaMap, SyncOp } from "../bus/map.ts";
+import { SyncOp } from "../bus/map.ts";
 import { findFacts } from "../net/facts.ts";
 import { Csum, type Mbuf, mbufByte, mCopyData, mLength } from "../net/mbuf.ts";
 import type { Adapter } from "./adapter.ts";
@@ -45,12 +45,10 @@ const MAX_L4_WORDS = 0x3f;
 
 /** The current packet's values for its descriptors. It is shared, because nothing here awaits. */
 const ctx = { offload: 0, metaValid: false, mss: 0, l3HdrLen: 0, l3HdrOffset: 0, l4HdrWords: 0 };
-/** The packet's pieces, for the map. */
-const MAX_PIECES = PKT_MAX_BUFS;
-const NO_BYTES = new Uint8Array(0);
-const buffers: Uint8Array[] = new Array<Uint8Array>(MAX_PIECES).fill(NO_BYTES);
-const offsets = new Int32Array(MAX_PIECES);
-const lengths = new Int32Array(MAX_PIECES);
+/** The packet's pieces, for the map. netmap-tx.ts uses them too. */
+export const buffers: Uint8Array[] = Array.from({ length: PKT_MAX_BUFS }, () => new Uint8Array(0));
+export const offsets = new Int32Array(PKT_MAX_BUFS);
+export const lengths = new Int32Array(PKT_MAX_BUFS);
 
 /** Wakes the stack and netmap after a refusal, because there may be room now. */
 export function transmitReady(adapter: Adapter): void {
@@ -91,30 +89,13 @@ export function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
 
   const id = ring.freeIds[ring.nextToUse]!;
   if (ring.mbufs[id] !== undefined) throw new Error(`ena: tx id ${id} is in flight and free`);
-  const map = ring.maps[id]!;
-  if (pieces > 0) {
-    const error = map.loadPieces(buffers, offsets, lengths, pieces);
-    if (error !== 0) {
-      stats.dma_mapping_err++;
-      return adapter.gate.drop(m);
-    }
-    if (sq.burstExceededBy(descs)) txDoorbell(ring);
-    map.sync(SyncOp.PREWRITE);
-    map.busy = true;
-  } else if (sq.burstExceededBy(descs)) txDoorbell(ring);
-
-  const start = sq.cursor.head;
+  if (!pushPieces(ring, id, pieces, descs)) return adapter.gate.drop(m);
   if (headerLength > 0) {
     if (headerLength > m.length) stats.llq_buffer_copy++;
     mCopyData(m, 0, headerLength, sq.headerSpace(), sq.headerAt);
   }
-  // A piece above 64 KiB has two segments.
-  const segments = pieces > 0 ? map.segmentCount : 0;
-  prepareTx(ring, id, map, segments, headerLength);
-
   ring.mbufs[id] = m;
-  const pushed = m.pktLength - headerLength;
-  txAccount(adapter, ring, id, distance(start, sq.cursor.head), m.pktLength, pushed, segments);
+  postPacket(adapter, ring, id, m.pktLength, headerLength);
   if (adapter.ifnet.bpf !== undefined) adapter.ifnet.bpf.output(m, ring.qid);
   // In addition to its pieces a packet can need a meta descriptor and one for the header.
   if (!sq.hasSpace(adapter.maxTxSgl + 2)) {
@@ -124,23 +105,46 @@ export function xmitMbuf(adapter: Adapter, ring: TxRing, m: Mbuf): number {
   return 0;
 }
 
-/** Records the entries and pushed bytes of packet `id` until its completion, and counts it. */
-export function txAccount(
+/**
+ * Maps the packet's pieces for id `id` and pushes their bytes. Rings the doorbell before if the
+ * packet would exceed the device's burst limit. Returns false, with nothing done, if it can't be
+ * mapped.
+ */
+export function pushPieces(ring: TxRing, id: number, pieces: number, descs: number): boolean {
+  const map = ring.maps[id]!;
+  if (pieces > 0 && map.loadPieces(buffers, offsets, lengths, pieces) !== 0) {
+    ring.stats.dma_mapping_err++;
+    return false;
+  }
+  if (ring.sq.burstExceededBy(descs)) txDoorbell(ring);
+  if (pieces > 0) {
+    map.sync(SyncOp.PREWRITE);
+    map.busy = true;
+  }
+  return true;
+}
+
+/**
+ * Writes the descriptors of a packet of `bytes` bytes, by the facts in `ctx`. Records its entries
+ * and pushed bytes until its completion, and counts it.
+ */
+export function postPacket(
   adapter: Adapter,
   ring: TxRing,
   id: number,
-  entries: number,
   bytes: number,
-  pushed: number,
-  pieces: number,
+  headerLength: number,
 ): void {
-  ring.entries[id] = entries;
+  const { head } = ring.sq.cursor;
+  const segments = prepareTx(ring, id, headerLength);
+  const pushed = bytes - headerLength;
+  ring.entries[id] = distance(head, ring.sq.cursor.head);
   ring.stamps[id] = adapter.txStamp;
   ring.reported[id] = 0;
   ring.pushed[id] = pushed;
-  ring.pieces[id] = pieces;
+  ring.pieces[id] = segments;
   ring.nextToUse = (ring.nextToUse + 1) & (ring.size - 1);
-  adapter.gate.staged(ring.stats, bytes, pushed, pieces);
+  adapter.gate.staged(ring.stats, bytes, pushed, segments);
   adapter.hwStats.tx_packets++;
   adapter.hwStats.tx_bytes += bytes;
 }
@@ -152,7 +156,7 @@ export function txAccount(
  */
 function gather(adapter: Adapter, ring: TxRing, m: Mbuf, skip: number): number {
   // One descriptor is reserved for meta, and one for a piece above 64 KiB.
-  const most = Math.max(1, Math.min(adapter.maxTxSgl, MAX_PIECES) - 2);
+  const most = Math.max(1, Math.min(adapter.maxTxSgl, PKT_MAX_BUFS) - 2);
   let count = 0;
   let left = skip;
   for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) {
@@ -182,65 +186,42 @@ function collapse(ring: TxRing, m: Mbuf, skip: number): number {
   return 1;
 }
 
-/** ena_com_prepare_tx for a packet without offloads. */
-export function prepareTxPlain(
-  ring: TxRing,
-  id: number,
-  map: DmaMap,
-  segments: number,
-  headerLength: number,
-): void {
-  noOffload(ring);
-  prepareTx(ring, id, map, segments, headerLength);
-}
-
-/** ena_com_prepare_tx: writes the packet's descriptors, with meta first if the facts changed. */
-function prepareTx(
-  ring: TxRing,
-  id: number,
-  map: DmaMap,
-  segments: number,
-  headerLength: number,
-): void {
+/**
+ * ena_com_prepare_tx: writes the packet's descriptors, with meta first if the facts changed. Returns
+ * the number of segments, one more than pieces for each piece above 64 KiB.
+ */
+function prepareTx(ring: TxRing, id: number, headerLength: number): number {
   const { sq } = ring;
+  const { view } = sq;
+  const map = ring.maps[id]!;
+  const segments = map.segmentCount;
   let first = 1;
   if (ctx.metaValid && metaNeeded(ring)) {
     const at = sq.nextDesc();
-    txMeta.write(sq.view, at, sq.phase, ctx.mss, ctx.l3HdrLen, ctx.l3HdrOffset, ctx.l4HdrWords);
+    txMeta.write(view, at, sq.phase, ctx.mss, ctx.l3HdrLen, ctx.l3HdrOffset, ctx.l4HdrWords);
     sq.descDone();
     first = 0;
   }
   const offload = ctx.metaValid ? ctx.offload : 0;
   if (segments === 0) {
     // The whole packet is in the pushed header.
-    txDesc.write(sq.view, sq.nextDesc(), 0, id, sq.phase, first, 1, 1, offload, 0, headerLength);
+    txDesc.write(view, sq.nextDesc(), 0, id, sq.phase, first, 1, 1, offload, 0, headerLength);
     sq.descDone();
   }
   for (let i = 0; i < segments; i++) {
     const last = i === segments - 1 ? 1 : 0;
     const length = map.segmentLength(i);
-    const address = map.segmentAddress(i);
+    const to = map.segmentAddress(i);
     const at = sq.nextDesc();
     if (i === 0) {
-      txDesc.write(
-        sq.view,
-        at,
-        length,
-        id,
-        sq.phase,
-        first,
-        last,
-        1,
-        offload,
-        address,
-        headerLength,
-      );
+      txDesc.write(view, at, length, id, sq.phase, first, last, 1, offload, to, headerLength);
     } else {
-      txDesc.write(sq.view, at, length, 0, sq.phase, 0, last, 0, 0, address, 0);
+      txDesc.write(view, at, length, 0, sq.phase, 0, last, 0, 0, to, 0);
     }
     sq.descDone();
   }
   sq.packetDone();
+  return segments;
 }
 
 /** Returns true when the device remembers other facts, or none. The ring stores changed facts. */
@@ -258,7 +239,8 @@ function metaNeeded(ring: TxRing): boolean {
   return true;
 }
 
-function noOffload(ring: TxRing): void {
+/** Sets `ctx` for a packet without offloads. */
+export function noOffload(ring: TxRing): void {
   ctx.mss = 0;
   ctx.l3HdrLen = 0;
   ctx.l3HdrOffset = 0;

@@ -5,7 +5,7 @@
  * After ena_netmap.c (amzn-drivers: kernel/fbsd/ena).
  */
 import { Ns, Txrx } from "../netmap/flags.ts";
-import { type NetmapRing, nmNext, nmPrev } from "../netmap/ring.ts";
+import { nmNext, nmPrev } from "../netmap/ring.ts";
 import type { EnaNetmap } from "./netmap-mode.ts";
 import { PKT_MAX_BUFS, type TxRing, TxSlots } from "./rings.ts";
 
@@ -30,11 +30,12 @@ export function resetTxRing(netmap: EnaNetmap, ring: TxRing): void {
   }
   txDropping[ring.qid] = isDropping;
   na.reset(Txrx.TX, ring.qid);
-  ring.slots = new TxSlots(ring.size, kring.nkrNumSlots, isDropping);
+  ring.slots = new TxSlots(ring.size, kring, isDropping);
 }
 
 /** Returns a buffer to the next empty slot. */
-export function returnTxSlot(ring: TxRing, out: TxSlots, slots: NetmapRing, bufIdx: number): void {
+export function returnTxSlot(ring: TxRing, out: TxSlots, bufIdx: number): void {
+  const slots = out.kring.openRing;
   if (out.slotsOut === 0) throw new Error(`ena: tx queue ${ring.qid} gives back an untaken slot`);
   const slot = nmNext(out.nmSlot, slots.lim);
   if (slots.bufIdx(slot) !== 0) {
@@ -55,29 +56,29 @@ export function returnTxSlot(ring: TxRing, out: TxSlots, slots: NetmapRing, bufI
 }
 
 /** Returns all buffers of a packet to slots. */
-export function returnTxSlots(ring: TxRing, out: TxSlots, slots: NetmapRing, id: number): void {
+export function returnTxSlots(ring: TxRing, out: TxSlots, id: number): void {
   const base = id * PKT_MAX_BUFS;
   const used = out.used[id]!;
   out.used[id] = 0;
-  for (let i = 0; i < used; i++) returnTxSlot(ring, out, slots, out.bufIdx[base + i]!);
+  for (let i = 0; i < used; i++) returnTxSlot(ring, out, out.bufIdx[base + i]!);
 }
 
 /**
  * At the teardown of a ring, returns the buffers of packets in flight, which are unmapped already,
  * to slots. The original loses them.
  */
-export function freeTxSlots({ na, txDropping }: EnaNetmap, ring: TxRing): void {
+export function freeTxSlots({ txDropping }: EnaNetmap, ring: TxRing): void {
   const out = ring.slots;
   if (out === undefined) return;
   txDropping[ring.qid] = out.dropping;
   if (out.slotsOut === 0) return;
-  const kring = na.txRings[ring.qid]!;
-  const slots = kring.openRing;
+  const { kring } = out;
+  const { lim } = kring.openRing;
   out.nmSlot = kring.nrHwtail;
-  for (let id = 0; id < ring.size; id++) returnTxSlots(ring, out, slots, id);
+  for (let id = 0; id < ring.size; id++) returnTxSlots(ring, out, id);
   if (out.slotsOut !== 0) throw new Error(`ena: tx queue ${ring.qid} lost ${out.slotsOut} slots`);
-  if (nmNext(out.nmSlot, slots.lim) !== kring.nrHwcur) {
+  if (nmNext(out.nmSlot, lim) !== kring.nrHwcur) {
     throw new Error(`ena: tx queue ${ring.qid} has slots that nobody has`);
   }
-  kring.nrHwtail = nmPrev(kring.nrHwcur, slots.lim);
+  kring.nrHwtail = nmPrev(kring.nrHwcur, lim);
 }

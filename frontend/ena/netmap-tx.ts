@@ -2,7 +2,7 @@
  * Native netmap, transmit: sends released slots to the device, and returns their buffers.
  *
  *   txsync -> txFrames -> txFrame -> txMapSlots   slots in, descriptors out
- *          -> txCleanup -> txCleanOne             completions in, buffers back to slots
+ *          -> txCleanup                           completions in, buffers back to slots
  *
  *            nrHwtail         nrHwcur        rhead            nrHwtail
  *   slots  ------|-- empty -------|-- to send ---|-- the application's --|--
@@ -17,20 +17,22 @@
  * After ena_netmap.c (amzn-drivers: kernel/fbsd/ena).
  */
 import { copyBytes } from "../../shared/bytes/copy.ts";
-import { distance } from "../../shared/ring/index16.ts";
 import { Errno } from "../bus/errno.ts";
-import { SyncOp } from "../bus/map.ts";
 import { Ns } from "../netmap/flags.ts";
 import type { Kring } from "../netmap/kring.ts";
 import type { NetmapMemory } from "../netmap/memory.ts";
-import { type NetmapRing, nmNext, slotsBetween } from "../netmap/ring.ts";
+import { nmNext, slotsBetween } from "../netmap/ring.ts";
 import { ringReinit } from "../netmap/sync.ts";
 import type { Adapter } from "./adapter.ts";
 import {
   badReqId,
-  prepareTxPlain,
+  buffers,
+  lengths,
+  noOffload,
+  offsets,
+  postPacket,
+  pushPieces,
   RESUME_THRESHOLD,
-  txAccount,
   txCompReqId,
   txUnload,
 } from "./datapath-tx.ts";
@@ -46,7 +48,6 @@ import { PKT_MAX_BUFS, type TxRing, type TxSlots } from "./rings.ts";
 const Sent = { WAIT: 0, HELD: 1, SENT: 2, DROPPED: 3 } as const;
 type Sent = (typeof Sent)[keyof typeof Sent];
 
-const NO_BYTES = new Uint8Array(0);
 /** The current packet, slot by slot. It is shared, because nothing here awaits. */
 const pkt = {
   slots: 0,
@@ -54,10 +55,6 @@ const pkt = {
   bufIdx: new Uint32Array(PKT_MAX_BUFS),
   lengths: new Int32Array(PKT_MAX_BUFS),
 };
-/** The parts of the packet to map. */
-const buffers: Uint8Array[] = new Array<Uint8Array>(PKT_MAX_BUFS).fill(NO_BYTES);
-const offsets = new Int32Array(PKT_MAX_BUFS);
-const lengths = new Int32Array(PKT_MAX_BUFS);
 
 /**
  * ena_netmap_txsync. Returns 0 when the application's ring is valid. A full queue is not an error,
@@ -77,8 +74,8 @@ export function txsync(adapter: Adapter, netmap: EnaNetmap, kring: Kring): numbe
     ring.stats.bad_slot++;
     return Errno.EINVAL;
   }
-  if (!txFrames(adapter, kring, ring, ring.slots, slots)) netmap.txWaits = true;
-  txCleanup(adapter, kring, ring, ring.slots, slots);
+  if (!txFrames(adapter, ring, ring.slots)) netmap.txWaits = true;
+  txCleanup(adapter, ring, ring.slots);
   return 0;
 }
 
@@ -86,19 +83,14 @@ export function txsync(adapter: Adapter, netmap: EnaNetmap, kring: Kring): numbe
  * ena_netmap_tx_frames: sends packets until none is complete or there is no room, then rings the
  * doorbell. Returns false when the link or the push budget has no room.
  */
-function txFrames(
-  adapter: Adapter,
-  kring: Kring,
-  ring: TxRing,
-  out: TxSlots,
-  slots: NetmapRing,
-): boolean {
+function txFrames(adapter: Adapter, ring: TxRing, out: TxSlots): boolean {
+  const { kring } = out;
   out.nmSlot = kring.nrHwcur;
   adapter.txStamp = adapter.clock();
   adapter.gate.beginBurst();
   let sent: Sent = Sent.WAIT;
   while (out.nmSlot !== kring.rhead) {
-    sent = txFrame(adapter, kring, ring, out, slots);
+    sent = txFrame(adapter, ring, out);
     if (sent === Sent.WAIT || sent === Sent.HELD) break;
   }
   kring.nrHwcur = out.nmSlot;
@@ -112,25 +104,17 @@ function txFrames(
 
 /** True with room for the largest packet. Without, the watchdog checks the ring more strictly. */
 const hasRoom = (adapter: Adapter, ring: TxRing, out: TxSlots): boolean =>
-  ring.sq.hasSpace(adapter.maxTxSgl + 2) && out.slotsOut + RESUME_THRESHOLD < out.numSlots;
+  ring.sq.hasSpace(adapter.maxTxSgl + 2) && out.slotsOut + RESUME_THRESHOLD < out.kring.nkrNumSlots;
 
 /** ena_netmap_tx_frame: sends or drops the packet that begins at nmSlot. */
-function txFrame(
-  adapter: Adapter,
-  kring: Kring,
-  ring: TxRing,
-  out: TxSlots,
-  slots: NetmapRing,
-): Sent {
+function txFrame(adapter: Adapter, ring: TxRing, out: TxSlots): Sent {
   const { sq, stats } = ring;
-  const { memory } = kring.na;
-  if (out.dropping || !readPacket(adapter, kring, out, slots)) {
-    return dropPacket(adapter, ring, out, slots, kring.rhead);
-  }
+  const { memory } = out.kring.na;
+  if (out.dropping || !readPacket(adapter, out)) return dropPacket(adapter, ring, out);
   if (pkt.slots === 0) return Sent.WAIT;
   const { bytes } = pkt;
   const refused = adapter.gate.mayPush(stats, bytes);
-  if (refused === Errno.EMSGSIZE) return dropPacket(adapter, ring, out, slots, kring.rhead);
+  if (refused === Errno.EMSGSIZE) return dropPacket(adapter, ring, out);
   if (refused !== 0) {
     // The slots stay. transmitReady wakes the application for another sync.
     return Sent.HELD;
@@ -147,23 +131,12 @@ function txFrame(
     throw new Error(`ena: tx id ${id} is in flight and free`);
   }
   const headerLength = sq.llq === undefined ? 0 : Math.min(bytes, sq.llq.headerRoom);
-  const map = ring.maps[id]!;
   const pieces = txMapSlots(memory, headerLength);
-  if (pieces > 0 && map.loadPieces(buffers, offsets, lengths, pieces) !== 0) {
-    stats.dma_mapping_err++;
-    return dropPacket(adapter, ring, out, slots, kring.rhead);
-  }
-  if (sq.burstExceededBy(descs)) txDoorbell(ring);
-  if (pieces > 0) {
-    map.sync(SyncOp.PREWRITE);
-    map.busy = true;
-  }
-  const start = sq.cursor.head;
+  if (!pushPieces(ring, id, pieces, descs)) return dropPacket(adapter, ring, out);
   if (headerLength > 0) pushHeader(memory, ring, headerLength);
-  prepareTxPlain(ring, id, map, pieces > 0 ? map.segmentCount : 0, headerLength);
-  takeSlots(out, slots, id);
-  const entries = distance(start, sq.cursor.head);
-  txAccount(adapter, ring, id, entries, bytes, bytes - headerLength, pkt.slots);
+  noOffload(ring);
+  postPacket(adapter, ring, id, bytes, headerLength);
+  takeSlots(out, id);
   if (adapter.gate.burstDue(bytes)) txDoorbell(ring);
   return Sent.SENT;
 }
@@ -173,7 +146,9 @@ function txFrame(
  * and no further. `pkt.slots` is 0 when its end is not released yet. Returns false for a packet
  * that can never be sent.
  */
-function readPacket(adapter: Adapter, kring: Kring, out: TxSlots, slots: NetmapRing): boolean {
+function readPacket(adapter: Adapter, out: TxSlots): boolean {
+  const { kring } = out;
+  const slots = kring.openRing;
   const { memory } = kring.na;
   const most = Math.min(adapter.maxTxSgl, PKT_MAX_BUFS);
   let count = 0;
@@ -237,7 +212,8 @@ function pushHeader(memory: NetmapMemory, ring: TxRing, headerLength: number): v
 }
 
 /** Moves the packet's buffers to the id, until its completion. The slots become empty. */
-function takeSlots(out: TxSlots, slots: NetmapRing, id: number): void {
+function takeSlots(out: TxSlots, id: number): void {
+  const slots = out.kring.openRing;
   const base = id * PKT_MAX_BUFS;
   for (let i = 0; i < pkt.slots; i++) {
     out.bufIdx[base + i] = pkt.bufIdx[i]!;
@@ -253,19 +229,15 @@ function takeSlots(out: TxSlots, slots: NetmapRing, id: number): void {
  * Empties the slots of a packet that can't be sent, up to its end or to rhead. Slots of it that are
  * released later follow. txCleanup of the same sync returns the buffers, as those of sent packets.
  */
-function dropPacket(
-  adapter: Adapter,
-  ring: TxRing,
-  out: TxSlots,
-  slots: NetmapRing,
-  rhead: number,
-): Sent {
+function dropPacket(adapter: Adapter, ring: TxRing, out: TxSlots): Sent {
+  const { kring } = out;
+  const slots = kring.openRing;
   if (!out.dropping) {
     ring.stats.bad_packet++;
     adapter.ifnet.counters.oerrors++;
   }
   out.dropping = true;
-  while (out.dropping && out.nmSlot !== rhead) {
+  while (out.dropping && out.nmSlot !== kring.rhead) {
     const slot = out.nmSlot;
     out.dropping = (slots.slotFlags(slot) & Ns.MOREFRAG) !== 0;
     out.dropped[out.droppedCount++] = slots.bufIdx(slot);
@@ -278,15 +250,10 @@ function dropPacket(
 }
 
 /** ena_netmap_tx_cleanup: returns buffers of completed packets, moves nrHwtail over their slots. */
-function txCleanup(
-  adapter: Adapter,
-  kring: Kring,
-  ring: TxRing,
-  out: TxSlots,
-  slots: NetmapRing,
-): void {
+function txCleanup(adapter: Adapter, ring: TxRing, out: TxSlots): void {
+  const { kring } = out;
   out.nmSlot = kring.nrHwtail;
-  for (let i = 0; i < out.droppedCount; i++) returnTxSlot(ring, out, slots, out.dropped[i]!);
+  for (let i = 0; i < out.droppedCount; i++) returnTxSlot(ring, out, out.dropped[i]!);
   out.droppedCount = 0;
   let entries = 0;
   let any = false;
@@ -301,7 +268,9 @@ function txCleanup(
     }
     ring.cq.cursor.next();
     entries += ring.entries[id]!;
-    txCleanOne(adapter, ring, out, slots, id);
+    // ena_netmap_tx_clean_one
+    txUnload(adapter, ring, id);
+    returnTxSlots(ring, out, id);
     ring.freeIds[ring.nextToClean] = id;
     ring.nextToClean = (ring.nextToClean + 1) & (ring.size - 1);
     any = true;
@@ -315,16 +284,4 @@ function txCleanup(
     ring.running = true;
     ring.stats.queue_wakeups++;
   }
-}
-
-/** ena_netmap_tx_clean_one: unmaps the packet and returns its buffers to the next empty slots. */
-function txCleanOne(
-  adapter: Adapter,
-  ring: TxRing,
-  out: TxSlots,
-  slots: NetmapRing,
-  id: number,
-): void {
-  txUnload(adapter, ring, id);
-  returnTxSlots(ring, out, slots, id);
 }

@@ -15,6 +15,7 @@ import type { DmaTag } from "../bus/tag.ts";
 import type { LroQueue } from "../net/lro.ts";
 import type { Mbuf } from "../net/mbuf.ts";
 import type { GateQueue } from "../net/transmit-gate.ts";
+import type { Kring } from "../netmap/kring.ts";
 import type { RxStats, TxStats } from "./counters.ts";
 import type { IoCq, IoSq } from "./memory.ts";
 
@@ -60,8 +61,8 @@ const NO_SLOTS = new Uint8Array(0);
 
 /** Additional state of a Tx ring in netmap mode: the slots of each packet in flight. */
 export class TxSlots {
-  /** Number of slots of the netmap ring. It may differ from the number of descriptors. */
-  readonly numSlots: number;
+  /** The kring, whose number of slots may differ from the number of descriptors. */
+  readonly kring: Kring;
   /** By request id: buffers of its slots (PKT_MAX_BUFS each); their number, 0 if not in flight. */
   readonly bufIdx: Uint32Array;
   readonly used: Uint8Array;
@@ -78,8 +79,9 @@ export class TxSlots {
   /** True after an invalid completion: no completion is consumed until the reset. */
   stopped = false;
 
-  constructor(ids: number, numSlots: number, dropping: boolean) {
-    this.numSlots = numSlots;
+  constructor(ids: number, kring: Kring, dropping: boolean) {
+    const { nkrNumSlots: numSlots } = kring;
+    this.kring = kring;
     this.dropping = dropping;
     this.bufIdx = new Uint32Array(ids * PKT_MAX_BUFS);
     this.used = new Uint8Array(ids);

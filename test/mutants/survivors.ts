@@ -90,8 +90,8 @@ const edits: readonly Omit<Mutant, "test">[] = [
   },
   {
     row: "mutant-M19",
-    file: TX,
-    search: "if (sq.burstExceededBy(descs)) txDoorbell(ring);",
+    file: "frontend/ena/datapath-tx.ts",
+    search: "if (ring.sq.burstExceededBy(descs)) txDoorbell(ring);",
     replace: "",
     breaks: "the device's burst limit is exceeded",
   },
