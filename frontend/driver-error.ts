@@ -46,3 +46,16 @@ export class Abandoned extends Error {
     this.name = "Abandoned";
   }
 }
+
+/**
+ * Resolves with the result of `step`, or with undefined if the device is lost meanwhile: its return
+ * completes what the step began.
+ */
+export async function unlessLost<T>(step: Promise<T>): Promise<T | undefined> {
+  try {
+    return await step;
+  } catch (error) {
+    if (error instanceof Abandoned) return undefined;
+    throw error;
+  }
+}

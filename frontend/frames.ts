@@ -9,6 +9,7 @@
  * that the program reads therefore has every checksum, and is no longer than the MTU allows.
  */
 
+import { nameOf } from "../shared/bytes/names.ts";
 import {
   ETHER_HEADER_BYTES,
   ETHER_TYPE,
@@ -20,7 +21,6 @@ import { Segmenter } from "../shared/net/segment.ts";
 import type { FrameCounters } from "../shared/status/frontend-status.ts";
 import { AsyncLock } from "./async-lock.ts";
 import { Errno } from "./bus/errno.ts";
-import { errnoText } from "./host/errno-text.ts";
 import { mbufToFrame } from "./net/facts.ts";
 import type { Ifnet } from "./net/ifnet.ts";
 import { type Mbuf, MbufPool } from "./net/mbuf.ts";
@@ -133,7 +133,7 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
     if (errno === 0) return true;
     m.free();
     if (errno === Errno.ENOBUFS) return false;
-    const code = errnoText(errno);
+    const code = nameOf(Errno, errno);
     throw new SessionError(code, `${name}: a frame of ${length} bytes: ${code}`);
   }
 

@@ -206,9 +206,9 @@ export class Nic extends EventEmitter<NicEvents> {
       this.#tellLink(ifnet);
       await this.up();
     } else {
-      const { joinTap } = await import("./host/tap-host.ts");
+      const { TapHost } = await import("./host/tap-host.ts");
       await tap.start(ifnet.mac);
-      this.#host = joinTap(tap, ifnet, {
+      this.#host = new TapHost(tap, ifnet, {
         log: this.#log,
         up: () => this.up(),
         down: () => this.down(),

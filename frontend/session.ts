@@ -27,30 +27,22 @@ import { Hypervisor } from "./bus/hypervisor.ts";
 import { PciFunction } from "./bus/pci.ts";
 import { DmaSpace } from "./bus/space.ts";
 import type { Driver, DriverContext } from "./driver.ts";
+import type { NicOptions } from "./nic.ts";
 import { explainDial, isWorthAnotherTry, refused, SessionError } from "./session-error.ts";
 import { type SessionEvents, SessionSink } from "./session-sink.ts";
 
-export interface SessionOptions {
-  /** Address of the device: a ws, wss, http or https URL, or HOST:PORT. */
-  readonly connect: string;
+export interface SessionOptions
+  extends Pick<
+    NicOptions,
+    "connect" | "takeOver" | "waitForDevice" | "ifname" | "mac" | "queues" | "mtu" | "zeroMask"
+  > {
   /** Name of the NIC that the device is asked for. `agreed.name` is the name that it gave. */
   readonly name: string;
   /** When the name is in use, the device may give the next free name: ena1 for ena0. */
   readonly numbered?: boolean | undefined;
-  /** Takes the name even from a NIC that is alive. That NIC loses it. */
-  readonly takeOver?: boolean | undefined;
-  /** Waits without limit for a device that is not running yet. Otherwise `start` rejects. */
-  readonly waitForDevice?: boolean | undefined;
-  /** Name of the interface in this process. Default: the NIC's name. */
-  readonly ifname?: string | undefined;
   readonly personality: string;
   /** Creates the driver, after the first device has sent its welcome. */
   readonly driver: (context: DriverContext) => Driver;
-  readonly mac?: string | undefined;
-  /** Number of queue pairs wanted. Default: 1, because one thread runs them all. */
-  readonly queues?: number | undefined;
-  readonly mtu?: number | undefined;
-  readonly zeroMask?: boolean | undefined;
   readonly agent: string;
   readonly log: Logger;
   readonly tap?: LinkTap | undefined;
@@ -105,8 +97,8 @@ export class Session {
   readonly #taps = new Set<LinkTap>();
   #driver: Driver | undefined;
   #welcome: Welcome | undefined;
-  #onWelcome: ((welcome: Welcome) => void) | undefined;
-  #onRefused: ((error: SessionError) => void) | undefined;
+  /** The welcome that the current connection waits for. */
+  #greeting: PromiseWithResolvers<Welcome> | undefined;
   /** The device's refusal, until the link has closed. */
   #refusal: SessionError | undefined;
   #ticker: Timer | undefined;
@@ -276,10 +268,8 @@ export class Session {
       closed: (code, reason) => this.#closed(code, reason),
       welcomed: (welcome) => {
         this.epoch = welcome.epoch;
-        const take = this.#onWelcome;
-        this.#onWelcome = undefined;
-        this.#onRefused = undefined;
-        take?.(welcome);
+        this.#greeting?.resolve(welcome);
+        this.#greeting = undefined;
       },
       refused: (code, text) => {
         this.#refusal = refused(code, `the device refused: ${text}`);
@@ -304,15 +294,13 @@ export class Session {
     this.#end = undefined;
     end?.abandon();
     const why = reason || `connection lost (${code})`;
-    if (this.#onRefused !== undefined) {
-      const refusal = this.#refusal;
-      this.#refusal = undefined;
+    if (this.#greeting !== undefined) {
       const early = closeOf(code)?.early;
       const sentence = `${this.#url}: ${why}`;
-      this.#onRefused(
-        refusal ??
-          (early === undefined ? new SessionError("CLOSED", sentence) : refused(early, sentence)),
-      );
+      const closed =
+        early === undefined ? new SessionError("CLOSED", sentence) : refused(early, sentence);
+      this.#greeting.reject(this.#refusal ?? closed);
+      this.#refusal = undefined;
       return;
     }
     // Also while closing: a detaching driver would wait for answers that can't arrive any more.
@@ -441,24 +429,21 @@ export class Session {
       ...(queues === undefined ? {} : { queues }),
       ...(mtu === undefined ? {} : { mtu }),
     };
-    let timer: Timer | undefined;
+    this.#greeting = Promise.withResolvers<Welcome>();
+    const { promise } = this.#greeting;
+    this.#end = new SessionSink(transport, this, this.#events(), log, this.#clock);
+    const { link } = this.#end;
+    for (const tap of this.#taps) link.addTap(tap);
+    link.post("hello", { greeting: hello });
+    link.scheduleFlush();
+    const timer = this.#clock.setTimeout(() => {
+      link.close(CloseCode.PROTOCOL, `no welcome within ${WELCOME_MS / 1000} s`);
+    }, WELCOME_MS);
     try {
-      return await new Promise<Welcome>((resolve, reject) => {
-        this.#onWelcome = resolve;
-        this.#onRefused = reject;
-        this.#end = new SessionSink(transport, this, this.#events(), log, this.#clock);
-        const { link } = this.#end;
-        for (const tap of this.#taps) link.addTap(tap);
-        link.post("hello", { greeting: hello });
-        link.scheduleFlush();
-        timer = this.#clock.setTimeout(() => {
-          link.close(CloseCode.PROTOCOL, `no welcome within ${WELCOME_MS / 1000} s`);
-        }, WELCOME_MS);
-      });
+      return await promise;
     } finally {
       this.#clock.clear(timer);
-      this.#onWelcome = undefined;
-      this.#onRefused = undefined;
+      this.#greeting = undefined;
     }
   }
 

@@ -198,25 +198,15 @@ export class DmaSpace {
     at: number,
     length: number,
   ): boolean {
-    if (this.grants !== undefined) return this.#grantWrite(space, address, type, src, at, length);
-    return this.busWrite(space, address, src, at, length);
-  }
-
-  #grantWrite(
-    space: number,
-    address: number,
-    type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): boolean {
-    if (space !== Space.GRANT || this.grants === undefined) {
+    const { grants } = this;
+    if (grants === undefined) return this.busWrite(space, address, src, at, length);
+    if (space !== Space.GRANT) {
       this.#refuse("space", space, address, length, true);
       return false;
     }
     const reference = grantRef(Math.floor(address / GRANT_PAGE_BYTES));
     const offset = address - reference * GRANT_PAGE_BYTES;
-    return this.grants.deviceWrite(reference, offset, type, src, at, length);
+    return grants.deviceWrite(reference, offset, type, src, at, length);
   }
 
   /** Writes to a bus address as `deviceWrite` does, but without the check for grants. */

@@ -34,8 +34,6 @@ export interface EnaOptions {
   readonly txRingSize?: number | undefined;
   /** Merge received TCP segments. Default true. */
   readonly lro?: boolean | undefined;
-  /** Maximum bytes pushed and not completed, in addition to the device's limit. Default: none. */
-  readonly pushBytes?: number | undefined;
   /** The netmap module in which applications open the interface natively. Default: no netmap. */
   readonly netmap?: Netmap | undefined;
 }
@@ -146,7 +144,6 @@ export class Adapter {
     this.gate = new TransmitGate<TxRing>({
       ifnet: this.ifnet,
       space: ctx.space,
-      pushBytes: options.pushBytes,
       // During a reset or without a link a source waits: the return of the device wakes it.
       isOpen: () => this.running && this.linkUp && !this.triggerReset,
       queueOf: (m) => pickRing(this, m),

@@ -9,7 +9,7 @@ import { Register } from "../../shared/ena/registers.ts";
 import type { CounterTree } from "../../shared/status/frontend-status.ts";
 import type { LinkState } from "../../shared/wire/link-state.ts";
 import type { Driver, DriverContext } from "../driver.ts";
-import { Abandoned } from "../driver-error.ts";
+import { unlessLost } from "../driver-error.ts";
 import { Iff, type Ifnet } from "../net/ifnet.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import { Adapter, type EnaOptions } from "./adapter.ts";
@@ -51,7 +51,8 @@ export class EnaDriver implements Driver {
       adapter.txStamp = adapter.clock();
       return adapter.gate.transmit(mbufs, n);
     };
-    this.ifnet.setMtu = (mtu) => this.#setMtu(mtu);
+    this.ifnet.setMtu = (mtu) =>
+      adapter.lock.run(async () => (await unlessLost(changeMtu(adapter, mtu))) ?? 0);
   }
 
   attach(): Promise<void> {
@@ -64,30 +65,22 @@ export class EnaDriver implements Driver {
 
   /** Brings the interface up. Without a device it resolves too: the next device brings it up. */
   async up(): Promise<void> {
-    const adapter = this.adapter;
+    const { adapter } = this;
     await adapter.lock.run(async () => {
       adapter.ifnet.flags |= Iff.UP;
       if (!adapter.deviceRunning) return;
-      if (adapter.triggerReset) {
-        // A device that waits for its reset accepts no commands. The restore calls `up`.
-        await resetTask(adapter);
-        return;
-      }
-      await up(adapter).catch(refusal("UP", "the interface can't come up")).catch(waitForLink);
+      // A device that waits for its reset accepts no commands. The restore calls `up`.
+      if (adapter.triggerReset) await resetTask(adapter);
+      else await unlessLost(up(adapter).catch(refusal("UP", "the interface can't come up")));
     });
   }
 
   async down(): Promise<void> {
-    const adapter = this.adapter;
+    const { adapter } = this;
     await adapter.lock.run(async () => {
       adapter.ifnet.flags &= ~Iff.UP;
-      await down(adapter).catch(waitForLink);
+      await unlessLost(down(adapter));
     });
-  }
-
-  async #setMtu(mtu: number): Promise<number> {
-    const adapter = this.adapter;
-    return adapter.lock.run(() => changeMtu(adapter, mtu).catch(waitForLink));
   }
 
   /** Notes that the link ends on purpose. ENA has no suspend: the next link starts with a reset. */
@@ -112,8 +105,7 @@ export class EnaDriver implements Driver {
   }
 
   batchApplied(): void {
-    const adapter = this.adapter;
-    adapter.com?.waits.poll();
+    this.adapter.com?.waits.poll();
   }
 
   tick(): void {
@@ -161,17 +153,10 @@ export class EnaDriver implements Driver {
 
   /** Runs `step` under the lock in the background. Ignores Abandoned; throws any other error. */
   #background(step: () => Promise<void>): void {
-    this.adapter.lock.run(step).catch((error: unknown) => {
-      if (error instanceof Abandoned) return;
+    unlessLost(this.adapter.lock.run(step)).catch((error: unknown) => {
       setImmediate(() => {
         throw error;
       });
     });
   }
-}
-
-/** Handles a device lost within a step: the step's aim is reached when the device is back. */
-function waitForLink(error: unknown): 0 {
-  if (error instanceof Abandoned) return 0;
-  throw error;
 }

@@ -14,11 +14,12 @@
 import { ResetReason } from "../../shared/ena/registers.ts";
 import { L2_BYTES } from "../../shared/net/ethernet.ts";
 import { Errno } from "../bus/errno.ts";
-import { Abandoned } from "../driver-error.ts";
+import { unlessLost } from "../driver-error.ts";
 import { Ifcap, Iff } from "../net/ifnet.ts";
 import type { NativeAdapter, NmConfig } from "../netmap/adapter.ts";
 import { Naf, RingMode, Txrx } from "../netmap/flags.ts";
 import type { Kring } from "../netmap/kring.ts";
+import type { NetmapMemory } from "../netmap/memory.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import type { Adapter } from "./adapter.ts";
 import { errnoOf } from "./admin.ts";
@@ -33,12 +34,11 @@ export function netmapAttach(adapter: Adapter, netmap: Netmap): void {
     netmap.attach({
       ifnet: adapter.ifnet,
       flags: Naf.MOREFRAG,
-      ...sizes(adapter),
-      rxBufMaxsize: netmap.memory.bufSize,
+      ...config(adapter, netmap.memory),
       register: (_na, on) => adapter.lock.run(() => register(adapter, on)),
       txsync: (kring) => txsync(adapter, state, kring),
       rxsync: (kring) => rxsync(adapter, kring),
-      config: (port) => config(adapter, port),
+      config: (port) => config(adapter, port.memory),
     }),
   );
   adapter.ifnet.capabilities |= Ifcap.NETMAP;
@@ -54,15 +54,6 @@ export function netmapDetach(adapter: Adapter, netmap: Netmap): void {
   adapter.ifnet.capabilities &= ~Ifcap.NETMAP;
 }
 
-function sizes(adapter: Adapter): Omit<NmConfig, "rxBufMaxsize"> {
-  return {
-    numTxRings: adapter.numQueues,
-    numRxRings: adapter.numQueues,
-    numTxDesc: adapter.requestedTxRingSize,
-    numRxDesc: adapter.requestedRxRingSize,
-  };
-}
-
 /**
  * nm_config, which replaces ena_reinit_netmap: another device may offer other queues. The next port
  * uses them if no other port is open. An open port keeps its rings; rings without a queue are idle.
@@ -70,8 +61,14 @@ function sizes(adapter: Adapter): Omit<NmConfig, "rxBufMaxsize"> {
  * The device fills a buffer to its end, whatever the MTU. The original gives a ring length here,
  * which refuses MTUs that would work.
  */
-function config(adapter: Adapter, na: NativeAdapter): NmConfig {
-  return { ...sizes(adapter), rxBufMaxsize: na.memory.bufSize };
+function config(adapter: Adapter, { bufSize }: NetmapMemory): NmConfig {
+  return {
+    numTxRings: adapter.numQueues,
+    numRxRings: adapter.numQueues,
+    numTxDesc: adapter.requestedTxRingSize,
+    numRxDesc: adapter.requestedRxRingSize,
+    rxBufMaxsize: bufSize,
+  };
 }
 
 /** ena_netmap_reg, under the interface's lock. Returns 0, or an errno and changes no ring. */
@@ -82,7 +79,7 @@ async function register(adapter: Adapter, on: boolean): Promise<number> {
   if (on && adapter.ifnet.mtu + L2_BYTES > mostBytes) return Errno.EINVAL;
   // A device that waits for its reset accepts no commands, so the reset comes first.
   await resetTask(adapter);
-  await unlessLinkLost(down(adapter));
+  await unlessLost(down(adapter));
   const changed = on ? modesOn(adapter, na) : modesOff(na);
   const errno = await bringUp(adapter);
   if (errno === 0 || !on) return 0;
@@ -123,19 +120,9 @@ function modesOff(na: NativeAdapter): readonly Kring[] {
 async function bringUp(adapter: Adapter): Promise<number> {
   if (!adapter.deviceRunning || adapter.triggerReset) return 0;
   if ((adapter.ifnet.flags & Iff.UP) === 0) return 0;
-  const errno = await unlessLinkLost(errnoOf(up(adapter)));
+  const errno = await unlessLost(errnoOf(up(adapter)));
   if (errno === undefined || errno === 0) return 0;
   adapter.log.error({ errno }, "netmap: the interface can't come up in the new mode");
   adapter.requestReset(ResetReason.DRIVER_INVALID_STATE);
   return errno;
-}
-
-/** Resolves with undefined if the device is lost. Its return brings the interface up again. */
-async function unlessLinkLost<T>(step: Promise<T>): Promise<T | undefined> {
-  try {
-    return await step;
-  } catch (error) {
-    if (error instanceof Abandoned) return undefined;
-    throw error;
-  }
 }

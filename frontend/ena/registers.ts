@@ -20,6 +20,7 @@ import {
   versionReg,
 } from "../../shared/ena/registers.ts";
 import type { Logger } from "../../shared/log.ts";
+import { AsyncLock } from "../async-lock.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
 import type { PciFunction } from "../bus/pci.ts";
@@ -46,8 +47,8 @@ export class Registers {
   readonly #response: CoherentMemory;
   readonly #plainReads: boolean;
   #seq = 0;
-  /** End of the last read. Reads run one at a time, because they share one answer block. */
-  #reads: Promise<unknown> = Promise.resolve();
+  /** Reads run one at a time, because they share one answer block. */
+  readonly #reads = new AsyncLock();
   /** Timeout (ms) of a register read; a hint of the device replaces it. */
   readTimeoutMs = DEFAULT_READ_TIMEOUT_MS;
   /** Timeout (ms) of admin commands, from CAPS; set by `reset`. */
@@ -75,25 +76,20 @@ export class Registers {
 
   /** Resolves with the value, or with REGISTER_READ_FAILED. */
   read(offset: number): Promise<number> {
-    const mine = this.#reads.then(() =>
+    return this.#reads.run(() =>
       this.#plainReads ? this.#readPlain(offset) : this.#readless(offset),
     );
-    this.#reads = mine.catch(() => undefined);
-    return mine;
   }
 
   async #readPlain(offset: number): Promise<number> {
     let value: number | undefined;
-    const failed = (): void => {
-      value = REGISTER_READ_FAILED;
+    const answer = this.#pci.read32(REGISTER_BAR, offset).catch(() => REGISTER_READ_FAILED);
+    void answer.then((got) => {
+      value = got;
       this.#waits.poll();
-    };
-    this.#pci.read32(REGISTER_BAR, offset).then((got) => {
-      value = got >>> 0;
-      this.#waits.poll();
-    }, failed);
-    const done = await this.#waits.until(() => value !== undefined, this.readTimeoutMs);
-    return done && value !== undefined ? value : REGISTER_READ_FAILED;
+    });
+    await this.#waits.until(() => value !== undefined, this.readTimeoutMs);
+    return value ?? REGISTER_READ_FAILED;
   }
 
   async #readless(offset: number): Promise<number> {

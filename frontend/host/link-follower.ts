@@ -6,10 +6,11 @@
  * a change during a step, the follower compares again.
  */
 
+import { nameOf } from "../../shared/bytes/names.ts";
 import type { Logger } from "../../shared/log.ts";
 import type { TapEnd } from "../../shared/tap/tap.ts";
+import { Errno } from "../bus/errno.ts";
 import { Iff, type Ifnet } from "../net/ifnet.ts";
-import { errnoText } from "./errno-text.ts";
 
 export interface FollowerHooks {
   readonly log: Logger;
@@ -66,7 +67,7 @@ export class LinkFollower {
     }
     // Set the kernel's MTU back, so that the kernel sends no frames that the NIC can't carry.
     const stays = this.#ifnet.mtu;
-    const why = errno === undefined ? "the driver failed" : errnoText(errno);
+    const why = errno === undefined ? "the driver failed" : nameOf(Errno, errno);
     this.#hooks.log.warn(
       { tap: name, mtu, errno: why },
       `The NIC refuses an MTU of ${mtu} (${why}) and stays at ${stays}: "ip link set dev ${name} mtu ${stays}".`,

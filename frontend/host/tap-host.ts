@@ -44,19 +44,7 @@ export interface TapHostHooks extends FollowerHooks {
   gone?(error: TapError): void;
 }
 
-export interface TapHost {
-  readonly counters: Readonly<TapHostCounters>;
-  /** Resolves when the driver has applied the changes seen so far. For tests and orderly ends. */
-  settled(): Promise<void>;
-  /** Detaches from both ends and closes neither. Slots in the driver return as it frees them. */
-  leave(): void;
-}
-
-export function joinTap(tap: TapEnd, ifnet: Ifnet, hooks: TapHostHooks): TapHost {
-  return new Join(tap, ifnet, hooks);
-}
-
-class Join implements TapHost, PumpUser {
+export class TapHost implements PumpUser {
   readonly counters: TapHostCounters = {
     txRefused: 0,
     txTooOld: 0,
@@ -102,10 +90,12 @@ class Join implements TapHost, PumpUser {
     this.#pump.run();
   }
 
+  /** Resolves when the driver has applied the changes seen so far. For tests and orderly ends. */
   settled(): Promise<void> {
     return this.#follower.settled();
   }
 
+  /** Detaches from both ends and closes neither. Slots in the driver return as it frees them. */
   leave(): void {
     if (this.#left) return;
     this.#left = true;

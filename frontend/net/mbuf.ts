@@ -39,7 +39,6 @@ export const HashType = {
   RSS_TCP_IPV6: 0x84,
   RSS_UDP_IPV4: 0x87,
   RSS_UDP_IPV6: 0x89,
-  OPAQUE: 63,
   OPAQUE_HASH: 0xbf,
 } as const;
 
@@ -144,8 +143,6 @@ export class MbufPool {
   readonly limit: number;
   /** Mbufs out of the pool. */
   inUse = 0;
-  /** Times that `get` found the limit reached. */
-  failures = 0;
   readonly #free: Mbuf[] = [];
   #made = 0;
   readonly #release: Release = (m) => {
@@ -161,10 +158,7 @@ export class MbufPool {
   /** m_getjcl(9): empty, data at the cluster's first byte. Undefined at the limit. */
   get(): Mbuf | undefined {
     const m = this.#free.pop() ?? this.#make();
-    if (m === undefined) {
-      this.failures++;
-      return undefined;
-    }
+    if (m === undefined) return undefined;
     this.inUse++;
     m.at = 0;
     m.length = 0;
@@ -187,14 +181,6 @@ export function mLength(m: Mbuf): number {
   let bytes = 0;
   for (let n: Mbuf | undefined = m; n !== undefined; n = n.next) bytes += n.length;
   return bytes;
-}
-
-/** m_cat(9): hangs `tail` behind the chain of `head`, whose packet length grows by it. */
-export function mCat(head: Mbuf, tail: Mbuf): void {
-  let last = head;
-  while (last.next !== undefined) last = last.next;
-  last.next = tail;
-  head.pktLength += mLength(tail);
 }
 
 /** The byte at `at` of the chain, 0 beyond its end. m_getptr(9), for headers. */

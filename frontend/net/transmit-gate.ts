@@ -65,8 +65,6 @@ export interface GateQueue {
 export interface GateDriver<Q extends GateQueue> {
   readonly ifnet: Ifnet;
   readonly space: DmaSpace;
-  /** The driver's own limit of pushed bytes, beside the device's. */
-  readonly pushBytes?: number | undefined;
   /** The device is there and accepts packets. */
   isOpen(): boolean;
   /** The queue of the packet's flow; undefined while the stack has none. */
@@ -87,7 +85,6 @@ export class TransmitGate<Q extends GateQueue> {
   readonly #driver: GateDriver<Q>;
   readonly #ifnet: Ifnet;
   readonly #space: DmaSpace;
-  readonly #ownLimit: number;
   /** A source was refused and waits for onTransmitReady. */
   #refused = false;
   /** The queue that had no room, when that was the reason. */
@@ -102,12 +99,11 @@ export class TransmitGate<Q extends GateQueue> {
     this.#driver = driver;
     this.#ifnet = driver.ifnet;
     this.#space = driver.space;
-    this.#ownLimit = driver.pushBytes ?? Number.POSITIVE_INFINITY;
   }
 
   /** Bytes that may be pushed and not completed. */
   get pushBytes(): number {
-    return Math.min(this.#ownLimit, this.#space.pushBytes);
+    return this.#space.pushBytes;
   }
 
   /** Ifnet.transmit. */

@@ -37,8 +37,6 @@ export interface XenOptions {
    * effect.
    */
   readonly trusted?: boolean | undefined;
-  /** Maximum bytes pushed and not answered, in addition to the device's limit. Default: none. */
-  readonly pushBytes?: number | undefined;
   /** The netmap module in which applications open the interface, through the emulated adapter. */
   readonly netmap?: Netmap | undefined;
   /** Maximum time (ms) of a backend for each of its steps. Default 10 s. */
@@ -132,7 +130,6 @@ export class NetfrontInfo {
     this.gate = new TransmitGate<Txq>({
       ifnet: this.ifnet,
       space: ctx.space,
-      pushBytes: options.pushBytes,
       // While suspended or without a backend, a source waits: the next connection wakes it.
       isOpen: () => this.running && this.carrier && !this.suspended,
       queueOf: (m) => pickQueue(this, m),

@@ -114,6 +114,8 @@ export interface PairOptions<DriverOptions = object, DeviceOptions = object> {
   readonly log?: Logger | undefined;
   /** Bytes of pushes that the device holds for the NIC. */
   readonly pushBudget?: number | undefined;
+  /** Bytes of them that the driver may use. Default: all. */
+  readonly pushBytes?: number | undefined;
 }
 export type EnaPairOptions = PairOptions<EnaOptions, EnaDeviceOptions>;
 export type XenPairOptions = PairOptions<XenOptions, XenDeviceOptions>;
@@ -568,6 +570,8 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
       return { kind: "grantUse", reference, readers, writers };
     });
     intercept(space, "attachLink", (attach) => (link) => {
+      // The session has just set what the welcome says.
+      space.pushBytes = Math.min(space.pushBytes, this.options.pushBytes ?? space.pushBytes);
       this.#link = link as SessionLink;
       this.#divert(this.#link, "hypercallReply", ({ tag, errno, bytes }) => {
         return { kind: "hypercallReply", tag, errno, bytes: bytes.slice() };
@@ -923,7 +927,7 @@ const pairOptions = ({ queues, mtu, pushBytes }: NicOptions) => ({
   mtu,
   // A device offers no less; a driver may use less of it.
   pushBudget: Math.max(pushBytes ?? Limits.PUSH_BYTES, Limits.PUSH_BYTES_MIN),
-  driver: pushBytes === undefined ? {} : { pushBytes },
+  pushBytes,
 });
 
 /** Both personalities, for the contract suites. */

@@ -386,7 +386,7 @@ describe("MTU", () => {
 describe("pushes", () => {
   test("never more than the budget, and the source is told when there is room", async () => {
     const pushBudget = Limits.PUSH_BYTES_MIN;
-    const pair = new EnaPair({ driver: { pushBytes: pushBudget, llq: false }, pushBudget });
+    const pair = new EnaPair({ driver: { llq: false }, pushBudget });
     await pair.start();
     let sent = 0;
     while (pair.send(out(1514, sent)) === 0) sent++;

@@ -91,7 +91,7 @@ describe("waiting", () => {
   });
 
   test("the push budget holds slots back until completions free it", async () => {
-    const pair = new NetmapPair({ driver: { pushBytes: 20_000 }, device: { llq: false } });
+    const pair = new NetmapPair({ pushBytes: 20_000, device: { llq: false } });
     const port = await pair.startOpen();
     for (let n = 0; n < 40; n++) expect(putFrame(port, port.txRing(0), out(n, 1500))).toBe(true);
     for (let i = 0; i < 40 && pair.segment.length < 40; i++) {

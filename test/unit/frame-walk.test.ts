@@ -4,7 +4,7 @@
  */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { createEnaDriver } from "../../frontend/ena/index.ts";
-import { joinTap } from "../../frontend/host/tap-host.ts";
+import { TapHost } from "../../frontend/host/tap-host.ts";
 import { Session } from "../../frontend/session.ts";
 import { createXenDriver } from "../../frontend/xen/index.ts";
 import { silentLogger } from "../../shared/log.ts";
@@ -41,7 +41,7 @@ async function host(port: number, personality: "ena" | "xen"): Promise<Host> {
   await session.start();
   const { ifnet } = session.driver;
   const tap = new FakeTap(personality, 64);
-  const joined = joinTap(tap, ifnet, {
+  const joined = new TapHost(tap, ifnet, {
     log: silentLogger,
     up: () => session.driver.up(),
     down: () => session.driver.down(),

@@ -222,7 +222,7 @@ describe("sending", () => {
   });
 
   test("no more bytes are pushed than the device holds", async () => {
-    const pair = await XenPair.started({ driver: { pushBytes: 10_000 } });
+    const pair = await XenPair.started({ pushBytes: 10_000 });
     let sent = 0;
     while (pair.send(frame(1500)) === 0) sent++;
     expect(sent).toBe(6);

@@ -1,7 +1,7 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
-import { joinTap } from "../../frontend/host/tap-host.ts";
+import { TapHost } from "../../frontend/host/tap-host.ts";
 import { Ifcap, Iff, Ifnet } from "../../frontend/net/ifnet.ts";
 import { Csum, Mbuf, mCopyData } from "../../frontend/net/mbuf.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
@@ -79,7 +79,7 @@ function dataOf(m: Mbuf): Uint8Array {
 function join(capEnable = ALL, slots = 8) {
   const tap = new FakeTap("rw0", slots);
   const driver = new FakeDriver(capEnable);
-  const host = joinTap(tap, driver.ifnet, driver.hooks);
+  const host = new TapHost(tap, driver.ifnet, driver.hooks);
   return { tap, driver, host, ifnet: driver.ifnet };
 }
 
@@ -502,7 +502,7 @@ describe("link", () => {
     const tap = new FakeTap("rw0");
     const driver = new FakeDriver(ALL);
     driver.ifnet.flags = 0;
-    const host = joinTap(tap, driver.ifnet, driver.hooks);
+    const host = new TapHost(tap, driver.ifnet, driver.hooks);
     await host.settled();
     expect(driver.calls).toEqual(["up"]);
   });
@@ -514,7 +514,7 @@ describe("link", () => {
       driver.ifnet.flags &= ~Iff.UP;
       throw new Error("no answer");
     };
-    const host = joinTap(tap, driver.ifnet, { ...driver.hooks, down });
+    const host = new TapHost(tap, driver.ifnet, { ...driver.hooks, down });
     tap.change({ up: false });
     await host.settled();
     expect(driver.logged).toEqual(["The driver does not go down: no answer"]);
