@@ -65,7 +65,8 @@ export async function commandLine(only?: string): Promise<Command> {
   return program;
 }
 
-async function run(argv: readonly string[]): Promise<ExitCode> {
+/** Runs the command line and returns the exit code. */
+export async function run(argv: readonly string[]): Promise<ExitCode> {
   const [, , name = ""] = argv;
   const isOne = Object.hasOwn(COMMANDS, name) && name !== OF_ALL;
   const program = await commandLine(isOne ? name : undefined);

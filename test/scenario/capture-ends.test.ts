@@ -12,15 +12,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readCapture } from "../../shared/capture/read.ts";
-import {
-  type Child,
-  eventually,
-  NODE,
-  run,
-  runRingwire,
-  start,
-  startRingwire,
-} from "../support/process.ts";
+import { runInside } from "../support/inside.ts";
+import { type Child, eventually, NODE, run, start, startRingwire } from "../support/process.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ringwire-capture-ends-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -63,7 +56,7 @@ describe("ringwire capture", () => {
 
   const send = async (frames: number): Promise<void> => {
     const port = ["-i", "netmap:ena9", "-f", "tx", "-n", String(frames), "-l", "60", "-w", "0"];
-    const child = await runRingwire(["pkt-gen", ...port, "--connect", at]);
+    const child = await runInside(["pkt-gen", ...port, "--connect", at]);
     expect(child.exit?.code, child.said()).toBe(0);
   };
   const argv = (args: readonly string[]) => [
@@ -119,7 +112,7 @@ describe("--capture", () => {
     const { child, at } = await startDevice(["--capture", path]);
     await using device = child;
     const port = ["-i", "netmap:ena9", "-f", "tx", "-n", "3000", "-l", "500", "-w", "0"];
-    await runRingwire(["pkt-gen", ...port, "--connect", at]);
+    await runInside(["pkt-gen", ...port, "--connect", at]);
     device.signal("SIGTERM");
     expect(await device.ended()).toEqual(DONE);
     closeSync(fd);

@@ -12,6 +12,7 @@ import {
   fileSoFar,
   framesSoFar,
 } from "../support/capture-reading.ts";
+import { runInside } from "../support/inside.ts";
 import { whyNoNamespaces } from "../support/netns.ts";
 import {
   type Child,
@@ -42,7 +43,7 @@ async function startFrontend(at: string, name: string, args: readonly string[] =
 
 /** Sends `frames` frames of 60 bytes from a NIC called `name`; ends when they are sent. */
 async function send(at: string, frames: number, args: readonly string[] = []) {
-  const child = await runRingwire([
+  const child = await runInside([
     ...["pkt-gen", "-i", "netmap:ena9", "-f", "tx", "-n", String(frames), "-l", "60"],
     ...["--connect", at, "-w", "0", ...args],
   ]);
@@ -140,16 +141,16 @@ describe("ringwire capture", () => {
     await hasFrames(path, 12);
     capture.signal("SIGINT");
     expect((await capture.ended()).code).toBe(0);
-    const replayed = await runRingwire(["replay", path, "--connect", at]);
+    const replayed = await runInside(["replay", path, "--connect", at]);
     expect(replayed.exit?.code, replayed.said()).toBe(0);
     expect(replayed.stdout).toMatch(/^Sent 6 packets/m);
     expect(replayed.stdout).toMatch(
       /^12 frames on 2 interfaces \((ena9, sink|sink, ena9)\), 6 are copies; -i to choose\.$/m,
     );
-    const chosen = await runRingwire(["replay", path, "--connect", at, "-i", "sink"]);
+    const chosen = await runInside(["replay", path, "--connect", at, "-i", "sink"]);
     expect(chosen.stdout, chosen.said()).toMatch(/^Sent 6 packets/m);
     expect(chosen.stdout).not.toMatch(/copies/);
-    const none = await runRingwire(["replay", path, "--connect", at, "-i", "nobody"]);
+    const none = await runInside(["replay", path, "--connect", at, "-i", "nobody"]);
     expect(none.exit?.code, none.said()).toBe(1);
     expect(none.stderr).toMatch(/has no interface nobody; it has frames on \w+, \w+$/m);
   });
@@ -300,7 +301,7 @@ describe("ringwire capture", () => {
     [["--no-frames"], 2, /captures nothing/],
     [["-w", "/nowhere/at/all.pcapng"], 2, /-w \/nowhere.*no such file or directory/],
   ] as const)("%j is refused with a sentence", async (args, code, sentence) => {
-    const child = await runRingwire(captureArgs(at, args));
+    const child = await runInside(captureArgs(at, args));
     expect(child.exit?.code, child.said()).toBe(code);
     expect(child.stderr).toMatch(sentence);
     expect(child.stderr).not.toMatch(/ at .*\.js:/);
@@ -309,7 +310,7 @@ describe("ringwire capture", () => {
   it("ux-S15 a rotation by sizes that no packet fits into is refused", async () => {
     for (const size of ["10", "63k", "65535"]) {
       const args = ["-b", `size:${size}`, "-w", join(folder, "none.pcapng")];
-      const child = await runRingwire(captureArgs(at, args));
+      const child = await runInside(captureArgs(at, args));
       expect(child.exit?.code, child.said()).toBe(2);
       expect(child.stderr).toMatch(/--rotate takes a size of 64k or more, not "size:\d+k?"/);
     }
@@ -359,7 +360,7 @@ describe("ringwire capture", () => {
   });
 
   it("where no device listens it says so", async () => {
-    const child = await runRingwire(captureArgs("127.0.0.1:9", ["--print"]));
+    const child = await runInside(captureArgs("127.0.0.1:9", ["--print"]));
     expect(child.exit?.code).toBe(1);
     expect(child.stderr).toMatch(/nothing listens at 127\.0\.0\.1:9/);
   });

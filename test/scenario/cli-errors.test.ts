@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocketServer } from "ws";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { CloseCode, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import { runInside } from "../support/inside.ts";
 import { type Child, runRingwire, startRingwire } from "../support/process.ts";
 import { packBatch } from "../support/raw-frontend.ts";
 
@@ -284,7 +285,7 @@ describe.each([
   it.each(rows)(
     "fault-K11, ux-C6 $args: exit code $code, $says",
     async ({ args, code, says, env }) => {
-      const child = await runRingwire(fill(args), env === undefined ? {} : { env });
+      const child = await runInside(fill(args), env);
       expect(child.exit, child.said()).toEqual({ code, signal: null });
       expect(child.stderr).toMatch(says);
       expect(child.stderr).toMatch(/^ringwire: /m);
@@ -345,7 +346,7 @@ describe("an error for programs", () => {
   ])(
     "ux-C5 with --json %s is one event on stdout, and a sentence on stderr",
     async (args, code, name) => {
-      const child = await runRingwire([...fill(args), "--json"]);
+      const child = await runInside([...fill(args), "--json"]);
       expect(child.exit, child.said()).toEqual({ code, signal: null });
       const event = JSON.parse(child.stdout);
       expect(event).toEqual({ event: "error", code: name, message: expect.any(String) });
@@ -368,7 +369,7 @@ describe("an error for programs that ask in another layer", () => {
     ],
     ["the file", ["status", "--config", file], {}, 1],
   ])("ux-C5 %s: one event on stdout, and a sentence on stderr", async (_layer, args, env, code) => {
-    const child = await runRingwire([...args, "--connect", `127.0.0.1:${at.nobody}`], { env });
+    const child = await runInside([...args, "--connect", `127.0.0.1:${at.nobody}`], env);
     expect(child.exit, child.said()).toEqual({ code, signal: null });
     const event = JSON.parse(child.stdout);
     expect(event).toMatchObject({ event: "error" });
@@ -379,12 +380,12 @@ describe("an error for programs that ask in another layer", () => {
 describe("ux-S18 a misspelt variable", () => {
   it("is a warning in the form of the log, and no more than that", async () => {
     const env = { RINGWIRE_CONECT: "h", RINGWIRE_CONNECT: `127.0.0.1:${devicePort}` };
-    const plain = await runRingwire(["status"], { env });
+    const plain = await runInside(["status"], env);
     expect(plain.exit, plain.said()).toEqual({ code: 0, signal: null });
     expect(plain.stderr).toMatch(
       /^\S+ warn {2}RINGWIRE_CONECT in the .*\(Did you mean RINGWIRE_CONNECT\?\)\n$/,
     );
-    const json = await runRingwire(["status", "--log", "json"], { env });
+    const json = await runInside(["status", "--log", "json"], env);
     expect(JSON.parse(json.stderr).msg).toMatch(/^RINGWIRE_CONECT/);
   });
 });
@@ -396,7 +397,7 @@ describe("case-W10 an interface name that can't be", () => {
       ["--tap", ["frontend", "--connect", `127.0.0.1:${at.nobody}`, "--tap", name]],
       ["--uplink", ["device", "--listen", "127.0.0.1:0", "--uplink", `tap:${name}`]],
     ] as const) {
-      const child = await runRingwire(args);
+      const child = await runInside(args);
       expect(child.exit, child.said()).toEqual({ code: 2, signal: null });
       const words = `ringwire: ${flag}: the interface name ${JSON.stringify(name)} `;
       expect(child.stderr.startsWith(words), child.stderr).toBe(true);

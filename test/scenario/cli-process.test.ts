@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { tooOld } from "../../cli/common/node-version.ts";
+import { runInside } from "../support/inside.ts";
 import {
   NODE,
   ROOT,
@@ -156,7 +157,7 @@ describe("help", () => {
     ...["bridge --help", "lb --help", "replay --help", "status --help", "capture --help"],
     ...["wireshark --help", "migrate --help"],
   ])("ringwire %s begins with examples and fits 80 columns", async (words) => {
-    const child = await runRingwire(words.split(" "));
+    const child = await runInside(words.split(" "));
     expect(child.exit?.code).toBe(0);
     expect(child.stderr).toBe("");
     expect(child.stdout).toMatch(/^Examples:\n {2}(sudo )?ringwire /);
@@ -174,9 +175,9 @@ describe("help", () => {
   });
 
   it("ux-S11 migrate names both kinds of NIC; ux-S13 the form of the file of --config is shown", async () => {
-    const { stdout: migrate } = await runRingwire(["migrate", "--help"]);
+    const { stdout: migrate } = await runInside(["migrate", "--help"]);
     expect(migrate).toMatch(/a running NIC, ENA or Xen, to another device/);
-    const { stdout: help } = await runRingwire(["--help"]);
+    const { stdout: help } = await runInside(["--help"]);
     const [file = ""] = /^ {2}\{ "device": .*\}$/m.exec(help) ?? [];
     expect(Object.keys(JSON.parse(file).device)).toEqual(["when-full", "uplink"]);
     expect(help).toMatch(/This is ringwire \d+\.\d+\.\d+ with version 1 of the wire, on Node \d+/);
@@ -258,7 +259,7 @@ describe("streams", () => {
     const { child: frontend } = await startFrontend(port);
     await using _frontend = frontend;
     const status = (env: Record<string, string>) =>
-      runRingwire(["status", "--connect", `127.0.0.1:${port}`], { env });
+      runInside(["status", "--connect", `127.0.0.1:${port}`], env);
     const esc = String.fromCharCode(27);
     expect((await status({ NO_COLOR: "1" })).stdout).not.toContain(esc);
     expect((await status({ NO_COLOR: "", FORCE_COLOR: "1" })).stdout).toContain(esc);
@@ -305,11 +306,11 @@ describe("a NIC of Xen", () => {
     const { child: frontend } = await startFrontend(port, flags);
     await using _frontend = frontend;
     const connect = ["--connect", `127.0.0.1:${port}`];
-    const { stdout } = await runRingwire(["status", ...connect]);
+    const { stdout } = await runInside(["status", ...connect]);
     expect(stdout).toMatch(/xn0 +xen +connected +[0-9a-f:]{17}/);
     expect(stdout).toMatch(/xn0 +1 +connected +connected +v1 +516 +4 +4 +2 /);
     expect(stdout).toMatch(/xn0 +rx 1 +ready +256 +0 +0 +0\/256 +2 /);
-    const json = await runRingwire(["status", ...connect, "--json"]);
+    const json = await runInside(["status", ...connect, "--json"]);
     expect(JSON.parse(json.stdout)).toMatchObject({ xen: { domains: 1, backendPorts: 2 } });
     const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
     expect(metrics).toContain('ringwire_xen_connected{nic="xn0"} 1');
@@ -364,12 +365,12 @@ describe("the device's port", () => {
     const { child: frontend } = await startFrontend(port, ["--queues", "2"]);
     await using _frontend = frontend;
     const connect = ["--connect", `127.0.0.1:${port}`];
-    const text = await runRingwire(["status", ...connect]);
+    const text = await runInside(["status", ...connect]);
     expect(text.exit?.code).toBe(0);
     expect(text.stdout).toMatch(/ena0 +ena +ready +[0-9a-f:]{17}/);
     expect(text.stdout).toMatch(/ena0 +tx 1 /);
     expect(text.stdout).not.toMatch(/ena0 +tx 2 /);
-    const json = await runRingwire(["status", ...connect, "--json"]);
+    const json = await runInside(["status", ...connect, "--json"]);
     expect(JSON.parse(json.stdout)).toHaveProperty("segment.ports");
     await using watch = startRingwire(["status", ...connect, "--json", "--watch"]);
     await watch.waitFor(/\n\{.*\n/s);
@@ -434,7 +435,7 @@ describe("options", () => {
     await using _device = device;
     const mine = await device.waitForJson((line) => line.event === "listening").catch(() => {});
     if (mine === undefined) expect(device.stderr).toMatch(/is in use/);
-    const status = await runRingwire(["status", "--connect", "127.0.0.1:10080"]);
+    const status = await runInside(["status", "--connect", "127.0.0.1:10080"]);
     expect(status.said()).not.toContain("bad port");
     if (mine !== undefined) expect(status.exit?.code, status.said()).toBe(0);
   });
@@ -448,7 +449,7 @@ describe("options", () => {
   it("IPv6 loopback needs no more than IPv4's", async () => {
     await using device = startRingwire(["device", "--listen", "[::1]:0", "--json"]);
     const { url } = await device.waitForJson<{ url: string }>((l) => l.event === "listening");
-    const status = await runRingwire(["status", "--connect", url]);
+    const status = await runInside(["status", "--connect", url]);
     expect(status.exit?.code, status.said()).toBe(0);
   });
 });

@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { runInside } from "../support/inside.ts";
 import { type Device, startDevice } from "../support/netmap-app.ts";
-import { runRingwire } from "../support/process.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ringwire-netmap-"));
 let device: Device;
@@ -114,7 +114,7 @@ describe.each([
 ] as const)("%s ends with %i", (_kind, code, rows) => {
   it.each(rows)("%s", async (words, says) => {
     const args = words.replaceAll("DEVICE", device.url).replaceAll("FOLDER", folder).split(" ");
-    const child = await runRingwire(args);
+    const child = await runInside(args);
     expect(child.exit?.code, child.said()).toBe(code);
     expect(child.stderr).toMatch(says);
     // Sentences for a person, not a stack for us.

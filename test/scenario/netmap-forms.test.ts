@@ -1,7 +1,7 @@
 /** pkt-gen, bridge and lb as netmap's users type them, and with as many rings as they accept. */
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { runInside } from "../support/inside.ts";
 import { type Device, startApp, startDevice } from "../support/netmap-app.ts";
-import { runRingwire } from "../support/process.ts";
 
 let device: Device;
 beforeAll(async () => {
@@ -13,7 +13,7 @@ afterAll(async () => {
 
 it("pkt-gen -t sends so many, the port has no prefix, and the banner says where they go", async () => {
   const words = "pkt-gen -i ena0 -t 1e3 -b 100 -s 10.9.0.1:7 -d 10.9.0.2 -D 02:00:00:00:00:09";
-  const { exit, stdout } = await runRingwire([...words.split(" "), "--connect", device.url]);
+  const { exit, stdout } = await runInside([...words.split(" "), "--connect", device.url]);
   expect(exit?.code).toBe(0);
   expect(stdout).toMatch(/^Sending on netmap:ena0: 1 tx and 1 rx rings, 1 thread$/m);
   expect(stdout).toMatch(
@@ -53,7 +53,7 @@ it.each([
 it.each(["-i netmap:ena0 -i netmap:ena0", "-i ena0 -i netmap:ena0"])(
   "ux-S14 bridge %s says that the port is given twice",
   async (ports) => {
-    const child = await runRingwire(["bridge", ...ports.split(" "), "--connect", device.url]);
+    const child = await runInside(["bridge", ...ports.split(" "), "--connect", device.url]);
     expect(child.exit?.code).toBe(2);
     expect(child.stderr).toMatch(/-i netmap:ena0 is given twice: as in netmap .* Name two/);
   },
@@ -61,7 +61,7 @@ it.each(["-i netmap:ena0 -i netmap:ena0", "-i ena0 -i netmap:ena0"])(
 
 it("case-W6 more threads than rings are refused before any port is open", async () => {
   const words = "pkt-gen -i ena2 -f rx -p 33";
-  const { exit, stderr } = await runRingwire([...words.split(" "), "--connect", device.url]);
+  const { exit, stderr } = await runInside([...words.split(" "), "--connect", device.url]);
   expect([exit?.code, stderr]).toEqual([
     1,
     expect.stringMatching(/netmap:ena2-32: the port has no such rings: it has 32 to transmit/),

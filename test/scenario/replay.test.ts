@@ -6,15 +6,9 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Nic, openNic } from "../../frontend/nic.ts";
 import { pcapFile, pcapngFile } from "../support/capture-files.ts";
 import { DeviceProcess } from "../support/device-process.ts";
+import { type Ended, runInside } from "../support/inside.ts";
 import { buildPacket, plainSum, pseudoHeader } from "../support/packets.ts";
-import {
-  type Child,
-  eventually,
-  NODE,
-  run,
-  runRingwire,
-  startRingwire,
-} from "../support/process.ts";
+import { type Child, eventually, NODE, run, startRingwire } from "../support/process.ts";
 import { type PortStatus, portOf, sum } from "../support/status.ts";
 
 interface Result {
@@ -77,14 +71,20 @@ const command = (path: string, flags: string): string[] => [
   ...flags.split(" ").filter((word) => word !== ""),
 ];
 
-async function replayed(path: string, flags = ""): Promise<Child> {
+async function replayed(path: string, flags = ""): Promise<Ended> {
   received = [];
-  return await runRingwire(command(path, flags));
+  return await runInside(command(path, flags));
 }
 
-async function resultOf(child: Child): Promise<Result> {
+function resultIn({ stdout }: Ended): Result {
+  const events = stdout.split("\n").filter((line) => line.startsWith("{"));
+  return events.map((line) => JSON.parse(line)).find((event) => event.event === "result");
+}
+
+/** The result of a command that has ended well. */
+function resultOf(child: Ended): Result {
   expect(child.exit, child.said()).toMatchObject({ code: 0 });
-  return await child.waitForJson<Result>((line) => line["event"] === "result");
+  return resultIn(child);
 }
 
 const arrived = async (count: number): Promise<Buffer[]> =>
@@ -100,7 +100,7 @@ describe("what arrives", () => {
     ["pcapng", "xen", pcapngFile],
   ])("is what a %s file holds, byte for byte and in order: %s", async (kind, driver, write) => {
     const path = fileOf(`frames.${kind}`, write(FRAMES.map((bytes) => ({ bytes }))));
-    const result = await resultOf(await replayed(path, `--driver ${driver} --json`));
+    const result = resultOf(await replayed(path, `--driver ${driver} --json`));
     expect(result).toMatchObject({ packets: 120, read: 120, passes: 1, padded: 0, lost: 0 });
     expect(await arrived(120)).toEqual(FRAMES);
   });
@@ -108,7 +108,7 @@ describe("what arrives", () => {
   it("at full speed: all of it, in order, less what the device says it had to drop", async () => {
     const before = portOf(await device.status(), "ena5");
     const path = fileOf("fast.pcap", pcapFile(FRAMES.map((bytes) => ({ bytes }))));
-    const result = await resultOf(await replayed(path, "--loop 50 --json"));
+    const result = resultOf(await replayed(path, "--loop 50 --json"));
     expect(result).toMatchObject({ packets: 6000, read: 6000, passes: 50, lost: 0 });
     const after = portOf(await device.status(), "ena5");
     expect(after.out.offered - before.out.offered).toBe(6000);
@@ -129,7 +129,7 @@ describe("what arrives", () => {
       { bytes: frame(60, 3), original: 61 },
     ];
     const child = await replayed(fileOf("mixed.pcap", pcapFile(packets)), "--loop 50 --json");
-    const result = await resultOf(child);
+    const result = resultOf(child);
     expect(result).toMatchObject({
       ...{ packets: 100, read: 200, passes: 50, padded: 50, lost: 0, stopped: false },
       skipped: { tooLong: 50, truncated: 50, notEthernet: 0, refused: 0 },
@@ -154,7 +154,7 @@ describe("what arrives", () => {
     const bytes = Buffer.from(built.bytes);
     bytes.writeUInt16BE(0, v6 ? 18 : 16);
     const path = fileOf("unstated.pcap", pcapFile([{ bytes }]));
-    const result = await resultOf(await replayed(path, `--driver ${driver} --json`));
+    const result = resultOf(await replayed(path, `--driver ${driver} --json`));
     expect(result).toMatchObject({ packets: 1, read: 1, lost: 0 });
     const segments = await arrived(3);
     const l4 = v6 ? 54 : 34;
@@ -172,7 +172,7 @@ describe("what arrives", () => {
     const destination = [255, 255, 255, 255, 255, 255];
     const { bytes } = buildPacket({ payload, checksum: "partial", sequence: 7, destination });
     const path = fileOf("super.pcap", pcapFile([{ bytes }]));
-    const result = await resultOf(await replayed(path, `--driver ${driver} --json`));
+    const result = resultOf(await replayed(path, `--driver ${driver} --json`));
     expect(result).toMatchObject({ packets: 1, read: 1 });
     // 1460 bytes of payload fit behind the headers of IP and TCP.
     const segments = await arrived(14);
@@ -205,7 +205,7 @@ describe("what arrives", () => {
       ns: 1_700_000_000_000_000_000n + ms * 1_000_000n,
     }));
     const path = fileOf("timed.pcapng", pcapngFile(packets));
-    const result = await resultOf(await replayed(path, "--preserve-timing --json"));
+    const result = resultOf(await replayed(path, "--preserve-timing --json"));
     expect(result.packets).toBe(4);
     // Late is allowed, early is not: 400, back for nothing, then 400 again.
     expect((result as Result & { seconds: number }).seconds).toBeGreaterThan(0.799);
@@ -232,7 +232,7 @@ describe("what it says", () => {
     await arrived(1);
     child.signal("SIGINT");
     await child.ended();
-    expect(await resultOf(child)).toMatchObject({ packets: 1, read: 1, passes: 0, stopped: true });
+    expect(resultOf(child)).toMatchObject({ packets: 1, read: 1, passes: 0, stopped: true });
   });
 
   it("a damaged file: exit 1, the byte, and what was sent before", async () => {
@@ -242,8 +242,7 @@ describe("what it says", () => {
     expect(child.exit).toMatchObject({ code: 1 });
     const at = 24 + 16 + FRAMES[0]!.length + 16 + FRAMES[1]!.length;
     expect(child.stderr).toMatch(new RegExp(`cut off .* byte ${at}; 2 packets were sent before`));
-    const result = await child.waitForJson<Result>((line) => line["event"] === "result");
-    expect(result).toMatchObject({ packets: 2, read: 2, broken: expect.any(String) });
+    expect(resultIn(child)).toMatchObject({ packets: 2, read: 2, broken: expect.any(String) });
     expect(await arrived(2)).toEqual(FRAMES.slice(0, 2));
   });
 
@@ -267,7 +266,7 @@ describe("what it says", () => {
   it("wrong usage: exit 2", async () => {
     const path = fileOf("usage.pcap", pcapFile([]));
     for (const argv of [["replay"], command(path, "--loop many")]) {
-      const child = await runRingwire(argv);
+      const child = await runInside(argv);
       expect(child.exit, child.said()).toMatchObject({ code: 2 });
     }
   });
