@@ -18,9 +18,8 @@ import type {
   DeviceStatus,
   EnaStatus,
   LeftNicStatus,
-  LeftPortStatus,
   NicStatus,
-  PortStatus,
+  PortCounts,
   SegmentStatus,
   XenQueueStatus,
   XenStatus,
@@ -106,39 +105,32 @@ const DEVICE: readonly Column<DeviceStatus>[] = [
   ],
 ];
 
-const BUILD: readonly Column<unknown>[] = [
-  ["build_info", "1, with what runs in the labels.", () => 1],
-];
-
 const SEGMENT: readonly Column<SegmentStatus>[] = [
   ["fdb_entries", "Learned addresses.", (s) => s.learned],
   ["fdb_moves_total", "Addresses that moved from one port to another.", (s) => s.macMoves],
 ];
 
-type Way = "in" | "out";
-type AnyPort = PortStatus | LeftPortStatus;
-
-const portColumns = (way: Way): readonly Column<AnyPort>[] => [
+const PORT: readonly Column<Pick<PortCounts["in"], "frames" | "bytes" | "dropped"> & Lost>[] = [
   [
     "port_frames_total",
     "Frames: in, handed to the switch by the port; out, taken by the port.",
-    (p) => p[way].frames,
+    (p) => p.frames,
   ],
-  ["port_bytes_total", "Bytes of those frames.", (p) => p[way].bytes],
+  ["port_bytes_total", "Bytes of those frames.", (p) => p.bytes],
   // A frame is dropped once: in the switch, or in the port before or after it. Reasons may repeat.
-  ["port_drops_total", "Frames dropped, by reason.", (p) => p[way].dropped, "reason"],
-  ["port_drops_total", "Frames dropped, by reason.", (p) => p.lost[way], "reason"],
+  ["port_drops_total", "Frames dropped, by reason.", (p) => p.dropped, "reason"],
+  ["port_drops_total", "Frames dropped, by reason.", (p) => p.lost, "reason"],
 ];
-const PORT = { in: portColumns("in"), out: portColumns("out") };
+interface Lost {
+  readonly lost: Counts;
+}
 
-const NIC_INFO: readonly Column<NicStatus>[] = [
-  ["nic_info", "1, with what the NIC is in the labels.", () => 1],
-];
-
+const INFO_HELP = "1, with what the NIC is in the labels.";
 const UP_HELP = "1 while the NIC is connected, 0 for one that left.";
+const FAULTS_HELP = "Rules broken and accesses refused, by who found it.";
+const RESETS_HELP = "Resets that the driver asked for, by its reason.";
 
 const NIC: readonly Column<NicStatus>[] = [
-  ["nic_up", UP_HELP, () => 1],
   [
     "nic_ready",
     "1 while the driver has queues, and no reset is under way.",
@@ -170,23 +162,6 @@ const NIC: readonly Column<NicStatus>[] = [
     "nic_push_misses_total",
     "Reads of the frontend's memory that no push answered.",
     (n) => n.memory.pushMisses,
-  ],
-];
-
-const LEFT_NIC: readonly Column<LeftNicStatus>[] = [["nic_up", UP_HELP, () => 0]];
-
-const faultColumn = (of: "faults" | "reports"): readonly Column<NicStatus | LeftNicStatus>[] => [
-  ["faults_total", "Rules broken and accesses refused, by who found it.", (n) => n[of], "code"],
-];
-const DEVICE_FAULTS = faultColumn("faults");
-const FRONTEND_FAULTS = faultColumn("reports");
-
-const RESETS: readonly Column<EnaStatus | LeftNicStatus>[] = [
-  [
-    "ena_resets_total",
-    "Resets that the driver asked for, by its reason.",
-    (n) => n.resets,
-    "reason",
   ],
 ];
 
@@ -261,13 +236,14 @@ export async function metricsText(
   const slices = new Slices();
   const { segment, nics, left } = status;
   const version = status.agent.replace(/^[^/]*\//, "");
-  page.add({ version, wire: String(PROTOCOL_VERSION), node: status.node }, status, BUILD);
+  const build = { version, wire: String(PROTOCOL_VERSION), node: status.node };
+  page.set("build_info", "1, with what runs in the labels.", build, 1);
   page.add({ segment: segment.name }, segment, SEGMENT);
   // A port that comes back continues its totals, so the total of a name never decreases.
   for (const port of [...segment.ports, ...segment.left]) {
     for (const direction of ["in", "out"] as const) {
       const labels = { segment: segment.name, port: port.name, direction };
-      page.add(labels, port, PORT[direction]);
+      page.add(labels, { ...port[direction], lost: port.lost[direction] }, PORT);
     }
     await slices.turn();
   }
@@ -276,8 +252,8 @@ export async function metricsText(
     await slices.turn();
   }
   for (const nic of left.nics) {
-    page.add({ nic: nic.name }, nic, LEFT_NIC);
-    addTotals(page, nic, nic);
+    page.set("nic_up", UP_HELP, { nic: nic.name }, 0);
+    addTotals(page, nic, nic.resets);
     await slices.turn();
   }
   page.add({}, status, DEVICE);
@@ -306,9 +282,10 @@ function addNic(page: Page, status: NicStatus): void {
     peer: peer.replace(/:\d+$/, ""),
     mac,
   };
-  page.add(info, status, NIC_INFO);
+  page.set("nic_info", INFO_HELP, info, 1);
+  page.set("nic_up", UP_HELP, { nic: name }, 1);
   page.add({ nic: name }, status, NIC);
-  addTotals(page, status, nic.personality === "ena" ? nic : undefined);
+  addTotals(page, status, nic.personality === "ena" ? nic.resets : {});
   if (nic.personality === "ena") {
     page.add({ nic: name }, nic, ENA);
     return;
@@ -320,14 +297,11 @@ function addNic(page: Page, status: NicStatus): void {
 }
 
 /** Counters that continue when a NIC of the same name comes back. */
-function addTotals(
-  page: Page,
-  nic: NicStatus | LeftNicStatus,
-  resets: EnaStatus | LeftNicStatus | undefined,
-): void {
-  page.add({ nic: nic.name, side: "device" }, nic, DEVICE_FAULTS);
-  page.add({ nic: nic.name, side: "frontend" }, nic, FRONTEND_FAULTS);
-  if (resets !== undefined) page.add({ nic: nic.name }, resets, RESETS);
+function addTotals(page: Page, nic: NicStatus | LeftNicStatus, resets: Counts): void {
+  const { name, faults, reports } = nic;
+  page.set("faults_total", FAULTS_HELP, { nic: name, side: "device" }, faults, "code");
+  page.set("faults_total", FAULTS_HELP, { nic: name, side: "frontend" }, reports, "code");
+  page.set("ena_resets_total", RESETS_HELP, { nic: name }, resets, "reason");
 }
 
 /** Values of one metric, by their labels. */
@@ -341,21 +315,26 @@ class Page {
   readonly #families = new Map<string, Family>();
 
   add<T>(labels: Labels, of: T, columns: readonly Column<T>[]): void {
-    const prefix = Object.entries(labels).map(labelText).join(",");
+    const prefix = labelTexts(labels);
     for (const [name, help, value, label] of columns) {
       const found = value(of);
-      if (typeof found === "number") this.#set(name, help, prefix, found);
-      else if (found !== undefined && label !== undefined) {
-        for (const [of, count] of Object.entries(found)) {
-          const own = labelText([label, of]);
-          this.#set(name, help, prefix === "" ? own : `${prefix},${own}`, count);
-        }
-      }
+      if (found !== undefined) this.#put(name, help, prefix, found, label);
     }
   }
 
-  /** Adds a value. Counters add up. A gauge keeps its first value, and present NICs come first. */
-  #set(name: string, help: string, labels: string, value: number): void {
+  set(name: string, help: string, labels: Labels, value: number | Counts, label?: string): void {
+    this.#put(name, help, labelTexts(labels), value, label);
+  }
+
+  /** Adds values. Counters add up. A gauge keeps its first value, and present NICs come first. */
+  #put(name: string, help: string, labels: string, value: number | Counts, label = ""): void {
+    if (typeof value !== "number") {
+      for (const [of, count] of Object.entries(value)) {
+        const own = labelTexts({ [label]: of });
+        this.#put(name, help, labels === "" ? own : `${labels},${own}`, count);
+      }
+      return;
+    }
     let family = this.#families.get(name);
     if (family === undefined) {
       family = { help, values: new Map() };
@@ -384,8 +363,10 @@ class Page {
 
 const ESCAPES: Readonly<Record<string, string>> = { "\\": "\\\\", '"': '\\"', "\n": "\\n" };
 
-const labelText = ([name, value]: readonly [string, string]): string =>
-  `${name}="${value.replace(/[\\"\n]/g, (c) => ESCAPES[c]!)}"`;
+const labelTexts = (labels: Labels): string =>
+  Object.entries(labels)
+    .map(([name, value]) => `${name}="${value.replace(/[\\"\n]/g, (c) => ESCAPES[c]!)}"`)
+    .join(",");
 
 /** Lets other events run after each SLICE_MS of work. */
 class Slices {
