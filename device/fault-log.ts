@@ -6,10 +6,9 @@ import { FaultSeverity, Limits } from "../shared/wire/transactions.ts";
 
 /** Number of reports of one code in a second before the rest is summed up. */
 const TOLD_PER_SECOND = 5;
-/** Most codes counted. Codes are constants of this program, so this bound is never reached. */
-const MAX_CODES = 256;
 
 export class FaultLog {
+  /** Number of faults, by code. Codes are constants of this program. */
   readonly counts = new Map<string, number>();
   readonly #tell: (severity: FaultSeverity, code: string, text: string) => void;
   readonly #told = new Map<string, { told: number; hushed: number }>();
@@ -19,9 +18,7 @@ export class FaultLog {
   }
 
   report(severity: FaultSeverity, code: string, text: string): void {
-    const n = this.counts.get(code);
-    if (n === undefined && this.counts.size >= MAX_CODES) return;
-    this.counts.set(code, (n ?? 0) + 1);
+    this.counts.set(code, (this.counts.get(code) ?? 0) + 1);
     const recent = this.#told.get(code);
     if (recent === undefined) this.#told.set(code, { told: 1, hushed: 0 });
     else if (recent.told < TOLD_PER_SECOND) recent.told++;

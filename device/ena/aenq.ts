@@ -80,13 +80,8 @@ export class EventQueue {
 
   /** Sends link up. Drivers start with the link down, so this must be the first event. */
   tellLink(): void {
-    if (this.#linkTold) return;
-    this.#linkTold = this.linkChange(true);
-  }
-
-  linkChange(linkUp: boolean): boolean {
-    return this.#send(AenqGroup.LINK_CHANGE, 0, (view, at, common) =>
-      aenqLinkChange.write(view, at, { ...common, linkUp }),
+    this.#linkTold ||= this.#send(AenqGroup.LINK_CHANGE, 0, (view, at, common) =>
+      aenqLinkChange.write(view, at, { ...common, linkUp: true }),
     );
   }
 

@@ -20,14 +20,6 @@ const STEP_MS = 100;
  */
 const ADMIN_STEP_MS = 1000;
 const MAX_SLACK_MS = 30_000;
-/** Defaults of amzn-drivers: kernel/fbsd/ena/ena.h and ena-com/ena_com.c. */
-const DEFAULTS = {
-  mmioReadTimeoutMs: 200,
-  driverWatchdogTimeoutMs: 6000,
-  missingTxCompletionTimeoutMs: 5000,
-  adminCompletionTimeoutMs: 3000,
-  netdevWdTimeoutMs: 5000,
-} as const;
 const MISSED_TX_THRESHOLD = 128;
 /** Smallest change that causes an event: it must reach both. */
 const NEWS_MS = 500;
@@ -38,15 +30,15 @@ export function slackMs(ms: number): number {
   return Math.min(MAX_SLACK_MS, Math.ceil((SLACK_TRIPS * ms) / STEP_MS) * STEP_MS);
 }
 
+/** The constants are defaults of amzn-drivers: kernel/fbsd/ena/ena.h and ena-com/ena_com.c. */
 export function hintsFor(slack: number): HwHints {
   return {
-    mmioReadTimeoutMs: DEFAULTS.mmioReadTimeoutMs + slack,
-    driverWatchdogTimeoutMs: DEFAULTS.driverWatchdogTimeoutMs + slack,
-    missingTxCompletionTimeoutMs: DEFAULTS.missingTxCompletionTimeoutMs + slack,
+    mmioReadTimeoutMs: 200 + slack,
+    driverWatchdogTimeoutMs: 6000 + slack,
+    missingTxCompletionTimeoutMs: 5000 + slack,
     missedTxCompletionCountThresholdToReset: MISSED_TX_THRESHOLD,
-    adminCompletionTimeoutMs:
-      Math.ceil((DEFAULTS.adminCompletionTimeoutMs + slack) / ADMIN_STEP_MS) * ADMIN_STEP_MS,
-    netdevWdTimeoutMs: DEFAULTS.netdevWdTimeoutMs + slack,
+    adminCompletionTimeoutMs: Math.ceil((3000 + slack) / ADMIN_STEP_MS) * ADMIN_STEP_MS,
+    netdevWdTimeoutMs: 5000 + slack,
     maxTxSglSize: MAX_PACKET_DESCS,
     maxRxSglSize: MAX_PACKET_DESCS,
   };

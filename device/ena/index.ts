@@ -5,7 +5,7 @@
 import { AenqGroup } from "../../shared/ena/aenq.ts";
 import type { EnaStatus } from "../../shared/status/device-status.ts";
 import { EnaRingKind, type LinkState } from "../../shared/wire/link-state.ts";
-import type { Nic, NicHost, NicLevers, PciCalls } from "../nic.ts";
+import type { Nic, NicHost, NicLevers } from "../nic.ts";
 import { EventQueue } from "./aenq.ts";
 import { DOORBELLS, EnaContext, NUMAS, UNMASKS } from "./context.ts";
 import { AdminQueue } from "./control.ts";
@@ -23,21 +23,13 @@ import type { TxQueue } from "./tx.ts";
 
 export type { EnaOptions } from "./options.ts";
 
-/** An ENA NIC: the server's interface, and the event queue. */
-export interface EnaNic extends Nic {
-  readonly levers: NicLevers;
-  readonly pci: PciCalls;
-  snapshot(): EnaStatus;
-  /** Sends any event. Returns false if the driver did not enable the group, or its ring is full. */
-  readonly events: EventQueue;
-}
-
 export function createEnaNic(host: NicHost, options: EnaOptions = {}): EnaNic {
-  return new EnaFunction(host, options);
+  return new EnaNic(host, options);
 }
 
-class EnaFunction implements EnaNic {
+export class EnaNic implements Nic {
   readonly pci: Registers;
+  /** Sends any event. Returns false if the driver did not enable the group, or its ring is full. */
   readonly events: EventQueue;
   readonly #context: EnaContext;
   readonly #vectors: Vectors;

@@ -44,6 +44,8 @@ export interface FrontOwner {
   headEnded(front: FrontSocket): void;
   /** The answer has left this process. The connection waits for the client to close. */
   answered(front: FrontSocket): void;
+  /** A newer connection needs the place. */
+  evicted(front: FrontSocket): void;
   /** The client sent more than one request. Called once. */
   pipelined(front: FrontSocket): void;
   /** The connection was closed or upgraded, and no longer belongs to this module. Called once. */
@@ -62,7 +64,6 @@ export class FrontSocket extends Duplex implements Occupant {
   answeredSince = 0;
   readonly #raw: Socket;
   readonly #owner: FrontOwner;
-  readonly #evicted: (front: FrontSocket) => void;
   /** Number of bytes of CR LF CR LF that have matched so far. */
   #ending = 0;
   #begun = false;
@@ -76,16 +77,10 @@ export class FrontSocket extends Duplex implements Occupant {
   #gone = false;
   #linger: NodeJS.Timeout | undefined;
 
-  constructor(
-    raw: Socket,
-    address: string,
-    owner: FrontOwner,
-    evicted: (front: FrontSocket) => void,
-  ) {
+  constructor(raw: Socket, address: string, owner: FrontOwner) {
     super({ allowHalfOpen: true });
     this.#raw = raw;
     this.#owner = owner;
-    this.#evicted = evicted;
     this.address = address;
     this.remoteAddress = raw.remoteAddress ?? "";
     this.remotePort = raw.remotePort ?? 0;
@@ -116,7 +111,7 @@ export class FrontSocket extends Duplex implements Occupant {
   }
 
   evict(): void {
-    this.#evicted(this);
+    this.#owner.evicted(this);
   }
 
   setKeepAlive(enable: boolean, delayMs: number): void {

@@ -213,10 +213,7 @@ export class Front {
       return;
     }
     const address = addressKey(raw.remoteAddress ?? "");
-    const front = new FrontSocket(raw, address, this.#owner, (evicted) => {
-      this.count(Refused.EVICTED, evicted.peer, NO_PLACE);
-      evicted.dismiss(NO_PLACE_ANSWER);
-    });
+    const front = new FrontSocket(raw, address, this.#owner);
     this.#fronts.add(front);
     this.#requests.add(front);
   }
@@ -235,6 +232,10 @@ export class Front {
       this.#pages.delete(front);
       this.#requests.delete(front);
       if (this.#fronts.has(front)) this.#requests.add(front);
+    },
+    evicted: (front: FrontSocket): void => {
+      this.count(Refused.EVICTED, front.peer, NO_PLACE);
+      front.dismiss(NO_PLACE_ANSWER);
     },
     pipelined: (front: FrontSocket): void => {
       this.count(Refused.PIPELINED, front.peer, "only its first request is answered");

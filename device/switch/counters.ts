@@ -44,36 +44,30 @@ export class OutCounters {
 export class PortCounters {
   readonly in = new InCounters();
   readonly out = new OutCounters();
-  readonly lostIn = noDrops();
-  readonly lostOut = noDrops();
-  /** Sum of lostOut. */
+  readonly lost = { in: noDrops(), out: noDrops() };
+  /** Sum of lost.out. */
   lostOutFrames = 0;
 
   /** Adds the counters of another port, or those of this port before a reconnect. */
   add(other: PortCounters): void {
-    addNumbers(this.in, other.in);
-    addNumbers(this.out, other.out);
-    addNumbers(this.in.dropped, other.in.dropped);
-    addNumbers(this.out.dropped, other.out.dropped);
-    addNumbers(this.lostIn, other.lostIn);
-    addNumbers(this.lostOut, other.lostOut);
-    this.lostOutFrames += other.lostOutFrames;
+    addNumbers(this, other);
   }
 
   snapshot(): PortCounts {
     return {
       in: { ...this.in, dropped: nonZero(this.in.dropped) },
       out: { ...this.out, dropped: nonZero(this.out.dropped) },
-      lost: { in: nonZero(this.lostIn), out: nonZero(this.lostOut) },
+      lost: { in: nonZero(this.lost.in), out: nonZero(this.lost.out) },
     };
   }
 }
 
-/** Adds each number of `from` to the number of the same name in `to`. */
+/** Adds each number of `from`, at any depth, to the number of the same name in `to`. */
 function addNumbers(to: object, from: object): void {
   const sums = to as Record<string, unknown>;
   for (const [key, value] of Object.entries(from)) {
     if (typeof value === "number") sums[key] = Number(sums[key]) + value;
+    else addNumbers(sums[key] as object, value);
   }
 }
 

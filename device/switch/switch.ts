@@ -107,6 +107,8 @@ export class Switch {
 
   /** Ports by number. A freed number is used again. */
   readonly #plugs: (Plug | undefined)[] = [];
+  /** Number of ports in `#plugs`. */
+  #attached = 0;
   readonly #dirty: Plug[] = [];
   #dirtyCount = 0;
   /** Destinations of the current frame that don't accept it as it is. */
@@ -180,14 +182,14 @@ export class Switch {
         flush: () => this.#flush(),
         roomAgain: () => this.#wakeWaiters(plug),
         drop: (reason, direction, frames = 1) => {
-          const lost = direction === "in" ? counters.lostIn : counters.lostOut;
-          lost[reason] += frames;
+          counters.lost[direction][reason] += frames;
           if (direction === "out") counters.lostOutFrames += frames;
         },
         detach: () => this.#detach(plug),
       },
     };
     this.#plugs[number] = plug;
+    this.#attached++;
     if (mac !== undefined) this.#macs.addStatic(macHigh(mac, 0), macLow(mac, 0), number);
     return plug.handle;
   }
@@ -291,7 +293,7 @@ export class Switch {
       return this.#refuse(from, frame, DropReason.MAC_SPOOF);
     }
     if (to === from) return this.#refuse(from, frame, DropReason.HAIRPIN);
-    if (to === undefined && !this.#others(from)) {
+    if (to === undefined && this.#attached === 1) {
       return this.#refuse(from, frame, DropReason.NO_PORT);
     }
     if (from.tap !== undefined) from.tap.entered(frame, undefined);
@@ -318,15 +320,6 @@ export class Switch {
     }
     if (this.#roomLater.length > 0) this.#wakeLater();
     return Verdict.DONE;
-  }
-
-  /** Returns whether any port but the sender is attached. */
-  #others(from: Plug): boolean {
-    for (let i = 0; i < this.#plugs.length; i++) {
-      const to = this.#plugs[i];
-      if (to !== undefined && to !== from) return true;
-    }
-    return false;
   }
 
   #flood(from: Plug, frame: Frame): number {
@@ -482,6 +475,7 @@ export class Switch {
     plug.tap?.detached();
     plug.tap = undefined;
     this.#plugs[plug.number] = undefined;
+    this.#attached--;
     this.#left.add(plug.port, plug.counters, (name) => this.hasPort(name));
     this.#macs.forgetPort(plug.number);
     for (const other of this.#plugs) {
