@@ -10,7 +10,7 @@
 import { Poll } from "../netmap/flags.ts";
 import type { NetmapRing } from "../netmap/ring.ts";
 import { type AppPort, type Control, type Counts, drain, waitFor } from "./app.ts";
-import { copySlot, packetSlots, shareMemory, swapSlot } from "./slots.ts";
+import { packetSlots, type SlotMover, slotBehind, slotMover, swapSlot } from "./slots.ts";
 
 export interface BridgeConfig {
   /** Packets moved before the other direction has its turn. */
@@ -50,7 +50,7 @@ class Way {
   readonly to: AppPort;
   isBlocked = false;
   readonly #burst: number;
-  readonly #swap: boolean;
+  readonly #move: SlotMover;
   readonly #counts: Counts;
   readonly #rx: readonly NetmapRing[];
   readonly #tx: readonly NetmapRing[];
@@ -59,7 +59,7 @@ class Way {
     this.from = from;
     this.to = to;
     this.#burst = config.burst;
-    this.#swap = !config.copy && shareMemory(from, to);
+    this.#move = slotMover(from, to, config.copy);
     this.#counts = counts;
     this.#rx = from.rxRings();
     this.#tx = to.txRings();
@@ -98,8 +98,7 @@ class Way {
       if (slots === 0 || slots > room || !this.#fits(rx, from, slots, tx)) break;
       for (let n = 0; n < slots; n++) {
         bytes += rx.len(from);
-        if (this.#swap) swapSlot(rx, from, tx, to);
-        else copySlot(this.from, rx, from, this.to, tx, to);
+        this.#move(rx, from, tx, to);
         from = rx.next(from);
         to = tx.next(to);
       }
@@ -121,7 +120,7 @@ class Way {
   /** A host ring takes one slot a frame; a copy must fit the other's buffer. */
   #fits(rx: NetmapRing, first: number, slots: number, tx: NetmapRing): boolean {
     if (slots > 1 && tx.ringId >= this.to.nicTxRings) return false;
-    return this.#swap || rx.len(first) <= tx.bufSize;
+    return this.#move === swapSlot || rx.len(first) <= tx.bufSize;
   }
 
   /** Drops the packet at the ring's head if it can't be sent there at all. */
@@ -130,9 +129,7 @@ class Way {
     const isPart = slots === 0;
     const count = isPart ? rx.space : slots;
     if (!isPart && slots <= tx.numSlots - 1 && this.#fits(rx, rx.head, slots, tx)) return false;
-    let slot = rx.head;
-    for (let n = 0; n < count; n++) slot = rx.next(slot);
-    rx.advance(slot);
+    rx.advance(slotBehind(rx, rx.head, count));
     this.#counts.addDrops(1);
     return true;
   }

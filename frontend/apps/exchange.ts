@@ -34,37 +34,25 @@ const PINGS = 300;
 const CALL_MS = 50;
 
 /** Counters of this end. They count frames of DATA, unless the comment says otherwise. */
-export interface ExchangeReport {
-  sent: number;
-  sentBytes: number;
-  acknowledged: number;
-  received: number;
-  receivedBytes: number;
+export class ExchangeReport {
+  sent = 0;
+  sentBytes = 0;
+  acknowledged = 0;
+  received = 0;
+  receivedBytes = 0;
   /** Received frames with correct bytes and a new number. */
-  verified: number;
-  corrupt: number;
-  duplicate: number;
+  verified = 0;
+  corrupt = 0;
+  duplicate = 0;
   /** Numbers that were skipped, and those of them that arrived later. */
-  missing: number;
-  late: number;
+  missing = 0;
+  late = 0;
   /** Round trips in microseconds, sorted: one for each PING. */
-  roundTripUs: number[];
+  roundTripUs: number[] = [];
 }
 
 export class Exchange {
-  readonly report: ExchangeReport = {
-    sent: 0,
-    sentBytes: 0,
-    acknowledged: 0,
-    received: 0,
-    receivedBytes: 0,
-    verified: 0,
-    corrupt: 0,
-    duplicate: 0,
-    missing: 0,
-    late: 0,
-    roundTripUs: [],
-  };
+  readonly report = new ExchangeReport();
   /** The peer is found and the round trip known: time for `startData`. */
   onReady: () => void = () => {};
   /** Everything sent is acknowledged, after `stopData`. */

@@ -13,7 +13,7 @@ import type { NetmapRing } from "../netmap/ring.ts";
 import { type AppPort, type Control, type Counts, clockMs, drain, waitFor } from "./app.ts";
 import { FlowHash } from "./lb/flow-hash.ts";
 import { Fragments } from "./lb/fragments.ts";
-import { copySlot, packetSlots, shareMemory, swapSlot } from "./slots.ts";
+import { packetSlots, type SlotMover, slotBehind, slotMover } from "./slots.ts";
 
 export interface LbConfig {
   /** Most packets taken from a ring between two syncs. */
@@ -106,9 +106,7 @@ class Splitter {
         this.#frame.copyTo(copy, 0, 0, copy.length);
         const outer = ids.slice(0, last);
         this.#fragments.hold(ids[last]!, ids[last + 1]!, hash, copy, now, outer);
-        let slot = first;
-        for (let n = 0; n < slots; n++) slot = ring.next(slot);
-        return slot;
+        return slotBehind(ring, first, slots);
       }
       hash = known;
     }
@@ -136,44 +134,38 @@ class Splitter {
 
 /** One pipe's transmit ring. */
 class Output {
-  readonly #input: AppPort;
   readonly #pipe: AppPort;
   readonly #counts: Counts;
   readonly #ring: NetmapRing;
-  readonly #swap: boolean;
+  readonly #move: SlotMover;
   #packets = 0;
   #bytes = 0;
 
   constructor(input: AppPort, pipe: AppPort, counts: Counts) {
-    this.#input = input;
     this.#pipe = pipe;
     this.#counts = counts;
     this.#ring = pipe.txRing(pipe.firstTx);
-    this.#swap = shareMemory(input, pipe);
+    this.#move = slotMover(input, pipe);
     counts.begin();
   }
 
   /** Takes a packet, or drops it when there is no room. Returns the slot behind it. */
   put(rx: NetmapRing, first: number, slots: number): number {
     const tx = this.#ring;
-    const hasRoom = tx.space >= slots;
+    if (tx.space < slots) {
+      this.#counts.addDrops(1);
+      return slotBehind(rx, first, slots);
+    }
     let from = first;
     let to = tx.head;
     for (let n = 0; n < slots; n++) {
-      if (hasRoom) {
-        this.#bytes += rx.len(from);
-        if (this.#swap) swapSlot(rx, from, tx, to);
-        else copySlot(this.#input, rx, from, this.#pipe, tx, to);
-        to = tx.next(to);
-      }
+      this.#bytes += rx.len(from);
+      this.#move(rx, from, tx, to);
       from = rx.next(from);
+      to = tx.next(to);
     }
-    if (hasRoom) {
-      tx.advance(to);
-      this.#packets++;
-    } else {
-      this.#counts.addDrops(1);
-    }
+    tx.advance(to);
+    this.#packets++;
     return from;
   }
 

@@ -12,10 +12,11 @@
 import { type CapturedPacket, CaptureFormatError } from "../../shared/pcapng/packet.ts";
 import type { Ifnet } from "../net/ifnet.ts";
 import { type Control, type Counts, clockMs } from "./app.ts";
+import { Pacer } from "./pkt-gen/pacer.ts";
 import { Account, type ReplayResult } from "./replay/account.ts";
 import { Outgoing } from "./replay/outgoing.ts";
 import { Selection } from "./replay/selection.ts";
-import { Sender } from "./replay/sender.ts";
+import { BURST, Sender } from "./replay/sender.ts";
 import { Timetable } from "./replay/timetable.ts";
 
 /** A capture file, as CaptureFileReader reads it. */
@@ -58,13 +59,37 @@ export async function replay(
   control: Control,
   { warn, now = clockMs }: ReplayHooks,
 ): Promise<ReplayResult> {
-  const { loops, rate, preserveTiming, sendTruncated, interfaces } = config;
-  const timetable = preserveTiming ? new Timetable(control, now) : undefined;
-  const outgoing = new Outgoing(ifnet, sendTruncated);
-  const selection = new Selection(interfaces);
+  const { loops } = config;
+  const timetable = config.preserveTiming ? new Timetable(control, now) : undefined;
+  const outgoing = new Outgoing(ifnet, config.sendTruncated);
+  const selection = new Selection(config.interfaces);
   const account = new Account(ifnet, warn);
-  const sender = new Sender(ifnet, { counts, account, control, rate, timetable, now });
+  const pacer = new Pacer(config.rate, BURST, control, now);
+  const sender = new Sender({ ifnet, counts, account, control, pacer, timetable });
   const { result } = account;
+
+  /** Sends the rest of the file, or until stopped. */
+  const pass = async (): Promise<void> => {
+    while (!control.isStopped) {
+      const packet = source.next();
+      if (packet === undefined) {
+        await sender.flush();
+        if (await source.more()) continue;
+        break;
+      }
+      timetable?.saw(packet.tsNs);
+      if (timetable !== undefined && timetable.gapMs >= TOLD_GAP_MS) account.waits(timetable.gapMs);
+      while (!sender.isDue && !control.isStopped) await sender.due();
+      if (control.isStopped) break;
+      const m = selection.skips(packet) ?? outgoing.take(packet);
+      if (typeof m === "string") {
+        if (!sender.isEmpty) await sender.flush();
+        sender.skipped();
+        account.skipped(packet, m);
+      } else if (sender.add(m) || timetable !== undefined) await sender.flush();
+    }
+  };
+
   counts.begin();
   try {
     while (!control.isStopped && (loops === 0 || result.passes < loops)) {
@@ -72,7 +97,7 @@ export async function replay(
       timetable?.rewind();
       selection.rewind();
       const before = counts.packets;
-      await pass(source, timetable, sender, selection, outgoing, account, control);
+      await pass();
       if (control.isStopped) break;
       if (source.cutAt !== undefined) {
         result.broken = `the file is cut off within what begins at byte ${source.cutAt}`;
@@ -92,36 +117,6 @@ export async function replay(
   }
   account.close(outgoing.inUse, selection);
   return result;
-}
-
-/** Sends the rest of the file, or until stopped. */
-async function pass(
-  source: ReplaySource,
-  timetable: Timetable | undefined,
-  sender: Sender,
-  selection: Selection,
-  outgoing: Outgoing,
-  account: Account,
-  control: Control,
-): Promise<void> {
-  while (!control.isStopped) {
-    const packet = source.next();
-    if (packet === undefined) {
-      await sender.flush();
-      if (await source.more()) continue;
-      break;
-    }
-    timetable?.saw(packet.tsNs);
-    if (timetable !== undefined && timetable.gapMs >= TOLD_GAP_MS) account.waits(timetable.gapMs);
-    while (!sender.isDue && !control.isStopped) await sender.due();
-    if (control.isStopped) break;
-    const m = selection.skips(packet) ?? outgoing.take(packet);
-    if (typeof m === "string") {
-      if (!sender.isEmpty) await sender.flush();
-      sender.skipped();
-      account.skipped(packet, m);
-    } else if (sender.add(m) || timetable !== undefined) await sender.flush();
-  }
 }
 
 const isSystemError = (error: unknown): error is Error =>

@@ -36,36 +36,15 @@ export function unitText(n: number, plain: boolean): string {
   return `${value.toFixed(3)} ${UNITS[unit]}`;
 }
 
-export interface Rate {
-  readonly packets: number;
-  readonly bytes: number;
-  readonly usec: number;
-  readonly packetsPerSecond: number;
-  readonly bitsPerSecond: number;
-  readonly averageBatch: number;
-  readonly minSpace: number;
-}
-
-export interface Total {
-  readonly packets: number;
-  readonly bytes: number;
-  readonly events: number;
-  readonly seconds: number;
-  readonly packetsPerSecond: number;
-  readonly bitsPerSecond: number;
-  readonly averageBatch: number;
-  /** Frames dropped for want of room, and polls with an error. */
-  readonly drops: number;
-  readonly errors: number;
-}
+/** What a report line shows: the differences since the report before. */
+export type Rate = ReturnType<Reporter["rate"]>;
+export type Total = ReturnType<typeof totalOf>;
 
 export class Reporter {
   readonly #counts: readonly Counts[];
   readonly #style: ReportStyle;
   readonly #window: number[] = [];
-  #packets = 0;
-  #bytes = 0;
-  #events = 0;
+  #last = { packets: 0, bytes: 0, events: 0 };
   #at = clockMs();
 
   constructor(counts: readonly Counts[], style: ReportStyle) {
@@ -74,33 +53,23 @@ export class Reporter {
   }
 
   /** Differences since the last call. */
-  rate(): Rate {
+  rate() {
     const now = clockMs();
     const usec = Math.max(1, Math.round((now - this.#at) * 1000));
-    const sum = (of: (counts: Counts) => number): number =>
-      this.#counts.reduce((total, counts) => total + of(counts), 0);
-    const [packets, bytes, events] = [
-      sum((c) => c.packets),
-      sum((c) => c.bytes),
-      sum((c) => c.events),
-    ];
-    const delta = {
-      packets: packets - this.#packets,
-      bytes: bytes - this.#bytes,
-      events: events - this.#events,
-    };
-    this.#packets = packets;
-    this.#bytes = bytes;
-    this.#events = events;
+    const sums = sumOf(this.#counts);
+    const packets = sums.packets - this.#last.packets;
+    const bytes = sums.bytes - this.#last.bytes;
+    const events = sums.events - this.#last.events;
+    this.#last = sums;
     this.#at = now;
-    const framing = this.#style.framing ? delta.packets * FRAMING_BITS : 0;
+    const framing = this.#style.framing ? packets * FRAMING_BITS : 0;
     return {
-      packets: delta.packets,
-      bytes: delta.bytes,
+      packets,
+      bytes,
       usec,
-      packetsPerSecond: Math.round((delta.packets * 1e6) / usec),
-      bitsPerSecond: Math.round(((delta.bytes * 8 + framing) * 1e6) / usec),
-      averageBatch: delta.events === 0 ? 0 : delta.packets / delta.events,
+      packetsPerSecond: Math.round((packets * 1e6) / usec),
+      bitsPerSecond: Math.round(((bytes * 8 + framing) * 1e6) / usec),
+      averageBatch: events === 0 ? 0 : packets / events,
       minSpace: Math.min(NO_SPACE_SEEN, ...this.#counts.map((counts) => counts.takeMinSpace())),
     };
   }
@@ -125,24 +94,32 @@ export class Reporter {
   }
 }
 
+function sumOf(counts: readonly Counts[]) {
+  const sum = (key: "packets" | "bytes" | "events" | "drops" | "errors"): number =>
+    counts.reduce((total, one) => total + one[key], 0);
+  return {
+    packets: sum("packets"),
+    bytes: sum("bytes"),
+    events: sum("events"),
+    drops: sum("drops"),
+    errors: sum("errors"),
+  };
+}
+
 /** The whole run: the sums of all loops, and the time of the longest. */
-export function totalOf(counts: readonly Counts[]): Total {
-  const sum = (of: (c: Counts) => number): number => counts.reduce((n, c) => n + of(c), 0);
+export function totalOf(counts: readonly Counts[]) {
+  const { drops, errors, ...sums } = sumOf(counts);
   const seconds = Math.max(0, ...counts.map((c) => c.ms)) / 1000;
-  const packets = sum((c) => c.packets);
-  const bytes = sum((c) => c.bytes);
-  const events = sum((c) => c.events);
   const per = (n: number): number => (seconds === 0 ? 0 : n / seconds);
   return {
-    packets,
-    bytes,
-    events,
+    ...sums,
     seconds,
-    packetsPerSecond: per(packets),
-    bitsPerSecond: per(bytes * 8),
-    averageBatch: events === 0 ? 0 : packets / events,
-    drops: sum((c) => c.drops),
-    errors: sum((c) => c.errors),
+    packetsPerSecond: per(sums.packets),
+    bitsPerSecond: per(sums.bytes * 8),
+    averageBatch: sums.events === 0 ? 0 : sums.packets / sums.events,
+    /** Frames dropped for want of room, and polls with an error. */
+    drops,
+    errors,
   };
 }
 

@@ -35,14 +35,6 @@ export class DelayHistogram {
     this.#buckets[octave * SUBS + Math.max(0, Math.min(SUBS - 1, sub))]! += 1;
   }
 
-  clear(): void {
-    this.count = 0;
-    this.#sum = 0;
-    this.#min = Number.POSITIVE_INFINITY;
-    this.#max = 0;
-    this.#buckets.fill(0);
-  }
-
   report(): DelayReport {
     const { count } = this;
     const octaves = Array.from({ length: OCTAVES }, (_, i) => {

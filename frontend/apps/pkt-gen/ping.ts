@@ -119,11 +119,11 @@ class Pinger {
   #look(at: number, length: number, now: number): void {
     const view = this.#view;
     if (length < LEAST_FRAME || view.getUint32(at + TEXT) !== MARK) {
-      this.log.foreign++;
+      this.log.counts.foreign++;
       return;
     }
     this.log.saw(view.getUint32(at + SEQ));
-    this.answered = this.log.unique;
+    this.answered = this.log.counts.unique;
     const ms = now - view.getUint32(at + SECONDS) * 1000 - view.getUint32(at + NANOSECONDS) / 1e6;
     this.delays.add(ms * 1e6);
   }

@@ -6,6 +6,7 @@ import { Ns, Poll } from "../../netmap/flags.ts";
 import type { NetmapRing } from "../../netmap/ring.ts";
 import { type AppPort, type Control, type Counts, drain, waitFor } from "../app.ts";
 import type { PktGenConfig } from "../pkt-gen.ts";
+import { swapSlot } from "../slots.ts";
 import { dumpSlot } from "./dump.ts";
 
 const UDP_PROTOCOL = 17;
@@ -72,10 +73,7 @@ class Ponger {
           dumpSlot(this.#port, rx, slot, this.#port.buffer(rx.bufIdx(slot)), length);
         }
         this.#turnRound(at);
-        const spare = tx.bufIdx(to);
-        tx.setSlot(to, rx.bufIdx(slot), length, Ns.BUF_CHANGED);
-        rx.setBufIdx(slot, spare);
-        rx.setSlotFlags(slot, Ns.BUF_CHANGED);
+        swapSlot(rx, slot, tx, to);
         to = tx.next(to);
         room--;
         packets++;

@@ -86,9 +86,9 @@ class NumberedReader {
       length >= LEAST_FRAME &&
       view.getUint16(at + 12) === 0x0800 &&
       view.getUint32(at + TEXT) === MARK;
-    if (!isOurs) this.log.foreign++;
+    if (!isOurs) this.log.counts.foreign++;
     else if (isIntact(bytes, view, at, length)) this.log.saw(view.getUint32(at + SEQ));
-    else this.log.corrupt++;
+    else this.log.counts.corrupt++;
   }
 }
 

@@ -10,84 +10,63 @@
 const WINDOW = 1 << 17;
 const MASK = WINDOW - 1;
 
-export interface SequenceReport {
-  readonly first: number;
-  readonly highest: number;
+export class SequenceReport {
+  first = 0;
+  highest = 0;
   /** Numbers that arrived, each counted once. */
-  readonly unique: number;
+  unique = 0;
   /** Numbers between first and highest that did not arrive. */
-  readonly missing: number;
+  missing = 0;
   /** Numbers that arrived after a higher number. */
-  readonly late: number;
-  readonly duplicate: number;
-  readonly stale: number;
+  late = 0;
+  duplicate = 0;
+  stale = 0;
   /** Frames of pkt-gen with a wrong checksum. */
-  readonly corrupt: number;
+  corrupt = 0;
   /** Frames of other programs: neighbours on the network send, too. */
-  readonly foreign: number;
+  foreign = 0;
 }
 
 export class SequenceLog {
-  corrupt = 0;
-  foreign = 0;
-  #unique = 0;
-  #late = 0;
-  #duplicate = 0;
-  #stale = 0;
-  #first = 0;
+  /** Its `missing` is computed by `report`. */
+  readonly counts = new SequenceReport();
   /** Count of the numbers from first to highest. */
   #span = 0;
-  #highest = 0;
   readonly #seen = new Uint8Array(WINDOW);
 
   /** Accounts for a frame numbered `seq`, 32 bits that may wrap. */
   saw(seq: number): void {
+    const { counts } = this;
     if (this.#span === 0) {
-      this.#first = seq;
-      this.#start(seq);
+      counts.first = seq;
+      this.#new(seq, 1);
       return;
     }
-    const ahead = (seq - this.#highest) | 0;
+    const ahead = (seq - counts.highest) | 0;
     if (ahead > 0) {
       if (ahead >= WINDOW) this.#seen.fill(0);
-      else for (let i = 1; i < ahead; i++) this.#seen[(this.#highest + i) & MASK] = 0;
-      this.#span += ahead;
-      this.#highest = seq;
-      this.#seen[seq & MASK] = 1;
-      this.#unique++;
+      else for (let i = 1; i < ahead; i++) this.#seen[(counts.highest + i) & MASK] = 0;
+      this.#new(seq, ahead);
     } else if (-ahead >= WINDOW || -ahead >= this.#span) {
-      this.#stale++;
+      counts.stale++;
     } else if (this.#seen[seq & MASK] === 1) {
-      this.#duplicate++;
+      counts.duplicate++;
     } else {
       this.#seen[seq & MASK] = 1;
-      this.#unique++;
-      this.#late++;
+      counts.unique++;
+      counts.late++;
     }
   }
 
-  #start(seq: number): void {
-    this.#span = 1;
-    this.#highest = seq;
-    this.#unique = 1;
+  /** A number above all others, by `ahead`. */
+  #new(seq: number, ahead: number): void {
+    this.#span += ahead;
+    this.counts.highest = seq;
+    this.counts.unique++;
     this.#seen[seq & MASK] = 1;
   }
 
-  get unique(): number {
-    return this.#unique;
-  }
-
   report(): SequenceReport {
-    return {
-      first: this.#first,
-      highest: this.#highest,
-      unique: this.#unique,
-      missing: this.#span - this.#unique,
-      late: this.#late,
-      duplicate: this.#duplicate,
-      stale: this.#stale,
-      corrupt: this.corrupt,
-      foreign: this.foreign,
-    };
+    return { ...this.counts, missing: this.#span - this.counts.unique };
   }
 }

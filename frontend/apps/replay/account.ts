@@ -4,39 +4,30 @@ import type { Ifnet } from "../../net/ifnet.ts";
 import { explain, type FileSkip, Skip } from "./outgoing.ts";
 import type { Selection } from "./selection.ts";
 
-export interface ReplayResult {
+export class ReplayResult {
   /** Number of passes that reached the end of the file. */
-  passes: number;
+  passes = 0;
   /** Number of packets read: Counts.packets and all skipped packets. */
-  read: number;
-  readonly skipped: Record<Skip, number>;
+  read = 0;
+  readonly skipped = Object.fromEntries(Object.values(Skip).map((skip) => [skip, 0])) as Record<
+    Skip,
+    number
+  >;
   /** Names of the interfaces with Ethernet frames, in the part of the file that was read. */
-  interfaces: string[];
+  interfaces: string[] = [];
   /** Interfaces that the user chose and that are not in `interfaces`. */
-  missing: string[];
+  missing: string[] = [];
   /** Number of runts among the sent packets. */
-  padded: number;
+  padded = 0;
   /** Number of sent packets that the driver dropped, and that it still held at the end. */
-  lost: number;
-  inFlight: number;
+  lost = 0;
+  inFlight = 0;
   /** Reason why the file could not be read to its end. */
-  broken?: string;
+  broken: string | undefined = undefined;
 }
 
 export class Account {
-  readonly result: ReplayResult = {
-    passes: 0,
-    read: 0,
-    skipped: Object.fromEntries(Object.values(Skip).map((skip) => [skip, 0])) as Record<
-      Skip,
-      number
-    >,
-    interfaces: [],
-    missing: [],
-    padded: 0,
-    lost: 0,
-    inFlight: 0,
-  };
+  readonly result = new ReplayResult();
   readonly #ifnet: Ifnet;
   readonly #warn: (sentence: string) => void;
   readonly #lostBefore: number;
@@ -64,13 +55,14 @@ export class Account {
     this.#skip(Skip.REFUSED, Skip.REFUSED, () => "was refused by the driver");
   }
 
-  #skip(why: Skip, key: Skip | number, what: () => string): void {
+  #skip(why: Skip, key: Skip | number, what: () => string | undefined): void {
     this.result.read++;
     this.result.skipped[why]++;
-    // These two are no faults, so they are not reported.
-    if (why === Skip.COPY || why === Skip.NOT_CHOSEN || this.#told.has(key)) return;
+    if (this.#told.has(key)) return;
     this.#told.add(key);
-    this.#warn(`packet ${this.result.read} ${what()}; skipped, as are others like it`);
+    const text = what();
+    if (text === undefined) return;
+    this.#warn(`packet ${this.result.read} ${text}; skipped, as are others like it`);
   }
 
   /** Warns about a long gap (ms), in which the user may wonder why nothing is sent. */

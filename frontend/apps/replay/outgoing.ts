@@ -185,15 +185,21 @@ function limitOf(bytes: Uint8Array, mtu: number): number {
   return mtu + ETHER_HEADER_BYTES + (isTagged ? VLAN_TAG_BYTES : 0);
 }
 
-/** Returns the reason why `packet` was skipped, with a remedy where there is one. */
-export function explain(skip: FileSkip, packet: CapturedPacket, { mtu, hwTsomax }: Ifnet): string {
+/**
+ * Returns the reason why `packet` was skipped, with a remedy where there is one; undefined for a
+ * reason that is no fault.
+ */
+export function explain(
+  skip: FileSkip,
+  packet: CapturedPacket,
+  { mtu, hwTsomax }: Ifnet,
+): string | undefined {
   const { linkType, capturedLength, originalLength, bytes } = packet;
   const length = heldBytes(packet);
   switch (skip) {
     case Skip.COPY:
-      return "is another sighting of a frame before it";
     case Skip.NOT_CHOSEN:
-      return "is of an interface that was not chosen";
+      return undefined;
     case Skip.NOT_ETHERNET:
       return `is of link type ${linkType}, not Ethernet`;
     case Skip.TRUNCATED:

@@ -7,35 +7,28 @@ import { Errno } from "../../bus/errno.ts";
 import type { Ifnet } from "../../net/ifnet.ts";
 import type { Mbuf } from "../../net/mbuf.ts";
 import { type Control, type Counts, LOOK_MS } from "../app.ts";
-import { Pacer } from "../pkt-gen/pacer.ts";
+import type { Pacer } from "../pkt-gen/pacer.ts";
 import type { Account } from "./account.ts";
 import type { Outgoing } from "./outgoing.ts";
 import type { Timetable } from "./timetable.ts";
 
 /** Number of packets handed over before the link gets its turn. */
-const BURST = 64;
+export const BURST = 64;
 /** Time (about ms) that a stopped replay waits for the device to finish the driver's packets. */
 const LEAVE_MS = 1000;
 
-export interface SenderOptions {
+export interface SenderParts {
+  readonly ifnet: Ifnet;
   readonly counts: Counts;
   readonly account: Account;
   readonly control: Control;
-  /** Packets a second; 0 for no limit. */
-  readonly rate: number;
+  readonly pacer: Pacer;
   readonly timetable: Timetable | undefined;
-  /** Milliseconds of a monotonic clock. */
-  readonly now: () => number;
 }
 
 /** Sends packets. Uses the interface's onTransmitReady until `leave`. */
 export class Sender {
-  readonly #ifnet: Ifnet;
-  readonly #counts: Counts;
-  readonly #account: Account;
-  readonly #control: Control;
-  readonly #pacer: Pacer;
-  readonly #timetable: Timetable | undefined;
+  readonly #with: SenderParts;
   readonly #look: NodeJS.Timeout;
   #wake: (() => void) | undefined;
   /** Packets that are not yet given to the driver. */
@@ -43,27 +36,22 @@ export class Sender {
   /** Packets that may still leave in this burst. */
   #due = 0;
 
-  constructor(ifnet: Ifnet, { counts, account, control, rate, timetable, now }: SenderOptions) {
-    this.#ifnet = ifnet;
-    this.#counts = counts;
-    this.#account = account;
-    this.#control = control;
-    this.#pacer = new Pacer(rate, BURST, control, now);
-    this.#timetable = timetable;
-    ifnet.onTransmitReady = () => this.#wake?.();
+  constructor(parts: SenderParts) {
+    this.#with = parts;
+    parts.ifnet.onTransmitReady = () => this.#wake?.();
     // Also wakes a wait for room when the replay is to stop.
     this.#look = setInterval(() => this.#wake?.(), LOOK_MS);
   }
 
   /** True when the current packet may leave now. If not, wait for `due` and check again. */
   get isDue(): boolean {
-    return this.#due > 0 && this.#timetable?.isEarly !== true;
+    return this.#due > 0 && this.#with.timetable?.isEarly !== true;
   }
 
   async due(): Promise<void> {
     await this.flush();
-    await this.#timetable?.due();
-    this.#due = await this.#pacer.due();
+    await this.#with.timetable?.due();
+    this.#due = await this.#with.pacer.due();
     await setImmediate();
   }
 
@@ -89,13 +77,14 @@ export class Sender {
    */
   async flush(): Promise<void> {
     const batch = this.#batch;
+    const { ifnet, account, control } = this.#with;
     while (batch.length > 0) {
-      this.#accepted(this.#ifnet.transmit(batch, batch.length));
+      this.#accepted(ifnet.transmit(batch, batch.length));
       if (batch.length === 0) return;
-      if (this.#ifnet.transmitErrno !== Errno.ENOBUFS) {
+      if (ifnet.transmitErrno !== Errno.ENOBUFS) {
         batch.shift()!.free();
-        this.#account.refused();
-      } else if (this.#control.isStopped) {
+        account.refused();
+      } else if (control.isStopped) {
         for (const m of batch) m.free();
         batch.length = 0;
       } else {
@@ -111,22 +100,22 @@ export class Sender {
     let bytes = 0;
     for (const m of this.#batch.splice(0, sent)) {
       bytes += m.pktLength;
-      this.#account.sent(m.cookie);
+      this.#with.account.sent(m.cookie);
     }
     if (sent === 0) return;
-    this.#counts.add(sent, bytes);
-    this.#pacer.gave(sent);
+    this.#with.counts.add(sent, bytes);
+    this.#with.pacer.gave(sent);
   }
 
   /** Sends the batch. Resolves when the driver has freed every mbuf, or soon after a stop. */
   async leave(outgoing: Outgoing): Promise<void> {
     await this.flush();
     for (let waited = 0; outgoing.inUse > 0; waited++) {
-      if (!this.#control.isStopped) waited = 0;
+      if (!this.#with.control.isStopped) waited = 0;
       else if (waited >= LEAVE_MS) break;
       await setTimeout(1);
     }
     clearInterval(this.#look);
-    this.#ifnet.onTransmitReady = () => {};
+    this.#with.ifnet.onTransmitReady = () => {};
   }
 }
