@@ -65,15 +65,11 @@ export function explainDial(error: unknown, url: string): SessionError {
   const trouble = tls ? tlsTrouble({ code, message: detail }, host, "ws") : undefined;
   if (trouble !== undefined) return new SessionError(code, trouble);
   const notHttp = `${host} does not answer as HTTP; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`;
-  switch (code) {
-    case "ECONNRESET":
-      return new SessionError(
-        "HUNG_UP",
-        `${host} closed the connection without an answer: a device does that which has as many connections as it may; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`,
-      );
-    case "HPE_INVALID_CONSTANT":
-      return new SessionError(code, notHttp);
-    default:
+  if (code === "ECONNRESET") {
+    return new SessionError(
+      "HUNG_UP",
+      `${host} closed the connection without an answer: a device does that which has as many connections as it may; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`,
+    );
   }
   if (/subprotocol/i.test(detail)) {
     return new SessionError(
@@ -87,7 +83,9 @@ export function explainDial(error: unknown, url: string): SessionError {
       `${host} accepted the connection but did not answer; it is not a ringwire device's port`,
     );
   }
-  if (/Parse Error/i.test(detail)) return new SessionError(code, notHttp);
+  if (code === "HPE_INVALID_CONSTANT" || /Parse Error/i.test(detail)) {
+    return new SessionError(code, notHttp);
+  }
   return new SessionError(code, `could not connect to ${host}: ${detail}`);
 }
 

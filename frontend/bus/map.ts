@@ -33,10 +33,6 @@ const ALL_OPS = FROM_DEVICE_OPS | TO_DEVICE_OPS;
 const TWO_32 = 2 ** 32;
 const MAX_GENERATION = 0xffff;
 const NO_BYTES = new Uint8Array(0);
-/** Shared arrays for loads of one buffer, which need no allocation then. */
-const oneBuffer: Uint8Array[] = [NO_BYTES];
-const oneOffset = [0];
-const oneLength = [0];
 
 export class DmaMap {
   readonly tag: DmaTag;
@@ -126,12 +122,7 @@ export class DmaMap {
    */
   load(buffer: Uint8Array, at: number, length: number): number {
     if (this.#loadPlain(buffer, at, length)) return 0;
-    oneBuffer[0] = buffer;
-    oneOffset[0] = at;
-    oneLength[0] = length;
-    const error = this.loadPieces(oneBuffer, oneOffset, oneLength, 1);
-    oneBuffer[0] = NO_BYTES;
-    return error;
+    return this.loadPieces([buffer], [at], [length], 1);
   }
 
   /**

@@ -11,7 +11,7 @@ import { ResetReason } from "../../shared/ena/registers.ts";
 import type { Logger } from "../../shared/log.ts";
 import { AsyncLock } from "../async-lock.ts";
 import type { DriverContext } from "../driver.ts";
-import { Ifcap, Iff, Ifnet } from "../net/ifnet.ts";
+import { Iff, Ifnet } from "../net/ifnet.ts";
 import type { MbufPool } from "../net/mbuf.ts";
 import { TransmitGate } from "../net/transmit-gate.ts";
 import type { Netmap } from "../netmap/netmap.ts";
@@ -21,7 +21,7 @@ import { pickRing, xmitMbuf } from "./datapath-tx.ts";
 import type { EnaNetmap } from "./netmap-mode.ts";
 import { kick } from "./notify.ts";
 import type { MapCache, QueuePair, TxRing } from "./rings.ts";
-import { newRssConfig } from "./rss.ts";
+import { RssConfig } from "./rss.ts";
 
 export interface EnaOptions {
   /**
@@ -43,7 +43,7 @@ export const DEFAULT_RING_SIZE = 1024;
  * More than the original's 1024. A descriptor returns after a round trip of the link, which takes
  * longer than on a bus, and a TCP window of 6 MB may arrive in that time.
  */
-const DEFAULT_RX_RING_SIZE = 4096;
+export const DEFAULT_RX_RING_SIZE = 4096;
 export const MIN_RING_SIZE = 256;
 export const MIN_MTU = 128;
 const DEFAULT_KEEP_ALIVE_TIMEOUT_MS = 6000;
@@ -61,13 +61,7 @@ export class Adapter {
   readonly ifnet: Ifnet;
   readonly lock = new AsyncLock();
 
-  // Values of the options.
-  readonly wantLlq: boolean;
-  /** Ifcap bits that are disabled from the start. */
-  readonly wantOff: number;
-  readonly wantRxRingSize: number;
-  readonly wantTxRingSize: number;
-
+  readonly options: EnaOptions;
   /** Increased by each reset, link loss and detach. A step of another generation stops. */
   generation = 0;
   /** The device while it is initialised. */
@@ -131,16 +125,13 @@ export class Adapter {
   /** Counters by queue. They outlive the rings. */
   readonly txStats: TxStats[] = [];
   readonly rxStats: RxStats[] = [];
-  readonly rss = newRssConfig();
+  readonly rss = new RssConfig();
 
   constructor(ctx: DriverContext, options: EnaOptions) {
     this.ctx = ctx;
     this.log = ctx.log;
     this.ifnet = new Ifnet(ctx.name, new Uint8Array(6), ctx.mtu);
-    this.wantLlq = options.llq ?? false;
-    this.wantOff = options.lro === false ? Ifcap.LRO : 0;
-    this.wantRxRingSize = options.rxRingSize ?? DEFAULT_RX_RING_SIZE;
-    this.wantTxRingSize = options.txRingSize ?? DEFAULT_RING_SIZE;
+    this.options = options;
     this.gate = new TransmitGate<TxRing>({
       ifnet: this.ifnet,
       space: ctx.space,

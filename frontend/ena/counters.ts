@@ -4,10 +4,10 @@
  */
 
 import { ResetReason } from "../../shared/ena/registers.ts";
+import { LroStats } from "../net/lro.ts";
+import { GateStats } from "../net/transmit-gate.ts";
 
-export class TxStats {
-  count = 0;
-  bytes = 0;
+export class TxStats extends GateStats {
   prepare_ctx_err = 0;
   dma_mapping_err = 0;
   doorbells = 0;
@@ -25,12 +25,6 @@ export class TxStats {
   dropped_down = 0;
   /** Packets with invalid offload facts. */
   bad_offload = 0;
-  /** Number of times a packet was refused for lack of room: ring, link, or push budget. */
-  refused_ring = 0;
-  refused_link = 0;
-  refused_budget = 0;
-  /** Number of times a packet was refused for good: longer than the device accepts. */
-  too_long = 0;
   /** Netmap: packets that can't be sent; packets that were released and not sent before the ring
    * was created again; slots that an application wrote to while it did not own them. */
   bad_packet = 0;
@@ -38,7 +32,7 @@ export class TxStats {
   bad_slot = 0;
 }
 
-export class RxStats {
+export class RxStats extends LroStats {
   count = 0;
   bytes = 0;
   refil_partial = 0;
@@ -52,8 +46,6 @@ export class RxStats {
   // Not in the original's tree.
   /** Malformed completions; the original counts them only as resets. */
   bad_desc = 0;
-  lro_queued = 0;
-  lro_flushed = 0;
   /** Netmap: slots released without a buffer, or written to while the driver owned them. */
   bad_slot = 0;
 }

@@ -98,10 +98,8 @@ export class EnaDriver implements Driver {
   }
 
   async linkBack(): Promise<void> {
-    const adapter = this.adapter;
-    await adapter.lock.run(async () => {
-      if (adapter.attached && adapter.com === undefined) await restoreDevice(adapter);
-    });
+    const { adapter } = this;
+    await adapter.lock.run(() => restoreDevice(adapter));
   }
 
   batchApplied(): void {
@@ -146,9 +144,7 @@ export class EnaDriver implements Driver {
   #retryRestore(): void {
     const adapter = this.adapter;
     if (adapter.retryTicks === 0 || --adapter.retryTicks > 0) return;
-    this.#background(async () => {
-      if (adapter.attached && adapter.com === undefined) await restoreDevice(adapter);
-    });
+    this.#background(() => restoreDevice(adapter));
   }
 
   /** Runs `step` under the lock in the background. Ignores Abandoned; throws any other error. */

@@ -99,7 +99,7 @@ async function bringUp(adapter: Adapter, com: Com): Promise<DeviceFeatures> {
   adapter.wdActive = ((groups >>> AenqGroup.KEEP_ALIVE) & 1) === 1;
   if (features.hints !== undefined) adapter.updateHints(features.hints);
   const memoryBar = adapter.ctx.pci.hasBar2;
-  await com.placeQueues(adapter.wantLlq ? features.llq : undefined, memoryBar);
+  await com.placeQueues(adapter.options.llq === true ? features.llq : undefined, memoryBar);
   com.check();
   adapter.offload = features.offload;
   adapter.rssActive = com.supports(FeatureId.RSS_INDIRECTION_TABLE_CONFIG);
@@ -196,11 +196,12 @@ function setCapabilities(adapter: Adapter): void {
   if ((rxSupported & RxOffload.L4_IPV6_CSUM) !== 0) caps |= Ifcap.RXCSUM_IPV6;
   const { ifnet } = adapter;
   // Another device may offer more or less. Capabilities that were disabled stay disabled.
-  const off = adapter.attached ? ifnet.capabilities & ~ifnet.capEnable : adapter.wantOff;
+  const wantOff = adapter.options.lro === false ? Ifcap.LRO : 0;
+  const off = adapter.attached ? ifnet.capabilities & ~ifnet.capEnable : wantOff;
   ifnet.capabilities = caps | (ifnet.capabilities & Ifcap.NETMAP);
   ifnet.capEnable = ifnet.capabilities & ~off;
   // This includes link headers. The original's value is without them.
-  ifnet.hwTsomax = Math.min(TSO_MAX_BYTES, adapter.gate.pushBytes);
+  ifnet.hwTsomax = Math.min(TSO_MAX_BYTES, adapter.ctx.space.pushBytes);
   adapter.gate.maxFrameBytes = adapter.maxMtu + L2_BYTES;
 }
 
@@ -366,11 +367,12 @@ async function destroyDevice(adapter: Adapter, com: Com): Promise<void> {
 }
 
 /**
- * ena_restore_device: initialises the same device again, or a compatible one. The caller holds the
- * lock. Logs a failure, and retries it if it may be temporary. Rejects only for bugs of this
+ * ena_restore_device: initialises the same device again, or a compatible one, if the interface has
+ * none. The caller holds the lock. Logs a failure, and retries it if it may be temporary. Rejects only for bugs of this
  * program.
  */
 export async function restoreDevice(adapter: Adapter): Promise<void> {
+  if (!adapter.attached || adapter.com !== undefined) return;
   adapter.ongoingReset = true;
   let init: [Com, DeviceFeatures] | undefined;
   try {

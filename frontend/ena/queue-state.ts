@@ -6,9 +6,8 @@ import { Placement } from "../../shared/ena/admin.ts";
 import { DESC_SIZE, rxCdesc, txCdesc } from "../../shared/ena/io.ts";
 import { type EnaRequest, EnaRingKind, type LinkState } from "../../shared/wire/link-state.ts";
 import type { Adapter } from "./adapter.ts";
-import type { IoCq, IoSq } from "./memory.ts";
 import { ioVector } from "./notify.ts";
-import { RxOwner } from "./rings.ts";
+import { RxOwner, type RxRing, type TxRing } from "./rings.ts";
 
 /** Reports all queues. Reports nothing while there is no device or no admin queue. */
 export function tellQueues(state: LinkState, { com, queues }: Adapter): void {
@@ -17,41 +16,20 @@ export function tellQueues(state: LinkState, { com, queues }: Adapter): void {
   com.aenq.tellQueue(state);
   if (com.llq !== undefined) state.llq(com.llq.entryBytes, com.llq.descsBeforeHeader);
   for (const { tx, rx } of queues) {
-    tellPair(state, tx.qid, EnaRingKind.TX_SQ, tx.sq, tx.cq, txCdesc, (done) =>
-      requestsOf(tx.size, (reqId) => tx.stamps[reqId] !== 0 && !done.has(reqId)),
-    );
-    tellPair(state, rx.qid, EnaRingKind.RX_SQ, rx.sq, rx.cq, rxCdesc, (done) =>
-      requestsOf(
-        rx.size,
-        (reqId) => rx.owner[reqId] === RxOwner.DEVICE && !done.has(reqId),
-        rx.address,
-      ),
-    );
+    tellRing(state, EnaRingKind.TX_SQ, tx, txCdesc, (reqId) => tx.stamps[reqId] !== 0);
+    const isPosted = (reqId: number) => rx.owner[reqId] === RxOwner.DEVICE;
+    tellRing(state, EnaRingKind.RX_SQ, rx, rxCdesc, isPosted, rx.address);
   }
 }
 
-/** Returns the outstanding request ids below `size`, with the buffer addresses if there are any. */
-function requestsOf(
-  size: number,
-  isOutstanding: (reqId: number) => boolean,
-  addresses?: ArrayLike<number>,
-): EnaRequest[] {
-  const requests: EnaRequest[] = [];
-  for (let reqId = 0; reqId < size; reqId++) {
-    if (isOutstanding(reqId)) requests.push({ reqId, address: addresses?.[reqId] ?? 0 });
-  }
-  return requests;
-}
-
-/** Reports one CQ and its SQ. `requests` receives the ids with an unhandled completion. */
-function tellPair(
+/** Reports one CQ and its SQ. `addresses` are those of the buffers, if they belong to ids. */
+function tellRing(
   state: LinkState,
-  qid: number,
-  ring: number,
-  sq: IoSq,
-  cq: IoCq,
+  kind: number,
+  { qid, size, sq, cq }: TxRing | RxRing,
   cdesc: Pick<typeof txCdesc | typeof rxCdesc, "phase" | "reqId">,
-  requests: (done: ReadonlySet<number>) => readonly EnaRequest[],
+  isPosted: (reqId: number) => boolean,
+  addresses?: ArrayLike<number>,
 ): void {
   // A queue that the device has not created yet has no doorbell register.
   if (sq.doorbell === 0) return;
@@ -60,6 +38,11 @@ function tellPair(
     (slot) => cdesc.phase(cq.view, slot * cq.entryBytes),
     (slot) => done.add(cdesc.reqId(cq.view, slot * cq.entryBytes)),
   );
+  const requests: EnaRequest[] = [];
+  for (let reqId = 0; reqId < size; reqId++) {
+    if (!isPosted(reqId) || done.has(reqId)) continue;
+    requests.push({ reqId, address: addresses?.[reqId] ?? 0 });
+  }
   state.enaRing({
     ring: EnaRingKind.CQ,
     index: cq.idx,
@@ -71,7 +54,7 @@ function tellPair(
     head,
   });
   const queue = {
-    ring,
+    ring: kind,
     index: sq.idx,
     cqIndex: cq.idx,
     inDevice: sq.placement === Placement.DEV,
@@ -81,5 +64,5 @@ function tellPair(
     entryBytes: sq.llq?.entryBytes ?? DESC_SIZE,
     head: sq.posted,
   };
-  state.submissionQueue(queue, requests(done));
+  state.submissionQueue(queue, requests);
 }

@@ -8,7 +8,7 @@ import { RecordType } from "../../shared/wire/records.ts";
 import { Errno } from "../bus/errno.ts";
 import { LroQueue } from "../net/lro.ts";
 import { MbufPool } from "../net/mbuf.ts";
-import { type Adapter, DEFAULT_RING_SIZE, MIN_RING_SIZE } from "./adapter.ts";
+import { type Adapter, DEFAULT_RING_SIZE, DEFAULT_RX_RING_SIZE, MIN_RING_SIZE } from "./adapter.ts";
 import { AdminError, errnoOf } from "./admin.ts";
 import type { Com, DeviceFeatures } from "./control.ts";
 import { RxStats, TxStats } from "./counters.ts";
@@ -32,6 +32,7 @@ const SPARE_MBUFS = 1024;
 /** Sets number and sizes of queues by the device's offer. Returns false if no offer is usable. */
 export function sizeQueues(adapter: Adapter, com: Com, f: DeviceFeatures): boolean {
   const { llq } = com;
+  const { options } = adapter;
   const { queues } = f;
   const offered = llq === undefined ? undefined : f.llq;
   const maxTxSqNum = offered?.maxLlqNum ?? queues.maxTxSqNum;
@@ -43,8 +44,8 @@ export function sizeQueues(adapter: Adapter, com: Com, f: DeviceFeatures): boole
   // Wide entries need twice the memory. So half as many fit, unless the device gives a number.
   if (llq?.wide) maxTx = offered?.maxWideLlqDepth || Math.floor(maxTx / 2);
   const maxRx = Math.min(queues.maxRxSqDepth, queues.maxRxCqDepth);
-  adapter.requestedTxRingSize = ringSize(adapter.wantTxRingSize, maxTx);
-  adapter.requestedRxRingSize = ringSize(adapter.wantRxRingSize, maxRx);
+  adapter.requestedTxRingSize = ringSize(options.txRingSize ?? DEFAULT_RING_SIZE, maxTx);
+  adapter.requestedRxRingSize = ringSize(options.rxRingSize ?? DEFAULT_RX_RING_SIZE, maxRx);
   adapter.maxTxSgl = Math.min(PKT_MAX_BUFS, queues.maxPerPacketTxDescs);
   adapter.maxRxSgl = Math.min(PKT_MAX_BUFS, queues.maxPerPacketRxDescs);
   const enough = adapter.requestedTxRingSize > 0 && adapter.requestedRxRingSize > 0;
@@ -54,7 +55,7 @@ export function sizeQueues(adapter: Adapter, com: Com, f: DeviceFeatures): boole
 
 /** Returns a power of two up to `max`, MIN_RING_SIZE or more if `max` allows; 0 for no ring. */
 function ringSize(wanted: number, max: number): number {
-  const size = Math.min(Math.max(wanted || DEFAULT_RING_SIZE, MIN_RING_SIZE), max, 1 << 15);
+  const size = Math.min(Math.max(wanted, MIN_RING_SIZE), max, 1 << 15);
   return size < 1 ? 0 : 1 << (31 - Math.clz32(size));
 }
 

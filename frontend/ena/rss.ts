@@ -46,24 +46,14 @@ const SELECTED: Readonly<Record<number, number>> = {
  * The control buffers of the hash function (key) and of the hash input, as they were sent. The
  * driver keeps them over resets, so that flows stay on their queues.
  */
-export interface RssConfig {
-  readonly key: Uint8Array;
-  readonly fields: Uint8Array;
+export class RssConfig {
+  /** Undefined until read, and when the device whose values were read does not hash by Toeplitz. */
+  key: Uint8Array | undefined;
+  /** Undefined likewise when the device can't hash all wanted fields, and keeps its own choice. */
+  fields: Uint8Array | undefined;
   /** False until the device's own values have been read. */
-  known: boolean;
-  /** False when the device whose values were read does not hash by Toeplitz. */
-  hasKey: boolean;
-  /** False when the device can't hash all wanted fields. Then it keeps its own choice. */
-  hasFields: boolean;
+  known = false;
 }
-
-export const newRssConfig = (): RssConfig => ({
-  key: new Uint8Array(rssHashKey.size),
-  fields: new Uint8Array(rssHashFields.size),
-  known: false,
-  hasKey: false,
-  hasFields: false,
-});
 
 /**
  * ena_rss_configure. Resolves with false when the device has no indirection table: then one queue
@@ -139,15 +129,14 @@ function setTable(com: Com, rxSqIndexes: readonly number[]): Promise<void> {
 async function fillHashFunction(com: Com, rss: RssConfig): Promise<void> {
   const page = keyPage(com);
   await needToeplitz(com, page);
-  rss.key.set(page.bytes);
-  rss.hasKey = true;
+  rss.key = page.bytes.slice();
   await setHashFunction(com, rss);
 }
 
 /** ena_com_set_hash_function: checks again that the device has the function, then sets the key. */
 async function setHashFunction(com: Com, rss: RssConfig): Promise<void> {
   // Another device may hash although the first did not. It keeps its own key.
-  if (!rss.hasKey) return;
+  if (rss.key === undefined) return;
   await needToeplitz(com);
   const page = keyPage(com);
   page.bytes.set(rss.key);
@@ -179,14 +168,13 @@ async function fillHashInput(com: Com, rss: RssConfig): Promise<void> {
     return;
   }
   rssHashFields.write(page.view, 0, { supported, selected });
-  rss.fields.set(page.bytes);
-  rss.hasFields = true;
+  rss.fields = page.bytes.slice();
   await setHashInput(com, rss);
 }
 
 /** ena_com_set_hash_ctrl */
 async function setHashInput(com: Com, rss: RssConfig): Promise<void> {
-  if (!rss.hasFields) return;
+  if (rss.fields === undefined) return;
   const page = fieldsPage(com);
   page.bytes.set(rss.fields);
   const request = { enabledInputSort: HashSort.L3 | HashSort.L4 };

@@ -9,10 +9,8 @@
 import type { Clock, Timer } from "../../shared/clock.ts";
 import { Abandoned } from "../driver-error.ts";
 
-interface Wait {
+interface Wait extends PromiseWithResolvers<boolean> {
   readonly ready: () => boolean;
-  readonly settle: (ready: boolean) => void;
-  readonly fail: (error: Abandoned) => void;
   timer: Timer | undefined;
 }
 
@@ -34,11 +32,10 @@ export class Waits {
   until(ready: () => boolean, timeoutMs: number): Promise<boolean> {
     if (this.#gone !== undefined) return Promise.reject(new Abandoned(this.#gone));
     if (ready()) return Promise.resolve(true);
-    return new Promise<boolean>((settle, fail) => {
-      const wait: Wait = { ready, settle, fail, timer: undefined };
-      this.#waits.add(wait);
-      wait.timer = this.#clock.setTimeout(() => this.#expired(wait), timeoutMs);
-    });
+    const wait: Wait = { ...Promise.withResolvers<boolean>(), ready, timer: undefined };
+    this.#waits.add(wait);
+    wait.timer = this.#clock.setTimeout(() => this.#expired(wait), timeoutMs);
+    return wait.promise;
   }
 
   /** Resolves after `ms`. Rejects with Abandoned. */
@@ -57,7 +54,7 @@ export class Waits {
     this.#gone = why;
     for (const wait of this.#waits) {
       this.#clock.clear(wait.timer);
-      wait.fail(new Abandoned(why));
+      wait.reject(new Abandoned(why));
     }
     this.#waits.clear();
   }
@@ -75,6 +72,6 @@ export class Waits {
   #finish(wait: Wait, ready: boolean): void {
     this.#clock.clear(wait.timer);
     this.#waits.delete(wait);
-    wait.settle(ready);
+    wait.resolve(ready);
   }
 }

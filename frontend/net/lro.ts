@@ -44,9 +44,9 @@ const FLOWS = 8;
 const MOST_IP_BYTES = 65535;
 
 /** The ring's counters: segments put behind another, super-frames passed on. */
-export interface LroStats {
-  lro_queued: number;
-  lro_flushed: number;
+export class LroStats {
+  lro_queued = 0;
+  lro_flushed = 0;
 }
 
 export class LroQueue {

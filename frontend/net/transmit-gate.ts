@@ -42,16 +42,17 @@ const MOST_PUSHES = Limits.PUSHES - MOST_PIECES;
 
 const CSUM_TSO = Csum.IP_TSO | Csum.IP6_TSO;
 
-/** Refusals count times, not packets: a source tries a refused packet again. */
-export interface GateStats {
+/** A queue's counters of the gate. Refusals count times, not packets: a source tries again. */
+export class GateStats {
   /** Packets and bytes that the queue accepted. */
-  count: number;
-  bytes: number;
-  refused_ring: number;
-  refused_link: number;
-  refused_budget: number;
+  count = 0;
+  bytes = 0;
+  /** Refusals for lack of room: in the ring, on the link, in the push budget. */
+  refused_ring = 0;
+  refused_link = 0;
+  refused_budget = 0;
   /** Frames that can never go. */
-  too_long: number;
+  too_long = 0;
 }
 
 /** A transmit queue, as the gate needs it. */
@@ -101,11 +102,6 @@ export class TransmitGate<Q extends GateQueue> {
     this.#space = driver.space;
   }
 
-  /** Bytes that may be pushed and not completed. */
-  get pushBytes(): number {
-    return this.#space.pushBytes;
-  }
-
   /** Ifnet.transmit. */
   transmit(mbufs: readonly Mbuf[], n: number): number {
     const up = (this.#ifnet.flags & Iff.UP) !== 0;
@@ -140,7 +136,7 @@ export class TransmitGate<Q extends GateQueue> {
   /** A burst begins: asks link and budget, for all of its packets. */
   beginBurst(): void {
     this.#linkHasRoom = this.#space.link?.askForRoom() === true;
-    this.#limit = this.pushBytes;
+    this.#limit = this.#space.pushBytes;
     this.#packets = 0;
     this.#bytes = 0;
   }
@@ -222,10 +218,9 @@ export class TransmitGate<Q extends GateQueue> {
 
   /** Link and budget have room for something. */
   get hasRoom(): boolean {
-    const { link } = this.#space;
-    return (
-      link?.askForRoom() === true && this.pushedBytes < this.pushBytes && this.pushes <= MOST_PUSHES
-    );
+    const { link, pushBytes } = this.#space;
+    const hasBudget = this.pushedBytes < pushBytes && this.pushes <= MOST_PUSHES;
+    return link?.askForRoom() === true && hasBudget;
   }
 
   /** The reason of a refusal may be gone: calls onTransmitReady once. */

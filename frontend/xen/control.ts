@@ -130,7 +130,7 @@ export async function queryFeatures(info: NetfrontInfo): Promise<void> {
   const off = info.attached ? ifnet.capabilities & ~ifnet.capEnable : wishedOff(info);
   ifnet.capabilities = caps | (ifnet.capabilities & Ifcap.NETMAP);
   ifnet.capEnable = (ifnet.capabilities & ~off) | (ifnet.capEnable & Ifcap.NETMAP);
-  ifnet.hwTsomax = Math.min(MAX_TX_SIZE, info.gate.pushBytes);
+  ifnet.hwTsomax = Math.min(MAX_TX_SIZE, info.ctx.space.pushBytes);
   info.gate.maxFrameBytes = MAX_TX_SIZE;
 }
 

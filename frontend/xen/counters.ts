@@ -1,8 +1,8 @@
 /** Counters of the driver, for each queue and for the device. Every drop has a counter. */
+import { LroStats } from "../net/lro.ts";
+import { GateStats } from "../net/transmit-gate.ts";
 
-export class TxStats {
-  count = 0;
-  bytes = 0;
+export class TxStats extends GateStats {
   /** Requests of all kinds, including extra info. */
   requests = 0;
   notifications = 0;
@@ -10,8 +10,7 @@ export class TxStats {
   tso = 0;
   /** Chains of too many pieces, copied together. */
   defrag = 0;
-  /** Packets that no backend accepts: too long, too many slots, too short. */
-  too_long = 0;
+  /** Packets that no backend accepts, because they are too short. */
   too_short = 0;
   bad_offload = 0;
   dma_mapping_err = 0;
@@ -22,16 +21,12 @@ export class TxStats {
   bounced = 0;
   queue_stops = 0;
   queue_wakeups = 0;
-  /** Number of times a packet was refused for lack of room: ring, link, or push budget. */
-  refused_ring = 0;
-  refused_link = 0;
-  refused_budget = 0;
   /** Packets without a response when the link or the backend was lost. */
   dropped_link = 0;
   dropped_down = 0;
 }
 
-export class RxStats {
+export class RxStats extends LroStats {
   count = 0;
   bytes = 0;
   requests = 0;
@@ -55,8 +50,6 @@ export class RxStats {
   /** Refills with too few buffers. The driver retries them later. */
   refill_retries = 0;
   dropped_down = 0;
-  lro_queued = 0;
-  lro_flushed = 0;
 }
 
 export class DevStats {
