@@ -20,8 +20,6 @@ return function(rw)
     { "space", 14, "u16" } })
   local reference = rw.field("ringwire.record.reference", "u32")
   local data_field = rw.field("ringwire.record.data", "bytes")
-  --- What a descriptor, slot or entry hangs under.
-  rw.entry_field = rw.field("ringwire.entry", "none")
   local record_item = rw.field("ringwire.record", "none")
 
   --- "0x1000", or reference and offset of a grant: "gref 9+0x40".
@@ -45,24 +43,7 @@ return function(rw)
   -- One record's bytes, by type. Returns a list of words for control traffic, nil for the rest.
   local function contents(m, tree, op, kind, space, address, at, length)
     local stop = math.min(at + length, m.limit)
-    if op == 22 and kind ~= 23 then
-      if space == 0 and length == 4 and at + 4 <= m.limit then return { ena.register_write(m, tree, at, address) } end
-    end
-    local describe = CONTROL[kind]
-    if describe and op ~= 22 then
-      local words = {}
-      for from = at, stop - 1, 64 do
-        local size = math.min(64, stop - from)
-        local entry = rw.room(m, tree, "entries")
-        if entry then entry = entry:add(rw.entry_field, m.tvb(from, size)) end
-        local said = describe(m, entry, from, size, address + from - at)
-        if entry then entry:set_text(said) end
-        words[#words + 1] = TYPE[kind] .. " " .. place(space, address + from - at) .. " " .. said
-      end
-      return words
-    end
-    if kind == 3 and op ~= 22 then return { ena.mmio_response(m, tree, at, stop - at, address) } end
-    if kind == 23 and op == 22 then
+    if op == 22 and kind == 23 then
       local shape = rw.ask(m, ena.llq_shape)
       for from = at, stop - 1, shape.entry do
         ena.llq_entry(m, rw.room(m, tree, "entries"), from, math.min(shape.entry, stop - from), address + from - at, shape)
@@ -70,9 +51,23 @@ return function(rw)
       return nil
     end
     if op == 22 then
+      if space == 0 and length == 4 and at + 4 <= m.limit then return { ena.register_write(m, tree, at, address) } end
       if tree and stop > at then tree:add(data_field, m.tvb(at, stop - at)) end
       return nil
     end
+    local describe = CONTROL[kind]
+    if describe then
+      local words = {}
+      for from = at, stop - 1, 64 do
+        local size = math.min(64, stop - from)
+        local entry = rw.entry(m, rw.room(m, tree, "entries"), from, size, "")
+        local said = describe(m, entry, from, size, address + from - at)
+        if entry then entry:set_text(said) end
+        words[#words + 1] = TYPE[kind] .. " " .. place(space, address + from - at) .. " " .. said
+      end
+      return words
+    end
+    if kind == 3 then return { ena.mmio_response(m, tree, at, stop - at, address) } end
     local io, slot = ena.IO[kind], xen.SLOT[kind]
     if io then
       local size = ENTRY[kind]

@@ -41,65 +41,51 @@ return function(rw)
     { "cq_interrupt_unmask_register_offset", 20, "u32", hex = true } })
   local answers = rw.field(P .. ".answers", "string")
 
-  local BODY = { [1] = create_sq, [2] = destroy_sq, [3] = create_cq, [4] = destroy_cq }
+  -- By opcode: bytes that its words need, the layouts behind the head, and its words.
+  local function feature_words(v, id, m, at)
+    local body = v.opcode == 9 and ena.SET_WORDS[v.feature_id] and ena.BODY[v.feature_id]
+    return rw.line(rw.name_of(ena.FEATURE, v.feature_id), id,
+      v.control_length > 0 and "buffer=" .. rw.dec(v.control_length), body and body:words(m, at + 20))
+  end
+  local COMMAND = {
+    [1] = { 36, { create_sq }, function(v, id)
+      return rw.line(rw.name_of(ena.DIRECTION, v.direction), id, "cq=" .. rw.dec(v.cq_idx), "depth=" .. rw.dec(v.sq_depth),
+        rw.name_of(ena.PLACEMENT, v.placement), v.placement == 1 and "base=" .. rw.hex(v.sq_ba))
+    end },
+    [2] = { 8, { destroy_sq }, function(v, id)
+      return rw.line(rw.name_of(ena.DIRECTION, v.direction), id, "sq=" .. rw.dec(v.sq_idx))
+    end },
+    [3] = { 20, { create_cq }, function(v, id)
+      return rw.line(id, "depth=" .. rw.dec(v.cq_depth), "entry=" .. rw.dec(v.entry_size_words * 4),
+        "vector=" .. rw.dec(v.msix_vector), "base=" .. rw.hex(v.cq_ba))
+    end },
+    [4] = { 8, { destroy_cq }, function(v, id) return id .. " cq=" .. rw.dec(v.cq_idx) end },
+    [8] = { 64, { control, feature }, feature_words },
+    [9] = { 64, { control, feature }, feature_words },
+    [11] = { 32, { control, get_stats }, function(v, id) return rw.name_of(ena.STATS, v.stats_type) .. " " .. id end },
+  }
   local MADE = { [1] = sq_made, [3] = cq_made }
-  local SIZE = { [1] = 36, [2] = 8, [3] = 20, [4] = 8, [8] = 64, [9] = 64, [11] = 32 }
 
   local function truncated(what, length)
     return string.format("%s truncated: %.0f of %d bytes", what, length, ENTRY)
   end
 
-  --- "GET_FEATURE DEVICE_ATTRIBUTES id=3"
-  local function command_words(m, at, length)
-    if length < 4 then return truncated("admin command", length) end
-    local opcode = head:get(m, at, "opcode")
-    local name, id = rw.name_of(ena.OPCODE, opcode), "id=" .. rw.dec(head:get(m, at, "command_id"))
-    local size = SIZE[opcode]
-    if size == nil then return name .. " " .. id end
-    if length < size then return truncated(name, length) end
-    local function say(layout, field, label) return label .. "=" .. rw.dec(layout:get(m, at, field)) end
-    if opcode == 1 then
-      local placement = create_sq:get(m, at, "placement")
-      return rw.line(name, rw.name_of(ena.DIRECTION, create_sq:get(m, at, "direction")), id,
-        say(create_sq, "cq_idx", "cq"), say(create_sq, "sq_depth", "depth"),
-        rw.name_of(ena.PLACEMENT, placement),
-        placement == 1 and "base=" .. rw.hex(create_sq:get(m, at, "sq_ba")))
-    elseif opcode == 2 then
-      return rw.line(name, rw.name_of(ena.DIRECTION, destroy_sq:get(m, at, "direction")), id,
-        say(destroy_sq, "sq_idx", "sq"))
-    elseif opcode == 3 then
-      return rw.line(name, id, say(create_cq, "cq_depth", "depth"),
-        "entry=" .. rw.dec(create_cq:get(m, at, "entry_size_words") * 4),
-        say(create_cq, "msix_vector", "vector"), "base=" .. rw.hex(create_cq:get(m, at, "cq_ba")))
-    elseif opcode == 4 then return rw.line(name, id, say(destroy_cq, "cq_idx", "cq"))
-    elseif opcode == 11 then
-      return rw.line(name, rw.name_of(ena.STATS, get_stats:get(m, at, "stats_type")), id)
-    end
-    local which = feature:get(m, at, "feature_id")
-    local buffer = control:get(m, at, "control_length")
-    local body = opcode == 9 and ena.SET_WORDS[which] and ena.BODY[which]
-    return rw.line(name, rw.name_of(ena.FEATURE, which), id, buffer > 0 and "buffer=" .. rw.dec(buffer),
-      body and body:words(m, at + 20))
-  end
-
-  --- "SUCCESS id=3", "ILLEGAL_PARAMETER id=3 extended=0x12"
-  local function completion_words(m, at, length)
-    if length < 8 then return truncated("admin completion", length) end
-    local extended = done:get(m, at, "extended_status")
-    return rw.line(rw.name_of(ena.STATUS, done:get(m, at, "status")),
-      "id=" .. rw.dec(done:get(m, at, "command_id")), extended ~= 0 and "extended=" .. rw.hex(extended))
-  end
-
   -- Questions: see state.lua. ------------------------------------------------------------------
 
-  local function command_posted(c, address, id, phase, info)
-    c.commands[id] = info
-    if info.buffer then c.control[info.buffer] = info.feature or "metrics" end
-    if info.opcode == 9 and info.llq then c.llq = info.llq end
-    return rw.ring_holds(c.aq, address) and rw.entry_written(c.aq, address, phase) or nil
+  -- An entry at `address`. Returns what is wrong with it; nil for one outside the ring.
+  local function ring_entry(ring, address, phase)
+    return rw.ring_holds(ring, address) and rw.entry_written(ring, address, phase) or nil
   end
 
-  local function add_queue(c, key, queue)
+  local function command_posted(c, address, command)
+    c.commands[command.command_id] = command
+    if (command.control_length or 0) > 0 then c.control[command.control_address] = command.feature_id or "metrics" end
+    if command.llq then c.llq = command.llq end
+    return ring_entry(c.aq, address, command.phase)
+  end
+
+  -- Adds a queue, or removes the one of that key.
+  local function set_queue(c, key, queue)
     c.queues[key] = queue
     c.last_queue = nil
     return queue
@@ -110,8 +96,8 @@ return function(rw)
     if unmask ~= 0 then c.places[unmask] = string.format("unmask of CQ %.0f", index) end
     if numa ~= 0 then c.places[numa] = string.format("numa node of CQ %.0f", index) end
     local ring = rw.new_ring(base, depth, entry)
-    ring.name, ring.kind = string.format("CQ %.0f", index), "cq"
-    return add_queue(c, string.format("cq %.0f", index), ring)
+    ring.name, ring.llq = string.format("CQ %.0f", index), false
+    return set_queue(c, string.format("cq %.0f", index), ring)
   end
 
   --- Takes note of a submission queue; `dir` is "tx" or "rx", `llq` that it lies in the device.
@@ -119,121 +105,95 @@ return function(rw)
     local name = string.format("%s SQ %.0f", dir, index)
     c.places[doorbell] = "doorbell of " .. name
     local ring = rw.new_ring(base, depth, llq and c.llq.entry or 16)
-    ring.name, ring.kind, ring.llq, ring.outstanding = name, dir, llq, {}
+    ring.name, ring.llq, ring.outstanding = name, llq, {}
     local cq = c.queues[string.format("cq %.0f", cq_index)]
     if cq then cq.sq = ring end
-    return add_queue(c, string.format("sq %s %.0f", dir, index), ring)
+    return set_queue(c, string.format("sq %s %.0f", dir, index), ring)
   end
 
-  local function command_completed(c, address, id, phase, made)
-    local verdict = rw.ring_holds(c.acq, address) and rw.entry_written(c.acq, address, phase) or nil
-    local command = c.commands[id]
-    c.commands[id] = nil
+  local function command_completed(c, address, made)
+    local verdict = ring_entry(c.acq, address, made.phase)
+    local command = c.commands[made.command_id]
+    c.commands[made.command_id] = nil
     if command == nil then
       -- If the capture lacks the command, the answer is not known.
       return { verdict = verdict, unknown = c.admin_seen }
     end
-    if made and made.ok then
-      if command.opcode == 1 then
-        local llq = command.placement == 3
-        ena.add_sq(c, command.direction == 1 and "tx" or "rx", made.index, command.cq,
-          llq and made.llq or command.base, command.depth, llq, made.doorbell)
-      elseif command.opcode == 3 then
-        ena.add_cq(c, made.index, command.base, made.depth ~= 0 and made.depth or command.depth, command.entry,
-          made.unmask, made.numa)
-      elseif command.opcode == 2 then
-        c.queues[string.format("sq %s %.0f", command.direction == 1 and "tx" or "rx", command.index)] = nil
-        c.last_queue = nil
-      elseif command.opcode == 4 then
-        c.queues[string.format("cq %.0f", command.index)] = nil
-        c.last_queue = nil
-      end
-    end
+    local opcode, dir = command.opcode, command.direction == 1 and "tx" or "rx"
+    if made.status ~= 0 then -- nothing has changed
+    elseif opcode == 1 then
+      local llq = command.placement == 3
+      ena.add_sq(c, dir, made.sq_idx, command.cq_idx, llq and made.llq_descriptors_offset or command.sq_ba,
+        command.sq_depth, llq, made.sq_doorbell_offset)
+    elseif opcode == 3 then
+      ena.add_cq(c, made.cq_idx, command.cq_ba, made.cq_actual_depth ~= 0 and made.cq_actual_depth or command.cq_depth,
+        math.max(command.entry_size_words * 4, 4), made.cq_interrupt_unmask_register_offset,
+        made.numa_node_register_offset)
+    elseif opcode == 2 then set_queue(c, string.format("sq %s %.0f", dir, command.sq_idx), nil)
+    elseif opcode == 4 then set_queue(c, string.format("cq %.0f", command.cq_idx), nil) end
     return { verdict = verdict, command = command }
   end
 
-  local function event_written(c, address, phase)
-    return rw.ring_holds(c.aenq, address) and rw.entry_written(c.aenq, address, phase) or nil
-  end
+  local function event_written(c, address, phase) return ring_entry(c.aenq, address, phase) end
 
   local function say_verdict(m, tree, verdict)
     if verdict then rw.expert(m, tree, verdict[1], verdict[2]) end
   end
   rw.say_verdict = say_verdict
 
-  --- An admin command. Returns its words.
+  --- An admin command: "GET_FEATURE DEVICE_ATTRIBUTES id=3".
   function ena.admin_command(m, tree, at, length, address)
-    local words = command_words(m, at, length)
     local stop = at + length
     head:add(m, tree, at, stop)
+    if length < 4 then return truncated("admin command", length) end
+    local v = head:values(m, at)
+    local name, id = rw.name_of(ena.OPCODE, v.opcode), "id=" .. rw.dec(v.command_id)
+    local kind = COMMAND[v.opcode]
+    if kind and length < kind[1] then return truncated(name, length) end
+    for _, layout in ipairs(kind and kind[2] or {}) do
+      layout:values(m, at, v)
+      if length >= ENTRY then layout:add(m, tree, at, stop) end
+    end
+    local words = name .. " " .. (kind and kind[3](v, id, m, at) or id)
     if length < ENTRY then return words end
-    local opcode = head:get(m, at, "opcode")
-    local info = { opcode = opcode }
-    local body = BODY[opcode]
-    if body then body:add(m, tree, at, stop) end
-    if opcode == 1 then
-      info.direction, info.placement = create_sq:get(m, at, "direction"), create_sq:get(m, at, "placement")
-      info.depth, info.cq = create_sq:get(m, at, "sq_depth"), create_sq:get(m, at, "cq_idx")
-      info.base = create_sq:get(m, at, "sq_ba")
-    elseif opcode == 2 then
-      info.direction, info.index = destroy_sq:get(m, at, "direction"), destroy_sq:get(m, at, "sq_idx")
-    elseif opcode == 3 then
-      info.depth, info.base = create_cq:get(m, at, "cq_depth"), create_cq:get(m, at, "cq_ba")
-      info.entry = math.max(create_cq:get(m, at, "entry_size_words") * 4, 4)
-    elseif opcode == 4 then info.index = destroy_cq:get(m, at, "cq_idx")
-    elseif opcode == 8 or opcode == 9 or opcode == 11 then
-      control:add(m, tree, at, stop)
-      local layout = opcode == 11 and get_stats or feature
-      layout:add(m, tree, at, stop)
-      if opcode == 11 then info.stats = get_stats:get(m, at, "stats_type")
-      else info.feature = feature:get(m, at, "feature_id") end
-      if control:get(m, at, "control_length") > 0 then info.buffer = control:get(m, at, "control_address") end
-      if opcode == 9 and ena.BODY[info.feature] then
-        local set = ena.BODY[info.feature]
-        set:add(m, tree, at + 20, stop)
-        if info.feature == 4 then
-          local size = set:get(m, at + 20, "entry_size_enabled")
-          info.llq = { entry = size == 4 and 256 or size == 2 and 192 or 128,
-            before = set:get(m, at + 20, "descs_before_header_enabled") }
-        end
+    if kind == nil then rw.expert(m, tree, "opcode", "admin opcode " .. rw.dec(v.opcode) .. " is unknown") end
+    local set = v.opcode == 9 and ena.BODY[v.feature_id]
+    if set then
+      set:add(m, tree, at + 20, stop)
+      if v.feature_id == 4 then
+        local size = set:get(m, at + 20, "entry_size_enabled")
+        v.llq = { entry = size == 4 and 256 or size == 2 and 192 or 128,
+          before = set:get(m, at + 20, "descs_before_header_enabled") }
       end
-    else rw.expert(m, tree, "opcode", "admin opcode " .. rw.dec(opcode) .. " is unknown") end
-    say_verdict(m, tree, rw.ask(m, command_posted, address, head:get(m, at, "command_id"),
-      head:get(m, at, "phase"), info))
+    end
+    say_verdict(m, tree, rw.ask(m, command_posted, address, v))
     return words
   end
 
-  --- An admin completion. Returns its words.
+  --- An admin completion: "SUCCESS id=3", "ILLEGAL_PARAMETER id=3 extended=0x12".
   function ena.admin_completion(m, tree, at, length, address)
-    local words = completion_words(m, at, length)
     local stop = at + length
     done:add(m, tree, at, stop)
+    if length < 8 then return truncated("admin completion", length) end
+    local v = done:values(m, at)
+    local status, id = rw.name_of(ena.STATUS, v.status), rw.dec(v.command_id)
+    local words = rw.line(status, "id=" .. id, v.extended_status ~= 0 and "extended=" .. rw.hex(v.extended_status))
     if length < ENTRY then return words end
-    local status = done:get(m, at, "status")
-    local made = { ok = status == 0, index = sq_made:get(m, at, "sq_idx"),
-      doorbell = sq_made:get(m, at, "sq_doorbell_offset"), llq = sq_made:get(m, at, "llq_descriptors_offset"),
-      depth = cq_made:get(m, at, "cq_actual_depth"), numa = cq_made:get(m, at, "numa_node_register_offset"),
-      unmask = cq_made:get(m, at, "cq_interrupt_unmask_register_offset") }
-    local id = done:get(m, at, "command_id")
-    local answer = rw.ask(m, command_completed, address, id, done:get(m, at, "phase"), made) or {}
+    local answer = rw.ask(m, command_completed, address, cq_made:values(m, at, sq_made:values(m, at, v))) or {}
     local command = answer.command
     if command and tree then
       local what = rw.line(rw.name_of(ena.OPCODE, command.opcode),
-        command.feature and rw.name_of(ena.FEATURE, command.feature),
-        command.stats and rw.name_of(ena.STATS, command.stats))
+        command.feature_id and rw.name_of(ena.FEATURE, command.feature_id),
+        command.stats_type and rw.name_of(ena.STATS, command.stats_type))
       tree:add(answers, m.tvb(at, 2), what):set_generated()
-      if status == 0 then
-        local body = MADE[command.opcode]
-        if body then body:add(m, tree, at, stop) end
-        if command.opcode == 8 then body = ena.BODY[command.feature] end
-        if command.opcode == 11 then body = ena.STATS_BODY[command.stats] end
-        if body and not MADE[command.opcode] then body:add(m, tree, at + 8, stop) end
-      end
+      local made = MADE[command.opcode]
+      local body = command.opcode == 8 and ena.BODY[command.feature_id]
+        or command.opcode == 11 and ena.STATS_BODY[command.stats_type]
+      if made and v.status == 0 then made:add(m, tree, at, stop) end
+      if body and v.status == 0 then body:add(m, tree, at + 8, stop) end
     end
-    if status ~= 0 then rw.expert(m, tree, "status", "admin command failed: " .. rw.name_of(ena.STATUS, status)) end
-    if answer.unknown then
-      rw.expert(m, tree, "req_id", "completion of command id " .. rw.dec(id) .. ", which is not outstanding")
-    end
+    if v.status ~= 0 then rw.expert(m, tree, "status", "admin command failed: " .. status) end
+    if answer.unknown then rw.expert(m, tree, "req_id", "completion of command id " .. id .. ", which is not outstanding") end
     say_verdict(m, tree, answer.verdict)
     return words
   end
@@ -248,32 +208,27 @@ return function(rw)
   local keep_alive = rw.layout(E, { { "rx_drops", 16, "u64" }, { "tx_drops", 24, "u64" }, { "rx_overruns", 32, "u64" } })
   local conf = rw.layout(E, { { "notifications_bitmap", 16, "u64", hex = true } })
 
-  local function event_words(m, at, length)
-    if length < 40 then return string.format("event truncated: %.0f of %d bytes", length, ENTRY) end
-    local group, syndrome = event:get(m, at, "group"), event:get(m, at, "syndrome")
-    local name = rw.name_of(ena.GROUP, group)
-    if group == 0 then return name .. (link:get(m, at, "link_up") == 1 and " up" or " down") end
-    if group == 4 then
-      return string.format("%s rxDrops=%.0f txDrops=%.0f rxOverruns=%.0f", name, keep_alive:get(m, at, "rx_drops"),
-        keep_alive:get(m, at, "tx_drops"), keep_alive:get(m, at, "rx_overruns"))
-    end
-    if group == 3 then return name .. " " .. rw.name_of(ena.SYNDROME, syndrome) end
-    if group == 6 then return name .. " " .. rw.hex(conf:get(m, at, "notifications_bitmap")) end
-    return rw.line(name, syndrome ~= 0 and "syndrome=" .. rw.dec(syndrome))
-  end
+  local EVENT = { [0] = link, [4] = keep_alive, [6] = conf }
 
-  --- An entry of the event queue. Returns its words.
+  --- An entry of the event queue: "LINK_CHANGE up".
   function ena.event(m, tree, at, length, address)
     local stop = at + length
     event:add(m, tree, at, stop)
-    if length >= 40 then
-      local group = event:get(m, at, "group")
-      if group == 0 then link:add(m, tree, at, stop)
-      elseif group == 4 then keep_alive:add(m, tree, at, stop)
-      elseif group == 6 then conf:add(m, tree, at, stop)
-      elseif group == 3 and event:get(m, at, "syndrome") == 2 then ena.BODY[3]:add(m, tree, at + 16, stop) end
-      say_verdict(m, tree, rw.ask(m, event_written, address, event:get(m, at, "phase")))
-    end
-    return event_words(m, at, length)
+    if length < 40 then return truncated("event", length) end
+    local v = event:values(m, at)
+    local body = EVENT[v.group]
+    if body then
+      body:values(m, at, v)
+      body:add(m, tree, at, stop)
+    elseif v.group == 3 and v.syndrome == 2 then ena.BODY[3]:add(m, tree, at + 16, stop) end
+    say_verdict(m, tree, rw.ask(m, event_written, address, v.phase))
+    local words
+    if v.group == 0 then words = v.link_up == 1 and "up" or "down"
+    elseif v.group == 3 then words = rw.name_of(ena.SYNDROME, v.syndrome)
+    elseif v.group == 4 then
+      words = string.format("rxDrops=%.0f txDrops=%.0f rxOverruns=%.0f", v.rx_drops, v.tx_drops, v.rx_overruns)
+    elseif v.group == 6 then words = rw.hex(v.notifications_bitmap)
+    else words = v.syndrome ~= 0 and "syndrome=" .. rw.dec(v.syndrome) end
+    return rw.line(rw.name_of(ena.GROUP, v.group), words)
   end
 end

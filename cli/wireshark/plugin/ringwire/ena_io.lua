@@ -47,9 +47,9 @@ return function(rw)
   -- The queue whose ring holds `address`. Bursts stay in one ring, so the last one is tried first.
   local function queue_at(c, address, llq)
     local q = c.last_queue
-    if q and (q.llq or false) == llq and rw.ring_holds(q, address) then return q end
+    if q and q.llq == llq and rw.ring_holds(q, address) then return q end
     for _, queue in pairs(c.queues) do
-      if (queue.llq or false) == llq and rw.ring_holds(queue, address) then
+      if queue.llq == llq and rw.ring_holds(queue, address) then
         c.last_queue = queue
         return queue
       end
@@ -57,17 +57,10 @@ return function(rw)
     return nil
   end
 
-  -- A request id is posted. Returns whether it was outstanding already.
-  local function post(queue, req_id, value)
-    queue.seen = true
-    if queue.outstanding == nil then return false end
-    local twice = queue.outstanding[req_id] ~= nil
-    queue.outstanding[req_id] = value
-    return twice
-  end
-
-  -- An answer is a name, or a table if there is more to report. Most descriptors need only a name.
-  local function tx_posted(c, address, llq, entry, phase, is_meta, first, req_id, wants_completion)
+  -- A descriptor is posted. `value` is kept with its request id until the completion; false: there
+  -- will be none, so the end of the id's use is not known. An answer is a name, or a table if there
+  -- is more to report. Most descriptors need only a name.
+  local function posted(c, address, llq, entry, phase, is_meta, first, req_id, value)
     local queue = queue_at(c, address, llq)
     if queue == nil then return nil end
     local verdict = entry and rw.entry_written(queue, address, phase) or nil
@@ -75,18 +68,12 @@ return function(rw)
     local twice = false
     if queue.wants_id and not is_meta then
       queue.wants_id = false
-      -- Without a completion the end of the id's use is not known.
-      if wants_completion then twice = post(queue, req_id, true) end
+      if value then queue.seen = true end
+      if value and queue.outstanding then
+        twice = queue.outstanding[req_id] ~= nil
+        queue.outstanding[req_id] = value
+      end
     end
-    if verdict or twice then return { name = queue.name, verdict = verdict, twice = twice } end
-    return queue.name
-  end
-
-  local function rx_posted(c, address, phase, req_id, buffer)
-    local queue = queue_at(c, address, false)
-    if queue == nil then return nil end
-    local verdict = rw.entry_written(queue, address, phase)
-    local twice = post(queue, req_id, buffer)
     if verdict or twice then return { name = queue.name, verdict = verdict, twice = twice } end
     return queue.name
   end
@@ -150,12 +137,11 @@ return function(rw)
   --- in device memory. Returns whether it is the packet's last.
   function ena.tx_desc(m, tree, at, address, llq, entry)
     local len_ctrl, meta_ctrl = rw.u32(m, at), rw.u32(m, at + 4)
-    if len_ctrl == nil or meta_ctrl == nil or at + 16 > m.limit then return true end
     local is_meta, first, last = rw.bit(len_ctrl, 23) == 1, rw.bit(len_ctrl, 26) == 1, rw.bit(len_ctrl, 27) == 1
     local phase, length = rw.bit(len_ctrl, 24), len_ctrl % 65536
     local req_id = rw.bits(len_ctrl, 16, 6) * 1024 + rw.bits(meta_ctrl, 22, 10)
     local buffer = rw.u16(m, at + 12) * 4294967296 + rw.u32(m, at + 8)
-    local answer = rw.ask(m, tx_posted, address, llq ~= nil, entry, phase, is_meta, first, req_id,
+    local answer = rw.ask(m, posted, address, llq ~= nil, entry, phase, is_meta, first, req_id,
       rw.bit(len_ctrl, 28) == 1)
 
     local key = "tx " .. (type(answer) == "table" and answer.name or answer or "")
@@ -179,9 +165,7 @@ return function(rw)
           leads and protocols(tx_offload:get(m, at, "l3_proto"), tx_offload:get(m, at, "l4_proto")),
           leads and rw.bit(meta_ctrl, 7) == 1 and "tso")
       end
-      item = tree:add(rw.entry_field, m.tvb(at, 16))
-      item:set_text(rw.line(said, marks(first, last, phase)))
-      tx_ctrl:add(m, item, at, at + 16)
+      item = rw.entry(m, tree, at, 16, rw.line(said, marks(first, last, phase)), tx_ctrl)
       if is_meta then
         tx_meta:add(m, item, at, at + 16)
         item:add(tx_mss, m.tvb(at, 12), rw.bits(len_ctrl, 16, 4) * 1024 + rw.bits(rw.u32(m, at + 8), 22, 10))
@@ -211,8 +195,7 @@ return function(rw)
   --- An LLQ entry: descriptors, then, in a packet's first entry, the packet's header.
   function ena.llq_entry(m, tree, at, length, offset, shape)
     local stop = math.min(at + length, m.limit)
-    local entry_tree = tree and tree:add(rw.entry_field, m.tvb(at, stop - at))
-    if entry_tree then entry_tree:set_text(string.format("LLQ entry at BAR2+%s, %.0f bytes", rw.hex(offset), length)) end
+    local entry_tree = rw.entry(m, tree, at, stop - at, string.format("LLQ entry at BAR2+%s, %.0f bytes", rw.hex(offset), length))
     if at + 16 > stop then return end
     local begins = rw.bit(rw.u32(m, at), 26) == 1
     local most = begins and shape.before or math.floor(length / 16)
@@ -245,16 +228,10 @@ return function(rw)
   L[19] = function(m, tree, at, address) ena.tx_desc(m, tree, at, address, nil, true) end
 
   L[20] = function(m, tree, at, address)
-    local req_id = rw.u16(m, at)
-    if req_id == nil or at + 8 > m.limit then return end
-    local answer = rw.ask(m, completed, address, tx_cdesc:get(m, at, "completion_phase"), req_id)
-    local item
-    if tree then
-      item = tree:add(rw.entry_field, m.tvb(at, 8))
-      item:set_text(string.format("tx done req=%.0f head=%.0f phase=%.0f", req_id,
-        tx_cdesc:get(m, at, "sq_head_idx"), tx_cdesc:get(m, at, "completion_phase")))
-      tx_cdesc:add(m, item, at, at + 8)
-    end
+    local req_id, phase = rw.u16(m, at), tx_cdesc:get(m, at, "completion_phase")
+    local answer = rw.ask(m, completed, address, phase, req_id)
+    local item = tree and rw.entry(m, tree, at, 8,
+      string.format("tx done req=%.0f head=%.0f phase=%.0f", req_id, tx_cdesc:get(m, at, "sq_head_idx"), phase), tx_cdesc)
     if tx_cdesc:get(m, at, "mbz") ~= 0 then rw.expert(m, item, "mbz", "bits of a tx completion that must be zero") end
     tell(m, item, at, answer, "tx", req_id)
   end
@@ -262,35 +239,22 @@ return function(rw)
   -- Receive. -------------------------------------------------------------------------------------
 
   L[21] = function(m, tree, at, address)
-    if at + 16 > m.limit then return end
-    local req_id, buffer = rw.u16(m, at + 4), rw.u48(m, at + 8)
+    local length, req_id, buffer = rw.u16(m, at), rw.u16(m, at + 4), rw.u48(m, at + 8)
     local phase = rx_desc:get(m, at, "desc_phase")
-    local answer = rw.ask(m, rx_posted, address, phase, req_id, buffer)
-    local item
-    if tree then
-      local length = rw.u16(m, at)
-      item = tree:add(rw.entry_field, m.tvb(at, 16))
-      item:set_text(string.format("rx req=%.0f len=%.0f addr=%s phase=%.0f", req_id,
-        length == 0 and 65536 or length, rw.hex(buffer), phase))
-      rx_desc:add(m, item, at, at + 16)
-    end
+    local answer = rw.ask(m, posted, address, false, true, phase, false, true, req_id, buffer)
+    local item = tree and rw.entry(m, tree, at, 16, string.format("rx req=%.0f len=%.0f addr=%s phase=%.0f", req_id,
+      length == 0 and 65536 or length, rw.hex(buffer), phase), rx_desc)
     tell(m, item, at, answer, "rx", req_id)
   end
 
   L[22] = function(m, tree, at, address)
-    if at + 16 > m.limit then return end
     local status, length, req_id = rw.u32(m, at), rw.u16(m, at + 4), rw.u16(m, at + 6)
     local first, last, phase = rw.bit(status, 26) == 1, rw.bit(status, 27) == 1, rw.bit(status, 24)
     local answer = rw.ask(m, completed, address, phase, req_id)
-    local item
-    if tree then
-      item = tree:add(rw.entry_field, m.tvb(at, 16))
-      item:set_text(rw.line(string.format("rx done req=%.0f len=%.0f", req_id, length),
-        protocols(rw.bits(status, 0, 5), rw.bits(status, 8, 5)), rw.bit(status, 13) == 1 and "l3bad",
-        rw.bit(status, 16) == 1 and "l4checked", rw.bit(status, 14) == 1 and "l4bad",
-        "hash=" .. rw.hex(rw.u32(m, at + 8)), marks(first, last, phase)))
-      rx_cdesc:add(m, item, at, at + 16)
-    end
+    local item = tree and rw.entry(m, tree, at, 16, rw.line(string.format("rx done req=%.0f len=%.0f", req_id, length),
+      protocols(rw.bits(status, 0, 5), rw.bits(status, 8, 5)), rw.bit(status, 13) == 1 and "l3bad",
+      rw.bit(status, 16) == 1 and "l4checked", rw.bit(status, 14) == 1 and "l4bad",
+      "hash=" .. rw.hex(rw.u32(m, at + 8)), marks(first, last, phase)), rx_cdesc)
     if rw.bit(status, 7) + rw.bit(status, 17) > 0 then
       rw.expert(m, item, "mbz", "bits of an rx completion that must be zero")
     end

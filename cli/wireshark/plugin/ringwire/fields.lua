@@ -17,12 +17,26 @@ return function(rw)
   --- Every ProtoField made so far, for `Proto.fields`.
   rw.fields = all
 
-  local MAKE = {
-    u8 = ProtoField.uint8, u16 = ProtoField.uint16, u32 = ProtoField.uint32,
-    u48 = ProtoField.uint64, u64 = ProtoField.uint64,
-    i16 = ProtoField.int16, i32 = ProtoField.int32,
+  local function unsigned(range) return range:le_uint() end
+  local function signed(range) return range:le_int() end
+  local function wide(range) return range(4):le_uint() * 4294967296 + range(0, 4):le_uint() end
+
+  -- Types of numbers: what makes a field, bytes, and the reader of little-endian bytes.
+  local NUMBER = {
+    u8 = { ProtoField.uint8, 1, unsigned }, u16 = { ProtoField.uint16, 2, unsigned },
+    u32 = { ProtoField.uint32, 4, unsigned }, u48 = { ProtoField.uint64, 6, wide },
+    u64 = { ProtoField.uint64, 8, wide }, i16 = { ProtoField.int16, 2, signed },
   }
-  local BYTES = { u8 = 1, u16 = 2, u32 = 4, u48 = 6, u64 = 8, i16 = 2, i32 = 4 }
+  local OTHER = { string = ProtoField.string, bytes = ProtoField.bytes, mac = ProtoField.ether, none = ProtoField.none }
+
+  -- rw.u8(m, at) to rw.i16(m, at): the number at a byte of the message, nil where none was captured.
+  for kind, number in pairs(NUMBER) do
+    local bytes, read = number[2], number[3]
+    rw[kind] = function(m, at)
+      if at < 0 or at + bytes > m.limit then return nil end
+      return read(m.tvb(at, bytes))
+    end
+  end
 
   --- "req_id" is shown as "req id".
   local function label(name) return (name:gsub("_", " ")) end
@@ -35,15 +49,12 @@ return function(rw)
     options = options or {}
     local name = options.label or label(abbr:match("([^.]+)$"))
     local field
-    if kind == "string" then field = ProtoField.string(abbr, name)
-    elseif kind == "bytes" then field = ProtoField.bytes(abbr, name)
-    elseif kind == "mac" then field = ProtoField.ether(abbr, name)
-    elseif kind == "none" then field = ProtoField.none(abbr, name)
+    if OTHER[kind] then field = OTHER[kind](abbr, name)
     elseif kind == "bool" then
       field = ProtoField.bool(abbr, name, options.bits or base.NONE, nil, options.mask)
     else
       local shown = options.hex and base.HEX or base.DEC
-      field = MAKE[kind](abbr, name, shown, options.names, options.mask)
+      field = NUMBER[kind][1](abbr, name, shown, options.names, options.mask)
     end
     seen[abbr] = field
     all[#all + 1] = field
@@ -172,22 +183,6 @@ return function(rw)
     return table.concat(words, " ")
   end
 
-  -- Little-endian numbers of the captured bytes; nil where there are none.
-  local function inside(m, at, bytes) return at >= 0 and at + bytes <= m.limit end
-  function rw.u8(m, at) return inside(m, at, 1) and m.tvb(at, 1):uint() or nil end
-  function rw.u16(m, at) return inside(m, at, 2) and m.tvb(at, 2):le_uint() or nil end
-  function rw.u32(m, at) return inside(m, at, 4) and m.tvb(at, 4):le_uint() or nil end
-  function rw.u48(m, at)
-    if not inside(m, at, 6) then return nil end
-    return m.tvb(at + 4, 2):le_uint() * 4294967296 + m.tvb(at, 4):le_uint()
-  end
-  function rw.u64(m, at)
-    if not inside(m, at, 8) then return nil end
-    return m.tvb(at + 4, 4):le_uint() * 4294967296 + m.tvb(at, 4):le_uint()
-  end
-  function rw.i16(m, at) return inside(m, at, 2) and m.tvb(at, 2):le_int() or nil end
-  function rw.i32(m, at) return inside(m, at, 4) and m.tvb(at, 4):le_int() or nil end
-
   --- Text up to the first zero byte, of at most `length` bytes; bytes that are not ASCII as "?".
   function rw.c_string(m, at, length)
     length = math.min(length, m.limit - at)
@@ -199,15 +194,17 @@ return function(rw)
   local Layout = {}
   Layout.__index = Layout
 
-  --- `fields` is a list of { name, offset, type, mask =, names =, hex =, as = }; `as` is the
-  --- filter's name where it is not prefix and name. Types: u8 to u64, i16, i32, bool (of
-  --- `bytes` bytes, with a mask), mac, and bytes or text with `length`.
+  --- `fields` is a list of { name, offset, type, mask =, names =, hex =, as =, say = }; `as` is the
+  --- filter's name where it is not prefix and name. `say` makes the word of a number, also of 0;
+  --- false: the field is in no words. Types: u8 to u64, i16, bool (of `bytes` bytes, with a mask),
+  --- mac, and bytes or text with `length`.
   function rw.layout(prefix, fields)
     local self = setmetatable({ list = {}, by_name = {} }, Layout)
     for _, spec in ipairs(fields) do
       local name, offset, kind = spec[1], spec[2], spec[3]
-      local f = { name = name, offset = offset, kind = kind, mask = spec.mask, names = spec.names }
-      f.bytes = BYTES[kind] or spec.bytes or spec.length or (kind == "mac" and 6) or 1
+      local f = { name = name, offset = offset, kind = kind, mask = spec.mask, names = spec.names, say = spec.say }
+      f.bytes = NUMBER[kind] and NUMBER[kind][2] or spec.bytes or spec.length or (kind == "mac" and 6) or 1
+      f.read = rw[kind] or kind == "bool" and rw["u" .. f.bytes * 8] or nil
       if spec.mask then
         local low = 1
         while spec.mask % (low * 2) == 0 do low = low * 2 end
@@ -242,33 +239,46 @@ return function(rw)
     end
   end
 
-  local READ = { u8 = rw.u8, u16 = rw.u16, u32 = rw.u32, u48 = rw.u48, u64 = rw.u64,
-    i16 = rw.i16, i32 = rw.i32 }
-  local READ_BOOL = { rw.u8, rw.u16, nil, rw.u32 }
-
   --- The number of a field; a bool is 0 or 1. Nil outside the captured bytes.
   function Layout:get(m, at, name)
     local f = self.by_name[name]
-    local read = f.kind == "bool" and READ_BOOL[f.bytes] or READ[f.kind]
-    local value = read(m, at + f.offset)
+    local value = f.read(m, at + f.offset)
     if value and f.mask then return math.floor(value / f.low) % f.span end
     return value
   end
 
-  --- The fields that are not zero, as the tracer says them: "enabledGroups=31".
+  --- The numbers of all fields by name, added to `into`.
+  function Layout:values(m, at, into)
+    into = into or {}
+    for _, f in ipairs(self.list) do into[f.name] = self:get(m, at, f.name) end
+    return into
+  end
+
+  --- The fields that are not zero, as the tracer says them: "enabledGroups=31 status=OKAY".
   function Layout:words(m, at)
     local words = {}
     for _, f in ipairs(self.list) do
-      if READ[f.kind] or f.kind == "bool" then
-        local value = self:get(m, at, f.name)
-        if value and value ~= 0 then
-          local name = f.name:gsub("_(%w)", function(c) return c:upper() end)
-          local shown = value > 0xffff and rw.hex(value) or rw.dec(value)
-          if f.kind == "bool" then shown = "true" end
-          words[#words + 1] = name .. "=" .. shown
-        end
+      local value = f.read and f.say ~= false and self:get(m, at, f.name)
+      if value and (f.say or value ~= 0) then
+        local name = f.name:gsub("_(%w)", function(c) return c:upper() end)
+        local shown = f.say and f.say(value) or f.kind == "bool" and "true" or f.names and rw.name_of(f.names, value)
+          or value > 0xffff and rw.hex(value) or rw.dec(value)
+        words[#words + 1] = name .. "=" .. shown
       end
     end
     return table.concat(words, " ")
+  end
+
+  --- What a descriptor, slot or entry hangs under.
+  rw.entry_field = rw.field("ringwire.entry", "none")
+
+  --- Adds an item for a structure of `bytes` bytes: its words, and the fields of `layout`, if there
+  --- is one. Returns the item; nil without a tree.
+  function rw.entry(m, tree, at, bytes, words, layout)
+    if not tree then return nil end
+    local item = tree:add(rw.entry_field, m.tvb(at, bytes))
+    item:set_text(words)
+    if layout then layout:add(m, item, at, at + bytes) end
+    return item
   end
 end

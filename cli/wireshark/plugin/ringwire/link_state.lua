@@ -18,63 +18,54 @@ return function(rw)
   local memory = layout("memory", { { "address", 0, "u64", hex = true } })
   local llq = layout("llq", { { "entry_bytes", 0, "u16" }, { "descs_before_header", 2, "u16" } })
   local ena_ring = layout("ena_ring", {
-    { "ring", 0, "u8", names = RING }, { "in_device", 1, "bool", bytes = 1, mask = 1 },
-    { "requests_told", 1, "bool", bytes = 1, mask = 2 }, { "index", 2, "u16" }, { "cq_index", 4, "u16" },
+    { "ring", 0, "u8", names = RING, say = false }, { "in_device", 1, "bool", bytes = 1, mask = 1 },
+    { "requests_told", 1, "bool", bytes = 1, mask = 2 }, { "index", 2, "u16", say = false }, { "cq_index", 4, "u16" },
     { "vector", 6, "u16" }, { "address", 8, "u64", hex = true }, { "depth", 16, "u32" },
     { "entry_bytes", 20, "u16" }, { "head", 22, "u16" }, { "register", 24, "u32", hex = true },
     { "numa_register", 28, "u32", hex = true } })
-  local ena_request = layout("ena_request", { { "ring", 0, "u8", names = RING }, { "index", 2, "u16" },
+  local ena_request = layout("ena_request", { { "ring", 0, "u8", names = RING, say = false }, { "index", 2, "u16", say = false },
     { "req_id", 4, "u16" }, { "address", 6, "u48" } })
-  local xen_ring = layout("xen_ring", { { "ring", 0, "u8", names = XEN_RING }, { "queue", 2, "u16" },
+  local xen_ring = layout("xen_ring", { { "ring", 0, "u8", names = XEN_RING, say = false }, { "queue", 2, "u16", say = false },
     { "port", 4, "u32" }, { "reference", 8, "u32" }, { "address", 16, "u64", hex = true } })
 
   -- Questions: see state.lua. ------------------------------------------------------------------
 
   local function llq_chosen(c, entry, before)
     c.llq = { entry = math.max(entry, 16), before = before }
-    return nil
   end
 
-  local function ring_stands(c, kind, index, cq_index, base, depth, entry, head, register, numa, llq_ring, told)
-    depth, entry = math.max(depth, 1), math.max(entry, 1)
+  local function ring_stands(c, v)
+    local kind, depth, entry = v.ring, math.max(v.depth, 1), math.max(v.entry_bytes, 1)
     local ring
     if kind >= 4 then
-      ring = ena.add_sq(c, kind == 4 and "tx" or "rx", index, cq_index, base, depth, llq_ring, register)
+      ring = ena.add_sq(c, kind == 4 and "tx" or "rx", v.index, v.cq_index, v.address, depth, v.in_device == 1, v.register)
       ring.entry = entry
       -- Ids that the record does not name may still be outstanding.
-      if not told then ring.outstanding = nil end
-    elseif kind == 3 then ring = ena.add_cq(c, index, base, depth, entry, register, numa)
+      if v.requests_told == 0 then ring.outstanding = nil end
+    elseif kind == 3 then ring = ena.add_cq(c, v.index, v.address, depth, entry, v.register, v.numa_register)
     else
-      ring = rw.new_ring(base, depth, entry)
+      ring = rw.new_ring(v.address, depth, entry)
       c[RING[kind]:lower()], c.admin_seen = ring, true
     end
-    ring.next, ring.phase = head % depth, 1 - math.floor(head / depth) % 2
+    ring.next, ring.phase = v.head % depth, 1 - math.floor(v.head / depth) % 2
     ring.believe = kind == 0 or kind >= 4
-    return nil
   end
 
-  local function request_stands(c, kind, index, req_id, address)
-    local queue = c.queues[string.format("sq %s %.0f", kind == 4 and "tx" or "rx", index)]
-    if queue == nil or queue.outstanding == nil then return nil end
+  local function request_stands(c, v)
+    local queue = c.queues[string.format("sq %s %.0f", v.ring == 4 and "tx" or "rx", v.index)]
+    if queue == nil or queue.outstanding == nil then return end
     queue.seen = true
-    queue.outstanding[req_id] = kind == 4 or address
-    return nil
+    queue.outstanding[v.req_id] = v.ring == 4 or v.address
   end
 
   -- Records. -----------------------------------------------------------------------------------
 
-  local function fields_of(made, m, tree, at, bytes)
-    local item = tree and tree:add(rw.entry_field, m.tvb(at, bytes))
-    local words = made:words(m, at)
-    if item then item:set_text(words) end
-    made:add(m, item, at, at + bytes)
-    return words, function(name) return made:get(m, at, name) end, item
-  end
-
-  -- "AQ 0", in front of the other words.
-  local function named(names, words, ring, index)
-    words = words:gsub("ring=%d+ ?", "", 1):gsub("^index=%d+ ?", "", 1):gsub("^queue=%d+ ?", "", 1)
-    return rw.line(rw.name_of(names, ring), rw.dec(index), words)
+  -- Shows a record. Returns its words, its numbers by name, and its item. With `rings` the words
+  -- begin with the ring: "AQ 0".
+  local function fields_of(made, m, tree, at, bytes, rings)
+    local words, v = made:words(m, at), made:values(m, at)
+    if rings then words = rw.line(rw.name_of(rings, v.ring), rw.dec(v.index or v.queue), words) end
+    return words, v, rw.entry(m, tree, at, bytes, words, made)
   end
 
   -- By kind: name, bytes of a record (nil: all of the entry), and what shows one.
@@ -89,34 +80,29 @@ return function(rw)
     [4] = { "GRANT_V2", 20, function(m, tree, at) return xen.grant(m, tree, at, 2) end },
     [5] = { "GRANT_USE", 8, xen.grant_use },
     [16] = { "ENA_LLQ", 4, function(m, tree, at, bytes)
-      local words, get = fields_of(llq, m, tree, at, bytes)
-      rw.ask(m, llq_chosen, get("entry_bytes"), get("descs_before_header"))
+      local words, v = fields_of(llq, m, tree, at, bytes)
+      rw.ask(m, llq_chosen, v.entry_bytes, v.descs_before_header)
       return words
     end },
     [17] = { "ENA_RING", 32, function(m, tree, at, bytes)
-      local words, get = fields_of(ena_ring, m, tree, at, bytes)
-      local kind = get("ring")
-      if RING[kind] then
-        rw.ask(m, ring_stands, kind, get("index"), get("cq_index"), get("address"), get("depth"), get("entry_bytes"),
-          get("head"), get("register"), get("numa_register"), get("in_device") == 1, get("requests_told") == 1)
-      end
-      return named(RING, words, kind, get("index"))
+      local words, v = fields_of(ena_ring, m, tree, at, bytes, RING)
+      if RING[v.ring] then rw.ask(m, ring_stands, v) end
+      return words
     end },
     [18] = { "ENA_REQUEST", 12, function(m, tree, at, bytes)
-      local words, get = fields_of(ena_request, m, tree, at, bytes)
-      rw.ask(m, request_stands, get("ring"), get("index"), get("req_id"), get("address"))
-      return named(RING, words, get("ring"), get("index"))
+      local words, v = fields_of(ena_request, m, tree, at, bytes, RING)
+      rw.ask(m, request_stands, v)
+      return words
     end },
     [19] = { "ENA_COMMAND", 64, function(m, tree, at, bytes)
-      local item = tree and tree:add(rw.entry_field, m.tvb(at, bytes))
+      local item = rw.entry(m, tree, at, bytes, "")
       local words = ena.admin_command(m, item, at, bytes, -1)
       if item then item:set_text(words) end
       return words
     end },
     [32] = { "XEN_RING", 24 + 4096, function(m, tree, at, bytes)
-      local words, get, item = fields_of(xen_ring, m, tree, at, bytes)
-      local header = xen.ring_state(m, item, at + 24, get("address"), get("ring"), get("queue"))
-      return rw.line(named(XEN_RING, words, get("ring"), get("queue")), header)
+      local words, v, item = fields_of(xen_ring, m, tree, at, bytes, XEN_RING)
+      return rw.line(words, xen.ring_state(m, item, at + 24, v.address, v.ring, v.queue))
     end },
   }
 

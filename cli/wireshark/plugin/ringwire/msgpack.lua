@@ -124,19 +124,19 @@ return function(rw)
     depth = depth or 0
     if depth > MAX_DEPTH then msgpack.malformed(what .. ": nested too deeply", at) end
     local kind, value, content, next = msgpack.item(m, at, what)
-    if kind == "str" then return msgpack.quote(msgpack.text(m, content, value)), next, kind, content, value end
-    if kind == "uint" or kind == "int" then return rw.dec(value), next, kind, content, value end
-    if kind == "float" then return tostring(value), next, kind, content, value end
-    if kind == "bool" or kind == "nil" then
-      return kind == "nil" and "null" or tostring(value), next, kind, content, value
-    end
-    if kind == "bin" then return string.format("<%.0f bytes>", value), next, kind, content, value end
-    if kind == "ext" then
-      m.ext = (m.ext or 0) + 1
-      return string.format("<extension, %.0f bytes>", value), next, kind, content, value
+    local is_map = kind == "map"
+    if not is_map and kind ~= "array" then
+      local word
+      if kind == "str" then word = msgpack.quote(msgpack.text(m, content, value))
+      elseif kind == "uint" or kind == "int" then word = rw.dec(value)
+      elseif kind == "bin" then word = string.format("<%.0f bytes>", value)
+      elseif kind == "ext" then
+        m.ext = (m.ext or 0) + 1
+        word = string.format("<extension, %.0f bytes>", value)
+      else word = kind == "nil" and "null" or tostring(value) end
+      return word, next, kind, content, value
     end
     local words = {}
-    local is_map = kind == "map"
     -- Each element has at least one byte, so the count can't make this loop longer than the
     -- message.
     for _ = 1, value do

@@ -28,8 +28,27 @@ return function(rw)
       remembered = 0 }
   end
 
-  --- Most entries of a table that a hostile peer can fill.
-  rw.MAX_REMEMBERED = 65536
+  -- Most entries of the tables that a hostile peer can fill.
+  local MAX_REMEMBERED = 65536
+
+  --- A question that keeps `value` in a table of the connection, unless too much is kept already.
+  function rw.remember(c, name, key, value)
+    if c[name][key] == nil then
+      if c.remembered >= MAX_REMEMBERED then return end
+      c.remembered = c.remembered + 1
+    end
+    c[name][key] = value
+  end
+
+  --- A question that takes out what is remembered.
+  function rw.recall(c, name, key)
+    local value = c[name][key]
+    if value ~= nil then
+      c[name][key] = nil
+      c.remembered = c.remembered - 1
+    end
+    return value
+  end
 
   --- Gives a message its tape. `key` names the connection, `place` the message within the file.
   function rw.begin_message(m, key, place, visited)

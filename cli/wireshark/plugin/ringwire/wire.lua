@@ -47,21 +47,6 @@ return function(rw)
     KEYS[key] = { f("hello." .. snake, kind), kind }
   end
 
-  local function tag_asked(c, key, what)
-    if c.remembered < rw.MAX_REMEMBERED then
-      if c.tags[key] == nil then c.remembered = c.remembered + 1 end
-      c.tags[key] = what
-    end
-    return nil
-  end
-  local function tag_answered(c, key)
-    local what = c.tags[key]
-    if what ~= nil then
-      c.tags[key] = nil
-      c.remembered = c.remembered - 1
-    end
-    return what
-  end
   local register_of = rw.field("ringwire.ena.reg.name", "string")
 
   local function u64_value(value) return UInt64.new(value % 4294967296, math.floor(value / 4294967296)) end
@@ -115,11 +100,11 @@ return function(rw)
   end
   SAY[18], SAY[19], SAY[22] = column(18), column(19), column(22)
   SAY[20] = function(m, _, v)
-    rw.ask(m, tag_asked, "r" .. rw.dec(v.tag), v.space)
+    rw.ask(m, rw.remember, "tags", "r" .. rw.dec(v.tag), v.space)
     return string.format("tag=%.0f %s length=%.0f", v.tag, rw.place(v.space, v.address), v.length)
   end
   SAY[21] = function(m, tree, v)
-    local space = rw.ask(m, tag_answered, "r" .. rw.dec(v.tag))
+    local space = rw.ask(m, rw.recall, "tags", "r" .. rw.dec(v.tag))
     if v.status ~= 0 then
       local why = space == 1 and ": " .. rw.name_of(xen.GNTST, -v.status) or ""
       rw.expert(m, tree, "refused", "read refused" .. why)
@@ -133,12 +118,12 @@ return function(rw)
     local where
     if v.bar == 0 then where = ena.register_name(m, v.offset)
     else where = string.format("BAR%.0f+%s", v.bar, rw.hex(v.offset)) end
-    rw.ask(m, tag_asked, "m" .. rw.dec(v.tag), { v.bar, v.offset, where })
+    rw.ask(m, rw.remember, "tags", "m" .. rw.dec(v.tag), { v.bar, v.offset, where })
     if tree then tree:add(register_of, where):set_generated() end
     return string.format("tag=%.0f %s length=%.0f", v.tag, where, v.length)
   end
   SAY[24] = function(m, tree, v)
-    local read = rw.ask(m, tag_answered, "m" .. rw.dec(v.tag))
+    local read = rw.ask(m, rw.recall, "tags", "m" .. rw.dec(v.tag))
     local at, length = v.bytes[1], v.bytes[2]
     if tree and read then tree:add(register_of, read[3]):set_generated() end
     if length ~= 4 then

@@ -29,22 +29,6 @@ return function(rw)
   local ended = rw.layout(G, { { "ref", 0, "u32" } })
   local used = rw.layout(G, { { "ref", 0, "u32" }, { "readers", 4, "i16" }, { "writers", 6, "i16" } })
 
-  local function granted(c, ref, frame)
-    if c.grants[ref] == nil then
-      if c.remembered >= rw.MAX_REMEMBERED then return nil end
-      c.remembered = c.remembered + 1
-    end
-    c.grants[ref] = { frame = frame }
-    return nil
-  end
-  local function grant_ended(c, ref)
-    if c.grants[ref] then
-      c.grants[ref] = nil
-      c.remembered = c.remembered - 1
-    end
-    return nil
-  end
-
   xen.GRANT_BYTES = { [1] = 12, [2] = 20 }
 
   -- "PERMIT_ACCESS dom=0 frame=0x12 READONLY"
@@ -65,25 +49,17 @@ return function(rw)
     local kind, sub = flags % 4, rw.bit(flags, 8) == 1
     local layout = version == 1 and v1 or kind == 3 and v2_trans or sub and v2_sub or v2
     local frame = version == 1 and rw.u32(m, at + 8) or rw.u64(m, at + 12)
-    rw.ask(m, granted, ref, frame)
+    rw.ask(m, rw.remember, "grants", ref, frame)
     local words = rw.dec(ref) .. " " .. entry_words(m, at, version, flags, kind, sub, frame)
-    if tree then
-      local item = tree:add(rw.entry_field, m.tvb(at, xen.GRANT_BYTES[version]))
-      item:set_text("grant " .. words)
-      layout:add(m, item, at, at + xen.GRANT_BYTES[version])
-    end
+    rw.entry(m, tree, at, xen.GRANT_BYTES[version], "grant " .. words, layout)
     return words
   end
 
   --- One record of `end_grant`.
   function xen.end_grant(m, tree, at)
     local ref = rw.u32(m, at)
-    rw.ask(m, grant_ended, ref)
-    if tree then
-      local item = tree:add(rw.entry_field, m.tvb(at, 4))
-      item:set_text("end grant " .. rw.dec(ref))
-      ended:add(m, item, at, at + 4)
-    end
+    rw.ask(m, rw.recall, "grants", ref)
+    rw.entry(m, tree, at, 4, "end grant " .. rw.dec(ref), ended)
     return rw.dec(ref)
   end
 
@@ -91,11 +67,7 @@ return function(rw)
   function xen.grant_use(m, tree, at)
     local function change(what, by) return by ~= 0 and string.format("%s%+d", what, by) end
     local words = rw.line(rw.dec(rw.u32(m, at)), change("readers", rw.i16(m, at + 4)), change("writers", rw.i16(m, at + 6)))
-    if tree then
-      local item = tree:add(rw.entry_field, m.tvb(at, 8))
-      item:set_text("use " .. words)
-      used:add(m, item, at, at + 8)
-    end
+    rw.entry(m, tree, at, 8, "use " .. words, used)
     return words
   end
 end

@@ -26,25 +26,26 @@ return function(rw)
   end
   local function status16(at) return { "status", at, "i16", names = GNTST } end
   local function u32(name, at) return { name, at, "u32" } end
+  local function dom(name, at) return { name, at, "u16", say = xen.domain } end
   local function address(name, at) return { name, at, "u64", hex = true } end
   local OPS = {
     [20] = {
       [0] = op("MAP_GRANT_REF", 32, G, { address("host_addr", 0), { "flags", 8, "u32", hex = true }, u32("ref", 12),
-        { "dom", 16, "u16" }, status16(18), u32("handle", 20), address("dev_bus_addr", 24) }),
+        dom("dom", 16), status16(18), u32("handle", 20), address("dev_bus_addr", 24) }),
       [1] = op("UNMAP_GRANT_REF", 24, G, { address("host_addr", 0), address("dev_bus_addr", 8), u32("handle", 16),
         status16(20) }),
-      [2] = op("SETUP_TABLE", 24, G, { { "dom", 0, "u16" }, u32("nr_frames", 4), status16(8), address("frame_list", 16) }),
+      [2] = op("SETUP_TABLE", 24, G, { dom("dom", 0), u32("nr_frames", 4), status16(8), address("frame_list", 16) }),
       [3] = op("DUMP_TABLE", 4),
-      [4] = op("TRANSFER", 24, G, { address("mfn", 0), { "domid", 8, "u16" }, u32("ref", 12), status16(16) }),
-      [5] = op("COPY", 40, G, { u32("source_ref", 0), u32("source_frame_high", 4), { "source_domid", 8, "u16" },
-        { "source_offset", 10, "u16" }, u32("dest_ref", 16), u32("dest_frame_high", 20), { "dest_domid", 24, "u16" },
+      [4] = op("TRANSFER", 24, G, { address("mfn", 0), dom("domid", 8), u32("ref", 12), status16(16) }),
+      [5] = op("COPY", 40, G, { u32("source_ref", 0), u32("source_frame_high", 4), dom("source_domid", 8),
+        { "source_offset", 10, "u16" }, u32("dest_ref", 16), u32("dest_frame_high", 20), dom("dest_domid", 24),
         { "dest_offset", 26, "u16" }, { "len", 32, "u16" }, { "flags", 34, "u16", hex = true, as = G .. ".copy_flags" },
         status16(36) }),
-      [6] = op("QUERY_SIZE", 16, G, { { "dom", 0, "u16" }, u32("nr_frames", 4), u32("max_nr_frames", 8), status16(12) }),
+      [6] = op("QUERY_SIZE", 16, G, { dom("dom", 0), u32("nr_frames", 4), u32("max_nr_frames", 8), status16(12) }),
       [7] = op("UNMAP_AND_REPLACE", 24),
       [8] = op("SET_VERSION", 4, G, { u32("version", 0) }),
-      [9] = op("GET_STATUS_FRAMES", 16, G, { u32("nr_frames", 0), { "dom", 4, "u16" }, status16(6), address("frame_list", 8) }),
-      [10] = op("GET_VERSION", 8, G, { { "dom", 0, "u16" }, u32("version", 4) }),
+      [9] = op("GET_STATUS_FRAMES", 16, G, { u32("nr_frames", 0), dom("dom", 4), status16(6), address("frame_list", 8) }),
+      [10] = op("GET_VERSION", 8, G, { dom("dom", 0), u32("version", 4) }),
       [11] = op("SWAP_GRANT_REF", 12), [12] = op("CACHE_FLUSH", 24),
     },
     [29] = {
@@ -52,15 +53,15 @@ return function(rw)
       [2] = op("SHUTDOWN", 4, S, { { "reason", 0, "u32", names = SHUTDOWN } }),
     },
     [32] = {
-      [0] = op("BIND_INTERDOMAIN", 12, E, { { "remote_dom", 0, "u16" }, u32("remote_port", 4), u32("local_port", 8) }),
+      [0] = op("BIND_INTERDOMAIN", 12, E, { dom("remote_dom", 0), u32("remote_port", 4), u32("local_port", 8) }),
       [1] = op("BIND_VIRQ", 12), [2] = op("BIND_PIRQ", 12), [7] = op("BIND_IPI", 8),
       [3] = op("CLOSE", 4, E, { u32("port", 0) }), [4] = op("SEND", 4, E, { u32("port", 0) }),
-      [5] = op("STATUS", 24, E, { { "dom", 0, "u16" }, u32("port", 4), { "status", 8, "u32", names = CHANNEL },
-        u32("vcpu", 12), { "remote_dom", 16, "u16" }, u32("remote_port", 20) }),
-      [6] = op("ALLOC_UNBOUND", 8, E, { { "dom", 0, "u16" }, { "remote_dom", 2, "u16" }, u32("port", 4) }),
+      [5] = op("STATUS", 24, E, { dom("dom", 0), u32("port", 4), { "status", 8, "u32", names = CHANNEL },
+        u32("vcpu", 12), dom("remote_dom", 16), u32("remote_port", 20) }),
+      [6] = op("ALLOC_UNBOUND", 8, E, { dom("dom", 0), dom("remote_dom", 2), u32("port", 4) }),
       [8] = op("BIND_VCPU", 8, E, { u32("port", 0), u32("vcpu", 4) }),
       [9] = op("UNMASK", 4, E, { u32("port", 0) }),
-      [10] = op("RESET", 2, E, { { "dom", 0, "u16" } }),
+      [10] = op("RESET", 2, E, { dom("dom", 0) }),
       [11] = op("INIT_CONTROL", 24), [12] = op("EXPAND_ARRAY", 8), [13] = op("SET_PRIORITY", 8),
     },
   }
@@ -72,47 +73,13 @@ return function(rw)
   local errno_field = rw.field(H .. ".errno", "u8", { names = ERRNO })
   local bytes_field = rw.field(H .. ".bytes", "bytes")
 
-  local function asked(c, tag, call)
-    if c.remembered < rw.MAX_REMEMBERED then
-      c.remembered = c.remembered + 1
-      c.tags["h" .. rw.dec(tag)] = call
-    end
-    return nil
-  end
-  local function replied(c, tag)
-    local key = "h" .. rw.dec(tag)
-    local call = c.tags[key]
-    if call then
-      c.tags[key] = nil
-      c.remembered = c.remembered - 1
-    end
-    return call
-  end
-
-  local function op_of(number, command) return OPS[number] and OPS[number][command] end
-
-  -- The fields that are not zero, and every domain: 0 is one.
-  local function argument_words(m, layout, at)
-    local words = {}
-    for _, f in ipairs(layout.list) do
-      local value = layout:get(m, at, f.name)
-      local name = f.name:gsub("_(%w)", function(c) return c:upper() end)
-      if f.name:match("domi?d?$") and value then words[#words + 1] = name .. "=" .. xen.domain(value)
-      elseif value and value ~= 0 then
-        local shown = f.names and rw.name_of(f.names, value) or value > 0xffff and rw.hex(value) or rw.dec(value)
-        words[#words + 1] = name .. "=" .. shown
-      end
-    end
-    return table.concat(words, " ")
-  end
-
   -- Shows the structures and returns them in words: "event_channel_op ALLOC_UNBOUND dom=SELF ...".
   local function call_words(m, tree, number, command, at, length)
     if xen.HYPERCALL[number] == nil then
       if tree and length > 0 then tree:add(bytes_field, m.tvb(at, length)) end
       return string.format("hypercall %.0f command=%.0f bytes=%.0f", number, command, length)
     end
-    local call = op_of(number, command)
+    local call = OPS[number] and OPS[number][command]
     local head = xen.HYPERCALL[number] .. " " .. (call and call.name or "?" .. rw.dec(command))
     if tree then tree:add(name_field, head):set_generated() end
     if call == nil or call.layout == nil then
@@ -127,13 +94,9 @@ return function(rw)
     local count, told = math.floor(length / size), {}
     for i = 0, math.min(count, MAX_SHOWN) - 1 do
       local from = at + i * size
-      local words = argument_words(m, call.layout, from)
+      local words = call.layout:words(m, from)
       if i < MAX_TOLD then told[#told + 1] = words end
-      if tree then
-        local item = tree:add(rw.entry_field, m.tvb(from, size))
-        item:set_text(call.name .. " " .. words)
-        call.layout:add(m, item, from, from + size)
-      end
+      rw.entry(m, tree, from, size, call.name .. " " .. words, call.layout)
     end
     if count > MAX_TOLD then told[#told + 1] = (count - MAX_TOLD) .. " more" end
     if length % size ~= 0 then
@@ -145,7 +108,7 @@ return function(rw)
 
   --- A hypercall: number and command are items { value, range }. Returns its words.
   function xen.hypercall(m, tree, tag, number, command, at, length)
-    rw.ask(m, asked, tag, { number[1], command[1] })
+    rw.ask(m, rw.remember, "tags", "h" .. rw.dec(tag), { number[1], command[1] })
     if tree then
       if number[1] < 256 then tree:add(number_field, number[2], number[1]) end
       if command[1] < 256 then tree:add(command_field, command[2], command[1]) end
@@ -155,7 +118,7 @@ return function(rw)
 
   --- Its reply, whose structures are those of the call with the tag.
   function xen.hypercall_reply(m, tree, tag, errno, at, length)
-    local call = rw.ask(m, replied, tag)
+    local call = rw.ask(m, rw.recall, "tags", "h" .. rw.dec(tag))
     if tree and errno[1] < 256 then tree:add(errno_field, errno[2], errno[1]) end
     local outcome = rw.name_of(ERRNO, errno[1])
     if errno[1] ~= 0 then rw.expert(m, tree, "status", "hypercall failed: " .. outcome) end

@@ -52,9 +52,7 @@ return function(rw)
 
   local function frame_of(c, space, address)
     local page = math.floor(address / PAGE)
-    if space == 0 then return page end
-    local grant = c.grants[page]
-    return grant and grant.frame
+    return space == 0 and page or c.grants[page]
   end
 
   -- Returns the ring on a page. Its state is derived from the writes to it.
@@ -63,11 +61,9 @@ return function(rw)
     if frame == nil then return nil end
     local ring = c.rings[frame]
     if ring == nil then
-      if c.remembered >= rw.MAX_REMEMBERED then return nil end
-      c.remembered = c.remembered + 1
       -- Earlier requests are unknown, so there are no ids until the page is created again.
       ring = { slots = {}, grefs = {}, extra = {} }
-      c.rings[frame] = ring
+      rw.remember(c, "rings", frame, ring)
     end
     ring.name = c.ring_refs[frame] or ring.name
     return ring
@@ -129,7 +125,6 @@ return function(rw)
   -- A ring of a state record, whose grants were told before.
   local function ring_told(c, frame, name)
     c.ring_refs[frame] = name
-    return nil
   end
 
   local function name_at(c, space, address)
@@ -141,19 +136,18 @@ return function(rw)
 
   local function slot_of(address, bytes) return math.floor((address % PAGE - HEADER) / bytes) % SLOTS end
 
-  local function begin(m, tree, at, bytes, words, answer, slot)
-    if not tree then return nil end
-    local item = tree:add(rw.entry_field, m.tvb(at, math.min(bytes, m.limit - at)))
-    item:set_text(words)
+  local function begin(m, tree, at, bytes, words, layout, slot, answer)
+    local item = rw.entry(m, tree, at, bytes, words)
+    if item == nil then return nil end
     item:add(slot_field, slot):set_generated()
     if answer and answer.name then item:add(ring_field, answer.name):set_generated() end
+    layout:add(m, item, at, at + bytes)
     return item
   end
 
   local function add_extra(m, tree, at, bytes, answer, slot)
     local kind = extra:get(m, at, "type")
-    local item = begin(m, tree, at, bytes, "extra info " .. rw.name_of(EXTRA, kind), answer, slot)
-    extra:add(m, item, at, at + 8)
+    local item = begin(m, tree, at, bytes, "extra info " .. rw.name_of(EXTRA, kind), extra, slot, answer)
     if EXTRA_BODY[kind] then EXTRA_BODY[kind]:add(m, item, at, at + 8) end
   end
 
@@ -190,8 +184,7 @@ return function(rw)
     if answer and answer.extra then return add_extra(m, tree, at, 12, answer, slot) end
     local size = rw.u16(m, at + 10)
     local item = begin(m, tree, at, 12, string.format("tx request id=%.0f gref=%.0f offset=%.0f size=%.0f%s", id, gref,
-      rw.u16(m, at + 4), size, rw.bit(flags, 2) == 1 and " more" or ""), answer, slot)
-    tx_request:add(m, item, at, at + 12)
+      rw.u16(m, at + 4), size, rw.bit(flags, 2) == 1 and " more" or ""), tx_request, slot, answer)
     tell(m, item, answer, "tx", id)
     local key = "xen tx " .. rw.dec(math.floor(address / PAGE))
     local packets = frames.packets(m)
@@ -208,8 +201,8 @@ return function(rw)
     local slot, id, status = slot_of(address, 12), rw.u16(m, at), rw.i16(m, at + 2)
     -- The answer to an extra slot has status NULL and no id.
     local answer = rw.ask(m, answered, space, address, slot, id, false, false, status == 1)
-    local item = begin(m, tree, at, 12, string.format("tx response id=%.0f %s", id, rw.name_of(STATUS, status)), answer, slot)
-    tx_response:add(m, item, at, at + 12)
+    local item = begin(m, tree, at, 12, string.format("tx response id=%.0f %s", id, rw.name_of(STATUS, status)), tx_response,
+      slot, answer)
     tell(m, item, answer, "tx", id)
     if status == -1 or status == -2 then rw.expert(m, item, "status", "tx response: " .. STATUS[status]) end
   end
@@ -217,8 +210,7 @@ return function(rw)
   SLOT[35] = function(m, tree, at, space, address)
     local slot, id, gref = slot_of(address, 8), rw.u16(m, at), rw.u32(m, at + 4)
     local answer = rw.ask(m, requested, space, address, slot, id, false, false, gref)
-    local item = begin(m, tree, at, 8, string.format("rx request id=%.0f gref=%.0f", id, gref), answer, slot)
-    rx_request:add(m, item, at, at + 8)
+    local item = begin(m, tree, at, 8, string.format("rx request id=%.0f gref=%.0f", id, gref), rx_request, slot, answer)
     tell(m, item, answer, "rx", id)
   end
 
@@ -230,8 +222,7 @@ return function(rw)
     local status, offset = rw.i16(m, at + 6), rw.u16(m, at + 2)
     local more = rw.bit(flags, 2) == 1
     local item = begin(m, tree, at, 8, string.format("rx response id=%.0f offset=%.0f status=%.0f%s", id, offset, status,
-      more and " more" or ""), answer, slot)
-    rx_response:add(m, item, at, at + 8)
+      more and " more" or ""), rx_response, slot, answer)
     tell(m, item, answer, "rx", id)
     if status < 0 then rw.expert(m, item, "status", "rx response: status " .. rw.dec(status)) end
 
@@ -254,16 +245,14 @@ return function(rw)
   SLOT[37] = function(m, tree, at, _, address)
     local words = string.format("ctrl %s id=%.0f data=%.0f,%.0f,%.0f", rw.name_of(CTRL, rw.u16(m, at + 2)), rw.u16(m, at),
       rw.u32(m, at + 4), rw.u32(m, at + 8), rw.u32(m, at + 12))
-    local item = begin(m, tree, at, 16, words, nil, slot_of(address, 16))
-    ctrl_request:add(m, item, at, at + 16)
+    begin(m, tree, at, 16, words, ctrl_request, slot_of(address, 16))
     return words
   end
   SLOT[38] = function(m, tree, at, _, address)
     local status = rw.u32(m, at + 4)
     local words = string.format("ctrl done %s id=%.0f %s data=%.0f", rw.name_of(CTRL, rw.u16(m, at + 2)), rw.u16(m, at),
       rw.name_of(CTRL_STATUS, status), rw.u32(m, at + 8))
-    local item = begin(m, tree, at, 16, words, nil, slot_of(address, 16))
-    ctrl_response:add(m, item, at, at + 16)
+    local item = begin(m, tree, at, 16, words, ctrl_response, slot_of(address, 16))
     if status ~= 0 then rw.expert(m, item, "status", words) end
     return words
   end

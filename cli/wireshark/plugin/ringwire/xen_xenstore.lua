@@ -14,29 +14,18 @@ return function(rw)
   local path_field, value_field = rw.field(S .. ".path", "string"), rw.field(S .. ".value", "string")
   local token_field, error_field = rw.field(S .. ".token", "string"), rw.field(S .. ".error", "string")
   local name_field, end_field = rw.field(S .. ".name", "string"), rw.field(S .. ".transaction_end", "string")
-  local PATH = { [1] = true, [2] = true, [3] = true, [12] = true, [13] = true, [22] = true }
+  -- By type of a request: the fields of its strings. A request of another type has a value.
+  local PATH, PATH_AND_TOKEN = { path_field }, { path_field, token_field }
+  local REQUEST = { [1] = PATH, [2] = PATH, [3] = PATH, [4] = PATH_AND_TOKEN, [5] = PATH_AND_TOKEN, [7] = { end_field },
+    [11] = { path_field, value_field }, [12] = PATH, [13] = PATH, [14] = PATH, [22] = PATH }
+  local WATCH_EVENT = 15
 
   -- A ring's reference in the store is what joins a ring page with its queue.
   local RING_KEY = { ["tx-ring-ref"] = "tx", ["rx-ring-ref"] = "rx", ["ctrl-ring-ref"] = "ctrl" }
 
-  local function asked(c, id, path, key, value)
-    if c.remembered < rw.MAX_REMEMBERED then
-      if c.requests[id] == nil then c.remembered = c.remembered + 1 end
-      c.requests[id] = path
-    end
-    if key then
-      local grant = c.grants[tonumber(value) or -1]
-      if grant then c.ring_refs[grant.frame] = key end
-    end
-    return nil
-  end
-  local function replied(c, id)
-    local path = c.requests[id]
-    if path ~= nil then
-      c.requests[id] = nil
-      c.remembered = c.remembered - 1
-    end
-    return path
+  local function ring_named(c, name, reference)
+    local frame = c.grants[tonumber(reference) or -1]
+    if frame then c.ring_refs[frame] = name end
   end
 
   local function ring_name(path)
@@ -85,35 +74,29 @@ return function(rw)
         from = next
       end
     end
-    local function show(field, part)
-      if tree and part then tree:add(field, part[2], part[1]) end
-      return part and part[1] or ""
+    local function text(i) return parts[i] and parts[i][1] or "" end
+    local function show(fields)
+      for i, field in ipairs(fields) do
+        if tree and parts[i] then tree:add(field, parts[i][2], text(i)) end
+      end
     end
 
-    if kind == 15 then
-      show(path_field, parts[1])
-      show(token_field, parts[2])
+    if kind == WATCH_EVENT then show(PATH_AND_TOKEN)
     elseif m.direction == "out" then
-      local path, ring = nil, nil
-      if kind == 11 then
-        path = show(path_field, parts[1])
-        show(value_field, parts[2])
-        ring = ring_name(path)
-      elseif kind == 4 or kind == 5 then
-        path = show(path_field, parts[1])
-        show(token_field, parts[2])
-      elseif kind == 7 then show(end_field, parts[1])
-      elseif PATH[kind] or kind == 14 then path = show(path_field, parts[1])
-      else show(value_field, parts[1]) end
-      rw.ask(m, asked, id, path or "", ring, parts[2] and parts[2][1])
+      local fields = REQUEST[kind] or { value_field }
+      show(fields)
+      rw.ask(m, rw.remember, "requests", id, fields[1] == path_field and text(1) or "")
+      local ring = kind == 11 and ring_name(text(1))
+      if ring then rw.ask(m, ring_named, ring, text(2)) end
     else
-      local path = rw.ask(m, replied, id)
+      local path = rw.ask(m, rw.recall, "requests", id)
       if tree and path and path ~= "" then tree:add(path_field, path):set_generated() end
-      if kind == 16 then
-        rw.expert(m, tree, "status", "xenstore: " .. show(error_field, parts[1]))
-      elseif kind == 1 then
-        for i = 1, math.min(#parts, 256) do show(name_field, parts[i]) end
-      else show(value_field, parts[1]) end
+      if kind == 1 then
+        for i = 1, tree and math.min(#parts, 256) or 0 do tree:add(name_field, parts[i][2], text(i)) end
+      elseif kind == 16 then
+        show({ error_field })
+        rw.expert(m, tree, "status", "xenstore: " .. text(1))
+      else show({ value_field }) end
     end
 
     local words = {}
