@@ -139,7 +139,7 @@ async function fill(port: number, count: number): Promise<RawEna[]> {
       const frame = broadcast(60, address);
       frame.set(address, 0);
       ena.transmit(tx, frame);
-      if (n % tx.depth === tx.depth - 1) await ena.raw.survived();
+      if (n % tx.sq.depth === tx.sq.depth - 1) await ena.raw.survived();
     }
   }
   return guests;

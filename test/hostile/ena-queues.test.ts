@@ -5,21 +5,12 @@
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Placement, SqDirection } from "../../shared/ena/admin.ts";
-import { rxDesc, txMeta } from "../../shared/ena/io.ts";
 import type { EnaStatus, NicStatus } from "../../shared/status/device-status.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
+import { type EnaQueue, type TxFields, txDescriptor } from "../support/ena-guest.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
-import {
-  BASE,
-  BUFFERS,
-  broadcast,
-  phaseOf,
-  RawEna,
-  type RawQueue,
-  type TxFields,
-  txDescriptor,
-} from "../support/raw-ena.ts";
+import { BASE, BUFFERS, broadcast, RawEna } from "../support/raw-ena.ts";
 import { column, mmio, RawFrontend } from "../support/raw-frontend.ts";
 import { portOf, sum } from "../support/status.ts";
 
@@ -44,7 +35,7 @@ async function nicOf(name: string): Promise<NicStatus & { readonly nic: EnaStatu
 
 /** A guest with a receive and a transmit queue, handed to `attack`; then it leaves. */
 async function attacked(
-  attack: (guest: { ena: RawEna; tx: RawQueue; rx: RawQueue; name: string }) => Promise<void>,
+  attack: (guest: { ena: RawEna; tx: EnaQueue; rx: EnaQueue; name: string }) => Promise<void>,
   windows = true,
 ): Promise<void> {
   const name = stage.name();
@@ -73,12 +64,12 @@ describe("an honest raw guest", () => {
       for (let i = 0; i < 100; i += 20) {
         for (let k = 0; k < 20; k++) ena.transmit(tx, broadcast(60 + i + k), undefined, push);
         // Each frame that has to be asked for takes a round trip.
-        for (let look = 0; look < 100 && tx.head < i + 20; look++) {
+        for (let look = 0; look < 100 && tx.cq.head < i + 20; look++) {
           await ena.raw.survived();
           ena.completed(tx);
         }
       }
-      expect(tx.head).toBe(100);
+      expect(tx.cq.head).toBe(100);
       expect((await nicOf(name)).faults).toEqual({});
       expect(portOf(await stage.status(), name).in.frames).toBe(100);
       expect(ena.strays).toEqual([]);
@@ -204,16 +195,10 @@ describe("a transmit descriptor that is wrong", () => {
 
   it("fault-C12: a malformed meta descriptor costs its packet", async () => {
     await attacked(async ({ ena, tx, name }) => {
-      const meta = Buffer.alloc(16);
-      const view = new DataView(meta.buffer, meta.byteOffset);
-      txMeta.write(view, 0, phaseOf(tx.tail, tx.depth), 0, 0, 255, 63);
-      ena.describe(tx, meta);
+      ena.postMeta(tx, 0, 0, 255, 63);
       const offload = (1 << 7) | (1 << 13) | (1 << 14) | 8 | (12 << 8);
       ena.raw.batch(column(Op.PUSH, [{ address: BUFFERS, bytes: Buffer.alloc(200, 1) }]));
-      ena.describe(
-        tx,
-        txDescriptor({ length: 200, reqId: 1, address: BUFFERS, first: 0, offload }, tx),
-      );
+      ena.postTx(tx, 1, BUFFERS, 200, "l", offload);
       ena.ring(tx);
       await settled(ena);
       expect(ena.completed(tx)).toEqual([1]);
@@ -264,8 +249,7 @@ describe("fault-C5, C6: doorbells", () => {
         await ena.destroyQueue(queue);
         queue = await ena.createQueue(SqDirection.RX, 4);
         if (stopped % 4 === 0) {
-          await ena.reset();
-          ena.setUpAdmin();
+          await ena.renew();
           queue = await ena.createQueue(SqDirection.RX, 4);
         }
       }
@@ -277,8 +261,8 @@ describe("fault-C5, C6: doorbells", () => {
   it("of queues that never were, or are no more, are named and change nothing", async () => {
     await attacked(async ({ ena, tx, rx, name }) => {
       await ena.destroyQueue(tx);
-      for (const offset of [tx.doorbell, 0x1000 + 4 * 100, 0x1ffc]) ena.register(offset, 1);
-      for (const offset of [0x2000 + 4 * 100, 0x3000 + 4 * 100]) ena.register(offset, 1);
+      for (const offset of [tx.doorbell, 0x1000 + 4 * 100, 0x1ffc]) ena.write32(offset, 1);
+      for (const offset of [0x2000 + 4 * 100, 0x3000 + 4 * 100]) ena.write32(offset, 1);
       await settled(ena);
       expect((await nicOf(name)).faults).toEqual({
         DOORBELL_NO_QUEUE: 3,
@@ -305,20 +289,18 @@ describe("fault-C5, C6: doorbells", () => {
 describe("receive buffers that are wrong", () => {
   afterAll(() => stage.unharmed());
 
-  const table: [string, (d: DataView, at: (n: number) => number) => void, string][] = [
-    ["the old phase", (d, at) => rxDesc.write(d, 0, 2048, 0, 0, at(0)), "RX_WRONG_PHASE"],
+  const table: [string, (ena: RawEna, rx: EnaQueue) => void, string][] = [
+    ["the old phase", (ena, rx) => ena.postRx(rx, 0, ena.buffer(0), 2048, 0), "RX_WRONG_PHASE"],
     [
       "an address at the end of 48 bits",
-      (d) => rxDesc.write(d, 0, 2048, 1, 0, 2 ** 48 - 1),
+      (ena, rx) => ena.postRx(rx, 0, 2 ** 48 - 1, 2048),
       "RX_ADDRESS_RANGE",
     ],
   ];
 
-  it.each(table)("with %s stop the queue when a frame needs them", async (_what, write, fault) => {
+  it.each(table)("with %s stop the queue when a frame needs them", async (_what, post, fault) => {
     await attacked(async ({ ena, rx, name }) => {
-      const descriptor = Buffer.alloc(16);
-      write(new DataView(descriptor.buffer, descriptor.byteOffset), (n) => ena.buffer(n));
-      ena.describe(rx, descriptor);
+      post(ena, rx);
       ena.ring(rx);
       await settled(ena);
       await attacked(async (other) => {
@@ -334,10 +316,7 @@ describe("receive buffers that are wrong", () => {
 
   it("fault-C9: outside all memory: the write is the frontend's to refuse", async () => {
     await attacked(async ({ ena, rx, name }) => {
-      const descriptor = Buffer.alloc(16);
-      const view = new DataView(descriptor.buffer, descriptor.byteOffset);
-      rxDesc.write(view, 0, 2048, 1, 0, 0x7777_0000);
-      ena.describe(rx, descriptor);
+      ena.postRx(rx, 0, 0x7777_0000, 2048);
       ena.ring(rx);
       await settled(ena);
       await attacked(async (other) => {
@@ -357,10 +336,7 @@ describe("receive buffers that are wrong", () => {
     ] as const) {
       await attacked(async ({ ena, rx, name }) => {
         for (let i = 0; i < 32; i++) {
-          const descriptor = Buffer.alloc(16);
-          const view = new DataView(descriptor.buffer, descriptor.byteOffset);
-          rxDesc.write(view, 0, bytes, 1, i, ena.buffer(i));
-          ena.describe(rx, descriptor);
+          ena.postRx(rx, i, ena.buffer(i), bytes);
         }
         ena.ring(rx);
         await settled(ena);
@@ -585,26 +561,25 @@ describe("at random", () => {
   async function storm(
     count: number,
     placement: Placement,
-    step: (ena: RawEna, tx: RawQueue, rx: RawQueue) => void,
+    step: (ena: RawEna, tx: EnaQueue, rx: EnaQueue) => void,
   ): Promise<void> {
     const name = stage.name();
     const ena = await RawEna.start(stage.port, name);
     if (placement === Placement.DEV) await ena.enableLlq();
     const make = async () => [
-      await ena.createQueue(SqDirection.TX, 64, placement),
+      await ena.createQueue(SqDirection.TX, 64, 1, placement),
       await ena.createQueue(SqDirection.RX),
     ];
-    let [tx, rx] = (await make()) as [RawQueue, RawQueue];
+    let [tx, rx] = (await make()) as [EnaQueue, EnaQueue];
     for (let done = 0; done < count; done++) {
       step(ena, tx, rx);
       if (done % 10 !== 9) continue;
       expect(await ena.raw.survived(), stage.seeded("the connection ended")).toBe(true);
       ena.completed(tx);
       ena.completed(rx);
-      await ena.reset(stage.random.below(21));
-      ena.setUpAdmin();
+      await ena.renew(stage.random.below(21));
       if (placement === Placement.DEV) await ena.enableLlq();
-      [tx, rx] = (await make()) as [RawQueue, RawQueue];
+      [tx, rx] = (await make()) as [EnaQueue, EnaQueue];
     }
     // A storm that only knocks at the door proves nothing.
     const { faults } = await nicOf(name);
@@ -612,8 +587,7 @@ describe("at random", () => {
     const port = portOf(await stage.status(), name);
     expect(port.in.frames, stage.seeded("no frame got through")).toBeGreaterThan(0);
     // What it is told to do right, it does right, after all that.
-    await ena.reset();
-    ena.setUpAdmin();
+    await ena.renew();
     const last = await ena.createQueue(SqDirection.TX);
     ena.transmit(last, broadcast(), 9);
     await settled(ena);
@@ -645,7 +619,7 @@ describe("at random", () => {
         const bytes = random.bytes(random.below(2000) + 1);
         ena.raw.batch(column(Op.PUSH, [{ address: BUFFERS + random.below(0x8_0000), bytes }]));
       }
-      ena.ring(queue, random.oneIn(10) ? random.edgy(16) : queue.tail);
+      ena.ring(queue, random.oneIn(10) ? random.edgy(16) : queue.sq.head);
     });
   });
 
@@ -654,10 +628,10 @@ describe("at random", () => {
     await storm(CASES, Placement.DEV, (ena, tx) => {
       const entry = random.bytes(128);
       if (!random.oneIn(3)) entry.set(txDescriptor(fields(), tx), random.oneIn(2) ? 0 : 16);
-      const offset = random.oneIn(8) ? random.edgy(24) : tx.llqOffset + (tx.tail % tx.depth) * 128;
+      const offset = random.oneIn(8) ? random.edgy(24) : tx.llqOffset + tx.sq.slot * 128;
       ena.raw.batch(column(Op.MMIO_WRITE, [{ address: offset, bytes: entry, space: 2 }]));
-      tx.tail++;
-      ena.ring(tx, random.oneIn(20) ? random.edgy(16) : tx.tail);
+      tx.sq.next();
+      ena.ring(tx, random.oneIn(20) ? random.edgy(16) : tx.sq.head);
     });
   });
 
@@ -665,7 +639,7 @@ describe("at random", () => {
     const { random } = stage;
     const name = stage.name();
     let ena = await RawEna.start(stage.port, name, false);
-    let tx: RawQueue | undefined;
+    let tx: EnaQueue | undefined;
     for (let done = 0; done < CASES; done += 10) {
       if (tx === undefined) tx = await ena.createQueue(SqDirection.TX);
       const honest = ena.raw.onRead;
@@ -684,8 +658,7 @@ describe("at random", () => {
       for (let i = 0; i < 10; i++) ena.transmit(tx, broadcast(), undefined, random.oneIn(2));
       await settled(ena);
       ena.raw.onRead = honest;
-      await ena.reset();
-      ena.setUpAdmin();
+      await ena.renew();
       tx = undefined;
       if (!ena.raw.open) ena = await RawEna.start(stage.port, name, false);
     }

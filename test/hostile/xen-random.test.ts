@@ -9,10 +9,11 @@ import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { Hypercall } from "../../shared/xen/hypercall.ts";
 import { XsType, xsBytes, xsPathAndValue, xsStrings } from "../../shared/xen/xenstore.ts";
 import { cases } from "../support/counts.ts";
+import { grantRecords } from "../support/guest-grants.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
 import type { Random } from "../support/random.ts";
 import { column, packBatch } from "../support/raw-frontend.ts";
-import { FREE_REFERENCE, grantRecords, RawXen, RX_RING, TX_RING, VIF } from "../support/raw-xen.ts";
+import { FREE_REFERENCE, RawXen, RX_RING, TX_RING, VIF } from "../support/raw-xen.ts";
 
 let stage: HostileStage;
 

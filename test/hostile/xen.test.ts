@@ -14,18 +14,11 @@ import { NetifStatus } from "../../shared/xen/netif.ts";
 import { SchedOp } from "../../shared/xen/sched.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";
 import { cases } from "../support/counts.ts";
+import { grantRecords } from "../support/guest-grants.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
 import type { Random } from "../support/random.ts";
 import { column } from "../support/raw-frontend.ts";
-import {
-  FREE_REFERENCE,
-  grantRecords,
-  RawXen,
-  RX_RING,
-  RX_STATUS,
-  TX_RING,
-  VIF,
-} from "../support/raw-xen.ts";
+import { FREE_REFERENCE, RawXen, RX_RING, RX_STATUS, TX_RING, VIF } from "../support/raw-xen.ts";
 import { sameBytes } from "../support/same.ts";
 
 const TABLE_END = 64 * 512;

@@ -13,6 +13,7 @@ import {
   SqDirection,
 } from "../../shared/ena/admin.ts";
 import { holds } from "../support/counts.ts";
+import { build } from "../support/ena-guest.ts";
 import { EnaTwin } from "../support/ena-twin.ts";
 import { FakeHost, settle } from "../support/fake-host.ts";
 
@@ -39,8 +40,9 @@ test("CREATE and DESTROY in any order agree with a model", async () => {
         const cq = cqs.get(index);
         const direction = tx ? SqDirection.TX : SqDirection.RX;
         if (kind === "createCq") {
-          const done = await twin.command(Opcode.CREATE_CQ, (v, at) =>
-            createCq.write(v, at, {
+          const done = await twin.command(
+            build(createCq, {
+              opcode: Opcode.CREATE_CQ,
               entrySizeWords: tx ? 2 : 4,
               cqDepth: good ? 8 : 12,
               msixVector: 1,
@@ -56,8 +58,9 @@ test("CREATE and DESTROY in any order agree with a model", async () => {
           expect(cqs.has(cqIdx)).toBe(false);
           cqs.set(cqIdx, { tx, used: false });
         } else if (kind === "createSq") {
-          const done = await twin.command(Opcode.CREATE_SQ, (v, at) =>
-            createSq.write(v, at, {
+          const done = await twin.command(
+            build(createSq, {
+              opcode: Opcode.CREATE_SQ,
               direction,
               placement: good ? Placement.HOST : Placement.DEV,
               contiguous: true,
@@ -120,7 +123,7 @@ test("case-W1, case-W2 a correct driver with ids of its own and empty meta descr
         let room = 31;
         let stamp = 0;
         const reap = () => {
-          for (const { reqId } of twin.takeTx(q)) {
+          for (const reqId of twin.completed(q)) {
             const descs = owned.get(reqId);
             expect(descs, `completion of ${reqId}, which is not out`).toBeDefined();
             owned.delete(reqId);
@@ -153,7 +156,7 @@ test("case-W1, case-W2 a correct driver with ids of its own and empty meta descr
         host.switchPort.verdict = Verdict.DONE;
         host.switchPort.onReady?.();
         await settle();
-        await twin.idle();
+        await twin.settle();
         reap();
         expect(owned.size).toBe(0);
         expect(host.switchPort.frames.map((f) => f.bytes[0])).toEqual(sent);

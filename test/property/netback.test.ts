@@ -12,7 +12,7 @@ import { grantRef } from "../../shared/xen/grant.ts";
 import { rxRequest, txRequest } from "../../shared/xen/netif.ts";
 import { holds } from "../support/counts.ts";
 import { FakeGuest, type Piece } from "../support/fake-guest.ts";
-import { PAGE } from "../support/fake-guest-host.ts";
+import { PAGE } from "../support/fake-guest-memory.ts";
 import { settle } from "../support/fake-host.ts";
 import { frameOf } from "../support/packets.ts";
 
@@ -34,7 +34,7 @@ async function idle(guest: FakeGuest): Promise<void> {
     switchPort.onReady?.();
     guest.host.clock.advance(100);
     guest.netback.tick(guest.host.clock.now());
-    guest.memory.answerReads();
+    guest.memory.answerNow();
     await turns();
   }
 }
@@ -133,7 +133,7 @@ test("random honest splits of random frames come out as sent, in order, and noth
             switchPort.verdict = step.hold ? Verdict.HELD : Verdict.DONE;
             switchPort.onReady?.();
           } else {
-            guest.memory.answerReads();
+            guest.memory.answerNow();
             await turns();
           }
           collect();
@@ -247,7 +247,7 @@ test("random hostile slots never throw, are answered one for one, and leave noth
           if (tx.unanswered + step.slots.length > tx.size) continue;
           for (const s of step.slots) {
             if (step.push && s.gref < 4 && s.offset + s.size <= PAGE && s.size > 0) {
-              guest.memory.push(gref(s.gref), s.offset, s.size);
+              guest.memory.push(gref(s.gref) * PAGE + s.offset, s.size);
             }
             tx.request((view, at) =>
               txRequest.write(view, at, grantRef(gref(s.gref)), s.offset, s.flags, s.id, s.size),
@@ -275,7 +275,7 @@ test("random hostile slots never throw, are answered one for one, and leave noth
           await turns();
         } else if (step.do === "reads") {
           if (step.how === "refuse") for (const r of guest.memory.reads.splice(0)) r.refuse(-3);
-          else guest.memory.answerReads();
+          else guest.memory.answerNow();
           await turns();
         } else if (step.do === "scribble") {
           const { tx } = guest.queue(step.queue);

@@ -1,12 +1,12 @@
 /** A real device that was told how its models are to be, seen by guests that look. */
 import { afterEach, expect, it } from "vitest";
-import { ACQ_BODY, Opcode, SqDirection } from "../../shared/ena/admin.ts";
-import { FeatureId, featureCommand } from "../../shared/ena/features.ts";
+import { ACQ_BODY, SqDirection } from "../../shared/ena/admin.ts";
+import { FeatureId } from "../../shared/ena/features.ts";
 import { AccelMode, llqFeature } from "../../shared/ena/llq.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { parseWelcome } from "../../shared/wire/hello.ts";
 import { DeviceProcess } from "../support/device-process.ts";
-import { broadcast, RawEna, txDescriptor } from "../support/raw-ena.ts";
+import { broadcast, RawEna } from "../support/raw-ena.ts";
 import { column, RawFrontend } from "../support/raw-frontend.ts";
 import { RawXen } from "../support/raw-xen.ts";
 
@@ -14,13 +14,8 @@ let device: DeviceProcess;
 afterEach(() => device.stop());
 
 async function accelOffered(ena: RawEna): Promise<number> {
-  const command = new Uint8Array(64);
-  featureCommand.write(new DataView(command.buffer), 0, {
-    opcode: Opcode.GET_FEATURE,
-    featureId: FeatureId.LLQ,
-  });
-  const answer = await ena.command(command);
-  return llqFeature.parse(answer!.view, ACQ_BODY).accelFlags;
+  const { entry } = await ena.getFeature(FeatureId.LLQ);
+  return llqFeature.parse(entry, ACQ_BODY).accelFlags;
 }
 
 /** Request ids in the order of their completions, of 32 packets behind one doorbell. */
@@ -30,7 +25,7 @@ async function completionOrder(ena: RawEna): Promise<number[]> {
   for (const reqId of ids) {
     const address = ena.buffer(reqId);
     ena.raw.batch(column(Op.PUSH, [{ address, bytes: broadcast(), type: 1 }]));
-    ena.describe(tx, txDescriptor({ length: 60, reqId, address }, tx));
+    ena.postTx(tx, reqId, address, 60);
   }
   ena.ring(tx);
   const order: number[] = [];

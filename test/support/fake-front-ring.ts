@@ -1,47 +1,50 @@
 /** The front half of a shared ring, as a guest by hand drives it: nothing is checked. */
+import { viewOf } from "../../shared/bytes/words.ts";
 import { advance, distance, type Index32, index32 } from "../../shared/ring/index32.ts";
+import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { RingWord, ringSlots, slotOffset, sring } from "../../shared/xen/ring.ts";
-import { type FakeGuestMemory, PAGE } from "./fake-guest-host.ts";
 
-/** Whose ring it is. */
-export interface RingOwner {
-  readonly memory: FakeGuestMemory;
-  newFrame(): number;
-  /** Returns the reference. */
-  grant(frame: number): number;
-}
-
-/** The guest's half of a shared ring. */
 export class FrontRing {
   readonly reference: number;
   readonly frame: number;
   readonly size: number;
   readonly slotBytes: number;
   /** The guest's own page. */
+  readonly page: Uint8Array;
   readonly view: DataView;
-  reqProdPvt: Index32;
-  rspCons: Index32;
-  readonly #memory: FakeGuestMemory;
+  reqProdPvt = index32(0);
+  rspCons = index32(0);
+  /** Brings bytes of the page to the device, as a write of the guest to its own memory does. */
+  readonly copy: (at: number, length: number) => void;
 
-  constructor(guest: RingOwner, slotBytes: number, start = 0) {
-    this.#memory = guest.memory;
-    this.frame = guest.newFrame();
-    const page = this.#memory.page(this.frame);
-    this.view = new DataView(page.buffer);
+  /** An empty ring in a page that the device knows as coherent memory. */
+  constructor(
+    { reference, frame, page }: { reference: number; frame: number; page: Uint8Array },
+    slotBytes: number,
+    copy: (at: number, length: number) => void,
+    start = 0,
+  ) {
+    this.reference = reference;
+    this.frame = frame;
+    this.page = page;
+    this.view = viewOf(page);
     this.slotBytes = slotBytes;
     this.size = ringSlots(slotBytes);
+    this.copy = copy;
+    this.renew(start);
+  }
+
+  /** An empty ring, as before the first request. */
+  renew(start = 0): void {
+    this.reqProdPvt = this.rspCons = index32(start);
     sring.init(this.view, 0);
-    const index = index32(start);
     for (const word of [RingWord.REQ_PROD, RingWord.RSP_PROD]) {
-      sring.setWord(this.view, 0, word, index);
+      sring.setWord(this.view, 0, word, this.rspCons);
     }
     for (const word of [RingWord.REQ_EVENT, RingWord.RSP_EVENT]) {
-      sring.setWord(this.view, 0, word, advance(index, 1));
+      sring.setWord(this.view, 0, word, advance(this.rspCons, 1));
     }
-    this.reqProdPvt = index;
-    this.rspCons = index;
-    this.#memory.addWindow(this.frame);
-    this.reference = guest.grant(this.frame);
+    this.copy(0, GRANT_PAGE_BYTES);
   }
 
   /** Offset of the slot that an index names. */
@@ -59,12 +62,13 @@ export class FrontRing {
   }
 
   /** Shows the requests: req_prod. True when the backend asked to be woken. */
-  publish(index: Index32 = this.reqProdPvt): boolean {
+  publish(index: number = this.reqProdPvt): boolean {
     const before = sring.reqProd(this.view, 0);
-    sring.setReqProd(this.view, 0, index);
+    const after = index32(index);
+    sring.setReqProd(this.view, 0, after);
     this.copy(RingWord.REQ_PROD, 4);
     const event = sring.reqEvent(this.view, 0);
-    return distance(event, index) < distance(before, index);
+    return distance(event, after) < distance(before, after);
   }
 
   /** Asks to be woken by the next response. */
@@ -75,12 +79,16 @@ export class FrontRing {
 
   /** Responses that were published and not taken. */
   get waiting(): number {
-    return distance(this.rspCons, sring.rspProd(this.view, 0));
+    return distance(this.rspCons, this.rspProd);
   }
 
   /** Requests that were published and not answered. */
   get unanswered(): number {
-    return distance(sring.rspProd(this.view, 0), sring.reqProd(this.view, 0));
+    return distance(this.rspProd, sring.reqProd(this.view, 0));
+  }
+
+  get rspProd(): Index32 {
+    return sring.rspProd(this.view, 0);
   }
 
   get reqEvent(): number {
@@ -94,9 +102,8 @@ export class FrontRing {
     return at;
   }
 
-  /** A write of the guest to its own memory, as the device gets it. */
-  copy(at: number, length: number): void {
-    const window = this.#memory.window(this.frame * PAGE, PAGE)!;
-    window.bytes.set(this.#memory.page(this.frame).subarray(at, at + length), at);
+  /** The signed word at byte `at` of the response that answered request `n`. */
+  status(n: number, at: number): number {
+    return this.view.getInt16(this.at(index32(n)) + at, true);
   }
 }

@@ -2,7 +2,7 @@
  * A guest that drives a netback by hand: its own pages, grants and rings, one step a method, and
  * nothing checked on its behalf, so that a test does all of them right, or one wrong.
  *
- *   FakeGuest ── GrantTable, EventChannels (the real ones) ── Netback ── FakeGuestHost
+ *   FakeGuest ── GrantTable, EventChannels (the real ones) ── Netback ── FakeSurroundings
  *      queue(i).tx, .rx, control: FrontRing, the guest's half of a ring
  *
  * What the guest writes to a ring page goes to its own page and to the device's window at once;
@@ -11,6 +11,7 @@
 import { EventChannels } from "../../device/xen/event-channel.ts";
 import { GrantTable } from "../../device/xen/grant-table.ts";
 import { Netback, type NetbackConfig } from "../../device/xen/netback/index.ts";
+import { viewOf } from "../../shared/bytes/words.ts";
 import { distance } from "../../shared/ring/index32.ts";
 import {
   CTRL_SLOT_SIZE,
@@ -20,11 +21,9 @@ import {
 } from "../../shared/xen/control.ts";
 import { ExtraType, extra } from "../../shared/xen/extra.ts";
 import {
-  endGrantRecord,
   GNTTAB_NR_RESERVED_ENTRIES,
   GrantFlag,
   GrantType,
-  grantRecordV1,
   grantRef,
 } from "../../shared/xen/grant.ts";
 import {
@@ -38,7 +37,9 @@ import {
   txResponse,
 } from "../../shared/xen/netif.ts";
 import { FrontRing } from "./fake-front-ring.ts";
-import { FakeGuestHost, type FakeGuestMemory } from "./fake-guest-host.ts";
+import { FakeGuestMemory, PAGE } from "./fake-guest-memory.ts";
+import { FakeSurroundings } from "./fake-host.ts";
+import { endRecords, grantRecords } from "./guest-grants.ts";
 
 export const GUEST = 1;
 const BACKEND = 0;
@@ -104,9 +105,21 @@ export interface GuestOptions extends Partial<Omit<NetbackConfig, "queues" | "co
   readonly maxFrameBytes?: number;
 }
 
+const DEFAULTS = {
+  rxNotify: true,
+  sg: true,
+  gsoTcpv4: true,
+  gsoTcpv6: true,
+  noCsumOffload: false,
+  ipv6CsumOffload: true,
+  multicastControl: false,
+};
+
 export class FakeGuest {
-  readonly host: FakeGuestHost;
-  readonly memory: FakeGuestMemory;
+  readonly memory = new FakeGuestMemory();
+  readonly host = new FakeSurroundings(this.memory, { name: "vif1.0", queues: 8 });
+  /** Readers of each entry, summed from what the guest was told. */
+  readonly readers = new Map<number, number>();
   readonly grants: GrantTable;
   readonly events: EventChannels;
   readonly netback: Netback;
@@ -123,14 +136,16 @@ export class FakeGuest {
 
   constructor(options: GuestOptions = {}) {
     this.options = options;
-    this.host = new FakeGuestHost();
-    this.memory = this.host.memory;
+    const { posted } = this.memory;
     this.grants = new GrantTable({
       domid: GUEST,
-      use: (reference, readers, writers) => this.host.use(reference, readers, writers),
+      use: (reference, readers, writers) => {
+        posted.push({ kind: "use", reference, readers, writers });
+        this.readers.set(reference, (this.readers.get(reference) ?? 0) + readers);
+      },
     });
     this.events = new EventChannels({ now: this.host.clock.now });
-    this.events.attach(GUEST, (port) => this.host.post("event", { port }));
+    this.events.attach(GUEST, (port) => void posted.push({ kind: "event", port }));
     this.netback = new Netback({
       host: this.host,
       grants: this.grants,
@@ -158,38 +173,48 @@ export class FakeGuest {
     this.queues = Array.from({ length: this.options.queues ?? 1 }, () => {
       const txPort = this.newPort();
       return {
-        tx: new FrontRing(this, TX_SLOT_SIZE, start),
-        rx: new FrontRing(this, RX_SLOT_SIZE, start),
+        tx: this.#ring(TX_SLOT_SIZE, start),
+        rx: this.#ring(RX_SLOT_SIZE, start),
         txPort,
         rxPort: split ? this.newPort() : txPort,
         posted: [],
       };
     });
-    if (control) {
-      this.control = { ring: new FrontRing(this, CTRL_SLOT_SIZE, start), port: this.newPort() };
-    }
+    if (control) this.control = { ring: this.#ring(CTRL_SLOT_SIZE, start), port: this.newPort() };
     return this.netback.connect({ ...this.config(), ...change });
   }
 
+  #ring(slotBytes: number, start: number): FrontRing {
+    const frame = this.newFrame();
+    const page = this.memory.page(frame);
+    this.memory.addWindow(frame);
+    const copy = (at: number, length: number): void => {
+      const window = this.memory.window(frame * PAGE, PAGE)!;
+      window.bytes.set(page.subarray(at, at + length), at);
+    };
+    return new FrontRing({ reference: this.grant(frame), frame, page }, slotBytes, copy, start);
+  }
+
   config(): NetbackConfig {
-    const o = this.options;
+    const {
+      queues: _queues,
+      control: _control,
+      split,
+      start,
+      maxFrameBytes,
+      ...chosen
+    } = this.options;
+    const { control } = this;
     return {
+      ...DEFAULTS,
+      ...chosen,
       queues: this.queues.map(({ tx, rx, txPort, rxPort }) => ({
         txRingRef: tx.reference,
         rxRingRef: rx.reference,
         txPort,
         rxPort,
       })),
-      ...(this.control === undefined
-        ? {}
-        : { control: { ringRef: this.control.ring.reference, port: this.control.port } }),
-      rxNotify: o.rxNotify ?? true,
-      sg: o.sg ?? true,
-      gsoTcpv4: o.gsoTcpv4 ?? true,
-      gsoTcpv6: o.gsoTcpv6 ?? true,
-      noCsumOffload: o.noCsumOffload ?? false,
-      ipv6CsumOffload: o.ipv6CsumOffload ?? true,
-      multicastControl: o.multicastControl ?? false,
+      ...(control && { control: { ringRef: control.ring.reference, port: control.port } }),
     };
   }
 
@@ -210,23 +235,18 @@ export class FakeGuest {
   }
 
   /** Grants a page to the backend. Returns the reference. */
-  grant(frame: number, options: { readonly?: boolean; domid?: number } = {}): number {
+  grant(frame: number, { readonly = false, domid = BACKEND } = {}): number {
     const reference = this.#freeRefs.pop() ?? this.#nextRef++;
-    const isReadonly = options.readonly ?? false;
-    const flags = GrantType.PERMIT_ACCESS | (isReadonly ? GrantFlag.READONLY : 0);
-    const view = new DataView(new ArrayBuffer(grantRecordV1.size));
-    grantRecordV1.write(view, 0, grantRef(reference), flags, options.domid ?? BACKEND, frame);
-    this.grants.grant(1, view, 0, 1);
-    this.memory.entries.set(reference, { frame, readonly: isReadonly });
+    const flags = GrantType.PERMIT_ACCESS | (readonly ? GrantFlag.READONLY : 0);
+    this.grants.grant(1, viewOf(grantRecords([{ reference, flags, domid, frame }])), 0, 1);
+    this.memory.entries.set(reference, { frame, readonly });
     return reference;
   }
 
   /** Ends access. False when the guest was told that the entry is in use. */
   end(reference: number): boolean {
-    if ((this.host.readers.get(reference) ?? 0) > 0) return false;
-    const view = new DataView(new ArrayBuffer(endGrantRecord.size));
-    endGrantRecord.write(view, 0, grantRef(reference));
-    this.grants.endGrant(view, 0, 1);
+    if ((this.readers.get(reference) ?? 0) > 0) return false;
+    this.grants.endGrant(viewOf(endRecords([reference])), 0, 1);
     this.memory.entries.delete(reference);
     this.#freeRefs.push(reference);
     return true;
@@ -234,15 +254,11 @@ export class FakeGuest {
 
   /** References that somebody uses, by what the guest was told. */
   get inUse(): number[] {
-    return [...this.host.readers].filter(([, n]) => n !== 0).map(([reference]) => reference);
+    return [...this.readers].filter(([, n]) => n !== 0).map(([reference]) => reference);
   }
 
   /** A granted page with these bytes at `offset`. Returns the reference. */
-  buffer(
-    bytes: Uint8Array,
-    offset = 0,
-    options: { readonly?: boolean } = { readonly: true },
-  ): number {
+  buffer(bytes: Uint8Array, offset = 0, options = { readonly: true }): number {
     const frame = this.newFrame();
     this.memory.page(frame).set(bytes, offset);
     return this.grant(frame, options);
@@ -264,7 +280,7 @@ export class FakeGuest {
       ids.push(id);
       grefs.push(gref);
       if ((options.push ?? true) && piece.bytes.length > 0 && this.memory.entries.has(gref)) {
-        this.memory.push(gref, offset, piece.bytes.length);
+        this.memory.push(gref * PAGE + offset, piece.bytes.length);
       }
       let flags = i < pieces.length - 1 ? TxFlag.MORE_DATA : 0;
       if (i === 0) flags |= (options.flags ?? 0) | (extras.length > 0 ? TxFlag.EXTRA_INFO : 0);

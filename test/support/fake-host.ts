@@ -5,13 +5,21 @@
  * Memory begins at MEMORY_BASE. A DMA write outside `writable` ranges is kept in `violations`,
  * so that a test can say "nothing was written that was not described".
  */
-import { DmaError, type HostMemory, type Span, type Window } from "../../device/dma/host-memory.ts";
+import {
+  DmaError,
+  GRANT_PUSHES,
+  type HostMemory,
+  type Span,
+  type Window,
+} from "../../device/dma/host-memory.ts";
 import type { NicConfig, NicHost } from "../../device/nic.ts";
 import { type DropReason, type Port, type SwitchPort, Verdict } from "../../device/switch/port.ts";
+import { viewOf } from "../../shared/bytes/words.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
 import type { Frame } from "../../shared/net/frame.ts";
-import type { RecordType, Space } from "../../shared/wire/records.ts";
+import { type RecordType, Space } from "../../shared/wire/records.ts";
 import type { FaultSeverity } from "../../shared/wire/transactions.ts";
+import { bytesOf, type FrameFacts, factsOf } from "./packets.ts";
 import { TestClock } from "./test-clock.ts";
 
 export const MEMORY_BASE = 0x1_0000_0000;
@@ -26,36 +34,31 @@ export interface DmaWrite extends Range {
   readonly type: RecordType;
 }
 
+/** A read that the device has asked for. */
 export class PendingRead {
-  readonly address: number;
-  readonly length: number;
-  readonly #memory: FakeMemory;
+  readonly #look: () => Uint8Array | undefined;
   readonly #resolve: (bytes: Uint8Array) => void;
   readonly #reject: (error: DmaError) => void;
 
   constructor(
-    memory: FakeMemory,
-    address: number,
-    length: number,
+    look: () => Uint8Array | undefined,
     resolve: (bytes: Uint8Array) => void,
     reject: (error: DmaError) => void,
   ) {
-    this.#memory = memory;
-    this.address = address;
-    this.length = length;
+    this.#look = look;
     this.#resolve = resolve;
     this.#reject = reject;
   }
 
-  /** Answers with what memory holds now; outside memory it is refused. */
+  /** Answers with what memory holds now; what the guest has no memory for is refused. */
   answer(): void {
-    const at = this.address - MEMORY_BASE;
-    if (at < 0 || at + this.length > this.#memory.bytes.length) this.refuse();
-    else this.#resolve(this.#memory.bytes.slice(at, at + this.length));
+    const bytes = this.#look();
+    if (bytes === undefined) this.refuse();
+    else this.#resolve(bytes.slice());
   }
 
-  refuse(): void {
-    this.#reject(new DmaError("DMA_REFUSED", "refused by the test"));
+  refuse(status?: number): void {
+    this.#reject(new DmaError("DMA_REFUSED", "refused by the test", status));
   }
 
   abandon(): void {
@@ -63,19 +66,20 @@ export class PendingRead {
   }
 }
 
-interface Push {
+interface Piece {
   readonly address: number;
   readonly bytes: Uint8Array;
 }
 
+const covers = (outer: Piece, address: number, length: number): boolean =>
+  address >= outer.address && address + length <= outer.address + outer.bytes.length;
+
 /** Pushed bytes, oldest first. */
 export class FakePushes {
-  readonly all: Push[] = [];
+  readonly all: Piece[] = [];
 
   find(address: number, length: number, out: Span): boolean {
-    const push = this.all.find(
-      (p) => address >= p.address && address + length <= p.address + p.bytes.length,
-    );
+    const push = this.all.find((p) => covers(p, address, length));
     if (push === undefined) return false;
     out.buffer = push.bytes;
     out.at = address - push.address;
@@ -84,83 +88,67 @@ export class FakePushes {
   }
 
   release(address: number): void {
-    const i = this.all.findIndex(
-      (p) => address >= p.address && address < p.address + p.bytes.length,
-    );
+    const i = this.all.findIndex((p) => covers(p, address, 1));
     if (i >= 0) this.all.splice(i, 1);
   }
 }
 
-export class FakeMemory implements HostMemory {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
+/** A guest's memory as its device sees it. All but rings is reached in one space. */
+export abstract class FakeDma implements HostMemory {
   readonly windows: Window[] = [];
   readonly pushes = new FakePushes();
-  readonly writes: DmaWrite[] = [];
   readonly reads: PendingRead[] = [];
-  /** Where DMA may write; everything when undefined. */
-  writable: Range[] | undefined;
-  readonly violations: DmaWrite[] = [];
-  outgoing: Uint8Array;
+  outgoing: Uint8Array = new Uint8Array(0);
+  readonly #space: Space;
   readonly #nowhere = new Uint8Array(1 << 17);
 
-  constructor(size: number) {
-    this.bytes = new Uint8Array(size);
-    this.view = new DataView(this.bytes.buffer);
-    this.outgoing = this.bytes;
+  constructor(space: Space) {
+    this.#space = space;
   }
 
-  /** The offset in `bytes` of an address. */
-  at(address: number): number {
-    return address - MEMORY_BASE;
-  }
+  /** The guest's own bytes; undefined where the device has no access. */
+  protected abstract find(
+    address: number,
+    length: number,
+    access: "read" | "write",
+  ): Uint8Array | undefined;
+  /** Told of each access before it is made. */
+  protected abstract note(access: DmaWrite | "read", address: number): void;
 
-  addWindow(address: number, length: number): void {
-    const at = this.at(address);
-    const bytes = this.bytes.subarray(at, at + length);
-    this.windows.push({ address, bytes, view: new DataView(bytes.buffer, at, length) });
-  }
-
-  removeWindow(address: number): void {
-    const i = this.windows.findIndex((w) => w.address === address);
-    if (i >= 0) this.windows.splice(i, 1);
+  #check(space: Space): void {
+    if (space !== this.#space) throw new Error(`an access to space ${space}`);
   }
 
   window(address: number, length: number): Window | undefined {
-    return this.windows.find(
-      (w) => address >= w.address && address + length <= w.address + w.bytes.length,
-    );
+    return this.windows.find((w) => covers(w, address, length));
   }
 
   /** Pushes a copy of what memory holds there. */
   push(address: number, length: number): void {
-    const at = this.at(address);
-    this.pushes.all.push({ address, bytes: this.bytes.slice(at, at + length) });
+    const key = this.#space === Space.GRANT ? GRANT_PUSHES : 0;
+    const bytes = this.find(address, length, "read")!.slice();
+    this.pushes.all.push({ address: key + address, bytes });
   }
 
-  read(_space: Space, address: number, length: number): Promise<Uint8Array> {
+  read(space: Space, address: number, length: number): Promise<Uint8Array> {
+    this.#check(space);
+    this.note("read", address);
     return new Promise((resolve, reject) => {
-      this.reads.push(new PendingRead(this, address, length, resolve, reject));
+      const look = () => this.find(address, length, "read");
+      this.reads.push(new PendingRead(look, resolve, reject));
     });
   }
 
-  /** Answers every outstanding read, and those that follow from the answers, until there is none. */
-  async answerReads(): Promise<void> {
-    while (this.reads.length > 0) {
-      for (const read of this.reads.splice(0)) read.answer();
-      await settle();
-    }
+  /** Answers every outstanding read. */
+  answerNow(): void {
+    for (const read of this.reads.splice(0)) read.answer();
   }
 
-  reserve(_space: Space, address: number, type: RecordType, length: number): number {
-    this.#note({ address, length, type });
-    const at = this.at(address);
-    if (at >= 0 && at + length <= this.bytes.length) {
-      this.outgoing = this.bytes;
-      return at;
-    }
-    // The frontend refuses it; the device does not know.
-    this.outgoing = this.#nowhere;
+  reserve(space: Space, address: number, type: RecordType, length: number): number {
+    this.#check(space);
+    this.note({ address, length, type }, address);
+    // What the frontend refuses, the device does not know.
+    this.outgoing = this.find(address, length, "write") ?? this.#nowhere;
     return 0;
   }
 
@@ -180,28 +168,54 @@ export class FakeMemory implements HostMemory {
     this.pushes.all.length = 0;
     for (const read of this.reads.splice(0)) read.abandon();
   }
+}
 
-  #note(write: DmaWrite): void {
-    this.writes.push(write);
-    const { writable } = this;
-    if (writable === undefined) return;
-    const end = write.address + write.length;
-    const allowed = writable.some((r) => write.address >= r.address && end <= r.address + r.length);
-    if (!allowed) this.violations.push(write);
+/** One flat memory from MEMORY_BASE. */
+export class FakeMemory extends FakeDma {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly writes: DmaWrite[] = [];
+  /** Where DMA may write; everything when undefined. */
+  writable: Range[] | undefined;
+  readonly violations: DmaWrite[] = [];
+
+  constructor(size: number) {
+    super(Space.BUS);
+    this.bytes = new Uint8Array(size);
+    this.view = new DataView(this.bytes.buffer);
+  }
+
+  addWindow(address: number, length: number): void {
+    const bytes = this.find(address, length)!;
+    this.windows.push({ address, bytes, view: viewOf(bytes) });
+  }
+
+  /** Answers reads, and those that follow from the answers, until there is none. */
+  async answerReads(): Promise<void> {
+    while (this.reads.length > 0) {
+      this.answerNow();
+      await settle();
+    }
+  }
+
+  protected find(address: number, length: number): Uint8Array | undefined {
+    const at = address - MEMORY_BASE;
+    return at >= 0 && at + length <= this.bytes.length
+      ? this.bytes.subarray(at, at + length)
+      : undefined;
+  }
+
+  protected note(access: DmaWrite | "read"): void {
+    if (access === "read") return;
+    this.writes.push(access);
+    const { address, length } = access;
+    const allowed = (r: Range) => address >= r.address && address + length <= r.address + r.length;
+    if (this.writable?.some(allowed) === false) this.violations.push(access);
   }
 }
 
 /** A frame as the switch got it: bytes copied, facts kept. */
-export interface Received {
-  readonly bytes: Uint8Array;
-  readonly needsCsum: boolean;
-  readonly csumStart: number;
-  readonly csumOffset: number;
-  readonly csumValid: boolean;
-  readonly gso: number;
-  readonly gsoSize: number;
-  readonly headerLength: number;
-}
+export type Received = FrameFacts & { readonly bytes: Uint8Array };
 
 export class FakeSwitchPort implements SwitchPort {
   readonly frames: Received[] = [];
@@ -215,19 +229,7 @@ export class FakeSwitchPort implements SwitchPort {
 
   input(frame: Frame): Verdict {
     if (this.verdict === Verdict.HELD) return Verdict.HELD;
-    const bytes = new Uint8Array(frame.length);
-    frame.copyTo(bytes, 0, 0, frame.length);
-    const { needsCsum, csumStart, csumOffset, csumValid, gso, gsoSize, headerLength } = frame;
-    this.frames.push({
-      bytes,
-      needsCsum,
-      csumStart,
-      csumOffset,
-      csumValid,
-      gso,
-      gsoSize,
-      headerLength,
-    });
+    this.frames.push({ bytes: bytesOf(frame), ...factsOf(frame) });
     return Verdict.DONE;
   }
 
@@ -257,7 +259,7 @@ export interface Fault {
 }
 
 /** What both kinds of NIC have around them, over memory of either kind. */
-export class FakeSurroundings<M extends HostMemory> {
+export class FakeSurroundings<M extends FakeDma> implements NicHost {
   readonly memory: M;
   readonly config: NicConfig;
   log: Logger = silentLogger;
@@ -296,18 +298,7 @@ export class FakeSurroundings<M extends HostMemory> {
     this.flushes++;
   }
 
-  /** Codes of the faults so far; forgets them. */
-  takeFaults(): string[] {
-    return this.faults.splice(0).map((f) => f.code);
-  }
-}
-
-export class FakeHost extends FakeSurroundings<FakeMemory> implements NicHost {
   readonly interrupts: number[] = [];
-
-  constructor(config: Partial<NicConfig> = {}, memoryBytes = 1 << 22) {
-    super(new FakeMemory(memoryBytes), config);
-  }
 
   interrupt(vector: number): void {
     this.interrupts.push(vector);
@@ -316,6 +307,17 @@ export class FakeHost extends FakeSurroundings<FakeMemory> implements NicHost {
   /** Vectors raised so far; forgets them. */
   takeInterrupts(): number[] {
     return this.interrupts.splice(0);
+  }
+
+  /** Codes of the faults so far; forgets them. */
+  takeFaults(): string[] {
+    return this.faults.splice(0).map((f) => f.code);
+  }
+}
+
+export class FakeHost extends FakeSurroundings<FakeMemory> {
+  constructor(config: Partial<NicConfig> = {}, memoryBytes = 1 << 22) {
+    super(new FakeMemory(memoryBytes), config);
   }
 }
 

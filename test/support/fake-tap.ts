@@ -2,28 +2,17 @@
  * The twin of a TAP, in memory: the test is the kernel. It keeps the contract of TapEnd strictly
  * and throws at whoever breaks it (a slot released twice, a send into a closed TAP).
  */
-import { type Frame, Gso } from "../../shared/net/frame.ts";
+import type { Frame } from "../../shared/net/frame.ts";
 import { TapError } from "../../shared/tap/errors.ts";
 import type { TapEnd, TapLink } from "../../shared/tap/tap.ts";
+import { bytesOf, type FrameFacts, factsOf, NO_FACTS } from "./packets.ts";
 
-export type Facts = Partial<
-  Pick<
-    Frame,
-    | "needsCsum"
-    | "csumStart"
-    | "csumOffset"
-    | "csumValid"
-    | "gso"
-    | "gsoEcn"
-    | "gsoSize"
-    | "headerLength"
-  >
->;
+export type Facts = Partial<FrameFacts>;
 
 /** A frame as plain values. */
 export interface Told {
   readonly bytes: Uint8Array;
-  readonly facts: Required<Facts>;
+  readonly facts: FrameFacts;
 }
 
 const SLOT_BYTES = 65600;
@@ -164,24 +153,5 @@ export class FakeTap implements TapEnd {
   }
 }
 
-const NO_FACTS: Required<Facts> = {
-  needsCsum: false,
-  csumStart: 0,
-  csumOffset: 0,
-  csumValid: false,
-  gso: Gso.NONE,
-  gsoEcn: false,
-  gsoSize: 0,
-  headerLength: 0,
-};
-
 /** A copy of a frame and its facts. */
-export function tell(frame: Frame): Told {
-  const bytes = new Uint8Array(frame.length);
-  frame.copyTo(bytes, 0, 0, frame.length);
-  const facts = { ...NO_FACTS };
-  for (const key of Object.keys(NO_FACTS) as (keyof Facts)[]) {
-    Object.assign(facts, { [key]: frame[key] });
-  }
-  return { bytes, facts };
-}
+export const tell = (frame: Frame): Told => ({ bytes: bytesOf(frame), facts: factsOf(frame) });

@@ -1,5 +1,7 @@
 /** A guest's side of a grant table: makes the records that `grant` and `end_grant` carry. */
 import { GrantTable, type GrantTableOptions, type Mapping } from "../../device/xen/grant-table.ts";
+import { viewOf } from "../../shared/bytes/words.ts";
+import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/transactions.ts";
 import { endGrantRecord, grantRecordV1, grantRecordV2, grantRef } from "../../shared/xen/grant.ts";
 
 export interface Told {
@@ -46,37 +48,42 @@ export class GuestGrants {
 
   /** Posts entries, `[reference, entry]` each, in the table's version or in `version`. */
   grant(entries: readonly [number, GrantedEntry][], version = this.table.version): void {
-    const size = version === 1 ? grantRecordV1.size : grantRecordV2.size;
+    const records = grantRecords(
+      entries.map(([reference, entry]) => ({ reference, ...entry })),
+      version,
+    );
     // Records never begin at the front of their message.
-    const at = 3;
-    const view = new DataView(new ArrayBuffer(at + entries.length * size));
-    entries.forEach(([reference, e], i) => {
-      const here = at + i * size;
-      if (version === 1)
-        grantRecordV1.write(view, here, grantRef(reference), e.flags, e.domid, e.frame);
-      else {
-        const { pageOff = 0, length = 0 } = e;
-        grantRecordV2.write(
-          view,
-          here,
-          grantRef(reference),
-          e.flags,
-          e.domid,
-          pageOff,
-          length,
-          e.frame,
-        );
-      }
-    });
-    this.table.grant(version, view, at, entries.length);
+    this.table.grant(version, viewOf(Buffer.concat([Buffer.alloc(3), records])), 3, entries.length);
   }
 
   end(...references: number[]): void {
-    const at = 5;
-    const view = new DataView(new ArrayBuffer(at + references.length * endGrantRecord.size));
-    references.forEach((reference, i) => {
-      endGrantRecord.write(view, at + i * endGrantRecord.size, grantRef(reference));
-    });
-    this.table.endGrant(view, at, references.length);
+    const records = Buffer.concat([Buffer.alloc(5), endRecords(references)]);
+    this.table.endGrant(viewOf(records), 5, references.length);
   }
+}
+
+export interface GrantRecord extends GrantedEntry {
+  readonly reference: number;
+}
+
+/** The column of a `grant`. */
+export function grantRecords(records: readonly GrantRecord[], version: GrantVersion = 1): Buffer {
+  const size = GRANT_RECORD_BYTES[version];
+  const bytes = Buffer.alloc(records.length * size);
+  const view = viewOf(bytes);
+  records.forEach(({ reference, flags, domid, frame, pageOff = 0, length = 0 }, i) => {
+    const gref = grantRef(reference);
+    if (version === 1) grantRecordV1.write(view, i * size, gref, flags, domid, frame);
+    else grantRecordV2.write(view, i * size, gref, flags, domid, pageOff, length, frame);
+  });
+  return bytes;
+}
+
+/** The column of an `end_grant`. */
+export function endRecords(references: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(references.length * endGrantRecord.size);
+  references.forEach((reference, i) => {
+    endGrantRecord.write(viewOf(bytes), i * endGrantRecord.size, grantRef(reference));
+  });
+  return bytes;
 }

@@ -2,7 +2,7 @@
  * Packets built the slow and obvious way, and a checksum to check the product's by: nothing here
  * uses the product's header or checksum code.
  */
-import { Frame } from "../../shared/net/frame.ts";
+import { Frame, Gso } from "../../shared/net/frame.ts";
 
 export interface TcpOptions {
   readonly v6?: boolean;
@@ -162,4 +162,26 @@ export function bytesOf(frame: Frame): Uint8Array {
   const bytes = new Uint8Array(frame.length);
   frame.copyTo(bytes, 0, 0, frame.length);
   return bytes;
+}
+
+/** The facts of a frame that has none to tell. */
+export const NO_FACTS = {
+  needsCsum: false,
+  csumStart: 0,
+  csumOffset: 0,
+  csumValid: false,
+  gso: Gso.NONE as Gso,
+  gsoEcn: false,
+  gsoSize: 0,
+  headerLength: 0,
+};
+export type FrameFacts = Readonly<typeof NO_FACTS>;
+
+/** What a frame says beside its bytes. */
+export function factsOf(frame: Frame): FrameFacts {
+  const facts = { ...NO_FACTS };
+  for (const key of Object.keys(NO_FACTS) as (keyof FrameFacts)[]) {
+    Object.assign(facts, { [key]: frame[key] });
+  }
+  return facts;
 }

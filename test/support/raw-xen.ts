@@ -8,7 +8,8 @@
  * Device writes land in `pages` when the guest has granted that reference, else in `strays`.
  */
 
-import { index32 } from "../../shared/ring/index32.ts";
+import type { Struct } from "../../shared/bytes/struct.ts";
+import { viewOf } from "../../shared/bytes/words.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { Space } from "../../shared/wire/records.ts";
 import {
@@ -17,16 +18,7 @@ import {
   evtchnClose,
   evtchnStatus,
 } from "../../shared/xen/event-channel.ts";
-import {
-  END_GRANT_RECORD_SIZE,
-  endGrantRecord,
-  GRANT_PAGE_BYTES,
-  GRANT_RECORD_V1_SIZE,
-  GrantFlag,
-  GrantType,
-  grantRecordV1,
-  grantRef,
-} from "../../shared/xen/grant.ts";
+import { GRANT_PAGE_BYTES, GrantFlag, GrantType, grantRef } from "../../shared/xen/grant.ts";
 import { Domid, Hypercall } from "../../shared/xen/hypercall.ts";
 import {
   NetifStatus,
@@ -35,20 +27,14 @@ import {
   TX_SLOT_SIZE,
   txRequest,
 } from "../../shared/xen/netif.ts";
-import { RingWord, ringSlots, slotOffset, sring } from "../../shared/xen/ring.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";
-import {
-  parseXsMessage,
-  parseXsStrings,
-  XsType,
-  xsBytes,
-  xsMessage,
-  xsPathAndValue,
-  xsStrings,
-  xsText,
-} from "../../shared/xen/xenstore.ts";
+import { parseXsMessage, parseXsStrings, XsType, xsMessage } from "../../shared/xen/xenstore.ts";
+import { structBytes } from "./ena-guest.ts";
+import { FrontRing } from "./fake-front-ring.ts";
+import { endRecords, grantRecords } from "./guest-grants.ts";
 import { eventually } from "./process.ts";
 import { column, RawFrontend } from "./raw-frontend.ts";
+import { said, XsVerbs } from "./store-guest.ts";
 
 const S = XenbusState;
 export const VIF = "device/vif/0";
@@ -72,68 +58,11 @@ export interface Event {
   readonly token: string;
 }
 
-/** The guest's half of one ring; nothing is checked. */
-export class RawRing {
-  readonly reference: number;
-  readonly slotBytes: number;
-  readonly size: number;
-  readonly page: Uint8Array;
-  readonly view: DataView;
-  reqProd = 0;
-  readonly #raw: RawFrontend;
-
-  constructor(raw: RawFrontend, reference: number, page: Uint8Array, slotBytes: number) {
-    this.#raw = raw;
-    this.reference = reference;
-    this.slotBytes = slotBytes;
-    this.size = ringSlots(slotBytes);
-    this.page = page;
-    this.view = new DataView(page.buffer, page.byteOffset, page.byteLength);
-    sring.init(this.view, 0);
-  }
-
-  /** An empty ring, as before the first request. */
-  renew(): void {
-    sring.init(this.view, 0);
-    this.reqProd = 0;
-    this.#raw.batch(this.tell(0, GRANT_PAGE_BYTES));
-  }
-
-  /** A write of the guest to its own page, and to the device's copy of it. */
-  tell(at: number, length: number): unknown[] {
-    const bytes = this.page.slice(at, at + length);
-    return column(Op.WRITE, [{ address: this.reference * GRANT_PAGE_BYTES + at, bytes }]);
-  }
-
-  /** A request in the next slot; shown only by `publish`. */
-  request(write: (view: DataView, at: number) => void): void {
-    const at = slotOffset(index32(this.reqProd), this.slotBytes, this.size);
-    write(this.view, at);
-    this.#raw.batch(this.tell(at, this.slotBytes));
-    this.reqProd = index32(this.reqProd + 1);
-  }
-
-  publish(reqProd: number = this.reqProd): void {
-    sring.setReqProd(this.view, 0, index32(reqProd));
-    this.#raw.batch(this.tell(RingWord.REQ_PROD, 4));
-  }
-
-  get rspProd(): number {
-    return sring.rspProd(this.view, 0);
-  }
-
-  /** The signed word at byte `at` of the response that answered request `n`. */
-  status(n: number, at: number): number {
-    const slot = slotOffset(index32(n), this.slotBytes, this.size);
-    return this.view.getInt16(slot + at, true);
-  }
-}
-
 /** Where the status lies in a response of each ring. */
 export const TX_STATUS = 2;
 export const RX_STATUS = 6;
 
-export class RawXen {
+export class RawXen extends XsVerbs<Promise<string>> {
   readonly raw: RawFrontend;
   readonly pages = new Map<number, Uint8Array>();
   /** Device writes to pages that were not granted. */
@@ -143,12 +72,13 @@ export class RawXen {
   readonly #answers = new Map<number, string>();
   domid = 0;
   port = 0;
-  tx!: RawRing;
-  rx!: RawRing;
+  tx!: FrontRing;
+  rx!: FrontRing;
   #reqId = 0;
   #tag = 0;
 
   constructor(raw: RawFrontend) {
+    super();
     this.raw = raw;
     raw.onWrite = (address, bytes) => {
       const reference = Math.floor(address / GRANT_PAGE_BYTES);
@@ -196,24 +126,16 @@ export class RawXen {
     return answer;
   }
 
-  send = (type: number, payload: Uint8Array, tx = 0): Promise<string> =>
-    this.answer(this.ask(type, payload, tx));
-  read = (path: string): Promise<string> => this.send(XsType.READ, xsStrings(path));
-  rm = (path: string): Promise<string> => this.send(XsType.RM, xsStrings(path));
-  write = (path: string, value: string, tx = 0): Promise<string> =>
-    this.send(XsType.WRITE, xsPathAndValue(path, xsBytes(value)), tx);
-  watch = (path: string, token: string): Promise<string> =>
-    this.send(XsType.WATCH, xsStrings(path, token));
+  send(type: number, payload: Uint8Array, tx = 0): Promise<string> {
+    return this.answer(this.ask(type, payload, tx));
+  }
 
   #heard(bytes: Uint8Array): void {
-    const { type, reqId, payload } = parseXsMessage(bytes)!;
-    if (type === XsType.WATCH_EVENT) {
-      const [path = "", token = ""] = parseXsStrings(payload)!;
+    const message = parseXsMessage(bytes)!;
+    if (message.type === XsType.WATCH_EVENT) {
+      const [path = "", token = ""] = parseXsStrings(message.payload)!;
       this.events.push({ path, token });
-    } else if (this.#answers.size < KEEP_ANSWERS) {
-      const text = type === XsType.ERROR ? parseXsStrings(payload)!.join() : xsText(payload);
-      this.#answers.set(reqId, text);
-    }
+    } else if (this.#answers.size < KEEP_ANSWERS) this.#answers.set(message.reqId, said(message));
   }
 
   // Hypercalls, events, grants.
@@ -247,30 +169,27 @@ export class RawXen {
 
   /** A port for the backend to bind, or the negated errno. */
   async allocUnbound(remoteDom = BACKEND): Promise<number> {
-    const bytes = new Uint8Array(evtchnAllocUnbound.size);
-    const view = new DataView(bytes.buffer);
-    evtchnAllocUnbound.write(view, 0, { dom: Domid.SELF, remoteDom });
-    const { errno, bytes: out } = await this.reply(
-      this.call(Hypercall.EVENT_CHANNEL_OP, EvtchnOp.ALLOC_UNBOUND, bytes),
-    );
-    if (errno !== 0) return -errno;
-    return evtchnAllocUnbound.parse(new DataView(out.buffer), 0).port;
+    const fields = { dom: Domid.SELF, remoteDom };
+    const out = await this.#evtchn(EvtchnOp.ALLOC_UNBOUND, evtchnAllocUnbound, fields);
+    return typeof out === "number" ? out : out.port;
   }
 
   closePort(port: number): number {
-    const bytes = new Uint8Array(evtchnClose.size);
-    evtchnClose.write(new DataView(bytes.buffer), 0, { port });
+    const bytes = structBytes(evtchnClose, { port });
     return this.call(Hypercall.EVENT_CHANNEL_OP, EvtchnOp.CLOSE, bytes);
   }
 
   /** EvtchnStatus of a port of `dom`, or the negated errno. */
   async portStatus(dom: number, port: number): Promise<number> {
-    const bytes = new Uint8Array(evtchnStatus.size);
-    evtchnStatus.write(new DataView(bytes.buffer), 0, { dom, port });
-    const { errno, bytes: out } = await this.reply(
-      this.call(Hypercall.EVENT_CHANNEL_OP, EvtchnOp.STATUS, bytes),
-    );
-    return errno !== 0 ? -errno : evtchnStatus.parse(new DataView(out.buffer), 0).status;
+    const out = await this.#evtchn(EvtchnOp.STATUS, evtchnStatus, { dom, port });
+    return typeof out === "number" ? out : out.status;
+  }
+
+  /** What the hypervisor filled in, or the negated errno. */
+  async #evtchn<T>(op: EvtchnOp, layout: Struct<T>, fields: Partial<T>): Promise<T | number> {
+    const tag = this.call(Hypercall.EVENT_CHANNEL_OP, op, structBytes(layout, fields));
+    const { errno, bytes } = await this.reply(tag);
+    return errno === 0 ? layout.parse(viewOf(bytes), 0) : -errno;
   }
 
   notify(port = this.port): void {
@@ -287,13 +206,8 @@ export class RawXen {
   }
 
   end(...references: number[]): void {
-    const bytes = Buffer.alloc(references.length * END_GRANT_RECORD_SIZE);
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    references.forEach((reference, i) => {
-      this.pages.delete(reference);
-      endGrantRecord.write(view, i * END_GRANT_RECORD_SIZE, grantRef(reference));
-    });
-    this.raw.batch([Op.END_GRANT, bytes]);
+    for (const reference of references) this.pages.delete(reference);
+    this.raw.batch([Op.END_GRANT, endRecords(references)]);
   }
 
   // The vif.
@@ -318,11 +232,14 @@ export class RawXen {
   }
 
   /** A ring page: window, grant and all. */
-  ring(reference: number, slotBytes: number): RawRing {
+  ring(reference: number, slotBytes: number): FrontRing {
     this.raw.batch([Op.WINDOW, reference * GRANT_PAGE_BYTES, GRANT_PAGE_BYTES]);
-    const ring = new RawRing(this.raw, reference, this.grant(reference), slotBytes);
-    this.raw.batch(ring.tell(0, GRANT_PAGE_BYTES));
-    return ring;
+    const page = this.grant(reference);
+    const copy = (at: number, length: number): void => {
+      const address = reference * GRANT_PAGE_BYTES + at;
+      this.raw.batch(column(Op.WRITE, [{ address, bytes: page.slice(at, at + length) }]));
+    };
+    return new FrontRing({ reference, frame: reference, page }, slotBytes, copy);
   }
 
   /** From Initialising to Connected, as an honest frontend does it. */
@@ -378,8 +295,7 @@ export class RawXen {
 
   /** One tx request, shown; no bytes are pushed. Returns its index. */
   transmit(reference: number, size: number, { offset = 0, flags = 0, id = 0 } = {}): number {
-    const index = this.tx.reqProd;
-    this.tx.request((v, at) =>
+    const index = this.tx.request((v, at) =>
       txRequest.write(v, at, grantRef(reference), offset, flags, id, size),
     );
     this.tx.publish();
@@ -396,8 +312,7 @@ export class RawXen {
 
   /** One page to receive into, shown. Returns the request's index. */
   post(reference: number, id = 0): number {
-    const index = this.rx.reqProd;
-    this.rx.request((v, at) => rxRequest.write(v, at, id, grantRef(reference)));
+    const index = this.rx.request((v, at) => rxRequest.write(v, at, id, grantRef(reference)));
     this.rx.publish();
     return index;
   }
@@ -407,21 +322,4 @@ export class RawXen {
     await this.raw.until(`the response to tx request ${n}`, () => this.tx.rspProd > n);
     return this.tx.status(n, TX_STATUS);
   }
-}
-
-export interface GrantRecord {
-  readonly reference: number;
-  readonly flags: number;
-  readonly domid: number;
-  readonly frame: number;
-}
-
-/** The column of a `grant` of version 1. */
-export function grantRecords(records: readonly GrantRecord[]): Buffer {
-  const bytes = Buffer.alloc(records.length * GRANT_RECORD_V1_SIZE);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  records.forEach(({ reference, flags, domid, frame }, i) => {
-    grantRecordV1.write(view, i * GRANT_RECORD_V1_SIZE, grantRef(reference), flags, domid, frame);
-  });
-  return bytes;
 }

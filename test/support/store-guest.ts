@@ -1,10 +1,9 @@
 /** A guest that speaks xenstore's messages, and keeps what it is told. */
-import type { Quotas } from "../../device/xen/xenstore/index.ts";
-import { Xenstore } from "../../device/xen/xenstore/index.ts";
+import { type Quotas, Xenstore } from "../../device/xen/xenstore/index.ts";
 import {
   parseXsMessage,
   parseXsStrings,
-  splitXsPayload,
+  type XsMessage,
   XsType,
   xsBytes,
   xsMessage,
@@ -13,7 +12,29 @@ import {
   xsText,
 } from "../../shared/xen/xenstore.ts";
 
-export class StoreGuest {
+/** The requests of xenstore; `R` is what a guest gets for one. */
+export abstract class XsVerbs<R> {
+  /** Posts a request, and gives its payload as text, or the error's name. */
+  abstract send(type: XsType, payload: Uint8Array, tx?: number): R;
+
+  read = (path: string, tx = 0): R => this.send(XsType.READ, xsStrings(path), tx);
+  mkdir = (path: string, tx = 0): R => this.send(XsType.MKDIR, xsStrings(path), tx);
+  rm = (path: string, tx = 0): R => this.send(XsType.RM, xsStrings(path), tx);
+  directory = (path: string, tx = 0): R => this.send(XsType.DIRECTORY, xsStrings(path), tx);
+  getPerms = (path: string, tx = 0): R => this.send(XsType.GET_PERMS, xsStrings(path), tx);
+  setPerms = (path: string, permissions: readonly string[], tx = 0): R =>
+    this.send(XsType.SET_PERMS, xsStrings(path, ...permissions), tx);
+  watch = (path: string, token: string): R => this.send(XsType.WATCH, xsStrings(path, token));
+  unwatch = (path: string, token: string): R => this.send(XsType.UNWATCH, xsStrings(path, token));
+  write = (path: string, value: string, tx = 0): R =>
+    this.send(XsType.WRITE, xsPathAndValue(path, xsBytes(value)), tx);
+}
+
+/** The text of a reply; an error is its name. */
+export const said = ({ type, payload }: Pick<XsMessage, "type" | "payload">): string =>
+  type === XsType.ERROR ? parseXsStrings(payload)!.join() : xsText(payload);
+
+export class StoreGuest extends XsVerbs<string> {
   readonly domid: number;
   readonly store: Xenstore;
   /** Events that nobody has taken, as "path token". */
@@ -22,10 +43,11 @@ export class StoreGuest {
   room = true;
   /** Why it was cut. */
   cutBy: string | undefined;
-  #reply: { type: number; payload: Uint8Array } | undefined;
+  #reply: string | undefined;
   #reqId = 0;
 
   constructor(store: Xenstore, domid: number) {
+    super();
     this.store = store;
     this.domid = domid;
     store.introduce(domid, {
@@ -46,31 +68,13 @@ export class StoreGuest {
 
   /** The last reply that came, and forgets it. */
   takeReply(): string {
-    const reply: { type: number; payload: Uint8Array } | undefined = this.#reply;
+    const reply = this.#reply;
     this.#reply = undefined;
-    if (reply === undefined) return "held";
-    if (reply.type === XsType.ERROR) return parseXsStrings(reply.payload)!.join();
-    return xsText(reply.payload);
+    return reply ?? "held";
   }
 
-  read = (path: string, tx = 0): string => this.send(XsType.READ, xsStrings(path), tx);
-  mkdir = (path: string, tx = 0): string => this.send(XsType.MKDIR, xsStrings(path), tx);
-  rm = (path: string, tx = 0): string => this.send(XsType.RM, xsStrings(path), tx);
-  directory = (path: string, tx = 0): string => this.send(XsType.DIRECTORY, xsStrings(path), tx);
-  getPerms = (path: string, tx = 0): string => this.send(XsType.GET_PERMS, xsStrings(path), tx);
-  watch = (path: string, token: string): string => this.send(XsType.WATCH, xsStrings(path, token));
-  unwatch = (path: string, token: string): string =>
-    this.send(XsType.UNWATCH, xsStrings(path, token));
-  start = (): number => Number.parseInt(this.send(XsType.TRANSACTION_START, xsStrings("")), 10);
   end = (tx: number, how = "T"): string => this.send(XsType.TRANSACTION_END, xsStrings(how), tx);
-
-  write(path: string, value: string, tx = 0): string {
-    return this.send(XsType.WRITE, xsPathAndValue(path, xsBytes(value)), tx);
-  }
-
-  setPerms(path: string, permissions: readonly string[], tx = 0): string {
-    return this.send(XsType.SET_PERMS, xsStrings(path, ...permissions), tx);
-  }
+  start = (): number => Number.parseInt(this.send(XsType.TRANSACTION_START, xsStrings("")), 10);
 
   /** The events since the last time, after a flush. */
   heard(): string[] {
@@ -79,14 +83,11 @@ export class StoreGuest {
   }
 
   #deliver(message: Uint8Array): void {
-    const { type, reqId, txId, payload } = parseXsMessage(message)!;
-    if (type === XsType.WATCH_EVENT) {
-      const { first, rest } = splitXsPayload(payload)!;
-      this.events.push(`${first} ${xsText(rest.subarray(0, -1))}`);
-      if (reqId !== 0 || txId !== 0) throw new Error("an event carries an id");
-    } else {
-      this.#reply = { type, payload };
-    }
+    const reply = parseXsMessage(message)!;
+    if (reply.type === XsType.WATCH_EVENT) {
+      this.events.push(parseXsStrings(reply.payload)!.join(" "));
+      if (reply.reqId !== 0 || reply.txId !== 0) throw new Error("an event carries an id");
+    } else this.#reply = said(reply);
   }
 }
 

@@ -3,6 +3,7 @@ import { createEnaNic, type EnaOptions } from "../../device/ena/index.ts";
 import {
   ACQ_BODY,
   AdminStatus,
+  aqCommon,
   createCq,
   createSq,
   Opcode,
@@ -33,6 +34,7 @@ import {
   rssIndTable,
 } from "../../shared/ena/rss.ts";
 import { basicStats, getStats, StatsType } from "../../shared/ena/stats.ts";
+import { build, featureEntry } from "../support/ena-guest.ts";
 import { EnaTwin } from "../support/ena-twin.ts";
 import { FakeHost, settle } from "../support/fake-host.ts";
 
@@ -62,9 +64,7 @@ describe.each([
     for (let i = 0; i < 200; i++) {
       const count = 1 + (i % 31);
       const ids = Array.from({ length: count }, () =>
-        twin.postCommand(Opcode.GET_STATS, (v, at) =>
-          getStats.write(v, at, { type: StatsType.BASIC }),
-        ),
+        twin.post(build(getStats, { opcode: Opcode.GET_STATS, type: StatsType.BASIC })),
       );
       twin.ringAdmin();
       await host.memory.answerReads();
@@ -86,15 +86,17 @@ test("INTR_MASK holds completions' interrupt back, and gives it when it opens", 
 
 test("unknown opcodes and features say UNSUPPORTED_OPCODE and are named", async () => {
   const { host, twin } = await rig();
-  expect((await twin.command(77, () => {})).status).toBe(AdminStatus.UNSUPPORTED_OPCODE);
+  expect((await twin.command(build(aqCommon, { opcode: 77 }))).status).toBe(
+    AdminStatus.UNSUPPORTED_OPCODE,
+  );
   expect(host.faults.at(-1)?.text).toContain("?77");
   for (const id of [0, 5, 6, 8, 29, 30, 31, 200]) {
     expect((await twin.getFeature(id)).status).toBe(AdminStatus.UNSUPPORTED_OPCODE);
-    expect((await twin.setFeature(id, () => {})).status).toBe(AdminStatus.UNSUPPORTED_OPCODE);
+    expect((await twin.setFeature(id)).status).toBe(AdminStatus.UNSUPPORTED_OPCODE);
   }
   expect(host.faults.map((f) => f.text).join()).toContain("PHC_CONFIG");
-  const metrics = await twin.command(Opcode.GET_STATS, (v, at) =>
-    getStats.write(v, at, { type: StatsType.CUSTOMER_METRICS }),
+  const metrics = await twin.command(
+    build(getStats, { opcode: Opcode.GET_STATS, type: StatsType.CUSTOMER_METRICS }),
   );
   expect(metrics.status).toBe(AdminStatus.UNSUPPORTED_OPCODE);
 });
@@ -140,7 +142,7 @@ test.each([
 ])("MTU %i answers %i", async (mtu, status) => {
   const { host, twin } = await rig();
   const before = host.port!.maxFrameBytes;
-  const done = await twin.setFeature(FeatureId.MTU, (v, at) => mtuFeature.write(v, at, { mtu }));
+  const done = await twin.setFeature(FeatureId.MTU, mtuFeature, { mtu });
   expect(done.status).toBe(status);
   expect(host.port!.maxFrameBytes).toBe(status === AdminStatus.SUCCESS ? mtu + 18 : before);
 });
@@ -177,18 +179,13 @@ test("hints grow with the round trip and never fall below the defaults", async (
 describe("a command that waits for bytes", () => {
   async function hostAttributes(twin: EnaTwin, host: FakeHost, page: number): Promise<void> {
     hostInfo.write(host.memory.view, twin.at(page), { osType: 4, kernelVerStr: "14.1" });
-    twin.postCommand(Opcode.SET_FEATURE, (v, at) => {
-      v.setUint8(at + 17, FeatureId.HOST_ATTR_CONFIG);
-      hostAttr.write(v, at + 20, { osInfoBa: page });
-    });
+    twin.post(featureEntry(FeatureId.HOST_ATTR_CONFIG, hostAttr, { osInfoBa: page }));
   }
 
   test("is overtaken by those behind it", async () => {
     const { host, nic, twin } = await rig();
     await hostAttributes(twin, host, twin.alloc(4096));
-    const behind = twin.postCommand(Opcode.GET_STATS, (v, at) =>
-      getStats.write(v, at, { type: StatsType.BASIC }),
-    );
+    const behind = twin.post(build(getStats, { opcode: Opcode.GET_STATS, type: StatsType.BASIC }));
     twin.ringAdmin();
     expect(twin.takeCompletions().map((c) => c.commandId)).toEqual([behind]);
     await host.memory.answerReads();
@@ -233,7 +230,7 @@ describe("a command that waits for bytes", () => {
     const { host, twin } = await rig();
     await hostAttributes(twin, host, twin.alloc(4096));
     const id = (twin.aq.slot + 31) & 31;
-    twin.postCommand(Opcode.GET_STATS, () => {}, id);
+    twin.post(build(aqCommon, { opcode: Opcode.GET_STATS }), id);
     twin.ringAdmin();
     expect(twin.takeCompletions()).toMatchObject([
       { commandId: id, status: AdminStatus.ILLEGAL_PARAMETER },
@@ -307,7 +304,7 @@ describe("queues", () => {
     const { host, twin } = await rig();
     const good = { ...goodCq, cqBa: twin.alloc(4096) };
     const make = (fields: object) =>
-      twin.command(Opcode.CREATE_CQ, (v, at) => createCq.write(v, at, fields));
+      twin.command(build(createCq, { opcode: Opcode.CREATE_CQ, ...fields }));
     expect((await make({ ...good, ...change })).status).toBe(AdminStatus.ILLEGAL_PARAMETER);
     expect(host.takeFaults()).toEqual(["CREATE_CQ_REFUSED"]);
     expect((await make(good)).status).toBe(AdminStatus.SUCCESS);
@@ -320,7 +317,7 @@ describe("queues", () => {
     host.takeInterrupts();
     twin.ring(tx);
     twin.unmask(tx);
-    expect(twin.takeTx(tx)).toEqual([{ reqId: 0 }]);
+    expect(twin.completed(tx)).toEqual([0]);
     expect(host.takeInterrupts()).toEqual([]);
   });
 
@@ -338,8 +335,8 @@ describe("queues", () => {
     ["address 0", { sqBa: 0 }],
   ])("CREATE_SQ refuses: %s", async (_what, change) => {
     const { host, twin } = await rig();
-    await twin.command(Opcode.CREATE_CQ, (v, at) =>
-      createCq.write(v, at, { ...goodCq, cqBa: twin.alloc(4096) }),
+    await twin.command(
+      build(createCq, { opcode: Opcode.CREATE_CQ, ...goodCq, cqBa: twin.alloc(4096) }),
     );
     const good = {
       direction: SqDirection.TX,
@@ -350,7 +347,7 @@ describe("queues", () => {
       sqBa: twin.alloc(4096),
     };
     const make = (fields: object) =>
-      twin.command(Opcode.CREATE_SQ, (v, at) => createSq.write(v, at, fields));
+      twin.command(build(createSq, { opcode: Opcode.CREATE_SQ, ...fields }));
     expect((await make({ ...good, ...change })).status).toBe(AdminStatus.ILLEGAL_PARAMETER);
     expect(host.takeFaults()).toEqual(["CREATE_SQ_REFUSED"]);
     expect((await make(good)).status).toBe(AdminStatus.SUCCESS);
@@ -366,8 +363,8 @@ describe("queues", () => {
       twin.postTx(q, 0, twin.buffer(new Uint8Array(60)), 60);
       twin.ring(q);
     }
-    expect(twin.takeTx(a)).toEqual([]);
-    expect(twin.takeTx(b)).toEqual([{ reqId: 0 }]);
+    expect(twin.completed(a)).toEqual([]);
+    expect(twin.completed(b)).toEqual([0]);
   });
 });
 
@@ -386,8 +383,7 @@ describe("LLQ", () => {
     ["no stride", { strideEnabled: 0 }],
   ])("SET refuses: %s", async (_what, change) => {
     const { twin } = await rig();
-    const set = (fields: object) =>
-      twin.setFeature(FeatureId.LLQ, (v, at) => llqFeature.write(v, at, fields));
+    const set = (fields: object) => twin.setFeature(FeatureId.LLQ, llqFeature, fields);
     expect((await set({ ...good, ...change })).status).toBe(AdminStatus.ILLEGAL_PARAMETER);
     expect((await set(good)).status).toBe(AdminStatus.SUCCESS);
   });
@@ -400,16 +396,12 @@ describe("LLQ", () => {
       const twin = new EnaTwin(createEnaNic(host, { disableMetaCaching }), host);
       await twin.attach();
       for (const accelFlags of [3, 2, 0xffff]) {
-        const done = await twin.setFeature(FeatureId.LLQ, (v, at) =>
-          llqFeature.write(v, at, { ...good, accelFlags }),
-        );
+        const done = await twin.setFeature(FeatureId.LLQ, llqFeature, { ...good, accelFlags });
         expect(done.status).toBe(AdminStatus.SUCCESS);
       }
       expect(host.takeFaults()).toEqual([]);
       // Only what was offered is in force: without a meta descriptor the packet goes, or does not.
-      await twin.setFeature(FeatureId.LLQ, (v, at) =>
-        llqFeature.write(v, at, { ...good, accelFlags: 3 }),
-      );
+      await twin.setFeature(FeatureId.LLQ, llqFeature, { ...good, accelFlags: 3 });
       const q = await twin.createQueue(SqDirection.TX, 8, 1, Placement.DEV);
       const entry = new DataView(new ArrayBuffer(128));
       txDesc.write(entry, 0, 0, 0, q.sq.phase, 1, 1, 1, 0, 0, 60);
@@ -431,11 +423,11 @@ describe("RSS", () => {
     });
     return twin.setFeature(
       FeatureId.RSS_INDIRECTION_TABLE_CONFIG,
-      (v, at) =>
-        rssIndTable.write(v, at, {
-          sizeLog2: Math.log2(queues.length),
-          inlineIndex: RSS_INLINE_INDEX_NONE,
-        }),
+      rssIndTable,
+      {
+        sizeLog2: Math.log2(queues.length),
+        inlineIndex: RSS_INLINE_INDEX_NONE,
+      },
       { address, length: bytes },
     );
   }
@@ -470,7 +462,8 @@ describe("RSS", () => {
     const { twin } = await rig();
     const done = await twin.setFeature(
       FeatureId.RSS_INDIRECTION_TABLE_CONFIG,
-      (v, at) => rssIndTable.write(v, at, { sizeLog2, inlineIndex: RSS_INLINE_INDEX_NONE }),
+      rssIndTable,
+      { sizeLog2, inlineIndex: RSS_INLINE_INDEX_NONE },
       { address: twin.allocRing(2048), length },
     );
     expect(done.status).toBe(AdminStatus.ILLEGAL_PARAMETER);
@@ -496,11 +489,7 @@ describe("RSS", () => {
         return key();
       };
       const set = () =>
-        twin.setFeature(
-          FeatureId.RSS_HASH_FUNCTION,
-          (v, body) => rssHashFunction.write(v, body, { selectedFunc: 2 }),
-          control,
-        );
+        twin.setFeature(FeatureId.RSS_HASH_FUNCTION, rssHashFunction, { selectedFunc: 2 }, control);
       // Microsoft's key is in force until a driver sets one: no driver may read zeros.
       const first = await get();
       expect(inOrder(first).subarray(0, 4).toString("hex")).toBe("6d5a56da");
@@ -524,7 +513,8 @@ describe("RSS", () => {
       rssHashKey.write(host.memory.view, twin.at(address), { keyParts, key });
       return twin.setFeature(
         FeatureId.RSS_HASH_FUNCTION,
-        (v, at) => rssHashFunction.write(v, at, { selectedFunc, initVal: 0xffff_ffff }),
+        rssHashFunction,
+        { selectedFunc, initVal: 0xffff_ffff },
         { address, length: rssHashKey.size },
       );
     };
@@ -549,7 +539,7 @@ describe("RSS", () => {
     expect(supported.slice(0, 8)).toEqual([60, 60, 60, 60, 12, 12, 12, 3]);
     const set = (fields: readonly number[]) => {
       rssHashFields.write(host.memory.view, twin.at(address), { selected: fields });
-      return twin.setFeature(FeatureId.RSS_HASH_INPUT, () => {}, control);
+      return twin.setFeature(FeatureId.RSS_HASH_INPUT, undefined, {}, control);
     };
     expect((await set([12, ...supported.slice(1)])).status).toBe(AdminStatus.SUCCESS);
     expect((await set([63, ...supported.slice(1)])).status).toBe(AdminStatus.ILLEGAL_PARAMETER);
@@ -563,16 +553,16 @@ test("statistics are the device's totals", async () => {
   const tx = await twin.createQueue(SqDirection.TX, 8, 1);
   for (let i = 0; i < 3; i++) twin.postTx(tx, i, twin.buffer(new Uint8Array(100)), 100);
   twin.ring(tx);
-  const done = await twin.command(Opcode.GET_STATS, (v, at) =>
-    getStats.write(v, at, { type: StatsType.BASIC }),
+  const done = await twin.command(
+    build(getStats, { opcode: Opcode.GET_STATS, type: StatsType.BASIC }),
   );
   expect(basicStats.parse(done.entry, ACQ_BODY)).toMatchObject({
     txPkts: 3,
     txBytes: 300,
     rxPkts: 0,
   });
-  const eni = await twin.command(Opcode.GET_STATS, (v, at) =>
-    getStats.write(v, at, { type: StatsType.ENI }),
+  const eni = await twin.command(
+    build(getStats, { opcode: Opcode.GET_STATS, type: StatsType.ENI }),
   );
   expect(eni.status).toBe(AdminStatus.SUCCESS);
 });

@@ -16,7 +16,8 @@ import { FeatureId } from "../../shared/ena/features.ts";
 import { rxDesc, txDesc } from "../../shared/ena/io.ts";
 import { llqFeature } from "../../shared/ena/llq.ts";
 import { distance, index16 } from "../../shared/ring/index16.ts";
-import { EnaTwin, type TwinQueue } from "../support/ena-twin.ts";
+import { build, type EnaQueue } from "../support/ena-guest.ts";
+import { EnaTwin } from "../support/ena-twin.ts";
 import { FakeHost } from "../support/fake-host.ts";
 import { frameOf } from "../support/packets.ts";
 
@@ -28,7 +29,7 @@ const FRAME_BYTES = 60;
 interface Rig {
   readonly host: FakeHost;
   readonly twin: EnaTwin;
-  readonly queue: TwinQueue;
+  readonly queue: EnaQueue;
   /** The queue made anew in the same memory: head and tail are 0, every slot holds a descriptor. */
   renew(): void;
 }
@@ -39,14 +40,12 @@ async function rig(direction: SqDirection, placement: Placement): Promise<Rig> {
   const twin = new EnaTwin(createEnaNic(host), host);
   await twin.attach();
   if (placement === Placement.DEV) {
-    await twin.setFeature(FeatureId.LLQ, (view, at) =>
-      llqFeature.write(view, at, {
-        headerLocationEnabled: 1,
-        entrySizeEnabled: 1,
-        descsBeforeHeaderEnabled: 2,
-        strideEnabled: 2,
-      }),
-    );
+    await twin.setFeature(FeatureId.LLQ, llqFeature, {
+      headerLocationEnabled: 1,
+      entrySizeEnabled: 1,
+      descsBeforeHeaderEnabled: 2,
+      strideEnabled: 2,
+    });
   }
   const queue = await twin.createQueue(direction, DEPTH, 1, placement);
   const tx = direction === SqDirection.TX;
@@ -76,30 +75,29 @@ async function rig(direction: SqDirection, placement: Placement): Promise<Rig> {
     while (host.memory.pushes.all.length < DEPTH) host.memory.push(address, FRAME_BYTES);
   };
   const cqBytes = tx ? 8 : 16;
+  const again = [
+    build(destroySq, { opcode: Opcode.DESTROY_SQ, direction, sqIdx: queue.sqIdx }),
+    build(destroyCq, { opcode: Opcode.DESTROY_CQ, cqIdx: queue.cqIdx }),
+    build(createCq, {
+      opcode: Opcode.CREATE_CQ,
+      interruptMode: true,
+      entrySizeWords: cqBytes / 4,
+      cqDepth: DEPTH,
+      msixVector: 1,
+      cqBa: queue.cqAddress,
+    }),
+    build(createSq, {
+      opcode: Opcode.CREATE_SQ,
+      direction,
+      placement,
+      contiguous: true,
+      cqIdx: queue.cqIdx,
+      sqDepth: DEPTH,
+      sqBa: queue.sqAddress,
+    }),
+  ];
   const renew = (): void => {
-    twin.postCommand(Opcode.DESTROY_SQ, (v, at) =>
-      destroySq.write(v, at, { direction, sqIdx: queue.sqIdx }),
-    );
-    twin.postCommand(Opcode.DESTROY_CQ, (v, at) => destroyCq.write(v, at, { cqIdx: queue.cqIdx }));
-    twin.postCommand(Opcode.CREATE_CQ, (v, at) =>
-      createCq.write(v, at, {
-        interruptMode: true,
-        entrySizeWords: cqBytes / 4,
-        cqDepth: DEPTH,
-        msixVector: 1,
-        cqBa: queue.cqAddress,
-      }),
-    );
-    twin.postCommand(Opcode.CREATE_SQ, (v, at) =>
-      createSq.write(v, at, {
-        direction,
-        placement,
-        contiguous: true,
-        cqIdx: queue.cqIdx,
-        sqDepth: DEPTH,
-        sqBa: queue.sqAddress,
-      }),
-    );
+    for (const command of again) twin.post(command);
     twin.ringAdmin();
     twin.takeCompletions();
     const cqAt = twin.at(queue.cqAddress);
@@ -127,7 +125,7 @@ function doorbell(r: Rig, direction: SqDirection, value: number): string {
   const faults = host.takeFaults();
   if (faults.length > 0) return `stopped ${faults.join()}`;
   if (direction === SqDirection.TX) {
-    const done = twin.takeTx(queue);
+    const done = twin.completed(queue);
     return `moved ${done.length} ${host.switchPort.frames.length}`;
   }
   // Each frame uses one buffer; there are as many as were announced.

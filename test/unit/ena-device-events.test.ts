@@ -15,6 +15,7 @@ import {
 import { aenqConfig, FeatureId, hwHints } from "../../shared/ena/features.ts";
 import { DevSts, Register } from "../../shared/ena/registers.ts";
 import { basicStats, getStats, StatsType } from "../../shared/ena/stats.ts";
+import { build } from "../support/ena-guest.ts";
 import { EnaTwin } from "../support/ena-twin.ts";
 import { FakeHost } from "../support/fake-host.ts";
 import { frameOf } from "../support/packets.ts";
@@ -48,9 +49,7 @@ describe("the event queue", () => {
     twin.reset();
     twin.initAdmin();
     const groups = () =>
-      twin.setFeature(FeatureId.AENQ_CONFIG, (v, at) =>
-        aenqConfig.write(v, at, { enabledGroups: 0x1f }),
-      );
+      twin.setFeature(FeatureId.AENQ_CONFIG, aenqConfig, { enabledGroups: 0x1f });
     if (order === "groups first") await groups();
     else twin.write32(Register.AENQ_HEAD_DB, AENQ_DEPTH);
     expect(takeEvents(twin)).toEqual([]);
@@ -79,8 +78,8 @@ describe("the event queue", () => {
     expect(host.port!.deliver(frame)).toBe(DropReason.LINK_BACKLOG);
     host.writable = true;
     expect(host.port!.deliver(frameOf(new Uint8Array(9300)))).toBe(DropReason.TOO_BIG);
-    const stats = await twin.command(Opcode.GET_STATS, (v, at) =>
-      getStats.write(v, at, { type: StatsType.BASIC }),
+    const stats = await twin.command(
+      build(getStats, { opcode: Opcode.GET_STATS, type: StatsType.BASIC }),
     );
     expect(basicStats.parse(stats.entry, ACQ_BODY)).toMatchObject({ rxDrops: 1, rxOverruns: 3 });
     nic.tick();
@@ -150,9 +149,9 @@ describe("the event queue", () => {
   test("groups before the ring are refused with the reason", async () => {
     const { host, twin } = rig();
     await twin.attach();
-    const done = await twin.setFeature(FeatureId.AENQ_CONFIG, (v, at) =>
-      aenqConfig.write(v, at, { enabledGroups: 1 << 5 }),
-    );
+    const done = await twin.setFeature(FeatureId.AENQ_CONFIG, aenqConfig, {
+      enabledGroups: 1 << 5,
+    });
     expect(done.status).toBe(5);
     expect(host.faults.at(-1)?.text).toContain("0x20");
   });

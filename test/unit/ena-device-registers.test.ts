@@ -182,9 +182,7 @@ describe("reset", () => {
     const osInfoBa = twin.alloc(hostInfo.size);
     const statuses = new Set<number>();
     for (let i = 0; i < 20; i++) {
-      const done = await twin.setFeature(FeatureId.HOST_ATTR_CONFIG, (view, at) =>
-        hostAttr.write(view, at, { osInfoBa }),
-      );
+      const done = await twin.setFeature(FeatureId.HOST_ATTR_CONFIG, hostAttr, { osInfoBa });
       statuses.add(done.status);
     }
     expect([...statuses]).toEqual([0]);

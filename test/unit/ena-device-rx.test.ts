@@ -5,7 +5,8 @@ import { FeatureId, mtuFeature } from "../../shared/ena/features.ts";
 import { L3Proto, L4Proto, rxCdesc } from "../../shared/ena/io.ts";
 import { RSS_INLINE_INDEX_NONE, rssHashFunction, rssIndTable } from "../../shared/ena/rss.ts";
 import { StateKind } from "../../shared/wire/link-state.ts";
-import { EnaTwin, type TwinQueue } from "../support/ena-twin.ts";
+import type { EnaQueue } from "../support/ena-guest.ts";
+import { EnaTwin } from "../support/ena-twin.ts";
 import { FakeHost } from "../support/fake-host.ts";
 import { stateParts, stateRecords } from "../support/link-state.ts";
 import { buildPacket, frameOf } from "../support/packets.ts";
@@ -22,7 +23,7 @@ async function rig(options: EnaOptions = {}, windows = true, depth = 64) {
 }
 
 /** Posts buffers with ids from `from` on. Returns their addresses by id. */
-function refill(twin: EnaTwin, q: TwinQueue, count: number, length = 2048, from = 0): number[] {
+function refill(twin: EnaTwin, q: EnaQueue, count: number, length = 2048, from = 0): number[] {
   const addresses: number[] = [];
   for (let i = 0; i < count; i++) {
     const address = twin.alloc(length);
@@ -124,7 +125,7 @@ test("why a frame is not taken has a name", async () => {
   await twin.attach();
   const q = await twin.createQueue(SqDirection.RX, 64, 1);
   refill(twin, q, 32);
-  await twin.setFeature(FeatureId.MTU, (v, at) => mtuFeature.write(v, at, { mtu: 1500 }));
+  await twin.setFeature(FeatureId.MTU, mtuFeature, { mtu: 1500 });
   expect(port.deliver(frameOf(pattern(1519)))).toBe("too_big");
   expect(port.deliver(frameOf(pattern(1518)))).toBeUndefined();
   host.writable = false;
@@ -162,9 +163,9 @@ test("shuffled buffers: any order, each once, every byte in its place", async ()
 });
 
 test.each([
-  ["RX_WRONG_PHASE", (_twin: EnaTwin, q: TwinQueue) => q.sq.next()],
-  ["RX_ADDRESS_RANGE", (twin: EnaTwin, q: TwinQueue) => twin.postRx(q, 0, 2 ** 48 - 32, 64)],
-  ["RX_DOORBELL_BEYOND_RING", (_twin: EnaTwin, q: TwinQueue) => q.sq.skip(65)],
+  ["RX_WRONG_PHASE", (_twin: EnaTwin, q: EnaQueue) => q.sq.next()],
+  ["RX_ADDRESS_RANGE", (twin: EnaTwin, q: EnaQueue) => twin.postRx(q, 0, 2 ** 48 - 32, 64)],
+  ["RX_DOORBELL_BEYOND_RING", (_twin: EnaTwin, q: EnaQueue) => q.sq.skip(65)],
 ] as const)("%s stops the queue", async (code, breakIt) => {
   const { host, twin, q, port } = await rig();
   breakIt(twin, q);
@@ -237,17 +238,16 @@ describe("RSS", () => {
     return { host, twin, queues, port };
   }
 
-  async function setTable(host: FakeHost, twin: EnaTwin, queues: TwinQueue[]): Promise<void> {
+  async function setTable(host: FakeHost, twin: EnaTwin, queues: EnaQueue[]): Promise<void> {
     const address = twin.allocRing(512);
     for (let i = 0; i < 128; i++) {
       host.memory.view.setUint16(twin.at(address) + i * 4, queues[i % 4]!.sqIdx, true);
     }
     const body = { sizeLog2: 7, inlineIndex: RSS_INLINE_INDEX_NONE };
-    const done = await twin.setFeature(
-      FeatureId.RSS_INDIRECTION_TABLE_CONFIG,
-      (v, at) => rssIndTable.write(v, at, body),
-      { address, length: 512 },
-    );
+    const done = await twin.setFeature(FeatureId.RSS_INDIRECTION_TABLE_CONFIG, rssIndTable, body, {
+      address,
+      length: 512,
+    });
     expect(done.status).toBe(0);
   }
 
@@ -277,7 +277,8 @@ describe("RSS", () => {
       host.memory.bytes.set(key, twin.at(address) + 8);
       await twin.setFeature(
         FeatureId.RSS_HASH_FUNCTION,
-        (v, at) => rssHashFunction.write(v, at, { selectedFunc: 2 }),
+        rssHashFunction,
+        { selectedFunc: 2 },
         { address, length: 48 },
       );
       port.deliver(frameOf(suitePacket()));
@@ -298,7 +299,8 @@ describe("RSS", () => {
       await twin.getFeature(FeatureId.RSS_HASH_FUNCTION, control);
       await twin.setFeature(
         FeatureId.RSS_HASH_FUNCTION,
-        (v, at) => rssHashFunction.write(v, at, { selectedFunc: 2, initVal: 0xffff_ffff }),
+        rssHashFunction,
+        { selectedFunc: 2, initVal: 0xffff_ffff },
         control,
       );
       await setTable(host, twin, queues);

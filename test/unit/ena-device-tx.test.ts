@@ -7,7 +7,8 @@ import { L3Proto, L4Proto, txDesc, txMeta } from "../../shared/ena/io.ts";
 import { AccelMode, llqFeature } from "../../shared/ena/llq.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { StateKind } from "../../shared/wire/link-state.ts";
-import { EnaTwin, ETH_META_TYPE, EXT_VALID, type TwinQueue } from "../support/ena-twin.ts";
+import { type EnaQueue, ETH_META_TYPE, EXT_VALID } from "../support/ena-guest.ts";
+import { EnaTwin } from "../support/ena-twin.ts";
 import { FakeHost, settle } from "../support/fake-host.ts";
 import { stateParts, stateRecords } from "../support/link-state.ts";
 import { buildPacket, plainSum, pseudoHeader } from "../support/packets.ts";
@@ -38,9 +39,9 @@ describe.each([
     twin.postTx(q, 9, twin.buffer(pattern(60)), 60);
     host.memory.writes.length = 0;
     twin.ring(q);
-    await twin.idle();
+    await twin.settle();
     expect(frames.map((f) => f.bytes)).toEqual([bytes, pattern(60)]);
-    expect(twin.takeTx(q).map((c) => c.reqId)).toEqual([5, 9]);
+    expect(twin.completed(q)).toEqual([5, 9]);
     expect(host.memory.writes.length).toBe(1);
     expect(host.memory.pushes.all).toEqual([]);
     expect(host.takeFaults()).toEqual([]);
@@ -58,7 +59,7 @@ describe.each([
       }
       twin.ring(q);
       if (!windows) await host.memory.answerReads();
-      const done = twin.takeTx(q);
+      const done = twin.completed(q);
       if (done.length !== 7) throw new Error(`${done.length} completions at ${sent}`);
       if (sent % 1000 < 7) frames.length = 0;
     }
@@ -77,11 +78,11 @@ test("bytes that were not pushed are read, the queue waits in order, others go o
   twin.ring(q);
   twin.ring(other);
   expect(frames.map((f) => f.bytes.length)).toEqual([70]);
-  expect(twin.takeTx(q)).toEqual([]);
+  expect(twin.completed(q)).toEqual([]);
   await host.memory.answerReads();
   expect(frames.map((f) => f.bytes.length)).toEqual([70, 500, 60]);
   expect(frames[1]!.bytes).toEqual(bytes);
-  expect(twin.takeTx(q).map((c) => c.reqId)).toEqual([0, 1]);
+  expect(twin.completed(q)).toEqual([0, 1]);
   expect(host.memory.pushes.all).toEqual([]);
 });
 
@@ -93,7 +94,7 @@ test("a refused read costs that packet, which is completed all the same", async 
   host.memory.reads.splice(0)[0]!.refuse();
   await settle();
   expect(frames.map((f) => f.bytes.length)).toEqual([60]);
-  expect(twin.takeTx(q).map((c) => c.reqId)).toEqual([3, 4]);
+  expect(twin.completed(q)).toEqual([3, 4]);
   expect(host.takeFaults()).toEqual(["TX_READ_REFUSED"]);
   expect(host.switchPort.drops.get("host_refused")).toBe(1);
 });
@@ -109,7 +110,7 @@ test("destroying the queue while it reads completes nothing, and gives pushes ba
   for (const read of late) read.answer();
   await settle();
   expect(frames).toEqual([]);
-  expect(twin.takeTx(q)).toEqual([]);
+  expect(twin.completed(q)).toEqual([]);
   expect(host.memory.pushes.all).toEqual([]);
 });
 
@@ -119,7 +120,7 @@ test("a held frame waits, unfinished, until there is room", async () => {
   twin.postTx(q, 0, twin.buffer(pattern(60)), 60);
   twin.postTx(q, 1, twin.buffer(pattern(61)), 61);
   twin.ring(q);
-  expect(twin.takeTx(q)).toEqual([]);
+  expect(twin.completed(q)).toEqual([]);
   expect(host.memory.pushes.all.length).toBe(2);
   // The message that brought the bytes is used again: what is kept was copied elsewhere.
   for (const push of host.memory.pushes.all) {
@@ -131,7 +132,7 @@ test("a held frame waits, unfinished, until there is room", async () => {
   host.switchPort.onReady?.();
   await settle();
   expect(frames.map((f) => [...f.bytes])).toEqual([[...pattern(60)], [...pattern(61)]]);
-  expect(twin.takeTx(q).map((c) => c.reqId)).toEqual([0, 1]);
+  expect(twin.completed(q)).toEqual([0, 1]);
 });
 
 test("a backlogged link stops the queues until it is writable", async () => {
@@ -152,7 +153,7 @@ test("a long queue is worked off in turns", async () => {
   expect(frames.length).toBe(256);
   for (let turn = 0; turn < 3; turn++) await settle();
   expect(frames.length).toBe(1000);
-  expect(twin.takeTx(q).length).toBe(1000);
+  expect(twin.completed(q).length).toBe(1000);
 });
 
 test("a packet whose last descriptor is not announced yet waits for it", async () => {
@@ -171,13 +172,13 @@ test("shuffled completions answer each request once", async () => {
   const ids = Array.from({ length: 32 }, (_, i) => i);
   for (const id of ids) twin.postTx(q, id, twin.buffer(pattern(60)), 60);
   twin.ring(q);
-  const done = twin.takeTx(q).map((c) => c.reqId);
+  const done = twin.completed(q);
   expect(done).not.toEqual(ids);
   expect(done.toSorted((a, b) => a - b)).toEqual(ids);
 });
 
 describe("rules whose breaking stops the queue", () => {
-  type Break = (twin: EnaTwin, q: TwinQueue, host: FakeHost) => void;
+  type Break = (twin: EnaTwin, q: EnaQueue, host: FakeHost) => void;
   const cases: [string, Break][] = [
     [
       "TX_WRONG_PHASE",
@@ -229,13 +230,13 @@ describe("rules whose breaking stops the queue", () => {
     twin.postTx(q, 1, twin.buffer(pattern(60)), 60);
     twin.ring(q);
     expect(frames).toEqual([]);
-    expect(twin.takeTx(q)).toEqual([]);
+    expect(twin.completed(q)).toEqual([]);
     await twin.destroySq(SqDirection.TX, q.sqIdx);
     await twin.destroyCq(q.cqIdx);
     const fresh = await twin.createQueue(SqDirection.TX, 64, 1);
     twin.postTx(fresh, 1, twin.buffer(pattern(60)), 60);
     twin.ring(fresh);
-    expect(twin.takeTx(fresh)).toEqual([{ reqId: 1 }]);
+    expect(twin.completed(fresh)).toEqual([1]);
   });
 
   test("TX_REQ_ID_IN_FLIGHT twice in one burst, completed once", async () => {
@@ -244,7 +245,7 @@ describe("rules whose breaking stops the queue", () => {
     twin.postTx(q, 1, twin.buffer(pattern(60)), 60);
     twin.ring(q);
     expect(host.takeFaults()).toEqual(["TX_REQ_ID_IN_FLIGHT"]);
-    expect(twin.takeTx(q)).toEqual([{ reqId: 1 }]);
+    expect(twin.completed(q)).toEqual([1]);
   });
 
   test("TX_DOORBELL_BACKWARDS while descriptors wait", async () => {
@@ -265,7 +266,7 @@ describe("rules whose breaking stops the queue", () => {
 });
 
 describe("rules whose breaking costs the packet", () => {
-  const cases: [string, (twin: EnaTwin, q: TwinQueue, host: FakeHost) => void][] = [
+  const cases: [string, (twin: EnaTwin, q: EnaQueue, host: FakeHost) => void][] = [
     ["TX_ZERO_LENGTH", (twin, q) => twin.postTx(q, 2, twin.alloc(64), 0)],
     ["TX_TOO_SHORT", (twin, q) => twin.postTx(q, 2, twin.buffer(pattern(13)), 13)],
     ["TX_TOO_LONG", (twin, q) => twin.postTx(q, 2, twin.buffer(pattern(9235)), 9235)],
@@ -284,10 +285,10 @@ describe("rules whose breaking costs the packet", () => {
     breakIt(twin, q, host);
     twin.postTx(q, 3, twin.buffer(pattern(60)), 60);
     twin.ring(q);
-    await twin.idle();
+    await twin.settle();
     expect(host.faults.map((f) => [f.code, f.severity])).toEqual([[code, 0]]);
     expect(frames.map((f) => f.bytes.length)).toEqual([60]);
-    expect(twin.takeTx(q).map((c) => c.reqId)).toEqual([2, 3]);
+    expect(twin.completed(q)).toEqual([2, 3]);
     expect(host.switchPort.drops.get("tx_malformed")).toBe(1);
     expect(nic.snapshot().counters).toMatchObject({ txDrops: 1, txPackets: 1 });
     expect(host.memory.pushes.all).toEqual([]);
@@ -322,7 +323,7 @@ describe("offloads", () => {
     const facts = { needsCsum: true, csumStart: p.l4, csumOffset: 16, csumValid: true, gso: 0 };
     expect(frames).toMatchObject([facts, facts]);
     expect(frames[0]!.bytes).toEqual(p.bytes);
-    expect(twin.takeTx(q).length).toBe(2);
+    expect(twin.completed(q).length).toBe(2);
   });
 
   test.each([
@@ -422,7 +423,7 @@ describe("offloads", () => {
       twin.ring(q);
       expect(host.takeFaults()).toEqual([code]);
       expect(frames).toEqual([]);
-      expect(twin.takeTx(q)).toEqual([{ reqId: 0 }]);
+      expect(twin.completed(q)).toEqual([0]);
     },
   );
 
@@ -456,7 +457,7 @@ describe("offloads", () => {
           [true, 34],
           [true, 34],
         ]);
-        expect(twin.takeTx(q).map((c) => c.reqId)).toEqual([0, 1, 2, 3]);
+        expect(twin.completed(q)).toEqual([0, 1, 2, 3]);
       },
     );
   });
@@ -477,8 +478,8 @@ describe("case-W1 a request id is any 16-bit number of the driver's", () => {
         host.memory.push(buffer, 60);
         twin.postTx(q, idOf(i), buffer, 60);
         twin.ring(q);
-        const done = twin.takeTx(q);
-        if (done.length !== 1 || done[0]?.reqId !== idOf(i)) wrong.push(i);
+        const done = twin.completed(q);
+        if (done.length !== 1 || done[0] !== idOf(i)) wrong.push(i);
       }
       expect(wrong).toEqual([]);
       expect(frames.length).toBe(1000);
@@ -491,7 +492,7 @@ describe("case-W1 a request id is any 16-bit number of the driver's", () => {
     for (let i = 0; i < 2; i++) twin.postTx(q, 65_535, twin.buffer(pattern(60)), 60);
     twin.ring(q);
     expect(host.takeFaults()).toEqual(["TX_REQ_ID_IN_FLIGHT"]);
-    expect(twin.takeTx(q)).toEqual([{ reqId: 65_535 }]);
+    expect(twin.completed(q)).toEqual([65_535]);
   });
 
   test("case-W1 a capture that begins late learns of ids beyond the ring", async () => {
@@ -518,15 +519,13 @@ describe.each([
       const nic = createEnaNic(host, options);
       const twin = new EnaTwin(nic, host);
       await twin.attach();
-      await twin.setFeature(FeatureId.LLQ, (v, at) =>
-        llqFeature.write(v, at, {
-          headerLocationEnabled: 1,
-          entrySizeEnabled: entry === 128 ? 1 : 4,
-          descsBeforeHeaderEnabled: before,
-          strideEnabled: stride,
-          accelFlags,
-        }),
-      );
+      await twin.setFeature(FeatureId.LLQ, llqFeature, {
+        headerLocationEnabled: 1,
+        entrySizeEnabled: entry === 128 ? 1 : 4,
+        descsBeforeHeaderEnabled: before,
+        strideEnabled: stride,
+        accelFlags,
+      });
       await twin.createQueue(SqDirection.TX, 8, 1);
       const q = await twin.createQueue(SqDirection.TX, 16, 2, Placement.DEV);
       return { host, twin, q, frames: host.switchPort.frames };
@@ -535,7 +534,7 @@ describe.each([
     /** Writes one packet: header inline, `parts` as buffers, a meta descriptor first if asked. */
     function send(
       twin: EnaTwin,
-      q: TwinQueue,
+      q: EnaQueue,
       reqId: number,
       header: Uint8Array,
       parts: Uint8Array[],
@@ -597,7 +596,7 @@ describe.each([
         expect(frames.pop()?.bytes).toEqual(
           Uint8Array.from([...header, ...parts.flatMap((p) => [...p])]),
         );
-        expect(twin.takeTx(q)).toEqual([{ reqId: i % 16 }]);
+        expect(twin.completed(q)).toEqual([i % 16]);
       }
       expect(host.takeFaults()).toEqual([]);
       expect(host.memory.pushes.all).toEqual([]);
@@ -609,7 +608,7 @@ describe.each([
       for (const id of ids) {
         send(twin, q, id, pattern(60), []);
         twin.ring(q);
-        expect(twin.takeTx(q)).toEqual([{ reqId: id }]);
+        expect(twin.completed(q)).toEqual([id]);
       }
       expect(frames.length).toBe(ids.length);
       expect(host.takeFaults()).toEqual([]);
@@ -625,7 +624,7 @@ describe.each([
       send(twin, q, 1, pattern(60), [pattern(50)], "empty", 1 << 13);
       twin.ring(q);
       expect(host.takeFaults()).toEqual(["TX_META_MISSING"]);
-      expect(twin.takeTx(q).length).toBe(2);
+      expect(twin.completed(q).length).toBe(2);
     });
 
     test("case-W2 without meta caching an empty meta descriptor is one, and nothing holds over", async () => {
@@ -641,7 +640,7 @@ describe.each([
       send(twin, q, 2, pattern(60), [pattern(50)], "empty", 1 << 13);
       twin.ring(q);
       expect(host.takeFaults()).toEqual(["TX_META_MISSING"]);
-      expect(twin.takeTx(q).length).toBe(3);
+      expect(twin.completed(q).length).toBe(3);
     });
 
     test("a header longer than its place costs the packet", async () => {
@@ -649,7 +648,7 @@ describe.each([
       send(twin, q, 0, pattern(Math.min(entry - before * 16 + 1, 255)), [pattern(50)]);
       twin.ring(q);
       expect(host.takeFaults()).toEqual(["TX_HEADER_LENGTH"]);
-      expect(twin.takeTx(q)).toEqual([{ reqId: 0 }]);
+      expect(twin.completed(q)).toEqual([0]);
     });
 
     test("writes to BAR 2 outside a queue's entries are named and go nowhere", async () => {
@@ -669,7 +668,7 @@ describe.each([
       send(twin, q, 1, pattern(40), [pattern(50)], false);
       twin.ring(q);
       expect(host.takeFaults()).toEqual(["TX_META_REQUIRED"]);
-      expect(twin.takeTx(q).length).toBe(2);
+      expect(twin.completed(q).length).toBe(2);
     });
   },
 );

@@ -7,6 +7,7 @@ import { extra, GsoType } from "../../shared/xen/extra.ts";
 import { grantRef } from "../../shared/xen/grant.ts";
 import { NetifStatus, TX_SLOT_SIZE, TxFlag, txRequest } from "../../shared/xen/netif.ts";
 import { FakeGuest } from "../support/fake-guest.ts";
+import { PAGE } from "../support/fake-guest-memory.ts";
 import { frameOf } from "../support/packets.ts";
 import {
   expectAlive,
@@ -73,7 +74,7 @@ test("fault-F1 XSA-155 slots that change while their packet waits change nothing
     txRequest.write(tx.view, at, grantRef(other), 50, TxFlag.MORE_DATA, 0xdead, 4000);
     tx.copy(at, TX_SLOT_SIZE);
   }
-  guest.memory.answerReads();
+  guest.memory.answerNow();
   await turn();
   expect(guest.sent().map((d) => d.id)).toEqual(ids);
   expect(guest.host.switchPort.frames.map((f) => f.bytes)).toEqual([
@@ -133,7 +134,7 @@ test("XSA-374 disabled is entered once, and no work is done after", async () => 
   expectDisabled(guest, "TX_CROSSES_PAGE");
   const frames = guest.host.switchPort.frames.length;
   guest.takePosted();
-  for (const read of late) read.resolve(pattern(60));
+  for (const read of late) read.answer();
   guest.host.switchPort.onReady?.();
   guest.notify(guest.queue(0).txPort);
   guest.queue(1).tx.publish(advance(index32(0), 9999));
@@ -156,7 +157,7 @@ test("XSA-374 what is pushed to a disabled interface is not kept, and it can con
   guest.queue().tx.publish(index32(1000));
   guest.netback.batchEnd();
   expectDisabled(guest, "TX_REQ_PROD");
-  guest.memory.push(guest.buffer(pattern(60)), 0, 60);
+  guest.memory.push(guest.buffer(pattern(60)) * PAGE, 60);
   guest.netback.batchEnd();
   expect(guest.memory.pushes.all).toEqual([]);
   guest.netback.disconnect();
@@ -288,7 +289,7 @@ test("XSA-448 a piece of no bytes in a packet that is held or read", async () =>
   guest.send([piece(60), { bytes: nothing, gref: 9999 }, { bytes: nothing }, piece(60)], {
     push: false,
   });
-  guest.memory.answerReads();
+  guest.memory.answerNow();
   await turn();
   guest.host.switchPort.verdict = Verdict.DONE;
   guest.host.switchPort.onReady?.();

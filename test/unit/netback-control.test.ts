@@ -8,6 +8,7 @@ import {
   HashType,
 } from "../../shared/xen/control.ts";
 import { FakeGuest } from "../support/fake-guest.ts";
+import { PAGE } from "../support/fake-guest-memory.ts";
 import { settle } from "../support/fake-host.ts";
 import { buildPacket, frameOf } from "../support/packets.ts";
 
@@ -40,7 +41,7 @@ function ask(guest: FakeGuest, type: number, data0 = 0, data1 = 0, data2 = 0) {
 /** ... with bytes in a page, pushed. */
 function askWith(guest: FakeGuest, type: number, bytes: Uint8Array, data1: number, data2 = 0) {
   const gref = guest.buffer(bytes);
-  if (bytes.length > 0) guest.memory.push(gref, 0, bytes.length);
+  if (bytes.length > 0) guest.memory.push(gref * PAGE, bytes.length);
   return ask(guest, type, gref, data1, data2);
 }
 
@@ -134,7 +135,7 @@ test("what was not pushed is read under a pin; refused reads are answered", asyn
   guest.ask({ id: 2, type: CtrlType.GET_HASH_MAPPING_SIZE });
   expect(guest.answers()).toEqual([]);
   expect(guest.inUse).toContain(good);
-  guest.memory.answerReads();
+  guest.memory.answerNow();
   await settle();
   await settle();
   expect(guest.answers().map((a) => [a.id, a.status])).toEqual([

@@ -7,7 +7,7 @@ import { ExtraType, extra, GsoType } from "../../shared/xen/extra.ts";
 import { NetifStatus, TX_SLOT_SIZE, TxFlag } from "../../shared/xen/netif.ts";
 import type { FrontRing } from "../support/fake-front-ring.ts";
 import { FakeGuest } from "../support/fake-guest.ts";
-import { PAGE } from "../support/fake-guest-host.ts";
+import { PAGE } from "../support/fake-guest-memory.ts";
 import { frameOf } from "../support/packets.ts";
 import {
   expectAlive,

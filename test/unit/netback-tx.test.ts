@@ -135,7 +135,7 @@ test("bytes that were not pushed are read under a pin that ends before the respo
   expect(before.findIndex((p) => p.kind === "use")).toBeLessThan(
     before.findIndex((p) => p.kind === "read"),
   );
-  guest.memory.answerReads();
+  guest.memory.answerNow();
   await turn();
   expect(frames.map((f) => f.bytes.length)).toEqual([70, 900, 60]);
   expect(frames[1]!.bytes).toEqual(Uint8Array.from([...pattern(500), ...pattern(400, 9)]));

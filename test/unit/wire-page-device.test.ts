@@ -12,10 +12,11 @@ import { GNTTAB_NR_RESERVED_ENTRIES, GrantType } from "../../shared/xen/grant.ts
 import { NetifStatus, RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../shared/xen/netif.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";
 import { testDevice } from "../support/device-server.ts";
-import { BASE, BUFFERS, RawEna } from "../support/raw-ena.ts";
+import { grantRecords } from "../support/guest-grants.ts";
+import { BASE, RawEna } from "../support/raw-ena.ts";
 import { type Closing, column, mmio, RawFrontend } from "../support/raw-frontend.ts";
 import { RawSocket, upgradeRequest, WsOpcode, wsFrame } from "../support/raw-socket.ts";
-import { grantRecords, RawXen, VIF } from "../support/raw-xen.ts";
+import { RawXen, VIF } from "../support/raw-xen.ts";
 
 const PAGE = 4096;
 let device: Device;
@@ -223,7 +224,6 @@ describe("ENA", () => {
   test("page-P4 a register is 4 aligned bytes of BAR 0; the rest is a note and changes nothing", async () => {
     const raw = await join();
     const ena = new RawEna(raw);
-    raw.batch([Op.WINDOW, BASE, BUFFERS - BASE]);
     await ena.reset();
     const reset = Buffer.from([1]);
     raw.batch(
@@ -271,9 +271,7 @@ test("page-P6 a peer that reports no progress gets no more frames, and keeps its
   deaf.hello(called);
   await deaf.until("welcome", ([what]) => what === "welcome");
   const ena = new RawEna(deaf);
-  deaf.batch([Op.WINDOW, BASE, BUFFERS - BASE]);
-  await ena.reset();
-  ena.setUpAdmin();
+  await ena.renew();
   ena.refill(await ena.createQueue(SqDirection.RX), 32);
   // Answers are never held back: they use up what may be under way.
   for (let tag = 0; tag < 600; tag++) deaf.batch([Op.MMIO_READ, 10_000 + tag, 0, 0, 256]);

@@ -1,5 +1,5 @@
 /** The configuration of one frontend, and the services that netback uses. */
-import type { GuestHost } from "../../nic.ts";
+import type { NicHost } from "../../nic.ts";
 import type { EventChannels } from "../event-channel.ts";
 import type { GrantTable } from "../grant-table.ts";
 
@@ -36,7 +36,7 @@ export interface Rate {
 }
 
 export interface NetbackContext {
-  readonly host: GuestHost;
+  readonly host: NicHost;
   readonly grants: GrantTable;
   readonly events: EventChannels;
   /** The guest; the backend is domain 0. */

@@ -1,0 +1,417 @@
+/**
+ * The driver's half of ENA, as plain as can be: one step a method, nothing checked on the driver's
+ * behalf, so that a test can also do it wrong. How the guest reaches its device is the subclass's:
+ * EnaTwin calls a NIC model in this process, RawEna speaks over a link.
+ *
+ *   memory from `base`          MMIO response | AQ | ACQ | AENQ | rings ... | buffers
+ */
+import type { Struct } from "../../shared/bytes/struct.ts";
+import { viewOf } from "../../shared/bytes/words.ts";
+import {
+  ACQ_ENTRY_SIZE,
+  ADMIN_QUEUE_DEPTH,
+  AdminStatus,
+  AQ_ENTRY_SIZE,
+  acqCommon,
+  createCq,
+  createCqResp,
+  createSq,
+  createSqResp,
+  destroyCq,
+  destroySq,
+  Opcode,
+  Placement,
+  SqDirection,
+  stampCommand,
+} from "../../shared/ena/admin.ts";
+import { AENQ_DEPTH, AENQ_ENTRY_SIZE } from "../../shared/ena/aenq.ts";
+import { FeatureId, featureCommand, SET_FEATURE_BODY } from "../../shared/ena/features.ts";
+import { rxCdesc, rxDesc, txCdesc, txDesc, txMeta } from "../../shared/ena/io.ts";
+import {
+  LlqDescsBeforeHeader,
+  LlqEntrySize,
+  LlqHeaderLocation,
+  LlqStride,
+  llqFeature,
+} from "../../shared/ena/llq.ts";
+import { devCtlReg, queueCapsReg, Register } from "../../shared/ena/registers.ts";
+import { PhaseCursor } from "../../shared/ring/phase.ts";
+
+export interface Completion {
+  readonly commandId: number;
+  readonly status: number;
+  /** The whole 64-byte entry. */
+  readonly entry: DataView;
+}
+
+export interface EnaQueue {
+  readonly direction: SqDirection;
+  readonly cqIdx: number;
+  readonly sqIdx: number;
+  readonly doorbell: number;
+  readonly unmask: number;
+  /** Where its entries lie in BAR 2, for one placed in the device. */
+  readonly llqOffset: number;
+  readonly sqAddress: number;
+  readonly cqAddress: number;
+  /** What the driver posts next; it stamps the phase. */
+  readonly sq: PhaseCursor;
+  /** What the driver expects next. */
+  readonly cq: PhaseCursor;
+}
+
+export interface RxDone {
+  readonly reqId: number;
+  readonly length: number;
+  readonly status: number;
+  readonly hash: number;
+  readonly first: number;
+  readonly last: number;
+}
+
+export interface TxFields {
+  readonly length: number;
+  readonly reqId: number;
+  readonly address: number;
+  readonly phase?: number;
+  readonly first?: number;
+  readonly last?: number;
+  readonly offload?: number;
+  readonly headerLength?: number;
+}
+
+/** Where a feature's data lies that does not fit into the command. */
+interface Control {
+  readonly address: number;
+  readonly length: number;
+}
+
+const NO_CONTROL: Control = { address: 0, length: 0 };
+/** Bits of a meta descriptor's len_ctrl that make its fields count. */
+export const EXT_VALID = 1 << 14;
+export const ETH_META_TYPE = 1 << 20;
+
+export abstract class EnaGuest {
+  readonly memory: Uint8Array;
+  readonly view: DataView;
+  aq = new PhaseCursor(ADMIN_QUEUE_DEPTH);
+  acq = new PhaseCursor(ADMIN_QUEUE_DEPTH);
+  aenq = new PhaseCursor(AENQ_DEPTH);
+  aqAddress = 0;
+  acqAddress = 0;
+  aenqAddress = 0;
+  readonly responseAddress: number;
+  /** Address of the first memory that nobody has. */
+  protected next: number;
+  readonly #base: number;
+
+  constructor(memory: Uint8Array, base: number) {
+    this.memory = memory;
+    this.view = viewOf(memory);
+    this.#base = base;
+    this.next = base;
+    this.responseAddress = this.alloc(64);
+  }
+
+  abstract write32(offset: number, value: number): void;
+  /** Changes the guest's memory, and the device's copy of it. */
+  abstract write(address: number, bytes: Uint8Array): void;
+  /** Resolves when all that was posted is applied and reads are answered; false: the link ended. */
+  abstract settle(): Promise<boolean>;
+
+  /** Memory for buffers, never freed. */
+  alloc(bytes: number): number {
+    const address = this.next;
+    this.next += Math.ceil(bytes / 64) * 64;
+    return address;
+  }
+
+  /** Memory for a ring. */
+  allocRing(bytes: number): number {
+    return this.alloc(bytes);
+  }
+
+  at(address: number): number {
+    return address - this.#base;
+  }
+
+  setResponse(): void {
+    this.#writeAddress(Register.MMIO_RESP_LO, this.responseAddress);
+  }
+
+  #writeAddress(offset: number, value: number): void {
+    this.write32(offset, value >>> 0);
+    this.write32(offset + 4, Math.floor(value / 2 ** 32));
+  }
+
+  askForReset(reason: number): void {
+    this.write32(Register.DEV_CTL, devCtlReg.packReset(reason, true));
+  }
+
+  /** All three admin rings, in an order that works. */
+  initAdmin(eventDepth = AENQ_DEPTH): void {
+    const ring = (base: number, caps: number, depth: number, entryBytes: number): number => {
+      const address = this.allocRing(depth * entryBytes);
+      this.#writeAddress(base, address);
+      this.write32(caps, queueCapsReg.pack(depth, entryBytes));
+      return address;
+    };
+    const { AQ_BASE_LO, AQ_CAPS, ACQ_BASE_LO, ACQ_CAPS, AENQ_BASE_LO, AENQ_CAPS } = Register;
+    this.aq = new PhaseCursor(ADMIN_QUEUE_DEPTH);
+    this.acq = new PhaseCursor(ADMIN_QUEUE_DEPTH);
+    this.aenq = new PhaseCursor(eventDepth);
+    this.aqAddress = ring(AQ_BASE_LO, AQ_CAPS, ADMIN_QUEUE_DEPTH, AQ_ENTRY_SIZE);
+    this.acqAddress = ring(ACQ_BASE_LO, ACQ_CAPS, ADMIN_QUEUE_DEPTH, ACQ_ENTRY_SIZE);
+    this.aenqAddress = ring(AENQ_BASE_LO, AENQ_CAPS, eventDepth, AENQ_ENTRY_SIZE);
+  }
+
+  /** Puts a command into the next admin entry; the doorbell is another step. Returns its id. */
+  post(command: Uint8Array, commandId: number = this.aq.slot): number {
+    const entry = command.slice(0, AQ_ENTRY_SIZE);
+    stampCommand(viewOf(entry), 0, commandId, this.aq.phase);
+    this.write(this.aqAddress + this.aq.slot * AQ_ENTRY_SIZE, entry);
+    this.aq.next();
+    return commandId;
+  }
+
+  ringAdmin(): void {
+    this.write32(Register.AQ_DB, this.aq.head);
+  }
+
+  /** Completions that arrived since the last call. */
+  takeCompletions(): Completion[] {
+    const found: Completion[] = [];
+    for (;;) {
+      const at = this.at(this.acqAddress) + this.acq.slot * ACQ_ENTRY_SIZE;
+      const { commandId, status, phase } = acqCommon.parse(this.view, at);
+      if (phase !== this.acq.phase) return found;
+      const entry = viewOf(Uint8Array.from(this.memory.subarray(at, at + ACQ_ENTRY_SIZE)));
+      found.push({ commandId, status, entry });
+      this.acq.next();
+    }
+  }
+
+  /** One command from post to completion. */
+  async command(command: Uint8Array): Promise<Completion> {
+    this.post(command);
+    this.ringAdmin();
+    // A command that needs reads takes a round trip for each.
+    for (let look = 0; look < 10; look++) {
+      const [answer, ...more] = this.takeCompletions();
+      if (more.length > 0) throw new Error(`${more.length} completions too many`);
+      if (answer !== undefined) return answer;
+      if (!(await this.settle())) break;
+    }
+    throw new Error(`no answer to a command of opcode ${command[2]}`);
+  }
+
+  getFeature(featureId: number, control: Control = NO_CONTROL): Promise<Completion> {
+    return this.command(featureEntry(featureId, undefined, {}, control, Opcode.GET_FEATURE));
+  }
+
+  setFeature<T>(
+    featureId: number,
+    layout?: Struct<T>,
+    fields: Partial<T> = {},
+    control: Control = NO_CONTROL,
+  ): Promise<Completion> {
+    return this.command(featureEntry(featureId, layout, fields, control));
+  }
+
+  /** Low latency queues of 128-byte entries with two descriptors ahead of the header. */
+  async enableLlq(accelFlags = 0): Promise<void> {
+    const done = await this.setFeature(FeatureId.LLQ, llqFeature, { ...PLAIN_LLQ, accelFlags });
+    succeeded("SET_FEATURE LLQ", done);
+  }
+
+  async createQueue(
+    direction: SqDirection,
+    depth = 64,
+    vector = 1,
+    placement: Placement = Placement.HOST,
+  ): Promise<EnaQueue> {
+    const cqBytes = direction === SqDirection.TX ? 8 : 16;
+    const cqAddress = this.allocRing(depth * cqBytes);
+    const sqAddress = placement === Placement.HOST ? this.allocRing(depth * 16) : 0;
+    const cqDone = await this.command(
+      build(createCq, {
+        opcode: Opcode.CREATE_CQ,
+        interruptMode: true,
+        entrySizeWords: cqBytes / 4,
+        cqDepth: depth,
+        msixVector: vector,
+        cqBa: cqAddress,
+      }),
+    );
+    const cq = createCqResp.parse(succeeded("CREATE_CQ", cqDone), 0);
+    const sqDone = await this.command(
+      build(createSq, {
+        opcode: Opcode.CREATE_SQ,
+        direction,
+        placement,
+        contiguous: true,
+        cqIdx: cq.cqIdx,
+        sqDepth: depth,
+        sqBa: sqAddress,
+      }),
+    );
+    const sq = createSqResp.parse(succeeded("CREATE_SQ", sqDone), 0);
+    return {
+      direction,
+      cqIdx: cq.cqIdx,
+      sqIdx: sq.sqIdx,
+      doorbell: sq.sqDoorbellOffset,
+      unmask: cq.cqInterruptUnmaskRegisterOffset,
+      llqOffset: sq.llqDescriptorsOffset,
+      sqAddress,
+      cqAddress,
+      sq: new PhaseCursor(depth),
+      cq: new PhaseCursor(depth),
+    };
+  }
+
+  destroySq(direction: number, sqIdx: number): Promise<Completion> {
+    return this.command(build(destroySq, { opcode: Opcode.DESTROY_SQ, direction, sqIdx }));
+  }
+
+  destroyCq(cqIdx: number): Promise<Completion> {
+    return this.command(build(destroyCq, { opcode: Opcode.DESTROY_CQ, cqIdx }));
+  }
+
+  /** Writes one 16-byte descriptor at the queue's tail and moves the tail. */
+  describe(q: EnaQueue, descriptor: Uint8Array): void {
+    this.write(q.sqAddress + q.sq.slot * 16, descriptor);
+    q.sq.next();
+  }
+
+  ring(q: EnaQueue, value: number = q.sq.head): void {
+    this.write32(q.doorbell, value & 0xffff);
+  }
+
+  /** One transmit descriptor of a packet. `flags` is any of "f" first, "l" last. */
+  postTx(
+    q: EnaQueue,
+    reqId: number,
+    address: number,
+    length: number,
+    flags = "fl",
+    offload = 0,
+  ): void {
+    const first = flags.includes("f") ? 1 : 0;
+    const last = flags.includes("l") ? 1 : 0;
+    this.describe(q, txDescriptor({ length, reqId, address, first, last, offload }, q));
+  }
+
+  /** A meta descriptor; the bits `clear` of its len_ctrl are taken out. */
+  postMeta(
+    q: EnaQueue,
+    mss: number,
+    l3HdrLen: number,
+    l3HdrOffset: number,
+    l4Words: number,
+    clear = 0,
+  ): void {
+    const view = new DataView(new ArrayBuffer(16));
+    txMeta.write(view, 0, q.sq.phase, mss, l3HdrLen, l3HdrOffset, l4Words);
+    view.setUint32(0, view.getUint32(0, true) & ~clear, true);
+    this.describe(q, new Uint8Array(view.buffer));
+  }
+
+  /** A meta descriptor that says nothing: neither valid nor of a type, with junk in its fields. */
+  postEmptyMeta(q: EnaQueue, clear = EXT_VALID | ETH_META_TYPE): void {
+    this.postMeta(q, 9000, 255, 255, 63, clear);
+  }
+
+  postRx(q: EnaQueue, reqId: number, address: number, length: number, phase?: number): void {
+    const view = new DataView(new ArrayBuffer(16));
+    rxDesc.write(view, 0, length, phase ?? q.sq.phase, reqId, address);
+    this.describe(q, new Uint8Array(view.buffer));
+  }
+
+  /** Request ids of the completions that have arrived since the last call. */
+  completed(q: EnaQueue): number[] {
+    if (q.direction === SqDirection.RX) return this.takeRx(q).map((done) => done.reqId);
+    const ids: number[] = [];
+    for (;;) {
+      const at = this.at(q.cqAddress) + q.cq.slot * 8;
+      if (txCdesc.phase(this.view, at) !== q.cq.phase) return ids;
+      ids.push(txCdesc.reqId(this.view, at));
+      q.cq.next();
+    }
+  }
+
+  takeRx(q: EnaQueue): RxDone[] {
+    const { view } = this;
+    const done: RxDone[] = [];
+    for (;;) {
+      const at = this.at(q.cqAddress) + q.cq.slot * 16;
+      const status = rxCdesc.status(view, at);
+      if (rxCdesc.phaseOf(status) !== q.cq.phase) return done;
+      done.push({
+        reqId: rxCdesc.reqId(view, at),
+        length: rxCdesc.length(view, at),
+        status,
+        hash: rxCdesc.hash(view, at),
+        first: rxCdesc.firstOf(status),
+        last: rxCdesc.lastOf(status),
+      });
+      q.cq.next();
+    }
+  }
+}
+
+/** 128-byte entries with two descriptors ahead of the header. */
+export const PLAIN_LLQ = {
+  headerLocationEnabled: LlqHeaderLocation.INLINE,
+  entrySizeEnabled: LlqEntrySize.SIZE_128B,
+  descsBeforeHeaderEnabled: LlqDescsBeforeHeader.TWO,
+  strideEnabled: LlqStride.MULTIPLE_DESCS_PER_ENTRY,
+};
+
+/** A transmit descriptor for the tail of `q`: a whole packet unless fields say otherwise. */
+export function txDescriptor(fields: TxFields, q: EnaQueue): Uint8Array {
+  const { length, reqId, address, first = 1, last = 1, offload = 0, headerLength = 0 } = fields;
+  const { phase = q.sq.phase } = fields;
+  const view = new DataView(new ArrayBuffer(16));
+  txDesc.write(view, 0, length, reqId, phase, first, last, 1, offload, address, headerLength);
+  return new Uint8Array(view.buffer);
+}
+
+/** A 64-byte admin command from its fields. */
+export const build = <T>(layout: Struct<T>, fields: Partial<T>): Uint8Array =>
+  structBytes(layout, fields, AQ_ENTRY_SIZE);
+
+/** A structure from its fields, in `size` bytes. */
+export function structBytes<T>(
+  layout: Struct<T>,
+  fields: Partial<T>,
+  size = layout.size,
+): Uint8Array {
+  const bytes = new Uint8Array(size);
+  layout.write(viewOf(bytes), 0, fields);
+  return bytes;
+}
+
+/** SET_FEATURE with its body, or GET_FEATURE. */
+export function featureEntry<T>(
+  featureId: number,
+  layout?: Struct<T>,
+  fields: Partial<T> = {},
+  control: Control = NO_CONTROL,
+  opcode: Opcode = Opcode.SET_FEATURE,
+): Uint8Array {
+  const command = build(featureCommand, {
+    opcode,
+    featureId,
+    controlAddress: control.address,
+    controlLength: control.length,
+    ctrlDataIndirect: control.length > 0,
+  });
+  layout?.write(viewOf(command), SET_FEATURE_BODY, fields);
+  return command;
+}
+
+function succeeded(what: string, { status, entry }: Completion): DataView {
+  if (status !== AdminStatus.SUCCESS) throw new Error(`${what}: ${status}`);
+  return entry;
+}
