@@ -321,8 +321,8 @@ describe("connections that end badly", () => {
     });
     const name = stage.name();
     const raw = await RawFrontend.join(proxy.port, name);
-    proxy.set("up", { timeoutMs: 0 });
-    proxy.set("down", { timeoutMs: 0 });
+    proxy.set("up", { lost: true });
+    proxy.set("down", { lost: true });
     expect(await givenUp(name)).toMatch(/^no sign of life for 4 s/);
     raw.ws.terminate();
     await proxy.close();

@@ -11,6 +11,7 @@ import { connect, createServer } from "node:net";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
+import { endpoint } from "./chaos-proxy.ts";
 
 const PERIOD_MS = 10;
 const LE = true;
@@ -18,11 +19,6 @@ const LE = true;
 const { values: args } = parseArgs({
   options: { listen: { type: "string" }, connect: { type: "string" } },
 });
-
-function endpoint(text: string): { host: string; port: number } {
-  const colon = text.lastIndexOf(":");
-  return { host: text.slice(0, colon), port: Number(text.slice(colon + 1)) };
-}
 
 function say(value: object): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);

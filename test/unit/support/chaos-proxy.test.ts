@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
-import { ChaosProxy, type Toxics } from "../../support/chaos-proxy.ts";
+import { BUFFER_BYTES, ChaosProxy, type Toxics } from "../../support/chaos-proxy.ts";
 import { sameBytes } from "../../support/same.ts";
 
 /** Bytes that tell their own position, so that loss, doubling and reordering all show. */
@@ -28,7 +28,6 @@ async function rig(toxics: { up?: Toxics; down?: Toxics }): Promise<Rig> {
   const proxy = await ChaosProxy.start({
     listen: { host: "127.0.0.1", port: 0 },
     target: { host: "127.0.0.1", port: address.port },
-    seed: 7,
     ...toxics,
   });
   const arrived = once(server, "connection");
@@ -69,15 +68,8 @@ describe("chaos proxy", () => {
     while (proxy.connections > 0) await new Promise(setImmediate);
   });
 
-  it("keeps bytes and their order under latency, jitter, slices and a slow line together", async () => {
-    const { client, far } = await rig({
-      up: {
-        latencyMs: 20,
-        jitterMs: 15,
-        bitsPerSecond: 20_000_000,
-        slice: { averageBytes: 700, variationBytes: 600 },
-      },
-    });
+  it("keeps bytes and their order under latency and a slow line together", async () => {
+    const { client, far } = await rig({ up: { latencyMs: 20, bitsPerSecond: 20_000_000 } });
     const up = received(far);
     client.end(pattern(200_000));
     sameBytes(await up, pattern(200_000));
@@ -102,65 +94,29 @@ describe("chaos proxy", () => {
   });
 
   it("stops reading a sender that is faster than the line", async () => {
-    const bufferBytes = 32 << 10;
-    const { proxy, client, far } = await rig({ up: { bitsPerSecond: 80_000_000, bufferBytes } });
+    const { proxy, client, far } = await rig({ up: { bitsPerSecond: 80_000_000 } });
     let most = 0;
     far.on("data", () => {
-      most = Math.max(most, proxy.waitingBytes("up"));
+      most = Math.max(most, proxy.queuedBytes("up"));
     });
     const up = received(far);
     client.end(pattern(2_000_000));
     sameBytes(await up, pattern(2_000_000));
     expect(most).toBeGreaterThan(0);
     // What may wait, and one read of the socket that was under way.
-    expect(most).toBeLessThanOrEqual(bufferBytes + (64 << 10));
+    expect(most).toBeLessThanOrEqual(BUFFER_BYTES + (64 << 10));
   });
 
-  it("swallows everything as a black hole and closes after the timeout", async () => {
-    const { client, far } = await rig({ up: { timeoutMs: 40 } });
+  it("swallows everything as a black hole, until it is told otherwise", async () => {
+    const { proxy, client, far } = await rig({ up: { lost: true } });
     const up = received(far);
-    const down = received(client);
     client.write("lost");
-    expect((await up).length).toBe(0);
-    expect((await down).length).toBe(0);
-  });
-
-  it("resets both ends", async () => {
-    const { proxy, client, far } = await rig({});
-    client.write("x");
-    await once(far, "data");
-    const errors = [once(client, "error"), once(far, "error")];
-    proxy.reset();
-    for (const error of errors) {
-      expect(((await error)[0] as NodeJS.ErrnoException).code).toBe("ECONNRESET");
-    }
-  });
-
-  it("resets open connections when told to while they are open", async () => {
-    const { proxy, client, far } = await rig({});
-    client.write("x");
-    await once(far, "data");
-    const error = once(client, "error");
-    proxy.set("up", { resetMs: 1 });
-    expect(((await error)[0] as NodeJS.ErrnoException).code).toBe("ECONNRESET");
-  });
-
-  it("passes exactly the limit and closes", async () => {
-    const { client, far } = await rig({ up: { limitBytes: 10_000 } });
-    const up = received(far);
-    const down = received(client);
-    client.write(pattern(50_000));
-    sameBytes(await up, pattern(10_000));
-    expect((await down).length).toBe(0);
-  });
-
-  it("keeps the end of the stream back", async () => {
-    const { client, far } = await rig({ up: { slowCloseMs: 60 } });
-    const up = received(far);
-    const began = performance.now();
-    client.end("x");
-    expect((await up).toString()).toBe("x");
-    expect(performance.now() - began).toBeGreaterThan(55);
+    while (client.bytesWritten < 4) await new Promise(setImmediate);
+    far.write("x");
+    await once(client, "data");
+    proxy.set("up", {});
+    client.end("found");
+    expect((await up).toString()).toBe("found");
   });
 
   it("ends the client's connection when the target can't be reached", async () => {
