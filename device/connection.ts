@@ -372,7 +372,7 @@ export class Connection implements RingSource {
         receivedBytes: link.receivedBytes,
       },
       memory: {
-        windows: windows.count,
+        windows: windows.all.length,
         windowBytes: windows.bytes,
         pushesLive: pushes.live,
         pushBytes: pushes.bytes,

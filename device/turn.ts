@@ -39,7 +39,7 @@ export class Turn {
   readonly #port: SwitchPort;
   readonly #link: Pick<NicHost, "askToWork">;
   /** True while another port holds a frame for this NIC. */
-  #holding = false;
+  holding = false;
   #running = false;
   #scheduled: NodeJS.Immediate | undefined;
   #closed = false;
@@ -85,20 +85,15 @@ export class Turn {
     });
   }
 
-  /** True while another port holds a frame for this NIC. */
-  get holding(): boolean {
-    return this.#holding;
-  }
-
   /** Records that the NIC had no room for a frame. The sender holds the frame until `roomAgain`. */
   hold(): void {
-    this.#holding = true;
+    this.holding = true;
   }
 
   /** Called when receive buffers or the link have room. Senders that hold a frame may try again. */
   roomAgain(): void {
-    if (!this.#holding) return;
-    this.#holding = false;
+    if (!this.holding) return;
+    this.holding = false;
     this.#port.roomAgain();
   }
 

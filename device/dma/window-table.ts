@@ -26,10 +26,6 @@ export class WindowTable {
     return this.#sorted;
   }
 
-  get count(): number {
-    return this.#sorted.length;
-  }
-
   /**
    * Adds a zeroed window. Throws WireError when it is empty, leaves the address range, overlaps
    * another window, or exceeds a limit.

@@ -64,20 +64,11 @@ export class EnaContext {
 
   /** Reports a fault that hardware tolerates or answers with a status. */
   note(code: string, text: string): void {
-    this.#fault(FaultSeverity.NOTE, code, text);
+    this.fault(FaultSeverity.NOTE, code, text);
   }
 
-  /** Reports a fault that stops one queue until it is destroyed or the device is reset. */
-  queueFault(code: string, text: string): void {
-    this.#fault(FaultSeverity.QUEUE, code, text);
-  }
-
-  /** Reports a fault after which the device needs a reset. */
-  deviceFault(code: string, text: string): void {
-    this.#fault(FaultSeverity.DEVICE, code, text);
-  }
-
-  #fault(severity: FaultSeverity, code: string, text: string): void {
+  /** Reports a fault. */
+  fault(severity: FaultSeverity, code: string, text: string): void {
     this.faults.set(code, (this.faults.get(code) ?? 0) + 1);
     this.host.fault(severity, code, text);
   }

@@ -95,10 +95,6 @@ export class Datapath implements Port, TurnOwner {
     return room;
   }
 
-  flush(): void {
-    this.publish();
-  }
-
   #receive(frame: Frame, first: RxQueue): DropReason | undefined {
     const headers = frame.headers();
     const verdict = verdictOf(headers, frame.csumValid);
@@ -119,11 +115,11 @@ export class Datapath implements Port, TurnOwner {
   }
 
   endTurn(): void {
-    this.publish();
+    this.flush();
   }
 
   /** Sends staged completions, then interrupts. */
-  publish(): void {
+  flush(): void {
     let any = false;
     for (let i = 0; i < this.tx.length; i++) this.tx[i]?.settle();
     for (let i = 0; i < this.cqs.length; i++) {

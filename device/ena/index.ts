@@ -18,8 +18,7 @@ import type { EnaOptions } from "./options.ts";
 import { LLQ_BYTES, Queues } from "./queues.ts";
 import { Registers } from "./registers.ts";
 import { Rss } from "./rss.ts";
-import type { RxQueue } from "./rx.ts";
-import type { TxQueue } from "./tx.ts";
+import type { SubmissionQueue } from "./submission-queue.ts";
 
 export type { EnaOptions } from "./options.ts";
 
@@ -136,8 +135,8 @@ export class EnaNic implements Nic {
       interrupts: Array.from(this.#vectors.raised, (raised, vector) => ({
         vector,
         raised,
-        armed: this.#vectors.isArmed(vector),
-        pending: this.#vectors.isPending(vector),
+        armed: this.#vectors.armed[vector] === 1,
+        pending: this.#vectors.pending[vector] === 1,
       })),
       tx: this.#datapath.tx
         .filter((q) => q !== undefined)
@@ -219,14 +218,14 @@ export class EnaNic implements Nic {
 }
 
 /** The properties of a submission queue that a capture gets. */
-const submission = ({ index, cq, ring }: TxQueue | RxQueue) => ({
+const submission = ({ index, cq, ring }: SubmissionQueue) => ({
   index,
   cqIndex: cq.index,
   register: DOORBELLS + index * 4,
   ...ring.place,
 });
 
-const ringSnapshot = ({ index, ring, cq }: TxQueue | RxQueue) => ({
+const ringSnapshot = ({ index, ring, cq }: SubmissionQueue) => ({
   index,
   depth: ring.depth,
   head: ring.cursor.head,

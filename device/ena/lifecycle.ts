@@ -10,6 +10,7 @@
 
 import { nameOf } from "../../shared/ena/names.ts";
 import { DevCtl, DevSts, devCtlReg, ResetReason } from "../../shared/ena/registers.ts";
+import { FaultSeverity } from "../../shared/wire/transactions.ts";
 import type { EnaContext } from "./context.ts";
 
 export class Lifecycle {
@@ -44,10 +45,10 @@ export class Lifecycle {
     this.fatal = true;
   }
 
-  /** Handles a device fault. */
+  /** Handles a fault after which the device needs a reset. */
   fail(code: string, text: string): void {
     this.fatal = true;
-    this.#context.deviceFault(code, text);
+    this.#context.fault(FaultSeverity.DEVICE, code, text);
   }
 
   devCtl(value: number): void {

@@ -20,8 +20,8 @@ export const NO_VECTOR = 0xffff_ffff;
 export class Vectors {
   readonly count: number;
   readonly raised: Float64Array;
-  readonly #armed: Uint8Array;
-  readonly #pending: Uint8Array;
+  readonly armed: Uint8Array;
+  readonly pending: Uint8Array;
   readonly #host: NicHost;
   #managementMasked = false;
   #managementPending = false;
@@ -30,28 +30,20 @@ export class Vectors {
     this.#host = host;
     this.count = count;
     this.raised = new Float64Array(count);
-    this.#armed = new Uint8Array(count);
-    this.#pending = new Uint8Array(count);
+    this.armed = new Uint8Array(count);
+    this.pending = new Uint8Array(count);
   }
 
   /** Called after entries were published to a completion queue of this vector. */
   post(vector: number): void {
-    if (this.#armed[vector] === 1) this.#fire(vector);
-    else this.#pending[vector] = 1;
+    if (this.armed[vector] === 1) this.#fire(vector);
+    else this.pending[vector] = 1;
   }
 
   /** Handles the unmask register. A write without the unmask bit keeps the armed state. */
   unmask(vector: number): void {
-    if (this.#pending[vector] === 1) this.#fire(vector);
-    else this.#armed[vector] = 1;
-  }
-
-  isArmed(vector: number): boolean {
-    return this.#armed[vector] === 1;
-  }
-
-  isPending(vector: number): boolean {
-    return this.#pending[vector] === 1;
+    if (this.pending[vector] === 1) this.#fire(vector);
+    else this.armed[vector] = 1;
   }
 
   /** Called after an admin completion or an event was written. */
@@ -69,15 +61,15 @@ export class Vectors {
   }
 
   reset(): void {
-    this.#armed.fill(0);
-    this.#pending.fill(0);
+    this.armed.fill(0);
+    this.pending.fill(0);
     this.#managementMasked = false;
     this.#managementPending = false;
   }
 
   #fire(vector: number): void {
-    this.#armed[vector] = 0;
-    this.#pending[vector] = 0;
+    this.armed[vector] = 0;
+    this.pending[vector] = 0;
     this.#raise(vector);
   }
 

@@ -111,7 +111,7 @@ export class Queues {
     }
     // Packets announced before this command are sent if that is possible at once, else abandoned.
     if (queue instanceof TxQueue) this.#datapath.finish(queue);
-    this.#datapath.publish();
+    this.#datapath.flush();
     queue.close();
     list[cmd.sqIdx] = undefined;
     queue.cq.user = undefined;
@@ -210,10 +210,7 @@ export class Queues {
       memory,
     );
     const port = datapath.switchPort;
-    const queue = new TxQueue(this.#context, cq.index, ring, cq, llq, port, () =>
-      datapath.turn.run(),
-    );
-    cq.user = "tx";
+    const queue = new TxQueue(this.#context, ring, cq, llq, port, () => datapath.turn.run());
     datapath.tx[cq.index] = queue;
   }
 
@@ -227,8 +224,7 @@ export class Queues {
       () => datapath.turn.roomAgain(),
       () => queue.stop("RX_RING_REFUSED", "the frontend refused a read of the descriptor ring"),
     );
-    const queue = new RxQueue(this.#context, cq.index, ring, cq);
-    cq.user = "rx";
+    const queue = new RxQueue(this.#context, ring, cq);
     datapath.rx[cq.index] = queue;
     datapath.rxChanged();
   }

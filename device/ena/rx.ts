@@ -17,6 +17,7 @@ import type { CompletionQueue } from "./completion-queue.ts";
 import { ADDRESS_END, type EnaContext, MAX_PACKET_DESCS } from "./context.ts";
 import type { DescriptorRing } from "./memory.ts";
 import { RxIds } from "./request-ids.ts";
+import { SubmissionQueue } from "./submission-queue.ts";
 
 /** Number of descriptors held in the pool when buffers are used out of order. */
 const SHUFFLE_DEPTH = 16;
@@ -24,27 +25,16 @@ const POOL = MAX_PACKET_DESCS + SHUFFLE_DEPTH;
 /** Most bytes used of a buffer that is longer than a wire record. */
 const MAX_BUFFER_BYTES = 0xffff;
 
-export class RxQueue {
-  readonly index: number;
-  readonly ring: DescriptorRing;
-  readonly cq: CompletionQueue;
-  packets = 0;
-  bytes = 0;
+export class RxQueue extends SubmissionQueue {
   overruns = 0;
-  /** Code of the fault that stopped the queue; empty while it runs. */
-  stopped = "";
-  readonly #context: EnaContext;
   readonly #addresses = new Float64Array(POOL);
   readonly #lengths = new Int32Array(POOL);
   readonly #reqIds = new Int32Array(POOL);
   #pooled = 0;
   readonly #inFlight: RxIds;
 
-  constructor(context: EnaContext, index: number, ring: DescriptorRing, cq: CompletionQueue) {
-    this.#context = context;
-    this.index = index;
-    this.ring = ring;
-    this.cq = cq;
+  constructor(context: EnaContext, ring: DescriptorRing, cq: CompletionQueue) {
+    super("rx", context, ring, cq);
     this.#inFlight = new RxIds(ring.depth + POOL);
   }
 
@@ -65,13 +55,6 @@ export class RxQueue {
       requests.push({ reqId: rxDesc.reqId(ring.view, at), address: rxDesc.address(ring.view, at) });
     }
     return requests;
-  }
-
-  doorbell(value: number): void {
-    if (this.stopped !== "") return;
-    const error = this.ring.announce(value);
-    if (error !== undefined)
-      this.stop(`RX_DOORBELL_${error}`, `doorbell ${value}, head ${this.ring.cursor.head}`);
   }
 
   /**
@@ -107,7 +90,7 @@ export class RxQueue {
       return DropReason.RX_OVERRUN;
     }
     if (count < 0) return this.stopped !== "" ? DropReason.RX_OVERRUN : DropReason.TOO_BIG;
-    const { memory } = this.#context.host;
+    const { memory } = this.context.host;
     let from = 0;
     for (let i = 0; i < count; i++) {
       const length = Math.min(this.#lengths[i]!, frame.length - from);
@@ -122,15 +105,9 @@ export class RxQueue {
     return undefined;
   }
 
-  stop(code: string, text: string): void {
-    this.stopped = code;
-    this.#context.queueFault(code, `rx queue ${this.index}: ${text}`);
-  }
-
-  close(): void {
-    this.ring.close();
+  override close(): void {
+    super.close();
     this.#pooled = 0;
-    if (this.stopped === "") this.stopped = "destroyed";
   }
 
   /**
@@ -138,13 +115,13 @@ export class RxQueue {
    * if there are too few, or -1 if no number would be enough.
    */
   #collect(length: number): number {
-    const pick = this.#context.pick;
+    const pick = this.context.pick;
     if (pick !== undefined) while (this.#pooled < SHUFFLE_DEPTH && this.#fetch());
     let need = length;
     let count = 0;
     while (need > 0) {
       if (count === MAX_PACKET_DESCS) {
-        this.#context.note(
+        this.context.note(
           "RX_BUFFERS_TOO_SMALL",
           `rx queue ${this.index}: ${length} bytes need more than ${count} buffers`,
         );
@@ -188,7 +165,7 @@ export class RxQueue {
     }
     if (!this.#inFlight.take(reqId)) {
       // Hardware does not track receive ids. It uses the buffer, and the driver detects the error.
-      this.#context.note(
+      this.context.note(
         "RX_REQ_ID_IN_FLIGHT",
         `rx queue ${this.index}: request id ${reqId} was posted again before it completed`,
       );

@@ -30,10 +30,16 @@ import type { LlqConfig } from "./features.ts";
 import type { DescriptorRing } from "./memory.ts";
 import { TxMeta, TxOffloads } from "./offload.ts";
 import { IdSet } from "./request-ids.ts";
+import { SubmissionQueue } from "./submission-queue.ts";
 
-const Stage = { IDLE: 0, READING: 1, READY: 2, HELD: 3, STOPPED: 4 } as const;
+const Stage = {
+  IDLE: "idle",
+  READING: "reading",
+  READY: "ready",
+  HELD: "held",
+  STOPPED: "stopped",
+} as const;
 type Stage = (typeof Stage)[keyof typeof Stage];
-const STAGE_NAMES = ["idle", "reading", "ready", "held", "stopped"] as const;
 
 /** Most buffers of a packet. With a meta descriptor, drivers post one more than is allowed. */
 const MAX_DESCS = MAX_PACKET_DESCS + 1;
@@ -42,16 +48,10 @@ const LEN_CTRL_MBZ = ((1 << 22) | (1 << 25) | (7 << 29)) >>> 0;
 const INCOMPLETE = 0;
 const STOPPED = -1;
 
-export class TxQueue {
-  readonly index: number;
-  readonly ring: DescriptorRing;
-  readonly cq: CompletionQueue;
+export class TxQueue extends SubmissionQueue {
   readonly llq: LlqConfig | undefined;
-  packets = 0;
-  bytes = 0;
   drops = 0;
-  stopped = "";
-  readonly #context: EnaContext;
+  stage: Stage = Stage.IDLE;
   readonly #port: SwitchPort;
   /** Called when a read has brought the bytes of the current packet. */
   readonly #onReady: () => void;
@@ -63,7 +63,6 @@ export class TxQueue {
   readonly #inFlight = new IdSet();
   /** Ids of this burst that `settle` completes in random order, if that option is set. */
   readonly #shuffled: number[] = [];
-  #stage: Stage = Stage.IDLE;
 
   // The current packet.
   readonly #addresses = new Float64Array(MAX_DESCS);
@@ -80,69 +79,50 @@ export class TxQueue {
 
   constructor(
     context: EnaContext,
-    index: number,
     ring: DescriptorRing,
     cq: CompletionQueue,
     llq: LlqConfig | undefined,
     port: SwitchPort,
     onReady: () => void,
   ) {
-    this.#context = context;
-    this.index = index;
-    this.ring = ring;
-    this.cq = cq;
+    super("tx", context, ring, cq);
     this.llq = llq;
     this.#port = port;
     this.#onReady = onReady;
-  }
-
-  get stage(): string {
-    return STAGE_NAMES[this.#stage];
-  }
-
-  doorbell(value: number): void {
-    if (this.stopped !== "") return;
-    const error = this.ring.announce(value);
-    if (error !== undefined) {
-      this.stop(
-        `TX_DOORBELL_${error}`,
-        `doorbell ${value}, head ${this.ring.cursor.head}, depth ${this.ring.depth}`,
-      );
-    }
   }
 
   /** Sends up to `budget` packets. Returns their number: fewer if the ring is empty or waits. */
   run(budget: number): number {
     let done = 0;
     while (done < budget) {
-      if (this.#stage === Stage.IDLE) {
+      if (this.stage === Stage.IDLE) {
         const entries = this.#parse();
         if (entries <= INCOMPLETE) break;
         this.ring.cursor.skip(entries);
         this.#inFlight.add(this.#reqId);
         if (this.#broken === "" && !this.#gather()) {
-          this.#stage = Stage.READING;
-          this.#context.counters.txReads++;
+          this.stage = Stage.READING;
+          this.context.counters.txReads++;
           void this.#read();
           break;
         }
         this.#prepare();
-      } else if (this.#stage !== Stage.READY) break;
+      } else if (this.stage !== Stage.READY) break;
 
       this.#frame.queue = this.index;
       if (this.#broken !== "") this.#drop();
       else if (this.#port.input(this.#frame) === Verdict.HELD) {
-        this.#stage = Stage.HELD;
+        this.stage = Stage.HELD;
         this.#frame.keep();
         break;
       } else {
         this.packets++;
         this.bytes += this.#frame.length;
-        this.#context.counters.txPackets++;
-        this.#context.counters.txBytes += this.#frame.length;
+        this.context.counters.txPackets++;
+        this.context.counters.txBytes += this.#frame.length;
       }
       this.#complete();
-      this.#stage = Stage.IDLE;
+      this.stage = Stage.IDLE;
       done++;
     }
     return done;
@@ -169,12 +149,12 @@ export class TxQueue {
 
   /** Called when the switch has room again. */
   resume(): void {
-    if (this.#stage === Stage.HELD) this.#stage = Stage.READY;
+    if (this.stage === Stage.HELD) this.stage = Stage.READY;
   }
 
   /** Moves this burst's completions to the completion queue. */
   settle(): void {
-    const { pick } = this.#context;
+    const { pick } = this.context;
     const ids = this.#shuffled;
     if (pick === undefined) return;
     while (ids.length > 0) {
@@ -186,25 +166,17 @@ export class TxQueue {
     }
   }
 
-  stop(code: string, text: string): void {
-    this.stopped = code;
-    this.#stage = Stage.STOPPED;
-    this.#context.queueFault(code, `tx queue ${this.index}: ${text}`);
+  override stop(code: string, text: string): void {
+    super.stop(code, text);
+    this.stage = Stage.STOPPED;
   }
 
   /** Closes the queue for destroy or reset. Completes nothing more, and releases pushed bytes. */
-  close(): void {
-    if (
-      this.#stage === Stage.READING ||
-      this.#stage === Stage.HELD ||
-      this.#stage === Stage.READY
-    ) {
-      this.#release();
-    }
-    this.#stage = Stage.STOPPED;
-    if (this.stopped === "") this.stopped = "destroyed";
+  override close(): void {
+    if (this.stage !== Stage.IDLE && this.stage !== Stage.STOPPED) this.#release();
+    this.stage = Stage.STOPPED;
     this.#releaseRing();
-    this.ring.close();
+    super.close();
   }
 
   /**
@@ -311,7 +283,7 @@ export class TxQueue {
       length += part;
     }
     const tso = txDesc.tsoEnableOf(this.#metaCtrl) === 1;
-    const limit = tso ? MAX_FRAME_BYTES : this.#context.host.config.maxMtu + L2_BYTES;
+    const limit = tso ? MAX_FRAME_BYTES : this.context.host.config.maxMtu + L2_BYTES;
     if (length > limit) this.#breaks("TX_TOO_LONG");
     if (length < ETHER_HEADER_BYTES) this.#breaks("TX_TOO_SHORT");
     return true;
@@ -319,7 +291,7 @@ export class TxQueue {
 
   /** Builds the frame from pushed bytes. Returns false if some are missing. */
   #gather(): boolean {
-    const { memory } = this.#context.host;
+    const { memory } = this.context.host;
     const frame = this.#frame;
     const span = this.#span;
     this.#begin();
@@ -342,18 +314,18 @@ export class TxQueue {
 
   /** Reads the bytes that were not pushed (slow path). The queue waits. */
   async #read(): Promise<void> {
-    const { memory } = this.#context.host;
+    const { memory } = this.context.host;
     const parts: (Uint8Array | Promise<Uint8Array>)[] = [];
     let got: Uint8Array[] = [];
     try {
       for (let i = 0; i < this.#buffers; i++) parts.push(this.#part(i));
       got = await Promise.all(parts);
     } catch {
-      if (this.#stage !== Stage.READING) return;
+      if (this.stage !== Stage.READING) return;
       this.#broken = "TX_READ_REFUSED";
       this.#brokenReason = DropReason.HOST_REFUSED;
     }
-    if (this.#stage !== Stage.READING) return;
+    if (this.stage !== Stage.READING) return;
     if (this.#broken === "") {
       this.#begin();
       for (let i = 0; i < this.#buffers && this.#broken === ""; i++) {
@@ -368,12 +340,12 @@ export class TxQueue {
       }
       if (this.#broken === "") this.#prepare();
     }
-    this.#stage = Stage.READY;
+    this.stage = Stage.READY;
     this.#onReady();
   }
 
   #part(i: number): Uint8Array | Promise<Uint8Array> {
-    const { memory } = this.#context.host;
+    const { memory } = this.context.host;
     const length = this.#lengths[i]!;
     const address = this.#addresses[i]!;
     if (length === 0 || memory.pushes.find(address, length, this.#span)) return PUSHED;
@@ -392,9 +364,9 @@ export class TxQueue {
 
   #drop(): void {
     this.drops++;
-    this.#context.counters.txDrops++;
+    this.context.counters.txDrops++;
     this.#port.drop(this.#brokenReason, "in");
-    this.#context.note(
+    this.context.note(
       this.#broken,
       `tx queue ${this.index}, request ${this.#reqId}: packet dropped`,
     );
@@ -403,7 +375,7 @@ export class TxQueue {
   #complete(): void {
     this.#release();
     if (txDesc.compReqOf(this.#lenCtrl) === 0) this.#inFlight.delete(this.#reqId);
-    else if (this.#context.pick === undefined) this.#post(this.#reqId);
+    else if (this.context.pick === undefined) this.#post(this.#reqId);
     else this.#shuffled.push(this.#reqId);
   }
 
@@ -423,7 +395,7 @@ export class TxQueue {
   }
 
   #release(): void {
-    const { memory } = this.#context.host;
+    const { memory } = this.context.host;
     for (let i = 0; i < this.#buffers; i++) {
       if (this.#lengths[i] !== 0) memory.pushes.release(this.#addresses[i]!);
     }
@@ -437,7 +409,7 @@ export class TxQueue {
       for (let slot = 0; slot < slots; slot++) {
         const at = ring.at(entry) + slot * TX_DESC_SIZE;
         if (txDesc.isMeta(ring.view, at) === 1 || txDesc.length(ring.view, at) === 0) continue;
-        this.#context.host.memory.pushes.release(txDesc.address(ring.view, at));
+        this.context.host.memory.pushes.release(txDesc.address(ring.view, at));
         if (txDesc.last(ring.view, at) === 1) break;
       }
     }

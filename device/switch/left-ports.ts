@@ -23,38 +23,31 @@ interface Left {
 export class LeftPorts {
   /** Entries in the order in which their ports left. */
   readonly #byName = new Map<string, Left>();
-  #others: Left | undefined;
+  readonly #others: Left = { kind: "", times: 0, counters: new PortCounters() };
 
   /** Adds the counters of a port. `isBack` tells whether a port of a name is attached now. */
   add(
-    port: { readonly name: string; readonly kind: string },
+    { name, kind }: { readonly name: string; readonly kind: string },
     counters: PortCounters,
     isBack: (name: string) => boolean,
   ): void {
-    const { name, kind } = port;
-    const known = this.#byName.get(name);
-    const left = known ?? { kind, times: 0, counters: new PortCounters() };
+    const left = this.#byName.get(name) ?? { kind, times: 0, counters: new PortCounters() };
     left.kind = kind;
     left.times++;
     left.counters.add(counters);
     this.#byName.delete(name);
     this.#byName.set(name, left);
-    if (this.#byName.size > MAX_NAMES) this.#fold(isBack);
-  }
-
-  #fold(isBack: (name: string) => boolean): void {
+    if (this.#byName.size <= MAX_NAMES) return;
     const names = [...this.#byName.keys()];
-    const name = names.find((candidate) => !isBack(candidate)) ?? names[0]!;
-    const { counters } = this.#byName.get(name)!;
-    this.#byName.delete(name);
-    this.#others ??= { kind: "", times: 0, counters: new PortCounters() };
+    const folded = names.find((candidate) => !isBack(candidate)) ?? names[0]!;
     this.#others.times++;
-    this.#others.counters.add(counters);
+    this.#others.counters.add(this.#byName.get(folded)!.counters);
+    this.#byName.delete(folded);
   }
 
   snapshot(): LeftPortStatus[] {
     const all = [...this.#byName];
-    if (this.#others !== undefined) all.push([OTHERS, this.#others]);
+    if (this.#others.times > 0) all.push([OTHERS, this.#others]);
     return all.map(([name, { kind, times, counters }]) => ({
       name,
       kind,

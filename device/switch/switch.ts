@@ -336,9 +336,7 @@ export class Switch {
   /** Delivers the frame if the port accepts it as it is. Other ports are recorded for `#fix`. */
   #offer(to: Plug, frame: Frame): void {
     if (!this.#fits(to, frame)) {
-      to.counters.out.offered++;
-      to.counters.out.dropped[DropReason.TOO_BIG]++;
-      this.#showLost(to, frame, DropReason.TOO_BIG);
+      this.#lose(to, frame, DropReason.TOO_BIG);
     } else if (takes(to.port.offloads, frame)) {
       this.#give(to, frame);
     } else {
@@ -363,10 +361,7 @@ export class Switch {
       return;
     }
     for (let i = 0; i < this.#lackingCount; i++) {
-      const out = this.#lacking[i]!.counters.out;
-      out.offered++;
-      out.dropped[DropReason.MALFORMED_OFFLOAD]++;
-      this.#showLost(this.#lacking[i]!, frame, DropReason.MALFORMED_OFFLOAD);
+      this.#lose(this.#lacking[i]!, frame, DropReason.MALFORMED_OFFLOAD);
     }
   }
 
@@ -394,23 +389,24 @@ export class Switch {
     this.#dirty[this.#dirtyCount++] = to;
   }
 
-  /** Reports to the tap of `to` a frame that the switch itself dropped. */
-  #showLost(to: Plug, frame: Frame, reason: DropReason): void {
-    if (to.tap === undefined) return;
+  /**
+   * Delivers the frame, unless the switch itself drops it for `lost`. Reports the result to the
+   * tap. Restores `frame.queue` for other ports.
+   */
+  #deliverSeen(to: Plug, tap: PortTap, frame: Frame, lost?: DropReason): DropReason | undefined {
     const { queue } = frame;
     frame.queue = -1;
-    to.tap.delivered(frame, reason);
-    frame.queue = queue;
-  }
-
-  /** Calls `deliver` and reports the result to the tap. Restores `frame.queue` for other ports. */
-  #deliverSeen(to: Plug, tap: PortTap, frame: Frame): DropReason | undefined {
-    const { queue } = frame;
-    frame.queue = -1;
-    const reason = to.port.deliver(frame);
+    const reason = lost ?? to.port.deliver(frame);
     tap.delivered(frame, reason);
     frame.queue = queue;
     return reason;
+  }
+
+  /** Counts a frame that the switch itself dropped. */
+  #lose(to: Plug, frame: Frame, reason: DropReason): void {
+    to.counters.out.offered++;
+    to.counters.out.dropped[reason]++;
+    if (to.tap !== undefined) this.#deliverSeen(to, to.tap, frame, reason);
   }
 
   #fits(to: Plug, frame: Frame): boolean {
