@@ -10,12 +10,7 @@
  */
 
 import { nameOf } from "../shared/bytes/names.ts";
-import {
-  ETHER_HEADER_BYTES,
-  ETHER_TYPE,
-  isVlanType,
-  VLAN_TAG_BYTES,
-} from "../shared/net/ethernet.ts";
+import { ETHER_HEADER_BYTES, headerBytes } from "../shared/net/ethernet.ts";
 import { Frame, Gso } from "../shared/net/frame.ts";
 import { Segmenter } from "../shared/net/segment.ts";
 import type { FrameCounters } from "../shared/status/frontend-status.ts";
@@ -27,11 +22,6 @@ import { type Mbuf, MbufPool } from "./net/mbuf.ts";
 import { SessionError } from "./session-error.ts";
 
 type Read = IteratorResult<Uint8Array, undefined>;
-
-/** Bytes of a frame that do not count against the MTU. */
-const headerBytes = (frame: Uint8Array): number =>
-  ETHER_HEADER_BYTES +
-  (isVlanType((frame[ETHER_TYPE]! << 8) | frame[ETHER_TYPE + 1]!) ? VLAN_TAG_BYTES : 0);
 
 /** Bytes of storage of a frame to send: an Ethernet header with tags, and the largest MTU. */
 const CLUSTER_BYTES = 9216 + 64;

@@ -15,7 +15,7 @@ import type { DelayReport } from "./pkt-gen/histogram.ts";
 import type { FrameOptions } from "./pkt-gen/packet.ts";
 import { ping } from "./pkt-gen/ping.ts";
 import { pong } from "./pkt-gen/pong.ts";
-import { countSlots, receive } from "./pkt-gen/receive.ts";
+import { receive } from "./pkt-gen/receive.ts";
 import { receiveNumbered } from "./pkt-gen/rxseq.ts";
 import { send } from "./pkt-gen/send.ts";
 import type { SequenceReport } from "./pkt-gen/sequence.ts";
@@ -64,7 +64,7 @@ export async function pktGen(
       await send(port, config, counts, control);
       return {};
     case "rx":
-      await receive(port, config, counts, control, countSlots);
+      await receive(port, config, counts, control);
       return {};
     case "rxseq":
       return { sequence: await receiveNumbered(port, config, counts, control) };

@@ -119,7 +119,8 @@ export abstract class NetmapAdapter {
   /** Scratch of netmapTransmit: frames that go to the driver together. */
   readonly nicRun: Mbuf[] = [];
   #hostPool: MbufPool | undefined = undefined;
-  #upQueue: MbufQueue | undefined = undefined;
+  /** Frames on their way to the stack, which the sync that grabbed them passes on. */
+  readonly up: Mbuf[] = [];
 
   constructor(
     name: string,
@@ -401,10 +402,6 @@ export abstract class NetmapAdapter {
   get hostPool(): MbufPool {
     this.#hostPool ??= new MbufPool(this.memory.bufSize, UP_LIMIT);
     return this.#hostPool;
-  }
-  get upQueue(): MbufQueue {
-    this.#upQueue ??= new MbufQueue(UP_LIMIT);
-    return this.#upQueue;
   }
 
   /**

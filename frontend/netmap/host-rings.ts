@@ -170,11 +170,7 @@ export function grabPackets(kring: Kring, force: boolean): boolean {
     copyBytes(memory.bytes, na.bufferOf(kring, i), m.buffer, 0, length);
     m.length = length;
     m.pktLength = length;
-    if (!na.upQueue.push(m)) {
-      counters.toHostDropNoMbuf++;
-      m.free();
-      break;
-    }
+    na.up.push(m);
     some = true;
   }
   return some;
@@ -182,9 +178,10 @@ export function grabPackets(kring: Kring, force: boolean): boolean {
 
 /** netmap_send_up: passes the grabbed frames to the interface's input, after the ring is released. */
 export function sendUp(na: NetmapAdapter): void {
-  const queue = na.upQueue;
-  if (queue.length === 0) return;
-  for (let m = queue.shift(); m !== undefined; m = queue.shift()) na.hostInput(m);
+  const { up } = na;
+  if (up.length === 0) return;
+  for (let i = 0; i < up.length; i++) na.hostInput(up[i]!);
+  up.length = 0;
   na.hostInputDone();
 }
 

@@ -12,6 +12,7 @@
  */
 
 import { type Logger, silentLogger } from "../../shared/log.ts";
+import { AsyncLock } from "../async-lock.ts";
 import { Errno } from "../bus/errno.ts";
 import type { Ifnet } from "../net/ifnet.ts";
 import {
@@ -40,7 +41,7 @@ import { NullAdapter } from "./null.ts";
 import { PipeAdapter } from "./pipe.ts";
 import { type PortName, parsePortName } from "./port-name.ts";
 import { checkRegion, RegionNeed } from "./region-need.ts";
-import { Priv, type RegisterRequest } from "./register.ts";
+import { Priv, RegisterRequest } from "./register.ts";
 import { SharedPorts } from "./shared-port.ts";
 import { MAX_SWITCHES, ValePort, ValeSwitch } from "./vale.ts";
 
@@ -83,7 +84,7 @@ export class Netmap {
   readonly #switches: ValeSwitch[] = [];
   /** Persistent VALE ports by the name they were made with; `true`: goes with its last user. */
   readonly #persistent = new Map<string, { port: ValePort; autodelete: boolean }>();
-  #lock: Promise<unknown> = Promise.resolve();
+  readonly #lock = new AsyncLock();
 
   constructor(options: NetmapOptions = {}) {
     this.log = options.log ?? silentLogger;
@@ -139,7 +140,7 @@ export class Netmap {
         need.addOpening(counts);
       } else if (!pipes.has(`${base}{${rest[0]}`)) {
         pipes.add(`${base}{${rest[0]}`);
-        need.addPipe(pipeCounts({ ...NO_REQUEST, ...options }, counts));
+        need.addPipe(pipeCounts({ ...new RegisterRequest(), ...options }, counts));
       }
     }
     if (!this.#mayGrow || this.memory.active > 0) return;
@@ -205,14 +206,14 @@ export class Netmap {
       throw new NetmapError(Errno.EOPNOTSUPP, `${port.name}: options ${port.options} are unknown`);
     }
     const request: RegisterRequest = {
-      ...NO_REQUEST,
+      ...new RegisterRequest(),
       ...options,
       mode: port.mode,
       ringId: port.ringId,
       memId: port.memId,
       flags: port.flags | (options.flags ?? 0),
     };
-    return await this.#locked(async () => {
+    return await this.#lock.run(async () => {
       // The interfaces that there are now decide how large region 1 is.
       if (this.memory.active === 0) this.reserve([]);
       return await this.#register(port.name, request);
@@ -221,7 +222,7 @@ export class Netmap {
 
   /** close(2) on a descriptor; a second time does nothing. */
   async close(priv: Priv): Promise<void> {
-    await this.#locked(async () => {
+    await this.#lock.run(async () => {
       const { na } = priv;
       if (na === undefined) return;
       await priv.unregif();
@@ -473,7 +474,7 @@ export class Netmap {
 
   /** NETMAP_REQ_VALE_NEWIF: a VALE port that stays, on no switch yet. Throws EEXIST. */
   valeNewif(name: string, options: RequestOptions = {}): void {
-    this.#newPersistent(name, { ...NO_REQUEST, ...options }, false);
+    this.#newPersistent(name, { ...new RegisterRequest(), ...options }, false);
   }
 
   /** NETMAP_REQ_VALE_DELIF: ENXIO when there is none, EBUSY while it is attached or open. */
@@ -540,29 +541,7 @@ export class Netmap {
       .filter((s) => s.active > 0)
       .map(({ name, plugged }) => ({ name, ports: plugged.map((port) => port.name) }));
   }
-
-  async #locked<T>(step: () => Promise<T>): Promise<T> {
-    const turn = this.#lock.then(step);
-    // Whoever comes next waits for the end of this one, not for its success.
-    this.#lock = turn.catch(() => {});
-    return await turn;
-  }
 }
-
-const NO_REQUEST: RegisterRequest = {
-  mode: RegMode.ALL_NIC,
-  ringId: 0,
-  flags: 0,
-  memId: 0,
-  txSlots: 0,
-  rxSlots: 0,
-  txRings: 0,
-  rxRings: 0,
-  hostTxRings: 0,
-  hostRxRings: 0,
-  extraBufs: 0,
-  pipes: 0,
-};
 
 /** Throws a NetmapError when the port names a ring pair that the interface does not have. */
 function checkRings(text: string, { mode, ringId }: PortName, counts: RingCounts): void {

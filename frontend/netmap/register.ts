@@ -28,24 +28,24 @@ import { bufsHead, ifBytes, setBufsHead, setRingOfs, writeIf } from "./layout.ts
 import { monitorStop } from "./monitor-lists.ts";
 import type { SelInfo } from "./wait.ts";
 
-/** The fields of nmreq_register that a caller sets. */
-export interface RegisterRequest {
-  readonly mode: RegMode;
-  readonly ringId: number;
+/** The fields of nmreq_register that a caller sets, and their defaults. */
+export class RegisterRequest {
+  readonly mode: RegMode = RegMode.ALL_NIC;
+  readonly ringId: number = 0;
   /** RegFlag bits. */
-  readonly flags: number;
+  readonly flags: number = 0;
   /** Memory region; 0 means the port's own. */
-  readonly memId: number;
+  readonly memId: number = 0;
   /** Numbers of rings and slots; 0 means those of the port. Only ports created by the request use others. */
-  readonly txSlots: number;
-  readonly rxSlots: number;
-  readonly txRings: number;
-  readonly rxRings: number;
-  readonly hostTxRings: number;
-  readonly hostRxRings: number;
-  readonly extraBufs: number;
+  readonly txSlots: number = 0;
+  readonly rxSlots: number = 0;
+  readonly txRings: number = 0;
+  readonly rxRings: number = 0;
+  readonly hostTxRings: number = 0;
+  readonly hostRxRings: number = 0;
+  readonly extraBufs: number = 0;
   /** Number of pipes for which a new region has room; 0 means a few. */
-  readonly pipes: number;
+  readonly pipes: number = 0;
 }
 
 const DIRECTIONS = [Txrx.RX, Txrx.TX] as const;

@@ -21,6 +21,16 @@ import { microtime } from "./microtime.ts";
 import type { NetmapRing } from "./ring.ts";
 
 /**
+ * Whether from <= head <= cur <= to, cyclic. As in the original, a head or cur beyond the ring passes
+ * every comparison of a wrapped range.
+ */
+function isOrdered(from: number, head: number, cur: number, to: number): boolean {
+  if (to >= from) return from <= head && head <= cur && cur <= to;
+  if (head <= to) return head <= cur && cur <= to;
+  return head >= from && (cur >= head || cur <= to);
+}
+
+/**
  * Reads and checks head and cur of a transmit ring: rhead <= head <= cur <= rtail, cyclic. Returns
  * head, or numSlots when they are wrong; then nothing has changed.
  */
@@ -31,16 +41,7 @@ export function txsyncPrologue(kring: Kring, ring: NetmapRing): number {
   const { rhead, rtail } = kring;
   if (kring.nrHwcur >= n || rhead >= n || rtail >= n || kring.nrHwtail >= n) return n;
 
-  if (rtail >= rhead) {
-    if (head < rhead || head > rtail) return n;
-    if (cur < head || cur > rtail) return n;
-  } else {
-    if (head > rtail && head < rhead) return n;
-    if (head <= rtail) {
-      if (cur < head || cur > rtail) return n;
-    } else if (cur > rtail && cur < head) return n;
-    // With a wrapped range, a head or cur beyond the ring would pass every comparison of the original.
-  }
+  if (!isOrdered(rhead, head, cur, rtail)) return n;
   if (ring.tail !== rtail) ring.tail = rtail;
   kring.rhead = head;
   kring.rcur = cur;
@@ -61,15 +62,7 @@ export function rxsyncPrologue(kring: Kring, ring: NetmapRing): number {
   kring.rhead = head;
   if (nrHwcur >= n || nrHwtail >= n) return n;
 
-  if (nrHwtail >= nrHwcur) {
-    if (head < nrHwcur || head > nrHwtail) return n;
-    if (cur < head || cur > nrHwtail) return n;
-  } else {
-    if (head < nrHwcur && head > nrHwtail) return n;
-    if (head <= nrHwtail) {
-      if (cur < head || cur > nrHwtail) return n;
-    } else if (cur < head && cur > nrHwtail) return n;
-  }
+  if (!isOrdered(nrHwcur, head, cur, nrHwtail)) return n;
   if (ring.tail !== kring.rtail) ring.tail = kring.rtail;
   return head;
 }

@@ -13,7 +13,7 @@
  */
 
 import { copyBytes } from "../../shared/bytes/copy.ts";
-import { ETHER_HEADER_BYTES } from "../../shared/net/ethernet.ts";
+import { ETHER_HEADER_BYTES, macHigh, macLow } from "../../shared/net/ethernet.ts";
 import { NetmapAdapter, type RingCounts } from "./adapter.ts";
 import { MAX_FRAGS, Ns, RFRAGS_SHIFT, RingMode } from "./flags.ts";
 import type { Kring } from "./kring.ts";
@@ -202,9 +202,8 @@ export class ValePort extends NetmapAdapter {
 
   /** Learns the sender. The same sender as last time is not hashed again. */
   #learn(bridge: ValeSwitch, bytes: Uint8Array, at: number): void {
-    const low =
-      bytes[at + 2]! | (bytes[at + 3]! << 8) | (bytes[at + 4]! << 16) | (bytes[at + 5]! << 24);
-    const high = bytes[at]! | (bytes[at + 1]! << 8);
+    const low = macLow(bytes, at);
+    const high = macHigh(bytes, at);
     if (low === this.#lastLow && high === this.#lastHigh) return;
     this.#lastLow = low;
     this.#lastHigh = high;

@@ -55,6 +55,10 @@ export const isReserved = (high: number, low: number): boolean =>
 export const isVlanType = (type: number): boolean =>
   type === EtherType.VLAN || type === EtherType.SERVICE_VLAN;
 
+/** Bytes of the header of a frame that do not count against the MTU. */
+export const headerBytes = (frame: Uint8Array): number =>
+  ETHER_HEADER_BYTES + (isVlanType(macHigh(frame, ETHER_TYPE)) ? VLAN_TAG_BYTES : 0);
+
 /** Returns the address at `at` as text, for example `02:00:00:ab:cd:ef`. */
 export function formatMac(bytes: Uint8Array, at = 0): string {
   let text = "";

@@ -1,4 +1,4 @@
-/** rx: empties receive rings and counts the packets. rxseq has its own reader of slots. */
+/** rx: empties receive rings and counts the packets. rxseq also looks at each slot. */
 import { Ns, Poll } from "../../netmap/flags.ts";
 import type { NetmapRing } from "../../netmap/ring.ts";
 import { type AppPort, type Control, type Counts, LOOK_MS, waitFor } from "../app.ts";
@@ -7,17 +7,8 @@ import { dumpSlot } from "./dump.ts";
 
 const IDLE_MS = 1000;
 
-/**
- * Reads `slots` slots of a receive ring, beginning at slot `from`, and counts the packets. Returns
- * the slot behind the last one read.
- */
-export type SlotReader = (
-  port: AppPort,
-  ring: NetmapRing,
-  from: number,
-  slots: number,
-  counts: Counts,
-) => number;
+/** Looks at a received slot. `isLast` is true for the last slot of a packet, without NS_MOREFRAG. */
+export type LookAtSlot = (ring: NetmapRing, slot: number, length: number, isLast: boolean) => void;
 
 /** Receives until the count is reached, the port is idle, or the command is stopped. */
 export async function receive(
@@ -25,7 +16,7 @@ export async function receive(
   config: PktGenConfig,
   counts: Counts,
   control: Control,
-  read: SlotReader,
+  look?: LookAtSlot,
 ): Promise<void> {
   const rings = port.rxRings();
   const wanted = config.count === 0 ? Number.POSITIVE_INFINITY : config.count;
@@ -42,7 +33,7 @@ export async function receive(
       if (slots === 0) continue;
       counts.sawSpace(ring.numSlots - 1 - ring.space);
       if (config.dump) dumpSlots(port, ring, slots);
-      ring.advance(read(port, ring, ring.head, slots, counts));
+      ring.advance(countSlots(ring, slots, counts, look));
     }
   }
   // Return the slots that were read before the port is closed.
@@ -57,20 +48,17 @@ function dumpSlots(port: AppPort, ring: NetmapRing, slots: number): void {
   }
 }
 
-/** Counts packets. A packet ends with its first slot without NS_MOREFRAG. */
-export function countSlots(
-  _port: AppPort,
-  ring: NetmapRing,
-  from: number,
-  slots: number,
-  counts: Counts,
-): number {
-  let slot = from;
+/** Counts the packets that end in the first `slots` slots. Returns the slot behind these. */
+function countSlots(ring: NetmapRing, slots: number, counts: Counts, look?: LookAtSlot): number {
+  let slot = ring.head;
   let packets = 0;
   let bytes = 0;
   for (let n = 0; n < slots; n++) {
-    bytes += ring.len(slot);
-    if ((ring.slotFlags(slot) & Ns.MOREFRAG) === 0) packets++;
+    const length = ring.len(slot);
+    const isLast = (ring.slotFlags(slot) & Ns.MOREFRAG) === 0;
+    look?.(ring, slot, length, isLast);
+    bytes += length;
+    if (isLast) packets++;
     slot = ring.next(slot);
   }
   counts.add(packets, bytes);

@@ -4,7 +4,6 @@
  */
 import { copyBytes } from "../../../shared/bytes/copy.ts";
 import { foldSum, sumBytes } from "../../../shared/net/checksum.ts";
-import { Ns } from "../../netmap/flags.ts";
 import type { NetmapRing } from "../../netmap/ring.ts";
 import type { AppPort, Control, Counts } from "../app.ts";
 import type { PktGenConfig } from "../pkt-gen.ts";
@@ -25,7 +24,7 @@ export async function receiveNumbered(
   control: Control,
 ): Promise<SequenceReport> {
   const reader = new NumberedReader(port);
-  await receive(port, config, counts, control, reader.read);
+  await receive(port, config, counts, control, reader.look);
   return reader.log.report();
 }
 
@@ -38,50 +37,34 @@ class Gathered {
 
 class NumberedReader {
   readonly log = new SequenceLog();
+  readonly #port: AppPort;
   readonly #inPort: DataView;
   /** The frame that each ring has begun, by ring number. */
   readonly #gathered: Gathered[] = [];
 
   constructor(port: AppPort) {
+    this.#port = port;
     this.#inPort = new DataView(port.bytes.buffer);
     for (const ring of port.rxRings()) this.#gathered[ring.ringId] = new Gathered();
   }
 
-  readonly read = (
-    port: AppPort,
-    ring: NetmapRing,
-    from: number,
-    slots: number,
-    counts: Counts,
-  ): number => {
+  readonly look = (ring: NetmapRing, slot: number, length: number, isLast: boolean): void => {
+    const { bytes } = this.#port;
     const whole = this.#gathered[ring.ringId]!;
-    let slot = from;
-    let packets = 0;
-    let bytes = 0;
-    for (let n = 0; n < slots; n++) {
-      const length = ring.len(slot);
-      const at = port.bufferAt(ring.bufIdx(slot));
-      const isLast = (ring.slotFlags(slot) & Ns.MOREFRAG) === 0;
-      if (isLast && whole.length === 0) {
-        this.#look(port.bytes, this.#inPort, at, length);
-      } else {
-        const piece = Math.min(length, LONGEST_FRAME - whole.length);
-        copyBytes(port.bytes, at, whole.bytes, whole.length, piece);
-        whole.length += piece;
-        if (isLast) {
-          this.#look(whole.bytes, whole.view, 0, whole.length);
-          whole.length = 0;
-        }
-      }
-      if (isLast) packets++;
-      bytes += length;
-      slot = ring.next(slot);
+    const at = this.#port.bufferAt(ring.bufIdx(slot));
+    if (isLast && whole.length === 0) {
+      this.#judge(bytes, this.#inPort, at, length);
+      return;
     }
-    counts.add(packets, bytes);
-    return slot;
+    const piece = Math.min(length, LONGEST_FRAME - whole.length);
+    copyBytes(bytes, at, whole.bytes, whole.length, piece);
+    whole.length += piece;
+    if (!isLast) return;
+    this.#judge(whole.bytes, whole.view, 0, whole.length);
+    whole.length = 0;
   };
 
-  #look(bytes: Uint8Array, view: DataView, at: number, length: number): void {
+  #judge(bytes: Uint8Array, view: DataView, at: number, length: number): void {
     const isOurs =
       length >= LEAST_FRAME &&
       view.getUint16(at + 12) === 0x0800 &&

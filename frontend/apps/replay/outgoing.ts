@@ -15,12 +15,7 @@
  */
 import { copyBytes } from "../../../shared/bytes/copy.ts";
 import { frameBytes, heldBytes } from "../../../shared/capture/frame-bytes.ts";
-import {
-  ETHER_HEADER_BYTES,
-  ETHER_TYPE,
-  isVlanType,
-  VLAN_TAG_BYTES,
-} from "../../../shared/net/ethernet.ts";
+import { ETHER_HEADER_BYTES, headerBytes } from "../../../shared/net/ethernet.ts";
 import { Frame, Gso } from "../../../shared/net/frame.ts";
 import { L3, L4, TCP_CHECKSUM, UDP_CHECKSUM } from "../../../shared/net/headers.ts";
 import { checkGso } from "../../../shared/net/segment.ts";
@@ -180,10 +175,7 @@ export class Outgoing {
 }
 
 /** Returns the longest frame (bytes) for `mtu`. A VLAN tag does not count against the MTU. */
-function limitOf(bytes: Uint8Array, mtu: number): number {
-  const isTagged = isVlanType((bytes[ETHER_TYPE]! << 8) | bytes[ETHER_TYPE + 1]!);
-  return mtu + ETHER_HEADER_BYTES + (isTagged ? VLAN_TAG_BYTES : 0);
-}
+const limitOf = (bytes: Uint8Array, mtu: number): number => mtu + headerBytes(bytes);
 
 /**
  * Returns the reason why `packet` was skipped, with a remedy where there is one; undefined for a
