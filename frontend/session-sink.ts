@@ -16,17 +16,11 @@ import type { MemoryAccess } from "../shared/wire/records.ts";
 import { Limits, ReadStatus, WireError } from "../shared/wire/transactions.ts";
 import { UsedTags } from "../shared/wire/used-tags.ts";
 import { GRANT_USE_RECORD_SIZE, grantUseRecord } from "../shared/xen/grant.ts";
-import type { Hypervisor } from "./bus/hypervisor.ts";
-import type { PciFunction } from "./bus/pci.ts";
-import type { DmaSpace } from "./bus/space.ts";
+import type { DriverContext } from "./driver.ts";
 import { SessionLink } from "./session-link.ts";
 
 /** The parts of the frontend on which a device acts. */
-export interface Machine {
-  readonly space: DmaSpace;
-  readonly pci: PciFunction;
-  readonly hypervisor: Hypervisor;
-}
+export type Machine = Pick<DriverContext, "space" | "pci" | "hypervisor">;
 
 /** Events of one connection, reported to its session. */
 export interface SessionEvents extends Omit<LinkOwner, "sink"> {

@@ -74,7 +74,8 @@ export class DmaSpace {
   readonly #now: () => number;
   #graceUntil = Number.NEGATIVE_INFINITY;
   readonly #span: Span = { buffer: new Uint8Array(0), at: 0, length: 0 };
-  #link: DeviceLink | undefined;
+  /** The link, or undefined while no device is connected. Posts are dropped then. */
+  link: DeviceLink | undefined;
   /** Bytes of pushes that the device keeps for this NIC, from its welcome. */
   pushBytes: number = Limits.PUSH_BYTES;
   /** When set, a device reaches this memory by grant only. */
@@ -84,11 +85,6 @@ export class DmaSpace {
     this.#now = now;
     this.#faults = new FaultReporter(log, now);
     this.#fitTables();
-  }
-
-  /** The link, or undefined while no device is connected. Posts are dropped then. */
-  get link(): DeviceLink | undefined {
-    return this.#link;
   }
 
   /** All coherent memory. */
@@ -107,7 +103,7 @@ export class DmaSpace {
    * again. Streaming maps need no message.
    */
   attachLink(link: DeviceLink): void {
-    this.#link = link;
+    this.link = link;
     this.#faults.link = link;
     for (const window of this.#allWindows) {
       link.window(window.address, window.bytes.length);
@@ -119,7 +115,7 @@ export class DmaSpace {
   }
 
   detachLink(): void {
-    this.#link = undefined;
+    this.link = undefined;
     this.#faults.link = undefined;
   }
 
@@ -146,7 +142,7 @@ export class DmaSpace {
     this.#windows.fill(window, granule, granule + count);
     this.#allWindows.add(window);
     this.#windowBytes += bytes;
-    this.#link?.window(window.address, bytes);
+    this.link?.window(window.address, bytes);
     return window;
   }
 
@@ -158,7 +154,7 @@ export class DmaSpace {
     this.#allWindows.delete(window);
     this.#windowBytes -= window.bytes.length;
     this.granules.give(granule, count);
-    this.#link?.endWindow(window.address);
+    this.link?.endWindow(window.address);
   }
 
   /** Creates a tag, as bus_dma_tag_create(9) does. Throws DmaMisuse for bad parameters. */

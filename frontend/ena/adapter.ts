@@ -9,6 +9,7 @@ import {
 } from "../../shared/ena/features.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
 import type { Logger } from "../../shared/log.ts";
+import { LogLimit } from "../../shared/log-limit.ts";
 import { AsyncLock } from "../async-lock.ts";
 import type { DriverContext } from "../driver.ts";
 import { Iff, Ifnet } from "../net/ifnet.ts";
@@ -18,7 +19,7 @@ import type { Netmap } from "../netmap/netmap.ts";
 import type { Com } from "./control.ts";
 import { AdminStats, DevStats, HwStats, type RxStats, type TxStats } from "./counters.ts";
 import { pickRing, xmitMbuf } from "./datapath-tx.ts";
-import type { EnaNetmap } from "./netmap-mode.ts";
+import type { EnaNetmap } from "./netmap.ts";
 import { kick } from "./notify.ts";
 import type { MapCache, QueuePair, TxRing } from "./rings.ts";
 import { RssConfig } from "./rss.ts";
@@ -50,14 +51,16 @@ const DEFAULT_KEEP_ALIVE_TIMEOUT_MS = 6000;
 const DEFAULT_TX_TIMEOUT_MS = 5000;
 const DEFAULT_TX_THRESHOLD = 128;
 const DEFAULT_TX_MONITORED_QUEUES = 4;
-/** Maximum log lines about events between two ticks, so that many events do not flood the log. */
-const LOGS_PER_TICK = 10;
+/** Log lines of one kind in a second. Further lines are summed up. */
+const LINES_A_SECOND = 10;
 /** Maximum time (ms) that a tick counts for. Ticks come each second; a stall may delay one. */
 const LONGEST_TICK_MS = 1500;
 
 export class Adapter {
   readonly ctx: DriverContext;
   readonly log: Logger;
+  /** Limits the log lines that a device can cause at will. */
+  readonly lines: LogLimit;
   readonly ifnet: Ifnet;
   readonly lock = new AsyncLock();
 
@@ -85,7 +88,6 @@ export class Adapter {
   /** Number of ticks until a failed restore is retried; 0 for none. */
   retryTicks = 0;
   retryBackoff = 1;
-  #logsLeft = LOGS_PER_TICK;
 
   // The device's offer, and the values that the driver requests.
   maxMtu = 0;
@@ -130,6 +132,7 @@ export class Adapter {
   constructor(ctx: DriverContext, options: EnaOptions) {
     this.ctx = ctx;
     this.log = ctx.log;
+    this.lines = new LogLimit(ctx.log, ctx.clock.now, LINES_A_SECOND);
     this.ifnet = new Ifnet(ctx.name, new Uint8Array(6), ctx.mtu);
     this.options = options;
     this.gate = new TransmitGate<TxRing>({
@@ -159,12 +162,7 @@ export class Adapter {
     const since = now - this.#lastTick;
     this.#watchdogBase += Math.max(0, Math.min(since, LONGEST_TICK_MS));
     this.#lastTick = now;
-    this.#logsLeft = LOGS_PER_TICK;
-  }
-
-  /** Returns true while another log line about an event is allowed before the next tick. */
-  mayLog(): boolean {
-    return this.#logsLeft-- > 0;
+    this.lines.tick();
   }
 
   get running(): boolean {

@@ -17,7 +17,6 @@ import {
   acqCommon,
   stampCommand,
 } from "../../shared/ena/admin.ts";
-import { nameOf } from "../../shared/ena/names.ts";
 import { queueCapsReg, Register } from "../../shared/ena/registers.ts";
 import type { Logger } from "../../shared/log.ts";
 import { PhaseCursor } from "../../shared/ring/phase.ts";
@@ -25,43 +24,12 @@ import { EnaRingKind, type LinkState } from "../../shared/wire/link-state.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
-import { BusSpaceExhausted } from "../bus/misuse.ts";
 import type { DmaSpace } from "../bus/space.ts";
 import { Abandoned } from "../driver-error.ts";
 import type { AdminStats } from "./counters.ts";
+import { DeviceError } from "./device-error.ts";
 import type { Registers } from "./registers.ts";
 import type { Waits } from "./waits.ts";
-
-/** The device refused a command or did not answer it. `errno` is what the original returns. */
-export class AdminError extends Error {
-  readonly errno: Errno;
-  constructor(errno: Errno) {
-    super(`admin command failed (${nameOf(Errno, errno)})`);
-    this.name = "AdminError";
-    this.errno = errno;
-  }
-}
-
-/** Resolves with 0, or with the errno of a failed command or of a lack of memory. */
-export async function errnoOf(step: Promise<unknown>): Promise<Errno | 0> {
-  try {
-    await step;
-    return 0;
-  } catch (error) {
-    if (error instanceof AdminError || error instanceof BusSpaceExhausted) return error.errno;
-    throw error;
-  }
-}
-
-/** Resolves with the result of `step`, or with undefined if the device lacks what it needs. */
-export async function ifSupported<T>(step: Promise<T>): Promise<T | undefined> {
-  try {
-    return await step;
-  } catch (error) {
-    if (error instanceof AdminError && error.errno === Errno.EOPNOTSUPP) return undefined;
-    throw error;
-  }
-}
 
 interface Context {
   occupied: boolean;
@@ -110,19 +78,19 @@ export class AdminQueue {
 
   /**
    * Posts the command that `write` writes (with its opcode; this method adds id and phase) and
-   * waits for its completion, whose 64 bytes it returns. Rejects with AdminError, or with Abandoned
+   * waits for its completion, whose 64 bytes it returns. Rejects with DeviceError, or with Abandoned
    * when the device is lost.
    */
   async execute(write: (view: DataView, at: number) => void): Promise<DataView> {
     if (this.#waits.gone !== undefined) throw new Abandoned(this.#waits.gone);
-    if (!this.running) throw new AdminError(Errno.ENODEV);
+    if (!this.running) throw new DeviceError(Errno.ENODEV);
     if (this.#outstanding >= ADMIN_QUEUE_DEPTH) {
       this.stats.out_of_space++;
-      throw new AdminError(Errno.ENOSPC);
+      throw new DeviceError(Errno.ENOSPC);
     }
     const id = this.#commandId;
     const context = this.#contexts[id]!;
-    if (context.occupied) throw new AdminError(Errno.EINVAL);
+    if (context.occupied) throw new DeviceError(Errno.EINVAL);
     context.occupied = true;
     context.completed = false;
     this.#outstanding++;
@@ -161,13 +129,13 @@ export class AdminQueue {
       this.running = false;
       const what = context.completed ? "came without an interrupt" : "did not come";
       this.#log.error({ timeoutMs: this.timeoutMs }, `admin completion ${what}`);
-      throw new AdminError(Errno.ETIMEDOUT);
+      throw new DeviceError(Errno.ETIMEDOUT);
     }
     const { status, view } = context;
     if (status === AdminStatus.SUCCESS) return view;
     const errno = STATUS_ERRNO[status] ?? Errno.EINVAL;
     this.#log.debug({ status, errno }, "admin command failed");
-    throw new AdminError(errno);
+    throw new DeviceError(errno);
   }
 
   /** ena_com_handle_admin_completion: called at the management interrupt, or when polling. */

@@ -6,7 +6,7 @@
  * A `Com` is never reused: a reset or a new link creates another one. After `kill`, every pending
  * wait rejects with `Abandoned`, so no step of an older incarnation reaches a newer device.
  *
- * Methods that send commands to the device reject with AdminError.
+ * Methods that send commands to the device reject with DeviceError.
  */
 
 import type { Parsed } from "../../shared/bytes/struct.ts";
@@ -50,9 +50,10 @@ import { Errno } from "../bus/errno.ts";
 import type { DmaSpace } from "../bus/space.ts";
 import type { DriverContext } from "../driver.ts";
 import { Abandoned } from "../driver-error.ts";
-import { AdminError, AdminQueue, errnoOf, ifSupported } from "./admin.ts";
+import { AdminQueue } from "./admin.ts";
 import { Aenq } from "./aenq.ts";
 import type { AdminStats } from "./counters.ts";
+import { DeviceError, errnoOf, ifSupported } from "./device-error.ts";
 import { chooseLlq, type LlqConfig } from "./llq.ts";
 import type { IoCq, IoSq } from "./memory.ts";
 import { Registers } from "./registers.ts";
@@ -139,10 +140,10 @@ export class Com {
   /** True during a reset, when the device accepts no doorbells, including those of events. */
   resetting = false;
 
-  async reset(reason: number): Promise<number> {
+  async reset(reason: number): Promise<void> {
     this.resetting = true;
     try {
-      return await this.regs.reset(reason, this.has(Capability.EXTENDED_RESET_REASONS));
+      await this.regs.reset(reason, this.has(Capability.EXTENDED_RESET_REASONS));
     } finally {
       this.resetting = false;
     }
@@ -209,7 +210,7 @@ export class Com {
     // These two come before the features of the device are known.
     const isEarly =
       featureId === FeatureId.DEVICE_ATTRIBUTES || featureId === FeatureId.HOST_ATTR_CONFIG;
-    if (!isEarly && !this.supports(featureId)) throw new AdminError(Errno.EOPNOTSUPP);
+    if (!isEarly && !this.supports(featureId)) throw new DeviceError(Errno.EOPNOTSUPP);
     return this.execute((view, at) => {
       featureCommand.write(view, at, {
         opcode,
@@ -269,7 +270,7 @@ export class Com {
     if (this.supports(FeatureId.MAX_QUEUES_EXT)) {
       const reply = await this.getFeature(FeatureId.MAX_QUEUES_EXT, MAX_QUEUES_EXT_VERSION);
       const limits = maxQueuesExt.parse(reply, ACQ_BODY);
-      if (limits.version !== MAX_QUEUES_EXT_VERSION) throw new AdminError(Errno.EINVAL);
+      if (limits.version !== MAX_QUEUES_EXT_VERSION) throw new DeviceError(Errno.EINVAL);
       return limits;
     }
     const q = maxQueues.parse(await this.getFeature(FeatureId.MAX_QUEUES_NUM), ACQ_BODY);
@@ -300,7 +301,7 @@ export class Com {
   async enableEvents(supportedGroups: number): Promise<number> {
     const groups = supportedGroups & AENQ_GROUPS;
     const now = await this.#getEventGroups();
-    if ((now & groups) !== groups) throw new AdminError(Errno.EOPNOTSUPP);
+    if ((now & groups) !== groups) throw new DeviceError(Errno.EOPNOTSUPP);
     await this.setFeature(FeatureId.AENQ_CONFIG, (view, at) => {
       aenqConfig.write(view, at, { enabledGroups: groups });
     });

@@ -50,15 +50,15 @@ export function onEvent(
     default:
       adapter.devStats.unknown_aenq++;
   }
-  if (adapter.mayLog()) {
-    adapter.log.warn({ group: nameOf(AenqGroup, group), syndrome }, "event of the device");
-  }
+  const fields = { group: nameOf(AenqGroup, group), syndrome };
+  adapter.lines.warn("event", fields, "event of the device");
 }
 
 /** ena_update_on_link_change */
 function onLinkChange(adapter: Adapter, up: boolean): void {
-  if (adapter.linkUp !== up && adapter.mayLog()) {
-    adapter.log.info({ queue: adapter.numQueues }, up ? "link is up" : "link is down");
+  if (adapter.linkUp !== up) {
+    const text = up ? "link is up" : "link is down";
+    adapter.lines.info("link", { queue: adapter.numQueues }, text);
   }
   adapter.linkUp = up;
   if (!up || !adapter.ongoingReset) adapter.ifnet.setLinkState(up);

@@ -21,7 +21,7 @@ import {
   detach,
   down,
   linkLost,
-  refusal,
+  need,
   resetTask,
   restoreDevice,
   up,
@@ -71,7 +71,7 @@ export class EnaDriver implements Driver {
       if (!adapter.deviceRunning) return;
       // A device that waits for its reset accepts no commands. The restore calls `up`.
       if (adapter.triggerReset) await resetTask(adapter);
-      else await unlessLost(up(adapter).catch(refusal("UP", "the interface can't come up")));
+      else await unlessLost(need(up(adapter), "UP", "the interface can't come up"));
     });
   }
 

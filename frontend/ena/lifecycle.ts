@@ -18,7 +18,7 @@ import { availableParallelism } from "node:os";
 import { AenqGroup } from "../../shared/ena/aenq.ts";
 import { FeatureId, RxOffload, TxOffload } from "../../shared/ena/features.ts";
 import { TX_MAX_BUFFER_BYTES } from "../../shared/ena/io.ts";
-import { DevSts, REGISTER_READ_FAILED, Register, ResetReason } from "../../shared/ena/registers.ts";
+import { ResetReason } from "../../shared/ena/registers.ts";
 import { L2_BYTES } from "../../shared/net/ethernet.ts";
 import { MAX_FRAME_BYTES } from "../../shared/net/frame.ts";
 import { Errno } from "../bus/errno.ts";
@@ -26,12 +26,12 @@ import { BusSpaceExhausted } from "../bus/misuse.ts";
 import { Abandoned, DriverError, type DriverErrorCode } from "../driver-error.ts";
 import { Ifcap, Iff } from "../net/ifnet.ts";
 import { type Adapter, MIN_MTU } from "./adapter.ts";
-import { AdminError, errnoOf } from "./admin.ts";
 import { Com, type DeviceFeatures } from "./control.ts";
 import { countReset } from "./counters.ts";
 import { cleanup } from "./datapath.ts";
 import { refillAllRxBufs } from "./datapath-rx.ts";
 import { transmitReady } from "./datapath-tx.ts";
+import { DeviceError, errnoOf } from "./device-error.ts";
 import { onEvent } from "./events.ts";
 import { ioVector, MANAGEMENT_VECTOR, unmaskAll } from "./notify.ts";
 import {
@@ -74,28 +74,19 @@ async function deviceInit(adapter: Adapter): Promise<[Com, DeviceFeatures]> {
 async function bringUp(adapter: Adapter, com: Com): Promise<DeviceFeatures> {
   // The original resets with NORMAL here. The first reset after a lost link also tells the device,
   // which has no state of us any more, why the last link ended.
-  need(await com.reset(adapter.resetReason), "RESET", "the device can't be reset");
+  await need(com.reset(adapter.resetReason), "RESET", "the device can't be reset");
   adapter.resetReason = ResetReason.NORMAL;
-  need(
-    await com.regs.validateVersion(),
-    "VERSION",
-    "the device's version is too low or unreadable",
-  );
-  if ((await com.regs.dmaWidthBits()) === 0) {
-    throw new DriverError("DMA_WIDTH", Errno.EINVAL, "the device gives no usable DMA width");
-  }
-  const status = await com.regs.read(Register.DEV_STS);
-  if (status === REGISTER_READ_FAILED || (status & DevSts.READY) === 0) {
-    throw new DriverError("NOT_READY", Errno.ENODEV, "the device is not ready after its reset");
-  }
+  const { regs } = com;
+  const version = "the device's version is too low or unreadable";
+  await need(regs.validateVersion(), "VERSION", version);
+  await need(regs.checkDmaWidth(), "DMA_WIDTH", "the device gives no usable DMA width");
+  await need(regs.checkReady(), "NOT_READY", "the device is not ready after its reset");
   com.startAdmin();
   await com.sendHostInfo(availableParallelism());
-  const features = await com
-    .getFeatures()
-    .catch(refusal("FEATURES", "the device does not tell its attributes"));
-  const groups = await com
-    .enableEvents(features.aenqGroups)
-    .catch(refusal("EVENTS", "the device takes no event configuration"));
+  const untold = "the device does not tell its attributes";
+  const features = await need(com.getFeatures(), "FEATURES", untold);
+  const events = com.enableEvents(features.aenqGroups);
+  const groups = await need(events, "EVENTS", "the device takes no event configuration");
   adapter.wdActive = ((groups >>> AenqGroup.KEEP_ALIVE) & 1) === 1;
   if (features.hints !== undefined) adapter.updateHints(features.hints);
   const memoryBar = adapter.ctx.pci.hasBar2;
@@ -109,18 +100,20 @@ async function bringUp(adapter: Adapter, com: Com): Promise<DeviceFeatures> {
   return features;
 }
 
-function need(errno: number, code: DriverErrorCode, sentence: string): void {
-  if (errno !== 0) throw new DriverError(code, errno, `${sentence} (errno ${errno})`);
-}
-
-/** For `catch`: turns a failed step of the device into the reason why it cannot be used. */
-export function refusal(code: DriverErrorCode, sentence: string): (error: unknown) => never {
-  return (error) => {
-    if (error instanceof AdminError || error instanceof BusSpaceExhausted) {
-      need(error.errno, code, sentence);
+/** Awaits a step of the device. Its failure is the reason why the device cannot be used. */
+export async function need<T>(
+  step: Promise<T>,
+  code: DriverErrorCode,
+  sentence: string,
+): Promise<T> {
+  try {
+    return await step;
+  } catch (error) {
+    if (error instanceof DeviceError || error instanceof BusSpaceExhausted) {
+      throw new DriverError(code, error.errno, `${sentence} (errno ${error.errno})`);
     }
     throw error;
-  };
+  }
 }
 
 /** Releases a device: its vector handler, its waits and its memory. */
@@ -242,9 +235,9 @@ export async function detach(adapter: Adapter): Promise<void> {
     if (com?.alive === true) {
       com.applyTimeouts(DETACH_TIMEOUT_MS, DETACH_TIMEOUT_MS);
       await down(adapter);
-      await com.reset(ResetReason.NORMAL);
+      await errnoOf(com.reset(ResetReason.NORMAL));
       com.check();
-      com.regs.forgetResponseAddress();
+      com.regs.tellResponseAddress(0);
     }
   } catch (error) {
     if (!(error instanceof Abandoned)) throw error;
@@ -262,10 +255,10 @@ export async function detach(adapter: Adapter): Promise<void> {
 
 // Up and down.
 
-/** ena_up. The caller holds the lock. Rejects with AdminError, BusSpaceExhausted or Abandoned. */
+/** ena_up. The caller holds the lock. Rejects with DeviceError, BusSpaceExhausted or Abandoned. */
 export async function up(adapter: Adapter): Promise<void> {
   const { com, ifnet, ctx } = adapter;
-  if (!adapter.attached || com === undefined) throw new AdminError(Errno.ENXIO);
+  if (!adapter.attached || com === undefined) throw new DeviceError(Errno.ENXIO);
   if (adapter.devUp) return;
   await createQueuesWithBackoff(adapter, com);
   try {
@@ -305,7 +298,7 @@ export async function down(adapter: Adapter): Promise<void> {
   let drops: DropCounter = "dropped_down";
   if (adapter.triggerReset) {
     drops = "dropped_reset";
-    const errno = await com.reset(adapter.resetReason);
+    const errno = await errnoOf(com.reset(adapter.resetReason));
     if (errno !== 0) adapter.log.error({ errno }, "device reset failed");
   } else {
     await destroyQueues(com, ringsOf(adapter));
@@ -357,7 +350,7 @@ async function destroyDevice(adapter: Adapter, com: Com): Promise<void> {
   const wasUp = adapter.devUp;
   await down(adapter);
   // If the interface was up, `down` has reset the device.
-  if (!wasUp) await com.reset(adapter.resetReason);
+  if (!wasUp) await errnoOf(com.reset(adapter.resetReason));
   com.check();
   dropCom(adapter, com, "the device was reset");
   adapter.ctx.space.onDeviceReset();
@@ -385,7 +378,7 @@ export async function restoreDevice(adapter: Adapter): Promise<void> {
     if (adapter.linkUp) adapter.ifnet.setLinkState(true);
     enableManagement(adapter, com);
     if ((adapter.ifnet.flags & Iff.UP) !== 0) {
-      await up(adapter).catch(refusal("UP", "the interface can't be brought up again"));
+      await need(up(adapter), "UP", "the interface can't be brought up again");
     }
     startRunning(adapter, com);
   } catch (error) {
@@ -430,7 +423,7 @@ export async function resetTask(adapter: Adapter): Promise<void> {
   if (!adapter.triggerReset || com === undefined) return;
   try {
     // A device that does not answer reads can't be reset either. The next tick tries again.
-    if ((await com.regs.validateVersion()) === Errno.ETIMEDOUT) {
+    if ((await errnoOf(com.regs.validateVersion())) === Errno.ETIMEDOUT) {
       adapter.log.warn({}, "device does not answer, its reset waits");
       return;
     }

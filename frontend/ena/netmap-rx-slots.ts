@@ -10,7 +10,7 @@ import { Ns, Txrx } from "../netmap/flags.ts";
 import type { Kring } from "../netmap/kring.ts";
 import { type NetmapRing, nmNext, nmPrev, slotsBetween } from "../netmap/ring.ts";
 import type { Adapter } from "./adapter.ts";
-import type { EnaNetmap } from "./netmap-mode.ts";
+import type { EnaNetmap } from "./netmap.ts";
 import { MAX_RX_BUFFER_BYTES, type RxRing } from "./rings.ts";
 
 /** Returns the kring of a driver ring. Its shared half exists only while a port has it open. */

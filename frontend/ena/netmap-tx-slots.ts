@@ -6,7 +6,7 @@
  */
 import { Ns, Txrx } from "../netmap/flags.ts";
 import { nmNext, nmPrev } from "../netmap/ring.ts";
-import type { EnaNetmap } from "./netmap-mode.ts";
+import type { EnaNetmap } from "./netmap.ts";
 import { PKT_MAX_BUFS, type TxRing, TxSlots } from "./rings.ts";
 
 /**

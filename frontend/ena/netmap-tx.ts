@@ -36,7 +36,7 @@ import {
   txCompReqId,
   txUnload,
 } from "./datapath-tx.ts";
-import type { EnaNetmap } from "./netmap-mode.ts";
+import type { EnaNetmap } from "./netmap.ts";
 import { returnTxSlot, returnTxSlots } from "./netmap-tx-slots.ts";
 import { txDoorbell } from "./notify.ts";
 import { PKT_MAX_BUFS, type TxRing, type TxSlots } from "./rings.ts";

@@ -4,7 +4,7 @@
  *
  *   netmapAttach ──► Netmap.attach({ register, txsync, rxsync, config })
  *   open, close  ──► register: down (buffers return to where they came from), modes, up
- *   traffic      ──► netmap-rx.ts, netmap-tx.ts       the mode of each ring: netmap-mode.ts
+ *   traffic      ──► netmap-rx.ts, netmap-tx.ts       the mode of each ring: EnaNetmap
  *
  * The interface goes down before the modes change. So each ring returns its buffers while its mode
  * still tells whether they are mbufs or slots. After ena_netmap_attach and ena_netmap_reg
@@ -22,11 +22,54 @@ import type { Kring } from "../netmap/kring.ts";
 import type { NetmapMemory } from "../netmap/memory.ts";
 import type { Netmap } from "../netmap/netmap.ts";
 import type { Adapter } from "./adapter.ts";
-import { errnoOf } from "./admin.ts";
+import { errnoOf } from "./device-error.ts";
 import { down, resetTask, up } from "./lifecycle.ts";
-import { EnaNetmap } from "./netmap-mode.ts";
 import { rxsync } from "./netmap-rx.ts";
 import { txsync } from "./netmap-tx.ts";
+
+/**
+ * The driver's netmap state while netmap can open the interface. Each ring uses either mbufs or
+ * netmap slots, so partly opened ports work.
+ */
+export class EnaNetmap {
+  /** The interface's adapter in the core of netmap. */
+  readonly na: NativeAdapter;
+  /** By queue: true while the end of a packet that can't be sent is not released yet. */
+  readonly txDropping: boolean[] = [];
+  /** True while released slots wait for the link, the push budget or the device. */
+  txWaits = false;
+
+  constructor(na: NativeAdapter) {
+    this.na = na;
+  }
+
+  /** ena_rx_ring_in_netmap: IFCAP_NETMAP is on, the adapter native, and the kring in netmap mode. */
+  hasRxRing(qid: number): boolean {
+    return this.#has(qid, Txrx.RX);
+  }
+
+  /** ena_tx_ring_in_netmap */
+  hasTxRing(qid: number): boolean {
+    return this.#has(qid, Txrx.TX);
+  }
+
+  #has(qid: number, t: Txrx): boolean {
+    const { na } = this;
+    if (na.ifnet === undefined || (na.ifnet.capEnable & Ifcap.NETMAP) === 0) return false;
+    return na.kringOn(qid, t) !== undefined;
+  }
+
+  /** Wakes the applications with waiting slots, because there is room: they may sync again. */
+  txReady(): void {
+    if (!this.txWaits) return;
+    this.txWaits = false;
+    for (const kring of this.na.txRings) {
+      if (kring.nrMode === RingMode.ON && kring.nrHwcur !== kring.rhead) {
+        this.na.txIrq(kring.ringId);
+      }
+    }
+  }
+}
 
 /** ena_netmap_attach, after the device's queue limits are known. Throws NetmapError. */
 export function netmapAttach(adapter: Adapter, netmap: Netmap): void {

@@ -9,11 +9,11 @@ import { Errno } from "../bus/errno.ts";
 import { LroQueue } from "../net/lro.ts";
 import { MbufPool } from "../net/mbuf.ts";
 import { type Adapter, DEFAULT_RING_SIZE, DEFAULT_RX_RING_SIZE, MIN_RING_SIZE } from "./adapter.ts";
-import { AdminError, errnoOf } from "./admin.ts";
 import type { Com, DeviceFeatures } from "./control.ts";
 import { RxStats, TxStats } from "./counters.ts";
 import { freeRxBufs } from "./datapath-rx.ts";
 import { freeTxBufs } from "./datapath-tx.ts";
+import { DeviceError, errnoOf } from "./device-error.ts";
 import { IoCq, IoSq } from "./memory.ts";
 import { resetRxRing } from "./netmap-rx-slots.ts";
 import { resetTxRing } from "./netmap-tx-slots.ts";
@@ -105,7 +105,7 @@ async function createOne(com: Com, { direction, qid, sq, cq }: TxRing | RxRing):
   com.check();
   if (errno === 0) return;
   com.log.error({ direction, queue: qid, errno }, "queue was not created");
-  throw new AdminError(errno);
+  throw new DeviceError(errno);
 }
 
 /** First all tx rings, then all rx rings, as in every known driver. */

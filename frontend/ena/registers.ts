@@ -26,6 +26,7 @@ import { Errno } from "../bus/errno.ts";
 import type { PciFunction } from "../bus/pci.ts";
 import type { DmaSpace } from "../bus/space.ts";
 import { Abandoned } from "../driver-error.ts";
+import { DeviceError } from "./device-error.ts";
 import type { Waits } from "./waits.ts";
 
 export const REGISTER_BAR = 0;
@@ -60,7 +61,7 @@ export class Registers {
     this.#waits = waits;
     this.#plainReads = (pci.revision & REVISION_PLAIN_READS) !== 0;
     this.#response = space.allocCoherent(mmioReadResp.size, mmioReadResp.size, "mmio response");
-    this.#tellResponseAddress();
+    this.tellResponseAddress();
   }
 
   /** Writes a register. Throws Abandoned after the end of this incarnation (see Waits). */
@@ -74,11 +75,13 @@ export class Registers {
     this.write(highOffset, Math.floor(address / TWO_32));
   }
 
-  /** Resolves with the value, or with REGISTER_READ_FAILED. */
-  read(offset: number): Promise<number> {
-    return this.#reads.run(() =>
+  /** Rejects with DeviceError (ETIMEDOUT) when the device does not answer. */
+  async read(offset: number): Promise<number> {
+    const value = await this.#reads.run(() =>
       this.#plainReads ? this.#readPlain(offset) : this.#readless(offset),
     );
+    if (value === REGISTER_READ_FAILED) throw new DeviceError(Errno.ETIMEDOUT);
+    return value;
   }
 
   async #readPlain(offset: number): Promise<number> {
@@ -112,54 +115,48 @@ export class Registers {
     return REGISTER_READ_FAILED;
   }
 
-  /** ena_com_dev_reset: does the reset handshake. Returns 0 or an errno. */
-  async reset(reason: number, extendedReasons: boolean): Promise<number> {
+  /** ena_com_dev_reset: does the reset handshake. Rejects with DeviceError. */
+  async reset(reason: number, extendedReasons: boolean): Promise<void> {
     const status = await this.read(Register.DEV_STS);
     const caps = await this.read(Register.CAPS);
-    if (status === REGISTER_READ_FAILED || caps === REGISTER_READ_FAILED) return Errno.ETIMEDOUT;
     if ((status & DevSts.READY) === 0) {
       this.#log.error({ status }, "device is not ready, it can't be reset");
-      return Errno.EINVAL;
+      throw new DeviceError(Errno.EINVAL);
     }
     const timeoutMs = capsReg.resetTimeout(caps) * CAPS_TIMEOUT_UNIT_MS;
     if (timeoutMs === 0) {
       this.#log.error({ caps }, "device gives no reset timeout");
-      return Errno.EINVAL;
+      throw new DeviceError(Errno.EINVAL);
     }
     this.write(Register.DEV_CTL, devCtlReg.packReset(reason, extendedReasons));
     // The reset clears the address for answers, so it is written again.
-    this.#tellResponseAddress();
-    if (!(await this.#resetBit(true, timeoutMs))) return Errno.ETIMEDOUT;
+    this.tellResponseAddress();
+    await this.#resetBit(true, timeoutMs);
     this.write(Register.DEV_CTL, 0);
-    if (!(await this.#resetBit(false, timeoutMs))) return Errno.ETIMEDOUT;
-    const after = await this.read(Register.CAPS);
-    const adminTimeout = after === REGISTER_READ_FAILED ? 0 : capsReg.adminTimeout(after);
+    await this.#resetBit(false, timeoutMs);
+    const adminTimeout = capsReg.adminTimeout(await this.read(Register.CAPS));
     this.adminTimeoutMs = adminTimeout * CAPS_TIMEOUT_UNIT_MS || DEFAULT_ADMIN_TIMEOUT_MS;
-    return 0;
   }
 
-  /** Polls DEV_STS until RESET_IN_PROGRESS has the wanted value. Returns false on a timeout. */
-  async #resetBit(wanted: boolean, timeoutMs: number): Promise<boolean> {
+  /** Polls DEV_STS until RESET_IN_PROGRESS has the wanted value. */
+  async #resetBit(wanted: boolean, timeoutMs: number): Promise<void> {
     let waited = 0;
     for (let pause = POLL_FIRST_MS; ; pause = Math.min(pause * 2, POLL_MAX_MS)) {
       const status = await this.read(Register.DEV_STS);
-      if (status === REGISTER_READ_FAILED) return false;
-      if (((status & DevSts.RESET_IN_PROGRESS) !== 0) === wanted) return true;
+      if (((status & DevSts.RESET_IN_PROGRESS) !== 0) === wanted) return;
       if (waited >= timeoutMs) {
         this.#log.error({ wanted }, "reset indication did not change in time");
-        return false;
+        throw new DeviceError(Errno.ETIMEDOUT);
       }
       await this.#waits.sleep(pause);
       waited += pause;
     }
   }
 
-  /** ena_com_validate_version: logs the versions. Returns 0, ETIMEDOUT, or EINVAL when too old. */
-  async validateVersion(): Promise<number> {
+  /** ena_com_validate_version: logs the versions. Rejects with EINVAL when they are too low. */
+  async validateVersion(): Promise<void> {
     const version = await this.read(Register.VERSION);
     const controller = await this.read(Register.CONTROLLER_VERSION);
-    if (version === REGISTER_READ_FAILED || controller === REGISTER_READ_FAILED)
-      return Errno.ETIMEDOUT;
     this.#log.debug(
       {
         version: `${versionReg.major(version)}.${versionReg.minor(version)}`,
@@ -168,27 +165,27 @@ export class Registers {
       "ena device versions",
     );
     // A controller below 0.0.1 is refused, whatever its implementation id.
-    return controllerVersionReg.comparable(controller) === 0 ? Errno.EINVAL : 0;
+    if (controllerVersionReg.comparable(controller) === 0) throw new DeviceError(Errno.EINVAL);
   }
 
-  /** Returns the bits of a DMA address, or 0 when the width is not 32 to 48 or unreadable. */
-  async dmaWidthBits(): Promise<number> {
-    const caps = await this.read(Register.CAPS);
-    if (caps === REGISTER_READ_FAILED) return 0;
-    const width = capsReg.dmaWidthBits(caps);
-    return width >= 32 && width <= 48 ? width : 0;
+  /** Rejects with EINVAL when the device's DMA addresses do not have 32 to 48 bits. */
+  async checkDmaWidth(): Promise<void> {
+    const width = capsReg.dmaWidthBits(await this.read(Register.CAPS));
+    if (width < 32 || width > 48) throw new DeviceError(Errno.EINVAL);
   }
 
-  /** Clears the address for answers, so that the device does not write the block again. */
-  forgetResponseAddress(): void {
-    this.writeAddress(Register.MMIO_RESP_LO, Register.MMIO_RESP_HI, 0);
+  /** Rejects with ENODEV when the device is not ready. */
+  async checkReady(): Promise<void> {
+    const status = await this.read(Register.DEV_STS);
+    if ((status & DevSts.READY) === 0) throw new DeviceError(Errno.ENODEV);
+  }
+
+  /** Tells the device where to write answers. With 0 it does not write the block again. */
+  tellResponseAddress(address = this.#response.address): void {
+    this.writeAddress(Register.MMIO_RESP_LO, Register.MMIO_RESP_HI, address);
   }
 
   free(): void {
     this.#response.free();
-  }
-
-  #tellResponseAddress(): void {
-    this.writeAddress(Register.MMIO_RESP_LO, Register.MMIO_RESP_HI, this.#response.address);
   }
 }

@@ -21,8 +21,8 @@ import {
 } from "../../shared/ena/rss.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
-import { AdminError, ifSupported } from "./admin.ts";
 import type { Com } from "./control.ts";
+import { DeviceError, ifSupported } from "./device-error.ts";
 
 /** ENA_RX_RSS_TABLE_LOG_SIZE */
 const TABLE_SIZE_LOG2 = 7;
@@ -58,7 +58,7 @@ export class RssConfig {
 /**
  * ena_rss_configure. Resolves with false when the device has no indirection table: then one queue
  * receives all frames. Hash function and input are optional: a device without these commands uses
- * its own. Rejects with AdminError.
+ * its own. Rejects with DeviceError.
  */
 export async function configureRss(
   com: Com,
@@ -107,7 +107,7 @@ async function checkTableSize(com: Com): Promise<void> {
   const sizes = rssIndTable.parse(reply, ACQ_BODY);
   if (sizes.minSizeLog2 <= TABLE_SIZE_LOG2 && sizes.maxSizeLog2 >= TABLE_SIZE_LOG2) return;
   com.log.warn({ sizes }, "the device accepts no RSS table of 128 entries");
-  throw new AdminError(Errno.EINVAL);
+  throw new DeviceError(Errno.EINVAL);
 }
 
 /** Sets the table. Its entries name rx submission queues, although the field is named `cqIdx`. */
@@ -153,7 +153,7 @@ async function needToeplitz(com: Com, page?: CoherentMemory): Promise<void> {
   const reply = await com.getFeature(FeatureId.RSS_HASH_FUNCTION, 0, page);
   const { supportedFunc } = rssHashFunction.parse(reply, ACQ_BODY);
   const hasToeplitz = ((supportedFunc >>> HashFunction.TOEPLITZ) & 1) === 1;
-  if (!hasToeplitz) throw new AdminError(Errno.EOPNOTSUPP);
+  if (!hasToeplitz) throw new DeviceError(Errno.EOPNOTSUPP);
 }
 
 /** ena_com_set_default_hash_ctrl */

@@ -19,7 +19,7 @@ export const SEED_TEST = "test/seed/ena-netmap.test.ts";
 
 const RX = "frontend/ena/netmap-rx.ts";
 const RX_SLOTS = "frontend/ena/netmap-rx-slots.ts";
-const MODE = "frontend/ena/netmap-mode.ts";
+const MODE = "frontend/ena/netmap.ts";
 const DATAPATH_RX = "frontend/ena/datapath-rx.ts";
 const DATAPATH_TX = "frontend/ena/datapath-tx.ts";
 const QUEUES = "frontend/ena/queues.ts";

@@ -5,8 +5,8 @@
 import { describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { DmaMap } from "../../frontend/bus/map.ts";
-import { AdminError } from "../../frontend/ena/admin.ts";
 import { cleanup } from "../../frontend/ena/datapath.ts";
+import { DeviceError } from "../../frontend/ena/device-error.ts";
 import { allocRxSlot, freeRxSlot } from "../../frontend/ena/netmap-rx-slots.ts";
 import type { NmPort } from "../../frontend/netmap/descriptor.ts";
 import { Naf, Ns, Poll, RingMode } from "../../frontend/netmap/flags.ts";
@@ -83,7 +83,7 @@ describe("attach and register", () => {
     await pair.start();
     const setMtu = vi
       .spyOn(pair.adapter.com!, "setMtu")
-      .mockRejectedValueOnce(new AdminError(Errno.EIO));
+      .mockRejectedValueOnce(new DeviceError(Errno.EIO));
     await expect(pair.open()).rejects.toThrow(/netmap mode/);
     expect(setMtu).toHaveBeenCalledTimes(1);
     await pair.settle();
