@@ -94,7 +94,7 @@ export class RxQueue {
     if (this.#closed) return DropReason.PORT_DOWN;
     const now = host.clock.now();
     const writable = host.askForRoom();
-    const late = !writable && fifo.length > 0 && now - fifo.since > LINK_WAIT_MS;
+    const late = !writable && fifo.length > 0 && now - fifo.first.since > LINK_WAIT_MS;
     if ((late && frame.length > SMALL_BYTES) || !fifo.fits(frame.length, now)) {
       this.drops++;
       return writable ? DropReason.QUEUE_FULL : DropReason.LINK_BACKLOG;
@@ -135,13 +135,14 @@ export class RxQueue {
     const now = host.clock.now();
     while (fifo.length > 0) {
       if (!host.askForRoom()) return false;
-      const needed = slotsFor(fifo.frameBytes, fifo.isGso, fifo.hashType);
+      const { length, gso, hash, hashType } = fifo.first;
+      const needed = slotsFor(length, gso !== Gso.NONE, hashType);
       if (!this.#enough(needed)) {
         if (!this.#closed) this.#wait(needed, now);
         return false;
       }
       fifo.peek(this.#waiting);
-      this.#place(this.#waiting, needed, fifo.hash, fifo.hashType);
+      this.#place(this.#waiting, needed, hash, hashType);
       fifo.shift();
     }
     this.#needed = 0;
@@ -152,7 +153,7 @@ export class RxQueue {
   tick(now: number): void {
     if (this.#closed) return;
     const fifo = this.#fifo;
-    while (fifo.length > 0 && now - fifo.since > DRAIN_MS) {
+    while (fifo.length > 0 && now - fifo.first.since > DRAIN_MS) {
       fifo.shift();
       this.expired++;
       this.#vif.port.drop(DropReason.EXPIRED, "out");
