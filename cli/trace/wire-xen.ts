@@ -56,7 +56,7 @@ export function xenDescriptions(): { readonly [N in XenName]: (fields: Received<
 }
 
 /** Describes one record of `grant`: "9 PERMIT_ACCESS dom=0 frame=0x12". */
-export function describeGrant(version: number, record: Uint8Array): string {
+export function describeGrant(version: 1 | 2, record: Uint8Array): string {
   const entry = record.subarray(GRANT_RECORD_ENTRY);
   return `${endGrantRecord.reference(viewOf(record), 0)} ${describeGrantEntry(version, entry)}`;
 }

@@ -33,8 +33,6 @@ import {
   GrantType,
   GTF_TYPE_MASK,
   grantEntry,
-  grantEntryV1,
-  grantEntryV2,
   TransferFlag,
 } from "../../shared/xen/grant.ts";
 import {
@@ -80,7 +78,7 @@ export function describeRingIndexes(offset: number, bytes: Uint8Array): string {
 }
 
 /** Describes an entry without its reference: "PERMIT_ACCESS dom=0 frame=0x12 READONLY". */
-export function describeGrantEntry(version: number, bytes: Uint8Array): string {
+export function describeGrantEntry(version: 1 | 2, bytes: Uint8Array): string {
   const size = version === 1 ? GRANT_ENTRY_V1_SIZE : GRANT_ENTRY_V2_SIZE;
   if (bytes.length < size) return truncated(`grant entry v${version}`, bytes, size);
   const v = viewOf(bytes);
@@ -89,13 +87,13 @@ export function describeGrantEntry(version: number, bytes: Uint8Array): string {
   const head = `${nameOf(GrantType, type)} dom=${domain(grantEntry.domid(v, 0))}`;
   const rest = flags & ~GTF_TYPE_MASK;
   if (type === GrantType.TRANSITIVE && version !== 1) {
-    const by = `by=${domain(grantEntryV2.transDomid(v, 0))}:${grantEntryV2.gref(v, 0)}`;
+    const by = `by=${domain(grantEntry.transDomid(v, 0))}:${grantEntry.gref(v, 0)}`;
     return line(head, by, flagsOf(GrantFlag, rest));
   }
-  const frame = version === 1 ? grantEntryV1.frame(v, 0) : grantEntryV2.frame(v, 0);
+  const frame = grantEntry.frame(v, 0, version);
   const part =
     version !== 1 && (flags & GrantFlag.SUB_PAGE) !== 0
-      ? `bytes=${grantEntryV2.pageOff(v, 0)}+${grantEntryV2.length(v, 0)}`
+      ? `bytes=${grantEntry.pageOff(v, 0)}+${grantEntry.length(v, 0)}`
       : "";
   const table: Codes = type === GrantType.ACCEPT_TRANSFER ? TransferFlag : GrantFlag;
   return line(head, `frame=${hex(frame)}`, part, flagsOf(table, rest));

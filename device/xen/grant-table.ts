@@ -15,7 +15,12 @@
 
 import type { XenStatus } from "../../shared/status/device-status.ts";
 import type { LinkState } from "../../shared/wire/link-state.ts";
-import { type GrantVersion, Limits, WireError } from "../../shared/wire/transactions.ts";
+import {
+  GRANT_RECORD_BYTES,
+  type GrantVersion,
+  Limits,
+  WireError,
+} from "../../shared/wire/transactions.ts";
 import {
   endGrantRecord,
   GNTTAB_NR_RESERVED_ENTRIES,
@@ -23,9 +28,10 @@ import {
   GRANT_ENTRY_V1_SIZE,
   GRANT_ENTRY_V2_SIZE,
   GRANT_PAGE_BYTES,
+  GRANT_RECORD_ENTRY,
   GrantFlag,
-  grantRecordV1,
-  grantRecordV2,
+  grantEntry,
+  grantRecord,
   grantRef,
 } from "../../shared/xen/grant.ts";
 import { XenErrno } from "../../shared/xen/hypercall.ts";
@@ -160,32 +166,24 @@ export class GrantTable {
         `grant: records of version ${version}, the table has version ${this.#version}`,
       );
     }
-    const size = version === 1 ? grantRecordV1.size : grantRecordV2.size;
+    const size = GRANT_RECORD_BYTES[version];
     for (let i = 0; i < count; i++, at += size) {
-      const reference = grantRecordV1.reference(view, at);
+      const reference = grantRecord.reference(view, at);
       this.#checkChange("grant", reference, i);
       const frame = Math.floor(reference / PER_FRAME[version]);
       if (frame >= this.#frames) this.#setFrames(frame + 1);
       this.#leave(reference);
-      if (version === 1) this.#grantV1(reference, view, at);
-      else this.#grantV2(reference, view, at);
+      this.#set(reference, version, view, at + GRANT_RECORD_ENTRY);
     }
   }
 
-  #grantV1(reference: number, view: DataView, at: number): void {
-    const flags = grantRecordV1.flags(view, at);
-    const domid = grantRecordV1.domid(view, at);
-    const frame = grantRecordV1.frame(view, at);
-    this.#entries.set(reference, flags, domid, frame, 0, GRANT_PAGE_BYTES);
-  }
-
-  #grantV2(reference: number, view: DataView, at: number): void {
-    const flags = grantRecordV2.flags(view, at);
-    const domid = grantRecordV2.domid(view, at);
-    const frame = grantRecordV2.frame(view, at);
-    const isSubPage = (flags & GrantFlag.SUB_PAGE) !== 0;
-    const start = isSubPage ? grantRecordV2.pageOff(view, at) : 0;
-    const length = isSubPage ? grantRecordV2.length(view, at) : GRANT_PAGE_BYTES;
+  #set(reference: number, version: GrantVersion, view: DataView, at: number): void {
+    const flags = grantEntry.flags(view, at);
+    const domid = grantEntry.domid(view, at);
+    const frame = grantEntry.frame(view, at, version);
+    const isSubPage = version === 2 && (flags & GrantFlag.SUB_PAGE) !== 0;
+    const start = isSubPage ? grantEntry.pageOff(view, at) : 0;
+    const length = isSubPage ? grantEntry.length(view, at) : GRANT_PAGE_BYTES;
     this.#entries.set(reference, flags, domid, frame, start, start + length);
   }
 

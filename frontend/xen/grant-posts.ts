@@ -4,13 +4,12 @@
  * a full column.
  */
 
-import type { GrantVersion } from "../../shared/wire/transactions.ts";
+import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/transactions.ts";
 import {
   END_GRANT_RECORD_SIZE,
   endGrantRecord,
-  GRANT_RECORD_V2_SIZE,
   type GrantRef,
-  writeGrantRecord,
+  grantRecord,
 } from "../../shared/xen/grant.ts";
 import type { Hypervisor } from "../bus/hypervisor.ts";
 
@@ -19,7 +18,7 @@ const RECORDS = 512;
 export class GrantPosts {
   readonly #hypervisor: Hypervisor;
   readonly #version: GrantVersion;
-  readonly #records = new Uint8Array(RECORDS * GRANT_RECORD_V2_SIZE);
+  readonly #records = new Uint8Array(RECORDS * GRANT_RECORD_BYTES[2]);
   readonly #view = new DataView(this.#records.buffer);
   #count = 0;
   /** True when the gathered records are ends of grants. Meaningful while `#count` is not 0. */
@@ -41,8 +40,8 @@ export class GrantPosts {
   ): void {
     if (this.#ends || this.#count === RECORDS) this.send();
     const version = this.#version;
-    const i = this.#count++;
-    writeGrantRecord(this.#view, i, version, reference, flags, domid, frame, start, length);
+    const at = this.#count++ * GRANT_RECORD_BYTES[version];
+    grantRecord.write(this.#view, at, version, reference, flags, domid, frame, start, length);
   }
 
   end(reference: GrantRef): void {

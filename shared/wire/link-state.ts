@@ -20,8 +20,8 @@ import {
   GRANT_RECORD_V2_SIZE,
   GRANT_USE_RECORD_SIZE,
   type GrantRef,
+  grantRecord,
   grantUseRecord,
-  writeGrantRecord,
 } from "../xen/grant.ts";
 import type { GrantVersion } from "./transactions.ts";
 
@@ -180,8 +180,7 @@ export class LinkState {
   ): void {
     const kind = version === 1 ? StateKind.GRANT_V1 : StateKind.GRANT_V2;
     const at = this.#record(kind, version === 1 ? GRANT_RECORD_V1_SIZE : GRANT_RECORD_V2_SIZE);
-    const view = new DataView(this.#bytes.buffer, at);
-    writeGrantRecord(view, 0, version, reference, flags, domid, frame, start, length);
+    grantRecord.write(this.#view, at, version, reference, flags, domid, frame, start, length);
   }
 
   /** Adds the use counts of a grant. `readers` counts all uses, `writers` those that write. */

@@ -66,83 +66,38 @@ export const Gntst = {
 } as const;
 export type Gntst = (typeof Gntst)[keyof typeof Gntst];
 
-// Both versions begin alike:
-//   0       2       4
-//   | flags | domid |
-const FLAGS = 0;
-const DOMID = 2;
-
-/** The fields that entries of both versions share; `at` is the entry's first byte. */
-export const grantEntry = {
-  flags: (v: DataView, at: number): number => v.getUint16(at + FLAGS, LE),
-  domid: (v: DataView, at: number): number => v.getUint16(at + DOMID, LE),
-  typeOf: (flags: number): GrantType => (flags & GTF_TYPE_MASK) as GrantType,
-} as const;
-
 // grant_entry_v1: 8 bytes
 //   0       2       4       8
 //   | flags | domid | frame |
-const V1_FRAME = 4;
-
-export const grantEntryV1 = {
-  flags: grantEntry.flags,
-  domid: grantEntry.domid,
-  frame: (v: DataView, at: number): number => v.getUint32(at + V1_FRAME, LE),
-
-  /**
-   * All 8 bytes. Flags come last: for memory that both ends see, an entry is valid from then on.
-   */
-  write(v: DataView, at: number, flags: number, domid: number, frame: number): void {
-    v.setUint32(at + V1_FRAME, frame, LE);
-    v.setUint16(at + DOMID, domid, LE);
-    v.setUint16(at + FLAGS, flags, LE);
-  },
-} as const;
-
+//
 // grant_entry_v2: 16 bytes
 //   0       2       4                 6        8          16
 //   | flags | domid | -               | -      | frame 64 |     full page
 //   | flags | domid | page offset     | length | frame 64 |     sub page: flag SUB_PAGE
 //   | flags | domid | trans domid     | -      | gref | - |     transitive: type 3, refused
+const FLAGS = 0;
+const DOMID = 2;
+const V1_FRAME = 4;
 const V2_PAGE_OFF = 4;
 const V2_LENGTH = 6;
 const V2_FRAME = 8;
 const V2_TRANS_DOMID = 4;
 const V2_GREF = 8;
 
-export const grantEntryV2 = {
-  flags: grantEntry.flags,
-  domid: grantEntry.domid,
+/** An entry; `at` is its first byte. */
+export const grantEntry = {
+  flags: (v: DataView, at: number): number => v.getUint16(at + FLAGS, LE),
+  domid: (v: DataView, at: number): number => v.getUint16(at + DOMID, LE),
+  typeOf: (flags: number): GrantType => (flags & GTF_TYPE_MASK) as GrantType,
   /** Infinity when the number does not fit a double exactly. */
-  frame: (v: DataView, at: number): number => getU64(v, at + V2_FRAME),
-  /** Valid only with GrantFlag.SUB_PAGE. */
+  frame: (v: DataView, at: number, version: 1 | 2): number =>
+    version === 1 ? v.getUint32(at + V1_FRAME, LE) : getU64(v, at + V2_FRAME),
+  /** Valid only in version 2, with GrantFlag.SUB_PAGE. */
   pageOff: (v: DataView, at: number): number => v.getUint16(at + V2_PAGE_OFF, LE),
   length: (v: DataView, at: number): number => v.getUint16(at + V2_LENGTH, LE),
-  /** Valid only with GrantType.TRANSITIVE. */
+  /** Valid only in version 2, with GrantType.TRANSITIVE. */
   transDomid: (v: DataView, at: number): number => v.getUint16(at + V2_TRANS_DOMID, LE),
   gref: (v: DataView, at: number): GrantRef => grantRef(v.getUint32(at + V2_GREF, LE)),
-
-  /** All 16 bytes, flags last. */
-  writeFullPage(v: DataView, at: number, flags: number, domid: number, frame: number): void {
-    grantEntryV2.writeSubPage(v, at, flags, domid, 0, 0, frame);
-  },
-
-  /** All 16 bytes, flags last; they have to hold SUB_PAGE for offset and length to count. */
-  writeSubPage(
-    v: DataView,
-    at: number,
-    flags: number,
-    domid: number,
-    pageOff: number,
-    length: number,
-    frame: number,
-  ): void {
-    setU64(v, at + V2_FRAME, frame);
-    v.setUint16(at + V2_PAGE_OFF, pageOff, LE);
-    v.setUint16(at + V2_LENGTH, length, LE);
-    v.setUint16(at + DOMID, domid, LE);
-    v.setUint16(at + FLAGS, flags, LE);
-  },
 } as const;
 
 // Records of the wire's grant columns: reference, then the entry as it stands in the table.
@@ -157,51 +112,34 @@ export const GRANT_RECORD_V2_SIZE = GRANT_RECORD_ENTRY + GRANT_ENTRY_V2_SIZE;
 const referenceAt = (v: DataView, at: number): GrantRef =>
   grantRef(v.getUint32(at + REFERENCE, LE));
 
-/** One record of a `grant` column of version 1. */
-export const grantRecordV1 = {
-  size: GRANT_RECORD_V1_SIZE,
+/** One record of a `grant` column. `grantEntry` reads its entry, at GRANT_RECORD_ENTRY. */
+export const grantRecord = {
   reference: referenceAt,
-  flags: (v: DataView, at: number): number => grantEntry.flags(v, at + GRANT_RECORD_ENTRY),
-  domid: (v: DataView, at: number): number => grantEntry.domid(v, at + GRANT_RECORD_ENTRY),
-  frame: (v: DataView, at: number): number => grantEntryV1.frame(v, at + GRANT_RECORD_ENTRY),
 
-  /** All 12 bytes. */
+  /** All bytes. `pageOff` and `length` are of version 2, and 0 for a full page. */
   write(
     v: DataView,
     at: number,
+    version: 1 | 2,
     reference: GrantRef,
     flags: number,
     domid: number,
     frame: number,
+    pageOff = 0,
+    length = 0,
   ): void {
     v.setUint32(at + REFERENCE, reference, LE);
-    grantEntryV1.write(v, at + GRANT_RECORD_ENTRY, flags, domid, frame);
-  },
-} as const;
-
-/** One record of a `grant` column of version 2. */
-export const grantRecordV2 = {
-  size: GRANT_RECORD_V2_SIZE,
-  reference: referenceAt,
-  flags: (v: DataView, at: number): number => grantEntry.flags(v, at + GRANT_RECORD_ENTRY),
-  domid: (v: DataView, at: number): number => grantEntry.domid(v, at + GRANT_RECORD_ENTRY),
-  frame: (v: DataView, at: number): number => grantEntryV2.frame(v, at + GRANT_RECORD_ENTRY),
-  pageOff: (v: DataView, at: number): number => grantEntryV2.pageOff(v, at + GRANT_RECORD_ENTRY),
-  length: (v: DataView, at: number): number => grantEntryV2.length(v, at + GRANT_RECORD_ENTRY),
-
-  /** All 20 bytes. `pageOff` and `length` are 0 for a full page. */
-  write(
-    v: DataView,
-    at: number,
-    reference: GrantRef,
-    flags: number,
-    domid: number,
-    pageOff: number,
-    length: number,
-    frame: number,
-  ): void {
-    v.setUint32(at + REFERENCE, reference, LE);
-    grantEntryV2.writeSubPage(v, at + GRANT_RECORD_ENTRY, flags, domid, pageOff, length, frame);
+    const entry = at + GRANT_RECORD_ENTRY;
+    v.setUint16(entry + FLAGS, flags, LE);
+    v.setUint16(entry + DOMID, domid, LE);
+    if (version === 1) {
+      // Version 1 has 32 bits for a frame; the table itself keeps the whole address.
+      v.setUint32(entry + V1_FRAME, frame % 2 ** 32, LE);
+      return;
+    }
+    v.setUint16(entry + V2_PAGE_OFF, pageOff, LE);
+    v.setUint16(entry + V2_LENGTH, length, LE);
+    setU64(v, entry + V2_FRAME, frame);
   },
 } as const;
 
@@ -238,25 +176,3 @@ if (V1_FRAME + 4 !== GRANT_ENTRY_V1_SIZE || V2_FRAME + 8 !== GRANT_ENTRY_V2_SIZE
   throw new RangeError("grant entry layout");
 }
 if (WRITERS + 2 !== GRANT_USE_RECORD_SIZE) throw new RangeError("grant use record layout");
-
-/** Record `i` of a column of `grant`; `start` and `length` count in version 2. */
-export function writeGrantRecord(
-  view: DataView,
-  i: number,
-  version: 1 | 2,
-  reference: GrantRef,
-  flags: number,
-  domid: number,
-  frame: number,
-  start: number,
-  length: number,
-): void {
-  if (version === 1) {
-    // Version 1 has 32 bits for a frame; the table itself keeps the whole address.
-    const at = i * GRANT_RECORD_V1_SIZE;
-    grantRecordV1.write(view, at, reference, flags, domid, frame % 2 ** 32);
-  } else {
-    const at = i * GRANT_RECORD_V2_SIZE;
-    grantRecordV2.write(view, at, reference, flags, domid, start, length, frame);
-  }
-}

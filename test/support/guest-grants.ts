@@ -2,7 +2,7 @@
 import { GrantTable, type GrantTableOptions, type Mapping } from "../../device/xen/grant-table.ts";
 import { viewOf } from "../../shared/bytes/words.ts";
 import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/transactions.ts";
-import { endGrantRecord, grantRecordV1, grantRecordV2, grantRef } from "../../shared/xen/grant.ts";
+import { endGrantRecord, grantRecord, grantRef } from "../../shared/xen/grant.ts";
 
 export interface Told {
   readonly reference: number;
@@ -71,10 +71,9 @@ export function grantRecords(records: readonly GrantRecord[], version: GrantVers
   const size = GRANT_RECORD_BYTES[version];
   const bytes = Buffer.alloc(records.length * size);
   const view = viewOf(bytes);
-  records.forEach(({ reference, flags, domid, frame, pageOff = 0, length = 0 }, i) => {
+  records.forEach(({ reference, flags, domid, frame, pageOff, length }, i) => {
     const gref = grantRef(reference);
-    if (version === 1) grantRecordV1.write(view, i * size, gref, flags, domid, frame);
-    else grantRecordV2.write(view, i * size, gref, flags, domid, pageOff, length, frame);
+    grantRecord.write(view, i * size, version, gref, flags, domid, frame, pageOff, length);
   });
   return bytes;
 }

@@ -7,7 +7,12 @@
  */
 
 import { Op } from "../../shared/wire/catalogue.ts";
-import { GRANT_RECORD_V1_SIZE, grantRecordV1 } from "../../shared/xen/grant.ts";
+import {
+  GRANT_RECORD_ENTRY,
+  GRANT_RECORD_V1_SIZE,
+  grantEntry,
+  grantRecord,
+} from "../../shared/xen/grant.ts";
 import { VifKey } from "../../shared/xen/xenbus.ts";
 import {
   parseXsMessage,
@@ -77,9 +82,10 @@ export class RogueBackend {
       const bytes = b as Buffer;
       const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
       for (let at = 0; at < bytes.length; at += GRANT_RECORD_V1_SIZE) {
-        const reference = grantRecordV1.reference(view, at);
-        const flags = grantRecordV1.flags(view, at);
-        this.grants.set(reference, { reference, flags, frame: grantRecordV1.frame(view, at) });
+        const reference = grantRecord.reference(view, at);
+        const flags = grantEntry.flags(view, at + GRANT_RECORD_ENTRY);
+        const frame = grantEntry.frame(view, at + GRANT_RECORD_ENTRY, 1);
+        this.grants.set(reference, { reference, flags, frame });
       }
     } else if (op === Op.END_GRANT) {
       const bytes = a as Buffer;
