@@ -13,7 +13,7 @@
  * linux: drivers/xen/events/events_base.c (xen_irq_lateeoi_locked).
  */
 
-import type { XenMachineStatus, XenStatus } from "../../shared/status/device-status.ts";
+import type { XenStatus } from "../../shared/status/device-status.ts";
 import {
   EVTCHN_2L_NR_CHANNELS,
   EVTCHN_FIFO_NR_CHANNELS,
@@ -55,7 +55,8 @@ export class EventChannels {
   readonly #domains: (Domain | undefined)[] = [];
   /** Ports with a delayed end of interrupt. */
   #delayed: EventPort[] = [];
-  readonly #counts = { sent: 0, coalesced: 0, unbound: 0, turns: 0, spurious: 0, delayed: 0 };
+  /** Counters of all domains: events sent, merged, and dropped at unbound ports; handler turns. */
+  readonly counts = { sent: 0, coalesced: 0, unbound: 0, turns: 0, spurious: 0, delayed: 0 };
 
   constructor({ now, maxPorts = EVTCHN_2L_NR_CHANNELS }: EventChannelsOptions) {
     this.#now = now;
@@ -145,9 +146,9 @@ export class EventChannels {
   send(caller: number, port: number): number {
     const found = this.#find(caller, port);
     if (found === undefined) return -XenErrno.EINVAL;
-    this.#counts.sent++;
+    this.counts.sent++;
     if (found.remote !== undefined) this.#raise(found.remote);
-    else this.#counts.unbound++;
+    else this.counts.unbound++;
     return 0;
   }
 
@@ -208,13 +209,13 @@ export class EventChannels {
   eoi(domid: number, port: number, spurious: boolean): void {
     const found = this.#find(domid, port);
     if (found === undefined || !found.busy || found.due !== 0) return;
-    if (spurious) this.#counts.spurious++;
+    if (spurious) this.counts.spurious++;
     const delay = found.delay(spurious);
     if (delay === 0) {
       this.#endTurn(found);
       return;
     }
-    this.#counts.delayed++;
+    this.counts.delayed++;
     found.due = this.#now() + delay;
     this.#delayed.push(found);
   }
@@ -245,7 +246,7 @@ export class EventChannels {
 
   #raise(port: EventPort): void {
     if (port.pending) {
-      this.#counts.coalesced++;
+      this.counts.coalesced++;
       return;
     }
     port.pending = true;
@@ -275,17 +276,12 @@ export class EventChannels {
         // The bit is taken first: an event during the turn is seen by it, or causes another turn.
         port.pending = false;
         port.busy = true;
-        this.#counts.turns++;
+        this.counts.turns++;
         port.handler();
       }
     } finally {
       port.running = false;
     }
-  }
-
-  /** Counters of all domains: events sent, merged, and dropped at unbound ports; handler turns. */
-  get counts(): XenMachineStatus["events"] {
-    return { ...this.#counts };
   }
 
   /** The ports of one domain and their states. */

@@ -84,8 +84,9 @@ export class GrantTable {
   readonly #use: UseSink;
   readonly #maxMappings: number;
   #mappings = 0;
-  #version: GrantVersion = 1;
-  #frames = 1;
+  version: GrantVersion = 1;
+  /** Pages in use: requested by the guest, or reached by its grants. */
+  frames = 1;
   #entries = new GrantEntries();
   /** References below this have an entry: number of frames times entries in a frame. */
   #limit = 0;
@@ -103,30 +104,21 @@ export class GrantTable {
     this.#setFrames(1);
   }
 
-  get version(): GrantVersion {
-    return this.#version;
-  }
-
-  /** Pages in use: requested by the guest, or reached by its grants. */
-  get frames(): number {
-    return this.#frames;
-  }
-
   /** Pages of status words for them. Version 1 has none. */
   get statusFrames(): number {
-    return this.#version === 1 ? 0 : Math.ceil((this.#frames * PER_FRAME[2]) / STATUS_PER_FRAME);
+    return this.version === 1 ? 0 : Math.ceil((this.frames * PER_FRAME[2]) / STATUS_PER_FRAME);
   }
 
   /** Grows the table to `frames` pages. It never shrinks. Returns false for too many. */
   setup(frames: number): boolean {
     if (frames > this.maxFrames) return false;
-    if (frames > this.#frames) this.#setFrames(frames);
+    if (frames > this.frames) this.#setFrames(frames);
     return true;
   }
 
   #setFrames(frames: number): void {
-    this.#frames = frames;
-    this.#limit = frames * PER_FRAME[this.#version];
+    this.frames = frames;
+    this.#limit = frames * PER_FRAME[this.version];
     this.#entries.grow(this.#limit);
   }
 
@@ -137,7 +129,7 @@ export class GrantTable {
    */
   setVersion(version: number): number {
     if (version !== 1 && version !== 2) return -XenErrno.EINVAL;
-    if (version === this.#version) return 0;
+    if (version === this.version) return 0;
     const entries = this.#entries;
     if (entries.anyUsedFrom(GNTTAB_NR_RESERVED_ENTRIES)) return -XenErrno.EBUSY;
     if (version === 1) {
@@ -153,17 +145,17 @@ export class GrantTable {
       else if (entries.isSubPage(i)) entries.end[i] = entries.start[i]!;
     }
     entries.clearFrom(GNTTAB_NR_RESERVED_ENTRIES);
-    this.#version = version;
-    this.#setFrames(this.#frames);
+    this.version = version;
+    this.#setFrames(this.frames);
     return 0;
   }
 
   /** Applies `count` records of `grant` from `at`. Throws WireError naming record and reason. */
   grant(version: GrantVersion, view: DataView, at: number, count: number): void {
-    if (version !== this.#version) {
+    if (version !== this.version) {
       throw new WireError(
         "GRANT_VERSION",
-        `grant: records of version ${version}, the table has version ${this.#version}`,
+        `grant: records of version ${version}, the table has version ${this.version}`,
       );
     }
     const size = GRANT_RECORD_BYTES[version];
@@ -171,7 +163,7 @@ export class GrantTable {
       const reference = grantRecord.reference(view, at);
       this.#checkChange("grant", reference, i);
       const frame = Math.floor(reference / PER_FRAME[version]);
-      if (frame >= this.#frames) this.#setFrames(frame + 1);
+      if (frame >= this.frames) this.#setFrames(frame + 1);
       this.#leave(reference);
       this.#set(reference, version, view, at + GRANT_RECORD_ENTRY);
     }
@@ -208,7 +200,7 @@ export class GrantTable {
       const isPart = entries.isSubPage(reference);
       const start = isPart ? entries.start[reference]! : 0;
       const length = isPart ? entries.end[reference]! - start : 0;
-      state.grant(this.#version, grantRef(reference), flags, domid, frame, start, length);
+      state.grant(this.version, grantRef(reference), flags, domid, frame, start, length);
     }
     for (let reference = 0; reference < this.#limit; reference++) {
       const uses = entries.uses(reference);
@@ -226,7 +218,7 @@ export class GrantTable {
   }
 
   #checkChange(what: string, reference: number, record: number): void {
-    const limit = this.maxFrames * PER_FRAME[this.#version];
+    const limit = this.maxFrames * PER_FRAME[this.version];
     if (reference >= limit) {
       throw new WireError(
         "GRANT_REFERENCE",
@@ -259,7 +251,7 @@ export class GrantTable {
     if (this.#dead || mapping.ended) return this.#refuse(Gntst.BAD_HANDLE);
     mapping.ended = true;
     this.#mappings--;
-    this.#end(mapping.reference, mapping.write);
+    this.unpin(mapping.reference, mapping.write);
     return Gntst.OKAY;
   }
 
@@ -327,10 +319,6 @@ export class GrantTable {
 
   /** Ends a use. Throws when there is none: that is a fault of this program, never of the guest. */
   unpin(reference: number, write: boolean): void {
-    this.#end(reference, write);
-  }
-
-  #end(reference: number, write: boolean): void {
     // The counts of a dead domain are gone. The holder of a use may still end it later.
     if (this.#dead || this.#entries.finish(reference, write)) return;
     throw new Error(`grant ${reference} of domain ${this.domid}: a use ends that never began`);
@@ -387,8 +375,8 @@ export class GrantTable {
     });
     return {
       domid: this.domid,
-      version: this.#version,
-      frames: this.#frames,
+      version: this.version,
+      frames: this.frames,
       maxFrames: this.maxFrames,
       granted,
       inUse,

@@ -11,7 +11,7 @@ import type { Mirror } from "../dma/mirror-check.ts";
 import type { GuestHost, Nic } from "../nic.ts";
 import { GuestDomain } from "./domain.ts";
 import type { XenMachine } from "./machine.ts";
-import { Netback } from "./netback/index.ts";
+import { Netback } from "./netback/netback.ts";
 import type { XenOptions } from "./options.ts";
 import { createHome, VifDirectories } from "./toolstack.ts";
 import type { VifOffer } from "./vif-keys.ts";

@@ -92,7 +92,7 @@ export class XenMachine implements Hypervisor {
       domains: this.domains,
       storeNodes: xenstore.nodes,
       backendPorts: events.use(BACKEND_DOMID).ports,
-      events: events.counts,
+      events: { ...events.counts },
     };
   }
 

@@ -13,6 +13,7 @@
  * handler is); linux: drivers/xen/events/events_base.c (the late end of an interrupt).
  */
 
+import { viewOf } from "../../shared/bytes/words.ts";
 import {
   EVTCHN_2L_NR_CHANNELS,
   EvtchnOp,
@@ -31,17 +32,13 @@ const FREE_SPURIOUS = 16;
 const FIRST_DELAY_MS = 1;
 const MAX_DELAY_MS = 1000;
 
-class Binding {
+interface Binding {
   readonly handler: EventHandler;
   /** Number of notifications in a row without work. */
-  spurious = 0;
+  spurious: number;
   /** Time (ms) until which the port is masked; 0 while it is not masked. */
-  maskedUntil = 0;
-  pending = false;
-
-  constructor(handler: EventHandler) {
-    this.handler = handler;
-  }
+  maskedUntil: number;
+  pending: boolean;
 }
 
 export class EventChannels {
@@ -80,7 +77,7 @@ export class EventChannels {
   /** xen_intr_bind: sets the handler, which runs at the event's place in the batch. */
   bind(port: number, handler: EventHandler): void {
     if (this.#bindings[port] !== undefined) throw new Error(`event channel ${port} is bound`);
-    this.#bindings[port] = new Binding(handler);
+    this.#bindings[port] = { handler, spurious: 0, maskedUntil: 0, pending: false };
   }
 
   /** xen_intr_unbind: removes the handler, and closes the port if the hypervisor is attached. */
@@ -172,5 +169,3 @@ export class EventChannels {
     }
   }
 }
-
-const viewOf = (b: Uint8Array): DataView => new DataView(b.buffer, b.byteOffset, b.byteLength);

@@ -46,7 +46,6 @@ export interface GrantTableOptions {
   readonly version?: GrantVersion;
 }
 
-const FRAME_BYTES = 4096;
 /** The domain at the other end of the link: the backend. */
 const PEER_DOMID = 0;
 /** Maximum of a use count: far more uses of one page than an honest device has at a time. */
@@ -74,7 +73,7 @@ export class GrantTable extends ReferencePool implements GrantAccess {
   #live = 0;
 
   constructor({ hypervisor, space, log, maxFrames = 64, version = 1 }: GrantTableOptions) {
-    const perFrame = FRAME_BYTES / (version === 1 ? GRANT_ENTRY_V1_SIZE : GRANT_ENTRY_V2_SIZE);
+    const perFrame = GRANT_PAGE_BYTES / (version === 1 ? GRANT_ENTRY_V1_SIZE : GRANT_ENTRY_V2_SIZE);
     const entries = perFrame * maxFrames;
     super(perFrame, maxFrames);
     this.version = version;

@@ -86,10 +86,10 @@ export class FrontRing {
     }
     this.view = this.memory.view;
     sring.init(this.view, 0);
-    sring.setReqProd(this.view, 0, start);
-    sring.setReqEvent(this.view, 0, advance(start, 1));
-    sring.setRspProd(this.view, 0, start);
-    sring.setRspEvent(this.view, 0, this.#rspEvent);
+    sring.setWord(this.view, 0, RingWord.REQ_PROD, start);
+    sring.setWord(this.view, 0, RingWord.REQ_EVENT, advance(start, 1));
+    sring.setWord(this.view, 0, RingWord.RSP_PROD, start);
+    sring.setWord(this.view, 0, RingWord.RSP_EVENT, this.#rspEvent);
     this.memory.publish(0, RING_HEADER_SIZE, RecordType.XEN_RING_PAGE);
     grants.grantForeignAccessRef(this.reference, domid, this.memory.address, false);
   }
@@ -152,7 +152,7 @@ export class FrontRing {
       this.memory.publish(RING_HEADER_SIZE, rest, this.#slotType);
     }
     this.#reqProd = after;
-    sring.setReqProd(this.view, 0, after);
+    sring.setWord(this.view, 0, RingWord.REQ_PROD, after);
     this.memory.publish(RingWord.REQ_PROD, 4, RecordType.XEN_RING_INDEX);
     return needNotify(before, after, sring.reqEvent(this.view, 0));
   }
@@ -170,7 +170,7 @@ export class FrontRing {
   arm(index: Index32): void {
     if (this.#rspEvent === index) return;
     this.#rspEvent = index;
-    sring.setRspEvent(this.view, 0, index);
+    sring.setWord(this.view, 0, RingWord.RSP_EVENT, index);
     this.memory.publish(RingWord.RSP_EVENT, 4, RecordType.XEN_RING_INDEX);
   }
 

@@ -25,7 +25,7 @@ import { releaseRxBufs, takeUnread } from "./datapath-rx.ts";
 import { releaseTxBufs } from "./datapath-tx.ts";
 import type { NetfrontInfo } from "./info.ts";
 import { FrontRing, Shortage } from "./memory.ts";
-import { type MapPool, Rxq, Txq } from "./rings.ts";
+import { type MapPool, type Queue, Rxq, Txq } from "./rings.ts";
 
 /**
  * setup_device: creates `count` queue pairs and grants them to the other end. Rejects with
@@ -57,22 +57,31 @@ export async function setupDevice(info: NetfrontInfo, count: number): Promise<vo
 
 function setupRxq(info: NetfrontInfo, id: number): void {
   info.rxStats[id] ??= new RxStats();
-  const name = `${info.ctx.name} rx ${id}`;
-  const rxq = new Rxq(id, name, info.rxStats[id]!, info.ifnet);
+  const rxq = new Rxq(id, `${info.ctx.name} rx ${id}`, info.rxStats[id], info.ifnet);
   info.rxqs.push(rxq);
-  rxq.dmat = createTag(info, name, "fromDevice");
-  fillPool(rxq.pool, rxq.dmat);
-  rxq.ring = createRing(info, name, RX_SLOT_SIZE, RecordType.XEN_RX_REQ);
+  setUp(info, rxq, "fromDevice", RX_SLOT_SIZE, RecordType.XEN_RX_REQ);
 }
 
 function setupTxq(info: NetfrontInfo, id: number): void {
   info.txStats[id] ??= new TxStats();
-  const name = `${info.ctx.name} tx ${id}`;
-  const txq = new Txq(id, name, info.txStats[id]!);
+  const txq = new Txq(id, `${info.ctx.name} tx ${id}`, info.txStats[id]);
   info.txqs.push(txq);
-  txq.dmat = createTag(info, name, "toDevice");
-  fillPool(txq.pool, txq.dmat);
-  txq.ring = createRing(info, name, TX_SLOT_SIZE, RecordType.XEN_TX_REQ);
+  setUp(info, txq, "toDevice", TX_SLOT_SIZE, RecordType.XEN_TX_REQ);
+}
+
+function setUp(
+  info: NetfrontInfo,
+  queue: Queue<unknown>,
+  direction: DmaDirection,
+  slotBytes: number,
+  slotType: RecordType,
+): void {
+  const { grants, ctx, xenbus } = info;
+  const { name } = queue;
+  queue.dmat = createTag(info, name, direction);
+  fillPool(queue.pool, queue.dmat);
+  const domid = xenbus.otherendId;
+  queue.ring = new FrontRing(ctx.space, grants, domid, `${name} ring`, slotBytes, slotType);
 }
 
 /** Creates a tag for loads of one page, as a request names it. No load waits, so it has no lock. */
@@ -97,16 +106,6 @@ function fillPool(pool: MapPool, tag: XenDmaTag): void {
     if (typeof map === "number") throw new Shortage(`${tag.name}: map refused with errno ${map}`);
     pool.maps[pool.count++] = map;
   }
-}
-
-function createRing(
-  info: NetfrontInfo,
-  name: string,
-  slotBytes: number,
-  slotType: RecordType,
-): FrontRing {
-  const { grants, ctx, xenbus } = info;
-  return new FrontRing(ctx.space, grants, xenbus.otherendId, `${name} ring`, slotBytes, slotType);
 }
 
 /**
@@ -137,32 +136,29 @@ export function disconnectRxq(info: NetfrontInfo, rxq: Rxq, keep: boolean): void
     kept = info.kept[rxq.id];
   }
   releaseRxBufs(info, rxq, kept);
-  destroyPool(rxq.pool);
-  rxq.dmat?.destroy();
-  rxq.dmat = undefined;
-  rxq.ring?.end();
-  rxq.ring = undefined;
+  tearDown(rxq);
 }
 
 /** disconnect_txq. Returns the number of packets without a response. */
 export function disconnectTxq(info: NetfrontInfo, txq: Txq): number {
   const unanswered = releaseTxBufs(info, txq);
-  destroyPool(txq.pool);
-  txq.dmat?.destroy();
-  txq.dmat = undefined;
-  txq.ring?.end();
-  txq.ring = undefined;
+  tearDown(txq);
   if (txq.port !== 0) info.events.unbind(txq.port);
   txq.port = 0;
   return unanswered;
 }
 
-function destroyPool(pool: MapPool): void {
+function tearDown(queue: Queue<unknown>): void {
+  const { pool } = queue;
   while (pool.count > 0) {
     const i = --pool.count;
     pool.maps[i]!.destroy();
     pool.maps[i] = undefined;
   }
+  queue.dmat?.destroy();
+  queue.dmat = undefined;
+  queue.ring?.end();
+  queue.ring = undefined;
 }
 
 /** Frees the buffers that were kept for a new ring. */

@@ -26,33 +26,44 @@ import type { FrontRing } from "./memory.ts";
 export const RX_MAPS = RX_RING_SLOTS + 1;
 export const TX_MAPS = TX_RING_SLOTS + 1;
 
+const empty = <T>(size: number): (T | undefined)[] =>
+  new Array<T | undefined>(size).fill(undefined);
+
 /** The maps of a queue that are not in use. pool.ts owns the pool. */
 export class MapPool {
   readonly maps: (XenDmaMap | undefined)[];
   count = 0;
 
   constructor(size: number) {
-    this.maps = new Array<XenDmaMap | undefined>(size).fill(undefined);
+    this.maps = empty(size);
+  }
+}
+
+/** The parts that both queues of a pair have. */
+export class Queue<Stats> {
+  readonly id: number;
+  readonly name: string;
+  readonly stats: Stats;
+
+  // Set by setUp, unset by tearDown.
+  ring: FrontRing | undefined;
+  dmat: XenDmaTag | undefined;
+  readonly pool: MapPool;
+
+  constructor(id: number, name: string, stats: Stats, maps: number) {
+    this.id = id;
+    this.name = name;
+    this.stats = stats;
+    this.pool = new MapPool(maps);
   }
 }
 
 /** struct netfront_rxq */
-export class Rxq {
-  readonly id: number;
-  readonly name: string;
-  readonly stats: RxStats;
-
-  // Set by setupRxq, unset by disconnectRxq.
-  ring: FrontRing | undefined;
-  dmat: XenDmaTag | undefined;
-  readonly pool = new MapPool(RX_MAPS);
-
+export class Rxq extends Queue<RxStats> {
   // Written by the data path only.
   /** By slot: the buffer that the backend owns, and its map. */
-  readonly mbufs: (Mbuf | undefined)[] = new Array<Mbuf | undefined>(RX_RING_SLOTS).fill(undefined);
-  readonly maps: (XenDmaMap | undefined)[] = new Array<XenDmaMap | undefined>(RX_RING_SLOTS).fill(
-    undefined,
-  );
+  readonly mbufs: (Mbuf | undefined)[] = empty(RX_RING_SLOTS);
+  readonly maps: (XenDmaMap | undefined)[] = empty(RX_RING_SLOTS);
   /** A buffer that the backend returned and still uses. The NIC has stopped because of it. */
   stuckMbuf: Mbuf | undefined;
   stuckMap: XenDmaMap | undefined;
@@ -66,9 +77,7 @@ export class Rxq {
   readonly lro: LroQueue;
 
   constructor(id: number, name: string, stats: RxStats, ifnet: Ifnet) {
-    this.id = id;
-    this.name = name;
-    this.stats = stats;
+    super(id, name, stats, RX_MAPS);
     this.lro = new LroQueue(stats, ifnet, id);
   }
 }
@@ -77,17 +86,9 @@ export class Rxq {
 export const NO_PACKET = 0xffff;
 
 /** struct netfront_txq */
-export class Txq implements GateQueue {
-  readonly id: number;
-  readonly name: string;
-  readonly stats: TxStats;
-
-  // Set by setupTxq, unset by disconnectTxq.
-  ring: FrontRing | undefined;
-  dmat: XenDmaTag | undefined;
+export class Txq extends Queue<TxStats> implements GateQueue {
   /** Event channel of this queue and of the Rx queue with the same number; 0 for none. */
   port = 0;
-  readonly pool = new MapPool(TX_MAPS);
 
   // Written by the data path only.
   /** List of the free request ids, which are 1 to TX_RING_SLOTS. 0 ends the list. */
@@ -98,17 +99,11 @@ export class Txq implements GateQueue {
   /** Number of extra info slots without a response. */
   extrasOut = 0;
   /** By id: the map while the id is in use, the packet that its piece is of, and a bounce page. */
-  readonly maps: (XenDmaMap | undefined)[] = new Array<XenDmaMap | undefined>(TX_MAPS).fill(
-    undefined,
-  );
+  readonly maps: (XenDmaMap | undefined)[] = empty(TX_MAPS);
   readonly packetOf = new Uint16Array(TX_MAPS).fill(NO_PACKET);
-  readonly bounce: (Uint8Array | undefined)[] = new Array<Uint8Array | undefined>(TX_MAPS).fill(
-    undefined,
-  );
+  readonly bounce: (Uint8Array | undefined)[] = empty(TX_MAPS);
   /** By packet: the chain, the number of pieces without a response, the pushed bytes. */
-  readonly packets: (Mbuf | undefined)[] = new Array<Mbuf | undefined>(TX_RING_SLOTS).fill(
-    undefined,
-  );
+  readonly packets: (Mbuf | undefined)[] = empty(TX_RING_SLOTS);
   readonly pieces = new Uint16Array(TX_RING_SLOTS);
   readonly pushed = new Int32Array(TX_RING_SLOTS);
   /** The first `freePackets` entries are the numbers of free packets. */
@@ -118,9 +113,7 @@ export class Txq implements GateQueue {
   full = false;
 
   constructor(id: number, name: string, stats: TxStats) {
-    this.id = id;
-    this.name = name;
-    this.stats = stats;
+    super(id, name, stats, TX_MAPS);
     for (let i = 0; i < TX_RING_SLOTS; i++) this.nextId[i] = i + 1;
     this.freeId = 1;
     this.nextId[TX_RING_SLOTS] = 0;

@@ -36,14 +36,6 @@ export const sring = {
   /** Any word of the header, by its offset. */
   setWord: (v: DataView, at: number, word: RingWord, index: Index32): void =>
     v.setUint32(at + word, index, LE),
-  setReqProd: (v: DataView, at: number, index: Index32): void =>
-    v.setUint32(at + RingWord.REQ_PROD, index, LE),
-  setReqEvent: (v: DataView, at: number, index: Index32): void =>
-    v.setUint32(at + RingWord.REQ_EVENT, index, LE),
-  setRspProd: (v: DataView, at: number, index: Index32): void =>
-    v.setUint32(at + RingWord.RSP_PROD, index, LE),
-  setRspEvent: (v: DataView, at: number, index: Index32): void =>
-    v.setUint32(at + RingWord.RSP_EVENT, index, LE),
 
   /**
    * Initialises an empty ring, as SHARED_RING_INIT does. The frontend calls it once, before it grants

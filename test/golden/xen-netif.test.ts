@@ -25,6 +25,7 @@ import {
 import {
   RING_HEADER_SIZE,
   RING_PAGE_BYTES,
+  RingWord,
   ringSlots,
   slotOffset,
   sring,
@@ -51,11 +52,11 @@ describe("a ring page", () => {
 
   test("each index is written alone, and nothing else", () => {
     const { bytes, view, at } = inJunk(16);
-    sring.setReqProd(view, at, index32(0x01020304));
-    sring.setRspEvent(view, at, index32(0xfffffffe));
+    sring.setWord(view, at, RingWord.REQ_PROD, index32(0x01020304));
+    sring.setWord(view, at, RingWord.RSP_EVENT, index32(0xfffffffe));
     expect(writtenHex(bytes)).toBe("04030201a5a5a5a5a5a5a5a5feffffff");
-    sring.setReqEvent(view, at, index32(0x11121314));
-    sring.setRspProd(view, at, index32(0x81828384));
+    sring.setWord(view, at, RingWord.REQ_EVENT, index32(0x11121314));
+    sring.setWord(view, at, RingWord.RSP_PROD, index32(0x81828384));
     expect(writtenHex(bytes)).toBe("040302011413121184838281feffffff");
     sring.setWord(view, at, 8, index32(0x0a0b0c0d));
     expect(writtenHex(bytes)).toBe("04030201141312110d0c0b0afeffffff");

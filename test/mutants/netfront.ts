@@ -55,8 +55,9 @@ export const netfrontMutants: readonly Mutant[] = [
     row: "N1",
     test: NETFRONT_TEST,
     file: QUEUES,
-    search: 'rxq.dmat = createTag(info, name, "fromDevice");',
-    replace: 'rxq.dmat = info.rxqs[0]?.dmat ?? createTag(info, name, "fromDevice");',
+    search: "queue.dmat = createTag(info, name, direction);",
+    replace:
+      'queue.dmat = (direction === "fromDevice" ? info.rxqs[0]?.dmat : undefined) ?? createTag(info, name, direction);',
     breaks: "all receive queues have one tag",
   },
   {
@@ -127,8 +128,8 @@ export const netfrontMutants: readonly Mutant[] = [
     row: "N13",
     test: NETFRONT_TEST,
     file: QUEUES,
-    search: "fillPool(rxq.pool, rxq.dmat);",
-    replace: "info.grants.allocGrantReference();\n  fillPool(rxq.pool, rxq.dmat);",
+    search: "fillPool(queue.pool, queue.dmat);",
+    replace: "info.grants.allocGrantReference();\n  fillPool(queue.pool, queue.dmat);",
     breaks: "references are asked of the grant table",
   },
   {

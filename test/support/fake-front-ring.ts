@@ -65,7 +65,7 @@ export class FrontRing {
   publish(index: number = this.reqProdPvt): boolean {
     const before = sring.reqProd(this.view, 0);
     const after = index32(index);
-    sring.setReqProd(this.view, 0, after);
+    sring.setWord(this.view, 0, RingWord.REQ_PROD, after);
     this.copy(RingWord.REQ_PROD, 4);
     const event = sring.reqEvent(this.view, 0);
     return distance(event, after) < distance(before, after);
@@ -73,7 +73,7 @@ export class FrontRing {
 
   /** Asks to be woken by the next response. */
   arm(event: Index32 = advance(this.rspCons, 1)): void {
-    sring.setRspEvent(this.view, 0, event);
+    sring.setWord(this.view, 0, RingWord.RSP_EVENT, event);
     this.copy(RingWord.RSP_EVENT, 4);
   }
 

@@ -10,7 +10,8 @@
  */
 import { EventChannels } from "../../device/xen/event-channel.ts";
 import { GrantTable } from "../../device/xen/grant-table.ts";
-import { Netback, type NetbackConfig } from "../../device/xen/netback/index.ts";
+import type { NetbackConfig } from "../../device/xen/netback/config.ts";
+import { Netback } from "../../device/xen/netback/netback.ts";
 import { viewOf } from "../../shared/bytes/words.ts";
 import { distance } from "../../shared/ring/index32.ts";
 import {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { NetbackConfig, QueueConfig } from "../../device/xen/netback/index.ts";
+import type { NetbackConfig, QueueConfig } from "../../device/xen/netback/config.ts";
 import { index32 } from "../../shared/ring/index32.ts";
 import { EvtchnStatus } from "../../shared/xen/event-channel.ts";
 import { FakeGuest, GUEST } from "../support/fake-guest.ts";

@@ -1,6 +1,6 @@
 /** The backend's state machine, against the states that Linux's xen-netback goes through. */
 import { describe, expect, it } from "vitest";
-import type { NetbackConfig } from "../../device/xen/netback/index.ts";
+import type { NetbackConfig } from "../../device/xen/netback/config.ts";
 import { parseRate, readFrontendKeys, VifKeyError } from "../../device/xen/vif-keys.ts";
 import { type VifDevice, type VifStore, XenbusBackend } from "../../device/xen/xenbus-backend.ts";
 import { XenbusState as S } from "../../shared/xen/xenbus.ts";

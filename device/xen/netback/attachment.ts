@@ -9,15 +9,15 @@ import { RecordType } from "../../../shared/wire/records.ts";
 import { CTRL_SLOT_SIZE } from "../../../shared/xen/control.ts";
 import { grantRef } from "../../../shared/xen/grant.ts";
 import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../../shared/xen/netif.ts";
-import { queueName, VifKey } from "../../../shared/xen/xenbus.ts";
-import { BackRing } from "./back-ring.ts";
+import { BACKEND_DOMID, queueName, VifKey } from "../../../shared/xen/xenbus.ts";
+import { BackRing, KeyError } from "./back-ring.ts";
 import { Channel } from "./channel.ts";
 import type { NetbackConfig, QueueConfig } from "./config.ts";
 import { ControlRing } from "./control.ts";
 import { Hashing } from "./hash.ts";
+import type { Netback } from "./netback.ts";
 import { RxQueue } from "./rx.ts";
 import { TxQueue } from "./tx.ts";
-import type { Vif } from "./vif.ts";
 
 /** Index of a channel in a queue's pair of channels. */
 interface Pair {
@@ -25,15 +25,12 @@ interface Pair {
   readonly rx: Channel;
 }
 
-/** A xenstore key of the frontend has an unusable value. Thrown by the readers below, caught in `open`. */
-class KeyError extends Error {}
-
 export class Attachment {
   readonly tx: TxQueue[] = [];
   readonly rx: RxQueue[] = [];
   readonly hashing: Hashing;
   control: ControlRing | undefined;
-  readonly #vif: Vif;
+  readonly #vif: Netback;
   readonly #pairs: Pair[] = [];
   readonly #channels: Channel[] = [];
   #controlChannel: Channel | undefined;
@@ -41,7 +38,7 @@ export class Attachment {
   #loose: BackRing[] = [];
 
   /** Maps all rings and binds all channels. On failure returns a sentence that names the key. */
-  static open(vif: Vif, config: NetbackConfig): Attachment | string {
+  static open(vif: Netback, config: NetbackConfig): Attachment | string {
     const attached = new Attachment(vif, config.queues.length);
     try {
       config.queues.forEach((queue, i) => {
@@ -57,7 +54,7 @@ export class Attachment {
     }
   }
 
-  private constructor(vif: Vif, queues: number) {
+  private constructor(vif: Netback, queues: number) {
     this.#vif = vif;
     this.hashing = new Hashing(queues);
   }
@@ -103,18 +100,16 @@ export class Attachment {
   }
 
   #openRing(key: string, reference: number, slotBytes: number, type: RecordType): BackRing {
-    const ring = BackRing.open(this.#vif.context, grantRef(reference), slotBytes, type);
-    if (typeof ring === "string") throw new KeyError(`${key}: ${ring}`);
+    const ring = new BackRing(this.#vif.context, key, grantRef(reference), slotBytes, type);
     this.#loose.push(ring);
     return ring;
   }
 
-  #openChannel(key: string, port: number, rings: readonly BackRing[]): Channel {
+  #openChannel(key: string, guestPort: number, rings: readonly BackRing[]): Channel {
     const { domid, events } = this.#vif.context;
-    const channel = Channel.open(events, domid, port, rings, () => this.#vif.wake());
-    if (typeof channel === "number") {
-      throw new KeyError(`${key}: port ${port} can't be bound (errno ${-channel})`);
-    }
+    const port = events.bindInterdomain(BACKEND_DOMID, domid, guestPort);
+    if (port < 0) throw new KeyError(`${key}: port ${guestPort} can't be bound (errno ${-port})`);
+    const channel = new Channel(events, port, guestPort, rings, () => this.#vif.wake());
     this.#channels.push(channel);
     return channel;
   }

@@ -46,6 +46,9 @@ import type { NetbackContext } from "./config.ts";
 export const OVERRUN = -1;
 const WORD_BYTES = 4;
 
+/** A xenstore key of the frontend has an unusable value. */
+export class KeyError extends Error {}
+
 export class BackRing {
   readonly reference: GrantRef;
   /** Number of slots, a power of two. */
@@ -67,65 +70,40 @@ export class BackRing {
   /** True when something was posted since `takePosted`. */
   #posted = false;
 
-  /** Maps the page. Returns the ring, or the reason why the page can't be a ring. */
-  static open(
-    context: NetbackContext,
+  /** Maps the page. Throws KeyError, which names `key`, when the page can't be a ring. */
+  constructor(
+    { grants, host }: NetbackContext,
+    key: string,
     reference: GrantRef,
     slotBytes: number,
     responseType: RecordType,
-  ): BackRing | string {
-    const { grants, host } = context;
+  ) {
     const mapping = grants.map(reference, true, BACKEND_DOMID);
     if (typeof mapping === "number") {
-      return `reference ${reference} can't be mapped (GNTST ${mapping})`;
+      throw new KeyError(`${key}: reference ${reference} can't be mapped (GNTST ${mapping})`);
     }
+    const refuse = (problem: string): never => {
+      grants.unmap(mapping);
+      throw new KeyError(`${key}: reference ${reference} ${problem}`);
+    };
     const address = mapping.frame * GRANT_PAGE_BYTES;
-    const window = host.memory.window(address, GRANT_PAGE_BYTES);
-    let problem = "";
-    if (window === undefined) problem = "names a page that is no coherent memory";
-    else {
-      const at = address - window.address;
-      const size = ringSlots(slotBytes);
-      const start = sring.rspProd(window.view, at);
-      if (!requestProdOverflow(size, sring.reqProd(window.view, at), start)) {
-        return new BackRing(
-          context,
-          mapping,
-          window,
-          at,
-          reference,
-          slotBytes,
-          responseType,
-          start,
-        );
-      }
-      problem = "names a ring with more requests than slots";
-    }
-    const status = grants.unmap(mapping);
-    if (status !== Gntst.OKAY) throw new Error(`unmapping ring ${reference}: GNTST ${status}`);
-    return `reference ${reference} ${problem}`;
-  }
-
-  private constructor(
-    context: NetbackContext,
-    mapping: Mapping,
-    window: Window,
-    base: number,
-    reference: GrantRef,
-    slotBytes: number,
-    responseType: RecordType,
-    start: Index32,
-  ) {
+    const window =
+      host.memory.window(address, GRANT_PAGE_BYTES) ??
+      refuse("names a page that is no coherent memory");
     this.reference = reference;
     this.size = ringSlots(slotBytes);
     this.view = window.view;
-    this.#memory = context.host.memory;
-    this.#grants = context.grants;
+    this.#memory = host.memory;
+    this.#grants = grants;
     this.#mapping = mapping;
     this.#window = window;
-    this.#base = base;
+    this.#base = address - window.address;
     this.#slotBytes = slotBytes;
     this.#responseType = responseType;
+    const start = sring.rspProd(this.view, this.#base);
+    if (requestProdOverflow(this.size, this.reqProd, start)) {
+      refuse("names a ring with more requests than slots");
+    }
     this.#reqCons = start;
     this.#rspProdPvt = start;
     this.#published = start;
@@ -139,7 +117,7 @@ export class BackRing {
   }
 
   /** req_prod as it is in the page, unchecked. Use it only to see whether it has moved. */
-  get reqProd(): number {
+  get reqProd(): Index32 {
     return sring.reqProd(this.view, this.#base);
   }
 

@@ -24,33 +24,13 @@ export class Channel {
   readonly #rings: readonly BackRing[];
   readonly #seen: number[];
 
-  /**
-   * Binds the guest's port. Returns the channel, or a negated errno. An event sets `signalled`, then
-   * calls `wake`.
-   */
-  static open(
-    events: EventChannels,
-    domid: number,
-    guestPort: number,
-    rings: readonly BackRing[],
-    wake: () => void,
-  ): Channel | number {
-    const port = events.bindInterdomain(BACKEND_DOMID, domid, guestPort);
-    if (port < 0) return port;
-    const channel = new Channel(events, port, guestPort, rings);
-    const status = events.bindHandler(BACKEND_DOMID, port, () => {
-      channel.signalled = true;
-      wake();
-    });
-    if (status < 0) throw new Error(`port ${port} was bound but takes no handler: ${status}`);
-    return channel;
-  }
-
-  private constructor(
+  /** For a bound port of domain 0. An event sets `signalled`, then calls `wake`. */
+  constructor(
     events: EventChannels,
     port: number,
     guestPort: number,
     rings: readonly BackRing[],
+    wake: () => void,
   ) {
     this.#events = events;
     this.port = port;
@@ -58,6 +38,10 @@ export class Channel {
     this.#rings = rings;
     // The event of the binding itself finds the ring unseen, whatever is in it.
     this.#seen = rings.map(() => -1);
+    events.bindHandler(BACKEND_DOMID, port, () => {
+      this.signalled = true;
+      wake();
+    });
   }
 
   /** Sends an event to the guest if `notify` is set. */

@@ -24,7 +24,7 @@ import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
 import { GRANT_PUSHES, type Span } from "../../dma/host-memory.ts";
 import { type BackRing, OVERRUN } from "./back-ring.ts";
 import { type Hashing, MAX_KEY_BYTES, MAX_MAPPING } from "./hash.ts";
-import type { Vif } from "./vif.ts";
+import type { Netback } from "./netback.ts";
 
 const EMPTY = new Uint8Array(0);
 /** Most requests answered in one turn. */
@@ -34,7 +34,7 @@ export class ControlRing {
   readonly ring: BackRing;
   requests = 0;
   refused = 0;
-  readonly #vif: Vif;
+  readonly #vif: Netback;
   readonly #hashing: Hashing;
   readonly #span: Span = { buffer: EMPTY, at: 0, length: 0 };
   #reading = false;
@@ -42,7 +42,7 @@ export class ControlRing {
   /** Pinned while `#reading`. */
   #gref = grantRef(0);
 
-  constructor(vif: Vif, ring: BackRing, hashing: Hashing) {
+  constructor(vif: Netback, ring: BackRing, hashing: Hashing) {
     this.#vif = vif;
     this.ring = ring;
     this.#hashing = hashing;

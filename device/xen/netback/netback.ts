@@ -31,7 +31,6 @@ import type { NetbackConfig, NetbackContext, Rate } from "./config.ts";
 import { MulticastList } from "./multicast.ts";
 import { NO_HASH } from "./rx.ts";
 import type { TxQueue } from "./tx.ts";
-import type { Vif } from "./vif.ts";
 
 const BROADCAST_HIGH = 0xffff;
 const BROADCAST_LOW = -1;
@@ -41,7 +40,7 @@ const MAX_TIMER_MS = 60_000;
 const NO_QUEUES: readonly TxQueue[] = [];
 const NO_OFFLOADS: PortOffloads = { csum: false, tso4: false, tso6: false };
 
-export class Netback implements Port, TurnOwner, Vif, VifDevice {
+export class Netback implements Port, TurnOwner, VifDevice {
   readonly name: string;
   readonly kind = "xen";
   readonly context: NetbackContext;
@@ -119,22 +118,6 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
 
   /** Releases all pins, mappings and channels. Drops waiting packets. May be called repeatedly. */
   disconnect(): void {
-    this.#release();
-  }
-
-  failed(code: string, text: string): void {
-    this.context.host.fault(FaultSeverity.DEVICE, code, text);
-  }
-
-  /** Disconnects, and detaches the port from the switch. */
-  destroy(): void {
-    if (this.#destroyed) return;
-    this.disconnect();
-    this.#destroyed = true;
-    this.#turn.close();
-  }
-
-  #release(): void {
     const attached = this.#attached;
     if (attached === undefined) return;
     this.#attached = undefined;
@@ -151,25 +134,41 @@ export class Netback implements Port, TurnOwner, Vif, VifDevice {
     this.#turn.roomAgain();
   }
 
-  // Methods of Vif, for the queues.
+  failed(code: string, text: string): void {
+    this.context.host.fault(FaultSeverity.DEVICE, code, text);
+  }
 
+  /** Disconnects, and detaches the port from the switch. */
+  destroy(): void {
+    if (this.#destroyed) return;
+    this.disconnect();
+    this.#destroyed = true;
+    this.#turn.close();
+  }
+
+  // Services for the queues.
+
+  /** Counts a rule that the frontend broke. It cost one packet or one request. */
   note(code: string, text: string): void {
     this.faults.set(code, (this.faults.get(code) ?? 0) + 1);
     this.context.host.fault(FaultSeverity.NOTE, code, text);
   }
 
+  /** Disables the interface. Every queue is closed when this returns. */
   fatal(code: string, text: string): void {
     if (!this.connected) return;
     this.faults.set(code, (this.faults.get(code) ?? 0) + 1);
     this.#disabled = true;
-    this.#release();
+    this.disconnect();
     this.context.fatal(code, text);
   }
 
+  /** Called when bytes have come for which a queue waits. */
   wake(): void {
     this.#turn.schedule();
   }
 
+  /** True while another port holds a frame for this interface. */
   get held(): boolean {
     return this.#turn.holding;
   }

@@ -26,7 +26,7 @@ import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
 import { DropReason } from "../../switch/port.ts";
 import { type BackRing, OVERRUN } from "./back-ring.ts";
 import { FrameFifo } from "./frame-fifo.ts";
-import type { Vif } from "./vif.ts";
+import type { Netback } from "./netback.ts";
 
 /** Maximum wait (ms) of a frame. After it, the peer of the frame's sender has given up. */
 export const DRAIN_MS = 10_000;
@@ -46,14 +46,9 @@ export const NO_HASH = -1;
 export class RxQueue {
   readonly index: number;
   readonly ring: BackRing;
-  packets = 0;
-  bytes = 0;
-  drops = 0;
-  expired = 0;
-  stalls = 0;
-  copyErrors = 0;
+  readonly #counts = { packets: 0, bytes: 0, drops: 0, expired: 0, copyErrors: 0, stalls: 0 };
   stalled = false;
-  readonly #vif: Vif;
+  readonly #vif: Netback;
   /** Value of feature-rx-notify. Without this feature a silent guest is not seen as stalled. */
   readonly #notifies: boolean;
   readonly #fifo = new FrameFifo();
@@ -64,7 +59,7 @@ export class RxQueue {
   #waitsSince = 0;
   #closed = false;
 
-  constructor(vif: Vif, index: number, ring: BackRing, notifies: boolean) {
+  constructor(vif: Netback, index: number, ring: BackRing, notifies: boolean) {
     this.#vif = vif;
     this.index = index;
     this.ring = ring;
@@ -73,10 +68,6 @@ export class RxQueue {
 
   get queued(): number {
     return this.#fifo.length;
-  }
-
-  get queuedBytes(): number {
-    return this.#fifo.bytes;
   }
 
   /** Delivers or queues the frame, or returns the reason for a drop. */
@@ -96,7 +87,7 @@ export class RxQueue {
     const writable = host.askForRoom();
     const late = !writable && fifo.length > 0 && now - fifo.first.since > LINK_WAIT_MS;
     if ((late && frame.length > SMALL_BYTES) || !fifo.fits(frame.length, now)) {
-      this.drops++;
+      this.#counts.drops++;
       return writable ? DropReason.QUEUE_FULL : DropReason.LINK_BACKLOG;
     }
     fifo.push(frame, hash, hashType, now);
@@ -155,13 +146,13 @@ export class RxQueue {
     const fifo = this.#fifo;
     while (fifo.length > 0 && now - fifo.first.since > DRAIN_MS) {
       fifo.shift();
-      this.expired++;
+      this.#counts.expired++;
       this.#vif.port.drop(DropReason.EXPIRED, "out");
     }
     if (this.#needed === 0 || this.stalled || !this.#notifies) return;
     if (now - this.#waitsSince <= STALL_MS || this.#enough(this.#needed) || this.#closed) return;
     this.stalled = true;
-    this.stalls++;
+    this.#counts.stalls++;
     this.#vif.note("RX_STALLED", `rx queue ${this.index}: no packet taken for ${STALL_MS} ms`);
   }
 
@@ -212,8 +203,8 @@ export class RxQueue {
       from += part;
       flags = 0;
     }
-    this.packets++;
-    this.bytes += length;
+    this.#counts.packets++;
+    this.#counts.bytes += length;
     if (this.#needed !== 0) this.#waitsSince = this.#vif.context.host.clock.now();
   }
 
@@ -231,7 +222,7 @@ export class RxQueue {
       const to = host.memory.reserve(Space.GRANT, address, RecordType.FRAME, length);
       frame.copyTo(host.memory.outgoing, to, from, length);
       status = length;
-    } else this.copyErrors++;
+    } else this.#counts.copyErrors++;
     rxResponse.write(view, ring.respond(), id, 0, flags, status);
   }
 
@@ -251,15 +242,10 @@ export class RxQueue {
 
   snapshot(): XenQueueStatus["rx"] {
     return {
-      packets: this.packets,
-      bytes: this.bytes,
-      drops: this.drops,
-      expired: this.expired,
-      copyErrors: this.copyErrors,
-      stalls: this.stalls,
+      ...this.#counts,
       stalled: this.stalled,
       queued: this.queued,
-      queuedBytes: this.queuedBytes,
+      queuedBytes: this.#fifo.bytes,
       ring: this.ring.snapshot(),
     };
   }

@@ -23,9 +23,9 @@ import { GRANT_PUSHES, type Span } from "../../dma/host-memory.ts";
 import { DropReason, Verdict } from "../../switch/port.ts";
 import { type BackRing, OVERRUN } from "./back-ring.ts";
 import { Credit } from "./credit.ts";
+import type { Netback } from "./netback.ts";
 import { TxFrame } from "./tx-frame.ts";
 import { FATAL_SLOTS, TxPacket } from "./tx-packet.ts";
-import type { Vif } from "./vif.ts";
 
 const Stage = { IDLE: 0, CREDIT: 1, READING: 2, READY: 3, HELD: 4, CLOSED: 5 } as const;
 type Stage = (typeof Stage)[keyof typeof Stage];
@@ -38,13 +38,9 @@ export class TxQueue {
   readonly index: number;
   readonly ring: BackRing;
   readonly credit: Credit;
-  packets = 0;
-  bytes = 0;
-  drops = 0;
-  reads = 0;
-  /** Number of packets that waited for credit. */
-  creditWaits = 0;
-  readonly #vif: Vif;
+  /** `creditWaits`: packets that waited for credit. */
+  readonly #counts = { packets: 0, bytes: 0, drops: 0, reads: 0, creditWaits: 0 };
+  readonly #vif: Netback;
   readonly #packet = new TxPacket();
   readonly #built = new TxFrame();
   readonly #span: Span = { buffer: PUSHED, at: 0, length: 0 };
@@ -57,7 +53,7 @@ export class TxQueue {
   #reason: DropReason = DropReason.TX_MALFORMED;
   #status: NetifStatus = NetifStatus.OKAY;
 
-  constructor(vif: Vif, index: number, ring: BackRing) {
+  constructor(vif: Netback, index: number, ring: BackRing) {
     this.#vif = vif;
     this.index = index;
     this.ring = ring;
@@ -88,7 +84,7 @@ export class TxQueue {
     if (this.#stage === Stage.IDLE && !this.#next()) return false;
     if (this.#stage <= Stage.CREDIT) {
       if (!this.credit.take(this.#packet.total)) {
-        if (this.#stage === Stage.IDLE) this.creditWaits++;
+        if (this.#stage === Stage.IDLE) this.#counts.creditWaits++;
         this.#stage = Stage.CREDIT;
         return false;
       }
@@ -181,7 +177,7 @@ export class TxQueue {
     const { port } = this.#vif;
     const packet = this.#packet;
     if (this.#lost !== "") {
-      this.drops++;
+      this.#counts.drops++;
       port.drop(this.#reason, "in");
       this.#vif.note(this.#lost, `tx queue ${this.index}, id ${packet.ids[0]}: packet dropped`);
     } else if (packet.multicast === ExtraType.NONE) {
@@ -193,8 +189,8 @@ export class TxQueue {
         this.#pin();
         return false;
       }
-      this.packets++;
-      this.bytes += frame.length;
+      this.#counts.packets++;
+      this.#counts.bytes += frame.length;
     }
     this.#release();
     this.#answer();
@@ -217,7 +213,7 @@ export class TxQueue {
 
   #startReading(): void {
     this.#stage = Stage.READING;
-    this.reads++;
+    this.#counts.reads++;
     this.#pin();
     // The use counts must reach the guest before the reads that they cover.
     this.#vif.context.grants.flushUses();
@@ -314,11 +310,7 @@ export class TxQueue {
   snapshot(): XenQueueStatus["tx"] {
     return {
       stage: this.stage,
-      packets: this.packets,
-      bytes: this.bytes,
-      drops: this.drops,
-      reads: this.reads,
-      creditWaits: this.creditWaits,
+      ...this.#counts,
       checksumFixups: this.#built.checksumFixups,
       ...(Number.isFinite(this.credit.bytes) ? { credit: this.credit.bytes } : {}),
       ring: this.ring.snapshot(),
