@@ -219,7 +219,7 @@ export class Connection implements RingSource {
     this.#owner.gone(this, last);
     if (nic !== undefined) {
       const why = reason || "connection lost";
-      this.#owner.lines.info("left", { nic: this.name, code }, `${this.name} left: ${why}`);
+      this.#owner.lines.of("left").info({ nic: this.name, code }, `${this.name} left: ${why}`);
       this.#owner.events.emit("left", { ...this.#event(), reason: why });
     }
     this.#moved?.(code === CloseCode.MOVED);
@@ -237,7 +237,9 @@ export class Connection implements RingSource {
     const n = this.#reports.get(code);
     if (n === undefined) {
       if (this.#reports.size >= MAX_REPORTS) return;
-      this.#owner.lines.warn("reports", { nic: this.name, code }, `${this.name} reports: ${text}`);
+      this.#owner.lines
+        .of("reports")
+        .warn({ nic: this.name, code }, `${this.name} reports: ${text}`);
     }
     this.#reports.set(code, (n ?? 0) + 1);
   }
@@ -250,11 +252,9 @@ export class Connection implements RingSource {
       this.#welcome(parseHello(value));
     } catch (error) {
       if (!(error instanceof Refusal || error instanceof WireError)) throw error;
-      this.#owner.lines.warn(
-        "refused",
-        { peer: this.peer, code: error.code },
-        `refused a frontend: ${error.message}`,
-      );
+      this.#owner.lines
+        .of("refused")
+        .warn({ peer: this.peer, code: error.code }, `refused a frontend: ${error.message}`);
       this.#end.link.post("refuse", {
         code: error.code,
         text: error.message.slice(0, Limits.TEXT_BYTES / 4),
@@ -292,11 +292,12 @@ export class Connection implements RingSource {
     };
     this.#end.link.post("welcome", { greeting: welcome });
     this.#end.link.scheduleFlush();
-    this.#owner.lines.info(
-      "joined",
-      { nic: config.name, mac: welcome.mac, peer: this.peer, personality: hello.personality },
-      `${config.name} joined`,
-    );
+    this.#owner.lines
+      .of("joined")
+      .info(
+        { nic: config.name, mac: welcome.mac, peer: this.peer, personality: hello.personality },
+        `${config.name} joined`,
+      );
     this.#owner.events.emit("joined", this.#event());
   }
 

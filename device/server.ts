@@ -216,11 +216,12 @@ export class DeviceServer implements ConnectionOwner {
     if (connection !== undefined) connection.spoofed(notice);
     else {
       const { spoofer, mac, owner, frames } = notice;
-      this.lines.warn(
-        "spoof",
-        { port: spoofer },
-        `${frames} frames came from the uplink ${spoofer} with the source ${mac}, which is the address of ${owner}: dropped`,
-      );
+      this.lines
+        .of("spoof")
+        .warn(
+          { port: spoofer },
+          `${frames} frames came from the uplink ${spoofer} with the source ${mac}, which is the address of ${owner}: dropped`,
+        );
     }
   }
 

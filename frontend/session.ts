@@ -286,7 +286,7 @@ export class Session {
     const n = this.faults.get(code);
     if (n === undefined && this.faults.size >= MAX_REPORTS) return;
     this.faults.set(code, (n ?? 0) + 1);
-    this.#lines.warn("fault", { code }, `the device reports: ${text}`);
+    this.#lines.of("fault").warn({ code }, `the device reports: ${text}`);
   }
 
   #closed(code: number, reason: string): void {
@@ -451,7 +451,7 @@ export class Session {
     const link = this.link;
     const driver = this.#driver;
     if (link === undefined || driver === undefined || this.#state !== "attached") {
-      this.#lines.warn("move", {}, `asked to move to ${to} before the driver is up; it stays`);
+      this.#lines.of("move").warn({}, `asked to move to ${to} before the driver is up; it stays`);
       return;
     }
     this.#options.log.info({}, `moving to ${to}`);

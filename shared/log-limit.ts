@@ -7,14 +7,12 @@
  *   line, line, line  counted
  *   tick() ---------- the last of them, with `collapsed: 2`; a new second begins
  */
-import type { Logger } from "./log.ts";
+import { type Level, type Logger, loggerOf } from "./log.ts";
 
 const PERIOD_MS = 1000;
 /** Kinds kept apart. A kind is a constant of the program; beyond the bound all share one. */
 const MAX_KINDS = 64;
 const OTHERS = "others";
-
-type Level = keyof Logger;
 
 interface Held {
   level: Level;
@@ -46,24 +44,10 @@ export class LogLimit {
 
   /** A logger whose lines, but for those of level error, are of one kind. */
   of(kind: string): Logger {
-    return {
-      debug: (fields, message) => this.debug(kind, fields, message),
-      info: (fields, message) => this.info(kind, fields, message),
-      warn: (fields, message) => this.warn(kind, fields, message),
-      error: (fields, message) => this.#log.error(fields, message),
-    };
-  }
-
-  debug(kind: string, fields: object, message: string): void {
-    this.#line("debug", kind, fields, message);
-  }
-
-  info(kind: string, fields: object, message: string): void {
-    this.#line("info", kind, fields, message);
-  }
-
-  warn(kind: string, fields: object, message: string): void {
-    this.#line("warn", kind, fields, message);
+    return loggerOf((level, fields, message) => {
+      if (level === "error") this.#log.error(fields, message);
+      else this.#line(level, kind, fields, message);
+    });
   }
 
   /** Call once a second: writes the last line of each kind that still has lines left out. */

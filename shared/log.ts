@@ -6,15 +6,21 @@ export interface Logger {
   error(fields: object, message: string): void;
 }
 
+export type Level = keyof Logger;
+
+/** Returns a logger whose lines all go to `write`. */
+export const loggerOf = (
+  write: (level: Level, fields: object, message: string) => void,
+): Logger => ({
+  debug: (fields, message) => write("debug", fields, message),
+  info: (fields, message) => write("info", fields, message),
+  warn: (fields, message) => write("warn", fields, message),
+  error: (fields, message) => write("error", fields, message),
+});
+
 /** A logger for code that runs before, or without, one. */
-export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+export const silentLogger: Logger = loggerOf(() => {});
 
 /** Returns a logger that adds `fields` to each record, such as the subject of the lines. */
-export function withFields(log: Logger, fields: object): Logger {
-  return {
-    debug: (more, message) => log.debug({ ...fields, ...more }, message),
-    info: (more, message) => log.info({ ...fields, ...more }, message),
-    warn: (more, message) => log.warn({ ...fields, ...more }, message),
-    error: (more, message) => log.error({ ...fields, ...more }, message),
-  };
-}
+export const withFields = (log: Logger, fields: object): Logger =>
+  loggerOf((level, more, message) => log[level]({ ...fields, ...more }, message));

@@ -2,7 +2,7 @@
 import type { Readable } from "node:stream";
 import { Command } from "commander";
 import { z } from "zod";
-import { DescriptorOutput } from "../../shared/capture/file-output.ts";
+import { descriptorOutput } from "../../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../../shared/capture/output.ts";
 import type { CaptureSummary } from "../../shared/capture/recorder-types.ts";
 import { PcapngReader } from "../../shared/pcapng/reader.ts";
@@ -220,7 +220,7 @@ function outputOf(
   { bytes, seconds, files }: Rotation,
 ): CaptureOutput | undefined {
   if (write === undefined) return undefined;
-  if (write === "-") return new DescriptorOutput(STDOUT, "standard output");
+  if (write === "-") return descriptorOutput(STDOUT, "standard output");
   const rotating = bytes > 0 || seconds > 0;
   return pathOutput(write, { rotating, ...(files === 0 ? {} : { keep: files }) });
 }

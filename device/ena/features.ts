@@ -469,11 +469,9 @@ export class Features {
       this.host = hostInfo.parse(page, 0);
       const { osType, kernelVerStr, driverMajor, driverMinor, driverSubMinor } = this.host;
       const driver = `${driverMajor}.${driverMinor}.${driverSubMinor}`;
-      this.#context.lines.debug(
-        "host information",
-        { osType, kernel: kernelVerStr, driver },
-        "ena: host information",
-      );
+      this.#context.lines
+        .of("host information")
+        .debug({ osType, kernel: kernelVerStr, driver }, "ena: host information");
     });
   }
 

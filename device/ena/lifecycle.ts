@@ -65,7 +65,7 @@ export class Lifecycle {
     }
     if (!this.resetting) return;
     this.resetting = false;
-    this.#context.lines.debug("reset finished", {}, "ena: reset finished");
+    this.#context.lines.of("reset finished").debug({}, "ena: reset finished");
   }
 
   #reset(reason: number): void {
@@ -77,8 +77,8 @@ export class Lifecycle {
     this.fatal = false;
     const fields = { reason: this.lastReason };
     // Every driver begins with a reset, so only later resets are logged.
-    if (this.#isFirst) this.#context.lines.debug("first reset", fields, "ena: reset");
-    else this.#context.lines.info("reset", fields, "ena: reset");
+    if (this.#isFirst) this.#context.lines.of("first reset").debug(fields, "ena: reset");
+    else this.#context.lines.of("reset").info(fields, "ena: reset");
     this.#isFirst = false;
     this.#dropAll();
   }

@@ -182,7 +182,7 @@ export class Front {
   /** Counts a refusal. At most one refusal of each reason is logged in a second. */
   count(reason: Refused, peer: string, sentence: string): void {
     const level = LOUD.has(reason) ? "warn" : "debug";
-    this.#log[level](reason, { peer, reason }, `refused a connection: ${sentence}`);
+    this.#log.of(reason)[level]({ peer, reason }, `refused a connection: ${sentence}`);
     this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + 1);
   }
 

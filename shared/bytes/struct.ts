@@ -86,34 +86,22 @@ export function zero(view: DataView, at: number, length: number): void {
   new Uint8Array(view.buffer, view.byteOffset + at, length).fill(0);
 }
 
-export const u8 = (offset: number): Field<number> => ({
-  offset,
-  bytes: 1,
-  get: (v, at) => v.getUint8(at + offset),
-  set: (v, at, n) => v.setUint8(at + offset, n),
-});
+/** Declares a number by the accessors of DataView. */
+const word =
+  (bytes: number, get: "getUint8" | "getUint16" | "getInt16" | "getUint32", set: WordSetter) =>
+  (offset: number): Field<number> => ({
+    offset,
+    bytes,
+    get: (v, at) => v[get](at + offset, LE),
+    set: (v, at, n) => v[set](at + offset, n, LE),
+  });
+type WordSetter = "setUint8" | "setUint16" | "setInt16" | "setUint32";
 
-export const u16 = (offset: number): Field<number> => ({
-  offset,
-  bytes: 2,
-  get: (v, at) => v.getUint16(at + offset, LE),
-  set: (v, at, n) => v.setUint16(at + offset, n, LE),
-});
-
+export const u8 = word(1, "getUint8", "setUint8");
+export const u16 = word(2, "getUint16", "setUint16");
 /** A signed field, for status words. */
-export const i16 = (offset: number): Field<number> => ({
-  offset,
-  bytes: 2,
-  get: (v, at) => v.getInt16(at + offset, LE),
-  set: (v, at, n) => v.setInt16(at + offset, n, LE),
-});
-
-export const u32 = (offset: number): Field<number> => ({
-  offset,
-  bytes: 4,
-  get: (v, at) => v.getUint32(at + offset, LE),
-  set: (v, at, n) => v.setUint32(at + offset, n, LE),
-});
+export const i16 = word(2, "getInt16", "setInt16");
+export const u32 = word(4, "getUint32", "setUint32");
 
 /** A field of 64 bits. See u64.ts for values from 2^53 on. */
 export const u64 = (offset: number): Field<number> => ({

@@ -59,20 +59,11 @@ export class FileOutput implements CaptureOutput {
   }
 }
 
-/** Writes to a descriptor and leaves it open: 1 is standard output. */
-export class DescriptorOutput implements CaptureOutput {
-  readonly name: string;
-  readonly #fd: number;
-
-  constructor(fd: number, name: string) {
-    this.#fd = fd;
-    this.name = name;
-  }
-
-  async open(): Promise<CaptureSink> {
-    return new DescriptorSink(this.name, this.#fd, false);
-  }
-}
+/** An output that writes to a descriptor and leaves it open: 1 is standard output. */
+export const descriptorOutput = (fd: number, name: string): CaptureOutput => ({
+  name,
+  open: async () => new DescriptorSink(name, fd, false),
+});
 
 class DescriptorSink implements CaptureSink {
   readonly name: string;

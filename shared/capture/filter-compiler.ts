@@ -6,8 +6,9 @@
  * An address that asks for many filters waits behind its own, and others are served in between.
  */
 import { fork } from "node:child_process";
+import { extname } from "node:path";
 import { CaptureFilterError } from "./filter-error.ts";
-import type { FilterAnswer, FilterWork } from "./filter-worker.ts";
+import type { FilterAnswer } from "./filter-worker.ts";
 
 /** A filter that is compiled for longer is given up. */
 const COMPILE_MS = 10_000;
@@ -19,10 +20,7 @@ const MAX_ASKED = 32;
 /** How long the answer to a filter may take, behind all others. */
 export const FILTER_MS = (COMPILE_MS * MAX_ASKED) / MAX_RUNNING;
 /** The file beside this one, compiled or not as this one is. */
-const WORKER = new URL(
-  import.meta.url.endsWith(".ts") ? "./filter-worker.ts" : "./filter-worker.js",
-  import.meta.url,
-);
+const WORKER = new URL(`./filter-worker${extname(import.meta.url)}`, import.meta.url);
 
 /** The compiler of one device, or of a program. Its bounds hold for all owners together. */
 export class FilterCompiler {
@@ -37,7 +35,7 @@ export class FilterCompiler {
    * The program of a filter, or what is wrong. `owner` says on whose behalf: an address. Rejects
    * with CaptureFilterError BUSY when the owner, or all together, ask for too much.
    */
-  async compile(owner: string, work: FilterWork): Promise<FilterAnswer> {
+  async compile(owner: string, text: string): Promise<FilterAnswer> {
     const own = this.#owned.get(owner) ?? 0;
     if (own >= MAX_OWNED) {
       const message = `${own} filters of yours are being compiled; try again`;
@@ -55,7 +53,7 @@ export class FilterCompiler {
         this.#running++;
       }
       try {
-        return await inProcess(work);
+        return await inProcess(text);
       } finally {
         this.#passOn();
       }
@@ -75,26 +73,28 @@ export class FilterCompiler {
   }
 }
 
-function inProcess(work: FilterWork): Promise<FilterAnswer> {
+function inProcess(text: string): Promise<FilterAnswer> {
   // It gets the text, and of our variables only the one that says where libraries are.
   const { LD_LIBRARY_PATH } = process.env;
   const env = LD_LIBRARY_PATH === undefined ? {} : { LD_LIBRARY_PATH };
-  const child = fork(WORKER, [], { env, stdio: ["ignore", "ignore", "ignore", "ipc"] });
+  const child = fork(WORKER, [], {
+    env,
+    stdio: ["ignore", "ignore", "ignore", "ipc"],
+    timeout: COMPILE_MS,
+    killSignal: "SIGKILL",
+  });
   return new Promise((resolve) => {
-    const timer = setTimeout(() => child.kill("SIGKILL"), COMPILE_MS);
     child.once("message", (answer) => resolve(answer as FilterAnswer));
     child.once("error", ({ message }) => {
-      clearTimeout(timer);
       resolve({ code: "BUSY", message: `filters can't be compiled now: ${message}` });
     });
     // Behind the answer, if there was one.
     child.once("exit", (_code, signal) => {
-      clearTimeout(timer);
       const late = `it was not compiled within ${COMPILE_MS / 1000} s`;
       const message = signal === "SIGKILL" ? late : "libpcap ended without an answer";
       resolve({ code: "FILTER", message });
     });
     // A process that could not be started has no channel; its error is on the way.
-    if (child.connected) child.send(work, () => undefined);
+    if (child.connected) child.send(text, () => undefined);
   });
 }

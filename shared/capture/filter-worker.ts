@@ -5,26 +5,20 @@
 import { type CaptureFilterCode, CaptureFilterError } from "./filter-error.ts";
 import { type BpfInstruction, compile } from "./libpcap.ts";
 
-export interface FilterWork {
-  readonly text: string;
-  readonly linkType: number;
-  readonly snapLength: number;
-}
-
 /** The program, or what CaptureFilterError says. */
 export type FilterAnswer =
   | { readonly program: readonly BpfInstruction[] }
   | { readonly code: CaptureFilterCode; readonly message: string };
 
-function answer({ text, linkType, snapLength }: FilterWork): FilterAnswer {
+function answer(text: string): FilterAnswer {
   try {
-    return { program: compile(text, linkType, snapLength) };
+    return { program: compile(text) };
   } catch (error) {
     if (!(error instanceof CaptureFilterError)) throw error;
     return { code: error.code, message: error.message };
   }
 }
 
-process.once("message", (work) => {
-  process.send?.(answer(work as FilterWork), () => process.disconnect());
+process.once("message", (text) => {
+  process.send?.(answer(text as string), () => process.disconnect());
 });

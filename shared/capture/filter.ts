@@ -1,6 +1,5 @@
 /** Capture filters in the libpcap language, compiled by libpcap in a process, and run here. */
 import type { Frame } from "../net/frame.ts";
-import { LinkType } from "../pcapng/layout.ts";
 import { BpfProgram, isAbsoluteLoad, NEED_MORE } from "./bpf.ts";
 import { FilterCompiler } from "./filter-compiler.ts";
 import { CaptureFilterError } from "./filter-error.ts";
@@ -17,8 +16,6 @@ const HEAD_BYTES = 256;
 const SOCKET_FACTS = 0xffff_f000;
 /** Compiles the filters of programs, which compile their own. Each device has a compiler. */
 const ofPrograms = new FilterCompiler();
-/** pcap_compile's snap length becomes the "accept" answer: a whole frame. */
-const ACCEPT_BYTES = 262_144;
 
 /**
  * Compiles a filter for Ethernet frames, on behalf of `owner` (an address, or nothing for a user of
@@ -33,8 +30,7 @@ export async function compileFilter(
 ): Promise<FrameFilter> {
   const problem = problemOf(text);
   if (problem !== undefined) throw new CaptureFilterError("FILTER", problem);
-  const work = { text, linkType: LinkType.ETHERNET, snapLength: ACCEPT_BYTES };
-  const answer = await compiler.compile(owner, work);
+  const answer = await compiler.compile(owner, text);
   if ("code" in answer) throw new CaptureFilterError(answer.code, answer.message);
   if (answer.program.some(({ code, k }) => isAbsoluteLoad(code) && k >= SOCKET_FACTS)) {
     const message = "it asks what only a Linux socket knows (inbound, outbound), and no frame";

@@ -29,8 +29,8 @@ export class GzipInput {
   readonly #file: FileInput;
   readonly #scout = new Member();
   readonly #gunzip = new Member();
-  /** True when the file has ended before its gzip data. */
-  #isCut = false;
+  /** True at the end of a truncated file, whose gzip data is not complete. */
+  isCut = false;
   /** Bytes that the caller had read from the file and that are not decompressed yet. */
   #head: Uint8Array;
   readonly #waiting: Buffer[] = [];
@@ -45,11 +45,6 @@ export class GzipInput {
     this.#head = head;
     this.#scout.stream.resume();
     this.#gunzip.stream.on("data", (chunk: Buffer) => this.#waiting.push(chunk));
-  }
-
-  /** True at the end of a truncated file. */
-  get isCut(): boolean {
-    return this.#isCut;
   }
 
   /** Reads as FileInput's `read`. Rejects with CaptureFormatError where the file is damaged. */
@@ -113,13 +108,13 @@ export class GzipInput {
     if (this.#scout.failed?.message === NO_MEMBER && this.#last !== MAGIC[0]) return;
     await this.#gunzip.end();
     // All bytes so far are decompressed, and the member is not complete.
-    this.#isCut = this.#gunzip.failed?.code === "Z_BUF_ERROR";
+    this.isCut = this.#gunzip.failed?.code === "Z_BUF_ERROR";
   }
 
   /** Returns 0 at the end of the data. Throws CaptureFormatError at damage. */
   #end(): 0 {
     const { failed } = this.#gunzip;
-    if (failed === undefined || this.#isCut || failed.message === NO_MEMBER) return 0;
+    if (failed === undefined || this.isCut || failed.message === NO_MEMBER) return 0;
     const why = `the gzip data is damaged: ${failed.message}`;
     throw new CaptureFormatError("FORMAT", this.#bytes, why);
   }

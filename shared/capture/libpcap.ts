@@ -5,12 +5,16 @@
  * Source: libpcap: pcap/pcap.h, pcap/bpf.h.
  */
 import koffi from "koffi";
+import { LinkType } from "../pcapng/layout.ts";
 import { CaptureFilterError } from "./filter-error.ts";
 
 /** The name Debian gives it, the usual one, and macOS's. */
 const NAMES = ["libpcap.so.0.8", "libpcap.so.1", "libpcap.A.dylib"];
 /** pcap_compile's netmask when there is none: the filter "ip broadcast" is then refused. */
 const PCAP_NETMASK_UNKNOWN = 0xffffffff;
+
+/** pcap_compile's snap length becomes the "accept" answer: a whole frame. */
+const ACCEPT_BYTES = 262_144;
 
 /** struct bpf_insn. */
 export interface BpfInstruction {
@@ -73,12 +77,12 @@ export function openLibrary(names: readonly string[]): ReturnType<typeof koffi.l
 }
 
 /**
- * The program of a filter. Throws CaptureFilterError: what libpcap says of the text, in its words,
+ * The program of a filter for Ethernet frames. Throws CaptureFilterError: what libpcap says of the text, in its words,
  * or that there is no libpcap. A filter with a host's name asks the resolver, and waits for it.
  */
-export function compile(text: string, linkType: number, snapLength: number): BpfInstruction[] {
+export function compile(text: string): BpfInstruction[] {
   library ??= load();
-  const handle = library.openDead(linkType, snapLength);
+  const handle = library.openDead(LinkType.ETHERNET, ACCEPT_BYTES);
   if (handle === null) throw new CaptureFilterError("LIBPCAP", "libpcap: pcap_open_dead failed");
   try {
     const program: Program = {};

@@ -76,7 +76,8 @@ export class CaptureFileReader implements AsyncDisposable {
   #buffer = new Uint8Array(BUFFER_BYTES);
   /** Bytes in the buffer; the reader has not taken the last `pending` of them. */
   #have = 0;
-  #bytes = 0;
+  /** Bytes read so far, of what a compressed file becomes. */
+  bytes = 0;
 
   private constructor(path: string, file: FileInput) {
     this.#path = path;
@@ -86,11 +87,6 @@ export class CaptureFileReader implements AsyncDisposable {
   /** Rejects with what the file system says. */
   static async open(path: string): Promise<CaptureFileReader> {
     return new CaptureFileReader(path, await FileInput.open(path));
-  }
-
-  /** Bytes read so far, of what a compressed file becomes. */
-  get bytes(): number {
-    return this.#bytes;
   }
 
   /** Bytes behind the last whole packet: at the end of the file, those that were cut off. */
@@ -105,7 +101,7 @@ export class CaptureFileReader implements AsyncDisposable {
   get cutAt(): number | undefined {
     const { pending } = this;
     const isCut = pending > 0 || (this.#file instanceof GzipInput && this.#file.isCut);
-    return isCut ? this.#bytes - pending : undefined;
+    return isCut ? this.bytes - pending : undefined;
   }
 
   /**
@@ -135,7 +131,7 @@ export class CaptureFileReader implements AsyncDisposable {
     const bytes = this.#buffer.subarray(0, this.#have);
     this.#reader ??= readerFor(bytes);
     this.#reader.refill(bytes);
-    this.#bytes += this.#have - before;
+    this.bytes += this.#have - before;
     if (this.#have > before) return true;
     return this.#reader instanceof PcapReader && this.#reader.end();
   }
@@ -161,7 +157,7 @@ export class CaptureFileReader implements AsyncDisposable {
     this.#file = file;
     this.#reader = undefined;
     this.#have = 0;
-    this.#bytes = 0;
+    this.bytes = 0;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -2,10 +2,13 @@
 import type { Writable } from "node:stream";
 import { type CaptureSink, SinkError, type StallingOutput } from "./output.ts";
 
-export class StreamOutput implements StallingOutput {
+export class StreamOutput implements StallingOutput, CaptureSink {
   readonly name: string;
+  waitingSince: number | undefined;
   readonly #stream: Writable;
-  #sink: StreamSink | undefined;
+  #onGone: (error: SinkError) => void = () => {};
+  /** Ends the write that is under way. */
+  #fail: (error: SinkError) => void = () => {};
 
   /** The stream is the capture's from now on: it is ended with it. */
   constructor(stream: Writable, name: string) {
@@ -13,13 +16,9 @@ export class StreamOutput implements StallingOutput {
     this.name = name;
   }
 
-  get waitingSince(): number | undefined {
-    return this.#sink?.waitingSince;
-  }
-
   cutOff(why: string): void {
     // First the reason: an answer over HTTP says of its end only that it came.
-    this.#sink?.gone(new SinkError("ETIMEDOUT", why));
+    this.#gone(new SinkError("ETIMEDOUT", why));
     this.#stream.destroy();
   }
 
@@ -29,29 +28,14 @@ export class StreamOutput implements StallingOutput {
     onGone: (error: SinkError) => void,
   ): Promise<CaptureSink> {
     if (number > 1) throw new SinkError("ENOTSUP", `${this.name} is one file`);
-    this.#sink = new StreamSink(this.name, this.#stream, onGone);
-    return this.#sink;
-  }
-}
-
-class StreamSink implements CaptureSink {
-  readonly name: string;
-  waitingSince: number | undefined;
-  readonly #stream: Writable;
-  readonly #onGone: (error: SinkError) => void;
-  /** Ends the write that is under way. */
-  #fail: (error: SinkError) => void = () => {};
-
-  constructor(name: string, stream: Writable, onGone: (error: SinkError) => void) {
-    this.name = name;
-    this.#stream = stream;
     this.#onGone = onGone;
     // A stream without a listener for errors ends the process.
-    stream.on("error", (error) => this.gone(SinkError.from(error)));
-    stream.on("close", () => this.gone(new SinkError("EPIPE", `${name} was closed`)));
+    this.#stream.on("error", (error) => this.#gone(SinkError.from(error)));
+    this.#stream.on("close", () => this.#gone(new SinkError("EPIPE", `${this.name} was closed`)));
+    return this;
   }
 
-  gone(error: SinkError): void {
+  #gone(error: SinkError): void {
     // A destroyed stream need not call back for what it had taken.
     this.#fail(error);
     this.#onGone(error);

@@ -85,23 +85,6 @@ export const txDesc = {
   headerLength: (v: DataView, at: number): number =>
     v.getUint32(at + TX_ADDR_HI_HDR, LE) >>> TX_HEADER_LENGTH_SHIFT,
 
-  /** The word len_ctrl; `reqId` is the whole id, `write` puts its other half into meta_ctrl. */
-  packLenCtrl: (
-    length: number,
-    reqId: number,
-    phase: number,
-    first: number,
-    last: number,
-    compReq: number,
-  ): number =>
-    ((length & TX_LENGTH_MASK) |
-      (((reqId >>> TX_REQ_ID_LO_BITS) & TX_REQ_ID_HI_MASK) << TX_REQ_ID_HI_SHIFT) |
-      ((phase & 1) << TX_PHASE_BIT) |
-      ((first & 1) << TX_FIRST_BIT) |
-      ((last & 1) << TX_LAST_BIT) |
-      ((compReq & 1) << TX_COMP_REQ_BIT)) >>>
-    0,
-
   /** The offload bits of meta_ctrl, without the request id: constant over a flow's packets. */
   packOffload: (
     l3Proto: number,
@@ -136,7 +119,12 @@ export const txDesc = {
   ): void {
     v.setUint32(
       at + TX_LEN_CTRL,
-      txDesc.packLenCtrl(length, reqId, phase, first, last, compReq),
+      (length & TX_LENGTH_MASK) |
+        (((reqId >>> TX_REQ_ID_LO_BITS) & TX_REQ_ID_HI_MASK) << TX_REQ_ID_HI_SHIFT) |
+        ((phase & 1) << TX_PHASE_BIT) |
+        ((first & 1) << TX_FIRST_BIT) |
+        ((last & 1) << TX_LAST_BIT) |
+        ((compReq & 1) << TX_COMP_REQ_BIT),
       LE,
     );
     v.setUint32(

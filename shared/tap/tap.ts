@@ -3,6 +3,7 @@
  * a worker makes the system calls. README.md has a drawing.
  */
 import { closeSync, writeSync } from "node:fs";
+import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import type { Logger } from "../log.ts";
 import { type Frame, MAX_FRAME_BYTES } from "../net/frame.ts";
@@ -20,10 +21,7 @@ import {
 } from "./rings.ts";
 import { readVnetHeader, VNET_HEADER_BYTES, writeVnetHeader } from "./vnet-header.ts";
 
-const WORKER = new URL(
-  import.meta.url.endsWith(".ts") ? "./tap-worker.ts" : "./tap-worker.js",
-  import.meta.url,
-);
+const WORKER = new URL(`./tap-worker${extname(import.meta.url)}`, import.meta.url);
 /** Size of the groups in which frames are published, so that the worker starts before a burst ends. */
 const PUBLISH_EVERY = 16;
 /** Slots returned between two wake-ups of a starved worker; see `release`. */

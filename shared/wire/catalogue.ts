@@ -341,5 +341,3 @@ for (const [key, { op, to, fields }] of Object.entries(catalogue)) {
 export const entryOf = (name: Name): Entry => byName.get(name)!;
 /** Returns the entry of opcode 0 to 255, or undefined when the catalogue lacks it. */
 export const entryOfOp = (op: number): Entry | undefined => byOp[op];
-/** Returns "mmio_write" for 22, and "opcode 99" for an opcode that the catalogue lacks. */
-export const opName = (op: number): string => byOp[op]?.name ?? `opcode ${op}`;

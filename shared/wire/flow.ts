@@ -18,25 +18,17 @@ const WINDOW_MS = 20;
 const WINDOWS = 16;
 
 export class ByteQueueLimit {
-  #sent = 0;
+  /** Bytes sent since the start. */
+  sentBytes = 0;
+  limit = MIN_BYTES;
   #acknowledged = 0;
-  #limit = MIN_BYTES;
   #windowStart = 0;
   #windowBytes = 0;
   readonly #rates = new Float64Array(WINDOWS);
   #next = 0;
 
-  /** Bytes sent since the start. */
-  get sentBytes(): number {
-    return this.#sent;
-  }
-
   get inFlight(): number {
-    return this.#sent - this.#acknowledged;
-  }
-
-  get limit(): number {
-    return this.#limit;
+    return this.sentBytes - this.#acknowledged;
   }
 
   /** Measured rate in bytes per millisecond. */
@@ -45,11 +37,11 @@ export class ByteQueueLimit {
   }
 
   get open(): boolean {
-    return this.#sent - this.#acknowledged < this.#limit;
+    return this.inFlight < this.limit;
   }
 
   sent(bytes: number): void {
-    this.#sent += bytes;
+    this.sentBytes += bytes;
   }
 
   /**
@@ -57,7 +49,7 @@ export class ByteQueueLimit {
    * for an impossible report: below the previous one, or above the bytes sent.
    */
   acknowledge(total: number, now: number): boolean {
-    if (total < this.#acknowledged || total > this.#sent) return false;
+    if (total < this.#acknowledged || total > this.sentBytes) return false;
     const elapsed = now - this.#windowStart;
     // After an idle time a burst would look like a slow link, so the measurement starts again.
     if (elapsed > 10 * WINDOW_MS) {
@@ -68,7 +60,7 @@ export class ByteQueueLimit {
       this.#next = (this.#next + 1) % WINDOWS;
       this.#windowStart = now;
       this.#windowBytes = 0;
-      this.#limit = Math.min(MAX_BYTES, Math.max(MIN_BYTES, this.rate * AIM_MS));
+      this.limit = Math.min(MAX_BYTES, Math.max(MIN_BYTES, this.rate * AIM_MS));
     }
     this.#windowBytes += total - this.#acknowledged;
     this.#acknowledged = total;

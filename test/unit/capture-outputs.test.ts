@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { DescriptorOutput, FileOutput, rotatedName } from "../../shared/capture/file-output.ts";
+import { descriptorOutput, FileOutput, rotatedName } from "../../shared/capture/file-output.ts";
 import type { CaptureOutput } from "../../shared/capture/output.ts";
 import { CaptureFileReader, readCapture, readCaptureFile } from "../../shared/capture/read.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
@@ -114,7 +114,7 @@ describe("a pipe", () => {
     const reader = spawn("head", ["-c", "100", fifo], { stdio: "ignore" });
     const fd = openSync(fifo, "w");
     try {
-      const recorder = record(new DescriptorOutput(fd, "the pipe"), 1, { log });
+      const recorder = record(descriptorOutput(fd, "the pipe"), 1, { log });
       await once(reader, "exit");
       const port = recorder.addInterface({ name: "vm2", layer: "frame" });
       recorder.frame(port, Direction.IN, 0, frame);
