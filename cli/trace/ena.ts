@@ -3,6 +3,8 @@
  * the inspector and failing tests. The data path never calls these functions. They never throw: a
  * line says where a structure is too short or unknown.
  */
+
+import { nameOf, namesOf } from "../../shared/bytes/names.ts";
 import type { Struct } from "../../shared/bytes/struct.ts";
 import { hex, line, showNumber, truncated, viewOf } from "../../shared/bytes/words.ts";
 import {
@@ -38,7 +40,6 @@ import {
   SET_FEATURE_BODY,
 } from "../../shared/ena/features.ts";
 import { llqFeature } from "../../shared/ena/llq.ts";
-import { nameOf, namesOf } from "../../shared/ena/names.ts";
 import {
   DevCtl,
   DevSts,

@@ -6,6 +6,8 @@
  * Commands are executed in the order of the ring. A command that needs bytes from the driver's
  * memory waits for them, and later commands overtake it. A reset abandons waiting commands.
  */
+
+import { nameOf } from "../../shared/bytes/names.ts";
 import { zero } from "../../shared/bytes/struct.ts";
 import {
   ACQ_ENTRY_SIZE,
@@ -20,7 +22,6 @@ import {
   Opcode,
 } from "../../shared/ena/admin.ts";
 import { featureCommand } from "../../shared/ena/features.ts";
-import { nameOf } from "../../shared/ena/names.ts";
 import { getStats } from "../../shared/ena/stats.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { AdminRefusal, type EnaContext } from "./context.ts";

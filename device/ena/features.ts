@@ -11,6 +11,8 @@
  * RSS commands set the "indirect" flag but contain the address of the data itself. So the control
  * buffer's address is always treated as that of the data.
  */
+
+import { nameOf } from "../../shared/bytes/names.ts";
 import { ACQ_BODY, AdminStatus } from "../../shared/ena/admin.ts";
 import { AENQ_GROUPS } from "../../shared/ena/aenq.ts";
 import {
@@ -47,7 +49,6 @@ import {
   llqHeaderAt,
   llqHeaderRoom,
 } from "../../shared/ena/llq.ts";
-import { nameOf } from "../../shared/ena/names.ts";
 import {
   RSS_IND_ENTRY_SIZE,
   RSS_INLINE_INDEX_NONE,

@@ -8,7 +8,7 @@
  * RESET_IN_PROGRESS stays until the driver writes 0, because the driver waits until it has seen it.
  */
 
-import { nameOf } from "../../shared/ena/names.ts";
+import { nameOf } from "../../shared/bytes/names.ts";
 import { DevCtl, DevSts, devCtlReg, ResetReason } from "../../shared/ena/registers.ts";
 import { FaultSeverity } from "../../shared/wire/transactions.ts";
 import type { EnaContext } from "./context.ts";

@@ -1,4 +1,6 @@
 /** Handles each event of the device. aenq_handlers of the original (ena.c). */
+
+import { nameOf } from "../../shared/bytes/names.ts";
 import {
   AENQ_BODY,
   AenqGroup,
@@ -7,7 +9,6 @@ import {
   aenqLinkChange,
 } from "../../shared/ena/aenq.ts";
 import { hwHints } from "../../shared/ena/features.ts";
-import { nameOf } from "../../shared/ena/names.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
 import type { Adapter } from "./adapter.ts";
 import { transmitReady } from "./datapath-tx.ts";

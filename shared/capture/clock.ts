@@ -26,15 +26,16 @@ export class CaptureClock {
 
   readonly #source: TimeSource;
   readonly #startMs: number;
-  readonly #startHigh: number;
-  readonly #startLow: number;
+  /** The time at which the clock started. */
+  readonly startHigh: number;
+  readonly startLow: number;
 
   constructor(source: TimeSource = systemTime) {
     this.#source = source;
     this.#startMs = source.monotonicMs();
     const wall = BigInt(Math.round(source.wallMs() * 1000)) * 1000n;
-    this.#startHigh = Number(wall >> 32n);
-    this.#startLow = Number(wall & 0xffffffffn);
+    this.startHigh = Number(wall >> 32n);
+    this.startLow = Number(wall & 0xffffffffn);
     this.tick();
   }
 
@@ -43,10 +44,10 @@ export class CaptureClock {
     const elapsed = Math.round((this.#source.monotonicMs() - this.#startMs) * 1e6);
     // Whole below 2^53: a capture of a hundred days.
     if (elapsed > this.elapsedNs) this.elapsedNs = elapsed;
-    const low = this.#startLow + (this.elapsedNs % WORD);
+    const low = this.startLow + (this.elapsedNs % WORD);
     const carry = low >= WORD ? 1 : 0;
     this.low = low - carry * WORD;
-    this.high = this.#startHigh + Math.floor(this.elapsedNs / WORD) + carry;
+    this.high = this.startHigh + Math.floor(this.elapsedNs / WORD) + carry;
   }
 
   /** The last `tick` as milliseconds since 1970. */

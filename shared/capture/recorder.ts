@@ -75,8 +75,6 @@ export class Recorder {
   readonly #interfaces: RecordedInterface[] = [];
   readonly #time: TimeSource;
   readonly #clock: CaptureClock;
-  readonly #startHigh: number;
-  readonly #startLow: number;
   readonly #pump: Pump;
   readonly #writer: PcapngWriter;
   #out: BlockBuffer;
@@ -147,8 +145,6 @@ export class Recorder {
 
     this.#time = options.time ?? systemTime;
     this.#clock = new CaptureClock(this.#time);
-    this.#startHigh = this.#clock.high;
-    this.#startLow = this.#clock.low;
     this.#pump = new Pump(output, (error) => this.#fail(error));
     this.#pump.onIdle = () => {
       if (!this.#flushDue) return;
@@ -395,9 +391,9 @@ export class Recorder {
   }
 
   #writeStatistics(counted: RecordedInterface): void {
-    const { high, low } = this.#clock;
+    const { startHigh, startLow, high, low } = this.#clock;
     counted.told = counted.received;
-    this.#writer.statistics(counted.number, this.#startHigh, this.#startLow, high, low, counted);
+    this.#writer.statistics(counted.number, startHigh, startLow, high, low, counted);
   }
 
   #end(reason: string): void {

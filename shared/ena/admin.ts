@@ -50,15 +50,6 @@ export type SqDirection = (typeof SqDirection)[keyof typeof SqDirection];
 export const Placement = { HOST: 1, DEV: 3 } as const;
 export type Placement = (typeof Placement)[keyof typeof Placement];
 
-/** enum ena_admin_completion_policy_type */
-export const CompletionPolicy = {
-  DESC: 0,
-  DESC_ON_DEMAND: 1,
-  HEAD_ON_DEMAND: 2,
-  HEAD: 3,
-} as const;
-export type CompletionPolicy = (typeof CompletionPolicy)[keyof typeof CompletionPolicy];
-
 // ena_admin_aq_common_desc: 4 bytes
 //   0            2        3       4
 //   | command id | opcode | flags |     command id: 11:0

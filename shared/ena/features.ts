@@ -46,10 +46,6 @@ export const Capability = {
 } as const;
 export type Capability = (typeof Capability)[keyof typeof Capability];
 
-/** `select` of a GET. Drivers leave it 0, which means the current value. */
-export const FeatureSelect = { CURRENT: 1, DEFAULT: 3 } as const;
-export type FeatureSelect = (typeof FeatureSelect)[keyof typeof FeatureSelect];
-
 // ena_admin_get_feat_cmd, ena_admin_set_feat_cmd: 64 bytes
 //   4                16      17           18        19  20             64
 //   | control buffer | flags | feature id | version | - | body, if SET |     flags: 1:0 select
@@ -181,19 +177,7 @@ export const intrModeration = struct(4, { intrDelayResolutionUs: u16(0) });
 export const aenqConfig = struct(8, { supportedGroups: u32(0), enabledGroups: u32(4) });
 
 /** enum ena_admin_link_types */
-export const LinkSpeed = {
-  SPEED_1G: 0x1,
-  SPEED_2_HALF_G: 0x2,
-  SPEED_5G: 0x4,
-  SPEED_10G: 0x8,
-  SPEED_25G: 0x10,
-  SPEED_40G: 0x20,
-  SPEED_50G: 0x40,
-  SPEED_100G: 0x80,
-  SPEED_200G: 0x100,
-  SPEED_400G: 0x200,
-} as const;
-export type LinkSpeed = (typeof LinkSpeed)[keyof typeof LinkSpeed];
+export const LinkSpeed = { SPEED_25G: 0x10 } as const;
 
 // ena_admin_get_feature_link_desc: 12 bytes
 //   0       4           8       12

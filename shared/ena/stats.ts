@@ -19,10 +19,6 @@ export const StatsType = {
 } as const;
 export type StatsType = (typeof StatsType)[keyof typeof StatsType];
 
-/** enum ena_admin_get_stats_scope */
-export const StatsScope = { SPECIFIC_QUEUE: 0, ETH_TRAFFIC: 1 } as const;
-export type StatsScope = (typeof StatsScope)[keyof typeof StatsScope];
-
 // ena_admin_aq_get_stats_cmd: 32 bytes
 //   4                16     17      18  20          22          24                  32
 //   | control buffer | type | scope | - | queue idx | device id | requested metrics |

@@ -69,12 +69,6 @@ export class PhaseCursor {
     }
     return ahead.head;
   }
-
-  /** Returns to the first entry of the first lap, as a device reset does with a ring. */
-  reset(): void {
-    this.head = index16(0);
-    this.phase = 1;
-  }
 }
 
 const lapPhase = (start: number, depth: number): Phase =>

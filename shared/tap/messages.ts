@@ -33,7 +33,6 @@ export type TapReport =
       readonly mac: Uint8Array;
       readonly mtu: number;
       readonly up: boolean;
-      readonly offloads: boolean;
     }
   | { readonly kind: "refused"; readonly code: TapErrorCode; readonly message: string }
   | { readonly kind: "link"; readonly mtu: number; readonly up: boolean }

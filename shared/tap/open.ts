@@ -24,7 +24,6 @@ export interface OpenedTap {
   /** True for a persistent TAP, which stays when the descriptor is closed. */
   readonly existing: boolean;
   readonly mac: Uint8Array;
-  readonly offloads: boolean;
 }
 
 const TUN_PATH = "/dev/net/tun";
@@ -54,13 +53,12 @@ export function openTap(options: OpenOptions, control: number, warn: Warn): Open
     shapeHeaders(fd);
     clearFilters(fd);
     settleLinkType(fd, name);
-    const offloads = options.offloads && setOffloads(fd, OFFLOADS);
     // A persistent TAP keeps the offloads of its last user, so "none" must be set explicitly.
-    if (!offloads) setOffloads(fd, 0);
+    if (!options.offloads || !setOffloads(fd, OFFLOADS)) setOffloads(fd, 0);
     const mac = settleMac(fd, name, options.mac);
     settleMtu(control, name, options.mtu, warn);
     if (!existing && options.bringUp) bringUp(control, name);
-    return { fd, existing, mac, offloads };
+    return { fd, existing, mac };
   } catch (error) {
     sys.close(fd);
     throw error;

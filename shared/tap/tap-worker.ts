@@ -302,9 +302,9 @@ function main(data: TapWorkerData): void {
     // The data path writes to the eventfd, so it closes the eventfd after this thread has ended.
     const wakeFd = sys.eventfd(0, sys.O_NONBLOCK | sys.O_CLOEXEC);
     const { mtu, up } = watch.state;
-    const { existing, mac, offloads } = tap;
+    const { existing, mac } = tap;
     const loop = new TapLoop(new TapRings(data.memory, data.slots), tap, wakeFd, watch);
-    report({ kind: "opened", wakeFd, existing, mac, mtu, up, offloads });
+    report({ kind: "opened", wakeFd, existing, mac, mtu, up });
     loop.run();
   } catch (error) {
     if (!(error instanceof TapError)) throw error;

@@ -96,7 +96,6 @@ export class Tap implements TapEnd {
   readonly name: string;
   /** True for a persistent TAP. It stays, with its addresses, when this process ends. */
   readonly existing: boolean;
-  readonly offloads: boolean;
   /** MAC address of six bytes. */
   mac: Uint8Array;
   /** The kernel's present value. */
@@ -177,7 +176,6 @@ export class Tap implements TapEnd {
     this.name = name;
     this.existing = opened.existing;
     this.mac = opened.mac;
-    this.offloads = opened.offloads;
     this.mtu = opened.mtu;
     this.up = opened.up;
     this.slots = rings.slots;

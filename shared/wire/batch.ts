@@ -15,7 +15,7 @@ import { copyBytes } from "../bytes/copy.ts";
 import { BufferPool } from "../bytes/pool.ts";
 import { viewOf } from "../bytes/words.ts";
 import { FRAME_ROOM } from "../transport/frames.ts";
-import { entryOf, Op, type PostName, type Sent } from "./catalogue.ts";
+import { catalogue, Op, type PostName, type Sent } from "./catalogue.ts";
 import { Fmt } from "./reader.ts";
 import { RECORD_BYTES, record } from "./records.ts";
 import { Limits } from "./transactions.ts";
@@ -147,10 +147,9 @@ export class BatchWriter {
 
   /** Adds any other transaction. */
   post<N extends PostName>(name: N, fields: Sent<N>): void {
-    const entry = entryOf(name);
-    const values: unknown[] = [entry.op];
-    for (const { name: field } of entry.fields) values.push(fields[field as keyof Sent<N>]);
-    const bytes = packTransaction(values);
+    const { op, fields: declared } = catalogue[name];
+    const values = Object.keys(declared).map((field) => fields[field as keyof Sent<N>]);
+    const bytes = packTransaction([op, ...values]);
     this.#begin(bytes.byteLength);
     this.#buffer.set(bytes, this.#at);
     this.#at += bytes.byteLength;

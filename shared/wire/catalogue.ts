@@ -319,11 +319,10 @@ export interface Entry {
   }[];
 }
 
-const byName = new Map<Name, Entry>();
 const byOp: (Entry | undefined)[] = new Array(256).fill(undefined);
 for (const [key, { op, to, fields }] of Object.entries(catalogue)) {
   const name = key as Name;
-  const entry: Entry = {
+  byOp[op] = {
     op,
     name,
     method: name.replace(/_(.)/g, (_, c: string) => c.toUpperCase()) as keyof Handlers,
@@ -334,10 +333,7 @@ for (const [key, { op, to, fields }] of Object.entries(catalogue)) {
       what: declared.kind === "map" ? name : `${name}: ${field}`,
     })),
   };
-  byName.set(name, entry);
-  byOp[op] = entry;
 }
 
-export const entryOf = (name: Name): Entry => byName.get(name)!;
 /** Returns the entry of opcode 0 to 255, or undefined when the catalogue lacks it. */
 export const entryOfOp = (op: number): Entry | undefined => byOp[op];

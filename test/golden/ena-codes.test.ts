@@ -6,13 +6,8 @@
  * kernel/linux/common/ena_com/*.h) and printed each enumerator, or _MASK macro for bits.
  */
 import { describe, expect, test } from "vitest";
-import {
-  AdminStatus,
-  CompletionPolicy,
-  Opcode,
-  Placement,
-  SqDirection,
-} from "../../shared/ena/admin.ts";
+import { type Codes, nameOf, namesOf } from "../../shared/bytes/names.ts";
+import { AdminStatus, Opcode, Placement, SqDirection } from "../../shared/ena/admin.ts";
 import { AenqGroup, AenqSyndrome } from "../../shared/ena/aenq.ts";
 import {
   Capability,
@@ -30,10 +25,9 @@ import {
   LlqHeaderLocation,
   LlqStride,
 } from "../../shared/ena/llq.ts";
-import { type Codes, nameOf, namesOf } from "../../shared/ena/names.ts";
 import { DevCtl, DevSts, Register, ResetReason } from "../../shared/ena/registers.ts";
 import { HashField, HashFunction, HashProto, HashSort } from "../../shared/ena/rss.ts";
-import { StatsScope, StatsType } from "../../shared/ena/stats.ts";
+import { StatsType } from "../../shared/ena/stats.ts";
 
 const TABLES: readonly (readonly [string, Codes, Codes])[] = [
   [
@@ -65,13 +59,7 @@ const TABLES: readonly (readonly [string, Codes, Codes])[] = [
   ],
   ["SqDirection", SqDirection, { TX: 1, RX: 2 }],
   ["Placement", Placement, { HOST: 1, DEV: 3 }],
-  [
-    "CompletionPolicy",
-    CompletionPolicy,
-    { DESC: 0, DESC_ON_DEMAND: 1, HEAD_ON_DEMAND: 2, HEAD: 3 },
-  ],
   ["StatsType", StatsType, { BASIC: 0, EXTENDED: 1, ENI: 2, ENA_SRD: 3, CUSTOMER_METRICS: 4 }],
-  ["StatsScope", StatsScope, { SPECIFIC_QUEUE: 0, ETH_TRAFFIC: 1 }],
   [
     "FeatureId",
     FeatureId,
@@ -103,22 +91,7 @@ const TABLES: readonly (readonly [string, Codes, Codes])[] = [
     Capability,
     { ENI_STATS: 0, ENA_SRD_INFO: 1, CUSTOMER_METRICS: 2, EXTENDED_RESET_REASONS: 3, CDESC_MBZ: 4 },
   ],
-  [
-    "LinkSpeed",
-    LinkSpeed,
-    {
-      SPEED_1G: 1,
-      SPEED_2_HALF_G: 2,
-      SPEED_5G: 4,
-      SPEED_10G: 8,
-      SPEED_25G: 16,
-      SPEED_40G: 32,
-      SPEED_50G: 64,
-      SPEED_100G: 128,
-      SPEED_200G: 256,
-      SPEED_400G: 512,
-    },
-  ],
+  ["LinkSpeed", LinkSpeed, { SPEED_25G: 0x10 }],
   [
     "TxOffload",
     TxOffload,

@@ -1,11 +1,5 @@
 /** Sinks for both ends at once, made from the catalogue. */
-import {
-  catalogue,
-  entryOf,
-  type Handlers,
-  type Name,
-  type Op,
-} from "../../shared/wire/catalogue.ts";
+import { catalogue, entryOfOp, type Handlers, type Op } from "../../shared/wire/catalogue.ts";
 import type { MemoryAccess } from "../../shared/wire/records.ts";
 
 /** Name of the handler, then the fields in the order of the wire; of a column, one record. */
@@ -17,8 +11,8 @@ const isColumn = (op: number): boolean =>
 /** Handlers that pass on each transaction as `Told`. Bytes are still views into the message. */
 export function everyHandler(tell: (told: Told) => void): Handlers {
   const handlers: Record<string, (fields: unknown) => void> = {};
-  for (const name of Object.keys(catalogue) as Name[]) {
-    const { op, method } = entryOf(name);
+  for (const { op } of Object.values(catalogue)) {
+    const { method } = entryOfOp(op)!;
     handlers[method] = isColumn(op)
       ? (access) => {
           const { space, address, type, src, at, length } = access as MemoryAccess;

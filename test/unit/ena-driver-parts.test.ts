@@ -11,6 +11,7 @@ import { Waits } from "../../frontend/ena/waits.ts";
 import { findFacts } from "../../frontend/net/facts.ts";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
 import { Csum, Mbuf, mbufByte } from "../../frontend/net/mbuf.ts";
+import { nameOf } from "../../shared/bytes/names.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { aqCommon, Opcode } from "../../shared/ena/admin.ts";
 import {
@@ -21,7 +22,6 @@ import {
 } from "../../shared/ena/features.ts";
 import { TX_DESC_SIZE } from "../../shared/ena/io.ts";
 import { type LlqFeature, llqFeature } from "../../shared/ena/llq.ts";
-import { nameOf } from "../../shared/ena/names.ts";
 import { RSS_KEY_OFFSET } from "../../shared/ena/rss.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { RecordType } from "../../shared/wire/records.ts";

@@ -69,13 +69,6 @@ describe("PhaseCursor", () => {
     }
   });
 
-  test("a reset puts it back to the first lap", () => {
-    const cursor = new PhaseCursor(4, 7);
-    cursor.next();
-    cursor.reset();
-    expect([cursor.head, cursor.slot, cursor.phase]).toEqual([0, 0, 1]);
-  });
-
   test.each([0, 3, -4, 1.5, Number.NaN, 2 ** 17])("depth %d is refused", (depth) => {
     expect(() => new PhaseCursor(depth)).toThrow(RangeError);
   });
