@@ -30,6 +30,8 @@ const IND = 0x40;
 const MEM = 0x60;
 const LEN = 0x80;
 const MSH = 0xa0;
+const LD_MODES = [MEM, ABS, IND, IMM, LEN];
+const LDX_MODES = [MEM, MSH, IMM, LEN];
 
 const OP = 0xf0;
 const ADD = 0x00;
@@ -217,15 +219,8 @@ function check(code: number, jt: number, jf: number, k: number, i: number, lengt
     new RangeError(`BPF instruction ${i}, code 0x${code.toString(16)}: ${why}`);
   const kind = code & CLASS;
   const mode = code & MODE;
-  if (
-    kind === LD &&
-    !(mode === MEM || mode === ABS || mode === IND || mode === IMM || mode === LEN)
-  ) {
-    throw fail("unknown load");
-  }
-  if (kind === LDX && !(mode === MEM || mode === MSH || mode === IMM || mode === LEN)) {
-    throw fail("unknown load");
-  }
+  if (kind === LD && !LD_MODES.includes(mode)) throw fail("unknown load");
+  if (kind === LDX && !LDX_MODES.includes(mode)) throw fail("unknown load");
   if (kind === LD && (code & SIZE) === SIZE) throw fail("unknown size");
   const usesMemory = kind === ST || kind === STX || (kind <= LDX && mode === MEM);
   if (usesMemory && k >>> 0 >= MEMORY_WORDS) throw fail(`memory word ${k}`);

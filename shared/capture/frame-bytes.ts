@@ -7,14 +7,9 @@ import type { CapturedPacket } from "../pcapng/packet.ts";
  * length at zero: then the frame is what was captured. Others capture bytes behind the frame's end:
  * the original length counts. Packets of other link layers are measured alike.
  */
-export function frameBytes({
-  capturedLength,
-  originalLength,
-  flags,
-  interface: on,
-}: CapturedPacket) {
-  const original = originalLength === 0 ? capturedLength : originalLength;
-  return Math.max(0, original - (flagFcsBytes(flags) || (on.fcsBytes ?? 0)));
+export function frameBytes(packet: CapturedPacket): number {
+  const fcs = flagFcsBytes(packet.flags) || (packet.interface.fcsBytes ?? 0);
+  return Math.max(0, (packet.originalLength || packet.capturedLength) - fcs);
 }
 
 /** How many bytes of the frame are in the file: those that `bytes` begins with. */

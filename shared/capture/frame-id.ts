@@ -5,7 +5,4 @@
 let last = 0;
 
 /** The next value for `Frame.id`: 1, 2, 3 ... in this process. */
-export function nextFrameId(): number {
-  last++;
-  return last;
-}
+export const nextFrameId = (): number => ++last;

@@ -69,17 +69,13 @@ export class GzipInput {
 
   #take(into: Uint8Array, at: number): number {
     const from = at;
-    let chunks = 0;
-    for (; chunks < this.#waiting.length && at < into.length; chunks++) {
-      const chunk = this.#waiting[chunks]!;
+    while (this.#waiting.length > 0 && at < into.length) {
+      const chunk = this.#waiting.shift()!;
       const bytes = Math.min(chunk.length, into.length - at);
       into.set(chunk.subarray(0, bytes), at);
       at += bytes;
-      if (bytes === chunk.length) continue;
-      this.#waiting[chunks] = chunk.subarray(bytes);
-      break;
+      if (bytes < chunk.length) this.#waiting.unshift(chunk.subarray(bytes));
     }
-    this.#waiting.splice(0, chunks);
     return at - from;
   }
 

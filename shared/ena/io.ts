@@ -32,21 +32,8 @@ export type L4Proto = (typeof L4Proto)[keyof typeof L4Proto];
  * Delays are in steps of intrModeration.intrDelayResolutionUs.
  */
 export const intrReg = {
-  pack: (rxDelay: number, txDelay: number, unmask: number, noModerationUpdate = 0): number =>
-    ((rxDelay & 0x7fff) |
-      ((txDelay & 0x7fff) << 15) |
-      ((unmask & 1) << 30) |
-      ((noModerationUpdate & 1) << 31)) >>>
-    0,
-  rxDelay: (r: number): number => r & 0x7fff,
-  txDelay: (r: number): number => (r >>> 15) & 0x7fff,
+  /** Clears "keep moderation", so that the delays are those given. */
+  pack: (rxDelay: number, txDelay: number, unmask: number): number =>
+    ((rxDelay & 0x7fff) | ((txDelay & 0x7fff) << 15) | ((unmask & 1) << 30)) >>> 0,
   unmask: (r: number): Bit => bit(r, 30),
-  noModerationUpdate: (r: number): Bit => bit(r, 31),
-} as const;
-
-/** ena_eth_io_numa_node_cfg_reg: | 31 enabled | 7:0 node | */
-export const numaReg = {
-  pack: (node: number, enabled: number): number => (((enabled & 1) << 31) | (node & 0xff)) >>> 0,
-  node: (r: number): number => r & 0xff,
-  enabled: (r: number): Bit => bit(r, 31),
 } as const;

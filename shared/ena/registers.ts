@@ -66,7 +66,6 @@ export const controllerVersionReg = {
       ((minor & 0xff) << 8) |
       (subminor & 0xff)) >>>
     0,
-  implId: (r: number): number => r >>> 24,
   major: (r: number): number => (r >>> 16) & 0xff,
   minor: (r: number): number => (r >>> 8) & 0xff,
   subminor: (r: number): number => r & 0xff,
@@ -89,7 +88,6 @@ export const capsReg = {
     ((resetTimeout & 0x1f) << 1) |
     ((dmaWidthBits & 0xff) << 8) |
     ((adminTimeout & 0xf) << 16),
-  contiguousQueues: (r: number): number => r & 1,
   resetTimeout: (r: number): number => (r >>> 1) & 0x1f,
   dmaWidthBits: (r: number): number => (r >>> 8) & 0xff,
   adminTimeout: (r: number): number => (r >>> 16) & 0xf,

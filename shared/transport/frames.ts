@@ -22,7 +22,6 @@ const MASKED = 0x80;
 const KEY_BYTES = 4;
 const LEN16 = 126;
 const LEN64 = 127;
-const BE = false;
 
 /**
  * Writes the header into the room in front of `message`. With a key it also masks the payload in
@@ -35,18 +34,9 @@ export function frameInPlace(message: Uint8Array, key: Uint8Array | undefined): 
   const frame = new Uint8Array(message.buffer, message.byteOffset - header, header + n);
   const mask = key === undefined ? 0 : MASKED;
   frame[0] = FIN_BINARY;
-  if (length === 2) frame[1] = mask | n;
-  else {
-    const view = new DataView(frame.buffer, frame.byteOffset, header);
-    if (length === 4) {
-      frame[1] = mask | LEN16;
-      view.setUint16(2, n, BE);
-    } else {
-      frame[1] = mask | LEN64;
-      view.setUint32(2, 0, BE);
-      view.setUint32(6, n, BE);
-    }
-  }
+  frame[1] = mask | (length === 2 ? n : length === 4 ? LEN16 : LEN64);
+  // Big-endian. A message has fewer than 2^32 bytes.
+  for (let at = length - 1, left = n; at > 1; at--, left >>>= 8) frame[at] = left;
   if (key !== undefined) {
     frame.set(key, length);
     maskInPlace(message, key);
@@ -211,11 +201,12 @@ function headerLength(bytes: Uint8Array, at: number, have: number): number {
   return (length === LEN16 ? 4 : length === LEN64 ? 10 : 2) + key;
 }
 
-/** Returns the payload length, or Infinity for a length that no limit allows. */
+/** Returns the payload length. From 2^53 on it is inexact, and above every limit. */
 function payloadLength(bytes: Uint8Array, at: number): number {
   const length = bytes[at + 1]! & 0x7f;
   if (length < LEN16) return length;
-  if (length === LEN16) return (bytes[at + 2]! << 8) | bytes[at + 3]!;
-  for (let i = 2; i < 6; i++) if (bytes[at + i] !== 0) return Number.POSITIVE_INFINITY;
-  return new DataView(bytes.buffer, bytes.byteOffset + at + 6, 4).getUint32(0, BE);
+  const end = at + (length === LEN16 ? 4 : 10);
+  let n = 0;
+  for (let i = at + 2; i < end; i++) n = n * 256 + bytes[i]!;
+  return n;
 }

@@ -78,8 +78,4 @@ export const record = {
     v.setUint16(at + TYPE, type, LE);
     v.setUint16(at + SPACE, space, LE);
   },
-
-  /** Sets the length of a record; the batch writer merges contiguous records. */
-  setLength: (v: DataView, at: number, length: number): void =>
-    v.setUint32(at + LENGTH, length, LE),
 } as const;
