@@ -8,8 +8,9 @@
 import type { Logger } from "../../shared/log.ts";
 import { L2_BYTES } from "../../shared/net/ethernet.ts";
 import type { Frame } from "../../shared/net/frame.ts";
+import type { TapLink } from "../../shared/tap/messages.ts";
 import { NO_TOKEN, type PumpUser, TapPump } from "../../shared/tap/pump.ts";
-import { Tap, type TapEnd, type TapLink } from "../../shared/tap/tap.ts";
+import { Tap, type TapEnd } from "../../shared/tap/tap.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "../switch/port.ts";
 import type { Uplink, UplinkOptions } from "./uplink.ts";
 

@@ -58,8 +58,9 @@ const NO_ROOM = -1;
 const STATISTICS_BYTES = 24 + 7 * 12 + 4;
 
 export class Recorder {
+  readonly #ending = Promise.withResolvers<CaptureSummary>();
   /** Settles when the capture has ended, for whatever reason; never rejects. */
-  readonly done: Promise<CaptureSummary>;
+  readonly done = this.#ending.promise;
 
   readonly #application: string;
   readonly #output: CaptureOutput;
@@ -107,7 +108,6 @@ export class Recorder {
   #flushedAt = Number.NEGATIVE_INFINITY;
   #flushDue = false;
   #ended = false;
-  #resolve: (summary: CaptureSummary) => void;
   readonly #flush = (): void => {
     this.#flushAsked = false;
     this.#flushedAt = this.#time.monotonicMs();
@@ -139,9 +139,6 @@ export class Recorder {
     this.#rotateNs = (options.rotateMs || Number.POSITIVE_INFINITY) * 1e6;
     this.#maxPackets = options.maxPackets || Number.POSITIVE_INFINITY;
     this.#flushMs = options.flushMs ?? DEFAULT_FLUSH_MS;
-    const { promise, resolve } = Promise.withResolvers<CaptureSummary>();
-    this.done = promise;
-    this.#resolve = resolve;
 
     this.#time = options.time ?? systemTime;
     this.#clock = new CaptureClock(this.#time);
@@ -422,7 +419,7 @@ export class Recorder {
   }
 
   #finish(reason: string, code?: string): void {
-    this.#resolve({
+    this.#ending.resolve({
       reason,
       code,
       ...totalOf(this.#pump.files),

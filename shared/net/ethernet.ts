@@ -61,11 +61,8 @@ export const headerBytes = (frame: Uint8Array): number =>
 
 /** Returns the address at `at` as text, for example `02:00:00:ab:cd:ef`. */
 export function formatMac(bytes: Uint8Array, at = 0): string {
-  let text = "";
-  for (let i = 0; i < MAC_BYTES; i++) {
-    text += (i === 0 ? "" : ":") + (bytes[at + i] ?? 0).toString(16).padStart(2, "0");
-  }
-  return text;
+  const byte = (_: unknown, i: number) => (bytes[at + i] ?? 0).toString(16).padStart(2, "0");
+  return Array.from({ length: MAC_BYTES }, byte).join(":");
 }
 
 export function formatMacParts(high: number, low: number): string {

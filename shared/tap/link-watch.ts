@@ -10,6 +10,7 @@
  * its own and enters that namespace. This needs root, but the move needed root, too.
  */
 import { TUNGETDEVNETNS } from "./ifreq.ts";
+import type { TapLink } from "./messages.ts";
 import { currentName, failed, linkState, openControlSocket } from "./open.ts";
 import * as sys from "./sys.ts";
 
@@ -19,80 +20,63 @@ const RTMGRP_LINK = 1;
 const SOCKADDR_NL_BYTES = 12;
 const SCRATCH_BYTES = 8192;
 
-export interface LinkState {
-  readonly mtu: number;
-  readonly up: boolean;
-}
-
 export class LinkWatch {
   readonly #tap: number;
   readonly #scratch = sys.addressOf(new Uint8Array(SCRATCH_BYTES));
-  #control: number;
-  #netlink: number;
+  control: number;
+  /** The socket to poll for input. After a move it is another socket. */
+  fd: number;
   /** Present name of the interface, also after a rename. */
   name: string;
-  #told: LinkState;
+  state: TapLink;
 
   /** Closes `control` in the end. Throws TapError when no netlink socket can be opened. */
   constructor(tap: number, control: number, name: string) {
     this.#tap = tap;
-    this.#control = control;
+    this.control = control;
     this.name = name;
     // Subscribe before the first read of the state, so that no change is lost in between.
-    this.#netlink = openNetlink();
-    this.#told = linkState(control, name) ?? { mtu: 0, up: false };
-  }
-
-  /** The socket to poll for input. After a move it is another socket. */
-  get fd(): number {
-    return this.#netlink;
-  }
-
-  get control(): number {
-    return this.#control;
-  }
-
-  get state(): LinkState {
-    return this.#told;
+    this.fd = openNetlink();
+    this.state = linkState(control, name) ?? { mtu: 0, up: false };
   }
 
   /**
    * Reads the state after the socket became readable. Returns the state when it changed, "gone"
    * when the interface was deleted, else undefined.
    */
-  look(): LinkState | "gone" | undefined {
+  look(): TapLink | "gone" | undefined {
     let n: number;
-    do n = sys.read(this.#netlink, this.#scratch, SCRATCH_BYTES);
+    do n = sys.read(this.fd, this.#scratch, SCRATCH_BYTES);
     while (n > 0);
     const name = currentName(this.#tap);
     if (name === undefined) return "gone";
     this.name = name;
-    const now = linkState(this.#control, name) ?? this.#follow();
-    if (now.mtu === this.#told.mtu && now.up === this.#told.up) return undefined;
-    this.#told = now;
+    const now = linkState(this.control, name) ?? this.#follow();
+    if (now.mtu === this.state.mtu && now.up === this.state.up) return undefined;
+    this.state = now;
     return now;
   }
 
   close(): void {
-    sys.close(this.#netlink);
-    sys.close(this.#control);
+    sys.close(this.fd);
+    sys.close(this.control);
   }
 
   /**
    * Enters the namespace of the interface. When the kernel refuses that, the state is unknown. The
    * result is then the last MTU and a link that is up, so that traffic goes on.
    */
-  #follow(): LinkState {
-    const unknown = { mtu: this.#told.mtu, up: true };
+  #follow(): TapLink {
+    const unknown = { mtu: this.state.mtu, up: true };
     const namespace = sys.ioctlByValue(this.#tap, TUNGETDEVNETNS, 0);
     if (namespace < 0) return unknown;
     const entered = sys.setns(namespace, sys.CLONE_NEWNET) === 0;
     sys.close(namespace);
     if (!entered) return unknown;
     this.close();
-    this.#control = openControlSocket();
-    this.#netlink = openNetlink();
-    return linkState(this.#control, this.name) ?? unknown;
+    this.control = openControlSocket();
+    this.fd = openNetlink();
+    return linkState(this.control, this.name) ?? unknown;
   }
 }
 

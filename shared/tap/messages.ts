@@ -1,10 +1,14 @@
 /** Messages between the data-path thread and the TAP worker, in addition to the rings. */
 import type { TapErrorCode } from "./errors.ts";
 
-/** The worker's start parameters. */
-export interface TapWorkerData {
-  readonly memory: SharedArrayBuffer;
-  readonly slots: number;
+export interface TapLink {
+  /** Bytes behind the Ethernet header. */
+  readonly mtu: number;
+  /** True while administratively up, as by `ip link set up`. */
+  readonly up: boolean;
+}
+
+export interface OpenOptions {
   readonly name: string;
   /** MAC address of six bytes, or undefined to keep the kernel's choice. */
   readonly mac: Uint8Array | undefined;
@@ -12,6 +16,12 @@ export interface TapWorkerData {
   readonly offloads: boolean;
   /** True to bring up an interface that the worker creates. */
   readonly bringUp: boolean;
+}
+
+/** The worker's start parameters. */
+export interface TapWorkerData extends OpenOptions {
+  readonly memory: SharedArrayBuffer;
+  readonly slots: number;
 }
 
 /** Messages from data path to worker. A wake-up follows each. */
@@ -26,19 +36,18 @@ export const Wake = { FRAMES: 0, ROOM: 1 } as const;
 /** Messages from worker to data path. */
 export type TapReport =
   | (typeof Wake)[keyof typeof Wake]
-  | {
-      readonly kind: "opened";
-      readonly wakeFd: number;
-      readonly existing: boolean;
-      readonly mac: Uint8Array;
-      readonly mtu: number;
-      readonly up: boolean;
-    }
-  | { readonly kind: "refused"; readonly code: TapErrorCode; readonly message: string }
-  | { readonly kind: "link"; readonly mtu: number; readonly up: boolean }
+  | Opened
+  | ({ readonly kind: "refused" | "gone" } & RefusalText)
+  | ({ readonly kind: "link" } & TapLink)
   | { readonly kind: "reply"; readonly id: number; readonly error: RefusalText | undefined }
-  | { readonly kind: "warn"; readonly fields: object; readonly message: string }
-  | { readonly kind: "gone"; readonly code: TapErrorCode; readonly message: string };
+  | { readonly kind: "warn"; readonly fields: object; readonly message: string };
+
+export interface Opened extends TapLink {
+  readonly kind: "opened";
+  readonly wakeFd: number;
+  readonly existing: boolean;
+  readonly mac: Uint8Array;
+}
 
 export interface RefusalText {
   readonly code: TapErrorCode;

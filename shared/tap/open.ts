@@ -8,16 +8,9 @@
 import { formatMac } from "../net/ethernet.ts";
 import { badName, checkTapName, createLine, errnoText, TapError } from "./errors.ts";
 import * as ifr from "./ifreq.ts";
+import type { OpenOptions, TapLink } from "./messages.ts";
 import * as sys from "./sys.ts";
 import { VNET_HEADER_BYTES } from "./vnet-header.ts";
-
-export interface OpenOptions {
-  readonly name: string;
-  readonly mac: Uint8Array | undefined;
-  readonly mtu: number | undefined;
-  readonly offloads: boolean;
-  readonly bringUp: boolean;
-}
 
 export interface OpenedTap {
   readonly fd: number;
@@ -258,7 +251,7 @@ export function setMtu(control: number, name: string, mtu: number): TapError | u
 }
 
 /** Returns the state that `ip link` shows, or undefined when this namespace lacks the interface. */
-export function linkState(control: number, name: string): { mtu: number; up: boolean } | undefined {
+export function linkState(control: number, name: string): TapLink | undefined {
   const request = new ifr.Ifreq();
   if (sys.ioctl(control, ifr.SIOCGIFFLAGS, request.about(name)) !== 0) return undefined;
   const up = (request.flags & ifr.IFF_UP) !== 0;

@@ -8,7 +8,14 @@ import { Worker } from "node:worker_threads";
 import type { Logger } from "../log.ts";
 import { type Frame, MAX_FRAME_BYTES } from "../net/frame.ts";
 import { checkPlatform, checkTapName, errnoText, TapError } from "./errors.ts";
-import { type TapReport, type TapRequest, type TapWorkerData, Wake } from "./messages.ts";
+import {
+  type Opened,
+  type TapLink,
+  type TapReport,
+  type TapRequest,
+  type TapWorkerData,
+  Wake,
+} from "./messages.ts";
 import {
   ahead,
   Count,
@@ -42,13 +49,6 @@ export interface TapOptions {
   /** Number of frame slots in each direction, a power of two. */
   readonly slots?: number | undefined;
   readonly log: Logger;
-}
-
-export interface TapLink {
-  /** Bytes behind the Ethernet header. */
-  readonly mtu: number;
-  /** True while administratively up, as by `ip link set up`. */
-  readonly up: boolean;
 }
 
 /** Frames and bytes since the TAP was opened; bytes without the vnet header. */
@@ -363,16 +363,14 @@ export class Tap implements TapEnd {
     this.#wake();
   }
 
-  #askAndWait(request: (id: number) => TapRequest): Promise<void> {
+  async #askAndWait(request: (id: number) => TapRequest): Promise<void> {
+    if (!this.#open) throw closedError(this.name);
     const id = this.#nextReply++;
-    return new Promise((resolve, reject) => {
-      if (!this.#open) {
-        reject(closedError(this.name));
-        return;
-      }
-      this.#replies.set(id, (error) => (error === undefined ? resolve() : reject(error)));
-      this.#ask(request(id));
-    });
+    const { promise, resolve } = Promise.withResolvers<TapError | undefined>();
+    this.#replies.set(id, resolve);
+    this.#ask(request(id));
+    const error = await promise;
+    if (error !== undefined) throw error;
   }
 
   #stop(): void {
@@ -412,5 +410,3 @@ export class Tap implements TapEnd {
 
 const closedError = (name: string): TapError =>
   new TapError("TAP_GONE", `the TAP ${name} is closed`);
-
-type Opened = Extract<TapReport, { readonly kind: "opened" }>;

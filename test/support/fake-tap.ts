@@ -4,7 +4,8 @@
  */
 import type { Frame } from "../../shared/net/frame.ts";
 import { TapError } from "../../shared/tap/errors.ts";
-import type { TapEnd, TapLink } from "../../shared/tap/tap.ts";
+import type { TapLink } from "../../shared/tap/messages.ts";
+import type { TapEnd } from "../../shared/tap/tap.ts";
 import { bytesOf, type FrameFacts, factsOf, NO_FACTS } from "./packets.ts";
 
 export type Facts = Partial<FrameFacts>;
