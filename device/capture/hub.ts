@@ -10,8 +10,9 @@
  */
 import { FilterCompiler } from "../../shared/capture/filter-compiler.ts";
 import { nextFrameId } from "../../shared/capture/frame-id.ts";
-import type { CaptureOutput, StallingOutput } from "../../shared/capture/output.ts";
+import type { CaptureOutput } from "../../shared/capture/output.ts";
 import type { Recorder } from "../../shared/capture/recorder.ts";
+import { StreamOutput } from "../../shared/capture/stream-output.ts";
 import type { Logger } from "../../shared/log.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import { Direction } from "../../shared/pcapng/layout.ts";
@@ -152,14 +153,14 @@ export class CaptureHub {
 
   /** Returns the time (ms) for which data has waited and the reader has accepted none. */
   #stalledMs({ output }: Capture): number {
-    if (!stalls(output) || output.waitingSince === undefined) return 0;
+    if (!(output instanceof StreamOutput) || output.waitingSince === undefined) return 0;
     return this.#now() - output.waitingSince;
   }
 
   /** Cuts off a stalled capture. No statistics are sent: they would wait behind the unread data. */
   #end(capture: Capture): void {
     const { output } = capture;
-    if (!stalls(output)) return;
+    if (!(output instanceof StreamOutput)) return;
     this.#cutOff++;
     const seconds = Math.round(this.#stalledMs(capture) / 1000);
     this.#remove(capture);
@@ -249,8 +250,4 @@ class PortWatch implements PortTap {
   detached(): void {
     for (const { recorder, number } of this.#places) recorder.endInterface(number);
   }
-}
-
-function stalls(output: CaptureOutput): output is StallingOutput {
-  return "cutOff" in output;
 }

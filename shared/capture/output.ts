@@ -25,14 +25,6 @@ export interface CaptureOutput {
   open(number: number, startMs: number, onGone: (error: SinkError) => void): Promise<CaptureSink>;
 }
 
-/** An output whose reader can stand still for as long as it likes, or until it is cut off. */
-export interface StallingOutput extends CaptureOutput {
-  /** When the write that is under way began, by performance.now; undefined while there is none. */
-  readonly waitingSince: number | undefined;
-  /** Ends it, with what it has not taken: a failure that says `why`. */
-  cutOff(why: string): void;
-}
-
 /** An output that takes no more. */
 export class SinkError extends Error {
   /** The system's name of the error: ENOSPC, EPIPE ... */
@@ -54,11 +46,6 @@ export class SinkError extends Error {
   }
 }
 
-/** The reader went away, as readers of a pipe do: an end and no failure. */
-export function readerGone(code: string): boolean {
-  return GONE.has(code);
-}
-
 const GONE: ReadonlySet<string> = new Set([
   "EPIPE",
   "ECONNRESET",
@@ -66,3 +53,6 @@ const GONE: ReadonlySet<string> = new Set([
   "ERR_STREAM_PREMATURE_CLOSE",
   "ERR_STREAM_WRITE_AFTER_END",
 ]);
+
+/** The reader went away, as readers of a pipe do: an end and no failure. */
+export const readerGone = (code: string): boolean => GONE.has(code);

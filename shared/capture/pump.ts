@@ -43,6 +43,8 @@ const BUFFER_BYTES = 512 * 1024;
 const KEEP = 8;
 
 export class Pump {
+  /** True while a write is under way. */
+  busy = false;
   /** Bytes given and not yet written. */
   queuedBytes = 0;
   /** Called when everything given has been written. */
@@ -53,7 +55,6 @@ export class Pump {
   readonly #onFailure: (error: SinkError) => void;
   readonly #items: Item[] = [];
   readonly #free: BlockBuffer[] = [];
-  #running = false;
   #failed = false;
   #fileNumber = 0;
   #sink: CaptureSink | undefined;
@@ -68,10 +69,6 @@ export class Pump {
     this.#onFailure = onFailure;
   }
 
-  get busy(): boolean {
-    return this.#running;
-  }
-
   /** An empty buffer. */
   empty(): BlockBuffer {
     return this.#free.pop() ?? new BlockBuffer(BUFFER_BYTES);
@@ -82,17 +79,17 @@ export class Pump {
     if (this.#failed) return;
     this.#items.push({ buffer, packets, last, startMs });
     this.queuedBytes += buffer.used;
-    if (!this.#running) void this.#run();
+    if (!this.busy) void this.#run();
   }
 
   /** Settles when everything given has been written, or the output has failed. */
   drained(): Promise<void> {
-    if (!this.#running) return Promise.resolve();
+    if (!this.busy) return Promise.resolve();
     return new Promise((resolve) => this.#whenIdle.push(resolve));
   }
 
   async #run(): Promise<void> {
-    this.#running = true;
+    this.busy = true;
     try {
       for (let item = this.#items.shift(); item !== undefined; item = this.#items.shift()) {
         this.#sink ??= await this.#open(item.startMs);
@@ -103,7 +100,7 @@ export class Pump {
     } catch (error) {
       await this.#fail(SinkError.from(error));
     }
-    this.#running = false;
+    this.busy = false;
     for (const resolve of this.#whenIdle.splice(0)) resolve();
     if (!this.#failed) this.onIdle();
   }
@@ -113,7 +110,7 @@ export class Pump {
     return this.#output.open(this.#fileNumber, startMs, (error) => {
       // While a write is under way it fails by itself, and knows how far it came.
       this.#gone = error;
-      if (this.#sink !== undefined && !this.#running) void this.#fail(error);
+      if (this.#sink !== undefined && !this.busy) void this.#fail(error);
     });
   }
 

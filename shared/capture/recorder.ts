@@ -61,6 +61,7 @@ export class Recorder {
   readonly #ending = Promise.withResolvers<CaptureSummary>();
   /** Settles when the capture has ended, for whatever reason; never rejects. */
   readonly done = this.#ending.promise;
+  ended = false;
 
   readonly #application: string;
   readonly #output: CaptureOutput;
@@ -107,7 +108,6 @@ export class Recorder {
   #flushAsked = false;
   #flushedAt = Number.NEGATIVE_INFINITY;
   #flushDue = false;
-  #ended = false;
   readonly #flush = (): void => {
     this.#flushAsked = false;
     this.#flushedAt = this.#time.monotonicMs();
@@ -154,10 +154,6 @@ export class Recorder {
     this.#askFlush();
   }
 
-  get ended(): boolean {
-    return this.#ended;
-  }
-
   get stats(): readonly InterfaceStats[] {
     return this.#interfaces;
   }
@@ -170,7 +166,7 @@ export class Recorder {
         ? new RecordedInterface(number, given, MAX_SNAP_BYTES, undefined)
         : new RecordedInterface(number, given, this.#snapBytes, this.#filter?.text);
     this.#interfaces.push(counted);
-    if (!this.#ended) {
+    if (!this.ended) {
       this.#describe(counted);
       this.#askFlush();
     }
@@ -180,7 +176,7 @@ export class Recorder {
   /** Nothing more comes from an interface for now: its statistics are written. */
   endInterface(number: number): void {
     const counted = this.#interfaces[number]!;
-    if (this.#ended || counted.told === counted.received) return;
+    if (this.ended || counted.told === counted.received) return;
     this.#clock.tick();
     this.#writeStatistics(counted);
     this.#askFlush();
@@ -197,7 +193,7 @@ export class Recorder {
     frame: Frame,
     note?: Uint8Array,
   ): void {
-    if (this.#ended) return;
+    if (this.ended) return;
     const counted = this.#interfaces[number]!;
     counted.received++;
     if (this.#filter !== undefined && !this.#filter.matches(frame)) return;
@@ -219,7 +215,7 @@ export class Recorder {
     id: number,
     note?: Uint8Array,
   ): void {
-    if (this.#ended) return;
+    if (this.ended) return;
     const counted = this.#interfaces[number]!;
     counted.received++;
     if (this.#filter !== undefined && !this.#filter.matchesSpan(bytes, from, length)) return;
@@ -256,7 +252,7 @@ export class Recorder {
     bytes: Uint8Array,
     isState: boolean,
   ): void {
-    if (this.#ended) return;
+    if (this.ended) return;
     const counted = this.#interfaces[number]!;
     counted.received++;
     const sent = direction === LinkDirection.TO_DEVICE ? Direction.OUT : Direction.IN;
@@ -394,8 +390,8 @@ export class Recorder {
   }
 
   #end(reason: string): void {
-    if (this.#ended) return;
-    this.#ended = true;
+    if (this.ended) return;
+    this.ended = true;
     this.#clock.tick();
     this.#writeAllStatistics();
     this.#handOver(true);
@@ -403,7 +399,7 @@ export class Recorder {
   }
 
   #fail(error: SinkError): void {
-    this.#ended = true;
+    this.ended = true;
     const { packets, bytes } = totalOf(this.#pump.files);
     const holds = `it holds ${packets} packets in ${bytes} bytes`;
     if (readerGone(error.code)) {

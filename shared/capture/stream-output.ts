@@ -1,9 +1,13 @@
-/** Captures through a Node stream: the answer to a request, a socket. One file, no rotation. */
+/**
+ * Captures through a Node stream: the answer to a request, a socket. One file, no rotation. Its reader
+ * can stand still for as long as it likes, or until it is cut off.
+ */
 import type { Writable } from "node:stream";
-import { type CaptureSink, SinkError, type StallingOutput } from "./output.ts";
+import { type CaptureOutput, type CaptureSink, SinkError } from "./output.ts";
 
-export class StreamOutput implements StallingOutput, CaptureSink {
+export class StreamOutput implements CaptureOutput, CaptureSink {
   readonly name: string;
+  /** When the write that is under way began, by performance.now; undefined while there is none. */
   waitingSince: number | undefined;
   readonly #stream: Writable;
   #onGone: (error: SinkError) => void = () => {};
@@ -16,6 +20,7 @@ export class StreamOutput implements StallingOutput, CaptureSink {
     this.name = name;
   }
 
+  /** Ends it, with what it has not taken: a failure that says `why`. */
   cutOff(why: string): void {
     // First the reason: an answer over HTTP says of its end only that it came.
     this.#gone(new SinkError("ETIMEDOUT", why));

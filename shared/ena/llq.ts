@@ -6,6 +6,7 @@
  * struct ena_admin_feature_llq_desc; placement follows ena_eth_com.c.
  */
 import { type Parsed, struct, u8, u16, u32 } from "../bytes/struct.ts";
+import { DESC_SIZE } from "./io.ts";
 
 /** enum ena_admin_llq_header_location */
 export const LlqHeaderLocation = { INLINE: 1, RING: 2 } as const;
@@ -58,7 +59,6 @@ export type LlqFeature = Parsed<typeof llqFeature>;
 //   0       16      32                   entry size
 //   | desc  | desc  | header ...        |      first entry of a packet
 //   | desc  | desc  | desc | ... zeroes |      further entries, stride MULTIPLE
-const DESC_SIZE = 16;
 
 /** Bytes of an `LlqEntrySize`; 0 for a value without a size. */
 export function llqEntryBytes(size: number): number {

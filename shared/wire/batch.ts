@@ -65,7 +65,8 @@ export class BatchWriter {
   /** Opcode of the column under construction, or -1. */
   #open = -1;
   #dataAt = 0;
-  #buffer: Uint8Array = ZERO;
+  /** Buffer of the message under construction. Each `reserve` may replace it. */
+  outgoing: Uint8Array = ZERO;
   #view: DataView = new DataView(ZERO.buffer);
   /** Offset of the next byte in the buffer; 0 while there is no buffer. */
   #at = 0;
@@ -86,11 +87,6 @@ export class BatchWriter {
 
   get empty(): boolean {
     return this.#transactions === 0;
-  }
-
-  /** Buffer of the message under construction. Each `reserve` may replace it. */
-  get outgoing(): Uint8Array {
-    return this.#buffer;
   }
 
   /**
@@ -125,7 +121,7 @@ export class BatchWriter {
     while (done < length) {
       const n = Math.min(length - done, Limits.RECORD_BYTES);
       const to = this.reserve(op, space, address + done, type, n);
-      copyBytes(src, at + done, this.#buffer, to, n);
+      copyBytes(src, at + done, this.outgoing, to, n);
       done += n;
     }
   }
@@ -138,7 +134,7 @@ export class BatchWriter {
 
   interrupt(vector: number): void {
     this.#begin(4);
-    const b = this.#buffer;
+    const b = this.outgoing;
     b[this.#at++] = Fmt.FIXARRAY | 2;
     b[this.#at++] = Op.INTERRUPT;
     if (vector >= 0x80) b[this.#at++] = Fmt.UINT8;
@@ -151,7 +147,7 @@ export class BatchWriter {
     const values = Object.keys(declared).map((field) => fields[field as keyof Sent<N>]);
     const bytes = packTransaction([op, ...values]);
     this.#begin(bytes.byteLength);
-    this.#buffer.set(bytes, this.#at);
+    this.outgoing.set(bytes, this.#at);
     this.#at += bytes.byteLength;
   }
 
@@ -162,15 +158,15 @@ export class BatchWriter {
     const n = this.#transactions;
     let start = this.#start;
     if (n < 16) {
-      this.#buffer[--start] = Fmt.FIXARRAY | n;
+      this.outgoing[--start] = Fmt.FIXARRAY | n;
     } else {
       start -= 3;
-      this.#buffer[start] = Fmt.ARRAY16;
+      this.outgoing[start] = Fmt.ARRAY16;
       this.#view.setUint16(start + 1, n, BE);
     }
-    const buffer = this.#buffer;
+    const buffer = this.outgoing;
     const message = buffer.subarray(start, this.#at);
-    this.#buffer = ZERO;
+    this.outgoing = ZERO;
     this.#at = 0;
     this.#transactions = 0;
     this.sentBytes += message.byteLength;
@@ -182,8 +178,8 @@ export class BatchWriter {
 
   /** Drops the batch under construction, because the link has ended. */
   discard(): void {
-    if (this.#at !== 0) pool.put(this.#buffer);
-    this.#buffer = ZERO;
+    if (this.#at !== 0) pool.put(this.outgoing);
+    this.outgoing = ZERO;
     this.#at = 0;
     this.#transactions = 0;
     this.#open = -1;
@@ -204,8 +200,8 @@ export class BatchWriter {
 
   #take(): void {
     if (this.#at !== 0) return;
-    this.#buffer = pool.get();
-    this.#view = viewOf(this.#buffer);
+    this.outgoing = pool.get();
+    this.#view = viewOf(this.outgoing);
     this.#start = ROOM;
     this.#at = ROOM;
   }
@@ -213,8 +209,8 @@ export class BatchWriter {
   #openColumn(op: Op): void {
     this.#begin(BIN_HEADER + 2);
     this.#open = op;
-    this.#buffer[this.#at] = Fmt.FIXARRAY | 3;
-    this.#buffer[this.#at + 1] = op;
+    this.outgoing[this.#at] = Fmt.FIXARRAY | 3;
+    this.outgoing[this.#at + 1] = op;
     this.#at += 2 + BIN_HEADER;
     this.#dataAt = this.#at;
   }
@@ -222,7 +218,7 @@ export class BatchWriter {
   /** Writes the header of the data, whose length is known now, and the records behind the data. */
   #closeColumn(): void {
     if (this.#open < 0) return;
-    const b = this.#buffer;
+    const b = this.outgoing;
     const length = this.#at - this.#dataAt;
     const header = binHeaderBytes(length);
     const gap = BIN_HEADER - header;
@@ -250,13 +246,13 @@ export class BatchWriter {
 
   #binHeader(at: number, length: number): void {
     if (length < 0x100) {
-      this.#buffer[at] = Fmt.BIN8;
-      this.#buffer[at + 1] = length;
+      this.outgoing[at] = Fmt.BIN8;
+      this.outgoing[at + 1] = length;
     } else if (length < 0x10000) {
-      this.#buffer[at] = Fmt.BIN16;
+      this.outgoing[at] = Fmt.BIN16;
       this.#view.setUint16(at + 1, length, BE);
     } else {
-      this.#buffer[at] = Fmt.BIN32;
+      this.outgoing[at] = Fmt.BIN32;
       this.#view.setUint32(at + 1, length, BE);
     }
   }
