@@ -28,7 +28,6 @@ export class FilterCompiler {
   readonly #owned = new Map<string, number>();
   /** Each is called when its turn has come. */
   readonly #waiting: (() => void)[] = [];
-  #asked = 0;
   #running = 0;
 
   /**
@@ -41,24 +40,17 @@ export class FilterCompiler {
       const message = `${own} filters of yours are being compiled; try again`;
       throw new CaptureFilterError("BUSY", message);
     }
-    if (this.#asked >= MAX_ASKED) {
-      throw new CaptureFilterError("BUSY", `${this.#asked} filters are being compiled; try again`);
+    const all = this.#running + this.#waiting.length;
+    if (all >= MAX_ASKED) {
+      throw new CaptureFilterError("BUSY", `${all} filters are being compiled; try again`);
     }
     this.#owned.set(owner, own + 1);
-    this.#asked++;
+    if (this.#running < MAX_RUNNING) this.#running++;
+    else await new Promise<void>((begin) => this.#waiting.push(begin));
     try {
-      if (this.#running >= MAX_RUNNING) {
-        await new Promise<void>((begin) => this.#waiting.push(begin));
-      } else {
-        this.#running++;
-      }
-      try {
-        return await inProcess(text);
-      } finally {
-        this.#passOn();
-      }
+      return await inProcess(text);
     } finally {
-      this.#asked--;
+      this.#passOn();
       const left = this.#owned.get(owner)! - 1;
       if (left === 0) this.#owned.delete(owner);
       else this.#owned.set(owner, left);

@@ -17,24 +17,8 @@ const UNTRUSTED = [
   "INVALID_CA",
 ];
 const NAME = ["ERR_TLS_CERT_ALTNAME_INVALID", "HOSTNAME_MISMATCH"];
-const OTHER = [
-  "UNABLE_TO_GET_CRL",
-  "UNABLE_TO_DECRYPT_CERT_SIGNATURE",
-  "UNABLE_TO_DECRYPT_CRL_SIGNATURE",
-  "UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY",
-  "CRL_SIGNATURE_FAILURE",
-  "CRL_NOT_YET_VALID",
-  "CRL_HAS_EXPIRED",
-  "ERROR_IN_CERT_NOT_BEFORE_FIELD",
-  "ERROR_IN_CERT_NOT_AFTER_FIELD",
-  "ERROR_IN_CRL_LAST_UPDATE_FIELD",
-  "ERROR_IN_CRL_NEXT_UPDATE_FIELD",
-  "CERT_CHAIN_TOO_LONG",
-  "CERT_REVOKED",
-  "PATH_LENGTH_EXCEEDED",
-  "INVALID_PURPOSE",
-  "CERT_REJECTED",
-];
+/** The other codes of certificates and revocation lists. */
+const OTHER = /^(CERT|CRL|ERROR_IN_C(ERT|RL)|UNABLE_TO)_|^(PATH_LENGTH_EXCEEDED|INVALID_PURPOSE)$/;
 /** OpenSSL's errors for an answer that is not a TLS record. */
 const NO_TLS = /wrong version number|packet length too long|unknown protocol|record layer failure/i;
 /**
@@ -57,7 +41,7 @@ export function tlsTrouble(
     const state = code === "CERT_HAS_EXPIRED" ? "has expired" : "is not valid yet";
     return `the certificate of ${host} ${state} (${code}): have it renewed, and look at the clocks of both machines`;
   }
-  if (OTHER.includes(code)) {
+  if (OTHER.test(code)) {
     return `the certificate of ${host} can't be accepted (${code}): have it replaced`;
   }
   if (code === "ECONNRESET") {
