@@ -9,7 +9,6 @@
  * ignored. A completion with an impossible id stops the queue.
  */
 
-import { nameOf } from "../../shared/bytes/names.ts";
 import {
   ACQ_ENTRY_SIZE,
   ADMIN_QUEUE_DEPTH,

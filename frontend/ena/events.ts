@@ -52,14 +52,14 @@ export function onEvent(
       adapter.devStats.unknown_aenq++;
   }
   const fields = { group: nameOf(AenqGroup, group), syndrome };
-  adapter.lines.warn("event", fields, "event of the device");
+  adapter.lines.of("event").warn(fields, "event of the device");
 }
 
 /** ena_update_on_link_change */
 function onLinkChange(adapter: Adapter, up: boolean): void {
   if (adapter.linkUp !== up) {
     const text = up ? "link is up" : "link is down";
-    adapter.lines.info("link", { queue: adapter.numQueues }, text);
+    adapter.lines.of("link").info({ queue: adapter.numQueues }, text);
   }
   adapter.linkUp = up;
   if (!up || !adapter.ongoingReset) adapter.ifnet.setLinkState(up);
