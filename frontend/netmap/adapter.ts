@@ -254,7 +254,7 @@ export abstract class NetmapAdapter {
   #ringCreate(kring: Kring): number {
     const { memory } = this;
     const slots = kring.nkrNumSlots;
-    const at = memory.ringMalloc(ringBytes(slots));
+    const at = memory.rings.malloc(ringBytes(slots));
     if (at < 0) return Errno.ENOMEM;
     writeRing(memory.view, at, {
       bufOfs: memory.buffersAt - at,
@@ -272,7 +272,7 @@ export abstract class NetmapAdapter {
     } else {
       const error = memory.newBuffers(ring);
       if (error !== 0) {
-        memory.ringFree(at);
+        memory.rings.free(at);
         return error;
       }
     }
@@ -286,7 +286,7 @@ export abstract class NetmapAdapter {
       const { ring } = kring;
       if (ring === undefined || kring.isNeeded) continue;
       if (!kring.isFake) this.memory.freeBuffers(ring);
-      this.memory.ringFree(ring.at);
+      this.memory.rings.free(ring.at);
       kring.ring = undefined;
     }
   }

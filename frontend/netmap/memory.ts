@@ -89,8 +89,9 @@ export function privateSizes(
 export class ObjectPool {
   readonly objTotal: number;
   readonly objSize: number;
-  /** Bytes of the whole pool, full pages. */
-  readonly memTotal: number;
+  /** Offsets in the region of the pool and of its end. A pool has full pages. */
+  readonly at: number;
+  readonly end: number;
   objFree = 0;
   readonly #reserved: number;
   /** Bitmap: a set bit is a free object. */
@@ -98,10 +99,11 @@ export class ObjectPool {
   /** Words below this one have no free object. */
   #from = 0;
 
-  constructor(size: PoolSize, reserved: number) {
+  constructor(at: number, size: PoolSize, reserved: number) {
+    this.at = at;
     this.objTotal = size.count;
     this.objSize = Math.ceil(size.bytes / OBJECT_ALIGN) * OBJECT_ALIGN;
-    this.memTotal = Math.ceil((this.objSize * size.count) / PAGE_BYTES) * PAGE_BYTES;
+    this.end = at + Math.ceil((this.objSize * size.count) / PAGE_BYTES) * PAGE_BYTES;
     this.#reserved = reserved;
     this.#free = new Uint32Array(Math.ceil(size.count / WORD_BITS));
     this.reset();
@@ -139,6 +141,15 @@ export class ObjectPool {
     return true;
   }
 
+  /** Allocates an object of at least `bytes`. Returns its offset in the region, or -1. */
+  malloc(bytes: number): number {
+    const i = bytes > this.objSize ? -1 : this.take();
+    return i < 0 ? -1 : this.at + i * this.objSize;
+  }
+  free(at: number): void {
+    this.give((at - this.at) / this.objSize);
+  }
+
   isFree(i: number): boolean {
     return (this.#free[Math.floor(i / WORD_BITS)]! & (1 << (i % WORD_BITS))) !== 0;
   }
@@ -172,23 +183,23 @@ export class NetmapMemory {
     this.id = id;
     this.isPrivate = isPrivate;
     this.sizes = sizes;
-    this.ifs = new ObjectPool(sizes.ifs, 0);
-    this.rings = new ObjectPool(sizes.rings, 0);
-    this.buffers = new ObjectPool(sizes.buffers, RESERVED_BUFFERS);
+    this.ifs = new ObjectPool(0, sizes.ifs, 0);
+    this.rings = new ObjectPool(this.ifs.end, sizes.rings, 0);
+    this.buffers = new ObjectPool(this.rings.end, sizes.buffers, RESERVED_BUFFERS);
   }
 
   /** netmap_mem_config: creates a new region with other pools. The old one must be unused. */
   resize(sizes: MemorySizes): void {
     if (this.active > 0) throw new Error(`netmap memory ${this.id} is in use`);
     this.sizes = sizes;
-    this.ifs = new ObjectPool(sizes.ifs, 0);
-    this.rings = new ObjectPool(sizes.rings, 0);
-    this.buffers = new ObjectPool(sizes.buffers, RESERVED_BUFFERS);
+    this.ifs = new ObjectPool(0, sizes.ifs, 0);
+    this.rings = new ObjectPool(this.ifs.end, sizes.rings, 0);
+    this.buffers = new ObjectPool(this.rings.end, sizes.buffers, RESERVED_BUFFERS);
     this.region = new SharedArrayBuffer(0);
   }
 
   get bytesTotal(): number {
-    return this.ifs.memTotal + this.rings.memTotal + this.buffers.memTotal;
+    return this.buffers.end;
   }
 
   /** NETMAP_BUF_SIZE */
@@ -201,7 +212,7 @@ export class NetmapMemory {
   }
   /** Offset in the region of buffer 0. */
   get buffersAt(): number {
-    return this.ifs.memTotal + this.rings.memTotal;
+    return this.buffers.at;
   }
 
   /** Whether a slot may carry this index. */
@@ -230,25 +241,6 @@ export class NetmapMemory {
     this.ifs.reset();
     this.rings.reset();
     this.buffers.reset();
-  }
-
-  /** Allocates a netmap_if. Returns its offset in the region, or -1. */
-  ifMalloc(bytes: number): number {
-    if (bytes > this.ifs.objSize) return -1;
-    const i = this.ifs.take();
-    return i < 0 ? -1 : i * this.ifs.objSize;
-  }
-  ifFree(at: number): void {
-    this.ifs.give(at / this.ifs.objSize);
-  }
-
-  ringMalloc(bytes: number): number {
-    if (bytes > this.rings.objSize) return -1;
-    const i = this.rings.take();
-    return i < 0 ? -1 : this.ifs.memTotal + i * this.rings.objSize;
-  }
-  ringFree(at: number): void {
-    this.rings.give((at - this.ifs.memTotal) / this.rings.objSize);
   }
 
   /** netmap_new_bufs: allocates a buffer for every slot, or none, with ENOMEM. */

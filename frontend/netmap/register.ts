@@ -185,7 +185,7 @@ export class Priv {
     if (na.activeFds === 0 || this.#isKringPending()) {
       const refused = await changeMode(na, true);
       if (refused !== 0) {
-        na.memory.ifFree(ifAt);
+        na.memory.ifs.free(ifAt);
         return refused;
       }
     }
@@ -220,7 +220,7 @@ export class Priv {
     this.#unsetRings(na);
     // The application may have written anything into its list of extra buffers.
     na.memory.extraFree(bufsHead(na.memory.view, ifAt));
-    na.memory.ifFree(ifAt);
+    na.memory.ifs.free(ifAt);
     na.memory.release();
     this.#restoreMemory(na);
     for (const t of DIRECTIONS) this.si[t]?.wakeup();
@@ -277,7 +277,7 @@ export class Priv {
     const { memory } = na;
     const tx = na.allRings(Txrx.TX);
     const rx = na.allRings(Txrx.RX);
-    const at = memory.ifMalloc(ifBytes(tx + rx));
+    const at = memory.ifs.malloc(ifBytes(tx + rx));
     if (at < 0) return -1;
     writeIf(memory.view, at, {
       name: na.name,
