@@ -2,26 +2,38 @@
  * Sends and receives frames for a program on top of an interface. Frames are whole Ethernet frames,
  * in order. Each is a separate copy.
  *
- *   program ── send ──► mbuf ──► ifnet.transmit        waits while the driver has no room
+ *   program ── send ──► queue ──► mbufs ──► transmit   waits while the driver has no room
  *   program ◄── next ── queue ◄── ifnet.input          drops and counts when the queue is full
+ *
+ * The frames that a program sends in one turn go to the driver in one batch, with one doorbell.
  *
  * Offloads end here. Software cuts a merged packet into segments and finishes checksums. A frame
  * that the program reads therefore has every checksum, and is no longer than the MTU allows.
  */
 
+import type { UnderlyingSink } from "node:stream/web";
 import { nameOf } from "../shared/bytes/names.ts";
 import { ETHER_HEADER_BYTES, headerBytes } from "../shared/net/ethernet.ts";
 import { Frame, Gso } from "../shared/net/frame.ts";
 import { Segmenter } from "../shared/net/segment.ts";
 import type { FrameCounters } from "../shared/status/frontend-status.ts";
-import { AsyncLock } from "./async-lock.ts";
 import { Errno } from "./bus/errno.ts";
 import { mbufToFrame } from "./net/facts.ts";
-import type { Ifnet } from "./net/ifnet.ts";
+import { Iff, type Ifnet } from "./net/ifnet.ts";
 import { type Mbuf, MbufPool } from "./net/mbuf.ts";
 import { SessionError } from "./session-error.ts";
 
 type Read = IteratorResult<Uint8Array, undefined>;
+
+/** A frame that the driver has not accepted yet. */
+interface Sending extends PromiseWithResolvers<void> {
+  readonly frame: Uint8Array;
+  /** The copy for the driver, from the first attempt on. */
+  m: Mbuf | undefined;
+}
+
+/** Most frames that the driver is offered at once, and that a stream has under way. */
+const BATCH_FRAMES = 64;
 
 /** Bytes of storage of a frame to send: an Ethernet header with tags, and the largest MTU. */
 const CLUSTER_BYTES = 9216 + 64;
@@ -36,12 +48,11 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
   readonly #frame = new Frame();
   readonly #segmenter = new Segmenter();
   readonly #sink = { segment: (frame: Frame): void => this.#keep(frame) };
-  /** The pool needs no limit: the driver's rings bound the number of mbufs in use. */
+  /** The pool needs no limit: the driver's rings and one batch bound the number of mbufs in use. */
   readonly #pool = new MbufPool(CLUSTER_BYTES, Number.POSITIVE_INFINITY);
-  /** Callers of `send`, in order. The first of them waits for room. */
-  readonly #senders = new AsyncLock();
-  #waiting = 0;
-  #room: (() => void) | undefined;
+  readonly #sending: Sending[] = [];
+  readonly #batch: Mbuf[] = [];
+  readonly #flush = (): void => this.flush();
   #end: { readonly error: Error | undefined } | undefined;
 
   /** Keeps at most `limit` frames that the program has not read yet. */
@@ -49,7 +60,7 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
     this.#ifnet = ifnet;
     this.#limit = limit;
     ifnet.input = (m) => this.#input(m);
-    ifnet.onTransmitReady = () => this.#room?.();
+    ifnet.onTransmitReady = () => process.nextTick(this.#flush);
   }
 
   [Symbol.asyncIterator](): this {
@@ -76,27 +87,64 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
    * or the reason why the NIC has ended.
    */
   async send(frame: Uint8Array): Promise<void> {
-    if (this.#waiting === 0 && this.#transmit(frame)) return;
-    this.#waiting++;
-    try {
-      await this.#senders.run(async () => {
-        while (!this.#transmit(frame)) {
-          await new Promise<void>((resolve) => {
-            this.#room = resolve;
-          });
-        }
-      });
-    } finally {
-      this.#waiting--;
+    this.#check(frame);
+    const sending: Sending = { frame, m: undefined, ...Promise.withResolvers<void>() };
+    // The others of this turn join the first. A queue that is not empty waits for room.
+    if (this.#sending.push(sending) === 1) process.nextTick(this.#flush);
+    return sending.promise;
+  }
+
+  /**
+   * The frames of a stream. A chunk counts as written when it is copied, so that the next one can
+   * join its batch; the stream waits while BATCH_FRAMES of them are under way. A chunk that the
+   * driver refuses afterwards puts the stream into its error state.
+   */
+  sink(): UnderlyingSink<Uint8Array> {
+    let underWay = 0;
+    let last = Promise.resolve();
+    return {
+      write: async (frame, controller) => {
+        this.#check(frame);
+        if ((this.#ifnet.flags & Iff.UP) === 0) throw this.#refusal(frame.length, Errno.ENETDOWN);
+        underWay++;
+        last = this.send(new Uint8Array(frame)).finally(() => {
+          underWay--;
+        });
+        last.catch((error: unknown) => controller.error(error));
+        if (underWay >= BATCH_FRAMES) await last;
+      },
+      close: () => last,
+    };
+  }
+
+  /** Offers the driver the frames that wait, as many as it accepts. */
+  flush(): void {
+    const sending = this.#sending;
+    while (sending.length > 0) {
+      const n = Math.min(sending.length, BATCH_FRAMES);
+      for (let i = 0; i < n; i++) this.#batch[i] = this.#copied(sending[i]!);
+      const accepted = this.#ifnet.transmit(this.#batch, n);
+      for (const { resolve } of sending.splice(0, accepted)) resolve();
+      if (accepted === n) continue;
+      const errno = this.#ifnet.transmitErrno;
+      if (errno === Errno.ENOBUFS) return;
+      const { m, frame, reject } = sending.shift()!;
+      m?.free();
+      reject(this.#refusal(frame.length, errno));
     }
   }
 
   /** Stops sending and receiving. Readers get the queued frames, then `error` or the end. */
   end(error?: Error): void {
     if (this.#end !== undefined) return;
+    // Frames without a copy are of this turn: they were sent before the end.
+    if (this.#sending.length > 0 && this.#sending[0]!.m === undefined) this.flush();
     this.#end = { error };
     for (const reader of this.#readers.splice(0)) this.#tellEnd(reader);
-    this.#room?.();
+    for (const { m, reject } of this.#sending.splice(0)) {
+      m?.free();
+      reject(this.#closed());
+    }
   }
 
   #tellEnd({ resolve, reject }: PromiseWithResolvers<Read>): void {
@@ -105,26 +153,34 @@ export class Frames implements AsyncIterableIterator<Uint8Array> {
     else reject(error);
   }
 
-  /** Gives a copy of the frame to the driver. Returns false without room. Throws SessionError. */
-  #transmit(frame: Uint8Array): boolean {
+  /** Throws SessionError for a frame that can never go. */
+  #check(frame: Uint8Array): void {
+    if (this.#end !== undefined) throw this.#closed();
     const { length } = frame;
     const { mtu, name } = this.#ifnet;
-    if (this.#end !== undefined) {
-      throw this.#end.error ?? new SessionError("CLOSED", "the NIC is closed");
-    }
     if (length < ETHER_HEADER_BYTES || length > headerBytes(frame) + mtu) {
       throw new SessionError("EMSGSIZE", `${name}: a frame of ${length} bytes, MTU ${mtu}`);
     }
+  }
+
+  #closed(): Error {
+    return this.#end?.error ?? new SessionError("CLOSED", "the NIC is closed");
+  }
+
+  #refusal(length: number, errno: number): SessionError {
+    const code = nameOf(Errno, errno);
+    return new SessionError(code, `${this.#ifnet.name}: a frame of ${length} bytes: ${code}`);
+  }
+
+  #copied(sending: Sending): Mbuf {
+    if (sending.m !== undefined) return sending.m;
+    const { frame } = sending;
     const m = this.#pool.get()!;
     m.buffer.set(frame);
-    m.length = length;
-    m.pktLength = length;
-    const errno = this.#ifnet.send(m);
-    if (errno === 0) return true;
-    m.free();
-    if (errno === Errno.ENOBUFS) return false;
-    const code = nameOf(Errno, errno);
-    throw new SessionError(code, `${name}: a frame of ${length} bytes: ${code}`);
+    m.length = frame.length;
+    m.pktLength = frame.length;
+    sending.m = m;
+    return m;
   }
 
   /** Receives a packet from the driver, and frees it. */

@@ -267,7 +267,7 @@ export class Nic extends EventEmitter<NicEvents> {
   }
 
   get writable(): WritableStream<Uint8Array> {
-    this.#writable ??= new WritableStream({ write: (frame) => this.send(frame) });
+    this.#writable ??= new WritableStream(this.#framesEnd().sink());
     return this.#writable;
   }
 
@@ -293,11 +293,13 @@ export class Nic extends EventEmitter<NicEvents> {
     return this.#session.driver.up();
   }
   down(): Promise<void> {
+    this.#frames?.flush();
     return this.#session.driver.down();
   }
 
   /** Resolves once the device has received all that was posted before, for example Rx buffers. */
   settled(): Promise<void> {
+    this.#frames?.flush();
     return this.#session.driver.settled();
   }
 
