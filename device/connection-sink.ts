@@ -61,7 +61,7 @@ export class ConnectionSink implements DeviceSink {
   }
 
   hello({ greeting }: Received<"hello">): void {
-    if (this.#greeted) throw new WireError("WIRE_STATE", "hello: said twice");
+    if (this.#greeted) throw new WireError("WIRE_STATE", "hello: sent twice");
     this.#greeted = true;
     this.#events.hello(greeting);
   }

@@ -68,7 +68,7 @@ export function explainDial(error: unknown, url: string): SessionError {
   if (code === "ECONNRESET") {
     return new SessionError(
       "HUNG_UP",
-      `${host} closed the connection without an answer: a device does that which has as many connections as it may; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`,
+      `${host} closed the connection without an answer, as a device does with as many connections as it may have; if it speaks TLS use wss://${host}, else it is not a ringwire device's port`,
     );
   }
   if (/subprotocol/i.test(detail)) {

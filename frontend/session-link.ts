@@ -94,7 +94,7 @@ export class SessionLink implements DeviceLink, HypervisorLink {
     if (pending === undefined) {
       throw new WireError(
         "READ_TAG",
-        `mmio_read_reply: tag ${tag} was never asked or is answered`,
+        `mmio_read_reply: tag ${tag} was never used or is answered already`,
         CloseCode.PROTOCOL,
       );
     }
@@ -135,7 +135,7 @@ export class SessionLink implements DeviceLink, HypervisorLink {
     if (pending === undefined) {
       throw new WireError(
         "HYPERCALL_TAG",
-        `hypercall_reply: tag ${tag} was never asked or is answered`,
+        `hypercall_reply: tag ${tag} was never used or is answered already`,
       );
     }
     this.#hypercalls.delete(tag);

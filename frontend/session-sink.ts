@@ -64,7 +64,7 @@ export class SessionSink implements FrontendSink {
   }
 
   welcome({ greeting }: Received<"welcome">): void {
-    if (this.#welcomed) throw new WireError("WIRE_STATE", "welcome: not asked for");
+    if (this.#welcomed) throw new WireError("WIRE_STATE", "welcome: sent twice");
     const welcome = parseWelcome(greeting);
     this.#welcomed = true;
     const { space, pci, hypervisor } = this.#machine;

@@ -207,7 +207,10 @@ export class Session {
         const welcome = await this.#connect();
         if (welcome.name !== this.#options.name) {
           const { name } = this.#options;
-          log.info({}, `the device has a NIC ${name} already: this one is ${welcome.name} there`);
+          log.info(
+            {},
+            `the device has a NIC ${name} already, so this one is ${welcome.name} there`,
+          );
         }
         this.#backoffMs = BACKOFF_FIRST_MS;
         return welcome;

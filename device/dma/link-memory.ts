@@ -83,7 +83,10 @@ export class LinkMemory implements HostMemory {
     }
     const pending = this.#reads.get(tag);
     if (pending === undefined) {
-      throw new WireError("READ_TAG", `read_reply: tag ${tag} was never asked or is answered`);
+      throw new WireError(
+        "READ_TAG",
+        `read_reply: tag ${tag} was never used or is answered already`,
+      );
     }
     this.#reads.delete(tag);
     this.#waiting.shift()?.();

@@ -33,7 +33,7 @@ export class WindowTable {
   add(address: number, length: number): Window {
     if (length === 0) throw new WireError("WINDOW_EMPTY", "window: length 0");
     if (address + length - 1 > Limits.ADDRESS) {
-      throw new WireError("WINDOW_RANGE", `window: ${hex(address)}+${length} leaves 48 bits`);
+      throw new WireError("WINDOW_RANGE", `window: ${hex(address)}+${length} ends beyond 48 bits`);
     }
     if (this.#sorted.length === Limits.WINDOWS || this.bytes + length > Limits.WINDOWS_BYTES) {
       throw new WireError(

@@ -5,10 +5,9 @@
  *   ────────────────────────── Ifnet ──────────────────────────────────────────────────
  *   driver                                               transmit ▼   ▲ input, inputDone
  *
- * Who writes what: the driver sets capabilities, IFF_DRV_* and link state, and fills `transmit` and
- * `setMtu`; the top fills `input`, `inputDone`, `onTransmitReady` and `onLinkState`. Until someone
- * does, the functions behave as an interface with nothing attached: sending is refused, what comes
- * in is freed and counted.
+ * The driver sets capabilities, IFF_DRV_* and link state, and assigns `transmit` and `setMtu`. The
+ * user of the interface assigns `input`, `inputDone`, `onTransmitReady` and `onLinkState`. Before
+ * that the functions refuse packets to send, and free and count received ones.
  *
  * Source: FreeBSD sys/net/if.h; ifnet(9).
  */
@@ -103,18 +102,18 @@ export class Ifnet {
     m.free();
   };
 
-  /** A capture is running. Whoever calls `input` shows it the packet before. */
+  /** Set while a capture runs. The caller of `input` shows it each packet before. */
   bpf: BpfTap | undefined = undefined;
 
-  /** The burst of `input` calls is over: what was gathered can go on its way. */
+  /** Called after a burst of `input` calls. The receiver then forwards what it gathered. */
   inputDone: () => void = () => {};
 
-  /** There is room again after an ENOBUFS. */
+  /** Called when there is room again after an ENOBUFS. */
   onTransmitReady: () => void = () => {};
 
   onLinkState: (up: boolean) => void = () => {};
 
-  /** if_link_state_change(9): says so only when it is news. */
+  /** if_link_state_change(9): calls onLinkState only when the state changes. */
   setLinkState(up: boolean): void {
     const state: LinkState = up ? "up" : "down";
     if (this.linkState === state) return;

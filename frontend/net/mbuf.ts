@@ -5,9 +5,9 @@
  *   packet header: lengths, offload facts, flow; only in the first
  *   buffer[at .. at + length) each
  *
- * Ownership: one owner at a time, for the chain as a whole. Whoever takes it frees it or hands it
- * on. Data bytes belong to the mbuf's owner; storage belongs to its pool, or to whoever set
- * `release`, and goes back there on free.
+ * A chain has one owner at a time, who frees the whole chain or passes it on. The owner also owns the
+ * data bytes. Storage belongs to the pool of the mbuf, or to the code that set `release`, and returns
+ * there on free.
  *
  * Source: FreeBSD sys/sys/mbuf.h; mbuf(9).
  */

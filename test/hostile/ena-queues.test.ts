@@ -372,7 +372,7 @@ describe("reads", () => {
       raw.batch([Op.READ_REPLY, tag, 0, Buffer.alloc(4)]);
       const { code, reason } = await raw.closed;
       expect(code).toBe(CloseCode.PROTOCOL);
-      expect(reason).toMatch(/^read_reply: tag \d+ was never asked/);
+      expect(reason).toMatch(/^read_reply: tag \d+ was never used/);
     }
   });
 

@@ -117,14 +117,14 @@ describe("hello", () => {
   it("said twice ends the connection", async () => {
     const raw = await RawFrontend.join(stage.port, stage.name());
     raw.hello("again");
-    expect(await raw.closed).toEqual({ code: CloseCode.PROTOCOL, reason: "hello: said twice" });
+    expect(await raw.closed).toEqual({ code: CloseCode.PROTOCOL, reason: "hello: sent twice" });
   });
 
   it("said twice in one batch leaves no NIC behind", async () => {
     const raw = await RawFrontend.connect(stage.port);
     const hello = [Op.HELLO, { ...good, name: stage.name() }];
     raw.batch(hello, hello);
-    expect((await raw.closed).reason).toBe("hello: said twice");
+    expect((await raw.closed).reason).toBe("hello: sent twice");
   });
 
   it("for the MAC of another NIC is refused and names whose it is", async () => {

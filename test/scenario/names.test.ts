@@ -32,7 +32,7 @@ describe("without --name", () => {
     const others = await Promise.all([ready(second), ready(third)]);
     expect(others.map(({ name }) => name).sort()).toEqual(["ena1", "ena2"]);
     expect(await nics()).toEqual(["ena0", "ena1", "ena2"]);
-    expect(second.stderr).toMatch(/the device has a NIC ena0 already: this one is ena\d there/);
+    expect(second.stderr).toMatch(/the device has a NIC ena0 already, so this one is ena\d there/);
     // In text, too.
     await using plain = startRingwire(["frontend", "--connect", device.url]);
     await plain.waitFor(/^ena3 is up: /m);

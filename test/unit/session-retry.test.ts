@@ -174,7 +174,7 @@ describe("a first connection", () => {
     await second.start();
     expect(second.agreed.name).toBe("ena1");
     expect(second.driver.ifnet.name).toBe("ena1");
-    expect(log.infos).toContain("the device has a NIC ena0 already: this one is ena1 there");
+    expect(log.infos).toContain("the device has a NIC ena0 already, so this one is ena1 there");
   });
 });
 

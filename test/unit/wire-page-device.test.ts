@@ -261,7 +261,7 @@ describe("ENA", () => {
     expect(await raw.survived()).toBe(true);
     // Answered: the tag is nobody's any more.
     raw.batch([Op.READ_REPLY, tags[0]!, 0, Buffer.alloc(4)]);
-    expect((await endOf(raw)).reason).toContain("was never asked or is answered");
+    expect((await endOf(raw)).reason).toContain("was never used or is answered already");
   });
 });
 
