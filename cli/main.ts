@@ -1,6 +1,6 @@
 /** Finds the command in the arguments, runs it, and turns its result into an exit code. */
 import { Command, CommanderError } from "commander";
-import { PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
+import { PROTOCOL_VERSION } from "../shared/wire/protocol.ts";
 import { unknownVariables } from "./common/environment.ts";
 import { ExitCode, Failure } from "./common/failure.ts";
 import { createLog } from "./common/log.ts";

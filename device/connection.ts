@@ -11,14 +11,14 @@ import type { Transport } from "../shared/transport/transport.ts";
 import { type Hello, parseHello, type Welcome } from "../shared/wire/hello.ts";
 import type { LinkTap } from "../shared/wire/link.ts";
 import type { LinkState } from "../shared/wire/link-state.ts";
-import { Space } from "../shared/wire/records.ts";
 import {
   CloseCode,
   FaultSeverity,
   Limits,
   PROTOCOL_VERSION,
   WireError,
-} from "../shared/wire/transactions.ts";
+} from "../shared/wire/protocol.ts";
+import { Space } from "../shared/wire/records.ts";
 import { Refusal } from "./admission.ts";
 import type { RingSource } from "./capture/capture.ts";
 import { type ConnectionEvents, ConnectionSink } from "./connection-sink.ts";

@@ -2,7 +2,7 @@
  * All faults are counted. They are reported at a bounded rate: the first few of a kind in each
  * second, then a summary. So a peer that breaks a rule 100,000 times fills neither log nor link.
  */
-import { FaultSeverity, Limits } from "../shared/wire/transactions.ts";
+import { FaultSeverity, Limits } from "../shared/wire/protocol.ts";
 
 /** Number of reports of one code in a second before the rest is summed up. */
 const TOLD_PER_SECOND = 5;

@@ -4,7 +4,7 @@ import type { EventEmitter } from "node:events";
 import type { Clock } from "../shared/clock.ts";
 import type { Logger } from "../shared/log.ts";
 import type { Link } from "../shared/wire/link.ts";
-import { FAULT_SEVERITY_NAMES, type FaultSeverity } from "../shared/wire/transactions.ts";
+import { FAULT_SEVERITY_NAMES, type FaultSeverity } from "../shared/wire/protocol.ts";
 import type { LinkMemory } from "./dma/link-memory.ts";
 import { FaultLog } from "./fault-log.ts";
 import type { DeviceEvents } from "./index.ts";

@@ -24,7 +24,7 @@ import type {
   XenQueueStatus,
   XenStatus,
 } from "../shared/status/device-status.ts";
-import { PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
+import { PROTOCOL_VERSION } from "../shared/wire/protocol.ts";
 
 export interface MetricsText {
   /** Content-Type of the page. */

@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { z } from "zod";
 import { nicUrl } from "../shared/transport/address.ts";
-import { Limits } from "../shared/wire/transactions.ts";
+import { Limits } from "../shared/wire/protocol.ts";
 import { JSON_TYPE, refuse, reply } from "./http/answers.ts";
 import type { Asked } from "./http/front.ts";
 import type { DeviceServer } from "./server.ts";

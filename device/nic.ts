@@ -4,7 +4,7 @@ import type { Logger } from "../shared/log.ts";
 import type { NicStatus } from "../shared/status/device-status.ts";
 import type { DeviceSink, Sent } from "../shared/wire/catalogue.ts";
 import type { LinkState } from "../shared/wire/link-state.ts";
-import type { FaultSeverity } from "../shared/wire/transactions.ts";
+import type { FaultSeverity } from "../shared/wire/protocol.ts";
 import type { HostMemory } from "./dma/host-memory.ts";
 import type { Mirror } from "./dma/mirror-check.ts";
 import type { Port, SwitchPort } from "./switch/port.ts";

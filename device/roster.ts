@@ -10,7 +10,7 @@
  */
 import { formatMac, macFromName, macKey, parseUnicastMac } from "../shared/net/ethernet.ts";
 import type { Hello } from "../shared/wire/hello.ts";
-import { CloseCode, Limits } from "../shared/wire/transactions.ts";
+import { CloseCode, Limits } from "../shared/wire/protocol.ts";
 import { Refusal } from "./admission.ts";
 import type { Switch } from "./switch/switch.ts";
 

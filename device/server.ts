@@ -8,7 +8,7 @@ import type { DeviceStatus, NicStatus } from "../shared/status/device-status.ts"
 import { DEVICE_PORT } from "../shared/transport/address.ts";
 import { acceptUpgrade } from "../shared/transport/websocket.ts";
 import type { Hello } from "../shared/wire/hello.ts";
-import { CloseCode, Limits, NIC_PATH, SUBPROTOCOL } from "../shared/wire/transactions.ts";
+import { CloseCode, Limits, NIC_PATH, SUBPROTOCOL } from "../shared/wire/protocol.ts";
 import { Refusal } from "./admission.ts";
 import { CaptureHub } from "./capture/hub.ts";
 import { Connection, type ConnectionOwner, MOVE_MS } from "./connection.ts";

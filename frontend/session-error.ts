@@ -2,7 +2,7 @@
 import { tlsTrouble } from "../shared/transport/tls-trouble.ts";
 import { ABSENT, unreachable } from "../shared/transport/unreachable.ts";
 import { ConnectError } from "../shared/transport/websocket.ts";
-import { type Again, type RefusalCode, refusals } from "../shared/wire/transactions.ts";
+import { type Again, type RefusalCode, refusals } from "../shared/wire/protocol.ts";
 
 /** A session can't start, or has ended for good. The message is a sentence for the user. */
 export class SessionError extends Error {

@@ -2,7 +2,6 @@
 
 import { Op, type Received } from "../shared/wire/catalogue.ts";
 import type { Link } from "../shared/wire/link.ts";
-import { RecordType, Space } from "../shared/wire/records.ts";
 import {
   CloseCode,
   type FaultSeverity,
@@ -10,7 +9,8 @@ import {
   type GrantVersion,
   Limits,
   WireError,
-} from "../shared/wire/transactions.ts";
+} from "../shared/wire/protocol.ts";
+import { RecordType, Space } from "../shared/wire/records.ts";
 import { END_GRANT_RECORD_SIZE } from "../shared/xen/grant.ts";
 import type { DeviceLink } from "./bus/device-link.ts";
 import { HypercallError, type HypervisorLink } from "./bus/hypervisor.ts";

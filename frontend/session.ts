@@ -22,7 +22,7 @@ import { type DialOptions, dial } from "../shared/transport/websocket.ts";
 import type { Hello, Welcome } from "../shared/wire/hello.ts";
 import type { Link, LinkTap } from "../shared/wire/link.ts";
 import type { LinkState } from "../shared/wire/link-state.ts";
-import { CloseCode, closeOf, PROTOCOL_VERSION } from "../shared/wire/transactions.ts";
+import { CloseCode, closeOf, PROTOCOL_VERSION } from "../shared/wire/protocol.ts";
 import { Hypervisor } from "./bus/hypervisor.ts";
 import { PciFunction } from "./bus/pci.ts";
 import { DmaSpace } from "./bus/space.ts";

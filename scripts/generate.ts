@@ -5,8 +5,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { catalogue, type Field, type Name } from "../shared/wire/catalogue.ts";
+import { closes, FAULT_SEVERITY_NAMES, refusals } from "../shared/wire/protocol.ts";
 import { recordTypes } from "../shared/wire/records.ts";
-import { closes, FAULT_SEVERITY_NAMES, refusals } from "../shared/wire/transactions.ts";
 
 const PAGE = "shared/wire/README.md";
 const LUA = "cli/wireshark/plugin/ringwire/catalogue.lua";

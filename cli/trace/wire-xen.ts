@@ -9,7 +9,7 @@
 
 import { viewOf } from "../../shared/bytes/words.ts";
 import type { Received } from "../../shared/wire/catalogue.ts";
-import { GRANT_RECORD_BYTES, Limits } from "../../shared/wire/transactions.ts";
+import { GRANT_RECORD_BYTES, Limits } from "../../shared/wire/protocol.ts";
 import {
   END_GRANT_RECORD_SIZE,
   endGrantRecord,

@@ -28,14 +28,9 @@ import { DESC_SIZE, RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts"
 import { Register } from "../../shared/ena/registers.ts";
 import { type Entry, type Name, Op, type Received } from "../../shared/wire/catalogue.ts";
 import { readEntry, readFields } from "../../shared/wire/decode.ts";
+import { FAULT_SEVERITY_NAMES, Limits, ReadStatus, WireError } from "../../shared/wire/protocol.ts";
 import { Reader } from "../../shared/wire/reader.ts";
 import { RECORD_BYTES, RecordType, record, Space } from "../../shared/wire/records.ts";
-import {
-  FAULT_SEVERITY_NAMES,
-  Limits,
-  ReadStatus,
-  WireError,
-} from "../../shared/wire/transactions.ts";
 import { CTRL_SLOT_SIZE } from "../../shared/xen/control.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../shared/xen/netif.ts";

@@ -7,8 +7,8 @@
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import { Op, type Received } from "../../shared/wire/catalogue.ts";
 import type { Link } from "../../shared/wire/link.ts";
+import { Limits, ReadStatus, WireError } from "../../shared/wire/protocol.ts";
 import { type RecordType, Space } from "../../shared/wire/records.ts";
-import { Limits, ReadStatus, WireError } from "../../shared/wire/transactions.ts";
 import { DmaError, type HostMemory, type Window } from "./host-memory.ts";
 import { PushQueue } from "./push-queue.ts";
 import { WindowTable } from "./window-table.ts";

@@ -13,8 +13,8 @@
  * several ticks in a row.
  */
 
+import { Limits } from "../../shared/wire/protocol.ts";
 import type { Space } from "../../shared/wire/records.ts";
-import { Limits } from "../../shared/wire/transactions.ts";
 import { DmaError } from "./host-memory.ts";
 
 /** A piece of memory of which both sides hold a copy. */

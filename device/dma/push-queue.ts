@@ -9,7 +9,7 @@
  *   released | live (hit before) | next expected | live ... | room
  *            ^ head                ^ cursor                   ^ tail
  */
-import { Limits } from "../../shared/wire/transactions.ts";
+import { Limits } from "../../shared/wire/protocol.ts";
 import type { Span } from "./host-memory.ts";
 
 const FIRST_SLOTS = 1024;

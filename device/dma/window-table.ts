@@ -1,5 +1,5 @@
 /** The windows of one NIC, sorted by address. Look-ups happen per queue set-up, not per frame. */
-import { CloseCode, Limits, WireError } from "../../shared/wire/transactions.ts";
+import { CloseCode, Limits, WireError } from "../../shared/wire/protocol.ts";
 import type { Window } from "./host-memory.ts";
 
 export class WindowTable {

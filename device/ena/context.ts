@@ -1,7 +1,7 @@
 /** State and constants that the parts of one ENA function share. */
 import { AdminStatus } from "../../shared/ena/admin.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
-import { FaultSeverity } from "../../shared/wire/transactions.ts";
+import { FaultSeverity } from "../../shared/wire/protocol.ts";
 import type { NicHost } from "../nic.ts";
 import { EnaCounters } from "./counters.ts";
 import type { EnaOptions } from "./options.ts";

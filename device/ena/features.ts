@@ -63,8 +63,8 @@ import {
   rssIndTable,
 } from "../../shared/ena/rss.ts";
 import { basicStats, eniStats, type GetStats, StatsType } from "../../shared/ena/stats.ts";
+import { Limits } from "../../shared/wire/protocol.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
-import { Limits } from "../../shared/wire/transactions.ts";
 import type { EventQueue } from "./aenq.ts";
 import {
   ADDRESS_END,

@@ -10,7 +10,7 @@
 
 import { nameOf } from "../../shared/bytes/names.ts";
 import { DevCtl, DevSts, devCtlReg, ResetReason } from "../../shared/ena/registers.ts";
-import { FaultSeverity } from "../../shared/wire/transactions.ts";
+import { FaultSeverity } from "../../shared/wire/protocol.ts";
 import type { EnaContext } from "./context.ts";
 
 export class Lifecycle {

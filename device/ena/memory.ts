@@ -12,8 +12,8 @@
 import { advance, distance, type Index16, index16, slotOf } from "../../shared/ring/index16.ts";
 import { PhaseCursor } from "../../shared/ring/phase.ts";
 import type { EnaRingState } from "../../shared/wire/link-state.ts";
+import { Limits } from "../../shared/wire/protocol.ts";
 import { type RecordType, Space } from "../../shared/wire/records.ts";
-import { Limits } from "../../shared/wire/transactions.ts";
 import type { HostMemory, Span, Window } from "../dma/host-memory.ts";
 
 /** A ring and the driver's or the device's index in it, for a capture. */

@@ -1,5 +1,5 @@
 /** What transmit and receive queues share: a descriptor ring, and the queue that completes it. */
-import { FaultSeverity } from "../../shared/wire/transactions.ts";
+import { FaultSeverity } from "../../shared/wire/protocol.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
 import type { EnaContext } from "./context.ts";
 import type { DescriptorRing } from "./memory.ts";

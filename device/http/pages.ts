@@ -8,7 +8,7 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "../../shared/log.ts";
-import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { capturePage } from "../capture/page.ts";
 import { metricsText } from "../metrics.ts";
 import { migratePage } from "../migrate-page.ts";

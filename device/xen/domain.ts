@@ -2,11 +2,7 @@
 import { viewOf } from "../../shared/bytes/words.ts";
 import type { XenStatus } from "../../shared/status/device-status.ts";
 import type { Received } from "../../shared/wire/catalogue.ts";
-import {
-  FaultSeverity,
-  GRANT_RECORD_BYTES,
-  type WireError,
-} from "../../shared/wire/transactions.ts";
+import { FaultSeverity, GRANT_RECORD_BYTES, type WireError } from "../../shared/wire/protocol.ts";
 import {
   END_GRANT_RECORD_SIZE,
   GRANT_USE_RECORD_SIZE,

@@ -20,7 +20,7 @@ import {
   type GrantVersion,
   Limits,
   WireError,
-} from "../../shared/wire/transactions.ts";
+} from "../../shared/wire/protocol.ts";
 import {
   endGrantRecord,
   GNTTAB_NR_RESERVED_ENTRIES,

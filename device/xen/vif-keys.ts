@@ -6,7 +6,7 @@
  * drivers/net/xen-netback/xenbus.c, read_xenbus_vif_flags and connect_data_rings.
  */
 
-import { Limits } from "../../shared/wire/transactions.ts";
+import { Limits } from "../../shared/wire/protocol.ts";
 import { queueName, VifKey } from "../../shared/xen/xenbus.ts";
 import type { NetbackConfig, QueueConfig } from "./netback/config.ts";
 

@@ -1,6 +1,7 @@
 /** The device at the other end of the link, for bus_dma(9) and the PCI function. */
+
+import type { FaultSeverity } from "../../shared/wire/protocol.ts";
 import type { Space } from "../../shared/wire/records.ts";
-import type { FaultSeverity } from "../../shared/wire/transactions.ts";
 
 export interface DeviceLink {
   /** Announces that coherent memory was allocated, or freed (`endWindow`). */

@@ -7,7 +7,7 @@
  * reported as one summary when the second is over.
  */
 import type { Logger } from "../../shared/log.ts";
-import { FaultSeverity } from "../../shared/wire/transactions.ts";
+import { FaultSeverity } from "../../shared/wire/protocol.ts";
 import type { DeviceLink } from "./device-link.ts";
 
 /** Number of refused accesses by reason. The driver causes `unload_busy`, see DmaMap.busy. */

@@ -9,7 +9,7 @@
  * batch, to their end without await.
  */
 
-import type { GrantVersion } from "../../shared/wire/transactions.ts";
+import type { GrantVersion } from "../../shared/wire/protocol.ts";
 import type { GrantRef } from "../../shared/xen/grant.ts";
 
 /** Interface of the session's end of the link for the hypervisor. */

@@ -4,8 +4,9 @@
  * Writes are posted: they leave in order with all other posts, and the driver does not wait. A read
  * waits for a round trip over the link. ENA's readless MMIO avoids reads, because it only writes.
  */
+
+import { Limits } from "../../shared/wire/protocol.ts";
 import type { RecordType } from "../../shared/wire/records.ts";
-import { Limits } from "../../shared/wire/transactions.ts";
 import { DmaMisuse } from "./misuse.ts";
 import type { DmaSpace } from "./space.ts";
 

@@ -13,8 +13,8 @@
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import type { Logger } from "../../shared/log.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
+import { Limits } from "../../shared/wire/protocol.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
-import { Limits } from "../../shared/wire/transactions.ts";
 import { GRANT_PAGE_BYTES, type GrantRef, grantAddress, grantRef } from "../../shared/xen/grant.ts";
 import { CoherentMemory } from "./coherent.ts";
 import type { DeviceLink } from "./device-link.ts";

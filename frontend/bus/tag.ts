@@ -1,6 +1,6 @@
 /** A DMA tag (bus_dma_tag_create(9)): limits of a device's accesses, and their direction. */
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
-import { Limits } from "../../shared/wire/transactions.ts";
+import { Limits } from "../../shared/wire/protocol.ts";
 import { GRANULE_BYTES, granulesFor } from "./granules.ts";
 import { DmaMap } from "./map.ts";
 import { BusSpaceExhausted, DmaMisuse } from "./misuse.ts";

@@ -23,7 +23,7 @@
  * A frame costs no allocation here. The link is asked once a batch and after each notification.
  */
 
-import { Limits } from "../../shared/wire/transactions.ts";
+import { Limits } from "../../shared/wire/protocol.ts";
 import { Errno } from "../bus/errno.ts";
 import type { DmaSpace } from "../bus/space.ts";
 import { findFacts } from "./facts.ts";

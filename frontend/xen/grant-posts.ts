@@ -4,7 +4,7 @@
  * a full column.
  */
 
-import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/transactions.ts";
+import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/protocol.ts";
 import {
   END_GRANT_RECORD_SIZE,
   endGrantRecord,

@@ -16,8 +16,8 @@
  */
 import type { Logger } from "../../shared/log.ts";
 import type { LinkState } from "../../shared/wire/link-state.ts";
+import type { GrantVersion } from "../../shared/wire/protocol.ts";
 import { Space } from "../../shared/wire/records.ts";
-import type { GrantVersion } from "../../shared/wire/transactions.ts";
 import {
   Gntst,
   GRANT_ENTRY_V1_SIZE,

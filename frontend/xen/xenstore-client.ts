@@ -12,7 +12,7 @@
  * Source: xen: docs/misc/xenstore.txt; xen/include/public/io/xs_wire.h.
  */
 
-import { WireError } from "../../shared/wire/transactions.ts";
+import { WireError } from "../../shared/wire/protocol.ts";
 import {
   parseXsMessage,
   parseXsStrings,

@@ -5,7 +5,7 @@
  * IPv4 address (WHATWG URL, "ends in a number"). "7700" would be 0.0.30.20, "010.0.0.1" 8.0.0.1.
  */
 import { isIPv4, isIPv6 } from "node:net";
-import { NIC_PATH } from "../wire/transactions.ts";
+import { NIC_PATH } from "../wire/protocol.ts";
 
 /** Default port of a device. */
 export const DEVICE_PORT = 7700;

@@ -13,7 +13,7 @@ import {
 } from "node:net";
 import type { Duplex } from "node:stream";
 import WebSocket, { WebSocketServer } from "ws";
-import { CloseCode, Limits, SUBPROTOCOL } from "../wire/transactions.ts";
+import { CloseCode, Limits, SUBPROTOCOL } from "../wire/protocol.ts";
 import { DataFrameReader, frameInPlace } from "./frames.ts";
 import { DIALLING } from "./lookup.ts";
 import type { Transport } from "./transport.ts";

@@ -16,9 +16,9 @@ import { BufferPool } from "../bytes/pool.ts";
 import { viewOf } from "../bytes/words.ts";
 import { FRAME_ROOM } from "../transport/frames.ts";
 import { catalogue, Op, type PostName, type Sent } from "./catalogue.ts";
+import { Limits } from "./protocol.ts";
 import { Fmt } from "./reader.ts";
 import { RECORD_BYTES, record } from "./records.ts";
-import { Limits } from "./transactions.ts";
 import { packTransaction } from "./values.ts";
 
 /** Soft limit of a batch. A larger batch costs the receiver reassembly and has no advantage. */

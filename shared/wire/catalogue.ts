@@ -11,7 +11,6 @@
 import { END_GRANT_RECORD_SIZE, GRANT_USE_RECORD_SIZE } from "../xen/grant.ts";
 import type { Hello, Welcome } from "./hello.ts";
 import type { Personality } from "./personality.ts";
-import { type MemoryAccess, RECORD_BYTES } from "./records.ts";
 import {
   type FaultSeverity,
   GRANT_RECORD_BYTES,
@@ -19,7 +18,8 @@ import {
   Limits,
   READ_STATUS_MAX,
   type ReadStatus,
-} from "./transactions.ts";
+} from "./protocol.ts";
+import { type MemoryAccess, RECORD_BYTES } from "./records.ts";
 
 /** One field. `Sent` is its type for a sender. The receiver of a map gets `unknown` and checks it. */
 export interface Field<Sent = unknown> {

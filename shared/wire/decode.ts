@@ -7,9 +7,9 @@
  */
 
 import { type Entry, entryOfOp, type Field, type LinkControl, Op, type Sink } from "./catalogue.ts";
+import { Limits, WireError } from "./protocol.ts";
 import { Reader } from "./reader.ts";
 import { type MemoryAccess, RECORD_BYTES, record } from "./records.ts";
-import { Limits, WireError } from "./transactions.ts";
 import { unpackGuarded } from "./values.ts";
 
 /** Decodes `message` and passes each transaction on. Throws WireError at the first error. */

@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { parseUnicastMac } from "../net/ethernet.ts";
-import { Limits, PROTOCOL_VERSION, WireError } from "./transactions.ts";
+import { Limits, PROTOCOL_VERSION, WireError } from "./protocol.ts";
 
 /** Names: letters, digits and . _ - are allowed. They fit a log line, a metric and a file name. */
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;

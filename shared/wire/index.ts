@@ -23,7 +23,6 @@ export {
 } from "./catalogue.ts";
 export { applyBatch } from "./decode.ts";
 export { type Hello, parseHello, parseWelcome, type Welcome } from "./hello.ts";
-export { type MemoryAccess, RecordType, Space } from "./records.ts";
 export {
   CloseCode,
   FaultSeverity,
@@ -33,4 +32,5 @@ export {
   ReadStatus,
   SUBPROTOCOL,
   WireError,
-} from "./transactions.ts";
+} from "./protocol.ts";
+export { type MemoryAccess, RecordType, Space } from "./records.ts";

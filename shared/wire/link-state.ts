@@ -23,7 +23,7 @@ import {
   grantRecord,
   grantUseRecord,
 } from "../xen/grant.ts";
-import type { GrantVersion } from "./transactions.ts";
+import type { GrantVersion } from "./protocol.ts";
 
 export const StateKind = {
   WINDOW: 1,

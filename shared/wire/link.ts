@@ -12,7 +12,7 @@ import { BatchWriter } from "./batch.ts";
 import type { LinkControl, PostName, Sent, Sink } from "./catalogue.ts";
 import { applyBatch } from "./decode.ts";
 import { ByteQueueLimit } from "./flow.ts";
-import { CloseCode, WireError } from "./transactions.ts";
+import { CloseCode, WireError } from "./protocol.ts";
 
 export const HEARTBEAT_MS = 1000;
 /** Ticks without a byte before a peer counts as dead. That is 4 to 5 s after its last byte. */

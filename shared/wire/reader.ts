@@ -7,7 +7,7 @@
  *
  * Source: msgpack specification (msgpack: spec.md), "Formats".
  */
-import { WireError } from "./transactions.ts";
+import { WireError } from "./protocol.ts";
 
 const LE = false; // msgpack integers are big-endian, unlike everything inside our columns
 

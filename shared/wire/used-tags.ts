@@ -5,7 +5,7 @@
  * The tags are kept as ranges, because most peers count. A peer with gaps between its tags needs
  * more ranges, up to a limit.
  */
-import { CloseCode, Limits, WireError } from "./transactions.ts";
+import { CloseCode, Limits, WireError } from "./protocol.ts";
 
 export class UsedTags {
   readonly #what: string;

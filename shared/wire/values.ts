@@ -4,8 +4,8 @@
  * value is small, shallow and plain.
  */
 import { Packr, Unpackr } from "msgpackr";
+import { Limits, WireError } from "./protocol.ts";
 import { Fmt, type Reader } from "./reader.ts";
-import { Limits, WireError } from "./transactions.ts";
 
 // Records and structured clones are extensions of msgpackr that other implementations lack.
 // copyBuffers is false, so binary values are views into the message.

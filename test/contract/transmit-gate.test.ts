@@ -5,7 +5,7 @@
 import { describe, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import type { Mbuf } from "../../frontend/net/mbuf.ts";
-import { Limits } from "../../shared/wire/transactions.ts";
+import { Limits } from "../../shared/wire/protocol.ts";
 import { bytesOf, frame, PEER, payload, withOffload } from "../support/nic-frames.ts";
 import { type Built, buildPacket } from "../support/packets.ts";
 import { type AnyPair, NICS, type NicOptions } from "../support/pair.ts";

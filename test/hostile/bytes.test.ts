@@ -5,8 +5,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Register } from "../../shared/ena/registers.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
+import { CloseCode } from "../../shared/wire/protocol.ts";
 import { RECORD_BYTES } from "../../shared/wire/records.ts";
-import { CloseCode } from "../../shared/wire/transactions.ts";
 import { cases } from "../support/counts.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
 import type { Random } from "../support/random.ts";

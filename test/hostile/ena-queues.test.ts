@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Placement, SqDirection } from "../../shared/ena/admin.ts";
 import type { EnaStatus, NicStatus } from "../../shared/status/device-status.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
-import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
+import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
 import { type EnaQueue, type TxFields, txDescriptor } from "../support/ena-guest.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
 import { BASE, BUFFERS, broadcast, RawEna } from "../support/raw-ena.ts";

@@ -1,7 +1,7 @@
 /** Who says the wrong thing first, twice, or too early. (fault-B4, B6, B10, A6) */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Op } from "../../shared/wire/catalogue.ts";
-import { CloseCode } from "../../shared/wire/transactions.ts";
+import { CloseCode } from "../../shared/wire/protocol.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
 import { column, mmio, RawFrontend } from "../support/raw-frontend.ts";
 

@@ -5,7 +5,7 @@
 import { createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Op } from "../../shared/wire/catalogue.ts";
-import { CloseCode } from "../../shared/wire/transactions.ts";
+import { CloseCode } from "../../shared/wire/protocol.ts";
 import { cases, SOAK } from "../support/counts.ts";
 import { DeviceProcess } from "../support/device-process.ts";
 import { type Child, eventually, startRingwire } from "../support/process.ts";

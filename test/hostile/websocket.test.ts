@@ -2,7 +2,7 @@
 import { Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Op } from "../../shared/wire/catalogue.ts";
-import { Limits, NIC_PATH } from "../../shared/wire/transactions.ts";
+import { Limits, NIC_PATH } from "../../shared/wire/protocol.ts";
 import { ChaosProxy } from "../support/chaos-proxy.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
 import { eventually, startRingwire } from "../support/process.ts";

@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Op } from "../../shared/wire/catalogue.ts";
-import { CloseCode } from "../../shared/wire/transactions.ts";
+import { CloseCode } from "../../shared/wire/protocol.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { Hypercall } from "../../shared/xen/hypercall.ts";
 import { XsType, xsBytes, xsPathAndValue, xsStrings } from "../../shared/xen/xenstore.ts";

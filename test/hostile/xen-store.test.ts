@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Op } from "../../shared/wire/catalogue.ts";
-import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
+import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";
 import {
   XS_ERRORS,

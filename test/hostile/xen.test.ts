@@ -4,8 +4,8 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Op } from "../../shared/wire/catalogue.ts";
+import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
 import { Space } from "../../shared/wire/records.ts";
-import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
 import { EvtchnOp, evtchnAllocUnbound } from "../../shared/xen/event-channel.ts";
 import { GRANT_PAGE_BYTES, GrantType } from "../../shared/xen/grant.ts";
 import { GnttabOp } from "../../shared/xen/grant-ops.ts";

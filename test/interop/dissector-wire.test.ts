@@ -3,8 +3,8 @@ import { describe, expect, test } from "vitest";
 import { Tracer } from "../../cli/trace/wire.ts";
 import { stampCommand } from "../../shared/ena/admin.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
+import { FaultSeverity } from "../../shared/wire/protocol.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
-import { FaultSeverity } from "../../shared/wire/transactions.ts";
 import {
   type BatchFacts,
   batchOf,

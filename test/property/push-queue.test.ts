@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { Span } from "../../device/dma/host-memory.ts";
 import { MAX_PUSHES, PushQueue } from "../../device/dma/push-queue.ts";
 import { WindowTable } from "../../device/dma/window-table.ts";
-import { Limits, WireError } from "../../shared/wire/transactions.ts";
+import { Limits, WireError } from "../../shared/wire/protocol.ts";
 import { holds } from "../support/counts.ts";
 import { same, sameBytes } from "../support/same.ts";
 

@@ -7,8 +7,8 @@ import { encode, pack } from "msgpackr";
 import { describe, expect, it } from "vitest";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { applyBatch } from "../../shared/wire/decode.ts";
+import { CloseCode, Limits, WireError } from "../../shared/wire/protocol.ts";
 import { RECORD_BYTES } from "../../shared/wire/records.ts";
-import { CloseCode, Limits, WireError } from "../../shared/wire/transactions.ts";
 import { holds } from "../support/counts.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 

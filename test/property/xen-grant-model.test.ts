@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Mapping } from "../../device/xen/grant-table.ts";
-import { WireError } from "../../shared/wire/transactions.ts";
+import { WireError } from "../../shared/wire/protocol.ts";
 import { cases, holds } from "../support/counts.ts";
 import { GuestGrants } from "../support/guest-grants.ts";
 import { same } from "../support/same.ts";

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WebSocketServer } from "ws";
 import { Op } from "../../shared/wire/catalogue.ts";
-import { CloseCode, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import { CloseCode, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { runInside } from "../support/inside.ts";
 import { type Child, runRingwire, startRingwire } from "../support/process.ts";
 import { packBatch } from "../support/raw-frontend.ts";

@@ -6,7 +6,7 @@ import { Packr } from "msgpackr";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import WebSocket from "ws";
 import { Op } from "../../shared/wire/catalogue.ts";
-import { NIC_PATH, PROTOCOL_VERSION, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import { NIC_PATH, PROTOCOL_VERSION, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { type Child, eventually, startRingwire } from "../support/process.ts";
 import { type DeviceStatus, portsOf } from "../support/status.ts";
 

@@ -3,8 +3,8 @@
  * windows as a device would. It refuses what no honest frontend posts, so that a test notices.
  */
 import type { DeviceLink } from "../../frontend/bus/device-link.ts";
+import type { FaultSeverity } from "../../shared/wire/protocol.ts";
 import type { Space } from "../../shared/wire/records.ts";
-import type { FaultSeverity } from "../../shared/wire/transactions.ts";
 
 interface Fields {
   window: { address: number; length: number };

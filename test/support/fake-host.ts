@@ -17,8 +17,8 @@ import { type DropReason, type Port, type SwitchPort, Verdict } from "../../devi
 import { viewOf } from "../../shared/bytes/words.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
 import type { Frame } from "../../shared/net/frame.ts";
+import type { FaultSeverity } from "../../shared/wire/protocol.ts";
 import { type RecordType, Space } from "../../shared/wire/records.ts";
-import type { FaultSeverity } from "../../shared/wire/transactions.ts";
 import { bytesOf, type FrameFacts, factsOf } from "./packets.ts";
 import { TestClock } from "./test-clock.ts";
 

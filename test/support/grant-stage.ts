@@ -6,8 +6,8 @@ import { Hypervisor, type HypervisorLink } from "../../frontend/bus/hypervisor.t
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import { GrantTable } from "../../frontend/xen/grant-table.ts";
 import { silentLogger } from "../../shared/log.ts";
+import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/protocol.ts";
 import { Space } from "../../shared/wire/records.ts";
-import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/transactions.ts";
 import { END_GRANT_RECORD_SIZE, grantRef } from "../../shared/xen/grant.ts";
 import { FakeDeviceLink } from "./fake-device-link.ts";
 

@@ -1,7 +1,7 @@
 /** A guest's side of a grant table: makes the records that `grant` and `end_grant` carry. */
 import { GrantTable, type GrantTableOptions, type Mapping } from "../../device/xen/grant-table.ts";
 import { viewOf } from "../../shared/bytes/words.ts";
-import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/transactions.ts";
+import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/protocol.ts";
 import { endGrantRecord, grantRecord, grantRef } from "../../shared/xen/grant.ts";
 
 export interface Told {

@@ -13,8 +13,8 @@ import { Packr } from "msgpackr";
 import WebSocket from "ws";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { applyBatch } from "../../shared/wire/decode.ts";
+import { NIC_PATH, PROTOCOL_VERSION, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { RECORD_BYTES } from "../../shared/wire/records.ts";
-import { NIC_PATH, PROTOCOL_VERSION, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
 import { RecordingSink, type Told } from "./recording-sink.ts";
 import { slow, WaitedTooLong } from "./slowness.ts";
 

@@ -4,7 +4,7 @@
  */
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
-import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { slow, WaitedTooLong } from "./slowness.ts";
 
 const HANG_MS = 20_000;

@@ -12,7 +12,7 @@ import type { AddressInfo } from "node:net";
 import { Packr } from "msgpackr";
 import WebSocket, { WebSocketServer } from "ws";
 import { Op } from "../../shared/wire/catalogue.ts";
-import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { packBatch } from "./raw-frontend.ts";
 
 const packr = new Packr({ useRecords: false, int64AsType: "number" });

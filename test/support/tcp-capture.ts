@@ -2,7 +2,7 @@
  * A WebSocket connection as tcpdump would have captured it: Ethernet, IPv4, TCP, the HTTP upgrade,
  * and messages in either direction. Checksums are left 0: nobody here looks at them.
  */
-import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
+import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { RingFile } from "./dissector.ts";
 
 const SEGMENT_BYTES = 32_000;

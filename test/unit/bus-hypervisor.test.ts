@@ -6,7 +6,7 @@ import { SessionLink } from "../../frontend/session-link.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { Link } from "../../shared/wire/link.ts";
-import { Limits } from "../../shared/wire/transactions.ts";
+import { Limits } from "../../shared/wire/protocol.ts";
 import { loopbackPair } from "../support/loopback.ts";
 
 /** A session's end of a link; `sent` is what left it. */

@@ -4,8 +4,8 @@ import { DmaMisuse } from "../../frontend/bus/misuse.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import type { DmaDirection, TagParams } from "../../frontend/bus/tag.ts";
 import { silentLogger } from "../../shared/log.ts";
+import { FaultSeverity, Limits } from "../../shared/wire/protocol.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
-import { FaultSeverity, Limits } from "../../shared/wire/transactions.ts";
 import { FakeDeviceLink } from "../support/fake-device-link.ts";
 
 const TWO_32 = 2 ** 32;

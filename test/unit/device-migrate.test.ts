@@ -1,6 +1,6 @@
 /** A device that asks a NIC to move, and a frontend that does not hear. */
 import { afterEach, expect, it, vi } from "vitest";
-import { CloseCode } from "../../shared/wire/transactions.ts";
+import { CloseCode } from "../../shared/wire/protocol.ts";
 import { testDevice } from "../support/device-server.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";
 

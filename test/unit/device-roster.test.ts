@@ -3,7 +3,7 @@ import { Refusal } from "../../device/admission.ts";
 import { Roster } from "../../device/roster.ts";
 import { formatMac } from "../../shared/net/ethernet.ts";
 import { type Hello, parseHello } from "../../shared/wire/hello.ts";
-import { CloseCode } from "../../shared/wire/transactions.ts";
+import { CloseCode } from "../../shared/wire/protocol.ts";
 
 class Frontend {
   mac: Uint8Array | undefined;

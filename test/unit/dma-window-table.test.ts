@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { WindowTable } from "../../device/dma/window-table.ts";
-import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
+import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
 
 const LARGEST = Limits.WINDOW_BYTES;
 const A_SECOND = Limits.WINDOWS_BYTES_A_SECOND / LARGEST;

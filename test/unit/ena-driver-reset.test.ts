@@ -6,8 +6,8 @@ import { beforeEach, describe, expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
 import { Register, ResetReason } from "../../shared/ena/registers.ts";
+import { Limits } from "../../shared/wire/protocol.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { Limits } from "../../shared/wire/transactions.ts";
 import { type DeviceAct, EnaPair, type Tamper } from "../support/pair.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 

@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { Abandoned } from "../../frontend/driver-error.ts";
 import { XenstoreClient } from "../../frontend/xen/xenstore-client.ts";
-import { WireError } from "../../shared/wire/transactions.ts";
+import { WireError } from "../../shared/wire/protocol.ts";
 
 const START = 6;
 const END = 7;

@@ -5,7 +5,7 @@ import { Ifnet } from "../../frontend/net/ifnet.ts";
 import { Session } from "../../frontend/session.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
-import { CloseCode } from "../../shared/wire/transactions.ts";
+import { CloseCode } from "../../shared/wire/protocol.ts";
 import { column } from "../support/raw-frontend.ts";
 import { RogueDevice, type RogueLink, WELCOME } from "../support/rogue-device.ts";
 

@@ -7,7 +7,7 @@ import { Csum, HashType, type Mbuf } from "../../frontend/net/mbuf.ts";
 import { type GateQueue, TransmitGate } from "../../frontend/net/transmit-gate.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { parseWelcome } from "../../shared/wire/hello.ts";
-import { Limits, PROTOCOL_VERSION } from "../../shared/wire/transactions.ts";
+import { Limits, PROTOCOL_VERSION } from "../../shared/wire/protocol.ts";
 import { FakeDeviceLink } from "../support/fake-device-link.ts";
 import { mbufOf } from "../support/fake-netmap-adapter.ts";
 

@@ -3,8 +3,8 @@ import { describe, expect, it } from "vitest";
 import { silentLogger } from "../../shared/log.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { Link, type LinkOwner } from "../../shared/wire/link.ts";
+import { CloseCode } from "../../shared/wire/protocol.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { CloseCode } from "../../shared/wire/transactions.ts";
 import { loopbackPair } from "../support/loopback.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 

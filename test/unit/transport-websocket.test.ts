@@ -5,7 +5,7 @@ import { type AddressInfo, connect, type Socket } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import type { Transport } from "../../shared/transport/transport.ts";
 import { acceptUpgrade, ConnectError, dial } from "../../shared/transport/websocket.ts";
-import { CloseCode } from "../../shared/wire/transactions.ts";
+import { CloseCode } from "../../shared/wire/protocol.ts";
 import { NODE, start } from "../support/process.ts";
 import { RawSocket, WsOpcode, wsFrame } from "../support/raw-socket.ts";
 

@@ -6,8 +6,8 @@ import { generated } from "../../scripts/generate.ts";
 import { BatchWriter } from "../../shared/wire/batch.ts";
 import { catalogue, entryOfOp, type Name, Op } from "../../shared/wire/catalogue.ts";
 import { applyBatch } from "../../shared/wire/decode.ts";
+import { Limits } from "../../shared/wire/protocol.ts";
 import { RECORD_BYTES } from "../../shared/wire/records.ts";
-import { Limits } from "../../shared/wire/transactions.ts";
 import { column, packBatch } from "../support/raw-frontend.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 

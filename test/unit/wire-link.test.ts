@@ -4,7 +4,7 @@ import type { Transport } from "../../shared/transport/transport.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { ByteQueueLimit } from "../../shared/wire/flow.ts";
 import { Link, type LinkOwner } from "../../shared/wire/link.ts";
-import { CloseCode } from "../../shared/wire/transactions.ts";
+import { CloseCode } from "../../shared/wire/protocol.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
 
 /** One end of a wire that the test holds in its hand. */

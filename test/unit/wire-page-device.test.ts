@@ -7,7 +7,7 @@ import type { Device } from "../../device/index.ts";
 import { SqDirection } from "../../shared/ena/admin.ts";
 import { DevSts, Register } from "../../shared/ena/registers.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
-import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
+import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
 import { GNTTAB_NR_RESERVED_ENTRIES, GrantType } from "../../shared/xen/grant.ts";
 import { NetifStatus, RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../shared/xen/netif.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";

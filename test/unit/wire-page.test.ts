@@ -2,8 +2,8 @@
 import { expect, it } from "vitest";
 import { BatchWriter } from "../../shared/wire/batch.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
+import { Limits, NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { Limits, NIC_PATH, SUBPROTOCOL } from "../../shared/wire/transactions.ts";
 
 it("the names and limits of the protocol are those of the page", () => {
   expect([NIC_PATH, SUBPROTOCOL]).toEqual(["/nic", "ringwire.v1"]);

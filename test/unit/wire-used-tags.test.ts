@@ -1,6 +1,6 @@
 /** Tags of one kind of request: each once, in any order, with so many gaps and no more. */
 import { expect, test } from "vitest";
-import { CloseCode, Limits } from "../../shared/wire/transactions.ts";
+import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
 import { UsedTags } from "../../shared/wire/used-tags.ts";
 import { Random } from "../support/random.ts";
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Mapping } from "../../device/xen/grant-table.ts";
 import { StateKind } from "../../shared/wire/link-state.ts";
-import { WireError } from "../../shared/wire/transactions.ts";
+import { WireError } from "../../shared/wire/protocol.ts";
 import { GuestGrants } from "../support/guest-grants.ts";
 import { stateParts, stateRecords } from "../support/link-state.ts";
 

@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from "vitest";
 import { Xenstore } from "../../device/xen/xenstore/index.ts";
-import { WireError } from "../../shared/wire/transactions.ts";
+import { WireError } from "../../shared/wire/protocol.ts";
 import { XenstoreError, XsType, xsBytes, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
 import { machineOf } from "../support/store-guest.ts";
 

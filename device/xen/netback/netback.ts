@@ -20,7 +20,7 @@ import { type Headers, L3, L4 } from "../../../shared/net/headers.ts";
 import { Segmenter } from "../../../shared/net/segment.ts";
 import type { VifStatus } from "../../../shared/status/device-status.ts";
 import type { LinkState } from "../../../shared/wire/link-state.ts";
-import { FaultSeverity } from "../../../shared/wire/transactions.ts";
+import { FaultSeverity } from "../../../shared/wire/protocol.ts";
 import { GRANT_PAGE_BYTES } from "../../../shared/xen/grant.ts";
 import type { Mirror } from "../../dma/mirror-check.ts";
 import { DropReason, type Port, type PortOffloads, type SwitchPort } from "../../switch/port.ts";

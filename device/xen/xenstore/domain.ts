@@ -1,5 +1,5 @@
 /** The state that the store holds for one domain, besides its nodes. It ends with the domain. */
-import type { WireError } from "../../../shared/wire/transactions.ts";
+import type { WireError } from "../../../shared/wire/protocol.ts";
 import { Debt } from "./debt.ts";
 import type { Edit } from "./edit.ts";
 import { Account } from "./quota.ts";

@@ -12,7 +12,7 @@
  */
 
 import type { XenStatus } from "../../../shared/status/device-status.ts";
-import { WireError } from "../../../shared/wire/transactions.ts";
+import { WireError } from "../../../shared/wire/protocol.ts";
 import {
   domainPath,
   parseXsMessage,

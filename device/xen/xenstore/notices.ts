@@ -15,7 +15,7 @@
  * spuriously, so its handler reads the tree in any case.
  */
 
-import { WireError } from "../../../shared/wire/transactions.ts";
+import { WireError } from "../../../shared/wire/protocol.ts";
 import {
   isSpecialPath,
   XENSTORE_PAYLOAD_MAX,
