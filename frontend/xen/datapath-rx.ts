@@ -38,8 +38,6 @@ const packet = {
   head: undefined as Mbuf | undefined,
   /** 0, or the errno for which the chain is dropped. */
   error: 0,
-  /** Flags of its first response. */
-  flags: 0,
   /** True after a protocol violation of the backend: no more packets are consumed. */
   broken: false,
 };
@@ -55,14 +53,7 @@ export function allocRxBuffers(info: NetfrontInfo, rxq: Rxq): void {
       rxq.stats.mbuf_alloc_fail++;
       break;
     }
-    const map = unpoolRxMap(rxq);
-    if (map === undefined) throw new Error(`${rxq.name}: no map for a free slot`);
-    if (!loadRx(rxq, map, m)) {
-      repoolRxMap(rxq, map);
-      m.free();
-      break;
-    }
-    putRequest(rxq, ring, m, map);
+    if (!postBuffer(rxq, ring, m)) break;
   }
   const short = ring.claimed < RX_SLOTS_MIN;
   if (short) {
@@ -73,6 +64,19 @@ export function allocRxBuffers(info: NetfrontInfo, rxq: Rxq): void {
   }
   rxq.short = false;
   publishRx(info, rxq);
+}
+
+/** Posts the page of `m`, or frees `m` and returns false when its load fails. */
+function postBuffer(rxq: Rxq, ring: FrontRing, m: Mbuf): boolean {
+  const map = unpoolRxMap(rxq);
+  if (map === undefined) throw new Error(`${rxq.name}: no map for a free slot`);
+  if (loadRx(rxq, map, m)) {
+    putRequest(rxq, ring, m, map);
+    return true;
+  }
+  repoolRxMap(rxq, map);
+  m.free();
+  return false;
 }
 
 function loadRx(rxq: Rxq, map: XenDmaMap, m: Mbuf): boolean {
@@ -210,26 +214,27 @@ function deliver(info: NetfrontInfo, rxq: Rxq): void {
 function getResponses(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32): void {
   const { stats } = rxq;
   let index = ring.rspCons;
-  let at = ring.at(index);
-  // Each response is read once, into locals, because the backend can change the page (XSA-155).
-  // The id of a response is ignored: a response answers the request of its slot.
-  let flags = rxResponse.flags(ring.view, at);
-  let offset = rxResponse.offset(ring.view, at);
-  let status = rxResponse.status(ring.view, at);
-  let m = getRxMbuf(rxq, ring.slot(index));
-  let map = getRxMap(rxq, index);
-  index = advance(index, 1);
   packet.head = undefined;
   packet.error = 0;
-  packet.flags = flags;
-  extras.reset(flags);
-  if ((flags & RxFlag.EXTRA_INFO) !== 0) {
-    ring.rspCons = index;
-    packet.error = getExtras(rxq, ring, rp);
-    index = ring.rspCons;
-  }
   let last: Mbuf | undefined;
   for (let frags = 1; ; frags++) {
+    const at = ring.at(index);
+    // Each response is read once, into locals, because the backend can change the page (XSA-155).
+    // The id of a response is ignored: a response answers the request of its slot.
+    const flags = rxResponse.flags(ring.view, at);
+    const offset = rxResponse.offset(ring.view, at);
+    const status = rxResponse.status(ring.view, at);
+    const m = getRxMbuf(rxq, ring.slot(index));
+    const map = getRxMap(rxq, index);
+    index = advance(index, 1);
+    if (frags === 1) {
+      extras.reset(flags);
+      if ((flags & RxFlag.EXTRA_INFO) !== 0) {
+        ring.rspCons = index;
+        packet.error = getExtras(rxq, ring, rp);
+        index = ring.rspCons;
+      }
+    }
     // Sync before unload. From here on the driver may read what the backend wrote.
     map.sync(SyncOp.POSTREAD);
     if (status < 0 || offset + status > GRANT_PAGE_BYTES) {
@@ -267,13 +272,6 @@ function getResponses(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32
       stats.too_many_frags++;
       packet.error = Errno.EFBIG;
     }
-    at = ring.at(index);
-    flags = rxResponse.flags(ring.view, at);
-    offset = rxResponse.offset(ring.view, at);
-    status = rxResponse.status(ring.view, at);
-    m = getRxMbuf(rxq, ring.slot(index));
-    map = getRxMap(rxq, index);
-    index = advance(index, 1);
   }
   ring.rspCons = index;
 }
@@ -321,15 +319,8 @@ export function rebuildRxBufs(info: NetfrontInfo, rxq: Rxq, kept: Mbuf[]): void 
       m.free();
       continue;
     }
-    const map = unpoolRxMap(rxq);
-    if (map === undefined) throw new Error(`${rxq.name}: no map for a free slot`);
     m.buffer.fill(0);
-    if (loadRx(rxq, map, m)) {
-      putRequest(rxq, ring, m, map);
-    } else {
-      repoolRxMap(rxq, map);
-      m.free();
-    }
+    postBuffer(rxq, ring, m);
   }
   info.log.debug({ queue: rxq.id, buffers: ring.claimed }, "receive ring rebuilt");
 }
@@ -345,14 +336,7 @@ export function releaseRxBufs(info: NetfrontInfo, rxq: Rxq, kept: Mbuf[] | undef
     if (m === undefined || map === undefined) continue;
     rxq.mbufs[slot] = undefined;
     rxq.maps[slot] = undefined;
-    if (map.unload() !== 0) {
-      info.stats.quarantined_maps++;
-      map.quarantine(() => m.free());
-      continue;
-    }
-    repoolRxMap(rxq, map);
-    if (kept === undefined) m.free();
-    else kept.push(m);
+    endAccess(info, rxq, m, map, kept);
   }
   releaseStuck(info, rxq);
 }
@@ -362,11 +346,22 @@ function releaseStuck(info: NetfrontInfo, rxq: Rxq): void {
   if (m === undefined || map === undefined) return;
   rxq.stuckMbuf = undefined;
   rxq.stuckMap = undefined;
-  if (map.unload() === 0) {
-    repoolRxMap(rxq, map);
-    m.free();
-  } else {
+  endAccess(info, rxq, m, map, undefined);
+}
+
+function endAccess(
+  info: NetfrontInfo,
+  rxq: Rxq,
+  m: Mbuf,
+  map: XenDmaMap,
+  kept: Mbuf[] | undefined,
+): void {
+  if (map.unload() !== 0) {
     info.stats.quarantined_maps++;
     map.quarantine(() => m.free());
+    return;
   }
+  repoolRxMap(rxq, map);
+  if (kept === undefined) m.free();
+  else kept.push(m);
 }
