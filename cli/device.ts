@@ -214,20 +214,11 @@ function openFailure(error: unknown, place: Place): Error {
   if (error instanceof Failure) return error;
   if (error instanceof TapError) return tapFailure("--uplink", error);
   const where = placeOf(place);
-  switch (systemCode(error)) {
-    case "EADDRINUSE":
-      return new Failure(
-        `${where} is in use, perhaps by another device: choose another port with --listen`,
-      );
-    case "EACCES":
-      return new Failure(
-        `this user may not listen on ${where}: choose a port from 1024 up with --listen`,
-      );
-    case "EADDRNOTAVAIL":
-      return new Failure(
-        `${place.host} is no address of this machine: choose another with --listen`,
-      );
-    default:
-      return new Failure(`can't listen on ${where}: ${messageOf(error)}`);
-  }
+  const reasons: Readonly<Record<string, string>> = {
+    EADDRINUSE: `${where} is in use, perhaps by another device: choose another port with --listen`,
+    EACCES: `this user may not listen on ${where}: choose a port from 1024 up with --listen`,
+    EADDRNOTAVAIL: `${place.host} is no address of this machine: choose another with --listen`,
+  };
+  const known = reasons[systemCode(error) ?? ""];
+  return new Failure(known ?? `can't listen on ${where}: ${messageOf(error)}`);
 }

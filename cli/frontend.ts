@@ -80,17 +80,14 @@ async function runFrontend(options: Options): Promise<void> {
     isReady = true;
     const name = sayReady(nic, options, output, log);
     sayEvents(nic, name, output);
-    const signal = await Promise.race([stop.asked, failed.then(giveUp)]);
+    const gaveUp = failed.then((reason) => Promise.reject(new Failure(reason)));
+    const signal = await Promise.race([stop.asked, gaveUp]);
     log.info({}, `${signal}: ${name} stops`);
   } finally {
     if (isReady) sayStopped(nic, output);
     await nic.close();
     await captures?.close("the frontend stops");
   }
-}
-
-function giveUp(reason: string): never {
-  throw new Failure(reason);
 }
 
 /** Prints that the NIC is up, and returns its name on the device. */

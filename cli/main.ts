@@ -60,7 +60,7 @@ export async function commandLine(only?: string): Promise<Command> {
     .addHelpText("after", AFTER);
   for (const [name, load] of Object.entries(COMMANDS)) {
     const command = only === undefined || only === name ? await load() : new Command(name);
-    program.addCommand(inherit(command), { hidden: name === HIDDEN });
+    program.addCommand(command.copyInheritedSettings(program), { hidden: name === HIDDEN });
   }
   return program;
 }
@@ -94,19 +94,11 @@ export async function run(argv: readonly string[]): Promise<ExitCode> {
 function warnOf(sentences: readonly string[], command: Command): void {
   if (sentences.length === 0) return;
   const { verbose = false, quiet = false, log } = command.opts<Record<string, unknown>>();
-  const form = log === "json" ? { log: "json" as const } : {};
+  const form = log === "json" ? log : undefined;
   const warnings = createLog(
-    logOptions({ verbose: verbose === true, quiet: quiet === true, ...form }),
+    logOptions({ verbose: verbose === true, quiet: quiet === true, log: form }),
   );
   for (const sentence of sentences) warnings.warn({}, sentence);
-}
-
-function inherit(command: Command): Command {
-  return command
-    .helpOption("-h, --help", "print this help")
-    .showSuggestionAfterError()
-    .exitOverride()
-    .configureOutput({ outputError: () => {} });
 }
 
 /** Converts commander's message to the form of this program: one line, without "error:". */

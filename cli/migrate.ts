@@ -3,6 +3,7 @@
  * watches where the NIC arrives. The first device only sees that its NIC left. Success shows at
  * the other device, and failure by the return of the NIC.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { Command } from "commander";
 import { z } from "zod";
 import type { DeviceStatus, NicStatus } from "../shared/status/device-status.ts";
@@ -65,7 +66,8 @@ const EXAMPLES = `Examples:
       to where only the frontend can look
 `;
 
-async function runMigrate(nic: string, { connect, to, wait, ...options }: Options): Promise<void> {
+async function runMigrate(nic: string, options: Options): Promise<void> {
+  const { connect, to, wait } = options;
   const output = new Output(options.json);
   const log = createLog(logOptions(options));
   const tell = (words: string, outcome: Outcome): void => {
@@ -100,7 +102,7 @@ async function runMigrate(nic: string, { connect, to, wait, ...options }: Option
     return;
   }
   log.info({}, `${nic} left; looking for it at ${to}`);
-  const found = await whereabouts(nic, { connect, to, before, seconds: wait });
+  const found = await whereabouts(nic, before, options);
   if (found.outcome === "arrived") {
     tell(`${nic} is at ${to} now, segment ${found.segment}, state ${found.state}`, found);
     return;
@@ -156,18 +158,16 @@ async function look(device: string, name: string): Promise<Sight> {
   return { nic, segment, id, connection: `${page.pid} ${nic.peer}` };
 }
 
-interface Journey {
-  readonly connect: string;
-  readonly to: string;
-  /** State of the NIC before the move. */
-  readonly before: Sight;
-  readonly seconds: number;
-}
-
-/** Polls both devices until the NIC works on one of them, or the time is over. */
-async function whereabouts(nic: string, journey: Journey): Promise<Outcome> {
-  const { connect, to, before, seconds } = journey;
-  const end = performance.now() + seconds * 1000;
+/**
+ * Polls both devices until the NIC works on one of them, or the time is over. `before` is the state
+ * of the NIC before the move.
+ */
+async function whereabouts(
+  nic: string,
+  before: Sight,
+  { connect, to, wait }: Options,
+): Promise<Outcome> {
+  const end = performance.now() + wait * 1000;
   for (;;) {
     const [there, here] = await Promise.all([look(to, nic), look(connect, nic)]);
     const { segment } = there;
@@ -190,7 +190,7 @@ async function whereabouts(nic: string, journey: Journey): Promise<Outcome> {
       const reason = `${nic} left ${hostOf(connect)} and ${where}; more is in its frontend's log`;
       return { outcome: "not-seen", ...(came === undefined ? {} : { segment, state }), reason };
     }
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    await sleep(LOOK_MS);
   }
 }
 

@@ -25,7 +25,7 @@ import { onStop, unlessStopped } from "../common/signals.ts";
 import { FifoOutput } from "./fifo-output.ts";
 import { checkFile, pathOutput } from "./output.ts";
 import { CaptureRelay } from "./relay.ts";
-import { openCapture, whyCut } from "./stream.ts";
+import { copyCapture, openCapture } from "./stream.ts";
 import { PacketText } from "./text.ts";
 
 const MAX_SNAP = 262_144;
@@ -59,22 +59,20 @@ type Options = z.infer<typeof Shape>;
 
 /** Parses the rules of --rotate: "size:10M", "seconds:60", "files:5". */
 function rotation(rules: readonly string[], context: z.RefinementCtx): Rotation {
+  const refuse = (takes: string): never => {
+    context.addIssue({ code: "custom", message: `takes ${takes}` });
+    return z.NEVER;
+  };
   let [bytes, seconds, files] = [0, 0, 0];
   for (const rule of rules) {
     const [, what, digits, unit = ""] = /^(size|seconds|files):(\d{1,9})([kMG]?)$/.exec(rule) ?? [];
     const n = Number(digits);
     if (what === undefined || !(n > 0) || (what !== "size" && unit !== "")) {
-      const message = `takes size:N (with k, M or G), seconds:N or files:N, not "${rule}"`;
-      context.addIssue({ code: "custom", message });
-      return z.NEVER;
+      return refuse(`size:N (with k, M or G), seconds:N or files:N, not "${rule}"`);
     }
     if (what === "size") {
       bytes = n * UNITS[unit]!;
-      if (bytes < MIN_ROTATE_BYTES) {
-        const message = `takes a size of 64k or more, not "${rule}"`;
-        context.addIssue({ code: "custom", message });
-        return z.NEVER;
-      }
+      if (bytes < MIN_ROTATE_BYTES) return refuse(`a size of 64k or more, not "${rule}"`);
     } else if (what === "seconds") seconds = n;
     else files = n;
   }
@@ -157,41 +155,22 @@ async function runCapture(options: Options): Promise<void> {
   // The device may still be compiling the filter. Its answer is cut as soon as it arrives.
   if (stream === undefined) return void asked?.then(cut, () => {});
   const output = outputOf(write, options.rotate);
-  const relay =
-    output === undefined
-      ? undefined
-      : new CaptureRelay(output, {
-          rotateBytes: options.rotate.bytes,
-          rotateMs: options.rotate.seconds * 1000,
-        });
+  const { bytes: rotateBytes, seconds, files } = options.rotate;
+  const relay = output && new CaptureRelay(output, { rotateBytes, rotateMs: seconds * 1000 });
   const lines = new Lines();
   const told = print || write === undefined ? new Printer(lines, json, options.time) : undefined;
   const what = sources.length === 0 ? (frames ? "the switch" : "all rings") : sources.join(", ");
   log.info({}, `capture of ${what} at ${connect} has begun`);
 
-  /** Reason for which this process ended the capture; undefined if it did not. */
-  let left: string | undefined;
-  const leave = (why: string): void => {
-    if (stream.destroyed) return;
-    left = why;
-    stream.destroy();
+  const ends: Promise<string>[] = [stop.asked];
+  if (relay !== undefined) ends.push(relay.done.then(() => "the output takes no more"));
+  if (told !== undefined) ends.push(lines.gone.then(() => "nobody reads any more"));
+  if (output instanceof FifoOutput) void stop.asked.then(() => output.waitNoLonger());
+  const feed = async (chunk: Buffer): Promise<void> => {
+    told?.feed(chunk);
+    await relay?.feed(chunk);
   };
-  void stop.asked.then((signal) => {
-    leave(signal);
-    if (output instanceof FifoOutput) output.waitNoLonger();
-  });
-  void relay?.done.then(() => leave("the output takes no more"));
-  if (told !== undefined) void lines.gone.then(() => leave("nobody reads any more"));
-  let broken: string | undefined;
-  try {
-    for await (const chunk of stream as AsyncIterable<Buffer>) {
-      told?.feed(chunk);
-      await relay?.feed(chunk);
-    }
-  } catch (error) {
-    // A stream that this process cut ends with an error, too.
-    if (left === undefined) broken = whyCut(error);
-  }
+  const { left, broken } = await copyCapture(stream, feed, ends);
   const packets = told?.packets ?? relay?.packets ?? 0;
   const counted = count > 0 && packets >= count;
   const reason = left ?? (counted ? "count" : "the device ended it");
@@ -202,7 +181,7 @@ async function runCapture(options: Options): Promise<void> {
     lines.value({ event: "result", reason, packets, ...summary });
   }
   if (summary !== undefined) {
-    for (const line of summaryLines(summary, options.rotate.files)) log.info({}, line);
+    for (const line of summaryLines(summary, files)) log.info({}, line);
   }
   if (summary?.code !== undefined && summary.reason !== "reader gone") {
     throw new Failure(`the capture ${summary.reason}`);

@@ -53,7 +53,7 @@ export function frameText(bytes: Uint8Array): string {
     type = view.getUint16(at);
   }
   try {
-    words.push(payload(new Bytes(view, at + 2), type));
+    words.push(payload(from(view, at + 2), type));
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     words.push("cut");
@@ -61,29 +61,11 @@ export function frameText(bytes: Uint8Array): string {
   return words.join(" ");
 }
 
-/** Bytes from an offset on. A read behind the end throws RangeError, as in DataView. */
-class Bytes {
-  readonly view: DataView;
-  readonly base: number;
-  constructor(view: DataView, base: number) {
-    this.view = view;
-    this.base = base;
-  }
-  u8(at: number): number {
-    return this.view.getUint8(this.base + at);
-  }
-  u16(at: number): number {
-    return this.view.getUint16(this.base + at);
-  }
-  u32(at: number): number {
-    return this.view.getUint32(this.base + at);
-  }
-  from(at: number): Bytes {
-    return new Bytes(this.view, this.base + at);
-  }
-}
+/** Returns the bytes from an offset on. As every read of a DataView, it throws RangeError behind the end. */
+const from = (b: DataView, at: number): DataView =>
+  new DataView(b.buffer, b.byteOffset + at, b.byteLength - at);
 
-function payload(b: Bytes, type: number): string {
+function payload(b: DataView, type: number): string {
   switch (type) {
     case EtherType.IPV4:
       return ipv4(b);
@@ -96,44 +78,50 @@ function payload(b: Bytes, type: number): string {
   }
 }
 
-function arp(b: Bytes): string {
-  if (b.u16(6) === 1) return `ARP who has ${ipv4Text(b, 24)} tell ${ipv4Text(b, 14)}`;
-  if (b.u16(6) !== 2) return `ARP operation ${b.u16(6)}`;
-  const mac = formatMac(Uint8Array.from({ length: 6 }, (_, i) => b.u8(8 + i)));
+function arp(b: DataView): string {
+  if (b.getUint16(6) === 1) return `ARP who has ${ipv4Text(b, 24)} tell ${ipv4Text(b, 14)}`;
+  if (b.getUint16(6) !== 2) return `ARP operation ${b.getUint16(6)}`;
+  const mac = formatMac(Uint8Array.from({ length: 6 }, (_, i) => b.getUint8(8 + i)));
   return `ARP ${ipv4Text(b, 14)} is at ${mac}`;
 }
 
-function ipv4(b: Bytes): string {
-  const header = (b.u8(0) & 15) * 4;
+function ipv4(b: DataView): string {
+  const header = (b.getUint8(0) & 15) * 4;
   const text = `IPv4 ${ipv4Text(b, 12)} > ${ipv4Text(b, 16)}`;
-  const offset = b.u16(6) & IP_MORE_AND_OFFSET;
-  const protocol = b.u8(9);
-  if (offset !== 0) return `${text} fragment of protocol ${protocol} id ${b.u16(4)}`;
-  return withinIp(text, b.from(header), protocol, b.u16(2) - header);
+  const offset = b.getUint16(6) & IP_MORE_AND_OFFSET;
+  const protocol = b.getUint8(9);
+  if (offset !== 0) return `${text} fragment of protocol ${protocol} id ${b.getUint16(4)}`;
+  return withinIp(text, b, header, protocol, b.getUint16(2) - header);
 }
 
-function ipv6(b: Bytes): string {
+function ipv6(b: DataView): string {
   const text = `IPv6 ${ipv6Text(b, 8)} > ${ipv6Text(b, 24)}`;
   // An extension header is printed by its number, and the headers behind it are not read.
-  return withinIp(text, b.from(IPV6_BYTES), b.u8(6), b.u16(4));
+  return withinIp(text, b, IPV6_BYTES, b.getUint8(6), b.getUint16(4));
 }
 
 /** Appends the transport header. If that is cut, the addresses before it stay. */
-function withinIp(text: string, b: Bytes, protocol: number, length: number): string {
+function withinIp(
+  text: string,
+  b: DataView,
+  header: number,
+  protocol: number,
+  length: number,
+): string {
   try {
-    return `${text} ${transport(b, protocol, length)}`;
+    return `${text} ${transport(from(b, header), protocol, length)}`;
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     return `${text} protocol ${protocol} cut`;
   }
 }
 
-function transport(b: Bytes, protocol: number, length: number): string {
+function transport(b: DataView, protocol: number, length: number): string {
   switch (protocol) {
     case IPPROTO.TCP:
       return tcp(b, length);
     case IPPROTO.UDP:
-      return `UDP ${b.u16(0)} > ${b.u16(2)} len ${b.u16(4) - 8}`;
+      return `UDP ${b.getUint16(0)} > ${b.getUint16(2)} len ${b.getUint16(4) - 8}`;
     case IPPROTO.ICMP:
       return `ICMP ${icmp(b, ICMP_NAMES, 8, 0)}`;
     case IPPROTO.ICMPV6:
@@ -143,43 +131,35 @@ function transport(b: Bytes, protocol: number, length: number): string {
   }
 }
 
-function tcp(b: Bytes, length: number): string {
-  const flags = b.u8(13);
+function tcp(b: DataView, length: number): string {
+  const flags = b.getUint8(13);
   const names = TCP_FLAGS.filter((_, bit) => (flags & (1 << bit)) !== 0);
-  const header = (b.u8(12) >> 4) * 4;
-  const ack = (flags & 0x10) === 0 ? "" : ` ack ${b.u32(8)}`;
-  const words = `TCP ${b.u16(0)} > ${b.u16(2)} ${names.join("+") || "-"} seq ${b.u32(4)}${ack}`;
+  const header = (b.getUint8(12) >> 4) * 4;
+  const ack = (flags & 0x10) === 0 ? "" : ` ack ${b.getUint32(8)}`;
+  const words = `TCP ${b.getUint16(0)} > ${b.getUint16(2)} ${names.join("+") || "-"} seq ${b.getUint32(4)}${ack}`;
   // A frame for segmentation offload may have a length of 0 in its IP header.
-  return `${words} win ${b.u16(14)} len ${Math.max(0, length - header)}`;
+  return `${words} win ${b.getUint16(14)} len ${Math.max(0, length - header)}`;
 }
 
 function icmp(
-  b: Bytes,
+  b: DataView,
   names: Readonly<Record<number, string>>,
   request: number,
   reply: number,
 ): string {
-  const type = b.u8(0);
-  const name = names[type] ?? `type ${type} code ${b.u8(1)}`;
-  return type === request || type === reply ? `${name} id ${b.u16(4)} seq ${b.u16(6)}` : name;
+  const type = b.getUint8(0);
+  const name = names[type] ?? `type ${type} code ${b.getUint8(1)}`;
+  return type === request || type === reply
+    ? `${name} id ${b.getUint16(4)} seq ${b.getUint16(6)}`
+    : name;
 }
 
-function ipv4Text(b: Bytes, at: number): string {
-  return [b.u8(at), b.u8(at + 1), b.u8(at + 2), b.u8(at + 3)].join(".");
+function ipv4Text(b: DataView, at: number): string {
+  return [b.getUint8(at), b.getUint8(at + 1), b.getUint8(at + 2), b.getUint8(at + 3)].join(".");
 }
 
-/** Formats an address as in RFC 5952: the longest run of at least two zero groups is left out. */
-function ipv6Text(b: Bytes, at: number): string {
-  const groups = Array.from({ length: 8 }, (_, i) => b.u16(at + 2 * i).toString(16)).join(":");
-  const runs = [...groups.matchAll(/\b0(?::0)+\b/g)].map(([run]) => run);
-  const longest = runs.reduce((best, run) => (run.length > best.length ? run : best), "");
-  if (longest === "") return groups;
-  const [before = "", after = ""] = splitAt(groups, longest);
-  return `${before.replace(/:$/, "")}::${after.replace(/^:/, "")}`;
-}
-
-function splitAt(text: string, part: string): [string, string] {
-  // A run consists of whole groups. The "0:0" within "10:0" is not a run.
-  const at = text.search(new RegExp(`\\b${part}\\b`));
-  return [text.slice(0, at), text.slice(at + part.length)];
+/** Formats an address as in RFC 5952, which is the form of a URL's host. */
+function ipv6Text(b: DataView, at: number): string {
+  const groups = Array.from({ length: 8 }, (_, i) => b.getUint16(at + 2 * i).toString(16));
+  return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1);
 }

@@ -55,22 +55,19 @@ const STATISTICS_BYTES = 24 + 7 * 12 + 4;
 const WORD = 2 ** 32;
 
 /** The counts of one interface of the stream. */
-class Counts implements InterfaceCounts {
+interface Counts {
   /** Counts from the stream's own statistics, which come early when a NIC leaves. */
-  told: InterfaceCounts | undefined;
-  delivered = 0;
-  lost = 0;
-
-  get received(): number {
-    return Math.max(this.told?.received ?? 0, this.delivered + this.lost);
-  }
-  get accepted(): number {
-    return Math.max(this.told?.accepted ?? 0, this.delivered + this.lost);
-  }
-  get dropped(): number {
-    return Math.max(this.told?.dropped ?? 0, this.lost);
-  }
+  told: Omit<InterfaceCounts, "delivered"> | undefined;
+  delivered: number;
+  lost: number;
 }
+
+const countsOf = ({ told, delivered, lost }: Counts): InterfaceCounts => ({
+  received: Math.max(told?.received ?? 0, delivered + lost),
+  accepted: Math.max(told?.accepted ?? 0, delivered + lost),
+  dropped: Math.max(told?.dropped ?? 0, lost),
+  delivered,
+});
 
 export class CaptureRelay {
   /** Resolves when everything has been written, or the output has failed. Never rejects. */
@@ -109,10 +106,6 @@ export class CaptureRelay {
     this.#pump = new Pump(output, (error) => this.#fail(error));
     this.#out = this.#pump.empty();
     this.#writer = new PcapngWriter(this.#out);
-  }
-
-  get ended(): boolean {
-    return this.#ended;
   }
 
   /** Number of packets received. */
@@ -166,7 +159,7 @@ export class CaptureRelay {
       this.#statistics();
       return;
     }
-    if (type === BlockType.INTERFACE) this.#counts.push(new Counts());
+    if (type === BlockType.INTERFACE) this.#counts.push({ told: undefined, delivered: 0, lost: 0 });
     if (DESCRIPTIONS.has(type)) this.#describe(block, copy);
     this.#append(copy);
   }
@@ -224,7 +217,6 @@ export class CaptureRelay {
         received: Number(received ?? delivered),
         accepted: Number(accepted ?? delivered),
         dropped: Number(dropped ?? 0),
-        delivered,
       };
       this.#high = Number(tsNs >> 32n);
       this.#low = Number(tsNs & 0xffff_ffffn);
@@ -252,8 +244,8 @@ export class CaptureRelay {
 
   #endFile(): void {
     for (const [number, counts] of this.#counts.entries()) {
-      const { high, low } = { high: this.#high, low: this.#low };
-      this.#writer.statistics(number, this.#startHigh, this.#startLow, high, low, counts);
+      const [high, low] = [this.#high, this.#low];
+      this.#writer.statistics(number, this.#startHigh, this.#startLow, high, low, countsOf(counts));
     }
     this.#handOver(true);
     this.#fileBytes = 0;
@@ -285,10 +277,7 @@ export class CaptureRelay {
       files,
       interfaces: this.#counts.map((counts, i) => ({
         name: this.#reader.interfaces[i]?.name ?? "",
-        received: counts.received,
-        accepted: counts.accepted,
-        dropped: counts.dropped,
-        delivered: counts.delivered,
+        ...countsOf(counts),
       })),
     });
   }

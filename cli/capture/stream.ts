@@ -1,10 +1,11 @@
 /** Requests a capture from a device. The answer is pcapng and lasts until one end closes it. */
 
 import type { IncomingMessage } from "node:http";
+import type { Readable } from "node:stream";
 import { FILTER_MS } from "../../shared/capture/filter.ts";
 import { printable } from "../../shared/pcapng/text.ts";
 import { httpUrl } from "../../shared/transport/address.ts";
-import { notOurs, openPage, whyNot } from "../common/device-page.ts";
+import { bodyOf, notOurs, openPage, whyNot } from "../common/device-page.ts";
 import { ExitCode, Failure, messageOf, systemCode } from "../common/failure.ts";
 
 const ANSWER_MS = 5000;
@@ -12,8 +13,8 @@ const ANSWER_MS = 5000;
 const FILTER_ANSWER_MS = ANSWER_MS + FILTER_MS;
 /** Interval (ms) of TCP keep-alives. They detect a vanished device while the capture is quiet. */
 const KEEP_ALIVE_MS = 10_000;
-/** Most bytes read of a refusal. A device sends a sentence; another server may send anything. */
-const MAX_REFUSAL_BYTES = 64 * 1024;
+/** Most characters read of a refusal. A device sends a sentence; another server may send anything. */
+const MAX_REFUSAL_CHARS = 64 * 1024;
 
 export interface CaptureQuery {
   readonly sources: readonly string[];
@@ -58,22 +59,40 @@ export async function openCapture(connect: string, query: CaptureQuery): Promise
   throw new Failure(printable(refusal), usage);
 }
 
-/** Returns why a running capture ended. */
-export function whyCut(error: unknown): string {
+/**
+ * Passes a capture to `take` until the stream ends, or one of `ends` resolves with a reason to leave
+ * it. Returns that reason, or why the connection broke.
+ */
+export async function copyCapture(
+  stream: Readable,
+  take: (chunk: Buffer) => Promise<void>,
+  ends: readonly Promise<string>[],
+): Promise<{ readonly left?: string; readonly broken?: string }> {
+  let left: string | undefined;
+  const leave = (why: string): void => {
+    if (stream.destroyed) return;
+    left = why;
+    stream.destroy();
+  };
+  for (const end of ends) void end.then(leave);
+  try {
+    for await (const chunk of stream as AsyncIterable<Buffer>) await take(chunk);
+  } catch (error) {
+    // A stream that this process left ends with an error, too.
+    if (left === undefined) return { broken: whyCut(error) };
+  }
+  return left === undefined ? {} : { left };
+}
+
+function whyCut(error: unknown): string {
   // Node's word "aborted" does not tell which side ended the connection.
   return systemCode(error) === "ECONNRESET" ? "the device is gone" : messageOf(error);
 }
 
 async function refusalOf(answer: IncomingMessage): Promise<string | undefined> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
   try {
-    for await (const chunk of answer as AsyncIterable<Buffer>) {
-      chunks.push(chunk);
-      bytes += chunk.length;
-      if (bytes > MAX_REFUSAL_BYTES) return undefined;
-    }
-    const { error } = JSON.parse(Buffer.concat(chunks).toString()) as { error?: unknown };
+    const text = await bodyOf(answer, MAX_REFUSAL_CHARS);
+    const { error } = JSON.parse(text ?? "{}") as { error?: unknown };
     return typeof error === "string" ? error : undefined;
   } catch {
     return undefined;

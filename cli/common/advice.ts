@@ -13,14 +13,9 @@ export function sentenceOf(error: unknown, connect: string): string {
 
 /** Returns "; do this" for an error's code, or "". `host` is the device's HOST:PORT. */
 export function adviceOn(code: string | undefined, host: string): string {
-  switch (code) {
-    case "ECONNREFUSED":
-      return `; start one there: ringwire device --listen ${host}`;
-    case "REFUSED_NAME_IN_USE":
-      return "; choose another name with --name, or take this one with --take-over";
-    case "REFUSED_MAC_IN_USE":
-      return "; choose another with --mac";
-    default:
-      return "";
+  if (code === "ECONNREFUSED") return `; start one there: ringwire device --listen ${host}`;
+  if (code === "REFUSED_NAME_IN_USE") {
+    return "; choose another name with --name, or take this one with --take-over";
   }
+  return code === "REFUSED_MAC_IN_USE" ? "; choose another with --mac" : "";
 }

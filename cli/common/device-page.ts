@@ -53,24 +53,16 @@ async function ask(
   body?: object,
 ): Promise<Answer> {
   const { host } = url;
-  let text = "";
+  let text: string | undefined;
   let answer: IncomingMessage;
   try {
     answer = await openPage(url, options, waitMs, body);
     const late = setTimeout(() => answer.destroy(noAnswer()), waitMs);
-    try {
-      answer.setEncoding("utf8");
-      for await (const part of answer as AsyncIterable<string>) {
-        text += part;
-        if (text.length > MAX_CHARS) throw notOurs(host, "its page has no end");
-      }
-    } finally {
-      clearTimeout(late);
-    }
+    text = await bodyOf(answer, MAX_CHARS).finally(() => clearTimeout(late));
   } catch (error) {
-    if (error instanceof Failure) throw error;
     throw Failure.from(error, whyNot(error, url));
   }
+  if (text === undefined) throw notOurs(host, "its page has no end");
   const status = answer.statusCode ?? 0;
   const isJson = answer.headers["content-type"]?.startsWith("application/json") === true;
   if (status !== 200 && !isJson) throw refusedBy(host, status, text);
@@ -112,6 +104,17 @@ export function openPage(
     asked.on("error", reject);
     asked.end(body === undefined ? undefined : JSON.stringify(body));
   });
+}
+
+/** Reads the body of an answer. Returns undefined, and ends the connection, behind `most` characters. */
+export async function bodyOf(answer: IncomingMessage, most: number): Promise<string | undefined> {
+  let text = "";
+  answer.setEncoding("utf8");
+  for await (const part of answer as AsyncIterable<string>) {
+    text += part;
+    if (text.length > most) return undefined;
+  }
+  return text;
 }
 
 /** Makes a Failure of a refusal. A device names the broken rule in one line of text. */

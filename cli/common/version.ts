@@ -1,16 +1,13 @@
 /** Version of this program. package.json is one folder above the sources, two above dist/cli. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 function read(): { version: string; folder: URL } {
   for (const path of ["../../", "../../../"]) {
     const folder = new URL(path, import.meta.url);
-    let text: string;
-    try {
-      text = readFileSync(new URL("package.json", folder), "utf8");
-    } catch {
-      continue;
-    }
+    const file = new URL("package.json", folder);
+    if (!existsSync(file)) continue;
+    const text = readFileSync(file, "utf8");
     const { name, version } = JSON.parse(text) as { name?: string; version?: string };
     if (name === "ringwire" && version !== undefined) return { version, folder };
   }

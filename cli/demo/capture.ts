@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { FileOutput } from "../../shared/capture/file-output.ts";
 import { checkFile } from "../capture/output.ts";
 import { CaptureRelay } from "../capture/relay.ts";
-import { openCapture } from "../capture/stream.ts";
+import { copyCapture, openCapture } from "../capture/stream.ts";
 import { Failure, messageOf } from "../common/failure.ts";
 
 /** Number of packets, from the first message of each NIC into its traffic; a few megabytes. */
@@ -73,7 +73,6 @@ export class DemoCapture {
     this.#stream = stream;
     this.#relay = relay;
     this.#copied = copy(stream, relay);
-    void relay.done.then(() => stream.destroy());
   }
 
   /** Ends the capture, unless it has ended. Rejects with Failure when the file is incomplete. */
@@ -97,10 +96,8 @@ export class DemoCapture {
 }
 
 async function copy(stream: Readable, relay: CaptureRelay): Promise<void> {
-  try {
-    for await (const chunk of stream as AsyncIterable<Buffer>) await relay.feed(chunk);
-  } catch {
-    // `end` or the end of the device cut the stream. The file ends with what was received.
-  }
+  // If `end` or the end of the device cuts the stream, the file ends with what was received.
+  const ends = [relay.done.then(({ reason }) => reason)];
+  await copyCapture(stream, (chunk) => relay.feed(chunk), ends);
   await relay.end("the device ended it");
 }

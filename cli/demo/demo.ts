@@ -84,9 +84,9 @@ async function runDemo(options: Options): Promise<void> {
   interrupted.catch(() => {});
   const children: Helper[] = [];
   let over = false;
-  const start = (...args: string[]): Helper => {
+  const start = (command: string): Helper => {
     if (over) throw new Failure("the demo is over");
-    const child = new Helper(args);
+    const child = new Helper(command.split(" "));
     children.push(child);
     return child;
   };
@@ -103,34 +103,16 @@ async function runDemo(options: Options): Promise<void> {
 async function exchange(
   seconds: number,
   capture: DemoCapture | undefined,
-  start: (...args: string[]) => Helper,
+  start: (command: string) => Helper,
   output: Output,
 ): Promise<void> {
-  const device = start(
-    "device",
-    "--listen",
-    "127.0.0.1:0",
-    "--json",
-    "--quiet",
-    "--end-with-stdin",
-  );
+  const device = start("device --listen 127.0.0.1:0 --json --quiet --end-with-stdin");
   const { url } = await device.event<{ url: string }>("listening");
   output.text(`device     process ${device.pid}, listening on ${url}`);
   await capture?.begin(url);
-  const sides = NICS.map(({ name, driver }) => {
-    const time = String(seconds);
-    return start(
-      "exchange",
-      "--name",
-      name,
-      "--driver",
-      driver,
-      "--connect",
-      url,
-      "--seconds",
-      time,
-    );
-  });
+  const sides = NICS.map(({ name, driver }) =>
+    start(`exchange --name ${name} --driver ${driver} --connect ${url} --seconds ${seconds}`),
+  );
   await Promise.all(
     sides.map(async (side, i) => {
       await side.event("up");
@@ -188,8 +170,8 @@ function summarise(
     device: device.pid,
     ...Object.fromEntries(sides.map((side, i) => [NICS[i]!.name, side.pid])),
   };
-  const kept = capture === undefined ? {} : { capture };
-  output.value({ event: "result", ok: good, ways, roundTripUs, drops, processes, ...kept });
+  // Without a capture JSON has no such key.
+  output.value({ event: "result", ok: good, ways, roundTripUs, drops, processes, capture });
   const rows = ways.map((way) => [
     `${way.from} -> ${way.to}`,
     countText(way.frames),
@@ -231,11 +213,11 @@ class Helper {
   readonly pid: number | undefined;
   readonly #name: string;
   readonly #child: ChildProcess;
-  readonly #ended: Promise<void>;
-  readonly #heard: { readonly event?: string }[] = [];
-  readonly #listeners = new Set<() => void>();
+  /** Resolves when the child is gone, with the reason. */
+  readonly #ended: Promise<string>;
+  /** The first event of each name, once it was heard. */
+  readonly #events = new Map<string, PromiseWithResolvers<unknown>>();
   #rest = "";
-  #over: string | undefined;
 
   constructor(args: readonly string[]) {
     this.#name = args[0] === "exchange" ? (args[2] ?? "") : (args[0] ?? "");
@@ -254,35 +236,23 @@ class Helper {
     child.stdin?.on("error", () => {});
     child.stdout?.setEncoding("utf8").on("data", (text: string) => this.#hear(text));
     this.#ended = new Promise((resolve) => {
-      const over = (why: string) => {
-        this.#over ??= why;
-        this.#tell();
-        resolve();
-      };
-      child.on("error", (error) => over(`could not be started: ${error.message}`));
-      child.on("close", (code, signal) => over(`ended with ${signal ?? code}`));
+      child.on("error", (error) => resolve(`could not be started: ${error.message}`));
+      child.on("close", (code, signal) => resolve(`ended with ${signal ?? code}`));
     });
   }
 
   /** Waits for the first event `name`. Rejects with Failure when the child ends first or hangs. */
   async event<T>(name: string, timeoutMs = STEP_MS): Promise<T> {
-    const found = Promise.withResolvers<T>();
-    const look = () => {
-      const heard = this.#heard.find((value) => value.event === name);
-      if (heard !== undefined) found.resolve(heard as T);
-      else if (this.#over !== undefined) found.reject(this.#failure(this.#over));
-    };
+    const late = Promise.withResolvers<never>();
     const timer = setTimeout(
-      () => found.reject(this.#failure(`did not say "${name}" within ${timeoutMs / 1000} s`)),
+      () => late.reject(this.#failure(`did not say "${name}" within ${timeoutMs / 1000} s`)),
       timeoutMs,
     );
-    this.#listeners.add(look);
+    const ended = this.#ended.then((why) => Promise.reject(this.#failure(why)));
     try {
-      look();
-      return await found.promise;
+      return (await Promise.race([this.#event(name).promise, ended, late.promise])) as T;
     } finally {
       clearTimeout(timer);
-      this.#listeners.delete(look);
     }
   }
 
@@ -299,7 +269,6 @@ class Helper {
 
   /** Ends the child, in an orderly way if possible, and waits for its end. */
   async end(): Promise<void> {
-    if (this.#over !== undefined) return;
     this.#child.stdin?.end();
     const timer = setTimeout(() => this.#child.kill("SIGKILL"), 3000);
     await this.#ended;
@@ -313,12 +282,16 @@ class Helper {
   #hear(text: string): void {
     const lines = (this.#rest + text).split("\n");
     this.#rest = lines.pop() ?? "";
-    for (const line of lines) if (line.startsWith("{")) this.#heard.push(JSON.parse(line));
-    this.#tell();
+    for (const line of lines.filter((text) => text.startsWith("{"))) {
+      const value: { readonly event?: string } = JSON.parse(line);
+      this.#event(value.event ?? "").resolve(value);
+    }
   }
 
-  #tell(): void {
-    for (const look of [...this.#listeners]) look();
+  #event(name: string): PromiseWithResolvers<unknown> {
+    const event = this.#events.get(name) ?? Promise.withResolvers();
+    this.#events.set(name, event);
+    return event;
   }
 }
 

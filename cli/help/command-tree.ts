@@ -4,12 +4,8 @@
  */
 import type { Command, Option } from "commander";
 
-/** Kinds of values that a shell can complete. */
-export type ValueKind =
-  | { readonly kind: "words"; readonly words: readonly string[] }
-  | { readonly kind: "file" }
-  | { readonly kind: "folder" }
-  | { readonly kind: "other" };
+/** What a shell can offer for a value: words, a path, or nothing. */
+export type ValueKind = readonly string[] | "file" | "folder" | "other";
 
 export interface Flag {
   /** Forms on the command line: "-f", "--function". One of them may be absent. */
@@ -57,7 +53,7 @@ export function commandTree(program: Command): CommandTree {
       const page = pageOf(command);
       // The operand of "help" is one of these commands. Commander describes it only as a word.
       if (page.name !== "help") return page;
-      const operands = page.operands.map((operand) => ({ ...operand, value: wordsOf(names) }));
+      const operands = page.operands.map((operand) => ({ ...operand, value: names }));
       return { ...page, operands };
     }),
   };
@@ -94,15 +90,10 @@ function flagOf(option: Option): Flag {
 /** Returns the kind of value that a placeholder names: `<file>`, `<dir>`, `<ena|xen>`. */
 function kindOf(placeholder: string, choices: readonly string[] | undefined): ValueKind {
   const name = placeholder.replaceAll(/[<>[\].]/g, "");
-  if (choices !== undefined) return wordsOf(choices);
-  if (name.includes("|")) return wordsOf(name.split("|"));
-  if (name === "file") return { kind: "file" };
-  if (name === "dir" || name === "folder") return { kind: "folder" };
-  return { kind: "other" };
-}
-
-function wordsOf(words: readonly string[]): ValueKind {
-  return { kind: "words", words };
+  if (choices !== undefined) return choices;
+  if (name.includes("|")) return name.split("|");
+  if (name === "file") return "file";
+  return name === "dir" || name === "folder" ? "folder" : "other";
 }
 
 /** Returns the texts before and behind the help that commander generates for a command. */

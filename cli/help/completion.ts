@@ -6,7 +6,13 @@
  */
 import { Argument, Command } from "commander";
 import { ExitCode, Failure } from "../common/failure.ts";
-import { type CommandPage, type CommandTree, commandTree, type Flag } from "./command-tree.ts";
+import {
+  type CommandPage,
+  type CommandTree,
+  commandTree,
+  type Flag,
+  type ValueKind,
+} from "./command-tree.ts";
 
 const SHELLS = { bash, zsh, fish } as const;
 const NAMES = Object.keys(SHELLS);
@@ -88,12 +94,10 @@ function bashValues(command: CommandPage): string[] {
     });
 }
 
-function bashOffer(value: NonNullable<Flag["value"]>): string {
-  if (value.kind === "words")
-    return `COMPREPLY=($(compgen -W "${value.words.join(" ")}" -- "$cur")); `;
-  if (value.kind === "file") return bashPaths("f");
-  if (value.kind === "folder") return bashPaths("d");
-  return "";
+function bashOffer(value: ValueKind): string {
+  if (value === "other") return "";
+  if (value === "file" || value === "folder") return bashPaths(value === "file" ? "f" : "d");
+  return `COMPREPLY=($(compgen -W "${value.join(" ")}" -- "$cur")); `;
 }
 
 /** Lists files or folders, one a line, as names may contain blanks. bash before 4 lacks compopt. */
@@ -153,10 +157,10 @@ function zshOperands(command: CommandPage): string[] {
   return command.operands.map((o) => quote(`:${zshText(o.name)}:${zshAction(o.value)}`));
 }
 
-function zshAction(value: NonNullable<Flag["value"]>): string {
-  if (value.kind === "words") return `(${value.words.join(" ")})`;
-  if (value.kind === "file") return "_files";
-  return value.kind === "folder" ? "_files -/" : " ";
+function zshAction(value: ValueKind): string {
+  if (value === "other") return " ";
+  if (value === "file") return "_files";
+  return value === "folder" ? "_files -/" : `(${value.join(" ")})`;
 }
 
 const zshText = (text: string): string => text.replaceAll(/[<>[\]]/g, "").replaceAll(":", "\\:");
@@ -172,8 +176,8 @@ function fish(tree: CommandTree): string {
   for (const command of tree.commands) {
     const within = `complete -c ringwire -n '__fish_seen_subcommand_from ${command.name}'`;
     const operand = command.operands[0]?.value;
-    if (operand === undefined || operand.kind === "other") lines.push(`${within} -f`);
-    if (operand?.kind === "words") lines.push(`${within} -f -a ${quote(operand.words.join(" "))}`);
+    if (operand === undefined || operand === "other") lines.push(`${within} -f`);
+    else if (typeof operand !== "string") lines.push(`${within} -f -a ${quote(operand.join(" "))}`);
     for (const flag of command.flags) lines.push(`${within} ${fishFlag(flag)}`);
   }
   return `# fish completion for ringwire
@@ -190,10 +194,9 @@ function fishFlag(flag: Flag): string {
 
 function fishValue({ value }: Flag): string[] {
   if (value === undefined) return [];
-  if (value.kind === "words") return ["-x", `-a ${quote(value.words.join(" "))}`];
-  if (value.kind === "file") return ["-r", "-F"];
-  if (value.kind === "folder") return ["-x", "-a '(__fish_complete_directories)'"];
-  return ["-x"];
+  if (value === "file") return ["-r", "-F"];
+  if (value === "folder") return ["-x", "-a '(__fish_complete_directories)'"];
+  return value === "other" ? ["-x"] : ["-x", `-a ${quote(value.join(" "))}`];
 }
 
 /** Quotes a word with single quotes, in the form that all three shells accept. */

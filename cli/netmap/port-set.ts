@@ -44,6 +44,10 @@ export const addPortFlags = (command: Command): Command =>
 
 const wrong = (message: string): Failure => new Failure(message, ExitCode.USAGE);
 
+const fail = (error: unknown): never => {
+  throw new Failure(messageOf(error));
+};
+
 /** Returns the NIC that a port name needs, if any. */
 function baseOf({ name }: PortName): string | undefined {
   if (name.startsWith("vale")) return undefined;
@@ -81,7 +85,7 @@ export class PortSet {
     const { Netmap } = await import("../../frontend/netmap/netmap.ts");
     this.#netmap = new Netmap({ log: this.#begun.log });
     const { tap, name } = this.#flags;
-    const bases = new Set<string>();
+    const drivers = new Map<string, Personality>();
     let queues = rings;
     for (const text of names) {
       let parsed: PortName;
@@ -91,31 +95,29 @@ export class PortSet {
         throw wrong(`-i ${messageOf(error)}`);
       }
       const base = baseOf(parsed);
-      if (base !== undefined) bases.add(base);
+      if (base !== undefined) drivers.set(base, this.#driverOf(base));
       if (parsed.mode === RegMode.ONE_NIC) queues = Math.max(queues, parsed.ringId + 1);
     }
-    for (const base of bases) this.#checkDriver(base);
-    const count = bases.size;
+    const count = drivers.size;
     if (count === 0 && tap !== undefined) throw wrong("--tap needs a NIC, and no port names one");
     if (count > 1 && tap !== undefined) throw wrong("--tap goes with one NIC, not with several");
     if (count !== 1 && name !== undefined) throw wrong("--name goes with one NIC");
-    const opened = this.#openAll(bases, this.#flags.queues ?? queues);
+    const opened = this.#openAll(drivers, this.#flags.queues ?? queues);
     return (await unlessStopped(this.#begun.stop, opened)) !== undefined;
   }
 
-  #checkDriver(base: string): void {
-    const { driver = driverOf(base) } = this.#flags;
-    if (driver === undefined) {
-      throw wrong(
-        `-i ${base}: begins with neither ena nor xn, so its driver is not known: add --driver ena or --driver xen`,
-      );
-    }
+  #driverOf(base: string): Personality {
+    const byName = PERSONALITIES.find((name) => base.startsWith(UNIT_PREFIX[name]));
+    const driver = this.#flags.driver ?? byName;
+    if (driver !== undefined) return driver;
+    throw wrong(
+      `-i ${base}: begins with neither ena nor xn, so its driver is not known: add --driver ena or --driver xen`,
+    );
   }
 
-  async #openAll(bases: ReadonlySet<string>, queues: number): Promise<true> {
+  async #openAll(drivers: ReadonlyMap<string, Personality>, queues: number): Promise<true> {
     const flags = this.#flags;
-    for (const ifname of bases) {
-      const driver = flags.driver ?? driverOf(ifname);
+    for (const [ifname, driver] of drivers) {
       const wishes = { ...flags, ifname, driver, queues, netmap: this.#netmap };
       const nic = await newNic(wishes, this.#begun.log);
       nic.once("failed", (reason) => this.#giveUp(`${ifname}: ${reason}`));
@@ -137,28 +139,20 @@ export class PortSet {
     try {
       this.#netmap!.reserve(names, options);
     } catch (error) {
-      throw new Failure(messageOf(error));
+      fail(error);
     }
   }
 
   async open(name: string, options: RequestOptions = {}): Promise<NmPort> {
     const { nmOpen } = await import("../../frontend/netmap/descriptor.ts");
-    try {
-      const port = await nmOpen(name, { ...options, netmap: this.#netmap! });
-      this.#ports.push(port);
-      return port;
-    } catch (error) {
-      throw new Failure(messageOf(error));
-    }
+    const port = await nmOpen(name, { ...options, netmap: this.#netmap! }).catch(fail);
+    this.#ports.push(port);
+    return port;
   }
 
   /** Resolves when every device has the receive buffers of the ports opened so far. */
   async settled(): Promise<void> {
-    for (const nic of this.#nics.values()) {
-      await nic.settled().catch((error: unknown) => {
-        throw new Failure(messageOf(error));
-      });
-    }
+    for (const nic of this.#nics.values()) await nic.settled().catch(fail);
   }
 
   /** Returns the counters of interfaces and ports, for --json. */
@@ -173,8 +167,4 @@ export class PortSet {
     for (const port of this.#ports.toReversed()) await port.close();
     for (const nic of this.#nics.values()) await nic.close();
   }
-}
-
-function driverOf(base: string): Personality | undefined {
-  return PERSONALITIES.find((personality) => base.startsWith(UNIT_PREFIX[personality]));
 }

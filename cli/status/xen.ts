@@ -1,10 +1,5 @@
 /** The Xen part of the status page: domains, xenbus states of both ends, grants, rings. */
-import type {
-  NicStatus,
-  XenQueueStatus,
-  XenRingStatus,
-  XenStatus,
-} from "../../shared/status/device-status.ts";
+import type { NicStatus, XenQueueStatus, XenStatus } from "../../shared/status/device-status.ts";
 import { type Columns, countText, tableOf } from "../common/output.ts";
 
 /** Returns the state of a vif in a word: the backend's xenbus state, or a worse condition. */
@@ -55,18 +50,7 @@ function featuresText(features: XenStatus["features"]): string {
   return told.map((name) => FEATURES[name]).join(" ") || "-";
 }
 
-interface Ring {
-  readonly nic: string;
-  readonly name: string;
-  readonly state: string;
-  readonly ring: XenRingStatus;
-  readonly port: number;
-  readonly spurious: number;
-  readonly packets: number;
-  readonly lost: number;
-}
-
-const RINGS: Columns<Ring> = [
+const RINGS: Columns<ReturnType<typeof ringsOf>[number]> = [
   ["NIC", (row) => row.nic],
   ["ring", (row) => row.name],
   ["state", (row) => row.state],
@@ -84,7 +68,7 @@ const RINGS: Columns<Ring> = [
 export const ringTable = (nics: readonly NicStatus[]): string[] =>
   tableOf(vifsOf(nics).flatMap(ringsOf), RINGS, { keys: 2 });
 
-function ringsOf({ name: nic, xen: { queues = [], control } }: Vif): Ring[] {
+function ringsOf({ name: nic, xen: { queues = [], control } }: Vif) {
   const rings = queues.flatMap(({ tx, rx, txPort, rxPort, spuriousEvents: spurious }, i) => [
     // Both rings of a pair may share one event channel. Its spurious events count for both.
     { ...flow(tx), nic, name: `tx ${i}`, state: txState(tx), port: txPort, spurious },

@@ -13,18 +13,7 @@ import {
   ctrlRequest,
   ctrlResponse,
 } from "../../shared/xen/control.ts";
-import {
-  EvtchnOp,
-  EvtchnStatus,
-  evtchnAllocUnbound,
-  evtchnBindInterdomain,
-  evtchnBindVcpu,
-  evtchnClose,
-  evtchnReset,
-  evtchnSend,
-  evtchnStatus,
-  evtchnUnmask,
-} from "../../shared/xen/event-channel.ts";
+import * as channel from "../../shared/xen/event-channel.ts";
 import {
   Gntst,
   GRANT_ENTRY_V1_SIZE,
@@ -35,18 +24,7 @@ import {
   grantEntry,
   TransferFlag,
 } from "../../shared/xen/grant.ts";
-import {
-  GnttabOp,
-  gnttabCopy,
-  gnttabGetStatusFrames,
-  gnttabGetVersion,
-  gnttabMapGrantRef,
-  gnttabQuerySize,
-  gnttabSetupTable,
-  gnttabSetVersion,
-  gnttabTransfer,
-  gnttabUnmapGrantRef,
-} from "../../shared/xen/grant-ops.ts";
+import * as grantOps from "../../shared/xen/grant-ops.ts";
 import { Domid, Hypercall, XenErrno } from "../../shared/xen/hypercall.ts";
 import { RingWord } from "../../shared/xen/ring.ts";
 import { SchedOp, ShutdownReason, schedShutdown } from "../../shared/xen/sched.ts";
@@ -114,17 +92,17 @@ const CALLS: readonly {
 }[] = [
   {
     number: Hypercall.GRANT_TABLE_OP,
-    commands: GnttabOp,
+    commands: grantOps.GnttabOp,
     calls: new Map([
-      [GnttabOp.MAP_GRANT_REF, grantCall(gnttabMapGrantRef)],
-      [GnttabOp.UNMAP_GRANT_REF, grantCall(gnttabUnmapGrantRef)],
-      [GnttabOp.SETUP_TABLE, grantCall(gnttabSetupTable)],
-      [GnttabOp.TRANSFER, grantCall(gnttabTransfer)],
-      [GnttabOp.COPY, grantCall(gnttabCopy)],
-      [GnttabOp.QUERY_SIZE, grantCall(gnttabQuerySize)],
-      [GnttabOp.SET_VERSION, grantCall(gnttabSetVersion)],
-      [GnttabOp.GET_STATUS_FRAMES, grantCall(gnttabGetStatusFrames)],
-      [GnttabOp.GET_VERSION, grantCall(gnttabGetVersion)],
+      [grantOps.GnttabOp.MAP_GRANT_REF, grantCall(grantOps.gnttabMapGrantRef)],
+      [grantOps.GnttabOp.UNMAP_GRANT_REF, grantCall(grantOps.gnttabUnmapGrantRef)],
+      [grantOps.GnttabOp.SETUP_TABLE, grantCall(grantOps.gnttabSetupTable)],
+      [grantOps.GnttabOp.TRANSFER, grantCall(grantOps.gnttabTransfer)],
+      [grantOps.GnttabOp.COPY, grantCall(grantOps.gnttabCopy)],
+      [grantOps.GnttabOp.QUERY_SIZE, grantCall(grantOps.gnttabQuerySize)],
+      [grantOps.GnttabOp.SET_VERSION, grantCall(grantOps.gnttabSetVersion)],
+      [grantOps.GnttabOp.GET_STATUS_FRAMES, grantCall(grantOps.gnttabGetStatusFrames)],
+      [grantOps.GnttabOp.GET_VERSION, grantCall(grantOps.gnttabGetVersion)],
     ] as const),
   },
   {
@@ -136,16 +114,19 @@ const CALLS: readonly {
   },
   {
     number: Hypercall.EVENT_CHANNEL_OP,
-    commands: EvtchnOp,
+    commands: channel.EvtchnOp,
     calls: new Map<number, Call>([
-      [EvtchnOp.BIND_INTERDOMAIN, { args: evtchnBindInterdomain }],
-      [EvtchnOp.CLOSE, { args: evtchnClose }],
-      [EvtchnOp.SEND, { args: evtchnSend }],
-      [EvtchnOp.STATUS, { args: evtchnStatus, codes: { status: EvtchnStatus } }],
-      [EvtchnOp.ALLOC_UNBOUND, { args: evtchnAllocUnbound }],
-      [EvtchnOp.BIND_VCPU, { args: evtchnBindVcpu }],
-      [EvtchnOp.UNMASK, { args: evtchnUnmask }],
-      [EvtchnOp.RESET, { args: evtchnReset }],
+      [channel.EvtchnOp.BIND_INTERDOMAIN, { args: channel.evtchnBindInterdomain }],
+      [channel.EvtchnOp.CLOSE, { args: channel.evtchnClose }],
+      [channel.EvtchnOp.SEND, { args: channel.evtchnSend }],
+      [
+        channel.EvtchnOp.STATUS,
+        { args: channel.evtchnStatus, codes: { status: channel.EvtchnStatus } },
+      ],
+      [channel.EvtchnOp.ALLOC_UNBOUND, { args: channel.evtchnAllocUnbound }],
+      [channel.EvtchnOp.BIND_VCPU, { args: channel.evtchnBindVcpu }],
+      [channel.EvtchnOp.UNMASK, { args: channel.evtchnUnmask }],
+      [channel.EvtchnOp.RESET, { args: channel.evtchnReset }],
     ]),
   },
 ];

@@ -4,7 +4,7 @@ import { CaptureFilterError, compileFilter } from "../../shared/capture/filter.t
 import { readerGone, SinkError } from "../../shared/capture/output.ts";
 import { FifoOutput } from "../capture/fifo-output.ts";
 import { CaptureRelay } from "../capture/relay.ts";
-import { openCapture, whyCut } from "../capture/stream.ts";
+import { copyCapture, openCapture } from "../capture/stream.ts";
 import { Failure } from "../common/failure.ts";
 import { onStop, type Stop } from "../common/signals.ts";
 
@@ -56,20 +56,8 @@ async function relay(options: ExtcapCapture, output: FifoOutput, stop: Stop): Pr
   const sources = [source];
   const stream = await openCapture(device, { sources, frames: true, ring, filter, snap, count });
   const relayed = new CaptureRelay(output);
-  let left = false;
-  const leave = (): void => {
-    left = true;
-    stream.destroy();
-  };
-  void stop.asked.then(leave);
-  void relayed.done.then(leave);
-  let broken: string | undefined;
-  try {
-    for await (const chunk of stream as AsyncIterable<Buffer>) await relayed.feed(chunk);
-  } catch (error) {
-    // A stream that this process cut ends with an error, too.
-    if (!left) broken = whyCut(error);
-  }
+  const ends = [stop.asked, relayed.done.then(({ reason }) => reason)];
+  const { broken } = await copyCapture(stream, (chunk) => relayed.feed(chunk), ends);
   const { code, reason } = await relayed.end(broken ?? "the capture is over");
   const failed = code !== undefined && reason !== "reader gone" && !output.aborted;
   if (failed) throw new Failure(`${fifo}: ${reason}`);

@@ -42,13 +42,10 @@ export async function wiresharkFolders(home = homedir()): Promise<WiresharkFolde
 
 /** Parses lines of `-G folders`: a title, a colon, spaces or a tab, a path. */
 async function foldersOf(program: string): Promise<ReadonlyMap<string, string> | undefined> {
-  let text: string;
-  try {
-    text = (await run(program, ["-G", "folders"], { timeout: ANSWER_MS })).stdout;
-  } catch {
-    return undefined;
-  }
-  const lines = text.split("\n").flatMap((line) => {
+  const asked = run(program, ["-G", "folders"], { timeout: ANSWER_MS });
+  const answer = await asked.catch(() => undefined);
+  if (answer === undefined) return undefined;
+  const lines = answer.stdout.split("\n").flatMap((line) => {
     const [, title, path] = /^([^:]+):\s+(\S.*)$/.exec(line) ?? [];
     return title === undefined || path === undefined ? [] : [[title, path] as const];
   });
@@ -60,11 +57,8 @@ function isBelow(folder: string, path: string): boolean {
   return !isAbsolute(way) && way.split(sep)[0] !== "..";
 }
 
-async function mayWrite(folder: string): Promise<boolean> {
-  try {
-    await access(folder, constants.W_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
+const mayWrite = (folder: string): Promise<boolean> =>
+  access(folder, constants.W_OK).then(
+    () => true,
+    () => false,
+  );

@@ -1,5 +1,5 @@
 /** `ringwire wireshark`: installs the dissector and the extcap program in Wireshark's folders. */
-import { existsSync } from "node:fs";
+import { existsSync, type Stats } from "node:fs";
 import { lstat, mkdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -64,17 +64,22 @@ async function runWireshark(options: z.infer<typeof Shape>): Promise<void> {
   if (install && uninstall) throw usage("--install or --uninstall, not both");
   const output = new Output(options.json);
   const found = await wiresharkFolders();
-  const dissector = new Link(join(resolve(options.plugins ?? found.plugins), "ringwire"));
-  const extcap = new Program(join(resolve(options.extcap ?? found.extcap), "ringwire-extcap"));
+  const dissector = dissectorAt(join(resolve(options.plugins ?? found.plugins), "ringwire"));
+  const extcap = extcapAt(join(resolve(options.extcap ?? found.extcap), "ringwire-extcap"));
   // The notes are printed before anything is written, as a folder may belong to all users.
   if (!uninstall && options.extcap === undefined) {
     for (const note of found.notes) output.text(`note: ${note}`);
   }
   for (const part of [dissector, extcap]) {
     try {
-      const there = await part.isThere();
-      if (install) await part.install(devices);
-      if (uninstall && there) await part.uninstall();
+      part.check(install);
+      const there = await isThere(part);
+      if (install) {
+        await mkdir(join(part.path, ".."), { recursive: true });
+        await rm(part.path, { force: true });
+        await part.write(devices);
+      }
+      if (uninstall && there) await rm(part.path);
       const did = install
         ? "installed"
         : there
@@ -95,70 +100,61 @@ async function runWireshark(options: z.infer<typeof Shape>): Promise<void> {
   output.text("Wireshark shows them when it starts anew, or by Capture, Refresh Interfaces.");
 }
 
+/** A file or link that belongs into one of Wireshark's folders. */
+interface Part {
+  readonly what: string;
+  readonly path: string;
+  /** Words for what another entry at the path is not. */
+  readonly ours: string;
+  isOurs(entry: Stats): Promise<boolean>;
+  /** Throws Failure when the part can't be, or may not be installed. */
+  check(install: boolean): void;
+  write(devices: readonly string[]): Promise<void>;
+}
+
 /** The folder of the dissector, here and in older versions, whose links are replaced too. */
 const DISSECTOR_FOLDER = /wireshark\/plugin$|capture\/wireshark$/;
 
 /** The dissector: a link to its folder, so that an update of the package updates the plugin. */
-class Link {
-  readonly what = "dissector";
-  readonly path: string;
-
-  constructor(path: string) {
-    this.path = path;
-  }
-
-  async isThere(): Promise<boolean> {
-    const copy = `${this.path}.lua`;
+const dissectorAt = (path: string): Part => ({
+  what: "dissector",
+  path,
+  ours: "a link to a dissector",
+  isOurs: async (entry) => entry.isSymbolicLink() && DISSECTOR_FOLDER.test(await readlink(path)),
+  check: () => {
+    const copy = `${path}.lua`;
     // With the dissector loaded twice, Wireshark would start with a Lua error.
     if (existsSync(copy)) throw new Failure(`${copy} is a copy of the dissector: remove it first`);
-    const entry = await lstat(this.path).catch(() => undefined);
-    if (entry === undefined) return false;
-    if (entry.isSymbolicLink() && DISSECTOR_FOLDER.test(await readlink(this.path))) return true;
-    throw new Failure(`${this.path} is there and not a link to a dissector: remove it first`);
-  }
-
-  async install(): Promise<void> {
-    await mkdir(join(this.path, ".."), { recursive: true });
-    await rm(this.path, { force: true });
-    await symlink(OURS, this.path);
-  }
-
-  uninstall(): Promise<void> {
-    return rm(this.path);
-  }
-}
+  },
+  write: () => symlink(OURS, path),
+});
 
 /**
  * The extcap program: a short script with the paths of this Node and this ringwire, and the
  * devices. A Wireshark started from a desktop has neither the shell's PATH nor its variables.
  */
-class Program {
-  readonly what = "extcap program";
-  readonly path: string;
-
-  constructor(path: string) {
-    this.path = path;
-  }
-
-  async isThere(): Promise<boolean> {
-    const entry = await lstat(this.path).catch(() => undefined);
-    if (entry === undefined) return false;
+const extcapAt = (path: string): Part => ({
+  what: "extcap program",
+  path,
+  ours: "made by ringwire",
+  isOurs: async (entry) =>
     // A link that the user made counts as installed. The script, which holds more, replaces it.
-    if (entry.isSymbolicLink() && /ringwire-extcap$/.test(await readlink(this.path))) return true;
-    if (entry.isFile() && (await readFile(this.path, "utf8")).includes(MARK)) return true;
-    throw new Failure(`${this.path} is there and not made by ringwire: remove it first`);
-  }
+    (entry.isSymbolicLink() && /ringwire-extcap$/.test(await readlink(path))) ||
+    (entry.isFile() && (await readFile(path, "utf8")).includes(MARK)),
+  check: (install) => {
+    if (install && !existsSync(PROGRAM)) {
+      throw new Failure(`${PROGRAM} is missing: npm run build makes it`);
+    }
+  },
+  write: (devices) => writeFile(path, script(devices), { mode: 0o755 }),
+});
 
-  async install(devices: readonly string[]): Promise<void> {
-    if (!existsSync(PROGRAM)) throw new Failure(`${PROGRAM} is missing: npm run build makes it`);
-    await mkdir(join(this.path, ".."), { recursive: true });
-    await rm(this.path, { force: true });
-    await writeFile(this.path, script(devices), { mode: 0o755 });
-  }
-
-  uninstall(): Promise<void> {
-    return rm(this.path);
-  }
+/** Returns true when the part is installed. Rejects with Failure when something else is there. */
+async function isThere({ path, ours, isOurs }: Part): Promise<boolean> {
+  const entry = await lstat(path).catch(() => undefined);
+  if (entry === undefined) return false;
+  if (await isOurs(entry)) return true;
+  throw new Failure(`${path} is there and not ${ours}: remove it first`);
 }
 
 function script(devices: readonly string[]): string {

@@ -66,14 +66,7 @@ export class Capture {
     this.#sources = new Set(request.sources);
     this.#log = log;
     this.wantsSwitch = request.frames && this.#sources.has("switch");
-    const { filter, snapLength, maxPackets } = request;
-    this.recorder = new Recorder(output, {
-      application: agent,
-      log,
-      ...(filter === undefined ? {} : { filter }),
-      ...(snapLength === undefined ? {} : { snapLength }),
-      ...(maxPackets === undefined ? {} : { maxPackets }),
-    });
+    this.recorder = new Recorder(output, { ...request, application: agent, log });
   }
 
   /** True while the capture runs and records frames. */

@@ -67,10 +67,6 @@ export class CaptureHub {
     this.#now = options.now ?? (() => performance.now());
   }
 
-  get running(): number {
-    return this.#captures.size;
-  }
-
   /** Counts for the status page: captures that run, that ever began, and that were cut off. */
   snapshot(): { running: number; begun: number; cutOff: number } {
     return { running: this.#captures.size, begun: this.#begun, cutOff: this.#cutOff };
@@ -140,15 +136,9 @@ export class CaptureHub {
 
   /** Cuts off the capture whose reader has stalled longest, if that is CROWDED_STALL_MS or more. */
   #makePlace(): void {
-    let most = CROWDED_STALL_MS;
-    let found: Capture | undefined;
-    for (const capture of this.#captures) {
-      const ms = this.#stalledMs(capture);
-      if (ms < most) continue;
-      most = ms;
-      found = capture;
-    }
-    if (found !== undefined) this.#end(found);
+    const stalled = [...this.#captures].filter((c) => this.#stalledMs(c) >= CROWDED_STALL_MS);
+    const [longest] = stalled.sort((a, b) => this.#stalledMs(b) - this.#stalledMs(a));
+    if (longest !== undefined) this.#end(longest);
   }
 
   /** Returns the time (ms) for which data has waited and the reader has accepted none. */

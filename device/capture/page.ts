@@ -31,7 +31,6 @@ export async function capturePage(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  let refusal: CaptureRefusal;
   try {
     if (request.method !== "GET") throw new CaptureRefusal(405, "only GET");
     const owner = request.socket.remoteAddress ?? "";
@@ -42,18 +41,13 @@ export async function capturePage(
     request.socket.setKeepAlive(true, KEEP_ALIVE_MS);
     const output = new StreamOutput(response, `${remoteAddress}:${remotePort}`);
     stream();
-    response.writeHead(200, {
-      "content-type": TYPE,
-      ...COMMON_HEADERS,
-    });
+    response.writeHead(200, { "content-type": TYPE, ...COMMON_HEADERS });
     // The first block is sent now. So a reader that has left is noticed before the first packet.
     await hub.start(output, asked).done;
-    return;
   } catch (error) {
     if (!(error instanceof CaptureRefusal)) throw error;
-    refusal = error;
+    refuse(response, error.status, error.message);
   }
-  refuse(response, refusal.status, refusal.message);
 }
 
 /** Reads the arguments. `owner` is the client's address. Throws CaptureRefusal. */

@@ -301,7 +301,7 @@ describe("sources", () => {
     stage.hub.check({ sources: ["any"] });
     await stage.hub.close("test");
     await turn();
-    expect(stage.hub.running).toBe(0);
+    expect(stage.hub.snapshot().running).toBe(0);
   });
 
   it("fault-K8: a reader that leaves, or a disk that is full, ends that capture alone", async () => {
@@ -322,7 +322,7 @@ describe("sources", () => {
     expect((await recorders[0]!.done).reason).toBe("reader gone");
     expect((await recorders[1]!.done).code).toBe("ENOSPC");
     await turn();
-    expect(stage.hub.running).toBe(1);
+    expect(stage.hub.snapshot().running).toBe(1);
     expect(b.got).toHaveLength(20);
     await recorders[2]!.stop("test");
     expect(seen(good)).toHaveLength(40);

@@ -155,7 +155,7 @@ describe("CaptureRelay", () => {
     });
     expect(read(output.files[0]!.bytes).packets).toHaveLength(summary.packets);
     await relay.feed(stream);
-    expect(relay.ended).toBe(true);
+    expect(await relay.end("again")).toBe(summary);
     const gone = new MemoryOutput();
     gone.capacity = 0;
     gone.code = "EPIPE";

@@ -57,6 +57,11 @@ describe("frameText", () => {
       ether("0800", "45000054 00010000 40060000 0a000001 0a000002 0800"),
       "IPv4 10.0.0.1 > 10.0.0.2 protocol 6 cut",
     ],
+    [
+      "an IP header whose options are cut",
+      ether("0800", "4f000054 00010000 40060000 0a000001 0a000002"),
+      "IPv4 10.0.0.1 > 10.0.0.2 protocol 6 cut",
+    ],
     ["a cut IP header", ether("0800", "4500"), "cut"],
   ])("%s", (_what, bytes, words) => {
     expect(frameText(bytes)).toBe(`${MACS} ${words}`);

@@ -25,12 +25,6 @@ return function(rw)
     return m.tvb(at, width):uint()
   end
 
-  local function signed(m, at, width, what)
-    local value = number(m, at, width, what)
-    local top = 2 ^ (width * 8 - 1)
-    return value >= top and value - 2 * top or value
-  end
-
   -- First byte to { kind, width of its length or value }.
   local FORMAT = {
     [0xc4] = { "bin", 1 }, [0xc5] = { "bin", 2 }, [0xc6] = { "bin", 4 },
@@ -70,7 +64,8 @@ return function(rw)
     local kind, width = format[1], format[2]
     if kind == "uint" then return kind, number(m, body, width, what), body, body + width end
     if kind == "int" then
-      local value = signed(m, body, width, what)
+      local value, top = number(m, body, width, what), 2 ^ (width * 8 - 1)
+      if value >= top then value = value - 2 * top end
       -- A signed format of a number that is not negative is a number like any other.
       return value >= 0 and "uint" or "int", value, body, body + width
     end

@@ -158,14 +158,8 @@ return function(rw)
   end
   SAY[33] = function(m, tree, v) return rw.packed(m, tree, v.records[1], v.records[2], 4, xen.end_grant) end
   SAY[34] = function(m, tree, v) return rw.packed(m, tree, v.records[1], v.records[2], 8, xen.grant_use) end
-  SAY[35] = function(m, tree, v)
-    return "tag=" .. rw.dec(v.tag) .. " " .. xen.hypercall(m, tree, v.tag, { v.number, v.ranges.number },
-      { v.command, v.ranges.command }, v.bytes[1], v.bytes[2])
-  end
-  SAY[36] = function(m, tree, v)
-    return "tag=" .. rw.dec(v.tag) .. " " .. xen.hypercall_reply(m, tree, v.tag, { v.errno, v.ranges.errno },
-      v.bytes[1], v.bytes[2])
-  end
+  SAY[35] = function(m, tree, v) return "tag=" .. rw.dec(v.tag) .. " " .. xen.hypercall(m, tree, v) end
+  SAY[36] = function(m, tree, v) return "tag=" .. rw.dec(v.tag) .. " " .. xen.hypercall_reply(m, tree, v) end
   SAY[37] = function(_, _, v) return "port=" .. rw.dec(v.port) end
   SAY[38] = function(m, tree, v) return xen.xenstore(m, tree, v.bytes[1], v.bytes[2]) end
 

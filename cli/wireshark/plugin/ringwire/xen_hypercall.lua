@@ -106,22 +106,26 @@ return function(rw)
     return rw.line(head, table.concat(told, "; "))
   end
 
-  --- A hypercall: number and command are items { value, range }. Returns its words.
-  function xen.hypercall(m, tree, tag, number, command, at, length)
-    rw.ask(m, rw.remember, "tags", "h" .. rw.dec(tag), { number[1], command[1] })
-    if tree then
-      if number[1] < 256 then tree:add(number_field, number[2], number[1]) end
-      if command[1] < 256 then tree:add(command_field, command[2], command[1]) end
-    end
-    return call_words(m, tree, number[1], command[1], at, length)
+  -- Shows the field `name` of a transaction, if it fits a byte.
+  local function show(tree, field, v, name)
+    if tree and v[name] < 256 then tree:add(field, v.ranges[name], v[name]) end
+  end
+
+  --- A hypercall, given the fields of its transaction by name. Returns its words.
+  function xen.hypercall(m, tree, v)
+    rw.ask(m, rw.remember, "tags", "h" .. rw.dec(v.tag), { v.number, v.command })
+    show(tree, number_field, v, "number")
+    show(tree, command_field, v, "command")
+    return call_words(m, tree, v.number, v.command, v.bytes[1], v.bytes[2])
   end
 
   --- Its reply, whose structures are those of the call with the tag.
-  function xen.hypercall_reply(m, tree, tag, errno, at, length)
-    local call = rw.ask(m, rw.recall, "tags", "h" .. rw.dec(tag))
-    if tree and errno[1] < 256 then tree:add(errno_field, errno[2], errno[1]) end
-    local outcome = rw.name_of(ERRNO, errno[1])
-    if errno[1] ~= 0 then rw.expert(m, tree, "status", "hypercall failed: " .. outcome) end
+  function xen.hypercall_reply(m, tree, v)
+    local call = rw.ask(m, rw.recall, "tags", "h" .. rw.dec(v.tag))
+    local at, length = v.bytes[1], v.bytes[2]
+    show(tree, errno_field, v, "errno")
+    local outcome = rw.name_of(ERRNO, v.errno)
+    if v.errno ~= 0 then rw.expert(m, tree, "status", "hypercall failed: " .. outcome) end
     if call == nil or length == 0 then
       if tree and length > 0 then tree:add(bytes_field, m.tvb(at, length)) end
       return outcome .. " bytes=" .. rw.dec(length)
