@@ -47,10 +47,6 @@ export class Roster<M extends Member> {
     return this.#byName.get(name)?.member;
   }
 
-  get size(): number {
-    return this.#byName.size;
-  }
-
   get all(): M[] {
     return [...this.#byName.values()].map(({ member }) => member);
   }

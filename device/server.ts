@@ -145,7 +145,8 @@ export class DeviceServer implements ConnectionOwner {
     if (connection === undefined) {
       return { status: 404, error: `this device has no NIC "${name}"` };
     }
-    if (this.#isHere(url, connection)) {
+    const here = { listening: this.address!.address, port: this.address!.port };
+    if (isOwnAddress(url, { ...here, reachedAt: connection.reachedAt })) {
       return {
         status: 409,
         error: `${name} is at ${new URL(url).host} already: that is this device`,
@@ -160,12 +161,6 @@ export class DeviceServer implements ConnectionOwner {
           ? `${name} did not leave within ${MOVE_MS / 1000} s: its frontend may be busy with a reset; try again`
           : `${name} did not move: it is moving already, or its connection ended`,
     };
-  }
-
-  #isHere(url: string, { reachedAt }: Connection): boolean {
-    if (this.address === undefined) return false;
-    const { address: listening, port } = this.address;
-    return isOwnAddress(url, { listening, port, reachedAt });
   }
 
   // Services for a connection.

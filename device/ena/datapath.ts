@@ -109,11 +109,6 @@ export class Datapath implements Port, TurnOwner {
 
   // Turns.
 
-  /** Runs a queue for the last time, before it is destroyed. */
-  finish(queue: TxQueue): void {
-    if (queue.run(queue.ring.depth) > 0) this.switchPort.flush();
-  }
-
   endTurn(): void {
     this.flush();
   }

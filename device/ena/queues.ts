@@ -110,12 +110,13 @@ export class Queues {
       throw refused("DESTROY_SQ", `no queue ${cmd.sqIdx} of direction ${cmd.direction}`);
     }
     // Packets announced before this command are sent if that is possible at once, else abandoned.
-    if (queue instanceof TxQueue) this.#datapath.finish(queue);
-    this.#datapath.flush();
+    const datapath = this.#datapath;
+    if (queue instanceof TxQueue && queue.run(queue.ring.depth) > 0) datapath.switchPort.flush();
+    datapath.flush();
     queue.close();
     list[cmd.sqIdx] = undefined;
     queue.cq.user = undefined;
-    this.#datapath.rxChanged();
+    datapath.rxChanged();
   }
 
   destroyCq(cmd: DestroyCq): void {

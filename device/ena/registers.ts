@@ -172,7 +172,14 @@ export class Registers implements PciCalls {
         if (this.#ready("AQ_DB") && this.#startAdmin()) this.#parts.admin.doorbell(value);
         return;
       case Register.AENQ_HEAD_DB:
-        if (this.#ready("AENQ_HEAD_DB")) this.#eventHead(value);
+        if (!this.#ready("AENQ_HEAD_DB")) return;
+        if (this.#configureEvents()) this.#parts.events.headDoorbell(value);
+        else {
+          this.#context.note(
+            "AENQ_NOT_CONFIGURED",
+            "AENQ_HEAD_DB was written before AENQ_BASE and AENQ_CAPS: there is no event ring",
+          );
+        }
         return;
       case Register.INTR_MASK:
         this.#words[offset >>> 2] = value & 1;
@@ -222,17 +229,6 @@ export class Registers implements PciCalls {
       );
     }
     return lifecycle.ready;
-  }
-
-  #eventHead(value: number): void {
-    const { events } = this.#parts;
-    if (this.#configureEvents()) events.headDoorbell(value);
-    else {
-      this.#context.note(
-        "AENQ_NOT_CONFIGURED",
-        "AENQ_HEAD_DB was written before AENQ_BASE and AENQ_CAPS: there is no event ring",
-      );
-    }
   }
 
   /**

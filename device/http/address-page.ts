@@ -4,7 +4,7 @@
  *   after=MAC   only addresses above this one, which is the `next` of the page before
  *   limit=N     most entries of a page, 1 to 1024 (default 256)
  */
-import { macHigh, macLow, parseMac } from "../../shared/net/ethernet.ts";
+import { macKey, parseMac } from "../../shared/net/ethernet.ts";
 import type { AddressEntry, AddressPage } from "../../shared/status/device-status.ts";
 import type { AddressTable } from "../switch/switch.ts";
 
@@ -31,33 +31,20 @@ export function addressPage({ keys, entry }: AddressTable, query: string): Addre
       continue;
     }
     try {
-      const mac = parseMac(value);
-      after = macHigh(mac, 0) * 2 ** 32 + (macLow(mac, 0) >>> 0);
+      after = macKey(parseMac(value), 0);
     } catch {
       return `"after" takes a MAC address, not ${quoted(value)}`;
     }
   }
-  const from = firstBehind(keys, after);
+  let at = keys.findIndex((key) => key > after);
+  if (at < 0) at = keys.length;
   const addresses: AddressEntry[] = [];
-  let at = from;
   for (; at < keys.length && addresses.length < limit; at++) {
     const found = entry(keys[at]!);
     if (found !== undefined) addresses.push(found);
   }
   const next = at < keys.length ? addresses.at(-1)?.mac : undefined;
-  return { total: keys.length, addresses, ...(next === undefined ? {} : { next }) };
+  return { total: keys.length, addresses, next };
 }
 
 const quoted = (text: string): string => JSON.stringify(text.slice(0, MAX_WORD_CHARS));
-
-/** Returns the index of the first key above `key`. */
-function firstBehind(keys: Float64Array, key: number): number {
-  let low = 0;
-  let high = keys.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (keys[middle]! > key) high = middle;
-    else low = middle + 1;
-  }
-  return low;
-}

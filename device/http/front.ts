@@ -261,38 +261,25 @@ export class Front {
     response.on("error", () => {
       // The client left before the end of the answer, so there is no receiver for an error.
     });
-    const refuse = (reason: Refused, status: number, text: string, headers = {}): void => {
+    const refuse = (reason: Refused, status: string, text: string, headers = {}): void => {
       this.count(reason, front.peer, text);
-      reply(response, status, TEXT_TYPE, `${text}\n`, headers);
+      reply(response, Number.parseInt(status, 10), TEXT_TYPE, `${text}\n`, headers);
       front.takeBody();
     };
-    let target: Target;
-    try {
-      target = readTarget(request);
-    } catch (error) {
-      if (!(error instanceof TargetError)) throw error;
-      refuse(Refused.MALFORMED, 400, error.message);
-      return;
-    }
+    const target = targetOf(request, refuse);
+    if (target === undefined) return;
     if (this.#options.misses(target, request, response)) {
       front.takeBody();
       return;
     }
-    if (!this.#rule.allows(target.hostname)) {
-      refuse(Refused.HOST, 421, this.#rule.refusal(target.hostname));
-      return;
-    }
-    if (isForeign(request.headers, target)) {
-      refuse(Refused.ORIGIN, 403, FOREIGN);
-      return;
-    }
+    if (!this.#allows(target, request, true, refuse)) return;
     if (request.method === "POST") {
       // A POST keeps its request place until its body is whole. Then at most one per NIC waits.
       request.once("end", () => this.#requests.delete(front));
     } else if (this.#pages.tryAdd(front) || ALWAYS_SERVED.has(target.path)) {
       this.#requests.delete(front);
     } else {
-      refuse(Refused.NO_PLACE, 503, NO_PLACE, { "retry-after": String(RETRY_SECONDS) });
+      refuse(Refused.NO_PLACE, FULL, NO_PLACE, { "retry-after": String(RETRY_SECONDS) });
       return;
     }
     let wanted = false;
@@ -317,32 +304,18 @@ export class Front {
       this.#page(request, response);
       return;
     }
-    let target: Target;
-    try {
-      target = readTarget(request);
-    } catch (error) {
-      if (!(error instanceof TargetError)) throw error;
-      this.#refuse(front, Refused.MALFORMED, "400 Bad Request", error.message);
-      return;
-    }
+    const refuse: Refuse = (...refusal) => this.#refuse(front, ...refusal);
+    const target = targetOf(request, refuse);
+    if (target === undefined) return;
     const { headers } = request;
     // Browsers send Origin with every upgrade. A request without it comes from a program, which may
     // use any host name.
     const browser = headers.origin !== undefined || headers["sec-fetch-site"] !== undefined;
-    if (browser && !this.#rule.allows(target.hostname)) {
-      const sentence = this.#rule.refusal(target.hostname);
-      this.#refuse(front, Refused.HOST, "421 Misdirected Request", sentence);
-      return;
-    }
-    if (isForeign(headers, target)) {
-      this.#refuse(front, Refused.ORIGIN, "403 Forbidden", FOREIGN);
-      return;
-    }
+    if (!this.#allows(target, request, browser, refuse)) return;
     const refusal = this.#options.upgradeRefusal(target, request);
     if (refusal !== undefined) {
       const [status, sentence] = refusal;
-      const full = status.startsWith("503");
-      this.#refuse(front, full ? Refused.NO_PLACE : Refused.UPGRADE, status, sentence);
+      refuse(status === FULL ? Refused.NO_PLACE : Refused.UPGRADE, status, sentence);
       return;
     }
     const { socket, head } = front.detach();
@@ -350,6 +323,17 @@ export class Front {
     this.#options.upgrade(request, socket, head, { name, address });
     // FrontSocket paused the socket behind the head. The new reader has added its listeners.
     socket.resume();
+  }
+
+  /** Calls `refuse` for a request that another site may have made a browser send. */
+  #allows(target: Target, request: IncomingMessage, browser: boolean, refuse: Refuse): boolean {
+    if (browser && !this.#rule.allows(target.hostname)) {
+      refuse(Refused.HOST, "421 Misdirected Request", this.#rule.refusal(target.hostname));
+      return false;
+    }
+    if (!isForeign(request.headers, target)) return true;
+    refuse(Refused.ORIGIN, "403 Forbidden", FOREIGN);
+    return false;
   }
 
   #broken(error: NodeJS.ErrnoException & { reason?: string }, front: FrontSocket): void {
@@ -371,6 +355,20 @@ export class Front {
   }
 }
 
+type Refuse = (reason: Refused, status: string, sentence: string) => void;
+
+/** Returns the target, or undefined after `refuse` was called. */
+function targetOf(request: IncomingMessage, refuse: Refuse): Target | undefined {
+  try {
+    return readTarget(request);
+  } catch (error) {
+    if (!(error instanceof TargetError)) throw error;
+    refuse(Refused.MALFORMED, "400 Bad Request", error.message);
+    return undefined;
+  }
+}
+
+const FULL = "503 Service Unavailable";
 const WEBSOCKET = /^\s*websocket\s*$/i;
 const TIMEOUT = "408 Request Timeout";
 const SLOW = `the request was not whole within ${REQUEST_MS / 1000} s`;
@@ -384,7 +382,7 @@ const HEADERS_OF: Readonly<Record<string, readonly string[]>> = {
   "405": ["Allow: GET, HEAD, POST"],
   "503": [RETRY_AFTER],
 };
-const NO_PLACE_ANSWER = rawAnswer("503 Service Unavailable", NO_PLACE, [RETRY_AFTER]);
+const NO_PLACE_ANSWER = rawAnswer(FULL, NO_PLACE, [RETRY_AFTER]);
 
 /** Returns the FrontSocket of a request. The parser has no sockets of another class. */
 const frontOf = ({ socket }: IncomingMessage): FrontSocket => socket as unknown as FrontSocket;

@@ -21,8 +21,6 @@ export class Places {
   readonly #limits: PlaceLimits;
   readonly #all = new Set<Occupant>();
   readonly #byAddress = new Map<string, Set<Occupant>>();
-  /** Number of occupants that were sent away. */
-  evicted = 0;
 
   constructor(limits: PlaceLimits) {
     this.#limits = limits;
@@ -38,8 +36,8 @@ export class Places {
    */
   add(occupant: Occupant): void {
     const same = this.#byAddress.get(occupant.address);
-    if (same !== undefined && same.size >= this.#limits.perAddress) this.#evict(first(same));
-    else if (this.#all.size >= this.#limits.total) this.#evict(first(this.#all));
+    if (same !== undefined && same.size >= this.#limits.perAddress) this.#evict(same);
+    else if (this.#all.size >= this.#limits.total) this.#evict(this.#all);
     this.#put(occupant);
   }
 
@@ -61,9 +59,7 @@ export class Places {
 
   /** Sends the oldest occupant away. Returns false if there is none. */
   shed(): boolean {
-    if (this.#all.size === 0) return false;
-    this.#evict(first(this.#all));
-    return true;
+    return this.#evict(this.#all);
   }
 
   #put(occupant: Occupant): void {
@@ -73,16 +69,15 @@ export class Places {
     else same.add(occupant);
   }
 
-  #evict(occupant: Occupant): void {
-    this.delete(occupant);
-    this.evicted++;
-    occupant.evict();
+  /** Sends the oldest of `occupants` away. Returns false if there is none. */
+  #evict(occupants: ReadonlySet<Occupant>): boolean {
+    for (const occupant of occupants) {
+      this.delete(occupant);
+      occupant.evict();
+      return true;
+    }
+    return false;
   }
-}
-
-function first(occupants: ReadonlySet<Occupant>): Occupant {
-  for (const occupant of occupants) return occupant;
-  throw new Error("the oldest of no occupants was asked for");
 }
 
 /**

@@ -12,7 +12,7 @@ import type { TapLink } from "../../shared/tap/messages.ts";
 import { NO_TOKEN, type PumpUser, TapPump } from "../../shared/tap/pump.ts";
 import { Tap, type TapEnd } from "../../shared/tap/tap.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "../switch/port.ts";
-import type { Uplink, UplinkOptions } from "./uplink.ts";
+import type { Uplink, UplinkOptions } from "./uplinks.ts";
 
 /**
  * Opens the TAP and attaches it to the switch. Rejects with TapError. Closing the uplink removes a

@@ -157,7 +157,7 @@ describe("an address in use", () => {
     const heir = join("b", { mac });
     expect([heir.name, heir.mac]).toEqual(["b", mac]);
     expect(owner.frontend.closed).toHaveLength(1);
-    expect(roster.size).toBe(64);
+    expect(roster.all.length).toBe(64);
     expect(refusalOf("c").code).toBe("NO_PLACE");
   });
 
