@@ -1,8 +1,10 @@
 /** The drivers by personality. Only this file imports all of them. */
 import { PERSONALITIES, type Personality, UNIT_PREFIX } from "../shared/wire/personality.ts";
 import type { Driver, DriverContext } from "./driver.ts";
-import { createEnaDriver, type EnaOptions } from "./ena/index.ts";
-import { createXenDriver, type XenOptions } from "./xen/index.ts";
+import type { EnaOptions } from "./ena/adapter.ts";
+import { EnaDriver } from "./ena/index.ts";
+import { XenDriver } from "./xen/index.ts";
+import type { XenOptions } from "./xen/info.ts";
 
 export type DriverOptions = EnaOptions & XenOptions;
 
@@ -12,9 +14,7 @@ export function createDriver(
   context: DriverContext,
   options: DriverOptions,
 ): Driver {
-  return personality === "xen"
-    ? createXenDriver(context, options)
-    : createEnaDriver(context, options);
+  return personality === "xen" ? new XenDriver(context, options) : new EnaDriver(context, options);
 }
 
 /** Returns the personality that the prefix of an interface name stands for. */

@@ -82,7 +82,7 @@ export class AdminQueue {
    * when the device is lost.
    */
   async execute(write: (view: DataView, at: number) => void): Promise<DataView> {
-    if (this.#waits.gone !== undefined) throw new Abandoned(this.#waits.gone);
+    this.#waits.check();
     if (!this.running) throw new DeviceError(Errno.ENODEV);
     if (this.#outstanding >= ADMIN_QUEUE_DEPTH) {
       this.stats.out_of_space++;

@@ -49,7 +49,6 @@ import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
 import type { DmaSpace } from "../bus/space.ts";
 import type { DriverContext } from "../driver.ts";
-import { Abandoned } from "../driver-error.ts";
 import { AdminQueue } from "./admin.ts";
 import { Aenq } from "./aenq.ts";
 import type { AdminStats } from "./counters.ts";
@@ -102,7 +101,7 @@ export class Com {
 
   /** Throws Abandoned after `kill`. Every step calls it when it resumes. */
   check(): void {
-    if (this.waits.gone !== undefined) throw new Abandoned(this.waits.gone);
+    this.waits.check();
   }
 
   has(capability: number): boolean {

@@ -11,7 +11,6 @@ import type { LinkState } from "../../shared/wire/link-state.ts";
 import type { Driver, DriverContext } from "../driver.ts";
 import { unlessLost } from "../driver-error.ts";
 import { Iff, type Ifnet } from "../net/ifnet.ts";
-import type { Netmap } from "../netmap/netmap.ts";
 import { Adapter, type EnaOptions } from "./adapter.ts";
 import { counterTree } from "./counter-tree.ts";
 import { transmitReady } from "./datapath-tx.ts";
@@ -30,22 +29,14 @@ import { netmapAttach, netmapDetach } from "./netmap.ts";
 import { tellQueues } from "./queue-state.ts";
 import { checkAll } from "./watchdog.ts";
 
-export type { EnaOptions } from "./adapter.ts";
-
-export function createEnaDriver(ctx: DriverContext, options: EnaOptions = {}): EnaDriver {
-  return new EnaDriver(ctx, options);
-}
-
 export class EnaDriver implements Driver {
   /** State of the driver, for tests and inspection. */
   readonly adapter: Adapter;
-  readonly #netmap: Netmap | undefined;
   readonly ifnet: Ifnet;
 
-  constructor(ctx: DriverContext, options: EnaOptions) {
+  constructor(ctx: DriverContext, options: EnaOptions = {}) {
     const adapter = new Adapter(ctx, options);
     this.adapter = adapter;
-    this.#netmap = options.netmap;
     this.ifnet = adapter.ifnet;
     this.ifnet.transmit = (mbufs, n) => {
       adapter.txStamp = adapter.clock();
@@ -59,7 +50,7 @@ export class EnaDriver implements Driver {
     const adapter = this.adapter;
     return adapter.lock.run(async () => {
       await attach(adapter);
-      if (this.#netmap !== undefined) netmapAttach(adapter, this.#netmap);
+      netmapAttach(adapter);
     });
   }
 
@@ -129,7 +120,7 @@ export class EnaDriver implements Driver {
     const adapter = this.adapter;
     return adapter.lock.run(async () => {
       await detach(adapter);
-      if (this.#netmap !== undefined) netmapDetach(adapter, this.#netmap);
+      netmapDetach(adapter);
     });
   }
 

@@ -20,7 +20,6 @@ import type { NativeAdapter, NmConfig } from "../netmap/adapter.ts";
 import { Naf, RingMode, Txrx } from "../netmap/flags.ts";
 import type { Kring } from "../netmap/kring.ts";
 import type { NetmapMemory } from "../netmap/memory.ts";
-import type { Netmap } from "../netmap/netmap.ts";
 import type { Adapter } from "./adapter.ts";
 import { errnoOf } from "./device-error.ts";
 import { down, resetTask, up } from "./lifecycle.ts";
@@ -72,7 +71,9 @@ export class EnaNetmap {
 }
 
 /** ena_netmap_attach, after the device's queue limits are known. Throws NetmapError. */
-export function netmapAttach(adapter: Adapter, netmap: Netmap): void {
+export function netmapAttach(adapter: Adapter): void {
+  const { netmap } = adapter.options;
+  if (netmap === undefined) return;
   const state: EnaNetmap = new EnaNetmap(
     netmap.attach({
       ifnet: adapter.ifnet,
@@ -89,8 +90,9 @@ export function netmapAttach(adapter: Adapter, netmap: Netmap): void {
 }
 
 /** Detaches from netmap. Open ports report errors from now on. The interface must be down. */
-export function netmapDetach(adapter: Adapter, netmap: Netmap): void {
-  if (adapter.netmap === undefined) return;
+export function netmapDetach(adapter: Adapter): void {
+  const { netmap } = adapter.options;
+  if (netmap === undefined || adapter.netmap === undefined) return;
   netmap.detach(adapter.netmap.na);
   netmap.removeInterface(adapter.ifnet);
   adapter.netmap = undefined;

@@ -25,7 +25,6 @@ import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
 import type { PciFunction } from "../bus/pci.ts";
 import type { DmaSpace } from "../bus/space.ts";
-import { Abandoned } from "../driver-error.ts";
 import { DeviceError } from "./device-error.ts";
 import type { Waits } from "./waits.ts";
 
@@ -66,7 +65,7 @@ export class Registers {
 
   /** Writes a register. Throws Abandoned after the end of this incarnation (see Waits). */
   write(offset: number, value: number): void {
-    if (this.#waits.gone !== undefined) throw new Abandoned(this.#waits.gone);
+    this.#waits.check();
     this.#pci.write32(REGISTER_BAR, offset, value);
   }
 

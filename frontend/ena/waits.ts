@@ -17,20 +17,21 @@ interface Wait extends PromiseWithResolvers<boolean> {
 export class Waits {
   readonly #clock: Clock;
   readonly #waits = new Set<Wait>();
-  #gone: string | undefined;
+  /** Reason why the device is gone; undefined while it is there. */
+  gone: string | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  /** Reason why the device is gone; undefined while it is there. */
-  get gone(): string | undefined {
-    return this.#gone;
+  /** Throws Abandoned when the device is gone. */
+  check(): void {
+    if (this.gone !== undefined) throw new Abandoned(this.gone);
   }
 
   /** Resolves with true once `ready` holds, or false after `timeoutMs`. Rejects with Abandoned. */
   until(ready: () => boolean, timeoutMs: number): Promise<boolean> {
-    if (this.#gone !== undefined) return Promise.reject(new Abandoned(this.#gone));
+    if (this.gone !== undefined) return Promise.reject(new Abandoned(this.gone));
     if (ready()) return Promise.resolve(true);
     const wait: Wait = { ...Promise.withResolvers<boolean>(), ready, timer: undefined };
     this.#waits.add(wait);
@@ -50,8 +51,8 @@ export class Waits {
 
   /** Rejects every wait, the present ones and any later one, with Abandoned. */
   abandon(why: string): void {
-    if (this.#gone !== undefined) return;
-    this.#gone = why;
+    if (this.gone !== undefined) return;
+    this.gone = why;
     for (const wait of this.#waits) {
       this.#clock.clear(wait.timer);
       wait.reject(new Abandoned(why));

@@ -29,18 +29,12 @@ import {
 } from "./lifecycle.ts";
 import { flush } from "./notify.ts";
 
-export type { XenOptions } from "./info.ts";
-
-export function createXenDriver(ctx: DriverContext, options: XenOptions = {}): XenDriver {
-  return new XenDriver(ctx, options);
-}
-
 export class XenDriver implements Driver {
   /** State of the driver, for tests and inspection. */
   readonly info: NetfrontInfo;
   readonly ifnet: Ifnet;
 
-  constructor(ctx: DriverContext, options: XenOptions) {
+  constructor(ctx: DriverContext, options: XenOptions = {}) {
     const info = new NetfrontInfo(ctx, options);
     this.info = info;
     this.ifnet = info.ifnet;

@@ -4,10 +4,10 @@
  */
 import { describe, expect, test } from "vitest";
 import { NicCapture } from "../../frontend/capture/nic-capture.ts";
-import { createEnaDriver } from "../../frontend/ena/index.ts";
+import { EnaDriver } from "../../frontend/ena/index.ts";
 import { MbufPool } from "../../frontend/net/mbuf.ts";
 import { Session } from "../../frontend/session.ts";
-import { createXenDriver } from "../../frontend/xen/index.ts";
+import { XenDriver } from "../../frontend/xen/index.ts";
 import type { Recorder } from "../../shared/capture/recorder.ts";
 import { LinkDirection, parseRingPacket } from "../../shared/capture/ring-header.ts";
 import { silentLogger } from "../../shared/log.ts";
@@ -136,8 +136,8 @@ async function runSession(variant: Variant): Promise<readonly Captures[]> {
       log: silentLogger,
       driver: (context) =>
         personality === "xen"
-          ? createXenDriver(context)
-          : createEnaDriver(context, { llq, rxRingSize: 256, txRingSize: 256 }),
+          ? new XenDriver(context)
+          : new EnaDriver(context, { llq, rxRingSize: 256, txRingSize: 256 }),
     });
   const [a, b] = [newSession("a"), newSession("b")];
   const recorders: Recorder[] = [];

@@ -27,14 +27,15 @@ import type { Hypervisor } from "../../frontend/bus/hypervisor.ts";
 import type { PciFunction } from "../../frontend/bus/pci.ts";
 import type { DmaSpace } from "../../frontend/bus/space.ts";
 import type { Driver, DriverContext } from "../../frontend/driver.ts";
-import { createEnaDriver, type EnaDriver, type EnaOptions } from "../../frontend/ena/index.ts";
+import type { EnaOptions } from "../../frontend/ena/adapter.ts";
+import { EnaDriver } from "../../frontend/ena/index.ts";
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { Mbuf } from "../../frontend/net/mbuf.ts";
 import type { Netmap } from "../../frontend/netmap/netmap.ts";
 import { Session } from "../../frontend/session.ts";
 import type { SessionLink } from "../../frontend/session-link.ts";
-import { createXenDriver, type XenDriver, type XenOptions } from "../../frontend/xen/index.ts";
-import type { NetfrontInfo } from "../../frontend/xen/info.ts";
+import { XenDriver } from "../../frontend/xen/index.ts";
+import type { NetfrontInfo, XenOptions } from "../../frontend/xen/info.ts";
 import type { Rxq, Txq } from "../../frontend/xen/rings.ts";
 import { DevCtl, devCtlReg, Register } from "../../shared/ena/registers.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
@@ -732,7 +733,7 @@ export class EnaPair extends NicPair<EnaDriver, EnaNic, EnaDeviceOptions> {
 
   constructor(options: EnaPairOptions = {}, netmap?: Netmap) {
     super(options, "ena", netmap);
-    this.driver = createEnaDriver(this.context("ena0"), { llq: true, netmap, ...options.driver });
+    this.driver = new EnaDriver(this.context("ena0"), { llq: true, netmap, ...options.driver });
     this.listen();
   }
 
@@ -794,7 +795,7 @@ export class XenPair extends NicPair<XenDriver, Nic, XenDeviceOptions> {
 
   constructor(options: XenPairOptions = {}, netmap?: Netmap) {
     super(options, "xen", netmap);
-    this.driver = createXenDriver(this.context("xn0"), { netmap, ...options.driver });
+    this.driver = new XenDriver(this.context("xn0"), { netmap, ...options.driver });
     this.listen();
   }
 

@@ -4,10 +4,10 @@ import { DmaError } from "../../device/dma/host-memory.ts";
 import { type Divergence, type Mirror, MirrorCheck } from "../../device/dma/mirror-check.ts";
 import { WindowTable } from "../../device/dma/window-table.ts";
 import type { Device } from "../../device/index.ts";
-import { createEnaDriver } from "../../frontend/ena/index.ts";
+import { EnaDriver } from "../../frontend/ena/index.ts";
 import { MbufPool } from "../../frontend/net/mbuf.ts";
 import { Session } from "../../frontend/session.ts";
-import { createXenDriver } from "../../frontend/xen/index.ts";
+import { XenDriver } from "../../frontend/xen/index.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Limits } from "../../shared/wire/protocol.ts";
 import { Space } from "../../shared/wire/records.ts";
@@ -123,7 +123,7 @@ describe.each(["ena", "xen"])(
         queues: 2,
         log: silentLogger,
         driver: (context) =>
-          personality === "xen" ? createXenDriver(context) : createEnaDriver(context),
+          personality === "xen" ? new XenDriver(context) : new EnaDriver(context),
       });
       open.push(session, device);
       await session.start();

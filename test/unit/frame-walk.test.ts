@@ -3,10 +3,10 @@
  * on the way parses its headers once. Here the three are one process, so the parses add up.
  */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { createEnaDriver } from "../../frontend/ena/index.ts";
+import { EnaDriver } from "../../frontend/ena/index.ts";
 import { TapHost } from "../../frontend/host/tap-host.ts";
 import { Session } from "../../frontend/session.ts";
-import { createXenDriver } from "../../frontend/xen/index.ts";
+import { XenDriver } from "../../frontend/xen/index.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { Headers } from "../../shared/net/headers.ts";
@@ -35,8 +35,7 @@ async function host(port: number, personality: "ena" | "xen"): Promise<Host> {
     agent: "test",
     queues: 2,
     log: silentLogger,
-    driver: (context) =>
-      personality === "xen" ? createXenDriver(context) : createEnaDriver(context),
+    driver: (context) => (personality === "xen" ? new XenDriver(context) : new EnaDriver(context)),
   });
   await session.start();
   const { ifnet } = session.driver;

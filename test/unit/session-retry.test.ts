@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { type AddressInfo, createServer, type Server, type Socket, connect as tcp } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import type { Device } from "../../device/index.ts";
-import { createEnaDriver } from "../../frontend/ena/index.ts";
+import { EnaDriver } from "../../frontend/ena/index.ts";
 import { Session, type SessionOptions } from "../../frontend/session.ts";
 import {
   explainDial,
@@ -87,7 +87,7 @@ function session(port: number, more: Partial<SessionOptions> = {}) {
     personality: "ena",
     agent: "test",
     log,
-    driver: createEnaDriver,
+    driver: (context) => new EnaDriver(context),
     onState: (state, reason) => states.push([state, reason]),
     ...more,
   });
