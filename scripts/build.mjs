@@ -69,9 +69,10 @@ try {
 /** Fills an empty folder with everything that dist/ holds. */
 function build(out) {
   node("node_modules/typescript/bin/tsc", "-p", "tsconfig.build.json", "--outDir", out);
-  chmodSync(`${out}/cli/ringwire.js`, 0o755);
   mkdirSync(`${out}/man`);
   node("scripts/man.mjs", out);
+  node("scripts/bundle.mjs", out);
+  chmodSync(`${out}/cli/ringwire.js`, 0o755);
 
   // For Wireshark as they are: the dissector, the program for its extcap folder, and its help page.
   const wireshark = "cli/wireshark/plugin";

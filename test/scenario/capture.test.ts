@@ -43,7 +43,8 @@ async function startFrontend(at: string, name: string, args: readonly string[] =
 
 /** Sends `frames` frames of 60 bytes from a NIC called `name`; ends when they are sent. */
 async function send(at: string, frames: number, args: readonly string[] = []) {
-  const child = await runInside([
+  // A process of its own, because frame ids begin at 1 in each.
+  const child = await runRingwire([
     ...["pkt-gen", "-i", "netmap:ena9", "-f", "tx", "-n", String(frames), "-l", "60"],
     ...["--connect", at, "-w", "0", ...args],
   ]);
