@@ -127,7 +127,7 @@ async function run(
   const failed = Promise.race(readers.map((reader) => reader.failed));
   const work = control
     .sleep(options.waitLink * 1000)
-    .then(() => start({ app: "lb", config: { burst } }, ports, counts, control));
+    .then(() => start({ app: "lb", burst }, ports, counts, control));
   void failed.catch(() => control.stop());
   try {
     await whileRunning(work, running);

@@ -15,16 +15,14 @@ import { FlowHash } from "./lb/flow-hash.ts";
 import { Fragments } from "./lb/fragments.ts";
 import { packetSlots, type SlotMover, slotBehind, slotMover } from "./slots.ts";
 
-export interface LbConfig {
-  /** Most packets taken from a ring between two syncs. */
-  readonly burst: number;
-}
-
-/** `counts[0]` is the input's, `counts[1 + k]` that of pipe k. */
+/**
+ * `counts[0]` is the input's, `counts[1 + k]` that of pipe k. `burst` is the most packets taken from
+ * a ring between two syncs.
+ */
 export async function lb(
   input: AppPort,
   pipes: readonly AppPort[],
-  config: LbConfig,
+  burst: number,
   counts: readonly Counts[],
   control: Control,
 ): Promise<void> {
@@ -34,7 +32,7 @@ export async function lb(
   total.begin();
   while (!control.isStopped) {
     if ((await waitFor(input, Poll.IN, total, control)) !== 0) {
-      for (const ring of input.rxRings()) splitter.split(ring, config.burst, total);
+      for (const ring of input.rxRings()) splitter.split(ring, burst, total);
     } else if (!splitter.isWaiting) continue;
     splitter.expire(clockMs());
     for (const output of outputs) output.flush();

@@ -7,12 +7,12 @@ import { Worker } from "node:worker_threads";
 import type { NmPort } from "../netmap/descriptor.ts";
 import type { PortHandle } from "../netmap/shared-port.ts";
 import type { AppPort, Control, Counts } from "./app.ts";
-import { type LbConfig, lb } from "./lb.ts";
+import { lb } from "./lb.ts";
 import { type PktGenConfig, type PktGenResult, pktGen } from "./pkt-gen.ts";
 
 export type AppWork =
   | { readonly app: "pkt-gen"; readonly config: PktGenConfig }
-  | { readonly app: "lb"; readonly config: LbConfig };
+  | { readonly app: "lb"; readonly burst: number };
 
 /** The data that a worker receives. */
 export interface WorkerWork {
@@ -35,7 +35,7 @@ export async function runApp(
   control: Control,
 ): Promise<PktGenResult> {
   if (work.app === "pkt-gen") return await pktGen(ports[0]!, work.config, counts[0]!, control);
-  await lb(ports[0]!, ports.slice(1), work.config, counts, control);
+  await lb(ports[0]!, ports.slice(1), work.burst, counts, control);
   return {};
 }
 

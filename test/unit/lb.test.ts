@@ -217,7 +217,7 @@ async function sharedOut(frames: readonly Buffer[], turn?: () => boolean): Promi
   };
   const counts = Array.from({ length: PIPES + 1 }, () => new Counts());
   const control = new Control();
-  const begin = (): Promise<void> => lb(input, outputs, { burst: 64 }, counts, control);
+  const begin = (): Promise<void> => lb(input, outputs, 64, counts, control);
   let running = turn === undefined ? undefined : begin();
   for (const frame of frames) {
     nic.inject(0, frame);

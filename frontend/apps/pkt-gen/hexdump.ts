@@ -1,5 +1,20 @@
 /** Bytes as text for the user: per line an offset, sixteen bytes in hex, and the same as ASCII. */
+import type { NetmapRing } from "../../netmap/ring.ts";
+import type { AppPort } from "../app.ts";
+
 const WIDTH = 16;
+
+/** Option -X: prints a packet on stderr, in the format of netmap's pkt-gen. */
+export function dumpSlot(
+  port: AppPort,
+  ring: NetmapRing,
+  slot: number,
+  bytes: Uint8Array,
+  length: number,
+): void {
+  const head = `${port.name} ring ${ring.ringId} cur ${slot} [buf ${ring.bufIdx(slot)} flags 0x${ring.slotFlags(slot).toString(16)} len ${length}]`;
+  process.stderr.write(`${head}\n${hexdump(bytes.subarray(0, length))}\n`);
+}
 
 /** Returns the dump. `base` is the offset printed for the first byte, for example an address. */
 export function hexdump(bytes: Uint8Array, base = 0): string {

@@ -7,7 +7,7 @@ import type { NetmapRing } from "../../netmap/ring.ts";
 import { type AppPort, type Control, type Counts, drain, waitFor } from "../app.ts";
 import type { PktGenConfig } from "../pkt-gen.ts";
 import { swapSlot } from "../slots.ts";
-import { dumpSlot } from "./dump.ts";
+import { dumpSlot } from "./hexdump.ts";
 
 const UDP_PROTOCOL = 17;
 /** Bytes of an Ethernet, an IPv4 and a UDP header. */

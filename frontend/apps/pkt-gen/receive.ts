@@ -3,7 +3,7 @@ import { Ns, Poll } from "../../netmap/flags.ts";
 import type { NetmapRing } from "../../netmap/ring.ts";
 import { type AppPort, type Control, type Counts, LOOK_MS, waitFor } from "../app.ts";
 import type { PktGenConfig } from "../pkt-gen.ts";
-import { dumpSlot } from "./dump.ts";
+import { dumpSlot } from "./hexdump.ts";
 
 const IDLE_MS = 1000;
 

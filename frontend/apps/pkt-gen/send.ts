@@ -4,7 +4,7 @@ import { Ns, Poll } from "../../netmap/flags.ts";
 import type { NetmapRing } from "../../netmap/ring.ts";
 import { type AppPort, type Control, type Counts, drain, waitFor } from "../app.ts";
 import type { PktGenConfig } from "../pkt-gen.ts";
-import { dumpSlot } from "./dump.ts";
+import { dumpSlot } from "./hexdump.ts";
 import { Pacer } from "./pacer.ts";
 import { CapturedFrames, type FrameSource, UdpFrames } from "./packet.ts";
 
