@@ -3,14 +3,14 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { DeviceProcess } from "../support/device-process.ts";
 import { runInside } from "../support/inside.ts";
-import { type Device, startDevice } from "../support/netmap-app.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ringwire-netmap-"));
-let device: Device;
+let device: DeviceProcess;
 
 beforeAll(async () => {
-  device = await startDevice();
+  device = await DeviceProcess.start();
   writeFileSync(join(folder, "text.pcap"), "no capture at all, only words");
   writeFileSync(
     join(folder, "ng.pcap"),

@@ -1,11 +1,12 @@
 /** pkt-gen, bridge and lb as netmap's users type them, and with as many rings as they accept. */
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { DeviceProcess } from "../support/device-process.ts";
 import { runInside } from "../support/inside.ts";
-import { type Device, startApp, startDevice } from "../support/netmap-app.ts";
+import { startApp } from "../support/netmap-app.ts";
 
-let device: Device;
+let device: DeviceProcess;
 beforeAll(async () => {
-  device = await startDevice(["--queues", "32"]);
+  device = await DeviceProcess.start("--queues", "32");
 });
 afterAll(async () => {
   await device.child.stop();

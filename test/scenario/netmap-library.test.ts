@@ -3,15 +3,16 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Device, resultOf, startApp, startDevice } from "../support/netmap-app.ts";
+import { DeviceProcess } from "../support/device-process.ts";
+import { resultOf, startApp } from "../support/netmap-app.ts";
 import { NODE, ROOT, run, start } from "../support/process.ts";
 
 const README = join(ROOT, "frontend/netmap/README.md");
-let device: Device;
+let device: DeviceProcess;
 let folder: string;
 
 beforeAll(async () => {
-  device = await startDevice();
+  device = await DeviceProcess.start();
   folder = mkdtempSync(join(tmpdir(), "ringwire-library-"));
   mkdirSync(join(folder, "node_modules"));
   symlinkSync(ROOT, join(folder, "node_modules/ringwire"));

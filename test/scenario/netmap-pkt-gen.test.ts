@@ -1,13 +1,12 @@
 /** pkt-gen against pkt-gen through a real device: every frame accounted for; round trips; lb. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { DeviceProcess } from "../support/device-process.ts";
 import {
-  type Device,
   hasReported,
   interrupt,
   type PktGenResult,
   resultOf,
   startApp,
-  startDevice,
 } from "../support/netmap-app.ts";
 import { type PortStatus, portOf, sum } from "../support/status.ts";
 
@@ -16,10 +15,10 @@ const THREADS = [
   ["a worker", " --worker"],
 ] as const;
 
-let device: Device;
+let device: DeviceProcess;
 
 beforeAll(async () => {
-  device = await startDevice();
+  device = await DeviceProcess.start();
 });
 
 afterAll(async () => {

@@ -9,7 +9,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { type Child, ROOT, run, type StartOptions, start } from "./process.ts";
+import { type Child, finished, ROOT, run, type StartOptions, start } from "./process.ts";
 
 export const EXTCAP_PROGRAM = join(ROOT, "dist/cli/wireshark/plugin/ringwire-extcap");
 const IS_ROOT = process.getuid?.() === 0;
@@ -34,14 +34,8 @@ export class WiresharkHome {
     );
   }
 
-  async run(argv: readonly string[], env?: Readonly<Record<string, string>>): Promise<Child> {
-    const child = this.start(argv, env);
-    try {
-      await child.ended();
-    } finally {
-      child.signal("SIGKILL");
-    }
-    return child;
+  run(argv: readonly string[], env?: Readonly<Record<string, string>>): Promise<Child> {
+    return finished(this.start(argv, env));
   }
 
   [Symbol.dispose](): void {

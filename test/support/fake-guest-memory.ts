@@ -10,6 +10,7 @@
 import { viewOf } from "../../shared/bytes/words.ts";
 import { Space } from "../../shared/wire/records.ts";
 import { type DmaWrite, FakeDma } from "./fake-host.ts";
+import type { Told } from "./guest-grants.ts";
 
 export const PAGE = 4096;
 
@@ -19,12 +20,7 @@ export type Posted =
       DmaWrite,
       "length" | "type"
     >)
-  | {
-      readonly kind: "use";
-      readonly reference: number;
-      readonly readers: number;
-      readonly writers: number;
-    }
+  | ({ readonly kind: "use" } & Told)
   | { readonly kind: "read"; readonly reference: number }
   | { readonly kind: "event"; readonly port: number };
 

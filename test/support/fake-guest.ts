@@ -9,10 +9,8 @@
  * `batchEnd` says that a batch with all of it has been applied.
  */
 import { EventChannels } from "../../device/xen/event-channel.ts";
-import { GrantTable } from "../../device/xen/grant-table.ts";
 import type { NetbackConfig } from "../../device/xen/netback/config.ts";
 import { Netback } from "../../device/xen/netback/netback.ts";
-import { viewOf } from "../../shared/bytes/words.ts";
 import { distance } from "../../shared/ring/index32.ts";
 import {
   CTRL_SLOT_SIZE,
@@ -40,7 +38,7 @@ import {
 import { FrontRing } from "./fake-front-ring.ts";
 import { FakeGuestMemory, PAGE } from "./fake-guest-memory.ts";
 import { FakeSurroundings } from "./fake-host.ts";
-import { endRecords, grantRecords } from "./guest-grants.ts";
+import { GuestGrants } from "./guest-grants.ts";
 
 export const GUEST = 1;
 const BACKEND = 0;
@@ -119,9 +117,10 @@ const DEFAULTS = {
 export class FakeGuest {
   readonly memory = new FakeGuestMemory();
   readonly host = new FakeSurroundings(this.memory, { name: "vif1.0", queues: 8 });
-  /** Readers of each entry, summed from what the guest was told. */
-  readonly readers = new Map<number, number>();
-  readonly grants: GrantTable;
+  readonly #entries = new GuestGrants({ domid: GUEST }, (told) => {
+    this.memory.posted.push({ kind: "use", ...told });
+  });
+  readonly grants = this.#entries.table;
   readonly events: EventChannels;
   readonly netback: Netback;
   readonly fatals: { readonly code: string; readonly text: string }[] = [];
@@ -137,16 +136,10 @@ export class FakeGuest {
 
   constructor(options: GuestOptions = {}) {
     this.options = options;
-    const { posted } = this.memory;
-    this.grants = new GrantTable({
-      domid: GUEST,
-      use: (reference, readers, writers) => {
-        posted.push({ kind: "use", reference, readers, writers });
-        this.readers.set(reference, (this.readers.get(reference) ?? 0) + readers);
-      },
-    });
     this.events = new EventChannels({ now: this.host.clock.now });
-    this.events.attach(GUEST, (port) => void posted.push({ kind: "event", port }));
+    this.events.attach(GUEST, (port) => {
+      this.memory.posted.push({ kind: "event", port });
+    });
     this.netback = new Netback({
       host: this.host,
       grants: this.grants,
@@ -239,15 +232,15 @@ export class FakeGuest {
   grant(frame: number, { readonly = false, domid = BACKEND } = {}): number {
     const reference = this.#freeRefs.pop() ?? this.#nextRef++;
     const flags = GrantType.PERMIT_ACCESS | (readonly ? GrantFlag.READONLY : 0);
-    this.grants.grant(1, viewOf(grantRecords([{ reference, flags, domid, frame }])), 0, 1);
+    this.#entries.grant([[reference, { flags, domid, frame }]]);
     this.memory.entries.set(reference, { frame, readonly });
     return reference;
   }
 
   /** Ends access. False when the guest was told that the entry is in use. */
   end(reference: number): boolean {
-    if ((this.readers.get(reference) ?? 0) > 0) return false;
-    this.grants.endGrant(viewOf(endRecords([reference])), 0, 1);
+    if ((this.#entries.readers.get(reference) ?? 0) > 0) return false;
+    this.#entries.end(reference);
     this.memory.entries.delete(reference);
     this.#freeRefs.push(reference);
     return true;
@@ -255,7 +248,7 @@ export class FakeGuest {
 
   /** References that somebody uses, by what the guest was told. */
   get inUse(): number[] {
-    return [...this.readers].filter(([, n]) => n !== 0).map(([reference]) => reference);
+    return [...this.#entries.readers].filter(([, n]) => n !== 0).map(([reference]) => reference);
   }
 
   /** A granted page with these bytes at `offset`. Returns the reference. */

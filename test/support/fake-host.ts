@@ -258,6 +258,9 @@ export interface Fault {
   readonly text: string;
 }
 
+/** A NIC as the device's options describe one. */
+export const NIC = { name: "nic0", mac: Uint8Array.of(2, 0, 0, 0, 0, 1), maxMtu: 9216 };
+
 /** What both kinds of NIC have around them, over memory of either kind. */
 export class FakeSurroundings<M extends FakeDma> implements NicHost {
   readonly memory: M;
@@ -277,10 +280,8 @@ export class FakeSurroundings<M extends FakeDma> implements NicHost {
   constructor(memory: M, config: Partial<NicConfig>) {
     this.memory = memory;
     this.config = {
-      name: "nic0",
-      mac: Uint8Array.of(2, 0, 0, 0, 0, 1),
+      ...NIC,
       queues: 2,
-      maxMtu: 9216,
       ...config,
     };
   }

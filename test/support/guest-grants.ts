@@ -27,12 +27,18 @@ export class GuestGrants {
   readonly readers = new Map<number, number>();
   readonly writers = new Map<number, number>();
 
-  constructor(options: Partial<Omit<GrantTableOptions, "use">> = {}) {
+  /** `heard` is called for what the guest is told, as it is told. */
+  constructor(
+    options: Partial<Omit<GrantTableOptions, "use">> = {},
+    heard: (told: Told) => void = () => {},
+  ) {
     this.table = new GrantTable({
       domid: 1,
       ...options,
       use: (reference, readers, writers) => {
-        this.told.push({ reference, readers, writers });
+        const told = { reference, readers, writers };
+        this.told.push(told);
+        heard(told);
         this.readers.set(reference, (this.readers.get(reference) ?? 0) + readers);
         this.writers.set(reference, (this.writers.get(reference) ?? 0) + writers);
       },

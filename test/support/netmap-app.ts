@@ -1,6 +1,5 @@
 /** `ringwire pkt-gen`, `bridge` and `lb` as real processes, and what they print with --json. */
 import { type Child, eventually, type StartOptions, startRingwire } from "./process.ts";
-import type { DeviceStatus } from "./status.ts";
 
 /** The result of pkt-gen, as far as tests read it. */
 export interface PktGenResult {
@@ -31,23 +30,6 @@ export interface PktGenResult {
   };
   readonly unanswered?: number;
   readonly nics: readonly { readonly ifnet: Readonly<Record<string, number>> }[];
-}
-
-export interface Device {
-  readonly child: Child;
-  readonly url: string;
-  status(): Promise<DeviceStatus>;
-}
-
-export async function startDevice(args: readonly string[] = []): Promise<Device> {
-  const child = startRingwire(["device", "--listen", "127.0.0.1:0", "--json", ...args]);
-  const { port } = await child.waitForJson<{ port: number }>((line) => line.event === "listening");
-  const url = `http://127.0.0.1:${port}`;
-  return {
-    child,
-    url,
-    status: async () => (await (await fetch(`${url}/status`)).json()) as DeviceStatus,
-  };
 }
 
 /** Starts a command and waits until its ports are open and its device knows. */

@@ -102,10 +102,8 @@ process.on("exit", () => {
 export interface LinkCounters {
   readonly rxPackets: number;
   readonly rxBytes: number;
-  readonly rxDropped: number;
   readonly txPackets: number;
   readonly txBytes: number;
-  readonly txDropped: number;
 }
 
 export interface LinkState {
@@ -122,7 +120,7 @@ interface IpLink {
   mtu: number;
   address: string;
   flags: string[];
-  stats64: Record<"rx" | "tx", { packets: number; bytes: number; dropped: number }>;
+  stats64: Record<"rx" | "tx", { packets: number; bytes: number }>;
 }
 
 export class Namespace {
@@ -175,10 +173,8 @@ export class Namespace {
       counters: {
         rxPackets: rx.packets,
         rxBytes: rx.bytes,
-        rxDropped: rx.dropped,
         txPackets: tx.packets,
         txBytes: tx.bytes,
-        txDropped: tx.dropped,
       },
     };
   }

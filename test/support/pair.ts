@@ -45,7 +45,7 @@ import type { XenStatus } from "../../shared/status/device-status.ts";
 import { FAULT_SEVERITY_NAMES, Limits } from "../../shared/wire/protocol.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { grantRef } from "../../shared/xen/grant.ts";
-import { FakeSwitchPort, type Received } from "./fake-host.ts";
+import { FakeSwitchPort, NIC, type Received } from "./fake-host.ts";
 import { type LoopbackEnd, loopbackPair } from "./loopback.ts";
 import { PairClock } from "./test-clock.ts";
 
@@ -93,17 +93,20 @@ export type GuestAct =
   | { readonly kind: "xenstore"; readonly bytes: Uint8Array };
 
 /** A packet as the stack got it. */
-export interface Input {
+export interface Input
+  extends Pick<
+    Mbuf,
+    | "csumFlags"
+    | "csumStart"
+    | "csumOffset"
+    | "headerLength"
+    | "isIp6"
+    | "tsoSegsz"
+    | "flowId"
+    | "hashType"
+  > {
   readonly bytes: Uint8Array;
   readonly pieces: number;
-  readonly csumFlags: number;
-  readonly csumStart: number;
-  readonly csumOffset: number;
-  readonly headerLength: number;
-  readonly isIp6: boolean;
-  readonly tsoSegsz: number;
-  readonly flowId: number;
-  readonly hashType: number;
 }
 
 export interface PairOptions<DriverOptions = object, DeviceOptions = object> {
@@ -656,10 +659,8 @@ export class DeviceEnd<N extends Nic> implements ConnectionOwner {
       pair.deviceFaults.push(`${FAULT_SEVERITY_NAMES[severity]} ${code}: ${text}`);
     });
     this.config = {
-      name: "nic0",
-      mac: Uint8Array.of(2, 0, 0, 0, 0, 1),
+      ...NIC,
       queues: pair.options.queues ?? 1,
-      maxMtu: 9216,
       ...config,
     };
   }

@@ -9,6 +9,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import type { Namespace } from "./netns.ts";
 import { slow, WaitedTooLong } from "./slowness.ts";
+import { Watchers } from "./watchers.ts";
 
 /** The checkout's root folder. */
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -63,7 +64,7 @@ export class Child {
   stderr = "";
   exit: Exit | undefined;
   readonly #process: ChildProcess;
-  readonly #watchers = new Set<() => void>();
+  readonly #watchers = new Watchers();
 
   constructor(command: string, child: ChildProcess) {
     this.command = command;
@@ -73,11 +74,11 @@ export class Child {
 
     child.stdout?.setEncoding("utf8").on("data", (text: string) => {
       this.stdout = kept(this.stdout + text);
-      this.#changed();
+      this.#watchers.changed();
     });
     child.stderr?.setEncoding("utf8").on("data", (text: string) => {
       this.stderr = kept(this.stderr + text);
-      this.#changed();
+      this.#watchers.changed();
     });
     child.stdin?.on("error", () => {
       // The child went away while we spoke: its exit says so.
@@ -87,7 +88,7 @@ export class Child {
         if (this.exit !== undefined) return;
         this.exit = exit;
         running.delete(this);
-        this.#changed();
+        this.#watchers.changed();
         resolve(exit);
       };
       child.on("error", (error) => {
@@ -99,39 +100,20 @@ export class Child {
     });
   }
 
-  #changed(): void {
-    for (const look of [...this.#watchers]) look();
-  }
-
   /** What both streams hold, for messages. */
   said(): string {
     return `--- ${this.command}\n--- stdout\n${this.stdout.slice(-4000)}\n--- stderr\n${this.stderr.slice(-4000)}`;
   }
 
   /** Waits until `look` gives a value. Rejects, with all it said, on the child's end or a hang. */
-  async #until<T>(what: string, look: () => T | undefined, timeoutMs: number): Promise<T> {
-    const { promise, resolve, reject } = Promise.withResolvers<T>();
-    const check = () => {
-      const found = look();
-      if (found !== undefined) resolve(found);
-      else if (this.exit !== undefined) {
-        const { code, signal } = this.exit;
-        reject(new Error(`ended with ${signal ?? code} before ${what}\n${this.said()}`));
-      }
+  #until<T>(what: string, look: () => T | undefined, timeoutMs: number): Promise<T> {
+    const found = (): T | undefined => {
+      const value = look();
+      if (value !== undefined || this.exit === undefined) return value;
+      const { code, signal } = this.exit;
+      throw new Error(`ended with ${signal ?? code} before ${what}\n${this.said()}`);
     };
-    const limitMs = slow(timeoutMs);
-    const timer = setTimeout(
-      () => reject(new WaitedTooLong(limitMs, `${what}\n${this.said()}`)),
-      limitMs,
-    );
-    this.#watchers.add(check);
-    try {
-      check();
-      return await promise;
-    } finally {
-      clearTimeout(timer);
-      this.#watchers.delete(check);
-    }
+    return this.#watchers.until(() => `${what}\n${this.said()}`, found, timeoutMs);
   }
 
   /** Resolves with the match as soon as either stream contains `pattern`. */
@@ -252,7 +234,8 @@ export async function runRingwire(
   return await finished(startRingwire(args, options), timeoutMs);
 }
 
-async function finished(child: Child, timeoutMs = HANG_MS): Promise<Child> {
+/** Waits for the end of a child. Rejects on a hang; looks at no exit code. */
+export async function finished(child: Child, timeoutMs = HANG_MS): Promise<Child> {
   try {
     await child.ended(timeoutMs);
   } finally {

@@ -8,6 +8,7 @@
  * Unless told otherwise it stays alive as the protocol page asks: it answers heartbeats and
  * reports progress.
  */
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { Packr } from "msgpackr";
 import WebSocket from "ws";
@@ -16,10 +17,8 @@ import { applyBatch } from "../../shared/wire/decode.ts";
 import { NIC_PATH, PROTOCOL_VERSION, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { RECORD_BYTES } from "../../shared/wire/records.ts";
 import { RecordingSink, type Told } from "./recording-sink.ts";
-import { slow, WaitedTooLong } from "./slowness.ts";
+import { Watchers } from "./watchers.ts";
 
-/** Waiting longer than this for a peer on the same machine is a hang. */
-const HANG_MS = 20_000;
 /** What is written down beyond this is forgotten, oldest first. */
 const KEEP_TOLD = 4096;
 
@@ -72,6 +71,24 @@ function wide(value: unknown): unknown {
   return Array.isArray(value) ? value.map(wide) : value;
 }
 
+/** True when the peer's WebSocket has seen all that was sent and the connection still stands. */
+export async function pinged(ws: WebSocket): Promise<boolean> {
+  if (ws.readyState !== WebSocket.OPEN) return false;
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const mark = randomUUID();
+  const onPong = (data: Buffer) => {
+    if (data.toString() === mark) resolve(true);
+  };
+  const onClose = () => resolve(false);
+  ws.on("pong", onPong);
+  ws.once("close", onClose);
+  ws.ping(mark);
+  const alive = await promise;
+  ws.off("pong", onPong);
+  ws.off("close", onClose);
+  return alive && ws.readyState === WebSocket.OPEN;
+}
+
 export interface ConnectOptions {
   readonly path?: string;
   readonly protocols?: readonly string[];
@@ -89,13 +106,12 @@ export class RawFrontend {
   onRead: (address: number, length: number, tag: number) => Uint8Array | "refuse" | undefined =
     () => "refuse";
   onWrite: (address: number, bytes: Uint8Array) => void = () => {};
-  onInterrupt: (vector: number) => void = () => {};
   onXenstore: (message: Uint8Array) => void = () => {};
   readonly #alive: boolean;
   #receivedBytes = 0;
   #reportedBytes = 0;
   #nextTag = 1;
-  readonly #waiting = new Set<() => void>();
+  readonly #watchers = new Watchers();
 
   private constructor(ws: WebSocket, alive: boolean) {
     this.ws = ws;
@@ -107,7 +123,7 @@ export class RawFrontend {
     this.closed = new Promise((resolve) => {
       ws.on("close", (code, reason) => {
         this.closing = { code, reason: reason.toString() };
-        this.#changed();
+        this.#watchers.changed();
         resolve(this.closing);
       });
     });
@@ -183,23 +199,8 @@ export class RawFrontend {
    * True when the peer's WebSocket has seen all that was sent and the connection still stands. Asks
    * by a ping, so it works before hello, and after what ends a session.
    */
-  async flushed(): Promise<boolean> {
-    if (!this.open) return false;
-    const mark = String(this.#nextTag++);
-    let seen = false;
-    const onPong = (data: Buffer) => {
-      if (data.toString() !== mark) return;
-      seen = true;
-      this.#changed();
-    };
-    this.ws.on("pong", onPong);
-    this.ws.ping(mark);
-    const answer = await this.#wait(`pong ${mark}`, () => {
-      if (seen) return true;
-      return this.open ? undefined : false;
-    });
-    this.ws.off("pong", onPong);
-    return answer && this.open;
+  flushed(): Promise<boolean> {
+    return pinged(this.ws);
   }
 
   /** Codes of the faults that the device told. */
@@ -214,27 +215,13 @@ export class RawFrontend {
     return await this.closed;
   }
 
-  async #wait<T>(what: string, look: () => T | undefined): Promise<T> {
-    const { promise, resolve, reject } = Promise.withResolvers<T>();
-    const check = () => {
+  #wait<T>(what: string, look: () => T | undefined): Promise<T> {
+    return this.#watchers.until(what, () => {
       const found = look();
-      if (found !== undefined) resolve(found);
-      else if (this.closing !== undefined) {
-        reject(
-          new Error(`closed with ${this.closing.code} "${this.closing.reason}" before ${what}`),
-        );
-      }
-    };
-    const limitMs = slow(HANG_MS);
-    const timer = setTimeout(() => reject(new WaitedTooLong(limitMs, what)), limitMs);
-    this.#waiting.add(check);
-    try {
-      check();
-      return await promise;
-    } finally {
-      clearTimeout(timer);
-      this.#waiting.delete(check);
-    }
+      if (found !== undefined || this.closing === undefined) return found;
+      const { code, reason } = this.closing;
+      throw new Error(`closed with ${code} "${reason}" before ${what}`);
+    });
   }
 
   #receive(message: Buffer): void {
@@ -250,7 +237,7 @@ export class RawFrontend {
       answers.push([Op.PROGRESS, this.#receivedBytes]);
     }
     if (answers.length > 0) this.batch(...answers);
-    this.#changed();
+    this.#watchers.changed();
   }
 
   #react(name: string, fields: unknown[], answers: unknown[]): void {
@@ -266,10 +253,5 @@ export class RawFrontend {
       const [, address, , bytes] = fields as [number, number, number, number[]];
       this.onWrite(address, Uint8Array.from(bytes));
     } else if (name === "xenstore") this.onXenstore(Uint8Array.from(fields[0] as number[]));
-    else if (name === "interrupt") this.onInterrupt(fields[0] as number);
-  }
-
-  #changed(): void {
-    for (const look of [...this.#waiting]) look();
   }
 }

@@ -5,9 +5,7 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
-import { slow, WaitedTooLong } from "./slowness.ts";
-
-const HANG_MS = 20_000;
+import { Watchers } from "./watchers.ts";
 
 export const WsOpcode = {
   CONTINUATION: 0,
@@ -18,32 +16,38 @@ export const WsOpcode = {
   PONG: 10,
 } as const;
 
+const NO_MASK = Buffer.alloc(4);
+
 export interface FrameOptions {
   readonly opcode?: number;
   readonly fin?: boolean;
   /** RSV1 to RSV3, as the three bits 0x40, 0x20, 0x10. */
   readonly reserved?: number;
   readonly masked?: boolean;
+  /** Four bytes; zeroes unless given, which are a mask like any other. */
+  readonly mask?: Uint8Array;
   /** Said in place of the payload's length, always in eight bytes. */
   readonly declared?: bigint;
 }
 
-/** One WebSocket frame. The mask is zero, which is a mask like any other. */
+/** One WebSocket frame. */
 export function wsFrame(payload: Uint8Array, options: FrameOptions = {}): Buffer {
   const { opcode = WsOpcode.BINARY, fin = true, reserved = 0, masked = true, declared } = options;
   const first = (fin ? 0x80 : 0) | reserved | opcode;
-  const mask = masked ? 0x80 : 0;
+  const bit = masked ? 0x80 : 0;
   const long = declared !== undefined || payload.length > 0xffff;
   const head = Buffer.alloc(long ? 10 : payload.length > 125 ? 4 : 2);
   head[0] = first;
   if (long) {
-    head[1] = mask | 127;
+    head[1] = bit | 127;
     head.writeBigUInt64BE(declared ?? BigInt(payload.length), 2);
   } else if (payload.length > 125) {
-    head[1] = mask | 126;
+    head[1] = bit | 126;
     head.writeUInt16BE(payload.length, 2);
-  } else head[1] = mask | payload.length;
-  return Buffer.concat([head, Buffer.alloc(masked ? 4 : 0), payload]);
+  } else head[1] = bit | payload.length;
+  if (!masked) return Buffer.concat([head, payload]);
+  const { mask = NO_MASK } = options;
+  return Buffer.concat([head, mask, payload.map((byte, i) => byte ^ mask[i % 4]!)]);
 }
 
 /** An upgrade request; `lines` replace headers of the same name, an empty one removes it. */
@@ -72,20 +76,20 @@ export class RawSocket {
   /** Everything received. */
   received: Buffer = Buffer.alloc(0);
   over = false;
-  readonly #watchers = new Set<() => void>();
+  readonly #watchers = new Watchers();
 
   private constructor(socket: Socket) {
     this.socket = socket;
     socket.on("data", (bytes) => {
       this.received = Buffer.concat([this.received, bytes]);
-      this.#changed();
+      this.#watchers.changed();
     });
     socket.on("error", () => {
       // A reset is an end like any other here.
     });
     socket.on("close", () => {
       this.over = true;
-      this.#changed();
+      this.#watchers.changed();
     });
   }
 
@@ -161,25 +165,7 @@ export class RawSocket {
   }
 
   async #until(what: string, test: () => boolean): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const check = () => {
-      if (test()) resolve();
-    };
-    const limitMs = slow(HANG_MS);
-    const timer = setTimeout(() => {
-      reject(new WaitedTooLong(limitMs, `${what}; got ${this.received.subarray(0, 200)}`));
-    }, limitMs);
-    this.#watchers.add(check);
-    try {
-      check();
-      await promise;
-    } finally {
-      clearTimeout(timer);
-      this.#watchers.delete(check);
-    }
-  }
-
-  #changed(): void {
-    for (const look of [...this.#watchers]) look();
+    const got = () => `${what}; got ${this.received.subarray(0, 200)}`;
+    await this.#watchers.until(got, () => test() || undefined);
   }
 }

@@ -212,10 +212,6 @@ export class RawXen extends XsVerbs<Promise<string>> {
 
   // The vif.
 
-  async backendState(): Promise<number> {
-    return Number(await this.read(`${await this.read(`${VIF}/backend`)}/state`));
-  }
-
   /** Waits for the backend's state, by its watch events or without them. */
   async until(state: number): Promise<void> {
     const path = `${await this.read(`${VIF}/backend`)}/state`;

@@ -13,7 +13,7 @@ import { Packr } from "msgpackr";
 import WebSocket, { WebSocketServer } from "ws";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
-import { packBatch } from "./raw-frontend.ts";
+import { packBatch, pinged } from "./raw-frontend.ts";
 
 const packr = new Packr({ useRecords: false, int64AsType: "number" });
 
@@ -78,18 +78,8 @@ export class RogueLink {
   }
 
   /** True when the frontend has seen all that was sent and has not closed. */
-  async flushed(): Promise<boolean> {
-    if (!this.open) return false;
-    const { promise, resolve } = Promise.withResolvers<boolean>();
-    const onPong = () => resolve(true);
-    const onClose = () => resolve(false);
-    this.ws.once("pong", onPong);
-    this.ws.once("close", onClose);
-    this.ws.ping();
-    const alive = await promise;
-    this.ws.off("pong", onPong);
-    this.ws.off("close", onClose);
-    return alive;
+  flushed(): Promise<boolean> {
+    return pinged(this.ws);
   }
 
   /** What the frontend said; with its progress as an honest device may hear it. */

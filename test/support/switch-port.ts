@@ -6,11 +6,8 @@ import { bytesOf } from "./packets.ts";
 export const NO_OFFLOADS: PortOffloads = { csum: false, tso4: false, tso6: false };
 export const ALL_OFFLOADS: PortOffloads = { csum: true, tso4: true, tso6: true };
 
-export interface Got {
+export interface Got extends Pick<Frame, "gso" | "needsCsum" | "csumValid"> {
   readonly bytes: Uint8Array;
-  readonly gso: number;
-  readonly needsCsum: boolean;
-  readonly csumValid: boolean;
 }
 
 export class TestPort implements Port {

@@ -4,6 +4,7 @@
  */
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { RingFile } from "./dissector.ts";
+import { wsFrame } from "./raw-socket.ts";
 
 const SEGMENT_BYTES = 32_000;
 const CLIENT_PORT = 40_000;
@@ -88,21 +89,6 @@ export class TcpCapture {
   }
 }
 
-/** One binary message in one frame (RFC 6455, 5.2). */
-function frameOf(message: Uint8Array, masked: boolean): Buffer {
-  const bit = masked ? 0x80 : 0;
-  const { length } = message;
-  const head = Buffer.alloc(length < 126 ? 2 : length < 65_536 ? 4 : 10);
-  head[0] = 0x82;
-  if (length < 126) head[1] = bit | length;
-  else if (length < 65_536) {
-    head[1] = bit | 126;
-    head.writeUInt16BE(length, 2);
-  } else {
-    head[1] = bit | 127;
-    head.writeBigUInt64BE(BigInt(length), 2);
-  }
-  if (!masked) return Buffer.concat([head, message]);
-  const body = Buffer.from(message.map((byte, i) => byte ^ MASK[i % 4]!));
-  return Buffer.concat([head, MASK, body]);
-}
+/** One binary message in one frame. */
+const frameOf = (message: Uint8Array, masked: boolean): Buffer =>
+  wsFrame(message, { masked, mask: MASK });
