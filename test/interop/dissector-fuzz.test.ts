@@ -164,7 +164,7 @@ describe("bytes that nobody should send", () => {
         else if (toDevice) file.toDevice(batch, facts);
         else file.toFrontend(batch, facts);
       }
-      const { stdout } = await tshark(file.bytes(), [
+      const stdout = await tshark(file.bytes(), [
         // Half of the files twice, so that answers are played back as well.
         ...((passes++ & 2) === 0 ? ["-2"] : []),
         ...["-Y", "ringwire.expert.internal || _ws.lua.error || !ringwire"],

@@ -60,7 +60,7 @@ const FIELDS = [
 
 /** The packets of each capture. One run dissects them, as sections of one file. */
 async function seenIn(captures: readonly Uint8Array[]): Promise<Seen[][]> {
-  const { stdout } = await tshark(Buffer.concat(captures), [
+  const stdout = await tshark(Buffer.concat(captures), [
     // A frontend's capture has the frames at its interface as well.
     ...["-Y", "ringwire"],
     ...["-o", "ringwire.max_frames:4096", "-o", "ringwire.max_items:100000"],

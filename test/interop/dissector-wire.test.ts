@@ -169,7 +169,7 @@ describe("transactions", () => {
     file.toFrontend(packBatch([[Op.INTERRUPT, 1]]));
     const columns = ["_ws.col.Source", "_ws.col.Destination", "_ws.col.Protocol"];
     const args = ["-T", "fields", ...columns.flatMap((name) => ["-e", name])];
-    const { stdout } = await tshark(file.bytes(), args);
+    const stdout = await tshark(file.bytes(), args);
     expect(stdout).toBe("ring\tdevice\tRingwire\ndevice\tring\tRingwire\n");
   });
 
@@ -424,7 +424,7 @@ describe("what the dissector complains about", () => {
     const names = ["mbz", "order", "req_id", "fault_note", "malformed", "record", "bounded"];
     for (const name of names) expect(experts.map(([found]) => found)).toContain(name);
     // Nobody asks for a field of ours here, so no tree is built.
-    const { stdout } = await tshark(file.bytes(), ["-Y", "_ws.expert"]);
+    const stdout = await tshark(file.bytes(), ["-Y", "_ws.expert"]);
     const found = stdout.split("\n").flatMap((line) => line.match(/^ *(\d+)/)?.[1] ?? []);
     expect(found).toEqual([...new Set(experts.map(([, frame]) => frame))]);
   });

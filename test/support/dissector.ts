@@ -201,17 +201,12 @@ export class Packet {
   }
 }
 
-export interface TsharkRun {
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Runs tshark with the dissector on a capture file's bytes. */
+/** What tshark prints, with the dissector, of a capture file's bytes. */
 export async function tshark(
   capture: Uint8Array,
   args: readonly string[],
   timeoutMs = 120_000,
-): Promise<TsharkRun> {
+): Promise<string> {
   const folder = mkdtempSync(join(tmpdir(), "ringwire-dissector-"));
   try {
     const file = join(folder, "capture.pcapng");
@@ -219,30 +214,15 @@ export async function tshark(
     const out = join(folder, "out");
     // Through a file: what a child may print is bounded where it is kept in memory.
     const script = 'out=$1; shift; exec "$@" > "$out"';
-    const child = await run(
-      [
-        "sh",
-        "-c",
-        script,
-        "sh",
-        out,
-        "tshark",
-        "-r",
-        file,
-        "-X",
-        `lua_script:${DISSECTOR}`,
-        ...args,
-      ],
-      {},
-      timeoutMs,
-    );
+    const argv = ["tshark", "-r", file, "-X", `lua_script:${DISSECTOR}`, ...args];
+    const child = await run(["sh", "-c", script, "sh", out, ...argv], {}, timeoutMs);
     // It speaks of being run as root, and of scripts that fail.
     if (child.exit?.code !== 0 || /lua/i.test(child.stderr)) {
       throw new Error(`tshark failed\n${child.said()}`);
     }
     const stdout = readFileSync(out, "utf8");
     if (stdout.includes("Lua Error")) throw new Error("a Lua error in the tree");
-    return { stdout, stderr: child.stderr };
+    return stdout;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -253,7 +233,7 @@ export async function dissectBytes(
   capture: Uint8Array,
   args: readonly string[] = [],
 ): Promise<readonly Packet[]> {
-  const { stdout } = await tshark(capture, ["-T", "json", "--no-duplicate-keys", ...args]);
+  const stdout = await tshark(capture, ["-T", "json", "--no-duplicate-keys", ...args]);
   const packets = JSON.parse(stdout) as { _source: { layers: Json } }[];
   return packets.map(({ _source }) => new Packet(_source.layers));
 }
@@ -267,6 +247,6 @@ export async function infos(
   file: RingFile,
   args: readonly string[] = [],
 ): Promise<readonly string[]> {
-  const { stdout } = await tshark(file.bytes(), ["-T", "fields", "-e", "_ws.col.Info", ...args]);
+  const stdout = await tshark(file.bytes(), ["-T", "fields", "-e", "_ws.col.Info", ...args]);
   return stdout.split("\n").slice(0, -1);
 }

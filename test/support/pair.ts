@@ -45,7 +45,7 @@ import type { XenStatus } from "../../shared/status/device-status.ts";
 import { FAULT_SEVERITY_NAMES, Limits } from "../../shared/wire/protocol.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { grantRef } from "../../shared/xen/grant.ts";
-import { FakeSwitchPort, NIC, type Received } from "./fake-host.ts";
+import { FakeSwitchPort, NIC } from "./fake-host.ts";
 import { type LoopbackEnd, loopbackPair } from "./loopback.ts";
 import { PairClock } from "./test-clock.ts";
 
@@ -132,6 +132,8 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   readonly session: Session;
   /** The segment behind every device that is plugged: takes each frame. */
   readonly switchPort = new FakeSwitchPort();
+  /** What the driver sent, as it arrived in the segment. */
+  readonly segment = this.switchPort.frames;
   /** What the stack above the driver got. */
   readonly inputs: Input[] = [];
   readonly deviceFaults: string[] = [];
@@ -229,10 +231,6 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     return [...this.deviceFaults, ...this.driverFaults];
   }
 
-  /** What the driver sent, as it arrived in the segment. */
-  get segment(): Received[] {
-    return this.switchPort.frames;
-  }
   get plugged(): boolean {
     return this.#end !== undefined;
   }
@@ -792,7 +790,8 @@ export class XenPair extends NicPair<XenDriver, Nic, XenDeviceOptions> {
   readonly driver: XenDriver;
   /** What the driver has posted, in order. */
   readonly sent: GuestAct[] = [];
-  #machine!: XenMachine;
+  /** The machine of the device that is there now, or was there last. */
+  machine!: XenMachine;
 
   constructor(options: XenPairOptions = {}, netmap?: Netmap) {
     super(options, "xen", netmap);
@@ -822,10 +821,6 @@ export class XenPair extends NicPair<XenDriver, Nic, XenDeviceOptions> {
     if (status.personality !== "xen") throw new Error(`a NIC of ${status.personality}`);
     return status;
   }
-  /** The machine of the device that is there now, or was there last. */
-  get machine(): XenMachine {
-    return this.#machine;
-  }
   /** The guest's grants as its transactions told them. */
   get grants(): GrantTable {
     return (this.nic.guest as GuestDomain).grants;
@@ -833,8 +828,8 @@ export class XenPair extends NicPair<XenDriver, Nic, XenDeviceOptions> {
 
   /** Each device has a machine of its own, as another process has. */
   protected create(host: GuestHost, options: XenDeviceOptions | undefined): Nic {
-    this.#machine = new XenMachine(host.log, this.clock);
-    return createXenPersonality(this.#machine, options)(host);
+    this.machine = new XenMachine(host.log, this.clock);
+    return createXenPersonality(this.machine, options)(host);
   }
 
   protected watch(link: SessionLink): void {

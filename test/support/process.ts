@@ -25,6 +25,7 @@ const KEEP_CHARS = 4 << 20;
 /** For one child: an empty /dev/net, or one as udev makes it, whatever the machine has. */
 const HIDE_TUN = "set -e; mount -t tmpfs none /dev/net";
 const OPEN_TUN = `${HIDE_TUN}; mknod -m 666 /dev/net/tun c 10 200`;
+const DROP_RIGHTS = "setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs".split(" ");
 /** A wait that takes longer than this on an idle machine is a hang. All waits here grow by `slow`. */
 const HANG_MS = 30_000;
 
@@ -168,17 +169,7 @@ export class Child {
 
 /** Starts a program. Returns at once; whether it could be started shows in `exited`. */
 export function start(argv: readonly string[], options: StartOptions = {}): Child {
-  let full = [...argv];
-  if (options.unprivileged) {
-    full = [
-      "setpriv",
-      "--reuid=65534",
-      "--regid=65534",
-      "--clear-groups",
-      "--no-new-privs",
-      ...full,
-    ];
-  }
+  let full = [...(options.unprivileged ? DROP_RIGHTS : []), ...argv];
   if (options.withoutTun || options.unprivileged) {
     const prepare = options.withoutTun ? HIDE_TUN : OPEN_TUN;
     full = ["unshare", "--mount", "sh", "-c", `${prepare}; exec "$@"`, "sh", ...full];

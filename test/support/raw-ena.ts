@@ -22,7 +22,6 @@ const BUFFER_BYTES = 2048;
 
 export class RawEna extends EnaGuest {
   readonly raw: RawFrontend;
-  declare readonly memory: Buffer;
   /** Device writes that hit no memory of ours. */
   readonly strays: { address: number; length: number }[] = [];
   readonly windows: boolean;
