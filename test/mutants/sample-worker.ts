@@ -32,8 +32,14 @@ process.on("message", (message: RunRequest) => {
 });
 process.send!({ failed: undefined, seconds: {} } satisfies RunReply);
 
+/** The file that the last run saw. Its edit is undone by now, but vitest still holds it. */
+let changedBefore: string | undefined;
+
 async function run({ files, changed }: RunRequest): Promise<RunReply> {
-  vitest.invalidateFile(join(root, changed));
+  for (const file of new Set([changedBefore ?? changed, changed])) {
+    vitest.invalidateFile(join(root, file));
+  }
+  changedBefore = changed;
   const wanted = new Set(files.map((file) => join(root, file)));
   const specifications = (await vitest.globTestSpecifications([...files])).filter(({ moduleId }) =>
     wanted.has(moduleId),
