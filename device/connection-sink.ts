@@ -11,7 +11,7 @@ import { Link, type LinkOwner } from "../shared/wire/link.ts";
 import { CloseCode, WireError } from "../shared/wire/protocol.ts";
 import { type MemoryAccess, Space } from "../shared/wire/records.ts";
 import { UsedTags } from "../shared/wire/used-tags.ts";
-import { GRANT_PUSHES } from "./dma/host-memory.ts";
+import { grantPush } from "./dma/host-memory.ts";
 import { LinkMemory } from "./dma/link-memory.ts";
 import type { GuestCalls, Nic } from "./nic.ts";
 
@@ -101,7 +101,7 @@ export class ConnectionSink implements DeviceSink {
       throw new WireError("PUSH_SPACE", `push: space ${space} has no pushes`);
     }
     const { pushes } = this.memory;
-    const added = pushes.add(isBus ? address : GRANT_PUSHES + address, src, at, length);
+    const added = pushes.add(isBus ? address : grantPush(address), src, at, length);
     if (!added || pushes.bytes > this.#pushBytes) {
       throw new WireError(
         "PUSH_BUDGET",

@@ -10,7 +10,7 @@ import {
   Limits,
   WireError,
 } from "../shared/wire/protocol.ts";
-import { RecordType, Space } from "../shared/wire/records.ts";
+import { type BusAddress, RecordType, Space } from "../shared/wire/records.ts";
 import { END_GRANT_RECORD_SIZE } from "../shared/xen/grant.ts";
 import type { DeviceLink } from "./bus/device-link.ts";
 import { HypercallError, type HypervisorLink } from "./bus/hypervisor.ts";
@@ -39,22 +39,22 @@ export class SessionLink implements DeviceLink, HypervisorLink {
     this.#link = link;
   }
 
-  window(address: number, length: number): void {
+  window(address: BusAddress, length: number): void {
     this.#link.post("window", { address, length });
   }
 
-  endWindow(address: number): void {
+  endWindow(address: BusAddress): void {
     this.#link.post("end_window", { address });
   }
 
-  write(address: number, type: number, src: Uint8Array, at: number, length: number): void {
+  write(address: BusAddress, type: number, src: Uint8Array, at: number, length: number): void {
     if (this.#link.closed) return;
     this.#link.writer.column(Op.WRITE, Space.BUS, address, type, src, at, length);
   }
 
   push(
     space: Space,
-    address: number,
+    address: BusAddress,
     type: number,
     src: Uint8Array,
     at: number,

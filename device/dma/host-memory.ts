@@ -2,7 +2,7 @@
  * The interface through which a device model accesses the frontend's memory. A device model reads
  * windows and pushed bytes at once, and requests other bytes. It does not depend on sockets.
  */
-import type { RecordType, Space } from "../../shared/wire/records.ts";
+import { type BusAddress, beyond, type RecordType, type Space } from "../../shared/wire/records.ts";
 import type { PushQueue } from "./push-queue.ts";
 
 /** A span of bytes somewhere in this process: buffer[at .. at + length). */
@@ -14,7 +14,7 @@ export interface Span {
 
 /** The device's copy of coherent memory. `view` and `bytes` cover the whole window. */
 export interface Window {
-  readonly address: number;
+  readonly address: BusAddress;
   readonly bytes: Uint8Array;
   readonly view: DataView;
 }
@@ -32,8 +32,8 @@ export class DmaError extends Error {
   }
 }
 
-/** Offset of grant addresses in the push queue of both spaces. Above all bus addresses. */
-export const GRANT_PUSHES = 2 ** 48;
+/** Returns the place of an address of Space.GRANT in the push queue: above all bus addresses. */
+export const grantPush = (address: BusAddress): BusAddress => beyond(address, 2 ** 48);
 
 /**
  * In Space.BUS an address is the frontend's own. In Space.GRANT it is reference * 4096 + offset.
@@ -42,29 +42,29 @@ export const GRANT_PUSHES = 2 ** 48;
  */
 export interface HostMemory {
   /** Returns the window that holds the whole range, or undefined. Address in bytes, Space.BUS. */
-  window(address: number, length: number): Window | undefined;
+  window(address: BusAddress, length: number): Window | undefined;
 
   /**
-   * The pushed bytes of both spaces. Those of Space.GRANT are at GRANT_PUSHES + address. A span that
+   * The pushed bytes of both spaces. Those of Space.GRANT are at `grantPush(address)`. A span that
    * `find` fills is valid until the model returns to its caller. For a packet that waits, the model
    * copies the span or calls `find` again. The model calls `release` when the packet is completed.
    */
   readonly pushes: Pick<PushQueue, "find" | "release">;
 
   /** Reads up to 64 KiB from the frontend. Rejects with DmaError. */
-  read(space: Space, address: number, length: number): Promise<Uint8Array>;
+  read(space: Space, address: BusAddress, length: number): Promise<Uint8Array>;
 
   /**
    * Reserves room in the outgoing batch for a posted DMA write of `length` bytes. Returns the
    * offset `at`. The caller fills outgoing[at .. at + length) before any other call on this object.
    */
-  reserve(space: Space, address: number, type: RecordType, length: number): number;
+  reserve(space: Space, address: BusAddress, type: RecordType, length: number): number;
   /** Bytes of the batch under construction. Valid until the next call of `reserve` or `write`. */
   readonly outgoing: Uint8Array;
   /** Posts a DMA write. If the range lies in a window, the device's copy changes too. */
   write(
     space: Space,
-    address: number,
+    address: BusAddress,
     type: RecordType,
     src: Uint8Array,
     at: number,

@@ -8,14 +8,14 @@ import { copyBytes } from "../../shared/bytes/copy.ts";
 import { Op, type Received } from "../../shared/wire/catalogue.ts";
 import type { Link } from "../../shared/wire/link.ts";
 import { Limits, ReadStatus, WireError } from "../../shared/wire/protocol.ts";
-import { type RecordType, Space } from "../../shared/wire/records.ts";
+import { type BusAddress, type RecordType, Space } from "../../shared/wire/records.ts";
 import { DmaError, type HostMemory, type Window } from "./host-memory.ts";
 import { PushQueue } from "./push-queue.ts";
 import { WindowTable } from "./window-table.ts";
 
 interface PendingRead {
   readonly length: number;
-  readonly address: number;
+  readonly address: BusAddress;
   resolve(bytes: Uint8Array): void;
   reject(error: DmaError): void;
 }
@@ -43,11 +43,11 @@ export class LinkMemory implements HostMemory {
     this.pushes = new PushQueue(2 * pushBudget);
   }
 
-  window(address: number, length: number): Window | undefined {
+  window(address: BusAddress, length: number): Window | undefined {
     return this.windows.find(address, length);
   }
 
-  async read(space: Space, address: number, length: number): Promise<Uint8Array> {
+  async read(space: Space, address: BusAddress, length: number): Promise<Uint8Array> {
     if (length > Limits.READ_BYTES) {
       throw new DmaError("DMA_TOO_LONG", `a read of ${length} bytes at 0x${address.toString(16)}`);
     }
@@ -60,7 +60,7 @@ export class LinkMemory implements HostMemory {
   }
 
   /** As `read`, but also for ranges in a window: always returns the frontend's copy. */
-  async ask(space: Space, address: number, length: number): Promise<Uint8Array> {
+  async ask(space: Space, address: BusAddress, length: number): Promise<Uint8Array> {
     const life = this.#life;
     while (this.#reads.size + this.#abandoned.size >= Limits.READS) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
@@ -110,13 +110,13 @@ export class LinkMemory implements HostMemory {
     return this.#link.writer.outgoing;
   }
 
-  reserve(space: Space, address: number, type: RecordType, length: number): number {
+  reserve(space: Space, address: BusAddress, type: RecordType, length: number): number {
     return this.#link.writer.reserve(Op.WRITE, space, address, type, length);
   }
 
   write(
     space: Space,
-    address: number,
+    address: BusAddress,
     type: RecordType,
     src: Uint8Array,
     at: number,

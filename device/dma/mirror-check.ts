@@ -14,14 +14,14 @@
  */
 
 import { Limits } from "../../shared/wire/protocol.ts";
-import type { Space } from "../../shared/wire/records.ts";
+import { type BusAddress, beyond, type Space } from "../../shared/wire/records.ts";
 import { DmaError } from "./host-memory.ts";
 
 /** A piece of memory of which both sides hold a copy. */
 export interface Mirror {
   /** Space and address for a `read` of the frontend's copy. */
   readonly space: Space;
-  readonly address: number;
+  readonly address: BusAddress;
   /** The device's copy. */
   readonly bytes: Uint8Array;
 }
@@ -39,7 +39,7 @@ const TICK_BYTES = 1 << 20;
 const LOOKS = 3;
 
 export class MirrorCheck {
-  readonly #ask: (space: Space, address: number, length: number) => Promise<Uint8Array>;
+  readonly #ask: (space: Space, address: BusAddress, length: number) => Promise<Uint8Array>;
   readonly #mirrors: () => readonly Mirror[];
   readonly #diverged: (where: Divergence) => void;
   #busy = false;
@@ -55,7 +55,7 @@ export class MirrorCheck {
 
   /** `diverged` is called at most once. No bytes are compared after that. */
   constructor(
-    ask: (space: Space, address: number, length: number) => Promise<Uint8Array>,
+    ask: (space: Space, address: BusAddress, length: number) => Promise<Uint8Array>,
     mirrors: () => readonly Mirror[],
     diverged: (where: Divergence) => void,
   ) {
@@ -120,7 +120,7 @@ export class MirrorCheck {
   async #look(mirror: Mirror, at: number, length: number): Promise<void> {
     const { space, address, bytes } = mirror;
     const before = bytes.slice(at, at + length);
-    const theirs = await this.#ask(space, address + at, length);
+    const theirs = await this.#ask(space, beyond(address, at), length);
     // Another window may have taken this address during the read.
     const same = this.#mirrors().some(
       (each) => each.address === address && each.bytes.buffer === bytes.buffer,

@@ -10,6 +10,7 @@
  *            ^ head                ^ cursor                   ^ tail
  */
 import { Limits } from "../../shared/wire/protocol.ts";
+import { type BusAddress, busAddresses } from "../../shared/wire/records.ts";
 import type { Span } from "./host-memory.ts";
 
 const FIRST_SLOTS = 1024;
@@ -24,7 +25,7 @@ const EMPTY = new Uint8Array(0);
 
 /** Makes slots: one array per field, in which an entry has the same index. */
 const slotsOf = (count: number) => ({
-  address: new Float64Array(count),
+  address: busAddresses(count),
   /** 0 for a released entry. */
   length: new Int32Array(count),
   at: new Int32Array(count),
@@ -61,7 +62,7 @@ export class PushQueue {
   }
 
   /** Adds an entry. Returns false when there are too many. */
-  add(address: number, buffer: Uint8Array, at: number, length: number): boolean {
+  add(address: BusAddress, buffer: Uint8Array, at: number, length: number): boolean {
     if (this.#tail - this.#head === this.#size && !this.#makeRoom()) return false;
     const slots = this.#slots;
     const i = this.#tail & (this.#size - 1);
@@ -88,7 +89,7 @@ export class PushQueue {
   }
 
   /** Finds the entry that covers [address, address + length) and fills `out`. False on a miss. */
-  find(address: number, length: number, out: Span): boolean {
+  find(address: BusAddress, length: number, out: Span): boolean {
     const count = this.#locate(address, length);
     if (count < 0) {
       this.misses++;
@@ -104,7 +105,7 @@ export class PushQueue {
   }
 
   /** Releases the entry that covers `address`. Ignores an unknown address. */
-  release(address: number): void {
+  release(address: BusAddress): void {
     // Packets complete in order, so the entry is usually the oldest one.
     let count = this.#head;
     if (!this.#covers(count, address, 1)) {
@@ -178,7 +179,7 @@ export class PushQueue {
     this.#lastMessage = EMPTY;
   }
 
-  #covers(count: number, address: number, length: number): boolean {
+  #covers(count: number, address: BusAddress, length: number): boolean {
     if (count < this.#head || count >= this.#tail) return false;
     const slots = this.#slots;
     const i = count & (this.#size - 1);
@@ -186,7 +187,7 @@ export class PushQueue {
     return address >= from && address + length <= from + slots.length[i]!;
   }
 
-  #locate(address: number, length: number): number {
+  #locate(address: BusAddress, length: number): number {
     if (this.#covers(this.#cursor, address, length)) return this.#cursor;
     // The range is another piece of the last push, or the last range again.
     if (this.#covers(this.#cursor - 1, address, length)) return this.#cursor - 1;

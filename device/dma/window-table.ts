@@ -1,5 +1,6 @@
 /** The windows of one NIC, sorted by address. Look-ups happen per queue set-up, not per frame. */
 import { CloseCode, Limits, WireError } from "../../shared/wire/protocol.ts";
+import type { BusAddress } from "../../shared/wire/records.ts";
 import type { Window } from "./host-memory.ts";
 
 export class WindowTable {
@@ -30,7 +31,7 @@ export class WindowTable {
    * Adds a zeroed window. Throws WireError when it is empty, leaves the address range, overlaps
    * another window, or exceeds a limit.
    */
-  add(address: number, length: number): Window {
+  add(address: BusAddress, length: number): Window {
     if (length === 0) throw new WireError("WINDOW_EMPTY", "window: length 0");
     if (address + length - 1 > Limits.ADDRESS) {
       throw new WireError("WINDOW_RANGE", `window: ${hex(address)}+${length} ends beyond 48 bits`);
@@ -84,7 +85,7 @@ export class WindowTable {
   }
 
   /** Removes and returns the window that begins at `address`. Throws WireError if there is none. */
-  remove(address: number): Window {
+  remove(address: BusAddress): Window {
     const i = this.#above(address) - 1;
     const window = this.#sorted[i];
     if (window === undefined || window.address !== address) {
@@ -97,7 +98,7 @@ export class WindowTable {
   }
 
   /** Returns the window that holds all of [address, address + length), or undefined. */
-  find(address: number, length: number): Window | undefined {
+  find(address: BusAddress, length: number): Window | undefined {
     const last = this.#last;
     if (last !== undefined && holds(last, address, length)) return last;
     const window = this.#sorted[this.#above(address) - 1];
@@ -107,7 +108,7 @@ export class WindowTable {
   }
 
   /** Returns the index of the first window that begins above `address`. */
-  #above(address: number): number {
+  #above(address: BusAddress): number {
     let low = 0;
     let high = this.#sorted.length;
     while (low < high) {
@@ -119,7 +120,7 @@ export class WindowTable {
   }
 }
 
-function holds(w: Window, address: number, length: number): boolean {
+function holds(w: Window, address: BusAddress, length: number): boolean {
   return address >= w.address && address + length <= w.address + w.bytes.byteLength;
 }
 

@@ -22,7 +22,7 @@ import {
 } from "../../shared/ena/aenq.ts";
 import { type HwHints, hwHints } from "../../shared/ena/features.ts";
 import { distance, type Index16, index16 } from "../../shared/ring/index16.ts";
-import { RecordType } from "../../shared/wire/records.ts";
+import { type BusAddress, RecordType } from "../../shared/wire/records.ts";
 import type { EnaContext } from "./context.ts";
 import { CompletionRing } from "./memory.ts";
 import type { Vectors } from "./notify.ts";
@@ -43,7 +43,7 @@ export class EventQueue {
   }
 
   /** Sets the ring. The caller has checked depth and address. */
-  configure(address: number, depth: number): void {
+  configure(address: BusAddress, depth: number): void {
     const { memory } = this.#context.host;
     this.ring = new CompletionRing(memory, address, depth, AENQ_ENTRY_SIZE, RecordType.ENA_AENQ);
   }

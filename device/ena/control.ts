@@ -23,7 +23,7 @@ import {
 } from "../../shared/ena/admin.ts";
 import { featureCommand } from "../../shared/ena/features.ts";
 import { getStats } from "../../shared/ena/stats.ts";
-import { RecordType } from "../../shared/wire/records.ts";
+import { type BusAddress, RecordType } from "../../shared/wire/records.ts";
 import { AdminRefusal, type EnaContext } from "./context.ts";
 import type { Features, Pending } from "./features.ts";
 import type { Lifecycle } from "./lifecycle.ts";
@@ -57,7 +57,7 @@ export class AdminQueue {
   }
 
   /** Starts the queue with checked addresses and depths. The completion ring is not less deep. */
-  start(address: number, depth: number, acqAddress: number, acqDepth: number): void {
+  start(address: BusAddress, depth: number, acqAddress: BusAddress, acqDepth: number): void {
     const { memory } = this.#context.host;
     this.rings = {
       commands: new DescriptorRing(

@@ -64,7 +64,7 @@ import {
 } from "../../shared/ena/rss.ts";
 import { basicStats, eniStats, type GetStats, StatsType } from "../../shared/ena/stats.ts";
 import { Limits } from "../../shared/wire/protocol.ts";
-import { RecordType, Space } from "../../shared/wire/records.ts";
+import { type BusAddress, RecordType, Space } from "../../shared/wire/records.ts";
 import type { EventQueue } from "./aenq.ts";
 import {
   ADDRESS_END,
@@ -495,7 +495,7 @@ export class Features {
     return this.#fetch(cmd.controlAddress, length, use);
   }
 
-  #fetch(address: number, length: number, use: UseBytes): Pending {
+  #fetch(address: BusAddress, length: number, use: UseBytes): Pending {
     if (address === 0 || address + length > ADDRESS_END || length > Limits.READ_BYTES) {
       throw illegal(`a buffer at 0x${address.toString(16)}`);
     }

@@ -13,7 +13,7 @@ import { advance, distance, type Index16, index16, slotOf } from "../../shared/r
 import { PhaseCursor } from "../../shared/ring/phase.ts";
 import type { EnaRingState } from "../../shared/wire/link-state.ts";
 import { Limits } from "../../shared/wire/protocol.ts";
-import { type RecordType, Space } from "../../shared/wire/records.ts";
+import { type BusAddress, beyond, type RecordType, Space } from "../../shared/wire/records.ts";
 import type { HostMemory, Span, Window } from "../dma/host-memory.ts";
 
 /** A ring and the driver's or the device's index in it, for a capture. */
@@ -23,7 +23,7 @@ type RingPlace = Pick<EnaRingState, "address" | "depth" | "entryBytes" | "head">
 export type DoorbellError = "BEYOND_RING" | "BACKWARDS";
 
 export class DescriptorRing {
-  readonly address: number;
+  readonly address: BusAddress;
   readonly depth: number;
   readonly entryBytes: number;
   /** Next entry to consume, and the phase that it must carry. */
@@ -50,7 +50,7 @@ export class DescriptorRing {
    */
   constructor(
     memory: HostMemory,
-    address: number,
+    address: BusAddress,
     depth: number,
     entryBytes: number,
     onMore: () => void,
@@ -135,7 +135,7 @@ export class DescriptorRing {
       const length = count * this.entryBytes;
       let bytes: Uint8Array;
       try {
-        bytes = await this.#memory.read(Space.BUS, this.address + at, length);
+        bytes = await this.#memory.read(Space.BUS, beyond(this.address, at), length);
       } catch (error) {
         if (!this.#closed) this.#onRefused(error);
         return;
@@ -152,7 +152,7 @@ export class DescriptorRing {
 
 /** A ring that the device fills. Entries are staged in `view`, and `publish` sends them. */
 export class CompletionRing {
-  readonly address: number;
+  readonly address: BusAddress;
   readonly depth: number;
   readonly entryBytes: number;
   readonly cursor: PhaseCursor;
@@ -165,7 +165,7 @@ export class CompletionRing {
 
   constructor(
     memory: HostMemory,
-    address: number,
+    address: BusAddress,
     depth: number,
     entryBytes: number,
     type: RecordType,
@@ -212,7 +212,8 @@ export class CompletionRing {
   #write(slot: number, count: number): void {
     const at = slot * this.entryBytes;
     const length = count * this.entryBytes;
-    this.#memory.write(Space.BUS, this.address + at, this.#type, this.bytes, at, length);
+    const to = beyond(this.address, at);
+    this.#memory.write(Space.BUS, to, this.#type, this.bytes, at, length);
   }
 }
 
@@ -222,7 +223,7 @@ export class CompletionRing {
  */
 export function fetchBytes(
   memory: HostMemory,
-  address: number,
+  address: BusAddress,
   length: number,
 ): Uint8Array | Promise<Uint8Array> {
   const window: Window | undefined = memory.window(address, length);

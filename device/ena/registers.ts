@@ -20,7 +20,7 @@ import {
   versionReg,
 } from "../../shared/ena/registers.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
-import { RecordType, Space } from "../../shared/wire/records.ts";
+import { type BusAddress, busAddress, RecordType, Space } from "../../shared/wire/records.ts";
 import type { PciCalls } from "../nic.ts";
 import type { EventQueue } from "./aenq.ts";
 import { ADDRESS_END, DOORBELLS, type EnaContext, NUMAS, UNMASKS } from "./context.ts";
@@ -57,7 +57,7 @@ interface RegisterParts {
 }
 
 interface RingPlace {
-  readonly address: number;
+  readonly address: BusAddress;
   readonly depth: number;
 }
 
@@ -129,9 +129,9 @@ export class Registers implements PciCalls {
   }
 
   /** Returns the address in a pair of registers, or Infinity if it has more than 48 bits. */
-  #address(low: Register): number {
+  #address(low: Register): BusAddress {
     const address = this.#words[(low >>> 2) + 1]! * TWO_32 + this.#words[low >>> 2]!;
-    return address < ADDRESS_END ? address : Number.POSITIVE_INFINITY;
+    return busAddress(address < ADDRESS_END ? address : Number.POSITIVE_INFINITY);
   }
 
   /** Reads at any offset. Offsets without a register read as 0. */
@@ -304,7 +304,8 @@ export class Registers implements PciCalls {
       regVal: this.#read(offset),
     });
     const { host } = this.#context;
-    host.memory.write(Space.BUS, address + 2, RecordType.MMIO_RESPONSE, this.#response, 2, 6);
+    const rest = busAddress(address + 2);
+    host.memory.write(Space.BUS, rest, RecordType.MMIO_RESPONSE, this.#response, 2, 6);
     host.memory.write(Space.BUS, address, RecordType.MMIO_RESPONSE, this.#response, 0, 2);
     host.scheduleFlush();
   }

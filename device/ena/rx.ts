@@ -11,7 +11,7 @@
 import { rxCdesc, rxDesc } from "../../shared/ena/io.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import type { EnaRequest } from "../../shared/wire/link-state.ts";
-import { RecordType, Space } from "../../shared/wire/records.ts";
+import { busAddresses, RecordType, Space } from "../../shared/wire/records.ts";
 import { DropReason } from "../switch/port.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
 import { ADDRESS_END, type EnaContext, MAX_PACKET_DESCS } from "./context.ts";
@@ -27,7 +27,7 @@ const MAX_BUFFER_BYTES = 0xffff;
 
 export class RxQueue extends SubmissionQueue {
   overruns = 0;
-  readonly #addresses = new Float64Array(POOL);
+  readonly #addresses = busAddresses(POOL);
   readonly #lengths = new Int32Array(POOL);
   readonly #reqIds = new Int32Array(POOL);
   #pooled = 0;

@@ -21,7 +21,7 @@
 import { TX_DESC_SIZE, txCdesc, txDesc, txMeta } from "../../shared/ena/io.ts";
 import { ETHER_HEADER_BYTES, L2_BYTES } from "../../shared/net/ethernet.ts";
 import { Frame, MAX_FRAME_BYTES } from "../../shared/net/frame.ts";
-import { Space } from "../../shared/wire/records.ts";
+import { busAddresses, Space } from "../../shared/wire/records.ts";
 import type { Span } from "../dma/host-memory.ts";
 import { DropReason, type SwitchPort, Verdict } from "../switch/port.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
@@ -65,7 +65,7 @@ export class TxQueue extends SubmissionQueue {
   readonly #shuffled: number[] = [];
 
   // The current packet.
-  readonly #addresses = new Float64Array(MAX_DESCS);
+  readonly #addresses = busAddresses(MAX_DESCS);
   readonly #lengths = new Int32Array(MAX_DESCS);
   #buffers = 0;
   #lenCtrl = 0;

@@ -5,7 +5,7 @@
  * local until `publish`, which sends exactly the named bytes, in the order of the calls. Publish
  * the contents first, then the bytes that make them valid.
  */
-import type { RecordType } from "../../shared/wire/records.ts";
+import { type BusAddress, beyond, type RecordType } from "../../shared/wire/records.ts";
 import { DmaMisuse } from "./misuse.ts";
 import type { DmaSpace } from "./space.ts";
 
@@ -13,14 +13,14 @@ export class CoherentMemory {
   /** Name for DmaMisuse and logs, for example `ena0 admin sq`. */
   readonly name: string;
   /** Bus address, below 2^32 because the generation of a window is 0. */
-  readonly address: number;
+  readonly address: BusAddress;
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly #space: DmaSpace;
   #freed = false;
 
   /** Called by DmaSpace.allocCoherent. */
-  constructor(space: DmaSpace, name: string, address: number, bytes: number) {
+  constructor(space: DmaSpace, name: string, address: BusAddress, bytes: number) {
     this.#space = space;
     this.name = name;
     this.address = address;
@@ -38,7 +38,7 @@ export class CoherentMemory {
       throw new DmaMisuse("PUBLISH_RANGE", `${this.name}: publish of ${what}`);
     }
     if (length === 0) return;
-    this.#space.link?.write(this.address + offset, type, this.bytes, offset, length);
+    this.#space.link?.write(beyond(this.address, offset), type, this.bytes, offset, length);
   }
 
   /** Frees the memory, as bus_dmamem_free(9) does. */

@@ -1,24 +1,24 @@
 /** The device at the other end of the link, for bus_dma(9) and the PCI function. */
 
 import type { FaultSeverity } from "../../shared/wire/protocol.ts";
-import type { Space } from "../../shared/wire/records.ts";
+import type { BusAddress, Space } from "../../shared/wire/records.ts";
 
 export interface DeviceLink {
   /** Announces that coherent memory was allocated, or freed (`endWindow`). */
-  window(address: number, length: number): void;
-  endWindow(address: number): void;
+  window(address: BusAddress, length: number): void;
+  endWindow(address: BusAddress): void;
   /**
    * Posts a change of a window: bytes src[at .. at + length) are now at `address`. Copies the bytes
    * at once, and splits them if they are longer than one record may be.
    */
-  write(address: number, type: number, src: Uint8Array, at: number, length: number): void;
+  write(address: BusAddress, type: number, src: Uint8Array, at: number, length: number): void;
   /**
    * Posts streaming bytes ahead of the doorbell that needs them. Copies the bytes at once. In
    * Space.GRANT the address is reference * 4096 + offset.
    */
   push(
     space: Space,
-    address: number,
+    address: BusAddress,
     type: number,
     src: Uint8Array,
     at: number,

@@ -15,7 +15,7 @@
  *
  * Source: bus_dma(9).
  */
-import { RecordType, Space } from "../../shared/wire/records.ts";
+import { type BusAddress, busAddress, RecordType, Space } from "../../shared/wire/records.ts";
 import { Errno } from "./errno.ts";
 import { GRANULE_BYTES } from "./granules.ts";
 import { DmaMisuse } from "./misuse.ts";
@@ -105,9 +105,9 @@ export class DmaMap {
   }
 
   /** Returns the bus address of segment `i`, 48 bits. */
-  segmentAddress(i: number): number {
+  segmentAddress(i: number): BusAddress {
     this.#needSegment(i);
-    return this.current * TWO_32 + this.base + this.#segPlaces[i]!;
+    return this.#address(this.#segPlaces[i]!);
   }
 
   /** Returns the bytes of segment `i`. */
@@ -203,7 +203,6 @@ export class DmaMap {
     if ((op & SyncOp.PREWRITE) === 0) return;
     const link = this.#space.link;
     if (link === undefined) return;
-    const top = this.current * TWO_32 + this.base;
     let piece = 0;
     for (let i = 0; i < this.#segments; i++) {
       const place = this.#segPlaces[i]!;
@@ -211,7 +210,7 @@ export class DmaMap {
       const at = this.#ats[piece]! + place - this.#places[piece]!;
       link.push(
         Space.BUS,
-        top + place,
+        this.#address(place),
         RecordType.FRAME,
         this.#buffers[piece]!,
         at,
@@ -225,7 +224,7 @@ export class DmaMap {
     if (this.current === 0) this.#misuse("MAP_NOT_LOADED", "unloaded while not loaded");
     if (this.busy) {
       this.busy = false;
-      this.#space.unloadedBusy(this, this.current * TWO_32 + this.base, this.#loadedBytes());
+      this.#space.unloadedBusy(this, this.#address(0), this.#loadedBytes());
     }
     this.current = 0;
     this.#clear();
@@ -256,6 +255,10 @@ export class DmaMap {
   /** Returns the offset in pieceMemory(i) of the byte at `place`. */
   pieceOffset(i: number, place: number): number {
     return this.#ats[i]! + place - this.#places[i]!;
+  }
+
+  #address(place: number): BusAddress {
+    return busAddress(this.current * TWO_32 + this.base + place);
   }
 
   /** Places one piece at or after `from` and cuts it into segments. Returns 0 or an errno. */

@@ -14,7 +14,7 @@ import { copyBytes } from "../../shared/bytes/copy.ts";
 import type { Logger } from "../../shared/log.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { Limits } from "../../shared/wire/protocol.ts";
-import { RecordType, Space } from "../../shared/wire/records.ts";
+import { type BusAddress, busAddress, RecordType, Space } from "../../shared/wire/records.ts";
 import { GRANT_PAGE_BYTES, type GrantRef, grantAddress, grantRef } from "../../shared/xen/grant.ts";
 import { CoherentMemory } from "./coherent.ts";
 import type { DeviceLink } from "./device-link.ts";
@@ -138,7 +138,7 @@ export class DmaSpace {
     const granule = this.granules.take(count, Math.max(1, alignment / GRANULE_BYTES));
     if (granule === 0) throw new BusSpaceExhausted(`${name}: no bus space for ${bytes} bytes`);
     this.#fitTables();
-    const window = new CoherentMemory(this, name, granule * GRANULE_BYTES, bytes);
+    const window = new CoherentMemory(this, name, busAddress(granule * GRANULE_BYTES), bytes);
     this.#windows.fill(window, granule, granule + count);
     this.#allWindows.add(window);
     this.#windowBytes += bytes;
@@ -188,7 +188,7 @@ export class DmaSpace {
    */
   deviceWrite(
     space: number,
-    address: number,
+    address: BusAddress,
     type: number,
     src: Uint8Array,
     at: number,
@@ -206,7 +206,13 @@ export class DmaSpace {
   }
 
   /** Writes to a bus address as `deviceWrite` does, but without the check for grants. */
-  busWrite(space: number, address: number, src: Uint8Array, at: number, length: number): boolean {
+  busWrite(
+    space: number,
+    address: BusAddress,
+    src: Uint8Array,
+    at: number,
+    length: number,
+  ): boolean {
     const generation = Math.floor(address / TWO_32);
     // An address of NaN or Infinity gives NaN, and NaN >>> 12 is granule 0, which has no owner.
     const low = address - generation * TWO_32;
@@ -233,7 +239,7 @@ export class DmaSpace {
    * Returns the bytes for a `read`, or undefined when the device may not read them. The span is the
    * memory itself, not a copy. The caller may use it until the next call on this object.
    */
-  deviceRead(space: number, address: number, length: number): Span | undefined {
+  deviceRead(space: number, address: BusAddress, length: number): Span | undefined {
     if (this.grants === undefined) return this.#find(space, address, length, false);
     if (space !== Space.GRANT) return this.#refuse("space", space, address, length, false);
     const reference = grantRef(Math.floor(address / GRANT_PAGE_BYTES));
@@ -241,7 +247,7 @@ export class DmaSpace {
   }
 
   /** Reads at a bus address as `deviceRead` does, but without the check for grants. */
-  busRead(address: number, length: number): Span | undefined {
+  busRead(address: BusAddress, length: number): Span | undefined {
     return this.#find(Space.BUS, address, length, false);
   }
 
@@ -266,37 +272,36 @@ export class DmaSpace {
   }
 
   /** Called by DmaMap.unload. */
-  unloadedBusy(map: DmaMap, address: number, length: number): void {
+  unloadedBusy(map: DmaMap, address: BusAddress, length: number): void {
     const what = `${map.name} unloaded before its descriptor completed`;
     this.#faults.report("unload_busy", Space.BUS, address, what, length);
   }
 
   /** Makes all checks, in order: space, numbers, owner, generation, range, direction. */
-  #find(space: number, address: number, length: number, writes: boolean): Span | undefined {
+  #find(space: number, address: BusAddress, length: number, writes: boolean): Span | undefined {
     if (space !== Space.BUS) return this.#refuse("space", space, address, length, writes);
     const sane = Number.isSafeInteger(address) && address >= 0 && address <= Limits.ADDRESS;
     if (!sane || !Number.isSafeInteger(length) || length < 0) {
       return this.#refuse("range", space, address, length, writes);
     }
-    const generation = Math.floor(address / TWO_32);
-    const low = address - generation * TWO_32;
-    return generation === 0
-      ? this.#findInWindow(low, length, writes)
-      : this.#findInMap(generation, low, length, writes);
+    return address < TWO_32
+      ? this.#findInWindow(address, length, writes)
+      : this.#findInMap(address, length, writes);
   }
 
-  #findInWindow(low: number, length: number, writes: boolean): Span | undefined {
-    const window = this.#windows[low >>> GRANULE_SHIFT];
-    if (window === undefined) return this.#refuse("unmapped", Space.BUS, low, length, writes);
-    const place = low - window.address;
+  #findInWindow(address: BusAddress, length: number, writes: boolean): Span | undefined {
+    const window = this.#windows[address >>> GRANULE_SHIFT];
+    if (window === undefined) return this.#refuse("unmapped", Space.BUS, address, length, writes);
+    const place = address - window.address;
     if (place + length > window.bytes.length) {
-      return this.#refuse("range", Space.BUS, low, length, writes);
+      return this.#refuse("range", Space.BUS, address, length, writes);
     }
     return this.#spanOf(window.bytes, place, length);
   }
 
-  #findInMap(generation: number, low: number, length: number, writes: boolean): Span | undefined {
-    const address = generation * TWO_32 + low;
+  #findInMap(address: BusAddress, length: number, writes: boolean): Span | undefined {
+    const generation = Math.floor(address / TWO_32);
+    const low = address - generation * TWO_32;
     const granule = low >>> GRANULE_SHIFT;
     const map = this.#maps[granule];
     if (map === undefined || map.current === 0) {
@@ -322,7 +327,7 @@ export class DmaSpace {
   }
 
   /** Handles an access to an ended mapping: expected after a reset, otherwise a fault. */
-  #late(name: DmaFault, address: number, length: number, writes: boolean): undefined {
+  #late(name: DmaFault, address: BusAddress, length: number, writes: boolean): undefined {
     if (this.#now() < this.#graceUntil) this.#faults.count(name);
     else this.#refuse(name, Space.BUS, address, length, writes);
     return undefined;
@@ -331,7 +336,7 @@ export class DmaSpace {
   #refuse(
     name: DmaFault,
     space: number,
-    address: number,
+    address: BusAddress,
     length: number,
     writes: boolean,
   ): undefined {

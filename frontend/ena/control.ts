@@ -44,7 +44,7 @@ import { DriverFeature, ENA_SPEC_VERSION, hostInfo, OsType } from "../../shared/
 import { LLQ_FEATURE_VERSION_1, type LlqFeature, llqFeature } from "../../shared/ena/llq.ts";
 import { INTR_MASK_ALL, INTR_UNMASK_ALL, Register } from "../../shared/ena/registers.ts";
 import type { Logger } from "../../shared/log.ts";
-import { RecordType } from "../../shared/wire/records.ts";
+import { NO_ADDRESS, RecordType } from "../../shared/wire/records.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
 import type { DmaSpace } from "../bus/space.ts";
@@ -217,7 +217,7 @@ export class Com {
         featureVersion,
         ctrlDataIndirect: buffer !== undefined,
         controlLength: buffer?.bytes.length ?? 0,
-        controlAddress: buffer?.address ?? 0,
+        controlAddress: buffer?.address ?? NO_ADDRESS,
       });
       body(view, at + SET_FEATURE_BODY);
     });
@@ -351,7 +351,7 @@ export class Com {
           contiguous: true,
           cqIdx,
           sqDepth: sq.depth,
-          sqBa: sq.memory?.address ?? 0,
+          sqBa: sq.memory?.address ?? NO_ADDRESS,
         });
       });
       const created = createSqResp.parse(sqReply, 0);

@@ -20,6 +20,7 @@ import {
 import { ResetReason } from "../../shared/ena/registers.ts";
 import { IPV4_DF, IPV4_FRAGMENT, IPV4_HEADER_BYTES, TCP_OFFSET } from "../../shared/net/headers.ts";
 import { distance } from "../../shared/ring/index16.ts";
+import { NO_ADDRESS } from "../../shared/wire/records.ts";
 import { SyncOp } from "../bus/map.ts";
 import { findFacts } from "../net/facts.ts";
 import { Csum, type Mbuf, mbufByte, mCopyData, mLength } from "../net/mbuf.ts";
@@ -205,7 +206,8 @@ function prepareTx(ring: TxRing, id: number, headerLength: number): number {
   const offload = ctx.metaValid ? ctx.offload : 0;
   if (segments === 0) {
     // The whole packet is in the pushed header.
-    txDesc.write(view, sq.nextDesc(), 0, id, sq.phase, first, 1, 1, offload, 0, headerLength);
+    const at = sq.nextDesc();
+    txDesc.write(view, at, 0, id, sq.phase, first, 1, 1, offload, NO_ADDRESS, headerLength);
     sq.descDone();
   }
   for (let i = 0; i < segments; i++) {

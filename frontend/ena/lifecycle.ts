@@ -21,6 +21,7 @@ import { TX_MAX_BUFFER_BYTES } from "../../shared/ena/io.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
 import { L2_BYTES } from "../../shared/net/ethernet.ts";
 import { MAX_FRAME_BYTES } from "../../shared/net/frame.ts";
+import { NO_ADDRESS } from "../../shared/wire/records.ts";
 import { Errno } from "../bus/errno.ts";
 import { BusSpaceExhausted } from "../bus/misuse.ts";
 import { Abandoned, DriverError, type DriverErrorCode } from "../driver-error.ts";
@@ -237,7 +238,7 @@ export async function detach(adapter: Adapter): Promise<void> {
       await down(adapter);
       await errnoOf(com.reset(ResetReason.NORMAL));
       com.check();
-      com.regs.tellResponseAddress(0);
+      com.regs.tellResponseAddress(NO_ADDRESS);
     }
   } catch (error) {
     if (!(error instanceof Abandoned)) throw error;

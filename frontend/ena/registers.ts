@@ -20,6 +20,7 @@ import {
   versionReg,
 } from "../../shared/ena/registers.ts";
 import type { Logger } from "../../shared/log.ts";
+import type { BusAddress } from "../../shared/wire/records.ts";
 import { AsyncLock } from "../async-lock.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
@@ -69,7 +70,7 @@ export class Registers {
     this.#pci.write32(REGISTER_BAR, offset, value);
   }
 
-  writeAddress(lowOffset: number, highOffset: number, address: number): void {
+  writeAddress(lowOffset: number, highOffset: number, address: BusAddress): void {
     this.write(lowOffset, address >>> 0);
     this.write(highOffset, Math.floor(address / TWO_32));
   }

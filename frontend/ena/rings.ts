@@ -10,6 +10,7 @@
  */
 import { SqDirection } from "../../shared/ena/admin.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
+import { type BusAddresses, busAddresses } from "../../shared/wire/records.ts";
 import type { DmaMap } from "../bus/map.ts";
 import type { DmaTag } from "../bus/tag.ts";
 import type { LroQueue } from "../net/lro.ts";
@@ -181,7 +182,7 @@ export class RxRing extends Ring<RxStats> {
   /** Netmap buffer index of the id; 0 for none. */
   readonly netmapBufIdx: Uint32Array;
   /** Bus address and bytes of the loaded buffer. */
-  readonly address: Float64Array;
+  readonly address: BusAddresses;
   readonly length: Uint32Array;
   /** RxOwner of the id. */
   readonly owner: Uint8Array;
@@ -220,7 +221,7 @@ export class RxRing extends Ring<RxStats> {
     const { size } = this;
     this.lro = lro;
     this.netmapBufIdx = new Uint32Array(size);
-    this.address = new Float64Array(size);
+    this.address = busAddresses(size);
     this.length = new Uint32Array(size);
     this.owner = new Uint8Array(size);
   }

@@ -17,7 +17,13 @@
 import type { Logger } from "../../shared/log.ts";
 import type { LinkState } from "../../shared/wire/link-state.ts";
 import type { GrantVersion } from "../../shared/wire/protocol.ts";
-import { Space } from "../../shared/wire/records.ts";
+import {
+  type BusAddress,
+  type BusAddresses,
+  beyond,
+  busAddresses,
+  Space,
+} from "../../shared/wire/records.ts";
 import {
   Gntst,
   GRANT_ENTRY_V1_SIZE,
@@ -63,7 +69,7 @@ export class GrantTable extends ReferencePool implements GrantAccess {
   readonly #flags: Uint16Array;
   readonly #domids: Uint16Array;
   /** Bus address of the page, including its generation. */
-  readonly #pages: Float64Array;
+  readonly #pages: BusAddresses;
   /** The part of the page that is granted: [start, end). */
   readonly #starts: Uint16Array;
   readonly #ends: Uint16Array;
@@ -82,7 +88,7 @@ export class GrantTable extends ReferencePool implements GrantAccess {
     this.#posts = new GrantPosts(hypervisor, version);
     this.#flags = new Uint16Array(entries);
     this.#domids = new Uint16Array(entries);
-    this.#pages = new Float64Array(entries);
+    this.#pages = busAddresses(entries);
     this.#starts = new Uint16Array(entries);
     this.#ends = new Uint16Array(entries);
     this.#readers = new Uint16Array(entries);
@@ -129,19 +135,18 @@ export class GrantTable extends ReferencePool implements GrantAccess {
   grantForeignAccessRef(
     reference: GrantRef,
     domid: number,
-    busAddress: number,
+    busAddress: BusAddress,
     readonly: boolean,
   ): void {
-    const offset = busAddress % GRANT_PAGE_BYTES;
     const flags = GrantType.PERMIT_ACCESS | (readonly ? GrantFlag.READONLY : 0);
-    this.#grant(reference, flags, domid, busAddress - offset, 0, GRANT_PAGE_BYTES);
+    this.#grant(reference, flags, domid, busAddress, 0, GRANT_PAGE_BYTES);
   }
 
   /** As grantForeignAccessRef, for `length` bytes from `busAddress` in one page. Version 2 only. */
   grantForeignAccessSubPage(
     reference: GrantRef,
     domid: number,
-    busAddress: number,
+    busAddress: BusAddress,
     length: number,
     readonly: boolean,
   ): void {
@@ -154,7 +159,7 @@ export class GrantTable extends ReferencePool implements GrantAccess {
     }
     const mode = readonly ? GrantFlag.READONLY : 0;
     const flags = GrantType.PERMIT_ACCESS | GrantFlag.SUB_PAGE | mode;
-    this.#grant(reference, flags, domid, busAddress - offset, offset, offset + length);
+    this.#grant(reference, flags, domid, busAddress, offset, offset + length);
   }
 
   override queryForeignAccess(reference: GrantRef): number {
@@ -245,8 +250,8 @@ export class GrantTable extends ReferencePool implements GrantAccess {
       this.#refuse(status, reference, offset, length, "device write refused");
       return false;
     }
-    if (this.#space.busWrite(Space.BUS, this.#pages[reference]! + offset, src, at, length))
-      return true;
+    const address = beyond(this.#pages[reference]!, offset);
+    if (this.#space.busWrite(Space.BUS, address, src, at, length)) return true;
     this.refusal = -Gntst.GENERAL_ERROR;
     return false;
   }
@@ -258,7 +263,7 @@ export class GrantTable extends ReferencePool implements GrantAccess {
       return undefined;
     }
     if (length === 0) return NOTHING;
-    const span = this.#space.busRead(this.#pages[reference]! + offset, length);
+    const span = this.#space.busRead(beyond(this.#pages[reference]!, offset), length);
     if (span === undefined) this.refusal = -Gntst.GENERAL_ERROR;
     return span;
   }
@@ -318,7 +323,7 @@ export class GrantTable extends ReferencePool implements GrantAccess {
     reference: GrantRef,
     flags: number,
     domid: number,
-    page: number,
+    busAddress: BusAddress,
     start: number,
     end: number,
   ): void {
@@ -327,7 +332,7 @@ export class GrantTable extends ReferencePool implements GrantAccess {
     if (this.queryForeignAccess(reference) !== 0) {
       throw new GrantMisuse("GRANT_IN_USE", `grant reference ${reference} was not renewed`);
     }
-    this.#pages[reference] = page;
+    this.#pages[reference] = beyond(busAddress, -(busAddress % GRANT_PAGE_BYTES));
     this.#domids[reference] = domid;
     this.#starts[reference] = start;
     this.#ends[reference] = end;

@@ -112,10 +112,10 @@ export const u64 = (offset: number): Field<number> => ({
 });
 
 /** A field of 48 bits in six bytes. */
-export const u48 = (offset: number): Field<number> => ({
+export const u48 = <T extends number = number>(offset: number): Field<T> => ({
   offset,
   bytes: 6,
-  get: (v, at) => getU48(v, at + offset),
+  get: (v, at) => getU48(v, at + offset) as T,
   set: (v, at, n) => setU48(v, at + offset, n),
 });
 

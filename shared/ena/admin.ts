@@ -9,6 +9,7 @@
  * command id and phase when it posts it (`stampCommand`).
  */
 import { bits, flag, type Parsed, struct, u8, u16, u32, u48 } from "../bytes/struct.ts";
+import type { BusAddress } from "../wire/records.ts";
 
 export const AQ_ENTRY_SIZE = 64;
 export const ACQ_ENTRY_SIZE = 64;
@@ -78,7 +79,7 @@ export function stampCommand(view: DataView, at: number, commandId: number, phas
 //   | length | address 48 | - |
 const controlBufferFields = {
   controlLength: u32(4),
-  controlAddress: u48(8),
+  controlAddress: u48<BusAddress>(8),
 } as const;
 
 // ena_admin_aq_entry: the header and control buffer of any command, with the rest left alone
@@ -114,8 +115,8 @@ export const createSq = struct(36, {
   cqIdx: u16(8),
   /** In descriptors, or in LLQ entries when placed in the device. */
   sqDepth: u16(10),
-  sqBa: u48(12),
-  sqHeadWriteback: u48(20),
+  sqBa: u48<BusAddress>(12),
+  sqHeadWriteback: u48<BusAddress>(20),
 });
 export type CreateSq = Parsed<typeof createSq>;
 
@@ -151,7 +152,7 @@ export const createCq = struct(20, {
   entrySizeWords: bits(u8(5), 0, 5),
   cqDepth: u16(6),
   msixVector: u32(8),
-  cqBa: u48(12),
+  cqBa: u48<BusAddress>(12),
 });
 export type CreateCq = Parsed<typeof createCq>;
 

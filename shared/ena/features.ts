@@ -9,6 +9,7 @@
  * ACQ_BODY of the answer to GET.
  */
 import { bits, flag, type Parsed, raw, struct, u8, u16, u32, u48 } from "../bytes/struct.ts";
+import type { BusAddress } from "../wire/records.ts";
 import { AQ_ENTRY_SIZE, aqEntryFields } from "./admin.ts";
 
 /** enum ena_admin_aq_feature_id; also bit numbers of `supportedFeatures`. */
@@ -194,8 +195,8 @@ export const linkConfig = struct(12, {
 //   0            6   8          14  16           20
 //   | os info ba | - | debug ba | - | debug size |
 export const hostAttr = struct(20, {
-  osInfoBa: u48(0),
-  debugBa: u48(8),
+  osInfoBa: u48<BusAddress>(0),
+  debugBa: u48<BusAddress>(8),
   debugAreaSize: u32(16),
 });
 
@@ -208,6 +209,6 @@ export const phcConfig = struct(28, {
   doorbellOffset: u32(4),
   expireTimeoutUs: u32(8),
   blockTimeoutUs: u32(12),
-  outputAddress: u48(16),
+  outputAddress: u48<BusAddress>(16),
   outputLength: u32(24),
 });

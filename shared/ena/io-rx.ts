@@ -6,6 +6,7 @@
  * Conventions are in io.ts, which exports this file.
  */
 import { type Bit, bit } from "../bytes/bits.ts";
+import { type BusAddress, busAddress } from "../wire/records.ts";
 
 const LE = true;
 const TWO_32 = 0x1_0000_0000;
@@ -40,8 +41,8 @@ export const rxDesc = {
     v.getUint16(at + RX_LENGTH, LE) || RX_LENGTH_ZERO_MEANS,
   phase: (v: DataView, at: number): Bit => bit(v.getUint8(at + RX_CTRL), 0),
   reqId: (v: DataView, at: number): number => v.getUint16(at + RX_REQ_ID, LE),
-  address: (v: DataView, at: number): number =>
-    v.getUint16(at + RX_ADDR_HI, LE) * TWO_32 + v.getUint32(at + RX_ADDR_LO, LE),
+  address: (v: DataView, at: number): BusAddress =>
+    busAddress(v.getUint16(at + RX_ADDR_HI, LE) * TWO_32 + v.getUint32(at + RX_ADDR_LO, LE)),
 
   /** All 16 bytes, as drivers write it. A length of 65536 goes out as 0. */
   write(
@@ -50,7 +51,7 @@ export const rxDesc = {
     length: number,
     phase: number,
     reqId: number,
-    address: number,
+    address: BusAddress,
   ): void {
     v.setUint16(at + RX_LENGTH, length, LE);
     v.setUint8(at + RX_RESERVED2, 0);

@@ -6,6 +6,7 @@
  * Conventions are in io.ts, which exports this file.
  */
 import { type Bit, bit } from "../bytes/bits.ts";
+import { type BusAddress, busAddress } from "../wire/records.ts";
 
 const LE = true;
 const TWO_32 = 0x1_0000_0000;
@@ -80,8 +81,8 @@ export const txDesc = {
   first: (v: DataView, at: number): Bit => bit(lenCtrlAt(v, at), TX_FIRST_BIT),
   last: (v: DataView, at: number): Bit => bit(lenCtrlAt(v, at), TX_LAST_BIT),
   reqId: (v: DataView, at: number): number => txDesc.reqIdOf(lenCtrlAt(v, at), metaCtrlAt(v, at)),
-  address: (v: DataView, at: number): number =>
-    v.getUint16(at + TX_ADDR_HI_HDR, LE) * TWO_32 + v.getUint32(at + TX_ADDR_LO, LE),
+  address: (v: DataView, at: number): BusAddress =>
+    busAddress(v.getUint16(at + TX_ADDR_HI_HDR, LE) * TWO_32 + v.getUint32(at + TX_ADDR_LO, LE)),
   headerLength: (v: DataView, at: number): number =>
     v.getUint32(at + TX_ADDR_HI_HDR, LE) >>> TX_HEADER_LENGTH_SHIFT,
 
@@ -114,7 +115,7 @@ export const txDesc = {
     last: number,
     compReq: number,
     offload: number,
-    address: number,
+    address: BusAddress,
     headerLength: number,
   ): void {
     v.setUint32(

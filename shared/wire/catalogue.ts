@@ -19,7 +19,7 @@ import {
   READ_STATUS_MAX,
   type ReadStatus,
 } from "./protocol.ts";
-import { type MemoryAccess, RECORD_BYTES } from "./records.ts";
+import { type BusAddress, type MemoryAccess, RECORD_BYTES } from "./records.ts";
 
 /** One field. `Sent` is its type for a sender. The receiver of a map gets `unknown` and checks it. */
 export interface Field<Sent = unknown> {
@@ -58,7 +58,7 @@ const map = <T>(): MapField<T> => ({ kind: "map", min: 0, max: Limits.HELLO_BYTE
 
 const TAG = uint(0xffffffff);
 const SPACE = uint(1);
-const ADDRESS = { ...uint(Limits.ADDRESS), hex: true } as const;
+const ADDRESS = { ...uint<BusAddress>(Limits.ADDRESS), hex: true } as const;
 const COUNT = uint(Number.MAX_SAFE_INTEGER);
 const CODE = text(Limits.NAME_BYTES);
 const TEXT = text(Limits.TEXT_BYTES);
@@ -117,7 +117,7 @@ export const catalogue = {
       code: CODE,
       text: TEXT,
       space: uint(0xffff),
-      address: ADDRESS,
+      address: { ...uint(Limits.ADDRESS), hex: true },
     },
     says: "a broken rule or a refused access",
   },

@@ -9,7 +9,7 @@
 import { type Entry, entryOfOp, type Field, type LinkControl, Op, type Sink } from "./catalogue.ts";
 import { Limits, WireError } from "./protocol.ts";
 import { Reader } from "./reader.ts";
-import { type MemoryAccess, RECORD_BYTES, record } from "./records.ts";
+import { type MemoryAccess, NO_ADDRESS, RECORD_BYTES, record } from "./records.ts";
 import { unpackGuarded } from "./values.ts";
 
 /** Decodes `message` and passes each transaction on. Throws WireError at the first error. */
@@ -120,9 +120,9 @@ function applyColumn(r: Reader, sink: Sink, entry: Entry): void {
   const records = r.binAt;
   if (sink[method] === undefined) throw notForUs(entry);
   const stop = records + r.binLength;
-  const { view } = r;
+  const { view, bytes: src } = r;
   // All records of the column share one object, so that a record allocates nothing.
-  const access: MemoryAccess = { space: 0, address: 0, type: 0, src: r.bytes, at: 0, length: 0 };
+  const access: MemoryAccess = { space: 0, address: NO_ADDRESS, type: 0, src, at: 0, length: 0 };
   for (let rec = records; rec < stop; rec += RECORD_BYTES) {
     const address = record.address(view, rec);
     const length = record.length(view, rec);

@@ -52,12 +52,30 @@ export const Space = { BUS: 0, GRANT: 1 } as const;
 export type Space = (typeof Space)[keyof typeof Space];
 
 /**
+ * An address in the frontend's memory: a bus address, or in Space.GRANT a number of grantAddress.
+ * Only the compiler knows the difference to other numbers. A call that swaps an address with a
+ * length, an offset or a type does not compile.
+ */
+export type BusAddress = number & { readonly __busAddress: unique symbol };
+/** Call this only where an address is allocated, or computed from bytes of a peer. */
+export const busAddress = (n: number): BusAddress => n as BusAddress;
+/** Stands for no memory: no allocator returns address 0. */
+export const NO_ADDRESS = busAddress(0);
+/** Returns the address `bytes` bytes behind `address`. */
+export const beyond = (address: BusAddress, bytes: number): BusAddress =>
+  busAddress(address + bytes);
+/** Many addresses, NO_ADDRESS at first. */
+export type BusAddresses = Float64Array & { [i: number]: BusAddress };
+export const busAddresses = (count: number): BusAddresses =>
+  new Float64Array(count) as BusAddresses;
+
+/**
  * A piece of memory that a transaction names, with its bytes src[at .. at + length). Functions with
  * these six arguments use the same order.
  */
 export interface MemoryAccess {
   space: number;
-  address: number;
+  address: BusAddress;
   type: number;
   src: Uint8Array;
   at: number;
@@ -67,7 +85,7 @@ export interface MemoryAccess {
 /** Reads and writes one record in place. `at` is the offset of its first byte. */
 export const record = {
   /** Returns Infinity for an address that a double can't hold exactly. */
-  address: (v: DataView, at: number): number => getU64(v, at + ADDRESS),
+  address: (v: DataView, at: number): BusAddress => busAddress(getU64(v, at + ADDRESS)),
   length: (v: DataView, at: number): number => v.getUint32(at + LENGTH, LE),
   type: (v: DataView, at: number): number => v.getUint16(at + TYPE, LE),
   space: (v: DataView, at: number): number => v.getUint16(at + SPACE, LE),

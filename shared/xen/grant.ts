@@ -7,6 +7,7 @@
  * (view, at), no objects. Flags are read once, into a local, then checked.
  */
 import { getU64, setU64 } from "../bytes/u64.ts";
+import { type BusAddress, busAddress } from "../wire/records.ts";
 
 const LE = true;
 
@@ -16,8 +17,8 @@ export const GRANT_PAGE_BYTES = 4096;
 export type GrantRef = number & { readonly __grantRef: unique symbol };
 export const grantRef = (n: number): GrantRef => n as GrantRef;
 /** Where byte `offset` of the page behind `reference` lies in Space.GRANT. */
-export const grantAddress = (reference: GrantRef, offset: number): number =>
-  reference * GRANT_PAGE_BYTES + offset;
+export const grantAddress = (reference: GrantRef, offset: number): BusAddress =>
+  busAddress(reference * GRANT_PAGE_BYTES + offset);
 /** References below this are reserved; the first two have names. */
 export const GNTTAB_NR_RESERVED_ENTRIES = 8;
 export const GRANT_ENTRY_V1_SIZE = 8;

@@ -20,6 +20,7 @@ import {
   mmioReadResp,
 } from "../../shared/ena/admin.ts";
 import { basicStats, eniStats, getStats } from "../../shared/ena/stats.ts";
+import { busAddress } from "../../shared/wire/records.ts";
 import { golden } from "./ena-golden.ts";
 
 describe("ENA admin queue, byte for byte", () => {
@@ -54,8 +55,8 @@ describe("ENA admin queue, byte for byte", () => {
       contiguous: true,
       cqIdx: 0x1122,
       sqDepth: 0x400,
-      sqBa: 0x123456789ab,
-      sqHeadWriteback: 0xba9876543210,
+      sqBa: busAddress(0x123456789ab),
+      sqHeadWriteback: busAddress(0xba9876543210),
     },
   );
   golden(
@@ -94,7 +95,7 @@ describe("ENA admin queue, byte for byte", () => {
     entrySizeWords: 0x2,
     cqDepth: 0x800,
     msixVector: 0x21222324,
-    cqBa: 0xfedcba987654,
+    cqBa: busAddress(0xfedcba987654),
   });
   golden(
     "ena_admin_acq_create_cq_resp_desc",
@@ -139,7 +140,7 @@ describe("ENA admin queue, byte for byte", () => {
       ctrlData: false,
       ctrlDataIndirect: true,
       controlLength: 0x200,
-      controlAddress: 0x112233445566,
+      controlAddress: busAddress(0x112233445566),
       type: 0x4,
       scope: 0x1,
       queueIdx: 0x708,

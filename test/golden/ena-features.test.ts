@@ -47,6 +47,7 @@ import {
   rssIndEntry,
   rssIndTable,
 } from "../../shared/ena/rss.ts";
+import { busAddress } from "../../shared/wire/records.ts";
 import { golden, inJunk, writtenHex } from "./ena-golden.ts";
 
 describe("ENA features, byte for byte", () => {
@@ -63,7 +64,7 @@ describe("ENA features, byte for byte", () => {
       ctrlData: false,
       ctrlDataIndirect: true,
       controlLength: 0x1234,
-      controlAddress: 0x665544332211,
+      controlAddress: busAddress(0x665544332211),
       select: 0x3,
       featureId: 0x1b,
       featureVersion: 0x1,
@@ -186,7 +187,11 @@ describe("ENA features, byte for byte", () => {
     hostAttr,
     20,
     "6f5e4d3c2b1a0000a1b2c3d4e5f6000079350100",
-    { osInfoBa: 0x1a2b3c4d5e6f, debugBa: 0xf6e5d4c3b2a1, debugAreaSize: 0x13579 },
+    {
+      osInfoBa: busAddress(0x1a2b3c4d5e6f),
+      debugBa: busAddress(0xf6e5d4c3b2a1),
+      debugAreaSize: 0x13579,
+    },
   );
   golden(
     "ena_admin_feature_phc_desc",
@@ -198,7 +203,7 @@ describe("ENA features, byte for byte", () => {
       doorbellOffset: 0x100,
       expireTimeoutUs: 0x1020304,
       blockTimeoutUs: 0x5060708,
-      outputAddress: 0x909192939495,
+      outputAddress: busAddress(0x909192939495),
       outputLength: 0x40,
     },
   );
@@ -304,7 +309,7 @@ describe("ENA features inside their entries", () => {
       phase: 1,
       ctrlDataIndirect: true,
       controlLength: 0x30,
-      controlAddress: 0xffeeddccbbaa,
+      controlAddress: busAddress(0xffeeddccbbaa),
       select: 1,
       featureId: 14,
     });

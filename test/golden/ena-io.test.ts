@@ -19,6 +19,7 @@ import {
   txDesc,
   txMeta,
 } from "../../shared/ena/io.ts";
+import { busAddress } from "../../shared/wire/records.ts";
 import { inJunk, writtenHex } from "./ena-golden.ts";
 
 type Reader = (view: DataView, at: number) => number;
@@ -209,7 +210,7 @@ describe("ena_eth_io_tx_desc", () => {
         f.last,
         f.compReq,
         offload,
-        f.address,
+        busAddress(f.address),
         f.headerLength,
       ),
     );
@@ -237,7 +238,7 @@ describe("ena_eth_io_tx_desc", () => {
         f.last,
         f.compReq,
         offload | (1 << 15),
-        f.address,
+        busAddress(f.address),
         f.headerLength,
       ),
     );
@@ -288,7 +289,9 @@ describe("ena_eth_io_rx_desc", () => {
     [RX_1_HEX, RX_1],
     [RX_2_HEX, RX_2],
   ])("%s: encodes every byte", (hex, f) => {
-    encodes(hex, (view, at) => rxDesc.write(view, at, f.length, f.phase, f.reqId, f.address));
+    encodes(hex, (view, at) =>
+      rxDesc.write(view, at, f.length, f.phase, f.reqId, busAddress(f.address)),
+    );
   });
 });
 

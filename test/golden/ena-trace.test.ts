@@ -27,6 +27,7 @@ import {
 } from "../../shared/ena/features.ts";
 import { Register } from "../../shared/ena/registers.ts";
 import { getStats, StatsType } from "../../shared/ena/stats.ts";
+import { busAddress } from "../../shared/wire/records.ts";
 
 const bytesOf = (hex: string): Uint8Array => Uint8Array.from(Buffer.from(hex, "hex"));
 
@@ -84,7 +85,7 @@ describe("ENA traces", () => {
         placement: 1,
         cqIdx: 2,
         sqDepth: 256,
-        sqBa: 0x1000,
+        sqBa: busAddress(0x1000),
       }),
     );
     expect(describeAdminCommand(host)).toBe("CREATE_SQ TX id=1 cq=2 depth=256 HOST base=0x1000");

@@ -17,6 +17,7 @@ import { aenqConfig, FeatureId, featureCommand, mtuFeature } from "../../shared/
 import { DevSts, devCtlReg, Register } from "../../shared/ena/registers.ts";
 import { RSS_INLINE_INDEX_NONE, rssIndTable } from "../../shared/ena/rss.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
+import { busAddress } from "../../shared/wire/records.ts";
 import { build, featureEntry } from "../support/ena-guest.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
 import { eventually } from "../support/process.ts";
@@ -250,7 +251,7 @@ describe("admin commands", () => {
     entrySizeWords: 2,
     cqDepth: 64,
     msixVector: 1,
-    cqBa: BASE + 0x1_0000,
+    cqBa: busAddress(BASE + 0x1_0000),
   };
   it.each<[string, object]>([
     ["entries of 3 words", { entrySizeWords: 3 }],
@@ -277,7 +278,7 @@ describe("admin commands", () => {
     contiguous: true,
     cqIdx: 0,
     sqDepth: 64,
-    sqBa: BASE + 0x1_2000,
+    sqBa: busAddress(BASE + 0x1_2000),
   };
   it.each<[string, object]>([
     ["a completion queue that is not there", { cqIdx: 7 }],

@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
 import type { Mbuf } from "../../frontend/net/mbuf.ts";
 import { getMapGref } from "../../frontend/xen/pool.ts";
-import { RecordType, Space } from "../../shared/wire/records.ts";
+import { busAddress, RecordType, Space } from "../../shared/wire/records.ts";
 import { XsType, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
 import { holds } from "../support/counts.ts";
 import { frame, MAC } from "../support/nic-frames.ts";
@@ -378,10 +378,10 @@ describe("XSA-403", () => {
     const m = pair.mbuf(storage.subarray(200, 300));
     expect(pair.driver.ifnet.send(m)).toBe(0);
     const [map] = txMaps(pair.txq());
-    const base = getMapGref(map!) * 4096;
+    const base = busAddress(getMapGref(map!) * 4096);
     expect(pair.space.deviceRead(Space.GRANT, base, 100)?.length).toBe(100);
     expect(pair.space.deviceRead(Space.GRANT, base, 101)).toBeUndefined();
-    expect(pair.space.deviceRead(Space.GRANT, base + 100, 1)).toBeUndefined();
+    expect(pair.space.deviceRead(Space.GRANT, busAddress(base + 100), 1)).toBeUndefined();
   });
 });
 

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { LinkDirection, RingPersonality } from "../../shared/capture/ring-header.ts";
 import { txDesc } from "../../shared/ena/io.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
-import { RecordType } from "../../shared/wire/records.ts";
+import { busAddress, RecordType } from "../../shared/wire/records.ts";
 import { dissect, type Packet, RingFile } from "../support/dissector.ts";
 import { runNicSession, type SessionRecord } from "../support/nic-session.ts";
 import { column, packBatch } from "../support/raw-frontend.ts";
@@ -66,7 +66,7 @@ describe("cut at any place", () => {
   const descriptor = (i: number) => {
     const view = new DataView(new ArrayBuffer(16));
     const [first, last] = [i === 0 ? 1 : 0, i === 2 ? 1 : 0];
-    txDesc.write(view, 0, PIECES[i]!, 5, 1, first, last, 1, 0, BUFFER + i * 0x1000, 0);
+    txDesc.write(view, 0, PIECES[i]!, 5, 1, first, last, 1, 0, busAddress(BUFFER + i * 0x1000), 0);
     const bytes = new Uint8Array(view.buffer);
     return column(Op.WRITE, [{ address: SQ + i * 16, type: RecordType.ENA_TX_DESC, bytes }]);
   };

@@ -10,7 +10,7 @@ import { type DmaMap, SyncOp } from "../../frontend/bus/map.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import type { DmaDirection, DmaTag } from "../../frontend/bus/tag.ts";
 import { silentLogger } from "../../shared/log.ts";
-import { RecordType, Space } from "../../shared/wire/records.ts";
+import { busAddress, RecordType, Space } from "../../shared/wire/records.ts";
 import { holds } from "../support/counts.ts";
 import { FakeDeviceLink } from "../support/fake-device-link.ts";
 
@@ -236,7 +236,7 @@ function sync(w: World, slot: Slot, map: DmaMap): void {
 
 function access(w: World, s: Step): void {
   const near = w.known[s.known % w.known.length]!;
-  const address = near + s.beside + s.otherGeneration * TWO_32;
+  const address = busAddress(near + s.beside + s.otherGeneration * TWO_32);
   const range = s.space === Space.BUS ? w.holding(address, s.length) : undefined;
   const refused = () => Object.values(w.space.faults).reduce((a, b) => a + b, 0);
   const before = refused();
@@ -293,7 +293,7 @@ it("nothing that a device sends makes an access throw", () => {
       const slot = w.slots[0]!;
       slot.map = w.tags[0]!.createMap();
       load(w, slot, slot.map, [{ memory: 0, at: 0, length: 4096 }]);
-      const place = inMap ? slot.map.segmentAddress(0) + at : at;
+      const place = busAddress(inMap ? slot.map.segmentAddress(0) + at : at);
       const range = space === Space.BUS ? w.holding(place, length) : undefined;
       const may = Number.isSafeInteger(place) && range !== undefined;
       expect(w.space.deviceWrite(space, place, 0, source, 0, length)).toBe(may);

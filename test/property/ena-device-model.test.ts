@@ -12,6 +12,7 @@ import {
   Placement,
   SqDirection,
 } from "../../shared/ena/admin.ts";
+
 import { holds } from "../support/counts.ts";
 import { build } from "../support/ena-guest.ts";
 import { EnaTwin } from "../support/ena-twin.ts";

@@ -12,7 +12,7 @@ import { llqFeature } from "../../shared/ena/llq.ts";
 import { holds } from "../support/counts.ts";
 import type { EnaQueue } from "../support/ena-guest.ts";
 import { EnaTwin } from "../support/ena-twin.ts";
-import { FakeHost, MEMORY_BASE, settle } from "../support/fake-host.ts";
+import { FakeHost, MEMORY_BASE, type Range, settle } from "../support/fake-host.ts";
 import { frameOf } from "../support/packets.ts";
 
 const SOAK = process.env["RINGWIRE_SOAK"] === "1";
@@ -173,7 +173,7 @@ describe("random descriptors", () => {
         ),
         async (o, windows, steps) => {
           const { host, twin, rx } = await rig(o, windows, false);
-          const writable = [{ address: rx.cqAddress, length: 128 }];
+          const writable: Range[] = [{ address: rx.cqAddress, length: 128 }];
           host.memory.writable = writable;
           const posted = new Map<number, number>();
           for (const s of steps) {

@@ -4,6 +4,7 @@ import type { Span } from "../../device/dma/host-memory.ts";
 import { MAX_PUSHES, PushQueue } from "../../device/dma/push-queue.ts";
 import { WindowTable } from "../../device/dma/window-table.ts";
 import { Limits, WireError } from "../../shared/wire/protocol.ts";
+import { busAddress } from "../../shared/wire/records.ts";
 import { holds } from "../support/counts.ts";
 import { same, sameBytes } from "../support/same.ts";
 
@@ -33,7 +34,7 @@ describe("PushQueue", () => {
           const out = span();
           const check = (address: number) => {
             const bytes = model.get(address)!;
-            same(queue.find(address, bytes.length, out), true);
+            same(queue.find(busAddress(address), bytes.length, out), true);
             sameBytes(out.buffer.subarray(out.at, out.at + out.length), bytes);
           };
           for (const { do: what, n } of steps) {
@@ -42,13 +43,13 @@ describe("PushQueue", () => {
               const bytes = Uint8Array.from({ length: n }, (_, i) => i + next);
               const message = new Uint8Array(n + 9);
               message.set(bytes, 5);
-              same(queue.add(next, message, 5, n), true);
+              same(queue.add(busAddress(next), message, 5, n), true);
               model.set(next, bytes);
               next += 0x1000;
             } else if (what === "miss") {
-              same(queue.find(next + 0x10_0000, 1, out), false);
+              same(queue.find(busAddress(next + 0x10_0000), 1, out), false);
             } else if (live.length > 0) {
-              const address = what === "oldest" ? live[0]! : live[n % live.length]!;
+              const address = busAddress(what === "oldest" ? live[0]! : live[n % live.length]!);
               check(address);
               queue.release(address);
               model.delete(address);
@@ -89,10 +90,10 @@ describe("PushQueue", () => {
             let at = 3;
             for (const [i, n] of lengths.entries()) {
               for (let k = 0; k < n; k++) message[at + k] = next + k;
-              queue.add(next, message, at, n);
+              queue.add(busAddress(next), message, at, n);
               if (used[i]) {
-                same(queue.find(next, n, out), true);
-                queue.release(next);
+                same(queue.find(busAddress(next), n, out), true);
+                queue.release(busAddress(next));
               } else left.set(next, message.slice(at, at + n));
               at += n;
               next += 0x1000;
@@ -101,7 +102,7 @@ describe("PushQueue", () => {
             memory.fill(0x5a);
           }
           for (const [address, bytes] of left) {
-            same(queue.find(address, bytes.length, out), true);
+            same(queue.find(busAddress(address), bytes.length, out), true);
             sameBytes(out.buffer.subarray(out.at, out.at + out.length), bytes);
           }
         },
@@ -112,11 +113,11 @@ describe("PushQueue", () => {
 
   it("finds a piece inside a push", () => {
     const queue = new PushQueue(PIN);
-    queue.add(4096, Uint8Array.from([1, 2, 3, 4, 5]), 0, 5);
+    queue.add(busAddress(4096), Uint8Array.from([1, 2, 3, 4, 5]), 0, 5);
     const out = span();
-    same(queue.find(4098, 2, out), true);
+    same(queue.find(busAddress(4098), 2, out), true);
     expect([...out.buffer.subarray(out.at, out.at + 2)]).toEqual([3, 4]);
-    same(queue.find(4100, 2, out), false);
+    same(queue.find(busAddress(4100), 2, out), false);
     same(queue.misses, 1);
   });
 
@@ -125,12 +126,12 @@ describe("PushQueue", () => {
     for (let i = 0; i < 1000; i++) {
       const message = new Uint8Array(1 << 15);
       message[7] = i;
-      queue.add(i * 4096, message, 7, 1);
+      queue.add(busAddress(i * 4096), message, 7, 1);
       if (queue.pinned > PIN) expect(queue.pinned).toBeLessThanOrEqual(PIN);
     }
     const out = span();
     for (let i = 0; i < 1000; i++) {
-      same(queue.find(i * 4096, 1, out), true);
+      same(queue.find(busAddress(i * 4096), 1, out), true);
       same(out.buffer[out.at], i & 0xff);
     }
   });
@@ -139,14 +140,14 @@ describe("PushQueue", () => {
     const queue = new PushQueue(PIN);
     const out = span();
     const message = Uint8Array.from({ length: 16 }, (_, i) => i);
-    queue.add(1, message, 3, 1);
-    queue.add(2, message, 4, 1);
+    queue.add(busAddress(1), message, 3, 1);
+    queue.add(busAddress(2), message, 4, 1);
     for (let i = 10; i < 3 * MAX_PUSHES; i++) {
-      same(queue.add(i, message, i & 15, 1), true);
+      same(queue.add(busAddress(i), message, i & 15, 1), true);
       // A few stay for longer than the next.
       if (i < 200) continue;
-      if (!queue.find(i, 1, out) || out.buffer[out.at] !== (i & 15)) same(i, -1);
-      queue.release(i);
+      if (!queue.find(busAddress(i), 1, out) || out.buffer[out.at] !== (i & 15)) same(i, -1);
+      queue.release(busAddress(i));
     }
     expect([queue.live, queue.bytes]).toEqual([192, 192]);
     for (const [address, byte] of [
@@ -155,22 +156,22 @@ describe("PushQueue", () => {
       [10, 10],
       [199, 7],
     ] as const) {
-      same(queue.find(address, 1, out), true);
+      same(queue.find(busAddress(address), 1, out), true);
       same(out.buffer[out.at], byte);
-      queue.release(address);
-      same(queue.find(address, 1, out), false);
+      queue.release(busAddress(address));
+      same(queue.find(busAddress(address), 1, out), false);
     }
-    for (let i = 11; i < 199; i++) queue.release(i);
+    for (let i = 11; i < 199; i++) queue.release(busAddress(i));
     expect([queue.live, queue.bytes, queue.pinned]).toEqual([0, 0, 0]);
   });
 
   it("refuses more entries than it may hold", () => {
     const queue = new PushQueue(PIN);
     const byte = new Uint8Array(1);
-    for (let i = 0; i < MAX_PUSHES; i++) same(queue.add(i, byte, 0, 1), true);
-    same(queue.add(MAX_PUSHES, byte, 0, 1), false);
+    for (let i = 0; i < MAX_PUSHES; i++) same(queue.add(busAddress(i), byte, 0, 1), true);
+    same(queue.add(busAddress(MAX_PUSHES), byte, 0, 1), false);
     queue.clear();
-    same(queue.add(1, byte, 0, 1), true);
+    same(queue.add(busAddress(1), byte, 0, 1), true);
   });
 });
 
@@ -190,17 +191,17 @@ describe("WindowTable", () => {
                 (a) => !owner.has(a),
               );
               if (free) {
-                table.add(address, length);
+                table.add(busAddress(address), length);
                 for (let i = 0; i < length; i++) owner.set(address + i, address);
-              } else expect(() => table.add(address, length)).toThrow(WireError);
+              } else expect(() => table.add(busAddress(address), length)).toThrow(WireError);
             } else if (owner.get(address) === address) {
-              table.remove(address);
+              table.remove(busAddress(address));
               for (const [a, o] of owner) if (o === address) owner.delete(a);
-            } else expect(() => table.remove(address)).toThrow(WireError);
+            } else expect(() => table.remove(busAddress(address))).toThrow(WireError);
             for (let a = 0; a < 230; a++) {
-              same(table.find(a, 1)?.address, owner.get(a));
+              same(table.find(busAddress(a), 1)?.address, owner.get(a));
               const two = owner.get(a) !== undefined && owner.get(a) === owner.get(a + 1);
-              same(table.find(a, 2) !== undefined, two);
+              same(table.find(busAddress(a), 2) !== undefined, two);
             }
           }
         },
@@ -211,11 +212,12 @@ describe("WindowTable", () => {
 
   it("bounds number and bytes of windows", () => {
     const table = new WindowTable();
-    for (let i = 0; i < Limits.WINDOWS; i++) table.add(i * 4096, 1);
-    expect(() => table.add(Limits.WINDOWS * 4096, 1)).toThrow(/more than/);
+    for (let i = 0; i < Limits.WINDOWS; i++) table.add(busAddress(i * 4096), 1);
+    expect(() => table.add(busAddress(Limits.WINDOWS * 4096), 1)).toThrow(/more than/);
     const large = new WindowTable();
     const most = Limits.WINDOWS_BYTES / Limits.WINDOW_BYTES;
-    for (let i = 0; i < most; i++) large.add(i * Limits.WINDOW_BYTES, Limits.WINDOW_BYTES);
-    expect(() => large.add(most * Limits.WINDOW_BYTES, 1)).toThrow(/more than/);
+    for (let i = 0; i < most; i++)
+      large.add(busAddress(i * Limits.WINDOW_BYTES), Limits.WINDOW_BYTES);
+    expect(() => large.add(busAddress(most * Limits.WINDOW_BYTES), 1)).toThrow(/more than/);
   });
 });

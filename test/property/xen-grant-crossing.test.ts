@@ -18,7 +18,7 @@ import { DmaSpace } from "../../frontend/bus/space.ts";
 import { GrantTable as GuestTable } from "../../frontend/xen/grant-table.ts";
 import { silentLogger } from "../../shared/log.ts";
 import type { GrantVersion } from "../../shared/wire/protocol.ts";
-import { Space } from "../../shared/wire/records.ts";
+import { busAddress, Space } from "../../shared/wire/records.ts";
 import { grantRef } from "../../shared/xen/grant.ts";
 import { cases, holds } from "../support/counts.ts";
 import { same, sameBytes } from "../support/same.ts";
@@ -195,7 +195,7 @@ class World implements HypervisorLink {
     const expected = this.pages.map((page) => page.bytes.slice());
     const allowed = now !== undefined && !now.readonly;
     if (allowed) expected[now.page]![offset] = byte[0]!;
-    const address = reference * PAGE_BYTES + offset;
+    const address = busAddress(reference * PAGE_BYTES + offset);
     same(this.space.deviceWrite(Space.GRANT, address, 0, byte, 0, 1), allowed);
     for (const [i, page] of this.pages.entries()) {
       sameBytes(page.bytes, expected[i]!, `page ${i}`);

@@ -17,7 +17,7 @@ import { NetmapRing } from "../../frontend/netmap/ring.ts";
 import { RX_CDESC_SIZE, rxCdesc, rxDesc } from "../../shared/ena/io.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
 import { slotOf } from "../../shared/ring/index16.ts";
-import { RecordType } from "../../shared/wire/records.ts";
+import { beyond, RecordType } from "../../shared/wire/records.ts";
 import { takeAll, takeFrame } from "../support/netmap-frames.ts";
 import {
   AWAY,
@@ -760,7 +760,7 @@ function offsetFirst(pair: NetmapPair, offset: number): void {
     if (act.kind !== "write") return [act];
     if (act.type === RecordType.FRAME && piece++ === 0) {
       const room = Math.min(act.bytes.length, 2048 - offset);
-      return [{ ...act, address: act.address + offset, bytes: act.bytes.subarray(0, room) }];
+      return [{ ...act, address: beyond(act.address, offset), bytes: act.bytes.subarray(0, room) }];
     }
     if (act.type === RecordType.ENA_RX_CDESC) {
       const view = new DataView(act.bytes.buffer, act.bytes.byteOffset, act.bytes.byteLength);
@@ -814,7 +814,11 @@ test("E32 the same for the stack's mbufs", async () => {
     if (act.kind !== "write") return [act];
     if (act.type === RecordType.FRAME && piece++ === 0) {
       return [
-        { ...act, address: act.address + shift, bytes: act.bytes.subarray(0, first - shift) },
+        {
+          ...act,
+          address: beyond(act.address, shift),
+          bytes: act.bytes.subarray(0, first - shift),
+        },
       ];
     }
     if (act.type === RecordType.ENA_RX_CDESC) {

@@ -23,7 +23,7 @@ import { Gso } from "../../shared/net/frame.ts";
 import { index32 } from "../../shared/ring/index32.ts";
 import { Link } from "../../shared/wire/link.ts";
 import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
-import { RecordType, Space } from "../../shared/wire/records.ts";
+import { busAddress, RecordType, Space } from "../../shared/wire/records.ts";
 import { loopbackPair } from "../support/loopback.ts";
 import { frame, MAC, PEER } from "../support/nic-frames.ts";
 import { buildPacket } from "../support/packets.ts";
@@ -237,7 +237,7 @@ test("N14 a packet is loaded piece by piece, and granted read-only", async () =>
   expect(references).toHaveLength(4);
   for (const reference of references) {
     expect(pair.hostileWrite(reference, 0, Uint8Array.of(1))).toBe(false);
-    expect(pair.space.deviceRead(Space.GRANT, reference * PAGE, 10)).toBeDefined();
+    expect(pair.space.deviceRead(Space.GRANT, busAddress(reference * PAGE), 10)).toBeDefined();
   }
   pair.pumpDown();
   expect(backendViolations(pair)).toEqual([]);
@@ -743,7 +743,7 @@ test("N32 on the wire: 256 reads outstanding, each answered by its tag, in whate
   device.readReply = (reply) => memory.readReply(reply);
   const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
   const reads = Promise.all(
-    Array.from({ length: 300 }, (_, i) => memory.read(Space.GRANT, (16 + i) * PAGE, 4)),
+    Array.from({ length: 300 }, (_, i) => memory.read(Space.GRANT, busAddress((16 + i) * PAGE), 4)),
   );
   while (asked.length < Limits.READS) await turn();
   for (let i = 0; i < 10; i++) await turn();

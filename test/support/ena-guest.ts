@@ -36,6 +36,7 @@ import {
 } from "../../shared/ena/llq.ts";
 import { devCtlReg, queueCapsReg, Register } from "../../shared/ena/registers.ts";
 import { PhaseCursor } from "../../shared/ring/phase.ts";
+import { type BusAddress, busAddress, NO_ADDRESS } from "../../shared/wire/records.ts";
 
 export interface Completion {
   readonly commandId: number;
@@ -52,8 +53,8 @@ export interface EnaQueue {
   readonly unmask: number;
   /** Where its entries lie in BAR 2, for one placed in the device. */
   readonly llqOffset: number;
-  readonly sqAddress: number;
-  readonly cqAddress: number;
+  readonly sqAddress: BusAddress;
+  readonly cqAddress: BusAddress;
   /** What the driver posts next; it stamps the phase. */
   readonly sq: PhaseCursor;
   /** What the driver expects next. */
@@ -120,14 +121,14 @@ export abstract class EnaGuest {
   abstract settle(): Promise<boolean>;
 
   /** Memory for buffers, never freed. */
-  alloc(bytes: number): number {
-    const address = this.next;
+  alloc(bytes: number): BusAddress {
+    const address = busAddress(this.next);
     this.next += Math.ceil(bytes / 64) * 64;
     return address;
   }
 
   /** Memory for a ring. */
-  allocRing(bytes: number): number {
+  allocRing(bytes: number): BusAddress {
     return this.alloc(bytes);
   }
 
@@ -232,7 +233,8 @@ export abstract class EnaGuest {
   ): Promise<EnaQueue> {
     const cqBytes = direction === SqDirection.TX ? 8 : 16;
     const cqAddress = this.allocRing(depth * cqBytes);
-    const sqAddress = placement === Placement.HOST ? this.allocRing(depth * 16) : 0;
+    const isHost = placement === Placement.HOST;
+    const sqAddress = isHost ? this.allocRing(depth * 16) : NO_ADDRESS;
     const cqDone = await this.command(
       build(createCq, {
         opcode: Opcode.CREATE_CQ,
@@ -324,7 +326,7 @@ export abstract class EnaGuest {
 
   postRx(q: EnaQueue, reqId: number, address: number, length: number, phase?: number): void {
     const view = new DataView(new ArrayBuffer(16));
-    rxDesc.write(view, 0, length, phase ?? q.sq.phase, reqId, address);
+    rxDesc.write(view, 0, length, phase ?? q.sq.phase, reqId, busAddress(address));
     this.describe(q, new Uint8Array(view.buffer));
   }
 
@@ -373,7 +375,8 @@ export function txDescriptor(fields: TxFields, q: EnaQueue): Uint8Array {
   const { length, reqId, address, first = 1, last = 1, offload = 0, headerLength = 0 } = fields;
   const { phase = q.sq.phase } = fields;
   const view = new DataView(new ArrayBuffer(16));
-  txDesc.write(view, 0, length, reqId, phase, first, last, 1, offload, address, headerLength);
+  const to = busAddress(address);
+  txDesc.write(view, 0, length, reqId, phase, first, last, 1, offload, to, headerLength);
   return new Uint8Array(view.buffer);
 }
 
@@ -403,7 +406,7 @@ export function featureEntry<T>(
   const command = build(featureCommand, {
     opcode,
     featureId,
-    controlAddress: control.address,
+    controlAddress: busAddress(control.address),
     controlLength: control.length,
     ctrlDataIndirect: control.length > 0,
   });

@@ -9,6 +9,7 @@ import { AENQ_DEPTH } from "../../shared/ena/aenq.ts";
 import { aenqConfig, FeatureId } from "../../shared/ena/features.ts";
 import { intrReg } from "../../shared/ena/io.ts";
 import { mmioReadReg, Register } from "../../shared/ena/registers.ts";
+import type { BusAddress } from "../../shared/wire/records.ts";
 import { EnaGuest, type EnaQueue } from "./ena-guest.ts";
 import { type FakeHost, MEMORY_BASE, settle } from "./fake-host.ts";
 
@@ -25,7 +26,7 @@ export class EnaTwin extends EnaGuest {
     this.windows = windows;
   }
 
-  override allocRing(bytes: number): number {
+  override allocRing(bytes: number): BusAddress {
     const address = this.alloc(bytes);
     if (this.windows) this.host.memory.addWindow(address, bytes);
     return address;

@@ -8,7 +8,7 @@
  * does not allow is kept in `violations`, and lands nowhere.
  */
 import { viewOf } from "../../shared/bytes/words.ts";
-import { Space } from "../../shared/wire/records.ts";
+import { busAddress, Space } from "../../shared/wire/records.ts";
 import { type DmaWrite, FakeDma } from "./fake-host.ts";
 import type { Told } from "./guest-grants.ts";
 
@@ -51,7 +51,7 @@ export class FakeGuestMemory extends FakeDma {
 
   addWindow(frame: number): void {
     const bytes = this.page(frame).slice();
-    this.windows.push({ address: frame * PAGE, bytes, view: viewOf(bytes) });
+    this.windows.push({ address: busAddress(frame * PAGE), bytes, view: viewOf(bytes) });
   }
 
   protected find(

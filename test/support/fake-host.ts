@@ -7,7 +7,7 @@
  */
 import {
   DmaError,
-  GRANT_PUSHES,
+  grantPush,
   type HostMemory,
   type Span,
   type Window,
@@ -18,7 +18,7 @@ import { viewOf } from "../../shared/bytes/words.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import type { FaultSeverity } from "../../shared/wire/protocol.ts";
-import { type RecordType, Space } from "../../shared/wire/records.ts";
+import { busAddress, type RecordType, Space } from "../../shared/wire/records.ts";
 import { bytesOf, type FrameFacts, factsOf } from "./packets.ts";
 import { TestClock } from "./test-clock.ts";
 
@@ -125,9 +125,9 @@ export abstract class FakeDma implements HostMemory {
 
   /** Pushes a copy of what memory holds there. */
   push(address: number, length: number): void {
-    const key = this.#space === Space.GRANT ? GRANT_PUSHES : 0;
     const bytes = this.find(address, length, "read")!.slice();
-    this.pushes.all.push({ address: key + address, bytes });
+    const key = busAddress(address);
+    this.pushes.all.push({ address: this.#space === Space.GRANT ? grantPush(key) : key, bytes });
   }
 
   read(space: Space, address: number, length: number): Promise<Uint8Array> {
@@ -187,7 +187,7 @@ export class FakeMemory extends FakeDma {
 
   addWindow(address: number, length: number): void {
     const bytes = this.find(address, length)!;
-    this.windows.push({ address, bytes, view: viewOf(bytes) });
+    this.windows.push({ address: busAddress(address), bytes, view: viewOf(bytes) });
   }
 
   /** Answers reads, and those that follow from the answers, until there is none. */

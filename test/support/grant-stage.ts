@@ -7,7 +7,7 @@ import { DmaSpace } from "../../frontend/bus/space.ts";
 import { GrantTable } from "../../frontend/xen/grant-table.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/protocol.ts";
-import { Space } from "../../shared/wire/records.ts";
+import { busAddress, Space } from "../../shared/wire/records.ts";
 import { END_GRANT_RECORD_SIZE, grantRef } from "../../shared/xen/grant.ts";
 import { FakeDeviceLink } from "./fake-device-link.ts";
 
@@ -138,13 +138,13 @@ export class GrantStage {
 
   /** The device writes through a grant. */
   write(reference: number, offset: number, bytes: Uint8Array): boolean {
-    const address = reference * 4096 + offset;
+    const address = busAddress(reference * 4096 + offset);
     return this.space.deviceWrite(Space.GRANT, address, 0, bytes, 0, bytes.length);
   }
 
   /** A copy of what the device reads through a grant, or the negated status. */
   read(reference: number, offset: number, length: number): Uint8Array | number {
-    const span = this.space.deviceRead(Space.GRANT, reference * 4096 + offset, length);
+    const span = this.space.deviceRead(Space.GRANT, busAddress(reference * 4096 + offset), length);
     if (span === undefined) return this.space.refusal;
     return span.buffer.slice(span.at, span.at + span.length);
   }

@@ -43,7 +43,7 @@ import { LogLimit } from "../../shared/log-limit.ts";
 import { Frame } from "../../shared/net/frame.ts";
 import type { XenStatus } from "../../shared/status/device-status.ts";
 import { FAULT_SEVERITY_NAMES, Limits } from "../../shared/wire/protocol.ts";
-import { RecordType, Space } from "../../shared/wire/records.ts";
+import { type BusAddress, busAddress, RecordType, Space } from "../../shared/wire/records.ts";
 import { grantRef } from "../../shared/xen/grant.ts";
 import { FakeSwitchPort, NIC } from "./fake-host.ts";
 import { type LoopbackEnd, loopbackPair } from "./loopback.ts";
@@ -54,7 +54,7 @@ export type DeviceAct =
   | {
       readonly kind: "write";
       readonly space: number;
-      readonly address: number;
+      readonly address: BusAddress;
       readonly type: number;
       bytes: Uint8Array;
     }
@@ -855,14 +855,8 @@ export class XenPair extends NicPair<XenDriver, Nic, XenDeviceOptions> {
 
   /** A hostile backend writes into a granted page, at once. False when the driver refused it. */
   hostileWrite(reference: number, offset: number, bytes: Uint8Array): boolean {
-    return this.space.deviceWrite(
-      Space.GRANT,
-      reference * 4096 + offset,
-      RecordType.RAW,
-      bytes,
-      0,
-      bytes.length,
-    );
+    const address = busAddress(reference * 4096 + offset);
+    return this.space.deviceWrite(Space.GRANT, address, RecordType.RAW, bytes, 0, bytes.length);
   }
 
   /** The toolstack closes the backend, and offers it again; not more often than once a second. */

@@ -16,6 +16,7 @@ import {
   type XenDmaTag,
   type XenTagParams,
 } from "../../frontend/xen/bus-dma-xen/index.ts";
+import { busAddress } from "../../shared/wire/records.ts";
 import { grantRef } from "../../shared/xen/grant.ts";
 import { GrantStage, nextTurn } from "../support/grant-stage.ts";
 
@@ -278,7 +279,7 @@ test("references in place of addresses: segments say where the bytes are, gref w
   stage.grants.post();
   for (const [address, reference] of seen) {
     expect(address! % PAGE).toBe(0);
-    expect(stage.space.busRead(address!, PAGE)?.length).toBe(PAGE);
+    expect(stage.space.busRead(busAddress(address!), PAGE)?.length).toBe(PAGE);
     expect(stage.read(reference!, 0, PAGE)).toEqual(bytes(1));
   }
   expect(seen.length).toBe(2);

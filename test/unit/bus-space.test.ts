@@ -5,7 +5,7 @@ import { DmaSpace } from "../../frontend/bus/space.ts";
 import type { DmaDirection, TagParams } from "../../frontend/bus/tag.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { FaultSeverity, Limits } from "../../shared/wire/protocol.ts";
-import { RecordType, Space } from "../../shared/wire/records.ts";
+import { beyond, busAddress, NO_ADDRESS, RecordType, Space } from "../../shared/wire/records.ts";
 import { FakeDeviceLink } from "../support/fake-device-link.ts";
 
 const TWO_32 = 2 ** 32;
@@ -50,7 +50,9 @@ describe("device write", () => {
     const map = tagOf("fromDevice").createMap();
     const buffer = new Uint8Array(256);
     map.load(buffer, 100, 50);
-    expect(space.deviceWrite(Space.BUS, map.segmentAddress(0) + 10, RAW, src, 7, 40)).toBe(true);
+    expect(space.deviceWrite(Space.BUS, beyond(map.segmentAddress(0), 10), RAW, src, 7, 40)).toBe(
+      true,
+    );
     const expected = new Uint8Array(256);
     expected.set(src.subarray(7, 47), 110);
     expect(buffer).toEqual(expected);
@@ -62,7 +64,9 @@ describe("device write", () => {
     const map = tagOf("fromDevice", { maxSegSize: 100 }).createMap();
     const buffer = new Uint8Array(256);
     map.load(buffer, 0, 256);
-    expect(space.deviceWrite(Space.BUS, map.segmentAddress(0) + 90, RAW, src, 0, 120)).toBe(true);
+    expect(space.deviceWrite(Space.BUS, beyond(map.segmentAddress(0), 90), RAW, src, 0, 120)).toBe(
+      true,
+    );
     expect(buffer.subarray(90, 210)).toEqual(src.subarray(0, 120));
   });
 
@@ -72,7 +76,9 @@ describe("device write", () => {
     const a = new Uint8Array(64);
     const b = new Uint8Array(64);
     map.loadPieces([a, b], [0, 32], [64, 32], 2);
-    expect(space.deviceWrite(Space.BUS, map.segmentAddress(1) + 2, RAW, src, 0, 30)).toBe(true);
+    expect(space.deviceWrite(Space.BUS, beyond(map.segmentAddress(1), 2), RAW, src, 0, 30)).toBe(
+      true,
+    );
     expect(b.subarray(34)).toEqual(src.subarray(0, 30));
     expect(a).toEqual(new Uint8Array(64));
   });
@@ -82,7 +88,9 @@ describe("device write", () => {
     const map = tagOf("fromDevice").createMap();
     const both = new Uint8Array(128);
     map.loadPieces([both, both], [0, 64], [64, 64], 2);
-    expect(space.deviceWrite(Space.BUS, map.segmentAddress(0) + 60, RAW, src, 0, 5)).toBe(false);
+    expect(space.deviceWrite(Space.BUS, beyond(map.segmentAddress(0), 60), RAW, src, 0, 5)).toBe(
+      false,
+    );
     expect(both).toEqual(new Uint8Array(128));
     expect(space.faults).toEqual({ ...noFaults, range: 1 });
   });
@@ -93,7 +101,7 @@ describe("device write", () => {
     const buffer = new Uint8Array(4096);
     const maps = [tag.createMap(), tag.createMap()];
     for (const map of maps) map.load(buffer, 0, 4096);
-    const end = maps[0]!.segmentAddress(0) + 4096;
+    const end = beyond(maps[0]!.segmentAddress(0), 4096);
     expect(maps[1]!.segmentAddress(0)).toBeGreaterThan(end);
     expect(space.deviceWrite(Space.BUS, end, RAW, src, 0, 1)).toBe(false);
     expect(space.faults).toEqual({ ...noFaults, range: 1 });
@@ -129,8 +137,8 @@ describe("a refused access", () => {
   ])("%s: %s", (name, _, at) => {
     const s = loaded();
     const [address, length] = at(s);
-    expect(s.space.deviceWrite(Space.BUS, address, RAW, src, 0, length)).toBe(false);
-    expect(s.space.deviceRead(Space.BUS, address, length)).toBeUndefined();
+    expect(s.space.deviceWrite(Space.BUS, busAddress(address), RAW, src, 0, length)).toBe(false);
+    expect(s.space.deviceRead(Space.BUS, busAddress(address), length)).toBeUndefined();
     expect(s.space.faults).toEqual({ ...noFaults, [name]: 2 });
     expect(s.buffer).toEqual(new Uint8Array(64).fill(0xa5));
   });
@@ -164,7 +172,7 @@ describe("a refused access", () => {
     expect(s.space.deviceWrite(Space.BUS, s.address, RAW, src, 0, 4)).toBe(false);
     expect(s.space.faults).toEqual({ ...noFaults, unmapped: 1 });
     // Nor by its place alone: generation 0 is never a map's.
-    expect(s.space.deviceWrite(Space.BUS, s.map.base, RAW, src, 0, 4)).toBe(false);
+    expect(s.space.deviceWrite(Space.BUS, busAddress(s.map.base), RAW, src, 0, 4)).toBe(false);
     expect(s.space.faults).toEqual({ ...noFaults, unmapped: 2 });
     const other = new Uint8Array(64);
     s.map.load(other, 0, 64);
@@ -189,13 +197,13 @@ describe("a refused access", () => {
 
   it("an address that no fault can carry is told as 0", () => {
     const s = loaded();
-    s.space.deviceWrite(Space.BUS, Number.POSITIVE_INFINITY, RAW, src, 0, 4);
+    s.space.deviceWrite(Space.BUS, busAddress(Number.POSITIVE_INFINITY), RAW, src, 0, 4);
     expect(s.link.of("fault")[0]).toMatchObject({ code: "DMA_RANGE", address: 0 });
   });
 
   it("is told ten times a second for each name, then summed up", () => {
     const s = loaded();
-    for (let i = 0; i < 25; i++) s.space.deviceWrite(Space.BUS, 0, RAW, src, 0, 1);
+    for (let i = 0; i < 25; i++) s.space.deviceWrite(Space.BUS, NO_ADDRESS, RAW, src, 0, 1);
     s.space.deviceWrite(Space.BUS, s.address, RAW, src, 0, 65);
     expect(s.link.of("fault").map((f) => f.code)).toEqual([
       ...Array(10).fill("DMA_UNMAPPED"),
@@ -215,10 +223,10 @@ describe("a refused access", () => {
 
   it("the next second's first refusal brings the summary of the last one", () => {
     const s = loaded();
-    for (let i = 0; i < 12; i++) s.space.deviceRead(Space.BUS, 0, 1);
+    for (let i = 0; i < 12; i++) s.space.deviceRead(Space.BUS, NO_ADDRESS, 1);
     s.link.forget();
     s.pass(1000);
-    s.space.deviceRead(Space.BUS, 0, 1);
+    s.space.deviceRead(Space.BUS, NO_ADDRESS, 1);
     expect(s.link.of("fault").map((f) => f.text.slice(0, 11))).toEqual([
       "2 more acce",
       "device read",
@@ -250,8 +258,8 @@ describe("after a device reset", () => {
   it("an access to what never was is told all the same", () => {
     const { space, link } = setUp();
     space.onDeviceReset();
-    space.deviceWrite(Space.BUS, 5 * TWO_32 + 4096, RAW, src, 0, 4);
-    space.deviceWrite(Space.BUS, 4096, RAW, src, 0, 4);
+    space.deviceWrite(Space.BUS, busAddress(5 * TWO_32 + 4096), RAW, src, 0, 4);
+    space.deviceWrite(Space.BUS, busAddress(4096), RAW, src, 0, 4);
     expect(link.of("fault").map((f) => f.code)).toEqual(["DMA_UNMAPPED", "DMA_UNMAPPED"]);
   });
 });
@@ -301,12 +309,12 @@ describe("coherent memory", () => {
   it("the device reads and writes inside it, and not beside it", () => {
     const { space } = setUp();
     const memory = space.allocCoherent(100, 1, "ring");
-    expect(space.deviceWrite(Space.BUS, memory.address + 98, RAW, src, 0, 2)).toBe(true);
+    expect(space.deviceWrite(Space.BUS, beyond(memory.address, 98), RAW, src, 0, 2)).toBe(true);
     expect([...memory.bytes.subarray(97)]).toEqual([0, 1, 2]);
     const span = space.deviceRead(Space.BUS, memory.address, 100)!;
     expect(span).toEqual({ buffer: memory.bytes, at: 0, length: 100 });
-    expect(space.deviceWrite(Space.BUS, memory.address + 99, RAW, src, 0, 2)).toBe(false);
-    expect(space.deviceRead(Space.BUS, memory.address + 100, 1)).toBeUndefined();
+    expect(space.deviceWrite(Space.BUS, beyond(memory.address, 99), RAW, src, 0, 2)).toBe(false);
+    expect(space.deviceRead(Space.BUS, beyond(memory.address, 100), 1)).toBeUndefined();
     expect(space.faults).toEqual({ ...noFaults, range: 2 });
   });
 
@@ -314,7 +322,7 @@ describe("coherent memory", () => {
     const { space } = setUp();
     const [first, second] = [4096, 4096].map((n) => space.allocCoherent(n, 1, "ring"));
     expect(second!.address).toBeGreaterThan(first!.address + 4096);
-    expect(space.deviceWrite(Space.BUS, first!.address + 4096, RAW, src, 0, 1)).toBe(false);
+    expect(space.deviceWrite(Space.BUS, beyond(first!.address, 4096), RAW, src, 0, 1)).toBe(false);
     expect(space.faults).toEqual({ ...noFaults, range: 1 });
   });
 

@@ -3,9 +3,10 @@ import { afterEach, expect, test, vi } from "vitest";
 import type { DmaError } from "../../device/dma/host-memory.ts";
 import { LinkMemory } from "../../device/dma/link-memory.ts";
 import { silentLogger } from "../../shared/log.ts";
+import type { Received } from "../../shared/wire/catalogue.ts";
 import { Link, type LinkOwner } from "../../shared/wire/link.ts";
 import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
-import { Space } from "../../shared/wire/records.ts";
+import { busAddress, NO_ADDRESS, Space } from "../../shared/wire/records.ts";
 import { settle } from "../support/fake-host.ts";
 import { loopbackPair } from "../support/loopback.ts";
 import { RecordingSink } from "../support/recording-sink.ts";
@@ -42,7 +43,9 @@ function memory() {
 function readMany(from: LinkMemory, count: number): Promise<(string | Uint8Array)[]> {
   return Promise.all(
     Array.from({ length: count }, (_, i) =>
-      from.read(Space.BUS, 0x1000 * i, BYTES.length).catch((error: DmaError) => error.code),
+      from
+        .read(Space.BUS, busAddress(0x1000 * i), BYTES.length)
+        .catch((error: DmaError) => error.code),
     ),
   );
 }
@@ -100,11 +103,11 @@ function windowMaker(now: () => number) {
   const device = new LinkMemory(link, Limits.PUSH_BYTES);
   const made = { windows: 0 };
   Object.assign(owner.sink, {
-    window: ({ address, length }: { address: number; length: number }) => {
+    window: ({ address, length }: Received<"window">) => {
       device.windows.add(address, length);
       made.windows++;
     },
-    endWindow: ({ address }: { address: number }) => void device.windows.remove(address),
+    endWindow: ({ address }: Received<"end_window">) => void device.windows.remove(address),
   });
   const ended = new Promise<number>((resolve) => {
     Object.assign(owner, { closed: resolve });
@@ -113,8 +116,8 @@ function windowMaker(now: () => number) {
   links.push(link, peer);
   const churn = (times: number): void => {
     for (let i = 0; i < times; i++) {
-      peer.writer.post("window", { address: 0, length: Limits.WINDOW_BYTES });
-      peer.writer.post("end_window", { address: 0 });
+      peer.writer.post("window", { address: NO_ADDRESS, length: Limits.WINDOW_BYTES });
+      peer.writer.post("end_window", { address: NO_ADDRESS });
     }
     peer.flush();
   };

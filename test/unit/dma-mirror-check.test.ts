@@ -10,12 +10,12 @@ import { Session } from "../../frontend/session.ts";
 import { XenDriver } from "../../frontend/xen/index.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Limits } from "../../shared/wire/protocol.ts";
-import { Space } from "../../shared/wire/records.ts";
+import { busAddress, Space } from "../../shared/wire/records.ts";
 import { testDevice } from "../support/device-server.ts";
 import { eventually } from "../support/process.ts";
 import { Random } from "../support/random.ts";
 
-const ADDRESS = 0x10_000;
+const ADDRESS = busAddress(0x10_000);
 
 /** Two copies, and a frontend that answers reads out of its own. */
 function copies(bytes: number) {

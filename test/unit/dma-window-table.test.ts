@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { WindowTable } from "../../device/dma/window-table.ts";
 import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
+import { busAddress, NO_ADDRESS } from "../../shared/wire/records.ts";
 
 const LARGEST = Limits.WINDOW_BYTES;
 const A_SECOND = Limits.WINDOWS_BYTES_A_SECOND / LARGEST;
@@ -10,8 +11,8 @@ test("windows that come and go without end are cut, those of a driver that reset
   const table = new WindowTable(() => clock.ms);
   const churn = (times: number): void => {
     for (let i = 0; i < times; i++) {
-      table.add(0, LARGEST);
-      table.remove(0);
+      table.add(NO_ADDRESS, LARGEST);
+      table.remove(NO_ADDRESS);
     }
   };
   churn(A_SECOND);
@@ -23,8 +24,8 @@ test("windows that come and go without end are cut, those of a driver that reset
   // 100 resets a second, with 2 MiB of rings each.
   for (let resets = 0; resets < 1000; resets++) {
     clock.ms += 10;
-    for (let ring = 0; ring < 32; ring++) honest.add(ring << 20, 1 << 16);
-    for (let ring = 0; ring < 32; ring++) honest.remove(ring << 20);
+    for (let ring = 0; ring < 32; ring++) honest.add(busAddress(ring << 20), 1 << 16);
+    for (let ring = 0; ring < 32; ring++) honest.remove(busAddress(ring << 20));
   }
   expect(honest.bytes).toBe(0);
 });
@@ -34,7 +35,7 @@ test("page-W3 in any second so many bytes of windows are made, whatever the cloc
   const table = new WindowTable(() => clock.ms);
   const made = (times: number): boolean => {
     try {
-      for (let i = 0; i < times; i++) table.remove(table.add(0, LARGEST).address);
+      for (let i = 0; i < times; i++) table.remove(table.add(NO_ADDRESS, LARGEST).address);
       return true;
     } catch (error) {
       expect(error).toMatchObject({ code: "WINDOW_CHURN", close: CloseCode.LIMIT });
@@ -62,17 +63,17 @@ test("page-W3 in any second so many bytes of windows are made, whatever the cloc
 
 test("windows may touch, and one that is gone is found no more, by whoever found it last", () => {
   const table = new WindowTable();
-  table.add(0x1000, 0x1000);
-  const second = table.add(0x2000, 0x1000);
-  table.add(0x0800, 0x800);
-  expect(() => table.add(0x2fff, 1)).toThrow(/overlaps/);
-  expect(() => table.add(0x07ff, 2)).toThrow(/overlaps/);
+  table.add(busAddress(0x1000), 0x1000);
+  const second = table.add(busAddress(0x2000), 0x1000);
+  table.add(busAddress(0x0800), 0x800);
+  expect(() => table.add(busAddress(0x2fff), 1)).toThrow(/overlaps/);
+  expect(() => table.add(busAddress(0x07ff), 2)).toThrow(/overlaps/);
   // No access goes from one window on into the next.
-  expect(table.find(0x2ff8, 9)).toBeUndefined();
-  expect(table.find(0x1ff8, 16)).toBeUndefined();
-  expect(table.find(0x2ff8, 8)).toBe(second);
-  table.remove(0x2000);
-  expect(table.find(0x2ff8, 8)).toBeUndefined();
-  const third = table.add(0x2000, 0x1000);
-  expect(table.find(0x2ff8, 8)).toBe(third);
+  expect(table.find(busAddress(0x2ff8), 9)).toBeUndefined();
+  expect(table.find(busAddress(0x1ff8), 16)).toBeUndefined();
+  expect(table.find(busAddress(0x2ff8), 8)).toBe(second);
+  table.remove(busAddress(0x2000));
+  expect(table.find(busAddress(0x2ff8), 8)).toBeUndefined();
+  const third = table.add(busAddress(0x2000), 0x1000);
+  expect(table.find(busAddress(0x2ff8), 8)).toBe(third);
 });

@@ -34,6 +34,7 @@ import {
   rssIndTable,
 } from "../../shared/ena/rss.ts";
 import { basicStats, getStats, StatsType } from "../../shared/ena/stats.ts";
+import { busAddress, NO_ADDRESS } from "../../shared/wire/records.ts";
 import { build, featureEntry } from "../support/ena-guest.ts";
 import { EnaTwin } from "../support/ena-twin.ts";
 import { FakeHost, settle } from "../support/fake-host.ts";
@@ -179,7 +180,7 @@ test("hints grow with the round trip and never fall below the defaults", async (
 describe("a command that waits for bytes", () => {
   async function hostAttributes(twin: EnaTwin, host: FakeHost, page: number): Promise<void> {
     hostInfo.write(host.memory.view, twin.at(page), { osType: 4, kernelVerStr: "14.1" });
-    twin.post(featureEntry(FeatureId.HOST_ATTR_CONFIG, hostAttr, { osInfoBa: page }));
+    twin.post(featureEntry(FeatureId.HOST_ATTR_CONFIG, hostAttr, { osInfoBa: busAddress(page) }));
   }
 
   test("is overtaken by those behind it", async () => {
@@ -404,7 +405,7 @@ describe("LLQ", () => {
       await twin.setFeature(FeatureId.LLQ, llqFeature, { ...good, accelFlags: 3 });
       const q = await twin.createQueue(SqDirection.TX, 8, 1, Placement.DEV);
       const entry = new DataView(new ArrayBuffer(128));
-      txDesc.write(entry, 0, 0, 0, q.sq.phase, 1, 1, 1, 0, 0, 60);
+      txDesc.write(entry, 0, 0, 0, q.sq.phase, 1, 1, 1, 0, NO_ADDRESS, 60);
       twin.nic.pci.mmioWrite(2, q.llqOffset, new Uint8Array(entry.buffer), 0, 128);
       q.sq.next();
       twin.ring(q);

@@ -16,6 +16,7 @@ import { FeatureId } from "../../shared/ena/features.ts";
 import { rxDesc, txDesc } from "../../shared/ena/io.ts";
 import { llqFeature } from "../../shared/ena/llq.ts";
 import { distance, index16 } from "../../shared/ring/index16.ts";
+import { busAddress, NO_ADDRESS } from "../../shared/wire/records.ts";
 import { build, type EnaQueue } from "../support/ena-guest.ts";
 import { EnaTwin } from "../support/ena-twin.ts";
 import { FakeHost } from "../support/fake-host.ts";
@@ -58,7 +59,7 @@ async function rig(direction: SqDirection, placement: Placement): Promise<Rig> {
     else if (placement === Placement.HOST) {
       txDesc.write(view, at, FRAME_BYTES, slot, 1, 1, 1, 1, 0, address, 0);
     } else {
-      txDesc.write(entry, 0, 0, slot, 1, 1, 1, 1, 0, 0, FRAME_BYTES);
+      txDesc.write(entry, 0, 0, slot, 1, 1, 1, 1, 0, NO_ADDRESS, FRAME_BYTES);
       twin.nic.pci.mmioWrite(
         2,
         queue.llqOffset + slot * LLQ_ENTRY,
@@ -198,7 +199,7 @@ const SWEPT = new Map<number, DescriptorRing>();
 function newRing(memory: HostMemory, depth: number): DescriptorRing {
   const ring = new DescriptorRing(
     memory,
-    4096,
+    busAddress(4096),
     depth,
     16,
     () => undefined,

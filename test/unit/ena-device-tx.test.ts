@@ -7,6 +7,7 @@ import { L3Proto, L4Proto, txDesc, txMeta } from "../../shared/ena/io.ts";
 import { AccelMode, llqFeature } from "../../shared/ena/llq.ts";
 import { Gso } from "../../shared/net/frame.ts";
 import { StateKind } from "../../shared/wire/link-state.ts";
+import { busAddress } from "../../shared/wire/records.ts";
 import { type EnaQueue, ETH_META_TYPE, EXT_VALID } from "../support/ena-guest.ts";
 import { EnaTwin } from "../support/ena-twin.ts";
 import { FakeHost, settle } from "../support/fake-host.ts";
@@ -552,7 +553,7 @@ describe.each([
       }
       const buffers = parts.length === 0 ? [new Uint8Array(0)] : parts;
       buffers.forEach((part, i) => {
-        const address = part.length === 0 ? 0 : twin.buffer(part);
+        const address = busAddress(part.length === 0 ? 0 : twin.buffer(part));
         const first = i === 0 && meta === false ? 1 : 0;
         const last = i === buffers.length - 1 ? 1 : 0;
         const headerLength = i === 0 ? header.length : 0;

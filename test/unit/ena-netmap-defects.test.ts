@@ -12,7 +12,7 @@ import type { NmPort } from "../../frontend/netmap/descriptor.ts";
 import { Naf, Ns, Poll, RingMode } from "../../frontend/netmap/flags.ts";
 import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
 import { ResetReason } from "../../shared/ena/registers.ts";
-import { RecordType } from "../../shared/wire/records.ts";
+import { beyond, RecordType } from "../../shared/wire/records.ts";
 import { putFrame, takeAll, takeFrame } from "../support/netmap-frames.ts";
 import {
   AWAY,
@@ -156,7 +156,7 @@ describe("receive", () => {
     const frame = into(1, 300);
     pair.tamper = (act) => {
       if (act.kind !== "write") return [act];
-      if (act.type === RecordType.FRAME) return [{ ...act, address: act.address + 10 }];
+      if (act.type === RecordType.FRAME) return [{ ...act, address: beyond(act.address, 10) }];
       if (act.type === RecordType.ENA_RX_CDESC) act.bytes[14] = 10;
       return [act];
     };

@@ -3,6 +3,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { index32 } from "../../shared/ring/index32.ts";
+import { busAddress } from "../../shared/wire/records.ts";
 import { ExtraType, extra, GsoType } from "../../shared/xen/extra.ts";
 import { NetifStatus, TX_SLOT_SIZE, TxFlag } from "../../shared/xen/netif.ts";
 import type { FrontRing } from "../support/fake-front-ring.ts";
@@ -263,8 +264,8 @@ test("an idle minute is no stall", () => {
 
 test("a ring page whose window goes away disables the interface", () => {
   const guest = FakeGuest.connected();
-  guest.netback.windowRemoved((guest.queue().rx.frame + 1) * PAGE, PAGE);
+  guest.netback.windowRemoved(busAddress((guest.queue().rx.frame + 1) * PAGE), PAGE);
   expectAlive(guest);
-  guest.netback.windowRemoved(guest.queue().rx.frame * PAGE, PAGE);
+  guest.netback.windowRemoved(busAddress(guest.queue().rx.frame * PAGE), PAGE);
   expectDisabled(guest, "RING_WINDOW_GONE");
 });

@@ -4,7 +4,7 @@ import { Hypervisor } from "../../frontend/bus/hypervisor.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import { GrantMisuse, GrantTable } from "../../frontend/xen/grant-table.ts";
 import { silentLogger } from "../../shared/log.ts";
-import { RecordType, Space } from "../../shared/wire/records.ts";
+import { beyond, busAddress, RecordType, Space } from "../../shared/wire/records.ts";
 import { GrantFlag, type GrantRef, GrantType, grantRef } from "../../shared/xen/grant.ts";
 import { FakeXenDevice, GrantStage, nextTurn } from "../support/grant-stage.ts";
 import { sameBytes } from "../support/same.ts";
@@ -72,7 +72,9 @@ describe("references", () => {
     grants.freeGrantReference(owned);
     expect(misuse(() => grants.freeGrantReference(owned))).toBe("GRANT_OWNER");
     expect(misuse(() => grants.renew(owned))).toBe("GRANT_OWNER");
-    expect(misuse(() => grants.grantForeignAccessRef(owned, 0, 4096, false))).toBe("GRANT_OWNER");
+    expect(misuse(() => grants.grantForeignAccessRef(owned, 0, busAddress(4096), false))).toBe(
+      "GRANT_OWNER",
+    );
     expect(misuse(() => grants.freeGrantReference(grantRef(3)))).toBe("GRANT_OWNER");
     expect(misuse(() => grants.freeGrantReference(grantRef(100_000)))).toBe("GRANT_OWNER");
     expect(grants.freeCount).toBe(ONE_FRAME);
@@ -82,9 +84,11 @@ describe("references", () => {
     const { grants } = new GrantStage({ maxFrames: 1 });
     const reference = grants.allocGrantReference();
     expect(misuse(() => grants.endForeignAccessRef(reference))).toBe("GRANT_NOT_LIVE");
-    grants.grantForeignAccessRef(reference, 0, 4096, false);
+    grants.grantForeignAccessRef(reference, 0, busAddress(4096), false);
     expect(misuse(() => grants.freeGrantReference(reference))).toBe("GRANT_LIVE");
-    expect(misuse(() => grants.grantForeignAccessRef(reference, 0, 8192, true))).toBe("GRANT_LIVE");
+    expect(misuse(() => grants.grantForeignAccessRef(reference, 0, busAddress(8192), true))).toBe(
+      "GRANT_LIVE",
+    );
     expect(grants.endForeignAccessRef(reference)).toBe(true);
     expect(misuse(() => grants.endForeignAccessRef(reference))).toBe("GRANT_NOT_LIVE");
     grants.freeGrantReference(reference);
@@ -182,9 +186,9 @@ describe("what the device is told", () => {
   it("an entry of version 1: flags, domain, and 32 bits of the page's number", () => {
     const { grants, device } = new GrantStage();
     const [rw, ro] = [grants.allocGrantReference(), grants.allocGrantReference()];
-    grants.grantForeignAccessRef(rw, 0, 5 * 4096, false);
+    grants.grantForeignAccessRef(rw, 0, busAddress(5 * 4096), false);
     // Generation 0x1234, so page 0x1234_00000 + 7: the upper four bits don't fit.
-    grants.grantForeignAccessRef(ro, 3, 0x1234 * 2 ** 32 + 7 * 4096 + 100, true);
+    grants.grantForeignAccessRef(ro, 3, busAddress(0x1234 * 2 ** 32 + 7 * 4096 + 100), true);
     grants.post();
     expect(device.entries).toEqual(
       new Map([
@@ -197,8 +201,8 @@ describe("what the device is told", () => {
   it("an entry of version 2: the whole number, and the part of a page", () => {
     const { grants, device } = new GrantStage({ version: 2 });
     const [full, sub] = [grants.allocGrantReference(), grants.allocGrantReference()];
-    grants.grantForeignAccessRef(full, 0, 0x1234 * 2 ** 32 + 7 * 4096, true);
-    grants.grantForeignAccessSubPage(sub, 0, 9 * 4096 + 256, 128, false);
+    grants.grantForeignAccessRef(full, 0, busAddress(0x1234 * 2 ** 32 + 7 * 4096), true);
+    grants.grantForeignAccessSubPage(sub, 0, busAddress(9 * 4096 + 256), 128, false);
     grants.post();
     expect(device.entries).toEqual(
       new Map([
@@ -212,12 +216,12 @@ describe("what the device is told", () => {
   it("parts of pages are version 2's, and end within the page", () => {
     const one = new GrantStage().grants;
     const r1 = one.allocGrantReference();
-    expect(misuse(() => one.grantForeignAccessSubPage(r1, 0, 4096, 10, false))).toBe(
+    expect(misuse(() => one.grantForeignAccessSubPage(r1, 0, busAddress(4096), 10, false))).toBe(
       "GRANT_VERSION",
     );
     const two = new GrantStage({ version: 2 }).grants;
     const r2 = two.allocGrantReference();
-    expect(misuse(() => two.grantForeignAccessSubPage(r2, 0, 8191, 2, false))).toBe(
+    expect(misuse(() => two.grantForeignAccessSubPage(r2, 0, busAddress(8191), 2, false))).toBe(
       "GRANT_VERSION",
     );
   });
@@ -225,15 +229,16 @@ describe("what the device is told", () => {
   it("changes in their order, one column for neighbours of a kind, before all that is posted", async () => {
     const { grants, hypervisor, device, space } = new GrantStage();
     const refs = [0, 1, 2, 3].map(() => grants.allocGrantReference());
-    for (const [i, r] of refs.entries()) grants.grantForeignAccessRef(r, 0, i * 4096, false);
+    for (const [i, r] of refs.entries())
+      grants.grantForeignAccessRef(r, 0, busAddress(i * 4096), false);
     expect(device.order).toEqual([]);
     hypervisor.event(7);
     expect(grants.endForeignAccessRef(refs[0]!)).toBe(true);
     expect(grants.endForeignAccessRef(refs[1]!)).toBe(true);
-    grants.grantForeignAccessRef(refs[0]!, 0, 4096, false);
+    grants.grantForeignAccessRef(refs[0]!, 0, busAddress(4096), false);
     expect(grants.endForeignAccessRef(refs[0]!)).toBe(true);
     hypervisor.xenstore(new Uint8Array(16));
-    grants.grantForeignAccessRef(refs[1]!, 0, 4096, false);
+    grants.grantForeignAccessRef(refs[1]!, 0, busAddress(4096), false);
     await hypervisor.hypercall(20, 0, new Uint8Array(0));
     expect(grants.endForeignAccessRef(refs[2]!)).toBe(true);
     const page = space.allocCoherent(4096, 4096, "ring");
@@ -252,7 +257,7 @@ describe("what the device is told", () => {
   it("of more changes than fit one column, all", () => {
     const { grants, device } = new GrantStage();
     const refs = Array.from({ length: 1200 }, () => grants.allocGrantReference());
-    for (const r of refs) grants.grantForeignAccessRef(r, 0, r * 4096, false);
+    for (const r of refs) grants.grantForeignAccessRef(r, 0, busAddress(r * 4096), false);
     grants.post();
     expect(device.entries.size).toBe(1200);
     for (const r of refs) expect(device.entries.get(r)?.frame).toBe(r);
@@ -276,13 +281,13 @@ describe("a new link", () => {
       GrantRef,
       GrantRef,
     ];
-    grants.grantForeignAccessRef(grantRef(a), 0, 4096, false);
-    grants.grantForeignAccessRef(grantRef(b), 0, 8192, true);
+    grants.grantForeignAccessRef(grantRef(a), 0, busAddress(4096), false);
+    grants.grantForeignAccessRef(grantRef(b), 0, busAddress(8192), true);
     grants.post();
     stage.use(a, 2, 1);
     expect(grants.endForeignAccessRef(grantRef(a))).toBe(false);
     grants.endForeignAccessRef(grantRef(b));
-    grants.grantForeignAccessRef(grantRef(c), 0, 12288, true);
+    grants.grantForeignAccessRef(grantRef(c), 0, busAddress(12288), true);
     // Neither the end of b nor the grant of c was sent when the link broke.
     stage.reconnect();
     expect([...stage.device.entries.keys()].sort()).toEqual([a, c].sort());
@@ -377,7 +382,7 @@ describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", ()
     const { grants, space } = new GrantStage({ version: 2 });
     const page = space.allocCoherent(PAGE_BYTES, PAGE_BYTES, "page");
     const reference = grants.allocGrantReference();
-    grants.grantForeignAccessSubPage(reference, 0, page.address + 100, 50, false);
+    grants.grantForeignAccessSubPage(reference, 0, beyond(page.address, 100), 50, false);
     const bytes = new Uint8Array(length).fill(0xee);
     const wrote = grants.deviceWrite(reference, offset, 0, bytes, 0, length);
     expect(wrote ? OK : grants.refusal).toBe(status);
@@ -389,12 +394,12 @@ describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", ()
     const { stage, pages, refs } = stageOf(1);
     const one = Uint8Array.of(0xee);
     for (const address of [pages[0]!.address, refs.rw * PAGE_BYTES]) {
-      expect(stage.space.deviceWrite(Space.BUS, address, 0, one, 0, 1)).toBe(false);
-      expect(stage.space.deviceRead(Space.BUS, address, 1)).toBeUndefined();
+      expect(stage.space.deviceWrite(Space.BUS, busAddress(address), 0, one, 0, 1)).toBe(false);
+      expect(stage.space.deviceRead(Space.BUS, busAddress(address), 1)).toBeUndefined();
     }
     for (const address of [Number.NaN, Number.POSITIVE_INFINITY, -1, 2 ** 53]) {
-      expect(stage.space.deviceWrite(Space.GRANT, address, 0, one, 0, 1)).toBe(false);
-      expect(stage.space.deviceRead(Space.GRANT, address, 1)).toBeUndefined();
+      expect(stage.space.deviceWrite(Space.GRANT, busAddress(address), 0, one, 0, 1)).toBe(false);
+      expect(stage.space.deviceRead(Space.GRANT, busAddress(address), 1)).toBeUndefined();
     }
     for (const page of pages) sameBytes(page.bytes, new Uint8Array(PAGE_BYTES).fill(0x11));
   });
@@ -442,7 +447,7 @@ describe("use counts", () => {
   function granted(readonly = false) {
     const stage = new GrantStage({ maxFrames: 1 });
     const reference = stage.grants.allocGrantReference();
-    stage.grants.grantForeignAccessRef(reference, 0, 4096, readonly);
+    stage.grants.grantForeignAccessRef(reference, 0, busAddress(4096), readonly);
     stage.grants.post();
     return { stage, grants: stage.grants, reference };
   }
@@ -504,7 +509,7 @@ describe("a use that crosses with the end of access", () => {
   function crossed() {
     const stage = new GrantStage({ maxFrames: 1 });
     const reference = stage.grants.allocGrantReference();
-    stage.grants.grantForeignAccessRef(reference, 0, 4096, false);
+    stage.grants.grantForeignAccessRef(reference, 0, busAddress(4096), false);
     expect(stage.grants.endForeignAccessRef(reference)).toBe(true);
     return { stage, grants: stage.grants, reference };
   }
@@ -553,13 +558,13 @@ describe("a use that crosses with the end of access", () => {
     const { stage, grants, reference } = crossed();
     expect(grants.renew(reference)).toBe(reference);
     stage.use(reference, 1, 0);
-    expect(misuse(() => grants.grantForeignAccessRef(reference, 0, 4096, false))).toBe(
+    expect(misuse(() => grants.grantForeignAccessRef(reference, 0, busAddress(4096), false))).toBe(
       "GRANT_IN_USE",
     );
     const other = grants.renew(reference);
     expect(other).not.toBe(reference);
     expect(misuse(() => grants.freeGrantReference(reference))).toBe("GRANT_OWNER");
-    grants.grantForeignAccessRef(other, 0, 4096, false);
+    grants.grantForeignAccessRef(other, 0, busAddress(4096), false);
     expect(misuse(() => grants.renew(other))).toBe("GRANT_LIVE");
     while (grants.allocGrantReference() >= 0);
     expect(grants.endForeignAccessRef(other)).toBe(true);
@@ -633,7 +638,7 @@ describe("quarantine", () => {
   it("ends at once for a reference that is not in use, and with the link for all", () => {
     const { stage, grants, reference } = busy();
     const idle = grants.allocGrantReference();
-    grants.grantForeignAccessRef(idle, 0, 8192, true);
+    grants.grantForeignAccessRef(idle, 0, busAddress(8192), true);
     const released: number[] = [];
     grants.quarantine(idle, () => released.push(idle));
     expect([released, grants.quarantined]).toEqual([[idle], 0]);
@@ -650,8 +655,8 @@ test("no link: changes are made, and told to the first device that comes", () =>
   const space = new DmaSpace({ log: silentLogger });
   const grants = new GrantTable({ hypervisor, space, log: silentLogger });
   const [kept, ended] = [grants.allocGrantReference(), grants.allocGrantReference()];
-  grants.grantForeignAccessRef(kept, 0, 4096, false);
-  grants.grantForeignAccessRef(ended, 0, 8192, false);
+  grants.grantForeignAccessRef(kept, 0, busAddress(4096), false);
+  grants.grantForeignAccessRef(ended, 0, busAddress(8192), false);
   grants.post();
   grants.endForeignAccessRef(ended);
   const device = new FakeXenDevice();

@@ -27,7 +27,7 @@ import {
 } from "../../../shared/ring/index32.ts";
 import type { XenRingStatus } from "../../../shared/status/device-status.ts";
 import type { XenRing, XenRingKind } from "../../../shared/wire/link-state.ts";
-import { RecordType, Space } from "../../../shared/wire/records.ts";
+import { busAddress, RecordType, Space } from "../../../shared/wire/records.ts";
 import { Gntst, GRANT_PAGE_BYTES, type GrantRef, grantAddress } from "../../../shared/xen/grant.ts";
 import {
   RING_HEADER_SIZE,
@@ -86,7 +86,7 @@ export class BackRing {
       grants.unmap(mapping);
       throw new KeyError(`${key}: reference ${reference} ${problem}`);
     };
-    const address = mapping.frame * GRANT_PAGE_BYTES;
+    const address = busAddress(mapping.frame * GRANT_PAGE_BYTES);
     const window =
       host.memory.window(address, GRANT_PAGE_BYTES) ??
       refuse("names a page that is no coherent memory");

@@ -10,7 +10,7 @@
  */
 
 import type { VifStatus } from "../../../shared/status/device-status.ts";
-import { Space } from "../../../shared/wire/records.ts";
+import { type BusAddress, Space } from "../../../shared/wire/records.ts";
 import {
   type CtrlRequest,
   CtrlStatus,
@@ -21,7 +21,7 @@ import {
 } from "../../../shared/xen/control.ts";
 import { Gntst, grantAddress, grantRef } from "../../../shared/xen/grant.ts";
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
-import { GRANT_PUSHES, type Span } from "../../dma/host-memory.ts";
+import { grantPush, type Span } from "../../dma/host-memory.ts";
 import { type BackRing, OVERRUN } from "./back-ring.ts";
 import { type Hashing, MAX_KEY_BYTES, MAX_MAPPING } from "./hash.ts";
 import type { Netback } from "./netback.ts";
@@ -126,7 +126,7 @@ export class ControlRing {
       return;
     }
     const span = this.#span;
-    if (host.memory.pushes.find(GRANT_PUSHES + address, length, span)) {
+    if (host.memory.pushes.find(grantPush(address), length, span)) {
       this.#apply(request, span.buffer.subarray(span.at, span.at + length));
       return;
     }
@@ -140,7 +140,7 @@ export class ControlRing {
     void this.#read(request, address, length);
   }
 
-  async #read(request: CtrlRequest, address: number, length: number): Promise<void> {
+  async #read(request: CtrlRequest, address: BusAddress, length: number): Promise<void> {
     const { grants, host } = this.#vif.context;
     let bytes: Uint8Array | undefined;
     try {
@@ -169,7 +169,7 @@ export class ControlRing {
   #answer({ id, type, data0 }: CtrlRequest, status: CtrlStatus, data = 0): void {
     if (type === CtrlType.SET_HASH_KEY || type === CtrlType.SET_HASH_MAPPING) {
       // The bytes pushed for the request end with it, used or not.
-      this.#vif.context.host.memory.pushes.release(GRANT_PUSHES + grantAddress(grantRef(data0), 0));
+      this.#vif.context.host.memory.pushes.release(grantPush(grantAddress(grantRef(data0), 0)));
     }
     this.requests++;
     if (status !== CtrlStatus.SUCCESS) this.refused++;

@@ -13,6 +13,7 @@
  * the first.
  */
 import { MAC_BYTES } from "../../../shared/net/ethernet.ts";
+import type { BusAddress } from "../../../shared/wire/records.ts";
 import {
   EXTRA_FLAG_MORE,
   EXTRA_TYPE_MAX,
@@ -101,7 +102,7 @@ export class TxPacket {
   }
 
   /** Where the bytes of slot `i` lie in Space.GRANT. */
-  address(i: number): number {
+  address(i: number): BusAddress {
     return grantAddress(grantRef(this.grefs[i]!), this.offsets[i]!);
   }
 

@@ -19,7 +19,7 @@ import { ExtraType } from "../../../shared/xen/extra.ts";
 import { Gntst } from "../../../shared/xen/grant.ts";
 import { NetifStatus, txResponse } from "../../../shared/xen/netif.ts";
 import { BACKEND_DOMID } from "../../../shared/xen/xenbus.ts";
-import { GRANT_PUSHES, type Span } from "../../dma/host-memory.ts";
+import { grantPush, type Span } from "../../dma/host-memory.ts";
 import { DropReason, Verdict } from "../../switch/port.ts";
 import { type BackRing, OVERRUN } from "./back-ring.ts";
 import { Credit } from "./credit.ts";
@@ -159,7 +159,7 @@ export class TxQueue {
         return true;
       }
       const address = this.#packet.address(i);
-      if (!host.memory.pushes.find(GRANT_PUSHES + address, size, this.#span)) complete = false;
+      if (!host.memory.pushes.find(grantPush(address), size, this.#span)) complete = false;
       else this.#built.setPiece(i, this.#span.buffer, this.#span.at);
     }
     return complete;
@@ -240,7 +240,7 @@ export class TxQueue {
       const address = this.#packet.address(i);
       if (bytes !== PUSHED) this.#built.setPiece(i, bytes, 0);
       // Pushed bytes are looked up again, because their views may have moved.
-      else if (memory.pushes.find(GRANT_PUSHES + address, sizes[i]!, this.#span)) {
+      else if (memory.pushes.find(grantPush(address), sizes[i]!, this.#span)) {
         this.#built.setPiece(i, this.#span.buffer, this.#span.at);
       } else this.#lose("TX_PUSH_GONE", DropReason.TX_FAULT, NetifStatus.ERROR);
     }
@@ -254,7 +254,7 @@ export class TxQueue {
     const { sizes } = this.#packet;
     const size = sizes[i]!;
     const address = this.#packet.address(i);
-    if (size === 0 || memory.pushes.find(GRANT_PUSHES + address, size, this.#span)) return PUSHED;
+    if (size === 0 || memory.pushes.find(grantPush(address), size, this.#span)) return PUSHED;
     return memory.read(Space.GRANT, address, size);
   }
 
@@ -276,7 +276,7 @@ export class TxQueue {
     const { grefs, sizes, slots } = this.#packet;
     for (let i = 0; i < slots; i++) {
       if (sizes[i] === 0) continue;
-      host.memory.pushes.release(GRANT_PUSHES + this.#packet.address(i));
+      host.memory.pushes.release(grantPush(this.#packet.address(i)));
       if (this.#pinned && this.#pins[i] === 1) grants.unpin(grefs[i]!, false);
     }
     this.#pinned = false;

@@ -13,7 +13,7 @@
  *
  * Source: prati0100/freebsd: sys/x86/xen/busdma_xen.c (xen_bus_dmamap_*).
  */
-import { RecordType, Space } from "../../../shared/wire/records.ts";
+import { type BusAddress, RecordType, Space } from "../../../shared/wire/records.ts";
 import { GRANT_PAGE_BYTES, type GrantRef, grantAddress } from "../../../shared/xen/grant.ts";
 import { Errno } from "../../bus/errno.ts";
 import { type DmaMap, SyncOp } from "../../bus/map.ts";
@@ -77,7 +77,7 @@ export class XenDmaMap {
   }
 
   /** Returns the bus address (48 bits) of segment `i`. Bits 11..0: offset in the granted page. */
-  segmentAddress(i: number): number {
+  segmentAddress(i: number): BusAddress {
     this.#needSegment(i);
     return this.#machine.segmentAddress(i);
   }
