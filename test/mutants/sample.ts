@@ -38,6 +38,9 @@ const MOST_SECONDS = 20;
 const FIRST_SECONDS = 4;
 /** A round that uses this many times the processor time of one without an edit never ends. */
 const PATIENCE = 5;
+/** Processor time within as many looks, one a second, below which a round waits for nothing. */
+const IDLE_LOOKS = 20;
+const IDLE_CPU_SECONDS = 0.1;
 
 interface Edit {
   readonly area: string;
@@ -181,11 +184,13 @@ class Copy {
 }
 
 /**
- * The next message of a worker. Undefined when the worker ends first, or when it and its children
- * have used `cpuSeconds` of processor time: a machine that is busy with other work only slows a run.
+ * The next message of a worker. Undefined when the worker ends first, when it and its children
+ * have used `cpuSeconds` of processor time, and when they use none: their test waits for an event
+ * that the edit has prevented. A machine that is busy with other work only slows a run.
  */
 function answer(worker: ChildProcess, cpuSeconds: number): Promise<RunReply | undefined> {
   const limit = cpuSecondsOf(worker.pid!) + cpuSeconds;
+  let looks: number[] = [];
   return new Promise((resolve) => {
     const finish = (reply: RunReply | undefined): void => {
       clearInterval(timer);
@@ -194,7 +199,10 @@ function answer(worker: ChildProcess, cpuSeconds: number): Promise<RunReply | un
     };
     const gone = (): void => finish(undefined);
     const timer = setInterval(() => {
-      if (cpuSecondsOf(worker.pid!) > limit) finish(undefined);
+      const used = cpuSecondsOf(worker.pid!);
+      looks = [...looks, used].slice(-IDLE_LOOKS);
+      const isIdle = looks.length === IDLE_LOOKS && used - looks[0]! < IDLE_CPU_SECONDS;
+      if (used > limit || isIdle) finish(undefined);
     }, 1000);
     worker.on("message", finish).on("exit", gone);
   });
