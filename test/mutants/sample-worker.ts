@@ -48,6 +48,8 @@ async function run({ files, changed }: RunRequest): Promise<RunReply> {
   const seconds: Record<string, number> = {};
   let failed: string | undefined;
   for (const module of testModules) {
+    // vitest also lists the modules of earlier runs, with their results of then.
+    if (!wanted.has(module.moduleId)) continue;
     const name = module.moduleId.slice(root.length + 1);
     seconds[name] = module.diagnostic().duration / 1000;
     if (module.state() === "failed") failed ??= name;
