@@ -69,13 +69,14 @@ function transaction(one: RawXen, random: Random): unknown[] {
     case 1: {
       const flags = () => random.pick([0, 1, 1, 1, 5, 2, 3, 0x101, random.edgy(16)]);
       const domid = () => random.pick([0, 0, 0, one.domid, random.edgy(16)]);
-      const records = some(() => ({
-        reference: reference(random),
-        flags: flags(),
-        domid: domid(),
-        frame: reference(random),
-      }));
-      return [Op.GRANT, 1, grantRecords(records)];
+      const entries = some(
+        () =>
+          [
+            reference(random),
+            { flags: flags(), domid: domid(), frame: reference(random) },
+          ] as const,
+      );
+      return [Op.GRANT, 1, grantRecords(entries)];
     }
     case 2: {
       const records = Buffer.alloc(8);

@@ -181,7 +181,7 @@ describe("grants", () => {
   afterAll(() => stage.unharmed());
 
   const record = (reference: number) =>
-    grantRecords([{ reference, flags: GrantType.PERMIT_ACCESS, domid: 0, frame: 1 }]);
+    grantRecords([[reference, { flags: GrantType.PERMIT_ACCESS, domid: 0, frame: 1 }]]);
 
   it.each<[string, unknown[], RegExp]>([
     ["a reference behind the table", [Op.GRANT, 1, record(TABLE_END)], /^grant: record 0: .*32768/],
@@ -279,9 +279,9 @@ describe("grants", () => {
             { length: Math.min(Limits.COLUMN_RECORDS, TABLE_END - from) },
             (_, i) => from + i,
           );
-          const flags = GrantType.PERMIT_ACCESS;
-          const records = references.map((reference) => ({ reference, flags, domid: 0, frame: 1 }));
-          one.raw.batch([Op.GRANT, 1, grantRecords(records)]);
+          const entry = { flags: GrantType.PERMIT_ACCESS, domid: 0, frame: 1 };
+          const entries = references.map((reference) => [reference, entry] as const);
+          one.raw.batch([Op.GRANT, 1, grantRecords(entries)]);
           if (round % 2 === 1) one.end(...references);
         }
         expect(await one.survived()).toBe(true);

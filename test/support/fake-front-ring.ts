@@ -102,6 +102,13 @@ export class FrontRing {
     return at;
   }
 
+  /** Takes all responses that wait, as `read` gives them. */
+  take<T>(read: (view: DataView, at: number) => T): T[] {
+    const taken: T[] = [];
+    while (this.waiting > 0) taken.push(read(this.view, this.response()));
+    return taken;
+  }
+
   /** The signed word at byte `at` of the response that answered request `n`. */
   status(n: number, at: number): number {
     return this.view.getInt16(this.at(index32(n)) + at, true);

@@ -8,37 +8,24 @@
  * does not allow is kept in `violations`, and lands nowhere.
  */
 import { viewOf } from "../../shared/bytes/words.ts";
-import { busAddress, Space } from "../../shared/wire/records.ts";
+import { busAddress, type RecordType, Space } from "../../shared/wire/records.ts";
 import { type DmaWrite, FakeDma } from "./fake-host.ts";
-import type { Told } from "./guest-grants.ts";
 
 export const PAGE = 4096;
 
 /** One thing that the guest was sent. */
 export type Posted =
-  | ({ readonly kind: "write"; readonly reference: number; readonly offset: number } & Pick<
-      DmaWrite,
-      "length" | "type"
-    >)
-  | ({ readonly kind: "use" } & Told)
-  | { readonly kind: "read"; readonly reference: number }
+  | { readonly kind: "write"; readonly type: RecordType }
+  | { readonly kind: "read" | "use" }
   | { readonly kind: "event"; readonly port: number };
-
-/** What the guest's own table says of a reference. */
-export interface OwnEntry {
-  readonly frame: number;
-  readonly readonly: boolean;
-}
 
 export class FakeGuestMemory extends FakeDma {
   readonly pages = new Map<number, Uint8Array>();
-  readonly entries = new Map<number, OwnEntry>();
+  /** What the guest's own table says of a reference. */
+  readonly entries = new Map<number, { readonly frame: number; readonly readonly: boolean }>();
   readonly posted: Posted[] = [];
   readonly violations: string[] = [];
-
-  constructor() {
-    super(Space.GRANT);
-  }
+  protected readonly space = Space.GRANT;
 
   page(frame: number): Uint8Array {
     let page = this.pages.get(frame);
@@ -59,7 +46,8 @@ export class FakeGuestMemory extends FakeDma {
     length: number,
     access: "read" | "write",
   ): Uint8Array | undefined {
-    const [reference, offset] = splitAddress(address);
+    const reference = Math.floor(address / PAGE);
+    const offset = address % PAGE;
     const entry = this.entries.get(reference);
     const allowed = entry !== undefined && offset + length <= PAGE;
     if (allowed && (access === "read" || !entry.readonly)) {
@@ -69,17 +57,7 @@ export class FakeGuestMemory extends FakeDma {
     return undefined;
   }
 
-  protected note(access: DmaWrite | "read", address: number): void {
-    const [reference, offset] = splitAddress(address);
-    if (access === "read") this.posted.push({ kind: "read", reference });
-    else {
-      const { length, type } = access;
-      this.posted.push({ kind: "write", reference, offset, length, type });
-    }
+  protected note(access: DmaWrite | "read"): void {
+    this.posted.push(access === "read" ? { kind: "read" } : { kind: "write", type: access.type });
   }
 }
-
-const splitAddress = (address: number): [reference: number, offset: number] => [
-  Math.floor(address / PAGE),
-  address % PAGE,
-];

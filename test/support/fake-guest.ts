@@ -18,7 +18,7 @@ import {
   ctrlRequest,
   ctrlResponse,
 } from "../../shared/xen/control.ts";
-import { ExtraType, extra } from "../../shared/xen/extra.ts";
+import { EXTRA_FLAG_MORE, ExtraType, extra } from "../../shared/xen/extra.ts";
 import {
   GNTTAB_NR_RESERVED_ENTRIES,
   GrantFlag,
@@ -74,27 +74,6 @@ export interface SendOptions {
   readonly total?: number;
 }
 
-export interface Sent {
-  readonly ids: number[];
-  readonly grefs: number[];
-}
-
-export interface TxDone {
-  readonly id: number;
-  readonly status: number;
-  /** The eight bytes of the slot that mean nothing. */
-  readonly rest: Uint8Array;
-}
-
-export interface RxPacket {
-  readonly bytes: Uint8Array;
-  readonly flags: number;
-  readonly statuses: number[];
-  readonly gso?: { readonly size: number; readonly type: number };
-  readonly hash?: { readonly type: number; readonly algorithm: number; readonly value: number };
-  readonly slots: number;
-}
-
 export interface GuestOptions extends Partial<Omit<NetbackConfig, "queues" | "control">> {
   readonly queues?: number;
   readonly split?: boolean;
@@ -117,40 +96,43 @@ const DEFAULTS = {
 export class FakeGuest {
   readonly memory = new FakeGuestMemory();
   readonly host = new FakeSurroundings(this.memory, { name: "vif1.0", queues: 8 });
-  readonly #entries = new GuestGrants({ domid: GUEST }, (told) => {
-    this.memory.posted.push({ kind: "use", ...told });
+  readonly #entries = new GuestGrants({ domid: GUEST }, () => {
+    this.memory.posted.push({ kind: "use" });
   });
   readonly grants = this.#entries.table;
-  readonly events: EventChannels;
+  readonly events = new EventChannels({ now: this.host.clock.now });
   readonly netback: Netback;
-  readonly fatals: { readonly code: string; readonly text: string }[] = [];
+  /** Codes of what was fatal. */
+  readonly fatals: string[] = [];
   /** Called from within `fatal`. */
   onFatal: (() => void) | undefined;
   queues: GuestQueue[] = [];
   control: { readonly ring: FrontRing; readonly port: number } | undefined;
-  readonly options: GuestOptions;
+  readonly #shape: { queues: number; split: boolean; control: boolean; start: number };
+  readonly #features: Omit<NetbackConfig, "queues" | "control">;
   #nextFrame = FIRST_FRAME;
   #nextRef = GNTTAB_NR_RESERVED_ENTRIES;
   readonly #freeRefs: number[] = [];
   #nextId = 0;
 
   constructor(options: GuestOptions = {}) {
-    this.options = options;
-    this.events = new EventChannels({ now: this.host.clock.now });
-    this.events.attach(GUEST, (port) => {
-      this.memory.posted.push({ kind: "event", port });
-    });
-    this.netback = new Netback({
-      host: this.host,
-      grants: this.grants,
-      events: this.events,
-      domid: GUEST,
-      maxFrameBytes: options.maxFrameBytes ?? 9234,
-      fatal: (code, text) => {
-        this.fatals.push({ code, text });
-        this.onFatal?.();
-      },
-    });
+    const {
+      queues = 1,
+      split = true,
+      control = false,
+      start = 0,
+      maxFrameBytes = 9234,
+      ...features
+    } = options;
+    this.#shape = { queues, split, control, start };
+    this.#features = { ...DEFAULTS, ...features };
+    const { host, grants, events, memory, fatals } = this;
+    events.attach(GUEST, (port) => memory.posted.push({ kind: "event", port }));
+    const fatal = (code: string) => {
+      fatals.push(code);
+      this.onFatal?.();
+    };
+    this.netback = new Netback({ host, grants, events, domid: GUEST, maxFrameBytes, fatal });
   }
 
   /** A guest whose interface is connected. */
@@ -162,23 +144,23 @@ export class FakeGuest {
   }
 
   /** New rings and ports, and `connect`; what it answers. */
-  connect(change: Partial<NetbackConfig> = {}): string | undefined {
-    const { split = true, start = 0, control = false } = this.options;
-    this.queues = Array.from({ length: this.options.queues ?? 1 }, () => {
-      const txPort = this.newPort();
+  connect(): string | undefined {
+    const { queues, split, control } = this.#shape;
+    this.queues = Array.from({ length: queues }, () => {
+      const txPort = this.#newPort();
       return {
-        tx: this.#ring(TX_SLOT_SIZE, start),
-        rx: this.#ring(RX_SLOT_SIZE, start),
+        tx: this.#ring(TX_SLOT_SIZE),
+        rx: this.#ring(RX_SLOT_SIZE),
         txPort,
-        rxPort: split ? this.newPort() : txPort,
+        rxPort: split ? this.#newPort() : txPort,
         posted: [],
       };
     });
-    if (control) this.control = { ring: this.#ring(CTRL_SLOT_SIZE, start), port: this.newPort() };
-    return this.netback.connect({ ...this.config(), ...change });
+    if (control) this.control = { ring: this.#ring(CTRL_SLOT_SIZE), port: this.#newPort() };
+    return this.netback.connect(this.config());
   }
 
-  #ring(slotBytes: number, start: number): FrontRing {
+  #ring(slotBytes: number): FrontRing {
     const frame = this.newFrame();
     const page = this.memory.page(frame);
     this.memory.addWindow(frame);
@@ -186,22 +168,14 @@ export class FakeGuest {
       const window = this.memory.window(frame * PAGE, PAGE)!;
       window.bytes.set(page.subarray(at, at + length), at);
     };
-    return new FrontRing({ reference: this.grant(frame), frame, page }, slotBytes, copy, start);
+    const place = { reference: this.grant(frame), frame, page };
+    return new FrontRing(place, slotBytes, copy, this.#shape.start);
   }
 
   config(): NetbackConfig {
-    const {
-      queues: _queues,
-      control: _control,
-      split,
-      start,
-      maxFrameBytes,
-      ...chosen
-    } = this.options;
     const { control } = this;
     return {
-      ...DEFAULTS,
-      ...chosen,
+      ...this.#features,
       queues: this.queues.map(({ tx, rx, txPort, rxPort }) => ({
         txRingRef: tx.reference,
         rxRingRef: rx.reference,
@@ -222,7 +196,7 @@ export class FakeGuest {
     return this.#nextFrame++;
   }
 
-  newPort(): number {
+  #newPort(): number {
     const port = this.events.allocUnbound(GUEST, GUEST, BACKEND);
     if (port < 0) throw new Error(`no port: ${port}`);
     return port;
@@ -261,25 +235,25 @@ export class FakeGuest {
   // Transmit.
 
   /** Puts one packet into the ring; not shown yet. */
-  post(pieces: readonly Piece[], options: SendOptions = {}): Sent {
+  post(pieces: readonly Piece[], options: SendOptions = {}) {
+    const { flags = 0, extras = [], push = true } = options;
     const { tx } = this.queue(options.queue);
-    const extras = options.extras ?? [];
     const ids: number[] = [];
     const grefs: number[] = [];
-    const total = options.total ?? pieces.reduce((sum, p) => sum + (p.size ?? p.bytes.length), 0);
+    const sizeOf = ({ size, bytes }: Piece): number => size ?? bytes.length;
+    const total = options.total ?? pieces.reduce((sum, piece) => sum + sizeOf(piece), 0);
     pieces.forEach((piece, i) => {
-      const offset = piece.offset ?? 0;
-      const gref = piece.gref ?? this.buffer(piece.bytes, offset);
+      const { bytes, offset = 0, gref = this.buffer(bytes, offset) } = piece;
       const id = this.#nextId++ & 0xffff;
       ids.push(id);
       grefs.push(gref);
-      if ((options.push ?? true) && piece.bytes.length > 0 && this.memory.entries.has(gref)) {
-        this.memory.push(gref * PAGE + offset, piece.bytes.length);
+      if (push && bytes.length > 0 && this.memory.entries.has(gref)) {
+        this.memory.push(gref * PAGE + offset, bytes.length);
       }
-      let flags = i < pieces.length - 1 ? TxFlag.MORE_DATA : 0;
-      if (i === 0) flags |= (options.flags ?? 0) | (extras.length > 0 ? TxFlag.EXTRA_INFO : 0);
-      const size = i === 0 ? total : (piece.size ?? piece.bytes.length);
-      tx.request((view, at) => txRequest.write(view, at, grantRef(gref), offset, flags, id, size));
+      const more = i < pieces.length - 1 ? TxFlag.MORE_DATA : 0;
+      const all = i > 0 ? more : more | flags | (extras.length > 0 ? TxFlag.EXTRA_INFO : 0);
+      const size = i === 0 ? total : sizeOf(piece);
+      tx.request((view, at) => txRequest.write(view, at, grantRef(gref), offset, all, id, size));
       if (i > 0) return;
       extras.forEach((write, n) => {
         tx.request((view, at) => write(view, at, n < extras.length - 1 ? 1 : 0));
@@ -289,14 +263,17 @@ export class FakeGuest {
   }
 
   /** Shows what was posted, rings if that is asked for, and ends the batch. */
-  kick(i = 0): void {
-    const { tx, txPort } = this.queue(i);
-    if (tx.publish()) this.notify(txPort);
+  #show(ring: FrontRing, port: number): void {
+    if (ring.publish()) this.notify(port);
     this.netback.batchEnd();
   }
 
+  kick(i = 0): void {
+    this.#show(this.queue(i).tx, this.queue(i).txPort);
+  }
+
   /** One packet, shown. */
-  send(pieces: readonly Piece[], options: SendOptions = {}): Sent {
+  send(pieces: readonly Piece[], options: SendOptions = {}) {
     const sent = this.post(pieces, options);
     this.kick(options.queue);
     return sent;
@@ -306,19 +283,13 @@ export class FakeGuest {
     this.events.send(GUEST, port);
   }
 
-  /** Responses since the last call. */
-  sent(i = 0): TxDone[] {
-    const { tx } = this.queue(i);
-    const done: TxDone[] = [];
-    while (tx.waiting > 0) {
-      const at = tx.response();
-      done.push({
-        id: txResponse.id(tx.view, at),
-        status: txResponse.status(tx.view, at),
-        rest: new Uint8Array(tx.view.buffer).slice(at + 4, at + TX_SLOT_SIZE),
-      });
-    }
-    return done;
+  /** Responses since the last call; `rest` is the eight bytes of the slot that mean nothing. */
+  sent(i = 0) {
+    return this.queue(i).tx.take((view, at) => ({
+      id: txResponse.id(view, at),
+      status: txResponse.status(view, at),
+      rest: new Uint8Array(view.buffer).slice(at + 4, at + TX_SLOT_SIZE),
+    }));
   }
 
   // Receive.
@@ -332,73 +303,54 @@ export class FakeGuest {
       posted[slot] = reference;
       rx.request((view, at) => rxRequest.write(view, at, slot, grantRef(reference)));
     }
-    if (rx.publish()) this.notify(rxPort);
-    this.netback.batchEnd();
+    this.#show(rx, rxPort);
   }
 
   /** Packets since the last call; their grants are ended. */
-  received(i = 0): RxPacket[] {
-    const { rx } = this.queue(i);
-    const packets: RxPacket[] = [];
-    while (rx.waiting > 0) packets.push(this.#receive(this.queue(i)));
+  received(i = 0) {
+    const queue = this.queue(i);
+    const packets = [];
+    while (queue.rx.waiting > 0) packets.push(this.#receive(queue));
     return packets;
   }
 
-  #receive(queue: GuestQueue): RxPacket {
-    const { rx } = queue;
-    const before = rx.rspCons;
+  #receive({ rx, posted }: GuestQueue) {
+    const { view, rspCons: before } = rx;
     const parts: Uint8Array[] = [];
     const statuses: number[] = [];
-    let gso: RxPacket["gso"];
-    let hash: RxPacket["hash"];
+    let gso: { size: number; type: number } | undefined;
+    let hash: { type: number; algorithm: number; value: number } | undefined;
     let first = -1;
     let more = true;
-    while (more) {
-      const reference = this.#takePosted(queue);
+    let extras = false;
+    while (more || extras) {
+      const reference = posted[rx.rspCons & (rx.size - 1)]!;
+      const entry = this.memory.entries.get(reference);
       const at = rx.response();
-      const flags = rxResponse.flags(rx.view, at);
-      const status = rxResponse.status(rx.view, at);
-      statuses.push(status);
-      if (status > 0) {
-        const { frame } = this.memory.entries.get(reference)!;
-        const offset = rxResponse.offset(rx.view, at);
-        parts.push(this.memory.page(frame).slice(offset, offset + status));
-      }
-      this.#endOnce(reference);
-      if (first < 0) first = flags;
-      let another = (flags & RxFlag.EXTRA_INFO) !== 0;
-      while (another) {
-        this.#endOnce(this.#takePosted(queue));
-        const here = rx.response();
-        another = (extra.flags(rx.view, here) & 1) !== 0;
-        if (extra.type(rx.view, here) === ExtraType.GSO) {
-          gso = { size: extra.gsoSize(rx.view, here), type: extra.gsoType(rx.view, here) };
+      if (extras) {
+        extras = (extra.flags(view, at) & EXTRA_FLAG_MORE) !== 0;
+        if (extra.type(view, at) === ExtraType.GSO) {
+          gso = { size: extra.gsoSize(view, at), type: extra.gsoType(view, at) };
         } else {
-          hash = {
-            type: extra.hashType(rx.view, here),
-            algorithm: extra.hashAlgorithm(rx.view, here),
-            value: extra.hashValue(rx.view, here),
-          };
+          const algorithm = extra.hashAlgorithm(view, at);
+          hash = { type: extra.hashType(view, at), algorithm, value: extra.hashValue(view, at) };
         }
+      } else {
+        const flags = rxResponse.flags(view, at);
+        const status = rxResponse.status(view, at);
+        if (first < 0) first = flags;
+        statuses.push(status);
+        if (status > 0) {
+          const offset = rxResponse.offset(view, at);
+          parts.push(this.memory.page(entry!.frame).slice(offset, offset + status));
+        }
+        more = (flags & RxFlag.MORE_DATA) !== 0;
+        extras = (flags & RxFlag.EXTRA_INFO) !== 0;
       }
-      more = (flags & RxFlag.MORE_DATA) !== 0;
+      if (entry !== undefined) this.end(reference);
     }
-    return {
-      bytes: Uint8Array.from(Buffer.concat(parts)),
-      flags: first,
-      statuses,
-      slots: distance(before, rx.rspCons),
-      ...(gso === undefined ? {} : { gso }),
-      ...(hash === undefined ? {} : { hash }),
-    };
-  }
-
-  #takePosted({ rx, posted }: GuestQueue): number {
-    return posted[rx.rspCons & (rx.size - 1)]!;
-  }
-
-  #endOnce(reference: number): void {
-    if (this.memory.entries.has(reference)) this.end(reference);
+    const bytes = Uint8Array.from(Buffer.concat(parts));
+    return { bytes, flags: first, statuses, slots: distance(before, rx.rspCons), gso, hash };
   }
 
   // Control ring.
@@ -407,21 +359,12 @@ export class FakeGuest {
   ask(request: Partial<CtrlRequest>): void {
     const { ring, port } = this.control!;
     ring.request((view, at) => ctrlRequest.write(view, at, request));
-    if (ring.publish()) this.notify(port);
-    this.netback.batchEnd();
+    this.#show(ring, port);
   }
 
   /** Answers since the last call. */
-  answers(): { id: number; type: number; status: number; data: number }[] {
-    const { ring } = this.control!;
-    const answers = [];
-    while (ring.waiting > 0) answers.push(ctrlResponse.parse(ring.view, ring.response()));
-    return answers;
-  }
-
-  /** Codes of what was fatal so far; forgets them. */
-  takeFatals(): string[] {
-    return this.fatals.splice(0).map((f) => f.code);
+  answers() {
+    return this.control!.ring.take((view, at) => ctrlResponse.parse(view, at));
   }
 
   /** Takes what was posted to the guest so far. */

@@ -35,35 +35,11 @@ export interface DmaWrite extends Range {
 }
 
 /** A read that the device has asked for. */
-export class PendingRead {
-  readonly #look: () => Uint8Array | undefined;
-  readonly #resolve: (bytes: Uint8Array) => void;
-  readonly #reject: (error: DmaError) => void;
-
-  constructor(
-    look: () => Uint8Array | undefined,
-    resolve: (bytes: Uint8Array) => void,
-    reject: (error: DmaError) => void,
-  ) {
-    this.#look = look;
-    this.#resolve = resolve;
-    this.#reject = reject;
-  }
-
+export interface PendingRead {
   /** Answers with what memory holds now; what the guest has no memory for is refused. */
-  answer(): void {
-    const bytes = this.#look();
-    if (bytes === undefined) this.refuse();
-    else this.#resolve(bytes.slice());
-  }
-
-  refuse(status?: number): void {
-    this.#reject(new DmaError("DMA_REFUSED", "refused by the test", status));
-  }
-
-  abandon(): void {
-    this.#reject(new DmaError("DMA_ABANDONED", "reset"));
-  }
+  answer(): void;
+  refuse(status?: number): void;
+  abandon(): void;
 }
 
 interface Piece {
@@ -99,12 +75,8 @@ export abstract class FakeDma implements HostMemory {
   readonly pushes = new FakePushes();
   readonly reads: PendingRead[] = [];
   outgoing: Uint8Array = new Uint8Array(0);
-  readonly #space: Space;
   readonly #nowhere = new Uint8Array(1 << 17);
-
-  constructor(space: Space) {
-    this.#space = space;
-  }
+  protected abstract readonly space: Space;
 
   /** The guest's own bytes; undefined where the device has no access. */
   protected abstract find(
@@ -113,10 +85,10 @@ export abstract class FakeDma implements HostMemory {
     access: "read" | "write",
   ): Uint8Array | undefined;
   /** Told of each access before it is made. */
-  protected abstract note(access: DmaWrite | "read", address: number): void;
+  protected abstract note(access: DmaWrite | "read"): void;
 
   #check(space: Space): void {
-    if (space !== this.#space) throw new Error(`an access to space ${space}`);
+    if (space !== this.space) throw new Error(`an access to space ${space}`);
   }
 
   window(address: number, length: number): Window | undefined {
@@ -127,15 +99,22 @@ export abstract class FakeDma implements HostMemory {
   push(address: number, length: number): void {
     const bytes = this.find(address, length, "read")!.slice();
     const key = busAddress(address);
-    this.pushes.all.push({ address: this.#space === Space.GRANT ? grantPush(key) : key, bytes });
+    this.pushes.all.push({ address: this.space === Space.GRANT ? grantPush(key) : key, bytes });
   }
 
   read(space: Space, address: number, length: number): Promise<Uint8Array> {
     this.#check(space);
-    this.note("read", address);
+    this.note("read");
     return new Promise((resolve, reject) => {
-      const look = () => this.find(address, length, "read");
-      this.reads.push(new PendingRead(look, resolve, reject));
+      const refuse = (status?: number) =>
+        reject(new DmaError("DMA_REFUSED", "refused by the test", status));
+      const answer = () => {
+        const bytes = this.find(address, length, "read");
+        if (bytes === undefined) refuse();
+        else resolve(bytes.slice());
+      };
+      const abandon = () => reject(new DmaError("DMA_ABANDONED", "reset"));
+      this.reads.push({ answer, refuse, abandon });
     });
   }
 
@@ -146,7 +125,7 @@ export abstract class FakeDma implements HostMemory {
 
   reserve(space: Space, address: number, type: RecordType, length: number): number {
     this.#check(space);
-    this.note({ address, length, type }, address);
+    this.note({ address, length, type });
     // What the frontend refuses, the device does not know.
     this.outgoing = this.find(address, length, "write") ?? this.#nowhere;
     return 0;
@@ -178,9 +157,10 @@ export class FakeMemory extends FakeDma {
   /** Where DMA may write; everything when undefined. */
   writable: Range[] | undefined;
   readonly violations: DmaWrite[] = [];
+  protected readonly space = Space.BUS;
 
   constructor(size: number) {
-    super(Space.BUS);
+    super();
     this.bytes = new Uint8Array(size);
     this.view = new DataView(this.bytes.buffer);
   }
@@ -214,11 +194,9 @@ export class FakeMemory extends FakeDma {
   }
 }
 
-/** A frame as the switch got it: bytes copied, facts kept. */
-export type Received = FrameFacts & { readonly bytes: Uint8Array };
-
 export class FakeSwitchPort implements SwitchPort {
-  readonly frames: Received[] = [];
+  /** Bytes are copies. */
+  readonly frames: (FrameFacts & { readonly bytes: Uint8Array })[] = [];
   readonly drops = new Map<DropReason, number>();
   /** What `input` answers. */
   verdict: Verdict = Verdict.DONE;
@@ -252,12 +230,6 @@ export class FakeSwitchPort implements SwitchPort {
   }
 }
 
-export interface Fault {
-  readonly severity: FaultSeverity;
-  readonly code: string;
-  readonly text: string;
-}
-
 /** A NIC as the device's options describe one. */
 export const NIC = { name: "nic0", mac: Uint8Array.of(2, 0, 0, 0, 0, 1), maxMtu: 9216 };
 
@@ -267,7 +239,7 @@ export class FakeSurroundings<M extends FakeDma> implements NicHost {
   readonly config: NicConfig;
   log: Logger = silentLogger;
   readonly switchPort = new FakeSwitchPort();
-  readonly faults: Fault[] = [];
+  readonly faults: { severity: FaultSeverity; code: string; text: string }[] = [];
   port: Port | undefined;
   flushes = 0;
   writable = true;
@@ -279,11 +251,7 @@ export class FakeSurroundings<M extends FakeDma> implements NicHost {
 
   constructor(memory: M, config: Partial<NicConfig>) {
     this.memory = memory;
-    this.config = {
-      ...NIC,
-      queues: 2,
-      ...config,
-    };
+    this.config = { ...NIC, queues: 2, ...config };
   }
 
   fault(severity: FaultSeverity, code: string, text: string): void {

@@ -54,10 +54,7 @@ export class GuestGrants {
 
   /** Posts entries, `[reference, entry]` each, in the table's version or in `version`. */
   grant(entries: readonly [number, GrantedEntry][], version = this.table.version): void {
-    const records = grantRecords(
-      entries.map(([reference, entry]) => ({ reference, ...entry })),
-      version,
-    );
+    const records = grantRecords(entries, version);
     // Records never begin at the front of their message.
     this.table.grant(version, viewOf(Buffer.concat([Buffer.alloc(3), records])), 3, entries.length);
   }
@@ -68,16 +65,15 @@ export class GuestGrants {
   }
 }
 
-export interface GrantRecord extends GrantedEntry {
-  readonly reference: number;
-}
-
 /** The column of a `grant`. */
-export function grantRecords(records: readonly GrantRecord[], version: GrantVersion = 1): Buffer {
+export function grantRecords(
+  entries: readonly (readonly [reference: number, GrantedEntry])[],
+  version: GrantVersion = 1,
+): Buffer {
   const size = GRANT_RECORD_BYTES[version];
-  const bytes = Buffer.alloc(records.length * size);
+  const bytes = Buffer.alloc(entries.length * size);
   const view = viewOf(bytes);
-  records.forEach(({ reference, flags, domid, frame, pageOff, length }, i) => {
+  entries.forEach(([reference, { flags, domid, frame, pageOff, length }], i) => {
     const gref = grantRef(reference);
     grantRecord.write(view, i * size, version, gref, flags, domid, frame, pageOff, length);
   });

@@ -4,32 +4,35 @@
  */
 import { Frame, Gso } from "../../shared/net/frame.ts";
 
-export interface TcpOptions {
-  readonly v6?: boolean;
+const NOTHING: Uint8Array = new Uint8Array(0);
+
+const DEFAULTS = {
+  v6: false,
   /** VLAN tags, outermost first: [tpid, tci] each. */
-  readonly tags?: readonly (readonly [number, number])[];
+  tags: [] as readonly (readonly [number, number])[],
   /** A multiple of four bytes. */
-  readonly ipOptions?: Uint8Array;
+  ipOptions: NOTHING,
   /** A multiple of four bytes. */
-  readonly tcpOptions?: Uint8Array;
+  tcpOptions: NOTHING,
   /** IPv6 extension headers: whole ones, of this next-header number, first to last. */
-  readonly extensions?: readonly { readonly kind: number; readonly bytes: Uint8Array }[];
-  readonly flags?: number;
-  readonly sequence?: number;
-  readonly acknowledgement?: number;
-  readonly window?: number;
-  readonly id?: number;
-  readonly tos?: number;
-  readonly df?: boolean;
-  readonly sourcePort?: number;
-  readonly payload?: Uint8Array;
+  extensions: [] as readonly { readonly kind: number; readonly bytes: Uint8Array }[],
+  flags: 0x10,
+  sequence: 1,
+  acknowledgement: 77,
+  window: 500,
+  id: 0,
+  tos: 0,
+  df: false,
+  sourcePort: 40000,
+  payload: NOTHING,
   /** "full": complete; "partial": only the pseudo-header's sum, as needsCsum has it. */
-  readonly checksum?: "full" | "partial";
-  readonly destination?: readonly number[];
-  readonly source?: readonly number[];
-  /** 6 unless given; 17 makes the same thing with a UDP header. */
-  readonly protocol?: 6 | 17;
-}
+  checksum: "full" as "full" | "partial",
+  destination: [2, 0, 0, 0, 0, 1] as readonly number[],
+  source: [2, 0, 0, 0, 0, 2] as readonly number[],
+  /** 17 makes the same thing with a UDP header. */
+  protocol: 6 as 6 | 17,
+};
+export type TcpOptions = Readonly<Partial<typeof DEFAULTS>>;
 
 export interface Built {
   readonly bytes: Uint8Array;
@@ -51,6 +54,13 @@ export function plainSum(...parts: Uint8Array[]): number {
   return sum;
 }
 
+/** 16-bit big-endian words. */
+const words = (...values: readonly number[]): Buffer =>
+  Buffer.from(values.flatMap((value) => [value >>> 8, value & 0xff]));
+
+const high = (value: number): number => value >>> 16;
+const low = (value: number): number => value & 0xffff;
+
 export function pseudoHeader(
   packet: Uint8Array,
   l3: number,
@@ -59,85 +69,62 @@ export function pseudoHeader(
 ): Uint8Array {
   const v6 = packet[l3]! >>> 4 === 6;
   const addresses = v6 ? packet.subarray(l3 + 8, l3 + 40) : packet.subarray(l3 + 12, l3 + 20);
-  const tail = Buffer.alloc(8);
-  tail.writeUInt32BE(packet.length - l4, 0);
-  tail[7] = protocol;
-  return Buffer.concat([addresses, tail]);
+  const length = packet.length - l4;
+  return Buffer.concat([addresses, words(high(length), low(length), 0, protocol)]);
 }
 
-export function buildPacket(o: TcpOptions = {}): Built {
-  const tags = o.tags ?? [];
-  const payload = o.payload ?? new Uint8Array(0);
-  const protocol = o.protocol ?? 6;
-  const ether = Buffer.alloc(14 + 4 * tags.length);
-  ether.set(o.destination ?? [2, 0, 0, 0, 0, 1], 0);
-  ether.set(o.source ?? [2, 0, 0, 0, 0, 2], 6);
-  tags.forEach(([tpid, tci], i) => {
-    ether.writeUInt16BE(tpid, 12 + 4 * i);
-    ether.writeUInt16BE(tci, 14 + 4 * i);
-  });
-  ether.writeUInt16BE(o.v6 ? 0x86dd : 0x0800, 12 + 4 * tags.length);
+export function buildPacket(options: TcpOptions = {}): Built {
+  const o = { ...DEFAULTS, ...options };
+  const { v6, payload, protocol, extensions, ipOptions, tcpOptions, sequence } = o;
+  const ack = o.acknowledgement;
+  const ether = Buffer.concat([
+    Buffer.of(...o.destination, ...o.source),
+    words(...o.tags.flat(), v6 ? 0x86dd : 0x0800),
+  ]);
 
-  const options = o.tcpOptions ?? new Uint8Array(0);
-  const l4 = Buffer.alloc(protocol === 6 ? 20 + options.length : 8);
-  l4.writeUInt16BE(o.sourcePort ?? 40000, 0);
-  l4.writeUInt16BE(5001, 2);
-  if (protocol === 6) {
-    l4.writeUInt32BE(o.sequence ?? 1, 4);
-    l4.writeUInt32BE(o.acknowledgement ?? 77, 8);
-    l4[12] = ((20 + options.length) / 4) << 4;
-    l4[13] = o.flags ?? 0x10;
-    l4.writeUInt16BE(o.window ?? 500, 14);
-    l4.set(options, 20);
-  } else {
-    l4.writeUInt16BE(8 + payload.length, 4);
-  }
+  const ports = words(o.sourcePort, 5001);
+  const l4 =
+    protocol === 17
+      ? Buffer.concat([ports, words(8 + payload.length, 0)])
+      : Buffer.concat([
+          ports,
+          words(high(sequence), low(sequence), high(ack), low(ack)),
+          words(((20 + tcpOptions.length) << 10) | o.flags, o.window, 0, 0),
+          tcpOptions,
+        ]);
 
+  const upper = l4.length + payload.length;
   let ip: Buffer;
-  if (o.v6) {
-    const extensions = o.extensions ?? [];
-    const chain = Buffer.concat(extensions.map((e) => e.bytes));
-    ip = Buffer.alloc(40 + chain.length);
-    ip[0] = 0x60;
-    ip.writeUInt16BE(chain.length + l4.length + payload.length, 4);
-    ip[6] = extensions[0]?.kind ?? protocol;
-    ip[7] = 64;
-    ip.set([0xfd, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15], 8);
-    ip.set([0xfd, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0xff], 24);
-    let at = 40;
-    extensions.forEach((e, i) => {
-      ip.set(e.bytes, at);
-      ip[at] = extensions[i + 1]?.kind ?? protocol;
-      at += e.bytes.length;
-    });
+  if (v6) {
+    const kinds = [...extensions.map((e) => e.kind), protocol];
+    const chain = extensions.flatMap(({ bytes }, i) => [kinds[i + 1]!, ...bytes.subarray(1)]);
+    ip = Buffer.concat([
+      words(0x6000, 0, chain.length + upper, (kinds[0]! << 8) | 64),
+      Buffer.of(0xfd, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+      Buffer.of(0xfd, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0xff),
+      Buffer.from(chain),
+    ]);
   } else {
-    const ipOptions = o.ipOptions ?? new Uint8Array(0);
-    ip = Buffer.alloc(20 + ipOptions.length);
-    ip[0] = 0x40 | (ip.length / 4);
-    ip[1] = o.tos ?? 0;
-    ip.writeUInt16BE(ip.length + l4.length + payload.length, 2);
-    ip.writeUInt16BE(o.id ?? 0, 4);
-    ip[6] = (o.df ?? false) ? 0x40 : 0;
-    ip[8] = 64;
-    ip[9] = protocol;
-    ip.set([10, 1, 2, 3], 12);
-    ip.set([10, 200, 100, 255], 16);
-    ip.set(ipOptions, 20);
-    ip.writeUInt16BE(~plainSum(ip) & 0xffff, 10);
+    const bytes = 20 + ipOptions.length;
+    ip = Buffer.concat([
+      words(0x4000 | (bytes << 6) | o.tos, bytes + upper, o.id, o.df ? 0x4000 : 0),
+      words((64 << 8) | protocol, 0),
+      Buffer.of(10, 1, 2, 3, 10, 200, 100, 255),
+      ipOptions,
+    ]);
+    ip.writeUInt16BE(low(~plainSum(ip)), 10);
   }
 
   const bytes = Uint8Array.from(Buffer.concat([ether, ip, l4, payload]));
   const l3At = ether.length;
   const l4At = l3At + ip.length;
-  const field = l4At + (protocol === 6 ? 16 : 6);
   const pseudo = pseudoHeader(bytes, l3At, l4At, protocol);
   let sum = plainSum(pseudo);
-  if ((o.checksum ?? "full") === "full") {
-    sum = ~plainSum(pseudo, bytes.subarray(l4At)) & 0xffff;
+  if (o.checksum === "full") {
+    sum = low(~plainSum(pseudo, bytes.subarray(l4At)));
     if (sum === 0 && protocol === 17) sum = 0xffff;
   }
-  bytes[field] = sum >>> 8;
-  bytes[field + 1] = sum & 0xff;
+  bytes.set(words(sum), l4At + (protocol === 6 ? 16 : 6));
   return { bytes, l3: l3At, l4: l4At, payload: l4At + l4.length };
 }
 

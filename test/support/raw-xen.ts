@@ -201,7 +201,7 @@ export class RawXen extends XsVerbs<Promise<string>> {
     const page = new Uint8Array(GRANT_PAGE_BYTES);
     this.pages.set(reference, page);
     const flags = GrantType.PERMIT_ACCESS | (readonly ? GrantFlag.READONLY : 0);
-    this.raw.batch([Op.GRANT, 1, grantRecords([{ reference, flags, domid, frame: reference }])]);
+    this.raw.batch([Op.GRANT, 1, grantRecords([[reference, { flags, domid, frame: reference }]])]);
     return page;
   }
 

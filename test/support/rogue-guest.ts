@@ -23,7 +23,7 @@ export async function turn(): Promise<void> {
 
 /** The interface is disabled for this reason, said once, and holds nothing any more. */
 export function expectDisabled(guest: FakeGuest, code: string): void {
-  expect(guest.takeFatals()).toEqual([code]);
+  expect(guest.fatals.splice(0)).toEqual([code]);
   expect(guest.netback.connected).toBe(false);
   expect(guest.inUse).toEqual([]);
   expect(guest.memory.pushes.all).toEqual([]);

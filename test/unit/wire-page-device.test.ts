@@ -297,11 +297,7 @@ describe("Xen", () => {
     guest.rx = guest.ring(9, RX_SLOT_SIZE);
     // The window of reference 9 lies at 9 * 4096; its grant names a frame where none lies.
     const flags = GrantType.PERMIT_ACCESS;
-    guest.raw.batch([
-      Op.GRANT,
-      1,
-      grantRecords([{ reference: 9, flags, domid: 0, frame: 0x1234 }]),
-    ]);
+    guest.raw.batch([Op.GRANT, 1, grantRecords([[9, { flags, domid: 0, frame: 0x1234 }]])]);
     await guest.offer(guest.keys);
     await guest.until(XenbusState.CLOSING);
     const told = guest.raw.heard.told.find(([what]) => what === "fault");
@@ -317,7 +313,7 @@ describe("Xen", () => {
     const record = (reference: number): unknown[] => [
       Op.GRANT,
       1,
-      grantRecords([{ reference, flags: 1, domid: 0, frame: 5 }]),
+      grantRecords([[reference, { flags: 1, domid: 0, frame: 5 }]]),
     ];
     guest.raw.batch(record(GNTTAB_NR_RESERVED_ENTRIES), record(32_767));
     expect(await guest.read("domid")).toBe(String(guest.domid));
