@@ -5,7 +5,6 @@
 import { AenqGroup } from "../../shared/ena/aenq.ts";
 import type { EnaStatus } from "../../shared/status/device-status.ts";
 import { EnaRingKind, type LinkState } from "../../shared/wire/link-state.ts";
-import { NO_ADDRESS } from "../../shared/wire/records.ts";
 import type { Nic, NicHost, NicLevers } from "../nic.ts";
 import { EventQueue } from "./aenq.ts";
 import { DOORBELLS, EnaContext, NUMAS, UNMASKS } from "./context.ts";
@@ -183,7 +182,7 @@ export class EnaNic implements Nic {
       const { index, ring } = queue;
       const inDevice = ring.local !== undefined;
       const address = inDevice ? index * LLQ_BYTES : ring.address;
-      const requests = queue.outstanding().map((reqId) => ({ reqId, address: NO_ADDRESS }));
+      const requests = queue.outstanding().map((reqId) => ({ reqId, address: 0 }));
       const kind = EnaRingKind.TX_SQ;
       state.submissionQueue({ ...submission(queue), ring: kind, inDevice, address }, requests);
     }

@@ -5,7 +5,6 @@
 import { Placement } from "../../shared/ena/admin.ts";
 import { DESC_SIZE, rxCdesc, txCdesc } from "../../shared/ena/io.ts";
 import { type EnaRequest, EnaRingKind, type LinkState } from "../../shared/wire/link-state.ts";
-import { type BusAddresses, NO_ADDRESS } from "../../shared/wire/records.ts";
 import type { Adapter } from "./adapter.ts";
 import { ioVector } from "./notify.ts";
 import { RxOwner, type RxRing, type TxRing } from "./rings.ts";
@@ -30,7 +29,7 @@ function tellRing(
   { qid, size, sq, cq }: TxRing | RxRing,
   cdesc: Pick<typeof txCdesc | typeof rxCdesc, "phase" | "reqId">,
   isPosted: (reqId: number) => boolean,
-  addresses?: BusAddresses,
+  addresses?: ArrayLike<number>,
 ): void {
   // A queue that the device has not created yet has no doorbell register.
   if (sq.doorbell === 0) return;
@@ -42,7 +41,7 @@ function tellRing(
   const requests: EnaRequest[] = [];
   for (let reqId = 0; reqId < size; reqId++) {
     if (!isPosted(reqId) || done.has(reqId)) continue;
-    requests.push({ reqId, address: addresses?.[reqId] ?? NO_ADDRESS });
+    requests.push({ reqId, address: addresses?.[reqId] ?? 0 });
   }
   state.enaRing({
     ring: EnaRingKind.CQ,

@@ -21,8 +21,11 @@ import {
 } from "./protocol.ts";
 import { type BusAddress, type MemoryAccess, RECORD_BYTES } from "./records.ts";
 
-/** One field. `Sent` is its type for a sender. The receiver of a map gets `unknown` and checks it. */
-export interface Field<Sent = unknown> {
+/**
+ * One field. `Sent` is its type for a sender, `Got` for the receiver. The receiver of a map gets
+ * `unknown` and checks it.
+ */
+export interface Field<Sent = unknown, Got = Sent> {
   readonly kind: "uint" | "text" | "bin" | "packed" | "map";
   /** Least and largest value of a uint; largest number of bytes of anything else. */
   readonly min: number;
@@ -31,12 +34,9 @@ export interface Field<Sent = unknown> {
   readonly recordBytes?: number | Readonly<Record<number, number>>;
   /** Present when traces print the field in hexadecimal. */
   readonly hex?: true;
-  /** Carries the type `Sent` for the compiler; never set. */
+  /** Carry the types `Sent` and `Got` for the compiler; never set. */
   readonly sent?: Sent;
-}
-
-interface MapField<Sent> extends Field<Sent> {
-  readonly kind: "map";
+  readonly got?: Got;
 }
 
 const uint = <T extends number = number>(max: number, min = 0): Field<T> => ({
@@ -54,11 +54,11 @@ const packed = (recordBytes: number | Readonly<Record<number, number>>): Field<U
     (typeof recordBytes === "number" ? recordBytes : Math.max(...Object.values(recordBytes))),
   recordBytes,
 });
-const map = <T>(): MapField<T> => ({ kind: "map", min: 0, max: Limits.HELLO_BYTES });
+const map = <T>(): Field<T, unknown> => ({ kind: "map", min: 0, max: Limits.HELLO_BYTES });
 
 const TAG = uint(0xffffffff);
 const SPACE = uint(1);
-const ADDRESS = { ...uint<BusAddress>(Limits.ADDRESS), hex: true } as const;
+const ADDRESS: Field<number, BusAddress> = { kind: "uint", min: 0, max: Limits.ADDRESS, hex: true };
 const COUNT = uint(Number.MAX_SAFE_INTEGER);
 const CODE = text(Limits.NAME_BYTES);
 const TEXT = text(Limits.TEXT_BYTES);
@@ -117,7 +117,7 @@ export const catalogue = {
       code: CODE,
       text: TEXT,
       space: uint(0xffff),
-      address: { ...uint(Limits.ADDRESS), hex: true },
+      address: ADDRESS,
     },
     says: "a broken rule or a refused access",
   },
@@ -261,15 +261,21 @@ export type Op = Catalogue[Name]["op"];
 
 /** The fields of a transaction for its sender. */
 export type Sent<N extends Name> = {
-  readonly [F in keyof Catalogue[N]["fields"]]: Catalogue[N]["fields"][F] extends Field<infer T>
+  readonly [F in keyof Catalogue[N]["fields"]]: Catalogue[N]["fields"][F] extends Field<
+    infer T,
+    unknown
+  >
     ? T
     : never;
 };
 /** The fields of a transaction for its handler: checked. Bytes are views, valid during the call. */
 export type Received<N extends Name> = {
-  readonly [F in keyof Catalogue[N]["fields"]]: Catalogue[N]["fields"][F] extends MapField<unknown>
-    ? unknown
-    : Sent<N>[F & keyof Sent<N>];
+  readonly [F in keyof Catalogue[N]["fields"]]: Catalogue[N]["fields"][F] extends Field<
+    unknown,
+    infer T
+  >
+    ? T
+    : never;
 };
 
 /** Handlers of the transactions with codecs written by hand. */

@@ -24,7 +24,6 @@ import {
   grantUseRecord,
 } from "../xen/grant.ts";
 import type { GrantVersion } from "./protocol.ts";
-import type { BusAddress } from "./records.ts";
 
 export const StateKind = {
   WINDOW: 1,
@@ -83,7 +82,7 @@ const enaRequestState = struct(12, {
   index: u16(2),
   reqId: u16(4),
   /** Bus address of the buffer; 0 when it is not known. */
-  address: u48<BusAddress>(6),
+  address: u48(6),
 });
 const xenRingState = struct(24, {
   ring: u8(0),
@@ -104,8 +103,8 @@ export interface XenRing extends Parsed<typeof xenRingState> {
 /** A descriptor without a completion. */
 export interface EnaRequest {
   readonly reqId: number;
-  /** Bus address of the buffer; NO_ADDRESS when the owner of the queue did not keep it. */
-  readonly address: BusAddress;
+  /** Bus address of the buffer; 0 when the owner of the queue did not keep it. */
+  readonly address: number;
 }
 
 /** Fields of a record that has only a tail: of a grant or an admin command, in its wire format. */
@@ -159,7 +158,7 @@ export class LinkState {
   }
 
   /** Adds a window and its contents. */
-  window(address: BusAddress, bytes: Uint8Array): void {
+  window(address: number, bytes: Uint8Array): void {
     this.#add(StateKind.WINDOW, windowState, { address, length: bytes.length });
     for (let at = 0; at < bytes.length && this.#memoryLeft > 0; at += PIECE_BYTES) {
       const piece = bytes.subarray(at, at + PIECE_BYTES);

@@ -4,7 +4,7 @@ import { Tracer } from "../../cli/trace/wire.ts";
 import { stampCommand } from "../../shared/ena/admin.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { FaultSeverity } from "../../shared/wire/protocol.ts";
-import { busAddress, NO_ADDRESS, RecordType, Space } from "../../shared/wire/records.ts";
+import { RecordType, Space } from "../../shared/wire/records.ts";
 import {
   type BatchFacts,
   batchOf,
@@ -67,20 +67,15 @@ describe("transactions", () => {
       batchOf((w) => {
         w.post("heartbeat", { sent: 2 ** 40 + 5, echo: 0 });
         w.post("progress", { bytes: 123_456 });
-        w.post("window", { address: busAddress(0xabc000), length: 8192 });
-        w.post("end_window", { address: busAddress(0xabc000) });
+        w.post("window", { address: 0xabc000, length: 8192 });
+        w.post("end_window", { address: 0xabc000 });
         w.post("read_reply", { tag: 7, status: 1, bytes: new Uint8Array(0) });
       }),
     );
     file.toFrontend(
       batchOf((w) => {
         w.post("refuse", { code: "NAME_IN_USE", text: "taken" });
-        w.post("read", {
-          tag: 8,
-          space: Space.BUS,
-          address: busAddress(2 ** 47 + 16),
-          length: 4096,
-        });
+        w.post("read", { tag: 8, space: Space.BUS, address: 2 ** 47 + 16, length: 4096 });
         w.interrupt(3);
         w.interrupt(200);
       }),
@@ -109,21 +104,21 @@ describe("transactions", () => {
             code: "N_CODE",
             text: "just so",
             space: 0,
-            address: busAddress(0x1234),
+            address: 0x1234,
           });
           w.post("fault", {
             severity: FaultSeverity.QUEUE,
             code: "Q_CODE",
             text: "stops",
             space: 1,
-            address: busAddress(0x8010),
+            address: 0x8010,
           });
           w.post("fault", {
             severity: FaultSeverity.DEVICE,
             code: "D_CODE",
             text: 'says "no"',
             space: 0,
-            address: NO_ADDRESS,
+            address: 0,
           });
         }),
       ),

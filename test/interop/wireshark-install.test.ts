@@ -12,7 +12,6 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { busAddress } from "../../shared/wire/records.ts";
 import { batchOf, RingFile } from "../support/dissector.ts";
 import { EXTCAP_PROGRAM, WiresharkHome } from "../support/extcap.ts";
 import { missingProgram } from "../support/installed.ts";
@@ -37,9 +36,7 @@ it.skipIf(why)(
     const bare = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
     const file = join(home.folder, "rings.pcapng");
     const ring = new RingFile();
-    ring.toDevice(
-      batchOf((writer) => writer.post("window", { address: busAddress(0x1000), length: 8 })),
-    );
+    ring.toDevice(batchOf((writer) => writer.post("window", { address: 0x1000, length: 8 })));
     writeFileSync(file, ring.bytes());
     const info = async () => {
       const read = await home.run(

@@ -9,7 +9,6 @@ import {
   stateEntries,
   XenRingKind,
 } from "../../shared/wire/link-state.ts";
-import { busAddress } from "../../shared/wire/records.ts";
 import { grantRef } from "../../shared/xen/grant.ts";
 import { RingWord } from "../../shared/xen/ring.ts";
 
@@ -39,7 +38,7 @@ type StateFields = Readonly<Record<string, number | boolean>>;
 /** A record with every kind of entry, for tests that change its bytes. */
 export function sampleState(): Uint8Array[] {
   return stateParts((state) => {
-    state.window(busAddress(0x10000), new Uint8Array(64).fill(1));
+    state.window(0x10000, new Uint8Array(64).fill(1));
     state.grant(1, grantRef(9), 1, 0, 0x12, 0, 0);
     state.grant(2, grantRef(10), 1, 0, 0x13, 0, 0);
     state.grantUse(grantRef(9), 1, 0);
@@ -51,7 +50,7 @@ export function sampleState(): Uint8Array[] {
     const queue = { address: 0x20000, depth: 8, entryBytes: 16, head: 9, register: 0x1004 };
     state.enaRing({ ...queue, ring: EnaRingKind.CQ, address: 0x10000 });
     for (const ring of [EnaRingKind.TX_SQ, EnaRingKind.RX_SQ]) {
-      state.submissionQueue({ ...queue, ring }, [{ reqId: 3, address: busAddress(0x3000) }]);
+      state.submissionQueue({ ...queue, ring }, [{ reqId: 3, address: 0x3000 }]);
     }
     for (const ring of Object.values(XenRingKind)) {
       const page = new Uint8Array(4096).fill(1);

@@ -11,7 +11,6 @@ import { type Frame, Gso } from "../../shared/net/frame.ts";
 import { Direction } from "../../shared/pcapng/layout.ts";
 import type { LinkTap } from "../../shared/wire/link.ts";
 import type { LinkState } from "../../shared/wire/link-state.ts";
-import { busAddress } from "../../shared/wire/records.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
 import { type CaptureSoFar, captureSoFar } from "../support/capture-reading.ts";
 import { buildPacket, frameOf } from "../support/packets.ts";
@@ -51,7 +50,7 @@ class TestLink implements RingSource {
     this.taps.delete(tap);
   }
   tellState(state: LinkState): void {
-    for (const bytes of this.windows) state.window(busAddress(0x10000), bytes);
+    for (const bytes of this.windows) state.window(0x10000, bytes);
     state.flush();
   }
   batch(direction: "in" | "out", bytes: Uint8Array): void {

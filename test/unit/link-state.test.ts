@@ -13,7 +13,7 @@ import {
   stateEntries,
   XenRingKind,
 } from "../../shared/wire/link-state.ts";
-import { busAddress, NO_ADDRESS, RecordType } from "../../shared/wire/records.ts";
+import { RecordType } from "../../shared/wire/records.ts";
 import { grantRef } from "../../shared/xen/grant.ts";
 import { RingWord } from "../../shared/xen/ring.ts";
 import { batchOf } from "../support/dissector.ts";
@@ -38,7 +38,7 @@ const xenPage = (reqProd: number, rspProd: number): Uint8Array => {
 it("the bytes are those of the protocol page", () => {
   const [part] = stateParts((state) => {
     state.llq(128, 2);
-    rxQueue(state, [{ reqId: 3, address: busAddress(0x1234_5678_9abc) }]);
+    rxQueue(state, [{ reqId: 3, address: 0x1234_5678_9abc }]);
   });
   const expected = [
     "1000 0000 04000000 8000 0200", // ENA_LLQ
@@ -55,7 +55,7 @@ describe("what is told", () => {
     bytes[PAGE_BYTES] = 0xaa;
     bytes[bytes.length - 1] = 0xbb;
     const parts = stateParts((state) => {
-      state.window(busAddress(0x10000), bytes);
+      state.window(0x10000, bytes);
       state.grant(1, grantRef(9), 1, 0, 0x12, 0, 0);
       state.grant(2, grantRef(10), 1 | (1 << 8), 0, 0x13, 100, 50);
       state.grantUse(grantRef(9), 1, 0);
@@ -75,8 +75,7 @@ describe("what is told", () => {
 
   it("memory up to a bound, windows all the same", () => {
     const parts = stateParts((state) => {
-      for (let i = 1; i <= 3; i++)
-        state.window(busAddress(i << 24), new Uint8Array(2 << 20).fill(1));
+      for (let i = 1; i <= 3; i++) state.window(i << 24, new Uint8Array(2 << 20).fill(1));
     });
     expect(stateRecords(parts, StateKind.WINDOW)).toHaveLength(3);
     const memory = stateRecords(parts, StateKind.MEMORY);
@@ -90,7 +89,7 @@ describe("what is told", () => {
       state.enaRing({ ring: EnaRingKind.AQ, address: 0x1000, depth: 32, entryBytes: 64, head: 33 });
       state.enaRing({ ring: EnaRingKind.CQ, index: 1, vector: 1, register: 0x2004, depth: 8 });
       state.adminCommand(command);
-      rxQueue(state, [{ reqId: 3, address: busAddress(0x3000) }]);
+      rxQueue(state, [{ reqId: 3, address: 0x3000 }]);
     });
     const tracer = new Tracer();
     expect(linesOf(parts, tracer)).toEqual([
@@ -109,7 +108,7 @@ describe("what is told", () => {
   });
 
   it("of queues beyond the bound the names, and that their requests are not told", () => {
-    const requests = Array.from({ length: 32_768 }, (_, reqId) => ({ reqId, address: NO_ADDRESS }));
+    const requests = Array.from({ length: 32_768 }, (_, reqId) => ({ reqId, address: 0 }));
     const parts = stateParts((state) => {
       for (const index of [0, 1, 2]) rxQueue(state, requests, index);
     });

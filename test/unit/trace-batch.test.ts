@@ -16,7 +16,7 @@ import { Register } from "../../shared/ena/registers.ts";
 import { BatchWriter, inspectBatches } from "../../shared/wire/batch.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import type { Hello } from "../../shared/wire/hello.ts";
-import { busAddress, RecordType, Space } from "../../shared/wire/records.ts";
+import { RecordType, Space } from "../../shared/wire/records.ts";
 import { holds } from "../support/counts.ts";
 import { packBatch } from "../support/raw-frontend.ts";
 
@@ -42,14 +42,9 @@ describe("traceBatch", () => {
   it("tells each transaction in one line, with its direction", () => {
     const bytes = batch((w) => {
       w.post("heartbeat", { sent: 12, echo: 0 });
-      w.post("window", { address: busAddress(0x1000), length: 4096 });
+      w.post("window", { address: 0x1000, length: 4096 });
       w.interrupt(3);
-      w.post("read", {
-        tag: 7,
-        space: Space.BUS,
-        address: busAddress(0x5000_0000_1234),
-        length: 64,
-      });
+      w.post("read", { tag: 7, space: Space.BUS, address: 0x5000_0000_1234, length: 64 });
       w.post("read_reply", { tag: 7, status: 1, bytes: zeros(0) });
       w.post("mmio_read", { tag: 8, bar: 0, offset: Register.DEV_STS, length: 4 });
       w.post("mmio_read_reply", { tag: 8, bytes: Uint8Array.of(1, 0, 0, 0) });
@@ -58,7 +53,7 @@ describe("traceBatch", () => {
         code: "TX_PHASE",
         text: "wrong phase",
         space: 0,
-        address: busAddress(0x1000),
+        address: 0x1000,
       });
       w.post("refuse", { code: "VERSION", text: "too new" });
       w.post("progress", { bytes: 99 });
@@ -263,12 +258,7 @@ describe("traceBatch, personality xen", () => {
 
   it("says with which status an access by grant was refused", () => {
     const bytes = batch((w) => {
-      w.post("read", {
-        tag: 7,
-        space: Space.GRANT,
-        address: busAddress(9 * 4096 + 16),
-        length: 64,
-      });
+      w.post("read", { tag: 7, space: Space.GRANT, address: 9 * 4096 + 16, length: 64 });
       w.post("read_reply", { tag: 7, status: 3, bytes: zeros(0) });
     });
     expect(traceBatch("in", bytes)).toEqual([

@@ -5,7 +5,7 @@ import { BatchWriter } from "../../shared/wire/batch.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { applyBatch } from "../../shared/wire/decode.ts";
 import { Limits } from "../../shared/wire/protocol.ts";
-import { busAddress, RECORD_BYTES, RecordType, record } from "../../shared/wire/records.ts";
+import { RECORD_BYTES, RecordType, record } from "../../shared/wire/records.ts";
 import { holds } from "../support/counts.ts";
 import { RecordingSink, type Told } from "../support/recording-sink.ts";
 import { same, sameBytes, sameList } from "../support/same.ts";
@@ -128,7 +128,7 @@ describe("BatchWriter", () => {
             writer.interrupt(s.vector);
             expected.push(["interrupt", s.vector]);
           } else if (s.kind === "window") {
-            writer.post("window", { address: busAddress(s.address), length: s.length });
+            writer.post("window", { address: s.address, length: s.length });
             expected.push(["window", s.address, s.length]);
           } else {
             const src = Uint8Array.from({ length: s.length + 3 }, (_, i) => s.seed + i);
