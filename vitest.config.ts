@@ -51,9 +51,8 @@ export default defineConfig({
           include: kinds("unit", "golden", "contract", "property", "seed"),
           exclude: MOCKING,
           pool: "forks",
-          // Files of a worker share its modules: loading them anew took a third of the time. A run
-          // that edits the product between files (test/mutants) may not.
-          isolate: process.env["RINGWIRE_TEST_ISOLATE"] === "1",
+          // Files of a worker share its modules: loading them anew took a third of the time.
+          isolate: false,
           restoreMocks: true,
           maxWorkers: Math.max(2, availableParallelism()),
           provide: { limits: limits(60, 30) },

@@ -4,7 +4,7 @@
  * short run is its start.
  */
 import { join } from "node:path";
-import { createVitest } from "vitest/node";
+import { BaseSequencer, createVitest, type TestModule, type TestSpecification } from "vitest/node";
 
 /** What sample.ts asks for: test files, and the file of the product that has changed. */
 export interface RunRequest {
@@ -19,12 +19,23 @@ export interface RunReply {
 }
 
 const root = process.argv[2]!;
+/** The modules of the run at hand. vitest's own list also holds those of all runs before. */
+let modules: TestModule[] = [];
+
+/** vitest would begin with the longest file. The order asked for begins with the likeliest to fail. */
+class AsAsked extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    return files;
+  }
+}
+
 const vitest = await createVitest("test", {
   root,
   watch: false,
   bail: 1,
   maxWorkers: 1,
-  reporters: [{}],
+  sequence: { sequencer: AsAsked },
+  reporters: [{ onTestModuleEnd: (module) => void modules.push(module) }],
 });
 
 process.on("message", (message: RunRequest) => {
@@ -40,16 +51,15 @@ async function run({ files, changed }: RunRequest): Promise<RunReply> {
     vitest.invalidateFile(join(root, file));
   }
   changedBefore = changed;
-  const wanted = new Set(files.map((file) => join(root, file)));
-  const specifications = (await vitest.globTestSpecifications([...files])).filter(({ moduleId }) =>
-    wanted.has(moduleId),
-  );
-  const { testModules, unhandledErrors } = await vitest.runTestSpecifications(specifications);
+  const order = files.map((file) => join(root, file));
+  const specifications = (await vitest.globTestSpecifications([...files]))
+    .filter(({ moduleId }) => order.includes(moduleId))
+    .sort((a, b) => order.indexOf(a.moduleId) - order.indexOf(b.moduleId));
+  modules = [];
+  const { unhandledErrors } = await vitest.runTestSpecifications(specifications);
   const seconds: Record<string, number> = {};
   let failed: string | undefined;
-  for (const module of testModules) {
-    // vitest also lists the modules of earlier runs, with their results of then.
-    if (!wanted.has(module.moduleId)) continue;
+  for (const module of modules) {
     const name = module.moduleId.slice(root.length + 1);
     seconds[name] = module.diagnostic().duration / 1000;
     if (module.state() === "failed") failed ??= name;

@@ -159,7 +159,7 @@ class Copy {
       cwd: this.folder,
       stdio: ["ignore", "ignore", "ignore", "ipc"],
       detached: true,
-      env: { ...process.env, RINGWIRE_TEST_SLOW: "6", RINGWIRE_TEST_ISOLATE: "1" },
+      env: { ...process.env, RINGWIRE_TEST_SLOW: "6" },
     });
     if ((await answer(worker, 60)) === undefined) throw new Error("vitest does not start");
     return worker;
