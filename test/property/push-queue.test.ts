@@ -171,6 +171,7 @@ describe("PushQueue", () => {
     for (let i = 0; i < MAX_PUSHES; i++) same(queue.add(busAddress(i), byte, 0, 1), true);
     same(queue.add(busAddress(MAX_PUSHES), byte, 0, 1), false);
     queue.clear();
+    expect([queue.live, queue.bytes, queue.pinned]).toEqual([0, 0, 0]);
     same(queue.add(busAddress(1), byte, 0, 1), true);
   });
 });

@@ -49,6 +49,8 @@ export class FakeNic {
   badSlots = 0;
   txsyncs = 0;
   rxsyncs = 0;
+  /** SyncFlag bits of the last sync in each direction. */
+  readonly lastFlags = { tx: 0, rx: 0 };
   configNow: NmConfig | undefined = undefined;
   readonly #lazyTx: boolean;
   readonly #wire: Uint8Array[][];
@@ -79,8 +81,14 @@ export class FakeNic {
       numRxDesc: rxSlots,
       rxBufMaxsize: options.rxBufMaxsize ?? 2048,
       register: (na, on) => this.#register(na, on),
-      txsync: (kring) => this.#txsync(kring),
-      rxsync: (kring) => this.#rxsync(kring),
+      txsync: (kring, flags) => {
+        this.lastFlags.tx = flags;
+        return this.#txsync(kring);
+      },
+      rxsync: (kring, flags) => {
+        this.lastFlags.rx = flags;
+        return this.#rxsync(kring);
+      },
       config: () => this.configNow,
     });
   }

@@ -243,6 +243,22 @@ describe("load", () => {
     expect(memory).toEqual(before);
   });
 
+  it("lets the device reach nothing by bus address", () => {
+    const { stage, tag } = setUp();
+    const memory = counting(PAGE);
+    const before = memory.slice();
+    const map = plain(tag);
+    map.load(memory, 0, PAGE, ignore, 0, BUS_DMA_NOWAIT);
+    const address = map.segmentAddress(0);
+    expect(stage.space.deviceWrite(Space.BUS, address, 0, Uint8Array.of(1), 0, 1)).toBe(false);
+    expect(stage.space.deviceRead(Space.BUS, address, 1)).toBeUndefined();
+    expect(memory).toEqual(before);
+    expect(stage.device.of("fault").map(({ code, text }) => [code, text.slice(0, 12)])).toEqual([
+      ["DMA_SPACE", "device write"],
+      ["DMA_SPACE", "device read "],
+    ]);
+  });
+
   it("XSA-403: of two buffers, the reference of one never leads to the other", () => {
     const { stage, tag } = setUp();
     const [mine, neighbour] = [counting(64), counting(64)];

@@ -387,11 +387,21 @@ describe("offloads", () => {
         gso: v6 ? Gso.TCPV6 : Gso.TCPV4,
         gsoSize: 1448,
         headerLength: p.payload,
+        gsoEcn: false,
         needsCsum: true,
         csumStart: p.l4,
       },
     ]);
     expect(frames[0]!.bytes).toEqual(p.bytes);
+  });
+
+  test("TSO of a segment with CWR says so: only the first packet may carry that flag", async () => {
+    const { twin, q, frames } = await rig();
+    const p = buildPacket({ payload: pattern(20_000), checksum: "partial", flags: 0x90 });
+    twin.postMeta(q, 1448, p.l4 - p.l3, p.l3, 5);
+    twin.postTx(q, 0, twin.buffer(p.bytes), p.bytes.length, "l", offload({ tso: true }));
+    twin.ring(q);
+    expect(frames).toMatchObject([{ gso: Gso.TCPV4, gsoEcn: true }]);
   });
 
   test("TSO of what fits one segment is an ordinary frame", async () => {

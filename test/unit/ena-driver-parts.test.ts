@@ -7,10 +7,11 @@ import { DmaSpace } from "../../frontend/bus/space.ts";
 import { Abandoned } from "../../frontend/driver-error.ts";
 import { chooseLlq } from "../../frontend/ena/llq.ts";
 import { IoSq } from "../../frontend/ena/memory.ts";
+import { PKT_MAX_BUFS } from "../../frontend/ena/rings.ts";
 import { Waits } from "../../frontend/ena/waits.ts";
 import { findFacts } from "../../frontend/net/facts.ts";
 import { Ifcap } from "../../frontend/net/ifnet.ts";
-import { Csum, Mbuf, mbufByte } from "../../frontend/net/mbuf.ts";
+import { Csum, HashType, Mbuf, mbufByte } from "../../frontend/net/mbuf.ts";
 import { nameOf } from "../../shared/bytes/names.ts";
 import { systemClock } from "../../shared/clock.ts";
 import { aqCommon, Opcode } from "../../shared/ena/admin.ts";
@@ -20,7 +21,7 @@ import {
   featureCommand,
   SET_FEATURE_BODY,
 } from "../../shared/ena/features.ts";
-import { TX_DESC_SIZE } from "../../shared/ena/io.ts";
+import { rxCdesc, TX_DESC_SIZE } from "../../shared/ena/io.ts";
 import { type LlqFeature, llqFeature } from "../../shared/ena/llq.ts";
 import { RSS_KEY_OFFSET } from "../../shared/ena/rss.ts";
 import { silentLogger } from "../../shared/log.ts";
@@ -319,6 +320,46 @@ describe("receive", () => {
     expect(flags).toEqual([Csum.L4_CALC | Csum.L4_VALID, 0]);
   });
 
+  const GOOD_L4 = Csum.L4_CALC | Csum.L4_VALID;
+  const GOOD = GOOD_L4 | Csum.L3_CALC | Csum.L3_VALID;
+  // A verdict: L3 and L4 protocol, wrong L3 sum, wrong L4 sum, L4 sum checked, fragment.
+  test.each([
+    ["TCP over IPv4", [8, 12, 0, 0, 1, 0], HashType.RSS_TCP_IPV4, GOOD, 1, 0],
+    ["UDP over IPv4", [8, 13, 0, 0, 1, 0], HashType.RSS_UDP_IPV4, GOOD, 1, 0],
+    ["UDP over IPv4, unchecked", [8, 13, 0, 0, 0, 0], HashType.RSS_UDP_IPV4, 0, 0, 0],
+    ["UDP over IPv4, wrong", [8, 13, 0, 1, 1, 0], HashType.RSS_UDP_IPV4, 0, 0, 1],
+    ["UDP over IPv4, wrong header", [8, 13, 1, 0, 1, 0], HashType.RSS_UDP_IPV4, 0, 0, 1],
+    ["something over IPv4", [8, 0, 0, 0, 1, 0], HashType.RSS_IPV4, 0, 0, 0],
+    ["a fragment", [8, 0, 0, 0, 0, 1], HashType.OPAQUE_HASH, 0, 0, 0],
+    ["TCP over IPv6", [11, 12, 0, 0, 1, 0], HashType.RSS_TCP_IPV6, GOOD_L4, 1, 0],
+    ["UDP over IPv6", [11, 13, 0, 0, 1, 0], HashType.RSS_UDP_IPV6, GOOD_L4, 1, 0],
+    ["TCP over IPv6, wrong", [11, 12, 0, 1, 1, 0], HashType.RSS_TCP_IPV6, 0, 0, 1],
+    ["something over IPv6", [11, 0, 0, 0, 1, 0], HashType.RSS_IPV6, 0, 0, 0],
+    ["FCoE", [21, 0, 0, 0, 0, 0], HashType.OPAQUE_HASH, 0, 0, 0],
+    ["a frame that the device can't parse", [0, 0, 0, 0, 0, 0], HashType.NONE, 0, 0, 0],
+  ] as [string, Parameters<typeof rxCdesc.packVerdict>, number, number, number, number][])(
+    "%s: hash type and checksums of %j",
+    async (_, verdict, hash, flags, good, bad) => {
+      const pair = new EnaPair({});
+      await pair.start();
+      pair.driver.ifnet.capEnable &= ~Ifcap.LRO;
+      pair.tamper = (act) => {
+        if (act.kind === "write" && act.type === RecordType.ENA_RX_CDESC) {
+          const view = new DataView(act.bytes.buffer, act.bytes.byteOffset);
+          const kept = rxCdesc.status(view, 0) & 0xff00_0000;
+          view.setUint32(0, (kept | rxCdesc.packVerdict(...verdict)) >>> 0, true);
+        }
+        return [act];
+      };
+      pair.inject(buildPacket({ payload: new Uint8Array(100), destination: MAC }).bytes);
+      pair.flushPort();
+      await pair.settle();
+      expect(pair.inputs).toMatchObject([{ hashType: hash, csumFlags: flags }]);
+      const count = (name: string): number => pair.counter("queue0", "rx_ring", name);
+      expect([count("csum_good"), count("csum_bad")]).toEqual([good, bad]);
+    },
+  );
+
   test("a refill that found no buffer is made up for by the watchdog", async () => {
     const pair = new EnaPair({ driver: { rxRingSize: 256 } });
     const held: Mbuf[] = [];
@@ -363,6 +404,21 @@ describe("queues", () => {
     await pair.settle();
     expect(pair.segment.length).toBe(20);
     expect(pair.deviceFaults).toEqual([]);
+  });
+
+  test("a packet of more pieces than the device accepts is copied into one, any other is not", async () => {
+    const pair = new EnaPair({});
+    await pair.start();
+    const most = Math.min(pair.driver.adapter.maxTxSgl, PKT_MAX_BUFS) - 2;
+    const pieces = (n: number): Uint8Array[] =>
+      Array.from({ length: n }, (_, i) => new Uint8Array(100).fill(i + 1));
+    for (const n of [1, most, most + 1]) expect(pair.send(...pieces(n))).toBe(0);
+    await pair.settle();
+    expect(pair.segment.map(({ bytes }) => bytes)).toEqual(
+      [1, most, most + 1].map((n) => Uint8Array.from(Buffer.concat(pieces(n)))),
+    );
+    expect(pair.counter("queue0", "tx_ring", "mbuf_collapses")).toBe(1);
+    expect(pair.outstanding).toBe(0);
   });
 
   test("offload facts that make no sense are dropped and counted", async () => {

@@ -2,7 +2,7 @@
 import { Worker } from "node:worker_threads";
 import { beforeEach, describe, expect, test } from "vitest";
 import { nmAttach, nmOpen } from "../../frontend/netmap/descriptor.ts";
-import { Poll, RegMode } from "../../frontend/netmap/flags.ts";
+import { Poll, RegMode, SyncFlag } from "../../frontend/netmap/flags.ts";
 import { Netmap } from "../../frontend/netmap/netmap.ts";
 import { FakeNic } from "../support/fake-netmap-adapter.ts";
 import { ethernet, putFrame, takeAll } from "../support/netmap-frames.ts";
@@ -175,6 +175,7 @@ describe("rings of another thread", () => {
     putFrame(app, app.txRing(1), ethernet(1, 2));
     expect(netmap.service()).toBe(true);
     expect(nic.sent[1]).toHaveLength(1);
+    expect(nic.lastFlags).toEqual({ tx: SyncFlag.FORCE_RECLAIM, rx: SyncFlag.FORCE_READ });
     expect(netmap.service()).toBe(false);
     await port.close();
   });

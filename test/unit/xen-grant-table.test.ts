@@ -376,6 +376,7 @@ describe("uses", () => {
     expect(table.map(8, true, 0)).toBe(BAD_GNTREF);
     expect(table.checkCopy(8, 0, 1, false, 0)).toBe(BAD_GNTREF);
     expect(table.frameOf(8)).toBe(-1);
+    expect(table.usesOf(8)).toEqual({ readers: 0, writers: 0 });
     expect(table.snapshot()).toMatchObject({ granted: 0, inUse: 0, readers: 0, mapped: 0 });
   });
 });
