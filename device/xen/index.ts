@@ -21,7 +21,7 @@ import { XenbusBackend } from "./xenbus-backend.ts";
 export function createXenPersonality(
   machine: XenMachine,
   options: XenOptions = {},
-): (host: GuestHost) => Nic {
+): (host: GuestHost) => XenGuest {
   return (host) => new XenGuest(machine, host, options);
 }
 
@@ -32,7 +32,7 @@ const STATE_NAMES = new Map<number, string>(
   Object.entries(XenbusState).map(([name, state]) => [state, name.toLowerCase()]),
 );
 
-class XenGuest implements Nic {
+export class XenGuest implements Nic {
   readonly guest: GuestDomain;
   readonly #machine: XenMachine;
   readonly #host: GuestHost;

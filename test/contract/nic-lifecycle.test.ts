@@ -5,7 +5,20 @@ import { describe, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Iff } from "../../frontend/net/ifnet.ts";
 import { arrive, arriving, bytesOf, frame, MAC } from "../support/nic-frames.ts";
-import { type AnyPair, NICS, type NicOptions } from "../support/pair.ts";
+import { type AnyPair, NICS, type NicOptions, XenPair } from "../support/pair.ts";
+
+/** The device makes the driver begin anew, with the link in place. */
+async function resetByDevice(nic: AnyPair): Promise<void> {
+  if (nic instanceof XenPair) {
+    // The toolstack closes the backend and offers it again, not more often than once a second.
+    for (const state of ["5", "1"]) await nic.backendSays("state", state);
+  } else {
+    // The driver's watchdog heeds the event.
+    expect(nic.nic.levers.requestReset()).toBe(true);
+    nic.pump();
+  }
+  await nic.second();
+}
 
 describe.each(NICS)("$kind", ({ kind, make }) => {
   async function started(options: NicOptions = {}): Promise<AnyPair> {
@@ -48,9 +61,11 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       nic.flushPort();
       await nic.settle();
       expect(nic.inputs).toEqual([]);
-      expect(refused + nic.droppedDown).toBe(5);
+      // The device does it for ENA.
+      const dropped = kind === "xen" ? nic.counter("queue0", "rx", "dropped_down") : 0;
+      expect(refused + dropped).toBe(5);
       expect(nic.ifnet.counters.ipackets).toBe(0);
-      expect(nic.ifnet.counters.iqdrops).toBe(nic.droppedDown);
+      expect(nic.ifnet.counters.iqdrops).toBe(dropped);
       await nic.up();
       await arrive(nic, arriving(100, 9));
       expect(bytesOf(nic.inputs)).toEqual([arriving(100, 9)]);
@@ -65,7 +80,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
         await nic.up();
         expect(nic.send(frame(200, round))).toBe(0);
         await arrive(nic, arriving(300, round));
-        const now = { ...nic.held(), granules: nic.busGranules };
+        const now = { ...nic.held(), granules: nic.space.granules.end };
         if (round === 3) first = now;
         if (round > 3) expect(now).toEqual(first);
       }
@@ -117,7 +132,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
         await arrive(nic, arriving(888, round));
         expect(nic.segment.slice(out).map((f) => f.bytes)).toEqual([frame(999, round)]);
         expect(nic.inputs.slice(up).map((f) => f.bytes)).toEqual([arriving(888, round)]);
-        const now = { ...nic.held(), granules: nic.busGranules };
+        const now = { ...nic.held(), granules: nic.space.granules.end };
         if (round === 3) first = now;
         if (round > 3) expect(now).toEqual(first);
       }
@@ -141,7 +156,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       for (let round = 0; round < 20; round++) {
         traffic(nic, round);
         if (round % 2 === 0) nic.pump();
-        await nic.resetByDevice();
+        await resetByDevice(nic);
         await nic.settle();
         expect(nic.ifnet.linkState).toBe("up");
         expect(nic.outstanding).toBe(0);
@@ -150,7 +165,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
         await arrive(nic, arriving(888, round));
         expect(nic.segment.slice(out).map((f) => f.bytes)).toEqual([frame(999, round)]);
         expect(nic.inputs.slice(up).map((f) => f.bytes)).toEqual([arriving(888, round)]);
-        const now = { ...nic.held(), granules: nic.busGranules };
+        const now = { ...nic.held(), granules: nic.space.granules.end };
         if (round === 3) first = now;
         if (round > 3) expect(now).toEqual(first);
       }

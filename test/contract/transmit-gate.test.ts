@@ -103,10 +103,11 @@ describe.each(NICS)("transmit gate, $kind", ({ make }) => {
 
   test("a link without room is no reason to keep a frame that can never go", async () => {
     const nic = await started();
-    nic.setRoom(false);
+    nic.writable = false;
     expect(nic.send(frame(65_536))).toBe(Errno.EMSGSIZE);
     expect(nic.send(frame(60))).toBe(Errno.ENOBUFS);
-    nic.setRoom(true);
+    nic.writable = true;
+    nic.driver.writableAgain();
     expect(nic.readyCalls).toBe(1);
   });
 

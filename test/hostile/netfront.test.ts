@@ -7,6 +7,7 @@ import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
 import type { Mbuf } from "../../frontend/net/mbuf.ts";
 import { getMapGref } from "../../frontend/xen/pool.ts";
+import { viewOf } from "../../shared/bytes/words.ts";
 import { busAddress, RecordType, Space } from "../../shared/wire/records.ts";
 import { XsType, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
 import { holds } from "../support/counts.ts";
@@ -501,8 +502,8 @@ describe("a store and a hypervisor that lie while the NIC connects (fault-H7, fa
   test("a port given twice ends the attempt, not the process", async () => {
     const pair = new XenPair({ queues: 2 });
     pair.tamper = (act) => {
-      if (act.kind === "hypercallReply" && act.bytes.length === 8)
-        new DataView(act.bytes.buffer).setUint32(4, 9, true);
+      if (act.kind === "hypercall_reply" && act.bytes.length === 8)
+        viewOf(act.bytes).setUint32(4, 9, true);
       return [act];
     };
     await expect(pair.attach()).rejects.toMatchObject({ code: "HYPERCALL" });

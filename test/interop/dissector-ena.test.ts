@@ -15,9 +15,9 @@ import {
 import { deviceAttributes } from "../../shared/ena/features.ts";
 import { rxDesc } from "../../shared/ena/io.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { entriesOf } from "../support/batch-entries.ts";
 import { batchOf, dissect, infos, type Packet, RingFile } from "../support/dissector.ts";
 import { runNicSession, type SessionRecord } from "../support/nic-session.ts";
+import { entriesOf } from "../support/wire-acts.ts";
 
 const FRAMES = [60, 96, 360, 1514];
 
@@ -48,9 +48,9 @@ describe.each([
   const answering = (what: string) =>
     packets.flatMap((packet, i) =>
       packet.all("ringwire.ena.admin.answers").includes(what)
-        ? entriesOf(session.batches[i]!.bytes, RecordType.ENA_ACQ, 64).map((entry) => ({
+        ? entriesOf(session.batches[i]!.bytes, RecordType.ENA_ACQ, 64).map((view) => ({
             packet,
-            view: entry.view,
+            view,
           }))
         : [],
     );
@@ -78,8 +78,8 @@ describe.each([
     let completions = 0;
     session.batches.forEach(({ bytes }, i) => {
       const packet = packets[i]!;
-      const aq = entriesOf(bytes, RecordType.ENA_AQ, 64).map((e) => aqCommon.parse(e.view, 0));
-      const acq = entriesOf(bytes, RecordType.ENA_ACQ, 64).map((e) => acqCommon.parse(e.view, 0));
+      const aq = entriesOf(bytes, RecordType.ENA_AQ, 64).map((e) => aqCommon.parse(e, 0));
+      const acq = entriesOf(bytes, RecordType.ENA_ACQ, 64).map((e) => acqCommon.parse(e, 0));
       commands += aq.length;
       completions += acq.length;
       // A batch has one way, so commands and completions never meet in one.
@@ -148,7 +148,7 @@ describe.each([
       if (descs.length === 0) return;
       const shown = packet.numbers("ringwire.ena.rx.req_id");
       posted += shown.length;
-      expect(shown).toEqual(descs.slice(0, shown.length).map(({ view }) => rxDesc.reqId(view, 0)));
+      expect(shown).toEqual(descs.slice(0, shown.length).map((view) => rxDesc.reqId(view, 0)));
     });
     expect(posted).toBeGreaterThan(100);
     const ofTx = (p: Packet) => p.all("ringwire.ena.queue").some((q) => /^CQ \d+ of tx/.test(q));

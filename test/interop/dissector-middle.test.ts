@@ -12,12 +12,12 @@ import type { Recorder } from "../../shared/capture/recorder.ts";
 import { LinkDirection, parseRingPacket } from "../../shared/capture/ring-header.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { entriesOf } from "../support/batch-entries.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
 import { testDevice } from "../support/device-server.ts";
 import { RingFile, tshark } from "../support/dissector.ts";
 import { sendFrames } from "../support/nic-session.ts";
 import { eventually } from "../support/process.ts";
+import { entriesOf } from "../support/wire-acts.ts";
 
 interface Variant {
   readonly personality: "ena" | "xen";

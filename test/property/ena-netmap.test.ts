@@ -12,9 +12,12 @@ import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { SOAK } from "../support/counts.ts";
 import { putFrame, takeFrame } from "../support/netmap-frames.ts";
-import { AWAY, MAC, NetmapPair, numbered, numberOf, same } from "../support/netmap-pair.ts";
+import { AWAY, MAC, NetmapPair, numbered, numberOf } from "../support/netmap-pair.ts";
 import { buildPacket } from "../support/packets.ts";
-import type { DeviceAct } from "../support/pair.ts";
+import { sameBytes } from "../support/same.ts";
+import type { Act } from "../support/wire-acts.ts";
+
+const NO_BYTES = new Uint8Array(0);
 
 const STEPS = SOAK ? 100_000 : 5000;
 const RUNS_AT_ONCE = 10;
@@ -73,7 +76,7 @@ const step = fc.oneof(
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
 /** Spoils one completion: an id that there is not, or that of the completion before it. */
-function spoiler(rx: boolean, repeat: boolean): (act: DeviceAct) => readonly DeviceAct[] {
+function spoiler(rx: boolean, repeat: boolean): (act: Act) => readonly Act[] {
   const [type, bytes, at] = rx
     ? [RecordType.ENA_RX_CDESC, RX_CDESC_SIZE, 6]
     : [RecordType.ENA_TX_CDESC, TX_CDESC_SIZE, 0];
@@ -233,7 +236,7 @@ class World {
 
   #arrived(frame: Uint8Array): void {
     const number = numberIn(frame);
-    if (!same(frame, this.injected.get(number))) throw new Error(`frame ${number} is not whole`);
+    sameBytes(frame, this.injected.get(number) ?? NO_BYTES, `frame ${number}`);
     this.injected.delete(number);
   }
 
@@ -242,7 +245,7 @@ class World {
     for (const { bytes } of pair.inputs.splice(0)) this.#arrived(bytes);
     for (const { bytes } of pair.segment.splice(0)) {
       const number = numberOf(bytes);
-      if (!same(bytes, this.sent.get(number))) throw new Error(`packet ${number} is not whole`);
+      sameBytes(bytes, this.sent.get(number) ?? NO_BYTES, `packet ${number}`);
       this.sent.delete(number);
     }
     pair.check();

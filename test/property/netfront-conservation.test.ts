@@ -39,7 +39,7 @@ const length = fc.oneof(
 /** The toolstack, or the backend, writes a key. */
 async function say(pair: XenPair, key: string, value: string): Promise<void> {
   const { machine } = pair;
-  const domid = pair.snapshot.domid;
+  const domid = pair.nic.snapshot().domid;
   const path = key
     .replace("back", `/local/domain/0/backend/vif/${domid}/0`)
     .replace("front", `/local/domain/${domid}`);

@@ -10,6 +10,8 @@ export class LoopbackEnd implements Transport {
   receivedBytes = 0;
   open = true;
   onMessage: (message: Uint8Array) => void = () => {};
+  /** Batches that arrive in the place of one. */
+  arriving: (message: Uint8Array) => readonly Uint8Array[] = (message) => [message];
   onClose: (code: number, reason: string) => void = () => {};
   readonly #carry: Carry;
 
@@ -27,7 +29,7 @@ export class LoopbackEnd implements Transport {
       const { peer } = this;
       if (peer?.open !== true) return;
       peer.receivedBytes += copy.byteLength;
-      peer.onMessage(copy);
+      for (const batch of peer.arriving(copy)) peer.onMessage(batch);
     });
   }
 

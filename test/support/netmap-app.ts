@@ -1,34 +1,13 @@
 /** `ringwire pkt-gen`, `bridge` and `lb` as real processes, and what they print with --json. */
+import type { PktGenResult as Report } from "../../frontend/apps/pkt-gen.ts";
 import { type Child, eventually, type StartOptions, startRingwire } from "./process.ts";
 
 /** The result of pkt-gen, as far as tests read it. */
-export interface PktGenResult {
+export interface PktGenResult extends Report {
   readonly packets: number;
-  readonly bytes: number;
-  readonly events: number;
   readonly seconds: number;
   readonly drops: number;
   readonly errors: number;
-  readonly sequence?: {
-    readonly first: number;
-    readonly highest: number;
-    readonly unique: number;
-    readonly missing: number;
-    readonly late: number;
-    readonly duplicate: number;
-    readonly stale: number;
-    readonly corrupt: number;
-    readonly foreign: number;
-  };
-  readonly delays?: {
-    readonly count: number;
-    readonly minNs: number;
-    readonly p50Ns: number;
-    readonly p99Ns: number;
-    readonly maxNs: number;
-    readonly octaves: readonly (readonly [number, number])[];
-  };
-  readonly unanswered?: number;
   readonly nics: readonly { readonly ifnet: Readonly<Record<string, number>> }[];
 }
 

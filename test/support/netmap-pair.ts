@@ -16,7 +16,7 @@ import type { NetmapRing } from "../../frontend/netmap/ring.ts";
 import { slotsBetween } from "../../frontend/netmap/ring.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { buildPacket } from "./packets.ts";
-import { EnaPair, type PairOptions } from "./pair.ts";
+import { EnaPair, type EnaPairOptions } from "./pair.ts";
 
 /** Slots of each ring: the smallest that the driver makes. */
 export const SLOTS = 256;
@@ -24,22 +24,18 @@ export const MAC = [2, 0, 0, 0, 0, 1];
 export const AWAY = [2, 0, 0, 0, 0, 7];
 const HEADER = 18;
 
-export interface NetmapPairOptions extends PairOptions {
+export interface NetmapPairOptions extends EnaPairOptions {
   readonly bufBytes?: number;
 }
 
 export class NetmapPair extends EnaPair {
   readonly netmap: Netmap;
 
-  constructor(options: NetmapPairOptions = {}) {
-    const netmap = new Netmap({
-      memory: {
-        ...DEFAULT_SIZES,
-        buffers: { count: 8192, bytes: options.bufBytes ?? 2048 },
-      },
-    });
-    const driver = { rxRingSize: SLOTS, txRingSize: SLOTS, ...options.driver, netmap };
-    super({ ...options, driver });
+  constructor({ bufBytes = 2048, ...options }: NetmapPairOptions = {}) {
+    const buffers = { count: 8192, bytes: bufBytes };
+    const netmap = new Netmap({ memory: { ...DEFAULT_SIZES, buffers } });
+    const driver = { rxRingSize: SLOTS, txRingSize: SLOTS, ...options.driver };
+    super({ ...options, driver, netmap });
     this.netmap = netmap;
   }
 
@@ -167,14 +163,6 @@ export class NetmapPair extends EnaPair {
     checkEmpty(kring, ring, (kring.nrHwtail + 1) % n, out);
   }
 
-  /** The queue whose completion ring is at this address, or -1. */
-  queueAt(address: number): number {
-    return this.adapter.queues.findIndex(({ rx }) => {
-      const { memory } = rx.cq;
-      return address >= memory.address && address < memory.address + memory.bytes.length;
-    });
-  }
-
   /** `perQueue` packets for each receive queue, each of its own flow: [queue][packet]. */
   async flows(perQueue: number): Promise<Uint8Array[][]> {
     const queues = this.adapter.queues.length;
@@ -186,7 +174,10 @@ export class NetmapPair extends EnaPair {
       // The device is asked, and the frame goes no further.
       this.tamper = (act) => {
         if (act.kind === "write" && act.type === RecordType.ENA_RX_CDESC) {
-          queue = this.queueAt(act.address);
+          queue = this.adapter.queues.findIndex(({ rx }) => {
+            const { address, bytes } = rx.cq.memory;
+            return act.address >= address && act.address < address + bytes.length;
+          });
         }
         return [act];
       };
@@ -225,6 +216,3 @@ export function numbered(n: number, length: number, destination: readonly number
 
 export const numberOf = (bytes: Uint8Array): number =>
   new DataView(bytes.buffer, bytes.byteOffset).getUint32(14);
-
-export const same = (a: Uint8Array, b: Uint8Array | undefined): boolean =>
-  b !== undefined && Buffer.compare(a, b) === 0;

@@ -5,10 +5,11 @@
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { MbufPool } from "../../frontend/net/mbuf.ts";
 import { openNic } from "../../frontend/nic.ts";
+import { formatMac } from "../../shared/net/ethernet.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { entriesOf } from "./batch-entries.ts";
 import { testDevice } from "./device-server.ts";
 import { eventually } from "./process.ts";
+import { entriesOf } from "./wire-acts.ts";
 
 export interface SessionOptions {
   readonly personality: "ena" | "xen";
@@ -24,14 +25,9 @@ export interface SessionOptions {
   readonly listening?: (port: number) => Promise<void>;
 }
 
-export interface SessionBatch {
-  readonly direction: "in" | "out";
-  readonly bytes: Uint8Array;
-}
-
 export interface SessionRecord {
   /** As the device saw them, from welcome on. */
-  readonly batches: readonly SessionBatch[];
+  readonly batches: readonly { readonly direction: "in" | "out"; readonly bytes: Uint8Array }[];
   readonly mac: string;
   readonly peerMac: string;
   readonly port: number;
@@ -47,7 +43,7 @@ const ETHER_TYPE = 0x88b5;
 /** Runs the session to its end. */
 export async function runNicSession(options: SessionOptions): Promise<SessionRecord> {
   const { personality, llq = false, mtu } = options;
-  const batches: SessionBatch[] = [];
+  const batches: SessionRecord["batches"][number][] = [];
   /** NICs whose receive rings the device has heard of. */
   const receiving = new Set<string>();
   const device = await testDevice({
@@ -55,9 +51,7 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
     maxQueues: 2,
     tap: (name) => (direction, bytes) => {
       if (name === "a") batches.push({ direction, bytes: Uint8Array.from(bytes) });
-      if (direction === "in" && hasBuffers(bytes)) {
-        receiving.add(name);
-      }
+      if (direction === "in" && hasBuffers(bytes)) receiving.add(name);
     },
   });
   const { port } = device;
@@ -85,7 +79,7 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
     const expected = 2 * burst * frames.length;
     await eventually("all frames", () => (received === expected ? true : undefined));
   }
-  const record = { batches, mac: macText(ifA.mac), peerMac: macText(ifB.mac), port };
+  const record = { batches, mac: formatMac(ifA.mac), peerMac: formatMac(ifB.mac), port };
   await a.close();
   await b.close();
   await device.close();
@@ -118,6 +112,3 @@ export function sendFrames(
     );
   }
 }
-
-const macText = (mac: Uint8Array): string =>
-  [...mac].map((byte) => byte.toString(16).padStart(2, "0")).join(":");

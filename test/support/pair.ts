@@ -9,7 +9,7 @@
  */
 
 import { EventEmitter } from "node:events";
-import { Connection, type ConnectionOwner } from "../../device/connection.ts";
+import { Connection } from "../../device/connection.ts";
 import type { LinkMemory } from "../../device/dma/link-memory.ts";
 import {
   createEnaNic,
@@ -17,109 +17,56 @@ import {
   type EnaNic,
 } from "../../device/ena/index.ts";
 import type { DeviceEvents } from "../../device/index.ts";
-import type { GuestCalls, GuestHost, Nic, NicConfig } from "../../device/nic.ts";
+import type { GuestHost, Nic, NicConfig } from "../../device/nic.ts";
 import type { DropReason, Port, SwitchPort } from "../../device/switch/port.ts";
 import type { GrantTable } from "../../device/xen/grant-table.ts";
-import { createXenPersonality } from "../../device/xen/index.ts";
+import { createXenPersonality, type XenGuest } from "../../device/xen/index.ts";
 import { XenMachine } from "../../device/xen/machine.ts";
 import type { XenOptions as XenDeviceOptions } from "../../device/xen/options.ts";
-import type { Hypervisor } from "../../frontend/bus/hypervisor.ts";
-import type { PciFunction } from "../../frontend/bus/pci.ts";
-import type { DmaSpace } from "../../frontend/bus/space.ts";
 import type { Driver, DriverContext } from "../../frontend/driver.ts";
 import type { EnaOptions } from "../../frontend/ena/adapter.ts";
 import { EnaDriver } from "../../frontend/ena/index.ts";
-import type { Ifnet } from "../../frontend/net/ifnet.ts";
-import { Mbuf } from "../../frontend/net/mbuf.ts";
+import { type Mbuf, mLength } from "../../frontend/net/mbuf.ts";
 import type { Netmap } from "../../frontend/netmap/netmap.ts";
 import { Session } from "../../frontend/session.ts";
-import type { SessionLink } from "../../frontend/session-link.ts";
 import { XenDriver } from "../../frontend/xen/index.ts";
 import type { NetfrontInfo, XenOptions } from "../../frontend/xen/info.ts";
 import type { Rxq, Txq } from "../../frontend/xen/rings.ts";
+import { viewOf } from "../../shared/bytes/words.ts";
 import { DevCtl, devCtlReg, Register } from "../../shared/ena/registers.ts";
-import { type Logger, silentLogger } from "../../shared/log.ts";
+import { type Logger, loggerOf, silentLogger } from "../../shared/log.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
 import { Frame } from "../../shared/net/frame.ts";
-import type { XenStatus } from "../../shared/status/device-status.ts";
 import { FAULT_SEVERITY_NAMES, Limits } from "../../shared/wire/protocol.ts";
-import { type BusAddress, busAddress, RecordType, Space } from "../../shared/wire/records.ts";
-import { grantRef } from "../../shared/xen/grant.ts";
-import { FakeSwitchPort, NIC } from "./fake-host.ts";
+import { busAddress, RecordType, Space } from "../../shared/wire/records.ts";
+import { FakeSwitchPort, NIC, settle } from "./fake-host.ts";
+import { bytesOf, mbufOf } from "./fake-netmap-adapter.ts";
 import { type LoopbackEnd, loopbackPair } from "./loopback.ts";
 import { PairClock } from "./test-clock.ts";
+import { type Act, actsOf, batchesOf } from "./wire-acts.ts";
 
-/** What arrives for the driver. */
-export type DeviceAct =
-  | {
-      readonly kind: "write";
-      readonly space: number;
-      readonly address: BusAddress;
-      readonly type: number;
-      bytes: Uint8Array;
-    }
-  | { readonly kind: "interrupt"; readonly vector: number }
-  | { readonly kind: "event"; readonly port: number }
-  | { readonly kind: "xenstore"; readonly bytes: Uint8Array }
-  | {
-      readonly kind: "grantUse";
-      readonly reference: number;
-      readonly readers: number;
-      readonly writers: number;
-    }
-  | {
-      readonly kind: "hypercallReply";
-      readonly tag: number;
-      readonly errno: number;
-      readonly bytes: Uint8Array;
-    };
+/** What the driver hears of its machine: `tamper` gets this, and the link the rest. */
+const TO_MACHINE = /^(write|interrupt|event|xenstore|grant_use|hypercall_reply)$/;
+/** A batch without transactions. */
+const EMPTY_BATCH = Uint8Array.of(0x90);
 
 /** Returns what reaches the driver in the place of `act`: nothing, it, or more. */
-export type Tamper = (act: DeviceAct) => readonly DeviceAct[];
+export type Tamper = (act: Act) => readonly Act[];
 
-/** What netfront posts, as far as a backend could see it. */
-export type GuestAct =
-  | { readonly kind: "write"; readonly address: number; readonly bytes: Uint8Array }
-  | {
-      readonly kind: "push";
-      readonly reference: number;
-      readonly offset: number;
-      readonly bytes: Uint8Array;
-    }
-  | { readonly kind: "grant"; readonly count: number }
-  | { readonly kind: "endGrant"; readonly count: number }
-  | { readonly kind: "event"; readonly port: number }
-  | { readonly kind: "hypercall"; readonly number: number; readonly command: number }
-  | { readonly kind: "xenstore"; readonly bytes: Uint8Array };
-
-/** A packet as the stack got it. */
-export interface Input
-  extends Pick<
-    Mbuf,
-    | "csumFlags"
-    | "csumStart"
-    | "csumOffset"
-    | "headerLength"
-    | "isIp6"
-    | "tsoSegsz"
-    | "flowId"
-    | "hashType"
-  > {
-  readonly bytes: Uint8Array;
-  readonly pieces: number;
+export interface NicOptions {
+  readonly queues?: number;
+  readonly mtu?: number;
+  /** Bytes of pushes that the device holds for the NIC; more of them end the link. */
+  readonly pushBytes?: number;
+  /** Where the NIC's ports are to be opened. */
+  readonly netmap?: Netmap;
+  readonly config?: Partial<NicConfig>;
+  readonly log?: Logger;
 }
 
-export interface PairOptions<DriverOptions = object, DeviceOptions = object> {
-  readonly driver?: DriverOptions | undefined;
-  readonly device?: DeviceOptions | undefined;
-  readonly queues?: number | undefined;
-  readonly mtu?: number | undefined;
-  readonly config?: Partial<NicConfig> | undefined;
-  readonly log?: Logger | undefined;
-  /** Bytes of pushes that the device holds for the NIC. */
-  readonly pushBudget?: number | undefined;
-  /** Bytes of them that the driver may use. Default: all. */
-  readonly pushBytes?: number | undefined;
+export interface PairOptions<DriverOptions, DeviceOptions> extends NicOptions {
+  readonly driver?: DriverOptions;
+  readonly device?: DeviceOptions;
 }
 export type EnaPairOptions = PairOptions<EnaOptions, EnaDeviceOptions>;
 export type XenPairOptions = PairOptions<XenOptions, XenDeviceOptions>;
@@ -137,8 +84,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   /** What the stack above the driver got. */
   readonly inputs: Input[] = [];
   readonly deviceFaults: string[] = [];
-  readonly driverFaults: string[] = [];
-  linkStates: boolean[] = [];
+  readonly linkStates: boolean[] = [];
   readyCalls = 0;
   inputDones = 0;
   /** What DeviceLink.askForRoom answers. */
@@ -152,33 +98,26 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   toDevice: (() => void)[] = [];
   toDriver: (() => void)[] = [];
   readonly #log: Logger;
-  readonly #netmap: Netmap | undefined;
   #end: DeviceEnd<N> | undefined;
   /** A session waits for a device to appear. */
   #dialled: ((end: LoopbackEnd) => void) | undefined;
-  #link: SessionLink | undefined;
+  /** The session's first attach, until `attach` has let it begin. */
   #started: Promise<void> | undefined;
-  /** Lets the driver attach that the session has been given. */
-  #mayAttach: (() => void) | undefined;
+  readonly #mayAttach = Promise.withResolvers<void>();
   #attachError: unknown;
-  /** An act is on its way to the driver, past `tamper`. */
-  #applying = false;
   /** An error of the driver or the device, to be thrown at the test. */
   #error: Error | undefined;
+  readonly #sent: Act[] = [];
+  /** Batches of the driver whose acts are not in `sent` yet. */
+  readonly #batches: Uint8Array[] = [];
 
-  constructor(options: PairOptions<object, O>, personality: "ena" | "xen", netmap?: Netmap) {
+  constructor(options: PairOptions<object, O>, personality: "ena" | "xen") {
     this.options = options;
-    this.#netmap = netmap;
-    const log = options.log ?? silentLogger;
-    this.#log = {
-      debug: (fields, message) => log.debug(fields, message),
-      info: (fields, message) => log.info(fields, message),
-      warn: (fields, message) => log.warn(fields, message),
-      error: (fields, message) => {
-        if ("err" in fields) this.#error ??= fields.err as Error;
-        log.error(fields, message);
-      },
-    };
+    const { log = silentLogger } = options;
+    this.#log = loggerOf((level, fields, message) => {
+      if (level === "error" && "err" in fields) this.#error ??= fields.err as Error;
+      log[level](fields, message);
+    });
     this.session = new Session({
       connect: "ws://device:1",
       name: "nic0",
@@ -186,48 +125,47 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
       agent: "test",
       log: this.#log,
       clock: this.clock,
-      driver: () => this.#held(),
+      driver: () => this.driver,
+      tap: (direction, batch) => {
+        if (direction === "out") this.#batches.push(Uint8Array.from(batch));
+      },
       dial: () =>
         new Promise((resolve) => {
           this.#dialled = resolve;
-          if (this.#end !== undefined) this.#connect(this.#end);
+          this.#connect();
         }),
     });
     this.plug();
   }
 
   protected abstract create(host: GuestHost, options: O | undefined): N;
-  protected abstract watch(link: SessionLink): void;
 
-  /** The device makes the driver begin anew, with the link in place. */
-  abstract resetByDevice(): Promise<void>;
   /** As before a move: what was sent is finished, nothing more is sent. */
   abstract suspend(): Promise<void>;
-  /** Packets of each queue, out and in. */
-  abstract queueCounts(): { readonly tx: readonly number[]; readonly rx: readonly number[] };
-  /** Frames that came while the interface was down and that the driver dropped. */
-  abstract readonly droppedDown: number;
-  /** What the driver, and the device for it, hold: all 0 once it is detached. */
-  abstract held(): Readonly<Record<string, number>>;
 
-  get ifnet(): Ifnet {
+  get ifnet() {
     return this.driver.ifnet;
   }
-  get space(): DmaSpace {
+  get space() {
     return this.session.space;
   }
-  get pci(): PciFunction {
-    return this.session.pci;
-  }
-  get hypervisor(): Hypervisor {
+  get hypervisor() {
     return this.session.hypervisor;
   }
-  /** Bus space ever taken. */
-  get busGranules(): number {
-    return this.space.granules.end;
+  /** What the driver has posted, in order, without the link's own. A test may forget it. */
+  get sent(): Act[] {
+    this.session.link?.flush();
+    const acts = this.#batches.splice(0).flatMap(actsOf);
+    for (const act of acts) {
+      if (act.kind !== "progress" && act.kind !== "heartbeat") this.#sent.push(act);
+    }
+    return this.#sent;
+  }
+  get driverFaults(): string[] {
+    return this.sent.flatMap((act) => (act.kind === "fault" ? `${act.code}: ${act.text}` : []));
   }
   /** What either side says that the other one broke. */
-  get faults(): readonly string[] {
+  get faults(): string[] {
     return [...this.deviceFaults, ...this.driverFaults];
   }
 
@@ -242,36 +180,16 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     return this.end.nic;
   }
 
-  /** The driver, its first attach held back until `attach`. A session attaches its driver once. */
-  #held(): D {
-    let isFirst = true;
-    intercept(this.driver as Driver, "attach", (attach) => async () => {
-      if (isFirst) {
-        isFirst = false;
-        await new Promise<void>((resolve) => {
-          this.#mayAttach = resolve;
-        });
-      }
-      try {
-        await attach();
-      } catch (error) {
-        this.#attachError = error;
-        throw error;
-      }
-    });
-    return this.driver;
-  }
-
   /** What a Session gives its driver. */
   protected context(name: string): DriverContext {
     const { queues = 1, mtu = 1500 } = this.options;
-    const { space, pci, hypervisor, clock } = this;
+    const { space, pci, hypervisor } = this.session;
+    const { clock } = this;
     return { space, pci, hypervisor, name, queues, mtu, log: this.#log, clock };
   }
 
   /** Takes the stack's place on top of the driver. */
   protected listen(): void {
-    this.#divertMachine();
     const { ifnet } = this.driver;
     ifnet.onLinkState = (up) => this.linkStates.push(up);
     ifnet.onTransmitReady = () => this.readyCalls++;
@@ -281,21 +199,33 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
       if (this.onInput !== undefined) this.onInput(m);
       else m.free();
     };
+    const driver: Driver = this.driver;
+    const attach = driver.attach.bind(driver);
+    driver.attach = async () => {
+      await this.#mayAttach.promise;
+      await attach().catch((error: unknown) => {
+        this.#attachError = error;
+        throw error;
+      });
+    };
   }
 
   /** A device appears at the other end; a session that waits for one connects to it. */
   plug(device = this.options.device, config = this.options.config): void {
-    const end = new DeviceEnd<N>(this, this.#log, config ?? {}, (host) =>
-      this.create(host, device),
-    );
-    this.#end = end;
-    if (this.#dialled !== undefined) this.#connect(end);
+    this.#end = new DeviceEnd<N>(this, this.#log, config, (host) => {
+      // The driver's end of the link exists since its hello.
+      Object.assign(this.session.link!, { askForRoom: () => this.writable });
+      return this.create(host, device);
+    });
+    this.#connect();
   }
 
-  #connect(end: DeviceEnd<N>): void {
-    const dialled = this.#dialled;
+  #connect(): void {
+    const { front } = this.#end ?? {};
+    if (front === undefined || this.#dialled === undefined) return;
+    front.arriving = (batch) => this.#tampered(batch);
+    this.#dialled(front);
     this.#dialled = undefined;
-    dialled?.(end.connect());
   }
 
   /** The link breaks: what is under way is lost, the device is gone. */
@@ -304,7 +234,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     this.toDriver = [];
     const end = this.#end;
     this.#end = undefined;
-    end?.lose();
+    end?.back.end(1006, "");
     this.#rethrow();
   }
 
@@ -320,7 +250,9 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   async connect(): Promise<void> {
     this.#started = this.session.start();
     this.#started.catch(() => {});
-    await this.until(() => this.#mayAttach !== undefined);
+    await this.until(() => this.session.isStarted);
+    const { pushBytes = Limits.PUSH_BYTES } = this.options;
+    this.space.pushBytes = Math.min(this.space.pushBytes, pushBytes);
   }
 
   /**
@@ -328,17 +260,16 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
    * error.
    */
   async attach(): Promise<void> {
-    if (this.#started === undefined) await this.connect();
-    const attached = this.#mayAttach === undefined ? this.driver.attach() : this.#started!;
-    this.#mayAttach?.();
-    this.#mayAttach = undefined;
+    if (!this.session.isStarted) await this.connect();
+    const attached = this.#started ?? this.driver.attach();
+    this.#started = undefined;
+    this.#mayAttach.resolve();
     await this.run(attached).catch((error: unknown) => {
       throw this.#attachError ?? error;
     });
     // As openNic does: an interface that has no ports of its own gets the emulated adapter.
-    if (this.#netmap?.hasInterface(this.ifnet.name) === false) {
-      this.#netmap.addInterface(this.ifnet);
-    }
+    const { netmap } = this.options;
+    if (netmap?.hasInterface(this.ifnet.name) === false) netmap.addInterface(this.ifnet);
     await this.settle();
   }
   up(): Promise<void> {
@@ -406,7 +337,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   async settle(): Promise<void> {
     for (let quiet = 0; quiet < 4; ) {
       quiet = this.pump() ? 0 : quiet + 1;
-      await turn();
+      await settle();
     }
   }
 
@@ -425,23 +356,17 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     for (let quiet = 0; !done(); quiet++) {
       if (this.pump()) quiet = 0;
       if (quiet > 8) this.clock.advanceToNext();
-      await turn();
+      await settle();
     }
   }
 
   /** One second passes on both sides. */
   async second(): Promise<void> {
     this.clock.advance(1000);
-    this.#end?.connection?.tick();
+    this.#end?.connection.tick();
     this.pump();
     this.clock.tick();
     await this.settle();
-  }
-
-  /** Whether the link has room for more. */
-  setRoom(hasRoom: boolean): void {
-    this.writable = hasRoom;
-    if (hasRoom) this.driver.writableAgain();
   }
 
   /** A frame from the segment to the NIC. Answers why it was not taken. */
@@ -460,19 +385,12 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
 
   /** An mbuf over these pieces that counts itself in `outstanding`. */
   mbuf(...pieces: Uint8Array[]): Mbuf {
-    let head: Mbuf | undefined;
-    let last: Mbuf | undefined;
-    let length = 0;
-    for (const piece of pieces) {
-      const m = new Mbuf();
-      m.attach(piece, 0, piece.length, last === undefined ? this.#release : undefined);
-      if (last !== undefined) last.next = m;
-      head ??= m;
-      last = m;
-      length += piece.length;
-    }
+    const chain = pieces.map((piece) => mbufOf(piece));
+    const [head] = chain;
     if (head === undefined) throw new Error("an mbuf without pieces");
-    head.pktLength = length;
+    for (const [i, m] of chain.entries()) m.next = chain[i + 1];
+    head.pktLength = mLength(head);
+    head.release = () => this.outstanding--;
     this.outstanding++;
     return head;
   }
@@ -497,16 +415,22 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   }
 
   /** Queues an act as the device's, to be delivered as a batch of its own. */
-  post(act: DeviceAct): void {
+  post(act: Act): void {
     this.toDriver.push(() => {
-      this.#arrive(act);
-      if (this.plugged) this.driver.batchApplied();
+      const batches = batchesOf([act]);
+      this.#uncount(batches, 0);
+      for (const batch of batches) this.#end?.front.onMessage(batch);
     });
   }
 
-  readonly #release = (): void => {
-    this.outstanding--;
-  };
+  /** What the driver, and the device for it, hold: all 0 once it is detached. */
+  held(): Record<string, number> {
+    return {
+      mbufs: this.outstanding,
+      rxMbufs: this.counter("rx_mbufs_in_use"),
+      pushedBytes: this.counter("pushed_bytes"),
+    };
+  }
 
   #rethrow(): void {
     const error = this.#error;
@@ -514,225 +438,96 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     if (error !== undefined) throw error;
   }
 
-  /** Brings an act to the driver, or what `tamper` makes of it. False when the driver refused a write. */
-  #arrive(act: DeviceAct): boolean {
-    let taken = true;
-    for (const one of this.tamper?.(act) ?? [act]) taken = this.#apply(one) && taken;
-    return taken;
+  /** What the driver's end makes of a batch of the device. */
+  #tampered(batch: Uint8Array): readonly Uint8Array[] {
+    const { tamper } = this;
+    if (tamper === undefined) return [batch];
+    const acts = actsOf(batch).flatMap((act) => (TO_MACHINE.test(act.kind) ? tamper(act) : [act]));
+    const batches = acts.length === 0 ? [EMPTY_BATCH] : batchesOf(acts);
+    this.#uncount(batches, batch.length);
+    return batches;
   }
 
-  #apply(act: DeviceAct): boolean {
-    const { space, pci, hypervisor } = this;
-    this.#applying = true;
-    switch (act.kind) {
-      case "write":
-        return space.deviceWrite(act.space, act.address, act.type, act.bytes, 0, act.bytes.length);
-      case "interrupt":
-        pci.interrupt(act.vector);
-        break;
-      case "event":
-        hypervisor.onEvent(act.port);
-        break;
-      case "xenstore":
-        hypervisor.onXenstore(act.bytes, 0, act.bytes.length);
-        break;
-      case "grantUse":
-        hypervisor.onGrantUse(grantRef(act.reference), act.readers, act.writers);
-        break;
-      case "hypercallReply":
-        this.#link?.hypercallReply(act);
-    }
-    return true;
+  /** The driver's end reports the progress that the honest device expects. */
+  #uncount(batches: readonly Uint8Array[], honest: number): void {
+    const { link } = this.session;
+    for (const { length } of batches) link!.receivedBytes -= length;
+    link!.receivedBytes += honest;
   }
-
-  /** What a Session brings to its driver goes by `tamper` instead. */
-  #divert<T extends object, K extends keyof T>(
-    target: T,
-    name: K,
-    actOf: (...args: Args<T, K>) => DeviceAct,
-  ): void {
-    intercept(target, name, (original) => (...args) => {
-      if (this.tamper !== undefined && !this.#applying) return this.#arrive(actOf(...args));
-      this.#applying = false;
-      return original(...args);
-    });
-  }
-
-  #divertMachine(): void {
-    const { space, pci, hypervisor } = this;
-    this.#divert(space, "deviceWrite", (to, address, type, src, at, length) => {
-      return { kind: "write", space: to, address, type, bytes: src.slice(at, at + length) };
-    });
-    this.#divert(pci, "interrupt", (vector) => ({ kind: "interrupt", vector }));
-    this.#divert(hypervisor, "onEvent", (port) => ({ kind: "event", port }));
-    this.#divert(hypervisor, "onXenstore", (src, at, length) => {
-      return { kind: "xenstore", bytes: src.slice(at, at + length) };
-    });
-    this.#divert(hypervisor, "onGrantUse", (reference, readers, writers) => {
-      return { kind: "grantUse", reference, readers, writers };
-    });
-    intercept(space, "attachLink", (attach) => (link) => {
-      // The session has just set what the welcome says.
-      space.pushBytes = Math.min(space.pushBytes, this.options.pushBytes ?? space.pushBytes);
-      this.#link = link as SessionLink;
-      this.#divert(this.#link, "hypercallReply", ({ tag, errno, bytes }) => {
-        return { kind: "hypercallReply", tag, errno, bytes: bytes.slice() };
-      });
-      observe(this.#link, "fault", (_severity, code, text) => {
-        this.driverFaults.push(`${code}: ${text}`);
-      });
-      Object.assign(link, { askForRoom: () => this.writable });
-      this.watch(this.#link);
-      attach(link);
-    });
-  }
-}
-
-type Args<T, K extends keyof T> = T[K] extends (...args: infer A) => unknown ? A : never;
-type Method<T, K extends keyof T> = (...args: Args<T, K>) => unknown;
-
-/** Puts what `wrap` makes of it in the place of a method. */
-function intercept<T extends object, K extends keyof T>(
-  target: T,
-  name: K,
-  wrap: (original: Method<T, K>) => Method<T, K>,
-): void {
-  const method = target[name] as Method<T, K>;
-  Object.assign(target, { [name]: wrap(method.bind(target)) });
-}
-
-/** Shows each call of a method to `see`, before it is made. */
-function observe<T extends object, K extends keyof T>(target: T, name: K, see: Method<T, K>): void {
-  intercept(target, name, (original) => (...args) => {
-    see(...args);
-    return original(...args);
-  });
-}
-
-/** What a device needs of its pair. */
-interface Surroundings
-  extends Pick<EnaPair, "clock" | "switchPort" | "deviceFaults" | "toDevice" | "toDriver"> {
-  readonly options: PairOptions;
 }
 
 /** One incarnation of the device, and the world around it. */
-export class DeviceEnd<N extends Nic> implements ConnectionOwner {
-  readonly log: Logger;
-  readonly lines: LogLimit;
-  readonly clock: PairClock;
-  readonly agent = "test";
-  readonly segment = {
-    name: "lan0",
-    attach: (port: Port): SwitchPort => {
-      this.port = port;
-      return this.#pair.switchPort;
-    },
-  };
-  readonly events = new EventEmitter<DeviceEvents>();
-  readonly roundTrips = { observe: () => {} };
-  readonly pushBytes: number;
-  readonly checkWindows = false;
+export class DeviceEnd<N extends Nic> {
   readonly config: NicConfig;
+  /** The session's end of the connection, and the device's. */
+  readonly front: LoopbackEnd;
+  readonly back: LoopbackEnd;
+  readonly connection: Connection;
   port: Port | undefined;
-  connection: Connection | undefined;
-  readonly #pair: Surroundings;
-  readonly #make: (host: GuestHost) => N;
-  #host: GuestHost | undefined;
-  #nic: N | undefined;
-  #transport: LoopbackEnd | undefined;
+  memory!: LinkMemory;
+  nic!: N;
 
   constructor(
-    pair: Surroundings,
+    pair: NicPair<Driver, N, object>,
     log: Logger,
-    config: Partial<NicConfig>,
+    config: Partial<NicConfig> | undefined,
     make: (host: GuestHost) => N,
   ) {
-    this.#pair = pair;
-    this.#make = make;
-    this.log = log;
-    this.clock = pair.clock;
-    this.lines = new LogLimit(log, pair.clock.now, 1000);
-    this.pushBytes = pair.options.pushBudget ?? Limits.PUSH_BYTES;
-    this.events.on("fault", ({ severity, code, text }) => {
+    const { clock, options } = pair;
+    const { queues = 1, pushBytes = Limits.PUSH_BYTES } = options;
+    this.config = { ...NIC, queues, ...config };
+    [this.front, this.back] = loopbackPair(
+      (deliver) => pair.toDevice.push(deliver),
+      (deliver) => pair.toDriver.push(deliver),
+    );
+    const events = new EventEmitter<DeviceEvents>();
+    events.on("fault", ({ severity, code, text }) => {
       pair.deviceFaults.push(`${FAULT_SEVERITY_NAMES[severity]} ${code}: ${text}`);
     });
-    this.config = {
-      ...NIC,
-      queues: pair.options.queues ?? 1,
-      ...config,
+    const attach = (port: Port): SwitchPort => {
+      this.port = port;
+      return pair.switchPort;
     };
+    this.connection = new Connection(this.back, "driver:1", "127.0.0.1", {
+      log,
+      lines: new LogLimit(log, clock.now, 1000),
+      clock,
+      agent: "test",
+      segment: { name: "lan0", attach },
+      events,
+      roundTrips: { observe() {} },
+      // A device offers no less; a driver may use less of it.
+      pushBytes: Math.max(pushBytes, Limits.PUSH_BYTES_MIN),
+      checkWindows: false,
+      admit: () => ({ config: this.config, epoch: 1 }),
+      create: (_connection, host) => {
+        this.memory = host.memory as LinkMemory;
+        this.nic = make(host);
+        return this.nic;
+      },
+      gone() {},
+    });
   }
-
-  /** The session's end of a connection to this device. */
-  connect(): LoopbackEnd {
-    const [front, back] = loopbackPair(
-      (deliver) => this.#pair.toDevice.push(deliver),
-      (deliver) => this.#pair.toDriver.push(deliver),
-    );
-    this.#transport = back;
-    this.connection = new Connection(back, "driver:1", "127.0.0.1", this);
-    return front;
-  }
-
-  /** The connection is gone at once. */
-  lose(): void {
-    this.#transport?.end(1006, "");
-  }
-
-  get nic(): N {
-    if (this.#nic === undefined) throw new Error("the device has no NIC yet");
-    return this.#nic;
-  }
-  get memory(): LinkMemory {
-    return this.#host!.memory as LinkMemory;
-  }
-
-  admit() {
-    return { config: this.config, epoch: 1 };
-  }
-  create(_connection: Connection, host: GuestHost): Nic {
-    this.#host = host;
-    this.#nic = this.#make(host);
-    return this.#nic;
-  }
-  gone(): void {}
 }
 
-function inputOf(m: Mbuf): Input {
-  const parts: Uint8Array[] = [];
-  for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) {
-    parts.push(piece.buffer.subarray(piece.at, piece.at + piece.length));
-  }
-  const bytes = new Uint8Array(Buffer.concat(parts));
+/** A packet as the stack got it: its header, and its bytes. */
+export type Input = ReturnType<typeof inputOf>;
+
+function inputOf(m: Mbuf) {
+  const bytes = bytesOf(m);
   if (bytes.length !== m.pktLength) throw new Error(`${bytes.length} bytes, says ${m.pktLength}`);
-  const { csumFlags, csumStart, csumOffset, headerLength, isIp6, tsoSegsz, flowId, hashType } = m;
-  return {
-    bytes,
-    pieces: parts.length,
-    csumFlags,
-    csumStart,
-    csumOffset,
-    headerLength,
-    isIp6,
-    tsoSegsz,
-    flowId,
-    hashType,
-  };
+  let pieces = 0;
+  for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) pieces++;
+  return { ...m, bytes, pieces };
 }
-
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 export class EnaPair extends NicPair<EnaDriver, EnaNic, EnaDeviceOptions> {
   readonly driver: EnaDriver;
-  /** Reasons of the resets that the driver asked for, in order. */
-  readonly resets: number[] = [];
-  /** Admin commands that the driver has posted, 64 bytes each. */
-  readonly commands: Uint8Array[] = [];
-  readonly droppedDown = 0;
 
-  constructor(options: EnaPairOptions = {}, netmap?: Netmap) {
-    super(options, "ena", netmap);
-    this.driver = new EnaDriver(this.context("ena0"), { llq: true, netmap, ...options.driver });
+  constructor(options: EnaPairOptions = {}) {
+    super(options, "ena");
+    const { netmap, driver } = options;
+    this.driver = new EnaDriver(this.context("ena0"), { llq: true, netmap, ...driver });
     this.listen();
   }
 
@@ -740,62 +535,37 @@ export class EnaPair extends NicPair<EnaDriver, EnaNic, EnaDeviceOptions> {
     return createEnaNic(host, options);
   }
 
-  protected watch(link: SessionLink): void {
-    observe(link, "write", (_address, type, src, at, length) => {
-      if (type === RecordType.ENA_AQ) this.commands.push(src.slice(at, at + length));
+  /** Reasons of the resets that the driver asked for, in order. */
+  get resets(): number[] {
+    return this.sent.flatMap((act) => {
+      if (act.kind !== "mmio_write" || act.space !== 0 || act.address !== Register.DEV_CTL)
+        return [];
+      const value = viewOf(act.bytes).getUint32(0, true);
+      return (value & DevCtl.DEV_RESET) === 0 ? [] : devCtlReg.reason(value);
     });
-    observe(link, "mmioWrite32", (bar, offset, value) => {
-      if (bar === 0 && offset === Register.DEV_CTL && (value & DevCtl.DEV_RESET) !== 0) {
-        this.resets.push(devCtlReg.reason(value));
-      }
-    });
-  }
-
-  /** The event of ENA_ADMIN_DEVICE_REQUEST_RESET; the driver's watchdog heeds it. */
-  async resetByDevice(): Promise<void> {
-    if (!this.nic.levers.requestReset()) throw new Error("the event queue is full");
-    this.pump();
-    await this.second();
   }
 
   async suspend(): Promise<void> {
     await this.run(this.driver.suspend());
   }
 
-  queueCounts() {
-    const { queues } = this.driver.adapter;
-    const count = (ring: string) => queues.map((_, q) => this.counter(`queue${q}`, ring, "count"));
-    return { tx: count("tx_ring"), rx: count("rx_ring") };
-  }
-
-  held() {
-    return {
-      mbufs: this.outstanding,
-      rxMbufs: this.counter("rx_mbufs_in_use"),
-      pushedBytes: this.counter("pushed_bytes"),
-      pushes: this.driver.adapter.gate.pushes,
-    };
+  override held() {
+    return { ...super.held(), pushes: this.driver.adapter.gate.pushes };
   }
 }
 
-/** The guest's domain. */
-type GuestDomain = GuestCalls & { readonly grants: GrantTable };
-
 /** The backend's directory of the one vif there is. */
-const BACKEND_STATE = "/local/domain/0/backend/vif/1/0/state";
-const INITIALISING = "1";
-const CLOSING = "5";
+const BACKEND = "/local/domain/0/backend/vif/1/0";
 
-export class XenPair extends NicPair<XenDriver, Nic, XenDeviceOptions> {
+export class XenPair extends NicPair<XenDriver, XenGuest, XenDeviceOptions> {
   readonly driver: XenDriver;
-  /** What the driver has posted, in order. */
-  readonly sent: GuestAct[] = [];
   /** The machine of the device that is there now, or was there last. */
   machine!: XenMachine;
 
-  constructor(options: XenPairOptions = {}, netmap?: Netmap) {
-    super(options, "xen", netmap);
-    this.driver = new XenDriver(this.context("xn0"), { netmap, ...options.driver });
+  constructor(options: XenPairOptions = {}) {
+    super(options, "xen");
+    const { netmap, driver } = options;
+    this.driver = new XenDriver(this.context("xn0"), { netmap, ...driver });
     this.listen();
   }
 
@@ -815,42 +585,15 @@ export class XenPair extends NicPair<XenDriver, Nic, XenDeviceOptions> {
   txq(i = 0): Txq {
     return this.info.txqs[i]!;
   }
-  /** What the device says of its guest. */
-  get snapshot(): XenStatus {
-    const status = this.nic.snapshot();
-    if (status.personality !== "xen") throw new Error(`a NIC of ${status.personality}`);
-    return status;
-  }
   /** The guest's grants as its transactions told them. */
   get grants(): GrantTable {
-    return (this.nic.guest as GuestDomain).grants;
+    return this.nic.guest.grants;
   }
 
   /** Each device has a machine of its own, as another process has. */
-  protected create(host: GuestHost, options: XenDeviceOptions | undefined): Nic {
+  protected create(host: GuestHost, options: XenDeviceOptions | undefined): XenGuest {
     this.machine = new XenMachine(host.log, this.clock);
     return createXenPersonality(this.machine, options)(host);
-  }
-
-  protected watch(link: SessionLink): void {
-    const { sent } = this;
-    observe(link, "write", (address, _type, src, at, length) => {
-      sent.push({ kind: "write", address, bytes: src.slice(at, at + length) });
-    });
-    observe(link, "push", (space, address, _type, src, at, length) => {
-      if (space !== Space.GRANT) throw new Error("a push that names no grant");
-      const [reference, offset] = [Math.floor(address / 4096), address % 4096];
-      sent.push({ kind: "push", reference, offset, bytes: src.slice(at, at + length) });
-    });
-    observe(link, "grants", (_version, _records, count) => sent.push({ kind: "grant", count }));
-    observe(link, "endGrants", (_records, count) => sent.push({ kind: "endGrant", count }));
-    observe(link, "event", (port) => sent.push({ kind: "event", port }));
-    observe(link, "hypercall", (number, command) => {
-      sent.push({ kind: "hypercall", number, command });
-    });
-    observe(link, "xenstore", (message) => {
-      sent.push({ kind: "xenstore", bytes: message.slice() });
-    });
   }
 
   /** A hostile backend writes into a granted page, at once. False when the driver refused it. */
@@ -859,38 +602,23 @@ export class XenPair extends NicPair<XenDriver, Nic, XenDeviceOptions> {
     return this.space.deviceWrite(Space.GRANT, address, RecordType.RAW, bytes, 0, bytes.length);
   }
 
-  /** The toolstack closes the backend, and offers it again; not more often than once a second. */
-  async resetByDevice(): Promise<void> {
-    for (const state of [CLOSING, INITIALISING]) {
-      this.machine.store.write(BACKEND_STATE, state);
-      this.machine.settle();
-      await this.settle();
-    }
-    await this.second();
+  /** The toolstack, or a backend of its own accord, writes a key of the backend's directory. */
+  async backendSays(key: string, value: string): Promise<void> {
+    this.machine.store.write(`${BACKEND}/${key}`, value);
+    this.machine.settle();
+    await this.settle();
   }
 
   async suspend(): Promise<void> {
     const { nic } = this;
-    await this.run(new Promise<void>((resolve) => nic.suspend?.(resolve)));
+    await this.run(new Promise<void>((resolve) => nic.suspend(resolve)));
   }
 
-  queueCounts() {
-    const count = (side: string) =>
-      this.info.txqs.map((_, q) => this.counter(`queue${q}`, side, "count"));
-    return { tx: count("tx"), rx: count("rx") };
-  }
-
-  get droppedDown(): number {
-    return this.counter("queue0", "rx", "dropped_down");
-  }
-
-  held() {
+  override held() {
     const { grants, gate } = this.info;
     const granted = this.plugged ? this.grants.snapshot() : undefined;
     return {
-      mbufs: this.outstanding,
-      rxMbufs: this.counter("rx_mbufs_in_use"),
-      pushedBytes: this.counter("pushed_bytes"),
+      ...super.held(),
       pushes: gate.pushes,
       grants: grants.liveCount,
       references: grants.capacity - grants.availableCount,
@@ -904,25 +632,8 @@ export class XenPair extends NicPair<XenDriver, Nic, XenDeviceOptions> {
 /** Any pair, for what holds of both personalities. */
 export type AnyPair = EnaPair | XenPair;
 
-export interface NicOptions {
-  readonly queues?: number;
-  readonly mtu?: number;
-  /** Where the NIC's ports are to be opened. */
-  readonly netmap?: Netmap;
-  /** Bytes of pushes that the device holds for the NIC; more of them end the link. */
-  readonly pushBytes?: number;
-}
-
-const pairOptions = ({ queues, mtu, pushBytes }: NicOptions) => ({
-  queues,
-  mtu,
-  // A device offers no less; a driver may use less of it.
-  pushBudget: Math.max(pushBytes ?? Limits.PUSH_BYTES, Limits.PUSH_BYTES_MIN),
-  pushBytes,
-});
-
 /** Both personalities, for the contract suites. */
 export const NICS: readonly { kind: "ena" | "xen"; make(options?: NicOptions): AnyPair }[] = [
-  { kind: "ena", make: (options = {}) => new EnaPair(pairOptions(options), options.netmap) },
-  { kind: "xen", make: (options = {}) => new XenPair(pairOptions(options), options.netmap) },
+  { kind: "ena", make: (options) => new EnaPair(options) },
+  { kind: "xen", make: (options) => new XenPair(options) },
 ];

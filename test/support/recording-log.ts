@@ -7,16 +7,8 @@ export class RecordingLog implements Logger {
   readonly warnings: string[] = [];
   readonly errors: string[] = [];
 
-  debug(_fields: object, message: string): void {
-    this.debugs.push(message);
-  }
-  info(_fields: object, message: string): void {
-    this.infos.push(message);
-  }
-  warn(_fields: object, message: string): void {
-    this.warnings.push(message);
-  }
-  error(_fields: object, message: string): void {
-    this.errors.push(message);
-  }
+  readonly debug = (_fields: object, message: string) => void this.debugs.push(message);
+  readonly info = (_fields: object, message: string) => void this.infos.push(message);
+  readonly warn = (_fields: object, message: string) => void this.warnings.push(message);
+  readonly error = (_fields: object, message: string) => void this.errors.push(message);
 }

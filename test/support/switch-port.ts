@@ -1,21 +1,18 @@
 /** A switch port that keeps what it gets and says what it is told to say. */
 import type { DropReason, Port, PortOffloads } from "../../device/switch/port.ts";
 import type { Frame } from "../../shared/net/frame.ts";
-import { bytesOf } from "./packets.ts";
+import type { Received } from "./fake-host.ts";
+import { bytesOf, factsOf } from "./packets.ts";
 
 export const NO_OFFLOADS: PortOffloads = { csum: false, tso4: false, tso6: false };
 export const ALL_OFFLOADS: PortOffloads = { csum: true, tso4: true, tso6: true };
-
-export interface Got extends Pick<Frame, "gso" | "needsCsum" | "csumValid"> {
-  readonly bytes: Uint8Array;
-}
 
 export class TestPort implements Port {
   readonly name: string;
   readonly kind = "test";
   readonly offloads: PortOffloads;
   readonly maxFrameBytes: number;
-  readonly got: Got[] = [];
+  readonly got: Received[] = [];
   /** What `ready` was asked: [length, frames]. */
   readonly asked: [number, number][] = [];
   flushes = 0;
@@ -33,8 +30,7 @@ export class TestPort implements Port {
   deliver(frame: Frame): DropReason | undefined {
     this.onDeliver?.();
     if (this.answer !== undefined) return this.answer;
-    const { gso, needsCsum, csumValid } = frame;
-    this.got.push({ bytes: bytesOf(frame), gso, needsCsum, csumValid });
+    this.got.push({ bytes: bytesOf(frame), ...factsOf(frame) });
     return undefined;
   }
 

@@ -1,18 +1,10 @@
 /** A clock that stands still until a test advances it. Its timers run in the order of their time. */
 import type { Clock, Timer } from "../../shared/clock.ts";
 
-class TestTimer implements Timer {
+interface TestTimer extends Timer {
   readonly run: () => void;
   readonly everyMs: number | undefined;
   due: number;
-
-  constructor(run: () => void, due: number, everyMs?: number) {
-    this.run = run;
-    this.due = due;
-    this.everyMs = everyMs;
-  }
-
-  unref(): void {}
 }
 
 export class TestClock implements Clock {
@@ -27,11 +19,11 @@ export class TestClock implements Clock {
   readonly now = (): number => this.#ms;
 
   setTimeout(run: () => void, ms: number): Timer {
-    return this.#add(new TestTimer(run, this.#ms + ms));
+    return this.#add(run, ms);
   }
 
   setInterval(run: () => void, ms: number): Timer {
-    return this.#add(new TestTimer(run, this.#ms + ms, ms));
+    return this.#add(run, ms, ms);
   }
 
   setImmediate(run: () => void): void {
@@ -65,7 +57,8 @@ export class TestClock implements Clock {
     this.#ms = end;
   }
 
-  #add(timer: TestTimer): Timer {
+  #add(run: () => void, ms: number, everyMs?: number): Timer {
+    const timer: TestTimer = { run, everyMs, due: this.#ms + ms, unref() {} };
     this.#timers.add(timer);
     return timer;
   }

@@ -8,8 +8,9 @@ import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
 import { Register, ResetReason } from "../../shared/ena/registers.ts";
 import { Limits } from "../../shared/wire/protocol.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { type DeviceAct, EnaPair, type Tamper } from "../support/pair.ts";
+import { EnaPair, type Tamper } from "../support/pair.ts";
 import { RecordingLog } from "../support/recording-log.ts";
+import type { Act } from "../support/wire-acts.ts";
 
 const MAC = [2, 0, 0, 0, 0, 1];
 const frame = (length: number, seed: number, destination: readonly number[]): Uint8Array => {
@@ -27,7 +28,7 @@ const onWrite =
     act.kind === "write" && act.type === type && !change(act.bytes) ? [] : [act];
 const dropInterrupt =
   (vector: number): Tamper =>
-  (act: DeviceAct) =>
+  (act: Act) =>
     act.kind === "interrupt" && act.vector === vector ? [] : [act];
 
 async function seconds(pair: EnaPair, n: number): Promise<void> {
@@ -239,7 +240,7 @@ describe("admin queue", () => {
   test("fault-D7 a lost completion: ETIMEDOUT, ADMIN_TO; a late one is ignored", async () => {
     const pair = new EnaPair({});
     await pair.start();
-    const late: DeviceAct[] = [];
+    const late: Act[] = [];
     pair.tamper = (act) => {
       if (act.kind !== "write" || act.type !== RecordType.ENA_ACQ) return [act];
       late.push(act);
@@ -385,12 +386,12 @@ describe("MTU", () => {
 
 describe("pushes", () => {
   test("never more than the budget, and the source is told when there is room", async () => {
-    const pushBudget = Limits.PUSH_BYTES_MIN;
-    const pair = new EnaPair({ driver: { llq: false }, pushBudget });
+    const pushBytes = Limits.PUSH_BYTES_MIN;
+    const pair = new EnaPair({ driver: { llq: false }, pushBytes });
     await pair.start();
     let sent = 0;
     while (pair.send(out(1514, sent)) === 0) sent++;
-    expect(sent).toBe(Math.floor(pushBudget / 1514));
+    expect(sent).toBe(Math.floor(pushBytes / 1514));
     expect(pair.counter("queue0", "tx_ring", "refused_budget")).toBe(1);
     await pair.settle();
     expect(pair.readyCalls).toBe(1);
@@ -423,7 +424,7 @@ test("case-X9 an event that comes while the driver detaches rings no doorbell du
     if (register !== Register.DEV_CTL) return;
     inReset = value !== 0;
     // The device's last event, whose interrupt was on its way when the reset began.
-    if (inReset) pair.pci.interrupt(0);
+    if (inReset) pair.session.pci.interrupt(0);
   });
   pair.tamper = dropInterrupt(0);
   pair.nic.levers.requestReset();

@@ -32,8 +32,8 @@ describe("connecting", () => {
   test("both states Connected, carrier up, every receive slot posted", async () => {
     const pair = await XenPair.started();
     expect(pair.linkStates).toEqual([true]);
-    expect(pair.snapshot.backend).toBe("connected");
-    expect(pair.snapshot.frontend).toBe("connected");
+    expect(pair.nic.snapshot().backend).toBe("connected");
+    expect(pair.nic.snapshot().frontend).toBe("connected");
     expect(pair.counter("queue0", "rx", "in_flight")).toBe(256);
     expect(violations(pair)).toEqual([]);
     expect(backendViolations(pair)).toEqual([]);
@@ -494,7 +494,7 @@ describe("coming and going", () => {
     expect(referencesInUse(pair)).toBe(0);
     expect(pair.outstanding).toBe(0);
     expect(pair.counter("rx_mbufs_in_use")).toBe(0);
-    expect(pair.snapshot.backend).toBe("closed");
+    expect(pair.nic.snapshot().backend).toBe("closed");
   });
 
   test("settled comes back behind everything posted", async () => {

@@ -5,21 +5,14 @@
 import { describe, expect, test } from "vitest";
 import { RingWord } from "../../shared/xen/ring.ts";
 import { frame, MAC } from "../support/nic-frames.ts";
-import { type DeviceAct, XenPair } from "../support/pair.ts";
+import { XenPair } from "../support/pair.ts";
+import type { Act } from "../support/wire-acts.ts";
 import { referencesInUse, violations } from "../support/xen-invariants.ts";
 
 const BACKEND = "/local/domain/0/backend/vif/1/0";
 const CLOSING = "5";
 const INITIALISING = "1";
 const INIT_WAIT = "2";
-
-/** The toolstack, or a backend of its own accord, writes a key of the backend's directory. */
-async function backendSays(pair: XenPair, key: string, value: string): Promise<void> {
-  const { machine } = pair;
-  machine.store.write(`${BACKEND}/${key}`, value);
-  machine.settle();
-  await pair.settle();
-}
 
 async function bothWays(pair: XenPair, seed: number): Promise<void> {
   const before = [pair.segment.length, pair.inputs.length];
@@ -33,9 +26,9 @@ async function bothWays(pair: XenPair, seed: number): Promise<void> {
 
 test("a suspend that is cancelled: what came while it lasted is taken, with no other event", async () => {
   const pair = await XenPair.started();
-  const late: DeviceAct[] = [];
+  const late: Act[] = [];
   pair.tamper = (act) => {
-    if (act.kind !== "hypercallReply") return [act];
+    if (act.kind !== "hypercall_reply") return [act];
     late.push(act);
     return [];
   };
@@ -49,7 +42,7 @@ test("a suspend that is cancelled: what came while it lasted is taken, with no o
   await pair.settle();
   expect(pair.inputs).toEqual([]);
   // Nothing else arrives: no event, no answer, no batch at all.
-  pair.tamper = (act) => (act.kind === "hypercallReply" ? [act] : []);
+  pair.tamper = (act) => (act.kind === "hypercall_reply" ? [act] : []);
   const { pumpUp } = pair;
   pair.pumpUp = () => {
     if (pair.toDriver.length > 0) pumpUp.call(pair);
@@ -107,9 +100,9 @@ describe("a backend that closes and offers itself again", () => {
     const old: number[] = [];
     for (let round = 0; round < 5; round++) {
       old.push(...pair.info.txqs.map((txq) => txq.port));
-      await backendSays(pair, "state", CLOSING);
+      await pair.backendSays("state", CLOSING);
       expect(machine.events.use(domid)).toMatchObject({ ports: 0, bound: 0 });
-      await backendSays(pair, "state", INITIALISING);
+      await pair.backendSays("state", INITIALISING);
       expect(pair.info.carrier).toBe(true);
       expect(machine.events.use(domid)).toMatchObject({ ports, bound: ports });
     }
@@ -126,35 +119,35 @@ describe("a backend that closes and offers itself again", () => {
   test("with fewer queues: the number of before is not left in the store", async () => {
     const pair = await XenPair.started({ queues: 4 });
     expect(pair.info.rxqs).toHaveLength(4);
-    await backendSays(pair, "state", CLOSING);
-    await backendSays(pair, "multi-queue-max-queues", "1");
-    await backendSays(pair, "state", INITIALISING);
+    await pair.backendSays("state", CLOSING);
+    await pair.backendSays("multi-queue-max-queues", "1");
+    await pair.backendSays("state", INITIALISING);
     expect(pair.deviceFaults).toEqual([]);
     expect(pair.info.rxqs).toHaveLength(1);
-    expect(pair.snapshot.backend).toBe("connected");
+    expect(pair.nic.snapshot().backend).toBe("connected");
     await bothWays(pair, 2);
   });
 
   test("without scatter-gather, and with it again: the MTU that can be had follows", async () => {
     const pair = await XenPair.started();
     const { ifnet } = pair.driver;
-    await backendSays(pair, "state", CLOSING);
-    await backendSays(pair, "feature-sg", "0");
-    await backendSays(pair, "state", INITIALISING);
+    await pair.backendSays("state", CLOSING);
+    await pair.backendSays("feature-sg", "0");
+    await pair.backendSays("state", INITIALISING);
     expect(pair.info.carrier).toBe(true);
     await expect(ifnet.setMtu(9000)).resolves.not.toBe(0);
-    await backendSays(pair, "state", CLOSING);
-    await backendSays(pair, "feature-sg", "1");
-    await backendSays(pair, "state", INITIALISING);
+    await pair.backendSays("state", CLOSING);
+    await pair.backendSays("feature-sg", "1");
+    await pair.backendSays("state", INITIALISING);
     expect(pair.info.carrier).toBe(true);
     await expect(ifnet.setMtu(9000)).resolves.toBe(0);
   });
 
   test("for less than the interface's MTU: it stays down, with a sentence, and nothing is left", async () => {
     const pair = await XenPair.started({ mtu: 9000 });
-    await backendSays(pair, "state", CLOSING);
-    await backendSays(pair, "feature-sg", "0");
-    await backendSays(pair, "state", INITIALISING);
+    await pair.backendSays("state", CLOSING);
+    await pair.backendSays("feature-sg", "0");
+    await pair.backendSays("state", INITIALISING);
     expect(pair.info.carrier).toBe(false);
     expect(pair.counter("resume_failures")).toBe(1);
     expect(pair.info.grants.liveCount).toBe(0);
@@ -162,13 +155,13 @@ describe("a backend that closes and offers itself again", () => {
 
   test("after an attempt that failed: what is still to be tried is not tried when it works", async () => {
     const pair = await XenPair.started();
-    await backendSays(pair, "state", CLOSING);
-    await backendSays(pair, "feature-rx-copy", "0");
-    await backendSays(pair, "state", INITIALISING);
+    await pair.backendSays("state", CLOSING);
+    await pair.backendSays("feature-rx-copy", "0");
+    await pair.backendSays("state", INITIALISING);
     expect(pair.info.retryTicks).toBeGreaterThan(0);
-    await backendSays(pair, "feature-rx-copy", "1");
-    await backendSays(pair, "state", CLOSING);
-    await backendSays(pair, "state", INITIALISING);
+    await pair.backendSays("feature-rx-copy", "1");
+    await pair.backendSays("state", CLOSING);
+    await pair.backendSays("state", INITIALISING);
     expect(pair.info.carrier).toBe(true);
     expect(pair.info.retryTicks).toBe(0);
     await bothWays(pair, 3);
@@ -186,12 +179,12 @@ describe("a backend that closes and offers itself again", () => {
 
   test("a try that is due while it connects, and finds it broken again, tries nothing", async () => {
     const pair = await XenPair.started();
-    await backendSays(pair, "state", CLOSING);
-    await backendSays(pair, "feature-rx-copy", "0");
-    await backendSays(pair, "state", INITIALISING);
+    await pair.backendSays("state", CLOSING);
+    await pair.backendSays("feature-rx-copy", "0");
+    await pair.backendSays("state", INITIALISING);
     expect(pair.info.retryTicks).toBe(1);
-    await backendSays(pair, "feature-rx-copy", "1");
-    await backendSays(pair, "state", CLOSING);
+    await pair.backendSays("feature-rx-copy", "1");
+    await pair.backendSays("state", CLOSING);
     const { machine } = pair;
     machine.store.write(`${BACKEND}/state`, INITIALISING);
     machine.settle();
@@ -218,7 +211,7 @@ describe("a backend that closes and offers itself again", () => {
     await pair.settle();
     expect(pair.info.carrier).toBe(false);
     expect(pair.info.grants.liveCount).toBe(0);
-    await backendSays(pair, "state", INIT_WAIT);
+    await pair.backendSays("state", INIT_WAIT);
     expect(pair.info.carrier).toBe(true);
     await bothWays(pair, 5);
     expect(violations(pair)).toEqual([]);

@@ -4,10 +4,10 @@
  */
 import { expect, test } from "vitest";
 import { XsType, xsMessage, xsStrings } from "../../shared/xen/xenstore.ts";
-import { type DeviceAct, XenPair } from "../support/pair.ts";
+import { XenPair } from "../support/pair.ts";
+import type { Act } from "../support/wire-acts.ts";
 import { backendViolations, referencesInUse, violations } from "../support/xen-invariants.ts";
 
-const BACKEND_STATE = "/local/domain/0/backend/vif/1/0/state";
 const EACCES = 13;
 const QUEUES = 2;
 const CLOSED = 6;
@@ -15,12 +15,12 @@ const CLOSED = 6;
 const CONNECT_MS = 10;
 
 const typeOf = (bytes: Uint8Array): number => bytes[0]!;
-const isAnswer = (act: DeviceAct): boolean =>
-  act.kind === "hypercallReply" ||
+const isAnswer = (act: Act): boolean =>
+  act.kind === "hypercall_reply" ||
   (act.kind === "xenstore" && typeOf(act.bytes) !== XsType.WATCH_EVENT);
 
-function refusal(act: DeviceAct): DeviceAct {
-  if (act.kind === "hypercallReply") return { ...act, errno: EACCES };
+function refusal(act: Act): Act {
+  if (act.kind === "hypercall_reply") return { ...act, errno: EACCES };
   if (act.kind !== "xenstore") throw new Error("no answer");
   const view = new DataView(act.bytes.buffer, act.bytes.byteOffset);
   const error = xsMessage(
@@ -46,12 +46,7 @@ function refuse(pair: XenPair, n: number): { reached: boolean } {
 
 /** The backend closes, and offers itself again. */
 async function offer(pair: XenPair): Promise<void> {
-  const { machine } = pair;
-  for (const state of ["5", "1"]) {
-    machine.store.write(BACKEND_STATE, state);
-    machine.settle();
-    await pair.settle();
-  }
+  for (const state of ["5", "1"]) await pair.backendSays("state", state);
 }
 
 async function works(pair: XenPair): Promise<void> {

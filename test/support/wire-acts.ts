@@ -1,0 +1,78 @@
+/** The transactions of a batch as values that tests read, change and put together again. */
+import { BatchWriter } from "../../shared/wire/batch.ts";
+import {
+  catalogue,
+  entryOfOp,
+  type Handlers,
+  type PostName,
+  type Sent,
+} from "../../shared/wire/catalogue.ts";
+import { applyBatch } from "../../shared/wire/decode.ts";
+import type { MemoryAccess } from "../../shared/wire/records.ts";
+
+/** One transaction; of a column, one record. */
+export type Act =
+  | {
+      readonly kind: "write" | "push" | "mmio_write";
+      readonly space: number;
+      readonly address: number;
+      readonly type: number;
+      readonly bytes: Uint8Array;
+    }
+  | { readonly kind: "interrupt"; readonly vector: number }
+  | { [N in PostName]: { readonly kind: N } & Sent<N> }[PostName];
+
+/** What a handler is called with, under the names of an act. */
+function fieldsOf(told: number | MemoryAccess | object): object {
+  if (typeof told === "number") return { vector: told };
+  if (!("src" in told)) return told;
+  const { space, address, type, src, at, length } = told;
+  return { space, address, type, bytes: src.subarray(at, at + length) };
+}
+
+/** Handlers of both ends that pass on each transaction. Bytes are still views into the message. */
+export function everyHandler(tell: (act: Act) => void): Handlers {
+  const handlers = Object.values(catalogue).map(({ op }) => {
+    const { name, method } = entryOfOp(op)!;
+    const handler = (told: number | MemoryAccess | object) =>
+      tell({ kind: name, ...fieldsOf(told) } as Act);
+    return [method, handler];
+  });
+  return Object.fromEntries(handlers) as Handlers;
+}
+
+/** The acts of a batch, whose bytes are their own. */
+export function actsOf(batch: Uint8Array): Act[] {
+  const acts: Act[] = [];
+  const sink = everyHandler((act) => acts.push(act));
+  applyBatch(Uint8Array.from(batch), sink, sink);
+  return acts;
+}
+
+/** The batches that carry `acts`: one, or more when that is too much for one. */
+export function batchesOf(acts: readonly Act[]): Uint8Array[] {
+  const batches: Uint8Array[] = [];
+  const writer = new BatchWriter((batch, release) => {
+    batches.push(Uint8Array.from(batch));
+    release();
+  });
+  for (const act of acts) {
+    if (act.kind === "interrupt") writer.interrupt(act.vector);
+    else if ("type" in act) {
+      const { kind, space, address, type, bytes } = act;
+      writer.column(catalogue[kind].op, space, address, type, bytes, 0, bytes.length);
+    } else writer.post(act.kind, act);
+  }
+  writer.flush();
+  return batches;
+}
+
+/** The ring entries of one type that a batch carries, `size` bytes each. */
+export function entriesOf(batch: Uint8Array, wanted: number, size: number): DataView[] {
+  return actsOf(batch).flatMap((act) => {
+    if (act.kind !== "write" || act.type !== wanted) return [];
+    const { buffer, byteOffset, length } = act.bytes;
+    const entry = (_: unknown, i: number) => new DataView(buffer, byteOffset + i * size, size);
+    return Array.from({ length: length / size }, entry);
+  });
+}
