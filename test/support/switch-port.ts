@@ -1,8 +1,7 @@
 /** A switch port that keeps what it gets and says what it is told to say. */
 import type { DropReason, Port, PortOffloads } from "../../device/switch/port.ts";
 import type { Frame } from "../../shared/net/frame.ts";
-import type { Received } from "./fake-host.ts";
-import { bytesOf, factsOf } from "./packets.ts";
+import { bytesOf, type FrameFacts, factsOf } from "./packets.ts";
 
 export const NO_OFFLOADS: PortOffloads = { csum: false, tso4: false, tso6: false };
 export const ALL_OFFLOADS: PortOffloads = { csum: true, tso4: true, tso6: true };
@@ -12,7 +11,7 @@ export class TestPort implements Port {
   readonly kind = "test";
   readonly offloads: PortOffloads;
   readonly maxFrameBytes: number;
-  readonly got: Received[] = [];
+  readonly got: (FrameFacts & { readonly bytes: Uint8Array })[] = [];
   /** What `ready` was asked: [length, frames]. */
   readonly asked: [number, number][] = [];
   flushes = 0;

@@ -8,14 +8,14 @@ import {
   type Sent,
 } from "../../shared/wire/catalogue.ts";
 import { applyBatch } from "../../shared/wire/decode.ts";
-import type { MemoryAccess } from "../../shared/wire/records.ts";
+import type { BusAddress, MemoryAccess } from "../../shared/wire/records.ts";
 
 /** One transaction; of a column, one record. */
 export type Act =
   | {
       readonly kind: "write" | "push" | "mmio_write";
       readonly space: number;
-      readonly address: number;
+      readonly address: BusAddress;
       readonly type: number;
       readonly bytes: Uint8Array;
     }
