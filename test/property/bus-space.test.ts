@@ -221,7 +221,7 @@ function load(w: World, slot: Slot, map: DmaMap, pieces: Step["pieces"]): void {
 
 /** What PREWRITE pushes is what lies in memory, at the address the device knows it by. */
 function sync(w: World, slot: Slot, map: DmaMap): void {
-  w.link.forget();
+  w.link.posted.length = 0;
   map.sync(SyncOp.PREWRITE);
   const pushes = w.link.of("push");
   expect(pushes).toHaveLength(map.segmentCount);

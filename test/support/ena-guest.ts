@@ -45,30 +45,7 @@ export interface Completion {
   readonly entry: DataView;
 }
 
-export interface EnaQueue {
-  readonly direction: SqDirection;
-  readonly cqIdx: number;
-  readonly sqIdx: number;
-  readonly doorbell: number;
-  readonly unmask: number;
-  /** Where its entries lie in BAR 2, for one placed in the device. */
-  readonly llqOffset: number;
-  readonly sqAddress: BusAddress;
-  readonly cqAddress: BusAddress;
-  /** What the driver posts next; it stamps the phase. */
-  readonly sq: PhaseCursor;
-  /** What the driver expects next. */
-  readonly cq: PhaseCursor;
-}
-
-export interface RxDone {
-  readonly reqId: number;
-  readonly length: number;
-  readonly status: number;
-  readonly hash: number;
-  readonly first: number;
-  readonly last: number;
-}
+export type EnaQueue = Awaited<ReturnType<EnaGuest["createQueue"]>>;
 
 export interface TxFields {
   readonly length: number;
@@ -179,17 +156,30 @@ export abstract class EnaGuest {
     this.write32(Register.AQ_DB, this.aq.head);
   }
 
+  /** Offsets of the entries that have arrived in a completion ring since the last call. */
+  #arrived(
+    address: number,
+    cursor: PhaseCursor,
+    entryBytes: number,
+    phaseAt: (view: DataView, at: number) => number,
+  ): number[] {
+    const found: number[] = [];
+    for (;;) {
+      const at = this.at(address) + cursor.slot * entryBytes;
+      if (phaseAt(this.view, at) !== cursor.phase) return found;
+      found.push(at);
+      cursor.next();
+    }
+  }
+
   /** Completions that arrived since the last call. */
   takeCompletions(): Completion[] {
-    const found: Completion[] = [];
-    for (;;) {
-      const at = this.at(this.acqAddress) + this.acq.slot * ACQ_ENTRY_SIZE;
-      const { commandId, status, phase } = acqCommon.parse(this.view, at);
-      if (phase !== this.acq.phase) return found;
+    const phaseAt = (view: DataView, at: number) => acqCommon.parse(view, at).phase;
+    return this.#arrived(this.acqAddress, this.acq, ACQ_ENTRY_SIZE, phaseAt).map((at) => {
       const entry = viewOf(Uint8Array.from(this.memory.subarray(at, at + ACQ_ENTRY_SIZE)));
-      found.push({ commandId, status, entry });
-      this.acq.next();
-    }
+      const { commandId, status } = acqCommon.parse(entry, 0);
+      return { commandId, status, entry };
+    });
   }
 
   /** One command from post to completion. */
@@ -230,7 +220,7 @@ export abstract class EnaGuest {
     depth = 64,
     vector = 1,
     placement: Placement = Placement.HOST,
-  ): Promise<EnaQueue> {
+  ) {
     const cqBytes = direction === SqDirection.TX ? 8 : 16;
     const cqAddress = this.allocRing(depth * cqBytes);
     const isHost = placement === Placement.HOST;
@@ -264,10 +254,13 @@ export abstract class EnaGuest {
       sqIdx: sq.sqIdx,
       doorbell: sq.sqDoorbellOffset,
       unmask: cq.cqInterruptUnmaskRegisterOffset,
+      /** Where its entries lie in BAR 2, for one placed in the device. */
       llqOffset: sq.llqDescriptorsOffset,
       sqAddress,
       cqAddress,
+      /** What the driver posts next; it stamps the phase. */
       sq: new PhaseCursor(depth),
+      /** What the driver expects next. */
       cq: new PhaseCursor(depth),
     };
   }
@@ -333,32 +326,25 @@ export abstract class EnaGuest {
   /** Request ids of the completions that have arrived since the last call. */
   completed(q: EnaQueue): number[] {
     if (q.direction === SqDirection.RX) return this.takeRx(q).map((done) => done.reqId);
-    const ids: number[] = [];
-    for (;;) {
-      const at = this.at(q.cqAddress) + q.cq.slot * 8;
-      if (txCdesc.phase(this.view, at) !== q.cq.phase) return ids;
-      ids.push(txCdesc.reqId(this.view, at));
-      q.cq.next();
-    }
+    return this.#arrived(q.cqAddress, q.cq, 8, txCdesc.phase).map((at) =>
+      txCdesc.reqId(this.view, at),
+    );
   }
 
-  takeRx(q: EnaQueue): RxDone[] {
+  takeRx(q: EnaQueue) {
     const { view } = this;
-    const done: RxDone[] = [];
-    for (;;) {
-      const at = this.at(q.cqAddress) + q.cq.slot * 16;
+    const phaseAt = (_view: DataView, at: number) => rxCdesc.phaseOf(rxCdesc.status(view, at));
+    return this.#arrived(q.cqAddress, q.cq, 16, phaseAt).map((at) => {
       const status = rxCdesc.status(view, at);
-      if (rxCdesc.phaseOf(status) !== q.cq.phase) return done;
-      done.push({
+      return {
         reqId: rxCdesc.reqId(view, at),
         length: rxCdesc.length(view, at),
         status,
         hash: rxCdesc.hash(view, at),
         first: rxCdesc.firstOf(status),
         last: rxCdesc.lastOf(status),
-      });
-      q.cq.next();
-    }
+      };
+    });
   }
 }
 

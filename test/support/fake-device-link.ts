@@ -10,7 +10,7 @@ interface Fields {
   window: { address: number; length: number };
   endWindow: { address: number };
   write: { address: number; type: number; bytes: Uint8Array };
-  push: { address: number; type: number; bytes: Uint8Array };
+  push: { space: Space; address: number; type: number; bytes: Uint8Array };
   mmioWrite: { bar: number; offset: number; type: number; bytes: Uint8Array };
   mmioWrite32: { bar: number; offset: number; value: number };
   fault: { severity: number; code: string; text: string; space: number; address: number };
@@ -23,22 +23,13 @@ export class FakeDeviceLink implements DeviceLink {
   readonly posted: Posted[] = [];
   /** The device's copy of each window, by address. */
   readonly windows = new Map<number, Uint8Array>();
-  /** What a register read answers, by "bar:offset"; absent registers read as zero. */
-  readonly registers = new Map<string, Uint8Array>();
   writable = true;
   readonly askForRoom = () => this.writable;
   flushes = 0;
-  /** When set, register reads wait until `settle`. */
-  holdReads = false;
-  readonly #held: { resolve: (bytes: Uint8Array) => void; reject: (e: Error) => void }[] = [];
 
   /** Everything of one kind, oldest first. */
   of<K extends Kind>(kind: K): Of<K>[] {
     return this.posted.filter((p): p is Of<K> & Posted => p.kind === kind);
-  }
-
-  forget(): void {
-    this.posted.length = 0;
   }
 
   window(address: number, length: number): void {
@@ -58,25 +49,23 @@ export class FakeDeviceLink implements DeviceLink {
 
   write(address: number, type: number, src: Uint8Array, at: number, length: number): void {
     const bytes = slice(src, at, length);
-    let found = false;
-    for (const [start, window] of this.windows) {
-      if (address < start || address + length > start + window.length) continue;
-      window.set(bytes, address - start);
-      found = true;
-    }
-    if (!found) throw new Error(`write of ${length} bytes at ${address}: no window`);
+    const holds = ([start, { length: size }]: [number, Uint8Array]): boolean =>
+      address >= start && address + length <= start + size;
+    const found = [...this.windows].find(holds);
+    if (found === undefined) throw new Error(`write of ${length} bytes at ${address}: no window`);
+    found[1].set(bytes, address - found[0]);
     this.posted.push({ kind: "write", address, type, bytes });
   }
 
   push(
-    _space: Space,
+    space: Space,
     address: number,
     type: number,
     src: Uint8Array,
     at: number,
     length: number,
   ): void {
-    this.posted.push({ kind: "push", address, type, bytes: slice(src, at, length) });
+    this.posted.push({ kind: "push", space, address, type, bytes: slice(src, at, length) });
   }
 
   mmioWrite(bar: number, offset: number, type: number, src: Uint8Array): void {
@@ -87,16 +76,9 @@ export class FakeDeviceLink implements DeviceLink {
     this.posted.push({ kind: "mmioWrite32", bar, offset, value });
   }
 
-  mmioRead(bar: number, offset: number, length: number): Promise<Uint8Array> {
-    if (this.holdReads) {
-      return new Promise((resolve, reject) => this.#held.push({ resolve, reject }));
-    }
-    return Promise.resolve(this.registers.get(`${bar}:${offset}`) ?? new Uint8Array(length));
-  }
-
-  /** Ends every read that waits, as a link does that goes away. */
-  failReads(): void {
-    for (const read of this.#held.splice(0)) read.reject(new Error("link closed"));
+  /** Registers read as zero. */
+  mmioRead(_bar: number, _offset: number, length: number): Promise<Uint8Array> {
+    return Promise.resolve(new Uint8Array(length));
   }
 
   fault(severity: FaultSeverity, code: string, text: string, space: number, address: number): void {

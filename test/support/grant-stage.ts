@@ -5,61 +5,58 @@
 import { Hypervisor, type HypervisorLink } from "../../frontend/bus/hypervisor.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import { GrantTable } from "../../frontend/xen/grant-table.ts";
+import { viewOf } from "../../shared/bytes/words.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/protocol.ts";
 import { busAddress, Space } from "../../shared/wire/records.ts";
-import { END_GRANT_RECORD_SIZE, grantRef } from "../../shared/xen/grant.ts";
+import {
+  endGrantRecord,
+  GRANT_RECORD_ENTRY,
+  grantEntry,
+  grantRecord,
+  grantRef,
+} from "../../shared/xen/grant.ts";
 import { FakeDeviceLink } from "./fake-device-link.ts";
 
 /** An entry as the device was told. */
-export interface ToldEntry {
+interface ToldEntry {
   readonly flags: number;
   readonly domid: number;
-  /** Of version 1: 32 bits. */
   readonly frame: number;
-  /** Sub-page offset and length of version 2, else 0. */
+  /** Of version 2, else 0. */
   readonly pageOff: number;
   readonly length: number;
-}
-
-export interface Pushed {
-  readonly space: number;
-  readonly reference: number;
-  readonly offset: number;
-  readonly bytes: Uint8Array;
 }
 
 /** Records what a guest posts, in order: grants, ends, events, pushes. */
 export class FakeXenDevice extends FakeDeviceLink implements HypervisorLink {
   readonly entries = new Map<number, ToldEntry>();
-  readonly pushes: Pushed[] = [];
   /** One word a transaction: `grant 3`, `end 2`, `event 5`, `write`. */
   readonly order: string[] = [];
 
   grants(version: GrantVersion, records: Uint8Array, count: number): void {
     this.order.push(`grant ${count}`);
     const size = GRANT_RECORD_BYTES[version];
-    const view = new DataView(records.buffer, records.byteOffset, count * size);
+    const view = viewOf(records.subarray(0, count * size));
     for (let at = 0; at < count * size; at += size) {
-      const reference = view.getUint32(at, true);
+      const reference = grantRecord.reference(view, at);
       if (this.entries.has(reference)) throw new Error(`grant of live reference ${reference}`);
+      const entry = at + GRANT_RECORD_ENTRY;
       this.entries.set(reference, {
-        flags: view.getUint16(at + 4, true),
-        domid: view.getUint16(at + 6, true),
-        frame:
-          version === 1 ? view.getUint32(at + 8, true) : Number(view.getBigUint64(at + 12, true)),
-        pageOff: version === 1 ? 0 : view.getUint16(at + 8, true),
-        length: version === 1 ? 0 : view.getUint16(at + 10, true),
+        flags: grantEntry.flags(view, entry),
+        domid: grantEntry.domid(view, entry),
+        frame: grantEntry.frame(view, entry, version),
+        pageOff: version === 1 ? 0 : grantEntry.pageOff(view, entry),
+        length: version === 1 ? 0 : grantEntry.length(view, entry),
       });
     }
   }
 
   endGrants(records: Uint8Array, count: number): void {
     this.order.push(`end ${count}`);
-    const size = count * END_GRANT_RECORD_SIZE;
-    const view = new DataView(records.buffer, records.byteOffset, size);
-    for (let at = 0; at < size; at += END_GRANT_RECORD_SIZE) {
-      const reference = view.getUint32(at, true);
+    const view = viewOf(records);
+    for (let i = 0; i < count; i++) {
+      const reference = endGrantRecord.reference(view, i * endGrantRecord.size);
       if (!this.entries.delete(reference)) throw new Error(`end of ${reference}, which is none`);
     }
   }
@@ -80,20 +77,6 @@ export class FakeXenDevice extends FakeDeviceLink implements HypervisorLink {
   override write(address: number, type: number, src: Uint8Array, at: number, n: number): void {
     this.order.push("write");
     super.write(address, type, src, at, n);
-  }
-
-  override push(
-    space: Space,
-    address: number,
-    _type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
-    const reference = Math.floor(address / 4096);
-    const bytes = src.slice(at, at + length);
-    if (length < 1 || bytes.length !== length) throw new Error(`push of ${length} bytes at ${at}`);
-    this.pushes.push({ space, reference, offset: address % 4096, bytes });
   }
 }
 

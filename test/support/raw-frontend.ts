@@ -12,10 +12,11 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { Packr } from "msgpackr";
 import WebSocket from "ws";
+import { viewOf } from "../../shared/bytes/words.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { applyBatch } from "../../shared/wire/decode.ts";
 import { NIC_PATH, PROTOCOL_VERSION, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
-import { RECORD_BYTES } from "../../shared/wire/records.ts";
+import { busAddress, RECORD_BYTES, record } from "../../shared/wire/records.ts";
 import { RecordingSink, type Told } from "./recording-sink.ts";
 import { Watchers } from "./watchers.ts";
 
@@ -42,12 +43,9 @@ export interface Piece {
 /** A column transaction. */
 export function column(op: number, pieces: readonly Piece[]): unknown[] {
   const records = Buffer.alloc(pieces.length * RECORD_BYTES);
-  pieces.forEach(({ address, bytes, length, type, space }, i) => {
-    const at = i * RECORD_BYTES;
-    records.writeBigUInt64LE(BigInt(address), at);
-    records.writeUInt32LE(length ?? bytes.length, at + 8);
-    records.writeUInt16LE(type ?? 0, at + 12);
-    records.writeUInt16LE(space ?? 0, at + 14);
+  const view = viewOf(records);
+  pieces.forEach(({ address, bytes, length = bytes.length, type = 0, space = 0 }, i) => {
+    record.write(view, i * RECORD_BYTES, busAddress(address), length, type, space);
   });
   return [op, Buffer.concat(pieces.map((piece) => piece.bytes)), records];
 }
@@ -89,13 +87,6 @@ export async function pinged(ws: WebSocket): Promise<boolean> {
   return alive && ws.readyState === WebSocket.OPEN;
 }
 
-export interface ConnectOptions {
-  readonly path?: string;
-  readonly protocols?: readonly string[];
-  /** Answer heartbeats and report progress. Default true. */
-  readonly alive?: boolean;
-}
-
 export class RawFrontend {
   readonly ws: WebSocket;
   readonly heard = new RecordingSink();
@@ -129,9 +120,9 @@ export class RawFrontend {
     });
   }
 
-  static async connect(port: number, options: ConnectOptions = {}): Promise<RawFrontend> {
-    const { path = NIC_PATH, protocols = [SUBPROTOCOL], alive = true } = options;
-    const ws = new WebSocket(`ws://127.0.0.1:${port}${path}`, [...protocols]);
+  /** `alive`: answers heartbeats and reports progress. */
+  static async connect(port: number, { alive = true } = {}): Promise<RawFrontend> {
+    const ws = new WebSocket(`ws://127.0.0.1:${port}${NIC_PATH}`, SUBPROTOCOL);
     const raw = new RawFrontend(ws, alive);
     await once(ws, "open");
     return raw;

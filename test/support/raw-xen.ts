@@ -47,17 +47,6 @@ const PROBE = 15;
 /** Answers that nobody has taken. */
 const KEEP_ANSWERS = 10_000;
 
-/** What the store or the hypervisor answered. */
-export interface Reply {
-  readonly errno: number;
-  readonly bytes: Uint8Array;
-}
-
-export interface Event {
-  readonly path: string;
-  readonly token: string;
-}
-
 /** Where the status lies in a response of each ring. */
 export const TX_STATUS = 2;
 export const RX_STATUS = 6;
@@ -68,7 +57,7 @@ export class RawXen extends XsVerbs<Promise<string>> {
   /** Device writes to pages that were not granted. */
   readonly strays: { reference: number; offset: number; length: number }[] = [];
   /** Watch events, oldest first. */
-  readonly events: Event[] = [];
+  readonly events: { readonly path: string; readonly token: string }[] = [];
   readonly #answers = new Map<number, string>();
   domid = 0;
   port = 0;
@@ -147,7 +136,8 @@ export class RawXen extends XsVerbs<Promise<string>> {
     return tag;
   }
 
-  async reply(tag: number): Promise<Reply> {
+  /** What the hypervisor answered. */
+  async reply(tag: number) {
     const told = await this.raw.until(
       `the reply to hypercall ${tag}`,
       ([what, t]) => what === "hypercallReply" && t === tag,

@@ -17,7 +17,7 @@ import {
   type XenTagParams,
 } from "../../frontend/xen/bus-dma-xen/index.ts";
 import { Space } from "../../shared/wire/records.ts";
-import { grantRef } from "../../shared/xen/grant.ts";
+import { grantAddress, grantRef } from "../../shared/xen/grant.ts";
 import { GrantStage, type GrantStageOptions, nextTurn } from "../support/grant-stage.ts";
 
 const PAGE = 4096;
@@ -421,10 +421,10 @@ describe("sync", () => {
     map.loadPieces([a, b], [0, 100], [5000, 200], 2, ignore, 0, BUS_DMA_NOWAIT);
     map.sync(SyncOp.PREWRITE | SyncOp.PREREAD);
     const space = Space.GRANT;
-    expect(stage.device.pushes).toEqual([
-      { space, reference: map.gref(0), offset: 0, bytes: a.slice(0, PAGE) },
-      { space, reference: map.gref(1), offset: 0, bytes: a.slice(PAGE) },
-      { space, reference: map.gref(2), offset: 0, bytes: b.slice(100) },
+    expect(stage.device.of("push")).toMatchObject([
+      { space, address: grantAddress(map.gref(0), 0), bytes: a.slice(0, PAGE) },
+      { space, address: grantAddress(map.gref(1), 0), bytes: a.slice(PAGE) },
+      { space, address: grantAddress(map.gref(2), 0), bytes: b.slice(100) },
     ]);
   });
 
@@ -434,14 +434,14 @@ describe("sync", () => {
     const map = plain(tag);
     expect(map.load(a, 0, 5000, ignore, 0, BUS_DMA_NOWAIT)).toBe(0);
     map.sync(SyncOp.PREWRITE);
-    const pushed = stage.device.pushes.map(({ offset, bytes }) => [offset, bytes.length]);
+    const pushed = stage.device.of("push").map((p) => [p.address % PAGE, p.bytes.length]);
     expect(pushed).toEqual([
       [0, 1500],
       [1500, 1500],
       [3000, 1096],
       [0, 904],
     ]);
-    expect(Buffer.concat(stage.device.pushes.map((p) => p.bytes))).toEqual(
+    expect(Buffer.concat(stage.device.of("push").map((p) => p.bytes))).toEqual(
       Buffer.from(a.subarray(0, 5000)),
     );
   });
@@ -451,7 +451,7 @@ describe("sync", () => {
     const map = plain(tag);
     map.load(counting(8), 0, 8, ignore, 0, BUS_DMA_NOWAIT);
     map.sync(op);
-    expect(stage.device.pushes).toEqual([]);
+    expect(stage.device.of("push")).toEqual([]);
   });
 
   it.each([
@@ -465,7 +465,7 @@ describe("sync", () => {
     const map = plain(tag);
     map.load(counting(8), 0, 8, ignore, 0, BUS_DMA_NOWAIT);
     expect(misuse(() => map.sync(op))).toBe(code);
-    expect(stage.device.pushes).toEqual([]);
+    expect(stage.device.of("push")).toEqual([]);
   });
 
   it("without a link goes nowhere", () => {
@@ -474,7 +474,7 @@ describe("sync", () => {
     map.load(counting(8), 0, 8, ignore, 0, BUS_DMA_NOWAIT);
     stage.space.detachLink();
     map.sync(SyncOp.PREWRITE);
-    expect(stage.device.pushes).toEqual([]);
+    expect(stage.device.of("push")).toEqual([]);
   });
 });
 

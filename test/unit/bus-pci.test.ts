@@ -58,17 +58,18 @@ describe("writes", () => {
 describe("reads", () => {
   it("are little-endian", async () => {
     const { link, pci } = setUp();
-    link.registers.set("0:8", Uint8Array.from([0x78, 0x56, 0x34, 0xf2]));
+    link.mmioRead = async () => Uint8Array.from([0x78, 0x56, 0x34, 0xf2]);
     expect(await pci.read32(0, 8)).toBe(0xf2345678);
   });
 
   it("reject when there is no device, when it goes away, when it answers too much", async () => {
     const { space, link, pci } = setUp();
-    link.registers.set("0:4", new Uint8Array(8));
+    link.mmioRead = async () => new Uint8Array(8);
     await expect(pci.read32(0, 4)).rejects.toThrow("answered with 8 bytes");
-    link.holdReads = true;
+    const held = Promise.withResolvers<Uint8Array>();
+    link.mmioRead = () => held.promise;
     const pending = pci.read32(0, 8);
-    link.failReads();
+    held.reject(new Error("link closed"));
     await expect(pending).rejects.toThrow(RegisterReadFailed);
     space.detachLink();
     await expect(pci.read32(0, 8)).rejects.toThrow("no device");

@@ -211,7 +211,7 @@ describe("a refused access", () => {
     ]);
     expect(s.space.faults).toEqual({ ...noFaults, unmapped: 25, range: 1 });
 
-    s.link.forget();
+    s.link.posted.length = 0;
     s.pass(999);
     s.space.tick();
     expect(s.link.of("fault")).toEqual([]);
@@ -224,7 +224,7 @@ describe("a refused access", () => {
   it("the next second's first refusal brings the summary of the last one", () => {
     const s = loaded();
     for (let i = 0; i < 12; i++) s.space.deviceRead(Space.BUS, NO_ADDRESS, 1);
-    s.link.forget();
+    s.link.posted.length = 0;
     s.pass(1000);
     s.space.deviceRead(Space.BUS, NO_ADDRESS, 1);
     expect(s.link.of("fault").map((f) => f.text.slice(0, 11))).toEqual([
