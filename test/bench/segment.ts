@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { iperf, ping } from "../support/iperf.ts";
 import { type DriverName, Lab } from "../support/lab.ts";
-import { createNamespace, joinByVeth, type Namespace } from "../support/netns.ts";
+import { joinByVeth, Namespace } from "../support/netns.ts";
 import { type Child, eventually, start } from "../support/process.ts";
 import { quantile } from "./stats.ts";
 import type { Measured } from "./variant.ts";
@@ -27,11 +27,11 @@ const WARMING = 3000;
 export async function measureTcp(segment: Segment, seconds: number): Promise<Measured> {
   const { a: from, b: to, addressOfB: address } = segment;
   const there = await iperf({ from, to, address, seconds });
-  const back = await iperf({ from, to, address, seconds, reverse: true });
+  const back = await iperf({ from, to, address, seconds, args: ["-R"] });
   return {
-    tcpBitsPerSecond: there.bitsPerSecond,
-    tcpBackBitsPerSecond: back.bitsPerSecond,
-    retransmits: there.retransmits + back.retransmits,
+    tcpBitsPerSecond: there.sum_received.bits_per_second,
+    tcpBackBitsPerSecond: back.sum_received.bits_per_second,
+    retransmits: there.sum_sent.retransmits + back.sum_sent.retransmits,
   };
 }
 
@@ -80,7 +80,7 @@ export async function tapSegment(zeroMask: boolean, driver: DriverName): Promise
 export async function vdeSegment(): Promise<Segment> {
   const folder = mkdtempSync(join(tmpdir(), "ringwire-vde-"));
   const control = join(folder, "switch");
-  const namespaces = [createNamespace("vde-a"), createNamespace("vde-b")] as const;
+  const namespaces = [new Namespace("vde-a"), new Namespace("vde-b")] as const;
   const children: Child[] = [];
   const close = async () => {
     for (const child of children.reverse()) await child.stop();
@@ -94,7 +94,7 @@ export async function vdeSegment(): Promise<Segment> {
     for (const [i, namespace] of namespaces.entries()) {
       children.push(start(["vde_plug2tap", "-s", control, "tap0"], { namespace }));
       await eventually("vde_plug2tap", () => namespace.link("tap0"));
-      namespace.addAddress("tap0", `10.202.1.${i + 1}/24`);
+      namespace.ip("addr", "add", `10.202.1.${i + 1}/24`, "dev", "tap0");
       namespace.ip("link", "set", "tap0", "up");
     }
   } catch (error) {
@@ -111,8 +111,8 @@ export async function vdeSegment(): Promise<Segment> {
 
 /** A veth pair and nothing else: what the kernel alone does here. */
 export async function vethSegment(): Promise<Segment> {
-  const a = createNamespace("veth-a");
-  const b = createNamespace("veth-b");
+  const a = new Namespace("veth-a");
+  const b = new Namespace("veth-b");
   joinByVeth(
     { namespace: a, device: "veth0", address: "10.202.2.1/24" },
     { namespace: b, device: "veth0", address: "10.202.2.2/24" },

@@ -315,14 +315,10 @@ describe("connections that end badly", () => {
   }
 
   it("fault-A9, fault-K4: a peer that vanished without a word is noticed after 4 s of silence", async () => {
-    const proxy = await ChaosProxy.start({
-      listen: { host: "127.0.0.1", port: 0 },
-      target: { host: "127.0.0.1", port: stage.port },
-    });
+    const proxy = await ChaosProxy.start({ target: stage.port });
     const name = stage.name();
     const raw = await RawFrontend.join(proxy.port, name);
-    proxy.set("up", { lost: true });
-    proxy.set("down", { lost: true });
+    proxy.toxics.up = proxy.toxics.down = { lost: true };
     expect(await givenUp(name)).toMatch(/^no sign of life for 4 s/);
     raw.ws.terminate();
     await proxy.close();

@@ -7,7 +7,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { iperf, ping } from "../support/iperf.ts";
 import { Lab, MIXES, TAP } from "../support/lab.ts";
-import { type LinkCounters, whyNoNamespaces } from "../support/netns.ts";
+import { type Link, whyNoNamespaces } from "../support/netns.ts";
 import { type Child, eventually } from "../support/process.ts";
 import { type DeviceStatus, portOf, sum, unaccounted } from "../support/status.ts";
 
@@ -46,20 +46,20 @@ const title = `frames of an overload, $mix${why ? `: ${why}` : ""}`;
 describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
   let lab: Lab;
   let status: DeviceStatus;
-  let kernel: LinkCounters[];
+  let kernel: Link["stats64"][];
   let stopped: Stopped[];
 
   const look = async () => ({
     status: await lab.status<DeviceStatus>(),
-    kernel: HOSTS.map((i) => lab.tap(i)!.counters),
+    kernel: HOSTS.map((i) => lab.tap(i)!.stats64),
   });
 
   /** Nothing but what the test sends: no neighbour discovery, no multicast reports. */
   const silence = (i: 0 | 1) => {
     const { namespace } = lab.host(i);
     const other = lab.host(1 - i);
-    namespace.sysctl(`net.ipv6.conf.${TAP}.disable_ipv6`, 1);
-    const mac = other.namespace.link(TAP)!.mac;
+    namespace.run("sysctl", "-qw", `net.ipv6.conf.${TAP}.disable_ipv6=1`);
+    const mac = other.namespace.link(TAP)!.address;
     namespace.ip(
       ...["neigh", "replace", other.address, "lladdr", mac, "dev", TAP, "nud", "permanent"],
     );
@@ -69,7 +69,7 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
     lab = new Lab(2, drivers);
     await lab.startDevice();
     const frontends: Child[] = await Promise.all(
-      HOSTS.map((i) => lab.startFrontend(i, { queues: 4 })),
+      HOSTS.map((i) => lab.startFrontend(i, { args: ["--queues", "4"] })),
     );
     for (const i of HOSTS) silence(i);
 
@@ -80,8 +80,7 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
       to: lab.host(1).namespace,
       address,
       seconds: 2,
-      streams: 4,
-      udpBitsPerSecond: 0,
+      args: ["-P", "4", "-u", "-b", "0"],
     });
     await ping({ from, address, count: 50, intervalSeconds: 0.02 });
     await overload;
@@ -115,8 +114,8 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
   });
 
   it("were frames", () => {
-    expect(kernel[0]!.txPackets).toBeGreaterThan(1000);
-    expect(kernel[1]!.rxPackets).toBeGreaterThan(1000);
+    expect(kernel[0]!.tx.packets).toBeGreaterThan(1000);
+    expect(kernel[1]!.rx.packets).toBeGreaterThan(1000);
   });
 
   it("never waited for a wake-up that did not come", () => {
@@ -130,7 +129,7 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
   it.each(HOSTS)("are all accounted for from the kernel of host %i to the switch", (i) => {
     const { tap, ifnet } = stopped[i]!;
     const port = portOf(status, `host${i}`);
-    expect(kernel[i]!.txPackets).toBe(tap.rxFrames + tap.rxTruncated);
+    expect(kernel[i]!.tx.packets).toBe(tap.rxFrames + tap.rxTruncated);
     const { txRefused, txTooOld, txMalformed, txNoCluster } = tap.host;
     expect(tap.rxFrames).toBe(
       ifnet.opackets + tap.rxMalformed + txRefused + txTooOld + txMalformed + txNoCluster,
@@ -147,6 +146,6 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
     expect(ifnet.ipackets).toBe(
       tap.txFrames + sum(tap.txErrors) + rxQueueFull + rxTooManyPieces + rxDown,
     );
-    expect(tap.txFrames).toBe(kernel[i]!.rxPackets);
+    expect(tap.txFrames).toBe(kernel[i]!.rx.packets);
   });
 });

@@ -1,7 +1,7 @@
 /** How a device is found: by no address at all, by a host alone, by the name of this machine. */
 import { mkdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createNamespace, type Namespace, whyNoNamespaces } from "../support/netns.ts";
+import { Namespace, whyNoNamespaces } from "../support/netns.ts";
 import { type Child, runRingwire, startRingwire } from "../support/process.ts";
 
 const why = whyNoNamespaces();
@@ -13,12 +13,12 @@ let folder = "";
 
 beforeAll(async () => {
   if (why !== undefined) return;
-  at = createNamespace("address");
+  at = new Namespace("address");
   // Beyond loopback there is IPv6 alone, and the files know names of 127.0.0.1 only.
   at.ip("link", "add", "only6", "type", "veth", "peer", "name", "peer6");
   at.ip("link", "set", "peer6", "up");
   at.ip("link", "set", "only6", "up");
-  at.addAddress("only6", "2001:db8::1/64");
+  at.ip("addr", "add", "2001:db8::1/64", "dev", "only6");
   folder = `${NETNS}/${at.name}`;
   mkdirSync(folder, { recursive: true });
   writeFileSync(`${folder}/hosts`, "127.0.0.1 localhost lab4\n2001:db8::1 lab6\n");

@@ -10,35 +10,22 @@ import { cases } from "../support/counts.ts";
 import { iperf, ping } from "../support/iperf.ts";
 import { Lab } from "../support/lab.ts";
 import { whyNoNamespaces } from "../support/netns.ts";
-import {
-  type Child,
-  eventually,
-  runRingwire,
-  startRingwire,
-  startScript,
-} from "../support/process.ts";
+import { type Child, eventually, runRingwire, startRingwire } from "../support/process.ts";
 import { type DeviceStatus, portsOf } from "../support/status.ts";
+import { TcpPeer } from "../support/tcp-peer.ts";
 
 const why = whyNoNamespaces();
 const PORTS = [7700, 7710] as const;
-const ECHO_PORT = 7007;
 const MOVES = cases(1000);
 /** After this many moves the counts have to be what they were. */
 const EVERY = 10;
-
-interface Count {
-  readonly echoed: number;
-  readonly state: string;
-}
 
 describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, () => {
   let lab: Lab;
   const devices: Child[] = [];
   let frontend: Child;
-  let server: Child;
-  let client: Child;
-  let http: Child;
-  let question = 0;
+  let peer: TcpPeer;
+  let inside: Disposable;
 
   /** Device `i` as a host reaches it. */
   const url = (i: number, host = 0): string => `ws://${lab.host(host).underlay}:${PORTS[i]}`;
@@ -48,27 +35,16 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
       { namespace: lab.device },
     );
   /** A page of device `i`: what the commands ask, without a process for each. */
-  const page = async (i: number, path: string, body?: object) => {
-    const tag = ++question;
-    http.tell(JSON.stringify({ tag, url: `http://127.0.0.1:${PORTS[i]}${path}`, body }));
-    return await http.waitForJson<{ tag: number; status: number; value: unknown }>(
-      (line) => line.tag === tag,
-    );
-  };
-  const status = async (i: number) => (await page(i, "/status")).value as DeviceStatus;
-  const ask = async (): Promise<Count> => {
-    const tag = ++question;
-    client.tell(String(tag));
-    return await client.waitForJson<Count & { tag: number }>((line) => line.tag === tag);
-  };
+  const page = (i: number, path: string, init?: RequestInit) =>
+    fetch(`http://127.0.0.1:${PORTS[i]}${path}`, init);
+  const status = async (i: number) => (await (await page(i, "/status")).json()) as DeviceStatus;
   const goesOn = async (): Promise<void> => {
-    const { echoed: before } = await ask();
+    const before = peer.echoed;
     await eventually(
       () => `the connection to go on\n${frontend.said()}`,
-      async () => {
-        const { echoed, state } = await ask();
-        expect(state).toBe("open");
-        return echoed > before || undefined;
+      () => {
+        expect(peer.state).toBe("open");
+        return peer.echoed > before || undefined;
       },
     );
   };
@@ -90,21 +66,15 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
       await device.waitForJson((line) => line.event === "listening");
       lab.device.ip("link", "set", `up${i}`, "master", "br0");
     }
-    http = startScript("test/support/http-worker.ts", [], { namespace: lab.device });
-    await http.waitForJson((line) => line.ready === true);
     [frontend] = await Promise.all([lab.startFrontend(0), lab.startFrontend(1)]);
-    const address = `${lab.host(1).address}:${ECHO_PORT}`;
-    const script = "test/support/tcp-peer-worker.ts";
-    server = startScript(script, ["--listen", address], { namespace: lab.host(1).namespace });
-    await server.waitForJson((line) => line.ready === true);
-    client = startScript(script, ["--connect", address], { namespace: lab.host(0).namespace });
-    await client.waitForJson((line) => line.ready === true);
+    peer = await TcpPeer.open(lab.host(0), lab.host(1));
+    // The devices' pages are those of their loopback.
+    inside = lab.device.enter();
   });
 
   afterAll(async () => {
-    await client?.stop();
-    await server?.stop();
-    await http?.stop();
+    inside?.[Symbol.dispose]();
+    peer?.close();
     for (const device of devices) await device.stop();
     await lab.close();
   });
@@ -125,8 +95,12 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
         const moved = await migrate(from, url(1 - from));
         expect(moved.exit?.code, moved.said()).toBe(0);
       } else {
-        const moved = await page(from, "/migrate", { nic: "host0", to: url(1 - from) });
-        expect(moved).toMatchObject({ status: 200 });
+        const moved = await page(from, "/migrate", {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify({ nic: "host0", to: url(1 - from) }),
+        });
+        expect(moved.status, await moved.text()).toBe(200);
       }
       await eventually(
         () => `host0 on device ${1 - from}\n${frontend.said()}`,
@@ -152,8 +126,8 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
       first ??= counts;
       expect(counts).toEqual(first);
     }
-    expect((await load).bitsPerSecond).toBeGreaterThan(0);
-    expect(lab.tap(0)?.index).toBe(link?.index);
+    expect((await load).sum_received.bits_per_second).toBeGreaterThan(0);
+    expect(lab.tap(0)?.ifindex).toBe(link?.ifindex);
     expect(frontend.exit).toBeUndefined();
   });
 
@@ -176,7 +150,7 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
       async () => portsOf(await status(1)).includes("host1") || undefined,
     );
     await goesOn();
-    expect(lab.tap(1)?.index).toBe(link?.index);
+    expect(lab.tap(1)?.ifindex).toBe(link?.ifindex);
   });
 
   it("goes back when nobody is where it should go", async () => {

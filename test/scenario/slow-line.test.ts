@@ -22,7 +22,7 @@ describe.skipIf(why !== undefined).each(["ena", "xen"] as const)(title, (driver)
   beforeAll(async () => {
     lab = new Lab(2, [driver, driver]);
     await lab.startDevice();
-    await lab.startProxy(LINE, LINE);
+    await lab.startProxy(LINE);
     slow = await lab.startFrontend(0, { viaProxy: true });
     await lab.startFrontend(1);
   });
@@ -38,9 +38,10 @@ describe.skipIf(why !== undefined).each(["ena", "xen"] as const)(title, (driver)
     const from = lab.host(0).namespace;
     const { address } = lab.host(1);
     const before = await lab.status<DeviceStatus>();
-    const load = iperf({ from, to: lab.host(1).namespace, address, seconds: SECONDS, reverse });
+    const to = lab.host(1).namespace;
+    const load = iperf({ from, to, address, seconds: SECONDS, args: reverse ? ["-R"] : [] });
     const pings = await ping({ from, address, count: (SECONDS - 1) * 20, intervalSeconds: 0.05 });
-    const { bitsPerSecond } = await load;
+    const bitsPerSecond = (await load).sum_received.bits_per_second;
     const after = await lab.status<DeviceStatus>();
 
     // Full load it was: else the rest proves nothing.

@@ -1,32 +1,32 @@
 /** The kernel's own TAP: traffic, link changes, and what happens when it goes away. */
-import { text } from "node:stream/consumers";
 import { setTimeout } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { silentLogger } from "../../shared/log.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
 import { Tap, type TapOptions } from "../../shared/tap/tap.ts";
 import { pingResult } from "../support/iperf.ts";
+import { Namespace, whyNoNamespaces } from "../support/netns.ts";
 import { bytesOf } from "../support/packets.ts";
-import { noNamespaces, ThreadNetns } from "../support/thread-netns.ts";
+import { type Child, run as runToEnd, start } from "../support/process.ts";
 
-const why = noNamespaces();
+const why = whyNoNamespaces();
 const describeKernel = describe.skipIf(why !== undefined);
 const suffix = why === undefined ? "" : `: ${why}`;
 
 const MAC_A = new Uint8Array([2, 0, 0, 0, 0, 0xa]);
 const MAC_B = new Uint8Array([2, 0, 0, 0, 0, 0xb]);
 
-let a: ThreadNetns;
-let b: ThreadNetns;
+let a: Namespace;
+let b: Namespace;
 const taps: Tap[] = [];
 
 beforeEach(() => {
   if (why !== undefined) return;
-  a = ThreadNetns.make();
-  b = ThreadNetns.make();
+  a = new Namespace("a");
+  b = new Namespace("b");
   for (const ns of [a, b]) {
-    // No duplicate address detection, and no chatter of the kernel's own.
-    for (const what of ["accept_dad=0", "router_solicitations=0", "autoconf=0"]) {
+    // No chatter of the kernel's own.
+    for (const what of ["router_solicitations=0", "autoconf=0"]) {
       ns.run("sysctl", "-qw", `net.ipv6.conf.default.${what}`);
     }
   }
@@ -34,13 +34,14 @@ beforeEach(() => {
 
 afterEach(async () => {
   await Promise.all(taps.splice(0).map((tap) => tap.close()));
-  a?.[Symbol.dispose]();
-  b?.[Symbol.dispose]();
+  a?.destroy();
+  b?.destroy();
 });
 
-async function open(ns: ThreadNetns, options: Partial<TapOptions> = {}): Promise<Tap> {
+async function open(ns: Namespace, options: Partial<TapOptions> = {}): Promise<Tap> {
   const all = { name: "rw0", offloads: true, log: silentLogger, ...options };
-  const tap = await ns.inside(() => Tap.open(all));
+  using _inside = ns.enter();
+  const tap = await Tap.open(all);
   taps.push(tap);
   return tap;
 }
@@ -104,7 +105,7 @@ interface Shown {
  * Waits until the kernel has noticed the carrier: a worker of its own starts the queue, and IPv6
  * makes its link-local address only then.
  */
-async function ready(ns: ThreadNetns): Promise<void> {
+async function ready(ns: Namespace): Promise<void> {
   for (;;) {
     const [link] = JSON.parse(ns.run("ip", "-json", "addr", "show", "dev", "rw0")) as Shown[];
     const local = link?.addr_info.some((info) => info.family === "inet6" && info.scope === "link");
@@ -115,14 +116,16 @@ async function ready(ns: ThreadNetns): Promise<void> {
 }
 
 /** Runs a command inside without blocking this thread, which moves the frames. */
-async function run(ns: ThreadNetns, command: string, ...args: string[]): Promise<string> {
-  const child = ns.start(command, ...args);
-  const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
-  const [out, problems] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  const code = await ended;
-  if (code !== 0)
-    throw new Error(`${command} ${args.join(" ")} ended with ${code}: ${problems}${out}`);
-  return out;
+async function run(namespace: Namespace, ...argv: string[]): Promise<string> {
+  const child = await runToEnd(argv, { namespace });
+  expect(child.exit?.code, child.said()).toBe(0);
+  return child.stdout;
+}
+
+async function startIperf(): Promise<Child> {
+  const server = start(["iperf3", "-s", "-1", "--forceflush"], { namespace: b });
+  await server.waitFor(/listening/);
+  return server;
 }
 
 describeKernel(`traffic between two TAPs${suffix}`, () => {
@@ -141,11 +144,9 @@ describeKernel(`traffic between two TAPs${suffix}`, () => {
     ["IPv6", "fd00:7::2", Gso.TCPV6],
   ])("TCP over %s crosses in super-frames, every frame accounted for", async (_n, address, gso) => {
     const { tapA, tapB, fromA, fromB } = await pair();
-    const server = b.start("iperf3", "-s", "-1", "--forceflush");
-    const ended = new Promise((resolve) => server.once("exit", resolve));
-    await new Promise((resolve) => server.stdout.once("data", resolve));
+    await using server = await startIperf();
     await run(a, "iperf3", "-n", "64M", "-c", address);
-    await ended;
+    await server.ended();
 
     expect(fromA.gso).toContain(gso);
     expect(fromA.longest).toBeGreaterThan(20_000);
@@ -160,11 +161,9 @@ describeKernel(`traffic between two TAPs${suffix}`, () => {
 
   test("without offloads the kernel finishes and cuts everything itself", async () => {
     const { fromA } = await pair({ offloads: false });
-    const server = b.start("iperf3", "-s", "-1", "--forceflush");
-    const ended = new Promise((resolve) => server.once("exit", resolve));
-    await new Promise((resolve) => server.stdout.once("data", resolve));
+    await using server = await startIperf();
     await run(a, "iperf3", "-n", "4M", "-c", "10.201.7.2");
-    await ended;
+    await server.ended();
     expect([...fromA.gso]).toEqual([Gso.NONE]);
     expect(fromA.longest).toBe(1514);
   });
@@ -333,8 +332,7 @@ describeKernel(`link${suffix}`, () => {
 
   test("an interface moved to another namespace is followed there", async () => {
     const tap = await open(a);
-    const fd = `/proc/${process.pid}/fd/${b.fd}`;
-    a.run("ip", "link", "set", "rw0", "netns", fd);
+    a.run("ip", "link", "set", "rw0", "netns", b.name);
     while (tap.up) await next(tap, "onLinkChange");
     b.run("ip", "link", "set", "rw0", "mtu", "1234", "up");
     while (tap.mtu !== 1234 || !tap.up) await next(tap, "onLinkChange");

@@ -1,18 +1,23 @@
 /** Persistent TAPs, users without rights, and every way in which a TAP can't be had. */
-import { type ChildProcess, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { noNamespaces, ThreadNetns } from "../support/thread-netns.ts";
+import { Namespace, whyNoNamespaces } from "../support/netns.ts";
+import {
+  type Child,
+  type Exit,
+  NODE,
+  ROOT,
+  type StartOptions,
+  start as startProgram,
+} from "../support/process.ts";
 
-const why = noNamespaces();
+const why = whyNoNamespaces();
 const describeKernel = describe.skipIf(why !== undefined);
 const suffix = why === undefined ? "" : `: ${why}`;
 
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const CHILD = join(ROOT, "test/support/tap-child-worker.ts");
 const NOBODY = "65534";
 const MAC = [2, 0, 0, 0, 0, 0xc];
@@ -24,63 +29,47 @@ interface Said {
   readonly warnings?: string[];
 }
 
-let ns: ThreadNetns;
-const children: ChildProcess[] = [];
+let ns: Namespace;
+const children: Child[] = [];
 
 beforeEach(() => {
-  if (why === undefined) ns = ThreadNetns.make();
+  if (why === undefined) ns = new Namespace("rights");
 });
 
 afterEach(() => {
-  for (const child of children.splice(0)) child.kill("SIGKILL");
-  ns?.[Symbol.dispose]();
+  for (const child of children.splice(0)) child.signal("SIGKILL");
+  ns?.destroy();
 });
 
-interface Start {
-  /** Runs as a user without any right. */
-  readonly user?: boolean;
-  /** /dev/net/tun: as most systems have it, closed to users, or not there. */
-  readonly tun?: "open" | "closed" | "missing";
-  readonly command?: readonly string[];
-}
+/** How it is started, when not with the Node and the rights of the test. */
+type Start = Pick<StartOptions, "unprivileged" | "tun"> & { readonly command?: readonly string[] };
+
+const USER: Start = { unprivileged: true };
 
 /** A child in the namespace, with a /dev/net of its own. */
-function start(wish: object, { user = false, tun = "open", command = [] }: Start = {}) {
-  const mode = tun === "open" ? "666" : "600";
-  const device = `mknod -m ${mode} /dev/net/tun c 10 200`;
-  const script = [
-    "mount -t tmpfs tmpfs /dev/net",
-    ...(tun === "missing" ? [] : [device]),
-    'exec "$@"',
-  ].join(" && ");
-  const program = command.length > 0 ? command : [process.execPath, CHILD];
-  const drop = ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"];
-  const argv = [...(user ? drop : []), ...program, JSON.stringify(wish)];
-  const child = ns.start("unshare", "-m", "sh", "-c", script, "sh", ...argv);
+function start(wish: object, { command = [NODE, CHILD], ...options }: Start = {}): Child {
+  const child = startProgram([...command, JSON.stringify(wish)], {
+    namespace: ns,
+    tun: "open",
+    ...options,
+  });
   children.push(child);
-  let problems = "";
-  child.stderr.on("data", (piece) => {
-    problems += piece;
-  });
-  const ended = new Promise<{ code: number | null; signal: string | null }>((resolve) =>
-    child.once("exit", (code, signal) => resolve({ code, signal })),
-  );
-  const said = new Promise<Said>((resolve, reject) => {
-    createInterface(child.stdout).once("line", (line) => resolve(JSON.parse(line) as Said));
-    child.once("close", () => reject(new Error(`the child said nothing: ${problems}`)));
-  });
-  const end = (word: string) => {
-    child.stdin.end(word);
-    return ended;
-  };
-  return { child, said, ended, end, problems: () => problems };
+  return child;
+}
+
+const saidBy = (child: Child): Promise<Said> => child.waitForJson<Said>(() => true);
+
+/** Says a last word and waits for the end. */
+function end(child: Child, word: string): Promise<Exit> {
+  child.stdin.end(word);
+  return child.ended();
 }
 
 const refusalOf = async (wish: object, options?: Start) => {
   const child = start(wish, options);
-  const { refused } = await child.said;
+  const { refused } = await saidBy(child);
   // A refused opening leaves nothing behind that keeps the process.
-  expect(await child.end("")).toEqual({ code: 0, signal: null });
+  expect(await end(child, "")).toEqual({ code: 0, signal: null });
   return refused;
 };
 
@@ -100,9 +89,9 @@ describeKernel(`a persistent TAP${suffix}`, () => {
     "made with flags %j is opened and stays, with its addresses",
     async (flags) => {
       persistent("user", NOBODY, ...flags);
-      const child = start({ name: "rw0" }, { user: true });
-      expect((await child.said).opened).toMatchObject({ existing: true, mtu: 1500, up: true });
-      expect(await child.end("close")).toEqual({ code: 0, signal: null });
+      const child = start({ name: "rw0" }, USER);
+      expect((await saidBy(child)).opened).toMatchObject({ existing: true, mtu: 1500, up: true });
+      expect(await end(child, "close")).toEqual({ code: 0, signal: null });
       expect(shown()).toContain("10.201.8.1/24");
       expect(shown()).toContain("NO-CARRIER");
     },
@@ -110,53 +99,53 @@ describeKernel(`a persistent TAP${suffix}`, () => {
 
   test("stays with its addresses after kill -9, and is opened again", async () => {
     persistent("user", NOBODY);
-    const first = start({ name: "rw0" }, { user: true });
-    expect((await first.said).opened?.existing).toBe(true);
+    const first = start({ name: "rw0" }, USER);
+    expect((await saidBy(first)).opened?.existing).toBe(true);
     // The shell and setpriv have become the child itself.
-    first.child.kill("SIGKILL");
-    expect(await first.ended).toEqual({ code: null, signal: "SIGKILL" });
+    first.signal("SIGKILL");
+    expect(await first.ended()).toEqual({ code: null, signal: "SIGKILL" });
     expect(shown()).toContain("10.201.8.1/24");
-    const second = start({ name: "rw0" }, { user: true });
-    expect((await second.said).opened?.existing).toBe(true);
-    await second.end("close");
+    const second = start({ name: "rw0" }, USER);
+    expect((await saidBy(second)).opened?.existing).toBe(true);
+    await end(second, "close");
   });
 
   test("its owner sets the MAC without root", async () => {
     persistent("user", NOBODY);
-    const child = start({ name: "rw0", mac: MAC }, { user: true });
-    expect((await child.said).opened?.mac).toEqual(MAC);
+    const child = start({ name: "rw0", mac: MAC }, USER);
+    expect((await saidBy(child)).opened?.mac).toEqual(MAC);
     expect(shown()).toContain(MAC_TEXT);
-    await child.end("close");
+    await end(child, "close");
     expect(shown()).toContain("10.201.8.1/24");
   });
 
   test("an MTU that its owner may not set is told with the command that works", async () => {
     persistent("user", NOBODY);
-    const child = start({ name: "rw0", mtu: 9000 }, { user: true });
-    const { opened, warnings } = await child.said;
+    const child = start({ name: "rw0", mtu: 9000 }, USER);
+    const { opened, warnings } = await saidBy(child);
     expect(opened?.mtu).toBe(1500);
     expect(warnings?.join()).toContain("sudo ip link set dev rw0 mtu 9000");
-    await child.end("close");
+    await end(child, "close");
   });
 
   test("root sets MAC and MTU of an existing one", async () => {
     persistent();
     const child = start({ name: "rw0", mac: MAC, mtu: 9000 });
-    expect((await child.said).opened).toMatchObject({ existing: true, mtu: 9000, mac: MAC });
-    await child.end("close");
+    expect((await saidBy(child)).opened).toMatchObject({ existing: true, mtu: 9000, mac: MAC });
+    await end(child, "close");
   });
 
   test("one that is down stays down: its owner brings it up", async () => {
     persistent();
     ns.run("ip", "link", "set", "rw0", "down");
     const child = start({ name: "rw0" });
-    expect((await child.said).opened?.up).toBe(false);
-    await child.end("close");
+    expect((await saidBy(child)).opened?.up).toBe(false);
+    await end(child, "close");
   });
 
   test("another user's is refused with what to do", async () => {
     persistent("user", "1234");
-    const refused = await refusalOf({ name: "rw0" }, { user: true });
+    const refused = await refusalOf({ name: "rw0" }, USER);
     expect(refused?.code).toBe("TAP_NO_PERMISSION");
     expect(refused?.message).toContain("belongs to another user");
     expect(refused?.message).toContain("ip tuntap add mode tap user nobody name rw0");
@@ -165,13 +154,13 @@ describeKernel(`a persistent TAP${suffix}`, () => {
 
 describeKernel(`a TAP that can't be had${suffix}`, () => {
   test("creating one without root names the line for root", async () => {
-    const refused = await refusalOf({ name: "rw0" }, { user: true });
+    const refused = await refusalOf({ name: "rw0" }, USER);
     expect(refused?.code).toBe("TAP_NO_PERMISSION");
     expect(refused?.message).toContain('"sudo ip tuntap add mode tap user nobody name rw0"');
   });
 
   test("a closed /dev/net/tun is told as such", async () => {
-    const refused = await refusalOf({ name: "rw0" }, { user: true, tun: "closed" });
+    const refused = await refusalOf({ name: "rw0" }, { unprivileged: true, tun: "closed" });
     expect(refused?.code).toBe("TAP_NO_PERMISSION");
     expect(refused?.message).toContain("chmod 0666 /dev/net/tun");
   });
@@ -185,10 +174,10 @@ describeKernel(`a TAP that can't be had${suffix}`, () => {
 
   test("a name that another process uses", async () => {
     const owner = start({ name: "rw0" });
-    expect((await owner.said).opened?.existing).toBe(false);
+    expect((await saidBy(owner)).opened?.existing).toBe(false);
     const refused = await refusalOf({ name: "rw0" });
     expect(refused?.code).toBe("TAP_BUSY");
-    await owner.end("close");
+    await end(owner, "close");
     expect(linkNames()).toEqual(["lo"]);
   });
 
@@ -198,8 +187,8 @@ describeKernel(`a TAP that can't be had${suffix}`, () => {
     ["a TUN, not a TAP", ["ip", "tuntap", "add", "mode", "tun", "name", "rw0"]],
   ])("a name that belongs to %s", async (_what, [command = "", ...args]) => {
     ns.run(command, ...args);
-    for (const user of [false, true]) {
-      const refused = await refusalOf({ name: "rw0" }, { user });
+    for (const unprivileged of [false, true]) {
+      const refused = await refusalOf({ name: "rw0" }, { unprivileged });
       expect(refused?.code).toBe("TAP_WRONG_KIND");
     }
     expect(linkNames()).toContain("rw0");
@@ -225,17 +214,17 @@ describeKernel(`the end of a process with a TAP it made${suffix}`, () => {
     ["dies of an exception", "throw", { code: 1, signal: null }],
   ])("%s: ends promptly, and the interface is gone", async (_name, word, expected) => {
     const child = start({ name: "rw0" });
-    expect((await child.said).opened?.existing).toBe(false);
+    expect((await saidBy(child)).opened?.existing).toBe(false);
     expect(linkNames()).toEqual(["lo", "rw0"]);
-    expect(await child.end(word)).toEqual(expected);
+    expect(await end(child, word)).toEqual(expected);
     expect(linkNames()).toEqual(["lo"]);
   });
 
   test.each(["SIGINT", "SIGTERM", "SIGKILL"] as const)("by %s: gone", async (signal) => {
     const child = start({ name: "rw0" });
-    await child.said;
-    child.child.kill(signal);
-    expect(await child.ended).toEqual({ code: null, signal });
+    await saidBy(child);
+    child.signal(signal);
+    expect(await child.ended()).toEqual({ code: null, signal });
     expect(linkNames()).toEqual(["lo"]);
   });
 });
@@ -268,23 +257,20 @@ describeKernel(`the worker starts however the program is run${suffix}`, () => {
   });
 
   test.each([
-    ["sources, by Node", () => ({ wish: {}, command: [process.execPath, CHILD] })],
-    [
-      "sources, by tsx",
-      () => ({ wish: {}, command: [process.execPath, "--import", "tsx", CHILD] }),
-    ],
+    ["sources, by Node", () => ({ wish: {}, command: [NODE, CHILD] })],
+    ["sources, by tsx", () => ({ wish: {}, command: [NODE, "--import", "tsx", CHILD] })],
     [
       "compiled",
       () => ({
         wish: { from: join(compiled, "shared/tap/tap.js") },
-        command: [process.execPath, CHILD],
+        command: [NODE, CHILD],
       }),
     ],
   ])("%s", async (_name, how) => {
     const { wish, command } = how();
     const child = start({ name: "rw0", ...wish }, { command });
-    expect((await child.said).opened).toMatchObject({ existing: false, up: true });
-    expect(await child.end("close")).toEqual({ code: 0, signal: null });
-    expect(child.problems()).toBe("");
+    expect((await saidBy(child)).opened).toMatchObject({ existing: false, up: true });
+    expect(await end(child, "close")).toEqual({ code: 0, signal: null });
+    expect(child.stderr).toBe("");
   });
 });

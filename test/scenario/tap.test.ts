@@ -42,11 +42,11 @@ describe.skipIf(why !== undefined)(`a persistent TAP of a user${why ? `: ${why}`
   it.each(["SIGKILL", "SIGTERM", "SIGINT"] as const)(
     "works without root and stays as it was after %s",
     async (signal) => {
-      const before = { index: lab.tap(0)?.index, addresses: addresses() };
+      const before = { index: lab.tap(0)?.ifindex, addresses: addresses() };
       const frontend = lab.launchFrontend(0, { unprivileged: true });
       await lab.carrier(0, true, frontend);
       await reaches();
-      expect({ index: lab.tap(0)?.index, addresses: addresses() }).toEqual(before);
+      expect({ index: lab.tap(0)?.ifindex, addresses: addresses() }).toEqual(before);
 
       frontend.signal(signal);
       const exit = await frontend.ended();
@@ -54,12 +54,12 @@ describe.skipIf(why !== undefined)(`a persistent TAP of a user${why ? `: ${why}`
         signal === "SIGKILL" ? { code: null, signal } : { code: 0, signal: null },
       );
       await lab.carrier(0, false);
-      expect({ index: lab.tap(0)?.index, addresses: addresses() }).toEqual(before);
+      expect({ index: lab.tap(0)?.ifindex, addresses: addresses() }).toEqual(before);
     },
   );
 
   it("follows the MTU that ip gives it", async () => {
-    const frontend = lab.launchFrontend(0, { unprivileged: true, mtu: 1500 });
+    const frontend = lab.launchFrontend(0, { unprivileged: true, args: ["--mtu", "1500"] });
     await lab.carrier(0, true, frontend);
     lab.host(0).namespace.ip("link", "set", TAP, "mtu", "1400");
     const whole = () =>
@@ -68,8 +68,7 @@ describe.skipIf(why !== undefined)(`a persistent TAP of a user${why ? `: ${why}`
         address: lab.host(1).address,
         count: 3,
         intervalSeconds: 0.05,
-        payloadBytes: 1400 - 28,
-        whole: true,
+        wholeBytes: 1400 - 28,
       });
     await eventually(
       "the smaller MTU to work",
@@ -126,7 +125,7 @@ describe.skipIf(why !== undefined)(`a TAP that can't be had${why ? `: ${why}` : 
   });
 
   it("says so when there is no /dev/net/tun", async () => {
-    const said = await refusal(lab.launchFrontend(1, { withoutTun: true }));
+    const said = await refusal(lab.launchFrontend(1, { tun: "missing" }));
     expect(said).toMatch(/\/dev\/net\/tun/);
   });
 

@@ -7,14 +7,9 @@
  *
  * What waits for the line is bounded in bytes, and then the sender is read no more: so a sender
  * feels a slow line, as it would behind a router with a small queue.
- *
- * As a program: node test/support/chaos-proxy.ts --listen H:P --target H:P [--up JSON] [--down JSON].
- * It prints {"ready":true,"port":N}.
  */
 import { once } from "node:events";
-import { type AddressInfo, createServer, type Server, Socket } from "node:net";
-import process from "node:process";
-import { parseArgs } from "node:util";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 
 export interface Toxics {
   /** Every byte comes this much later. Order is kept. */
@@ -25,15 +20,10 @@ export interface Toxics {
   readonly lost?: boolean;
 }
 
-export interface Endpoint {
-  readonly host: string;
-  readonly port: number;
-}
-
 export interface ProxyOptions {
-  /** Port 0 takes any free one: see `port`. */
-  readonly listen: Endpoint;
-  readonly target: Endpoint;
+  readonly listen?: { readonly host: string; readonly port: number };
+  /** Port of the target, on loopback. */
+  readonly target: number;
   readonly up?: Toxics;
   readonly down?: Toxics;
 }
@@ -43,11 +33,13 @@ export const BUFFER_BYTES = 64 << 10;
 /** Bytes under way through the latency of an unlimited line. */
 const PIPE_BYTES = 16 << 20;
 
+const KEEP_HALF_OPEN = { allowHalfOpen: true, noDelay: true };
+
 /** One direction of one connection. */
 class Lane {
   readonly #from: Socket;
   readonly #to: Socket;
-  toxics: Toxics;
+  readonly #toxics: () => Toxics;
   readonly #queue: { readonly bytes: Buffer; readonly due: number }[] = [];
   queuedBytes = 0;
   /** When the line has sent all that it has been given, and when the last byte of that arrives. */
@@ -57,10 +49,10 @@ class Lane {
   #ending = false;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(from: Socket, to: Socket, toxics: Toxics) {
+  constructor(from: Socket, to: Socket, toxics: () => Toxics) {
     this.#from = from;
     this.#to = to;
-    this.toxics = toxics;
+    this.#toxics = toxics;
     from.on("data", (bytes: Buffer) => this.#take(bytes));
     from.on("end", () => {
       this.#ending = true;
@@ -77,7 +69,7 @@ class Lane {
   }
 
   #take(bytes: Buffer): void {
-    const { latencyMs = 0, bitsPerSecond = Infinity, lost = false } = this.toxics;
+    const { latencyMs = 0, bitsPerSecond = Infinity, lost = false } = this.#toxics();
     if (lost) return;
     // Two ms of the line at most, so that a chunk does not cross it in one jump.
     const piece = Math.max(256, Math.round(bitsPerSecond / 4000));
@@ -125,22 +117,21 @@ interface Connection {
 }
 
 export class ChaosProxy {
-  readonly #target: Endpoint;
+  /** May be changed at any time, and concerns open connections too. */
+  readonly toxics: { up: Toxics; down: Toxics };
+  readonly connections = new Set<Connection>();
+  readonly #target: number;
   readonly #server: Server;
-  readonly #connections = new Set<Connection>();
-  readonly #toxics: { up: Toxics; down: Toxics };
 
   private constructor({ target, up = {}, down = {} }: ProxyOptions) {
     this.#target = target;
-    this.#toxics = { up, down };
-    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (client) =>
-      this.#join(client),
-    );
+    this.toxics = { up, down };
+    this.#server = createServer(KEEP_HALF_OPEN, (client) => this.#join(client));
   }
 
   static async start(options: ProxyOptions): Promise<ChaosProxy> {
     const proxy = new ChaosProxy(options);
-    proxy.#server.listen(options.listen.port, options.listen.host);
+    proxy.#server.listen(options.listen ?? { host: "127.0.0.1", port: 0 });
     await once(proxy.#server, "listening");
     return proxy;
   }
@@ -149,26 +140,9 @@ export class ChaosProxy {
     return (this.#server.address() as AddressInfo).port;
   }
 
-  get connections(): number {
-    return this.#connections.size;
-  }
-
-  /** Bytes that wait for the line or are on their way in one direction, over all connections. */
-  queuedBytes(direction: "up" | "down"): number {
-    let bytes = 0;
-    for (const connection of this.#connections) bytes += connection[direction].queuedBytes;
-    return bytes;
-  }
-
-  /** Changes one direction, on open connections too. */
-  set(direction: "up" | "down", toxics: Toxics): void {
-    this.#toxics[direction] = toxics;
-    for (const connection of this.#connections) connection[direction].toxics = toxics;
-  }
-
   async close(): Promise<void> {
     const closed = once(this.#server.close(), "close");
-    for (const { client, target } of this.#connections) {
+    for (const { client, target } of this.connections) {
       client.destroy();
       target.destroy();
     }
@@ -176,13 +150,11 @@ export class ChaosProxy {
   }
 
   #join(client: Socket): void {
-    const target = new Socket({ allowHalfOpen: true });
-    target.setNoDelay(true);
-    target.connect(this.#target);
-    const up = new Lane(client, target, this.#toxics.up);
-    const down = new Lane(target, client, this.#toxics.down);
+    const target = connect({ port: this.#target, host: "127.0.0.1", ...KEEP_HALF_OPEN });
+    const up = new Lane(client, target, () => this.toxics.up);
+    const down = new Lane(target, client, () => this.toxics.down);
     const connection = { client, target, up, down };
-    this.#connections.add(connection);
+    this.connections.add(connection);
 
     let open = 2;
     const closed = (other: Socket, failed: boolean) => {
@@ -192,7 +164,7 @@ export class ChaosProxy {
       if (open > 0) return;
       up.stop();
       down.stop();
-      this.#connections.delete(connection);
+      this.connections.delete(connection);
     };
     client.on("close", (failed) => closed(target, failed));
     target.on("close", (failed) => closed(client, failed));
@@ -203,31 +175,3 @@ export class ChaosProxy {
     }
   }
 }
-
-/** HOST:PORT. */
-export function endpoint(text: string): Endpoint {
-  const colon = text.lastIndexOf(":");
-  return { host: text.slice(0, colon), port: Number(text.slice(colon + 1)) };
-}
-
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      listen: { type: "string", default: "127.0.0.1:0" },
-      target: { type: "string" },
-      up: { type: "string", default: "{}" },
-      down: { type: "string", default: "{}" },
-    },
-  });
-  if (values.target === undefined) throw new Error("--target HOST:PORT is needed");
-  const proxy = await ChaosProxy.start({
-    listen: endpoint(values.listen),
-    target: endpoint(values.target),
-    up: JSON.parse(values.up) as Toxics,
-    down: JSON.parse(values.down) as Toxics,
-  });
-  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => process.exit(0));
-  process.stdout.write(`${JSON.stringify({ ready: true, port: proxy.port })}\n`);
-}
-
-if (import.meta.main) await main();

@@ -10,66 +10,34 @@ export interface IperfOptions {
   readonly to: Namespace;
   /** Address of `to`, IPv4 or IPv6, without prefix length. */
   readonly address: string;
-  /** How long, or until so much was sent, all streams together. */
+  /** Time of a run whose `args` don't end it, as "-n" does. */
   readonly seconds?: number;
-  readonly bytes?: number;
-  /** Data flows from `to` to `from`. */
-  readonly reverse?: boolean;
-  readonly streams?: number;
-  /** UDP at this rate; TCP when absent. */
-  readonly udpBitsPerSecond?: number;
+  /** More of iperf3's own, for the client: "-R" for data from `to` to `from`, "-u" for UDP. */
+  readonly args?: readonly string[];
 }
 
-export interface IperfResult {
-  /** As the receiver counts it. */
-  readonly bitsPerSecond: number;
-  readonly receivedBytes: number;
-  /** TCP only. */
-  readonly retransmits: number;
-  /** UDP only: datagrams the sender counted, and those the receiver missed. */
-  readonly datagrams: number;
-  readonly lost: number;
-}
-
-interface IperfJson {
-  error?: string;
-  end?: {
-    sum_received?: { bits_per_second: number; bytes: number };
-    sum_sent?: { retransmits?: number };
-    sum?: { bits_per_second: number; packets?: number; lost_packets?: number };
-  };
+/** The end of iperf3's report: `sum` is UDP's, `sum_sent` has retransmits for TCP. */
+export interface IperfEnd {
+  readonly sum_received: { readonly bits_per_second: number; readonly bytes: number };
+  readonly sum_sent: { readonly retransmits: number };
+  readonly sum: { readonly packets: number; readonly lost_packets: number };
 }
 
 /** One run with a server of its own. Rejects with iperf3's own words when it fails. */
-export async function iperf(options: IperfOptions): Promise<IperfResult> {
+export async function iperf(options: IperfOptions): Promise<IperfEnd> {
+  const { from, to, address, seconds = 1, args = [] } = options;
   const port = String(nextPort++);
-  await using server = start(["iperf3", "-s", "-1", "--forceflush", "-p", port], {
-    namespace: options.to,
-  });
+  await using server = start(["iperf3", "-s", "-1", "--forceflush", "-p", port], { namespace: to });
   await server.waitFor(/Server listening/);
 
-  const args = ["iperf3", "-J", "-c", options.address, "-p", port];
-  const { seconds, bytes, streams = 1 } = options;
-  if (bytes === undefined) args.push("-t", String(seconds ?? 1));
-  else args.push("-n", String(bytes));
-  args.push("-P", String(streams));
-  if (options.reverse) args.push("-R");
-  if (options.udpBitsPerSecond !== undefined)
-    args.push("-u", "-b", String(options.udpBitsPerSecond));
-  const client = await run(args, { namespace: options.from }, (seconds ?? 1) * 1000 + 30_000);
-
-  const report = JSON.parse(client.stdout || "{}") as IperfJson;
+  const time = args.includes("-n") ? [] : ["-t", String(seconds)];
+  const argv = ["iperf3", "-J", "-c", address, "-p", port, ...time, ...args];
+  const client = await run(argv, { namespace: from }, seconds * 1000 + 30_000);
+  const report = JSON.parse(client.stdout || "{}") as { error?: string; end?: IperfEnd };
   if (report.error !== undefined || report.end === undefined) {
     throw new Error(`iperf3: ${report.error ?? "no report"}\n${client.said()}`);
   }
-  const { sum, sum_received: received, sum_sent: sent } = report.end;
-  return {
-    bitsPerSecond: received?.bits_per_second ?? sum?.bits_per_second ?? 0,
-    receivedBytes: received?.bytes ?? 0,
-    retransmits: sent?.retransmits ?? 0,
-    datagrams: sum?.packets ?? 0,
-    lost: sum?.lost_packets ?? 0,
-  };
+  return report.end;
 }
 
 export interface PingResult {
@@ -86,9 +54,8 @@ export interface PingOptions {
   readonly address: string;
   readonly count: number;
   readonly intervalSeconds?: number;
-  readonly payloadBytes?: number;
-  /** Forbids fragmentation, so that a large payload proves the MTU. */
-  readonly whole?: boolean;
+  /** Of the payload; no fragmentation then, so that a large one proves the MTU. */
+  readonly wholeBytes?: number;
 }
 
 /** Time for the last answers, on a machine that has other things to do. */
@@ -101,8 +68,8 @@ export async function ping(options: PingOptions): Promise<PingResult> {
   // With a deadline ping goes on until it has so many answers, so the last ones may be late. What
   // it sends beyond the count is not looked at. Without one it waits two round trips, then leaves.
   const args = ["ping", "-n", "-c", String(count), "-w", String(deadline), "-i", String(interval)];
-  if (options.payloadBytes !== undefined) args.push("-s", String(options.payloadBytes));
-  if (options.whole) args.push("-M", "do");
+  const { wholeBytes } = options;
+  if (wholeBytes !== undefined) args.push("-s", String(wholeBytes), "-M", "do");
   args.push(options.address);
   const child = await run(args, { namespace: options.from }, deadline * 1000 + 10_000);
   if (!child.stdout.includes("packets transmitted")) throw new Error(`ping\n${child.said()}`);
@@ -117,12 +84,9 @@ export function pingResult(printed: string, count: number): PingResult {
   for (const [, probe, time] of printed.matchAll(/ icmp_seq=(\d+) .*time=([\d.]+) ms/g)) {
     const number = Number(probe);
     if (number > count) continue;
-    if (seen.has(number)) {
-      duplicates++;
-      continue;
-    }
+    if (seen.has(number)) duplicates++;
+    else times.push(Number(time));
     seen.add(number);
-    times.push(Number(time));
   }
   return { sent: count, received: seen.size, times, duplicates };
 }

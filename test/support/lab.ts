@@ -9,9 +9,15 @@
  * The proxy, when asked for, sits in the device's namespace on port 7701.
  */
 
-import type { Toxics } from "./chaos-proxy.ts";
-import { createNamespace, joinByVeth, type LinkState, type Namespace } from "./netns.ts";
-import { type Child, eventually, runRingwire, startRingwire, startScript } from "./process.ts";
+import { ChaosProxy, type Toxics } from "./chaos-proxy.ts";
+import { joinByVeth, type Link, Namespace } from "./netns.ts";
+import {
+  type Child,
+  eventually,
+  runRingwire,
+  type StartOptions,
+  startRingwire,
+} from "./process.ts";
 
 const DEVICE_PORT = 7700;
 const PROXY_PORT = 7701;
@@ -26,17 +32,12 @@ export const MIXES: readonly { readonly mix: string; readonly drivers: readonly 
   { mix: "xen and ena", drivers: ["xen", "ena", "xen"] },
 ];
 
-export interface FrontendOptions {
-  readonly queues?: number;
-  readonly mtu?: number;
+export interface FrontendOptions extends Omit<StartOptions, "namespace"> {
   /** Name of the NIC; `host<i>` when absent. */
   readonly name?: string;
   readonly viaProxy?: boolean;
-  readonly unprivileged?: boolean;
   /** Name of the TAP when it is not ring0. */
   readonly tap?: string;
-  /** Runs where /dev/net is empty. */
-  readonly withoutTun?: boolean;
   readonly args?: readonly string[];
 }
 
@@ -51,18 +52,18 @@ export interface Host {
 export class Lab {
   readonly device: Namespace;
   readonly hosts: readonly Host[];
-  readonly #children: Child[] = [];
+  readonly #open = new AsyncDisposableStack();
   readonly #drivers: readonly DriverName[];
 
   /** `drivers` of the hosts, in order; ena where it ends. */
   constructor(hosts: number, drivers: readonly DriverName[] = []) {
     this.#drivers = drivers;
-    this.device = createNamespace("device");
+    this.device = new Namespace("device");
     this.hosts = Array.from({ length: hosts }, (_, i) => this.#createHost(i));
   }
 
   #createHost(i: number): Host {
-    const namespace = createNamespace(`host${i}`);
+    const namespace = new Namespace(`host${i}`);
     const underlay = `10.201.${i}.1`;
     joinByVeth(
       { namespace: this.device, device: `veth${i}`, address: `${underlay}/24` },
@@ -79,7 +80,7 @@ export class Lab {
 
   /** Starts the device and waits until it listens. */
   async startDevice(args: readonly string[] = []): Promise<Child> {
-    const device = this.#keep(
+    const device = this.#open.use(
       startRingwire(
         ["device", "--listen", `0.0.0.0:${DEVICE_PORT}`, "--insecure", "--json", ...args],
         { namespace: this.device },
@@ -89,34 +90,26 @@ export class Lab {
     return device;
   }
 
-  /** Puts a proxy between hosts and device, for frontends that ask for it. */
-  async startProxy(up: Toxics, down: Toxics): Promise<Child> {
-    const proxy = this.#keep(
-      startScript(
-        "test/support/chaos-proxy.ts",
-        [
-          ...["--listen", `0.0.0.0:${PROXY_PORT}`, "--target", `127.0.0.1:${DEVICE_PORT}`],
-          ...["--up", JSON.stringify(up), "--down", JSON.stringify(down)],
-        ],
-        { namespace: this.device },
-      ),
-    );
-    await proxy.waitForJson((line) => line.ready === true);
-    return proxy;
+  /**
+   * Puts a proxy between hosts and device, for frontends that ask for it. The proxy connects to the
+   * device from this process, which is in the device's namespace until the lab closes.
+   */
+  async startProxy(toxics: Toxics): Promise<void> {
+    this.#open.use(this.device.enter());
+    const listen = { host: "0.0.0.0", port: PROXY_PORT };
+    const line = { up: toxics, down: toxics };
+    const proxy = await ChaosProxy.start({ listen, target: DEVICE_PORT, ...line });
+    this.#open.defer(() => proxy.close());
   }
 
   /** Starts the frontend of a host without waiting for anything. */
   launchFrontend(i: number, options: FrontendOptions = {}): Child {
     const { namespace, underlay } = this.host(i);
-    const port = options.viaProxy ? PROXY_PORT : DEVICE_PORT;
+    const { name = `host${i}`, viaProxy = false, tap = TAP, args = [], ...rest } = options;
+    const url = `ws://${underlay}:${viaProxy ? PROXY_PORT : DEVICE_PORT}`;
     const driver = this.#drivers[i] ?? "ena";
-    const args = ["frontend", "--driver", driver, "--connect", `ws://${underlay}:${port}`];
-    args.push("--name", options.name ?? `host${i}`, "--tap", options.tap ?? TAP, "--json");
-    if (options.queues !== undefined) args.push("--queues", String(options.queues));
-    if (options.mtu !== undefined) args.push("--mtu", String(options.mtu));
-    args.push(...(options.args ?? []));
-    const { unprivileged = false, withoutTun = false } = options;
-    return this.#keep(startRingwire(args, { namespace, unprivileged, withoutTun }));
+    const argv = ["frontend", "--driver", driver, "--connect", url, "--name", name, "--tap", tap];
+    return this.#open.use(startRingwire([...argv, "--json", ...args], { namespace, ...rest }));
   }
 
   /** Starts the frontend of a host, gives the TAP its addresses, waits for its carrier. */
@@ -137,18 +130,18 @@ export class Lab {
   }
 
   /** The TAP of a host, undefined when there is none. */
-  tap(i: number): LinkState | undefined {
+  tap(i: number): Link | undefined {
     return this.host(i).namespace.link(TAP);
   }
 
   /** Waits until the TAP of host `i` has, or has not, a carrier. */
-  async carrier(i: number, wanted: boolean, frontend?: Child): Promise<LinkState> {
+  async carrier(i: number, wanted: boolean, frontend?: Child): Promise<Link> {
     const what = `carrier ${wanted ? "up" : "down"} on host ${i}`;
     return await eventually(
       () => `${what}\n${frontend?.said() ?? ""}`,
       () => {
         const link = this.tap(i);
-        return link?.carrier === wanted ? link : undefined;
+        return link?.flags.includes("LOWER_UP") === wanted ? link : undefined;
       },
     );
   }
@@ -163,14 +156,9 @@ export class Lab {
     return JSON.parse(child.stdout) as T;
   }
 
-  #keep(child: Child): Child {
-    this.#children.push(child);
-    return child;
-  }
-
   /** Ends what was started, last first, and removes the namespaces. */
   async close(): Promise<void> {
-    for (const child of this.#children.splice(0).reverse()) await child.stop();
+    await this.#open.disposeAsync();
     for (const { namespace } of this.hosts) namespace.destroy();
     this.device.destroy();
   }

@@ -2,10 +2,11 @@
  * Real child processes for tests and benches: started with the Node that the project brings,
  * watched by what they print, ended by pid. Nothing is ended that was not started here.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import process from "node:process";
+import type { Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import type { Namespace } from "./netns.ts";
 import { slow, WaitedTooLong } from "./slowness.ts";
@@ -22,12 +23,19 @@ export const NODE = existsSync(join(BIN, "node")) ? join(BIN, "node") : process.
 
 /** How much of each stream is kept; the oldest goes first. */
 const KEEP_CHARS = 4 << 20;
-/** For one child: an empty /dev/net, or one as udev makes it, whatever the machine has. */
+/** For one child: an empty /dev/net, or one with /dev/net/tun, whatever the machine has. */
 const HIDE_TUN = "set -e; mount -t tmpfs none /dev/net";
-const OPEN_TUN = `${HIDE_TUN}; mknod -m 666 /dev/net/tun c 10 200`;
+const PREPARE_TUN = {
+  missing: HIDE_TUN,
+  /** For root alone. */
+  closed: `${HIDE_TUN}; mknod -m 600 /dev/net/tun c 10 200`,
+  /** For all, as udev makes it. */
+  open: `${HIDE_TUN}; mknod -m 666 /dev/net/tun c 10 200`,
+};
 const DROP_RIGHTS = "setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs".split(" ");
 /** A wait that takes longer than this on an idle machine is a hang. All waits here grow by `slow`. */
 const HANG_MS = 30_000;
+const GRACE_MS = 5000;
 
 export interface Exit {
   readonly code: number | null;
@@ -38,8 +46,8 @@ export interface StartOptions {
   readonly namespace?: Namespace;
   /** A user without rights; needs root and the command setpriv. */
   readonly unprivileged?: boolean;
-  /** The child alone sees an empty /dev/net. Needs root. */
-  readonly withoutTun?: boolean;
+  /** What the child alone sees of /dev/net/tun. Needs root. */
+  readonly tun?: keyof typeof PREPARE_TUN;
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -64,24 +72,26 @@ export class Child {
   stdout = "";
   stderr = "";
   exit: Exit | undefined;
-  readonly #process: ChildProcess;
+  readonly stdin: Writable;
+  readonly #process: ChildProcessWithoutNullStreams;
   readonly #watchers = new Watchers();
 
-  constructor(command: string, child: ChildProcess) {
+  constructor(command: string, child: ChildProcessWithoutNullStreams) {
     this.command = command;
     this.pid = child.pid;
+    this.stdin = child.stdin;
     this.#process = child;
     running.add(this);
 
-    child.stdout?.setEncoding("utf8").on("data", (text: string) => {
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
       this.stdout = kept(this.stdout + text);
       this.#watchers.changed();
     });
-    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
       this.stderr = kept(this.stderr + text);
       this.#watchers.changed();
     });
-    child.stdin?.on("error", () => {
+    child.stdin.on("error", () => {
       // The child went away while we spoke: its exit says so.
     });
     this.exited = new Promise((resolve) => {
@@ -107,7 +117,7 @@ export class Child {
   }
 
   /** Waits until `look` gives a value. Rejects, with all it said, on the child's end or a hang. */
-  #until<T>(what: string, look: () => T | undefined, timeoutMs: number): Promise<T> {
+  #until<T>(what: string, look: () => T | undefined, timeoutMs = HANG_MS): Promise<T> {
     const found = (): T | undefined => {
       const value = look();
       if (value !== undefined || this.exit === undefined) return value;
@@ -118,7 +128,7 @@ export class Child {
   }
 
   /** Resolves with the match as soon as either stream contains `pattern`. */
-  waitFor(pattern: RegExp, timeoutMs = HANG_MS): Promise<RegExpExecArray> {
+  waitFor(pattern: RegExp, timeoutMs?: number): Promise<RegExpExecArray> {
     const look = () => pattern.exec(this.stderr) ?? pattern.exec(this.stdout) ?? undefined;
     return this.#until(String(pattern), look, timeoutMs);
   }
@@ -126,7 +136,7 @@ export class Child {
   /** Resolves with the first whole line of stdout that is a JSON object and satisfies `test`. */
   waitForJson<T>(
     test: (value: Record<string, unknown>) => boolean,
-    timeoutMs = HANG_MS,
+    timeoutMs?: number,
   ): Promise<T> {
     const look = () => {
       for (const line of this.stdout.split("\n").slice(0, -1)) {
@@ -141,7 +151,7 @@ export class Child {
 
   /** Writes one line to the child's stdin. */
   tell(line: string): void {
-    this.#process.stdin?.write(`${line}\n`);
+    this.stdin.write(`${line}\n`);
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -149,14 +159,14 @@ export class Child {
   }
 
   /** Resolves with the exit, or rejects with all the child said when it never ends. */
-  ended(timeoutMs = HANG_MS): Promise<Exit> {
+  ended(timeoutMs?: number): Promise<Exit> {
     return this.#until("its end", () => this.exit, timeoutMs);
   }
 
-  /** SIGTERM, and SIGKILL when that does not help within `graceMs`. */
-  async stop(graceMs = 5000): Promise<Exit> {
+  /** SIGTERM, and SIGKILL when that does not help within GRACE_MS. */
+  async stop(): Promise<Exit> {
     this.signal("SIGTERM");
-    const timer = setTimeout(() => this.signal("SIGKILL"), slow(graceMs));
+    const timer = setTimeout(() => this.signal("SIGKILL"), slow(GRACE_MS));
     const exit = await this.exited;
     clearTimeout(timer);
     return exit;
@@ -170,9 +180,9 @@ export class Child {
 /** Starts a program. Returns at once; whether it could be started shows in `exited`. */
 export function start(argv: readonly string[], options: StartOptions = {}): Child {
   let full = [...(options.unprivileged ? DROP_RIGHTS : []), ...argv];
-  if (options.withoutTun || options.unprivileged) {
-    const prepare = options.withoutTun ? HIDE_TUN : OPEN_TUN;
-    full = ["unshare", "--mount", "sh", "-c", `${prepare}; exec "$@"`, "sh", ...full];
+  const tun = options.tun ?? (options.unprivileged ? "open" : undefined);
+  if (tun !== undefined) {
+    full = ["unshare", "--mount", "sh", "-c", `${PREPARE_TUN[tun]}; exec "$@"`, "sh", ...full];
   }
   if (options.namespace !== undefined) full = options.namespace.inside(full);
   const [file, ...args] = full;
@@ -226,7 +236,7 @@ export async function runRingwire(
 }
 
 /** Waits for the end of a child. Rejects on a hang; looks at no exit code. */
-export async function finished(child: Child, timeoutMs = HANG_MS): Promise<Child> {
+export async function finished(child: Child, timeoutMs?: number): Promise<Child> {
   try {
     await child.ended(timeoutMs);
   } finally {
@@ -247,9 +257,7 @@ export async function eventually<T>(
   for (;;) {
     const found = await look();
     if (found !== undefined) return found;
-    if (performance.now() > end) {
-      throw new WaitedTooLong(limitMs, typeof what === "string" ? what : what());
-    }
+    if (performance.now() > end) throw new WaitedTooLong(limitMs, what);
     await sleep(everyMs);
   }
 }

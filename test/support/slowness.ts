@@ -43,8 +43,8 @@ export function slow(ms: number): number {
 export class WaitedTooLong extends Error {
   override readonly name = "WaitedTooLong";
 
-  constructor(ms: number, what: string) {
-    super(`waited ${ms} ms for ${what}`);
+  constructor(ms: number, what: string | (() => string)) {
+    super(`waited ${ms} ms for ${typeof what === "string" ? what : what()}`);
   }
 }
 

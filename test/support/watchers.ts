@@ -25,10 +25,7 @@ export class Watchers {
       }
     };
     const limitMs = slow(timeoutMs);
-    const timer = setTimeout(
-      () => reject(new WaitedTooLong(limitMs, typeof what === "string" ? what : what())),
-      limitMs,
-    );
+    const timer = setTimeout(() => reject(new WaitedTooLong(limitMs, what)), limitMs);
     this.#looks.add(check);
     try {
       check();

@@ -25,11 +25,7 @@ async function rig(toxics: { up?: Toxics; down?: Toxics }): Promise<Rig> {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const address = server.address() as { port: number };
-  const proxy = await ChaosProxy.start({
-    listen: { host: "127.0.0.1", port: 0 },
-    target: { host: "127.0.0.1", port: address.port },
-    ...toxics,
-  });
+  const proxy = await ChaosProxy.start({ target: address.port, ...toxics });
   const arrived = once(server, "connection");
   const client = connect({ host: "127.0.0.1", port: proxy.port, allowHalfOpen: true });
   const [far] = (await arrived) as [Socket];
@@ -65,7 +61,7 @@ describe("chaos proxy", () => {
     far.end(pattern(200_000));
     sameBytes(await down, pattern(200_000));
     if (!client.closed) await once(client, "close");
-    while (proxy.connections > 0) await new Promise(setImmediate);
+    while (proxy.connections.size > 0) await new Promise(setImmediate);
   });
 
   it("keeps bytes and their order under latency and a slow line together", async () => {
@@ -97,7 +93,7 @@ describe("chaos proxy", () => {
     const { proxy, client, far } = await rig({ up: { bitsPerSecond: 80_000_000 } });
     let most = 0;
     far.on("data", () => {
-      most = Math.max(most, proxy.queuedBytes("up"));
+      for (const { up: lane } of proxy.connections) most = Math.max(most, lane.queuedBytes);
     });
     const up = received(far);
     client.end(pattern(2_000_000));
@@ -114,16 +110,13 @@ describe("chaos proxy", () => {
     while (client.bytesWritten < 4) await new Promise(setImmediate);
     far.write("x");
     await once(client, "data");
-    proxy.set("up", {});
+    proxy.toxics.up = {};
     client.end("found");
     expect((await up).toString()).toBe("found");
   });
 
   it("ends the client's connection when the target can't be reached", async () => {
-    const proxy = await ChaosProxy.start({
-      listen: { host: "127.0.0.1", port: 0 },
-      target: { host: "127.0.0.1", port: 1 },
-    });
+    const proxy = await ChaosProxy.start({ target: 1 });
     const client = connect({ host: "127.0.0.1", port: proxy.port });
     const error = once(client, "error");
     expect(((await error)[0] as NodeJS.ErrnoException).code).toBe("ECONNRESET");
