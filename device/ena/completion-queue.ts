@@ -6,11 +6,12 @@
  * queue pair has as many completion entries as submission entries (CREATE_SQ enforces this). The
  * driver never has more descriptors unanswered, so there is always room.
  */
+import type { QueueId } from "../../shared/net/frame.ts";
 import type { CompletionRing } from "./memory.ts";
 import { NO_VECTOR, type Vectors } from "./notify.ts";
 
 export class CompletionQueue {
-  readonly index: number;
+  readonly index: QueueId;
   readonly ring: CompletionRing;
   readonly vector: number;
   readonly interrupts: boolean;
@@ -19,7 +20,7 @@ export class CompletionQueue {
   /** True if entries were published in the burst that ends now. */
   fresh = false;
 
-  constructor(index: number, ring: CompletionRing, vector: number, interrupts: boolean) {
+  constructor(index: QueueId, ring: CompletionRing, vector: number, interrupts: boolean) {
     this.index = index;
     this.ring = ring;
     this.vector = vector;

@@ -17,6 +17,7 @@ import {
   SqDirection,
 } from "../../shared/ena/admin.ts";
 import { DESC_SIZE, RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
+import { queueId } from "../../shared/net/frame.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { CompletionQueue } from "./completion-queue.ts";
@@ -60,8 +61,9 @@ export class Queues {
     const wrong = this.#checkCq(cmd);
     if (wrong !== "") throw refused("CREATE_CQ", wrong);
     const { cqs } = this.#datapath;
-    let index = 0;
-    while (cqs[index] !== undefined) index++;
+    let free = 0;
+    while (cqs[free] !== undefined) free++;
+    const index = queueId(free);
     if (index >= 2 * this.#context.host.config.queues) {
       throw refused("CREATE_CQ", `all ${index} completion queues are in use`, NO_RESOURCE);
     }

@@ -1,11 +1,12 @@
 /** What transmit and receive queues share: a descriptor ring, and the queue that completes it. */
+import type { QueueId } from "../../shared/net/frame.ts";
 import { FaultSeverity } from "../../shared/wire/protocol.ts";
 import type { CompletionQueue } from "./completion-queue.ts";
 import type { EnaContext } from "./context.ts";
 import type { DescriptorRing } from "./memory.ts";
 
 export class SubmissionQueue {
-  readonly index: number;
+  readonly index: QueueId;
   readonly ring: DescriptorRing;
   readonly cq: CompletionQueue;
   packets = 0;

@@ -29,7 +29,7 @@ import {
   macLow,
   SOURCE,
 } from "../../shared/net/ethernet.ts";
-import { type Frame, Gso } from "../../shared/net/frame.ts";
+import { type Frame, Gso, NO_QUEUE } from "../../shared/net/frame.ts";
 import {
   longestSegment,
   Segmenter,
@@ -395,7 +395,7 @@ export class Switch {
    */
   #deliverSeen(to: Plug, tap: PortTap, frame: Frame, lost?: DropReason): DropReason | undefined {
     const { queue } = frame;
-    frame.queue = -1;
+    frame.queue = NO_QUEUE;
     const reason = lost ?? to.port.deliver(frame);
     tap.delivered(frame, reason);
     frame.queue = queue;

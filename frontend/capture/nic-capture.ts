@@ -13,7 +13,7 @@ import type { CaptureOutput } from "../../shared/capture/output.ts";
 import { Recorder } from "../../shared/capture/recorder.ts";
 import type { RecorderOptions } from "../../shared/capture/recorder-types.ts";
 import { LinkDirection, ringPersonality } from "../../shared/capture/ring-header.ts";
-import { Frame } from "../../shared/net/frame.ts";
+import { Frame, type QueueId } from "../../shared/net/frame.ts";
 import { Direction } from "../../shared/pcapng/layout.ts";
 import type { LinkTap } from "../../shared/wire/link.ts";
 import { LinkState } from "../../shared/wire/link-state.ts";
@@ -73,15 +73,15 @@ export class NicCapture implements BpfTap {
     ifnet.bpf = this;
   }
 
-  output(m: Mbuf, queue: number): void {
+  output(m: Mbuf, queue: QueueId): void {
     this.#record(m, Direction.OUT, queue);
   }
 
-  input(m: Mbuf, queue: number): void {
+  input(m: Mbuf, queue: QueueId): void {
     this.#record(m, Direction.IN, queue);
   }
 
-  #record(m: Mbuf, direction: Direction, queue: number): void {
+  #record(m: Mbuf, direction: Direction, queue: QueueId): void {
     if (m.frameId === 0) m.frameId = nextFrameId();
     // No driver makes a chain of more pieces than a frame can have.
     if (!mbufToFrame(m, this.#frame)) return;

@@ -44,6 +44,7 @@ import { DriverFeature, ENA_SPEC_VERSION, hostInfo, OsType } from "../../shared/
 import { LLQ_FEATURE_VERSION_1, type LlqFeature, llqFeature } from "../../shared/ena/llq.ts";
 import { INTR_MASK_ALL, INTR_UNMASK_ALL, Register } from "../../shared/ena/registers.ts";
 import type { Logger } from "../../shared/log.ts";
+import type { QueueId } from "../../shared/net/frame.ts";
 import { NO_ADDRESS, RecordType } from "../../shared/wire/records.ts";
 import type { CoherentMemory } from "../bus/coherent.ts";
 import { Errno } from "../bus/errno.ts";
@@ -367,7 +368,7 @@ export class Com {
   }
 
   /** ena_com_destroy_io_queue: destroys the SQ, then the CQ. */
-  async destroyQueue(direction: SqDirection, sqIdx: number, cqIdx: number): Promise<void> {
+  async destroyQueue(direction: SqDirection, sqIdx: QueueId, cqIdx: QueueId): Promise<void> {
     const errno = await errnoOf(
       this.execute((view, at) => {
         destroySq.write(view, at, { opcode: Opcode.DESTROY_SQ, sqIdx, direction });
@@ -377,7 +378,7 @@ export class Com {
     await this.#destroyCq(cqIdx);
   }
 
-  async #destroyCq(cqIdx: number): Promise<void> {
+  async #destroyCq(cqIdx: QueueId): Promise<void> {
     const errno = await errnoOf(
       this.execute((view, at) => destroyCq.write(view, at, { opcode: Opcode.DESTROY_CQ, cqIdx })),
     );

@@ -12,6 +12,7 @@
 import { Placement } from "../../shared/ena/admin.ts";
 import { DESC_SIZE } from "../../shared/ena/io.ts";
 import { llqEntryAt, llqHeaderAt } from "../../shared/ena/llq.ts";
+import { queueId } from "../../shared/net/frame.ts";
 import { advance, distance, type Index16, index16, slotOf } from "../../shared/ring/index16.ts";
 import { PhaseCursor } from "../../shared/ring/phase.ts";
 import { RecordType } from "../../shared/wire/records.ts";
@@ -32,7 +33,7 @@ export class IoCq {
   readonly memory: CoherentMemory;
   readonly view: DataView;
   readonly cursor: PhaseCursor;
-  idx = 0;
+  idx = queueId(0);
   /** Offset (bytes) of the unmask register in BAR 0. */
   unmaskRegister = 0;
 
@@ -61,7 +62,7 @@ export class IoSq {
   readonly cursor: PhaseCursor;
   /** Index before which the device has returned all entries: they are free again. */
   nextToComp: Index16 = index16(0);
-  idx = 0;
+  idx = queueId(0);
   /** Offset (bytes) of the doorbell in BAR 0; 0 before the device has created the queue. */
   doorbell = 0;
   /** Offset (bytes) of the descriptors in BAR 2; LLQ only. */

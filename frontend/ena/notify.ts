@@ -9,6 +9,7 @@
  * message.
  */
 import { intrReg } from "../../shared/ena/io.ts";
+import type { QueueId } from "../../shared/net/frame.ts";
 import type { Adapter } from "./adapter.ts";
 import { REGISTER_BAR } from "./registers.ts";
 import type { QueuePair, TxRing } from "./rings.ts";
@@ -19,7 +20,7 @@ const TX_IRQ_INTERVAL = 50;
 
 export const MANAGEMENT_VECTOR = 0;
 /** ENA_IO_IRQ_IDX */
-export const ioVector = (qid: number): number => qid + 1;
+export const ioVector = (qid: QueueId): number => qid + 1;
 
 /** ena_ring_tx_doorbell */
 export function txDoorbell(ring: TxRing): void {

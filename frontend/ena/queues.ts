@@ -4,6 +4,7 @@
  * ena_create_io_queues (amzn-drivers: kernel/fbsd/ena/ena.c).
  */
 import { RX_CDESC_SIZE, TX_CDESC_SIZE } from "../../shared/ena/io.ts";
+import { queueId } from "../../shared/net/frame.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { Errno } from "../bus/errno.ts";
 import { LroQueue } from "../net/lro.ts";
@@ -125,7 +126,8 @@ function setupRings(adapter: Adapter, com: Com, txSize: number, rxSize: number):
   if (adapter.queues.length > 0) throw new Error("ena: rings are set up already");
   if (txMaps === undefined || rxMaps === undefined) throw new Error("ena: rings before tags");
   setupPool(adapter, rxSize);
-  for (let qid = 0; qid < adapter.numQueues; qid++) {
+  for (let i = 0; i < adapter.numQueues; i++) {
+    const qid = queueId(i);
     adapter.txStats[qid] ??= new TxStats();
     adapter.rxStats[qid] ??= new RxStats();
     const txStats = adapter.txStats[qid]!;

@@ -9,6 +9,7 @@
  * (amzn-drivers: kernel/fbsd/ena/ena.h).
  */
 import { SqDirection } from "../../shared/ena/admin.ts";
+import type { QueueId } from "../../shared/net/frame.ts";
 import { isPowerOfTwo } from "../../shared/ring/phase.ts";
 import { type BusAddresses, busAddresses } from "../../shared/wire/records.ts";
 import type { DmaMap } from "../bus/map.ts";
@@ -94,7 +95,7 @@ export class TxSlots {
 /** What a Tx and an Rx ring have in common. */
 class Ring<Stats> {
   readonly direction: SqDirection;
-  readonly qid: number;
+  readonly qid: QueueId;
   readonly size: number;
   readonly sq: IoSq;
   readonly cq: IoCq;
@@ -112,7 +113,7 @@ class Ring<Stats> {
 
   constructor(
     direction: SqDirection,
-    qid: number,
+    qid: QueueId,
     sq: IoSq,
     cq: IoCq,
     maps: readonly DmaMap[],
@@ -157,7 +158,7 @@ export class TxRing extends Ring<TxStats> implements GateQueue {
   metaL3HdrOffset = 0;
   metaL4HdrWords = 0;
 
-  constructor(qid: number, sq: IoSq, cq: IoCq, maps: readonly DmaMap[], stats: TxStats) {
+  constructor(qid: QueueId, sq: IoSq, cq: IoCq, maps: readonly DmaMap[], stats: TxStats) {
     super(SqDirection.TX, qid, sq, cq, maps, stats);
     const { size } = this;
     this.entries = new Uint16Array(size);
@@ -210,7 +211,7 @@ export class RxRing extends Ring<RxStats> {
   emptyRxQueue = 0;
 
   constructor(
-    qid: number,
+    qid: QueueId,
     sq: IoSq,
     cq: IoCq,
     maps: readonly DmaMap[],

@@ -11,6 +11,7 @@
  *
  * Source: FreeBSD sys/net/if.h; ifnet(9).
  */
+import type { QueueId } from "../../shared/net/frame.ts";
 import type { IfCounters, LinkState } from "../../shared/status/frontend-status.ts";
 import { Errno } from "../bus/errno.ts";
 import type { Mbuf } from "./mbuf.ts";
@@ -33,10 +34,10 @@ export const Ifcap = {
 
 /** bpf(4)'s place: sees packets at the driver's side of the interface, and only looks. */
 export interface BpfTap {
-  /** Sent: the driver has it, or an application of netmap gets it; then `queue` is -1. */
-  output(m: Mbuf, queue: number): void;
-  /** Received, merged if it was; the stack gets it next. `queue` is -1 for a frame of netmap. */
-  input(m: Mbuf, queue: number): void;
+  /** Sent: the driver has it, or an application of netmap gets it; then `queue` is NO_QUEUE. */
+  output(m: Mbuf, queue: QueueId): void;
+  /** Received, merged if it was; the stack gets it next. `queue` is NO_QUEUE for a frame of netmap. */
+  input(m: Mbuf, queue: QueueId): void;
 }
 
 export class Ifnet {

@@ -17,7 +17,7 @@
  * linux: net/ipv4/tcp_offload.c (tcp_gro_receive).
  */
 import { finishChecksum, foldSum, sumShort, verifyL3 } from "../../shared/net/checksum.ts";
-import { Frame, MAX_SPANS } from "../../shared/net/frame.ts";
+import { Frame, MAX_SPANS, type QueueId } from "../../shared/net/frame.ts";
 import {
   type Headers,
   IPV4_CHECKSUM,
@@ -56,12 +56,12 @@ export class LroQueue {
   readonly #frame = new Frame();
   readonly #stats: LroStats;
   readonly #ifnet: Ifnet;
-  readonly #queue: number;
+  readonly #queue: QueueId;
   /** Pieces of a merged chain. */
   readonly #maxPieces: number;
 
   /** `queue` is the number of the ring, for captures. */
-  constructor(stats: LroStats, ifnet: Ifnet, queue: number, maxPieces = MAX_SPANS) {
+  constructor(stats: LroStats, ifnet: Ifnet, queue: QueueId, maxPieces = MAX_SPANS) {
     this.#stats = stats;
     this.#ifnet = ifnet;
     this.#queue = queue;

@@ -13,11 +13,12 @@
  */
 
 import { type Logger, silentLogger } from "../../shared/log.ts";
+import { NO_QUEUE } from "../../shared/net/frame.ts";
 import { Errno } from "../bus/errno.ts";
 import { Ifcap, type Ifnet } from "../net/ifnet.ts";
 import { type Mbuf, MbufPool } from "../net/mbuf.ts";
 import { Naf, Nkr, RingMode, type Stopped, Txrx } from "./flags.ts";
-import { NO_QUEUE, netmapTransmit, rxsyncFromHost, txsyncToHost } from "./host-rings.ts";
+import { netmapTransmit, rxsyncFromHost, txsyncToHost } from "./host-rings.ts";
 import { Kring, type NmSync } from "./kring.ts";
 import { ringBytes, writeRing } from "./layout.ts";
 import { MbufQueue } from "./mbuf-queue.ts";

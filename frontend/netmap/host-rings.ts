@@ -19,14 +19,13 @@
 
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import { ETHER_HEADER_BYTES } from "../../shared/net/ethernet.ts";
+import { NO_QUEUE } from "../../shared/net/frame.ts";
 import { Csum, type Mbuf, mCopyData } from "../net/mbuf.ts";
 import type { NetmapAdapter } from "./adapter.ts";
 import { Naf, Nkr, Ns, RingFlag, RingMode, SyncFlag } from "./flags.ts";
 import type { Kring } from "./kring.ts";
 import { nmNext, nmPrev, slotsBetween } from "./ring.ts";
 
-/** Queue number, for captures, of a frame that belongs to no queue of the NIC. */
-export const NO_QUEUE = -1;
 const TSO = Csum.IP_TSO | Csum.IP6_TSO;
 const UNFINISHED = Csum.IP | Csum.IP_UDP | Csum.IP_TCP | Csum.IP6_UDP | Csum.IP6_TCP;
 

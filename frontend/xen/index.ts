@@ -126,9 +126,9 @@ export class XenDriver implements Driver {
     info.grants.tellState(state);
     // The rings have no meaning until the backend has connected to them.
     if (!info.carrier) return;
-    for (const [i, { ring, port }] of info.txqs.entries()) {
-      state.xenRing(ring!.state(XenRingKind.TX, i, port));
-      state.xenRing(info.rxqs[i]!.ring!.state(XenRingKind.RX, i, port));
+    for (const { id, ring, port } of info.txqs) {
+      state.xenRing(ring!.state(XenRingKind.TX, id, port));
+      state.xenRing(info.rxqs[id]!.ring!.state(XenRingKind.RX, id, port));
     }
   }
 

@@ -15,6 +15,7 @@
  * (xenbus_grant_ring).
  */
 
+import type { QueueId } from "../../shared/net/frame.ts";
 import {
   advance,
   distance,
@@ -94,7 +95,7 @@ export class FrontRing {
     grants.grantForeignAccessRef(this.reference, domid, this.memory.address, false);
   }
 
-  state(ring: XenRingKind, queue: number, port: number): XenRing {
+  state(ring: XenRingKind, queue: QueueId, port: number): XenRing {
     const { reference, memory } = this;
     return { ring, queue, port, reference, address: memory.address, page: memory.bytes };
   }

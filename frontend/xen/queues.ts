@@ -7,6 +7,7 @@
  * of the link in the middle. Destroying twice has no further effect.
  */
 
+import { type QueueId, queueId } from "../../shared/net/frame.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
 import { RX_SLOT_SIZE, TX_SLOT_SIZE } from "../../shared/xen/netif.ts";
@@ -38,8 +39,8 @@ export async function setupDevice(info: NetfrontInfo, count: number): Promise<vo
   info.rxqs = [];
   info.txqs = [];
   try {
-    for (let i = 0; i < count; i++) setupTxq(info, i);
-    for (let i = 0; i < count; i++) setupRxq(info, i);
+    for (let i = 0; i < count; i++) setupTxq(info, queueId(i));
+    for (let i = 0; i < count; i++) setupRxq(info, queueId(i));
   } catch (error) {
     if (error instanceof BusSpaceExhausted) throw new Shortage(error.message);
     throw error;
@@ -55,14 +56,14 @@ export async function setupDevice(info: NetfrontInfo, count: number): Promise<vo
   }
 }
 
-function setupRxq(info: NetfrontInfo, id: number): void {
+function setupRxq(info: NetfrontInfo, id: QueueId): void {
   info.rxStats[id] ??= new RxStats();
   const rxq = new Rxq(id, `${info.ctx.name} rx ${id}`, info.rxStats[id], info.ifnet);
   info.rxqs.push(rxq);
   setUp(info, rxq, "fromDevice", RX_SLOT_SIZE, RecordType.XEN_RX_REQ);
 }
 
-function setupTxq(info: NetfrontInfo, id: number): void {
+function setupTxq(info: NetfrontInfo, id: QueueId): void {
   info.txStats[id] ??= new TxStats();
   const txq = new Txq(id, `${info.ctx.name} tx ${id}`, info.txStats[id]);
   info.txqs.push(txq);

@@ -13,6 +13,7 @@
  *
  * Two queues share no field: each has its own tag, maps and counters.
  */
+import type { QueueId } from "../../shared/net/frame.ts";
 import { RX_RING_SLOTS, TX_RING_SLOTS } from "../../shared/xen/netif.ts";
 import type { Ifnet } from "../net/ifnet.ts";
 import { LroQueue } from "../net/lro.ts";
@@ -41,7 +42,7 @@ export class MapPool {
 
 /** The parts that both queues of a pair have. */
 export class Queue<Stats> {
-  readonly id: number;
+  readonly id: QueueId;
   readonly name: string;
   readonly stats: Stats;
 
@@ -50,7 +51,7 @@ export class Queue<Stats> {
   dmat: XenDmaTag | undefined;
   readonly pool: MapPool;
 
-  constructor(id: number, name: string, stats: Stats, maps: number) {
+  constructor(id: QueueId, name: string, stats: Stats, maps: number) {
     this.id = id;
     this.name = name;
     this.stats = stats;
@@ -76,7 +77,7 @@ export class Rxq extends Queue<RxStats> {
   busy = false;
   readonly lro: LroQueue;
 
-  constructor(id: number, name: string, stats: RxStats, ifnet: Ifnet) {
+  constructor(id: QueueId, name: string, stats: RxStats, ifnet: Ifnet) {
     super(id, name, stats, RX_MAPS);
     this.lro = new LroQueue(stats, ifnet, id);
   }
@@ -112,7 +113,7 @@ export class Txq extends Queue<TxStats> implements GateQueue {
   /** True while the ring is too full for the largest packet. */
   full = false;
 
-  constructor(id: number, name: string, stats: TxStats) {
+  constructor(id: QueueId, name: string, stats: TxStats) {
     super(id, name, stats, TX_MAPS);
     for (let i = 0; i < TX_RING_SLOTS; i++) this.nextId[i] = i + 1;
     this.freeId = 1;

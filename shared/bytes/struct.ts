@@ -89,10 +89,10 @@ export function zero(view: DataView, at: number, length: number): void {
 /** Declares a number by the accessors of DataView. */
 const word =
   (bytes: number, get: "getUint8" | "getUint16" | "getInt16" | "getUint32", set: WordSetter) =>
-  (offset: number): Field<number> => ({
+  <T extends number = number>(offset: number): Field<T> => ({
     offset,
     bytes,
-    get: (v, at) => v[get](at + offset, LE),
+    get: (v, at) => v[get](at + offset, LE) as T,
     set: (v, at, n) => v[set](at + offset, n, LE),
   });
 type WordSetter = "setUint8" | "setUint16" | "setInt16" | "setUint32";

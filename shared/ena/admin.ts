@@ -9,6 +9,7 @@
  * command id and phase when it posts it (`stampCommand`).
  */
 import { bits, flag, type Parsed, struct, u8, u16, u32, u48 } from "../bytes/struct.ts";
+import type { QueueId } from "../net/frame.ts";
 import type { BusAddress } from "../wire/records.ts";
 
 export const AQ_ENTRY_SIZE = 64;
@@ -112,7 +113,7 @@ export const createSq = struct(36, {
   placement: bits(SQ_CAPS_2, 0, 4),
   completionPolicy: bits(SQ_CAPS_2, 4, 3),
   contiguous: flag(u8(7), 0),
-  cqIdx: u16(8),
+  cqIdx: u16<QueueId>(8),
   /** In descriptors, or in LLQ entries when placed in the device. */
   sqDepth: u16(10),
   sqBa: u48<BusAddress>(12),
@@ -125,7 +126,7 @@ export type CreateSq = Parsed<typeof createSq>;
 //   | sq idx | - | doorbell | llq descriptors | llq headers |   offsets: BAR 0, BAR 2, BAR 2
 export const createSqResp = struct(24, {
   ...acqFields,
-  sqIdx: u16(8),
+  sqIdx: u16<QueueId>(8),
   sqDoorbellOffset: u32(12),
   llqDescriptorsOffset: u32(16),
   llqHeadersOffset: u32(20),
@@ -136,7 +137,7 @@ export const createSqResp = struct(24, {
 //   | sq idx | identity | - |     identity: 7:5 direction
 export const destroySq = struct(8, {
   ...aqHeader,
-  sqIdx: u16(4),
+  sqIdx: u16<QueueId>(4),
   direction: bits(u8(6), 5, 3),
 });
 export type DestroySq = Parsed<typeof destroySq>;
@@ -161,7 +162,7 @@ export type CreateCq = Parsed<typeof createCq>;
 //   | cq idx | actual depth | numa register | head db register | unmask register |   BAR 0; 0 none
 export const createCqResp = struct(24, {
   ...acqFields,
-  cqIdx: u16(8),
+  cqIdx: u16<QueueId>(8),
   cqActualDepth: u16(10),
   numaNodeRegisterOffset: u32(12),
   cqHeadDbRegisterOffset: u32(16),
@@ -171,7 +172,7 @@ export const createCqResp = struct(24, {
 // ena_admin_aq_destroy_cq_cmd: 8 bytes
 //   4        6   8
 //   | cq idx | - |
-export const destroyCq = struct(8, { ...aqHeader, cqIdx: u16(4) });
+export const destroyCq = struct(8, { ...aqHeader, cqIdx: u16<QueueId>(4) });
 export type DestroyCq = Parsed<typeof destroyCq>;
 
 // ena_admin_ena_mmio_req_read_less_resp: 8 bytes

@@ -6,6 +6,7 @@
  * Conventions are in io.ts, which exports this file.
  */
 import { type Bit, bit } from "../bytes/bits.ts";
+import type { QueueId } from "../net/frame.ts";
 import { type BusAddress, busAddress } from "../wire/records.ts";
 
 const LE = true;
@@ -142,7 +143,7 @@ export const rxCdesc = {
     length: number,
     reqId: number,
     hash: number,
-    subQid: number,
+    subQid: QueueId,
     offset: number,
   ): void {
     v.setUint16(at + RXC_LENGTH, length, LE);

@@ -6,6 +6,7 @@
  * Conventions are in io.ts, which exports this file.
  */
 import { type Bit, bit } from "../bytes/bits.ts";
+import type { QueueId } from "../net/frame.ts";
 import { type BusAddress, busAddress } from "../wire/records.ts";
 
 const LE = true;
@@ -244,7 +245,7 @@ export const txCdesc = {
     reqId: number,
     status: number,
     phase: number,
-    subQid: number,
+    subQid: QueueId,
     sqHeadIdx: number,
   ): void {
     v.setUint16(at + TXC_REQ_ID, reqId, LE);

@@ -21,6 +21,16 @@ export const MAX_SPANS = 96;
 /** Longest frame: a 64 KiB IP datagram behind an Ethernet header with two VLAN tags. */
 export const MAX_FRAME_BYTES = 65535 + 22;
 
+/**
+ * Number of a queue of a NIC. Only the compiler knows the difference to other numbers, so a call
+ * that swaps it with a vector, a port or an index does not compile.
+ */
+export type QueueId = number & { readonly __queueId: unique symbol };
+/** Call this only where a queue is created, or its number is decoded from bytes. */
+export const queueId = (n: number): QueueId => n as QueueId;
+/** Stands for no queue of the NIC. */
+export const NO_QUEUE = queueId(-1);
+
 export class Frame {
   /** Spans in order: buffers[i] from offsets[i], lengths[i] bytes. Only the first `count` hold. */
   readonly buffers: Uint8Array[] = new Array<Uint8Array>(MAX_SPANS).fill(EMPTY);
@@ -46,8 +56,8 @@ export class Frame {
   headerLength = 0;
   /** Identifies one frame in all captures; 0 when no capture needs it. */
   id = 0;
-  /** Queue of the port where the frame was captured last; -1 when there is none. */
-  queue = -1;
+  /** Queue of the port where the frame was captured last. */
+  queue = NO_QUEUE;
   readonly #headers = new Headers();
   #isParsed = false;
 
@@ -65,7 +75,7 @@ export class Frame {
     this.gsoSize = 0;
     this.headerLength = 0;
     this.id = 0;
-    this.queue = -1;
+    this.queue = NO_QUEUE;
   }
 
   /** Appends a span. Returns false, changing nothing, when the frame is full. */

@@ -20,6 +20,7 @@ import {
   mmioReadResp,
 } from "../../shared/ena/admin.ts";
 import { basicStats, eniStats, getStats } from "../../shared/ena/stats.ts";
+import { queueId } from "../../shared/net/frame.ts";
 import { busAddress } from "../../shared/wire/records.ts";
 import { golden } from "./ena-golden.ts";
 
@@ -53,7 +54,7 @@ describe("ENA admin queue, byte for byte", () => {
       placement: 0x3,
       completionPolicy: 0x2,
       contiguous: true,
-      cqIdx: 0x1122,
+      cqIdx: queueId(0x1122),
       sqDepth: 0x400,
       sqBa: busAddress(0x123456789ab),
       sqHeadWriteback: busAddress(0xba9876543210),
@@ -70,7 +71,7 @@ describe("ENA admin queue, byte for byte", () => {
       phase: 0x1,
       extendedStatus: 0x1234,
       sqHeadIndx: 0x5678,
-      sqIdx: 0xa0b,
+      sqIdx: queueId(0xa0b),
       sqDoorbellOffset: 0x11223344,
       llqDescriptorsOffset: 0x55667788,
       llqHeadersOffset: 0x99aabbcc,
@@ -82,7 +83,7 @@ describe("ENA admin queue, byte for byte", () => {
     phase: 0x1,
     ctrlData: false,
     ctrlDataIndirect: true,
-    sqIdx: 0xc0d,
+    sqIdx: queueId(0xc0d),
     direction: 0x1,
   });
   golden("ena_admin_aq_create_cq_cmd", createCq, 20, "bc0a03052002000824232221547698badcfe0000", {
@@ -108,7 +109,7 @@ describe("ENA admin queue, byte for byte", () => {
       phase: 0x1,
       extendedStatus: 0x1234,
       sqHeadIndx: 0x5678,
-      cqIdx: 0x3132,
+      cqIdx: queueId(0x3132),
       cqActualDepth: 0x3334,
       numaNodeRegisterOffset: 0x41424344,
       cqHeadDbRegisterOffset: 0x51525354,
@@ -121,7 +122,7 @@ describe("ENA admin queue, byte for byte", () => {
     phase: 0x1,
     ctrlData: false,
     ctrlDataIndirect: true,
-    cqIdx: 0x7172,
+    cqIdx: queueId(0x7172),
   });
   golden("ena_admin_ena_mmio_req_read_less_resp", mmioReadResp, 8, "adde5800efcdab89", {
     reqId: 0xdead,

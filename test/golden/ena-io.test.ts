@@ -19,6 +19,7 @@ import {
   txDesc,
   txMeta,
 } from "../../shared/ena/io.ts";
+import { queueId } from "../../shared/net/frame.ts";
 import { busAddress } from "../../shared/wire/records.ts";
 import { inJunk, writtenHex } from "./ena-golden.ts";
 
@@ -274,7 +275,7 @@ describe("ena_eth_io_tx_cdesc", () => {
   test("encodes every byte", () => {
     const f = TXC_1;
     encodes(TXC_1_HEX, (view, at) =>
-      txCdesc.write(view, at, f.reqId, f.status, f.phase, f.subQid, f.sqHeadIdx),
+      txCdesc.write(view, at, f.reqId, f.status, f.phase, queueId(f.subQid), f.sqHeadIdx),
     );
   });
 });
@@ -351,7 +352,7 @@ describe("ena_eth_io_rx_cdesc_base", () => {
         f.length,
         f.reqId,
         f.hash,
-        f.subQid,
+        queueId(f.subQid),
         f.offset,
       ),
     );
@@ -379,7 +380,7 @@ describe("ena_eth_io_rx_cdesc_base", () => {
         f.length,
         f.reqId,
         f.hash,
-        f.subQid,
+        queueId(f.subQid),
         f.offset,
       ),
     );

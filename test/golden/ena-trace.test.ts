@@ -27,6 +27,7 @@ import {
 } from "../../shared/ena/features.ts";
 import { Register } from "../../shared/ena/registers.ts";
 import { getStats, StatsType } from "../../shared/ena/stats.ts";
+import { queueId } from "../../shared/net/frame.ts";
 import { busAddress } from "../../shared/wire/records.ts";
 
 const bytesOf = (hex: string): Uint8Array => Uint8Array.from(Buffer.from(hex, "hex"));
@@ -83,7 +84,7 @@ describe("ENA traces", () => {
         commandId: 1,
         direction: 1,
         placement: 1,
-        cqIdx: 2,
+        cqIdx: queueId(2),
         sqDepth: 256,
         sqBa: busAddress(0x1000),
       }),

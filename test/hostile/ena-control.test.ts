@@ -16,6 +16,7 @@ import { AenqGroup } from "../../shared/ena/aenq.ts";
 import { aenqConfig, FeatureId, featureCommand, mtuFeature } from "../../shared/ena/features.ts";
 import { DevSts, devCtlReg, Register } from "../../shared/ena/registers.ts";
 import { RSS_INLINE_INDEX_NONE, rssIndTable } from "../../shared/ena/rss.ts";
+import { queueId } from "../../shared/net/frame.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { busAddress } from "../../shared/wire/records.ts";
 import { build, featureEntry } from "../support/ena-guest.ts";
@@ -203,7 +204,7 @@ describe("admin commands", () => {
     await guest(async (ena) => {
       const known: number[] = Object.values(Opcode);
       for (let opcode = 0; opcode < 256; opcode++) {
-        const answer = await ena.command(build(destroyCq, { opcode, cqIdx: 999 }));
+        const answer = await ena.command(build(destroyCq, { opcode, cqIdx: queueId(999) }));
         if (known.includes(opcode)) expect(answer.status, `opcode ${opcode}`).toBeDefined();
         else expect(answer.status, `opcode ${opcode}`).toBe(AdminStatus.UNSUPPORTED_OPCODE);
       }
@@ -276,7 +277,7 @@ describe("admin commands", () => {
     direction: SqDirection.TX,
     placement: Placement.HOST,
     contiguous: true,
-    cqIdx: 0,
+    cqIdx: queueId(0),
     sqDepth: 64,
     sqBa: busAddress(BASE + 0x1_2000),
   };
@@ -323,7 +324,7 @@ describe("admin commands", () => {
     await guest(async (ena) => {
       const tx = await ena.createQueue(SqDirection.TX);
       const dropCq = async () => (await ena.destroyCq(tx.cqIdx)).status;
-      const dropSq = async (direction: number, sqIdx = tx.sqIdx) =>
+      const dropSq = async (direction: number, sqIdx: number = tx.sqIdx) =>
         (await ena.destroySq(direction, sqIdx)).status;
       expect(await dropCq()).toBe(AdminStatus.RESOURCE_BUSY);
       expect(await dropSq(SqDirection.RX)).toBe(AdminStatus.ILLEGAL_PARAMETER);

@@ -12,6 +12,7 @@ import {
   Placement,
   SqDirection,
 } from "../../shared/ena/admin.ts";
+import { queueId } from "../../shared/net/frame.ts";
 
 import { holds } from "../support/counts.ts";
 import { build } from "../support/ena-guest.ts";
@@ -65,7 +66,7 @@ test("CREATE and DESTROY in any order agree with a model", async () => {
               direction,
               placement: good ? Placement.HOST : Placement.DEV,
               contiguous: true,
-              cqIdx: index,
+              cqIdx: queueId(index),
               sqDepth: 8,
               sqBa: ring,
             }),

@@ -5,7 +5,7 @@ import { mbufToFrame } from "../../frontend/net/facts.ts";
 import { Ifnet } from "../../frontend/net/ifnet.ts";
 import { LroQueue } from "../../frontend/net/lro.ts";
 import type { Mbuf } from "../../frontend/net/mbuf.ts";
-import { Frame, Gso } from "../../shared/net/frame.ts";
+import { Frame, Gso, queueId } from "../../shared/net/frame.ts";
 import { Headers, L3, L4 } from "../../shared/net/headers.ts";
 import { Refusal, Segmenter } from "../../shared/net/segment.ts";
 import { holds } from "../support/counts.ts";
@@ -352,7 +352,7 @@ function merge(
     const facts = { length, gso, gsoSize, headerLength, csumStart, csumOffset };
     out.push(gso === Gso.NONE ? { bytes } : { bytes, merged: { facts, segments } });
   };
-  const lro = new LroQueue(stats, ifnet, 0, room + 1);
+  const lro = new LroQueue(stats, ifnet, queueId(0), room + 1);
   for (const bytes of frames) lro.offer(mbufOf(Uint8Array.from(bytes)), valid);
   lro.flush();
   const merged = out.filter((item) => item.merged !== undefined);

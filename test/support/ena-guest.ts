@@ -35,6 +35,7 @@ import {
   llqFeature,
 } from "../../shared/ena/llq.ts";
 import { devCtlReg, queueCapsReg, Register } from "../../shared/ena/registers.ts";
+import { queueId } from "../../shared/net/frame.ts";
 import { PhaseCursor } from "../../shared/ring/phase.ts";
 import { type BusAddress, busAddress, NO_ADDRESS } from "../../shared/wire/records.ts";
 
@@ -265,12 +266,13 @@ export abstract class EnaGuest {
     };
   }
 
-  destroySq(direction: number, sqIdx: number): Promise<Completion> {
+  destroySq(direction: number, index: number): Promise<Completion> {
+    const sqIdx = queueId(index);
     return this.command(build(destroySq, { opcode: Opcode.DESTROY_SQ, direction, sqIdx }));
   }
 
   destroyCq(cqIdx: number): Promise<Completion> {
-    return this.command(build(destroyCq, { opcode: Opcode.DESTROY_CQ, cqIdx }));
+    return this.command(build(destroyCq, { opcode: Opcode.DESTROY_CQ, cqIdx: queueId(cqIdx) }));
   }
 
   /** Writes one 16-byte descriptor at the queue's tail and moves the tail. */

@@ -7,7 +7,7 @@ import { DropReason, type SwitchPort, Verdict } from "../../device/switch/port.t
 import { Switch } from "../../device/switch/switch.ts";
 import { SinkError } from "../../shared/capture/output.ts";
 import { parseRingPacket } from "../../shared/capture/ring-header.ts";
-import { type Frame, Gso } from "../../shared/net/frame.ts";
+import { type Frame, Gso, queueId } from "../../shared/net/frame.ts";
 import { Direction } from "../../shared/pcapng/layout.ts";
 import type { LinkTap } from "../../shared/wire/link.ts";
 import type { LinkState } from "../../shared/wire/link-state.ts";
@@ -26,7 +26,7 @@ const FRAMES = { sources: ["any"], frames: true, ring: false };
 class QueuePort extends TestPort {
   queue = 3;
   override deliver(frame: Frame): DropReason | undefined {
-    frame.queue = this.queue;
+    frame.queue = queueId(this.queue);
     return super.deliver(frame);
   }
 }
@@ -104,7 +104,7 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 
 function packet(source: readonly number[], destination: readonly number[], queue = -1): Frame {
   const frame = frameOf(buildPacket({ source, destination, payload: Buffer.alloc(50) }).bytes);
-  frame.queue = queue;
+  frame.queue = queueId(queue);
   return frame;
 }
 

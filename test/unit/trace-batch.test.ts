@@ -13,6 +13,7 @@ import {
   SqDirection,
 } from "../../shared/ena/admin.ts";
 import { Register } from "../../shared/ena/registers.ts";
+import { queueId } from "../../shared/net/frame.ts";
 import { BatchWriter, inspectBatches } from "../../shared/wire/batch.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import type { Hello } from "../../shared/wire/hello.ts";
@@ -303,14 +304,14 @@ describe("Tracer", () => {
       commandId: 6,
       direction: SqDirection.TX,
       placement: Placement.HOST,
-      cqIdx: 2,
+      cqIdx: queueId(2),
       sqDepth: 1024,
     });
     const answer = zeros(ACQ_ENTRY_SIZE);
     createSqResp.write(new DataView(answer.buffer), 0, {
       commandId: 6,
       status: AdminStatus.SUCCESS,
-      sqIdx: 4,
+      sqIdx: queueId(4),
       sqDoorbellOffset: 0x2340,
     });
     tracer.trace(

@@ -3,6 +3,7 @@
  * together or not at all, and released together.
  */
 
+import { type QueueId, queueId } from "../../../shared/net/frame.ts";
 import type { VifStatus } from "../../../shared/status/device-status.ts";
 import { type LinkState, XenRingKind } from "../../../shared/wire/link-state.ts";
 import { RecordType } from "../../../shared/wire/records.ts";
@@ -43,7 +44,7 @@ export class Attachment {
     try {
       config.queues.forEach((queue, i) => {
         const dir = config.queues.length === 1 ? "" : `${queueName(i)}/`;
-        attached.#openQueue(i, dir, queue, config.rxNotify);
+        attached.#openQueue(queueId(i), dir, queue, config.rxNotify);
       });
       if (config.control !== undefined) attached.#openControl(config.control);
       return attached;
@@ -59,7 +60,7 @@ export class Attachment {
     this.hashing = new Hashing(queues);
   }
 
-  #openQueue(index: number, dir: string, queue: QueueConfig, rxNotify: boolean): void {
+  #openQueue(index: QueueId, dir: string, queue: QueueConfig, rxNotify: boolean): void {
     const { TX_RING_REF, RX_RING_REF } = VifKey;
     const tx = this.#openRing(
       `${dir}${TX_RING_REF}`,
@@ -165,12 +166,13 @@ export class Attachment {
   tellState(state: LinkState): void {
     const { TX, RX, CTRL } = XenRingKind;
     for (const [i, { tx, rx }] of this.#pairs.entries()) {
-      state.xenRing(this.tx[i]!.ring.state(TX, i, tx.guestPort));
-      state.xenRing(this.rx[i]!.ring.state(RX, i, rx.guestPort));
+      const { index, ring } = this.tx[i]!;
+      state.xenRing(ring.state(TX, index, tx.guestPort));
+      state.xenRing(this.rx[i]!.ring.state(RX, index, rx.guestPort));
     }
     const port = this.#controlChannel?.guestPort;
     if (this.control !== undefined && port !== undefined) {
-      state.xenRing(this.control.ring.state(CTRL, 0, port));
+      state.xenRing(this.control.ring.state(CTRL, queueId(0), port));
     }
   }
 

@@ -16,6 +16,7 @@
  *
  * Source: xen: xen/include/public/io/ring.h.
  */
+import type { QueueId } from "../../../shared/net/frame.ts";
 import {
   advance,
   distance,
@@ -205,7 +206,7 @@ export class BackRing {
     };
   }
 
-  state(ring: XenRingKind, queue: number, port: number): XenRing {
+  state(ring: XenRingKind, queue: QueueId, port: number): XenRing {
     const address = this.#window.address + this.#base;
     return { ring, queue, port, reference: this.reference, address, page: this.#page };
   }

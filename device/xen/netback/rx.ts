@@ -15,7 +15,7 @@
  *
  * Source: linux: drivers/net/xen-netback/rx.c.
  */
-import { Frame, Gso } from "../../../shared/net/frame.ts";
+import { Frame, Gso, type QueueId } from "../../../shared/net/frame.ts";
 import type { XenQueueStatus } from "../../../shared/status/device-status.ts";
 import { RecordType, Space } from "../../../shared/wire/records.ts";
 import { HashAlgorithm } from "../../../shared/xen/control.ts";
@@ -44,7 +44,7 @@ export const STALL_MS = 60_000;
 export const NO_HASH = -1;
 
 export class RxQueue {
-  readonly index: number;
+  readonly index: QueueId;
   readonly ring: BackRing;
   readonly #counts = { packets: 0, bytes: 0, drops: 0, expired: 0, copyErrors: 0, stalls: 0 };
   stalled = false;
@@ -59,7 +59,7 @@ export class RxQueue {
   #waitsSince = 0;
   #closed = false;
 
-  constructor(vif: Netback, index: number, ring: BackRing, notifies: boolean) {
+  constructor(vif: Netback, index: QueueId, ring: BackRing, notifies: boolean) {
     this.#vif = vif;
     this.index = index;
     this.ring = ring;

@@ -13,6 +13,7 @@
  * a grant copy.
  */
 import { ETHER_HEADER_BYTES, macHigh, macLow } from "../../../shared/net/ethernet.ts";
+import type { QueueId } from "../../../shared/net/frame.ts";
 import type { XenQueueStatus } from "../../../shared/status/device-status.ts";
 import { Space } from "../../../shared/wire/records.ts";
 import { ExtraType } from "../../../shared/xen/extra.ts";
@@ -35,7 +36,7 @@ const STAGE_NAMES = ["idle", "credit", "reading", "ready", "held", "closed"] as 
 const PUSHED = new Uint8Array(0);
 
 export class TxQueue {
-  readonly index: number;
+  readonly index: QueueId;
   readonly ring: BackRing;
   readonly credit: Credit;
   /** `creditWaits`: packets that waited for credit. */
@@ -53,7 +54,7 @@ export class TxQueue {
   #reason: DropReason = DropReason.TX_MALFORMED;
   #status: NetifStatus = NetifStatus.OKAY;
 
-  constructor(vif: Netback, index: number, ring: BackRing) {
+  constructor(vif: Netback, index: QueueId, ring: BackRing) {
     this.#vif = vif;
     this.index = index;
     this.ring = ring;
