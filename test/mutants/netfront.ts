@@ -144,7 +144,7 @@ export const netfrontMutants: readonly Mutant[] = [
     row: "N15",
     test: NETFRONT_TEST,
     file: RX,
-    search: "if (kept === undefined) m.free();\n    else kept.push(m);",
+    search: "if (kept === undefined) m.free();\n  else kept.push(m);",
     replace: "kept?.push(m);",
     breaks: "released buffers are not freed",
   },
