@@ -5,7 +5,7 @@
 import { DeviceProcess } from "./device-process.ts";
 import type { DriverName } from "./lab.ts";
 import { Neighbour } from "./neighbour.ts";
-import { eventually } from "./process.ts";
+import { eventually, type StartOptions } from "./process.ts";
 import { Random, seedOfRun } from "./random.ts";
 import { type DeviceStatus, unaccounted } from "./status.ts";
 
@@ -30,23 +30,21 @@ export class HostileStage {
     this.#xen = before.xen;
   }
 
-  static async open(...args: string[]): Promise<HostileStage> {
-    return await HostileStage.#around(await DeviceProcess.start(...args), ["ena", "ena"]);
+  static open(...args: string[]): Promise<HostileStage> {
+    return HostileStage.#around({}, ["ena", "ena"], args);
   }
 
   /** One neighbour of each personality, and a device whose heap is small: what leaks ends it. */
-  static async openMixed(...args: string[]): Promise<HostileStage> {
-    const env = { NODE_OPTIONS: SMALL_HEAP };
-    return await HostileStage.#around(await DeviceProcess.startWith({ env }, ...args), [
-      "xen",
-      "ena",
-    ]);
+  static openMixed(...args: string[]): Promise<HostileStage> {
+    return HostileStage.#around({ env: { NODE_OPTIONS: SMALL_HEAP } }, ["xen", "ena"], args);
   }
 
   static async #around(
-    device: DeviceProcess,
+    options: StartOptions,
     drivers: readonly [DriverName, DriverName],
+    args: readonly string[],
   ): Promise<HostileStage> {
+    const device = await DeviceProcess.startWith(options, ...args);
     try {
       const neighbour = await Neighbour.start(device, drivers);
       return new HostileStage(device, neighbour, await device.status());
