@@ -9,7 +9,7 @@ import { PcapReader } from "../../shared/capture/pcap-reader.ts";
 import { LinkDirection } from "../../shared/capture/ring-header.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { batchOf, dissect, dissectBytes, RingFile } from "../support/dissector.ts";
+import { batchOf, dissect, RingFile } from "../support/dissector.ts";
 import { runNicSession } from "../support/nic-session.ts";
 import { eventually, start } from "../support/process.ts";
 import { packBatch } from "../support/raw-frontend.ts";
@@ -52,7 +52,7 @@ describe("a session as tcpdump sees it", () => {
       await eventually("the end of the capture", () => endsRefused(path, listened));
       await dump?.stop();
       expect(dump?.stderr).toMatch(/^0 packets dropped by kernel/m);
-      const wire = await dissectBytes(readFileSync(path));
+      const wire = await dissect({ bytes: () => readFileSync(path) });
       const file = new RingFile();
       for (const { direction, bytes } of session.batches) {
         file.batch(direction === "in" ? LinkDirection.TO_DEVICE : LinkDirection.TO_FRONTEND, bytes);

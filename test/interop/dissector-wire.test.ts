@@ -13,6 +13,7 @@ import {
   type Packet,
   RingFile,
   tshark,
+  USER0,
 } from "../support/dissector.ts";
 import { sampleState } from "../support/link-state.ts";
 import { column, mmio, packBatch } from "../support/raw-frontend.ts";
@@ -174,7 +175,7 @@ describe("transactions", () => {
   });
 
   test("the same by link type USER0", async () => {
-    const file = RingFile.user0();
+    const file = new RingFile(USER0);
     file.toDevice(batchOf((w) => w.interrupt(9)));
     const [packet] = await dissect(file);
     expect(packet!.number("ringwire.interrupt.vector")).toBe(9);

@@ -250,7 +250,7 @@ describe.skipIf(why)("--capture", () => {
   }
 
   it("ends after --count, with --snap, --nic and a filter", async () => {
-    await using fifo = await Fifo.make();
+    await using fifo = new Fifo();
     const reader = fifo.read();
     const more = ["--nic", "ena1", "--count", "7", "--snap", "20"];
     const child = startCapture("ena0", fifo.path, [...more, "--extcap-capture-filter", "udp"]);
@@ -263,7 +263,7 @@ describe.skipIf(why)("--capture", () => {
   });
 
   it("ends well on SIGTERM", async () => {
-    await using fifo = await Fifo.make();
+    await using fifo = new Fifo();
     const reader = fifo.read();
     const child = startCapture("any+ring", fifo.path);
     await eventually("packets of everything", () => hasEverything(fifo.file));
@@ -275,7 +275,7 @@ describe.skipIf(why)("--capture", () => {
   });
 
   it("ends when the reader goes, also when there is nothing to write", async () => {
-    await using fifo = await Fifo.make();
+    await using fifo = new Fifo();
     const reader = fifo.read();
     const child = startCapture("ena0", fifo.path, ["--extcap-capture-filter", "vlan 4000"]);
     await eventually("the header", () => holds(fifo.file, 1) || undefined);
@@ -284,7 +284,7 @@ describe.skipIf(why)("--capture", () => {
   });
 
   it("ends on SIGTERM while nobody reads the fifo", async () => {
-    await using fifo = await Fifo.make();
+    await using fifo = new Fifo();
     fifo.openOnly();
     const before = begun(stage);
     // The snapshot of the rings alone is more than a pipe holds.
@@ -307,7 +307,7 @@ describe.skipIf(why)("--capture", () => {
   ] as const)(
     "%s: a sentence, and the fifo's reader is let go",
     async (_n, more, code, sentence) => {
-      await using fifo = await Fifo.make();
+      await using fifo = new Fifo();
       const reader = fifo.read();
       const child = startCapture("ena0", fifo.path, more);
       await child.ended();

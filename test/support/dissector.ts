@@ -3,9 +3,11 @@
  *
  *   RingFile ── batch(...) ──► pcapng in a temporary folder ── dissect ──► Packet[]
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { mkdtempDisposableSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import {
   LinkDirection,
   RING_PREFIX_BYTES,
@@ -15,13 +17,18 @@ import {
 import { BlockBuffer } from "../../shared/pcapng/block-buffer.ts";
 import { type PacketFacts, PcapngWriter } from "../../shared/pcapng/writer.ts";
 import { BatchWriter } from "../../shared/wire/batch.ts";
-import { ROOT, run } from "./process.ts";
+import { ROOT } from "./process.ts";
+import { slow } from "./slowness.ts";
+
+const execute = promisify(execFile);
+const LIMITS = { maxBuffer: 1 << 28, timeout: slow(120_000) };
 
 export const DISSECTOR = join(ROOT, "cli/wireshark/plugin/ringwire.lua");
 
-const ETHERNET = 1;
+/** Link types of a capture's interface. */
+export const ETHERNET = 1;
+export const USER0 = 147;
 const UPPER_PDU = 252;
-const USER0 = 147;
 
 export interface BatchFacts {
   readonly epoch?: number;
@@ -39,7 +46,7 @@ export class RingFile {
   readonly #out = new BlockBuffer(1 << 16);
   readonly #writer = new PcapngWriter(this.#out);
   readonly #linkType: number;
-  #packets = 0;
+  packets = 0;
 
   constructor(linkType = UPPER_PDU) {
     this.#linkType = linkType;
@@ -47,29 +54,18 @@ export class RingFile {
     this.#writer.interface({ linkType, snapLength: 0, name: "ring" });
   }
 
-  static user0(): RingFile {
-    return new RingFile(USER0);
-  }
-
-  static ethernet(): RingFile {
-    return new RingFile(ETHERNET);
-  }
-
-  get packets(): number {
-    return this.#packets;
+  /** A part of a state record. Returns its frame number. */
+  state(part: Uint8Array, facts?: BatchFacts): number {
+    return this.batch(LinkDirection.TO_DEVICE, part, facts, true);
   }
 
   /** A batch as it crossed the link. Returns its frame number. */
-  batch(direction: LinkDirection, bytes: Uint8Array, facts: BatchFacts = {}): number {
-    return this.#ring(direction, bytes, facts, false);
-  }
-
-  /** A part of a state record. Returns its frame number. */
-  state(part: Uint8Array, facts: BatchFacts = {}): number {
-    return this.#ring(LinkDirection.TO_DEVICE, part, facts, true);
-  }
-
-  #ring(direction: LinkDirection, bytes: Uint8Array, facts: BatchFacts, isState: boolean): number {
+  batch(
+    direction: LinkDirection,
+    bytes: Uint8Array,
+    facts: BatchFacts = {},
+    isState = false,
+  ): number {
     const prefix = new Uint8Array(RING_PREFIX_BYTES);
     const personality = facts.personality ?? RingPersonality.ENA;
     const out = { bytes: prefix, view: new DataView(prefix.buffer) };
@@ -91,7 +87,7 @@ export class RingFile {
 
   /** Any packet. Returns its frame number. */
   packet(bytes: Uint8Array, original = bytes.length, drops = 0): number {
-    const ns = 1_700_000_000_000_000_000n + BigInt(this.#packets) * 1_000_000n;
+    const ns = 1_700_000_000_000_000_000n + BigInt(this.packets) * 1_000_000n;
     const facts: PacketFacts = {
       interface: 0,
       timeHigh: Number(ns >> 32n),
@@ -106,7 +102,7 @@ export class RingFile {
     };
     const at = this.#writer.packet(facts);
     this.#out.bytes.set(bytes, at);
-    return ++this.#packets;
+    return ++this.packets;
   }
 
   bytes(): Uint8Array {
@@ -133,8 +129,8 @@ type Json = { readonly [key: string]: Json } | readonly Json[] | string;
 
 /** One packet as tshark shows it. */
 export class Packet {
-  readonly #fields = new Map<string, string[]>();
-  readonly #keys = new Map<string, number>();
+  /** Fields and layers by name, in the order of the tree. */
+  readonly #items = new Map<string, Json[]>();
 
   constructor(layers: Json) {
     this.#collect(layers);
@@ -142,26 +138,20 @@ export class Packet {
 
   #collect(value: Json): void {
     if (typeof value === "string") return;
-    if (Array.isArray(value)) {
-      for (const item of value) this.#collect(item as Json);
-      return;
-    }
     for (const [key, inner] of Object.entries(value)) {
       const items = Array.isArray(inner) ? (inner as readonly Json[]) : [inner as Json];
+      const known = this.#items.get(key) ?? [];
+      this.#items.set(key, known);
       for (const item of items) {
-        this.#keys.set(key, (this.#keys.get(key) ?? 0) + 1);
-        if (typeof item === "string") {
-          const known = this.#fields.get(key);
-          if (known === undefined) this.#fields.set(key, [item]);
-          else known.push(item);
-        } else this.#collect(item);
+        known.push(item);
+        this.#collect(item);
       }
     }
   }
 
-  /** Every value of a field, in the order of the tree. */
+  /** Every value of a field. */
   all(name: string): readonly string[] {
-    return this.#fields.get(name) ?? [];
+    return (this.#items.get(name) ?? []).filter((item) => typeof item === "string");
   }
 
   /** The only value of a field. */
@@ -184,14 +174,14 @@ export class Packet {
   }
 
   has(name: string): boolean {
-    return this.#keys.has(name);
+    return this.#items.has(name);
   }
 
   /** Names of the dissector's own expert items: "phase", "req_id". */
   get experts(): readonly string[] {
     const prefix = "ringwire.expert.";
-    return [...this.#keys].flatMap(([key, n]) =>
-      key.startsWith(prefix) ? Array.from({ length: n }, () => key.slice(prefix.length)) : [],
+    return [...this.#items].flatMap(([key, items]) =>
+      key.startsWith(prefix) ? items.map(() => key.slice(prefix.length)) : [],
     );
   }
 
@@ -202,44 +192,25 @@ export class Packet {
 }
 
 /** What tshark prints, with the dissector, of a capture file's bytes. */
-export async function tshark(
-  capture: Uint8Array,
-  args: readonly string[],
-  timeoutMs = 120_000,
-): Promise<string> {
-  const folder = mkdtempSync(join(tmpdir(), "ringwire-dissector-"));
-  try {
-    const file = join(folder, "capture.pcapng");
-    writeFileSync(file, capture);
-    const out = join(folder, "out");
-    // Through a file: what a child may print is bounded where it is kept in memory.
-    const script = 'out=$1; shift; exec "$@" > "$out"';
-    const argv = ["tshark", "-r", file, "-X", `lua_script:${DISSECTOR}`, ...args];
-    const child = await run(["sh", "-c", script, "sh", out, ...argv], {}, timeoutMs);
-    // It speaks of being run as root, and of scripts that fail.
-    if (child.exit?.code !== 0 || /lua/i.test(child.stderr)) {
-      throw new Error(`tshark failed\n${child.said()}`);
-    }
-    const stdout = readFileSync(out, "utf8");
-    if (stdout.includes("Lua Error")) throw new Error("a Lua error in the tree");
-    return stdout;
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+export async function tshark(capture: Uint8Array, args: readonly string[]): Promise<string> {
+  using folder = mkdtempDisposableSync(join(tmpdir(), "ringwire-dissector-"));
+  const file = join(folder.path, "capture.pcapng");
+  writeFileSync(file, capture);
+  const argv = ["-r", file, "-X", `lua_script:${DISSECTOR}`, ...args];
+  const { stdout, stderr } = await execute("tshark", argv, LIMITS);
+  // It speaks of being run as root, and of scripts that fail.
+  if (/lua/i.test(stderr) || stdout.includes("Lua Error")) throw new Error(`${stderr}${stdout}`);
+  return stdout;
 }
 
 /** The packets of a capture file, with every field. */
-export async function dissectBytes(
-  capture: Uint8Array,
+export async function dissect(
+  file: Pick<RingFile, "bytes">,
   args: readonly string[] = [],
 ): Promise<readonly Packet[]> {
-  const stdout = await tshark(capture, ["-T", "json", "--no-duplicate-keys", ...args]);
+  const stdout = await tshark(file.bytes(), ["-T", "json", "--no-duplicate-keys", ...args]);
   const packets = JSON.parse(stdout) as { _source: { layers: Json } }[];
   return packets.map(({ _source }) => new Packet(_source.layers));
-}
-
-export function dissect(file: RingFile, args?: readonly string[]): Promise<readonly Packet[]> {
-  return dissectBytes(file.bytes(), args);
 }
 
 /** The Info column of every packet. */

@@ -9,7 +9,8 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { type Child, finished, ROOT, run, type StartOptions, start } from "./process.ts";
+import { outputOf } from "./installed.ts";
+import { type Child, finished, ROOT, start } from "./process.ts";
 
 export const EXTCAP_PROGRAM = join(ROOT, "dist/cli/wireshark/plugin/ringwire-extcap");
 const IS_ROOT = process.getuid?.() === 0;
@@ -27,11 +28,8 @@ export class WiresharkHome {
   /** Starts a program that sees this home, and programs from it see it too. */
   start(argv: readonly string[], env: Readonly<Record<string, string>> = {}): Child {
     const own = { HOME: this.folder, XDG_CONFIG_HOME: join(this.folder, "config"), ...env };
-    const options: StartOptions = { env: { ...own, WIRESHARK_EXTCAP_DIR: this.extcap } };
-    return start(
-      IS_ROOT ? ["unshare", "--mount", "sh", "-c", COVER, "sh", this.extcap, ...argv] : argv,
-      options,
-    );
+    const cover = IS_ROOT ? ["unshare", "--mount", "sh", "-c", COVER, "sh", this.extcap] : [];
+    return start([...cover, ...argv], { env: { ...own, WIRESHARK_EXTCAP_DIR: this.extcap } });
   }
 
   run(argv: readonly string[], env?: Readonly<Record<string, string>>): Promise<Child> {
@@ -52,20 +50,13 @@ const COVER = `
 
 /** A named pipe, and the file that its reader fills. */
 export class Fifo {
-  readonly path: string;
-  readonly file: string;
+  readonly folder = mkdtempSync(join(tmpdir(), "ringwire-fifo-"));
+  readonly path = join(this.folder, "fifo");
+  readonly file = join(this.folder, "read.pcapng");
   reader: Child | undefined;
 
-  private constructor(folder: string) {
-    this.path = join(folder, "fifo");
-    this.file = join(folder, "read.pcapng");
-  }
-
-  static async make(): Promise<Fifo> {
-    const fifo = new Fifo(mkdtempSync(join(tmpdir(), "ringwire-fifo-")));
-    const made = await run(["mkfifo", fifo.path]);
-    if (made.exit?.code !== 0) throw new Error(made.said());
-    return fifo;
+  constructor() {
+    outputOf("mkfifo", [this.path]);
   }
 
   /** Reads everything into `file`, or opens the pipe and reads nothing. */
@@ -84,6 +75,6 @@ export class Fifo {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.reader?.stop();
-    rmSync(join(this.path, ".."), { recursive: true, force: true });
+    rmSync(this.folder, { recursive: true, force: true });
   }
 }

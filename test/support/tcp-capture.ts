@@ -3,7 +3,7 @@
  * and messages in either direction. Checksums are left 0: nobody here looks at them.
  */
 import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
-import { RingFile } from "./dissector.ts";
+import { ETHERNET, RingFile } from "./dissector.ts";
 import { wsFrame } from "./raw-socket.ts";
 
 const SEGMENT_BYTES = 32_000;
@@ -11,7 +11,7 @@ const CLIENT_PORT = 40_000;
 const MASK = Buffer.of(0x12, 0x34, 0x56, 0x78);
 
 export class TcpCapture {
-  readonly file = RingFile.ethernet();
+  readonly file = new RingFile(ETHERNET);
   readonly #serverPort: number;
   readonly #sequence = { client: 1, server: 1 };
 
