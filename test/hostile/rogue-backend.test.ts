@@ -213,7 +213,7 @@ describe("a device that lies to a netfront that runs", () => {
 
   it("writes and reads outside what is granted touch nothing, and are named", async () => {
     const to = await backend();
-    const rings = ["tx-ring-ref", "rx-ring-ref"].map((key) => to.grants.get(to.ring(key))!);
+    const rings = ["tx-ring-ref", "rx-ring-ref"].map((key) => to.grants.get(to.number(key))!);
     const pattern = Buffer.alloc(64, 0xa5);
     const write = (space: number, address: number) =>
       to.link.say(column(Op.WRITE, [{ address, bytes: pattern, space }]));
@@ -418,7 +418,7 @@ describe("a device that lies to a netfront that runs", () => {
 
   /** One thing that an honest backend does not say, or not now. */
   function lie(to: RogueBackend): unknown[] {
-    const ring = to.ring(random.pick(["tx-ring-ref", "rx-ring-ref"])) * GRANT_PAGE_BYTES;
+    const ring = to.number(random.pick(["tx-ring-ref", "rx-ring-ref"])) * GRANT_PAGE_BYTES;
     const word = () => {
       const bytes = Buffer.alloc(4);
       bytes.writeUInt32LE(random.oneIn(2) ? random.below(300) : random.edgy(32));

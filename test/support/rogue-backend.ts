@@ -58,11 +58,11 @@ export class RogueBackend {
 
   /** The frontend's port; 0 before it has told. */
   get port(): number {
-    return Number(this.keys.get(VifKey.EVENT_CHANNEL) ?? 0);
+    return this.number(VifKey.EVENT_CHANNEL);
   }
 
-  /** The reference of a ring: "tx-ring-ref", "rx-ring-ref". */
-  ring(key: string): number {
+  /** A key, as "tx-ring-ref" with the reference of a ring; 0 before the frontend has written it. */
+  number(key: string): number {
     return Number(this.keys.get(key) ?? 0);
   }
 

@@ -42,7 +42,7 @@ export class RogueLink {
   readonly windows: Range[] = [];
   /** Transactions that are worth a look: replies to reads, faults. */
   readonly replies = new Map<number, { status: number; bytes: Uint8Array }>();
-  readonly faults = new Map<string, number>();
+  readonly faults = new Set<string>();
   /** What the frontend said, before the real device hears it. */
   onTold: (transaction: readonly unknown[]) => void = () => {};
   /** Puts something in the place of what the real device says; undefined leaves it as it is. */
@@ -92,8 +92,7 @@ export class RogueLink {
       else if (op === Op.READ_REPLY) {
         this.replies.set(a, { status: Number(b), bytes: Buffer.from(c) });
       } else if (op === Op.FAULT) {
-        const code = String(b);
-        this.faults.set(code, (this.faults.get(code) ?? 0) + 1);
+        this.faults.add(String(b));
       } else if (op === Op.PROGRESS) {
         // It may have been said before it had all that was injected: it never goes backwards.
         this.#progress = Math.max(this.#progress, a - this.#injected);
