@@ -46,15 +46,15 @@ export default class SkipReporter implements Reporter {
   }
 }
 
-interface Run {
-  passed: number;
+class Run {
+  passed = 0;
   /** Failed tests, and suites and files that failed outside of any test. */
-  failed: number;
+  failed = 0;
   /** Of these, the ones that ran out of time and have no other error. */
-  tooSlow: number;
-  readonly skipped: Map<string, string | undefined>;
-  readonly names: Set<string>;
-  readonly files: Set<string>;
+  tooSlow = 0;
+  readonly skipped = new Map<string, string | undefined>();
+  readonly names = new Set<string>();
+  readonly files = new Set<string>();
 }
 
 function isStrict(env: NodeJS.ProcessEnv): boolean {
@@ -66,14 +66,7 @@ function readSkips(): Record<string, unknown> {
 }
 
 function count(modules: readonly TestModule[]): Run {
-  const run: Run = {
-    passed: 0,
-    failed: 0,
-    tooSlow: 0,
-    skipped: new Map(),
-    names: new Set(),
-    files: new Set(),
-  };
+  const run = new Run();
   for (const module of modules) {
     run.files.add(module.relativeModuleId);
     fail(run, module.errors());
