@@ -16,8 +16,6 @@ export const WsOpcode = {
   PONG: 10,
 } as const;
 
-const NO_MASK = Buffer.alloc(4);
-
 export interface FrameOptions {
   readonly opcode?: number;
   readonly fin?: boolean;
@@ -32,21 +30,17 @@ export interface FrameOptions {
 
 /** One WebSocket frame. */
 export function wsFrame(payload: Uint8Array, options: FrameOptions = {}): Buffer {
-  const { opcode = WsOpcode.BINARY, fin = true, reserved = 0, masked = true, declared } = options;
-  const first = (fin ? 0x80 : 0) | reserved | opcode;
+  const { opcode = WsOpcode.BINARY, fin = true, reserved = 0, masked = true } = options;
+  const { declared, mask = Buffer.alloc(4) } = options;
   const bit = masked ? 0x80 : 0;
-  const long = declared !== undefined || payload.length > 0xffff;
-  const head = Buffer.alloc(long ? 10 : payload.length > 125 ? 4 : 2);
-  head[0] = first;
-  if (long) {
-    head[1] = bit | 127;
-    head.writeBigUInt64BE(declared ?? BigInt(payload.length), 2);
-  } else if (payload.length > 125) {
-    head[1] = bit | 126;
-    head.writeUInt16BE(payload.length, 2);
-  } else head[1] = bit | payload.length;
+  const { length } = payload;
+  const first = (fin ? 0x80 : 0) | reserved | opcode;
+  let head = Buffer.of(first, bit | length);
+  if (declared !== undefined || length > 0xffff) {
+    head = Buffer.alloc(10, Buffer.of(first, bit | 127));
+    head.writeBigUInt64BE(declared ?? BigInt(length), 2);
+  } else if (length > 125) head = Buffer.of(first, bit | 126, length >> 8, length & 0xff);
   if (!masked) return Buffer.concat([head, payload]);
-  const { mask = NO_MASK } = options;
   return Buffer.concat([head, mask, payload.map((byte, i) => byte ^ mask[i % 4]!)]);
 }
 
@@ -94,9 +88,8 @@ export class RawSocket {
   }
 
   static async connect(port: number): Promise<RawSocket> {
-    const socket = connect({ host: "127.0.0.1", port, noDelay: true });
-    const raw = new RawSocket(socket);
-    await once(socket, "connect");
+    const raw = new RawSocket(connect({ host: "127.0.0.1", port, noDelay: true }));
+    await once(raw.socket, "connect");
     return raw;
   }
 
@@ -149,12 +142,9 @@ export class RawSocket {
       const short = b[at + 1]! & 0x7f;
       const head = short === 126 ? 4 : short === 127 ? 10 : 2;
       if (at + head > b.length) return undefined;
-      const length =
-        short === 126
-          ? b.readUInt16BE(at + 2)
-          : short === 127
-            ? Number(b.readBigUInt64BE(at + 2))
-            : short;
+      let length = short;
+      if (short === 126) length = b.readUInt16BE(at + 2);
+      else if (short === 127) length = Number(b.readBigUInt64BE(at + 2));
       const whole = at + head + length <= b.length;
       if ((b[at]! & 0x0f) === WsOpcode.CLOSE && whole) {
         return length >= 2 ? b.readUInt16BE(at + head) : 1005;

@@ -11,40 +11,32 @@ export interface StockPacket {
   readonly pieces: readonly number[];
   readonly csum?: boolean;
   readonly mss?: number;
-  readonly v6?: boolean;
 }
-
-/** One tx slot in words: `ID FLAGS SIZE`, or `gso TYPE MSS`. */
-export type TxSlot = string;
 
 const RING = 256;
 
 export class StockNetfront {
   txProd = 0;
-  txCons = 0;
   rxProd = 0;
-  rxCons = 0;
+  #rxCons = 0;
   /** Free ids, next one last. */
   readonly #free = Array.from({ length: RING }, (_, i) => RING - i);
-  /** Slots out: the id of each, 0 for extra info. */
+  /** Ids that are out. */
   readonly #out: number[] = [];
 
-  /** The slots that a packet becomes. */
-  send(packet: StockPacket): TxSlot[] {
-    const total = packet.pieces.reduce((a, b) => a + b, 0);
-    const slots: TxSlot[] = [];
-    packet.pieces.forEach((bytes, i) => {
+  /** The slots that a packet becomes, in words: `ID FLAGS SIZE`, or `gso TYPE MSS`. */
+  send({ pieces, csum, mss }: StockPacket): string[] {
+    const total = pieces.reduce((a, b) => a + b, 0);
+    const slots = pieces.flatMap((bytes, i) => {
       const id = this.#free.pop()!;
       this.#out.push(id);
       const flags: string[] = [];
-      if (i === 0 && packet.csum) flags.push("blank", "validated");
-      if (i < packet.pieces.length - 1) flags.push("more");
-      if (i === 0 && packet.mss !== undefined) flags.push("extra");
-      slots.push(`${id} ${flags.join("+")} ${i === 0 ? total : bytes}`);
-      if (i === 0 && packet.mss !== undefined) {
-        this.#out.push(0);
-        slots.push(`gso ${packet.v6 ? 2 : 1} ${packet.mss}`);
-      }
+      if (i === 0 && csum) flags.push("blank", "validated");
+      if (i < pieces.length - 1) flags.push("more");
+      const gso = i === 0 && mss !== undefined;
+      if (gso) flags.push("extra");
+      const slot = `${id} ${flags.join("+")} ${i === 0 ? total : bytes}`;
+      return gso ? [slot, `gso 1 ${mss}`] : [slot];
     });
     this.txProd += slots.length;
     return slots;
@@ -53,22 +45,22 @@ export class StockNetfront {
   /** The backend answers everything, in order. Returns the event index that follows. */
   txDone(): number {
     // Answered in order; an id that comes back is the next to be used.
-    for (const id of this.#out.splice(0)) if (id !== 0) this.#free.push(id);
-    this.txCons = this.txProd;
-    return this.txCons + ((this.txProd - this.txCons) >>> 1) + 1;
+    this.#free.push(...this.#out.splice(0));
+    // Half of what is out, and one. Nothing is.
+    return this.txProd + 1;
   }
 
   /** Ids of the receive requests that fill the ring up. */
   fill(): number[] {
     const ids: number[] = [];
-    while (this.rxProd - this.rxCons < RING) ids.push(this.rxProd++ % RING);
+    while (this.rxProd - this.#rxCons < RING) ids.push(this.rxProd++ % RING);
     return ids;
   }
 
   /** `slots` responses came. Returns ids of the new requests, and the event index. */
   received(slots: number): { ids: number[]; event: number } {
-    this.rxCons += slots;
-    return { ids: this.fill(), event: this.rxCons + 1 };
+    this.#rxCons += slots;
+    return { ids: this.fill(), event: this.#rxCons + 1 };
   }
 
   /** RING_PUSH_REQUESTS_AND_CHECK_NOTIFY: is the backend told? */
