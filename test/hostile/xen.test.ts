@@ -3,14 +3,20 @@
  * small heap, beside a neighbour of each personality. (fault-C5, E1 to E8, F3, G1, inv-I2, inv-I4)
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { index32 } from "../../shared/ring/index32.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
 import { Space } from "../../shared/wire/records.ts";
-import { EvtchnOp, evtchnAllocUnbound } from "../../shared/xen/event-channel.ts";
+import {
+  EvtchnOp,
+  evtchnAllocUnbound,
+  evtchnClose,
+  evtchnStatus,
+} from "../../shared/xen/event-channel.ts";
 import { GRANT_PAGE_BYTES, GrantType } from "../../shared/xen/grant.ts";
 import { GnttabOp } from "../../shared/xen/grant-ops.ts";
 import { Domid, Hypercall, XenErrno } from "../../shared/xen/hypercall.ts";
-import { NetifStatus } from "../../shared/xen/netif.ts";
+import { NetifStatus, rxResponse } from "../../shared/xen/netif.ts";
 import { SchedOp } from "../../shared/xen/sched.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";
 import { cases } from "../support/counts.ts";
@@ -18,7 +24,7 @@ import { grantRecords } from "../support/guest-grants.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
 import type { Random } from "../support/random.ts";
 import { column } from "../support/raw-frontend.ts";
-import { FREE_REFERENCE, RawXen, RX_RING, RX_STATUS, TX_RING, VIF } from "../support/raw-xen.ts";
+import { FREE_REFERENCE, RawXen, RX_RING, TX_RING, VIF } from "../support/raw-xen.ts";
 import { sameBytes } from "../support/same.ts";
 
 const TABLE_END = 64 * 512;
@@ -128,17 +134,16 @@ describe("hypercalls", () => {
 
   it("ports run out with ENOSPC, for this domain alone, and come back with it", async () => {
     await guest(async (one) => {
-      const bytes = new Uint8Array(evtchnAllocUnbound.size);
-      evtchnAllocUnbound.write(new DataView(bytes.buffer), 0, { dom: Domid.SELF, remoteDom: 0 });
+      const fields = { dom: Domid.SELF, remoteDom: 0 };
       let last = 0;
       for (let port = 2; port <= Limits.PORTS; port++) {
-        last = one.call(Hypercall.EVENT_CHANNEL_OP, EvtchnOp.ALLOC_UNBOUND, bytes);
+        last = one.evtchn(EvtchnOp.ALLOC_UNBOUND, evtchnAllocUnbound, fields);
       }
       expect((await one.reply(last - 1)).errno).toBe(0);
       expect((await one.reply(last)).errno).toBe(XenErrno.ENOSPC);
       await one.works();
       await guest((other) => other.works());
-      one.closePort(Limits.PORTS - 1);
+      one.evtchn(EvtchnOp.CLOSE, evtchnClose, { port: Limits.PORTS - 1 });
       expect(await one.allocUnbound()).toBe(Limits.PORTS - 1);
     });
   });
@@ -146,8 +151,14 @@ describe("hypercalls", () => {
   it("a domain's ports and grants are out of another's reach", async () => {
     await guest(async (victim) => {
       await guest(async (one) => {
-        expect(await one.portStatus(victim.domid, victim.port)).toBe(-XenErrno.EPERM);
-        expect(await one.portStatus(0, 1)).toBe(-XenErrno.EPERM);
+        const { domid, port } = victim;
+        for (const theirs of [
+          { dom: domid, port },
+          { dom: 0, port: 1 },
+        ]) {
+          const tag = one.evtchn(EvtchnOp.STATUS, evtchnStatus, theirs);
+          expect((await one.reply(tag)).errno).toBe(XenErrno.EPERM);
+        }
         const bytes = new Uint8Array(12);
         new DataView(bytes.buffer).setUint16(0, victim.domid, true);
         new DataView(bytes.buffer).setUint32(4, victim.port, true);
@@ -246,8 +257,9 @@ describe("grants", () => {
         await sender.txStatus(3);
         await one.raw.until("four responses", () => one.rx.rspProd >= 4);
       });
-      for (let n = 0; n < 3; n++) expect(one.rx.status(n, RX_STATUS)).toBeLessThan(0);
-      expect(one.rx.status(3, RX_STATUS)).toBe(100);
+      const status = (n: number) => rxResponse.status(one.rx.view, one.rx.at(index32(n)));
+      for (let n = 0; n < 3; n++) expect(status(n)).toBeLessThan(0);
+      expect(status(3)).toBe(100);
       expect(page[15]).not.toBe(0);
       sameBytes(one.pages.get(ids[0]!)!, new Uint8Array(4096));
       sameBytes(one.pages.get(ids[1]!)!, new Uint8Array(4096));

@@ -39,13 +39,7 @@ import { queueId } from "../../shared/net/frame.ts";
 import { PhaseCursor } from "../../shared/ring/phase.ts";
 import { type BusAddress, busAddress, NO_ADDRESS } from "../../shared/wire/records.ts";
 
-export interface Completion {
-  readonly commandId: number;
-  readonly status: number;
-  /** The whole 64-byte entry. */
-  readonly entry: DataView;
-}
-
+export type Completion = ReturnType<EnaGuest["takeCompletions"]>[number];
 export type EnaQueue = Awaited<ReturnType<EnaGuest["createQueue"]>>;
 
 export interface TxFields {
@@ -173,8 +167,8 @@ export abstract class EnaGuest {
     }
   }
 
-  /** Completions that arrived since the last call. */
-  takeCompletions(): Completion[] {
+  /** Completions that arrived since the last call; `entry` is the whole 64 bytes. */
+  takeCompletions() {
     const phaseAt = (view: DataView, at: number) => acqCommon.parse(view, at).phase;
     return this.#arrived(this.acqAddress, this.acq, ACQ_ENTRY_SIZE, phaseAt).map((at) => {
       const entry = viewOf(Uint8Array.from(this.memory.subarray(at, at + ACQ_ENTRY_SIZE)));

@@ -108,9 +108,4 @@ export class FrontRing {
     while (this.waiting > 0) taken.push(read(this.view, this.response()));
     return taken;
   }
-
-  /** The signed word at byte `at` of the response that answered request `n`. */
-  status(n: number, at: number): number {
-    return this.view.getInt16(this.at(index32(n)) + at, true);
-  }
 }

@@ -5,13 +5,8 @@
  * Memory begins at MEMORY_BASE. A DMA write outside `writable` ranges is kept in `violations`,
  * so that a test can say "nothing was written that was not described".
  */
-import {
-  DmaError,
-  grantPush,
-  type HostMemory,
-  type Span,
-  type Window,
-} from "../../device/dma/host-memory.ts";
+import { DmaError, grantPush, type HostMemory, type Window } from "../../device/dma/host-memory.ts";
+import { PushQueue } from "../../device/dma/push-queue.ts";
 import type { NicConfig, NicHost } from "../../device/nic.ts";
 import { type DropReason, type Port, type SwitchPort, Verdict } from "../../device/switch/port.ts";
 import { viewOf } from "../../shared/bytes/words.ts";
@@ -42,39 +37,13 @@ export interface PendingRead {
   abandon(): void;
 }
 
-interface Piece {
-  readonly address: number;
-  readonly bytes: Uint8Array;
-}
-
-const covers = (outer: Piece, address: number, length: number): boolean =>
-  address >= outer.address && address + length <= outer.address + outer.bytes.length;
-
-/** Pushed bytes, oldest first. */
-export class FakePushes {
-  readonly all: Piece[] = [];
-
-  find(address: number, length: number, out: Span): boolean {
-    const push = this.all.find((p) => covers(p, address, length));
-    if (push === undefined) return false;
-    out.buffer = push.bytes;
-    out.at = address - push.address;
-    out.length = length;
-    return true;
-  }
-
-  release(address: number): void {
-    const i = this.all.findIndex((p) => covers(p, address, 1));
-    if (i >= 0) this.all.splice(i, 1);
-  }
-}
-
 /** A guest's memory as its device sees it. All but rings is reached in one space. */
 export abstract class FakeDma implements HostMemory {
   readonly windows: Window[] = [];
-  readonly pushes = new FakePushes();
+  readonly pushes = new PushQueue(Number.MAX_SAFE_INTEGER);
   readonly reads: PendingRead[] = [];
   outgoing: Uint8Array = new Uint8Array(0);
+  #message: Uint8Array | undefined;
   readonly #nowhere = new Uint8Array(1 << 17);
   protected abstract readonly space: Space;
 
@@ -92,14 +61,22 @@ export abstract class FakeDma implements HostMemory {
   }
 
   window(address: number, length: number): Window | undefined {
-    return this.windows.find((w) => covers(w, address, length));
+    const end = address + length;
+    return this.windows.find((w) => address >= w.address && end <= w.address + w.bytes.length);
   }
 
-  /** Pushes a copy of what memory holds there. */
+  /** Pushes what memory holds there, in a message of its own. */
   push(address: number, length: number): void {
-    const bytes = this.find(address, length, "read")!.slice();
+    this.reuseMessage();
+    this.#message = this.find(address, length, "read")!.slice();
     const key = busAddress(address);
-    this.pushes.all.push({ address: this.space === Space.GRANT ? grantPush(key) : key, bytes });
+    this.pushes.add(this.space === Space.GRANT ? grantPush(key) : key, this.#message, 0, length);
+  }
+
+  /** The transport uses the message of the last push again. */
+  reuseMessage(): void {
+    this.pushes.settle();
+    this.#message?.fill(0x5a);
   }
 
   read(space: Space, address: number, length: number): Promise<Uint8Array> {
@@ -144,7 +121,7 @@ export abstract class FakeDma implements HostMemory {
   }
 
   abandon(): void {
-    this.pushes.all.length = 0;
+    this.pushes.clear();
     for (const read of this.reads.splice(0)) read.abandon();
   }
 }

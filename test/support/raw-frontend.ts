@@ -9,7 +9,7 @@
  * reports progress.
  */
 import { randomUUID } from "node:crypto";
-import { once } from "node:events";
+import { on, once } from "node:events";
 import { Packr } from "msgpackr";
 import WebSocket from "ws";
 import { viewOf } from "../../shared/bytes/words.ts";
@@ -72,19 +72,16 @@ function wide(value: unknown): unknown {
 /** True when the peer's WebSocket has seen all that was sent and the connection still stands. */
 export async function pinged(ws: WebSocket): Promise<boolean> {
   if (ws.readyState !== WebSocket.OPEN) return false;
-  const { promise, resolve } = Promise.withResolvers<boolean>();
   const mark = randomUUID();
-  const onPong = (data: Buffer) => {
-    if (data.toString() === mark) resolve(true);
-  };
-  const onClose = () => resolve(false);
-  ws.on("pong", onPong);
-  ws.once("close", onClose);
   ws.ping(mark);
-  const alive = await promise;
-  ws.off("pong", onPong);
-  ws.off("close", onClose);
-  return alive && ws.readyState === WebSocket.OPEN;
+  try {
+    for await (const [data] of on(ws, "pong", { close: ["close"] })) {
+      if (String(data) === mark) break;
+    }
+  } catch {
+    // An error of the connection: a close follows.
+  }
+  return ws.readyState === WebSocket.OPEN;
 }
 
 export class RawFrontend {

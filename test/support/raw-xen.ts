@@ -10,14 +10,10 @@
 
 import type { Struct } from "../../shared/bytes/struct.ts";
 import { viewOf } from "../../shared/bytes/words.ts";
+import { index32 } from "../../shared/ring/index32.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { Space } from "../../shared/wire/records.ts";
-import {
-  EvtchnOp,
-  evtchnAllocUnbound,
-  evtchnClose,
-  evtchnStatus,
-} from "../../shared/xen/event-channel.ts";
+import { EvtchnOp, evtchnAllocUnbound } from "../../shared/xen/event-channel.ts";
 import { GRANT_PAGE_BYTES, GrantFlag, GrantType, grantRef } from "../../shared/xen/grant.ts";
 import { Domid, Hypercall } from "../../shared/xen/hypercall.ts";
 import {
@@ -26,6 +22,7 @@ import {
   rxRequest,
   TX_SLOT_SIZE,
   txRequest,
+  txResponse,
 } from "../../shared/xen/netif.ts";
 import { XenbusState } from "../../shared/xen/xenbus.ts";
 import { parseXsMessage, parseXsStrings, XsType, xsMessage } from "../../shared/xen/xenstore.ts";
@@ -46,10 +43,6 @@ export const FREE_REFERENCE = 16;
 const PROBE = 15;
 /** Answers that nobody has taken. */
 const KEEP_ANSWERS = 10_000;
-
-/** Where the status lies in a response of each ring. */
-export const TX_STATUS = 2;
-export const RX_STATUS = 6;
 
 export class RawXen extends XsVerbs<Promise<string>> {
   readonly raw: RawFrontend;
@@ -157,29 +150,17 @@ export class RawXen extends XsVerbs<Promise<string>> {
     }
   }
 
+  /** Posts a call on event channels; its tag. */
+  evtchn<T>(op: EvtchnOp, layout: Struct<T>, fields: Partial<T>): number {
+    return this.call(Hypercall.EVENT_CHANNEL_OP, op, structBytes(layout, fields));
+  }
+
   /** A port for the backend to bind, or the negated errno. */
-  async allocUnbound(remoteDom = BACKEND): Promise<number> {
-    const fields = { dom: Domid.SELF, remoteDom };
-    const out = await this.#evtchn(EvtchnOp.ALLOC_UNBOUND, evtchnAllocUnbound, fields);
-    return typeof out === "number" ? out : out.port;
-  }
-
-  closePort(port: number): number {
-    const bytes = structBytes(evtchnClose, { port });
-    return this.call(Hypercall.EVENT_CHANNEL_OP, EvtchnOp.CLOSE, bytes);
-  }
-
-  /** EvtchnStatus of a port of `dom`, or the negated errno. */
-  async portStatus(dom: number, port: number): Promise<number> {
-    const out = await this.#evtchn(EvtchnOp.STATUS, evtchnStatus, { dom, port });
-    return typeof out === "number" ? out : out.status;
-  }
-
-  /** What the hypervisor filled in, or the negated errno. */
-  async #evtchn<T>(op: EvtchnOp, layout: Struct<T>, fields: Partial<T>): Promise<T | number> {
-    const tag = this.call(Hypercall.EVENT_CHANNEL_OP, op, structBytes(layout, fields));
+  async allocUnbound(): Promise<number> {
+    const fields = { dom: Domid.SELF, remoteDom: BACKEND };
+    const tag = this.evtchn(EvtchnOp.ALLOC_UNBOUND, evtchnAllocUnbound, fields);
     const { errno, bytes } = await this.reply(tag);
-    return errno === 0 ? layout.parse(viewOf(bytes), 0) : -errno;
+    return errno === 0 ? evtchnAllocUnbound.parse(viewOf(bytes), 0).port : -errno;
   }
 
   notify(port = this.port): void {
@@ -306,6 +287,6 @@ export class RawXen extends XsVerbs<Promise<string>> {
   /** The tx request `n` is answered. Its status. */
   async txStatus(n: number): Promise<number> {
     await this.raw.until(`the response to tx request ${n}`, () => this.tx.rspProd > n);
-    return this.tx.status(n, TX_STATUS);
+    return txResponse.status(this.tx.view, this.tx.at(index32(n)));
   }
 }

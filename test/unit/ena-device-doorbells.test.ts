@@ -73,7 +73,7 @@ async function rig(direction: SqDirection, placement: Placement): Promise<Rig> {
     for (let slot = 0; slot < DEPTH; slot++) describe(slot);
   };
   const pushAll = (): void => {
-    while (host.memory.pushes.all.length < DEPTH) host.memory.push(address, FRAME_BYTES);
+    while (host.memory.pushes.live < DEPTH) host.memory.push(address, FRAME_BYTES);
   };
   const cqBytes = tx ? 8 : 16;
   const again = [
