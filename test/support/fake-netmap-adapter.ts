@@ -193,7 +193,7 @@ export function mbufOf(bytes: Uint8Array, flowId = 0): Mbuf {
 }
 
 export function bytesOf(m: Mbuf): Uint8Array {
-  const bytes = new Uint8Array(mLength(m));
+  const bytes = Buffer.alloc(mLength(m));
   mCopyData(m, 0, bytes.length, bytes, 0);
   return bytes;
 }

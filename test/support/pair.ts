@@ -514,7 +514,7 @@ export class DeviceEnd<N extends Nic> {
 export type Input = ReturnType<typeof inputOf>;
 
 function inputOf(m: Mbuf) {
-  const bytes = bytesOf(m);
+  const bytes = Uint8Array.from(bytesOf(m));
   if (bytes.length !== m.pktLength) throw new Error(`${bytes.length} bytes, says ${m.pktLength}`);
   let pieces = 0;
   for (let piece: Mbuf | undefined = m; piece !== undefined; piece = piece.next) pieces++;
