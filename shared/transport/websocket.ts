@@ -299,7 +299,7 @@ async function firstText(response: IncomingMessage): Promise<string> {
       if (text.length > MAX_TEXT) break;
     }
   } catch {
-    // What has arrived counts.
+    // The connection broke. The text received until then is returned.
   }
   return text.slice(0, MAX_TEXT);
 }
