@@ -23,6 +23,15 @@ const ALONE = [
 /** They put a module of their own in the place of one of ours. */
 const MOCKING = ["test/unit/netfront-wrap.test.ts"];
 
+/** What both projects share that stay inside their own process. */
+const inside = () =>
+  ({
+    pool: "forks",
+    maxWorkers: Math.max(2, availableParallelism()),
+    provide: { limits: limits(60, 30) },
+    sequence: { groupOrder: 0 },
+  }) as const;
+
 /** On the idle machine; test/support/time-limits.ts makes of it what a file gets. */
 function limits(testSeconds: number, hookSeconds: number): TimeLimits {
   return { test: soak ? 3600 * second : testSeconds * second, hook: hookSeconds * second };
@@ -50,26 +59,13 @@ export default defineConfig({
           name: "inside",
           include: kinds("unit", "golden", "contract", "property", "seed"),
           exclude: MOCKING,
-          pool: "forks",
+          ...inside(),
           // Files of a worker share its modules: loading them anew took a third of the time.
           isolate: false,
           restoreMocks: true,
-          maxWorkers: Math.max(2, availableParallelism()),
-          provide: { limits: limits(60, 30) },
-          sequence: { groupOrder: 0 },
         },
       },
-      {
-        extends: true,
-        test: {
-          name: "mocking",
-          include: MOCKING,
-          pool: "forks",
-          maxWorkers: Math.max(2, availableParallelism()),
-          provide: { limits: limits(60, 30) },
-          sequence: { groupOrder: 0 },
-        },
-      },
+      { extends: true, test: { name: "mocking", include: MOCKING, ...inside() } },
       {
         // Real processes that share nothing. They wait more than they work.
         extends: true,
