@@ -1,6 +1,7 @@
 /** DeviceLink over one connection. Its batch collects what bus_dma(9) and the PCI function post. */
 
-import { Op, type Received } from "../shared/wire/catalogue.ts";
+import type { BatchWriter } from "../shared/wire/batch.ts";
+import type { Received } from "../shared/wire/catalogue.ts";
 import type { Link } from "../shared/wire/link.ts";
 import {
   CloseCode,
@@ -10,17 +11,10 @@ import {
   Limits,
   WireError,
 } from "../shared/wire/protocol.ts";
-import { type BusAddress, RecordType, Space } from "../shared/wire/records.ts";
+import type { BusAddress } from "../shared/wire/records.ts";
 import { END_GRANT_RECORD_SIZE } from "../shared/xen/grant.ts";
 import type { DeviceLink } from "./bus/device-link.ts";
 import { HypercallError, type HypervisorLink } from "./bus/hypervisor.ts";
-
-/**
- * Bytes at which a batch is sent with its doorbell. If payload were pushed in one batch and
- * announced in the next, the device would have to keep it. In the same batch, the device uses it in
- * place.
- */
-const SEND_BYTES = 64 * 1024;
 
 interface PendingRead {
   resolve(bytes: Uint8Array): void;
@@ -28,6 +22,7 @@ interface PendingRead {
 }
 
 export class SessionLink implements DeviceLink, HypervisorLink {
+  readonly writer: BatchWriter;
   readonly #link: Link;
   readonly #reads = new Map<number, PendingRead>();
   readonly #hypercalls = new Map<number, PendingRead>();
@@ -37,6 +32,7 @@ export class SessionLink implements DeviceLink, HypervisorLink {
 
   constructor(link: Link) {
     this.#link = link;
+    this.writer = link.writer;
   }
 
   window(address: BusAddress, length: number): void {
@@ -45,34 +41,6 @@ export class SessionLink implements DeviceLink, HypervisorLink {
 
   endWindow(address: BusAddress): void {
     this.#link.post("end_window", { address });
-  }
-
-  write(address: BusAddress, type: number, src: Uint8Array, at: number, length: number): void {
-    if (this.#link.closed) return;
-    this.#link.writer.column(Op.WRITE, Space.BUS, address, type, src, at, length);
-  }
-
-  push(
-    space: Space,
-    address: BusAddress,
-    type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
-    if (this.#link.closed) return;
-    this.#link.writer.column(Op.PUSH, space, address, type, src, at, length);
-  }
-
-  mmioWrite(bar: number, offset: number, type: number, bytes: Uint8Array): void {
-    if (this.#link.closed) return;
-    this.#link.writer.column(Op.MMIO_WRITE, bar, offset, type, bytes, 0, bytes.length);
-  }
-
-  mmioWrite32(bar: number, offset: number, value: number): void {
-    if (this.#link.closed) return;
-    this.#link.writer.mmioWrite32(bar, offset, RecordType.REGISTER, value);
-    this.mark(SEND_BYTES);
   }
 
   mmioRead(bar: number, offset: number, length: number): Promise<Uint8Array> {
@@ -167,7 +135,7 @@ export class SessionLink implements DeviceLink, HypervisorLink {
   }
 
   mark(bytes: number): void {
-    if (this.#link.writer.pendingBytes >= bytes) this.#link.flush();
+    if (this.writer.pendingBytes >= bytes) this.#link.flush();
   }
 
   askForRoom(): boolean {

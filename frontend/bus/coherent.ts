@@ -5,7 +5,8 @@
  * local until `publish`, which sends exactly the named bytes, in the order of the calls. Publish
  * the contents first, then the bytes that make them valid.
  */
-import { type BusAddress, beyond, type RecordType } from "../../shared/wire/records.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
+import { type BusAddress, beyond, type RecordType, Space } from "../../shared/wire/records.ts";
 import { DmaMisuse } from "./misuse.ts";
 import type { DmaSpace } from "./space.ts";
 
@@ -38,7 +39,8 @@ export class CoherentMemory {
       throw new DmaMisuse("PUBLISH_RANGE", `${this.name}: publish of ${what}`);
     }
     if (length === 0) return;
-    this.#space.link?.write(beyond(this.address, offset), type, this.bytes, offset, length);
+    const to = beyond(this.address, offset);
+    this.#space.link?.writer.column(Op.WRITE, Space.BUS, to, type, this.bytes, offset, length);
   }
 
   /** Frees the memory, as bus_dmamem_free(9) does. */

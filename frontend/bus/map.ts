@@ -15,6 +15,7 @@
  *
  * Source: bus_dma(9).
  */
+import { Op } from "../../shared/wire/catalogue.ts";
 import { type BusAddress, busAddress, RecordType, Space } from "../../shared/wire/records.ts";
 import { Errno } from "./errno.ts";
 import { GRANULE_BYTES } from "./granules.ts";
@@ -201,14 +202,15 @@ export class DmaMap {
   sync(op: SyncOp): void {
     this.#checkSync(op);
     if ((op & SyncOp.PREWRITE) === 0) return;
-    const link = this.#space.link;
-    if (link === undefined) return;
+    const writer = this.#space.link?.writer;
+    if (writer === undefined) return;
     let piece = 0;
     for (let i = 0; i < this.#segments; i++) {
       const place = this.#segPlaces[i]!;
       while (place >= this.#places[piece]! + this.#lengths[piece]!) piece++;
       const at = this.#ats[piece]! + place - this.#places[piece]!;
-      link.push(
+      writer.column(
+        Op.PUSH,
         Space.BUS,
         this.#address(place),
         RecordType.FRAME,

@@ -5,12 +5,19 @@
  * waits for a round trip over the link. ENA's readless MMIO avoids reads, because it only writes.
  */
 
+import { Op } from "../../shared/wire/catalogue.ts";
 import { Limits } from "../../shared/wire/protocol.ts";
-import type { RecordType } from "../../shared/wire/records.ts";
+import { RecordType } from "../../shared/wire/records.ts";
 import { DmaMisuse } from "./misuse.ts";
 import type { DmaSpace } from "./space.ts";
 
 const REGISTER_BYTES = 4;
+/**
+ * Bytes at which a batch is sent with its doorbell. If payload were pushed in one batch and
+ * announced in the next, the device would have to keep it. In the same batch, the device uses it in
+ * place.
+ */
+const SEND_BYTES = 64 * 1024;
 const LE = true;
 
 /** A register read failed: no device is connected, or the link was lost meanwhile. */
@@ -38,14 +45,16 @@ export class PciFunction {
     this.#check(bar, offset, REGISTER_BYTES);
     const link = this.#space.link;
     if (link === undefined) return;
-    link.mmioWrite32(bar, offset, value >>> 0);
+    link.writer.mmioWrite32(bar, offset, RecordType.REGISTER, value >>> 0);
+    link.mark(SEND_BYTES);
     link.scheduleFlush();
   }
 
   /** Posts bytes to device memory (LLQ entries). The doorbell after it sends them. */
   writeMemory(bar: number, offset: number, type: RecordType, bytes: Uint8Array): void {
     this.#check(bar, offset, bytes.length);
-    this.#space.link?.mmioWrite(bar, offset, type, bytes);
+    const writer = this.#space.link?.writer;
+    writer?.column(Op.MMIO_WRITE, bar, offset, type, bytes, 0, bytes.length);
   }
 
   /** Reads a 32-bit register. Rejects with RegisterReadFailed. */

@@ -3,6 +3,7 @@
  * windows as a device would. It refuses what no honest frontend posts, so that a test notices.
  */
 import type { DeviceLink } from "../../frontend/bus/device-link.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import type { FaultSeverity } from "../../shared/wire/protocol.ts";
 import type { Space } from "../../shared/wire/records.ts";
 
@@ -26,6 +27,18 @@ export class FakeDeviceLink implements DeviceLink {
   writable = true;
   readonly askForRoom = () => this.writable;
   flushes = 0;
+  readonly writer: DeviceLink["writer"] = {
+    column: (op, space, address, type, src, at, length) => {
+      const bytes = slice(src, at, length);
+      if (op === Op.WRITE) this.write(address, type, bytes);
+      else if (op === Op.PUSH) {
+        this.posted.push({ kind: "push", space: space as Space, address, type, bytes });
+      } else this.posted.push({ kind: "mmioWrite", bar: space, offset: address, type, bytes });
+    },
+    mmioWrite32: (bar, offset, _type, value) => {
+      this.posted.push({ kind: "mmioWrite32", bar, offset, value });
+    },
+  };
 
   /** Everything of one kind, oldest first. */
   of<K extends Kind>(kind: K): Of<K>[] {
@@ -47,33 +60,14 @@ export class FakeDeviceLink implements DeviceLink {
     this.posted.push({ kind: "endWindow", address });
   }
 
-  write(address: number, type: number, src: Uint8Array, at: number, length: number): void {
-    const bytes = slice(src, at, length);
+  protected write(address: number, type: number, bytes: Uint8Array): void {
+    const { length } = bytes;
     const holds = ([start, { length: size }]: [number, Uint8Array]): boolean =>
       address >= start && address + length <= start + size;
     const found = [...this.windows].find(holds);
     if (found === undefined) throw new Error(`write of ${length} bytes at ${address}: no window`);
     found[1].set(bytes, address - found[0]);
     this.posted.push({ kind: "write", address, type, bytes });
-  }
-
-  push(
-    space: Space,
-    address: number,
-    type: number,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): void {
-    this.posted.push({ kind: "push", space, address, type, bytes: slice(src, at, length) });
-  }
-
-  mmioWrite(bar: number, offset: number, type: number, src: Uint8Array): void {
-    this.posted.push({ kind: "mmioWrite", bar, offset, type, bytes: slice(src, 0, src.length) });
-  }
-
-  mmioWrite32(bar: number, offset: number, value: number): void {
-    this.posted.push({ kind: "mmioWrite32", bar, offset, value });
   }
 
   /** Registers read as zero. */

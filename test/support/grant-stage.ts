@@ -74,9 +74,9 @@ export class FakeXenDevice extends FakeDeviceLink implements HypervisorLink {
     this.order.push("xenstore");
   }
 
-  override write(address: number, type: number, src: Uint8Array, at: number, n: number): void {
+  protected override write(address: number, type: number, bytes: Uint8Array): void {
     this.order.push("write");
-    super.write(address, type, src, at, n);
+    super.write(address, type, bytes);
   }
 }
 

@@ -13,6 +13,7 @@
  *
  * Source: prati0100/freebsd: sys/x86/xen/busdma_xen.c (xen_bus_dmamap_*).
  */
+import { Op } from "../../../shared/wire/catalogue.ts";
 import { type BusAddress, RecordType, Space } from "../../../shared/wire/records.ts";
 import { GRANT_PAGE_BYTES, type GrantRef, grantAddress } from "../../../shared/xen/grant.ts";
 import { Errno } from "../../bus/errno.ts";
@@ -318,8 +319,8 @@ export class XenDmaMap {
 
   /** Pushes the bytes of segment `i` under its reference. */
   #push(i: number): void {
-    const link = this.tag.space.link;
-    if (link === undefined) return;
+    const writer = this.tag.space.link?.writer;
+    if (writer === undefined) return;
     const machine = this.#machine;
     const place = (machine.segmentAddress(i) % TWO_32) - machine.base;
     const length = machine.segmentLength(i);
@@ -327,7 +328,7 @@ export class XenDmaMap {
     const piece = machine.pieceHolding(place, length);
     const memory = machine.pieceMemory(piece);
     const at = machine.pieceOffset(piece, place);
-    link.push(Space.GRANT, address, RecordType.FRAME, memory, at, length);
+    writer.column(Op.PUSH, Space.GRANT, address, RecordType.FRAME, memory, at, length);
   }
 
   #needIdle(what: string): void {
