@@ -86,9 +86,9 @@ export class SessionSink implements FrontendSink {
     this.#events.faultReported(code, text);
   }
 
-  write({ space, address, type, src, at, length }: MemoryAccess): void {
+  write({ space, address, src, at, length }: MemoryAccess): void {
     this.#working("write");
-    this.#machine.space.deviceWrite(space, address, type, src, at, length);
+    this.#machine.space.deviceWrite(space, address, src, at, length);
   }
 
   read({ tag, space, address, length }: Received<"read">): void {

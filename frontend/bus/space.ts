@@ -32,25 +32,23 @@ export interface Span {
 }
 
 const TWO_32 = 2 ** 32;
+const NO_BYTES = new Uint8Array(0);
 /** Time (ms) after a reset in which late accesses to old mappings are expected. */
 const RESET_GRACE_MS = 1000;
 
-/**
- * Access by grant, for addresses in Space.GRANT. Checks the grant, and then accesses its bus
- * address through DmaSpace.
- */
+/** The grants by which a device reaches addresses in Space.GRANT. */
 export interface GrantAccess {
-  /** As DmaSpace.deviceWrite, for bytes at `offset` of the page granted by `reference`. */
-  deviceWrite(
+  /**
+   * Returns the bus address of `length` bytes at `offset` of the page granted by `reference`.
+   * Undefined if the grant does not allow this access; `refusal` says why.
+   */
+  addressOf(
     reference: GrantRef,
     offset: number,
-    type: number,
-    src: Uint8Array,
-    at: number,
     length: number,
-  ): boolean;
-  /** Returns the bytes, or undefined. `refusal` is the negated GNTST status then. */
-  deviceRead(reference: GrantRef, offset: number, length: number): Span | undefined;
+    writes: boolean,
+  ): BusAddress | undefined;
+  /** Negated GNTST status with which the last access was refused, if it was. */
   readonly refusal: number;
 }
 
@@ -73,7 +71,7 @@ export class DmaSpace {
   readonly #faults: FaultReporter;
   readonly #now: () => number;
   #graceUntil = Number.NEGATIVE_INFINITY;
-  readonly #span: Span = { buffer: new Uint8Array(0), at: 0, length: 0 };
+  readonly #span: Span = { buffer: NO_BYTES, at: 0, length: 0 };
   /** The link, or undefined while no device is connected. Posts are dropped then. */
   link: DeviceLink | undefined;
   /** Bytes of pushes that the device keeps for this NIC, from its welcome. */
@@ -189,33 +187,20 @@ export class DmaSpace {
   deviceWrite(
     space: number,
     address: BusAddress,
-    type: number,
     src: Uint8Array,
     at: number,
     length: number,
   ): boolean {
-    const { grants } = this;
-    if (grants === undefined) return this.busWrite(space, address, src, at, length);
-    if (space !== Space.GRANT) {
-      this.#refuse("space", space, address, length, true);
-      return false;
+    let to = address;
+    if (space !== Space.BUS || this.grants !== undefined) {
+      const granted = this.#granted(space, address, length, true);
+      if (granted === undefined) return false;
+      if (length === 0) return true;
+      to = granted;
     }
-    const reference = grantRef(Math.floor(address / GRANT_PAGE_BYTES));
-    const offset = address - reference * GRANT_PAGE_BYTES;
-    return grants.deviceWrite(reference, offset, type, src, at, length);
-  }
-
-  /** Writes to a bus address as `deviceWrite` does, but without the check for grants. */
-  busWrite(
-    space: number,
-    address: BusAddress,
-    src: Uint8Array,
-    at: number,
-    length: number,
-  ): boolean {
-    const generation = Math.floor(address / TWO_32);
+    const generation = Math.floor(to / TWO_32);
     // An address of NaN or Infinity gives NaN, and NaN >>> 12 is granule 0, which has no owner.
-    const low = address - generation * TWO_32;
+    const low = to - generation * TWO_32;
     const map = this.#maps[low >>> GRANULE_SHIFT];
     // Fast path: one buffer, loaded now. The piece of a map that is not loaded has 0 bytes.
     if (
@@ -223,13 +208,12 @@ export class DmaSpace {
       map.current === generation &&
       low - map.base + length <= map.pieceLength &&
       length > 0 &&
-      map.deviceMayWrite &&
-      space === Space.BUS
+      map.deviceMayWrite
     ) {
       copyBytes(src, at, map.pieceBuffer, map.pieceAt + (low - map.base), length);
       return true;
     }
-    const span = this.#find(space, address, length, true);
+    const span = this.#find(to, length, true);
     if (span === undefined) return false;
     copyBytes(src, at, span.buffer, span.at, length);
     return true;
@@ -240,15 +224,10 @@ export class DmaSpace {
    * memory itself, not a copy. The caller may use it until the next call on this object.
    */
   deviceRead(space: number, address: BusAddress, length: number): Span | undefined {
-    if (this.grants === undefined) return this.#find(space, address, length, false);
-    if (space !== Space.GRANT) return this.#refuse("space", space, address, length, false);
-    const reference = grantRef(Math.floor(address / GRANT_PAGE_BYTES));
-    return this.grants.deviceRead(reference, address - reference * GRANT_PAGE_BYTES, length);
-  }
-
-  /** Reads at a bus address as `deviceRead` does, but without the check for grants. */
-  busRead(address: BusAddress, length: number): Span | undefined {
-    return this.#find(Space.BUS, address, length, false);
+    if (space === Space.BUS && this.grants === undefined) return this.#find(address, length, false);
+    const granted = this.#granted(space, address, length, false);
+    if (granted === undefined) return undefined;
+    return length === 0 ? this.#spanOf(NO_BYTES, 0, 0) : this.#find(granted, length, false);
   }
 
   /** Negated GNTST status of the last refused read, or 1 (general_error). */
@@ -256,9 +235,9 @@ export class DmaSpace {
     return this.grants?.refusal ?? 1;
   }
 
-  /** Called by the grant table. Counts and reports an access that the table refused. */
-  refuseGrant(reference: GrantRef, offset: number, length: number, what: string): void {
-    this.#faults.report("grant", Space.GRANT, grantAddress(reference, offset), what, length);
+  /** Called by the grant table. Counts and reports a use of `reference` that it refused. */
+  refuseGrant(reference: GrantRef, what: string): void {
+    this.#faults.report("grant", Space.GRANT, grantAddress(reference, 0), what, 0);
   }
 
   /** For the next second, late accesses to mappings that the reset ended are only counted. */
@@ -277,12 +256,31 @@ export class DmaSpace {
     this.#faults.report("unload_busy", Space.BUS, address, what, length);
   }
 
-  /** Makes all checks, in order: space, numbers, owner, generation, range, direction. */
-  #find(space: number, address: BusAddress, length: number, writes: boolean): Span | undefined {
-    if (space !== Space.BUS) return this.#refuse("space", space, address, length, writes);
+  /** Returns the bus address of an access by grant. Refuses an access by anything else. */
+  #granted(
+    space: number,
+    address: BusAddress,
+    length: number,
+    writes: boolean,
+  ): BusAddress | undefined {
+    const { grants } = this;
+    if (grants === undefined || space !== Space.GRANT) {
+      return this.#refuse("space", space, address, length, writes);
+    }
+    // As in Xen, a copy of no bytes passes for every reference.
+    if (length === 0) return address;
+    const reference = grantRef(Math.floor(address / GRANT_PAGE_BYTES));
+    return (
+      grants.addressOf(reference, address - reference * GRANT_PAGE_BYTES, length, writes) ??
+      this.#refuse("grant", space, address, length, writes)
+    );
+  }
+
+  /** Makes all checks of a bus address, in order: numbers, owner, generation, range, direction. */
+  #find(address: BusAddress, length: number, writes: boolean): Span | undefined {
     const sane = Number.isSafeInteger(address) && address >= 0 && address <= Limits.ADDRESS;
     if (!sane || !Number.isSafeInteger(length) || length < 0) {
-      return this.#refuse("range", space, address, length, writes);
+      return this.#refuse("range", Space.BUS, address, length, writes);
     }
     return address < TWO_32
       ? this.#findInWindow(address, length, writes)

@@ -22,7 +22,6 @@ import {
   type BusAddresses,
   beyond,
   busAddresses,
-  Space,
 } from "../../shared/wire/records.ts";
 import {
   Gntst,
@@ -36,7 +35,7 @@ import {
   grantRef,
 } from "../../shared/xen/grant.ts";
 import type { Hypervisor } from "../bus/hypervisor.ts";
-import type { DmaSpace, GrantAccess, Span } from "../bus/space.ts";
+import type { DmaSpace, GrantAccess } from "../bus/space.ts";
 import { GrantPosts } from "./grant-posts.ts";
 import { GrantMisuse, ReferencePool } from "./grant-references.ts";
 
@@ -236,36 +235,20 @@ export class GrantTable extends ReferencePool implements GrantAccess {
     }
   }
 
-  deviceWrite(
+  addressOf(
     reference: GrantRef,
     offset: number,
-    _type: number,
-    src: Uint8Array,
-    at: number,
     length: number,
-  ): boolean {
-    if (length === 0) return true;
-    const status = this.#check(reference, offset, length, true);
+    writes: boolean,
+  ): BusAddress | undefined {
+    const status = this.#check(reference, offset, length, writes);
     if (status !== Gntst.OKAY) {
-      this.#refuse(status, reference, offset, length, "device write refused");
-      return false;
-    }
-    const address = beyond(this.#pages[reference]!, offset);
-    if (this.#space.busWrite(Space.BUS, address, src, at, length)) return true;
-    this.refusal = -Gntst.GENERAL_ERROR;
-    return false;
-  }
-
-  deviceRead(reference: GrantRef, offset: number, length: number): Span | undefined {
-    const status = length === 0 ? Gntst.OKAY : this.#check(reference, offset, length, false);
-    if (status !== Gntst.OKAY) {
-      this.#refuse(status, reference, offset, length, "device read refused");
+      this.refusal = -status;
       return undefined;
     }
-    if (length === 0) return NOTHING;
-    const span = this.#space.busRead(beyond(this.#pages[reference]!, offset), length);
-    if (span === undefined) this.refusal = -Gntst.GENERAL_ERROR;
-    return span;
+    // The status in case the bus refuses the page after this check.
+    this.refusal = -Gntst.GENERAL_ERROR;
+    return beyond(this.#pages[reference]!, offset);
   }
 
   /** Checks an access by Xen's rules for a grant copy, in Xen's order. */
@@ -280,11 +263,6 @@ export class GrantTable extends ReferencePool implements GrantAccess {
     return inside ? Gntst.OKAY : Gntst.GENERAL_ERROR;
   }
 
-  #refuse(status: Gntst, reference: GrantRef, offset: number, length: number, what: string): void {
-    this.refusal = -status;
-    this.#space.refuseGrant(reference, offset, length, what);
-  }
-
   /**
    * Handles a report of the device about its uses. Counts belong to the reference, whatever its
    * entry is now: an entry may have ended while the report was on the way, and the end of that use
@@ -297,13 +275,13 @@ export class GrantTable extends ReferencePool implements GrantAccess {
     const w = (this.#writers[reference] ?? 0) + writers;
     const counts = r >= 0 && w >= 0 && r <= MAX_USES && w <= MAX_USES;
     if (!counts || !this.isKnown(reference)) {
-      this.#space.refuseGrant(reference, 0, 0, "use that cannot be, of a grant");
+      this.#space.refuseGrant(reference, "use that cannot be, of a grant");
       return;
     }
     const flags = this.#flags[reference]!;
     const writesReadonly = writers > 0 && (flags & GrantFlag.READONLY) !== 0;
     if (writesReadonly || (flags === 0 && (readers > 0 || writers > 0))) {
-      this.#space.refuseGrant(reference, 0, 0, "use of what is not granted");
+      this.#space.refuseGrant(reference, "use of what is not granted");
     }
     this.#readers[reference] = r;
     this.#writers[reference] = w;
@@ -372,5 +350,3 @@ export class GrantTable extends ReferencePool implements GrantAccess {
     throw new GrantMisuse("GRANT_LIVE", `grant reference ${reference} grants a page still`);
   }
 }
-
-const NOTHING: Span = { buffer: new Uint8Array(0), at: 0, length: 0 };

@@ -10,7 +10,7 @@ import { type DmaMap, SyncOp } from "../../frontend/bus/map.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import type { DmaDirection, DmaTag } from "../../frontend/bus/tag.ts";
 import { silentLogger } from "../../shared/log.ts";
-import { busAddress, RecordType, Space } from "../../shared/wire/records.ts";
+import { busAddress, Space } from "../../shared/wire/records.ts";
 import { holds } from "../support/counts.ts";
 import { FakeDeviceLink } from "../support/fake-device-link.ts";
 
@@ -242,7 +242,7 @@ function access(w: World, s: Step): void {
   const before = refused();
   if (s.what === "write") {
     const may = range?.writes === true;
-    const done = w.space.deviceWrite(s.space, address, RecordType.FRAME, source, 0, s.length);
+    const done = w.space.deviceWrite(s.space, address, source, 0, s.length);
     expect(done).toBe(may);
     if (may && range !== undefined) {
       const at = range.at + address - range.address;
@@ -296,7 +296,7 @@ it("nothing that a device sends makes an access throw", () => {
       const place = busAddress(inMap ? slot.map.segmentAddress(0) + at : at);
       const range = space === Space.BUS ? w.holding(place, length) : undefined;
       const may = Number.isSafeInteger(place) && range !== undefined;
-      expect(w.space.deviceWrite(space, place, 0, source, 0, length)).toBe(may);
+      expect(w.space.deviceWrite(space, place, source, 0, length)).toBe(may);
       if (may) {
         w.model[range.memory]!.set(source.subarray(0, length), range.at + place - range.address);
       }

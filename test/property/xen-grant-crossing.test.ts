@@ -196,7 +196,7 @@ class World implements HypervisorLink {
     const allowed = now !== undefined && !now.readonly;
     if (allowed) expected[now.page]![offset] = byte[0]!;
     const address = busAddress(reference * PAGE_BYTES + offset);
-    same(this.space.deviceWrite(Space.GRANT, address, 0, byte, 0, 1), allowed);
+    same(this.space.deviceWrite(Space.GRANT, address, byte, 0, 1), allowed);
     for (const [i, page] of this.pages.entries()) {
       sameBytes(page.bytes, expected[i]!, `page ${i}`);
     }

@@ -122,7 +122,7 @@ export class GrantStage {
   /** The device writes through a grant. */
   write(reference: number, offset: number, bytes: Uint8Array): boolean {
     const address = busAddress(reference * 4096 + offset);
-    return this.space.deviceWrite(Space.GRANT, address, 0, bytes, 0, bytes.length);
+    return this.space.deviceWrite(Space.GRANT, address, bytes, 0, bytes.length);
   }
 
   /** A copy of what the device reads through a grant, or the negated status. */

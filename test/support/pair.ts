@@ -38,7 +38,7 @@ import { type Logger, loggerOf, silentLogger } from "../../shared/log.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
 import { Frame } from "../../shared/net/frame.ts";
 import { FAULT_SEVERITY_NAMES, Limits } from "../../shared/wire/protocol.ts";
-import { busAddress, RecordType, Space } from "../../shared/wire/records.ts";
+import { busAddress, Space } from "../../shared/wire/records.ts";
 import { FakeSwitchPort, NIC, settle } from "./fake-host.ts";
 import { bytesOf, mbufOf } from "./fake-netmap-adapter.ts";
 import { type LoopbackEnd, loopbackPair } from "./loopback.ts";
@@ -599,7 +599,7 @@ export class XenPair extends NicPair<XenDriver, XenGuest, XenDeviceOptions> {
   /** A hostile backend writes into a granted page, at once. False when the driver refused it. */
   hostileWrite(reference: number, offset: number, bytes: Uint8Array): boolean {
     const address = busAddress(reference * 4096 + offset);
-    return this.space.deviceWrite(Space.GRANT, address, RecordType.RAW, bytes, 0, bytes.length);
+    return this.space.deviceWrite(Space.GRANT, address, bytes, 0, bytes.length);
   }
 
   /** The toolstack, or a backend of its own accord, writes a key of the backend's directory. */

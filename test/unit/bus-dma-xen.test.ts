@@ -250,7 +250,7 @@ describe("load", () => {
     const map = plain(tag);
     map.load(memory, 0, PAGE, ignore, 0, BUS_DMA_NOWAIT);
     const address = map.segmentAddress(0);
-    expect(stage.space.deviceWrite(Space.BUS, address, 0, Uint8Array.of(1), 0, 1)).toBe(false);
+    expect(stage.space.deviceWrite(Space.BUS, address, Uint8Array.of(1), 0, 1)).toBe(false);
     expect(stage.space.deviceRead(Space.BUS, address, 1)).toBeUndefined();
     expect(memory).toEqual(before);
     expect(stage.device.of("fault").map(({ code, text }) => [code, text.slice(0, 12)])).toEqual([

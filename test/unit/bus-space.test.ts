@@ -50,9 +50,7 @@ describe("device write", () => {
     const map = tagOf("fromDevice").createMap();
     const buffer = new Uint8Array(256);
     map.load(buffer, 100, 50);
-    expect(space.deviceWrite(Space.BUS, beyond(map.segmentAddress(0), 10), RAW, src, 7, 40)).toBe(
-      true,
-    );
+    expect(space.deviceWrite(Space.BUS, beyond(map.segmentAddress(0), 10), src, 7, 40)).toBe(true);
     const expected = new Uint8Array(256);
     expected.set(src.subarray(7, 47), 110);
     expect(buffer).toEqual(expected);
@@ -64,9 +62,7 @@ describe("device write", () => {
     const map = tagOf("fromDevice", { maxSegSize: 100 }).createMap();
     const buffer = new Uint8Array(256);
     map.load(buffer, 0, 256);
-    expect(space.deviceWrite(Space.BUS, beyond(map.segmentAddress(0), 90), RAW, src, 0, 120)).toBe(
-      true,
-    );
+    expect(space.deviceWrite(Space.BUS, beyond(map.segmentAddress(0), 90), src, 0, 120)).toBe(true);
     expect(buffer.subarray(90, 210)).toEqual(src.subarray(0, 120));
   });
 
@@ -76,9 +72,7 @@ describe("device write", () => {
     const a = new Uint8Array(64);
     const b = new Uint8Array(64);
     map.loadPieces([a, b], [0, 32], [64, 32], 2);
-    expect(space.deviceWrite(Space.BUS, beyond(map.segmentAddress(1), 2), RAW, src, 0, 30)).toBe(
-      true,
-    );
+    expect(space.deviceWrite(Space.BUS, beyond(map.segmentAddress(1), 2), src, 0, 30)).toBe(true);
     expect(b.subarray(34)).toEqual(src.subarray(0, 30));
     expect(a).toEqual(new Uint8Array(64));
   });
@@ -88,9 +82,7 @@ describe("device write", () => {
     const map = tagOf("fromDevice").createMap();
     const both = new Uint8Array(128);
     map.loadPieces([both, both], [0, 64], [64, 64], 2);
-    expect(space.deviceWrite(Space.BUS, beyond(map.segmentAddress(0), 60), RAW, src, 0, 5)).toBe(
-      false,
-    );
+    expect(space.deviceWrite(Space.BUS, beyond(map.segmentAddress(0), 60), src, 0, 5)).toBe(false);
     expect(both).toEqual(new Uint8Array(128));
     expect(space.faults).toEqual({ ...noFaults, range: 1 });
   });
@@ -103,7 +95,7 @@ describe("device write", () => {
     for (const map of maps) map.load(buffer, 0, 4096);
     const end = beyond(maps[0]!.segmentAddress(0), 4096);
     expect(maps[1]!.segmentAddress(0)).toBeGreaterThan(end);
-    expect(space.deviceWrite(Space.BUS, end, RAW, src, 0, 1)).toBe(false);
+    expect(space.deviceWrite(Space.BUS, end, src, 0, 1)).toBe(false);
     expect(space.faults).toEqual({ ...noFaults, range: 1 });
   });
 });
@@ -137,7 +129,7 @@ describe("a refused access", () => {
   ])("%s: %s", (name, _, at) => {
     const s = loaded();
     const [address, length] = at(s);
-    expect(s.space.deviceWrite(Space.BUS, busAddress(address), RAW, src, 0, length)).toBe(false);
+    expect(s.space.deviceWrite(Space.BUS, busAddress(address), src, 0, length)).toBe(false);
     expect(s.space.deviceRead(Space.BUS, busAddress(address), length)).toBeUndefined();
     expect(s.space.faults).toEqual({ ...noFaults, [name]: 2 });
     expect(s.buffer).toEqual(new Uint8Array(64).fill(0xa5));
@@ -145,7 +137,7 @@ describe("a refused access", () => {
 
   it("direction: writing what the device may only read", () => {
     const s = loaded("toDevice");
-    expect(s.space.deviceWrite(Space.BUS, s.address, RAW, src, 0, 4)).toBe(false);
+    expect(s.space.deviceWrite(Space.BUS, s.address, src, 0, 4)).toBe(false);
     expect(s.space.faults).toEqual({ ...noFaults, direction: 1 });
     expect(s.buffer).toEqual(new Uint8Array(64).fill(0xa5));
     expect(s.space.deviceRead(Space.BUS, s.address, 64)?.buffer).toBe(s.buffer);
@@ -155,12 +147,12 @@ describe("a refused access", () => {
     const s = loaded("fromDevice");
     expect(s.space.deviceRead(Space.BUS, s.address, 4)).toBeUndefined();
     expect(s.space.faults).toEqual({ ...noFaults, direction: 1 });
-    expect(s.space.deviceWrite(Space.BUS, s.address, RAW, src, 0, 64)).toBe(true);
+    expect(s.space.deviceWrite(Space.BUS, s.address, src, 0, 64)).toBe(true);
   });
 
   it("space: not the bus", () => {
     const s = loaded();
-    expect(s.space.deviceWrite(Space.GRANT, s.address, RAW, src, 0, 4)).toBe(false);
+    expect(s.space.deviceWrite(Space.GRANT, s.address, src, 0, 4)).toBe(false);
     expect(s.space.deviceRead(7, s.address, 4)).toBeUndefined();
     expect(s.space.faults).toEqual({ ...noFaults, space: 2 });
     expect(s.buffer).toEqual(new Uint8Array(64).fill(0xa5));
@@ -169,21 +161,21 @@ describe("a refused access", () => {
   it("unmapped after unload, stale after the next load, in a different buffer", () => {
     const s = loaded();
     s.map.unload();
-    expect(s.space.deviceWrite(Space.BUS, s.address, RAW, src, 0, 4)).toBe(false);
+    expect(s.space.deviceWrite(Space.BUS, s.address, src, 0, 4)).toBe(false);
     expect(s.space.faults).toEqual({ ...noFaults, unmapped: 1 });
     // Nor by its place alone: generation 0 is never a map's.
-    expect(s.space.deviceWrite(Space.BUS, busAddress(s.map.base), RAW, src, 0, 4)).toBe(false);
+    expect(s.space.deviceWrite(Space.BUS, busAddress(s.map.base), src, 0, 4)).toBe(false);
     expect(s.space.faults).toEqual({ ...noFaults, unmapped: 2 });
     const other = new Uint8Array(64);
     s.map.load(other, 0, 64);
-    expect(s.space.deviceWrite(Space.BUS, s.address, RAW, src, 0, 4)).toBe(false);
+    expect(s.space.deviceWrite(Space.BUS, s.address, src, 0, 4)).toBe(false);
     expect(s.space.faults).toEqual({ ...noFaults, unmapped: 2, stale_generation: 1 });
     expect(other).toEqual(new Uint8Array(64));
   });
 
   it("is told to the device as a note with code, space and address", () => {
     const s = loaded();
-    s.space.deviceWrite(Space.BUS, s.address, RAW, src, 0, 65);
+    s.space.deviceWrite(Space.BUS, s.address, src, 0, 65);
     const faults = s.link.of("fault");
     expect(faults).toHaveLength(1);
     expect(faults[0]).toMatchObject({
@@ -197,14 +189,14 @@ describe("a refused access", () => {
 
   it("an address that no fault can carry is told as 0", () => {
     const s = loaded();
-    s.space.deviceWrite(Space.BUS, busAddress(Number.POSITIVE_INFINITY), RAW, src, 0, 4);
+    s.space.deviceWrite(Space.BUS, busAddress(Number.POSITIVE_INFINITY), src, 0, 4);
     expect(s.link.of("fault")[0]).toMatchObject({ code: "DMA_RANGE", address: 0 });
   });
 
   it("is told ten times a second for each name, then summed up", () => {
     const s = loaded();
-    for (let i = 0; i < 25; i++) s.space.deviceWrite(Space.BUS, NO_ADDRESS, RAW, src, 0, 1);
-    s.space.deviceWrite(Space.BUS, s.address, RAW, src, 0, 65);
+    for (let i = 0; i < 25; i++) s.space.deviceWrite(Space.BUS, NO_ADDRESS, src, 0, 1);
+    s.space.deviceWrite(Space.BUS, s.address, src, 0, 65);
     expect(s.link.of("fault").map((f) => f.code)).toEqual([
       ...Array(10).fill("DMA_UNMAPPED"),
       "DMA_RANGE",
@@ -243,23 +235,23 @@ describe("after a device reset", () => {
     const old = map.segmentAddress(0);
     space.onDeviceReset();
     map.unload();
-    space.deviceWrite(Space.BUS, old, RAW, src, 0, 4);
+    space.deviceWrite(Space.BUS, old, src, 0, 4);
     map.load(buffer, 0, 64);
-    space.deviceWrite(Space.BUS, old, RAW, src, 0, 4);
+    space.deviceWrite(Space.BUS, old, src, 0, 4);
     expect(space.faults).toEqual({ ...noFaults, unmapped: 1, stale_generation: 1 });
     expect(link.of("fault")).toEqual([]);
     expect(buffer).toEqual(new Uint8Array(64));
 
     pass(1000);
-    space.deviceWrite(Space.BUS, old, RAW, src, 0, 4);
+    space.deviceWrite(Space.BUS, old, src, 0, 4);
     expect(link.of("fault").map((f) => f.code)).toEqual(["DMA_STALE_GENERATION"]);
   });
 
   it("an access to what never was is told all the same", () => {
     const { space, link } = setUp();
     space.onDeviceReset();
-    space.deviceWrite(Space.BUS, busAddress(5 * TWO_32 + 4096), RAW, src, 0, 4);
-    space.deviceWrite(Space.BUS, busAddress(4096), RAW, src, 0, 4);
+    space.deviceWrite(Space.BUS, busAddress(5 * TWO_32 + 4096), src, 0, 4);
+    space.deviceWrite(Space.BUS, busAddress(4096), src, 0, 4);
     expect(link.of("fault").map((f) => f.code)).toEqual(["DMA_UNMAPPED", "DMA_UNMAPPED"]);
   });
 });
@@ -309,11 +301,11 @@ describe("coherent memory", () => {
   it("the device reads and writes inside it, and not beside it", () => {
     const { space } = setUp();
     const memory = space.allocCoherent(100, 1, "ring");
-    expect(space.deviceWrite(Space.BUS, beyond(memory.address, 98), RAW, src, 0, 2)).toBe(true);
+    expect(space.deviceWrite(Space.BUS, beyond(memory.address, 98), src, 0, 2)).toBe(true);
     expect([...memory.bytes.subarray(97)]).toEqual([0, 1, 2]);
     const span = space.deviceRead(Space.BUS, memory.address, 100)!;
     expect(span).toEqual({ buffer: memory.bytes, at: 0, length: 100 });
-    expect(space.deviceWrite(Space.BUS, beyond(memory.address, 99), RAW, src, 0, 2)).toBe(false);
+    expect(space.deviceWrite(Space.BUS, beyond(memory.address, 99), src, 0, 2)).toBe(false);
     expect(space.deviceRead(Space.BUS, beyond(memory.address, 100), 1)).toBeUndefined();
     expect(space.faults).toEqual({ ...noFaults, range: 2 });
   });
@@ -322,7 +314,7 @@ describe("coherent memory", () => {
     const { space } = setUp();
     const [first, second] = [4096, 4096].map((n) => space.allocCoherent(n, 1, "ring"));
     expect(second!.address).toBeGreaterThan(first!.address + 4096);
-    expect(space.deviceWrite(Space.BUS, beyond(first!.address, 4096), RAW, src, 0, 1)).toBe(false);
+    expect(space.deviceWrite(Space.BUS, beyond(first!.address, 4096), src, 0, 1)).toBe(false);
     expect(space.faults).toEqual({ ...noFaults, range: 1 });
   });
 
@@ -331,7 +323,7 @@ describe("coherent memory", () => {
     const memory = space.allocCoherent(4096, 1, "ring");
     memory.free();
     expect(link.of("endWindow").map((e) => e.address)).toEqual([memory.address]);
-    expect(space.deviceWrite(Space.BUS, memory.address, RAW, src, 0, 1)).toBe(false);
+    expect(space.deviceWrite(Space.BUS, memory.address, src, 0, 1)).toBe(false);
     expect(space.faults).toEqual({ ...noFaults, unmapped: 1 });
     expect(space.allocCoherent(4096, 1, "ring").address).not.toBe(memory.address);
   });

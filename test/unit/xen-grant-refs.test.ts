@@ -5,7 +5,13 @@ import { DmaSpace } from "../../frontend/bus/space.ts";
 import { GrantMisuse, GrantTable } from "../../frontend/xen/grant-table.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { beyond, busAddress, RecordType, Space } from "../../shared/wire/records.ts";
-import { GrantFlag, type GrantRef, GrantType, grantRef } from "../../shared/xen/grant.ts";
+import {
+  GrantFlag,
+  type GrantRef,
+  GrantType,
+  grantAddress,
+  grantRef,
+} from "../../shared/xen/grant.ts";
 import { FakeXenDevice, GrantStage, nextTurn } from "../support/grant-stage.ts";
 import { sameBytes } from "../support/same.ts";
 
@@ -357,7 +363,13 @@ describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", ()
       const bytes = new Uint8Array(Math.min(length, 8192)).fill(0xee);
       const { grants, space } = stage;
       const before = space.faults.grant;
-      const wrote = grants.deviceWrite(grantRef(reference), offset, 0, bytes, 0, length);
+      const wrote = space.deviceWrite(
+        Space.GRANT,
+        grantAddress(grantRef(reference), offset),
+        bytes,
+        0,
+        length,
+      );
       expect(wrote ? OK : grants.refusal).toBe(w);
       const expected = pages.map(() => new Uint8Array(PAGE_BYTES).fill(0x11));
       if (w === OK) expected[0]!.fill(0xee, offset, offset + length);
@@ -384,7 +396,7 @@ describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", ()
     const reference = grants.allocGrantReference();
     grants.grantForeignAccessSubPage(reference, 0, beyond(page.address, 100), 50, false);
     const bytes = new Uint8Array(length).fill(0xee);
-    const wrote = grants.deviceWrite(reference, offset, 0, bytes, 0, length);
+    const wrote = space.deviceWrite(Space.GRANT, grantAddress(reference, offset), bytes, 0, length);
     expect(wrote ? OK : grants.refusal).toBe(status);
     const changed = page.bytes.filter((byte) => byte !== 0).length;
     expect(changed).toBe(status === OK ? length : 0);
@@ -394,11 +406,11 @@ describe("fault-E1, fault-E2, fault-E3, fault-E6: what the device may reach", ()
     const { stage, pages, refs } = stageOf(1);
     const one = Uint8Array.of(0xee);
     for (const address of [pages[0]!.address, refs.rw * PAGE_BYTES]) {
-      expect(stage.space.deviceWrite(Space.BUS, busAddress(address), 0, one, 0, 1)).toBe(false);
+      expect(stage.space.deviceWrite(Space.BUS, busAddress(address), one, 0, 1)).toBe(false);
       expect(stage.space.deviceRead(Space.BUS, busAddress(address), 1)).toBeUndefined();
     }
     for (const address of [Number.NaN, Number.POSITIVE_INFINITY, -1, 2 ** 53]) {
-      expect(stage.space.deviceWrite(Space.GRANT, busAddress(address), 0, one, 0, 1)).toBe(false);
+      expect(stage.space.deviceWrite(Space.GRANT, busAddress(address), one, 0, 1)).toBe(false);
       expect(stage.space.deviceRead(Space.GRANT, busAddress(address), 1)).toBeUndefined();
     }
     for (const page of pages) sameBytes(page.bytes, new Uint8Array(PAGE_BYTES).fill(0x11));
