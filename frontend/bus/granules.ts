@@ -70,14 +70,15 @@ export class GranuleAllocator {
 
   /** Returns the first place for `count` granules at `from` or above, or 0. */
   #find(from: number, count: number, align: number): number {
-    let start = from;
+    let at = from;
     for (;;) {
-      const free = this.#taken.indexOf(0, start);
-      start = Math.ceil(free / align) * align;
+      const free = this.#taken.indexOf(0, at);
+      const start = Math.ceil(free / align) * align;
       if (free < 0 || start + count > this.end) return 0;
-      const taken = this.#taken.indexOf(1, start);
-      if (taken < 0 || taken >= start + count) return start;
-      start = taken;
+      // A search without an end would read all the free space behind, for each place.
+      at = start;
+      while (at < start + count && this.#taken[at] === 0) at++;
+      if (at === start + count) return start;
     }
   }
 
