@@ -163,7 +163,7 @@ describe("messages that mean nothing", () => {
 
   it("random bytes end that connection only, before hello", async () => {
     const codes = await storm(
-      10_000,
+      cases(10_000),
       () => RawFrontend.connect(stage.port),
       (random) => random.bytes(random.below(300)),
     );
@@ -172,7 +172,7 @@ describe("messages that mean nothing", () => {
 
   it("random bytes end that connection only, after hello", async () => {
     const codes = await storm(
-      10_000,
+      cases(10_000),
       () => RawFrontend.join(stage.port, stage.name()),
       (random) => random.bytes(random.below(300)),
     );
@@ -181,7 +181,7 @@ describe("messages that mean nothing", () => {
 
   it("a valid batch with flipped bytes ends that connection at most", async () => {
     const codes = await storm(
-      10_000,
+      cases(10_000),
       () => RawFrontend.join(stage.port, stage.name()),
       (random) => {
         const batch = packBatch([wellFormed(random), wellFormed(random)]);
@@ -202,7 +202,7 @@ describe("batches of every transaction with random fields", () => {
     packBatch(Array.from({ length: random.below(6) + 1 }, () => transaction(random)));
 
   it("end that connection at most, before hello", async () => {
-    await storm(10_000, () => RawFrontend.connect(stage.port), batch);
+    await storm(cases(10_000), () => RawFrontend.connect(stage.port), batch);
   });
 
   it("end that connection at most, with a device that runs", async () => {

@@ -19,13 +19,14 @@ import { RSS_INLINE_INDEX_NONE, rssIndTable } from "../../shared/ena/rss.ts";
 import { queueId } from "../../shared/net/frame.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { busAddress } from "../../shared/wire/records.ts";
+import { cases } from "../support/counts.ts";
 import { build, featureEntry } from "../support/ena-guest.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
 import { eventually } from "../support/process.ts";
 import { BASE, BUFFERS, RawEna } from "../support/raw-ena.ts";
 import { column, mmio, RawFrontend } from "../support/raw-frontend.ts";
 
-const CASES = 10_000;
+const CASES = cases(10_000);
 
 let stage: HostileStage;
 

@@ -79,7 +79,6 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
       from,
       to: lab.host(1).namespace,
       address,
-      seconds: 2,
       args: ["-P", "4", "-u", "-b", "0"],
     });
     await ping({ from, address, count: 50, intervalSeconds: 0.02 });

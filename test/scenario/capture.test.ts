@@ -1,5 +1,5 @@
 /** `ringwire capture` and --capture with real processes: files, pipes, words, and ends of all kinds. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -354,6 +354,8 @@ describe("ringwire capture", () => {
     const path = join(folder, "killed.pcapng");
     await using capture = startRingwire(captureArgs(there, ["-w", path]));
     await capture.waitFor(/has begun/);
+    // It opens the file with the device's first bytes.
+    await eventually("a file", () => existsSync(path) || undefined);
     victim.signal("SIGKILL");
     expect(await capture.ended()).toEqual({ code: 1, signal: null });
     expect(capture.stderr).toMatch(/ringwire: the connection to .* broke: the device is gone\n$/);

@@ -47,7 +47,6 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
       from: lab.host(0).namespace,
       to: lab.host(1).namespace,
       address: lab.host(1).address,
-      seconds: 2,
     });
     const { received } = await ping({
       from: lab.host(2).namespace,

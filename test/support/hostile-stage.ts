@@ -5,12 +5,13 @@
 import { DeviceProcess } from "./device-process.ts";
 import type { DriverName } from "./lab.ts";
 import { Neighbour } from "./neighbour.ts";
-import { eventually, type StartOptions } from "./process.ts";
+import { eventually } from "./process.ts";
 import { Random, seedOfRun } from "./random.ts";
 import { type DeviceStatus, unaccounted } from "./status.ts";
 
 /** What a device may grow by while it is attacked: heap that its collector has not given back. */
 const RSS_SLACK_BYTES = 160 << 20;
+/** The device's heap: a leak ends the device, and the collector has no reason to wait. */
 const SMALL_HEAP = "--max-old-space-size=64 --max-semi-space-size=2";
 
 export class HostileStage {
@@ -31,20 +32,19 @@ export class HostileStage {
   }
 
   static open(...args: string[]): Promise<HostileStage> {
-    return HostileStage.#around({}, ["ena", "ena"], args);
+    return HostileStage.#around(["ena", "ena"], args);
   }
 
-  /** One neighbour of each personality, and a device whose heap is small: what leaks ends it. */
+  /** One neighbour of each personality. */
   static openMixed(...args: string[]): Promise<HostileStage> {
-    return HostileStage.#around({ env: { NODE_OPTIONS: SMALL_HEAP } }, ["xen", "ena"], args);
+    return HostileStage.#around(["xen", "ena"], args);
   }
 
   static async #around(
-    options: StartOptions,
     drivers: readonly [DriverName, DriverName],
     args: readonly string[],
   ): Promise<HostileStage> {
-    const device = await DeviceProcess.startWith(options, ...args);
+    const device = await DeviceProcess.startWith({ env: { NODE_OPTIONS: SMALL_HEAP } }, ...args);
     try {
       const neighbour = await Neighbour.start(device, drivers);
       return new HostileStage(device, neighbour, await device.status());

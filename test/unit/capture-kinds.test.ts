@@ -10,6 +10,7 @@ import { PcapReader } from "../../shared/capture/pcap-reader.ts";
 import { CaptureFileReader, readCapture, readCaptureFile } from "../../shared/capture/read.ts";
 import type { CapturedPacket } from "../../shared/pcapng/packet.ts";
 import { pcapFile, pcapngFile } from "../support/capture-files.ts";
+import { SOAK } from "../support/counts.ts";
 import { frame, KINDS, PACKETS } from "../support/pcap-kinds.ts";
 import { sameBytes } from "../support/same.ts";
 
@@ -255,13 +256,14 @@ describe("gzip", () => {
   });
 
   it("ux-S16 a few bytes that become very many are held a little at a time", async () => {
-    // 1 GB of a block that nobody knows, 16 MB each: nothing of it is a packet.
+    // Blocks that nobody knows, 16 MB each: nothing of them is a packet.
+    const blocks = SOAK ? 64 : 16;
     const block = Buffer.alloc(16 * 1024 * 1024);
     block.writeUInt32LE(0x0bad_0bad, 0);
     block.writeUInt32LE(block.length, 4);
     block.writeUInt32LE(block.length, block.length - 4);
     const [head, bomb] = [gzipSync(pcapngFile([])), gzipSync(block)];
-    const path = fileOf(Buffer.concat([head, ...Array.from({ length: 64 }, () => bomb)]));
+    const path = fileOf(Buffer.concat([head, ...Array.from({ length: blocks }, () => bomb)]));
     await using file = await CaptureFileReader.open(path);
     const before = process.memoryUsage().arrayBuffers;
     let most = 0;
@@ -269,8 +271,8 @@ describe("gzip", () => {
       expect(file.next()).toBeUndefined();
       most = Math.max(most, process.memoryUsage().arrayBuffers);
     }
-    expect(file.bytes).toBeGreaterThan(2 ** 30);
-    expect(most - before).toBeLessThan(256 * 2 ** 20);
+    expect(file.bytes).toBeGreaterThan(blocks * block.length);
+    expect(most - before).toBeLessThan(128 * 2 ** 20);
   });
 
   it("other compressions are named, with the program that reads them", async () => {
