@@ -186,7 +186,14 @@ export class IoSq {
 
   /** Publishes the new entries, at most two ranges, and rings the doorbell. */
   ring(): void {
-    if (this.memory !== undefined) this.#publish(this.memory);
+    const { memory } = this;
+    if (memory !== undefined) {
+      const count = distance(this.#announced, this.cursor.head);
+      const slot = slotOf(this.#announced, this.depth);
+      const first = Math.min(count, this.depth - slot);
+      if (first > 0) memory.publish(slot * DESC_SIZE, first * DESC_SIZE, this.#recordType);
+      if (count > first) memory.publish(0, (count - first) * DESC_SIZE, this.#recordType);
+    }
     this.#announced = this.cursor.head;
     this.#pci.write32(REGISTER_BAR, this.doorbell, this.cursor.head);
     if (this.llq !== undefined) this.entriesInBurstLeft = this.llq.maxEntriesInBurst;
@@ -194,14 +201,6 @@ export class IoSq {
 
   free(): void {
     this.memory?.free();
-  }
-
-  #publish(memory: CoherentMemory): void {
-    const count = distance(this.#announced, this.cursor.head);
-    const slot = slotOf(this.#announced, this.depth);
-    const first = Math.min(count, this.depth - slot);
-    if (first > 0) memory.publish(slot * DESC_SIZE, first * DESC_SIZE, this.#recordType);
-    if (count > first) memory.publish(0, (count - first) * DESC_SIZE, this.#recordType);
   }
 
   #writeEntry(llq: LlqConfig): void {

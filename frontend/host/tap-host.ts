@@ -116,25 +116,8 @@ export class TapHost implements PumpUser {
 
   // Methods of PumpUser: from the kernel to the driver.
 
+  /** Sends the batch. When the driver is full, the rest waits for onTransmitReady. */
   resume(): boolean {
-    return this.#sendBatch();
-  }
-
-  take(frame: Frame, token: number): boolean {
-    if (this.#congested && this.#isTooOld(token)) this.#tap.release(token);
-    else this.#lineUp(frame, token);
-    // While the driver is full again and again, at most one frame waits here.
-    return (!this.#congested && this.#batchBytes < BATCH_BYTES) || this.#sendBatch();
-  }
-
-  burstOver(drained: boolean): boolean {
-    const room = this.#sendBatch();
-    if (drained && room) this.#congested = false;
-    return room;
-  }
-
-  /** Returns false when the driver is full. The rest of the batch waits for onTransmitReady. */
-  #sendBatch(): boolean {
     const batch = this.#batch;
     while (batch.length > 0) {
       const sent = this.#ifnet.transmit(batch, batch.length);
@@ -153,6 +136,22 @@ export class TapHost implements PumpUser {
     return true;
   }
 
+  take(frame: Frame, token: number): boolean {
+    if (this.#congested && this.#isTooOld(token)) this.#tap.release(token);
+    else {
+      this.#lineUp(frame, token);
+      this.#batchBytes += frame.length;
+    }
+    // While the driver is full again and again, at most one frame waits here.
+    return (!this.#congested && this.#batchBytes < BATCH_BYTES) || this.resume();
+  }
+
+  burstOver(drained: boolean): boolean {
+    const room = this.resume();
+    if (drained && room) this.#congested = false;
+    return room;
+  }
+
   #isTooOld(token: number): boolean {
     if (this.#tap.age(token) <= MAX_WAIT_MS) return false;
     this.counters.txTooOld++;
@@ -168,7 +167,7 @@ export class TapHost implements PumpUser {
       m.attach(frame.buffers[0]!, frame.offsets[0]!, frame.lengths[0]!, this.#giveBack);
       m.cookie = token;
       frameToMbuf(frame, asked, m);
-      this.#add(m);
+      this.#batch.push(m);
       return;
     }
     // Do in software what the driver can't do. The resulting copies are sent in place of the slot.
@@ -185,11 +184,6 @@ export class TapHost implements PumpUser {
     return canDo(asked, capEnable) && (frame.gso === Gso.NONE || frame.length <= hwTsomax);
   }
 
-  #add(m: Mbuf): void {
-    this.#batch.push(m);
-    this.#batchBytes += m.pktLength;
-  }
-
   #keepCopy(frame: Frame): void {
     const m = frame.length <= CLUSTER_BYTES ? this.#pool.get() : undefined;
     if (m === undefined) {
@@ -201,7 +195,7 @@ export class TapHost implements PumpUser {
     m.length = frame.length;
     m.cookie = NO_TOKEN;
     frameToMbuf(frame, 0, m);
-    this.#add(m);
+    this.#batch.push(m);
   }
 
   /** Sends a packet from the driver to the kernel, and frees the packet. */

@@ -156,35 +156,29 @@ export function takeUnread(info: NetfrontInfo, rxq: Rxq): void {
   if (rxq.readyCount > 0) deliver(info, rxq);
 }
 
-/** Consumes all packets before `rp`. Returns false after a protocol violation of the backend. */
+/**
+ * Consumes all packets before `rp`. Stores them for the stack, or drops them on an error. Returns
+ * false after a protocol violation of the backend.
+ */
 function takePackets(info: NetfrontInfo, rxq: Rxq, ring: FrontRing, rp: Index32): boolean {
   while (ring.rspCons !== rp && !packet.broken) {
     getResponses(info, rxq, ring, rp);
-    keepPacket(info, rxq);
+    const { head, error } = packet;
+    packet.head = undefined;
+    if (error !== 0) {
+      info.ifnet.counters.ierrors++;
+      head?.free();
+    } else if (head !== undefined) {
+      extras.apply(head);
+      head.csumFlags = 0;
+      rxq.ready[rxq.readyCount++] = head;
+      rxq.stats.count++;
+      rxq.stats.bytes += head.pktLength;
+    }
   }
   const makesSense = !packet.broken;
   packet.broken = false;
   return makesSense;
-}
-
-/** Stores the current packet for the stack, or drops it on an error. */
-function keepPacket(info: NetfrontInfo, rxq: Rxq): void {
-  const { head, error } = packet;
-  packet.head = undefined;
-  if (head === undefined) {
-    if (error !== 0) info.ifnet.counters.ierrors++;
-    return;
-  }
-  if (error !== 0) {
-    info.ifnet.counters.ierrors++;
-    head.free();
-    return;
-  }
-  extras.apply(head);
-  head.csumFlags = 0;
-  rxq.ready[rxq.readyCount++] = head;
-  rxq.stats.count++;
-  rxq.stats.bytes += head.pktLength;
 }
 
 /** Passes the packets up. The ring is consistent by now, so the stack may call the driver. */

@@ -151,8 +151,11 @@ export class BackRing {
     if (count === 0) return false;
     const first = slotOf(before, this.size);
     const run = Math.min(count, this.size - first);
-    this.#writeSlots(first, run);
-    if (run < count) this.#writeSlots(0, count - run);
+    const at = RING_HEADER_SIZE + first * this.#slotBytes;
+    this.#write(at, this.#responseType, run * this.#slotBytes);
+    if (run < count) {
+      this.#write(RING_HEADER_SIZE, this.#responseType, (count - run) * this.#slotBytes);
+    }
     this.#writeWord(RingWord.RSP_PROD, after);
     this.#published = after;
     return needNotify(before, after, sring.rspEvent(this.view, this.#base));
@@ -232,21 +235,16 @@ export class BackRing {
     return this.#base + slotOffset(index, this.#slotBytes, this.size);
   }
 
-  #writeSlots(first: number, count: number): void {
-    // When the guest took the page back, only the copy here is written: its reference may grant another page.
-    if (!this.#grants.reaches(this.#mapping)) return;
-    const offset = RING_HEADER_SIZE + first * this.#slotBytes;
-    this.#write(offset, this.#responseType, count * this.#slotBytes);
-  }
-
   #writeWord(word: RingWord, index: Index32): void {
     this.#posted = true;
     sring.setWord(this.view, this.#base, word, index);
-    if (!this.#grants.reaches(this.#mapping)) return;
     this.#write(word, RecordType.XEN_RING_INDEX, WORD_BYTES);
   }
 
+  /** Sends bytes of our copy to the guest's. */
   #write(offset: number, type: RecordType, length: number): void {
+    // When the guest took the page back, its reference may grant another page.
+    if (!this.#grants.reaches(this.#mapping)) return;
     const address = grantAddress(this.reference, offset);
     const at = this.#base + offset;
     this.#memory.write(Space.GRANT, address, type, this.#window.bytes, at, length);

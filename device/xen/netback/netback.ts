@@ -221,8 +221,12 @@ export class Netback implements Port, TurnOwner, VifDevice {
     return room;
   }
 
+  /** Sends use counts, then staged responses, then events. */
   flush(): void {
-    this.#publish();
+    const attached = this.#attached;
+    if (attached === undefined) return;
+    this.context.grants.flushUses();
+    if (attached.publish()) this.context.host.scheduleFlush();
   }
 
   /** Returns whether the guest accepts the destination address of this frame. */
@@ -286,7 +290,7 @@ export class Netback implements Port, TurnOwner, VifDevice {
   }
 
   endTurn(): void {
-    this.#publish();
+    this.flush();
     this.#attached?.eoi();
     this.#armTimer();
   }
@@ -311,14 +315,6 @@ export class Netback implements Port, TurnOwner, VifDevice {
       if (attached!.rx[i]!.stalled) stalled = true;
     }
     this.#stalled = stalled;
-  }
-
-  /** Sends use counts, then staged responses, then events. */
-  #publish(): void {
-    const attached = this.#attached;
-    if (attached === undefined) return;
-    this.context.grants.flushUses();
-    if (attached.publish()) this.context.host.scheduleFlush();
   }
 
   /** Arms a timer for the next Tx credit. Credit refills with time, and no event announces it. */
