@@ -1,95 +1,97 @@
 /**
- * The device end of a link without a link: records what the bus posts, in order, and keeps the
- * windows as a device would. It refuses what no honest frontend posts, so that a test notices.
+ * The device end of a link, in the turn of the test: decodes what the bus and the hypervisor post,
+ * in order, and keeps windows and grants as a device would. It refuses what no honest frontend
+ * posts, so that a test notices.
  */
-import type { DeviceLink } from "../../frontend/bus/device-link.ts";
-import { Op } from "../../shared/wire/catalogue.ts";
-import type { FaultSeverity } from "../../shared/wire/protocol.ts";
-import type { Space } from "../../shared/wire/records.ts";
+import { WindowTable } from "../../device/dma/window-table.ts";
+import { SessionLink } from "../../frontend/session-link.ts";
+import { silentLogger } from "../../shared/log.ts";
+import { Link } from "../../shared/wire/link.ts";
+import { busAddress } from "../../shared/wire/records.ts";
+import { endsOf, type GrantEntry, grantsOf } from "./guest-grants.ts";
+import { loopbackPair } from "./loopback.ts";
+import { TestClock } from "./test-clock.ts";
+import { type Act, actsOf } from "./wire-acts.ts";
 
-interface Fields {
-  window: { address: number; length: number };
-  endWindow: { address: number };
-  write: { address: number; type: number; bytes: Uint8Array };
-  push: { space: Space; address: number; type: number; bytes: Uint8Array };
-  mmioWrite: { bar: number; offset: number; type: number; bytes: Uint8Array };
-  mmioWrite32: { bar: number; offset: number; value: number };
-  fault: { severity: number; code: string; text: string; space: number; address: number };
-}
-type Kind = keyof Fields;
-type Of<K extends Kind> = { [P in K]: { kind: P } & Fields[P] }[K];
-export type Posted = Of<Kind>;
+const OWNER = { sink: {}, batchApplied() {}, writableAgain() {}, closed() {}, broken() {} };
 
-export class FakeDeviceLink implements DeviceLink {
-  readonly posted: Posted[] = [];
-  /** The device's copy of each window, by address. */
-  readonly windows = new Map<number, Uint8Array>();
+export class FakeDeviceLink extends SessionLink {
   writable = true;
-  readonly askForRoom = () => this.writable;
   flushes = 0;
-  readonly writer: DeviceLink["writer"] = {
-    column: (op, space, address, type, src, at, length) => {
-      const bytes = slice(src, at, length);
-      if (op === Op.WRITE) this.write(address, type, bytes);
-      else if (op === Op.PUSH) {
-        this.posted.push({ kind: "push", space: space as Space, address, type, bytes });
-      } else this.posted.push({ kind: "mmioWrite", bar: space, offset: address, type, bytes });
-    },
-    mmioWrite32: (bar, offset, _type, value) => {
-      this.posted.push({ kind: "mmioWrite32", bar, offset, value });
-    },
-  };
+  readonly #posted: Act[] = [];
+  readonly #windows: WindowTable;
+  readonly #grants = new Map<number, GrantEntry>();
 
+  constructor() {
+    const [front, back] = loopbackPair((deliver) => deliver());
+    super(new Link(front, OWNER, silentLogger, undefined, new TestClock()));
+    // Each window is made in a second of its own: a device limits how many are made in one.
+    let ms = 0;
+    this.#windows = new WindowTable(() => (ms += 1000));
+    back.onMessage = (batch) => {
+      for (const act of actsOf(batch)) this.#hear(act);
+    };
+  }
+
+  /** Everything posted so far, oldest first. A test may forget it. */
+  get posted(): Act[] {
+    this.mark(0);
+    return this.#posted;
+  }
+  /** The device's copies of the windows. */
+  get windows(): WindowTable {
+    this.mark(0);
+    return this.#windows;
+  }
+  /** Grant entries as the device was told. */
+  get entries(): ReadonlyMap<number, GrantEntry> {
+    this.mark(0);
+    return this.#grants;
+  }
   /** Everything of one kind, oldest first. */
-  of<K extends Kind>(kind: K): Of<K>[] {
-    return this.posted.filter((p): p is Of<K> & Posted => p.kind === kind);
+  of<K extends Act["kind"]>(kind: K): (Act & { readonly kind: K })[] {
+    return this.posted.filter((act): act is Act & { readonly kind: K } => act.kind === kind);
+  }
+  /** What a guest posts, one word a transaction: `grant 3`, `end 2`, `event 5`, `write`. */
+  get order(): string[] {
+    return this.posted.flatMap((act) => {
+      if (act.kind === "grant") return `grant ${grantsOf(act.records, act.version).length}`;
+      if (act.kind === "end_grant") return `end ${endsOf(act.records).length}`;
+      if (act.kind === "event") return `event ${act.port}`;
+      return /^(write|xenstore|hypercall)$/.test(act.kind) ? act.kind : [];
+    });
   }
 
-  window(address: number, length: number): void {
-    for (const [other, bytes] of this.windows) {
-      if (address < other + bytes.length && other < address + length) {
-        throw new Error(`window ${address} overlaps window ${other}`);
-      }
-    }
-    this.windows.set(address, new Uint8Array(length));
-    this.posted.push({ kind: "window", address, length });
+  override askForRoom(): boolean {
+    return this.writable;
   }
-
-  endWindow(address: number): void {
-    if (!this.windows.delete(address)) throw new Error(`endWindow of ${address}, which is none`);
-    this.posted.push({ kind: "endWindow", address });
-  }
-
-  protected write(address: number, type: number, bytes: Uint8Array): void {
-    const { length } = bytes;
-    const holds = ([start, { length: size }]: [number, Uint8Array]): boolean =>
-      address >= start && address + length <= start + size;
-    const found = [...this.windows].find(holds);
-    if (found === undefined) throw new Error(`write of ${length} bytes at ${address}: no window`);
-    found[1].set(bytes, address - found[0]);
-    this.posted.push({ kind: "write", address, type, bytes });
-  }
-
-  /** Registers read as zero. */
-  mmioRead(_bar: number, _offset: number, length: number): Promise<Uint8Array> {
-    return Promise.resolve(new Uint8Array(length));
-  }
-
-  fault(severity: FaultSeverity, code: string, text: string, space: number, address: number): void {
-    this.posted.push({ kind: "fault", severity, code, text, space, address });
-  }
-
-  scheduleFlush(): void {
+  override scheduleFlush(): void {
     this.flushes++;
   }
-
-  mark(): void {}
-}
-
-/** The sender's buffer may change as soon as the call returns. */
-function slice(src: Uint8Array, at: number, length: number): Uint8Array {
-  if (length < 1 || at < 0 || at + length > src.length) {
-    throw new Error(`a record of ${length} bytes at ${at} of a buffer of ${src.length}`);
+  /** Registers read as zero. */
+  override async mmioRead(_bar: number, _offset: number, length: number): Promise<Uint8Array> {
+    return new Uint8Array(length);
   }
-  return src.slice(at, at + length);
+
+  #hear(act: Act): void {
+    this.#posted.push(act);
+    if (act.kind === "window") this.#windows.add(busAddress(act.address), act.length);
+    else if (act.kind === "end_window") this.#windows.remove(busAddress(act.address));
+    else if (act.kind === "write") {
+      const window = this.#windows.find(act.address, act.bytes.length);
+      if (window === undefined) throw new Error(`a write at ${act.address}, where no window is`);
+      window.bytes.set(act.bytes, act.address - window.address);
+    } else if (act.kind === "grant") {
+      for (const { reference, ...entry } of grantsOf(act.records, act.version)) {
+        if (this.#grants.has(reference)) throw new Error(`grant of live reference ${reference}`);
+        this.#grants.set(reference, entry);
+      }
+    } else if (act.kind === "end_grant") {
+      for (const reference of endsOf(act.records)) {
+        if (!this.#grants.delete(reference)) throw new Error(`end of ${reference}, which is none`);
+      }
+    } else if (act.kind === "hypercall") {
+      this.hypercallReply({ tag: act.tag, errno: 0, bytes: new Uint8Array(0) });
+    }
+  }
 }

@@ -1,84 +1,12 @@
-/**
- * A guest's memory and grants with the device end of the link played by a strict reader: it keeps
- * the table as the records tell it, and refuses what no honest guest posts, so that a test notices.
- */
-import { Hypervisor, type HypervisorLink } from "../../frontend/bus/hypervisor.ts";
+/** A guest's memory and grants, with the device end of the link played by FakeDeviceLink. */
+import { Hypervisor } from "../../frontend/bus/hypervisor.ts";
 import { DmaSpace } from "../../frontend/bus/space.ts";
 import { GrantTable } from "../../frontend/xen/grant-table.ts";
-import { viewOf } from "../../shared/bytes/words.ts";
 import { silentLogger } from "../../shared/log.ts";
-import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/protocol.ts";
+import type { GrantVersion } from "../../shared/wire/protocol.ts";
 import { busAddress, Space } from "../../shared/wire/records.ts";
-import {
-  endGrantRecord,
-  GRANT_RECORD_ENTRY,
-  grantEntry,
-  grantRecord,
-  grantRef,
-} from "../../shared/xen/grant.ts";
+import { grantRef } from "../../shared/xen/grant.ts";
 import { FakeDeviceLink } from "./fake-device-link.ts";
-
-/** An entry as the device was told. */
-interface ToldEntry {
-  readonly flags: number;
-  readonly domid: number;
-  readonly frame: number;
-  /** Of version 2, else 0. */
-  readonly pageOff: number;
-  readonly length: number;
-}
-
-/** Records what a guest posts, in order: grants, ends, events, pushes. */
-export class FakeXenDevice extends FakeDeviceLink implements HypervisorLink {
-  readonly entries = new Map<number, ToldEntry>();
-  /** One word a transaction: `grant 3`, `end 2`, `event 5`, `write`. */
-  readonly order: string[] = [];
-
-  grants(version: GrantVersion, records: Uint8Array, count: number): void {
-    this.order.push(`grant ${count}`);
-    const size = GRANT_RECORD_BYTES[version];
-    const view = viewOf(records.subarray(0, count * size));
-    for (let at = 0; at < count * size; at += size) {
-      const reference = grantRecord.reference(view, at);
-      if (this.entries.has(reference)) throw new Error(`grant of live reference ${reference}`);
-      const entry = at + GRANT_RECORD_ENTRY;
-      this.entries.set(reference, {
-        flags: grantEntry.flags(view, entry),
-        domid: grantEntry.domid(view, entry),
-        frame: grantEntry.frame(view, entry, version),
-        pageOff: version === 1 ? 0 : grantEntry.pageOff(view, entry),
-        length: version === 1 ? 0 : grantEntry.length(view, entry),
-      });
-    }
-  }
-
-  endGrants(records: Uint8Array, count: number): void {
-    this.order.push(`end ${count}`);
-    const view = viewOf(records);
-    for (let i = 0; i < count; i++) {
-      const reference = endGrantRecord.reference(view, i * endGrantRecord.size);
-      if (!this.entries.delete(reference)) throw new Error(`end of ${reference}, which is none`);
-    }
-  }
-
-  event(port: number): void {
-    this.order.push(`event ${port}`);
-  }
-
-  hypercall(): Promise<Uint8Array> {
-    this.order.push("hypercall");
-    return Promise.resolve(new Uint8Array(0));
-  }
-
-  xenstore(): void {
-    this.order.push("xenstore");
-  }
-
-  protected override write(address: number, type: number, bytes: Uint8Array): void {
-    this.order.push("write");
-    super.write(address, type, bytes);
-  }
-}
 
 export interface GrantStageOptions {
   readonly maxFrames?: number;
@@ -89,7 +17,7 @@ export class GrantStage {
   readonly space = new DmaSpace({ log: silentLogger, now: () => 0 });
   readonly hypervisor = new Hypervisor();
   readonly grants: GrantTable;
-  device = new FakeXenDevice();
+  device = new FakeDeviceLink();
 
   constructor(options: GrantStageOptions = {}) {
     this.grants = new GrantTable({
@@ -113,7 +41,7 @@ export class GrantStage {
     this.hypervisor.detachLink();
     this.space.detachLink();
     this.grants.linkGone();
-    this.device = new FakeXenDevice();
+    this.device = new FakeDeviceLink();
     this.hypervisor.attachLink(this.device);
     this.grants.resume();
     this.space.attachLink(this.device);

@@ -2,7 +2,13 @@
 import { GrantTable, type GrantTableOptions, type Mapping } from "../../device/xen/grant-table.ts";
 import { viewOf } from "../../shared/bytes/words.ts";
 import { GRANT_RECORD_BYTES, type GrantVersion } from "../../shared/wire/protocol.ts";
-import { endGrantRecord, grantRecord, grantRef } from "../../shared/xen/grant.ts";
+import {
+  endGrantRecord,
+  GRANT_RECORD_ENTRY,
+  grantEntry,
+  grantRecord,
+  grantRef,
+} from "../../shared/xen/grant.ts";
 
 export interface Told {
   readonly reference: number;
@@ -10,14 +16,15 @@ export interface Told {
   readonly writers: number;
 }
 
-export interface GrantedEntry {
+export interface GrantEntry {
   readonly flags: number;
   readonly domid: number;
   readonly frame: number;
-  /** Version 2 with SUB_PAGE. */
-  readonly pageOff?: number;
-  readonly length?: number;
+  /** Of version 2 with SUB_PAGE, else 0. */
+  readonly pageOff: number;
+  readonly length: number;
 }
+export type GrantedEntry = Omit<GrantEntry, "pageOff" | "length"> & Partial<GrantEntry>;
 
 export class GuestGrants {
   readonly table: GrantTable;
@@ -87,4 +94,31 @@ export function endRecords(references: readonly number[]): Buffer {
     endGrantRecord.write(viewOf(bytes), i * endGrantRecord.size, grantRef(reference));
   });
   return bytes;
+}
+
+/** What the column of a `grant` says. */
+export function grantsOf(
+  records: Uint8Array,
+  version: GrantVersion = 1,
+): (GrantEntry & { readonly reference: number })[] {
+  const view = viewOf(records);
+  const size = GRANT_RECORD_BYTES[version];
+  return Array.from({ length: records.length / size }, (_, i) => {
+    const entry = i * size + GRANT_RECORD_ENTRY;
+    return {
+      reference: grantRecord.reference(view, i * size),
+      flags: grantEntry.flags(view, entry),
+      domid: grantEntry.domid(view, entry),
+      frame: grantEntry.frame(view, entry, version),
+      pageOff: version === 1 ? 0 : grantEntry.pageOff(view, entry),
+      length: version === 1 ? 0 : grantEntry.length(view, entry),
+    };
+  });
+}
+
+/** The references of an `end_grant`. */
+export function endsOf(records: Uint8Array): number[] {
+  const { size, reference } = endGrantRecord;
+  const view = viewOf(records);
+  return Array.from({ length: records.length / size }, (_, i) => reference(view, i * size));
 }

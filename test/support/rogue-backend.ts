@@ -7,12 +7,6 @@
  */
 
 import { Op } from "../../shared/wire/catalogue.ts";
-import {
-  GRANT_RECORD_ENTRY,
-  GRANT_RECORD_V1_SIZE,
-  grantEntry,
-  grantRecord,
-} from "../../shared/xen/grant.ts";
 import { VifKey } from "../../shared/xen/xenbus.ts";
 import {
   parseXsMessage,
@@ -23,13 +17,8 @@ import {
   xsStrings,
   xsText,
 } from "../../shared/xen/xenstore.ts";
+import { endsOf, grantsOf } from "./guest-grants.ts";
 import type { RogueLink } from "./rogue-device.ts";
-
-export interface Grant {
-  readonly reference: number;
-  readonly flags: number;
-  readonly frame: number;
-}
 
 /** What a reply becomes: a value, an error's name, or whole messages in its place. */
 export type Lie = { value: string } | { error: string } | { messages: readonly Uint8Array[] };
@@ -42,7 +31,7 @@ interface Asked {
 export class RogueBackend {
   readonly link: RogueLink;
   /** What the frontend grants now. */
-  readonly grants = new Map<number, Grant>();
+  readonly grants = new Map<number, ReturnType<typeof grantsOf>[number]>();
   /** Keys that the frontend wrote, by their last name. */
   readonly keys = new Map<string, string>();
   readonly watches: { path: string; token: string }[] = [];
@@ -79,17 +68,9 @@ export class RogueBackend {
 
   #told([op, a, b]: readonly unknown[]): void {
     if (op === Op.GRANT) {
-      const bytes = b as Buffer;
-      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-      for (let at = 0; at < bytes.length; at += GRANT_RECORD_V1_SIZE) {
-        const reference = grantRecord.reference(view, at);
-        const flags = grantEntry.flags(view, at + GRANT_RECORD_ENTRY);
-        const frame = grantEntry.frame(view, at + GRANT_RECORD_ENTRY, 1);
-        this.grants.set(reference, { reference, flags, frame });
-      }
+      for (const entry of grantsOf(b as Buffer)) this.grants.set(entry.reference, entry);
     } else if (op === Op.END_GRANT) {
-      const bytes = a as Buffer;
-      for (let at = 0; at < bytes.length; at += 4) this.grants.delete(bytes.readUInt32LE(at));
+      for (const reference of endsOf(a as Buffer)) this.grants.delete(reference);
     } else if (op === Op.XENSTORE) this.#request(a as Buffer);
   }
 

@@ -26,13 +26,19 @@ describe("writes", () => {
     expect(link.flushes).toBe(flushes + 1);
     expect(link.posted).toEqual([
       {
-        kind: "mmioWrite",
-        bar: 2,
-        offset: 128,
+        kind: "mmio_write",
+        space: 2,
+        address: 128,
         type: RecordType.ENA_LLQ_ENTRY,
         bytes: Uint8Array.from([3, 4, 5, 6]),
       },
-      { kind: "mmioWrite32", bar: 0, offset: 0x54, value: 0xffffffff },
+      {
+        kind: "mmio_write",
+        space: 0,
+        address: 0x54,
+        type: RecordType.REGISTER,
+        bytes: Uint8Array.of(0xff, 0xff, 0xff, 0xff),
+      },
     ]);
   });
 

@@ -278,7 +278,7 @@ describe("coherent memory", () => {
       expect(memory.address % alignment).toBe(0);
       expect(memory.address).toBeLessThan(TWO_32);
       expect(memory.bytes).toEqual(new Uint8Array(4096));
-      expect(link.windows.get(memory.address)).toEqual(new Uint8Array(4096));
+      expect(link.windows.find(memory.address, 4096)?.bytes).toEqual(new Uint8Array(4096));
     }
   });
 
@@ -291,6 +291,7 @@ describe("coherent memory", () => {
     expect(link.of("write")).toEqual([
       {
         kind: "write",
+        space: Space.BUS,
         address: memory.address + 16,
         type: RecordType.ENA_AQ,
         bytes: new Uint8Array(8).fill(1),
@@ -322,7 +323,7 @@ describe("coherent memory", () => {
     const { space, link } = setUp();
     const memory = space.allocCoherent(4096, 1, "ring");
     memory.free();
-    expect(link.of("endWindow").map((e) => e.address)).toEqual([memory.address]);
+    expect(link.of("end_window").map((e) => e.address)).toEqual([memory.address]);
     expect(space.deviceWrite(Space.BUS, memory.address, src, 0, 1)).toBe(false);
     expect(space.faults).toEqual({ ...noFaults, unmapped: 1 });
     expect(space.allocCoherent(4096, 1, "ring").address).not.toBe(memory.address);
@@ -375,8 +376,8 @@ describe("coherent memory", () => {
 
     const next = new FakeDeviceLink();
     space.attachLink(next);
-    expect([...next.windows.keys()]).toEqual([blank.address, used.address]);
-    expect(next.windows.get(used.address)).toEqual(used.bytes);
+    expect(next.windows.all.map((w) => w.address)).toEqual([blank.address, used.address]);
+    expect(next.windows.find(used.address, 64)?.bytes).toEqual(used.bytes);
     expect(next.of("write")).toHaveLength(1);
   });
 });

@@ -191,7 +191,11 @@ describe("submission queue in host memory", () => {
     sq.ring();
     expect(
       link.posted.map((p) =>
-        p.kind === "write" ? [p.address - base, p.bytes.length] : "value" in p ? p.value : p.kind,
+        p.kind === "write"
+          ? [p.address - base, p.bytes.length]
+          : p.kind === "mmio_write"
+            ? viewOf(p.bytes).getUint32(0, true)
+            : p.kind,
       ),
     ).toEqual([[6 * TX_DESC_SIZE, 2 * TX_DESC_SIZE], [0, 3 * TX_DESC_SIZE], 11]);
   });

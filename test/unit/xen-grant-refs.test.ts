@@ -12,7 +12,8 @@ import {
   grantAddress,
   grantRef,
 } from "../../shared/xen/grant.ts";
-import { FakeXenDevice, GrantStage, nextTurn } from "../support/grant-stage.ts";
+import { FakeDeviceLink } from "../support/fake-device-link.ts";
+import { GrantStage, nextTurn } from "../support/grant-stage.ts";
 import { sameBytes } from "../support/same.ts";
 
 /** 4096 / 8 less the reserved ones: free references of a table of one frame. */
@@ -671,7 +672,7 @@ test("no link: changes are made, and told to the first device that comes", () =>
   grants.grantForeignAccessRef(ended, 0, busAddress(8192), false);
   grants.post();
   grants.endForeignAccessRef(ended);
-  const device = new FakeXenDevice();
+  const device = new FakeDeviceLink();
   hypervisor.attachLink(device);
   grants.resume();
   expect(device.order).toEqual(["grant 1"]);
