@@ -5,7 +5,6 @@
 import { describe, expect, test } from "vitest";
 import { NicCapture } from "../../frontend/capture/nic-capture.ts";
 import { EnaDriver } from "../../frontend/ena/index.ts";
-import { MbufPool } from "../../frontend/net/mbuf.ts";
 import { Session } from "../../frontend/session.ts";
 import { XenDriver } from "../../frontend/xen/index.ts";
 import type { Recorder } from "../../shared/capture/recorder.ts";
@@ -165,12 +164,11 @@ async function runSession(variant: Variant): Promise<readonly Captures[]> {
     };
   }
   const [ifA, ifB] = [a.driver.ifnet, b.driver.ifnet];
-  const pool = new MbufPool(9216, 512);
   for (let burst = 1; burst <= BURSTS; burst++) {
     if (burst === IDLE_AT) late.push(beginOnDevice());
     for (const [i, length] of BURST.entries()) {
-      sendFrames(pool, ifA, ifB, [length]);
-      sendFrames(pool, ifB, ifA, [length]);
+      sendFrames(ifA, ifB, [length]);
+      sendFrames(ifB, ifA, [length]);
       // Between two frames of a burst that is not told yet, and while it is on its way.
       if (burst === BUSY_AT && i === BURST.length >> 1) {
         late.push(beginOnFrontend(), beginOnDevice());

@@ -3,11 +3,12 @@
  * up, send each other frames and go down again. Every batch of the first is kept.
  */
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
-import { MbufPool } from "../../frontend/net/mbuf.ts";
 import { openNic } from "../../frontend/nic.ts";
 import { formatMac } from "../../shared/net/ethernet.ts";
 import { RecordType } from "../../shared/wire/records.ts";
 import { testDevice } from "./device-server.ts";
+import { mbufOf } from "./fake-netmap-adapter.ts";
+import { frame } from "./nic-frames.ts";
 import { eventually } from "./process.ts";
 import { entriesOf } from "./wire-acts.ts";
 
@@ -30,15 +31,11 @@ export interface SessionRecord {
   readonly batches: readonly { readonly direction: "in" | "out"; readonly bytes: Uint8Array }[];
   readonly mac: string;
   readonly peerMac: string;
-  readonly port: number;
 }
 
 const hasBuffers = (batch: Uint8Array): boolean =>
   entriesOf(batch, RecordType.ENA_RX_DESC, 16).length > 0 ||
   entriesOf(batch, RecordType.XEN_RX_REQ, 8).length > 0;
-
-/** Local experimental EtherType (IEEE 802). */
-const ETHER_TYPE = 0x88b5;
 
 /** Runs the session to its end. */
 export async function runNicSession(options: SessionOptions): Promise<SessionRecord> {
@@ -67,19 +64,18 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
     received++;
     m.free();
   };
-  const pool = new MbufPool(9216, 256);
   // Frames for a NIC without receive buffers would be dropped, and a NIC whose link is down refuses
   // them. openNic waits a limited time for the link.
   const ready = () => receiving.size === 2 && [ifA, ifB].every((i) => i.linkState === "up");
   await eventually("both NICs", () => (ready() ? true : undefined));
   const { frames, bursts = 1 } = options;
   for (let burst = 1; burst <= bursts; burst++) {
-    sendFrames(pool, ifA, ifB, frames);
-    sendFrames(pool, ifB, ifA, frames);
+    sendFrames(ifA, ifB, frames);
+    sendFrames(ifB, ifA, frames);
     const expected = 2 * burst * frames.length;
     await eventually("all frames", () => (received === expected ? true : undefined));
   }
-  const record = { batches, mac: formatMac(ifA.mac), peerMac: formatMac(ifB.mac), port };
+  const record = { batches, mac: formatMac(ifA.mac), peerMac: formatMac(ifB.mac) };
   await a.close();
   await b.close();
   await device.close();
@@ -87,28 +83,10 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
 }
 
 /** Sends frames of the local experimental EtherType as one batch. Throws when one is refused. */
-export function sendFrames(
-  pool: MbufPool,
-  from: Ifnet,
-  to: Ifnet,
-  lengths: readonly number[],
-): void {
-  const mbufs = lengths.map((length) => {
-    const m = pool.get();
-    if (m === undefined) throw new Error("no mbuf");
-    const frame = Buffer.from(m.buffer.buffer, m.buffer.byteOffset, length);
-    frame.fill(0x5a);
-    frame.set(to.mac, 0);
-    frame.set(from.mac, 6);
-    frame.writeUInt16BE(ETHER_TYPE, 12);
-    m.length = length;
-    m.pktLength = length;
-    return m;
-  });
+export function sendFrames(from: Ifnet, to: Ifnet, lengths: readonly number[]): void {
+  const mbufs = lengths.map((n) => mbufOf(frame(n, 0, [...to.mac], [...from.mac])));
   const sent = from.transmit(mbufs, mbufs.length);
   if (sent < mbufs.length) {
-    throw new Error(
-      `${from.name}: frame ${sent} of ${mbufs.length} was refused, errno ${from.transmitErrno}, link ${from.linkState}`,
-    );
+    throw new Error(`${from.name}: frame ${sent} was refused, errno ${from.transmitErrno}`);
   }
 }

@@ -24,6 +24,9 @@ const DEFAULTS = {
   tos: 0,
   df: false,
   sourcePort: 40000,
+  destinationPort: 5001,
+  /** Of IPv4: source, then destination. */
+  addresses: [10, 1, 2, 3, 10, 200, 100, 255] as readonly number[],
   payload: NOTHING,
   /** "full": complete; "partial": only the pseudo-header's sum, as needsCsum has it. */
   checksum: "full" as "full" | "partial",
@@ -82,7 +85,7 @@ export function buildPacket(options: TcpOptions = {}): Built {
     words(...o.tags.flat(), v6 ? 0x86dd : 0x0800),
   ]);
 
-  const ports = words(o.sourcePort, 5001);
+  const ports = words(o.sourcePort, o.destinationPort);
   const l4 =
     protocol === 17
       ? Buffer.concat([ports, words(8 + payload.length, 0)])
@@ -109,7 +112,7 @@ export function buildPacket(options: TcpOptions = {}): Built {
     ip = Buffer.concat([
       words(0x4000 | (bytes << 6) | o.tos, bytes + upper, o.id, o.df ? 0x4000 : 0),
       words((64 << 8) | protocol, 0),
-      Buffer.of(10, 1, 2, 3, 10, 200, 100, 255),
+      Buffer.from(o.addresses),
       ipOptions,
     ]);
     ip.writeUInt16BE(low(~plainSum(ip)), 10);

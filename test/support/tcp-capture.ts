@@ -1,10 +1,11 @@
 /**
  * A WebSocket connection as tcpdump would have captured it: Ethernet, IPv4, TCP, the HTTP upgrade,
- * and messages in either direction. Checksums are left 0: nobody here looks at them.
+ * and messages in either direction.
  */
-import { NIC_PATH, SUBPROTOCOL } from "../../shared/wire/protocol.ts";
+import { SUBPROTOCOL } from "../../shared/wire/protocol.ts";
 import { ETHERNET, RingFile } from "./dissector.ts";
-import { wsFrame } from "./raw-socket.ts";
+import { buildPacket } from "./packets.ts";
+import { upgradeRequest, wsFrame } from "./raw-socket.ts";
 
 const SEGMENT_BYTES = 32_000;
 const CLIENT_PORT = 40_000;
@@ -21,29 +22,12 @@ export class TcpCapture {
 
   /** The upgrade; without it a capture begins in the middle of a connection. */
   upgrade(protocol = SUBPROTOCOL): this {
-    const lines = (...all: string[]) => Buffer.from(`${all.join("\r\n")}\r\n\r\n`);
-    this.#send(
-      "client",
-      lines(
-        `GET ${NIC_PATH} HTTP/1.1`,
-        "Host: device",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        "Sec-WebSocket-Version: 13",
-        `Sec-WebSocket-Protocol: ${protocol}`,
-      ),
-    );
-    this.#send(
-      "server",
-      lines(
-        "HTTP/1.1 101 Switching Protocols",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
-        `Sec-WebSocket-Protocol: ${protocol}`,
-      ),
-    );
+    const headers = { "Sec-WebSocket-Protocol": protocol };
+    this.#send("client", Buffer.from(upgradeRequest(this.#serverPort, headers)));
+    const answer = ["101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"];
+    answer.push("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    answer.push(`Sec-WebSocket-Protocol: ${protocol}`);
+    this.#send("server", Buffer.from(`HTTP/1.1 ${answer.join("\r\n")}\r\n\r\n`));
     return this;
   }
 
@@ -65,26 +49,20 @@ export class TcpCapture {
   }
 
   #send(from: "client" | "server", bytes: Buffer): void {
-    const to = from === "client" ? "server" : "client";
+    const isClient = from === "client";
+    const ports = [CLIENT_PORT, this.#serverPort] as const;
     for (let at = 0; at < bytes.length; at += SEGMENT_BYTES) {
-      const part = bytes.subarray(at, at + SEGMENT_BYTES);
-      const header = Buffer.alloc(14 + 20 + 20);
-      header.writeUInt16BE(0x0800, 12);
-      header[14] = 0x45;
-      header.writeUInt16BE(40 + part.length, 16);
-      header[22] = 64;
-      header[23] = 6;
-      header.set([10, 0, 0, from === "client" ? 2 : 1], 26);
-      header.set([10, 0, 0, from === "client" ? 1 : 2], 30);
-      header.writeUInt16BE(from === "client" ? CLIENT_PORT : this.#serverPort, 34);
-      header.writeUInt16BE(from === "client" ? this.#serverPort : CLIENT_PORT, 36);
-      header.writeUInt32BE(this.#sequence[from], 38);
-      header.writeUInt32BE(this.#sequence[to], 42);
-      header[46] = 0x50;
-      header[47] = 0x18; // PSH, ACK
-      header.writeUInt16BE(0xffff, 48);
-      this.#sequence[from] += part.length;
-      this.file.packet(Buffer.concat([header, part]));
+      const payload = bytes.subarray(at, at + SEGMENT_BYTES);
+      const packet = buildPacket({
+        addresses: isClient ? [10, 0, 0, 2, 10, 0, 0, 1] : [10, 0, 0, 1, 10, 0, 0, 2],
+        sourcePort: ports[isClient ? 0 : 1],
+        destinationPort: ports[isClient ? 1 : 0],
+        sequence: this.#sequence[from],
+        acknowledgement: this.#sequence[isClient ? "server" : "client"],
+        payload,
+      });
+      this.#sequence[from] += payload.length;
+      this.file.packet(packet.bytes);
     }
   }
 }
