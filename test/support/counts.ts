@@ -15,21 +15,10 @@ export const cases = (all: number): number => (SOAK ? all : Math.ceil(all / 10))
  * fast-check's assert, which prints the seed of a failure. Outside of a soak a property ends early
  * when its budget is used up, yet not before it had its least runs.
  */
-export function holds<Ts>(
-  property: fc.IAsyncProperty<Ts>,
-  parameters: fc.Parameters<Ts> & { numRuns: number },
-): Promise<void>;
-export function holds<Ts>(
-  property: fc.IProperty<Ts>,
-  parameters: fc.Parameters<Ts> & { numRuns: number },
-): void;
-export function holds<Ts>(
-  property: fc.IRawProperty<Ts>,
-  parameters: fc.Parameters<Ts> & { numRuns: number },
-): Promise<void> | void {
+export const holds = ((property: fc.IProperty<unknown>, parameters: { numRuns: number }) => {
   if (!SOAK) endEarly(property, Math.max(LEAST_RUNS, parameters.numRuns * LEAST_SHARE));
-  return fc.assert(property as fc.IProperty<Ts>, parameters);
-}
+  return fc.assert(property, parameters);
+}) as typeof fc.assert;
 
 function endEarly<Ts>(property: fc.IRawProperty<Ts>, least: number): void {
   const run = property.run.bind(property);
@@ -46,14 +35,11 @@ function endEarly<Ts>(property: fc.IRawProperty<Ts>, least: number): void {
       const end = new fc.PreconditionFailure(true);
       return property.isAsync() ? Promise.resolve(end) : end;
     }
+    const note = <F>(failure: F): F => {
+      failed ||= failure !== null;
+      return failure;
+    };
     const out = run(value);
-    if (out instanceof Promise) {
-      return out.then((failure) => {
-        failed ||= failure !== null;
-        return failure;
-      });
-    }
-    failed ||= out !== null;
-    return out;
+    return out instanceof Promise ? out.then(note) : note(out);
   };
 }

@@ -45,8 +45,7 @@ export class FakeNic {
   registerError = 0;
   /** What nm_sync answers. */
   syncError = 0;
-  txsyncs = 0;
-  rxsyncs = 0;
+  readonly syncs = { tx: 0, rx: 0 };
   /** SyncFlag bits of the last sync in each direction. */
   readonly lastFlags = { tx: 0, rx: 0 };
   configNow: NmConfig | undefined = undefined;
@@ -79,14 +78,8 @@ export class FakeNic {
       numRxDesc: rxSlots,
       rxBufMaxsize: options.rxBufMaxsize ?? 2048,
       register: (na, on) => this.#register(na, on),
-      txsync: (kring, flags) => {
-        this.lastFlags.tx = flags;
-        return this.#txsync(kring);
-      },
-      rxsync: (kring, flags) => {
-        this.lastFlags.rx = flags;
-        return this.#rxsync(kring);
-      },
+      txsync: (kring, flags) => this.#sync("tx", kring, flags),
+      rxsync: (kring, flags) => this.#sync("rx", kring, flags),
       config: () => this.configNow,
     });
   }
@@ -107,9 +100,16 @@ export class FakeNic {
     return 0;
   }
 
-  #txsync(kring: Kring): number {
-    this.txsyncs++;
+  #sync(way: "tx" | "rx", kring: Kring, flags: number): number {
+    this.syncs[way]++;
+    this.lastFlags[way] = flags;
     if (this.syncError !== 0) return this.syncError;
+    if (way === "tx") this.#txsync(kring);
+    else this.#rxsync(kring);
+    return 0;
+  }
+
+  #txsync(kring: Kring): void {
     const ring = kring.openRing;
     const { memory } = this.na;
     const lim = kring.nkrNumSlots - 1;
@@ -130,7 +130,6 @@ export class FakeNic {
     }
     kring.nrHwcur = i;
     if (!this.#lazyTx) this.#reclaim(kring);
-    return 0;
   }
 
   /** All that was sent on ring `q` is done. */
@@ -149,17 +148,13 @@ export class FakeNic {
     this.na.rxIrq(q);
   }
 
-  #rxsync(kring: Kring): number {
-    this.rxsyncs++;
-    if (this.syncError !== 0) return this.syncError;
+  #rxsync(kring: Kring): void {
     const ring = kring.openRing;
     const { memory } = this.na;
     const lim = kring.nkrNumSlots - 1;
     const wire = this.#wire[kring.ringId]!;
     let i = kring.nrHwtail;
-    for (;;) {
-      const frame = wire[0];
-      if (frame === undefined) break;
+    for (let frame = wire[0]; frame !== undefined; frame = wire[0]) {
       const slots = Math.max(1, Math.ceil(frame.length / memory.bufSize));
       const room = (kring.nrHwcur - i - 1 + kring.nkrNumSlots) % kring.nkrNumSlots;
       if (slots > room) break;
@@ -180,7 +175,6 @@ export class FakeNic {
       queueMicrotask(() => this.na.rxIrq(kring.ringId));
     }
     kring.nrHwcur = kring.rhead;
-    return 0;
   }
 }
 

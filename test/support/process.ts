@@ -83,14 +83,12 @@ export class Child {
     this.#process = child;
     running.add(this);
 
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      this.stdout = kept(this.stdout + text);
-      this.#watchers.changed();
-    });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      this.stderr = kept(this.stderr + text);
-      this.#watchers.changed();
-    });
+    for (const name of ["stdout", "stderr"] as const) {
+      child[name].setEncoding("utf8").on("data", (text: string) => {
+        this[name] = kept(this[name] + text);
+        this.#watchers.changed();
+      });
+    }
     child.stdin.on("error", () => {
       // The child went away while we spoke: its exit says so.
     });
@@ -201,9 +199,8 @@ export function start(argv: readonly string[], options: StartOptions = {}): Chil
 }
 
 /** Starts a TypeScript file of this repository, types stripped by Node itself. */
-export function startScript(path: string, args: readonly string[], options?: StartOptions): Child {
-  return start([NODE, "--no-warnings", join(ROOT, path), ...args], options);
-}
+export const startScript = (path: string, args: readonly string[]): Child =>
+  start([NODE, "--no-warnings", join(ROOT, path), ...args]);
 
 /**
  * Starts a `ringwire` command as one process: the compiled program, or the sources through tsx
@@ -218,22 +215,12 @@ export function startRingwire(args: readonly string[], options?: StartOptions): 
 }
 
 /** Runs a program to its end. Rejects on a hang; looks at no exit code. */
-export async function run(
-  argv: readonly string[],
-  options?: StartOptions,
-  timeoutMs?: number,
-): Promise<Child> {
-  return await finished(start(argv, options), timeoutMs);
-}
+export const run = (argv: readonly string[], options?: StartOptions, timeoutMs?: number) =>
+  finished(start(argv, options), timeoutMs);
 
 /** Runs a `ringwire` command to its end. Rejects on a hang; looks at no exit code. */
-export async function runRingwire(
-  args: readonly string[],
-  options?: StartOptions,
-  timeoutMs?: number,
-): Promise<Child> {
-  return await finished(startRingwire(args, options), timeoutMs);
-}
+export const runRingwire = (args: readonly string[], options?: StartOptions, timeoutMs?: number) =>
+  finished(startRingwire(args, options), timeoutMs);
 
 /** Waits for the end of a child. Rejects on a hang; looks at no exit code. */
 export async function finished(child: Child, timeoutMs?: number): Promise<Child> {

@@ -50,18 +50,13 @@ export class Random {
   /** Below 2^bits, with small numbers and powers of two, and their neighbours, far too often. */
   edgy(bits: number): number {
     const top = 2 ** bits;
-    const n = (() => {
-      switch (this.below(4)) {
-        case 0:
-          return this.below(20);
-        case 1:
-          return 2 ** this.below(bits + 1) + this.below(3) - 1;
-        case 2:
-          return top - 1 - this.below(20);
-        default:
-          return Math.floor((this.u32() / 2 ** 32 + this.u32() / 2 ** 64) * top);
-      }
-    })();
+    const kinds = [
+      () => this.below(20),
+      () => 2 ** this.below(bits + 1) + this.below(3) - 1,
+      () => top - 1 - this.below(20),
+      () => Math.floor((this.u32() / 2 ** 32 + this.u32() / 2 ** 64) * top),
+    ];
+    const n = this.pick(kinds)();
     return Math.min(Math.max(n, 0), top - 1);
   }
 }

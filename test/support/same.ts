@@ -16,6 +16,15 @@ export function sameList<T>(got: readonly T[], wanted: readonly T[], what?: stri
   if (!equal) expect(got, what).toEqual(wanted);
 }
 
+/** Gathers a sentence for each two values that differ. */
+export function differences() {
+  const wrong: string[] = [];
+  const compare = (what: string, got: unknown, wanted: unknown): void => {
+    if (got !== wanted) wrong.push(`${what}: ${got} is not ${wanted}`);
+  };
+  return { wrong, compare };
+}
+
 /** Bytes around a difference that the message shows. */
 const SHOWN = 16;
 

@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import type { Counts, DeviceStatus, PortStatus } from "../../shared/status/device-status.ts";
+import { differences } from "./same.ts";
 
 /** Some of T, at every depth. */
 export type Part<T> = T extends object ? { readonly [K in keyof T]?: Part<T[K]> } : T;
@@ -47,19 +48,13 @@ export function sum(drops: Counts): number {
  * device/switch/counters.ts says which sums these are.
  */
 export function unaccounted(status: DeviceStatus): string[] {
-  const wrong: string[] = [];
-  const compare = (what: string, a: number, b: number) => {
-    if (a !== b) wrong.push(`${what}: ${a} is not ${b}`);
-  };
+  const { wrong, compare } = differences();
   let sent = 0;
   let offered = 0;
   for (const port of [...status.segment.ports, ...status.segment.left]) {
     const { in: input, out } = port;
-    compare(
-      `${port.name}: frames in`,
-      input.frames,
-      input.forwarded + input.flooded + sum(input.dropped),
-    );
+    const taken = input.forwarded + input.flooded + sum(input.dropped);
+    compare(`${port.name}: frames in`, input.frames, taken);
     compare(`${port.name}: frames offered`, out.offered, out.frames + sum(out.dropped));
     sent += input.forwarded + input.copies;
     offered += out.offered - out.segments + out.segmentedFrames;

@@ -9,11 +9,7 @@ interface TestTimer extends Timer {
 
 export class TestClock implements Clock {
   readonly #timers = new Set<TestTimer>();
-  #ms: number;
-
-  constructor(ms = 1000) {
-    this.#ms = ms;
-  }
+  #ms = 1000;
 
   /** Arrow functions: `now` may be passed on alone. */
   readonly now = (): number => this.#ms;

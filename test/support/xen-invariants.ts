@@ -5,6 +5,7 @@
 import type { XenDmaMap } from "../../frontend/xen/bus-dma-xen/index.ts";
 import type { Rxq, Txq } from "../../frontend/xen/rings.ts";
 import type { XenPair } from "./pair.ts";
+import { differences } from "./same.ts";
 
 /** Maps of a queue: its ring's slots and one. */
 export const MAPS = 257;
@@ -14,8 +15,7 @@ const RESERVED_REFERENCES = 8;
 const BACKEND = 0;
 const RING_PAGES_PER_PAIR = 2;
 
-const present = (maps: readonly (XenDmaMap | undefined)[]): XenDmaMap[] =>
-  maps.filter((map) => map !== undefined);
+const present = <T>(all: readonly (T | undefined)[]): T[] => all.filter((one) => one !== undefined);
 
 export const rxMaps = (rxq: Rxq): XenDmaMap[] => [...present(rxq.maps), ...present([rxq.stuckMap])];
 export const txMaps = (txq: Txq): XenDmaMap[] => present(txq.maps);
@@ -28,74 +28,53 @@ export function freeIds(txq: Txq): Set<number> {
 }
 
 /** Sentences for what does not hold; none when all does. */
-export function violations(pair: XenPair): string[] {
-  const wrong: string[] = [];
-  const { info } = pair;
-  const seen = new Set<number>();
-  let live = 0;
-  const queue = (name: string, pool: Rxq["pool"], used: readonly XenDmaMap[]): void => {
+export function violations({ info }: XenPair): string[] {
+  const { wrong, compare } = differences();
+  const references: number[] = [];
+  const queue = ({ name, pool }: Rxq | Txq, used: readonly XenDmaMap[]): void => {
     const pooled = present(pool.maps);
-    if (pooled.length !== pool.count) wrong.push(`${name}: pool counts ${pool.count}`);
-    if (pooled.length + used.length !== MAPS) {
-      wrong.push(`${name}: ${pooled.length} pooled, ${used.length} in use`);
-    }
-    if (new Set([...pooled, ...used]).size !== MAPS) wrong.push(`${name}: a map is there twice`);
-    if (pooled.some((map) => map.loaded)) wrong.push(`${name}: a pooled map is loaded`);
-    for (const map of used) {
-      if (!map.loaded) {
-        wrong.push(`${name}: a map in use is not loaded`);
-        continue;
-      }
-      live++;
-      if (seen.has(map.gref(0))) wrong.push(`${name}: reference ${map.gref(0)} is there twice`);
-      seen.add(map.gref(0));
-    }
+    const all = [...pooled, ...used];
+    const loaded = used.filter((map) => map.loaded);
+    compare(`${name}: maps in the pool`, pooled.length, pool.count);
+    compare(`${name}: maps`, all.length, MAPS);
+    compare(`${name}: different maps`, new Set(all).size, MAPS);
+    compare(`${name}: loaded maps`, all.filter((map) => map.loaded).length, used.length);
+    compare(`${name}: loaded maps in use`, loaded.length, used.length);
+    references.push(...loaded.map((map) => map.gref(0)));
   };
   for (const rxq of info.rxqs) {
-    queue(rxq.name, rxq.pool, rxMaps(rxq));
-    const mbufs = rxq.mbufs.filter((m) => m !== undefined).length;
-    if (mbufs !== present(rxq.maps).length) wrong.push(`${rxq.name}: ${mbufs} buffers in slots`);
+    queue(rxq, rxMaps(rxq));
+    compare(`${rxq.name}: buffers`, present(rxq.mbufs).length, present(rxq.maps).length);
   }
   for (const txq of info.txqs) {
     const used = txMaps(txq);
-    queue(txq.name, txq.pool, used);
-    const free = freeIds(txq);
-    if (free.size + txq.idsOut !== TX_IDS) {
-      wrong.push(`${txq.name}: ${free.size} ids free, ${txq.idsOut} out`);
-    }
-    if ([...free].some((id) => txq.maps[id] !== undefined)) {
-      wrong.push(`${txq.name}: a free id has a map`);
-    }
-    if (used.length !== txq.idsOut) wrong.push(`${txq.name}: ${txq.idsOut} ids out`);
-    const slots = txq.ring?.claimed ?? 0;
-    if (txq.idsOut + txq.extrasOut !== slots) wrong.push(`${txq.name}: ${slots} slots out`);
+    queue(txq, used);
+    const free = [...freeIds(txq)];
+    compare(`${txq.name}: ids`, free.length + txq.idsOut, TX_IDS);
+    compare(`${txq.name}: free ids with a map`, free.filter((id) => txq.maps[id]).length, 0);
+    compare(`${txq.name}: ids out`, txq.idsOut, used.length);
+    compare(`${txq.name}: slots out`, txq.ring?.claimed ?? 0, txq.idsOut + txq.extrasOut);
   }
-  live += info.rxqs.length * RING_PAGES_PER_PAIR + info.grants.quarantined;
-  if (info.grants.liveCount !== live) {
-    wrong.push(`${info.grants.liveCount} live grants, ${live} in use`);
-  }
+  compare("different references", new Set(references).size, references.length);
+  const live = references.length + info.rxqs.length * RING_PAGES_PER_PAIR;
+  compare("live grants", info.grants.liveCount, live + info.grants.quarantined);
   return wrong;
 }
 
 /** The same on the other side: each reference in use is granted there, to whom and as it must be. */
-export function backendViolations(pair: XenPair): string[] {
-  const wrong: string[] = [];
-  const { grants } = pair;
+export function backendViolations({ grants, info }: XenPair): string[] {
+  const { wrong, compare } = differences();
   const check = (map: XenDmaMap, readonly: boolean): void => {
     const reference = map.gref(0);
     const frame = Math.floor(map.segmentAddress(0) / 4096) % 2 ** 32;
-    if (grants.frameOf(reference) !== frame) wrong.push(`${reference} grants another frame`);
-    if (grants.checkCopy(reference, 0, 1, false, BACKEND) !== 0) {
-      wrong.push(`${reference} is not granted to the backend`);
-    }
-    const mayWrite = grants.checkCopy(reference, 0, 1, true, BACKEND) === 0;
-    if (mayWrite === readonly) wrong.push(`${reference} has the wrong mode`);
+    const allows = (write: boolean) => grants.checkCopy(reference, 0, 1, write, BACKEND) === 0;
+    compare(`frame of ${reference}`, grants.frameOf(reference), frame);
+    compare(`${reference} is granted to the backend`, allows(false), true);
+    compare(`${reference} is granted for writes`, allows(true), !readonly);
   };
-  for (const rxq of pair.info.rxqs) for (const map of rxMaps(rxq)) check(map, false);
-  for (const txq of pair.info.txqs) for (const map of txMaps(txq)) check(map, true);
-  const { granted } = grants.snapshot();
-  const { liveCount } = pair.info.grants;
-  if (granted !== liveCount) wrong.push(`${granted} granted there, ${liveCount} here`);
+  for (const rxq of info.rxqs) for (const map of rxMaps(rxq)) check(map, false);
+  for (const txq of info.txqs) for (const map of txMaps(txq)) check(map, true);
+  compare("grants there", grants.snapshot()["granted"], info.grants.liveCount);
   return wrong;
 }
 

@@ -157,13 +157,13 @@ describe("netmap mode", () => {
     const second = open("netmap:fake0-1");
     await Promise.resolve();
     await Promise.resolve();
-    const before = nic.rxsyncs;
+    const before = nic.syncs.rx;
     expect(nic.na.rxRings[0]!.stopped).not.toBe(0);
     expect(port.rxsync()).toBe(true);
-    expect(nic.rxsyncs).toBe(before);
+    expect(nic.syncs.rx).toBe(before);
     await (await second).close();
     expect(port.rxsync()).toBe(true);
-    expect(nic.rxsyncs).toBe(before + 1);
+    expect(nic.syncs.rx).toBe(before + 1);
     await port.close();
   });
 
@@ -363,11 +363,11 @@ describe("drivers come and go", () => {
 
   test("flags that name nothing do nothing", async () => {
     const port = await open("netmap:fake0", { flags: RegFlag.NO_TX_POLL });
-    const before = nic.txsyncs;
+    const before = nic.syncs.tx;
     port.txRing(0).head = 1;
     port.txRing(0).cur = 1;
     port.look(Poll.IN);
-    expect(nic.txsyncs).toBe(before);
+    expect(nic.syncs.tx).toBe(before);
     expect(port.look(Poll.OUT)).toBe(Poll.OUT);
     await port.close();
   });

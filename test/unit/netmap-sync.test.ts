@@ -144,10 +144,10 @@ describe("ring reinit", () => {
 describe("sync calls", () => {
   test("fault-C19 txsync of a wrong ring repairs it, reports nothing, and does not reach the driver", () => {
     const ring = port.txRing(0);
-    const before = nic.txsyncs;
+    const before = nic.syncs.tx;
     ring.head = 1000;
     expect(port.txsync()).toBe(true);
-    expect(nic.txsyncs).toBe(before);
+    expect(nic.syncs.tx).toBe(before);
     expect(ring.head).toBe(0);
   });
 
