@@ -2,6 +2,7 @@
  * The interface through which a device model accesses the frontend's memory. A device model reads
  * windows and pushed bytes at once, and requests other bytes. It does not depend on sockets.
  */
+import type { BatchWriter } from "../../shared/wire/batch.ts";
 import { type BusAddress, beyond, type RecordType, type Space } from "../../shared/wire/records.ts";
 import type { PushQueue } from "./push-queue.ts";
 
@@ -55,12 +56,10 @@ export interface HostMemory {
   read(space: Space, address: BusAddress, length: number): Promise<Uint8Array>;
 
   /**
-   * Reserves room in the outgoing batch for a posted DMA write of `length` bytes. Returns the
-   * offset `at`. The caller fills outgoing[at .. at + length) before any other call on this object.
+   * The batch under construction. A frame is copied straight into it, as a posted DMA write
+   * (Op.WRITE). The device's copies of windows do not change.
    */
-  reserve(space: Space, address: BusAddress, type: RecordType, length: number): number;
-  /** Bytes of the batch under construction. Valid until the next call of `reserve` or `write`. */
-  readonly outgoing: Uint8Array;
+  readonly writer: Pick<BatchWriter, "reserve" | "outgoing">;
   /** Posts a DMA write. If the range lies in a window, the device's copy changes too. */
   write(
     space: Space,

@@ -5,6 +5,7 @@
  * register replies, and this module need not order them.
  */
 import { copyBytes } from "../../shared/bytes/copy.ts";
+import type { BatchWriter } from "../../shared/wire/batch.ts";
 import { Op, type Received } from "../../shared/wire/catalogue.ts";
 import type { Link } from "../../shared/wire/link.ts";
 import { Limits, ReadStatus, WireError } from "../../shared/wire/protocol.ts";
@@ -23,6 +24,7 @@ interface PendingRead {
 export class LinkMemory implements HostMemory {
   readonly windows: WindowTable;
   readonly pushes: PushQueue;
+  readonly writer: BatchWriter;
   readonly #link: Link;
   readonly #reads = new Map<number, PendingRead>();
   /**
@@ -39,6 +41,7 @@ export class LinkMemory implements HostMemory {
 
   constructor(link: Link, pushBudget: number) {
     this.#link = link;
+    this.writer = link.writer;
     this.windows = new WindowTable(() => link.restMs);
     this.pushes = new PushQueue(2 * pushBudget);
   }
@@ -106,14 +109,6 @@ export class LinkMemory implements HostMemory {
     );
   }
 
-  get outgoing(): Uint8Array {
-    return this.#link.writer.outgoing;
-  }
-
-  reserve(space: Space, address: BusAddress, type: RecordType, length: number): number {
-    return this.#link.writer.reserve(Op.WRITE, space, address, type, length);
-  }
-
   write(
     space: Space,
     address: BusAddress,
@@ -124,7 +119,7 @@ export class LinkMemory implements HostMemory {
   ): void {
     const window = space === Space.BUS ? this.windows.find(address, length) : undefined;
     if (window !== undefined) copyBytes(src, at, window.bytes, address - window.address, length);
-    this.#link.writer.column(Op.WRITE, space, address, type, src, at, length);
+    this.writer.column(Op.WRITE, space, address, type, src, at, length);
   }
 
   abandon(): void {

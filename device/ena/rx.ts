@@ -10,6 +10,7 @@
  */
 import { rxCdesc, rxDesc } from "../../shared/ena/io.ts";
 import type { Frame } from "../../shared/net/frame.ts";
+import { Op } from "../../shared/wire/catalogue.ts";
 import type { EnaRequest } from "../../shared/wire/link-state.ts";
 import { busAddresses, RecordType, Space } from "../../shared/wire/records.ts";
 import { DropReason } from "../switch/port.ts";
@@ -90,12 +91,13 @@ export class RxQueue extends SubmissionQueue {
       return DropReason.RX_OVERRUN;
     }
     if (count < 0) return this.stopped !== "" ? DropReason.RX_OVERRUN : DropReason.TOO_BIG;
-    const { memory } = this.context.host;
+    const { writer } = this.context.host.memory;
     let from = 0;
     for (let i = 0; i < count; i++) {
       const length = Math.min(this.#lengths[i]!, frame.length - from);
-      const at = memory.reserve(Space.BUS, this.#addresses[i]!, RecordType.FRAME, length);
-      frame.copyTo(memory.outgoing, at, from, length);
+      const to = this.#addresses[i]!;
+      const at = writer.reserve(Op.WRITE, Space.BUS, to, RecordType.FRAME, length);
+      frame.copyTo(writer.outgoing, at, from, length);
       from += length;
       this.#complete(i, count, length, verdict, hash);
     }

@@ -12,6 +12,7 @@ import { type DropReason, type Port, type SwitchPort, Verdict } from "../../devi
 import { viewOf } from "../../shared/bytes/words.ts";
 import { type Logger, silentLogger } from "../../shared/log.ts";
 import type { Frame } from "../../shared/net/frame.ts";
+import type { BatchWriter } from "../../shared/wire/batch.ts";
 import type { FaultSeverity } from "../../shared/wire/protocol.ts";
 import { busAddress, type RecordType, Space } from "../../shared/wire/records.ts";
 import { bytesOf, type FrameFacts, factsOf } from "./packets.ts";
@@ -42,7 +43,13 @@ export abstract class FakeDma implements HostMemory {
   readonly windows: Window[] = [];
   readonly pushes = new PushQueue(Number.MAX_SAFE_INTEGER);
   readonly reads: PendingRead[] = [];
-  outgoing: Uint8Array = new Uint8Array(0);
+  readonly writer: { outgoing: Uint8Array; reserve: BatchWriter["reserve"] } = {
+    outgoing: new Uint8Array(0),
+    reserve: (_op, space, address, type, length) => {
+      this.#place(space, address, type, length);
+      return 0;
+    },
+  };
   #message: Uint8Array | undefined;
   readonly #nowhere = new Uint8Array(1 << 17);
   protected abstract readonly space: Space;
@@ -56,7 +63,7 @@ export abstract class FakeDma implements HostMemory {
   /** Told of each access before it is made. */
   protected abstract note(access: DmaWrite | "read"): void;
 
-  #check(space: Space): void {
+  #check(space: number): void {
     if (space !== this.space) throw new Error(`an access to space ${space}`);
   }
 
@@ -100,12 +107,12 @@ export abstract class FakeDma implements HostMemory {
     for (const read of this.reads.splice(0)) read.answer();
   }
 
-  reserve(space: Space, address: number, type: RecordType, length: number): number {
+  #place(space: number, address: number, type: number, length: number): Uint8Array {
     this.#check(space);
-    this.note({ address, length, type });
+    this.note({ address, length, type: type as RecordType });
     // What the frontend refuses, the device does not know.
-    this.outgoing = this.find(address, length, "write") ?? this.#nowhere;
-    return 0;
+    this.writer.outgoing = this.find(address, length, "write") ?? this.#nowhere;
+    return this.writer.outgoing;
   }
 
   write(
@@ -116,8 +123,7 @@ export abstract class FakeDma implements HostMemory {
     at: number,
     length: number,
   ): void {
-    const to = this.reserve(space, address, type, length);
-    this.outgoing.set(src.subarray(at, at + length), to);
+    this.#place(space, address, type, length).set(src.subarray(at, at + length));
   }
 
   abandon(): void {

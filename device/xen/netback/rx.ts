@@ -17,6 +17,7 @@
  */
 import { Frame, Gso, type QueueId } from "../../../shared/net/frame.ts";
 import type { XenQueueStatus } from "../../../shared/status/device-status.ts";
+import { Op } from "../../../shared/wire/catalogue.ts";
 import { RecordType, Space } from "../../../shared/wire/records.ts";
 import { HashAlgorithm } from "../../../shared/xen/control.ts";
 import { extra, GsoType } from "../../../shared/xen/extra.ts";
@@ -211,6 +212,7 @@ export class RxQueue {
   #fragment(frame: Frame, from: number, length: number, flags: number): void {
     const { ring } = this;
     const { grants, host } = this.#vif.context;
+    const { writer } = host.memory;
     const { view } = ring;
     const at = ring.at(0);
     const id = rxRequest.id(view, at);
@@ -219,8 +221,8 @@ export class RxQueue {
     let status = grants.checkCopy(gref, 0, length, true, BACKEND_DOMID);
     if (status === Gntst.OKAY) {
       const address = grantAddress(gref, 0);
-      const to = host.memory.reserve(Space.GRANT, address, RecordType.FRAME, length);
-      frame.copyTo(host.memory.outgoing, to, from, length);
+      const to = writer.reserve(Op.WRITE, Space.GRANT, address, RecordType.FRAME, length);
+      frame.copyTo(writer.outgoing, to, from, length);
       status = length;
     } else this.#counts.copyErrors++;
     rxResponse.write(view, ring.respond(), id, 0, flags, status);
