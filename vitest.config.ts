@@ -1,5 +1,6 @@
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
 import { measureSlowness } from "./test/support/slowness.ts";
 import type { TimeLimits } from "./test/support/time-limits.ts";
 
@@ -14,23 +15,33 @@ function kinds(...names: string[]): string[] {
   return names.map((name) => `test/${name}/**/*.test.ts`);
 }
 
-/** They measure what a line or a machine carries, or fill it: one file at a time, nothing beside it. */
-const ALONE = [
-  ...["accounting", "device-restart", "file-limit", "silent-host", "slow-line"],
-  ...["three-hosts", "traffic"],
-].map((name) => `test/scenario/${name}.test.ts`);
+/** They take longest. A file that begins last must not be one of them. */
+const LONG = [
+  ...["hostile/ena-queues", "hostile/rogue-backend", "scenario/netmap-pkt-gen", "scenario/migrate"],
+  ...["scenario/traffic", "scenario/slow-line", "interop/package", "scenario/cli-process"],
+  ...["scenario/capture", "scenario/netmap-kernel", "hostile/bytes", "hostile/http"],
+];
+
+/** The files that wait on processes begin first, the longest before the others. */
+class Sequencer extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const place = ({ project, moduleId }: TestSpecification): number => {
+      const long = LONG.findIndex((name) => moduleId.endsWith(`/test/${name}.test.ts`));
+      if (long >= 0) return long;
+      return LONG.length + ["beside", "mocking", "inside"].indexOf(project.name);
+    };
+    // A stable sort: files of the same place keep the order of vitest, by size.
+    return (await super.sort(files)).sort((a, b) => place(a) - place(b));
+  }
+}
 
 /** They put a module of their own in the place of one of ours. */
 const MOCKING = ["test/unit/netfront-wrap.test.ts"];
 
+/** Files with processes wait more than they work, so there are more workers than cores. */
+const maxWorkers = 2 * Math.max(2, availableParallelism());
 /** What both projects share that stay inside their own process. */
-const inside = () =>
-  ({
-    pool: "forks",
-    maxWorkers: Math.max(2, availableParallelism()),
-    provide: { limits: limits(60, 30) },
-    sequence: { groupOrder: 0 },
-  }) as const;
+const inside = () => ({ pool: "forks", maxWorkers, provide: { limits: limits(60, 30) } }) as const;
 
 /** On the idle machine; test/support/time-limits.ts makes of it what a file gets. */
 function limits(testSeconds: number, hookSeconds: number): TimeLimits {
@@ -51,6 +62,7 @@ export default defineConfig({
       "./test/support/sender-check.ts",
       "./test/support/time-limits.ts",
     ],
+    sequence: { sequencer: Sequencer },
     projects: [
       {
         // Everything that stays inside its own process.
@@ -67,28 +79,14 @@ export default defineConfig({
       },
       { extends: true, test: { name: "mocking", include: MOCKING, ...inside() } },
       {
-        // Real processes that share nothing. They wait more than they work.
+        // Real processes, which share nothing with those of another file.
         extends: true,
         test: {
           name: "beside",
           include: kinds("hostile", "interop", "scenario"),
-          exclude: ALONE,
           pool: "forks",
-          maxWorkers: 2 * Math.max(2, availableParallelism()),
+          maxWorkers,
           provide: { limits: limits(180, 60) },
-          sequence: { groupOrder: 1 },
-        },
-      },
-      {
-        extends: true,
-        test: {
-          name: "outside",
-          include: ALONE,
-          pool: "forks",
-          fileParallelism: false,
-          maxWorkers: 1,
-          provide: { limits: limits(180, 60) },
-          sequence: { groupOrder: 2 },
         },
       },
     ],
