@@ -1,9 +1,10 @@
 // Joins the modules of a compiled command: bundle.mjs FOLDER puts a FOLDER/cli/ringwire.js in place
-// that loads a few files of FOLDER/command instead of hundreds. A command starts in two thirds of
-// the processor time then. The library and the workers stay as they were compiled.
+// that loads a few files of FOLDER/command instead of hundreds. A command starts in half of the
+// processor time then. The library and the workers stay as they were compiled.
 //
-// zod goes in as well, because by itself it loads the words of sixty languages. Its licence stands
-// in its package, which the library needs beside this.
+// The packages go in as well, because finding and reading their many files takes most of the time.
+// Their licences stand in the packages, which the library needs beside this. Packages with native
+// parts stay outside: such a part is found from its own place.
 import { readFileSync } from "node:fs";
 import { relative, resolve, sep } from "node:path";
 import { build } from "esbuild";
@@ -26,6 +27,17 @@ const places = {
   },
 };
 
+/** An import of node:http loads undici for its getters, which no command needs; this one does not. */
+const http = {
+  name: "http",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^node:https?$/ }, ({ path }) => ({ path, namespace: "builtin" }));
+    onLoad({ filter: /./, namespace: "builtin" }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)});`,
+    }));
+  },
+};
+
 await build({
   absWorkingDir: out,
   entryPoints: [`${out}/cli/ringwire.js`],
@@ -38,7 +50,11 @@ await build({
   format: "esm",
   platform: "node",
   target: "node22",
-  external: ["commander", "koffi", "msgpackr", "pino", "prom-client", "ws"],
-  plugins: [places],
+  external: ["koffi", "msgpackr"],
+  // Packages of CommonJS require modules of Node.
+  banner: {
+    js: `import { createRequire } from "node:module"; const require = createRequire(import.meta.url);`,
+  },
+  plugins: [places, http],
   logLevel: "warning",
 });
