@@ -1,5 +1,5 @@
 /**
- * Edits of the sample that no test notices, by function, with the reason. An equivalent edit
+ * Edits of the sample that no test notices, by function and line, with the reason. An equivalent edit
  * changes nothing that anybody could observe; the others are named so that the next reader decides.
  */
 import type { Site } from "./sites.ts";
@@ -7,6 +7,8 @@ import type { Site } from "./sites.ts";
 export interface KnownSurvivor {
   readonly file: string;
   readonly inFunction: string;
+  /** The line, without the space around it: a function can hold the same text twice. */
+  readonly line: string;
   /** The text that the edit replaces, and what it becomes. */
   readonly was: string;
   readonly becomes: string;
@@ -15,10 +17,11 @@ export interface KnownSurvivor {
   readonly reason: string;
 }
 
-const knownSurvivors: readonly KnownSurvivor[] = [
+export const knownSurvivors: readonly KnownSurvivor[] = [
   {
     file: "shared/ring/phase.ts",
     inFunction: "constructor",
+    line: "if (!isPowerOfTwo(depth) || depth > 0x1_0000) {",
     was: "0x1_0000",
     becomes: "65537",
     equivalent: true,
@@ -27,6 +30,8 @@ const knownSurvivors: readonly KnownSurvivor[] = [
   {
     file: "device/xen/netback/rx.ts",
     inFunction: "close",
+    line:
+      'if (this.#fifo.length > 0) this.#vif.port.drop(DropReason.PORT_DOWN, "out", this.#fifo.length);',
     was: "this.#fifo.length > 0",
     becomes: "true",
     equivalent: true,
@@ -34,12 +39,21 @@ const knownSurvivors: readonly KnownSurvivor[] = [
   },
 ];
 
+/** An edit as the sample draws it. */
+interface Drawn {
+  readonly file: string;
+  readonly site: Site;
+  readonly lineText: string;
+  readonly was: string;
+}
+
 /** The entry of an edit; undefined for one that is not listed. */
-export function knownSurvivor(file: string, site: Site, was: string): KnownSurvivor | undefined {
+export function knownSurvivor({ file, site, lineText, was }: Drawn): KnownSurvivor | undefined {
   return knownSurvivors.find(
     (known) =>
       known.file === file &&
       known.inFunction === site.inFunction &&
+      known.line === lineText &&
       known.was === was &&
       known.becomes === site.text,
   );

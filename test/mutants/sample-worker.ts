@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { BaseSequencer, createVitest, type TestModule, type TestSpecification } from "vitest/node";
+import { cpuSecondsOf } from "./processor-time.ts";
 
 /** What sample.ts asks for: test files, and the file of the product that has changed. */
 export interface RunRequest {
@@ -12,7 +13,7 @@ export interface RunRequest {
   readonly changed: string;
 }
 
-/** The first test file that failed, and the seconds that each file ran. */
+/** The first test file that failed, and the processor time of each file, in seconds. */
 export interface RunReply {
   readonly failed: string | undefined;
   readonly seconds: Readonly<Record<string, number>>;
@@ -21,6 +22,9 @@ export interface RunReply {
 const root = process.argv[2]!;
 /** The modules of the run at hand. vitest's own list also holds those of all runs before. */
 let modules: TestModule[] = [];
+let seconds: Record<string, number> = {};
+/** Processor time of this process and its tests when the test file at hand began. */
+let began = 0;
 
 /** vitest would begin with the longest file. The order asked for begins with the likeliest to fail. */
 class AsAsked extends BaseSequencer {
@@ -35,7 +39,17 @@ const vitest = await createVitest("test", {
   bail: 1,
   maxWorkers: 1,
   sequence: { sequencer: AsAsked },
-  reporters: [{ onTestModuleEnd: (module) => void modules.push(module) }],
+  reporters: [
+    {
+      onTestModuleStart: () => {
+        began = cpuSecondsOf(process.pid);
+      },
+      onTestModuleEnd: (module) => {
+        modules.push(module);
+        seconds[nameOf(module)] = cpuSecondsOf(process.pid) - began;
+      },
+    },
+  ],
 });
 
 process.on("message", (message: RunRequest) => {
@@ -56,14 +70,13 @@ async function run({ files, changed }: RunRequest): Promise<RunReply> {
     .filter(({ moduleId }) => order.includes(moduleId))
     .sort((a, b) => order.indexOf(a.moduleId) - order.indexOf(b.moduleId));
   modules = [];
+  seconds = {};
   const { unhandledErrors } = await vitest.runTestSpecifications(specifications);
-  const seconds: Record<string, number> = {};
-  let failed: string | undefined;
-  for (const module of modules) {
-    const name = module.moduleId.slice(root.length + 1);
-    seconds[name] = module.diagnostic().duration / 1000;
-    if (module.state() === "failed") failed ??= name;
-  }
-  if (failed === undefined && unhandledErrors.length > 0) failed = files[0];
-  return { failed, seconds };
+  const first = modules.find((module) => module.state() === "failed");
+  const failed = first === undefined ? undefined : nameOf(first);
+  return { failed: failed ?? (unhandledErrors.length > 0 ? files[0] : undefined), seconds };
+}
+
+function nameOf(module: TestModule): string {
+  return module.moduleId.slice(root.length + 1);
 }

@@ -12,20 +12,13 @@
  * them those that noticed an edit of the same file. Each edit is tried in a copy of the tree.
  */
 import { type ChildProcess, fork } from "node:child_process";
-import {
-  existsSync,
-  globSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, globSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 import { parseArgs } from "node:util";
 import { Random, seedOfRun } from "../support/random.ts";
 import { AREAS } from "./areas.ts";
 import { knownSurvivor } from "./known-survivors.ts";
+import { cpuSecondsOf } from "./processor-time.ts";
 import type { RunReply, RunRequest } from "./sample-worker.ts";
 import { type Site, sitesOf } from "./sites.ts";
 import { copyTree, ROOT } from "./tree-copy.ts";
@@ -47,6 +40,7 @@ interface Edit {
   readonly file: string;
   readonly site: Site;
   readonly line: number;
+  readonly lineText: string;
   readonly was: string;
 }
 
@@ -89,7 +83,7 @@ async function main(): Promise<number> {
         for (let edit = queue.shift(); edit !== undefined; edit = queue.shift()) {
           if (Date.now() > end) return;
           const verdict =
-            knownSurvivor(edit.file, edit.site, edit.was) !== undefined
+            knownSurvivor(edit) !== undefined
               ? ({ ...edit, verdict: "known" } as const)
               : await tryOne(copy, tests, edit);
           verdicts.push(verdict);
@@ -116,13 +110,12 @@ function sample(area: string, count: number, random: Random): Edit[] {
   );
   const all = files.flatMap((file) => {
     const source = readFileSync(join(ROOT, file), "utf8");
-    return sitesOf(source).map((site) => ({
-      area,
-      file,
-      site,
-      line: source.slice(0, site.start).split("\n").length,
-      was: source.slice(site.start, site.end),
-    }));
+    const lines = source.split("\n");
+    return sitesOf(source).map((site) => {
+      const line = source.slice(0, site.start).split("\n").length;
+      const was = source.slice(site.start, site.end);
+      return { area, file, site, line, lineText: lines[line - 1]!.trim(), was };
+    });
   });
   const chosen: Edit[] = [];
   while (chosen.length < count && all.length > 0) {
@@ -206,30 +199,6 @@ function answer(worker: ChildProcess, cpuSeconds: number): Promise<RunReply | un
     }, 1000);
     worker.on("message", finish).on("exit", gone);
   });
-}
-
-/** Clock ticks in a second, as /proc counts them on every Linux of today. */
-const TICKS = 100;
-
-/** Processor time of a process group, its ended children included. Source: linux: proc_pid_stat(5). */
-function cpuSecondsOf(group: number): number {
-  let ticks = 0;
-  for (const pid of readdirSync("/proc")) {
-    if (!/^\d+$/.test(pid)) continue;
-    try {
-      const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-      // Behind the name, which may hold spaces: state ppid pgrp ...
-      const fields = stat
-        .slice(stat.lastIndexOf(")") + 2)
-        .split(" ")
-        .map(Number);
-      if (fields[2] !== group) continue;
-      for (let i = 11; i <= 14; i++) ticks += fields[i]!;
-    } catch {
-      // The process has ended.
-    }
-  }
-  return ticks / TICKS;
 }
 
 const testFiles = (): string[] =>
@@ -375,8 +344,7 @@ function lineOf(v: Verdict, done: number, all: number): string {
 
 /** Prints the share that was noticed by area. Exit code 1 below 85 %. */
 function summary(areas: readonly string[], verdicts: readonly Verdict[], wanted: number): number {
-  const equivalent = (v: Verdict): boolean =>
-    knownSurvivor(v.file, v.site, v.was)?.equivalent === true;
+  const equivalent = (v: Verdict): boolean => knownSurvivor(v)?.equivalent === true;
   const share = (some: readonly Verdict[]): string => {
     const real = some.filter((v) => !equivalent(v));
     const noticed = real.filter(({ verdict }) => verdict === "noticed" || verdict === "endless");
