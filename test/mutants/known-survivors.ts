@@ -30,8 +30,7 @@ export const knownSurvivors: readonly KnownSurvivor[] = [
   {
     file: "device/xen/netback/rx.ts",
     inFunction: "close",
-    line:
-      'if (this.#fifo.length > 0) this.#vif.port.drop(DropReason.PORT_DOWN, "out", this.#fifo.length);',
+    line: 'if (this.#fifo.length > 0) this.#vif.port.drop(DropReason.PORT_DOWN, "out", this.#fifo.length);',
     was: "this.#fifo.length > 0",
     becomes: "true",
     equivalent: true,
