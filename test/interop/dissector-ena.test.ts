@@ -15,9 +15,9 @@ import {
 import { deviceAttributes } from "../../shared/ena/features.ts";
 import { rxDesc } from "../../shared/ena/io.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { batchOf, dissect, infos, type Packet, RingFile } from "../support/dissector.ts";
+import { dissect, infos, type Packet, RingFile } from "../support/dissector.ts";
 import { runNicSession, type SessionRecord } from "../support/nic-session.ts";
-import { entriesOf } from "../support/wire-acts.ts";
+import { batchOf, entriesOf } from "../support/wire-acts.ts";
 
 const FRAMES = [60, 96, 360, 1514];
 

@@ -9,12 +9,12 @@ import { PcapReader } from "../../shared/capture/pcap-reader.ts";
 import { LinkDirection } from "../../shared/capture/ring-header.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { RecordType } from "../../shared/wire/records.ts";
-import { batchOf, dissect, RingFile } from "../support/dissector.ts";
+import { dissect, RingFile } from "../support/dissector.ts";
 import { runNicSession } from "../support/nic-session.ts";
 import { eventually, start } from "../support/process.ts";
 import { packBatch } from "../support/raw-frontend.ts";
 import { TcpCapture } from "../support/tcp-capture.ts";
-import { entriesOf } from "../support/wire-acts.ts";
+import { batchOf, entriesOf } from "../support/wire-acts.ts";
 
 /** Is there an answer to a connection that nobody took, RST and ACK from `port`? */
 function endsRefused(path: string, port: number): true | undefined {

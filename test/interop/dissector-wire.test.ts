@@ -7,7 +7,6 @@ import { FaultSeverity } from "../../shared/wire/protocol.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import {
   type BatchFacts,
-  batchOf,
   dissect,
   infos,
   type Packet,
@@ -17,6 +16,7 @@ import {
 } from "../support/dissector.ts";
 import { sampleState } from "../support/link-state.ts";
 import { column, mmio, packBatch } from "../support/raw-frontend.ts";
+import { batchOf } from "../support/wire-acts.ts";
 
 async function only(build: (file: RingFile) => void): Promise<Packet> {
   const file = new RingFile();

@@ -12,10 +12,11 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { batchOf, RingFile } from "../support/dissector.ts";
+import { RingFile } from "../support/dissector.ts";
 import { EXTCAP_PROGRAM, WiresharkHome } from "../support/extcap.ts";
 import { missingProgram } from "../support/installed.ts";
 import { NODE, ROOT, runRingwire } from "../support/process.ts";
+import { batchOf } from "../support/wire-acts.ts";
 
 const why = missingProgram("tshark");
 const COMPILED = join(ROOT, "dist/cli/ringwire.js");

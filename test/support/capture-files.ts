@@ -36,27 +36,24 @@ export interface PcapKind {
 export function pcapFile(packets: readonly WrittenPacket[], link = 1, kind: PcapKind = {}): Buffer {
   const { magic = 0xa1b23c4d, version = [2, 4], unitNs = 1n, swapped = false, big = false } = kind;
   const { fileTail = new Uint8Array(0), recordTail = new Uint8Array(0) } = kind;
-  const u32 = (buffer: Buffer, value: number, at: number): void => {
-    if (big) buffer.writeUInt32BE(value, at);
-    else buffer.writeUInt32LE(value, at);
+  const words = (...values: readonly number[]): Buffer => {
+    const bytes = Buffer.alloc(4 * values.length);
+    for (const [i, value] of values.entries()) {
+      if (big) bytes.writeUInt32BE(value, 4 * i);
+      else bytes.writeUInt32LE(value, 4 * i);
+    }
+    return bytes;
   };
-  const head = Buffer.alloc(24);
-  u32(head, magic, 0);
   const [major, minor] = version;
-  u32(head, big ? major * 0x10000 + minor : minor * 0x10000 + major, 4);
-  u32(head, 262_144, 16);
-  u32(head, link, 20);
+  const versions = big ? major * 0x10000 + minor : minor * 0x10000 + major;
   const records = packets.flatMap((packet, n) => {
-    const record = Buffer.alloc(16);
-    const lengths = [packet.bytes.length, packet.original ?? packet.bytes.length];
-    if (swapped) lengths.reverse();
-    u32(record, Number(timeOf(packet, n) / 1_000_000_000n), 0);
-    u32(record, Number((timeOf(packet, n) % 1_000_000_000n) / unitNs), 4);
-    u32(record, lengths[0]!, 8);
-    u32(record, lengths[1]!, 12);
-    return [record, recordTail, packet.bytes];
+    const { bytes, original = bytes.length } = packet;
+    const lengths = swapped ? [original, bytes.length] : [bytes.length, original];
+    const ns = timeOf(packet, n);
+    const time = [ns / 1_000_000_000n, (ns % 1_000_000_000n) / unitNs].map(Number);
+    return [words(...time, ...lengths), recordTail, bytes];
   });
-  return Buffer.concat([head, fileTail, ...records]);
+  return Buffer.concat([words(magic, versions, 0, 0, 262_144, link), fileTail, ...records]);
 }
 
 export interface WrittenInterface {
@@ -82,49 +79,37 @@ export function pcapngFile(packets: readonly WrittenPacket[], interfaces = ETHER
 }
 
 function interfaceBlock({ link, fcs, name, tsresol, tsoffset }: WrittenInterface): Buffer {
-  const fixed = Buffer.alloc(8);
-  fixed.writeUInt16LE(link, 0);
   const options = [option(9, tsresol ?? Uint8Array.of(9))];
   if (tsoffset !== undefined) options.push(option(14, tsoffset));
   if (fcs !== undefined) options.push(option(13, Uint8Array.of(fcs)));
   if (name !== undefined) options.push(option(2, Buffer.from(name)));
-  return block(1, fixed, ...options, Buffer.alloc(4));
+  return block(1, le(8, link), ...options, Buffer.alloc(4));
 }
 
 function packetBlock(packet: WrittenPacket, n: number): Buffer {
   const { bytes, original = bytes.length, flags, on = 0, id } = packet;
   const time = timeOf(packet, n);
-  const fixed = Buffer.alloc(20);
-  fixed.writeUInt32LE(on, 0);
-  fixed.writeUInt32LE(Number(time >> 32n), 4);
-  fixed.writeUInt32LE(Number(time & 0xffff_ffffn), 8);
-  fixed.writeUInt32LE(bytes.length, 12);
-  fixed.writeUInt32LE(original, 16);
-  const word = Buffer.alloc(4);
-  word.writeUInt32LE(flags ?? 0);
-  const options = flags === undefined ? [] : [option(2, word)];
-  if (id !== undefined) {
-    const number = Buffer.alloc(8);
-    number.writeBigUInt64LE(id);
-    options.push(option(5, number));
-  }
+  const fixed = [on, time >> 32n, time & 0xffff_ffffn, bytes.length, original];
+  const options = flags === undefined ? [] : [option(2, le(4, flags))];
+  if (id !== undefined) options.push(option(5, le(8, id)));
   if (options.length > 0) options.push(Buffer.alloc(4));
-  return block(6, fixed, padded(bytes), ...options);
+  return block(6, ...fixed.map((value) => le(4, value)), padded(bytes), ...options);
 }
 
 function block(type: number, ...parts: readonly Uint8Array[]): Buffer {
   const body = Buffer.concat(parts);
-  const ends = Buffer.alloc(8);
-  ends.writeUInt32LE(type, 0);
-  ends.writeUInt32LE(body.length + 12, 4);
-  return Buffer.concat([ends, body, ends.subarray(4)]);
+  const length = le(4, body.length + 12);
+  return Buffer.concat([le(4, type), length, body, length]);
 }
 
-function option(code: number, value: Uint8Array): Buffer {
-  const head = Buffer.alloc(4);
-  head.writeUInt16LE(code, 0);
-  head.writeUInt16LE(value.length, 2);
-  return Buffer.concat([head, padded(value)]);
+const option = (code: number, value: Uint8Array): Buffer =>
+  Buffer.concat([le(2, code), le(2, value.length), padded(value)]);
+
+/** A little-endian number of `size` bytes. */
+function le(size: number, value: number | bigint): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(value));
+  return bytes.subarray(0, size);
 }
 
 function padded(bytes: Uint8Array): Buffer {

@@ -18,19 +18,8 @@ export class MemoryOutput implements CaptureOutput {
   writes = 0;
   /** Tells the recorder that the reader has left. */
   leave: (error: SinkError) => void = () => {};
-  #held: Promise<void> = Promise.resolve();
-  #release: () => void = () => {};
-
-  /** No write settles until `resume`. */
-  stall(): void {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#held = promise;
-    this.#release = resolve;
-  }
-
-  resume(): void {
-    this.#release();
-  }
+  /** No write settles before this does. */
+  held: Promise<void> = Promise.resolve();
 
   async open(
     number: number,
@@ -38,12 +27,7 @@ export class MemoryOutput implements CaptureOutput {
     onGone: (error: SinkError) => void,
   ): Promise<CaptureSink> {
     this.leave = onGone;
-    const file = {
-      name: `memory-${number}`,
-      startMs,
-      bytes: Buffer.alloc(0),
-      closed: false,
-    };
+    const file = { name: `memory-${number}`, startMs, bytes: Buffer.alloc(0), closed: false };
     this.files.push(file);
     return {
       name: file.name,
@@ -57,7 +41,7 @@ export class MemoryOutput implements CaptureOutput {
 
   async #write(file: MemoryFile, bytes: Uint8Array): Promise<void> {
     this.writes++;
-    await this.#held;
+    await this.held;
     const taken = Math.min(bytes.length, this.capacity);
     file.bytes = Buffer.concat([file.bytes, bytes.subarray(0, taken)]);
     this.capacity -= taken;

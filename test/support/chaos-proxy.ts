@@ -109,12 +109,7 @@ class Lane {
   }
 }
 
-interface Connection {
-  readonly client: Socket;
-  readonly target: Socket;
-  readonly up: Lane;
-  readonly down: Lane;
-}
+type Connection = Readonly<Record<"client" | "target", Socket> & Record<"up" | "down", Lane>>;
 
 export class ChaosProxy {
   /** May be changed at any time, and concerns open connections too. */

@@ -15,8 +15,7 @@ import {
   writeRingPrefix,
 } from "../../shared/capture/ring-header.ts";
 import { BlockBuffer } from "../../shared/pcapng/block-buffer.ts";
-import { type PacketFacts, PcapngWriter } from "../../shared/pcapng/writer.ts";
-import { BatchWriter } from "../../shared/wire/batch.ts";
+import { PcapngWriter } from "../../shared/pcapng/writer.ts";
 import { ROOT } from "./process.ts";
 import { slow } from "./slowness.ts";
 
@@ -77,30 +76,18 @@ export class RingFile {
     return this.packet(Buffer.concat([head, kept]), head.length + bytes.length, facts.drops);
   }
 
-  toDevice(bytes: Uint8Array, facts?: BatchFacts): number {
-    return this.batch(LinkDirection.TO_DEVICE, bytes, facts);
-  }
-
-  toFrontend(bytes: Uint8Array, facts?: BatchFacts): number {
-    return this.batch(LinkDirection.TO_FRONTEND, bytes, facts);
-  }
+  toDevice = (bytes: Uint8Array, facts?: BatchFacts): number =>
+    this.batch(LinkDirection.TO_DEVICE, bytes, facts);
+  toFrontend = (bytes: Uint8Array, facts?: BatchFacts): number =>
+    this.batch(LinkDirection.TO_FRONTEND, bytes, facts);
 
   /** Any packet. Returns its frame number. */
   packet(bytes: Uint8Array, original = bytes.length, drops = 0): number {
     const ns = 1_700_000_000_000_000_000n + BigInt(this.packets) * 1_000_000n;
-    const facts: PacketFacts = {
-      interface: 0,
-      timeHigh: Number(ns >> 32n),
-      timeLow: Number(ns & 0xffffffffn),
-      captured: bytes.length,
-      original,
-      flags: 0,
-      queue: -1,
-      id: 0,
-      drops,
-      note: undefined,
-    };
-    const at = this.#writer.packet(facts);
+    const time = { timeHigh: Number(ns >> 32n), timeLow: Number(ns & 0xffffffffn) };
+    const lengths = { captured: bytes.length, original, drops };
+    const rest = { interface: 0, flags: 0, queue: -1, id: 0, note: undefined };
+    const at = this.#writer.packet({ ...time, ...lengths, ...rest });
     this.#out.bytes.set(bytes, at);
     return ++this.packets;
   }
@@ -108,20 +95,6 @@ export class RingFile {
   bytes(): Uint8Array {
     return this.#out.written();
   }
-}
-
-/** One batch made by the product's own writer. */
-export function batchOf(build: (writer: BatchWriter) => void): Uint8Array {
-  const sent: Uint8Array[] = [];
-  const writer = new BatchWriter((message, release) => {
-    sent.push(Uint8Array.from(message));
-    release();
-  });
-  build(writer);
-  writer.flush();
-  const [only, ...more] = sent;
-  if (only === undefined || more.length > 0) throw new Error(`${sent.length} batches, not one`);
-  return only;
 }
 
 /** Nested layers as `tshark -T json` has them. */

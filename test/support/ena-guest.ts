@@ -42,16 +42,9 @@ import { type BusAddress, busAddress, NO_ADDRESS } from "../../shared/wire/recor
 export type Completion = ReturnType<EnaGuest["takeCompletions"]>[number];
 export type EnaQueue = Awaited<ReturnType<EnaGuest["createQueue"]>>;
 
-export interface TxFields {
-  readonly length: number;
-  readonly reqId: number;
-  readonly address: number;
-  readonly phase?: number;
-  readonly first?: number;
-  readonly last?: number;
-  readonly offload?: number;
-  readonly headerLength?: number;
-}
+/** Of a transmit descriptor: a whole packet. */
+const TX = { length: 0, reqId: 0, address: 0, first: 1, last: 1, offload: 0, headerLength: 0 };
+export type TxFields = Readonly<Partial<typeof TX & { phase: number }>>;
 
 /** Where a feature's data lies that does not fit into the command. */
 interface Control {
@@ -354,7 +347,7 @@ export const PLAIN_LLQ = {
 
 /** A transmit descriptor for the tail of `q`: a whole packet unless fields say otherwise. */
 export function txDescriptor(fields: TxFields, q: EnaQueue): Uint8Array {
-  const { length, reqId, address, first = 1, last = 1, offload = 0, headerLength = 0 } = fields;
+  const { length, reqId, address, first, last, offload, headerLength } = { ...TX, ...fields };
   const { phase = q.sq.phase } = fields;
   const view = new DataView(new ArrayBuffer(16));
   const to = busAddress(address);

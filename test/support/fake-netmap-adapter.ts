@@ -17,19 +17,20 @@ import { nmNext, nmPrev } from "../../frontend/netmap/ring.ts";
 import { copyBytes } from "../../shared/bytes/copy.ts";
 import { transmitEach } from "./transmit.ts";
 
-export interface FakeNicOptions {
-  readonly name?: string;
-  readonly txRings?: number;
-  readonly rxRings?: number;
-  readonly txSlots?: number;
-  readonly rxSlots?: number;
-  readonly mtu?: number;
-  readonly rxBufMaxsize?: number;
-  /** Naf bits beside MOREFRAG. */
-  readonly flags?: number;
+const DEFAULTS = {
+  name: "fake0",
+  txRings: 1,
+  rxRings: 1,
+  txSlots: 8,
+  rxSlots: 8,
+  mtu: 1500,
+  rxBufMaxsize: 2048,
+  /** Naf bits. */
+  flags: Naf.MOREFRAG as number,
   /** Sent slots wait for `complete`. */
-  readonly lazyTx?: boolean;
-}
+  lazyTx: false,
+};
+export type FakeNicOptions = Readonly<Partial<typeof DEFAULTS>>;
 
 export class FakeNic {
   readonly ifnet: Ifnet;
@@ -53,13 +54,13 @@ export class FakeNic {
   readonly #wire: Uint8Array[][];
 
   constructor(netmap: Netmap, options: FakeNicOptions = {}) {
-    const { txRings = 1, rxRings = 1, txSlots = 8, rxSlots = 8 } = options;
+    const o = { ...DEFAULTS, ...options };
     this.netmap = netmap;
-    this.#lazyTx = options.lazyTx ?? false;
-    this.sent = Array.from({ length: txRings }, () => []);
-    this.#wire = Array.from({ length: rxRings }, () => []);
+    this.#lazyTx = o.lazyTx;
+    this.sent = Array.from({ length: o.txRings }, () => []);
+    this.#wire = Array.from({ length: o.rxRings }, () => []);
     const mac = Uint8Array.of(2, 0, 0, 0, 0, 1);
-    this.ifnet = new Ifnet(options.name ?? "fake0", mac, options.mtu ?? 1500);
+    this.ifnet = new Ifnet(o.name, mac, o.mtu);
     transmitEach(this.ifnet, (m) => {
       this.plainSent.push(bytesOf(m));
       m.free();
@@ -71,12 +72,12 @@ export class FakeNic {
     };
     this.na = netmap.attach({
       ifnet: this.ifnet,
-      flags: options.flags ?? Naf.MOREFRAG,
-      numTxRings: txRings,
-      numRxRings: rxRings,
-      numTxDesc: txSlots,
-      numRxDesc: rxSlots,
-      rxBufMaxsize: options.rxBufMaxsize ?? 2048,
+      flags: o.flags,
+      numTxRings: o.txRings,
+      numRxRings: o.rxRings,
+      numTxDesc: o.txSlots,
+      numRxDesc: o.rxSlots,
+      rxBufMaxsize: o.rxBufMaxsize,
       register: (na, on) => this.#register(na, on),
       txsync: (kring, flags) => this.#sync("tx", kring, flags),
       rxsync: (kring, flags) => this.#sync("rx", kring, flags),

@@ -3,7 +3,7 @@
  * and throws at whoever breaks it (a slot released twice, a send into a closed TAP).
  */
 import type { Frame } from "../../shared/net/frame.ts";
-import { TapError } from "../../shared/tap/errors.ts";
+import type { TapError } from "../../shared/tap/errors.ts";
 import type { TapLink } from "../../shared/tap/messages.ts";
 import type { TapEnd } from "../../shared/tap/tap.ts";
 import { bytesOf, type FrameFacts, factsOf, NO_FACTS } from "./packets.ts";
@@ -79,11 +79,6 @@ export class FakeTap implements TapEnd {
     this.mtu = link.mtu ?? this.mtu;
     this.up = link.up ?? this.up;
     this.onLinkChange?.({ mtu: this.mtu, up: this.up });
-  }
-
-  /** `ip link del`. */
-  vanish(): void {
-    this.onGone?.(new TapError("TAP_GONE", "deleted"));
   }
 
   receive(frame: Frame): number {

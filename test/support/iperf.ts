@@ -40,15 +40,6 @@ export async function iperf(options: IperfOptions): Promise<IperfEnd> {
   return report.end;
 }
 
-export interface PingResult {
-  readonly sent: number;
-  /** Of those sent; a second answer to the same probe is a duplicate and not counted here. */
-  readonly received: number;
-  /** Round trips in ms, in the order of arrival. */
-  readonly times: readonly number[];
-  readonly duplicates: number;
-}
-
 export interface PingOptions {
   readonly from: Namespace;
   readonly address: string;
@@ -62,7 +53,7 @@ export interface PingOptions {
 const LATE_SECONDS = 10;
 
 /** Pings and gives every round trip. Lost probes are a result, not an error. */
-export async function ping(options: PingOptions): Promise<PingResult> {
+export async function ping(options: PingOptions): Promise<ReturnType<typeof pingResult>> {
   const { count, intervalSeconds: interval = 0.2 } = options;
   const deadline = Math.ceil(count * interval) + LATE_SECONDS;
   // With a deadline ping goes on until it has so many answers, so the last ones may be late. What
@@ -76,8 +67,11 @@ export async function ping(options: PingOptions): Promise<PingResult> {
   return pingResult(child.stdout, count);
 }
 
-/** What ping has printed of its first `count` probes. */
-export function pingResult(printed: string, count: number): PingResult {
+/**
+ * What ping has printed of its first `count` probes: `times` are round trips in ms, in the order of
+ * arrival. A second answer to the same probe is a duplicate and not counted in `received`.
+ */
+export function pingResult(printed: string, count: number) {
   const seen = new Set<number>();
   const times: number[] = [];
   let duplicates = 0;

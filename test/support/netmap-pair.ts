@@ -65,26 +65,13 @@ export class NetmapPair extends EnaPair {
     await this.settle();
   }
 
-  rx(q = 0): RxRing {
-    return this.adapter.queues[q]!.rx;
-  }
-  tx(q = 0): TxRing {
-    return this.adapter.queues[q]!.tx;
-  }
-  rxKring(q = 0): Kring {
-    return this.na.rxRings[q]!;
-  }
-  txKring(q = 0): Kring {
-    return this.na.txRings[q]!;
-  }
-
+  rx = (q = 0): RxRing => this.adapter.queues[q]!.rx;
+  tx = (q = 0): TxRing => this.adapter.queues[q]!.tx;
+  rxKring = (q = 0): Kring => this.na.rxRings[q]!;
+  txKring = (q = 0): Kring => this.na.txRings[q]!;
   /** As the core calls it after its checks: what the driver answers. */
-  rxsync(q = 0): number {
-    return this.na.rxsync(this.rxKring(q), 0);
-  }
-  txsync(q = 0): number {
-    return this.na.txsync(this.txKring(q), 0);
-  }
+  rxsync = (q = 0): number => this.na.rxsync(this.rxKring(q), 0);
+  txsync = (q = 0): number => this.na.txsync(this.txKring(q), 0);
 
   /** Frames from the segment, all the way into the completion queue. */
   async arrive(...frames: Uint8Array[]): Promise<void> {
@@ -95,25 +82,26 @@ export class NetmapPair extends EnaPair {
     await this.settle();
   }
 
+  /** The rings that a port has open, both ways. */
+  #openRings(): NetmapRing[] {
+    const krings = [...this.na.krings(Txrx.RX), ...this.na.krings(Txrx.TX)];
+    return krings.filter((k) => k.ring !== undefined && !k.isFake).map((k) => k.openRing);
+  }
+
   /** Every buffer index there is in open rings and with the driver, sorted. */
   census(): Uint32Array {
     const all: number[] = [];
-    for (const t of [Txrx.RX, Txrx.TX]) {
-      for (const kring of this.na.krings(t)) {
-        const { ring } = kring;
-        if (ring === undefined || kring.isFake) continue;
-        for (let i = 0; i < ring.numSlots; i++) if (ring.bufIdx(i) !== 0) all.push(ring.bufIdx(i));
-      }
+    for (const ring of this.#openRings()) {
+      for (let i = 0; i < ring.numSlots; i++) all.push(ring.bufIdx(i));
     }
     for (const { rx, tx } of this.adapter.queues) {
-      for (const bufIdx of rx.netmapBufIdx) if (bufIdx !== 0) all.push(bufIdx);
+      all.push(...rx.netmapBufIdx);
       const out = tx.slots;
-      if (out === undefined) continue;
-      for (let id = 0; id < tx.size; id++) {
-        for (let i = 0; i < out.used[id]!; i++) all.push(out.bufIdx[id * PKT_MAX_BUFS + i]!);
+      for (let id = 0; out !== undefined && id < tx.size; id++) {
+        all.push(...out.bufIdx.subarray(id * PKT_MAX_BUFS).subarray(0, out.used[id]));
       }
     }
-    return Uint32Array.from(all).sort();
+    return Uint32Array.from(all.filter((bufIdx) => bufIdx !== 0)).sort();
   }
 
   /**
@@ -122,45 +110,31 @@ export class NetmapPair extends EnaPair {
    */
   check(): void {
     const all = this.census();
-    for (let i = 1; i < all.length; i++) {
-      if (all[i] === all[i - 1]) throw new Error(`buffer ${all[i]} is in two places`);
-    }
-    let slots = 0;
-    for (const t of [Txrx.RX, Txrx.TX]) {
-      for (const { ring, isFake } of this.na.krings(t)) {
-        if (ring !== undefined && !isFake) slots += ring.numSlots;
-      }
-    }
-    expect(all.length).toBe(slots);
+    const twice = all.find((bufIdx, i) => bufIdx === all[i - 1]);
+    if (twice !== undefined) throw new Error(`buffer ${twice} is in two places`);
+    expect(all.length).toBe(this.#openRings().reduce((sum, ring) => sum + ring.numSlots, 0));
     for (const { rx, tx } of this.adapter.queues) {
-      const rxKring = this.rxKring(rx.qid);
-      if (rxKring?.ring !== undefined && rxKring.nrMode === RingMode.ON) {
-        this.#checkRx(rxKring, rxKring.ring, rx);
-      }
-      const txKring = this.txKring(tx.qid);
-      if (txKring?.ring !== undefined && txKring.nrMode === RingMode.ON) {
-        this.#checkTx(txKring, txKring.ring, tx);
-      }
+      const [rxKring, txKring] = [this.rxKring(rx.qid), this.txKring(tx.qid)];
+      if (isOn(rxKring)) this.#checkRx(rxKring, rx);
+      if (isOn(txKring)) this.#checkTx(txKring, tx);
     }
   }
 
   /** unread + with the device + released = N, and the empty slots are exactly [hwtail, nicCur). */
-  #checkRx(kring: Kring, ring: NetmapRing, rx: RxRing): void {
-    const n = ring.numSlots;
-    let held = 0;
-    for (const bufIdx of rx.netmapBufIdx) if (bufIdx !== 0) held++;
+  #checkRx(kring: Kring, rx: RxRing): void {
+    const n = kring.nkrNumSlots;
+    const held = rx.netmapBufIdx.filter((bufIdx) => bufIdx !== 0).length;
     expect(rx.nicSlots).toBe(held);
     expect((kring.nrHwtail + held) % n).toBe(rx.nicCur);
-    const unread = slotsBetween(kring.rhead, kring.nrHwtail, n);
-    expect(unread + held).toBeLessThan(n);
-    checkEmpty(kring, ring, kring.nrHwtail, held);
+    expect(slotsBetween(kring.rhead, kring.nrHwtail, n) + held).toBeLessThan(n);
+    checkEmpty(kring, kring.nrHwtail, held);
   }
 
-  #checkTx(kring: Kring, ring: NetmapRing, tx: TxRing): void {
-    const n = ring.numSlots;
+  #checkTx(kring: Kring, tx: TxRing): void {
+    const n = kring.nkrNumSlots;
     const out = tx.slots?.slotsOut ?? 0;
     expect((kring.nrHwtail + 1 + out) % n).toBe(kring.nrHwcur);
-    checkEmpty(kring, ring, (kring.nrHwtail + 1) % n, out);
+    checkEmpty(kring, (kring.nrHwtail + 1) % n, out);
   }
 
   /** `perQueue` packets for each receive queue, each of its own flow: [queue][packet]. */
@@ -189,8 +163,12 @@ export class NetmapPair extends EnaPair {
   }
 }
 
+const isOn = (kring: Kring | undefined): kring is Kring =>
+  kring?.ring !== undefined && kring.nrMode === RingMode.ON;
+
 /** The slots [from, from + count) are empty, and no others. */
-function checkEmpty(kring: Kring, ring: NetmapRing, from: number, count: number): void {
+function checkEmpty(kring: Kring, from: number, count: number): void {
+  const ring = kring.openRing;
   for (let i = 0; i < ring.numSlots; i++) {
     const isEmpty = slotsBetween(from, i, ring.numSlots) < count;
     if ((ring.bufIdx(i) === 0) !== isEmpty) {

@@ -272,15 +272,9 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     if (netmap?.hasInterface(this.ifnet.name) === false) netmap.addInterface(this.ifnet);
     await this.settle();
   }
-  up(): Promise<void> {
-    return this.#done(this.driver.up());
-  }
-  down(): Promise<void> {
-    return this.#done(this.driver.down());
-  }
-  detach(): Promise<void> {
-    return this.#done(this.driver.detach());
-  }
+  up = (): Promise<void> => this.#done(this.driver.up());
+  down = (): Promise<void> => this.#done(this.driver.down());
+  detach = (): Promise<void> => this.#done(this.driver.detach());
   /** Attach, up, link up. */
   async start(): Promise<void> {
     await this.attach();
@@ -579,12 +573,8 @@ export class XenPair extends NicPair<XenDriver, XenGuest, XenDeviceOptions> {
   get info(): NetfrontInfo {
     return this.driver.info;
   }
-  rxq(i = 0): Rxq {
-    return this.info.rxqs[i]!;
-  }
-  txq(i = 0): Txq {
-    return this.info.txqs[i]!;
-  }
+  rxq = (): Rxq => this.info.rxqs[0]!;
+  txq = (): Txq => this.info.txqs[0]!;
   /** The guest's grants as its transactions told them. */
   get grants(): GrantTable {
     return this.nic.guest.grants;

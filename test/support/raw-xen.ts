@@ -261,10 +261,9 @@ export class RawXen extends XsVerbs<Promise<string>> {
   }
 
   /** One tx request, shown; no bytes are pushed. Returns its index. */
-  transmit(reference: number, size: number, { offset = 0, flags = 0, id = 0 } = {}): number {
-    const index = this.tx.request((v, at) =>
-      txRequest.write(v, at, grantRef(reference), offset, flags, id, size),
-    );
+  transmit(reference: number, size: number): number {
+    const gref = grantRef(reference);
+    const index = this.tx.request((v, at) => txRequest.write(v, at, gref, 0, 0, 0, size));
     this.tx.publish();
     return index;
   }
@@ -278,8 +277,8 @@ export class RawXen extends XsVerbs<Promise<string>> {
   }
 
   /** One page to receive into, shown. Returns the request's index. */
-  post(reference: number, id = 0): number {
-    const index = this.rx.request((v, at) => rxRequest.write(v, at, id, grantRef(reference)));
+  post(reference: number): number {
+    const index = this.rx.request((v, at) => rxRequest.write(v, at, 0, grantRef(reference)));
     this.rx.publish();
     return index;
   }

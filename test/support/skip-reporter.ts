@@ -14,7 +14,8 @@ const SKIPS = new URL("../skips.json", import.meta.url);
 const STDOUT = 1;
 
 export default class SkipReporter implements Reporter {
-  readonly #strict = isStrict(process.env);
+  readonly #strict =
+    process.env["RINGWIRE_STRICT_SKIPS"] === "1" || /^(true|1)$/.test(process.env["CI"] ?? "");
   #line = "";
   #tooSlow = "";
 
@@ -31,7 +32,7 @@ export default class SkipReporter implements Reporter {
     reason: TestRunEndReason,
   ): void {
     const run = count(modules);
-    const listed = readSkips();
+    const listed = JSON.parse(readFileSync(SKIPS, "utf8")) as Record<string, unknown>;
     const unlisted = this.#strict ? unlistedSkips(run, listed) : [];
     const complaints = this.#strict ? [...unlisted, ...wrongEntries(run, listed)] : [];
     for (const complaint of complaints) console.error(`skips: ${complaint}`);
@@ -57,14 +58,6 @@ class Run {
   readonly files = new Set<string>();
 }
 
-function isStrict(env: NodeJS.ProcessEnv): boolean {
-  return env["RINGWIRE_STRICT_SKIPS"] === "1" || env["CI"] === "true" || env["CI"] === "1";
-}
-
-function readSkips(): Record<string, unknown> {
-  return JSON.parse(readFileSync(SKIPS, "utf8")) as Record<string, unknown>;
-}
-
 function count(modules: readonly TestModule[]): Run {
   const run = new Run();
   for (const module of modules) {
@@ -77,8 +70,8 @@ function count(modules: readonly TestModule[]): Run {
       run.names.add(name);
       if (result.state === "passed") run.passed++;
       else if (result.state === "skipped") run.skipped.set(name, result.note);
-      else if (result.errors === undefined || result.errors.length === 0) run.failed++;
-      else fail(run, result.errors);
+      else if (result.errors?.length) fail(run, result.errors);
+      else run.failed++;
     }
   }
   return run;
@@ -104,26 +97,21 @@ function tooSlowLine(tooSlow: number, failed: number): string {
 
 /** One sentence for each test that was skipped without leave. */
 function unlistedSkips(run: Run, listed: Record<string, unknown>): string[] {
-  const complaints: string[] = [];
-  for (const [name, note] of run.skipped) {
-    if (listed[name] === undefined) {
-      const why = note === undefined ? "" : ` (${note})`;
-      complaints.push(`skipped, and not in test/skips.json: ${name}${why}`);
-    }
-  }
-  return complaints;
+  const unlisted = [...run.skipped].filter(([name]) => listed[name] === undefined);
+  return unlisted.map(([name, note]) => {
+    const why = note === undefined ? "" : ` (${note})`;
+    return `skipped, and not in test/skips.json: ${name}${why}`;
+  });
 }
 
 /** One sentence for each entry of the list that gives no reason or fits no test. */
 function wrongEntries(run: Run, listed: Record<string, unknown>): string[] {
-  const complaints: string[] = [];
-  for (const [name, reason] of Object.entries(listed)) {
+  return Object.entries(listed).flatMap(([name, reason]) => {
     const file = name.split(" > ", 1)[0]!;
     if (typeof reason !== "string" || reason.trim() === "") {
-      complaints.push(`no reason given in test/skips.json: ${name}`);
-    } else if (run.files.has(file) && !run.names.has(name)) {
-      complaints.push(`test/skips.json names a test that does not exist: ${name}`);
+      return `no reason given in test/skips.json: ${name}`;
     }
-  }
-  return complaints;
+    const isStale = run.files.has(file) && !run.names.has(name);
+    return isStale ? `test/skips.json names a test that does not exist: ${name}` : [];
+  });
 }

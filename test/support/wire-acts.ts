@@ -49,23 +49,36 @@ export function actsOf(batch: Uint8Array): Act[] {
   return acts;
 }
 
-/** The batches that carry `acts`: one, or more when that is too much for one. */
-export function batchesOf(acts: readonly Act[]): Uint8Array[] {
+/** The batches that `build` makes with the product's own writer. */
+function batchesBy(build: (writer: BatchWriter) => void): Uint8Array[] {
   const batches: Uint8Array[] = [];
   const writer = new BatchWriter((batch, release) => {
     batches.push(Uint8Array.from(batch));
     release();
   });
-  for (const act of acts) {
-    if (act.kind === "interrupt") writer.interrupt(act.vector);
-    else if ("type" in act) {
-      const { kind, space, address, type, bytes } = act;
-      writer.column(catalogue[kind].op, space, address, type, bytes, 0, bytes.length);
-    } else writer.post(act.kind, act);
-  }
+  build(writer);
   writer.flush();
   return batches;
 }
+
+/** The only batch that `build` makes. */
+export function batchOf(build: (writer: BatchWriter) => void): Uint8Array {
+  const [only, ...more] = batchesBy(build);
+  if (only === undefined || more.length > 0) throw new Error("not one batch");
+  return only;
+}
+
+/** The batches that carry `acts`: one, or more when that is too much for one. */
+export const batchesOf = (acts: readonly Act[]): Uint8Array[] =>
+  batchesBy((writer) => {
+    for (const act of acts) {
+      if (act.kind === "interrupt") writer.interrupt(act.vector);
+      else if ("type" in act) {
+        const { kind, space, address, type, bytes } = act;
+        writer.column(catalogue[kind].op, space, address, type, bytes, 0, bytes.length);
+      } else writer.post(act.kind, act);
+    }
+  });
 
 /** The ring entries of one type that a batch carries, `size` bytes each. */
 export function entriesOf(batch: Uint8Array, wanted: number, size: number): DataView[] {

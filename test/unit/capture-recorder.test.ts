@@ -247,7 +247,8 @@ describe("what is recorded", () => {
 describe("a slow output", () => {
   it("costs packets, which are counted in the next one written and at the end", async () => {
     const output = new MemoryOutput();
-    output.stall();
+    const { promise, resolve: resume } = Promise.withResolvers<void>();
+    output.held = promise;
     const recorder = new Recorder(output, { queueBytes: 100_000 });
     const a = recorder.addInterface({ name: "a", layer: "frame" });
     const b = recorder.addInterface({ name: "b", layer: "frame" });
@@ -258,7 +259,7 @@ describe("a slow output", () => {
     expect(lost).toBeGreaterThan(200);
     expect(lost).toBeLessThan(300);
     expect(recorder.stats[1]).toMatchObject({ received: 7, dropped: 7, delivered: 0 });
-    output.resume();
+    resume();
     while (output.files.length === 0 || output.files[0]!.bytes.length < 1000) await turn();
     await turn();
     recorder.frame(a, Direction.IN, 0, numbered(3));

@@ -16,9 +16,9 @@ import {
 import { RecordType } from "../../shared/wire/records.ts";
 import { grantRef } from "../../shared/xen/grant.ts";
 import { RingWord } from "../../shared/xen/ring.ts";
-import { batchOf } from "../support/dissector.ts";
 import { sampleState, stateParts, stateRecords } from "../support/link-state.ts";
 import { Random, seedOfRun } from "../support/random.ts";
+import { batchOf } from "../support/wire-acts.ts";
 
 const linesOf = (parts: readonly Uint8Array[], tracer = new Tracer()): string[] =>
   parts.flatMap((part) => tracer.state(part));

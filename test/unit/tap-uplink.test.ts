@@ -4,6 +4,7 @@ import { TapUplink } from "../../device/ports/tap-uplink.ts";
 import { DropReason, type Port, type SwitchPort, Verdict } from "../../device/switch/port.ts";
 import { silentLogger } from "../../shared/log.ts";
 import { Frame, Gso } from "../../shared/net/frame.ts";
+import { TapError } from "../../shared/tap/errors.ts";
 import { FakeTap, type Told, tell } from "../support/fake-tap.ts";
 
 /** A segment with one plug, where the test is everything behind it. */
@@ -188,7 +189,7 @@ test("an interface deleted from outside leaves the segment, and the owner is tol
   const told = new Promise<Error>(
     (resolve) => new TapUplink(tap, { segment, log: silentLogger, onGone: resolve }),
   );
-  tap.vanish();
+  tap.onGone?.(new TapError("TAP_GONE", "deleted"));
   expect(segment.detached).toBe(true);
   expect(await told).toMatchObject({ code: "TAP_GONE" });
 });

@@ -14,34 +14,22 @@ import {
 } from "../../shared/ena/admin.ts";
 import { Register } from "../../shared/ena/registers.ts";
 import { queueId } from "../../shared/net/frame.ts";
-import { BatchWriter, inspectBatches } from "../../shared/wire/batch.ts";
+import { inspectBatches } from "../../shared/wire/batch.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import type { Hello } from "../../shared/wire/hello.ts";
 import { RecordType, Space } from "../../shared/wire/records.ts";
 import { holds } from "../support/counts.ts";
 import { packBatch } from "../support/raw-frontend.ts";
+import { batchOf } from "../support/wire-acts.ts";
 
 // These batches hold what no receiver accepts, too.
 inspectBatches(undefined);
-
-/** The one message that `fill` makes. */
-function batch(fill: (writer: BatchWriter) => void): Uint8Array {
-  const sent: Uint8Array[] = [];
-  const writer = new BatchWriter((message, release) => {
-    sent.push(Uint8Array.from(message));
-    release();
-  });
-  fill(writer);
-  writer.flush();
-  expect(sent).toHaveLength(1);
-  return sent[0]!;
-}
 
 const zeros = (n: number): Uint8Array => new Uint8Array(n);
 
 describe("traceBatch", () => {
   it("tells each transaction in one line, with its direction", () => {
-    const bytes = batch((w) => {
+    const bytes = batchOf((w) => {
       w.post("heartbeat", { sent: 12, echo: 0 });
       w.post("window", { address: 0x1000, length: 4096 });
       w.interrupt(3);
@@ -77,7 +65,7 @@ describe("traceBatch", () => {
   });
 
   it("names registers, and what a readless read answered", () => {
-    const bytes = batch((w) => {
+    const bytes = batchOf((w) => {
       w.mmioWrite32(0, Register.DEV_CTL, RecordType.REGISTER, 1);
       w.mmioWrite32(0, Register.MMIO_REG_READ, RecordType.REGISTER, (0x58 << 16) | 9);
       w.column(
@@ -98,7 +86,7 @@ describe("traceBatch", () => {
   });
 
   it("sums up what moves frames: the first address and how many", () => {
-    const bytes = batch((w) => {
+    const bytes = batchOf((w) => {
       for (let i = 0; i < 3; i++) {
         w.column(Op.PUSH, Space.BUS, 0x1_0000_0000 + i * 4096, RecordType.FRAME, zeros(60), 0, 60);
       }
@@ -111,7 +99,7 @@ describe("traceBatch", () => {
   });
 
   it("says where the bytes stop making sense, after what came before", () => {
-    const bytes = batch((w) => w.interrupt(1));
+    const bytes = batchOf((w) => w.interrupt(1));
     expect(traceBatch("in", bytes.subarray(0, bytes.length - 1))).toEqual([
       "<- ! interrupt: vector: the message ends inside it",
     ]);
@@ -144,7 +132,7 @@ describe("traceBatch", () => {
     });
     holds(
       fc.property(fc.array(piece, { minLength: 1, maxLength: 20 }), (pieces) => {
-        const bytes = batch((w) => {
+        const bytes = batchOf((w) => {
           for (const { op, space, address, type, data } of pieces) {
             w.column(op, space, address, type, data, 0, data.length);
           }
@@ -168,7 +156,7 @@ describe("traceBatch, personality xen", () => {
     );
     const lines = traceBatch(
       "out",
-      batch((w) => {
+      batchOf((w) => {
         w.post("grant", { version: 1, records: v1 });
         w.post("grant", { version: 2, records: v2 });
         w.post("end_grant", { records: bytesOf("090000000a000000") });
@@ -187,7 +175,7 @@ describe("traceBatch, personality xen", () => {
     const ended = (bytes: number): string[] =>
       traceBatch(
         "out",
-        batch((w) => w.post("end_grant", { records: zeros(bytes) })),
+        batchOf((w) => w.post("end_grant", { records: zeros(bytes) })),
       );
     expect(ended(4 * 300)).toEqual(["-> end_grant 300 records: 0; 0; 0; 0; 296 more"]);
     expect(ended(4 * 300 + 1)).toEqual([
@@ -200,12 +188,12 @@ describe("traceBatch, personality xen", () => {
     const call = (tag: number, number: number, command: number, hex: string): string[] =>
       tracer.trace(
         "out",
-        batch((w) => w.post("hypercall", { tag, number, command, bytes: bytesOf(hex) })),
+        batchOf((w) => w.post("hypercall", { tag, number, command, bytes: bytesOf(hex) })),
       );
     const reply = (tag: number, errno: number, hex: string): string[] =>
       tracer.trace(
         "in",
-        batch((w) => w.post("hypercall_reply", { tag, errno, bytes: bytesOf(hex) })),
+        batchOf((w) => w.post("hypercall_reply", { tag, errno, bytes: bytesOf(hex) })),
       );
     expect(call(1, 32, 6, "f07f000000000000")).toEqual([
       "-> hypercall tag=1 event_channel_op ALLOC_UNBOUND dom=SELF remoteDom=0",
@@ -224,7 +212,7 @@ describe("traceBatch, personality xen", () => {
   it("tells events, xenstore messages and moves", () => {
     const write = "0b000000070000000100000014000000" + "6465766963652f7669662f302f73746174650034";
     const event = "0f000000000000000000000012000000" + "6261636b656e642f737461746500746f6b00";
-    const bytes = batch((w) => {
+    const bytes = batchOf((w) => {
       w.post("event", { port: 12 });
       w.post("xenstore", { bytes: bytesOf(write) });
       w.post("xenstore", { bytes: bytesOf(event) });
@@ -241,7 +229,7 @@ describe("traceBatch, personality xen", () => {
   });
 
   it("tells ring indexes and control slots, and sums up slots that move frames", () => {
-    const bytes = batch((w) => {
+    const bytes = batchOf((w) => {
       const slots = zeros(36);
       w.column(Op.WRITE, Space.BUS, 0x5040, RecordType.XEN_TX_REQ, slots, 0, 36);
       w.column(Op.WRITE, Space.BUS, 0x5000, RecordType.XEN_RING_INDEX, bytesOf("03000000"), 0, 4);
@@ -258,7 +246,7 @@ describe("traceBatch, personality xen", () => {
   });
 
   it("says with which status an access by grant was refused", () => {
-    const bytes = batch((w) => {
+    const bytes = batchOf((w) => {
       w.post("read", { tag: 7, space: Space.GRANT, address: 9 * 4096 + 16, length: 64 });
       w.post("read_reply", { tag: 7, status: 3, bytes: zeros(0) });
     });
@@ -295,7 +283,7 @@ describe("traceBatch, personality xen", () => {
 describe("Tracer", () => {
   it("names a doorbell once the device has said where it is", () => {
     const tracer = new Tracer();
-    const doorbell = batch((w) => w.mmioWrite32(0, 0x2340, RecordType.REGISTER, 5));
+    const doorbell = batchOf((w) => w.mmioWrite32(0, 0x2340, RecordType.REGISTER, 5));
     expect(tracer.trace("out", doorbell)).toEqual(["-> mmio_write 1 record: 0x2340 = 0x5"]);
 
     const command = zeros(AQ_ENTRY_SIZE);
@@ -316,12 +304,12 @@ describe("Tracer", () => {
     });
     tracer.trace(
       "out",
-      batch((w) => w.column(Op.WRITE, 0, 0x1000, RecordType.ENA_AQ, command, 0, command.length)),
+      batchOf((w) => w.column(Op.WRITE, 0, 0x1000, RecordType.ENA_AQ, command, 0, command.length)),
     );
     expect(
       tracer.trace(
         "in",
-        batch((w) => w.column(Op.WRITE, 0, 0x2000, RecordType.ENA_ACQ, answer, 0, answer.length)),
+        batchOf((w) => w.column(Op.WRITE, 0, 0x2000, RecordType.ENA_ACQ, answer, 0, answer.length)),
       ),
     ).toEqual(["<- write 1 record: ENA_ACQ 0x2000 SUCCESS id=6"]);
     expect(tracer.trace("out", doorbell)).toEqual([
@@ -340,13 +328,13 @@ describe("Tracer", () => {
     });
     tracer.trace(
       "out",
-      batch((w) => w.column(Op.WRITE, 0, 0, RecordType.ENA_AQ, command, 0, command.length)),
+      batchOf((w) => w.column(Op.WRITE, 0, 0, RecordType.ENA_AQ, command, 0, command.length)),
     );
     tracer.trace(
       "in",
-      batch((w) => w.column(Op.WRITE, 0, 0, RecordType.ENA_ACQ, answer, 0, answer.length)),
+      batchOf((w) => w.column(Op.WRITE, 0, 0, RecordType.ENA_ACQ, answer, 0, answer.length)),
     );
-    const doorbell = batch((w) => w.mmioWrite32(0, 0x2000, RecordType.REGISTER, 5));
+    const doorbell = batchOf((w) => w.mmioWrite32(0, 0x2000, RecordType.REGISTER, 5));
     expect(tracer.trace("out", doorbell)).toEqual(["-> mmio_write 1 record: 0x2000 = 0x5"]);
   });
 });
