@@ -36,18 +36,16 @@ const NO_BYTES = new Uint8Array(0);
 /** Time (ms) after a reset in which late accesses to old mappings are expected. */
 const RESET_GRACE_MS = 1000;
 
+/** Stands for the bus address of an access that a grant does not allow. */
+export const REFUSED = busAddress(-1);
+
 /** The grants by which a device reaches addresses in Space.GRANT. */
 export interface GrantAccess {
   /**
-   * Returns the bus address of `length` bytes at `offset` of the page granted by `reference`.
-   * Undefined if the grant does not allow this access; `refusal` says why.
+   * Returns the bus address of `length` bytes at `offset` of the page granted by `reference`, or
+   * REFUSED. `refusal` says why then.
    */
-  addressOf(
-    reference: GrantRef,
-    offset: number,
-    length: number,
-    writes: boolean,
-  ): BusAddress | undefined;
+  addressOf(reference: GrantRef, offset: number, length: number, writes: boolean): BusAddress;
   /** Negated GNTST status with which the last access was refused, if it was. */
   readonly refusal: number;
 }
@@ -193,10 +191,9 @@ export class DmaSpace {
   ): boolean {
     let to = address;
     if (space !== Space.BUS || this.grants !== undefined) {
-      const granted = this.#granted(space, address, length, true);
-      if (granted === undefined) return false;
+      to = this.#granted(space, address, length, true);
+      if (to === REFUSED) return false;
       if (length === 0) return true;
-      to = granted;
     }
     const generation = Math.floor(to / TWO_32);
     // An address of NaN or Infinity gives NaN, and NaN >>> 12 is granule 0, which has no owner.
@@ -226,7 +223,7 @@ export class DmaSpace {
   deviceRead(space: number, address: BusAddress, length: number): Span | undefined {
     if (space === Space.BUS && this.grants === undefined) return this.#find(address, length, false);
     const granted = this.#granted(space, address, length, false);
-    if (granted === undefined) return undefined;
+    if (granted === REFUSED) return undefined;
     return length === 0 ? this.#spanOf(NO_BYTES, 0, 0) : this.#find(granted, length, false);
   }
 
@@ -256,24 +253,20 @@ export class DmaSpace {
     this.#faults.report("unload_busy", Space.BUS, address, what, length);
   }
 
-  /** Returns the bus address of an access by grant. Refuses an access by anything else. */
-  #granted(
-    space: number,
-    address: BusAddress,
-    length: number,
-    writes: boolean,
-  ): BusAddress | undefined {
+  /** Returns the bus address of an access by grant, or REFUSED, also for any other access. */
+  #granted(space: number, address: BusAddress, length: number, writes: boolean): BusAddress {
     const { grants } = this;
     if (grants === undefined || space !== Space.GRANT) {
-      return this.#refuse("space", space, address, length, writes);
+      this.#refuse("space", space, address, length, writes);
+      return REFUSED;
     }
     // As in Xen, a copy of no bytes passes for every reference.
     if (length === 0) return address;
     const reference = grantRef(Math.floor(address / GRANT_PAGE_BYTES));
-    return (
-      grants.addressOf(reference, address - reference * GRANT_PAGE_BYTES, length, writes) ??
-      this.#refuse("grant", space, address, length, writes)
-    );
+    const offset = address - reference * GRANT_PAGE_BYTES;
+    const to = grants.addressOf(reference, offset, length, writes);
+    if (to === REFUSED) this.#refuse("grant", space, address, length, writes);
+    return to;
   }
 
   /** Makes all checks of a bus address, in order: numbers, owner, generation, range, direction. */

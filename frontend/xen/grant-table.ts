@@ -35,7 +35,7 @@ import {
   grantRef,
 } from "../../shared/xen/grant.ts";
 import type { Hypervisor } from "../bus/hypervisor.ts";
-import type { DmaSpace, GrantAccess } from "../bus/space.ts";
+import { type DmaSpace, type GrantAccess, REFUSED } from "../bus/space.ts";
 import { GrantPosts } from "./grant-posts.ts";
 import { GrantMisuse, ReferencePool } from "./grant-references.ts";
 
@@ -235,16 +235,11 @@ export class GrantTable extends ReferencePool implements GrantAccess {
     }
   }
 
-  addressOf(
-    reference: GrantRef,
-    offset: number,
-    length: number,
-    writes: boolean,
-  ): BusAddress | undefined {
+  addressOf(reference: GrantRef, offset: number, length: number, writes: boolean): BusAddress {
     const status = this.#check(reference, offset, length, writes);
     if (status !== Gntst.OKAY) {
       this.refusal = -status;
-      return undefined;
+      return REFUSED;
     }
     // The status in case the bus refuses the page after this check.
     this.refusal = -Gntst.GENERAL_ERROR;
