@@ -8,14 +8,15 @@ import { Placement, SqDirection } from "../../shared/ena/admin.ts";
 import type { EnaStatus, NicStatus } from "../../shared/status/device-status.ts";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { CloseCode, Limits } from "../../shared/wire/protocol.ts";
-import { cases } from "../support/counts.ts";
+import { SOAK } from "../support/counts.ts";
 import { type EnaQueue, type TxFields, txDescriptor } from "../support/ena-guest.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
 import { BASE, BUFFERS, broadcast, RawEna } from "../support/raw-ena.ts";
 import { column, mmio, RawFrontend } from "../support/raw-frontend.ts";
 import { portOf, sum } from "../support/status.ts";
 
-const CASES = cases(10_000);
+/** Enough that some of the frames are right by chance, with a device memory full of garbage too. */
+const CASES = SOAK ? 10_000 : 4000;
 
 let stage: HostileStage;
 
