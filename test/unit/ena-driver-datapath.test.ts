@@ -181,6 +181,7 @@ describe("interrupts", () => {
     const before = unmasks(pair);
     await arrive(pair, arriving(60));
     expect([pair.inputs.length, unmasks(pair)]).toEqual([0, before]);
+    expect(rxOf(pair).firstInterrupt).toBe(false);
   });
 
   test("a stack that asks for a reset gets no more packets, and nothing is unmasked", async () => {
@@ -368,6 +369,17 @@ describe("receive", () => {
     expect([...txOf(pair).freeIds].sort((a, b) => a - b)).toEqual(
       Array.from({ length: SIZE }, (_, id) => id),
     );
+  });
+
+  test("laps of packets in three buffers, some across the end of the ring", async () => {
+    const pair = await started({ mtu: 9000 });
+    for (let round = 0; round < 12; round++) {
+      const lengths = Array.from({ length: 15 }, (_, i) => 9000 + (i & 7));
+      await arrive(pair, ...lengths.map((length) => arriving(length, round)));
+      expect(bytesOf(pair.inputs.splice(0))).toEqual(lengths.map((n) => arriving(n, round)));
+    }
+    expect(counted(pair, "rx_ring")["count"]).toBe(180);
+    expect(pair.faults).toEqual([]);
   });
 
   const segment = (i: number): Uint8Array =>
