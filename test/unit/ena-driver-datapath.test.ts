@@ -195,6 +195,17 @@ describe("interrupts", () => {
     expect([pair.inputs.length, unmasks(pair)]).toEqual([256, before]);
   });
 
+  test("nor after the last packet there was", async () => {
+    const pair = await started();
+    const before = unmasks(pair);
+    pair.onInput = (m) => {
+      m.free();
+      pair.driver.adapter.requestReset(ResetReason.OS_TRIGGER);
+    };
+    await arrive(pair, arriving(60));
+    expect([pair.inputs.length, unmasks(pair)]).toEqual([1, before]);
+  });
+
   test("the first interrupt of a queue pair is noted for both of its rings", async () => {
     const pair = await started();
     const [{ tx, rx }] = pair.driver.adapter.queues as [(typeof pair.driver.adapter.queues)[0]];
@@ -371,6 +382,20 @@ describe("receive", () => {
     );
   });
 
+  test("laps in which the device uses buffers and completes packets in any order", async () => {
+    const pair = await started({ device: { completionOrder: "shuffle" } });
+    for (let round = 0; round < 5; round++) {
+      const lengths = Array.from({ length: 100 }, (_, i) => 60 + i);
+      for (const length of lengths) expect(pair.send(frame(length, round))).toBe(0);
+      await arrive(pair, ...lengths.map((length) => arriving(length, round)));
+      expect(bytesOf(pair.segment.splice(0))).toEqual(lengths.map((n) => frame(n, round)));
+      expect(bytesOf(pair.inputs.splice(0))).toEqual(lengths.map((n) => arriving(n, round)));
+    }
+    expect(pair.faults).toEqual([]);
+    await pair.down();
+    expect(pair.held()).toEqual({ mbufs: 0, rxMbufs: 0, pushedBytes: 0, pushes: 0 });
+  });
+
   test("laps of packets in three buffers, some across the end of the ring", async () => {
     const pair = await started({ mtu: 9000 });
     for (let round = 0; round < 12; round++) {
@@ -395,6 +420,20 @@ describe("receive", () => {
     await pair.settle();
     expect(pair.inputs.map(({ pktLength }) => pktLength)).toEqual([62, 54 + 2000, 60, 54 + 1000]);
     expect(counted(pair, "rx_ring")).toMatchObject({ count: 5, lro_queued: 1, lro_flushed: 1 });
+  });
+
+  test("nothing is merged whose checksum nobody checked, or with merging off", async () => {
+    const pair = await started();
+    for (const [csumValid, on] of [
+      [false, true],
+      [true, false],
+    ] as const) {
+      if (!on) pair.ifnet.capEnable &= ~Ifcap.LRO;
+      for (const i of [0, 1]) pair.inject(segment(i), { csumValid });
+      pair.flushPort();
+      await pair.settle();
+      expect(bytesOf(pair.inputs.splice(0))).toEqual([segment(0), segment(1)]);
+    }
   });
 
   test("what is being merged reaches the stack before a reset for a bad completion", async () => {
