@@ -37,6 +37,7 @@ export interface SegmentOptions {
   readonly uplinks?: readonly string[];
 }
 
+/** Options of `openDevice`. Every option may be left out. */
 export interface DeviceOptions {
   /** Address for frontends. Default 127.0.0.1:7700. With port 0 the system chooses the port. */
   readonly listen?: { readonly host?: string; readonly port?: number };
@@ -69,6 +70,7 @@ export interface DeviceOptions {
 /** Begins a capture. Throws CaptureRefusal if a source does not exist or too many captures run. */
 export type StartCapture = CaptureHub["start"];
 
+/** The events of a device, by name, with their arguments. */
 export interface DeviceEvents {
   /** A NIC was welcomed. */
   joined: [nic: NicEvent];
@@ -169,6 +171,7 @@ export class Device extends EventEmitter<DeviceEvents> implements AsyncDisposabl
     for (const uplink of this.#uplinks) await uplink.close();
   }
 
+  /** As `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

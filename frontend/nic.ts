@@ -30,6 +30,7 @@ import type { Netmap } from "./netmap/netmap.ts";
 import { Session } from "./session.ts";
 import { SessionError } from "./session-error.ts";
 
+/** Options of `openNic`. Only `connect` is needed. */
 export interface NicOptions {
   /** Address of the device: a ws, wss, http or https URL, or HOST:PORT. */
   readonly connect: string;
@@ -78,6 +79,7 @@ export interface NicOptions {
   readonly trace?: LinkTap | undefined;
 }
 
+/** The events of a NIC, by name, with their arguments. */
 export interface NicEvents {
   /** Emitted when all local resources, such as the TAP, are ready, before the first connection. */
   connecting: [];
@@ -116,6 +118,10 @@ export async function openNic(options: NicOptions): Promise<Nic> {
   return nic;
 }
 
+/**
+ * A NIC of this process: its driver, its connection to the device, and the ways in and out of it.
+ * `openNic` creates it.
+ */
 export class Nic extends EventEmitter<NicEvents> {
   readonly #options: NicOptions;
   readonly #driver: Personality;
@@ -288,10 +294,11 @@ export class Nic extends EventEmitter<NicEvents> {
     return capture.recorder;
   }
 
-  /** Brings the interface up or down, as ifconfig does. */
+  /** Brings the interface up, as ifconfig does. */
   up(): Promise<void> {
     return this.#session.driver.up();
   }
+  /** Takes the interface down: the driver stops its rings and frees its buffers. */
   down(): Promise<void> {
     this.#frames?.flush();
     return this.#session.driver.down();
@@ -324,6 +331,7 @@ export class Nic extends EventEmitter<NicEvents> {
     };
   }
 
+  /** Returns the counters of the interface, its driver and its TAP. */
   counters(): NicCounters {
     const { driver } = this.#session;
     const tap = this.#tap;
@@ -350,6 +358,7 @@ export class Nic extends EventEmitter<NicEvents> {
     await this.#tap?.close();
   }
 
+  /** As `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

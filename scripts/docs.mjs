@@ -29,7 +29,8 @@ const app = await Application.bootstrapWithPlugins({
   excludePrivate: true,
   excludeInternal: true,
   disableSources: true,
-  validation: { notExported: false, invalidLink: true, notDocumented: false },
+  validation: { notExported: false, invalidLink: true, notDocumented: true },
+  requiredToBeDocumented: ["Class", "Function", "Interface", "Method", "TypeAlias", "Variable"],
   treatValidationWarningsAsErrors: true,
 });
 const project = await app.convert();

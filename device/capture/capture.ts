@@ -21,6 +21,7 @@ export interface RingSource {
   tellState(state: LinkState): void;
 }
 
+/** A capture that a program asks the device for: sources, filter and limits. */
 export interface CaptureRequest {
   /**
    * Names of ports. "any" stands for every port, including later ones. "switch" stands for the

@@ -167,6 +167,7 @@ export class NmPort extends PortRings {
     await this.#netmap.close(this.#priv);
   }
 
+  /** As `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

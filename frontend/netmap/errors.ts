@@ -1,6 +1,7 @@
 /** The error with which opening a port fails. */
 import { Errno } from "../bus/errno.ts";
 
+/** The error with which `nmOpen` fails. */
 export class NetmapError extends Error {
   /** FreeBSD's number and name of the error, as netmap's ioctl would give it. */
   readonly errno: number;

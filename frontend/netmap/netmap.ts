@@ -48,6 +48,7 @@ import { MAX_SWITCHES, ValePort, ValeSwitch } from "./vale.ts";
 /** dev.netmap.admode: native where there is support, only native, or always emulated. */
 export type AdapterMode = "best" | "native" | "generic";
 
+/** Options of a Netmap. */
 export interface NetmapOptions {
   readonly log?: Logger;
   /** Pools of region 1, which does not grow then. */
@@ -68,6 +69,10 @@ const SWITCH_NAME = /^vale[A-Za-z0-9_]*$/;
 
 type Found = NetmapAdapter | undefined;
 
+/**
+ * netmap of one process: its memory regions, the interfaces that support it, VALE switches and
+ * pipes. `nmOpen` opens a port of it.
+ */
 export class Netmap {
   /** Of openings, and of applications' mistakes. */
   log: Logger;
@@ -155,6 +160,7 @@ export class Netmap {
     return na?.config() ?? na ?? emulatedCounts(this.#emulated);
   }
 
+  /** Returns whether an interface of this name is attached. */
   hasInterface(name: string): boolean {
     return this.#interfaces.has(name);
   }
@@ -500,6 +506,7 @@ export class Netmap {
     port.name = name;
   }
 
+  /** Detaches a port from its VALE switch, as `vale-ctl -d` does. Throws NetmapError. */
   valeDetach(name: string): void {
     const { bridgeName, local, port } = this.#attachable(name);
     if (port.bridge?.name !== bridgeName) {

@@ -31,6 +31,7 @@ export interface PortPlace {
   readonly objTotal: number;
 }
 
+/** The rings to which an open port is bound, as `struct netmap_if` lists them. */
 export class PortRings {
   readonly name: string;
   /** Rings [firstTx, lastTx) and [firstRx, lastRx) are bound; host rings follow the NIC's. */
@@ -100,6 +101,7 @@ export class PortRings {
   txRings(): NetmapRing[] {
     return this.#rings[Txrx.TX].filter((ring) => ring !== undefined);
   }
+  /** Returns the receive rings to which the port is bound. */
   rxRings(): NetmapRing[] {
     return this.#rings[Txrx.RX].filter((ring) => ring !== undefined);
   }

@@ -48,6 +48,10 @@ export const nmPrev = (i: number, lim: number): number => (i === 0 ? lim : i - 1
 export const slotsBetween = (from: number, to: number, slots: number): number =>
   to >= from ? to - from : to - from + slots;
 
+/**
+ * A view of one ring in the shared region, as `struct netmap_ring`: its slots, and the indices
+ * head, cur and tail.
+ */
 export class NetmapRing {
   /** Offset in the region of the ring. */
   readonly at: number;
@@ -130,6 +134,7 @@ export class NetmapRing {
   next(slot: number): number {
     return slot === this.lim ? 0 : slot + 1;
   }
+  /** Returns the slot before `slot`, around the end of the ring. */
   prev(slot: number): number {
     return slot === 0 ? this.lim : slot - 1;
   }
@@ -150,9 +155,11 @@ export class NetmapRing {
     return this.next(this.tail) !== this.head;
   }
 
+  /** Returns the index of the slot's buffer (`buf_idx`). */
   bufIdx(slot: number): number {
     return this.view.getUint32(RING_BYTES + slot * SLOT_BYTES + SLOT_BUF_IDX, LE);
   }
+  /** Sets the index of the slot's buffer. */
   setBufIdx(slot: number, index: number): void {
     this.view.setUint32(RING_BYTES + slot * SLOT_BYTES + SLOT_BUF_IDX, index, LE);
   }
@@ -161,6 +168,7 @@ export class NetmapRing {
   len(slot: number): number {
     return this.view.getUint16(RING_BYTES + slot * SLOT_BYTES + SLOT_LEN, LE);
   }
+  /** Sets the length of the slot's frame, in bytes. */
   setLen(slot: number, bytes: number): void {
     this.view.setUint16(RING_BYTES + slot * SLOT_BYTES + SLOT_LEN, bytes, LE);
   }
@@ -169,13 +177,16 @@ export class NetmapRing {
   slotFlags(slot: number): number {
     return this.view.getUint16(RING_BYTES + slot * SLOT_BYTES + SLOT_FLAGS, LE);
   }
+  /** Sets the flags of the slot (NS_*). */
   setSlotFlags(slot: number, flags: number): void {
     this.view.setUint16(RING_BYTES + slot * SLOT_BYTES + SLOT_FLAGS, flags, LE);
   }
 
+  /** Returns the slot's `ptr`, which an indirect buffer uses. */
   ptr(slot: number): number {
     return getU64(this.view, RING_BYTES + slot * SLOT_BYTES + SLOT_PTR);
   }
+  /** Sets the slot's `ptr`. */
   setPtr(slot: number, ptr: number): void {
     setU64(this.view, RING_BYTES + slot * SLOT_BYTES + SLOT_PTR, ptr);
   }

@@ -20,6 +20,7 @@ const closeFile = promisify(close);
 const writeFile = promisify(write);
 const truncateFile = promisify(ftruncate);
 
+/** Options of a FileOutput. */
 export interface FileOutputOptions {
   /** Several files: the path gets a number and a time, as dumpcap's have. */
   readonly rotating?: boolean;
@@ -27,6 +28,7 @@ export interface FileOutputOptions {
   readonly keep?: number;
 }
 
+/** A CaptureOutput that writes to files: one, or a series when it rotates. */
 export class FileOutput implements CaptureOutput {
   readonly name: string;
   readonly #rotating: boolean;

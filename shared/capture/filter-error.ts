@@ -4,6 +4,7 @@
  */
 export type CaptureFilterCode = "LIBPCAP" | "FILTER" | "BUSY";
 
+/** The error for a filter expression that can not be compiled. */
 export class CaptureFilterError extends Error {
   readonly code: CaptureFilterCode;
 

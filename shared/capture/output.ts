@@ -15,6 +15,7 @@ export interface CaptureSink {
   close(wholeBytes: number): Promise<void>;
 }
 
+/** The place where a recorder writes: one file, a series of files, a pipe, or a stream. */
 export interface CaptureOutput {
   readonly name: string;
   /**
@@ -39,6 +40,7 @@ export class SinkError extends Error {
     this.written = written;
   }
 
+  /** Makes a SinkError of a system error, after `written` bytes. */
   static from(error: unknown, written = 0): SinkError {
     if (error instanceof SinkError) return error;
     const { code, message } = error as NodeJS.ErrnoException;

@@ -160,6 +160,7 @@ export class CaptureFileReader implements AsyncDisposable {
     this.bytes = 0;
   }
 
+  /** Closes the file. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#file.close();
   }

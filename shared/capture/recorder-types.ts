@@ -8,10 +8,13 @@ import type { CaptureFile } from "./pump.ts";
 export interface FrameFilter {
   /** As the user wrote it. */
   readonly text: string;
+  /** Returns whether the frame passes the filter. */
   matches(frame: Frame): boolean;
+  /** Returns whether the frame in bytes[at .. at + length) passes the filter. */
   matchesSpan(bytes: Uint8Array, at: number, length: number): boolean;
 }
 
+/** Options of a Recorder. */
 export interface RecorderOptions {
   /** Most bytes kept of a frame; 0, the default, is MAX_SNAP_BYTES. Batches are kept whole. */
   readonly snapLength?: number;
@@ -36,6 +39,7 @@ export interface RecorderOptions {
   readonly time?: TimeSource;
 }
 
+/** An interface of a capture, as a recorder writes it to the file. */
 export interface CaptureInterface {
   readonly name: string;
   readonly description?: string | undefined;
@@ -46,6 +50,7 @@ export interface CaptureInterface {
   readonly speed?: number | undefined;
 }
 
+/** Counts of one interface of a capture. */
 export interface InterfaceStats {
   readonly name: string;
   /** Packets offered ... */
@@ -58,6 +63,7 @@ export interface InterfaceStats {
   readonly delivered: number;
 }
 
+/** The totals of a capture that has ended. */
 export interface CaptureSummary {
   /** As given to `stop`; or "count", "reader gone", "failed". */
   readonly reason: string;

@@ -57,6 +57,10 @@ const NO_ROOM = -1;
 /** An Interface Statistics Block. */
 const STATISTICS_BYTES = 24 + 7 * 12 + 4;
 
+/**
+ * Records frames and ring transactions of several interfaces in pcapng. Bounds the memory for
+ * packets that wait, and counts what it drops.
+ */
 export class Recorder {
   readonly #ending = Promise.withResolvers<CaptureSummary>();
   /** Settles when the capture has ended, for whatever reason; never rejects. */

@@ -76,6 +76,9 @@ export function writeRingPrefix(
   view.setUint8(header + FLAGS, isState ? SNAPSHOT | STATE : 0);
 }
 
+/**
+ * The header of a ring transaction in a capture: its direction, its connection and its personality.
+ */
 export interface RingPacket {
   readonly direction: LinkDirection;
   readonly epoch: number;

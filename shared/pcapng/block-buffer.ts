@@ -39,6 +39,7 @@ export class BlockBuffer {
     return at;
   }
 
+  /** Ends the block that begins at `at`: writes its length at both ends. */
   endBlock(at: number): void {
     this.reserve(4);
     const length = this.used + 4 - at;
@@ -47,12 +48,14 @@ export class BlockBuffer {
     this.used += 4;
   }
 
+  /** Appends a number of 16 bits, little-endian. */
   u16(value: number): void {
     this.reserve(2);
     this.view.setUint16(this.used, value, LE);
     this.used += 2;
   }
 
+  /** Appends a number of 32 bits, little-endian. */
   u32(value: number): void {
     this.reserve(4);
     this.view.setUint32(this.used, value, LE);

@@ -7,6 +7,7 @@ export interface CaptureOption {
   readonly bytes: Uint8Array;
 }
 
+/** An interface as a capture file describes it. */
 export interface CapturedInterface {
   /** Counts all interfaces of a file, over its sections, from 0. */
   readonly index: number;
@@ -23,6 +24,7 @@ export interface CapturedInterface {
   readonly options: readonly CaptureOption[];
 }
 
+/** A packet as it stands in a capture file. */
 export interface CapturedPacket {
   readonly interface: CapturedInterface;
   readonly linkType: number;
@@ -92,6 +94,7 @@ export abstract class PacketReader {
   abstract next(): CapturedPacket | undefined;
 }
 
+/** The reason why a file is not a capture that can be read. */
 export type CaptureFormatCode =
   | "FORMAT"
   | "VERSION"

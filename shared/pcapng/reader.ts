@@ -46,6 +46,7 @@ import {
   plainPacket,
 } from "./packet.ts";
 
+/** What a section header says of the machine and the program that wrote the file. */
 export interface CaptureSection {
   readonly hardware: string | undefined;
   readonly os: string | undefined;

@@ -32,6 +32,7 @@ import {
 } from "./layout.ts";
 import { commentBytes, nameBytes } from "./text.ts";
 
+/** The contents of a Section Header Block. */
 export interface SectionInfo {
   readonly hardware?: string | undefined;
   readonly os?: string | undefined;
@@ -40,6 +41,7 @@ export interface SectionInfo {
   readonly comment?: string | undefined;
 }
 
+/** The contents of an Interface Description Block. */
 export interface InterfaceInfo {
   readonly linkType: number;
   /** Most bytes kept of a packet; 0 when there is no limit. */
@@ -116,6 +118,7 @@ const PACKET_FIXED = EPB_DATA + OPTION_U32 + OPTION_HEADER_BYTES + 4;
 /** More than any packet block has besides its data and its note. */
 export const PACKET_OVERHEAD_BYTES = PACKET_FIXED + 3 + OPTION_U32 + 2 * OPTION_U64;
 
+/** Writes the blocks of a pcapng file into a buffer. */
 export class PcapngWriter {
   /** Where blocks go. The owner may put another buffer here between two calls. */
   out: BlockBuffer;

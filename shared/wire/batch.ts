@@ -132,6 +132,7 @@ export class BatchWriter {
     this.#view.setUint32(at, value, true);
   }
 
+  /** Adds an interrupt of this MSI-X vector. */
   interrupt(vector: number): void {
     this.#begin(4);
     const b = this.outgoing;

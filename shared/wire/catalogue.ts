@@ -77,6 +77,7 @@ interface Transaction {
   readonly says: string;
 }
 
+/** Every transaction of the wire, declared once. */
 export const catalogue = {
   hello: {
     op: 0,

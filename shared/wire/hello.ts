@@ -42,6 +42,7 @@ const helloShape = z.object({
   queues: z.number().int().min(1).max(128).optional(),
   mtu: z.number().int().min(68).max(65535).optional(),
 });
+/** The first message of a frontend: who it is, and the NIC that it wants. */
 export type Hello = z.infer<typeof helloShape>;
 
 const welcomeShape = z.object({
@@ -62,6 +63,7 @@ const welcomeShape = z.object({
   /** True when there is a BAR 2, the device's own memory. */
   deviceMemory: z.boolean(),
 });
+/** The answer of a device to a hello: the NIC that the frontend gets. */
 export type Welcome = z.infer<typeof welcomeShape>;
 
 /** Checks a decoded hello. Throws a WireError that names the field. */

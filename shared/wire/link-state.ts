@@ -189,6 +189,7 @@ export class LinkState {
     grantUseRecord.write(this.#view, at, reference, readers, writers);
   }
 
+  /** Adds the layout of low latency queue entries. */
   llq(entryBytes: number, descsBeforeHeader: number): void {
     this.#add(StateKind.ENA_LLQ, llqState, { entryBytes, descsBeforeHeader });
   }

@@ -5,7 +5,9 @@
 import { MAX_FRAME_BYTES } from "../net/frame.ts";
 import { GRANT_RECORD_V1_SIZE, GRANT_RECORD_V2_SIZE } from "../xen/grant.ts";
 
+/** Version of the protocol. Both sides must have the same. */
 export const PROTOCOL_VERSION = 1;
+/** Name of the WebSocket subprotocol. */
 export const SUBPROTOCOL = "ringwire.v1";
 /** URL path at which the device accepts NICs. */
 export const NIC_PATH = "/nic";
@@ -131,9 +133,11 @@ export const closes = {
   MOVED: close(4006, "the NIC moved to another device, see `move`"),
 } as const satisfies Record<string, Close>;
 
+/** Codes with which a side closes the WebSocket, by name. */
 export const CloseCode = Object.fromEntries(
   Object.entries(closes).map(([name, { code }]) => [name, code]),
 ) as { readonly [Name in keyof typeof closes]: number };
+/** One of the codes, or another number from the peer. */
 export type CloseCode = number;
 
 /** Returns undefined for a code outside the table, such as 1006 for a lost connection. */

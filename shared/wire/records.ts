@@ -42,9 +42,14 @@ export const recordTypes = {
   XEN_RING_PAGE: { type: 39, says: "Xen ring page, whole" },
 } as const;
 type RecordTypes = typeof recordTypes;
+/**
+ * Types of records, by name. A type names the contents of a record for captures; it changes
+ * nothing.
+ */
 export const RecordType = Object.fromEntries(
   Object.entries(recordTypes).map(([name, { type }]) => [name, type]),
 ) as { readonly [Name in keyof RecordTypes]: RecordTypes[Name]["type"] };
+/** One of the types of records. */
 export type RecordType = RecordTypes[keyof RecordTypes]["type"];
 
 /** Address spaces of `write`, `push` and `read`. For `mmioWrite` the field holds the BAR. */
