@@ -285,7 +285,7 @@ describe.skipIf(why)("--capture", () => {
 
   it("ends on SIGTERM while nobody reads the fifo", async () => {
     await using fifo = new Fifo();
-    fifo.openOnly();
+    fifo.read('exec sleep 600 < "$1"');
     const before = begun(stage);
     // The snapshot of the rings alone is more than a pipe holds.
     const child = startCapture("any+ring", fifo.path);

@@ -198,9 +198,8 @@ export abstract class EnaGuest {
   }
 
   /** Low latency queues of 128-byte entries with two descriptors ahead of the header. */
-  async enableLlq(accelFlags = 0): Promise<void> {
-    const done = await this.setFeature(FeatureId.LLQ, llqFeature, { ...PLAIN_LLQ, accelFlags });
-    succeeded("SET_FEATURE LLQ", done);
+  async enableLlq(): Promise<void> {
+    succeeded("SET_FEATURE LLQ", await this.setFeature(FeatureId.LLQ, llqFeature, PLAIN_LLQ));
   }
 
   async createQueue(

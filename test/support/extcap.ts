@@ -59,16 +59,8 @@ export class Fifo {
     outputOf("mkfifo", [this.path]);
   }
 
-  /** Reads everything into `file`, or opens the pipe and reads nothing. */
-  read(): Child {
-    return this.#reader('exec cat "$1" > "$2"');
-  }
-
-  openOnly(): Child {
-    return this.#reader('exec sleep 600 < "$1"');
-  }
-
-  #reader(script: string): Child {
+  /** Reads everything into `file`, or does `script` with the pipe $1 and the file $2. */
+  read(script = 'exec cat "$1" > "$2"'): Child {
     this.reader = start(["sh", "-c", script, "sh", this.path, this.file]);
     return this.reader;
   }

@@ -74,16 +74,13 @@ export interface SendOptions {
   readonly total?: number;
 }
 
-export interface GuestOptions extends Partial<Omit<NetbackConfig, "queues" | "control">> {
-  readonly queues?: number;
-  readonly split?: boolean;
-  readonly control?: boolean;
-  /** Indexes begin here. */
-  readonly start?: number;
-  readonly maxFrameBytes?: number;
-}
-
 const DEFAULTS = {
+  queues: 1,
+  split: true,
+  control: false,
+  /** Indexes begin here. */
+  start: 0,
+  maxFrameBytes: 9234,
   rxNotify: true,
   sg: true,
   gsoTcpv4: true,
@@ -92,6 +89,7 @@ const DEFAULTS = {
   ipv6CsumOffload: true,
   multicastControl: false,
 };
+export type GuestOptions = Readonly<Partial<typeof DEFAULTS>>;
 
 export class FakeGuest {
   readonly memory = new FakeGuestMemory();
@@ -108,24 +106,15 @@ export class FakeGuest {
   onFatal: (() => void) | undefined;
   queues: GuestQueue[] = [];
   control: { readonly ring: FrontRing; readonly port: number } | undefined;
-  readonly #shape: { queues: number; split: boolean; control: boolean; start: number };
-  readonly #features: Omit<NetbackConfig, "queues" | "control">;
+  readonly #options: typeof DEFAULTS;
   #nextFrame = FIRST_FRAME;
   #nextRef = GNTTAB_NR_RESERVED_ENTRIES;
   readonly #freeRefs: number[] = [];
   #nextId = 0;
 
   constructor(options: GuestOptions = {}) {
-    const {
-      queues = 1,
-      split = true,
-      control = false,
-      start = 0,
-      maxFrameBytes = 9234,
-      ...features
-    } = options;
-    this.#shape = { queues, split, control, start };
-    this.#features = { ...DEFAULTS, ...features };
+    this.#options = { ...DEFAULTS, ...options };
+    const { maxFrameBytes } = this.#options;
     const { host, grants, events, memory, fatals } = this;
     events.attach(GUEST, (port) => memory.posted.push({ kind: "event", port }));
     const fatal = (code: string) => {
@@ -145,7 +134,7 @@ export class FakeGuest {
 
   /** New rings and ports, and `connect`; what it answers. */
   connect(): string | undefined {
-    const { queues, split, control } = this.#shape;
+    const { queues, split, control } = this.#options;
     this.queues = Array.from({ length: queues }, () => {
       const txPort = this.#newPort();
       return {
@@ -169,20 +158,21 @@ export class FakeGuest {
       window.bytes.set(page.subarray(at, at + length), at);
     };
     const place = { reference: this.grant(frame), frame, page };
-    return new FrontRing(place, slotBytes, copy, this.#shape.start);
+    return new FrontRing(place, slotBytes, copy, this.#options.start);
   }
 
   config(): NetbackConfig {
-    const { control } = this;
+    const { control, ...features } = this.#options;
+    const { ring, port } = this.control ?? {};
     return {
-      ...this.#features,
+      ...features,
       queues: this.queues.map(({ tx, rx, txPort, rxPort }) => ({
         txRingRef: tx.reference,
         rxRingRef: rx.reference,
         txPort,
         rxPort,
       })),
-      ...(control && { control: { ringRef: control.ring.reference, port: control.port } }),
+      ...(control && { control: { ringRef: ring!.reference, port: port! } }),
     };
   }
 
@@ -329,12 +319,10 @@ export class FakeGuest {
       const at = rx.response();
       if (extras) {
         extras = (extra.flags(view, at) & EXTRA_FLAG_MORE) !== 0;
-        if (extra.type(view, at) === ExtraType.GSO) {
-          gso = { size: extra.gsoSize(view, at), type: extra.gsoType(view, at) };
-        } else {
-          const algorithm = extra.hashAlgorithm(view, at);
-          hash = { type: extra.hashType(view, at), algorithm, value: extra.hashValue(view, at) };
-        }
+        const [type, algorithm] = [extra.hashType(view, at), extra.hashAlgorithm(view, at)];
+        const isGso = extra.type(view, at) === ExtraType.GSO;
+        if (isGso) gso = { size: extra.gsoSize(view, at), type: extra.gsoType(view, at) };
+        else hash = { type, algorithm, value: extra.hashValue(view, at) };
       } else {
         const flags = rxResponse.flags(view, at);
         const status = rxResponse.status(view, at);

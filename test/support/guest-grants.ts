@@ -10,20 +10,12 @@ import {
   grantRef,
 } from "../../shared/xen/grant.ts";
 
-export interface Told {
-  readonly reference: number;
-  readonly readers: number;
-  readonly writers: number;
-}
+export type Told = Readonly<Record<"reference" | "readers" | "writers", number>>;
 
-export interface GrantEntry {
-  readonly flags: number;
-  readonly domid: number;
-  readonly frame: number;
-  /** Of version 2 with SUB_PAGE, else 0. */
-  readonly pageOff: number;
-  readonly length: number;
-}
+/** `pageOff` and `length` are of version 2 with SUB_PAGE, else 0. */
+export type GrantEntry = Readonly<
+  Record<"flags" | "domid" | "frame" | "pageOff" | "length", number>
+>;
 export type GrantedEntry = Omit<GrantEntry, "pageOff" | "length"> & Partial<GrantEntry>;
 
 export class GuestGrants {

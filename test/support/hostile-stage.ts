@@ -7,6 +7,7 @@ import type { DriverName } from "./lab.ts";
 import { Neighbour } from "./neighbour.ts";
 import { eventually } from "./process.ts";
 import { Random, seedOfRun } from "./random.ts";
+import { differences } from "./same.ts";
 import { type DeviceStatus, unaccounted } from "./status.ts";
 
 /** What a device may grow by while it is attacked: heap that its collector has not given back. */
@@ -74,7 +75,7 @@ export class HostileStage {
 
   /** Throws with all that is not as it was before the attack. */
   async unharmed(): Promise<void> {
-    const wrong: string[] = [];
+    const { wrong, compare } = differences();
     if (!(await this.device.lives())) {
       throw new Error(this.seeded(`the device is gone\n${this.device.child.said()}`));
     }
@@ -87,7 +88,7 @@ export class HostileStage {
       10_000,
     );
     const ports = gone.segment.ports.map((port) => port.name).sort();
-    if (ports.join() !== "pair-a,pair-b") wrong.push(`ports left: ${ports.join()}`);
+    compare("ports left", ports.join(), "pair-a,pair-b");
     for (const nic of gone.nics) {
       for (const [code, n] of Object.entries(nic.faults)) {
         wrong.push(`${nic.name}, which did nothing wrong, has ${n} faults ${code}`);
@@ -97,8 +98,7 @@ export class HostileStage {
     const sums = unaccounted(gone).filter((line) => !line.startsWith("frames sent to ports"));
     wrong.push(...sums.map((line) => `not accounted for: ${line}`));
     for (const what of ["domains", "storeNodes", "backendPorts"] as const) {
-      const [before, after] = [this.#xen[what], gone.xen[what]];
-      if (after !== before) wrong.push(`Xen: ${what} were ${before}, are ${after}`);
+      compare(`Xen: ${what}`, gone.xen[what], this.#xen[what]);
     }
     const rss = this.device.rssBytes();
     if (rss > this.#rssBytes + RSS_SLACK_BYTES) {

@@ -73,9 +73,7 @@ export class Lab {
   }
 
   host(i: number): Host {
-    const host = this.hosts[i];
-    if (host === undefined) throw new Error(`the lab has no host ${i}`);
-    return host;
+    return this.hosts[i]!;
   }
 
   /** Starts the device and waits until it listens. */

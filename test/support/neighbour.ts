@@ -7,13 +7,11 @@ import type { DriverName } from "./lab.ts";
 import { type Child, eventually, startScript } from "./process.ts";
 import { portOf, sum } from "./status.ts";
 
-/** What one NIC has sent to the other, and what arrived there. */
-export interface DirectionCounts {
-  sent: number;
-  received: number;
-  /** Content or length not as sent; or a number that was there before. */
-  wrong: number;
-}
+/**
+ * What one NIC has sent to the other, and what arrived there. Wrong are content or length that are
+ * not as sent, and a number that was there before.
+ */
+export type DirectionCounts = Record<"sent" | "received" | "wrong", number>;
 
 export interface NeighbourCounts {
   readonly ab: DirectionCounts;

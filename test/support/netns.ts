@@ -13,12 +13,13 @@ import { missingProgram, outputOf } from "./installed.ts";
 
 const ip = (...args: string[]): string => outputOf("ip", args).toString();
 
-let reason: string | undefined | null = null;
+/** Empty when namespaces can be used, undefined before it was asked. */
+let reason: string | undefined;
 
 /** Why namespaces can't be used here, as a sentence for a skipped test; undefined when they can. */
 export function whyNoNamespaces(): string | undefined {
-  if (reason === null) reason = findReason();
-  return reason;
+  reason ??= findReason() ?? "";
+  return reason || undefined;
 }
 
 function findReason(): string | undefined {
@@ -71,13 +72,10 @@ export class Namespace {
     alive.add(this);
     this.ip("link", "set", "lo", "up");
     // An IPv6 address that is still being probed refuses traffic: tests would wait for nothing.
-    const keys = [
-      "all.accept_dad",
-      "all.dad_transmits",
-      "default.accept_dad",
-      "default.dad_transmits",
-    ];
-    this.run("sysctl", "-qw", ...keys.map((key) => `net.ipv6.conf.${key}=0`));
+    for (const key of ["accept_dad", "dad_transmits"]) {
+      const conf = ["all", "default"].map((of) => `net.ipv6.conf.${of}.${key}=0`);
+      this.run("sysctl", "-qw", ...conf);
+    }
   }
 
   /** The same command, run inside. `ip netns exec` becomes the command, so the pid is its own. */

@@ -47,10 +47,10 @@ export function withOffload(
   protocol: 6 | 17,
   segment = 0,
 ): Mbuf {
-  if (protocol === 6) m.csumFlags = v6 ? Csum.IP6_TCP : Csum.IP_TCP;
-  else m.csumFlags = v6 ? Csum.IP6_UDP : Csum.IP_UDP;
+  const ip = v6 ? "IP6" : "IP";
+  m.csumFlags = Csum[`${ip}_${protocol === 6 ? "TCP" : "UDP"}`];
   if (segment > 0) {
-    m.csumFlags |= v6 ? Csum.IP6_TSO : Csum.IP_TSO;
+    m.csumFlags |= Csum[`${ip}_TSO`];
     m.tsoSegsz = segment;
     m.headerLength = built.payload;
   }

@@ -36,12 +36,13 @@ import { viewOf } from "../../shared/bytes/words.ts";
 import { DevCtl, devCtlReg, Register } from "../../shared/ena/registers.ts";
 import { type Logger, loggerOf, silentLogger } from "../../shared/log.ts";
 import { LogLimit } from "../../shared/log-limit.ts";
-import { Frame } from "../../shared/net/frame.ts";
+import type { Frame } from "../../shared/net/frame.ts";
 import { FAULT_SEVERITY_NAMES, Limits } from "../../shared/wire/protocol.ts";
 import { busAddress, Space } from "../../shared/wire/records.ts";
 import { FakeSwitchPort, NIC, settle } from "./fake-host.ts";
 import { bytesOf, mbufOf } from "./fake-netmap-adapter.ts";
 import { type LoopbackEnd, loopbackPair } from "./loopback.ts";
+import { frameOf } from "./packets.ts";
 import { PairClock } from "./test-clock.ts";
 import { type Act, actsOf, batchesOf } from "./wire-acts.ts";
 
@@ -367,10 +368,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   inject(bytes: Uint8Array, facts: Partial<Frame> = {}): DropReason | undefined {
     const port = this.#end?.port;
     if (port === undefined) throw new Error("the NIC has no port");
-    const frame = new Frame();
-    frame.push(bytes, 0, bytes.length);
-    Object.assign(frame, facts);
-    return port.deliver(frame);
+    return port.deliver(Object.assign(frameOf(bytes), facts));
   }
 
   flushPort(): void {

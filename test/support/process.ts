@@ -183,9 +183,7 @@ export function start(argv: readonly string[], options: StartOptions = {}): Chil
     full = ["unshare", "--mount", "sh", "-c", `${PREPARE_TUN[tun]}; exec "$@"`, "sh", ...full];
   }
   if (options.namespace !== undefined) full = options.namespace.inside(full);
-  const [file, ...args] = full;
-  if (file === undefined) throw new Error("start needs a command");
-  const child = spawn(file, args, {
+  const child = spawn(full[0]!, full.slice(1), {
     cwd: ROOT,
     stdio: ["pipe", "pipe", "pipe"],
     env: {

@@ -51,10 +51,10 @@ export function column(op: number, pieces: readonly Piece[]): unknown[] {
 }
 
 /** A register or doorbell. */
-export function mmio(offset: number, value: number, bar = 0): unknown[] {
+export function mmio(offset: number, value: number): unknown[] {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32LE(value >>> 0);
-  return column(Op.MMIO_WRITE, [{ address: offset, bytes, space: bar, type: 2 }]);
+  return column(Op.MMIO_WRITE, [{ address: offset, bytes, type: 2 }]);
 }
 
 /** The bytes of a batch; whole numbers above 32 bits travel as uint64, as the protocol has them. */

@@ -28,12 +28,9 @@ export function expectDisabled(guest: FakeGuest, code: string): void {
   expect(guest.inUse).toEqual([]);
   expect(guest.memory.pushes.live).toBe(0);
   expect(guest.memory.reads).toEqual([]);
-  for (const { txPort, rxPort } of guest.queues) {
-    for (const port of [txPort, rxPort]) {
-      expect(guest.events.status(GUEST, GUEST, port)).toMatchObject({
-        status: EvtchnStatus.UNBOUND,
-      });
-    }
+  for (const port of guest.queues.flatMap(({ txPort, rxPort }) => [txPort, rxPort])) {
+    const unbound = { status: EvtchnStatus.UNBOUND };
+    expect(guest.events.status(GUEST, GUEST, port)).toMatchObject(unbound);
   }
 }
 

@@ -60,11 +60,7 @@ export function isTooSlow(error: ReportedError): boolean {
   if (error.name === "WaitedTooLong") return true;
   if (/^(Test|Hook) timed out in /.test(error.message)) return true;
   const { cause } = error;
-  return isReported(cause) && isTooSlow(cause);
-}
-
-function isReported(value: unknown): value is ReportedError {
-  return typeof value === "object" && value !== null && "message" in value;
+  return typeof cause === "object" && cause !== null && isTooSlow(cause as ReportedError);
 }
 
 /** Integer arithmetic over a small table, as rings and checksums are. */
