@@ -1,13 +1,10 @@
-/**
- * Capture files written by hand, little-endian, for tests of what reads them: none of the
- * product's layouts takes part.
- */
+/** Builds little-endian capture files without the product's layouts, for tests of readers. */
 
 export interface WrittenPacket {
   readonly bytes: Uint8Array;
-  /** Bytes on the wire; those of `bytes` when not given. */
+  /** Bytes on the wire; defaults to the length of `bytes`. */
   readonly original?: number;
-  /** Nanoseconds since 1970; the packet's number in milliseconds when not given. */
+  /** Nanoseconds since 1970; defaults to the packet's number in milliseconds. */
   readonly ns?: bigint;
   /** pcapng only: epb_flags, and the number of the interface. */
   readonly flags?: number;
@@ -18,21 +15,21 @@ export interface WrittenPacket {
 
 const timeOf = ({ ns }: WrittenPacket, n: number): bigint => ns ?? BigInt(n) * 1_000_000n;
 
-/** How a pcap file differs from the usual one, which is version 2.4 with nanoseconds, little-endian. */
+/** How a pcap file differs from the usual kind: version 2.4, nanoseconds, little-endian. */
 export interface PcapKind {
   readonly magic?: number;
   readonly version?: readonly [major: number, minor: number];
-  /** Nanoseconds of a unit of the fraction. */
+  /** Nanoseconds per unit of the fraction. */
   readonly unitNs?: bigint;
-  /** Original length in front of the captured one. */
+  /** The original length stands before the captured length. */
   readonly swapped?: boolean;
   readonly big?: boolean;
-  /** Behind the file's header, and behind each record's. */
+  /** Extra bytes after the file's header, and after each record's header. */
   readonly fileTail?: Uint8Array;
   readonly recordTail?: Uint8Array;
 }
 
-/** pcap. `link` is the whole field: link type and what stands above it. */
+/** A pcap file. `link` is the whole field: the link type and the bits above it. */
 export function pcapFile(packets: readonly WrittenPacket[], link = 1, kind: PcapKind = {}): Buffer {
   const { magic = 0xa1b23c4d, version = [2, 4], unitNs = 1n, swapped = false, big = false } = kind;
   const { fileTail = new Uint8Array(0), recordTail = new Uint8Array(0) } = kind;
@@ -58,17 +55,17 @@ export function pcapFile(packets: readonly WrittenPacket[], link = 1, kind: Pcap
 
 export interface WrittenInterface {
   readonly link: number;
-  /** if_fcslen, as it stands in the file. */
+  /** The value of option if_fcslen. */
   readonly fcs?: number;
   readonly name?: string;
-  /** Bytes of if_tsresol and if_tsoffset, when they are not the usual one. */
+  /** Bytes of options if_tsresol and if_tsoffset; the defaults when absent. */
   readonly tsresol?: Uint8Array;
   readonly tsoffset?: Uint8Array;
 }
 
 const ETHERNET: readonly WrittenInterface[] = [{ link: 1 }];
 
-/** pcapng of one section, with nanoseconds. */
+/** A pcapng file of one section, with nanoseconds. */
 export function pcapngFile(packets: readonly WrittenPacket[], interfaces = ETHERNET): Buffer {
   const section = Buffer.from("4d3c2b1a01000000ffffffffffffffff", "hex");
   return Buffer.concat([

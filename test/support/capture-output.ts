@@ -11,7 +11,9 @@ interface MemoryFile {
 export class MemoryOutput implements CaptureOutput {
   readonly name = "memory";
   readonly files: MemoryFile[] = [];
-  /** Bytes that it takes in all before it answers ENOSPC, having taken a part of the last write. */
+  /**
+   * Bytes accepted in all. The write that goes beyond is accepted in part, then fails with `code`.
+   */
   capacity = Number.POSITIVE_INFINITY;
   /** The error of a write beyond the capacity. */
   code = "ENOSPC";

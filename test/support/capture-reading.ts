@@ -1,9 +1,9 @@
-/** What a capture holds by now, for tests of what writes captures. */
+/** Reads a capture that is still being written. */
 import { existsSync, readFileSync } from "node:fs";
 import type { CapturedPacket } from "../../shared/pcapng/packet.ts";
 import { PcapngReader } from "../../shared/pcapng/reader.ts";
 
-/** The packets up to the last whole block, and a reader that knows all but them. */
+/** The packets up to the last whole block, and the reader that parsed them. */
 export interface CaptureSoFar {
   readonly reader: PcapngReader;
   readonly packets: readonly CapturedPacket[];
@@ -17,10 +17,10 @@ export function captureSoFar(bytes: Uint8Array): CaptureSoFar {
   return { reader, packets };
 }
 
-/** The same of a file, which may not be there yet. */
+/** Reads what a file holds by now. A missing file counts as empty. */
 export const fileSoFar = (path: string): CaptureSoFar =>
   captureSoFar(existsSync(path) ? readFileSync(path) : new Uint8Array(0));
 
-/** The Ethernet frames of a file so far; rings have another link type. */
+/** The Ethernet frames that a file holds by now; ring captures have another link type. */
 export const framesSoFar = (path: string): readonly CapturedPacket[] =>
   fileSoFar(path).packets.filter((packet) => packet.linkType === 1);

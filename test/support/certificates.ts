@@ -1,14 +1,14 @@
 /**
- * Certificates that go wrong in one way each, of one key. Their time is far from any clock. Made with
- * `openssl ca -selfsign -startdate 20000101000000Z -enddate 21000101000000Z`, names in
- * subjectAltName: localhost and 127.0.0.1.
+ * Certificates with one defect each, all of one key. Their dates lie far from the present. Made
+ * with `openssl ca -selfsign -startdate 20000101000000Z -enddate 21000101000000Z`; subjectAltName
+ * holds localhost and 127.0.0.1.
  */
 import { createPrivateKey, X509Certificate } from "node:crypto";
 
 const der = (base64: string): Buffer => Buffer.from(base64, "base64");
 const pem = (base64: string): string => new X509Certificate(der(base64)).toString();
 
-/** Opens nothing but servers of tests. */
+/** The private key of all certificates; only servers of tests use it. */
 export const KEY = createPrivateKey({
   key: der(
     "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgL98J7Yjs/UCxFOB6Y1/lEajIOgtxQAPZEMQx5wRiEIyhRANCAATP3RF3hCqi/1NKEh1ZIy75G09YaE+4uKhoJVAMikfKlU7mDq9m2rDEw1urepjo4Sv2opQOaQERPqCsQ6f/HWsc",

@@ -1,18 +1,18 @@
 /**
  * A TCP proxy that spoils a connection on purpose, in the words of Toxiproxy. Each direction has
- * toxics of its own, which may change while connections are open.
+ * its own toxics, which may change while connections are open.
  *
  *   client ──► [waits for the line, then on its way: latency] ──► target      "up"
  *   client ◄── [on its way: latency, after waiting for the line] ◄── target   "down"
  *
- * What waits for the line is bounded in bytes, and then the sender is read no more: so a sender
- * feels a slow line, as it would behind a router with a small queue.
+ * The bytes that wait for the line are bounded. At the bound the proxy stops reading the sender, so
+ * the sender feels a slow line, as behind a router with a small queue.
  */
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 
 export interface Toxics {
-  /** Every byte comes this much later. Order is kept. */
+  /** Delays every byte by this long. Order is kept. */
   readonly latencyMs?: number;
   /** Rate of the line; unlimited when absent. */
   readonly bitsPerSecond?: number;
@@ -28,9 +28,9 @@ export interface ProxyOptions {
   readonly down?: Toxics;
 }
 
-/** Bytes that may wait for the line before the sender is no longer read. */
+/** Bytes that may wait for the line before the proxy stops reading the sender. */
 export const BUFFER_BYTES = 64 << 10;
-/** Bytes under way through the latency of an unlimited line. */
+/** Most bytes in flight on an unlimited line with latency. */
 const PIPE_BYTES = 16 << 20;
 
 const KEEP_HALF_OPEN = { allowHalfOpen: true, noDelay: true };
@@ -42,7 +42,7 @@ class Lane {
   readonly #toxics: () => Toxics;
   readonly #queue: { readonly bytes: Buffer; readonly due: number }[] = [];
   queuedBytes = 0;
-  /** When the line has sent all that it has been given, and when the last byte of that arrives. */
+  /** Time at which the line has sent all its bytes, and time at which the last of them arrives. */
   #lineFree = 0;
   #lastDue = 0;
   #full = false;
@@ -71,7 +71,7 @@ class Lane {
   #take(bytes: Buffer): void {
     const { latencyMs = 0, bitsPerSecond = Infinity, lost = false } = this.#toxics();
     if (lost) return;
-    // Two ms of the line at most, so that a chunk does not cross it in one jump.
+    // A piece is at most 2 ms of the line's rate, so that a chunk does not arrive all at once.
     const piece = Math.max(256, Math.round(bitsPerSecond / 4000));
     for (let at = 0; at < bytes.length; at += piece) {
       const part = bytes.subarray(at, at + piece);
@@ -86,7 +86,7 @@ class Lane {
     this.#run();
   }
 
-  /** Hands on what is due. A full receiver wakes us with "drain". */
+  /** Passes on the bytes that are due. A full receiver calls this again by "drain". */
   #run(): void {
     clearTimeout(this.#timer);
     const now = performance.now();
@@ -112,7 +112,7 @@ class Lane {
 type Connection = Readonly<Record<"client" | "target", Socket> & Record<"up" | "down", Lane>>;
 
 export class ChaosProxy {
-  /** May be changed at any time, and concerns open connections too. */
+  /** The toxics may change at any time, and apply to open connections too. */
   readonly toxics: { up: Toxics; down: Toxics };
   readonly connections = new Set<Connection>();
   readonly #target: number;
@@ -154,7 +154,7 @@ export class ChaosProxy {
     let open = 2;
     const closed = (other: Socket, failed: boolean) => {
       open--;
-      // A clean close has passed on all it got; a broken one breaks the other end as well.
+      // After a clean close all bytes have been passed on. An error of one end resets the other.
       if (failed) other.resetAndDestroy();
       if (open > 0) return;
       up.stop();

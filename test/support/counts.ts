@@ -1,19 +1,19 @@
-/** How many cases a property runs: by a budget of CPU time in the check, by full counts in a soak. */
+/** How many cases a property runs: limited by CPU time in the check, all in a soak. */
 import fc from "fast-check";
 
 export const SOAK = process.env["RINGWIRE_SOAK"] === "1";
-/** Of the CPU, for one property, in ms. */
+/** CPU time for one property, in ms. */
 const BUDGET_MS = 1500;
-/** Runs that take place whatever they take, and the share of all that does. */
+/** Cases that run whatever the time, as a number and as a share of all. */
 const LEAST_RUNS = 15;
 const LEAST_SHARE = 0.15;
 
-/** All of them in a soak, a tenth otherwise. */
+/** All cases in a soak, a tenth otherwise. */
 export const cases = (all: number): number => (SOAK ? all : Math.ceil(all / 10));
 
 /**
- * fast-check's assert, which prints the seed of a failure. Outside of a soak a property ends early
- * when its budget is used up, yet not before it had its least runs.
+ * fast-check's assert, which prints the seed of a failure. Outside of a soak the property ends when
+ * its budget is used up and its least number of cases has run.
  */
 export const holds = ((property: fc.IProperty<unknown>, parameters: { numRuns: number }) => {
   if (!SOAK) endEarly(property, Math.max(LEAST_RUNS, parameters.numRuns * LEAST_SHARE));
@@ -24,7 +24,7 @@ function endEarly<Ts>(property: fc.IRawProperty<Ts>, least: number): void {
   const run = property.run.bind(property);
   const begin = process.cpuUsage();
   let runs = 0;
-  // A failing case is shrunk without a limit of time.
+  // After a failure the budget no longer applies, so that fast-check can shrink the case.
   let failed = false;
   const spent = (): boolean => {
     const { user, system } = process.cpuUsage(begin);

@@ -1,4 +1,4 @@
-/** A real device process on a port of its own choice, and what can be asked of it from outside. */
+/** A real device process on a free port, and the questions that a test can ask it from outside. */
 
 import { readFileSync } from "node:fs";
 import { readStatus } from "../../shared/status/read.ts";
@@ -43,7 +43,7 @@ export class DeviceProcess {
     return (await fetch(`${this.url}/livez`)).ok;
   }
 
-  /** Memory that the system holds for it, from the kernel's point of view. */
+  /** The process's resident memory, as the kernel counts it. */
   rssBytes(): number {
     const line = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${this.child.pid}/status`, "utf8"));
     return Number(line![1]) * 1024;

@@ -1,5 +1,5 @@
 /**
- * Captures of batches for tshark, and what tshark makes of them with the project's dissector.
+ * Captures of batches, and tshark's output for them with the project's dissector.
  *
  *   RingFile ── batch(...) ──► pcapng in a temporary folder ── dissect ──► Packet[]
  */
@@ -32,11 +32,11 @@ const UPPER_PDU = 252;
 export interface BatchFacts {
   readonly epoch?: number;
   readonly personality?: RingPersonality;
-  /** Bytes kept of the batch. */
+  /** Bytes of the batch that the capture kept. */
   readonly snap?: number;
   /** Packets that the capture lost before this one. */
   readonly drops?: number;
-  /** Part of the snapshot with which captures of older programs begin. */
+  /** Part of the snapshot with which captures of older versions begin. */
   readonly oldSnapshot?: boolean;
 }
 
@@ -97,10 +97,10 @@ export class RingFile {
   }
 }
 
-/** Nested layers as `tshark -T json` has them. */
+/** Nested layers in the form of `tshark -T json`. */
 type Json = { readonly [key: string]: Json } | readonly Json[] | string;
 
-/** One packet as tshark shows it. */
+/** One packet in tshark's output. */
 export class Packet {
   /** Fields and layers by name, in the order of the tree. */
   readonly #items = new Map<string, Json[]>();
@@ -164,14 +164,14 @@ export class Packet {
   }
 }
 
-/** What tshark prints, with the dissector, of a capture file's bytes. */
+/** tshark's output, with the dissector loaded, for a capture file's bytes. */
 export async function tshark(capture: Uint8Array, args: readonly string[]): Promise<string> {
   using folder = mkdtempDisposableSync(join(tmpdir(), "ringwire-dissector-"));
   const file = join(folder.path, "capture.pcapng");
   writeFileSync(file, capture);
   const argv = ["-r", file, "-X", `lua_script:${DISSECTOR}`, ...args];
   const { stdout, stderr } = await execute("tshark", argv, LIMITS);
-  // It speaks of being run as root, and of scripts that fail.
+  // stderr always warns about running as root, so only errors of Lua scripts count.
   if (/lua/i.test(stderr) || stdout.includes("Lua Error")) throw new Error(`${stderr}${stdout}`);
   return stdout;
 }

@@ -1,7 +1,7 @@
 /**
- * The driver's half of ENA, as plain as can be: one step a method, nothing checked on the driver's
- * behalf, so that a test can also do it wrong. How the guest reaches its device is the subclass's:
- * EnaTwin calls a NIC model in this process, RawEna speaks over a link.
+ * The driver's half of ENA, one method for each step. Nothing is checked, so that a test can also
+ * break the rules. A subclass reaches the device: EnaTwin calls a NIC model in this process, RawEna
+ * speaks over a link.
  *
  *   memory from `base`          MMIO response | AQ | ACQ | AENQ | rings ... | buffers
  */
@@ -46,14 +46,14 @@ export type EnaQueue = Awaited<ReturnType<EnaGuest["createQueue"]>>;
 const TX = { length: 0, reqId: 0, address: 0, first: 1, last: 1, offload: 0, headerLength: 0 };
 export type TxFields = Readonly<Partial<typeof TX & { phase: number }>>;
 
-/** Where a feature's data lies that does not fit into the command. */
+/** Control buffer: where the data of a feature lies that does not fit into the command. */
 interface Control {
   readonly address: number;
   readonly length: number;
 }
 
 const NO_CONTROL: Control = { address: 0, length: 0 };
-/** Bits of a meta descriptor's len_ctrl that make its fields count. */
+/** Bits of a meta descriptor's len_ctrl that make its fields valid. */
 export const EXT_VALID = 1 << 14;
 export const ETH_META_TYPE = 1 << 20;
 
@@ -67,7 +67,7 @@ export abstract class EnaGuest {
   acqAddress = 0;
   aenqAddress = 0;
   readonly responseAddress: number;
-  /** Address of the first memory that nobody has. */
+  /** First free address of the guest's memory. */
   protected next: number;
   readonly #base: number;
 
@@ -82,17 +82,17 @@ export abstract class EnaGuest {
   abstract write32(offset: number, value: number): void;
   /** Changes the guest's memory, and the device's copy of it. */
   abstract write(address: number, bytes: Uint8Array): void;
-  /** Resolves when all that was posted is applied and reads are answered; false: the link ended. */
+  /** Resolves when all posted is applied and all reads are answered; false: the link has ended. */
   abstract settle(): Promise<boolean>;
 
-  /** Memory for buffers, never freed. */
+  /** Allocates memory for buffers; it is never freed. */
   alloc(bytes: number): BusAddress {
     const address = busAddress(this.next);
     this.next += Math.ceil(bytes / 64) * 64;
     return address;
   }
 
-  /** Memory for a ring. */
+  /** Allocates memory for a ring. */
   allocRing(bytes: number): BusAddress {
     return this.alloc(bytes);
   }
@@ -114,7 +114,7 @@ export abstract class EnaGuest {
     this.write32(Register.DEV_CTL, devCtlReg.packReset(reason, true));
   }
 
-  /** All three admin rings, in an order that works. */
+  /** Sets up all three admin rings, in a valid order. */
   initAdmin(eventDepth = AENQ_DEPTH): void {
     const ring = (base: number, caps: number, depth: number, entryBytes: number): number => {
       const address = this.allocRing(depth * entryBytes);
@@ -131,7 +131,7 @@ export abstract class EnaGuest {
     this.aenqAddress = ring(AENQ_BASE_LO, AENQ_CAPS, eventDepth, AENQ_ENTRY_SIZE);
   }
 
-  /** Puts a command into the next admin entry; the doorbell is another step. Returns its id. */
+  /** Writes a command into the next admin entry, without the doorbell. Returns its id. */
   post(command: Uint8Array, commandId: number = this.aq.slot): number {
     const entry = command.slice(0, AQ_ENTRY_SIZE);
     stampCommand(viewOf(entry), 0, commandId, this.aq.phase);
@@ -144,7 +144,7 @@ export abstract class EnaGuest {
     this.write32(Register.AQ_DB, this.aq.head);
   }
 
-  /** Offsets of the entries that have arrived in a completion ring since the last call. */
+  /** Offsets of the entries that arrived in a completion ring since the last call. */
   #arrived(
     address: number,
     cursor: PhaseCursor,
@@ -170,11 +170,11 @@ export abstract class EnaGuest {
     });
   }
 
-  /** One command from post to completion. */
+  /** Posts one command, rings the doorbell and waits for its completion. */
   async command(command: Uint8Array): Promise<Completion> {
     this.post(command);
     this.ringAdmin();
-    // A command that needs reads takes a round trip for each.
+    // Each read that the command causes takes one round trip.
     for (let look = 0; look < 10; look++) {
       const [answer, ...more] = this.takeCompletions();
       if (more.length > 0) throw new Error(`${more.length} completions too many`);
@@ -197,7 +197,7 @@ export abstract class EnaGuest {
     return this.command(featureEntry(featureId, layout, fields, control));
   }
 
-  /** Low latency queues of 128-byte entries with two descriptors ahead of the header. */
+  /** Enables low latency queues: 128-byte entries with two descriptors ahead of the header. */
   async enableLlq(): Promise<void> {
     succeeded("SET_FEATURE LLQ", await this.setFeature(FeatureId.LLQ, llqFeature, PLAIN_LLQ));
   }
@@ -241,13 +241,13 @@ export abstract class EnaGuest {
       sqIdx: sq.sqIdx,
       doorbell: sq.sqDoorbellOffset,
       unmask: cq.cqInterruptUnmaskRegisterOffset,
-      /** Where its entries lie in BAR 2, for one placed in the device. */
+      /** Offset of the entries in BAR 2, when the queue is placed in the device. */
       llqOffset: sq.llqDescriptorsOffset,
       sqAddress,
       cqAddress,
-      /** What the driver posts next; it stamps the phase. */
+      /** Position of the next descriptor to post; provides its phase bit. */
       sq: new PhaseCursor(depth),
-      /** What the driver expects next. */
+      /** Position of the next completion to expect. */
       cq: new PhaseCursor(depth),
     };
   }
@@ -261,7 +261,7 @@ export abstract class EnaGuest {
     return this.command(build(destroyCq, { opcode: Opcode.DESTROY_CQ, cqIdx: queueId(cqIdx) }));
   }
 
-  /** Writes one 16-byte descriptor at the queue's tail and moves the tail. */
+  /** Writes one 16-byte descriptor at the queue's tail and advances the tail. */
   describe(q: EnaQueue, descriptor: Uint8Array): void {
     this.write(q.sqAddress + q.sq.slot * 16, descriptor);
     q.sq.next();
@@ -271,7 +271,7 @@ export abstract class EnaGuest {
     this.write32(q.doorbell, value & 0xffff);
   }
 
-  /** One transmit descriptor of a packet. `flags` is any of "f" first, "l" last. */
+  /** Posts one transmit descriptor of a packet. `flags` is any of "f" first, "l" last. */
   postTx(
     q: EnaQueue,
     reqId: number,
@@ -285,7 +285,7 @@ export abstract class EnaGuest {
     this.describe(q, txDescriptor({ length, reqId, address, first, last, offload }, q));
   }
 
-  /** A meta descriptor; the bits `clear` of its len_ctrl are taken out. */
+  /** Posts a meta descriptor, with the bits `clear` of len_ctrl cleared. */
   postMeta(
     q: EnaQueue,
     mss: number,
@@ -300,7 +300,7 @@ export abstract class EnaGuest {
     this.describe(q, new Uint8Array(view.buffer));
   }
 
-  /** A meta descriptor that says nothing: neither valid nor of a type, with junk in its fields. */
+  /** Posts a meta descriptor without valid bit and type, and with junk in its fields. */
   postEmptyMeta(q: EnaQueue, clear = EXT_VALID | ETH_META_TYPE): void {
     this.postMeta(q, 9000, 255, 255, 63, clear);
   }
@@ -311,7 +311,7 @@ export abstract class EnaGuest {
     this.describe(q, new Uint8Array(view.buffer));
   }
 
-  /** Request ids of the completions that have arrived since the last call. */
+  /** Request ids of the completions that arrived since the last call. */
   completed(q: EnaQueue): number[] {
     if (q.direction === SqDirection.RX) return this.takeRx(q).map((done) => done.reqId);
     return this.#arrived(q.cqAddress, q.cq, 8, txCdesc.phase).map((at) =>
@@ -369,7 +369,7 @@ export function structBytes<T>(
   return bytes;
 }
 
-/** SET_FEATURE with its body, or GET_FEATURE. */
+/** SET_FEATURE when given a body, else GET_FEATURE. */
 export function featureEntry<T>(
   featureId: number,
   layout?: Struct<T>,

@@ -1,5 +1,5 @@
 /**
- * An ENA guest over FakeHost, in the process of its NIC model. Rings lie in windows or, with
+ * An ENA guest on FakeHost, in the process of its NIC model. Rings lie in windows or, with
  * `windows: false`, in memory that the device has to read.
  */
 
@@ -47,14 +47,14 @@ export class EnaTwin extends EnaGuest {
     return Buffer.from(this.nic.pci.mmioRead(0, offset, 4)).readUInt32LE();
   }
 
-  /** Lets reads and deferred work come to an end. */
+  /** Runs until reads and deferred work have ended. */
   async settle(): Promise<boolean> {
     await this.host.memory.answerReads();
     await settle();
     return true;
   }
 
-  /** A readless read; undefined when no answer for it arrived. */
+  /** Does a readless register read; undefined when no answer arrived. */
   readless(offset: number): number | undefined {
     this.#seq = (this.#seq + 1) & 0xffff;
     const at = this.at(this.responseAddress);
@@ -71,7 +71,9 @@ export class EnaTwin extends EnaGuest {
     this.write32(Register.DEV_CTL, 0);
   }
 
-  /** Reset, admin queue, events: where every driver is before it makes queues. */
+  /**
+   * Resets the device and sets up admin queue and events, as drivers do before they make queues.
+   */
   async attach(groups = 0xff): Promise<void> {
     this.reset();
     this.initAdmin();
@@ -90,7 +92,7 @@ export class EnaTwin extends EnaGuest {
     this.nic.batchEnd();
   }
 
-  /** Bytes at a fresh address, pushed unless told otherwise. */
+  /** Writes bytes at a fresh address; pushes them too, unless `pushed` is false. */
   buffer(bytes: Uint8Array, pushed = true): number {
     const address = this.alloc(bytes.length);
     this.write(address, bytes);

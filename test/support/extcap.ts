@@ -1,9 +1,8 @@
 /**
- * Wireshark's side of extcap: named pipes, and a tshark that finds our program in its extcap folder.
+ * Wireshark's side of extcap: named pipes, and a tshark whose extcap folder holds our program.
  *
- * The folder that root's Wireshark looks into can't be chosen (wsutil/filesystem.c takes
- * WIRESHARK_EXTCAP_DIR only from ordinary users), so for root one is mounted over it, which this
- * tshark alone sees.
+ * Root can't choose Wireshark's extcap folder (wsutil/filesystem.c reads WIRESHARK_EXTCAP_DIR only
+ * for ordinary users). For root the test's folder is mounted over it, visible to this tshark alone.
  */
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,17 +14,17 @@ import { type Child, finished, ROOT, start } from "./process.ts";
 export const EXTCAP_PROGRAM = join(ROOT, "dist/cli/wireshark/plugin/ringwire-extcap");
 const IS_ROOT = process.getuid?.() === 0;
 
-/** A home for one Wireshark: its folders hold nothing but what a test puts there. */
+/** A home directory for one Wireshark: its folders hold only the files of the test. */
 export class WiresharkHome {
   readonly folder = mkdtempSync(join(tmpdir(), "ringwire-extcap-"));
-  /** What its extcap folder holds. */
+  /** Its extcap folder. */
   readonly extcap = join(this.folder, "extcap");
 
   constructor() {
     mkdirSync(this.extcap);
   }
 
-  /** Starts a program that sees this home, and programs from it see it too. */
+  /** Starts a program in this home. Programs that it starts run in this home too. */
   start(argv: readonly string[], env: Readonly<Record<string, string>> = {}): Child {
     const own = { HOME: this.folder, XDG_CONFIG_HOME: join(this.folder, "config"), ...env };
     const cover = IS_ROOT ? ["unshare", "--mount", "sh", "-c", COVER, "sh", this.extcap] : [];
@@ -41,14 +40,14 @@ export class WiresharkHome {
   }
 }
 
-/** Mounts the folder $1 over the one for everybody, and becomes the rest. */
+/** Mounts the folder $1 over the system's extcap folder, then executes the remaining arguments. */
 const COVER = `
   there=$(tshark -G folders 2>/dev/null | sed -n 's/^\\(Global \\)\\{0,1\\}Extcap path:[[:space:]]*//p')
   mount --bind "$1" "$there" || exit 99
   shift
   exec "$@"`;
 
-/** A named pipe, and the file that its reader fills. */
+/** A named pipe, and the file into which its reader writes. */
 export class Fifo {
   readonly folder = mkdtempSync(join(tmpdir(), "ringwire-fifo-"));
   readonly path = join(this.folder, "fifo");

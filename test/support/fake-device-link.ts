@@ -1,7 +1,7 @@
 /**
- * The device end of a link, in the turn of the test: decodes what the bus and the hypervisor post,
- * in order, and keeps windows and grants as a device would. It refuses what no honest frontend
- * posts, so that a test notices.
+ * The device end of a link, in the turn of the test. It decodes the transactions of bus and
+ * hypervisor in order, and keeps windows and grants as a device does. It throws on a transaction
+ * that no honest frontend posts.
  */
 import { WindowTable } from "../../device/dma/window-table.ts";
 import { SessionLink } from "../../frontend/session-link.ts";
@@ -25,7 +25,7 @@ export class FakeDeviceLink extends SessionLink {
   constructor() {
     const [front, back] = loopbackPair((deliver) => deliver());
     super(new Link(front, OWNER, silentLogger, undefined, new TestClock()));
-    // Each window is made in a second of its own: a device limits how many are made in one.
+    // A device limits the windows made per second, so each window gets a second of its own.
     let ms = 0;
     this.#windows = new WindowTable(() => (ms += 1000));
     back.onMessage = (batch) => {
@@ -33,7 +33,7 @@ export class FakeDeviceLink extends SessionLink {
     };
   }
 
-  /** Everything posted so far, oldest first. A test may forget it. */
+  /** All transactions posted so far, oldest first. A test may empty the list. */
   get posted(): Act[] {
     this.mark(0);
     return this.#posted;
@@ -43,16 +43,16 @@ export class FakeDeviceLink extends SessionLink {
     this.mark(0);
     return this.#windows;
   }
-  /** Grant entries as the device was told. */
+  /** Grant entries, as posted to the device. */
   get entries(): ReadonlyMap<number, GrantEntry> {
     this.mark(0);
     return this.#grants;
   }
-  /** Everything of one kind, oldest first. */
+  /** All transactions of one kind, oldest first. */
   of<K extends Act["kind"]>(kind: K): (Act & { readonly kind: K })[] {
     return this.posted.filter((act): act is Act & { readonly kind: K } => act.kind === kind);
   }
-  /** What a guest posts, one word a transaction: `grant 3`, `end 2`, `event 5`, `write`. */
+  /** The guest's transactions in order, one string each: `grant 3`, `end 2`, `event 5`, `write`. */
   get order(): string[] {
     return this.posted.flatMap((act) => {
       if (act.kind === "grant") return `grant ${grantsOf(act.records, act.version).length}`;

@@ -1,4 +1,4 @@
-/** The front half of a shared ring, as a guest by hand drives it: nothing is checked. */
+/** The front half of a shared ring for a guest driven by hand. Nothing is checked. */
 import { viewOf } from "../../shared/bytes/words.ts";
 import { advance, distance, type Index32, index32 } from "../../shared/ring/index32.ts";
 import { GRANT_PAGE_BYTES } from "../../shared/xen/grant.ts";
@@ -14,10 +14,10 @@ export class FrontRing {
   readonly view: DataView;
   reqProdPvt = index32(0);
   rspCons = index32(0);
-  /** Brings bytes of the page to the device, as a write of the guest to its own memory does. */
+  /** Copies bytes of the page to the device, after the guest has written them. */
   readonly copy: (at: number, length: number) => void;
 
-  /** An empty ring in a page that the device knows as coherent memory. */
+  /** Makes an empty ring in a page that the device knows as coherent memory. */
   constructor(
     { reference, frame, page }: { reference: number; frame: number; page: Uint8Array },
     slotBytes: number,
@@ -34,7 +34,7 @@ export class FrontRing {
     this.renew(start);
   }
 
-  /** An empty ring, as before the first request. */
+  /** Empties the ring; all indexes begin at `start`. */
   renew(start = 0): void {
     this.reqProdPvt = this.rspCons = index32(start);
     sring.init(this.view, 0);
@@ -52,7 +52,7 @@ export class FrontRing {
     return slotOffset(index, this.slotBytes, this.size);
   }
 
-  /** Fills the next request slot by `write`; not shown yet. Returns its index. */
+  /** Fills the next request slot by `write`, unpublished. Returns its index. */
   request(write: (view: DataView, at: number) => void): Index32 {
     const index = this.reqProdPvt;
     write(this.view, this.at(index));
@@ -61,7 +61,7 @@ export class FrontRing {
     return index;
   }
 
-  /** Shows the requests: req_prod. True when the backend asked to be woken. */
+  /** Publishes the requests (req_prod). Returns whether the backend asked for a notification. */
   publish(index: number = this.reqProdPvt): boolean {
     const before = sring.reqProd(this.view, 0);
     const after = index32(index);
@@ -71,18 +71,18 @@ export class FrontRing {
     return distance(event, after) < distance(before, after);
   }
 
-  /** Asks to be woken by the next response. */
+  /** Asks for a notification at the next response. */
   arm(event: Index32 = advance(this.rspCons, 1)): void {
     sring.setWord(this.view, 0, RingWord.RSP_EVENT, event);
     this.copy(RingWord.RSP_EVENT, 4);
   }
 
-  /** Responses that were published and not taken. */
+  /** Responses that are published and not consumed. */
   get waiting(): number {
     return distance(this.rspCons, this.rspProd);
   }
 
-  /** Requests that were published and not answered. */
+  /** Requests that are published and have no response. */
   get unanswered(): number {
     return distance(this.rspProd, sring.reqProd(this.view, 0));
   }
@@ -95,14 +95,14 @@ export class FrontRing {
     return sring.reqEvent(this.view, 0);
   }
 
-  /** The offset of the next response; it is taken. */
+  /** Consumes the next response and returns its offset. */
   response(): number {
     const at = this.at(this.rspCons);
     this.rspCons = advance(this.rspCons, 1);
     return at;
   }
 
-  /** Takes all responses that wait, as `read` gives them. */
+  /** Consumes all waiting responses, each parsed by `read`. */
   take<T>(read: (view: DataView, at: number) => T): T[] {
     const taken: T[] = [];
     while (this.waiting > 0) taken.push(read(this.view, this.response()));

@@ -1,11 +1,11 @@
 /**
  * A paravirtual guest's pages, and the device's copies of those that are windows.
  *
- *   pages   what the guest has        windows   what the device has of it
- *   posted  everything that went to the guest, in its order
+ *   pages   the guest's memory        windows   the device's copies
+ *   posted  everything sent to the guest, in order
  *
- * A write by grant lands in the guest's page when the guest's own entry allows it; one that it
- * does not allow is kept in `violations`, and lands nowhere.
+ * A write by grant reaches the guest's page when the guest's own grant entry allows it. Any other
+ * write is recorded in `violations` and changes nothing.
  */
 import { viewOf } from "../../shared/bytes/words.ts";
 import { busAddress, type RecordType, Space } from "../../shared/wire/records.ts";
@@ -13,7 +13,7 @@ import { type DmaWrite, FakeDma } from "./fake-host.ts";
 
 export const PAGE = 4096;
 
-/** One thing that the guest was sent. */
+/** One thing sent to the guest. */
 export type Posted =
   | { readonly kind: "write"; readonly type: RecordType }
   | { readonly kind: "read" | "use" }
@@ -21,7 +21,7 @@ export type Posted =
 
 export class FakeGuestMemory extends FakeDma {
   readonly pages = new Map<number, Uint8Array>();
-  /** What the guest's own table says of a reference. */
+  /** The guest's own grant entries, by reference. */
   readonly entries = new Map<number, { readonly frame: number; readonly readonly: boolean }>();
   readonly posted: Posted[] = [];
   readonly violations: string[] = [];

@@ -1,12 +1,12 @@
 /**
- * A guest that drives a netback by hand: its own pages, grants and rings, one step a method, and
- * nothing checked on its behalf, so that a test does all of them right, or one wrong.
+ * A guest that drives a netback by hand, with its own pages, grants and rings, one method for each
+ * step. Nothing is checked, so that a test can do one step wrong.
  *
  *   FakeGuest ── GrantTable, EventChannels (the real ones) ── Netback ── FakeSurroundings
  *      queue(i).tx, .rx, control: FrontRing, the guest's half of a ring
  *
- * What the guest writes to a ring page goes to its own page and to the device's window at once;
- * `batchEnd` says that a batch with all of it has been applied.
+ * A write of the guest to a ring page reaches its own page and the device's window at once.
+ * `batchEnd` then stands for the batch that carried the writes.
  */
 import { EventChannels } from "../../device/xen/event-channel.ts";
 import type { NetbackConfig } from "../../device/xen/netback/config.ts";
@@ -57,20 +57,20 @@ export interface GuestQueue {
 export interface Piece {
   readonly bytes: Uint8Array;
   readonly offset?: number;
-  /** Said in place of the length. */
+  /** Size in the request; defaults to the length of `bytes`. */
   readonly size?: number;
-  /** Used in place of a new page. */
+  /** Reference in the request; defaults to a new page. */
   readonly gref?: number;
 }
 
 export interface SendOptions {
   readonly queue?: number;
   readonly flags?: number;
-  /** Writers of extra info slots, in order; each is told whether another follows. */
+  /** Writers of extra info slots, in order; `more` is 1 when another slot follows. */
   readonly extras?: readonly ((view: DataView, at: number, more: number) => void)[];
-  /** False: the device has to ask for the bytes. */
+  /** False: the device has to read the bytes. */
   readonly push?: boolean;
-  /** Said in place of the sum of the pieces. */
+  /** Size of the packet in the first request; defaults to the sum of the pieces. */
   readonly total?: number;
 }
 
@@ -78,7 +78,7 @@ const DEFAULTS = {
   queues: 1,
   split: true,
   control: false,
-  /** Indexes begin here. */
+  /** First value of the ring indexes. */
   start: 0,
   maxFrameBytes: 9234,
   rxNotify: true,
@@ -100,9 +100,9 @@ export class FakeGuest {
   readonly grants = this.#entries.table;
   readonly events = new EventChannels({ now: this.host.clock.now });
   readonly netback: Netback;
-  /** Codes of what was fatal. */
+  /** Codes of fatal errors. */
   readonly fatals: string[] = [];
-  /** Called from within `fatal`. */
+  /** Called by `fatal`. */
   onFatal: (() => void) | undefined;
   queues: GuestQueue[] = [];
   control: { readonly ring: FrontRing; readonly port: number } | undefined;
@@ -132,7 +132,7 @@ export class FakeGuest {
     return guest;
   }
 
-  /** New rings and ports, and `connect`; what it answers. */
+  /** Makes new rings and ports and connects. Returns the error text of `connect`. */
   connect(): string | undefined {
     const { queues, split, control } = this.#options;
     this.queues = Array.from({ length: queues }, () => {
@@ -201,7 +201,7 @@ export class FakeGuest {
     return reference;
   }
 
-  /** Ends access. False when the guest was told that the entry is in use. */
+  /** Ends access. Returns false while the device's use counts say that the entry is in use. */
   end(reference: number): boolean {
     if ((this.#entries.readers.get(reference) ?? 0) > 0) return false;
     this.#entries.end(reference);
@@ -210,12 +210,12 @@ export class FakeGuest {
     return true;
   }
 
-  /** References that somebody uses, by what the guest was told. */
+  /** References in use, by the use counts sent to the guest. */
   get inUse(): number[] {
     return [...this.#entries.readers].filter(([, n]) => n !== 0).map(([reference]) => reference);
   }
 
-  /** A granted page with these bytes at `offset`. Returns the reference. */
+  /** Grants a page that holds these bytes at `offset`. Returns the reference. */
   buffer(bytes: Uint8Array, offset = 0, options = { readonly: true }): number {
     const frame = this.newFrame();
     this.memory.page(frame).set(bytes, offset);
@@ -224,7 +224,7 @@ export class FakeGuest {
 
   // Transmit.
 
-  /** Puts one packet into the ring; not shown yet. */
+  /** Puts one packet into the ring, unpublished. */
   post(pieces: readonly Piece[], options: SendOptions = {}) {
     const { flags = 0, extras = [], push = true } = options;
     const { tx } = this.queue(options.queue);
@@ -252,7 +252,7 @@ export class FakeGuest {
     return { ids, grefs };
   }
 
-  /** Shows what was posted, rings if that is asked for, and ends the batch. */
+  /** Publishes the posted requests, notifies when asked for, and ends the batch. */
   #show(ring: FrontRing, port: number): void {
     if (ring.publish()) this.notify(port);
     this.netback.batchEnd();
@@ -262,7 +262,7 @@ export class FakeGuest {
     this.#show(this.queue(i).tx, this.queue(i).txPort);
   }
 
-  /** One packet, shown. */
+  /** Posts and publishes one packet. */
   send(pieces: readonly Piece[], options: SendOptions = {}) {
     const sent = this.post(pieces, options);
     this.kick(options.queue);
@@ -273,7 +273,7 @@ export class FakeGuest {
     this.events.send(GUEST, port);
   }
 
-  /** Responses since the last call; `rest` is the eight bytes of the slot that mean nothing. */
+  /** Responses since the last call; `rest` is the slot's eight unused bytes. */
   sent(i = 0) {
     return this.queue(i).tx.take((view, at) => ({
       id: txResponse.id(view, at),
@@ -284,7 +284,7 @@ export class FakeGuest {
 
   // Receive.
 
-  /** Posts `count` empty pages, shows them, and ends the batch. */
+  /** Posts `count` empty pages, publishes them, and ends the batch. */
   postRx(count: number, i = 0, gref?: number): void {
     const { rx, rxPort, posted } = this.queue(i);
     for (let n = 0; n < count; n++) {
@@ -296,7 +296,7 @@ export class FakeGuest {
     this.#show(rx, rxPort);
   }
 
-  /** Packets since the last call; their grants are ended. */
+  /** Packets received since the last call. Ends their grants. */
   received(i = 0) {
     const queue = this.queue(i);
     const packets = [];
@@ -343,19 +343,19 @@ export class FakeGuest {
 
   // Control ring.
 
-  /** One request, shown. */
+  /** Posts and publishes one control request. */
   ask(request: Partial<CtrlRequest>): void {
     const { ring, port } = this.control!;
     ring.request((view, at) => ctrlRequest.write(view, at, request));
     this.#show(ring, port);
   }
 
-  /** Answers since the last call. */
+  /** Control responses since the last call. */
   answers() {
     return this.control!.ring.take((view, at) => ctrlResponse.parse(view, at));
   }
 
-  /** Takes what was posted to the guest so far. */
+  /** Everything sent to the guest since the last call. */
   takePosted() {
     return this.memory.posted.splice(0);
   }

@@ -1,9 +1,9 @@
 /**
- * The world around a NIC model, without sockets: one flat memory with windows over it, pushes,
- * reads that are answered when the test says so, and a switch port that keeps what it gets.
+ * The surroundings of a NIC model, without sockets: one flat memory with windows, pushes, reads
+ * that the test answers, and a switch port that records frames.
  *
- * Memory begins at MEMORY_BASE. A DMA write outside `writable` ranges is kept in `violations`,
- * so that a test can say "nothing was written that was not described".
+ * Memory begins at MEMORY_BASE. A DMA write outside `writable` ranges is kept in `violations`, so
+ * that a test can show that the device wrote only to described buffers.
  */
 import { DmaError, grantPush, type HostMemory, type Window } from "../../device/dma/host-memory.ts";
 import { PushQueue } from "../../device/dma/push-queue.ts";
@@ -32,13 +32,15 @@ export interface DmaWrite extends Range {
 
 /** A read that the device has asked for. */
 export interface PendingRead {
-  /** Answers with what memory holds now; what the guest has no memory for is refused. */
+  /** Answers with the present bytes of memory; refuses a range that the guest does not have. */
   answer(): void;
   refuse(status?: number): void;
   abandon(): void;
 }
 
-/** A guest's memory as its device sees it. All but rings is reached in one space. */
+/**
+ * A guest's memory as its device sees it. Everything except rings is reached in one address space.
+ */
 export abstract class FakeDma implements HostMemory {
   readonly windows: Window[] = [];
   readonly pushes = new PushQueue(Number.MAX_SAFE_INTEGER);
@@ -60,7 +62,7 @@ export abstract class FakeDma implements HostMemory {
     length: number,
     access: "read" | "write",
   ): Uint8Array | undefined;
-  /** Told of each access before it is made. */
+  /** Called before each access. */
   protected abstract note(access: DmaWrite | "read"): void;
 
   #check(space: number): void {
@@ -72,7 +74,7 @@ export abstract class FakeDma implements HostMemory {
     return this.windows.find((w) => address >= w.address && end <= w.address + w.bytes.length);
   }
 
-  /** Pushes what memory holds there, in a message of its own. */
+  /** Pushes the present bytes of a range, in a message of its own. */
   push(address: number, length: number): void {
     this.reuseMessage();
     this.#message = this.find(address, length, "read")!.slice();
@@ -80,7 +82,7 @@ export abstract class FakeDma implements HostMemory {
     this.pushes.add(this.space === Space.GRANT ? grantPush(key) : key, this.#message, 0, length);
   }
 
-  /** The transport uses the message of the last push again. */
+  /** Stands for a transport that reuses the memory of the last push's message. */
   reuseMessage(): void {
     this.pushes.settle();
     this.#message?.fill(0x5a);
@@ -110,7 +112,8 @@ export abstract class FakeDma implements HostMemory {
   #place(space: number, address: number, type: number, length: number): Uint8Array {
     this.#check(space);
     this.note({ address, length, type: type as RecordType });
-    // What the frontend refuses, the device does not know.
+    // A device can't know that the frontend will refuse a write, so the write gets memory all the
+    // same.
     this.writer.outgoing = this.find(address, length, "write") ?? this.#nowhere;
     return this.writer.outgoing;
   }
@@ -137,7 +140,7 @@ export class FakeMemory extends FakeDma {
   readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly writes: DmaWrite[] = [];
-  /** Where DMA may write; everything when undefined. */
+  /** Ranges that DMA may write; undefined allows all. */
   writable: Range[] | undefined;
   readonly violations: DmaWrite[] = [];
   protected readonly space = Space.BUS;
@@ -153,7 +156,7 @@ export class FakeMemory extends FakeDma {
     this.windows.push({ address: busAddress(address), bytes, view: viewOf(bytes) });
   }
 
-  /** Answers reads, and those that follow from the answers, until there is none. */
+  /** Answers reads, and the reads that follow from the answers, until none is left. */
   async answerReads(): Promise<void> {
     while (this.reads.length > 0) {
       this.answerNow();
@@ -178,10 +181,10 @@ export class FakeMemory extends FakeDma {
 }
 
 export class FakeSwitchPort implements SwitchPort {
-  /** Bytes are copies. */
+  /** Frames received from the NIC; bytes are copies. */
   readonly frames: (FrameFacts & { readonly bytes: Uint8Array })[] = [];
   readonly drops = new Map<DropReason, number>();
-  /** What `input` answers. */
+  /** The verdict that `input` returns. */
   verdict: Verdict = Verdict.DONE;
   flushes = 0;
   rooms = 0;
@@ -216,7 +219,7 @@ export class FakeSwitchPort implements SwitchPort {
 /** A NIC as the device's options describe one. */
 export const NIC = { name: "nic0", mac: Uint8Array.of(2, 0, 0, 0, 0, 1), maxMtu: 9216 };
 
-/** What both kinds of NIC have around them, over memory of either kind. */
+/** The surroundings of either kind of NIC, on memory of either kind. */
 export class FakeSurroundings<M extends FakeDma> implements NicHost {
   readonly memory: M;
   readonly config: NicConfig;
@@ -256,12 +259,12 @@ export class FakeSurroundings<M extends FakeDma> implements NicHost {
     this.interrupts.push(vector);
   }
 
-  /** Vectors raised so far; forgets them. */
+  /** Returns the vectors raised since the last call. */
   takeInterrupts(): number[] {
     return this.interrupts.splice(0);
   }
 
-  /** Codes of the faults so far; forgets them. */
+  /** Returns the codes of the faults since the last call. */
   takeFaults(): string[] {
     return this.faults.splice(0).map((f) => f.code);
   }

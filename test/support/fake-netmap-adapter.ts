@@ -1,10 +1,11 @@
 /**
- * A NIC with native netmap support, in memory: the twin of a driver's netmap part.
+ * A NIC with native netmap support, in memory: the double of a driver's netmap part.
  *
  *   inject(q, bytes)  ──► wire ──► rxsync ──► slots, NS_MOREFRAG where a buffer is short
- *   slots ──► txsync ──► sent[q]; slots come back when `complete(q)` says so, or at once
+ *   slots ──► txsync ──► sent[q]; slots come back at once, or at `complete(q)` with `lazyTx`
  *
- * It changes no buffer indexes. A bad slot that it is handed is sent as nothing.
+ * The NIC changes no buffer indexes. A slot with a bad buffer or length adds no bytes to its
+ * packet.
  */
 
 import { Ifnet } from "../../frontend/net/ifnet.ts";
@@ -38,13 +39,15 @@ export class FakeNic {
   readonly netmap: Netmap;
   /** Packets sent, by ring. */
   readonly sent: Uint8Array[][];
-  /** Packets that the stack sent through the driver itself, and that reached the stack. */
+  /**
+   * Packets that the stack sent through the driver's transmit, and packets that reached the stack.
+   */
   readonly plainSent: Uint8Array[] = [];
   readonly up: Uint8Array[] = [];
   readonly registerCalls: boolean[] = [];
-  /** What nm_register answers. */
+  /** The result of nm_register. */
   registerError = 0;
-  /** What nm_sync answers. */
+  /** The result of nm_sync. */
   syncError = 0;
   readonly syncs = { tx: 0, rx: 0 };
   /** SyncFlag bits of the last sync in each direction. */
@@ -85,10 +88,10 @@ export class FakeNic {
     });
   }
 
-  /** The order that the drivers have: flags last on the way in, first on the way out. */
+  /** Follows the drivers' order: flags are set last and cleared first. */
   async #register(na: NativeAdapter, on: boolean): Promise<number> {
     this.registerCalls.push(on);
-    // A driver goes down and up meanwhile, which takes turns.
+    // A driver goes down and up here, which takes several turns.
     await Promise.resolve();
     if (this.registerError !== 0 && on) return this.registerError;
     if (on) {
@@ -133,7 +136,7 @@ export class FakeNic {
     if (!this.#lazyTx) this.#reclaim(kring);
   }
 
-  /** All that was sent on ring `q` is done. */
+  /** Completes all packets sent on ring `q`. */
   complete(q: number): void {
     this.#reclaim(this.na.txRings[q]!);
     this.na.txIrq(q);
@@ -171,7 +174,7 @@ export class FakeNic {
       }
     }
     kring.nrHwtail = i;
-    // Slots given back are filled, and the NIC interrupts, once this is over.
+    // The released slots can hold waiting frames now, so the NIC interrupts again after this sync.
     if (wire.length > 0 && kring.nrHwcur !== kring.rhead) {
       queueMicrotask(() => this.na.rxIrq(kring.ringId));
     }
@@ -179,7 +182,7 @@ export class FakeNic {
   }
 }
 
-/** An mbuf of the stack with these bytes. */
+/** An mbuf as the stack sends it, with these bytes. */
 export function mbufOf(bytes: Uint8Array, flowId = 0): Mbuf {
   const m = new Mbuf();
   m.attach(bytes, 0, bytes.length, undefined);

@@ -1,6 +1,6 @@
 /**
- * The twin of a TAP, in memory: the test is the kernel. It keeps the contract of TapEnd strictly
- * and throws at whoever breaks it (a slot released twice, a send into a closed TAP).
+ * The double of a TAP, in memory; the test is the kernel. FakeTap keeps the contract of TapEnd
+ * strictly and throws when its user breaks it (a slot released twice, a send into a closed TAP).
  */
 import type { Frame } from "../../shared/net/frame.ts";
 import type { TapError } from "../../shared/tap/errors.ts";
@@ -29,16 +29,16 @@ export class FakeTap implements TapEnd {
   onLinkChange: ((link: TapLink) => void) | undefined;
   onGone: ((error: TapError) => void) | undefined;
 
-  /** Frames the other side gave to the kernel and flushed. */
+  /** Frames that the other side sent and flushed to the kernel. */
   readonly sent: Told[] = [];
-  /** Slots for `send`; the test sets it. */
+  /** Free slots for `send`; set by the test. */
   room = Number.POSITIVE_INFINITY;
   carrier: boolean | undefined;
-  /** What `setMtu` answers; undefined sets it. */
+  /** The error of `setMtu`; undefined accepts the MTU. */
   mtuRefusal: TapError | undefined;
   readonly mtuWishes: number[] = [];
   closed = false;
-  /** Slots out at the moment. */
+  /** Slots received and not yet released. */
   readonly out = new Set<number>();
 
   readonly #memory: Uint8Array;
@@ -55,7 +55,7 @@ export class FakeTap implements TapEnd {
     this.#free = Array.from({ length: slots }, (_, slot) => slot);
   }
 
-  /** The kernel sends. */
+  /** The kernel sends a frame. */
   inject(bytes: Uint8Array, facts: Facts = {}): void {
     this.#waiting.push({ bytes, facts: { ...NO_FACTS, ...facts } });
     this.#wake();
@@ -66,7 +66,7 @@ export class FakeTap implements TapEnd {
     return this.#waiting.length;
   }
 
-  /** The kernel took frames off the send ring. */
+  /** The kernel consumed frames of the send ring. */
   drain(room: number): void {
     this.room = room;
     if (!this.#drainAsked) return;
@@ -74,7 +74,7 @@ export class FakeTap implements TapEnd {
     this.onDrain?.();
   }
 
-  /** `ip link set`. */
+  /** The kernel's `ip link set`. */
   change(link: Partial<TapLink>): void {
     this.mtu = link.mtu ?? this.mtu;
     this.up = link.up ?? this.up;
@@ -96,7 +96,7 @@ export class FakeTap implements TapEnd {
     return slot;
   }
 
-  /** What `age` answers: as if every frame had waited this long. */
+  /** The result of `age`: how long every frame has waited. */
   waitedMs = 0;
 
   age(_token: number): number {
@@ -105,7 +105,7 @@ export class FakeTap implements TapEnd {
 
   release(token: number): void {
     if (!this.out.delete(token)) throw new Error(`slot ${token} released, but not out`);
-    // Whoever looks at a slot after giving it back sees this.
+    // Code that reads a slot after its release gets these bytes.
     this.#memory.fill(0xa5, token * SLOT_BYTES, token * SLOT_BYTES + 2048);
     this.#free.push(token);
     this.#wake();

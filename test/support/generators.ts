@@ -1,5 +1,5 @@
-/** Loaded before the tests of every file: what holds for all generators of test data. */
+/** Loaded before the tests of every file: settings of all generators of test data. */
 import fc from "fast-check";
 
-// Without it a list of at most 60 has at most 10: the long stories are the ones that find something.
+// By default a list of at most 60 gets at most 10 items, but the long lists find the bugs.
 fc.configureGlobal({ ...fc.readConfigureGlobal(), defaultSizeToMaxWhenMaxSpecified: true });

@@ -31,12 +31,12 @@ export class GrantStage {
     this.space.attachLink(this.device);
   }
 
-  /** The device tells changes of its use counts. */
+  /** The device posts a change of its use counts. */
   use(reference: number, readers: number, writers = 0): void {
     this.hypervisor.onGrantUse(grantRef(reference), readers, writers);
   }
 
-  /** The link breaks, and another device is there. */
+  /** The link breaks, and another device appears. */
   reconnect(): void {
     this.hypervisor.detachLink();
     this.space.detachLink();
@@ -53,7 +53,7 @@ export class GrantStage {
     return this.space.deviceWrite(Space.GRANT, address, bytes, 0, bytes.length);
   }
 
-  /** A copy of what the device reads through a grant, or the negated status. */
+  /** A copy of the bytes that the device reads through a grant, or the negated status. */
   read(reference: number, offset: number, length: number): Uint8Array | number {
     const span = this.space.deviceRead(Space.GRANT, busAddress(reference * 4096 + offset), length);
     if (span === undefined) return this.space.refusal;
@@ -61,5 +61,5 @@ export class GrantStage {
   }
 }
 
-/** Lets what waits for a turn of its own run. */
+/** Runs the promises that wait for a turn. */
 export const nextTurn = (): Promise<void> => Promise.resolve();

@@ -20,13 +20,13 @@ export type GrantedEntry = Omit<GrantEntry, "pageOff" | "length"> & Partial<Gran
 
 export class GuestGrants {
   readonly table: GrantTable;
-  /** Every call of the sink, in order. */
+  /** Every use-count change that the table reported, in order. */
   readonly told: Told[] = [];
-  /** The guest's own view of its entries' use: the sum of what it was told. */
+  /** The use counts of the guest's entries, as the guest computes them from these changes. */
   readonly readers = new Map<number, number>();
   readonly writers = new Map<number, number>();
 
-  /** `heard` is called for what the guest is told, as it is told. */
+  /** `heard` is called for each use-count change. */
   constructor(
     options: Partial<Omit<GrantTableOptions, "use">> = {},
     heard: (told: Told) => void = () => {},
@@ -44,7 +44,7 @@ export class GuestGrants {
     });
   }
 
-  /** Maps for domain 0, or for another, and expects that to succeed. */
+  /** Maps for domain 0 or another. Throws when the map fails. */
   map(reference: number, write = true, caller = 0): Mapping {
     const mapping = this.table.map(reference, write, caller);
     if (typeof mapping === "number") throw new Error(`map of ${reference}: GNTST ${mapping}`);
@@ -54,7 +54,7 @@ export class GuestGrants {
   /** Posts entries, `[reference, entry]` each, in the table's version or in `version`. */
   grant(entries: readonly [number, GrantedEntry][], version = this.table.version): void {
     const records = grantRecords(entries, version);
-    // Records never begin at the front of their message.
+    // In a real message, records never begin at offset 0.
     this.table.grant(version, viewOf(Buffer.concat([Buffer.alloc(3), records])), 3, entries.length);
   }
 
@@ -88,7 +88,7 @@ export function endRecords(references: readonly number[]): Buffer {
   return bytes;
 }
 
-/** What the column of a `grant` says. */
+/** The entries in the column of a `grant`. */
 export function grantsOf(
   records: Uint8Array,
   version: GrantVersion = 1,

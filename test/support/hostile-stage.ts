@@ -1,6 +1,6 @@
 /**
- * What every hostile test stands on: a real device process, a live neighbour pair on it, and the
- * question that is asked after each block: did anybody but the attacker notice?
+ * The stage of every hostile test: a real device process, a live pair of neighbours on it, and the
+ * check after each block that nobody but the attacker noticed anything.
  */
 import { DeviceProcess } from "./device-process.ts";
 import type { DriverName } from "./lab.ts";
@@ -10,9 +10,9 @@ import { Random, seedOfRun } from "./random.ts";
 import { differences } from "./same.ts";
 import { type DeviceStatus, unaccounted } from "./status.ts";
 
-/** What a device may grow by while it is attacked: heap that its collector has not given back. */
+/** How far a device's memory may grow under attack: heap that its collector has not freed yet. */
 const RSS_SLACK_BYTES = 160 << 20;
-/** The device's heap: a leak ends the device, and the collector has no reason to wait. */
+/** A small heap for the device: a leak ends the process, and the collector runs often. */
 const SMALL_HEAP = "--max-old-space-size=64 --max-semi-space-size=2";
 
 export class HostileStage {
@@ -20,7 +20,7 @@ export class HostileStage {
   readonly neighbour: Neighbour;
   readonly random: Random;
   readonly #rssBytes: number;
-  /** What Xen's guests share, with the neighbours alone. */
+  /** Counts of domains, store nodes and backend ports with the neighbours alone. */
   readonly #xen: DeviceStatus["xen"];
   #names = 0;
 
@@ -59,12 +59,12 @@ export class HostileStage {
     return this.device.port;
   }
 
-  /** A NIC name that nobody has had yet. */
+  /** A NIC name that was not used before. */
   name(): string {
     return `hostile${++this.#names}`;
   }
 
-  /** Says in `what` fails how to see it again. */
+  /** `what`, with the seed that repeats it. */
   seeded(what: string): string {
     return `${what} (RINGWIRE_SEED=${this.random.seed})`;
   }
@@ -73,7 +73,7 @@ export class HostileStage {
     return await this.device.status();
   }
 
-  /** Throws with all that is not as it was before the attack. */
+  /** Throws a list of everything that differs from the state before the attack. */
   async unharmed(): Promise<void> {
     const { wrong, compare } = differences();
     if (!(await this.device.lives())) {
@@ -94,7 +94,7 @@ export class HostileStage {
         wrong.push(`${nic.name}, which did nothing wrong, has ${n} faults ${code}`);
       }
     }
-    // The sum over all ports lacks those that left with what they had sent and got.
+    // NICs that left took their frame counts with them, so this one sum does not come out.
     const sums = unaccounted(gone).filter((line) => !line.startsWith("frames sent to ports"));
     wrong.push(...sums.map((line) => `not accounted for: ${line}`));
     for (const what of ["domains", "storeNodes", "backendPorts"] as const) {

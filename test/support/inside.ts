@@ -1,15 +1,15 @@
 /**
  * Runs a `ringwire` command that ends by itself inside the test's process, from the sources. A
  * start of the program costs half a second of processor time, and the tables of wrong commands have
- * hundreds of rows. A test about the process itself (signals, pipes, users, its end) starts one:
- * process.ts.
+ * hundreds of rows. A test about the process itself (signals, pipes, users, exit) starts a real
+ * process by process.ts.
  */
 import process from "node:process";
 import { vi } from "vitest";
 import { run } from "../../cli/main.ts";
 import type { Child } from "./process.ts";
 
-/** A command that has ended. A child process that has ended is one too. */
+/** A command that has ended, run inside or as a child process. */
 export type Ended = Pick<Child, "exit" | "stdout" | "stderr" | "said">;
 
 let running: string | undefined;
@@ -20,7 +20,7 @@ export async function runInside(
   env: Readonly<Record<string, string>> = {},
 ): Promise<Ended> {
   const command = ["ringwire", ...args].join(" ");
-  // Both would write to the same two streams.
+  // Two commands at a time would write to the same two streams.
   if (running !== undefined) throw new Error(`"${running}" has not ended yet`);
   running = command;
   using undo = new DisposableStack();
@@ -49,7 +49,7 @@ export async function runInside(
   return { exit: { code, signal: null }, ...streams, said };
 }
 
-/** Returns a function that removes the listeners that have come since. */
+/** Returns a function that removes the listeners added since this call. */
 function keepListeners(emitter: NodeJS.EventEmitter, events: readonly string[]): () => void {
   const before = events.map((event) => new Set(emitter.rawListeners(event)));
   return () => {

@@ -1,9 +1,9 @@
-/** Programs that are not ours and may be missing. */
+/** Looks for programs of other projects, which may be missing. */
 import { execFileSync } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 
-/** Why a test can't run: the first of the programs that is not there. Undefined when all are. */
+/** Why a test can't run: names the first missing program. Undefined when none is missing. */
 export function missingProgram(...programs: readonly string[]): string | undefined {
   const folders = `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`.split(":");
   const missing = programs.find(
@@ -21,7 +21,7 @@ function runs(path: string): boolean {
   }
 }
 
-/** What a program writes to its standard output. Throws when it fails, with its words. */
+/** A program's standard output. Throws its error text when it fails. */
 export function outputOf(program: string, args: readonly string[]): Buffer {
   return execFileSync(program, args, { maxBuffer: 1 << 28, stdio: ["ignore", "pipe", "pipe"] });
 }

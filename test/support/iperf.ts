@@ -10,9 +10,9 @@ export interface IperfOptions {
   readonly to: Namespace;
   /** Address of `to`, IPv4 or IPv6, without prefix length. */
   readonly address: string;
-  /** Time of a run whose `args` don't end it, as "-n" does. */
+  /** Length of the run, unless `args` ends it, as "-n" does. */
   readonly seconds?: number;
-  /** More of iperf3's own, for the client: "-R" for data from `to` to `from`, "-u" for UDP. */
+  /** More options for iperf3's client: "-R" for data from `to` to `from`, "-u" for UDP. */
   readonly args?: readonly string[];
 }
 
@@ -23,7 +23,7 @@ export interface IperfEnd {
   readonly sum: { readonly packets: number; readonly lost_packets: number };
 }
 
-/** One run with a server of its own. Rejects with iperf3's own words when it fails. */
+/** One run with a server of its own. Rejects with iperf3's error text when it fails. */
 export async function iperf(options: IperfOptions): Promise<IperfEnd> {
   const { from, to, address, seconds = 1, args = [] } = options;
   const port = String(nextPort++);
@@ -45,19 +45,19 @@ export interface PingOptions {
   readonly address: string;
   readonly count: number;
   readonly intervalSeconds?: number;
-  /** Of the payload; no fragmentation then, so that a large one proves the MTU. */
+  /** Payload bytes, sent without fragmentation, so that a large payload proves the MTU. */
   readonly wholeBytes?: number;
 }
 
-/** Time for the last answers, on a machine that has other things to do. */
+/** Time for the last answers on a busy machine. */
 const LATE_SECONDS = 10;
 
-/** Pings and gives every round trip. Lost probes are a result, not an error. */
+/** Pings and returns every round trip. Lost probes are a result, not an error. */
 export async function ping(options: PingOptions): Promise<ReturnType<typeof pingResult>> {
   const { count, intervalSeconds: interval = 0.2 } = options;
   const deadline = Math.ceil(count * interval) + LATE_SECONDS;
-  // With a deadline ping goes on until it has so many answers, so the last ones may be late. What
-  // it sends beyond the count is not looked at. Without one it waits two round trips, then leaves.
+  // With a deadline ping waits for `count` answers, so late ones count too; its probes beyond
+  // `count` are ignored. Without a deadline ping leaves after two round trips.
   const args = ["ping", "-n", "-c", String(count), "-w", String(deadline), "-i", String(interval)];
   const { wholeBytes } = options;
   if (wholeBytes !== undefined) args.push("-s", String(wholeBytes), "-M", "do");

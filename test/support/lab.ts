@@ -1,12 +1,12 @@
 /**
- * A device and its hosts in namespaces of our own making: what most scenarios and benches set up.
+ * A device and its hosts in namespaces of their own, as most scenarios and benches need them.
  *
  *   device namespace                    host i namespace (i = 0, 1, ...)
  *   ringwire device :7700               ringwire frontend --tap ring0
  *        10.201.i.1 ◄──── veth ────► 10.201.i.2      the link runs over this
  *                                    ring0: 10.202.0.<i+1>/24, fd00:202::<i+1>/64
  *
- * The proxy, when asked for, sits in the device's namespace on port 7701.
+ * The optional proxy listens in the device's namespace on port 7701.
  */
 
 import { ChaosProxy, type Toxics } from "./chaos-proxy.ts";
@@ -25,7 +25,7 @@ const PROXY_PORT = 7701;
 export const TAP = "ring0";
 
 export type DriverName = "ena" | "xen";
-/** What is shown with one personality has to hold with the other, and with one of each. */
+/** Pairs of drivers: scenarios run with ENA, with Xen, and with one of each. */
 export const MIXES: readonly { readonly mix: string; readonly drivers: readonly DriverName[] }[] = [
   { mix: "ena and ena", drivers: ["ena", "ena", "ena"] },
   { mix: "xen and xen", drivers: ["xen", "xen", "xen"] },
@@ -33,10 +33,10 @@ export const MIXES: readonly { readonly mix: string; readonly drivers: readonly 
 ];
 
 export interface FrontendOptions extends Omit<StartOptions, "namespace"> {
-  /** Name of the NIC; `host<i>` when absent. */
+  /** Name of the NIC; defaults to `host<i>`. */
   readonly name?: string;
   readonly viaProxy?: boolean;
-  /** Name of the TAP when it is not ring0. */
+  /** Name of the TAP; defaults to ring0. */
   readonly tap?: string;
   readonly args?: readonly string[];
 }
@@ -55,7 +55,7 @@ export class Lab {
   readonly #open = new AsyncDisposableStack();
   readonly #drivers: readonly DriverName[];
 
-  /** `drivers` of the hosts, in order; ena where it ends. */
+  /** `drivers` of the hosts, in order; the remaining hosts use ena. */
   constructor(hosts: number, drivers: readonly DriverName[] = []) {
     this.#drivers = drivers;
     this.device = new Namespace("device");
@@ -89,8 +89,8 @@ export class Lab {
   }
 
   /**
-   * Puts a proxy between hosts and device, for frontends that ask for it. The proxy connects to the
-   * device from this process, which is in the device's namespace until the lab closes.
+   * Starts a proxy between hosts and device, for frontends started with it. The proxy connects to
+   * the device from this process, which is in the device's namespace until the lab closes.
    */
   async startProxy(toxics: Toxics): Promise<void> {
     this.#open.use(this.device.enter());
@@ -119,7 +119,7 @@ export class Lab {
     return frontend;
   }
 
-  /** Addresses and "up", as a user would type them; done twice it changes nothing. */
+  /** Sets addresses and "up", as a user would. A second call changes nothing. */
   configureTap(i: number): void {
     const { namespace, address, address6 } = this.host(i);
     namespace.ip("addr", "replace", `${address}/24`, "dev", TAP);
@@ -127,12 +127,12 @@ export class Lab {
     namespace.ip("link", "set", TAP, "up");
   }
 
-  /** The TAP of a host, undefined when there is none. */
+  /** The TAP of a host; undefined when it does not exist. */
   tap(i: number): Link | undefined {
     return this.host(i).namespace.link(TAP);
   }
 
-  /** Waits until the TAP of host `i` has, or has not, a carrier. */
+  /** Waits until the carrier of host `i`'s TAP is as wanted. */
   async carrier(i: number, wanted: boolean, frontend?: Child): Promise<Link> {
     const what = `carrier ${wanted ? "up" : "down"} on host ${i}`;
     return await eventually(
@@ -144,7 +144,7 @@ export class Lab {
     );
   }
 
-  /** What `ringwire status --json` says, run beside the device. */
+  /** The output of `ringwire status --json`, run in the device's namespace. */
   async status<T = unknown>(): Promise<T> {
     const child = await runRingwire(
       ["status", "--connect", `http://127.0.0.1:${DEVICE_PORT}`, "--json"],
@@ -154,7 +154,7 @@ export class Lab {
     return JSON.parse(child.stdout) as T;
   }
 
-  /** Ends what was started, last first, and removes the namespaces. */
+  /** Ends all processes, last first, and removes the namespaces. */
   async close(): Promise<void> {
     await this.#open.disposeAsync();
     for (const { namespace } of this.hosts) namespace.destroy();

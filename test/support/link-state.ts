@@ -1,4 +1,4 @@
-/** State records as tests look at them. */
+/** State records in a form that tests can compare. */
 
 import { viewOf } from "../../shared/bytes/words.ts";
 import {
@@ -12,7 +12,7 @@ import {
 import { grantRef } from "../../shared/xen/grant.ts";
 import { RingWord } from "../../shared/xen/ring.ts";
 
-/** The parts of the record that `fill` tells. */
+/** The parts of the record that `fill` writes. */
 export function stateParts(fill: (state: LinkState) => void): Uint8Array[] {
   const parts: Uint8Array[] = [];
   const state = new LinkState((part) => parts.push(Uint8Array.from(part)));
@@ -21,7 +21,7 @@ export function stateParts(fill: (state: LinkState) => void): Uint8Array[] {
   return parts;
 }
 
-/** The records of one kind, each with the fields that `kind` has and its tail. */
+/** The records of one kind, each with its fields and its tail. */
 export function stateRecords(parts: readonly Uint8Array[], kind: StateKind) {
   return parts
     .flatMap((part) => [...stateEntries(part)])
@@ -54,7 +54,7 @@ export function sampleState(): Uint8Array[] {
     }
     for (const ring of Object.values(XenRingKind)) {
       const page = new Uint8Array(4096).fill(1);
-      // Six requests without a response.
+      // Six requests have no response.
       viewOf(page).setUint32(RingWord.REQ_PROD, 0x0101_0107, true);
       state.xenRing({ ring, queue: 0, port: 8, reference: 9, address: 0x30000, page });
     }

@@ -1,7 +1,9 @@
-/** Two transports joined in one process. Messages are copied, and arrive when a test or the event loop says so. */
+/** Two transports joined in one process. A test or the event loop decides when messages arrive. */
 import type { Transport } from "../../shared/transport/transport.ts";
 
-/** Runs `deliver` later: it brings one message, or the end of the connection, to the other side. */
+/**
+ * Runs `deliver` later, which brings a message, or the end of the connection, to the other side.
+ */
 export type Carry = (deliver: () => void) => void;
 
 export class LoopbackEnd implements Transport {
@@ -10,7 +12,7 @@ export class LoopbackEnd implements Transport {
   receivedBytes = 0;
   open = true;
   onMessage: (message: Uint8Array) => void = () => {};
-  /** Batches that arrive in the place of one. */
+  /** Returns the batches that arrive in place of one message. */
   arriving: (message: Uint8Array) => readonly Uint8Array[] = (message) => [message];
   onClose: (code: number, reason: string) => void = () => {};
   readonly #carry: Carry;
@@ -53,7 +55,9 @@ export class LoopbackEnd implements Transport {
   }
 }
 
-/** Two ends: what one sends the other receives. `there` carries what the first one sends. */
+/**
+ * Two connected ends. `there` carries the messages of the first end, `back` those of the second.
+ */
 export function loopbackPair(
   there: Carry = setImmediate,
   back: Carry = there,

@@ -1,12 +1,11 @@
 /**
- * Two NICs of one device that send each other frames, all the time, and verify what they get:
- * order, length and every byte. A process of its own, so that what the test does to the device in
- * the meantime slows nobody here down.
+ * Two NICs of one device that send each other frames all the time, and verify order, length and
+ * every byte. They run in a process of their own, so that the attack's own work does not slow them.
  *
  *   node neighbour-worker.ts URL DRIVER-OF-A DRIVER-OF-B
  *
- * Asked on stdin, it answers on stdout in one line of JSON: "counts N" tells, "drain N" stops
- * sending first, waits until all is quiet and tells then, "resume N" sends again.
+ * Commands on stdin, answered on stdout in one line of JSON: "counts N" reports the counts, "drain
+ * N" stops sending, waits until all is quiet, then reports, "resume N" sends again.
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -17,16 +16,16 @@ import type { DirectionCounts } from "./neighbour.ts";
 const HEADER_BYTES = 14;
 /** Local experimental EtherType (IEEE 802). */
 const ETHER_TYPE = 0x88b5;
-/** Behind the sequence number. */
+/** The payload follows the sequence number. */
 const PAYLOAD_AT = HEADER_BYTES + 4;
 const MIN_BYTES = 60;
 const MAX_BYTES = 1514;
 const BURST = 8;
 const BURST_MS = 10;
 const QUIET_MS = 300;
-/** Looks in a row that find nothing new. */
+/** Checks in a row without a new frame, after which all is quiet. */
 const QUIET_LOOKS = 10;
-/** More than a device can deliver at once after it stood still. */
+/** More frames than a device can deliver at once after a pause. */
 const READER_FRAMES = 1 << 16;
 
 let sending = true;
@@ -59,7 +58,7 @@ async function verify(from: Nic, to: Nic, d: DirectionCounts): Promise<void> {
   let next = 0;
   for await (const bytes of to) {
     const frame = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-    // Frames of somebody else may reach the pair.
+    // Frames of other NICs may reach the pair.
     if (frame.length < PAYLOAD_AT) continue;
     const sequence = frame.readUInt32BE(HEADER_BYTES);
     const wanted = frameOf(sequence, from, to);
@@ -94,7 +93,9 @@ function counts(tag: number): void {
   say({ tag, ab, ba, reconnects: a.status().reconnects + b.status().reconnects });
 }
 
-/** Tells the counts once all has arrived, or nothing more for longer than a process stands still. */
+/**
+ * Reports once all frames have arrived, or none arrives for longer than a process may be paused.
+ */
 function whenQuiet(tag: number, received = -1, quiet = 0): void {
   const now = ab.received + ba.received;
   const still = now === received ? quiet + 1 : 0;

@@ -1,6 +1,6 @@
 /**
  * A live neighbour: two NICs on the device under attack, which send each other frames and verify
- * them (neighbour-worker.ts). Nothing that happens to another NIC may show here.
+ * them (neighbour-worker.ts). An attack by another NIC must not affect them.
  */
 import type { DeviceProcess } from "./device-process.ts";
 import type { DriverName } from "./lab.ts";
@@ -29,7 +29,7 @@ export class Neighbour {
     this.#device = device;
   }
 
-  /** `drivers` of a and of b. */
+  /** `drivers` of NICs a and b. */
   static async start(
     device: DeviceProcess,
     drivers: readonly [DriverName, DriverName],
@@ -51,9 +51,9 @@ export class Neighbour {
   }
 
   /**
-   * Stops the traffic until all is told, and starts it again. Every sentence says what is wrong:
-   * a frame not as sent, one lost that no drop counter of the pair's ports explains, a link lost,
-   * or traffic that has stopped.
+   * Stops the traffic, collects complaints, and starts the traffic again. A complaint is a
+   * sentence: a frame not as sent, a lost frame that no drop counter of the pair's ports explains,
+   * a lost link, or traffic that has stopped.
    */
   async complaints(): Promise<string[]> {
     const before = await this.#ask("drain");
@@ -81,7 +81,7 @@ export class Neighbour {
     await this.child.stop();
   }
 
-  /** Waits until traffic goes on, both ways. */
+  /** Waits until frames arrive again, both ways. */
   async #flows(before: NeighbourCounts): Promise<void> {
     await eventually(
       () => `frames of the neighbour\n${this.child.said()}`,

@@ -1,8 +1,8 @@
-/** `ringwire pkt-gen`, `bridge` and `lb` as real processes, and what they print with --json. */
+/** `ringwire pkt-gen`, `bridge` and `lb` as real processes, and their output with --json. */
 import type { PktGenResult as Report } from "../../frontend/apps/pkt-gen.ts";
 import { type Child, eventually, type StartOptions, startRingwire } from "./process.ts";
 
-/** The result of pkt-gen, as far as tests read it. */
+/** The part of pkt-gen's result that tests read. */
 export interface PktGenResult extends Report {
   readonly packets: number;
   readonly seconds: number;
@@ -11,7 +11,7 @@ export interface PktGenResult extends Report {
   readonly nics: readonly { readonly ifnet: Readonly<Record<string, number>> }[];
 }
 
-/** Starts a command and waits until its ports are open and its device knows. */
+/** Starts a command and waits until its ports are open and the device knows its NICs. */
 export async function startApp(
   words: string,
   connect: string,
@@ -23,20 +23,20 @@ export async function startApp(
   return child;
 }
 
-/** Waits for its own end, and gives its last line. */
+/** Waits until the command ends by itself, and returns its last line. */
 export async function resultOf<T = PktGenResult>(child: Child): Promise<T> {
   const { code } = await child.ended(120_000);
   if (code !== 0) throw new Error(`ended with ${code}\n${child.said()}`);
   return await child.waitForJson<T>((line) => line.event === "result");
 }
 
-/** SIGINT, as Ctrl-C; then its last line. */
+/** Sends SIGINT, as Ctrl-C does; returns the last line. */
 export async function interrupt<T = PktGenResult>(child: Child): Promise<T> {
   child.signal("SIGINT");
   return await resultOf<T>(child);
 }
 
-/** Packets that its reports so far add up to. */
+/** Sum of the packets in the reports so far. */
 export function reported(child: Child): number {
   let packets = 0;
   for (const line of child.stdout.split("\n").slice(0, -1)) {
@@ -46,7 +46,7 @@ export function reported(child: Child): number {
   return packets;
 }
 
-/** Waits until its reports add up to `packets()`, which may be asked again and again. */
+/** Waits until the reports add up to `packets()`, which is asked repeatedly. */
 export async function hasReported(child: Child, packets: () => Promise<number>): Promise<void> {
   let wanted = 0;
   await eventually(

@@ -1,4 +1,6 @@
-/** Sends back what it receives, by swapping buffers, until its port is closed; then says how many. */
+/**
+ * Sends back each packet by swapping buffers until its port is closed; then reports their number.
+ */
 import { parentPort, workerData } from "node:worker_threads";
 import { nmAttach } from "../../frontend/netmap/descriptor.ts";
 import { Ns, Poll } from "../../frontend/netmap/flags.ts";

@@ -11,7 +11,7 @@ export function ethernet(dst: number, src: number, length = 60, fill = 0x61): Ui
   return frame;
 }
 
-/** Fills slots with a frame, cut in pieces of at most `piece` bytes. False: no room for all. */
+/** Fills slots with a frame, cut into pieces of at most `piece` bytes. False: too few slots. */
 export function putFrame(
   port: PortRings,
   ring: NetmapRing,
@@ -32,7 +32,7 @@ export function putFrame(
   return true;
 }
 
-/** Takes the next whole frame and releases its slots; undefined when there is none. */
+/** Returns the next whole frame and releases its slots; undefined when no frame waits. */
 export function takeFrame(port: PortRings, ring: NetmapRing): Uint8Array | undefined {
   if (ring.isEmpty) return undefined;
   const pieces: Uint8Array[] = [];

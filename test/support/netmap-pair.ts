@@ -1,5 +1,5 @@
 /**
- * The ENA pair with netmap on top: opens ports, speaks of slots, and knows where every buffer is.
+ * The ENA pair with netmap on top: opens ports, reaches krings and slots, and counts every buffer.
  *
  *   census = slots of all open rings + rx records + packets in flight     always the same multiset
  */
@@ -69,13 +69,13 @@ export class NetmapPair extends EnaPair {
   tx = (q = 0): TxRing => this.adapter.queues[q]!.tx;
   rxKring = (q = 0): Kring => this.na.rxRings[q]!;
   txKring = (q = 0): Kring => this.na.txRings[q]!;
-  /** As the core calls it after its checks: what the driver answers. */
+  /** Calls the driver's rxsync as the netmap core does after its checks. */
   rxsync = (q = 0): number => this.na.rxsync(this.rxKring(q), 0);
   txsync = (q = 0): number => this.na.txsync(this.txKring(q), 0);
 
-  /** Frames from the segment, all the way into the completion queue. */
+  /** Sends frames from the segment and waits until their completions have arrived. */
   async arrive(...frames: Uint8Array[]): Promise<void> {
-    // Buffers that were posted get there first.
+    // Posted buffers must reach the device before the frames.
     this.pump();
     for (const frame of frames) expect(this.inject(frame)).toBeUndefined();
     this.flushPort();
@@ -88,7 +88,7 @@ export class NetmapPair extends EnaPair {
     return krings.filter((k) => k.ring !== undefined && !k.isFake).map((k) => k.openRing);
   }
 
-  /** Every buffer index there is in open rings and with the driver, sorted. */
+  /** All buffer indexes in open rings and in the driver, sorted. */
   census(): Uint32Array {
     const all: number[] = [];
     for (const ring of this.#openRings()) {
@@ -105,8 +105,8 @@ export class NetmapPair extends EnaPair {
   }
 
   /**
-   * What holds between any two calls: no buffer twice, as many as open rings have slots, and each
-   * ring's slots are in the places that its indexes say.
+   * Checks what holds between any two calls: no buffer is in two places, there are as many buffers
+   * as open rings have slots, and the empty slots are where the ring's indexes say.
    */
   check(): void {
     const all = this.census();
@@ -145,7 +145,7 @@ export class NetmapPair extends EnaPair {
     for (let sourcePort = 1000; found.some((f) => f.length < perQueue); sourcePort++) {
       const { bytes } = buildPacket({ protocol: 17, sourcePort, payload: new Uint8Array(40) });
       let queue = -1;
-      // The device is asked, and the frame goes no further.
+      // The completion names the receive queue that the device chose for this flow.
       this.tamper = (act) => {
         if (act.kind === "write" && act.type === RecordType.ENA_RX_CDESC) {
           queue = this.adapter.queues.findIndex(({ rx }) => {
@@ -166,7 +166,7 @@ export class NetmapPair extends EnaPair {
 const isOn = (kring: Kring | undefined): kring is Kring =>
   kring?.ring !== undefined && kring.nrMode === RingMode.ON;
 
-/** The slots [from, from + count) are empty, and no others. */
+/** Checks that the slots [from, from + count) are empty, and no others. */
 function checkEmpty(kring: Kring, from: number, count: number): void {
   const ring = kring.openRing;
   for (let i = 0; i < ring.numSlots; i++) {
@@ -179,10 +179,10 @@ function checkEmpty(kring: Kring, from: number, count: number): void {
   }
 }
 
-/** No two places less than 256 apart look alike. */
+/** Any two positions less than 256 apart hold different bytes. */
 const PATTERN = Uint8Array.from({ length: 1 << 17 }, (_, i) => (i * 31 + (i >> 8)) & 0xff);
 
-/** A frame that tells its number and whose every byte depends on it. */
+/** A frame that carries its number, and whose bytes all depend on it. */
 export function numbered(n: number, length: number, destination: readonly number[]): Uint8Array {
   if (length < HEADER) throw new RangeError(`a numbered frame of ${length} bytes`);
   const from = (n * 73) & 0xff;

@@ -1,10 +1,10 @@
 /**
- * Network namespaces of our own making, joined by veth pairs, for tests and benches that need a
- * real kernel at both ends.
+ * Network namespaces joined by veth pairs, for tests and benches that need a real kernel at both
+ * ends.
  *
- * Names are `rw<pid>-<n>-<label>`: the pid says whose they are, so that a later run can remove
- * what a killed one left, and never touches anybody else's. Nothing here changes the namespace
- * that the test runs in.
+ * A name is `rw<pid>-<n>-<label>`. The pid is that of the owner, so that a later run can remove the
+ * namespaces of a killed run and no others. Nothing here changes the namespace in which the test
+ * was started.
  */
 import { existsSync } from "node:fs";
 import process from "node:process";
@@ -16,7 +16,7 @@ const ip = (...args: string[]): string => outputOf("ip", args).toString();
 /** Empty when namespaces can be used, undefined before it was asked. */
 let reason: string | undefined;
 
-/** Why namespaces can't be used here, as a sentence for a skipped test; undefined when they can. */
+/** Why this machine has no namespaces, as a sentence for a skipped test; undefined when it has. */
 export function whyNoNamespaces(): string | undefined {
   reason ??= findReason() ?? "";
   return reason || undefined;
@@ -27,7 +27,7 @@ function findReason(): string | undefined {
   if (process.getuid?.() !== 0) return "needs root for network namespaces";
   if (missingProgram("ip")) return "needs the command ip (Debian package iproute2)";
   if (!existsSync("/dev/net/tun")) return "needs /dev/net/tun";
-  // What earlier runs left whose process is gone.
+  // Removes the namespaces of earlier runs whose process is gone.
   for (const [name, owner] of ip("netns", "list").matchAll(/^rw(\d+)-\S+/gm)) {
     if (!existsSync(`/proc/${owner}`)) removeNamespace(name);
   }
@@ -39,7 +39,10 @@ function findReason(): string | undefined {
   }
 }
 
-/** Nobody but the run that made the namespace put processes into it. Its own thread may be inside. */
+/**
+ * All processes inside were started by the run that made the namespace, so they may be ended. The
+ * test's own thread may be inside too.
+ */
 function removeNamespace(name: string): void {
   const script = 'ip netns pids "$1" | grep -vx "$2" | xargs -r kill -9; ip netns del "$1"; true';
   outputOf("sh", ["-c", script, "sh", name, String(process.pid)]);
@@ -52,7 +55,10 @@ process.on("exit", () => {
   for (const namespace of [...alive]) namespace.destroy();
 });
 
-/** An interface as `ip -json -s link` prints it. Directions are the kernel's: rx came from the wire. */
+/**
+ * An interface as `ip -json -s link` prints it. Directions are the kernel's: rx comes from the
+ * wire.
+ */
 export interface Link {
   readonly ifname: string;
   readonly ifindex: number;
@@ -71,19 +77,23 @@ export class Namespace {
     ip("netns", "add", this.name);
     alive.add(this);
     this.ip("link", "set", "lo", "up");
-    // An IPv6 address that is still being probed refuses traffic: tests would wait for nothing.
+    // An IPv6 address refuses traffic while the kernel checks it for duplicates, so tests would
+    // wait.
     for (const key of ["accept_dad", "dad_transmits"]) {
       const conf = ["all", "default"].map((of) => `net.ipv6.conf.${of}.${key}=0`);
       this.run("sysctl", "-qw", ...conf);
     }
   }
 
-  /** The same command, run inside. `ip netns exec` becomes the command, so the pid is its own. */
+  /**
+   * The command line that runs `argv` inside. `ip netns exec` executes the command in its own
+   * process, so the pid stays the same.
+   */
   inside(argv: readonly string[]): string[] {
     return ["ip", "netns", "exec", this.name, ...argv];
   }
 
-  /** Runs a short command inside to its end and returns its stdout. Throws when it fails. */
+  /** Runs a short command inside and returns its stdout. Throws when it fails. */
   run(...argv: string[]): string {
     return ip("netns", "exec", this.name, ...argv);
   }
@@ -94,8 +104,8 @@ export class Namespace {
   }
 
   /**
-   * Moves the thread that runs the test inside, until it disposes of the result. Sockets that it
-   * opens meanwhile, threads and processes that it starts belong to the namespace too.
+   * Moves the thread of the test inside, until the result is disposed. Sockets, threads and
+   * processes that it creates meanwhile belong to the namespace too.
    */
   enter(): Disposable {
     const home = openNamespace("/proc/thread-self/ns/net");
@@ -104,13 +114,13 @@ export class Namespace {
     return { [Symbol.dispose]: () => moveTo(home) };
   }
 
-  /** Undefined when there is no such interface. */
+  /** Undefined when the interface does not exist. */
   link(device: string): Link | undefined {
     const links = JSON.parse(this.ip("-json", "-s", "link")) as Link[];
     return links.find((link) => link.ifname === device);
   }
 
-  /** Ends what still runs inside and removes the namespace. A second call does nothing. */
+  /** Ends the processes inside and removes the namespace. A second call does nothing. */
   destroy(): void {
     if (alive.delete(this)) removeNamespace(this.name);
   }
@@ -128,16 +138,18 @@ function moveTo(fd: number): void {
   sys.close(fd);
 }
 
-/** One end of a veth pair: where it goes, its name there, its address with prefix length. */
+/** One end of a veth pair: its namespace, its name there, its address with prefix length. */
 export interface VethEnd {
   readonly namespace: Namespace;
   readonly device: string;
   readonly address: string;
 }
 
-/** Joins two namespaces by a veth pair with offloads as the kernel sets them, both ends up. */
+/**
+ * Joins two namespaces by a veth pair and sets both ends up. Offloads keep the kernel's defaults.
+ */
 export function joinByVeth(a: VethEnd, b: VethEnd): void {
-  // Both ends are born in their namespaces: no name of ours ever shows up outside.
+  // Both ends are created inside their namespaces, so that neither name ever appears outside.
   a.namespace.ip(
     ...["link", "add", a.device, "type", "veth"],
     ...["peer", "name", b.device, "netns", b.namespace.name],

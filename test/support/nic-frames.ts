@@ -1,11 +1,11 @@
-/** Frames of a NIC under test: raw ones with a pattern, and what they are compared with. */
+/** Frames for a NIC under test: raw frames with a pattern, and the expected frames. */
 
 import { expect } from "vitest";
 import { Csum, type Mbuf } from "../../frontend/net/mbuf.ts";
 import type { Built } from "./packets.ts";
 import type { AnyPair } from "./pair.ts";
 
-/** The NIC's address, and that of somebody in its segment. */
+/** The NIC's address, and the address of another station in its segment. */
 export const MAC = [2, 0, 0, 0, 0, 1];
 export const PEER = [2, 0, 0, 0, 0, 9];
 
@@ -23,23 +23,23 @@ export function frame(
   return bytes;
 }
 
-/** As `frame`, of the segment to the NIC. */
+/** Like `frame`, but from the segment to the NIC. */
 export const arriving = (length: number, seed = 0): Uint8Array => frame(length, seed, MAC, PEER);
 
 export const bytesOf = (list: readonly { readonly bytes: Uint8Array }[]): Uint8Array[] =>
   list.map(({ bytes }) => bytes);
 
-/** Frames from the segment, as one burst, all the way up. */
+/** Sends frames from the segment in one burst, and waits until the stack has them. */
 export async function arrive(nic: AnyPair, ...frames: Uint8Array[]): Promise<void> {
   for (const bytes of frames) expect(nic.inject(bytes)).toBeUndefined();
   nic.flushPort();
   await nic.settle();
 }
 
-/** Where the checksum is in a TCP and in a UDP header. */
+/** Offset of the checksum in a TCP header and in a UDP header. */
 export const CHECKSUM_AT = { 6: 16, 17: 6 } as const;
 
-/** Asks the device for the checksum of `built`, and to cut it when `segment` is not 0. */
+/** Asks the device to fill the checksum of `built`, and to segment it when `segment` is not 0. */
 export function withOffload(
   m: Mbuf,
   built: Built,

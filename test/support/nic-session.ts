@@ -1,6 +1,6 @@
 /**
- * Two NICs of one device, all in this process but joined by real WebSockets, that bring themselves
- * up, send each other frames and go down again. Every batch of the first is kept.
+ * Two NICs of one device, in this process but joined by real WebSockets. They come up, send each
+ * other frames and go down. Every batch of the first NIC is recorded.
  */
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import { openNic } from "../../frontend/nic.ts";
@@ -14,20 +14,22 @@ import { entriesOf } from "./wire-acts.ts";
 
 export interface SessionOptions {
   readonly personality: "ena" | "xen";
-  /** Low latency queues, of ENA. */
+  /** ENA only: use low latency queues. */
   readonly llq?: boolean;
-  /** Bytes of the frames that each NIC sends, at once. */
+  /** Lengths of the frames that each NIC sends in one burst. */
   readonly frames: readonly number[];
-  /** How often they do, each time when all frames have come; 1 when not given. */
+  /**
+   * Number of bursts, 1 by default. A burst begins when all frames of the last one have arrived.
+   */
   readonly bursts?: number;
-  /** Of both NICs; 1500 when not given. */
+  /** MTU of both NICs; 1500 by default. */
   readonly mtu?: number;
   /** Called with the port before any NIC connects. */
   readonly listening?: (port: number) => Promise<void>;
 }
 
 export interface SessionRecord {
-  /** As the device saw them, from welcome on. */
+  /** Batches from `welcome` on, in the device's view. */
   readonly batches: readonly { readonly direction: "in" | "out"; readonly bytes: Uint8Array }[];
   readonly mac: string;
   readonly peerMac: string;
@@ -37,11 +39,11 @@ const hasBuffers = (batch: Uint8Array): boolean =>
   entriesOf(batch, RecordType.ENA_RX_DESC, 16).length > 0 ||
   entriesOf(batch, RecordType.XEN_RX_REQ, 8).length > 0;
 
-/** Runs the session to its end. */
+/** Runs the whole session. */
 export async function runNicSession(options: SessionOptions): Promise<SessionRecord> {
   const { personality, llq = false, mtu } = options;
   const batches: SessionRecord["batches"][number][] = [];
-  /** NICs whose receive rings the device has heard of. */
+  /** NICs whose receive rings have reached the device. */
   const receiving = new Set<string>();
   const device = await testDevice({
     ena: { llq },
@@ -64,8 +66,8 @@ export async function runNicSession(options: SessionOptions): Promise<SessionRec
     received++;
     m.free();
   };
-  // Frames for a NIC without receive buffers would be dropped, and a NIC whose link is down refuses
-  // them. openNic waits a limited time for the link.
+  // The device drops frames for a NIC without receive buffers, and a NIC refuses frames while its
+  // link is down. openNic waits only a limited time for the link.
   const ready = () => receiving.size === 2 && [ifA, ifB].every((i) => i.linkState === "up");
   await eventually("both NICs", () => (ready() ? true : undefined));
   const { frames, bursts = 1 } = options;

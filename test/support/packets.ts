@@ -1,6 +1,6 @@
 /**
- * Packets built the slow and obvious way, and a checksum to check the product's by: nothing here
- * uses the product's header or checksum code.
+ * Builds packets and computes checksums in a slow and obvious way, to check the product's code.
+ * Nothing here uses the product's header or checksum code.
  */
 import { Frame } from "../../shared/net/frame.ts";
 
@@ -10,11 +10,11 @@ const DEFAULTS = {
   v6: false,
   /** VLAN tags, outermost first: [tpid, tci] each. */
   tags: [] as readonly (readonly [number, number])[],
-  /** A multiple of four bytes. */
+  /** Length must be a multiple of four bytes. */
   ipOptions: NOTHING,
-  /** A multiple of four bytes. */
+  /** Length must be a multiple of four bytes. */
   tcpOptions: NOTHING,
-  /** IPv6 extension headers: whole ones, of this next-header number, first to last. */
+  /** IPv6 extension headers in order, each complete and with its own next-header number. */
   extensions: [] as readonly { readonly kind: number; readonly bytes: Uint8Array }[],
   flags: 0x10,
   sequence: 1,
@@ -25,14 +25,14 @@ const DEFAULTS = {
   df: false,
   sourcePort: 40000,
   destinationPort: 5001,
-  /** Of IPv4: source, then destination. */
+  /** IPv4 addresses: source, then destination. */
   addresses: [10, 1, 2, 3, 10, 200, 100, 255] as readonly number[],
   payload: NOTHING,
-  /** "full": complete; "partial": only the pseudo-header's sum, as needsCsum has it. */
+  /** "full": complete; "partial": only the pseudo-header's sum, as needsCsum requires. */
   checksum: "full" as "full" | "partial",
   destination: [2, 0, 0, 0, 0, 1] as readonly number[],
   source: [2, 0, 0, 0, 0, 2] as readonly number[],
-  /** 17 makes the same thing with a UDP header. */
+  /** 17 builds a UDP header in place of the TCP header. */
   protocol: 6 as 6 | 17,
 };
 export type TcpOptions = Readonly<Partial<typeof DEFAULTS>>;
@@ -44,7 +44,7 @@ export interface Built {
   readonly payload: number;
 }
 
-/** One's-complement sum of 16-bit big-endian words, by the book: the field is its inverse. */
+/** One's-complement sum of 16-bit big-endian words. A checksum field holds its inverse. */
 export function plainSum(...parts: Uint8Array[]): number {
   const all = Buffer.concat(
     parts.map((part) => (part.length % 2 ? Buffer.concat([part, Buffer.of(0)]) : part)),
@@ -131,13 +131,13 @@ export function buildPacket(options: TcpOptions = {}): Built {
   return { bytes, l3: l3At, l4: l4At, payload: l4At + l4.length };
 }
 
-/** A frame over `bytes`, cut into spans of the given lengths and one of what is left. */
+/** A frame over `bytes`, in spans of the given lengths and a last span of the rest. */
 export function frameOf(bytes: Uint8Array, cuts: readonly number[] = []): Frame {
   const frame = new Frame();
   let at = 0;
   for (const cut of cuts) {
     const n = Math.min(cut, bytes.length - at);
-    // Each span in memory of its own, at an offset of its own.
+    // Each span lies in a memory of its own, at an offset of its own.
     const memory = new Uint8Array(n + 3);
     memory.set(bytes.subarray(at, at + n), frame.count % 4);
     if (n > 0 && !frame.push(memory, frame.count % 4, n)) throw new Error("too many cuts");
@@ -154,11 +154,11 @@ export function bytesOf(frame: Frame): Uint8Array {
   return bytes;
 }
 
-/** What a frame says beside its bytes. */
+/** The facts of a frame: everything except its bytes. */
 export function factsOf(frame: Frame) {
   const { needsCsum, csumStart, csumOffset, csumValid, gso, gsoEcn, gsoSize, headerLength } = frame;
   return { needsCsum, csumStart, csumOffset, csumValid, gso, gsoEcn, gsoSize, headerLength };
 }
 export type FrameFacts = Readonly<ReturnType<typeof factsOf>>;
-/** The facts of a frame that has none to tell. */
+/** The facts of a frame without offloads. */
 export const NO_FACTS: FrameFacts = factsOf(new Frame());

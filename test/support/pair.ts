@@ -1,11 +1,12 @@
 /**
- * A driver and a device in one process. Both ends are the product's own: a Session and a Connection.
+ * A driver and a device in one process. Both ends are the product's own: a Session and a
+ * Connection.
  *
  *   driver ── bus ── Session ── loopback ── Connection ── NIC model ── segment
  *              ▲
- *              tamper: what arrives for the driver can be changed, dropped or repeated
+ *              tamper: changes, drops or repeats what arrives for the driver
  *
- * Nothing is delivered until `pump`, and time stands still, so a test decides what is under way when.
+ * Nothing is delivered until `pump`, and time stands still, so a test decides the order of events.
  */
 
 import { EventEmitter } from "node:events";
@@ -46,20 +47,24 @@ import { frameOf } from "./packets.ts";
 import { PairClock } from "./test-clock.ts";
 import { type Act, actsOf, batchesOf } from "./wire-acts.ts";
 
-/** What the driver hears of its machine: `tamper` gets this, and the link the rest. */
+/** Transactions that reach the driver's machine, by way of `tamper`; others are the link's own. */
 const TO_MACHINE = /^(write|interrupt|event|xenstore|grant_use|hypercall_reply)$/;
 /** A batch without transactions. */
 const EMPTY_BATCH = Uint8Array.of(0x90);
 
-/** Returns what reaches the driver in the place of `act`: nothing, it, or more. */
+/**
+ * Returns the transactions that reach the driver in place of `act`: none, `act` itself, or more.
+ */
 export type Tamper = (act: Act) => readonly Act[];
 
 export interface NicOptions {
   readonly queues?: number;
   readonly mtu?: number;
-  /** Bytes of pushes that the device holds for the NIC; more of them end the link. */
+  /**
+   * Bytes of pushes that the device holds for the NIC. A frontend that sends more loses its link.
+   */
   readonly pushBytes?: number;
-  /** Where the NIC's ports are to be opened. */
+  /** Opens the NIC's ports in this netmap instance. */
   readonly netmap?: Netmap;
   readonly config?: Partial<NicConfig>;
   readonly log?: Logger;
@@ -78,38 +83,38 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   readonly options: PairOptions<object, O>;
   readonly clock = new PairClock();
   readonly session: Session;
-  /** The segment behind every device that is plugged: takes each frame. */
+  /** The segment behind every plugged device: accepts each frame. */
   readonly switchPort = new FakeSwitchPort();
-  /** What the driver sent, as it arrived in the segment. */
+  /** The driver's frames, as they arrived in the segment. */
   readonly segment = this.switchPort.frames;
-  /** What the stack above the driver got. */
+  /** Packets that reached the stack above the driver. */
   readonly inputs: Input[] = [];
   readonly deviceFaults: string[] = [];
   readonly linkStates: boolean[] = [];
   readyCalls = 0;
   inputDones = 0;
-  /** What DeviceLink.askForRoom answers. */
+  /** The result of DeviceLink.askForRoom. */
   writable = true;
   tamper: Tamper | undefined;
-  /** What the stack does with a packet, beside being recorded. */
+  /** Called for each packet that reaches the stack, which is recorded in any case. */
   onInput: ((m: Mbuf) => void) | undefined;
   /** Mbufs handed to transmit and not freed yet. */
   outstanding = 0;
-  /** Messages under way. */
+  /** Messages in flight. */
   toDevice: (() => void)[] = [];
   toDriver: (() => void)[] = [];
   readonly #log: Logger;
   #end: DeviceEnd<N> | undefined;
-  /** A session waits for a device to appear. */
+  /** Resolves the session's dial while no device is plugged. */
   #dialled: ((end: LoopbackEnd) => void) | undefined;
   /** The session's first attach, until `attach` has let it begin. */
   #started: Promise<void> | undefined;
   readonly #mayAttach = Promise.withResolvers<void>();
   #attachError: unknown;
-  /** An error of the driver or the device, to be thrown at the test. */
+  /** An error of the driver or the device, to be thrown in the test. */
   #error: Error | undefined;
   readonly #sent: Act[] = [];
-  /** Batches of the driver whose acts are not in `sent` yet. */
+  /** Batches of the driver that are not decoded into `sent` yet. */
   readonly #batches: Uint8Array[] = [];
 
   constructor(options: PairOptions<object, O>, personality: "ena" | "xen") {
@@ -141,7 +146,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
 
   protected abstract create(host: GuestHost, options: O | undefined): N;
 
-  /** As before a move: what was sent is finished, nothing more is sent. */
+  /** Suspends as before a migration: packets in flight complete, and no new ones are sent. */
   abstract suspend(): Promise<void>;
 
   get ifnet() {
@@ -153,7 +158,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   get hypervisor() {
     return this.session.hypervisor;
   }
-  /** What the driver has posted, in order, without the link's own. A test may forget it. */
+  /** The driver's transactions in order, without those of the link. A test may empty the list. */
   get sent(): Act[] {
     this.session.link?.flush();
     const acts = this.#batches.splice(0).flatMap(actsOf);
@@ -165,7 +170,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   get driverFaults(): string[] {
     return this.sent.flatMap((act) => (act.kind === "fault" ? `${act.code}: ${act.text}` : []));
   }
-  /** What either side says that the other one broke. */
+  /** Faults that either side reported about the other. */
   get faults(): string[] {
     return [...this.deviceFaults, ...this.driverFaults];
   }
@@ -181,7 +186,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     return this.end.nic;
   }
 
-  /** What a Session gives its driver. */
+  /** The context that a Session gives its driver. */
   protected context(name: string): DriverContext {
     const { queues = 1, mtu = 1500 } = this.options;
     const { space, pci, hypervisor } = this.session;
@@ -189,7 +194,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     return { space, pci, hypervisor, name, queues, mtu, log: this.#log, clock };
   }
 
-  /** Takes the stack's place on top of the driver. */
+  /** Stands in for the stack above the driver. */
   protected listen(): void {
     const { ifnet } = this.driver;
     ifnet.onLinkState = (up) => this.linkStates.push(up);
@@ -211,10 +216,10 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     };
   }
 
-  /** A device appears at the other end; a session that waits for one connects to it. */
+  /** A device appears at the other end; a session that waits for a device connects to it. */
   plug(device = this.options.device, config = this.options.config): void {
     this.#end = new DeviceEnd<N>(this, this.#log, config, (host) => {
-      // The driver's end of the link exists since its hello.
+      // The frontend's end of the link exists since its hello.
       Object.assign(this.session.link!, { askForRoom: () => this.writable });
       return this.create(host, device);
     });
@@ -229,7 +234,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     this.#dialled = undefined;
   }
 
-  /** The link breaks: what is under way is lost, the device is gone. */
+  /** The link breaks: messages in flight are lost, and the device is gone. */
   cut(): void {
     this.toDevice = [];
     this.toDriver = [];
@@ -257,7 +262,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   }
 
   /**
-   * Attaches the driver, connected before or not, or again after a detach. Rejects with the driver's
+   * Attaches the driver, connected or not, or again after a detach. Rejects with the driver's
    * error.
    */
   async attach(): Promise<void> {
@@ -268,7 +273,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     await this.run(attached).catch((error: unknown) => {
       throw this.#attachError ?? error;
     });
-    // As openNic does: an interface that has no ports of its own gets the emulated adapter.
+    // As in openNic, an interface without ports of its own gets the emulated adapter.
     const { netmap } = this.options;
     if (netmap?.hasInterface(this.ifnet.name) === false) netmap.addInterface(this.ifnet);
     await this.settle();
@@ -276,7 +281,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   up = (): Promise<void> => this.#done(this.driver.up());
   down = (): Promise<void> => this.#done(this.driver.down());
   detach = (): Promise<void> => this.#done(this.driver.detach());
-  /** Attach, up, link up. */
+  /** Attaches the driver and brings it up. */
   async start(): Promise<void> {
     await this.attach();
     await this.up();
@@ -287,7 +292,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     await this.settle();
   }
 
-  /** Delivers all waiting messages and those that they cause, in one turn. Returns whether there were any. */
+  /** Delivers all messages in flight and those that they cause. Returns whether there were any. */
   pump(): boolean {
     let any = false;
     this.session.link?.flush();
@@ -299,27 +304,27 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     return any;
   }
 
-  /** Delivers what the driver has posted. */
+  /** Delivers the driver's messages. */
   pumpDown(): void {
     this.clock.turn();
     this.session.link?.flush();
     this.#deliver(this.toDevice.splice(0));
   }
 
-  /** Delivers what the device has posted. */
+  /** Delivers the device's messages. */
   pumpUp(): void {
     this.clock.turn();
     this.#deliver(this.toDriver.splice(0));
   }
 
-  /** Delivers the oldest message of one direction, or else of the other. */
+  /** Delivers the driver's oldest message, else the device's. */
   deliverOne(): void {
     this.clock.turn();
     const deliver = this.toDevice.shift() ?? this.toDriver.shift();
     if (deliver !== undefined) this.#deliver([deliver]);
   }
 
-  /** Throws the error that ended the link, if any, before the errors that follow from that end. */
+  /** The error that ended the link is thrown before errors that only follow from that end. */
   #deliver(steps: readonly (() => void)[]): void {
     try {
       for (const deliver of steps) deliver();
@@ -328,7 +333,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     }
   }
 
-  /** Pumps until nothing has moved for a few turns of the event loop. */
+  /** Pumps until nothing moves for a few turns of the event loop. */
   async settle(): Promise<void> {
     for (let quiet = 0; quiet < 4; ) {
       quiet = this.pump() ? 0 : quiet + 1;
@@ -336,7 +341,9 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     }
   }
 
-  /** Pumps until the promise settles; when nothing is under way, until the next timer runs. */
+  /**
+   * Pumps until the promise settles. With nothing in flight, advances the clock to the next timer.
+   */
   async run<T>(promise: Promise<T>): Promise<T> {
     let done = false;
     const mark = (): void => {
@@ -364,7 +371,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     await this.settle();
   }
 
-  /** A frame from the segment to the NIC. Answers why it was not taken. */
+  /** Sends a frame from the segment to the NIC. Returns the drop reason when it was refused. */
   inject(bytes: Uint8Array, facts: Partial<Frame> = {}): DropReason | undefined {
     const port = this.#end?.port;
     if (port === undefined) throw new Error("the NIC has no port");
@@ -375,7 +382,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     this.#end?.port?.flush();
   }
 
-  /** An mbuf over these pieces that counts itself in `outstanding`. */
+  /** An mbuf over these pieces, counted in `outstanding` until it is freed. */
   mbuf(...pieces: Uint8Array[]): Mbuf {
     const chain = pieces.map((piece) => mbufOf(piece));
     const [head] = chain;
@@ -387,7 +394,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     return head;
   }
 
-  /** Sends; frees what is refused. Returns transmit's answer. */
+  /** Sends a packet, and frees it when it was refused. Returns transmit's result. */
   send(...pieces: Uint8Array[]): number {
     return this.sendMbuf(this.mbuf(...pieces));
   }
@@ -406,7 +413,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     return at;
   }
 
-  /** Queues an act as the device's, to be delivered as a batch of its own. */
+  /** Queues a transaction of the device, to be delivered as a batch of its own. */
   post(act: Act): void {
     this.toDriver.push(() => {
       const batches = batchesOf([act]);
@@ -415,7 +422,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     });
   }
 
-  /** What the driver, and the device for it, hold: all 0 once it is detached. */
+  /** Resources that the driver holds, and the device for it: all 0 after a detach. */
   held(): Record<string, number> {
     return {
       mbufs: this.outstanding,
@@ -430,7 +437,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     if (error !== undefined) throw error;
   }
 
-  /** What the driver's end makes of a batch of the device. */
+  /** The batches that reach the driver in place of a batch of the device. */
   #tampered(batch: Uint8Array): readonly Uint8Array[] {
     const { tamper } = this;
     if (tamper === undefined) return [batch];
@@ -440,7 +447,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
     return batches;
   }
 
-  /** The driver's end reports the progress that the honest device expects. */
+  /** Corrects the driver's progress to the bytes that the honest device has sent. */
   #uncount(batches: readonly Uint8Array[], honest: number): void {
     const { link } = this.session;
     for (const { length } of batches) link!.receivedBytes -= length;
@@ -448,7 +455,7 @@ export abstract class NicPair<D extends Driver, N extends Nic, O extends object>
   }
 }
 
-/** One incarnation of the device, and the world around it. */
+/** One incarnation of the device, and its surroundings. */
 export class DeviceEnd<N extends Nic> {
   readonly config: NicConfig;
   /** The session's end of the connection, and the device's. */
@@ -488,7 +495,7 @@ export class DeviceEnd<N extends Nic> {
       segment: { name: "lan0", attach },
       events,
       roundTrips: { observe() {} },
-      // A device offers no less; a driver may use less of it.
+      // A device never offers less than the protocol's minimum. The driver may use less of it.
       pushBytes: Math.max(pushBytes, Limits.PUSH_BYTES_MIN),
       checkWindows: false,
       admit: () => ({ config: this.config, epoch: 1 }),
@@ -502,7 +509,7 @@ export class DeviceEnd<N extends Nic> {
   }
 }
 
-/** A packet as the stack got it: its header, and its bytes. */
+/** A packet as the stack received it: its header, and its bytes. */
 export type Input = ReturnType<typeof inputOf>;
 
 function inputOf(m: Mbuf) {
@@ -546,12 +553,12 @@ export class EnaPair extends NicPair<EnaDriver, EnaNic, EnaDeviceOptions> {
   }
 }
 
-/** The backend's directory of the one vif there is. */
+/** The backend's directory of the only vif. */
 const BACKEND = "/local/domain/0/backend/vif/1/0";
 
 export class XenPair extends NicPair<XenDriver, XenGuest, XenDeviceOptions> {
   readonly driver: XenDriver;
-  /** The machine of the device that is there now, or was there last. */
+  /** The machine of the plugged device, or of the last one. */
   machine!: XenMachine;
 
   constructor(options: XenPairOptions = {}) {
@@ -561,7 +568,7 @@ export class XenPair extends NicPair<XenDriver, XenGuest, XenDeviceOptions> {
     this.listen();
   }
 
-  /** A driver that is attached, up, and connected. */
+  /** An attached driver that is up and connected. */
   static async started(options: XenPairOptions = {}): Promise<XenPair> {
     const pair = new XenPair(options);
     await pair.start();
@@ -573,24 +580,24 @@ export class XenPair extends NicPair<XenDriver, XenGuest, XenDeviceOptions> {
   }
   rxq = (): Rxq => this.info.rxqs[0]!;
   txq = (): Txq => this.info.txqs[0]!;
-  /** The guest's grants as its transactions told them. */
+  /** The guest's grants, as its transactions posted them. */
   get grants(): GrantTable {
     return this.nic.guest.grants;
   }
 
-  /** Each device has a machine of its own, as another process has. */
+  /** Each device has a Xen machine of its own, like a real device process. */
   protected create(host: GuestHost, options: XenDeviceOptions | undefined): XenGuest {
     this.machine = new XenMachine(host.log, this.clock);
     return createXenPersonality(this.machine, options)(host);
   }
 
-  /** A hostile backend writes into a granted page, at once. False when the driver refused it. */
+  /** A hostile backend writes into a granted page. Returns false when the write was refused. */
   hostileWrite(reference: number, offset: number, bytes: Uint8Array): boolean {
     const address = busAddress(reference * 4096 + offset);
     return this.space.deviceWrite(Space.GRANT, address, bytes, 0, bytes.length);
   }
 
-  /** The toolstack, or a backend of its own accord, writes a key of the backend's directory. */
+  /** Writes a key of the backend's directory, as the toolstack or a backend may at any time. */
   async backendSays(key: string, value: string): Promise<void> {
     this.machine.store.write(`${BACKEND}/${key}`, value);
     this.machine.settle();
@@ -617,7 +624,7 @@ export class XenPair extends NicPair<XenDriver, XenGuest, XenDeviceOptions> {
   }
 }
 
-/** Any pair, for what holds of both personalities. */
+/** A pair of either personality. */
 export type AnyPair = EnaPair | XenPair;
 
 /** Both personalities, for the contract suites. */

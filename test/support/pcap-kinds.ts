@@ -1,7 +1,7 @@
 /** The kinds of classic pcap that Wireshark reads, and packets to write in each of them. */
 import type { PcapKind, WrittenPacket } from "./capture-files.ts";
 
-/** Broadcast of a local experimental EtherType; its bytes are told by `fill`. */
+/** A broadcast frame with a local experimental EtherType, filled with `fill`. */
 export function frame(length: number, fill = 0): Buffer {
   const bytes = Buffer.from(Array.from({ length }, (_, i) => (i * 7 + fill) & 0xff));
   bytes.write("ffffffffffff02000000090188b6", "hex");
@@ -9,14 +9,14 @@ export function frame(length: number, fill = 0): Buffer {
 }
 
 const NS = 1_400_000_000_123_456_000n;
-/** The second one was cut by the capture. */
+/** The capture cut the second packet. */
 export const PACKETS: readonly WrittenPacket[] = [
   { bytes: frame(60), ns: NS },
   { bytes: frame(64, 1), original: 100, ns: NS + 1_000_000n },
   { bytes: frame(1514, 2), ns: NS + 2_000_000_000n },
 ];
 
-/** interface, protocol (IPv4), type, and 1 or 5 bytes that nobody cleared. */
+/** interface, protocol (IPv4), type, and 1 or 5 uninitialized bytes. */
 const patched = (padding: string) => Buffer.from(`02000000000800${padding}`, "hex");
 const MICRO = { magic: 0xa1b2c3d4, unitNs: 1000n };
 const PATCHED = { magic: 0xa1b2cd34, unitNs: 1000n, recordTail: patched("7f") };

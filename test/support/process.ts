@@ -1,6 +1,6 @@
 /**
- * Real child processes for tests and benches: started with the Node that the project brings,
- * watched by what they print, ended by pid. Nothing is ended that was not started here.
+ * Real child processes for tests and benches. They run with the project's own Node, are watched by
+ * their output, and are ended by pid. Only processes started here are ended.
  */
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -18,22 +18,24 @@ const BIN = join(ROOT, "node_modules/.bin");
 const COMPILED = join(ROOT, "dist/cli/ringwire.js");
 const SOURCE = join(ROOT, "cli/ringwire.ts");
 
-/** The Node that npm installed, else the one that runs us. */
+/** The Node that npm installed, else the Node that runs this file. */
 export const NODE = existsSync(join(BIN, "node")) ? join(BIN, "node") : process.execPath;
 
-/** How much of each stream is kept; the oldest goes first. */
+/** Characters kept of each stream; the oldest are dropped first. */
 const KEEP_CHARS = 4 << 20;
-/** For one child: an empty /dev/net, or one with /dev/net/tun, whatever the machine has. */
+/** Gives one child an empty /dev/net, or one with /dev/net/tun, whatever the machine has. */
 const HIDE_TUN = "set -e; mount -t tmpfs none /dev/net";
 const PREPARE_TUN = {
   missing: HIDE_TUN,
-  /** For root alone. */
+  /** For root only. */
   closed: `${HIDE_TUN}; mknod -m 600 /dev/net/tun c 10 200`,
-  /** For all, as udev makes it. */
+  /** For all users, as udev makes it. */
   open: `${HIDE_TUN}; mknod -m 666 /dev/net/tun c 10 200`,
 };
 const DROP_RIGHTS = "setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs".split(" ");
-/** A wait that takes longer than this on an idle machine is a hang. All waits here grow by `slow`. */
+/**
+ * A wait that takes longer than this on an idle machine is a hang. `slow` extends all waits here.
+ */
 const HANG_MS = 30_000;
 const GRACE_MS = 5000;
 
@@ -44,14 +46,14 @@ export interface Exit {
 
 export interface StartOptions {
   readonly namespace?: Namespace;
-  /** A user without rights; needs root and the command setpriv. */
+  /** Runs as a user without rights; needs root and the command setpriv. */
   readonly unprivileged?: boolean;
-  /** What the child alone sees of /dev/net/tun. Needs root. */
+  /** The state of /dev/net/tun, for the child alone. Needs root. */
   readonly tun?: keyof typeof PREPARE_TUN;
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** The end of a text, in whole lines: half a line may look like a value, and is none. */
+/** The end of a text, in whole lines: half a line could be mistaken for a value. */
 function kept(text: string): string {
   if (text.length <= KEEP_CHARS) return text;
   const from = text.length - KEEP_CHARS;
@@ -66,7 +68,7 @@ process.on("exit", () => {
 
 export class Child {
   readonly command: string;
-  /** Undefined when the program could not be started; then `exited` says -1. */
+  /** Undefined when the program could not be started; `exited` then reports -1. */
   readonly pid: number | undefined;
   readonly exited: Promise<Exit>;
   stdout = "";
@@ -90,7 +92,7 @@ export class Child {
       });
     }
     child.stdin.on("error", () => {
-      // The child went away while we spoke: its exit says so.
+      // The child ended during the write; its exit reports this.
     });
     this.exited = new Promise((resolve) => {
       const ended = (exit: Exit) => {
@@ -104,17 +106,17 @@ export class Child {
         this.stderr += error.message;
         if (child.pid === undefined) ended({ code: -1, signal: null });
       });
-      // "close" comes after the last byte of both streams, "exit" may come before it.
+      // "close" comes after the last byte of both streams; "exit" may come earlier.
       child.on("close", (code, signal) => ended({ code, signal }));
     });
   }
 
-  /** What both streams hold, for messages. */
+  /** The content of both streams, for error messages. */
   said(): string {
     return `--- ${this.command}\n--- stdout\n${this.stdout.slice(-4000)}\n--- stderr\n${this.stderr.slice(-4000)}`;
   }
 
-  /** Waits until `look` gives a value. Rejects, with all it said, on the child's end or a hang. */
+  /** Waits until `look` returns a value. Rejects, with the child's output, on its end or a hang. */
   #until<T>(what: string, look: () => T | undefined, timeoutMs = HANG_MS): Promise<T> {
     const found = (): T | undefined => {
       const value = look();
@@ -156,12 +158,12 @@ export class Child {
     if (this.exit === undefined && this.pid !== undefined) this.#process.kill(signal);
   }
 
-  /** Resolves with the exit, or rejects with all the child said when it never ends. */
+  /** Resolves with the exit. Rejects with the child's output on a hang. */
   ended(timeoutMs?: number): Promise<Exit> {
     return this.#until("its end", () => this.exit, timeoutMs);
   }
 
-  /** SIGTERM, and SIGKILL when that does not help within GRACE_MS. */
+  /** Sends SIGTERM, and SIGKILL when the child still runs after GRACE_MS. */
   async stop(): Promise<Exit> {
     this.signal("SIGTERM");
     const timer = setTimeout(() => this.signal("SIGKILL"), slow(GRACE_MS));
@@ -175,7 +177,7 @@ export class Child {
   }
 }
 
-/** Starts a program. Returns at once; whether it could be started shows in `exited`. */
+/** Starts a program and returns at once. A failed start is reported by `exited`. */
 export function start(argv: readonly string[], options: StartOptions = {}): Child {
   let full = [...(options.unprivileged ? DROP_RIGHTS : []), ...argv];
   const tun = options.tun ?? (options.unprivileged ? "open" : undefined);
@@ -212,15 +214,15 @@ export function startRingwire(args: readonly string[], options?: StartOptions): 
   return start([NODE, COMPILED, ...args], options);
 }
 
-/** Runs a program to its end. Rejects on a hang; looks at no exit code. */
+/** Runs a program to its end. Rejects on a hang; ignores the exit code. */
 export const run = (argv: readonly string[], options?: StartOptions, timeoutMs?: number) =>
   finished(start(argv, options), timeoutMs);
 
-/** Runs a `ringwire` command to its end. Rejects on a hang; looks at no exit code. */
+/** Runs a `ringwire` command to its end. Rejects on a hang; ignores the exit code. */
 export const runRingwire = (args: readonly string[], options?: StartOptions, timeoutMs?: number) =>
   finished(startRingwire(args, options), timeoutMs);
 
-/** Waits for the end of a child. Rejects on a hang; looks at no exit code. */
+/** Waits for the end of a child. Rejects on a hang; ignores the exit code. */
 export async function finished(child: Child, timeoutMs?: number): Promise<Child> {
   try {
     await child.ended(timeoutMs);
@@ -230,7 +232,9 @@ export async function finished(child: Child, timeoutMs?: number): Promise<Child>
   return child;
 }
 
-/** Asks `look` every `everyMs` until it gives a value; rejects with `what`, asked then, on a hang. */
+/**
+ * Calls `look` every `everyMs` until it returns a value. Rejects with the present `what` on a hang.
+ */
 export async function eventually<T>(
   what: string | (() => string),
   look: () => T | undefined | Promise<T | undefined>,

@@ -1,5 +1,6 @@
 /**
- * How far a run of many files is: a line when it begins, and one at most every ten seconds,
+ * Reports the progress of a run of many files: one line at the start, then at most one every ten
+ * seconds,
  *
  *   progress: 34 of 162 files, 2 min 10 s, 1 test failed
  */
@@ -7,7 +8,7 @@ import type { Reporter, TestModule } from "vitest/node";
 import { slowness } from "./slowness.ts";
 
 const EVERY_MS = 10_000;
-/** Fewer files are over before a line would help. */
+/** A run of fewer files ends before a line would help. */
 const MANY_FILES = 10;
 
 export default class ProgressReporter implements Reporter {

@@ -1,6 +1,6 @@
-/** Seeded randomness for cases that are sent to a process and so can't be shrunk. */
+/** Seeded randomness for cases that are sent to a process and therefore can't be shrunk. */
 
-/** RINGWIRE_SEED repeats a run; without it each run has its own. */
+/** RINGWIRE_SEED repeats a run; otherwise each run has a new seed. */
 export function seedOfRun(): number {
   const given = process.env["RINGWIRE_SEED"];
   return given === undefined ? (Date.now() ^ (process.pid << 12)) >>> 0 : Number(given) >>> 0;
@@ -12,12 +12,12 @@ export class Random {
 
   constructor(seed: number) {
     this.seed = seed;
-    // xorshift stays at 0 for ever.
+    // xorshift never leaves 0.
     this.#state = seed | 0 || 1;
     for (let i = 0; i < 8; i++) this.u32();
   }
 
-  /** xorshift32. */
+  /** A random 32-bit number, by xorshift32. */
   u32(): number {
     let x = this.#state;
     x ^= x << 13;
@@ -47,7 +47,7 @@ export class Random {
     return Buffer.from(words.buffer, 0, length);
   }
 
-  /** Below 2^bits, with small numbers and powers of two, and their neighbours, far too often. */
+  /** A number below 2^bits; small numbers, powers of two and their neighbours are frequent. */
   edgy(bits: number): number {
     const top = 2 ** bits;
     const kinds = [

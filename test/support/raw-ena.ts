@@ -1,11 +1,11 @@
 /**
- * An ENA guest over a real link, with no opinion on what is allowed.
+ * An ENA guest over a real link that enforces no rules.
  *
  *   memory, 1 MiB from BASE          MMIO response | AQ | ACQ | AENQ | queues ... | buffers
- *     one window: BASE to BUFFERS (or none: then the device has to ask for everything)
- *     buffers: what is sent from there is pushed, or asked for
+ *     one window: BASE to BUFFERS (or none: then the device has to read everything)
+ *     buffers: their bytes are pushed, or read by the device
  *
- * Device writes land in `memory` when they hit it, else in `strays`.
+ * Device writes inside `memory` change it; others are recorded in `strays`.
  */
 
 import { SqDirection } from "../../shared/ena/admin.ts";
@@ -22,7 +22,7 @@ const BUFFER_BYTES = 2048;
 
 export class RawEna extends EnaGuest {
   readonly raw: RawFrontend;
-  /** Device writes that hit no memory of ours. */
+  /** Device writes outside the guest's memory. */
   readonly strays: { address: number; length: number }[] = [];
   readonly windows: boolean;
 
@@ -45,14 +45,14 @@ export class RawEna extends EnaGuest {
     return address >= BASE && address + length <= BASE + MEMORY_BYTES;
   }
 
-  /** A guest named `name` that has reset its device and can give admin commands. */
+  /** A guest named `name` that has reset its device and set up its admin queue. */
   static async start(port: number, name: string, windows = true, hello = {}): Promise<RawEna> {
     const ena = new RawEna(await RawFrontend.join(port, name, hello), windows);
     await ena.renew();
     return ena;
   }
 
-  /** ... and has one receive and one transmit queue. */
+  /** Like `start`, with one receive and one transmit queue. */
   static async startWithQueues(
     port: number,
     name: string,
@@ -86,7 +86,8 @@ export class RawEna extends EnaGuest {
     await this.#status(0);
     this.next = this.responseAddress + 64;
     this.memory.fill(0, 0, BUFFERS - BASE);
-    // The device keeps windows over a reset; its copy of what we wrote has to go as ours does.
+    // The device keeps windows over a reset, so its copy has to be cleared like the guest's own
+    // memory.
     if (this.windows) this.write(BASE, this.memory.subarray(0, 0x4000));
   }
 
@@ -95,14 +96,14 @@ export class RawEna extends EnaGuest {
     if ((status & DevSts.RESET_IN_PROGRESS) !== wanted) throw new Error(`DEV_STS is ${status}`);
   }
 
-  /** All that a guest needs to give admin commands and to get events. */
+  /** Sets up the admin queue and the event queue. */
   setUpAdmin(eventDepth = AENQ_DEPTH): void {
     this.initAdmin(eventDepth);
     this.setResponse();
     this.write32(Register.AENQ_HEAD_DB, eventDepth);
   }
 
-  /** A reset, and the admin rings anew. */
+  /** Resets the device and sets up the admin rings again. */
   async renew(reason = 0): Promise<void> {
     await this.reset(reason);
     this.setUpAdmin();
@@ -118,7 +119,7 @@ export class RawEna extends EnaGuest {
     return BUFFERS + (i % ((BASE + MEMORY_BYTES - BUFFERS) / BUFFER_BYTES)) * BUFFER_BYTES;
   }
 
-  /** Sends one frame from one buffer, pushed ahead of the doorbell unless told otherwise. */
+  /** Sends one frame from one buffer, whose bytes are pushed first unless `push` is false. */
   transmit(q: EnaQueue, frame: Uint8Array, reqId: number = q.sq.slot, push = true): void {
     const address = this.buffer(q.sq.slot);
     this.memory.set(frame, this.at(address));
@@ -127,7 +128,7 @@ export class RawEna extends EnaGuest {
     this.ring(q);
   }
 
-  /** Offers `count` empty buffers. `idOf` names the request id of a ring slot. */
+  /** Posts `count` empty buffers. `idOf` maps a ring slot to a request id. */
   refill(q: EnaQueue, count: number, idOf = (slot: number): number => slot): void {
     for (let i = 0; i < count; i++) {
       const { slot } = q.sq;
@@ -137,7 +138,7 @@ export class RawEna extends EnaGuest {
   }
 }
 
-/** A broadcast frame of `length` bytes that no stack and no neighbour has a use for. */
+/** A broadcast frame of `length` bytes that every stack and every neighbour ignores. */
 export function broadcast(length = 60, source: readonly number[] = [2, 0, 0, 0, 0xee, 1]): Buffer {
   const frame = Buffer.alloc(length, 0x5a);
   frame.fill(0xff, 0, 6);

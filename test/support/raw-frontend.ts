@@ -1,12 +1,11 @@
 /**
- * A frontend that is not ours: it speaks the wire as well or as badly as it is told to, and writes
- * down all that it hears.
+ * A frontend that is not ours. It sends whatever the test asks for, valid or not, and records
+ * everything that the device sends.
  *
  *   test ──► send(bytes), batch([...]) ──► WebSocket ──► device
  *   test ◄── heard.told, onRead, onWrite ◄── batches ◄───┘
  *
- * Unless told otherwise it stays alive as the protocol page asks: it answers heartbeats and
- * reports progress.
+ * By default it answers heartbeats and reports progress, as the protocol page requires.
  */
 import { randomUUID } from "node:crypto";
 import { on, once } from "node:events";
@@ -20,7 +19,7 @@ import { busAddress, RECORD_BYTES, record } from "../../shared/wire/records.ts";
 import { RecordingSink, type Told } from "./recording-sink.ts";
 import { Watchers } from "./watchers.ts";
 
-/** What is written down beyond this is forgotten, oldest first. */
+/** Transactions recorded at most; the oldest are dropped first. */
 const KEEP_TOLD = 4096;
 
 const packr = new Packr({ useRecords: false });
@@ -30,13 +29,13 @@ export interface Closing {
   readonly reason: string;
 }
 
-/** One record of a column: where its bytes go, and the bytes. `space` is the BAR for mmio_write. */
+/** One record of a column: its address, and its bytes. `space` is the BAR for mmio_write. */
 export interface Piece {
   readonly address: number;
   readonly bytes: Uint8Array;
   readonly type?: number;
   readonly space?: number;
-  /** Said in place of the length of `bytes`. */
+  /** Length in the record; defaults to the length of `bytes`. */
   readonly length?: number;
 }
 
@@ -50,14 +49,14 @@ export function column(op: number, pieces: readonly Piece[]): unknown[] {
   return [op, Buffer.concat(pieces.map((piece) => piece.bytes)), records];
 }
 
-/** A register or doorbell. */
+/** A write of a register or doorbell. */
 export function mmio(offset: number, value: number): unknown[] {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32LE(value >>> 0);
   return column(Op.MMIO_WRITE, [{ address: offset, bytes, type: 2 }]);
 }
 
-/** The bytes of a batch; whole numbers above 32 bits travel as uint64, as the protocol has them. */
+/** The bytes of a batch. Integers above 32 bits are encoded as uint64, as the protocol requires. */
 export function packBatch(transactions: readonly unknown[]): Buffer {
   return packr.pack(transactions.map(wide)) as Buffer;
 }
@@ -69,7 +68,9 @@ function wide(value: unknown): unknown {
   return Array.isArray(value) ? value.map(wide) : value;
 }
 
-/** True when the peer's WebSocket has seen all that was sent and the connection still stands. */
+/**
+ * Resolves to true when the peer's WebSocket has read everything and the connection is still open.
+ */
 export async function pinged(ws: WebSocket): Promise<boolean> {
   if (ws.readyState !== WebSocket.OPEN) return false;
   const mark = randomUUID();
@@ -79,7 +80,7 @@ export async function pinged(ws: WebSocket): Promise<boolean> {
       if (String(data) === mark) break;
     }
   } catch {
-    // An error of the connection: a close follows.
+    // "close" follows an error of the connection.
   }
   return ws.readyState === WebSocket.OPEN;
 }
@@ -87,7 +88,7 @@ export async function pinged(ws: WebSocket): Promise<boolean> {
 export class RawFrontend {
   readonly ws: WebSocket;
   readonly heard = new RecordingSink();
-  /** Resolves once, with what the device said last. */
+  /** Resolves once, with the device's close code and text. */
   readonly closed: Promise<Closing>;
   closing: Closing | undefined;
   /** Answers a read of the device: bytes, "refuse", or undefined for no answer. */
@@ -106,7 +107,7 @@ export class RawFrontend {
     this.#alive = alive;
     ws.on("message", (data: Buffer) => this.#receive(data));
     ws.on("error", () => {
-      // The close that follows says what there is to say.
+      // The close event that follows reports the error.
     });
     this.closed = new Promise((resolve) => {
       ws.on("close", (code, reason) => {
@@ -137,7 +138,7 @@ export class RawFrontend {
     return this.ws.readyState === WebSocket.OPEN;
   }
 
-  /** Bytes as a message; nothing once the connection is over. */
+  /** Sends bytes as a message; does nothing once the connection is over. */
   send(message: Uint8Array): void {
     if (this.open) this.ws.send(message);
   }
@@ -153,14 +154,17 @@ export class RawFrontend {
     ]);
   }
 
-  /** What the device says that satisfies `test`, now or later. Rejects when it closes instead. */
+  /**
+   * Waits for a transaction of the device that satisfies `test`, already recorded or to come.
+   * Rejects when the device closes.
+   */
   async until(what: string, test: (told: Told) => boolean): Promise<Told> {
     return await this.#wait(what, () => this.heard.told.find(test));
   }
 
   /**
-   * A register read behind everything sent so far: when its answer is here, all that was applied.
-   * The bytes, or undefined when the connection ended instead.
+   * Reads a register after everything sent so far: its answer proves that all was applied.
+   * Undefined when the connection ended.
    */
   async read(offset: number, length = 4, bar = 0): Promise<Uint8Array | undefined> {
     const tag = this.#nextTag++;
@@ -178,25 +182,25 @@ export class RawFrontend {
     return Buffer.from(bytes).readUInt32LE();
   }
 
-  /** True when all that was sent is applied and the connection still stands. */
+  /** Resolves to true when everything sent is applied and the connection is still open. */
   async survived(): Promise<boolean> {
     return (await this.read(0)) !== undefined;
   }
 
   /**
-   * True when the peer's WebSocket has seen all that was sent and the connection still stands. Asks
-   * by a ping, so it works before hello, and after what ends a session.
+   * Resolves to true when the peer's WebSocket has read everything sent and the connection is still
+   * open. Uses a ping, so it also works before hello and after the end of a session.
    */
   flushed(): Promise<boolean> {
     return pinged(this.ws);
   }
 
-  /** Codes of the faults that the device told. */
+  /** Codes of the faults that the device reported. */
   get faults(): string[] {
     return this.heard.told.filter(([name]) => name === "fault").map(([, , code]) => String(code));
   }
 
-  /** Ends the connection, politely or by a reset of its socket, and waits for the end. */
+  /** Ends the connection, by a close frame or by a reset of its socket, and waits for the end. */
   async end(how: "close" | "reset" = "close"): Promise<Closing> {
     if (how === "close") this.ws.close(1000);
     else this.ws.terminate();

@@ -1,5 +1,5 @@
 /**
- * A TCP socket that says HTTP and WebSocket as its owner likes: bytes out, bytes in, the end seen.
+ * A TCP socket for hand-made HTTP and WebSocket: sends and records bytes, and reports the end.
  * Frame layout: RFC 6455, section 5.2.
  */
 import { once } from "node:events";
@@ -22,9 +22,9 @@ export interface FrameOptions {
   /** RSV1 to RSV3, as the three bits 0x40, 0x20, 0x10. */
   readonly reserved?: number;
   readonly masked?: boolean;
-  /** Four bytes; zeroes unless given, which are a mask like any other. */
+  /** Four bytes. The default is zero, which is a valid mask. */
   readonly mask?: Uint8Array;
-  /** Said in place of the payload's length, always in eight bytes. */
+  /** The declared payload length, always in eight bytes; the real length when absent. */
   readonly declared?: bigint;
 }
 
@@ -44,7 +44,9 @@ export function wsFrame(payload: Uint8Array, options: FrameOptions = {}): Buffer
   return Buffer.concat([head, mask, payload.map((byte, i) => byte ^ mask[i % 4]!)]);
 }
 
-/** An upgrade request; `lines` replace headers of the same name, an empty one removes it. */
+/**
+ * An upgrade request. `lines` replace headers of the same name; an empty line removes the header.
+ */
 export function upgradeRequest(
   port: number,
   lines: Readonly<Record<string, string>> = {},
@@ -79,7 +81,7 @@ export class RawSocket {
       this.#watchers.changed();
     });
     socket.on("error", () => {
-      // A reset is an end like any other here.
+      // A reset counts as an end like any other here.
     });
     socket.on("close", () => {
       this.over = true;
@@ -109,7 +111,7 @@ export class RawSocket {
     if (this.socket.writable) this.socket.write(bytes);
   }
 
-  /** The head of the HTTP answer, or what came of it before the end. */
+  /** The head of the HTTP answer, or all bytes received when the connection ended earlier. */
   async response(): Promise<string> {
     await this.#until("an HTTP answer", () => this.over || this.received.includes("\r\n\r\n"));
     const end = this.received.indexOf("\r\n\r\n");
@@ -118,7 +120,7 @@ export class RawSocket {
     return head.toString("latin1");
   }
 
-  /** Waits for the peer to end the connection. The code of its close frame; 1006 without one. */
+  /** Waits until the peer ends the connection. Returns its close code, or 1006 without one. */
   async closeCode(): Promise<number> {
     await this.#until("the end", () => this.over || this.#close() !== undefined);
     const code = this.#close() ?? 1006;
@@ -135,7 +137,7 @@ export class RawSocket {
     await this.#until("the end", () => this.over);
   }
 
-  /** The code of the close frame among what was received. */
+  /** The code of the close frame in the received bytes, if any. */
   #close(): number | undefined {
     const b = this.received;
     for (let at = 0; at + 2 <= b.length; ) {

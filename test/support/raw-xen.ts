@@ -1,11 +1,12 @@
 /**
- * A Xen guest driven by hand over a real link: its own pages, grants, rings and keys, and no opinion
- * on what is allowed. Each step is public, so that a test does all of them right and one wrong.
+ * A Xen guest driven by hand over a real link, with its own pages, grants, rings and keys. It
+ * enforces no rules. Each step is public, so that a test can do one of them wrong.
  *
  *   page of reference r     at bus address r * 4096, so that a frame has its reference's number
  *   ring pages              windows; the device writes to them, and to all else, by reference
  *
- * Device writes land in `pages` when the guest has granted that reference, else in `strays`.
+ * Device writes change `pages` when the guest has granted the reference; others are recorded in
+ * `strays`.
  */
 
 import type { Struct } from "../../shared/bytes/struct.ts";
@@ -36,12 +37,12 @@ import { said, XsVerbs } from "./store-guest.ts";
 const S = XenbusState;
 export const VIF = "device/vif/0";
 const BACKEND = 0;
-/** References of the rings, and the first one that packets may have. */
+/** References of the rings, and the first reference for packets. */
 export const TX_RING = 8;
 export const RX_RING = 9;
 export const FREE_REFERENCE = 16;
 const PROBE = 15;
-/** Answers that nobody has taken. */
+/** Answers kept that nobody has read. */
 const KEEP_ANSWERS = 10_000;
 
 export class RawXen extends XsVerbs<Promise<string>> {
@@ -77,14 +78,14 @@ export class RawXen extends XsVerbs<Promise<string>> {
     };
   }
 
-  /** A guest that has said hello, and knows which domain it is. */
+  /** A guest that has said hello and knows its domain id. */
   static async start(port: number, name: string): Promise<RawXen> {
     const guest = new RawXen(await RawFrontend.join(port, name, { personality: "xen" }));
     guest.domid = Number(await guest.read("domid"));
     return guest;
   }
 
-  /** ... whose vif is connected, with one queue. */
+  /** Like `start`, with a connected vif of one queue. */
   static async connected(port: number, name: string): Promise<RawXen> {
     const guest = await RawXen.start(port, name);
     await guest.connect();
@@ -93,14 +94,16 @@ export class RawXen extends XsVerbs<Promise<string>> {
 
   // Xenstore.
 
-  /** Posts a request; its number. */
+  /** Posts a request and returns its number. */
   ask(type: number, payload: Uint8Array, tx = 0): number {
     const id = ++this.#reqId;
     this.raw.batch([Op.XENSTORE, Buffer.from(xsMessage(type as XsType, id, tx, payload))]);
     return id;
   }
 
-  /** The text of the answer to request `id`, which is taken; an error is its name. */
+  /**
+   * Waits for the answer to request `id`, removes it, and returns its text; for an error, its name.
+   */
   async answer(id: number): Promise<string> {
     await this.raw.until(`the answer to xenstore request ${id}`, () => this.#answers.has(id));
     const answer = this.#answers.get(id)!;
@@ -122,14 +125,14 @@ export class RawXen extends XsVerbs<Promise<string>> {
 
   // Hypercalls, events, grants.
 
-  /** Posts a call; its tag. */
+  /** Posts a call and returns its tag. */
   call(number: number, command: number, bytes: Uint8Array): number {
     const tag = ++this.#tag;
     this.raw.batch([Op.HYPERCALL, tag, number, command, Buffer.from(bytes)]);
     return tag;
   }
 
-  /** What the hypervisor answered. */
+  /** Waits for the hypervisor's reply. */
   async reply(tag: number) {
     const told = await this.raw.until(
       `the reply to hypercall ${tag}`,
@@ -138,7 +141,7 @@ export class RawXen extends XsVerbs<Promise<string>> {
     return { errno: told[2] as number, bytes: Uint8Array.from(told[3] as number[]) };
   }
 
-  /** All that was sent is applied; false when the connection ended instead. */
+  /** Resolves to true when everything sent is applied, to false when the connection ended. */
   async survived(): Promise<boolean> {
     const tag = this.call(0, 0, new Uint8Array(0));
     try {
@@ -150,12 +153,12 @@ export class RawXen extends XsVerbs<Promise<string>> {
     }
   }
 
-  /** Posts a call on event channels; its tag. */
+  /** Posts a call on event channels and returns its tag. */
   evtchn<T>(op: EvtchnOp, layout: Struct<T>, fields: Partial<T>): number {
     return this.call(Hypercall.EVENT_CHANNEL_OP, op, structBytes(layout, fields));
   }
 
-  /** A port for the backend to bind, or the negated errno. */
+  /** Allocates a port for the backend to bind. Returns the port or the negated errno. */
   async allocUnbound(): Promise<number> {
     const fields = { dom: Domid.SELF, remoteDom: BACKEND };
     const tag = this.evtchn(EvtchnOp.ALLOC_UNBOUND, evtchnAllocUnbound, fields);
@@ -167,7 +170,7 @@ export class RawXen extends XsVerbs<Promise<string>> {
     this.raw.batch([Op.EVENT, port]);
   }
 
-  /** Grants a zeroed page of that reference's number. Returns the page. */
+  /** Grants a zeroed page whose frame number is the reference. Returns the page. */
   grant(reference: number, { readonly = false, domid = BACKEND } = {}): Uint8Array {
     const page = new Uint8Array(GRANT_PAGE_BYTES);
     this.pages.set(reference, page);
@@ -183,7 +186,7 @@ export class RawXen extends XsVerbs<Promise<string>> {
 
   // The vif.
 
-  /** Waits for the backend's state, by its watch events or without them. */
+  /** Waits for a state of the backend, by watch events or by reading the key. */
   async until(state: number): Promise<void> {
     const path = `${await this.read(`${VIF}/backend`)}/state`;
     let seen = "";
@@ -198,7 +201,7 @@ export class RawXen extends XsVerbs<Promise<string>> {
     );
   }
 
-  /** A ring page: window, grant and all. */
+  /** Makes a ring page, with its window and its grant. */
   ring(reference: number, slotBytes: number): FrontRing {
     this.raw.batch([Op.WINDOW, reference * GRANT_PAGE_BYTES, GRANT_PAGE_BYTES]);
     const page = this.grant(reference);
@@ -209,7 +212,7 @@ export class RawXen extends XsVerbs<Promise<string>> {
     return new FrontRing({ reference, frame: reference, page }, slotBytes, copy);
   }
 
-  /** From Initialising to Connected, as an honest frontend does it. */
+  /** Goes from Initialising to Connected as an honest frontend does. */
   async connect(): Promise<void> {
     this.port = await this.allocUnbound();
     this.tx = this.ring(TX_RING, TX_SLOT_SIZE);
@@ -217,7 +220,7 @@ export class RawXen extends XsVerbs<Promise<string>> {
     await this.handshake();
   }
 
-  /** Closes what may be open, and connects anew with empty rings. */
+  /** Closes the vif if it is open, and connects again with empty rings. */
   async reconnect(): Promise<void> {
     await this.write(`${VIF}/state`, String(S.CLOSED));
     await this.until(S.CLOSED);
@@ -226,7 +229,7 @@ export class RawXen extends XsVerbs<Promise<string>> {
     await this.handshake();
   }
 
-  /** A frame goes out and is answered as sent. */
+  /** Sends a frame and waits for its successful response. */
   async works(): Promise<void> {
     const frame = new Uint8Array(60);
     frame.set([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 9, this.domid & 0xff, 0x88, 0xb6]);
@@ -240,7 +243,7 @@ export class RawXen extends XsVerbs<Promise<string>> {
     await this.until(S.CONNECTED);
   }
 
-  /** From Initialising to our Connected, with these keys; whatever the backend makes of them. */
+  /** Writes these keys and goes from Initialising to Connected, without looking at the backend. */
   async offer(keys: Readonly<Record<string, string>>): Promise<void> {
     await this.write(`${VIF}/state`, String(S.INITIALISING));
     await this.until(S.INIT_WAIT);
@@ -248,7 +251,7 @@ export class RawXen extends XsVerbs<Promise<string>> {
     await this.write(`${VIF}/state`, String(S.CONNECTED));
   }
 
-  /** What an honest frontend writes. */
+  /** The keys that an honest frontend writes. */
   get keys(): Readonly<Record<string, string>> {
     return {
       "tx-ring-ref": String(TX_RING),
@@ -260,7 +263,7 @@ export class RawXen extends XsVerbs<Promise<string>> {
     };
   }
 
-  /** One tx request, shown; no bytes are pushed. Returns its index. */
+  /** Publishes one tx request without pushing bytes. Returns its index. */
   transmit(reference: number, size: number): number {
     const gref = grantRef(reference);
     const index = this.tx.request((v, at) => txRequest.write(v, at, gref, 0, 0, 0, size));
@@ -268,7 +271,7 @@ export class RawXen extends XsVerbs<Promise<string>> {
     return index;
   }
 
-  /** A frame out of the granted page of `reference`, with its bytes. Returns the request's index. */
+  /** Sends a frame from the granted page of `reference`, pushed. Returns the request's index. */
   sendFrame(reference: number, frame: Uint8Array): number {
     this.grant(reference, { readonly: true }).set(frame);
     const address = reference * GRANT_PAGE_BYTES;
@@ -276,14 +279,14 @@ export class RawXen extends XsVerbs<Promise<string>> {
     return this.transmit(reference, frame.length);
   }
 
-  /** One page to receive into, shown. Returns the request's index. */
+  /** Publishes one page for receiving. Returns the request's index. */
   post(reference: number): number {
     const index = this.rx.request((v, at) => rxRequest.write(v, at, 0, grantRef(reference)));
     this.rx.publish();
     return index;
   }
 
-  /** The tx request `n` is answered. Its status. */
+  /** Waits for the response to tx request `n` and returns its status. */
   async txStatus(n: number): Promise<number> {
     await this.raw.until(`the response to tx request ${n}`, () => this.tx.rspProd > n);
     return txResponse.status(this.tx.view, this.tx.at(index32(n)));

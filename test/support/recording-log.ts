@@ -1,4 +1,4 @@
-/** A logger that writes down what it was told. */
+/** A logger that records its lines. */
 import type { Logger } from "../../shared/log.ts";
 
 export class RecordingLog implements Logger {

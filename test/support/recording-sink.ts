@@ -1,15 +1,17 @@
-/** A sink for both ends at once that writes down what it is told. */
+/** A sink for both ends at once that records each transaction. */
 import { catalogue, entryOfOp, type Handlers } from "../../shared/wire/catalogue.ts";
 import { everyHandler } from "./wire-acts.ts";
 
-/** Name of the handler, then the fields in the order of the wire; of a column, one record. */
+/**
+ * Name of the handler, then the fields in wire order. One record of a column counts as one call.
+ */
 export type Told = readonly [name: string, ...fields: unknown[]];
 
 export interface RecordingSink extends Handlers {
   readonly told: Told[];
 }
 
-/** Bytes are written down as arrays of numbers. */
+/** Bytes are recorded as arrays of numbers. */
 export const RecordingSink = class {
   readonly told: Told[] = [];
   constructor() {

@@ -1,6 +1,6 @@
 /**
- * Between a netfront and a real device, at one link: knows what the frontend has asked of the store,
- * granted and published, and puts lies in the place of the answers.
+ * Stands between a netfront and a real device, on one link. It knows the frontend's store requests,
+ * grants and keys, and replaces answers of the store by lies.
  *
  *   netfront ──► READ .../mac ──► rogue (notes the request) ──► device
  *            ◄── "01:00:..." ◄─── rogue (lies about mac)   ◄─── "02:00:..."
@@ -20,7 +20,7 @@ import {
 import { endsOf, grantsOf } from "./guest-grants.ts";
 import type { RogueLink } from "./rogue-device.ts";
 
-/** What a reply becomes: a value, an error's name, or whole messages in its place. */
+/** A lie in place of a reply: a value, an error's name, or whole messages. */
 export type Lie = { value: string } | { error: string } | { messages: readonly Uint8Array[] };
 
 interface Asked {
@@ -30,12 +30,12 @@ interface Asked {
 
 export class RogueBackend {
   readonly link: RogueLink;
-  /** What the frontend grants now. */
+  /** Grants that are live at the frontend now. */
   readonly grants = new Map<number, ReturnType<typeof grantsOf>[number]>();
-  /** Keys that the frontend wrote, by their last name. */
+  /** Keys that the frontend wrote, by the last part of their path. */
   readonly keys = new Map<string, string>();
   readonly watches: { path: string; token: string }[] = [];
-  /** Replies to lie about; undefined leaves the truth. */
+  /** Returns the lie for a reply; undefined passes the true reply on. */
   lie: (request: Asked, reqId: number) => Lie | undefined = () => undefined;
   readonly #asked = new Map<number, Asked>();
 
@@ -45,22 +45,22 @@ export class RogueBackend {
     link.tamper = (batch) => batch.flatMap((t) => this.#tampered(t));
   }
 
-  /** The frontend's port; 0 before it has told. */
+  /** The frontend's event-channel port; 0 before the frontend has written it. */
   get port(): number {
     return this.number(VifKey.EVENT_CHANNEL);
   }
 
-  /** A key, as "tx-ring-ref" with the reference of a ring; 0 before the frontend has written it. */
+  /** The number in a key, such as "tx-ring-ref"; 0 before the frontend has written the key. */
   number(key: string): number {
     return Number(this.keys.get(key) ?? 0);
   }
 
-  /** Says one message of the store. */
+  /** Sends one message of the store. */
   store(message: Uint8Array): void {
     this.link.say([Op.XENSTORE, Buffer.from(message)]);
   }
 
-  /** The watch of the backend's state fires. */
+  /** The event of the frontend's watch on the backend's state. */
   stateEvent(): Uint8Array {
     const watch = this.watches.findLast(({ path }) => path.endsWith("/state"))!;
     return xsMessage(XsType.WATCH_EVENT, 0, 0, xsStrings(watch.path, watch.token));

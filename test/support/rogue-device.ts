@@ -1,11 +1,11 @@
 /**
- * A device that lies. It welcomes frontends at its port, and then says what the test wants; or it
- * passes on what a real device says, and slips in words of its own:
+ * A device that lies. It welcomes frontends at its port, and then sends what the test asks for. Or
+ * it passes on the messages of a real device and injects others:
  *
  *   frontend ◄── inject(...) ── rogue ◄──► real device
  *
- * What a frontend reports as progress then counts injected bytes too; it is told to the device
- * without them.
+ * The progress that a frontend reports counts injected bytes too, so they are subtracted before the
+ * device gets it.
  */
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
@@ -30,7 +30,7 @@ export const WELCOME = {
   deviceMemory: true,
 };
 
-/** A window that the frontend has told, or memory that it has pushed. */
+/** A window that the frontend has made, or memory that it has pushed. */
 export interface Range {
   readonly address: number;
   readonly length: number;
@@ -40,16 +40,18 @@ export interface Range {
 export class RogueLink {
   readonly ws: WebSocket;
   readonly windows: Range[] = [];
-  /** Transactions that are worth a look: replies to reads, faults. */
+  /** Recorded transactions: replies to reads, faults. */
   readonly replies = new Map<number, { status: number; bytes: Uint8Array }>();
   readonly faults = new Set<string>();
-  /** What the frontend said, before the real device hears it. */
+  /** Called for each transaction of the frontend, before the real device gets it. */
   onTold: (transaction: readonly unknown[]) => void = () => {};
-  /** Puts something in the place of what the real device says; undefined leaves it as it is. */
+  /**
+   * Returns the transactions that replace a batch of the real device; undefined passes batches on.
+   */
   tamper: ((batch: readonly unknown[][]) => readonly unknown[][]) | undefined;
   #injected = 0;
   #progress = 0;
-  /** Tags of reads that are ours: their replies are not for the real device. */
+  /** Tags of injected reads; their replies do not go to the real device. */
   readonly #tags = new Set<number>();
   #upstream: WebSocket | undefined;
 
@@ -63,7 +65,7 @@ export class RogueLink {
     return this.ws.readyState === WebSocket.OPEN;
   }
 
-  /** Bytes of ours to the frontend. */
+  /** Sends bytes that do not come from the real device. */
   inject(message: Uint8Array): void {
     if (!this.open) return;
     this.#injected += message.length;
@@ -77,12 +79,12 @@ export class RogueLink {
     this.inject(packBatch(transactions));
   }
 
-  /** True when the frontend has seen all that was sent and has not closed. */
+  /** Resolves to true when the frontend has read everything sent and has not closed. */
   flushed(): Promise<boolean> {
     return pinged(this.ws);
   }
 
-  /** What the frontend said; with its progress as an honest device may hear it. */
+  /** The frontend's message without replies to injected reads, and with corrected progress. */
   hear(message: Buffer): Buffer {
     const batch = packr.unpack(message) as unknown[][];
     for (const t of batch) {
@@ -94,7 +96,7 @@ export class RogueLink {
       } else if (op === Op.FAULT) {
         this.faults.add(String(b));
       } else if (op === Op.PROGRESS) {
-        // It may have been said before it had all that was injected: it never goes backwards.
+        // The report may be older than the last injection, and progress must never go back.
         this.#progress = Math.max(this.#progress, a - this.#injected);
         t[1] = this.#progress;
       }
@@ -108,7 +110,7 @@ export class RogueLink {
     return packBatch(this.tamper(packr.unpack(message) as unknown[][]));
   }
 
-  /** Joins this frontend to a real device; with `say` still ours to use. */
+  /** Joins this frontend to a real device; `say` still works. */
   passOn(url: string): void {
     const upstream = new WebSocket(`${url.replace(/^http/, "ws")}${NIC_PATH}`, [SUBPROTOCOL]);
     this.#upstream = upstream;

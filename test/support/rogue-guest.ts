@@ -1,4 +1,4 @@
-/** What tests of a frontend that breaks the rules ask of netback, and what they send it. */
+/** Packets and expectations for tests of netback with a frontend that breaks the rules. */
 import { expect } from "vitest";
 import { EvtchnStatus } from "../../shared/xen/event-channel.ts";
 import { NetifStatus } from "../../shared/xen/netif.ts";
@@ -21,7 +21,7 @@ export async function turn(): Promise<void> {
   await settle();
 }
 
-/** The interface is disabled for this reason, said once, and holds nothing any more. */
+/** Expects that the interface was disabled for this one reason, and holds nothing any more. */
 export function expectDisabled(guest: FakeGuest, code: string): void {
   expect(guest.fatals.splice(0)).toEqual([code]);
   expect(guest.netback.connected).toBe(false);
@@ -34,7 +34,7 @@ export function expectDisabled(guest: FakeGuest, code: string): void {
   }
 }
 
-/** The interface serves as if nothing had been. */
+/** Expects that the interface still works normally. */
 export function expectAlive(guest: FakeGuest): void {
   expect(guest.fatals).toEqual([]);
   const { frames } = guest.host.switchPort;

@@ -1,6 +1,6 @@
 /**
- * Comparisons for loops. A matcher of vitest takes 10 µs where it holds, and an element of an array
- * one or more; these take nothing, and only a difference reaches the matcher and its message.
+ * Comparisons for loops. A matcher of vitest costs 10 µs when it holds, and 1 µs or more for each
+ * element of an array. These cost almost nothing; only a difference reaches the matcher.
  */
 import { expect } from "vitest";
 
@@ -16,7 +16,7 @@ export function sameList<T>(got: readonly T[], wanted: readonly T[], what?: stri
   if (!equal) expect(got, what).toEqual(wanted);
 }
 
-/** Gathers a sentence for each two values that differ. */
+/** Collects a sentence for each pair of values that differ. */
 export function differences() {
   const wrong: string[] = [];
   const compare = (what: string, got: unknown, wanted: unknown): void => {
@@ -25,10 +25,10 @@ export function differences() {
   return { wrong, compare };
 }
 
-/** Bytes around a difference that the message shows. */
+/** Bytes around a difference, for the message. */
 const SHOWN = 16;
 
-/** The same bytes; the message says where they differ first, in hex. */
+/** Expects equal bytes; the message shows the first difference in hex. */
 export function sameBytes(got: Uint8Array, wanted: Uint8Array, what = "bytes"): void {
   if (Buffer.compare(got, wanted) === 0) return;
   let at = 0;

@@ -1,4 +1,4 @@
-/** Loaded before the tests of every file: what our own writers send must be what a receiver accepts. */
+/** Loaded before the tests of every file: a receiver must accept every batch of our own writers. */
 import { inspectBatches } from "../../shared/wire/batch.ts";
 import { applyBatch } from "../../shared/wire/decode.ts";
 import { everyHandler } from "./wire-acts.ts";

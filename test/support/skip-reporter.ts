@@ -1,10 +1,10 @@
 /**
- * The last word of a test run: one line alone, `N passed, N failed, N skipped`. A line before it says
- * how many of the failed only ran out of time, which tells of the machine and not of the tree.
+ * Prints the last line of a test run: `N passed, N failed, N skipped`. A line before it reports how
+ * many failures only ran out of time, which means a slow machine and not a wrong result.
  *
  * With CI=true or RINGWIRE_STRICT_SKIPS=1 a skipped test counts as failed unless test/skips.json
- * names it, `"<file> > <full name>": "<reason>"`, and an entry that fits no test of a file
- * that ran counts as failed too, so that the list can't outlive what it excuses.
+ * names it, `"<file> > <full name>": "<reason>"`. An entry that fits no test of a file that ran
+ * counts as failed too, so that the list holds no outdated entries.
  */
 import { readFileSync, writeSync } from "node:fs";
 import type { Reporter, SerializedError, TestModule, TestRunEndReason } from "vitest/node";
@@ -20,7 +20,7 @@ export default class SkipReporter implements Reporter {
   #tooSlow = "";
 
   onInit(): void {
-    // At exit, so that nothing of vitest's own comes after it.
+    // Printed at exit, so that no output of vitest follows.
     process.once("exit", () => {
       if (this.#line !== "") writeSync(STDOUT, `${this.#tooSlow}${this.#line}\n`);
     });
@@ -51,7 +51,7 @@ class Run {
   passed = 0;
   /** Failed tests, and suites and files that failed outside of any test. */
   failed = 0;
-  /** Of these, the ones that ran out of time and have no other error. */
+  /** Of these, the failures that ran out of time and have no other error. */
   tooSlow = 0;
   readonly skipped = new Map<string, string | undefined>();
   readonly names = new Set<string>();
@@ -84,7 +84,7 @@ function fail(run: Run, errors: readonly ReportedError[]): void {
   if (errors.every(isTooSlow)) run.tooSlow++;
 }
 
-/** The line about failures that a busy machine explains; empty when there are none. */
+/** The line about failures by time-out; empty when there are none. */
 function tooSlowLine(tooSlow: number, failed: number): string {
   if (tooSlow === 0) return "";
   const again = Math.ceil(slowness() * 4);
@@ -95,7 +95,7 @@ function tooSlowLine(tooSlow: number, failed: number): string {
   );
 }
 
-/** One sentence for each test that was skipped without leave. */
+/** One sentence for each skipped test that the list does not name. */
 function unlistedSkips(run: Run, listed: Record<string, unknown>): string[] {
   const unlisted = [...run.skipped].filter(([name]) => listed[name] === undefined);
   return unlisted.map(([name, note]) => {

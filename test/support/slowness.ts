@@ -1,9 +1,10 @@
 /**
- * How slow this machine is, and the one place where time limits of tests come from.
+ * Measures how slow this machine is, and computes all time limits of tests.
  *
- * A limit tells a hang from work, so it grows with the machine: 1 is two idle cores of the kind on
- * which the limits were chosen. The factor is the largest of the time that a fixed piece of work
- * took when the run began, and the load a core has now. RINGWIRE_TEST_SLOW=N sets it by hand.
+ * A limit tells a hang from work, so it grows with the slowness of the machine. A factor of 1 means
+ * two idle cores of the kind on which the limits were chosen. The factor is the larger of two: the
+ * time of a fixed piece of work when the run began, and the present load per core.
+ * RINGWIRE_TEST_SLOW=N sets it by hand.
  */
 import { availableParallelism, loadavg } from "node:os";
 
@@ -13,10 +14,10 @@ const BY_HAND = "RINGWIRE_TEST_SLOW";
 /** Wall clock time of the fixed work on an idle core of an AMD EPYC, Node 24. */
 const REFERENCE_MS = 135;
 const STEPS = 30_000_000;
-/** Beyond this a limit tells nothing. */
+/** A larger factor would make limits meaningless. */
 const MAX_SLOWNESS = 50;
 
-/** The factor for this moment: 1 to 50. */
+/** The present factor: 1 to 50. */
 export function slowness(env: NodeJS.ProcessEnv = process.env, load = loadavg()[0]!): number {
   const byHand = Number(env[BY_HAND]);
   if (byHand > 0) return Math.min(byHand, MAX_SLOWNESS);
@@ -24,7 +25,7 @@ export function slowness(env: NodeJS.ProcessEnv = process.env, load = loadavg()[
   return Math.min(Math.max(1, measured, load / availableParallelism()), MAX_SLOWNESS);
 }
 
-/** Measures once, about 150 ms on an idle machine, for this process and its children. */
+/** Measures once, in about 150 ms on an idle machine, for this process and its children. */
 export function measureSlowness(env: NodeJS.ProcessEnv = process.env): number {
   if (env[MEASURED] === undefined && !(Number(env[BY_HAND]) > 0)) {
     const begin = performance.now();
@@ -34,12 +35,14 @@ export function measureSlowness(env: NodeJS.ProcessEnv = process.env): number {
   return slowness(env);
 }
 
-/** A limit in ms for a wait that takes at most so long on the idle machine. */
+/** The limit in ms for a wait that takes at most `ms` on the idle machine. */
 export function slow(ms: number): number {
   return Math.ceil(ms * slowness());
 }
 
-/** A wait that ran out. The summary of a run counts it as too slow, apart from what is wrong. */
+/**
+ * The error of a wait that ran out of time. The run's summary counts it apart from wrong results.
+ */
 export class WaitedTooLong extends Error {
   override readonly name = "WaitedTooLong";
 
@@ -48,14 +51,14 @@ export class WaitedTooLong extends Error {
   }
 }
 
-/** An error as a reporter sees it: the class did not survive the way from the worker. */
+/** An error as a reporter gets it: its class is lost on the way from the worker. */
 export interface ReportedError {
   readonly name?: string | undefined;
   readonly message: string;
   readonly cause?: unknown;
 }
 
-/** True for an error, or a cause of it, that says only that time ran out. */
+/** True when an error, or one of its causes, means only that time ran out. */
 export function isTooSlow(error: ReportedError): boolean {
   if (error.name === "WaitedTooLong") return true;
   if (/^(Test|Hook) timed out in /.test(error.message)) return true;
@@ -63,7 +66,7 @@ export function isTooSlow(error: ReportedError): boolean {
   return typeof cause === "object" && cause !== null && isTooSlow(cause as ReportedError);
 }
 
-/** Integer arithmetic over a small table, as rings and checksums are. */
+/** Integer arithmetic over a small table, as in rings and checksums. */
 function fixedWork(): number {
   const table = new Uint32Array(4096);
   let x = 1;

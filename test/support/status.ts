@@ -1,17 +1,17 @@
-/** Statuses of devices in tests, and the sums that they must keep. */
+/** Device statuses for tests, and the sums that a status must satisfy. */
 
 import { readFileSync } from "node:fs";
 import type { Counts, DeviceStatus, PortStatus } from "../../shared/status/device-status.ts";
 import { differences } from "./same.ts";
 
-/** Some of T, at every depth. */
+/** A part of T, at every depth. */
 export type Part<T> = T extends object ? { readonly [K in keyof T]?: Part<T[K]> } : T;
 
-/** The page of a real device with an ENA and a Xen NIC: all optional parts are there, and no drops. */
+/** The status of a real device with an ENA and a Xen NIC: all optional parts, and no drops. */
 export const pageOf = (): DeviceStatus =>
   JSON.parse(readFileSync(new URL("../golden/device-status.json", import.meta.url), "utf8"));
 
-/** That page with changes: a list of changes says how long the list is. */
+/** The status of `pageOf` with changes. An array in `changes` also sets the array's length. */
 export const statusWith = (changes: Part<DeviceStatus>): DeviceStatus =>
   merged(pageOf(), changes) as DeviceStatus;
 
@@ -44,8 +44,8 @@ export function sum(drops: Counts): number {
 }
 
 /**
- * Every sum of the switch that does not come out, as a sentence; none when all is accounted for.
- * device/switch/counters.ts says which sums these are.
+ * One sentence for each sum of the switch that does not come out; none when all frames are
+ * accounted for. device/switch/counters.ts defines the sums.
  */
 export function unaccounted(status: DeviceStatus): string[] {
   const { wrong, compare } = differences();

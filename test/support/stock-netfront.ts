@@ -1,12 +1,11 @@
 /**
- * What a stock netfront does to its rings, written down by hand from its rules and nothing of ours:
- * which requests a packet becomes, with which flags, sizes and ids, where the event index goes, and
- * when the backend is notified.
+ * A model of a stock netfront's rings, written from the specification and without our own code: the
+ * requests of a packet with their flags, sizes and ids, the event index, and the notifications.
  *
  * Source: freebsd-src: sys/dev/xen/netfront/netfront.c; xen: xen/include/public/io/{ring,netif}.h.
  */
 
-/** A packet for the model: bytes of each piece, none longer than a page. */
+/** A packet for the model: the length of each piece, at most a page. */
 export interface StockPacket {
   readonly pieces: readonly number[];
   readonly csum?: boolean;
@@ -19,12 +18,12 @@ export class StockNetfront {
   txProd = 0;
   rxProd = 0;
   #rxCons = 0;
-  /** Free ids, next one last. */
+  /** Free ids; the last one is used next. */
   readonly #free = Array.from({ length: RING }, (_, i) => RING - i);
-  /** Ids that are out. */
+  /** Ids in use. */
   readonly #out: number[] = [];
 
-  /** The slots that a packet becomes, in words: `ID FLAGS SIZE`, or `gso TYPE MSS`. */
+  /** The ring slots of a packet as text: `ID FLAGS SIZE`, or `gso TYPE MSS`. */
   send({ pieces, csum, mss }: StockPacket): string[] {
     const total = pieces.reduce((a, b) => a + b, 0);
     const slots = pieces.flatMap((bytes, i) => {
@@ -42,11 +41,11 @@ export class StockNetfront {
     return slots;
   }
 
-  /** The backend answers everything, in order. Returns the event index that follows. */
+  /** The backend responds to everything, in order. Returns the new event index. */
   txDone(): number {
-    // Answered in order; an id that comes back is the next to be used.
+    // Responses come in order, and the id freed last is used next.
     this.#free.push(...this.#out.splice(0));
-    // Half of what is out, and one. Nothing is.
+    // The rule is half of the outstanding requests, plus one. None is outstanding here.
     return this.txProd + 1;
   }
 
@@ -57,13 +56,13 @@ export class StockNetfront {
     return ids;
   }
 
-  /** `slots` responses came. Returns ids of the new requests, and the event index. */
+  /** `slots` responses arrived. Returns the ids of the new requests, and the event index. */
   received(slots: number): { ids: number[]; event: number } {
     this.#rxCons += slots;
     return { ids: this.fill(), event: this.#rxCons + 1 };
   }
 
-  /** RING_PUSH_REQUESTS_AND_CHECK_NOTIFY: is the backend told? */
+  /** RING_PUSH_REQUESTS_AND_CHECK_NOTIFY: whether the backend is notified. */
   static notifies(before: number, after: number, event: number): boolean {
     return (after - event) >>> 0 < (after - before) >>> 0;
   }

@@ -1,4 +1,4 @@
-/** A guest that speaks xenstore's messages, and keeps what it is told. */
+/** A guest that sends xenstore messages and records the answers. */
 import { type Quotas, Xenstore } from "../../device/xen/xenstore/index.ts";
 import {
   parseXsMessage,
@@ -12,9 +12,9 @@ import {
   xsText,
 } from "../../shared/xen/xenstore.ts";
 
-/** The requests of xenstore; `R` is what a guest gets for one. */
+/** The requests of xenstore; `R` is the result of a request. */
 export abstract class XsVerbs<R> {
-  /** Posts a request, and gives its payload as text, or the error's name. */
+  /** Posts a request. The result is the reply's text, or the error's name. */
   abstract send(type: XsType, payload: Uint8Array, tx?: number): R;
 
   read = (path: string, tx = 0): R => this.send(XsType.READ, xsStrings(path), tx);
@@ -30,18 +30,18 @@ export abstract class XsVerbs<R> {
     this.send(XsType.WRITE, xsPathAndValue(path, xsBytes(value)), tx);
 }
 
-/** The text of a reply; an error is its name. */
+/** The text of a reply; for an error, its name. */
 export const said = ({ type, payload }: Pick<XsMessage, "type" | "payload">): string =>
   type === XsType.ERROR ? parseXsStrings(payload)!.join() : xsText(payload);
 
 export class StoreGuest extends XsVerbs<string> {
   readonly domid: number;
   readonly store: Xenstore;
-  /** Events that nobody has taken, as "path token". */
+  /** Events not yet returned by `heard`, as "path token". */
   readonly events: string[] = [];
-  /** Whether its link takes more. */
+  /** Whether the guest's link accepts more messages. */
   room = true;
-  /** Why it was cut. */
+  /** The reason for which the store cut the guest off. */
   cutBy: string | undefined;
   #reply: string | undefined;
   #reqId = 0;
@@ -59,14 +59,14 @@ export class StoreGuest extends XsVerbs<string> {
     });
   }
 
-  /** Payload of the reply as text, or the error's name; "held" when there is none yet. */
+  /** The reply's text, or the error's name; "held" when there is no reply yet. */
   send(type: XsType, payload: Uint8Array, txId = 0): string {
     this.#reply = undefined;
     this.store.request(this.domid, xsMessage(type, ++this.#reqId, txId, payload));
     return this.takeReply();
   }
 
-  /** The last reply that came, and forgets it. */
+  /** Returns the last reply and forgets it. */
   takeReply(): string {
     const reply = this.#reply;
     this.#reply = undefined;
@@ -76,7 +76,7 @@ export class StoreGuest extends XsVerbs<string> {
   end = (tx: number, how = "T"): string => this.send(XsType.TRANSACTION_END, xsStrings(how), tx);
   start = (): number => Number.parseInt(this.send(XsType.TRANSACTION_START, xsStrings("")), 10);
 
-  /** The events since the last time, after a flush. */
+  /** Flushes watches, then returns the events since the last call. */
   heard(): string[] {
     this.store.flushWatches();
     return this.events.splice(0);
@@ -91,7 +91,7 @@ export class StoreGuest extends XsVerbs<string> {
   }
 }
 
-/** A store with guests 1..count, each owner of its directory, and a clock that only the test moves. */
+/** A store with guests 1..count, owners of their directories, and a clock that a test advances. */
 export function machineOf(count: number, quotas: Partial<Quotas> = {}) {
   const clock = { now: 0 };
   const store = new Xenstore({ now: () => clock.now, quotas });

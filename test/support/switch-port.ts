@@ -1,4 +1,4 @@
-/** A switch port that keeps what it gets and says what it is told to say. */
+/** A switch port that records frames and returns what the test sets. */
 import type { DropReason, Port, PortOffloads } from "../../device/switch/port.ts";
 import type { Frame } from "../../shared/net/frame.ts";
 import { bytesOf, type FrameFacts, factsOf } from "./packets.ts";
@@ -12,10 +12,10 @@ export class TestPort implements Port {
   readonly offloads: PortOffloads;
   readonly maxFrameBytes: number;
   readonly got: (FrameFacts & { readonly bytes: Uint8Array })[] = [];
-  /** What `ready` was asked: [length, frames]. */
+  /** The arguments of each call of `ready`: [length, frames]. */
   readonly asked: [number, number][] = [];
   flushes = 0;
-  /** Said by `deliver`. */
+  /** The result of `deliver`. */
   answer: DropReason | undefined;
   room = true;
   onDeliver: (() => void) | undefined;

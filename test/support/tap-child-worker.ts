@@ -1,10 +1,10 @@
 /**
- * A process of its own that opens a TAP, for tests of rights, crashes and ways to start.
+ * A process that opens a TAP, for tests of rights, crashes and ways to start.
  *
  *   node tap-child-worker.ts '{"name":"rw0"}'        one line of JSON on stdout: opened or refused
  *
- * Then it waits for a word on stdin: "close" closes and ends by itself, "exit" calls process.exit
- * with the TAP open, "throw" dies of an exception.
+ * Then the process waits for a word on stdin: "close" closes the TAP and ends, "exit" calls
+ * process.exit with the TAP open, "throw" ends by an exception.
  */
 import { text } from "node:stream/consumers";
 import { pathToFileURL } from "node:url";
@@ -14,7 +14,7 @@ interface Wish {
   readonly name: string;
   readonly mac?: number[];
   readonly mtu?: number;
-  /** Another file to take the class from: compiled code. */
+  /** Import the class from this file instead: compiled code. */
   readonly from?: string;
 }
 

@@ -20,7 +20,7 @@ export class TcpCapture {
     this.#serverPort = serverPort;
   }
 
-  /** The upgrade; without it a capture begins in the middle of a connection. */
+  /** Adds the upgrade; without it a capture begins in the middle of a connection. */
   upgrade(protocol = SUBPROTOCOL): this {
     const headers = { "Sec-WebSocket-Protocol": protocol };
     this.#send("client", Buffer.from(upgradeRequest(this.#serverPort, headers)));
@@ -31,7 +31,7 @@ export class TcpCapture {
     return this;
   }
 
-  /** Messages that leave together: their frames share segments. */
+  /** Adds messages that are sent together: their frames share segments. */
   toDevice(...messages: readonly Uint8Array[]): this {
     this.#send("client", Buffer.concat(messages.map((message) => frameOf(message, true))));
     return this;
@@ -42,7 +42,7 @@ export class TcpCapture {
     return this;
   }
 
-  /** A message to the device that the capture has missed. */
+  /** Sends a message to the device that the capture misses. */
   missToDevice(message: Uint8Array): this {
     this.#sequence.client += frameOf(message, true).length;
     return this;

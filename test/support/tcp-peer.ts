@@ -1,4 +1,4 @@
-/** One TCP connection that counts, for tests that break what lies under it. */
+/** One TCP connection with counts, for tests that break the layers under it. */
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import type { Host } from "./lab.ts";
@@ -10,7 +10,7 @@ const PERIOD_MS = 10;
 export class TcpPeer {
   /** How many numbers came back in order. */
   echoed = 0;
-  /** "open" while the connection is the one that it was, else what ended it. */
+  /** "open" while the original connection lives, else the reason of its end. */
   state = "open";
   readonly #socket: Socket;
   readonly #echo: Server;
@@ -52,7 +52,7 @@ export class TcpPeer {
   }
 
   #send(): void {
-    // A connection that stalls is not fed without end.
+    // A stalled connection gets no more data.
     if (this.#socket.writableLength > 4096 || this.state !== "open") return;
     const number = Buffer.alloc(4);
     number.writeUInt32LE(this.#sent++);

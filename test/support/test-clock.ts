@@ -1,4 +1,6 @@
-/** A clock that stands still until a test advances it. Its timers run in the order of their time. */
+/**
+ * A clock that stands still until a test advances it. Its timers run in the order of their times.
+ */
 import type { Clock, Timer } from "../../shared/clock.ts";
 
 interface TestTimer extends Timer {
@@ -11,7 +13,7 @@ export class TestClock implements Clock {
   readonly #timers = new Set<TestTimer>();
   #ms = 1000;
 
-  /** Arrow functions: `now` may be passed on alone. */
+  /** An arrow function, because `now` may be passed on alone. */
   readonly now = (): number => this.#ms;
 
   setTimeout(run: () => void, ms: number): Timer {
@@ -36,7 +38,7 @@ export class TestClock implements Clock {
     if (due !== Number.POSITIVE_INFINITY) this.advance(Math.max(0, due - this.#ms));
   }
 
-  /** Lets `ms` pass, and runs what becomes due meanwhile, each timer at its own time. */
+  /** Advances by `ms` and runs each timer that becomes due, at its own time. */
   advance(ms: number): void {
     const end = this.#ms + ms;
     for (;;) {
@@ -62,7 +64,8 @@ export class TestClock implements Clock {
 
 /**
  * The clock of a pair. Turns of the event loop run when the pair pumps, so a link sends nothing by
- * itself; what runs every second runs at `tick` only, so `advance` alone is a process that stalls.
+ * itself. Tasks of every second run at `tick` only, so `advance` alone stands for a stalled
+ * process.
  */
 export class PairClock extends TestClock {
   #turns: (() => void)[] = [];

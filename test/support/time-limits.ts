@@ -1,4 +1,4 @@
-/** Loaded before the tests of every file: its time limits fit the load of this moment. */
+/** Loaded before the tests of every file: sets the file's time limits by the present load. */
 import { inject, vi } from "vitest";
 import { slow } from "./slowness.ts";
 

@@ -1,8 +1,8 @@
-/** Ifnet.transmit of a driver made by hand. */
+/** Ifnet.transmit for a driver made by hand. */
 import type { Ifnet } from "../../frontend/net/ifnet.ts";
 import type { Mbuf } from "../../frontend/net/mbuf.ts";
 
-/** Gives `ifnet` a transmit that asks `one` about each packet: 0, or the errno that ends the batch. */
+/** Gives `ifnet` a transmit that calls `one` for each packet until it returns an errno. */
 export function transmitEach(ifnet: Ifnet, one: (m: Mbuf) => number): void {
   ifnet.transmit = (mbufs, n) => {
     let sent = 0;

@@ -1,15 +1,15 @@
 import { slow, WaitedTooLong } from "./slowness.ts";
 
-/** Those who wait until something looks as they wish; whoever changes it calls `changed`. */
+/** Waits for a condition. Code that changes the watched state calls `changed`. */
 export class Watchers {
   readonly #looks = new Set<() => void>();
 
-  /** Arrow function: it may be passed on alone. */
+  /** An arrow function, because it may be passed on alone. */
   readonly changed = (): void => {
     for (const look of [...this.#looks]) look();
   };
 
-  /** Resolves when `look` gives a value. Rejects when it throws, or with `what` on a hang. */
+  /** Resolves when `look` returns a value. Rejects when `look` throws, or with `what` on a hang. */
   async until<T>(
     what: string | (() => string),
     look: () => T | undefined,

@@ -1,4 +1,4 @@
-/** The transactions of a batch as values that tests read, change and put together again. */
+/** The transactions of a batch as values that tests read, change and encode again. */
 import { BatchWriter } from "../../shared/wire/batch.ts";
 import {
   catalogue,
@@ -10,7 +10,7 @@ import {
 import { applyBatch } from "../../shared/wire/decode.ts";
 import type { BusAddress, MemoryAccess } from "../../shared/wire/records.ts";
 
-/** One transaction; of a column, one record. */
+/** One transaction, or one record of a column. */
 export type Act =
   | {
       readonly kind: "write" | "push" | "mmio_write";
@@ -22,7 +22,7 @@ export type Act =
   | { readonly kind: "interrupt"; readonly vector: number }
   | { [N in PostName]: { readonly kind: N } & Sent<N> }[PostName];
 
-/** What a handler is called with, under the names of an act. */
+/** A handler's argument as the fields of an act. */
 function fieldsOf(told: number | MemoryAccess | object): object {
   if (typeof told === "number") return { vector: told };
   if (!("src" in told)) return told;
@@ -30,7 +30,7 @@ function fieldsOf(told: number | MemoryAccess | object): object {
   return { space, address, type, bytes: src.subarray(at, at + length) };
 }
 
-/** Handlers of both ends that pass on each transaction. Bytes are still views into the message. */
+/** Handlers of both ends that pass each transaction to `tell`. Bytes are views into the message. */
 export function everyHandler(tell: (act: Act) => void): Handlers {
   const handlers = Object.values(catalogue).map(({ op }) => {
     const { name, method } = entryOfOp(op)!;
@@ -41,7 +41,7 @@ export function everyHandler(tell: (act: Act) => void): Handlers {
   return Object.fromEntries(handlers) as Handlers;
 }
 
-/** The acts of a batch, whose bytes are their own. */
+/** The acts of a batch, with bytes of their own. */
 export function actsOf(batch: Uint8Array): Act[] {
   const acts: Act[] = [];
   const sink = everyHandler((act) => acts.push(act));
@@ -68,7 +68,7 @@ export function batchOf(build: (writer: BatchWriter) => void): Uint8Array {
   return only;
 }
 
-/** The batches that carry `acts`: one, or more when that is too much for one. */
+/** The batches that carry `acts`: one, or more when they do not fit into one. */
 export const batchesOf = (acts: readonly Act[]): Uint8Array[] =>
   batchesBy((writer) => {
     for (const act of acts) {

@@ -1,13 +1,13 @@
 /**
- * What holds of netfront's maps and grants at every moment, and what holds of the backend's idea of
- * them once nothing is under way.
+ * Rules that hold of netfront's maps and grants at every moment, and rules that hold of the
+ * backend's view of them once nothing is in flight.
  */
 import type { XenDmaMap } from "../../frontend/xen/bus-dma-xen/index.ts";
 import type { Rxq, Txq } from "../../frontend/xen/rings.ts";
 import type { XenPair } from "./pair.ts";
 import { differences } from "./same.ts";
 
-/** Maps of a queue: its ring's slots and one. */
+/** Maps of a queue: one for each slot of its ring, and one more. */
 export const MAPS = 257;
 /** Request ids of a queue: as many as its ring has slots. */
 const TX_IDS = 256;
@@ -20,14 +20,14 @@ const present = <T>(all: readonly (T | undefined)[]): T[] => all.filter((one) =>
 export const rxMaps = (rxq: Rxq): XenDmaMap[] => [...present(rxq.maps), ...present([rxq.stuckMap])];
 export const txMaps = (txq: Txq): XenDmaMap[] => present(txq.maps);
 
-/** The ids on a queue's free list; one that comes twice ends the walk. */
+/** The ids on a queue's free list. The walk ends at an id that appears twice. */
 export function freeIds(txq: Txq): Set<number> {
   const ids = new Set<number>();
   for (let id = txq.freeId; id !== 0 && !ids.has(id); id = txq.nextId[id]!) ids.add(id);
   return ids;
 }
 
-/** Sentences for what does not hold; none when all does. */
+/** One sentence for each broken rule; none when all hold. */
 export function violations({ info }: XenPair): string[] {
   const { wrong, compare } = differences();
   const references: number[] = [];
@@ -61,7 +61,9 @@ export function violations({ info }: XenPair): string[] {
   return wrong;
 }
 
-/** The same on the other side: each reference in use is granted there, to whom and as it must be. */
+/**
+ * The same on the device: each reference in use is granted to the backend, with the right access.
+ */
 export function backendViolations({ grants, info }: XenPair): string[] {
   const { wrong, compare } = differences();
   const check = (map: XenDmaMap, readonly: boolean): void => {
@@ -78,7 +80,7 @@ export function backendViolations({ grants, info }: XenPair): string[] {
   return wrong;
 }
 
-/** The number of references that are not free, and of grants among them that are live. */
+/** The number of references in use, plus the number of live grants. */
 export function referencesInUse(pair: XenPair): number {
   const { grants } = pair.info;
   return grants.frames * 512 - RESERVED_REFERENCES - grants.freeCount + grants.liveCount;
