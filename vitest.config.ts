@@ -5,17 +5,17 @@ import { measureSlowness } from "./test/support/slowness.ts";
 import type { TimeLimits } from "./test/support/time-limits.ts";
 
 const second = 1000;
-/** A soak runs the full counts, which take as long as they take. */
+/** A soak runs the full counts, without a time limit that matters. */
 const soak = process.env["RINGWIRE_SOAK"] === "1";
 
-// Before any worker starts: they inherit what is measured here.
+// Measured before any worker starts, because the workers inherit the result.
 const factor = measureSlowness();
 
 function kinds(...names: string[]): string[] {
   return names.map((name) => `test/${name}/**/*.test.ts`);
 }
 
-/** They take longest. A file that begins last must not be one of them. */
+/** The longest files. They begin first, so that none of them runs on alone at the end. */
 const LONG = [
   ...["hostile/ena-queues", "hostile/rogue-backend", "scenario/netmap-pkt-gen", "scenario/migrate"],
   ...["scenario/traffic", "scenario/slow-line", "interop/package", "scenario/cli-process"],
@@ -35,15 +35,15 @@ class Sequencer extends BaseSequencer {
   }
 }
 
-/** They put a module of their own in the place of one of ours. */
+/** Files that mock a module of the product. */
 const MOCKING = ["test/unit/netfront-wrap.test.ts"];
 
 /** Files with processes wait more than they work, so there are more workers than cores. */
 const maxWorkers = 2 * Math.max(2, availableParallelism());
-/** What both projects share that stay inside their own process. */
+/** Settings of the two projects whose tests stay inside their own process. */
 const inside = () => ({ pool: "forks", maxWorkers, provide: { limits: limits(60, 30) } }) as const;
 
-/** On the idle machine; test/support/time-limits.ts makes of it what a file gets. */
+/** Limits on the idle machine; test/support/time-limits.ts multiplies them for each file. */
 function limits(testSeconds: number, hookSeconds: number): TimeLimits {
   return { test: soak ? 3600 * second : testSeconds * second, hook: hookSeconds * second };
 }
@@ -65,21 +65,21 @@ export default defineConfig({
     sequence: { sequencer: Sequencer },
     projects: [
       {
-        // Everything that stays inside its own process.
+        // Tests that stay inside their own process.
         extends: true,
         test: {
           name: "inside",
           include: kinds("unit", "golden", "contract", "property", "seed"),
           exclude: MOCKING,
           ...inside(),
-          // Files of a worker share its modules: loading them anew took a third of the time.
+          // Files of a worker share its modules, because loading them again took a third of the time.
           isolate: false,
           restoreMocks: true,
         },
       },
       { extends: true, test: { name: "mocking", include: MOCKING, ...inside() } },
       {
-        // Real processes, which share nothing with those of another file.
+        // Tests with real processes, which share nothing with other files.
         extends: true,
         test: {
           name: "beside",

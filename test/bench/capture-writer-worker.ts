@@ -1,6 +1,5 @@
 /**
- * Frames per second of one way to keep frames, on stdout. Arguments: mode, bytes of a frame, bytes
- * kept, seconds.
+ * Prints frames per second of one way to keep frames. Arguments: mode, bytes, bytes kept, seconds.
  */
 import process from "node:process";
 import { setImmediate as turn } from "node:timers/promises";
@@ -11,9 +10,9 @@ import { BlockBuffer } from "../../shared/pcapng/block-buffer.ts";
 import { Direction } from "../../shared/pcapng/layout.ts";
 import { type PacketFacts, PcapngWriter } from "../../shared/pcapng/writer.ts";
 
-/** As many as one flush of a link carries. */
+/** The frames of one flush of a link. */
 const BURST = 64;
-/** Frames in turn: more than a cache's first level holds. */
+/** Different frames, used in turn: more than a first-level cache holds. */
 const FRAMES = 256;
 const BUFFER_BYTES = 128 * 1024;
 const ROOM_BYTES = 2048;
@@ -84,7 +83,7 @@ function recording(): () => void {
 
 const burst = mode === "copy" ? copying() : mode === "writer" ? writing() : recording();
 
-/** Turns of the event loop are part of all three: without one the recorder can't hand over. */
+/** All three modes yield to the event loop: the recorder hands over its buffers there. */
 async function rate(forSeconds: number): Promise<number> {
   const start = performance.now();
   let bursts = 0;

@@ -1,10 +1,12 @@
-/** The pcapng writer alone, beside a copy of the same bytes; each in a process of its own. */
+/**
+ * The pcapng writer alone, compared with a copy of the same bytes; each in a process of its own.
+ */
 import { NODE, run } from "../support/process.ts";
 import type { Measured, Variant } from "./variant.ts";
 
 /** `copy` copies the kept bytes, `writer` makes blocks of them, `recorder` does all but the disk. */
 export const WRITER_MODES = ["copy", "writer", "recorder"] as const;
-/** Bytes of a frame, and how many of them are kept. */
+/** Bytes of a frame, and the number of bytes kept. */
 export const WRITER_SIZES = [
   [60, 60],
   [1514, 96],

@@ -1,12 +1,16 @@
-/** Ring to ring while the device captures to /dev/null, beside the same without a capture. */
+/**
+ * Ring to ring while the device captures to /dev/null, compared with the same without a capture.
+ */
 import { measureRing, type RingOptions } from "./ring.ts";
 import type { Variant } from "./variant.ts";
 
 const GROUP = "capture";
-/** What a user of headers keeps. */
+/** Snap length of a user who needs only headers. */
 const SNAP_BYTES = "96";
 
-/** What the device is told. Each frame is seen twice: as it leaves a NIC, and as it reaches one. */
+/**
+ * Options of the device. Each frame is captured twice: as it leaves a NIC, and as it reaches one.
+ */
 export const CAPTURE_SETUPS: readonly {
   readonly name: string;
   readonly args: readonly string[];
@@ -27,7 +31,7 @@ export function captureVariants(sizes: readonly number[], options: Options): Var
     CAPTURE_SETUPS.map(({ name, args }) => ({
       name: `${name}/${frameBytes}`,
       group: GROUP,
-      // Held, not dropped: what the sink has no buffer for would not be captured either.
+      // The device holds frames and drops none, because a dropped frame is not captured either.
       run: () => measureRing({ ...options, frameBytes, whenFull: "hold", device: args }),
     })),
   );

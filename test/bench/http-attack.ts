@@ -1,11 +1,11 @@
 /**
- * What a stranger at the HTTP side costs the NICs: npm run bench -- http.
+ * Measures how an attack on the HTTP side disturbs the NICs: npm run bench -- http.
  *
  *   pair ── frames ──► device ──► pair       a frame each 5 ms, both ways: the longest silence
  *   guests ── hello ──►   ▲ ▲                many NICs, and a full address table
  *          stranger ──────┘ └── /livez, and a NIC that joins
  *
- * README.md in this folder says how to read the figures.
+ * README.md in this folder explains the figures.
  */
 import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
@@ -19,7 +19,7 @@ import { describeMachine } from "./machine.ts";
 const PIPELINED_BYTES = 70_000;
 const IDLE = 1024;
 const ATTACK_MS = 3000;
-/** Ports that learn as many addresses as one may. */
+/** Number of NICs, each with as many addresses as one port may learn. */
 const FILLERS = 16;
 const ADDRESSES = 1024;
 const HELP = `npm run bench -- http [--guests N] [--device "COMMAND ..."] [--json]
@@ -43,7 +43,7 @@ const request = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: 127.0.0
 function dial(port: number, text: string): Socket {
   const socket = connect({ host: "127.0.0.1", port });
   socket.on("error", () => {
-    // A device that sends strangers away resets them.
+    // A device that refuses a connection may reset it.
   });
   if (text !== "") socket.write(text);
   return socket;
@@ -71,7 +71,7 @@ const ATTACKS: readonly (readonly [string, (port: number) => Socket[]])[] = [
   ["64 ask /metrics at once", (port) => idle(port, (i) => (i < 64 ? request("/metrics") : ""))],
 ];
 
-/** Milliseconds until `what` is done; undefined when it fails or takes too long. */
+/** Milliseconds until `what` resolves; undefined when it fails or takes too long. */
 async function timed(what: () => Promise<boolean>): Promise<number | undefined> {
   const begin = performance.now();
   const late = sleep(ATTACK_MS).then(() => false);
@@ -101,7 +101,7 @@ interface Told {
   readonly reconnects: number;
 }
 
-/** A pair of NICs in a process of its own; it tells the longest gap between two frames. */
+/** A pair of NICs in a process of its own that reports the longest gap between two frames. */
 class Pair {
   readonly #child: Child;
   #tag = 0;
@@ -114,7 +114,7 @@ class Pair {
     await this.#child.waitForJson((value) => value["ready"] === true);
   }
 
-  /** The longest silence since the last question. */
+  /** The longest gap since the last call. */
   async silence(): Promise<Told> {
     const tag = ++this.#tag;
     this.#child.tell(String(tag));
@@ -126,7 +126,7 @@ class Pair {
   }
 }
 
-/** NICs that between them fill the address table: 16,384 addresses, 1024 behind each port. */
+/** NICs that fill the address table together: 16,384 addresses, 1024 behind each port. */
 async function fill(port: number, count: number): Promise<RawEna[]> {
   const guests: RawEna[] = [];
   for (let i = 0; i < count; i++) {
@@ -134,7 +134,7 @@ async function fill(port: number, count: number): Promise<RawEna[]> {
     guests.push(ena);
     if (i >= FILLERS) continue;
     for (let n = 0; n < ADDRESSES; n++) {
-      // To itself: it is learned, and goes nowhere.
+      // A frame to its own source: the switch learns the address and forwards nothing.
       const address = [6, 0, 0, i, n >> 8, n & 0xff];
       const frame = broadcast(60, address);
       frame.set(address, 0);

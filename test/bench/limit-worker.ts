@@ -1,15 +1,16 @@
 /**
- * One of the three processes of the limit: source, relay or sink, over two bare `ws` links, with
- * no driver, rings or switch. A message is n frames end to end; nothing says where one ends.
+ * One of the three processes of the limit: source, relay or sink, over two bare `ws` links, without
+ * driver, rings or switch. A message is n frames end to end, without lengths.
  *
  *   source ──(client, masked)──► relay ──(server, unmasked)──► sink
  *
- * Without --copy nobody touches a frame's bytes: the source sends one prebuilt buffer for ever and
- * the relay sends on what it received. (`ws` itself copies while it masks with a random key.)
- * With --copy each process copies each frame once, to where it would have to be.
+ * Without --copy no process touches a frame's bytes: the source sends one prebuilt buffer again and
+ * again, and the relay sends the bytes that it received. (`ws` itself copies while it masks with a
+ * random key.) With --copy each process copies each frame once, as a real device or driver has to.
  *
- * Nothing is unbounded: the source waits for its socket, the relay pauses the source while the
- * sink is slow. The link of the product never pauses reading; here no control traffic can starve.
+ * All queues are bounded: the source waits for its socket, and the relay pauses the source while
+ * the sink is slow. The product's link never pauses reading. The relay may, because there is no
+ * control traffic that could starve.
  */
 import { createServer } from "node:http";
 import type { Socket } from "node:net";
@@ -23,7 +24,7 @@ const HIGH_BYTES = 1 << 20;
 /** Bytes that leave the source in one system call, and how many such bursts it keeps under way. */
 const BURST_BYTES = 128 << 10;
 const BURSTS = 2;
-/** Frame slots a copying process walks through: more than a cache holds of full-size frames. */
+/** Frame slots that a copying process uses in turn: more full-size frames than a cache holds. */
 const SLOTS = 1024;
 const WARM_UP_MS = 400;
 
@@ -44,7 +45,9 @@ const frameBytes = Number(args.frame);
 const messageBytes = frameBytes * Number(args.batch);
 const url = `ws://127.0.0.1:${args.port}`;
 
-/** Message buffers that a socket still reads from; they come back by the send callback. */
+/**
+ * Free message buffers. The send callback returns a buffer, because the socket reads it until then.
+ */
 const free: Buffer[] = [];
 const takeBuffer = (): Buffer => free.pop() ?? Buffer.allocUnsafeSlow(messageBytes);
 
@@ -112,7 +115,7 @@ function source(): void {
         message = takeBuffer();
         gather(message);
       }
-      // Without a copy only the last message of a burst has to report that it is gone.
+      // Without a copy only the last message of a burst needs a callback.
       if (args.copy) {
         ws.send(message, () => {
           free.push(message);
@@ -158,7 +161,7 @@ function relay(): void {
       if (!corked) {
         corked = true;
         socketOf(sink).cork();
-        // After this read has been parsed in full, before the next one.
+        // Runs after this read has been parsed completely and before the next one.
         process.nextTick(uncork);
       }
       if (args.copy) {
@@ -173,7 +176,7 @@ function relay(): void {
       if (!paused && sink.bufferedAmount > HIGH_BYTES) {
         paused = true;
         ws.pause();
-        // Everything before this is gone when this is: nothing needs to be counted.
+        // Messages are sent in order: when the ping is gone, all messages before it are gone too.
         sink.ping(undefined, undefined, gone);
       }
     });

@@ -3,7 +3,7 @@ import { type Child, startScript } from "../support/process.ts";
 
 const WORKER = "test/bench/limit-worker.ts";
 
-/** Batches tried; the limit of a frame size is the best of them. */
+/** Batch sizes to try; the limit of a frame size is the best result. */
 export const BATCHES = [1, 16, 64, 256] as const;
 
 export interface LimitOptions {
@@ -15,7 +15,7 @@ export interface LimitOptions {
   readonly zeroMask: boolean;
 }
 
-/** One run. Frames per second as the sink counts them, in a window after a warm-up. */
+/** One run: frames per second as the sink counts them, in a window after a warm-up. */
 export async function measureLimit(options: LimitOptions): Promise<number> {
   const args = ["--frame", String(options.frameBytes), "--batch", String(options.batch)];
   args.push("--seconds", String(options.seconds));
@@ -38,7 +38,7 @@ export async function measureLimit(options: LimitOptions): Promise<number> {
     throw new Error(`the source ended\n${source.said()}`);
   });
   const { frames, seconds } = await Promise.race([counted, failed]);
-  // The processes end together; whoever notices first is no failure any more.
+  // The processes end together. An error reported after that is no failure.
   failed.catch(() => {});
   return frames / seconds;
 }

@@ -1,4 +1,4 @@
-/** The machine that the figures belong to. */
+/** Describes the machine on which the figures were measured. */
 import { execFileSync } from "node:child_process";
 import { availableParallelism, cpus, loadavg, release, totalmem } from "node:os";
 import { NODE } from "../support/process.ts";
@@ -8,7 +8,7 @@ export interface Machine {
   readonly cores: number;
   readonly memoryBytes: number;
   readonly kernel: string;
-  /** The Node of the measured processes. */
+  /** The Node version of the measured processes. */
   readonly node: string;
   /** One-minute load average before the first measurement. */
   readonly load: number;

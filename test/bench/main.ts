@@ -1,6 +1,6 @@
 /**
- * npm run bench: the limit, the product and its peers in one run. It prints, it never asserts.
- * README.md in this folder says what is measured and how to read it.
+ * npm run bench: measures the limit, the product and its peers in one run. Prints figures and
+ * asserts nothing. README.md in this folder explains what is measured.
  */
 import process from "node:process";
 import { parseArgs } from "node:util";
@@ -145,7 +145,8 @@ function allVariants({ seconds, zeroMask, ringSize }: Options): Variant[] {
       return await measurePing(segment);
     };
     variants.push({ name: `${name}/tcp`, group: name, run: tcp });
-    // The product's round trips are a group of their own, the others' belong to their peer.
+    // The product's round trips are a group of their own; those of another program belong to its
+    // group.
     const pings = { tap: "ping", "xen-tap": "xen-ping" }[name] ?? name;
     variants.push({ name: `${name}/ping`, group: pings, run: roundTrips });
   }

@@ -1,8 +1,7 @@
 /**
- * A frontend of group `netmap`: pkt-gen's loop over the rings of one NIC, as generator or sink.
- *
- * The sink sends one frame first, so that the switch knows where it is. A line on stdin is a
- * question; the answer carries its number.
+ * A frontend of group `netmap`: pkt-gen's loop over the rings of one NIC, as generator or sink. The
+ * sink sends one frame first, so that the switch learns its port. A line on stdin is a request for
+ * the counters; the answer carries its number.
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -16,7 +15,7 @@ import { nmOpen } from "../../frontend/netmap/index.ts";
 import { formatMac, parseMac } from "../../shared/net/ethernet.ts";
 
 const BURST = 512;
-/** Many flows, so that a receiver's hash finds all of its rings. */
+/** Many flows, so that the receiver's hash uses all of its rings. */
 const MANY = "10.0.0.1:1000-10.0.0.1:1255";
 const LEAST_FRAME = 60;
 

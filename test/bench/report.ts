@@ -8,7 +8,7 @@ import type { Outcomes } from "./variant.ts";
 
 export const FRAME_SIZES = [60, 1514] as const;
 
-/** pkt-gen to pkt-gen: ring pairs of each NIC, and the thread in which the loops run. */
+/** pkt-gen to pkt-gen: ring pairs per NIC, and the thread in which the loops run. */
 export const NETMAP_SETUPS = [1, 4].flatMap((rings) =>
   [false, true].map((worker) => ({
     name: `netmap-${rings}${worker ? "-worker" : ""}`,
@@ -34,7 +34,7 @@ interface Best {
   readonly framesPerSecond: number;
 }
 
-/** The batch whose median is best; undefined when the limit was not measured. */
+/** The batch size with the best median; undefined when the limit was not measured. */
 function bestLimit(outcomes: Outcomes, kind: string, frameBytes: number): Best | undefined {
   let best: Best | undefined;
   for (const batch of BATCHES) {
@@ -100,7 +100,7 @@ function ratiosOf(outcomes: Outcomes): Record<string, number> {
   return ratios;
 }
 
-/** 1234567 as "1.23 M": three digits that matter. */
+/** 1234567 as "1.23 M": three significant digits. */
 function short(value: number): string {
   if (!Number.isFinite(value)) return "-";
   for (const [unit, size] of [
@@ -128,7 +128,7 @@ export function report(machine: Machine, options: RunOptions, outcomes: Outcomes
   text += `receive rings of ${options.ringSize}; client mask ${options.zeroMask ? "zero" : "random"}; median, then min to max\n\n`;
   for (const [name, outcome] of outcomes) {
     for (const [metric, samples] of outcome.samples) {
-      // A reason for which nothing was dropped is no row; --json has it.
+      // Drop reasons with a count of 0 get no row; --json has them.
       if (metric.startsWith("drop_") && samples.max === 0) continue;
       text += row(name, metric, samples);
     }

@@ -1,8 +1,8 @@
 /**
- * A frontend that makes or counts frames at its driver's interface, as fast as that takes them.
- *
- * The sink sends a broadcast until frames come, so that the switch knows where it is and the
- * generator whom to send to. A line on stdin is a question; the answer carries its number.
+ * A frontend that generates or counts frames at its driver's interface, as fast as the driver
+ * accepts them. The sink sends broadcasts until frames arrive, so that the switch learns its port
+ * and the generator its address. A line on stdin is a request for the counters; the answer carries
+ * its number.
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -14,10 +14,10 @@ import { formatMac } from "../../shared/net/ethernet.ts";
 
 /** Frames sent before the event loop gets its turn: half of what one flush of the link carries. */
 const BURST = 64;
-/** More mbufs than a Tx ring has slots: the ring is what fills up. */
+/** More mbufs than a Tx ring has slots, so that the ring fills up first. */
 const POOL = 4096;
 const HEADER_BYTES = 14;
-/** Local experimental EtherType (IEEE 802): no kernel or switch has a meaning for it. */
+/** Local experimental EtherType (IEEE 802), which kernels and switches ignore. */
 const ETHER_TYPE = 0x88b5;
 const CALL_MS = 100;
 
@@ -48,11 +48,11 @@ function header(to: Uint8Array, from: Uint8Array): Uint8Array {
   return bytes;
 }
 
-/** Sends up to `n` frames of `head` and zeros. Returns how many the ring had room for. */
+/** Sends up to `n` frames of `head` and zeros. Returns how many frames fitted into the ring. */
 function send(ifnet: Ifnet, pool: MbufPool, head: Uint8Array, n: number): number {
   batch.length = 0;
   for (let m = pool.get(); m !== undefined; m = batch.length < n ? pool.get() : undefined) {
-    // The cluster keeps what the last frame wrote: the header is all that is ever written.
+    // Only the header is ever written; the rest of the cluster stays zero.
     m.buffer.set(head, 0);
     m.length = frameBytes;
     m.pktLength = frameBytes;
@@ -70,7 +70,7 @@ function generate(ifnet: Ifnet): void {
 
   const burst = () => {
     waiting = false;
-    // Scheduled before the link's flush, so the flush sends two bursts.
+    // Scheduled before the link's flush, so that a flush sends two bursts.
     const next = setImmediate(burst);
     const sent = send(ifnet, pool, head!, BURST);
     frames += sent;
@@ -114,7 +114,7 @@ const nic = await openNic({
   zeroMask: args["zero-mask"],
   rxRingSize: Number(args["ring-size"]),
   driver: args.driver === "xen" ? "xen" : "ena",
-  // As under a TAP.
+  // As the frontend sets it under a TAP.
   lro: true,
   agent: "ringwire-bench",
 });

@@ -1,6 +1,6 @@
 /**
  * Ring to ring: `ringwire device` and two frontends (ring-worker.ts), the product's own driver,
- * rings, link and switch, with a generator and a sink in the place of a kernel.
+ * rings, link and switch, with a generator and a sink in place of a kernel.
  *
  *   generator ─► driver ─► link ─► device: rings, switch, rings ─► link ─► driver ─► sink
  */
@@ -15,22 +15,22 @@ export interface RingOptions {
   readonly seconds: number;
   readonly zeroMask: boolean;
   readonly ringSize: number;
-  /** The frontend's program and what it is told beside the rest; ring-worker.ts when not given. */
+  /** The frontend's program and its additional arguments; defaults to ring-worker.ts. */
   readonly frontend?: { readonly script: string; readonly args: readonly string[] };
-  /** What the device is told beside the rest. */
+  /** Additional arguments of the device. */
   readonly device?: readonly string[];
-  /** What the device does with a frame whose receiver has no room. */
+  /** What the device does with a frame when the receiver has no buffer. */
   readonly whenFull: "drop" | "hold";
 }
 
-/** What a frontend prints, once a question. Counters since its start. */
+/** A frontend's answer to one request: its counters since its start. */
 interface FrontendCount {
   readonly frames: number;
   readonly atMs: number;
   readonly cpuMs: number;
 }
 
-/** The part of the device's status that is read here. */
+/** The part of the device's status that this bench reads. */
 interface DeviceStatus {
   readonly segment: {
     readonly ports: readonly {
@@ -91,7 +91,7 @@ export async function measureRing(options: RingOptions): Promise<Measured> {
   const [sent, got] = await Promise.all([ask(generator), ask(sink)]);
   const drops = dropsOf(await status());
 
-  // Each process divides by its own clock between its own two answers.
+  // Each process measures the time between its own two answers on its own clock.
   const rate = (from: FrontendCount, to: FrontendCount) =>
     ((to.frames - from.frames) * 1000) / (to.atMs - from.atMs);
   const cpu = (from: FrontendCount, to: FrontendCount) =>

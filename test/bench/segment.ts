@@ -1,6 +1,6 @@
 /**
- * Two kernels joined by something: the product's TAPs, vde2's, or a bare veth pair. Each run makes
- * the namespaces and processes anew and sends the same traffic.
+ * Two kernels joined by the product's TAPs, by vde2's, or by a bare veth pair. Each run makes new
+ * namespaces and processes and sends the same traffic.
  */
 
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
@@ -23,7 +23,7 @@ export interface Segment extends AsyncDisposable {
 const PINGS = 300;
 const WARMING = 3000;
 
-/** TCP through one stream, each way, in bit/s. */
+/** TCP through one stream, in each direction, in bit/s. */
 export async function measureTcp(segment: Segment, seconds: number): Promise<Measured> {
   const { a: from, b: to, addressOfB: address } = segment;
   const there = await iperf({ from, to, address, seconds });
@@ -36,14 +36,14 @@ export async function measureTcp(segment: Segment, seconds: number): Promise<Mea
 }
 
 /**
- * Round trips of an idle segment, in microseconds: of processes that have seen twenty frames, whose
- * code nobody has compiled yet, and of the same processes some thousand frames later.
+ * Round trips on an idle segment, in microseconds: first of fresh processes that have seen twenty
+ * frames and run uncompiled code, then of the same processes some thousand frames later.
  */
 export async function measurePing(segment: Segment): Promise<Measured> {
   const { a: from, addressOfB: address } = segment;
   const probe = (count: number, intervalSeconds: number) =>
     ping({ from, address, count, intervalSeconds });
-  // The first probe also pays for ARP.
+  // The first probe also waits for ARP.
   await probe(20, 0.01);
   const cold = await probe(PINGS, 0.005);
   await probe(WARMING, 0.001);
@@ -88,7 +88,8 @@ export async function vdeSegment(): Promise<Segment> {
     rmSync(folder, { recursive: true, force: true });
   };
   try {
-    // Not --daemon: as children their pids are known. The switch ends when its stdin does.
+    // Without --daemon they are child processes with known pids. The switch ends when its stdin
+    // closes.
     children.push(start(["vde_switch", "-s", control]));
     await eventually("vde_switch", () => existsSync(join(control, "ctl")) || undefined);
     for (const [i, namespace] of namespaces.entries()) {
@@ -109,7 +110,7 @@ export async function vdeSegment(): Promise<Segment> {
   };
 }
 
-/** A veth pair and nothing else: what the kernel alone does here. */
+/** A veth pair only: the speed of the kernel alone on this machine. */
 export async function vethSegment(): Promise<Segment> {
   const a = new Namespace("veth-a");
   const b = new Namespace("veth-b");

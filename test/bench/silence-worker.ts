@@ -1,7 +1,7 @@
 /**
- * Two NICs of one device that send each other a frame every few milliseconds. Asked on stdin by a
- * line with a tag, it tells on stdout the longest time without a frame since the question before.
- * Time in which this process itself did not run is no silence of the device's.
+ * Two NICs of one device that send each other a frame every few milliseconds. For each line with a
+ * tag on stdin, the process prints the longest time without a frame since the line before. Time in
+ * which this process itself did not run is not counted.
  */
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -18,7 +18,7 @@ const { values: args } = parseArgs({ options: { connect: { type: "string" } } })
 if (args.connect === undefined) throw new Error("--connect URL is needed");
 const connect = args.connect;
 
-/** Lateness of our own timer, summed up: we did not run, whatever the device did. */
+/** Sum of the delays of this process's own timer: time in which it did not run. */
 let stalledMs = 0;
 
 class Watch {
@@ -72,7 +72,7 @@ setInterval(() => {
 }, EVERY_MS);
 
 createInterface({ input: process.stdin }).on("line", (tag) => {
-  // A silence that lasts counts as far as it has come.
+  // A gap that has not ended counts up to now.
   for (const watch of watches) watch.seen();
   const silenceMs = Math.max(...watches.map(({ longestMs }) => longestMs));
   for (const watch of watches) watch.longestMs = 0;

@@ -1,4 +1,4 @@
-/** Repetitions of one measurement. Nothing is thrown away: the raw values are kept and printed. */
+/** Repetitions of one measurement. All raw values are kept and printed. */
 export class Samples {
   readonly values: number[] = [];
 
@@ -10,7 +10,7 @@ export class Samples {
     return this.values.length;
   }
 
-  /** NaN when nothing was measured. */
+  /** NaN without values. */
   get median(): number {
     return quantile(this.values, 0.5);
   }
@@ -24,7 +24,7 @@ export class Samples {
   }
 }
 
-/** Linear between neighbours; NaN of nothing. */
+/** Linear interpolation between neighbours; NaN without values. */
 export function quantile(values: readonly number[], q: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   const at = (sorted.length - 1) * q;

@@ -1,18 +1,18 @@
-/** What the bench measures: one variant is one kind of run, in fresh processes each time. */
+/** A variant is one kind of run; each repetition runs in fresh processes. */
 import { Samples } from "./stats.ts";
 
 /** Values by metric name; the names carry the unit. */
 export type Measured = Readonly<Record<string, number>>;
 
 export interface Variant {
-  /** `ring/1514`, `tap/tcp`: unique in a run. */
+  /** Unique in a run: `ring/1514`, `tap/tcp`. */
   readonly name: string;
-  /** What --only chooses by. */
+  /** The name by which --only selects variants. */
   readonly group: string;
   run(): Promise<Measured>;
 }
 
-/** One variant's repetitions, and why it gave none. */
+/** The repetitions of one variant, or the reason why there are none. */
 export class Outcome {
   readonly samples = new Map<string, Samples>();
   failure: string | undefined;
@@ -34,7 +34,8 @@ export type Outcomes = ReadonlyMap<string, Outcome>;
 
 /**
  * Runs all variants `reps` times, round robin, so that a change of the machine's load hits
- * neighbours alike. Every second round runs backwards: nobody always follows the same neighbour.
+ * neighbouring variants alike. Every second round runs backwards, so that no variant always follows
+ * the same neighbour.
  */
 export async function runAll(
   variants: readonly Variant[],
@@ -46,7 +47,7 @@ export async function runAll(
     const order = rep % 2 === 0 ? variants : variants.toReversed();
     for (const variant of order) {
       const outcome = outcomes.get(variant.name)!;
-      // What can't run once can't run again: say it once.
+      // A variant that failed once is not tried again; the reason is printed once.
       if (outcome.failure !== undefined) continue;
       progress(`${rep + 1}/${reps} ${variant.name}`);
       try {

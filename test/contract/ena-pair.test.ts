@@ -1,4 +1,4 @@
-/** Driver and device, each as the other's test: the whole way of a frame, and of every recovery. */
+/** Driver and device test each other: the whole path of a frame, and every recovery. */
 
 import { describe, expect, test } from "vitest";
 import { Iff } from "../../frontend/net/ifnet.ts";
@@ -216,7 +216,7 @@ test("many resets under load, for every reason, no buffer lost or doubled", asyn
     for (let k = 0; k < 10; k++) if (pair.send(rawFrame(300, k)) === 0) sent++;
     for (let k = 0; k < 10; k++) pair.inject(toUs(300, k));
     pair.flushPort();
-    // Some resets find all of it under way, some find it done.
+    // In every second reset the frames are still in flight; in the others they have been delivered.
     if (i % 2 === 0) pair.pump();
     const reason = reasons[i % reasons.length]!;
     if (reason !== ResetReason.DEVICE_REQUEST) pair.driver.adapter.requestReset(reason);
@@ -227,7 +227,7 @@ test("many resets under load, for every reason, no buffer lost or doubled", asyn
   }
   expect(pair.counter("total_resets")).toBe(resets);
   expect(pair.counter("reset_failures")).toBe(0);
-  // The device was told each of them by its number.
+  // The device got each reason by its number.
   const seen = pair.nic.snapshot().resets;
   for (const [name, reason] of Object.entries(ResetReason)) {
     if (reasons.includes(reason)) expect([name, (seen[name] ?? 0) > 0]).toEqual([name, true]);

@@ -1,6 +1,4 @@
-/**
- * How every NIC of ours comes, goes and recovers, ENA and Xen alike: the other half of nic.test.ts.
- */
+/** How a NIC starts, stops and recovers, for ENA and Xen alike: the other half of nic.test.ts. */
 import { describe, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import { Iff } from "../../frontend/net/ifnet.ts";
@@ -8,13 +6,13 @@ import { SOAK } from "../support/counts.ts";
 import { arrive, arriving, bytesOf, frame, MAC } from "../support/nic-frames.ts";
 import { type AnyPair, NICS, type NicOptions, XenPair } from "../support/pair.ts";
 
-/** The device makes the driver begin anew, with the link in place. */
+/** The device makes the driver start again, while the link stays up. */
 async function resetByDevice(nic: AnyPair): Promise<void> {
   if (nic instanceof XenPair) {
-    // The toolstack closes the backend and offers it again, not more often than once a second.
+    // The toolstack closes the backend and offers it again, at most once a second.
     for (const state of ["5", "1"]) await nic.backendSays("state", state);
   } else {
-    // The driver's watchdog heeds the event.
+    // The driver's watchdog handles this event.
     expect(nic.nic.levers.requestReset()).toBe(true);
     nic.pump();
   }
@@ -64,7 +62,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       nic.flushPort();
       await nic.settle();
       expect(nic.inputs).toEqual([]);
-      // The device does it for ENA.
+      // With ENA the device refuses the frames.
       const dropped = kind === "xen" ? nic.counter("queue0", "rx", "dropped_down") : 0;
       expect(refused + dropped).toBe(5);
       expect(nic.ifnet.counters.ipackets).toBe(0);
@@ -105,7 +103,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
   });
 
   describe("recovery", () => {
-    /** Some of each direction is under way, some has just arrived. */
+    /** In each direction some frames are in flight, and some have just arrived. */
     function traffic(nic: AnyPair, round: number): number {
       let sent = 0;
       for (let i = 0; i < 40; i++) if (nic.send(frame(300 + i, round)) === 0) sent++;

@@ -1,7 +1,7 @@
 /**
- * What every NIC of ours does with frames, ENA and Xen alike: one suite, run on each. A skip is a
- * difference, with its reason here and in test/skips.json. How a NIC comes, goes and recovers is
- * the suite's other half, nic-lifecycle.test.ts.
+ * How a NIC handles frames, for ENA and Xen alike: one suite that runs on each. A skip is a
+ * difference, with its reason here and in test/skips.json. The other half of the suite,
+ * nic-lifecycle.test.ts, tests how a NIC starts, stops and recovers.
  */
 import { beforeEach, describe, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
@@ -326,7 +326,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
   describe("four queues", () => {
     const FLOWS = 64;
     const FRAMES = 10;
-    /** Frame `i` of flow `f`: its port and its first payload byte say which. */
+    /** Frame `i` of flow `f`: the port is the flow, the first payload byte is the number. */
     const ofFlow = (f: number, i: number, to: readonly number[]): Uint8Array =>
       buildPacket({
         protocol: 17,
@@ -336,7 +336,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
       }).bytes;
     const port = (bytes: Uint8Array): number => bytes[34]! * 256 + bytes[35]! - 5000;
 
-    /** Which frames came of each flow, in the order of coming. */
+    /** The numbers of the frames that arrived of each flow, in order of arrival. */
     function byFlow(list: readonly { readonly bytes: Uint8Array }[]): number[][] {
       const flows: number[][] = Array.from({ length: FLOWS }, () => []);
       for (const { bytes } of list) flows[port(bytes)]!.push(bytes[42]!);
@@ -351,7 +351,7 @@ describe.each(NICS)("$kind", ({ kind, make }) => {
           expect(nic.inject(ofFlow(f, i, MAC))).toBeUndefined();
         }
         nic.flushPort();
-        // Now and then some of it arrives, so that queues are at different places.
+        // Some frames are delivered in between, so that the queues are at different positions.
         if (i % 3 === 0) nic.pump();
       }
       await nic.settle();

@@ -1,6 +1,7 @@
 /**
- * The transmit gate as a source above meets it, ENA and Xen alike: which frames go, which wait, and
- * which can never go. The device side of each pair fails the test when its push budget is exceeded.
+ * The transmit gate seen from the stack above it, for ENA and Xen alike: which frames are sent,
+ * which wait, and which can never be sent. The device of each pair fails the test when its push
+ * budget is exceeded.
  */
 import { describe, expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
@@ -72,7 +73,7 @@ describe.each(NICS)("transmit gate, $kind", ({ make }) => {
       const errnos = Array.from({ length: 5 }, () => nic.sendMbuf(tso(nic, built)));
       expect(errnos).toEqual(new Array(5).fill(Errno.EMSGSIZE));
       await nic.settle();
-      // Nobody waits for anything, and what is behind goes.
+      // No sender waits, and the next frame is sent.
       expect(nic.readyCalls).toBe(0);
       const next = frame(60);
       expect(nic.send(next)).toBe(0);

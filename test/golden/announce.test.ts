@@ -1,11 +1,11 @@
-/** The frame of a NIC that has moved, byte for byte as QEMU sends it. */
+/** The announcement of a NIC that has migrated, byte for byte as QEMU sends it. */
 import { expect, test } from "vitest";
 import { selfAnnouncement } from "../../frontend/net/announce.ts";
 
 test("a reverse ARP request from the NIC's address, about itself", () => {
   const frame = selfAnnouncement(Uint8Array.of(0x02, 0x11, 0x22, 0x33, 0x44, 0x55));
   expect(Buffer.from(frame).toString("hex")).toBe(
-    "ffffffffffff" + // to everybody
+    "ffffffffffff" + // to all stations
       "021122334455" +
       "8035" + // RARP
       "0001" + // Ethernet

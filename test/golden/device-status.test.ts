@@ -1,4 +1,4 @@
-/** The page `/status`: its keys are a promise to programs, and what a stranger prints there is checked. */
+/** The page `/status`: its keys are a promise to programs, and a peer's text in it is checked. */
 import { describe, expect, it } from "vitest";
 import { openNic } from "../../frontend/index.ts";
 import { deviceStatus } from "../../shared/status/device-status.ts";
@@ -6,7 +6,7 @@ import { readAddresses, readStatus } from "../../shared/status/read.ts";
 import { testDevice } from "../support/device-server.ts";
 import { merged, pageOf } from "../support/status.ts";
 
-/** Names of all values, `[]` for the entries of a list, `*` for names that are not fixed. */
+/** Names of all values: `[]` for the entries of a list, `*` for names that are not fixed. */
 function placesIn(value: unknown, at = ""): string[] {
   if (typeof value !== "object" || value === null) return [at];
   if (Array.isArray(value)) return value.flatMap((entry) => placesIn(entry, `${at}[]`));

@@ -2,19 +2,21 @@
 import { expect, test } from "vitest";
 import type { Struct } from "../../shared/bytes/struct.ts";
 
-/** Unequal to zero in every bit pair, so a byte that an encoder forgets shows. */
+/** Every pair of its bits has a one, so a byte that an encoder forgets is noticed. */
 const JUNK = 0xa5;
-/** Bytes around the structure, which nobody may touch. Odd, so that nothing relies on alignment. */
+/**
+ * Bytes around the structure that must stay unchanged. Odd, so that nothing relies on alignment.
+ */
 const MARGIN = 7;
 
-/** The bytes in the middle of junk, and a view on all of it. */
+/** The bytes in the middle of junk, and a view of all of it. */
 export function inJunk(size: number, hex = ""): { bytes: Uint8Array; view: DataView; at: number } {
   const bytes = new Uint8Array(size + 2 * MARGIN).fill(JUNK);
   bytes.set(Buffer.from(hex, "hex"), MARGIN);
   return { bytes, view: new DataView(bytes.buffer), at: MARGIN };
 }
 
-/** The structure as hex, after making sure that what surrounds it is still junk. */
+/** The structure as hex, after a check that the bytes around it are still junk. */
 export function writtenHex(bytes: Uint8Array): string {
   const end = bytes.length - MARGIN;
   const around = [...bytes.subarray(0, MARGIN), ...bytes.subarray(end)];

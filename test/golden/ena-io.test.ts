@@ -25,7 +25,7 @@ import { inJunk, writtenHex } from "./ena-golden.ts";
 
 type Reader = (view: DataView, at: number) => number;
 
-/** Every listed field, read from the golden bytes in the middle of junk. */
+/** Checks every listed field, read from the golden bytes in the middle of junk. */
 function decodes(
   hex: string,
   fields: Readonly<Record<string, number>>,

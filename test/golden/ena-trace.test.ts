@@ -1,6 +1,6 @@
 /**
- * What people read in logs and captures: one line for each ENA command, event and descriptor.
- * The bytes are those of the other golden tests; how they were made is said there.
+ * The texts that logs and captures print: one line for each ENA command, event and descriptor. The
+ * bytes are those of the other golden tests, which say how they were made.
  */
 import { describe, expect, test } from "vitest";
 import {

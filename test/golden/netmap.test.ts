@@ -1,6 +1,6 @@
 /**
- * netmap_slot, netmap_ring and netmap_if against bytes that a C program printed which was compiled
- * with netmap's own header (x86-64, gcc).
+ * netmap_slot, netmap_ring and netmap_if, compared with bytes printed by a C program that was
+ * compiled with netmap's own header (x86-64, gcc).
  */
 import { describe, expect, test } from "vitest";
 import { Ns, RingFlag } from "../../frontend/netmap/flags.ts";
@@ -29,7 +29,7 @@ const IF =
   "0000010000000000" +
   "00fcffffffffffff";
 
-/** Junk first, so that a byte nobody writes shows. */
+/** Memory full of junk, so that a byte that is never written is noticed. */
 function junk(bytes: number): SharedArrayBuffer {
   const region = new SharedArrayBuffer(bytes);
   new Uint8Array(region).fill(0xa5);
@@ -72,7 +72,7 @@ describe("netmap_slot", () => {
     expect(ring.bufIdx(1)).toBe(0x01020304);
     expect(ring.len(1)).toBe(0x0506);
     expect(ring.slotFlags(1)).toBe(0x0708);
-    // More than a number can hold reads as too large.
+    // A value beyond the safe integers reads as infinity.
     expect(ring.ptr(1)).toBe(Number.POSITIVE_INFINITY);
   });
 });

@@ -1,10 +1,10 @@
 /**
  * pcapng and pcap, byte for byte.
  *
- * How the hex was made: the blocks under "written" by hand from draft-ietf-opsawg-pcapng, sections
- * 4.1 to 4.6, field by field as the comments name them. The others by Wireshark 4.0.17: text2pcap
- * and editcap -a made the interface and the packet of "text2pcap", editcap -F pcap and -F nsecpcap
- * the pcap files. None of our code took part.
+ * How the hex was made: the blocks under "written" were written by hand from
+ * draft-ietf-opsawg-pcapng, sections 4.1 to 4.6, field by field as the comments name them.
+ * Wireshark 4.0.17 made the others: text2pcap and editcap -a the interface and the packet of
+ * "text2pcap", editcap -F pcap and -F nsecpcap the pcap files. None of our code took part.
  */
 import { describe, expect, test } from "vitest";
 import { readCapture } from "../../shared/capture/read.ts";
@@ -69,7 +69,7 @@ const STATISTICS = hex(
   "0000 0000 70000000",
 );
 
-/** The bytes that `write` makes of memory full of junk. */
+/** The bytes that `write` writes over junk. */
 function written(write: (writer: PcapngWriter) => void): string {
   const out = new BlockBuffer(4096);
   out.bytes.fill(0xa5);
@@ -257,7 +257,7 @@ describe("read", () => {
         hex("00000034"),
       ]),
     );
-    // 0xc00 ticks are 3 s, and the offset takes one away.
+    // 0xc00 ticks are 3 s, and the offset subtracts one second.
     expect(packet.tsNs).toBe(2_000_000_000n);
     expect(packet.drops).toBe(9n);
   });
@@ -320,7 +320,7 @@ test("ring prefix", () => {
     isState: false,
     bytes: Buffer.from([0x90]),
   });
-  // A state record: it never crossed the link.
+  // A state record, which never crossed the link.
   writeRingPrefix(out, 0, LinkDirection.TO_DEVICE, 1, RingPersonality.ENA, true);
   expect(Buffer.from(prefix.subarray(24)).toString("hex")).toBe("52570100010000000003000000000000");
   expect(parseRingPacket(prefix)).toMatchObject({ isState: true, bytes: new Uint8Array(0) });

@@ -1,9 +1,9 @@
 /**
  * Xen's constants against the headers, number by number.
  *
- * How the numbers were made: the C program of xen-netif.test.ts printed each macro and enumerator;
- * the error numbers are the list of xen: xen/include/public/errno.h, without aliases and without
- * what Xen keeps to itself.
+ * How the numbers were made: the C program of xen-netif.test.ts printed each macro and enumerator.
+ * The error numbers are the list of xen: xen/include/public/errno.h, without aliases and without
+ * Xen's internal ones.
  */
 import { describe, expect, test } from "vitest";
 import type { Codes } from "../../shared/bytes/names.ts";

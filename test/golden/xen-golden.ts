@@ -4,7 +4,7 @@ import { inJunk, writtenHex } from "./ena-golden.ts";
 
 type Reader = (view: DataView, at: number) => number;
 
-/** Every listed field, read from the golden bytes in the middle of junk. */
+/** Checks every listed field, read from the golden bytes in the middle of junk. */
 export function decodes(
   hex: string,
   fields: Readonly<Record<string, number>>,
@@ -16,7 +16,7 @@ export function decodes(
   }
 }
 
-/** `write` gives exactly these bytes over junk, and none beside them. */
+/** Checks that `write` writes exactly these bytes over junk, and changes none around them. */
 export function encodes(hex: string, write: (view: DataView, at: number) => void): void {
   const { bytes, view, at } = inJunk(hex.length / 2);
   write(view, at);

@@ -1,6 +1,6 @@
 /**
- * Grant entries and the structures of grant_table_op, byte for byte.
- * How the hex was made: see xen-netif.test.ts. The wire's records are a reference and such an entry.
+ * Grant entries and the structures of grant_table_op, byte for byte. How the hex was made: see
+ * xen-netif.test.ts. A record on the wire is a reference and such an entry.
  */
 import { describe, expect, test } from "vitest";
 import {
@@ -41,7 +41,7 @@ const SUB = { flags: 0x105, domid: 3, pageOff: 0xabc, length: 0x123, frame: 0xff
 const TRANSITIVE_HEX = "0300040006050000b0a0908000000000";
 
 const REFERENCE = 0x81828384;
-/** The readers of an entry of a version. */
+/** The field readers for an entry of one version. */
 const entry = (version: 1 | 2) => ({
   ...grantEntry,
   frame: (view: DataView, at: number) => grantEntry.frame(view, at, version),

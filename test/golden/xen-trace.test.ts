@@ -1,4 +1,6 @@
-/** The words for Xen's slots, entries, calls and messages. The hex is that of the other xen-* tests. */
+/**
+ * The texts for Xen's slots, entries, calls and messages. The hex is that of the other xen-* tests.
+ */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
@@ -117,7 +119,7 @@ describe("Xen in words", () => {
           describeGrantEntry(2, bytes),
           describeHypercall(number, command, bytes),
           describeXsMessage(bytes),
-          // The header agrees with what is behind it, so that strings are taken apart.
+          // The header's length is right, so that the strings after it are parsed.
           describeXsMessage(
             Uint8Array.of(11, ...new Uint8Array(11), bytes.length, 0, 0, 0, ...bytes),
           ),

@@ -1,5 +1,5 @@
 /**
- * Messages that mean nothing, or nearly something: random bytes, and batches of every transaction
+ * Messages without a meaning, or nearly valid ones: random bytes, and batches of every transaction
  * with random fields, before and after the handshake. (fault-B1 to B7, fault-C5, C6, C9)
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -13,7 +13,7 @@ import type { Random } from "../support/random.ts";
 import { BASE, RawEna } from "../support/raw-ena.ts";
 import { column, type Piece, packBatch, RawFrontend } from "../support/raw-frontend.ts";
 
-/** What a device may answer hostile bytes with. */
+/** Close codes with which a device may answer hostile bytes. */
 const CLOSES: readonly number[] = [
   CloseCode.PROTOCOL,
   CloseCode.REFUSED,
@@ -33,7 +33,7 @@ afterAll(async () => {
   await stage.close();
 });
 
-/** A value of any kind that msgpack has. */
+/** A random value of any msgpack type. */
 function anything(random: Random): unknown {
   switch (random.below(9)) {
     case 0:
@@ -57,7 +57,7 @@ function anything(random: Random): unknown {
   }
 }
 
-/** A place that a guest with one window at BASE might mean, or might not. */
+/** An address that may lie inside a guest's only window, at BASE, or outside. */
 function address(random: Random): number {
   return random.oneIn(2) ? BASE + random.edgy(20) : random.edgy(48);
 }
@@ -80,7 +80,7 @@ function pieces(random: Random, op: number): Piece[] {
   });
 }
 
-/** A transaction whose fields have the right types and any values. */
+/** A transaction whose fields have the right types and random values. */
 function wellFormed(random: Random): unknown[] {
   const op = random.pick(OPS);
   switch (op) {
@@ -115,7 +115,7 @@ function wellFormed(random: Random): unknown[] {
   }
 }
 
-/** One transaction, perhaps with something wrong about it. */
+/** One transaction, possibly with a defect. */
 function transaction(random: Random): unknown {
   const good = wellFormed(random);
   if (!random.oneIn(6)) return good;
@@ -132,7 +132,7 @@ function transaction(random: Random): unknown {
   }
 }
 
-/** Sends `count` messages, on a new connection whenever the last one was ended for them. */
+/** Sends `count` messages. Opens a new connection whenever the device has ended the last one. */
 async function storm(
   count: number,
   connect: () => Promise<RawFrontend>,
@@ -144,7 +144,7 @@ async function storm(
     const raw = await connect();
     while (sent < count && raw.open) {
       raw.send(message(stage.random));
-      // A few at a time, so that the one that ends the connection is not far from the last.
+      // Checks every 8 messages, so that few messages follow the one that ends the connection.
       if (++sent % 8 === 0 && !(await raw.flushed())) break;
     }
     if (await raw.flushed()) raw.ws.close(CloseCode.NORMAL);
@@ -219,7 +219,7 @@ describe("batches of every transaction with random fields", () => {
   });
 
   it("of legal transactions leave the connection standing or name what was wrong", async () => {
-    // Fields of the right type and in range: what is refused is refused by its meaning.
+    // All fields have the right type and range, so the device can only refuse their meaning.
     await storm(
       cases(10_000),
       async () => (await RawEna.start(stage.port, stage.name())).raw,

@@ -92,7 +92,7 @@ describe("registers", () => {
     expect(await faultsOf(name)).toEqual({ AENQ_NOT_CONFIGURED: 1 });
     const told = raw.heard.told.find(([what]) => what === "fault");
     expect(String(told?.[3])).toContain("set up the event ring first");
-    // Reset clears it.
+    // A reset clears the error.
     await ena.renew();
     expect(await ena.createQueue(SqDirection.TX)).toBeDefined();
     await raw.end();
@@ -303,7 +303,7 @@ describe("admin commands", () => {
       const answer = await ena.command(build(createSq, { ...sq, ...wrong }));
       expect(answer.status).toBe(AdminStatus.ILLEGAL_PARAMETER);
       expect(await faultsOf(name)).toEqual({ CREATE_SQ_REFUSED: 1 });
-      // And its completion queue is as free as before.
+      // The completion queue is still unused.
       expect((await ena.command(build(createSq, sq))).status).toBe(AdminStatus.SUCCESS);
     });
   });
@@ -338,7 +338,7 @@ describe("admin commands", () => {
     });
   });
 
-  /** SET_FEATURE of an RSS table of 2^size entries, found at `address`. */
+  /** SET_FEATURE of an RSS table with 2^size entries at `address`. */
   function indirection(size: number, address: number, length = 4 * 2 ** size): Uint8Array {
     return featureEntry(
       FeatureId.RSS_INDIRECTION_TABLE_CONFIG,
@@ -367,7 +367,7 @@ describe("admin commands", () => {
     await guest(async (ena) => {
       const answer = await ena.command(make(ena));
       expect(answer.status).not.toBe(AdminStatus.SUCCESS);
-      // Never set: still none.
+      // No table was set before, so there is still none.
       const get = await ena.getFeature(FeatureId.RSS_INDIRECTION_TABLE_CONFIG);
       expect(get.status).toBe(AdminStatus.SUCCESS);
       expect(rssIndTable.parse(get.entry, 8).sizeLog2).toBe(0);
@@ -395,7 +395,7 @@ describe("admin commands", () => {
     const enabledGroups = (1 << AenqGroup.LINK_CHANGE) | (1 << AenqGroup.KEEP_ALIVE);
     const enabled = await ena.setFeature(FeatureId.AENQ_CONFIG, aenqConfig, { enabledGroups });
     expect(enabled.status).toBe(AdminStatus.SUCCESS);
-    // A keep-alive each second fills two entries soon.
+    // The event queue has two entries, and a keep-alive each second fills them.
     await eventually(
       "an event to be lost",
       async () => (await faultsOf(name))["AENQ_OVERFLOW"] ?? undefined,
@@ -424,7 +424,7 @@ describe("admin commands", () => {
         for (let i = 0; i < count; i++) {
           const command = random.bytes(64);
           if (!random.oneIn(8)) command[2] = random.pick(opcodes);
-          // Small numbers in most fields: more of them get past the first check.
+          // Small numbers in most fields pass the first check more often.
           for (let k = 4; k < 24; k++) if (random.oneIn(2)) command[k] = random.below(4);
           if (random.oneIn(2)) command.writeUInt32LE(BASE + random.below(0x10_0000), 8);
           ena.post(command);

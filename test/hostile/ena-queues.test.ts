@@ -35,7 +35,7 @@ async function nicOf(name: string): Promise<NicStatus & { readonly nic: EnaStatu
   return { ...(rest as NicStatus), nic };
 }
 
-/** A guest with a receive and a transmit queue, handed to `attack`; then it leaves. */
+/** Gives `attack` a guest with a receive and a transmit queue; then the guest leaves. */
 async function attacked(
   attack: (guest: { ena: RawEna; tx: EnaQueue; rx: EnaQueue; name: string }) => Promise<void>,
   windows = true,
@@ -49,7 +49,7 @@ async function attacked(
   }
 }
 
-/** Waits until everything is applied, completions of reads included. */
+/** Waits until everything is applied, including completions of reads. */
 async function settled(ena: RawEna): Promise<void> {
   for (let i = 0; i < 4; i++) await ena.raw.survived();
 }
@@ -65,7 +65,7 @@ describe("an honest raw guest", () => {
     await attacked(async ({ ena, tx, name }) => {
       for (let i = 0; i < 100; i += 20) {
         for (let k = 0; k < 20; k++) ena.transmit(tx, broadcast(60 + i + k), undefined, push);
-        // Each frame that has to be asked for takes a round trip.
+        // Each frame that the device has to read takes a round trip.
         for (let look = 0; look < 100 && tx.cq.head < i + 20; look++) {
           await ena.raw.survived();
           ena.completed(tx);
@@ -124,7 +124,7 @@ describe("a transmit descriptor that is wrong", () => {
   afterAll(() => stage.unharmed());
 
   const sane = { length: 60, reqId: 0, address: BUFFERS };
-  /** Descriptors of one packet; the fault; and whether the queue stops or the packet drops. */
+  /** Descriptors of one packet; the fault; and whether the queue stops or drops the packet. */
   const table: [string, Partial<TxFields>[], string, "dropped" | "stopped"][] = [
     ["of length 0", [{ length: 0 }], "TX_ZERO_LENGTH", "dropped"],
     ["of 13 bytes", [{ length: 13 }], "TX_TOO_SHORT", "dropped"],
@@ -170,7 +170,7 @@ describe("a transmit descriptor that is wrong", () => {
         expect(ena.completed(tx)).toEqual([]);
         return;
       }
-      // What is dropped is completed all the same, and the queue goes on.
+      // A dropped packet is completed too, and the queue continues.
       expect(ena.completed(tx)).toEqual([0]);
       ena.transmit(tx, broadcast(), 7);
       await settled(ena);
@@ -190,7 +190,8 @@ describe("a transmit descriptor that is wrong", () => {
       const read = ena.raw.heard.told.find(([what]) => what === "read");
       ena.raw.batch([Op.READ_REPLY, read![1], 0, broadcast()]);
       await settled(ena);
-      // The first is completed before the second is looked at: that one is a use of its own.
+      // The first packet is completed before the second is looked at, so its request id is free
+      // again.
       expect(ena.completed(tx)).toEqual([3]);
     });
   });
@@ -239,7 +240,8 @@ describe("fault-C5, C6: doorbells", () => {
     const name = stage.name();
     const ena = await RawEna.start(stage.port, name);
     let stopped = 0;
-    // Whole range in steps that hit each residue of the depth; the ring is made new when stopped.
+    // Indexes over the whole range, in steps that hit each residue of the depth. A stopped ring is
+    // made again.
     let queue = await ena.createQueue(SqDirection.RX, 4);
     for (let value = 0; value < 65_536; value += 4097) {
       for (const v of [value, value + 1, value + 4, value + 5].map((x) => x & 0xffff)) {
@@ -559,7 +561,7 @@ describe("windows and pushes", () => {
 describe("at random", () => {
   afterAll(() => stage.unharmed());
 
-  /** Fresh queues whenever the old ones have stopped. */
+  /** Makes new queues whenever the old ones have stopped. */
   async function storm(
     count: number,
     placement: Placement,
@@ -583,12 +585,12 @@ describe("at random", () => {
       if (placement === Placement.DEV) await ena.enableLlq();
       [tx, rx] = (await make()) as [EnaQueue, EnaQueue];
     }
-    // A storm that only knocks at the door proves nothing.
+    // The storm must get past the first checks: it has to cause several kinds of faults.
     const { faults } = await nicOf(name);
     expect(Object.keys(faults).length, stage.seeded(JSON.stringify(faults))).toBeGreaterThan(5);
     const port = portOf(await stage.status(), name);
     expect(port.in.frames, stage.seeded("no frame got through")).toBeGreaterThan(0);
-    // What it is told to do right, it does right, after all that.
+    // After all that, the device still handles a correct guest.
     await ena.renew();
     const last = await ena.createQueue(SqDirection.TX);
     ena.transmit(last, broadcast(), 9);

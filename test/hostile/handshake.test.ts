@@ -1,4 +1,4 @@
-/** Who says the wrong thing first, twice, or too early. (fault-B4, B6, B10, A6) */
+/** Peers that send wrong transactions first, twice, or too early. (fault-B4, B6, B10, A6) */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Op } from "../../shared/wire/catalogue.ts";
 import { CloseCode } from "../../shared/wire/protocol.ts";
@@ -17,7 +17,7 @@ afterAll(async () => {
 
 const good = { version: 1, personality: "ena", name: "stranger", instance: "i" };
 
-/** What a hello is refused with: the code in `refuse`, and how the connection ends. */
+/** The code in `refuse` that a hello gets, and how the connection ends. */
 async function refusal(hello: unknown): Promise<{ refused: string; code: number; text: string }> {
   const raw = await RawFrontend.connect(stage.port);
   raw.batch([Op.HELLO, hello]);
@@ -265,7 +265,7 @@ describe("heartbeat and progress", () => {
     const name = stage.name();
     raw.hello(name);
     await raw.until("welcome", ([what]) => what === "welcome");
-    // Register reads are answered whatever the limit: control never waits behind data.
+    // Register reads are answered beyond the limit, so that control never waits behind data.
     for (let i = 0; i < 2000; i++) raw.batch([Op.MMIO_READ, i, 0, 0, 256]);
     await raw.until("the last answer", ([what, tag]) => what === "mmioReadReply" && tag === 1999);
     expect(raw.open).toBe(true);

@@ -1,4 +1,4 @@
-/** Strangers at the HTTP side: they ask too much, too often, too slowly, or for somebody else. */
+/** Hostile HTTP clients: they ask too much, too often, too slowly, or for another host. */
 import { hostname } from "node:os";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { HostileStage } from "../support/hostile-stage.ts";
@@ -6,7 +6,7 @@ import { eventually } from "../support/process.ts";
 import { RawFrontend } from "../support/raw-frontend.ts";
 import { RawSocket, upgradeRequest } from "../support/raw-socket.ts";
 
-/** What the memory of a device may grow by under these attacks. */
+/** How far a device's memory may grow under these attacks. */
 const GROWTH_BYTES = 64 << 20;
 
 let stage: HostileStage;
@@ -38,7 +38,7 @@ async function connected(): Promise<RawSocket> {
   return raw;
 }
 
-/** Everything that the device answers to `request` until it closes the connection. */
+/** All bytes that the device answers to `request` until it closes the connection. */
 async function answerTo(request: string): Promise<string> {
   const raw = await connected();
   raw.write(request);
@@ -49,7 +49,7 @@ async function answerTo(request: string): Promise<string> {
 const get = (path: string, lines: readonly string[] = ["Host: 127.0.0.1"]): string =>
   [`GET ${path} HTTP/1.1`, ...lines, "", ""].join("\r\n");
 
-/** Nobody is kept out: /livez and /status answer, a new NIC joins and works. */
+/** Honest users are still served: /livez and /status answer, a new NIC joins and works. */
 async function letsIn(): Promise<void> {
   expect(await answerTo(get("/livez"))).toMatch(/^HTTP\/1.1 200 /);
   expect(await answerTo(get("/status"))).toMatch(/^HTTP\/1.1 200 /);
@@ -81,7 +81,8 @@ describe("one connection, many requests", () => {
   );
 
   it("attack-S1: what stands behind a request is not looked at", async () => {
-    // The second of two waits for its snapshot, so what follows it is there long before the answer.
+    // The second request waits for a snapshot, so the bytes behind it arrive long before its
+    // answer.
     const first = answerTo(get("/status"));
     expect(await answerTo(`${get("/status")}\x00 no request at all\r\n\r\n`)).toMatch(
       /^HTTP\/1.1 200 /,
@@ -191,10 +192,10 @@ describe("connections that keep a place", () => {
   });
 
   it("attack-S3: captures and pages that wait are bounded by address; /livez is not", async () => {
-    // Sixteen captures run, the rest of these is refused at once.
+    // Sixteen captures run; the others are refused at once.
     await idle(40, () => get("/capture?filter=ether%20proto%200x1234"));
     await letsIn();
-    // A device that is asked this often answers some with a refusal, and /livez always.
+    // Under so many requests the device refuses some, but always answers /livez.
     const statuses = Promise.all(Array.from({ length: 600 }, () => answerTo(get("/status"))));
     expect(await answerTo(get("/livez"))).toMatch(/^HTTP\/1.1 200 /);
     expect(await answerTo(get("/readyz"))).toMatch(/^HTTP\/1.1 200 /);

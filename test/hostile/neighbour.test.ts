@@ -1,4 +1,4 @@
-/** The witness itself: a neighbour that can't see harm would vouch for anything. */
+/** Tests the neighbour itself: it must notice harm, or its silence proves nothing. */
 import { expect, it } from "vitest";
 import { parseUnicastMac } from "../../shared/net/ethernet.ts";
 import { HostileStage } from "../support/hostile-stage.ts";
@@ -21,7 +21,7 @@ it("notices a forged frame between the two, and a link that was cut", async () =
     forged.set(macOf("pair-b"), 0);
     forged.writeUInt16BE(0x88b5, 12);
 
-    // A stranger can't forge: the address of a NIC is good at its own port only.
+    // A stranger can't forge frames: a NIC's address is accepted at its own port only.
     const name = stage.name();
     const stranger = await RawEna.startWithQueues(stage.port, name);
     stranger.ena.transmit(stranger.tx, forged);
@@ -30,7 +30,8 @@ it("notices a forged frame between the two, and a link that was cut", async () =
     await stranger.ena.raw.end();
     expect(await stage.neighbour.complaints()).toEqual([]);
 
-    // One that takes the name has the address. One of the pair loses its link, and comes back.
+    // A stranger that takes over the name has the address too. A NIC of the pair loses its link,
+    // and reconnects.
     const thief = await RawEna.startWithQueues(stage.port, "pair-a", true, { takeOver: true });
     thief.ena.transmit(thief.tx, forged);
     expect(await thief.ena.raw.survived()).toBe(true);

@@ -1,7 +1,7 @@
 /**
- * Backends that lie to netfront: what Xen's advisories and Linux's `broken` latch are about, from
- * the frontend's side. Whatever the backend does, the process goes on, nothing is used twice, and
- * the NIC comes back with the next connection.
+ * Backends that lie to netfront: the subjects of Xen's advisories and of Linux's `broken` latch,
+ * from the frontend's side. Whatever the backend does, the process continues, nothing is used
+ * twice, and the NIC recovers with the next connection.
  */
 import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
@@ -28,14 +28,14 @@ const u32 = (n: number): Uint8Array => {
   return bytes;
 };
 
-/** The rogue backend writes a word of a ring's page and notifies. */
+/** The rogue backend writes a word into a ring's page and notifies. */
 function writeRing(pair: XenPair, reference: number, offset: number, bytes: Uint8Array): void {
   expect(pair.hostileWrite(reference, offset, bytes)).toBe(true);
   pair.hypervisor.onEvent(pair.txq().port);
   pair.driver.batchApplied();
 }
 
-/** After the worst, another device: frames both ways, and everything conserved. */
+/** Connects another device: frames pass both ways, and all resources are accounted for. */
 async function recovers(pair: XenPair): Promise<void> {
   pair.tamper = undefined;
   pair.onInput = undefined;
@@ -108,7 +108,7 @@ describe("a backend that makes no sense stops the NIC, by name, until the next c
     expect(pair.linkStates.at(-1)).toBe(false);
     expect(violations(pair)).toEqual([]);
     expect(pair.driver.counters()["broken_reason"]).toBe(reason);
-    // Sticky: nothing that comes after is looked at.
+    // The state is final: netfront ignores everything that follows.
     const before = pair.inputs.length;
     for (let i = 0; i < 10; i++) pair.hypervisor.onEvent(1);
     pair.driver.batchApplied();
@@ -123,7 +123,7 @@ test("fault-E9 XSA-155 a slot is read once: what changes after that changes noth
   const pair = await XenPair.started();
   const ring = pair.rxq().ring!;
   pair.onInput = (m: Mbuf) => {
-    // The packet is in the stack's hands; the backend rewrites its response, and then the page.
+    // The stack has the packet. The backend now rewrites its response, then the page.
     pair.hostileWrite(ring.reference, 64 + 6, Uint8Array.of(0xff, 0x0f));
     expect(m.pktLength).toBe(100);
     expect(m.length).toBe(100);
@@ -178,11 +178,11 @@ describe("XSA-391", () => {
     const { events } = pair.info;
     const { port } = pair.txq();
     for (let i = 0; i < 10_000; i++) pair.hypervisor.onEvent(port);
-    // Sixteen are free; the next masks the port.
+    // Sixteen spurious events are free; the next one masks the port.
     expect(events.counters.spurious).toBe(17);
     expect(events.counters.throttled).toBe(10_000 - 17);
     expect(events.masked).toBe(1);
-    // Each time it is over, one is looked at, and the next wait is twice as long.
+    // After each wait one event is handled, and the next wait is twice as long.
     let looked = 0;
     for (let ms = 1; ms <= 1000; ms++) {
       pair.clock.advance(1);
@@ -192,7 +192,7 @@ describe("XSA-391", () => {
       pair.hypervisor.onEvent(port);
     }
     expect(looked).toBeLessThan(12);
-    // What has work is seen meanwhile, and frees the port.
+    // An event with work is still noticed, and unmasks the port.
     pair.inject(frame(100, 1, MAC));
     pair.flushPort();
     await pair.settle();
@@ -288,7 +288,7 @@ describe("XSA-396", () => {
     await pair.settle();
     expect(pair.info.broken).toBe("TX_GRANT_IN_USE");
     expect(pair.outstanding).toBe(1);
-    // Also not when the interface goes: until the use ends.
+    // The buffer is not freed at a detach either, only when the use ends.
     await pair.run(pair.driver.detach());
     await pair.settle();
     expect(pair.outstanding).toBe(1);
@@ -326,7 +326,7 @@ describe("XSA-396", () => {
   test("XSA-396 a ring page in use outlives its ring, and nothing is granted twice", async () => {
     const pair = await XenPair.started();
     const { reference } = pair.rxq().ring!;
-    // The backend says Closed and goes on using the page: one use more than it will end.
+    // The backend has closed, but the page has one more use that it will not end.
     pair.hypervisor.onGrantUse(reference, 1, 1);
     await pair.run(pair.driver.detach());
     await pair.settle();
@@ -360,7 +360,8 @@ describe("XSA-403", () => {
     pair.cut();
     await pair.reconnect();
     expect(pair.rxq().mbufs.some((m) => m?.buffer.includes(0xaa))).toBe(false);
-    // Nor by the pool, for pages that were not posted when the link went.
+    // The pool doesn't reuse dirty pages either, not even pages that were not posted when the link
+    // broke.
     const held: Mbuf[] = [];
     pair.onInput = (m) => held.push(m);
     for (let i = 0; i < 300; i++) {
@@ -389,7 +390,7 @@ describe("XSA-403", () => {
 test("XSA-405 a buffer has one owner: what was freed is never written, nor freed again", async () => {
   const pair = await XenPair.started();
   const { info } = pair;
-  // Errors of every kind on the way, while the stack keeps some packets and frees others.
+  // The backend sends errors of every kind, while the stack keeps some packets and frees others.
   const held: Mbuf[] = [];
   pair.onInput = (m) => (held.length < 50 ? held.push(m) : m.free());
   let n = 0;
@@ -558,7 +559,7 @@ test("random words in ring pages, random events: named or harmless, and the next
         pair.driver.batchApplied();
         expect(violations(pair)).toEqual([]);
       }
-      // What the honest half of the device makes of its own ring is its own affair.
+      // The honest half of the device may react to its changed ring in any way.
       pair.toDevice = [];
       pair.toDriver = [];
       await recovers(pair);

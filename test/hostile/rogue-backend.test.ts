@@ -1,7 +1,7 @@
 /**
- * Devices that lie to a netfront process: in the store, in rings, in use counts, by events. It
- * refuses what it may not believe, says so, and goes on or gives up with a sentence.
- * (fault-F4, G2, G4, H6, H7, XSA-391, XSA-396, inv-I2, inv-I5)
+ * Devices that lie to a netfront process: in the store, in rings, in use counts, by events. The
+ * process refuses invalid data, reports it, and continues or gives up with a sentence. (fault-F4,
+ * G2, G4, H6, H7, XSA-391, XSA-396, inv-I2, inv-I5)
  */
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -20,7 +20,7 @@ import { RogueDevice } from "../support/rogue-device.ts";
 
 const random = new Random(seedOfRun());
 const seeded = (what: string) => `${what} (RINGWIRE_SEED=${random.seed})`;
-/** An error that no part of the program expected. */
+/** A stack trace: an error that the program did not expect. */
 const STACK = /^\s+at .*:\d+/m;
 
 let device: DeviceProcess;
@@ -46,7 +46,7 @@ function frontend(url: string): Child {
   ]);
 }
 
-/** A rogue in front of the real device; `prepare` sees each backend before it says a word. */
+/** A rogue in front of the real device; `prepare` gets each backend before it sends anything. */
 async function between(prepare: (backend: RogueBackend) => void) {
   const backends: RogueBackend[] = [];
   const rogue = await RogueDevice.start((link) => {
@@ -58,7 +58,7 @@ async function between(prepare: (backend: RogueBackend) => void) {
   return { rogue, backends };
 }
 
-/** The reply to every READ of a key that ends so. */
+/** Lies in the reply to every READ of a key with this ending. */
 const about =
   (key: string, lie: Lie) =>
   (asked: { type: number; path: string }): Lie | undefined =>
@@ -172,7 +172,7 @@ describe("a device that lies to a netfront that runs", () => {
 
   const alive = () => expect(victim.exit, seeded(victim.said())).toBeUndefined();
 
-  /** The driver runs, at the real device behind the rogue. */
+  /** Waits until the driver runs, with the real device behind the rogue. */
   const running = async (): Promise<XenStatus> =>
     await eventually(
       () => seeded(`the NIC to run\n${victim.said()}`),
@@ -186,7 +186,7 @@ describe("a device that lies to a netfront that runs", () => {
       60_000,
     );
 
-  /** The backend of a link that is up and knows the rings. */
+  /** The backend of a link that is up and whose rings are known. */
   async function backend(): Promise<RogueBackend> {
     await running();
     return await eventually(seeded("a link with rings"), () => {
@@ -195,7 +195,7 @@ describe("a device that lies to a netfront that runs", () => {
     });
   }
 
-  /** The link breaks; the next one works. */
+  /** Breaks the link, and waits until the next one works. */
   async function anew(): Promise<void> {
     const n = backends.length;
     for (const { link } of backends) link.ws.terminate();
@@ -203,7 +203,7 @@ describe("a device that lies to a netfront that runs", () => {
     await running();
   }
 
-  /** Asks for memory of the frontend. */
+  /** Reads memory of the frontend. */
   let tag = 5_000_000;
   async function read(to: RogueBackend, space: number, address: number, length: number) {
     const mine = tag++;
@@ -218,7 +218,7 @@ describe("a device that lies to a netfront that runs", () => {
     const write = (space: number, address: number) =>
       to.link.say(column(Op.WRITE, [{ address, bytes: pattern, space }]));
     for (const { reference, frame } of rings) {
-      // The same page by its bus address; over its end.
+      // The same page by its bus address, then a write across its end.
       write(Space.BUS, frame * GRANT_PAGE_BYTES + 2048);
       write(Space.GRANT, (reference + 1) * GRANT_PAGE_BYTES - 32);
     }
@@ -229,7 +229,7 @@ describe("a device that lies to a netfront that runs", () => {
       write(Space.BUS, Math.floor(random.edgy(48) / 64) * 64);
     }
     expect(await to.link.flushed()).toBe(true);
-    // Ring pages are the ones that a backend may read.
+    // A backend may read ring pages only.
     for (const { reference, frame } of rings) {
       const { status, bytes } = await read(to, Space.GRANT, reference * GRANT_PAGE_BYTES, 4096);
       expect(status).toBe(0);
@@ -238,7 +238,7 @@ describe("a device that lies to a netfront that runs", () => {
       expect((await read(to, Space.BUS, frame * GRANT_PAGE_BYTES, 64)).status).not.toBe(0);
       expect((await read(to, Space.GRANT, reference * 4096 + 4000, 97)).status).not.toBe(0);
     }
-    // A page to receive into may be written, and not read.
+    // A backend may write a receive page, but not read it.
     const page = [...to.grants.values()].find((grant) => !rings.includes(grant))!;
     expect((await read(to, Space.GRANT, page.reference * 4096, 64)).status).not.toBe(0);
     const outside = [0, 1, 7, 40_000, 2 ** 32].filter((one) => !granted.has(one));
@@ -278,7 +278,7 @@ describe("a device that lies to a netfront that runs", () => {
     expect(reads).toBeLessThan(1000);
   });
 
-  /** The state of the backend reads Closed, and the driver has come to know it. */
+  /** Lets the backend's state read Closed, and waits until the driver has closed. */
   async function closed(to: RogueBackend): Promise<void> {
     to.lie = about("/0/state", { value: "6" });
     to.store(to.stateEvent());
@@ -308,7 +308,7 @@ describe("a device that lies to a netfront that runs", () => {
       await sleep(100);
       alive();
     }
-    // As long as a backend may take for a step.
+    // The time that a backend may take for a step.
     if (states[1] === "2") await victim.waitFor(/the backend did not connect|its state is/, 20_000);
     alive();
     await anew();
@@ -347,7 +347,7 @@ describe("a device that lies to a netfront that runs", () => {
   it("a store that lies more at each attempt to connect anew", async () => {
     const to = await backend();
     await closed(to);
-    // The first attempt fails at once, and the others a tick or two after it.
+    // The first attempt fails at once, the others one or two ticks later.
     const lies = [
       about("/feature-rx-copy", { value: "0" }),
       about("/backend", { value: `/${long.slice(1)}` }),
@@ -395,7 +395,7 @@ describe("a device that lies to a netfront that runs", () => {
     }
     to.link.say([Op.GRANT_USE, uses]);
     expect(await to.link.flushed()).toBe(true);
-    // A pong overtakes what is told at the end of a turn, or of a second when much was told in it.
+    // A pong arrives before a report that waits for the end of the turn, or of the second.
     await eventually(
       seeded("a lie with a name"),
       () => to.link.faults.has("DMA_GRANT") || undefined,
@@ -416,7 +416,7 @@ describe("a device that lies to a netfront that runs", () => {
     }
   });
 
-  /** One thing that an honest backend does not say, or not now. */
+  /** One transaction that an honest backend does not send, or not now. */
   function lie(to: RogueBackend): unknown[] {
     const ring = to.number(random.pick(["tx-ring-ref", "rx-ring-ref"])) * GRANT_PAGE_BYTES;
     const word = () => {

@@ -1,5 +1,5 @@
 /**
- * Devices that lie to our frontend: it refuses what it may not believe, tells so, and goes on or
+ * Devices that lie to our frontend. The frontend refuses invalid data, reports it, and continues or
  * gives up with a sentence. (fault-A9, C1, C2, D10, G2, inv-I2, inv-I5)
  */
 import { createServer, type Socket } from "node:net";
@@ -20,7 +20,7 @@ function frontend(url: string): Child {
   return startRingwire(["frontend", "--connect", url, "--name", "victim", "--json"]);
 }
 
-/** One sentence on stderr and exit code 1: never a stack. */
+/** Expects one sentence on stderr and exit code 1, without a stack trace. */
 async function givesUp(child: Child, sentence: RegExp): Promise<void> {
   const { code, signal } = await child.ended();
   expect([code, signal], child.said()).toEqual([1, null]);
@@ -28,7 +28,7 @@ async function givesUp(child: Child, sentence: RegExp): Promise<void> {
   expect(child.stderr).not.toMatch(/^\s+at .*:\d+/m);
 }
 
-// Most of these wait for a frontend that waits: side by side.
+// Most of these tests wait for a frontend that waits, so they run at the same time.
 
 describe.concurrent("a port that is no device's", () => {
   it.each<[string, (socket: Socket) => void, RegExp]>([
@@ -92,7 +92,7 @@ describe.concurrent("a device that welcomes wrongly", () => {
     });
     try {
       const child = frontend(rogue.url);
-      // A write before welcome is refused as any other, and then no welcome ever comes.
+      // The write before `welcome` is refused, and then no `welcome` ever comes.
       await givesUp(child, /ringwire: .*\w/);
     } finally {
       await rogue.close();
@@ -101,7 +101,7 @@ describe.concurrent("a device that welcomes wrongly", () => {
 });
 
 describe.concurrent("a device that welcomes, and then", () => {
-  /** A rogue that welcomes everybody and answers each register read with zeros. */
+  /** A rogue that welcomes every frontend and answers each register read with zeros. */
   async function welcoming(then: (link: RogueLink) => void): Promise<RogueDevice> {
     return await RogueDevice.start((link) => {
       let welcomed = false;
@@ -158,7 +158,7 @@ describe("a device that lies to a NIC that runs", () => {
       return rogue.links.findLast((candidate) => candidate.open && candidate.windows.length > 4);
     });
 
-  /** The driver runs, at the real device behind the rogue. */
+  /** Waits until the driver runs, with the real device behind the rogue. */
   const recovered = async () =>
     await eventually(
       seeded("the NIC to run again"),
@@ -190,7 +190,7 @@ describe("a device that lies to a NIC that runs", () => {
     );
     outside.forEach((address, i) => {
       const reply = victimLink.replies.get(1_000_000 + i)!;
-      // A generation may be hit by chance, in one of 65,535 cases and more.
+      // A random address has the right generation in one of 65,535 cases at most.
       expect(reply.status, seeded(`read of 0x${address.toString(16)}`)).toBe(1);
       expect(reply.bytes).toHaveLength(0);
     });
@@ -229,7 +229,7 @@ describe("a device that lies to a NIC that runs", () => {
     const total = Math.ceil(cases(1000) / 20);
     for (let done = 0; done < total; done++) {
       const victimLink = await link();
-      // One byte may be an empty batch, and that is none to refuse.
+      // At least two bytes: one byte may be an empty batch, which is valid.
       victimLink.inject(random.bytes(random.below(300) + 2));
       await eventually("the end of that link", () => !victimLink.open || undefined);
     }
@@ -245,7 +245,7 @@ describe("a device that lies to a NIC that runs", () => {
     for (let i = 0; i < 10; i++) victimLink.say(...floods);
     await victimLink.flushed();
     await recovered();
-    // Each kind of a report is told a bounded number of times.
+    // The frontend logs each kind of report a bounded number of times.
     expect(victim.stderr.split("\n").length).toBeLessThan(20_000);
   });
 
@@ -268,7 +268,7 @@ describe("a device that lies to a NIC that runs", () => {
     await recovered();
   });
 
-  /** One thing that an honest device does not say, or not now. */
+  /** One transaction that an honest device does not send, or not now. */
   function lie(to: RogueLink): unknown[] {
     switch (random.below(10)) {
       case 0:

@@ -308,7 +308,7 @@ describe("connections that end badly", () => {
     for (const socket of sockets) socket.resetAndDestroy();
   });
 
-  /** Waits until the device has given `name` up, and says why it did. */
+  /** Waits until the device has given up NIC `name`. Returns the reason. */
   async function givenUp(name: string): Promise<string> {
     const left = new RegExp(`${name} left: (.*)`);
     return (await stage.device.child.waitFor(left))[1]!;

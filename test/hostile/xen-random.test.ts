@@ -1,6 +1,7 @@
 /**
- * Every transaction of a Xen guest with random fields, legal for msgpack and the catalogue, on a real
- * device with a small heap, beside a neighbour of each personality. (fault-B4, C5, E1, inv-I4, inv-I5)
+ * Every transaction of a Xen guest with random fields that are valid for msgpack and the catalogue,
+ * on a real device with a small heap, beside a neighbour of each personality. (fault-B4, C5, E1,
+ * inv-I4, inv-I5)
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Op } from "../../shared/wire/catalogue.ts";
@@ -55,11 +56,11 @@ describe("20,000 random transactions", () => {
   });
 });
 
-/** A reference, mostly one that means something. */
+/** A random reference, mostly one that is in use. */
 const reference = (random: Random): number =>
   random.oneIn(3) ? random.edgy(15) : random.below(FREE_REFERENCE + 8);
 
-/** Legal msgpack with the right types; what it says may be anything. */
+/** A transaction with fields of the right types and random values. */
 function transaction(one: RawXen, random: Random): unknown[] {
   const some = <T>(make: () => T): T[] => Array.from({ length: random.below(6) + 1 }, make);
   const address = () => reference(random) * GRANT_PAGE_BYTES + random.below(64) * 4;

@@ -43,14 +43,14 @@ async function guest(use: (guest: RawXen, name: string) => Promise<void>): Promi
   }
 }
 
-/** Another guest comes, connects and is served. */
+/** Expects that another guest connects and works. */
 async function othersAreServed(): Promise<void> {
   const other = await RawXen.connected(stage.port, stage.name());
   await other.works();
   await other.raw.end();
 }
 
-/** The answers to `count` requests that are all sent before the first is read. */
+/** The answers to `count` requests, all of them sent before the first answer is read. */
 async function answers(
   one: RawXen,
   count: number,
@@ -77,16 +77,16 @@ describe("quotas and permissions", () => {
 
   it("fault-H1: nodes, watches, transactions and sizes end with Xen's errors, for this domain", async () => {
     await guest(async (one) => {
-      // Ten directories: the names in one count for its size.
+      // The names in one directory count towards its size, so there are ten directories.
       const write = (n: number) =>
         one.ask(XsType.WRITE, xsPathAndValue(`data/${n % 10}/n${n}`, xsBytes("value")));
       const written = await answers(one, QUOTA.nodes + 100, write);
       const refused = written.indexOf("ENOSPC");
-      // The toolstack made a few of its nodes.
+      // The toolstack made a few nodes that count as the guest's.
       expect(refused).toBeGreaterThan(QUOTA.nodes - 50);
       expect(counted(written, OK)).toBe(refused);
       expect(counted(written, "ENOSPC")).toBe(written.length - refused);
-      // What is there can be changed, and what is freed can be used again.
+      // Existing nodes can still be changed, and a freed node can be used again.
       expect(await one.write("data/0/n0", "other")).toBe(OK);
       expect(await one.write("data/new", "one more")).toBe("ENOSPC");
       expect(await one.rm("data/1/n1")).toBe(OK);
@@ -154,7 +154,7 @@ describe("quotas and permissions", () => {
         expect(await one.write("/local/domain/0/mine", "x")).toBe("EACCES");
         expect(await one.watch("/", "all")).toBe(OK);
         expect(await victim.write("data/secret", "other")).toBe(OK);
-        // An event of its own tree shows that it would have heard.
+        // The event for a node of its own shows that the guest would have received the other.
         expect(await one.write("data/own", "x")).toBe(OK);
         await one.raw.until("an event", () => one.events.some(({ path }) => path.endsWith("/own")));
         expect(one.events.filter(({ path }) => path.includes("secret"))).toEqual([]);
@@ -203,7 +203,7 @@ describe("messages", () => {
         expect(await one.write(path, "x"), path).toBe("EINVAL");
         expect(await one.watch(path, "t"), path).toBe("EINVAL");
       }
-      // Without its NUL, and with one too many.
+      // Once without the final NUL, and once with a second string.
       expect(await one.send(XsType.READ, xsBytes("domid"))).toBe("EINVAL");
       expect(await one.send(XsType.READ, xsStrings("domid", "x"))).toBe("EINVAL");
       expect(await one.read("domid")).toBe(String(one.domid));
@@ -352,14 +352,15 @@ describe("xenbus", () => {
         const payload = xsPathAndValue(`${VIF}/state`, xsBytes(value));
         return [Op.XENSTORE, Buffer.from(xsMessage(XsType.WRITE, 3_000_000, 0, payload))];
       };
-      // Alone, so that each is looked at, and many in one batch, of which the last one counts.
+      // In single batches the device acts on each state. In one batch with many, the last state
+      // counts.
       for (let n = 0; n < 25; n++) one.raw.batch(step());
       one.raw.batch(...Array.from({ length: 25 }, step));
       expect(await one.survived(), stage.seeded("closed")).toBe(true);
     }
     await one.reconnect();
     await one.works();
-    // The log of it is bounded: a few lines of each kind in a second.
+    // The log is bounded: a few lines of each kind per second.
     expect(lines() - before).toBeLessThan(1000);
     await one.raw.end();
   });
@@ -367,7 +368,7 @@ describe("xenbus", () => {
   it("fault-H8: a frontend whose directory goes away is closed, and freed", async () => {
     const one = await RawXen.connected(stage.port, stage.name());
     expect(await one.rm(VIF)).toBe(OK);
-    // What the device has mapped is let go; the ring page can be granted anew.
+    // The device unmaps the rings, and the ring page can be granted again.
     await eventually("the rings to be let go", async () => {
       const { nics } = await stage.status();
       const nic = nics.find(({ name }) => name.startsWith("hostile")) as unknown as {

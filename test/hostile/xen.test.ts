@@ -40,7 +40,7 @@ afterAll(async () => {
   await stage.close();
 });
 
-/** As far as these tests look into a vif's status. */
+/** The part of a vif's status that these tests read. */
 interface VifStatus {
   readonly faults: Readonly<Record<string, number>>;
   readonly nic: {
@@ -81,7 +81,7 @@ describe("events", () => {
         if (sent % 500 === 499) expect(await one.survived()).toBe(true);
       }
       const { nic } = await vif(name);
-      // 1, 2, 4 ... 1000 ms: a few dozen looks at most, of 20,000 events.
+      // The waits are 1, 2, 4 ... 1000 ms, so a few dozen of 20,000 events are handled.
       expect(nic.queues![0]!.spuriousEvents).toBeLessThan(50);
       await one.works();
     });
@@ -128,7 +128,7 @@ describe("hypercalls", () => {
         }
       }
     });
-    // It was not all refused for one reason.
+    // The calls were refused for several reasons.
     expect([...seen]).toEqual(expect.arrayContaining([0, XenErrno.EINVAL, XenErrno.ENOSYS]));
   });
 
@@ -176,7 +176,7 @@ function callAnything(one: RawXen, random: Random): number {
     : random.pick([Hypercall.GRANT_TABLE_OP, Hypercall.EVENT_CHANNEL_OP, Hypercall.SCHED_OP]);
   const commands = { 20: GnttabOp, 29: SchedOp, 32: EvtchnOp }[number] ?? EvtchnOp;
   const command = random.oneIn(20) ? random.edgy(8) : random.pick(Object.values(commands));
-  // Sizes of the argument structures, one or more of them, and none.
+  // The size of one argument structure, of several, or none.
   const size = random.oneIn(8)
     ? random.below(200)
     : random.pick([2, 4, 8, 12, 16, 24, 32, 40]) * (random.below(3) + 1);
@@ -270,7 +270,7 @@ describe("grants", () => {
   it("fault-E5: rings whose grants end while they are mapped are written to no more", async () => {
     await guest(async (one, name) => {
       one.end(TX_RING, RX_RING);
-      // The reference grants another page now.
+      // The same reference now grants another page.
       const other = one.grant(TX_RING);
       for (let n = 0; n < 10; n++) one.transmit(FREE_REFERENCE, 100);
       one.notify();
@@ -312,7 +312,7 @@ describe("grants", () => {
       bytes,
       space: Space.GRANT,
     }));
-    // Twice the budget, of which nothing is ever used.
+    // Twice the budget, and no push is ever used.
     for (let sent = 0; sent < 2 * Limits.PUSH_BYTES; sent += 128 * GRANT_PAGE_BYTES) {
       one.raw.batch(column(Op.PUSH, pieces));
     }
@@ -335,13 +335,13 @@ describe("rings", () => {
   )("fault-C5: index of the $ring ring $what: disabled, until it connects anew", async (wrong) => {
     await guest(async (one, name) => {
       one[wrong.ring].publish(wrong.index);
-      // A ring for receiving is looked at when there is something to put into it.
+      // A receive ring is read when there is a frame for it.
       await guest((other) => other.works());
       await one.until(XenbusState.CLOSING);
       const { nic, faults } = await vif(name);
       expect(faults).toEqual({ [`${wrong.ring.toUpperCase()}_REQ_PROD`]: expect.any(Number) });
       expect(nic).toMatchObject({ connected: false, disabled: true, grants: { inUse: 0 } });
-      // Nothing is looked at any more.
+      // The disabled interface reads its rings no more.
       one.transmit(FREE_REFERENCE, 100);
       one.notify();
       expect(await one.survived()).toBe(true);

@@ -1,18 +1,19 @@
 /**
- * Edits of the sample that no test notices, by function and line, with the reason. An equivalent edit
- * changes nothing that anybody could observe; the others are named so that the next reader decides.
+ * Edits of the sample that no test notices, by function and line, with the reason. An equivalent
+ * edit changes nothing observable. The others are listed so that a later reader can decide about
+ * them.
  */
 import type { Site } from "./sites.ts";
 
 export interface KnownSurvivor {
   readonly file: string;
   readonly inFunction: string;
-  /** The line, without the space around it: a function can hold the same text twice. */
+  /** The line, trimmed: a function can hold the same text twice. */
   readonly line: string;
-  /** The text that the edit replaces, and what it becomes. */
+  /** The text that the edit replaces, and its replacement. */
   readonly was: string;
   readonly becomes: string;
-  /** True when nothing observable changes: such an edit counts neither way. */
+  /** True when nothing observable changes: such an edit is not counted at all. */
   readonly equivalent: boolean;
   readonly reason: string;
 }
@@ -46,7 +47,7 @@ interface Drawn {
   readonly was: string;
 }
 
-/** The entry of an edit; undefined for one that is not listed. */
+/** The entry of an edit; undefined when the list has none. */
 export function knownSurvivor({ file, site, lineText, was }: Drawn): KnownSurvivor | undefined {
   return knownSurvivors.find(
     (known) =>

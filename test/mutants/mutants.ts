@@ -1,20 +1,20 @@
 /**
- * One small edit of the source for each behaviour, and the test that has to notice. Each `search`
- * stands in its file exactly once. `npm run mutants -- --fits` reports the rows that are stale.
+ * One small edit of the source for each behaviour, and the test that must notice it. Each `search`
+ * occurs exactly once in its file. `npm run mutants -- --fits` reports stale rows.
  */
 export interface Mutant {
-  /** Row of the checklist; the test's name begins with it. */
+  /** Row of the checklist. The title of the test begins with it. */
   readonly row: string;
-  /** File of that test; SEED_TEST where it is not said. */
+  /** File of the test; defaults to SEED_TEST. */
   readonly test?: string;
   readonly file: string;
   readonly search: string;
   readonly replace: string;
-  /** What is broken, in a few words. */
+  /** The broken behaviour, in a few words. */
   readonly breaks: string;
 }
 
-/** Where the tests of the netmap rows are. */
+/** The file with the tests of the netmap rows. */
 export const SEED_TEST = "test/seed/ena-netmap.test.ts";
 
 const RX = "frontend/ena/netmap-rx.ts";

@@ -1,6 +1,6 @@
 /**
- * One small edit for each row of the netfront checklist, N1 to N31, and those that a review found
- * unnoticed. N32 is a row of the wire.
+ * One small edit for each row of the netfront checklist, N1 to N31, and the edits that a review
+ * found unnoticed. N32 is a row of the wire.
  */
 import type { Mutant } from "./mutants.ts";
 

@@ -1,6 +1,6 @@
 /**
- * npm run mutants: breaks a copy of the tree, one edit at a time, and runs the test that is to
- * notice. Prints a table; exits 1 when a mutant survives or an edit no longer fits.
+ * npm run mutants: breaks a copy of the tree, one edit at a time, and runs the test that must
+ * notice it. Prints a table; exits 1 when a mutant survives or an edit no longer fits.
  *
  *   npm run mutants              all
  *   npm run mutants -- E5 E27    those rows
@@ -22,7 +22,7 @@ interface Outcome {
   readonly verdict: "red" | "SURVIVED" | "DOES NOT FIT" | "BROKEN";
 }
 
-/** What vitest's JSON reporter says, as far as it matters. */
+/** The part of vitest's JSON report that this script reads. */
 interface Report {
   readonly numPassedTests: number;
   readonly numFailedTests: number;
@@ -30,7 +30,7 @@ interface Report {
 
 const all: readonly Mutant[] = [...mutants, ...survivors, ...netfrontMutants];
 
-/** Rows that prove nothing, each with the reason. */
+/** One sentence for each row that is stale or has no test. */
 function misfits(): string[] {
   const read = (file: string): string => readFileSync(join(ROOT, file), "utf8");
   const lines = all.flatMap((mutant) => {
@@ -96,9 +96,9 @@ function tryOne(copy: string, mutant: Mutant): Outcome["verdict"] {
     source.replace(mutant.search, () => mutant.replace),
   );
   try {
-    // A test in a block has the block's name in front of its own.
+    // The name of a test in a block begins with the block's name.
     const report = runTests(copy, testOf(mutant), `(^| )${mutant.row} `);
-    // A file that does not load proves nothing: some test must have run, and failed.
+    // The file must load: at least one test has to run before a failure proves anything.
     if (report === undefined || report.numPassedTests + report.numFailedTests === 0)
       return "BROKEN";
     return report.numFailedTests > 0 ? "red" : "SURVIVED";
@@ -109,7 +109,7 @@ function tryOne(copy: string, mutant: Mutant): Outcome["verdict"] {
 
 const testOf = (mutant: Mutant): string => mutant.test ?? SEED_TEST;
 
-/** The tests of `file` whose name matches. Undefined when vitest did not get so far as to report. */
+/** Runs the tests of `file` whose name matches. Undefined when vitest ended without a report. */
 function runTests(copy: string, file: string, name: string): Report | undefined {
   const out = join(copy, "report.json");
   rmSync(out, { force: true });

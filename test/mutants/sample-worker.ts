@@ -1,13 +1,13 @@
 /**
- * Runs tests of one copy of the tree, again and again, for sample.ts. A process of its own, so that
- * an edit which never ends can be ended. vitest stays loaded between runs: most of the time of a
- * short run is its start.
+ * Runs tests of one copy of the tree, again and again, for sample.ts. It is a process of its own,
+ * so that an edit that never ends can be ended. vitest stays loaded between runs, because a short
+ * run is mostly its start.
  */
 import { join } from "node:path";
 import { BaseSequencer, createVitest, type TestModule, type TestSpecification } from "vitest/node";
 import { cpuSecondsOf } from "./processor-time.ts";
 
-/** What sample.ts asks for: test files, and the file of the product that has changed. */
+/** A request of sample.ts: test files, and the edited file of the product. */
 export interface RunRequest {
   readonly files: readonly string[];
   readonly changed: string;
@@ -20,13 +20,15 @@ export interface RunReply {
 }
 
 const root = process.argv[2]!;
-/** The modules of the run at hand. vitest's own list also holds those of all runs before. */
+/** The modules of the current run. vitest's own list also holds those of all earlier runs. */
 let modules: TestModule[] = [];
 let seconds: Record<string, number> = {};
-/** Processor time of this process and its tests when the test file at hand began. */
+/** Processor time of this process and its tests at the start of the current test file. */
 let began = 0;
 
-/** vitest would begin with the longest file. The order asked for begins with the likeliest to fail. */
+/**
+ * Keeps the requested order, likeliest to fail first. vitest itself would put the longest first.
+ */
 class AsAsked extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     return files;
@@ -57,7 +59,7 @@ process.on("message", (message: RunRequest) => {
 });
 process.send!({ failed: undefined, seconds: {} } satisfies RunReply);
 
-/** The file that the last run saw. Its edit is undone by now, but vitest still holds it. */
+/** The file edited in the last run. Its edit is undone by now, but vitest still caches it. */
 let changedBefore: string | undefined;
 
 async function run({ files, changed }: RunRequest): Promise<RunReply> {

@@ -1,15 +1,16 @@
 /**
  * npm run mutants:sample: a random sample of small edits of the product, and whether any test
- * notices them. An edit that no test notices is a survivor: it needs a test, or its function and
- * its reason stand in known-survivors.ts.
+ * notices them. An edit that no test notices is a survivor: it needs a test, or an entry with a
+ * reason in known-survivors.ts.
  *
  *   npm run mutants:sample                                  600 edits, 75 in each area
  *   npm run mutants:sample -- --area grants --count 60      one area
  *   npm run mutants:sample -- --seed 7 --minutes 30         the same edits again, for half an hour
  *   npm run mutants:sample -- --out FILE                    every verdict as JSON
  *
- * The tests of an edit are those whose imports lead to its file, the nearest first, and before
- * them those that noticed an edit of the same file. Each edit is tried in a copy of the tree.
+ * The tests of an edit are those that import its file, directly or not, the nearest first. Tests
+ * that noticed an earlier edit of the same file run before them. Each edit is tried in a copy of
+ * the tree.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { existsSync, globSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -25,13 +26,13 @@ import { copyTree, ROOT } from "./tree-copy.ts";
 
 const WORKER = join(import.meta.dirname, "sample-worker.ts");
 const KINDS = ["unit", "golden", "contract", "seed", "property"];
-/** CPU seconds of tests that an edit meets at most, as measured without any edit. */
+/** Most CPU seconds of tests for one edit, as measured without any edit. */
 const MOST_SECONDS = 20;
-/** The first, short round: most edits end here. */
+/** CPU seconds of the first, short round, in which most edits are noticed. */
 const FIRST_SECONDS = 4;
-/** A round that uses this many times the processor time of one without an edit never ends. */
+/** A round is endless when it uses this many times its processor time without an edit. */
 const PATIENCE = 5;
-/** Processor time within as many looks, one a second, below which a round waits for nothing. */
+/** Looks, one a second, in which a round has to use some processor time; otherwise it hangs. */
 const IDLE_LOOKS = 20;
 const IDLE_CPU_SECONDS = 0.1;
 
@@ -68,7 +69,7 @@ async function main(): Promise<number> {
   console.log(`seed ${seed}: ${values.count} edits in each of ${areas.join(", ")}`);
   const count = Number(values.count);
   const samples = areas.map((area) => sample(area, count, random));
-  // One of each area in turn, so that a run that ends early has tried edits of every area.
+  // The areas take turns, so that a run that ends early has tried edits of every area.
   const edits = Array.from({ length: count }, (_, i) =>
     samples.flatMap((some) => some.slice(i, i + 1)),
   ).flat();
@@ -99,7 +100,7 @@ async function main(): Promise<number> {
   return summary(areas, verdicts, edits.length);
 }
 
-/** Chooses `count` different edits of an area's files. Every place has the same chance. */
+/** Chooses `count` different edits in an area's files. Every place has the same chance. */
 function sample(area: string, count: number, random: Random): Edit[] {
   const paths = AREAS[area];
   if (paths === undefined) throw new Error(`no area ${area}: ${Object.keys(AREAS).join(", ")}`);
@@ -130,8 +131,8 @@ class Copy {
   #worker: ChildProcess | undefined;
 
   /**
-   * Runs tests after a change of `changed`. Undefined when the time ran out: the worker has been
-   * ended then, and the next run begins with a new one.
+   * Runs tests after a change of `changed`. Returns undefined when the time ran out; the worker has
+   * been ended then, and the next run starts a new one.
    */
   async run(
     files: readonly string[],
@@ -166,7 +167,7 @@ class Copy {
     try {
       process.kill(-pid, "SIGKILL");
     } catch {
-      // It has ended by itself.
+      // It has already ended.
     }
   }
 
@@ -177,8 +178,8 @@ class Copy {
 }
 
 /**
- * The next message of a worker. Undefined when the worker ends first, when it and its children
- * have used `cpuSeconds` of processor time, and when they use none: their test waits for an event
+ * The next message of a worker. Undefined when the worker ends first, when it and its children have
+ * used `cpuSeconds` of processor time, or when they use none: then their test waits for an event
  * that the edit has prevented. A machine that is busy with other work only slows a run.
  */
 function answer(worker: ChildProcess, cpuSeconds: number): Promise<RunReply | undefined> {
@@ -205,7 +206,9 @@ const testFiles = (): string[] =>
   globSync(`test/{${KINDS.join(",")}}/**/*.test.ts`, { cwd: ROOT }).sort();
 
 const importsOf = new Map<string, string[]>();
-/** Files of the product to which imports of `test` lead, with the length of the way. */
+/**
+ * Files of the product that `test` imports, directly or not, with the number of imports between.
+ */
 function distances(test: string): Map<string, number> {
   const found = new Map([[test, 0]]);
   for (const [file, steps] of found) {
@@ -226,13 +229,13 @@ function imports(file: string): string[] {
   return known;
 }
 
-/** Which tests an edit meets, in which order. */
+/** Chooses the tests of an edit, and their order. */
 class Tests {
   readonly #files = testFiles();
-  /** As the last run without an edit, or with one that passed, measured it. */
+  /** Processor time of each test, from the last run that passed. */
   readonly #seconds = new Map<string, number>();
   readonly #near = new Map<string, Map<string, number>>();
-  /** By file of the product: how often each test noticed an edit of it. */
+  /** By file of the product: how often each test noticed an edit of this file. */
   readonly #noticed = new Map<string, Map<string, number>>();
   readonly #sound = new Map<string, Promise<boolean>>();
 
@@ -267,7 +270,7 @@ class Tests {
     for (const [test, s] of Object.entries(seconds)) this.#seconds.set(test, s);
   }
 
-  /** Whether a test passes without an edit, asked once. One that does not is never used again. */
+  /** Whether a test passes without an edit, checked once. A test that fails is never used again. */
   async isSound(test: string, copy: Copy, changed: string): Promise<boolean> {
     let sound = this.#sound.get(test);
     if (sound === undefined) {
@@ -342,7 +345,7 @@ function lineOf(v: Verdict, done: number, all: number): string {
   );
 }
 
-/** Prints the share that was noticed by area. Exit code 1 below 85 %. */
+/** Prints the share of noticed edits by area. Exit code 1 below 85 %. */
 function summary(areas: readonly string[], verdicts: readonly Verdict[], wanted: number): number {
   const equivalent = (v: Verdict): boolean => knownSurvivor(v)?.equivalent === true;
   const share = (some: readonly Verdict[]): string => {

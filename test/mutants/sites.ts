@@ -1,13 +1,13 @@
 /**
  * Finds the places of a source file where one small edit changes what the program does.
  *
- * The operators are those of mutation testing: a comparison moves by one or turns round, an
- * arithmetic or logical operator is swapped, a condition is fixed, a number is one more, a
- * statement is removed. Declarations, types, imports and texts of errors are left alone.
+ * The operators are those of mutation testing: a comparison is shifted by one or inverted, an
+ * arithmetic or logical operator is swapped, a condition is fixed, a number is incremented, a
+ * statement is removed. Declarations, types, imports and texts of errors are not edited.
  */
 import { parseSync } from "@swc/core";
 
-/** One edit: the UTF-16 offsets in the source that `text` replaces. */
+/** One edit: UTF-16 offsets in the source, and the text that replaces the range. */
 export interface Site {
   readonly start: number;
   readonly end: number;
@@ -50,15 +50,16 @@ const SWAPS: Readonly<Record<string, readonly [kind: string, ...others: string[]
   "&=": ["arithmetic", "|="],
 };
 
-/** Nothing below these changes what runs, or it is only words. */
+/** Nodes that don't change what runs, or hold only text. */
 const SKIPPED =
   /^(Ts|Import|Export(All|Named)|Throw|TemplateLiteral|TemplateElement|StringLiteral)/;
 const FUNCTIONS =
   /^(FunctionDeclaration|FunctionExpression|ClassMethod|PrivateMethod|MethodProperty)$/;
 
-/** Every edit of `source`, in the order of the text. Throws where the source does not parse. */
+/** Every edit of `source`, in the order of the text. Throws when the source does not parse. */
 export function sitesOf(source: string): Site[] {
-  // The parser counts bytes, from wherever its last file ended; the semicolon tells where this one begins.
+  // The parser's offsets continue from the last parsed file; the semicolon shows where this file
+  // begins.
   const module = parseSync(`;${source}`, { syntax: "typescript", target: "es2024" });
   const base = module.body[0]!.span.start + 1;
   const bytes = Buffer.from(source);
@@ -132,7 +133,7 @@ export function sitesOf(source: string): Site[] {
       }
       case "ExpressionStatement": {
         const expression = (node["expression"] as Node).type;
-        // Without super a constructor throws at once: that says nothing about a test.
+        // Without super a constructor throws at once, which would say nothing about a test.
         if (!textOf(node).startsWith("super(") && expression !== "StringLiteral")
           add(node.span!.start, node.span!.end, ";", "removal", name);
         break;
@@ -141,7 +142,7 @@ export function sitesOf(source: string): Site[] {
     }
     visitAll(node, name);
   };
-  /** Below a node: other nodes, and records of them (an argument, the function of a method). */
+  /** Visits nodes below a node, and records that hold nodes (an argument, a method's function). */
   const visitAll = (record: object, name: string): void => {
     for (const value of Object.values(record)) {
       for (const child of Array.isArray(value) ? value : [value]) {

@@ -1,6 +1,7 @@
 /**
- * Edits that no test noticed once. Each has a test of its own now, whose title begins with its row.
- * M1, M4, M9, M12 and M14 to M16 are edits of netfront and stand in netfront.ts or with its tests.
+ * Edits that no test noticed at first. Each has a test of its own now, whose title begins with its
+ * row. M1, M4, M9, M12 and M14 to M16 are edits of netfront and stand in netfront.ts or with its
+ * tests.
  */
 import type { Mutant } from "./mutants.ts";
 

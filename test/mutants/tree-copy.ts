@@ -1,4 +1,4 @@
-/** A copy of the tree in which edits are made. The checkout itself is never changed. */
+/** A copy of the tree, in which edits are made. The checkout itself is never changed. */
 import { cpSync, mkdtempSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ export const ROOT = join(import.meta.dirname, "../..");
 const PARTS = ["cli", "device", "frontend", "shared", "test", "scripts"];
 const FILES = ["package.json", "tsconfig.json", "vitest.config.ts", "README.md"];
 
-/** Makes a copy, with a link to the packages. Returns its folder, which the caller removes. */
+/** Makes a copy, with a link to the packages. Returns its folder; the caller removes it. */
 export function copyTree(): string {
   const folder = mkdtempSync(join(tmpdir(), "ringwire-mutants-"));
   for (const part of [...PARTS, ...FILES]) {
