@@ -8,7 +8,7 @@ import { scheduleCleanup } from "../../frontend/ena/datapath.ts";
 import { RxOwner, type RxRing, type TxRing } from "../../frontend/ena/rings.ts";
 import { findFacts } from "../../frontend/net/facts.ts";
 import { Ifcap, Iff } from "../../frontend/net/ifnet.ts";
-import { Csum, HashType, type Mbuf } from "../../frontend/net/mbuf.ts";
+import { Csum, HashType, type Mbuf, MbufPool } from "../../frontend/net/mbuf.ts";
 import { viewOf } from "../../shared/bytes/words.ts";
 import { TxOffload } from "../../shared/ena/features.ts";
 import { DESC_SIZE, RX_CDESC_SIZE, TX_CDESC_SIZE, txDesc, txMeta } from "../../shared/ena/io.ts";
@@ -17,6 +17,8 @@ import { RecordType } from "../../shared/wire/records.ts";
 import { arrive, arriving, bytesOf, frame, payload } from "../support/nic-frames.ts";
 import { type Built, buildPacket } from "../support/packets.ts";
 import { EnaPair, type EnaPairOptions } from "../support/pair.ts";
+import { RecordingLog } from "../support/recording-log.ts";
+import type { Act } from "../support/wire-acts.ts";
 
 const MAC = [2, 0, 0, 0, 0, 1];
 /** Completions of a cleanup in one turn: 8 rounds of 256. */
@@ -339,10 +341,32 @@ describe("receive", () => {
       mbuf_alloc_fail: 2,
       refil_partial: 2,
     });
+    left = 1;
+    await arrive(pair, arriving(60));
+    expect(sent(pair).filter((s) => s.startsWith("register 0x1004"))).toEqual([
+      "register 0x1004 = 0x10a",
+    ]);
     pool.get = get;
     await arrive(pair, arriving(60));
     expect(rxOf(pair).sq.freeEntries()).toBe(0);
-    expect(pair.counter("queue0", "rx_ring", "refil_partial")).toBe(2);
+    expect(pair.counter("queue0", "rx_ring", "refil_partial")).toBe(3);
+  });
+
+  test("a first fill that finds too few buffers is told, and no other", async () => {
+    const lines = async (buffers: number): Promise<string[]> => {
+      const { get } = MbufPool.prototype;
+      let left = buffers;
+      vi.spyOn(MbufPool.prototype, "get").mockImplementation(function (this: MbufPool) {
+        return left-- > 0 ? get.call(this) : undefined;
+      });
+      const log = new RecordingLog();
+      const pair = await started({ log });
+      vi.restoreAllMocks();
+      expect(rxOf(pair).maps.filter(({ busy }) => busy).length).toBe(buffers);
+      return log.warnings.filter((line) => line.startsWith("rx ring"));
+    };
+    expect(await lines(SIZE - 1)).toEqual([]);
+    expect(await lines(SIZE - 2)).toEqual(["rx ring partly filled"]);
   });
 
   test("a buffer that can't be mapped goes back to the pool", async () => {
@@ -446,6 +470,21 @@ describe("receive", () => {
     pair.flushPort();
     pair.pump();
     expect(pair.inputs.map(({ pktLength }) => pktLength)).toEqual([54 + 1000]);
+  });
+
+  test("what was being merged when the stack took the interface down still reaches it", async () => {
+    const pair = await started();
+    pair.onInput = (m) => {
+      m.free();
+      pair.ifnet.flags &= ~Iff.DRV_RUNNING;
+    };
+    for (const bytes of [segment(0), udp, segment(1)]) pair.inject(bytes, { csumValid: true });
+    pair.flushPort();
+    await pair.settle();
+    expect(pair.inputs.length).toBe(1);
+    await pair.down();
+    expect(pair.inputs.map(({ pktLength }) => pktLength)).toEqual([62, 54 + 1000]);
+    expect(pair.held()).toMatchObject({ rxMbufs: 0 });
   });
 
   test("checksums are looked at while either capability is on", async () => {
@@ -560,6 +599,7 @@ describe("transmit", () => {
     ["the same in a VLAN", tagged, Csum.IP_TCP, 0, "0x24c08", "mss 0, l3 20 at 18, l4 0"],
     ["with IPv4's checksum", tcp, Csum.IP | Csum.IP_TCP, 0, "0x26c08", "mss 0, l3 20 at 14, l4 0"],
     ["IPv4's checksum alone", tcp, Csum.IP, 0, "0x2008", "mss 0, l3 20 at 14, l4 0"],
+    ["IPv4's checksum of IPv6", tcp6, Csum.IP, 0, "0x1b", "mss 0, l3 40 at 14, l4 0"],
     ["TCP over IPv6", tcp6, Csum.IP6_TCP, 0, "0x24c1b", "mss 0, l3 40 at 14, l4 0"],
     ["UDP over IPv4", udp, Csum.IP_UDP, 0, "0x24d08", "mss 0, l3 20 at 14, l4 0"],
     ["UDP over IPv6", udp6, Csum.IP6_UDP, 0, "0x24d1b", "mss 0, l3 40 at 14, l4 0"],
@@ -630,20 +670,27 @@ describe("transmit", () => {
     ["nothing behind the headers", (m) => (m.length = m.pktLength = 54)],
     ["nothing of TCP", (m) => (m.length = m.pktLength = 34)],
     ["of the other family", (m) => (m.csumFlags = Csum.IP6_TSO)],
-  ] as [string, (m: Mbuf) => unknown][])("TSO with facts that can't be, %s", async (_, spoil) => {
-    const pair = await started(HOST);
-    const m = asks(pair, { ...tcp, bytes: tcp.bytes.slice() }, Csum.IP_TSO, 400);
-    findFacts(m);
-    spoil(m);
-    expect(pair.ifnet.send(m)).toBe(0);
-    await pair.settle();
-    expect([pair.segment.length, pair.outstanding]).toEqual([0, 0]);
-    expect(counted(pair, "tx_ring")).toEqual({ bad_offload: 1, unmask_interrupt_num: 1 });
-    expect(pair.ifnet.counters).toMatchObject({ oerrors: 1, opackets: 0 });
-  });
+    ["IPv4 header too short for a checksum", (m) => (m.csumStart = 14 + 19), Csum.IP_TCP],
+    ["IP header beyond the field for a checksum", (m) => (m.csumStart = 14 + 256), Csum.IP_TCP],
+    ["nothing to sum", (m) => (m.length = m.pktLength = 34), Csum.IP_TCP],
+  ] as [string, (m: Mbuf) => unknown, number?][])(
+    "facts that can't be, %s",
+    async (_, spoil, flags = Csum.IP_TSO) => {
+      const pair = await started(HOST);
+      const m = asks(pair, { ...tcp, bytes: tcp.bytes.slice() }, flags, 400);
+      findFacts(m);
+      spoil(m);
+      expect(pair.ifnet.send(m)).toBe(0);
+      await pair.settle();
+      expect([pair.segment.length, pair.outstanding]).toEqual([0, 0]);
+      expect(counted(pair, "tx_ring")).toEqual({ bad_offload: 1, unmask_interrupt_num: 1 });
+      expect(pair.ifnet.counters).toMatchObject({ oerrors: 1, opackets: 0 });
+    },
+  );
 
   test.each([
     ["one byte behind the headers", Csum.IP_TSO, (m) => (m.length = m.pktLength = 55)],
+    ["segments of one byte", Csum.IP_TSO, (m) => (m.tsoSegsz = 1)],
     ["one byte behind IP", Csum.IP_TCP, (m) => (m.length = m.pktLength = 35)],
     ["the longest IP header of the field", Csum.IP_TCP, (m) => (m.csumStart = 14 + 255)],
   ] as [string, number, (m: Mbuf) => unknown][])(
@@ -664,8 +711,15 @@ describe("transmit", () => {
     const { gate } = pair.driver.adapter;
     pair.send(frame(100), frame(60), frame(70));
     expect([gate.pushedBytes, gate.pushes]).toEqual([230, 3]);
+    expect(txOf(pair).maps.filter(({ busy }) => busy)).toEqual([txOf(pair).maps[0]]);
     pair.send(frame(80));
     expect([gate.pushedBytes, gate.pushes]).toEqual([310, 4]);
+    const further = pair.sent.flatMap((act) =>
+      act.kind === "write" && act.bytes.length >= 2 * DESC_SIZE ? [viewOf(act.bytes)] : [],
+    );
+    expect(further.map((view) => [txDesc.reqId(view, 16), txDesc.headerLength(view, 16)])).toEqual([
+      [0, 0],
+    ]);
     expect(descriptors(pair)).toEqual([
       "100 first report 0x0",
       "60 0x0",
@@ -811,6 +865,86 @@ describe("transmit", () => {
     expect([...txOf(pair).stamps].every((stamp) => stamp === 0)).toBe(true);
   });
 
+  test("entries come back 32 completions at a time, and at the end", async () => {
+    const pair = await started(HOST);
+    const { sq } = txOf(pair);
+    const seen: number[] = [];
+    for (let i = 0; i < 70; i++) {
+      const m = pair.mbuf(frame(60, i));
+      const { release } = m;
+      m.release = (one) => {
+        seen.push(sq.freeEntries());
+        release?.(one);
+      };
+      pair.sendMbuf(m);
+    }
+    await pair.settle();
+    const free = SIZE - 1 - 70;
+    expect(seen).toEqual(Array.from({ length: 70 }, (_, i) => free + 32 * Math.floor(i / 32)));
+    expect(sq.freeEntries()).toBe(SIZE - 1);
+  });
+
+  test("more than eight cleanups of 128 completions go on in the next turn", async () => {
+    const pair = await started({ ...HOST, driver: { txRingSize: 2048 } });
+    pair.tamper = (act) => (act.kind === "interrupt" ? [] : [act]);
+    for (let i = 0; i < 1100; i++) expect(pair.send(frame(60, i))).toBe(0);
+    await pair.settle();
+    expect(pair.outstanding).toBe(1100);
+    pair.tamper = undefined;
+    pair.post({ kind: "interrupt", vector: 1 });
+    pair.pump();
+    expect(pair.outstanding).toBe(1100 - 8 * 128);
+    await pair.settle();
+    expect(pair.outstanding).toBe(0);
+  });
+
+  test("a completion that is late twice is missing twice, though its id is the same", async () => {
+    const pair = await started();
+    const missing = () => pair.counter("queue0", "tx_ring", "missing_tx_comp");
+    for (const times of [1, 2]) {
+      const late: Act[] = [];
+      pair.tamper = (act) => {
+        if (act.kind === "interrupt" && act.vector === 1) late.push(act);
+        return act.kind === "interrupt" && act.vector === 1 ? [] : [act];
+      };
+      pair.send(frame(60));
+      await pair.settle();
+      for (let i = 0; i < 7; i++) await pair.second();
+      expect(missing()).toBe(times);
+      pair.tamper = undefined;
+      for (const act of late) pair.post(act);
+      await pair.settle();
+      for (let i = 1; i < SIZE; i++) {
+        pair.send(frame(60));
+        if (i % 100 === 0) await pair.settle();
+      }
+      await pair.settle();
+      expect([pair.outstanding, txOf(pair).nextToUse]).toEqual([0, 0]);
+    }
+    expect(pair.counter("total_resets")).toBe(0);
+  });
+
+  test.each([
+    ["tx completion for an id beyond the ring", SIZE, 0],
+    ["completion for a tx id that is not in flight", 7, 0],
+    ["malformed tx completion", 0, 0x40],
+  ])("the log says: %s", async (line, id, bits) => {
+    const log = new RecordingLog();
+    const pair = await started({ log });
+    pair.tamper = (act) => {
+      if (act.kind === "write" && act.type === RecordType.ENA_TX_CDESC) {
+        viewOf(act.bytes).setUint16(0, id, true);
+        act.bytes[3]! |= bits;
+      }
+      return [act];
+    };
+    pair.send(frame(60));
+    await pair.settle();
+    expect(log.errors).toEqual([line]);
+    expect(pair.counter("queue0", "tx_ring", "bad_req_id")).toBe(bits === 0 ? 1 : 0);
+    expect(pair.outstanding).toBe(1);
+  });
+
   test("packets that the device has not reported when the interface goes down are counted", async () => {
     const pair = await started();
     for (let i = 0; i < 5; i++) pair.send(frame(200, i));
@@ -825,6 +959,9 @@ describe("transmit", () => {
     expect(pair.ifnet.counters).toMatchObject({ oqdrops: 5, oerrors: 0 });
     expect(pair.held()).toEqual({ mbufs: 0, rxMbufs: 0, pushedBytes: 0, pushes: 0 });
     expect(Object.values(pair.space.faults).every((n) => n === 0)).toBe(true);
+    await pair.detach();
+    const count = (kind: string): number => pair.sent.filter((act) => act.kind === kind).length;
+    expect(count("end_window")).toBe(count("window"));
   });
 
   test("a packet that can't be mapped is dropped, and the next takes its id", async () => {
