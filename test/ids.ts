@@ -7,15 +7,15 @@ import { pathToFileURL } from "node:url";
 import { ROOT } from "./support/process.ts";
 
 const PAGE = "test/IDS.md";
-/** A string literal that begins with an id. Long titles are held on one line by the layout tool. */
+/** A string literal that begins with an id. biome keeps long titles on one line. */
 const LITERAL =
   /(["'`])((?:property: )?(?:(?:case|attack|guest|ux|page|mutant|fault|inv)-|[EN]\d+\b)[^\n]*?)\1/g;
-/** An id, with the prefix of its family or after one that has it: `fault-G4, H6`. */
+/** An id with the prefix of its family, or further ids after it: `fault-G4, H6`. */
 const ID =
   /\b(case|attack|guest|ux|page|mutant|fault|inv)-([A-Z]?\d+[a-z]?)((?:(?:, ?|\/)[A-Z]\d+[a-z]?\b)*)/g;
 const SEED = /^([EN]\d+)\b((?:(?:, ?|\/)[EN]\d+\b)*)/;
 
-/** The ids that a title names. */
+/** The ids in a title. */
 export function idsOf(title: string): string[] {
   const ids: string[] = [];
   const seed = SEED.exec(title);
@@ -27,11 +27,11 @@ export function idsOf(title: string): string[] {
   return ids;
 }
 
-/** Ids in titles, each with the files that name it. */
+/** Ids in titles, with the files of each. */
 function idsInTitles(): Map<string, string[]> {
   const found = new Map<string, string[]>();
   for (const file of globSync("test/**/*.test.ts", { cwd: ROOT })) {
-    // The test of this file has made-up titles.
+    // The titles in the test of this file are invented.
     if (file.endsWith("ids.test.ts")) continue;
     for (const [, , title] of readFileSync(`${ROOT}/${file}`, "utf8").matchAll(LITERAL)) {
       for (const id of idsOf(title!)) found.set(id, [...(found.get(id) ?? []), file]);
@@ -42,7 +42,7 @@ function idsInTitles(): Map<string, string[]> {
 
 const [ROWS, EXCEPTIONS] = readFileSync(`${ROOT}/${PAGE}`, "utf8").split("\n## Not in a title\n");
 
-/** Ids that no title has, by the page's last table. */
+/** Ids without a title, from the page's last table. */
 function idsWithoutTitle(): string[] {
   const cells = [...EXCEPTIONS!.matchAll(/^\| ([^|]+) \|/gm)].map(([, cell]) => cell!);
   return cells.flatMap((cell) => cell.match(/\b[A-Za-z]+-?[A-Z]?\d+[a-z]?\b/g) ?? []);

@@ -1,6 +1,6 @@
 /**
- * Capture filters against tcpdump: the same filter on the same frames must let the same ones
- * through. Needs libpcap, which tcpdump brings.
+ * Capture filters compared with tcpdump: the same filter on the same frames must accept the same
+ * frames. Needs libpcap, which tcpdump brings.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -56,7 +56,7 @@ const FILTERS = [
   "geneve 5",
 ];
 
-/** A frame that some of the filters like: half right headers, the rest random. */
+/** A frame that some of the filters accept: partly valid headers, the rest random. */
 function randomFrame(random: Random): Buffer {
   const bytes = Buffer.alloc(14 + random.below(400));
   for (let i = 0; i < bytes.length; i++) bytes[i] = random.below(256);
@@ -117,8 +117,9 @@ const CHAINS = [
 ];
 
 /**
- * IPv4 or IPv6 with headers in a chain: options, routing, authentication. None of the last kind in
- * IPv6: libpcap's program goes back to the beginning behind one, and tcpdump never ends.
+ * IPv4 or IPv6 with a chain of headers: options, routing, authentication. IPv6 gets no
+ * authentication header: libpcap's program jumps back to its start after one, and tcpdump never
+ * ends.
  */
 function chainedFrame(random: Random): Buffer {
   const v6 = random.oneIn(2);
@@ -147,7 +148,7 @@ function chainedFrame(random: Random): Buffer {
 }
 
 /**
- * An expression of libpcap's language, most of them good. Without geneve: behind an "or" libpcap's
+ * An expression of libpcap's language, mostly valid. Without geneve: after an "or", libpcap's
  * program reads memory that it has not written.
  */
 function expression(random: Random, depth: number): string {
@@ -238,7 +239,7 @@ describe.skipIf(why !== undefined)(`libpcap's filters${why ?? ""}`, () => {
       ).toEqual(expected);
       if (expected.length > 0) liked++;
     }
-    // Nearly every filter has something to let through, so the comparison means something.
+    // Nearly every filter accepts some frame; otherwise the comparison would prove nothing.
     expect(liked).toBeGreaterThan(FILTERS.length - 6);
   });
 
@@ -252,7 +253,7 @@ describe.skipIf(why !== undefined)(`libpcap's filters${why ?? ""}`, () => {
       code: "FILTER",
       message: tcpdumpSays("port 99999"),
     });
-    // libpcap takes these for Linux's own sockets: here they would let nothing through.
+    // libpcap compiles these for Linux sockets only; in a capture file they would accept nothing.
     for (const text of ["inbound", "tcp and outbound"]) {
       await expect(compileFilter(text)).rejects.toThrow(/only a Linux socket knows/);
     }
@@ -273,7 +274,7 @@ describe.skipIf(why !== undefined)(`libpcap's filters${why ?? ""}`, () => {
     expect((await compileFilter("")).matchesSpan(Buffer.alloc(14), 0, 14)).toBe(true);
   });
 
-  /** tcpdump's verdict, by the same libpcap: it reads what `frames` were written to. */
+  /** Compares with tcpdump, which uses the same libpcap on a file of `frames`. */
   async function agrees(path: string, frames: readonly Buffer[], text: string, seed: number) {
     const program = new BpfProgram(compile(text));
     const theirs = outputOf("tcpdump", ["-r", path, "-w", "-", "--", text]);
@@ -302,7 +303,7 @@ describe.skipIf(why !== undefined)(`libpcap's filters${why ?? ""}`, () => {
     let liked = 0;
     for (const text of CHAINS) liked += await agrees(path, frames, text, random.seed);
     expect(liked).toBeGreaterThan(frames.length / 4);
-    // And through the whole way, a process that compiles and frames in pieces.
+    // Now with the compiler's process, and with frames in pieces.
     const filter = await compileFilter("ip6 protochain 17 and not ip6 protochain 59");
     const pieces = frames.filter((bytes) => filter.matches(inPieces(bytes, random)));
     const whole = frames.filter((bytes) => filter.matchesSpan(bytes, 0, bytes.length));
@@ -321,7 +322,7 @@ describe.skipIf(why !== undefined)(`libpcap's filters${why ?? ""}`, () => {
   it("case-W3 random expressions: what tcpdump lets through, or a sentence", async () => {
     const random = new Random(seedOfRun());
     const frames = [
-      // Without IPv6 headers that random bytes follow: see chainedFrame.
+      // Without IPv6 headers followed by random bytes: see chainedFrame.
       ...Array.from({ length: 200 }, () => randomFrame(random)).filter((f) => f[20] !== 44),
       ...Array.from({ length: 100 }, () => chainedFrame(random)),
     ];
@@ -336,7 +337,7 @@ describe.skipIf(why !== undefined)(`libpcap's filters${why ?? ""}`, () => {
       } catch (error) {
         ours = error;
       }
-      // What libpcap refuses, it refuses here and there, and it says why.
+      // Both refuse the same expressions, with the same message.
       if (ours instanceof CaptureFilterError) {
         expect(ours.message, text).toBe(tcpdumpSays(text));
         continue;
@@ -347,7 +348,7 @@ describe.skipIf(why !== undefined)(`libpcap's filters${why ?? ""}`, () => {
   });
 
   it("case-W3 a program too long to be run, and a parser that gives up: a sentence", async () => {
-    // Not optimised because of the loop, which also is the quicker way for libpcap.
+    // The loop keeps libpcap from optimising, which is also faster.
     const ports = Array.from({ length: 100 }, (_, n) => `port ${n}`).join(" or ");
     await expect(compileFilter(`ip protochain 6 or ${ports}`)).rejects.toMatchObject({
       code: "FILTER",
@@ -394,14 +395,14 @@ describe.skipIf(why !== undefined)(`libpcap's filters${why ?? ""}`, () => {
       expect(reason).toMatchObject({ code: "BUSY" });
     }
     await other;
-    // Their places are free again.
+    // Compilations can start again.
     await Promise.all(Array.from({ length: 4 }, () => compileFilter("icmp", "10.0.0.1")));
   });
 });
 
 const hex = (bytes: Uint8Array = new Uint8Array(0)): string => Buffer.from(bytes).toString("hex");
 
-/** The message of tcpdump, which prints what libpcap says behind its own name. */
+/** libpcap's error message, which tcpdump prints after its own name. */
 function tcpdumpSays(text: string): string {
   try {
     outputOf("tcpdump", ["-d", text]);

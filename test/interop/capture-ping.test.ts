@@ -1,6 +1,6 @@
 /**
- * One ping between two kernels, as a capture of both NICs and the switch shows it to tshark: the same
- * packet id on every sighting. And the pipes that the manual names: tcpdump and tshark from stdin.
+ * One ping between two kernels, captured at both NICs and the switch and read by tshark: the packet
+ * id is the same each time. And the pipes of the manual: tcpdump and tshark read stdin.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -34,7 +34,7 @@ describe.skipIf(why !== undefined)(`a ping, captured${why ? `: ${why}` : ""}`, (
     lab = new Lab(2, ["ena", "xen"]);
     await lab.startDevice();
     await Promise.all([lab.startFrontend(0), lab.startFrontend(1)]);
-    // Addresses are resolved, so that only the ping itself is seen.
+    // Resolves the addresses first, so that only the ping itself is captured.
     await pings(1);
   });
 
@@ -88,7 +88,7 @@ describe.skipIf(why !== undefined)(`a ping, captured${why ? `: ${why}` : ""}`, (
       expect(new Set(seen.map((s) => s.id)), `one id of ${id}`).toHaveProperty("size", 1);
       const [from, to] = type === REQUEST ? ["host0", "host1"] : ["host1", "host0"];
       expect([REQUEST, REPLY]).toContain(type);
-      // Out (2) where it comes from, in (1) at the switch and where it goes.
+      // Out (2) at its source, in (1) at the switch and at its destination.
       expect(seen.map(({ name, direction }) => [name, direction])).toEqual([
         [from, 2],
         ["switch", 1],

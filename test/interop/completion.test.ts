@@ -1,4 +1,4 @@
-/** Shell completions and the manual page: complete, and read by the programs they are for. */
+/** Shell completions and the manual page: complete, and accepted by the programs that read them. */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { ROOT, run, runRingwire } from "../support/process.ts";
 const program = await commandLine();
 const help = program.createHelp();
 const commands = help.visibleCommands(program);
-/** "pkt-gen --rate" for every spelling of every flag that help shows. */
+/** "pkt-gen --rate" for every spelling of every flag in the help. */
 const flags = commands.flatMap((command: Command) =>
   help
     .visibleOptions(command)
@@ -34,7 +34,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** What bash offers behind these words; the last is the one at the cursor. */
+/** bash's completions after these words; the cursor is in the last word. */
 async function bash(...words: string[]): Promise<string[]> {
   const ask = `source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _ringwire
     printf '%s\\n' "\${COMPREPLY[@]}"`;

@@ -1,6 +1,6 @@
 /**
- * A whole ENA session, captured batch by batch and read back by tshark with the dissector: what
- * the tree says against what the driver and the device put into their rings.
+ * A whole ENA session, captured batch by batch and read by tshark with the dissector: the tree must
+ * match the rings of driver and device.
  */
 import { beforeAll, describe, expect, test } from "vitest";
 import { Tracer } from "../../cli/trace/wire.ts";
@@ -44,7 +44,7 @@ describe.each([
     columns = await infos(file);
   });
 
-  /** The ring entries of a type in each batch that one of its completions answers so. */
+  /** The completions in each batch that the dissector marks as an answer to command `what`. */
   const answering = (what: string) =>
     packets.flatMap((packet, i) =>
       packet.all("ringwire.ena.admin.answers").includes(what)
@@ -82,7 +82,7 @@ describe.each([
       const acq = entriesOf(bytes, RecordType.ENA_ACQ, 64).map((e) => acqCommon.parse(e, 0));
       commands += aq.length;
       completions += acq.length;
-      // A batch has one way, so commands and completions never meet in one.
+      // A batch has one direction, so commands and completions are never in one batch.
       expect(packet.numbers("ringwire.ena.admin.command_id")).toEqual(
         [...aq, ...acq].map(({ commandId }) => commandId),
       );

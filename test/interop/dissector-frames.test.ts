@@ -1,4 +1,4 @@
-/** Frames whose pieces, descriptors and completions travel in different batches. */
+/** Frames whose pieces, descriptors and completions arrive in different batches. */
 import { beforeAll, describe, expect, test } from "vitest";
 import { LinkDirection, RingPersonality } from "../../shared/capture/ring-header.ts";
 import { txDesc } from "../../shared/ena/io.ts";
@@ -8,7 +8,7 @@ import { dissect, type Packet, RingFile } from "../support/dissector.ts";
 import { runNicSession, type SessionRecord } from "../support/nic-session.ts";
 import { column, packBatch } from "../support/raw-frontend.ts";
 
-/** One burst, long enough for several batches, of frames of several pieces. */
+/** One burst of frames with several pieces, long enough for several batches. */
 const BURST = Array<number>(12).fill(9000);
 
 describe.each(["ena", "xen"] as const)("a long burst, %s", (personality) => {
@@ -70,7 +70,7 @@ describe("cut at any place", () => {
     const bytes = new Uint8Array(view.buffer);
     return column(Op.WRITE, [{ address: SQ + i * 16, type: RecordType.ENA_TX_DESC, bytes }]);
   };
-  /** A packet of its own first: in a connection where nothing names pieces each is a frame. */
+  /** A packet of its own comes first, because without descriptors each piece counts as a frame. */
   const before = packBatch([push(0), descriptor(0), push(2), descriptor(2)]);
   const steps = [push(0), push(1), push(2), descriptor(0), descriptor(1), descriptor(2)];
 
@@ -85,7 +85,7 @@ describe("cut at any place", () => {
     const packets = await shown((file) => {
       for (const step of steps) {
         file.toDevice(packBatch([step]));
-        // What comes the other way changes nothing.
+        // A batch of the other direction changes nothing.
         file.toFrontend(packBatch([[Op.INTERRUPT, 1]]));
       }
     });

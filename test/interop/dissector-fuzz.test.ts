@@ -1,7 +1,7 @@
 /**
  * The dissector against bytes that no honest peer sends: columns of records with any type, length
- * and content, real batches with a few bytes changed, and noise. It says what is wrong, and it
- * never fails itself: no Lua error, no error caught at the last moment.
+ * and content, real batches with a few bytes changed, and noise. The dissector reports the defect
+ * and never fails itself: no Lua error, and no error that only its last handler catches.
  */
 import { describe, expect, test } from "vitest";
 import { Op } from "../../shared/wire/catalogue.ts";
@@ -13,17 +13,17 @@ import { runNicSession } from "../support/nic-session.ts";
 import { Random, seedOfRun } from "../support/random.ts";
 import { column, type Piece, packBatch } from "../support/raw-frontend.ts";
 
-/** Records in all; a batch has a few dozen. */
+/** Total records; a batch has a few dozen. */
 const RECORDS = SOAK ? 1_000_000 : 25_000;
-/** Of one run of tshark, so that its memory stays small. */
+/** Records in one run of tshark, so that its memory stays small. */
 const RECORDS_PER_FILE = SOAK ? 50_000 : 7000;
 
 const COLUMNS = [Op.WRITE, Op.PUSH, Op.MMIO_WRITE];
 const TYPES = [0, 1, 2, 3, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 32, 33, 34, 35, 36, 37, 38, 39];
-/** Whole entries, entries cut short, and what belongs to nobody. */
+/** Lengths of whole entries, of entries cut short, and of no entry at all. */
 const LENGTHS = [1, 2, 4, 6, 7, 8, 12, 16, 20, 24, 48, 63, 64, 65, 128, 129, 192, 256, 300];
-/** Few pages, so that rings, queues and grants are hit again and again. */
-/** Kinds of a state record with one that is not known, and lengths of records. */
+/** Few pages, so that steps hit the same rings, queues and grants again. */
+/** Kinds of state records and an unknown kind, and lengths of records. */
 const STATE_KINDS = [...Object.values(StateKind), 99];
 const RECORD_BYTES = [1, 4, 8, 12, 20, 32, 64, 24 + 4096];
 const PAGES = [0, 1, 2, 0x10, 0x20, 0x30];
@@ -42,7 +42,7 @@ class Fuzzer {
 
   #bytes(length: number): Buffer {
     const bytes = Buffer.alloc(length);
-    // Mostly zeroes and small numbers: they reach further than noise.
+    // Mostly zeroes and small numbers, which pass more checks than noise.
     const density = this.#random.pick([1, 4, 16]);
     for (let i = 0; i < length; i++) {
       if (this.#random.below(density) === 0)
@@ -70,7 +70,7 @@ class Fuzzer {
     return packBatch(transactions);
   }
 
-  /** Any transaction of the catalogue with fields that may or may not fit. */
+  /** Any transactions of the catalogue, with fields that may be invalid. */
   #transactions(): Uint8Array {
     const field = (): unknown => {
       const kind = this.#random.below(8);
@@ -109,7 +109,7 @@ class Fuzzer {
     return this.#bytes(1 + this.#random.below(200));
   }
 
-  /** A part of a state record: entries of any kind and content, or a real one with a few bytes changed. */
+  /** A part of a state record: random entries, or a real record with a few bytes changed. */
   state(): Uint8Array {
     if (this.#random.below(2) === 0) return this.#mutated(this.#states);
     const entries = Array.from({ length: 1 + this.#random.below(24) }, () => {
@@ -123,7 +123,7 @@ class Fuzzer {
     return Buffer.concat(entries);
   }
 
-  /** Direction, connection, and now and then an old snapshot, a cut or a gap. */
+  /** Direction, connection, and sometimes an old snapshot, a cut or a gap. */
   facts(length: number): BatchFacts & { readonly toDevice: boolean } {
     return {
       toDevice: this.#random.below(2) === 0,
@@ -149,7 +149,7 @@ describe("bytes that nobody should send", () => {
     let passes = 0;
     while (fuzzer.records < RECORDS) {
       const file = new RingFile();
-      // The queues of a real session first, so that the state has something to be hit.
+      // The queues of a real session come first, so that the dissector has state.
       const { batches } = sessions[passes % sessions.length]!;
       for (const { direction, bytes } of batches.slice(0, -20)) {
         if (direction === "in") file.toDevice(bytes);
@@ -165,7 +165,7 @@ describe("bytes that nobody should send", () => {
         else file.toFrontend(batch, facts);
       }
       const stdout = await tshark(file.bytes(), [
-        // Half of the files twice, so that answers are played back as well.
+        // Half of the files are dissected in two passes, so that links to answers are tested too.
         ...((passes++ & 2) === 0 ? ["-2"] : []),
         ...["-Y", "ringwire.expert.internal || _ws.lua.error || !ringwire"],
         ...["-T", "fields", "-e", "frame.number", "-e", "_ws.expert.message"],

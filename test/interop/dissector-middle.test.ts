@@ -1,6 +1,6 @@
 /**
- * Captures that begin in the middle of a link's life, on either side: what they show from there on
- * is what the capture from the first word shows.
+ * Captures that begin in the middle of a link's life, on either side: from there on they show the
+ * same as a capture from the first message.
  */
 import { describe, expect, test } from "vitest";
 import { NicCapture } from "../../frontend/capture/nic-capture.ts";
@@ -30,15 +30,17 @@ const VARIANTS: readonly Variant[] = [
   { personality: "xen", llq: false, shuffle: false },
 ];
 
-/** Frames of one burst, and bursts: rings of 256 entries go round before and after. */
+/**
+ * Frame lengths of one burst, and the number of bursts: rings of 256 entries wrap before and after.
+ */
 const BURST = [60, 1514, 96, 9000, ...Array<number>(60).fill(60)];
 const BURSTS = 9;
-/** Captures that begin late begin at these, with the burst's frames under way or answered. */
+/** Bursts at which the late captures begin: with its frames in flight, and with all answered. */
 const BUSY_AT = 5;
 const IDLE_AT = 6;
 const MTU = 9000;
 
-/** What a reader sees of one packet, and must see however late the capture began. */
+/** The fields of one packet, which must be the same however late the capture began. */
 interface Seen {
   readonly snapshot: boolean;
   readonly words: string;
@@ -57,10 +59,10 @@ const FIELDS = [
   "ringwire.frame.length",
 ];
 
-/** The packets of each capture. One run dissects them, as sections of one file. */
+/** The packets of each capture. One run of tshark dissects all, as sections of one file. */
 async function seenIn(captures: readonly Uint8Array[]): Promise<Seen[][]> {
   const stdout = await tshark(Buffer.concat(captures), [
-    // A frontend's capture has the frames at its interface as well.
+    // A frontend's capture also holds the frames at its interface.
     ...["-Y", "ringwire"],
     ...["-o", "ringwire.max_frames:4096", "-o", "ringwire.max_items:100000"],
     ...["-T", "fields", "-E", "separator=/t", ...FIELDS.flatMap((field) => ["-e", field])],
@@ -72,7 +74,7 @@ async function seenIn(captures: readonly Uint8Array[]): Promise<Seen[][]> {
       snapshot: told === "1",
       words: words!,
       queues: `${ena}${xen}`,
-      // A comment is an expert item too.
+      // A comment counts as an expert item too.
       complaints: complaints!.replace(/^snapshot,?/, ""),
       frames: frames!,
     });
@@ -84,8 +86,8 @@ const EPB = 6;
 const EPB_DATA = 28;
 
 /**
- * The capture with its last batch of receive completions twice: a lie that only shows to who knows
- * which requests are outstanding.
+ * The capture with its last batch of receive completions twice. Only a dissector that knows the
+ * outstanding requests notices.
  */
 function withLie(capture: Uint8Array): Uint8Array {
   const view = new DataView(capture.buffer, capture.byteOffset, capture.length);
@@ -104,9 +106,9 @@ function withLie(capture: Uint8Array): Uint8Array {
   return Buffer.concat([capture.subarray(0, to), capture.subarray(from)]);
 }
 
-/** Of one NIC on one side. */
+/** Captures of one NIC on one side. */
 interface Captures {
-  /** From the first word on. */
+  /** From the first message on. */
   readonly whole: Uint8Array;
   readonly late: readonly Uint8Array[];
 }
@@ -169,7 +171,7 @@ async function runSession(variant: Variant): Promise<readonly Captures[]> {
     for (const [i, length] of BURST.entries()) {
       sendFrames(ifA, ifB, [length]);
       sendFrames(ifB, ifA, [length]);
-      // Between two frames of a burst that is not told yet, and while it is on its way.
+      // Between two frames of a burst that is not flushed yet, and while the burst is in flight.
       if (burst === BUSY_AT && i === BURST.length >> 1) {
         late.push(beginOnFrontend(), beginOnDevice());
       }

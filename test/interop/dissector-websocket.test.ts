@@ -1,4 +1,4 @@
-/** An ordinary capture of the TCP port, opened with the dissector. */
+/** An ordinary capture of the TCP port, read with the dissector. */
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { connect } from "node:net";
@@ -16,7 +16,7 @@ import { packBatch } from "../support/raw-frontend.ts";
 import { TcpCapture } from "../support/tcp-capture.ts";
 import { batchOf, entriesOf } from "../support/wire-acts.ts";
 
-/** Is there an answer to a connection that nobody took, RST and ACK from `port`? */
+/** Whether the capture has an answer to a refused connection: RST and ACK from `port`. */
 function endsRefused(path: string, port: number): true | undefined {
   const reader = new PcapReader();
   reader.feed(readFileSync(path));
@@ -39,7 +39,7 @@ describe("a session as tcpdump sees it", () => {
         frames: [60, 1514],
         listening: async (port) => {
           listened = port;
-          // Without immediate mode: there the kernel keeps 32 packets, however small they are.
+          // Not in immediate mode, in which the kernel keeps 32 packets only, however small.
           dump = start([
             ...["tcpdump", "-i", "lo", "-U", "-B", "16384"],
             ...["-w", path, "tcp", "port", `${port}`],
@@ -47,7 +47,8 @@ describe("a session as tcpdump sees it", () => {
           await dump.waitFor(/listening on lo/);
         },
       });
-      // It writes what it has seen by and by: done when it has seen that nobody listens any more.
+      // tcpdump writes with a delay. A refused connection at the end shows that it has written
+      // everything.
       await once(connect(listened, "127.0.0.1"), "error");
       await eventually("the end of the capture", () => endsRefused(path, listened));
       await dump?.stop();
@@ -102,7 +103,7 @@ describe("messages and segments", () => {
     expect(packets[2]!.numbers("ringwire.direction")).toEqual([0, 0, 0]);
     expect(packets[3]!.numbers("ringwire.interrupt.vector")).toEqual([4, 5]);
     expect(packets[3]!.numbers("ringwire.direction")).toEqual([1, 1]);
-    // The second pass finds each message's own answers.
+    // The second pass finds the answers of each message.
     const again = await dissect(capture.file, ["-2"]);
     expect(again[2]!.all("ringwire.words")).toEqual(packets[2]!.all("ringwire.words"));
   });
@@ -124,7 +125,7 @@ describe("messages and segments", () => {
     const done = ["ringwire.ena.tx.sq_head_idx", "ringwire.xen.tx.status"];
     expect(packets.slice(missed).some((p) => done.some((name) => p.has(name)))).toBe(true);
     const experts = packets.flatMap((p) => p.experts);
-    // A driver may ask the store for keys that are not there.
+    // A driver may ask the store for keys that do not exist.
     expect(experts.filter((name) => name !== "bounded" && name !== "status")).toEqual([]);
   });
 

@@ -1,4 +1,4 @@
-/** Every transaction of the wire, and what the dissector complains about. */
+/** Every transaction of the wire, and the dissector's complaints. */
 import { describe, expect, test } from "vitest";
 import { Tracer } from "../../cli/trace/wire.ts";
 import { stampCommand } from "../../shared/ena/admin.ts";
@@ -205,7 +205,7 @@ const write = (address: number, type: number, bytes: Uint8Array): unknown[] =>
 const TX = 1;
 const RX = 2;
 
-/** A completion queue of DEPTH entries and its submission queue, created in view. */
+/** A completion queue of DEPTH entries and its submission queue, created within the capture. */
 function newQueue(file: RingFile, direction = RX, facts: BatchFacts = {}): void {
   const caps = (64 << 16) | 32;
   file.toDevice(
@@ -424,7 +424,7 @@ describe("what the dissector complains about", () => {
     const experts = shown.flatMap((packet, i) => packet.experts.map((name) => [name, `${i + 1}`]));
     const names = ["mbz", "order", "req_id", "fault_note", "malformed", "record", "bounded"];
     for (const name of names) expect(experts.map(([found]) => found)).toContain(name);
-    // Nobody asks for a field of ours here, so no tree is built.
+    // No field of ours is requested here, so tshark builds no tree.
     const stdout = await tshark(file.bytes(), ["-Y", "_ws.expert"]);
     const found = stdout.split("\n").flatMap((line) => line.match(/^ *(\d+)/)?.[1] ?? []);
     expect(found).toEqual([...new Set(experts.map(([, frame]) => frame))]);

@@ -1,4 +1,4 @@
-/** A whole Xen session as the dissector shows it: netfront and netback by themselves. */
+/** A whole Xen session in the dissector, with the real netfront and netback. */
 import { beforeAll, expect, test } from "vitest";
 import { Tracer } from "../../cli/trace/wire.ts";
 import { LinkDirection, RingPersonality } from "../../shared/capture/ring-header.ts";
@@ -26,7 +26,7 @@ test("every batch is a packet, and nothing is wrong with any", () => {
   const wrong = packets.flatMap((p) =>
     p.experts.filter((name) => name !== "bounded").map((name) => `${name}: ${p.complaints.join()}`),
   );
-  // A driver may ask for keys that are not there.
+  // A driver may ask for keys that do not exist.
   expect(wrong.filter((text) => text !== "status: xenstore: ENOENT")).toEqual([]);
 });
 

@@ -1,7 +1,7 @@
 /**
- * The Xen part of the wire as the dissector shows it. Bytes are written by hand from Xen's public
- * headers (xen: xen/include/public/io/netif.h, ring.h, io/xs_wire.h, grant_table.h,
- * event_channel.h): one connection that brings a queue up, sends, receives and goes down.
+ * The Xen part of the wire in the dissector. Bytes are written by hand from Xen's public headers
+ * (xen: xen/include/public/io/netif.h, ring.h, io/xs_wire.h, grant_table.h, event_channel.h): one
+ * connection that brings a queue up, sends, receives and goes down.
  */
 import { beforeAll, describe, expect, test } from "vitest";
 import { Tracer } from "../../cli/trace/wire.ts";
@@ -81,7 +81,7 @@ function frameBytes(length: number, fill: number): Buffer {
   return frame;
 }
 
-/** Steps of the session: a name, the way, the transactions. */
+/** Steps of the session: name, direction, transactions. */
 const STEPS: readonly [string, "->" | "<-", unknown[][]][] = [
   [
     "rings",
@@ -139,7 +139,7 @@ const STEPS: readonly [string, "->" | "<-", unknown[][]][] = [
         TX_REQ,
         TX_FRAME * 4096 + HEADER,
         Buffer.concat([
-          // The first slot has the size of the whole packet; an extra slot stands behind it.
+          // The first slot has the size of the whole packet; an extra slot follows it.
           txRequest(50, 16, 1 | 2 | 4 | 8, 3, 160),
           gso(1448, 12),
           txRequest(51, 0, 0, 4, 60),

@@ -1,6 +1,6 @@
 /**
- * `ringwire extcap` as Wireshark's documentation describes the calls (doc/extcap.adoc,
- * doc/wsdg_src/wsdg_capture.adoc), and as a real tshark makes them.
+ * `ringwire extcap`, called as Wireshark's documentation describes (doc/extcap.adoc,
+ * doc/wsdg_src/wsdg_capture.adoc), and by a real tshark.
  */
 import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -23,7 +23,7 @@ import {
 import { portsOf } from "../support/status.ts";
 
 const why = missingProgram("tshark", "mkfifo");
-/** A port from which nobody answers (IANA: discard), and which the tests don't open. */
+/** A port that never answers (IANA: discard), and that no test opens. */
 const NOBODY = "127.0.0.1:1009";
 
 const extcap = (args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
@@ -32,7 +32,7 @@ const extcap = (args: readonly string[], env: Readonly<Record<string, string>> =
 async function answerOf(args: readonly string[], env?: Readonly<Record<string, string>>) {
   const child = await extcap(args, env);
   expect(child.exit?.code, child.said()).toBe(0);
-  // Wireshark shows as an error whatever stands there.
+  // Wireshark shows anything on stderr as an error.
   expect(child.stderr).toBe("");
   return child.stdout.split("\n").slice(0, -1);
 }
@@ -104,7 +104,7 @@ describe("fault-N6 questions", () => {
       `interface {value=ringwire:any@${at}}{display=ringwire: all ports at ${at}, a frame once at each}`,
       `interface {value=ringwire:any+ring@${at}}{display=ringwire: all ports with their rings at ${at}}`,
     ]);
-    // In the order in which they took their places.
+    // NICs are listed in the order in which they joined.
     expect(lines.slice(5).sort()).toEqual([
       `interface {value=ringwire:ena0@${at}}{display=ringwire: NIC ena0 (ena) at ${at}}`,
       `interface {value=ringwire:ena1@${at}}{display=ringwire: NIC ena1 (ena) at ${at}}`,
@@ -209,7 +209,7 @@ describe("fault-N6 questions", () => {
   });
 });
 
-/** A whole file: the statistics of each interface stand at its end, and are right. */
+/** A complete file: it ends with the statistics of each interface, and they are right. */
 function readWhole(path: string): readonly CapturedPacket[] {
   const { reader, packets } = fileSoFar(path);
   expect(reader.pending).toBe(0);
@@ -223,7 +223,7 @@ function readWhole(path: string): readonly CapturedPacket[] {
 /** The interfaces of "any+ring". */
 const EVERYTHING = ["ena0", "ena0:ring", "ena1", "ena1:ring"];
 
-/** Has the file packets of each? A snapshot of the rings comes before any frame. */
+/** Whether the file has packets of each interface. A snapshot of the rings precedes all frames. */
 function hasEverything(path: string): true | undefined {
   const names = new Set(fileSoFar(path).packets.map((p) => p.interface.name));
   return EVERYTHING.every((name) => names.has(name)) || undefined;
@@ -232,7 +232,7 @@ function hasEverything(path: string): true | undefined {
 const holds = (path: string, bytes: number): boolean =>
   existsSync(path) && statSync(path).size >= bytes;
 
-/** How many captures the device has begun. */
+/** Number of captures that the device has begun. */
 const begun = ({ device }: Stage): number =>
   device.child.stderr.match(/a capture of \S+ began/g)?.length ?? 0;
 
@@ -287,7 +287,7 @@ describe.skipIf(why)("--capture", () => {
     await using fifo = new Fifo();
     fifo.read('exec sleep 600 < "$1"');
     const before = begun(stage);
-    // The snapshot of the rings alone is more than a pipe holds.
+    // The snapshot of the rings alone does not fit into the pipe.
     const child = startCapture("any+ring", fifo.path);
     await eventually("the capture", () => begun(stage) > before || undefined);
     child.signal("SIGTERM");
@@ -363,7 +363,7 @@ describe("ringwire-extcap", () => {
 });
 
 describe.skipIf(why)("tshark", () => {
-  /** A Wireshark with our program in its folder, and the stage's device in its list. */
+  /** A Wireshark with our program in its extcap folder, and the test's device in its list. */
   function openHome(): WiresharkHome {
     const home = new WiresharkHome();
     symlinkSync(EXTCAP_PROGRAM, join(home.extcap, "ringwire-extcap"));

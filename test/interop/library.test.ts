@@ -1,4 +1,4 @@
-/** The package as a stranger has it: packed, unpacked, and the examples of README run on it. */
+/** The package as a user gets it: packed, unpacked, and with the examples of README run on it. */
 import {
   mkdirSync,
   mkdtempSync,
@@ -35,7 +35,7 @@ async function install(): Promise<void> {
   const [{ filename }] = JSON.parse(packed.stdout) as [{ filename: string }];
   mkdirSync(join(folder, "node_modules/ringwire"), { recursive: true });
   await here("tar", "-xzf", filename, "--strip-components=1", "-C", "node_modules/ringwire");
-  // What it depends on, and what its user has beside it.
+  // The package's dependencies, then the packages that its user has installed.
   symlinkSync(TOOLS, join(folder, "node_modules/ringwire/node_modules"));
   for (const tool of ["vitest", "@types", "undici-types"]) {
     symlinkSync(join(TOOLS, tool), join(folder, "node_modules", tool));
@@ -58,7 +58,7 @@ describe.skipIf(missingProgram("npm", "tar"))("the examples of README", () => {
     rmSync(folder, { recursive: true });
   });
 
-  /** Runs an example to its end, which has to come by itself. */
+  /** Runs an example, which has to end by itself. */
   async function example(name: string, ...args: string[]): Promise<string> {
     const child = await here(NODE, name, ...args);
     expect(child.exit?.code, child.said()).toBe(0);
@@ -92,7 +92,8 @@ describe.skipIf(missingProgram("npm", "tar"))("the examples of README", () => {
     const answers = nic[Symbol.asyncIterator]();
     const frame = new Uint8Array(60).fill(0xff, 0, 6);
     frame.set(nic.ifnet.mac, 6);
-    // The first ones may come before the example has posted receive buffers, or asked for frames.
+    // The first frames may arrive before the example has posted receive buffers, or asked for
+    // frames.
     const sending = setInterval(() => nic.send(frame).catch(() => {}), 100);
     const { value } = await answers.next();
     clearInterval(sending);

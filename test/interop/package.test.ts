@@ -1,4 +1,4 @@
-/** What npm does with a checkout whose program is running, and what it packs. */
+/** npm in a checkout whose program is running, and the packed files. */
 import {
   chmodSync,
   cpSync,
@@ -17,7 +17,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { missingProgram } from "../support/installed.ts";
 import { NODE, ROOT, run } from "../support/process.ts";
 
-/** What a build reads. */
+/** The files that a build reads. */
 const SOURCES = [
   "cli",
   "device",
@@ -31,7 +31,7 @@ const SOURCES = [
   "tsconfig.build.json",
 ];
 const COMMAND = "dist/cli/ringwire.js";
-/** A file that only this dist/ has: a build would not write it. */
+/** A file that only this dist/ has, because no build writes it. */
 const MARK = "dist/mark";
 
 const REPLACE = `
@@ -43,10 +43,10 @@ const withoutNpm = missingProgram("npm", "npx");
 const withoutUsers =
   missingProgram("setpriv") ?? (process.getuid?.() === 0 ? undefined : "(needs root)");
 
-/** A checkout of its own, with the tools of this one. */
+/** A checkout of its own, with links to the tools of this one. */
 class Checkout implements Disposable {
   readonly folder = mkdtempSync(join(tmpdir(), "ringwire checkout-"));
-  /** Empty: npx has never been here. */
+  /** An empty home directory: npx was never used here. */
   readonly home = mkdtempSync(join(tmpdir(), "ringwire-home-"));
 
   constructor() {
@@ -57,7 +57,7 @@ class Checkout implements Disposable {
     writeFileSync(join(this.folder, MARK), "");
   }
 
-  /** Runs a program there, without what an `npm run` above this test tells the npm below it. */
+  /** Runs a program there, without the variables that an `npm run` above this test sets for npm. */
   run(...argv: string[]) {
     const env = {
       HOME: this.home,
@@ -69,7 +69,7 @@ class Checkout implements Disposable {
     return run([...there, ...argv], { env }, 120_000);
   }
 
-  /** Everything named dist, and what a build may have left. */
+  /** All folders named dist*, and leftovers of a build. */
   get builds(): string[] {
     return readdirSync(this.folder).filter((name) => name.startsWith("dist"));
   }
@@ -106,7 +106,7 @@ describe("ux-P3 a folder that is replaced", () => {
     const absent = await replace("dist", "no-such", "retired");
     expect(absent.stderr).toContain("ENOENT");
     expect(readdirSync(folder)).toEqual(["dist"]);
-    // It would be inside itself.
+    // A folder can't move into itself.
     const inside = await replace("dist", ".", "retired");
     expect(inside.stderr).toMatch(/EBUSY|EINVAL/);
     expect(readdirSync(folder)).toEqual(["dist"]);

@@ -1,4 +1,4 @@
-/** Classic pcap of every kind, as tshark reads it. */
+/** Classic pcap of every kind, read by tshark. */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +11,7 @@ const why = missingProgram("tshark");
 const folder = mkdtempSync(join(tmpdir(), "ringwire-pcap-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-// tshark before 4.2 takes the time of Ixia's hardware for microseconds.
+// tshark before 4.2 reads the time of Ixia's hardware as microseconds.
 it.skipIf(why !== undefined).each(KINDS.filter(([what]) => what !== "Ixia, hardware"))(
   `ux-S16 of the kind %s is what tshark reads${why ?? ""}`,
   (_what, kind, link) => {

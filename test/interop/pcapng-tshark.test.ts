@@ -1,6 +1,6 @@
 /**
- * Our files in Wireshark's programs: what was written is what tshark and capinfos show. Needs
- * tshark (Debian's package of that name), which brings capinfos.
+ * Our files in Wireshark's programs: tshark and capinfos show what was written. Needs tshark
+ * (Debian's package of that name), which brings capinfos.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -26,7 +26,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** What a program says of a file; it throws when the program calls the file damaged. */
+/** A program's output for a file. Throws when the program calls the file damaged. */
 const output = (program: string, ...args: readonly string[]): string =>
   outputOf(program, args).toString();
 
@@ -47,7 +47,7 @@ const FIELDS = [
 ] as const;
 type Shown = Partial<Record<(typeof FIELDS)[number], readonly string[]>>;
 
-/** The fields of every packet, as tshark shows them. */
+/** The fields of every packet in tshark's output. */
 function shown(path: string): Shown[] {
   const fields = FIELDS.flatMap((name) => ["-e", name]);
   const text = output("tshark", "-n", "-r", path, "-T", "json", ...fields);
@@ -56,7 +56,7 @@ function shown(path: string): Shown[] {
   );
 }
 
-/** The bytes of every packet, as tshark prints them. */
+/** The bytes of every packet in tshark's output. */
 function dumped(path: string): string[] {
   const text = output("tshark", "-n", "-r", path, "-T", "jsonraw", "-j", "frame");
   const found = JSON.parse(text) as { _source: { layers: { frame_raw: readonly string[] } } }[];
@@ -84,7 +84,7 @@ interface Given {
   readonly comment: string | undefined;
 }
 
-/** Text that a C program shows as it is: anything but control characters and halves of pairs. */
+/** Text that a C program prints unchanged: without control characters and unpaired surrogates. */
 const plainText = fc
   .string({ unit: "binary", minLength: 1, maxLength: 30 })
   .filter((text) => text.isWellFormed() && !/[\p{Cc}\p{Cn}\u2028\u2029\ufffd]/u.test(text));
@@ -146,7 +146,7 @@ describe.skipIf(why !== undefined)(`tshark${why ?? ""}`, () => {
                 ? {}
                 : { "frame.comment": [comment], "frame.verdict.hw": ["01"] }),
             });
-            // Seconds with nine digits behind the point: text of equal length compares as numbers.
+            // Seconds with nine decimals: texts of equal length compare as numbers.
             const time = packet["frame.time_epoch"]![0]!;
             expect([last, time].sort()).toEqual([last, time]);
             last = time;
@@ -176,7 +176,7 @@ describe.skipIf(why !== undefined)(`tshark${why ?? ""}`, () => {
         const packets = shown(path);
         expect(packets).toHaveLength(hostile.length);
         for (const packet of packets) {
-          // Whole: a zero byte would have ended it.
+          // The comment is complete, although a zero byte could have ended it.
           expect(packet["frame.comment"]).toHaveLength(1);
           expect(packet["frame.interface_name"]![0]!.length).toBeGreaterThan(0);
         }
@@ -269,7 +269,7 @@ describe.skipIf(why !== undefined)(`tshark${why ?? ""}`, () => {
     await recorder.stop("enough");
     const bytes = readFileSync(path);
     const cutPath = join(folder, "cut.pcapng");
-    // 112 bytes of statistics stand behind the last packet.
+    // 112 bytes of statistics follow the last packet.
     for (const cut of [1, 50, 100]) {
       writeFileSync(cutPath, bytes.subarray(0, bytes.length - 112 - cut));
       expect(countDespiteCut(cutPath)).toBe(4);
@@ -281,7 +281,7 @@ function capinfoText(path: string, option: string): string {
   return output("capinfos", option, path);
 }
 
-/** tshark shows what is whole and then fails, because the file ends in a packet. */
+/** tshark prints the whole packets and then fails, because the file ends within a packet. */
 function countDespiteCut(path: string): number {
   try {
     output("tshark", "-n", "-r", path, "-T", "fields", "-e", "frame.number");

@@ -1,4 +1,6 @@
-/** `ringwire wireshark`: what it puts where, that a real tshark finds it, and what it leaves alone. */
+/**
+ * `ringwire wireshark`: the files it installs, that a real tshark finds them, and what it keeps.
+ */
 import {
   existsSync,
   lstatSync,
@@ -23,7 +25,7 @@ const COMPILED = join(ROOT, "dist/cli/ringwire.js");
 const NOBODY = "127.0.0.1:1009";
 
 const plugins = (home: WiresharkHome) => join(home.folder, "plugins");
-/** With the variable that a user of the extcap program has set. */
+/** Runs the command with the variable that a user of the extcap program has set. */
 const wireshark = (home: WiresharkHome, ...args: string[]) =>
   runRingwire(["wireshark", "--plugins", plugins(home), "--extcap", home.extcap, ...args], {
     env: { RINGWIRE_DEVICES: NOBODY },
@@ -66,7 +68,7 @@ it.skipIf(why)(
   },
 );
 
-/** A tshark that has one folder for extcap programs, as those before 4.2. */
+/** A tshark with one folder for extcap programs, as before 4.2. */
 function withOneFolder(home: WiresharkHome, extcap: string): Record<string, string> {
   const bin = join(home.folder, "bin");
   mkdirSync(bin, { recursive: true });
@@ -119,7 +121,7 @@ it("takes a link made by hand for its own", async () => {
   symlinkSync(EXTCAP_PROGRAM, join(home.extcap, "ringwire-extcap"));
   const child = await wireshark(home, "--install");
   expect(child.exit?.code, child.said()).toBe(0);
-  // The link is replaced, and what it led to is as it was.
+  // The link is replaced; its old target is unchanged.
   expect(lstatSync(join(home.extcap, "ringwire-extcap")).isSymbolicLink()).toBe(false);
   expect(readFileSync(EXTCAP_PROGRAM, "utf8")).not.toContain("Made by");
 });

@@ -1,7 +1,8 @@
 /**
- * E11: bus_dma for Xen against a model of counts. Maps come, load, wait, unload and go while
- * references run short and the device keeps some of them busy. After every step each reference is
- * free, or held by exactly one map or by the test; what the device was told is what is loaded.
+ * E11: bus_dma for Xen against a model of counts. Maps are created, loaded, wait, are unloaded and
+ * destroyed, while references run short and the device keeps some of them in use. After every step
+ * each reference is free, or held by exactly one map or by the test. The grants posted to the
+ * device are those of the loaded maps.
  */
 
 import fc from "fast-check";
@@ -26,7 +27,7 @@ import { same, sameBytes } from "../support/same.ts";
 const PAGE = 4096;
 const SEGMENTS = 4;
 const MAPS = 6;
-/** References that maps may fight over; the test holds the others. */
+/** References that the maps share; the test holds the others. */
 const SCARCE = 10;
 const DOMID = 0;
 const STILL_LOADED = Uint8Array.of(0x11);
@@ -37,12 +38,12 @@ interface Slot {
   state: "idle" | "loading" | "loaded";
   pages: number;
   readonly: boolean;
-  /** Uses that the device told of segment 0. */
+  /** Uses of segment 0 that the device reported. */
   uses: number;
   memory: Uint8Array;
 }
 
-/** A map that was given up: all but the reference of segment 0 came back at once. */
+/** A map destroyed while in use: all its references came back at once, except that of segment 0. */
 interface Kept {
   reference: number;
   uses: number;
@@ -52,11 +53,11 @@ class World {
   readonly stage = new GrantStage({ maxFrames: 1 });
   readonly tag: XenDmaTag;
   readonly slots: (Slot | undefined)[] = new Array<Slot | undefined>(MAPS).fill(undefined);
-  /** References in the hands of the test. */
+  /** References that the test holds. */
   readonly held: number[] = [];
-  /** Loads that wait, first come first. */
+  /** Loads that wait, in order. */
   readonly waiting: Slot[] = [];
-  /** Given up while the device used segment 0. */
+  /** Maps destroyed while the device used segment 0. */
   readonly kept: Kept[] = [];
   free: number;
   locked = false;
@@ -116,7 +117,7 @@ class World {
     slot.pages = pages;
     slot.readonly = readonly;
     if (pages === 0 || pages > SEGMENTS) {
-      // Where maxSize and the segments end together, maxSize is looked at first.
+      // At this size both limits are exceeded; maxSize is checked first.
       same(act(), Errno.EINVAL);
     } else if (slot.prealloc || pages <= this.free) {
       same(act(), 0);
@@ -222,7 +223,7 @@ class World {
     expect(this.kept).toEqual([]);
   }
 
-  /** Lets the table serve who waits. */
+  /** Lets the table serve the waiting loads. */
   async turn(): Promise<void> {
     await new Promise(setImmediate);
     const first = this.waiting[0];
@@ -247,7 +248,7 @@ class World {
     }
     for (const { reference } of this.kept) {
       same(device.entries.has(reference), true);
-      // What the device still uses is still what was loaded.
+      // A page that the device still uses keeps the loaded bytes.
       sameBytes(this.stage.read(reference, 0, 1) as Uint8Array, STILL_LOADED);
     }
     same(device.entries.size, owners.size + this.kept.length);

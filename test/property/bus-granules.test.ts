@@ -66,6 +66,6 @@ it("100,000 creations and destructions of maps leave nothing behind", async () =
   for (const map of alive) map.destroy();
   for (const tag of tags) tag.destroy();
   expect(space.granules.inUse).toBe(0);
-  // Room for 300 maps twice over, however often they come and go.
+  // The space never exceeds twice the 300 maps' size, however often maps are created and destroyed.
   expect(space.granules.end).toBeLessThanOrEqual(2 * end);
 });

@@ -1,7 +1,7 @@
 /**
- * The bus against a model of it: random maps come, load, unload and go, while a device reads and
- * writes at addresses near every edge. The model is a plain list of what is mapped now. After each
- * step, all memory equals what the model says: a byte outside a loaded range never changes.
+ * The bus against a model: random maps are created, loaded, unloaded and destroyed, while a device
+ * reads and writes at addresses near every edge. The model is a plain list of the ranges mapped
+ * now. After each step all memory equals the model's: a byte outside a loaded range never changes.
  */
 import fc from "fast-check";
 import { expect, it } from "vitest";
@@ -17,7 +17,7 @@ import { FakeDeviceLink } from "../support/fake-device-link.ts";
 const TWO_32 = 2 ** 32;
 const MEMORY_BYTES = 8192;
 
-/** What the device may reach now: bus range, where in which memory, and which way. */
+/** A range that the device may access now: bus address, memory and offset, and direction. */
 interface Range {
   address: number;
   length: number;
@@ -39,18 +39,18 @@ const tagSpecs: { direction: DmaDirection; alignment: number; boundary: number; 
   { direction: "both", alignment: 256, boundary: 4096, seg: 4096 },
 ];
 
-/** Everything one case holds: the bus, its memories, and the model of both. */
+/** The state of one case: the bus, its memories, and the model of both. */
 class World {
   readonly space = new DmaSpace({ log: silentLogger, now: () => 0 });
   readonly link = new FakeDeviceLink();
   readonly tags: DmaTag[];
-  /** Last two: the windows. */
+  /** The last two are windows. */
   readonly memories: Uint8Array[];
   readonly model: Uint8Array[];
   readonly slots: Slot[] = Array.from({ length: 6 }, () => ({ map: undefined, ranges: [] }));
   readonly windows: CoherentMemory[];
   readonly windowRanges: Range[];
-  /** Addresses that meant something once. */
+  /** Addresses that were valid at some time. */
   readonly known: number[] = [0];
 
   constructor() {
@@ -88,7 +88,7 @@ class World {
     return this.windowRanges.concat(this.slots.flatMap((s) => s.ranges));
   }
 
-  /** The range that holds the access whole, if there is one. */
+  /** The range that holds the whole access, if any. */
   holding(address: number, length: number): Range | undefined {
     return this.ranges().find(
       (r) => address >= r.address && address + length <= r.address + r.length,
@@ -108,7 +108,7 @@ interface Step {
   slot: number;
   tag: number;
   pieces: { memory: number; at: number; length: number }[];
-  /** Which known address, how far beside it, in which generation beside its own. */
+  /** An access: a known address, an offset from it, and a generation relative to its own. */
   known: number;
   beside: number;
   otherGeneration: number;
@@ -187,7 +187,8 @@ function load(w: World, slot: Slot, map: DmaMap, pieces: Step["pieces"]): void {
   }
   expect(error).toBe(0);
   const { alignment, boundary, maxSegSize } = map.tag.params;
-  // Segments in order are the pieces in order; each is a range of its own, joined where they touch.
+  // Segments follow the pieces in order. Each piece is a range of its own; ranges that touch are
+  // joined.
   let segment = 0;
   for (const p of pieces) {
     let at = p.at;
@@ -219,7 +220,7 @@ function load(w: World, slot: Slot, map: DmaMap, pieces: Step["pieces"]): void {
   expect(segment).toBe(map.segmentCount);
 }
 
-/** What PREWRITE pushes is what lies in memory, at the address the device knows it by. */
+/** Expects that PREWRITE pushes the bytes of memory, at the device's addresses. */
 function sync(w: World, slot: Slot, map: DmaMap): void {
   w.link.posted.length = 0;
   map.sync(SyncOp.PREWRITE);
@@ -266,7 +267,7 @@ it("memory changes only where a loaded range lets the device write", () => {
   holds(
     fc.property(fc.array(step, { minLength: 20, maxLength: 120 }), (steps) => {
       const w = new World();
-      // Begin with something mapped, so that short cases reach past the first checks.
+      // Each case begins with some loaded maps, so that short cases pass the first checks.
       for (let i = 0; i < 3; i++) apply(w, { ...steps[i]!, what: "create", slot: i, tag: i });
       for (let i = 0; i < 3; i++) apply(w, { ...steps[i]!, what: "load", slot: i });
       for (const s of steps) {

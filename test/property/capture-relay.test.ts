@@ -1,4 +1,4 @@
-/** Whatever a device sends, the files that come of it can be read to their end. */
+/** Whatever a device sends, the resulting files can be read to their end. */
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { CaptureRelay } from "../../cli/capture/relay.ts";
@@ -11,7 +11,7 @@ import { packetNote, Verdict } from "../../shared/pcapng/writer.ts";
 import { MemoryOutput } from "../support/capture-output.ts";
 import { cases, holds } from "../support/counts.ts";
 
-/** A stream as devices send it: small, so that most changes hit what has a meaning. */
+/** A stream as devices send it, and small, so that most changes hit a meaningful byte. */
 async function stream(): Promise<Uint8Array> {
   const output = new MemoryOutput();
   const recorder = new Recorder(output, { application: "device" });

@@ -1,6 +1,7 @@
 /**
- * Random walks over everything a driver can touch. Whatever it does: nothing is thrown, nothing is
- * written outside what it described, no request is completed more often than it was posted.
+ * Random walks over everything a driver can touch. Whatever the driver does, nothing is thrown, the
+ * device writes only to described buffers, and no request is completed more often than it was
+ * posted.
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -103,7 +104,7 @@ describe("random descriptors", () => {
         entrySizeEnabled: 1,
         descsBeforeHeaderEnabled: 2,
         strideEnabled: 2,
-        // As every driver asks, whatever was offered.
+        // As all drivers ask, whatever the device offered.
         accelFlags: 3,
       });
     }
@@ -129,7 +130,7 @@ describe("random descriptors", () => {
           host.memory.writable = [{ address: tx.cqAddress, length: 64 }];
           let announced = 0;
           for (const [bytes, by, hold] of steps) {
-            // The phase is made to fit, or few walks would get beyond it.
+            // The phase is made right, because few walks would pass that check by chance.
             const stride = llq ? 128 : 16;
             for (let i = 0; i < 8; i++) {
               const at = i * stride + 3;

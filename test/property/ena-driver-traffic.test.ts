@@ -1,5 +1,5 @@
 /**
- * Random traffic, faults, resets and link losses against the whole driver: a frame arrives whole
+ * Random traffic, faults, resets and link losses against the whole driver. A frame arrives whole
  * and once, or not at all; no mbuf is lost or freed twice (inv-I1, inv-I3, fault-C13, fault-C14).
  */
 import fc from "fast-check";
@@ -15,7 +15,7 @@ const same = (a: Uint8Array, b: Uint8Array | undefined): boolean =>
 const MAC = [2, 0, 0, 0, 0, 1];
 const HEADER = 18;
 
-/** A frame that tells its number and whose every byte depends on it. */
+/** A frame that carries its number, and whose bytes all depend on it. */
 function numbered(n: number, length: number, destination: readonly number[]): Uint8Array {
   const bytes = Uint8Array.from({ length }, (_, i) => (i * 31 + n * 17) & 0xff);
   bytes.set([...destination, 2, 0, 0, 0, 0, 9, 0x88, 0xb5]);
@@ -119,7 +119,7 @@ test("frames whole and once, buffers neither lost nor doubled", async () => {
           await pair.run(pair.driver.down());
           await pair.run(pair.driver.up());
         } else if (s.do === "spoil") {
-          // One completion is not what the device wrote. Its phase stays: that byte means "there".
+          // One completion is changed on the way, except its phase, which makes it valid.
           let once = true;
           pair.tamper = (act) => {
             if (once && act.kind === "write" && act.type === s.type && s.at % 8 !== 3) {
@@ -148,7 +148,7 @@ test("frames whole and once, buffers neither lost nor doubled", async () => {
       }
       pair.tamper = undefined;
       await pair.settle();
-      // Quiet again: whatever was broken is repaired without an operator (inv-I6).
+      // After the faults end, everything recovers without an operator (inv-I6).
       for (let i = 0; i < 16; i++) await pair.second();
       const arrived = new Set<number>();
       for (const { bytes } of pair.segment) {
@@ -161,8 +161,8 @@ test("frames whole and once, buffers neither lost nor doubled", async () => {
       expect(pair.send(numbered(next, 100, [2, 0, 0, 0, 0, 7]))).toBe(0);
       await pair.settle();
       expect(pair.segment.length).toBe(before + 1);
-      // A spoiled receive completion makes the driver take back a buffer that the device still
-      // has: what the device then writes there is refused, and that is all that may be refused.
+      // A changed receive completion makes the driver take back a buffer that the device still has.
+      // The device's later write to this buffer is refused, and nothing else may be refused.
       const late = /^DMA_(UNMAPPED|STALE_GENERATION): device write/;
       const refused = pair.driverFaults.filter((text) => spoiled.size === 0 || !late.test(text));
       expect(refused).toEqual([]);

@@ -1,7 +1,7 @@
 /**
- * Random traffic, faults, resets, lost links, opened and closed ports against the driver with netmap:
- * the multiset of buffers stays the same, no buffer is in two places, every slot is where the ring's
- * indexes say, and every packet arrives whole and once, or not at all.
+ * Random traffic, faults, resets, lost links, opened and closed ports against the driver with
+ * netmap. The multiset of buffers stays the same, no buffer is in two places, the ring's indexes
+ * describe every slot, and every packet arrives whole and once, or not at all.
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
@@ -31,7 +31,7 @@ const PORTS = [
 ] as const;
 const UDP_HEADERS = 42;
 
-/** Every other frame is a flow of its own, so that all queues get some. */
+/** Every other frame is a flow of its own, so that all queues get frames. */
 function frameIn(n: number, length: number): Uint8Array {
   if (n % 2 === 0) return numbered(n, length, MAC);
   const payload = new Uint8Array(4 + (length % 100)).fill(n);
@@ -75,7 +75,7 @@ const step = fc.oneof(
 );
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
-/** Spoils one completion: an id that there is not, or that of the completion before it. */
+/** Changes one completion: to an invalid request id, or to the id of the completion before it. */
 function spoiler(rx: boolean, repeat: boolean): (act: Act) => readonly Act[] {
   const [type, bytes, at] = rx
     ? [RecordType.ENA_RX_CDESC, RX_CDESC_SIZE, 6]
@@ -97,7 +97,7 @@ class World {
   readonly ports: NmPort[] = [];
   readonly sent = new Map<number, Uint8Array>();
   readonly injected = new Map<number, Uint8Array>();
-  /** Rings with a packet released in part, and where it ends. */
+  /** Rings with a partly released packet, and the slot at which the packet ends. */
   readonly parts = new Map<NmPort, { ring: NetmapRing; end: number }>();
   next = 0;
   buffers: Uint32Array = new Uint32Array(0);
@@ -131,7 +131,7 @@ class World {
         if (port !== undefined) this.#take(port, s.n);
         break;
       case "swap":
-        // The next free slot may be the rest of a packet.
+        // The next free slot may belong to the rest of a packet.
         this.#finishParts();
         if (port !== undefined) swap(port);
         break;
@@ -175,7 +175,7 @@ class World {
 
   async #close(port: NmPort): Promise<void> {
     this.ports.splice(this.ports.indexOf(port), 1);
-    // Others may have the same rings open.
+    // Other ports may have the same rings open.
     this.#finishParts();
     await this.pair.close(port);
     this.buffers = new Uint32Array(0);
@@ -203,7 +203,7 @@ class World {
     }
   }
 
-  /** Two slots of a packet of three. */
+  /** Releases two of a packet's three slots. */
   #part(port: NmPort): void {
     this.#finishParts();
     const ring = port.txRings()[0];
@@ -257,7 +257,7 @@ class World {
     expect(this.ports.every((p) => adapterOf(p) === pair.na)).toBe(true);
   }
 
-  /** Quiet again: everything is repaired without an operator, and everybody's traffic flows. */
+  /** After the faults end, everything recovers without an operator, and all traffic flows. */
   async end(): Promise<void> {
     const { pair } = this;
     pair.tamper = undefined;
@@ -267,7 +267,7 @@ class World {
     await pair.settle();
     for (let i = 0; i < 16; i++) {
       for (const port of this.ports) {
-        // As ioctl: poll passes a full ring by where another has room.
+        // Uses txsync, because poll skips a full ring when another ring has room.
         port.txsync();
         port.rxsync();
         this.#take(port, 1000);
@@ -302,13 +302,14 @@ class World {
   }
 }
 
-/** The application exchanges a received buffer with one of its own, as a bridge does. */
+/** The application swaps a received buffer with one of its own, as a bridge does. */
 function swap(port: NmPort): void {
   const rx = port.rxRings().find((ring) => !ring.isEmpty);
   const tx = port.txRings().find((ring) => !ring.isEmpty);
   if (rx === undefined || tx === undefined) return;
   const [a, b] = [rx.bufIdx(rx.head), tx.bufIdx(tx.head)];
-  // The frame goes with its buffer, so only one that the application has read may go.
+  // The frame leaves with its buffer, so only a frame that the application has read completely is
+  // swapped.
   const more = (rx.slotFlags(rx.head) & Ns.MOREFRAG) !== 0;
   if (more) return;
   port.buffer(b).set(port.buffer(a));

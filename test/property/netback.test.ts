@@ -1,6 +1,6 @@
 /**
- * Random frames in random honest splits come out as they were sent, whatever waits for what; and
- * random slots of a frontend that lies never throw, are answered one for one, and leave no grant in
+ * Random frames in random honest splits come out as they were sent, in whatever order things wait.
+ * Random slots of a frontend that lies never throw, get one response each, and leave no grant in
  * use (fault rows of the rings, XSA-423, XSA-432, XSA-448).
  */
 
@@ -26,7 +26,7 @@ async function turns(): Promise<void> {
   for (let i = 0; i < 4; i++) await settle();
 }
 
-/** Everything that can move has moved: reads answered, room in the switch, time for credit. */
+/** Lets everything move: answers reads, gives the switch room, and time to the credit. */
 async function idle(guest: FakeGuest): Promise<void> {
   const { switchPort } = guest.host;
   switchPort.verdict = Verdict.DONE;
@@ -39,7 +39,7 @@ async function idle(guest: FakeGuest): Promise<void> {
   }
 }
 
-/** What is in use when nothing is under way: the rings, while there is a connection. */
+/** References in use when nothing is in flight: the rings, while the vif is connected. */
 function restingUses(guest: FakeGuest): number[] {
   if (!guest.netback.connected) return [];
   return guest.queues.flatMap(({ tx, rx }) => [tx.reference, rx.reference]).sort((a, b) => a - b);
@@ -109,7 +109,7 @@ test("random honest splits of random frames come out as sent, in order, and noth
             if (lengths[0]! > PAGE || length !== lengths.reduce((sum, l) => sum + l, 0)) continue;
             if (guest.queue(step.queue).tx.unanswered + lengths.length > 200) continue;
             const bytes = bytesOf(length, ++n);
-            // The frame tells its queue and number, so that order can be judged.
+            // The frame carries its queue and number, so that the test can check the order.
             bytes[0] = step.queue;
             let at = 0;
             const pieces: Piece[] = lengths.map((l) => {
@@ -121,7 +121,7 @@ test("random honest splits of random frames come out as sent, in order, and noth
             slots += lengths.length;
           } else if (step.do === "deliver") {
             const bytes = bytesOf(step.length, ++n);
-            // Frames of one flow keep their order; different flows may take different queues.
+            // Frames of one flow keep their order; different flows may use different queues.
             bytes.fill(n % 3, 1, 14);
             bytes[0] = 2;
             if (guest.netback.deliver(frameOf(bytes)) === undefined) delivered.push(bytes);
@@ -167,7 +167,7 @@ test("random honest splits of random frames come out as sent, in order, and noth
   );
 });
 
-/** Twelve bytes of a slot: by field, each often as it ought to be. */
+/** The twelve bytes of a slot, by field; each field is often valid. */
 const hostileSlot = fc.record({
   gref: fc.oneof(
     { weight: 8, arbitrary: fc.nat(3) },
@@ -295,7 +295,7 @@ test("random hostile slots never throw, are answered one for one, and leave noth
         for (const { tx } of guest.queues) expect(tx.unanswered).toBe(0);
       }
       expect(uses(guest)).toEqual(restingUses(guest));
-      // Only to what the guest's own table allows.
+      // Writes went only to pages that the guest's own table grants.
       expect(guest.memory.violations).toEqual([]);
       expect(guest.memory.reads).toEqual([]);
       guest.netback.destroy();

@@ -1,8 +1,8 @@
 /**
- * Conservation: whatever traffic, backend errors, shortage of references, suspends and lost links
- * do, the maps of a queue are 257, each reference in use has one live grant of the right kind, and
- * after a disconnect every reference is free again. Every frame arrives whole and once, or not at
- * all (inv-I1, inv-I3, fault-E5, fault-E11).
+ * Conservation under any traffic, backend errors, shortage of references, suspends and lost links:
+ * a queue has 257 maps, each reference in use has one live grant of the right kind, and after a
+ * disconnect every reference is free again. Every frame arrives whole and once, or not at all
+ * (inv-I1, inv-I3, fault-E5, fault-E11).
  */
 
 import fc from "fast-check";
@@ -216,14 +216,14 @@ test("maps, references and buffers are conserved", async () => {
           expect(referencesInUse(pair)).toBe(0);
           await pair.reconnect();
         } else if (s.do === "elsewhere") {
-          // Another device, which offers other queues and channels than the one before.
+          // Another device with a different number of queues and channels.
           pair.cut();
           expect(referencesInUse(pair)).toBe(0);
           Object.assign(pair.options, { config: { queues: s.queues } });
           await pair.reconnect({ splitEventChannels: s.splitEventChannels, trusted: s.trusted });
           expect(info.rxqs).toHaveLength(Math.min(queues, s.queues));
         } else if (s.do === "reoffer") {
-          // The backend closes, and offers itself again with other features; not all in one second.
+          // The backend closes, and offers itself again with other features, at most once a second.
           await pair.second();
           await say(pair, "back/state", "5");
           await say(pair, "back/feature-sg", s.sg ? "1" : "0");
@@ -238,7 +238,7 @@ test("maps, references and buffers are conserved", async () => {
           while (info.suspended) await pair.settle();
         } else if (s.do === "shortage") {
           pair.cut();
-          // The table can't grow enough: all but a few references are somebody else's.
+          // Someone else holds all but a few references, so the table can't grow enough.
           const taken: number[] = [];
           while (taken.length < info.grants.capacity - 300) {
             taken.push(info.grants.allocGrantReference());
@@ -259,7 +259,7 @@ test("maps, references and buffers are conserved", async () => {
           pair.writable = !pair.writable;
           if (pair.writable) pair.driver.writableAgain();
         } else {
-          // One response is not what the backend wrote.
+          // Changes one response on the way.
           spoilt = true;
           const type = s.tx ? RecordType.XEN_TX_RSP : RecordType.XEN_RX_RSP;
           let once = true;
@@ -295,7 +295,7 @@ test("maps, references and buffers are conserved", async () => {
         expect(arrived.has(number)).toBe(false);
         arrived.add(number);
       }
-      // A backend that made no sense is left; the next one is used again.
+      // Leaves a backend that sent invalid data; the next backend is accepted.
       if (info.broken !== undefined || !info.carrier) {
         pair.cut();
         await pair.reconnect();
@@ -310,7 +310,8 @@ test("maps, references and buffers are conserved", async () => {
       expect(pair.segment.length).toBe(before + 1);
       await pair.run(pair.driver.detach());
       await pair.settle();
-      // What the backend still uses comes back when it is gone, and only that is missing now.
+      // References that the backend still uses come back when it is gone; only they are missing
+      // now.
       expect(info.grants.quarantined).toBeLessThanOrEqual(stuck);
       if (info.grants.quarantined > 0) pair.cut();
       expect(referencesInUse(pair)).toBe(0);

@@ -1,10 +1,10 @@
 /**
- * Random steps against what must always hold: no buffer is lost or in two places, every frame that
- * is accepted comes out once, whole and in order, and nonsense in a ring hurts nobody else.
+ * Random steps against rules that always hold: no buffer is lost or in two places, every accepted
+ * frame comes out once, whole and in order, and invalid values in a ring harm only its own port.
  *
  * netmap's own randomised tests (utils/randomized_tests over utils/tests) run its 27 integration
- * tests with random lengths, counts and fill bytes; the first property here is that for pipes and
- * VALE ports, with random cuts into slots beside. Their behaviours one by one are unit tests:
+ * tests with random lengths, counts and fill bytes; the first property here does the same for pipes
+ * and VALE ports, and also cuts frames into slots at random. The single behaviours are unit tests:
  *
  *   001 002 exclusive VALE ports, ephemeral, persistent   netmap-vale, netmap-register
  *   003     exclusive pipe                                netmap-pipe
@@ -93,7 +93,7 @@ describe("frames", () => {
           b.rxsync();
           take(slots);
         }
-        // VALE drops what finds no room, and says so; a pipe never does.
+        // VALE drops and counts a frame that finds no room; a pipe never drops.
         if (kind === "pipe") expect(got).toEqual(sent);
         else {
           const drops = (adapterOf(a) as unknown as { drops: { full: number } }).drops.full;
@@ -180,13 +180,15 @@ describe("buffers", () => {
     sync(port);
   }
 
-  /** The adapter of a port, and of the other end where it is a pipe's. */
+  /** The adapter of a port and, for a pipe, the adapter of the other end. */
   function withPeer(port: NmPort): (NetmapAdapter | undefined)[] {
     const na: NetmapAdapter & { readonly peer?: NetmapAdapter } = adapterOf(port);
     return [na, na.peer];
   }
 
-  /** Buffers named by the slots that somebody owns, each once; the two rings of a pipe share theirs. */
+  /**
+   * Expects each buffer in one slot that has an owner. The two rings of a pipe share their slots.
+   */
   function expectConserved(netmap: Netmap, ports: readonly NmPort[]): void {
     const { memory } = netmap;
     const rings = new Set<NetmapRing>();
@@ -196,7 +198,7 @@ describe("buffers", () => {
         for (const t of [Txrx.RX, Txrx.TX]) {
           for (const kring of na?.krings(t) ?? []) {
             if (kring.ring === undefined || na?.memory !== memory) continue;
-            // One ring of each pair speaks for both: the slots that it owns, and its peer's.
+            // Of each pair of pipe rings, one is enough: it covers its own slots and its peer's.
             if (kring.pipe !== undefined && kring.tx === Txrx.RX) continue;
             rings.add(kring.ring);
           }
@@ -243,7 +245,7 @@ describe("nonsense from the application", () => {
         fc.asyncProperty(fc.array(poke, { minLength: 1, maxLength: 60 }), async (pokes) => {
           const netmap = new Netmap({ memory: sizes, emulated: { slots: 8, rings: 1 } });
           const nic = new FakeNic(netmap, { rxBufMaxsize: 256 });
-          // Its native adapter belongs to another module: here the interface is emulated.
+          // The native adapter belongs to another module, so here the interface is emulated.
           const { ifnet } = new FakeNic(new Netmap(), { name: "plain0", mtu: 200 });
           netmap.addInterface(ifnet);
           const bystander = await nmOpen("netmap:fake0", { netmap });

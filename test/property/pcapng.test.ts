@@ -1,4 +1,4 @@
-/** Whatever is written can be read back, from whole files, cut ones and damaged ones. */
+/** A capture can be read back whether its file is whole, cut or damaged. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { readerFor } from "../../shared/capture/read.ts";
@@ -8,7 +8,7 @@ import { PcapngReader } from "../../shared/pcapng/reader.ts";
 import { PcapngWriter, packetNote, Verdict } from "../../shared/pcapng/writer.ts";
 import { cases, holds } from "../support/counts.ts";
 
-/** Any sequence of UTF-16 units: halves of pairs, control characters, everything. */
+/** Any sequence of UTF-16 units, with unpaired surrogates and control characters. */
 const hostileText = fc.oneof(
   fc.string({ unit: "binary", maxLength: 40 }),
   fc
@@ -51,9 +51,9 @@ const session: fc.Arbitrary<Session> = fc.record({
   packets: fc.array(written, { maxLength: 12 }),
 });
 
-/** The file, and where each packet's block ends. */
+/** The file, and the end of each packet's block. */
 function write({ names, packets }: Session): { bytes: Uint8Array; ends: number[] } {
-  // Small, so that it has to grow.
+  // A small buffer that has to grow.
   const out = new BlockBuffer(64);
   const writer = new PcapngWriter(out);
   const ends: number[] = [];
@@ -94,7 +94,7 @@ function readAll(bytes: Uint8Array, step = bytes.length): [PcapngReader, Capture
   return [reader, packets];
 }
 
-/** What of a text any reader can show, so that it must come back as it went in. */
+/** Text that any reader can show, so that it must come back unchanged. */
 const harmless = (text: string): boolean =>
   text.isWellFormed() && !/[\p{Cc}\u2028\u2029]/u.test(text.replaceAll(/[\n\t]/g, ""));
 
@@ -104,7 +104,7 @@ function expectText(got: string, given: string, lines: boolean): void {
   else {
     expect(harmless(got)).toBe(true);
     if (!lines) expect(got).not.toMatch(/[\n\t]/);
-    // One unit becomes one, so nothing is lost but what is replaced.
+    // Each unit is kept or replaced by one unit, so the length stays.
     expect(got.length).toBe(given.length);
     for (let i = 0; i < got.length; i++) {
       if (got[i] !== "\ufffd") expect(got[i]).toBe(given[i]);

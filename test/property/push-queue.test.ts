@@ -144,7 +144,7 @@ describe("PushQueue", () => {
     queue.add(busAddress(2), message, 4, 1);
     for (let i = 10; i < 3 * MAX_PUSHES; i++) {
       same(queue.add(busAddress(i), message, i & 15, 1), true);
-      // A few stay for longer than the next.
+      // The first 200 pushes stay longer than the others.
       if (i < 200) continue;
       if (!queue.find(busAddress(i), 1, out) || out.buffer[out.at] !== (i & 15)) same(i, -1);
       queue.release(busAddress(i));

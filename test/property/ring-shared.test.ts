@@ -1,7 +1,7 @@
 /**
  * ring.h's arithmetic on shared rings against a model that counts without a wrap.
  *
- * The model is BigInt positions that never fold; only what the page would hold is taken modulo 2^32.
+ * The model's positions are BigInts that never wrap; only the page's values are taken modulo 2^32.
  * Every run starts close to a wrap of the unsigned or the signed number.
  */
 import fc from "fast-check";
@@ -22,7 +22,7 @@ const fold = (position: bigint): Index32 =>
   index32(Number(((position % TWO_32) + TWO_32) % TWO_32));
 
 const size = fc.constantFrom(2, 4, 128, 256);
-/** A position of which some neighbours lie beyond 2^32 or 2^31. */
+/** A start position such that some neighbours lie beyond 2^32 or 2^31. */
 const start = fc
   .tuple(fc.constantFrom(0n, 1n << 31n, TWO_32), fc.integer({ min: -300, max: 300 }))
   .map(([wrap, off]) => 4n * TWO_32 + wrap + BigInt(off));
@@ -61,7 +61,7 @@ describe("a shared ring close to the wrap", () => {
     holds(
       fc.property(lie, ({ n, base, ahead }) => {
         const index = fold(base + ahead);
-        // Behind is the same as almost 2^32 ahead.
+        // An index that is behind looks like one almost 2^32 ahead.
         const far = ahead < 0n || ahead > BigInt(n);
         expect(requestProdOverflow(n, index, fold(base))).toBe(far);
       }),

@@ -1,4 +1,4 @@
-/** Cutting super-frames, finishing checksums, and merging again, against plain models. */
+/** Segmentation of super-frames, completed checksums, and merging, against plain models. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { mbufToFrame } from "../../frontend/net/facts.ts";
@@ -41,7 +41,7 @@ const tcp: fc.Arbitrary<TcpOptions> = fc.record({
   flags: fc
     .subarray([TCP_FLAG.CWR, TCP_FLAG.ECE, TCP_FLAG.PSH, TCP_FLAG.FIN])
     .map((flags) => flags.reduce((a, b) => a | b, TCP_FLAG.ACK)),
-  // Around both wraps.
+  // Around both wraps of the sequence number.
   sequence: fc.oneof(fc.constant(0xffff_fff0), fc.constant(0x7fff_ff00), fc.nat(0xffff_ffff)),
   id: fc.oneof(fc.constant(0xfffe), fc.nat(0xffff)),
   payload: fc.uint8Array({ maxLength: 6000 }),
@@ -81,7 +81,7 @@ function cut(frame: Frame): Uint8Array[] | Refusal {
   return refusal ?? out;
 }
 
-/** What each segment has to be, built from scratch. */
+/** The expected segments, built from scratch. */
 function expected(options: TcpOptions, mss: number): Uint8Array[] {
   const payload = options.payload!;
   const count = Math.max(1, Math.ceil(payload.length / mss));
@@ -241,7 +241,7 @@ describe("segmentation", () => {
         cuts,
         (junk, valid, gsoSize, csumStart, csumOffset, spans) => {
           const bytes = valid ? buildPacket({ payload: junk }).bytes : junk;
-          // A wrong bit in otherwise good headers gets further than noise does.
+          // A wrong bit in otherwise valid headers passes more checks than random bytes do.
           if (valid) bytes[12 + (gsoSize % 42)]! ^= 1 << (csumStart % 8);
           const frame = frameOf(bytes, spans);
           Object.assign(frame, { gso: Gso.TCPV4, gsoSize, csumStart, csumOffset, id: 42 });
@@ -273,7 +273,7 @@ describe("finishing a partial checksum", () => {
           h.parse(frame);
           const done = new Segmenter().finish(frame) as Frame;
           expect([done.needsCsum, done.csumValid]).toEqual([false, true]);
-          // A complete sum makes all ones; zero and 0xffff are the same number.
+          // The sum over a complete packet is all ones; zero and 0xffff are the same number.
           const bytes = bytesOf(done);
           expect(
             plainSum(pseudoHeader(bytes, built.l3, built.l4, protocol), bytes.subarray(built.l4)),
@@ -290,7 +290,7 @@ describe("finishing a partial checksum", () => {
 
   it("sends UDP's zero as 0xffff", () => {
     const built = buildPacket({ protocol: 17, payload: new Uint8Array(2), checksum: "partial" });
-    // Choose the payload that makes the sum come out as all ones.
+    // Chooses the payload that makes the sum all ones.
     const sum = plainSum(
       pseudoHeader(built.bytes, built.l3, built.l4, 17),
       built.bytes.subarray(built.l4, built.l4 + 6),
@@ -323,7 +323,7 @@ describe("finishing a partial checksum", () => {
   });
 });
 
-/** What LRO passes on: bytes, and for a merged packet the facts of its frame. */
+/** A packet that LRO passes on: its bytes and, when merged, the facts of its frame. */
 interface Item {
   bytes: Uint8Array;
   merged?: { facts: Facts; segments: number };
@@ -361,7 +361,7 @@ function merge(
   return out;
 }
 
-/** Cuts what was merged, as the switch on the far side of a TAP would. */
+/** Segments merged packets, as the switch on the far side of a TAP would. */
 function cutAgain(items: readonly Item[]): Uint8Array[] {
   return items.flatMap((item) => {
     if (item.merged === undefined) return [item.bytes];
@@ -372,7 +372,7 @@ function cutAgain(items: readonly Item[]): Uint8Array[] {
     const h = new Headers();
     expect(h.parse(frame)).toBe(true);
     expect(h.payloadOffset).toBe(facts.headerLength);
-    // What the field holds must be just the pseudo-header's sum.
+    // The field must hold the pseudo-header's sum.
     expect(h.u16(facts.csumStart + facts.csumOffset)).toBe(
       plainSum(pseudoHeader(item.bytes, h.l3Offset, h.l4Offset, 6)),
     );
@@ -389,8 +389,8 @@ const flowOf = (bytes: Uint8Array): string => {
 };
 
 /**
- * A frame without the id of an atomic datagram, which means nothing (RFC 6864) and so need not come
- * back; its header's checksum must hold all the same.
+ * A frame without the id of an atomic datagram, which has no meaning (RFC 6864) and need not be
+ * restored. The header's checksum must still be right.
  */
 function withoutAtomicId(bytes: Uint8Array): Uint8Array {
   const l3 = 14;
@@ -398,12 +398,12 @@ function withoutAtomicId(bytes: Uint8Array): Uint8Array {
   const header = bytes.subarray(l3, l3 + (bytes[l3]! & 15) * 4);
   const plain = Uint8Array.from(bytes);
   plain.fill(0, l3 + 4, l3 + 6);
-  // The sum stays in the comparison as right or wrong.
+  // Compares only whether the checksum is right.
   plain.set([plainSum(header) === 0xffff ? 1 : 0, 0], l3 + 10);
   return plain;
 }
 
-/** A burst of several flows, with everything in it that ends or forbids a merge. */
+/** A burst of several flows, with all packets that end or prevent a merge. */
 const step = fc.record({
   flow: fc.nat(11),
   bytes: fc.constantFrom(0, 1, 100, 100, 100, 100, 1448, 1448),

@@ -1,4 +1,4 @@
-/** The switch against a model that a reader can hold in the head, with the accounting checked at each step. */
+/** The switch against a small model, with the accounting checked at each step. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { FLAP_MOVES, FLAP_WINDOW_MS } from "../../device/switch/mac-table.ts";
@@ -15,7 +15,7 @@ const AGE_MS = 3000;
 const MACS_PER_PORT = 3;
 const PORTS = 6;
 
-// Addresses 0..5 are hosts, then a group, broadcast, zero and a reserved one.
+// Addresses 0..5 are hosts; then a group, broadcast, zero and a reserved address.
 const ADDRESSES: number[][] = [
   ...Array.from({ length: 6 }, (_, i) => [2, 0, 0, 0, 0, i]),
   [3, 0, 0, 0, 0, 1],
@@ -98,7 +98,7 @@ describe("Switch", () => {
           };
           attach(0, true);
           attach(1, false);
-          // What the identity over all ports needs; a port's share is taken when it goes.
+          // The totals for the sum over all ports; a port's share is added when the port goes.
           const totals = { offered: 0, whole: 0, sent: 0 };
           const settle = (i: number): void => {
             const port = segment.snapshot().ports.find((p) => p.name === `p${i}`);
@@ -137,8 +137,8 @@ describe("Switch", () => {
             } else {
               const from = plugged.get(s.port);
               if (from === undefined) continue;
-              // Damping is the table's own test; here addresses move too seldom for it: two windows
-              // of this kind never hold more moves than one of the table's allows.
+              // Flap damping has a test of its own. Here addresses move too seldom for it: two of
+              // these windows never hold more moves than one window of the table allows.
               const known = learned.get(s.source);
               if (known !== undefined && known.port !== s.port && ++moves > FLAP_MOVES / 2)
                 continue;
@@ -161,7 +161,7 @@ describe("Switch", () => {
               }
               const verdict = from.handle.input(frame);
 
-              // What the model says of the same frame.
+              // The model's result for the same frame.
               const bad = s.source > 5 || s.destination === 9 || s.gsoSize === 7;
               const target = learned.get(s.destination);
               const out = target === undefined ? undefined : plugged.get(target.port);

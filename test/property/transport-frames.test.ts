@@ -7,14 +7,14 @@ import { same, sameBytes } from "../support/same.ts";
 
 const LIMIT = 1 << 20;
 
-/** A message with the room in front of it that a transport may write into, at any alignment. */
+/** A message, at any alignment, with room in front of it that a transport may overwrite. */
 function roomy(bytes: Uint8Array, shift = 0): Uint8Array {
   const buffer = new Uint8Array(FRAME_ROOM + shift + bytes.length + 8).fill(0xa5);
   buffer.set(bytes, FRAME_ROOM + shift);
   return buffer.subarray(FRAME_ROOM + shift, FRAME_ROOM + shift + bytes.length);
 }
 
-/** Any frame, the slow and plain way. */
+/** Builds any frame in a slow and plain way. */
 function frame(first: number, payload: Uint8Array, key?: Uint8Array): Buffer {
   const n = payload.length;
   const length =
@@ -30,7 +30,7 @@ function frame(first: number, payload: Uint8Array, key?: Uint8Array): Buffer {
 
 function reader(masked = false): {
   readonly messages: Uint8Array[];
-  /** What the reader left to the library. */
+  /** The bytes that the reader left to the library. */
   library(): Uint8Array;
   feed(chunk: Uint8Array): void;
 } {
@@ -46,7 +46,7 @@ function reader(masked = false): {
     messages,
     library: () => Buffer.concat(library),
     feed: (chunk) => {
-      // The chunk's buffer is used again: what was kept as a view would change.
+      // Overwrites the chunk's buffer afterwards, so that a kept view would change.
       const own = Uint8Array.from(chunk);
       r.feed(own, own.length);
       own.fill(0x5a);
@@ -80,7 +80,7 @@ describe("frameInPlace", () => {
   it("writes the examples of RFC 6455, section 5.7", () => {
     const hello = Buffer.from("Hello");
     const key = Uint8Array.of(0x37, 0xfa, 0x21, 0x3d);
-    // The RFC's example is text (0x81); ours are binary.
+    // The RFC's example is a text frame (0x81); our frames are binary.
     expect(Buffer.from(frameInPlace(roomy(hello), key)).toString("hex")).toBe(
       "828537fa213d7f9f4d5158",
     );

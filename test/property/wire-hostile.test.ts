@@ -1,6 +1,6 @@
 /**
- * What a hostile peer may send: every message is either applied or refused with a WireError that
- * names what and where, and never costs more memory than it has bytes.
+ * A hostile peer may send any bytes: every message is applied, or refused with a WireError that
+ * names transaction and field, and never costs more memory than it has bytes.
  */
 import fc from "fast-check";
 import { encode, pack } from "msgpackr";
@@ -14,7 +14,7 @@ import { RecordingSink } from "../support/recording-sink.ts";
 
 const RUNS = 10_000;
 
-/** The error that a message leads to, or undefined when it is applied. Anything else throws. */
+/** The WireError for a message; undefined when the message is applied. Throws any other error. */
 function refusal(message: Uint8Array): WireError | undefined {
   const sink = new RecordingSink();
   try {

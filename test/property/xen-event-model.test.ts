@@ -3,13 +3,13 @@ import { describe, expect, it } from "vitest";
 import { EventChannels } from "../../device/xen/event-channel.ts";
 import { cases, holds } from "../support/counts.ts";
 
-// Work is what a guest's event stands for: it is there from `send` until a turn sees it. No order
-// of steps may leave work that nobody will ever look at.
+// A guest's event stands for work, which exists from `send` until a turn sees it. No order of steps
+// may leave work that no turn will see.
 
 type What = "send" | "mask" | "unmask" | "honest" | "spurious" | "tick";
 const SELF = 0x7ff0;
 
-/** A port's handler: nothing to do, in its turn, or waiting out what a spurious turn costs. */
+/** A port's handler: idle, in a turn, or delayed after a spurious turn. */
 type State = "idle" | "turn" | "delayed";
 
 class Stage {
@@ -19,9 +19,9 @@ class Stage {
   readonly unseen = [0, 0];
   readonly masked = [false, false];
   readonly states: State[] = ["idle", "idle"];
-  /** Spurious turns in a row. */
+  /** Spurious turns in a row, by port. */
   readonly #row = [0, 0];
-  /** So often the handler sends to itself and ends its turn before it returns. */
+  /** Number of turns in which the handler sends to itself and ends the turn before it returns. */
   readonly #within: number[];
   turns = 0;
   sends = 0;
@@ -35,7 +35,7 @@ class Stage {
       this.#guest[i] = this.events.allocUnbound(1, SELF, 0);
       this.#backend[i] = this.events.bindInterdomain(0, 1, this.#guest[i]!);
       this.events.bindHandler(0, this.#backend[i]!, () => this.#turn(i));
-      // Binding makes one turn; the story begins after it.
+      // Binding causes one turn, which ends before the story begins.
       this.#eoi(i, false);
     }
   }
@@ -82,7 +82,7 @@ class Stage {
     }
   }
 
-  /** A port with work that nobody has seen, and nothing that will make somebody look. */
+  /** A port with unseen work and no turn to come. */
   lost(): number | undefined {
     for (const i of [0, 1]) {
       if (this.unseen[i]! > 0 && !this.masked[i] && this.states[i] === "idle") return i;
@@ -90,7 +90,7 @@ class Stage {
     return undefined;
   }
 
-  /** Everybody does what is left to do. */
+  /** Completes all open steps. */
   settle(): void {
     for (const i of [0, 1]) this.step("unmask", i);
     for (let round = 0; round < 3; round++) {
@@ -113,7 +113,7 @@ const STEPS: readonly (readonly [What, number])[] = [
   ["honest", 1],
   ["spurious", 1],
 ];
-/** Steps on port 0, and those on no port: by symmetry, one of them may come first. */
+/** Steps on port 0, then steps on no port. By symmetry only these need to come first. */
 const FIRST = 6;
 
 function check(stage: Stage, story: () => string): void {
@@ -121,7 +121,7 @@ function check(stage: Stage, story: () => string): void {
   if (lost !== undefined) throw new Error(`port ${lost} lost a wake-up: ${story()}`);
 }
 
-/** Runs the story whose steps are the digits of `code`; throws with the story. */
+/** Runs the story whose steps are the digits of `code`. Throws an error with the story. */
 function run(code: number, depth: number): void {
   const stage = new Stage();
   const digits: number[] = [];
@@ -164,7 +164,7 @@ describe("no wake-up is lost", () => {
           });
           stage.settle();
           expect(stage.unseen).toEqual([0, 0]);
-          // Two turns came from binding; no turn without an event.
+          // Two turns come from binding; there is no other turn without an event.
           expect(stage.turns).toBeLessThanOrEqual(stage.sends + 2);
         },
       ),

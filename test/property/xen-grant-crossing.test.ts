@@ -1,12 +1,12 @@
 /**
- * A guest's grant table and the device's copy of it, joined by two queues: what one side does
- * crosses with what the other says, in every way that two ordered queues allow.
+ * A guest's grant table and the device's copy of it, joined by two queues. Actions of the two sides
+ * cross in every way that two ordered queues allow.
  *
  *   guest's table ── grant, end_grant ──► queue ──► device's table
  *                 ◄── queue ◄── grant_use, write ──
  *
- * The model is the list of what the guest granted, kept by the test from its own calls: it says
- * which page a write of the device may change at the moment when it arrives.
+ * The model is a list of the guest's grants, which the test keeps from its own calls. The list says
+ * which page a write of the device may change when the write arrives.
  */
 
 import fc from "fast-check";
@@ -25,7 +25,9 @@ import { same, sameBytes } from "../support/same.ts";
 
 const PAGE_BYTES = 4096;
 const PAGES = 4;
-/** References that take turns; the rest of the frame is taken away first, so that they come back soon. */
+/**
+ * References in use by turns. The others of the frame are claimed first, so that these return soon.
+ */
 const REFERENCES = 5;
 
 interface Granted {
@@ -36,7 +38,7 @@ interface Granted {
 interface Use {
   readonly reference: number;
   readonly write: boolean;
-  /** Of a mapping; a pin has none. */
+  /** The handle of a mapping; a pin has none. */
   readonly handle?: Mapping;
 }
 
@@ -48,13 +50,13 @@ class World implements HypervisorLink {
   readonly pages;
   readonly toDevice: (() => void)[] = [];
   readonly toGuest: (() => void)[] = [];
-  /** The guest's references that grant something, those that do not, and those it gave up. */
+  /** References that grant a page, references that grant none, and references given up. */
   granted: Granted[] = [];
   idle: number[] = [];
   quarantined: Granted[] = [];
-  /** What the device does. */
+  /** The device's uses. */
   uses: Use[] = [];
-  /** Everything that may be named; first those of the drained pool that take turns. */
+  /** All references that a step may name; the first ones belong to the drained pool. */
   readonly references: number[] = [];
   readonly #drained: number;
   #stamp = 0;
@@ -88,7 +90,7 @@ class World implements HypervisorLink {
     this.#drained = all - REFERENCES;
   }
 
-  // The link: records are copied, as a batch copies them.
+  // The link. Records are copied, as a batch copies them.
 
   grants(version: GrantVersion, records: Uint8Array, count: number): void {
     const view = new DataView(records.slice().buffer);
@@ -154,7 +156,7 @@ class World implements HypervisorLink {
     if (reference !== undefined) this.guest.freeGrantReference(grantRef(reference));
   }
 
-  // The device: honest, so it asks its table first.
+  // The device, which is honest and checks its own table first.
 
   pin(reference: number, write: boolean): void {
     if (this.device.pin(reference, write) === 0) this.uses.push({ reference, write });
@@ -165,7 +167,7 @@ class World implements HypervisorLink {
     if (typeof handle !== "number") this.uses.push({ reference, write, handle });
   }
 
-  /** A pin or a mapping ends. */
+  /** Ends a pin or a mapping. */
   finish(at: number): void {
     const [use] = this.uses.splice(at, 1);
     if (use === undefined) return;
@@ -173,7 +175,7 @@ class World implements HypervisorLink {
     else same(this.device.unmap(use.handle), 0);
   }
 
-  /** A copy into the page, or a write through a mapping of it. */
+  /** Copies into a page, or writes through a mapping of it. */
   copy(reference: number, offset: number, at: number): void {
     const use = this.uses[at];
     if (use?.handle !== undefined && use.write) {
@@ -189,7 +191,7 @@ class World implements HypervisorLink {
     this.toGuest.push(() => this.#arrive(reference, offset, byte));
   }
 
-  /** A write reaches the guest: it lands on the page that the reference grants now, or nowhere. */
+  /** A write reaches the guest: it changes the page that the reference grants now, or nothing. */
   #arrive(reference: number, offset: number, byte: Uint8Array): void {
     const now = [...this.granted, ...this.quarantined].find((g) => g.reference === reference);
     const expected = this.pages.map((page) => page.bytes.slice());
@@ -210,13 +212,13 @@ class World implements HypervisorLink {
     for (const message of queue.splice(0, count)) message();
   }
 
-  /** Everything that was said has arrived: both sides have the same counts. */
+  /** Delivers everything; then both sides have the same counts. */
   settle(): void {
     this.guest.post();
     this.device.flushUses();
     this.deliver(this.toDevice, this.toDevice.length);
     this.deliver(this.toGuest, this.toGuest.length);
-    // What a quarantine posted by ending.
+    // Delivers the ends that the quarantine has posted.
     this.guest.post();
     this.deliver(this.toDevice, this.toDevice.length);
     for (const reference of this.references) {
@@ -232,7 +234,7 @@ class World implements HypervisorLink {
     }
   }
 
-  /** Every reference is in one place. */
+  /** Every reference is in exactly one place. */
   conserved(): void {
     const { guest } = this;
     same(guest.liveCount, this.granted.length + this.quarantined.length);
@@ -241,7 +243,7 @@ class World implements HypervisorLink {
     same(guest.freeCount + guest.heldCount + owned + this.#drained, guest.capacity);
   }
 
-  /** The device lets go of everything, and the guest then takes everything back. */
+  /** The device ends all uses, and the guest then takes all references back. */
   finishAll(): void {
     while (this.uses.length > 0) this.finish(0);
     this.settle();
@@ -359,7 +361,7 @@ describe("grants that cross", () => {
       }),
       { numRuns: cases(5000) },
     );
-    // The steps do reach what this is about.
+    // The steps covered all interesting cases.
     for (const [what, count] of Object.entries(seen)) expect(count, what).toBeGreaterThan(0);
   });
 
@@ -377,7 +379,7 @@ describe("grants that cross", () => {
         const world = new World();
         for (const s of steps) {
           if ("do" in s) {
-            // Both sides agree with nobody who lies.
+            // Both sides can't agree while the device lies.
             if (s.do !== "settle") apply(world, s);
           } else {
             const turn = world.references[s.reference + REFERENCES];

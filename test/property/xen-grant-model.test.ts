@@ -6,12 +6,12 @@ import { cases, holds } from "../support/counts.ts";
 import { GuestGrants } from "../support/guest-grants.ts";
 import { same } from "../support/same.ts";
 
-// The model knows an entry as the guest wrote it and a list of uses; it counts by looking through
-// the list. Numbers are those of xen/include/public/grant_table.h.
+// The model keeps each entry as the guest wrote it and a list of uses, and counts by searching the
+// list. Numbers are those of xen/include/public/grant_table.h.
 const READONLY = 4;
 const SUB_PAGE = 0x100;
 const BACKENDS = [0, 3];
-/** Two frames of version 1; a few references of both frames, reserved ones, and one beyond. */
+/** Two frames of version 1: a few references of both frames, reserved ones, and one beyond. */
 const MAX_FRAMES = 2;
 const REFERENCES = [0, 7, 8, 9, 255, 300, 511, 512, 700, 1023, 1024];
 const MAPPINGS = 6;
@@ -26,7 +26,7 @@ interface Entry {
 interface Use {
   readonly reference: number;
   readonly write: boolean;
-  /** Of its entry, when it began: see Model. */
+  /** The life of its entry in which the use began: see Model. */
   readonly life: number;
   /** Undefined for a pin. */
   readonly handle?: Mapping;
@@ -36,7 +36,7 @@ interface Model {
   frames: number;
   readonly entries: Map<number, Entry>;
   uses: Use[];
-  /** How often each entry became another: a mapping reaches what it mapped and nothing after. */
+  /** How often each entry was replaced: a mapping reaches only the entry that it mapped. */
   readonly lives: Map<number, number>;
   endedInUse: number;
   /** Mappings that have ended. */
@@ -47,7 +47,7 @@ const perFrame = (m: Model): number => (m.version === 1 ? 512 : 256);
 const usesOf = (m: Model, reference: number): Use[] =>
   m.uses.filter((use) => use.reference === reference);
 
-/** Xen's answer to a use of the entry before there is anything about lengths. */
+/** Xen's answer to a use of the entry, before any check of lengths. */
 function allowed(m: Model, reference: number, write: boolean, caller: number): number {
   if (reference >= m.frames * perFrame(m)) return -3;
   const e = m.entries.get(reference);
@@ -123,16 +123,16 @@ function expectThrow(code: string | undefined, act: () => void): void {
   same(thrown, code);
 }
 
-/** What the guest must not do to this entry now, if anything. */
+/** The error when the guest must not change this entry now. */
 function forbidden(m: Model, reference: number): string | undefined {
   return reference >= MAX_FRAMES * perFrame(m) ? "GRANT_REFERENCE" : undefined;
 }
 
 const lifeOf = (m: Model, reference: number): number => m.lives.get(reference) ?? 0;
 
-/** The guest ends or changes the entry, whatever is done with it. */
+/** The guest ends or replaces the entry, even while it is in use. */
 function leave(m: Model, reference: number): void {
-  // What grants nothing (type 0, no bits) has nothing to end.
+  // An entry that grants nothing (type 0, no bits) can't be ended.
   const flags = m.entries.get(reference)?.flags ?? 0;
   if (flags !== 0 && usesOf(m, reference).length > 0) m.endedInUse++;
   m.lives.set(reference, lifeOf(m, reference) + 1);
@@ -142,7 +142,7 @@ function apply(guest: GuestGrants, m: Model, s: Step): void {
   const { table } = guest;
   switch (s.do) {
     case "grant": {
-      // An entry of version 1 has no words for a part of the page.
+      // An entry of version 1 can't grant a part of a page.
       const part = m.version === 1 ? { pageOff: 0, length: 0 } : {};
       const entry = { ...s, ...part, flags: s.type | s.bits, frame: s.reference + 0x1000 };
       const code = forbidden(m, s.reference);
@@ -234,7 +234,7 @@ function apply(guest: GuestGrants, m: Model, s: Step): void {
     }
     case "flush":
       table.flushUses();
-      // What the guest was told in all is what is used now, entry by entry.
+      // The use counts reported to the guest add up to the present uses of each entry.
       for (const r of REFERENCES) {
         const uses = usesOf(m, r);
         same(guest.readers.get(r) ?? 0, uses.length);
@@ -293,7 +293,7 @@ describe("the grant table against a list of uses", () => {
           apply(guest, m, s);
           compare(guest, m);
         }
-        // All uses end: the guest knows, and may end and change what it likes.
+        // After the end of all uses the guest may end and change every entry.
         for (const use of m.uses) {
           if (use.handle === undefined) guest.table.unpin(use.reference, use.write);
           else same(guest.table.unmap(use.handle), 0);

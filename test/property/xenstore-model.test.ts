@@ -1,8 +1,7 @@
 /**
- * Random requests of three guests, with transactions, against a store that a reader can hold in the
- * head: a flat map from path to node, a whole copy of it for each transaction, and a commit that
- * compares what was seen with what is there. After every step the accounts must say what the tree
- * holds, counted anew.
+ * Random requests of three guests, with transactions, against a simple model: a flat map from path
+ * to node, a whole copy of it for each transaction, and a commit that compares the versions seen
+ * with the present ones. After every step the accounts must match the tree, counted again.
  */
 import fc from "fast-check";
 import { expect, it } from "vitest";
@@ -16,7 +15,9 @@ const NODES = 5;
 const TRANSACTIONS = 3;
 const NAMES = ["a", "b", "a/c", "a/c/d", "b/e", "b/e/f"];
 
-/** The model's node: no tree, no sharing. `version` changes whenever the node or its list does. */
+/**
+ * The model's node: no tree, no sharing. `version` changes with the node or its list of children.
+ */
 interface ModelNode {
   value: string;
   perms: string[];
@@ -26,7 +27,7 @@ type Model = Map<string, ModelNode>;
 
 interface ModelTransaction {
   copy: Model;
-  /** Versions of what was seen, -1 for what was not there, by path. */
+  /** Versions of the nodes seen, by path; -1 for a node that did not exist. */
   seen: Map<string, number>;
   wrote: Set<string>;
   startedAt: number;
@@ -38,14 +39,14 @@ class ModelStore {
   now: Model = new Map();
   versions = 0;
   readonly open = new Map<number, Map<number, ModelTransaction>>();
-  /** "domid tx" of those that the store ended. */
+  /** "domid tx" of transactions that the store ended. */
   readonly lost = new Set<string>();
 
-  /** One request of a guest: the answer as a guest would see it. */
+  /** One request of a guest. Returns the answer as the guest gets it. */
   act(domid: number, tx: number, work: (view: View) => string): string {
     const open = this.open.get(domid)?.get(tx);
     if (tx !== 0 && open === undefined) return this.#none(domid, tx);
-    // Work on a copy, so that what fails has done nothing.
+    // Works on a copy, so that a failed request changes nothing.
     const before = open?.copy ?? this.now;
     const view = new View(this, domid, copyOf(before));
     let answer: string;
@@ -60,7 +61,7 @@ class ModelStore {
       view.wrote.clear();
     }
     if (open !== undefined) {
-      // What it made itself was not seen in the store.
+      // A node that the transaction made itself was not seen in the store.
       for (const [path, version] of view.seen) {
         if (!open.wrote.has(path) && !open.seen.has(path)) open.seen.set(path, version);
       }
@@ -109,7 +110,7 @@ class ModelStore {
   }
 }
 
-/** What one request sees and does. */
+/** Nodes that one request sees and changes. */
 class View {
   readonly seen = new Map<string, number>();
   readonly wrote = new Set<string>();
@@ -188,7 +189,7 @@ class View {
     return this.nodes.get(path)!;
   }
 
-  /** Whether the node is there or only might be; the nearest one that is decides who may know. */
+  /** Whether the node exists. The nearest existing node above decides who may know that. */
   #may(path: string, letters: string): "node" | "nothing" {
     let at = path;
     while (!this.nodes.has(at)) at = parent(at);
@@ -196,7 +197,7 @@ class View {
     const own = perms[0]!.slice(1) === `${this.#domid}`;
     const mine = perms.slice(1).find((p) => p.slice(1) === `${this.#domid}`) ?? perms[0]!;
     if (!own && !letters.includes(mine[0]!)) throw new ModelError("EACCES");
-    // What is refused is not seen: its changes are no reason to fail.
+    // A refused request has seen nothing, so later changes are no conflict.
     for (let seen = path; seen !== at; seen = parent(seen)) this.#see(seen);
     this.#see(at);
     return at === path ? "node" : "nothing";
@@ -258,11 +259,11 @@ interface Both {
   readonly model: (view: View) => string;
 }
 
-/** Names in one order, for what a message lists; errors as they are. */
+/** Sorts the names of a listing; leaves errors as they are. */
 const sorted = (names: string): string =>
   names.includes("\0") ? names.split("\0").slice(0, -1).sort().join() : names;
 
-/** The two of them, and which transactions each guest has open, in the order of their starts. */
+/** Store and model, and the open transactions of each guest, in the order of their starts. */
 class Pair {
   readonly machine = machineOf(GUESTS.length, { nodes: NODES, transactions: TRANSACTIONS });
   readonly guests: StoreGuest[] = this.machine.guests;
@@ -307,7 +308,7 @@ class Pair {
     this.#same(`${step.op} ${at}`, real, this.model.act(domid, tx, both.model));
   }
 
-  /** The same request to the store and to the model. */
+  /** Sends the same request to the store and to the model. */
   #both(step: Request, guest: StoreGuest, at: string, tx: number): Both {
     const value = `v${this.model.versions % 5}`;
     switch (step.op) {
@@ -334,7 +335,7 @@ class Pair {
     }
   }
 
-  /** A request that waits because its guest made others' transactions fail is answered in time. */
+  /** Advances time until a request is answered whose guest made other transactions fail. */
   #settled(index: number, answer: string): string {
     let settled = answer;
     while (settled === "held") {
@@ -345,7 +346,7 @@ class Pair {
     return settled;
   }
 
-  /** What a guest's accounts say is what the tree holds, and the tree is the model's. */
+  /** Expects that a guest's accounts match the tree, and that the tree is the model's. */
   check(): void {
     const local = this.machine.store.local(0);
     const nodes = new Map<string, string>();
@@ -402,7 +403,7 @@ class Pair {
     }
   }
 
-  /** A guest goes, and another gets its number. */
+  /** A guest leaves, and another gets its number. */
   #replace(domid: number): void {
     const { now, open } = this.model;
     this.machine.store.release(domid);
@@ -411,7 +412,7 @@ class Pair {
       for (const below of [...now.keys()]) {
         if (below === at || below.startsWith(`${at}/`)) now.delete(below);
       }
-      // What lists the names of what is gone has changed.
+      // The parent's list of children has changed.
       const above = now.get(parent(at));
       if (above !== undefined) now.set(parent(at), this.#changed(above));
     }
@@ -424,7 +425,8 @@ class Pair {
     }
     for (const [other, txs] of open) {
       for (const [tx, { wrote, copy }] of txs) {
-        // Of what was the domain's own too: nobody may find there what the next one would own.
+        // Transactions that wrote nodes of this domain end too, because the next domain of this
+        // number would own the nodes.
         if ([...wrote].some((at) => names(copy.get(at)?.perms ?? []))) this.model.lose(other, tx);
       }
     }
@@ -444,7 +446,7 @@ class Pair {
     this.model.now.set(at, { value: "", perms: [owner], version: ++this.model.versions });
   }
 
-  /** 0 for no transaction, and for one that is not open an id that was never given out. */
+  /** 0 for no transaction; an id that was never used for a transaction that is not open. */
   #tx(index: number, slot: number): number {
     return slot < 0 ? 0 : (this.txs[index]![slot] ?? 4_000_000);
   }
@@ -460,7 +462,7 @@ it("random requests of three guests do what the model does, and the accounts wha
     }),
     { numRuns: cases(2000) },
   );
-  // A run that never met a refusal would prove little.
+  // The run must have met each of these answers.
   for (const name of ["OK", "EACCES", "ENOENT", "EAGAIN", "ENOSPC"]) {
     expect(outcomes.get(name) ?? 0, name).toBeGreaterThan(0);
   }

@@ -1,6 +1,7 @@
 /**
- * Every frame of an overload is somewhere: from the kernel's counters of one TAP to those of the
- * other, each stage either passed it on or says why not. No counter below is computed from others.
+ * Every frame of an overload is accounted for: from the kernel's counters of one TAP to those of
+ * the other, each stage passed the frame on or counted the reason. No counter below is computed
+ * from others.
  *
  *   kernel ─► TAP ─► driver ─► device port in ─► switch ─► port out ─► driver ─► TAP ─► kernel
  */
@@ -14,7 +15,7 @@ import { type DeviceStatus, portOf, sum, unaccounted } from "../support/status.t
 const why = whyNoNamespaces();
 const HOSTS = [0, 1] as const;
 
-/** What a frontend prints when it stops, as far as it is read here. */
+/** The part of a frontend's last report that this test reads. */
 interface Stopped {
   readonly ifnet: { readonly ipackets: number; readonly opackets: number };
   readonly driver: Readonly<Record<string, { readonly rx?: { readonly dropped_down?: number } }>>;
@@ -37,7 +38,7 @@ interface Stopped {
   };
 }
 
-/** Frames that a Xen driver has while its interface is connected and not yet up. */
+/** Frames that a Xen driver received while its interface was connected and not yet up. */
 function beforeUp({ driver }: Stopped): number {
   return Object.values(driver).reduce((all, part) => all + (part?.rx?.dropped_down ?? 0), 0);
 }
@@ -54,7 +55,7 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
     kernel: HOSTS.map((i) => lab.tap(i)!.stats64),
   });
 
-  /** Nothing but what the test sends: no neighbour discovery, no multicast reports. */
+  /** Stops neighbour discovery and multicast reports, so that only the test sends. */
   const silence = (i: 0 | 1) => {
     const { namespace } = lab.host(i);
     const other = lab.host(1 - i);
@@ -84,7 +85,7 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
     await ping({ from, address, count: 50, intervalSeconds: 0.02 });
     await overload;
 
-    // Settled is what stays the same, for longer than a process may stand still.
+    // Counts are settled when they stay the same for longer than a process may be paused.
     let last = "";
     await eventually(
       "the counters to settle",

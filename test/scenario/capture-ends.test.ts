@@ -1,4 +1,4 @@
-/** Ends of captures that ask for trouble: pipes that nobody reads, output that takes no more. */
+/** Ends of captures in difficult cases: pipes that nobody reads, output that accepts no more. */
 import {
   closeSync,
   constants,
@@ -26,12 +26,12 @@ async function makeFifo(): Promise<string> {
   return path;
 }
 
-/** How many bytes a pipe gives now. */
+/** Number of bytes that a pipe gives now. */
 function bytesIn(fd: number): number {
   try {
     return readSync(fd, Buffer.alloc(4096));
   } catch {
-    // EAGAIN: its writer is there, and has written nothing yet.
+    // EAGAIN: the writer exists, and has written nothing yet.
     return 0;
   }
 }

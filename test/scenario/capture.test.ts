@@ -1,4 +1,6 @@
-/** `ringwire capture` and --capture with real processes: files, pipes, words, and ends of all kinds. */
+/**
+ * `ringwire capture` and --capture with real processes: files, pipes, messages, all kinds of ends.
+ */
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
@@ -41,9 +43,9 @@ async function startFrontend(at: string, name: string, args: readonly string[] =
   return child;
 }
 
-/** Sends `frames` frames of 60 bytes from a NIC called `name`; ends when they are sent. */
+/** Sends `frames` frames of 60 bytes from a NIC called `name`, and waits until they are sent. */
 async function send(at: string, frames: number, args: readonly string[] = []) {
-  // A process of its own, because frame ids begin at 1 in each.
+  // A process of its own, because frame ids begin at 1 in each process.
   const child = await runRingwire([
     ...["pkt-gen", "-i", "netmap:ena9", "-f", "tx", "-n", String(frames), "-l", "60"],
     ...["--connect", at, "-w", "0", ...args],
@@ -53,18 +55,18 @@ async function send(at: string, frames: number, args: readonly string[] = []) {
 
 function read(path: string): CaptureSoFar {
   const all = captureSoFar(readFileSync(path));
-  // Nothing behind the last whole block.
+  // Nothing follows the last whole block.
   expect(all.reader.pending).toBe(0);
   return all;
 }
 
-/** The file has so many frames by now: sightings, that is. */
+/** Waits until the file has `count` frames; a frame counts each time it was captured. */
 const hasFrames = async (path: string, count: number) =>
   await eventually(`${count} frames in ${path}`, () =>
     framesSoFar(path).length >= count ? true : undefined,
   );
 
-/** The file ends well: the counts of each interface stand in it, and are right. */
+/** Expects a complete file: it ends with the statistics of each interface, and they are right. */
 function expectWhole(path: string): readonly CapturedPacket[] {
   const { reader, packets } = read(path);
   for (const described of reader.interfaces) {
@@ -109,10 +111,10 @@ describe("ringwire capture", () => {
     expect(packets).toHaveLength(20);
     const flags = packets.map((p) => [p.interface.name, p.flags & 3, p.queue, p.originalLength]);
     expect(flags.filter(([name]) => name === "ena9")).toEqual(Array(10).fill(["ena9", 2, 0, 60]));
-    // Submission queues of both directions are numbered together: the sink's are tx 0, rx 1.
+    // Submission queues of both directions share one numbering: the sink's are tx 0, rx 1.
     expect(flags.filter(([name]) => name === "sink")).toEqual(Array(10).fill(["sink", 1, 1, 60]));
     expect(new Set(packets.map((p) => p.id)).size).toBe(10);
-    // Other people's traffic: for its owner only.
+    // The file holds other users' traffic, so only its owner may read it.
     expect(statSync(path).mode & 0o777).toBe(0o600);
   });
 
@@ -130,7 +132,7 @@ describe("ringwire capture", () => {
     expect(new Set(frames.map((p) => p.id)).size).toBe(10);
     const rings = new Set(packets.filter((p) => p.linkType !== 1).map((p) => p.interface.name));
     expect([...rings].sort()).toEqual(["ena9:ring", "sink:ring"]);
-    // The page without parameters is the same.
+    // The page without parameters gives the same frames.
     const page = captureSoFar(new Uint8Array(await bare.arrayBuffer()));
     expect(page.packets.map((p) => p.interface.name)).toEqual(Array(10).fill("switch"));
   });
@@ -182,7 +184,7 @@ describe("ringwire capture", () => {
     expect(new Set(batches.map((p) => parseRingPacket(p.bytes)?.personality))).toEqual(
       new Set([0]),
     );
-    // The sink was there before: its windows come first.
+    // The sink joined before the capture, so a snapshot of its windows comes first.
     expect(batches[0]?.comments).toEqual(["snapshot"]);
     expect(batches.at(-1)?.comments).toEqual([]);
   });
@@ -209,7 +211,7 @@ describe("ringwire capture", () => {
     const argv = [NODE, "dist/cli/ringwire.js", ...captureArgs(at, ["-w", "-"])];
     await using shell = start(["bash", "-c", script, "bash", ...argv]);
     await shell.waitFor(/has begun/);
-    // What comes when the reader has gone is what the end is noticed by.
+    // The capture notices that its reader has gone when it writes the next frames.
     await eventually("its end", async () => {
       await send(at, 50);
       return shell.exit;
@@ -354,7 +356,7 @@ describe("ringwire capture", () => {
     const path = join(folder, "killed.pcapng");
     await using capture = startRingwire(captureArgs(there, ["-w", path]));
     await capture.waitFor(/has begun/);
-    // It opens the file with the device's first bytes.
+    // The capture opens the file with the device's first bytes.
     await eventually("a file", () => existsSync(path) || undefined);
     victim.signal("SIGKILL");
     expect(await capture.ended()).toEqual({ code: 1, signal: null });
@@ -397,7 +399,7 @@ describe("ringwire capture", () => {
   });
 
   it("fault-J5 a reader that does not read costs its own packets, and nobody else's", async () => {
-    // A socket that asks and never reads: its capture's queue fills, 8 MiB of it.
+    // A socket that sends the request and never reads: its capture's queue of 8 MiB fills.
     const [host = "", port = ""] = at.split(":");
     const socket = connect(Number(port), host);
     socket.pause();
@@ -437,7 +439,8 @@ describe("--capture", () => {
     await using _device = device;
     const sink = await startFrontend(at, "sink", ["--driver", "xen"]);
     await send(at, 10);
-    // A handshake with a token where tokens are carried; the frames behind it are a batch that is none.
+    // A handshake with a token, where tokens are carried; the frames behind it hold an invalid
+    // batch.
     const socket = connect(port, "127.0.0.1");
     const handshake = [
       `GET /nic?token=${SECRET} HTTP/1.1`,
@@ -494,7 +497,7 @@ describe("--capture", () => {
     for (const p of frames(first)) {
       expect([p.interface.name, p.flags & 3, p.queue]).toEqual(["sink", 1, 0]);
     }
-    // From hello on in the first file, from a snapshot on in the second.
+    // The first file begins with hello, the second with a snapshot.
     const begin = (packets: readonly CapturedPacket[]) => packets.find((p) => p.linkType !== 1)!;
     expect(parseRingPacket(begin(first).bytes)).toMatchObject({ isState: false, epoch: 0 });
     expect(begin(first).comments).toEqual([]);
@@ -507,7 +510,7 @@ describe("--capture", () => {
     async () => {
       const disk = join(folder, "disk");
       const kept = join(folder, "kept.pcapng");
-      // A disk that this process alone sees: what it holds is copied out before it is gone.
+      // A disk that only this process sees; the script copies the file out before the disk is gone.
       const script = [
         `mkdir -p ${disk}`,
         `mount -t tmpfs -o size=64k none ${disk}`,

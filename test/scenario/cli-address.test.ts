@@ -1,11 +1,11 @@
-/** How a device is found: by no address at all, by a host alone, by the name of this machine. */
+/** Ways to find a device: without an address, by a host alone, by the name of this machine. */
 import { mkdirSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Namespace, whyNoNamespaces } from "../support/netns.ts";
 import { type Child, runRingwire, startRingwire } from "../support/process.ts";
 
 const why = whyNoNamespaces();
-/** `ip netns exec` puts the files of this folder in place of those of /etc. */
+/** `ip netns exec` replaces files of /etc by the files in this folder. */
 const NETNS = "/etc/netns";
 let at: Namespace;
 let device: Child;
@@ -14,7 +14,7 @@ let folder = "";
 beforeAll(async () => {
   if (why !== undefined) return;
   at = new Namespace("address");
-  // Beyond loopback there is IPv6 alone, and the files know names of 127.0.0.1 only.
+  // Beyond loopback there is only IPv6, and the files know only names of 127.0.0.1.
   at.ip("link", "add", "only6", "type", "veth", "peer", "name", "peer6");
   at.ip("link", "set", "peer6", "up");
   at.ip("link", "set", "only6", "up");
@@ -35,7 +35,7 @@ afterAll(async () => {
     rmSync(folder, { recursive: true });
     rmdirSync(NETNS);
   } catch {
-    // It holds what is not ours.
+    // The folder holds files that are not ours.
   }
 });
 
@@ -83,7 +83,7 @@ describe.skipIf(why !== undefined)(`a device found${why ? ` (${why})` : ""}`, ()
     async (listen, ...more) => {
       await using other = inside("device", "--listen", listen, ...more, "--json");
       if (listen === "lab6") {
-        // Other hosts can reach it, and the sentence writes it as --listen does.
+        // Other hosts can reach this address, and the error writes it as --listen does.
         expect((await other.ended()).code).toBe(2);
         expect(other.stderr).toContain("--listen lab6:7700 can be reached from other hosts");
         return;

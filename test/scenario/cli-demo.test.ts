@@ -1,4 +1,4 @@
-/** `ringwire demo` as a newcomer runs it, and what it leaves behind: nothing. */
+/** `ringwire demo` as a new user runs it. It leaves nothing behind. */
 import { describe, expect, it } from "vitest";
 import { eventually, runRingwire, startRingwire } from "../support/process.ts";
 
@@ -24,7 +24,7 @@ interface Result {
   readonly processes: Readonly<Record<string, number>>;
 }
 
-/** Refuses to load anything of the TAP but its names and errors, which call nothing. */
+/** Refuses to load any module of the TAP except names and errors, which call nothing. */
 const WITHOUT_TAP = `
 import { registerHooks } from "node:module";
 registerHooks({
@@ -90,7 +90,7 @@ describe("ringwire demo", () => {
       60_000,
     );
     expect(child.exit, child.said()).toEqual({ code: 0, signal: null });
-    // The hook is there, in this process and its children: what asks for a TAP meets it.
+    // Proves that the hook works, in this process and its children: a command with a TAP fails.
     const frontend = await runRingwire(["frontend", "--connect", "127.0.0.1:9", "--tap", "rw0"], {
       env: { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(WITHOUT_TAP)}` },
     });

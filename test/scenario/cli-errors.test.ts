@@ -1,4 +1,6 @@
-/** Every way in which a command ends early: its exit code, and one sentence that says what to do. */
+/**
+ * Every way in which a command ends early: its exit code, and one sentence that says what to do.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer, type Server as HttpServer } from "node:http";
 import { type AddressInfo, createServer, type Server } from "node:net";
@@ -21,7 +23,9 @@ async function listening<S extends Server | HttpServer>(server: S): Promise<numb
   return (server.address() as AddressInfo).port;
 }
 
-/** A WebSocket server that answers the first message with one batch, or with silence and an end. */
+/**
+ * A WebSocket server that answers the first message with one batch, or closes without an answer.
+ */
 async function webSocketServer(protocol: string, answer?: readonly unknown[]): Promise<number> {
   const http = createHttpServer();
   const wss = new WebSocketServer({ server: http, handleProtocols: () => protocol });
@@ -38,7 +42,7 @@ async function webSocketServer(protocol: string, answer?: readonly unknown[]): P
 
 let device: Child;
 let devicePort: number;
-/** Ports by what answers there. */
+/** Ports by the kind of server that listens there. */
 const at: Record<string, number> = {};
 
 beforeAll(async () => {
@@ -97,14 +101,14 @@ interface Row {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** NAME@ stands for the address of what listens under that name, FOLDER for the test's files. */
+/** NAME@ stands for the address of the server with that name, FOLDER for the test's files. */
 const fill = (args: string): string[] =>
   args
     .replaceAll(/(\w+)@(?=[ /]|$)/g, (_all, name: string) => `127.0.0.1:${at[name]}`)
     .replaceAll("FOLDER", folder)
     .split(" ");
 
-/** Which of them depends on the machine; each is a sentence of its own. */
+/** The reason depends on the machine; each is a sentence of its own. */
 const NO_TAP = /is no TAP|needs root|is not there|may not open|needs Linux|another user/;
 
 const FAILED: readonly Row[] = [
@@ -290,7 +294,7 @@ describe.each([
       expect(child.stderr).toMatch(says);
       expect(child.stderr).toMatch(/^ringwire: /m);
       expect(child.stdout).toBe("");
-      // One sentence; the line of commander's suggestion is the other that may be.
+      // One sentence; commander's suggestion may add a second line.
       expect(child.stderr.trimEnd().split("\n").length, child.stderr).toBeLessThanOrEqual(2);
       expect(child.stderr).not.toMatch(/^\s+at /m);
     },
@@ -391,7 +395,7 @@ describe("ux-S18 a misspelt variable", () => {
 });
 
 describe("case-W10 an interface name that can't be", () => {
-  // test/unit/tap-errors.test.ts has the others.
+  // test/unit/tap-errors.test.ts tests the other names.
   it.each(["all", "a\tb", "\u00e0"])("%j: --tap and --uplink say so", async (name) => {
     for (const [flag, args] of [
       ["--tap", ["frontend", "--connect", `127.0.0.1:${at.nobody}`, "--tap", name]],

@@ -1,4 +1,4 @@
-/** What `ringwire migrate` says became of the NIC: at work there, back here, or not to be seen. */
+/** The outcome of `ringwire migrate` for the NIC: works there, is back here, or can't be seen. */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -34,7 +34,7 @@ async function serve(handler: Parameters<typeof createServer>[1]): Promise<strin
   return `127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** Pages of a device that has one NIC, which leaves when it is told to. */
+/** Pages of a device with one NIC, which leaves on request. */
 async function pages(nic: NicStatus): Promise<string> {
   let nics = [nic];
   return await serve((request, response) => {
@@ -45,7 +45,7 @@ async function pages(nic: NicStatus): Promise<string> {
   });
 }
 
-/** An address where nothing listens. */
+/** An address where no process listens. */
 async function nobody(): Promise<string> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -112,7 +112,7 @@ it("a NIC that nobody takes comes back, which is a failure", async () => {
   expect(moved.exit?.code, moved.said()).toBe(1);
   expect(toldBy(moved)).toMatchObject({ nic: "returns", to: at, outcome: "came-back" });
   expect(moved.stderr).toMatch(/came back to 127\.0\.0\.1:\d+: .*frontend's log/);
-  // That it may not be seen there was said before it left.
+  // The command warned before the move that it may not see the NIC there.
   expect(moved.stderr).toMatch(/warn .*nothing listens at .*may not be seen/);
   expect(portsOf(await status(0))).toContain("returns");
 });
@@ -193,7 +193,7 @@ describe.concurrent("a NIC that left", () => {
 
   it("and does not get to work there has not arrived", async () => {
     let asked = 0;
-    // Not there when it is asked first, before the move.
+    // The first request, before the move, shows no NIC.
     const there = await serve((_request, response) => {
       const arrived = merged(nic, { peer: "a:2", nic: { backend: "initialising" } });
       const page = merged(pageOf(), { pid: 2, segment: { name: "lan9" } }) as DeviceStatus;

@@ -1,4 +1,4 @@
-/** What a command is as a process: signals, help, streams, pages of the device, layers of options. */
+/** A command as a process: signals, help, streams, pages of the device, layers of options. */
 
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -41,7 +41,7 @@ it("ux-C2 a process is called as its command, ux-C3 and a join is one line of it
   const { child: frontend } = await startFrontend(port, ["--name", "nic7"]);
   await using _frontend = frontend;
   await device.waitFor(/nic7 joined/);
-  // Linux keeps 15 letters of it.
+  // Linux keeps 15 letters of the name.
   expect(readFileSync(`/proc/${pid}/comm`, "utf8")).toBe("ringwire device\n");
   const lines = device.stderr.split("\n").filter((line) => line.includes("nic7"));
   expect(lines).toEqual([expect.stringContaining("nic7 joined")]);
@@ -53,7 +53,7 @@ describe("signals", () => {
     async (signal) => {
       const { child: device, port, pid } = await startDevice();
       await using _device = device;
-      // One process: who is started is who works.
+      // The started process itself does the work, without a child.
       expect(pid).toBe(device.pid);
       const { child: frontend, ready } = await startFrontend(port, ["--name", "nic7"]);
       await using _frontend = frontend;
@@ -131,7 +131,7 @@ describe("signals", () => {
   });
 
   it("fault-K12: a second signal ends at once", async () => {
-    // A frontend whose device is stopped (SIGSTOP) waits for answers when it is asked to end.
+    // The device is stopped (SIGSTOP), so a frontend that is asked to end waits for answers.
     const { child: device, port } = await startDevice();
     const { child: frontend } = await startFrontend(port);
     await using _frontend = frontend;
@@ -141,7 +141,7 @@ describe("signals", () => {
       await frontend.waitForJson((line) => line.event === "stopped");
       frontend.signal("SIGINT");
       const exit = await frontend.ended();
-      // It may have been done with waiting just before.
+      // The frontend may have ended its wait just before.
       if (exit.code !== 0) expect(frontend.stderr).toMatch(/stopped at once by a second signal/);
       expect([0, 1]).toContain(exit.code);
     } finally {
@@ -188,7 +188,7 @@ describe("help", () => {
     async () => {
       const { child: device } = await startDevice(["--segment", "titled"]);
       await using _device = device;
-      // What ps and top show: the name of 15 bytes, and the arguments.
+      // ps and top show the name, cut to 15 bytes, and the arguments.
       expect(readFileSync(`/proc/${device.pid}/comm`, "utf8")).toBe("ringwire device\n");
       const args = readFileSync(`/proc/${device.pid}/cmdline`, "utf8");
       expect(args).toMatch(/^ringwire device --listen 127\.0\.0\.1:0 --json --segment titled/);
@@ -221,7 +221,7 @@ describe("streams", () => {
     const { child: device, port } = await startDevice();
     await using _device = device;
     const connect = ["--connect", `127.0.0.1:${port}`];
-    // The reader of the log goes at once; the trace writes on and on.
+    // The reader of the log ends at once, while the trace goes on writing.
     const script = '"$@" 2>&1 >&3 3>&- | head -n 1 >&2';
     const program = [NODE, join(ROOT, "dist/cli/ringwire.js"), "frontend", ...connect];
     await using frontend = start([
@@ -351,7 +351,7 @@ describe("the device's port", () => {
     expect(text).toMatch(/ringwire_ena_admin_commands_total\{nic="a"\} [1-9]/);
     expect(text).toContain('ringwire_fdb_entries{segment="lab1"} 0');
     expect(text).toContain("process_cpu_seconds_total");
-    // The whole page has the form that a scraper takes.
+    // The whole page has the form that a scraper accepts.
     for (const line of text.split("\n").filter((l) => l !== "" && !l.startsWith("#"))) {
       expect(line).toMatch(METRIC);
     }
@@ -374,7 +374,7 @@ describe("the device's port", () => {
     expect(JSON.parse(json.stdout)).toHaveProperty("segment.ports");
     await using watch = startRingwire(["status", ...connect, "--json", "--watch"]);
     await watch.waitFor(/\n\{.*\n/s);
-    // Also across a restart of the device.
+    // The command also survives a restart of the device.
     device.signal("SIGTERM");
     await watch.waitFor(/warn .*nothing listens at .*; looking again each second/);
     await using again = startRingwire(["device", "--listen", `127.0.0.1:${port}`, "--json"]);
@@ -421,7 +421,7 @@ describe("options", () => {
     expect(ready).toMatchObject({ queues: 2 });
     expect(frontend.stderr).toMatch(/warn .*the device offers 2 queue pairs, not 3/);
     expect(frontend.stderr).toMatch(/warn .*--llq: this NIC has no device memory/);
-    // Without a capture its signal ends nothing.
+    // Without a capture the signal ends nothing.
     for (const child of [device, frontend]) {
       child.signal("SIGUSR2");
       await child.waitFor(/warn .*SIGUSR2: nothing to begin or end without --capture/);
@@ -430,7 +430,7 @@ describe("options", () => {
   });
 
   it("a port that browsers keep clear of is one like any other", async () => {
-    // 10080 is on the list of the Fetch standard; another process may have it.
+    // 10080 is a blocked port of the Fetch standard; another process may use it.
     const device = startRingwire(["device", "--listen", "127.0.0.1:10080", "--json"]);
     await using _device = device;
     const mine = await device.waitForJson((line) => line.event === "listening").catch(() => {});
@@ -455,8 +455,8 @@ describe("options", () => {
 });
 
 describe("an old Node", () => {
-  // The one that the system brings is old enough on many machines; the compiled program must say
-  // so instead of failing to load.
+  // The system's own Node is too old on many machines. The compiled program must say so instead of
+  // failing to load.
   const node = "/usr/bin/node";
   const program = join(ROOT, "dist/cli/ringwire.js");
   const version = existsSync(node)

@@ -1,4 +1,6 @@
-/** Signals: one asks for an orderly end, a closed terminal too, a second one ends at once. */
+/**
+ * Signals: the first one, or a closed terminal, asks for an orderly end; a second one ends at once.
+ */
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -126,7 +128,8 @@ describe.skipIf(noTerminal !== undefined)(
       const [, port, pid] = line;
       await using nic = startRingwire(["frontend", "--connect", `127.0.0.1:${port}`, "--json"]);
       await nic.waitForJson((l) => l["event"] === "ready");
-      // As a window that is closed: the kernel tells the process, and nothing can be written any more.
+      // Like a closed window: the kernel notifies the process, and no output can be written any
+      // more.
       terminal.signal("SIGKILL");
       const lost = await nic.waitForJson<{ reason: string }>((l) => l["event"] === "link-lost");
       expect(lost.reason).toMatch(/the device stops/);
@@ -137,7 +140,7 @@ describe.skipIf(noTerminal !== undefined)(
 );
 
 describe("a second signal", () => {
-  /** A frontend whose device does not answer: its orderly end takes seconds. */
+  /** A frontend whose device does not answer, so that its orderly end takes seconds. */
   async function slowToEnd(program: readonly string[] = [NODE]) {
     const mute = await DeviceProcess.start();
     const args = ["frontend", "--connect", mute.url, "--json"];
@@ -157,7 +160,7 @@ describe("a second signal", () => {
 
   it("ux-S7 of the same kind at once is the same wish: GNU timeout", async () => {
     await using slow = await slowToEnd(["timeout", "-s", "INT", "600", NODE]);
-    // It hands every signal to its child, and to the child's group.
+    // timeout sends every signal to its child, and to the child's group.
     slow.nic.signal("SIGINT");
     await slow.nic.waitForJson((line) => line["event"] === "stopped");
     await eventually("its end", () => (existsSync(`/proc/${slow.pid}`) ? undefined : true));
@@ -173,7 +176,8 @@ describe("a second signal", () => {
     await using slow = await slowToEnd();
     slow.nic.signal(first);
     await slow.nic.waitForJson((line) => line["event"] === "stopped");
-    // Later than signals of one kind count as one; the orderly end takes 4 s.
+    // Waits longer than the time in which signals of one kind count as one; the orderly end takes 4
+    // s.
     if (first === second) await sleep(300);
     slow.nic.signal(second);
     expect(await slow.nic.ended()).toEqual({ code: 1, signal: null });

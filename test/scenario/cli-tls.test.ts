@@ -1,4 +1,6 @@
-/** A TLS proxy in front of a device: what is wrong with its certificate, and the way that works. */
+/**
+ * A TLS proxy in front of a device: defects of its certificate, and the configuration that works.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -53,7 +55,7 @@ afterAll(async () => {
 
 interface Row {
   readonly kind: Kind | "silent";
-  /** Its file is trusted, so that the next thing that is wrong shows. */
+  /** The certificate's file is trusted, so that its other defect is found. */
   readonly trusted: boolean;
   readonly says: RegExp;
 }

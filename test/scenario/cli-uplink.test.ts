@@ -1,4 +1,4 @@
-/** Kernel interfaces as a user asks for them: an uplink of the device, a TAP of a frontend. */
+/** Kernel interfaces on a user's request: an uplink of the device, a TAP of a frontend. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { iperf, ping } from "../support/iperf.ts";
 import { Lab, TAP } from "../support/lab.ts";
@@ -83,7 +83,7 @@ describe.skipIf(why !== undefined).each(["ena", "xen"] as const)(title, (driver)
       (line) => line.event === "uplink-lost",
     );
     expect(lost).toMatchObject({ name: UPLINK, reason: expect.stringMatching(/was deleted/) });
-    // Once on the log, too.
+    // The log has the message once.
     expect(again.stderr.split("was deleted")).toHaveLength(2);
     expect(portsOf(await lab.status<DeviceStatus>())).toEqual([]);
   });

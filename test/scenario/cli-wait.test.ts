@@ -1,4 +1,6 @@
-/** Commands that are started before their device: with --wait they wait, without it they say so. */
+/**
+ * Commands that start before their device: they wait with --wait, and fail with a message without.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -17,7 +19,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
-/** A port where nobody listens, until a test does. */
+/** A port where no process listens, until a test does. */
 async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -49,7 +51,7 @@ describe("ux-S5 a device that is not there yet", () => {
     if (words[0] === "capture") await child.waitFor(/has begun/);
     else if (words[0] === "status") await child.waitFor(/"segment"/);
     else await child.waitForJson((line) => line["event"] === "ready");
-    // The reason was told once, however often it came.
+    // The reason was logged once, however often it occurred.
     expect(child.stderr.match(/nothing listens/g)).toHaveLength(1);
   });
 

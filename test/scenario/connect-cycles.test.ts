@@ -1,4 +1,4 @@
-/** Frontends that come and go, politely and not: nothing of them stays behind. */
+/** Frontends that connect and leave, orderly and not: the device keeps nothing of them. */
 
 import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
@@ -12,10 +12,10 @@ import { type DeviceStatus, portsOf } from "../support/status.ts";
 
 const CYCLES = 500;
 const WARM_UP = 100;
-/** Room for what the collector has not looked at yet; 400 leaked connections are far more. */
+/** Room for garbage that is not collected yet; 400 leaked connections need far more. */
 const RSS_SLACK_BYTES = 48 << 20;
 
-/** The collector has to work during the test: with the usual heap it may put all off. */
+/** A small heap, so that the collector runs during the test. */
 const SMALL_HEAP = "--max-old-space-size=64 --max-semi-space-size=2";
 
 const packr = new Packr({ useRecords: false });
@@ -80,7 +80,7 @@ describe.each(["ena", "xen"])("500 frontends of %s that come and go", (personali
     await empty();
 
     expect(portsOf(await status())).toEqual([]);
-    // The connection that `fetch` keeps open is in both counts.
+    // Both counts include the connection that `fetch` keeps open.
     expect(handles()).toBeLessThanOrEqual(handlesBefore + 1);
     expect(rssBytes()).toBeLessThan(rssBefore + RSS_SLACK_BYTES);
     expect(device.exit).toBeUndefined();

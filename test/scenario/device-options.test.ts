@@ -1,4 +1,4 @@
-/** A real device that was told how its models are to be, seen by guests that look. */
+/** A real device with options for its models, checked by guests. */
 import { afterEach, expect, it } from "vitest";
 import { ACQ_BODY, SqDirection } from "../../shared/ena/admin.ts";
 import { FeatureId } from "../../shared/ena/features.ts";

@@ -7,7 +7,7 @@ import { type Child, eventually } from "../support/process.ts";
 import { TcpPeer } from "../support/tcp-peer.ts";
 
 const why = whyNoNamespaces();
-/** The promise: a connection goes on within this time of the device's return. */
+/** The promise: after the device's return, a connection continues within this time. */
 const GOES_ON_MS = 10_000;
 
 describe.skipIf(why !== undefined).each(MIXES)(

@@ -1,4 +1,4 @@
-/** A device that may open few files: what happens when there are none left. (fault-K10) */
+/** A device with a low limit of open files, when none is left. (fault-K10) */
 import { execFileSync } from "node:child_process";
 import { connect, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -50,12 +50,12 @@ it("fault-K10: without a free file it neither ends nor spins; NICs work on, and 
     for (let i = 0; i < 4 * FILES; i++) {
       const socket = connect({ host: "127.0.0.1", port });
       socket.on("error", () => {
-        // Sent away for another.
+        // The device closed this connection to make room for another.
       });
       sockets.push(socket);
     }
     await device.waitFor(/has no place for another connection/);
-    // All of them stay: the one that was there works, and a new one finds a place.
+    // NICs stay: the existing one works, and a new one can join.
     expect(await nic.survived()).toBe(true);
     const late = await RawFrontend.join(port, "late");
     expect(await late.survived()).toBe(true);
@@ -77,7 +77,7 @@ it("fault-K10: without a free file it neither ends nor spins; NICs work on, and 
     return status.http.requests === 0 || undefined;
   });
   await nic.end();
-  // Sockets of NICs that left are counted no more.
+  // Sockets of NICs that left are not counted any more.
   for (let i = 0; i < FILES; i++) await (await RawFrontend.join(port, `guest${i}`)).end();
   const lines = device.stderr.split("\n").filter((line) => line.includes("no place"));
   expect(lines.length).toBeLessThan(30);

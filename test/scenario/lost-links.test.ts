@@ -1,6 +1,6 @@
 /**
- * The device stands still under traffic until both links are given up, and goes on: every frame is
- * either at its receiver or under a counter that says why not, across both connections.
+ * The device is stopped under traffic until both links are given up, then continues. Every frame
+ * has reached its receiver or is counted with a reason, across both connections.
  *
  *   txseq ─► driver ── link ──► port in ─► switch ─► port out ── link ──► driver ─► rxseq
  */
@@ -18,7 +18,7 @@ interface Result {
   }[];
 }
 
-/** Totals of a name: its live port's and those of the ports that left. */
+/** Totals of a NIC name: those of its live port, and of its ports that left. */
 function totalsOf({ segment }: DeviceStatus, name: string) {
   const ports = [...segment.ports, ...segment.left].filter((p) => p.name === name);
   const add = (of: (port: (typeof ports)[number]) => number) =>
@@ -67,10 +67,10 @@ describe.each([
       await Promise.all(both.map((child) => child.waitFor(/the link is gone: no sign of life/)));
       device.child.signal("SIGCONT");
       await Promise.all(both.map((child) => child.waitFor(/the link is back/)));
-      // It ends when its ring is empty: the device has, or has lost, all that it sent.
+      // pkt-gen ends when its ring is empty: every frame has reached the device, or was lost.
       const sent = await result(sender);
       await sender.ended();
-      // Frames under way arrive: the receiver's driver has reported all of them.
+      // Frames in flight arrive: the receiver's driver has reported all of them.
       await eventually("the last frames", async () => {
         const { nics } = await device.status();
         const receiving = nics.find((nic) => nic.name === to);
@@ -88,12 +88,12 @@ describe.each([
       const source = totalsOf(status, from);
       const target = totalsOf(status, to);
       const [{ ifnet }] = sent.nics as [Result["nics"][number]];
-      // The device takes what the driver put into its ring, and no more.
+      // The device takes no more frames than the driver put into its ring.
       expect(source.in).toBeLessThanOrEqual(ifnet.opackets);
-      // A frame that the device took and whose completion was lost is counted on both sides.
+      // A frame whose completion was lost is counted on both sides.
       expect(source.in + ifnet.oqdrops).toBeGreaterThanOrEqual(FRAMES);
       expect(target.offered).toBe(target.taken + target.dropped);
-      // A frame that arrived and was not reported when the link was lost is counted as lost.
+      // A frame that arrived, but was not reported before the link was lost, counts as lost.
       expect(received.packets).toBeGreaterThanOrEqual(target.taken - target.lost);
       expect(received.packets).toBeLessThanOrEqual(target.taken - target.lost + target.linkLost);
 

@@ -17,7 +17,7 @@ import { TcpPeer } from "../support/tcp-peer.ts";
 const why = whyNoNamespaces();
 const PORTS = [7700, 7710] as const;
 const MOVES = SOAK ? 1000 : 40;
-/** After this many moves the counts have to be what they were. */
+/** The counts are compared after this many moves. */
 const EVERY = 10;
 
 describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, () => {
@@ -27,14 +27,14 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
   let peer: TcpPeer;
   let inside: Disposable;
 
-  /** Device `i` as a host reaches it. */
+  /** The URL of device `i`, as a host reaches it. */
   const url = (i: number, host = 0): string => `ws://${lab.host(host).underlay}:${PORTS[i]}`;
   const migrate = (from: number, to: string, nic = "host0") =>
     runRingwire(
       ["migrate", nic, "--connect", `http://127.0.0.1:${PORTS[from]}`, "--to", to, "--json"],
       { namespace: lab.device },
     );
-  /** A page of device `i`: what the commands ask, without a process for each. */
+  /** A page of device `i`, as the commands fetch it, but without a process for each. */
   const page = (i: number, path: string, init?: RequestInit) =>
     fetch(`http://127.0.0.1:${PORTS[i]}${path}`, init);
   const status = async (i: number) => (await (await page(i, "/status")).json()) as DeviceStatus;
@@ -57,7 +57,7 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
       const device = startRingwire(
         [
           ...["device", "--listen", `0.0.0.0:${port}`, "--insecure", "--json"],
-          // Two segments make two addresses of a name: a NIC that moves has to keep the first.
+          // Two segments would give one name two addresses; a NIC that moves has to keep the first.
           ...["--uplink", `tap:up${i}`, "--segment", `lan${i}`],
         ],
         { namespace: lab.device },
@@ -68,7 +68,7 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
     }
     [frontend] = await Promise.all([lab.startFrontend(0), lab.startFrontend(1)]);
     peer = await TcpPeer.open(lab.host(0), lab.host(1));
-    // The devices' pages are those of their loopback.
+    // The devices' pages are on the loopback of their namespace.
     inside = lab.device.enter();
   });
 
@@ -108,7 +108,7 @@ describe.skipIf(why !== undefined)(`a NIC that moves${why ? `: ${why}` : ""}`, (
       );
       if (n % EVERY !== 0) continue;
       await goesOn();
-      // An even number of moves: the NIC is back where it began.
+      // The number of moves is even, so the NIC is back where it began.
       const counts = await eventually("quiet counts", async () => {
         const nic = (await status(0)).nics.find(({ name }) => name === "host0");
         if (nic === undefined) return undefined;

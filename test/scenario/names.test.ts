@@ -1,4 +1,4 @@
-/** Frontends that want one name, as users and strangers start them. */
+/** Frontends that ask for the same name, as users and strangers start them. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DeviceProcess } from "../support/device-process.ts";
 import { type Child, eventually, startRingwire } from "../support/process.ts";
@@ -33,7 +33,7 @@ describe("without --name", () => {
     expect(others.map(({ name }) => name).sort()).toEqual(["ena1", "ena2"]);
     expect(await nics()).toEqual(["ena0", "ena1", "ena2"]);
     expect(second.stderr).toMatch(/the device has a NIC ena0 already, so this one is ena\d there/);
-    // In text, too.
+    // The same in the text output.
     await using plain = startRingwire(["frontend", "--connect", device.url]);
     await plain.waitFor(/^ena3 is up: /m);
     expect(first.stdout).not.toContain("link-lost");
@@ -77,7 +77,8 @@ describe("a NIC that was up", () => {
       ...["frontend", "--connect", own.url, "--name", "victim", "--json"],
     ]);
     const { mac } = await ready(victim);
-    // Started again on the same port, and the stranger is there before the victim looks.
+    // The device is started again on the same port, and the stranger joins before the victim runs
+    // on.
     victim.signal("SIGSTOP");
     own.child.signal("SIGKILL");
     await own.child.exited;

@@ -1,4 +1,6 @@
-/** What pkt-gen, bridge and lb refuse: an exit code, and one sentence that says what to do. */
+/**
+ * Requests that pkt-gen, bridge and lb refuse: an exit code, and one sentence that says what to do.
+ */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -34,7 +36,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** DEVICE and FOLDER stand for this run's. */
+/** DEVICE and FOLDER stand for the device and the folder of this run. */
 const USAGE: readonly (readonly [string, RegExp])[] = [
   ["pkt-gen", /--interface is needed: .*netmap port name/],
   ["pkt-gen -i tap:rw0", /--interface takes a netmap port, and tap:rw0 is none/],
@@ -117,7 +119,7 @@ describe.each([
     const child = await runInside(args);
     expect(child.exit?.code, child.said()).toBe(code);
     expect(child.stderr).toMatch(says);
-    // Sentences for a person, not a stack for us.
+    // The error is a sentence for a person, without a stack trace.
     expect(child.stderr).not.toMatch(/^\s+at /m);
     expect(child.stdout).toBe("");
   });

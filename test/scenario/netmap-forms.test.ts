@@ -1,4 +1,4 @@
-/** pkt-gen, bridge and lb as netmap's users type them, and with as many rings as they accept. */
+/** pkt-gen, bridge and lb with the arguments of netmap's users, and with all rings they accept. */
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { DeviceProcess } from "../support/device-process.ts";
 import { runInside } from "../support/inside.ts";

@@ -10,7 +10,9 @@ import { type Child, ROOT } from "../support/process.ts";
 
 const why = whyNoNamespaces();
 
-/** Starts an application with a TAP on host 0, and gives the TAP its addresses and carrier. */
+/**
+ * Starts an application with a TAP on host 0, sets the TAP's addresses and waits for its carrier.
+ */
 async function onHost0(lab: Lab, words: string): Promise<Child> {
   const { namespace, underlay } = lab.host(0);
   const app = await startApp(`${words} --tap ${TAP}`, `ws://${underlay}:7700`, { namespace });
@@ -19,7 +21,7 @@ async function onHost0(lab: Lab, words: string): Promise<Child> {
   return app;
 }
 
-/** The base of a port's name says which driver it has. */
+/** The base of a port's name selects the driver. */
 const NICS = [{ nic: "ena0" }, { nic: "xn0" }] as const;
 
 it("ux-P8 the netmap example with a TAP that README gives is this bridge", () => {
@@ -109,7 +111,7 @@ describe.skipIf(why !== undefined).each(NICS)(
       const app = await onHost0(lab, `pkt-gen -i netmap:${nic} -f rx -T 100`);
       const pings = { from: lab.host(1).namespace, address: lab.host(0).address, count: 5 };
       expect((await ping({ ...pings, intervalSeconds: 0.1 })).received).toBe(0);
-      // Who looks for host 0 asks everybody.
+      // An ARP request for host 0 is a broadcast, so it arrives too.
       const { packets, errors } = await interrupt(app);
       expect(packets).toBeGreaterThan(0);
       expect(errors).toBe(0);
@@ -118,11 +120,11 @@ describe.skipIf(why !== undefined).each(NICS)(
   },
 );
 
-// The emulated adapter has one ring each way, so that there is nothing to open in part.
+// The emulated adapter has one ring in each direction, so it can't be opened in part.
 describe.skipIf(why !== undefined)(`a port opened in part${why ? `: ${why}` : ""}`, () => {
   let lab: Lab;
   let app: Child;
-  /** Of host 0, so different that hardly any hash key sends all of them to one ring. */
+  /** Addresses of host 0, so different that almost no hash key sends all of them to one ring. */
   const addresses = Array.from({ length: 16 }, (_, bit) => {
     const last = (1 << bit) | 0x40_00;
     return `10.203.${last >> 8}.${last & 0xff}`;

@@ -1,4 +1,6 @@
-/** The examples of the netmap README, as a stranger would run them: a file, and `ringwire` installed. */
+/**
+ * The examples of the netmap README, as a stranger runs them: a file, and an installed `ringwire`.
+ */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,7 +25,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** Writes the example of that name into a file of its own. */
+/** Writes the example with this name into a file of its own. */
 function example(name: string): string {
   const blocks = readFileSync(README, "utf8").matchAll(/```js\n(\/\/ example: (.*)\n[\s\S]*?)```/g);
   const block = [...blocks].find(([, , title]) => title === name);

@@ -25,7 +25,7 @@ afterAll(async () => {
   await device.child.stop();
 });
 
-/** Runs txseq against rxseq; both reports, and the receiver's port once all has settled. */
+/** Runs txseq against rxseq. Returns both reports, and the receiver's port with settled counts. */
 async function numbered(flags: string, rxFlags: string, from = "ena1", to = "ena0") {
   const rx = await startApp(`pkt-gen -i netmap:${to} -f rxseq -T 100${rxFlags}`, device.url);
   const tx = await startApp(`pkt-gen -i netmap:${from} -f txseq ${flags}`, device.url);
@@ -47,7 +47,7 @@ describe("numbered frames, pkt-gen to pkt-gen", () => {
         const rxFlags = size.includes("--mtu") ? `${flag} --mtu 2000` : flag;
         const { sent, got, port } = await numbered(`-n ${count} ${size}${flag}`, rxFlags);
         expect(sent.packets).toBe(count);
-        // Everything that was sent reached the switch, and was meant for this port.
+        // Every frame reached the switch and went to this port.
         expect(port.out.offered).toBe(count);
         const lost = sum(port.out.dropped) + sum(port.lost.out);
         const { unique, duplicate, stale, corrupt, foreign } = got.sequence!;
@@ -66,7 +66,7 @@ describe("numbered frames, pkt-gen to pkt-gen", () => {
     it("at -R 1000: none is lost, and the rate is kept", async () => {
       const { sent, got } = await numbered(`-n 2000 -R 1000${flag}`, flag);
       expect(sent.packets).toBe(2000);
-      // Late is allowed, early is not: the last of them is due after 1999 ms.
+      // Late is allowed, early is not: the last frame is due after 1999 ms.
       expect(sent.seconds).toBeGreaterThan(1.99);
       expect(got.sequence).toMatchObject({ first: 0, highest: 1999, unique: 2000, missing: 0 });
     });
@@ -105,7 +105,7 @@ describe("through the emulated adapter of a Xen NIC", () => {
       foreign: 0,
     });
     expect(port.out.offered).toBe(count);
-    // A frame that the adapter has no slot for is the interface's loss, not the switch's.
+    // The interface, not the switch, counts a frame for which the adapter has no slot.
     const { iqdrops = 0 } = got.nics[0]!.ifnet;
     expect(unique + sum(port.out.dropped) + sum(port.lost.out) + iqdrops).toBe(count);
   });

@@ -1,4 +1,4 @@
-/** `ringwire replay` through a real device: what a second NIC receives is what the file holds. */
+/** `ringwire replay` through a real device: a second NIC receives the frames of the file. */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -47,7 +47,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** A broadcast of a local experimental EtherType: nobody answers it, everybody gets it. */
+/** A broadcast with a local experimental EtherType: every NIC gets it, and no one answers. */
 function frame(length: number, fill: number): Buffer {
   const bytes = Buffer.from(Array.from({ length }, (_, i) => (i * 7 + fill) & 0xff));
   bytes.set([255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 7, 0x88, 0xb5]);
@@ -55,8 +55,8 @@ function frame(length: number, fill: number): Buffer {
 }
 
 /**
- * All lengths, and less in all than a device sends to a NIC ahead of what that has taken (128 KiB):
- * a receiver as slow as it likes loses none of them.
+ * All lengths. Their sum is below the bytes that a device sends to a NIC before it needs progress
+ * (128 KiB), so even a slow receiver loses none.
  */
 const FRAMES = Array.from({ length: 120 }, (_, n) => frame(60 + ((n * 97) % 1455), n));
 
@@ -81,7 +81,7 @@ function resultIn({ stdout }: Ended): Result {
   return events.map((line) => JSON.parse(line)).find((event) => event.event === "result");
 }
 
-/** The result of a command that has ended well. */
+/** The result of a command that succeeded. */
 function resultOf(child: Ended): Result {
   expect(child.exit, child.said()).toMatchObject({ code: 0 });
   return resultIn(child);
@@ -137,7 +137,7 @@ describe("what arrives", () => {
     const padded = Buffer.concat([frame(40, 2), Buffer.alloc(20)]);
     const pass = [FRAMES[0]!, padded];
     expect(await arrived(100)).toEqual(Array.from({ length: 50 }, () => pass).flat());
-    // Each reason once, with what helps.
+    // Each reason is printed once, with a remedy.
     expect(child.stderr.match(/--mtu 1501/g)).toHaveLength(1);
     expect(child.stderr.match(/--send-truncated/g)).toHaveLength(1);
   });
@@ -174,7 +174,7 @@ describe("what arrives", () => {
     const path = fileOf("super.pcap", pcapFile([{ bytes }]));
     const result = resultOf(await replayed(path, `--driver ${driver} --json`));
     expect(result).toMatchObject({ packets: 1, read: 1 });
-    // 1460 bytes of payload fit behind the headers of IP and TCP.
+    // 1460 bytes of payload fit after the IP and TCP headers.
     const segments = await arrived(14);
     expect(Buffer.concat(segments.map((segment) => segment.subarray(54)))).toEqual(payload);
     segments.forEach((segment, n) => {
@@ -207,7 +207,7 @@ describe("what arrives", () => {
     const path = fileOf("timed.pcapng", pcapngFile(packets));
     const result = resultOf(await replayed(path, "--preserve-timing --json"));
     expect(result.packets).toBe(4);
-    // Late is allowed, early is not: 400, back for nothing, then 400 again.
+    // Late is allowed, early is not: 400 ms, back to the start at once, then 400 ms again.
     expect((result as Result & { seconds: number }).seconds).toBeGreaterThan(0.799);
     expect(await arrived(4)).toEqual(packets.map(({ bytes }) => bytes));
   });

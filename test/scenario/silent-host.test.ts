@@ -1,4 +1,6 @@
-/** A host that never answers a SYN, as behind a firewall, is told from one that accepts and is silent. */
+/**
+ * A host that never answers a SYN (a firewall) is told apart from one that accepts and is silent.
+ */
 import { createServer, connect as openSocket, type Server, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { getPage } from "../../cli/common/device-page.ts";
@@ -6,9 +8,9 @@ import { explainDial } from "../../frontend/session-error.ts";
 import { dial } from "../../shared/transport/websocket.ts";
 import { type Child, NODE, start } from "../support/process.ts";
 
-/** Long enough for a connection on this machine, short beside the second until a SYN is repeated. */
+/** Long enough for a connection on this machine, and too short for a repeated SYN (one second). */
 const WAIT_MS = 800;
-/** A queue of one is full with two. */
+/** A backlog of one is full with two connections. */
 const LISTEN = `const server = require("node:net").createServer();
 server.listen(0, "127.0.0.1", 1, () => console.log(JSON.stringify(server.address())));`;
 
@@ -20,7 +22,8 @@ let silent: Server;
 beforeAll(async () => {
   deaf = start([NODE, "-e", LISTEN]);
   const { port } = await deaf.waitForJson<{ port: number }>((line) => "port" in line);
-  // Stopped it accepts nobody: the kernel does until its queue is full, and drops what comes then.
+  // The stopped process accepts no connection. The kernel does until the backlog is full, then
+  // drops every SYN.
   deaf.signal("SIGSTOP");
   for (let i = 0; i < 8; i++) {
     const socket = openSocket(port, "127.0.0.1");

@@ -1,4 +1,4 @@
-/** Full load over a line of 10 Mbit/s and 100 ms there and back. */
+/** Full load over a line of 10 Mbit/s and 100 ms round trip. */
 import process from "node:process";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { iperf, ping } from "../support/iperf.ts";
@@ -10,7 +10,7 @@ import type { DeviceStatus } from "../support/status.ts";
 const why = whyNoNamespaces();
 const SECONDS = process.env["RINGWIRE_SOAK"] === "1" ? 60 : 6;
 const LINE = { bitsPerSecond: 10_000_000, latencyMs: 50 } as const;
-/** The promise, with 100 ms of it being the line's own. */
+/** The promise, including the 100 ms of the line itself. */
 const PING_MS = 500;
 
 const title = `a slow line between NICs of %s${why ? `: ${why}` : ""}`;
@@ -44,16 +44,16 @@ describe.skipIf(why !== undefined).each(["ena", "xen"] as const)(title, (driver)
     const bitsPerSecond = (await load).sum_received.bits_per_second;
     const after = await lab.status<DeviceStatus>();
 
-    // Full load it was: else the rest proves nothing.
+    // The test needs full load, or the rest proves nothing.
     expect(bitsPerSecond).toBeGreaterThan(LINE.bitsPerSecond / 4);
-    // A queue that stands makes all of them late. What stands still for half a second, of the five
-    // processes that share the cores of the machine that is the line, makes a tenth so.
+    // A standing queue would delay all pings. A pause of half a second in one of the five processes
+    // on this machine delays a tenth of them.
     const late = pings.times.filter((ms) => ms >= PING_MS);
     expect(late.length).toBeLessThanOrEqual(pings.sent / 10);
-    // What waited for more than 100 ms before the driver is dropped there, and a ping may be among it.
+    // The driver drops frames that have waited for more than 100 ms, and a ping may be among them.
     expect(pings.received).toBeGreaterThanOrEqual(pings.sent * 0.8);
 
-    // The same connection as before: no heartbeat was missed, no reset tore it down.
+    // The connection is still the first: no heartbeat was missed, and no reset ended it.
     const age = (status: DeviceStatus) =>
       status.nics.find((nic) => nic.name === "host0")?.seconds ?? -1;
     expect(age(after)).toBeGreaterThanOrEqual(age(before) + SECONDS - 1);

@@ -1,4 +1,4 @@
-/** The kernel's own TAP: traffic, link changes, and what happens when it goes away. */
+/** The kernel's own TAP: traffic, link changes, and its disappearance. */
 import { setTimeout } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { silentLogger } from "../../shared/log.ts";
@@ -25,7 +25,7 @@ beforeEach(() => {
   a = new Namespace("a");
   b = new Namespace("b");
   for (const ns of [a, b]) {
-    // No chatter of the kernel's own.
+    // Stops the kernel's own packets.
     for (const what of ["router_solicitations=0", "autoconf=0"]) {
       ns.run("sysctl", "-qw", `net.ipv6.conf.default.${what}`);
     }
@@ -46,14 +46,16 @@ async function open(ns: Namespace, options: Partial<TapOptions> = {}): Promise<T
   return tap;
 }
 
-/** Waits for a callback of the TAP; the runner's limit is the only clock. */
+/** Waits for a callback of the TAP; only the runner's time limit ends the wait. */
 function next<K extends "onLinkChange" | "onGone" | "onFrames" | "onDrain">(tap: Tap, event: K) {
   return new Promise<Parameters<NonNullable<Tap[K]>>[0]>((resolve) => {
     Object.assign(tap, { [event]: resolve });
   });
 }
 
-/** Everything that one TAP receives goes out of the other. Keeps the largest frame of each kind. */
+/**
+ * Sends everything that one TAP receives out of the other. Keeps the largest frame of each kind.
+ */
 function bridge(from: Tap, to: Tap) {
   const frame = new Frame();
   const seen = { longest: 0, gso: new Set<number>(), full: 0 };
@@ -102,8 +104,8 @@ interface Shown {
 }
 
 /**
- * Waits until the kernel has noticed the carrier: a worker of its own starts the queue, and IPv6
- * makes its link-local address only then.
+ * Waits until the kernel has noticed the carrier: a kernel worker starts the queue, and IPv6 makes
+ * its link-local address only then.
  */
 async function ready(ns: Namespace): Promise<void> {
   for (;;) {
@@ -115,7 +117,7 @@ async function ready(ns: Namespace): Promise<void> {
   }
 }
 
-/** Runs a command inside without blocking this thread, which moves the frames. */
+/** Runs a command inside without blocking this thread, which forwards the frames. */
 async function run(namespace: Namespace, ...argv: string[]): Promise<string> {
   const child = await runToEnd(argv, { namespace });
   expect(child.exit?.code, child.said()).toBe(0);
@@ -151,7 +153,7 @@ describeKernel(`traffic between two TAPs${suffix}`, () => {
     expect(fromA.gso).toContain(gso);
     expect(fromA.longest).toBeGreaterThan(20_000);
     expect(fromA.full + fromB.full).toBe(0);
-    // Nothing is on its way any more once both are closed.
+    // Nothing is in flight any more once both are closed.
     await Promise.all([tapA.close(), tapB.close()]);
     expect(tapB.counters.txFrames).toBeLessThanOrEqual(tapA.counters.rxFrames);
     expect(tapB.counters.txFrames).toBeGreaterThanOrEqual(tapA.counters.rxFrames - 8);
@@ -179,7 +181,7 @@ function echoSequence(frame: Frame): number {
 /** Makes the kernel of `a` send `count` echo requests that nobody answers. */
 async function echoes(tap: Tap, count: number): Promise<void> {
   tap.setCarrier(true);
-  // Answered in order.
+  // The worker answers in order, so the carrier is on after this answer.
   await tap.setMtu(1500);
   const mac = "02:00:00:00:00:0b";
   a.run("ip", "addr", "add", "10.201.7.1/24", "dev", "rw0");
@@ -209,7 +211,7 @@ describeKernel(`slots${suffix}`, () => {
     expect(tap.counters.rxStalls).toBe(1);
 
     while (sequences.filter((n) => n > 0).length < 12) {
-      // The youngest first: order of release is not order of arrival.
+      // Releases the newest first, so that the order of release is not the order of arrival.
       for (const { token, sequence } of held.splice(0).reverse()) {
         sequences.push(sequence);
         tap.release(token);
@@ -228,7 +230,7 @@ describeKernel(`slots${suffix}`, () => {
     frame.push(new Uint8Array(60), 0, 60);
     let sent = 0;
     for (const burst of [16, 32, 64]) {
-      // Long enough for the worker to be asleep, or this shows nothing.
+      // The worker must be asleep, so this wait is long enough for that.
       await setTimeout(50);
       for (let n = 0; n < burst; n++) expect(tap.send(frame)).toBe(true);
       tap.flush();
@@ -243,7 +245,7 @@ describeKernel(`slots${suffix}`, () => {
     const frame = new Frame();
     frame.push(new Uint8Array(60), 0, 60);
     let sent = 0;
-    // Filled faster than anybody empties it: nothing is shown to the worker before it is full.
+    // Fills the ring at once: the worker sees none of the frames before the ring is full.
     while (tap.send(frame)) sent++;
     expect(sent).toBeGreaterThanOrEqual(4);
     await next(tap, "onDrain");
@@ -300,10 +302,10 @@ describeKernel(`link${suffix}`, () => {
 
   test("carrier is what ip link shows", async () => {
     const tap = await open(a);
-    // Off at first: nobody says yet that a frame would arrive anywhere.
+    // The carrier is off at first, because no frame would reach anybody yet.
     expect(a.run("ip", "link", "show", "rw0")).toContain("NO-CARRIER");
     tap.setCarrier(true);
-    // Answered in order, so the carrier is on once this one has been.
+    // The worker answers in order, so the carrier is on after this answer.
     await tap.setMtu(1499);
     expect(a.run("ip", "link", "show", "rw0")).toContain("LOWER_UP");
     tap.setCarrier(false);
@@ -347,7 +349,7 @@ describeKernel(`link${suffix}`, () => {
     frame.push(new Uint8Array(60), 0, 60);
     for (let n = 0; n < 3; n++) expect(tap.send(frame)).toBe(true);
     tap.flush();
-    // The worker writes before it looks at messages, so behind the second answer all is written.
+    // The worker writes frames before it reads messages, so all is written after the second answer.
     await tap.setMtu(1400);
     await tap.setMtu(1401);
     expect(tap.counters).toMatchObject({ txFrames: 0, txErrors: { EIO: 3 } });

@@ -1,4 +1,4 @@
-/** A persistent TAP that an earlier program used: what it left there must not concern us. */
+/** A persistent TAP that an earlier program used: its leftover settings must not affect us. */
 import koffi from "koffi";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import * as ifr from "../../shared/tap/ifreq.ts";
@@ -19,13 +19,13 @@ const ARPHRD_NONE = 0xfffe;
 const BPF_PROG_LOAD = 5;
 const BPF_SYSCALL = process.arch === "arm64" ? 280 : 321;
 
-/** What an earlier program may leave on a persistent TAP, whose descriptor is `fd`. */
+/** Settings that an earlier program may leave on a persistent TAP; `fd` is its descriptor. */
 const LEFTOVERS = {
-  // One address that nobody sends to.
+  // A single address that no frame is sent to.
   "tx-filter": (fd: number) =>
     sys.ioctl(fd, ifr.TUNSETTXFILTER, Uint8Array.of(0, 0, 1, 0, 2, 0, 0, 0, 0, 0x99)),
   "classic-bpf": (fd: number) => {
-    // BPF_RET | BPF_K with 0: no byte of any frame.
+    // BPF_RET | BPF_K with 0: drops every frame.
     const program = sys.addressOf(Uint8Array.of(6, 0, 0, 0, 0, 0, 0, 0));
     const fprog = new DataView(new ArrayBuffer(16));
     fprog.setUint16(0, 1, true);
@@ -55,13 +55,13 @@ function dropProgram(): number {
   return must(bpf(BPF_SYSCALL, BPF_PROG_LOAD, bytes, bytes.length) as number);
 }
 
-/** Some of the calls answer a count. */
+/** Throws on an error; some calls return a count. */
 function must(result: number): number {
   if (result < 0) throw new Error(`errno ${sys.errno()}`);
   return result;
 }
 
-/** Makes a persistent TAP and leaves something on it, as a program that has ended. */
+/** Makes a persistent TAP and leaves a setting on it, as a program that has ended. */
 function leave(namespace: Namespace, tap: string, what: keyof typeof LEFTOVERS): void {
   namespace.ip("tuntap", "add", "mode", "tap", "name", tap);
   using _inside = namespace.enter();
@@ -128,7 +128,7 @@ describe.skipIf(why !== undefined)(`a persistent TAP with a past${why ? `: ${why
   it("case-W11 a link type that can't be set back is a sentence", async () => {
     const { namespace } = lab.host(0);
     leave(namespace, TAP, "link-type");
-    // The kernel changes the type of no interface that is up.
+    // The kernel can't change the type of an interface that is up.
     namespace.ip("link", "set", TAP, "up");
     await lab.startDevice();
     const frontend = lab.launchFrontend(0);

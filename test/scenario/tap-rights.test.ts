@@ -1,4 +1,4 @@
-/** Persistent TAPs, users without rights, and every way in which a TAP can't be had. */
+/** Persistent TAPs, users without rights, and every reason for which a TAP can't be opened. */
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -41,7 +41,7 @@ afterEach(() => {
   ns?.destroy();
 });
 
-/** How it is started, when not with the Node and the rights of the test. */
+/** How the child starts; by default with the Node and the rights of the test. */
 type Start = Pick<StartOptions, "unprivileged" | "tun"> & { readonly command?: readonly string[] };
 
 const USER: Start = { unprivileged: true };
@@ -59,7 +59,7 @@ function start(wish: object, { command = [NODE, CHILD], ...options }: Start = {}
 
 const saidBy = (child: Child): Promise<Said> => child.waitForJson<Said>(() => true);
 
-/** Says a last word and waits for the end. */
+/** Writes a last word and waits for the end. */
 function end(child: Child, word: string): Promise<Exit> {
   child.stdin.end(word);
   return child.ended();
@@ -68,7 +68,7 @@ function end(child: Child, word: string): Promise<Exit> {
 const refusalOf = async (wish: object, options?: Start) => {
   const child = start(wish, options);
   const { refused } = await saidBy(child);
-  // A refused opening leaves nothing behind that keeps the process.
+  // After a refused opening, nothing keeps the process alive.
   expect(await end(child, "")).toEqual({ code: 0, signal: null });
   return refused;
 };
@@ -101,7 +101,7 @@ describeKernel(`a persistent TAP${suffix}`, () => {
     persistent("user", NOBODY);
     const first = start({ name: "rw0" }, USER);
     expect((await saidBy(first)).opened?.existing).toBe(true);
-    // The shell and setpriv have become the child itself.
+    // The shell and setpriv have executed the child in their own process.
     first.signal("SIGKILL");
     expect(await first.ended()).toEqual({ code: null, signal: "SIGKILL" });
     expect(shown()).toContain("10.201.8.1/24");

@@ -1,4 +1,4 @@
-/** TAPs that exist before the frontend, users without rights, and sentences for what can't work. */
+/** TAPs that exist before the frontend, users without rights, and error messages. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ping } from "../support/iperf.ts";
 import { Lab, TAP } from "../support/lab.ts";
@@ -25,7 +25,7 @@ describe.skipIf(why !== undefined)(`a persistent TAP of a user${why ? `: ${why}`
     await lab.close();
   });
 
-  /** Addresses that a person gave to the TAP; link-local ones are the kernel's. */
+  /** Addresses that a person set on the TAP; link-local ones are the kernel's. */
   const addresses = () => {
     const text = lab.host(0).namespace.ip("-json", "addr", "show", "dev", TAP);
     const links = JSON.parse(text) as { addr_info: { local: string; scope: string }[] }[];
@@ -93,11 +93,11 @@ describe.skipIf(why !== undefined)(`a TAP that can't be had${why ? `: ${why}` : 
     await lab.close();
   });
 
-  /** Waits for the end of a frontend that can't work, and checks what every such end has. */
+  /** Waits for the end of a frontend that can't work, and checks the rules for every such end. */
   const refusal = async (frontend: Child, code = 1): Promise<string> => {
     const exit = await frontend.ended();
     expect(exit.code, frontend.said()).toBe(code);
-    // Sentences for a person, not a stack for us.
+    // The error is a sentence for a person, without a stack trace.
     expect(frontend.stderr).not.toMatch(/^\s+at /m);
     return frontend.stderr;
   };

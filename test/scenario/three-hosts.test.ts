@@ -1,4 +1,4 @@
-/** Three frontends on one device, and what the others notice when one of them is killed. */
+/** Three frontends on one device: one is killed, and the others continue. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { iperf, ping } from "../support/iperf.ts";
 import { Lab, MIXES } from "../support/lab.ts";
@@ -54,7 +54,7 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
       count: 50,
       intervalSeconds: 0.02,
     });
-    // A port under load drops what it can't take: some may be lost, silence may not be.
+    // A port under load drops frames, so some pings may be lost, but not all.
     expect(received).toBeGreaterThan(0);
     expect((await load).sum_received.bits_per_second).toBeGreaterThan(0);
   });
@@ -76,7 +76,7 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
       "the killed frontend's port to go",
       async () => !portsOf(await lab.status<DeviceStatus>()).includes("host2") || undefined,
     );
-    // At once: a closed socket was seen, and not a silence of some seconds.
+    // The device noticed the closed socket at once, not a silence of some seconds.
     const left = (line: Record<string, unknown>) => line["event"] === "left";
     expect(await device.waitForJson(left)).toMatchObject({
       name: "host2",
@@ -85,7 +85,7 @@ describe.skipIf(why !== undefined).each(MIXES)(title, ({ drivers }) => {
 
     const { sent, received, duplicates } = await neighbours;
     expect({ received, duplicates }).toEqual({ received: sent, duplicates: 0 });
-    // A TAP that the frontend made goes with it, as the kernel does for every process that ends.
+    // The kernel removes a TAP that the frontend made when the process ends.
     expect(lab.tap(2)).toBeUndefined();
   });
 

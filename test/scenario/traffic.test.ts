@@ -12,16 +12,16 @@ const SETUPS = MIXES.flatMap(({ mix, drivers }) => [
   { mix, drivers, mtu: 9000, queues: 4 },
 ]).filter(({ mix, mtu, queues }) => mix === "ena and ena" || (mtu === 1500) === (queues === 1));
 const FAMILIES = ["address", "address6"] as const;
-/** More than all windows and rings between the ends hold. The last window may be on its way at the end. */
+/** More than all windows and rings hold. The last window may be in flight at the end. */
 const TCP_BYTES = 16 << 20;
 /**
- * Bytes that the receiver's program has read at least when the sender ends. The kernels' buffers may
+ * Bytes that the receiver's program must have read when the sender ends. The kernels' buffers may
  * hold 10 MiB of a stream at that moment.
  */
 const TCP_ARRIVED = TCP_BYTES / 16;
 /**
- * Low enough for any machine that runs tests: what both flows send in a second that a process stands
- * still fits the 128 KiB in flight, and what is lost then is lost by us.
+ * Low enough for any machine that runs tests. When a process is paused for a second, the bytes of
+ * both flows fit into the 128 KiB in flight, so a loss is a defect of the product.
  */
 const UDP_BITS_PER_SECOND = 500_000;
 

@@ -1,4 +1,4 @@
-/** Rows of the netfront checklist that are about bus_dma for Xen, through its public header. */
+/** Rows of the netfront checklist about bus_dma for Xen, tested through its public header. */
 import { expect, test } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
 import {

@@ -1,6 +1,6 @@
 /**
- * Netmap receive on ENA, behaviour by behaviour: driver and device in one process, each row by its
- * number. `npm run mutants` breaks the source once for each and demands that its test goes red.
+ * Netmap receive on ENA, one test for each row: driver and device in one process. `npm run mutants`
+ * breaks the source once for each row and requires that its test fails.
  */
 import { expect, test, vi } from "vitest";
 import { Errno } from "../../frontend/bus/errno.ts";
@@ -43,7 +43,7 @@ async function stage(
 const frames = (from: number, count: number, length = 100): Uint8Array[] =>
   Array.from({ length: count }, (_, i) => numbered(from + i, length, MAC));
 
-/** Changes the next completions that the device writes: `change` gets the view and one's place. */
+/** Changes the next completions of the device: `change` gets the view, an offset and a number. */
 function spoil(pair: NetmapPair, change: (view: DataView, at: number, i: number) => void): void {
   let i = 0;
   pair.tamper = (act) => {
@@ -57,7 +57,7 @@ function spoil(pair: NetmapPair, change: (view: DataView, at: number, i: number)
 }
 const REQ_ID = 6;
 
-/** What the application sees of a ring. */
+/** The bytes of a ring's header and slots. */
 const seen = (ring: NetmapRing): Uint8Array => {
   const { buffer, byteOffset, byteLength } = ring.view;
   return new Uint8Array(buffer, byteOffset, byteLength).slice();
@@ -113,7 +113,7 @@ test("E4 mbuf or slot: by capability, ring mode and native adapter", async () =>
   const { pair, port } = await stage();
   const ring = port.rxRing(0);
   let n = 0;
-  /** Sets the rings up anew, and returns who gets the next frame. */
+  /** Brings the rings down and up, and returns who gets the next frame. */
   const receiver = async (): Promise<string> => {
     await pair.run(pair.driver.down());
     await pair.run(pair.driver.up());
@@ -163,11 +163,11 @@ test("E5 one refill for both: 10,000 frames out of order stay in order, no buffe
   expect(got.length).toBe(10_000);
   for (const [i, f] of got.entries()) sameBytes(f, expected[i]!, `frame ${i}`);
   expect(pair.census()).toEqual(before);
-  // The device did use them out of order: buffers are behind other ids now.
+  // The device used the buffers out of order, so other ids hold them now.
   expect(Array.from({ length: SLOTS - 1 }, (_, i) => pair.rx().netmapBufIdx[i])).not.toEqual(first);
 });
 
-/** An open ring with some slots released and not given to the device. */
+/** An open ring with some released slots that are not given to the device yet. */
 async function withRoom(count: number): Promise<{ pair: NetmapPair; port: NmPort; id: number }> {
   const { pair, port } = await stage();
   await pair.arrive(...frames(0, count));
@@ -181,7 +181,7 @@ async function withRoom(count: number): Promise<{ pair: NetmapPair; port: NmPort
 test("E6 a buffer for the device takes one slot, the next one", async () => {
   const { pair, port } = await stage();
   const ring = port.rxRing(0);
-  /** Numbers of the slots that have a buffer; the device has all others. */
+  /** Numbers of the slots with a buffer; the device has all others. */
   const full = (): number[] =>
     Array.from({ length: SLOTS }, (_, i) => i).filter((i) => ring.bufIdx(i) !== 0);
   const posted = () => pair.nic.snapshot().rx[0]!.buffers;
@@ -241,7 +241,7 @@ test("E10 no slot available: ENOMEM and nothing changed; one slot always stays w
   const ring = pair.rx();
   const spare = allocRxSlot(pair.adapter, ring, id);
   expect(spare).toBe(0);
-  // One is left, and all others are with the device.
+  // One id is left, and the device has all others.
   const other = ring.freeIds[(ring.nextToUse + 1) % SLOTS]!;
   const before = [ring.nicCur, ring.nicSlots, seen(port.rxRing(0))];
   expect(allocRxSlot(pair.adapter, ring, other)).toBe(Errno.ENOMEM);
@@ -274,7 +274,7 @@ test("E11 the slot's buffer is mapped for the device; a failure leaves the slot 
   const sync = vi.spyOn(map, "sync");
   expect(allocRxSlot(pair.adapter, ring, id)).toBe(0);
   const [bytes, ...where] = load.mock.lastCall!;
-  // Not compared as an argument: that walks through the whole memory.
+  // toHaveBeenCalledWith would compare the whole memory byte by byte.
   expect(bytes).toBe(memory.bytes);
   expect(where).toEqual([memory.bufferAt(bufIdx), 2048]);
   expect(sync.mock.calls).toEqual([[SyncOp.PREREAD]]);
@@ -334,7 +334,7 @@ test("E16 no more comes back than was taken, and an occupied slot is not overwri
   expect(slots.bufIdx(ring.nicCur - 1)).toBe(77);
   expect(ring.netmapBufIdx[5]).not.toBe(0);
   slots.setBufIdx(ring.nicCur - 1, 0);
-  // A healthy, open ring is no reason to assert.
+  // A healthy, open ring raises no assertion.
   for (let id = 0; id < SLOTS - 1; id++) freeRxSlot(pair.adapter, ring, id);
   expect(ring.nicSlots).toBe(0);
   expect(() => freeRxSlot(pair.adapter, ring, 5)).toThrow(/untaken/);
@@ -390,7 +390,7 @@ test.each([
       view.setUint32(at, view.getUint32(at, true) & ~(1 << bit), true);
     spoil(pair, (view, at, i) => {
       if (what.includes("beyond")) view.setUint16(at + REQ_ID, SLOTS, true);
-      // Id 0 was completed with the first frame, its buffer is the application's.
+      // The first frame completed id 0, whose buffer the application has now.
       else if (what.includes("hold")) view.setUint16(at + REQ_ID, pair.rx().freeIds[0]!, true);
       else if (what.includes("begin")) clear(26)(view, at);
       else {
@@ -442,7 +442,7 @@ test("E21 the loop takes all frames that are there, and ends at its bound", asyn
   expect(pair.rxKring().nrHwtail).toBe(500);
   port.rxsync();
   expect(takeAll(port, ring).length).toBe(500);
-  // More than the ring takes at once, with syncs in between.
+  // More frames than the ring holds at once, with syncs in between.
   const all: Uint8Array[] = [];
   for (let n = 0; n < 3000; n += 1000) {
     port.rxsync();
@@ -455,7 +455,7 @@ test("E21 the loop takes all frames that are there, and ends at its bound", asyn
   await endless(pair);
 });
 
-/** A device that never runs out of frames: the completion at hand is there again, and its buffer. */
+/** A device that never runs out of frames: the same completion and its buffer are there again. */
 async function endless(pair: NetmapPair): Promise<void> {
   const ring = pair.rx();
   const slots = pair.rxKring().openRing;
@@ -523,7 +523,7 @@ test("E23 a frame is one rxFrame, a descriptor one rxLoadDesc", async () => {
     [false, 0, 3],
   ]);
   write.mockRestore();
-  // One descriptor by itself moves the slot cursor by one and returns its bytes.
+  // A single descriptor moves the slot cursor by one and returns its bytes.
   ring.pktReqIds[0] = ring.netmapBufIdx.findIndex((i) => i !== 0);
   ring.pktLengths[0] = 321;
   const at = ring.nmSlot;
@@ -534,7 +534,7 @@ test("E23 a frame is one rxFrame, a descriptor one rxLoadDesc", async () => {
 test("E24 NS_MOREFRAG on all slots of a packet but the last", async () => {
   const { pair, port } = await stage({ mtu: 9000 });
   const ring = port.rxRing(0);
-  // What an application left in the flags means nothing.
+  // Flags that an application left in a slot have no meaning.
   for (let i = 0; i < SLOTS; i++) ring.setSlotFlags(i, Ns.FORWARD | Ns.REPORT | Ns.MOREFRAG);
   const big = numbered(0, 5000, MAC);
   await pair.arrive(big, numbered(1, 60, MAC));
@@ -605,7 +605,7 @@ test("E27 rxCleanup gives the device exactly what was released", async () => {
   const doorbell = vi.spyOn(rx.sq, "ring");
   await pair.arrive(...frames(0, 40));
   port.rxsync();
-  // Nothing released, nothing posted, no doorbell.
+  // No slot was released, so nothing is posted and no doorbell rings.
   expect([posted(), doorbell.mock.calls.length]).toEqual([SLOTS - 1 - 40, 0]);
   for (const k of [1, 7, 12]) {
     const before = posted();
@@ -618,7 +618,7 @@ test("E27 rxCleanup gives the device exactly what was released", async () => {
   takeAll(port, ring);
   port.rxsync();
 
-  // The device's ring is drained and everything is released at once.
+  // The device has no buffer left; then all slots are released at once.
   await pair.arrive(...frames(100, SLOTS - 1));
   port.rxsync();
   expect([ring.space, posted()]).toEqual([SLOTS - 1, 0]);
@@ -627,7 +627,7 @@ test("E27 rxCleanup gives the device exactly what was released", async () => {
   expect(posted()).toBe(SLOTS - 1);
   expect(rx.stats.refil_partial).toBe(0);
 
-  // An application that releases nothing loses nothing that tail has shown.
+  // The application releases nothing: no frame up to tail is lost.
   const shown: Uint8Array[] = [];
   for (let n = 0; n < 10 * SLOTS; n += 64) {
     for (const frame of frames(1000 + n, 64))
@@ -654,7 +654,7 @@ test("E28 rings in netmap mode and rings of the stack work side by side", async 
   expect(pair.inputs.map((i) => Buffer.from(i.bytes))).toEqual(
     [...flows[0]!, ...flows[2]!].map((f) => Buffer.from(f)),
   );
-  // What the stack sends takes the rings that are the stack's.
+  // Packets of the stack arrive on the rings that belong to the stack.
   for (let sourcePort = 0; sourcePort < 40; sourcePort++) {
     expect(pair.send(buildPacket({ protocol: 17, sourcePort, destination: AWAY }).bytes)).toBe(0);
   }
@@ -676,7 +676,7 @@ test("E29 reset, down and up keep the buffers, and unread frames stay unread", a
     const some = frames(next, 1 + ((round * 7) % 23));
     next += some.length;
     pair.pump();
-    // What finds no buffer is the device's drop; the rest has to come.
+    // The device drops a frame without a buffer; all others must arrive.
     for (const frame of some) {
       if (pair.inject(frame) === undefined) unread.push(Buffer.from(frame));
     }
@@ -732,7 +732,7 @@ test("E16 the assertion holds in the product, and an application's mistake is no
   const slots = port.rxRing(0);
   const { lim } = slots;
   const before = pair.census();
-  // The application writes into slots that are the driver's.
+  // The application writes into slots that the driver owns.
   slots.setBufIdx((ring.nicCur + lim) % SLOTS, 77);
   slots.setBufIdx(0, 78);
   await pair.arrive(...frames(0, 1));
@@ -743,7 +743,7 @@ test("E16 the assertion holds in the product, and an application's mistake is no
   await pair.run(pair.driver.up());
   await pair.settle();
 
-  // The driver loses count: a slot that it never took has a buffer, which would be lost.
+  // The driver's state is wrong: a slot that should be empty has a buffer, which would be lost.
   const again = pair.rx();
   await pair.arrive(...frames(1, 1));
   again.nmSlot = (again.nicCur + 1) % SLOTS;
@@ -753,7 +753,9 @@ test("E16 the assertion holds in the product, and an application's mistake is no
   expect(() => freeRxBufs(pair.adapter, again)).toThrow(/already has buffer/);
 });
 
-/** The device leaves `offset` bytes free in the first buffer of the next packet, and fills the rest. */
+/**
+ * Makes the device leave `offset` bytes free in the next packet's first buffer, and fill the rest.
+ */
 function offsetFirst(pair: NetmapPair, offset: number): void {
   let piece = 0;
   pair.tamper = (act) => {
@@ -765,7 +767,7 @@ function offsetFirst(pair: NetmapPair, offset: number): void {
     if (act.type === RecordType.ENA_RX_CDESC) {
       const view = new DataView(act.bytes.buffer, act.bytes.byteOffset, act.bytes.byteLength);
       for (let at = 0; at < act.bytes.length; at += RX_CDESC_SIZE) {
-        // What later completions say about an offset means nothing.
+        // The offset in later completions has no meaning.
         act.bytes[at + OFFSET] = offset;
         if (rxCdesc.firstOf(rxCdesc.status(view, at)) === 1) {
           view.setUint16(at + LENGTH, Math.min(rxCdesc.length(view, at), 2048 - offset), true);
@@ -859,7 +861,7 @@ test("E34 poll gives released slots back while other frames are still unread", a
   ring.advance(10);
   expect(port.look(Poll.IN)).toBe(Poll.IN);
   expect(pair.rx().nicSlots).toBe(held + 10);
-  // Nothing released, something unread: no sync is needed.
+  // No slot is released and some are unread, so no sync is needed.
   const stamp = 1;
   ring.timestampUs = stamp;
   expect(port.look(Poll.IN)).toBe(Poll.IN);

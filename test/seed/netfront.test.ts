@@ -1,4 +1,4 @@
-/** One test for each row of the netfront checklist but those of bus_dma itself. */
+/** One test for each row of the netfront checklist, except the rows about bus_dma itself. */
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { LinkMemory } from "../../device/dma/link-memory.ts";
 import { Errno } from "../../frontend/bus/errno.ts";
@@ -53,13 +53,13 @@ async function receive(pair: XenPair, bytes: Uint8Array, facts = {}): Promise<vo
   await pair.settle();
 }
 
-/** References of the table that are not on its free list, reserved ones aside. */
+/** References of the table that are neither free nor reserved. */
 const taken = (pair: XenPair): number => {
   const { grants } = pair.info;
   return grants.frames * 512 - 8 - grants.freeCount;
 };
 
-/** Reference in the receive request of `slot`. */
+/** The reference in the receive request of `slot`. */
 const rxRequestGref = (pair: XenPair, slot: number): number =>
   pair.rxq().ring!.view.getUint32(64 + slot * 8 + 4, true);
 
@@ -116,7 +116,7 @@ test("N4 unpoolRxMap and unpoolTxMap take from the pool, and an empty pool gives
   expect(txq.pool.count).toBe(0);
   for (const map of out) repoolTxMap(txq, map);
   expect(txq.pool.count).toBe(MAPS);
-  // 256 of the receive queue's are with the backend.
+  // The backend has 256 maps of the receive queue; this is the last one.
   const last = unpoolRxMap(rxq);
   expect(last).toBeDefined();
   expect(unpoolRxMap(rxq)).toBeUndefined();
@@ -170,7 +170,7 @@ test.each([1, 3])(
 test("N8 unpool and repool are claim and release: the same trace as a list of references", async () => {
   const pair = await XenPair.started();
   const txq = pair.txq();
-  // gnttab's private list: claim takes its head, release puts a reference there.
+  // A model of gnttab's private list: claim takes its head, release puts a reference there.
   const list: number[] = [];
   const numbers = new Map<XenDmaMap, number>();
   const all: XenDmaMap[] = [];
@@ -207,7 +207,7 @@ test("N12 rebuildRxBufs loads: after a resume every request's reference is live 
   expect(rxq).not.toBe(old);
   for (let slot = 0; slot < 256; slot++) {
     expect(rxRequestGref(pair, slot)).toBe(getMapGref(rxq.maps[slot]!));
-    // The very buffers that the old backend had; they were not given up in between.
+    // The same buffers that the old backend had; the driver kept them.
     expect(before.has(rxq.mbufs[slot])).toBe(true);
   }
   expect(backendViolations(pair)).toEqual([]);
@@ -255,7 +255,7 @@ test("N15 releaseRxBufs ends every reference, pools every map, frees every buffe
   expect(buffers.filter((m) => !m.freed)).toEqual([]);
   expect(info.rxPool.inUse).toBe(0);
   expect(rxMaps(rxq)).toEqual([]);
-  // What is left is the transmit queue's ring page.
+  // Only the grant of the transmit queue's ring page is left.
   expect(info.grants.liveCount).toBe(1);
 });
 
@@ -338,7 +338,7 @@ test("N20 dmaCallback does nothing but assert: no error, one segment", async () 
   expect(() => dmaCallback(undefined, map, 2, 0)).toThrow("2 segments");
 });
 
-/** Slots written to a ring window since the record was cleared, in words. */
+/** The slots written to a ring window, as text, and the published producer indexes. */
 function txTrace(pair: XenPair, address: number): { slots: string[]; prod: number[] } {
   const slots: string[] = [];
   const prod: number[] = [];
@@ -381,7 +381,7 @@ describe("N21", () => {
     { pieces: [90, ...Array.from({ length: 15 }, () => 4000)], csum: true, mss: 1400 },
   ];
 
-  /** The packet as an mbuf chain whose pieces are cut as said. */
+  /** The packet as an mbuf chain with pieces of the given lengths. */
   function build(pair: XenPair, packet: StockPacket): Mbuf {
     const total = packet.pieces.reduce((a, b) => a + b, 0);
     const { bytes, l4 } = buildPacket({
@@ -424,7 +424,7 @@ describe("N21", () => {
         expect(slots).toEqual(expected);
         expect(prod).toEqual([stock.txProd]);
         expect(events(pair)).toBe(StockNetfront.notifies(before, stock.txProd, event) ? 1 : 0);
-        // Every other round, the backend sees the packet at once; else after the next.
+        // In every other round the backend sees the packet at once, else after the next packet.
         if (round % 2 === 0 || packet === corpus.at(-1)) {
           await pair.settle();
           const armed = ring.view.getUint32(12, true);
@@ -450,7 +450,8 @@ describe("N21", () => {
         return Array.from({ length: act.bytes.length / 8 }, (_, i) => view.getUint16(i * 8, true));
       });
     expect(requested()).toEqual(stock.fill());
-    // Of an empty ring's first request the backend is told, and xn_kick_rings signals once more.
+    // The first request of an empty ring notifies the backend, and xn_kick_rings notifies once
+    // more.
     expect(StockNetfront.notifies(0, stock.rxProd, 1)).toBe(true);
     expect(events(pair)).toBe(2);
     for (const length of [60, 1514, 4096, 4097, 9000, 60, 60, 8193, 100]) {
@@ -469,7 +470,7 @@ describe("N21", () => {
 test("N22 no lock is shared by two queues: one works while another is in the middle", async () => {
   const pair = await XenPair.started({ queues: 2 });
   const { info } = pair;
-  // Frames for both queues, none looked at yet.
+  // Frames wait in both queues.
   for (let port = 0; port < 32; port++) {
     pair.inject(
       buildPacket({ destination: MAC, sourcePort: 2000 + port, payload: frame(50) }).bytes,
@@ -480,7 +481,7 @@ test("N22 no lock is shared by two queues: one works while another is in the mid
   pair.onInput = (m) => {
     m.free();
     if (both.length > 0) return;
-    // The stack was called by one queue, which is busy: the other takes its packets now.
+    // The busy queue has called the stack. Now the other queue handles its packets.
     const at = info.rxqs.findIndex((rxq) => rxq.busy);
     both.push(at);
     const other = info.rxqs[1 - at]!;
@@ -490,7 +491,7 @@ test("N22 no lock is shared by two queues: one works while another is in the mid
   expect(both.sort()).toEqual([0, 1]);
   await pair.settle();
   expect(pair.inputs).toHaveLength(32);
-  // And a load within the callback of another queue's load.
+  // Then a load within the callback of another queue's load.
   const [a, b] = info.txqs;
   const first = unpoolTxMap(a!)!;
   const second = unpoolTxMap(b!)!;
@@ -540,7 +541,7 @@ describe("N25", () => {
       expect(pair.counter("queue0", "rx", "bad_response")).toBe(1);
       expect(violations(pair)).toEqual([]);
       expect(backendViolations(pair)).toEqual([]);
-      // The first new request, in the slot that the packet's first one had.
+      // The first new request uses the slot of the packet's first request.
       expect(rxRequestGref(pair, 0)).toBe(gref);
       expect(pair.rxq().mbufs[0]).toBe(buffer);
       await receive(pair, frame(9000, 2, MAC));
@@ -750,7 +751,7 @@ test("N32 on the wire: 256 reads outstanding, each answered by its tag, in whate
   expect(asked).toHaveLength(Limits.READS);
   let most = 0;
   for (let answered = 0; answered < 300; ) {
-    // The newest first.
+    // Answers the newest read first.
     const waiting = asked.splice(0).reverse();
     most = Math.max(most, waiting.length);
     for (const { tag, address } of waiting) {
